@@ -1,0 +1,46 @@
+# Every target works in a fresh clone: it sets up first, which takes no time when nothing changed.
+# Paths are relative and each tool is started as a module, so that a checkout may stand anywhere.
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint fix bench lock clean
+
+python := .venv/bin/python
+
+help: ## Lists the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+
+setup: ## Makes .venv with the locked packages and this project; needs git and Python 3.11 or newer.
+	@scripts/debian-packages run
+	@scripts/setup
+
+demo: setup ## Shows a small world on loopback: first pass, rotation, retirement. Options: ARGS=--serve
+	@.venv/bin/oidc-mirror demo $(ARGS)
+
+test: setup ## Runs all tests and the coverage gates; tests against radosgw are skipped where it is missing.
+	@scripts/debian-packages test
+	@scripts/test
+
+lint: setup ## Checks style, format, types and the direction of imports.
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+	.venv/bin/lint-imports
+
+fix: setup ## Formats the code and repairs what ruff can repair.
+	$(python) -m ruff check --fix .
+	$(python) -m ruff format .
+
+bench: setup ## Times the program against the pipeline of curl, jq, git and aws. Options: ARGS=…
+	@scripts/debian-packages bench
+	@$(python) tests/bench $(ARGS)
+
+# The runtime lock is held to the versions of the other one: what is shipped is what was tested.
+lock: setup ## Makes both lock files from pyproject.toml, keeping versions that fit. Newest ones: ARGS=--upgrade
+	$(python) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		$(ARGS) --extra demo --group dev pyproject.toml -o requirements-dev.lock >/dev/null
+	$(python) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		$(ARGS) -c requirements-dev.lock pyproject.toml -o requirements.lock >/dev/null
+
+clean: ## Removes everything that the other targets made.
+	rm -rf .venv build dist .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find mirror tests -type d -name __pycache__ -prune -exec rm -rf {} +

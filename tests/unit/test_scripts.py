@@ -1,0 +1,116 @@
+"""What scripts/debian-packages, scripts/test and .ci/run do, run for real beside fake commands."""
+
+from pathlib import Path
+
+import pytest
+
+from support.checkouts import Checkout, make_checkout
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return make_checkout(tmp_path)
+
+
+# --------------------------------------------------------------------------------------------- debian-packages
+
+APT_GET = """
+echo "$*" >>"$CALLS"
+case "$*" in
+*" update") exit "${UPDATE:-0}" ;;
+*) for package; do cp "$(dirname "$0")/git" "$(dirname "$0")/$package" 2>&1; done ;;
+esac
+"""
+CEPH = ("radosgw", "ceph-mon", "ceph-osd")
+
+
+def test_present_packages_are_left_alone(checkout: Checkout) -> None:
+    """With everything in place nothing is installed and nothing is said."""
+    for name in ("git", *CEPH):
+        checkout.fake(name, "exit 0")
+    checkout.fake("id", "echo 0")
+    checkout.fake("apt-get", APT_GET)
+    run = checkout.run("scripts/debian-packages", "run", "test")
+    assert (run.returncode, run.stdout, run.stderr, checkout.calls()) == (0, "", "", [])
+
+
+def test_root_gets_missing_packages_installed(checkout: Checkout) -> None:
+    """Root on Debian gets exactly the missing packages, after one update of the lists."""
+    for name in ("git", "ceph-mon"):
+        checkout.fake(name, "exit 0")
+    checkout.fake("id", "echo 0")
+    checkout.fake("apt-get", APT_GET)
+    run = checkout.run("scripts/debian-packages", "run", "test")
+    update, install = checkout.calls()
+    assert (run.returncode, run.stderr) == (0, "")
+    assert update.endswith(" update")
+    assert install.endswith(" install -y --no-install-recommends radosgw ceph-osd")
+
+
+@pytest.mark.parametrize(("user", "update"), [("1000", "0"), ("0", "100")], ids=["common user", "no package lists"])
+def test_missing_optional_package_is_told(checkout: Checkout, user: str, update: str) -> None:
+    """What cannot be installed and is not needed is named with what it costs, and the run goes on."""
+    checkout.fake("git", "exit 0")
+    checkout.fake("id", f"echo {user}")
+    checkout.fake("apt-get", APT_GET)
+    run = checkout.run("scripts/debian-packages", "run", "test", UPDATE=update)
+    assert run.returncode == 0
+    assert "Missing: radosgw ceph-mon ceph-osd; the tests against a real S3 server (radosgw) are skipped." in run.stderr
+
+
+def test_missing_git_is_fatal(checkout: Checkout) -> None:
+    """Without git nothing can be set up, and the sentence says so."""
+    checkout.fake("id", "echo 1000")
+    run = checkout.run("scripts/debian-packages", "run")
+    assert run.returncode == 1
+    assert run.stderr.startswith("Missing: git; this project cannot be set up. On Debian, as root: apt-get install")
+
+
+def test_unknown_group_is_refused(checkout: Checkout) -> None:
+    """A misspelt group is an error, not an empty list of packages."""
+    run = checkout.run("scripts/debian-packages", "tests")
+    assert run.returncode == 2
+    assert "no group is called tests" in run.stderr
+
+
+# -------------------------------------------------------------------------------------------------- test, .ci/run
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "gates"),
+    [
+        ({}, 0, ["all", "trust"]),
+        ({"PYTEST": "1"}, 1, []),
+        ({"PYTEST": "5"}, 5, []),
+        ({"ALL": "2"}, 1, ["all", "trust"]),
+        ({"TRUST": "1"}, 1, ["all", "trust"]),
+    ],
+    ids=["all good", "a test fails", "no test ran", "overall gate shut", "trust gate cannot be computed"],
+)
+def test_tests_pass_only_with_both_gates(
+    checkout: Checkout, outcome: dict[str, str], status: int, gates: list[str]
+) -> None:
+    """A failed test, an empty run and a shut gate each fail the run; a good one ends with pytest's closing line."""
+    checkout.run("scripts/setup")
+    checkout.calls()
+    run = checkout.run("scripts/test", TMPDIR=str(checkout.calls_file.parent), **outcome)
+    assert run.returncode == status
+    assert checkout.calls() == gates
+    assert (run.stdout.splitlines()[-1] == "===== 7 passed in 0.10s =====") == (not gates or status == 0)
+
+
+@pytest.mark.parametrize(
+    ("failing", "done"),
+    [
+        ("none", ["setup ", "lint ", "test 1"]),
+        ("setup", ["setup "]),
+        ("lint", ["setup ", "lint "]),
+        ("test", ["setup ", "lint ", "test 1"]),
+    ],
+)
+def test_ci_fails_with_the_first_failing_step(checkout: Checkout, failing: str, done: list[str]) -> None:
+    """The checks of a change stop at the first failure; only the tests are told that radosgw must be there."""
+    checkout.fake("make", f'echo "$1 ${{OIDC_MIRROR_REQUIRE_RADOSGW:-}}" >>"$CALLS"; [ "$1" != {failing} ]')
+    run = checkout.run(".ci/run")
+    assert run.returncode == (failing != "none")
+    assert checkout.calls() == done

@@ -1,0 +1,106 @@
+"""What scripts/find-python and scripts/setup do, run for real beside fake commands."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.checkouts import Checkout, make_checkout
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return make_checkout(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------- find-python
+
+REAL = os.path.realpath(sys.executable)
+TOO_OLD = f"""exec '{REAL}' -I -c 'import sys; sys.version_info = (3, 10, 9); exec(sys.argv[1])' "$3" """
+WITHOUT_ENSUREPIP = f"""exec '{REAL}' -I -c 'import sys; sys.modules["ensurepip"] = None; exec(sys.argv[1])' "$3" """
+SHIM_OF_NOTHING = "exit 127"
+
+
+@pytest.mark.parametrize("unfit", [TOO_OLD, WITHOUT_ENSUREPIP, SHIM_OF_NOTHING], ids=["old", "ensurepip", "shim"])
+def test_unfit_python_is_passed_over(checkout: Checkout, unfit: str) -> None:
+    """A Python that cannot make the environment is passed over for the next one."""
+    checkout.fake("python3.13", unfit)
+    checkout.fake("python3", f"""exec '{REAL}' "$@" """)
+    assert checkout.run("scripts/find-python").stdout.strip() == REAL
+
+
+@pytest.mark.parametrize("unfit", [TOO_OLD, WITHOUT_ENSUREPIP, SHIM_OF_NOTHING], ids=["old", "ensurepip", "shim"])
+def test_no_fit_python_names_the_remedy(checkout: Checkout, unfit: str) -> None:
+    """Without a usable Python the set-up fails, says what to install, and leaves no environment behind."""
+    checkout.fake("python3", unfit)
+    run = checkout.run("scripts/setup")
+    assert run.returncode == 1
+    assert "apt-get install python3-venv" in run.stderr
+    assert not (checkout.folder / ".venv").exists()
+
+
+def test_named_python_is_the_only_candidate(checkout: Checkout) -> None:
+    """A Python that was named but does not fit is not silently replaced by another one."""
+    run = checkout.run("scripts/find-python", PYTHON=str(checkout.folder / "absent"))
+    assert (run.returncode, run.stdout) == (1, "")
+
+
+# ------------------------------------------------------------------------------------------------------- setup
+
+
+def test_second_setup_installs_nothing(checkout: Checkout) -> None:
+    """A set-up installs packages, then the project; the next one does nothing and says nothing."""
+    assert checkout.run("scripts/setup").returncode == 0
+    assert checkout.calls() == ["packages", "project"]
+    second = checkout.run("scripts/setup")
+    assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
+    assert checkout.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "done"),
+    [
+        ("requirements-dev.lock", ["packages", "project"]),
+        ("pyproject.toml", ["project"]),
+        ("mirror/__init__.py", ["project"]),
+    ],
+)
+def test_changed_file_is_set_up_again(checkout: Checkout, name: str, done: list[str]) -> None:
+    """A changed lock file renews the whole environment, changed metadata only the project in it."""
+    checkout.run("scripts/setup")
+    checkout.calls()
+    (checkout.folder / name).write_text("changed\n", encoding="utf-8")
+    assert checkout.run("scripts/setup").returncode == 0
+    assert checkout.calls() == done
+
+
+def test_moved_checkout_is_set_up_again(checkout: Checkout) -> None:
+    """An environment that was made in another folder is made anew."""
+    checkout.run("scripts/setup")
+    checkout.calls()
+    moved = Checkout(checkout.folder.rename(checkout.folder.with_name("moved")), checkout.commands, checkout.calls_file)
+    assert moved.run("scripts/setup").returncode == 0
+    assert moved.calls() == ["packages", "project"]
+
+
+def test_vanished_interpreter_is_set_up_again(checkout: Checkout) -> None:
+    """An environment whose Python is gone is made anew."""
+    checkout.run("scripts/setup")
+    checkout.calls()
+    (checkout.folder / ".venv/bin/python").unlink()
+    assert checkout.run("scripts/setup").returncode == 0
+    assert checkout.calls() == ["packages", "project"]
+
+
+@pytest.mark.parametrize(
+    ("failing", "done"), [("PACKAGES", ["packages", "project"]), ("PROJECT", ["project"])], ids=["packages", "project"]
+)
+def test_failed_setup_goes_on_where_it_failed(checkout: Checkout, failing: str, done: list[str]) -> None:
+    """A failed installation fails the set-up with a hint, and the next set-up does it again."""
+    failed = checkout.run("scripts/setup", **{failing: "1"})
+    assert failed.returncode == 1
+    assert "pip config list" in failed.stderr
+    checkout.calls()
+    assert checkout.run("scripts/setup").returncode == 0
+    assert checkout.calls() == done
