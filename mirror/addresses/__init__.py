@@ -1,0 +1,50 @@
+"""Where an issuer's documents stand: at the issuer's own URL, in the bucket and in the git repository.
+
+Pure: text in, text or every reason out. Nothing here asks the network or the disk.
+"""
+
+from mirror.addresses.buckets import BucketUrl, bucket_url, canonical_url, default_base_url, is_aws_endpoint
+from mirror.addresses.places import (
+    Conflict,
+    Place,
+    RepositoryPaths,
+    discovery_url,
+    jwks_uri,
+    object_keys,
+    path_conflicts,
+    repository_paths,
+)
+from mirror.addresses.urls import (
+    UrlParts,
+    is_host,
+    is_port,
+    is_safe_path,
+    issuer_problems,
+    issuer_warnings,
+    split_url,
+    url_problems,
+)
+
+__all__ = [
+    "BucketUrl",
+    "Conflict",
+    "Place",
+    "RepositoryPaths",
+    "UrlParts",
+    "bucket_url",
+    "canonical_url",
+    "default_base_url",
+    "discovery_url",
+    "is_aws_endpoint",
+    "is_host",
+    "is_port",
+    "is_safe_path",
+    "issuer_problems",
+    "issuer_warnings",
+    "jwks_uri",
+    "object_keys",
+    "path_conflicts",
+    "repository_paths",
+    "split_url",
+    "url_problems",
+]

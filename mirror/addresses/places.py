@@ -1,0 +1,117 @@
+"""The places of an issuer's two documents, and which issuers would write over each other.
+
+kube-apiserver serves them at fixed paths below the issuer (fact 1); OpenID Connect Discovery 1.0, section 4.1,
+removes one slash at the issuer's end before the path of the discovery document is added.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from mirror.addresses.buckets import canonical_url
+from mirror.model import IssuerUrl, ObjectKey
+
+_DISCOVERY = ".well-known/openid-configuration"
+_JWKS = "openid/v1/jwks"
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryPaths:
+    """The three files of an issuer in the git repository, relative to its root."""
+
+    discovery: str
+    jwks: str
+    ledger: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One published issuer, former ones included.
+
+    `label` is how its configuration entry is called; `store` tells buckets apart (endpoint and bucket name).
+    """
+
+    label: str
+    issuer: IssuerUrl
+    store: str
+    base_url: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """That the files of two issuers cannot stand beside each other: `path` of `first` covers one of `second`."""
+
+    first: Place
+    second: Place
+    path: str
+
+
+def _without_slash(issuer: IssuerUrl) -> str:
+    return issuer.removesuffix("/")
+
+
+def jwks_uri(issuer: IssuerUrl) -> str:
+    """Where the world reads the issuer's JWKS."""
+    return f"{_without_slash(issuer)}/{_JWKS}"
+
+
+def discovery_url(issuer: IssuerUrl) -> str:
+    """Where the world reads the issuer's discovery document (OpenID Connect Discovery 1.0, section 4.1)."""
+    return f"{_without_slash(issuer)}/{_DISCOVERY}"
+
+
+def object_keys(issuer: IssuerUrl, base_url: str, prefix: str) -> tuple[ObjectKey, ObjectKey]:
+    """The keys of the discovery document and of the JWKS in the bucket.
+
+    Args:
+        issuer: A valid issuer (`issuer_problems` found nothing).
+        base_url: The public URL under which the bucket's `prefix` is read, without a slash at the end.
+        prefix: Where in the bucket `base_url` begins: "" or segments without outer slashes.
+
+    Raises:
+        ValueError: The issuer is not inside `base_url`; another host style of the same bucket is inside.
+    """
+    base, place = canonical_url(base_url), canonical_url(_without_slash(issuer))
+    if not f"{place}/".startswith(f"{base}/"):
+        raise ValueError(f"{issuer} is not inside {base_url}")
+    folder = "".join(f"{part}/" for part in (prefix, place[len(base) + 1 :]) if part)
+    return ObjectKey(folder + _DISCOVERY), ObjectKey(folder + _JWKS)
+
+
+def repository_paths(issuer: IssuerUrl) -> RepositoryPaths:
+    """The files of a valid issuer in the git repository; a port stays part of the host's folder."""
+    place = _without_slash(issuer).removeprefix("https://")
+    return RepositoryPaths(
+        discovery=f"public/{place}/{_DISCOVERY}",
+        jwks=f"public/{place}/{_JWKS}",
+        ledger=f"ledger/{place}/keys.json",
+    )
+
+
+def path_conflicts(places: Iterable[Place]) -> tuple[Conflict, ...]:
+    """Every pair of issuers of which one's published path equals, or is a directory above, another's.
+
+    Paths are compared as (store, object key) and, case-folded, as repository paths: git work trees may stand on
+    file systems that ignore case. Issuers must be valid and inside their base URL. Takes O(n log n).
+    """
+    pairs: dict[tuple[int, int], Conflict] = {}
+    owned = sorted((path, number, place) for number, place in enumerate(places) for path in _paths(place))
+    upper_path, upper_number, upper = "\0", -1, None
+    for path, number, place in owned:
+        if upper is None or not path.startswith(upper_path):
+            upper_path, upper_number, upper = path, number, place
+        else:  # no two paths of one issuer lie below each other
+            pairs.setdefault((upper_number, number), Conflict(upper, place, _shown(upper_path)))
+    return tuple(pairs[pair] for pair in sorted(pairs))
+
+
+def _paths(place: Place) -> Iterator[str]:
+    # Each ends with a slash: after sorting, what lies below a path follows it directly, and `a` is not above `ab`.
+    discovery, jwks = object_keys(place.issuer, place.base_url, place.prefix)
+    files = repository_paths(place.issuer)
+    yield from (f"s3\0{place.store}\0{key}/" for key in (discovery, jwks))
+    yield from (f"git\0{path.casefold()}/" for path in (files.discovery, files.jwks, files.ledger))
+
+
+def _shown(path: str) -> str:
+    return path.rpartition("\0")[2].removesuffix("/")

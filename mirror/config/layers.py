@@ -1,0 +1,153 @@
+"""An issuer's settings in layers: its own entry over `defaults`, its `publish` over the global one.
+
+Layers are merged as they were written, before they are checked, so that a shape is filled once for each issuer;
+afterwards a mistake is traced back to the layer that it came from.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from mirror.config import wording
+from mirror.config.document import Document
+from mirror.config.problems import Location, Problem
+from mirror.config.shape import IssuerEntry, Publish, Root, Shape
+
+Raw = Mapping[str, object]
+Finding = tuple[Location, str]
+_Row = tuple[str, Location, object]
+_Model = TypeVar("_Model", bound=Shape)
+
+_WHOLE = "discovery_extra"  # its members are JSON values: not merged deeper, and null is one of them
+_STAND_INS = {"name": "stand-in", "issuer": "https://stand-in.invalid"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One issuer with its layers merged.
+
+    `own` is the entry as written; `publish` is in effect for it; `bad` are the keys of the entry in which a mistake
+    was found already, so that rules which look at them are not asked.
+    """
+
+    file: str
+    path: Location
+    own: Raw
+    shape: IssuerEntry
+    publish: Publish
+    bad: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """What the files hold, filled into shapes as far as it fits; `bad` are the keys of the main file that do not."""
+
+    root_raw: Raw
+    root: Root
+    entries: tuple[Entry, ...]
+    bad: frozenset[str]
+    problems: tuple[Problem, ...]
+
+    def trace(self, entry: Entry, path: Location) -> tuple[str, Location]:
+        """The file and the full way to the layer of `entry` in which the value at `path` was written."""
+        return _trace(self.root_raw, entry.file, entry.path, entry.own, path)
+
+
+def merged(below: Raw, above: Raw) -> dict[str, object]:
+    """`above` over `below`, section by section; null in `above` takes the key away."""
+    result = dict(below)
+    for key, value in above.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict):
+            under = result.get(key)
+            base = under if isinstance(under, dict) else {}
+            result[key] = {**base, **value} if key == _WHOLE else merged(base, value)
+        else:
+            result[key] = value
+    return result
+
+
+def stack(main: Document, issuer_files: Mapping[str, Document]) -> Layers:
+    """Fill the shapes with what the readable files hold, noting every mistake on the way."""
+    raw = merged({}, main.data) if isinstance(main.data, dict) else {}
+    listed = raw.pop("issuers", [])
+    # What is no list stays, for its mistake to be told.
+    root, found, bad = _filled(Root, raw if isinstance(listed, list) else {**raw, "issuers": listed})
+    problems = [Problem("", path, text) for path, text in found]
+    if main.readable and not isinstance(main.data, dict):
+        problems.append(Problem("", (), "The file is no mapping of keys. Start from config/mirror.example.yaml."))
+    rows: list[_Row] = [
+        ("", ("issuers", index), row) for index, row in enumerate(listed if isinstance(listed, list) else ())
+    ]
+    for file, document in issuer_files.items():
+        rows.extend(_rows(file, document, problems))
+    entries = tuple(_entries(raw, bad, rows, problems))
+    # Whether an unreadable file holds issuers is not known, so nobody may say that there are none.
+    unsure = frozenset() if all(document.readable for document in issuer_files.values()) else frozenset({"issuers"})
+    return Layers(raw, root, entries, bad | unsure, tuple(problems))
+
+
+def _rows(file: str, document: Document, problems: list[Problem]) -> Iterator[_Row]:
+    if isinstance(document.data, list):
+        yield from ((file, (index,), row) for index, row in enumerate(document.data))
+    elif document.readable:
+        problems.append(Problem(file, (), "The file is no list of issuers. Begin each entry with a hyphen."))
+
+
+def _entries(raw: Raw, root_bad: frozenset[str], rows: Iterable[_Row], problems: list[Problem]) -> Iterator[Entry]:
+    defaults = _section(raw, "defaults")
+    common_raw = merged(_section(raw, "publish"), _section(defaults, "publish"))
+    common, _, common_bad = _filled(Publish, common_raw)
+    inherited = {key: value for key, value in defaults.items() if key != "publish"}
+    for file, path, own in rows:
+        if not isinstance(own, dict):
+            problems.append(Problem(file, path, "This is no issuer. Write its keys below the hyphen, name first."))
+            continue
+        layer = merged(inherited, own)
+        if isinstance(own.get("publish"), dict):
+            layer["publish"] = merged(common_raw, own["publish"])
+        filled, found, bad = _filled(IssuerEntry, layer)
+        problems.extend(Problem(*_trace(raw, file, path, own, inner), text) for inner, text in found)
+        unsure = frozenset({"publish"}) if common_bad or "publish" in root_bad else frozenset()
+        yield Entry(file, path, own, filled, filled.publish or common, bad | unsure)
+
+
+def _section(raw: Raw, key: str) -> Raw:
+    value = raw.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _filled(model: type[_Model], raw: Raw) -> tuple[_Model, list[Finding], frozenset[str]]:
+    """A shape with what fits; what does not is left at its default, found, and named by its first key."""
+    try:
+        return model.model_validate(raw), [], frozenset()
+    except ValidationError as error:
+        found = list(wording.findings(model, error))
+    bad = frozenset(str(path[0]) for path, _ in found)
+    stand_ins = {key: value for key, value in _STAND_INS.items() if key in bad & model.model_fields.keys()}
+    rest = {key: value for key, value in raw.items() if key not in bad}
+    return model.model_validate({**rest, **stand_ins}), found, bad
+
+
+def _trace(raw: Raw, file: str, entry: Location, own: Raw, path: Location) -> tuple[str, Location]:
+    defaults = _section(raw, "defaults")
+    if _has(own, path):
+        return file, entry + path
+    if _has(defaults, path):
+        return "", ("defaults", *path)
+    if path[0] == "publish" and (_has(raw, path) or "publish" not in own):
+        return "", path
+    return file, entry + path
+
+
+def _has(value: object, path: Location) -> bool:
+    """Whether something is written at `path`; lists count as mappings from their indexes."""
+    for part in path:
+        parts = dict(enumerate(value)) if isinstance(value, list) else value
+        if not isinstance(parts, dict) or part not in parts:
+            return False
+        value = parts[part]
+    return True

@@ -1,0 +1,133 @@
+"""The resolved configuration: frozen values with units in their names, every default and override applied.
+
+`mirror.config.load` makes them out of YAML; the stations take from here what they need and know no YAML.
+Paths are absolute.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Literal
+
+from mirror.model import IssuerName, IssuerUrl, KeyPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a hostile or slow outside world may cost us."""
+
+    connect_seconds: float = 5.0
+    total_seconds: float = 15.0
+    source_deadline_seconds: float = 60.0
+    max_body_bytes: int = 1024 * 1024
+    concurrency: int = 256
+    puts: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How an issuer's apiservers are verified; with `ca_file` against that file alone."""
+
+    ca_file: Path | None = None
+    server_name: str | None = None
+    client_cert_file: Path | None = None
+    client_key_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """How we log in at an issuer's apiservers; anonymous when nothing is set."""
+
+    token_file: Path | None = None
+    kubeconfig: Path | None = None
+    context: str | None = None
+    in_cluster: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Readback:
+    """How the public URL is looked at; `connect_to` is (host, port), as curl's `--connect-to`."""
+
+    enabled: bool = True
+    ca_file: Path | None = None
+    connect_to: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Where and how an issuer's objects are published. `base_url` has no trailing slash."""
+
+    bucket: str
+    region: str
+    base_url: str
+    endpoint_url: str | None = None
+    prefix: str = ""
+    expected_bucket_owner: str | None = None
+    profile: str | None = None
+    role_arn: str | None = None
+    conditional_writes: bool = True
+    cache_control: str = "public, max-age=300"
+    max_age_seconds: int = 300
+    jwks_content_type: str = "application/jwk-set+json"
+    audit_interval_seconds: float = 3600.0
+    cloudfront_distribution: str | None = None
+    readback: Readback = field(default_factory=Readback)
+
+
+@dataclass(frozen=True, slots=True)
+class FormerIssuer:
+    """An issuer text of the past under which the same keys stay public; `until` is the last day, UTC."""
+
+    issuer: IssuerUrl
+    until: date
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """One entry of `issuers`, with `defaults` and the global `publish` merged in."""
+
+    name: IssuerName
+    issuer: IssuerUrl
+    publish: Publish
+    apiservers: tuple[str, ...] = ()
+    load_balancer: bool = False
+    discover: Literal["dns", "endpointslices"] | None = None
+    expect_replicas: int | None = None
+    proxy: str | None = None
+    tls: Tls = field(default_factory=Tls)
+    auth: Auth = field(default_factory=Auth)
+    audiences: tuple[str, ...] = ()
+    keys: KeyPolicy = field(default_factory=KeyPolicy)
+    former_issuers: tuple[FormerIssuer, ...] = ()
+    discovery_extra: Mapping[str, object] = field(default_factory=dict)
+    probe_token_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The git repository that keeps the history."""
+
+    path: Path
+    remote: str | None = None
+    branch: str = "main"
+    sign: bool = False
+    require_push: bool = False
+    allowed_signers: Path | None = None
+    author_name: str = "oidc-mirror"
+    author_email: str = "oidc-mirror@localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole configuration. `warnings` are sentences about what is allowed but unwise."""
+
+    state_dir: Path
+    repository: Repository
+    issuers: tuple[Issuer, ...]
+    limits: Limits = field(default_factory=Limits)
+    interval: timedelta = timedelta(minutes=5)
+    max_failures: int = 0
+    metrics_file: Path | None = None
+    http_listen: tuple[str, int] | None = ("127.0.0.1", 9797)
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,288 @@
+"""The nouns of the mirror: frozen values that pass from one station to the next.
+
+Nothing here does any input or output; a value that is reached through `mirror.trust` has been validated.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import ClassVar, Literal, NewType
+
+IssuerName = NewType("IssuerName", str)
+"""An operator's label for an issuer, `[a-z0-9][a-z0-9-]{0,62}`. Never part of any decision."""
+IssuerUrl = NewType("IssuerUrl", str)
+"""The exact `iss` text, compared code point by code point and never normalised (fact 30)."""
+Kid = NewType("Kid", str)
+"""A key id: 1..1024 printable characters. Text from outside: escape it before it reaches a terminal."""
+Thumbprint = NewType("Thumbprint", str)
+"""RFC 7638 SHA-256 JWK thumbprint, unpadded base64url, 43 characters."""
+ObjectKey = NewType("ObjectKey", str)
+"""The key of an S3 object, without a leading slash."""
+ETag = NewType("ETag", str)
+"""An S3 ETag without its quotes: stores differ in how they read quoted ones in `If-Match`."""
+CommitId = NewType("CommitId", str)
+"""A full git commit id, 40 (or 64) hexadecimal digits."""
+
+MEDIA_TYPE_DISCOVERY = "application/json"
+MEDIA_TYPE_JWKS = "application/jwk-set+json"  # RFC 7517, section 8.5.2
+
+
+class Level(StrEnum):
+    """How loudly an event is told."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened and that somebody may search for: a dotted stable `name` and a sentence.
+
+    `fields` are the machine-readable facts, such as `kid` and `thumbprint`; never a secret.
+    """
+
+    name: str
+    sentence: str
+    level: Level = Level.INFO
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something was not believed or did not work: stable `code`, one sentence, the remedy, and where.
+
+    `where` is a path into the document, such as `jwks keys[2].n`, or empty.
+    """
+
+    code: str
+    sentence: str
+    remedy: str
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something worth telling about an answer that was believed; it changes nothing."""
+
+    code: str
+    sentence: str
+
+
+# --------------------------------------------------------------------------------------------------- keys
+
+
+@dataclass(frozen=True, slots=True)
+class RsaKey:
+    """A public RSA key. `n` and `e` are minimal-length base64urlUInt texts (RFC 7518, section 6.3.1)."""
+
+    kid: Kid
+    alg: str
+    n: str
+    e: str
+    thumbprint: Thumbprint
+    kty: ClassVar[Literal["RSA"]] = "RSA"
+
+    def members(self) -> dict[str, str]:
+        """The JWK as published, members in the order of kube-apiserver (fact 3)."""
+        return {"use": "sig", "kty": "RSA", "kid": self.kid, "alg": self.alg, "n": self.n, "e": self.e}
+
+
+@dataclass(frozen=True, slots=True)
+class EcKey:
+    """A public EC key. `x` and `y` are base64url texts of the curve's full length (RFC 7518, section 6.2.1)."""
+
+    kid: Kid
+    alg: str
+    crv: str
+    x: str
+    y: str
+    thumbprint: Thumbprint
+    kty: ClassVar[Literal["EC"]] = "EC"
+
+    def members(self) -> dict[str, str]:
+        """The JWK as published, members in the order of kube-apiserver (fact 3)."""
+        return {
+            "use": "sig",
+            "kty": "EC",
+            "kid": self.kid,
+            "crv": self.crv,
+            "alg": self.alg,
+            "x": self.x,
+            "y": self.y,
+        }
+
+
+Key = RsaKey | EcKey
+KeyId = tuple[Kid, Thumbprint]
+"""A key's identity in a set: the same material under two kids is two entries."""
+
+
+def key_id(key: Key) -> KeyId:
+    """The identity of `key` in a set; also the order in which keys are published."""
+    return (key.kid, key.thumbprint)
+
+
+# ------------------------------------------------------------------------------------------- observations
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The two bodies that one apiserver sent with status 200 and the right content types: bytes, not yet believed.
+
+    `date` is its `Date` header (aware, UTC) where it sent a readable one.
+    """
+
+    apiserver: str
+    discovery: bytes
+    jwks: bytes
+    date: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What one apiserver showed in this pass, believed: its keys sorted by `key_id`, none twice, at least one."""
+
+    apiserver: str
+    keys: tuple[Key, ...]
+    notes: tuple[Note, ...] = ()
+    date: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """One apiserver that did not answer in this pass, or was not believed, with every reason (never none)."""
+
+    apiserver: str
+    reasons: tuple[Reason, ...]
+    date: datetime | None = None
+
+
+Observation = Observed | Unusable
+
+TRANSIENT_CODES = frozenset({"unreachable", "timeout", "rate_limited", "server_error"})
+"""Codes of `Unusable` that may pass by themselves; every other one is a refusal that somebody must look at."""
+
+
+# ------------------------------------------------------------------------------------------------- ledger
+
+
+class Status(StrEnum):
+    """Where a key is in its life; `mirror.trust.lifecycle` has the table of transitions."""
+
+    HELD = "held"
+    PUBLISHED = "published"
+    RETIRING = "retiring"
+    DROPPED = "dropped"
+    REVOKED = "revoked"
+
+
+PUBLIC_STATUSES = frozenset({Status.PUBLISHED, Status.RETIRING})
+"""A key is part of the public JWKS while its record has one of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """That a key must never be public again. `last` allowed the public set to become empty by it."""
+
+    at: datetime
+    reason: str
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """What the mirror knows of one key. Dates are aware, UTC, whole seconds; each is set by an event alone.
+
+    `generation` starts at 1 and grows by one with every transition: ledgers are merged by it, not by clocks.
+    `missing_since` is set while retiring; `returned_at` when a retiring key was seen again;
+    `held_because` (a code) while held; `revocation` exactly when revoked.
+    """
+
+    key: Key
+    status: Status
+    generation: int
+    first_seen: datetime
+    missing_since: datetime | None = None
+    returned_at: datetime | None = None
+    held_because: str | None = None
+    revocation: Revocation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """All records of one issuer, sorted by kid, then thumbprint."""
+
+    issuer: IssuerUrl
+    records: tuple[KeyRecord, ...] = ()
+
+    def public_keys(self) -> tuple[Key, ...]:
+        """The keys of the public JWKS in the order of publication."""
+        return tuple(record.key for record in self.records if record.status in PUBLIC_STATUSES)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPolicy:
+    """How an issuer's keys are treated: the configuration's `keys`."""
+
+    new_keys: Literal["publish", "hold"] = "publish"
+    retain_removed: timedelta = timedelta(hours=24)
+    kid: Literal["kubernetes", "opaque"] = "kubernetes"
+    unknown_keys: Literal["skip", "refuse"] = "skip"
+    revoked: frozenset[Thumbprint] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """The exact bytes of an issuer's two public documents."""
+
+    discovery: bytes
+    jwks: bytes
+
+
+# ------------------------------------------------------------------------------------------------- bucket
+
+
+@dataclass(frozen=True, slots=True)
+class PublicObject:
+    """One object as it should stand in the bucket; `url` is where the world reads it."""
+
+    key: ObjectKey
+    url: str
+    body: bytes
+    content_type: str
+    cache_control: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One line of a bucket listing."""
+
+    key: ObjectKey
+    etag: ETag
+    size_bytes: int
+    last_modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One object as it stands in the bucket; `snapshot` is the metadata of that name, None where there is none."""
+
+    body: bytes
+    etag: ETag
+    content_type: str
+    cache_control: str
+    snapshot: str | None
+    last_modified: datetime
+
+
+# ------------------------------------------------------------------------------------------------ history
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Where the history stands: the local branch, and the remote's as last fetched; None while there is none."""
+
+    local: CommitId | None
+    remote: CommitId | None

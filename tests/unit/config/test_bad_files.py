@@ -1,0 +1,135 @@
+"""One bad file a mistake: each is refused at its key, with a sentence that says what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from mirror.config.load import load
+from mirror.errors import UsageError
+
+DATA = Path(__file__).parents[2] / "data" / "config"
+MISTAKES = (  # the file's name after `bad-`, where the mistake is told, what is said
+    ("name", "issuers[0].name", "This is no name."),
+    ("name-missing", "issuers[0].name", "This key is missing."),
+    ("name-number", "issuers[0].name", "This must be text."),
+    ("name-twice", "issuers[1].name", "belongs to issuers[0]"),
+    ("issuer-twice", "issuers[1].issuer", "the issuer of issuers[0].issuer"),
+    ("issuer-slash-twice", "issuers[1].issuer", "cannot stand beside"),
+    ("issuer-case", "issuers[1].issuer", "cannot stand beside"),
+    ("issuer-below-document", "issuers[1].issuer", "cannot stand beside"),
+    ("issuer-http", "issuers[0].issuer", "no https URL"),
+    ("issuer-query", "issuers[0].issuer", "has a query"),
+    ("issuer-private", "issuers[0].issuer", "exists only inside"),
+    ("issuer-outside", "issuers[0].issuer", "is not inside https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"),
+    ("issuer-other-region", "issuers[0].issuer", "correct publish.region"),
+    ("no-issuers", "issuers", "No issuer is configured."),
+    ("issuers-no-list", "issuers", "This is no list."),
+    ("issuer-no-section", "issuers[0]", "This is no issuer."),
+    ("apiservers-none", "issuers[0].apiservers", "There is no apiserver to ask."),
+    ("apiserver-http", "issuers[0].apiservers[0]", "no https URL"),
+    ("apiserver-slash", "issuers[0].apiservers[0]", "has a path"),
+    ("apiserver-user", "issuers[0].apiservers[0]", "user information"),
+    ("apiserver-query", "issuers[0].apiservers[0]", "has a query"),
+    ("apiserver-port", "issuers[0].apiservers[0]", "The port is no number"),
+    ("apiserver-twice", "issuers[0].apiservers[1]", "the same apiserver as apiservers[0]"),
+    ("apiservers-no-list", "issuers[0].apiservers", "This is no list."),
+    ("expect-replicas", "issuers[0].expect_replicas", "Only 1 apiservers are listed."),
+    ("expect-behind-balancer", "issuers[0].expect_replicas", "cannot be counted"),
+    ("retain-behind-balancer", "issuers[0].keys.retain_removed", "Behind a load balancer"),
+    ("proxy", "issuers[0].proxy", "no http or https URL"),
+    ("proxy-path", "issuers[0].proxy", "has a path"),
+    ("client-cert-alone", "issuers[0].tls.client_cert_file", "needs its key"),
+    ("client-key-alone", "defaults.tls.client_key_file", "needs its client certificate"),
+    ("tls-insecure", "issuers[0].tls.insecure_skip_tls_verify", "There is no key"),
+    ("server-name", "issuers[0].tls.server_name", "This is no host name."),
+    ("context-alone", "issuers[0].auth.context", "belongs to a kubeconfig"),
+    ("kubeconfig-and-token", "issuers[0].auth.token_file", "auth.kubeconfig says this already"),
+    ("in-cluster-and-ca", "issuers[0].tls.ca_file", "auth.in_cluster says this already"),
+    ("boolean-yes", "issuers[0].load_balancer", "neither true nor false"),
+    ("audience-long", "issuers[0].audiences[0]", "1 to 255 characters"),
+    ("audience-twice", "issuers[0].audiences[1]", "the same audience as audiences[0]"),
+    ("audiences-many", "issuers[0].audiences", "more than 100 items"),
+    ("new-keys", "issuers[0].keys.new_keys", "Write 'publish' or 'hold'."),
+    ("retain-no-unit", "issuers[0].keys.retain_removed", "The number has no unit."),
+    ("revoked", "issuers[0].keys.revoked[0]", "This is no thumbprint."),
+    ("discovery-extra", "issuers[0].discovery_extra", "The member jwks_uri"),
+    ("until", "issuers[0].former_issuers[0].until", "This is no day."),
+    ("bucket-missing", "publish.bucket", "This key is missing."),
+    ("publish-missing", "publish.region", "This key is missing."),
+    ("bucket-dots", "publish.bucket", "has a dot"),
+    ("bucket-name", "publish.bucket", "This is no bucket name."),
+    ("bucket-reserved", "publish.bucket", "for itself"),
+    ("region", "publish.region", "This is no region."),
+    ("owner", "publish.expected_bucket_owner", "12 digits"),
+    ("role-arn", "publish.role_arn", "role's ARN"),
+    ("prefix", "publish.prefix", "The prefix has a segment"),
+    ("prefix-base-url", "publish.prefix", "reads another folder"),
+    ("base-url-http", "publish.base_url", "no https URL"),
+    ("base-url-other-bucket", "publish.base_url", "It is bucket other in ap-southeast-2"),
+    ("base-url-inherited", "issuers[0].publish.bucket", "another bucket"),
+    ("endpoint-url", "publish.endpoint_url", "user information"),
+    ("endpoint-http", "publish.endpoint_url", "Add publish.base_url"),
+    ("cache-no-store", "publish.cache_control", "no-store"),
+    ("cache-no-max-age", "publish.cache_control", "exactly one max-age"),
+    ("cache-short", "publish.cache_control", "outside 60 to 3600"),
+    ("cache-long", "publish.cache_control", "outside 60 to 3600"),
+    ("content-type", "publish.jwks_content_type", "'application/jwk-set+json' or 'application/json'"),
+    ("connect-to", "publish.readback.connect_to", "This is no host:port."),
+    ("remote-password", "repository.remote", "a user name or a password"),
+    ("remote-ext", "repository.remote", "no remote that is allowed"),
+    ("remote-hyphen", "repository.remote", "no remote that is allowed"),
+    ("branch", "repository.branch", "Git does not allow"),
+    ("author", "repository.author", "This is no author."),
+    ("push-nowhere", "repository.require_push", "nowhere to push to"),
+    ("interval-no-unit", "interval", "The number has no unit."),
+    ("interval-zero", "interval", "The duration is zero."),
+    ("interval-sexagesimal", "interval", "This is no duration."),
+    ("size-unit", "limits.max_body", "This is no size."),
+    ("concurrency", "limits.concurrency", "Write 1 or more."),
+    ("concurrency-octal", "limits.concurrency", "leading zeros"),
+    ("listen", "http.listen", "This is no host:port."),
+    ("http-true", "http", "This is no section."),
+    ("unknown-key", "intervall", "Did you mean interval?"),
+    ("unknown-key-far", "xyzzy", "Known here are: interval, state_dir"),
+    ("path-nul", "state_dir", "control or invisible"),
+    ("yaml-duplicate", "interval", "stands twice"),
+    ("yaml-anchor", "state_dir", "An anchor"),
+    ("yaml-tag", "state_dir", "A tag"),
+    ("yaml-merge", "limits", "A merge key"),
+    ("yaml-key", "limits", "is no text"),
+    ("yaml-documents", "the file", "A second document"),
+    ("yaml-syntax", "the file", "no valid YAML"),
+    ("yaml-empty", "the file", "The file is empty."),
+    ("yaml-list", "the file", "no mapping of keys"),
+    ("not-yet-discover", "issuers[0].discover", "This version cannot do this yet."),
+    ("not-yet-auth-kubeconfig", "issuers[0].auth.kubeconfig", "This version cannot do this yet."),
+    ("not-yet-auth-context", "issuers[0].auth.context", "This version cannot do this yet."),
+    ("not-yet-auth-in-cluster", "issuers[0].auth.in_cluster", "This version cannot do this yet."),
+    ("not-yet-former-issuers", "issuers[0].former_issuers", "This version cannot do this yet."),
+    ("not-yet-probe-token-file", "issuers[0].probe_token_file", "This version cannot do this yet."),
+    ("not-yet-metrics-file", "metrics_file", "This version cannot do this yet."),
+    ("not-yet-allowed-signers", "repository.allowed_signers", "This version cannot do this yet."),
+    ("not-yet-cloudfront", "publish.cloudfront_distribution", "This version cannot do this yet."),
+)
+
+
+@pytest.mark.parametrize(("name", "where", "words"), MISTAKES, ids=[name for name, _, _ in MISTAKES])
+def test_bad_file_is_refused_at_its_key(name: str, where: str, words: str) -> None:
+    """The mistake is told at its key, with its line, in the words of the table."""
+    with pytest.raises(UsageError) as caught:
+        load(DATA / f"bad-{name}.yaml")
+    told = [problem for problem in caught.value.problems if problem.partition(" (line ")[0].partition(":")[0] == where]
+    assert any(words in problem for problem in told), caught.value.problems
+
+
+def test_every_bad_file_is_in_the_table() -> None:
+    """No bad file is left unread by the tests."""
+    assert {path.stem.removeprefix("bad-") for path in DATA.glob("bad-*.yaml")} == {name for name, _, _ in MISTAKES}
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in MISTAKES])
+def test_bad_file_never_shows_a_secret(name: str) -> None:
+    """What a URL carries as a password is not repeated in any message."""
+    with pytest.raises(UsageError) as caught:
+        load(DATA / f"bad-{name}.yaml")
+    assert "secret" not in " ".join((str(caught.value), *caught.value.problems))

@@ -1,0 +1,120 @@
+"""YAML and JSON to plain data: what words mean, and what is told where."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.config import jsontext
+from mirror.config.document import MAX_PROBLEMS, read
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("true", True), ("False", False), ("null", None), ("~", None), ("", None),
+        ("no", "no"), ("on", "on"), ("yes", "yes"), ("n", "n"),
+        ("0", 0), ("-17", -17), ("012", "012"), ("0o14", "0o14"), ("0x1f", "0x1f"), ("1_000", "1_000"), ("+1", "+1"),
+        ("12:30", "12:30"), ("190:20:30", "190:20:30"), ("2027-01-31", "2027-01-31"), ("1.5", 1.5), ("1e3", 1000.0),
+        (".5", ".5"), ("1.", "1."), (".inf", ".inf"), (".nan", ".nan"), ("-", [None]), ("=", "="),
+        ("'true'", "true"), ('"12"', "12"), ("123456789012", 123456789012), ("012345678901", "012345678901"),
+        ("|\n  a\n  b\n", "a\nb\n"),
+    ],
+)  # fmt: skip
+def test_plain_word_means_what_it_looks_like(written: str, meant: object) -> None:
+    """Only true, false, null and decimal numbers are no text; YAML 1.1's surprises are text."""
+    result = read(f"key: {written}\n" if written != "-" else "key:\n  -\n")
+    assert result.problems == []
+    assert result.data == {"key": meant}
+    assert isinstance(result.data, dict)
+    assert type(result.data["key"]) is type(meant)
+
+
+def test_lines_are_known_when_asked_for() -> None:
+    """Each key and item has the line on which its value begins."""
+    result = read("a:\n  - b\n  - c: d\ne: f\n", with_lines=True)
+    assert result.lines == {(): 1, ("a",): 2, ("a", 0): 2, ("a", 1): 3, ("a", 1, "c"): 3, ("e",): 4}
+    assert read("a: b\n").lines == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: b\na: c\nb: {c: d, c: e}\n", [
+            "a (line 2): The key a stands twice in one mapping. Remove one of them.",
+            "b.c (line 3): The key c stands twice in one mapping. Remove one of them.",
+        ]),
+        ("a: &x b\nc: *x\n", [
+            "a (line 1): An anchor (&) is not allowed. Remove it.",
+            "c (line 2): An alias (*) is not allowed. Write the value out, or use the section defaults.",
+        ]),
+        ("- 1\n- !x a\n", ["[1] (line 2): A tag (!) is not allowed. Remove it."]),
+        ("a: {true: b, null: c, 1: d}\n", [
+            "a (line 1): The key true is no text. Write it in quotes if it is meant so.",
+            "a (line 1): The key null is no text. Write it in quotes if it is meant so.",
+            "a (line 1): The key 1 is no text. Write it in quotes if it is meant so.",
+        ]),
+        ("a: 1234567890123456789\n", [
+            "a (line 1): The number has more than 18 digits. Write it in quotes if it is meant as text.",
+        ]),
+        ("a: b\n---\nc: d\n", ["the file (line 2): A second document begins here. Put everything into one document."]),
+        ("? [a]\n: b\n", ["the file (line 1): A key is a list, a mapping or an alias. Write a plain word as key."]),
+    ],
+    ids=["duplicate", "alias", "tag", "keys", "number", "documents", "complex key"],
+)  # fmt: skip
+def test_every_mistake_is_told_with_its_line(text: str, told: list[str]) -> None:
+    """Reading goes on after a mistake, as long as what follows is clear."""
+    assert [str(problem) for problem in read(text).problems] == told
+
+
+def test_quoted_words_may_be_keys() -> None:
+    """Quotes make any word text; the merge sign too."""
+    result = read('"1": a\n"true": b\n"<<": c\n')
+    assert (result.data, result.problems) == ({"1": "a", "true": "b", "<<": "c"}, [])
+
+
+def test_byte_order_mark_at_the_start_is_ignored() -> None:
+    """Editors on Windows put one there; it changes nothing."""
+    assert read("\ufeffa: b\n").data == {"a": "b"}
+    assert read('\ufeff{"a": "b"}').data == {"a": "b"}
+
+
+def test_reading_stops_after_many_mistakes() -> None:
+    """A file of another kind is not told in thousands of lines."""
+    result = read("a: b\n" * 5000)
+    assert len(result.problems) == MAX_PROBLEMS
+    assert not result.readable
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**15), 10**15) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=20), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.text(max_size=20), JSON_VALUES, max_size=5), st.booleans(), st.sampled_from([None, 2]))
+def test_json_is_read_as_it_was_written(data: dict[str, Any], ascii_only: bool, indent: int | None) -> None:
+    """Whatever Python's json writes is read back equal, escaped surrogate pairs included."""
+    result = read(json.dumps(data, ensure_ascii=ascii_only, indent=indent))
+    assert (result.problems, result.data) == ([], data)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1, "a": 2}', '{"a": NaN}', '{"a": Infinity}', '{"a": 1e999}', '{"a": 1234567890123456789}',
+        '{"a": "\\ud800"}', '{"\\ud800": "a"}', "[" * 40 + "]" * 40, "[" * 100_000, "{", "",
+    ],
+)  # fmt: skip
+def test_doubtful_json_is_left_to_the_yaml_reader(text: str) -> None:
+    """Duplicates, no numbers, lone surrogates and deep nesting are not taken, so that the mistake gets its line."""
+    assert jsontext.read(text, max_depth=32) is None
+
+
+def test_json_mistake_is_told_with_its_line() -> None:
+    """A duplicate name in JSON is told as in YAML."""
+    problems = read('{"a": 1,\n "a": 2}').problems
+    assert [str(it) for it in problems] == ["a (line 2): The key a stands twice in one mapping. Remove one of them."]

@@ -1,0 +1,343 @@
+"""Files to settings: defaults, layers, paths, and everything that is wrong at once."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mirror.config.load import load, parse
+from mirror.config.settings import Auth, Issuer, Limits, Publish, Readback, Repository, Settings, Tls
+from mirror.errors import UsageError
+from mirror.model import IssuerName, IssuerUrl, KeyPolicy
+
+BASE = Path("/etc/oidc-mirror")
+S3 = "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"
+THUMBPRINTS = ("A" * 43, "B" * 43)
+
+
+def _text(entry: str = "", *, top: str = "", publish: str = "", name: str = "a", issuer: str = f"{S3}/a") -> str:
+    return f"""
+publish: {{bucket: oidc-bucket, region: ap-southeast-2, {publish}}}
+{top}
+issuers:
+  - name: {name}
+    issuer: {issuer}
+    apiservers: [https://10.0.0.11:6443]
+    {entry}
+"""
+
+
+def _parse(text: str) -> Settings:
+    return parse(text, base=BASE)
+
+
+def _problems(text: str, **files: str) -> tuple[str, ...]:
+    with pytest.raises(UsageError) as caught:
+        parse(text, base=BASE, issuer_files={f"{name}.yaml": body for name, body in files.items()})
+    return caught.value.problems
+
+
+def test_least_configuration_has_every_default() -> None:
+    """Nothing but bucket, region and one issuer gives exactly the defaults of `Settings`."""
+    publish = Publish("oidc-bucket", "ap-southeast-2", S3)
+    assert _parse(_text()) == Settings(
+        state_dir=Path("/var/lib/oidc-mirror"),
+        repository=Repository(Path("/var/lib/oidc-mirror/snapshots.git")),
+        issuers=(Issuer(IssuerName("a"), IssuerUrl(f"{S3}/a"), publish, ("https://10.0.0.11:6443",)),),
+    )
+
+
+def test_every_key_arrives() -> None:
+    """Each key is carried into the settings with its unit and as an absolute path."""
+    settings = _parse(
+        _text(
+            "expect_replicas: 1\n    proxy: http://proxy:3128/\n    audiences: [x]\n"
+            "    tls: {ca_file: ca.crt, server_name: '::1', client_cert_file: c, client_key_file: /k}\n"
+            "    auth: {token_file: t}\n    discovery_extra: {a: [1, null]}\n"
+            f"    keys: {{new_keys: hold, retain_removed: 12h, kid: opaque, unknown_keys: refuse, "
+            f"revoked: [{THUMBPRINTS[0]}]}}",
+            top="interval: 1m\nstate_dir: state\nmax_failures: 3\nhttp: {listen: '[::1]:0'}\n"
+            "limits: {connect: 1s, total: 2s, source_deadline: 3s, max_body: 2KiB, concurrency: 4, puts: 5}\n"
+            "repository: {path: r.git, remote: git@h:x.git, branch: b/c, sign: true, require_push: true,"
+            " author: 'A B <a@b>'}",
+            publish="prefix: p/, base_url: 'https://oidc-bucket.s3.ap-southeast-2.amazonaws.com/p/',"
+            " expected_bucket_owner: 123456789012, profile: q, role_arn: 'arn:aws:iam::123456789012:role/r',"
+            " conditional_writes: false, cache_control: 'max-age=60, must-revalidate',"
+            " jwks_content_type: application/json, audit_interval: 0s,"
+            " readback: {enabled: false, ca_file: r.crt, connect_to: '127.0.0.1:1'}",
+            issuer=f"{S3}/p/a",
+        )
+    )
+    publish = Publish(
+        "oidc-bucket", "ap-southeast-2", f"{S3}/p", prefix="p", expected_bucket_owner="123456789012", profile="q",
+        role_arn="arn:aws:iam::123456789012:role/r", conditional_writes=False, max_age_seconds=60,
+        cache_control="max-age=60, must-revalidate", jwks_content_type="application/json", audit_interval_seconds=0,
+        readback=Readback(enabled=False, ca_file=BASE / "r.crt", connect_to=("127.0.0.1", 1)),
+    )  # fmt: skip
+    issuer = Issuer(
+        IssuerName("a"), IssuerUrl(f"{S3}/p/a"), publish, ("https://10.0.0.11:6443",), expect_replicas=1,
+        proxy="http://proxy:3128", tls=Tls(BASE / "ca.crt", "::1", BASE / "c", Path("/k")), audiences=("x",),
+        auth=Auth(token_file=BASE / "t"), discovery_extra={"a": [1, None]},
+        keys=KeyPolicy("hold", timedelta(hours=12), "opaque", "refuse", frozenset({THUMBPRINTS[0]})),  # type: ignore[arg-type]  # a plain text stands for its NewType
+    )  # fmt: skip
+    assert settings == Settings(
+        state_dir=BASE / "state",
+        repository=Repository(
+            BASE / "state" / "r.git", "git@h:x.git", "b/c", sign=True, require_push=True, author_name="A B",
+            author_email="a@b",
+        ),
+        issuers=(issuer,),
+        limits=Limits(1, 2, 3, 2048, 4, 5),
+        interval=timedelta(minutes=1),
+        max_failures=3,
+        http_listen=("::1", 0),
+    )  # fmt: skip
+
+
+def test_json_is_a_configuration() -> None:
+    """JSON and YAML give the same settings."""
+    text = (
+        '{"publish": {"bucket": "oidc-bucket", "region": "ap-southeast-2"}, "issuers": [{"name": "a", '
+        f'"issuer": "{S3}/a", "apiservers": ["https://10.0.0.11:6443"]}}]}}'
+    )
+    assert _parse(text) == _parse(_text())
+
+
+def test_http_false_switches_the_pages_off() -> None:
+    """`http: false` gives no address; an empty section the default one."""
+    assert _parse(_text(top="http: false")).http_listen is None
+    assert _parse(_text(top="http:")).http_listen == ("127.0.0.1", 9797)
+
+
+def test_issuer_overrides_defaults_section_by_section() -> None:
+    """An own key comes first, null takes an inherited one away, and the rest of a section is inherited."""
+    defaults = "defaults: {tls: {ca_file: ca, server_name: s}, auth: {token_file: t}, audiences: [x],"
+    defaults += " discovery_extra: {a: {b: c}, d: e}}"
+    own = "tls: {server_name: own}\n    auth: null\n    audiences: [y]\n    discovery_extra: {a: {f: null}}"
+    issuer = _parse(_text(own, top=defaults)).issuers[0]
+    assert issuer.tls == Tls(BASE / "ca", "own")
+    assert (issuer.auth, issuer.audiences) == (Auth(), ("y",))
+    assert issuer.discovery_extra == {"a": {"f": None}, "d": "e"}
+
+
+def test_revocation_in_defaults_is_never_overridden() -> None:
+    """An issuer's own list of revoked keys is added to that of the defaults."""
+    top = f"defaults: {{keys: {{revoked: [{THUMBPRINTS[0]}]}}}}"
+    issuer = _parse(_text(f"keys: {{revoked: [{THUMBPRINTS[1]}]}}", top=top)).issuers[0]
+    assert issuer.keys.revoked == set(THUMBPRINTS)
+
+
+def test_publish_is_overridden_in_three_layers() -> None:
+    """Global, defaults and issuer are merged; issuers without own keys share one value."""
+    text = _text("publish: {readback: {enabled: false}, profile: own}", publish="readback: {ca_file: c}, profile: g")
+    text += f"  - {{name: b, issuer: {S3}/b, apiservers: [https://b]}}\n"
+    text += f"  - {{name: c, issuer: {S3}/c, apiservers: [https://c]}}\n"
+    first, second, third = _parse(text + "defaults: {publish: {role_arn: null, audit_interval: 2h}}\n").issuers
+    assert (first.publish.profile, first.publish.audit_interval_seconds) == ("own", 7200)
+    assert first.publish.readback == Readback(enabled=False, ca_file=BASE / "c")
+    assert (second.publish.profile, second.publish.readback.enabled) == ("g", True)
+    assert second.publish is third.publish
+
+
+@pytest.mark.parametrize(
+    ("publish", "issuer", "base_url"),
+    [
+        ("endpoint_url: 'https://s3.example.com:9000/'", "https://s3.example.com:9000/oidc-bucket/a",
+         "https://s3.example.com:9000/oidc-bucket"),
+        ("endpoint_url: 'https://s3.example.com', prefix: p", "https://s3.example.com/oidc-bucket/p/a",
+         "https://s3.example.com/oidc-bucket/p"),
+        ("endpoint_url: 'https://s3.ap-southeast-2.amazonaws.com'", f"{S3}/a", S3),
+        ("endpoint_url: 'http://127.0.0.1:9000', base_url: 'https://oidc.example.com'", "https://oidc.example.com/a",
+         "https://oidc.example.com"),
+        ("endpoint_url: 'http://127.0.0.1:9000', base_url: '" + S3 + "'", f"{S3}/a", S3),
+        ("base_url: 'https://oidc.example.com/x/', prefix: live", "https://oidc.example.com/x/a",
+         "https://oidc.example.com/x"),
+        ("base_url: 'https://s3-ap-southeast-2.amazonaws.com/oidc-bucket'", f"{S3}/a",
+         "https://s3-ap-southeast-2.amazonaws.com/oidc-bucket"),
+        ("prefix: p", f"{S3}/p/a", f"{S3}/p"),
+    ],
+)  # fmt: skip
+def test_public_url_follows_from_bucket_and_server(publish: str, issuer: str, base_url: str) -> None:
+    """Without base_url it is the bucket's own URL on AWS, and path style on another https server."""
+    assert _parse(_text(publish=publish, issuer=issuer)).issuers[0].publish.base_url == base_url
+
+
+def test_inherited_base_url_can_be_taken_away() -> None:
+    """An issuer with its own bucket says so with null."""
+    own = "publish: {bucket: other, base_url: null}"
+    text = _text(own, publish="base_url: 'https://x.example'", issuer="https://other.s3.ap-southeast-2.amazonaws.com")
+    assert _parse(text).issuers[0].publish.base_url == "https://other.s3.ap-southeast-2.amazonaws.com"
+
+
+def test_unwise_settings_are_warnings() -> None:
+    """What is allowed but unwise is told once, at the layer that says it."""
+    text = _text(
+        top="limits: {connect: 20s, total: 90s}\ndefaults: {keys: {retain_removed: 1h}}",
+        publish="base_url: 'https://oidc.example.com:8443'",
+        issuer="https://oidc.example.com:8443/a",
+    )
+    text += "  - {name: b, issuer: 'https://oidc.example.com:8443/b', apiservers: [https://b]}\n"
+    warnings = _parse(text).warnings
+    assert [warning.partition(":")[0] for warning in warnings] == [
+        "limits.total",
+        "issuers[0].issuer",
+        "defaults.keys.retain_removed",
+        "issuers[1].issuer",
+    ]
+    assert "limits.connect" in _parse(_text(top="limits: {connect: 20s}")).warnings[0]
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    """Reading, values, rules and rules between issuers are told together, in the order of the lines."""
+    text = """interval: 300
+state_dir: &x a
+publish: {bucket: oidc-bucket, region: ap-southeast-2}
+issuers:
+  - {name: a, issuer: https://oidc-bucket.s3.ap-southeast-2.amazonaws.com/a, apiservers: []}
+  - {name: a, issuer: https://elsewhere.example/b, apiservers: [https://b], tls: {ca_file: 1, client_key_file: k}}
+  - 5
+  - {name: c, issuer: 7, apiservers: [http://c]}
+  - {issuer: https://oidc-bucket.s3.ap-southeast-2.amazonaws.com/d, apiservers: [https://d]}
+"""
+    told = [problem.partition(":")[0] for problem in _problems(text)]
+    assert told == [
+        "interval (line 1)",
+        "state_dir (line 2)",
+        "issuers[0].apiservers (line 5)",
+        "issuers[1].issuer (line 6)",
+        "issuers[1].name (line 6)",
+        "issuers[1].tls.ca_file (line 6)",
+        "issuers[2] (line 7)",
+        "issuers[3].apiservers[0] (line 8)",
+        "issuers[3].issuer (line 8)",
+        "issuers[4].name (line 9)",
+    ]
+
+
+def test_mistake_in_defaults_is_told_once() -> None:
+    """Thousands of issuers that inherit a mistake do not repeat it."""
+    text = _text(top="defaults: {keys: {kid: x}, tls: {client_cert_file: c}}")
+    text += f"  - {{name: b, issuer: {S3}/b, apiservers: [https://b]}}\n"
+    told = [problem.partition(" (")[0] for problem in _problems(text)]
+    assert told == ["defaults.keys.kid", "defaults.tls.client_cert_file"]
+
+
+def test_value_that_could_not_be_read_is_not_told_again() -> None:
+    """An alias has no value, and that alone is told about its key."""
+    assert [it.partition(":")[0] for it in _problems(_text("tls: {ca_file: *x, bad: 1}"))] == [
+        "issuers[0].tls.bad (line 8)",
+        "issuers[0].tls.ca_file (line 8)",
+    ]
+
+
+def test_mistake_in_publish_does_not_accuse_the_issuers() -> None:
+    """With an unusable publish section nobody knows what is inside of it."""
+    told = _problems(_text(publish="base_url: 5"))
+    assert [it.partition(" (")[0] for it in told] == ["publish.base_url"]
+    assert [it.partition(" (")[0] for it in _problems(_text("publish: 5"))] == ["issuers[0].publish"]
+
+
+def test_former_issuers_are_checked_like_issuers() -> None:
+    """A former issuer has the same rules, and its paths count among all."""
+    rows = ("ftp://x", "https://elsewhere.example/x", f"{S3}/a", f"{S3}/A")
+    entry = "former_issuers: [" + ", ".join(f"{{issuer: '{row}', until: 2027-01-31}}" for row in rows) + "]"
+    told = [problem.partition(":")[0].partition(" (")[0] for problem in _problems(_text(entry))]
+    assert told == [
+        "issuers[0].former_issuers",
+        *(f"issuers[0].former_issuers[{number}].issuer" for number in range(4)),
+    ]
+
+
+def test_discover_excludes_a_load_balancer() -> None:
+    """The two ways to deal with several apiservers behind a name are not mixed, and found ones are counted."""
+    told = [problem.partition(" (")[0] for problem in _problems(_text("discover: dns\n    load_balancer: true"))]
+    assert told == ["issuers[0].discover", "issuers[0].discover", "issuers[0].load_balancer"]
+
+
+def test_kubeconfig_and_in_cluster_exclude_each_other() -> None:
+    """A second source of the same thing is refused."""
+    told = _problems(_text("auth: {kubeconfig: a, in_cluster: true}\n    keys: {retain_removed: 1h}"))
+    assert any(it.startswith("issuers[0].auth.in_cluster") and "auth.kubeconfig says this" in it for it in told)
+    assert any(it.startswith("issuers[0].keys.retain_removed") for it in told)
+
+
+def test_issuer_files_are_added() -> None:
+    """Entries of issuers_dir follow those of the main file; a mistake in them names the file."""
+    entry = f"- {{name: b, issuer: {S3}/b, apiservers: [https://b]}}\n"
+    settings = parse(_text(), base=BASE, issuer_files={"d/b.yaml": entry})
+    assert [issuer.name for issuer in settings.issuers] == ["a", "b"]
+    told = _problems(_text(), x="- {name: a, issuer: x, apiservers: [https://b]}\n", y="a: b\n", z="a: [\n", w="- 5\n")
+    assert [problem.partition(": ")[0] for problem in told] == [
+        "w.yaml[0] (line 1)",
+        "x.yaml[0].issuer (line 1)",
+        "x.yaml[0].name (line 1)",
+        "y.yaml",
+        "z.yaml (line 2)",
+    ]
+
+
+def test_load_reads_every_yaml_file_of_the_folder(tmp_path: Path) -> None:
+    """Files are read in the order of their names; hidden ones are skipped, other endings are told."""
+    folder = tmp_path / "clusters.d"
+    folder.mkdir()
+    (folder / "b.yaml").write_text(f"- {{name: b, issuer: {S3}/b, apiservers: [https://b], tls: {{ca_file: b.crt}}}}\n")
+    (folder / "c.yaml").write_text(f"- {{name: c, issuer: {S3}/c, apiservers: [https://c]}}\n")
+    (folder / ".hidden.yaml").write_text("{")
+    (folder / "d.yml").write_text("{")
+    (folder / "README").write_text("{")
+    main = tmp_path / "mirror.yaml"
+    main.write_text(_text(top="issuers_dir: clusters.d"))
+    settings = load(main)
+    assert [issuer.name for issuer in settings.issuers] == ["a", "b", "c"]
+    assert settings.issuers[1].tls.ca_file == tmp_path / "b.crt"
+    assert settings.warnings == ("clusters.d/d.yml is not read. End its name in .yaml.",)
+
+
+def test_load_tells_unreadable_files_with_the_rest(tmp_path: Path) -> None:
+    """A missing folder or an unreadable file there is one mistake among the others."""
+    main = tmp_path / "mirror.yaml"
+    main.write_text(_text(top="issuers_dir: clusters.d\ninterval: 5"))
+    with pytest.raises(UsageError) as caught:
+        load(main)
+    assert [it.partition(" (line")[0] for it in caught.value.problems] == ["issuers_dir", "interval"]
+    main.write_text(_text(top="issuers_dir: clusters.d\ninterval: 5").partition("issuers:")[0])
+    with pytest.raises(UsageError) as caught:
+        load(main)
+    assert [it.partition(" (line")[0] for it in caught.value.problems] == ["issuers_dir", "interval"]
+    (tmp_path / "clusters.d" / "x.yaml").mkdir(parents=True)
+    (tmp_path / "clusters.d" / "y.yaml").write_bytes(b"\xff")
+    with pytest.raises(UsageError) as caught:
+        load(main)
+    told = [it.partition(": It cannot be read (")[::2] for it in caught.value.problems]
+    assert told[1][0] == "clusters.d/x.yaml"
+    assert told[2] == ("clusters.d/y.yaml", "not UTF-8). Check the path, the rights and the encoding.")
+
+
+@pytest.mark.parametrize(
+    ("body", "cause"),
+    [(None, "No such file"), (b"\xff\xfe", "not UTF-8"), (b"#" * (16 * 1024 * 1024 + 1), "larger than 16 MiB")],
+    ids=["missing", "not UTF-8", "too large"],
+)
+def test_unreadable_main_file_is_one_sentence(tmp_path: Path, body: bytes | None, cause: str) -> None:
+    """Without the main file there is nothing else to tell."""
+    main = tmp_path / "mirror.yaml"
+    if body is not None:
+        main.write_bytes(body)
+    with pytest.raises(UsageError, match="cannot be read") as caught:
+        load(main)
+    assert cause in caught.value.cause
+    assert caught.value.problems == ()
+
+
+def test_unreadable_path_is_one_sentence() -> None:
+    """A path that no system can have is no traceback."""
+    with pytest.raises(UsageError, match="cannot be read") as caught:
+        load(Path("a\0b"))
+    assert "null" in caught.value.cause
+
+
+def test_settings_are_values() -> None:
+    """Two readings of one text are equal, so a reload without change is seen as none."""
+    assert _parse(_text()) == _parse(_text())
+    assert replace(_parse(_text()), max_failures=1) != _parse(_text())

@@ -1,0 +1,116 @@
+"""The JSON Schema and the example: generated and written for the same shape."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from mirror.config import document
+from mirror.config.load import load, parse
+from mirror.config.rules import NOT_YET_ISSUER, NOT_YET_ROOT
+from mirror.config.schema import DIALECT, json_schema
+
+ROOT = Path(__file__).parents[3]
+EXAMPLE = ROOT / "config" / "mirror.example.yaml"
+DATA = ROOT / "tests" / "data" / "config"
+
+
+def _uncommented(*, without: frozenset[str] = frozenset()) -> str:
+    """The example with every `#key:` line put in, apart from some keys and what is below them."""
+    lines: list[str] = []
+    skipped_indent: int | None = None
+    for line in EXAMPLE.read_text().splitlines():
+        bare = re.sub(r"^( *)#(?=[-a-z])", r"\1", line)
+        indent = len(bare) - len(bare.lstrip())
+        if skipped_indent is not None and indent > skipped_indent and bare.strip():
+            continue
+        skipped_indent = indent if bare.strip().partition(":")[0] in without else None
+        if skipped_indent is None:
+            lines.append(bare)
+    return "\n".join(lines)
+
+
+def _keys(
+    schema: dict[str, Any], definitions: dict[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every key of the schema with the way to it and its own schema, references followed."""
+    for option in (schema, *schema.get("anyOf", ())):
+        inner = definitions[option["$ref"].rpartition("/")[2]] if "$ref" in option else option
+        inner = definitions[inner["items"]["$ref"].rpartition("/")[2]] if "$ref" in inner.get("items", {}) else inner
+        for key, value in inner.get("properties", {}).items():
+            yield (*path, key), value
+            yield from _keys(value, definitions, (*path, key))
+
+
+SCHEMA: dict[str, Any] = json_schema()
+KEYS: dict[tuple[str, ...], dict[str, Any]] = dict(_keys(SCHEMA, SCHEMA["$defs"]))
+
+
+def _written(data: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        data = (data[0] if isinstance(data, list) else data)[key]
+    return data
+
+
+def test_schema_is_valid_and_describes_every_key() -> None:
+    """It is JSON Schema 2020-12 with a description for each key."""
+    assert SCHEMA["$schema"] == DIALECT
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    assert [".".join(path) for path, value in KEYS.items() if not value.get("description")] == []
+
+
+def test_example_is_a_valid_configuration() -> None:
+    """The example works as it is, for reader and schema, without a warning."""
+    assert load(EXAMPLE).warnings == ()
+    jsonschema.validate(document.read(EXAMPLE.read_text()).data, SCHEMA, cls=jsonschema.Draft202012Validator)
+
+
+def test_example_with_every_key_is_a_valid_configuration() -> None:
+    """The keys that are commented out work too, apart from those of a later version."""
+    not_yet = frozenset(str(key.path[-1]) for key in (*NOT_YET_ROOT, *NOT_YET_ISSUER)) | {"issuers_dir"}
+    text = _uncommented(without=not_yet)
+    settings = parse(text, base=Path("/x"))
+    assert settings.issuers[0].publish.profile == "syd"
+    jsonschema.validate(document.read(text).data, SCHEMA, cls=jsonschema.Draft202012Validator)
+
+
+def test_example_shows_every_key() -> None:
+    """No key of the shape is missing from the example; `defaults` repeats those of an issuer."""
+    data = document.read(_uncommented())
+    assert data.problems == []
+    missing = []
+    for path in KEYS:
+        if path[0] != "defaults" and path[:2] != ("issuers", "publish"):
+            try:
+                _written(data.data, path)
+            except (KeyError, TypeError):
+                missing.append(".".join(path))
+    assert missing == []
+
+
+def test_example_shows_the_defaults() -> None:
+    """What the example says of a key with a default is the default."""
+    data = document.read(_uncommented()).data
+    shown = {
+        path: (_written(data, path), value["default"])
+        for path, value in KEYS.items()
+        if value.get("default") not in (None, [], {}) and path[0] != "defaults" and path[:2] != ("issuers", "publish")
+    }
+    assert len(shown) > 20
+    assert [path for path, (written, default) in shown.items() if written != default] == []
+
+
+@pytest.mark.parametrize("key", ["interval: 300", "http: true", "limits: {puts: 0}", "x: 1", "issuers: [{name: a}]"])
+def test_schema_refuses_what_the_reader_refuses(key: str) -> None:
+    """Units, kinds, bounds, unknown and missing keys are in the schema."""
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document.read(key).data, SCHEMA, cls=jsonschema.Draft202012Validator)
+
+
+def test_schema_takes_http_false() -> None:
+    """The one key with two kinds has both in the schema."""
+    for text in ("http: false", "http: {listen: '127.0.0.1:1'}"):
+        jsonschema.validate(document.read(text).data, SCHEMA, cls=jsonschema.Draft202012Validator)
