@@ -1,0 +1,105 @@
+"""An apiserver's JWKS: bytes become a set of keys, or every reason why not one of them is believed.
+
+A malformed key is never skipped: a smaller set that goes public silently logs pods out.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mirror.model import Key, KeyPolicy, Kid, Note, Reason, Thumbprint, key_id
+from mirror.trust.jwk import KNOWN_TYPES, read_key
+from mirror.trust.private_members import private_members
+from mirror.trust.refused import Refused, refused
+from mirror.trust.strict_json import read_object
+from mirror.trust.words import quoted
+
+MAX_KEYS = 200
+_DOCUMENT = "jwks"
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """The believed keys of one JWKS: sorted by `key_id`, none twice, at least one."""
+
+    keys: tuple[Key, ...]
+    notes: tuple[Note, ...] = ()
+
+
+def read_jwks(body: bytes, *, policy: KeyPolicy, known: frozenset[Thumbprint] = frozenset()) -> KeySet | Refused:
+    """Read a JWKS (RFC 7517, section 5) of RSA and EC signature keys.
+
+    Args:
+        body: the bytes that the apiserver sent.
+        policy: how kids and keys of unknown type are treated.
+        known: thumbprints of keys whose strength was checked when they came into our own ledger.
+
+    Returns:
+        The set, or all reasons of all keys: the codes of `read_object` and `read_key`, and `private_key`, `no_keys`,
+        `empty_jwks`, `too_many_keys`, `unknown_key`, `duplicate_kid`.
+    """
+    document = read_object(body, _DOCUMENT)
+    if isinstance(document, Reason):
+        return Refused((document,))
+    entries = _entries(document)
+    if isinstance(entries, Reason):
+        return refused((*private_members(document, _DOCUMENT), entries))
+    read = tuple(_read_entry(entry, f"{_DOCUMENT} keys[{i}]", policy, known) for i, entry in enumerate(entries))
+    reasons = private_members(document, _DOCUMENT) + tuple(
+        reason for each in read if isinstance(each, tuple) for reason in each
+    )
+    return refused(reasons) if reasons else _collected(read)
+
+
+def _entries(document: dict[str, object]) -> list[object] | Reason:
+    entries = document.get("keys")
+    if not isinstance(entries, list):
+        return _set_reason("no_keys", "has no array of keys (RFC 7517, section 5.1)", "Look at what answers there.")
+    if not entries:
+        return _empty()
+    if len(entries) > MAX_KEYS:
+        sentence = f"has {len(entries)} keys, and at most {MAX_KEYS} are read"
+        return _set_reason("too_many_keys", sentence, "Remove old key files from this apiserver.")
+    return entries
+
+
+def _read_entry(
+    entry: object, where: str, policy: KeyPolicy, known: frozenset[Thumbprint]
+) -> Key | Note | tuple[Reason, ...]:
+    if not isinstance(entry, dict) or not isinstance(entry.get("kty"), str):
+        sentence = "An entry of keys is no object with a key type (RFC 7517, section 4.1)."
+        return (Reason("bad_key", sentence, "Look at the key files of this apiserver.", where),)
+    if entry["kty"] in KNOWN_TYPES:
+        return read_key(entry, where, kid=policy.kid, known=known)
+    sentence = f"A key is of the type {quoted(entry['kty'])}, which relying parties may not know (facts 8, 31)."
+    if policy.unknown_keys == "skip":
+        return Note("unknown_key_skipped", f"{sentence} It is left out.")
+    return (Reason("unknown_key", sentence, "Remove the key, or set keys.unknown_keys to skip.", f"{where}.kty"),)
+
+
+def _collected(read: tuple[Key | Note | tuple[Reason, ...], ...]) -> KeySet | Refused:
+    notes = tuple(each for each in read if isinstance(each, Note))
+    # A key file that is given twice is published twice (fact 3): equal entries are one.
+    distinct = {each: None for each in read if not isinstance(each, Note | tuple)}
+    keys = tuple(sorted(distinct, key=key_id))
+    conflicts = tuple(_conflicts(keys))
+    if conflicts:
+        return Refused(conflicts)
+    return KeySet(keys, notes) if keys else Refused((_empty(),))
+
+
+def _conflicts(keys: tuple[Key, ...]) -> Iterator[Reason]:
+    kids: set[Kid] = set()
+    for key in keys:
+        if key.kid in kids:
+            sentence = f"names two different keys {quoted(key.kid)} (fact 7)"
+            yield _set_reason("duplicate_kid", sentence, "Give each key its own kid at the external signer.")
+        kids.add(key.kid)
+
+
+def _empty() -> Reason:
+    sentence = "holds no key that can be published, which no apiserver means (fact 14)"
+    return _set_reason("empty_jwks", sentence, "Look at --service-account-key-file of this apiserver.")
+
+
+def _set_reason(code: str, what: str, remedy: str) -> Reason:
+    return Reason(code, f"The JWKS {what}.", remedy, f"{_DOCUMENT} keys")

@@ -1,0 +1,295 @@
+"""The life of a key: ledger before + what apiservers showed + policy + now -> ledger after + what happened.
+
+Pure: nothing here reads a clock, a file or the network, and nothing is logged; the caller tells the events.
+
+    from        to          when
+    --          published   first seen on any apiserver, policy `new_keys: publish`
+    --          held        first seen, and `new_keys: hold`, a kid that is taken, or a limit says so; never public
+    held        published   `approve` (an operator's decision, not made here)
+    held        dropped     every apiserver answered without it
+    published   retiring    every apiserver answered, none has it (`missing_since` is set once)
+    retiring    published   seen again; it is not retired again for `retain_removed`
+    dropped     published / held   seen again: decided as at first sight
+    retiring    dropped     missing_since + retain_removed <= now, every apiserver answered, and something is left
+    any         revoked     `keys.revoked` of the configuration or `revoke`; for ever, whatever the kid
+
+Not hearing is not hearing "gone": an apiserver that did not answer, or was not believed, blocks every arrow that
+takes a key away. It never blocks an addition.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from mirror.model import (
+    PUBLIC_STATUSES,
+    Event,
+    Key,
+    KeyId,
+    KeyPolicy,
+    KeyRecord,
+    Kid,
+    Ledger,
+    Level,
+    Observed,
+    Revocation,
+    Status,
+    Thumbprint,
+    key_id,
+)
+from mirror.trust.circumstances import MOST_CLOCK_SKEW, Circumstances, clock_skew, unheard
+
+MOST_KEYS_OF_A_KIND = 100  # AWS answers with an error to a JWKS of more than 100 RSA or 100 EC keys (fact 34)
+MOST_HELD = 32
+MOST_RECORDS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One arrow of the table that was taken: the key, its new status, and one sentence."""
+
+    key: Key
+    status: Status
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The ledger after a pass, the arrows taken, and what else is worth telling."""
+
+    ledger: Ledger
+    transitions: tuple[Transition, ...]
+    events: tuple[Event, ...]
+
+
+def advance(before: Ledger, policy: KeyPolicy, given: Circumstances) -> Outcome:
+    """Take every arrow of the table that `given` allows. Equal input gives equal output; a second call does nothing.
+
+    Args:
+        before: The ledger, as validated.
+        policy: The issuer's `keys` configuration.
+        given: The observations and circumstances of this pass.
+    """
+    step = _Step(before, policy, given)
+    step.age_known_keys()
+    step.admit_new_keys()
+    step.revoke_configured()
+    step.drop_retired_keys()
+    return step.outcome()
+
+
+def revoked_thumbprints(ledger: Ledger) -> frozenset[Thumbprint]:
+    """The key material that must never be public again, under whatever kid."""
+    return frozenset(r.key.thumbprint for r in ledger.records if r.status is Status.REVOKED)
+
+
+class _Step:
+    """The working state of one `advance`: records by identity, and what happened so far."""
+
+    def __init__(self, before: Ledger, policy: KeyPolicy, given: Circumstances) -> None:
+        self.before = before
+        self.policy = policy
+        self.given = given
+        self.records: dict[KeyId, KeyRecord] = {key_id(r.key): r for r in before.records}
+        self.transitions: list[Transition] = []
+        self.events: list[Event] = []
+        seen = (key for o in given.observations if isinstance(o, Observed) for key in o.keys)
+        self.seen: dict[KeyId, Key] = {key_id(key): key for key in seen}
+        self.revoked = revoked_thumbprints(before) | policy.revoked
+        self.blocked_by = unheard(given.observations, given.replicas)
+        self.all_answered = not self.blocked_by and not self._clock_is_wrong()
+
+    def _clock_is_wrong(self) -> bool:
+        skew = clock_skew(self.given.observations, self.given.now)
+        if skew is None or skew <= MOST_CLOCK_SKEW:
+            return False
+        sentence = (
+            f"This machine's clock differs by {int(skew.total_seconds())} s from the apiservers'; "
+            "no key begins or ends retiring until it is right."
+        )
+        self.events.append(Event("clock.skewed", sentence, Level.WARNING))
+        return True
+
+    # -- arrows -----------------------------------------------------------------------------------------
+
+    def age_known_keys(self) -> None:
+        """The arrows of keys that the ledger knows: absence, return, and the restart of `missing_since`."""
+        for identity, record in sorted(self.records.items()):
+            if identity in self.seen:
+                self._seen_again(identity, record)
+            elif record.key.thumbprint in self.revoked:
+                continue
+            elif record.status is Status.RETIRING and self.given.sources_changed:
+                self._move(identity, Status.RETIRING, "starts its retirement anew", missing_since=self.given.now)
+            elif self.all_answered:
+                self._missing(identity, record)
+
+    def _seen_again(self, identity: KeyId, record: KeyRecord) -> None:
+        if record.key.thumbprint in self.revoked:
+            self._tell("key.revoked_shown", record.key, "is revoked, and an apiserver still shows it")
+        elif record.status is Status.RETIRING and not self._kid_is_taken(record.key, {Status.PUBLISHED}):
+            self._move(identity, Status.PUBLISHED, "was seen again", missing_since=None, returned_at=self.given.now)
+
+    def _missing(self, identity: KeyId, record: KeyRecord) -> None:
+        if record.status is Status.HELD:
+            self._move(identity, Status.DROPPED, "is gone before it was approved", held_because=None)
+        elif record.status is Status.PUBLISHED and not self._came_back_lately(record):
+            self._move(
+                identity,
+                Status.RETIRING,
+                "is on no apiserver any more",
+                missing_since=self.given.now,
+                returned_at=None,
+            )
+
+    def _came_back_lately(self, record: KeyRecord) -> bool:
+        # A replica that flaps makes two commits, not two an interval.
+        return record.returned_at is not None and self.given.now < record.returned_at + self.policy.retain_removed
+
+    def admit_new_keys(self) -> None:
+        """-- or dropped -> published or held: keys that are shown and are not (or no longer) followed."""
+        fresh = [key for identity, key in sorted(self.seen.items()) if self._is_fresh(identity)]
+        kids = Counter(key.kid for key in fresh if key.thumbprint not in self.revoked)
+        for key in fresh:
+            if key.thumbprint in self.revoked:
+                self._refuse_revoked(key)
+            else:
+                self._admit(key, self._held_because(key, kids))
+
+    def _is_fresh(self, identity: KeyId) -> bool:
+        record = self.records.get(identity)
+        return record is None or record.status is Status.DROPPED
+
+    def _refuse_revoked(self, key: Key) -> None:
+        if key_id(key) in self.records:
+            return  # told as "seen again", and moved by `revoke_configured`
+        self._tell("key.revoked_shown", key, "is revoked, and an apiserver still shows it")
+        known = any(r.key.thumbprint == key.thumbprint for r in self.records.values())
+        if not known and len(self.records) < MOST_RECORDS:
+            # Recorded, so that it stays refused after the configuration has forgotten it.
+            record = KeyRecord(key=key, status=Status.DROPPED, generation=0, first_seen=self.given.now)
+            self._revoke(key_id(key), record)
+
+    def _held_because(self, key: Key, kids: Counter[Kid]) -> str | None:
+        """The code of what keeps a new key from going public at once; None when nothing does."""
+        if self.policy.new_keys == "hold":
+            return "policy"
+        if key.thumbprint in self.given.suspects:
+            return self.given.suspects[key.thumbprint]
+        if kids[key.kid] > 1 or self._kid_is_taken(key, PUBLIC_STATUSES | {Status.HELD}):
+            return "kid_taken"
+        if sum(r.key.kty == key.kty for r in self._public()) >= MOST_KEYS_OF_A_KIND:
+            return "too_many_keys"
+        return None
+
+    def _admit(self, key: Key, held_because: str | None) -> None:
+        identity = key_id(key)
+        if self._is_full(identity, held=held_because is not None):
+            self._tell("ledger.full", key, "is not recorded, because the ledger is full")
+            return
+        if identity not in self.records:
+            self.records[identity] = KeyRecord(key, Status.DROPPED, generation=0, first_seen=self.given.now)
+        if held_because is None:
+            self._move(identity, Status.PUBLISHED, "is new")
+        else:
+            sentence = f"is new and held ({held_because}) until an operator approves it"
+            self._move(identity, Status.HELD, sentence, held_because=held_because)
+
+    def _is_full(self, identity: KeyId, *, held: bool) -> bool:
+        if held and sum(r.status is Status.HELD for r in self.records.values()) >= MOST_HELD:
+            return True
+        return identity not in self.records and len(self.records) >= MOST_RECORDS
+
+    def revoke_configured(self) -> None:
+        """Any -> revoked, for the thumbprints that the configuration names; never the last public key."""
+        for identity, record in sorted(self.records.items()):
+            if record.key.thumbprint not in self.revoked or record.status is Status.REVOKED:
+                continue
+            others = (r for r in self._public() if r.key.thumbprint != record.key.thumbprint)
+            if record.status in PUBLIC_STATUSES and not any(True for _ in others):
+                self._tell("revocation.held", record.key, "is the last public key: it is revoked only by `--last`")
+                continue
+            self._revoke(identity, record)
+
+    def _revoke(self, identity: KeyId, record: KeyRecord) -> None:
+        revocation = next(
+            (
+                r.revocation
+                for _, r in sorted(self.records.items())
+                if r.revocation is not None and r.key.thumbprint == record.key.thumbprint
+            ),
+            Revocation(at=self.given.now, reason="named in keys.revoked of the configuration"),
+        )
+        self.records[identity] = replace(record, missing_since=None, returned_at=None, held_because=None)
+        self._move(identity, Status.REVOKED, "is revoked", revocation=revocation)
+
+    def drop_retired_keys(self) -> None:
+        """Retiring -> dropped, when its time has come and something is left in the set."""
+        if not self.all_answered or not self.given.may_drop or self.given.sources_changed:
+            return
+        due = [r for r in self._public() if self._is_due(r)]
+        if due and len(due) == len(self._public()):
+            for record in due:
+                self._tell("retirement.blocked", record.key, "stays, because nothing else is public")
+            return
+        for record in due:
+            self._move(key_id(record.key), Status.DROPPED, "leaves the public set", missing_since=None)
+
+    def _is_due(self, record: KeyRecord) -> bool:
+        missing_since = record.missing_since
+        if missing_since is None or key_id(record.key) in self.seen:
+            return False
+        # A key that began to retire in this very pass stays for one more, whatever `retain_removed` says: what the
+        # world sees never loses a key in the pass that first missed it.
+        return missing_since < self.given.now and missing_since + self.policy.retain_removed <= self.given.now
+
+    # -- bookkeeping ------------------------------------------------------------------------------------
+
+    def _public(self) -> tuple[KeyRecord, ...]:
+        return tuple(r for _, r in sorted(self.records.items()) if r.status in PUBLIC_STATUSES)
+
+    def _kid_is_taken(self, key: Key, statuses: frozenset[Status] | set[Status]) -> bool:
+        return any(
+            r.key.kid == key.kid and r.key.thumbprint != key.thumbprint and r.status in statuses
+            for r in self.records.values()
+        )
+
+    def _move(
+        self,
+        identity: KeyId,
+        status: Status,
+        sentence: str,
+        **changes: datetime | str | Revocation | None,
+    ) -> None:
+        record = self.records[identity]
+        changed = replace(record, status=status, generation=record.generation + 1, **changes)  # type: ignore[arg-type]  # fields of KeyRecord by name
+        self.records[identity] = changed
+        self.transitions.append(Transition(record.key, status, sentence))
+
+    def _tell(self, name: str, key: Key, sentence: str) -> None:
+        fields = {"kid": key.kid, "thumbprint": key.thumbprint}
+        self.events.append(Event(name, f"Key {key.thumbprint} {sentence}.", Level.WARNING, fields))
+
+    def outcome(self) -> Outcome:
+        """The result, with the events that only the whole shows."""
+        self._tell_blocked_retirement()
+        self._tell_replacement()
+        if self.given.sources_changed:
+            sentence = "The apiservers or their CA changed; retiring keys start their time anew."
+            self.events.append(Event("sources.changed", sentence))
+        records = tuple(record for _, record in sorted(self.records.items()))
+        return Outcome(Ledger(self.before.issuer, records), tuple(self.transitions), tuple(self.events))
+
+    def _tell_blocked_retirement(self) -> None:
+        waiting = any(key_id(r.key) not in self.seen for r in self._public())
+        if waiting and self.blocked_by:
+            sentence = f"Keys that no apiserver shows stay public until these answer: {', '.join(self.blocked_by)}."
+            self.events.append(Event("retirement.blocked", sentence, Level.WARNING))
+
+    def _tell_replacement(self) -> None:
+        moved = {t.status for t in self.transitions}
+        old = {key_id(r.key) for r in self.before.records if r.status is Status.PUBLISHED}
+        still = any(self.records[identity].status is Status.PUBLISHED for identity in old)
+        if old and not still and {Status.PUBLISHED, Status.RETIRING} <= moved:
+            sentence = "Every key was replaced at once: tokens of the new ones fail until relying parties refetch."
+            self.events.append(Event("keys.replaced", sentence, Level.WARNING))

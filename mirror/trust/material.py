@@ -1,0 +1,54 @@
+"""What a key is made of: its numbers, its RFC 7638 thumbprint and the kid that Kubernetes gives it."""
+
+from hashlib import sha256
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwcrypto.jwk import JWK
+
+from mirror.model import Key, Kid, RsaKey, Thumbprint
+from mirror.trust.base64url import decode_coordinate, decode_uint, encode
+
+CURVES: dict[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
+"""The curves of RFC 7518, section 6.2.1.1, by their JWK names."""
+
+EC_ALGORITHMS = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
+"""The one algorithm of each curve (RFC 7518, section 3.4; fact 8)."""
+
+
+def coordinate_bytes(crv: str) -> int:
+    """Give how long a coordinate of the curve `crv` is: 32, 48 or 66 bytes (RFC 7518, section 6.2.1.2)."""
+    return (CURVES[crv].key_size + 7) // 8
+
+
+def is_on_curve(crv: str, x: int, y: int) -> bool:
+    """Tell whether (`x`, `y`) is a point of the curve `crv`, and not the one at infinity."""
+    try:
+        ec.EllipticCurvePublicNumbers(x, y, CURVES[crv]).public_key()
+    except ValueError:
+        return False
+    return True
+
+
+def thumbprint_of(kty: str, *, n: str = "", e: str = "", crv: str = "", x: str = "", y: str = "") -> Thumbprint:
+    """Give the SHA-256 thumbprint of a key's required members (RFC 7638, section 3.2)."""
+    members = {"kty": kty, "n": n, "e": e} if kty == "RSA" else {"kty": kty, "crv": crv, "x": x, "y": y}
+    return Thumbprint(str(JWK(**members).thumbprint()))
+
+
+def kubernetes_kid(key: Key) -> Kid:
+    """Give the kid that kube-apiserver computes: SHA-256 of the DER SubjectPublicKeyInfo (fact 7).
+
+    Args:
+        key: a believed key.
+    """
+    der = _public_key(key).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return Kid(encode(sha256(der).digest()))
+
+
+def _public_key(key: Key) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
+    if isinstance(key, RsaKey):
+        return rsa.RSAPublicNumbers(decode_uint(key.e) or 0, decode_uint(key.n) or 0).public_key()
+    size = coordinate_bytes(key.crv)
+    x, y = decode_coordinate(key.x, size) or 0, decode_coordinate(key.y, size) or 0
+    return ec.EllipticCurvePublicNumbers(x, y, CURVES[key.crv]).public_key()

@@ -1,0 +1,46 @@
+"""A pool of real public keys, made once by `make_keys.py`: tests never make RSA keys of their own."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from mirror.model import EcKey, Key, Kid, RsaKey, Thumbprint
+from mirror.trust.material import EC_ALGORITHMS, kubernetes_kid, thumbprint_of
+
+
+def _key(members: dict[str, str]) -> Key:
+    material = {name: text for name, text in members.items() if name != "kty"}
+    thumbprint = thumbprint_of(members["kty"], **material)
+    if members["kty"] == "RSA":
+        return with_kubernetes_kid(RsaKey(Kid(""), "RS256", members["n"], members["e"], thumbprint))
+    crv = members["crv"]
+    return with_kubernetes_kid(EcKey(Kid(""), EC_ALGORITHMS[crv], crv, members["x"], members["y"], thumbprint))
+
+
+def with_kubernetes_kid(key: Key) -> Key:
+    """The key under the kid that kube-apiserver would give it."""
+    return replace(key, kid=kubernetes_kid(key))
+
+
+def with_kid(key: Key, kid: str) -> Key:
+    """The same key material under another kid."""
+    return replace(key, kid=Kid(kid))
+
+
+def jwks_body(*keys: Key) -> bytes:
+    """A JWKS of `keys` in this order, as an apiserver sends it."""
+    return json.dumps({"keys": [key.members() for key in keys]}, ensure_ascii=False).encode()
+
+
+def thumbprints(*keys: Key) -> frozenset[Thumbprint]:
+    """What `known` would hold for `keys`."""
+    return frozenset(key.thumbprint for key in keys)
+
+
+KEYS: tuple[Key, ...] = tuple(
+    _key(members) for members in json.loads(Path(__file__).with_name("public_keys.json").read_text())
+)
+"""All of them, each with its Kubernetes kid."""
+
+RSA_KEYS: tuple[RsaKey, ...] = tuple(key for key in KEYS if isinstance(key, RsaKey))
+EC_KEYS: tuple[EcKey, ...] = tuple(key for key in KEYS if isinstance(key, EcKey))

@@ -1,0 +1,388 @@
+"""The table of transitions, situation by situation, and what must hold for every history."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirror.model import (
+    EcKey,
+    IssuerUrl,
+    Key,
+    KeyPolicy,
+    KeyRecord,
+    Kid,
+    Ledger,
+    Observation,
+    Observed,
+    Reason,
+    Revocation,
+    RsaKey,
+    Status,
+    Thumbprint,
+    Unusable,
+    key_id,
+)
+from mirror.trust.circumstances import Circumstances, clock_skew, unheard
+from mirror.trust.lifecycle import MOST_HELD, MOST_KEYS_OF_A_KIND, MOST_RECORDS, Outcome, advance
+
+ISSUER = IssuerUrl("https://issuer.example.com/cluster")
+NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+DAY = timedelta(hours=24)
+POLICY = KeyPolicy()
+
+
+def rsa(name: str, kid: str | None = None) -> RsaKey:
+    return RsaKey(Kid(kid or name), "RS256", f"n-{name}", "AQAB", Thumbprint(f"t-{name}"))
+
+
+def ec(name: str) -> EcKey:
+    return EcKey(Kid(name), "ES256", "P-256", "x", "y", Thumbprint(f"t-{name}"))
+
+
+A, B, C = rsa("a"), rsa("b"), rsa("c")
+Y, Z = rsa("y", "k"), rsa("z", "k")
+
+
+def record(key: Key, status: Status, **fields: object) -> KeyRecord:
+    made = KeyRecord(key, status, generation=1, first_seen=NOW - 10 * DAY)
+    if status is Status.RETIRING:
+        made = replace(made, missing_since=NOW - timedelta(hours=1))
+    if status is Status.HELD:
+        made = replace(made, held_because="policy")
+    if status is Status.REVOKED:
+        made = replace(made, revocation=Revocation(NOW - DAY, "stolen"))
+    return replace(made, **fields)  # type: ignore[arg-type]  # fields of KeyRecord by name
+
+
+def ledger(*records: KeyRecord) -> Ledger:
+    return Ledger(ISSUER, tuple(sorted(records, key=lambda r: key_id(r.key))))
+
+
+def shows(*keys: Key, apiserver: str = "https://one", date: datetime | None = None) -> Observed:
+    return Observed(apiserver, tuple(sorted(keys, key=key_id)), date=date)
+
+
+def silent(apiserver: str = "https://two") -> Unusable:
+    return Unusable(apiserver, (Reason("timeout", "It did not answer.", "Wait."),))
+
+
+def step(
+    before: Ledger, *observations: Observation, policy: KeyPolicy = POLICY, now: datetime = NOW, **given: object
+) -> Outcome:
+    circumstances = Circumstances(observations, replicas=len(observations), now=now)
+    return advance(before, policy, replace(circumstances, **given))  # type: ignore[arg-type]  # fields by name
+
+
+def statuses(outcome: Outcome) -> dict[str, Status]:
+    return {r.key.kid: r.status for r in outcome.ledger.records}
+
+
+def names(outcome: Outcome) -> set[str]:
+    return {event.name for event in outcome.events}
+
+
+HOLD = KeyPolicy(new_keys="hold")
+REVOKE_A = KeyPolicy(revoked=frozenset({A.thumbprint}))
+DUE = NOW - DAY
+P, R, H, D, X = Status.PUBLISHED, Status.RETIRING, Status.HELD, Status.DROPPED, Status.REVOKED
+
+A_P_B_P, A_R_B_P, A_H_B_P, A_D_B_P, A_X_B_P = (ledger(record(A, status), record(B, P)) for status in (P, R, H, D, X))
+BOTH = {"a": P, "b": P}
+A_DUE = ledger(record(A, R, missing_since=DUE), record(B, P))
+
+Situation = tuple[str, Ledger, tuple[Observation, ...], KeyPolicy, dict[str, Status]]
+TABLE: list[Situation] = [
+    ("first_sight_is_published", ledger(), (shows(A),), POLICY, {"a": P}),
+    ("first_sight_under_hold", ledger(), (shows(A),), HOLD, {"a": H}),
+    ("one_replica_is_enough_to_publish", ledger(record(A, P)), (shows(A), shows(A, B)), POLICY, BOTH),
+    ("a_silent_replica_never_delays_an_addition", ledger(record(A, P)), (shows(A, B), silent()), POLICY, BOTH),
+    ("nobody_answered_nothing_changes", ledger(record(A, P)), (silent(), silent()), POLICY, {"a": P}),
+    ("absent_everywhere_retires", A_P_B_P, (shows(B), shows(B)), POLICY, {"a": R, "b": P}),
+    ("absent_with_a_silent_replica_stays", ledger(record(A, P)), (shows(B), silent()), POLICY, BOTH),
+    ("absent_on_one_replica_stays", ledger(record(A, P)), (shows(B), shows(A)), POLICY, BOTH),
+    ("retiring_before_its_time_stays", A_R_B_P, (shows(B),), POLICY, {"a": R, "b": P}),
+    ("retiring_at_its_time_drops", A_DUE, (shows(B),), POLICY, {"a": D, "b": P}),
+    ("due_but_a_replica_is_silent_stays", A_DUE, (shows(B), silent()), POLICY, {"a": R, "b": P}),
+    ("retiring_seen_again_is_published", A_R_B_P, (shows(A, B),), POLICY, BOTH),
+    ("held_and_seen_stays_held", A_H_B_P, (shows(A, B),), POLICY, {"a": H, "b": P}),
+    ("held_and_gone_is_dropped", A_H_B_P, (shows(B),), POLICY, {"a": D, "b": P}),
+    ("held_and_a_replica_silent_stays", A_H_B_P, (shows(B), silent()), POLICY, {"a": H, "b": P}),
+    ("dropped_seen_again_is_published", A_D_B_P, (shows(A, B),), POLICY, BOTH),
+    ("dropped_seen_again_under_hold_is_held", A_D_B_P, (shows(A, B),), HOLD, {"a": H, "b": P}),
+    ("revoked_and_shown_stays_revoked", A_X_B_P, (shows(A, B),), POLICY, {"a": X, "b": P}),
+    ("revoked_and_gone_stays_revoked", A_X_B_P, (shows(B),), POLICY, {"a": X, "b": P}),
+    ("a_taken_kid_is_held", ledger(record(A, P)), (shows(rsa("z", "a")), shows(A)), POLICY, {"a": H}),
+    ("two_new_keys_of_one_kid_are_held", ledger(record(B, P)), (shows(B, Y), shows(B, Z)), POLICY, {"b": P, "k": H}),
+    ("configured_revocation_takes_effect", A_P_B_P, (shows(A, B),), REVOKE_A, {"a": X, "b": P}),
+    ("configured_revocation_of_a_retiring_key", A_R_B_P, (shows(B),), REVOKE_A, {"a": X, "b": P}),
+    ("configured_revocation_of_a_dropped_key_shown", A_D_B_P, (shows(A, B),), REVOKE_A, {"a": X, "b": P}),
+    ("configured_revocation_works_without_any_answer", A_P_B_P, (silent(),), REVOKE_A, {"a": X, "b": P}),
+    ("revocation_spares_the_last", ledger(record(A, P)), (shows(A),), REVOKE_A, {"a": P}),
+    ("revoking_the_old_for_the_new", ledger(record(A, P)), (shows(A, B),), REVOKE_A, {"a": X, "b": P}),
+    ("a_revoked_key_never_seen_is_recorded", ledger(record(B, P)), (shows(A, B),), REVOKE_A, {"a": X, "b": P}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "seen", "policy", "after"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
+)
+def test_transition_table(
+    before: Ledger, seen: tuple[Observation, ...], policy: KeyPolicy, after: dict[str, Status]
+) -> None:
+    """Each situation leads to the statuses that the design's table says."""
+    outcome = step(before, *seen, policy=policy)
+    if len({r.key.kid for r in outcome.ledger.records}) == len(outcome.ledger.records):
+        assert statuses(outcome) == after
+    else:
+        assert {(r.key.kid, r.status) for r in outcome.ledger.records} >= set(after.items())
+
+
+@pytest.mark.parametrize(("before", "seen", "policy"), [row[1:4] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_a_second_pass_changes_nothing(before: Ledger, seen: tuple[Observation, ...], policy: KeyPolicy) -> None:
+    """The same observations again take no arrow: the steady state writes nothing."""
+    once = step(before, *seen, policy=policy)
+    again = step(once.ledger, *seen, policy=policy)
+    assert again.ledger == once.ledger
+    assert again.transitions == ()
+
+
+def test_every_transition_adds_one_to_the_generation() -> None:
+    """A ledger is merged by generations, so each arrow counts exactly one."""
+    outcome = step(ledger(record(A, P), record(B, P)), shows(B, C))
+    assert {r.key.kid: r.generation for r in outcome.ledger.records} == {"a": 2, "b": 1, "c": 1}
+
+
+def test_a_whole_life_counts_its_transitions() -> None:
+    """First sight, retirement, return, retirement, drop and return again: six arrows, six generations."""
+    now = NOW
+    at = step(ledger(), shows(A, B), now=now).ledger
+    for seen in ((B,), (A, B), (B,), (B,), (A, B)):
+        now += 2 * DAY
+        at = step(at, shows(*seen), now=now).ledger
+    assert at.records[0].status is P
+    assert at.records[0].generation == 6
+
+
+def test_key_that_came_back_is_not_retired_again_at_once() -> None:
+    """A flapping replica makes two commits, not two an interval."""
+    back = step(ledger(record(A, R), record(B, P)), shows(A, B))
+    assert back.ledger.records[0].returned_at == NOW
+    soon = step(back.ledger, shows(B), now=NOW + timedelta(hours=23))
+    assert soon.transitions == ()
+    late = step(back.ledger, shows(B), now=NOW + DAY)
+    assert statuses(late)["a"] is R
+    assert late.ledger.records[0].returned_at is None
+
+
+def test_key_does_not_begin_and_end_retiring_in_one_pass() -> None:
+    """With `retain_removed: 0s` a key still stays public for the pass that first missed it."""
+    policy = KeyPolicy(retain_removed=timedelta(0))
+    first = step(ledger(record(A, P), record(B, P)), shows(B), policy=policy)
+    assert statuses(first)["a"] is R
+    second = step(first.ledger, shows(B), policy=policy, now=NOW + timedelta(seconds=1))
+    assert statuses(second)["a"] is D
+
+
+def test_set_never_becomes_empty_by_absence() -> None:
+    """When every public key is due and nothing else is public, all of them stay, and that is told."""
+    before = ledger(record(A, R, missing_since=DUE), record(B, R, missing_since=DUE))
+    outcome = step(before, shows(C), policy=HOLD)
+    assert statuses(outcome) == {"a": R, "b": R, "c": H}
+    assert "retirement.blocked" in names(outcome)
+
+
+def test_drop_waits_for_the_remote() -> None:
+    """While the git remote is out of reach nothing is dropped."""
+    before = ledger(record(A, R, missing_since=DUE), record(B, P))
+    assert statuses(step(before, shows(B), may_drop=False))["a"] is R
+
+
+def test_changed_sources_restart_the_retirement() -> None:
+    """After a change of apiservers or CA every `missing_since` starts anew, and nothing is dropped in that pass."""
+    before = ledger(record(A, R, missing_since=DUE), record(B, P))
+    outcome = step(before, shows(B), sources_changed=True)
+    assert outcome.ledger.records[0].missing_since == NOW
+    assert "sources.changed" in names(outcome)
+
+
+def test_missing_replica_blocks_retirement() -> None:
+    """With fewer answers than `expect_replicas` keys are added, and none begins to retire."""
+    outcome = step(ledger(record(A, P)), shows(B), replicas=2)
+    assert statuses(outcome) == {"a": P, "b": P}
+    assert "retirement.blocked" in names(outcome)
+
+
+@pytest.mark.parametrize("apart", [timedelta(minutes=6), -timedelta(minutes=6)], ids=["ahead", "behind"])
+def test_skewed_clock_blocks_retirement(apart: timedelta) -> None:
+    """With a clock that differs from the apiservers' by more than 5 minutes nothing begins or ends retiring."""
+    before = ledger(record(A, R, missing_since=DUE), record(B, P), record(C, P))
+    outcome = step(before, shows(B, date=NOW + apart))
+    assert statuses(outcome) == {"a": R, "b": P, "c": P}
+    assert "clock.skewed" in names(outcome)
+
+
+def test_small_skew_is_no_matter() -> None:
+    """Five minutes are allowed."""
+    outcome = step(ledger(record(A, P), record(B, P)), shows(B, date=NOW + timedelta(minutes=5)))
+    assert statuses(outcome)["a"] is R
+
+
+def test_skew_is_that_of_the_median_apiserver() -> None:
+    """One apiserver with a wrong clock does not decide."""
+    dates = [NOW, NOW + timedelta(seconds=2), NOW + timedelta(days=400)]
+    observations = [shows(A, apiserver=f"https://{i}", date=date) for i, date in enumerate(dates)]
+    assert clock_skew(observations, NOW) == timedelta(seconds=2)
+    assert clock_skew([shows(A)], NOW) is None
+
+
+def test_unheard_names_the_silent_ones() -> None:
+    """The apiservers that block a retirement are named once each; no answer at all is not "every apiserver"."""
+    assert unheard([shows(A), silent("https://x"), silent("https://x")], 2) == ("https://x",)
+    assert unheard([shows(A)], 1) == ()
+    assert unheard([], 0) != ()
+    assert unheard([shows(A)], 3) == ("2 replica(s) that were not found",)
+
+
+def test_all_keys_replaced_at_once_is_told() -> None:
+    """A one-step replacement is published like any other, and warned about."""
+    outcome = step(ledger(record(A, P)), shows(B))
+    assert statuses(outcome) == {"a": R, "b": P}
+    assert "keys.replaced" in names(outcome)
+
+
+@pytest.mark.parametrize(
+    ("before", "seen"),
+    [(ledger(), shows(A)), (ledger(record(A, P)), shows(A, B)), (ledger(record(A, P), record(B, P)), shows(B, C))],
+    ids=["first_sight", "addition", "one_of_two"],
+)
+def test_other_changes_are_no_replacement(before: Ledger, seen: Observed) -> None:
+    """`keys.replaced` needs every old key to begin retiring while a new one comes."""
+    assert "keys.replaced" not in names(step(before, seen))
+
+
+def test_revoked_key_under_another_kid_stays_out() -> None:
+    """Revocation matches the material: the same key with a new kid is refused, recorded nowhere, and told."""
+    other_name = replace(A, kid=Kid("other"))
+    outcome = step(ledger(record(A, X), record(B, P)), shows(B, other_name))
+    assert statuses(outcome) == {"a": X, "b": P}
+    assert "key.revoked_shown" in names(outcome)
+
+
+def test_configured_revocation_outlives_the_configuration() -> None:
+    """A key that `keys.revoked` named once is refused after the entry is gone."""
+    policy = REVOKE_A
+    once = step(ledger(record(B, P)), shows(A, B), policy=policy)
+    assert statuses(step(once.ledger, shows(A, B)))["a"] is X
+
+
+def test_configured_revocation_of_the_last_key_is_told_as_held() -> None:
+    """Nothing but `--last` empties the set, and the operator learns that the revocation waits."""
+    outcome = step(ledger(record(A, P)), shows(A), policy=REVOKE_A)
+    assert "revocation.held" in names(outcome)
+
+
+def test_same_material_twice_is_revoked_under_both_kids() -> None:
+    """Both entries of one key go, with one revocation, when something else is public."""
+    twin = replace(A, kid=Kid("twin"))
+    policy = REVOKE_A
+    outcome = step(ledger(record(A, P), record(twin, P), record(B, P)), shows(A, twin, B), policy=policy)
+    assert statuses(outcome) == {"a": X, "twin": X, "b": P}
+    assert len({r.revocation for r in outcome.ledger.records if r.status is X}) == 1
+
+
+def test_suspect_key_is_held_whatever_the_policy() -> None:
+    """A key that a fleet check suspects never goes public by itself."""
+    outcome = step(ledger(record(B, P)), shows(A, B), suspects={A.thumbprint: "shared_prime"})
+    assert outcome.ledger.records[0].held_because == "shared_prime"
+
+
+@pytest.mark.parametrize("make", [rsa, ec], ids=["RSA", "EC"])
+def test_hundred_and_first_key_of_a_kind_is_held(make: object) -> None:
+    """AWS takes 100 RSA and 100 EC keys (fact 34): what is over waits for an operator."""
+    assert callable(make)
+    many = [make(f"k{i:03}") for i in range(MOST_KEYS_OF_A_KIND)]
+    before = ledger(*(record(key, P) for key in many))
+    outcome = step(before, shows(*many, make("zzz")))
+    assert statuses(outcome)["zzz"] is H
+    assert outcome.ledger.records[-1].held_because == "too_many_keys"
+
+
+def test_thirty_third_held_key_is_not_recorded() -> None:
+    """A flood of held keys cannot grow a ledger: what is over 32 is told and not recorded."""
+    outcome = step(ledger(), shows(*(rsa(f"k{i:02}") for i in range(MOST_HELD + 1))), policy=HOLD)
+    assert len(outcome.ledger.records) == MOST_HELD
+    assert "ledger.full" in names(outcome)
+
+
+def test_full_ledger_takes_no_new_key_but_known_ones_live_on() -> None:
+    """At 512 records new keys are told and not recorded; a known key may still return."""
+    dropped = [record(rsa(f"k{i:03}"), D) for i in range(MOST_RECORDS - 1)]
+    before = ledger(*dropped, record(B, P))
+    outcome = step(before, shows(B, rsa("k000"), rsa("zzz")), policy=KeyPolicy(revoked=frozenset({Thumbprint("t-q")})))
+    assert len(outcome.ledger.records) == MOST_RECORDS
+    assert statuses(outcome)["k000"] is P
+    assert "ledger.full" in names(outcome)
+    refused = step(before, shows(B, rsa("q")), policy=KeyPolicy(revoked=frozenset({Thumbprint("t-q")})))
+    assert refused.ledger == before
+
+
+def test_retired_key_does_not_return_over_its_successor_of_the_same_kid() -> None:
+    """After an approved replacement of a kid, the old key on a lagging replica does not come back."""
+    old, new = rsa("old", "k"), rsa("new", "k")
+    outcome = step(ledger(record(old, R), record(new, P)), shows(new), shows(old, apiserver="https://two"))
+    assert {r.key.thumbprint: r.status for r in outcome.ledger.records} == {"t-old": R, "t-new": P}
+
+
+# ------------------------------------------------------------------------------------------- every history
+
+KEYS: list[Key] = [rsa("a"), rsa("b"), ec("c"), rsa("d", "a")]
+observation = st.one_of(
+    st.just(silent()),
+    st.sets(st.sampled_from(KEYS[:3]), min_size=1).map(lambda keys: shows(*keys)),
+    st.just(shows(KEYS[3])),
+)
+passes = st.lists(
+    st.tuples(st.lists(observation, min_size=1, max_size=3), st.integers(0, 40), st.booleans()), max_size=12
+)
+policies = st.builds(
+    KeyPolicy,
+    new_keys=st.sampled_from(["publish", "hold"]),
+    retain_removed=st.sampled_from([timedelta(0), timedelta(hours=5), DAY]),
+    revoked=st.sets(st.sampled_from([key.thumbprint for key in KEYS]), max_size=1).map(frozenset),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(passes, policies)
+def test_contract_holds_in_every_history(history: list[tuple[list[Observation], int, bool]], policy: KeyPolicy) -> None:
+    """Whatever apiservers do: no key is public that none showed, none leaves early, and the set never empties."""
+    at, now = ledger(), NOW
+    shown: set[Thumbprint] = set()
+    for observations, hours, may_drop in history:
+        now += timedelta(hours=hours)
+        before = at
+        outcome = step(before, *observations, policy=policy, now=now, may_drop=may_drop)
+        at = outcome.ledger
+        seen = {k.thumbprint for o in observations if isinstance(o, Observed) for k in o.keys}
+        shown |= seen
+        public = {key.thumbprint for key in at.public_keys()}
+        was_public = {key.thumbprint for key in before.public_keys()}
+        everyone = all(isinstance(o, Observed) for o in observations)
+        assert public <= shown
+        assert public or not was_public
+        for gone in was_public - public - policy.revoked:
+            start = next(r.missing_since for r in before.records if r.key.thumbprint == gone)
+            assert everyone
+            assert may_drop
+            assert gone not in seen
+            assert start is not None
+            assert start + policy.retain_removed <= now
+        assert at == step(at, *observations, policy=policy, now=now, may_drop=may_drop).ledger
+        assert [key_id(r.key) for r in at.records] == sorted(key_id(r.key) for r in at.records)
+        for old in before.records:
+            new = next(r for r in at.records if key_id(r.key) == key_id(old.key))
+            assert new.generation >= old.generation
+            assert new.status is Status.REVOKED or old.status is not Status.REVOKED
