@@ -1,0 +1,64 @@
+"""What a pass has heard so far: one place an apiserver (five behind a load balancer), filled as they answer."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from mirror.config.settings import Issuer
+from mirror.model import Answer, IssuerName, Reason, Unusable
+
+LOAD_BALANCER_CONNECTIONS = 5
+"""Separate connections to a URL that hides several replicas: enough to meet most of three to five of them."""
+_GOLDEN_RATIO = 0.6180339887498949
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One conversation to be had: `slot` is its place among the answers of its issuer."""
+
+    issuer: Issuer
+    slot: int
+    apiserver: str
+
+
+class Board:
+    """The answers of a pass, by issuer, in configured order; tells `progress` once an issuer is complete."""
+
+    def __init__(self, issuers: Sequence[Issuer], progress: Callable[[IssuerName], None]) -> None:
+        self._questions = {issuer.name: _questions_of(issuer) for issuer in issuers}
+        self._answers: dict[IssuerName, dict[int, Answer | Unusable]] = {issuer.name: {} for issuer in issuers}
+        self._progress = progress
+
+    def questions(self, turn: int) -> Iterator[Question]:
+        """All questions, those of one issuer together, beginning with another issuer each `turn`.
+
+        The steps are the golden ratio of the number of issuers: when time is over after a part of them, a few
+        turns reach everybody, where steps of one would starve the same ones for hundreds of passes.
+        """
+        all_questions = list(self._questions.values())
+        begin = int(len(all_questions) * (turn * _GOLDEN_RATIO % 1.0))
+        for questions in (*all_questions[begin:], *all_questions[:begin]):
+            yield from questions
+
+    def put(self, question: Question, answer: Answer | Unusable) -> None:
+        """Note `answer`."""
+        answers = self._answers[question.issuer.name]
+        answers[question.slot] = answer
+        if len(answers) == len(self._questions[question.issuer.name]):
+            self._progress(question.issuer.name)
+
+    def fill(self, reason: Reason) -> None:
+        """Give every apiserver that has not answered `reason`."""
+        for name, questions in self._questions.items():
+            for question in questions:
+                if question.slot not in self._answers[name]:
+                    self.put(question, Unusable(question.apiserver, (reason,)))
+
+    def answers(self) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
+        """Every answer; complete after `fill`."""
+        return {name: tuple(answers[slot] for slot in sorted(answers)) for name, answers in self._answers.items()}
+
+
+def _questions_of(issuer: Issuer) -> tuple[Question, ...]:
+    connections = LOAD_BALANCER_CONNECTIONS if issuer.load_balancer else 1
+    texts = [apiserver for apiserver in issuer.apiservers for _ in range(connections)]
+    return tuple(Question(issuer, slot, apiserver) for slot, apiserver in enumerate(texts))

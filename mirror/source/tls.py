@@ -1,0 +1,136 @@
+"""TLS contexts: always verifying, cheap for a thousand clusters that each have their own CA."""
+
+import re
+import ssl
+from dataclasses import dataclass
+
+from mirror.config.settings import Tls
+from mirror.model import Reason
+from mirror.source.failures import Failure, shown
+from mirror.source.files import read_small, why_unreadable
+
+MAX_PEM_BYTES = 1024 * 1024
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
+
+
+@dataclass(frozen=True, slots=True)
+class _Material:
+    """All that a context is made of, by content: files that are renewed in place give a new context."""
+
+    ca: bytes | None
+    server_name: str | None
+    client_cert: bytes
+    client_key: bytes
+
+
+class _NamedContext(ssl.SSLContext):
+    """A context that sends and verifies one configured name, whatever host the address has.
+
+    httpx's `sni_hostname` would do for direct connections, but its proxy tunnels ignore it.
+    """
+
+    name: str
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,  # noqa: ARG002 - the signature is the base's; this name is not used
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """As in the base, but for the configured name."""
+        return super().wrap_bio(incoming, outgoing, server_side, self.name, session)
+
+
+class Contexts:
+    """Contexts shared by content. Those that one pass did not use are let go when the next begins."""
+
+    def __init__(self) -> None:
+        self._kept: dict[_Material, ssl.SSLContext] = {}
+        self._used: dict[_Material, ssl.SSLContext] = {}
+        self._system: ssl.SSLContext | None = None
+
+    def begin_pass(self) -> None:
+        """Forget what the last pass did not use, and the system's trust store, which may have changed."""
+        self._kept = {material: context for material, context in self._used.items() if material.ca}
+        self._used = {}
+        self._system = None
+
+    def context(self, tls: Tls) -> ssl.SSLContext | Reason:
+        """The context for `tls`, or why there is none: a file is missing, unreadable or no PEM."""
+        material = _read(tls)
+        if isinstance(material, Reason):
+            return material
+        context = self._used.get(material) or self._kept.get(material) or _build(material, tls)
+        if isinstance(context, ssl.SSLContext):
+            self._used[material] = context
+        return context
+
+    def system(self) -> ssl.SSLContext:
+        """A context of the system's trust store alone: for a proxy that is spoken to over TLS."""
+        if self._system is None:
+            self._system = _bare(ssl.SSLContext)
+            self._system.load_default_certs()
+        return self._system
+
+
+def _read(tls: Tls) -> _Material | Reason:
+    try:
+        ca = None if tls.ca_file is None else read_small(tls.ca_file, MAX_PEM_BYTES)
+    except OSError as error:
+        return Failure.CA_UNREADABLE.reason(f"{tls.ca_file}: {why_unreadable(error)}")
+    client: list[bytes] = []
+    for path in (tls.client_cert_file, tls.client_key_file):
+        try:
+            client.append(b"" if path is None else read_small(path, MAX_PEM_BYTES))
+        except OSError as error:
+            return Failure.CLIENT_CERT_UNREADABLE.reason(f"{path}: {why_unreadable(error)}")
+    return _Material(ca, tls.server_name, client[0], client[1])
+
+
+def _build(material: _Material, tls: Tls) -> ssl.SSLContext | Reason:
+    context = _bare(ssl.SSLContext if material.server_name is None else _NamedContext)
+    if isinstance(context, _NamedContext):
+        context.name = material.server_name or ""
+    return _trust(context, material, tls) or _present(context, tls) or context
+
+
+def _bare(kind: type[ssl.SSLContext]) -> ssl.SSLContext:
+    # It verifies certificate and name, in every Python alike: ssl.create_default_context is stricter since 3.13 and
+    # refuses the CAs of many clusters for how they are written.
+    context = kind(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # As in Go: what the operator put into the file is an anchor, an intermediate CA too.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+def _trust(context: ssl.SSLContext, material: _Material, tls: Tls) -> Reason | None:
+    if material.ca is None:
+        context.load_default_certs()
+        return None
+    # Only the blocks: comments around them may hold any bytes, and OpenSSL's reader wants ASCII.
+    blocks = _CERTIFICATE.findall(material.ca)
+    if not blocks:
+        return Failure.CA_NOT_PEM.reason(f"{tls.ca_file} has no BEGIN CERTIFICATE block")
+    try:
+        context.load_verify_locations(cadata=b"\n".join(blocks).decode("ascii"))
+    except (ValueError, ssl.SSLError) as error:  # ValueError: bytes in a block that are not ASCII
+        return Failure.CA_NOT_PEM.reason(f"{tls.ca_file}: {shown(str(error))}")
+    return None
+
+
+def _present(context: ssl.SSLContext, tls: Tls) -> Reason | None:
+    if tls.client_cert_file is None:
+        return None
+    try:
+        # An empty password, because without one OpenSSL would ask for it on the terminal.
+        context.load_cert_chain(tls.client_cert_file, tls.client_key_file, password="")
+    except OSError as error:
+        return Failure.CLIENT_CERT_INVALID.reason(f"{_named(tls)}: {shown(str(error))}")
+    return None
+
+
+def _named(tls: Tls) -> str:
+    return " and ".join(str(path) for path in (tls.client_cert_file, tls.client_key_file) if path is not None)

@@ -1,0 +1,356 @@
+"""Asking real TLS servers: what is sent, what comes back, tries, deadlines, interruption."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirror.config.settings import Tls
+from mirror.model import Answer, IssuerName, Unusable
+from mirror.source.apiservers import Apiservers
+from support.apiserver import (
+    Apiserver,
+    Lever,
+    answer_then_reset,
+    close_without_answer,
+    never_answer,
+    raw_answer,
+    reset_in_body,
+)
+from support.askers import ask_one, codes, ignore, issuer, limits
+from support.captures import capture
+from support.proxy import Proxy
+from support.tls import ca_file, client_files, server_context
+
+DISCOVERY = capture("01-rsa1/anonymous-bound-discovery")
+JWKS = capture("01-rsa1/anonymous-bound-jwks")
+BUSY = capture("23-too-many-requests/discovery-429").raw
+FORBIDDEN = capture("01-rsa1/anonymous-unbound-discovery").raw
+UNAVAILABLE = raw_answer("503 Service Unavailable", b"starting", retry_after="0")
+
+
+@pytest.fixture
+def server() -> Iterator[Apiserver]:
+    with Apiserver() as running:
+        yield running
+
+
+@pytest.fixture
+def trusted(tmp_path: Path) -> Tls:
+    return Tls(ca_file=ca_file(tmp_path))
+
+
+def test_both_documents_come_back_byte_for_byte(server: Apiserver, trusted: Tls) -> None:
+    """A good apiserver gives one Answer with its exact bodies and the last Date header."""
+    assert ask_one(issuer(server.url, tls=trusted)) == (
+        Answer(server.url, DISCOVERY.body(), JWKS.body(), datetime(2026, 11, 23, 4, 21, 34, tzinfo=UTC)),
+    )
+
+
+def test_one_connection_carries_both_requests(server: Apiserver, trusted: Tls) -> None:
+    """Discovery comes first, the JWKS second, over one connection, with the headers that apiservers need (fact 4)."""
+    ask_one(issuer(server.url, tls=trusted))
+    assert [(request.connection, request.method, request.target) for request in server.requests] == [
+        (0, "GET", "/.well-known/openid-configuration"),
+        (0, "GET", "/openid/v1/jwks"),
+    ]
+    accepts = [request.headers["accept"] for request in server.requests]
+    assert accepts == ["application/json", "application/jwk-set+json, application/json"]
+    for request in server.requests:
+        assert request.headers["accept-encoding"] == "identity"
+        assert request.headers["user-agent"].startswith("oidc-mirror/")
+        assert request.headers["host"] == f"127.0.0.1:{server.port}"
+        assert "authorization" not in request.headers
+
+
+def test_load_balancer_is_asked_over_five_connections(server: Apiserver, trusted: Tls) -> None:
+    """With `load_balancer` each of five answers comes over a connection of its own."""
+    answers = ask_one(issuer(server.url, tls=trusted, load_balancer=True))
+    assert [(type(answer), answer.apiserver) for answer in answers] == [(Answer, server.url)] * 5
+    assert (server.connections, {request.connection for request in server.requests}) == (5, {0, 1, 2, 3, 4})
+
+
+def test_token_is_sent_and_read_again(server: Apiserver, trusted: Tls, tmp_path: Path) -> None:
+    """The bearer token goes with both requests, and a rotated file is seen by the next pass (fact 20)."""
+    token = tmp_path / "token"
+    apiservers = Apiservers(limits())
+    for content in ("first", "second"):
+        token.write_text(f"{content}\n")
+        apiservers.ask([issuer(server.url, tls=trusted, token_file=token)], turn=0, progress=ignore)
+    sent = [request.headers["authorization"] for request in server.requests]
+    assert sent == ["Bearer first"] * 2 + ["Bearer second"] * 2
+
+
+def test_without_usable_token_nothing_is_sent(server: Apiserver, trusted: Tls, tmp_path: Path) -> None:
+    """A missing token file fails every apiserver of the issuer, and no connection is made."""
+    answers = ask_one(issuer(server.url, server.url, tls=trusted, token_file=tmp_path / "missing"))
+    assert (codes(answers), server.connections) == ([("token_unreadable",)] * 2, 0)
+
+
+def test_without_usable_ca_nothing_is_sent(server: Apiserver, tmp_path: Path) -> None:
+    """A missing CA file fails the issuer instead of falling back to the system's trust."""
+    answers = ask_one(issuer(server.url, tls=Tls(ca_file=tmp_path / "missing")))
+    assert (codes(answers), server.connections) == ([("ca_unreadable",)], 0)
+
+
+def test_client_certificate_is_presented(trusted: Tls, tmp_path: Path) -> None:
+    """An apiserver that demands a client certificate of its CA is satisfied."""
+    files = client_files(tmp_path)
+    tls = Tls(trusted.ca_file, client_cert_file=files.certificate, client_key_file=files.key)
+    with Apiserver(server_context("127.0.0.1", client_ca="cluster")) as server:
+        assert codes(ask_one(issuer(server.url, tls=tls))) == [()]
+
+
+def test_forbidden_client_certificate_advises_binding_its_user(trusted: Tls, tmp_path: Path) -> None:
+    """The remedy of a 403 fits the client certificate."""
+    files = client_files(tmp_path)
+    tls = Tls(trusted.ca_file, client_cert_file=files.certificate, client_key_file=files.key)
+    with Apiserver() as server:
+        server.serve(discovery=FORBIDDEN, jwks=FORBIDDEN)
+        (answer,) = ask_one(issuer(server.url, tls=tls))
+    assert isinstance(answer, Unusable)
+    assert "--user=NAME" in answer.reasons[0].remedy
+
+
+def test_server_name_is_verified_instead_of_the_address(trusted: Tls) -> None:
+    """With `server_name` the certificate is checked for that name alone, and the Host header stays the address."""
+    with Apiserver(server_context("kubernetes.default.svc")) as server:
+        named = Tls(trusted.ca_file, server_name="kubernetes.default.svc")
+        assert codes(ask_one(issuer(server.url, tls=named))) == [()]
+        assert server.requests[0].headers["host"] == f"127.0.0.1:{server.port}"
+        other = Tls(trusted.ca_file, server_name="kubernetes")
+        assert codes(ask_one(issuer(server.url, tls=other))) == [("tls_wrong_name",)]
+
+
+def test_proxy_is_used_with_the_server_name(trusted: Tls) -> None:
+    """With `proxy` the connection is a tunnel through it, verified end to end under `server_name`."""
+    named = Tls(trusted.ca_file, server_name="kubernetes.default.svc")
+    with Apiserver(server_context("kubernetes.default.svc")) as server, Proxy() as proxy:
+        assert codes(ask_one(issuer(server.url, tls=named, proxy=proxy.url))) == [()]
+        assert proxy.tunnels == [f"127.0.0.1:{server.port}"]
+
+
+def test_token_is_not_shown_to_the_proxy(server: Apiserver, trusted: Tls, tmp_path: Path) -> None:
+    """The proxy sees the tunnel's target, and no Authorization header."""
+    (tmp_path / "token").write_text("s3cr3t")
+    with Proxy() as proxy:
+        ask_one(issuer(server.url, tls=trusted, token_file=tmp_path / "token", proxy=proxy.url))
+        assert b"s3cr3t" not in proxy.seen
+
+
+def test_refusing_proxy_is_named(server: Apiserver, trusted: Tls) -> None:
+    """A proxy that makes no tunnel gives `unreachable` with the proxy in the sentence."""
+    with Proxy(refuse=True) as proxy:
+        (answer,) = ask_one(issuer(server.url, tls=trusted, proxy=proxy.url))
+    assert isinstance(answer, Unusable)
+    assert (answer.reasons[0].code, "proxy" in answer.reasons[0].sentence) == ("unreachable", True)
+
+
+def test_tls_proxy_is_verified_against_the_system(server: Apiserver, trusted: Tls) -> None:
+    """A proxy spoken to over TLS must be trusted by the system; the issuer's CA does not vouch for it."""
+    with Apiserver() as pretender:
+        assert codes(ask_one(issuer(server.url, tls=trusted, proxy=pretender.url))) == [("tls_untrusted",)]
+
+
+@pytest.mark.parametrize("proxy", ["ftp://127.0.0.1:1", "socks5://127.0.0.1:1", "http://127.0.0.1:x"])
+def test_unusable_proxy_address_is_said(server: Apiserver, trusted: Tls, proxy: str) -> None:
+    """A proxy that cannot be used gives `bad_address`, and nothing is sent past it."""
+    assert codes(ask_one(issuer(server.url, tls=trusted, proxy=proxy))) == [("bad_address",)]
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "https://127.0.0.1:x", "127.0.0.1:1", ""])
+def test_address_that_is_no_https_url_is_refused(address: str) -> None:
+    """Whatever the configuration let through, only https is spoken."""
+    assert codes(ask_one(issuer(address))) == [("bad_address",)]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [BUSY, FORBIDDEN, UNAVAILABLE, raw_answer("408 Request Timeout"), close_without_answer, reset_in_body],
+    ids=["429", "403-at-start", "503", "408", "closed", "reset-in-body"],
+)
+def test_transient_failure_is_tried_once_more(server: Apiserver, trusted: Tls, first: bytes | Lever) -> None:
+    """What may pass by itself is tried a second time, over a new connection, and then believed."""
+    server.once(first)
+    assert codes(ask_one(issuer(server.url, tls=trusted))) == [()]
+    assert server.connections == 2
+
+
+def test_reset_between_the_two_requests_is_tried_again(server: Apiserver, trusted: Tls) -> None:
+    """A connection that breaks after discovery costs nothing but a new connection."""
+    server.once(answer_then_reset)
+    assert codes(ask_one(issuer(server.url, tls=trusted))) == [()]
+
+
+def test_there_is_no_third_try(server: Apiserver, trusted: Tls) -> None:
+    """After two tries the failure stands."""
+    server.once(UNAVAILABLE, UNAVAILABLE)
+    assert codes(ask_one(issuer(server.url, tls=trusted))) == [("server_error",)]
+    assert len(server.requests) == 2
+
+
+def test_lasting_refusal_is_not_tried_again(server: Apiserver, trusted: Tls) -> None:
+    """A 404 is not asked for a second time, and both documents' reasons are told."""
+    missing = capture("06-issuer-query/anonymous-discovery").raw
+    server.serve(discovery=missing, jwks=missing)
+    (answer,) = ask_one(issuer(server.url, tls=trusted))
+    assert isinstance(answer, Unusable)
+    assert [(reason.code, reason.where) for reason in answer.reasons] == [
+        ("not_found", "discovery"),
+        ("not_found", "jwks"),
+    ]
+    assert len(server.requests) == 2
+    assert answer.date is not None
+
+
+def test_jwks_alone_forbidden_names_the_jwks(server: Apiserver, trusted: Tls) -> None:
+    """Discovery readable and JWKS forbidden (fact 16) gives one reason, at the JWKS."""
+    server.serve(jwks=FORBIDDEN)
+    (answer,) = ask_one(issuer(server.url, tls=trusted))
+    assert isinstance(answer, Unusable)
+    assert [(reason.code, reason.where) for reason in answer.reasons] == [("forbidden", "jwks")]
+
+
+def test_retry_after_is_waited_for(server: Apiserver, trusted: Tls) -> None:
+    """A Retry-After within the total is honoured before the second try."""
+    server.once(BUSY)  # asks for one second
+    begun = time.monotonic()
+    assert codes(ask_one(issuer(server.url, tls=trusted))) == [()]
+    assert time.monotonic() - begun >= 1
+
+
+def test_retry_after_beyond_the_total_is_not_waited_for(server: Apiserver, trusted: Tls) -> None:
+    """A Retry-After longer than the total ends the asking at once, as `rate_limited`."""
+    server.once(raw_answer("429 Too Many Requests", retry_after="3600"))
+    assert codes(ask_one(issuer(server.url, tls=trusted))) == [("rate_limited",)]
+    assert len(server.requests) == 1
+
+
+def test_closed_port_is_unreachable_in_the_systems_words() -> None:
+    """Where nothing listens, the sentence says so as the system does."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        (answer,) = ask_one(issuer(f"https://127.0.0.1:{unused.getsockname()[1]}"))
+    assert isinstance(answer, Unusable)
+    assert "Connection refused" in answer.reasons[0].sentence
+
+
+def test_each_issuer_is_told_once(server: Apiserver, trusted: Tls) -> None:
+    """Progress is told once an issuer, and all answers come back under their names in configured order."""
+    told: list[IssuerName] = []
+    issuers = [issuer(server.url, server.url, name=name, tls=trusted) for name in ("one", "two", "three")]
+    answers = Apiservers(limits(concurrency=2)).ask(issuers, turn=1, progress=told.append)
+    assert list(answers) == ["one", "two", "three"]
+    assert sorted(told) == ["one", "three", "two"]
+    assert [codes(each) for each in answers.values()] == [[(), ()]] * 3
+
+
+def test_nobody_to_ask_is_no_error() -> None:
+    """Without issuers there are no answers."""
+    assert Apiservers(limits()).ask([], turn=0, progress=ignore) == {}
+
+
+def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: Tls) -> None:
+    """What `progress` raises is not swallowed."""
+
+    def fail(_: IssuerName) -> None:
+        raise KeyError("caller")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        Apiservers(limits()).ask([issuer(server.url, tls=trusted)], turn=0, progress=fail)
+    assert caught.group_contains(KeyError)
+
+
+def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: Tls) -> None:
+    """When the pass runs out of time, who has answered keeps the answer and the rest are `timeout`."""
+    with Apiserver() as slow:
+        slow.pull(never_answer)
+        issuers = [issuer(slow.url, name="slow", tls=trusted), issuer(server.url, name="quick", tls=trusted)]
+        within = limits(source_deadline_seconds=1.0)
+        answers = Apiservers(within).ask(issuers, turn=0, progress=ignore)
+    assert codes(answers[IssuerName("quick")]) == [()]
+    assert codes(answers[IssuerName("slow")]) == [("timeout",)]
+
+
+def test_who_was_not_asked_in_time_is_timeout(server: Apiserver, trusted: Tls) -> None:
+    """With one connection at a time and a silent first apiserver, the second is never asked and says so."""
+    server.pull(never_answer)
+    within = limits(source_deadline_seconds=0.7, concurrency=1)
+    first, second = ask_one(issuer(server.url, server.url, tls=trusted), within)
+    assert isinstance(first, Unusable)
+    assert isinstance(second, Unusable)
+    assert "limits.source_deadline" in second.reasons[0].sentence
+    assert server.connections == 1
+
+
+def test_cancel_ends_a_running_ask(server: Apiserver, trusted: Tls) -> None:
+    """`cancel` from another thread ends asking soon, long before any deadline."""
+    server.pull(never_answer)
+    apiservers = Apiservers(limits(total_seconds=60, source_deadline_seconds=60))
+    answers: list[Any] = []
+    asking = threading.Thread(
+        target=lambda: answers.append(apiservers.ask([issuer(server.url, tls=trusted)], turn=0, progress=ignore))
+    )
+    asking.start()
+    while not server.requests:
+        time.sleep(0.01)
+    apiservers.cancel()
+    apiservers.cancel()
+    asking.join(10)
+    assert not asking.is_alive()
+    (answer,) = answers[0][IssuerName("syd-prod")]
+    assert (answer.reasons[0].code, "interrupted" in answer.reasons[0].sentence) == ("timeout", True)
+
+
+def test_after_cancel_nobody_is_asked(server: Apiserver, trusted: Tls) -> None:
+    """An `ask` that begins after `cancel` asks nobody, so that a stop between two passes is not lost."""
+    apiservers = Apiservers(limits())
+    apiservers.cancel()
+    answers = apiservers.ask([issuer(server.url, tls=trusted)], turn=0, progress=ignore)
+    assert codes(answers[IssuerName("syd-prod")]) == [("timeout",)]
+    assert server.connections == 0
+
+
+def test_hanging_name_lookup_does_not_hold_up_the_pass(server: Apiserver, trusted: Tls) -> None:
+    """A name lookup that never ends costs its own apiserver the total, and nobody else anything."""
+    release = threading.Event()
+
+    def resolve(*_: object) -> list[Any]:
+        release.wait()
+        return []
+
+    issuers = [issuer("https://hangs.invalid:6443", name="hangs"), issuer(server.url, name="quick", tls=trusted)]
+    answers = Apiservers(limits(total_seconds=0.5), resolve=resolve).ask(issuers, turn=0, progress=ignore)
+    release.set()
+    assert [codes(each) for each in answers.values()] == [[("timeout",)], [()]]
+
+
+def test_name_that_does_not_resolve_is_unreachable() -> None:
+    """The resolver's own words are in the sentence."""
+
+    def resolve(*_: object) -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    asked = issuer("https://nowhere.invalid:6443")
+    answers = Apiservers(limits(), resolve=resolve).ask([asked], turn=0, progress=ignore)
+    (answer,) = answers[asked.name]
+    assert isinstance(answer, Unusable)
+    assert answer.reasons[0].code == "unreachable"
+    assert "DNS: Name or service not known" in answer.reasons[0].sentence
+
+
+def test_fault_of_an_unknown_kind_stays_with_its_apiserver(server: Apiserver, trusted: Tls) -> None:
+    """An error that nobody foresaw makes one apiserver `unexpected`; the others' answers survive."""
+
+    def resolve(*_: object) -> list[Any]:
+        raise KeyError("a fault of ours")
+
+    issuers = [issuer("https://broken.invalid", name="broken"), issuer(server.url, name="good", tls=trusted)]
+    answers = Apiservers(limits(), resolve=resolve).ask(issuers, turn=0, progress=ignore)
+    assert [codes(each) for each in answers.values()] == [[("unexpected",)], [()]]

@@ -1,0 +1,66 @@
+"""The board of a pass: order, slots and progress."""
+
+import pytest
+
+from mirror.model import Answer, IssuerName, Reason, Unusable
+from mirror.source.board import LOAD_BALANCER_CONNECTIONS, Board
+from support.askers import ignore, issuer
+
+LATE = Reason("timeout", "Late.", "Wait.")
+
+
+def test_load_balancer_has_five_places() -> None:
+    """A URL that hides replicas is asked over five connections, each with a place of its own."""
+    board = Board([issuer("https://a", load_balancer=True)], ignore)
+    board.fill(LATE)
+    (answers,) = board.answers().values()
+    assert [answer.apiserver for answer in answers] == ["https://a"] * LOAD_BALANCER_CONNECTIONS
+
+
+def test_answers_stand_in_configured_order() -> None:
+    """Answers come back in the order of the configuration, whatever the order in which they came in."""
+    told: list[IssuerName] = []
+    board = Board([issuer("https://a", "https://b", name="one")], told.append)
+    first, second = board.questions(0)
+    board.put(second, Answer("https://b", b"", b""))
+    assert told == []
+    board.put(first, Answer("https://a", b"", b""))
+    assert [answer.apiserver for answer in board.answers()[IssuerName("one")]] == ["https://a", "https://b"]
+    assert told == ["one"]
+
+
+def test_fill_keeps_what_was_heard() -> None:
+    """Filling gives the reason to those alone that have not answered, and completes each issuer once."""
+    told: list[IssuerName] = []
+    board = Board([issuer("https://a", "https://b", name="one"), issuer("https://c", name="two")], told.append)
+    first, *_ = board.questions(0)
+    board.put(first, Answer("https://a", b"", b""))
+    board.fill(LATE)
+    board.fill(LATE)
+    assert [type(answer) for answer in board.answers()[IssuerName("one")]] == [Answer, Unusable]
+    assert told == ["one", "two"]
+
+
+def test_issuer_without_apiservers_has_no_answers() -> None:
+    """An issuer for which nobody is configured has no answers rather than an error."""
+    board = Board([issuer(name="none")], ignore)
+    board.fill(LATE)
+    assert board.answers() == {"none": ()}
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 1000])
+def test_every_issuer_is_first_before_long(count: int) -> None:
+    """When time is over after a tenth of the issuers, thirty turns reach every one."""
+    issuers = [issuer("https://a", name=f"i{number}") for number in range(count)]
+    board = Board(issuers, ignore)
+    reach = max(1, count // 10)
+    reached = {question.issuer.name for turn in range(30) for question in list(board.questions(turn))[:reach]}
+    assert len(reached) == count
+
+
+def test_turn_changes_the_order_only() -> None:
+    """Each turn asks the same questions, those of one issuer together."""
+    board = Board([issuer("https://a", "https://b", name=f"i{number}") for number in range(5)], ignore)
+    orders = [[(q.issuer.name, q.slot) for q in board.questions(turn)] for turn in (0, 1, 10**9)]
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
+    assert orders[0] != orders[1]

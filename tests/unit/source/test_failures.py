@@ -1,0 +1,41 @@
+"""The table of failures: complete, stable, and safe to show."""
+
+import pytest
+
+from mirror.model import TRANSIENT_CODES
+from mirror.source.failures import Failure, shown
+
+
+@pytest.mark.parametrize("failure", Failure, ids=lambda failure: failure.name.lower())
+def test_every_failure_has_sentence_and_remedy(failure: Failure) -> None:
+    """Each failure tells what happened, with the detail, and what to do, in whole sentences."""
+    reason = failure.reason("{braces} stay", where="jwks")
+    assert ("{detail}" in failure.value.sentence) == ("{braces} stay" in reason.sentence)
+    assert (reason.sentence[0].isupper(), reason.sentence[-1], reason.remedy[-1]) == (True, ".", ".")
+    assert (reason.where, reason.code.isidentifier()) == ("jwks", True)
+
+
+def test_transient_codes_are_those_of_the_model() -> None:
+    """The codes that may pass by themselves all come from here, and the model knows each."""
+    transient = {"UNREACHABLE", "PROXY_REFUSED", "CONNECT_TIMEOUT", "TOTAL_TIMEOUT", "NOT_IN_TIME", "INTERRUPTED"}
+    transient |= {"REQUEST_TIMEOUT", "RATE_LIMITED", "SERVER_ERROR"}
+    assert {failure.name for failure in Failure if failure.value.code in TRANSIENT_CODES} == transient
+    assert {failure.value.code for failure in Failure} >= TRANSIENT_CODES
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("two\n lines\t ", "two lines"),
+        ("bell\x07", "bell\\x07"),
+        ("\u202e", "\\u202e"),
+        ("Zürich", "Zürich"),
+        ("x" * 201, "x" * 200 + "…"),
+        ("x" * 200, "x" * 200),
+        ("", ""),
+    ],
+    ids=["whitespace", "control", "bidirectional", "letters", "long", "longest", "empty"],
+)
+def test_text_from_outside_is_shown_in_one_safe_line(text: str, expected: str) -> None:
+    """Text from outside becomes one short line in which only printable characters stand as they are."""
+    assert shown(text) == expected

@@ -1,0 +1,207 @@
+"""Judging answers: which status, content type and encoding becomes which code, and what the sentences may say."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from mirror.source.replies import DISCOVERY, JWKS, Document, Login, Reply, date_of, judge, retry_after_seconds
+from support.captures import capture
+
+
+def code(document: Document, reply: Reply, login: Login = "anonymous") -> str:
+    reason = judge(document, reply, login, max_body_bytes=10)
+    return reason.code if reason else "taken"
+
+
+def ok(content_type: str, **headers: str) -> Reply:
+    return Reply(200, {"content-type": content_type, **headers}, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("document", "content_type"),
+    [
+        (DISCOVERY, "application/json"),
+        (DISCOVERY, "Application/JSON; charset=utf-8"),
+        (JWKS, "application/jwk-set+json"),
+        (JWKS, "application/jwk-set+json;charset=UTF-8"),
+        (JWKS, "application/json"),
+    ],
+    ids=["discovery", "discovery-charset", "jwks", "jwks-charset", "jwks-as-json"],
+)
+def test_right_content_type_is_taken(document: Document, content_type: str) -> None:
+    """The media type decides, whatever its case and parameters."""
+    assert code(document, ok(content_type)) == "taken"
+
+
+@pytest.mark.parametrize(
+    ("document", "content_type"),
+    [
+        (DISCOVERY, "application/jwk-set+json"),
+        (DISCOVERY, ""),
+        (DISCOVERY, "text/html"),
+        (DISCOVERY, "application/json, application/json"),
+        (JWKS, "text/plain"),
+        (JWKS, "application/jsonp"),
+    ],
+    ids=["jwks-for-discovery", "none", "login-page", "sent-twice", "plain", "prefix"],
+)
+def test_other_content_type_is_refused(document: Document, content_type: str) -> None:
+    """Any other media type is `wrong_content_type`."""
+    assert code(document, ok(content_type)) == "wrong_content_type"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", ""], ids=["gzip", "br", "list", "empty"])
+def test_compressed_answer_is_refused(encoding: str) -> None:
+    """Only an answer without content coding is taken."""
+    assert code(DISCOVERY, ok("application/json", **{"content-encoding": encoding})) == "wrong_content_encoding"
+
+
+def test_identity_encoding_is_taken() -> None:
+    """`Content-Encoding: identity`, in any case, is no coding."""
+    assert code(DISCOVERY, ok("application/json", **{"content-encoding": "Identity"})) == "taken"
+
+
+def test_cut_answer_is_too_large() -> None:
+    """A body that went on beyond the limit is refused, and the limit named."""
+    reason = judge(
+        DISCOVERY, Reply(200, {"content-type": "application/json"}, b"{}", complete=False), "token", max_body_bytes=4096
+    )
+    assert reason is not None
+    assert (reason.code, "4096" in reason.sentence) == ("too_large", True)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (201, "bad_status"),
+        (204, "bad_status"),
+        (206, "bad_status"),
+        (304, "bad_status"),
+        (301, "redirect"),
+        (302, "redirect"),
+        (303, "redirect"),
+        (307, "redirect"),
+        (308, "redirect"),
+        (400, "bad_status"),
+        (401, "unauthorized"),
+        (403, "forbidden"),
+        (404, "not_found"),
+        (405, "bad_status"),
+        (406, "not_acceptable"),
+        (408, "timeout"),
+        (429, "rate_limited"),
+        (500, "server_error"),
+        (502, "server_error"),
+        (599, "server_error"),
+        (600, "bad_status"),
+    ],
+)
+def test_status_gives_its_code(status: int, expected: str) -> None:
+    """Every status but 200 is refused under its stable code."""
+    assert code(JWKS, Reply(status, {"content-type": "application/json"}, b"")) == expected
+
+
+@pytest.mark.parametrize(
+    ("login", "status", "words"),
+    [
+        ("anonymous", 403, "--group=system:unauthenticated"),
+        ("token", 403, "--group=system:serviceaccounts"),
+        ("certificate", 403, "--user=NAME"),
+        ("anonymous", 401, "auth.token_file"),
+        ("token", 401, "renewed before it expires"),
+        ("certificate", 401, "tls.client_cert_file"),
+    ],
+)
+def test_remedy_fits_the_login(login: Login, status: int, words: str) -> None:
+    """401 and 403 advise what helps for the way in which we logged in."""
+    reason = judge(DISCOVERY, Reply(status, {}, b""), login, max_body_bytes=10)
+    assert reason is not None
+    assert words in reason.remedy
+
+
+def test_forbidden_names_the_cluster_role() -> None:
+    """The remedy of an anonymous 403 is a whole command for the ClusterRoleBinding (fact 15)."""
+    reason = judge(DISCOVERY, Reply(403, {}, b""), "anonymous", max_body_bytes=10)
+    assert reason is not None
+    assert (
+        "kubectl create clusterrolebinding oidc-mirror --clusterrole=system:service-account-issuer-discovery "
+        "--group=system:unauthenticated"
+    ) in reason.remedy
+
+
+def test_message_of_a_status_object_is_told() -> None:
+    """The apiserver's own words for a 403 are in the sentence, the rest of its JSON is not."""
+    raw = capture("01-rsa1/nobody-discovery")
+    reason = judge(DISCOVERY, Reply(403, {}, raw.body()), "certificate", max_body_bytes=10)
+    assert reason is not None
+    assert 'User "lab-nobody" cannot get path "/.well-known/openid-configuration"' in reason.sentence
+    assert "apiVersion" not in reason.sentence
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"x" * 100_000, b"\x1b[31m\x00\xff" * 100, "\u202eabc\u2066".encode() * 50, b'{"message":"' + b"\\" * 9_999],
+    ids=["long", "control-characters", "bidirectional", "backslashes"],
+)
+def test_hostile_body_is_short_and_printable(body: bytes) -> None:
+    """Whatever an error's body holds, the sentence stays short and shows only printable characters."""
+    reason = judge(DISCOVERY, Reply(500, {}, body), "anonymous", max_body_bytes=10)
+    assert reason is not None
+    assert reason.sentence.isprintable()
+    assert len(reason.sentence) < 2_500
+
+
+def test_echoed_token_is_not_told() -> None:
+    """An answer that repeats our Authorization header does not carry the token into the sentence."""
+    reply = Reply(400, {}, b"bad header: Authorization: Bearer s3cr3t-token")
+    reason = judge(DISCOVERY, reply, "token", max_body_bytes=10, secret="s3cr3t-token")
+    assert reason is not None
+    assert "s3cr3t" not in reason.sentence
+    assert "Bearer ***" in reason.sentence
+
+
+def test_redirect_names_its_target_without_user_info() -> None:
+    """Where a redirect points is told, a password in it is not."""
+    reply = Reply(302, {"location": "https://user:pass@elsewhere.example/login"}, b"")
+    reason = judge(DISCOVERY, reply, "anonymous", max_body_bytes=10)
+    assert reason is not None
+    assert "https://elsewhere.example/login" in reason.sentence
+    assert "pass" not in reason.sentence
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"],
+    ids=["imf", "rfc850", "asctime"],
+)
+def test_every_http_date_is_read(text: str) -> None:
+    """The three date forms of RFC 9110 give the same aware UTC time."""
+    assert date_of(Reply(200, {"date": text}, b"")) == datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"date": ""},
+        {"date": "yesterday"},
+        {"date": "Sun, 06 Nov 1994 08:49:37 GMT, Sun, 06 Nov 1994 08:49:37 GMT"},
+        {"date": "Sun, 99 Nov 1994 08:49:37 GMT"},
+        {"date": "Fri, 31 Dec 9999 23:59:59 -2359"},
+        {"date": "x" * 10_000},
+    ],
+    ids=["absent", "empty", "words", "twice", "no-such-day", "after-all-time", "long"],
+)
+def test_unreadable_date_is_none(headers: dict[str, str]) -> None:
+    """A Date header that cannot be read counts as absent."""
+    assert date_of(Reply(200, headers, b"")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1", 1), (" 30 ", 30), ("0", 0), ("", None), ("-1", None), ("1.5", None), ("\u0661", None), ("9" * 400, None)],
+    ids=["one", "spaces", "zero", "empty", "negative", "fraction", "arabic-digit", "huge"],
+)
+def test_retry_after_counts_seconds(text: str, seconds: int | None) -> None:
+    """Only a plain number of seconds is honoured."""
+    assert retry_after_seconds(Reply(429, {"retry-after": text}, b"")) == seconds

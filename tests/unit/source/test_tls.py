@@ -1,0 +1,143 @@
+"""TLS contexts: verifying, shared by content, and clear about files that are no good."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from mirror.config.settings import Tls
+from mirror.model import Reason
+from mirror.source.tls import MAX_PEM_BYTES, Contexts
+from support.tls import authority, ca_file, client_files
+
+
+def code(tls: Tls) -> str:
+    result = Contexts().context(tls)
+    return result.code if isinstance(result, Reason) else "context"
+
+
+@pytest.mark.parametrize("with_ca", [True, False], ids=["own-ca", "system"])
+def test_every_context_verifies(tmp_path: Path, with_ca: bool) -> None:
+    """Whatever is configured, certificate and name are verified with TLS 1.2 or later."""
+    context = Contexts().context(Tls(ca_file=ca_file(tmp_path) if with_ca else None))
+    assert isinstance(context, ssl.SSLContext)
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_own_ca_is_the_only_anchor(tmp_path: Path) -> None:
+    """With a CA file the context trusts that CA and not one of the system's."""
+    context = Contexts().context(Tls(ca_file=ca_file(tmp_path)))
+    assert isinstance(context, ssl.SSLContext)
+    assert len(context.get_ca_certs()) == 1
+
+
+def test_same_content_shares_a_context(tmp_path: Path) -> None:
+    """Two files of the same bytes give one context, other bytes or another name give another."""
+    contexts = Contexts()
+    first, copy = ca_file(tmp_path), tmp_path / "copy.crt"
+    copy.write_bytes(first.read_bytes())
+    context = contexts.context(Tls(ca_file=first))
+    assert contexts.context(Tls(ca_file=copy)) is context
+    assert contexts.context(Tls(ca_file=ca_file(tmp_path, "other"))) is not context
+    assert contexts.context(Tls(ca_file=first, server_name="kubernetes")) is not context
+
+
+def test_context_lives_on_while_passes_use_it(tmp_path: Path) -> None:
+    """A pass finds the contexts of the pass before, and none that the pass before did not use."""
+    contexts = Contexts()
+    tls = Tls(ca_file=ca_file(tmp_path))
+    first = contexts.context(tls)
+    contexts.begin_pass()
+    assert contexts.context(tls) is first
+    contexts.begin_pass()
+    contexts.begin_pass()
+    assert contexts.context(tls) is not first
+
+
+def test_system_trust_is_read_again_each_pass() -> None:
+    """The system's trust store is shared within a pass, and read anew in the next."""
+    contexts = Contexts()
+    first, first_system = contexts.context(Tls()), contexts.system()
+    assert (contexts.context(Tls()), contexts.system()) == (first, first_system)
+    contexts.begin_pass()
+    assert contexts.context(Tls()) is not first
+    assert contexts.system() is not first_system
+
+
+def test_renewed_ca_gives_a_new_context(tmp_path: Path) -> None:
+    """A CA file with new content is not served from the cache."""
+    contexts = Contexts()
+    path = ca_file(tmp_path)
+    first = contexts.context(Tls(ca_file=path))
+    path.write_bytes(authority("other").cert_pem.bytes())
+    assert contexts.context(Tls(ca_file=path)) is not first
+
+
+def test_bundle_with_comments_in_any_language_is_read(tmp_path: Path) -> None:
+    """Text around the certificates, ASCII or not, does no harm."""
+    path = tmp_path / "bundle.crt"
+    blocks = (authority("one").cert_pem.bytes(), authority("two").cert_pem.bytes())
+    path.write_bytes("# Zertifizierungsstelle für Zürich\n".encode() + b"\n# next\n".join(blocks))
+    context = Contexts().context(Tls(ca_file=path))
+    assert isinstance(context, ssl.SSLContext)
+    assert len(context.get_ca_certs()) == 2
+
+
+def _block(inside: bytes) -> bytes:
+    return b"-----BEGIN CERTIFICATE-----\n" + inside + b"\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"LS0tLS1CRUdJTg==", _block(b"AAAA"), _block(b"!!!!"), _block("ü".encode()), b"\x30\x82\x01\x0a"],
+    ids=["empty", "base64-of-kubeconfig", "no-certificate", "no-base64", "no-ascii", "der"],
+)
+def test_ca_file_without_certificates_is_refused(tmp_path: Path, content: bytes) -> None:
+    """A CA file that holds no PEM certificate is refused instead of trusting nobody, or everybody."""
+    (tmp_path / "ca.crt").write_bytes(content)
+    assert code(Tls(ca_file=tmp_path / "ca.crt")) == "ca_not_pem"
+
+
+def test_missing_or_huge_ca_file_is_unreadable(tmp_path: Path) -> None:
+    """A CA file that is missing or far too large is said to be unreadable."""
+    (tmp_path / "huge").write_bytes(b"x" * (MAX_PEM_BYTES + 1))
+    assert [code(Tls(ca_file=tmp_path / name)) for name in ("missing", "huge")] == ["ca_unreadable"] * 2
+
+
+def test_client_certificate_is_loaded(tmp_path: Path) -> None:
+    """A client certificate and its key, in two files or in one, are taken."""
+    files = client_files(tmp_path)
+    both = tmp_path / "both.pem"
+    both.write_bytes(files.certificate.read_bytes() + files.key.read_bytes())
+    assert code(Tls(client_cert_file=files.certificate, client_key_file=files.key)) == "context"
+    assert code(Tls(client_cert_file=both)) == "context"
+
+
+def test_client_certificate_with_another_key_is_invalid(tmp_path: Path) -> None:
+    """A certificate and a key that do not belong together are refused."""
+    one, two = client_files(tmp_path, "one"), client_files(tmp_path, "two")
+    assert code(Tls(client_cert_file=one.certificate, client_key_file=two.key)) == "client_cert_invalid"
+
+
+def test_key_with_passphrase_is_invalid_and_never_asks(tmp_path: Path) -> None:
+    """An encrypted key is refused without a prompt on the terminal."""
+    files = client_files(tmp_path)
+    key = load_pem_private_key(files.key.read_bytes(), None)
+    encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    files.key.write_bytes(encrypted)
+    assert code(Tls(client_cert_file=files.certificate, client_key_file=files.key)) == "client_cert_invalid"
+
+
+def test_missing_client_files_are_unreadable(tmp_path: Path) -> None:
+    """A missing certificate or key is said to be unreadable."""
+    files = client_files(tmp_path)
+    missing = tmp_path / "missing"
+    assert code(Tls(client_cert_file=missing, client_key_file=files.key)) == "client_cert_unreadable"
+    assert code(Tls(client_cert_file=files.certificate, client_key_file=missing)) == "client_cert_unreadable"
