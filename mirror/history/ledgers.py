@@ -1,0 +1,102 @@
+"""What git says of each issuer: its ledger, validated, and the text under `public/`, of whatever heads there are.
+
+Where the local branch and the remote's differ, the ledgers of both are read and merged, even when one branch contains
+the other: a commit can forget a revocation, a merge of ledgers cannot.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from mirror.addresses import RepositoryPaths, repository_paths
+from mirror.model import CommitId, Heads, IssuerUrl, Ledger, Reason
+from mirror.ports import History
+from mirror.trust.ledger import read_ledger
+from mirror.trust.merge import merge
+from mirror.trust.refused import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """One issuer in git. `files` are the bytes of its paths on the base of the next commit.
+
+    `ledger` is None when there is none yet, and when `broken` tells why it could not be believed.
+    `earlier` are all texts of its public files on any of the heads.
+    """
+
+    paths: RepositoryPaths
+    ledger: Ledger | None = None
+    broken: tuple[Reason, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    earlier: Mapping[str, frozenset[bytes]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The state of git that a pass begins with: `parents` of its next commit, `base` whose tree it changes."""
+
+    heads: Heads
+    base: CommitId | None
+    parents: tuple[CommitId, ...]
+    issuers: Mapping[IssuerUrl, Remembered]
+
+
+def public_path(url: str) -> str:
+    """The file in git that holds what is public at `url`."""
+    return f"public/{url.removeprefix('https://')}"
+
+
+def remember(history: History, issuers: Iterable[IssuerUrl]) -> Memory:
+    """Read the ledgers and public texts of `issuers` from every head.
+
+    Raises:
+        HistoryError: The repository could not be read.
+    """
+    heads = history.heads()
+    parents = _parents(history, heads)
+    everywhere = tuple(dict.fromkeys(head for head in (heads.local, heads.remote) if head is not None))
+    paths = {issuer: repository_paths(issuer) for issuer in issuers}
+    wanted = [path for each in paths.values() for path in (each.ledger, each.discovery, each.jwks)]
+    texts = {head: history.read(head, wanted) for head in everywhere}
+    base = parents[-1] if parents else None
+    known = {issuer: _remembered(issuer, each, texts, base) for issuer, each in paths.items()}
+    return Memory(heads, base, parents, known)
+
+
+def _parents(history: History, heads: Heads) -> tuple[CommitId, ...]:
+    """The heads that the next commit must contain; the remote's last, because its tree is the base."""
+    if heads.local is None or heads.remote is None or heads.local == heads.remote:
+        return tuple(dict.fromkeys(head for head in (heads.local, heads.remote) if head is not None))
+    if history.is_ancestor(heads.remote, heads.local):
+        return (heads.local,)
+    if history.is_ancestor(heads.local, heads.remote):
+        return (heads.remote,)
+    return (heads.local, heads.remote)
+
+
+def _remembered(
+    issuer: IssuerUrl,
+    paths: RepositoryPaths,
+    texts: Mapping[CommitId, Mapping[str, bytes]],
+    base: CommitId | None,
+) -> Remembered:
+    own = (paths.ledger, paths.discovery, paths.jwks)
+    files = {path: texts[base][path] for path in own if base is not None and path in texts[base]}
+    earlier = {
+        path: frozenset(text[path] for text in texts.values() if path in text) for path in (paths.discovery, paths.jwks)
+    }
+    ledger, broken = _merged(issuer, paths.ledger, texts.values())
+    return Remembered(paths, ledger, broken, files, earlier)
+
+
+def _merged(
+    issuer: IssuerUrl, path: str, texts: Iterable[Mapping[str, bytes]]
+) -> tuple[Ledger | None, tuple[Reason, ...]]:
+    merged: Ledger | None = None
+    for body in dict.fromkeys(text[path] for text in texts if path in text):
+        # The strength of keys in our own head was checked when they came in; a fetched head is checked here.
+        known = frozenset(r.key.thumbprint for r in merged.records) if merged else frozenset()
+        ledger = read_ledger(body, issuer=issuer, known=known)
+        if isinstance(ledger, Refused):
+            return None, ledger.reasons
+        merged = ledger if merged is None else merge(merged, ledger)
+    return merged, ()

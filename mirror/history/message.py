@@ -1,0 +1,160 @@
+"""Pure: the message of a commit, for people above and for machines below, and how a machine reads it back.
+
+```
+syd-prod: publish key 8HqNbmUu… (RS256)
+
+- syd-prod: publish key 8HqNbmUuKqgz… (RS256)
+
+Issuer: https://oidc.example.com/syd
+Key-Published: 8HqNbmUuKqgz… NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs
+```
+
+The last paragraph holds git trailers (git-interpret-trailers(1)); the keys below an `Issuer:` are that issuer's. The
+value is kid, one space, RFC 7638 thumbprint. A kid is text from outside (fact 7): one of `A-Z a-z 0-9 . _ ~ + / = -`
+alone stands as it is, any other as a JSON string (RFC 8259) in ASCII. No plain kid begins with a quote, so the two
+cannot be mistaken for each other, and no kid contains a line break, so none can forge a line.
+"""
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from mirror.model import IssuerName, IssuerUrl, Key, KeyId, Kid, Status, Thumbprint
+
+_VERBS = {
+    Status.PUBLISHED: "publish",
+    Status.RETIRING: "retire",
+    Status.DROPPED: "drop",
+    Status.HELD: "hold",
+    Status.REVOKED: "revoke",
+}
+_PLAIN_KID = re.compile(r"[A-Za-z0-9._~+/=-]+")
+_KEY_TRAILER = re.compile(r"Key-(Published|Retiring|Dropped|Held|Revoked): (.+) ([A-Za-z0-9_-]{43})")
+_SHOWN_KID = 8
+_SHOWN_LINE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerChanges:
+    """What a commit changes of one issuer.
+
+    `events` are its keys' transitions: the new status, the key, and a sentence that says why (may be empty).
+    `sentences` tell whatever else changes.
+    """
+
+    name: IssuerName
+    issuer: IssuerUrl
+    events: tuple[tuple[str, Key, str], ...] = ()
+    sentences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedChanges:
+    """What the trailers of a commit say of one issuer: new statuses and the keys that got them."""
+
+    issuer: IssuerUrl
+    events: tuple[tuple[Status, KeyId], ...] = ()
+
+
+def compose(issuers: tuple[IssuerChanges, ...]) -> str:
+    """The whole message, ending with a line feed; empty when `issuers` is.
+
+    Raises:
+        ValueError: The status of an event is none of `mirror.model.Status`.
+    """
+    if not issuers:
+        return ""
+    body = [line for issuer in issuers for line in _lines(issuer)]
+    trailers = [line for issuer in issuers for line in _trailers(issuer)]
+    paragraphs = (_subject(issuers), "\n".join(body), "\n".join(trailers))
+    return "\n\n".join(text for text in paragraphs if text) + "\n"
+
+
+def read_trailers(message: str) -> tuple[RecordedChanges, ...]:
+    """What `compose` wrote, read back from a commit's message. Lines that are not ours say nothing.
+
+    A message is only as good as who committed it: the ledger, not this, is the truth.
+    """
+    found: list[tuple[IssuerUrl, list[tuple[Status, KeyId]]]] = []
+    for line in message.rstrip("\n").rpartition("\n\n")[2].split("\n"):
+        if line.startswith("Issuer: "):
+            found.append((IssuerUrl(line.removeprefix("Issuer: ")), []))
+        elif found and (event := _read_event(line)) is not None:
+            found[-1][1].append(event)
+    return tuple(RecordedChanges(issuer, tuple(events)) for issuer, events in found)
+
+
+def written_kid(kid: Kid) -> str:
+    """A kid as one unmistakable word: itself, or a JSON string in ASCII."""
+    return kid if _PLAIN_KID.fullmatch(kid) else json.dumps(kid)
+
+
+def _subject(issuers: tuple[IssuerChanges, ...]) -> str:
+    who = issuers[0].name if len(issuers) == 1 else f"{len(issuers)} issuers"
+    events = [(Status(status), key) for issuer in issuers for status, key, _ in issuer.events]
+    others = sum(len(issuer.sentences) for issuer in issuers)
+    if len(issuers) == 1 and len(events) == 1 and not others:
+        ((status, key),) = events
+        return f"{who}: {_VERBS[status]} key {_short(key.kid)} ({key.alg})"
+    counts = Counter(status for status, _ in events)
+    parts = [f"{counts[status]} {status}" for status in _VERBS if counts[status]]
+    if parts:
+        number, _, rest = parts[0].partition(" ")
+        parts[0] = f"{number} {'key' if number == '1' else 'keys'} {rest}"
+    if others:
+        parts.append(f"{others} other {'change' if others == 1 else 'changes'}")
+    return f"{who}: {', '.join(parts) or 'no key changes'}"
+
+
+def _lines(issuer: IssuerChanges) -> list[str]:
+    """One line an event. They begin with a dash, so that git takes none of them for a trailer or for its `---`."""
+    return [
+        f"- {issuer.name}: {_one_line(text)}"
+        for text in (*(_event_text(*event) for event in issuer.events), *issuer.sentences)
+    ]
+
+
+def _event_text(status: str, key: Key, sentence: str) -> str:
+    text = f"{_VERBS[Status(status)]} key {written_kid(key.kid)} ({key.alg})"
+    return f"{text}: {sentence}" if sentence else text
+
+
+def _trailers(issuer: IssuerChanges) -> list[str]:
+    keys = [
+        f"Key-{Status(status).capitalize()}: {written_kid(key.kid)} {key.thumbprint}"
+        for status, key, _ in issuer.events
+    ]
+    return [f"Issuer: {issuer.issuer}", *keys]
+
+
+def _read_event(line: str) -> tuple[Status, KeyId] | None:
+    match = _KEY_TRAILER.fullmatch(line)
+    kid = None if match is None else _read_kid(match[2])
+    if match is None or kid is None:
+        return None
+    return Status(match[1].lower()), (kid, Thumbprint(match[3]))
+
+
+def _read_kid(text: str) -> Kid | None:
+    """The kid behind `written_kid`; None for a text that it never gives."""
+    if _PLAIN_KID.fullmatch(text):
+        return Kid(text)
+    try:
+        kid = json.loads(text)
+    except ValueError:
+        return None
+    return Kid(kid) if isinstance(kid, str) and json.dumps(kid) == text else None
+
+
+def _short(kid: Kid) -> str:
+    """The beginning of a kid, enough to recognise it by."""
+    if len(kid) <= _SHOWN_KID:
+        return written_kid(kid)
+    return f"{written_kid(Kid(kid[:_SHOWN_KID]))}…"
+
+
+def _one_line(sentence: str) -> str:
+    """A text without line breaks and control characters, shortened; kids are whole in the trailers."""
+    printable = "".join(c if c.isprintable() else " " for c in sentence)
+    return " ".join(printable.split())[:_SHOWN_LINE]

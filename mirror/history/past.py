@@ -1,0 +1,132 @@
+"""Questions about commits that came before: who contains whom, what was ever there, and when it changed.
+
+A shallow history (a pod that began with an empty disk) may not know. Then it is completed from the remote, once; when
+that fails, the answer is the one that the known part gives.
+"""
+
+import hashlib
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mirror.errors import HistoryError, RemoteError
+from mirror.history.git import Git, why
+from mirror.history.objects import Objects
+from mirror.history.remote import Remote
+from mirror.model import CommitId
+
+_FULL_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_DIGITS_SHA1 = 40
+
+
+class Past:
+    """The past of one branch, `local`, a full reference name."""
+
+    def __init__(self, git: Git, objects: Objects, remote: Remote | None, local: str) -> None:
+        self._git = git
+        self._objects = objects
+        self._remote = remote
+        self._local = local
+        self._deepening_failed = False
+
+    def forget_failure(self) -> None:
+        """Try again to complete the history when it is next needed: the remote has answered."""
+        self._deepening_failed = False
+
+    def is_ancestor(self, old: CommitId, new: CommitId) -> bool:
+        """Whether `new` contains `old`.
+
+        Raises:
+            HistoryError: One of them is unknown.
+        """
+        if old == new:
+            return True
+        base = self._merge_base(old, new)
+        if base is None and self._deepened():
+            base = self._merge_base(old, new)
+        return base == old
+
+    def knows(self, commit: str) -> bool:
+        """Whether the text is the full id of a commit that this repository has.
+
+        Raises:
+            HistoryError: The repository could not be read.
+        """
+        return _FULL_ID.fullmatch(commit) is not None and self._kind(commit) == "commit"
+
+    def holds(self, body: bytes) -> bool:
+        """Whether a commit of the branch ever held these very bytes as a file below `public/` or `ledger/`.
+
+        Raises:
+            HistoryError: The repository could not be read.
+        """
+        (head,) = self._objects.info([self._local])
+        if head is None:
+            return False
+        blob = blob_id(body, len(head.id))
+        # That an object exists is not enough: a fetched branch that was never accepted brings objects too.
+        return self._kind(blob) == "blob" and bool(self._log("-m", "--root", f"--find-object={blob}"))
+
+    def changed_at(self, path: str) -> datetime | None:
+        """When the branch last changed the file (committer date, UTC); None when it never did.
+
+        Raises:
+            HistoryError: The repository could not be read.
+        """
+        (head,) = self._objects.info([self._local])
+        if head is None:
+            return None
+        self._deepened()
+        seconds = self._log("--format=%ct", path=path)
+        return datetime.fromtimestamp(int(seconds), UTC) if seconds else None
+
+    def count(self, excluding: CommitId | None) -> int:
+        """How many commits the branch has that `excluding` does not contain.
+
+        Raises:
+            HistoryError: The repository could not be read.
+        """
+        words = () if excluding is None else (f"^{excluding}",)
+        sentence = "The commits that wait to be pushed could not be counted."
+        return int(self._git.demand("rev-list", "--count", self._local, *words, "--", sentence=sentence))
+
+    def _log(self, *words: str, path: str | None = None) -> str:
+        """The newest commit of the branch that `words` and `path` choose."""
+        paths = ("ledger", "public") if path is None else (path,)
+        sentence = "The history of a file could not be read."
+        # `log` is for people and obeys their configuration; what would add lines is switched off.
+        fixed = ("log", "-1", "--no-patch", "--no-show-signature", "--no-renames", "--no-color", "--format=%H")
+        return self._git.demand(*fixed, *words, self._local, "--", *paths, sentence=sentence).decode().strip()
+
+    def _merge_base(self, old: CommitId, new: CommitId) -> str | None:
+        finished = self._git.run("merge-base", old, new)
+        if finished.status == 1 and not finished.stopped:
+            return None
+        if not finished.ok:
+            raise HistoryError("Two commits could not be compared.", cause=why(finished))
+        return finished.out.decode().strip()
+
+    def _kind(self, name: str) -> str | None:
+        (found,) = self._objects.info([name])
+        if found is None and self._deepened():
+            (found,) = self._objects.info([name])
+        return None if found is None else found.kind
+
+    def _deepened(self) -> bool:
+        """Complete a shallow history where that is possible; True when there is more to ask now than before."""
+        shallow = Path(self._git.directory, "shallow").exists()
+        if self._remote is None or self._deepening_failed or not shallow:
+            return False
+        try:
+            self._remote.deepen()
+        except RemoteError:
+            # The question is answered from what we have: nobody's keys wait for the remote.
+            self._deepening_failed = True
+            return False
+        return True
+
+
+def blob_id(body: bytes, digits: int) -> str:
+    """The id that git gives to these bytes in a repository whose ids have that many hexadecimal digits."""
+    name = "sha1" if digits == _DIGITS_SHA1 else "sha256"
+    return hashlib.new(name, b"blob %d\0%s" % (len(body), body), usedforsecurity=False).hexdigest()

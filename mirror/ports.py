@@ -1,0 +1,198 @@
+"""What a pass needs from the outside world: four protocols, and the values that they speak in.
+
+Each has one real adapter and one fake in the tests.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from mirror.config.settings import Issuer, Publish, Readback
+from mirror.model import (
+    Answer,
+    CommitId,
+    ETag,
+    Heads,
+    IssuerName,
+    Listed,
+    ObjectKey,
+    PublicObject,
+    Reason,
+    Stored,
+    Unusable,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHeaders:
+    """One object as it stands in the bucket, without its body; the fields are those of `Stored`."""
+
+    etag: ETag
+    size_bytes: int
+    content_type: str
+    cache_control: str
+    snapshot: str | None
+    last_modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """The object stands in the bucket as meant, put by us or found so when we looked."""
+
+    etag: ETag
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """What stands there is neither what was seen before nor what we meant: somebody else wrote (fact 37).
+
+    `stored` is what stands there now; None when the object that was seen is gone.
+    """
+
+    stored: Stored | None
+
+
+PutOutcome = Landed | Foreign
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What anybody gets from a public URL. `last_modified` is aware, UTC; `seconds` is the whole look."""
+
+    body: bytes
+    content_type: str
+    cache_control: str
+    last_modified: datetime | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotSeen:
+    """Why the world gets nothing usable from a public URL."""
+
+    reason: Reason
+
+
+Look = Seen | NotSeen
+
+
+class Source(Protocol):
+    """The apiservers."""
+
+    def ask(
+        self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]
+    ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
+        """Ask every apiserver for both documents. Never raises for what an apiserver does."""
+        ...
+
+    def cancel(self) -> None:
+        """Make a running `ask` end soon; callable from any thread."""
+        ...
+
+
+class History(Protocol):
+    """The git repository. Every method raises HistoryError; those that reach the remote raise RemoteError."""
+
+    def prepare(self) -> None:
+        """Create the repository where it is missing, and remove what a killed process left."""
+        ...
+
+    def fetch(self, *, shallow: bool) -> None:
+        """Learn the remote's branch."""
+        ...
+
+    def heads(self) -> Heads:
+        """The local branch, and the remote's as last fetched."""
+        ...
+
+    def is_ancestor(self, old: CommitId, new: CommitId) -> bool:
+        """Whether `new` contains `old`."""
+        ...
+
+    def read(self, commit: CommitId, paths: Iterable[str]) -> Mapping[str, bytes]:
+        """The files of a commit; absent ones are absent."""
+        ...
+
+    def changed_paths(self, old: CommitId, new: CommitId) -> tuple[str, ...]:
+        """The files in which two commits differ."""
+        ...
+
+    def commit(
+        self,
+        *,
+        base: CommitId | None,
+        parents: tuple[CommitId, ...],
+        changes: Mapping[str, bytes | None],
+        message: str,
+        when: datetime,
+        expect: CommitId | None,
+    ) -> CommitId:
+        """Commit `changes` on the tree of `base`, and move the branch from `expect`; else BranchMovedError."""
+        ...
+
+    def advance(self, new: CommitId, *, expect: CommitId | None) -> None:
+        """Move the branch from `expect` to an existing commit; else BranchMovedError."""
+        ...
+
+    def push(self) -> None:
+        """Push the branch; PushRefusedError when the remote has commits that we have not."""
+        ...
+
+    def unpushed(self) -> int:
+        """How many commits of the branch the remote is not known to have."""
+        ...
+
+    def knows(self, commit: str) -> bool:
+        """Whether the text is the id of a commit of our history."""
+        ...
+
+    def holds(self, body: bytes) -> bool:
+        """Whether these very bytes were ever committed as a file."""
+        ...
+
+    def changed_at(self, path: str) -> datetime | None:
+        """When the branch last changed a file (committer date, UTC); None when it never did."""
+        ...
+
+    def collect_garbage(self) -> None:
+        """Tidy up, at most daily."""
+        ...
+
+
+class Bucket(Protocol):
+    """One bucket as seen with our credentials. Every method raises BucketError."""
+
+    def list(self, prefix: str) -> Mapping[ObjectKey, Listed]:
+        """Every object below `prefix`."""
+        ...
+
+    def get(self, key: ObjectKey) -> Stored | None:
+        """One object; None when it is absent."""
+        ...
+
+    def head(self, key: ObjectKey) -> StoredHeaders | None:
+        """One object's headers; None when it is absent."""
+        ...
+
+    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
+        """Write one object if it still has the ETag `seen` (None: if it is still absent)."""
+        ...
+
+
+class PublicView(Protocol):
+    """The public URL as the world sees it, without credentials."""
+
+    def look(self, url: str, *, readback: Readback) -> Look:
+        """GET it as a relying party would. Never raises for what the web does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The outside world of one pass. `bucket` gives the same adapter for settings that need the same client."""
+
+    source: Source
+    history: History
+    bucket: Callable[[Publish], Bucket]
+    view: PublicView

@@ -1,0 +1,87 @@
+from collections.abc import Sequence
+
+import pytest
+
+from mirror.history.trees import MAX_ENTRIES, BadTreeError, Entry, differences, parse_tree
+
+
+def line(mode: str, name: str, number: int) -> bytes:
+    return f"{mode} {name}".encode("utf-8", "surrogateescape") + b"\0" + bytes([number]) * 20
+
+
+def tree_id(number: int) -> str:
+    return (bytes([number]) * 20).hex()
+
+
+class Trees:
+    """A store of tree objects; each id is one number, twenty times."""
+
+    def __init__(self, **trees: bytes) -> None:
+        self.trees = {tree_id(int(name[1:])): body for name, body in trees.items()}
+        self.asked: list[str] = []
+
+    def read(self, ids: Sequence[str]) -> list[bytes]:
+        self.asked += ids
+        return [self.trees[each] for each in ids]
+
+
+def test_tree_is_parsed() -> None:
+    """Files and folders are read with mode and id; submodules are left out; odd names keep their bytes."""
+    body = line("40000", "a", 1) + line("100644", "b", 2) + line("160000", "sub", 3) + line("100755", "\udcff", 4)
+    assert parse_tree(body, id_bytes=20) == {
+        "a": Entry(b"40000", tree_id(1)),
+        "b": Entry(b"100644", tree_id(2)),
+        "\udcff": Entry(b"100755", tree_id(4)),
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(line("100644", "a", 1)[:-1], id="cut-id"),
+        pytest.param(b"100644 a", id="no-zero"),
+        pytest.param(b"100644\0" + b"x" * 30, id="no-space"),
+        pytest.param(b" a\0" + b"x" * 20, id="no-mode"),
+    ],
+)
+def test_damaged_tree_is_refused(body: bytes) -> None:
+    """A tree that is cut or garbled is an error, never a smaller tree."""
+    with pytest.raises(BadTreeError):
+        parse_tree(body, id_bytes=20)
+
+
+def test_differences_are_found_without_reading_what_is_equal() -> None:
+    """Only folders that differ are read, and every file that was added, removed or changed is told once."""
+    store = Trees(
+        t1=line("40000", "same", 9) + line("40000", "x", 2) + line("100644", "gone", 50),
+        t3=line("40000", "same", 9) + line("40000", "x", 4) + line("100644", "new", 51),
+        t2=line("100644", "f", 52),
+        t4=line("100644", "f", 53),
+    )
+    found = differences(store.read, tree_id(1), tree_id(3), under="public")
+    assert set(found) == {"public/gone", "public/new", "public/x/f"}
+    assert tree_id(9) not in store.asked
+
+
+def test_file_that_becomes_a_folder_is_both() -> None:
+    """A name that is a file on one side and a folder on the other gives the file and what the folder holds."""
+    store = Trees(t1=line("100644", "x", 50), t2=line("40000", "x", 3), t3=line("100644", "f", 51))
+    assert set(differences(store.read, tree_id(1), tree_id(2))) == {"x", "x/f"}
+
+
+def test_equal_trees_differ_in_nothing() -> None:
+    """A tree compared with itself has no difference, and an empty side is no error."""
+    store = Trees(t1=line("100644", "x", 50))
+    assert differences(store.read, tree_id(1), tree_id(1)) == {}
+    assert set(differences(store.read, None, tree_id(1))) == {"x"}
+    assert differences(store.read, None, None) == {}
+
+
+def test_git_bomb_is_refused() -> None:
+    """Trees that name each other many times unfold to billions of files: the walk gives up instead."""
+    store = Trees(
+        **{f"t{level}": b"".join(line("40000", f"{n:02}", level + 1) for n in range(60)) for level in range(1, 9)},
+        t9=line("100644", "f", 50),
+    )
+    with pytest.raises(BadTreeError, match=str(MAX_ENTRIES)):
+        differences(store.read, None, tree_id(1))
