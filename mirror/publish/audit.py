@@ -1,0 +1,88 @@
+"""When each issuer's headers and public URLs were last seen to be right: `audit.json` in the state directory.
+
+A cache and nothing more: what is lost, damaged, from the future, or about other settings is audited now. Only
+successes are remembered, so a failure is looked at again in every pass until it is gone.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from mirror.config.settings import Publish
+from mirror.errors import HistoryError
+from mirror.model import IssuerUrl
+
+FILE_NAME = "audit.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """When an issuer's objects were last right (aware, UTC), and under which settings."""
+
+    at: datetime
+    settings: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audits:
+    """All stamps, by issuer."""
+
+    stamps: Mapping[IssuerUrl, Stamp] = field(default_factory=dict)
+
+    def due(self, issuer: IssuerUrl, publish: Publish, now: datetime) -> bool:
+        """Whether the issuer's headers and public URLs must be looked at in this pass."""
+        stamp = self.stamps.get(issuer)
+        if stamp is None or stamp.settings != fingerprint(publish):
+            return True
+        age = now - stamp.at
+        return not timedelta(0) <= age < timedelta(seconds=publish.audit_interval_seconds)
+
+
+def fingerprint(publish: Publish) -> str:
+    """A short digest of every setting that says how an object should stand and be seen."""
+    return hashlib.sha256(repr(publish).encode()).hexdigest()[:16]
+
+
+def load(state_dir: Path) -> Audits:
+    """The remembered stamps; none when the file is missing or damaged."""
+    try:
+        entries = json.loads((state_dir / FILE_NAME).read_bytes())["issuers"]
+        return Audits(
+            {
+                IssuerUrl(url): Stamp(datetime.fromisoformat(entry["at"]), entry["settings"])
+                for url, entry in entries.items()
+            }
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return Audits()
+
+
+def _stamp(entry: dict[str, str]) -> Stamp:
+    return Stamp(datetime.fromisoformat(entry["at"]).astimezone(UTC), entry["settings"])
+
+
+def save(state_dir: Path, audits: Audits) -> None:
+    """Write the stamps by rename, so that a reader or a kill never sees half a file.
+
+    Raises:
+        HistoryError: The state directory cannot be written.
+    """
+    entries = {
+        url: {"at": stamp.at.isoformat(), "settings": stamp.settings} for url, stamp in sorted(audits.stamps.items())
+    }
+    target = state_dir / FILE_NAME
+    draft = target.with_name(f".{FILE_NAME}.{os.getpid()}")
+    try:
+        draft.write_text(json.dumps({"version": 1, "issuers": entries}, indent=1) + "\n")
+        draft.replace(target)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise HistoryError(
+            f"The state directory {state_dir} cannot be written.",
+            cause=str(error.strerror),
+            remedy="Give the mirror's user the right to write there, or free space on the disk.",
+        ) from error

@@ -1,0 +1,249 @@
+"""The bucket as it really is: list, read, look, and write only over what was seen (design 4.5)."""
+
+import hashlib
+import time
+from base64 import b64encode
+from collections.abc import Mapping
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from mirror.config.settings import Publish
+from mirror.errors import BucketError
+from mirror.model import CommitId, ETag, Listed, ObjectKey, PublicObject, Stored
+from mirror.ports import Foreign, Landed, PutOutcome, StoredHeaders
+from mirror.publish.clients import READ_SECONDS, S3Clients
+from mirror.publish.failures import NOT_SENT_CODES, TRANSIENT_CODES, Attempt, own_error, translated
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import ObjectTypeDef, PutObjectRequestTypeDef
+
+MAX_OBJECT_BYTES = 1024 * 1024
+MAX_LIST_PAGES = 1000
+_CHUNK_BYTES = 64 * 1024
+_TRIES = 2
+_PAUSE_SECONDS = 0.2
+_ABSENT_CODES = frozenset({"NoSuchKey", "404"})
+
+
+class S3Bucket:
+    """One bucket as one identity sees it; safe for many threads, and for many writers at once.
+
+    Every method raises `BucketError`, and nothing else, for whatever the store, the network or the credentials do.
+    """
+
+    def __init__(
+        self, publish: Publish, *, puts: int, read_seconds: float = READ_SECONDS, max_pages: int = MAX_LIST_PAGES
+    ) -> None:
+        self._publish = publish
+        self._max_pages = max_pages
+        self._clients = S3Clients(publish, connections=puts, read_seconds=read_seconds)
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._clients.close()
+
+    def list(self, prefix: str) -> Mapping[ObjectKey, Listed]:
+        """All objects whose key begins with `prefix`, by key; a request for each 1000 of them.
+
+        Raises:
+            BucketError: the listing is not whole, or is longer than `MAX_LIST_PAGES`.
+        """
+        found: dict[ObjectKey, Listed] = {}
+        with translated(Attempt("listed", "s3:ListBucket", self._publish, prefix)):
+            pages = self._clients.reads.get_paginator("list_objects_v2").paginate(
+                Bucket=self._publish.bucket, Prefix=prefix, **self._owner()
+            )
+            for number, page in enumerate(pages, start=1):
+                self._refuse_endless(number)
+                found.update((ObjectKey(entry["Key"]), _listed(entry)) for entry in page.get("Contents", ()))
+        return found
+
+    def get(self, key: ObjectKey) -> Stored | None:
+        """The object under `key` with its whole body, or None when there is none.
+
+        Raises:
+            BucketError: it could not be read; code `TooLarge` over `MAX_OBJECT_BYTES`.
+        """
+        with translated(self._reading(key)):
+            try:
+                answer = self._clients.reads.get_object(Bucket=self._publish.bucket, Key=key, **self._owner())
+            except ClientError as error:
+                if _is_absent(error):
+                    return None
+                raise
+            return self._stored(key, answer)
+
+    def head(self, key: ObjectKey) -> StoredHeaders | None:
+        """What stands beside the object under `key`, without its body, or None when there is none.
+
+        Raises:
+            BucketError: it could not be looked at.
+        """
+        with translated(self._reading(key)):
+            try:
+                answer = self._clients.reads.head_object(Bucket=self._publish.bucket, Key=key, **self._owner())
+            except ClientError as error:
+                if _is_absent(error):
+                    return None
+                raise
+            return StoredHeaders(size_bytes=answer["ContentLength"], **_headers(answer))
+
+    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
+        """Put `obj` over exactly the object whose ETag was `seen` (None: where none is), decided by reading back.
+
+        `snapshot` becomes metadata of the object. A plain 200 to a conditional write is believed; after anything else
+        the object is read, because the write may have taken effect although its answer was lost (fact 36).
+
+        Raises:
+            BucketError: the object still is what was seen; nothing was changed as far as the store tells.
+        """
+        if self._publish.conditional_writes:
+            return self._put_conditionally(obj, snapshot, seen)
+        return self._put_after_looking(obj, snapshot, seen)
+
+    def _put_conditionally(self, obj: PublicObject, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
+        # Unquoted: radosgw answers 412 to a quoted ETag, every other store takes both (s3.md).
+        request = self._request(obj, snapshot)
+        conditional: PutObjectRequestTypeDef = (
+            {**request, "IfNoneMatch": "*"} if seen is None else {**request, "IfMatch": seen}
+        )
+        for pause_seconds in (_PAUSE_SECONDS,) * (_TRIES - 1):
+            outcome = self._try(obj, conditional, seen)
+            if not isinstance(outcome, BucketError):
+                return outcome
+            if outcome.code not in TRANSIENT_CODES:
+                raise outcome
+            time.sleep(pause_seconds)
+        outcome = self._try(obj, conditional, seen)
+        if isinstance(outcome, BucketError):
+            raise outcome
+        return outcome
+
+    def _put_after_looking(self, obj: PublicObject, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
+        """For a store without conditional writes: two writers can both believe that they won, so run only one."""
+        before = self.get(obj.key)
+        if _etag(before) != seen:
+            return _found(obj, before)
+        failure = self._send(self._request(obj, snapshot))
+        if isinstance(failure, BucketError):
+            return self._after(failure, obj, seen)
+        return _found(obj, self.get(obj.key))
+
+    def _try(
+        self, obj: PublicObject, request: "PutObjectRequestTypeDef", seen: ETag | None
+    ) -> PutOutcome | BucketError:
+        sent = self._send(request)
+        if not isinstance(sent, BucketError):
+            return Landed(sent)
+        try:
+            return self._after(sent, obj, seen)
+        except BucketError as error:
+            return error
+
+    def _send(self, request: "PutObjectRequestTypeDef") -> ETag | BucketError:
+        try:
+            with translated(Attempt("written", "s3:PutObject", self._publish, request["Key"])):
+                return _unquoted(self._clients.writes.put_object(**request)["ETag"])
+        except BucketError as error:
+            return error
+
+    def _after(self, failure: BucketError, obj: PublicObject, seen: ETag | None) -> PutOutcome:
+        """What a failed write really did; raises `failure` when the object still is what was seen."""
+        if failure.code in NOT_SENT_CODES:
+            raise failure
+        try:
+            there = self.get(obj.key)
+        except BucketError as error:
+            if error.code == "TooLarge":
+                raise
+            raise failure from None
+        found = _found(obj, there)
+        if isinstance(found, Foreign) and _etag(there) == seen:
+            raise failure
+        return found
+
+    def _request(self, obj: PublicObject, snapshot: CommitId) -> "PutObjectRequestTypeDef":
+        request: PutObjectRequestTypeDef = {
+            "Bucket": self._publish.bucket,
+            "Key": obj.key,
+            "Body": obj.body,
+            "ContentType": obj.content_type,
+            "CacheControl": obj.cache_control,
+            "Metadata": {"snapshot": snapshot},
+            # Precomputed: a plain header that every store takes, and that AWS verifies (fact 39).
+            "ChecksumSHA256": b64encode(hashlib.sha256(obj.body).digest()).decode(),
+        }
+        request.update(self._owner())
+        return request
+
+    def _stored(self, key: ObjectKey, answer: Any) -> Stored:
+        stream = answer["Body"]
+        try:
+            body = b""
+            while chunk := stream.read(_CHUNK_BYTES):
+                body += chunk
+                if len(body) > MAX_OBJECT_BYTES:
+                    raise self._too_large(key)
+        finally:
+            stream.close()
+        return Stored(body=body, **_headers(answer))
+
+    def _owner(self) -> Any:
+        owner = self._publish.expected_bucket_owner
+        return {} if owner is None else {"ExpectedBucketOwner": owner}
+
+    def _reading(self, key: ObjectKey) -> Attempt:
+        return Attempt("read", "s3:GetObject", self._publish, key)
+
+    def _too_large(self, key: ObjectKey) -> BucketError:
+        return own_error("TooLarge", self._reading(key), cause=f"more than {MAX_OBJECT_BYTES} bytes")
+
+    def _refuse_endless(self, pages: int) -> None:
+        if pages > self._max_pages:
+            attempt = Attempt("listed", "s3:ListBucket", self._publish)
+            raise own_error("TooManyObjects", attempt, cause=f"more than {self._max_pages} pages")
+
+
+def _is_absent(error: ClientError) -> bool:
+    return error.response["Error"]["Code"] in _ABSENT_CODES
+
+
+def _unquoted(etag: str) -> ETag:
+    return ETag(etag.strip('"'))
+
+
+def _listed(entry: "ObjectTypeDef") -> Listed:
+    return Listed(
+        key=ObjectKey(entry["Key"]),
+        etag=_unquoted(entry["ETag"]),
+        size_bytes=entry["Size"],
+        last_modified=entry["LastModified"].astimezone(UTC),
+    )
+
+
+def _headers(answer: Any) -> dict[str, Any]:
+    """The fields that `Stored` and the headers of an object share."""
+    return {
+        "etag": _unquoted(answer["ETag"]),
+        "content_type": answer.get("ContentType", ""),
+        "cache_control": answer.get("CacheControl", ""),
+        "snapshot": answer.get("Metadata", {}).get("snapshot"),
+        "last_modified": answer["LastModified"].astimezone(UTC),
+    }
+
+
+def _found(obj: PublicObject, there: Stored | None) -> PutOutcome:
+    if there is not None and _is_as_meant(obj, there):
+        return Landed(there.etag)
+    return Foreign(there)
+
+
+def _is_as_meant(obj: PublicObject, there: Stored) -> bool:
+    meant = (obj.body, obj.content_type, obj.cache_control)
+    return (there.body, there.content_type, there.cache_control) == meant
+
+
+def _etag(there: Stored | None) -> ETag | None:
+    return None if there is None else there.etag

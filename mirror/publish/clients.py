@@ -1,0 +1,130 @@
+"""The two S3 clients of one bucket: one that retries reads, one that sends every write exactly once."""
+
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import boto3.session
+from botocore.config import Config
+from botocore.credentials import AssumeRoleCredentialFetcher, Credentials, DeferredRefreshableCredentials
+from botocore.exceptions import InvalidConfigError, NoCredentialsError
+from botocore.session import Session as BotocoreSession
+
+from mirror.config.settings import Publish
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 10.0
+READ_ATTEMPTS = 3
+
+
+class S3Clients:
+    """Makes the clients on first use and shares them; safe for many threads.
+
+    Whatever botocore reads from the environment holds: credentials, `AWS_CA_BUNDLE`, `AWS_ENDPOINT_URL_S3`, proxies.
+    """
+
+    def __init__(self, publish: Publish, *, connections: int, read_seconds: float = READ_SECONDS) -> None:
+        self._publish = publish
+        self._connections = connections
+        self._read_seconds = read_seconds
+        self._lock = Lock()
+        self._clients: tuple[S3Client, S3Client] | None = None
+
+    @property
+    def reads(self) -> "S3Client":
+        """The client for reads: up to three attempts. Raises what botocore raises."""
+        return self._both()[0]
+
+    @property
+    def writes(self) -> "S3Client":
+        """The client for conditional writes: one attempt, because a replayed 412 misleads (fact 36)."""
+        return self._both()[1]
+
+    def close(self) -> None:
+        """Close the pooled connections; the clients are made again when they are needed."""
+        with self._lock:
+            clients, self._clients = self._clients, None
+        for client in clients or ():
+            client.close()
+
+    def _both(self) -> "tuple[S3Client, S3Client]":
+        with self._lock:  # making clients is not thread-safe in botocore, using them is
+            if self._clients is None:
+                self._clients = self._made()
+            return self._clients
+
+    def _made(self) -> "tuple[S3Client, S3Client]":
+        session = _session(self._publish)
+        try:
+            return (self._client(session, READ_ATTEMPTS), self._client(session, 1))
+        except ValueError as error:  # all that botocore says of an endpoint that is no URL
+            raise InvalidConfigError(error_msg=str(error)) from None
+
+    def _client(self, session: boto3.session.Session, attempts: int) -> "S3Client":
+        client = session.client(
+            "s3",
+            region_name=self._publish.region,
+            endpoint_url=self._publish.endpoint_url,
+            config=self._config(attempts),
+        )
+        client.meta.events.register("before-call.s3", _refuse_region_redirect)
+        return client
+
+    def _config(self, attempts: int) -> Config:
+        return Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=self._read_seconds,
+            max_pool_connections=self._connections,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            # A precomputed checksum is sent with each put; some stores refuse the trailing one (fact 39).
+            request_checksum_calculation="when_required",
+            s3={"addressing_style": "path"} if self._publish.endpoint_url else None,
+            user_agent_extra="oidc-mirror",
+        )
+
+
+def _refuse_region_redirect(context: dict[str, Any], **_: object) -> None:
+    """Keep botocore from replaying a request in another region: `publish.region` also makes the public address.
+
+    botocore skips a request whose context says that it was redirected before.
+    """
+    context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _session(publish: Publish) -> boto3.session.Session:
+    session = BotocoreSession(profile=publish.profile)
+    if publish.role_arn is not None:
+        session.register_component("credential_provider", _Role(session, publish.region, publish.role_arn))
+    return boto3.session.Session(botocore_session=session)
+
+
+class _Role:
+    """A source of credentials that assumes `role_arn` with what the session has, again before they expire."""
+
+    def __init__(self, session: BotocoreSession, region: str, role_arn: str) -> None:
+        self._base = session.get_component("credential_provider")
+        self._sts = partial(session.create_client, region_name=region, config=_sts_config())
+        self._role_arn = role_arn
+
+    def load_credentials(self) -> Credentials:
+        source = self._base.load_credentials()
+        if source is None:
+            raise NoCredentialsError
+        fetcher = AssumeRoleCredentialFetcher(
+            client_creator=self._sts,
+            source_credentials=source,
+            role_arn=self._role_arn,
+            extra_args={"RoleSessionName": "oidc-mirror"},
+        )
+        return DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+
+
+def _sts_config() -> Config:
+    return Config(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": READ_ATTEMPTS},
+    )

@@ -1,0 +1,70 @@
+"""What the buckets show before anything is decided: one listing a bucket, and the bodies that a listing cannot tell."""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from mirror.config.settings import Publish
+from mirror.errors import BucketError
+from mirror.model import Listed, ObjectKey, PublicObject, Stored
+from mirror.ports import Bucket, Ports
+from mirror.publish.reconcile import needs_body
+
+Target = tuple[str | None, ...]
+"""What makes two settings speak to the same bucket with the same rights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One bucket as listed, or why it could not be."""
+
+    listing: Mapping[ObjectKey, Listed] = field(default_factory=dict)
+    error: BucketError | None = None
+
+
+def target(publish: Publish) -> Target:
+    """The identity of the bucket and the credentials that `publish` names."""
+    return (
+        publish.endpoint_url,
+        publish.region,
+        publish.bucket,
+        publish.expected_bucket_owner,
+        publish.profile,
+        publish.role_arn,
+        str(publish.conditional_writes),
+    )
+
+
+def list_buckets(ports: Ports, keys: Iterable[tuple[Publish, ObjectKey]], *, workers: int) -> Mapping[Target, Shown]:
+    """List every bucket once, below the longest folder that its keys share. Errors are values."""
+    found = sorted(((target(publish), publish, key) for publish, key in keys), key=lambda entry: repr(entry[0]))
+    groups = {each: tuple(group) for each, group in groupby(found, key=lambda entry: entry[0])}
+
+    def one(group: tuple[tuple[Target, Publish, ObjectKey], ...]) -> Shown:
+        try:
+            return Shown(ports.bucket(group[0][1]).list(common_folder(key for _, _, key in group)))
+        except BucketError as error:
+            return Shown(error=error)
+
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        return dict(zip(groups, pool.map(one, groups.values()), strict=True))
+
+
+def common_folder(keys: Iterable[ObjectKey]) -> str:
+    """The longest prefix that ends with a slash (or is empty) and that all keys share."""
+    ordered = sorted(keys)
+    first, last = ordered[0], ordered[-1]
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[: first.rfind("/", 0, length) + 1]
+
+
+def read_body(
+    bucket: Bucket, wanted: PublicObject, listed: Listed | None, committed: frozenset[bytes]
+) -> Stored | None:
+    """The object as it stands, where its line in the listing does not tell what it is.
+
+    Raises:
+        BucketError: It could not be read.
+    """
+    return bucket.get(wanted.key) if needs_body(wanted, listed, committed) else None

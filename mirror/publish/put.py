@@ -1,0 +1,197 @@
+"""Carry decisions out, and look at the result as the world does."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from mirror.config.settings import Publish
+from mirror.errors import BucketError
+from mirror.model import CommitId, Event, Level, PublicObject, Reason
+from mirror.ports import Bucket, Foreign, NotSeen, PublicView, StoredHeaders
+from mirror.publish.judgement import judge
+from mirror.publish.reconcile import Action, Decision, Holding, Put, Waiting
+from mirror.report import Effect, ObjectReport, reason_from
+
+STALE_GRACE = timedelta(minutes=5)
+"""How long after max-age a cache in front of the bucket may still show an earlier state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of one issuer's objects, in publishing order."""
+
+    objects: tuple[ObjectReport, ...] = ()
+    events: tuple[Event, ...] = ()
+    failures: tuple[Reason, ...] = ()
+    held: tuple[Reason, ...] = ()
+
+    def and_then(self, other: "Published") -> "Published":
+        """Both, one after the other."""
+        return Published(
+            self.objects + other.objects,
+            self.events + other.events,
+            self.failures + other.failures,
+            self.held + other.held,
+        )
+
+
+def reason_of(error: BucketError) -> Reason:
+    """A bucket's error as a reason of the report."""
+    return reason_from("bucket." + (error.code or "error"), error)
+
+
+def carry_out(
+    bucket: Bucket, decisions: Sequence[tuple[PublicObject, Decision | None]], *, snapshot: CommitId
+) -> Published:
+    """Put one issuer's objects in order: the JWKS first, so that discovery never promises what is not there.
+
+    What comes after a failure is not tried: the next pass does.
+    """
+    done = Published()
+    for wanted, decision in decisions:
+        step = _carry_out_one(bucket, wanted, decision, snapshot)
+        done = done.and_then(step)
+        if step.failures:
+            break
+    return done
+
+
+def _carry_out_one(bucket: Bucket, wanted: PublicObject, decision: Decision | None, snapshot: CommitId) -> Published:
+    if not isinstance(decision, Put):
+        return on_paper(wanted, decision)
+    try:
+        outcome = bucket.put(wanted, snapshot=snapshot, seen=decision.seen)
+    except BucketError as error:
+        return Published((_told(decision, Effect.FAILED),), failures=(reason_of(error),))
+    if isinstance(outcome, Foreign):
+        return Published((_told(decision, Effect.FAILED),), (_race(wanted),), (_lost_race(wanted),))
+    return Published((_told(decision, Effect.PUT),), _told_repair(decision))
+
+
+def on_paper(wanted: PublicObject, decision: Decision | None) -> Published:
+    """What a decision says before (or without) being carried out."""
+    if decision is None:
+        return Published((ObjectReport(wanted.url, wanted.key, Effect.UNCHANGED),))
+    if isinstance(decision, Holding):
+        held = Reason(decision.event.name, decision.event.sentence, "")
+        return Published((ObjectReport(wanted.url, wanted.key, Effect.HELD),), (decision.event,), held=(held,))
+    if isinstance(decision, Waiting):
+        return Published((ObjectReport(wanted.url, wanted.key, Effect.WAITING),), (decision.event,))
+    return Published((_told(decision, Effect.PLANNED),))
+
+
+def _told(decision: Put, effect: Effect) -> ObjectReport:
+    return ObjectReport(decision.wanted.url, decision.wanted.key, effect, str(decision.action))
+
+
+def _told_repair(decision: Put) -> tuple[Event, ...]:
+    if decision.action is not Action.REPAIR:
+        return ()
+    return (
+        Event("drift.repaired", f"{decision.wanted.key} is as committed again.", fields={"key": decision.wanted.key}),
+    )
+
+
+def _race(wanted: PublicObject) -> Event:
+    sentence = f"Somebody else wrote {wanted.key} while this pass ran; nothing was overwritten."
+    return Event("bucket.drift", sentence, Level.ERROR, {"key": wanted.key})
+
+
+def _lost_race(wanted: PublicObject) -> Reason:
+    sentence = f"{wanted.key} was not put, because it changed after it was read."
+    return Reason("bucket.changed", sentence, "Nothing to do at once: the next pass decides on what is there now.")
+
+
+# ------------------------------------------------------------------------------------------- header audit
+
+
+def headers_differ(wanted: PublicObject, headers: StoredHeaders) -> bool:
+    """Whether the object's headers are not those that we put. Any snapshot will do, but there must be one."""
+    return (
+        headers.content_type != wanted.content_type
+        or headers.cache_control != wanted.cache_control
+        or headers.snapshot is None
+    )
+
+
+def audit_headers(bucket: Bucket, wanted: PublicObject) -> tuple[Put | None, Event | None]:
+    """Look at the headers of an object whose bytes are right; a put repairs them.
+
+    Raises:
+        BucketError: They could not be read.
+    """
+    headers = bucket.head(wanted.key)
+    if headers is None or not headers_differ(wanted, headers):
+        return None, None
+    sentence = (
+        f"The headers of {wanted.key} are not ours: content type {headers.content_type!r}, "
+        f"cache control {headers.cache_control!r}."
+    )
+    fields = {"key": wanted.key, "etag": headers.etag, "last_modified": headers.last_modified.isoformat()}
+    return Put(wanted, Action.REPAIR, headers.etag), Event("bucket.drift", sentence, Level.ERROR, fields)
+
+
+# ---------------------------------------------------------------------------------------------- read-back
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """What is needed to tell a cache that lags from a wrong document.
+
+    `was_ours` says whether a body was ever committed; `changed_at` when the wanted state was committed.
+    """
+
+    now: datetime
+    was_ours: Callable[[bytes], bool]
+    changed_at: Callable[[PublicObject], datetime | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What the world sees of one issuer: `fresh` when every object is as meant."""
+
+    fresh: bool
+    events: tuple[Event, ...] = ()
+    failures: tuple[Reason, ...] = field(default=())
+
+
+def read_back(view: PublicView, objects: Sequence[PublicObject], publish: Publish, freshness: Freshness) -> Looked:
+    """GET an issuer's public URLs as a relying party would, and compare them with what was meant."""
+    result = Looked(fresh=True)
+    for wanted in objects:
+        seen = _look(view, wanted, publish, freshness)
+        result = replace(
+            result,
+            fresh=result.fresh and seen.fresh,
+            events=result.events + seen.events,
+            failures=result.failures + seen.failures,
+        )
+    return result
+
+
+def _look(view: PublicView, wanted: PublicObject, publish: Publish, freshness: Freshness) -> Looked:
+    look = view.look(wanted.url, readback=publish.readback)
+    if isinstance(look, NotSeen):
+        return _failed(wanted, (look.reason,))
+    reasons = judge(look, wanted)
+    if not reasons:
+        return Looked(fresh=True)
+    if look.body != wanted.body and _may_lag(look.body, wanted, publish, freshness):
+        sentence = f"{wanted.url} still shows an earlier state: a cache in front of the bucket has not turned over yet."
+        return Looked(fresh=False, events=(Event("readback.stale", sentence, Level.WARNING, {"url": wanted.url}),))
+    return _failed(wanted, reasons)
+
+
+def _may_lag(body: bytes, wanted: PublicObject, publish: Publish, freshness: Freshness) -> bool:
+    changed = freshness.changed_at(wanted)
+    patience = timedelta(seconds=publish.max_age_seconds) + STALE_GRACE
+    return changed is not None and freshness.now <= changed + patience and freshness.was_ours(body)
+
+
+def _failed(wanted: PublicObject, reasons: tuple[Reason, ...]) -> Looked:
+    events = tuple(
+        Event("readback.failed", reason.sentence, Level.ERROR, {"url": wanted.url, "cause": reason.code})
+        for reason in reasons
+    )
+    failures = tuple(replace(reason, code=f"readback.{reason.code}", where=wanted.url) for reason in reasons)
+    return Looked(fresh=False, events=events, failures=failures)

@@ -1,0 +1,27 @@
+"""A public host for the read-back: TLS for names that look like AWS, answers as raw bytes, a lever for each fault."""
+
+from pathlib import Path
+
+from mirror.config.settings import Readback
+from support.apiserver import Apiserver
+from support.s3 import CA_NAME, CERTIFICATE_NAMES
+from support.tls import ca_file, server_context
+
+HOST = "bucket.s3.ap-southeast-2.amazonaws.com"
+URL = f"https://{HOST}/id/openid/v1/jwks"
+BODY = b'{"keys":[]}'
+HEADERS = {
+    "content_type": "application/jwk-set+json",
+    "cache_control": "public, max-age=300",
+    "last_modified": "Mon, 23 Nov 2026 08:00:00 GMT",
+}
+
+
+def public_host(*names: str, by: str = CA_NAME) -> Apiserver:
+    """A server, not yet started, whose certificate covers `names` (by default every bucket's host)."""
+    return Apiserver(server_context(*(names or CERTIFICATE_NAMES), by=by))
+
+
+def readback_of(host: Apiserver, folder: Path) -> Readback:
+    """The settings that lead every public URL to `host`, trusting its CA alone."""
+    return Readback(ca_file=ca_file(folder, CA_NAME), connect_to=("127.0.0.1", host.port))

@@ -1,0 +1,72 @@
+"""When headers and public URLs are looked at: remembered successes, and nothing else, put it off."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mirror.config.settings import Publish
+from mirror.errors import HistoryError
+from mirror.model import IssuerUrl
+from mirror.publish.audit import FILE_NAME, Audits, Stamp, fingerprint, load, save
+from support.fakes import MOMENT
+
+ISSUER = IssuerUrl("https://issuer.example.com")
+PUBLISH = Publish(bucket="b", region="r", base_url="https://issuer.example.com")
+STAMPED = Audits({ISSUER: Stamp(MOMENT, fingerprint(PUBLISH))})
+
+
+@pytest.mark.parametrize(
+    ("audits", "publish", "age", "due"),
+    [
+        (Audits(), PUBLISH, 0, True),
+        (STAMPED, PUBLISH, 0, False),
+        (STAMPED, PUBLISH, 3599, False),
+        (STAMPED, PUBLISH, 3600, True),
+        (STAMPED, PUBLISH, -1, True),
+        (STAMPED, replace(PUBLISH, cache_control="public, max-age=60"), 1, True),
+        (STAMPED, replace(PUBLISH, audit_interval_seconds=0.0), 0, True),
+    ],
+    ids=["never", "just_now", "before_the_interval", "at_the_interval", "from_the_future", "other_settings", "always"],
+)
+def test_due(audits: Audits, publish: Publish, age: int, *, due: bool) -> None:
+    """Due when never, too long ago, in the future, or under other settings."""
+    assert audits.due(ISSUER, publish, MOMENT + timedelta(seconds=age)) is due
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    """The file carries every stamp, and no draft stays behind."""
+    save(tmp_path, STAMPED)
+    assert load(tmp_path) == STAMPED
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"issuers": 1}',
+        '{"issuers": {"x": {}}}',
+        '{"issuers": {"x": {"at": "no", "settings": ""}}}',
+        '{"issuers": {"x": {"at": 7, "settings": ""}}}',
+    ],
+)
+def test_damaged_file_means_audit_now(tmp_path: Path, text: str) -> None:
+    """A cache that cannot be read is no reason to fail, and no reason to skip a look."""
+    (tmp_path / FILE_NAME).write_text(text)
+    assert load(tmp_path) == Audits()
+
+
+def test_missing_file_means_audit_now(tmp_path: Path) -> None:
+    """The first pass looks at everything."""
+    assert load(tmp_path) == Audits()
+
+
+def test_unwritable_directory_is_told(tmp_path: Path) -> None:
+    """A full or missing directory gives a sentence with a remedy."""
+    with pytest.raises(HistoryError, match="cannot be written"):
+        save(tmp_path / "missing", STAMPED)

@@ -1,0 +1,255 @@
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC
+
+import pytest
+
+from mirror.errors import BucketError
+from mirror.model import CommitId, ETag, ObjectKey, PublicObject
+from mirror.ports import Foreign, Landed
+from mirror.publish.bucket import MAX_OBJECT_BYTES, S3Bucket
+from support.s3 import Store, aws_environment
+
+pytestmark = pytest.mark.s3
+
+SNAPSHOT = CommitId("a" * 40)
+LATER = CommitId("b" * 40)
+KEY = ObjectKey("cluster/id/openid/v1/jwks")
+WANTED = PublicObject(KEY, "https://unused", b'{"keys":[]}', "application/jwk-set+json", "public, max-age=300")
+OTHER = replace(WANTED, body=b"other")
+
+
+@pytest.fixture
+def bucket(store: Store) -> Iterator[S3Bucket]:
+    made = S3Bucket(store.publish, puts=8)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def careful(store: Store) -> Iterator[S3Bucket]:
+    """The same bucket, treated as a store without conditional writes."""
+    made = S3Bucket(replace(store.publish, conditional_writes=False), puts=8)
+    yield made
+    made.close()
+
+
+def landed(bucket: S3Bucket, obj: PublicObject = WANTED, seen: ETag | None = None) -> ETag:
+    outcome = bucket.put(obj, snapshot=SNAPSHOT, seen=seen)
+    assert isinstance(outcome, Landed)
+    return outcome.etag
+
+
+def test_absent_object_is_created_whole(bucket: S3Bucket) -> None:
+    """What is put stands there with its bytes, both headers, the snapshot and a date in UTC."""
+    etag = landed(bucket)
+    stored, headers = bucket.get(KEY), bucket.head(KEY)
+    assert stored is not None
+    assert headers is not None
+    assert (stored.body, stored.etag, stored.content_type) == (WANTED.body, etag, WANTED.content_type)
+    assert (stored.cache_control, stored.snapshot) == (WANTED.cache_control, SNAPSHOT)
+    assert stored.last_modified.tzinfo is UTC
+    assert (headers.etag, headers.size_bytes, headers.snapshot) == (etag, len(WANTED.body), SNAPSHOT)
+    assert (headers.content_type, headers.cache_control) == (WANTED.content_type, WANTED.cache_control)
+    assert headers.last_modified == stored.last_modified
+
+
+def test_absent_object_is_none(bucket: S3Bucket) -> None:
+    """Nothing there is an answer, not an error."""
+    assert bucket.get(KEY) is None
+    assert bucket.head(KEY) is None
+    assert bucket.list("") == {}
+
+
+def test_seen_object_is_replaced(bucket: S3Bucket) -> None:
+    """The write goes through over exactly what was seen."""
+    newer = landed(bucket, OTHER, seen=landed(bucket))
+    stored = bucket.get(KEY)
+    assert stored is not None
+    assert (stored.body, stored.etag) == (b"other", newer)
+
+
+@pytest.mark.parametrize("kind", ["bucket", "careful"])
+def test_same_object_of_another_mirror_counts_as_landed(kind: str, request: pytest.FixtureRequest) -> None:
+    """Two mirrors that put the same converge: the later one finds its work done."""
+    bucket: S3Bucket = request.getfixturevalue(kind)
+    first = landed(bucket)
+    assert bucket.put(WANTED, snapshot=LATER, seen=None) == Landed(first)
+
+
+@pytest.mark.parametrize("kind", ["bucket", "careful"])
+@pytest.mark.parametrize("seen", [None, ETag("0" * 32)], ids=["seen-absent", "seen-another"])
+def test_foreign_object_is_kept_and_told(kind: str, seen: ETag | None, request: pytest.FixtureRequest) -> None:
+    """An object that is not what was seen is not overwritten, and the outcome carries it."""
+    bucket: S3Bucket = request.getfixturevalue(kind)
+    landed(bucket, OTHER)
+    outcome = bucket.put(WANTED, snapshot=LATER, seen=seen)
+    assert isinstance(outcome, Foreign)
+    assert outcome.stored is not None
+    assert outcome.stored.body == b"other"
+    assert outcome.stored == bucket.get(KEY)
+
+
+@pytest.mark.parametrize("kind", ["bucket", "careful"])
+def test_vanished_object_is_told_and_not_created(kind: str, request: pytest.FixtureRequest) -> None:
+    """When what was seen is gone, the write does not happen."""
+    bucket: S3Bucket = request.getfixturevalue(kind)
+    assert bucket.put(WANTED, snapshot=SNAPSHOT, seen=ETag("0" * 32)) == Foreign(None)
+    assert bucket.get(KEY) is None
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        pytest.param(replace(WANTED, content_type="text/plain"), id="content-type"),
+        pytest.param(replace(WANTED, cache_control="no-store"), id="cache-control"),
+    ],
+)
+def test_same_bytes_under_other_headers_are_foreign(bucket: S3Bucket, there: PublicObject) -> None:
+    """Equal bytes are not enough: a relying party reads the headers too."""
+    landed(bucket, there)
+    assert isinstance(bucket.put(WANTED, snapshot=LATER, seen=None), Foreign)
+
+
+def test_headers_are_repaired_over_the_same_bytes(bucket: S3Bucket) -> None:
+    """A put of equal bytes over their own ETag changes the headers."""
+    etag = landed(bucket, replace(WANTED, content_type="text/plain"))
+    assert landed(bucket, WANTED, seen=etag) == etag
+    headers = bucket.head(KEY)
+    assert headers is not None
+    assert headers.content_type == WANTED.content_type
+
+
+def test_store_without_conditions_is_written_and_read_back(careful: S3Bucket) -> None:
+    """With `conditional_writes: false` creating and replacing work, each decided by reading."""
+    newer = landed(careful, OTHER, seen=landed(careful))
+    stored = careful.get(KEY)
+    assert stored is not None
+    assert (stored.body, stored.etag) == (b"other", newer)
+
+
+def test_long_listing_is_whole(bucket: S3Bucket) -> None:
+    """More objects than one page holds are all found, and only those below the prefix."""
+    keys = [ObjectKey(f"many/{number:04d}") for number in range(1001)]
+    with ThreadPoolExecutor(8) as pool:
+        tuple(pool.map(lambda key: landed(bucket, replace(WANTED, key=key)), keys))
+    landed(bucket, replace(WANTED, key=ObjectKey("manyfold")))
+    listed = bucket.list("many/")
+    assert sorted(listed) == keys
+    line = listed[keys[0]]
+    assert (line.key, line.size_bytes, line.last_modified.tzinfo) == (keys[0], len(WANTED.body), UTC)
+    assert line.etag == landed(bucket, replace(WANTED, key=keys[0]))
+
+
+def test_object_at_the_limit_is_read_and_one_above_is_refused(bucket: S3Bucket) -> None:
+    """A body is never read beyond the limit."""
+    landed(bucket, replace(WANTED, body=b"x" * MAX_OBJECT_BYTES))
+    large = replace(WANTED, key=ObjectKey("large"), body=b"x" * (MAX_OBJECT_BYTES + 1))
+    landed(bucket, large)
+    assert bucket.get(KEY) is not None
+    with pytest.raises(BucketError) as caught:
+        bucket.get(large.key)
+    assert caught.value.code == "TooLarge"
+
+
+def test_foreign_object_too_large_to_read_is_an_error(bucket: S3Bucket) -> None:
+    """What a put finds there and cannot be read is not passed over."""
+    landed(bucket, replace(WANTED, body=b"x" * (MAX_OBJECT_BYTES + 1)))
+    with pytest.raises(BucketError) as caught:
+        bucket.put(WANTED, snapshot=LATER, seen=None)
+    assert caught.value.code == "TooLarge"
+
+
+def test_racing_writers_have_one_winner(bucket: S3Bucket) -> None:
+    """Of two writers that saw the same, exactly one lands, and its bytes stand there."""
+    bodies = (b"first", b"second")
+    for number in range(20):
+        key = ObjectKey(f"race/{number}")
+        racers = [replace(WANTED, key=key, body=body) for body in bodies]
+        with ThreadPoolExecutor(2) as pool:
+            outcomes = tuple(pool.map(lambda obj: bucket.put(obj, snapshot=SNAPSHOT, seen=None), racers))
+        winners = [obj.body for obj, outcome in zip(racers, outcomes, strict=True) if isinstance(outcome, Landed)]
+        stored = bucket.get(key)
+        assert stored is not None
+        assert winners == [stored.body]
+
+
+def test_closed_bucket_opens_again(bucket: S3Bucket) -> None:
+    """`close` gives back the connections; the next use makes new ones."""
+    bucket.close()
+    bucket.close()
+    assert bucket.get(KEY) is None
+
+
+def test_bucket_and_owner_are_asked_for_as_configured(store: Store) -> None:
+    """An expected owner is sent with every request, and a store that does not know it still works."""
+    bucket = S3Bucket(replace(store.publish, expected_bucket_owner="123456789012"), puts=1)
+    landed(bucket)
+    assert bucket.get(KEY) is not None
+    assert bucket.head(KEY) is not None
+    assert len(bucket.list("")) == 1
+    bucket.close()
+
+
+def test_profile_gives_the_credentials(store: Store) -> None:
+    """`publish.profile` is read from the AWS configuration files."""
+    (store.home / "credentials").write_text("[mirror]\naws_access_key_id = k\naws_secret_access_key = s\n")
+    bucket = S3Bucket(replace(store.publish, profile="mirror"), puts=1)
+    landed(bucket)
+    bucket.close()
+
+
+def test_role_is_assumed_with_the_credentials_at_hand(store: Store) -> None:
+    """`publish.role_arn` makes every request carry what STS gave: only the bucket's own account may write."""
+    server = store.server
+    with aws_environment(server.certificates.ca_file, store.home, AWS_ENDPOINT_URL_STS=server.url):
+        bucket = S3Bucket(replace(store.publish, role_arn="arn:aws:iam::000000000000:role/mirror"), puts=1)
+        landed(bucket)
+        bucket.close()
+        stranger = S3Bucket(replace(store.publish, role_arn="arn:aws:iam::123456789012:role/mirror"), puts=1)
+        with pytest.raises(BucketError) as caught:
+            landed(stranger, OTHER)
+        stranger.close()
+    assert caught.value.code == "AccessDenied"
+
+
+def test_endpoint_of_the_environment_holds(store: Store) -> None:
+    """Without `endpoint_url` the endpoint that boto3 reads from the environment is used."""
+    server = store.server
+    (store.home / "config").write_text("[default]\ns3 =\n  addressing_style = path\n")
+    with aws_environment(server.certificates.ca_file, store.home, AWS_ENDPOINT_URL_S3=server.url):
+        bucket = S3Bucket(replace(store.publish, endpoint_url=None), puts=1)
+        landed(bucket)
+        bucket.close()
+
+
+@pytest.mark.parametrize("role", [None, "arn:aws:iam::123456789012:role/mirror"], ids=["plain", "role"])
+def test_missing_credentials_name_the_right(store: Store, role: str | None) -> None:
+    """Without any credentials the error says which right they must give."""
+    with aws_environment(store.server.certificates.ca_file, store.home, AWS_ACCESS_KEY_ID=""):
+        bucket = S3Bucket(replace(store.publish, role_arn=role), puts=1)
+        with pytest.raises(BucketError) as caught:
+            bucket.put(WANTED, snapshot=SNAPSHOT, seen=None)
+    assert caught.value.code in {"NoCredentials", "PartialCredentials"}
+    assert "s3:PutObject" in caught.value.remedy
+
+
+def test_unknown_profile_is_named(store: Store) -> None:
+    """A profile that does not exist is an error of ours, with its name."""
+    bucket = S3Bucket(replace(store.publish, profile="nobody"), puts=1)
+    with pytest.raises(BucketError) as caught:
+        bucket.list("")
+    assert caught.value.code == "ProfileNotFound"
+    assert "nobody" in caught.value.remedy
+
+
+def test_missing_bucket_is_named(store: Store) -> None:
+    """A bucket that does not exist is an error in every operation that can tell."""
+    bucket = S3Bucket(replace(store.publish, bucket="does-not-exist"), puts=1)
+    for operation in (lambda: bucket.list(""), lambda: bucket.get(KEY), lambda: landed(bucket)):
+        with pytest.raises(BucketError) as caught:
+            operation()
+        assert caught.value.code == "NoSuchBucket"
+        assert "does-not-exist" in caught.value.sentence
+    bucket.close()

@@ -1,0 +1,212 @@
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from mirror.config.settings import Readback
+from mirror.model import CommitId, ObjectKey, PublicObject
+from mirror.ports import NotSeen, Seen
+from mirror.publish.bucket import S3Bucket
+from mirror.publish.causes import cause_of_status
+from mirror.publish.readback import TOTAL_SECONDS, PublicWeb, judge
+from support.apiserver import Apiserver, Connection, raw_answer
+from support.s3 import Store
+from support.tls import ca_file
+from support.web import BODY, HEADERS, HOST, URL, public_host, readback_of
+
+OBJECT = PublicObject(ObjectKey("id/openid/v1/jwks"), URL, BODY, HEADERS["content_type"], HEADERS["cache_control"])
+SEEN = Seen(BODY, OBJECT.content_type, OBJECT.cache_control, None, 0.1)
+GOOD = raw_answer("200 OK", BODY, **HEADERS)
+
+
+@pytest.fixture
+def web() -> Iterator[PublicWeb]:
+    with PublicWeb() as view:
+        yield view
+
+
+@pytest.fixture
+def host() -> Iterator[Apiserver]:
+    with public_host() as server:
+        server.pull(lambda connection, _: connection.send(GOOD))
+        yield server
+
+
+def test_published_object_is_seen_whole(web: PublicWeb, host: Apiserver, tmp_path: Path) -> None:
+    """Bytes, both headers, the date in UTC and the time that it took are told."""
+    look = web.look(URL, readback=readback_of(host, tmp_path))
+    assert isinstance(look, Seen)
+    assert (look.body, look.content_type, look.cache_control) == (BODY, OBJECT.content_type, OBJECT.cache_control)
+    assert look.last_modified == datetime(2026, 11, 23, 8, tzinfo=UTC)
+    assert 0 < look.seconds < 5
+    assert judge(look, OBJECT) == ()
+
+
+def test_request_is_that_of_an_anonymous_relying_party(web: PublicWeb, host: Apiserver, tmp_path: Path) -> None:
+    """The request carries the URL's own host, our name, and nothing by which anybody could be known."""
+    web.look(URL, readback=readback_of(host, tmp_path))
+    (request,) = host.requests
+    assert (request.method, request.target, request.headers["host"]) == ("GET", "/id/openid/v1/jwks", HOST)
+    assert request.headers["user-agent"] == "oidc-mirror"
+    assert not {"authorization", "cookie"} & set(request.headers)
+
+
+def test_cookie_of_the_host_is_not_kept(web: PublicWeb, host: Apiserver, tmp_path: Path) -> None:
+    """Every look is a stranger's: a cookie that was set is not sent back."""
+    host.pull(lambda connection, _: connection.send(raw_answer("200 OK", BODY, set_cookie="a=b", **HEADERS)))
+    readback = readback_of(host, tmp_path)
+    assert all(isinstance(web.look(URL, readback=readback), Seen) for _ in range(2))
+    assert "cookie" not in host.requests[1].headers
+
+
+def test_connections_are_kept_between_looks(web: PublicWeb, host: Apiserver, tmp_path: Path) -> None:
+    """Two looks at one host share a connection."""
+    readback = readback_of(host, tmp_path)
+    assert all(isinstance(web.look(URL, readback=readback), Seen) for _ in range(2))
+    assert host.connections == 1
+
+
+def test_connection_is_not_shared_between_names(web: PublicWeb, host: Apiserver, tmp_path: Path) -> None:
+    """With `connect_to` every name is verified on a connection of its own, not on one verified for another."""
+    readback = readback_of(host, tmp_path)
+    assert isinstance(web.look(URL, readback=readback), Seen)
+    stranger = web.look("https://evil.example.com/id/openid/v1/jwks", readback=readback)
+    assert isinstance(stranger, NotSeen)
+    assert stranger.reason.code == "tls_name"
+    assert len(host.requests) == 1
+
+
+def test_many_threads_look_at_once(web: PublicWeb, host: Apiserver, tmp_path: Path) -> None:
+    """Sixteen threads may share one view."""
+    readback = readback_of(host, tmp_path)
+    with ThreadPoolExecutor(16) as pool:
+        looks = tuple(pool.map(lambda _: web.look(URL, readback=readback), range(48)))
+    assert all(isinstance(look, Seen) for look in looks)
+
+
+def test_closed_view_looks_again(host: Apiserver, tmp_path: Path) -> None:
+    """`close` may be called at any time and twice; the next look starts anew."""
+    view = PublicWeb()
+    view.close()
+    assert isinstance(view.look(URL, readback=readback_of(host, tmp_path)), Seen)
+    view.close()
+    view.close()
+    assert isinstance(view.look(URL, readback=readback_of(host, tmp_path)), Seen)
+    view.close()
+
+
+def test_look_in_flight_ends_with_the_view(host: Apiserver, tmp_path: Path) -> None:
+    """`close` ends a look that hangs, and the looking thread gets an answer, not an exception."""
+    view = PublicWeb(total_seconds=60)
+    readback = readback_of(host, tmp_path)
+    with ThreadPoolExecutor(1) as closer:
+
+        def close_the_view(connection: Connection, _: bytes) -> None:
+            closer.submit(view.close)
+            connection.wait()
+
+        host.pull(close_the_view)
+        look = view.look(URL, readback=readback)
+    assert isinstance(look, NotSeen)
+    assert look.reason.code == "cancelled"
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("style", ["s3.ap-southeast-2", "s3-ap-southeast-2"], ids=["dot", "dash"])
+def test_bucket_host_of_either_style_is_read(web: PublicWeb, store: Store, style: str) -> None:
+    """A real S3 server is read under the issuer's own host, dotted or dashed."""
+    key = ObjectKey("id/.well-known/openid-configuration")
+    bucket = S3Bucket(store.publish, puts=1)
+    bucket.put(replace(OBJECT, key=key), snapshot=CommitId("a" * 40), seen=None)
+    bucket.close()
+    url = f"https://{store.publish.bucket}.{style}.amazonaws.com/{key}"
+    look = web.look(url, readback=store.publish.readback)
+    assert isinstance(look, Seen)
+    assert judge(look, OBJECT) == ()
+    missing = web.look(f"{url}-no", readback=store.publish.readback)
+    assert isinstance(missing, NotSeen)
+    assert missing.reason.code == "not_found"
+
+
+@pytest.mark.parametrize("date", [None, "yesterday", "Mon, 99 Nov 2026 08:00:00 GMT", "", "\xff"])
+def test_unreadable_date_is_none(web: PublicWeb, host: Apiserver, tmp_path: Path, date: str | None) -> None:
+    """A `Last-Modified` that says nothing readable costs only itself."""
+    headers = {name: value for name, value in HEADERS.items() if name != "last_modified"}
+    dated = headers if date is None else {**headers, "last_modified": date}
+    host.pull(lambda connection, _: connection.send(raw_answer("200 OK", BODY, **dated)))
+    look = web.look(URL, readback=readback_of(host, tmp_path))
+    assert isinstance(look, Seen)
+    assert look.last_modified is None
+
+
+@pytest.mark.parametrize(
+    ("seen", "codes"),
+    [
+        pytest.param(SEEN, (), id="right"),
+        pytest.param(replace(SEEN, content_type="Application/JWK-Set+JSON; charset=utf-8"), (), id="media-type-params"),
+        pytest.param(replace(SEEN, cache_control="max-age=300,Public"), (), id="directives-in-any-order"),
+        pytest.param(replace(SEEN, body=BODY + b"\n"), ("stale_or_foreign",), id="one-byte-more"),
+        pytest.param(replace(SEEN, body=b""), ("stale_or_foreign",), id="empty"),
+        pytest.param(replace(SEEN, content_type="binary/octet-stream"), ("wrong_content_type",), id="s3-default-type"),
+        pytest.param(replace(SEEN, content_type=""), ("wrong_content_type",), id="no-type"),
+        pytest.param(replace(SEEN, cache_control=""), ("wrong_cache_control",), id="no-cache-header"),
+        pytest.param(replace(SEEN, cache_control="no-store"), ("wrong_cache_control",), id="other-cache-header"),
+        pytest.param(
+            Seen(b"x", "text/html", "private", None, 0.1),
+            ("stale_or_foreign", "wrong_content_type", "wrong_cache_control"),
+            id="all-at-once",
+        ),
+    ],
+)
+def test_look_is_judged(seen: Seen, codes: tuple[str, ...]) -> None:
+    """Every difference from what we meant is a reason, each with its remedy and the URL."""
+    reasons = judge(seen, OBJECT)
+    assert tuple(reason.code for reason in reasons) == codes
+    assert all(reason.remedy and reason.where == URL for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "word"),
+    [
+        (301, "redirect", "elsewhere"),
+        (307, "redirect", "elsewhere"),
+        (401, "forbidden", "AccessDenied"),
+        (403, "forbidden", "AccessDenied"),
+        (404, "not_found", "404"),
+        (410, "not_found", "410"),
+        (204, "wrong_status", "204"),
+        (500, "wrong_status", "500"),
+    ],
+)
+def test_status_has_its_cause(status: int, code: str, word: str) -> None:
+    """Each status other than 200 has a cause, and what the store said is told."""
+    reason = cause_of_status(status, "https://elsewhere", b"<Error><Code>AccessDenied</Code></Error>")
+    assert (reason.code, word in reason.sentence, bool(reason.remedy)) == (code, True, True)
+
+
+def test_changed_ca_file_is_read_again(web: PublicWeb, host: Apiserver, tmp_path: Path) -> None:
+    """A CA that was renewed in place is used by the next look, without a restart."""
+    readback = readback_of(host, tmp_path)
+    assert readback.ca_file is not None
+    right = readback.ca_file.read_bytes()
+    readback.ca_file.write_bytes(ca_file(tmp_path, "stranger").read_bytes())
+    first = web.look(URL, readback=readback)
+    assert isinstance(first, NotSeen)
+    assert first.reason.code == "tls_untrusted"
+    readback.ca_file.write_bytes(right)
+    assert isinstance(web.look(URL, readback=readback), Seen)
+
+
+def test_view_without_settings_asks_the_public_web(web: PublicWeb) -> None:
+    """Without `connect_to` and CA file the public web is asked, with the public CAs."""
+    look = web.look("https://127.0.0.1:1/", readback=Readback())
+    assert isinstance(look, NotSeen)
+    assert look.reason.code == "unreachable"
+
+
+def test_deadline_is_five_seconds_for_everybody() -> None:
+    """AWS gives up after 5 s, so a look does too (fact 27)."""
+    assert TOTAL_SECONDS == 5.0
