@@ -1,0 +1,198 @@
+"""Decide for one issuer: believe or refuse what apiservers said, move its keys, compare with the bucket.
+
+Reads (a body that a listing cannot tell, the commit that an object names) and changes nothing.
+"""
+
+from dataclasses import dataclass, replace
+
+from mirror.addresses import object_keys
+from mirror.config.settings import Issuer
+from mirror.errors import BucketError
+from mirror.history.ledgers import Remembered, public_path
+from mirror.model import (
+    CommitId,
+    Event,
+    KeyRecord,
+    Ledger,
+    Level,
+    ObjectKey,
+    Observation,
+    PublicObject,
+    Reason,
+    Status,
+    Stored,
+    Unusable,
+)
+from mirror.plan import IssuerPlan, World
+from mirror.ports import Bucket, Ports
+from mirror.publish.look import Shown, read_body, target
+from mirror.publish.objects import public_objects
+from mirror.publish.put import reason_of
+from mirror.publish.reconcile import Decision, Knowledge, decide, etag_of
+from mirror.trust.circumstances import Circumstances
+from mirror.trust.documents import render
+from mirror.trust.lifecycle import Outcome, advance
+from mirror.trust.observe import observe
+
+LOAD_BALANCER_CONNECTIONS = 5
+"""How many separate connections a pass makes to a URL that hides several apiservers."""
+
+
+def plan_issuer(issuer: Issuer, world: World, ports: Ports) -> IssuerPlan:
+    """Decide for one issuer; whatever goes wrong stays with it."""
+    try:
+        return _plan_issuer(issuer, world, ports)
+    except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
+        return IssuerPlan(issuer, failures=(defect(error),))
+
+
+def defect(error: Exception) -> Reason:
+    """An exception that nobody expected, as a reason of one issuer: nothing lost, nobody else stopped."""
+    sentence = f"This issuer's pass failed unexpectedly: {type(error).__name__}: {error}"
+    return Reason("broken", sentence, "This is a defect of oidc-mirror: please report it with this sentence.")
+
+
+def _plan_issuer(issuer: Issuer, world: World, ports: Ports) -> IssuerPlan:
+    remembered = world.memory.issuers[issuer.issuer]
+    before = remembered.ledger or Ledger(issuer.issuer)
+    observations = _observations(issuer, world, before)
+    start = IssuerPlan(issuer, observations, before)
+    if remembered.broken:
+        return replace(start, failures=tuple(_broken(reason, remembered) for reason in remembered.broken))
+    outcome = advance(before, issuer.keys, _circumstances(issuer, observations, world))
+    planned = replace(start, outcome=outcome, held=held_changes(issuer, outcome), events=_mismatch(issuer, remembered))
+    return plan_objects(planned, outcome.ledger, world, ports)
+
+
+def _observations(issuer: Issuer, world: World, before: Ledger) -> tuple[Observation, ...]:
+    known = frozenset(record.key.thumbprint for record in before.records)
+    return tuple(
+        answer
+        if isinstance(answer, Unusable)
+        else observe(answer, issuer=issuer.issuer, policy=issuer.keys, known=known)
+        for answer in world.answers.get(issuer.name, ())
+    )
+
+
+def _circumstances(issuer: Issuer, observations: tuple[Observation, ...], world: World) -> Circumstances:
+    asked = len(issuer.apiservers) * (LOAD_BALANCER_CONNECTIONS if issuer.load_balancer else 1)
+    return Circumstances(
+        observations=observations,
+        replicas=max(asked, issuer.expect_replicas or 0),
+        now=world.now,
+        may_drop=not world.shared or world.heard_remote,
+    )
+
+
+def plan_objects(planned: IssuerPlan, ledger: Ledger, world: World, ports: Ports) -> IssuerPlan:
+    """Compare the documents of `ledger` with the bucket, and decide what to put."""
+    issuer = planned.issuer
+    known = world.memory.issuers[issuer.issuer]
+    shown = world.buckets[target(issuer.publish)]
+    if shown.error is not None:
+        return _without_bucket(planned, known, shown.error)
+    documents = render(ledger, issuer.discovery_extra)
+    wanted = public_objects(issuer, issuer.issuer, documents) if documents is not None else ()
+    bucket = _BucketView(ports.bucket(issuer.publish), shown, known, world, ports)
+    try:
+        if known.ledger is None and ledger.records and bucket.is_taken(issuer, wanted):
+            return replace(planned, outcome=None, held=(_takeover(issuer),))
+        results = tuple(bucket.decide(each) for each in wanted)
+    except BucketError as error:
+        return _without_bucket(planned, known, error)
+    decisions = tuple((each, decision) for each, (decision, _) in zip(wanted, results, strict=True))
+    drift = tuple(event for _, event in results if event is not None)
+    return replace(planned, decisions=decisions, drift=drift)
+
+
+def _without_bucket(planned: IssuerPlan, known: Remembered, error: BucketError) -> IssuerPlan:
+    failed = replace(planned, failures=(*planned.failures, reason_of(error)))
+    # Without a ledger and without the bucket nobody can tell whether somebody else's documents are public.
+    return replace(failed, outcome=None) if known.ledger is None else failed
+
+
+@dataclass(frozen=True, slots=True)
+class _BucketView:
+    """One issuer's objects in the bucket, against what git knows of them."""
+
+    bucket: Bucket
+    shown: Shown
+    known: Remembered
+    world: World
+    ports: Ports
+
+    def decide(self, wanted: PublicObject) -> tuple[Decision | None, Event | None]:
+        """What to do about one object, and the event when somebody else wrote it."""
+        listed = self.shown.listing.get(wanted.key)
+        path = public_path(wanted.url)
+        earlier = self.known.earlier.get(path, frozenset())
+        stored = read_body(self.bucket, wanted, listed, earlier)
+        return decide(wanted, listed, stored, self._knowledge(wanted, stored, path, earlier))
+
+    def _knowledge(
+        self, wanted: PublicObject, stored: Stored | None, path: str, earlier: frozenset[bytes]
+    ) -> Knowledge:
+        own: frozenset[str] = frozenset()
+        if stored is not None and stored.snapshot is not None and self.ports.history.knows(stored.snapshot):
+            own = frozenset({stored.snapshot})
+            # What the metadata claims is believed only if that commit really holds these bytes.
+            earlier |= frozenset(self.ports.history.read(CommitId(stored.snapshot), [path]).values())
+        return Knowledge({wanted.key: earlier}, own, shared=self.world.shared, heard_remote=self.world.heard_remote)
+
+    def is_taken(self, issuer: Issuer, wanted: tuple[PublicObject, ...]) -> bool:
+        """Whether documents that are not what we would put are public at an issuer that git does not know yet."""
+        bodies = {each.key: each.body for each in wanted}
+        keys = object_keys(issuer.issuer, issuer.publish.base_url, issuer.publish.prefix)
+        return any(self._differs(key, bodies.get(key)) for key in keys if key in self.shown.listing)
+
+    def _differs(self, key: ObjectKey, body: bytes | None) -> bool:
+        if body is None:
+            return True
+        if self.shown.listing[key].etag == etag_of(body):
+            return False
+        stored = self.bucket.get(key)
+        return stored is not None and stored.body != body
+
+
+# ------------------------------------------------------------------------------------- what needs an operator
+
+
+def held_changes(issuer: Issuer, outcome: Outcome) -> tuple[Reason, ...]:
+    """Every change of the issuer that waits for an operator, with the command that decides it."""
+    keys = tuple(_held_key(issuer, record) for record in outcome.ledger.records if record.status is Status.HELD)
+    revocations = tuple(
+        Reason(event.name, event.sentence, "Publish another key first, or revoke it with `--last`.")
+        for event in outcome.events
+        if event.name == "revocation.held"
+    )
+    return keys + revocations
+
+
+def _held_key(issuer: Issuer, record: KeyRecord) -> Reason:
+    sentence = f"Key {record.key.thumbprint} is held ({record.held_because}) and not public."
+    remedy = f"Check it, then: oidc-mirror approve {issuer.name} {record.key.thumbprint}"
+    return Reason("key.held", sentence, remedy)
+
+
+def _takeover(issuer: Issuer) -> Reason:
+    sentence = f"Documents of {issuer.issuer} are public already and differ from what this mirror would put."
+    return Reason("takeover.held", sentence, f"Look at both, then: oidc-mirror adopt {issuer.name}")
+
+
+# ------------------------------------------------------------------------------------------------ mismatches
+
+
+def _broken(reason: Reason, remembered: Remembered) -> Reason:
+    sentence = f"The ledger in git is not believed: {reason.sentence}"
+    where = f"{remembered.paths.ledger} {reason.where}".strip()
+    return replace(reason, code="ledger.broken", sentence=sentence, where=where)
+
+
+def _mismatch(issuer: Issuer, remembered: Remembered) -> tuple[Event, ...]:
+    """`history.mismatch` when the committed JWKS is not the one that the committed ledger says."""
+    committed = remembered.files.get(remembered.paths.jwks)
+    rendered = render(remembered.ledger, issuer.discovery_extra) if remembered.ledger is not None else None
+    if committed is None or rendered is None or committed == rendered.jwks:
+        return ()
+    sentence = f"{remembered.paths.jwks} in git was not what its ledger says; it is rendered anew from the ledger."
+    return (Event("history.mismatch", sentence, Level.ERROR, {"path": remembered.paths.jwks}),)

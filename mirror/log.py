@@ -1,0 +1,102 @@
+"""Logs on stderr: one JSON object a line, or readable on a terminal. The shell logs; the core returns values.
+
+Event names are dotted and stable; every event of an issuer carries `name`. structlog is imported at the first call of
+`logger`, because it costs more than a usage error may.
+"""
+
+import sys
+from collections.abc import Iterable, MutableMapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from mirror.model import Event, IssuerName, Level, Unusable
+from mirror.report import Report, all_events
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger, Processor
+
+LogFormat = Literal["auto", "json", "console"]
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def escaped(text: str) -> str:
+    """`text` with everything that a terminal could obey (control and format characters) written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def configure(level: str, log_format: LogFormat) -> "FilteringBoundLogger":
+    """Set structlog up for this process, and give the logger.
+
+    Args:
+        level: One of `LEVELS`; what is less important is not written.
+        log_format: `auto` means readable on a terminal, JSON elsewhere.
+    """
+    import logging  # noqa: PLC0415  only for the number of a level
+
+    import structlog  # noqa: PLC0415  see the module's docstring
+
+    readable = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    renderer: Processor
+    if readable:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    else:
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _escape_values,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logger: FilteringBoundLogger = structlog.get_logger()
+    return logger
+
+
+def _escape_values(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {key: escaped(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def log_report(logger: "FilteringBoundLogger", report: Report) -> None:
+    """Every event of a pass, every apiserver that was not believed, every failure, and one closing line."""
+    for name, event in all_events(report):
+        _log_event(logger, name, event)
+    for issuer in report.issuers:
+        _log_unusable(logger, issuer.name, (o for o in issuer.observations if isinstance(o, Unusable)))
+        for reason in issuer.all_failures():
+            logger.error("issuer.failed", name=issuer.name, code=reason.code, sentence=reason.sentence)
+        for reason in issuer.held:
+            logger.warning("change.held", name=issuer.name, code=reason.code, sentence=reason.sentence)
+    for reason in report.failures:
+        logger.error("pass.failed", code=reason.code, sentence=reason.sentence, remedy=reason.remedy)
+    logger.info(
+        "pass.finished",
+        exit_status=int(report.exit_status),
+        issuers=len(report.issuers),
+        commit=report.commit,
+        committed=report.committed,
+        dry_run=report.dry_run,
+    )
+
+
+def _log_event(logger: "FilteringBoundLogger", name: IssuerName | None, event: Event) -> None:
+    fields: dict[str, str] = {"sentence": event.sentence, **event.fields}
+    if name is not None:
+        fields["name"] = name
+    write = {Level.INFO: logger.info, Level.WARNING: logger.warning, Level.ERROR: logger.error}[event.level]
+    write(event.name, **fields)
+
+
+def _log_unusable(logger: "FilteringBoundLogger", name: IssuerName, unusable: Iterable[Unusable]) -> None:
+    for observation in unusable:
+        for reason in observation.reasons:
+            logger.warning(
+                "apiserver.unusable",
+                name=name,
+                apiserver=observation.apiserver,
+                code=reason.code,
+                sentence=reason.sentence,
+                where=reason.where or None,
+            )

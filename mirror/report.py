@@ -1,0 +1,260 @@
+"""What a pass did, as one value: the exit status is computed from it, and every output is rendered from it.
+
+`to_json` is stable; its JSON Schema is `docs/reference/report.schema.json`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import IntEnum, StrEnum
+
+from mirror.errors import MirrorError
+from mirror.model import (
+    TRANSIENT_CODES,
+    CommitId,
+    Event,
+    IssuerName,
+    IssuerUrl,
+    KeyRecord,
+    Note,
+    Observation,
+    Observed,
+    Reason,
+    Status,
+    Unusable,
+)
+from mirror.model import Key as PublicKey
+
+
+class ExitStatus(IntEnum):
+    """What the process tells its caller; 1 comes before 3."""
+
+    CURRENT = 0
+    FAILED = 1
+    USAGE = 2
+    HELD = 3
+    INTERRUPTED = 130
+
+
+class State(StrEnum):
+    """An issuer's state after a pass, the worst first."""
+
+    FAILED = "failed"
+    HELD = "held"
+    DEGRADED = "degraded"
+    CHANGED = "changed"
+    CURRENT = "current"
+
+
+class Effect(StrEnum):
+    """What became of a public object."""
+
+    UNCHANGED = "unchanged"
+    PLANNED = "planned"
+    PUT = "put"
+    WAITING = "waiting"
+    HELD = "held"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A key's transition in this pass: its new status and one sentence."""
+
+    key: PublicKey
+    status: Status
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectReport:
+    """One public object: where it is, and what was done. `action` is `create`, `update`, `repair` or empty."""
+
+    url: str
+    key: str
+    effect: Effect
+    action: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerReport:
+    """One issuer: what its apiservers said, its keys, what changed, and what is wrong.
+
+    `failures` make the exit status 1, `held` make it 3. `records` is the ledger after the pass; `retain_removed`
+    is how long a retiring key stays.
+    """
+
+    name: IssuerName
+    issuer: IssuerUrl
+    observations: tuple[Observation, ...] = ()
+    records: tuple[KeyRecord, ...] = ()
+    retain_removed: timedelta = timedelta(0)
+    changes: tuple[Change, ...] = ()
+    objects: tuple[ObjectReport, ...] = ()
+    events: tuple[Event, ...] = ()
+    failures: tuple[Reason, ...] = ()
+    held: tuple[Reason, ...] = ()
+
+    @property
+    def state(self) -> State:
+        """The worst that holds."""
+        if self.all_failures():
+            return State.FAILED
+        if self.held:
+            return State.HELD
+        if any(isinstance(o, Unusable) for o in self.observations):
+            return State.DEGRADED
+        if any(o.effect in (Effect.WAITING, Effect.HELD) for o in self.objects):
+            return State.DEGRADED
+        if self.changes or any(o.effect in (Effect.PLANNED, Effect.PUT) for o in self.objects):
+            return State.CHANGED
+        return State.CURRENT
+
+    def all_failures(self) -> tuple[Reason, ...]:
+        """`failures`, and what apiservers did that somebody must look at: a refused answer, or none usable."""
+        found = list(self.failures)
+        unusable = [o for o in self.observations if isinstance(o, Unusable)]
+        if self.observations and len(unusable) == len(self.observations):
+            sentence = "No apiserver of this issuer gave a usable answer; the last good state stays public."
+            found.append(Reason("no_usable_apiserver", sentence, "Follow the remedy that is told beside an apiserver."))
+        if any(reason.code not in TRANSIENT_CODES for o in unusable for reason in o.reasons):
+            sentence = "An answer of an apiserver was refused; nothing was taken from it."
+            found.append(Reason("answer_refused", sentence, "Follow the remedy that is told beside the apiserver."))
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A whole pass. `commit` is the newest snapshot, None before the first; `committed` when this pass made it."""
+
+    now: datetime
+    dry_run: bool
+    issuers: tuple[IssuerReport, ...]
+    commit: CommitId | None = None
+    committed: bool = False
+    message: str = ""
+    unpushed_commits: int = 0
+    events: tuple[Event, ...] = ()
+    failures: tuple[Reason, ...] = ()
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """Computed from what happened, never set."""
+        if self.failures or any(issuer.all_failures() for issuer in self.issuers):
+            return ExitStatus.FAILED
+        if any(issuer.held for issuer in self.issuers):
+            return ExitStatus.HELD
+        return ExitStatus.CURRENT
+
+
+def reason_from(code: str, error: MirrorError) -> Reason:
+    """An error as a reason of the report: its sentence, its cause, its remedy."""
+    sentence = f"{error.sentence} ({error.cause})" if error.cause else error.sentence
+    return Reason(code, sentence, error.remedy)
+
+
+# --------------------------------------------------------------------------------------------------- JSON
+
+
+def to_json(report: Report) -> dict[str, object]:
+    """The report as plain data for `json.dumps`; kids are whole, times ISO 8601 UTC."""
+    return {
+        "version": 1,
+        "time": report.now.isoformat(),
+        "dry_run": report.dry_run,
+        "exit_status": int(report.exit_status),
+        "commit": report.commit,
+        "committed": report.committed,
+        "unpushed_commits": report.unpushed_commits,
+        "failures": [_reason(reason) for reason in report.failures],
+        "events": [_event(event) for event in report.events],
+        "issuers": [_issuer(issuer) for issuer in report.issuers],
+    }
+
+
+def _issuer(issuer: IssuerReport) -> dict[str, object]:
+    return {
+        "name": issuer.name,
+        "issuer": issuer.issuer,
+        "state": str(issuer.state),
+        "apiservers": [_observation(o) for o in issuer.observations],
+        "keys": [_record(record, issuer.retain_removed) for record in issuer.records],
+        "changes": [
+            {
+                "kid": change.key.kid,
+                "thumbprint": change.key.thumbprint,
+                "status": str(change.status),
+                "sentence": change.sentence,
+            }
+            for change in issuer.changes
+        ],
+        "objects": [
+            {"url": o.url, "key": o.key, "effect": str(o.effect), "action": o.action or None} for o in issuer.objects
+        ],
+        "events": [_event(event) for event in issuer.events],
+        "failures": [_reason(reason) for reason in issuer.all_failures()],
+        "held": [_reason(reason) for reason in issuer.held],
+    }
+
+
+def _observation(observation: Observation) -> dict[str, object]:
+    if isinstance(observation, Observed):
+        return {
+            "url": observation.apiserver,
+            "usable": True,
+            "kids": [key.kid for key in observation.keys],
+            "notes": [_note(note) for note in observation.notes],
+            "reasons": [],
+        }
+    return {
+        "url": observation.apiserver,
+        "usable": False,
+        "kids": [],
+        "notes": [],
+        "reasons": [_reason(reason) for reason in observation.reasons],
+    }
+
+
+def _record(record: KeyRecord, retain_removed: timedelta) -> dict[str, object]:
+    leaves = record.missing_since + retain_removed if record.missing_since else None
+    return {
+        "kid": record.key.kid,
+        "thumbprint": record.key.thumbprint,
+        "alg": record.key.alg,
+        "status": str(record.status),
+        "first_seen": record.first_seen.isoformat(),
+        "missing_since": record.missing_since.isoformat() if record.missing_since else None,
+        "leaves_at": leaves.isoformat() if leaves else None,
+        "held_because": record.held_because,
+    }
+
+
+def _note(note: Note) -> dict[str, object]:
+    return {"code": note.code, "sentence": note.sentence}
+
+
+def _reason(reason: Reason) -> dict[str, object]:
+    return {
+        "code": reason.code,
+        "sentence": reason.sentence,
+        "remedy": reason.remedy,
+        "where": reason.where or None,
+    }
+
+
+def _event(event: Event) -> dict[str, object]:
+    return {
+        "event": event.name,
+        "level": str(event.level),
+        "sentence": event.sentence,
+        "fields": dict(event.fields),
+    }
+
+
+def all_events(report: Report) -> Iterator[tuple[IssuerName | None, Event]]:
+    """Every event of the pass with the issuer it belongs to, in the order of the report."""
+    for event in report.events:
+        yield None, event
+    for issuer in report.issuers:
+        for event in issuer.events:
+            yield issuer.name, event

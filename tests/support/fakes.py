@@ -1,0 +1,311 @@
+"""The outside world in memory: one fake a port of mirror.ports, with a lever for each fault."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from mirror.config.settings import Issuer, Publish, Readback
+from mirror.errors import BranchMovedError, BucketError, HistoryError, PushRefusedError, RemoteError
+from mirror.model import (
+    Answer,
+    CommitId,
+    ETag,
+    Heads,
+    IssuerName,
+    Listed,
+    ObjectKey,
+    PublicObject,
+    Reason,
+    Stored,
+    Unusable,
+)
+from mirror.ports import Bucket, Foreign, Landed, NotSeen, Ports, PutOutcome, Seen, StoredHeaders
+
+MOMENT = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+
+
+@dataclass
+class FakeSource:
+    """Apiservers that answer what `answers` says, by issuer name."""
+
+    answers: dict[str, tuple[Answer | Unusable, ...]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    cancelled: bool = False
+
+    def ask(
+        self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]
+    ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
+        for issuer in issuers:
+            self.asked.append(issuer.name)
+            progress(issuer.name)
+        return {issuer.name: self.answers.get(issuer.name, ()) for issuer in issuers}
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@dataclass(frozen=True)
+class Commit:
+    parents: tuple[CommitId, ...]
+    files: Mapping[str, bytes]
+    message: str
+    when: datetime
+
+
+@dataclass
+class Commits:
+    """All commits of a small universe, shared by repositories and their remote."""
+
+    by_id: dict[CommitId, Commit] = field(default_factory=dict)
+
+    def add(self, commit: Commit) -> CommitId:
+        text = repr((commit.parents, sorted(commit.files.items()), commit.message, commit.when, len(self.by_id)))
+        commit_id = CommitId(hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+        self.by_id[commit_id] = commit
+        return commit_id
+
+    def contains(self, new: CommitId, old: CommitId) -> bool:
+        return new == old or any(self.contains(parent, old) for parent in self.by_id[new].parents)
+
+
+@dataclass
+class FakeRemote:
+    """The branch of a git remote; `down` makes it unreachable."""
+
+    head: CommitId | None = None
+    down: bool = False
+    refuses_pushes: bool = False
+
+
+@dataclass
+class FakeHistory:
+    """A repository. `moved_by` is called before each commit, as an operator's command that works beside us would be."""
+
+    commits: Commits = field(default_factory=Commits)
+    remote: FakeRemote | None = None
+    head: CommitId | None = None
+    tracking: CommitId | None = None
+    broken: bool = False
+    moved_by: Callable[["FakeHistory"], None] | None = None
+    fetched_shallow: list[bool] = field(default_factory=list)
+    pushes: int = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Nothing to close."""
+
+    def prepare(self) -> None:
+        if self.broken:
+            raise HistoryError("The repository cannot be read.", cause="disk on fire", remedy="Put it out.")
+
+    def fetch(self, *, shallow: bool) -> None:
+        self.fetched_shallow.append(shallow)
+        self.tracking = self._remote().head
+
+    def _remote(self) -> FakeRemote:
+        if self.remote is None or self.remote.down:
+            raise RemoteError("The remote cannot be reached.", remedy="Wait.")
+        return self.remote
+
+    def heads(self) -> Heads:
+        return Heads(self.head, self.tracking)
+
+    def is_ancestor(self, old: CommitId, new: CommitId) -> bool:
+        return self.commits.contains(new, old)
+
+    def read(self, commit: CommitId, paths: Iterable[str]) -> Mapping[str, bytes]:
+        files = self.commits.by_id[commit].files
+        return {path: files[path] for path in paths if path in files}
+
+    def changed_paths(self, old: CommitId, new: CommitId) -> tuple[str, ...]:
+        a, b = self.commits.by_id[old].files, self.commits.by_id[new].files
+        return tuple(sorted(path for path in a.keys() | b.keys() if a.get(path) != b.get(path)))
+
+    def commit(
+        self,
+        *,
+        base: CommitId | None,
+        parents: tuple[CommitId, ...],
+        changes: Mapping[str, bytes | None],
+        message: str,
+        when: datetime,
+        expect: CommitId | None,
+    ) -> CommitId:
+        if self.moved_by is not None:
+            self.moved_by(self)
+        files = dict(self.commits.by_id[base].files) if base is not None else {}
+        files |= {path: body for path, body in changes.items() if body is not None}
+        for path in (path for path, body in changes.items() if body is None):
+            files.pop(path, None)
+        made = self.commits.add(Commit(parents, files, message, when))
+        self._move(made, expect)
+        return made
+
+    def advance(self, new: CommitId, *, expect: CommitId | None) -> None:
+        self._move(new, expect)
+
+    def _move(self, new: CommitId, expect: CommitId | None) -> None:
+        if self.head != expect:
+            raise BranchMovedError("The branch moved.")
+        self.head = new
+
+    def push(self) -> None:
+        remote = self._remote()
+        if remote.refuses_pushes:
+            raise RemoteError("A hook refused the push.")
+        assert self.head is not None
+        if remote.head is not None and not self.commits.contains(self.head, remote.head):
+            raise PushRefusedError("The remote has other commits.")
+        self.pushes += 1
+        remote.head = self.tracking = self.head
+
+    def unpushed(self) -> int:
+        return int(self.head != self.tracking)
+
+    def knows(self, commit: str) -> bool:
+        return self.head is not None and CommitId(commit) in self.commits.by_id
+
+    def holds(self, body: bytes) -> bool:
+        return any(body in commit.files.values() for commit in self.commits.by_id.values())
+
+    def changed_at(self, path: str) -> datetime | None:
+        at, when = self.head, None
+        while at is not None and path in self.commits.by_id[at].files:
+            commit = self.commits.by_id[at]
+            when = commit.when
+            parent = commit.parents[0] if commit.parents else None
+            if parent is not None and self.commits.by_id[parent].files.get(path) != commit.files[path]:
+                break
+            at = parent
+        return when
+
+    def collect_garbage(self) -> None:
+        """Nothing to tidy up."""
+
+    # -- for tests
+
+    def files(self) -> Mapping[str, bytes]:
+        return self.commits.by_id[self.head].files if self.head is not None else {}
+
+    def log(self) -> list[str]:
+        found, at = [], self.head
+        while at is not None:
+            found.append(self.commits.by_id[at].message.splitlines()[0])
+            at = self.commits.by_id[at].parents[0] if self.commits.by_id[at].parents else None
+        return found
+
+
+@dataclass
+class FakeBucket:
+    """A bucket with conditional writes. `fails` maps an operation to the error it raises."""
+
+    objects: dict[ObjectKey, Stored] = field(default_factory=dict)
+    fails: dict[str, BucketError] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+    before_put: Callable[["FakeBucket", PublicObject], None] | None = None
+
+    def _request(self, operation: str, what: str) -> None:
+        self.requests.append(f"{operation} {what}")
+        if operation in self.fails:
+            raise self.fails[operation]
+
+    def list(self, prefix: str) -> Mapping[ObjectKey, Listed]:
+        self._request("list", prefix)
+        return {
+            key: Listed(key, stored.etag, len(stored.body), stored.last_modified)
+            for key, stored in self.objects.items()
+            if key.startswith(prefix)
+        }
+
+    def get(self, key: ObjectKey) -> Stored | None:
+        self._request("get", key)
+        return self.objects.get(key)
+
+    def head(self, key: ObjectKey) -> StoredHeaders | None:
+        self._request("head", key)
+        stored = self.objects.get(key)
+        if stored is None:
+            return None
+        return StoredHeaders(
+            stored.etag,
+            len(stored.body),
+            stored.content_type,
+            stored.cache_control,
+            stored.snapshot,
+            stored.last_modified,
+        )
+
+    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
+        if self.before_put is not None:
+            self.before_put(self, obj)
+        self._request("put", obj.key)
+        there = self.objects.get(obj.key)
+        if (there.etag if there is not None else None) != seen:
+            return Foreign(there)
+        self.write(obj.key, obj.body, obj.content_type, obj.cache_control, snapshot)
+        return Landed(self.objects[obj.key].etag)
+
+    # -- for tests
+
+    def write(
+        self,
+        key: str,
+        body: bytes,
+        content_type: str = "binary/octet-stream",
+        cache_control: str = "",
+        snapshot: str | None = None,
+    ) -> None:
+        etag = ETag(hashlib.md5(body, usedforsecurity=False).hexdigest())
+        self.objects[ObjectKey(key)] = Stored(body, etag, content_type, cache_control, snapshot, MOMENT)
+
+    def count(self, operation: str) -> int:
+        return sum(request.startswith(operation + " ") for request in self.requests)
+
+
+@dataclass
+class FakeWeb:
+    """The world's view of a FakeBucket below `base_url`; `blocked` answers for every URL, `cached` for some."""
+
+    bucket: FakeBucket
+    base_url: str
+    blocked: Reason | None = None
+    cached: dict[str, Stored] = field(default_factory=dict)
+    looks: list[str] = field(default_factory=list)
+
+    def look(self, url: str, *, readback: Readback) -> Seen | NotSeen:
+        self.looks.append(url)
+        if self.blocked is not None:
+            return NotSeen(self.blocked)
+        stored = self.cached.get(url) or self.bucket.objects.get(ObjectKey(url.removeprefix(self.base_url + "/")))
+        if stored is None:
+            return NotSeen(Reason("not_found", "It is not there.", "Publish it."))
+        return Seen(stored.body, stored.content_type, stored.cache_control, stored.last_modified, 0.01)
+
+
+@dataclass
+class FakeWorld:
+    """Everything that a pass needs, in memory."""
+
+    source: FakeSource = field(default_factory=FakeSource)
+    history: FakeHistory = field(default_factory=FakeHistory)
+    bucket: FakeBucket = field(default_factory=FakeBucket)
+    base_url: str = "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"
+    web: FakeWeb = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.web = FakeWeb(self.bucket, self.base_url)
+
+    def ports(self) -> Ports:
+        def bucket(_: Publish) -> Bucket:
+            return self.bucket
+
+        return Ports(source=self.source, history=self.history, bucket=bucket, view=self.web)
+
+    def publish(self, **changes: object) -> Publish:
+        plain = Publish(bucket="oidc-bucket", region="ap-southeast-2", base_url=self.base_url)
+        return replace(plain, **changes)  # type: ignore[arg-type]  # fields of Publish by name

@@ -1,0 +1,84 @@
+"""A configuration and a fake world around the captured answers of a real kube-apiserver."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from mirror.config.settings import Issuer, Repository, Settings
+from mirror.model import Answer, IssuerName, IssuerUrl, KeyPolicy, Reason, Unusable
+from mirror.report import Report
+from mirror.run import dry_run, run_once
+from support.captures import capture
+from support.fakes import MOMENT, FakeWorld
+
+BASE_URL = "https://oidc-bucket.s3-ap-southeast-2.amazonaws.com"
+ISSUER = IssuerUrl(f"{BASE_URL}/cluster/identifier")
+NAME = IssuerName("syd-prod")
+DISCOVERY_KEY = "cluster/identifier/.well-known/openid-configuration"
+JWKS_KEY = "cluster/identifier/openid/v1/jwks"
+PUBLIC = "public/oidc-bucket.s3-ap-southeast-2.amazonaws.com/cluster/identifier"
+LEDGER = "ledger/oidc-bucket.s3-ap-southeast-2.amazonaws.com/cluster/identifier/keys.json"
+
+
+def answer(case: str, apiserver: str = "https://10.0.0.11:6443") -> Answer:
+    """What the apiserver answered in a captured case, such as `01-rsa1/anonymous-bound` or `02-rsa1-ec2-overlap/`."""
+    name = case if case.endswith("/") else f"{case}-"
+    return Answer(apiserver, capture(f"{name}discovery").body(), capture(f"{name}jwks").body())
+
+
+def silent(apiserver: str = "https://10.0.0.12:6443", code: str = "timeout") -> Unusable:
+    return Unusable(apiserver, (Reason(code, "It did not answer.", "Look at the network."),))
+
+
+ONE = "01-rsa1/anonymous-bound"
+BOTH = "02-rsa1-ec2-overlap/"
+LAST = "04b-rotated-away-rsa3-only/"
+
+
+@dataclass
+class Situation:
+    """One issuer in a fake world; `now` moves only when a test says so."""
+
+    state_dir: Path
+    world: FakeWorld = field(default_factory=lambda: FakeWorld(base_url=BASE_URL))
+    now: datetime = MOMENT
+    policy: KeyPolicy = field(default_factory=KeyPolicy)
+    apiservers: tuple[str, ...] = ("https://10.0.0.11:6443", "https://10.0.0.12:6443")
+    remote: str | None = None
+    require_push: bool = False
+    name: IssuerName = NAME
+    issuer: IssuerUrl = ISSUER
+
+    def settings(self) -> Settings:
+        issuer = Issuer(self.name, self.issuer, self.world.publish(), apiservers=self.apiservers, keys=self.policy)
+        repository = Repository(self.state_dir / "snapshots.git", remote=self.remote, require_push=self.require_push)
+        return Settings(self.state_dir, repository, (issuer,))
+
+    def show(self, *answers: Answer | Unusable | str) -> None:
+        """What the apiservers answer from now on; a text is the case of a capture."""
+        given = (answer(a) if isinstance(a, str) else a for a in answers)
+        self.world.source.answers = {self.name: tuple(given)}
+
+    def run(self, *answers: Answer | Unusable | str, after: timedelta = timedelta(0)) -> Report:
+        """One pass, `after` the last one, with new answers if there are any."""
+        self.now += after
+        if answers:
+            self.show(*answers)
+        return run_once(self.settings(), self.world.ports(), self.now)
+
+    def plan(self, *answers: Answer | Unusable | str) -> Report:
+        if answers:
+            self.show(*answers)
+        return dry_run(self.settings(), self.world.ports(), self.now)
+
+    def public(self, key: str = JWKS_KEY) -> bytes | None:
+        found = {str(name): stored.body for name, stored in self.world.bucket.objects.items()}
+        return found.get(key)
+
+    def beside(self) -> "Situation":
+        """A second mirror with a history of its own, the same remote, bucket and apiservers."""
+        history = replace(self.world.history, head=None, tracking=None)
+        world = FakeWorld(self.world.source, history, self.world.bucket, self.world.base_url)
+        other = self.state_dir.with_name(self.state_dir.name + "-other")
+        other.mkdir()
+        return replace(self, state_dir=other, world=world)

@@ -1,0 +1,147 @@
+"""The report: its exit status is computed, its JSON is as documented, its words are safe for a terminal."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import jsonschema
+import pytest
+from click import unstyle
+
+from mirror.cli.text import lines
+from mirror.log import escaped
+from mirror.model import Event, IssuerName, IssuerUrl, KeyPolicy, Level, Note, Observed, Reason, Unusable
+from mirror.report import Effect, ExitStatus, IssuerReport, ObjectReport, Report, State, to_json
+from support.fakes import MOMENT
+from support.situations import BOTH, LAST, ONE, Situation, silent
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs/reference/report.schema.json").read_text())
+WHY = Reason("some_code", "It did not work.", "Mend it.", "jwks keys[0]")
+REFUSED = Unusable("https://one", (replace(WHY, code="wrong_issuer"),))
+SLOW = Unusable("https://two", (replace(WHY, code="timeout"),))
+GOOD = Observed("https://three", ())
+PUT = ObjectReport("https://x/openid/v1/jwks", "openid/v1/jwks", Effect.PUT, "update")
+
+
+def issuer(**fields: object) -> IssuerReport:
+    plain = IssuerReport(IssuerName("syd"), IssuerUrl("https://issuer.example.com"), (GOOD,))
+    return replace(plain, **fields)  # type: ignore[arg-type]  # fields of IssuerReport by name
+
+
+def report(*issuers: IssuerReport, **fields: object) -> Report:
+    return replace(Report(MOMENT, dry_run=False, issuers=issuers), **fields)  # type: ignore[arg-type]  # fields by name
+
+
+@pytest.mark.parametrize(
+    ("given", "state", "status"),
+    [
+        (issuer(), State.CURRENT, ExitStatus.CURRENT),
+        (issuer(objects=(PUT,)), State.CHANGED, ExitStatus.CURRENT),
+        (issuer(observations=(GOOD, SLOW)), State.DEGRADED, ExitStatus.CURRENT),
+        (issuer(objects=(replace(PUT, effect=Effect.WAITING),)), State.DEGRADED, ExitStatus.CURRENT),
+        (issuer(held=(WHY,)), State.HELD, ExitStatus.HELD),
+        (issuer(observations=(SLOW,)), State.FAILED, ExitStatus.FAILED),
+        (issuer(observations=(GOOD, REFUSED)), State.FAILED, ExitStatus.FAILED),
+        (issuer(failures=(WHY,), held=(WHY,)), State.FAILED, ExitStatus.FAILED),
+    ],
+    ids=["current", "changed", "one_slow", "waiting", "held", "none_usable", "refused", "failed_and_held"],
+)
+def test_state_and_exit_status(given: IssuerReport, state: State, status: ExitStatus) -> None:
+    """The worst that holds decides; 1 comes before 3; transient trouble of some replicas is no failure."""
+    assert given.state is state
+    assert report(given).exit_status is status
+
+
+def test_failure_of_the_pass_fails_it() -> None:
+    """A failed commit fails a pass whose issuers are all well."""
+    assert report(issuer(), failures=(WHY,)).exit_status is ExitStatus.FAILED
+
+
+def situations(here: Situation) -> list[Report]:
+    """Reports of every kind, from real passes."""
+    found = [here.plan(ONE, ONE), here.run(ONE, ONE), here.run(BOTH, silent()), here.run(REFUSED, BOTH)]
+    here.policy = KeyPolicy(new_keys="hold")
+    found.append(here.run("04d-all-algs/"))
+    found.append(here.run(LAST, LAST, after=timedelta(hours=30)))
+    here.world.bucket.write("cluster/identifier/openid/v1/jwks", b"evil")
+    found.append(here.run())
+    here.world.history.broken = True
+    found.append(here.run())
+    return found
+
+
+def test_json_fits_its_schema(tmp_path: Path) -> None:
+    """Every report that a pass can give is what docs/reference/report.schema.json says."""
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    for each in situations(Situation(tmp_path)):
+        jsonschema.validate(json.loads(json.dumps(to_json(each))), SCHEMA)
+
+
+def test_words_tell_issuer_apiserver_reason_and_remedy() -> None:
+    """What was refused is named with everything that is needed to mend it."""
+    text = unstyle("\n".join(lines(report(issuer(observations=(GOOD, REFUSED))))))
+    for word in ("syd: failed", "https://one", "wrong_issuer", "jwks keys[0]", "It did not work.", "Mend it."):
+        assert word in text
+
+
+def test_words_of_a_plan_say_would(tmp_path: Path) -> None:
+    """An operator can judge a plan: what key, what status, what object, what commit; and that nothing was done."""
+    text = unstyle("\n".join(lines(Situation(tmp_path).plan(ONE, ONE))))
+    assert text.startswith("Plan: nothing was changed.")
+    assert "would be published" in text
+    assert "would put https://oidc-bucket.s3-ap-southeast-2.amazonaws.com/cluster/identifier/openid/v1/jwks" in text
+    assert "Would commit: syd-prod: publish key" in text
+
+
+def test_words_of_a_pass_name_the_commit(tmp_path: Path) -> None:
+    """After a pass its commit can be looked up."""
+    done = Situation(tmp_path).run(ONE, ONE)
+    text = unstyle("\n".join(lines(done)))
+    assert f"Committed {done.commit}: syd-prod: publish key" in text
+    assert text.endswith("1 issuer: 1 changed.")
+
+
+def test_notes_events_held_and_unpushed_are_told() -> None:
+    """Nothing that the report holds is left out of its words."""
+    noted = replace(GOOD, notes=(Note("foreign_jwks_uri", "It names another place."),))
+    told = Event("clock.skewed", "The clock is off.", Level.WARNING)
+    one = report(
+        issuer(observations=(noted,), events=(told,), held=(WHY,)), unpushed_commits=2, events=(told,), failures=(WHY,)
+    )
+    text = unstyle("\n".join(lines(one)))
+    for word in (
+        "It names another place.",
+        "warning: The clock is off.",
+        "held some_code",
+        "2 commits not pushed yet.",
+    ):
+        assert word in text
+
+
+def test_large_quiet_fleet_is_counted_only() -> None:
+    """From 20 issuers on, those with nothing to tell take no line."""
+    text = unstyle("\n".join(lines(report(*(issuer() for _ in range(30)), issuer(failures=(WHY,))))))
+    assert text.count("https://issuer.example.com") == 1
+    assert "31 issuers: 1 failed, 30 current." in text
+
+
+def test_empty_report_says_so() -> None:
+    """A pass that decided nothing does not look like a success."""
+    assert list(lines(report()))[-1] == "0 issuers: none decided."
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("plain kid", "plain kid"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("a\nb", "a\\nb"),
+        ("\u202egnirts", "\\u202egnirts"),
+        ("Straße", "Straße"),
+    ],
+    ids=["plain", "escape_sequence", "line_break", "right_to_left", "letters"],
+)
+def test_text_from_outside_is_escaped(raw: str, shown: str) -> None:
+    """Nothing that a terminal obeys reaches it."""
+    assert escaped(raw) == shown

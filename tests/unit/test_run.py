@@ -1,0 +1,580 @@
+"""The pass, end to end over fakes: what changes, what must not, and what is said about it."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mirror.errors import BucketError
+from mirror.model import Answer, CommitId, IssuerName, IssuerUrl, KeyPolicy, Observed, Reason, Unusable
+from mirror.report import Effect, ExitStatus, Report, State
+from mirror.run import propose, run_once
+from support.captures import capture
+from support.fakes import FakeBucket, FakeHistory, FakeRemote, FakeWorld
+from support.situations import (
+    BOTH,
+    DISCOVERY_KEY,
+    ISSUER,
+    JWKS_KEY,
+    LAST,
+    LEDGER,
+    ONE,
+    PUBLIC,
+    Situation,
+    answer,
+    silent,
+)
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Situation:
+    return Situation(tmp_path)
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Situation:
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    world = FakeWorld(history=FakeHistory(remote=FakeRemote()), base_url=Situation(folder).world.base_url)
+    return Situation(folder, world=world, remote="git@git.example.com:oidc.git")
+
+
+def kids(here: Situation) -> set[str]:
+    """The kids that are public."""
+    body = here.public()
+    assert body is not None
+    return {key["kid"] for key in json.loads(body)["keys"]}
+
+
+def events(report: Report) -> set[str]:
+    return {event.name for issuer in report.issuers for event in issuer.events} | {e.name for e in report.events}
+
+
+# ---------------------------------------------------------------------------------------------- main job
+
+
+def test_first_pass_publishes_the_apiservers_own_bytes(here: Situation) -> None:
+    """For the captured one-key cluster both objects and both files in git equal the apiserver's bodies."""
+    report = here.run(ONE, ONE)
+    discovery, jwks = capture(f"{ONE}-discovery").body(), capture(f"{ONE}-jwks").body()
+    assert here.public(DISCOVERY_KEY) == discovery
+    assert here.public(JWKS_KEY) == jwks
+    files = here.world.history.files()
+    assert files[f"{PUBLIC}/.well-known/openid-configuration"] == discovery
+    assert files[f"{PUBLIC}/openid/v1/jwks"] == jwks
+    assert LEDGER in files
+    assert "README.md" in files
+    assert report.exit_status is ExitStatus.CURRENT
+    assert report.committed
+
+
+def test_objects_carry_their_types_cache_and_snapshot(here: Situation) -> None:
+    """Content types and cache control are those of the contract; the metadata names the commit."""
+    report = here.run(ONE, ONE)
+    by_key = {str(key): stored for key, stored in here.world.bucket.objects.items()}
+    assert by_key[DISCOVERY_KEY].content_type == "application/json"
+    assert by_key[JWKS_KEY].content_type == "application/jwk-set+json"
+    assert {stored.cache_control for stored in by_key.values()} == {"public, max-age=300"}
+    assert {stored.snapshot for stored in by_key.values()} == {report.commit}
+
+
+def test_jwks_is_put_before_discovery(here: Situation) -> None:
+    """A discovery document never promises an algorithm whose key is not there yet."""
+    here.run(ONE, ONE)
+    puts = [request for request in here.world.bucket.requests if request.startswith("put ")]
+    assert puts == [f"put {JWKS_KEY}", f"put {DISCOVERY_KEY}"]
+
+
+def test_second_pass_does_nothing(here: Situation) -> None:
+    """No commit, no put, no look, one listing."""
+    here.run(ONE, ONE)
+    head = here.world.history.head
+    here.world.bucket.requests.clear()
+    here.world.web.looks.clear()
+    report = here.run()
+    assert here.world.history.head == head
+    assert here.world.bucket.requests == ["list cluster/identifier/"]
+    assert here.world.web.looks == []
+    assert report.issuers[0].state is State.CURRENT
+    assert not report.committed
+
+
+def test_dry_run_writes_nothing(here: Situation) -> None:
+    """The plan tells the commit and the puts, and nothing outside changes."""
+    report = here.plan(ONE, ONE)
+    assert here.world.history.head is None
+    assert here.world.bucket.objects == {}
+    assert list(here.state_dir.iterdir()) == []
+    assert report.dry_run
+    assert report.message.startswith("syd-prod: publish key")
+    assert {o.effect for o in report.issuers[0].objects} == {Effect.PLANNED}
+    assert report.exit_status is ExitStatus.CURRENT
+
+
+def test_new_key_on_one_replica_is_public_at_once(here: Situation) -> None:
+    """The union of the replicas is published; the silent one does not delay it."""
+    here.run(ONE, ONE)
+    report = here.run(BOTH, silent())
+    shown = {key["kid"] for key in json.loads(capture(f"{BOTH}jwks").body())["keys"]}
+    assert kids(here) == shown
+    assert report.issuers[0].state is State.DEGRADED
+    assert report.exit_status is ExitStatus.CURRENT
+
+
+def test_removed_key_leaves_after_its_time_alone(here: Situation) -> None:
+    """Missing everywhere: retiring; 24 h later, still missing everywhere: gone."""
+    here.run(BOTH, BOTH)
+    both = here.public()
+    here.run(LAST, LAST)
+    kept = here.public()
+    assert both is not None
+    assert kept is not None
+    assert kept.count(b'"kid"') == 3
+    here.run(after=23 * HOUR)
+    assert here.public() == kept
+    report = here.run(after=HOUR)
+    assert here.public() == capture(f"{LAST}jwks").body()
+    assert [str(change.status) for change in report.issuers[0].changes] == ["dropped", "dropped"]
+
+
+# --------------------------------------------------------------------------------------- nothing is believed
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Answer("https://10.0.0.11:6443", b"{}", b"{}"),
+        Answer("https://10.0.0.11:6443", capture(f"{ONE}-discovery").body(), b'{"keys":[]}'),
+        answer("06-issuer-https-default/anonymous"),
+        silent("https://10.0.0.11:6443", "forbidden"),
+    ],
+    ids=["empty_objects", "no_keys", "wrong_issuer", "forbidden"],
+)
+@pytest.mark.parametrize("beside", [(), (ONE,)], ids=["alone", "beside_a_good_one"])
+def test_refused_answer_leaves_everything_untouched(
+    here: Situation, bad: Answer | Unusable, beside: tuple[str, ...]
+) -> None:
+    """What is not believed changes neither git nor bucket; the pass fails and says why and what to do."""
+    here.run(ONE, ONE)
+    head, objects = here.world.history.head, dict(here.world.bucket.objects)
+    report = here.run(bad, *beside)
+    assert here.world.history.head == head
+    assert here.world.bucket.objects == objects
+    assert report.exit_status is ExitStatus.FAILED
+    unusable = [o for o in report.issuers[0].observations if isinstance(o, Unusable)]
+    assert unusable
+    assert all(reason.sentence and reason.remedy for o in unusable for reason in o.reasons)
+
+
+def test_foreign_jwks_uri_is_a_note(here: Situation) -> None:
+    """An apiserver's own private `jwks_uri` (fact 12) is told, and ours is published."""
+    report = here.run("07-no-jwks-uri/")
+    assert report.exit_status is ExitStatus.CURRENT
+    assert f'"jwks_uri":"{ISSUER}/openid/v1/jwks"'.encode() in (here.public(DISCOVERY_KEY) or b"")
+    assert next(o.notes for o in report.issuers[0].observations if isinstance(o, Observed))
+
+
+def test_no_usable_apiserver_fails_and_keeps_the_keys(here: Situation) -> None:
+    """Not hearing is not hearing "gone": the last good state stays public."""
+    here.run(ONE, ONE)
+    report = here.run(silent("https://10.0.0.11:6443"), silent(), after=100 * HOUR)
+    assert here.public() == capture(f"{ONE}-jwks").body()
+    assert report.exit_status is ExitStatus.FAILED
+
+
+def test_one_issuers_defect_does_not_stop_the_others(here: Situation) -> None:
+    """An exception while one issuer is decided makes that issuer broken; the other one is published."""
+    here.show(ONE, ONE)
+    settings = here.settings()
+    bad = replace(
+        settings.issuers[0], name=IssuerName("bad"), issuer=IssuerUrl(ISSUER + "2"), apiservers=("https://x",)
+    )
+    here.world.source.answers["bad"] = ("not an answer",)  # type: ignore[assignment]  # a defect of an adapter
+    report = run_once(replace(settings, issuers=(bad, *settings.issuers)), here.world.ports(), here.now)
+    assert [issuer.state for issuer in report.issuers] == [State.FAILED, State.CHANGED]
+    assert here.public() == capture(f"{ONE}-jwks").body()
+
+
+# ------------------------------------------------------------------------------------------------- history
+
+
+def test_broken_repository_fails_before_anything(here: Situation) -> None:
+    """Without a history nothing is decided and nothing is put."""
+    here.world.history.broken = True
+    report = here.run(ONE, ONE)
+    assert report.exit_status is ExitStatus.FAILED
+    assert here.world.bucket.objects == {}
+    assert "disk on fire" in report.failures[0].sentence
+
+
+def test_ledger_that_does_not_validate_breaks_its_issuer(here: Situation) -> None:
+    """A ledger is untrusted input: the objects stay, and the pass says where it is broken."""
+    here.run(ONE, ONE)
+    tamper(here, {LEDGER: b"{}"})
+    objects = dict(here.world.bucket.objects)
+    report = here.run(BOTH, BOTH)
+    assert here.world.bucket.objects == objects
+    assert report.exit_status is ExitStatus.FAILED
+    assert report.issuers[0].failures[0].code == "ledger.broken"
+
+
+def test_changed_text_under_public_is_rewritten(here: Situation) -> None:
+    """The ledger is the truth: another text under public/ is told and rendered anew by a commit."""
+    here.run(ONE, ONE)
+    tamper(here, {f"{PUBLIC}/openid/v1/jwks": b'{"keys":[]}'})
+    report = here.run()
+    assert here.world.history.files()[f"{PUBLIC}/openid/v1/jwks"] == capture(f"{ONE}-jwks").body()
+    assert "history.mismatch" in events(report)
+    assert here.public() == capture(f"{ONE}-jwks").body()
+
+
+def tamper(here: Situation, changes: dict[str, bytes | None]) -> None:
+    history = here.world.history
+    assert history.head is not None
+    history.commit(
+        base=history.head, parents=(history.head,), changes=changes, message="x", when=here.now, expect=history.head
+    )
+
+
+def test_commit_of_an_operator_beside_us_is_merged(here: Situation) -> None:
+    """A branch that moved between reading and committing is read again; both commits stay."""
+    here.run(ONE, ONE)
+
+    def operator(history: FakeHistory) -> None:
+        history.moved_by = None
+        tamper(here, {"notes.txt": b"hello"})
+
+    here.world.history.moved_by = operator
+    report = here.run(BOTH, BOTH)
+    assert report.exit_status is ExitStatus.CURRENT
+    assert here.world.history.files()["notes.txt"] == b"hello"
+    assert here.world.history.log()[0].startswith("syd-prod: publish key")
+
+
+def test_branch_that_never_stands_still_fails_the_pass(here: Situation) -> None:
+    """After five tries the pass gives up with a sentence, and puts nothing that is not committed."""
+    here.run(ONE, ONE)
+    here.world.history.moved_by = meddle
+    report = here.run(BOTH, BOTH)
+    assert report.exit_status is ExitStatus.FAILED
+    assert here.public() == capture(f"{ONE}-jwks").body()
+
+
+def meddle(history: FakeHistory) -> None:
+    history.moved_by = None
+    assert history.head is not None
+    history.commit(
+        base=history.head,
+        parents=(history.head,),
+        changes={"n": str(len(history.commits.by_id)).encode()},
+        message="x",
+        when=history.commits.by_id[history.head].when,
+        expect=history.head,
+    )
+    history.moved_by = meddle
+
+
+# -------------------------------------------------------------------------------------------------- remote
+
+
+def test_empty_state_dir_pushes_before_it_puts(shared: Situation) -> None:
+    """A machine without history fetches shallowly and pushes first: what is public is never only here."""
+    pushed_before_put: list[int] = []
+    shared.world.bucket.before_put = lambda *_: pushed_before_put.append(shared.world.history.pushes)
+    report = shared.run(ONE, ONE)
+    assert report.exit_status is ExitStatus.CURRENT
+    assert shared.world.history.fetched_shallow == [True]
+    assert pushed_before_put == [1, 1]
+    assert remote(shared).head == shared.world.history.head
+
+
+def remote(shared: Situation) -> FakeRemote:
+    assert shared.world.history.remote is not None
+    return shared.world.history.remote
+
+
+def test_empty_state_dir_without_remote_decides_nothing(shared: Situation) -> None:
+    """Neither history nor remote: exit 1, nothing committed, nothing put."""
+    remote(shared).down = True
+    report = shared.run(ONE, ONE)
+    assert report.exit_status is ExitStatus.FAILED
+    assert shared.world.history.head is None
+    assert shared.world.bucket.objects == {}
+
+
+def test_empty_state_dir_with_refused_push_puts_nothing(shared: Situation) -> None:
+    """The first push comes before every put."""
+    remote(shared).refuses_pushes = True
+    report = shared.run(ONE, ONE)
+    assert report.exit_status is ExitStatus.FAILED
+    assert shared.world.bucket.objects == {}
+
+
+def test_addition_does_not_wait_for_the_remote(shared: Situation) -> None:
+    """With a history of our own a new key is committed and public while the remote is down; the push comes later."""
+    shared.run(ONE, ONE)
+    remote(shared).down = True
+    report = shared.run(BOTH, BOTH)
+    assert report.exit_status is ExitStatus.CURRENT
+    assert report.unpushed_commits == 1
+    assert "remote.unreachable" in events(report)
+    assert b'"EC"' in (shared.public() or b"")
+    remote(shared).down = False
+    assert shared.run().unpushed_commits == 0
+    assert remote(shared).head == shared.world.history.head
+
+
+def test_removal_waits_for_the_remote(shared: Situation) -> None:
+    """A key whose time has come stays public until the remote was heard."""
+    shared.run(BOTH, BOTH)
+    shared.run(LAST, LAST)
+    kept = shared.public()
+    remote(shared).down = True
+    shared.run(after=48 * HOUR)
+    assert shared.public() == kept
+    remote(shared).down = False
+    shared.run(after=HOUR)
+    assert shared.public() == capture(f"{LAST}jwks").body()
+
+
+def test_required_push_comes_before_every_put(shared: Situation) -> None:
+    """With `require_push` a key that is not pushed is not public."""
+    shared.run(ONE, ONE)
+    shared.require_push = True
+    remote(shared).refuses_pushes = True
+    report = shared.run(BOTH, BOTH)
+    assert report.exit_status is ExitStatus.FAILED
+    assert shared.public() == capture(f"{ONE}-jwks").body()
+
+
+def test_refused_push_hook_is_told_and_retried(shared: Situation) -> None:
+    """A push that fails later is a warning with the number of waiting commits."""
+    shared.run(ONE, ONE)
+    remote(shared).refuses_pushes = True
+    report = shared.run(BOTH, BOTH)
+    assert report.exit_status is ExitStatus.CURRENT
+    assert "push.failed" in events(report)
+    assert report.unpushed_commits == 1
+
+
+def test_two_mirrors_with_one_remote_converge(shared: Situation) -> None:
+    """A lost race for the push is merged: both parents stay, and both mirrors end with the same head and bucket."""
+    shared.run(ONE, ONE)
+    other = shared.beside()
+    other.run(ONE, ONE)
+    assert other.world.history.head == shared.world.history.head
+
+    def overtake(history: FakeHistory) -> None:
+        history.moved_by = None
+        other.run(LAST, ONE)
+
+    shared.world.history.moved_by = overtake
+    shared.run(BOTH, ONE)
+    statuses = [mirror.run(BOTH, LAST).exit_status for mirror in (shared, other, shared, other)]
+    assert statuses[-2:] == [ExitStatus.CURRENT, ExitStatus.CURRENT]
+    assert other.world.history.head == shared.world.history.head == remote(shared).head
+    merges = [c for c in shared.world.history.commits.by_id.values() if len(c.parents) > 1]
+    assert merges
+    assert len(kids(shared)) == 3
+
+
+# -------------------------------------------------------------------------------------------------- bucket
+
+
+def test_foreign_documents_are_not_taken_over(here: Situation) -> None:
+    """Objects that stand there before the first pass, and differ, are held for `adopt`; git and bucket stay."""
+    here.world.bucket.write(JWKS_KEY, b'{"keys":["somebody else"]}')
+    report = here.run(ONE, ONE)
+    assert report.exit_status is ExitStatus.HELD
+    assert here.world.history.head is None
+    assert here.public() == b'{"keys":["somebody else"]}'
+    assert "adopt syd-prod" in report.issuers[0].held[0].remedy
+
+
+def test_equal_documents_are_taken_over(here: Situation) -> None:
+    """Objects that are what we would put anyway need no decision; their headers are made right."""
+    here.world.bucket.write(JWKS_KEY, capture(f"{ONE}-jwks").body())
+    report = here.run(ONE, ONE)
+    assert report.exit_status is ExitStatus.CURRENT
+    stored = {str(key): value for key, value in here.world.bucket.objects.items()}[JWKS_KEY]
+    assert stored.content_type == "application/jwk-set+json"
+
+
+def test_failed_put_heals_in_the_next_pass(here: Situation) -> None:
+    """What is committed and not put is put by the next pass, without any change of keys."""
+    here.world.bucket.fails["put"] = BucketError("It could not be written.", remedy="Grant it.", code="AccessDenied")
+    report = here.run(ONE, ONE)
+    assert report.exit_status is ExitStatus.FAILED
+    assert report.committed
+    del here.world.bucket.fails["put"]
+    healed = here.run()
+    assert healed.exit_status is ExitStatus.CURRENT
+    assert not healed.committed
+    assert here.public() == capture(f"{ONE}-jwks").body()
+
+
+def test_unreadable_bucket_does_not_begin_an_issuer(here: Situation) -> None:
+    """Nobody knows whether somebody's documents stand there: nothing is committed that a later pass would enforce."""
+    here.world.bucket.fails["list"] = BucketError("It could not be listed.", code="AccessDenied")
+    report = here.run(ONE, ONE)
+    assert report.exit_status is ExitStatus.FAILED
+    assert here.world.history.head is None
+
+
+def test_unreadable_bucket_does_not_stop_the_ledger(here: Situation) -> None:
+    """An issuer that git knows goes on: the change is committed, and put when the bucket is back."""
+    here.run(ONE, ONE)
+    here.world.bucket.fails["list"] = BucketError("It could not be listed.", code="AccessDenied")
+    report = here.run(BOTH, BOTH)
+    assert report.committed
+    assert report.exit_status is ExitStatus.FAILED
+    del here.world.bucket.fails["list"]
+    assert here.run().exit_status is ExitStatus.CURRENT
+    assert b'"EC"' in (here.public() or b"")
+
+
+@pytest.mark.parametrize("body", [b"evil", b'{"keys":[]}', b""], ids=["garbage", "no_keys", "nothing"])
+def test_drift_is_told_and_repaired_in_one_pass(here: Situation, body: bytes) -> None:
+    """Somebody else wrote: an error event, the committed bytes back, exit 0."""
+    here.run(ONE, ONE)
+    here.world.bucket.write(JWKS_KEY, body)
+    report = here.run()
+    assert here.public() == capture(f"{ONE}-jwks").body()
+    assert {"bucket.drift", "drift.repaired"} <= events(report)
+    assert report.exit_status is ExitStatus.CURRENT
+
+
+def test_deleted_object_is_put_again(here: Situation) -> None:
+    """An object that vanished is created again."""
+    here.run(ONE, ONE)
+    here.world.bucket.objects.clear()
+    assert here.run().exit_status is ExitStatus.CURRENT
+    assert here.public() == capture(f"{ONE}-jwks").body()
+
+
+def test_object_written_between_look_and_put_is_not_overwritten(here: Situation) -> None:
+    """A conditional put loses the race, says so, and the next pass decides on what is there."""
+    here.run(ONE, ONE)
+
+    def race(bucket: FakeBucket, _: object) -> None:
+        bucket.before_put = None
+        bucket.write(JWKS_KEY, b"faster")
+
+    here.world.bucket.before_put = race
+    report = here.run(BOTH, BOTH)
+    assert here.public() == b"faster"
+    assert report.exit_status is ExitStatus.FAILED
+    assert here.run().exit_status is ExitStatus.CURRENT
+    assert b'"EC"' in (here.public() or b"")
+
+
+def test_wrong_headers_are_repaired_at_the_audit(here: Situation) -> None:
+    """Bytes alone are not all: a content type that somebody changed is found within the audit interval."""
+    here.run(ONE, ONE)
+    here.world.bucket.write(JWKS_KEY, here.public() or b"", "binary/octet-stream")
+    assert "bucket.drift" not in events(here.run())
+    report = here.run(after=HOUR)
+    assert "bucket.drift" in events(report)
+    stored = {str(key): value for key, value in here.world.bucket.objects.items()}[JWKS_KEY]
+    assert stored.content_type == "application/jwk-set+json"
+    assert report.exit_status is ExitStatus.CURRENT
+
+
+def test_unreadable_headers_fail_the_audit(here: Situation) -> None:
+    """An audit that could not be made is a failure, and is made again in the next pass."""
+    here.run(ONE, ONE)
+    here.world.bucket.fails["head"] = BucketError("It could not be read.", code="AccessDenied")
+    assert here.run(after=HOUR).exit_status is ExitStatus.FAILED
+    assert here.run().exit_status is ExitStatus.FAILED
+    del here.world.bucket.fails["head"]
+    assert here.run().exit_status is ExitStatus.CURRENT
+
+
+# ----------------------------------------------------------------------------------------------- read-back
+
+
+def test_unreadable_public_url_fails_until_it_is_readable(here: Situation) -> None:
+    """A put that the world cannot see is no success, in this pass and in every later one."""
+    here.world.web.blocked = Reason("forbidden", "The world gets 403.", "Allow s3:GetObject.")
+    assert here.run(ONE, ONE).exit_status is ExitStatus.FAILED
+    report = here.run()
+    assert report.exit_status is ExitStatus.FAILED
+    assert report.issuers[0].failures[0].code == "readback.forbidden"
+    here.world.web.blocked = None
+    assert here.run().exit_status is ExitStatus.CURRENT
+
+
+def test_cache_that_shows_an_earlier_state_is_pending_then_a_failure(here: Situation) -> None:
+    """A CDN may lag for max-age and five minutes; after that it is wrong."""
+    here.run(ONE, ONE)
+    url = f"{here.world.base_url}/{JWKS_KEY}"
+    old = next(stored for key, stored in here.world.bucket.objects.items() if key == JWKS_KEY)
+    here.world.web.cached[url] = old
+    pending = here.run(BOTH, BOTH)
+    assert "readback.stale" in events(pending)
+    assert pending.exit_status is ExitStatus.CURRENT
+    late = here.run(after=timedelta(minutes=11))
+    assert late.exit_status is ExitStatus.FAILED
+    here.world.web.cached.clear()
+    assert here.run().exit_status is ExitStatus.CURRENT
+
+
+def test_public_url_is_looked_at_again_after_the_interval(here: Situation) -> None:
+    """Somebody may close the bucket at any time: the world's view is audited."""
+    here.run(ONE, ONE)
+    here.world.web.blocked = Reason("forbidden", "The world gets 403.", "Allow s3:GetObject.")
+    assert here.run().exit_status is ExitStatus.CURRENT
+    assert here.run(after=HOUR).exit_status is ExitStatus.FAILED
+
+
+# ---------------------------------------------------------------------------------------------------- held
+
+
+def test_held_key_is_never_public(here: Situation) -> None:
+    """Under `new_keys: hold` a new key is recorded, not published, and exit 3 names the command to approve it."""
+    here.run(ONE, ONE)
+    here.policy = KeyPolicy(new_keys="hold")
+    report = here.run(BOTH, BOTH)
+    assert here.public() == capture(f"{ONE}-jwks").body()
+    assert report.exit_status is ExitStatus.HELD
+    assert "approve syd-prod" in report.issuers[0].held[0].remedy
+    assert report.committed
+
+
+def test_first_sight_under_hold_publishes_nothing(here: Situation) -> None:
+    """Held keys alone make no public document, and the empty bucket is not looked at."""
+    here.policy = KeyPolicy(new_keys="hold")
+    report = here.run(ONE, ONE)
+    assert report.exit_status is ExitStatus.HELD
+    assert here.world.bucket.objects == {}
+    assert here.world.web.looks == []
+
+
+# ------------------------------------------------------------------------------------------------- exceptions
+
+
+def test_interrupt_while_git_is_read_cancels_the_asking(here: Situation) -> None:
+    """Whoever leaves the pass early ends the asking too."""
+
+    class Interrupted(FakeHistory):
+        def prepare(self) -> None:
+            raise KeyboardInterrupt
+
+    here.world.history = Interrupted()
+    here.show(ONE)
+    with pytest.raises(KeyboardInterrupt):
+        propose(here.settings(), here.world.ports(), here.now)
+    assert here.world.source.cancelled
+
+
+def test_foreign_mirror_without_remote_is_held(here: Situation) -> None:
+    """An object with a snapshot that we do not know: two mirrors that share no history."""
+    here.run(ONE, ONE)
+    here.world.bucket.write(JWKS_KEY, b"theirs", "application/jwk-set+json", "public, max-age=300", CommitId("f" * 40))
+    report = here.run()
+    assert report.exit_status is ExitStatus.HELD
+    assert here.public() == b"theirs"
