@@ -1,0 +1,134 @@
+"""The only place where the parts are put together: the real adapters behind the protocols of `mirror.ports`."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from mirror.config.settings import Issuer, Limits, Publish, Readback, Settings
+from mirror.errors import UsageError
+from mirror.model import Answer, IssuerName, Unusable
+from mirror.ports import Bucket, NotSeen, Ports, Seen
+from mirror.publish.look import Target, target
+
+if TYPE_CHECKING:
+    from mirror.publish.bucket import S3Bucket
+    from mirror.publish.readback import PublicWeb
+    from mirror.source.apiservers import Apiservers
+
+
+class _LateApiservers:
+    """The apiservers; httpx is imported in the thread that asks, while others wait for git and the bucket."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._lock = Lock()
+        self._apiservers: Apiservers | None = None
+
+    def _real(self) -> "Apiservers":
+        from mirror.source.apiservers import Apiservers  # noqa: PLC0415  see the class
+
+        with self._lock:
+            self._apiservers = self._apiservers or Apiservers(self._limits)
+            return self._apiservers
+
+    def ask(
+        self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]
+    ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
+        """See `mirror.ports.Source`."""
+        return self._real().ask(issuers, turn=turn, progress=progress)
+
+    def cancel(self) -> None:
+        """See `mirror.ports.Source`."""
+        self._real().cancel()
+
+
+class _Buckets:
+    """One adapter, and so one boto3 client, for all issuers that share a bucket and its credentials."""
+
+    def __init__(self, puts: int) -> None:
+        self._puts = puts
+        self._lock = Lock()
+        self._buckets: dict[Target, S3Bucket] = {}
+
+    def __call__(self, publish: Publish) -> Bucket:
+        """The adapter for `publish`; boto3 is imported here, at the first call."""
+        from mirror.publish.bucket import S3Bucket  # noqa: PLC0415  see the docstring
+
+        with self._lock:
+            return self._buckets.setdefault(target(publish), S3Bucket(publish, puts=self._puts))
+
+    def close(self) -> None:
+        """Give the connections back."""
+        for bucket in self._buckets.values():
+            bucket.close()
+
+
+class _LateWeb:
+    """The public view; httpx is imported at the first look, which most passes do not take."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._web: PublicWeb | None = None
+
+    def look(self, url: str, *, readback: Readback) -> Seen | NotSeen:
+        """See `mirror.ports.PublicView`."""
+        from mirror.publish.readback import PublicWeb  # noqa: PLC0415  see the class
+
+        with self._lock:
+            self._web = self._web or PublicWeb()
+        return self._web.look(url, readback=readback)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        if self._web is not None:
+            self._web.close()
+
+
+@contextmanager
+def open_ports(settings: Settings, *, dry_run: bool) -> Iterator[Ports]:
+    """The real world. A dry run sees git through a scratch copy, so that no ref and no file of ours moves."""
+    from mirror.history.repository import Repository  # noqa: PLC0415  `--help` does without
+    from mirror.history.scratch import scratch  # noqa: PLC0415  `--help` does without
+
+    with ExitStack() as stack:
+        repository = stack.enter_context(scratch(settings.repository, os.environ)) if dry_run else settings.repository
+        history = stack.enter_context(Repository(repository, environ=os.environ))
+        buckets, web = _Buckets(settings.limits.puts), _LateWeb()
+        stack.callback(buckets.close)
+        stack.callback(web.close)
+        yield Ports(source=_LateApiservers(settings.limits), history=history, bucket=buckets, view=web)
+
+
+@contextmanager
+def open_state_dir(settings: Settings, *, dry_run: bool) -> Iterator[None]:
+    """Create the state directory and hold its lock: one `run` a state directory. A dry run needs neither.
+
+    Raises:
+        UsageError: It cannot be created or written, or another `run` holds it.
+    """
+    if dry_run:
+        yield
+        return
+    try:
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(settings.state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UsageError(
+            f"The state directory {settings.state_dir} cannot be used.",
+            cause=str(error.strerror),
+            remedy="Create it, give this user the right to write there, or set `state_dir` to another place.",
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"Another oidc-mirror works in {settings.state_dir}.",
+                remedy="Wait until it has ended, or give this one a `state_dir` of its own.",
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,113 @@
+"""The command line: words in, exit status out. Commands are imported when they are called, so that help is quick."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import ClassVar
+
+import click
+
+from mirror import __version__
+from mirror.errors import MirrorError, UsageError
+from mirror.log import LEVELS, escaped
+from mirror.report import ExitStatus
+
+DEFAULT_CONFIG = "/etc/oidc-mirror/mirror.yaml"
+
+
+class Commands(click.Group):
+    """The group of commands; without one, `run` is meant."""
+
+    TABLE: ClassVar[dict[str, tuple[str, str]]] = {
+        "run": ("mirror.cli.run", "One pass over all issuers, or the plan of one."),
+        "schema": ("mirror.cli.schema", "Print the JSON Schema of the configuration."),
+        "demo": ("mirror.cli.demo", "Show the main job in a small world on loopback."),
+    }
+    """name: (module that holds `command`, one line of help)"""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """All names, in the order of the table."""
+        return list(self.TABLE)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's signature
+        """Import and give one command."""
+        if cmd_name not in self.TABLE:
+            return None
+        command = importlib.import_module(self.TABLE[cmd_name][0]).command
+        assert isinstance(command, click.Command)  # noqa: S101  the table is ours; this tells mypy
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's signature
+        """The list of commands in the help, without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, sentence) for name, (_, sentence) in self.TABLE.items()])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Insert `run` where no command is named: `oidc-mirror --once` is `oidc-mirror run --once`."""
+        at = _first_word(args)
+        if at == len(args) or (args[at].startswith("-") and args[at] not in ("--help", "-h", "--version")):
+            args = [*args[:at], "run", *args[at:]]
+        return super().parse_args(ctx, args)
+
+
+def _first_word(args: Sequence[str]) -> int:
+    """The index of what follows the global options."""
+    at = 0
+    while at < len(args):
+        name = args[at].partition("=")[0]
+        if name not in ("--config", "--log-level", "--log-format"):
+            break
+        at += 1 if "=" in args[at] else 2
+    return min(at, len(args))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="oidc-mirror")
+@click.option("--config", metavar="FILE", envvar="OIDC_MIRROR_CONFIG", default=DEFAULT_CONFIG, show_default=True)
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
+@click.option("--log-format", type=click.Choice(["auto", "json", "console"]), default="auto", show_default=True)
+@click.pass_context
+def cli(ctx: click.Context, config: str, log_level: str, log_format: str) -> None:
+    """Mirror the OIDC discovery documents of private Kubernetes clusters to git and a public S3 bucket.
+
+    Without a command, `run` is meant. The options below are accepted before and after the command.
+
+    \b
+    Exit status:
+      0  everything is current        2  usage or configuration error: nothing was done
+      1  something failed             3  nothing failed, but a change waits for an operator
+    """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
+    ctx.obj = {"config": config, "log_level": log_level, "log_format": log_format}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line, and give its exit status."""
+    try:
+        status = cli.main(args=list(sys.argv[1:] if args is None else args), standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        status = stop.exit_code
+    except click.Abort:
+        status = ExitStatus.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        status = ExitStatus.USAGE
+    except KeyboardInterrupt:
+        click.echo("Interrupted; the next pass finishes what this one began.", err=True)
+        status = ExitStatus.INTERRUPTED
+    except MirrorError as error:
+        show(error)
+        status = ExitStatus.USAGE if isinstance(error, UsageError) else ExitStatus.FAILED
+    except BrokenPipeError:
+        status = ExitStatus.FAILED
+    return int(status or 0)
+
+
+def show(error: MirrorError) -> None:
+    """An error as people meet it: the sentence, the cause, the remedy; every problem of a configuration."""
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {escaped(error.sentence)}", err=True)
+    for problem in error.problems if isinstance(error, UsageError) else ():
+        click.echo(f"  - {escaped(problem)}", err=True)
+    if error.cause:
+        click.echo(f"  cause: {escaped(error.cause)}", err=True)
+    if error.remedy:
+        click.echo(f"  remedy: {escaped(error.remedy)}", err=True)

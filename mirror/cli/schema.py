@@ -1,0 +1,16 @@
+"""`oidc-mirror schema`: the JSON Schema of the configuration, for editors and CI."""
+
+import json
+
+import click
+
+from mirror.cli.options import common_options
+
+
+@click.command("schema")
+@common_options
+def command() -> None:
+    """Print the JSON Schema of the configuration on stdout."""
+    from mirror.config.schema import json_schema  # noqa: PLC0415  pydantic only when it is needed
+
+    click.echo(json.dumps(json_schema(), indent=2))

@@ -1,0 +1,102 @@
+"""The report in words. Everything from outside is escaped; commands carry thumbprints, never kids."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import click
+
+from mirror.log import escaped
+from mirror.model import Observed, Reason, Unusable
+from mirror.report import Change, Effect, IssuerReport, ObjectReport, Report, State
+
+QUIET_FROM = 20
+"""From this many issuers on, those with nothing to tell are only counted."""
+
+COLOURS = {
+    State.FAILED: "red",
+    State.HELD: "yellow",
+    State.DEGRADED: "yellow",
+    State.CHANGED: "cyan",
+    State.CURRENT: "green",
+}
+VERBS = {Effect.PUT: "put", Effect.PLANNED: "would put", Effect.WAITING: "put waits for the git remote:"}
+VERBS |= {Effect.HELD: "held, not put:", Effect.FAILED: "not put:"}
+
+
+def lines(report: Report) -> Iterator[str]:
+    """The whole report, line by line, with colours (click takes them away where there is no terminal)."""
+    if report.dry_run:
+        yield click.style("Plan: nothing was changed.", bold=True)
+    for reason in report.failures:
+        yield from _reason("failed", reason, "red", "")
+    told = [i for i in report.issuers if i.state is not State.CURRENT or len(report.issuers) < QUIET_FROM]
+    for issuer in told:
+        yield from _issuer(issuer, dry_run=report.dry_run)
+    for event in report.events:
+        yield f"{click.style(event.level, fg='yellow')}: {escaped(event.sentence)}"
+    yield from _closing(report)
+
+
+def _issuer(issuer: IssuerReport, *, dry_run: bool) -> Iterator[str]:
+    state = click.style(str(issuer.state), fg=COLOURS[issuer.state], bold=True)
+    yield f"{click.style(issuer.name, bold=True)}: {state}  {escaped(issuer.issuer)}"
+    for observation in issuer.observations:
+        if isinstance(observation, Observed):
+            yield f"  {escaped(observation.apiserver)} shows {_count(len(observation.keys), 'key')}"
+            yield from (f"    note: {escaped(note.sentence)}" for note in observation.notes)
+        else:
+            yield from _unusable(observation)
+    yield from (_change(change, dry_run=dry_run) for change in issuer.changes)
+    yield from (_object(each) for each in issuer.objects if each.effect is not Effect.UNCHANGED)
+    shown = {change.key.thumbprint for change in issuer.changes}
+    for event in issuer.events:
+        if not (event.name.startswith("key.") and event.fields.get("thumbprint") in shown):
+            yield f"  {event.level}: {escaped(event.sentence)}"
+    for reason in issuer.all_failures():
+        yield from _reason("failed", reason, "red", "  ")
+    for reason in issuer.held:
+        yield from _reason("held", reason, "yellow", "  ")
+
+
+def _unusable(observation: Unusable) -> Iterator[str]:
+    for reason in observation.reasons:
+        where = f" [{reason.where}]" if reason.where else ""
+        told = f"{click.style(reason.code, fg='red')}{escaped(where)}: {escaped(reason.sentence)}"
+        yield f"  {escaped(observation.apiserver)} {told}"
+        if reason.remedy:
+            yield f"    remedy: {escaped(reason.remedy)}"
+
+
+def _change(change: Change, *, dry_run: bool) -> str:
+    verb = "would be" if dry_run else "is"
+    key = change.key
+    return f"  key {key.thumbprint} ({key.alg}, kid {escaped(key.kid)}) {change.sentence}: it {verb} {change.status}"
+
+
+def _object(each: ObjectReport) -> str:
+    action = f" ({each.action})" if each.action else ""
+    return f"  {VERBS[each.effect]} {escaped(each.url)}{action}"
+
+
+def _reason(word: str, reason: Reason, colour: str, indent: str) -> Iterator[str]:
+    where = f" [{reason.where}]" if reason.where else ""
+    yield f"{indent}{click.style(word, fg=colour)} {reason.code}{escaped(where)}: {escaped(reason.sentence)}"
+    if reason.remedy:
+        yield f"{indent}  remedy: {escaped(reason.remedy)}"
+
+
+def _closing(report: Report) -> Iterator[str]:
+    states = Counter(issuer.state for issuer in report.issuers)
+    counted = ", ".join(f"{states[state]} {state}" for state in State if states[state]) or "none decided"
+    subject = report.message.partition("\n")[0]
+    if report.dry_run and subject:
+        yield f"Would commit: {escaped(subject)}"
+    elif report.committed:
+        yield f"Committed {report.commit}: {escaped(subject)}" if subject else f"Committed {report.commit}"
+    if report.unpushed_commits:
+        yield f"{_count(report.unpushed_commits, 'commit')} not pushed yet."
+    yield f"{_count(len(report.issuers), 'issuer')}: {counted}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,129 @@
+"""Nothing that an apiserver sends can change git or the bucket unless it is believed: the whole program, attacked."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support import apiserver
+from support.apiserver import Lever, always, raw_answer
+from support.captures import RawAnswer, capture, captures
+from support.s3 import S3Server
+from support.worlds import Done, World, running_world
+
+ONE = "01-rsa1/anonymous-bound-"
+MOST_BYTES = 150 * 1000 * 1000
+SLACK_SECONDS = 10.0
+"""For starting Python twice over on a busy machine; a pass that ignored its deadline would take minutes."""
+
+pytestmark = pytest.mark.s3
+
+
+@pytest.fixture
+def world(s3_server: S3Server, tmp_path: Path) -> Iterator[World]:
+    with running_world(s3_server, tmp_path) as made:
+        made.show(ONE, ONE)
+        assert made.mirror("--once").status == 0
+        yield made
+
+
+def assert_refused(world: World, done: Done, *codes: str) -> None:
+    """Exit 1; issuer, apiserver, reason and remedy are named; no traceback; in time; in little memory."""
+    assert done.status == 1
+    assert "Traceback" not in done.out + done.err
+    assert "syd-prod: failed" in done.out
+    assert world.replicas[0].url in done.out
+    assert "remedy: " in done.out
+    assert any(code in done.out for code in codes), done.out
+    assert done.seconds < 5 + SLACK_SECONDS
+    assert done.peak_bytes < MOST_BYTES
+
+
+LEVERS: list[tuple[str, Lever, tuple[str, ...]]] = [
+    ("dribbled_headers", apiserver.dribble_headers, ("timeout",)),
+    ("dribbled_body", apiserver.dribble_body, ("timeout",)),
+    ("endless_headers", apiserver.endless_headers, ("timeout", "not_http", "too_large")),
+    ("endless_body", apiserver.endless_body, ("too_large",)),
+    ("endless_error_body", apiserver.endless_error_body, ("not_found",)),
+    ("never_answers", apiserver.never_answer, ("timeout",)),
+    ("reset_in_body", apiserver.reset_in_body, ("unreachable",)),
+    ("redirect", always(raw_answer("302 Found", location="https://elsewhere.example.com/")), ("redirect",)),
+    ("empty_200", always(raw_answer("200 OK", content_type="application/json")), ("not_json", "wrong_content_type")),
+    ("html", always(raw_answer("200 OK", b"<html>", content_type="text/html")), ("wrong_content_type",)),
+]
+
+
+@pytest.mark.parametrize(("lever", "codes"), [row[1:] for row in LEVERS], ids=[row[0] for row in LEVERS])
+def test_hostile_apiserver_changes_nothing(world: World, lever: Lever, codes: tuple[str, ...]) -> None:
+    """Whatever the replicas do, the last good state stays public and committed."""
+    before = world.state()
+    world.pull(lever)
+    done = world.mirror("--once")
+    assert_refused(world, done, *codes)
+    assert world.state() == before
+
+
+def test_hung_handshakes_end_in_time(world: World) -> None:
+    """An apiserver that accepts and never shakes hands (fact 18) costs one total deadline."""
+    before = world.state()
+    for replica in world.replicas:
+        replica.greeting = "hang"
+    assert_refused(world, world.mirror("--once"), "timeout")
+    assert world.state() == before
+
+
+REFUSED = {
+    (each.status(), each.header("content-type"), each.header("www-authenticate")): each
+    for each in captures()
+    if each.status() != 200 and each.body()
+}
+"""One capture of each kind; that every single one is refused is shown in tests/attacks/test_apiservers.py."""
+
+
+@pytest.mark.parametrize("raw", REFUSED.values(), ids=lambda each: each.name)
+def test_captured_refusal_changes_nothing(world: World, raw: RawAnswer) -> None:
+    """A non-200 answer of the real apiserver for both documents: refused, told, and nothing changed."""
+    before = world.state()
+    world.pull(always(raw.raw))
+    done = world.mirror("--once")
+    assert done.status == 1
+    assert "remedy: " in done.out
+    assert "Traceback" not in done.out + done.err
+    assert world.state() == before
+
+
+DISGUISED = [
+    ("wrong_issuer", "06-issuer-https-default/anonymous-discovery", f"{ONE}jwks", "wrong_issuer"),
+    ("discovery_as_jwks", f"{ONE}discovery", f"{ONE}discovery", "jwks"),
+    ("jwks_as_discovery", f"{ONE}jwks", f"{ONE}jwks", "discovery"),
+    ("forbidden_body_as_jwks", f"{ONE}discovery", "01-rsa1/anonymous-unbound-jwks", "forbidden"),
+]
+
+
+@pytest.mark.parametrize(
+    ("discovery", "jwks", "word"), [row[1:] for row in DISGUISED], ids=[row[0] for row in DISGUISED]
+)
+def test_wrong_documents_change_nothing(world: World, discovery: str, jwks: str, word: str) -> None:
+    """Documents that are not this issuer's two are refused on one replica too, and told."""
+    before = world.state()
+    world.answer(world.replicas[0], capture(discovery), capture(jwks))
+    done = world.mirror("--once")
+    assert_refused(world, done, word)
+    assert world.state() == before
+
+
+WEAK = b'{"keys":[{"use":"sig","kty":"RSA","kid":"weak","alg":"RS256","n":"AQAB","e":"AQAB"}]}'
+PRIVATE = b'{"keys":[{"use":"sig","kty":"EC","kid":"x","crv":"P-256","alg":"ES256","x":"AA","y":"AA","d":"AA"}]}'
+
+
+@pytest.mark.parametrize(("body", "code"), [(WEAK, "weak_key"), (PRIVATE, "private_key")], ids=["weak", "private"])
+def test_bad_key_beside_a_good_replica_is_refused(world: World, body: bytes, code: str) -> None:
+    """One replica with a bad key: its answer is unusable, the pass fails, the good keys stay."""
+    before = world.state()
+    raw = raw_answer("200 OK", body, content_type="application/jwk-set+json")
+    world.answer(world.replicas[0], capture(f"{ONE}discovery"), RawAnswer("bad", raw))
+    done = world.mirror("--once", "--output", "json")
+    assert done.status == 1
+    reasons = done.report()["issuers"][0]["apiservers"][0]["reasons"]
+    assert code in {reason["code"] for reason in reasons}
+    assert world.state() == before

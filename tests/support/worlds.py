@@ -1,0 +1,192 @@
+"""The whole program in a process of its own, in a world of real servers: TLS apiservers, S3, git."""
+
+import json
+import os
+import resource
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPResponse, HTTPSConnection
+from pathlib import Path
+from typing import Any
+
+from support.apiserver import Apiserver, Lever
+from support.captures import RawAnswer, capture
+from support.s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Server
+from support.situations import BASE_URL, DISCOVERY_KEY, ISSUER, JWKS_KEY
+from support.tls import ca_file, server_context
+
+BUCKET = "oidc-bucket"
+PROJECT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended. `seconds` is wall time, `peak_bytes` its largest resident set."""
+
+    status: int
+    out: str
+    err: str
+    seconds: float
+    peak_bytes: int
+
+    def report(self) -> dict[str, Any]:
+        found = json.loads(self.out)
+        assert isinstance(found, dict)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Public:
+    """What anybody gets from a public URL."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass
+class World:
+    """Two replicas of one cluster and an empty bucket. `configure` may be called between passes."""
+
+    folder: Path
+    replicas: tuple[Apiserver, Apiserver]
+    server: S3Server
+    config: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        ca_file(self.folder)
+        self.config = {
+            "state_dir": "state",
+            "limits": {"connect": "1s", "total": "2s", "source_deadline": "5s"},
+            "publish": {
+                "bucket": BUCKET,
+                "region": REGION,
+                "endpoint_url": self.server.url,
+                "base_url": BASE_URL,
+                "readback": {
+                    "ca_file": str(self.server.certificates.ca_file),
+                    "connect_to": f"localhost:{self.server.port}",
+                },
+            },
+            "issuers": [
+                {
+                    "name": "syd-prod",
+                    "issuer": ISSUER,
+                    "apiservers": [replica.url for replica in self.replicas],
+                    "tls": {"ca_file": "cluster-ca.crt"},
+                }
+            ],
+        }
+
+    @property
+    def issuer(self) -> dict[str, Any]:
+        """The issuer's entry of the configuration, to be changed in place."""
+        entry = self.config["issuers"][0]
+        assert isinstance(entry, dict)
+        return entry
+
+    def show(self, *cases: str) -> None:
+        """What the replicas answer from now on: cases such as `01-rsa1/anonymous-bound-` or `02-rsa1-ec2-overlap/`."""
+        for replica, case in zip(self.replicas, cases, strict=True):
+            self.answer(replica, capture(f"{case}discovery"), capture(f"{case}jwks"))
+
+    def answer(self, replica: Apiserver, discovery: RawAnswer, jwks: RawAnswer) -> None:
+        replica.serve(discovery=discovery.raw, jwks=jwks.raw)
+
+    def pull(self, lever: Lever) -> None:
+        for replica in self.replicas:
+            replica.pull(lever)
+
+    def environ(self) -> dict[str, str]:
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GIT_", "OIDC_"))}
+        return plain | {
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_CA_BUNDLE": str(self.server.certificates.ca_file),
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "HOME": str(self.folder),
+        }
+
+    def mirror(self, *words: str) -> Done:
+        """Run `oidc-mirror` with this world's configuration, to its end."""
+        (self.folder / "mirror.yaml").write_text(json.dumps(self.config))
+        command = [sys.executable, "-m", "mirror", "--config", str(self.folder / "mirror.yaml"), *words]
+        return run(command, self.environ(), self.folder)
+
+    def git(self, *words: str) -> str:
+        command = ["git", "--git-dir", str(self.folder / "state" / "snapshots.git"), *words]
+        done = subprocess.run(command, env=self.environ(), capture_output=True, text=True, check=True)
+        return done.stdout
+
+    def committed(self, path: str) -> bytes:
+        """The bytes of a file on the branch."""
+        command = ["git", "--git-dir", str(self.folder / "state" / "snapshots.git"), "show", f"main:{path}"]
+        return subprocess.run(command, env=self.environ(), capture_output=True, check=True).stdout
+
+    def public(self, key: str) -> Public:
+        """GET an object as the world does: no credentials, the host of the issuer."""
+        host = BASE_URL.removeprefix("https://")
+        with request(self.server, "GET", f"/{key}", host) as answer:
+            return Public(answer.status, answer.read(), {k.lower(): v for k, v in answer.getheaders()})
+
+    def overwrite(self, key: str, body: bytes) -> None:
+        """Write an object past the mirror, as an intruder would."""
+        with request(self.server, "PUT", f"/{BUCKET}/{key}", f"localhost:{self.server.port}", body) as answer:
+            assert answer.status == 200
+
+    def state(self) -> tuple[object, ...]:
+        """Everything that a refused answer must leave as it is: the branch, and both objects with their versions."""
+        objects = [self.public(key) for key in (JWKS_KEY, DISCOVERY_KEY)]
+        head = self.git("rev-parse", "main") if (self.folder / "state" / "snapshots.git" / "HEAD").exists() else ""
+        return head, *((each.status, each.body, each.headers.get("last-modified")) for each in objects)
+
+
+def run(command: list[str], environ: Mapping[str, str], folder: Path) -> Done:
+    """Run a command and measure it by the operating system's own account."""
+    start = time.monotonic()
+    with (folder / "out").open("w+") as out, (folder / "err").open("w+") as err:
+        process = subprocess.Popen(command, env=dict(environ), cwd=PROJECT, stdout=out, stderr=err)
+        _, wait_status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - start
+        process.returncode = os.waitstatus_to_exitcode(wait_status)
+        out.seek(0)
+        err.seek(0)
+        return Done(process.returncode, out.read(), err.read(), seconds, _peak(usage))
+
+
+def _peak(usage: resource.struct_rusage) -> int:
+    return usage.ru_maxrss * 1024
+
+
+@contextmanager
+def request(server: S3Server, method: str, path: str, host: str, body: bytes | None = None) -> Iterator[HTTPResponse]:
+    context = ssl.create_default_context(cafile=str(server.certificates.ca_file))
+    connection = HTTPSConnection("localhost", server.port, context=context, timeout=10)
+    try:
+        connection.request(method, path, body=body, headers={"Host": host})
+        yield connection.getresponse()
+    finally:
+        connection.close()
+
+
+@contextmanager
+def running_world(server: S3Server, folder: Path) -> Iterator[World]:
+    """A world whose bucket is empty."""
+    host = f"localhost:{server.port}"
+    assert server.request("PUT", f"/{BUCKET}", host=host) in (200, 409)  # 409: an earlier test of this server made it
+    for key in (JWKS_KEY, DISCOVERY_KEY):
+        with request(server, "DELETE", f"/{BUCKET}/{key}", host) as answer:
+            assert answer.status in (204, 404)
+    context = server_context("127.0.0.1", "localhost")
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(Apiserver(context)) for _ in range(2))
+        yield World(folder, (first, second), server)
