@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import ssl
 import subprocess
 import sys
@@ -26,7 +25,7 @@ PROJECT = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a command ended. `seconds` is wall time, `peak_bytes` its largest resident set."""
+    """How a command ended. `seconds` is wall time, `peak_bytes` its largest resident set as often as it was seen."""
 
     status: int
     out: str
@@ -151,20 +150,29 @@ class World:
 
 
 def run(command: list[str], environ: Mapping[str, str], folder: Path) -> Done:
-    """Run a command and measure it by the operating system's own account."""
+    """Run a command to its end and measure it."""
     start = time.monotonic()
     with (folder / "out").open("w+") as out, (folder / "err").open("w+") as err:
         process = subprocess.Popen(command, env=dict(environ), cwd=PROJECT, stdout=out, stderr=err)
-        _, wait_status, usage = os.wait4(process.pid, 0)
+        peak_bytes = 0
+        while process.poll() is None:
+            peak_bytes = max(peak_bytes, _peak_bytes(process.pid, command[-1]))
+            time.sleep(0.01)
         seconds = time.monotonic() - start
-        process.returncode = os.waitstatus_to_exitcode(wait_status)
         out.seek(0)
         err.seek(0)
-        return Done(process.returncode, out.read(), err.read(), seconds, _peak(usage))
+        return Done(process.returncode, out.read(), err.read(), seconds, peak_bytes)
 
 
-def _peak(usage: resource.struct_rusage) -> int:
-    return usage.ru_maxrss * 1024
+def _peak_bytes(pid: int, last_word: str) -> int:
+    """The high-water mark of a process; 0 until it runs its own program: before that it shares our memory."""
+    try:
+        if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[-2] != last_word.encode():
+            return 0
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (OSError, IndexError):
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 @contextmanager
