@@ -1,20 +1,23 @@
 """Carry a plan out: commit, push, put, look. Every step compares with what is there, so a kill costs nothing."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from mirror import notebook
 from mirror.deciding import defect, plan_objects
 from mirror.errors import BucketError, HistoryError, MirrorError, RemoteError
-from mirror.history.ledgers import public_path
+from mirror.history.ledgers import Memory, public_path
 from mirror.history.message import IssuerChanges, compose
 from mirror.history.record import Intent, Recorded, record
-from mirror.model import CommitId, Event, Level, Reason
+from mirror.model import CommitId, Event, IssuerUrl, KeyId, Ledger, Level, Reason, key_id
 from mirror.plan import IssuerPlan, Plan, World
 from mirror.ports import Ports
 from mirror.publish.audit import Audits, Stamp, fingerprint
 from mirror.publish.look import target
 from mirror.publish.put import Freshness, Published, audit_headers, carry_out, on_paper, read_back, reason_of
 from mirror.report import Change, Effect, IssuerReport, Report, reason_from
+from mirror.trust.merge import merge
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ def message_of(plan: Plan) -> str:
     changes = tuple(
         IssuerChanges(
             name=each.issuer.name,
-            issuer=each.issuer.issuer,
+            issuer=each.url,
             events=tuple((str(t.status), t.key, t.sentence) for t in each.outcome.transitions),
         )
         for each in plan.issuers
@@ -64,9 +67,9 @@ def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
         return Applied(replace(preview(plan), dry_run=False), audits)
     done = _publish_all(plan, _Publishing(plan.world, recorded, recorded.commit, ports, audits))
     issuers = tuple(_issuer_report(each, published) for each, published, _ in done)
-    passed = {each.issuer.issuer for each, _, _ in done}
+    passed = {each.url for each, _, _ in done}
     stamps = {url: stamp for url, stamp in audits.stamps.items() if url not in passed}  # `--only` left these alone
-    stamps |= {each.issuer.issuer: stamp for each, _, stamp in done if stamp is not None}
+    stamps |= {each.url: stamp for each, _, stamp in done if stamp is not None}
     return Applied(_after(plan, recorded, issuers, ports), Audits(stamps))
 
 
@@ -75,13 +78,30 @@ def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
 
 def _record(plan: Plan, ports: Ports) -> Recorded:
     intents = {
-        each.issuer.issuer: Intent(each.outcome.ledger, each.issuer.discovery_extra)
+        each.url: Intent(each.outcome.ledger, each.issuer.discovery_extra)
         for each in plan.issuers
         if each.outcome is not None
     }
     world = plan.world
     message = message_of(plan) or "Bring git in line: merge branches, render what a ledger says\n"
-    return record(ports.history, world.memory, intents, message=message, now=world.now, push=world.heard_remote)
+
+    def note_newcomers(memory: Memory) -> None:
+        # Before the commit that brings them in: after a kill the next pass would take them for our own.
+        known = {url: keys for url, keys in newcomers(memory, intents).items() if not world.trusts_remote}
+        found = {url: dict.fromkeys(keys, world.now) for url, keys in known.items() if keys}
+        if found:
+            state_dir = world.settings.state_dir
+            notebook.save(state_dir, notebook.load(state_dir).with_unvouched(found))
+
+    return record(
+        ports.history,
+        world.memory,
+        intents,
+        message=message,
+        now=world.now,
+        push=world.heard_remote,
+        before_merge=note_newcomers,
+    )
 
 
 def _blocked_by_push(plan: Plan, recorded: Recorded) -> RemoteError | None:
@@ -121,24 +141,28 @@ class _Publishing:
             return current, _not_carried_out(current), None
         bucket = self.ports.bucket(current.issuer.publish)
         done = carry_out(bucket, current.decisions, snapshot=self.commit)
-        due = self.audits.due(current.issuer.issuer, current.issuer.publish, self.world.now)
+        due = self.audits.due(current.url, current.issuer.publish, self.world.now)
         if due and not done.failures:
             done = self._audit(current, done)
         if done.failures or not all(o.effect in (Effect.UNCHANGED, Effect.PUT) for o in done.objects):
             return current, done, None
         if not due and all(o.effect is Effect.UNCHANGED for o in done.objects):
-            return current, done, self.audits.stamps.get(current.issuer.issuer)
+            return current, done, self.audits.stamps.get(current.url)
         return self._read_back(current, done)
 
     def _at_newest_snapshot(self, planned: IssuerPlan) -> IssuerPlan:
         """The plan again, where another mirror's changes were merged into this issuer's ledger meanwhile."""
-        ledger = self.recorded.ledgers.get(planned.issuer.issuer)
+        ledger = self.recorded.ledgers.get(planned.url)
         if ledger is None or planned.outcome is None:
             sentence = "Its ledger in git became unreadable while this pass ran; nothing of it is put."
             broken = Reason("ledger.broken", sentence, "See who pushed to the repository, and restore the ledger.")
             return replace(planned, outcome=None, failures=(*planned.failures, broken))
         if ledger == planned.outcome.ledger:
             return planned
+        if not self.world.trusts_remote and _news(ledger, planned.outcome.ledger):
+            sentence = "The git remote named keys or revocations of this issuer while this pass ran; it is set aside."
+            event = Event("remote.unwitnessed", sentence, Level.WARNING)
+            return replace(planned, outcome=None, events=(*planned.events, event))
         merged = replace(planned, outcome=replace(planned.outcome, ledger=ledger))
         return plan_objects(merged, ledger, self.world, self.ports)
 
@@ -177,6 +201,24 @@ class _Publishing:
         return planned, seen, stamp if looked.fresh else None
 
 
+def newcomers(memory: Memory, intents: Mapping[IssuerUrl, Intent]) -> dict[IssuerUrl, frozenset[KeyId]]:
+    """For each issuer the keys that the branch calls public by now, and that our decision does not."""
+    return {url: _news(memory.issuers[url].ledger, intent.ledger) for url, intent in intents.items()}
+
+
+def _news(merged: Ledger | None, decided: Ledger) -> frozenset[KeyId]:
+    """The public keys that a merge brought and that we did not decide about; EMPTIED when it left none."""
+    if merged is None:
+        return frozenset()
+    if _public_ids(decided) and not _public_ids(merge(merged, decided)):
+        return frozenset({notebook.EMPTIED})
+    return _public_ids(merged) - _public_ids(decided)
+
+
+def _public_ids(ledger: Ledger) -> frozenset[KeyId]:
+    return frozenset(key_id(key) for key in ledger.public_keys())
+
+
 def _publish_all(plan: Plan, publishing: _Publishing) -> tuple[tuple[IssuerPlan, Published, Stamp | None], ...]:
     with ThreadPoolExecutor(max_workers=plan.world.settings.limits.puts) as pool:
         return tuple(pool.map(publishing.issuer, plan.issuers))
@@ -206,7 +248,7 @@ def _issuer_report(planned: IssuerPlan, published: Published) -> IssuerReport:
     )
     return IssuerReport(
         name=planned.issuer.name,
-        issuer=planned.issuer.issuer,
+        issuer=planned.url,
         observations=planned.observations,
         records=ledger.records if ledger is not None else (),
         retain_removed=planned.issuer.keys.retain_removed,

@@ -12,6 +12,7 @@ from mirror.history.ledgers import Remembered, public_path
 from mirror.model import (
     CommitId,
     Event,
+    KeyPolicy,
     KeyRecord,
     Ledger,
     Level,
@@ -23,7 +24,7 @@ from mirror.model import (
     Stored,
     Unusable,
 )
-from mirror.plan import IssuerPlan, World
+from mirror.plan import IssuerPlan, Publication, World
 from mirror.ports import Bucket, Ports
 from mirror.publish.look import Shown, read_body, target
 from mirror.publish.objects import public_objects
@@ -31,19 +32,20 @@ from mirror.publish.put import reason_of
 from mirror.publish.reconcile import Decision, Knowledge, decide, etag_of
 from mirror.trust.circumstances import Circumstances
 from mirror.trust.documents import render
-from mirror.trust.lifecycle import Outcome, advance
+from mirror.trust.lifecycle import Outcome, advance, revoked_thumbprints
 from mirror.trust.observe import observe
+from mirror.witness import unwitnessed
 
 LOAD_BALANCER_CONNECTIONS = 5
 """How many separate connections a pass makes to a URL that hides several apiservers."""
 
 
-def plan_issuer(issuer: Issuer, world: World, ports: Ports) -> IssuerPlan:
-    """Decide for one issuer; whatever goes wrong stays with it."""
+def plan_publication(publication: Publication, world: World, ports: Ports) -> IssuerPlan:
+    """Decide for one publication; whatever goes wrong stays with it."""
     try:
-        return _plan_issuer(issuer, world, ports)
+        return _plan_publication(publication, world, ports)
     except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
-        return IssuerPlan(issuer, failures=(defect(error),))
+        return IssuerPlan(publication, failures=(defect(error),))
 
 
 def defect(error: Exception) -> Reason:
@@ -52,14 +54,21 @@ def defect(error: Exception) -> Reason:
     return Reason("broken", sentence, "This is a defect of oidc-mirror: please report it with this sentence.")
 
 
-def _plan_issuer(issuer: Issuer, world: World, ports: Ports) -> IssuerPlan:
-    remembered = world.memory.issuers[issuer.issuer]
-    before = remembered.ledger or Ledger(issuer.issuer)
+def _plan_publication(publication: Publication, world: World, ports: Ports) -> IssuerPlan:
+    issuer, remembered = publication.issuer, world.memory.issuers[publication.url]
+    before = remembered.ledger or Ledger(publication.url)
     observations = _observations(issuer, world, before)
-    start = IssuerPlan(issuer, observations, before)
+    start = IssuerPlan(publication, observations, before)
     if remembered.broken:
         return replace(start, failures=tuple(_broken(reason, remembered) for reason in remembered.broken))
-    outcome = advance(before, issuer.keys, _circumstances(issuer, observations, world))
+    try:
+        stranger = unwitnessed(publication, world, ports, observations)
+    except BucketError as error:
+        return replace(start, failures=(reason_of(error),))
+    if stranger is not None:
+        return replace(start, events=(stranger.event,), held=stranger.held, unvouched=stranger.keys)
+    outcome = advance(before, _policy(issuer, world), _circumstances(publication, observations, world))
+    start = replace(start, unvouched={})
     planned = replace(start, outcome=outcome, held=held_changes(issuer, outcome), events=_mismatch(issuer, remembered))
     return plan_objects(planned, outcome.ledger, world, ports)
 
@@ -74,29 +83,40 @@ def _observations(issuer: Issuer, world: World, before: Ledger) -> tuple[Observa
     )
 
 
-def _circumstances(issuer: Issuer, observations: tuple[Observation, ...], world: World) -> Circumstances:
+def _policy(issuer: Issuer, world: World) -> KeyPolicy:
+    """The issuer's policy; what is revoked under it or one of its former issuers is revoked under all of them."""
+    urls = (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
+    ledgers = (world.memory.issuers[url].ledger for url in urls)
+    revoked = (revoked_thumbprints(ledger) for ledger in ledgers if ledger is not None)
+    return replace(issuer.keys, revoked=issuer.keys.revoked.union(*revoked))
+
+
+def _circumstances(publication: Publication, observations: tuple[Observation, ...], world: World) -> Circumstances:
+    issuer = publication.issuer
     asked = len(issuer.apiservers) * (LOAD_BALANCER_CONNECTIONS if issuer.load_balancer else 1)
     return Circumstances(
         observations=observations,
         replicas=max(asked, issuer.expect_replicas or 0),
         now=world.now,
         may_drop=not world.shared or world.heard_remote,
+        may_admit=publication.admits(world.now),
+        sources_changed=world.notebook.sources_changed(issuer),
     )
 
 
 def plan_objects(planned: IssuerPlan, ledger: Ledger, world: World, ports: Ports) -> IssuerPlan:
     """Compare the documents of `ledger` with the bucket, and decide what to put."""
     issuer = planned.issuer
-    known = world.memory.issuers[issuer.issuer]
+    known = world.memory.issuers[planned.url]
     shown = world.buckets[target(issuer.publish)]
     if shown.error is not None:
         return _without_bucket(planned, known, shown.error)
     documents = render(ledger, issuer.discovery_extra)
-    wanted = public_objects(issuer, issuer.issuer, documents) if documents is not None else ()
+    wanted = public_objects(issuer, planned.url, documents) if documents is not None else ()
     bucket = _BucketView(ports.bucket(issuer.publish), shown, known, world, ports)
     try:
-        if known.ledger is None and ledger.records and bucket.is_taken(issuer, wanted):
-            return replace(planned, outcome=None, held=(_takeover(issuer),))
+        if known.ledger is None and ledger.records and bucket.is_taken(planned.publication, wanted):
+            return replace(planned, outcome=None, held=(_takeover(planned.publication),))
         results = tuple(bucket.decide(each) for each in wanted)
     except BucketError as error:
         return _without_bucket(planned, known, error)
@@ -139,10 +159,11 @@ class _BucketView:
             earlier |= frozenset(self.ports.history.read(CommitId(stored.snapshot), [path]).values())
         return Knowledge({wanted.key: earlier}, own, shared=self.world.shared, heard_remote=self.world.heard_remote)
 
-    def is_taken(self, issuer: Issuer, wanted: tuple[PublicObject, ...]) -> bool:
+    def is_taken(self, publication: Publication, wanted: tuple[PublicObject, ...]) -> bool:
         """Whether documents that are not what we would put are public at an issuer that git does not know yet."""
         bodies = {each.key: each.body for each in wanted}
-        keys = object_keys(issuer.issuer, issuer.publish.base_url, issuer.publish.prefix)
+        publish = publication.issuer.publish
+        keys = object_keys(publication.url, publish.base_url, publish.prefix)
         return any(self._differs(key, bodies.get(key)) for key in keys if key in self.shown.listing)
 
     def _differs(self, key: ObjectKey, body: bytes | None) -> bool:
@@ -174,9 +195,10 @@ def _held_key(issuer: Issuer, record: KeyRecord) -> Reason:
     return Reason("key.held", sentence, remedy)
 
 
-def _takeover(issuer: Issuer) -> Reason:
-    sentence = f"Documents of {issuer.issuer} are public already and differ from what this mirror would put."
-    return Reason("takeover.held", sentence, f"Look at both, then: oidc-mirror adopt {issuer.name}")
+def _takeover(publication: Publication) -> Reason:
+    sentence = f"Documents of {publication.url} are public already and differ from what this mirror would put."
+    remedy = f"Look at both, then: oidc-mirror adopt {publication.issuer.name}"
+    return Reason("takeover.held", sentence, remedy)
 
 
 # ------------------------------------------------------------------------------------------------ mismatches

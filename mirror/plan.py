@@ -5,13 +5,14 @@ them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import date, datetime
 
 from mirror.config.settings import Issuer, Settings
 from mirror.errors import RemoteError
 from mirror.history.ledgers import Memory
-from mirror.model import Answer, Event, IssuerName, Ledger, Observation, PublicObject, Reason, Unusable
+from mirror.model import Answer, Event, IssuerName, IssuerUrl, Ledger, Observation, PublicObject, Reason, Unusable
+from mirror.notebook import Notebook, Unvouched
 from mirror.publish.look import Shown, Target
 from mirror.publish.reconcile import Decision
 from mirror.trust.lifecycle import Outcome
@@ -21,8 +22,40 @@ Decided = tuple[PublicObject, Decision | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Publication:
+    """One issuer text under which an entry's keys are public: the issuer's own, or that of a former issuer.
+
+    Each has a ledger, documents and objects of its own. `until` is the last day (UTC) on which a former one gets new
+    keys; None for the issuer itself.
+    """
+
+    issuer: Issuer
+    url: IssuerUrl
+    until: date | None = None
+
+    def admits(self, now: datetime) -> bool:
+        """Whether new keys are published under this issuer at `now` (aware, UTC)."""
+        return self.until is None or now.date() <= self.until
+
+
+def publications(settings: Settings) -> tuple[Publication, ...]:
+    """Everything that a pass publishes: each issuer, followed by its former ones."""
+    return tuple(
+        publication
+        for issuer in settings.issuers
+        for publication in (
+            Publication(issuer, issuer.issuer),
+            *(Publication(issuer, former.issuer, former.until) for former in issuer.former_issuers),
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class World:
-    """Everything that was read before anything is decided. `remote_error` tells why the git remote was not heard."""
+    """Everything that was read before anything is decided. `remote_error` tells why the git remote was not heard.
+
+    `notebook` is what this machine remembers beside git.
+    """
 
     settings: Settings
     now: datetime
@@ -30,11 +63,17 @@ class World:
     answers: Mapping[IssuerName, tuple[Answer | Unusable, ...]]
     buckets: Mapping[Target, Shown]
     remote_error: RemoteError | None = None
+    notebook: Notebook = field(default_factory=Notebook)
 
     @property
     def shared(self) -> bool:
         """Whether other mirrors may work on the same history."""
         return self.settings.repository.remote is not None
+
+    @property
+    def trusts_remote(self) -> bool:
+        """Whether what the remote says needs no witness: every commit there carries a signature that is checked."""
+        return self.settings.repository.allowed_signers is not None
 
     @property
     def heard_remote(self) -> bool:
@@ -44,12 +83,13 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class IssuerPlan:
-    """What one issuer's part of the pass would do.
+    """What the pass would do for one publication.
 
-    `outcome` is None where nothing may be decided: then nothing of this issuer is committed or put.
+    `outcome` is None where nothing may be decided: then nothing of this issuer is committed or put. `unvouched` are
+    the keys that only the remote calls public; None where that was not looked into.
     """
 
-    issuer: Issuer
+    publication: Publication
     observations: tuple[Observation, ...] = ()
     before: Ledger | None = None
     outcome: Outcome | None = None
@@ -58,6 +98,17 @@ class IssuerPlan:
     drift: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
+    unvouched: Unvouched | None = None
+
+    @property
+    def issuer(self) -> Issuer:
+        """The entry of the configuration."""
+        return self.publication.issuer
+
+    @property
+    def url(self) -> IssuerUrl:
+        """The issuer text that is published."""
+        return self.publication.url
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from mirror.model import (
     Reason,
     Stored,
     Unusable,
+    Version,
 )
 
 
@@ -114,6 +115,10 @@ class History(Protocol):
         """The files of a commit; absent ones are absent."""
         ...
 
+    def list_paths(self, commit: CommitId, under: str) -> Mapping[str, str]:
+        """Every file of a commit below a folder, with an id of its content."""
+        ...
+
     def changed_paths(self, old: CommitId, new: CommitId) -> tuple[str, ...]:
         """The files in which two commits differ."""
         ...
@@ -153,6 +158,14 @@ class History(Protocol):
 
     def changed_at(self, path: str) -> datetime | None:
         """When the branch last changed a file (committer date, UTC); None when it never did."""
+        ...
+
+    def versions(self, path: str | None, *, most: int) -> tuple[Version, ...]:
+        """The newest commits of the branch that changed a file (None: any), at most `most`, oldest first."""
+        ...
+
+    def committed_at(self, commit: CommitId) -> datetime:
+        """When a commit says that it was made (UTC)."""
         ...
 
     def collect_garbage(self) -> None:

@@ -46,6 +46,10 @@ class State(StrEnum):
     CURRENT = "current"
 
 
+DEGRADING = frozenset({"remote.unwitnessed", "readback.stale"})
+"""Events after which an issuer is not current, though nothing failed yet."""
+
+
 class Effect(StrEnum):
     """What became of a public object."""
 
@@ -105,6 +109,8 @@ class IssuerReport:
         if any(isinstance(o, Unusable) for o in self.observations):
             return State.DEGRADED
         if any(o.effect in (Effect.WAITING, Effect.HELD) for o in self.objects):
+            return State.DEGRADED
+        if any(event.name in DEGRADING for event in self.events):
             return State.DEGRADED
         if self.changes or any(o.effect in (Effect.PLANNED, Effect.PUT) for o in self.objects):
             return State.CHANGED

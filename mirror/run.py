@@ -11,18 +11,19 @@ history that is not older than it.
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from mirror import notebook
 from mirror.addresses import object_keys
-from mirror.applying import apply, preview
+from mirror.applying import Applied, apply, preview
 from mirror.config.settings import Settings
-from mirror.deciding import plan_issuer
+from mirror.deciding import plan_publication
 from mirror.errors import HistoryError, RemoteError
 from mirror.history.ledgers import Memory, remember
 from mirror.model import Answer, Event, Heads, IssuerName, Level, Unusable
-from mirror.plan import Plan, World
-from mirror.ports import Ports
+from mirror.plan import Plan, World, publications
+from mirror.ports import History, Ports
 from mirror.publish import audit
 from mirror.publish.look import Shown, Target, list_buckets
 from mirror.report import Report, reason_from
@@ -43,8 +44,12 @@ def run_once(settings: Settings, ports: Ports, now: datetime, *, progress: Progr
         progress: Called with an issuer's name when its apiservers have answered.
     """
     plan = propose(settings, ports, now, progress=progress)
+    try:
+        _note(settings, plan)
+    except HistoryError as error:
+        return replace(preview(plan), dry_run=False, failures=(*plan.failures, reason_from("history.failed", error)))
     applied = apply(plan, ports, audit.load(settings.state_dir))
-    return _remember_audits(settings, applied.audits, applied.report)
+    return _remember_pass(settings, plan, applied)
 
 
 def dry_run(settings: Settings, ports: Ports, now: datetime, *, progress: Progress = lambda _: None) -> Report:
@@ -58,13 +63,14 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
     with _asking(settings, ports, now, progress) as asked:
         buckets = _list_buckets(settings, ports)
         try:
-            memory, remote_error = _remember(settings, ports)
+            memory, remote = _remember(settings, ports)
         except (HistoryError, RemoteError) as error:
             world = World(settings, now, _NOTHING, {}, buckets)
             return Plan(world, failures=(reason_from("history.failed", error),))
-        world = World(settings, now, memory, asked.result(), buckets, remote_error)
-    issuers = tuple(plan_issuer(issuer, world, ports) for issuer in settings.issuers)
-    return Plan(world, issuers, events=_remote_events(remote_error))
+        notes = notebook.load(settings.state_dir)
+        world = World(settings, now, memory, asked.result(), buckets, remote.error, notes)
+    issuers = tuple(plan_publication(each, world, ports) for each in publications(settings))
+    return Plan(world, issuers, events=remote.events)
 
 
 @contextmanager
@@ -81,41 +87,64 @@ def _asking(settings: Settings, ports: Ports, now: datetime, progress: Progress)
 
 def _list_buckets(settings: Settings, ports: Ports) -> Mapping[Target, Shown]:
     keys = [
-        (issuer.publish, key)
-        for issuer in settings.issuers
-        for key in object_keys(issuer.issuer, issuer.publish.base_url, issuer.publish.prefix)
+        (each.issuer.publish, key)
+        for each in publications(settings)
+        for key in object_keys(each.url, each.issuer.publish.base_url, each.issuer.publish.prefix)
     ]
     return list_buckets(ports, keys, workers=settings.limits.puts)
 
 
-def _remember(settings: Settings, ports: Ports) -> tuple[Memory, RemoteError | None]:
+@dataclass(frozen=True, slots=True)
+class _Remote:
+    """How the fetch went: the error when there was one, and what is worth telling."""
+
+    error: RemoteError | None = None
+    events: tuple[Event, ...] = ()
+
+
+def _remember(settings: Settings, ports: Ports) -> tuple[Memory, _Remote]:
     """What git knows, after a fetch.
 
     Raises:
         HistoryError: The repository cannot be read.
         RemoteError: Neither this machine nor the remote has a history to begin with.
     """
-    history = ports.history
-    history.prepare()
-    is_empty = history.heads().local is None
-    remote_error: RemoteError | None = None
-    if settings.repository.remote is not None:
-        try:
-            history.fetch(shallow=is_empty)
-        except RemoteError as error:
-            if is_empty:
-                raise
-            remote_error = error
-    return remember(history, [issuer.issuer for issuer in settings.issuers]), remote_error
+    ports.history.prepare()
+    remote = _fetch(ports.history) if settings.repository.remote is not None else _Remote()
+    return remember(ports.history, [each.url for each in publications(settings)]), remote
 
 
-def _remote_events(error: RemoteError | None) -> tuple[Event, ...]:
-    return () if error is None else (Event("remote.unreachable", str(error), Level.WARNING),)
-
-
-def _remember_audits(settings: Settings, audits: audit.Audits, report: Report) -> Report:
+def _fetch(history: History) -> _Remote:
+    before = history.heads()
     try:
-        audit.save(settings.state_dir, audits)
+        history.fetch(shallow=before.local is None)
+    except RemoteError as error:
+        if before.local is None:
+            raise
+        return _Remote(error, (Event("remote.unreachable", str(error), Level.WARNING),))
+    after = history.heads().remote
+    if before.remote is None or before.remote == after:
+        return _Remote()
+    if after is not None and history.is_ancestor(before.remote, after):
+        return _Remote()
+    sentence = "The branch on the git remote no longer contains what it had; our own history is merged back."
+    fields = {"before": before.remote, "after": after or ""}
+    return _Remote(events=(Event("history.rewritten", sentence, Level.ERROR, fields),))
+
+
+def _note(settings: Settings, plan: Plan) -> None:
+    """Note what only the remote vouches for, before the branch takes it in: afterwards it would look like our own."""
+    found = {each.url: each.unvouched for each in plan.issuers if each.unvouched is not None}
+    notebook.save(settings.state_dir, notebook.load(settings.state_dir).with_unvouched(found))
+
+
+def _remember_pass(settings: Settings, plan: Plan, applied: Applied) -> Report:
+    """Keep what the next pass wants to know; without it that pass looks at more, so it is no failure."""
+    decided = [each.issuer for each in plan.issuers if each.outcome is not None and not applied.report.failures]
+    try:
+        notebook.save(settings.state_dir, notebook.load(settings.state_dir).with_sources(decided))
+        audit.save(settings.state_dir, applied.audits)
     except HistoryError as error:
-        return replace(report, events=(*report.events, Event("audit.unsaved", str(error), Level.WARNING)))
-    return report
+        event = Event("state.unsaved", str(error), Level.WARNING)
+        return replace(applied.report, events=(*applied.report.events, event))
+    return applied.report

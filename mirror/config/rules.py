@@ -39,7 +39,6 @@ def _not_yet(path: str, instead: str) -> NotYet:
 
 NOT_YET_ROOT = (
     _not_yet("metrics_file", "Remove the key; the daemon serves /metrics."),
-    _not_yet("repository.allowed_signers", "Remove the key, and restrict who may push to the remote."),
     _not_yet("publish.cloudfront_distribution", "Remove the key; caches turn over within max-age."),
 )
 NOT_YET_ISSUER = (
@@ -47,7 +46,6 @@ NOT_YET_ISSUER = (
     _not_yet("auth.kubeconfig", "Write apiservers, tls and auth.token_file."),
     _not_yet("auth.context", "Remove the key."),
     _not_yet("auth.in_cluster", "Write apiservers, tls.ca_file and auth.token_file with the pod's own files."),
-    _not_yet("former_issuers", "Remove the key; what is in the bucket for a former issuer stays there."),
     _not_yet("probe_token_file", "Remove the key, and give the token to `oidc-mirror verify --token-file`."),
     _not_yet("publish.cloudfront_distribution", "Remove the key; caches turn over within max-age."),
 )

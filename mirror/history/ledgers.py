@@ -5,7 +5,7 @@ the other: a commit can forget a revocation, a merge of ledgers cannot.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mirror.addresses import RepositoryPaths, repository_paths
 from mirror.model import CommitId, Heads, IssuerUrl, Ledger, Reason
@@ -19,12 +19,14 @@ from mirror.trust.refused import Refused
 class Remembered:
     """One issuer in git. `files` are the bytes of its paths on the base of the next commit.
 
-    `ledger` is None when there is none yet, and when `broken` tells why it could not be believed.
-    `earlier` are all texts of its public files on any of the heads.
+    `ledger` is that of all heads, merged; None when there is none yet, and when `broken` tells why it is not believed.
+    `own` is that of the local branch alone: what this mirror has vouched for before. `earlier` are all texts of its
+    public files on any of the heads.
     """
 
     paths: RepositoryPaths
     ledger: Ledger | None = None
+    own: Ledger | None = None
     broken: tuple[Reason, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     earlier: Mapping[str, frozenset[bytes]] = field(default_factory=dict)
@@ -59,6 +61,9 @@ def remember(history: History, issuers: Iterable[IssuerUrl]) -> Memory:
     texts = {head: history.read(head, wanted) for head in everywhere}
     base = parents[-1] if parents else None
     known = {issuer: _remembered(issuer, each, texts, base) for issuer, each in paths.items()}
+    if heads.remote is not None and heads.remote != heads.local:
+        local = texts[heads.local] if heads.local is not None else {}
+        known = {issuer: replace(each, own=_own(issuer, each, local)) for issuer, each in known.items()}
     return Memory(heads, base, parents, known)
 
 
@@ -85,7 +90,12 @@ def _remembered(
         path: frozenset(text[path] for text in texts.values() if path in text) for path in (paths.discovery, paths.jwks)
     }
     ledger, broken = _merged(issuer, paths.ledger, texts.values())
-    return Remembered(paths, ledger, broken, files, earlier)
+    return Remembered(paths, ledger, ledger, broken, files, earlier)
+
+
+def _own(issuer: IssuerUrl, known: Remembered, local: Mapping[str, bytes]) -> Ledger | None:
+    """The ledger of the local branch, where it is not all there is; it was read before, so it can be read again."""
+    return _merged(issuer, known.paths.ledger, (local,))[0]
 
 
 def _merged(

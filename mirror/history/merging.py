@@ -1,27 +1,28 @@
-"""Two branches become one: the ledgers of issuers that this mirror does not serve are merged for their owners.
+"""Two branches become one: the ledgers of issuers that this pass did not decide are merged too, so that none is lost.
 
-Mirrors that share a repository may serve different issuers (shards, teams). What only one side changed is taken from
-there; where both changed a ledger, the ledgers are merged, and the owner's next pass renders the documents anew.
+Mirrors that share a repository may serve different issuers (shards, teams), and an issuer may be set
+aside. What only one side changed is taken from there; where both changed a ledger, the ledgers are merged, and the
+owner's next pass renders the documents anew.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from mirror.history.ledgers import Memory
-from mirror.model import Ledger
+from mirror.model import IssuerUrl, Ledger
 from mirror.ports import History
 from mirror.trust.ledger import read_ledger, stated_issuer, write_ledger
 from mirror.trust.merge import merge
 from mirror.trust.refused import Refused
 
 
-def merge_strangers(history: History, memory: Memory) -> dict[str, bytes | None]:
-    """Changes to the base (the remote's head) that bring in what only the local head has, of other mirrors' issuers."""
+def merge_strangers(history: History, memory: Memory, decided: Container[IssuerUrl]) -> dict[str, bytes | None]:
+    """Changes to the base (the remote's head) that bring in what only the local head has.
+
+    Issuers that this pass `decided` are left alone: their ledgers are merged where they are committed.
+    """
     local, remote = memory.parents
-    own = {
-        path
-        for known in memory.issuers.values()
-        for path in (known.paths.ledger, known.paths.discovery, known.paths.jwks)
-    }
+    each = (known.paths for issuer, known in memory.issuers.items() if issuer in decided)
+    own = {path for paths in each for path in (paths.ledger, paths.discovery, paths.jwks)}
     paths = [path for path in history.changed_paths(local, remote) if path not in own]
     ours, theirs = history.read(local, paths), history.read(remote, paths)
     return {path: body for path in paths if (body := _merged_file(path, ours, theirs)) is not None}

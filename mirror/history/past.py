@@ -13,7 +13,8 @@ from mirror.errors import HistoryError, RemoteError
 from mirror.history.git import Git, why
 from mirror.history.objects import Objects
 from mirror.history.remote import Remote
-from mirror.model import CommitId
+from mirror.history.versions import LISTED, MOST_VERSIONS, read_versions
+from mirror.model import CommitId, Version
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _DIGITS_SHA1 = 40
@@ -80,6 +81,15 @@ class Past:
         seconds = self._log("--format=%ct", path=path)
         return datetime.fromtimestamp(int(seconds), UTC) if seconds else None
 
+    def committed_at(self, commit: CommitId) -> datetime:
+        """When a commit says that it was made (committer date, UTC); whoever made it could say anything.
+
+        Raises:
+            HistoryError: The repository could not be read.
+        """
+        words = ("log", "-1", "--no-patch", "--no-show-signature", "--no-color", "--format=%ct", commit, "--")
+        return datetime.fromtimestamp(int(self._git.demand(*words, sentence="A commit could not be read.")), UTC)
+
     def count(self, excluding: CommitId | None) -> int:
         """How many commits the branch has that `excluding` does not contain.
 
@@ -89,6 +99,24 @@ class Past:
         words = () if excluding is None else (f"^{excluding}",)
         sentence = "The commits that wait to be pushed could not be counted."
         return int(self._git.demand("rev-list", "--count", self._local, *words, "--", sentence=sentence))
+
+    def versions(self, path: str | None, *, most: int = MOST_VERSIONS) -> tuple[Version, ...]:
+        """The newest commits of the branch, at most `most`, that changed the file, oldest first; None: any file.
+
+        Each comes after those that it contains, and no merge is among them that only took a side.
+
+        Raises:
+            HistoryError: The repository could not be read.
+        """
+        (head,) = self._objects.info([self._local])
+        if head is None:
+            return ()
+        found = self._versions(path, most)
+        return self._versions(path, most) if len(found) < most and self._deepened() else found
+
+    def _versions(self, path: str | None, most: int) -> tuple[Version, ...]:
+        words = (*LISTED, f"--max-count={most}", self._local, "--", *(() if path is None else (path,)))
+        return read_versions(self._git.demand("rev-list", *words, sentence="The past of a file could not be read."))
 
     def _log(self, *words: str, path: str | None = None) -> str:
         """The newest commit of the branch that `words` and `path` choose."""

@@ -4,7 +4,7 @@ The loop is level-triggered: a branch that moved in between, here or on the remo
 commit is ever lost and none is undone. A kill between any two steps leaves either the old branch or the new one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -54,10 +54,13 @@ def record(
     message: str,
     now: datetime,
     push: bool,
+    before_merge: Callable[[Memory], None] = lambda _: None,
 ) -> Recorded:
     """Commit `intents`, merged with whatever the branch holds by now, and push it when `push`.
 
-    A remote that cannot be reached is no exception here but `push_error`: the commit is made, and waits.
+    `before_merge` is called with what was read anew because the branch or the remote had moved, before any of it
+    becomes part of the local branch. A remote that cannot be reached is no exception here but `push_error`: the commit
+    is made, and waits.
 
     Raises:
         HistoryError: The commit could not be made, or the branch moved five times in between.
@@ -69,6 +72,7 @@ def record(
         except BranchMovedError:
             # An operator's command works beside us: its commit is read, and ours goes on top.
             memory = remember(history, memory.issuers)
+            before_merge(memory)
             continue
         if done.commit is None or done.commit == memory.heads.remote:
             return replace(done, pushed=done.commit is not None)
@@ -83,6 +87,7 @@ def record(
             except RemoteError as error:
                 return replace(done, push_error=error)
             memory = remember(history, memory.issuers)
+            before_merge(memory)
         except RemoteError as error:
             return replace(done, push_error=error)
         else:
@@ -102,7 +107,7 @@ def _commit(
     for issuer, intent in usable.items():
         changes |= _changes(memory.issuers[issuer], ledgers[issuer], intent.extra)
     if len(memory.parents) > 1:
-        changes |= merge_strangers(history, memory)
+        changes |= merge_strangers(history, memory, usable)
     local = memory.heads.local
     if not changes and len(memory.parents) <= 1:
         newest = memory.parents[0] if memory.parents else None

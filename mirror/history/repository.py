@@ -23,8 +23,9 @@ from mirror.history.remote import MAX_FETCHED_FILE_BYTES, REMOTE_TIMEOUT_SECONDS
 from mirror.history.signatures import demand_signed
 from mirror.history.snapshots import Snapshots
 from mirror.history.upkeep import collect
+from mirror.history.versions import MOST_VERSIONS
 from mirror.history.writing import write_commit
-from mirror.model import CommitId, Heads
+from mirror.model import CommitId, Heads, Version
 
 _INCOMING = "refs/oidc-mirror/incoming"
 
@@ -238,6 +239,14 @@ class Repository:
     def changed_at(self, path: str) -> datetime | None:
         """As `Past.changed_at`."""
         return self._past.changed_at(path)
+
+    def versions(self, path: str | None, *, most: int = MOST_VERSIONS) -> tuple[Version, ...]:
+        """As `Past.versions`."""
+        return self._past.versions(path, most=most)
+
+    def committed_at(self, commit: CommitId) -> datetime:
+        """See `Past.committed_at`."""
+        return self._past.committed_at(commit)
 
     def collect_garbage(self) -> None:
         """As `upkeep.collect`."""

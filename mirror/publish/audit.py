@@ -6,14 +6,13 @@ successes are remembered, so a failure is looked at again in every pass until it
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mirror.config.settings import Publish
-from mirror.errors import HistoryError
+from mirror.files import write_atomically
 from mirror.model import IssuerUrl
 
 FILE_NAME = "audit.json"
@@ -74,15 +73,4 @@ def save(state_dir: Path, audits: Audits) -> None:
     entries = {
         url: {"at": stamp.at.isoformat(), "settings": stamp.settings} for url, stamp in sorted(audits.stamps.items())
     }
-    target = state_dir / FILE_NAME
-    draft = target.with_name(f".{FILE_NAME}.{os.getpid()}")
-    try:
-        draft.write_text(json.dumps({"version": 1, "issuers": entries}, indent=1) + "\n")
-        draft.replace(target)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise HistoryError(
-            f"The state directory {state_dir} cannot be written.",
-            cause=str(error.strerror),
-            remedy="Give the mirror's user the right to write there, or free space on the disk.",
-        ) from error
+    write_atomically(state_dir / FILE_NAME, json.dumps({"version": 1, "issuers": entries}, indent=1) + "\n")

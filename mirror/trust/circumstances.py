@@ -15,7 +15,8 @@ class Circumstances:
     """What one pass knows besides the ledger.
 
     `now` is aware, UTC, whole seconds. `replicas` is how many observations make "every apiserver answered".
-    `may_drop` is False while the git remote could not be asked: removals wait for it. `sources_changed` tells that
+    `may_drop` is False while the git remote could not be asked: removals wait for it; `may_admit` is
+    False for a former issuer whose time is over: it gets no new keys. `sources_changed` tells that
     the issuer's apiservers or CA are not those of the last pass, which restarts every `missing_since`.
     `suspects` are keys that must be held, each with the reason's code, whatever the policy says.
     """
@@ -24,6 +25,7 @@ class Circumstances:
     replicas: int
     now: datetime
     may_drop: bool = True
+    may_admit: bool = True
     sources_changed: bool = False
     suspects: Mapping[Thumbprint, str] = field(default_factory=dict)
 

@@ -153,7 +153,7 @@ class _Step:
         for key in fresh:
             if key.thumbprint in self.revoked:
                 self._refuse_revoked(key)
-            else:
+            elif self.given.may_admit:
                 self._admit(key, self._held_because(key, kids))
 
     def _is_fresh(self, identity: KeyId) -> bool:

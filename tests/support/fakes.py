@@ -21,6 +21,7 @@ from mirror.model import (
     Reason,
     Stored,
     Unusable,
+    Version,
 )
 from mirror.ports import Bucket, Foreign, Landed, NotSeen, Ports, PutOutcome, Seen, StoredHeaders
 
@@ -122,6 +123,24 @@ class FakeHistory:
         files = self.commits.by_id[commit].files
         return {path: files[path] for path in paths if path in files}
 
+    def list_paths(self, commit: CommitId, under: str) -> Mapping[str, str]:
+        files = self.commits.by_id[commit].files
+        return {path: str(hash(body)) for path, body in files.items() if path.startswith(f"{under}/")}
+
+    def versions(self, path: str | None, *, most: int) -> tuple[Version, ...]:
+        """Along the first parents."""
+        found: list[Version] = []
+        at = self.head
+        while at is not None:
+            commit = self.commits.by_id[at]
+            parent = commit.parents[0] if commit.parents else None
+            earlier = self.commits.by_id[parent].files if parent is not None else {}
+            if path is None or commit.files.get(path) != earlier.get(path):
+                subject = commit.message.partition("\n")[0]
+                found.append(Version(at, commit.parents[:1], commit.when, "oidc-mirror", subject))
+            at = parent
+        return tuple(reversed(found[:most]))
+
     def changed_paths(self, old: CommitId, new: CommitId) -> tuple[str, ...]:
         a, b = self.commits.by_id[old].files, self.commits.by_id[new].files
         return tuple(sorted(path for path in a.keys() | b.keys() if a.get(path) != b.get(path)))
@@ -183,6 +202,9 @@ class FakeHistory:
                 break
             at = parent
         return when
+
+    def committed_at(self, commit: CommitId) -> datetime:
+        return self.commits.by_id[commit].when
 
     def collect_garbage(self) -> None:
         """Nothing to tidy up."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from mirror.config.settings import Issuer, Repository, Settings
+from mirror.config.settings import FormerIssuer, Issuer, Repository, Settings
 from mirror.model import Answer, IssuerName, IssuerUrl, KeyPolicy, Reason, Unusable
 from mirror.report import Report
 from mirror.run import dry_run, run_once
@@ -48,9 +48,17 @@ class Situation:
     require_push: bool = False
     name: IssuerName = NAME
     issuer: IssuerUrl = ISSUER
+    former: tuple[FormerIssuer, ...] = ()
 
     def settings(self) -> Settings:
-        issuer = Issuer(self.name, self.issuer, self.world.publish(), apiservers=self.apiservers, keys=self.policy)
+        issuer = Issuer(
+            self.name,
+            self.issuer,
+            self.world.publish(),
+            apiservers=self.apiservers,
+            keys=self.policy,
+            former_issuers=self.former,
+        )
         repository = Repository(self.state_dir / "snapshots.git", remote=self.remote, require_push=self.require_push)
         return Settings(self.state_dir, repository, (issuer,))
 

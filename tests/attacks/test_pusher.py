@@ -1,0 +1,266 @@
+"""Somebody may push to the git remote, and is nobody else: no public object changes by what he pushes."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mirror.config.settings import FormerIssuer
+from mirror.model import CommitId, IssuerUrl, KeyRecord, Ledger, Revocation, Status
+from mirror.report import ExitStatus, Report, State
+from mirror.trust.ledger import read_ledger, write_ledger
+from mirror.trust.refused import Refused
+from support.captures import capture
+from support.fakes import MOMENT, Commit, FakeHistory, FakeRemote, FakeWorld
+from support.keys import RSA_KEYS
+from support.situations import BASE_URL, BOTH, ISSUER, LAST, LEDGER, ONE, PUBLIC, Situation
+
+Files = dict[str, bytes]
+Attack = Callable[[Files], None]
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Situation:
+    """A mirror in steady state: two keys are public, everything is pushed."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    world = FakeWorld(history=FakeHistory(remote=FakeRemote()), base_url=BASE_URL)
+    made = Situation(folder, world=world, remote="git@git.example.com:oidc.git")
+    made.run(BOTH, BOTH)
+    assert made.run().exit_status is ExitStatus.CURRENT
+    return made
+
+
+def ledger_of(files: Files) -> Ledger:
+    ledger = read_ledger(files[LEDGER], issuer=ISSUER)
+    assert not isinstance(ledger, Refused)
+    return ledger
+
+
+def with_records(files: Files, *records: KeyRecord) -> None:
+    files[LEDGER] = write_ledger(Ledger(ISSUER, records))
+
+
+def adds_a_key(files: Files) -> None:
+    old = ledger_of(files)
+    stranger = KeyRecord(RSA_KEYS[0], Status.PUBLISHED, generation=1, first_seen=MOMENT)
+    with_records(files, *sorted((*old.records, stranger), key=lambda r: (r.key.kid, r.key.thumbprint)))
+
+
+def adds_a_retiring_key(files: Files) -> None:
+    old = ledger_of(files)
+    stranger = KeyRecord(RSA_KEYS[0], Status.RETIRING, generation=9, first_seen=MOMENT, missing_since=MOMENT)
+    with_records(files, *sorted((*old.records, stranger), key=lambda r: (r.key.kid, r.key.thumbprint)))
+
+
+def revokes_all(files: Files) -> None:
+    revocation = Revocation(MOMENT, "because I can", last=True)
+    with_records(
+        files,
+        *(KeyRecord(r.key, Status.REVOKED, 9, r.first_seen, revocation=revocation) for r in ledger_of(files).records),
+    )
+
+
+def drops_all(files: Files) -> None:
+    with_records(files, *(replace(r, status=Status.DROPPED, generation=9) for r in ledger_of(files).records))
+
+
+def changes_public(files: Files) -> None:
+    files[f"{PUBLIC}/openid/v1/jwks"] = b'{"keys":[]}'
+
+
+def breaks_the_ledger(files: Files) -> None:
+    files[LEDGER] = b"{}"
+
+
+def swaps_the_issuer(files: Files) -> None:
+    content = json.loads(files[LEDGER])
+    content["issuer"] = "https://elsewhere.example.com"
+    files[LEDGER] = json.dumps(content).encode()
+
+
+def fills_the_ledger(files: Files) -> None:
+    files[LEDGER] = b" " * (5 * 1024 * 1024)
+
+
+def plants_a_private_key(files: Files) -> None:
+    content = json.loads(files[LEDGER])
+    content["keys"][0]["key"]["d"] = "AQAB"
+    files[LEDGER] = json.dumps(content).encode()
+
+
+def removes_everything(files: Files) -> None:
+    files.clear()
+
+
+ATTACKS: list[Attack] = [
+    adds_a_key,
+    adds_a_retiring_key,
+    revokes_all,
+    drops_all,
+    changes_public,
+    breaks_the_ledger,
+    swaps_the_issuer,
+    fills_the_ledger,
+    plants_a_private_key,
+    removes_everything,
+]
+
+
+def push(here: Situation, attack: Attack, *, parent: CommitId | None = None) -> CommitId:
+    """Push a commit on top of the remote's head (or of `parent`: a rewound branch)."""
+    commits, remote = here.world.history.commits, here.world.history.remote
+    assert remote is not None
+    assert remote.head is not None
+    base = parent or remote.head
+    files = dict(commits.by_id[base].files)
+    attack(files)
+    remote.head = commits.add(Commit((base,), files, "x", here.now))
+    return remote.head
+
+
+def told(report: Report) -> set[str]:
+    events = {event.name for issuer in report.issuers for event in issuer.events} | {e.name for e in report.events}
+    reasons = {reason.code for issuer in report.issuers for reason in (*issuer.failures, *issuer.held)}
+    return events | reasons
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+def test_no_public_object_changes(here: Situation, attack: Attack) -> None:
+    """Whatever is pushed: in ten passes over a day no object changes, and no put is tried."""
+    before = dict(here.world.bucket.objects)
+    push(here, attack)
+    here.world.bucket.requests.clear()
+    for hours in (0, 0, 1, 1, 1, 3, 3, 5, 5, 6):
+        here.run(after=timedelta(hours=hours))
+        assert here.world.bucket.objects == before
+    assert here.world.bucket.count("put") == 0
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+def test_fresh_pod_is_not_deceived_either(here: Situation, attack: Attack, tmp_path: Path) -> None:
+    """A CronJob pod without any history of its own takes nothing from the remote that nobody else vouches for."""
+    before = dict(here.world.bucket.objects)
+    push(here, attack)
+    for _ in range(2):
+        pod = here.beside()
+        pod.run(after=timedelta(hours=1))
+        assert {k: v.body for k, v in pod.world.bucket.objects.items()} == {k: v.body for k, v in before.items()}
+        pod.state_dir.rename(tmp_path / f"gone-{len(list(tmp_path.iterdir()))}")
+
+
+@pytest.mark.parametrize("attack", [adds_a_key, adds_a_retiring_key, revokes_all], ids=lambda attack: attack.__name__)
+def test_unwitnessed_is_patient_then_asks(here: Situation, attack: Attack) -> None:
+    """For 15 minutes another mirror may be about to put it (exit 0); then an operator must decide (exit 3)."""
+    push(here, attack)
+    first = here.run()
+    assert "remote.unwitnessed" in told(first)
+    assert first.exit_status is ExitStatus.CURRENT
+    assert here.run(after=timedelta(minutes=14)).exit_status is ExitStatus.CURRENT
+    late = here.run(after=timedelta(minutes=2))
+    assert late.exit_status is ExitStatus.HELD
+    assert late.issuers[0].held[0].remedy.count("oidc-mirror")
+
+
+def test_key_that_an_apiserver_shows_is_witnessed(here: Situation) -> None:
+    """What another mirror pushed goes public as soon as an apiserver shows it here too."""
+    other = here.beside()
+    other.run(LAST, LAST)
+    report = here.run(LAST, LAST)
+    assert "remote.unwitnessed" not in told(report)
+    assert len(json.loads(here.public() or b"")["keys"]) == 3
+
+
+def test_key_that_is_public_is_witnessed(here: Situation) -> None:
+    """What another mirror has put is in the bucket: this mirror goes on with it, though its replica lacks the key."""
+    here.beside().run(LAST, LAST)
+    report = here.run(BOTH, BOTH)
+    assert report.exit_status is ExitStatus.CURRENT
+    assert "remote.unwitnessed" not in told(report)
+    assert len(json.loads(here.public() or b"")["keys"]) == 3
+
+
+def test_pushed_between_fetch_and_push_is_set_aside(here: Situation) -> None:
+    """A key that is pushed while the pass runs is merged into git, and not put, in this pass or in later ones."""
+
+    def overtake(history: FakeHistory) -> None:
+        history.moved_by = None
+        push(here, adds_a_key)
+
+    here.world.history.moved_by = overtake
+    here.run(LAST, BOTH)
+    stranger = RSA_KEYS[0].kid
+    for hours in (0, 1, 24):
+        here.run(after=timedelta(hours=hours))
+        assert stranger not in {key["kid"] for key in json.loads(here.public() or b"")["keys"]}
+
+
+def test_rewound_branch_is_told_and_merged_back(here: Situation) -> None:
+    """A branch without our last head is `history.rewritten`; our commits are on the remote again after the pass."""
+    here.run(ONE, ONE)
+    remote = here.world.history.remote
+    assert remote is not None
+    ours = here.world.history.head
+    assert ours is not None
+    first = here.world.history.commits.by_id[ours].parents[0]
+    remote.head = first
+    report = here.run()
+    assert "history.rewritten" in told(report)
+    assert remote.head is not None
+    assert here.world.history.commits.contains(remote.head, ours)
+
+
+def test_replaced_branch_is_merged_back(here: Situation) -> None:
+    """An unrelated history on the branch does not make ours forget anything."""
+    remote, commits = here.world.history.remote, here.world.history.commits
+    assert remote is not None
+    ours = here.world.history.head
+    assert ours is not None
+    remote.head = commits.add(Commit((), {"README.md": b"mine now"}, "x", here.now))
+    report = here.run()
+    assert "history.rewritten" in told(report)
+    assert remote.head is not None
+    assert commits.contains(remote.head, ours)
+    assert here.world.history.files()[LEDGER] == commits.by_id[ours].files[LEDGER]
+    assert here.public() is not None
+
+
+def test_forgotten_revocation_is_remembered(here: Situation) -> None:
+    """A commit on top of ours that drops a revocation from the ledger does not revive the key."""
+    thumbprint = ledger_of(dict(here.world.history.files())).records[0].key.thumbprint
+    before = here.world.history.head
+    assert before is not None
+    here.policy = replace(here.policy, revoked=frozenset({thumbprint}))
+    here.run()
+    here.policy = replace(here.policy, revoked=frozenset())
+    old = here.world.history.commits.by_id[before].files[LEDGER]
+    push(here, lambda files: files.update({LEDGER: old}))
+    here.run()
+    assert thumbprint in {
+        r.key.thumbprint for r in ledger_of(dict(here.world.history.files())).records if r.status is Status.REVOKED
+    }
+    assert capture(f"{BOTH}jwks").body() != here.public()
+
+
+def test_stranger_that_cannot_be_noted_stops_the_pass(here: Situation) -> None:
+    """What git alone names is noted before it is taken in; where it can't be, nothing is taken in."""
+    push(here, adds_a_key)
+    head = here.world.history.head
+    (here.state_dir / "notebook.json").unlink()
+    (here.state_dir / "notebook.json").mkdir()
+    report = here.run()
+    assert report.exit_status is ExitStatus.FAILED
+    assert here.world.history.head == head
+
+
+def test_other_issuers_go_on(here: Situation) -> None:
+    """An issuer that is set aside never delays another one."""
+    push(here, adds_a_key)
+    former = FormerIssuer(IssuerUrl(f"{BASE_URL}/other"), MOMENT.date())
+    here.former = (former,)
+    report = here.run()
+    assert [issuer.state for issuer in report.issuers] == [State.DEGRADED, State.CHANGED]
+    assert here.public("other/openid/v1/jwks") is not None
