@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from mirror import notebook
-from mirror.deciding import defect, plan_objects
+from mirror.believing import defect
+from mirror.deciding import plan_objects
 from mirror.errors import BucketError, HistoryError, MirrorError, RemoteError
 from mirror.history.ledgers import Memory, public_path
 from mirror.history.message import IssuerChanges, compose
@@ -197,7 +198,12 @@ class _Publishing:
         history = self.ports.history
         freshness = Freshness(self.world.now, history.holds, lambda wanted: history.changed_at(public_path(wanted.url)))
         looked = read_back(self.ports.view, [wanted for wanted, _ in planned.decisions], publish, freshness)
-        seen = replace(done, events=done.events + looked.events, failures=done.failures + looked.failures)
+        seen = replace(
+            done,
+            events=done.events + looked.events,
+            failures=done.failures + looked.failures,
+            safe_to_sign_at=looked.safe_to_sign_at,
+        )
         return planned, seen, stamp if looked.fresh else None
 
 
@@ -261,6 +267,7 @@ def _issuer_report(planned: IssuerPlan, published: Published) -> IssuerReport:
         + published.events,
         failures=planned.failures + published.failures,
         held=planned.held + published.held,
+        safe_to_sign_at=published.safe_to_sign_at,
     )
 
 

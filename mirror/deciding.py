@@ -6,6 +6,7 @@ Reads (a body that a listing cannot tell, the commit that an object names) and c
 from dataclasses import dataclass, replace
 
 from mirror.addresses import object_keys
+from mirror.believing import defect
 from mirror.config.settings import Issuer
 from mirror.errors import BucketError
 from mirror.history.ledgers import Remembered, public_path
@@ -22,7 +23,6 @@ from mirror.model import (
     Reason,
     Status,
     Stored,
-    Unusable,
 )
 from mirror.plan import IssuerPlan, Publication, World
 from mirror.ports import Bucket, Ports
@@ -31,9 +31,9 @@ from mirror.publish.objects import public_objects
 from mirror.publish.put import reason_of
 from mirror.publish.reconcile import Decision, Knowledge, decide, etag_of
 from mirror.trust.circumstances import Circumstances
+from mirror.trust.decisions import is_emptied, may_be_empty
 from mirror.trust.documents import render
 from mirror.trust.lifecycle import Outcome, advance, revoked_thumbprints
-from mirror.trust.observe import observe
 from mirror.witness import unwitnessed
 
 LOAD_BALANCER_CONNECTIONS = 5
@@ -48,17 +48,13 @@ def plan_publication(publication: Publication, world: World, ports: Ports) -> Is
         return IssuerPlan(publication, failures=(defect(error),))
 
 
-def defect(error: Exception) -> Reason:
-    """An exception that nobody expected, as a reason of one issuer: nothing lost, nobody else stopped."""
-    sentence = f"This issuer's pass failed unexpectedly: {type(error).__name__}: {error}"
-    return Reason("broken", sentence, "This is a defect of oidc-mirror: please report it with this sentence.")
-
-
 def _plan_publication(publication: Publication, world: World, ports: Ports) -> IssuerPlan:
     issuer, remembered = publication.issuer, world.memory.issuers[publication.url]
     before = remembered.ledger or Ledger(publication.url)
-    observations = _observations(issuer, world, before)
+    observations = world.beliefs.observations.get(issuer.name, ())
     start = IssuerPlan(publication, observations, before)
+    if issuer.name in world.beliefs.defects:
+        return replace(start, failures=(world.beliefs.defects[issuer.name],))
     if remembered.broken:
         return replace(start, failures=tuple(_broken(reason, remembered) for reason in remembered.broken))
     try:
@@ -69,18 +65,9 @@ def _plan_publication(publication: Publication, world: World, ports: Ports) -> I
         return replace(start, events=(stranger.event,), held=stranger.held, unvouched=stranger.keys)
     outcome = advance(before, _policy(issuer, world), _circumstances(publication, observations, world))
     start = replace(start, unvouched={})
-    planned = replace(start, outcome=outcome, held=held_changes(issuer, outcome), events=_mismatch(issuer, remembered))
+    events = _mismatch(issuer, remembered) + _emptied(outcome.ledger) + world.beliefs.events.get(issuer.name, ())
+    planned = replace(start, outcome=outcome, held=held_changes(issuer, outcome), events=events)
     return plan_objects(planned, outcome.ledger, world, ports)
-
-
-def _observations(issuer: Issuer, world: World, before: Ledger) -> tuple[Observation, ...]:
-    known = frozenset(record.key.thumbprint for record in before.records)
-    return tuple(
-        answer
-        if isinstance(answer, Unusable)
-        else observe(answer, issuer=issuer.issuer, policy=issuer.keys, known=known)
-        for answer in world.answers.get(issuer.name, ())
-    )
 
 
 def _policy(issuer: Issuer, world: World) -> KeyPolicy:
@@ -101,6 +88,7 @@ def _circumstances(publication: Publication, observations: tuple[Observation, ..
         may_drop=not world.shared or world.heard_remote,
         may_admit=publication.admits(world.now),
         sources_changed=world.notebook.sources_changed(issuer),
+        suspects=world.beliefs.suspects,
     )
 
 
@@ -186,7 +174,23 @@ def held_changes(issuer: Issuer, outcome: Outcome) -> tuple[Reason, ...]:
         for event in outcome.events
         if event.name == "revocation.held"
     )
-    return keys + revocations
+    return keys + revocations + _emptied_unasked(issuer, outcome.ledger)
+
+
+def _emptied_unasked(issuer: Issuer, ledger: Ledger) -> tuple[Reason, ...]:
+    """Revocations that left no key together, none of them by `--last`: nobody asked for an empty set."""
+    if not is_emptied(ledger) or may_be_empty(ledger):
+        return ()
+    sentence = f"Every key of {ledger.issuer} is revoked; what is public stays as it is, with the keys that it has."
+    remedy = f"Give the cluster a new key, or: oidc-mirror revoke {issuer.name} --all --last --reason TEXT"
+    return (Reason("emptied.held", sentence, remedy),)
+
+
+def _emptied(ledger: Ledger) -> tuple[Event, ...]:
+    if not is_emptied(ledger) or not may_be_empty(ledger):
+        return ()
+    sentence = f"Every key of {ledger.issuer} is revoked and its public set is empty: no token of it is accepted."
+    return (Event("issuer.emptied", sentence, Level.WARNING),)
 
 
 def _held_key(issuer: Issuer, record: KeyRecord) -> Reason:

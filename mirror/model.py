@@ -286,3 +286,18 @@ class Heads:
 
     local: CommitId | None
     remote: CommitId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A commit as a step of the past of a file. Text in it comes from whoever committed: escape it.
+
+    `parents` are the versions that it follows, of the same file; `when` is the committer's date (aware, UTC);
+    `author` and `subject` are shortened.
+    """
+
+    commit: CommitId
+    parents: tuple[CommitId, ...]
+    when: datetime
+    author: str
+    subject: str

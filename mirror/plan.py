@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
+from mirror.believing import Beliefs
 from mirror.config.settings import Issuer, Settings
 from mirror.errors import RemoteError
 from mirror.history.ledgers import Memory
-from mirror.model import Answer, Event, IssuerName, IssuerUrl, Ledger, Observation, PublicObject, Reason, Unusable
+from mirror.model import Event, IssuerUrl, Ledger, Observation, PublicObject, Reason
 from mirror.notebook import Notebook, Unvouched
 from mirror.publish.look import Shown, Target
 from mirror.publish.reconcile import Decision
@@ -60,7 +61,7 @@ class World:
     settings: Settings
     now: datetime
     memory: Memory
-    answers: Mapping[IssuerName, tuple[Answer | Unusable, ...]]
+    beliefs: Beliefs
     buckets: Mapping[Target, Shown]
     remote_error: RemoteError | None = None
     notebook: Notebook = field(default_factory=Notebook)

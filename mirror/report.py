@@ -10,6 +10,7 @@ from enum import IntEnum, StrEnum
 
 from mirror.errors import MirrorError
 from mirror.model import (
+    PUBLIC_STATUSES,
     TRANSIENT_CODES,
     CommitId,
     Event,
@@ -85,7 +86,7 @@ class IssuerReport:
     """One issuer: what its apiservers said, its keys, what changed, and what is wrong.
 
     `failures` make the exit status 1, `held` make it 3. `records` is the ledger after the pass; `retain_removed`
-    is how long a retiring key stays.
+    is how long a retiring key stays. `safe_to_sign_at` is when the public keys may sign, where this pass looked.
     """
 
     name: IssuerName
@@ -98,6 +99,7 @@ class IssuerReport:
     events: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
+    safe_to_sign_at: datetime | None = None
 
     @property
     def state(self) -> State:
@@ -184,7 +186,7 @@ def _issuer(issuer: IssuerReport) -> dict[str, object]:
         "issuer": issuer.issuer,
         "state": str(issuer.state),
         "apiservers": [_observation(o) for o in issuer.observations],
-        "keys": [_record(record, issuer.retain_removed) for record in issuer.records],
+        "keys": [_record(record, issuer) for record in issuer.records],
         "changes": [
             {
                 "kid": change.key.kid,
@@ -221,8 +223,9 @@ def _observation(observation: Observation) -> dict[str, object]:
     }
 
 
-def _record(record: KeyRecord, retain_removed: timedelta) -> dict[str, object]:
-    leaves = record.missing_since + retain_removed if record.missing_since else None
+def _record(record: KeyRecord, issuer: IssuerReport) -> dict[str, object]:
+    leaves = record.missing_since + issuer.retain_removed if record.missing_since else None
+    safe = issuer.safe_to_sign_at if record.status in PUBLIC_STATUSES else None
     return {
         "kid": record.key.kid,
         "thumbprint": record.key.thumbprint,
@@ -231,6 +234,7 @@ def _record(record: KeyRecord, retain_removed: timedelta) -> dict[str, object]:
         "first_seen": record.first_seen.isoformat(),
         "missing_since": record.missing_since.isoformat() if record.missing_since else None,
         "leaves_at": leaves.isoformat() if leaves else None,
+        "safe_to_sign_at": safe.isoformat() if safe else None,
         "held_because": record.held_because,
     }
 

@@ -17,18 +17,18 @@ from datetime import datetime
 from mirror import notebook
 from mirror.addresses import object_keys
 from mirror.applying import Applied, apply, preview
+from mirror.believing import Answers, Beliefs, believe
 from mirror.config.settings import Settings
 from mirror.deciding import plan_publication
 from mirror.errors import HistoryError, RemoteError
 from mirror.history.ledgers import Memory, remember
-from mirror.model import Answer, Event, Heads, IssuerName, Level, Unusable
+from mirror.model import Event, Heads, IssuerName, Level
 from mirror.plan import Plan, World, publications
 from mirror.ports import History, Ports
 from mirror.publish import audit
 from mirror.publish.look import Shown, Target, list_buckets
 from mirror.report import Report, reason_from
 
-Answers = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
 Progress = Callable[[IssuerName], None]
 
 _NOTHING = Memory(Heads(None, None), None, (), {})
@@ -65,10 +65,11 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
         try:
             memory, remote = _remember(settings, ports)
         except (HistoryError, RemoteError) as error:
-            world = World(settings, now, _NOTHING, {}, buckets)
+            world = World(settings, now, _NOTHING, Beliefs(), buckets)
             return Plan(world, failures=(reason_from("history.failed", error),))
+        beliefs = believe(settings.issuers, asked.result(), memory)
         notes = notebook.load(settings.state_dir)
-        world = World(settings, now, memory, asked.result(), buckets, remote.error, notes)
+        world = World(settings, now, memory, beliefs, buckets, remote.error, notes)
     issuers = tuple(plan_publication(each, world, ports) for each in publications(settings))
     return Plan(world, issuers, events=remote.events)
 

@@ -10,8 +10,10 @@ from mirror.model import CommitId, Event, Level, PublicObject, Reason
 from mirror.ports import Bucket, Foreign, NotSeen, PublicView, StoredHeaders
 from mirror.publish.judgement import judge
 from mirror.publish.reconcile import Action, Decision, Holding, Put, Waiting
+from mirror.publish.safety import window
 from mirror.report import Effect, ObjectReport, reason_from
 
+JWKS_SUFFIX = "/openid/v1/jwks"
 STALE_GRACE = timedelta(minutes=5)
 """How long after max-age a cache in front of the bucket may still show an earlier state."""
 
@@ -24,6 +26,7 @@ class Published:
     events: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
+    safe_to_sign_at: datetime | None = None
 
     def and_then(self, other: "Published") -> "Published":
         """Both, one after the other."""
@@ -32,6 +35,7 @@ class Published:
             self.events + other.events,
             self.failures + other.failures,
             self.held + other.held,
+            self.safe_to_sign_at or other.safe_to_sign_at,
         )
 
 
@@ -148,9 +152,14 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What the world sees of one issuer: `fresh` when every object is as meant."""
+    """What the world sees of one issuer: `fresh` when every object is as meant.
+
+    `safe_to_sign_at` is when every copy of the JWKS from before the one that was seen has turned over; None unless the
+    JWKS was seen as meant, with a `Last-Modified`.
+    """
 
     fresh: bool
+    safe_to_sign_at: datetime | None = None
     events: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = field(default=())
 
@@ -163,6 +172,7 @@ def read_back(view: PublicView, objects: Sequence[PublicObject], publish: Publis
         result = replace(
             result,
             fresh=result.fresh and seen.fresh,
+            safe_to_sign_at=result.safe_to_sign_at or seen.safe_to_sign_at,
             events=result.events + seen.events,
             failures=result.failures + seen.failures,
         )
@@ -175,7 +185,8 @@ def _look(view: PublicView, wanted: PublicObject, publish: Publish, freshness: F
         return _failed(wanted, (look.reason,))
     reasons = judge(look, wanted)
     if not reasons:
-        return Looked(fresh=True)
+        found = window(look) if wanted.url.endswith(JWKS_SUFFIX) else None
+        return Looked(fresh=True, safe_to_sign_at=found.safe_to_sign_at if found is not None else None)
     if look.body != wanted.body and _may_lag(look.body, wanted, publish, freshness):
         sentence = f"{wanted.url} still shows an earlier state: a cache in front of the bucket has not turned over yet."
         return Looked(fresh=False, events=(Event("readback.stale", sentence, Level.WARNING, {"url": wanted.url}),))

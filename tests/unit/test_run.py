@@ -1,18 +1,22 @@
 """The pass, end to end over fakes: what changes, what must not, and what is said about it."""
 
 import json
+from base64 import urlsafe_b64encode
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mirror.errors import BucketError
-from mirror.model import Answer, CommitId, IssuerName, IssuerUrl, KeyPolicy, Observed, Reason, Unusable
+from mirror.model import Answer, CommitId, IssuerName, IssuerUrl, KeyPolicy, Kid, Observed, Reason, RsaKey, Unusable
 from mirror.report import Effect, ExitStatus, Report, State
 from mirror.run import propose, run_once
+from mirror.trust.material import thumbprint_of
 from support.captures import capture
-from support.fakes import FakeBucket, FakeHistory, FakeRemote, FakeWorld
+from support.fakes import MOMENT, FakeBucket, FakeHistory, FakeRemote, FakeWorld
+from support.keys import jwks_body, with_kubernetes_kid
 from support.situations import (
     BOTH,
     DISCOVERY_KEY,
@@ -497,6 +501,13 @@ def test_unreadable_headers_fail_the_audit(here: Situation) -> None:
 # ----------------------------------------------------------------------------------------------- read-back
 
 
+def test_look_tells_when_the_keys_may_sign(here: Situation) -> None:
+    """`Last-Modified` of the public JWKS, its max-age, and five minutes more; a pass without a look tells nothing."""
+    first, second = here.run(ONE, ONE), here.run()
+    assert first.issuers[0].safe_to_sign_at == MOMENT + timedelta(minutes=10)
+    assert second.issuers[0].safe_to_sign_at is None
+
+
 def test_unreadable_public_url_fails_until_it_is_readable(here: Situation) -> None:
     """A put that the world cannot see is no success, in this pass and in every later one."""
     here.world.web.blocked = Reason("forbidden", "The world gets 403.", "Allow s3:GetObject.")
@@ -578,3 +589,46 @@ def test_foreign_mirror_without_remote_is_held(here: Situation) -> None:
     report = here.run()
     assert report.exit_status is ExitStatus.HELD
     assert here.public() == b"theirs"
+
+
+# ---------------------------------------------------------------------------------------------------- fleet
+
+
+def test_key_that_two_issuers_show_is_told(here: Situation) -> None:
+    """One key at two issuers lets each sign for the other: an event at both, and no change of either."""
+    here.show(ONE, ONE)
+    settings = here.settings()
+    twin = replace(settings.issuers[0], name=IssuerName("twin"), issuer=IssuerUrl(ISSUER + "-twin"))
+    here.world.source.answers["twin"] = tuple(
+        replace(a, discovery=a.discovery.replace(b"cluster/identifier", b"cluster/identifier-twin"))
+        for a in (answer(ONE), answer(ONE))
+    )
+    report = run_once(replace(settings, issuers=(*settings.issuers, twin)), here.world.ports(), here.now)
+    assert [[e.name for e in each.events if e.name == "key.shared"] for each in report.issuers] == [["key.shared"]] * 2
+    assert report.exit_status is ExitStatus.CURRENT
+
+
+def test_key_that_shares_a_prime_with_a_known_one_is_held(here: Situation) -> None:
+    """Whoever factors one of the two has both: the new key waits for an operator, whatever the policy."""
+    first, second = weak_pair()
+    discovery = answer(ONE).discovery
+    here.run(Answer("https://10.0.0.11:6443", discovery, jwks_body(first)))
+    report = here.run(Answer("https://10.0.0.11:6443", discovery, jwks_body(first, second)))
+    assert kids(here) == {first.kid}
+    assert report.exit_status is ExitStatus.HELD
+    held = [record for record in report.issuers[0].records if record.held_because is not None]
+    assert [record.held_because for record in held] == ["shared_prime"]
+
+
+def weak_pair() -> tuple[RsaKey, RsaKey]:
+    """Two RSA keys of 2048 bits whose moduli have a prime in common, as a broken random number generator makes them."""
+    primes = [rsa.generate_private_key(65537, 2048).private_numbers() for _ in range(2)]
+    moduli = (primes[0].p * primes[0].q, primes[0].p * primes[1].p)
+    keys = []
+    for modulus in moduli:
+        n = urlsafe_b64encode(modulus.to_bytes((modulus.bit_length() + 7) // 8, "big")).rstrip(b"=").decode()
+        key = RsaKey(Kid(""), "RS256", n, "AQAB", thumbprint_of("RSA", n=n, e="AQAB"))
+        found = with_kubernetes_kid(key)
+        assert isinstance(found, RsaKey)
+        keys.append(found)
+    return keys[0], keys[1]

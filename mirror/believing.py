@@ -1,0 +1,77 @@
+"""What apiservers said becomes what is believed, for the whole fleet: observations, and what keys have in common."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from mirror.config.settings import Issuer
+from mirror.history.ledgers import Memory
+from mirror.model import (
+    Answer,
+    Event,
+    IssuerName,
+    Key,
+    Observation,
+    Observed,
+    Reason,
+    Thumbprint,
+    Unusable,
+)
+from mirror.trust.fleet import shared_keys, suspects
+from mirror.trust.observe import observe
+
+Answers = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Beliefs:
+    """Everything that apiservers showed in this pass, by issuer name.
+
+    `defects` names issuers whose answers made our own code fail. `suspects` are new keys that must be held, with the
+    reason's code; `events` what keys of several issuers have in common.
+    """
+
+    observations: Mapping[IssuerName, tuple[Observation, ...]] = field(default_factory=dict)
+    defects: Mapping[IssuerName, Reason] = field(default_factory=dict)
+    suspects: Mapping[Thumbprint, str] = field(default_factory=dict)
+    events: Mapping[IssuerName, tuple[Event, ...]] = field(default_factory=dict)
+
+
+def believe(issuers: Iterable[Issuer], answers: Answers, memory: Memory) -> Beliefs:
+    """Validate every answer; what fails unexpectedly stays with its issuer."""
+    observations: dict[IssuerName, tuple[Observation, ...]] = {}
+    defects: dict[IssuerName, Reason] = {}
+    for issuer in issuers:
+        try:
+            observations[issuer.name] = _observations(issuer, answers.get(issuer.name, ()), memory)
+        except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
+            defects[issuer.name] = defect(error)
+    shown = {name: tuple(_keys(found)) for name, found in observations.items()}
+    known = {key.thumbprint: key for key in _recorded(memory)}
+    new = [key for keys in shown.values() for key in keys if key.thumbprint not in known]
+    return Beliefs(observations, defects, suspects(new, known.values()), shared_keys(shown))
+
+
+def defect(error: Exception) -> Reason:
+    """An exception that nobody expected, as a reason of one issuer: nothing lost, nobody else stopped."""
+    sentence = f"This issuer's pass failed unexpectedly: {type(error).__name__}: {error}"
+    return Reason("broken", sentence, "This is a defect of oidc-mirror: please report it with this sentence.")
+
+
+def _observations(issuer: Issuer, answers: Iterable[Answer | Unusable], memory: Memory) -> tuple[Observation, ...]:
+    ledger = memory.issuers[issuer.issuer].ledger
+    known = frozenset(record.key.thumbprint for record in ledger.records) if ledger is not None else frozenset()
+    return tuple(
+        answer
+        if isinstance(answer, Unusable)
+        else observe(answer, issuer=issuer.issuer, policy=issuer.keys, known=known)
+        for answer in answers
+    )
+
+
+def _keys(observations: Iterable[Observation]) -> Iterable[Key]:
+    return (key for o in observations if isinstance(o, Observed) for key in o.keys)
+
+
+def _recorded(memory: Memory) -> Iterable[Key]:
+    ledgers = (known.ledger for known in memory.issuers.values())
+    return (record.key for ledger in ledgers if ledger is not None for record in ledger.records)
