@@ -20,6 +20,13 @@ class Commands(click.Group):
 
     TABLE: ClassVar[dict[str, tuple[str, str]]] = {
         "run": ("mirror.cli.run", "One pass over all issuers, or the plan of one."),
+        "status": ("mirror.cli.status", "Tell what is public, what waits, and what leaves when."),
+        "history": ("mirror.cli.history", "Tell the life of every key, from git."),
+        "wait": ("mirror.cli.wait", "Return when a key is safe to sign with."),
+        "approve": ("mirror.cli.approve", "Publish a key that is held."),
+        "revoke": ("mirror.cli.revoke", "Take a key from the public set, for ever."),
+        "adopt": ("mirror.cli.adopt", "Take over documents that somebody else published."),
+        "check": ("mirror.cli.check", "Compare the keys of the whole fleet."),
         "schema": ("mirror.cli.schema", "Print the JSON Schema of the configuration."),
         "demo": ("mirror.cli.demo", "Show the main job in a small world on loopback."),
     }

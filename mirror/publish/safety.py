@@ -31,9 +31,15 @@ def max_age_of(cache_control: str) -> int | None:
     return max((int(seconds) for seconds in _MAX_AGE.findall(cache_control)), default=None)
 
 
+def max_age_seconds(seen: Seen) -> int:
+    """How long caches may keep the JWKS that was seen, in seconds."""
+    said = max_age_of(seen.cache_control)
+    return LONGEST_MAX_AGE_SECONDS if said is None else said
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What the safety of a key rests on: when the JWKS changed, and how long the one before it may be kept."""
+    """What a key's safety rests on: when the JWKS changed (aware, UTC), and how long the one before may be kept."""
 
     last_modified: datetime
     max_age_seconds: int
@@ -44,16 +50,6 @@ class Window:
         return safe_to_sign_at(self.last_modified, self.max_age_seconds)
 
 
-def window(seen: Seen, *, first_looked: datetime | None = None) -> Window | None:
-    """The window of a public JWKS as seen; None when it says no Last-Modified and `first_looked` is None.
-
-    Args:
-        seen: The JWKS as the world gets it.
-        first_looked: When we first saw these keys there: they have not been there for less, so this replaces a
-            missing Last-Modified.
-    """
-    last_modified = seen.last_modified or first_looked
-    if last_modified is None:
-        return None
-    max_age = max_age_of(seen.cache_control)
-    return Window(last_modified, LONGEST_MAX_AGE_SECONDS if max_age is None else max_age)
+def window(seen: Seen) -> Window | None:
+    """The window of a public JWKS as seen; None when it says no Last-Modified."""
+    return None if seen.last_modified is None else Window(seen.last_modified, max_age_seconds(seen))

@@ -1,0 +1,154 @@
+"""`oidc-mirror adopt`: documents that somebody else published become ours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+import click
+
+from mirror.addresses import jwks_uri, object_keys
+from mirror.cli.desk import Desk, open_desk
+from mirror.cli.operate import Decision, ask, commit, decision_options, finish
+from mirror.cli.options import common
+from mirror.config.settings import Issuer
+from mirror.deciding import LOAD_BALANCER_CONNECTIONS
+from mirror.errors import BucketError, UsageError
+from mirror.log import escaped
+from mirror.model import Answer, IssuerName, Observation, Reason, Unusable, key_id
+from mirror.plan import Publication
+from mirror.ports import Ports, Seen
+from mirror.publish.put import reason_of
+from mirror.report import ExitStatus
+from mirror.trust.adoption import Adoption, adopt
+from mirror.trust.circumstances import Circumstances
+from mirror.trust.observe import observe
+
+Answers = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one publication would become, or why it cannot be adopted."""
+
+    publication: Publication
+    observations: tuple[Observation, ...]
+    result: Adoption | Reason
+
+
+@click.command("adopt")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every issuer that the history does not know yet.")
+@decision_options
+@click.pass_context
+def command(ctx: click.Context, *, names: tuple[str, ...], everything: bool, yes: bool, no_pass: bool) -> None:
+    """Take over the public documents of issuers that the history does not know yet.
+
+    Keys that an apiserver shows become published, the others of the public document begin to retire; what cannot be
+    believed is listed and left out.
+    """
+    if bool(names) is everything:
+        raise UsageError("It must be clear what is adopted.", remedy="Give one NAME or more, or `--all`.")
+    with open_desk(common(ctx), names) as desk:
+        wanted = _unknown(desk, demanded=not everything)
+        if not wanted:
+            click.echo("The history knows every issuer already: there is nothing to adopt.")
+            ctx.exit(ExitStatus.CURRENT)
+        chosen = tuple(each for each in desk.issuers if each in [publication.issuer for publication in wanted])
+        _adopt(ctx, replace(desk, issuers=chosen), wanted, yes=yes, no_pass=no_pass)
+
+
+def _adopt(ctx: click.Context, desk: Desk, wanted: list[Publication], *, yes: bool, no_pass: bool) -> NoReturn:
+    answers = desk.ports.source.ask(desk.issuers, turn=0, progress=lambda _: None)
+    found = [_find(desk, each, answers) for each in wanted]
+    decisions = [_decision(each.publication, each.result) for each in found if isinstance(each.result, Adoption)]
+    told = [line for each in found for line in _lines(each)]
+    if not decisions:
+        click.echo("\n".join(told))
+        ctx.exit(ExitStatus.FAILED)
+    ask(ctx, told, "Adopt this?", yes=yes)
+    commit(desk, decisions)
+    so_far = ExitStatus.CURRENT if len(decisions) == len(found) else ExitStatus.FAILED
+    finish(ctx, desk, no_pass=no_pass, so_far=so_far)
+
+
+def _unknown(desk: Desk, *, demanded: bool) -> list[Publication]:
+    """The publications without a ledger; when `demanded`, each issuer must have one."""
+    wanted = [each for each in desk.publications() if desk.memory.issuers[each.url].ledger is None]
+    left = [issuer.name for issuer in desk.issuers if issuer not in [each.issuer for each in wanted]]
+    if left and demanded:
+        raise UsageError(
+            f"The history knows {', '.join(left)} already; only what it does not know can be adopted.",
+            remedy="See `oidc-mirror status`; decide about single keys with `approve` and `revoke`.",
+        )
+    return wanted
+
+
+def _find(desk: Desk, publication: Publication, answers: Answers) -> _Found:
+    issuer = publication.issuer
+    observations = tuple(
+        answer
+        if isinstance(answer, Unusable)
+        else observe(answer, issuer=issuer.issuer, policy=issuer.keys, known=frozenset())
+        for answer in answers.get(issuer.name, ())
+    )
+    body = _public_jwks(publication, desk.ports)
+    if isinstance(body, Reason):
+        return _Found(publication, observations, body)
+    policy = replace(issuer.keys, revoked=desk.revoked(issuer))
+    given = Circumstances(observations, _replicas(issuer), desk.now)
+    return _Found(publication, observations, adopt(publication.url, body, policy, given))
+
+
+def _replicas(issuer: Issuer) -> int:
+    """How many answers make "every apiserver answered"."""
+    asked = len(issuer.apiservers) * (LOAD_BALANCER_CONNECTIONS if issuer.load_balancer else 1)
+    return max(asked, issuer.expect_replicas or 0)
+
+
+def _public_jwks(publication: Publication, ports: Ports) -> bytes | Reason | None:
+    """The JWKS as the world reads it (`publish.readback` says how, and whether); None when there is none."""
+    publish = publication.issuer.publish
+    why: Reason | None = None
+    if publish.readback.enabled:
+        look = ports.view.look(jwks_uri(publication.url), readback=publish.readback)
+        if isinstance(look, Seen):
+            return look.body
+        why = look.reason
+    # S3 answers 403 to the world for what is absent and for what is not public: only the bucket itself can tell.
+    _, jwks_key = object_keys(publication.url, publish.base_url, publish.prefix)
+    try:
+        stored = ports.bucket(publish).get(jwks_key)
+    except BucketError as error:
+        return reason_of(error)
+    if stored is None:
+        return None
+    return why or stored.body
+
+
+def _decision(publication: Publication, adoption: Adoption) -> Decision:
+    vouches = frozenset(key_id(key) for key in adoption.outcome.ledger.public_keys())
+    return Decision(publication, adoption.outcome, vouches)
+
+
+def _lines(found: _Found) -> list[str]:
+    told = [f"{found.publication.issuer.name}: {escaped(found.publication.url)}"]
+    told += [_unusable(each) for each in found.observations if isinstance(each, Unusable)]
+    if isinstance(found.result, Reason):
+        return [
+            *told,
+            f"  not adopted: {escaped(found.result.sentence)}",
+            f"    remedy: {escaped(found.result.remedy)}",
+        ]
+    outcome = found.result.outcome
+    told += [
+        f"  {t.status}: key {t.key.thumbprint} ({t.key.alg}, kid {escaped(t.key.kid)}) {t.sentence}"
+        for t in outcome.transitions
+    ]
+    told += [f"  {event.level}: {escaped(event.sentence)}" for event in outcome.events]
+    told += [f"  left out [{escaped(each.where)}]: {escaped(each.sentence)}" for each in found.result.left_out]
+    return told
+
+
+def _unusable(each: Unusable) -> str:
+    said = "; ".join(f"{reason.code}: {reason.sentence}" for reason in each.reasons)
+    return f"  {escaped(each.apiserver)} gave no usable answer: {escaped(said)}"

@@ -1,0 +1,47 @@
+"""`oidc-mirror approve`: a held key becomes public."""
+
+import click
+
+from mirror.cli.desk import Desk, open_desk
+from mirror.cli.operate import Decision, ask, commit, decision_options, described, finish, refuse
+from mirror.cli.options import common
+from mirror.model import KeyId, Reason, key_id
+from mirror.trust.decisions import approve, find_key
+
+
+@click.command("approve")
+@click.argument("name")
+@click.argument("key")
+@decision_options
+@click.pass_context
+def command(ctx: click.Context, *, name: str, key: str, yes: bool, no_pass: bool) -> None:
+    """Publish the held KEY of the issuer NAME; another public key of the same kid begins to retire.
+
+    KEY is a kid or a thumbprint, or the first 8 or more characters of one. A kid that begins with - follows --.
+    """
+    with open_desk(common(ctx), (name,)) as desk:
+        named = find_key(desk.every_key(), key)
+        if isinstance(named, Reason):
+            refuse(named)
+        identity = key_id(named.key)
+        decisions, refusals = _decide(desk, identity)
+        if not decisions:
+            refuse(refusals[0])
+        told = described(desk, lambda record: key_id(record.key) == identity)
+        ask(ctx, told, "Publish this key?", yes=yes)
+        commit(desk, decisions)
+        finish(ctx, desk, no_pass=no_pass)
+
+
+def _decide(desk: Desk, identity: KeyId) -> tuple[list[Decision], list[Reason]]:
+    """The decision under each of the issuer's texts that has the key, and why there is none under others."""
+    decisions, refusals = [], []
+    for each, ledger in desk.ledgers():
+        if all(key_id(record.key) != identity for record in ledger.records):
+            continue
+        outcome = approve(ledger, identity, desk.now, revoked=desk.revoked(each.issuer))
+        if isinstance(outcome, Reason):
+            refusals.append(outcome)
+        else:
+            decisions.append(Decision(each, outcome, frozenset({identity})))
+    return decisions, refusals

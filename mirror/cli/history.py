@@ -1,0 +1,139 @@
+"""`oidc-mirror history`: the life of every key, from git."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from mirror.cli.options import common, common_options
+from mirror.config.settings import Repository as RepositorySettings
+from mirror.config.settings import Settings
+from mirror.errors import HistoryError
+from mirror.history.lives import Life, Lives, to_json
+from mirror.log import escaped
+from mirror.model import IssuerName, IssuerUrl
+from mirror.plan import publications
+
+if TYPE_CHECKING:
+    from mirror.history.repository import Repository
+
+Biography = tuple[IssuerName, IssuerUrl, Lives]
+"""An entry of the configuration, one of the issuers that are published for it, and the lives of that one's keys."""
+
+
+@click.command("history")
+@click.argument("name", required=False)
+@click.option("--output", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
+@common_options
+@click.pass_context
+def command(ctx: click.Context, *, name: str | None, output: str) -> None:
+    """Tell the life of every key of the issuer NAME, or of all: first seen, published, retiring, gone.
+
+    Reads the repository on this machine, or else a temporary copy of the git remote. Changes nothing and takes no
+    lock.
+    """
+    from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
+
+    settings = selected(common(ctx).load(), () if name is None else (name,))
+    biographies = read(settings)
+    if output == "json":
+        click.echo(json.dumps(document(biographies), indent=2, ensure_ascii=False))
+    elif output == "html":
+        from mirror.cli.timeline import page  # noqa: PLC0415  jinja2 for the page alone
+
+        click.echo(page(biographies, now=datetime.now(UTC)), nl=False)
+    else:
+        click.echo("\n".join(lines(biographies)))
+
+
+def read(settings: Settings) -> tuple[Biography, ...]:
+    """The lives of the keys of every issuer of `settings`, former ones included.
+
+    Raises:
+        HistoryError: There is no history yet, or it cannot be read.
+        RemoteError: There is none on this machine, and the remote cannot be fetched from.
+    """
+    from mirror.history.reading import lives_of  # noqa: PLC0415  `--help` does without
+
+    with opened(settings.repository) as repository:
+        return tuple((each.issuer.name, each.url, lives_of(repository, each.url)) for each in publications(settings))
+
+
+@contextmanager
+def opened(settings: RepositorySettings) -> Iterator["Repository"]:
+    """A temporary view of the history: the local repository, or, where there is none, a copy of the remote.
+
+    Raises:
+        HistoryError: There is neither, or it cannot be read.
+        RemoteError: The remote cannot be fetched from.
+    """
+    from mirror.history.repository import Repository  # noqa: PLC0415  `--help` does without
+    from mirror.history.scratch import scratch  # noqa: PLC0415  `--help` does without
+
+    with scratch(settings, os.environ) as copy, Repository(copy, os.environ) as repository:
+        repository.prepare()
+        if repository.heads().local is None and settings.remote is not None:
+            repository.fetch(shallow=False)
+            newest = repository.heads().remote
+            if newest is not None:
+                repository.advance(newest, expect=None)
+        if repository.heads().local is None:
+            raise HistoryError(
+                f"There is no history in {settings.path}"
+                + (" and none in the git remote." if settings.remote else "."),
+                remedy="It begins with the first pass: oidc-mirror --once",
+            )
+        yield repository
+
+
+def document(biographies: tuple[Biography, ...]) -> dict[str, object]:
+    """What `--output json` gives; its JSON Schema is `docs/reference/history.schema.json`."""
+    issuers = [{"name": name, "issuer": issuer, **to_json(lives)} for name, issuer, lives in biographies]
+    return {"version": 1, "issuers": issuers}
+
+
+# --------------------------------------------------------------------------------------------------- text
+
+
+def lines(biographies: tuple[Biography, ...]) -> Iterator[str]:
+    """The lives in words, line by line; everything from outside is escaped."""
+    for name, issuer, lives in biographies:
+        yield f"{click.style(name, bold=True)}  {escaped(issuer)}"
+        if not lives.lives:
+            yield "  no keys yet"
+        for life in lives.lives:
+            yield from _life(life)
+        for rotation in lives.rotations:
+            yield f"  rotation  {moment(rotation.at)}  commit {rotation.commit[:12]}"
+            yield from (f"      new: {escaped(kid)}" for kid, _ in rotation.keys)
+        for commit in lives.unreadable:
+            yield f"  commit {commit[:12]} says nothing: its ledger is missing or not believed"
+
+
+COLOURS = {"published": "green", "retiring": "yellow", "held": "magenta", "revoked": "red", "dropped": None}
+
+
+def _life(life: Life) -> Iterator[str]:
+    record, status = life.record, str(life.status)
+    yield f"  key {escaped(record.key.kid)}  {record.key.alg}  {click.style(status, fg=COLOURS[status], bold=True)}"
+    yield f"      thumbprint  {record.key.thumbprint}"
+    yield f"      first seen  {moment(record.first_seen)}"
+    for step in life.steps:
+        until = "now" if step.until is None else moment(step.until)
+        yield (
+            f"      {step.status:<10}  {moment(step.since)}  to {until:<20}  "
+            f"commit {step.commit[:12]}  {escaped(step.author)}"
+        )
+    if record.revocation is not None:
+        yield f"      reason      {escaped(record.revocation.reason)}"
+    elif record.held_because is not None:
+        yield f"      held because  {escaped(record.held_because)}"
+
+
+def moment(when: datetime) -> str:
+    """A moment as people read it, in UTC."""
+    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")

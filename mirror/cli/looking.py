@@ -1,0 +1,197 @@
+"""Read how things stand: git through a scratch copy, the bucket's listing, the public URL. Nothing is changed."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
+from typing import assert_never
+
+from mirror.addresses import object_keys
+from mirror.believing import Beliefs, defect
+from mirror.cli.abandoned import abandoned
+from mirror.cli.sights import Sight, public_sight
+from mirror.cli.standing import IssuerStanding, KeyStanding, ObjectStanding, ObjectState, Standing
+from mirror.config.settings import Settings
+from mirror.deciding import held_changes, plan_objects
+from mirror.errors import HistoryError, RemoteError
+from mirror.history.ledgers import remember
+from mirror.model import PUBLIC_STATUSES, Event, IssuerName, KeyRecord, Ledger, Level, Reason, key_id
+from mirror.plan import IssuerPlan, Publication, World, publications
+from mirror.ports import Ports
+from mirror.publish.look import list_buckets, target
+from mirror.publish.objects import public_objects
+from mirror.publish.put import reason_of
+from mirror.publish.reconcile import Action, Decision, Holding, Put, Waiting
+from mirror.report import reason_from
+from mirror.trust.documents import render
+from mirror.trust.lifecycle import Outcome
+
+
+def standing(settings: Settings, ports: Ports, now: datetime, *, names: frozenset[IssuerName]) -> Standing:
+    """How the issuers called `names` stand.
+
+    Args:
+        settings: The whole configuration: what is abandoned is judged against all of it.
+        ports: The outside world; its history is a scratch copy, into which is fetched.
+        now: Aware, UTC.
+        names: Whom to tell about.
+    """
+    everything = publications(settings)
+    # The buckets are listed first: what they show is judged with a history that is not older.
+    keys = [
+        (each.issuer.publish, key)
+        for each in everything
+        for key in object_keys(each.url, each.issuer.publish.base_url, each.issuer.publish.prefix)
+    ]
+    buckets = list_buckets(ports, keys, workers=settings.limits.puts)
+    try:
+        remote_error = _fetch(settings, ports)
+        memory = remember(ports.history, [each.url for each in everything])
+    except HistoryError as error:
+        return Standing(now, failures=(reason_from("history.failed", error),))
+    world = World(settings, now, memory, Beliefs(), buckets, remote_error)
+    result = Standing(now, memory.base, issuers=_issuers(everything, world, ports, names))
+    if remote_error is not None:
+        result = replace(result, failures=(reason_from("remote.unreachable", remote_error),))
+    return _with_git(result, everything, world, ports)
+
+
+def _fetch(settings: Settings, ports: Ports) -> RemoteError | None:
+    history = ports.history
+    history.prepare()
+    if settings.repository.remote is None:
+        return None
+    is_empty = history.heads().local is None
+    try:
+        history.fetch(shallow=is_empty)
+    except RemoteError as error:
+        return error
+    newest = history.heads().remote
+    if is_empty and newest is not None:
+        # Only the scratch copy's branch: from here on it is asked like that of a machine with a history.
+        history.advance(newest, expect=None)
+    return None
+
+
+def _with_git(found: Standing, everything: tuple[Publication, ...], world: World, ports: Ports) -> Standing:
+    """The standing, with what git tells of the whole."""
+    history, base = ports.history, world.memory.base
+    try:
+        last = history.versions(None, most=1)
+        unpushed = history.unpushed() if world.heard_remote else None
+        paths = () if base is None else history.list_paths(base, "public")
+    except HistoryError as error:
+        return replace(found, failures=(*found.failures, reason_from("history.failed", error)))
+    left, failures = abandoned(paths, everything, ports)
+    return replace(
+        found,
+        last_commit=last[-1] if last else None,
+        unpushed_commits=unpushed,
+        abandoned=left,
+        failures=found.failures + failures,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ an issuer
+
+
+def _issuers(
+    everything: tuple[Publication, ...], world: World, ports: Ports, names: frozenset[IssuerName]
+) -> tuple[IssuerStanding, ...]:
+    told = [each for each in everything if each.issuer.name in names]
+
+    def one(publication: Publication) -> IssuerStanding:
+        try:
+            return _issuer(publication, world, ports)
+        except Exception as error:  # noqa: BLE001  one issuer's trouble never hides how the others stand
+            return replace(_named(publication), failures=(defect(error),))
+
+    with ThreadPoolExecutor(max_workers=world.settings.limits.puts) as pool:
+        return tuple(pool.map(one, told))
+
+
+def _named(publication: Publication) -> IssuerStanding:
+    issuer = publication.issuer
+    return IssuerStanding(issuer.name, publication.url, is_former=publication.url != issuer.issuer)
+
+
+def _issuer(publication: Publication, world: World, ports: Ports) -> IssuerStanding:
+    known, found = world.memory.issuers[publication.url], _named(publication)
+    if known.broken:
+        sentence = "The ledger in git is not believed: {}"
+        broken = (replace(each, code="ledger.broken", sentence=sentence.format(each.sentence)) for each in known.broken)
+        return replace(found, failures=tuple(broken))
+    if known.ledger is None:
+        return _unknown_to_git(found, publication, world)
+    ledger, issuer = known.ledger, publication.issuer
+    planned = plan_objects(IssuerPlan(publication, before=ledger), ledger, world, ports)
+    sight = public_sight(publication, ledger, ports.view)
+    holding = tuple(_holding(decision) for _, decision in planned.decisions if isinstance(decision, Holding))
+    return replace(
+        found,
+        keys=tuple(_key(record, publication, sight) for record in ledger.records),
+        objects=_objects(publication, ledger, planned),
+        events=planned.drift + sight.events,
+        failures=planned.failures + sight.failures,
+        held=held_changes(issuer, Outcome(ledger, (), ())) + holding,
+    )
+
+
+def _unknown_to_git(found: IssuerStanding, publication: Publication, world: World) -> IssuerStanding:
+    publish = publication.issuer.publish
+    shown = world.buckets[target(publish)]
+    if shown.error is not None:
+        return replace(found, failures=(reason_of(shown.error),))
+    keys = object_keys(publication.url, publish.base_url, publish.prefix)
+    if not any(key in shown.listing for key in keys):
+        return found
+    sentence = (
+        "Documents are public that git does not know; the first pass compares them with what apiservers show, and "
+        f"where they differ asks for: oidc-mirror adopt {found.name}"
+    )
+    return replace(found, events=(Event("takeover.possible", sentence, Level.WARNING),))
+
+
+def _holding(decision: Holding) -> Reason:
+    return Reason(decision.event.name, decision.event.sentence, "")
+
+
+def _objects(publication: Publication, ledger: Ledger, planned: IssuerPlan) -> tuple[ObjectStanding, ...]:
+    documents = render(ledger, publication.issuer.discovery_extra)
+    wanted = public_objects(publication.issuer, publication.url, documents) if documents is not None else ()
+    decided = {each.key: decision for each, decision in planned.decisions}
+    return tuple(
+        ObjectStanding(each.url, each.key, _state(decided[each.key]) if each.key in decided else ObjectState.UNKNOWN)
+        for each in wanted
+    )
+
+
+_STATES = {
+    Action.CREATE: ObjectState.MISSING,
+    Action.UPDATE: ObjectState.OUTDATED,
+    Action.REPAIR: ObjectState.DRIFT,
+}
+
+
+def _state(decision: Decision | None) -> ObjectState:
+    match decision:
+        case None:
+            return ObjectState.CURRENT
+        case Put(action=action):
+            return _STATES[action]
+        case Holding():
+            return ObjectState.FOREIGN
+        case Waiting():
+            return ObjectState.DRIFT
+        case _:
+            assert_never(decision)
+
+
+def _key(record: KeyRecord, publication: Publication, sight: Sight) -> KeyStanding:
+    missing_since, retain = record.missing_since, publication.issuer.keys.retain_removed
+    shown = None if sight.keys is None else key_id(record.key) in sight.keys
+    return KeyStanding(
+        record,
+        leaves_at=None if missing_since is None else missing_since + retain,
+        in_public_jwks=shown,
+        safe_to_sign_at=sight.safe_to_sign_at if shown and record.status in PUBLIC_STATUSES else None,
+    )

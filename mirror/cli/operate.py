@@ -1,0 +1,199 @@
+"""What `approve`, `revoke` and `adopt` share: the question, the commit, and one pass afterwards."""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from mirror.applying import newcomers
+from mirror.cli.compose import open_ports
+from mirror.cli.desk import Desk
+from mirror.cli.options import common_options
+from mirror.cli.run import show
+from mirror.errors import HistoryError, RemoteError, UsageError
+from mirror.history.ledgers import Memory
+from mirror.history.message import IssuerChanges, compose
+from mirror.history.record import Intent, Recorded, record
+from mirror.log import configure, escaped, log_report
+from mirror.model import IssuerUrl, KeyId, KeyRecord, Ledger, Reason, Status, key_id
+from mirror.notebook import Unvouched, load, save
+from mirror.plan import Publication
+from mirror.report import ExitStatus
+from mirror.run import run_once
+from mirror.trust.lifecycle import Outcome
+from mirror.trust.records import moment_text
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def decision_options(function: F) -> F:
+    """The options of every operator decision, and the global ones."""
+    for option in (
+        click.option("--no-pass", is_flag=True, help="Only commit; the next pass of a mirror carries it out."),
+        click.option("--yes", is_flag=True, help="Do not ask on a terminal."),
+    ):
+        function = option(function)
+    return common_options(function)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of one publication. `vouches` are the keys that need no other witness from now on."""
+
+    publication: Publication
+    outcome: Outcome
+    vouches: frozenset[KeyId] = field(default_factory=frozenset)
+
+
+# -------------------------------------------------------------------------------------------- the question
+
+
+def refuse(reason: Reason) -> NoReturn:
+    """End with what the operator's words cannot mean."""
+    raise UsageError(reason.sentence, remedy=reason.remedy)
+
+
+def described(desk: Desk, keys: Callable[[KeyRecord], bool]) -> tuple[str, ...]:
+    """What an operator must see before a decision: the chosen `keys` of the desk, whole, nothing shortened."""
+    chosen = ((each, record) for each, ledger in desk.ledgers() for record in ledger.records if keys(record))
+    return tuple(line for each, record in chosen for line in _described(each, record))
+
+
+def _described(publication: Publication, record: KeyRecord) -> tuple[str, ...]:
+    because = f" ({record.held_because})" if record.held_because else ""
+    return (
+        f"issuer      {escaped(publication.url)} ({publication.issuer.name})",
+        f"kid         {escaped(record.key.kid)}",
+        f"thumbprint  {record.key.thumbprint}",
+        f"alg         {record.key.alg}",
+        f"first seen  {moment_text(record.first_seen)}",
+        f"status      {record.status}{escaped(because)}",
+        "",
+    )
+
+
+def ask(ctx: click.Context, told: Iterable[str], question: str, *, yes: bool) -> None:
+    """Tell what the decision is about, and on a terminal ask; a refusal ends the command with 130."""
+    for line in told:
+        click.echo(line)
+    if yes or not sys.stdin.isatty() or click.confirm(question):
+        return
+    click.echo("Nothing was done.")
+    ctx.exit(ExitStatus.INTERRUPTED)
+
+
+# ---------------------------------------------------------------------------------------------- the commit
+
+
+def commit(desk: Desk, decisions: Sequence[Decision]) -> None:
+    """Commit on the newest history, whatever moved meanwhile, and push.
+
+    Raises:
+        HistoryError: It could not be committed.
+        RemoteError: It could not be pushed.
+    """
+
+    def note(memory: Memory) -> None:
+        _note_strangers(desk, memory, decisions)
+
+    note(desk.memory)
+    shared = desk.settings.repository.remote is not None
+    intents = {d.publication.url: Intent(d.outcome.ledger, d.publication.issuer.discovery_extra) for d in decisions}
+    try:
+        recorded = record(
+            desk.ports.history,
+            desk.memory,
+            intents,
+            message=_message(decisions),
+            now=desk.now,
+            push=shared,
+            before_merge=note,
+        )
+    except RemoteError as error:
+        raise _not_pushed(desk, error) from error
+    if recorded.push_error is not None:
+        raise _not_pushed(desk, recorded.push_error)
+    _demand_recorded(decisions, recorded)
+    click.echo(_told(recorded, shared=shared))
+
+
+def _message(decisions: Sequence[Decision]) -> str:
+    return compose(
+        tuple(
+            IssuerChanges(
+                name=each.publication.issuer.name,
+                issuer=each.publication.url,
+                events=tuple((str(t.status), t.key, t.sentence) for t in each.outcome.transitions),
+            )
+            for each in decisions
+        )
+    )
+
+
+def _not_pushed(desk: Desk, error: RemoteError) -> RemoteError:
+    if desk.lasting:
+        sentence = "The decision is committed on this machine, and was not pushed; no pass was made."
+        remedy = "The next pass here pushes it, or the same command once more."
+    else:
+        sentence, remedy = "The decision was not pushed, so nothing was decided.", "Try again."
+    return RemoteError(sentence, cause=str(error), remedy=remedy)
+
+
+def _demand_recorded(decisions: Sequence[Decision], recorded: Recorded) -> None:
+    lost = [d.publication.url for d in decisions if d.publication.url not in recorded.ledgers]
+    if lost:
+        raise HistoryError(
+            f"The ledger of {', '.join(lost)} became unreadable while the decision was made; it was not recorded.",
+            remedy="See who pushed to the repository, restore the ledger, and decide again.",
+        )
+
+
+def _told(recorded: Recorded, *, shared: bool) -> str:
+    where = " and pushed" if shared else ""
+    return (
+        f"Committed{where} as {recorded.commit}." if recorded.made else "Recorded already: there is nothing to change."
+    )
+
+
+def _note_strangers(desk: Desk, memory: Memory, decisions: Sequence[Decision]) -> None:
+    """Note which keys the remote alone calls public: once our branch holds them, a pass would take them for our own.
+
+    The operator's own decision is what vouches for the others.
+    """
+    if desk.settings.repository.allowed_signers is not None:
+        return
+    vouched = {each.publication.url: each.vouches for each in decisions}
+    notes = load(desk.settings.state_dir)
+    own = {url: known.own or Ledger(url) for url, known in memory.issuers.items()}
+    news = newcomers(memory, {url: Intent(ledger) for url, ledger in own.items()})
+    found: dict[IssuerUrl, Unvouched] = {}
+    for url, ledger in own.items():
+        held = {key_id(r.key) for r in ledger.records if r.status is Status.HELD}
+        known = {**dict.fromkeys(news[url] - held, desk.now), **notes.unvouched.get(url, {})}
+        found[url] = {each: since for each, since in known.items() if each not in vouched.get(url, frozenset())}
+    save(desk.settings.state_dir, notes.with_unvouched(found))
+
+
+# ------------------------------------------------------------------------------------------------ the pass
+
+
+def finish(ctx: click.Context, desk: Desk, *, no_pass: bool, so_far: ExitStatus = ExitStatus.CURRENT) -> NoReturn:
+    """One pass for the desk's issuers unless `no_pass`, its report, and the end of the command.
+
+    `so_far` is what the decision came to; the exit status is the worse of it and the pass's.
+    """
+    if no_pass:
+        ctx.exit(so_far)
+    settings = replace(desk.settings, issuers=desk.issuers)
+    with open_ports(settings, dry_run=False) as ports:
+        report = run_once(settings, ports, datetime.now(UTC))
+    log_report(configure(desk.options.log_level, desk.options.log_format), report)
+    show(report, "text")
+    found = {so_far, report.exit_status}
+    ctx.exit(next(status for status in _WORST_FIRST if status in found))
+
+
+_WORST_FIRST = (ExitStatus.FAILED, ExitStatus.HELD, ExitStatus.CURRENT)

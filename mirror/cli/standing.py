@@ -1,0 +1,160 @@
+"""How things stand, as one value: what `status` tells in words or as JSON, and its exit status."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from mirror.model import CommitId, Event, IssuerName, IssuerUrl, KeyRecord, Reason, Version
+from mirror.report import ExitStatus
+
+
+class ObjectState(StrEnum):
+    """How an object stands against the newest snapshot."""
+
+    CURRENT = "current"
+    MISSING = "missing"
+    OUTDATED = "outdated"
+    DRIFT = "drift"
+    FOREIGN = "foreign"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyStanding:
+    """One key. `leaves_at` while it retires. `in_public_jwks` None: not looked at, or nothing could be read there.
+
+    `safe_to_sign_at` is known only of keys that the public JWKS contains; dates are aware, UTC.
+    """
+
+    record: KeyRecord
+    leaves_at: datetime | None = None
+    in_public_jwks: bool | None = None
+    safe_to_sign_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStanding:
+    """One object of an issuer in the bucket."""
+
+    url: str
+    key: str
+    state: ObjectState
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerStanding:
+    """One published issuer; `is_former` when it is one of an entry's former ones.
+
+    `failures` are what could not be read, `held` what waits for an operator, `events` what else is worth telling.
+    """
+
+    name: IssuerName
+    issuer: IssuerUrl
+    is_former: bool
+    keys: tuple[KeyStanding, ...] = ()
+    objects: tuple[ObjectStanding, ...] = ()
+    events: tuple[Event, ...] = ()
+    failures: tuple[Reason, ...] = ()
+    held: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """A public document of an issuer that is configured no more.
+
+    `s3_url` and `command` (which deletes it) are empty where no configured bucket holds its URL.
+    """
+
+    url: str
+    s3_url: str = ""
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Everything. `last_commit` is None before the first pass; `unpushed_commits` None where that is not known."""
+
+    now: datetime
+    snapshot: CommitId | None = None
+    last_commit: Version | None = None
+    unpushed_commits: int | None = None
+    issuers: tuple[IssuerStanding, ...] = ()
+    abandoned: tuple[Abandoned, ...] = ()
+    failures: tuple[Reason, ...] = ()
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """1 when something could not be read, else 3 when something waits for an operator."""
+        if self.failures or any(issuer.failures for issuer in self.issuers):
+            return ExitStatus.FAILED
+        return ExitStatus.HELD if any(issuer.held for issuer in self.issuers) else ExitStatus.CURRENT
+
+
+def to_json(standing: Standing) -> dict[str, object]:
+    """The standing as plain data; its JSON Schema is `docs/reference/status.schema.json`."""
+    last = standing.last_commit
+    return {
+        "version": 1,
+        "time": _time(standing.now),
+        "exit_status": int(standing.exit_status),
+        "snapshot": standing.snapshot,
+        "last_commit": None
+        if last is None
+        else {"commit": last.commit, "at": _time(last.when), "author": last.author, "subject": last.subject},
+        "unpushed_commits": standing.unpushed_commits,
+        "failures": [_reason(reason) for reason in standing.failures],
+        "issuers": [_issuer(issuer) for issuer in standing.issuers],
+        "abandoned": [
+            {"url": each.url, "s3_url": each.s3_url or None, "command": list(each.command)}
+            for each in standing.abandoned
+        ],
+    }
+
+
+def _issuer(issuer: IssuerStanding) -> dict[str, object]:
+    return {
+        "name": issuer.name,
+        "issuer": issuer.issuer,
+        "former": issuer.is_former,
+        "keys": [_key(key) for key in issuer.keys],
+        "objects": [{"url": o.url, "key": o.key, "state": str(o.state)} for o in issuer.objects],
+        "events": [
+            {"event": e.name, "level": str(e.level), "sentence": e.sentence, "fields": dict(e.fields)}
+            for e in issuer.events
+        ],
+        "failures": [_reason(reason) for reason in issuer.failures],
+        "held": [_reason(reason) for reason in issuer.held],
+    }
+
+
+def _key(key: KeyStanding) -> dict[str, object]:
+    record = key.record
+    revocation = record.revocation
+    return {
+        "kid": record.key.kid,
+        "thumbprint": record.key.thumbprint,
+        "alg": record.key.alg,
+        "status": str(record.status),
+        "first_seen": _time(record.first_seen),
+        "missing_since": _time(record.missing_since),
+        "leaves_at": _time(key.leaves_at),
+        "in_public_jwks": key.in_public_jwks,
+        "safe_to_sign_at": _time(key.safe_to_sign_at),
+        "held_because": record.held_because,
+        "revocation": None
+        if revocation is None
+        else {"at": _time(revocation.at), "reason": revocation.reason, "last": revocation.last},
+    }
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.replace(microsecond=0).isoformat()
+
+
+def _reason(reason: Reason) -> dict[str, object]:
+    return {
+        "code": reason.code,
+        "sentence": reason.sentence,
+        "remedy": reason.remedy,
+        "where": reason.where or None,
+    }

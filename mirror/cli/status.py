@@ -1,0 +1,150 @@
+"""`oidc-mirror status`: what is public, what waits for an operator, and what leaves when."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import click
+
+from mirror.cli.history import moment
+from mirror.cli.options import common, common_options
+from mirror.cli.standing import IssuerStanding, KeyStanding, ObjectState, Standing, to_json
+from mirror.log import escaped
+from mirror.model import PUBLIC_STATUSES, Reason, Status
+
+
+@click.command("status")
+@click.argument("name", required=False)
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@common_options
+@click.pass_context
+def command(ctx: click.Context, *, name: str | None, output: str) -> None:
+    """Tell how the issuer NAME stands, or all: keys and dates, held changes, drift, what is abandoned.
+
+    Reads git, the buckets and the public URLs; asks no apiserver and changes nothing.
+
+    \b
+    Exit status: 0; 1 when something could not be read; 3 when a change waits for an operator.
+    """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
+    from mirror.cli.compose import open_ports  # noqa: PLC0415  `--help` does without
+    from mirror.cli.looking import standing  # noqa: PLC0415  `--help` does without
+    from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
+
+    settings = common(ctx).load()
+    names = frozenset(issuer.name for issuer in selected(settings, () if name is None else (name,)).issuers)
+    with open_ports(settings, dry_run=True) as ports:
+        found = standing(settings, ports, datetime.now(UTC), names=names)
+    if output == "json":
+        click.echo(json.dumps(to_json(found), indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n".join(lines(found)))
+    ctx.exit(int(found.exit_status))
+
+
+def lines(standing: Standing) -> Iterator[str]:
+    """The standing in words, line by line; everything from outside is escaped."""
+    for reason in standing.failures:
+        yield from _reason("failed", reason, "red", "")
+    for issuer in standing.issuers:
+        yield from _issuer(issuer, standing.now)
+    yield from _abandoned(standing)
+    yield from _git(standing)
+
+
+def _issuer(issuer: IssuerStanding, now: datetime) -> Iterator[str]:
+    word, colour = _word(issuer)
+    former = "  (former issuer)" if issuer.is_former else ""
+    state = click.style(word, fg=colour, bold=True)
+    yield f"{click.style(issuer.name, bold=True)}: {state}  {escaped(issuer.issuer)}{former}"
+    if not issuer.keys and not issuer.failures:
+        yield "  no keys yet"
+    for key in issuer.keys:
+        yield from _key(key, now)
+    for each in issuer.objects:
+        yield f"  {_OBJECTS[each.state].format(escaped(each.url))}"
+    for event in issuer.events:
+        yield f"  {event.level}: {escaped(event.sentence)}"
+    for reason in issuer.failures:
+        yield from _reason("failed", reason, "red", "  ")
+    for reason in issuer.held:
+        yield from _reason("held", reason, "yellow", "  ")
+
+
+def _word(issuer: IssuerStanding) -> tuple[str, str]:
+    """How an issuer stands, in one word and its colour, the worst first."""
+    if issuer.failures:
+        return "unread", "red"
+    if issuer.held:
+        return "held", "yellow"
+    if issuer.events or any(each.state is not ObjectState.CURRENT for each in issuer.objects):
+        return "differs", "yellow"
+    return "current", "green"
+
+
+_OBJECTS = {
+    ObjectState.CURRENT: "current in the bucket: {}",
+    ObjectState.MISSING: "missing in the bucket, the next pass puts it: {}",
+    ObjectState.OUTDATED: "an earlier state in the bucket, the next pass puts the newest: {}",
+    ObjectState.DRIFT: "drift, somebody else wrote it, the next pass repairs it: {}",
+    ObjectState.FOREIGN: "another mirror's, left as it is: {}",
+    ObjectState.UNKNOWN: "unknown, the bucket could not be read: {}",
+}
+_COLOURS = {"published": "green", "retiring": "yellow", "held": "magenta", "revoked": "red", "dropped": None}
+
+
+def _key(key: KeyStanding, now: datetime) -> Iterator[str]:
+    record = key.record
+    status = click.style(str(record.status), fg=_COLOURS[record.status], bold=True)
+    yield f"  key {escaped(record.key.kid)}  {record.key.alg}  {status}"
+    yield f"      thumbprint {record.key.thumbprint}, first seen {moment(record.first_seen)}"
+    if key.leaves_at is not None and record.missing_since is not None:
+        due = "leaves at" if key.leaves_at > now else "may leave since"
+        yield f"      on no apiserver since {moment(record.missing_since)}, {due} {moment(key.leaves_at)}"
+    if record.status in PUBLIC_STATUSES:
+        yield f"      {_safety(key, now)}"
+    if record.revocation is not None:
+        yield f"      revoked {moment(record.revocation.at)}: {escaped(record.revocation.reason)}"
+
+
+def _safety(key: KeyStanding, now: datetime) -> str:
+    if key.in_public_jwks is None:
+        return "safe to sign: unknown, because the public JWKS was not looked at or is not usable"
+    if not key.in_public_jwks:
+        return "not safe to sign: the public JWKS does not contain it"
+    if key.safe_to_sign_at is None:
+        return "safe to sign: unknown, because the public JWKS has no Last-Modified"
+    if key.record.status is Status.RETIRING:
+        return "public, and signed with by nobody"
+    word = "since" if key.safe_to_sign_at <= now else "from"
+    return f"safe to sign {word} {moment(key.safe_to_sign_at)}"
+
+
+def _reason(word: str, reason: Reason, colour: str, indent: str) -> Iterator[str]:
+    where = f" [{reason.where}]" if reason.where else ""
+    yield f"{indent}{click.style(word, fg=colour)} {reason.code}{escaped(where)}: {escaped(reason.sentence)}"
+    if reason.remedy:
+        yield f"{indent}  remedy: {escaped(reason.remedy)}"
+
+
+def _abandoned(standing: Standing) -> Iterator[str]:
+    if not standing.abandoned:
+        return
+    yield click.style("Abandoned: public, and of no configured issuer. The mirror deletes nothing; you may:", bold=True)
+    for each in standing.abandoned:
+        if each.command:
+            yield f"  {escaped(each.s3_url)}"
+            yield f"    {shlex.join(each.command)}"
+        else:
+            yield f"  {escaped(each.url)} (in no bucket of the configuration)"
+
+
+def _git(standing: Standing) -> Iterator[str]:
+    last = standing.last_commit
+    if last is None:
+        yield "No commit yet."
+    else:
+        yield f"Last commit {last.commit} of {moment(last.when)}: {escaped(last.subject)}"
+    if standing.unpushed_commits:
+        number = standing.unpushed_commits
+        yield f"{number} {'commit' if number == 1 else 'commits'} not pushed yet."

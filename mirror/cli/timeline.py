@@ -1,0 +1,140 @@
+"""The lives of keys as one self-contained page: no script, nothing from outside, and a policy that says so."""
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib import resources
+
+from jinja2 import Environment, StrictUndefined
+
+from mirror.history.lives import GONE_STATUSES, Life, Lives, Rotation, Step
+from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, Status
+
+TICKS = 4
+_SHORTEST_SPAN = timedelta(hours=1)
+_SPAN_IN_DAYS = timedelta(days=30)
+"""From here on the axis says days alone."""
+_MARGIN_PERCENT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The time that a timeline shows; never empty."""
+
+    start: datetime
+    end: datetime
+
+    def percent(self, moment: datetime) -> float:
+        """Where `moment` stands, 0 to 100, rounded; what is outside stands at the edge."""
+        share = (moment - self.start) / (self.end - self.start)
+        width = 100 - 2 * _MARGIN_PERCENT
+        return round(_MARGIN_PERCENT + width * min(max(share, 0.0), 1.0), 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a bar: where it begins, how wide it is (percent), and what it says."""
+
+    status: Status
+    x: float
+    width: float
+    step: Step
+    is_public: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One key's row. `gone` is where it left, percent; None while it is there."""
+
+    life: Life
+    segments: tuple[Segment, ...]
+    gone: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A rotation on the timeline."""
+
+    x: float
+    rotation: Rotation
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A date on the axis; `anchor` is how its text stands to it."""
+
+    x: float
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One issuer's part of the page."""
+
+    name: IssuerName
+    issuer: IssuerUrl
+    bars: tuple[Bar, ...]
+    marks: tuple[Mark, ...]
+    ticks: tuple[Tick, ...]
+    unreadable: tuple[str, ...]
+
+
+def page(biographies: Iterable[tuple[IssuerName, IssuerUrl, Lives]], *, now: datetime) -> str:
+    """The page; `now` (aware) is where the bars of living keys end."""
+    charts = tuple(chart(name, issuer, lives, now=now) for name, issuer, lives in biographies)
+    folder = resources.files("mirror.cli") / "templates"
+    css = (folder / "history.css").read_text("utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"moment": _moment, "machine": _machine}
+    template = environment.from_string((folder / "history.html").read_text("utf-8"))
+    return template.render(charts=charts, statuses=tuple(Status), css=css, css_hash=_hash(css), now=now) + "\n"
+
+
+def chart(name: IssuerName, issuer: IssuerUrl, lives: Lives, *, now: datetime) -> Chart:
+    """One issuer's timeline, from its first key to `now`."""
+    start = min((life.steps[0].since for life in lives.lives), default=now)
+    end = max(now, start + _SHORTEST_SPAN)
+    axis = Axis(start, end)
+    marks = tuple(Mark(axis.percent(each.at), each) for each in lives.rotations)
+    bars = tuple(_bar(axis, life) for life in lives.lives)
+    return Chart(name, issuer, bars, marks, _ticks(axis), lives.unreadable)
+
+
+def _bar(axis: Axis, life: Life) -> Bar:
+    segments = tuple(
+        _segment(axis, step) for step in life.steps if step.status not in GONE_STATUSES or step is not life.steps[-1]
+    )
+    return Bar(life, segments, None if life.gone_at is None else axis.percent(life.gone_at))
+
+
+def _segment(axis: Axis, step: Step) -> Segment:
+    x = axis.percent(step.since)
+    width = axis.percent(step.until or axis.end) - x
+    return Segment(step.status, x, round(max(width, 0.0), 3), step, step.status in PUBLIC_STATUSES)
+
+
+def _ticks(axis: Axis) -> tuple[Tick, ...]:
+    span = axis.end - axis.start
+    form = "%Y-%m-%d" if span >= _SPAN_IN_DAYS else "%m-%d %H:%M"
+    anchors = ("start", *("middle",) * (TICKS - 2), "end")
+    moments = (axis.start + span * number / (TICKS - 1) for number in range(TICKS))
+    return tuple(
+        Tick(axis.percent(moment), moment.astimezone(UTC).strftime(form), anchor)
+        for moment, anchor in zip(moments, anchors, strict=True)
+    )
+
+
+def _moment(when: datetime | None) -> str:
+    return "" if when is None else when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _machine(when: datetime) -> str:
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _hash(css: str) -> str:
+    """What the page's policy allows: this style sheet and no other (CSP level 3, section 2.3.1)."""
+    return base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()

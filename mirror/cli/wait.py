@@ -1,0 +1,81 @@
+"""`oidc-mirror wait`: return when a key is safe to sign with."""
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from mirror.addresses import jwks_uri
+from mirror.cli.options import common, common_options
+from mirror.config.settings import Issuer, Settings
+from mirror.config.units import duration
+from mirror.errors import UsageError
+from mirror.model import Ledger
+from mirror.report import ExitStatus
+
+if TYPE_CHECKING:
+    from mirror.cli.waiting import Clock
+
+
+def _duration(ctx: click.Context, param: click.Parameter, value: str) -> timedelta:
+    """The option's text as a duration, written as in the configuration."""
+    try:
+        return duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+
+
+@click.command("wait")
+@click.argument("name")
+@click.argument("key")
+@click.option(
+    "--timeout",
+    metavar="DURATION",
+    default="30m",
+    callback=_duration,
+    show_default=True,
+    help="When to give up (exit status 1).",
+)
+@common_options
+@click.pass_context
+def command(ctx: click.Context, *, name: str, key: str, timeout: timedelta) -> None:
+    """Return when KEY of the issuer NAME is safe to sign with: public, and no cache without it any more.
+
+    KEY is a kid or a thumbprint, or a beginning of one, unique and of 8 characters or more; a kid that begins with
+    `-` follows `--`. Looks at the public JWKS as the world does; needs no credentials.
+    """
+    from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
+    from mirror.cli.waiting import Clock, Wait, Wanted  # noqa: PLC0415  `--help` does without
+    from mirror.publish.readback import PublicWeb  # noqa: PLC0415  httpx only when it is needed
+
+    settings = selected(common(ctx).load(), (name,))
+    (issuer,) = settings.issuers
+    readback = issuer.publish.readback
+    if not readback.enabled:
+        raise UsageError(
+            "The public URL may not be looked at: `publish.readback.enabled` is false.",
+            remedy="Run `oidc-mirror wait` where the public URL can be reached, with read-back enabled.",
+        )
+    wanted, url = Wanted(issuer.name, issuer.issuer, key, _ledger(settings, issuer)), jwks_uri(issuer.issuer)
+    with PublicWeb() as web:
+        wait = Wait(wanted, lambda: web.look(url, readback=readback), _real_clock(Clock), click.echo)
+        ctx.exit(int(ExitStatus.CURRENT if wait.run(timeout) else ExitStatus.FAILED))
+
+
+def _real_clock(clock: "type[Clock]") -> "Clock":
+    return clock(lambda: datetime.now(UTC), time.sleep)
+
+
+def _ledger(settings: Settings, issuer: Issuer) -> Ledger | None:
+    """What the repository on this machine says; None without one: the public JWKS is what counts."""
+    from mirror.history.creation import is_repository  # noqa: PLC0415  `--help` does without
+    from mirror.history.ledgers import remember  # noqa: PLC0415  `--help` does without
+    from mirror.history.repository import Repository  # noqa: PLC0415  `--help` does without
+    from mirror.history.scratch import scratch  # noqa: PLC0415  `--help` does without
+
+    if not is_repository(settings.repository.path):
+        return None
+    with scratch(settings.repository, os.environ) as copy, Repository(copy, os.environ) as repository:
+        return remember(repository, (issuer.issuer,)).issuers[issuer.issuer].ledger

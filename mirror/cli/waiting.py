@@ -1,0 +1,167 @@
+"""Wait for a key to be safe to sign with: the public JWKS is asked again and again, as the world sees it.
+
+Time and sleep are arguments; nothing here knows the network.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from mirror.cli.sights import public_keys
+from mirror.errors import UsageError
+from mirror.log import escaped
+from mirror.model import IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, Status
+from mirror.ports import Look, NotSeen, Seen
+from mirror.publish.safety import max_age_seconds, safe_to_sign_at
+from mirror.trust.decisions import find_key, matching
+
+POLL = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which key of which issuer, and what the ledger says, where there is one to read."""
+
+    name: IssuerName
+    issuer: IssuerUrl
+    text: str
+    ledger: Ledger | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time as it passes: `now` gives an aware moment in UTC, `sleep` waits that many seconds."""
+
+    now: Callable[[], datetime]
+    sleep: Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is known after a look, in a sentence, and when the key is safe where it is public."""
+
+    sentence: str
+    safe_at: datetime | None = None
+
+
+class Wait:
+    """One wait for one key. `tell` gets a line whenever something changed."""
+
+    def __init__(self, wanted: Wanted, look: Callable[[], Look], clock: Clock, tell: Callable[[str], None]) -> None:
+        self._wanted = wanted
+        self._look = look
+        self._clock = clock
+        self._tell = tell
+        self._there_since: datetime | None = None
+
+    def run(self, timeout: timedelta) -> bool:
+        """Whether the key became safe to sign with within `timeout`; the last sentence told says why not.
+
+        Raises:
+            UsageError: KEY names several keys, or one that is revoked.
+        """
+        self._demand_possible()
+        deadline = self._clock.now() + timeout
+        told = None
+        while True:
+            progress = self._progress()
+            now = self._clock.now()
+            if progress.safe_at is not None and progress.safe_at <= now:
+                self._tell(f"{progress.sentence}: it is safe to sign with.")
+                return True
+            if progress.sentence != told:
+                told = progress.sentence
+                self._tell(f"{told}.")
+            if now >= deadline:
+                self._tell(f"Not safe to sign with after {_seconds(timeout)} s: {told}.")
+                return False
+            self._clock.sleep(_pause(now, deadline, progress.safe_at))
+
+    def _demand_possible(self) -> None:
+        """Refuse what waiting cannot bring about, whatever the public JWKS still shows."""
+        ledger = self._wanted.ledger
+        found = () if ledger is None else matching(ledger, self._wanted.text)
+        if ledger is None or not found:
+            return
+        one = find_key(ledger, self._wanted.text)
+        if isinstance(one, Reason):
+            raise UsageError(one.sentence, remedy=one.remedy)
+        if one.status is Status.REVOKED:
+            raise UsageError(
+                f"Key {one.key.thumbprint} is revoked: it is never public again.", remedy="Sign with another key."
+            )
+
+    def _progress(self) -> Progress:
+        found = self._find(self._look())
+        if isinstance(found, str):
+            self._there_since = None
+            return Progress(found)
+        self._there_since = self._there_since or self._clock.now()
+        return self._present(*found, self._there_since)
+
+    def _find(self, look: Look) -> tuple[Key, Seen] | str:
+        """The key as the world sees it, or the sentence that says why it does not."""
+        if isinstance(look, NotSeen):
+            return _unreadable(look.reason)
+        shown = public_keys(look.body, self._wanted.ledger)
+        if shown is None:
+            return "The public JWKS is none that relying parties could believe"
+        key = self._named(shown.keys)
+        return self._absent() if key is None else (key, look)
+
+    def _present(self, key: Key, look: Seen, there_since: datetime) -> Progress:
+        since = look.last_modified or there_since
+        safe_at = safe_to_sign_at(since, max_age_seconds(look))
+        sentence = (
+            f"Key {key.thumbprint} (kid {escaped(key.kid)}) is in the public JWKS since "
+            f"{_moment(since)} at the latest; caches have turned over at {_moment(safe_at)}"
+        )
+        return Progress(sentence, safe_at)
+
+    def _named(self, keys: tuple[Key, ...]) -> Key | None:
+        """The key of the public JWKS that is meant.
+
+        Raises:
+            UsageError: The text names several.
+        """
+        # The rule of all commands that take a KEY is about ledgers; what is public makes one.
+        records = tuple(KeyRecord(key, Status.PUBLISHED, 1, self._clock.now()) for key in keys)
+        public = Ledger(self._wanted.issuer, records)
+        if not matching(public, self._wanted.text):
+            return None
+        found = find_key(public, self._wanted.text)
+        if isinstance(found, Reason):
+            raise UsageError(found.sentence, remedy=found.remedy)
+        return found.key
+
+    def _absent(self) -> str:
+        said = self._ledger_says()
+        return "The public JWKS does not contain the key yet" + (f", and {said}" if said else "")
+
+    def _ledger_says(self) -> str:
+        ledger = self._wanted.ledger
+        found = () if ledger is None else matching(ledger, self._wanted.text)
+        if not found:
+            return "" if ledger is None else "git does not know it: no apiserver showed it so far"
+        if found[0].status is Status.HELD:
+            return f"it is held; check it, then: oidc-mirror approve {self._wanted.name} {found[0].key.thumbprint}"
+        return f"git says that it is {found[0].status}"
+
+
+def _pause(now: datetime, deadline: datetime, safe_at: datetime | None) -> float:
+    """Seconds until the next look: soon, but neither past the deadline nor past the moment that is waited for."""
+    until = min(now + POLL, deadline, safe_at or deadline)
+    return max((until - now).total_seconds(), 0.0)
+
+
+def _unreadable(reason: Reason) -> str:
+    sentence = reason.sentence.rstrip(".")
+    return f"The public JWKS cannot be read: {escaped(sentence)}. {escaped(reason.remedy.rstrip('.'))}"
+
+
+def _moment(when: datetime) -> str:
+    return when.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _seconds(length: timedelta) -> int:
+    return int(length.total_seconds())

@@ -1,0 +1,211 @@
+"""Pure: the lives of an issuer's keys, read from the versions of its ledger.
+
+Where branches ran beside each other, what one mirror wrote after another is no step back: until a commit contains all
+earlier ones, its ledger is joined with theirs, as the mirrors themselves do it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from mirror.model import (
+    PUBLIC_STATUSES,
+    CommitId,
+    KeyId,
+    KeyRecord,
+    Ledger,
+    Status,
+    Version,
+    key_id,
+)
+from mirror.trust.merge import merge
+
+GONE_STATUSES = frozenset({Status.DROPPED, Status.REVOKED})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One version of a ledger; `ledger` is None where the file was missing or is not believed."""
+
+    version: Version
+    ledger: Ledger | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A time in which a key had one status. `since` and `until` are dates of commits (UTC); `until` None: still.
+
+    `commit` and `author` are of the commit that began it.
+    """
+
+    status: Status
+    since: datetime
+    commit: CommitId
+    author: str
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One key: its record as last known, and its steps, at least one, the oldest first."""
+
+    record: KeyRecord
+    steps: tuple[Step, ...]
+
+    @property
+    def status(self) -> Status:
+        """What it is now."""
+        return self.steps[-1].status
+
+    @property
+    def published_at(self) -> datetime | None:
+        """When it first became public; None when it never did."""
+        return next((step.since for step in self.steps if step.status is Status.PUBLISHED), None)
+
+    @property
+    def retiring_at(self) -> datetime | None:
+        """When its last retirement began; None when there was none, or it was taken back."""
+        last = next((step for step in reversed(self.steps) if step.status in PUBLIC_STATUSES), None)
+        return last.since if last is not None and last.status is Status.RETIRING else None
+
+    @property
+    def gone_at(self) -> datetime | None:
+        """When it was dropped or revoked; None while it is neither."""
+        return self.steps[-1].since if self.status in GONE_STATUSES else None
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A commit that made `keys` public while others were."""
+
+    at: datetime
+    commit: CommitId
+    keys: tuple[KeyId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """All keys of one issuer, the oldest first. `unreadable` are the versions that say nothing."""
+
+    lives: tuple[Life, ...] = ()
+    rotations: tuple[Rotation, ...] = ()
+    unreadable: tuple[CommitId, ...] = ()
+
+
+def lives(entries: Iterable[Entry]) -> Lives:
+    """Trace every key through the versions of one ledger, which come in an order in which each follows its parents."""
+    trace = _Trace()
+    for entry in entries:
+        trace.follow(entry)
+    return trace.result()
+
+
+class _Trace:
+    """The working state of one `lives`."""
+
+    def __init__(self) -> None:
+        self.tips: frozenset[CommitId] = frozenset()
+        self.state: Ledger | None = None
+        self.records: dict[KeyId, KeyRecord] = {}
+        self.steps: dict[KeyId, list[Step]] = {}
+        self.rotations: list[Rotation] = []
+        self.unreadable: list[CommitId] = []
+
+    def follow(self, entry: Entry) -> None:
+        """Take one version in."""
+        version, ledger = entry.version, entry.ledger
+        self.tips = (self.tips - frozenset(version.parents)) | {version.commit}
+        if ledger is None:
+            self.unreadable.append(version.commit)
+            return
+        contains_all = self.tips == {version.commit}
+        after = ledger if contains_all or self.state is None else merge(self.state, ledger)
+        self._note_rotation(version, after)
+        for record in after.records:
+            self.records[key_id(record.key)] = record
+            self._step(key_id(record.key), record.status, version)
+        for identity in self.records.keys() - {key_id(record.key) for record in after.records}:
+            # Somebody took the record out of the file: it is as little public as a dropped one.
+            self._step(identity, Status.DROPPED, version)
+        self.state = after
+
+    def _step(self, identity: KeyId, status: Status, version: Version) -> None:
+        steps = self.steps.setdefault(identity, [])
+        if steps and steps[-1].status is status:
+            return
+        # Clocks of mirrors differ; a step does not begin before the one that it follows.
+        since = max(version.when, steps[-1].since) if steps else version.when
+        if steps:
+            steps[-1] = replace(steps[-1], until=since)
+        steps.append(Step(status, since, version.commit, version.author))
+
+    def _note_rotation(self, version: Version, after: Ledger) -> None:
+        before = _public(self.state)
+        new = _public(after) - before
+        if before and new:
+            self.rotations.append(Rotation(version.when, version.commit, tuple(sorted(new))))
+
+    def result(self) -> Lives:
+        found = (Life(self.records[identity], tuple(steps)) for identity, steps in self.steps.items())
+        ordered = sorted(found, key=lambda life: (life.steps[0].since, key_id(life.record.key)))
+        return Lives(tuple(ordered), tuple(self.rotations), tuple(self.unreadable))
+
+
+def _public(ledger: Ledger | None) -> frozenset[KeyId]:
+    return frozenset() if ledger is None else frozenset(key_id(key) for key in ledger.public_keys())
+
+
+# --------------------------------------------------------------------------------------------------- JSON
+
+
+def to_json(found: Lives) -> dict[str, object]:
+    """The lives as plain data: the same history gives the same text, whenever it is asked."""
+    return {
+        "keys": [_life(life) for life in found.lives],
+        "rotations": [
+            {"at": time_text(each.at), "commit": each.commit, "keys": [_identity(key) for key in each.keys]}
+            for each in found.rotations
+        ],
+        "unreadable_commits": list(found.unreadable),
+    }
+
+
+def time_text(moment: datetime) -> str:
+    """ISO 8601 in UTC, whole seconds, as in the report."""
+    return moment.astimezone(UTC).replace(microsecond=0).isoformat()
+
+
+def _optional(moment: datetime | None) -> str | None:
+    return None if moment is None else time_text(moment)
+
+
+def _identity(identity: KeyId) -> dict[str, object]:
+    return {"kid": identity[0], "thumbprint": identity[1]}
+
+
+def _life(life: Life) -> dict[str, object]:
+    record = life.record
+    revocation = record.revocation
+    return {
+        **_identity(key_id(record.key)),
+        "alg": record.key.alg,
+        "status": str(life.status),
+        "first_seen": time_text(record.first_seen),
+        "published_at": _optional(life.published_at),
+        "retiring_at": _optional(life.retiring_at),
+        "gone_at": _optional(life.gone_at),
+        "held_because": record.held_because,
+        "revocation": None
+        if revocation is None
+        else {"at": time_text(revocation.at), "reason": revocation.reason, "last": revocation.last},
+        "steps": [
+            {
+                "status": str(step.status),
+                "from": time_text(step.since),
+                "to": _optional(step.until),
+                "commit": step.commit,
+                "author": step.author,
+            }
+            for step in life.steps
+        ],
+    }

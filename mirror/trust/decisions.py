@@ -1,0 +1,197 @@
+"""What an operator decides about keys: find one, approve it, revoke it.
+
+Pure, as `mirror.trust.lifecycle` is: ledger before + decision -> ledger after + what happened. Every record that moves
+gets a generation higher by one, so that a decision wins over whatever mirrors wrote meanwhile when ledgers are merged.
+What cannot be decided is a `Reason`; then nothing has changed. `mirror.trust.adoption` holds the third decision.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from mirror.model import PUBLIC_STATUSES, KeyId, KeyRecord, Ledger, Reason, Revocation, Status, Thumbprint, key_id
+from mirror.trust.jwk import is_printable_text
+from mirror.trust.lifecycle import Outcome, Transition, revoked_thumbprints
+from mirror.trust.records import MAX_GENERATION, MAX_REASON_CHARACTERS
+from mirror.trust.words import quoted
+
+FEWEST_CHARACTERS = 8
+"""How long the beginning of a kid or a thumbprint must be to name a key."""
+_MOST_LISTED = 5
+
+_NOTHING: frozenset[Thumbprint] = frozenset()
+
+
+# ------------------------------------------------------------------------------------------------- finding
+
+
+def matching(ledger: Ledger, text: str) -> tuple[KeyRecord, ...]:
+    """The records whose kid or thumbprint is `text`; where there is none, those where one begins with it.
+
+    A beginning counts from `FEWEST_CHARACTERS` on.
+    """
+    exact = tuple(r for r in ledger.records if text in (r.key.kid, r.key.thumbprint))
+    if exact or len(text) < FEWEST_CHARACTERS:
+        return exact
+    return tuple(r for r in ledger.records if any(name.startswith(text) for name in (r.key.kid, r.key.thumbprint)))
+
+
+def find_key(ledger: Ledger, text: str) -> KeyRecord | Reason:
+    """The one record that `text` names.
+
+    Returns:
+        The record, or why there is not exactly one: `key.unknown`, `key.ambiguous`.
+    """
+    found = matching(ledger, text)
+    if len(found) == 1:
+        return found[0]
+    return _ambiguous(found, text) if found else _unknown(ledger, text)
+
+
+def find_material(ledger: Ledger, text: str) -> Thumbprint | Reason:
+    """The one key material that `text` names, under however many kids it is recorded.
+
+    Returns:
+        The thumbprint, or why there is not exactly one: `key.unknown`, `key.ambiguous`.
+    """
+    found = matching(ledger, text)
+    thumbprints = {record.key.thumbprint for record in found}
+    if len(thumbprints) == 1:
+        return thumbprints.pop()
+    return _ambiguous(found, text) if found else _unknown(ledger, text)
+
+
+def _unknown(ledger: Ledger, text: str) -> Reason:
+    if len(text) < FEWEST_CHARACTERS:
+        sentence = f"No key has exactly the kid or thumbprint {quoted(text)}."
+        remedy = f"Give the whole kid or thumbprint, or at least its first {FEWEST_CHARACTERS} characters."
+        return Reason("key.unknown", sentence, remedy)
+    known = f"Known are: {_listed(ledger.records)}." if ledger.records else "No key of this issuer is known yet."
+    return Reason("key.unknown", f"No key has a kid or thumbprint that is or begins with {quoted(text)}.", known)
+
+
+def _ambiguous(found: tuple[KeyRecord, ...], text: str) -> Reason:
+    sentence = f"{len(found)} keys have a kid or thumbprint that is or begins with {quoted(text)}."
+    return Reason("key.ambiguous", sentence, f"Give more of one of them: {_listed(found)}.")
+
+
+def _listed(records: Iterable[KeyRecord]) -> str:
+    names = [f"{r.key.thumbprint} (kid {quoted(r.key.kid)}, {r.status})" for r in records]
+    more = [f"and {len(names) - _MOST_LISTED} more"] if len(names) > _MOST_LISTED else []
+    return ", ".join(names[:_MOST_LISTED] + more)
+
+
+# ----------------------------------------------------------------------------------------------- approving
+
+
+def approve(
+    ledger: Ledger, identity: KeyId, now: datetime, *, revoked: frozenset[Thumbprint] = _NOTHING
+) -> Outcome | Reason:
+    """Held -> published. Another public key of the same kid begins to retire; approving twice changes nothing.
+
+    Args:
+        ledger: The ledger before, which has a record of `identity`.
+        identity: Kid and thumbprint of the key.
+        now: Aware, UTC, whole seconds.
+        revoked: What is revoked elsewhere (the configuration): never approved.
+
+    Returns:
+        The outcome, or why the key cannot be approved: `key.revoked`, `key.not_held`.
+    """
+    record = next(r for r in ledger.records if key_id(r.key) == identity)
+    if record.key.thumbprint in revoked | revoked_thumbprints(ledger):
+        sentence = f"Key {record.key.thumbprint} is revoked, and a revoked key never comes back."
+        return Reason("key.revoked", sentence, "Give the cluster a new signing key.")
+    if record.status not in (Status.HELD, Status.PUBLISHED):
+        sentence = f"Key {record.key.thumbprint} is {record.status}, not held."
+        return Reason("key.not_held", sentence, "Nothing to approve: it is decided anew when an apiserver shows it.")
+    if record.status is Status.PUBLISHED:
+        return Outcome(ledger, (), ())
+    moved = [_moved(record, Status.PUBLISHED, held_because=None)]
+    moved += [
+        _moved(other, Status.RETIRING, missing_since=now, returned_at=None)
+        for other in ledger.records
+        if other.status is Status.PUBLISHED and other.key.kid == record.key.kid
+    ]
+    sentences = {
+        Status.PUBLISHED: "was approved by an operator",
+        Status.RETIRING: "gives its kid to a key that an operator approved",
+    }
+    return _outcome(ledger, moved, tuple(Transition(r.key, r.status, sentences[r.status]) for r in moved))
+
+
+# ------------------------------------------------------------------------------------------------ revoking
+
+
+def revoke(
+    ledger: Ledger, thumbprints: Iterable[Thumbprint], *, now: datetime, reason: str, last: bool
+) -> Outcome | Reason:
+    """Any -> revoked, for every record of the key material, whatever its kid; revoking twice changes nothing.
+
+    Args:
+        ledger: The ledger before.
+        thumbprints: The key material.
+        now: Aware, UTC, whole seconds.
+        reason: Why, in 1..1000 printable characters; it stands in the ledger for ever.
+        last: Whether the public set may become empty by it. It is recorded only when nothing public is left: on keys
+            that are revoked already too, which is how a set is emptied that several decisions emptied together.
+
+    Returns:
+        The outcome, or why nothing was revoked: `bad_reason`, `revocation.held`.
+    """
+    if not is_printable_text(reason, MAX_REASON_CHARACTERS):
+        sentence = f"The reason is no text of 1 to {MAX_REASON_CHARACTERS} printable characters."
+        return Reason("bad_reason", sentence, "Say on one line why the key is revoked.")
+    material = frozenset(thumbprints)
+    public = [r for r in ledger.records if r.status in PUBLIC_STATUSES]
+    empties = all(r.key.thumbprint in material for r in public)
+    if public and empties and not last:
+        return _held(public)
+    revocation = Revocation(now, reason, last=last and empties)
+    moved = [
+        after
+        for before in ledger.records
+        if before.key.thumbprint in material and (after := _revoked(before, revocation)) is not before
+    ]
+    told = tuple(Transition(r.key, r.status, f"was revoked by an operator: {reason}") for r in moved)
+    return _outcome(ledger, moved, told)
+
+
+def _held(public: Iterable[KeyRecord]) -> Reason:
+    sentence = f"The public set would become empty: nothing but {_listed(public)} is public."
+    remedy = "Publish another key first; or add `--last`, and every token of this issuer is refused from then on."
+    return Reason("revocation.held", sentence, remedy)
+
+
+def _revoked(record: KeyRecord, revocation: Revocation) -> KeyRecord:
+    if record.revocation is None:
+        # The fields of the former status go, as `mirror.trust.merge` lets them go.
+        plain = KeyRecord(record.key, record.status, record.generation, record.first_seen)
+        return _moved(plain, Status.REVOKED, revocation=revocation)
+    if record.revocation.last or not revocation.last:
+        return record
+    return _moved(record, Status.REVOKED, revocation=replace(record.revocation, last=True))
+
+
+def is_emptied(ledger: Ledger) -> bool:
+    """Whether no key is public and some were revoked."""
+    return not ledger.public_keys() and any(record.status is Status.REVOKED for record in ledger.records)
+
+
+def may_be_empty(ledger: Ledger) -> bool:
+    """Whether an operator revoked with `last`; otherwise an empty set is never published."""
+    return any(record.revocation is not None and record.revocation.last for record in ledger.records)
+
+
+# --------------------------------------------------------------------------------------------- bookkeeping
+
+
+def _moved(record: KeyRecord, status: Status, **changes: datetime | str | Revocation | None) -> KeyRecord:
+    # A pushed ledger may carry the highest generation that there is: a decision must be possible even then.
+    generation = min(record.generation + 1, MAX_GENERATION)
+    return replace(record, status=status, generation=generation, **changes)  # type: ignore[arg-type]  # fields of KeyRecord by name
+
+
+def _outcome(ledger: Ledger, moved: Iterable[KeyRecord], transitions: tuple[Transition, ...]) -> Outcome:
+    after = {key_id(r.key): r for r in (*ledger.records, *moved)}
+    return Outcome(Ledger(ledger.issuer, tuple(after[identity] for identity in sorted(after))), transitions, ())

@@ -1,0 +1,173 @@
+"""Two mirrors as real processes, one real git remote, one S3 bucket, and kill -9 at any moment: they end as one.
+
+Ten interleavings by default; `OIDC_MIRROR_INTERLEAVINGS=200` runs the long form. Each is decided by its number alone,
+but for what the machine's own speed decides.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from mirror.model import IssuerUrl, Ledger
+from mirror.trust.documents import render
+from mirror.trust.ledger import read_ledger
+from support.gits import bare, fsck_strict, git
+from support.s3 import S3Server
+from support.situations import DISCOVERY_KEY, ISSUER, JWKS_KEY, LEDGER
+from support.worlds import PROJECT, World, running_world
+
+pytestmark = pytest.mark.s3
+
+CASES = (
+    "01-rsa1/anonymous-bound-",
+    "02-rsa1-ec2-overlap/",
+    "03-ec2-signs-rsa1-kept/",
+    "04-rsa1-ec2-rsa3/",
+    "04b-rotated-away-rsa3-only/",
+    "04d-all-algs/",
+)
+INTERLEAVINGS = int(os.environ.get("OIDC_MIRROR_INTERLEAVINGS", "10"))
+LONGEST_LIFE_SECONDS = 2.0
+"""A killed mirror dies within this time: about twice what a pass takes, so that some are done before."""
+
+
+@dataclass
+class Running:
+    """A mirror's process, and the file that its report goes to."""
+
+    process: subprocess.Popen[bytes]
+    out: Path
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def end(self) -> int:
+        return self.process.wait(60)
+
+
+@dataclass
+class Mirror:
+    """One mirror: a state directory and a configuration of its own."""
+
+    world: World
+    commits: set[str] = field(default_factory=set)
+    """Every commit that its branch ever was at, or that it reported."""
+
+    @property
+    def repository(self) -> Path:
+        return self.world.folder / "state" / "snapshots.git"
+
+    def start(self) -> Running:
+        config, out = self.world.folder / "mirror.yaml", self.world.folder / "out.json"
+        config.write_text(json.dumps(self.world.config))
+        command = [sys.executable, "-m", "mirror", "--config", str(config), "--once", "--output", "json"]
+        with out.open("wb") as stdout, (self.world.folder / "err").open("wb") as stderr:
+            process = subprocess.Popen(command, env=self.world.environ(), cwd=PROJECT, stdout=stdout, stderr=stderr)
+        return Running(process, out)
+
+    def note(self, running: Running) -> None:
+        """Remember where the branch is, and what was reported."""
+        text = running.out.read_text()
+        if text.endswith("}\n"):
+            self.commits |= {json.loads(text)["commit"]} - {None}
+        self.commits |= {head} if (head := branch(self.repository)) else set()
+
+    def run(self) -> dict[str, object]:
+        running = self.start()
+        status = running.end()
+        self.note(running)
+        assert status == 0, (running.out.read_text(), (self.world.folder / "err").read_text())
+        report = json.loads(running.out.read_text())
+        assert isinstance(report, dict)
+        return report
+
+
+def branch(repository: Path) -> str:
+    """Where `main` is; empty while there is none."""
+    if not (repository / "HEAD").exists():
+        return ""
+    return git(repository, "for-each-ref", "--format=%(objectname)", "refs/heads/main")
+
+
+@pytest.fixture
+def pair(s3_server: S3Server, tmp_path: Path) -> Iterator[tuple[Mirror, Mirror]]:
+    """Two mirrors of one cluster with one remote and one bucket."""
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    remote = bare(tmp_path / "remote.git")
+    with running_world(s3_server, folders[0]) as first:
+        second = World(folders[1], first.replicas, s3_server)
+        for world in (first, second):
+            world.config["repository"] = {"remote": str(remote)}
+        yield Mirror(first), Mirror(second)
+
+
+def disturbed_step(pair: tuple[Mirror, Mirror], chance: Random) -> None:
+    """Replicas change, one or both mirrors start, and some of them are killed."""
+    pair[0].world.show(chance.choice(CASES), chance.choice(CASES))
+    started = []
+    for mirror in chance.sample(pair, chance.choice([1, 2, 2])):
+        dies_after = chance.uniform(0, LONGEST_LIFE_SECONDS) if chance.random() < 0.6 else None
+        started.append((time.monotonic(), dies_after, mirror, mirror.start()))
+        time.sleep(chance.uniform(0, 0.3))
+    for began, dies_after, _, running in sorted(started, key=lambda each: each[1] or LONGEST_LIFE_SECONDS):
+        if dies_after is None:
+            running.end()
+        else:
+            time.sleep(max(0.0, began + dies_after - time.monotonic()))
+            running.kill()
+    for _, _, mirror, running in started:
+        mirror.note(running)
+
+
+def ledger_of(mirror: Mirror) -> Ledger:
+    found = read_ledger(git(mirror.repository, "cat-file", "blob", f"main:{LEDGER}").encode(), issuer=IssuerUrl(ISSUER))
+    assert isinstance(found, Ledger)
+    return found
+
+
+def effects(report: dict[str, object]) -> set[str]:
+    issuers = report["issuers"]
+    assert isinstance(issuers, list)
+    return {each["effect"] for issuer in issuers for each in issuer["objects"]}
+
+
+@pytest.mark.parametrize("number", range(INTERLEAVINGS))
+def test_killed_and_racing_mirrors_end_as_one(pair: tuple[Mirror, Mirror], tmp_path: Path, number: int) -> None:
+    """Equal heads, ledgers and bucket; whole repositories; every commit that ever was is part of the final head."""
+    one, two = pair
+    remote = tmp_path / "remote.git"
+    chance = Random(number)  # noqa: S311  the number of an interleaving, no secret
+    pushed = set()
+    for _ in range(chance.randint(2, 4)):
+        disturbed_step(pair, chance)
+        pushed |= {branch(remote)} - {""}
+    one.world.show(CASES[0], CASES[1])
+    for mirror in (one, two, one, two):
+        mirror.run()
+    reports = [mirror.run() for mirror in pair]
+    assert [report["committed"] for report in reports] == [False, False]
+    assert [effects(report) for report in reports] == [{"unchanged"}, {"unchanged"}]
+    head = branch(remote)
+    assert {branch(mirror.repository) for mirror in pair} == {head}
+    for commit in one.commits | two.commits | pushed:
+        git(remote, "merge-base", "--is-ancestor", commit, head)
+    ledger = ledger_of(one)
+    assert ledger == ledger_of(two)
+    rendered = render(ledger)
+    assert rendered is not None
+    assert one.world.public(JWKS_KEY).body == rendered.jwks
+    assert one.world.public(DISCOVERY_KEY).body == rendered.discovery
+    for repository in (remote, one.repository, two.repository):
+        fsck_strict(repository)

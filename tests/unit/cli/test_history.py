@@ -1,0 +1,61 @@
+"""The lives of keys in words: every status, every reason, and nothing that a terminal could obey."""
+
+from click import unstyle
+
+from mirror.cli.history import lines, moment
+from mirror.history.lives import Entry, Lives, lives
+from mirror.model import CommitId, IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Revocation, Status, Version, key_id
+from support.fakes import MOMENT
+from support.keys import EC_KEYS, RSA_KEYS, with_kid
+
+NAME, ISSUER = IssuerName("syd-prod"), IssuerUrl("https://issuer.example.com")
+HOSTILE = with_kid(EC_KEYS[0], "kid\x1b[31m\u202e")
+
+
+def told(*states: tuple[Key, Status], unreadable: tuple[CommitId, ...] = ()) -> str:
+    records = (
+        KeyRecord(
+            key,
+            status,
+            1,
+            MOMENT,
+            held_because="policy" if status is Status.HELD else None,
+            revocation=Revocation(MOMENT, "it was \x1b[31mlost") if status is Status.REVOKED else None,
+        )
+        for key, status in sorted(states, key=lambda state: key_id(state[0]))
+    )
+    version = Version(CommitId("ab" * 20), (), MOMENT, "ann\x1b[31m", "subject")
+    found = lives([Entry(version, Ledger(ISSUER, tuple(records)))])
+    return unstyle("\n".join(lines(((NAME, ISSUER, Lives(found.lives, found.rotations, unreadable)),))))
+
+
+def test_each_key_is_told_whole() -> None:
+    """Full kid, thumbprint, algorithm, and each step with its commit."""
+    text = told((RSA_KEYS[0], Status.PUBLISHED))
+    assert RSA_KEYS[0].kid in text
+    assert RSA_KEYS[0].thumbprint in text
+    assert "published   2026-11-23 08:00:00Z  to now" in text
+    assert "commit abababababab" in text
+
+
+def test_reasons_are_told() -> None:
+    """Why a key is held, why it was revoked, and which commit says nothing."""
+    text = told((RSA_KEYS[0], Status.HELD), (RSA_KEYS[1], Status.REVOKED), unreadable=(CommitId("cd" * 20),))
+    assert "held because  policy" in text
+    assert "it was \\x1b[31mlost" in text
+    assert "commit cdcdcdcdcdcd says nothing" in text
+
+
+def test_issuer_without_keys_says_so() -> None:
+    """An empty life is a line too."""
+    assert told().splitlines() == ["syd-prod  https://issuer.example.com", "  no keys yet"]
+
+
+def test_text_from_outside_is_escaped() -> None:
+    """No control or format character of a kid or an author reaches the terminal."""
+    assert all(line.isprintable() for line in told((HOSTILE, Status.PUBLISHED)).splitlines())
+
+
+def test_moments_are_utc() -> None:
+    """Whatever the zone of a moment, it is told in UTC."""
+    assert moment(MOMENT.astimezone()) == "2026-11-23 08:00:00Z"

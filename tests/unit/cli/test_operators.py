@@ -1,0 +1,289 @@
+"""Decisions of operators over fakes: what moves under them, what the remote says, and what a pass makes of them."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from mirror import notebook
+from mirror.cli.desk import Desk
+from mirror.cli.operate import Decision, commit, described
+from mirror.cli.options import Common
+from mirror.config.settings import FormerIssuer
+from mirror.errors import HistoryError, RemoteError
+from mirror.history.ledgers import remember
+from mirror.history.record import Intent, record
+from mirror.model import IssuerUrl, KeyPolicy, KeyRecord, Kid, Ledger, Status, Thumbprint, key_id
+from mirror.notebook import EMPTIED
+from mirror.plan import publications
+from mirror.report import ExitStatus, Report
+from mirror.trust.decisions import revoke
+from mirror.trust.ledger import read_ledger, write_ledger
+from mirror.trust.lifecycle import Outcome
+from mirror.trust.merge import merge
+from support.fakes import FakeHistory, FakeRemote, FakeWorld
+from support.keys import RSA_KEYS
+from support.situations import BASE_URL, BOTH, ISSUER, JWKS_KEY, LAST, LEDGER, ONE, Situation
+
+FORMER = IssuerUrl(f"{BASE_URL}/old")
+STRANGER = RSA_KEYS[3]
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Situation:
+    return Situation(tmp_path)
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Situation:
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    world = FakeWorld(history=FakeHistory(remote=FakeRemote()), base_url=BASE_URL)
+    return Situation(folder, world=world, remote="git@git.example.com:oidc.git")
+
+
+def desk_of(here: Situation, *, lasting: bool = True, **repository: object) -> Desk:
+    """The desk of an operator on the mirror's own machine, after its fetch."""
+    settings = here.settings()
+    settings = replace(settings, repository=replace(settings.repository, **repository))  # type: ignore[arg-type]  # fields by name
+    history = here.world.history
+    if settings.repository.remote is not None:
+        history.fetch(shallow=False)
+    memory = remember(history, [each.url for each in publications(settings)])
+    options = Common(Path("mirror.yaml"), "info", "json")
+    return Desk(options, settings, settings.issuers, here.world.ports(), memory, here.now, lasting=lasting)
+
+
+def revoking(desk: Desk, prints: Iterable[Thumbprint], *, last: bool = False) -> list[Decision]:
+    material = frozenset(prints)
+    decisions = []
+    for at, ledger in desk.ledgers():
+        outcome = revoke(ledger, material, now=desk.now, reason="stolen", last=last)
+        assert isinstance(outcome, Outcome)
+        decisions.append(Decision(at, outcome, frozenset({EMPTIED}) if last else frozenset()))
+    return decisions
+
+
+def ledger_of(here: Situation) -> Ledger:
+    found = read_ledger(here.world.history.files()[LEDGER], issuer=ISSUER)
+    assert isinstance(found, Ledger)
+    return found
+
+
+def push_from_elsewhere(here: Situation, ledger: Ledger) -> None:
+    """Somebody who may push to the remote commits a ledger there."""
+    elsewhere = here.beside()
+    history = elsewhere.world.history
+    history.fetch(shallow=False)
+    memory = remember(history, [ISSUER])
+    record(history, memory, {ISSUER: Intent(ledger)}, message="x\n", now=here.now, push=True)
+
+
+def names(report: Report) -> set[str]:
+    return {event.name for issuer in report.issuers for event in issuer.events}
+
+
+def public_kids(here: Situation, key: str = JWKS_KEY) -> set[str]:
+    return {each["kid"] for each in json.loads(here.public(key) or b"")["keys"]}
+
+
+# ----------------------------------------------------------------------------------------------- the commit
+
+
+def test_commit_of_a_pass_beside_us_is_not_lost(here: Situation, capsys: pytest.CaptureFixture[str]) -> None:
+    """The branch moves between our read and our write: both changes are on it."""
+    here.run(BOTH, BOTH)
+    desk = desk_of(here)
+    (first, second) = ledger_of(here).records
+
+    def revoke_the_other(history: FakeHistory) -> None:
+        history.moved_by = None
+        commit(desk_of(here), revoking(desk_of(here), [second.key.thumbprint]))
+
+    here.world.history.moved_by = revoke_the_other
+    commit(desk, revoking(desk, [first.key.thumbprint]))
+    assert [each.status for each in ledger_of(here).records] == [Status.REVOKED, Status.REVOKED]
+    assert capsys.readouterr().out.count("Committed as ") == 2
+
+
+def test_ledger_that_breaks_beside_us_is_told(here: Situation) -> None:
+    """What could not be recorded must not look recorded."""
+    here.run(BOTH, BOTH)
+    desk = desk_of(here)
+
+    def break_it(history: FakeHistory) -> None:
+        history.moved_by = None
+        head = history.head
+        parents = () if head is None else (head,)
+        history.commit(base=head, parents=parents, changes={LEDGER: b"{}"}, message="x", when=here.now, expect=head)
+
+    here.world.history.moved_by = break_it
+    with pytest.raises(HistoryError, match="became unreadable"):
+        commit(desk, revoking(desk, [ledger_of(here).records[0].key.thumbprint]))
+
+
+@pytest.mark.parametrize(
+    ("lasting", "told"), [(True, "is committed on this machine"), (False, "nothing was decided")], ids=str
+)
+def test_push_that_fails_is_an_error(shared: Situation, *, lasting: bool, told: str) -> None:
+    """A decision that nobody else can see is no decision where a remote is set."""
+    shared.run(BOTH, BOTH)
+    desk = desk_of(shared, lasting=lasting)
+    assert shared.world.history.remote is not None
+    shared.world.history.remote.refuses_pushes = True
+    with pytest.raises(RemoteError, match=told):
+        commit(desk, revoking(desk, [ledger_of(shared).records[0].key.thumbprint]))
+
+
+def test_push_that_loses_every_race_is_an_error(shared: Situation) -> None:
+    """Others push before each of our five tries."""
+    shared.run(BOTH, BOTH)
+    desk = desk_of(shared)
+    history, remote = shared.world.history, shared.world.history.remote
+    assert remote is not None
+
+    def move_the_remote(_: FakeHistory) -> None:
+        head = remote.head
+        assert head is not None
+        elsewhere = replace(history, head=head, tracking=head, moved_by=None)
+        moment = shared.now
+        elsewhere.commit(base=head, parents=(head,), changes={"x": b"x"}, message="x", when=moment, expect=head)
+        elsewhere.push()
+
+    history.moved_by = move_the_remote
+    with pytest.raises(RemoteError, match="was not pushed"):
+        commit(desk, revoking(desk, [ledger_of(shared).records[0].key.thumbprint]))
+
+
+# ------------------------------------------------------------------------------------- strangers on the remote
+
+
+def stranger(status: Status = Status.PUBLISHED) -> KeyRecord:
+    return KeyRecord(STRANGER, status, 7, Situation(Path()).now)
+
+
+def test_decision_does_not_launder_a_key_of_the_remote(shared: Situation) -> None:
+    """A key that only the remote calls public stays unbelieved although our branch now holds it."""
+    shared.run(BOTH, BOTH)
+    known = ledger_of(shared)
+    records = tuple(sorted((*known.records, stranger()), key=lambda each: key_id(each.key)))
+    push_from_elsewhere(shared, Ledger(ISSUER, records))
+    desk = desk_of(shared)
+    commit(desk, revoking(desk, [known.records[0].key.thumbprint]))
+    assert key_id(STRANGER) in {key_id(key) for key in ledger_of(shared).public_keys()}
+    report = shared.run()
+    assert "remote.unwitnessed" in names(report)
+    assert STRANGER.kid not in public_kids(shared)
+
+
+def test_what_the_operator_vouches_for_is_believed(shared: Situation) -> None:
+    """Approving the very key that the remote names is what publishes it."""
+    shared.run(BOTH, BOTH)
+    known = ledger_of(shared)
+    records = tuple(sorted((*known.records, stranger()), key=lambda each: key_id(each.key)))
+    push_from_elsewhere(shared, Ledger(ISSUER, records))
+    assert "remote.unwitnessed" in names(shared.run())
+    desk = desk_of(shared)
+    ((publication, ledger),) = desk.ledgers()
+    commit(desk, [Decision(publication, Outcome(ledger, (), ()), frozenset({key_id(STRANGER)}))])
+    assert notebook.load(shared.state_dir).unvouched == {}
+    shared.run()
+    assert STRANGER.kid in public_kids(shared)
+
+
+def test_signed_remotes_need_no_notes(shared: Situation) -> None:
+    """With `allowed_signers` every fetched commit carries a signature that was checked."""
+    shared.run(BOTH, BOTH)
+    known = ledger_of(shared)
+    records = tuple(sorted((*known.records, stranger()), key=lambda each: key_id(each.key)))
+    push_from_elsewhere(shared, Ledger(ISSUER, records))
+    desk = desk_of(shared, allowed_signers=Path("signers"))
+    commit(desk, revoking(desk, [known.records[0].key.thumbprint]))
+    assert notebook.load(shared.state_dir).unvouched == {}
+
+
+# ------------------------------------------------------------------------------------------ the next passes
+
+
+def test_set_that_two_operators_emptied_is_held(here: Situation) -> None:
+    """Nobody asked for an empty set: what is public stays, and the pass ends with 3 and the command."""
+    here.run(BOTH, BOTH)
+    before, public = ledger_of(here), here.public()
+    halves = [revoke(before, {each.key.thumbprint}, now=here.now, reason="x", last=False) for each in before.records]
+    one, two = (each.ledger for each in halves if isinstance(each, Outcome))
+    desk = desk_of(here)
+    ((publication, _),) = desk.ledgers()
+    commit(desk, [Decision(publication, Outcome(merge(one, two), (), ()))])
+    report = here.run()
+    assert report.exit_status is ExitStatus.HELD
+    assert [each.code for each in report.issuers[0].held] == ["emptied.held"]
+    assert "revoke syd-prod --all --last" in report.issuers[0].held[0].remedy
+    assert here.public() == public
+    desk = desk_of(here)
+    commit(desk, revoking(desk, [each.key.thumbprint for each in before.records], last=True))
+    report = here.run()
+    assert (report.exit_status, here.public()) == (ExitStatus.CURRENT, b'{"keys":[]}')
+    assert "issuer.emptied" in names(report)
+    assert "issuer.emptied" in names(here.run())
+    assert "issuer.emptied" not in names(here.run(LAST, LAST))
+
+
+def test_issuer_that_only_shows_a_revoked_key_needs_an_operator(here: Situation) -> None:
+    """Nothing was ever public and nothing can be: somebody must give the cluster another key."""
+    prints = frozenset(each.key.thumbprint for each in _shown_keys(here))
+    here.policy = KeyPolicy(revoked=prints)
+    assert here.run(ONE, ONE).exit_status is ExitStatus.HELD
+    assert here.public() is None
+
+
+def _shown_keys(here: Situation) -> tuple[KeyRecord, ...]:
+    return here.plan(ONE, ONE).issuers[0].records
+
+
+# ------------------------------------------------------------------------------------------ former issuers
+
+
+def test_revocation_reaches_former_issuers(here: Situation) -> None:
+    """The desk sees the ledgers of all texts of an issuer, each key once, and what is revoked under any."""
+    known = here.settings()
+    issuer = replace(known.issuers[0], former_issuers=(FormerIssuer(FORMER, date(2027, 1, 31)),))
+    settings = replace(known, issuers=(issuer,))
+    here.run(BOTH, BOTH)
+    desk = desk_of(here)
+    base = ledger_of(here)
+    old = Ledger(FORMER, base.records[:1])
+    extra = replace(desk.memory.issuers[ISSUER], ledger=old)
+    memory = replace(desk.memory, issuers={**desk.memory.issuers, FORMER: extra})
+    desk = replace(desk, settings=settings, issuers=(issuer,), memory=memory)
+    assert [each.url for each, _ in desk.ledgers()] == [ISSUER, FORMER]
+    assert desk.every_key() == base
+    lines = described(desk, lambda record: record.key == base.records[0].key)
+    assert sum(FORMER in line for line in lines) == 1
+    gone = revoke(old, {base.records[0].key.thumbprint}, now=here.now, reason="x", last=True)
+    assert isinstance(gone, Outcome)
+    memory = replace(memory, issuers={**memory.issuers, FORMER: replace(extra, ledger=gone.ledger)})
+    assert replace(desk, memory=memory).revoked(issuer) == {base.records[0].key.thumbprint}
+
+
+def test_hostile_kid_cannot_steer_the_terminal(here: Situation) -> None:
+    """What an operator is asked about is escaped: the kid is text from outside."""
+    here.run(BOTH, BOTH)
+    desk = desk_of(here)
+    evil = KeyRecord(replace(STRANGER, kid=Kid("k\x1b[2J\u202e")), Status.HELD, 1, here.now, held_because="policy")
+    known = replace(desk.memory.issuers[ISSUER], ledger=Ledger(ISSUER, (evil,)))
+    lines = described(replace(desk, memory=replace(desk.memory, issuers={ISSUER: known})), lambda _: True)
+    assert all(line.isprintable() for line in lines)
+    assert any("\\x1b" in line for line in lines)
+
+
+def test_written_decision_can_be_read(here: Situation) -> None:
+    """The bytes on the branch are those of the decided ledger."""
+    here.run(BOTH, BOTH)
+    desk = desk_of(here)
+    decisions = revoking(desk, [ledger_of(here).records[0].key.thumbprint])
+    commit(desk, decisions)
+    assert here.world.history.files()[LEDGER] == write_ledger(decisions[0].outcome.ledger)
+    assert here.world.history.log()[0].startswith("syd-prod: revoke key ")

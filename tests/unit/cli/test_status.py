@@ -1,0 +1,417 @@
+"""How things stand: from whole passes in memory to words, JSON and the exit status. Nothing is changed by looking."""
+
+import json
+from dataclasses import fields, replace
+from datetime import timedelta
+from pathlib import Path
+
+import jsonschema
+import pytest
+from click import unstyle
+
+from mirror.cli.abandoned import MOST, abandoned, issuers_without_configuration
+from mirror.cli.looking import standing
+from mirror.cli.standing import IssuerStanding, ObjectState, Standing, to_json
+from mirror.cli.status import lines
+from mirror.config.settings import FormerIssuer, Issuer, Settings
+from mirror.errors import BucketError, HistoryError
+from mirror.model import IssuerName, IssuerUrl, KeyPolicy, Reason, Status, Thumbprint, Version
+from mirror.plan import publications
+from mirror.report import ExitStatus
+from support.fakes import MOMENT, FakeHistory, FakeRemote
+from support.situations import BASE_URL, BOTH, DISCOVERY_KEY, JWKS_KEY, LAST, LEDGER, NAME, ONE, PUBLIC, Situation
+
+SCHEMA = json.loads((Path(__file__).parents[3] / "docs/reference/status.schema.json").read_text())
+DENIED = BucketError("The bucket says no.", code="AccessDenied", remedy="Allow it.")
+OTHER = IssuerUrl(f"{BASE_URL}/other")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Situation:
+    return Situation(tmp_path)
+
+
+def look(here: Situation, settings: Settings | None = None, *names: str) -> Standing:
+    before = (here.world.history.files(), dict(here.world.bucket.objects), here.world.source.asked.copy())
+    chosen = frozenset(IssuerName(name) for name in names or (NAME,))
+    found = standing(settings or here.settings(), here.world.ports(), here.now, names=chosen)
+    assert before == (here.world.history.files(), here.world.bucket.objects, here.world.source.asked)
+    jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker()).validate(to_json(found))
+    return found
+
+
+def one(found: Standing) -> IssuerStanding:
+    (issuer,) = found.issuers
+    return issuer
+
+
+def words(found: Standing) -> str:
+    return unstyle("\n".join(lines(found)))
+
+
+def states(found: Standing) -> list[ObjectState]:
+    return [each.state for each in one(found).objects]
+
+
+def test_before_the_first_pass_there_is_nothing(here: Situation) -> None:
+    """No keys, no commit, exit 0; the words say so."""
+    found = look(here)
+    assert (found.exit_status, found.last_commit, one(found).keys) == (ExitStatus.CURRENT, None, ())
+    assert "no keys yet" in words(found)
+    assert "No commit yet." in words(found)
+
+
+def test_published_key_is_told_with_the_moment_it_is_safe(here: Situation) -> None:
+    """Last-Modified of the public JWKS + 300 s of caching + 5 min; both objects are current."""
+    here.run(ONE, ONE)
+    found = look(here)
+    (key,) = one(found).keys
+    assert (key.record.status, key.in_public_jwks, key.leaves_at) == (Status.PUBLISHED, True, None)
+    assert key.safe_to_sign_at == MOMENT + timedelta(minutes=10)
+    assert states(found) == [ObjectState.CURRENT, ObjectState.CURRENT]
+    assert found.exit_status is ExitStatus.CURRENT
+    assert "safe to sign from 2026-11-23 08:10:00Z" in words(found)
+    assert key.record.key.kid in words(found)
+    here.now += timedelta(hours=1)
+    assert "safe to sign since 2026-11-23 08:10:00Z" in words(look(here))
+
+
+def test_retiring_key_is_told_with_the_moment_it_leaves(here: Situation) -> None:
+    """missing_since + retain_removed; later it may leave since then."""
+    here.run(BOTH, BOTH)
+    here.run(LAST, LAST)
+    found = look(here)
+    (retiring, *_) = (key for key in one(found).keys if key.record.status is Status.RETIRING)
+    assert retiring.leaves_at == MOMENT + timedelta(hours=24)
+    assert "leaves at 2026-11-24 08:00:00Z" in words(found)
+    here.now += timedelta(hours=25)
+    assert "may leave since 2026-11-24 08:00:00Z" in words(look(here))
+
+
+def test_held_key_comes_with_its_command(here: Situation) -> None:
+    """Exit 3, and the command carries the thumbprint; a held key is never called safe."""
+    here.run(ONE, ONE)
+    here.policy = KeyPolicy(new_keys="hold")
+    here.run(BOTH, BOTH)
+    found = look(here)
+    (held,) = (key for key in one(found).keys if key.record.status is Status.HELD)
+    assert (held.safe_to_sign_at, held.in_public_jwks) == (None, False)
+    assert found.exit_status is ExitStatus.HELD
+    assert f"oidc-mirror approve syd-prod {held.record.key.thumbprint}" in words(found)
+
+
+def test_revoked_key_is_told_with_its_reason(here: Situation) -> None:
+    """A revoked key stays in the list, with the day and the reason, and is not public."""
+    here.run(BOTH, BOTH)
+    first = one(look(here)).keys[0].record.key.thumbprint
+    here.policy = KeyPolicy(revoked=frozenset({Thumbprint(first)}))
+    here.run(BOTH, BOTH)
+    found = look(here)
+    (revoked,) = (key for key in one(found).keys if key.record.status is Status.REVOKED)
+    assert (revoked.in_public_jwks, revoked.safe_to_sign_at) == (False, None)
+    assert "revoked 2026-11-23 08:00:00Z: named in keys.revoked of the configuration" in words(found)
+
+
+def test_drift_is_told_and_is_no_failure_of_looking(here: Situation) -> None:
+    """What somebody else wrote is drift in the bucket, and nobody can tell when a key is safe."""
+    here.run(ONE, ONE)
+    here.world.bucket.write(JWKS_KEY, b"evil")
+    found = look(here)
+    assert states(found) == [ObjectState.DRIFT, ObjectState.CURRENT]
+    assert [event.name for event in one(found).events] == ["bucket.drift", "readback.differs"]
+    assert (one(found).keys[0].in_public_jwks, one(found).keys[0].safe_to_sign_at) == (None, None)
+    assert found.exit_status is ExitStatus.CURRENT
+    assert "syd-prod: differs" in words(found)
+    assert "safe to sign: unknown" in words(found)
+
+
+def test_missing_and_outdated_objects_are_told(here: Situation) -> None:
+    """An object that is gone is missing; an earlier committed state is outdated, and its key is not in it."""
+    here.run(ONE, ONE)
+    earlier = here.world.bucket.objects.copy()
+    here.run(BOTH, BOTH)
+    for key, stored in earlier.items():
+        if key == JWKS_KEY:
+            here.world.bucket.objects[key] = stored
+    del here.world.bucket.objects[next(key for key in earlier if key == DISCOVERY_KEY)]
+    found = look(here)
+    assert states(found) == [ObjectState.OUTDATED, ObjectState.MISSING]
+    assert sorted(key.in_public_jwks is True for key in one(found).keys) == [False, True]
+    assert "not safe to sign: the public JWKS does not contain it" in words(found)
+
+
+def test_another_mirrors_object_is_held(here: Situation) -> None:
+    """A snapshot that our history does not know, and no shared remote: exit 3."""
+    here.run(ONE, ONE)
+    here.world.bucket.write(JWKS_KEY, b"theirs", snapshot="ab" * 20)
+    found = look(here)
+    assert states(found)[0] is ObjectState.FOREIGN
+    assert [reason.code for reason in one(found).held] == ["bucket.foreign_mirror"]
+    assert found.exit_status is ExitStatus.HELD
+
+
+def test_drift_that_waits_for_the_remote_is_drift(here: Situation) -> None:
+    """With an unreachable remote the repair waits; looking tells both, and fails for the remote."""
+    here.remote = "/remote.git"
+    here.world.history.remote = FakeRemote()
+    here.run(ONE, ONE)
+    here.world.bucket.write(JWKS_KEY, b"evil")
+    here.world.history.remote.down = True
+    found = look(here)
+    assert states(found)[0] is ObjectState.DRIFT
+    assert [reason.code for reason in found.failures] == ["remote.unreachable"]
+    assert (found.exit_status, found.unpushed_commits) == (ExitStatus.FAILED, None)
+    assert "failed remote.unreachable" in words(found)
+
+
+def test_unpushed_commits_are_counted(here: Situation) -> None:
+    """What the remote has not yet is said; with everything pushed it is 0."""
+    here.remote = "/remote.git"
+    here.world.history.remote = FakeRemote()
+    here.run(ONE, ONE)
+    assert look(here).unpushed_commits == 0
+    here.world.history.remote.down = True
+    here.run(BOTH, BOTH)
+    here.world.history.remote.down = False
+    found = look(here)
+    assert found.unpushed_commits == 1
+    assert "1 commit not pushed yet." in words(found)
+
+
+def test_laptop_without_history_sees_the_remotes(here: Situation) -> None:
+    """With an empty repository the fetched branch is what is told."""
+    here.remote = "/remote.git"
+    here.world.history.remote = FakeRemote()
+    here.run(ONE, ONE)
+    laptop = here.beside()
+    found = standing(laptop.settings(), laptop.world.ports(), here.now, names=frozenset({NAME}))
+    assert [key.record.status for key in one(found).keys] == [Status.PUBLISHED]
+    assert found.last_commit is not None
+    assert found.last_commit.commit == found.snapshot == here.world.history.head
+
+
+def test_unreadable_bucket_is_a_failure(here: Situation) -> None:
+    """Exit 1; the keys are told from git all the same, the objects are unknown."""
+    here.run(ONE, ONE)
+    here.world.bucket.fails["list"] = DENIED
+    found = look(here)
+    assert states(found) == [ObjectState.UNKNOWN, ObjectState.UNKNOWN]
+    assert (len(one(found).keys), found.exit_status) == (1, ExitStatus.FAILED)
+    assert "syd-prod: unread" in words(found)
+
+
+def test_unreadable_bucket_of_a_new_issuer_is_a_failure(here: Situation) -> None:
+    """Also where git knows nothing yet."""
+    here.world.bucket.fails["list"] = DENIED
+    assert look(here).exit_status is ExitStatus.FAILED
+
+
+def test_unreadable_public_url_is_a_failure(here: Situation) -> None:
+    """The cause and its remedy are told with the URL; nothing is said about when keys are safe."""
+    here.run(ONE, ONE)
+    here.world.web.blocked = Reason("forbidden", "Everybody gets 403.", "Allow s3:GetObject.")
+    found = look(here)
+    assert [(r.code, r.where) for r in one(found).failures] == [
+        ("readback.forbidden", f"{BASE_URL}/cluster/identifier/openid/v1/jwks")
+    ]
+    assert (one(found).keys[0].in_public_jwks, found.exit_status) == (None, ExitStatus.FAILED)
+    assert "remedy: Allow s3:GetObject." in words(found)
+
+
+def test_disabled_readback_is_not_looked_at(here: Situation) -> None:
+    """No look at the public URL, no failure, and nothing known of safety."""
+    here.run(ONE, ONE)
+    settings, looks = here.settings(), len(here.world.web.looks)
+    issuer = settings.issuers[0]
+    publish = replace(issuer.publish, readback=replace(issuer.publish.readback, enabled=False))
+    found = look(here, replace(settings, issuers=(replace(issuer, publish=publish),)))
+    assert len(here.world.web.looks) == looks
+    assert (one(found).keys[0].in_public_jwks, found.exit_status) == (None, ExitStatus.CURRENT)
+
+
+def test_missing_last_modified_leaves_safety_unknown(here: Situation) -> None:
+    """A store that does not say when: the key is public, and when it is safe is not known."""
+    here.run(ONE, ONE)
+    view = here.world.web.look
+
+    class Undated:
+        def look(self, url: str, *, readback: object) -> object:
+            return replace(view(url, readback=readback), last_modified=None)  # type: ignore[arg-type]  # a Seen
+
+    ports = replace(here.world.ports(), view=Undated())  # type: ignore[arg-type]  # see above
+    found = standing(here.settings(), ports, here.now, names=frozenset({NAME}))
+    assert (one(found).keys[0].in_public_jwks, one(found).keys[0].safe_to_sign_at) == (True, None)
+    assert "has no Last-Modified" in words(found)
+
+
+def test_broken_ledger_is_a_failure(here: Situation) -> None:
+    """A ledger that is not believed says so with its place."""
+    here.run(ONE, ONE)
+    _tamper(here, {LEDGER: b"{}"})
+    found = look(here)
+    assert {reason.code for reason in one(found).failures} == {"ledger.broken"}
+    assert found.exit_status is ExitStatus.FAILED
+
+
+def test_unreadable_repository_is_a_failure(here: Situation) -> None:
+    """Nothing can be told of any issuer; the cause and the remedy are."""
+    here.world.history.broken = True
+    found = look(here)
+    assert (found.issuers, found.exit_status) == ((), ExitStatus.FAILED)
+    assert "disk on fire" in words(found)
+
+
+def test_history_that_breaks_while_it_is_read_is_a_failure(here: Situation) -> None:
+    """What was read of the issuers is told, with the failure; nothing is called abandoned."""
+    here.run(ONE, ONE)
+
+    class Breaking(FakeHistory):
+        def versions(self, path: str | None, *, most: int) -> tuple[Version, ...]:
+            raise HistoryError("The disk is gone.")
+
+    history = Breaking(**{each.name: getattr(here.world.history, each.name) for each in fields(FakeHistory)})
+    ports = replace(here.world.ports(), history=history)
+    found = standing(moved(here), ports, here.now, names=frozenset({NAME}))
+    assert [reason.code for reason in found.failures] == ["history.failed"]
+    assert (len(found.issuers), found.abandoned, found.exit_status) == (1, (), ExitStatus.FAILED)
+
+
+def test_public_documents_that_git_does_not_know_are_told(here: Situation) -> None:
+    """Before the first pass: somebody's documents are public, and `adopt` is named."""
+    here.world.bucket.write(JWKS_KEY, b"theirs")
+    found = look(here)
+    assert [event.name for event in one(found).events] == ["takeover.possible"]
+    assert "oidc-mirror adopt syd-prod" in words(found)
+
+
+def test_defect_of_one_issuer_hides_no_other(here: Situation) -> None:
+    """An exception that nobody expected is that issuer's failure."""
+    here.run(ONE, ONE)
+
+    class Defective:
+        def look(self, url: str, *, readback: object) -> object:
+            raise RuntimeError("unexpected")
+
+    ports = replace(here.world.ports(), view=Defective())  # type: ignore[arg-type]  # never returns
+    found = standing(here.settings(), ports, here.now, names=frozenset({NAME}))
+    assert [reason.code for reason in one(found).failures] == ["broken"]
+
+
+def test_only_the_named_issuer_is_told(here: Situation) -> None:
+    """The others are read for what is abandoned alone."""
+    settings = here.settings()
+    other = replace(settings.issuers[0], name=IssuerName("mel-prod"), issuer=OTHER)
+    both = replace(settings, issuers=(*settings.issuers, other))
+    assert [issuer.name for issuer in look(here, both, "mel-prod").issuers] == ["mel-prod"]
+
+
+# --------------------------------------------------------------------------------------------- abandoned
+
+
+def _tamper(here: Situation, changes: dict[str, bytes | None]) -> None:
+    history = here.world.history
+    assert history.head is not None
+    history.commit(
+        base=history.head, parents=(history.head,), changes=changes, message="x", when=here.now, expect=history.head
+    )
+
+
+def moved(here: Situation, **changes: object) -> Settings:
+    """The configuration after its one issuer became another."""
+    settings = here.settings()
+    issuer = replace(settings.issuers[0], issuer=OTHER, **changes)  # type: ignore[arg-type]  # fields by name
+    return replace(settings, issuers=(issuer,))
+
+
+def test_documents_of_an_issuer_no_longer_configured_are_abandoned(here: Situation) -> None:
+    """Both are told with their S3 URL and the command that deletes them; nothing is deleted."""
+    here.run(ONE, ONE)
+    found = look(here, moved(here))
+    assert [each.s3_url for each in found.abandoned] == [
+        f"s3://oidc-bucket/{DISCOVERY_KEY}",
+        f"s3://oidc-bucket/{JWKS_KEY}",
+    ]
+    assert f"aws s3 rm s3://oidc-bucket/{JWKS_KEY} --region ap-southeast-2" in words(found)
+    assert found.exit_status is ExitStatus.CURRENT
+
+
+def test_deleted_documents_are_abandoned_no_more(here: Situation) -> None:
+    """What the operator deleted is not told again."""
+    here.run(ONE, ONE)
+    here.world.bucket.objects.clear()
+    assert look(here, moved(here)).abandoned == ()
+
+
+def test_other_host_style_of_a_live_issuer_is_not_abandoned(here: Situation) -> None:
+    """The same objects under another name of the bucket: deleting them would take a live issuer away."""
+    here.run(ONE, ONE)
+    settings = here.settings()
+    style = IssuerUrl("https://oidc-bucket.s3.ap-southeast-2.amazonaws.com/cluster/identifier")
+    other = replace(settings, issuers=(replace(settings.issuers[0], issuer=style),))
+    assert look(here, other).abandoned == ()
+
+
+def test_unreadable_object_is_a_failure(here: Situation) -> None:
+    """Whether it is still there is not known: exit 1."""
+    here.run(ONE, ONE)
+    here.world.bucket.fails["head"] = DENIED
+    found = look(here, moved(here))
+    assert (found.abandoned, found.exit_status) == ((), ExitStatus.FAILED)
+
+
+def test_documents_outside_of_every_bucket_are_told_without_command(here: Situation) -> None:
+    """Where their bucket left the configuration too, the public URL is all that can be said."""
+    here.run(ONE, ONE)
+    new = here.world.publish(base_url="https://keys.example.com", endpoint_url="https://store.example.com", profile="p")
+    settings = moved(here, publish=new)
+    issuer = replace(settings.issuers[0], issuer=IssuerUrl("https://keys.example.com/other"))
+    found = look(here, replace(settings, issuers=(issuer,)))
+    assert [each.command for each in found.abandoned] == [(), ()]
+    assert f"{BASE_URL}/{JWKS_KEY} (in no bucket of the configuration)" in words(found)
+
+
+def test_endpoint_and_profile_are_part_of_the_command(here: Situation) -> None:
+    """The command speaks to the store that holds the object."""
+    here.run(ONE, ONE)
+    settings = moved(here, publish=here.world.publish(endpoint_url="https://store.example.com", profile="p"))
+    found = look(here, settings)
+    assert "--region ap-southeast-2 --profile p --endpoint-url https://store.example.com" in words(found)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "public/host.example.com/$(reboot)/openid/v1/jwks",
+        "public/host.example.com/a b/openid/v1/jwks",
+        "public/host.example.com/\x1b[31m/openid/v1/jwks",
+        "public/host.example.com/../x/openid/v1/jwks",
+        "public/host.example.com/x/openid/v1/keys",
+        "public/openid/v1/jwks",
+        "ledger/host.example.com/openid/v1/jwks",
+        f"{PUBLIC}/openid/v1/jwks",
+        "public/host.example.com/-rf;x/openid/v1/jwks",
+        "public//openid/v1/jwks",
+    ],
+)
+def test_path_that_is_no_issuers_is_not_told(here: Situation, path: str) -> None:
+    """Who may push to the remote can put no text of his own into a command."""
+    assert issuers_without_configuration([path], publications(here.settings())) == ()
+
+
+def test_flood_of_strange_issuers_is_counted(here: Situation) -> None:
+    """At most 500 issuers are looked at; the rest is a number."""
+    paths = [f"public/host.example.com/{number}/openid/v1/jwks" for number in range(MOST + 3)]
+    found, failures = abandoned(paths, publications(here.settings()), here.world.ports())
+    assert len(found) == 2 * MOST
+    assert [reason.sentence[:17] for reason in failures] == ["3 further issuers"]
+
+
+def test_former_issuer_is_told_as_such(here: Situation) -> None:
+    """An entry's former issuers stand beside it, marked, and are not abandoned."""
+    settings = here.settings()
+    issuer: Issuer = replace(
+        settings.issuers[0], former_issuers=(FormerIssuer(OTHER, (here.now + timedelta(days=9)).date()),)
+    )
+    found = look(here, replace(settings, issuers=(issuer,)))
+    assert [(each.issuer, each.is_former) for each in found.issuers] == [(issuer.issuer, False), (OTHER, True)]
+    assert "(former issuer)" in words(found)

@@ -1,0 +1,126 @@
+"""The versions of a file, from real git: merges, shallow clones, texts of strangers."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from mirror.history.repository import Repository
+from mirror.history.versions import read_versions
+from mirror.model import CommitId
+from support.gits import WHEN, bare, commit, git, head_of, open_repository
+
+A, B = "ledger/a/keys.json", "ledger/b/keys.json"
+
+
+def merge(repository: Repository, *parents: CommitId, body: bytes, message: str) -> CommitId:
+    return repository.commit(
+        base=parents[0], parents=parents, changes={A: body}, message=message, when=WHEN, expect=parents[0]
+    )
+
+
+def subjects(repository: Repository, path: str | None = A, **limits: int) -> list[str]:
+    return [version.subject for version in repository.versions(path, **limits)]
+
+
+def test_versions_come_oldest_first_without_strangers(tmp_path: Path) -> None:
+    """Only commits that changed the file are told, in their order, each with its parent, date and author."""
+    with open_repository(tmp_path) as repository:
+        assert repository.versions(A) == ()
+        first = commit(repository, {A: b"1"}, message="one\n\nbody")
+        commit(repository, {B: b"1"}, message="other")
+        second = commit(repository, {A: b"2"}, message="two", minutes=5)
+        found = repository.versions(A)
+        assert [(v.commit, v.parents, v.subject, v.author) for v in found] == [
+            (first, (), "one", "oidc-mirror"),
+            (second, (first,), "two", "oidc-mirror"),
+        ]
+        assert [v.when for v in found] == [WHEN, datetime(2026, 11, 23, 8, 5, tzinfo=UTC)]
+        assert subjects(repository, None) == ["one", "other", "two"]
+        assert subjects(repository, None, most=1) == ["two"]
+
+
+def test_merged_branch_is_told_and_its_needless_merge_is_not(tmp_path: Path) -> None:
+    """What another mirror wrote is a version; a merge that decided something is one, one that only joins is not."""
+    with open_repository(tmp_path) as repository:
+        base = commit(repository, {A: b"1"}, message="base")
+        ours = commit(repository, {A: b"2"}, message="ours")
+        repository.commit(base=base, parents=(base,), changes={A: b"3"}, message="theirs", when=WHEN, expect=ours)
+        theirs = head_of(repository)
+        decided = merge(repository, theirs, ours, body=b"4", message="decides")
+        repository.commit(base=base, parents=(base,), changes={B: b"x"}, message="aside", when=WHEN, expect=decided)
+        aside = head_of(repository)
+        merge(repository, aside, decided, body=b"4", message="joins")
+        assert subjects(repository)[0] == "base"
+        assert sorted(subjects(repository)[1:3]) == ["ours", "theirs"]
+        assert subjects(repository)[3:] == ["decides"]
+        assert set(repository.versions(A)[-1].parents) == {ours, theirs}
+
+
+def test_shallow_history_is_completed(tmp_path: Path) -> None:
+    """A clone of the newest commit fetches the rest when the past of a file is asked for, and not for the last one."""
+    remote = bare(tmp_path / "remote.git")
+    with open_repository(tmp_path, name="first.git", remote=remote) as repository:
+        for number in range(3):
+            commit(repository, {A: str(number).encode()}, message=str(number))
+        repository.push()
+    with open_repository(tmp_path, name="second.git", remote=remote) as shallow:
+        shallow.fetch(shallow=True)
+        newest = shallow.heads().remote
+        assert newest is not None
+        shallow.advance(newest, expect=None)
+        assert subjects(shallow, None, most=1) == ["2"]
+        assert (tmp_path / "second.git" / "shallow").exists()
+        assert subjects(shallow) == ["0", "1", "2"]
+
+
+def test_shallow_history_without_its_remote_tells_what_it_has(tmp_path: Path) -> None:
+    """When the rest cannot be fetched, the known part is the answer."""
+    remote = bare(tmp_path / "remote.git")
+    with open_repository(tmp_path, name="first.git", remote=remote) as repository:
+        for number in range(3):
+            commit(repository, {A: str(number).encode()}, message=str(number))
+        repository.push()
+    git(tmp_path, "clone", "-q", "--bare", "--depth=1", f"file://{remote}", str(tmp_path / "second.git"))
+    remote.rename(tmp_path / "gone.git")
+    with open_repository(tmp_path, name="second.git", remote=remote) as shallow:
+        assert subjects(shallow) == ["2"]
+
+
+def test_strangers_texts_are_cut_and_stay_one_version(tmp_path: Path) -> None:
+    """A long subject and author with colours and line breaks give one version with shortened texts."""
+    with open_repository(tmp_path, author_name="A" * 500) as repository:
+        commit(repository, {A: b"1"}, message="\x1b[31mred\r" + "s" * 5000)
+        (version,) = repository.versions(A)
+        assert len(version.subject) <= 200
+        assert len(version.author) <= 200
+        assert version.subject.startswith("\x1b[31mred")
+
+
+def test_peoples_configuration_changes_nothing(tmp_path: Path) -> None:
+    """Settings such as log.follow, mailmaps and formats do not reach the answer."""
+    with open_repository(tmp_path) as repository:
+        commit(repository, {A: b"1"}, message="one")
+        plain = repository.versions(A)
+        (tmp_path / "home" / ".gitconfig").write_text(
+            "[log]\nfollow = true\nshowSignature = true\ndate = relative\n[format]\npretty = fuller\n"
+            "[i18n]\nlogOutputEncoding = latin1\n[color]\nui = always\n"
+        )
+        assert repository.versions(A) == plain
+
+
+@pytest.mark.parametrize(
+    ("out", "years"),
+    [
+        (b"", []),
+        (b"a\0\0" + b"1\0n\0s\n", [1970]),
+        (b"a\0\0" + b"99999999999999999\0n\0s\n", [1970]),
+        (b"a\0\0" + b"-99999999999999999\0n\0s\n", [1970]),
+        (b"no version\n", []),
+        (b"a\0\0" + b"0\0\xff\0\xfe\n", [1970]),
+    ],
+    ids=["empty", "plain", "far_future", "far_past", "other_line", "no_utf8"],
+)
+def test_strange_lines_are_read_or_left_out(out: bytes, years: list[int]) -> None:
+    """Dates that no calendar holds count as 1970, and a line that is no version says nothing."""
+    assert [version.when.year for version in read_versions(out)] == years

@@ -1,0 +1,230 @@
+"""Taking over what somebody else published: believed key by key, and never more than that."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mirror.model import (
+    IssuerUrl,
+    Key,
+    KeyPolicy,
+    Kid,
+    Observation,
+    Observed,
+    Reason,
+    RsaKey,
+    Status,
+    Thumbprint,
+    Unusable,
+    key_id,
+)
+from mirror.trust.adoption import Adoption, adopt
+from mirror.trust.circumstances import Circumstances
+from mirror.trust.ledger import read_ledger, write_ledger
+from mirror.trust.lifecycle import MOST_RECORDS, advance
+from support.keys import EC_KEYS, RSA_KEYS, jwks_body, with_kid
+
+ISSUER = IssuerUrl("https://issuer.example.com/cluster")
+NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+POLICY = KeyPolicy()
+OPAQUE = KeyPolicy(kid="opaque")
+A, B, C = RSA_KEYS[0], RSA_KEYS[1], EC_KEYS[0]
+P, R, H, X = Status.PUBLISHED, Status.RETIRING, Status.HELD, Status.REVOKED
+
+
+def shows(*keys: Key, apiserver: str = "https://one", date: datetime | None = None) -> Observed:
+    return Observed(apiserver, tuple(sorted(keys, key=key_id)), date=date)
+
+
+def silent() -> Unusable:
+    return Unusable("https://two", (Reason("timeout", "It did not answer.", "Wait."),))
+
+
+def given(*observations: Observation) -> Circumstances:
+    return Circumstances(observations, len(observations), NOW)
+
+
+def adopted(result: Adoption | Reason) -> dict[str, Status]:
+    """Status by thumbprint; the ledger can be written and read again."""
+    assert isinstance(result, Adoption)
+    ledger = result.outcome.ledger
+    known = frozenset(r.key.thumbprint for r in ledger.records)
+    assert read_ledger(write_ledger(ledger), issuer=ISSUER, known=known) == ledger
+    assert {r.generation for r in ledger.records} == {1}
+    assert {(t.key, t.status) for t in result.outcome.transitions} == {(r.key, r.status) for r in ledger.records}
+    return {r.key.thumbprint: r.status for r in ledger.records}
+
+
+def left_out(result: Adoption | Reason) -> list[str]:
+    assert isinstance(result, Adoption)
+    return [reason.code for reason in result.left_out]
+
+
+def blocked(result: Adoption | Reason) -> list[str]:
+    """What must come first, in the words of the event, before anything begins to retire."""
+    assert isinstance(result, Adoption)
+    told = [event.sentence for event in result.outcome.events if event.name == "retirement.blocked"]
+    return [each.partition(" until ")[2].removeprefix("these answer: ").removesuffix(".") for each in told]
+
+
+def test_shown_keys_are_published_and_the_others_retire() -> None:
+    """What an apiserver shows stays or goes public; what only the public document has begins to retire now."""
+    result = adopt(ISSUER, jwks_body(A, C), POLICY, given(shows(A, B)))
+    assert adopted(result) == {A.thumbprint: P, B.thumbprint: P, C.thumbprint: R}
+    assert left_out(result) == []
+    assert isinstance(result, Adoption)
+    assert {r.missing_since for r in result.outcome.ledger.records if r.status is R} == {NOW}
+
+
+def test_next_pass_finds_nothing_to_do() -> None:
+    """The adopted ledger is one that a pass with the same answers leaves as it is."""
+    circumstances = given(shows(A))
+    result = adopt(ISSUER, jwks_body(A, C), POLICY, circumstances)
+    assert isinstance(result, Adoption)
+    assert advance(result.outcome.ledger, POLICY, circumstances).ledger == result.outcome.ledger
+
+
+def test_nothing_public_is_a_first_pass() -> None:
+    """Without a public document the shown keys are published."""
+    assert adopted(adopt(ISSUER, None, POLICY, given(shows(A)))) == {A.thumbprint: P}
+
+
+def test_policy_hold_is_answered_by_adopting() -> None:
+    """The operator looked at it: what an apiserver shows is published, whatever `new_keys` says."""
+    result = adopt(ISSUER, jwks_body(A), replace(POLICY, new_keys="hold"), given(shows(A, B)))
+    assert adopted(result) == {A.thumbprint: P, B.thumbprint: P}
+
+
+def test_two_shown_keys_of_one_kid_stay_held_but_for_the_public_one() -> None:
+    """Replicas that disagree about a kid: the key that tokens are checked with today stays public."""
+    one, two = with_kid(A, "k"), with_kid(B, "k")
+    replicas = given(shows(one), shows(two, apiserver="https://two"))
+    assert adopted(adopt(ISSUER, jwks_body(one), OPAQUE, replicas)) == {A.thumbprint: P, B.thumbprint: H}
+    assert adopted(adopt(ISSUER, jwks_body(one, two), OPAQUE, replicas)) == {A.thumbprint: H, B.thumbprint: H}
+    assert adopted(adopt(ISSUER, None, OPAQUE, replicas)) == {A.thumbprint: H, B.thumbprint: H}
+
+
+def test_public_key_whose_kid_an_apiserver_uses_for_another_retires() -> None:
+    """As when an operator approves a successor of the same kid."""
+    result = adopt(ISSUER, jwks_body(with_kid(B, "k")), OPAQUE, given(shows(with_kid(A, "k"))))
+    assert adopted(result) == {A.thumbprint: P, B.thumbprint: R}
+
+
+def test_revoked_keys_stay_out() -> None:
+    """Shown or public: a thumbprint that is revoked is not published, and the public one is told."""
+    policy = replace(POLICY, revoked=frozenset({B.thumbprint, C.thumbprint}))
+    result = adopt(ISSUER, jwks_body(A, B, C), policy, given(shows(A, B)))
+    assert adopted(result) == {A.thumbprint: P, B.thumbprint: X}
+    assert left_out(result) == ["key.revoked"]
+
+
+PRIVATE = json.dumps({"keys": [A.members() | {"d": "AQAB"}, C.members()]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "policy", "codes"),
+    [
+        (b"<html>", POLICY, ["not_json"]),
+        (b"[]", POLICY, ["not_object"]),
+        (b"{}", POLICY, ["no_keys"]),
+        (b'{"keys":{}}', POLICY, ["no_keys"]),
+        (b'{"keys":[]}', POLICY, []),
+        (jwks_body(*[C] * 201), POLICY, ["no_keys"]),
+        (PRIVATE, POLICY, ["private_key"]),
+        (b'{"keys":[7]}', POLICY, ["bad_key"]),
+        (b'{"keys":[{"kty":["RSA"]}]}', POLICY, ["bad_key"]),
+        (b'{"keys":[{"kty":"AKP"}]}', POLICY, ["bad_key"]),
+        (jwks_body(with_kid(C, "not its kid")), POLICY, ["wrong_kid"]),
+        (jwks_body(with_kid(B, "k"), with_kid(C, "k")), OPAQUE, ["duplicate_kid", "duplicate_kid"]),
+    ],
+    ids=[
+        "no JSON",
+        "no object",
+        "no keys",
+        "keys no array",
+        "no key",
+        "too many",
+        "private members",
+        "a number",
+        "kty a list",
+        "unknown type",
+        "wrong kid",
+        "one kid twice",
+    ],
+)
+def test_what_cannot_be_believed_is_listed_and_left_out(body: bytes, policy: KeyPolicy, codes: list[str]) -> None:
+    """Nothing but what the apiserver shows comes into the ledger, and every refusal is told with its place."""
+    result = adopt(ISSUER, body, policy, given(shows(A)))
+    assert adopted(result) == {A.thumbprint: P}
+    assert left_out(result) == codes
+    assert isinstance(result, Adoption)
+    assert all(reason.where.startswith("public jwks") for reason in result.left_out)
+
+
+def test_bad_key_does_not_take_the_good_ones_with_it() -> None:
+    """Unlike an apiserver's answer the public document is read key by key: tokens of the others live on."""
+    body = json.dumps({"keys": [{"kty": "oct"}, C.members(), C.members()]}).encode()
+    result = adopt(ISSUER, body, POLICY, given(shows(A)))
+    assert adopted(result) == {A.thumbprint: P, C.thumbprint: R}
+    assert left_out(result) == ["bad_key"]
+
+
+def test_ledger_that_is_full_takes_no_more() -> None:
+    """What has no room is told, by name, and left out."""
+    prints = [Thumbprint(f"t-{i:03}") for i in range(MOST_RECORDS - 2)]
+    revoked = [RsaKey(Kid(f"kid {each}"), "RS256", f"n-{each}", "AQAB", each) for each in prints]
+    policy = replace(POLICY, revoked=frozenset(prints))
+    result = adopt(ISSUER, jwks_body(B, C), policy, given(shows(A, *revoked)))
+    assert isinstance(result, Adoption)
+    assert len(result.outcome.ledger.records) == MOST_RECORDS
+    assert [r.status for r in result.outcome.ledger.records].count(R) == 1
+    assert left_out(result) == ["ledger.full"]
+
+
+def test_limits_of_a_pass_hold_for_shown_keys() -> None:
+    """Of more than 100 keys of a kind the next 32 are held, and the others are told as not recorded."""
+    many = tuple(with_kid(A, f"kid {i:03}") for i in range(200))
+    result = adopt(ISSUER, None, OPAQUE, given(shows(*many)))
+    assert isinstance(result, Adoption)
+    assert len(result.outcome.ledger.records) == 100 + 32
+    assert {event.name for event in result.outcome.events} == {"ledger.full"}
+
+
+@pytest.mark.parametrize(
+    ("observations", "told"),
+    [
+        ((shows(A), silent()), "https://two"),
+        ((shows(A, date=NOW - timedelta(hours=1)),), "this machine's clock is right"),
+    ],
+    ids=["a replica is silent", "the clock is wrong"],
+)
+def test_nothing_begins_to_retire_on_hearsay(observations: tuple[Observation, ...], told: str) -> None:
+    """A public key that only the silent replica may still have must not begin its retirement; it stays published."""
+    result = adopt(ISSUER, jwks_body(A, C), POLICY, given(*observations))
+    assert adopted(result) == {A.thumbprint: P, C.thumbprint: P}
+    assert blocked(result) == [told]
+    assert blocked(adopt(ISSUER, jwks_body(A), POLICY, given(*observations))) == []
+
+
+def test_next_whole_pass_begins_the_retirement() -> None:
+    """What adopting could not begin, the lifecycle does by itself."""
+    result = adopt(ISSUER, jwks_body(A, C), POLICY, given(shows(A), silent()))
+    assert isinstance(result, Adoption)
+    later = advance(result.outcome.ledger, POLICY, given(shows(A)))
+    assert [(t.key, t.status) for t in later.transitions] == [(C, R)]
+
+
+def test_too_few_answers_begin_no_retirement() -> None:
+    """`expect_replicas` counts here as in a pass."""
+    result = adopt(ISSUER, jwks_body(A, C), POLICY, Circumstances((shows(A),), 3, NOW))
+    assert adopted(result) == {A.thumbprint: P, C.thumbprint: P}
+    assert blocked(result) == ["2 replica(s) that were not found"]
+
+
+def test_nothing_is_adopted_when_no_apiserver_answers() -> None:
+    """The public document alone is nobody's word."""
+    result = adopt(ISSUER, jwks_body(A), POLICY, given(silent()))
+    assert isinstance(result, Reason)
+    assert result.code == "adopt.nothing_shown"

@@ -1,0 +1,350 @@
+"""What an operator decides: found by name, approved, revoked; and what must hold for every ledger."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.model import (
+    PUBLIC_STATUSES,
+    IssuerUrl,
+    Key,
+    KeyRecord,
+    Kid,
+    Ledger,
+    Reason,
+    Revocation,
+    RsaKey,
+    Status,
+    Thumbprint,
+    key_id,
+)
+from mirror.trust.decisions import approve, find_key, find_material, is_emptied, may_be_empty, revoke
+from mirror.trust.documents import render
+from mirror.trust.ledger import read_ledger, write_ledger
+from mirror.trust.lifecycle import Outcome
+from mirror.trust.merge import merge
+from mirror.trust.records import MAX_GENERATION
+from support.strategies import ledgers, printable
+
+ISSUER = IssuerUrl("https://issuer.example.com/cluster")
+NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+H, P, R, D, X = Status.HELD, Status.PUBLISHED, Status.RETIRING, Status.DROPPED, Status.REVOKED
+
+
+def key(name: str, kid: str | None = None) -> RsaKey:
+    return RsaKey(Kid(kid or f"kid-of-{name}"), "RS256", f"n-{name}", "AQAB", Thumbprint(f"thumbprint-of-{name}"))
+
+
+def record(of: Key, status: Status, **fields: object) -> KeyRecord:
+    made = KeyRecord(of, status, generation=1, first_seen=NOW - HOUR)
+    if status is R:
+        made = replace(made, missing_since=NOW - HOUR)
+    if status is H:
+        made = replace(made, held_because="policy")
+    if status is X:
+        made = replace(made, revocation=Revocation(NOW - HOUR, "stolen"))
+    return replace(made, **fields)  # type: ignore[arg-type]  # fields of KeyRecord by name
+
+
+def ledger(*records: KeyRecord) -> Ledger:
+    return Ledger(ISSUER, tuple(sorted(records, key=lambda r: key_id(r.key))))
+
+
+def statuses(outcome: Outcome | Reason) -> dict[str, tuple[Status, int]]:
+    """Status and generation of each record, by thumbprint."""
+    assert isinstance(outcome, Outcome)
+    return {r.key.thumbprint.removeprefix("thumbprint-of-"): (r.status, r.generation) for r in outcome.ledger.records}
+
+
+def code(result: object) -> str:
+    assert isinstance(result, Reason)
+    assert result.sentence.endswith(".")
+    assert result.remedy.endswith(".")
+    return result.code
+
+
+A, B, C = key("aaaa"), key("bbbb"), key("cccc")
+Y, Z = key("yyyy", "shared"), key("zzzz", "shared")
+
+
+# ------------------------------------------------------------------------------------------------- finding
+
+KNOWN = ledger(record(A, P), record(key("aaaa", "other"), H), record(Y, P), record(Z, H), record(key("k", "ab"), P))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("kid-of-aaaa", A),
+        ("other", key("aaaa", "other")),
+        ("ab", key("k", "ab")),
+        ("thumbprint-of-k", key("k", "ab")),
+        ("kid-of-a", A),
+        ("thumbprint-of-z", Z),
+    ],
+    ids=["kid", "kid of two", "short kid", "thumbprint", "beginning of a kid", "beginning of a thumbprint"],
+)
+def test_key_is_found_by_kid_or_thumbprint_or_beginning(text: str, found: Key) -> None:
+    """An exact name or a unique beginning of 8 characters or more names one record."""
+    result = find_key(KNOWN, text)
+    assert isinstance(result, KeyRecord)
+    assert result.key == found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "told"),
+    [
+        ("kid-of-", "key.unknown", "its first 8 characters"),
+        ("", "key.unknown", "its first 8 characters"),
+        ("KID-OF-AAAA", "key.unknown", "thumbprint-of-yyyy"),
+        ("thumbprint-of-", "key.ambiguous", "thumbprint-of-zzzz"),
+        ("shared", "key.ambiguous", "thumbprint-of-yyyy (kid"),
+        ("thumbprint-of-aaaa", "key.ambiguous", '(kid "other", held)'),
+    ],
+    ids=["seven characters", "nothing", "wrong case", "beginning of many", "kid of two keys", "one key under two kids"],
+)
+def test_name_of_no_key_or_of_several_is_refused_with_candidates(text: str, expected: str, told: str) -> None:
+    """The reason says what would match, so that the operator can give more."""
+    result = find_key(KNOWN, text)
+    assert code(result) == expected
+    assert isinstance(result, Reason)
+    assert told in result.remedy
+
+
+def test_nothing_known_says_so() -> None:
+    """For an issuer without records the remedy is not an empty list."""
+    result = find_key(Ledger(ISSUER), "thumbprint-of-a")
+    assert isinstance(result, Reason)
+    assert result.remedy == "No key of this issuer is known yet."
+
+
+def test_long_list_of_candidates_is_cut() -> None:
+    """At most five candidates are told, and how many more there are."""
+    result = find_key(ledger(*(record(key(f"a{i}"), P) for i in range(7))), "thumbprint-of-a")
+    assert isinstance(result, Reason)
+    assert result.remedy.count("(kid") == 5
+    assert result.remedy.endswith("and 2 more.")
+
+
+def test_hostile_kid_is_escaped_in_a_reason() -> None:
+    """A kid that would steer a terminal is shown as an escape."""
+    result = find_key(ledger(record(key("a", "evil\x1b[2J"), P)), "something else")
+    assert isinstance(result, Reason)
+    assert "\x1b" not in result.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("thumbprint-of-aaaa", A.thumbprint),
+        ("other", A.thumbprint),
+        ("thumbprint-of-", "key.ambiguous"),
+        ("shared", "key.ambiguous"),
+        ("unknown-name", "key.unknown"),
+    ],
+    ids=["under two kids", "one of its kids", "several", "kid of two keys", "none"],
+)
+def test_material_is_found_whatever_its_kids(text: str, expected: str) -> None:
+    """One key under two kids is one material: it can be revoked by its thumbprint."""
+    result = find_material(KNOWN, text)
+    assert (result.code if isinstance(result, Reason) else result) == expected
+
+
+# ----------------------------------------------------------------------------------------------- approving
+
+
+def test_held_key_becomes_published() -> None:
+    """Its generation grows by one, what held it is gone, and nothing else moves."""
+    outcome = approve(ledger(record(A, P), record(B, H)), key_id(B), NOW)
+    assert statuses(outcome) == {"aaaa": (P, 1), "bbbb": (P, 2)}
+    assert isinstance(outcome, Outcome)
+    assert outcome.ledger.records[1].held_because is None
+    assert [(t.key, t.status) for t in outcome.transitions] == [(B, P)]
+
+
+def test_approving_twice_changes_nothing() -> None:
+    """The second approval finds the key public."""
+    first = approve(ledger(record(B, H)), key_id(B), NOW)
+    assert isinstance(first, Outcome)
+    assert approve(first.ledger, key_id(B), NOW + HOUR) == Outcome(first.ledger, (), ())
+
+
+@pytest.mark.parametrize(
+    ("other", "after"),
+    [(P, (R, 2)), (R, (R, 1)), (H, (H, 1)), (D, (D, 1)), (X, (X, 1))],
+    ids=["published", "retiring", "held", "dropped", "revoked"],
+)
+def test_approved_key_retires_the_other_of_its_kid(other: Status, after: tuple[Status, int]) -> None:
+    """The other public key of the kid begins to retire now; one that is not published stays as it is."""
+    outcome = approve(ledger(record(Y, other), record(Z, H)), key_id(Z), NOW)
+    assert statuses(outcome) == {"yyyy": after, "zzzz": (P, 2)}
+    assert isinstance(outcome, Outcome)
+    if other is P:
+        assert outcome.ledger.records[0].missing_since == NOW
+        assert outcome.ledger.records[0].returned_at is None
+
+
+def test_returned_key_that_retires_forgets_its_return() -> None:
+    """Only a published record may say when it came back; else nobody could read the ledger."""
+    returned = record(Y, P, returned_at=NOW - HOUR)
+    outcome = approve(ledger(returned, record(Z, H)), key_id(Z), NOW)
+    assert isinstance(outcome, Outcome)
+    assert outcome.ledger.records[0] == record(Y, R, missing_since=NOW, generation=2)
+
+
+@pytest.mark.parametrize(
+    ("status", "revoked", "expected"),
+    [
+        (R, frozenset(), "key.not_held"),
+        (D, frozenset(), "key.not_held"),
+        (X, frozenset(), "key.revoked"),
+        (H, {A.thumbprint}, "key.revoked"),
+        (P, {A.thumbprint}, "key.revoked"),
+    ],
+    ids=["retiring", "dropped", "revoked", "held and revoked by configuration", "published and revoked"],
+)
+def test_key_that_is_not_held_is_not_approved(status: Status, revoked: set[Thumbprint], expected: str) -> None:
+    """What left, or is revoked anywhere, never becomes public by an approval."""
+    assert code(approve(ledger(record(A, status)), key_id(A), NOW, revoked=frozenset(revoked))) == expected
+
+
+def test_material_that_is_revoked_under_another_kid_is_not_approved() -> None:
+    """A revoked key never comes back, whatever its kid."""
+    known = ledger(record(A, X), record(key("aaaa", "other"), H))
+    assert code(approve(known, (Kid("other"), A.thumbprint), NOW)) == "key.revoked"
+
+
+# ------------------------------------------------------------------------------------------------ revoking
+
+
+@pytest.mark.parametrize("status", [H, P, R, D], ids=str)
+def test_key_of_any_status_is_revoked_under_every_kid(status: Status) -> None:
+    """The fields of the former status are gone, and every record of the material has moved once."""
+    known = ledger(record(A, status), record(key("aaaa", "other"), H), record(B, P))
+    outcome = revoke(known, {A.thumbprint}, now=NOW, reason="stolen laptop", last=False)
+    assert isinstance(outcome, Outcome)
+    moved = [r for r in outcome.ledger.records if r.key.thumbprint == A.thumbprint]
+    told = Revocation(NOW, "stolen laptop")
+    assert [r.status for r in moved] == [X, X]
+    assert [replace(r, key=A) for r in moved] == [KeyRecord(A, X, 2, NOW - HOUR, revocation=told)] * 2
+    assert outcome.ledger.public_keys() == (B,)
+    assert {t.sentence for t in outcome.transitions} == {"was revoked by an operator: stolen laptop"}
+
+
+def test_last_public_key_is_held() -> None:
+    """Without `last` the public set never becomes empty by a revocation, however many keys are meant."""
+    known = ledger(record(A, P), record(B, R), record(C, H))
+    result = revoke(known, {A.thumbprint, B.thumbprint}, now=NOW, reason="stolen", last=False)
+    assert code(result) == "revocation.held"
+
+
+def test_last_key_with_last_empties_the_set() -> None:
+    """Then, and only then, a set without keys is published."""
+    outcome = revoke(ledger(record(A, P), record(C, H)), {A.thumbprint}, now=NOW, reason="stolen", last=True)
+    assert isinstance(outcome, Outcome)
+    documents = render(outcome.ledger)
+    assert documents is not None
+    assert documents.jwks == b'{"keys":[]}'
+    assert (is_emptied(outcome.ledger), may_be_empty(outcome.ledger)) == (True, True)
+
+
+def test_last_is_not_recorded_while_keys_are_left() -> None:
+    """A leave that was not needed must not allow a later accident."""
+    outcome = revoke(ledger(record(A, P), record(B, P)), {A.thumbprint}, now=NOW, reason="stolen", last=True)
+    assert isinstance(outcome, Outcome)
+    assert not may_be_empty(outcome.ledger)
+    assert not is_emptied(outcome.ledger)
+
+
+def test_held_key_is_revoked_without_last() -> None:
+    """What is not public empties nothing."""
+    outcome = revoke(ledger(record(A, H)), {A.thumbprint}, now=NOW, reason="unknown", last=False)
+    assert statuses(outcome) == {"aaaa": (X, 2)}
+
+
+def test_revoking_twice_changes_nothing() -> None:
+    """Neither the moment nor the reason of the first revocation is touched."""
+    known = ledger(record(A, X), record(B, P))
+    outcome = revoke(known, {A.thumbprint}, now=NOW, reason="again", last=False)
+    assert outcome == Outcome(known, (), ())
+
+
+def test_set_that_two_operators_emptied_is_published_empty_by_last() -> None:
+    """Each revoked one key of two; merged nothing is left and nothing is published, until `last` says so."""
+    known = ledger(record(A, P), record(B, P))
+    one = revoke(known, {A.thumbprint}, now=NOW, reason="one", last=False)
+    two = revoke(known, {B.thumbprint}, now=NOW, reason="two", last=False)
+    assert isinstance(one, Outcome)
+    assert isinstance(two, Outcome)
+    merged = merge(one.ledger, two.ledger)
+    assert render(merged) is None
+    assert (is_emptied(merged), may_be_empty(merged)) == (True, False)
+    asked = revoke(merged, {A.thumbprint, B.thumbprint}, now=NOW + HOUR, reason="both", last=True)
+    assert statuses(asked) == {"aaaa": (X, 3), "bbbb": (X, 3)}
+    assert isinstance(asked, Outcome)
+    assert render(asked.ledger) is not None
+    assert [r.revocation and r.revocation.reason for r in asked.ledger.records] == ["one", "two"]
+    again = revoke(asked.ledger, {A.thumbprint, B.thumbprint}, now=NOW + HOUR, reason="both", last=True)
+    assert again == Outcome(asked.ledger, (), ())
+
+
+@pytest.mark.parametrize(
+    "reason", ["", "x" * 1001, "two\nlines", "\x1b[2J", "\u202e"], ids=["empty", "long", "lines", "escape", "bidi"]
+)
+def test_reason_that_the_ledger_cannot_hold_is_refused(reason: str) -> None:
+    """1 to 1000 printable characters, as the ledger's own rule says."""
+    assert code(revoke(ledger(record(A, P)), {A.thumbprint}, now=NOW, reason=reason, last=True)) == "bad_reason"
+
+
+# -------------------------------------------------------------------------------------------- every ledger
+
+
+@given(known=ledgers(), data=st.data(), reason=printable(1000), last=st.booleans())
+def test_revocation_holds_for_every_ledger(known: Ledger, data: st.DataObject, reason: str, last: bool) -> None:
+    """It can be read again, survives a merge with what was before, and empties nothing that `last` did not allow."""
+    known = merge(known, known)
+    every = sorted({r.key.thumbprint for r in known.records}) or [Thumbprint("none")]
+    material = frozenset(data.draw(st.sets(st.sampled_from(every))))
+    outcome = revoke(known, material, now=NOW, reason=reason, last=last)
+    if isinstance(outcome, Reason):
+        assert not last
+        return
+    assert read_ledger(write_ledger(outcome.ledger), issuer=known.issuer) == outcome.ledger
+    merged = merge(outcome.ledger, known)
+    assert not {key.thumbprint for key in merged.public_keys()} & material
+    if known.public_keys() and not last:
+        assert merged.public_keys()
+    assert revoke(outcome.ledger, material, now=NOW + HOUR, reason=reason, last=last) == Outcome(outcome.ledger, (), ())
+
+
+@given(known=ledgers(), data=st.data())
+def test_approval_holds_for_every_ledger(known: Ledger, data: st.DataObject) -> None:
+    """Only the approved key becomes public, it wins over the ledger before, and no key leaves the set at once."""
+    known = merge(known, known)
+    held = [r for r in known.records if r.status is H and r.generation < MAX_GENERATION]
+    if not held:
+        return
+    identity = key_id(data.draw(st.sampled_from(held)).key)
+    outcome = approve(known, identity, NOW)
+    assert isinstance(outcome, Outcome)
+    assert read_ledger(write_ledger(outcome.ledger), issuer=known.issuer) == outcome.ledger
+    before = {key_id(key) for key in known.public_keys()}
+    assert {key_id(key) for key in outcome.ledger.public_keys()} == before | {identity}
+    after = {key_id(r.key): r for r in merge(outcome.ledger, known).records}
+    assert after[identity].status in PUBLIC_STATUSES
+
+
+def test_decision_is_possible_at_the_highest_generation() -> None:
+    """Whoever pushes a ledger with the highest generation there is cannot stop a revocation or an approval."""
+    known = ledger(record(A, P, generation=MAX_GENERATION), record(B, H, generation=MAX_GENERATION))
+    revoked = revoke(known, {B.thumbprint}, now=NOW, reason="stolen", last=False)
+    assert statuses(revoked)["bbbb"] == (X, MAX_GENERATION)
+    assert isinstance(revoked, Outcome)
+    assert merge(revoked.ledger, known) == revoked.ledger
+    approved = approve(known, key_id(B), NOW)
+    assert isinstance(approved, Outcome)
+    assert merge(approved.ledger, known) == approved.ledger
