@@ -182,6 +182,10 @@ PUBLIC_STATUSES = frozenset({Status.PUBLISHED, Status.RETIRING})
 """A key is part of the public JWKS while its record has one of these."""
 
 
+MAX_GENERATION = 2**53
+"""What every JSON reader takes as a whole number (RFC 8259, section 6); a record there moves on without counting."""
+
+
 @dataclass(frozen=True, slots=True)
 class Revocation:
     """That a key must never be public again. `last` allowed the public set to become empty by it."""

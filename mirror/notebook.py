@@ -1,7 +1,9 @@
-"""What this machine remembers beside git: the sources of each issuer, and keys of the remote that nobody vouched for.
+"""What this machine remembers beside git: the sources of each issuer, and the keys that it vouches for.
 
 `notebook.json` in the state directory. It belongs to this mirror alone, because mirrors may ask different replicas and
-trust different things. When it is lost the mirror is only more careful, or a key's retirement is not started anew.
+trust different things. A key is vouched for when this mirror saw it on an apiserver or in the public object, or when an
+operator decided about it here; never because a branch says so. When the file is lost every public key needs a witness
+again, and the public object usually is one.
 """
 
 import hashlib
@@ -18,19 +20,17 @@ from mirror.model import IssuerUrl, KeyId, Kid, Thumbprint
 
 FILE_NAME = "notebook.json"
 
-Unvouched = Mapping[KeyId, datetime]
-"""Keys that only the remote says are public, and since when we know."""
-
 EMPTIED: KeyId = (Kid(""), Thumbprint(""))
-"""Stands among the unvouched for revocations that would leave an issuer without any key. No real kid is empty."""
+"""Stands among keys for "none is public, by revocation": that too needs a witness. No real kid is empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notebook:
-    """Both memories, by issuer."""
+    """All memories, by issuer. `waiting_since` tells since when something of an issuer waits for a witness."""
 
     sources: Mapping[IssuerUrl, str] = field(default_factory=dict)
-    unvouched: Mapping[IssuerUrl, Unvouched] = field(default_factory=dict)
+    vouched: Mapping[IssuerUrl, frozenset[KeyId]] = field(default_factory=dict)
+    waiting_since: Mapping[IssuerUrl, datetime] = field(default_factory=dict)
 
     def sources_changed(self, issuer: Issuer) -> bool:
         """Whether the issuer's apiservers or CA differ from those of the last pass that knew any."""
@@ -38,13 +38,17 @@ class Notebook:
         return known is not None and known != sources_of(issuer)
 
     def with_sources(self, issuers: Iterable[Issuer]) -> "Notebook":
-        """The notebook after a pass over `issuers`."""
+        """The notebook after a pass that decided about `issuers`."""
         return replace(self, sources={**self.sources, **{each.issuer: sources_of(each) for each in issuers}})
 
-    def with_unvouched(self, found: Mapping[IssuerUrl, Unvouched]) -> "Notebook":
-        """The notebook with what a plan found; an issuer without any such key is forgotten."""
-        merged = {**self.unvouched, **found}
-        return replace(self, unvouched={url: keys for url, keys in merged.items() if keys})
+    def with_vouched(self, keys: Mapping[IssuerUrl, frozenset[KeyId]]) -> "Notebook":
+        """The notebook after these keys, and no others of these issuers, were seen or decided about."""
+        waiting = {url: since for url, since in self.waiting_since.items() if url not in keys}
+        return replace(self, vouched={**self.vouched, **keys}, waiting_since=waiting)
+
+    def with_waiting(self, since: Mapping[IssuerUrl, datetime]) -> "Notebook":
+        """The notebook after something of these issuers had no witness; the first time counts."""
+        return replace(self, waiting_since={**since, **self.waiting_since})
 
 
 def sources_of(issuer: Issuer) -> str:
@@ -58,29 +62,36 @@ def sources_of(issuer: Issuer) -> str:
     return hashlib.sha256(repr(shape).encode() + b"\0" + ca).hexdigest()[:16]
 
 
-def vouch(state_dir: Path, url: IssuerUrl) -> None:
-    """An operator decided about an issuer: what only the remote named is vouched for from now on.
+def vouch(state_dir: Path, keys: Mapping[IssuerUrl, frozenset[KeyId]]) -> None:
+    """An operator decided: besides what is vouched for, these keys are from now on.
 
     Raises:
         HistoryError: The state directory cannot be written.
     """
-    save(state_dir, load(state_dir).with_unvouched({url: {}}))
+    known = load(state_dir)
+    save(state_dir, known.with_vouched({url: known.vouched.get(url, frozenset()) | new for url, new in keys.items()}))
 
 
 def load(state_dir: Path) -> Notebook:
     """The notebook; an empty one when the file is missing or damaged."""
     try:
         content = json.loads((state_dir / FILE_NAME).read_bytes())
-        sources = {IssuerUrl(url): str(digest) for url, digest in content["sources"].items()}
-        unvouched = {IssuerUrl(url): dict(map(_key, keys)) for url, keys in content["unvouched"].items()}
+        return Notebook(
+            sources={IssuerUrl(url): str(digest) for url, digest in content["sources"].items()},
+            vouched={IssuerUrl(url): frozenset(map(_key_id, keys)) for url, keys in content["vouched"].items()},
+            waiting_since={IssuerUrl(url): _moment(text) for url, text in content["waiting_since"].items()},
+        )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return Notebook()
-    return Notebook(sources, unvouched)
 
 
-def _key(entry: Any) -> tuple[KeyId, datetime]:
-    since = datetime.fromisoformat(entry["since"]).astimezone(UTC)
-    return (Kid(entry["kid"]), Thumbprint(entry["thumbprint"])), since
+def _key_id(entry: Any) -> KeyId:
+    kid, thumbprint = entry
+    return (Kid(str(kid)), Thumbprint(str(thumbprint)))
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def save(state_dir: Path, notebook: Notebook) -> None:
@@ -91,9 +102,10 @@ def save(state_dir: Path, notebook: Notebook) -> None:
     """
     if notebook == load(state_dir):
         return
-    unvouched = {
-        url: [{"kid": kid, "thumbprint": print_, "since": since.isoformat()} for (kid, print_), since in keys.items()]
-        for url, keys in sorted(notebook.unvouched.items())
+    content = {
+        "version": 1,
+        "sources": dict(sorted(notebook.sources.items())),
+        "vouched": {url: sorted(keys) for url, keys in sorted(notebook.vouched.items())},
+        "waiting_since": {url: since.isoformat() for url, since in sorted(notebook.waiting_since.items())},
     }
-    content = {"version": 1, "sources": dict(sorted(notebook.sources.items())), "unvouched": unvouched}
     write_atomically(state_dir / FILE_NAME, json.dumps(content, indent=1) + "\n")

@@ -13,7 +13,7 @@ from mirror.config.settings import Issuer, Settings
 from mirror.errors import RemoteError
 from mirror.history.ledgers import Memory
 from mirror.model import Event, IssuerUrl, Ledger, Observation, PublicObject, Reason
-from mirror.notebook import Notebook, Unvouched
+from mirror.notebook import Notebook
 from mirror.publish.look import Shown, Target
 from mirror.publish.reconcile import Decision
 from mirror.trust.lifecycle import Outcome
@@ -72,9 +72,9 @@ class World:
         return self.settings.repository.remote is not None
 
     @property
-    def trusts_remote(self) -> bool:
-        """Whether what the remote says needs no witness: every commit there carries a signature that is checked."""
-        return self.settings.repository.allowed_signers is not None
+    def needs_witness(self) -> bool:
+        """Whether what git says counts only with a witness: others may push, and their signatures are not checked."""
+        return self.shared and self.settings.repository.allowed_signers is None
 
     @property
     def heard_remote(self) -> bool:
@@ -86,8 +86,8 @@ class World:
 class IssuerPlan:
     """What the pass would do for one publication.
 
-    `outcome` is None where nothing may be decided: then nothing of this issuer is committed or put. `unvouched` are
-    the keys that only the remote calls public; None where that was not looked into.
+    `outcome` is None where nothing may be decided: then nothing of this issuer is committed or put. `waits_since`
+    tells since when something that git says waits for a witness.
     """
 
     publication: Publication
@@ -99,7 +99,7 @@ class IssuerPlan:
     drift: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
-    unvouched: Unvouched | None = None
+    waits_since: datetime | None = None
 
     @property
     def issuer(self) -> Issuer:

@@ -85,8 +85,9 @@ class ObjectReport:
 class IssuerReport:
     """One issuer: what its apiservers said, its keys, what changed, and what is wrong.
 
-    `failures` make the exit status 1, `held` make it 3. `records` is the ledger after the pass; `retain_removed`
-    is how long a retiring key stays. `safe_to_sign_at` is when the public keys may sign, where this pass looked.
+    `notes` are what relying parties may make of the published keys. `failures` make the exit status 1, `held` make it
+    3. `records` is the ledger after the pass; `retain_removed` is how long a retiring key stays. `safe_to_sign_at`
+    is when the public keys may sign, where this pass looked.
     """
 
     name: IssuerName
@@ -97,6 +98,7 @@ class IssuerReport:
     changes: tuple[Change, ...] = ()
     objects: tuple[ObjectReport, ...] = ()
     events: tuple[Event, ...] = ()
+    notes: tuple[Note, ...] = ()
     failures: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
     safe_to_sign_at: datetime | None = None
@@ -122,7 +124,7 @@ class IssuerReport:
         """`failures`, and what apiservers did that somebody must look at: a refused answer, or none usable."""
         found = list(self.failures)
         unusable = [o for o in self.observations if isinstance(o, Unusable)]
-        if self.observations and len(unusable) == len(self.observations):
+        if len(unusable) == len(self.observations) and not self.failures:
             sentence = "No apiserver of this issuer gave a usable answer; the last good state stays public."
             found.append(Reason("no_usable_apiserver", sentence, "Follow the remedy that is told beside an apiserver."))
         if any(reason.code not in TRANSIENT_CODES for o in unusable for reason in o.reasons):
@@ -200,6 +202,7 @@ def _issuer(issuer: IssuerReport) -> dict[str, object]:
             {"url": o.url, "key": o.key, "effect": str(o.effect), "action": o.action or None} for o in issuer.objects
         ],
         "events": [_event(event) for event in issuer.events],
+        "notes": [_note(note) for note in issuer.notes],
         "failures": [_reason(reason) for reason in issuer.all_failures()],
         "held": [_reason(reason) for reason in issuer.held],
     }

@@ -8,7 +8,7 @@ own while the bucket is listed and the git remote is fetched, in that order: wha
 history that is not older than it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,18 +16,21 @@ from datetime import datetime
 
 from mirror import notebook
 from mirror.addresses import object_keys
-from mirror.applying import Applied, apply, preview
+from mirror.applying import Applied, apply
 from mirror.believing import Answers, Beliefs, believe
 from mirror.config.settings import Settings
 from mirror.deciding import plan_publication
 from mirror.errors import HistoryError, RemoteError
 from mirror.history.ledgers import Memory, remember
-from mirror.model import Event, Heads, IssuerName, Level
+from mirror.model import Event, Heads, IssuerName, IssuerUrl, Level, Thumbprint
 from mirror.plan import Plan, World, publications
 from mirror.ports import History, Ports
 from mirror.publish import audit
 from mirror.publish.look import Shown, Target, list_buckets
 from mirror.report import Report, reason_from
+from mirror.reporting import preview
+from mirror.trust.ledger import EVERYTHING
+from mirror.witness import public_ids
 
 Progress = Callable[[IssuerName], None]
 
@@ -44,10 +47,6 @@ def run_once(settings: Settings, ports: Ports, now: datetime, *, progress: Progr
         progress: Called with an issuer's name when its apiservers have answered.
     """
     plan = propose(settings, ports, now, progress=progress)
-    try:
-        _note(settings, plan)
-    except HistoryError as error:
-        return replace(preview(plan), dry_run=False, failures=(*plan.failures, reason_from("history.failed", error)))
     applied = apply(plan, ports, audit.load(settings.state_dir))
     return _remember_pass(settings, plan, applied)
 
@@ -62,15 +61,16 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
     now = now.replace(microsecond=0)
     with _asking(settings, ports, now, progress) as asked:
         buckets = _list_buckets(settings, ports)
+        notes = notebook.load(settings.state_dir)
         try:
-            memory, remote = _remember(settings, ports)
+            memory, remote = _remember(settings, ports, notes)
         except (HistoryError, RemoteError) as error:
             world = World(settings, now, _NOTHING, Beliefs(), buckets)
             return Plan(world, failures=(reason_from("history.failed", error),))
         beliefs = believe(settings.issuers, asked.result(), memory)
-        notes = notebook.load(settings.state_dir)
         world = World(settings, now, memory, beliefs, buckets, remote.error, notes)
-    issuers = tuple(plan_publication(each, world, ports) for each in publications(settings))
+    with ThreadPoolExecutor(max_workers=settings.limits.puts) as pool:  # some must read their objects
+        issuers = tuple(pool.map(lambda each: plan_publication(each, world, ports), publications(settings)))
     return Plan(world, issuers, events=remote.events)
 
 
@@ -79,11 +79,12 @@ def _asking(settings: Settings, ports: Ports, now: datetime, progress: Progress)
     """Ask the apiservers in the background; whoever leaves early ends the asking."""
     turn = int(now.timestamp() // max(settings.interval.total_seconds(), 1))
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="source") as pool:
+        asked = pool.submit(ports.source.ask, settings.issuers, turn=turn, progress=progress)
         try:
-            yield pool.submit(ports.source.ask, settings.issuers, turn=turn, progress=progress)
-        except BaseException:
-            ports.source.cancel()
-            raise
+            yield asked
+        finally:
+            if not asked.done():
+                ports.source.cancel()
 
 
 def _list_buckets(settings: Settings, ports: Ports) -> Mapping[Target, Shown]:
@@ -103,7 +104,7 @@ class _Remote:
     events: tuple[Event, ...] = ()
 
 
-def _remember(settings: Settings, ports: Ports) -> tuple[Memory, _Remote]:
+def _remember(settings: Settings, ports: Ports, notes: notebook.Notebook) -> tuple[Memory, _Remote]:
     """What git knows, after a fetch.
 
     Raises:
@@ -112,7 +113,14 @@ def _remember(settings: Settings, ports: Ports) -> tuple[Memory, _Remote]:
     """
     ports.history.prepare()
     remote = _fetch(ports.history) if settings.repository.remote is not None else _Remote()
-    return remember(ports.history, [each.url for each in publications(settings)]), remote
+    urls = [each.url for each in publications(settings)]
+
+    def checked(url: IssuerUrl) -> Container[Thumbprint]:
+        # Without a remote nobody but this mirror wrote the ledgers; with one, what it vouched for was checked.
+        vouched = notes.vouched.get(url, frozenset())
+        return EVERYTHING if settings.repository.remote is None else {thumbprint for _, thumbprint in vouched}
+
+    return remember(ports.history, urls, checked=checked), remote
 
 
 def _fetch(history: History) -> _Remote:
@@ -133,17 +141,16 @@ def _fetch(history: History) -> _Remote:
     return _Remote(events=(Event("history.rewritten", sentence, Level.ERROR, fields),))
 
 
-def _note(settings: Settings, plan: Plan) -> None:
-    """Note what only the remote vouches for, before the branch takes it in: afterwards it would look like our own."""
-    found = {each.url: each.unvouched for each in plan.issuers if each.unvouched is not None}
-    notebook.save(settings.state_dir, notebook.load(settings.state_dir).with_unvouched(found))
-
-
 def _remember_pass(settings: Settings, plan: Plan, applied: Applied) -> Report:
     """Keep what the next pass wants to know; without it that pass looks at more, so it is no failure."""
-    decided = [each.issuer for each in plan.issuers if each.outcome is not None and not applied.report.failures]
+    decided = [each for each in plan.issuers if each.outcome is not None and not applied.report.failures]
+    vouched = {each.url: public_ids(each.outcome.ledger) for each in decided if each.outcome is not None}
+    waiting = {each.url: each.waits_since for each in plan.issuers if each.waits_since is not None}
+    notes = notebook.load(settings.state_dir).with_sources(each.issuer for each in decided)
+    if plan.world.needs_witness:
+        notes = notes.with_vouched(vouched).with_waiting(waiting)
     try:
-        notebook.save(settings.state_dir, notebook.load(settings.state_dir).with_sources(decided))
+        notebook.save(settings.state_dir, notes)
         audit.save(settings.state_dir, applied.audits)
     except HistoryError as error:
         event = Event("state.unsaved", str(error), Level.WARNING)

@@ -1,19 +1,18 @@
-"""Git alone never makes a key public: what a fetched ledger says must be vouched for by somebody else.
+"""Git alone never makes a key public: what a branch says must be vouched for by somebody else.
 
-Who may push to the remote is not who may be any pod. A key that a fetched ledger calls public counts only when our
-last ledger has it, the public object has it, or an apiserver shows it in this pass; and revocations that would empty
-an issuer count only when the public object is empty already. Until then the issuer is set aside: nothing of it is put.
-Normally another mirror is just about to put it. `repository.allowed_signers` replaces all this by signatures.
+Who may push to the remote is not who may be any pod. A key that git calls public counts only when this mirror vouched
+for it before (`mirror.notebook`), an apiserver shows it in this pass, or the public object has it; and revocations that
+leave an issuer without any key count only when the public object has none either. Until then the issuer is set aside:
+nothing of it is put. Normally another mirror is just about to put it. `repository.allowed_signers` replaces all this by
+signatures.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mirror.addresses import object_keys
-from mirror.history.ledgers import Remembered
 from mirror.model import (
-    PUBLIC_STATUSES,
     Event,
     KeyId,
     KeyPolicy,
@@ -25,7 +24,7 @@ from mirror.model import (
     Status,
     key_id,
 )
-from mirror.notebook import EMPTIED, Unvouched
+from mirror.notebook import EMPTIED
 from mirror.plan import Publication, World
 from mirror.ports import Ports
 from mirror.trust.jwks import read_jwks
@@ -34,59 +33,44 @@ from mirror.trust.refused import Refused
 PATIENCE = timedelta(minutes=15)
 """How long another mirror may take to put what it pushed, before an operator is asked."""
 
-_VOUCHED = PUBLIC_STATUSES | {Status.HELD}
-"""Our own records with these statuses vouch for a key; a dropped one does not: it left for a reason."""
-
 
 @dataclass(frozen=True, slots=True)
 class Stranger:
-    """What git alone says: the event, the keys, and what an operator must decide (nothing while we are patient)."""
+    """What git alone says: the event, since when it waits, and what an operator must decide (nothing at first)."""
 
     event: Event
-    keys: Unvouched
+    since: datetime
     held: tuple[Reason, ...] = ()
 
 
 def unwitnessed(
     publication: Publication, world: World, ports: Ports, observations: tuple[Observation, ...]
 ) -> Stranger | None:
-    """What nobody but the remote vouches for; None when everything of this publication may be believed.
+    """What nobody but git vouches for; None when everything of this publication may be believed.
 
     Raises:
         BucketError: The public object was needed as a witness and could not be read.
+        HistoryError: The date of the fetched commit could not be read.
     """
-    if not world.shared or world.trusts_remote:
+    ledger = world.memory.issuers[publication.url].ledger
+    if not world.needs_witness or ledger is None:
         return None
-    known = world.memory.issuers[publication.url]
-    noted = world.notebook.unvouched.get(publication.url, {})
-    suspects = _suspects(known, noted) - _shown(observations)
+    suspects = public_ids(ledger) - _shown(observations) - world.notebook.vouched.get(publication.url, frozenset())
     if not suspects:
         return None
     public = _public(publication, ports)
     suspects -= public or {EMPTIED}
     if not suspects:
         return None
-    since = min((noted[each] for each in suspects if each in noted), default=_committed(world, ports))
-    keys = {each: noted.get(each, since) for each in sorted(suspects)}
-    return _stranger(publication, keys, is_late=world.now >= since + PATIENCE)
+    since = world.notebook.waiting_since.get(publication.url) or _committed(world, ports)
+    return _stranger(publication, suspects, since, is_late=world.now >= since + PATIENCE)
 
 
-def _suspects(known: Remembered, noted: Iterable[KeyId]) -> frozenset[KeyId]:
-    """The keys that would be public (or EMPTIED, when none would be) that our own last ledger does not vouch for."""
-    if known.ledger is None:
-        return frozenset()
-    if _has_none_left(known.ledger):
-        return frozenset({EMPTIED} if EMPTIED in noted or not _has_none_left(known.own) else ())
-    public = frozenset(key_id(key) for key in known.ledger.public_keys())
-    ours = known.own.records if known.own is not None else ()
-    vouched = frozenset(key_id(record.key) for record in ours if record.status in _VOUCHED)
-    return public - (vouched - frozenset(noted))
-
-
-def _has_none_left(ledger: Ledger | None) -> bool:
-    if ledger is None or ledger.public_keys():
-        return False
-    return any(record.status is Status.REVOKED for record in ledger.records)
+def public_ids(ledger: Ledger) -> frozenset[KeyId]:
+    """The keys that the ledger makes public; EMPTIED alone when revocations left none."""
+    public = frozenset(key_id(key) for key in ledger.public_keys())
+    is_emptied = any(record.status is Status.REVOKED for record in ledger.records)
+    return public or frozenset({EMPTIED} if is_emptied else ())
 
 
 def _shown(observations: Iterable[Observation]) -> frozenset[KeyId]:
@@ -110,20 +94,18 @@ def _committed(world: World, ports: Ports) -> datetime:
     return min(world.now, ports.history.committed_at(head)) if head is not None else world.now
 
 
-def _stranger(publication: Publication, keys: Unvouched, *, is_late: bool) -> Stranger:
+def _stranger(publication: Publication, keys: frozenset[KeyId], since: datetime, *, is_late: bool) -> Stranger:
     what = "revocations that would empty the issuer" if EMPTIED in keys else f"{len(keys)} key(s) as public"
     sentence = (
-        f"The git remote names {what} for {publication.url}, and neither our last ledger, nor the bucket, nor an "
-        "apiserver does: nothing of this issuer is committed or put."
+        f"Git names {what} for {publication.url}, and neither this mirror, nor the bucket, nor an apiserver vouches "
+        "for it: nothing of this issuer is committed or put."
     )
-    event = Event("remote.unwitnessed", sentence, Level.WARNING, _fields(keys))
+    thumbprints = sorted(thumbprint for _, thumbprint in keys)
+    event = Event("remote.unwitnessed", sentence, Level.WARNING, {"thumbprints": " ".join(thumbprints)})
     if not is_late:
-        return Stranger(event, keys)
+        return Stranger(event, since)
     name = publication.issuer.name
-    commands = [f"oidc-mirror approve {name} {thumbprint}" for _, thumbprint in keys if thumbprint]
+    commands = [f"oidc-mirror approve {name} {thumbprint}" for thumbprint in thumbprints if thumbprint]
     remedy = ", ".join(commands) or f"oidc-mirror revoke {name} --all --last --reason ..."
-    return Stranger(event, keys, (Reason(event.name, sentence, f"Find out who pushed it; if it is right: {remedy}"),))
-
-
-def _fields(keys: Mapping[KeyId, datetime]) -> dict[str, str]:
-    return {"thumbprints": " ".join(thumbprint for _, thumbprint in keys)}
+    reason = Reason(event.name, sentence, f"Find out who pushed it; if it is right: {remedy}")
+    return Stranger(event, since, (reason,))

@@ -1,12 +1,12 @@
 """`oidc-mirror adopt`: documents that somebody else published become ours."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import click
 
 from mirror.addresses import jwks_uri, object_keys
+from mirror.believing import Beliefs, believe
 from mirror.cli.desk import Desk, open_desk
 from mirror.cli.operate import Decision, ask, commit, decision_options, finish
 from mirror.cli.options import common
@@ -14,16 +14,14 @@ from mirror.config.settings import Issuer
 from mirror.deciding import LOAD_BALANCER_CONNECTIONS
 from mirror.errors import BucketError, UsageError
 from mirror.log import escaped
-from mirror.model import Answer, IssuerName, Observation, Reason, Unusable, key_id
+from mirror.model import Observation, Reason, Unusable
 from mirror.plan import Publication
 from mirror.ports import Ports, Seen
 from mirror.publish.put import reason_of
 from mirror.report import ExitStatus
 from mirror.trust.adoption import Adoption, adopt
 from mirror.trust.circumstances import Circumstances
-from mirror.trust.observe import observe
-
-Answers = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
+from mirror.witness import public_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +56,9 @@ def command(ctx: click.Context, *, names: tuple[str, ...], everything: bool, yes
 
 
 def _adopt(ctx: click.Context, desk: Desk, wanted: list[Publication], *, yes: bool, no_pass: bool) -> NoReturn:
-    answers = desk.ports.source.ask(desk.issuers, turn=0, progress=lambda _: None)
-    found = [_find(desk, each, answers) for each in wanted]
-    decisions = [_decision(each.publication, each.result) for each in found if isinstance(each.result, Adoption)]
+    found = _look_up(desk, wanted)
     told = [line for each in found for line in _lines(each)]
+    decisions = [_decision(each.publication, each.result) for each in found if isinstance(each.result, Adoption)]
     if not decisions:
         click.echo("\n".join(told))
         ctx.exit(ExitStatus.FAILED)
@@ -69,6 +66,13 @@ def _adopt(ctx: click.Context, desk: Desk, wanted: list[Publication], *, yes: bo
     commit(desk, decisions)
     so_far = ExitStatus.CURRENT if len(decisions) == len(found) else ExitStatus.FAILED
     finish(ctx, desk, no_pass=no_pass, so_far=so_far)
+
+
+def _look_up(desk: Desk, wanted: list[Publication]) -> list[_Found]:
+    """Ask the apiservers of all issuers at once, and read what is public."""
+    answers = desk.ports.source.ask(desk.issuers, turn=0, progress=lambda _: None)
+    beliefs = believe(desk.issuers, answers, desk.memory)
+    return [_find(desk, each, beliefs) for each in wanted]
 
 
 def _unknown(desk: Desk, *, demanded: bool) -> list[Publication]:
@@ -83,19 +87,16 @@ def _unknown(desk: Desk, *, demanded: bool) -> list[Publication]:
     return wanted
 
 
-def _find(desk: Desk, publication: Publication, answers: Answers) -> _Found:
+def _find(desk: Desk, publication: Publication, beliefs: Beliefs) -> _Found:
     issuer = publication.issuer
-    observations = tuple(
-        answer
-        if isinstance(answer, Unusable)
-        else observe(answer, issuer=issuer.issuer, policy=issuer.keys, known=frozenset())
-        for answer in answers.get(issuer.name, ())
-    )
+    if issuer.name in beliefs.defects:
+        return _Found(publication, (), beliefs.defects[issuer.name])
+    observations = beliefs.observations[issuer.name]
     body = _public_jwks(publication, desk.ports)
     if isinstance(body, Reason):
         return _Found(publication, observations, body)
     policy = replace(issuer.keys, revoked=desk.revoked(issuer))
-    given = Circumstances(observations, _replicas(issuer), desk.now)
+    given = Circumstances(observations, _replicas(issuer), desk.now, suspects=beliefs.suspects)
     return _Found(publication, observations, adopt(publication.url, body, policy, given))
 
 
@@ -126,8 +127,7 @@ def _public_jwks(publication: Publication, ports: Ports) -> bytes | Reason | Non
 
 
 def _decision(publication: Publication, adoption: Adoption) -> Decision:
-    vouches = frozenset(key_id(key) for key in adoption.outcome.ledger.public_keys())
-    return Decision(publication, adoption.outcome, vouches)
+    return Decision(publication, adoption.outcome, public_ids(adoption.outcome.ledger))
 
 
 def _lines(found: _Found) -> list[str]:

@@ -10,10 +10,11 @@ from mirror.believing import Beliefs, defect
 from mirror.cli.abandoned import abandoned
 from mirror.cli.sights import Sight, public_sight
 from mirror.cli.standing import IssuerStanding, KeyStanding, ObjectStanding, ObjectState, Standing
+from mirror.comparing import plan_objects
 from mirror.config.settings import Settings
-from mirror.deciding import held_changes, plan_objects
 from mirror.errors import HistoryError, RemoteError
 from mirror.history.ledgers import remember
+from mirror.holding import held_changes
 from mirror.model import PUBLIC_STATUSES, Event, IssuerName, KeyRecord, Ledger, Level, Reason, key_id
 from mirror.plan import IssuerPlan, Publication, World, publications
 from mirror.ports import Ports

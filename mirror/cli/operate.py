@@ -8,18 +8,16 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from mirror.applying import newcomers
 from mirror.cli.compose import open_ports
 from mirror.cli.desk import Desk
 from mirror.cli.options import common_options
 from mirror.cli.run import show
 from mirror.errors import HistoryError, RemoteError, UsageError
-from mirror.history.ledgers import Memory
 from mirror.history.message import IssuerChanges, compose
 from mirror.history.record import Intent, Recorded, record
 from mirror.log import configure, escaped, log_report
-from mirror.model import IssuerUrl, KeyId, KeyRecord, Ledger, Reason, Status, key_id
-from mirror.notebook import Unvouched, load, save
+from mirror.model import KeyId, KeyRecord, Reason
+from mirror.notebook import vouch
 from mirror.plan import Publication
 from mirror.report import ExitStatus
 from mirror.run import run_once
@@ -95,28 +93,14 @@ def commit(desk: Desk, decisions: Sequence[Decision]) -> None:
         HistoryError: It could not be committed.
         RemoteError: It could not be pushed.
     """
-
-    def note(memory: Memory) -> None:
-        _note_strangers(desk, memory, decisions)
-
-    note(desk.memory)
     shared = desk.settings.repository.remote is not None
     intents = {d.publication.url: Intent(d.outcome.ledger, d.publication.issuer.discovery_extra) for d in decisions}
-    try:
-        recorded = record(
-            desk.ports.history,
-            desk.memory,
-            intents,
-            message=_message(decisions),
-            now=desk.now,
-            push=shared,
-            before_merge=note,
-        )
-    except RemoteError as error:
-        raise _not_pushed(desk, error) from error
+    recorded = record(desk.ports.history, desk.memory, intents, message=_message(decisions), now=desk.now, push=shared)
+    _demand_recorded(decisions, recorded)
+    # Crash window: committed, not vouched for. The next pass sets the issuer aside; the same command helps it on.
+    _vouch(desk, decisions)
     if recorded.push_error is not None:
         raise _not_pushed(desk, recorded.push_error)
-    _demand_recorded(decisions, recorded)
     click.echo(_told(recorded, shared=shared))
 
 
@@ -146,7 +130,8 @@ def _demand_recorded(decisions: Sequence[Decision], recorded: Recorded) -> None:
     lost = [d.publication.url for d in decisions if d.publication.url not in recorded.ledgers]
     if lost:
         raise HistoryError(
-            f"The ledger of {', '.join(lost)} became unreadable while the decision was made; it was not recorded.",
+            f"The decision about {', '.join(lost)} was not recorded, because its ledger became unreadable meanwhile.",
+            cause=recorded.broken.get(lost[0], ""),
             remedy="See who pushed to the repository, restore the ledger, and decide again.",
         )
 
@@ -158,23 +143,11 @@ def _told(recorded: Recorded, *, shared: bool) -> str:
     )
 
 
-def _note_strangers(desk: Desk, memory: Memory, decisions: Sequence[Decision]) -> None:
-    """Note which keys the remote alone calls public: once our branch holds them, a pass would take them for our own.
-
-    The operator's own decision is what vouches for the others.
-    """
-    if desk.settings.repository.allowed_signers is not None:
-        return
-    vouched = {each.publication.url: each.vouches for each in decisions}
-    notes = load(desk.settings.state_dir)
-    own = {url: known.own or Ledger(url) for url, known in memory.issuers.items()}
-    news = newcomers(memory, {url: Intent(ledger) for url, ledger in own.items()})
-    found: dict[IssuerUrl, Unvouched] = {}
-    for url, ledger in own.items():
-        held = {key_id(r.key) for r in ledger.records if r.status is Status.HELD}
-        known = {**dict.fromkeys(news[url] - held, desk.now), **notes.unvouched.get(url, {})}
-        found[url] = {each: since for each, since in known.items() if each not in vouched.get(url, frozenset())}
-    save(desk.settings.state_dir, notes.with_unvouched(found))
+def _vouch(desk: Desk, decisions: Sequence[Decision]) -> None:
+    """Say beside git that it was an operator here who decided: what a branch says alone is not believed."""
+    keys = {each.publication.url: each.vouches for each in decisions if each.vouches}
+    if keys and desk.settings.repository.remote is not None:
+        vouch(desk.settings.state_dir, keys)
 
 
 # ------------------------------------------------------------------------------------------------ the pass

@@ -4,11 +4,11 @@ Where the local branch and the remote's differ, the ledgers of both are read and
 the other: a commit can forget a revocation, a merge of ledgers cannot.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from mirror.addresses import RepositoryPaths, repository_paths
-from mirror.model import CommitId, Heads, IssuerUrl, Ledger, Reason
+from mirror.model import CommitId, Heads, IssuerUrl, Ledger, Reason, Thumbprint
 from mirror.ports import History
 from mirror.trust.ledger import read_ledger
 from mirror.trust.merge import merge
@@ -20,13 +20,11 @@ class Remembered:
     """One issuer in git. `files` are the bytes of its paths on the base of the next commit.
 
     `ledger` is that of all heads, merged; None when there is none yet, and when `broken` tells why it is not believed.
-    `own` is that of the local branch alone: what this mirror has vouched for before. `earlier` are all texts of its
-    public files on any of the heads.
+    `earlier` are all texts of its public files on any of the heads.
     """
 
     paths: RepositoryPaths
     ledger: Ledger | None = None
-    own: Ledger | None = None
     broken: tuple[Reason, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     earlier: Mapping[str, frozenset[bytes]] = field(default_factory=dict)
@@ -47,8 +45,18 @@ def public_path(url: str) -> str:
     return f"public/{url.removeprefix('https://')}"
 
 
-def remember(history: History, issuers: Iterable[IssuerUrl]) -> Memory:
+def remember(
+    history: History,
+    issuers: Iterable[IssuerUrl],
+    *,
+    checked: Callable[[IssuerUrl], Container[Thumbprint]] = lambda _: frozenset(),
+) -> Memory:
     """Read the ledgers and public texts of `issuers` from every head.
+
+    Args:
+        history: The repository.
+        issuers: Whose ledgers.
+        checked: The keys of an issuer whose strength was checked in an earlier pass, and is not again.
 
     Raises:
         HistoryError: The repository could not be read.
@@ -60,10 +68,7 @@ def remember(history: History, issuers: Iterable[IssuerUrl]) -> Memory:
     wanted = [path for each in paths.values() for path in (each.ledger, each.discovery, each.jwks)]
     texts = {head: history.read(head, wanted) for head in everywhere}
     base = parents[-1] if parents else None
-    known = {issuer: _remembered(issuer, each, texts, base) for issuer, each in paths.items()}
-    if heads.remote is not None and heads.remote != heads.local:
-        local = texts[heads.local] if heads.local is not None else {}
-        known = {issuer: replace(each, own=_own(issuer, each, local)) for issuer, each in known.items()}
+    known = {issuer: _remembered(issuer, each, texts, base, checked(issuer)) for issuer, each in paths.items()}
     return Memory(heads, base, parents, known)
 
 
@@ -83,28 +88,22 @@ def _remembered(
     paths: RepositoryPaths,
     texts: Mapping[CommitId, Mapping[str, bytes]],
     base: CommitId | None,
+    known: Container[Thumbprint],
 ) -> Remembered:
     own = (paths.ledger, paths.discovery, paths.jwks)
     files = {path: texts[base][path] for path in own if base is not None and path in texts[base]}
     earlier = {
         path: frozenset(text[path] for text in texts.values() if path in text) for path in (paths.discovery, paths.jwks)
     }
-    ledger, broken = _merged(issuer, paths.ledger, texts.values())
-    return Remembered(paths, ledger, ledger, broken, files, earlier)
-
-
-def _own(issuer: IssuerUrl, known: Remembered, local: Mapping[str, bytes]) -> Ledger | None:
-    """The ledger of the local branch, where it is not all there is; it was read before, so it can be read again."""
-    return _merged(issuer, known.paths.ledger, (local,))[0]
+    ledger, broken = _merged(issuer, paths.ledger, texts.values(), known)
+    return Remembered(paths, ledger, broken, files, earlier)
 
 
 def _merged(
-    issuer: IssuerUrl, path: str, texts: Iterable[Mapping[str, bytes]]
+    issuer: IssuerUrl, path: str, texts: Iterable[Mapping[str, bytes]], known: Container[Thumbprint]
 ) -> tuple[Ledger | None, tuple[Reason, ...]]:
     merged: Ledger | None = None
     for body in dict.fromkeys(text[path] for text in texts if path in text):
-        # The strength of keys in our own head was checked when they came in; a fetched head is checked here.
-        known = frozenset(r.key.thumbprint for r in merged.records) if merged else frozenset()
         ledger = read_ledger(body, issuer=issuer, known=known)
         if isinstance(ledger, Refused):
             return None, ledger.reasons

@@ -1,50 +1,70 @@
 """Two branches become one: the ledgers of issuers that this pass did not decide are merged too, so that none is lost.
 
-Mirrors that share a repository may serve different issuers (shards, teams), and an issuer may be set
-aside. What only one side changed is taken from there; where both changed a ledger, the ledgers are merged, and the
-owner's next pass renders the documents anew.
+Mirrors that share a repository may serve different issuers (shards, teams), and an issuer may be set aside. Whose
+ledger wins, wins with its documents; where both changed it, the JWKS is rendered from the merged ledger, and the
+owner's next pass renders the rest.
 """
 
 from collections.abc import Container, Mapping
 
+from mirror.addresses import repository_paths
 from mirror.history.ledgers import Memory
 from mirror.model import IssuerUrl, Ledger
 from mirror.ports import History
+from mirror.trust.documents import render
 from mirror.trust.ledger import read_ledger, stated_issuer, write_ledger
 from mirror.trust.merge import merge
 from mirror.trust.refused import Refused
 
 
 def merge_strangers(history: History, memory: Memory, decided: Container[IssuerUrl]) -> dict[str, bytes | None]:
-    """Changes to the base (the remote's head) that bring in what only the local head has.
+    """Changes to the base (the remote's head) that bring in what the local head has.
 
     Issuers that this pass `decided` are left alone: their ledgers are merged where they are committed.
     """
     local, remote = memory.parents
-    each = (known.paths for issuer, known in memory.issuers.items() if issuer in decided)
-    own = {path for paths in each for path in (paths.ledger, paths.discovery, paths.jwks)}
-    paths = [path for path in history.changed_paths(local, remote) if path not in own]
-    ours, theirs = history.read(local, paths), history.read(remote, paths)
-    return {path: body for path in paths if (body := _merged_file(path, ours, theirs)) is not None}
+    own = {known.paths.ledger for issuer, known in memory.issuers.items() if issuer in decided}
+    changed = history.changed_paths(local, remote)
+    ledgers = [path for path in changed if path.startswith("ledger/") and path not in own]
+    ours, theirs = history.read(local, ledgers), history.read(remote, ledgers)
+    changes: dict[str, bytes | None] = {}
+    for path in ledgers:
+        changes |= _merged_issuer(history, memory, path, ours.get(path), theirs.get(path))
+    return changes
 
 
-def _merged_file(path: str, ours: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> bytes | None:
-    """What the base must get at `path`; None where its own text stays."""
-    if path not in ours:
+def _merged_issuer(
+    history: History, memory: Memory, path: str, ours: bytes | None, theirs: bytes | None
+) -> dict[str, bytes | None]:
+    """What the base must get for the issuer whose ledger is at `path`; nothing where its own text stays."""
+    mine, other = _ledger(path, ours), _ledger(path, theirs)
+    if mine is None or ours is None:
+        return {}
+    merged = mine if other is None else merge(mine, other)
+    if merged == other:
+        return {}
+    if merged == mine:
+        paths = repository_paths(mine.issuer)
+        public: Mapping[str, bytes] = history.read(memory.parents[0], [paths.discovery, paths.jwks])
+        return {path: ours, **public}
+    return _rendered(path, merged)
+
+
+def _rendered(path: str, merged: Ledger) -> dict[str, bytes | None]:
+    try:
+        changes: dict[str, bytes | None] = {path: write_ledger(merged)}
+    except ValueError:
+        return {}  # together they break a rule of ledgers: both commits stay, and the owner is told by his own pass
+    documents = render(merged)
+    if documents is not None:
+        changes[repository_paths(merged.issuer).jwks] = documents.jwks
+    return changes
+
+
+def _ledger(path: str, body: bytes | None) -> Ledger | None:
+    """The ledger, if it is believed and stands where that of its issuer belongs."""
+    issuer = stated_issuer(body) if body is not None else None
+    if body is None or issuer is None or repository_paths(issuer).ledger != path:
         return None
-    if path not in theirs:
-        return ours[path]
-    if not path.startswith("ledger/"):
-        return None
-    mine, other = _ledger(ours[path]), _ledger(theirs[path])
-    if mine is None:
-        return None
-    if other is None or other.issuer != mine.issuer:
-        return ours[path]
-    return write_ledger(merge(mine, other))
-
-
-def _ledger(body: bytes) -> Ledger | None:
-    issuer = stated_issuer(body)
-    ledger = read_ledger(body, issuer=issuer) if issuer is not None else None
-    return None if ledger is None or isinstance(ledger, Refused) else ledger
+    ledger = read_ledger(body, issuer=issuer)
+    return None if isinstance(ledger, Refused) else ledger

@@ -6,14 +6,18 @@ that fails, the answer is the one that the known part gives.
 
 import hashlib
 import re
-from datetime import UTC, datetime
+import threading
+from collections.abc import Hashable
+from datetime import datetime
 from pathlib import Path
 
 from mirror.errors import HistoryError, RemoteError
+from mirror.history.answers import Answers
 from mirror.history.git import Git, why
 from mirror.history.objects import Objects
 from mirror.history.remote import Remote
-from mirror.history.versions import LISTED, MOST_VERSIONS, read_versions
+from mirror.history.snapshots import FOLDERS
+from mirror.history.versions import LISTED, MOST_VERSIONS, moment, read_versions
 from mirror.model import CommitId, Version
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -21,18 +25,29 @@ _DIGITS_SHA1 = 40
 
 
 class Past:
-    """The past of one branch, `local`, a full reference name."""
+    """The past of one branch, `local`, a full reference name.
+
+    Callable from any thread: what is asked twice of one head is answered from memory, and the remote is asked by one
+    thread, for whose answer the others wait.
+    """
 
     def __init__(self, git: Git, objects: Objects, remote: Remote | None, local: str) -> None:
         self._git = git
         self._objects = objects
         self._remote = remote
         self._local = local
-        self._deepening_failed = False
+        self._changes: Answers[datetime | None] = Answers()
+        self._held: Answers[bool] = Answers()
+        self._deepening = threading.Lock()
+        self._fetches = 0
+        self._completed: bool | None = None
+        """Whether the remote gave the rest of the history; None when it was not asked since the last fetch."""
 
     def forget_failure(self) -> None:
         """Try again to complete the history when it is next needed: the remote has answered."""
-        self._deepening_failed = False
+        with self._deepening:
+            self._fetches += 1
+            self._completed = None
 
     def is_ancestor(self, old: CommitId, new: CommitId) -> bool:
         """Whether `new` contains `old`.
@@ -42,8 +57,9 @@ class Past:
         """
         if old == new:
             return True
+        was_shallow = self._is_shallow()
         base = self._merge_base(old, new)
-        if base is None and self._deepened():
+        if base is None and self._deepened(was_shallow):
             base = self._merge_base(old, new)
         return base == old
 
@@ -61,12 +77,11 @@ class Past:
         Raises:
             HistoryError: The repository could not be read.
         """
-        (head,) = self._objects.info([self._local])
+        head = self._head()
         if head is None:
             return False
-        blob = blob_id(body, len(head.id))
-        # That an object exists is not enough: a fetched branch that was never accepted brings objects too.
-        return self._kind(blob) == "blob" and bool(self._log("-m", "--root", f"--find-object={blob}"))
+        blob = blob_id(body, len(head))
+        return self._held.get(self._state(head), blob, lambda: self._find_held(head, blob))
 
     def changed_at(self, path: str) -> datetime | None:
         """When the branch last changed the file (committer date, UTC); None when it never did.
@@ -74,12 +89,11 @@ class Past:
         Raises:
             HistoryError: The repository could not be read.
         """
-        (head,) = self._objects.info([self._local])
+        head = self._head()
         if head is None:
             return None
-        self._deepened()
-        seconds = self._log("--format=%ct", path=path)
-        return datetime.fromtimestamp(int(seconds), UTC) if seconds else None
+        self._deepened(self._is_shallow())
+        return self._changes.get(self._state(head), path, lambda: self._find_change(head, path))
 
     def committed_at(self, commit: CommitId) -> datetime:
         """When a commit says that it was made (committer date, UTC); whoever made it could say anything.
@@ -88,7 +102,7 @@ class Past:
             HistoryError: The repository could not be read.
         """
         words = ("log", "-1", "--no-patch", "--no-show-signature", "--no-color", "--format=%ct", commit, "--")
-        return datetime.fromtimestamp(int(self._git.demand(*words, sentence="A commit could not be read.")), UTC)
+        return moment(int(self._git.demand(*words, sentence="A commit could not be read.")))
 
     def count(self, excluding: CommitId | None) -> int:
         """How many commits the branch has that `excluding` does not contain.
@@ -108,23 +122,40 @@ class Past:
         Raises:
             HistoryError: The repository could not be read.
         """
-        (head,) = self._objects.info([self._local])
-        if head is None:
+        if self._head() is None:
             return ()
+        was_shallow = self._is_shallow()
         found = self._versions(path, most)
-        return self._versions(path, most) if len(found) < most and self._deepened() else found
+        return self._versions(path, most) if len(found) < most and self._deepened(was_shallow) else found
 
     def _versions(self, path: str | None, most: int) -> tuple[Version, ...]:
         words = (*LISTED, f"--max-count={most}", self._local, "--", *(() if path is None else (path,)))
         return read_versions(self._git.demand("rev-list", *words, sentence="The past of a file could not be read."))
 
-    def _log(self, *words: str, path: str | None = None) -> str:
-        """The newest commit of the branch that `words` and `path` choose."""
-        paths = ("ledger", "public") if path is None else (path,)
+    def _head(self) -> CommitId | None:
+        (head,) = self._objects.info([self._local])
+        return None if head is None else CommitId(head.id)
+
+    def _state(self, head: CommitId) -> Hashable:
+        """What an answer depends on. As long as the history is shallow, the next fetch may bring a better one."""
+        return head, self._fetches if self._is_shallow() else None
+
+    def _find_held(self, head: CommitId, blob: str) -> bool:
+        # That an object exists is not enough: a fetched branch that was never accepted brings objects too.
+        if self._kind(blob) != "blob":
+            return False
+        return bool(self._log(head, "-m", "--root", f"--find-object={blob}", paths=FOLDERS))
+
+    def _find_change(self, head: CommitId, path: str) -> datetime | None:
+        seconds = self._log(head, "--format=%ct", paths=(path,))
+        return moment(int(seconds)) if seconds else None
+
+    def _log(self, head: CommitId, *words: str, paths: tuple[str, ...]) -> str:
+        """The newest commit that `head` contains and that `words` and `paths` choose."""
         sentence = "The history of a file could not be read."
         # `log` is for people and obeys their configuration; what would add lines is switched off.
         fixed = ("log", "-1", "--no-patch", "--no-show-signature", "--no-renames", "--no-color", "--format=%H")
-        return self._git.demand(*fixed, *words, self._local, "--", *paths, sentence=sentence).decode().strip()
+        return self._git.demand(*fixed, *words, head, "--", *paths, sentence=sentence).decode().strip()
 
     def _merge_base(self, old: CommitId, new: CommitId) -> str | None:
         finished = self._git.run("merge-base", old, new)
@@ -135,21 +166,34 @@ class Past:
         return finished.out.decode().strip()
 
     def _kind(self, name: str) -> str | None:
+        was_shallow = self._is_shallow()
         (found,) = self._objects.info([name])
-        if found is None and self._deepened():
+        if found is None and self._deepened(was_shallow):
             (found,) = self._objects.info([name])
         return None if found is None else found.kind
 
-    def _deepened(self) -> bool:
-        """Complete a shallow history where that is possible; True when there is more to ask now than before."""
-        shallow = Path(self._git.directory, "shallow").exists()
-        if self._remote is None or self._deepening_failed or not shallow:
+    def _is_shallow(self) -> bool:
+        return Path(self._git.directory, "shallow").exists()
+
+    def _deepened(self, was_shallow: bool) -> bool:
+        """Complete a shallow history where that is possible, once.
+
+        `was_shallow` is looked at before the question is asked for the first time: another thread may complete the
+        history in between. True when there may be more to ask now than there was then.
+        """
+        if not was_shallow or self._remote is None:
             return False
+        with self._deepening:
+            if self._is_shallow() and self._completed is None:
+                self._completed = self._deepen(self._remote)
+            return self._completed is True or not self._is_shallow()
+
+    @staticmethod
+    def _deepen(remote: Remote) -> bool:
         try:
-            self._remote.deepen()
+            remote.deepen()
         except RemoteError:
             # The question is answered from what we have: nobody's keys wait for the remote.
-            self._deepening_failed = True
             return False
         return True
 

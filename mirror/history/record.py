@@ -4,7 +4,7 @@ The loop is level-triggered: a branch that moved in between, here or on the remo
 commit is ever lost and none is undone. A kill between any two steps leaves either the old branch or the new one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -33,17 +33,31 @@ class Intent:
 class Recorded:
     """The newest snapshot: another mirror's changes are merged into `ledgers`.
 
-    An issuer whose ledger somebody broke in between is missing there.
-
-    `commit` is None only when nothing was ever committed. `made` tells whether this call made a commit, `pushed`
+    An issuer is missing there when its ledger on the branch is not believed, or could not be written: `broken` says
+    why. `commit` is None only when nothing was ever committed. `made` tells whether this call made a commit, `pushed`
     whether the remote has it now, `push_error` why it has not.
     """
 
     commit: CommitId | None
     made: bool
     ledgers: Mapping[IssuerUrl, Ledger]
+    broken: Mapping[IssuerUrl, str] = field(default_factory=dict)
     pushed: bool = False
     push_error: RemoteError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What the next commit would hold: files (None: the file goes), and the ledgers that they say."""
+
+    changes: Mapping[str, bytes | None]
+    ledgers: Mapping[IssuerUrl, Ledger]
+    broken: Mapping[IssuerUrl, str]
+
+
+def is_pending(memory: Memory, intents: Mapping[IssuerUrl, Intent]) -> bool:
+    """Whether `record` would make a commit, as far as the branch stays where `memory` saw it."""
+    return bool(_draft(memory, intents).changes) or len(memory.parents) > 1
 
 
 def record(
@@ -54,72 +68,95 @@ def record(
     message: str,
     now: datetime,
     push: bool,
-    before_merge: Callable[[Memory], None] = lambda _: None,
 ) -> Recorded:
     """Commit `intents`, merged with whatever the branch holds by now, and push it when `push`.
 
-    `before_merge` is called with what was read anew because the branch or the remote had moved, before any of it
-    becomes part of the local branch. A remote that cannot be reached is no exception here but `push_error`: the commit
-    is made, and waits.
+    A remote that cannot be reached, or that others push to again and again, is no exception here but `push_error`:
+    the commit is made, and waits.
 
     Raises:
-        HistoryError: The commit could not be made, or the branch moved five times in between.
+        HistoryError: The commit could not be made, or the local branch moved five times in between.
     """
-    last_refusal: RemoteError | None = None
+    done: Recorded | None = None
     for _ in range(ATTEMPTS):
         try:
+            made = done is not None and done.made
             done = _commit(history, memory, intents, message=message, now=now)
+            done = replace(done, made=done.made or made)
         except BranchMovedError:
             # An operator's command works beside us: its commit is read, and ours goes on top.
             memory = remember(history, memory.issuers)
-            before_merge(memory)
             continue
         if done.commit is None or done.commit == memory.heads.remote:
             return replace(done, pushed=done.commit is not None)
         if not push:
             return done
+        done = _push(history, done)
+        if not isinstance(done.push_error, PushRefusedError):
+            return done
+        memory = remember(history, memory.issuers)
+    if done is None:
+        raise HistoryError(
+            f"The branch moved {ATTEMPTS} times while this pass wanted to commit; nothing is lost.",
+            remedy="The next pass tries again; let mirrors and operators that share a repository take turns.",
+        )
+    return done
+
+
+def _push(history: History, done: Recorded) -> Recorded:
+    """Push; a refusal is followed by a fetch, so that the next attempt merges what the remote has."""
+    try:
+        history.push()
+    except PushRefusedError as refused:
         try:
-            history.push()
-        except PushRefusedError as refused:
-            last_refusal = refused
-            try:
-                history.fetch(shallow=False)
-            except RemoteError as error:
-                return replace(done, push_error=error)
-            memory = remember(history, memory.issuers)
-            before_merge(memory)
+            history.fetch(shallow=False)
         except RemoteError as error:
             return replace(done, push_error=error)
-        else:
-            return replace(done, pushed=True)
-    raise last_refusal or HistoryError(
-        f"The branch moved {ATTEMPTS} times while this pass wanted to commit; nothing is lost.",
-        remedy="The next pass tries again; let mirrors and operators that share a repository take turns.",
-    )
+        return replace(done, push_error=refused)
+    except RemoteError as error:
+        return replace(done, push_error=error)
+    return replace(done, pushed=True, push_error=None)
 
 
 def _commit(
     history: History, memory: Memory, intents: Mapping[IssuerUrl, Intent], *, message: str, now: datetime
 ) -> Recorded:
-    usable = {issuer: intent for issuer, intent in intents.items() if not memory.issuers[issuer].broken}
-    ledgers = {issuer: _merged(intent.ledger, memory.issuers[issuer]) for issuer, intent in usable.items()}
-    changes: dict[str, bytes | None] = {}
-    for issuer, intent in usable.items():
-        changes |= _changes(memory.issuers[issuer], ledgers[issuer], intent.extra)
+    draft = _draft(memory, intents)
+    changes = dict(draft.changes)
     if len(memory.parents) > 1:
-        changes |= merge_strangers(history, memory, usable)
+        changes |= merge_strangers(history, memory, draft.ledgers)
     local = memory.heads.local
     if not changes and len(memory.parents) <= 1:
         newest = memory.parents[0] if memory.parents else None
         if newest is not None and newest != local:
             history.advance(newest, expect=local)
-        return Recorded(newest, made=False, ledgers=ledgers)
+        return Recorded(newest, made=False, ledgers=draft.ledgers, broken=draft.broken)
     if memory.base is None:
         changes = {**first_files(), **changes}
     commit = history.commit(
         base=memory.base, parents=memory.parents, changes=changes, message=message, when=now, expect=local
     )
-    return Recorded(commit, made=True, ledgers=ledgers)
+    return Recorded(commit, made=True, ledgers=draft.ledgers, broken=draft.broken)
+
+
+def _draft(memory: Memory, intents: Mapping[IssuerUrl, Intent]) -> _Draft:
+    """Merge and render each issuer; one whose ledger breaks a rule is left out, and stops nobody else."""
+    changes: dict[str, bytes | None] = {}
+    ledgers: dict[IssuerUrl, Ledger] = {}
+    broken: dict[IssuerUrl, str] = {}
+    for issuer, intent in intents.items():
+        remembered = memory.issuers[issuer]
+        if remembered.broken:
+            broken[issuer] = remembered.broken[0].sentence
+            continue
+        merged = _merged(intent.ledger, remembered)
+        try:
+            changes |= _changes(remembered, merged, intent.extra)
+        except ValueError as error:
+            broken[issuer] = str(error)
+        else:
+            ledgers[issuer] = merged
+    return _Draft(changes, ledgers, broken)
 
 
 def _merged(ours: Ledger, remembered: Remembered) -> Ledger:
@@ -127,7 +164,11 @@ def _merged(ours: Ledger, remembered: Remembered) -> Ledger:
 
 
 def _changes(remembered: Remembered, ledger: Ledger, extra: Mapping[str, object]) -> dict[str, bytes | None]:
-    """The files of one issuer that differ from those on the base. An issuer without any record has none."""
+    """The files of one issuer that differ from those on the base. An issuer without any record has none.
+
+    Raises:
+        ValueError: The ledger breaks a rule of its own (too many records, a generation without end).
+    """
     if not ledger.records:
         return {}
     wanted = {remembered.paths.ledger: write_ledger(ledger)}

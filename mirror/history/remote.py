@@ -16,9 +16,10 @@ MAX_FETCHED_FILE_BYTES = 1024 * 1024 * 1024
 """No file that a fetch writes (a pack, an object) may be larger: a hostile remote must not fill the disk."""
 DEFAULT_SSH = "ssh -o BatchMode=yes -o ConnectTimeout=15"
 _LOST_RACE = re.compile(
-    r"fetch first|non-fast-forward|stale info|failed to lock|cannot lock ref|failed to update ref"
-    r"|incorrect old value|reference already exists"
+    r"fetch first|non-fast-forward|stale info|but expected|incorrect old value|reference already exists"
 )
+# Servers say this both when somebody pushed in between and when the branch is locked or cannot be written.
+_NOT_WRITTEN = re.compile(r"failed to lock|cannot lock ref|failed to update ref|lock error", re.IGNORECASE)
 _NO_BRANCH = re.compile(r"^fatal: couldn't find remote ref ", re.MULTILINE)
 _REMEDIES = (
     (
@@ -93,19 +94,31 @@ class Remote:
 
         Raises:
             PushRefusedError: The remote has commits that `commit` does not contain, or somebody pushed just now.
-            RemoteError: It could not be pushed for another reason.
+            RemoteError: It could not be pushed for another reason; the remote's branch may be locked.
         """
         finished = self._talk("push", *_PUSH_WORDS, "--", self._url, f"{commit}:{self._branch}")
         if finished.ok:
             return
-        refusals = [line for line in finished.out.decode("utf-8", "replace").splitlines() if line.startswith("!\t")]
-        if not finished.stopped and any(_LOST_RACE.search(line) for line in refusals):
+        lines = finished.out.decode("utf-8", "replace").splitlines()
+        refusal = "" if finished.stopped else "\n".join(line for line in lines if line.startswith("!\t"))
+        unwritten = _NOT_WRITTEN.search(refusal) is not None
+        if _LOST_RACE.search(refusal) or (unwritten and self._has_moved_from(commit)):
             raise PushRefusedError(
                 "The remote's branch has commits that this mirror has not.",
                 cause=why(finished),
                 remedy="They are fetched and merged before the next try.",
             )
-        raise _failed("The git remote refused the push or could not be reached.", finished, also="\n".join(refusals))
+        if unwritten:
+            raise _locked(finished, refusal)
+        raise _failed("The git remote refused the push or could not be reached.", finished, also=refusal)
+
+    def _has_moved_from(self, commit: str) -> bool:
+        """Whether the remote's branch has what `commit` does not contain; False when the remote does not tell."""
+        listed = self._talk("ls-remote", "--quiet", "--refs", "--", self._url, self._branch)
+        lines = listed.out.decode("utf-8", "replace").splitlines() if listed.ok else []
+        heads = [line.partition("\t")[0] for line in lines if line.endswith(f"\t{self._branch}")]
+        # A commit that we do not even have is no ancestor of ours either: git says so by another failure.
+        return any(not self._git.run("merge-base", "--is-ancestor", head, commit).ok for head in heads)
 
     def _talk(self, *arguments: str) -> Finished:
         return self._git.run(
@@ -141,6 +154,17 @@ _PUSH_WORDS = ("--porcelain", "--no-verify", "--no-follow-tags", "--no-signed", 
 
 def _uses_ssh(url: str) -> bool:
     return url.startswith("ssh://") or not (url.startswith("/") or "://" in url)
+
+
+def _locked(finished: Finished, refusal: str) -> RemoteError:
+    """The remote has nothing new and yet did not write; git's advice around the line that tells why is left out."""
+    telling = [line for line in finished.err.splitlines() if _NOT_WRITTEN.search(line)]
+    return RemoteError(
+        "The remote's branch is locked, or the remote cannot write it.",
+        cause=why(Finished(finished.status, b"", "\n".join((*telling, refusal)))),
+        remedy="Somebody may be pushing just now: try again. When it stays so, see that the remote's disk is not full "
+        "and that it may be written to, and remove the `.lock` file that a push which died left there.",
+    )
 
 
 def _failed(sentence: str, finished: Finished, *, also: str = "") -> RemoteError:

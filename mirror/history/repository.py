@@ -33,8 +33,9 @@ _INCOMING = "refs/oidc-mirror/incoming"
 class Repository:
     """One bare repository and, where the settings name one, its remote.
 
-    The environment is an argument. `cancel` may be called from any thread and from a signal handler; everything else
-    by one thread at a time, but `read`, `knows` and `holds`, which take turns by themselves.
+    The environment is an argument. Any number of threads may read at once (`read`, `list_paths`, `changed_paths`,
+    `heads`, `knows`, `holds`, `changed_at`, `committed_at`, `is_ancestor`); what writes is called by one at a time.
+    `cancel` may be called from any thread and from a signal handler.
     """
 
     def __init__(
@@ -75,9 +76,7 @@ class Repository:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
     def close(self) -> None:
@@ -112,8 +111,7 @@ class Repository:
             HistoryError: The repository could not be read, or a reference is damaged.
         """
         if self._remote is None:
-            (local,) = self._references.resolve([self._local])
-            return Heads(local, None)
+            return Heads(self._references.resolve([self._local])[0], None)
         local, remote = self._references.resolve([self._local, self._tracking])
         return Heads(local, remote)
 
@@ -183,7 +181,7 @@ class Repository:
 
         Raises:
             PushRefusedError: The remote has commits that we have not.
-            RemoteError: The remote could not be reached, or refused for a reason of its own.
+            RemoteError: The remote could not be reached, is locked, or refused for a reason of its own.
             HistoryError: There is nothing to push, or no remote in the settings.
         """
         commit = self.heads().local
@@ -245,7 +243,7 @@ class Repository:
         return self._past.versions(path, most=most)
 
     def committed_at(self, commit: CommitId) -> datetime:
-        """See `Past.committed_at`."""
+        """As `Past.committed_at`."""
         return self._past.committed_at(commit)
 
     def collect_garbage(self) -> None:

@@ -1,17 +1,20 @@
 """What a commit holds: its files, and how those of two commits differ. All through one `git cat-file`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from mirror.errors import HistoryError
 from mirror.history.objects import Found, Objects, is_askable
-from mirror.history.trees import BadTreeError, Difference, Entry, differences, parse_tree
+from mirror.history.trees import BadTreeError, Difference, Entry, differences, find, parse_tree
 from mirror.model import CommitId
 
 FOLDERS = ("ledger", "public")
+_REMEDY = "Check it with `git fsck`; with a remote, move it away: it is fetched anew."
+NAMED_PATHS = 16
+"""So many paths are asked for by name, in one exchange with git; more are looked up in the trees, each read once."""
 
 
 class Snapshots:
-    """The commits of one repository as folders of files."""
+    """The commits of one repository as folders of files. Callable from any thread: it keeps nothing."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
@@ -22,10 +25,8 @@ class Snapshots:
         Raises:
             HistoryError: The repository could not be read.
         """
-        wanted = tuple(dict.fromkeys(paths))
-        found = self._objects.contents([f"{commit}:{path}" for path in wanted])
-        self._demand_absent(commit, [path for path, one in zip(wanted, found, strict=True) if one is None])
-        return {path: one.body for path, one in zip(wanted, found, strict=True) if one and one.kind == "blob"}
+        wanted = tuple(path for path in dict.fromkeys(paths) if path and is_askable(path))
+        return self._read_named(commit, wanted) if len(wanted) <= NAMED_PATHS else self._read_found(commit, wanted)
 
     def list_paths(self, commit: CommitId, under: str) -> Mapping[str, str]:
         """Every file of `commit` below the folder `under`, with the id of its blob.
@@ -58,6 +59,26 @@ class Snapshots:
             self._demand_absent(commit, [under])
         return found.id if found is not None and found.kind == "tree" else None
 
+    def _read_named(self, commit: CommitId, wanted: Collection[str]) -> Mapping[str, bytes]:
+        """`read` where git looks each path up: one exchange, but each path costs a search of its folders."""
+        found = dict(zip(wanted, self._objects.contents([_name(commit, path) for path in wanted]), strict=True))
+        self._demand_absent(commit, [path for path, one in found.items() if one is None])
+        return {path: one.body for path, one in found.items() if one is not None and one.kind == "blob"}
+
+    def _read_found(self, commit: CommitId, wanted: Collection[str]) -> Mapping[str, bytes]:
+        """`read` where we look the paths up: one exchange for each depth of folders, and one for all files."""
+        (root,) = self._objects.info([_name(commit, "")])
+        if root is None:
+            raise _lost(commit, "")
+        try:
+            entries = find(self._tree_bodies, root.id, wanted)
+        except BadTreeError as error:
+            raise _unreadable(error) from error
+        files = {path: entry.id for path, entry in entries.items() if not entry.is_tree}
+        ids = tuple(dict.fromkeys(files.values()))
+        found = dict(zip(ids, self._objects.contents(ids), strict=True))
+        return {path: _body(found[blob], commit, path) for path, blob in files.items()}
+
     def _demand_absent(self, commit: CommitId, paths: Iterable[str]) -> None:
         """Make sure that each of `paths` is not in the commit at all.
 
@@ -70,26 +91,41 @@ class Snapshots:
         known = {folder: _entries(one) for folder, one in zip(folders, bodies, strict=True) if one is not None}
         for path in missing:
             if not _is_absent(path, known):
-                raise HistoryError(
-                    f"The git repository has lost {path or 'the folder'} of commit {commit}, or never had that commit.",
-                    remedy="Check it with `git fsck`; with a remote, move it away: it is fetched anew.",
-                )
+                raise _lost(commit, path)
 
     def _differences(self, old: str | None, new: str | None, under: str) -> Mapping[str, Difference]:
         try:
             return differences(self._tree_bodies, old, new, under=under)
         except BadTreeError as error:
-            raise HistoryError("A folder of the history could not be read.", cause=str(error)) from error
+            raise _unreadable(error) from error
 
     def _tree_bodies(self, ids: Iterable[str]) -> tuple[bytes, ...]:
         found = self._objects.contents(tuple(ids))
-        if any(one is None for one in found):
-            raise BadTreeError("a tree object is missing")
+        if any(one is None or one.kind != "tree" for one in found):
+            raise BadTreeError("a tree object is missing, or is no tree")
         return tuple(one.body for one in found if one is not None)
 
 
 def _name(commit: CommitId, path: str) -> str:
     return f"{commit}:{path}" if path else f"{commit}^{{tree}}"
+
+
+def _body(found: Found | None, commit: CommitId, path: str) -> bytes:
+    """The bytes of a file that a tree names: it has to be there, and to be a file."""
+    if found is None or found.kind != "blob":
+        raise _lost(commit, path)
+    return found.body
+
+
+def _lost(commit: CommitId, path: str) -> HistoryError:
+    return HistoryError(
+        f"The git repository has lost {path or 'the folder'} of commit {commit}, or never had that commit.",
+        remedy=_REMEDY,
+    )
+
+
+def _unreadable(error: BadTreeError) -> HistoryError:
+    return HistoryError("A folder of the history could not be read.", cause=str(error), remedy=_REMEDY)
 
 
 def _folders_of(path: str) -> tuple[str, ...]:
@@ -105,7 +141,7 @@ def _entries(found: Found) -> Mapping[str, Entry]:
     try:
         return parse_tree(found.body, id_bytes=len(found.id) // 2)
     except BadTreeError as error:
-        raise HistoryError("A folder of the history could not be read.", cause=str(error)) from error
+        raise _unreadable(error) from error
 
 
 def _is_absent(path: str, known: Mapping[str, Mapping[str, Entry]]) -> bool:

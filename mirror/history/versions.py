@@ -34,14 +34,14 @@ def _version(fields: list[str]) -> Version:
     return Version(
         commit=CommitId(commit),
         parents=tuple(CommitId(parent) for parent in parents.split()),
-        when=_moment(int(seconds)),
+        when=moment(int(seconds)),
         author=author.rstrip()[:_SHOWN_CHARACTERS],
         # git counts columns, of which some characters take none.
         subject=subject.rstrip()[:_SHOWN_CHARACTERS],
     )
 
 
-def _moment(seconds: int) -> datetime:
+def moment(seconds: int) -> datetime:
     """A committer's date, which is whatever the committer said; one that no calendar holds counts as 1970."""
     try:
         return datetime.fromtimestamp(seconds, UTC)

@@ -6,7 +6,7 @@ successes are remembered, so a failure is looked at again in every pass until it
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,10 +20,10 @@ FILE_NAME = "audit.json"
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """When an issuer's objects were last right (aware, UTC), and under which settings."""
+    """When an issuer's objects were last right (aware, UTC), and what they were (`fingerprint`)."""
 
     at: datetime
-    settings: str
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,36 +32,38 @@ class Audits:
 
     stamps: Mapping[IssuerUrl, Stamp] = field(default_factory=dict)
 
-    def due(self, issuer: IssuerUrl, publish: Publish, now: datetime) -> bool:
-        """Whether the issuer's headers and public URLs must be looked at in this pass."""
+    def due(self, issuer: IssuerUrl, publish: Publish, bodies: Iterable[bytes], now: datetime) -> bool:
+        """Whether the issuer's headers and public URLs must be looked at in this pass.
+
+        `bodies` are those that should stand: a put of others that was never looked at, because the pass was killed,
+        leaves no stamp of theirs.
+        """
         stamp = self.stamps.get(issuer)
-        if stamp is None or stamp.settings != fingerprint(publish):
+        if stamp is None or stamp.what != fingerprint(publish, bodies):
             return True
         age = now - stamp.at
         return not timedelta(0) <= age < timedelta(seconds=publish.audit_interval_seconds)
 
 
-def fingerprint(publish: Publish) -> str:
-    """A short digest of every setting that says how an object should stand and be seen."""
-    return hashlib.sha256(repr(publish).encode()).hexdigest()[:16]
+def fingerprint(publish: Publish, bodies: Iterable[bytes]) -> str:
+    """A short digest of what should be seen: the bodies, and every setting that says how they should stand."""
+    digest = hashlib.sha256(repr(publish).encode())
+    for body in bodies:
+        digest.update(hashlib.sha256(body).digest())
+    return digest.hexdigest()[:16]
 
 
 def load(state_dir: Path) -> Audits:
     """The remembered stamps; none when the file is missing or damaged."""
     try:
         entries = json.loads((state_dir / FILE_NAME).read_bytes())["issuers"]
-        return Audits(
-            {
-                IssuerUrl(url): Stamp(datetime.fromisoformat(entry["at"]), entry["settings"])
-                for url, entry in entries.items()
-            }
-        )
+        return Audits({IssuerUrl(url): _stamp(entry) for url, entry in entries.items()})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return Audits()
 
 
 def _stamp(entry: dict[str, str]) -> Stamp:
-    return Stamp(datetime.fromisoformat(entry["at"]).astimezone(UTC), entry["settings"])
+    return Stamp(datetime.fromisoformat(entry["at"]).astimezone(UTC), str(entry["what"]))
 
 
 def save(state_dir: Path, audits: Audits) -> None:
@@ -70,7 +72,5 @@ def save(state_dir: Path, audits: Audits) -> None:
     Raises:
         HistoryError: The state directory cannot be written.
     """
-    entries = {
-        url: {"at": stamp.at.isoformat(), "settings": stamp.settings} for url, stamp in sorted(audits.stamps.items())
-    }
+    entries = {url: {"at": stamp.at.isoformat(), "what": stamp.what} for url, stamp in sorted(audits.stamps.items())}
     write_atomically(state_dir / FILE_NAME, json.dumps({"version": 1, "issuers": entries}, indent=1) + "\n")

@@ -3,8 +3,7 @@
 import hashlib
 import time
 from base64 import b64encode
-from collections.abc import Mapping
-from datetime import UTC
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -13,18 +12,22 @@ from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, Listed, ObjectKey, PublicObject, Stored
 from mirror.ports import Foreign, Landed, PutOutcome, StoredHeaders
+from mirror.publish.answers import headers, is_absent, listed, unquoted
+from mirror.publish.bounded import Bounded
 from mirror.publish.clients import READ_SECONDS, S3Clients
-from mirror.publish.failures import NOT_SENT_CODES, TRANSIENT_CODES, Attempt, own_error, translated
+from mirror.publish.codes import NOT_SENT_CODES, TRANSIENT_CODES
+from mirror.publish.failures import Attempt, own_error, translated
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import ObjectTypeDef, PutObjectRequestTypeDef
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, PutObjectRequestTypeDef
 
 MAX_OBJECT_BYTES = 1024 * 1024
 MAX_LIST_PAGES = 1000
+REQUEST_SECONDS = 12.0
+"""The longest that one request takes, its second attempt and the last byte of its body included."""
 _CHUNK_BYTES = 64 * 1024
 _TRIES = 2
 _PAUSE_SECONDS = 0.2
-_ABSENT_CODES = frozenset({"NoSuchKey", "404"})
 
 
 class S3Bucket:
@@ -34,15 +37,29 @@ class S3Bucket:
     """
 
     def __init__(
-        self, publish: Publish, *, puts: int, read_seconds: float = READ_SECONDS, max_pages: int = MAX_LIST_PAGES
+        self,
+        publish: Publish,
+        *,
+        puts: int,
+        read_seconds: float = READ_SECONDS,
+        request_seconds: float = REQUEST_SECONDS,
+        max_pages: int = MAX_LIST_PAGES,
     ) -> None:
         self._publish = publish
         self._max_pages = max_pages
         self._clients = S3Clients(publish, connections=puts, read_seconds=read_seconds)
+        self._bounded = Bounded(request_seconds)
 
     def close(self) -> None:
         """Close the pooled connections."""
         self._clients.close()
+
+    def cancel(self) -> None:
+        """Make whatever runs end at once with code `Cancelled`, and all that follows; callable from any thread.
+
+        A write that is broken off so may still take effect: the next pass sees what stands there.
+        """
+        self._bounded.cancel()
 
     def list(self, prefix: str) -> Mapping[ObjectKey, Listed]:
         """All objects whose key begins with `prefix`, by key; a request for each 1000 of them.
@@ -52,12 +69,9 @@ class S3Bucket:
         """
         found: dict[ObjectKey, Listed] = {}
         with translated(Attempt("listed", "s3:ListBucket", self._publish, prefix)):
-            pages = self._clients.reads.get_paginator("list_objects_v2").paginate(
-                Bucket=self._publish.bucket, Prefix=prefix, **self._owner()
-            )
-            for number, page in enumerate(pages, start=1):
+            for number, page in enumerate(self._pages(prefix), start=1):
                 self._refuse_endless(number)
-                found.update((ObjectKey(entry["Key"]), _listed(entry)) for entry in page.get("Contents", ()))
+                found.update((ObjectKey(entry["Key"]), listed(entry)) for entry in page.get("Contents", ()))
         return found
 
     def get(self, key: ObjectKey) -> Stored | None:
@@ -67,13 +81,7 @@ class S3Bucket:
             BucketError: it could not be read; code `TooLarge` over `MAX_OBJECT_BYTES`.
         """
         with translated(self._reading(key)):
-            try:
-                answer = self._clients.reads.get_object(Bucket=self._publish.bucket, Key=key, **self._owner())
-            except ClientError as error:
-                if _is_absent(error):
-                    return None
-                raise
-            return self._stored(key, answer)
+            return self._bounded.run(lambda: self._get(key))
 
     def head(self, key: ObjectKey) -> StoredHeaders | None:
         """What stands beside the object under `key`, without its body, or None when there is none.
@@ -82,13 +90,7 @@ class S3Bucket:
             BucketError: it could not be looked at.
         """
         with translated(self._reading(key)):
-            try:
-                answer = self._clients.reads.head_object(Bucket=self._publish.bucket, Key=key, **self._owner())
-            except ClientError as error:
-                if _is_absent(error):
-                    return None
-                raise
-            return StoredHeaders(size_bytes=answer["ContentLength"], **_headers(answer))
+            return self._bounded.run(lambda: self._head(key))
 
     def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
         """Put `obj` over exactly the object whose ETag was `seen` (None: where none is), decided by reading back.
@@ -104,7 +106,6 @@ class S3Bucket:
         return self._put_after_looking(obj, snapshot, seen)
 
     def _put_conditionally(self, obj: PublicObject, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
-        # Unquoted: radosgw answers 412 to a quoted ETag, every other store takes both (s3.md).
         request = self._request(obj, snapshot)
         conditional: PutObjectRequestTypeDef = (
             {**request, "IfNoneMatch": "*"} if seen is None else {**request, "IfMatch": seen}
@@ -145,7 +146,7 @@ class S3Bucket:
     def _send(self, request: "PutObjectRequestTypeDef") -> ETag | BucketError:
         try:
             with translated(Attempt("written", "s3:PutObject", self._publish, request["Key"])):
-                return _unquoted(self._clients.writes.put_object(**request)["ETag"])
+                return unquoted(self._bounded.run(lambda: self._clients.writes.put_object(**request))["ETag"])
         except BucketError as error:
             return error
 
@@ -178,6 +179,33 @@ class S3Bucket:
         request.update(self._owner())
         return request
 
+    def _pages(self, prefix: str) -> "Iterator[ListObjectsV2OutputTypeDef]":
+        pages = iter(
+            self._clients.reads.get_paginator("list_objects_v2").paginate(
+                Bucket=self._publish.bucket, Prefix=prefix, **self._owner()
+            )
+        )
+        while (page := self._bounded.run(lambda: next(pages, None))) is not None:
+            yield page
+
+    def _get(self, key: ObjectKey) -> Stored | None:
+        try:
+            answer = self._clients.reads.get_object(Bucket=self._publish.bucket, Key=key, **self._owner())
+        except ClientError as error:
+            if is_absent(error):
+                return None
+            raise
+        return self._stored(key, answer)
+
+    def _head(self, key: ObjectKey) -> StoredHeaders | None:
+        try:
+            answer = self._clients.reads.head_object(Bucket=self._publish.bucket, Key=key, **self._owner())
+        except ClientError as error:
+            if is_absent(error):
+                return None
+            raise
+        return StoredHeaders(size_bytes=answer["ContentLength"], **headers(answer))
+
     def _stored(self, key: ObjectKey, answer: Any) -> Stored:
         stream = answer["Body"]
         try:
@@ -188,7 +216,7 @@ class S3Bucket:
                     raise self._too_large(key)
         finally:
             stream.close()
-        return Stored(body=body, **_headers(answer))
+        return Stored(body=body, **headers(answer))
 
     def _owner(self) -> Any:
         owner = self._publish.expected_bucket_owner
@@ -204,34 +232,6 @@ class S3Bucket:
         if pages > self._max_pages:
             attempt = Attempt("listed", "s3:ListBucket", self._publish)
             raise own_error("TooManyObjects", attempt, cause=f"more than {self._max_pages} pages")
-
-
-def _is_absent(error: ClientError) -> bool:
-    return error.response["Error"]["Code"] in _ABSENT_CODES
-
-
-def _unquoted(etag: str) -> ETag:
-    return ETag(etag.strip('"'))
-
-
-def _listed(entry: "ObjectTypeDef") -> Listed:
-    return Listed(
-        key=ObjectKey(entry["Key"]),
-        etag=_unquoted(entry["ETag"]),
-        size_bytes=entry["Size"],
-        last_modified=entry["LastModified"].astimezone(UTC),
-    )
-
-
-def _headers(answer: Any) -> dict[str, Any]:
-    """The fields that `Stored` and the headers of an object share."""
-    return {
-        "etag": _unquoted(answer["ETag"]),
-        "content_type": answer.get("ContentType", ""),
-        "cache_control": answer.get("CacheControl", ""),
-        "snapshot": answer.get("Metadata", {}).get("snapshot"),
-        "last_modified": answer["LastModified"].astimezone(UTC),
-    }
 
 
 def _found(obj: PublicObject, there: Stored | None) -> PutOutcome:

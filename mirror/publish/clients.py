@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 CONNECT_SECONDS = 5.0
-READ_SECONDS = 10.0
-READ_ATTEMPTS = 3
+READ_SECONDS = 5.0
+READ_ATTEMPTS = 2
 
 
 class S3Clients:
@@ -35,7 +35,7 @@ class S3Clients:
 
     @property
     def reads(self) -> "S3Client":
-        """The client for reads: up to three attempts. Raises what botocore raises."""
+        """The client for reads: up to two attempts. Raises what botocore raises."""
         return self._both()[0]
 
     @property

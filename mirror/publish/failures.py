@@ -1,122 +1,43 @@
-"""Every way in which an S3 store can fail us, as one table: code, what it means, what to do about it."""
+"""Whatever an S3 store, the network or the credentials do to us, as a `BucketError`: what, why, and what to do."""
 
+import os
 import re
-import socket
 from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 
 from botocore import exceptions as boto
-from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
-from mirror.publish.remedies import REMEDIES, REMEDY_KMS, REMEDY_OTHER, REMEDY_OWNER, REMEDY_RIGHT_REGION, REMEDY_ROLE
+from mirror.publish.codes import code_of, stated_code
+from mirror.publish.remedies import (
+    REMEDIES,
+    REMEDY_KMS,
+    REMEDY_NO_ANSWER,
+    REMEDY_OTHER,
+    REMEDY_OWNER,
+    REMEDY_RIGHT_REGION,
+    REMEDY_ROLE,
+)
 
-FOREIGN_ERRORS = (boto.BotoCoreError, boto.ClientError, boto.HTTPClientError, HTTPError, HTTPException, OSError)
-"""What botocore and the libraries below it raise, also in the middle of a body."""
+FOREIGN_ERRORS = (
+    boto.BotoCoreError,
+    boto.ClientError,
+    boto.HTTPClientError,
+    HTTPError,
+    HTTPException,
+    OSError,
+    CancelledError,
+)
+"""What botocore and the libraries below it raise, also in the middle of a body, and what `Bounded` raises."""
 
 _STS_OPERATIONS = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity"})
-
-# The first class that matches decides, so a class stands before its bases.
-_CODES: tuple[tuple[type[Exception], str], ...] = (
-    (boto.ProfileNotFound, "ProfileNotFound"),
-    (boto.PartialCredentialsError, "PartialCredentials"),
-    (boto.NoCredentialsError, "NoCredentials"),
-    (boto.TokenRetrievalError, "SsoLoginExpired"),
-    (boto.SSOError, "SsoLoginExpired"),
-    (boto.CredentialRetrievalError, "CredentialRetrieval"),
-    (boto.MetadataRetrievalError, "CredentialRetrieval"),
-    (boto.ConfigParseError, "InvalidConfiguration"),
-    (boto.ConfigNotFound, "InvalidConfiguration"),
-    (boto.InvalidConfigError, "InvalidConfiguration"),
-    (boto.ParamValidationError, "InvalidConfiguration"),
-    (boto.SSLError, "Tls"),
-    (boto.ProxyConnectionError, "Proxy"),
-    (boto.ConnectTimeoutError, "ConnectTimeout"),
-    (boto.ReadTimeoutError, "ReadTimeout"),
-    (boto.EndpointConnectionError, "Unreachable"),
-    (boto.ConnectionClosedError, "ConnectionClosed"),
-    (boto.ResponseStreamingError, "IncompleteBody"),
-    (boto.HTTPClientError, "ConnectionClosed"),
-    (boto.FlexibleChecksumError, "ChecksumMismatch"),
-    (boto.IncompleteReadError, "IncompleteBody"),
-    (ResponseParserError, "MalformedAnswer"),
-    (boto.PaginationError, "MalformedAnswer"),
-    (TimeoutError, "ReadTimeout"),
-    (HTTPError, "IncompleteBody"),
-    (HTTPException, "IncompleteBody"),
-    (OSError, "ConnectionClosed"),
-    (LookupError, "MalformedAnswer"),
-    (ValueError, "MalformedAnswer"),
-)
-
-# Answers without a body (HEAD) and stores that name the same trouble differently.
-_SAME_AS: Mapping[str, str] = {
-    "400": "BadRequest",
-    "403": "AccessDenied",
-    "AllAccessDisabled": "AccessDenied",
-    "InvalidBucketOwner": "AccessDenied",
-    "301": "PermanentRedirect",
-    "307": "PermanentRedirect",
-    "TemporaryRedirect": "PermanentRedirect",
-    "IllegalLocationConstraintException": "PermanentRedirect",
-    "AuthorizationHeaderMalformed": "PermanentRedirect",
-    "ExpiredTokenException": "ExpiredToken",
-    "RequestExpired": "ExpiredToken",
-    "TokenRefreshRequired": "ExpiredToken",
-    "InvalidClientTokenId": "InvalidAccessKeyId",
-    "UnrecognizedClientException": "InvalidAccessKeyId",
-    "InvalidToken": "InvalidAccessKeyId",
-    "500": "InternalError",
-    "502": "InternalError",
-    "504": "InternalError",
-    "503": "SlowDown",
-    "ServiceUnavailable": "SlowDown",
-    "Throttling": "SlowDown",
-    "ThrottlingException": "SlowDown",
-    "RequestLimitExceeded": "SlowDown",
-    "TooManyRequests": "SlowDown",
-    "429": "SlowDown",
-    "501": "NotImplemented",
-    "409": "ConditionalRequestConflict",
-    "OperationAborted": "ConditionalRequestConflict",
-    "412": "PreconditionFailed",
-}
-
-TRANSIENT_CODES = frozenset(
-    {
-        "ConditionalRequestConflict",
-        "ConnectionClosed",
-        "IncompleteBody",
-        "InternalError",
-        "MalformedAnswer",
-        "PreconditionFailed",
-        "ReadTimeout",
-        "RequestTimeout",
-        "SlowDown",
-    }
-)
-"""A write that failed so, and changed nothing, may go through at a second try."""
-
-NOT_SENT_CODES = frozenset(
-    {
-        "ConnectTimeout",
-        "CredentialRetrieval",
-        "InvalidConfiguration",
-        "NoCredentials",
-        "NoSuchHost",
-        "PartialCredentials",
-        "ProfileNotFound",
-        "SsoLoginExpired",
-        "Tls",
-        "Unreachable",
-    }
-)
-"""A request that failed so never reached the store: there is nothing to read back."""
+_PROFILE_VARIABLES = ("AWS_DEFAULT_PROFILE", "AWS_PROFILE")  # in botocore's order
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,36 +78,19 @@ def own_error(code: str, attempt: Attempt, *, cause: str) -> BucketError:
 def bucket_error(error: Exception, attempt: Attempt) -> BucketError:
     """Say in words what `error` means for `attempt`; never repeats a secret."""
     told = error.response if isinstance(error, boto.ClientError) else {}
-    code = _code(error, told)
+    code = code_of(error, told)
     remedy = _remedy(code, told, attempt)
     if isinstance(error, boto.ClientError) and error.operation_name in _STS_OPERATIONS:
         remedy = REMEDY_ROLE
     return BucketError(attempt.sentence(), cause=_cause(error, told, code), remedy=remedy, code=code)
 
 
-def _code(error: Exception, told: Mapping[str, Any]) -> str:
-    if isinstance(error, boto.ClientError):
-        raw = str(told.get("Error", {}).get("Code") or _status(told))
-        return _SAME_AS.get(raw, raw)
-    if _is_dns(error):
-        return "NoSuchHost"
-    return next((code for kind, code in _CODES if isinstance(error, kind)), type(error).__name__)
-
-
-def _status(told: Mapping[str, Any]) -> str:
-    return str(told.get("ResponseMetadata", {}).get("HTTPStatusCode", "Unknown"))
-
-
-def _is_dns(error: Exception) -> bool:
-    """Whether a name did not resolve: botocore keeps urllib3's error as text and as the member `error`."""
-    inner = getattr(error, "kwargs", {}).get("error", error)
-    return isinstance(inner, socket.gaierror) or "NameResolutionError" in repr(inner)
-
-
 def _cause(error: Exception, told: Mapping[str, Any], code: str) -> str:
     if isinstance(error, boto.ClientError):
         # Only these two: the other members of an S3 error hold key ids, tokens and the string that was signed.
-        return _clean(f"{told.get('Error', {}).get('Code', code)}: {told.get('Error', {}).get('Message', '')}")
+        return _clean(f"{stated_code(told)}: {told.get('Error', {}).get('Message', '')}")
+    if code == "Cancelled":
+        return ""
     if code == "CredentialRetrieval":
         return type(error).__name__  # its text may be the output of the operator's own credential_process
     return _clean(str(error))
@@ -204,7 +108,7 @@ def _remedy(code: str, told: Mapping[str, Any], attempt: Attempt) -> str:
     elif code == "AccessDenied" and "kms:" in str(told.get("Error", {}).get("Message", "")).lower():
         template = REMEDY_KMS
     else:
-        template = REMEDIES.get(code, REMEDY_OTHER)
+        template = REMEDIES.get(code, REMEDY_OTHER if told else REMEDY_NO_ANSWER)
     if code == "AccessDenied" and attempt.publish.expected_bucket_owner:
         template += " " + REMEDY_OWNER
     return template.format_map(_words(attempt, region))
@@ -212,6 +116,7 @@ def _remedy(code: str, told: Mapping[str, Any], attempt: Attempt) -> str:
 
 def _words(attempt: Attempt, region: str) -> dict[str, str]:
     publish = attempt.publish
+    profile, profile_setting = _profile(publish)
     resource = f"{publish.bucket}" if attempt.action == "s3:ListBucket" else f"{publish.bucket}/{attempt.key}"
     return {
         "action": attempt.action,
@@ -220,9 +125,18 @@ def _words(attempt: Attempt, region: str) -> dict[str, str]:
         "region": publish.region,
         "right_region": region,
         "endpoint": publish.endpoint_url or f"the S3 endpoint of {publish.region}",
-        "profile": publish.profile or "default",
+        "profile": profile,
+        "profile_setting": profile_setting,
         "owner": publish.expected_bucket_owner or "",
     }
+
+
+def _profile(publish: Publish) -> tuple[str, str]:
+    """The name of the profile that botocore uses, and the setting that it comes from."""
+    if publish.profile is not None:
+        return publish.profile, "publish.profile"
+    found = ((os.environ.get(variable), variable) for variable in _PROFILE_VARIABLES)
+    return next(((name, variable) for name, variable in found if name), ("default", "publish.profile"))
 
 
 def _right_region(told: Mapping[str, Any]) -> str:

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
-from mirror.model import CommitId, Event, Level, PublicObject, Reason
+from mirror.model import CommitId, ETag, Event, Level, PublicObject, Reason
 from mirror.ports import Bucket, Foreign, NotSeen, PublicView, StoredHeaders
 from mirror.publish.judgement import judge
-from mirror.publish.reconcile import Action, Decision, Holding, Put, Waiting
+from mirror.publish.reconcile import Action, Decision, Holding, Put, Waiting, busy
 from mirror.publish.safety import window
 from mirror.report import Effect, ObjectReport, reason_from
 
@@ -45,30 +45,35 @@ def reason_of(error: BucketError) -> Reason:
 
 
 def carry_out(
-    bucket: Bucket, decisions: Sequence[tuple[PublicObject, Decision | None]], *, snapshot: CommitId
+    bucket: Bucket, decisions: Sequence[tuple[PublicObject, Decision | None]], *, snapshot: CommitId, shared: bool
 ) -> Published:
     """Put one issuer's objects in order: the JWKS first, so that discovery never promises what is not there.
 
-    What comes after a failure is not tried: the next pass does.
+    What comes after one that did not come to stand as meant is not tried: the next pass does. `shared` tells that other
+    mirrors may write to the same bucket, so that a lost race is nothing to be alarmed about.
     """
     done = Published()
     for wanted, decision in decisions:
-        step = _carry_out_one(bucket, wanted, decision, snapshot)
+        step = _carry_out_one(bucket, wanted, decision, snapshot, shared=shared)
         done = done.and_then(step)
-        if step.failures:
+        if any(each.effect not in (Effect.UNCHANGED, Effect.PUT) for each in step.objects):
             break
     return done
 
 
-def _carry_out_one(bucket: Bucket, wanted: PublicObject, decision: Decision | None, snapshot: CommitId) -> Published:
+def _carry_out_one(
+    bucket: Bucket, wanted: PublicObject, decision: Decision | None, snapshot: CommitId, *, shared: bool
+) -> Published:
     if not isinstance(decision, Put):
         return on_paper(wanted, decision)
     try:
         outcome = bucket.put(wanted, snapshot=snapshot, seen=decision.seen)
     except BucketError as error:
         return Published((_told(decision, Effect.FAILED),), failures=(reason_of(error),))
+    if isinstance(outcome, Foreign) and shared:
+        return Published((_told(decision, Effect.WAITING),), (_race(wanted, Level.WARNING),))
     if isinstance(outcome, Foreign):
-        return Published((_told(decision, Effect.FAILED),), (_race(wanted),), (_lost_race(wanted),))
+        return Published((_told(decision, Effect.FAILED),), (_race(wanted, Level.ERROR),), (_lost_race(wanted),))
     return Published((_told(decision, Effect.PUT),), _told_repair(decision))
 
 
@@ -77,7 +82,8 @@ def on_paper(wanted: PublicObject, decision: Decision | None) -> Published:
     if decision is None:
         return Published((ObjectReport(wanted.url, wanted.key, Effect.UNCHANGED),))
     if isinstance(decision, Holding):
-        held = Reason(decision.event.name, decision.event.sentence, "")
+        remedy = "Give both mirrors the same `repository.remote`; or stop one, and remove its object."
+        held = Reason(decision.event.name, decision.event.sentence, remedy)
         return Published((ObjectReport(wanted.url, wanted.key, Effect.HELD),), (decision.event,), held=(held,))
     if isinstance(decision, Waiting):
         return Published((ObjectReport(wanted.url, wanted.key, Effect.WAITING),), (decision.event,))
@@ -96,9 +102,9 @@ def _told_repair(decision: Put) -> tuple[Event, ...]:
     )
 
 
-def _race(wanted: PublicObject) -> Event:
+def _race(wanted: PublicObject, level: Level) -> Event:
     sentence = f"Somebody else wrote {wanted.key} while this pass ran; nothing was overwritten."
-    return Event("bucket.drift", sentence, Level.ERROR, {"key": wanted.key})
+    return Event("bucket.changed", sentence, level, {"key": wanted.key})
 
 
 def _lost_race(wanted: PublicObject) -> Reason:
@@ -118,14 +124,18 @@ def headers_differ(wanted: PublicObject, headers: StoredHeaders) -> bool:
     )
 
 
-def audit_headers(bucket: Bucket, wanted: PublicObject) -> tuple[Put | None, Event | None]:
-    """Look at the headers of an object whose bytes are right; a put repairs them.
+def audit_headers(bucket: Bucket, wanted: PublicObject, etag: ETag | None) -> tuple[Put | Waiting | None, Event | None]:
+    """Look at the headers of an object whose bytes were right when they had `etag`; a put repairs them.
+
+    An object that has another ETag by now is not touched: it may be newer than what we know.
 
     Raises:
         BucketError: They could not be read.
     """
     headers = bucket.head(wanted.key)
-    if headers is None or not headers_differ(wanted, headers):
+    if headers is None or headers.etag != etag:
+        return busy(wanted), None
+    if not headers_differ(wanted, headers):
         return None, None
     sentence = (
         f"The headers of {wanted.key} are not ours: content type {headers.content_type!r}, "

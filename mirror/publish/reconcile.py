@@ -6,16 +6,16 @@
     a state that we committed earlier        update
     anything else                            drift: somebody wrote a trust anchor (fact 37); repair, or hold
 
-A put that takes a public key away waits while the git remote is out of reach, because another mirror may have
-published that key: the ledger that says so would be there. Our own committed states are no such case.
+While the git remote is out of reach, a put that takes away a key (one that is not revoked) waits: another mirror may
+have published that key, and the ledger that says so would be there. A body that changed after it was listed waits for
+the next pass: it may be newer than the history that we fetched.
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mirror.model import ETag, Event, Level, Listed, ObjectKey, PublicObject, Stored
+from mirror.model import ETag, Event, Level, Listed, PublicObject, Stored
 
 
 class Action(StrEnum):
@@ -45,10 +45,14 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The object differs, and the put waits for the git remote."""
+    """The object differs, and the put waits for the git remote or for the next pass.
+
+    `is_wrong` tells that what stands there is not known to be right: the world's view decides then.
+    """
 
     wanted: PublicObject
     event: Event
+    is_wrong: bool = True
 
 
 Decision = Put | Holding | Waiting
@@ -56,18 +60,19 @@ Decision = Put | Holding | Waiting
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """What we know about who may have written a body.
+    """What we know about the body that stands at a key, and about who may have written it.
 
-    `committed` are the bytes that git holds for each object key, now or at the commit that the object's own metadata
-    names: metadata alone proves nothing, whoever writes the object writes that too. `own_snapshots` are the commits of
-    our history among those that metadata names. `shared` tells that a remote is configured, `heard_remote` that it
-    was fetched after the bucket was read.
+    `committed` are the bytes that git holds for this object, now or at the commit that the object's own metadata names:
+    metadata alone proves nothing, whoever writes the object writes that too. `takes_away` tells that a put would take
+    away a key that is not revoked; `is_plausible` that every key there is one that we know. `shared` tells that a
+    remote is configured, `heard_remote` that it was fetched after the bucket was read.
     """
 
-    committed: Mapping[ObjectKey, frozenset[bytes]]
-    own_snapshots: frozenset[str]
-    shared: bool
-    heard_remote: bool
+    committed: frozenset[bytes] = frozenset()
+    takes_away: bool = False
+    is_plausible: bool = False
+    shared: bool = False
+    heard_remote: bool = False
 
 
 def etag_of(body: bytes) -> ETag:
@@ -80,6 +85,16 @@ def needs_body(wanted: PublicObject, listed: Listed | None, committed: frozenset
     return listed is not None and listed.etag not in {etag_of(body) for body in (wanted.body, *committed)}
 
 
+def standing_body(
+    wanted: PublicObject, listed: Listed | None, stored: Stored | None, committed: frozenset[bytes]
+) -> bytes | None:
+    """The body that stands at the key: as read, or as the listing's ETag tells; None when nothing does."""
+    if stored is not None:
+        return stored.body
+    known = (wanted.body, *committed)
+    return None if listed is None else next((body for body in known if etag_of(body) == listed.etag), None)
+
+
 def decide(
     wanted: PublicObject, listed: Listed | None, stored: Stored | None, known: Knowledge
 ) -> tuple[Decision | None, Event | None]:
@@ -89,36 +104,42 @@ def decide(
         wanted: The object as it should stand.
         listed: Its line of the listing, None when it is absent.
         stored: The object as read, where `needs_body` asked for it.
-        known: Who may have written what.
+        known: What is known about the body that stands there.
 
     Returns:
         The decision (None: nothing to do), and the event `bucket.drift` when somebody else wrote here.
     """
     if listed is None:
         return Put(wanted, Action.CREATE, None), None
-    committed = known.committed.get(wanted.key, frozenset())
-    if stored is None:
-        if listed.etag == etag_of(wanted.body):
-            return None, None
-        return Put(wanted, Action.UPDATE, listed.etag), None
-    if stored.body == wanted.body:
+    body = standing_body(wanted, listed, stored, known.committed)
+    if body == wanted.body:
         return None, None
-    if stored.body in committed:
-        return Put(wanted, Action.UPDATE, stored.etag), None
-    return _decide_drift(wanted, stored, known), _drift(wanted, stored)
+    if stored is not None and stored.etag != listed.etag:
+        return busy(wanted), None
+    drift = _drift(wanted, stored) if stored is not None and body not in known.committed else None
+    if known.takes_away and known.shared and not known.heard_remote:
+        return _waits_for_remote(wanted), drift
+    if drift is None or stored is None:
+        return Put(wanted, Action.UPDATE, listed.etag), None
+    if known.is_plausible and not known.shared and stored.snapshot is not None:
+        return _foreign_mirror(wanted, stored.snapshot), drift
+    return Put(wanted, Action.REPAIR, stored.etag), drift
 
 
-def _decide_drift(wanted: PublicObject, stored: Stored, known: Knowledge) -> Decision:
-    if not known.shared and stored.snapshot is not None and stored.snapshot not in known.own_snapshots:
-        sentence = (
-            f"Another mirror, unknown to this one, wrote {wanted.key} (snapshot {stored.snapshot[:12]!r}). "
-            "Give both the same `repository.remote`, or stop one of them and remove its object."
-        )
-        return Holding(wanted, Event("bucket.foreign_mirror", sentence, Level.ERROR, {"key": wanted.key}))
-    if known.shared and not known.heard_remote:
-        sentence = f"Repairing {wanted.key} waits until the git remote can be fetched."
-        return Waiting(wanted, Event("removal.waits", sentence, Level.WARNING, {"key": wanted.key}))
-    return Put(wanted, Action.REPAIR, stored.etag)
+def busy(wanted: PublicObject) -> Waiting:
+    """Somebody writes the object right now: nothing is done to it in this pass."""
+    sentence = f"{wanted.key} changed while this pass read it; the next pass decides."
+    return Waiting(wanted, Event("bucket.changed", sentence, Level.WARNING, {"key": wanted.key}), is_wrong=False)
+
+
+def _waits_for_remote(wanted: PublicObject) -> Waiting:
+    sentence = f"Putting {wanted.key} would take a key away, and waits until the git remote can be fetched."
+    return Waiting(wanted, Event("removal.waits", sentence, Level.WARNING, {"key": wanted.key}))
+
+
+def _foreign_mirror(wanted: PublicObject, snapshot: str) -> Holding:
+    sentence = f"Another mirror, unknown to this one, seems to write {wanted.key} (snapshot {snapshot[:12]!r})."
+    return Holding(wanted, Event("bucket.foreign_mirror", sentence, Level.ERROR, {"key": wanted.key}))
 
 
 def _drift(wanted: PublicObject, stored: Stored) -> Event:

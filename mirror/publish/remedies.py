@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 
 REMEDY_OTHER = "Look the code up in the store's documentation; the next pass tries again."
+REMEDY_NO_ANSWER = (
+    "Nothing was sent, or nothing came: correct what the cause names (the AWS variables of the environment and the AWS "
+    "configuration files); if it names nothing of yours, report it."
+)
 REMEDY_RIGHT_REGION = "The bucket is in another region: set `publish.region: {right_region}`."
 REMEDY_KMS = (
     "The bucket is encrypted with a KMS key that the mirror may not use, and then nobody can read the documents "
@@ -44,8 +48,11 @@ REMEDIES: Mapping[str, str] = {
     "InvalidAccessKeyId": "The store does not know the mirror's access key: correct the credentials or the endpoint.",
     "InvalidIdentityToken": "STS does not accept the mirror's web identity token: check its issuer's provider in IAM.",
     "SignatureDoesNotMatch": "The secret key does not belong to the access key: correct the mirror's credentials.",
-    "ProfileNotFound": "Correct `publish.profile`, or add the profile `{profile}` to the AWS configuration files.",
-    "InvalidConfiguration": "Correct the AWS configuration files, `publish.endpoint_url` or `publish.bucket`.",
+    "ProfileNotFound": "Correct `{profile_setting}`, or add the profile `{profile}` to the AWS configuration files.",
+    "InvalidConfiguration": (
+        "Correct what the cause names: a variable AWS_* of the environment, the AWS configuration files, "
+        "`publish.endpoint_url` or `publish.bucket`."
+    ),
     "RequestTimeTooSkewed": "This machine's clock is off by more than 15 minutes: set it, or start an NTP client.",
     "SlowDown": "The store asks to slow down: lower `limits.puts`. " + _AGAIN,
     "InternalError": "The store had an error of its own. " + _AGAIN,
@@ -63,8 +70,14 @@ REMEDIES: Mapping[str, str] = {
     "IncompleteBody": "{endpoint} broke off in the middle of the object. " + _AGAIN,
     "ChecksumMismatch": "The object was damaged on its way. " + _AGAIN,
     "MalformedAnswer": "{endpoint} answered something that is not S3: check `publish.endpoint_url` and proxies.",
+    "CaBundle": (
+        "Let `AWS_CA_BUNDLE` (or `ca_bundle` of the AWS configuration files) name a readable PEM file with the CA of "
+        "{endpoint}, or remove it."
+    ),
     "Tls": "The certificate of {endpoint} is not trusted: point `AWS_CA_BUNDLE` to its CA, or correct the endpoint.",
     "Proxy": "The proxy of `HTTPS_PROXY` does not work: correct it, or set `NO_PROXY` for the endpoint.",
+    "Cancelled": "It was broken off because the mirror ends. " + _AGAIN,
+    "Unknown": "{endpoint} states no code that S3 has: check `publish.endpoint_url` and proxies.",
     "TooManyObjects": "Give the mirror a bucket, or a `publish.prefix`, of its own.",
     "TooLarge": "No document of ours is that large: somebody else wrote it; look at it before it is overwritten.",
 }

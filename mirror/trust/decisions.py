@@ -9,10 +9,21 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from mirror.model import PUBLIC_STATUSES, KeyId, KeyRecord, Ledger, Reason, Revocation, Status, Thumbprint, key_id
+from mirror.model import (
+    MAX_GENERATION,
+    PUBLIC_STATUSES,
+    KeyId,
+    KeyRecord,
+    Ledger,
+    Reason,
+    Revocation,
+    Status,
+    Thumbprint,
+    key_id,
+)
 from mirror.trust.jwk import is_printable_text
 from mirror.trust.lifecycle import Outcome, Transition, revoked_thumbprints
-from mirror.trust.records import MAX_GENERATION, MAX_REASON_CHARACTERS
+from mirror.trust.records import MAX_REASON_CHARACTERS
 from mirror.trust.words import quoted
 
 FEWEST_CHARACTERS = 8

@@ -3,7 +3,7 @@
 Each rule is a row with its source. A rule is silent where an earlier row already tells what is wrong.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,7 +48,7 @@ def read_key(
     where: str,
     *,
     kid: Literal["kubernetes", "opaque"],
-    known: frozenset[Thumbprint],
+    known: Container[Thumbprint],
 ) -> Key | tuple[Reason, ...]:
     """Read one key of a known type; private members have been looked for before.
 
@@ -105,7 +105,7 @@ def _built(members: Members) -> Key:
     return EcKey(kid, alg, crv, x, y, thumbprint_of("EC", crv=crv, x=x, y=y))
 
 
-def _weaknesses(key: Key, where: str, known: frozenset[Thumbprint]) -> tuple[Reason, ...]:
+def _weaknesses(key: Key, where: str, known: Container[Thumbprint]) -> tuple[Reason, ...]:
     source = KNOWN_TEST_KEYS.get(key.thumbprint)
     if source is not None:
         sentence = f"The private half of this key is public: {source}."

@@ -3,7 +3,7 @@
 A malformed key is never skipped: a smaller set that goes public silently logs pods out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from mirror.model import Key, KeyPolicy, Kid, Note, Reason, Thumbprint, key_id
@@ -25,7 +25,7 @@ class KeySet:
     notes: tuple[Note, ...] = ()
 
 
-def read_jwks(body: bytes, *, policy: KeyPolicy, known: frozenset[Thumbprint] = frozenset()) -> KeySet | Refused:
+def read_jwks(body: bytes, *, policy: KeyPolicy, known: Container[Thumbprint] = frozenset()) -> KeySet | Refused:
     """Read a JWKS (RFC 7517, section 5) of RSA and EC signature keys.
 
     Args:
@@ -63,7 +63,7 @@ def _entries(document: dict[str, object]) -> list[object] | Reason:
 
 
 def _read_entry(
-    entry: object, where: str, policy: KeyPolicy, known: frozenset[Thumbprint]
+    entry: object, where: str, policy: KeyPolicy, known: Container[Thumbprint]
 ) -> Key | Note | tuple[Reason, ...]:
     if not isinstance(entry, dict) or not isinstance(entry.get("kty"), str):
         sentence = "An entry of keys is no object with a key type (RFC 7517, section 4.1)."

@@ -4,6 +4,7 @@ The rules for the content are strict; the byte form is free, because people may 
 """
 
 import json
+from collections.abc import Container
 from itertools import pairwise
 
 from mirror.model import IssuerUrl, KeyRecord, Ledger, Reason, Thumbprint, key_id
@@ -23,7 +24,18 @@ _MEMBERS = ("issuer", "version", "keys")
 _REMEDY = "Restore the ledger from an earlier commit, or take back what was edited by hand."
 
 
-def read_ledger(body: bytes, *, issuer: IssuerUrl, known: frozenset[Thumbprint] = frozenset()) -> Ledger | Refused:
+class _Everything(Container[Thumbprint]):
+    """Contains every thumbprint."""
+
+    def __contains__(self, item: object) -> bool:
+        return True
+
+
+EVERYTHING: Container[Thumbprint] = _Everything()
+"""For `known`, where the file can only have been written by this mirror, which checked every key when it came in."""
+
+
+def read_ledger(body: bytes, *, issuer: IssuerUrl, known: Container[Thumbprint] = frozenset()) -> Ledger | Refused:
     """Read a ledger file: the same rules for keys as in `read_jwks`, with any kid.
 
     Args:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mirror.model import (
+    MAX_GENERATION,
     PUBLIC_STATUSES,
     Event,
     Key,
@@ -262,7 +263,8 @@ class _Step:
         **changes: datetime | str | Revocation | None,
     ) -> None:
         record = self.records[identity]
-        changed = replace(record, status=status, generation=record.generation + 1, **changes)  # type: ignore[arg-type]  # fields of KeyRecord by name
+        generation = min(record.generation + 1, MAX_GENERATION)
+        changed = replace(record, status=status, generation=generation, **changes)  # type: ignore[arg-type]  # fields of KeyRecord by name
         self.records[identity] = changed
         self.transitions.append(Transition(record.key, status, sentence))
 

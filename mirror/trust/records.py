@@ -4,15 +4,14 @@ What comes from git is untrusted: the keys obey the same rules as those of apise
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import datetime
 from typing import cast
 
-from mirror.model import Key, KeyRecord, Reason, Revocation, Status, Thumbprint
+from mirror.model import MAX_GENERATION, Key, KeyRecord, Reason, Revocation, Status, Thumbprint
 from mirror.trust.jwk import is_printable_text, read_key
 from mirror.trust.words import described, quoted, step
 
-MAX_GENERATION = 2**53
 MAX_REASON_CHARACTERS = 1000
 FIRST_YEAR, LAST_YEAR = 2000, 2199
 
@@ -71,7 +70,7 @@ def _revocation_members(revocation: Revocation) -> dict[str, object]:
     return {**members, "last": True} if revocation.last else members
 
 
-def read_record(entry: object, where: str, *, known: frozenset[Thumbprint]) -> KeyRecord | tuple[Reason, ...]:
+def read_record(entry: object, where: str, *, known: Container[Thumbprint]) -> KeyRecord | tuple[Reason, ...]:
     """Read one record; every field and every combination of fields as `KeyRecord` says.
 
     Args:
@@ -123,7 +122,7 @@ def _value_reasons(entry: Mapping[str, object], where: str) -> tuple[Reason, ...
     )
 
 
-def _read_key(members: object, where: str, known: frozenset[Thumbprint]) -> Key | tuple[Reason, ...]:
+def _read_key(members: object, where: str, known: Container[Thumbprint]) -> Key | tuple[Reason, ...]:
     """Read a key under the rule `opaque`: the policy for kids may have been another one when it came in."""
     if not isinstance(members, dict):
         return (Reason("bad_key", "The key of a record is no object.", _REMEDY, where),)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import pytest
@@ -300,13 +301,57 @@ def test_body_that_breaks_off_is_an_error(line: Line, cut_before_end: int) -> No
 
 
 def test_body_that_stalls_is_an_error_in_time(line: Line) -> None:
-    """A store that stops in the middle costs one read timeout, not for ever."""
+    """A store that never answers costs two read timeouts and a pause, not for ever."""
     began = time.monotonic()
     line.proxy.faults.extend([Fault("GET", answer=b"", stall_seconds=30)] * 3)
     with pytest.raises(BucketError) as caught:
         line.faulty.get(WANTED.key)
     assert caught.value.code == "ReadTimeout"
-    assert time.monotonic() - began < 3 * READ_SECONDS + 5
+    assert time.monotonic() - began < 2 * READ_SECONDS + 3
+    assert line.proxy.methods().count("GET") == 2
+
+
+@pytest.mark.parametrize("operation", ["list", "get", "head", "put"])
+def test_request_that_drags_on_is_given_up_in_time(line: Line, operation: str) -> None:
+    """However a store keeps the connection busy, no request takes longer than its limit."""
+    line.proxy.faults.extend(Fault(method, answer=b"", stall_seconds=30) for method in ["GET", "HEAD", "PUT"] * 4)
+    settings = replace(line.store.publish, endpoint_url=line.proxy.url)
+    bucket = S3Bucket(settings, puts=1, read_seconds=30, request_seconds=0.3)
+    began = time.monotonic()
+    with pytest.raises(BucketError) as caught:
+        operate(bucket, operation)
+    assert caught.value.code == "ReadTimeout"
+    assert time.monotonic() - began < 5
+
+
+def operate(bucket: S3Bucket, operation: str) -> None:
+    """One of the four things that are done with a bucket."""
+    if operation == "list":
+        bucket.list("")
+    elif operation == "put":
+        bucket.put(WANTED, snapshot=SNAPSHOT, seen=None)
+    else:
+        {"get": bucket.get, "head": bucket.head}[operation](WANTED.key)
+
+
+@pytest.mark.parametrize("operation", ["list", "get", "head", "put"])
+def test_cancelled_request_ends_at_once(line: Line, operation: str) -> None:
+    """An interrupt does not wait for a store that hangs, and begins nothing new."""
+    line.proxy.faults.extend(Fault(method, answer=b"", stall_seconds=30) for method in ["GET", "HEAD", "PUT"] * 4)
+    bucket = S3Bucket(replace(line.store.publish, endpoint_url=line.proxy.url), puts=1)
+    began = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(operate, bucket, operation)
+        while not line.proxy.requests and time.monotonic() - began < 5:
+            time.sleep(0.01)
+        bucket.cancel()
+        error = running.exception()
+    assert isinstance(error, BucketError)
+    assert error.code == "Cancelled"
+    assert time.monotonic() - began < 4
+    with pytest.raises(BucketError):
+        operate(bucket, operation)
+    assert len(line.proxy.requests) == 1
 
 
 def test_answer_without_the_headers_of_an_object_is_an_error(line: Line) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from mirror.config.settings import FormerIssuer
-from mirror.model import CommitId, IssuerUrl, KeyRecord, Ledger, Revocation, Status
+from mirror.errors import BucketError
+from mirror.model import CommitId, IssuerName, IssuerUrl, KeyRecord, Kid, Ledger, Revocation, Status
 from mirror.report import ExitStatus, Report, State
+from mirror.run import run_once
 from mirror.trust.ledger import read_ledger, write_ledger
 from mirror.trust.refused import Refused
 from support.captures import capture
@@ -245,15 +247,77 @@ def test_forgotten_revocation_is_remembered(here: Situation) -> None:
     assert capture(f"{BOTH}jwks").body() != here.public()
 
 
-def test_stranger_that_cannot_be_noted_stops_the_pass(here: Situation) -> None:
-    """What git alone names is noted before it is taken in; where it can't be, nothing is taken in."""
+def test_lost_notebook_makes_only_more_careful(here: Situation) -> None:
+    """Without it every key needs a witness again: what is public has one, what was pushed has none."""
     push(here, adds_a_key)
-    head = here.world.history.head
+    before = dict(here.world.bucket.objects)
+    here.run()
     (here.state_dir / "notebook.json").unlink()
-    (here.state_dir / "notebook.json").mkdir()
-    report = here.run()
-    assert report.exit_status is ExitStatus.FAILED
-    assert here.world.history.head == head
+    assert "remote.unwitnessed" in told(here.run(after=timedelta(hours=1)))
+    assert here.world.bucket.objects == before
+
+
+def test_pass_that_leaves_the_issuer_out_vouches_for_nothing(here: Situation) -> None:
+    """`--only other` fetches what was pushed; the next whole pass still asks for a witness."""
+    push(here, adds_a_key)
+    before = dict(here.world.bucket.objects)
+    everything = here.settings()
+    entry = everything.issuers[0]
+    other = replace(entry, name=IssuerName("other"), issuer=IssuerUrl(f"{BASE_URL}/other"))
+    run_once(replace(everything, issuers=(other,)), here.world.ports(), here.now)
+    assert "remote.unwitnessed" in told(here.run())
+    assert {k: before[k] for k in before} == {k: here.world.bucket.objects[k] for k in before}
+
+
+def test_unreadable_bucket_vouches_for_nothing(here: Situation) -> None:
+    """The pass that fetched the key could not read the bucket; the next one still asks for a witness."""
+    push(here, adds_a_key)
+    before = dict(here.world.bucket.objects)
+    here.world.bucket.fails["get"] = BucketError("It could not be read.", code="AccessDenied")
+    assert here.run().exit_status is ExitStatus.FAILED
+    here.world.bucket.fails.clear()
+    assert "remote.unwitnessed" in told(here.run())
+    assert here.world.bucket.objects == before
+
+
+def test_ledger_that_was_broken_first_vouches_for_nothing(here: Situation) -> None:
+    """A broken ledger is followed by one with a key of the pusher's: it is still a stranger."""
+    before = dict(here.world.bucket.objects)
+    good = dict(here.world.history.files())
+    push(here, breaks_the_ledger)
+    here.run()
+    push(here, lambda files: files.update(good))
+    push(here, adds_a_key)
+    assert "ledger.broken" in told(here.run())
+    assert "remote.unwitnessed" in told(here.run())
+    assert here.world.bucket.objects == before
+
+
+def test_endless_generation_does_not_stop_a_revocation(here: Situation) -> None:
+    """A ledger with the highest generation that there is: the key can still be revoked, and leaves at once."""
+
+    def lift(files: Files) -> None:
+        with_records(files, *(replace(r, generation=2**53) for r in ledger_of(files).records))
+
+    thumbprint = ledger_of(dict(here.world.history.files())).records[0].key.thumbprint
+    push(here, lift)
+    here.policy = replace(here.policy, revoked=frozenset({thumbprint}))
+    assert here.run().exit_status is ExitStatus.CURRENT
+    assert len(json.loads(here.public() or b"")["keys"]) == 1
+
+
+def test_ledgers_that_are_too_long_together_break_one_issuer_only(here: Situation) -> None:
+    """What two mirrors recorded exceeds the limit together: that issuer is broken, told, and nobody else stopped."""
+    many = tuple(KeyRecord(replace(RSA_KEYS[0], kid=Kid(f"k{n:04}")), Status.DROPPED, 1, MOMENT) for n in range(511))
+
+    def fill(files: Files) -> None:
+        with_records(files, *sorted((*many, ledger_of(files).records[0]), key=lambda r: (r.key.kid, r.key.thumbprint)))
+
+    push(here, fill)
+    here.former = (FormerIssuer(IssuerUrl(f"{BASE_URL}/other"), MOMENT.date()),)
+    report = here.run(LAST, BOTH)
+    assert [issuer.state for issuer in report.issuers] == [State.FAILED, State.CHANGED]
+    assert "ledger.broken" in told(report)
 
 
 def test_other_issuers_go_on(here: Situation) -> None:

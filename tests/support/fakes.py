@@ -68,6 +68,17 @@ class Commits:
         self.by_id[commit_id] = commit
         return commit_id
 
+    def reachable(self, *heads: CommitId | None) -> frozenset[CommitId]:
+        """Every commit that one of `heads` contains."""
+        found: set[CommitId] = set()
+        waiting = [head for head in heads if head is not None]
+        while waiting:
+            commit = waiting.pop()
+            if commit not in found:
+                found.add(commit)
+                waiting += self.by_id[commit].parents
+        return frozenset(found)
+
     def contains(self, new: CommitId, old: CommitId) -> bool:
         return new == old or any(self.contains(parent, old) for parent in self.by_id[new].parents)
 
@@ -187,10 +198,15 @@ class FakeHistory:
         return int(self.head != self.tracking)
 
     def knows(self, commit: str) -> bool:
-        return self.head is not None and CommitId(commit) in self.commits.by_id
+        """As in a real repository, what was fetched is known too, accepted or not."""
+        return CommitId(commit) in self.commits.reachable(self.head, self.tracking)
 
     def holds(self, body: bytes) -> bool:
-        return any(body in commit.files.values() for commit in self.commits.by_id.values())
+        return any(
+            body == text and path.startswith(("public/", "ledger/"))
+            for each in self.commits.reachable(self.head)
+            for path, text in self.commits.by_id[each].files.items()
+        )
 
     def changed_at(self, path: str) -> datetime | None:
         at, when = self.head, None

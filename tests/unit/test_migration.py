@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mirror.config.settings import FormerIssuer
-from mirror.model import IssuerUrl
+from mirror.model import IssuerUrl, KeyId, Kid, Thumbprint
 from mirror.notebook import EMPTIED, Notebook, load, save, sources_of, vouch
 from mirror.report import ExitStatus
 from support.captures import capture
@@ -19,6 +19,7 @@ OLD = IssuerUrl(f"{BASE_URL}/old")
 OLD_JWKS = "old/openid/v1/jwks"
 OLD_DISCOVERY = "old/.well-known/openid-configuration"
 HOUR = timedelta(hours=1)
+KEY: KeyId = (Kid("kid"), Thumbprint("thumbprint"))
 
 
 @pytest.fixture
@@ -134,18 +135,24 @@ def test_other_ca_is_another_source(tmp_path: Path) -> None:
 
 def test_notebook_comes_back(tmp_path: Path) -> None:
     """What is saved is loaded; a second save of the same does not touch the file."""
-    key = next(iter(Situation(tmp_path / "x").settings().issuers)).issuer
-    notebook = Notebook({key: "abc"}, {key: {EMPTIED: MOMENT}})
+    notebook = Notebook({ISSUER: "abc"}, {ISSUER: frozenset({EMPTIED, KEY})}, {OLD: MOMENT})
     save(tmp_path, notebook)
     stamp = (tmp_path / "notebook.json").stat().st_mtime_ns
     save(tmp_path, notebook)
     assert load(tmp_path) == notebook
     assert (tmp_path / "notebook.json").stat().st_mtime_ns == stamp
-    vouch(tmp_path, key)
-    assert load(tmp_path) == Notebook({key: "abc"}, {})
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"sources": {}}', '{"sources": {}, "unvouched": {"x": [{}]}}'])
+def test_operators_word_is_added(tmp_path: Path) -> None:
+    """A key that an operator decided about is vouched for beside the others, and nothing waits any more."""
+    save(tmp_path, Notebook(vouched={OLD: frozenset({EMPTIED})}, waiting_since={OLD: MOMENT}))
+    vouch(tmp_path, {OLD: frozenset({KEY})})
+    assert load(tmp_path) == Notebook(vouched={OLD: frozenset({EMPTIED, KEY})})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"sources": {}}', '{"sources": {}, "vouched": {"x": [{}]}, "waiting_since": {}}']
+)
 def test_damaged_notebook_is_empty(tmp_path: Path, text: str) -> None:
     """A damaged notebook costs care, never a pass."""
     (tmp_path / "notebook.json").write_text(text)

@@ -2,20 +2,36 @@
 
 import json
 from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from mirror.config.settings import Issuer
 from mirror.errors import BucketError
-from mirror.model import Answer, CommitId, IssuerName, IssuerUrl, KeyPolicy, Kid, Observed, Reason, RsaKey, Unusable
+from mirror.model import (
+    Answer,
+    CommitId,
+    IssuerName,
+    IssuerUrl,
+    KeyPolicy,
+    Kid,
+    Listed,
+    ObjectKey,
+    Observed,
+    Reason,
+    RsaKey,
+    Unusable,
+)
 from mirror.report import Effect, ExitStatus, Report, State
 from mirror.run import propose, run_once
 from mirror.trust.material import thumbprint_of
 from support.captures import capture
-from support.fakes import MOMENT, FakeBucket, FakeHistory, FakeRemote, FakeWorld
+from support.fakes import MOMENT, FakeBucket, FakeHistory, FakeRemote, FakeSource, FakeWorld
 from support.keys import jwks_body, with_kubernetes_kid
 from support.situations import (
     BOTH,
@@ -568,27 +584,170 @@ def test_first_sight_under_hold_publishes_nothing(here: Situation) -> None:
 # ------------------------------------------------------------------------------------------------- exceptions
 
 
+class PatientSource(FakeSource):
+    """Apiservers that answer only when the asking is cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = Event()
+
+    def ask(
+        self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]
+    ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
+        assert self.ended.wait(30)
+        return {}
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.ended.set()
+
+
+class Interrupted(FakeHistory):
+    """An operator presses Ctrl-C while git works."""
+
+    def prepare(self) -> None:
+        raise KeyboardInterrupt
+
+
 def test_interrupt_while_git_is_read_cancels_the_asking(here: Situation) -> None:
     """Whoever leaves the pass early ends the asking too."""
-
-    class Interrupted(FakeHistory):
-        def prepare(self) -> None:
-            raise KeyboardInterrupt
-
-    here.world.history = Interrupted()
-    here.show(ONE)
+    here.world.source, here.world.history = PatientSource(), Interrupted()
     with pytest.raises(KeyboardInterrupt):
         propose(here.settings(), here.world.ports(), here.now)
     assert here.world.source.cancelled
 
 
+def test_broken_repository_does_not_wait_for_apiservers(here: Situation) -> None:
+    """A pass that cannot go on ends at once, whatever the apiservers do."""
+    here.world.source = PatientSource()
+    here.world.history.broken = True
+    assert here.run(ONE).exit_status is ExitStatus.FAILED
+    assert here.world.source.cancelled
+
+
 def test_foreign_mirror_without_remote_is_held(here: Situation) -> None:
-    """An object with a snapshot that we do not know: two mirrors that share no history."""
-    here.run(ONE, ONE)
-    here.world.bucket.write(JWKS_KEY, b"theirs", "application/jwk-set+json", "public, max-age=300", CommitId("f" * 40))
+    """An object with keys that we know and a snapshot that we do not: two mirrors that share no history."""
+    here.run(BOTH, BOTH)
+    theirs = capture(f"{ONE}-jwks").body()
+    here.world.bucket.write(JWKS_KEY, theirs, "application/jwk-set+json", "public, max-age=300", CommitId("f" * 40))
     report = here.run()
     assert report.exit_status is ExitStatus.HELD
-    assert here.public() == b"theirs"
+    assert report.issuers[0].held[0].remedy
+    assert here.public() == theirs
+
+
+def test_foreign_body_with_borrowed_metadata_is_repaired(here: Situation) -> None:
+    """A body that nobody vouches for cannot buy itself a hold with a header."""
+    here.run(ONE, ONE)
+    here.world.bucket.write(JWKS_KEY, b"evil", "application/jwk-set+json", "public, max-age=300", CommitId("f" * 40))
+    assert "bucket.drift" in events(here.run())
+    assert here.public() == capture(f"{ONE}-jwks").body()
+
+
+def test_revoked_key_leaves_without_the_remote_even_from_a_changed_body(shared: Situation) -> None:
+    """Only keys that are not revoked make a put wait: a blank added by somebody does not keep a revoked key public."""
+    shared.run(BOTH, BOTH)
+    remote(shared).down = True
+    shared.world.bucket.write(JWKS_KEY, (shared.public() or b"").replace(b'"keys":[', b'"keys": ['))
+    thumbprint = next(r.key.thumbprint for r in shared.run().issuers[0].records if r.key.kty == "RSA")
+    shared.world.bucket.write(JWKS_KEY, (shared.public() or b"").replace(b'"keys":[', b'"keys": ['))
+    shared.policy = KeyPolicy(revoked=frozenset({thumbprint}))
+    shared.run()
+    assert len(kids(shared)) == 1
+
+
+def test_foreign_key_without_the_remote_is_no_success(shared: Situation) -> None:
+    """A repair that waits for the remote is not "current": the world sees what nobody meant, and the pass fails."""
+    shared.run(ONE, ONE)
+    remote(shared).down = True
+    shared.world.bucket.write(JWKS_KEY, jwks_body(*weak_pair()))
+    report = shared.run(after=timedelta(hours=1))
+    assert report.exit_status is ExitStatus.FAILED
+    assert "removal.waits" in events(report)
+
+
+def test_kill_between_put_and_look_is_made_up_for(here: Situation) -> None:
+    """What was put and never looked at is looked at by the next pass, and fails it when the world cannot read it."""
+    here.run(ONE, ONE)
+    stamps = (here.state_dir / "audit.json").read_bytes()
+    here.run(BOTH, BOTH)
+    (here.state_dir / "audit.json").write_bytes(stamps)
+    here.world.web.blocked = Reason("forbidden", "The world gets 403.", "Allow s3:GetObject.")
+    assert here.run().exit_status is ExitStatus.FAILED
+
+
+def test_lost_race_against_another_mirror_is_no_alarm(shared: Situation) -> None:
+    """With a shared remote somebody else may put first: the next pass decides, and nothing is called drift."""
+    shared.run(ONE, ONE)
+
+    def race(bucket: FakeBucket, _: object) -> None:
+        bucket.before_put = None
+        bucket.write(JWKS_KEY, b"faster")
+
+    shared.world.bucket.before_put = race
+    report = shared.run(BOTH, BOTH)
+    assert report.exit_status is ExitStatus.CURRENT
+    assert report.issuers[0].state is State.DEGRADED
+    assert "bucket.drift" not in events(report)
+
+
+def test_object_that_changed_since_the_listing_is_left_alone(here: Situation) -> None:
+    """Neither a repair nor an audit overwrites what may be newer than the history that was read."""
+    here.run(ONE, ONE)
+
+    class Moving(FakeBucket):
+        def list(self, prefix: str) -> Mapping[ObjectKey, Listed]:
+            found = super().list(prefix)
+            self.write(JWKS_KEY, b"newer", "application/jwk-set+json", "public, max-age=300")
+            return found
+
+    here.world.bucket = Moving(here.world.bucket.objects)
+    here.run(after=timedelta(hours=1))
+    assert here.public() == b"newer"
+
+
+def test_discovery_waits_for_its_jwks(shared: Situation) -> None:
+    """A discovery document never promises an algorithm while the JWKS with its key waits."""
+    shared.run(BOTH, BOTH)
+    remote(shared).down = True
+    here = shared.public(DISCOVERY_KEY)
+    shared.world.bucket.write(JWKS_KEY, jwks_body(*weak_pair()))
+    shared.run("04d-all-algs/", BOTH)
+    assert shared.public(DISCOVERY_KEY) == here
+
+
+def test_first_push_comes_before_puts_in_the_second_pass_too(shared: Situation) -> None:
+    """As long as the remote has none of our history nothing is put."""
+    remote(shared).refuses_pushes = True
+    assert [shared.run(ONE, ONE).exit_status for _ in range(2)] == [ExitStatus.FAILED] * 2
+    assert shared.world.bucket.objects == {}
+
+
+def test_pass_that_stopped_tells_nothing_as_done(shared: Situation) -> None:
+    """After a refused first push no key "is published" and no object "would be put"; the commit is named."""
+    remote(shared).refuses_pushes = True
+    report = shared.run(ONE, ONE)
+    assert report.issuers[0].changes == ()
+    assert report.issuers[0].objects == ()
+    assert report.committed
+    assert report.commit == shared.world.history.head
+
+
+def test_dry_run_tells_a_commit_without_key_changes(here: Situation) -> None:
+    """A tampered discovery document in git is rendered anew: the plan says that it would commit."""
+    here.run(ONE, ONE)
+    tamper(here, {f"{PUBLIC}/.well-known/openid-configuration": b"{}"})
+    report = here.plan()
+    assert report.message
+    assert "history.mismatch" in events(report)
+
+
+def test_nobody_answered_at_all_is_a_failure(here: Situation) -> None:
+    """No observation is no success: preconditions fail closed."""
+    here.run(ONE, ONE)
+    assert here.run(after=HOUR).exit_status is ExitStatus.CURRENT
+    here.world.source.answers = {}
+    assert run_once(here.settings(), here.world.ports(), here.now).exit_status is ExitStatus.FAILED
 
 
 # ---------------------------------------------------------------------------------------------------- fleet

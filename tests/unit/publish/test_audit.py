@@ -14,7 +14,8 @@ from support.fakes import MOMENT
 
 ISSUER = IssuerUrl("https://issuer.example.com")
 PUBLISH = Publish(bucket="b", region="r", base_url="https://issuer.example.com")
-STAMPED = Audits({ISSUER: Stamp(MOMENT, fingerprint(PUBLISH))})
+BODIES = (b"jwks", b"discovery")
+STAMPED = Audits({ISSUER: Stamp(MOMENT, fingerprint(PUBLISH, BODIES))})
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ STAMPED = Audits({ISSUER: Stamp(MOMENT, fingerprint(PUBLISH))})
 )
 def test_due(audits: Audits, publish: Publish, age: int, *, due: bool) -> None:
     """Due when never, too long ago, in the future, or under other settings."""
-    assert audits.due(ISSUER, publish, MOMENT + timedelta(seconds=age)) is due
+    assert audits.due(ISSUER, publish, BODIES, MOMENT + timedelta(seconds=age)) is due
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
@@ -51,8 +52,9 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
         "{}",
         '{"issuers": 1}',
         '{"issuers": {"x": {}}}',
-        '{"issuers": {"x": {"at": "no", "settings": ""}}}',
-        '{"issuers": {"x": {"at": 7, "settings": ""}}}',
+        '{"issuers": {"x": {"at": "no", "what": ""}}}',
+        '{"issuers": {"x": {"at": 7, "what": ""}}}',
+        '{"issuers": {"x": {"at": "2026-11-23T08:00:00"}}}',
     ],
 )
 def test_damaged_file_means_audit_now(tmp_path: Path, text: str) -> None:
@@ -70,3 +72,15 @@ def test_unwritable_directory_is_told(tmp_path: Path) -> None:
     """A full or missing directory gives a sentence with a remedy."""
     with pytest.raises(HistoryError, match="cannot be written"):
         save(tmp_path / "missing", STAMPED)
+
+
+def test_other_bodies_are_due() -> None:
+    """What was put by a pass that was killed before its look is looked at by the next one."""
+    assert STAMPED.due(ISSUER, PUBLISH, (b"jwks", b"new"), MOMENT)
+
+
+def test_stamp_without_a_time_zone_is_taken_as_one(tmp_path: Path) -> None:
+    """A file that somebody edited never makes a pass fail."""
+    text = '{"issuers": {"https://issuer.example.com": {"at": "2026-11-23T08:00:00", "what": "x"}}}'
+    (tmp_path / FILE_NAME).write_text(text)
+    assert load(tmp_path).stamps[ISSUER].at.tzinfo is not None

@@ -1,7 +1,12 @@
+import os
 import socket
+import ssl
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
 
 import pytest
 from botocore import exceptions as boto
+from urllib3.exceptions import LocationParseError, ProxyError, SSLError
 
 from mirror.config.settings import Publish
 from mirror.publish.failures import Attempt, bucket_error
@@ -14,6 +19,25 @@ WRITING = Attempt("written", "s3:PutObject", PUBLISH, "id/jwks")
 def told_by_store(code: str | None, *, operation: str = "PutObject", status: int = 400) -> boto.ClientError:
     error = {} if code is None else {"Code": code, "Message": "as the store says"}
     return boto.ClientError({"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)  # type: ignore[typeddict-item] # half an answer is the situation
+
+
+def not_pem() -> ssl.SSLError:
+    with pytest.raises(ssl.SSLError) as caught:
+        ssl.create_default_context(cadata="no PEM at all")
+    return caught.value
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    """Variables to be set in the environment, which is where botocore looks; without any profile at first."""
+    names = ("AWS_DEFAULT_PROFILE", "AWS_PROFILE")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield os.environ  # type: ignore[misc]  # the real one, changed in place
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 @pytest.mark.parametrize("code", sorted(REMEDIES))
@@ -45,7 +69,45 @@ def test_every_remedy_is_filled_in(code: str) -> None:
         pytest.param(TimeoutError(), "ReadTimeout", "in time", id="socket-timeout"),
         pytest.param(ConnectionResetError(), "ConnectionClosed", "closed", id="socket-reset"),
         pytest.param(KeyError("ETag"), "MalformedAnswer", "not S3", id="missing-member"),
-        pytest.param(boto.DataNotFoundError(data_path="x"), "DataNotFoundError", "documentation", id="never-heard-of"),
+        pytest.param(boto.DataNotFoundError(data_path="x"), "DataNotFoundError", "report it", id="never-heard-of"),
+        pytest.param(told_by_store("Whatever"), "Whatever", "documentation", id="code-never-heard-of"),
+        pytest.param(
+            boto.ProxyConnectionError(proxy_url="http://p", error=ProxyError("no", socket.gaierror(-2, "unknown"))),
+            "Proxy",
+            "HTTPS_PROXY",
+            id="proxy-does-not-resolve",
+        ),
+        pytest.param(
+            boto.HTTPClientError(error=LocationParseError("bad host")), "Proxy", "HTTPS_PROXY", id="proxy-is-no-url"
+        ),
+        pytest.param(
+            boto.SSLError(endpoint_url="https://e", error=SSLError(FileNotFoundError(2, "No such file"))),
+            "CaBundle",
+            "AWS_CA_BUNDLE",
+            id="ca-bundle-missing",
+        ),
+        pytest.param(
+            boto.SSLError(endpoint_url="https://e", error=SSLError(not_pem())),
+            "CaBundle",
+            "readable PEM",
+            id="ca-bundle-not-pem",
+        ),
+        pytest.param(
+            boto.SSLError(endpoint_url="https://e", error=SSLError(ssl.SSLCertVerificationError(1, "self-signed"))),
+            "Tls",
+            "not trusted",
+            id="untrusted",
+        ),
+        pytest.param(
+            boto.InvalidSTSRegionalEndpointsConfigError(sts_regional_endpoints_config="zzz"),
+            "InvalidConfiguration",
+            "AWS_*",
+            id="sts-endpoints",
+        ),
+        pytest.param(
+            boto.InvalidDefaultsMode(mode="zz", valid_modes="legacy"), "InvalidConfiguration", "AWS_*", id="mode"
+        ),
+        pytest.param(CancelledError(), "Cancelled", "the mirror ends", id="cancelled"),
     ],
 )
 def test_failure_has_code_and_remedy(error: Exception, code: str, word: str) -> None:
@@ -53,6 +115,38 @@ def test_failure_has_code_and_remedy(error: Exception, code: str, word: str) -> 
     made = bucket_error(error, WRITING)
     assert (made.code, word in made.remedy) == (code, True)
     assert made.sentence == "The object `id/jwks` of bucket `bucket` could not be written."
+
+
+@pytest.mark.parametrize(
+    ("variables", "setting", "profile"),
+    [
+        ({}, "publish.profile", "default"),
+        ({"AWS_PROFILE": "zzz"}, "AWS_PROFILE", "zzz"),
+        ({"AWS_PROFILE": "zzz", "AWS_DEFAULT_PROFILE": "yyy"}, "AWS_DEFAULT_PROFILE", "yyy"),
+    ],
+    ids=["none", "one", "botocore's-order"],
+)
+def test_profile_of_the_environment_is_named(
+    environment: dict[str, str], variables: dict[str, str], setting: str, profile: str
+) -> None:
+    """The remedy names the profile that is really used, and where it is set."""
+    environment.update(variables)
+    remedy = bucket_error(boto.ProfileNotFound(profile=profile), WRITING).remedy
+    assert f"Correct `{setting}`, or add the profile `{profile}`" in remedy
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["", "A" * 65, "Access Denied", "Denied\nerror: all is lost", "\x1b[2J", "\u202eDenied", "<b>"],
+    ids=["empty", "long", "space", "line", "escape", "bidirectional", "markup"],
+)
+def test_code_that_is_none_does_not_get_into_a_report(code: str) -> None:
+    """A store cannot write into our report by way of its code."""
+    error = told_by_store(code)
+    error.response["ResponseMetadata"]["HTTPStatusCode"] = "none"  # type: ignore[typeddict-item]  # a hostile answer
+    made = bucket_error(error, WRITING)
+    assert made.code == "Unknown"
+    assert made.cause == "Unknown: as the store says"
 
 
 def test_output_of_a_credential_process_is_not_told() -> None:

@@ -1,9 +1,21 @@
 """What must be put, for every way in which a bucket can differ from what git says."""
 
+from dataclasses import replace
+
 import pytest
 
 from mirror.model import ETag, Level, Listed, ObjectKey, PublicObject, Stored
-from mirror.publish.reconcile import Action, Holding, Knowledge, Put, Waiting, decide, etag_of, needs_body
+from mirror.publish.reconcile import (
+    Action,
+    Holding,
+    Knowledge,
+    Put,
+    Waiting,
+    decide,
+    etag_of,
+    needs_body,
+    standing_body,
+)
 from support.fakes import MOMENT
 
 KEY = ObjectKey("cluster/openid/v1/jwks")
@@ -20,10 +32,8 @@ def stored(body: bytes, snapshot: str | None = None) -> Stored:
     return Stored(body, etag_of(body), "text/plain", "", snapshot, MOMENT)
 
 
-def known(
-    *, committed: tuple[bytes, ...] = (OLD,), own: tuple[str, ...] = (), shared: bool = False, heard: bool = False
-) -> Knowledge:
-    return Knowledge({KEY: frozenset(committed)}, frozenset(own), shared, heard)
+def known(**facts: bool) -> Knowledge:
+    return replace(Knowledge(committed=frozenset({OLD})), **facts)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +66,10 @@ def test_object_as_meant_is_left_alone() -> None:
 def test_earlier_state_is_updated_without_alarm() -> None:
     """What git held before is replaced on the condition that it is still there, and is no drift."""
     assert decide(WANTED, listed(OLD), None, known()) == (Put(WANTED, Action.UPDATE, etag_of(OLD)), None)
-    assert decide(WANTED, listed(OLD, "kms"), stored(OLD), known()) == (Put(WANTED, Action.UPDATE, etag_of(OLD)), None)
+    assert decide(WANTED, listed(OLD, "kms"), replace(stored(OLD), etag=ETag("kms")), known()) == (
+        Put(WANTED, Action.UPDATE, ETag("kms")),
+        None,
+    )
 
 
 def test_foreign_body_is_drift_and_repaired() -> None:
@@ -68,24 +81,52 @@ def test_foreign_body_is_drift_and_repaired() -> None:
     assert event.fields["etag"] == etag_of(b"evil")
 
 
-def test_borrowed_snapshot_metadata_does_not_hide_drift() -> None:
-    """A foreign body that names a commit of ours in its metadata is still drift."""
-    decision, event = decide(WANTED, listed(b"evil"), stored(b"evil", SNAPSHOT), known(own=(SNAPSHOT,)))
-    assert isinstance(decision, Put)
-    assert decision.action is Action.REPAIR
+def test_unknown_mirror_without_a_remote_is_held() -> None:
+    """Keys that we know, and a commit that we do not: two mirrors share no history, and an operator must decide."""
+    decision, event = decide(WANTED, listed(b"else"), stored(b"else", SNAPSHOT), known(is_plausible=True))
+    assert isinstance(decision, Holding)
     assert event is not None
 
 
-def test_unknown_snapshot_without_a_remote_is_held() -> None:
-    """Another mirror writes here, and the two share no history: an operator must decide."""
-    decision, _ = decide(WANTED, listed(b"else"), stored(b"else", SNAPSHOT), known())
-    assert isinstance(decision, Holding)
-    assert "repository.remote" in decision.event.sentence
+@pytest.mark.parametrize(
+    ("there", "facts"),
+    [
+        (stored(b"evil", SNAPSHOT), {}),
+        (stored(b"evil"), {"is_plausible": True}),
+        (stored(b"evil", SNAPSHOT), {"is_plausible": True, "shared": True, "heard_remote": True}),
+        (stored(b"evil", SNAPSHOT), {"shared": True}),
+    ],
+    ids=["unknown_keys", "no_mirrors_metadata", "remote_heard", "takes_nothing_away"],
+)
+def test_metadata_alone_does_not_stop_the_repair(there: Stored, facts: dict[str, bool]) -> None:
+    """Whoever writes the object writes its metadata too: it holds up nothing by itself."""
+    decision, event = decide(WANTED, listed(there.body), there, known(**facts))
+    assert decision == Put(WANTED, Action.REPAIR, there.etag)
+    assert event is not None
 
 
-def test_repair_waits_for_a_remote_that_was_not_heard() -> None:
-    """Another mirror may have published that key: the remote would tell."""
-    decision, _ = decide(WANTED, listed(b"else"), stored(b"else", SNAPSHOT), known(shared=True))
+@pytest.mark.parametrize("there", [b"else", OLD], ids=["drift", "our_own_earlier_state"])
+def test_taking_a_key_away_waits_for_the_remote(there: bytes) -> None:
+    """Another mirror may have published that key: the remote would tell, whoever wrote what stands there."""
+    facts = known(shared=True, takes_away=True)
+    decision, _ = decide(WANTED, listed(there), stored(there), facts)
     assert isinstance(decision, Waiting)
-    decision, _ = decide(WANTED, listed(b"else"), stored(b"else", SNAPSHOT), known(shared=True, heard=True))
+    assert decision.is_wrong
+    decision, _ = decide(WANTED, listed(there), stored(there), replace(facts, heard_remote=True))
     assert isinstance(decision, Put)
+
+
+def test_body_that_changed_since_the_listing_waits() -> None:
+    """It may be newer than the history that was fetched: the next pass decides."""
+    decision, event = decide(WANTED, listed(b"listed"), stored(b"newer"), known())
+    assert isinstance(decision, Waiting)
+    assert not decision.is_wrong
+    assert event is None
+
+
+def test_standing_body_is_known_from_the_etag_alone() -> None:
+    """Without a GET the listing tells the body, if it is one of ours."""
+    assert standing_body(WANTED, listed(OLD), None, frozenset({OLD})) == OLD
+    assert standing_body(WANTED, listed(b"new"), None, frozenset()) == b"new"
+    assert standing_body(WANTED, listed(b"else"), None, frozenset({OLD})) is None
+    assert standing_body(WANTED, None, None, frozenset({OLD})) is None

@@ -1,0 +1,118 @@
+"""One issuer's objects, as its ledger says they should stand, against what the bucket shows: what to put.
+
+Reads what a listing cannot tell (a body, the commit that an object names) and changes nothing.
+"""
+
+from dataclasses import dataclass, replace
+
+from mirror.addresses import object_keys
+from mirror.errors import BucketError
+from mirror.history.ledgers import Remembered, public_path
+from mirror.holding import takeover
+from mirror.model import CommitId, Event, KeyId, KeyPolicy, Ledger, ObjectKey, PublicObject, Stored, key_id
+from mirror.plan import IssuerPlan, Publication, World
+from mirror.ports import Bucket, Ports
+from mirror.publish.look import Shown, read_body, target
+from mirror.publish.objects import public_objects
+from mirror.publish.put import JWKS_SUFFIX, reason_of
+from mirror.publish.reconcile import Decision, Knowledge, decide, etag_of, standing_body
+from mirror.trust.documents import render
+from mirror.trust.jwks import read_jwks
+from mirror.trust.ledger import EVERYTHING
+from mirror.trust.lifecycle import revoked_thumbprints
+from mirror.trust.refused import Refused
+
+
+def plan_objects(planned: IssuerPlan, ledger: Ledger, world: World, ports: Ports) -> IssuerPlan:
+    """Compare the documents of `ledger` with the bucket, and decide what to put."""
+    issuer = planned.issuer
+    known = world.memory.issuers[planned.url]
+    shown = world.buckets[target(issuer.publish)]
+    if shown.error is not None:
+        return _without_bucket(planned, known, shown.error)
+    documents = render(ledger, issuer.discovery_extra)
+    wanted = public_objects(issuer, planned.url, documents) if documents is not None else ()
+    bucket = _BucketView(ports.bucket(issuer.publish), shown, known, world, ports)
+    try:
+        if known.ledger is None and ledger.records and bucket.is_taken(planned.publication, wanted):
+            return replace(planned, outcome=None, held=(takeover(planned.publication),))
+        results = tuple(bucket.decide(each, ledger) for each in wanted)
+    except BucketError as error:
+        return _without_bucket(planned, known, error)
+    decisions = tuple((each, decision) for each, (decision, _) in zip(wanted, results, strict=True))
+    drift = tuple(event for _, event in results if event is not None)
+    return replace(planned, decisions=decisions, drift=drift)
+
+
+def _without_bucket(planned: IssuerPlan, known: Remembered, error: BucketError) -> IssuerPlan:
+    failed = replace(planned, failures=(*planned.failures, reason_of(error)))
+    # Without a ledger and without the bucket nobody can tell whether somebody else's documents are public.
+    return replace(failed, outcome=None) if known.ledger is None else failed
+
+
+@dataclass(frozen=True, slots=True)
+class _BucketView:
+    """One issuer's objects in the bucket, against what git knows of them."""
+
+    bucket: Bucket
+    shown: Shown
+    known: Remembered
+    world: World
+    ports: Ports
+
+    def decide(self, wanted: PublicObject, ledger: Ledger) -> tuple[Decision | None, Event | None]:
+        """What to do about one object of `ledger`, and the event when somebody else wrote it."""
+        listed = self.shown.listing.get(wanted.key)
+        path = public_path(wanted.url)
+        committed = self.known.earlier.get(path, frozenset())
+        stored = read_body(self.bucket, wanted, listed, committed)
+        committed |= self._at_its_snapshot(stored, path)
+        body = standing_body(wanted, listed, stored, committed)
+        known = Knowledge(
+            committed,
+            takes_away=bool(self._lost(body, wanted, ledger)),
+            is_plausible=self._is_plausible(body, wanted, ledger),
+            shared=self.world.shared,
+            heard_remote=self.world.heard_remote,
+        )
+        return decide(wanted, listed, stored, known)
+
+    def _at_its_snapshot(self, stored: Stored | None, path: str) -> frozenset[bytes]:
+        """The bytes that the commit named in the object's metadata really holds, where it is one of ours."""
+        if stored is None or stored.snapshot is None or not self.ports.history.knows(stored.snapshot):
+            return frozenset()
+        return frozenset(self.ports.history.read(CommitId(stored.snapshot), [path]).values())
+
+    def _lost(self, body: bytes | None, wanted: PublicObject, ledger: Ledger) -> frozenset[KeyId]:
+        """The keys that a put would take away and that are not revoked."""
+        revoked = revoked_thumbprints(ledger)
+        gone = _keys_of(body, wanted) - _keys_of(wanted.body, wanted)
+        return frozenset((kid, thumbprint) for kid, thumbprint in gone if thumbprint not in revoked)
+
+    def _is_plausible(self, body: bytes | None, wanted: PublicObject, ledger: Ledger) -> bool:
+        """Whether another mirror of this cluster could have written the body: it has keys, and we know each of them."""
+        keys = _keys_of(body, wanted)
+        return bool(keys) and keys <= {key_id(record.key) for record in ledger.records}
+
+    def is_taken(self, publication: Publication, wanted: tuple[PublicObject, ...]) -> bool:
+        """Whether documents that are not what we would put are public at an issuer that git does not know yet."""
+        bodies = {each.key: each.body for each in wanted}
+        publish = publication.issuer.publish
+        keys = object_keys(publication.url, publish.base_url, publish.prefix)
+        return any(self._differs(key, bodies.get(key)) for key in keys if key in self.shown.listing)
+
+    def _differs(self, key: ObjectKey, body: bytes | None) -> bool:
+        if body is None:
+            return True
+        if self.shown.listing[key].etag == etag_of(body):
+            return False
+        stored = self.bucket.get(key)
+        return stored is not None and stored.body != body
+
+
+def _keys_of(body: bytes | None, wanted: PublicObject) -> frozenset[KeyId]:
+    """The keys of a body that stands where a JWKS belongs; none for discovery, and none where it is not believed."""
+    if body is None or not wanted.url.endswith(JWKS_SUFFIX):
+        return frozenset()
+    keys = read_jwks(body, policy=KeyPolicy(kid="opaque"), known=EVERYTHING)
+    return frozenset() if isinstance(keys, Refused) else frozenset(key_id(key) for key in keys.keys)

@@ -1,0 +1,161 @@
+"""Publish the newest snapshot: all puts first, then every look, so that a slow look never delays another's change."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from mirror.believing import defect
+from mirror.comparing import plan_objects
+from mirror.errors import BucketError, MirrorError
+from mirror.history.ledgers import public_path
+from mirror.history.record import Recorded
+from mirror.model import CommitId, Event, Level, Reason
+from mirror.plan import IssuerPlan, World
+from mirror.ports import Ports
+from mirror.publish.audit import Audits, Stamp, fingerprint
+from mirror.publish.look import Shown, target
+from mirror.publish.put import Freshness, Published, audit_headers, carry_out, read_back, reason_of
+from mirror.publish.reconcile import Decision, Waiting
+from mirror.report import Effect, reason_from
+from mirror.reporting import untouched
+from mirror.witness import public_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one publication is: its plan (at the newest snapshot), what was done, and when it was seen to be right.
+
+    `look` tells that the world's view is still to be taken.
+    """
+
+    planned: IssuerPlan
+    published: Published
+    stamp: Stamp | None = None
+    look: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """What publishing needs: `commit` is the newest snapshot, `audits` when each issuer was last seen to be right."""
+
+    world: World
+    recorded: Recorded
+    commit: CommitId
+    ports: Ports
+    audits: Audits
+
+    def publish(self, plans: Iterable[IssuerPlan]) -> tuple[Progress, ...]:
+        """Put what must be put, then look at what was put or is due; what goes wrong stays with its issuer."""
+        with ThreadPoolExecutor(max_workers=self.world.settings.limits.puts) as pool:
+            put = tuple(pool.map(self._guarded_put, plans))
+            return tuple(pool.map(self._guarded_look, put))
+
+    def _guarded_put(self, planned: IssuerPlan) -> Progress:
+        return _guarded(lambda: self._put(planned), Progress(planned, untouched(planned)))
+
+    def _guarded_look(self, progress: Progress) -> Progress:
+        return _guarded(lambda: self._look(progress), replace(progress, stamp=None)) if progress.look else progress
+
+    # -- put --------------------------------------------------------------------------------------------
+
+    def _put(self, planned: IssuerPlan) -> Progress:
+        current = self._at_newest_snapshot(planned)
+        if current.outcome is None or self._shown(current).error is not None:
+            return Progress(current, untouched(current))
+        bodies = tuple(wanted.body for wanted, _ in current.decisions)
+        due = self.audits.due(current.url, current.issuer.publish, bodies, self.world.now)
+        bucket = self.ports.bucket(current.issuer.publish)
+        done = carry_out(bucket, current.decisions, snapshot=self.commit, shared=self.world.shared)
+        if due and _is_well(done):
+            done = self._audit(current, done)
+        if _is_well(done) and not due and not any(o.effect is Effect.PUT for o in done.objects):
+            return Progress(current, done, self.audits.stamps.get(current.url))
+        return Progress(current, done, look=self._must_look(current, done))
+
+    def _at_newest_snapshot(self, planned: IssuerPlan) -> IssuerPlan:
+        """The plan again, where another mirror's changes were merged into this issuer's ledger meanwhile."""
+        if planned.outcome is None:
+            return planned
+        ledger = self.recorded.ledgers.get(planned.url)
+        if ledger is None:
+            sentence = (
+                f"Its ledger could not be recorded, and nothing of it is put: {self.recorded.broken[planned.url]}"
+            )
+            remedy = "See what was pushed to the repository last, and restore the ledger."
+            broken = Reason("ledger.broken", sentence, remedy)
+            return replace(planned, outcome=None, decisions=(), failures=(*planned.failures, broken))
+        if ledger == planned.outcome.ledger:
+            return planned
+        if self.world.needs_witness and not public_ids(ledger) <= public_ids(planned.outcome.ledger):
+            sentence = "The git remote named keys or revocations of this issuer while this pass ran; it is set aside."
+            event = Event("remote.unwitnessed", sentence, Level.WARNING)
+            return replace(planned, outcome=None, decisions=(), events=(*planned.events, event))
+        merged = replace(planned, outcome=replace(planned.outcome, ledger=ledger))
+        return plan_objects(merged, ledger, self.world, self.ports)
+
+    def _shown(self, planned: IssuerPlan) -> Shown:
+        return self.world.buckets[target(planned.issuer.publish)]
+
+    def _audit(self, planned: IssuerPlan, done: Published) -> Published:
+        """Look at the headers of what was not put just now, and repair them."""
+        bucket, listing = self.ports.bucket(planned.issuer.publish), self._shown(planned).listing
+        decisions: list[tuple[int, Decision]] = []
+        events: list[Event] = []
+        for at, (wanted, _) in enumerate(planned.decisions):
+            listed = listing.get(wanted.key)
+            if done.objects[at].effect is not Effect.UNCHANGED or listed is None:
+                continue
+            try:
+                decision, event = audit_headers(bucket, wanted, listed.etag)
+            except BucketError as error:
+                return replace(done, failures=(*done.failures, reason_of(error)))
+            events += [event] if event is not None else []
+            decisions += [(at, decision)] if decision is not None else []
+        steps = [(planned.decisions[at][0], decision) for at, decision in decisions]
+        repaired = carry_out(bucket, steps, snapshot=self.commit, shared=self.world.shared)
+        by_key = {each.key: each for each in repaired.objects}
+        audited = replace(done, objects=tuple(by_key.get(each.key, each) for each in done.objects))
+        return replace(audited, events=(*done.events, *events)).and_then(replace(repaired, objects=()))
+
+    # -- look -------------------------------------------------------------------------------------------
+
+    def _must_look(self, planned: IssuerPlan, done: Published) -> bool:
+        """Whether the world's view decides: all stands as meant, or what stands there may be wrong."""
+        if done.failures or not planned.decisions:
+            return False
+        wrong = any(isinstance(decision, Waiting) and decision.is_wrong for _, decision in planned.decisions)
+        return wrong or _is_well(done)
+
+    def _look(self, progress: Progress) -> Progress:
+        planned, publish = progress.planned, progress.planned.issuer.publish
+        bodies = tuple(wanted.body for wanted, _ in planned.decisions)
+        stamp = Stamp(self.world.now, fingerprint(publish, bodies))
+        if not publish.readback.enabled:
+            return replace(progress, stamp=stamp if _is_well(progress.published) else None)
+        history = self.ports.history
+        freshness = Freshness(self.world.now, history.holds, lambda wanted: history.changed_at(public_path(wanted.url)))
+        looked = read_back(self.ports.view, [wanted for wanted, _ in planned.decisions], publish, freshness)
+        seen = replace(
+            progress.published,
+            events=progress.published.events + looked.events,
+            failures=progress.published.failures + looked.failures,
+            safe_to_sign_at=looked.safe_to_sign_at,
+        )
+        return replace(progress, published=seen, stamp=stamp if looked.fresh and _is_well(seen) else None)
+
+
+def _is_well(done: Published) -> bool:
+    """Whether every object stands as meant, as far as we know."""
+    return not done.failures and all(each.effect in (Effect.UNCHANGED, Effect.PUT) for each in done.objects)
+
+
+def _guarded(work: Callable[[], Progress], so_far: Progress) -> Progress:
+    """One issuer's trouble never stops another's change; what was done before it is not forgotten."""
+    try:
+        return work()
+    except MirrorError as error:
+        reason = reason_from("history.failed", error)
+    except Exception as error:  # noqa: BLE001  whatever it is, it stays with its issuer (design, 4)
+        reason = defect(error)
+    failed = replace(so_far.published, failures=(*so_far.published.failures, reason))
+    return replace(so_far, published=failed, stamp=None, look=False)

@@ -1,0 +1,111 @@
+"""From plans, and what came of them, to the report."""
+
+from dataclasses import replace
+
+from mirror.errors import MirrorError
+from mirror.history.message import IssuerChanges, compose
+from mirror.history.record import Intent, Recorded, is_pending
+from mirror.model import Event, IssuerUrl
+from mirror.plan import IssuerPlan, Plan
+from mirror.publish.put import Published, on_paper
+from mirror.report import Change, IssuerReport, Report, reason_from
+from mirror.trust.compatibility import compatibility
+
+UNTOLD = "Bring git in line: merge branches, render what a ledger says\n"
+"""The message of a commit in which no key changes."""
+
+
+def message_of(plan: Plan) -> str:
+    """The commit message that the plan would make; empty when it would make no commit."""
+    changes = tuple(
+        IssuerChanges(
+            name=each.issuer.name,
+            issuer=each.url,
+            events=tuple((str(t.status), t.key, t.sentence) for t in each.outcome.transitions),
+        )
+        for each in plan.issuers
+        if each.outcome is not None and each.outcome.transitions
+    )
+    return compose(changes) or (UNTOLD if is_pending(plan.world.memory, intents_of(plan)) else "")
+
+
+def intents_of(plan: Plan) -> dict[IssuerUrl, Intent]:
+    """What the plan would have committed."""
+    return {
+        each.url: Intent(each.outcome.ledger, each.issuer.discovery_extra)
+        for each in plan.issuers
+        if each.outcome is not None
+    }
+
+
+def preview(plan: Plan) -> Report:
+    """The report of a plan that is not carried out."""
+    issuers = tuple(issuer_report(each, untouched(each)) for each in plan.issuers)
+    return replace(plan_report(plan, issuers), dry_run=True, message=message_of(plan))
+
+
+def untouched(planned: IssuerPlan) -> Published:
+    """What the decisions of a plan say without being carried out."""
+    done = Published()
+    for wanted, decision in planned.decisions:
+        done = done.and_then(on_paper(wanted, decision))
+    return done
+
+
+def stopped(plan: Plan, code: str, error: MirrorError, recorded: Recorded | None = None) -> Report:
+    """The report of a pass that ended before its puts: nothing that it wanted has happened, but a commit may have."""
+    issuers = tuple(_undone(each) for each in plan.issuers)
+    report = plan_report(plan, issuers)
+    if recorded is not None:
+        report = replace(report, commit=recorded.commit, committed=recorded.made)
+    return replace(report, failures=(*report.failures, reason_from(code, error)))
+
+
+def _undone(planned: IssuerPlan) -> IssuerReport:
+    report = issuer_report(planned, Published())
+    records = planned.before.records if planned.before is not None else ()
+    events = tuple(event for event in report.events if not event.name.startswith("key."))
+    return replace(report, records=records, changes=(), events=events)
+
+
+def issuer_report(planned: IssuerPlan, published: Published) -> IssuerReport:
+    """One publication: what its apiservers said, what changed, and what became of its objects."""
+    outcome = planned.outcome
+    transitions = outcome.transitions if outcome is not None else ()
+    ledger = outcome.ledger if outcome is not None else planned.before
+    told = tuple(
+        Event(
+            f"key.{t.status}",
+            f"Key {t.key.thumbprint} {t.sentence}.",
+            fields={"kid": t.key.kid, "thumbprint": t.key.thumbprint},
+        )
+        for t in transitions
+    )
+    further = outcome.events if outcome is not None else ()
+    return IssuerReport(
+        name=planned.issuer.name,
+        issuer=planned.url,
+        observations=planned.observations,
+        records=ledger.records if ledger is not None else (),
+        retain_removed=planned.issuer.keys.retain_removed,
+        changes=tuple(Change(t.key, t.status, t.sentence) for t in transitions),
+        objects=published.objects,
+        events=told + further + planned.events + planned.drift + published.events,
+        notes=compatibility(planned.url, ledger.public_keys()) if ledger is not None else (),
+        failures=planned.failures + published.failures,
+        held=planned.held + published.held,
+        safe_to_sign_at=published.safe_to_sign_at,
+    )
+
+
+def plan_report(plan: Plan, issuers: tuple[IssuerReport, ...]) -> Report:
+    """The report of a plan, with the state of git as the pass found it."""
+    heads = plan.world.memory.heads
+    return Report(
+        now=plan.world.now,
+        dry_run=False,
+        issuers=issuers,
+        commit=heads.local or heads.remote,
+        events=plan.events,
+        failures=plan.failures,
+    )
