@@ -33,9 +33,8 @@ _INCOMING = "refs/oidc-mirror/incoming"
 class Repository:
     """One bare repository and, where the settings name one, its remote.
 
-    The environment is an argument. Any number of threads may read at once (`read`, `list_paths`, `changed_paths`,
-    `heads`, `knows`, `holds`, `changed_at`, `committed_at`, `is_ancestor`); what writes is called by one at a time.
-    `cancel` may be called from any thread and from a signal handler.
+    The environment is an argument. What only asks is for any number of threads at once; `prepare`, `fetch`, `commit`,
+    `advance`, `push` and `collect_garbage` are for one at a time; `cancel` is also for a signal handler.
     """
 
     def __init__(

@@ -173,8 +173,8 @@ def test_unrelated_remote_is_never_overwritten(tmp_path: Path, remote: Path, min
     ("reason", "refused"),
     [
         pytest.param("fetch first", True, id="fetch-first"),
-        pytest.param("cannot lock ref 'refs/heads/main': is at 1 but expected 2", True, id="cannot-lock"),
-        pytest.param("failed to update ref", True, id="lost-the-update"),
+        pytest.param("cannot lock ref 'refs/heads/main': is at 1 but expected 2", True, id="moved-meanwhile"),
+        pytest.param("failed to update ref", False, id="not-written-and-remote-silent"),
         pytest.param("incorrect old value provided", True, id="incorrect-old-value"),
         pytest.param("pre-receive hook declined", False, id="hook"),
         pytest.param("protected branch hook declined", False, id="protected"),
@@ -218,6 +218,66 @@ def test_race_inside_the_push_is_a_refusal(tmp_path: Path, remote: Path, mine: R
     with pytest.raises(PushRefusedError):
         mine.push()
     assert git(remote, "rev-parse", "main") == winner
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+def test_locked_remote_branch_is_no_lost_race(tmp_path: Path, remote: Path, form: str) -> None:
+    """A lock that a killed push left on the remote is told as that, naming the file, and goes on once it is removed."""
+    with open_repository(tmp_path, remote=form.format(remote)) as mine:
+        commit(mine, {LEDGER: b"one"})
+        mine.push()
+        second = commit(mine, {LEDGER: b"two"})
+        lock = remote / "refs" / "heads" / "main.lock"
+        lock.touch()
+        with pytest.raises(RemoteError, match="branch is locked") as caught:
+            mine.push()
+        assert not isinstance(caught.value, PushRefusedError)
+        assert "refs/heads/main.lock': File exists" in caught.value.cause
+        assert ".lock" in caught.value.remedy
+        assert mine.unpushed() == 1
+        lock.unlink()
+        mine.push()
+    assert git(remote, "rev-parse", "main") == second
+
+
+def test_locked_remote_branch_that_does_not_exist_yet_is_no_lost_race(tmp_path: Path, remote: Path) -> None:
+    """The very first push to a locked branch is told as that too: an empty remote has nothing to merge."""
+    (remote / "refs" / "heads" / "main.lock").touch()
+    with open_repository(tmp_path, remote=remote) as mine:
+        commit(mine, {LEDGER: b"one"})
+        with pytest.raises(RemoteError, match="branch is locked") as caught:
+            mine.push()
+    assert not isinstance(caught.value, PushRefusedError)
+
+
+@pytest.mark.parametrize(("moved", "refused"), [(True, True), (False, False)], ids=["moved", "same"])
+def test_unclear_refusal_is_decided_by_the_remotes_head(
+    tmp_path: Path, remote: Path, mine: Repository, moved: bool, refused: bool
+) -> None:
+    """A server that says the same of a lock and of a lost race is asked for its branch, and that decides."""
+    (tmp_path / "bin").mkdir()
+    line = "!\\trefs/heads/main:refs/heads/main\\t[remote rejected] (failed to lock)"
+    program(
+        tmp_path / "bin" / "git",
+        f"""case "$*" in *" push "*) printf "{line}\\n"; exit 1;; esac
+PATH=/usr/local/bin:/usr/bin:/bin exec git "$@" """,
+    )
+    if moved:
+        with open_repository(tmp_path, name="other.git", remote=remote) as other:
+            other.fetch(shallow=False)
+            theirs = other.heads().remote
+            assert theirs is not None
+            other.advance(theirs, expect=None)
+            commit(other, {"public/b": b"x"})
+            other.push()
+    commit(mine, {LEDGER: b"two"})
+    extra = {"PATH": f"{tmp_path / 'bin'}:/usr/local/bin:/usr/bin:/bin"}
+    with (
+        open_repository(tmp_path, remote=remote, extra_environ=extra) as unlucky,
+        pytest.raises(RemoteError) as caught,
+    ):
+        unlucky.push()
+    assert isinstance(caught.value, PushRefusedError) is refused
 
 
 def test_two_pushers_at_once_both_arrive(tmp_path: Path, remote: Path, mine: Repository) -> None:

@@ -299,12 +299,50 @@ class Contract(RuleBasedStateMachine):
     def one_pass(self, which: int) -> None:
         self.judge_pass(which, self.run(which))
 
-    @rule(hours=st.sampled_from([5, 9]))
-    def days_pass_in_peace(self, hours: int) -> None:
-        """Long enough for a key that is gone to leave."""
+    @rule()
+    def days_pass(self) -> None:
+        """Three days: long enough for a key to come back, to be missed again, to retire, and to leave."""
         for count in range(8):
-            self.now += hours * HOUR
+            self.now += 9 * HOUR
             self.one_pass(count % 2)
+        if not self.remote.down and all(each.is_believed for each in self.replicas):
+            self.judge_liveness()
+
+    # --------------------------------------------------------------------- stories that chance alone seldom tells
+
+    @rule(keys=key_sets, mood=st.sampled_from(["silent", "lying", "good"]), down=st.booleans())
+    def rotation_with_a_laggard(self, keys: list[str], mood: str, down: bool) -> None:
+        self.replicas[0].keys, self.replicas[0].mood = named(keys), "good"
+        self.replicas[1].mood = mood
+        self.remote.down = down
+        self.days_pass()
+
+    @rule(keys=key_sets, new_keys=st.sampled_from(["publish", "hold"]))
+    def rotation_in_one_step(self, keys: list[str], new_keys: str) -> None:
+        self.policy_changes(new_keys)
+        self.all_replicas_show(keys)
+        self.days_pass()
+
+    @rule(before=key_sets, after=key_sets)
+    def mirrors_that_did_not_hear_of_each_other(self, before: list[str], after: list[str]) -> None:
+        self.remote.down = True
+        self.all_replicas_show(before)
+        self.one_pass(0)
+        self.all_replicas_show(after)
+        self.one_pass(1)
+        self.settle()
+
+    @precondition(lambda self: len(self.revoked) < FEW)
+    @rule()
+    def stolen_key_comes_back_under_another_kid(self) -> None:
+        self.remote.down = False
+        self.policy_changes("publish")
+        self.all_replicas_show(["a", "b"])
+        self.one_pass(0)
+        self.operate(lambda ledger: self.revoked_now(ledger, TWIN.thumbprint))
+        self.one_pass(1)
+        self.all_replicas_show(["a2", "b"])
+        self.settle()
 
     @rule(which=mirrors, at=steps)
     def pass_dies(self, which: int, at: int) -> None:
@@ -391,7 +429,14 @@ class Contract(RuleBasedStateMachine):
         self.expect(since is not None and since + RETAIN <= self.now, f"{name} left before its time: {since}")
         shown = {key_id(key) for each in self.replicas for key in each.keys}
         self.expect(all(each.is_believed for each in self.replicas), f"{name} left while a replica was not heard")
+        self.expect(not self.remote.down, f"{name} left while the remote was down")
         self.expect(identity not in shown, f"{name} left although an apiserver shows it")
+
+    def judge_liveness(self) -> None:
+        """What nobody shows any more has left, unless the set would be empty without it."""
+        public = identities(self.mirrors[0].public())
+        shown = {key_id(key) for key in self.shown()}
+        self.expect(public <= shown or not public & shown, f"keys never leave: {told(public - shown)}")
 
     def judge_pass(self, which: int, report: Report) -> None:
         """After a whole pass that could do all its work, every believed key is public unless it may not be."""
@@ -417,6 +462,7 @@ class Contract(RuleBasedStateMachine):
         self.expect(not held & public, f"held keys are public: {told(held & public)}")
         guilty = {identity for identity in public if identity[1] in self.revoked}
         self.expect(not guilty or guilty == public, f"revoked keys are public: {told(guilty)}")
+        self.expect(bool(ledger.public_keys()) or guilty == public, "the ledger names no key, though none was revoked")
 
     # -------------------------------------------------------------------------------------------------- helpers
 
@@ -472,11 +518,13 @@ class Contract(RuleBasedStateMachine):
         held = [r for r in ledger.records if r.status is Status.HELD]
         return approve(ledger, key_id(held[pick % len(held)].key), self.now) if held else None
 
+    def revoked_now(self, ledger: Ledger, thumbprint: Thumbprint) -> Outcome | Reason | None:
+        return revoke(ledger, [thumbprint], now=self.now, reason="stolen", last=False)
+
     def revocation(self, ledger: Ledger, pick: int) -> Outcome | Reason | None:
         if not ledger.records or len(self.revoked) >= FEW:
             return None
-        thumbprint = ledger.records[pick % len(ledger.records)].key.thumbprint
-        return revoke(ledger, [thumbprint], now=self.now, reason="stolen", last=False)
+        return self.revoked_now(ledger, ledger.records[pick % len(ledger.records)].key.thumbprint)
 
 
 _JWKS_FILE = f"{PUBLIC}/openid/v1/jwks"

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from mirror.history.trees import MAX_ENTRIES, BadTreeError, Entry, differences, parse_tree
+from mirror.history.trees import MAX_ENTRIES, BadTreeError, Entry, differences, find, parse_tree
 
 
 def line(mode: str, name: str, number: int) -> bytes:
@@ -42,12 +42,44 @@ def test_tree_is_parsed() -> None:
         pytest.param(b"100644 a", id="no-zero"),
         pytest.param(b"100644\0" + b"x" * 30, id="no-space"),
         pytest.param(b" a\0" + b"x" * 20, id="no-mode"),
+        pytest.param(line("1006_44", "a", 1), id="mode-no-number"),
+        pytest.param(line("100688", "a", 1), id="mode-not-octal"),
     ],
 )
 def test_damaged_tree_is_refused(body: bytes) -> None:
     """A tree that is cut or garbled is an error, never a smaller tree."""
     with pytest.raises(BadTreeError):
         parse_tree(body, id_bytes=20)
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_tree"),
+    [("040000", True), ("40755", True), ("100666", False), ("0100644", False), ("120000", False)],
+)
+def test_odd_mode_is_read_as_git_reads_it(mode: str, is_tree: bool) -> None:
+    """A mode that git accepts with a warning hides nothing: folders stay folders, files stay files."""
+    assert parse_tree(line(mode, "a", 1), id_bytes=20)["a"].is_tree is is_tree
+
+
+def test_paths_are_found_reading_each_folder_once() -> None:
+    """Only folders on the way to a path are read, once each, all of one depth together; what is absent is absent."""
+    store = Trees(
+        t1=line("40000", "a", 2) + line("40000", "b", 2) + line("40000", "far", 9) + line("100644", "x", 50),
+        t2=line("40000", "c", 3) + line("100644", "x", 51),
+        t3=line("100644", "f", 52) + line("100644", "g", 53),
+    )
+    wanted = ("b/c/f", "a/c/g", "a/c/f", "x", "a/x", "a", "absent", "a/absent/f", "x/below-a-file", "a/c/absent")
+    found = find(store.read, tree_id(1), wanted)
+    assert {path: entry.id for path, entry in found.items()} == {
+        "b/c/f": tree_id(52),
+        "a/c/g": tree_id(53),
+        "a/c/f": tree_id(52),
+        "x": tree_id(50),
+        "a/x": tree_id(51),
+        "a": tree_id(2),
+    }
+    assert store.asked == [tree_id(1), tree_id(2), tree_id(3)]
+    assert find(store.read, tree_id(9), ()) == {}
 
 
 def test_differences_are_found_without_reading_what_is_equal() -> None:

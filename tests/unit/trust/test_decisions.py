@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.model import (
+    MAX_GENERATION,
     PUBLIC_STATUSES,
     IssuerUrl,
     Key,
@@ -26,7 +27,6 @@ from mirror.trust.documents import render
 from mirror.trust.ledger import read_ledger, write_ledger
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.merge import merge
-from mirror.trust.records import MAX_GENERATION
 from support.strategies import ledgers, printable
 
 ISSUER = IssuerUrl("https://issuer.example.com/cluster")
