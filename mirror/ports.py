@@ -203,9 +203,13 @@ class PublicView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The outside world of one pass. `bucket` gives the same adapter for settings that need the same client."""
+    """The outside world of one pass. `bucket` gives the same adapter for settings that need the same client.
+
+    `cancel` makes whatever runs at a bucket end soon; callable from any thread.
+    """
 
     source: Source
     history: History
     bucket: Callable[[Publish], Bucket]
     view: PublicView
+    cancel: Callable[[], None] = lambda: None

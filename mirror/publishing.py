@@ -1,7 +1,6 @@
 """Publish the newest snapshot: all puts first, then every look, so that a slow look never delays another's change."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from mirror.believing import defect
@@ -11,6 +10,7 @@ from mirror.history.ledgers import public_path
 from mirror.history.record import Recorded
 from mirror.model import CommitId, Event, Level, Reason
 from mirror.plan import IssuerPlan, World
+from mirror.pool import each_at_once
 from mirror.ports import Ports
 from mirror.publish.audit import Audits, Stamp, fingerprint
 from mirror.publish.look import Shown, target
@@ -46,9 +46,9 @@ class Publishing:
 
     def publish(self, plans: Iterable[IssuerPlan]) -> tuple[Progress, ...]:
         """Put what must be put, then look at what was put or is due; what goes wrong stays with its issuer."""
-        with ThreadPoolExecutor(max_workers=self.world.settings.limits.puts) as pool:
-            put = tuple(pool.map(self._guarded_put, plans))
-            return tuple(pool.map(self._guarded_look, put))
+        workers, cancel = self.world.settings.limits.puts, self.ports.cancel
+        put = each_at_once(self._guarded_put, plans, workers=workers, cancel=cancel)
+        return each_at_once(self._guarded_look, put, workers=workers, cancel=cancel)
 
     def _guarded_put(self, planned: IssuerPlan) -> Progress:
         return _guarded(lambda: self._put(planned), Progress(planned, untouched(planned)))

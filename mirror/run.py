@@ -24,6 +24,7 @@ from mirror.errors import HistoryError, RemoteError
 from mirror.history.ledgers import Memory, remember
 from mirror.model import Event, Heads, IssuerName, IssuerUrl, Level, Thumbprint
 from mirror.plan import Plan, World, publications
+from mirror.pool import each_at_once
 from mirror.ports import History, Ports
 from mirror.publish import audit
 from mirror.publish.look import Shown, Target, list_buckets
@@ -69,8 +70,12 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
             return Plan(world, failures=(reason_from("history.failed", error),))
         beliefs = believe(settings.issuers, asked.result(), memory)
         world = World(settings, now, memory, beliefs, buckets, remote.error, notes)
-    with ThreadPoolExecutor(max_workers=settings.limits.puts) as pool:  # some must read their objects
-        issuers = tuple(pool.map(lambda each: plan_publication(each, world, ports), publications(settings)))
+    issuers = each_at_once(  # some must read their objects
+        lambda each: plan_publication(each, world, ports),
+        publications(settings),
+        workers=settings.limits.puts,
+        cancel=ports.cancel,
+    )
     return Plan(world, issuers, events=remote.events)
 
 

@@ -60,6 +60,11 @@ class _Buckets:
         with self._lock:
             return self._buckets.setdefault(target(publish), S3Bucket(publish, puts=self._puts))
 
+    def cancel(self) -> None:
+        """Make whatever runs end soon."""
+        for bucket in tuple(self._buckets.values()):
+            bucket.cancel()
+
     def close(self) -> None:
         """Give the connections back."""
         for bucket in self._buckets.values():
@@ -99,7 +104,9 @@ def open_ports(settings: Settings, *, dry_run: bool) -> Iterator[Ports]:
         buckets, web = _Buckets(settings.limits.puts), _LateWeb()
         stack.callback(buckets.close)
         stack.callback(web.close)
-        yield Ports(source=_LateApiservers(settings.limits), history=history, bucket=buckets, view=web)
+        yield Ports(
+            source=_LateApiservers(settings.limits), history=history, bucket=buckets, view=web, cancel=buckets.cancel
+        )
 
 
 @contextmanager

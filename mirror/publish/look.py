@@ -1,13 +1,13 @@
 """What the buckets show before anything is decided: one listing a bucket, and the bodies that a listing cannot tell."""
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import Listed, ObjectKey, PublicObject, Stored
+from mirror.pool import each_at_once
 from mirror.ports import Bucket, Ports
 from mirror.publish.reconcile import needs_body
 
@@ -47,8 +47,8 @@ def list_buckets(ports: Ports, keys: Iterable[tuple[Publish, ObjectKey]], *, wor
         except BucketError as error:
             return Shown(error=error)
 
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        return dict(zip(groups, pool.map(one, groups.values()), strict=True))
+    shown = each_at_once(one, groups.values(), workers=workers, cancel=ports.cancel)
+    return dict(zip(groups, shown, strict=True))
 
 
 def common_folder(keys: Iterable[ObjectKey]) -> str:
