@@ -52,10 +52,16 @@ def command(ctx: click.Context, *, names: tuple[str, ...], everything: bool, yes
             click.echo("The history knows every issuer already: there is nothing to adopt.")
             ctx.exit(ExitStatus.CURRENT)
         chosen = tuple(each for each in desk.issuers if each in [publication.issuer for publication in wanted])
-        _adopt(ctx, replace(desk, issuers=chosen), wanted, yes=yes, no_pass=no_pass)
+        take_over(ctx, replace(desk, issuers=chosen), wanted, yes=yes, no_pass=no_pass)
 
 
-def _adopt(ctx: click.Context, desk: Desk, wanted: list[Publication], *, yes: bool, no_pass: bool) -> NoReturn:
+def take_over(ctx: click.Context, desk: Desk, wanted: list[Publication], *, yes: bool, no_pass: bool) -> NoReturn:
+    """Adopt what can be adopted of `wanted` in one commit, and end the command; what cannot be is told (status 1).
+
+    Raises:
+        HistoryError: It could not be committed.
+        RemoteError: It could not be pushed.
+    """
     found = _look_up(desk, wanted)
     told = [line for each in found for line in _lines(each)]
     decisions = [_decision(each.publication, each.result) for each in found if isinstance(each.result, Adoption)]

@@ -24,7 +24,7 @@ def command(ctx: click.Context, *, name: str, key: str, yes: bool, no_pass: bool
         if isinstance(named, Reason):
             refuse(named)
         identity = key_id(named.key)
-        decisions, refusals = _decide(desk, identity)
+        decisions, refusals = decide(desk, identity)
         if not decisions:
             refuse(refusals[0])
         told = described(desk, lambda record: key_id(record.key) == identity)
@@ -33,7 +33,7 @@ def command(ctx: click.Context, *, name: str, key: str, yes: bool, no_pass: bool
         finish(ctx, desk, no_pass=no_pass)
 
 
-def _decide(desk: Desk, identity: KeyId) -> tuple[list[Decision], list[Reason]]:
+def decide(desk: Desk, identity: KeyId) -> tuple[list[Decision], list[Reason]]:
     """The decision under each of the issuer's texts that has the key, and why there is none under others."""
     decisions, refusals = [], []
     for each, ledger in desk.ledgers():

@@ -42,6 +42,7 @@ class Answers(Generic[Answer]):
 
     def _slot(self, state: Hashable, question: str) -> _Slot[Answer]:
         with self._lock:
-            if state != self._state or len(self._slots) >= MOST_ANSWERS:
+            is_full = question not in self._slots and len(self._slots) >= MOST_ANSWERS
+            if state != self._state or is_full:
                 self._state, self._slots = state, {}
             return self._slots.setdefault(question, _Slot())

@@ -58,6 +58,9 @@ class Past:
         if old == new:
             return True
         was_shallow = self._is_shallow()
+        if was_shallow:
+            for commit in (old, new):
+                self._kind(commit)  # one beyond the border is fetched, where the remote still has it
         base = self._merge_base(old, new)
         if base is None and self._deepened(was_shallow):
             base = self._merge_base(old, new)

@@ -138,15 +138,16 @@ def code_of(error: Exception, told: Mapping[str, Any]) -> str:
 
 def stated_code(told: Mapping[str, Any]) -> str:
     """The code that the store states, or the HTTP status where it states none."""
-    code = str(told.get("Error", {}).get("Code") or told.get("ResponseMetadata", {}).get("HTTPStatusCode"))
-    return code if told and _CODE.fullmatch(code) else UNKNOWN
+    status = told.get("ResponseMetadata", {}).get("HTTPStatusCode", UNKNOWN)
+    code = str(told.get("Error", {}).get("Code") or status)
+    return code if _CODE.fullmatch(code) else UNKNOWN
 
 
 def _is_about_ca_file(error: object) -> bool:
     """Whether the file of `AWS_CA_BUNDLE` could not be loaded: no handshake has begun then."""
     cause = next(iter(getattr(error, "args", ())), None)
     if isinstance(cause, ssl.SSLError):
-        return cause.library in _FILE_LIBRARIES
+        return getattr(cause, "library", None) in _FILE_LIBRARIES  # only errors of OpenSSL itself have the member
     return isinstance(cause, OSError)
 
 

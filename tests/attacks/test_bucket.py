@@ -311,10 +311,14 @@ def test_body_that_stalls_is_an_error_in_time(line: Line) -> None:
     assert line.proxy.methods().count("GET") == 2
 
 
-@pytest.mark.parametrize("operation", ["list", "get", "head", "put"])
+SENDS = {"list": ["GET"], "get": ["GET"], "head": ["HEAD"], "put": ["PUT", "GET"] * 2}
+"""The methods of the requests that an operation sends when none is answered."""
+
+
+@pytest.mark.parametrize("operation", SENDS)
 def test_request_that_drags_on_is_given_up_in_time(line: Line, operation: str) -> None:
     """However a store keeps the connection busy, no request takes longer than its limit."""
-    line.proxy.faults.extend(Fault(method, answer=b"", stall_seconds=30) for method in ["GET", "HEAD", "PUT"] * 4)
+    line.proxy.faults.extend(Fault(method, answer=b"", stall_seconds=30) for method in SENDS[operation])
     settings = replace(line.store.publish, endpoint_url=line.proxy.url)
     bucket = S3Bucket(settings, puts=1, read_seconds=30, request_seconds=0.3)
     began = time.monotonic()
@@ -334,10 +338,10 @@ def operate(bucket: S3Bucket, operation: str) -> None:
         {"get": bucket.get, "head": bucket.head}[operation](WANTED.key)
 
 
-@pytest.mark.parametrize("operation", ["list", "get", "head", "put"])
+@pytest.mark.parametrize("operation", SENDS)
 def test_cancelled_request_ends_at_once(line: Line, operation: str) -> None:
     """An interrupt does not wait for a store that hangs, and begins nothing new."""
-    line.proxy.faults.extend(Fault(method, answer=b"", stall_seconds=30) for method in ["GET", "HEAD", "PUT"] * 4)
+    line.proxy.faults.extend(Fault(method, answer=b"", stall_seconds=30) for method in SENDS[operation])
     bucket = S3Bucket(replace(line.store.publish, endpoint_url=line.proxy.url), puts=1)
     began = time.monotonic()
     with ThreadPoolExecutor(1) as pool:

@@ -535,4 +535,4 @@ def _die() -> None:
 
 
 TestContract = Contract.TestCase
-TestContract.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestContract.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)

@@ -5,10 +5,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import cast
 
+import click
 import pytest
 
 from mirror import notebook
+from mirror.cli.adopt import command, take_over
+from mirror.cli.approve import decide
 from mirror.cli.desk import Desk
 from mirror.cli.operate import Decision, commit, described
 from mirror.cli.options import Common
@@ -24,9 +28,10 @@ from mirror.trust.decisions import revoke
 from mirror.trust.ledger import read_ledger, write_ledger
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.merge import merge
+from support.captures import capture
 from support.fakes import FakeHistory, FakeRemote, FakeWorld
 from support.keys import RSA_KEYS
-from support.situations import BASE_URL, BOTH, ISSUER, JWKS_KEY, LAST, LEDGER, ONE, Situation
+from support.situations import BASE_URL, BOTH, ISSUER, JWKS_KEY, LAST, LEDGER, ONE, Situation, answer, silent
 
 FORMER = IssuerUrl(f"{BASE_URL}/old")
 STRANGER = RSA_KEYS[3]
@@ -194,6 +199,72 @@ def test_what_the_operator_vouches_for_is_believed(shared: Situation) -> None:
     assert STRANGER.kid in public_kids(shared)
 
 
+# --------------------------------------------------------------------------------------------------- adopt
+
+
+def take_over_all(here: Situation) -> int:
+    """The exit status of adopting everything that the desk's issuers publish."""
+    desk = desk_of(here)
+    with pytest.raises(click.exceptions.Exit) as stop:
+        take_over(click.Context(command), desk, list(desk.publications()), yes=True, no_pass=True)
+    return int(stop.value.exit_code)
+
+
+def test_adopted_keys_are_committed_in_one_commit(here: Situation) -> None:
+    """Shown ones published, the others of the public document retiring; without a pass no object is touched."""
+    here.world.bucket.write(JWKS_KEY, capture("02-rsa1-ec2-overlap/jwks").body())
+    here.show(ONE, ONE)
+    assert take_over_all(here) == ExitStatus.CURRENT
+    assert sorted(each.status for each in ledger_of(here).records) == [Status.PUBLISHED, Status.RETIRING]
+    assert here.public() == capture("02-rsa1-ec2-overlap/jwks").body()
+    assert len(here.world.history.log()) == 1
+
+
+def test_nothing_adoptable_is_told_and_nothing_committed(here: Situation, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every apiserver is silent: status 1, the reason, no commit."""
+    here.show(silent(), silent())
+    assert take_over_all(here) == ExitStatus.FAILED
+    said = capsys.readouterr().out
+    assert "gave no usable answer: timeout" in said
+    assert "not adopted: No apiserver" in said
+    assert here.world.history.log() == []
+
+
+def test_answer_that_breaks_our_own_code_stays_with_its_issuer(
+    here: Situation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A defect is a reason of that issuer, not a traceback."""
+    here.show(replace(answer(ONE), jwks=cast("bytes", None)))
+    assert take_over_all(here) == ExitStatus.FAILED
+    assert "not adopted: This issuer's pass failed unexpectedly" in capsys.readouterr().out
+
+
+# ----------------------------------------------------------------------------------------------- approving
+
+
+def test_key_is_approved_under_every_text_that_has_it(here: Situation) -> None:
+    """A former issuer whose ledger does not know the key has no part in the decision."""
+    here.run(ONE, ONE)
+    here.policy = KeyPolicy(new_keys="hold")
+    here.run(BOTH, BOTH)
+    desk = desk_of(here)
+    (held,) = (each for each in ledger_of(here).records if each.status is Status.HELD)
+    others = tuple(each for each in ledger_of(here).records if each is not held and each.key != held.key)
+    decisions, refusals = decide(with_former(desk, Ledger(FORMER, others)), key_id(held.key))
+    assert [each.publication.url for each in decisions] == [ISSUER]
+    decisions, _ = decide(with_former(desk, Ledger(FORMER, ledger_of(here).records)), key_id(held.key))
+    assert [each.publication.url for each in decisions] == [ISSUER, FORMER]
+    assert refusals == []
+
+
+def with_former(desk: Desk, ledger: Ledger) -> Desk:
+    """The desk with one former issuer and its ledger."""
+    issuer = replace(desk.issuers[0], former_issuers=(FormerIssuer(FORMER, date(2027, 1, 31)),))
+    known = replace(desk.memory.issuers[ISSUER], ledger=ledger)
+    memory = replace(desk.memory, issuers={**desk.memory.issuers, FORMER: known})
+    return replace(desk, settings=replace(desk.settings, issuers=(issuer,)), issuers=(issuer,), memory=memory)
+
+
 # ------------------------------------------------------------------------------------------ the next passes
 
 
@@ -237,24 +308,18 @@ def _shown_keys(here: Situation) -> tuple[KeyRecord, ...]:
 
 def test_revocation_reaches_former_issuers(here: Situation) -> None:
     """The desk sees the ledgers of all texts of an issuer, each key once, and what is revoked under any."""
-    known = here.settings()
-    issuer = replace(known.issuers[0], former_issuers=(FormerIssuer(FORMER, date(2027, 1, 31)),))
-    settings = replace(known, issuers=(issuer,))
     here.run(BOTH, BOTH)
-    desk = desk_of(here)
     base = ledger_of(here)
     old = Ledger(FORMER, base.records[:1])
-    extra = replace(desk.memory.issuers[ISSUER], ledger=old)
-    memory = replace(desk.memory, issuers={**desk.memory.issuers, FORMER: extra})
-    desk = replace(desk, settings=settings, issuers=(issuer,), memory=memory)
+    desk = with_former(desk_of(here), old)
     assert [each.url for each, _ in desk.ledgers()] == [ISSUER, FORMER]
     assert desk.every_key() == base
     lines = described(desk, lambda record: record.key == base.records[0].key)
     assert sum(FORMER in line for line in lines) == 1
     gone = revoke(old, {base.records[0].key.thumbprint}, now=here.now, reason="x", last=True)
     assert isinstance(gone, Outcome)
-    memory = replace(memory, issuers={**memory.issuers, FORMER: replace(extra, ledger=gone.ledger)})
-    assert replace(desk, memory=memory).revoked(issuer) == {base.records[0].key.thumbprint}
+    changed = with_former(desk_of(here), gone.ledger)
+    assert changed.revoked(changed.issuers[0]) == {base.records[0].key.thumbprint}
 
 
 def test_hostile_kid_cannot_steer_the_terminal(here: Situation) -> None:

@@ -2,8 +2,7 @@ import threading
 
 import pytest
 
-from mirror.history import answers
-from mirror.history.answers import Answers
+from mirror.history.answers import MOST_ANSWERS, Answers
 
 
 def test_answer_is_searched_once_a_state() -> None:
@@ -12,7 +11,7 @@ def test_answer_is_searched_once_a_state() -> None:
     searched: list[str] = []
 
     def ask(state: str, question: str) -> bool:
-        return known.get(state, question, lambda: bool(searched.append(f"{state} {question}")))
+        return known.get(state, question, lambda: _noted(searched, f"{state} {question}") == 1)
 
     for state, question in (("s", "a"), ("s", "a"), ("s", "b"), ("s", "a"), ("t", "a"), ("t", "a"), ("s", "a")):
         assert ask(state, question) is False
@@ -21,11 +20,16 @@ def test_answer_is_searched_once_a_state() -> None:
 
 def test_none_is_an_answer() -> None:
     """An answer that is None is kept like any other."""
-    known: Answers[None] = Answers()
-    searched: list[int] = []
+    known: Answers[int | None] = Answers()
+    searched: list[str] = []
+
+    def search() -> int | None:
+        searched.append("a")
+        return None
+
     for _ in range(2):
-        assert known.get("s", "a", lambda: searched.append(1)) is None
-    assert searched == [1]
+        assert known.get("s", "a", search) is None
+    assert searched == ["a"]
 
 
 def test_failed_search_is_kept_by_nobody() -> None:
@@ -63,10 +67,22 @@ def test_same_question_of_two_threads_is_searched_once() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """Somebody who makes us ask something else each time costs bounded memory, and the answers stay right."""
+    """Somebody who makes us ask something else each time cannot fill the memory: what is over the limit makes room."""
     known: Answers[int] = Answers()
-    for number in range(answers.MOST_ANSWERS + 1):
-        assert known.get("s", str(number), lambda number=number: number) == number  # type: ignore[misc]  # a default binds the loop's value
-    searched: list[int] = []
-    known.get("s", "0", lambda: len(searched))
-    assert known.get("s", "0", lambda: 99) != 99
+    searched: list[str] = []
+
+    def ask(question: str) -> None:
+        known.get("s", question, lambda: _noted(searched, question))
+
+    for number in range(MOST_ANSWERS):
+        ask(str(number))
+    ask("0")
+    assert len(searched) == MOST_ANSWERS
+    ask("one more")
+    ask("0")
+    assert searched[MOST_ANSWERS:] == ["one more", "0"]
+
+
+def _noted(searched: list[str], question: str) -> int:
+    searched.append(question)
+    return 0

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mirror.model import (
@@ -302,7 +302,11 @@ def test_reason_that_the_ledger_cannot_hold_is_refused(reason: str) -> None:
 
 # -------------------------------------------------------------------------------------------- every ledger
 
+# The first draw of a text on a fresh checkout builds Hypothesis' tables of Unicode: seconds, when coverage watches.
+PATIENTLY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
+
+@PATIENTLY
 @given(known=ledgers(), data=st.data(), reason=printable(1000), last=st.booleans())
 def test_revocation_holds_for_every_ledger(known: Ledger, data: st.DataObject, reason: str, last: bool) -> None:
     """It can be read again, survives a merge with what was before, and empties nothing that `last` did not allow."""
@@ -321,6 +325,7 @@ def test_revocation_holds_for_every_ledger(known: Ledger, data: st.DataObject, r
     assert revoke(outcome.ledger, material, now=NOW + HOUR, reason=reason, last=last) == Outcome(outcome.ledger, (), ())
 
 
+@PATIENTLY
 @given(known=ledgers(), data=st.data())
 def test_approval_holds_for_every_ledger(known: Ledger, data: st.DataObject) -> None:
     """Only the approved key becomes public, it wins over the ledger before, and no key leaves the set at once."""

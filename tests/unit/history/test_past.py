@@ -1,0 +1,164 @@
+"""Questions about the past that many threads ask at once: one git for each, one completion of a shallow history."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mirror.history.repository import Repository
+from mirror.model import CommitId
+from support.gits import WHEN, bare, commit, counting_git, git, head_of, open_repository
+
+A, B = "ledger/a/keys.json", "public/a/jwks"
+
+
+@pytest.fixture
+def noted(tmp_path: Path) -> Iterator[tuple[Repository, Path]]:
+    """A repository with two commits, and the file in which each start of git is noted from then on."""
+    extra, notes = counting_git(tmp_path)
+    with open_repository(tmp_path, extra_environ=extra) as repository:
+        commit(repository, {A: b"one", B: b"public"}, minutes=1)
+        commit(repository, {A: b"two"}, minutes=2)
+        notes.write_text("")
+        yield repository, notes
+
+
+def logs(notes: Path) -> int:
+    return sum(" log " in f" {line} " for line in notes.read_text().splitlines())
+
+
+def test_second_question_starts_no_git(noted: tuple[Repository, Path]) -> None:
+    """What was asked of one head is not asked of git again; neither is what had the answer no."""
+    repository, notes = noted
+    for _ in range(3):
+        assert repository.changed_at(A) == WHEN + timedelta(minutes=2)
+        assert repository.changed_at("public/never") is None
+        assert repository.holds(b"one")
+        assert not repository.holds(b"never")
+    assert logs(notes) == 3
+
+
+def test_new_head_is_asked_anew(noted: tuple[Repository, Path], tmp_path: Path) -> None:
+    """When the branch moves, by us or by somebody else, the answers are those of the new head."""
+    repository, _ = noted
+    assert repository.changed_at(A) == WHEN + timedelta(minutes=2)
+    assert not repository.holds(b"three")
+    commit(repository, {A: b"three"}, minutes=3)
+    assert repository.changed_at(A) == WHEN + timedelta(minutes=3)
+    assert repository.holds(b"three")
+    with open_repository(tmp_path) as other:
+        commit(other, {A: b"four"}, minutes=4)
+    assert repository.changed_at(A) == WHEN + timedelta(minutes=4)
+    assert repository.holds(b"four")
+
+
+def test_many_threads_ask_each_question_once(noted: tuple[Repository, Path]) -> None:
+    """Threads that ask the same and different things at once all get the right answer, and git is started once each."""
+    repository, notes = noted
+    head = head_of(repository)
+    questions = (
+        lambda: repository.changed_at(A) == WHEN + timedelta(minutes=2),
+        lambda: repository.changed_at(B) == WHEN + timedelta(minutes=1),
+        lambda: repository.holds(b"one"),
+        lambda: not repository.holds(b"never"),
+        lambda: repository.knows(head),
+        lambda: not repository.knows("1" * 40),
+        lambda: repository.read(head, [A]) == {A: b"two"},
+    )
+    with ThreadPoolExecutor(14) as pool:
+        answers = list(pool.map(lambda question: question(), questions * 10))
+    assert answers == [True] * 70
+    assert logs(notes) == 3
+
+
+def test_many_threads_learn_when_commits_were_made(noted: tuple[Repository, Path]) -> None:
+    """Each thread gets the date of its own commit."""
+    repository, _ = noted
+    versions = repository.versions(A)
+    with ThreadPoolExecutor(4) as pool:
+        dates = list(pool.map(lambda version: repository.committed_at(version.commit), versions * 4))
+    assert dates == [WHEN + timedelta(minutes=minutes) for minutes in (1, 2)] * 4
+
+
+def test_date_that_no_calendar_holds_is_long_ago(noted: tuple[Repository, Path], tmp_path: Path) -> None:
+    """Whoever dates a commit of a far millennium stops no pass: it counts as made in 1970."""
+    repository, _ = noted
+    path = tmp_path / "snapshots.git"
+    head = head_of(repository)
+    tree = git(path, "hash-object", "-w", "--stdin", "-t", "tree", stdin=b"")
+    text = f"tree {tree}\nparent {head}\nauthor a <a@b> 1 +0000\ncommitter a <a@b> 99999999999999 +0000\n\nx\n"
+    odd = CommitId(git(path, "hash-object", "-w", "-t", "commit", "--stdin", stdin=text.encode()))
+    assert repository.committed_at(odd) == datetime(1970, 1, 1, tzinfo=UTC)
+    repository.advance(odd, expect=head)
+    assert repository.changed_at(A) == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Path:
+    """A remote with four commits."""
+    path = bare(tmp_path / "remote.git")
+    with open_repository(tmp_path, name="author.git", remote=path) as author:
+        for number in range(4):
+            commit(author, {A: str(number).encode(), f"public/{number}": b"x%d" % number}, minutes=number)
+        author.push()
+    return path
+
+
+def shallow(tmp_path: Path, remote: Path, extra: dict[str, str]) -> Repository:
+    pod = open_repository(tmp_path, name="pod.git", remote=f"file://{remote}", extra_environ=extra)
+    pod.fetch(shallow=True)
+    newest = pod.heads().remote
+    assert newest is not None
+    pod.advance(newest, expect=None)
+    return pod
+
+
+def test_many_threads_complete_a_shallow_history_once(tmp_path: Path, remote: Path) -> None:
+    """Threads whose questions lie beyond the shallow border all get the answer of the whole history, from one fetch."""
+    first = git(remote, "rev-list", "--max-parents=0", "main")
+    extra, notes = counting_git(tmp_path)
+    with shallow(tmp_path, remote, extra) as pod:
+        questions = (
+            lambda: pod.knows(first),
+            lambda: pod.holds(b"0"),
+            lambda: pod.holds(b"x1"),
+            lambda: pod.changed_at("public/1") == WHEN + timedelta(minutes=1),
+            lambda: pod.is_ancestor(CommitId(first), head_of(pod)),
+            lambda: len(pod.versions(A)) == 4,
+        )
+        with ThreadPoolExecutor(12) as pool:
+            answers = list(pool.map(lambda question: question(), questions * 3))
+    assert answers == [True] * 18
+    assert notes.read_text().count("--unshallow") == 1
+
+
+def test_answer_of_a_shallow_history_lasts_until_the_next_fetch(tmp_path: Path, remote: Path) -> None:
+    """What a shallow history could not tell is asked again once the remote has answered, and no sooner."""
+    extra, notes = counting_git(tmp_path)
+    with shallow(tmp_path, remote, extra) as pod:
+        remote.rename(tmp_path / "away.git")
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(pod.holds, [b"0"] * 16)) == [False] * 16
+        assert notes.read_text().count("--unshallow") == 1
+        assert pod.changed_at("public/1") == WHEN + timedelta(minutes=3)
+        (tmp_path / "away.git").rename(remote)
+        assert not pod.holds(b"0")
+        pod.fetch(shallow=False)
+        assert pod.holds(b"0")
+        assert pod.changed_at("public/1") == WHEN + timedelta(minutes=1)
+    assert notes.read_text().count("--unshallow") == 2
+
+
+def test_shallow_remote_is_asked_for_the_rest_once(tmp_path: Path, remote: Path) -> None:
+    """A remote that is shallow itself gives what it has; it is not fetched from again for each question."""
+    copy = tmp_path / "copy.git"
+    git(tmp_path, "clone", "--quiet", "--bare", "--depth=2", f"file://{remote}", str(copy))
+    extra, notes = counting_git(tmp_path)
+    with shallow(tmp_path, copy, extra) as pod:
+        assert pod.holds(b"2")
+        for _ in range(2):
+            assert not pod.holds(b"0")
+            assert not pod.holds(b"1")
+    assert notes.read_text().count("--unshallow") == 1
