@@ -9,7 +9,7 @@ from mirror.addresses import object_keys
 from mirror.errors import BucketError
 from mirror.history.ledgers import Remembered, public_path
 from mirror.holding import takeover
-from mirror.model import CommitId, Event, KeyId, KeyPolicy, Ledger, ObjectKey, PublicObject, Stored, key_id
+from mirror.model import CommitId, Event, KeyId, KeyPolicy, Ledger, ObjectKey, PublicObject, key_id
 from mirror.plan import IssuerPlan, Publication, World
 from mirror.ports import Bucket, Ports
 from mirror.publish.look import Shown, read_body, target
@@ -66,33 +66,27 @@ class _BucketView:
         path = public_path(wanted.url)
         committed = self.known.earlier.get(path, frozenset())
         stored = read_body(self.bucket, wanted, listed, committed)
-        committed |= self._at_its_snapshot(stored, path)
+        own = stored is not None and stored.snapshot is not None and self.ports.history.knows(stored.snapshot)
+        if stored is not None and stored.snapshot is not None and own:
+            # What the metadata claims is believed only if that commit really holds these bytes.
+            committed |= frozenset(self.ports.history.read(CommitId(stored.snapshot), [path]).values())
         body = standing_body(wanted, listed, stored, committed)
+        there, takes_away = _keys_of(body, wanted), bool(self._lost(body, wanted, ledger))
         known = Knowledge(
             committed,
-            takes_away=bool(self._lost(body, wanted, ledger)),
-            is_plausible=self._is_plausible(body, wanted, ledger),
+            takes_away=takes_away,
+            is_covered=bool(there) and not takes_away and there <= {key_id(record.key) for record in ledger.records},
+            is_own_snapshot=own,
             shared=self.world.shared,
             heard_remote=self.world.heard_remote,
         )
         return decide(wanted, listed, stored, known)
-
-    def _at_its_snapshot(self, stored: Stored | None, path: str) -> frozenset[bytes]:
-        """The bytes that the commit named in the object's metadata really holds, where it is one of ours."""
-        if stored is None or stored.snapshot is None or not self.ports.history.knows(stored.snapshot):
-            return frozenset()
-        return frozenset(self.ports.history.read(CommitId(stored.snapshot), [path]).values())
 
     def _lost(self, body: bytes | None, wanted: PublicObject, ledger: Ledger) -> frozenset[KeyId]:
         """The keys that a put would take away and that are not revoked."""
         revoked = revoked_thumbprints(ledger)
         gone = _keys_of(body, wanted) - _keys_of(wanted.body, wanted)
         return frozenset((kid, thumbprint) for kid, thumbprint in gone if thumbprint not in revoked)
-
-    def _is_plausible(self, body: bytes | None, wanted: PublicObject, ledger: Ledger) -> bool:
-        """Whether another mirror of this cluster could have written the body: it has keys, and we know each of them."""
-        keys = _keys_of(body, wanted)
-        return bool(keys) and keys <= {key_id(record.key) for record in ledger.records}
 
     def is_taken(self, publication: Publication, wanted: tuple[PublicObject, ...]) -> bool:
         """Whether documents that are not what we would put are public at an issuer that git does not know yet."""

@@ -63,14 +63,16 @@ class Knowledge:
     """What we know about the body that stands at a key, and about who may have written it.
 
     `committed` are the bytes that git holds for this object, now or at the commit that the object's own metadata names:
-    metadata alone proves nothing, whoever writes the object writes that too. `takes_away` tells that a put would take
-    away a key that is not revoked; `is_plausible` that every key there is one that we know. `shared` tells that a
-    remote is configured, `heard_remote` that it was fetched after the bucket was read.
+    metadata alone proves nothing, whoever writes the object writes that too. `is_own_snapshot` tells that the metadata
+    names a commit of ours. `takes_away` tells that a put would take away a key that is not revoked; `is_covered` that
+    it would not, and that every key there is one that our ledger has. `shared` tells that a remote is configured,
+    `heard_remote` that it was fetched after the bucket was read.
     """
 
     committed: frozenset[bytes] = frozenset()
     takes_away: bool = False
-    is_plausible: bool = False
+    is_covered: bool = False
+    is_own_snapshot: bool = False
     shared: bool = False
     heard_remote: bool = False
 
@@ -121,7 +123,7 @@ def decide(
         return _waits_for_remote(wanted), drift
     if drift is None or stored is None:
         return Put(wanted, Action.UPDATE, listed.etag), None
-    if known.is_plausible and not known.shared and stored.snapshot is not None:
+    if stored.snapshot is not None and not (known.shared or known.is_own_snapshot or known.is_covered):
         return _foreign_mirror(wanted, stored.snapshot), drift
     return Put(wanted, Action.REPAIR, stored.etag), drift
 

@@ -626,9 +626,9 @@ def test_broken_repository_does_not_wait_for_apiservers(here: Situation) -> None
 
 
 def test_foreign_mirror_without_remote_is_held(here: Situation) -> None:
-    """An object with keys that we know and a snapshot that we do not: two mirrors that share no history."""
-    here.run(BOTH, BOTH)
-    theirs = capture(f"{ONE}-jwks").body()
+    """A snapshot that we do not know, and no remote: two mirrors share no history, and an operator decides."""
+    here.run(ONE, ONE)
+    theirs = jwks_body(*weak_pair())
     here.world.bucket.write(JWKS_KEY, theirs, "application/jwk-set+json", "public, max-age=300", CommitId("f" * 40))
     report = here.run()
     assert report.exit_status is ExitStatus.HELD
@@ -636,10 +636,19 @@ def test_foreign_mirror_without_remote_is_held(here: Situation) -> None:
     assert here.public() == theirs
 
 
-def test_foreign_body_with_borrowed_metadata_is_repaired(here: Situation) -> None:
-    """A body that nobody vouches for cannot buy itself a hold with a header."""
-    here.run(ONE, ONE)
-    here.world.bucket.write(JWKS_KEY, b"evil", "application/jwk-set+json", "public, max-age=300", CommitId("f" * 40))
+def test_foreign_state_that_loses_nothing_is_replaced(here: Situation) -> None:
+    """After an adoption every key there is one of ours and stays: nothing speaks against the put."""
+    here.run(BOTH, BOTH)
+    theirs = capture(f"{ONE}-jwks").body()
+    here.world.bucket.write(JWKS_KEY, theirs, "application/jwk-set+json", "public, max-age=300", CommitId("f" * 40))
+    assert here.run().exit_status is ExitStatus.CURRENT
+    assert len(kids(here)) == 2
+
+
+def test_borrowed_metadata_does_not_hold_up_a_repair(here: Situation) -> None:
+    """A body that names a commit of ours, which does not hold it, is drift and is repaired."""
+    head = here.run(ONE, ONE).commit
+    here.world.bucket.write(JWKS_KEY, b"evil", "application/jwk-set+json", "public, max-age=300", head)
     assert "bucket.drift" in events(here.run())
     assert here.public() == capture(f"{ONE}-jwks").body()
 

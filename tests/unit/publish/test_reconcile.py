@@ -82,8 +82,8 @@ def test_foreign_body_is_drift_and_repaired() -> None:
 
 
 def test_unknown_mirror_without_a_remote_is_held() -> None:
-    """Keys that we know, and a commit that we do not: two mirrors share no history, and an operator must decide."""
-    decision, event = decide(WANTED, listed(b"else"), stored(b"else", SNAPSHOT), known(is_plausible=True))
+    """A commit that we do not know: two mirrors share no history, and an operator must decide."""
+    decision, event = decide(WANTED, listed(b"else"), stored(b"else", SNAPSHOT), known())
     assert isinstance(decision, Holding)
     assert event is not None
 
@@ -91,15 +91,16 @@ def test_unknown_mirror_without_a_remote_is_held() -> None:
 @pytest.mark.parametrize(
     ("there", "facts"),
     [
-        (stored(b"evil", SNAPSHOT), {}),
-        (stored(b"evil"), {"is_plausible": True}),
-        (stored(b"evil", SNAPSHOT), {"is_plausible": True, "shared": True, "heard_remote": True}),
+        (stored(b"evil", SNAPSHOT), {"is_covered": True}),
+        (stored(b"evil", SNAPSHOT), {"is_own_snapshot": True}),
+        (stored(b"evil"), {}),
+        (stored(b"evil", SNAPSHOT), {"shared": True, "heard_remote": True}),
         (stored(b"evil", SNAPSHOT), {"shared": True}),
     ],
-    ids=["unknown_keys", "no_mirrors_metadata", "remote_heard", "takes_nothing_away"],
+    ids=["adopted", "borrowed_metadata", "no_mirrors_metadata", "remote_heard", "takes_nothing_away"],
 )
-def test_metadata_alone_does_not_stop_the_repair(there: Stored, facts: dict[str, bool]) -> None:
-    """Whoever writes the object writes its metadata too: it holds up nothing by itself."""
+def test_drift_is_repaired(there: Stored, facts: dict[str, bool]) -> None:
+    """What no other mirror wrote, or what loses nothing by our put, is replaced by what is committed."""
     decision, event = decide(WANTED, listed(there.body), there, known(**facts))
     assert decision == Put(WANTED, Action.REPAIR, there.etag)
     assert event is not None
