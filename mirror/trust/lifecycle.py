@@ -118,8 +118,8 @@ class _Step:
         for identity, record in sorted(self.records.items()):
             if identity in self.seen:
                 self._seen_again(identity, record)
-            elif record.key.thumbprint in self.revoked:
-                continue
+            elif record.key.thumbprint in self.revoked and self._is_something_left_without(record):
+                continue  # it is revoked below; one that cannot be, because it is the last, ages like any other
             elif record.status is Status.RETIRING and self.given.sources_changed:
                 self._move(identity, Status.RETIRING, "starts its retirement anew", missing_since=self.given.now)
             elif self.all_answered:
@@ -206,8 +206,7 @@ class _Step:
         for identity, record in sorted(self.records.items()):
             if record.key.thumbprint not in self.revoked or record.status is Status.REVOKED:
                 continue
-            others = (r for r in self._public() if r.key.thumbprint != record.key.thumbprint)
-            if record.status in PUBLIC_STATUSES and not any(True for _ in others):
+            if record.status in PUBLIC_STATUSES and not self._is_something_left_without(record):
                 self._tell("revocation.held", record.key, "is the last public key: it is revoked only by `--last`")
                 continue
             self._revoke(identity, record)
@@ -248,6 +247,10 @@ class _Step:
 
     def _public(self) -> tuple[KeyRecord, ...]:
         return tuple(r for _, r in sorted(self.records.items()) if r.status in PUBLIC_STATUSES)
+
+    def _is_something_left_without(self, record: KeyRecord) -> bool:
+        """Whether the set would still hold a key if this key's material left it."""
+        return any(r.key.thumbprint != record.key.thumbprint for r in self._public())
 
     def _kid_is_taken(self, key: Key, statuses: frozenset[Status] | set[Status]) -> bool:
         return any(

@@ -59,7 +59,7 @@ def test_rotation_is_told_in_every_form(world: World) -> None:
     assert {key["status"] for key in issuer["keys"]} == {"published"}
     commits = world.git("log", "--reverse", "--format=%H", "main").split()
     assert [each["commit"] for each in issuer["rotations"]] == [commits[-1]]
-    assert [key["steps"][0]["commit"] for key in issuer["keys"]] == commits
+    assert {key["steps"][0]["commit"] for key in issuer["keys"]} == set(commits)
     assert all(kid in text.out and kid in page.out for kid in kids)
     HTMLParser().feed(page.out)
     assert page.out.startswith("<!doctype html>")

@@ -535,4 +535,4 @@ def _die() -> None:
 
 
 TestContract = Contract.TestCase
-TestContract.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestContract.settings = settings(max_examples=10, stateful_step_count=12, deadline=None)

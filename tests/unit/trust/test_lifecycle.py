@@ -293,6 +293,14 @@ def test_same_material_twice_is_revoked_under_both_kids() -> None:
     assert len({r.revocation for r in outcome.ledger.records if r.status is X}) == 1
 
 
+def test_twin_that_cannot_be_revoked_still_retires() -> None:
+    """The last material stays public under the kid that is shown; its other kid retires and leaves as any key does."""
+    twin = replace(A, kid=Kid("twin"))
+    outcome = step(ledger(record(A, P), record(twin, P)), shows(A), policy=REVOKE_A)
+    assert statuses(outcome) == {"a": P, "twin": R}
+    assert "revocation.held" in names(outcome)
+
+
 def test_suspect_key_is_held_whatever_the_policy() -> None:
     """A key that a fleet check suspects never goes public by itself."""
     outcome = step(ledger(record(B, P)), shows(A, B), suspects={A.thumbprint: "shared_prime"})
