@@ -4,8 +4,9 @@ Event names are dotted and stable; every event of an issuer carries `name`. stru
 `logger`, because it costs more than a usage error may.
 """
 
+import os
 import sys
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from mirror.model import Event, IssuerName, Level, Unusable
@@ -23,6 +24,11 @@ def escaped(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
+def wants_no_colours(environ: Mapping[str, str]) -> bool:
+    """Whether the environment asks for plain text: `NO_COLOR` (no-color.org: set and not empty) or `TERM=dumb`."""
+    return bool(environ.get("NO_COLOR")) or environ.get("TERM") == "dumb"
+
+
 def configure(level: str, log_format: LogFormat) -> "FilteringBoundLogger":
     """Set structlog up for this process, and give the logger.
 
@@ -37,7 +43,8 @@ def configure(level: str, log_format: LogFormat) -> "FilteringBoundLogger":
     readable = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     renderer: Processor
     if readable:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        colours = sys.stderr.isatty() and not wants_no_colours(os.environ)
+        renderer = structlog.dev.ConsoleRenderer(colors=colours)
     else:
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     structlog.configure(

@@ -30,7 +30,7 @@ def command(ctx: click.Context, *, serve: bool) -> None:
         raise UsageError(
             "The demo needs packages that are not installed.",
             cause=str(error),
-            remedy="Install them: pip install 'oidc-mirror[demo]'.",
+            remedy="In the checkout run `make demo`, or `pip install '.[demo]'` and then this command again.",
         ) from error
     with tempfile.TemporaryDirectory(prefix="oidc-mirror-demo-") as name, running_world(Path(name)) as world:
         story = _Story(world)

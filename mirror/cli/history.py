@@ -41,7 +41,7 @@ def command(ctx: click.Context, *, name: str | None, output: str) -> None:
     settings = selected(common(ctx).load(), () if name is None else (name,))
     biographies = read(settings)
     if output == "json":
-        click.echo(json.dumps(document(biographies), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(document(biographies), indent=2))
     elif output == "html":
         from mirror.cli.timeline import page  # noqa: PLC0415  jinja2 for the page alone
 

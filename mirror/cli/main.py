@@ -2,7 +2,10 @@
 
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import ClassVar
 
 import click
@@ -51,6 +54,8 @@ class Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Insert `run` where no command is named: `oidc-mirror --once` is `oidc-mirror run --once`."""
+        if ctx.resilient_parsing:  # the shell asks what could stand here
+            return super().parse_args(ctx, args)
         at = _first_word(args)
         if at == len(args) or (args[at].startswith("-") and args[at] not in ("--help", "-h", "--version")):
             args = [*args[:at], "run", *args[at:]]
@@ -70,9 +75,28 @@ def _first_word(args: Sequence[str]) -> int:
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="oidc-mirror")
-@click.option("--config", metavar="FILE", envvar="OIDC_MIRROR_CONFIG", default=DEFAULT_CONFIG, show_default=True)
-@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
-@click.option("--log-format", type=click.Choice(["auto", "json", "console"]), default="auto", show_default=True)
+@click.option(
+    "--config",
+    metavar="FILE",
+    envvar="OIDC_MIRROR_CONFIG",
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help="The configuration file; or name it in $OIDC_MIRROR_CONFIG.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS),
+    default="info",
+    show_default=True,
+    help="What is less important is not logged.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "console"]),
+    default="auto",
+    show_default=True,
+    help="Readable or JSON logs on stderr.",
+)
 @click.pass_context
 def cli(ctx: click.Context, config: str, log_level: str, log_format: str) -> None:
     """Mirror the OIDC discovery documents of private Kubernetes clusters to git and a public S3 bucket.
@@ -83,6 +107,7 @@ def cli(ctx: click.Context, config: str, log_level: str, log_format: str) -> Non
     Exit status:
       0  everything is current        2  usage or configuration error: nothing was done
       1  something failed             3  nothing failed, but a change waits for an operator
+      130  interrupted
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
     ctx.obj = {"config": config, "log_level": log_level, "log_format": log_format}
 
@@ -93,20 +118,34 @@ def main(args: Sequence[str] | None = None) -> int:
         status = cli.main(args=list(sys.argv[1:] if args is None else args), standalone_mode=False)
     except click.exceptions.Exit as stop:
         status = stop.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):  # click makes the one of the other
+        click.echo("Interrupted; the next pass finishes what this one began.", err=True)
         status = ExitStatus.INTERRUPTED
     except click.ClickException as error:
         error.show()
         status = ExitStatus.USAGE
-    except KeyboardInterrupt:
-        click.echo("Interrupted; the next pass finishes what this one began.", err=True)
-        status = ExitStatus.INTERRUPTED
     except MirrorError as error:
         show(error)
         status = ExitStatus.USAGE if isinstance(error, UsageError) else ExitStatus.FAILED
-    except BrokenPipeError:
+    except OSError as error:
+        status = ExitStatus.FAILED
+        with suppress(OSError):
+            show(_unheard(error))
+    except Exception as error:  # noqa: BLE001  the last resort: a sentence instead of a traceback
+        show(_defect(error))
         status = ExitStatus.FAILED
     return int(status or 0)
+
+
+def _unheard(error: OSError) -> MirrorError:
+    sentence = "What there was to say could not be written, or a file could not be read."
+    return MirrorError(sentence, cause=str(error), remedy="See where the output goes, and that the disk is not full.")
+
+
+def _defect(error: Exception) -> MirrorError:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    cause = f"{type(error).__name__}: {error} (line {last.lineno} of {Path(last.filename).name})"
+    return MirrorError("oidc-mirror met a defect of its own.", cause=cause, remedy="Please report it with these lines.")
 
 
 def show(error: MirrorError) -> None:

@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import FrameType
@@ -24,7 +24,13 @@ from mirror.report import Report, to_json
 @click.option("--once", is_flag=True, help="One pass, then exit.")
 @click.option("--dry-run", is_flag=True, help="Tell what a pass would do and change nothing (implies --once).")
 @click.option("--only", metavar="NAME", multiple=True, help="Only this issuer; may be given several times.")
-@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How the report is written.",
+)
 @common_options
 @click.pass_context
 def command(ctx: click.Context, *, once: bool, dry_run: bool, only: tuple[str, ...], output: str) -> None:
@@ -72,17 +78,18 @@ def one_pass(settings: Settings, options: Common, *, dry_run: bool) -> Report:
         open_ports(settings, dry_run=dry_run) as ports,
     ):
         report = one(settings, ports, now, progress=progress)
-    logger = configure(options.log_level, options.log_format)
-    for warning in settings.warnings:
-        logger.warning("configuration.unwise", sentence=warning)
-    log_report(logger, report)
+    with suppress(OSError):  # a log that nobody can take must not cost the report
+        logger = configure(options.log_level, options.log_format)
+        for warning in settings.warnings:
+            logger.warning("configuration.unwise", sentence=warning)
+        log_report(logger, report)
     return report
 
 
 def show(report: Report, output: str) -> None:
     """The report on stdout."""
     if output == "json":
-        click.echo(json.dumps(to_json(report), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(to_json(report), indent=2))
     else:
         click.echo("\n".join(lines(report)))
 

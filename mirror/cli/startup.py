@@ -6,6 +6,7 @@ Each measure below was measured on a `--once` pass over one unchanged cluster (d
 import gc
 import os
 import sys
+from contextlib import suppress
 from types import ModuleType
 from typing import NoReturn
 
@@ -19,6 +20,9 @@ def lean() -> None:
       gets a stand-in, because nobody calls that command line from here.
     """
     gc.set_threshold(100_000, 20, 20)
+    # A stream that the caller closed is None: what is said there goes nowhere, and nothing else changes.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123  for the life of the process
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123  as above
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if "httpx" not in sys.modules:
         sys.modules.setdefault("httpx._main", _without_command_line())
@@ -39,9 +43,10 @@ def leave(status: int) -> NoReturn:
     Only for the end of the command line: all servers, threads, child processes and temporary files are gone by then,
     because each lives in a `with` block.
     """
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            status = status or 1  # the reader went away: what we wanted to say was not heard
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        status = status or 1  # a full disk, or a reader that went away: the report was not heard
     os._exit(status)

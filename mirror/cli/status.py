@@ -36,7 +36,7 @@ def command(ctx: click.Context, *, name: str | None, output: str) -> None:
     with open_ports(settings, dry_run=True) as ports:
         found = standing(settings, ports, datetime.now(UTC), names=names)
     if output == "json":
-        click.echo(json.dumps(to_json(found), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(to_json(found), indent=2))
     else:
         click.echo("\n".join(lines(found)))
     ctx.exit(int(found.exit_status))

@@ -15,7 +15,14 @@ from mirror.config.settings import Settings
 from mirror.errors import UsageError
 
 _NO_FILES: Mapping[str, str] = MappingProxyType({})
+_NO_FILE = (
+    "Name the file with `--config` or in `$OIDC_MIRROR_CONFIG`; config/mirror.example.yaml shows how to write one."
+)
 _PUBLISH_RULE = rules.Rule(frozenset({"publish", "issuer", "former_issuers"}), publish_findings)
+
+
+class _TooLargeError(ValueError):
+    """A file that no configuration needs to be as large as."""
 
 
 def load(path: Path) -> Settings:
@@ -133,14 +140,14 @@ def _add_file(result: _Folder, file: Path, name: str) -> None:
 
 
 def _unread(file: str, path: Location, error: Exception) -> Problem:
-    return Problem(file, path, f"It cannot be read ({_cause(error)}). Check the path, the rights and the encoding.")
+    return Problem(file, path, f"It cannot be read ({_cause(error)}). {_remedy(error)}")
 
 
 def _main_text(path: Path) -> str:
     try:
         return _text_of(path)
     except (OSError, ValueError) as error:
-        remedy = "Check the path, the rights and the encoding."
+        remedy = _NO_FILE if isinstance(error, FileNotFoundError) else _remedy(error)
         raise UsageError(f"The configuration {path} cannot be read.", cause=_cause(error), remedy=remedy) from None
 
 
@@ -149,13 +156,20 @@ def _text_of(path: Path) -> str:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is too large, not UTF-8, or no operating system has such a path.
+        _TooLargeError: It is larger than that.
+        ValueError: It is not UTF-8, or no operating system has such a path.
     """
     with path.open("rb") as file:
         body = file.read(document.MAX_FILE_BYTES + 1)
     if len(body) > document.MAX_FILE_BYTES:
-        raise ValueError("larger than 16 MiB")
+        raise _TooLargeError("larger than 16 MiB")
     return body.decode()
+
+
+def _remedy(error: Exception) -> str:
+    if isinstance(error, _TooLargeError):
+        return "Spread the issuers over several files of `issuers_dir`."
+    return "Check the path, the rights and the encoding."
 
 
 def _cause(error: Exception) -> str:

@@ -106,7 +106,8 @@ class _Line:
         except TimeoutError:
             return Failure.TOTAL_TIMEOUT.reason(f"{self.limits.total_seconds:g}", where=document.where)
         except Exception as error:  # noqa: BLE001 - whatever one apiserver provokes, the others' answers must survive
-            return explain(error, where=document.where, connect_seconds=self.limits.connect_seconds)
+            seconds, token = self.limits.connect_seconds, self.access.token
+            return explain(error, where=document.where, connect_seconds=seconds, secret=token)
 
     async def _note(self, event: str, info: Mapping[str, Any]) -> None:
         # httpcore loses the socket when the deadline cancels a TLS handshake: remember it, so as to close it.

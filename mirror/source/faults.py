@@ -7,6 +7,7 @@ import httpx
 
 from mirror.model import Reason
 from mirror.source.failures import Failure, shown
+from mirror.source.secrets import redacted
 
 _X509_NOT_YET_VALID, _X509_EXPIRED = 9, 10  # X509_V_ERR_*, OpenSSL's x509_vfy.h
 _X509_WRONG_NAME = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
@@ -16,13 +17,14 @@ _NO_TLS_FAULT = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, s
 _CONNECTION_ENDED = ("Server disconnected", "peer closed connection", "peer unexpectedly closed connection")
 
 
-def explain(error: Exception, *, where: str, connect_seconds: float) -> Reason:
+def explain(error: Exception, *, where: str, connect_seconds: float, secret: str = "") -> Reason:
     """The reason behind `error`, which asking for the document `where` raised.
 
     Args:
         error: Anything: an error of a kind that nobody foresaw must not take the other apiservers' answers along.
         where: The document that was asked for.
         connect_seconds: The limit that a connection had, for the sentence.
+        secret: The token that was sent: errors of HTTP quote the line that they did not understand.
     """
     chain = _chain(error)
     tls = next((each for each in chain if isinstance(each, ssl.SSLError) and not isinstance(each, _NO_TLS_FAULT)), None)
@@ -33,7 +35,7 @@ def explain(error: Exception, *, where: str, connect_seconds: float) -> Reason:
     if isinstance(error, httpx.ProxyError):
         return Failure.PROXY_REFUSED.reason(shown(str(error)), where=where)
     if isinstance(error, (httpx.ProtocolError, httpx.DecodingError)):
-        return _explain_protocol(error, where)
+        return _explain_protocol(redacted(str(error), secret), where)
     if isinstance(error, (httpx.TransportError, OSError)):
         return Failure.UNREACHABLE.reason(_system_words(chain), where=where)
     if isinstance(error, (httpx.InvalidURL, ValueError, ImportError)):
@@ -53,10 +55,10 @@ def _explain_tls(error: ssl.SSLError, where: str) -> Reason:
     return failure.reason(shown(error.verify_message.rstrip(".")), where=where)
 
 
-def _explain_protocol(error: Exception, where: str) -> Reason:
-    if str(error).startswith(_CONNECTION_ENDED):
+def _explain_protocol(words: str, where: str) -> Reason:
+    if words.startswith(_CONNECTION_ENDED):
         return Failure.UNREACHABLE.reason("it closed the connection before the answer was complete", where=where)
-    return Failure.NOT_HTTP.reason(shown(str(error)), where=where)
+    return Failure.NOT_HTTP.reason(shown(words), where=where)
 
 
 def _system_words(chain: tuple[BaseException, ...]) -> str:

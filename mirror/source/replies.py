@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from mirror.model import MEDIA_TYPE_DISCOVERY, MEDIA_TYPE_JWKS, Reason
 from mirror.source.failures import Failure, shown
+from mirror.source.secrets import redacted, redacted_body
 
 Login = Literal["anonymous", "token", "certificate"]
 """How we log in at an apiserver: it decides what helps against a 401 or 403."""
@@ -94,9 +95,10 @@ def judge(document: Document, reply: Reply, login: Login, *, max_body_bytes: int
         max_body_bytes: The limit that cut the body short, for the sentence.
         secret: The token that was sent, which no sentence repeats even where the answer does.
     """
+    reply = _without(secret, reply)
     if reply.status != HTTP_OK:
         failure = _failure_of_status(reply.status, login)
-        return failure.reason(_status_detail(reply, secret), where=document.where)
+        return failure.reason(_status_detail(reply), where=document.where)
     encoding = reply.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         return Failure.WRONG_CONTENT_ENCODING.reason(shown(encoding), where=document.where)
@@ -135,11 +137,17 @@ def _failure_of_status(status: int, login: Login) -> Failure:
     return _BY_STATUS.get(status, Failure.BAD_STATUS)
 
 
-def _status_detail(reply: Reply, secret: str) -> str:
+def _without(secret: str, reply: Reply) -> Reply:
+    """The reply that every sentence quotes from: whatever is told of it later, the token is not in it."""
+    if not secret:
+        return reply
+    headers = {name: redacted(value, secret) for name, value in reply.headers.items()}
+    return replace(reply, headers=headers, body=redacted_body(reply.body, secret, complete=reply.complete))
+
+
+def _status_detail(reply: Reply) -> str:
     """The status, and what explains it: the target of a redirect, a Status object's message, or the body's start."""
     said = _USER_INFO.sub("//", reply.headers.get("location", "")) or _message(reply.body)
-    if secret:
-        said = said.replace(secret, "***")
     return f"status {reply.status}" + (f", {shown(said)}" if said.strip() else "")
 
 
