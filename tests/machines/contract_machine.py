@@ -3,6 +3,9 @@
 Replicas rotate, vanish, lie and flap; operators approve and revoke; the remote goes away; somebody writes to the
 bucket; mirrors die between any two steps, or another mirror or an operator works in the middle of a pass. What must
 hold (design, section 2) is judged at every put, after every pass, and once everything has settled.
+
+Run by hand, because it searches for minutes: pytest tests/machines/contract_machine.py. It still finds a history (a
+one-step rotation under `hold`, an approval, and mirrors that did not hear of each other) after which the bucket lags.
 """
 
 import json
