@@ -27,7 +27,13 @@ Biography = tuple[IssuerName, IssuerUrl, Lives]
 
 @click.command("history")
 @click.argument("name", required=False)
-@click.option("--output", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
+@click.option(
+    "--output",
+    type=click.Choice(["text", "json", "html"]),
+    default="text",
+    show_default=True,
+    help="How the lives are written.",
+)
 @common_options
 @click.pass_context
 def command(ctx: click.Context, *, name: str | None, output: str) -> None:

@@ -1,18 +1,16 @@
 """The command line: words in, exit status out. Commands are imported when they are called, so that help is quick."""
 
 import importlib
+import os
 import sys
-import traceback
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import click
 
 from mirror import __version__
 from mirror.errors import MirrorError, UsageError
-from mirror.log import LEVELS, escaped
+from mirror.log import LEVELS, escaped, wants_no_colours
 from mirror.report import ExitStatus
 
 DEFAULT_CONFIG = "/etc/oidc-mirror/mirror.yaml"
@@ -81,7 +79,7 @@ def _first_word(args: Sequence[str]) -> int:
     envvar="OIDC_MIRROR_CONFIG",
     default=DEFAULT_CONFIG,
     show_default=True,
-    help="The configuration file; or name it in $OIDC_MIRROR_CONFIG.",
+    help="The configuration file; without the option it is $OIDC_MIRROR_CONFIG.",
 )
 @click.option(
     "--log-level",
@@ -107,53 +105,63 @@ def cli(ctx: click.Context, config: str, log_level: str, log_format: str) -> Non
     Exit status:
       0  everything is current        2  usage or configuration error: nothing was done
       1  something failed             3  nothing failed, but a change waits for an operator
-      130  interrupted
+      130  interrupted: the next pass finishes what was begun
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
-    ctx.obj = {"config": config, "log_level": log_level, "log_format": log_format}
+    ctx.ensure_object(dict).update(config=config, log_level=log_level, log_format=log_format)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line, and give its exit status."""
+    options: dict[str, Any] = {}
+    words = list(sys.argv[1:] if args is None else args)
     try:
-        status = cli.main(args=list(sys.argv[1:] if args is None else args), standalone_mode=False)
+        status = cli.main(words, "oidc-mirror", standalone_mode=False, obj=options, color=_colours())
     except click.exceptions.Exit as stop:
         status = stop.exit_code
-    except (click.Abort, KeyboardInterrupt):  # click makes the one of the other
-        click.echo("Interrupted; the next pass finishes what this one began.", err=True)
-        status = ExitStatus.INTERRUPTED
+    except click.Abort as abort:
+        status = _aborted(abort.__cause__, options)
+    except KeyboardInterrupt as interrupt:
+        status = _aborted(interrupt, options)
     except click.ClickException as error:
         error.show()
         status = ExitStatus.USAGE
     except MirrorError as error:
         show(error)
         status = ExitStatus.USAGE if isinstance(error, UsageError) else ExitStatus.FAILED
-    except OSError as error:
-        status = ExitStatus.FAILED
-        with suppress(OSError):
-            show(_unheard(error))
-    except Exception as error:  # noqa: BLE001  the last resort: a sentence instead of a traceback
-        show(_defect(error))
-        status = ExitStatus.FAILED
+    except Exception as error:  # noqa: BLE001  the last resort: people get a sentence, not our traceback
+        status = _defect(error, options)
     return int(status or 0)
 
 
-def _unheard(error: OSError) -> MirrorError:
-    sentence = "What there was to say could not be written, or a file could not be read."
-    return MirrorError(sentence, cause=str(error), remedy="See where the output goes, and that the disk is not full.")
+def _colours() -> bool | None:
+    """What click calls `color`: False for never, None for wherever a terminal shows them."""
+    return False if wants_no_colours(os.environ) else None
 
 
-def _defect(error: Exception) -> MirrorError:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    cause = f"{type(error).__name__}: {error} (line {last.lineno} of {Path(last.filename).name})"
-    return MirrorError("oidc-mirror met a defect of its own.", cause=cause, remedy="Please report it with these lines.")
+def _aborted(cause: BaseException | None, options: dict[str, Any]) -> int:
+    """Ctrl-C. Click makes one exception of it, of Ctrl-C or Ctrl-D at a question, and of a stray EOFError of ours."""
+    if isinstance(cause, EOFError):
+        return _defect(cause, options)
+    if isinstance(cause, KeyboardInterrupt):
+        click.echo("Interrupted; the next pass finishes what this one began.", err=True)
+    else:
+        click.echo("\nNothing was done.", err=True)
+    return ExitStatus.INTERRUPTED
+
+
+def _defect(error: Exception, options: dict[str, Any]) -> int:
+    from mirror.cli import defect  # noqa: PLC0415  only when there is one
+
+    if options.get("log_level") == "debug":
+        defect.log(error, options["log_format"])
+    show(defect.told(error))
+    return ExitStatus.FAILED
 
 
 def show(error: MirrorError) -> None:
     """An error as people meet it: the sentence, the cause, the remedy; every problem of a configuration."""
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {escaped(error.sentence)}", err=True)
-    for problem in error.problems if isinstance(error, UsageError) else ():
-        click.echo(f"  - {escaped(problem)}", err=True)
-    if error.cause:
-        click.echo(f"  cause: {escaped(error.cause)}", err=True)
-    if error.remedy:
-        click.echo(f"  remedy: {escaped(error.remedy)}", err=True)
+    lines = [f"{click.style('error:', fg='red', bold=True)} {escaped(error.sentence)}"]
+    lines += [f"  - {escaped(problem)}" for problem in (error.problems if isinstance(error, UsageError) else ())]
+    lines += [f"  cause: {escaped(error.cause)}"] if error.cause else []
+    lines += [f"  remedy: {escaped(error.remedy)}"] if error.remedy else []
+    click.echo("\n".join(lines), err=True, color=_colours())

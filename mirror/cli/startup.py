@@ -6,9 +6,14 @@ Each measure below was measured on a `--once` pass over one unchanged cluster (d
 import gc
 import os
 import sys
-from contextlib import suppress
 from types import ModuleType
 from typing import NoReturn
+
+from mirror.cli.streams import Output
+
+INTERRUPTED = 130
+_DONE = (0, 3)
+"""The statuses (design 4.6) of a command that did its work; 1 comes before both."""
 
 
 def lean() -> None:
@@ -20,9 +25,6 @@ def lean() -> None:
       gets a stand-in, because nobody calls that command line from here.
     """
     gc.set_threshold(100_000, 20, 20)
-    # A stream that the caller closed is None: what is said there goes nowhere, and nothing else changes.
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123  for the life of the process
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123  as above
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if "httpx" not in sys.modules:
         sys.modules.setdefault("httpx._main", _without_command_line())
@@ -37,16 +39,22 @@ def _without_command_line() -> ModuleType:
     return module
 
 
-def leave(status: int) -> NoReturn:
+def leave(status: int, output: Output) -> NoReturn:
     """End the process with `status` without tearing every module down; what was written is flushed.
+
+    When not all of it arrived at `output`, the command did not do what it is for: that is told, and is a failure.
 
     Only for the end of the command line: all servers, threads, child processes and temporary files are gone by then,
     because each lives in a `with` block.
     """
-    with suppress(OSError, ValueError):
-        sys.stderr.flush()
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        status = status or 1  # a full disk, or a reader that went away: the report was not heard
+    sys.stdout.flush()
+    if output.lost is not None:
+        status = 1 if status in _DONE else status
+        if not isinstance(output.lost, BrokenPipeError):  # who closes a pipe, as `head` does, has read enough
+            sys.stderr.write(
+                "error: Not all of the output could be written to stdout.\n"
+                f"  cause: {output.lost.strerror}\n"
+                "  remedy: Let stdout lead to something that can be written and has room.\n"
+            )
+    sys.stderr.flush()
     os._exit(status)

@@ -16,7 +16,13 @@ from mirror.model import PUBLIC_STATUSES, Reason, Status
 
 @click.command("status")
 @click.argument("name", required=False)
-@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How the standing is written.",
+)
 @common_options
 @click.pass_context
 def command(ctx: click.Context, *, name: str | None, output: str) -> None:

@@ -22,7 +22,7 @@ _PUBLISH_RULE = rules.Rule(frozenset({"publish", "issuer", "former_issuers"}), p
 
 
 class _TooLargeError(ValueError):
-    """A file that no configuration needs to be as large as."""
+    """The file is larger than `MAX_FILE_BYTES`."""
 
 
 def load(path: Path) -> Settings:

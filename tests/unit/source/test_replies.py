@@ -1,6 +1,8 @@
 """Judging answers: which status, content type and encoding becomes which code, and what the sentences may say."""
 
+import json
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 import pytest
 
@@ -151,13 +153,31 @@ def test_hostile_body_is_short_and_printable(body: bytes) -> None:
     assert len(reason.sentence) < 2_500
 
 
-def test_echoed_token_is_not_told() -> None:
-    """An answer that repeats our Authorization header does not carry the token into the sentence."""
-    reply = Reply(400, {}, b"bad header: Authorization: Bearer s3cr3t-token")
-    reason = judge(DISCOVERY, reply, "token", max_body_bytes=10, secret="s3cr3t-token")
+TOKEN = "S3cr3t+t0ken/Of.a_kind=="
+ECHOES = {
+    "body": Reply(400, {}, f"bad header: Authorization: Bearer {TOKEN}".encode()),
+    "status-object": Reply(401, {}, json.dumps({"message": f"token {TOKEN} is bad"}).encode()),
+    "location": Reply(302, {"location": f"https://elsewhere.example/?t={TOKEN}"}, b""),
+    "location-percent-encoded": Reply(302, {"location": f"https://elsewhere.example/?t={quote(TOKEN, safe='')}"}, b""),
+    "content-type": Reply(200, {"content-type": f"text/{TOKEN}"}, b""),
+    "content-encoding": Reply(200, {"content-type": "application/json", "content-encoding": TOKEN}, b""),
+    "cut": Reply(500, {}, b"you sent: " + TOKEN.encode()[:-2], complete=False),
+}
+
+
+@pytest.mark.parametrize("reply", ECHOES.values(), ids=ECHOES)
+def test_echoed_token_is_not_told(reply: Reply) -> None:
+    """An answer that repeats our Authorization header does not carry the token into the sentence, in whatever case."""
+    reason = judge(DISCOVERY, reply, "token", max_body_bytes=10, secret=TOKEN)
     assert reason is not None
-    assert "s3cr3t" not in reason.sentence
-    assert "Bearer ***" in reason.sentence
+    assert "s3cr3t" not in str(reason).lower()
+
+
+def test_echoed_token_is_replaced_where_it_stood() -> None:
+    """What stands around the token is still told."""
+    reason = judge(DISCOVERY, ECHOES["body"], "token", max_body_bytes=10, secret=TOKEN)
+    assert reason is not None
+    assert "Authorization: Bearer ***" in reason.sentence
 
 
 def test_redirect_names_its_target_without_user_info() -> None:

@@ -161,6 +161,12 @@ def test_key_that_may_be_public_takes_its_kid(status: Status) -> None:
     assert after(step(ledger(record(OLD, status), record(B, P)), shows(B, NEW), SILENT), NEW).status is H
 
 
+def test_nothing_new_comes_in_where_nothing_may() -> None:
+    """After a former issuer's last day its new keys are neither published nor held; a revoked one is still noted."""
+    outcome = step(ledger(record(B, P)), shows(A, B, C), policy=REVOKE_A, may_admit=False)
+    assert {r.key.kid: r.status for r in outcome.ledger.records} == {"a": X, "b": P}
+
+
 def test_full_room_for_held_keys_is_no_matter_for_a_good_one() -> None:
     """32 held keys, a flood of an attacker perhaps, do not keep a new key of the cluster out."""
     held = [record(rsa(f"h{i:02}"), H) for i in range(lifecycle.MOST_HELD)]
