@@ -14,24 +14,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from mirror import notebook
 from mirror.addresses import object_keys
-from mirror.applying import Applied, apply
-from mirror.believing import Answers, Beliefs, believe
 from mirror.config.settings import Settings
-from mirror.deciding import plan_publication
 from mirror.errors import HistoryError, RemoteError
 from mirror.history.ledgers import Memory, remember
 from mirror.model import Event, Heads, IssuerName, IssuerUrl, Level, Thumbprint
-from mirror.plan import Plan, World, publications
 from mirror.pool import each_at_once
 from mirror.ports import History, Ports
 from mirror.publish import audit
 from mirror.publish.look import Shown, Target, list_buckets
 from mirror.report import Report, reason_from
-from mirror.reporting import preview
+from mirror.steps import notebook
+from mirror.steps.applying import Applied, apply
+from mirror.steps.believing import Answers, Beliefs, believe
+from mirror.steps.deciding import plan_publication
+from mirror.steps.plan import Plan, World, publications
+from mirror.steps.reporting import preview
+from mirror.steps.witness import public_ids
 from mirror.trust.ledger import EVERYTHING
-from mirror.witness import public_ids
 
 Progress = Callable[[IssuerName], None]
 

@@ -6,22 +6,22 @@ from typing import NoReturn
 import click
 
 from mirror.addresses import jwks_uri, object_keys
-from mirror.believing import Beliefs, believe
 from mirror.cli.desk import Desk, open_desk
 from mirror.cli.operate import Decision, ask, commit, decision_options, finish
 from mirror.cli.options import common
 from mirror.config.settings import Issuer
-from mirror.deciding import LOAD_BALANCER_CONNECTIONS
 from mirror.errors import BucketError, UsageError
 from mirror.log import escaped
 from mirror.model import Observation, Reason, Unusable
-from mirror.plan import Publication
 from mirror.ports import Ports, Seen
 from mirror.publish.put import reason_of
 from mirror.report import ExitStatus
+from mirror.steps.believing import Beliefs, believe
+from mirror.steps.deciding import LOAD_BALANCER_CONNECTIONS
+from mirror.steps.plan import Publication
+from mirror.steps.witness import public_ids
 from mirror.trust.adoption import Adoption, adopt
 from mirror.trust.circumstances import Circumstances
-from mirror.witness import public_ids
 
 
 @dataclass(frozen=True, slots=True)

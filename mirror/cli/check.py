@@ -44,7 +44,7 @@ def known_keys(settings: "Settings") -> dict[IssuerName, tuple[Key, ...]]:
     """
     from mirror.cli.history import opened  # noqa: PLC0415  `--help` does without
     from mirror.history.ledgers import remember  # noqa: PLC0415  `--help` does without
-    from mirror.plan import publications  # noqa: PLC0415  `--help` does without
+    from mirror.steps.plan import publications  # noqa: PLC0415  `--help` does without
 
     everything = publications(settings)
     with opened(settings.repository) as repository:

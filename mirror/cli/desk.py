@@ -20,8 +20,8 @@ from mirror.history.creation import is_repository
 from mirror.history.ledgers import Memory, remember
 from mirror.history.operator import as_operator
 from mirror.model import Ledger, Thumbprint, key_id
-from mirror.plan import Publication, publications
 from mirror.ports import History, Ports
+from mirror.steps.plan import Publication, publications
 from mirror.trust.lifecycle import revoked_thumbprints
 
 

@@ -16,7 +16,7 @@ from mirror.errors import HistoryError
 from mirror.history.lives import Life, Lives, to_json
 from mirror.log import escaped
 from mirror.model import IssuerName, IssuerUrl
-from mirror.plan import publications
+from mirror.steps.plan import publications
 
 if TYPE_CHECKING:
     from mirror.history.repository import Repository
@@ -49,7 +49,7 @@ def command(ctx: click.Context, *, name: str | None, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(document(biographies), indent=2))
     elif output == "html":
-        from mirror.cli.timeline import page  # noqa: PLC0415  jinja2 for the page alone
+        from mirror.views.timeline import page  # noqa: PLC0415  jinja2 for the page alone
 
         click.echo(page(biographies, now=datetime.now(UTC)), nl=False)
     else:

@@ -17,10 +17,10 @@ from mirror.history.message import IssuerChanges, compose
 from mirror.history.record import Intent, Recorded, record
 from mirror.log import configure, escaped, log_report
 from mirror.model import KeyId, KeyRecord, Reason
-from mirror.notebook import vouch
-from mirror.plan import Publication
 from mirror.report import ExitStatus
 from mirror.run import run_once
+from mirror.steps.notebook import vouch
+from mirror.steps.plan import Publication
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.records import moment_text
 

@@ -10,8 +10,8 @@ from mirror.cli.options import common
 from mirror.errors import UsageError
 from mirror.log import escaped
 from mirror.model import Reason, Thumbprint
-from mirror.notebook import EMPTIED
 from mirror.report import ExitStatus
+from mirror.steps.notebook import EMPTIED
 from mirror.trust.decisions import find_material, revoke
 
 

@@ -16,7 +16,7 @@ from mirror.model import Ledger
 from mirror.report import ExitStatus
 
 if TYPE_CHECKING:
-    from mirror.cli.waiting import Clock
+    from mirror.views.waiting import Clock
 
 
 def _duration(ctx: click.Context, param: click.Parameter, value: str) -> timedelta:
@@ -47,8 +47,8 @@ def command(ctx: click.Context, *, name: str, key: str, timeout: timedelta) -> N
     `-` follows `--`. Looks at the public JWKS as the world does; needs no credentials.
     """
     from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
-    from mirror.cli.waiting import Clock, Wait, Wanted  # noqa: PLC0415  `--help` does without
     from mirror.publish.readback import PublicWeb  # noqa: PLC0415  httpx only when it is needed
+    from mirror.views.waiting import Clock, Wait, Wanted  # noqa: PLC0415  `--help` does without
 
     settings = selected(common(ctx).load(), (name,))
     (issuer,) = settings.issuers

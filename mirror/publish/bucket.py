@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from mirror.aws.codes import NOT_SENT_CODES, TRANSIENT_CODES
+from mirror.aws.sessions import READ_SECONDS
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, Listed, ObjectKey, PublicObject, Stored
 from mirror.ports import Foreign, Landed, PutOutcome, StoredHeaders
 from mirror.publish.answers import headers, is_absent, listed, unquoted
 from mirror.publish.bounded import Bounded
-from mirror.publish.clients import READ_SECONDS, S3Clients
-from mirror.publish.codes import NOT_SENT_CODES, TRANSIENT_CODES
+from mirror.publish.clients import S3Clients
 from mirror.publish.failures import Attempt, own_error, translated
 
 if TYPE_CHECKING:

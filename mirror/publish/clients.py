@@ -1,23 +1,18 @@
 """The two S3 clients of one bucket: one that retries reads, one that sends every write exactly once."""
 
-from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import boto3.session
 from botocore.config import Config
-from botocore.credentials import AssumeRoleCredentialFetcher, Credentials, DeferredRefreshableCredentials
-from botocore.exceptions import InvalidConfigError, NoCredentialsError
-from botocore.session import Session as BotocoreSession
+from botocore.exceptions import InvalidConfigError
 
+from mirror.aws.sessions import CONNECT_SECONDS, READ_ATTEMPTS, READ_SECONDS
+from mirror.aws.sessions import session as session_of
 from mirror.config.settings import Publish
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-CONNECT_SECONDS = 5.0
-READ_SECONDS = 5.0
-READ_ATTEMPTS = 2
 
 
 class S3Clients:
@@ -57,7 +52,7 @@ class S3Clients:
             return self._clients
 
     def _made(self) -> "tuple[S3Client, S3Client]":
-        session = _session(self._publish)
+        session = session_of(self._publish)
         try:
             return (self._client(session, READ_ATTEMPTS), self._client(session, 1))
         except ValueError as error:  # all that botocore says of an endpoint that is no URL
@@ -92,39 +87,3 @@ def _refuse_region_redirect(context: dict[str, Any], **_: object) -> None:
     botocore skips a request whose context says that it was redirected before.
     """
     context.setdefault("s3_redirect", {})["redirected"] = True
-
-
-def _session(publish: Publish) -> boto3.session.Session:
-    session = BotocoreSession(profile=publish.profile)
-    if publish.role_arn is not None:
-        session.register_component("credential_provider", _Role(session, publish.region, publish.role_arn))
-    return boto3.session.Session(botocore_session=session)
-
-
-class _Role:
-    """A source of credentials that assumes `role_arn` with what the session has, again before they expire."""
-
-    def __init__(self, session: BotocoreSession, region: str, role_arn: str) -> None:
-        self._base = session.get_component("credential_provider")
-        self._sts = partial(session.create_client, region_name=region, config=_sts_config())
-        self._role_arn = role_arn
-
-    def load_credentials(self) -> Credentials:
-        source = self._base.load_credentials()
-        if source is None:
-            raise NoCredentialsError
-        fetcher = AssumeRoleCredentialFetcher(
-            client_creator=self._sts,
-            source_credentials=source,
-            role_arn=self._role_arn,
-            extra_args={"RoleSessionName": "oidc-mirror"},
-        )
-        return DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
-
-
-def _sts_config() -> Config:
-    return Config(
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": READ_ATTEMPTS},
-    )

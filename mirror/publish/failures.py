@@ -12,9 +12,9 @@ from typing import Any
 from botocore import exceptions as boto
 from urllib3.exceptions import HTTPError
 
+from mirror.aws.codes import code_of, stated_code
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
-from mirror.publish.codes import code_of, stated_code
 from mirror.publish.remedies import (
     REMEDIES,
     REMEDY_KMS,

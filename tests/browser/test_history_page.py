@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cli.timeline import page
 from mirror.history.lives import Entry, Lives, lives
 from mirror.model import CommitId, IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Revocation, Status, Version, key_id
+from mirror.views.timeline import page
 from support.fakes import MOMENT
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
 

@@ -32,6 +32,7 @@ case "$*" in
 "-m venv --clear "*) rm -rf "$4" && mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;;
 "-m pip install "*-r*) echo packages >>"$CALLS"; exit "${PACKAGES:-0}" ;;
 "-m pip install "*-e*) echo project >>"$CALLS"; exit "${PROJECT:-0}" ;;
+"-m pip check") exit "${CHECK:-0}" ;;
 "-m compileall -q mirror") ;;
 "-m coverage erase") ;;
 "-m pytest "*) echo "===== 7 passed in 0.10s ====="; exit "${PYTEST:-0}" ;;

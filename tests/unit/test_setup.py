@@ -104,3 +104,13 @@ def test_failed_setup_goes_on_where_it_failed(checkout: Checkout, failing: str, 
     checkout.calls()
     assert checkout.run("scripts/setup").returncode == 0
     assert checkout.calls() == done
+
+
+def test_incomplete_lock_file_fails_the_setup(checkout: Checkout) -> None:
+    """Nothing is looked for beside the lock file, so what it lacks is told and not installed unseen."""
+    failed = checkout.run("scripts/setup", CHECK="1")
+    assert failed.returncode == 1
+    assert "requirements-dev.lock is not complete" in failed.stderr
+    checkout.calls()
+    assert checkout.run("scripts/setup").returncode == 0
+    assert checkout.calls() == ["packages", "project"]

@@ -10,7 +10,6 @@ from typing import cast
 import click
 import pytest
 
-from mirror import notebook
 from mirror.cli.adopt import command, take_over
 from mirror.cli.approve import decide
 from mirror.cli.desk import Desk
@@ -21,9 +20,10 @@ from mirror.errors import HistoryError, RemoteError
 from mirror.history.ledgers import remember
 from mirror.history.record import Intent, record
 from mirror.model import IssuerUrl, KeyPolicy, KeyRecord, Kid, Ledger, Status, Thumbprint, key_id
-from mirror.notebook import EMPTIED
-from mirror.plan import publications
 from mirror.report import ExitStatus, Report
+from mirror.steps import notebook
+from mirror.steps.notebook import EMPTIED
+from mirror.steps.plan import publications
 from mirror.trust.decisions import revoke
 from mirror.trust.ledger import read_ledger, write_ledger
 from mirror.trust.lifecycle import Outcome

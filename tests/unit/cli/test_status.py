@@ -9,15 +9,15 @@ import jsonschema
 import pytest
 from click import unstyle
 
-from mirror.cli.abandoned import MOST, abandoned, issuers_without_configuration
-from mirror.cli.looking import standing
-from mirror.cli.standing import IssuerStanding, ObjectState, Standing, to_json
 from mirror.cli.status import lines
 from mirror.config.settings import FormerIssuer, Issuer, Settings
 from mirror.errors import BucketError, HistoryError
 from mirror.model import IssuerName, IssuerUrl, KeyPolicy, Reason, Status, Thumbprint, Version
-from mirror.plan import publications
 from mirror.report import ExitStatus
+from mirror.steps.plan import publications
+from mirror.views.abandoned import MOST, abandoned, issuers_without_configuration
+from mirror.views.looking import standing
+from mirror.views.standing import IssuerStanding, ObjectState, Standing, to_json
 from support.fakes import MOMENT, FakeHistory, FakeRemote
 from support.situations import BASE_URL, BOTH, DISCOVERY_KEY, JWKS_KEY, LAST, LEDGER, NAME, ONE, PUBLIC, Situation
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from mirror.addresses import object_keys
 from mirror.errors import BucketError
 from mirror.history.ledgers import Remembered, public_path
-from mirror.holding import takeover
 from mirror.model import CommitId, Event, KeyId, KeyPolicy, Ledger, ObjectKey, PublicObject, key_id
-from mirror.plan import IssuerPlan, Publication, World
 from mirror.ports import Bucket, Ports
 from mirror.publish.look import Shown, read_body, target
 from mirror.publish.objects import public_objects
 from mirror.publish.put import JWKS_SUFFIX, reason_of
 from mirror.publish.reconcile import Decision, Knowledge, decide, etag_of, standing_body
+from mirror.steps.holding import takeover
+from mirror.steps.plan import IssuerPlan, Publication, World
 from mirror.trust.documents import render
 from mirror.trust.jwks import read_jwks
 from mirror.trust.ledger import EVERYTHING

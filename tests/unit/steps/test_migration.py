@@ -9,8 +9,8 @@ import pytest
 
 from mirror.config.settings import FormerIssuer
 from mirror.model import IssuerUrl, KeyId, Kid, Thumbprint
-from mirror.notebook import EMPTIED, Notebook, load, save, sources_of, vouch
 from mirror.report import ExitStatus
+from mirror.steps.notebook import EMPTIED, Notebook, load, save, sources_of, vouch
 from support.captures import capture
 from support.fakes import MOMENT
 from support.situations import BASE_URL, BOTH, ISSUER, JWKS_KEY, LAST, ONE, Situation, answer

@@ -6,25 +6,25 @@ from datetime import datetime
 from typing import assert_never
 
 from mirror.addresses import object_keys
-from mirror.believing import Beliefs, defect
-from mirror.cli.abandoned import abandoned
-from mirror.cli.sights import Sight, public_sight
-from mirror.cli.standing import IssuerStanding, KeyStanding, ObjectStanding, ObjectState, Standing
-from mirror.comparing import plan_objects
 from mirror.config.settings import Settings
 from mirror.errors import HistoryError, RemoteError
 from mirror.history.ledgers import remember
-from mirror.holding import held_changes
 from mirror.model import PUBLIC_STATUSES, Event, IssuerName, KeyRecord, Ledger, Level, Reason, key_id
-from mirror.plan import IssuerPlan, Publication, World, publications
 from mirror.ports import Ports
 from mirror.publish.look import list_buckets, target
 from mirror.publish.objects import public_objects
 from mirror.publish.put import reason_of
 from mirror.publish.reconcile import Action, Decision, Holding, Put, Waiting
 from mirror.report import reason_from
+from mirror.steps.believing import Beliefs, defect
+from mirror.steps.comparing import plan_objects
+from mirror.steps.holding import held_changes
+from mirror.steps.plan import IssuerPlan, Publication, World, publications
 from mirror.trust.documents import render
 from mirror.trust.lifecycle import Outcome
+from mirror.views.abandoned import abandoned
+from mirror.views.sights import Sight, public_sight
+from mirror.views.standing import IssuerStanding, KeyStanding, ObjectStanding, ObjectState, Standing
 
 
 def standing(settings: Settings, ports: Ports, now: datetime, *, names: frozenset[IssuerName]) -> Standing:

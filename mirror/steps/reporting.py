@@ -6,9 +6,9 @@ from mirror.errors import MirrorError
 from mirror.history.message import IssuerChanges, compose
 from mirror.history.record import Intent, Recorded, is_pending
 from mirror.model import Event, IssuerUrl
-from mirror.plan import IssuerPlan, Plan
 from mirror.publish.put import Published, on_paper
 from mirror.report import Change, IssuerReport, Report, reason_from
+from mirror.steps.plan import IssuerPlan, Plan
 from mirror.trust.compatibility import compatibility
 
 UNTOLD = "Bring git in line: merge branches, render what a ledger says\n"

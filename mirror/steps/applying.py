@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from mirror.errors import HistoryError, MirrorError, RemoteError
 from mirror.history.record import Recorded, record
 from mirror.model import Event, Level
-from mirror.plan import Plan
 from mirror.ports import Ports
 from mirror.publish.audit import Audits
-from mirror.publishing import Progress, Publishing
 from mirror.report import Report
-from mirror.reporting import intents_of, issuer_report, message_of, plan_report, preview, stopped
+from mirror.steps.plan import Plan
+from mirror.steps.publishing import Progress, Publishing
+from mirror.steps.reporting import intents_of, issuer_report, message_of, plan_report, preview, stopped
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Git alone never makes a key public: what a branch says must be vouched for by somebody else.
 
 Who may push to the remote is not who may be any pod. A key that git calls public counts only when this mirror vouched
-for it before (`mirror.notebook`), an apiserver shows it in this pass, or the public object has it; and revocations that
+for it before (`notebook`), an apiserver shows it in this pass, or the public object has it; and revocations that
 leave an issuer without any key count only when the public object has none either. Until then the issuer is set aside:
 nothing of it is put. Normally another mirror is just about to put it. `repository.allowed_signers` replaces all this by
 signatures.
@@ -24,9 +24,9 @@ from mirror.model import (
     Status,
     key_id,
 )
-from mirror.notebook import EMPTIED
-from mirror.plan import Publication, World
 from mirror.ports import Ports
+from mirror.steps.notebook import EMPTIED
+from mirror.steps.plan import Publication, World
 from mirror.trust.jwks import read_jwks
 from mirror.trust.refused import Refused
 

@@ -3,13 +3,10 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from mirror.believing import defect
-from mirror.comparing import plan_objects
 from mirror.errors import BucketError, MirrorError
 from mirror.history.ledgers import public_path
 from mirror.history.record import Recorded
 from mirror.model import CommitId, Event, Level, Reason
-from mirror.plan import IssuerPlan, World
 from mirror.pool import each_at_once
 from mirror.ports import Ports
 from mirror.publish.audit import Audits, Stamp, fingerprint
@@ -17,8 +14,11 @@ from mirror.publish.look import Shown, target
 from mirror.publish.put import Freshness, Published, audit_headers, carry_out, read_back, reason_of
 from mirror.publish.reconcile import Decision, Waiting
 from mirror.report import Effect, reason_from
-from mirror.reporting import untouched
-from mirror.witness import public_ids
+from mirror.steps.believing import defect
+from mirror.steps.comparing import plan_objects
+from mirror.steps.plan import IssuerPlan, World
+from mirror.steps.reporting import untouched
+from mirror.steps.witness import public_ids
 
 
 @dataclass(frozen=True, slots=True)

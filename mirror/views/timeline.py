@@ -85,7 +85,7 @@ class Chart:
 def page(biographies: Iterable[tuple[IssuerName, IssuerUrl, Lives]], *, now: datetime) -> str:
     """The page; `now` (aware) is where the bars of living keys end."""
     charts = tuple(chart(name, issuer, lives, now=now) for name, issuer, lives in biographies)
-    folder = resources.files("mirror.cli") / "templates"
+    folder = resources.files("mirror.views") / "templates"
     css = (folder / "history.css").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"moment": _moment, "machine": _machine}

@@ -2,7 +2,7 @@
 
 from mirror.config.settings import Issuer
 from mirror.model import Event, KeyRecord, Ledger, Level, Reason, Status
-from mirror.plan import Publication
+from mirror.steps.plan import Publication
 from mirror.trust.decisions import is_emptied, may_be_empty
 from mirror.trust.lifecycle import Outcome
 

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from mirror.cli.waiting import POLL, Clock, Wait, Wanted
 from mirror.errors import UsageError
 from mirror.model import Key, KeyRecord, Ledger, Reason, Revocation, Status
 from mirror.ports import Look, NotSeen, Seen
+from mirror.views.waiting import POLL, Clock, Wait, Wanted
 from support.fakes import MOMENT
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body, with_kid
 from support.situations import ISSUER, NAME

@@ -5,9 +5,9 @@ from datetime import datetime
 
 from mirror.addresses import jwks_uri
 from mirror.model import Event, KeyId, KeyPolicy, Ledger, Level, Reason, key_id
-from mirror.plan import Publication
 from mirror.ports import NotSeen, PublicView, Seen
 from mirror.publish.safety import window
+from mirror.steps.plan import Publication
 from mirror.trust.documents import render
 from mirror.trust.jwks import KeySet, read_jwks
 

@@ -5,12 +5,9 @@ Reads (a body that a listing cannot tell, the commit that an object names) and c
 
 from dataclasses import replace
 
-from mirror.believing import defect
-from mirror.comparing import plan_objects
 from mirror.config.settings import Issuer
 from mirror.errors import BucketError, MirrorError
 from mirror.history.ledgers import Remembered
-from mirror.holding import emptied, held_changes
 from mirror.model import (
     Event,
     KeyPolicy,
@@ -19,14 +16,17 @@ from mirror.model import (
     Observation,
     Reason,
 )
-from mirror.plan import IssuerPlan, Publication, World
 from mirror.ports import Ports
 from mirror.publish.put import reason_of
 from mirror.report import reason_from
+from mirror.steps.believing import defect
+from mirror.steps.comparing import plan_objects
+from mirror.steps.holding import emptied, held_changes
+from mirror.steps.plan import IssuerPlan, Publication, World
+from mirror.steps.witness import unwitnessed
 from mirror.trust.circumstances import Circumstances
 from mirror.trust.documents import render
 from mirror.trust.lifecycle import advance, revoked_thumbprints
-from mirror.witness import unwitnessed
 
 LOAD_BALANCER_CONNECTIONS = 5
 """How many separate connections a pass makes to a URL that hides several apiservers."""

@@ -1,21 +1,20 @@
 """What a pass would do, as a value: for each issuer what its apiservers said, the ledger that follows, and the puts.
 
-Nothing here does anything: `mirror.deciding` makes plans, `mirror.applying` carries them out, and a dry run only shows
-them.
+Nothing here does anything: `deciding` makes plans, `applying` carries them out, and a dry run only shows them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
-from mirror.believing import Beliefs
 from mirror.config.settings import Issuer, Settings
 from mirror.errors import RemoteError
 from mirror.history.ledgers import Memory
 from mirror.model import Event, IssuerUrl, Ledger, Observation, PublicObject, Reason
-from mirror.notebook import Notebook
 from mirror.publish.look import Shown, Target
 from mirror.publish.reconcile import Decision
+from mirror.steps.believing import Beliefs
+from mirror.steps.notebook import Notebook
 from mirror.trust.lifecycle import Outcome
 
 Decided = tuple[PublicObject, Decision | None]

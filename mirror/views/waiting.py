@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mirror.cli.sights import public_keys
 from mirror.errors import UsageError
 from mirror.log import escaped
 from mirror.model import IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, Status
 from mirror.ports import Look, NotSeen, Seen
 from mirror.publish.safety import max_age_seconds, safe_to_sign_at
 from mirror.trust.decisions import find_key, matching
+from mirror.views.sights import public_keys
 
 POLL = timedelta(seconds=10)
 

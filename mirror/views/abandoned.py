@@ -11,13 +11,13 @@ from mirror.addresses import (
     object_keys,
     repository_paths,
 )
-from mirror.cli.standing import Abandoned
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import IssuerUrl, ObjectKey, Reason
-from mirror.plan import Publication
 from mirror.ports import Ports
 from mirror.publish.put import reason_of
+from mirror.steps.plan import Publication
+from mirror.views.standing import Abandoned
 
 MOST = 500
 """How many former issuers are looked at: who may push to the remote could list any number."""
