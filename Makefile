@@ -37,7 +37,7 @@ bench: setup ## Times the program against the pipeline of curl, jq, git and aws.
 # The runtime lock is held to the versions of the other one: what is shipped is what was tested.
 lock: setup ## Makes both lock files from pyproject.toml, keeping versions that fit. Newest ones: ARGS=--upgrade
 	$(python) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		$(ARGS) --extra demo --group dev pyproject.toml -o requirements-dev.lock >/dev/null
+		$(ARGS) --extra demo --extra fleet --group dev pyproject.toml -o requirements-dev.lock >/dev/null
 	$(python) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		$(ARGS) -c requirements-dev.lock pyproject.toml -o requirements.lock >/dev/null
 
