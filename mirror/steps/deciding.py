@@ -29,9 +29,6 @@ from mirror.trust.circumstances import Circumstances
 from mirror.trust.documents import render
 from mirror.trust.lifecycle import advance, revoked_thumbprints
 
-LOAD_BALANCER_CONNECTIONS = 5
-"""How many separate connections a pass makes to a URL that hides several apiservers."""
-
 
 def plan_publication(publication: Publication, world: World, ports: Ports) -> IssuerPlan:
     """Decide for one publication; whatever goes wrong stays with it."""
@@ -84,10 +81,9 @@ def _policy(issuer: Issuer, world: World) -> KeyPolicy:
 
 def _circumstances(publication: Publication, observations: tuple[Observation, ...], world: World) -> Circumstances:
     issuer = publication.issuer
-    asked = len(issuer.apiservers) * (LOAD_BALANCER_CONNECTIONS if issuer.load_balancer else 1)
     return Circumstances(
         observations=observations,
-        replicas=max(asked, issuer.expect_replicas or 0),
+        replicas=issuer.expected_answers,
         now=world.now,
         may_drop=not world.shared or world.heard_remote,
         may_admit=publication.admits(world.now),

@@ -3,11 +3,12 @@
 import pytest
 
 from mirror.model import TRANSIENT_CODES
-from mirror.source.failures import Failure, shown
+from mirror.source.failures import Failure, Told, shown
+from mirror.source.lookup_failures import LookupFailure
 
 
-@pytest.mark.parametrize("failure", Failure, ids=lambda failure: failure.name.lower())
-def test_every_failure_has_sentence_and_remedy(failure: Failure) -> None:
+@pytest.mark.parametrize("failure", [*Failure, *LookupFailure], ids=lambda failure: failure.name.lower())
+def test_every_failure_has_sentence_and_remedy(failure: Told) -> None:
     """Each failure tells what happened, with the detail, and what to do, in whole sentences."""
     reason = failure.reason("{braces} stay", where="jwks")
     assert ("{detail}" in failure.value.sentence) == ("{braces} stay" in reason.sentence)
