@@ -133,7 +133,7 @@ class Apiservers:
             name = question.issuer.name
             # Opened when first needed: a thousand CAs read at once would hold up the first connections.
             if name not in work.opened:
-                work.opened[name] = open_issuer(question.issuer, self._contexts, self._environ)
+                work.opened[name] = self._open(question.issuer)
             opened = work.opened[name]
             if isinstance(opened, tuple):
                 work.board.put(question, Unusable(question.apiserver, opened))
@@ -142,6 +142,12 @@ class Apiservers:
             else:
                 work.board.put(question, await self._answer(question, opened))
         work.workers -= 1
+
+    def _open(self, issuer: Issuer) -> Opened | tuple[Reason, ...]:
+        try:
+            return open_issuer(issuer, self._contexts, self._environ)
+        except Exception as error:  # noqa: BLE001 - whatever one issuer's files provoke, the others must be asked
+            return (Failure.UNEXPECTED.reason(type(error).__name__),)
 
     async def _look_up(self, work: _Work, question: Question, opened: Opened) -> None:
         """Find the issuer's apiservers; they are asked next, so that its answers stay together."""

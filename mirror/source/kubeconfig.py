@@ -168,7 +168,7 @@ class _Reader:
 
     def _file(self, part: Mapping[str, object], key: str) -> Path | None:
         text = self._text(part, key, "its user")
-        if "\0" in text:
+        if not text.isprintable():
             self._invalid(f"{key} is no path")
             return None
         return self._path.absolute().parent / text if text else None

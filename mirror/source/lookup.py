@@ -50,9 +50,12 @@ async def find(issuer: Issuer, opened: Opened, limits: Limits, deadline: float) 
     if issuer.discover is None:
         return Found(opened.addresses)
     address = opened.addresses[0]
-    if issuer.discover == "dns":
-        return await _behind_name(address, limits, deadline)
-    return await find_endpoints(address, opened.access, limits, deadline)
+    try:
+        if issuer.discover == "dns":
+            return await _behind_name(address, limits, deadline)
+        return await find_endpoints(address, opened.access, limits, deadline)
+    except Exception as error:  # noqa: BLE001 - whatever one lookup provokes, the others' answers must survive
+        return _failed(address, explain(error, where="", connect_seconds=limits.connect_seconds))
 
 
 async def _behind_name(address: str, limits: Limits, deadline: float) -> Found:
@@ -63,8 +66,6 @@ async def _behind_name(address: str, limits: Limits, deadline: float) -> Found:
             answers = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except TimeoutError:
         return _failed(address, LookupFailure.LOOKUP_TIMEOUT.reason(f"{limits.total_seconds:g}"))
-    except Exception as error:  # noqa: BLE001 - whatever one name provokes, the others' answers must survive
-        return _failed(address, explain(error, where="", connect_seconds=limits.connect_seconds))
     texts = {str(place[0]) for *_, place in answers}
     # A link-local address is good on one of our own network cards only: it says nothing about an apiserver.
     scoped = sorted(text for text in texts if "%" in text)

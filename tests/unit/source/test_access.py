@@ -14,7 +14,7 @@ from mirror.source.apiservers import Apiservers
 from support.apiserver import Apiserver
 from support.askers import AUDIENCE, ask_one, codes, ignore, issuer, limits
 from support.endpointslices import FIRST_PAGE, endpoint, endpointslice, listed, slice_list
-from support.kubeconfigs import ca_data, content, kubeconfig, write
+from support.kubeconfigs import ca_data, content, kubeconfig
 from support.proxy import Proxy
 from support.replicas import replicas
 from support.tls import ca_file, client_files, server_context
@@ -198,8 +198,9 @@ def test_token_for_a_cloud_is_never_sent(tmp_path: Path, audience: object, place
 
 def test_malformed_token_of_a_kubeconfig_is_not_sent(tmp_path: Path) -> None:
     """A token of several lines would make header lines of its own."""
-    data = content("https://127.0.0.1:1", user={"token": "a\r\nX-Evil: b"})
-    assert codes(ask_one(by(write(tmp_path / "config", data)))) == [("token_malformed",)]
+    for token in ("a\r\nX-Evil: b", "t\u00f6ken"):
+        (tmp_path / "config").write_text(json.dumps(content("https://127.0.0.1:1", user={"token": token})))
+        assert codes(ask_one(by(tmp_path / "config"))) == [("token_malformed",)]
 
 
 def test_proxy_that_cannot_be_used_costs_the_lookup(tmp_path: Path) -> None:

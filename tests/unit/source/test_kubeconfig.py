@@ -194,11 +194,12 @@ def test_what_makes_no_sense_is_told(tmp_path: Path, data: object, words: str) -
         (b"a: " + b"[" * 10_000, "kubeconfig_invalid"),
         (b"a: b\n---\na: c\n", "kubeconfig_invalid"),
         (b"a: [\n", "kubeconfig_invalid"),
+        (b'{"current-context": "\\ud800"}', "kubeconfig_invalid"),
         (b"", "kubeconfig_invalid"),
         (b"\xff\xfe", "kubeconfig_invalid"),
         (b"#" * (MAX_KUBECONFIG_BYTES + 1), "kubeconfig_unreadable"),
     ],
-    ids=["aliases", "tag", "twice", "deep", "two-documents", "syntax", "empty", "no-utf8", "huge"],
+    ids=["aliases", "tag", "twice", "deep", "two-documents", "syntax", "surrogate", "empty", "no-utf8", "huge"],
 )
 def test_yaml_bomb_is_refused(tmp_path: Path, body: bytes, code: str) -> None:
     """Aliases, tags, nesting, size: what a parser could choke on, or run, is refused with one reason."""

@@ -100,6 +100,28 @@ def test_name_that_does_not_resolve_is_an_answer_that_is_missing(trusted: Tls) -
     assert unknown.asked == [HOST] * 2
 
 
+def test_fault_of_an_unknown_kind_stays_with_its_issuer(trusted: Tls) -> None:
+    """A lookup, or an environment, that fails as nobody foresaw makes its own issuer unusable; the others are asked."""
+
+    class Broken(dict[str, str]):
+        def get(self, *_: object) -> str:
+            raise KeyError("a fault of ours")
+
+    def resolve(host: Any, port: Any, *rest: object) -> list[Any]:
+        found = resolver("127.0.0.2")(host, port, *rest)
+        return [("nonsense", ("no address",))] if host == HOST else found
+
+    with Apiserver() as server:
+        issuers = [
+            behind(6443, trusted, name="lookup"),
+            issuer(name="environment", tls=trusted, auth=Auth(in_cluster=True)),
+            issuer(server.url, name="good", tls=trusted),
+        ]
+        apiservers = Apiservers(limits(), resolve=resolve, environ=Broken())
+        answers = apiservers.ask(issuers, turn=0, progress=ignore)
+    assert [codes(each) for each in answers.values()] == [[("bad_address",)], [("unexpected",)], [()]]
+
+
 def test_name_without_addresses_is_told(trusted: Tls) -> None:
     """An empty answer of the resolver is no empty list of replicas."""
     assert codes(ask(behind(6443, trusted))) == [("nothing_found",)]
