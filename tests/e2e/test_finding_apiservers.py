@@ -1,5 +1,7 @@
 """The whole program with a kubeconfig, and with replicas that it finds by name: a process of its own, real servers."""
 
+import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from support.kubeconfigs import kubeconfig
 from support.s3 import S3Server
 from support.situations import JWKS_KEY
 from support.tls import server_context
-from support.worlds import World, running_world
+from support.worlds import World, run, running_world
 
 BOTH = "02-rsa1-ec2-overlap/"
 LAST = "04b-rotated-away-rsa3-only/"
@@ -45,6 +47,16 @@ def test_kubeconfig_alone_is_enough(world: World) -> None:
     assert b"s3cr3t" not in b"".join(
         path.read_bytes() for path in (world.folder / "state").rglob("*") if path.is_file()
     )
+
+
+def test_proxy_variables_are_ignored(world: World) -> None:
+    """Apiservers are asked directly whatever the environment's proxies are; boto3 and git may need those."""
+    world.show(BOTH, BOTH)
+    dead = dict.fromkeys(("HTTPS_PROXY", "https_proxy", "ALL_PROXY"), "http://127.0.0.1:1")
+    (world.folder / "mirror.yaml").write_text(json.dumps(world.config))
+    command = [sys.executable, "-m", "mirror", "--config", str(world.folder / "mirror.yaml"), "--dry-run"]
+    done = run(command, world.environ() | dead | {"NO_PROXY": "localhost"}, world.folder)
+    assert (done.status, "shows 2 keys" in done.out) == (0, True), done.out
 
 
 def test_exec_plugin_is_refused_in_words(world: World) -> None:
