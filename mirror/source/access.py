@@ -31,11 +31,11 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class _Credentials:
-    """What the files of one issuer say; `token` and `proxy` are secrets."""
+    """What the files of one issuer say, or why they say nothing; `token` and `proxy` are secrets."""
 
-    material: Material
-    addresses: tuple[str, ...]
-    token: str = field(default="", repr=False)
+    material: Material | Reason
+    addresses: tuple[str, ...] | Reason
+    token: str | Reason = field(default="", repr=False)
     proxy: str | None = field(default=None, repr=False)
 
 
@@ -52,28 +52,22 @@ def open_issuer(issuer: Issuer, contexts: Contexts, environ: Mapping[str, str]) 
     return found if isinstance(found, tuple) else _opened(issuer, found, contexts)
 
 
-def _by_files(issuer: Issuer, environ: Mapping[str, str]) -> _Credentials | tuple[Reason, ...]:
+def _by_files(issuer: Issuer, environ: Mapping[str, str]) -> _Credentials:
     path = issuer.auth.token_file
     token = "" if path is None else read_token(path, issuer.audiences)
-    material = read_material(issuer.tls)
     addresses = _own_service(environ) if issuer.auth.in_cluster and not issuer.apiservers else issuer.apiservers
-    reasons = tuple(each for each in (token, material, addresses) if isinstance(each, Reason))
-    if isinstance(token, Reason) or isinstance(material, Reason) or isinstance(addresses, Reason):
-        return reasons
-    return _Credentials(material, addresses, token, issuer.proxy)
+    return _Credentials(read_material(issuer.tls), addresses, token, issuer.proxy)
 
 
 def _by_kubeconfig(issuer: Issuer, path: Path) -> _Credentials | tuple[Reason, ...]:
     found = read_kubeconfig(path, issuer.auth.context)
     if isinstance(found, tuple):
         return found
-    token = _token_of(issuer, found)
-    if isinstance(token, Reason):
-        return (token,)
     place = f"the kubeconfig {path}"
     name = issuer.tls.server_name or found.server_name
     material = Material(found.ca, name, found.client_cert, found.client_key, place, place)
-    return _Credentials(material, issuer.apiservers or (found.server,), token, issuer.proxy or found.proxy)
+    addresses = issuer.apiservers or (found.server,)
+    return _Credentials(material, addresses, _token_of(issuer, found), issuer.proxy or found.proxy)
 
 
 def _token_of(issuer: Issuer, found: Kubeconfig) -> str | Reason:
@@ -95,15 +89,22 @@ def _own_service(environ: Mapping[str, str]) -> tuple[str, ...] | Reason:
 
 
 def _opened(issuer: Issuer, found: _Credentials, contexts: Contexts) -> Opened | tuple[Reason, ...]:
-    context = contexts.of(found.material)
-    if isinstance(context, Reason):
-        return (context,)
-    access = Access(context, _login(found), found.token, found.proxy, _proxy_context(found.proxy, contexts))
+    material, token, addresses = found.material, found.token, found.addresses
+    context = material if isinstance(material, Reason) else contexts.of(material)
+    if isinstance(material, Reason) or isinstance(context, Reason):
+        return _reasons(token, context, addresses)
+    if isinstance(token, Reason) or isinstance(addresses, Reason):
+        return _reasons(token, addresses)
+    access = Access(context, _login(token, material), token, found.proxy, _proxy_context(found.proxy, contexts))
     if issuer.discover is None:
-        return Opened(access, access, found.addresses)
-    name = found.material.server_name or _name_of_replicas(issuer, found.addresses[0])
-    named = contexts.of(replace(found.material, server_name=name))
-    return (named,) if isinstance(named, Reason) else Opened(access, replace(access, context=named), found.addresses)
+        return Opened(access, access, addresses)
+    name = material.server_name or _name_of_replicas(issuer, addresses[0])
+    named = contexts.of(replace(material, server_name=name))
+    return (named,) if isinstance(named, Reason) else Opened(access, replace(access, context=named), addresses)
+
+
+def _reasons(*found: object) -> tuple[Reason, ...]:
+    return tuple(each for each in found if isinstance(each, Reason))
 
 
 def _name_of_replicas(issuer: Issuer, address: str) -> str:
@@ -112,10 +113,10 @@ def _name_of_replicas(issuer: Issuer, address: str) -> str:
     return place_of_apiserver(address)[0].strip("[]")
 
 
-def _login(found: _Credentials) -> Login:
-    if found.token:
+def _login(token: str, material: Material) -> Login:
+    if token:
         return "token"
-    return "certificate" if found.material.client_cert else "anonymous"
+    return "certificate" if material.client_cert else "anonymous"
 
 
 def _proxy_context(proxy: str | None, contexts: Contexts) -> ssl.SSLContext | None:

@@ -109,7 +109,9 @@ async def _page(line: Line, token: str) -> Page | Found:
 
 
 def _found(address: str, replicas: Iterable[Replica], bad: Iterable[str]) -> Found:
-    unique = sorted(set(replicas), key=lambda each: (each[0].version, int(each[0]), each[1]))
+    # Written in two ways, one replica must not count as two.
+    plain = {(_plain(where), port) for where, port in replicas}
+    unique = sorted(plain, key=lambda each: (each[0].version, int(each[0]), each[1]))
     wrong = tuple(bad)
     count = len(unique) + len(wrong)
     if count > MAX_REPLICAS:
@@ -118,6 +120,10 @@ def _found(address: str, replicas: Iterable[Replica], bad: Iterable[str]) -> Fou
         return _failed(address, LookupFailure.NOTHING_FOUND.reason(f"nothing stands behind {address}"))
     unusable = tuple(Unusable(address, (LookupFailure.BAD_ENDPOINT.reason(shown(text)),)) for text in wrong)
     return Found(tuple(_url(*each) for each in unique), unusable)
+
+
+def _plain(address: Address) -> Address:
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
 def _failed(address: str, reason: Reason) -> Found:

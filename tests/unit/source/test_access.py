@@ -154,6 +154,13 @@ def test_unusable_kubeconfig_is_told_with_every_reason(tmp_path: Path) -> None:
     assert codes(listed_too) == [("kubeconfig_refused",) * 2] * 2
 
 
+def test_token_and_ca_that_are_no_good_are_told_together(tmp_path: Path) -> None:
+    """Every reason at once, also where one stands in the token and one in the CA."""
+    junk = {"certificate-authority-data": b64encode(b"junk").decode()}
+    path = kubeconfig(tmp_path, "https://127.0.0.1:1", cluster=junk, user={"token": "a b"})
+    assert codes(ask_one(by(path))) == [("token_malformed", "ca_not_pem")]
+
+
 def test_programs_of_a_kubeconfig_are_never_run(tmp_path: Path) -> None:
     """An exec plugin is refused without being started."""
     proof = tmp_path / "proof"
