@@ -1,7 +1,6 @@
 """`oidc-mirror init`: an issuer entry from a live cluster, to be checked and put into the configuration."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -9,9 +8,6 @@ from mirror.cli.options import common_options
 from mirror.errors import MirrorError, UsageError
 from mirror.model import Reason
 from mirror.report import ExitStatus
-
-if TYPE_CHECKING:
-    from mirror.cli.entry import Proposal
 
 
 @click.command("init")
@@ -27,18 +23,16 @@ def command(ctx: click.Context, *, kubeconfig: Path, context: str | None) -> Non
     \b
     Exit status: 0 the entry was printed; 1 the cluster could not be asked, or its answer is not believed; 2 usage.
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
-    found = proposal(kubeconfig.absolute(), context)
-    if isinstance(found, tuple):
-        _refuse(ctx, found)
-    else:
-        from mirror.cli.entry import written  # noqa: PLC0415  YAML only when it is needed
-
-        click.echo(written(found), nl=False)
+    text = entry_of(kubeconfig.absolute(), context)
+    if isinstance(text, str):
+        click.echo(text, nl=False)
+        return
+    _refuse(ctx, text)
 
 
-def proposal(kubeconfig: Path, context: str | None) -> "Proposal | tuple[Reason, ...]":
-    """What the cluster says, believed; or every reason why nothing can be proposed."""
-    from mirror.cli.entry import propose  # noqa: PLC0415  `--help` does without
+def entry_of(kubeconfig: Path, context: str | None) -> str | tuple[Reason, ...]:
+    """What the cluster says, believed and written as YAML; or every reason why nothing can be proposed."""
+    from mirror.cli.entry import propose, written  # noqa: PLC0415  `--help` does without
     from mirror.config.settings import Limits  # noqa: PLC0415  `--help` does without
     from mirror.source.kubeconfig import read_kubeconfig  # noqa: PLC0415  `--help` does without
     from mirror.source.survey import survey  # noqa: PLC0415  `--help` does without
@@ -47,7 +41,8 @@ def proposal(kubeconfig: Path, context: str | None) -> "Proposal | tuple[Reason,
     if isinstance(read, tuple):
         return read
     seen = survey(kubeconfig, read.context, Limits())
-    return seen if isinstance(seen, tuple) else propose(kubeconfig, read, seen)
+    found = seen if isinstance(seen, tuple) else propose(kubeconfig, read, seen)
+    return found if isinstance(found, tuple) else written(found)
 
 
 def _refuse(ctx: click.Context, reasons: tuple[Reason, ...]) -> None:

@@ -132,6 +132,14 @@ def discovery(**members: Any) -> bytes:
     return raw_answer("200 OK", json.dumps(found).encode(), content_type="application/json")
 
 
+def test_issuer_on_a_custom_domain_names_no_bucket(capsys: Out, tmp_path: Path) -> None:
+    """Where the host is no bucket's own, nothing is said about one."""
+    with Apiserver() as api:
+        api.serve(discovery=discovery(issuer="https://oidc.example.com/syd"))
+        status, out, _ = init(capsys, kubeconfig(tmp_path, api.url))
+    assert (status, "issuer: https://oidc.example.com/syd\n" in out, "belong into bucket" in out) == (0, True, False)
+
+
 @pytest.mark.parametrize(
     ("answers", "words"),
     [
