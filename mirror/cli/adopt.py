@@ -9,7 +9,6 @@ from mirror.addresses import jwks_uri, object_keys
 from mirror.cli.desk import Desk, open_desk
 from mirror.cli.operate import Decision, ask, commit, decision_options, finish
 from mirror.cli.options import common
-from mirror.config.settings import Issuer
 from mirror.errors import BucketError, UsageError
 from mirror.log import escaped
 from mirror.model import Observation, Reason, Unusable
@@ -17,7 +16,6 @@ from mirror.ports import Ports, Seen
 from mirror.publish.put import reason_of
 from mirror.report import ExitStatus
 from mirror.steps.believing import Beliefs, believe
-from mirror.steps.deciding import LOAD_BALANCER_CONNECTIONS
 from mirror.steps.plan import Publication
 from mirror.steps.witness import public_ids
 from mirror.trust.adoption import Adoption, adopt
@@ -102,14 +100,8 @@ def _find(desk: Desk, publication: Publication, beliefs: Beliefs) -> _Found:
     if isinstance(body, Reason):
         return _Found(publication, observations, body)
     policy = replace(issuer.keys, revoked=desk.revoked(issuer))
-    given = Circumstances(observations, _replicas(issuer), desk.now, suspects=beliefs.suspects)
+    given = Circumstances(observations, issuer.expected_answers, desk.now, suspects=beliefs.suspects)
     return _Found(publication, observations, adopt(publication.url, body, policy, given))
-
-
-def _replicas(issuer: Issuer) -> int:
-    """How many answers make "every apiserver answered"."""
-    asked = len(issuer.apiservers) * (LOAD_BALANCER_CONNECTIONS if issuer.load_balancer else 1)
-    return max(asked, issuer.expect_replicas or 0)
 
 
 def _public_jwks(publication: Publication, ports: Ports) -> bytes | Reason | None:

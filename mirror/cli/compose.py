@@ -31,7 +31,7 @@ class _LateApiservers:
         from mirror.source.apiservers import Apiservers  # noqa: PLC0415  see the class
 
         with self._lock:
-            self._apiservers = self._apiservers or Apiservers(self._limits)
+            self._apiservers = self._apiservers or Apiservers(self._limits, environ=os.environ)
             return self._apiservers
 
     def ask(

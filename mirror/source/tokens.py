@@ -29,9 +29,14 @@ def read_token(path: Path, audiences: Collection[str]) -> str | Reason:
         content = read_small(path, MAX_TOKEN_BYTES)
     except OSError as error:
         return Failure.TOKEN_UNREADABLE.reason(f"{path}: {why_unreadable(error)}")
-    flaw = _flaw(token := content.removesuffix(b"\n").removesuffix(b"\r"))
+    return judge_token(content.removesuffix(b"\n").removesuffix(b"\r"), audiences, place=str(path))
+
+
+def judge_token(token: bytes, audiences: Collection[str], *, place: str) -> str | Reason:
+    """The token as text, or why it is not sent; `place` names where it stands, for the sentence."""
+    flaw = _flaw(token)
     if flaw:
-        return Failure.TOKEN_MALFORMED.reason(f"{path} {flaw}")
+        return Failure.TOKEN_MALFORMED.reason(f"{place} {flaw}")
     clouds = _audiences_of(token) & (CLOUD_AUDIENCES | frozenset(audiences))
     if clouds:
         return Failure.WRONG_TOKEN.reason(", ".join(map(shown, sorted(clouds))))

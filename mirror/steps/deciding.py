@@ -20,6 +20,7 @@ from mirror.ports import Ports
 from mirror.publish.put import reason_of
 from mirror.report import reason_from
 from mirror.steps.believing import defect
+from mirror.steps.certificates import expiring
 from mirror.steps.comparing import plan_objects
 from mirror.steps.holding import emptied, held_changes
 from mirror.steps.plan import IssuerPlan, Publication, World
@@ -27,9 +28,6 @@ from mirror.steps.witness import unwitnessed
 from mirror.trust.circumstances import Circumstances
 from mirror.trust.documents import render
 from mirror.trust.lifecycle import advance, revoked_thumbprints
-
-LOAD_BALANCER_CONNECTIONS = 5
-"""How many separate connections a pass makes to a URL that hides several apiservers."""
 
 
 def plan_publication(publication: Publication, world: World, ports: Ports) -> IssuerPlan:
@@ -53,18 +51,24 @@ def _plan_publication(publication: Publication, world: World, ports: Ports) -> I
     issuer, remembered = publication.issuer, world.memory.issuers[publication.url]
     before = remembered.ledger or Ledger(publication.url)
     observations = world.beliefs.observations.get(issuer.name, ())
-    start = IssuerPlan(publication, observations, before)
+    start = IssuerPlan(publication, observations, before, events=_expiring(publication, observations, world))
     if issuer.name in world.beliefs.defects:
         return replace(start, failures=(world.beliefs.defects[issuer.name],))
     if remembered.broken:
         return replace(start, failures=tuple(_broken(reason, remembered) for reason in remembered.broken))
     stranger = unwitnessed(publication, world, ports, observations)
     if stranger is not None:
-        return replace(start, events=(stranger.event,), held=stranger.held, waits_since=stranger.since)
+        events = (*start.events, stranger.event)
+        return replace(start, events=events, held=stranger.held, waits_since=stranger.since)
     outcome = advance(before, _policy(issuer, world), _circumstances(publication, observations, world))
     events = _mismatch(issuer, remembered) + emptied(outcome.ledger) + world.beliefs.events.get(issuer.name, ())
-    planned = replace(start, outcome=outcome, held=held_changes(issuer, outcome), events=events)
+    planned = replace(start, outcome=outcome, held=held_changes(issuer, outcome), events=start.events + events)
     return plan_objects(planned, outcome.ledger, world, ports)
+
+
+def _expiring(publication: Publication, observations: tuple[Observation, ...], world: World) -> tuple[Event, ...]:
+    # A former issuer has the same apiservers: once is enough.
+    return expiring(observations, world.now) if publication.until is None else ()
 
 
 def _policy(issuer: Issuer, world: World) -> KeyPolicy:
@@ -77,10 +81,9 @@ def _policy(issuer: Issuer, world: World) -> KeyPolicy:
 
 def _circumstances(publication: Publication, observations: tuple[Observation, ...], world: World) -> Circumstances:
     issuer = publication.issuer
-    asked = len(issuer.apiservers) * (LOAD_BALANCER_CONNECTIONS if issuer.load_balancer else 1)
     return Circumstances(
         observations=observations,
-        replicas=max(asked, issuer.expect_replicas or 0),
+        replicas=issuer.expected_answers,
         now=world.now,
         may_drop=not world.shared or world.heard_remote,
         may_admit=publication.admits(world.now),

@@ -17,6 +17,7 @@ from typing import Any
 from mirror.config.settings import Issuer
 from mirror.files import write_atomically
 from mirror.model import IssuerUrl, KeyId, Kid, Thumbprint
+from mirror.source.kubeconfig import read_kubeconfig
 
 FILE_NAME = "notebook.json"
 
@@ -52,14 +53,26 @@ class Notebook:
 
 
 def sources_of(issuer: Issuer) -> str:
-    """A short digest of where the issuer's documents come from: its apiservers and the bytes of their CA."""
+    """A short digest of where the issuer's documents come from: its apiservers and the bytes of their CA.
+
+    Of a kubeconfig server and CA count, not its token. Replicas that discovery finds may come and go: they are counted.
+    """
     ca_file = issuer.tls.ca_file
     try:
         ca = ca_file.read_bytes() if ca_file is not None else b""
     except OSError:
         ca = b"unreadable"
     shape = (sorted(issuer.apiservers), issuer.load_balancer, issuer.discover, issuer.tls.server_name)
-    return hashlib.sha256(repr(shape).encode() + b"\0" + ca).hexdigest()[:16]
+    return hashlib.sha256(repr(shape).encode() + b"\0" + ca + _of_kubeconfig(issuer)).hexdigest()[:16]
+
+
+def _of_kubeconfig(issuer: Issuer) -> bytes:
+    if issuer.auth.kubeconfig is None:
+        return b""
+    found = read_kubeconfig(issuer.auth.kubeconfig, issuer.auth.context)
+    if isinstance(found, tuple):
+        return b"\0unreadable"
+    return b"\0" + repr((found.server, found.server_name, found.ca)).encode()
 
 
 def vouch(state_dir: Path, keys: Mapping[IssuerUrl, frozenset[KeyId]]) -> None:

@@ -249,7 +249,7 @@ def test_former_issuers_are_checked_like_issuers() -> None:
 def test_discover_excludes_a_load_balancer() -> None:
     """The two ways to deal with several apiservers behind a name are not mixed, and found ones are counted."""
     told = [problem.partition(" (")[0] for problem in _problems(_text("discover: dns\n    load_balancer: true"))]
-    assert told == ["issuers[0].discover", "issuers[0].discover", "issuers[0].load_balancer"]
+    assert told == ["issuers[0].discover", "issuers[0].load_balancer"]
 
 
 def test_kubeconfig_and_in_cluster_exclude_each_other() -> None:
@@ -257,6 +257,50 @@ def test_kubeconfig_and_in_cluster_exclude_each_other() -> None:
     told = _problems(_text("auth: {kubeconfig: a, in_cluster: true}\n    keys: {retain_removed: 1h}"))
     assert any(it.startswith("issuers[0].auth.in_cluster") and "auth.kubeconfig says this" in it for it in told)
     assert any(it.startswith("issuers[0].keys.retain_removed") for it in told)
+
+
+@pytest.mark.parametrize(
+    ("entry", "answers", "behind_balancer"),
+    [
+        ("apiservers: [https://api.example.com]\n    discover: dns\n    expect_replicas: 3", 3, False),
+        ("discover: endpointslices\n    expect_replicas: 3\n    auth: {in_cluster: true}", 3, False),
+        ("auth: {in_cluster: true}", 5, True),
+        ("apiservers: [https://kubernetes.default.svc]\n    auth: {in_cluster: true}", 5, True),
+        ("auth: {kubeconfig: a, context: b}", 1, False),
+        ("auth: {kubeconfig: a}\n    expect_replicas: 1", 1, False),
+        ("auth: {kubeconfig: a}\n    load_balancer: true", 5, True),
+        ("apiservers: [https://a, https://b]\n    auth: {kubeconfig: a}", 2, False),
+        ("auth: {kubeconfig: a}\n    discover: dns\n    expect_replicas: 2", 2, False),
+    ],
+    ids=[
+        "dns",
+        "endpointslices",
+        "in-cluster",
+        "own-service",
+        "kubeconfig",
+        "kubeconfig-counted",
+        "kubeconfig-balancer",
+        "kubeconfig-list",
+        "kubeconfig-dns",
+    ],
+)
+def test_every_way_to_find_apiservers_is_counted(entry: str, answers: int, behind_balancer: bool) -> None:
+    """However apiservers are found, it is known how many answers make all of them."""
+    issuer = parse(_bare(entry), base=Path("/etc/oidc-mirror")).issuers[0]
+    assert (issuer.expected_answers, issuer.load_balancer) == (answers, behind_balancer)
+
+
+def test_in_cluster_uses_the_pods_own_files() -> None:
+    """The pod's token and the CA of its cluster stand where every pod has them; a server name may be added."""
+    issuer = parse(_bare("auth: {in_cluster: true}\n    tls: {server_name: kubernetes}"), base=Path("/x")).issuers[0]
+    folder = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    assert (issuer.auth.token_file, issuer.auth.in_cluster) == (folder / "token", True)
+    assert issuer.tls == Tls(folder / "ca.crt", "kubernetes")
+
+
+def _bare(entry: str) -> str:
+    """A configuration with one issuer that has no other key than name, issuer and `entry`."""
+    return _text(entry).replace("    apiservers: [https://10.0.0.11:6443]\n", "")
 
 
 def test_issuer_files_are_added() -> None:
