@@ -45,7 +45,7 @@ def _arn(ctx: click.Context, param: click.Parameter, value: str | None) -> str |
 @common_options
 @click.pass_context
 def command(ctx: click.Context, *, name: str | None, token_file: str | None, role_arn: str | None, output: str) -> None:
-    """Read the public documents of the issuer NAME, or of all, as AWS, GCP and Entra do, and tell what each would answer.
+    """Read the public documents of issuer NAME, or of all, as AWS, GCP and Entra do, and tell what each would answer.
 
     Begins at the issuer and follows its jwks_uri; needs no credentials and changes nothing. A token chooses its issuer
     by its iss; it is not printed, and sent nowhere but to STS with --role-arn.
@@ -128,10 +128,9 @@ def _verified(asked: "Question", settings: Settings) -> "Verification":
     from mirror.publish.readback import PublicWeb  # noqa: PLC0415  httpx only when it is needed
 
     now = datetime.now(UTC)
-    token = None if asked.token is None else asked.token.token
     with PublicWeb() as web:
         issuers = each_at_once(
-            lambda subject: examine(subject, token, web, now),
+            lambda subject: examine(subject, asked.token, web, now),
             asked.subjects,
             workers=settings.limits.puts,
             cancel=web.close,

@@ -27,7 +27,7 @@ def lines(found: Verification) -> Iterator[str]:
         yield from _token(found.token)
     for issuer in found.issuers:
         if len(found.issuers) < QUIET_FROM or not _is_quiet(issuer):
-            yield from _issuer(issuer, with_token=found.token is not None)
+            yield from _issuer(issuer, found.token)
     if found.login is not None:
         yield from _login(found.login)
     yield _closing(found)
@@ -65,7 +65,7 @@ def _value(value: object) -> str:
 # ------------------------------------------------------------------------------------------------- issuer
 
 
-def _issuer(issuer: IssuerView, *, with_token: bool) -> Iterator[str]:
+def _issuer(issuer: IssuerView, given: TokenView | None) -> Iterator[str]:
     former = "  (former issuer)" if issuer.is_former else ""
     yield f"{click.style(issuer.name, bold=True)}  {escaped(issuer.issuer)}{former}"
     for check in issuer.checks:
@@ -74,9 +74,9 @@ def _issuer(issuer: IssuerView, *, with_token: bool) -> Iterator[str]:
         yield f"          key        {escaped(key.kid)} ({key.alg})"
     for check in issuer.token_checks:
         yield from _check(check)
-    common = {(reason.code, reason.where) for reason in failures_of(issuer.checks + issuer.token_checks)}
+    told = failures_of(issuer.checks + issuer.token_checks) + (given.problems if given is not None else ())
     for answer in issuer.answers:
-        yield from _answer(answer, common, with_token=with_token)
+        yield from _answer(answer, told, with_token=given is not None)
 
 
 def _check(check: Check) -> Iterator[str]:
@@ -86,9 +86,9 @@ def _check(check: Check) -> Iterator[str]:
         yield f"          {'':<10} remedy: {escaped(check.remedy)}"
 
 
-def _answer(answer: Answer, common: set[tuple[str, str]], *, with_token: bool) -> Iterator[str]:
+def _answer(answer: Answer, told: tuple[Reason, ...], *, with_token: bool) -> Iterator[str]:
     name = click.style(f"{_NAMES[answer.party]:<6}", bold=True)
-    own = [reason for reason in answer.reasons if (reason.code, reason.where) not in common]
+    own = [reason for reason in answer.reasons if reason not in told]
     if answer.accepts:
         what = "these documents and this token" if with_token else "these documents"
         yield f"  {name}  {click.style('would accept', fg='green')} {what}"
@@ -112,6 +112,8 @@ def _login(login: Login) -> Iterator[str]:
         return
     yield f"{head} {click.style('refuses', fg='red')} {escaped(login.role_arn)}"
     yield f"  {escaped(login.error_code)}: {escaped(login.error)}"
+    if not login.causes:
+        yield "  Nothing is known about this error: see the API reference of AssumeRoleWithWebIdentity."
     for number, cause in enumerate(login.causes, 1):
         yield f"  {number}. {cause.sentence}"
         yield f"     {cause.remedy}"

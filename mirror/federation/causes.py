@@ -163,6 +163,12 @@ REGION_OFF = Cause(
     "STS is not switched on for this account in this region.",
     "Switch it on in the account's settings of IAM, or use another regional endpoint (AWS_REGION).",
 )
+STS_SILENT = Cause(
+    "sts_silent",
+    Station.CLOUD,
+    "STS did not answer as STS does: it says nothing about the token.",
+    "Check the network, proxies, AWS_ENDPOINT_URL_STS, AWS_CA_BUNDLE and AWS_PROFILE of this machine.",
+)
 THROTTLED = Cause(
     "throttled",
     Station.CLOUD,

@@ -42,19 +42,21 @@ class Subject:
     ledger: Ledger | None = None
 
 
-def examine(subject: Subject, token: Token | None, view: PublicView, now: datetime) -> IssuerView:
+def examine(subject: Subject, given: TokenView | None, view: PublicView, now: datetime) -> IssuerView:
     """Look at an issuer's documents as a relying party does, and at the token; it never raises for what the web does.
 
     Args:
         subject: whom to look at; `publish.readback` says how.
-        token: a well-formed token to hold against it; None for the documents alone.
+        given: the token to hold against it; None for the documents alone.
         view: the public URLs.
         now: aware, UTC.
     """
     found = _with_documents(IssuerView(subject.name, subject.issuer, subject.is_former), subject, view)
+    token = given.token if given is not None else None
     if token is not None:
         found = replace(found, token_checks=_token_checks(token, found, subject, now))
-    common = failures_of(found.checks + found.token_checks)
+    problems = given.problems if given is not None else ()
+    common = failures_of(found.checks + found.token_checks) + problems
     shown = Shown(subject.issuer, found.keys, subject.audiences, token)
     return replace(found, answers=answers(shown, common))
 
@@ -128,7 +130,7 @@ def _notes(subject: str, look: Seen, notes: tuple[Note, ...], media_types: tuple
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Who is looked at, and the token that is held against them (None: none, or none that can be read)."""
+    """Who is looked at, and the token that is held against them; nobody, where a token is of nobody."""
 
     subjects: tuple[Subject, ...]
     token: TokenView | None = None
@@ -146,7 +148,7 @@ def question(subjects: tuple[Subject, ...], body: bytes | None, *, named: bool) 
         return Question(subjects)
     token = read_token(body)
     if isinstance(token, Refused):
-        return Question(subjects, TokenView(None, token.reasons))
+        return Question(subjects[:1] if named else (), TokenView(None, token.reasons))
     matching = tuple(subject for subject in subjects if subject.issuer == token.issuer)
     if matching or named:
         return Question((matching or subjects)[:1], TokenView(token))

@@ -7,6 +7,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from mirror.aws.codes import code_of
 from mirror.aws.sessions import impatient
+from mirror.federation.causes import STS_SILENT
 from mirror.federation.explain import explain
 from mirror.federation.verification import Login
 
@@ -40,14 +41,15 @@ def log_in(token: str, role_arn: str, region: str) -> Login:
     except ClientError as error:
         told = error.response.get("Error", {})
         code, message = str(told.get("Code", "Unknown")), str(told.get("Message", ""))
-        return _refused(role_arn, region, code, message, token)
+        safe = _safe(message, token)
+        return Login(role_arn, region, error_code=code[:64], error=safe, causes=explain(f"{code}: {safe}"))
     except (BotoCoreError, HTTPClientError, OSError, ValueError, LookupError) as error:
         # The last two: an endpoint that is no URL, an answer without the role.
-        return _refused(role_arn, region, code_of(error, {}), str(error), token)
+        safe = _safe(str(error), token)
+        return Login(role_arn, region, error_code=code_of(error, {}), error=safe, causes=(STS_SILENT,))
     return Login(role_arn, region, assumed_role_arn=arn)
 
 
-def _refused(role_arn: str, region: str, code: str, message: str, token: str) -> Login:
+def _safe(message: str, token: str) -> str:
     # An error may repeat what was sent, or a part of it.
-    safe = message.replace(token, "***").replace(token.rpartition(".")[2], "***")[:MAX_MESSAGE_CHARACTERS]
-    return Login(role_arn, region, error_code=code[:64], error=safe, causes=explain(f"{code}: {safe}"))
+    return message.replace(token, "***").replace(token.rpartition(".")[2], "***")[:MAX_MESSAGE_CHARACTERS]
