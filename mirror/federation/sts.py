@@ -4,6 +4,7 @@ import boto3.session
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.parsers import ResponseParserError
 
 from mirror.aws.codes import code_of
 from mirror.aws.sessions import impatient
@@ -43,6 +44,9 @@ def log_in(token: str, role_arn: str, region: str) -> Login:
         code, message = str(told.get("Code", "Unknown")), str(told.get("Message", ""))
         safe = _safe(message, token)
         return Login(role_arn, region, error_code=code[:64], error=safe, causes=explain(f"{code}: {safe}"))
+    except ResponseParserError:
+        # Its text repeats the answer, which may be half of one with credentials in it.
+        return Login(role_arn, region, error_code="BadAnswer", error="It is not XML.", causes=(STS_SILENT,))
     except (BotoCoreError, HTTPClientError, OSError, ValueError, LookupError) as error:
         # The last two: an endpoint that is no URL, an answer without the role.
         safe = _safe(str(error), token)

@@ -219,7 +219,11 @@ def test_own_token_serves_as_a_probe(cluster: Cluster) -> None:
     assert (names(report), report.exit_status) == (["signing_key.not_public"], ExitStatus.FAILED)
 
 
-@pytest.mark.parametrize("body", [None, b"opaque-bearer", mint(OLD, claims(0)), mint(NEW, claims(2e9, iss="other"))])
+@pytest.mark.parametrize(
+    "body",
+    [None, b"opaque-bearer", mint(OLD, claims(0)), mint(NEW, claims(2e9, iss="other"))],
+    ids=["missing", "opaque", "expired", "of-another-issuer"],
+)
 def test_own_token_that_tells_nothing_is_not_told(cluster: Cluster, body: bytes | None) -> None:
     """It need not be one of this issuer, nor a JWT; whether it logs in is for the apiserver to say."""
     cluster.changes = {"auth": Auth(token_file=cluster.file)}

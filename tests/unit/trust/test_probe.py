@@ -43,6 +43,7 @@ def test_fresh_token_of_the_issuer_is_a_probe() -> None:
         (mint(signer(), claims(NOW.timestamp(), iss=ISSUER + "/")), "wrong_issuer", "slash at the end alone"),
         (captured("06-issuer-https-default/token-cluster-aud"), "wrong_issuer", "they differ from"),
     ],
+    ids=["empty", "garbage", "expired", "slash", "other-cluster"],
 )
 def test_token_that_tells_nothing_is_a_warning(body: bytes, cause: str, part: str) -> None:
     """Nothing is known to be wrong: a warning with the file, the cause and the remedy."""
