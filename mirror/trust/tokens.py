@@ -81,7 +81,7 @@ def _flaw(text: bytes) -> Reason | None:
     if not text:
         return Reason("token_empty", "The token is empty.", _FRESH, "token")
     if len(text) > MAX_TOKEN_BYTES:
-        sentence = f"The token has {len(text)} bytes, and STS takes at most {MAX_TOKEN_BYTES}."
+        sentence = f"The token has more than {MAX_TOKEN_BYTES} bytes, the most that STS takes."
         return Reason("token_too_large", sentence, _FRESH, "token")
     parts = text.count(b".") + 1
     if parts == 3 and all(0x21 <= byte <= 0x7E for byte in text):  # noqa: PLR2004 - RFC 7515, section 7.1; visible ASCII
