@@ -14,6 +14,7 @@ from mirror.trust.claims import check_claims
 from mirror.trust.issuers import difference, nearest
 from mirror.trust.party_limits import Shown
 from mirror.trust.public_documents import (
+    UNKNOWN_KEY,
     PublicDiscovery,
     PublicKeys,
     caching_note,
@@ -57,7 +58,8 @@ def examine(subject: Subject, given: TokenView | None, view: PublicView, now: da
         found = replace(found, token_checks=_token_checks(token, found, subject, now))
     problems = given.problems if given is not None else ()
     common = failures_of(found.checks + found.token_checks) + problems
-    shown = Shown(subject.issuer, found.keys, subject.audiences, token)
+    has_unknown_key = any(check.code == UNKNOWN_KEY for check in found.checks)
+    shown = Shown(subject.issuer, found.keys, subject.audiences, token, has_unknown_key=has_unknown_key)
     return replace(found, answers=answers(shown, common))
 
 

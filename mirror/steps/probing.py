@@ -1,7 +1,8 @@
 """The probe of a pass: read the token that the cluster signed, and hold it against the keys that the world sees.
 
 The file is read anew in every pass, because kubelet renews it (fact 20); its token is sent nowhere. Without
-`probe_token_file` the mirror's own `auth.token_file` serves, where it is a token of the issuer: the same key signed it.
+`probe_token_file` the mirror's own `auth.token_file` serves, where it is a fresh token of the issuer: the same key
+signed it.
 """
 
 from dataclasses import replace
@@ -17,7 +18,7 @@ from mirror.publish.put import Published
 from mirror.report import Effect
 from mirror.source.files import read_small, why_unreadable
 from mirror.steps.plan import IssuerPlan
-from mirror.trust.probe import Probed, believe_probe, judge_probe, unusable
+from mirror.trust.probe import Probed, believe_probe, is_fresh, judge_probe, unusable
 from mirror.trust.public_documents import PublicKeys, read_public_jwks
 from mirror.trust.tokens import MAX_TOKEN_BYTES, Token
 
@@ -36,18 +37,22 @@ def with_probe(planned: IssuerPlan, now: datetime) -> IssuerPlan:
 
 
 def _read(issuer: Issuer, now: datetime) -> Token | Event | None:
-    """The token, or why there is none; nothing of the mirror's own token, which need not be one of this issuer."""
-    urls = (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
-    file = issuer.probe_token_file or issuer.auth.token_file
-    if file is None:
+    """The token of `probe_token_file`, or why there is none; without the key the mirror's own, where it will do."""
+    if issuer.probe_token_file is not None:
+        return _token_in(issuer.probe_token_file, issuer, now)
+    if issuer.auth.token_file is None:
         return None
+    own = _token_in(issuer.auth.token_file, issuer, now)
+    return own if isinstance(own, Token) and is_fresh(own, now) else None
+
+
+def _token_in(file: Path, issuer: Issuer, now: datetime) -> Token | Event:
+    urls = (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
     try:
         body = read_small(file, _MAX_FILE_BYTES)
     except OSError as error:
-        found: Token | Event = _unreadable(file, error)
-    else:
-        found = believe_probe(body, urls, file=str(file), now=now)
-    return found if isinstance(found, Token) or issuer.probe_token_file is not None else None
+        return _unreadable(file, error)
+    return believe_probe(body, urls, file=str(file), now=now)
 
 
 def _unreadable(file: Path, error: OSError) -> Event:

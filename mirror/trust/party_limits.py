@@ -38,12 +38,16 @@ ENTRA_AUDIENCE_CHARACTERS = 600
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a relying party looks at: the issuer, its public keys, the configured audiences and perhaps a token."""
+    """What a relying party looks at: the issuer, its public keys, the configured audiences and perhaps a token.
+
+    `has_unknown_key` tells that the JWKS also holds a key of a type that nobody here knows.
+    """
 
     issuer: IssuerUrl
     keys: tuple[Key, ...]
     audiences: tuple[str, ...] = ()
     token: Token | None = None
+    has_unknown_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +203,13 @@ ROWS = (
         _issuer_up_to(ENTRA_ISSUER_CHARACTERS),
         "Entra accepts at most 600 characters of issuer.",
         "Give the cluster a shorter issuer.",
+    ),
+    Row(
+        Party.ENTRA,
+        "entra_unknown_key",
+        lambda shown: not shown.has_unknown_key,
+        "Entra refuses a whole JWKS for one key of a type that it does not know (fact 31).",
+        "Run a pass: the mirror leaves such keys out.",
     ),
     Row(
         Party.ENTRA,

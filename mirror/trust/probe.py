@@ -6,7 +6,7 @@ token. Whom the token is for, and what it may do, does not matter here.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from mirror.model import Event, IssuerName, IssuerUrl, Key, Ledger, Level, Reason, Status
 from mirror.trust.claims import expired_since, in_words
@@ -18,6 +18,9 @@ from mirror.trust.words import quoted
 
 _NO_FAILURE = frozenset({Status.HELD, Status.REVOKED})
 """A held key waits for an operator, which the exit status says already; a revoked one is refused by his decision."""
+
+RENEWED_WITHIN = timedelta(hours=25)
+"""kubelet renews a projected token at 80 % of its life, and after 24 hours at the latest; and a little more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,11 @@ def believe_probe(body: bytes, issuers: tuple[IssuerUrl, ...], *, file: str, now
         sentence = f"It expired {in_words(since)} ago, so the key that signs today may be another one."
         return unusable(file, "expired", sentence, "Let kubelet project it (it renews the file), or write it anew.")
     return token
+
+
+def is_fresh(token: Token, now: datetime) -> bool:
+    """Tell whether who signed the token signs today, most likely: one that lives for a year is no proof of it."""
+    return token.issued_at is not None and now - token.issued_at <= RENEWED_WITHIN
 
 
 def unusable(file: str, cause: str, sentence: str, remedy: str) -> Event:

@@ -13,6 +13,8 @@ from mirror.trust.words import described, quoted
 
 MAX_URL_CHARACTERS = 2048
 _MIRROR = "Run a pass: `oidc-mirror run --once`; if it finds nothing to do, find out what else serves this URL."
+UNKNOWN_KEY = "unknown_key_skipped"
+"""The code of the note about a key of a type that nobody here knows."""
 _PUBLIC = KeyPolicy(kid="opaque")
 
 

@@ -143,6 +143,14 @@ def test_what_is_unwise_is_noted(world: FakeWorld) -> None:
     assert found.exit_status is ExitStatus.CURRENT
 
 
+def test_key_of_unknown_type_breaks_the_set_for_entra(world: FakeWorld) -> None:
+    """It is noted, and Entra refuses; AWS reads the others."""
+    members = json.loads(documents(ISSUER, (RSA.key,)).jwks)["keys"] + [{"kty": "AKP", "kid": "x"}]
+    world.bucket.write(JWKS_KEY, json.dumps({"keys": members}).encode(), "application/jwk-set+json", "max-age=300")
+    found = verified(world)
+    assert (noted(found), accepting(found)) == (["unknown_key_skipped"], ["AWS", "GCP"])
+
+
 def test_aws_alone_decides_the_exit_status(world: FakeWorld) -> None:
     """An EC key is nothing for Entra: told, and exit 0."""
     publish(world, signer().key)

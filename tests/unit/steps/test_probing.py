@@ -16,6 +16,7 @@ from mirror.model import Answer, IssuerUrl, Key, KeyPolicy, Reason
 from mirror.report import ExitStatus, Report, to_json
 from mirror.run import dry_run, run_once
 from mirror.trust.documents import documents
+from support.fakes import MOMENT
 from support.situations import BASE_URL, ISSUER, JWKS_KEY, Situation
 from support.tokens import Signer, claims, mint, signer
 
@@ -221,8 +222,15 @@ def test_own_token_serves_as_a_probe(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [None, b"opaque-bearer", mint(OLD, claims(0)), mint(NEW, claims(2e9, iss="other"))],
-    ids=["missing", "opaque", "expired", "of-another-issuer"],
+    [
+        None,
+        b"opaque-bearer",
+        mint(NEW, claims(0)),
+        mint(NEW, claims(MOMENT.timestamp(), iss="other")),
+        mint(NEW, claims(MOMENT.timestamp() - 26 * 3600, exp=4_000_000_000)),
+        mint(NEW, claims(MOMENT.timestamp(), iat=None)),
+    ],
+    ids=["missing", "opaque", "expired", "of-another-issuer", "long-lived", "without-iat"],
 )
 def test_own_token_that_tells_nothing_is_not_told(cluster: Cluster, body: bytes | None) -> None:
     """It need not be one of this issuer, nor a JWT; whether it logs in is for the apiserver to say."""

@@ -1,11 +1,12 @@
 """The probe: a token that the cluster signed, held against the public keys."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from mirror.model import Event, IssuerName, IssuerUrl, KeyRecord, Ledger, Level, Revocation, Status
-from mirror.trust.probe import Probed, believe_probe, judge_probe
+from mirror.trust.probe import Probed, believe_probe, is_fresh, judge_probe
 from mirror.trust.tokens import Token, read_token
 from support.situations import ISSUER
 from support.tokens import captured, claims, mint, signer
@@ -90,3 +91,13 @@ def test_kid_of_a_public_key_alone_proves_nothing() -> None:
     found = judged(None, kid=signer("P-256", 1).key.kid)
     assert [event.fields["cause"] for event in found.events] == ["bad_signature"]
     assert len(found.failures) == 1
+
+
+@pytest.mark.parametrize(("hours", "fresh"), [(0, True), (25, True), (26, False)])
+def test_token_that_kubelet_would_have_renewed_tells_of_an_older_key(hours: int, fresh: bool) -> None:
+    """A token that lives for a year says nothing about who signs today; nor does one without iat."""
+    issued = int(NOW.timestamp()) - 3600 * hours
+    token = read_token(mint(signer(), claims(issued, exp=4_000_000_000)))
+    assert isinstance(token, Token)
+    assert is_fresh(token, NOW) == fresh
+    assert not is_fresh(replace(token, issued_at=None), NOW)

@@ -85,6 +85,12 @@ ROWS: dict[str, tuple[Shown, Party, list[str], list[str]]] = {
         ["entra_audience_length"],
         [],
     ),
+    "entra-unknown-key": (
+        Shown(ISSUER, (RSA,), has_unknown_key=True),
+        Party.ENTRA,
+        ["entra_unknown_key"],
+        [],
+    ),
     "no-keys": (Shown(ISSUER, ()), Party.ENTRA, [], []),
 }
 
