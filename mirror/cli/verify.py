@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -140,8 +141,6 @@ def _verified(asked: "Question", settings: Settings) -> "Verification":
 
 def _with_login(found: "Verification", body: bytes, role_arn: str, settings: Settings) -> "Verification":
     """The verification, with the answer of STS in the region of the token's issuer; unasked where it has none."""
-    from dataclasses import replace  # noqa: PLC0415  `--help` does without
-
     from mirror.federation.sts import log_in  # noqa: PLC0415  boto3 only when it is needed
 
     if found.token is None or found.token.token is None or not found.issuers:

@@ -1,5 +1,6 @@
 """What `oidc-mirror verify` found, in words. Everything from outside is escaped; no token is in it."""
 
+import json
 from collections.abc import Iterator
 
 import click
@@ -55,8 +56,6 @@ def _token(view: TokenView) -> Iterator[str]:
 
 
 def _value(value: object) -> str:
-    import json  # noqa: PLC0415  only for tokens
-
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     shown = escaped(text[:_MAX_CLAIM_CHARACTERS])
     return f"{shown}…" if len(text) > _MAX_CLAIM_CHARACTERS else shown
@@ -122,8 +121,7 @@ def _login(login: Login) -> Iterator[str]:
 def _reason(word: str, reason: Reason) -> Iterator[str]:
     where = f" [{reason.where}]" if reason.where else ""
     yield f"  {click.style(word, fg='red')}  {reason.code}{escaped(where)}: {escaped(reason.sentence)}"
-    if reason.remedy:
-        yield f"          remedy: {escaped(reason.remedy)}"
+    yield f"          remedy: {escaped(reason.remedy)}"
 
 
 def _closing(found: Verification) -> str:

@@ -12,7 +12,7 @@ from threading import Lock
 
 from mirror.addresses import jwks_uri
 from mirror.config.settings import Issuer, Readback
-from mirror.model import Event, Key, Ledger
+from mirror.model import Event, Key, Ledger, Level
 from mirror.ports import Look, PublicView, Seen
 from mirror.publish.put import Published
 from mirror.report import Effect
@@ -28,7 +28,10 @@ _MAX_FILE_BYTES = MAX_TOKEN_BYTES + 2  # a line break
 
 def with_probe(planned: IssuerPlan, now: datetime) -> IssuerPlan:
     """The plan with the token to probe with, or with the warning why there is none."""
-    found = _read(planned.issuer, now)
+    try:
+        found = _read(planned.issuer, now)
+    except Exception as error:  # noqa: BLE001  looking on never costs the pass
+        return replace(planned, events=(*planned.events, _defect(error)))
     if isinstance(found, Token) and found.issuer == planned.url:
         return replace(planned, probe=found)
     if isinstance(found, Event) and planned.url == planned.issuer.issuer:  # told once, not for each former issuer
@@ -71,8 +74,11 @@ def probed(planned: IssuerPlan, published: Published, ledger: Ledger | None, see
     """
     if planned.probe is None or ledger is None or not ledger.records:
         return Probed()  # what is public, if anything, is not ours yet
-    public = _public(planned, published, ledger, seen)
-    return judge_probe(planned.probe, public, name=planned.issuer.name, ledger=ledger)
+    try:
+        public = _public(planned, published, ledger, seen)
+        return judge_probe(planned.probe, public, name=planned.issuer.name, ledger=ledger)
+    except Exception as error:  # noqa: BLE001  looking on never costs the pass
+        return Probed((_defect(error),))
 
 
 def _public(planned: IssuerPlan, published: Published, ledger: Ledger, seen: bytes | None) -> tuple[Key, ...]:
@@ -86,6 +92,12 @@ def _public(planned: IssuerPlan, published: Published, ledger: Ledger, seen: byt
     # It did not come to stand there: a key that is new in this pass is not public.
     before = planned.before.public_keys() if planned.before is not None else ()
     return tuple(key for key in keys if key in before)
+
+
+def _defect(error: Exception) -> Event:
+    # Only the kind: the text could repeat a part of the token.
+    sentence = f"The probe failed unexpectedly ({type(error).__name__}), so nobody looks at the signing key."
+    return Event("probe.unusable", f"{sentence} Please report this as a defect.", Level.WARNING, {"cause": "defect"})
 
 
 class Remembering:

@@ -149,6 +149,16 @@ def test_sts_has_the_last_word(world: World) -> None:
     assert SECRET not in told(accepted) + told(refused)
 
 
+def test_history_that_cannot_be_read_is_no_hindrance(world: World) -> None:
+    """Git only makes sentences better; and STS is not asked about what is no token."""
+    assert world.mirror("--once").status == 0
+    (world.folder / "state/snapshots.git/refs/heads/main").write_text("garbage")
+    (world.folder / "token").write_text("garbage")
+    assert world.mirror("verify").status == 0
+    done = world.mirror("verify", "--token-file", str(world.folder / "token"), "--role-arn", ROLE)
+    assert (done.status, "STS" in done.out) == (1, False)
+
+
 def test_rotation_is_told_by_the_probe_before_pods_are_logged_out(world: World) -> None:
     """The cluster signs with a key that it does not show: exit 1 and the event; shown, the next pass publishes it."""
     world.issuer["probe_token_file"] = token(world, OLD)

@@ -12,10 +12,14 @@ from click import unstyle
 from mirror.cli.text import lines
 from mirror.config.settings import Auth, FormerIssuer, Settings
 from mirror.errors import BucketError, HistoryError
-from mirror.model import Answer, IssuerUrl, Key, KeyPolicy, Reason
+from mirror.model import Answer, IssuerUrl, Key, KeyPolicy, KeyRecord, Ledger, Reason, Status
+from mirror.publish.put import Published
 from mirror.report import ExitStatus, Report, to_json
 from mirror.run import dry_run, run_once
+from mirror.steps.plan import IssuerPlan, Publication
+from mirror.steps.probing import probed, with_probe
 from mirror.trust.documents import documents
+from mirror.trust.tokens import Token, read_token
 from support.fakes import MOMENT
 from support.situations import BASE_URL, ISSUER, JWKS_KEY, Situation
 from support.tokens import Signer, claims, mint, signer
@@ -271,6 +275,21 @@ def test_pass_that_stops_before_its_puts_judges_what_was_public(cluster: Cluster
     assert names(cluster.once()) == []
     cluster.sign(NEW)
     assert names(cluster.once()) == ["signing_key.not_public"]
+
+
+def test_defect_of_the_probe_costs_nobody_the_pass(cluster: Cluster) -> None:
+    """Whatever our own code does: a warning that repeats nothing of the token."""
+    issuer = cluster.settings().issuers[0]
+    plan = IssuerPlan(Publication(issuer, ISSUER))
+    naive = with_probe(plan, cluster.now.replace(tzinfo=None))
+    assert [event.fields["cause"] for event in naive.events] == ["defect"]
+    token = read_token(cluster.file.read_bytes())
+    assert isinstance(token, Token)
+    broken = replace(plan, probe=replace(token, signature=None))  # type: ignore[arg-type]  # no bytes
+    ledger = Ledger(ISSUER, (KeyRecord(OLD.key, Status.PUBLISHED, 1, cluster.now),))
+    found = probed(broken, Published(), ledger, documents(ISSUER, (OLD.key,)).jwks)
+    assert [event.fields["cause"] for event in found.events] == ["defect"]
+    assert found.failures == ()
 
 
 def _break(_: object) -> None:
