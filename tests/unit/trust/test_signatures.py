@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import jwt
 import pytest
 
 from mirror.model import IssuerName, Key, KeyPolicy, KeyRecord, Ledger, Reason, Revocation, Status
@@ -58,6 +59,23 @@ def test_minted_token_is_verified(kind: str) -> None:
     assert is_signed_by(token, by.key)
     assert other is None or not is_signed_by(token, other.key)
     assert not any(is_signed_by(token, key) for key in RSA_KEYS[:2])
+
+
+@pytest.mark.parametrize("kind", ["RSA", "P-256", "P-384", "P-521"])
+def test_independent_library_agrees(kind: str) -> None:
+    """PyJWT takes what we take, and refuses what we refuse, by the JWK that we publish."""
+    by = signer(kind)
+    body = mint(by, claims(0))
+    touched = body[:-8] + (b"A" if body[-8:-7] != b"A" else b"B") + body[-7:]
+    for each in (body, touched):
+        try:
+            jwt.decode(
+                each, jwt.PyJWK(by.key.members()), [by.key.alg], options={"verify_exp": False, "verify_aud": False}
+            )
+            accepted = True
+        except jwt.InvalidSignatureError:
+            accepted = False
+        assert accepted == is_signed_by(token_of(each), by.key) == (each == body)
 
 
 def test_second_key_of_one_kid_is_tried_too() -> None:
