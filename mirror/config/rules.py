@@ -46,7 +46,6 @@ NOT_YET_ROOT = (
     _not_yet("publish.cloudfront_distribution", "Remove the key; caches turn over within max-age."),
 )
 NOT_YET_ISSUER = (
-    _not_yet("probe_token_file", "Remove the key, and give the token to `oidc-mirror verify --token-file`."),
     _not_yet("publish.cloudfront_distribution", "Remove the key; caches turn over within max-age."),
 )
 

@@ -67,7 +67,7 @@ def _stamped(audits: Audits, done: tuple[Progress, ...]) -> Audits:
 
 
 def _report(plan: Plan, recorded: Recorded, done: tuple[Progress, ...], ports: Ports) -> Report:
-    issuers = tuple(issuer_report(each.planned, each.published) for each in done)
+    issuers = tuple(issuer_report(each.planned, each.published, each.seen) for each in done)
     report = replace(plan_report(plan, issuers), commit=recorded.commit, committed=recorded.made)
     if recorded.made:
         report = replace(report, message=message_of(plan))
