@@ -2,7 +2,7 @@
 # Paths are relative and each tool is started as a module, so that a checkout may stand anywhere.
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fix bench lock clean
+.PHONY: help setup demo test lint fix bench lock install clean
 
 python := .venv/bin/python
 
@@ -34,12 +34,17 @@ bench: setup ## Times the program against the pipeline of curl, jq, git and aws.
 	@scripts/debian-packages bench
 	@$(python) tests/bench $(ARGS)
 
-# The runtime lock is held to the versions of the other one: what is shipped is what was tested.
-lock: setup ## Makes both lock files from pyproject.toml, keeping versions that fit. Newest ones: ARGS=--upgrade
+# The other locks are held to the versions of the development lock: what is shipped is what was tested.
+lock: setup ## Makes the lock files from pyproject.toml, keeping versions that fit. Newest ones: ARGS=--upgrade
 	$(python) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		$(ARGS) --extra demo --extra fleet --group dev pyproject.toml -o requirements-dev.lock >/dev/null
 	$(python) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		$(ARGS) -c requirements-dev.lock pyproject.toml -o requirements.lock >/dev/null
+	$(python) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		$(ARGS) -c requirements-dev.lock --group build -o requirements-build.lock >/dev/null
+
+install: ## As root: the program into /opt/oidc-mirror, units, user and folders for systemd; starts nothing.
+	@scripts/install
 
 clean: ## Removes everything that the other targets made.
 	rm -rf .venv build dist .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

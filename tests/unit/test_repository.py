@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
 PROGRAMS = (".ci/run", *sorted(f"scripts/{path.name}" for path in (ROOT / "scripts").iterdir()))
 DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
 ADRS = sorted(path.name for path in (ROOT / "docs/adr").glob("*.md"))
