@@ -143,9 +143,10 @@ class Values:
         if len(ran[0]) != len(written[0]) and kind == "hash":
             return False
         here, there = (kind, _short(ran[0], kind)), (kind, _short(written[0], kind))
-        known = self.of_document.setdefault(here, written[0])
-        back = self.of_run.setdefault(there, ran[0])
-        return _short(known, kind) == there[1] and _short(back, kind) == here[1]
+        if here not in self.of_document and there not in self.of_run:
+            self.of_document[here], self.of_run[there] = written[0], ran[0]
+        known, back = self.of_document.get(here, ""), self.of_run.get(there, "")
+        return (_short(known, kind), _short(back, kind)) == (there[1], here[1])
 
     def _translated(self, ran: re.Match[str]) -> str:
         kind = str(ran.lastgroup)
