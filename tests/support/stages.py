@@ -134,9 +134,7 @@ class DemoStage:
 
     def begin_anew(self, _: re.Match[str], __: Direction) -> None:
         shutil.rmtree(self.world.folder / "state", ignore_errors=True)
-        for key in (JWKS_KEY, DISCOVERY_KEY):
-            with request(self.world.server, "DELETE", f"/{BUCKET}/{key}", f"localhost:{self.world.server.port}"):
-                pass
+        empty_bucket(self.world.server)
         self.world.config = deepcopy(self.first_config)
 
 
@@ -165,6 +163,16 @@ def discovery_body(issuer: str, keys: tuple[Key, ...]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
+def empty_bucket(server: S3Server) -> None:
+    """Delete every object: a server serves all tests of its process."""
+    host = f"localhost:{server.port}"
+    with request(server, "GET", f"/{BUCKET}?list-type=2", host) as answer:
+        keys = re.findall(r"<Key>(.*?)</Key>", answer.read().decode())
+    for key in keys:
+        with request(server, "DELETE", f"/{BUCKET}/{key}", host) as answer:
+            assert answer.status == 204
+
+
 def _keys(text: str) -> tuple[Key, ...]:
     return tuple(RSA_KEYS[int(number) - 1] for number in text.split(","))
 
@@ -173,6 +181,7 @@ def _keys(text: str) -> tuple[Key, ...]:
 def demo_stage(server: S3Server, folder: Path) -> Iterator[DemoStage]:
     """A stage with two replicas, an empty bucket and no history."""
     with running_world(server, folder) as world, ExitStack() as stack:
+        stack.callback(empty_bucket, server)
         stage = DemoStage(world, deepcopy(world.config), stack)
         stage.install()
         yield stage
