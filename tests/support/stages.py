@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from support.web import public_host
 from support.worlds import BUCKET, PROJECT, World, request, running_world
 
 HOUR_SECONDS = 3600
+MONTH = timedelta(days=30)
 _DISCOVERY = "application/json"
 _JWKS = "application/jwk-set+json"
 
@@ -111,7 +113,11 @@ class DemoStage:
 
     def configure(self, _: re.Match[str], direction: Direction) -> None:
         # As JSON, which knows no dates: the configuration is written as such.
-        self.world.issuer.update(json.loads(json.dumps(yaml.safe_load(direction.block), default=str)))
+        changes = json.loads(json.dumps(yaml.safe_load(direction.block), default=str))
+        for former in changes.get("former_issuers", ()):
+            # The day that a document names will be over one day, and the document is still to be true then.
+            former["until"] = str(datetime.now(UTC).date() + MONTH)
+        self.world.issuer.update(changes)
 
     def set_policy(self, found: re.Match[str], _: Direction) -> None:
         self.world.issuer["keys"] = {"new_keys": found["policy"]}
