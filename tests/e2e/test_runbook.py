@@ -24,6 +24,7 @@ REFRESH = os.environ.get("OIDC_MIRROR_WRITE_DOCS") == "1"
 
 
 @pytest.mark.s3
+@pytest.mark.timeout(300)  # a score of processes, one after the other
 @pytest.mark.parametrize("document", [RUNBOOK], ids=["runbook"])
 def test_outputs_are_shown_as_they_are(s3_server: S3Server, tmp_path: Path, document: Path) -> None:
     """Whoever follows the document at night sees on the terminal what it says."""
