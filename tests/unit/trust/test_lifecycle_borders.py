@@ -1,4 +1,4 @@
-"""What only a changed comparison or a left-out field would break: found by mutating `lifecycle` and `merge`."""
+"""The borders of each arrow: what just takes it, what just does not, and what a record keeps of its former status."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -129,6 +129,19 @@ def test_shown_revoked_key_is_told_once(status: Status) -> None:
     """Once a pass, whatever its record was."""
     outcome = step(ledger(record(A, status), record(B, P)), shows(A, B), policy=REVOKE_A)
     assert told(outcome).count("key.revoked_shown") == 1
+
+
+def test_missing_revoked_key_keeps_no_other_from_retiring() -> None:
+    """Each key takes its own arrow in the pass: one that is revoked ends nothing for those after it."""
+    outcome = step(ledger(record(A, P), record(B, P), record(C, P)), shows(C), policy=REVOKE_A)
+    assert [after(outcome, key).status for key in (A, B, C)] == [X, R, P]
+
+
+def test_last_public_key_keeps_no_other_from_being_revoked() -> None:
+    """It stays public and is told; the next key that the configuration names is revoked all the same."""
+    policy = KeyPolicy(revoked=frozenset({A.thumbprint, B.thumbprint}))
+    outcome = step(ledger(record(A, P), record(B, H)), shows(A, B), policy=policy)
+    assert [after(outcome, key).status for key in (A, B)] == [P, X]
 
 
 # --------------------------------------------------------------------------------------------------- admission
