@@ -6,6 +6,7 @@ Each has one real adapter and one fake in the tests.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from mirror.config.settings import Issuer, Publish, Readback
@@ -201,15 +202,38 @@ class PublicView(Protocol):
         ...
 
 
+class Cdn(Protocol):
+    """The cache of a CloudFront distribution in front of a bucket."""
+
+    def invalidate(self, publish: Publish, paths: Sequence[str], *, reference: str) -> Reason | None:
+        """Let the distribution of `publish` forget the paths of these URLs; None when it will.
+
+        The same `reference` with the same paths is one invalidation however often it is asked for. Never raises for
+        what CloudFront does.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OwnToken:
+    """Whose word the mirror's own AWS credentials rest on: the `iss` that the web-identity token in `file` claims."""
+
+    file: Path
+    issuer: str
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """The outside world of one pass. `bucket` gives the same adapter for settings that need the same client.
 
-    `cancel` makes whatever runs at a bucket end soon; callable from any thread.
+    `own_token` tells whether the credentials for `publish` come from a web-identity token. `cancel` makes whatever
+    runs at a bucket or a CDN end soon; callable from any thread.
     """
 
     source: Source
     history: History
     bucket: Callable[[Publish], Bucket]
     view: PublicView
+    cdn: Cdn
+    own_token: Callable[[Publish], OwnToken | None] = lambda _: None
     cancel: Callable[[], None] = lambda: None

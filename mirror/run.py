@@ -27,6 +27,7 @@ from mirror.report import Report, reason_from
 from mirror.steps import notebook
 from mirror.steps.applying import Applied, apply
 from mirror.steps.believing import Answers, Beliefs, believe
+from mirror.steps.circular import circular_credentials
 from mirror.steps.deciding import plan_publication
 from mirror.steps.plan import Plan, World, publications
 from mirror.steps.reporting import preview
@@ -76,7 +77,11 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
         workers=settings.limits.puts,
         cancel=ports.cancel,
     )
-    return Plan(world, issuers, events=remote.events)
+    return Plan(world, issuers, events=remote.events + _circular(settings, ports))
+
+
+def _circular(settings: Settings, ports: Ports) -> tuple[Event, ...]:
+    return tuple(each.event for each in circular_credentials(settings.issuers, ports.own_token))
 
 
 @contextmanager

@@ -37,17 +37,13 @@ def _not_yet(path: str, instead: str) -> NotYet:
     return NotYet(tuple(path.split(".")), f"This version cannot do this yet. {instead}")
 
 
-NOT_YET_ROOT = (
-    _not_yet("metrics_file", "Remove the key; the daemon serves /metrics."),
-    _not_yet("publish.cloudfront_distribution", "Remove the key; caches turn over within max-age."),
-)
+NOT_YET_ROOT = (_not_yet("metrics_file", "Remove the key; the daemon serves /metrics."),)
 NOT_YET_ISSUER = (
     _not_yet("discover", "List every replica under apiservers."),
     _not_yet("auth.kubeconfig", "Write apiservers, tls and auth.token_file."),
     _not_yet("auth.context", "Remove the key."),
     _not_yet("auth.in_cluster", "Write apiservers, tls.ca_file and auth.token_file with the pod's own files."),
     _not_yet("probe_token_file", "Remove the key, and give the token to `oidc-mirror verify --token-file`."),
-    _not_yet("publish.cloudfront_distribution", "Remove the key; caches turn over within max-age."),
 )
 
 

@@ -14,6 +14,8 @@ from mirror.publish.safety import window
 from mirror.report import Effect, ObjectReport, reason_from
 
 JWKS_SUFFIX = "/openid/v1/jwks"
+STALE = "readback.stale"
+"""The event that a cache in front of the bucket still shows an earlier state."""
 STALE_GRACE = timedelta(minutes=5)
 """How long after max-age a cache in front of the bucket may still show an earlier state."""
 
@@ -199,7 +201,7 @@ def _look(view: PublicView, wanted: PublicObject, publish: Publish, freshness: F
         return Looked(fresh=True, safe_to_sign_at=found.safe_to_sign_at if found is not None else None)
     if look.body != wanted.body and _may_lag(look.body, wanted, publish, freshness):
         sentence = f"{wanted.url} still shows an earlier state: a cache in front of the bucket has not turned over yet."
-        return Looked(fresh=False, events=(Event("readback.stale", sentence, Level.WARNING, {"url": wanted.url}),))
+        return Looked(fresh=False, events=(Event(STALE, sentence, Level.WARNING, {"url": wanted.url}),))
     return _failed(wanted, reasons)
 
 

@@ -1,21 +1,23 @@
 """Publish the newest snapshot: all puts first, then every look, so that a slow look never delays another's change."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from mirror.errors import BucketError, MirrorError
 from mirror.history.ledgers import public_path
 from mirror.history.record import Recorded
-from mirror.model import CommitId, Event, Level, Reason
+from mirror.model import CommitId, Event, Level, ObjectKey, Reason
 from mirror.pool import each_at_once
 from mirror.ports import Ports
 from mirror.publish.audit import Audits, Stamp, fingerprint
+from mirror.publish.judgement import OTHER_BYTES
 from mirror.publish.look import Shown, target
-from mirror.publish.put import Freshness, Published, audit_headers, carry_out, read_back, reason_of
+from mirror.publish.put import STALE, Freshness, Published, audit_headers, carry_out, read_back, reason_of
 from mirror.publish.reconcile import Decision, Waiting
 from mirror.report import Effect, reason_from
 from mirror.steps.believing import defect
 from mirror.steps.comparing import plan_objects
+from mirror.steps.invalidating import Changed, guarded, invalidations, tell
 from mirror.steps.plan import IssuerPlan, World
 from mirror.steps.reporting import untouched
 from mirror.steps.witness import public_ids
@@ -35,6 +37,14 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Done:
+    """What publishing came to, and what the caches in front of the buckets were told."""
+
+    issuers: tuple[Progress, ...]
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Publishing:
     """What publishing needs: `commit` is the newest snapshot, `audits` when each issuer was last seen to be right."""
 
@@ -44,17 +54,36 @@ class Publishing:
     ports: Ports
     audits: Audits
 
-    def publish(self, plans: Iterable[IssuerPlan]) -> tuple[Progress, ...]:
+    def publish(self, plans: Iterable[IssuerPlan]) -> Done:
         """Put what must be put, then look at what was put or is due; what goes wrong stays with its issuer."""
         workers, cancel = self.world.settings.limits.puts, self.ports.cancel
         put = each_at_once(self._guarded_put, plans, workers=workers, cancel=cancel)
-        return each_at_once(self._guarded_look, put, workers=workers, cancel=cancel)
+        # A kill between the puts and this leaves caches that are stale, for max-age at the longest; see `invalidating`.
+        told = self._invalidate(self._changed(put))
+        looked = each_at_once(self._guarded_look, put, workers=workers, cancel=cancel)
+        return Done(looked, told + self._invalidate(_stale(looked)))
 
     def _guarded_put(self, planned: IssuerPlan) -> Progress:
         return _guarded(lambda: self._put(planned), Progress(planned, untouched(planned)))
 
     def _guarded_look(self, progress: Progress) -> Progress:
         return _guarded(lambda: self._look(progress), replace(progress, stamp=None)) if progress.look else progress
+
+    # -- caches -----------------------------------------------------------------------------------------
+
+    def _invalidate(self, changed: Iterable[Changed]) -> tuple[Event, ...]:
+        return guarded(lambda: tell(self.ports.cdn, invalidations(changed, self.commit)))
+
+    def _changed(self, progress: Iterable[Progress]) -> Iterator[Changed]:
+        """What was put in this pass. A repair of the same commit differs by what it wrote over."""
+        for each in progress:
+            publish = each.planned.issuer.publish
+            listing = self._shown(each.planned).listing
+            for done in each.published.objects:
+                if done.effect is Effect.PUT:
+                    before = listing.get(ObjectKey(done.key))
+                    what = "" if before is None else f"{before.etag} {before.last_modified.isoformat()}"
+                    yield Changed(publish, done.url, what)
 
     # -- put --------------------------------------------------------------------------------------------
 
@@ -142,6 +171,20 @@ class Publishing:
             safe_to_sign_at=looked.safe_to_sign_at,
         )
         return replace(progress, published=seen, stamp=stamp if looked.fresh and _is_well(seen) else None)
+
+
+def _stale(looked: Iterable[Progress]) -> Iterator[Changed]:
+    """What a cache still shows from before an earlier pass, whose invalidation may have been lost with it.
+
+    Asked for in every pass until it is gone: the same reference is one invalidation.
+    """
+    for each in looked:
+        put = {done.url for done in each.published.objects if done.effect is Effect.PUT}
+        for event in each.published.events:
+            url = event.fields.get("url", "")
+            is_old = event.name == STALE or event.fields.get("cause") == OTHER_BYTES
+            if is_old and url not in put:
+                yield Changed(each.planned.issuer.publish, url, "stale")
 
 
 def _is_well(done: Published) -> bool:

@@ -23,7 +23,7 @@ from mirror.model import (
     Unusable,
     Version,
 )
-from mirror.ports import Bucket, Foreign, Landed, NotSeen, Ports, PutOutcome, Seen, StoredHeaders
+from mirror.ports import Bucket, Foreign, Landed, NotSeen, OwnToken, Ports, PutOutcome, Seen, StoredHeaders
 
 MOMENT = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 
@@ -326,6 +326,19 @@ class FakeWeb:
 
 
 @dataclass
+class FakeCdn:
+    """Distributions that note what they were told; `fails` is what they answer."""
+
+    told: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
+    fails: Reason | None = None
+
+    def invalidate(self, publish: Publish, paths: Sequence[str], *, reference: str) -> Reason | None:
+        if self.fails is None:
+            self.told.append((publish.cloudfront_distribution or "", tuple(paths), reference))
+        return self.fails
+
+
+@dataclass
 class FakeWorld:
     """Everything that a pass needs, in memory."""
 
@@ -334,6 +347,8 @@ class FakeWorld:
     bucket: FakeBucket = field(default_factory=FakeBucket)
     base_url: str = "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"
     web: FakeWeb = field(init=False)
+    cdn: FakeCdn = field(default_factory=FakeCdn)
+    own_token: OwnToken | None = None
 
     def __post_init__(self) -> None:
         self.web = FakeWeb(self.bucket, self.base_url)
@@ -342,7 +357,14 @@ class FakeWorld:
         def bucket(_: Publish) -> Bucket:
             return self.bucket
 
-        return Ports(source=self.source, history=self.history, bucket=bucket, view=self.web)
+        return Ports(
+            source=self.source,
+            history=self.history,
+            bucket=bucket,
+            view=self.web,
+            cdn=self.cdn,
+            own_token=lambda _: self.own_token,
+        )
 
     def publish(self, **changes: object) -> Publish:
         plain = Publish(bucket="oidc-bucket", region="ap-southeast-2", base_url=self.base_url)
