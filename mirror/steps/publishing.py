@@ -163,7 +163,8 @@ class Publishing:
             return replace(progress, stamp=stamp if _is_well(progress.published) else None)
         history = self.ports.history
         freshness = Freshness(self.world.now, history.holds, lambda wanted: history.changed_at(public_path(wanted.url)))
-        looked = read_back(self.ports.view, [wanted for wanted, _ in planned.decisions], publish, freshness)
+        objects, bucket = [wanted for wanted, _ in planned.decisions], self.ports.bucket(publish)
+        looked = read_back(self.ports.view, bucket, objects, publish, freshness)
         seen = replace(
             progress.published,
             events=progress.published.events + looked.events,
