@@ -186,14 +186,19 @@ def request(server: S3Server, method: str, path: str, host: str, body: bytes | N
         connection.close()
 
 
-@contextmanager
-def running_world(server: S3Server, folder: Path) -> Iterator[World]:
-    """A world whose bucket is empty."""
+def empty_bucket(server: S3Server) -> None:
+    """Make the bucket of the captured issuer, without its objects."""
     host = f"localhost:{server.port}"
     assert server.request("PUT", f"/{BUCKET}", host=host) in (200, 409)  # 409: an earlier test of this server made it
     for key in (JWKS_KEY, DISCOVERY_KEY):
         with request(server, "DELETE", f"/{BUCKET}/{key}", host) as answer:
             assert answer.status in (204, 404)
+
+
+@contextmanager
+def running_world(server: S3Server, folder: Path) -> Iterator[World]:
+    """A world whose bucket is empty."""
+    empty_bucket(server)
     context = server_context("127.0.0.1", "localhost")
     with ExitStack() as stack:
         first, second = (stack.enter_context(Apiserver(context)) for _ in range(2))
