@@ -63,8 +63,8 @@ class S3Server:
         return f"https://localhost:{self.port}"
 
     def requests(self) -> list[str]:
-        """The first line of every request that was answered so far, as the server itself notes it."""
-        return self.access_log.read_text().splitlines()
+        """Every request that was answered so far, as the server notes it: first line, status, `Authorization`."""
+        return [line.partition(" [INFO] ")[2] for line in self.access_log.read_text().splitlines()]
 
     def new_bucket(self, name: str | None = None) -> str:
         """Make an empty bucket and give its name."""
@@ -150,7 +150,7 @@ def _command(descriptor: int, certificates: Certificates, access_log: Path) -> l
     # Not `-m ministack`: with TLS it would also bind port 443 where it may.
     return [
         *(sys.executable, "-m", "hypercorn", "--workers", "0", "--bind", f"fd://{descriptor}"),
-        *("--access-logfile", str(access_log), "--access-logformat", "%(r)s %(s)s"),
+        *("--access-logfile", str(access_log), "--access-logformat", "%(r)s %(s)s %({authorization}i)s"),
         *("--certfile", str(certificates.chain_file), "--keyfile", str(certificates.key_file)),
         "ministack.app:app",
     ]

@@ -56,6 +56,7 @@ class World:
     replicas: tuple[Apiserver, Apiserver]
     server: S3Server
     config: dict[str, Any] = field(init=False)
+    further_environ: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ca_file(self.folder)
@@ -113,6 +114,7 @@ class World:
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_NOSYSTEM": "1",
             "HOME": str(self.folder),
+            **self.further_environ,
         }
 
     def mirror(self, *words: str) -> Done:
