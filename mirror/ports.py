@@ -60,14 +60,11 @@ PutOutcome = Landed | Foreign
 
 @dataclass(frozen=True, slots=True)
 class Openness:
-    """What a bucket says about who may read one object; None where our rights do not suffice to learn it.
-
-    `blocks` are the switches of Block Public Access that are on, `policy` is the text of the bucket policy.
-    """
+    """What a bucket says about who may read an object; None where our rights do not suffice to learn it."""
 
     exists: bool | None = None
-    blocks: tuple[str, ...] | None = None
-    policy: str | None = None
+    blocks: tuple[str, ...] | None = None  # the switches of Block Public Access that are on
+    policy: str | None = None  # the text of the bucket policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +219,7 @@ class Cdn(Protocol):
     """The cache of a CloudFront distribution in front of a bucket."""
 
     def invalidate(self, publish: Publish, paths: Sequence[str], *, reference: str) -> Reason | None:
-        """Let the distribution of `publish` forget the paths of these URLs; None when it will.
-
-        The same `reference` with the same paths is one invalidation however often it is asked for. Never raises for
-        what CloudFront does.
-        """
+        """Let a distribution forget these paths, once for each `reference`; None when it will. Never raises."""
         ...
 
 

@@ -5,13 +5,14 @@ reads the public URL back because no stamp says that it was right, and asks agai
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 
 from mirror.config.settings import Publish
 from mirror.model import CommitId, Event, Level
-from mirror.ports import Cdn
+from mirror.pool import each_at_once
+from mirror.ports import Cdn, Ports
 
 MOST_PATHS = 3000
 """What CloudFront takes at once (its developer guide, "Quotas on invalidations")."""
@@ -63,12 +64,13 @@ def path_of(url: str) -> str:
     return "/" + url.removeprefix("https://").partition("/")[2].replace("~", "%7E")
 
 
-def tell(cdn: Cdn, wanted: Iterable[Invalidation]) -> tuple[Event, ...]:
-    """Ask for them; a failure is a warning, because every cache turns over by itself."""
-    return tuple(event for each in wanted for event in _told(cdn, each))
+def tell(ports: Ports, wanted: Iterable[Invalidation], *, workers: int) -> tuple[Event, ...]:
+    """Ask for them at once; a failure is a warning, because every cache turns over by itself."""
+    told = each_at_once(lambda each: tuple(_told(ports.cdn, each)), wanted, workers=workers, cancel=ports.cancel)
+    return tuple(event for events in told for event in events)
 
 
-def _told(cdn: Cdn, wanted: Invalidation) -> Iterable[Event]:
+def _told(cdn: Cdn, wanted: Invalidation) -> Iterator[Event]:
     distribution = wanted.publish.cloudfront_distribution or ""
     fields = {"distribution": distribution, "paths": str(len(wanted.paths)), "reference": wanted.reference}
     reason = cdn.invalidate(wanted.publish, wanted.paths, reference=wanted.reference)

@@ -72,7 +72,8 @@ class Publishing:
     # -- caches -----------------------------------------------------------------------------------------
 
     def _invalidate(self, changed: Iterable[Changed]) -> tuple[Event, ...]:
-        return guarded(lambda: tell(self.ports.cdn, invalidations(changed, self.commit)))
+        workers = self.world.settings.limits.puts
+        return guarded(lambda: tell(self.ports, invalidations(changed, self.commit), workers=workers))
 
     def _changed(self, progress: Iterable[Progress]) -> Iterator[Changed]:
         """What was put in this pass. A repair of the same commit differs by what it wrote over."""

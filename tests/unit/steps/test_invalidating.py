@@ -7,7 +7,7 @@ from mirror.config.settings import Publish
 from mirror.model import CommitId, Level, ObjectKey, Reason
 from mirror.report import ExitStatus
 from mirror.steps.invalidating import MOST_PATHS, Changed, guarded, invalidations, path_of, tell
-from support.fakes import FakeCdn
+from support.fakes import FakeWorld
 from support.situations import BOTH, DISCOVERY_KEY, JWKS_KEY, LAST, ONE, Situation
 
 COMMIT = CommitId("c" * 40)
@@ -143,9 +143,10 @@ def test_reference_follows_from_commit_and_changes() -> None:
 
 def test_more_paths_than_cloudfront_takes_are_told() -> None:
     """What is over the limit is left to the cache's own age, and said."""
-    cdn = FakeCdn()
-    events = tell(cdn, invalidations((Changed(PUBLISH, f"{URL}{n}", "") for n in range(MOST_PATHS + 2)), COMMIT))
-    assert len(cdn.told[0][1]) == MOST_PATHS
+    world = FakeWorld()
+    made = invalidations((Changed(PUBLISH, f"{URL}{n}", "") for n in range(MOST_PATHS + 2)), COMMIT)
+    events = tell(world.ports(), made, workers=2)
+    assert len(world.cdn.told[0][1]) == MOST_PATHS
     assert [event.name for event in events] == ["cdn.invalidated", "cdn.invalidation_partial"]
     assert events[1].sentence.startswith("2 further")
 
