@@ -110,7 +110,7 @@ class Publish(Shape):
         "1h", description="How often headers are compared and public URLs are read although nothing changed."
     )
     cloudfront_distribution: types.Distribution | None = _key(
-        None, description="CloudFront distribution whose cache is told about changed paths."
+        None, description="CloudFront distribution in front of the bucket, whose cache is told to drop changed paths."
     )
     readback: Readback = _key({}, description="How the public URL is checked.")
 

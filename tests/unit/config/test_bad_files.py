@@ -116,7 +116,6 @@ MISTAKES = (  # the file's name after `bad-`, where the mistake is told, what is
     ("yaml-empty", "the file", "The file is empty."),
     ("yaml-list", "the file", "no mapping of keys"),
     ("not-yet-metrics-file", "metrics_file", "This version cannot do this yet."),
-    ("not-yet-cloudfront", "publish.cloudfront_distribution", "This version cannot do this yet."),
 )
 
 
