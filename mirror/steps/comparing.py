@@ -66,6 +66,8 @@ class _BucketView:
         path = public_path(wanted.url)
         committed = self.known.earlier.get(path, frozenset())
         stored = read_body(self.bucket, wanted, listed, committed)
+        if stored is None and listed is not None and self._is_deaf() and listed.etag != etag_of(wanted.body):
+            stored = self.bucket.get(wanted.key)  # the bytes are known, but who put them counts now
         own = stored is not None and stored.snapshot is not None and self.ports.history.knows(stored.snapshot)
         if stored is not None and stored.snapshot is not None and own:
             # What the metadata claims is believed only if that commit really holds these bytes.
@@ -76,11 +78,20 @@ class _BucketView:
             committed,
             takes_away=takes_away,
             is_covered=bool(there) and not takes_away and there <= {key_id(record.key) for record in ledger.records},
+            brings_back=stored is not None and stored.snapshot is not None and not own and self._returns(there, wanted),
             is_own_snapshot=own,
             shared=self.world.shared,
             heard_remote=self.world.heard_remote,
         )
         return decide(wanted, listed, stored, known)
+
+    def _is_deaf(self) -> bool:
+        return self.world.shared and not self.world.heard_remote
+
+    def _returns(self, there: frozenset[KeyId], wanted: PublicObject) -> bool:
+        """Whether a put would add a key that is not new in this pass: it was public, and somebody took it away."""
+        before = self.known.ledger.public_keys() if self.known.ledger is not None else ()
+        return bool((_keys_of(wanted.body, wanted) - there) & {key_id(key) for key in before})
 
     def _lost(self, body: bytes | None, wanted: PublicObject, ledger: Ledger) -> frozenset[KeyId]:
         """The keys that a put would take away and that are not revoked."""
