@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mirror.addresses import object_keys
 from mirror.errors import BucketError
 from mirror.history.ledgers import Remembered, public_path
-from mirror.model import CommitId, Event, KeyId, KeyPolicy, Ledger, ObjectKey, PublicObject, key_id
+from mirror.model import CommitId, Event, IssuerUrl, KeyId, KeyPolicy, Ledger, ObjectKey, PublicObject, key_id
 from mirror.ports import Bucket, Ports
 from mirror.publish.look import Shown, read_body, target
 from mirror.publish.objects import public_objects
@@ -32,7 +32,7 @@ def plan_objects(planned: IssuerPlan, ledger: Ledger, world: World, ports: Ports
         return _without_bucket(planned, known, shown.error)
     documents = render(ledger, issuer.discovery_extra)
     wanted = public_objects(issuer, planned.url, documents) if documents is not None else ()
-    bucket = _BucketView(ports.bucket(issuer.publish), shown, known, world, ports)
+    bucket = _BucketView(planned.url, ports.bucket(issuer.publish), shown, known, world, ports)
     try:
         if known.ledger is None and ledger.records and bucket.is_taken(planned.publication, wanted):
             return replace(planned, outcome=None, held=(takeover(planned.publication),))
@@ -54,6 +54,7 @@ def _without_bucket(planned: IssuerPlan, known: Remembered, error: BucketError) 
 class _BucketView:
     """One issuer's objects in the bucket, against what git knows of them."""
 
+    url: IssuerUrl
     bucket: Bucket
     shown: Shown
     known: Remembered
@@ -72,6 +73,8 @@ class _BucketView:
         if stored is not None and stored.snapshot is not None and own:
             # What the metadata claims is believed only if that commit really holds these bytes.
             committed |= frozenset(self.ports.history.read(CommitId(stored.snapshot), [path]).values())
+        if stored is not None and self.world.notebook.is_adopted(self.url, stored.body):
+            committed |= {stored.body}  # an operator has just taken it over
         body = standing_body(wanted, listed, stored, committed)
         there, takes_away = _keys_of(body, wanted), bool(self._lost(body, wanted, ledger))
         known = Knowledge(
