@@ -23,7 +23,7 @@ from mirror.pool import each_at_once
 from mirror.ports import History, Ports
 from mirror.publish import audit
 from mirror.publish.look import Shown, Target, list_buckets
-from mirror.report import Report, reason_from
+from mirror.report import Effect, IssuerReport, Report, reason_from
 from mirror.steps import notebook
 from mirror.steps.applying import Applied, apply
 from mirror.steps.believing import Answers, Beliefs, believe
@@ -151,6 +151,11 @@ def _fetch(history: History) -> _Remote:
     return _Remote(events=(Event("history.rewritten", sentence, Level.ERROR, fields),))
 
 
+def _stands(issuer: IssuerReport) -> bool:
+    """Whether every document of the issuer is now what we mean."""
+    return bool(issuer.objects) and all(o.effect in (Effect.UNCHANGED, Effect.PUT) for o in issuer.objects)
+
+
 def _remember_pass(settings: Settings, plan: Plan, applied: Applied) -> Report:
     """Keep what the next pass wants to know; without it that pass looks at more, so it is no failure."""
     decided = [each for each in plan.issuers if each.outcome is not None and not applied.report.failures]
@@ -159,6 +164,7 @@ def _remember_pass(settings: Settings, plan: Plan, applied: Applied) -> Report:
     notes = notebook.load(settings.state_dir).with_sources(each.issuer for each in decided)
     if plan.world.needs_witness:
         notes = notes.with_vouched(vouched).with_waiting(waiting)
+    notes = notes.without_adopted([each.issuer for each in applied.report.issuers if _stands(each)])
     try:
         notebook.save(settings.state_dir, notes)
         audit.save(settings.state_dir, applied.audits)

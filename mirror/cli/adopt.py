@@ -29,6 +29,7 @@ class _Found:
     publication: Publication
     observations: tuple[Observation, ...]
     result: Adoption | Reason
+    bodies: frozenset[bytes] = frozenset()
 
 
 @click.command("adopt")
@@ -62,7 +63,7 @@ def take_over(ctx: click.Context, desk: Desk, wanted: list[Publication], *, yes:
     """
     found = _look_up(desk, wanted)
     told = [line for each in found for line in _lines(each)]
-    decisions = [_decision(each.publication, each.result) for each in found if isinstance(each.result, Adoption)]
+    decisions = [_decision(each, each.result) for each in found if isinstance(each.result, Adoption)]
     if not decisions:
         click.echo("\n".join(told))
         ctx.exit(ExitStatus.FAILED)
@@ -101,7 +102,19 @@ def _find(desk: Desk, publication: Publication, beliefs: Beliefs) -> _Found:
         return _Found(publication, observations, body)
     policy = replace(issuer.keys, revoked=desk.revoked(issuer))
     given = Circumstances(observations, issuer.expected_answers, desk.now, suspects=beliefs.suspects)
-    return _Found(publication, observations, adopt(publication.url, body, policy, given))
+    bodies = frozenset(each for each in (body, _public_discovery(publication, desk.ports)) if each is not None)
+    return _Found(publication, observations, adopt(publication.url, body, policy, given), bodies)
+
+
+def _public_discovery(publication: Publication, ports: Ports) -> bytes | None:
+    """The discovery document that is replaced; only remembered, so it is nothing to stop for when it cannot be read."""
+    publish = publication.issuer.publish
+    discovery_key, _ = object_keys(publication.url, publish.base_url, publish.prefix)
+    try:
+        stored = ports.bucket(publish).get(discovery_key)
+    except BucketError:
+        return None
+    return stored.body if stored is not None else None
 
 
 def _public_jwks(publication: Publication, ports: Ports) -> bytes | Reason | None:
@@ -124,8 +137,8 @@ def _public_jwks(publication: Publication, ports: Ports) -> bytes | Reason | Non
     return why or stored.body
 
 
-def _decision(publication: Publication, adoption: Adoption) -> Decision:
-    return Decision(publication, adoption.outcome, public_ids(adoption.outcome.ledger))
+def _decision(found: _Found, adoption: Adoption) -> Decision:
+    return Decision(found.publication, adoption.outcome, public_ids(adoption.outcome.ledger), found.bodies)
 
 
 def _lines(found: _Found) -> list[str]:

@@ -8,7 +8,8 @@
 
 While the git remote is out of reach, a put that takes away a key (one that is not revoked) waits: another mirror may
 have published that key, and the ledger that says so would be there. A body that changed after it was listed waits for
-the next pass: it may be newer than the history that we fetched.
+the next pass: it may be newer than the history that we fetched. A repair that would bring back a key which an object of
+another mirror no longer has waits for the remote too: that mirror may know of a revocation that we did not hear of.
 """
 
 import hashlib
@@ -66,14 +67,16 @@ class Knowledge:
     `committed` are the bytes that git holds for this object, now or at the commit that the object's own metadata names:
     metadata alone proves nothing, whoever writes the object writes that too. `is_own_snapshot` tells that the metadata
     names a commit of ours. `takes_away` tells that a put would take away a key that is not revoked; `is_covered` that
-    it would not, and that every key there is one that our ledger has. `shared` tells that a remote is configured,
-    `heard_remote` that it was fetched after the bucket was read. `stood_at` is when this mirror last saw the object
-    stand as it means it now (aware, UTC): what differs since then was somebody else.
+    it would not, and that every key there is one that our ledger has; `brings_back` that another mirror seems to have
+    put the body, without a key that our history had public before this pass. `shared` tells that a remote is
+    configured, `heard_remote` that it was fetched after the bucket was read. `stood_at` is when this mirror last saw
+    the object stand as it means it now (aware, UTC): what differs since then was somebody else.
     """
 
     committed: frozenset[bytes] = frozenset()
     takes_away: bool = False
     is_covered: bool = False
+    brings_back: bool = False
     is_own_snapshot: bool = False
     shared: bool = False
     heard_remote: bool = False
@@ -124,7 +127,9 @@ def decide(
     foreign = stored is not None and body not in known.committed
     drift = _drift(wanted, listed) if foreign or known.stood_at is not None else None
     if known.takes_away and known.shared and not known.heard_remote:
-        return _waits_for_remote(wanted), drift
+        return _waits_for_remote(wanted, "take a key away"), drift
+    if known.brings_back and known.shared and not known.heard_remote:
+        return _waits_for_remote(wanted, "bring back a key that another mirror took away"), drift
     if drift is None:
         return Put(wanted, Action.UPDATE, listed.etag), None
     if stored is None or not foreign:
@@ -151,8 +156,8 @@ def busy(wanted: PublicObject) -> Waiting:
     return Waiting(wanted, Event("bucket.changed", sentence, Level.WARNING, {"key": wanted.key}), is_wrong=False)
 
 
-def _waits_for_remote(wanted: PublicObject) -> Waiting:
-    sentence = f"Putting {wanted.key} would take a key away, and waits until the git remote can be fetched."
+def _waits_for_remote(wanted: PublicObject, what: str) -> Waiting:
+    sentence = f"Putting {wanted.key} would {what}, and waits until the git remote can be fetched."
     return Waiting(wanted, Event("removal.waits", sentence, Level.WARNING, {"key": wanted.key}))
 
 

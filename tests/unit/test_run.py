@@ -402,6 +402,36 @@ def test_two_mirrors_with_one_remote_converge(shared: Situation) -> None:
     assert len(kids(shared)) == 3
 
 
+def test_revoked_key_is_not_brought_back_by_a_mirror_that_could_not_hear(shared: Situation) -> None:
+    """What another mirror took away stays away while the remote is down, and is told; new keys do not wait."""
+    shared.run(BOTH, BOTH)
+    other = shared.beside()
+    stolen = shared.run().issuers[0].records[0].key
+    other.policy = KeyPolicy(revoked=frozenset({stolen.thumbprint}))
+    other.run(BOTH, BOTH)
+    without = shared.public()
+    remote(shared).down = True
+    report = shared.run(BOTH, BOTH)
+    assert shared.public() == without
+    assert stolen.kid.encode() not in (without or b"")
+    assert "removal.waits" in events(report)
+    assert report.exit_status is ExitStatus.FAILED
+    remote(shared).down = False
+    assert shared.run().exit_status is ExitStatus.CURRENT
+    assert shared.public() == without
+
+
+def test_new_key_goes_over_what_another_mirror_put_while_the_remote_is_down(shared: Situation) -> None:
+    """An addition never waits, whoever wrote the object last."""
+    shared.run(ONE, ONE)
+    other = shared.beside()
+    other.run(ONE, ONE)
+    other.world.bucket.write(JWKS_KEY, shared.public() or b"", snapshot="a" * 40)
+    remote(shared).down = True
+    shared.run(BOTH, BOTH)
+    assert (shared.public() or b"").count(b'"kid"') == 2
+
+
 # -------------------------------------------------------------------------------------------------- bucket
 
 

@@ -23,8 +23,9 @@ from mirror.model import (
     Thumbprint,
     key_id,
 )
-from mirror.trust.decisions import approve, find_key, find_material, is_emptied, may_be_empty, revoke
+from mirror.trust.decisions import approve, find_key, find_material, revoke
 from mirror.trust.documents import render
+from mirror.trust.emptiness import is_emptied, may_be_empty
 from mirror.trust.ledger import read_ledger, write_ledger
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.merge import merge
