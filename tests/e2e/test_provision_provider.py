@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -151,6 +153,53 @@ def test_iam_that_does_not_answer_is_a_failure(account: Account, capsys: pytest.
     assert "Check the network" in capsys.readouterr().err
 
 
+def test_provider_that_vanishes_meanwhile_makes_no_plan(account: Account) -> None:
+    """A provider that is listed and then not there is told, and nothing is made on top of it."""
+    account.iam.create_open_id_connect_provider(Url=ISSUER, ClientIDList=["a"])
+    session = boto3.session.Session()
+    session.events.register("before-call.iam.GetOpenIDConnectProvider", lambda **_: refusal("NoSuchEntity", 404))
+    plan = plan_provider(ProviderRegistry(session, REGION).look(ISSUER), ISSUER, ("a",))
+    assert ([each.code for each in plan.problems], plan.differences) == (["provider_unreadable"], ())
+
+
+def test_provider_that_may_not_be_read_is_a_failure(account: Account) -> None:
+    """The right that is missing is named."""
+    account.iam.create_open_id_connect_provider(Url=ISSUER, ClientIDList=["a"])
+    session = boto3.session.Session()
+    session.events.register("before-call.iam.GetOpenIDConnectProvider", lambda **_: refusal())
+    with pytest.raises(BucketError) as caught:
+        ProviderRegistry(session, REGION).look(ISSUER)
+    assert "iam:GetOpenIDConnectProvider" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("answer", "status", "made"), [("n", 130, 0), ("y", 0, 1)])
+def test_on_a_terminal_nothing_is_done_without_a_yes(account: Account, answer: str, status: int, made: int) -> None:
+    """Who runs it by hand sees the differences first, and decides."""
+    account.command("provider", "syd", "--dry-run", audiences=["a"])  # writes the configuration
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "mirror", "provision", "provider", "syd"]
+    with os.fdopen(ours, "w") as keyboard:
+        keyboard.write(f"{answer}\n")
+        keyboard.flush()
+        done = subprocess.run(
+            [*command, "--config", str(account.folder / "mirror.yaml")],
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        os.close(theirs)
+    assert (done.returncode, "Do this?" in done.stdout) == (status, True)
+    assert len(account.iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]) == made
+
+
+def refusal(code: str = "AccessDenied", status: int = 403) -> Any:
+    """What a handler of botocore gives in place of sending a request."""
+    error = {"Error": {"Code": code, "Message": "as AWS says"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return SimpleNamespace(status_code=status), error
+
+
 # ------------------------------------------------------------------------------------------- a bucket of AWS
 
 
@@ -216,6 +265,66 @@ def test_step_that_is_refused_while_s3_settles_is_tried_again(moto: Moto) -> Non
     assert "s3:PutBucketVersioning" in caught.value.remedy
 
 
-def refusal() -> Any:
-    error = {"Error": {"Code": "AccessDenied", "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
-    return SimpleNamespace(status_code=403), error
+EVERYTHING = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "block"),
+    [
+        pytest.param((SimpleNamespace(status_code=200), {"PublicAccessBlockConfiguration": EVERYTHING}), True, id="on"),
+        pytest.param(refusal("NoSuchPublicAccessBlockConfiguration", 404), False, id="not-set"),
+    ],
+)
+def test_block_of_the_account_is_seen(moto: Moto, answer: Any, block: bool) -> None:
+    """What the account forbids wins, so it is asked for beside the bucket."""
+    office, wanted, session = offices(moto)
+    session.events.register("before-call.s3-control.GetPublicAccessBlock", lambda **_: answer)
+    seen = office.look()
+    assert seen.unknown == ()
+    assert [each.code for each in plan_bucket(seen, wanted).problems] == ["account_block"] * block
+
+
+def test_block_of_the_account_that_may_not_be_seen_is_a_note(moto: Moto) -> None:
+    """An administrator of one bucket may do without that right."""
+    office, wanted, session = offices(moto)
+    session.events.register("before-call.s3-control.GetPublicAccessBlock", lambda **_: refusal())
+    plan = plan_bucket(office.look(), wanted)
+    assert ([each.code for each in plan.notes], plan.problems) == (["not_seen"], ())
+
+
+@pytest.mark.parametrize(
+    ("operation", "right"),
+    [
+        pytest.param("sts.GetCallerIdentity", "sts:GetCallerIdentity", id="account"),
+        pytest.param("s3.GetBucketVersioning", "s3:GetBucketVersioning", id="versioning"),
+        pytest.param("s3.GetBucketPolicy", "s3:GetBucketPolicy", id="policy"),
+    ],
+)
+def test_what_decides_and_may_not_be_seen_is_a_failure(moto: Moto, operation: str, right: str) -> None:
+    """Nothing is planned on a guess: the right that is missing is named."""
+    office, _, session = offices(moto)
+    where: Any = {"LocationConstraint": REGION}
+    session.client("s3", region_name=REGION).create_bucket(Bucket="oidc-bucket", CreateBucketConfiguration=where)
+    session.events.register(f"before-call.{operation}", lambda **_: refusal())
+    with pytest.raises(BucketError) as caught:
+        office.look()
+    assert f"`{right}`" in caught.value.remedy
+
+
+def test_bucket_that_cannot_be_looked_at_is_a_failure(moto: Moto) -> None:
+    """An answer that says neither "yours", "nobody's" nor "not yours" plans nothing."""
+    office, _, session = offices(moto)
+    session.events.register("before-call.s3.HeadBucket", lambda **_: refusal("SlowDown", 503))
+    with pytest.raises(BucketError):
+        office.look()
+
+
+def test_store_without_a_setting_gets_a_note(moto: Moto) -> None:
+    """A store that speaks S3 without all of it is provisioned as far as it goes."""
+    _, wanted, session = offices(moto)
+    session.client("s3", region_name="us-east-1").create_bucket(Bucket="oidc-bucket")
+    session.events.register("before-call.s3.GetBucketOwnershipControls", lambda **_: refusal("NotImplemented", 501))
+    office = BucketOffice(Publish("oidc-bucket", REGION, BASE, endpoint_url=moto.url), session)
+    seen = office.look()
+    assert "The store knows no object ownership." in seen.unknown
+    assert [each.code for each in plan_bucket(seen, wanted).differences] == ["enable_versioning", "put_policy"]
