@@ -328,3 +328,11 @@ def test_store_without_a_setting_gets_a_note(moto: Moto) -> None:
     seen = office.look()
     assert "The store knows no object ownership." in seen.unknown
     assert [each.code for each in plan_bucket(seen, wanted).differences] == ["enable_versioning", "put_policy"]
+
+
+def test_absent_bucket_of_another_owner_is_not_made_here(moto: Moto) -> None:
+    """A bucket that the configuration gives to one account is never made in another."""
+    _, wanted, session = offices(moto)
+    office = BucketOffice(Publish("oidc-bucket", REGION, BASE, expected_bucket_owner="999999999999"), session)
+    plan = plan_bucket(office.look(), wanted)
+    assert ([each.code for each in plan.problems], plan.differences) == (["wrong_account"], ())

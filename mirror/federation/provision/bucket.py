@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mirror.addresses import bucket_url
-from mirror.federation.policies import MAX_BUCKET_POLICY_BYTES, Statement, object_arns, public_statement
+from mirror.federation.policies import MAX_BUCKET_POLICY_BYTES, PUBLIC_SID, Statement, object_arns, public_statement
 from mirror.federation.provision.merging import (
     NOTHING,
     Standing,
     denying_names,
     is_right,
+    is_within,
     merged,
     opened,
     public_names,
@@ -86,11 +87,12 @@ class Wanted:
 class BucketSight:
     """The bucket as it was seen. None stands for what is not set, or, in `unknown`, for what could not be seen.
 
-    `state` is `foreign` when it exists and is not ours to change. `region` is empty where the store names none.
+    `state` is `foreign` when it exists and is not ours to change, and `elsewhere` when there is none and the account of
+    the credentials is not the one that should own it. `region` is empty where the store names none.
     `unknown` are sentences about what could not be looked at.
     """
 
-    state: Literal["absent", "ours", "foreign"]
+    state: Literal["absent", "ours", "foreign", "elsewhere"]
     region: str = ""
     versioning: str | None = None
     ownership: str | None = None
@@ -123,6 +125,13 @@ def _refusals(seen: BucketSight, wanted: Wanted) -> Iterator[Reason]:
             "Choose another name (`publish.bucket`), correct `publish.expected_bucket_owner`, or run this with rights"
             " of the bucket's account (s3:ListBucket).",
         )
+    elif seen.state == "elsewhere":
+        yield Reason(
+            "wrong_account",
+            f"The bucket {wanted.bucket} does not exist, and the credentials are of another account.",
+            "Run this with credentials of that account (`--profile`, `--role-arn`), or correct"
+            " `publish.expected_bucket_owner`.",
+        )
     elif seen.state == "ours" and seen.region and seen.region != wanted.region:
         yield Reason(
             "wrong_region",
@@ -140,12 +149,13 @@ def _obstacles(seen: BucketSight, wanted: Wanted, standing: Standing | None) -> 
             "Correct or remove it (aws s3api get-bucket-policy), and run the command again.",
         )
         return
-    public = public_names(standing.foreign)
+    widened = () if is_within(standing, _statement(wanted)) else (PUBLIC_SID,)
+    public = (*public_names(standing.foreign), *widened)
     if public and seen.block is not None and seen.block.restrict_buckets:
         yield Reason(
             "would_open_more",
-            f"The bucket's policy has statements of somebody else that open it to everybody ({', '.join(public)}), and"
-            " only Block Public Access keeps them from it.",
+            f"Statements of the policy open more than the documents ({', '.join(public)}), and only Block Public"
+            " Access keeps them from it.",
             "Remove or narrow these statements, and run the command again.",
         )
     size = len(merged(standing, _statement(wanted)).encode())

@@ -42,6 +42,15 @@ def is_right(standing: Standing, wanted: Statement) -> bool:
     return len(standing.ours) == 1 and _normal(standing.ours[0]) == _normal(wanted)
 
 
+def is_within(standing: Standing, wanted: Statement) -> bool:
+    """Whether our statement as it stands opens nothing that it should not."""
+    return all(
+        {**_normal(each), "Resource": None} == {**_normal(wanted), "Resource": None}
+        and _as_set(each.get("Resource", [])) <= _as_set(wanted["Resource"])
+        for each in standing.ours
+    )
+
+
 def merged(standing: Standing, wanted: Statement) -> str:
     """The text of the policy with our statement behind those of others, which stay as they are."""
     members = {name: value for name, value in standing.members.items() if name != "Statement"}

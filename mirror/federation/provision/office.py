@@ -55,6 +55,7 @@ class BucketOffice:
         self._owner: dict[str, str] = {}
         self._unknown: list[str] = []
         self._is_aws = publish.endpoint_url is None or is_aws_endpoint(publish.endpoint_url)
+        self._demands_owner = self._is_aws or publish.expected_bucket_owner is not None
         self._aws = Account(session, publish.region, is_aws=self._is_aws, unknown=self._unknown)
 
     def look(self) -> BucketSight:
@@ -64,8 +65,12 @@ class BucketOffice:
             BucketError: Something that decides could not be seen.
         """
         self._unknown.clear()
-        account = self._account()
+        caller = self._aws.caller()
+        account = self._publish.expected_bucket_owner or caller
+        self._owner = {"ExpectedBucketOwner": account} if account is not None and self._demands_owner else {}
         state, region = self._head()
+        if state == "absent" and None not in (account, caller) and account != caller:
+            state = "elsewhere"
         account_block = None if account is None else self._aws.access_block(account)
         if state != "ours":
             return BucketSight(
@@ -144,14 +149,6 @@ class BucketOffice:
     def _policy(self) -> str | None:
         text = self._get("policy", "s3:GetBucketPolicy", "get_bucket_policy").get("Policy")
         return str(text) if text else None
-
-    def _account(self) -> str | None:
-        """The account that must own the bucket: the configured one, else that of the credentials."""
-        caller = self._aws.caller()
-        expected = self._publish.expected_bucket_owner
-        owner = expected or (caller if self._is_aws else None)
-        self._owner = {} if owner is None else {"ExpectedBucketOwner": owner}
-        return expected or caller
 
     # ------------------------------------------------------------------------------------------------ applying
 

@@ -140,6 +140,7 @@ def test_policy_never_opens_more_than_the_documents() -> None:
     ("seen", "code"),
     [
         pytest.param(BucketSight("foreign"), "foreign_bucket", id="foreign"),
+        pytest.param(BucketSight("elsewhere"), "wrong_account", id="owner"),
         pytest.param(replace(RIGHT, region="us-east-1", versioning=None), "wrong_region", id="region"),
     ],
 )
@@ -182,6 +183,20 @@ def test_lifting_the_block_never_opens_what_others_wrote(statement: Any) -> None
     """Where only the block keeps a statement of others from opening the bucket, neither block nor policy is touched."""
     plan = plan_bucket(replace(RIGHT, policy=policy(statement), block=SHUT), WANTED)
     assert (changes(plan), problems(plan)) == ([], ["would_open_more"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"Action": "s3:*"}, {"Resource": "arn:aws:s3:::b/*"}, {"Resource": [*OURS["Resource"], "arn:aws:s3:::b/x"]}],
+    ids=["action", "star", "one-more"],
+)
+def test_lifting_the_block_never_opens_a_widened_statement_of_ours(change: dict[str, Any]) -> None:
+    """The block goes before the policy is corrected, and a kill between both would leave the widened one open."""
+    plan = plan_bucket(replace(RIGHT, policy=policy({**OURS, **change}), block=SHUT), WANTED)
+    assert (changes(plan), problems(plan)) == ([], ["would_open_more"])
+    narrower = {**OURS, "Resource": OURS["Resource"][0]}
+    lifted = plan_bucket(replace(RIGHT, policy=policy(narrower), block=SHUT), WANTED)
+    assert (changes(lifted), problems(lifted)) == (["set_access_block", "put_policy"], [])
 
 
 def test_statement_for_one_account_does_not_stop_the_lifting() -> None:
