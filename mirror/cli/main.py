@@ -30,6 +30,8 @@ class Commands(click.Group):
         "adopt": ("mirror.cli.adopt", "Take over documents that somebody else published."),
         "check": ("mirror.cli.check", "Compare the keys of the whole fleet."),
         "init": ("mirror.cli.init", "Print an issuer entry from a live cluster."),
+        "render": ("mirror.cli.render", "Print a piece of the federation, filled in from the configuration."),
+        "provision": ("mirror.cli.provision", "Make or correct the bucket, or the OIDC provider in IAM."),
         "schema": ("mirror.cli.schema", "Print the JSON Schema of the configuration."),
         "demo": ("mirror.cli.demo", "Show the main job in a small world on loopback."),
     }
