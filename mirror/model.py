@@ -131,32 +131,42 @@ def key_id(key: Key) -> KeyId:
 class Answer:
     """The two bodies that one apiserver sent with status 200 and the right content types: bytes, not yet believed.
 
-    `date` is its `Date` header (aware, UTC) where it sent a readable one.
+    `date` is its `Date` header (aware, UTC) where it sent a readable one; `certificate_expires_at` (aware, UTC) is when
+    the certificate ends that it showed.
     """
 
     apiserver: str
     discovery: bytes
     jwks: bytes
     date: datetime | None = None
+    certificate_expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What one apiserver showed in this pass, believed: its keys sorted by `key_id`, none twice, at least one."""
+    """What one apiserver showed in this pass, believed: its keys sorted by `key_id`, none twice, at least one.
+
+    `date` and `certificate_expires_at` are those of `Answer`.
+    """
 
     apiserver: str
     keys: tuple[Key, ...]
     notes: tuple[Note, ...] = ()
     date: datetime | None = None
+    certificate_expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """One apiserver that did not answer in this pass, or was not believed, with every reason (never none)."""
+    """One apiserver that did not answer in this pass, or was not believed, with every reason (never none).
+
+    `date` and `certificate_expires_at` are those of `Answer`, known where it answered at all.
+    """
 
     apiserver: str
     reasons: tuple[Reason, ...]
     date: datetime | None = None
+    certificate_expires_at: datetime | None = None
 
 
 Observation = Observed | Unusable

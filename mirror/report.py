@@ -209,20 +209,14 @@ def _issuer(issuer: IssuerReport) -> dict[str, object]:
 
 
 def _observation(observation: Observation) -> dict[str, object]:
-    if isinstance(observation, Observed):
-        return {
-            "url": observation.apiserver,
-            "usable": True,
-            "kids": [key.kid for key in observation.keys],
-            "notes": [_note(note) for note in observation.notes],
-            "reasons": [],
-        }
+    believed, expires_at = isinstance(observation, Observed), observation.certificate_expires_at
     return {
         "url": observation.apiserver,
-        "usable": False,
-        "kids": [],
-        "notes": [],
-        "reasons": [_reason(reason) for reason in observation.reasons],
+        "usable": believed,
+        "kids": [key.kid for key in observation.keys] if isinstance(observation, Observed) else [],
+        "notes": [_note(note) for note in observation.notes] if isinstance(observation, Observed) else [],
+        "reasons": [_reason(reason) for reason in observation.reasons] if isinstance(observation, Unusable) else [],
+        "certificate_expires_at": expires_at.isoformat() if expires_at else None,
     }
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from mirror.model import TRANSIENT_CODES, Answer, Reason, Unusable
 from mirror.source.failures import Failure
 from mirror.source.faults import explain
 from mirror.source.replies import DISCOVERY, HTTP_OK, JWKS, Document, Login, Reply, date_of, judge, retry_after_seconds
+from mirror.source.tls import certificate_expires_at
 
 _MAX_ERROR_BODY_BYTES = 16 * 1024
 _MIN_PIECE_BYTES = 256
@@ -42,12 +43,14 @@ class Heard:
     reasons: tuple[Reason, ...] = ()
     date: datetime | None = None
     retry_after_seconds: int | None = None
+    certificate_expires_at: datetime | None = None
 
     def outcome(self, apiserver: str) -> Answer | Unusable:
         """The value for the pass, under the apiserver's configured text."""
         if self.reasons:
-            return Unusable(apiserver, self.reasons, self.date)
-        return Answer(apiserver, self.bodies[DISCOVERY.where], self.bodies[JWKS.where], self.date)
+            return Unusable(apiserver, self.reasons, self.date, self.certificate_expires_at)
+        discovery, jwks = (self.bodies[document.where] for document in (DISCOVERY, JWKS))
+        return Answer(apiserver, discovery, jwks, self.date, self.certificate_expires_at)
 
 
 async def converse(apiserver: str, access: Access, limits: Limits, deadline: float) -> Heard:
@@ -117,7 +120,7 @@ class _Line:
 
 def _add(heard: Heard, document: Document, reply: Reply | Reason, line: _Line) -> Heard:
     if isinstance(reply, Reason):
-        return Heard({}, (*heard.reasons, reply), heard.date, heard.retry_after_seconds)
+        return replace(heard, bodies={}, reasons=(*heard.reasons, reply))
     max_body_bytes, secret = line.limits.max_body_bytes, line.access.token
     flaw = judge(document, reply, line.access.login, max_body_bytes=max_body_bytes, secret=secret)
     return Heard(
@@ -125,6 +128,7 @@ def _add(heard: Heard, document: Document, reply: Reply | Reason, line: _Line) -
         (*heard.reasons, flaw) if flaw else heard.reasons,
         date_of(reply) or heard.date,
         retry_after_seconds(reply) if flaw else heard.retry_after_seconds,
+        reply.certificate_expires_at,
     )
 
 
@@ -135,7 +139,8 @@ async def _reply(transport: httpx.AsyncHTTPTransport, request: httpx.Request, li
         body, complete = await _read(response, limits.max_body_bytes if taken else _MAX_ERROR_BODY_BYTES)
     finally:
         await response.aclose()
-    return Reply(response.status_code, response.headers, body, complete)
+    expires_at = certificate_expires_at(response.extensions["network_stream"].get_extra_info("ssl_object"))
+    return Reply(response.status_code, response.headers, body, complete, expires_at)
 
 
 async def _read(response: httpx.Response, max_bytes: int) -> tuple[bytes, bool]:

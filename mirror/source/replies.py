@@ -51,13 +51,15 @@ JWKS = Document(
 class Reply:
     """One HTTP answer as it came: header names in lower case, and as much of the body as the limit let in.
 
-    `complete` tells whether that was all of it.
+    `complete` tells whether that was all of it. `certificate_expires_at` (aware, UTC) is the end of the certificate
+    under which it came.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     complete: bool = True
+    certificate_expires_at: datetime | None = None
 
 
 _FORBIDDEN: Mapping[Login, Failure] = {

@@ -3,6 +3,7 @@
 import re
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from mirror.config.settings import Tls
 from mirror.model import Reason
@@ -73,6 +74,15 @@ class Contexts:
             self._system = _bare(ssl.SSLContext)
             self._system.load_default_certs()
         return self._system
+
+
+def certificate_expires_at(connection: ssl.SSLObject | None) -> datetime | None:
+    """When the certificate ends that the other side showed, aware, UTC; None where it cannot be told."""
+    certificate = connection.getpeercert() if connection is not None else None
+    try:
+        return datetime.fromtimestamp(ssl.cert_time_to_seconds(str((certificate or {}).get("notAfter"))), UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _read(tls: Tls) -> _Material | Reason:

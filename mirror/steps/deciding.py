@@ -20,6 +20,7 @@ from mirror.ports import Ports
 from mirror.publish.put import reason_of
 from mirror.report import reason_from
 from mirror.steps.believing import defect
+from mirror.steps.certificates import expiring
 from mirror.steps.comparing import plan_objects
 from mirror.steps.holding import emptied, held_changes
 from mirror.steps.plan import IssuerPlan, Publication, World
@@ -53,18 +54,24 @@ def _plan_publication(publication: Publication, world: World, ports: Ports) -> I
     issuer, remembered = publication.issuer, world.memory.issuers[publication.url]
     before = remembered.ledger or Ledger(publication.url)
     observations = world.beliefs.observations.get(issuer.name, ())
-    start = IssuerPlan(publication, observations, before)
+    start = IssuerPlan(publication, observations, before, events=_expiring(publication, observations, world))
     if issuer.name in world.beliefs.defects:
         return replace(start, failures=(world.beliefs.defects[issuer.name],))
     if remembered.broken:
         return replace(start, failures=tuple(_broken(reason, remembered) for reason in remembered.broken))
     stranger = unwitnessed(publication, world, ports, observations)
     if stranger is not None:
-        return replace(start, events=(stranger.event,), held=stranger.held, waits_since=stranger.since)
+        events = (*start.events, stranger.event)
+        return replace(start, events=events, held=stranger.held, waits_since=stranger.since)
     outcome = advance(before, _policy(issuer, world), _circumstances(publication, observations, world))
     events = _mismatch(issuer, remembered) + emptied(outcome.ledger) + world.beliefs.events.get(issuer.name, ())
-    planned = replace(start, outcome=outcome, held=held_changes(issuer, outcome), events=events)
+    planned = replace(start, outcome=outcome, held=held_changes(issuer, outcome), events=start.events + events)
     return plan_objects(planned, outcome.ledger, world, ports)
+
+
+def _expiring(publication: Publication, observations: tuple[Observation, ...], world: World) -> tuple[Event, ...]:
+    # A former issuer has the same apiservers: once is enough.
+    return expiring(observations, world.now) if publication.until is None else ()
 
 
 def _policy(issuer: Issuer, world: World) -> KeyPolicy:

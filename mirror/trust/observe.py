@@ -25,5 +25,6 @@ def observe(
     jwks = read_jwks(answer.jwks, policy=policy, known=known)
     if isinstance(discovery, Refused) or isinstance(jwks, Refused):
         reasons = tuple(reason for each in (discovery, jwks) if isinstance(each, Refused) for reason in each.reasons)
-        return Unusable(answer.apiserver, reasons, answer.date)
-    return Observed(answer.apiserver, jwks.keys, discovery.notes + jwks.notes, answer.date)
+        return Unusable(answer.apiserver, reasons, answer.date, answer.certificate_expires_at)
+    notes = discovery.notes + jwks.notes
+    return Observed(answer.apiserver, jwks.keys, notes, answer.date, answer.certificate_expires_at)

@@ -17,7 +17,7 @@ def authority(name: str = "cluster") -> trustme.CA:
 
 @cache
 def server_certificate(
-    *names: str, by: str = "cluster", valid_for: timedelta = timedelta(days=1), made: timedelta = timedelta(days=-1)
+    *names: str, by: str = "cluster", valid_for: timedelta = timedelta(days=60), made: timedelta = timedelta(days=-1)
 ) -> trustme.LeafCert:
     """A server certificate for DNS names or addresses, by the CA `by`; its times are relative to now."""
     now = datetime.now(UTC).replace(tzinfo=None)
@@ -28,7 +28,7 @@ def server_certificate(
 def server_context(
     *names: str,
     by: str = "cluster",
-    valid_for: timedelta = timedelta(days=1),
+    valid_for: timedelta = timedelta(days=60),
     made: timedelta = timedelta(days=-1),
     client_ca: str | None = None,
 ) -> ssl.SSLContext:

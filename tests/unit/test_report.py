@@ -20,7 +20,7 @@ SCHEMA = json.loads((Path(__file__).parents[2] / "docs/reference/report.schema.j
 WHY = Reason("some_code", "It did not work.", "Mend it.", "jwks keys[0]")
 REFUSED = Unusable("https://one", (replace(WHY, code="wrong_issuer"),))
 SLOW = Unusable("https://two", (replace(WHY, code="timeout"),))
-GOOD = Observed("https://three", ())
+GOOD = Observed("https://three", (), certificate_expires_at=MOMENT)
 PUT = ObjectReport("https://x/openid/v1/jwks", "openid/v1/jwks", Effect.PUT, "update")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.x509 import load_pem_x509_certificate
 
 from mirror.config.settings import Tls
 from mirror.model import Answer, IssuerName, Unusable
@@ -25,7 +26,7 @@ from support.apiserver import (
 from support.askers import ask_one, codes, ignore, issuer, limits
 from support.captures import capture
 from support.proxy import Proxy
-from support.tls import ca_file, client_files, server_context
+from support.tls import ca_file, client_files, server_certificate, server_context
 
 DISCOVERY = capture("01-rsa1/anonymous-bound-discovery")
 JWKS = capture("01-rsa1/anonymous-bound-jwks")
@@ -47,9 +48,57 @@ def trusted(tmp_path: Path) -> Tls:
 
 def test_both_documents_come_back_byte_for_byte(server: Apiserver, trusted: Tls) -> None:
     """A good apiserver gives one Answer with its exact bodies and the last Date header."""
+    date = datetime(2026, 11, 23, 4, 21, 34, tzinfo=UTC)
     assert ask_one(issuer(server.url, tls=trusted)) == (
-        Answer(server.url, DISCOVERY.body(), JWKS.body(), datetime(2026, 11, 23, 4, 21, 34, tzinfo=UTC)),
+        Answer(server.url, DISCOVERY.body(), JWKS.body(), date, certificate_end("127.0.0.1", "kubernetes.default.svc")),
     )
+
+
+def certificate_end(*names: str) -> datetime:
+    """When the certificate ends that `server_context(*names)` shows."""
+    return load_pem_x509_certificate(server_certificate(*names).cert_chain_pems[0].bytes()).not_valid_after_utc
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"discovery": FORBIDDEN, "jwks": FORBIDDEN},
+        {"discovery": UNAVAILABLE},
+        {"jwks": raw_answer("302 Found", location="https://elsewhere")},
+    ],
+    ids=["403", "503", "jwks-redirect"],
+)
+def test_end_of_the_certificate_is_known_from_a_refusal(
+    server: Apiserver, trusted: Tls, answers: dict[str, bytes]
+) -> None:
+    """Whatever the apiserver answered, the end of its own certificate is told."""
+    server.serve(**answers)
+    (answer,) = ask_one(issuer(server.url, tls=trusted))
+    assert isinstance(answer, Unusable)
+    assert answer.certificate_expires_at == certificate_end("127.0.0.1", "kubernetes.default.svc")
+
+
+def test_end_of_the_certificate_survives_a_connection_that_breaks(server: Apiserver, trusted: Tls) -> None:
+    """A server that answers one document and then is silent has told the end of its certificate."""
+    server.once(DISCOVERY.raw, never_answer)
+    (answer,) = ask_one(issuer(server.url, tls=trusted), limits(total_seconds=0.7))
+    assert codes([answer]) == [("timeout",)]
+    assert answer.certificate_expires_at == certificate_end("127.0.0.1", "kubernetes.default.svc")
+
+
+def test_end_of_the_certificate_is_the_apiservers_behind_a_proxy(trusted: Tls) -> None:
+    """Through a tunnel the certificate is that of the apiserver."""
+    named = Tls(trusted.ca_file, server_name="kubernetes.default.svc")
+    with Apiserver(server_context("kubernetes.default.svc")) as server, Proxy() as proxy:
+        (answer,) = ask_one(issuer(server.url, tls=named, proxy=proxy.url))
+    assert answer.certificate_expires_at == certificate_end("kubernetes.default.svc")
+
+
+def test_end_of_the_certificate_is_unknown_where_nobody_was_reached() -> None:
+    """Without TLS there is no certificate to tell of."""
+    with Apiserver(greeting="close") as server:
+        (answer,) = ask_one(issuer(server.url))
+    assert answer.certificate_expires_at is None
 
 
 def test_one_connection_carries_both_requests(server: Apiserver, trusted: Tls) -> None:

@@ -1,7 +1,9 @@
 """TLS contexts: verifying, shared by content, and clear about files that are no good."""
 
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 from cryptography.hazmat.primitives.serialization import (
@@ -13,13 +15,39 @@ from cryptography.hazmat.primitives.serialization import (
 
 from mirror.config.settings import Tls
 from mirror.model import Reason
-from mirror.source.tls import MAX_PEM_BYTES, Contexts
+from mirror.source.tls import MAX_PEM_BYTES, Contexts, certificate_expires_at
 from support.tls import authority, ca_file, client_files
 
 
 def code(tls: Tls) -> str:
     result = Contexts().context(tls)
     return result.code if isinstance(result, Reason) else "context"
+
+
+class Connection:
+    """As much of `ssl.SSLObject` as tells the other side's certificate."""
+
+    def __init__(self, certificate: dict[str, str] | None) -> None:
+        self.certificate = certificate
+
+    def getpeercert(self) -> dict[str, str] | None:
+        return self.certificate
+
+
+@pytest.mark.parametrize(
+    ("certificate", "ends"),
+    [
+        ({"notAfter": "Nov 30 08:00:00 2026 GMT"}, datetime(2026, 11, 30, 8, tzinfo=UTC)),
+        ({"notAfter": "Dec 31 23:59:59 9999 GMT"}, datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        ({"notAfter": "some day"}, None),
+        ({}, None),
+        (None, None),
+    ],
+    ids=["ends", "never", "nonsense", "not-verified", "none-shown"],
+)
+def test_end_of_a_certificate(certificate: dict[str, str] | None, ends: datetime | None) -> None:
+    """The end is told where the certificate has one that can be read (RFC 5280, section 4.1.2.5)."""
+    assert certificate_expires_at(cast("ssl.SSLObject", Connection(certificate))) == ends
 
 
 @pytest.mark.parametrize("with_ca", [True, False], ids=["own-ca", "system"])
