@@ -27,7 +27,7 @@ class Commands(click.Group):
         "approve": ("mirror.cli.approve", "Publish a key that is held."),
         "revoke": ("mirror.cli.revoke", "Take a key from the public set, for ever."),
         "adopt": ("mirror.cli.adopt", "Take over documents that somebody else published."),
-        "check": ("mirror.cli.check", "Compare the keys of the whole fleet."),
+        "check": ("mirror.cli.check", "Find out what is wrong, each finding with its remedy."),
         "schema": ("mirror.cli.schema", "Print the JSON Schema of the configuration."),
         "demo": ("mirror.cli.demo", "Show the main job in a small world on loopback."),
     }

@@ -2,7 +2,7 @@
 
 import json
 from base64 import urlsafe_b64decode
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from mirror.model import Reason
@@ -49,13 +49,17 @@ def _flaw(token: bytes) -> str:
 
 
 def _audiences_of(token: bytes) -> frozenset[str]:
-    """The `aud` of a JWT (RFC 7519, section 4.1.3), unverified; none for an opaque token."""
+    audience = claims_of(token).get("aud")
+    return frozenset(each for each in (audience if isinstance(audience, list) else [audience]) if isinstance(each, str))
+
+
+def claims_of(token: bytes) -> Mapping[str, object]:
+    """The claims of a JWT (RFC 7519, section 4), unverified; none for an opaque token."""
     parts = token.split(b".")
     if len(parts) != 3:  # noqa: PLR2004 - RFC 7515, section 3.1: header, payload, signature
-        return frozenset()
+        return {}
     try:
         claims = json.loads(urlsafe_b64decode(parts[1].rstrip(b"=") + b"=" * (-len(parts[1].rstrip(b"=")) % 4)))
     except (ValueError, RecursionError):
-        return frozenset()
-    audience = claims.get("aud") if isinstance(claims, dict) else None
-    return frozenset(each for each in (audience if isinstance(audience, list) else [audience]) if isinstance(each, str))
+        return {}
+    return claims if isinstance(claims, dict) else {}

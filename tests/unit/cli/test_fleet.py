@@ -2,7 +2,7 @@
 
 from click import unstyle
 
-from mirror.cli.check import lines
+from mirror.cli.fleet import lines
 from mirror.model import IssuerName
 from support.keys import RSA_KEYS
 

@@ -1,0 +1,110 @@
+"""The doctor's findings in words: by issuer and station, what failed first, readable at 80 columns."""
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+
+import click
+
+from mirror.doctor.finding import Cause, Diagnosis, Finding, Level
+from mirror.doctor.words import counted
+from mirror.log import escaped
+from mirror.model import IssuerName, IssuerUrl
+
+WIDTH = 80
+QUIET_FROM = 20
+"""From this many issuers on, those with nothing to mend are only counted."""
+
+_COLOURS = {Level.FAILED: "red", Level.WARNING: "yellow", Level.NOTE: "cyan", Level.OK: "green"}
+_MARGIN = 12
+
+
+def lines(diagnosis: Diagnosis, issuers: Mapping[IssuerName, IssuerUrl]) -> Iterator[str]:
+    """All findings, line by line, with colours (click takes them away where there is no terminal).
+
+    Args:
+        diagnosis: What was found, in the order in which it is told.
+        issuers: The issuer texts by name, for the headings.
+    """
+    yield from _causes(diagnosis.causes)
+    groups = [(name, tuple(found)) for name, found in groupby(diagnosis.findings, key=lambda each: each.issuer)]
+    many = len(groups) > QUIET_FROM
+    quiet = 0
+    for name, found in groups:
+        if many and name is not None and all(each.level in (Level.OK, Level.NOTE) for each in found):
+            quiet += 1
+            continue
+        yield _heading(name, issuers)
+        yield from _stations(found)
+        yield ""
+    if quiet:
+        yield f"{counted(quiet, 'issuer')} more with nothing to mend."
+    yield _closing(diagnosis)
+
+
+def _heading(name: IssuerName | None, issuers: Mapping[IssuerName, IssuerUrl]) -> str:
+    if name is None:
+        return click.style("What all issuers share", bold=True)
+    return f"{click.style(name, bold=True)}  {escaped(issuers.get(name, IssuerUrl('')))}"
+
+
+def _stations(found: Iterable[Finding]) -> Iterator[str]:
+    for station, findings in groupby(found, key=lambda each: each.station):
+        yield f" {click.style(station, underline=True)}"
+        for subject, about in _by_subject(findings).items():
+            yield f"  {escaped(subject)}"
+            for finding in about:
+                yield from _finding(finding)
+
+
+def _by_subject(findings: Iterable[Finding]) -> Mapping[str, tuple[Finding, ...]]:
+    """The findings come the worst first, so that the subjects do too."""
+    found: dict[str, tuple[Finding, ...]] = {}
+    for each in findings:
+        found[each.subject] = (*found.get(each.subject, ()), each)
+    return found
+
+
+def _finding(finding: Finding) -> Iterator[str]:
+    is_ok = finding.level is Level.OK
+    told = finding.sentence if is_ok else f"{finding.code}: {finding.sentence}"
+    level = click.style(finding.level, fg=_COLOURS[finding.level], bold=finding.level is Level.FAILED)
+    first, *more = _wrapped(told, "")
+    yield f"   {level}{first[3 + len(finding.level) :]}"
+    yield from more
+    if finding.remedy:
+        yield from _wrapped(finding.remedy, "remedy: ")
+
+
+def _wrapped(text: str, label: str) -> Iterator[str]:
+    """Text at the margin; words that are longer than a line (URLs, keys) stay whole, so that they can be copied."""
+    margin = " " * _MARGIN
+    yield from textwrap.wrap(
+        escaped(text),
+        WIDTH,
+        initial_indent=margin + label,
+        subsequent_indent=margin + " " * len(label),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _causes(causes: Iterable[Cause]) -> Iterator[str]:
+    causes = tuple(causes)
+    if not causes:
+        return
+    yield click.style("What the error may come from", bold=True)
+    for each in causes:
+        yield f"  {click.style(each.code, fg='yellow')}"
+        yield from _wrapped(each.sentence, "")
+        yield from _wrapped(each.remedy, "remedy: ")
+    yield ""
+
+
+def _closing(diagnosis: Diagnosis) -> str:
+    return ", ".join(_number(level, number) for level, number in diagnosis.counts.items())
+
+
+def _number(level: Level, number: int) -> str:
+    told = counted(number, level) if level in (Level.WARNING, Level.NOTE) else f"{number} {level}"
+    return click.style(told, fg=_COLOURS[level], bold=level is Level.FAILED) if number else told
