@@ -1,5 +1,6 @@
 """The doctor's findings in words: by issuer and station, what failed first, readable at 80 columns."""
 
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
@@ -17,6 +18,8 @@ QUIET_FROM = 20
 
 _COLOURS = {Level.FAILED: "red", Level.WARNING: "yellow", Level.NOTE: "cyan", Level.OK: "green"}
 _MARGIN = 12
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+_COMMAND = re.compile(r"`[^`]*`")
 
 
 def lines(diagnosis: Diagnosis, issuers: Mapping[IssuerName, IssuerUrl]) -> Iterator[str]:
@@ -77,16 +80,19 @@ def _finding(finding: Finding) -> Iterator[str]:
 
 
 def _wrapped(text: str, label: str) -> Iterator[str]:
-    """Text at the margin; words that are longer than a line (URLs, keys) stay whole, so that they can be copied."""
+    """Text at the margin; commands and what is longer than a line stay whole, so that they can be copied."""
     margin = " " * _MARGIN
-    yield from textwrap.wrap(
-        escaped(text),
+    # A no-break space inside of backticks keeps textwrap off; text from outside has none any more.
+    whole = _COMMAND.sub(lambda found: found[0].replace(" ", _NO_BREAK), escaped(text))
+    for line in textwrap.wrap(
+        whole,
         WIDTH,
         initial_indent=margin + label,
         subsequent_indent=margin + " " * len(label),
         break_long_words=False,
         break_on_hyphens=False,
-    )
+    ):
+        yield line.replace(_NO_BREAK, " ")
 
 
 def _causes(causes: Iterable[Cause]) -> Iterator[str]:
