@@ -79,16 +79,15 @@ def _finding(finding: Finding) -> Iterator[str]:
         yield from _wrapped(finding.remedy, "remedy: ")
 
 
-def _wrapped(text: str, label: str) -> Iterator[str]:
+def _wrapped(text: str, label: str, *, margin: int = _MARGIN) -> Iterator[str]:
     """Text at the margin; commands and what is longer than a line stay whole, so that they can be copied."""
-    margin = " " * _MARGIN
     # A no-break space inside of backticks keeps textwrap off; text from outside has none any more.
     whole = _COMMAND.sub(lambda found: found[0].replace(" ", _NO_BREAK), escaped(text))
     for line in textwrap.wrap(
         whole,
         WIDTH,
-        initial_indent=margin + label,
-        subsequent_indent=margin + " " * len(label),
+        initial_indent=" " * margin + label,
+        subsequent_indent=" " * (margin + len(label)),
         break_long_words=False,
         break_on_hyphens=False,
     ):
@@ -101,9 +100,8 @@ def _causes(causes: Iterable[Cause]) -> Iterator[str]:
         return
     yield click.style("What the error may come from", bold=True)
     for each in causes:
-        yield f"  {click.style(each.code, fg='yellow')}"
-        yield from _wrapped(each.sentence, "")
-        yield from _wrapped(each.remedy, "remedy: ")
+        yield from _wrapped(f"{each.code}: {each.sentence}", "", margin=3)
+        yield from _wrapped(each.remedy, "remedy: ", margin=5)
     yield ""
 
 

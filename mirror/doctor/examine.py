@@ -33,6 +33,7 @@ from mirror.trust.observe import observe
 WORKERS = 16
 STATION_SECONDS = 75.0
 """More than the whole asking of the apiservers may take by default (limits.source_deadline)."""
+_OWN_CODES = frozenset({"station.timeout", "station.broken"})
 _DEFECT = "This is a defect of oidc-mirror: please report it with this sentence."
 
 
@@ -91,7 +92,8 @@ def examine(
     found = each_at_once(guarded, wanted, workers=WORKERS, cancel=cancel)
     after = [job for job in _from_clusters(chosen, seen, now) if job.place.station in stations]
     found += each_at_once(guarded, after, workers=1, cancel=cancel)
-    return Diagnosis(now, tuple(sorted(_flat(found), key=_order(settings))))
+    told = (each for each in _flat(found) if each.station in stations or each.code in _OWN_CODES)
+    return Diagnosis(now, tuple(sorted(told, key=_order(settings))))
 
 
 def _guarded(job: _Job, bounded: Bounded, seconds: float) -> tuple[Finding, ...]:
@@ -106,11 +108,16 @@ def _guarded(job: _Job, bounded: Bounded, seconds: float) -> tuple[Finding, ...]
         return (job.place.failed("station.broken", f"It failed unexpectedly: {type(error).__name__}.", _DEFECT),)
 
 
+_SERVES = {
+    Station.APISERVERS: frozenset({Station.APISERVERS, Station.KEYS}),
+    Station.PUBLIC: frozenset({Station.PUBLIC, Station.KEYS}),
+    Station.BUCKET: frozenset({Station.BUCKET, Station.POLICY}),
+}
+"""Jobs whose work is needed, or told, by other stations too."""
+
+
 def _is_wanted(job: _Job, stations: frozenset[Station]) -> bool:
-    """The apiservers are heard, and the public URLs read, for the keys too."""
-    if job.place.station in (Station.APISERVERS, Station.PUBLIC) and Station.KEYS in stations:
-        return True
-    return job.place.station in stations
+    return bool(_SERVES.get(job.place.station, frozenset({job.place.station})) & stations)
 
 
 def _hearing(chosen: Sequence[Issuer], instruments: Instruments, seen: _Seen) -> _Job:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from mirror.errors import MirrorError
 from mirror.model import IssuerName, Reason
 from mirror.report import ExitStatus
 
@@ -33,7 +32,6 @@ class Station(StrEnum):
     POLICY = "policy"
     RIGHTS = "rights"
     PUBLIC = "public"
-    FLEET = "fleet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +80,6 @@ class Place:
         """A reason of another part of the program, `where` included."""
         where = f"[{reason.where}] " if reason.where else ""
         return self._found(level, reason.code, where + reason.sentence, reason.remedy)
-
-    def of_error(self, level: Level, code: str, error: MirrorError) -> Finding:
-        """An error of another part of the program, its cause included."""
-        cause = f" Cause: {error.cause}" if error.cause else ""
-        return self._found(level, code, error.sentence + cause, error.remedy)
 
     def _found(self, level: Level, code: str, sentence: str, remedy: str) -> Finding:
         return Finding(self.station, self.subject, level, code, sentence, remedy, self.issuer)

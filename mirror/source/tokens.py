@@ -14,7 +14,7 @@ CLOUD_AUDIENCES = frozenset({"sts.amazonaws.com", "api://AzureADTokenExchange"})
 """Audiences that AWS and Entra take by default: such a token is a login to a cloud, not to an apiserver."""
 
 
-def read_token(path: Path, audiences: Collection[str]) -> str | Reason:
+def read_token(path: Path, audiences: Collection[str], *, clouds: Collection[str] = CLOUD_AUDIENCES) -> str | Reason:
     """The token in `path`, or why it is not sent.
 
     The file is read anew each time, because projected tokens change on disk (fact 20). A final newline is let
@@ -24,6 +24,7 @@ def read_token(path: Path, audiences: Collection[str]) -> str | Reason:
     Args:
         path: The configured `auth.token_file`.
         audiences: The issuer's audiences for relying parties; a JWT for one of them is refused.
+        clouds: Audiences that are refused besides.
     """
     try:
         content = read_small(path, MAX_TOKEN_BYTES)
@@ -32,9 +33,9 @@ def read_token(path: Path, audiences: Collection[str]) -> str | Reason:
     flaw = _flaw(token := content.removesuffix(b"\n").removesuffix(b"\r"))
     if flaw:
         return Failure.TOKEN_MALFORMED.reason(f"{path} {flaw}")
-    clouds = _audiences_of(token) & (CLOUD_AUDIENCES | frozenset(audiences))
-    if clouds:
-        return Failure.WRONG_TOKEN.reason(", ".join(map(shown, sorted(clouds))))
+    wrong = _audiences_of(token) & frozenset((*clouds, *audiences))
+    if wrong:
+        return Failure.WRONG_TOKEN.reason(", ".join(map(shown, sorted(wrong))))
     return token.decode("ascii")
 
 

@@ -9,7 +9,7 @@ from mirror.config.settings import Repository as Settings
 from mirror.doctor.ports import HistoryState
 from mirror.errors import HistoryError, MirrorError, PushRefusedError, RemoteError
 from mirror.history.creation import is_repository
-from mirror.history.git import Git, why
+from mirror.history.git import Git, presentable
 from mirror.history.remote import Remote
 from mirror.history.repository import Repository
 from mirror.history.scratch import scratch
@@ -62,7 +62,8 @@ class RealHistory:
         finished = git.run("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
         if finished.ok or finished.stopped:
             return None
-        return Reason("git.damaged", f"The local repository is damaged: {why(finished)}", _DAMAGE)
+        said = presentable(f"{finished.err}\n{finished.out.decode('utf-8', 'replace')}")  # fsck tells on both
+        return Reason("git.damaged", f"The local repository is damaged: {said}.", _DAMAGE)
 
     def _rehearse(self, copy: Settings, commit: CommitId) -> Reason | None:
         git = Git(copy.path, self._environ, stop=threading.Event())
