@@ -78,6 +78,14 @@ def object_keys(issuer: IssuerUrl, base_url: str, prefix: str) -> tuple[ObjectKe
     return ObjectKey(folder + _DISCOVERY), ObjectKey(folder + _JWKS)
 
 
+def common_folder(keys: Iterable[ObjectKey]) -> str:
+    """The longest prefix that ends with a slash (or is empty) and that all keys share (at least one is given)."""
+    ordered = sorted(keys)
+    first, last = ordered[0], ordered[-1]
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[: first.rfind("/", 0, length) + 1]
+
+
 def repository_paths(issuer: IssuerUrl) -> RepositoryPaths:
     """The files of a valid issuer in the git repository; a port stays part of the host's folder."""
     place = _without_slash(issuer).removeprefix("https://")
