@@ -24,6 +24,7 @@ class Commands(click.Group):
         "status": ("mirror.cli.status", "Tell what is public, what waits, and what leaves when."),
         "history": ("mirror.cli.history", "Tell the life of every key, from git."),
         "wait": ("mirror.cli.wait", "Return when a key is safe to sign with."),
+        "verify": ("mirror.cli.verify", "Act as a relying party: what AWS, GCP and Entra would accept."),
         "approve": ("mirror.cli.approve", "Publish a key that is held."),
         "revoke": ("mirror.cli.revoke", "Take a key from the public set, for ever."),
         "adopt": ("mirror.cli.adopt", "Take over documents that somebody else published."),

@@ -43,7 +43,6 @@ NOT_YET_ISSUER = (
     _not_yet("auth.kubeconfig", "Write apiservers, tls and auth.token_file."),
     _not_yet("auth.context", "Remove the key."),
     _not_yet("auth.in_cluster", "Write apiservers, tls.ca_file and auth.token_file with the pod's own files."),
-    _not_yet("probe_token_file", "Remove the key, and give the token to `oidc-mirror verify --token-file`."),
 )
 
 

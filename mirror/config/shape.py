@@ -201,7 +201,7 @@ class IssuerKeys(Shape):
         {}, description="Members that are added to the discovery document for strict relying parties."
     )
     probe_token_file: types.FileName | None = _key(
-        None, description="Token of a pod that the public documents are tried with."
+        None, description="A token of this cluster, never sent: is its signing key public? Else auth.token_file."
     )
     publish: Publish | None = _key(None, description="Overrides of the global publish section.")
 

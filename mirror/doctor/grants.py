@@ -41,18 +41,19 @@ class _Statement:
     negated: frozenset[str] = field(default_factory=frozenset)
 
 
-def grants(policy: str, bucket: str, wanted: Iterable[ObjectKey]) -> Grants | None:
+def grants(policy: str, bucket: str, wanted: Iterable[ObjectKey], partition: str) -> Grants | None:
     """Judge the text of a policy; None when it is no policy.
 
     Args:
         policy: The JSON text (IAM JSON policy elements reference).
         bucket: The bucket's name.
         wanted: The keys that everybody should be able to read.
+        partition: The second word of its ARNs: `aws`, or that of China or a government's cloud.
     """
     statements = _public_statements(policy)
     if statements is None:
         return None
-    arns = {key: f"arn:aws:s3:::{bucket}/{key}" for key in wanted}
+    arns = {key: f"arn:{partition}:s3:::{bucket}/{key}" for key in wanted}
     plain = [each for each in statements if not each.conditions]
     allowing = [each for each in plain if each.allows]
     denying = [each for each in statements if not each.allows and not each.conditions <= _HARMLESS_DENIAL]
@@ -85,7 +86,7 @@ def _read(entry: Mapping[str, Any], number: int) -> _Statement:
         name=str(entry.get("Sid") or f"statement {number}"),
         allows=entry.get("Effect") == "Allow",
         actions=_texts(entry.get("Action", entry.get("NotAction"))),
-        resources=tuple(_any_partition(each) for each in _texts(entry.get("Resource", entry.get("NotResource")))),
+        resources=_texts(entry.get("Resource", entry.get("NotResource"))),
         conditions=conditions,
         negated=frozenset({"NotAction", "NotResource"} & entry.keys()),
     )
@@ -100,11 +101,6 @@ def _is_public(entry: Mapping[str, Any]) -> bool:
 
 def _texts(value: Any) -> tuple[str, ...]:
     return tuple(str(each) for each in value) if isinstance(value, list) else (str(value),) if value else ()
-
-
-def _any_partition(arn: str) -> str:
-    """The ARN as in the commercial partition: a bucket's name decides, not `aws-cn` or `aws-us-gov`."""
-    return re.sub(r"\Aarn:aws-[a-z-]+:", "arn:aws:", arn)
 
 
 def _matches(pattern: str, text: str, *, ignoring_case: bool = False) -> bool:

@@ -67,7 +67,7 @@ def _stamped(audits: Audits, done: tuple[Progress, ...]) -> Audits:
 
 
 def _report(plan: Plan, recorded: Recorded, done: Done, ports: Ports) -> Report:
-    issuers = tuple(issuer_report(each.planned, each.published) for each in done.issuers)
+    issuers = tuple(issuer_report(each.planned, each.published, each.seen) for each in done.issuers)
     report = plan_report(plan, issuers)
     report = replace(report, commit=recorded.commit, committed=recorded.made, events=report.events + done.events)
     if recorded.made:

@@ -24,6 +24,7 @@ from mirror.steps.certificates import expiring
 from mirror.steps.comparing import plan_objects
 from mirror.steps.holding import emptied, held_changes
 from mirror.steps.plan import IssuerPlan, Publication, World
+from mirror.steps.probing import with_probe
 from mirror.steps.witness import unwitnessed
 from mirror.trust.circumstances import Circumstances
 from mirror.trust.documents import render
@@ -36,7 +37,7 @@ LOAD_BALANCER_CONNECTIONS = 5
 def plan_publication(publication: Publication, world: World, ports: Ports) -> IssuerPlan:
     """Decide for one publication; whatever goes wrong stays with it."""
     try:
-        return _plan_publication(publication, world, ports)
+        return with_probe(_plan_publication(publication, world, ports), world.now)
     except BucketError as error:
         return _undecided(publication, world, reason_of(error))
     except MirrorError as error:

@@ -16,6 +16,7 @@ from mirror.publish.reconcile import Decision
 from mirror.steps.believing import Beliefs
 from mirror.steps.notebook import Notebook
 from mirror.trust.lifecycle import Outcome
+from mirror.trust.tokens import Token
 
 Decided = tuple[PublicObject, Decision | None]
 """One object as it should stand, and what must be done for it (None: nothing)."""
@@ -86,7 +87,7 @@ class IssuerPlan:
     """What the pass would do for one publication.
 
     `outcome` is None where nothing may be decided: then nothing of this issuer is committed or put. `waits_since`
-    tells since when something that git says waits for a witness.
+    tells since when something that git says waits for a witness. `probe` is a token that the cluster signed.
     """
 
     publication: Publication
@@ -99,6 +100,7 @@ class IssuerPlan:
     failures: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
     waits_since: datetime | None = None
+    probe: Token | None = None
 
     @property
     def issuer(self) -> Issuer:

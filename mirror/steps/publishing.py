@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from mirror.addresses import jwks_uri
 from mirror.errors import BucketError, MirrorError
 from mirror.history.ledgers import public_path
 from mirror.history.record import Recorded
@@ -19,6 +20,7 @@ from mirror.steps.believing import defect
 from mirror.steps.comparing import plan_objects
 from mirror.steps.invalidating import Changed, guarded, invalidations, tell
 from mirror.steps.plan import IssuerPlan, World
+from mirror.steps.probing import Remembering
 from mirror.steps.reporting import untouched
 from mirror.steps.witness import public_ids
 
@@ -27,13 +29,14 @@ from mirror.steps.witness import public_ids
 class Progress:
     """How far one publication is: its plan (at the newest snapshot), what was done, and when it was seen to be right.
 
-    `look` tells that the world's view is still to be taken.
+    `look` tells that the world's view is still to be taken; `seen` is the public JWKS in it, None where nothing came.
     """
 
     planned: IssuerPlan
     published: Published
     stamp: Stamp | None = None
     look: bool = False
+    seen: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +166,16 @@ class Publishing:
             return replace(progress, stamp=stamp if _is_well(progress.published) else None)
         history = self.ports.history
         freshness = Freshness(self.world.now, history.holds, lambda wanted: history.changed_at(public_path(wanted.url)))
-        looked = read_back(self.ports.view, [wanted for wanted, _ in planned.decisions], publish, freshness)
+        view = Remembering(self.ports.view)
+        looked = read_back(view, [wanted for wanted, _ in planned.decisions], publish, freshness)
         seen = replace(
             progress.published,
             events=progress.published.events + looked.events,
             failures=progress.published.failures + looked.failures,
             safe_to_sign_at=looked.safe_to_sign_at,
         )
-        return replace(progress, published=seen, stamp=stamp if looked.fresh and _is_well(seen) else None)
+        stamped = stamp if looked.fresh and _is_well(seen) else None
+        return replace(progress, published=seen, stamp=stamped, seen=view.body(jwks_uri(planned.url)))
 
 
 def _stale(looked: Iterable[Progress]) -> Iterator[Changed]:

@@ -9,6 +9,7 @@ from mirror.doctor.grants import Grants, grants
 from mirror.doctor.ports import AccessBlock, Aws, BucketFacts, Identity, Missed
 from mirror.doctor.stations.credentials import is_aws
 from mirror.doctor.words import counted
+from mirror.federation.policies import partition_of
 from mirror.model import ObjectKey
 
 _MOST_SHOWN = 3
@@ -82,7 +83,7 @@ def _policy(place: Place, publish: Publish, facts: BucketFacts, keys: Collection
     if not text:
         yield _none(place, publish, facts)
         return
-    found = grants(text, publish.bucket, keys)
+    found = grants(text, publish.bucket, keys, partition_of(publish.region))
     if found is None:
         yield place.warning("policy.unread", "The bucket policy cannot be understood.", "Look at it by hand.")
         return

@@ -2,12 +2,13 @@
 
 from collections.abc import Collection, Iterator
 
+from mirror.addresses import common_folder
 from mirror.config.settings import Publish
 from mirror.doctor.finding import Finding, Place, Station
 from mirror.doctor.ports import Aws, BucketOf, Missed
 from mirror.errors import BucketError
+from mirror.federation.policies import partition_of
 from mirror.model import IssuerName, ObjectKey, Stored
-from mirror.publish.look import common_folder
 
 _RENDER = "`oidc-mirror render writer-policy` prints what is needed"
 
@@ -20,7 +21,7 @@ def listing(publish: Publish, aws: Aws, keys: Collection[ObjectKey]) -> Iterator
     if missed is None:
         yield place.ok("rights.list", "The mirror may list it (s3:ListBucket).")
     else:
-        yield _missing(place, publish, "s3:ListBucket", f"arn:aws:s3:::{publish.bucket}", missed)
+        yield _missing(place, publish, "s3:ListBucket", _arn(publish), missed)
 
 
 def objects(
@@ -34,7 +35,7 @@ def objects(
             there = bucket(publish).get(key)
         except BucketError as error:
             missed = Missed(error.code, error.cause, error.remedy)
-            yield _missing(place, publish, "s3:GetObject", f"arn:aws:s3:::{publish.bucket}/{key}", missed)
+            yield _missing(place, publish, "s3:GetObject", _arn(publish, key), missed)
         else:
             state = "" if there is not None else "; it is not there yet"
             yield place.ok("rights.get", f"The mirror may read it (s3:GetObject){state}.")
@@ -52,7 +53,7 @@ def _put(place: Place, publish: Publish, key: ObjectKey, there: Stored | None, a
         sentence = "The store wrote although the ETag and the MD5 of the request were wrong."
         remedy = "Set `publish.conditional_writes: false`, run one mirror only, and think about another store."
         return place.failed("rights.put_unconditional", sentence, remedy)
-    return _missing(place, publish, "s3:PutObject", f"arn:aws:s3:::{publish.bucket}/{key}", verdict)
+    return _missing(place, publish, "s3:PutObject", _arn(publish, key), verdict)
 
 
 def _missing(place: Place, publish: Publish, action: str, resource: str, missed: Missed) -> Finding:
@@ -65,6 +66,10 @@ def _missing(place: Place, publish: Publish, action: str, resource: str, missed:
     if publish.expected_bucket_owner:
         remedy += " Or the bucket belongs to another account than `publish.expected_bucket_owner`."
     return place.failed(code, f"The mirror may not {verb}: {action} is denied.", remedy)
+
+
+def _arn(publish: Publish, key: str = "") -> str:
+    return f"arn:{partition_of(publish.region)}:s3:::{publish.bucket}" + (f"/{key}" if key else "")
 
 
 _VERBS = {"s3:ListBucket": "list it", "s3:GetObject": "read it", "s3:PutObject": "write it"}

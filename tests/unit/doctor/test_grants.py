@@ -17,7 +17,7 @@ VPC = {"StringNotEquals": {"aws:SourceVpc": "vpc-1"}}
 
 
 def judged(*statements: object) -> Grants:
-    found = grants(policy_of(*statements), "oidc-bucket", (A, B))
+    found = grants(policy_of(*statements), "oidc-bucket", (A, B), "aws")
     assert found is not None
     return found
 
@@ -101,18 +101,6 @@ def judged(*statements: object) -> Grants:
             Grants((), wider=("arn:aws:s3:::oidc-bucket/*",)),
             id="not-principal",
         ),
-        pytest.param(
-            [
-                {
-                    "Effect": "Allow",
-                    "Principal": "*",
-                    "Action": "s3:GetObject",
-                    "Resource": [f"arn:aws-cn:s3:::oidc-bucket/{each}" for each in (A, B)],
-                }
-            ],
-            Grants(()),
-            id="china",
-        ),
     ],
 )
 def test_policy_is_judged(statements: list[object], expected: Grants) -> None:
@@ -120,9 +108,18 @@ def test_policy_is_judged(statements: list[object], expected: Grants) -> None:
     assert judged(*statements) == expected
 
 
+@pytest.mark.parametrize(("region_partition", "missing"), [("aws-cn", ()), ("aws", (A,))])
+def test_partition_counts(region_partition: str, missing: tuple[ObjectKey, ...]) -> None:
+    """In China an ARN of the commercial partition opens nothing, and the other way round."""
+    statement = allow(A) | {"Resource": f"arn:aws-cn:s3:::oidc-bucket/{A}"}
+    found = grants(policy_of(statement), "oidc-bucket", (A,), region_partition)
+    assert found is not None
+    assert found.missing == missing
+
+
 def test_single_statement_needs_no_list() -> None:
     """IAM takes an object in place of a list."""
-    assert grants(json.dumps({"Statement": allow(A, B)}), "oidc-bucket", (A, B)) == Grants(())
+    assert grants(json.dumps({"Statement": allow(A, B)}), "oidc-bucket", (A, B), "aws") == Grants(())
 
 
 @pytest.mark.parametrize(
@@ -130,7 +127,7 @@ def test_single_statement_needs_no_list() -> None:
 )
 def test_what_is_no_policy_is_not_judged(text: str) -> None:
     """None, never an exception and never "nothing is wrong"."""
-    assert grants(text, "oidc-bucket", (A,)) is None
+    assert grants(text, "oidc-bucket", (A,), "aws") is None
 
 
 values = st.recursive(
@@ -149,5 +146,5 @@ values = st.recursive(
 @given(st.lists(values, max_size=3))
 def test_no_policy_makes_the_reader_raise(statements: list[object]) -> None:
     """A bucket's policy is text from outside."""
-    found = grants(policy_of(*statements), "oidc-bucket", (A,))
+    found = grants(policy_of(*statements), "oidc-bucket", (A,), "aws")
     assert found is None or isinstance(found, Grants)
