@@ -11,6 +11,7 @@ from mirror.errors import UsageError
 
 if TYPE_CHECKING:
     from mirror.config.settings import Settings
+    from mirror.doctor.finding import Diagnosis
 
 
 @click.command("check")
@@ -43,20 +44,31 @@ def command(ctx: click.Context, *, name: str | None, fleet: bool, explain: str |
         _refuse_with_fleet(name, explain, output)
         ctx.exit(_fleet(common(ctx).load()))
     from mirror.cli.diagnosis import lines  # noqa: PLC0415  `--help` does without
-    from mirror.cli.instruments import open_instruments  # noqa: PLC0415  `--help` does without
-    from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
-    from mirror.doctor.examine import examine  # noqa: PLC0415  `--help` does without
     from mirror.doctor.finding import to_json  # noqa: PLC0415  `--help` does without
 
     settings = common(ctx).load()
-    names = frozenset(issuer.name for issuer in selected(settings, () if name is None else (name,)).issuers)
-    with open_instruments(settings) as instruments:
-        found = examine(settings, instruments, datetime.now(UTC), names=names)
+    found = _diagnosis(settings, name, explain)
     if output == "json":
         click.echo(json.dumps(to_json(found), indent=2))
     else:
         click.echo("\n".join(lines(found, {issuer.name: issuer.issuer for issuer in settings.issuers})))
     ctx.exit(int(found.exit_status))
+
+
+def _diagnosis(settings: "Settings", name: str | None, text: str | None) -> "Diagnosis":
+    from mirror.cli.instruments import open_instruments  # noqa: PLC0415  `--help` does without
+    from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
+    from mirror.doctor import explaining  # noqa: PLC0415  `--help` does without
+    from mirror.doctor.examine import EVERYWHERE, examine  # noqa: PLC0415  `--help` does without
+
+    names = frozenset(issuer.name for issuer in selected(settings, () if name is None else (name,)).issuers)
+    causes = () if text is None else explaining.causes(text)
+    if text is not None and name is None:
+        names = explaining.named(text, settings)
+    stations = EVERYWHERE if text is None else frozenset(explaining.stations(causes))
+    with open_instruments(settings) as instruments:
+        found = examine(settings, instruments, datetime.now(UTC), names=names, stations=stations)
+    return found if text is None else explaining.arranged(found, causes)
 
 
 def _refuse_with_fleet(name: str | None, explain: str | None, output: str) -> None:

@@ -29,7 +29,7 @@ def lines(diagnosis: Diagnosis, issuers: Mapping[IssuerName, IssuerUrl]) -> Iter
         diagnosis: What was found, in the order in which it is told.
         issuers: The issuer texts by name, for the headings.
     """
-    yield from _causes(diagnosis.causes)
+    yield from _causes(diagnosis)
     groups = [(name, tuple(found)) for name, found in groupby(diagnosis.findings, key=lambda each: each.issuer)]
     many = len(groups) > QUIET_FROM
     quiet = 0
@@ -94,15 +94,26 @@ def _wrapped(text: str, label: str, *, margin: int = _MARGIN) -> Iterator[str]:
         yield line.replace(_NO_BREAK, " ")
 
 
-def _causes(causes: Iterable[Cause]) -> Iterator[str]:
-    causes = tuple(causes)
-    if not causes:
+def _causes(diagnosis: Diagnosis) -> Iterator[str]:
+    if not diagnosis.causes:
         return
-    yield click.style("What the error may come from", bold=True)
-    for each in causes:
-        yield from _wrapped(f"{each.code}: {each.sentence}", "", margin=3)
-        yield from _wrapped(each.remedy, "remedy: ", margin=5)
+    yield click.style("What the error may come from, the likeliest first", bold=True)
+    for number, each in enumerate(diagnosis.causes, start=1):
+        yield from _wrapped(f"{number}. {each.code}: {each.sentence}", "", margin=1)
+        yield from _wrapped(each.remedy, "remedy: ", margin=4)
+        yield from _wrapped(_found(each, diagnosis.findings), "found:  ", margin=4)
     yield ""
+
+
+def _found(cause: Cause, findings: Iterable[Finding]) -> str:
+    """In a sentence, what was found where the cause would show."""
+    if not cause.stations:
+        return "It lies in the cloud's account, where this program does not look."
+    here = [each for each in findings if each.station in cause.stations]
+    wrong = dict.fromkeys(each.code for each in here if each.level in (Level.FAILED, Level.WARNING))
+    if wrong:
+        return f"{', '.join(wrong)} (below)."
+    return f"Nothing is wrong at {', '.join(cause.stations)}."
 
 
 def _closing(diagnosis: Diagnosis) -> str:

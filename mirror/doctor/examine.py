@@ -30,6 +30,7 @@ from mirror.publish.look import Target, target
 from mirror.steps.plan import Publication, publications
 from mirror.trust.observe import observe
 
+EVERYWHERE = frozenset(Station)
 WORKERS = 16
 STATION_SECONDS = 75.0
 """More than the whole asking of the apiservers may take by default (limits.source_deadline)."""
@@ -59,7 +60,7 @@ def examine(
     now: datetime,
     *,
     names: frozenset[IssuerName],
-    stations: frozenset[Station] = frozenset(Station),
+    stations: frozenset[Station] = EVERYWHERE,
     station_seconds: float = STATION_SECONDS,
 ) -> Diagnosis:
     """Look at every station, and give all findings: what all issuers share first, then issuer by issuer.

@@ -67,12 +67,24 @@ def test_many_quiet_issuers_are_only_counted() -> None:
     assert f"{QUIET_FROM} issuers more with nothing to mend." in shown
 
 
-def test_causes_come_first() -> None:
-    """What the error may come from, before what was found."""
-    shown = text(PLACE.ok("x", "y"), causes=(Cause("not_public", "Hidden.", "Open it."),))
-    assert shown.splitlines()[:4] == [
-        "What the error may come from",
-        "   not_public: Hidden.",
-        "     remedy: Open it.",
+def test_causes_come_first_with_what_was_found_for_them() -> None:
+    """Before the findings: each cause, its remedy, and whether it shows."""
+    causes = (
+        Cause("hidden", "Hidden.", "Open it.", (Station.APISERVERS,)),
+        Cause("role", "Denied.", "Ask.", ()),
+        Cause("git", "Torn.", "Mend.", (Station.GIT, Station.STATE)),
+    )
+    shown = text(PLACE.failed("forbidden", "y", "z"), causes=causes)
+    assert shown.splitlines()[:11] == [
+        "What the error may come from, the likeliest first",
+        " 1. hidden: Hidden.",
+        "    remedy: Open it.",
+        "    found:  forbidden (below).",
+        " 2. role: Denied.",
+        "    remedy: Ask.",
+        "    found:  It lies in the cloud's account, where this program does not look.",
+        " 3. git: Torn.",
+        "    remedy: Mend.",
+        "    found:  Nothing is wrong at git, state.",
         "",
     ]
