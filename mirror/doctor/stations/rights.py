@@ -63,6 +63,8 @@ def _missing(place: Place, publish: Publish, action: str, resource: str, missed:
     if missed.code != "AccessDenied":
         return place.failed(code, f"{action} could not be tried: {missed.code}{cause}.", missed.remedy)
     remedy = f"Allow `{action}` on `{resource}` to the mirror's identity; {_RENDER}."
+    if action == "s3:GetObject":
+        remedy += " Without `s3:ListBucket` S3 answers so for an object that is not there, too."
     if publish.expected_bucket_owner:
         remedy += " Or the bucket belongs to another account than `publish.expected_bucket_owner`."
     return place.failed(code, f"The mirror may not {verb}: {action} is denied.", remedy)

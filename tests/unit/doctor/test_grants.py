@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.doctor.grants import Grants, grants
+from mirror.federation.policies import bucket_policy
 from mirror.model import ObjectKey
 from support.doctor import allow, policy_of
 
@@ -115,6 +116,12 @@ def test_partition_counts(region_partition: str, missing: tuple[ObjectKey, ...])
     found = grants(policy_of(statement), "oidc-bucket", (A,), region_partition)
     assert found is not None
     assert found.missing == missing
+
+
+def test_policy_that_we_render_is_exact() -> None:
+    """What `render bucket-policy` prints and `provision bucket` sets has nothing to be told about."""
+    ours = json.dumps(bucket_policy("oidc-bucket", (A, B), "aws"))
+    assert grants(ours, "oidc-bucket", (A, B), "aws") == Grants(())
 
 
 def test_single_statement_needs_no_list() -> None:
