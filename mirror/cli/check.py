@@ -1,6 +1,9 @@
 """`oidc-mirror check`: the doctor. It looks at everything that a pass needs, and changes nothing."""
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -66,9 +69,21 @@ def _diagnosis(settings: "Settings", name: str | None, text: str | None) -> "Dia
     if text is not None and name is None:
         names = explaining.named(text, settings)
     stations = EVERYWHERE if text is None else frozenset(explaining.stations(causes))
-    with open_instruments(settings) as instruments:
+    with open_instruments(settings) as instruments, _patience():
         found = examine(settings, instruments, datetime.now(UTC), names=names, stations=stations)
     return found if text is None else explaining.arranged(found, causes)
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """A sign of life on a terminal, nothing elsewhere: a hanging apiserver takes its time."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console  # noqa: PLC0415  only on a terminal
+
+    with Console(stderr=True).status("Looking at every station; nothing is changed"):
+        yield
 
 
 def _refuse_with_fleet(name: str | None, explain: str | None, output: str) -> None:

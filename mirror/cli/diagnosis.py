@@ -56,8 +56,8 @@ def _stations(found: Iterable[Finding]) -> Iterator[str]:
         yield f" {click.style(station, underline=True)}"
         for subject, about in _by_subject(findings).items():
             yield f"  {escaped(subject)}"
-            for finding in about:
-                yield from _finding(finding)
+            for before, finding in zip((None, *about), about, strict=False):
+                yield from _finding(finding, is_repeated=before is not None and before.remedy == finding.remedy)
 
 
 def _by_subject(findings: Iterable[Finding]) -> Mapping[str, tuple[Finding, ...]]:
@@ -68,7 +68,7 @@ def _by_subject(findings: Iterable[Finding]) -> Mapping[str, tuple[Finding, ...]
     return found
 
 
-def _finding(finding: Finding) -> Iterator[str]:
+def _finding(finding: Finding, *, is_repeated: bool) -> Iterator[str]:
     is_ok = finding.level is Level.OK
     told = finding.sentence if is_ok else f"{finding.code}: {finding.sentence}"
     level = click.style(finding.level, fg=_COLOURS[finding.level], bold=finding.level is Level.FAILED)
@@ -76,7 +76,7 @@ def _finding(finding: Finding) -> Iterator[str]:
     yield f"   {level}{first[3 + len(finding.level) :]}"
     yield from more
     if finding.remedy:
-        yield from _wrapped(finding.remedy, "remedy: ")
+        yield from _wrapped("as above." if is_repeated else finding.remedy, "remedy: ")
 
 
 def _wrapped(text: str, label: str, *, margin: int = _MARGIN) -> Iterator[str]:
@@ -87,7 +87,7 @@ def _wrapped(text: str, label: str, *, margin: int = _MARGIN) -> Iterator[str]:
         whole,
         WIDTH,
         initial_indent=" " * margin + label,
-        subsequent_indent=" " * (margin + len(label)),
+        subsequent_indent=" " * margin,
         break_long_words=False,
         break_on_hyphens=False,
     ):

@@ -33,7 +33,8 @@ from mirror.trust.observe import observe
 EVERYWHERE = frozenset(Station)
 WORKERS = 16
 STATION_SECONDS = 75.0
-"""More than the whole asking of the apiservers may take by default (limits.source_deadline)."""
+"""How long a station may take; hearing the apiservers takes as long as `limits.source_deadline` lets it."""
+_MARGIN_SECONDS = 15.0
 _OWN_CODES = frozenset({"station.timeout", "station.broken"})
 _DEFECT = "This is a defect of oidc-mirror: please report it with this sentence."
 
@@ -71,18 +72,19 @@ def examine(
         now: The moment, aware, UTC.
         names: The issuers that are looked at.
         stations: The stations that are wanted.
-        station_seconds: How long one of them may take.
+        station_seconds: How long one of them may take, at most; raised to what `limits.source_deadline` needs.
     """
     chosen = tuple(issuer for issuer in settings.issuers if issuer.name in names)
     seen = _Seen()
-    bounded = Bounded(station_seconds)
+    seconds = max(station_seconds, settings.limits.source_deadline_seconds + _MARGIN_SECONDS)
+    bounded = Bounded(seconds)
 
     def cancel() -> None:
         instruments.cancel()
         bounded.cancel()
 
     def guarded(job: _Job) -> tuple[Finding, ...]:
-        return _guarded(job, bounded, station_seconds)
+        return _guarded(job, bounded, seconds)
 
     at_once = [
         _hearing(chosen, instruments, seen),

@@ -76,14 +76,17 @@ class RealAws:
         return None if isinstance(found, Missed) and found.code in questions.NONE_SET else found
 
     def bucket(self, publish: Publish) -> BucketFacts:
-        """See `mirror.doctor.ports.Aws`."""
+        """See `mirror.doctor.ports.Aws`; a bucket that cannot be reached is asked no more."""
+        region = self._region(publish)
+        if isinstance(region, Missed) and region.code != "AccessDenied":
+            return BucketFacts(region, region, region, region, region, region, region)
         access_block = self._ask(publish, questions.ACCESS_BLOCK)
         policy = self._ask(publish, questions.POLICY)
         ownership = self._ask(publish, questions.OWNERSHIP)
         grants = self._ask(publish, questions.GRANTS)
         versioning = self._ask(publish, questions.VERSIONING)
         encryption = self._ask(publish, questions.ENCRYPTION)
-        return BucketFacts(self._region(publish), access_block, policy, ownership, grants, versioning, encryption)
+        return BucketFacts(region, access_block, policy, ownership, grants, versioning, encryption)
 
     def _ask(self, publish: Publish, question: Question[T]) -> T | Missed:
         def call() -> T:

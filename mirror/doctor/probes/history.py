@@ -15,8 +15,8 @@ from mirror.history.repository import Repository
 from mirror.history.scratch import scratch
 from mirror.model import CommitId, Reason
 
-REMOTE_SECONDS = 20.0
-FSCK_SECONDS = 20.0
+REMOTE_SECONDS = 15.0
+FSCK_SECONDS = 15.0
 _DAMAGE = "Keep the folder as it is, move it away, and let the next pass fetch the history again from the remote."
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 

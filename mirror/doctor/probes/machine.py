@@ -13,6 +13,7 @@ def lock_holder(path: Path, *, locks: Path = _LOCKS, processes: Path = Path("/pr
         lines = locks.read_text().splitlines()
     except OSError:
         return None
+    # By inode alone: some file systems (btrfs, overlayfs) show another device there than stat does.
     for fields in (line.split() for line in lines if "->" not in line):  # the arrow marks who waits
         if len(fields) >= _FIELDS and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
             return f"process {fields[4]}{_name(processes / fields[4])}"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from mirror.addresses import is_aws_endpoint
 from mirror.config.settings import Issuer, Publish
-from mirror.doctor.finding import Finding, Level, Place, Station
+from mirror.doctor.finding import Finding, Place, Station
 from mirror.doctor.ports import Aws, Identity, Missed
 from mirror.ports import OwnToken
 from mirror.steps.circular import CODE, REMEDY, circular_credentials
@@ -20,6 +20,19 @@ _METHODS = {
     "sso": "IAM Identity Center",
     "custom-process": "a credential_process of the AWS configuration",
 }
+_UNREACHED = frozenset(
+    {
+        "NoSuchHost",
+        "Unreachable",
+        "ConnectTimeout",
+        "ReadTimeout",
+        "ConnectionClosed",
+        "Proxy",
+        "SlowDown",
+        "InternalError",
+    }
+)
+"""STS was not heard, and the mirror may work without it: a network may have a way to S3 alone."""
 _NO_CREDENTIALS = (
     "Give the mirror credentials where boto3 looks for them: environment, `publish.profile`, a web identity, or the "
     "role of the instance or pod."
@@ -61,6 +74,7 @@ def _who(place: Place, publish: Publish, found: Identity | Missed) -> Finding:
     sentence += f" ({found.cause})." if found.cause else "."
     if not is_aws(publish):
         return place.note("credentials.unknown", f"{sentence} Stores that are not AWS have no such service.")
-    level = Level.FAILED
+    if found.code in _UNREACHED:
+        return place.warning("credentials.unknown", sentence, found.remedy)
     code = "credentials.expired" if found.code == "ExpiredToken" else "credentials.refused"
-    return Finding(place.station, place.subject, level, code, sentence, found.remedy)
+    return place.failed(code, sentence, found.remedy)

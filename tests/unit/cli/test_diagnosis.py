@@ -50,6 +50,13 @@ def test_lines_fit_80_columns_and_commands_stay_whole() -> None:
     assert all(len(line) <= WIDTH or COMMAND[:20] in line for line in shown.splitlines())
 
 
+def test_same_remedy_is_told_once() -> None:
+    """Both documents are forbidden: one command mends it."""
+    shown = text(PLACE.failed("a", "One.", f"Run {COMMAND}"), PLACE.failed("a", "Two.", f"Run {COMMAND}"))
+    assert shown.count("kubectl") == 1
+    assert shown.count("remedy: as above.") == 1
+
+
 def test_text_from_outside_is_escaped() -> None:
     """No control character reaches the terminal, from the subject or the sentence."""
     shown = text(Place(Station.GIT, "a\x1b[31m", NAME).warning("x", "b\x1b]0;title\x07 c\u202ed", "e\rf"))

@@ -50,6 +50,12 @@ def test_unusable_credentials_are_failures(aws: FakeAws, expected: tuple[str, st
     assert found.remedy
 
 
+def test_sts_that_is_not_reached_is_a_warning() -> None:
+    """Keys of the environment need no STS: a network may have a way to S3 alone."""
+    aws = FakeAws(who=Missed("ConnectTimeout", "", "Look."))
+    assert told(credentials(PUBLISH, aws))[-1] == ("warning", "credentials.unknown")
+
+
 def test_store_without_sts_is_a_note() -> None:
     """What only AWS has is no fault of a store that is not AWS."""
     aws = FakeAws(who=Missed("NoSuchHost", "", "Look."), source="something-new")
