@@ -43,18 +43,17 @@ def command(ctx: click.Context, *, name: str | None, fleet: bool, explain: str |
       1  a finding failed; with --fleet: two keys share a prime, whoever knows one can compute the other
       2  usage or configuration error
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
-    if fleet:
-        _refuse_with_fleet(name, explain, output)
-        ctx.exit(_fleet(common(ctx).load()))
-    from mirror.cli.diagnosis import lines  # noqa: PLC0415  `--help` does without
     from mirror.doctor.finding import to_json  # noqa: PLC0415  `--help` does without
 
     settings = common(ctx).load()
-    found = _diagnosis(settings, name, explain)
-    if output == "json":
-        click.echo(json.dumps(to_json(found), indent=2))
+    if fleet:
+        told, found = _fleet(settings, name, explain)
     else:
-        click.echo("\n".join(lines(found, {issuer.name: issuer.issuer for issuer in settings.issuers})))
+        from mirror.cli.diagnosis import lines  # noqa: PLC0415  `--help` does without
+
+        found = _diagnosis(settings, name, explain)
+        told = tuple(lines(found, {issuer.name: issuer.issuer for issuer in settings.issuers}))
+    click.echo(json.dumps(to_json(found), indent=2) if output == "json" else "\n".join(told))
     ctx.exit(int(found.exit_status))
 
 
@@ -86,17 +85,11 @@ def _patience() -> Iterator[None]:
         yield
 
 
-def _refuse_with_fleet(name: str | None, explain: str | None, output: str) -> None:
-    if name is not None or explain is not None or output != "text":
-        raise UsageError(
-            "`--fleet` compares all issuers, and tells it as text.",
-            remedy="Leave NAME, `--explain` and `--output` out, or leave `--fleet` out.",
-        )
-
-
-def _fleet(settings: "Settings") -> int:
+def _fleet(settings: "Settings", name: str | None, explain: str | None) -> "tuple[tuple[str, ...], Diagnosis]":
     from mirror.cli.fleet import compared  # noqa: PLC0415  `--help` does without
 
-    lines, status = compared(settings)
-    click.echo("\n".join(lines))
-    return int(status)
+    if name is not None or explain is not None:
+        raise UsageError(
+            "`--fleet` compares all issuers.", remedy="Leave NAME and `--explain` out, or leave `--fleet` out."
+        )
+    return compared(settings, datetime.now(UTC))

@@ -1,6 +1,7 @@
 """`oidc-mirror check --fleet`: what the keys of all issuers have in common. Changes nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -9,22 +10,26 @@ import click
 from mirror.errors import UsageError
 from mirror.log import escaped
 from mirror.model import IssuerName, Key, Thumbprint
-from mirror.report import ExitStatus
 
 if TYPE_CHECKING:
     from mirror.config.settings import Settings
+    from mirror.doctor.finding import Diagnosis, Finding
+
+_REMEDY = "Make new ServiceAccount keys for both clusters, then: oidc-mirror revoke NAME THUMBPRINT"
 
 
-def compared(settings: "Settings") -> tuple[tuple[str, ...], ExitStatus]:
-    """The lines of `check --fleet`, and its exit status: 1 when two keys share a prime.
+def compared(settings: "Settings", now: datetime) -> tuple[tuple[str, ...], "Diagnosis"]:
+    """What `check --fleet` tells: its lines, and the same as findings.
 
     Raises:
         HistoryError: The history cannot be read.
         UsageError: A ledger in it is not believed.
     """
+    from mirror.doctor.finding import Diagnosis  # noqa: PLC0415  `--help` does without
+
     found = known_keys(settings)
     weak = _weak_pairs(found)
-    return tuple(lines(found, weak)), ExitStatus.FAILED if weak else ExitStatus.CURRENT
+    return tuple(lines(found, weak)), Diagnosis(now, tuple(findings(found, weak)))
 
 
 def known_keys(settings: "Settings") -> dict[IssuerName, tuple[Key, ...]]:
@@ -73,10 +78,32 @@ def lines(found: dict[IssuerName, tuple[Key, ...]], weak: tuple[tuple[Thumbprint
 
     holders = {key.thumbprint: name for name, keys in found.items() for key in keys}
     for a, b in weak:
-        pair = f"key {a} ({holders[a]}) and key {b} ({holders[b]}) share a prime"
-        yield f"{click.style('failed', fg='red')} shared_prime: {pair}: anybody can compute both private keys."
-        yield "  remedy: Make new ServiceAccount keys for both clusters, then: oidc-mirror revoke NAME THUMBPRINT"
+        yield f"{click.style('failed', fg='red')} shared_prime: {_pair(holders, a, b)}"
+        yield f"  remedy: {_REMEDY}"
     for events in shared_keys(found).values():
         yield from (f"{click.style('warning', fg='yellow')}: {escaped(event.sentence)}" for event in events)
     count = sum(len(keys) for keys in found.values())
     yield f"{count} keys of {len(found)} issuers compared: {len(weak)} pairs share a prime."
+
+
+def findings(
+    found: dict[IssuerName, tuple[Key, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]
+) -> "Iterator[Finding]":
+    """What was found, as findings of the doctor."""
+    from mirror.doctor.finding import Place, Station  # noqa: PLC0415  `--help` does without
+    from mirror.trust.fleet import shared_keys  # noqa: PLC0415  `--help` does without
+
+    holders = {key.thumbprint: name for name, keys in found.items() for key in keys}
+    for a, b in weak:
+        yield Place(Station.FLEET, a).failed("shared_prime", _pair(holders, a, b), _REMEDY)
+    for name, events in shared_keys(found).items():
+        for event in events:
+            place = Place(Station.FLEET, event.fields.get("thumbprint", ""), name)
+            yield place.warning(event.name, event.sentence, "Give each cluster ServiceAccount keys of its own.")
+    if not weak:
+        yield Place(Station.FLEET, "fleet").ok("fleet.compared", f"{len(holders)} keys share no prime.")
+
+
+def _pair(holders: Mapping[Thumbprint, IssuerName], a: Thumbprint, b: Thumbprint) -> str:
+    pair = f"key {a} ({holders[a]}) and key {b} ({holders[b]}) share a prime"
+    return f"{pair}: anybody can compute both private keys."

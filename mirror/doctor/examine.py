@@ -33,7 +33,7 @@ from mirror.trust.observe import observe
 EVERYWHERE = frozenset(Station)
 WORKERS = 16
 STATION_SECONDS = 75.0
-"""How long a station may take; hearing the apiservers takes as long as `limits.source_deadline` lets it."""
+"""How long a station may take, unless `limits.source_deadline` lets the hearing of the apiservers take longer."""
 _MARGIN_SECONDS = 15.0
 _OWN_CODES = frozenset({"station.timeout", "station.broken"})
 _DEFECT = "This is a defect of oidc-mirror: please report it with this sentence."
@@ -62,7 +62,7 @@ def examine(
     *,
     names: frozenset[IssuerName],
     stations: frozenset[Station] = EVERYWHERE,
-    station_seconds: float = STATION_SECONDS,
+    station_seconds: float | None = None,
 ) -> Diagnosis:
     """Look at every station, and give all findings: what all issuers share first, then issuer by issuer.
 
@@ -72,11 +72,12 @@ def examine(
         now: The moment, aware, UTC.
         names: The issuers that are looked at.
         stations: The stations that are wanted.
-        station_seconds: How long one of them may take, at most; raised to what `limits.source_deadline` needs.
+        station_seconds: How long one of them may take; by default what `limits.source_deadline` needs, if more.
     """
     chosen = tuple(issuer for issuer in settings.issuers if issuer.name in names)
     seen = _Seen()
-    seconds = max(station_seconds, settings.limits.source_deadline_seconds + _MARGIN_SECONDS)
+    needed = max(STATION_SECONDS, settings.limits.source_deadline_seconds + _MARGIN_SECONDS)
+    seconds = needed if station_seconds is None else station_seconds
     bounded = Bounded(seconds)
 
     def cancel() -> None:

@@ -27,7 +27,7 @@ _UNKNOWN = Cause(
     "unknown_error",
     "This is none of the errors of AWS STS, Google or Entra that this program knows; so everything is looked at.",
     "Give the whole text, in quotes, as the cloud wrote it.",
-    tuple(Station),
+    tuple(each for each in Station if each is not Station.FLEET),
 )
 
 

@@ -32,6 +32,7 @@ class Station(StrEnum):
     POLICY = "policy"
     RIGHTS = "rights"
     PUBLIC = "public"
+    FLEET = "fleet"
 
 
 @dataclass(frozen=True, slots=True)

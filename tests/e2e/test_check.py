@@ -60,10 +60,11 @@ def test_world_in_order_exits_0_and_stays_as_it_is(world: World) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         document = check(world)
     assert found(document, "failed") == set()
-    assert {each["station"] for each in document["findings"]} == set(SCHEMA["$defs"]["station"]["enum"])
+    assert {each["station"] for each in document["findings"]} == set(SCHEMA["$defs"]["station"]["enum"]) - {"fleet"}
     assert {("keys", "keys.public"), ("git", "git.whole"), ("rights", "rights.put")} <= found(document, "ok")
     (held,) = [each for each in document["findings"] if each["code"] == "state.locked"]
     assert f"process {os.getpid()} " in held["sentence"]
+    assert found(check(world, "--fleet"), "failed", "warning", "ok") == {("fleet", "fleet.compared")}
     assert world.state() == before
 
 
@@ -173,8 +174,8 @@ def test_sts_error_is_explained_by_what_is_found(world: World) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("nobody",), ("--fleet", "syd-prod"), ("--fleet", "--output", "json"), ("--fleet", "--explain", "x")],
-    ids=["unknown-name", "fleet-of-one", "fleet-as-json", "fleet-explained"],
+    [("nobody",), ("--fleet", "syd-prod"), ("--fleet", "--explain", "x")],
+    ids=["unknown-name", "fleet-of-one", "fleet-explained"],
 )
 def test_wrong_words_are_a_usage_error(world: World, words: tuple[str, ...]) -> None:
     """Exit 2 with a remedy, and nothing on stdout."""
