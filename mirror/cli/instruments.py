@@ -15,6 +15,7 @@ def open_instruments(settings: Settings) -> Iterator[Instruments]:
     from mirror.doctor.probes.aws import RealAws  # noqa: PLC0415  boto3 takes long to import
     from mirror.doctor.probes.history import RealHistory  # noqa: PLC0415  `--help` does without
     from mirror.doctor.probes.machine import lock_holder  # noqa: PLC0415  `--help` does without
+    from mirror.steps.plan import publications  # noqa: PLC0415  `--help` does without
 
     aws = RealAws()
     try:
@@ -25,7 +26,9 @@ def open_instruments(settings: Settings) -> Iterator[Instruments]:
                 bucket=ports.bucket,
                 aws=aws,
                 own_token=ports.own_token,
-                history=RealHistory(settings.repository, os.environ),
+                history=RealHistory(
+                    settings.repository, os.environ, issuers=[each.url for each in publications(settings)]
+                ),
                 lock_holder=lock_holder,
                 cancel=ports.cancel,
             )

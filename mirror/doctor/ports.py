@@ -94,7 +94,7 @@ class Aws(Protocol):
 class HistoryState:
     """How the git history stands; each failure is a reason, None where there is none or it was not tried.
 
-    `unpushed` is None where it is not known.
+    `unpushed` is None where it is not known. `broken` are the reasons why ledgers are not believed.
     """
 
     local: CommitId | None = None
@@ -104,6 +104,7 @@ class HistoryState:
     remote: CommitId | None = None
     push: Reason | None = None
     unpushed: int | None = None
+    broken: tuple[Reason, ...] = ()
 
 
 class HistoryView(Protocol):

@@ -1,7 +1,7 @@
 """The git history and its remote, looked at through a temporary copy: nothing of the real ones moves."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -10,10 +10,11 @@ from mirror.doctor.ports import HistoryState
 from mirror.errors import HistoryError, MirrorError, PushRefusedError, RemoteError
 from mirror.history.creation import is_repository
 from mirror.history.git import Git, presentable
+from mirror.history.ledgers import Remembered, remember
 from mirror.history.remote import Remote
 from mirror.history.repository import Repository
 from mirror.history.scratch import scratch
-from mirror.model import CommitId, Reason
+from mirror.model import CommitId, IssuerUrl, Reason
 
 REMOTE_SECONDS = 15.0
 FSCK_SECONDS = 15.0
@@ -25,10 +26,16 @@ class RealHistory:
     """The adapter behind `mirror.doctor.ports.HistoryView`."""
 
     def __init__(
-        self, settings: Settings, environ: Mapping[str, str], *, remote_seconds: float = REMOTE_SECONDS
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        *,
+        issuers: Iterable[IssuerUrl] = (),
+        remote_seconds: float = REMOTE_SECONDS,
     ) -> None:
         self._settings = settings
         self._environ = environ
+        self._issuers = tuple(issuers)
         self._remote_seconds = remote_seconds
 
     def look(self) -> HistoryState:
@@ -43,16 +50,20 @@ class RealHistory:
         with Repository(copy, self._environ, remote_timeout_seconds=self._remote_seconds) as repository:
             repository.prepare()
             state = HistoryState(local=repository.heads().local, damaged=self._damage())
-            if copy.remote is None:
-                return state
-            try:
-                repository.fetch(shallow=state.local is None)
-            except (HistoryError, RemoteError) as error:
-                return replace(state, fetch=_reason("git.unreachable", error))
-            heads = repository.heads()
-            unpushed = repository.unpushed() if heads.local is not None else 0
-            state = replace(state, remote=heads.remote, unpushed=unpushed)
-            return replace(state, push=self._rehearse(copy, heads.local or heads.remote or _first(repository)))
+            if copy.remote is not None:
+                state = self._with_remote(copy, repository, state)
+            memory = remember(repository, self._issuers)
+            return replace(state, broken=tuple(_broken(each) for each in memory.issuers.values() if each.broken))
+
+    def _with_remote(self, copy: Settings, repository: Repository, state: HistoryState) -> HistoryState:
+        try:
+            repository.fetch(shallow=state.local is None)
+        except (HistoryError, RemoteError) as error:
+            return replace(state, fetch=_reason("git.unreachable", error))
+        heads = repository.heads()
+        unpushed = repository.unpushed() if heads.local is not None else 0
+        state = replace(state, remote=heads.remote, unpushed=unpushed)
+        return replace(state, push=self._rehearse(copy, heads.local or heads.remote or _first(copy, self._environ)))
 
     def _damage(self) -> Reason | None:
         """What git finds wrong in the real repository; None where there is none, or where looking takes too long."""
@@ -77,11 +88,23 @@ class RealHistory:
         return None
 
 
-def _first(repository: Repository) -> CommitId:
-    """A commit of the temporary copy, for a remote that has none yet; a rehearsal sends no objects."""
-    return repository.commit(
-        base=None, parents=(), changes={"README.md": b"\n"}, message="rehearsal", when=_BEGINNING, expect=None
-    )
+def _first(copy: Settings, environ: Mapping[str, str]) -> CommitId:
+    """A commit of the temporary copy, on a branch of its own, for a remote that has none; a rehearsal sends no objects.
+
+    Raises:
+        HistoryError: The temporary folder cannot be written.
+    """
+    with Repository(replace(copy, branch="rehearsal", sign=False), environ) as repository:
+        return repository.commit(
+            base=None, parents=(), changes={"README.md": b"\n"}, message="rehearsal", when=_BEGINNING, expect=None
+        )
+
+
+def _broken(remembered: Remembered) -> Reason:
+    """As a pass tells it: the first reason, and where the ledger stands."""
+    reason = remembered.broken[0]
+    where = f"{remembered.paths.ledger} {reason.where}".strip()
+    return Reason("ledger.broken", f"The ledger in git is not believed: {reason.sentence}", reason.remedy, where)
 
 
 def _reason(code: str, error: MirrorError) -> Reason:

@@ -16,6 +16,7 @@ def git(settings: Repository, view: HistoryView) -> Iterator[Finding]:
     state = view.look()
     local = Place(Station.GIT, str(settings.path))
     yield from _local(local, settings.path, state)
+    yield from (local.of_reason(Level.FAILED, reason) for reason in state.broken)
     if settings.remote is None:
         sentence = "No git remote is configured: the history of the keys is on this machine alone."
         yield local.note("git.no_remote", sentence, "Set `repository.remote`; several mirrors of one bucket need it.")

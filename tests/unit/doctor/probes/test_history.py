@@ -8,6 +8,7 @@ from mirror.config.settings import Repository as Settings
 from mirror.doctor.ports import HistoryState
 from mirror.doctor.probes.history import RealHistory
 from support.gits import bare, commit, environment, git, head_of, open_repository, program
+from support.situations import ISSUER, LEDGER
 
 
 def look(tmp: Path, remote: Path | str | None = None, **extra: str) -> HistoryState:
@@ -110,3 +111,16 @@ def test_repository_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     unreadable = look(tmp_path).unreadable
     assert unreadable is not None
     assert unreadable.code == "git.unreadable"
+
+
+@pytest.mark.parametrize("is_remote", [False, True], ids=["local", "remote"])
+def test_ledger_that_is_not_believed_is_told(tmp_path: Path, is_remote: bool) -> None:
+    """On either side: its issuer would be broken in the next pass."""
+    remote = bare(tmp_path / "remote.git")
+    with open_repository(tmp_path, name="other.git" if is_remote else "snapshots.git", remote=remote) as repository:
+        commit(repository, {LEDGER: b"{}"})
+        repository.push()
+    settings = Settings(tmp_path / "snapshots.git", remote=str(remote))
+    (broken,) = RealHistory(settings, environment(tmp_path), issuers=[ISSUER]).look().broken
+    assert broken.code == "ledger.broken"
+    assert broken.where.startswith(LEDGER)

@@ -26,6 +26,12 @@ WHOLE = ("ok", "git.whole")
         pytest.param(
             HistoryState(HEAD, damaged=REASON), None, [("failed", "code"), ("note", "git.no_remote")], id="damaged"
         ),
+        pytest.param(
+            HistoryState(HEAD, broken=(REASON, REASON)),
+            None,
+            [WHOLE, ("failed", "code"), ("failed", "code"), ("note", "git.no_remote")],
+            id="ledgers-broken",
+        ),
         pytest.param(HistoryState(HEAD, fetch=REASON), REMOTE, [WHOLE, ("failed", "code")], id="remote-down"),
         pytest.param(
             HistoryState(HEAD, push=REASON, unpushed=1), REMOTE, [WHOLE, FETCHED, ("failed", "code")], id="denied"
