@@ -18,6 +18,7 @@ demo: setup ## Shows a small world on loopback: first pass, rotation, retirement
 
 test: setup ## Runs all tests and the coverage gates; tests against radosgw are skipped where it is missing.
 	@scripts/debian-packages test
+	@scripts/relying-parties
 	@scripts/test
 
 lint: setup ## Checks style, format, types and the direction of imports.
@@ -42,5 +43,5 @@ lock: setup ## Makes both lock files from pyproject.toml, keeping versions that 
 		$(ARGS) -c requirements-dev.lock pyproject.toml -o requirements.lock >/dev/null
 
 clean: ## Removes everything that the other targets made.
-	rm -rf .venv build dist .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist tests/relying_parties/node_modules .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find mirror tests -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -59,6 +59,18 @@ PutOutcome = Landed | Foreign
 
 
 @dataclass(frozen=True, slots=True)
+class Openness:
+    """What a bucket says about who may read one object; None where our rights do not suffice to learn it.
+
+    `blocks` are the switches of Block Public Access that are on, `policy` is the text of the bucket policy.
+    """
+
+    exists: bool | None = None
+    blocks: tuple[str, ...] | None = None
+    policy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What anybody gets from a public URL. `last_modified` is aware, UTC; `seconds` is the whole look."""
 
@@ -175,7 +187,7 @@ class History(Protocol):
 
 
 class Bucket(Protocol):
-    """One bucket as seen with our credentials. Every method raises BucketError."""
+    """One bucket as seen with our credentials. Every method but `openness` raises BucketError."""
 
     def list(self, prefix: str) -> Mapping[ObjectKey, Listed]:
         """Every object below `prefix`."""
@@ -191,6 +203,10 @@ class Bucket(Protocol):
 
     def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
         """Write one object if it still has the ETag `seen` (None: if it is still absent)."""
+        ...
+
+    def openness(self, key: ObjectKey) -> Openness:
+        """Why the world may not read one object, as far as the bucket tells. Raises nothing."""
         ...
 
 

@@ -49,7 +49,7 @@ def run_once(settings: Settings, ports: Ports, now: datetime, *, progress: Progr
         progress: Called with an issuer's name when its apiservers have answered.
     """
     plan = propose(settings, ports, now, progress=progress)
-    applied = apply(plan, ports, audit.load(settings.state_dir))
+    applied = apply(plan, ports, plan.world.audits)
     return _remember_pass(settings, plan, applied)
 
 
@@ -63,14 +63,14 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
     now = now.replace(microsecond=0)
     with _asking(settings, ports, now, progress) as asked:
         buckets = _list_buckets(settings, ports)
-        notes = notebook.load(settings.state_dir)
+        notes, audits = notebook.load(settings.state_dir), audit.load(settings.state_dir)
         try:
             memory, remote = _remember(settings, ports, notes)
         except (HistoryError, RemoteError) as error:
-            world = World(settings, now, _NOTHING, Beliefs(), buckets)
+            world = World(settings, now, _NOTHING, Beliefs(), buckets, audits=audits)
             return Plan(world, failures=(reason_from("history.failed", error),))
         beliefs = believe(settings.issuers, asked.result(), memory)
-        world = World(settings, now, memory, beliefs, buckets, remote.error, notes)
+        world = World(settings, now, memory, beliefs, buckets, remote.error, notes, audits)
     issuers = each_at_once(  # some must read their objects
         lambda each: plan_publication(each, world, ports),
         publications(settings),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from mirror.addresses import issuer_problems, issuer_warnings
+from mirror.addresses import is_legacy_url, issuer_problems, issuer_warnings
 from mirror.config.layers import Entry, Finding, Layers
 from mirror.config.network_fields import place_of_apiserver
 from mirror.config.problems import Location
@@ -176,6 +176,12 @@ def entry_warnings(entry: Entry) -> Iterator[Finding]:
     """What is allowed in an issuer but unwise."""
     for reason in issuer_warnings(entry.shape.issuer):
         yield ("issuer",), f"{reason.sentence} {reason.remedy}"
+    if entry.publish.region is not None and is_legacy_url(entry.shape.issuer, entry.publish.region):
+        text = (
+            "Its host is S3's legacy global one, where S3 may redirect for hours after a bucket is made, and relying"
+            " parties follow no redirect. For a new cluster use the host of the bucket's region."
+        )
+        yield ("issuer",), text
     if entry.shape.keys.retain_removed < LEAST_RETAINED:
         yield (
             ("keys", "retain_removed"),

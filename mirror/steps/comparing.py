@@ -4,6 +4,7 @@ Reads what a listing cannot tell (a body, the commit that an object names) and c
 """
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from mirror.addresses import object_keys
 from mirror.errors import BucketError
@@ -32,7 +33,8 @@ def plan_objects(planned: IssuerPlan, ledger: Ledger, world: World, ports: Ports
         return _without_bucket(planned, known, shown.error)
     documents = render(ledger, issuer.discovery_extra)
     wanted = public_objects(issuer, planned.url, documents) if documents is not None else ()
-    bucket = _BucketView(ports.bucket(issuer.publish), shown, known, world, ports)
+    stood_at = world.audits.stood_at(planned.url, issuer.publish, (each.body for each in wanted))
+    bucket = _BucketView(ports.bucket(issuer.publish), shown, known, world, ports, stood_at)
     try:
         if known.ledger is None and ledger.records and bucket.is_taken(planned.publication, wanted):
             return replace(planned, outcome=None, held=(takeover(planned.publication),))
@@ -59,6 +61,7 @@ class _BucketView:
     known: Remembered
     world: World
     ports: Ports
+    stood_at: datetime | None
 
     def decide(self, wanted: PublicObject, ledger: Ledger) -> tuple[Decision | None, Event | None]:
         """What to do about one object of `ledger`, and the event when somebody else wrote it."""
@@ -79,6 +82,7 @@ class _BucketView:
             is_own_snapshot=own,
             shared=self.world.shared,
             heard_remote=self.world.heard_remote,
+            stood_at=self.stood_at,
         )
         return decide(wanted, listed, stored, known)
 

@@ -11,6 +11,7 @@ from mirror.config.settings import Issuer, Settings
 from mirror.errors import RemoteError
 from mirror.history.ledgers import Memory
 from mirror.model import Event, IssuerUrl, Ledger, Observation, PublicObject, Reason
+from mirror.publish.audit import Audits
 from mirror.publish.look import Shown, Target
 from mirror.publish.reconcile import Decision
 from mirror.steps.believing import Beliefs
@@ -55,7 +56,7 @@ def publications(settings: Settings) -> tuple[Publication, ...]:
 class World:
     """Everything that was read before anything is decided. `remote_error` tells why the git remote was not heard.
 
-    `notebook` is what this machine remembers beside git.
+    `notebook` is what this machine remembers beside git, `audits` when it last saw each issuer to be right.
     """
 
     settings: Settings
@@ -65,6 +66,7 @@ class World:
     buckets: Mapping[Target, Shown]
     remote_error: RemoteError | None = None
     notebook: Notebook = field(default_factory=Notebook)
+    audits: Audits = field(default_factory=Audits)
 
     @property
     def shared(self) -> bool:

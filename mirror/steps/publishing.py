@@ -166,8 +166,8 @@ class Publishing:
             return replace(progress, stamp=stamp if _is_well(progress.published) else None)
         history = self.ports.history
         freshness = Freshness(self.world.now, history.holds, lambda wanted: history.changed_at(public_path(wanted.url)))
-        view = Remembering(self.ports.view)
-        looked = read_back(view, [wanted for wanted, _ in planned.decisions], publish, freshness)
+        view, bucket = Remembering(self.ports.view), self.ports.bucket(publish)
+        looked = read_back(view, bucket, [wanted for wanted, _ in planned.decisions], publish, freshness)
         seen = replace(
             progress.published,
             events=progress.published.events + looked.events,

@@ -23,7 +23,7 @@ from mirror.model import (
     Unusable,
     Version,
 )
-from mirror.ports import Bucket, Foreign, Landed, NotSeen, OwnToken, Ports, PutOutcome, Seen, StoredHeaders
+from mirror.ports import Bucket, Foreign, Landed, NotSeen, Openness, OwnToken, Ports, PutOutcome, Seen, StoredHeaders
 
 MOMENT = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 
@@ -246,6 +246,7 @@ class FakeBucket:
     fails: dict[str, BucketError] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     before_put: Callable[["FakeBucket", PublicObject], None] | None = None
+    open: Openness = field(default_factory=Openness)
 
     def _request(self, operation: str, what: str) -> None:
         self.requests.append(f"{operation} {what}")
@@ -287,6 +288,10 @@ class FakeBucket:
             return Foreign(there)
         self.write(obj.key, obj.body, obj.content_type, obj.cache_control, snapshot)
         return Landed(self.objects[obj.key].etag)
+
+    def openness(self, key: ObjectKey) -> Openness:
+        self._request("openness", key)
+        return self.open
 
     # -- for tests
 

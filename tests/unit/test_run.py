@@ -469,11 +469,51 @@ def test_drift_is_told_and_repaired_in_one_pass(here: Situation, body: bytes) ->
 
 
 def test_deleted_object_is_put_again(here: Situation) -> None:
-    """An object that vanished is created again."""
+    """An object that vanished is created again, and that somebody deleted it is told; the pass after has no alarm."""
     here.run(ONE, ONE)
     here.world.bucket.objects.clear()
-    assert here.run().exit_status is ExitStatus.CURRENT
+    report = here.run()
+    assert report.exit_status is ExitStatus.CURRENT
     assert here.public() == capture(f"{ONE}-jwks").body()
+    drifts = [event for event in report.issuers[0].events if event.name == "bucket.drift"]
+    assert [event.fields["key"] for event in drifts] == [JWKS_KEY, DISCOVERY_KEY]
+    assert not {"bucket.drift", "drift.repaired"} & events(here.run())
+
+
+def test_earlier_state_put_back_by_somebody_is_drift(here: Situation) -> None:
+    """Whoever brings a dropped or revoked key back with our own earlier bytes is told of, with ETag and date."""
+    here.run(ONE, ONE)
+    old = here.world.bucket.objects[ObjectKey(JWKS_KEY)]
+    here.run(BOTH, BOTH)
+    newest = here.public()
+    here.world.bucket.objects[ObjectKey(JWKS_KEY)] = old
+    report = here.run()
+    (drift,) = [event for event in report.issuers[0].events if event.name == "bucket.drift"]
+    assert (drift.fields["etag"], drift.fields["last_modified"]) == (old.etag, old.last_modified.isoformat())
+    assert "drift.repaired" in events(report)
+    assert here.public() == newest != old.body
+
+
+def test_object_in_a_new_bucket_is_created_without_alarm(here: Situation) -> None:
+    """Other settings are another place: what is not there yet was not deleted."""
+    here.run(ONE, ONE)
+    here.world.bucket.objects.clear()
+    plain = here.world.publish
+    here.world.publish = lambda **more: plain(bucket="new-bucket", **more)  # type: ignore[method-assign]  # a lever
+    report = here.run()
+    assert here.public() == capture(f"{ONE}-jwks").body()
+    assert "bucket.drift" not in events(report)
+
+
+def test_pass_that_cannot_read_git_keeps_what_was_seen(here: Situation) -> None:
+    """A pass that decides nothing forgets nothing: after it an intact bucket needs no audit."""
+    here.run(ONE, ONE)
+    here.world.history.broken = True
+    here.run()
+    here.world.history.broken = False
+    looks = len(here.world.web.looks)
+    here.run()
+    assert len(here.world.web.looks) == looks
 
 
 def test_object_written_between_look_and_put_is_not_overwritten(here: Situation) -> None:

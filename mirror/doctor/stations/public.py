@@ -7,10 +7,10 @@ from mirror.addresses import discovery_url, jwks_uri, object_keys
 from mirror.doctor.finding import Finding, Level, Place, Station
 from mirror.doctor.ports import BucketOf
 from mirror.doctor.words import counted
-from mirror.errors import BucketError
-from mirror.model import MEDIA_TYPE_DISCOVERY, Answer, Key, ObjectKey, Observed, PublicObject
+from mirror.model import MEDIA_TYPE_DISCOVERY, Answer, Key, Observed, PublicObject
 from mirror.ports import NotSeen, PublicView, Seen
 from mirror.publish.judgement import judge
+from mirror.publish.put import explained
 from mirror.steps.plan import Publication
 from mirror.trust.observe import observe
 
@@ -76,19 +76,13 @@ def _seen(place: Place, look: Seen, expected: PublicObject) -> Iterator[Finding]
 def _not_seen(
     place: Place, look: NotSeen, publication: Publication, expected: PublicObject, bucket: BucketOf
 ) -> Iterator[Finding]:
-    if look.reason.code in _HIDDEN and _is_absent(publication, expected.key, bucket):
+    publish = publication.issuer.publish
+    if look.reason.code in _HIDDEN and bucket(publish).openness(expected.key).exists is False:
         sentence = "Nothing is published there yet."
         yield place.warning("public.nothing_yet", sentence, "The first pass publishes it: `oidc-mirror --once`.")
         return
-    reason = look.reason
+    reason = explained(look.reason, bucket(publish), expected, publish)
     yield place.failed(f"public.{reason.code}", reason.sentence, reason.remedy)
-
-
-def _is_absent(publication: Publication, key: ObjectKey, bucket: BucketOf) -> bool:
-    try:
-        return bucket(publication.issuer.publish).head(key) is None
-    except BucketError:
-        return False  # not known: then what the world says counts
 
 
 def _believed(place: Place, publication: Publication, discovery: bytes, jwks: bytes) -> Sight:

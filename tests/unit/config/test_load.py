@@ -170,6 +170,24 @@ def test_inherited_base_url_can_be_taken_away() -> None:
     assert _parse(text).issuers[0].publish.base_url == "https://other.s3.ap-southeast-2.amazonaws.com"
 
 
+def test_issuer_at_the_legacy_global_host_is_a_warning() -> None:
+    """It is taken, also as base_url, and what may happen there is told; a new region refuses it."""
+    legacy = "https://oidc-bucket.s3.amazonaws.com"
+    for publish in ("", f"base_url: '{legacy}'"):
+        (warning,) = _parse(_text(publish=publish, issuer=f"{legacy}/a")).warnings
+        assert warning.startswith("issuers[0].issuer")
+        assert "redirect" in warning
+    (problem,) = _problems(_text(issuer=f"{legacy}/a").replace("southeast-2", "southeast-4"))
+    assert "is not inside" in problem
+
+
+def test_distribution_is_taken_for_all_and_for_one() -> None:
+    """`cloudfront_distribution` is inherited, and an issuer may have another one."""
+    text = _text("publish: {cloudfront_distribution: E1}", publish="cloudfront_distribution: E2QWRUHAPOMQZL")
+    text += f"  - {{name: b, issuer: '{S3}/b', apiservers: [https://b]}}\n"
+    assert [each.publish.cloudfront_distribution for each in _parse(text).issuers] == ["E1", "E2QWRUHAPOMQZL"]
+
+
 def test_unwise_settings_are_warnings() -> None:
     """What is allowed but unwise is told once, at the layer that says it."""
     text = _text(

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from mirror.doctor.stations.public import public
-from mirror.errors import BucketError
 from mirror.model import Reason
-from mirror.ports import NotSeen, Seen
+from mirror.ports import NotSeen, Openness, Seen
 from mirror.steps.plan import Publication, publications
 from support.doctor import told
 from support.situations import BOTH, DISCOVERY_KEY, JWKS_KEY, ONE, Situation
@@ -43,6 +42,7 @@ def test_published_documents_are_ok_and_their_keys_known(situation: Situation) -
 def test_nothing_published_yet_is_a_warning(tmp_path: Path) -> None:
     """The bucket tells that from a policy that hides what is there."""
     fresh = Situation(tmp_path)
+    fresh.world.bucket.open = Openness(exists=False)
     assert looked(fresh) == [("warning", "public.nothing_yet")] * 2
 
 
@@ -56,8 +56,14 @@ def test_bucket_that_cannot_be_asked_hides_no_failure(tmp_path: Path) -> None:
     """Unknown is not "nothing there yet"."""
     fresh = Situation(tmp_path)
     fresh.world.web.blocked = FORBIDDEN
-    fresh.world.bucket.fails["head"] = BucketError("No.")
     assert looked(fresh) == [("failed", "public.forbidden")] * 2
+
+
+def test_cause_of_a_hidden_document_is_what_the_bucket_says(situation: Situation) -> None:
+    """Block Public Access, as in a pass."""
+    situation.world.web.blocked = FORBIDDEN
+    situation.world.bucket.open = Openness(exists=True, blocks=("RestrictPublicBuckets",))
+    assert looked(situation) == [("failed", "public.block_public_access")] * 2
 
 
 def test_wrong_headers_are_failures(situation: Situation) -> None:
