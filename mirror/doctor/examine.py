@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 
 from mirror.addresses import object_keys
-from mirror.config.settings import Issuer, Settings
+from mirror.config.settings import Issuer, Publish, Settings
 from mirror.doctor.finding import Diagnosis, Finding, Level, Place, Station
 from mirror.doctor.ports import Instruments
 from mirror.doctor.stations.apiservers import apiservers
@@ -152,7 +152,7 @@ def _shared(settings: Settings, chosen: Sequence[Issuer], instruments: Instrumen
     wanted = {target(issuer.publish) for issuer in chosen}
     for each, published in _by_target(settings).items():
         if each in wanted:
-            yield from _of_bucket(published, instruments)
+            yield from _of_bucket(settings, published, instruments)
 
 
 def _by_target(settings: Settings) -> Mapping[Target, tuple[Publication, ...]]:
@@ -163,14 +163,21 @@ def _by_target(settings: Settings) -> Mapping[Target, tuple[Publication, ...]]:
     return found
 
 
-def _of_bucket(published: Sequence[Publication], instruments: Instruments) -> Iterator[_Job]:
+def _of_bucket(settings: Settings, published: Sequence[Publication], instruments: Instruments) -> Iterator[_Job]:
     publish = published[0].issuer.publish
     aws = instruments.aws
+    # One bucket may be written with several credentials; its policy is one for all.
+    here = [each for each in publications(settings) if _store(each.issuer.publish) == _store(publish)]
+    everything = tuple(key for each in here for key in _keys(each))
     names = tuple(key for each in published for key in _keys(each))
     subject = f"bucket {publish.bucket}"
     yield _Job(Place(Station.CREDENTIALS, subject), partial(credentials, publish, aws))
-    yield _Job(Place(Station.BUCKET, subject), partial(bucket, publish, aws, names))
+    yield _Job(Place(Station.BUCKET, subject), partial(bucket, publish, aws, everything))
     yield _Job(Place(Station.RIGHTS, subject), partial(listing, publish, aws, names))
+
+
+def _store(publish: Publish) -> tuple[str | None, str]:
+    return publish.endpoint_url, publish.bucket
 
 
 def _keys(publication: Publication) -> tuple[ObjectKey, ObjectKey]:
@@ -218,14 +225,8 @@ def _from_clusters(chosen: Sequence[Issuer], seen: _Seen, now: datetime) -> Iter
             continue  # hearing itself failed, and that is told
         sight = seen.public.get(issuer.name)
         shown = None if sight is None else sight.keys
-        yield _Job(
-            Place(Station.APISERVERS, issuer.issuer, issuer.name),
-            partial(apiservers, issuer, heard, now),
-        )
-        yield _Job(
-            Place(Station.KEYS, issuer.issuer, issuer.name),
-            partial(keys, issuer, heard, shown),
-        )
+        yield _Job(Place(Station.APISERVERS, issuer.issuer, issuer.name), partial(apiservers, issuer, heard, now))
+        yield _Job(Place(Station.KEYS, issuer.issuer, issuer.name), partial(keys, issuer, heard, shown))
 
 
 def _flat(found: Iterable[tuple[Finding, ...]]) -> Iterator[Finding]:

@@ -77,8 +77,8 @@ class Aws(Protocol):
         """What the bucket says of itself."""
         ...
 
-    def belongs_to(self, publish: Publish, account: str) -> bool | Missed:
-        """Whether the bucket belongs to the account."""
+    def belongs_to(self, publish: Publish, account: str, prefix: str) -> bool | Missed:
+        """Whether the bucket belongs to the account, asked by listing `prefix`."""
         ...
 
     def may_list(self, publish: Publish, prefix: str) -> Missed | None:

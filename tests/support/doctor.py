@@ -73,7 +73,7 @@ class FakeAws:
             raise self.raises
         return self.facts
 
-    def belongs_to(self, publish: Publish, account: str) -> bool | Missed:
+    def belongs_to(self, publish: Publish, account: str, prefix: str) -> bool | Missed:
         return self.ours
 
     def may_list(self, publish: Publish, prefix: str) -> Missed | None:

@@ -96,15 +96,13 @@ class RealAws:
         found = _asked(question.action, publish, call)
         return question.empty if isinstance(found, Missed) and found.code in questions.NONE_SET else found
 
-    def belongs_to(self, publish: Publish, account: str) -> bool | Missed:
-        """See `mirror.doctor.ports.Aws`."""
-
-        def ask() -> bool:
-            self._s3(publish).reads.head_bucket(Bucket=publish.bucket, ExpectedBucketOwner=account)
-            return True
-
-        found = _asked("s3:ListBucket", publish, ask)
-        return False if isinstance(found, Missed) and found.code == "AccessDenied" else found
+    def belongs_to(self, publish: Publish, account: str, prefix: str) -> bool | Missed:
+        """See `mirror.doctor.ports.Aws`; by listing, which a writer may, where it may not look at the bucket itself."""
+        missed = self.may_list(publish, prefix)
+        if missed is not None:
+            return missed
+        owned = self.may_list(replace(publish, expected_bucket_owner=account), prefix)
+        return False if owned is not None and owned.code == "AccessDenied" else owned or True
 
     def may_list(self, publish: Publish, prefix: str) -> Missed | None:
         """See `mirror.doctor.ports.Aws`."""
@@ -143,8 +141,9 @@ class RealAws:
             try:
                 told: Any = self._s3(publish).reads.head_bucket(Bucket=publish.bucket, **_owner(publish))
             except ClientError as error:
+                # A writer may list below a prefix only, and gets 403 here; AWS names the region all the same.
                 region = _region_in(error.response)
-                if region in (None, publish.region):
+                if region is None:
                     raise
                 return region
             return _region_in(told)

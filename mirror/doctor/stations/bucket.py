@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 
+from mirror.addresses import common_folder
 from mirror.config.settings import Publish
 from mirror.doctor.finding import Finding, Place, Station
 from mirror.doctor.ports import Aws, BucketFacts, Identity, Missed
@@ -17,7 +18,7 @@ def bucket(publish: Publish, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[
     yield from _reached(place, publish, facts)
     if isinstance(facts.region, Missed) and facts.region.code != "AccessDenied":
         return
-    yield from _owner(place, publish, aws)
+    yield from _owner(place, publish, aws, keys)
     yield from _versioning(place, publish, facts)
     yield from _encryption(place, facts)
     yield _conditional_writes(place, publish)
@@ -26,7 +27,9 @@ def bucket(publish: Publish, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[
 
 def _reached(place: Place, publish: Publish, facts: BucketFacts) -> Iterator[Finding]:
     region = facts.region
-    if isinstance(region, Missed):
+    if isinstance(region, Missed) and region.code == "AccessDenied":
+        yield unseen(place, "the bucket itself", "s3:ListBucket", publish, region)
+    elif isinstance(region, Missed):
         cause = f" ({region.cause})" if region.cause else ""
         sentence = f"The bucket cannot be looked at: {region.code}{cause}."
         yield place.failed("bucket.unreachable", sentence, region.remedy)
@@ -41,11 +44,11 @@ def _reached(place: Place, publish: Publish, facts: BucketFacts) -> Iterator[Fin
         yield place.ok("bucket.reached", f"The bucket is there, in {region}.")
 
 
-def _owner(place: Place, publish: Publish, aws: Aws) -> Iterator[Finding]:
+def _owner(place: Place, publish: Publish, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[Finding]:
     who = aws.identity(publish)
     if publish.expected_bucket_owner is not None or not isinstance(who, Identity):
         return  # every request carries the expected owner; without identity there is nothing to compare with
-    ours = aws.belongs_to(publish, who.account)
+    ours = aws.belongs_to(publish, who.account, common_folder(keys))
     if ours is False:
         sentence = f"The bucket does not belong to {who.account}, the account of the mirror's credentials."
         remedy = (

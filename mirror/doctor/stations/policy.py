@@ -1,8 +1,8 @@
 """Who may read the bucket: its policy, the blocks of public access above it, and ACLs."""
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
-from mirror.addresses import bucket_url
 from mirror.config.settings import Publish
 from mirror.doctor.finding import Finding, Place, Station
 from mirror.doctor.grants import Grants, grants
@@ -11,6 +11,7 @@ from mirror.doctor.stations.credentials import is_aws
 from mirror.doctor.words import counted
 from mirror.federation.policies import partition_of
 from mirror.model import ObjectKey
+from mirror.publish.privacy import is_served_by_bucket
 
 _MOST_SHOWN = 3
 _ACLS_IN_FORCE = ("ObjectWriter", "BucketOwnerPreferred")
@@ -28,7 +29,11 @@ def policy(publish: Publish, facts: BucketFacts, aws: Aws, keys: Collection[Obje
         keys: All keys that the mirror publishes in it.
     """
     place = Place(Station.POLICY, f"bucket {publish.bucket}")
-    yield from _blocks(place, publish, facts, aws)
+    if is_served_by_bucket(publish):
+        yield from _blocks(place, publish, facts, aws)
+    else:
+        sentence = "Something else serves `publish.base_url`: it must be let read the bucket, and everybody need not."
+        yield place.note("policy.behind_cdn", sentence)
     yield from _policy(place, publish, facts, keys)
     if isinstance(facts.public_grants, tuple) and facts.public_grants:
         sentence = f"Its ACL gives everybody {', '.join(facts.public_grants)} on the bucket itself."
@@ -87,11 +92,13 @@ def _policy(place: Place, publish: Publish, facts: BucketFacts, keys: Collection
     if found is None:
         yield place.warning("policy.unread", "The bucket policy cannot be understood.", "Look at it by hand.")
         return
+    if not is_served_by_bucket(publish):
+        found = replace(found, missing=(), denied=())
     yield from _judged(place, found, len(keys))
 
 
 def _none(place: Place, publish: Publish, facts: BucketFacts) -> Finding:
-    elsewhere = bucket_url(publish.base_url) is None or not is_aws(publish)
+    elsewhere = not is_served_by_bucket(publish) or not is_aws(publish)
     if elsewhere or facts.ownership in _ACLS_IN_FORCE:
         sentence = (
             "There is no bucket policy. When the world can read the documents all the same, something else lets it."
@@ -117,7 +124,7 @@ def _judged(place: Place, found: Grants, total: int) -> Iterator[Finding]:
         sentence = f"The bucket policy lets everybody read more than the published keys: {_some(found.wider)}."
         yield place.warning("policy.wider", sentence, f"Name exactly the published keys: {_RENDER}.")
     if not (found.denied or found.missing or found.dangerous or found.wider):
-        yield place.ok("policy.exact", f"The bucket policy lets everybody read exactly {counted(total, 'key')}.")
+        yield place.ok("policy.exact", f"The bucket policy lets everybody read no more than {counted(total, 'key')}.")
 
 
 def unseen(place: Place, what: str, action: str, publish: Publish, missed: Missed) -> Finding:

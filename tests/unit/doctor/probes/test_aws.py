@@ -91,7 +91,7 @@ def test_absent_bucket_is_missed(asked: Asked) -> None:
         pytest.param(answer(301, b"", "x-amz-bucket-region: eu-west-1\r\n"), "eu-west-1", id="redirect"),
         pytest.param(answer(400, b"", "x-amz-bucket-region: eu-west-1\r\n"), "eu-west-1", id="bad-request"),
         pytest.param(answer(403, b"", "x-amz-bucket-region: eu-west-1\r\n"), "eu-west-1", id="denied-elsewhere"),
-        pytest.param(answer(403, b"", f"x-amz-bucket-region: {REGION}\r\n"), "AccessDenied", id="denied-here"),
+        pytest.param(answer(403, b"", f"x-amz-bucket-region: {REGION}\r\n"), REGION, id="denied-here"),
         pytest.param(answer(403, b""), "AccessDenied", id="denied"),
         pytest.param(answer(200, b""), None, id="store-that-names-none"),
     ],
@@ -156,13 +156,23 @@ def test_listing_is_one_request_of_one_key(asked: Asked, proxy: FaultProxy) -> N
     assert missed.code == "AccessDenied"
 
 
-def test_owner_is_compared(asked: Asked, proxy: FaultProxy) -> None:
-    """403 to the expected owner means another account; the header goes with each request where it is configured."""
-    assert asked.aws.belongs_to(asked.publish, "111122223333") is True
-    proxy.faults.append(Fault("HEAD", answer=answer(403, b"")))
+def test_owner_is_compared_by_listing(asked: Asked, proxy: FaultProxy) -> None:
+    """403 to the expected owner alone means another account; a right to list that is missing means nothing."""
+    publish = through(proxy, asked.publish)
+    assert asked.aws.belongs_to(asked.publish, "111122223333", "id/") is True
+    proxy.faults.extend((Fault("GET", effect=True), Fault("GET", answer=error_answer(403, "AccessDenied"))))
+    assert asked.aws.belongs_to(publish, "444455556666", "id/") is False
+    assert [b"x-amz-expected-bucket-owner" in head.lower() for head in proxy.requests] == [False, True]
+    proxy.faults.append(Fault("GET", answer=error_answer(403, "AccessDenied")))
+    assert isinstance(asked.aws.belongs_to(publish, "444455556666", "id/"), Missed)
+
+
+def test_configured_owner_goes_with_each_request(asked: Asked, proxy: FaultProxy) -> None:
+    """A bucket that was made anew by somebody else answers 403 (fact 38)."""
     publish = replace(through(proxy, asked.publish), expected_bucket_owner="111122223333")
-    assert asked.aws.belongs_to(publish, "444455556666") is False
     asked.aws.bucket(publish)
+    asked.aws.may_list(publish, "id/")
+    asked.aws.may_put(publish, KEY, None)
     assert all(b"x-amz-expected-bucket-owner" in head.lower() for head in proxy.requests)
 
 
