@@ -7,12 +7,13 @@ from threading import Event
 
 import pytest
 
+from mirror.addresses import object_keys
 from mirror.doctor.examine import examine
 from mirror.doctor.finding import Diagnosis, Station
 from mirror.doctor.ports import HistoryState
 from mirror.model import IssuerName, IssuerUrl, Reason
 from mirror.report import ExitStatus
-from support.doctor import FakeAws, FakeHistoryView, instruments, worst
+from support.doctor import FakeAws, FakeHistoryView, allow, instruments, policy_of, worst
 from support.situations import NAME, ONE, Situation, silent
 
 ALL = frozenset({NAME})
@@ -97,6 +98,20 @@ def test_other_issuers_are_not_asked_but_their_keys_count(situation: Situation) 
     (narrow,) = [each for each in found.findings if each.code == "policy.narrow"]
     assert "identifier-2/" in narrow.sentence
     assert situation.world.source.asked.count("other") == 0
+
+
+def test_bucket_that_is_written_with_two_credentials_has_one_policy(situation: Situation) -> None:
+    """What the other credentials publish there is not too much."""
+    settings = situation.settings()
+    first = settings.issuers[0]
+    publish = replace(first.publish, profile="other")
+    other = replace(first, name=IssuerName("other"), issuer=IssuerUrl(f"{first.issuer}-2"), publish=publish)
+    keys = [key for each in (first, other) for key in object_keys(each.issuer, publish.base_url, "")]
+    aws = FakeAws().set(policy=policy_of(allow(*keys)))
+    both = replace(settings, issuers=(first, other))
+    found = examine(both, instruments(situation.world, aws), situation.now, names=ALL)
+    assert [each.code for each in found.findings if each.code.startswith("policy.")][-1] == "policy.exact"
+    assert {each.code for each in found.findings} & {"policy.wider", "policy.narrow"} == set()
 
 
 def test_wanted_stations_alone_are_told(situation: Situation) -> None:
