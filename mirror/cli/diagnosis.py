@@ -99,7 +99,9 @@ def _causes(diagnosis: Diagnosis) -> Iterator[str]:
         return
     yield click.style("What the error may come from, the likeliest first", bold=True)
     for number, each in enumerate(diagnosis.causes, start=1):
-        yield from _wrapped(f"{number}. {each.code}: {each.sentence}", "", margin=1)
+        first, *more = _wrapped(f"{each.code}: {each.sentence}", "", margin=4)
+        yield f"{number:>2}. {first[4:]}"
+        yield from more
         yield from _wrapped(each.remedy, "remedy: ", margin=4)
         yield from _wrapped(_found(each, diagnosis.findings), "found:  ", margin=4)
     yield ""

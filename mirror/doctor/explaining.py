@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from mirror.config.settings import Issuer, Settings
 from mirror.doctor.finding import Cause, Diagnosis, Finding, Station
+from mirror.federation.causes import Cause as Known
 from mirror.federation.causes import Station as About
 from mirror.federation.explain import explain
 from mirror.model import IssuerName, IssuerUrl
 
 WHERE: Mapping[About, tuple[Station, ...]] = {
-    About.DOCUMENTS: (Station.PUBLIC, Station.POLICY, Station.BUCKET),
+    About.DOCUMENTS: (Station.PUBLIC,),
     About.KEYS: (Station.KEYS, Station.PUBLIC),
     About.ISSUER: (Station.APISERVERS, Station.PUBLIC),
     About.TOKEN: (Station.APISERVERS,),
@@ -22,6 +23,9 @@ WHERE: Mapping[About, tuple[Station, ...]] = {
     About.CLOUD: (),
 }
 """Where each kind of cause shows here; nowhere when it lies in the account of the cloud."""
+
+_UNREADABLE = frozenset({"documents_not_public", "gcp_documents_unreadable", "entra_documents_unreadable"})
+"""Causes that show at the bucket too: it says why the world may not read."""
 
 _UNKNOWN = Cause(
     "unknown_error",
@@ -34,7 +38,12 @@ _UNKNOWN = Cause(
 def causes(text: str) -> tuple[Cause, ...]:
     """What an error text may come from, the likeliest first; never none."""
     found = explain(text)
-    return tuple(Cause(each.code, each.sentence, each.remedy, WHERE[each.station]) for each in found) or (_UNKNOWN,)
+    return tuple(Cause(each.code, each.sentence, each.remedy, _where(each)) for each in found) or (_UNKNOWN,)
+
+
+def _where(cause: Known) -> tuple[Station, ...]:
+    more = (Station.POLICY, Station.BUCKET) if cause.code in _UNREADABLE else ()
+    return WHERE[cause.station] + more
 
 
 def stations(found: tuple[Cause, ...]) -> tuple[Station, ...]:
