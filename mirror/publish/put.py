@@ -200,7 +200,7 @@ def read_back(
 def _look(view: PublicView, bucket: Bucket, wanted: PublicObject, publish: Publish, freshness: Freshness) -> Looked:
     look = view.look(wanted.url, readback=publish.readback)
     if isinstance(look, NotSeen):
-        return _failed(wanted, (_explained(look.reason, bucket, wanted, publish),))
+        return _failed(wanted, (explained(look.reason, bucket, wanted, publish),))
     reasons = judge(look, wanted)
     if not reasons:
         found = window(look) if wanted.url.endswith(JWKS_SUFFIX) else None
@@ -211,7 +211,8 @@ def _look(view: PublicView, bucket: Bucket, wanted: PublicObject, publish: Publi
     return _failed(wanted, reasons)
 
 
-def _explained(reason: Reason, bucket: Bucket, wanted: PublicObject, publish: Publish) -> Reason:
+def explained(reason: Reason, bucket: Bucket, wanted: PublicObject, publish: Publish) -> Reason:
+    """Why the world gets 403, told by its cause as far as the bucket says it; every other reason is as it was."""
     if reason.code != FORBIDDEN:
         return reason
     if not is_served_by_bucket(publish):

@@ -2,8 +2,9 @@
 
 from click import unstyle
 
-from mirror.cli.check import lines
+from mirror.cli.fleet import findings, lines
 from mirror.model import IssuerName
+from support.doctor import told
 from support.keys import RSA_KEYS
 
 A, B = IssuerName("a"), IssuerName("b")
@@ -26,3 +27,11 @@ def test_shared_key_is_a_warning() -> None:
 def test_quiet_fleet_is_counted() -> None:
     """Nothing wrong still says what was compared."""
     assert list(lines({A: (RSA_KEYS[0],)}, ())) == ["1 keys of 1 issuers compared: 0 pairs share a prime."]
+
+
+def test_findings_say_the_same_as_the_lines() -> None:
+    """For `--output json`: a weak pair failed, a shared key is a warning of each issuer, else all is ok."""
+    one, two = RSA_KEYS[0], RSA_KEYS[1]
+    shared = told(findings({A: (one,), B: (one, two)}, ((one.thumbprint, two.thumbprint),)))
+    assert shared == [("failed", "shared_prime"), ("warning", "key.shared"), ("warning", "key.shared")]
+    assert told(findings({A: (one,)}, ())) == [("ok", "fleet.compared")]
