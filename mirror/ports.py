@@ -205,7 +205,7 @@ class PublicView(Protocol):
 class Ports:
     """The outside world of one pass. `bucket` gives the same adapter for settings that need the same client.
 
-    `cancel` makes whatever runs at a bucket end soon; callable from any thread.
+    `cancel` makes whatever runs at a bucket or in git end soon, and nothing begin any more; callable from any thread.
     """
 
     source: Source

@@ -104,9 +104,12 @@ def open_ports(settings: Settings, *, dry_run: bool) -> Iterator[Ports]:
         buckets, web = _Buckets(settings.limits.puts), _LateWeb()
         stack.callback(buckets.close)
         stack.callback(web.close)
-        yield Ports(
-            source=_LateApiservers(settings.limits), history=history, bucket=buckets, view=web, cancel=buckets.cancel
-        )
+
+        def cancel() -> None:
+            buckets.cancel()
+            history.cancel()
+
+        yield Ports(source=_LateApiservers(settings.limits), history=history, bucket=buckets, view=web, cancel=cancel)
 
 
 @contextmanager

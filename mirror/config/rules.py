@@ -37,10 +37,7 @@ def _not_yet(path: str, instead: str) -> NotYet:
     return NotYet(tuple(path.split(".")), f"This version cannot do this yet. {instead}")
 
 
-NOT_YET_ROOT = (
-    _not_yet("metrics_file", "Remove the key; the daemon serves /metrics."),
-    _not_yet("publish.cloudfront_distribution", "Remove the key; caches turn over within max-age."),
-)
+NOT_YET_ROOT = (_not_yet("publish.cloudfront_distribution", "Remove the key; caches turn over within max-age."),)
 NOT_YET_ISSUER = (
     _not_yet("discover", "List every replica under apiservers."),
     _not_yet("auth.kubeconfig", "Write apiservers, tls and auth.token_file."),

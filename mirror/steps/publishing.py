@@ -140,6 +140,7 @@ class Publishing:
             events=progress.published.events + looked.events,
             failures=progress.published.failures + looked.failures,
             safe_to_sign_at=looked.safe_to_sign_at,
+            look=looked.told(),
         )
         return replace(progress, published=seen, stamp=stamp if looked.fresh and _is_well(seen) else None)
 

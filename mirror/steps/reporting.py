@@ -95,6 +95,7 @@ def issuer_report(planned: IssuerPlan, published: Published) -> IssuerReport:
         failures=planned.failures + published.failures,
         held=planned.held + published.held,
         safe_to_sign_at=published.safe_to_sign_at,
+        look=published.look,
     )
 
 

@@ -106,7 +106,6 @@ MISTAKES = (  # the file's name after `bad-`, where the mistake is told, what is
     ("not-yet-auth-context", "issuers[0].auth.context", "This version cannot do this yet."),
     ("not-yet-auth-in-cluster", "issuers[0].auth.in_cluster", "This version cannot do this yet."),
     ("not-yet-probe-token-file", "issuers[0].probe_token_file", "This version cannot do this yet."),
-    ("not-yet-metrics-file", "metrics_file", "This version cannot do this yet."),
     ("not-yet-cloudfront", "publish.cloudfront_distribution", "This version cannot do this yet."),
 )
 
