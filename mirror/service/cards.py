@@ -1,10 +1,11 @@
 """Pure: the chronicle as what the status page shows; words are chosen here, the template only lays them out."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mirror.model import Event, Level, Observation, Observed, Reason, Unusable, key_id
+from mirror.model import Level, Observation, Observed, Reason, Unusable, key_id
 from mirror.report import Effect, IssuerReport, State
 from mirror.service.chronicle import Chronicle, Known
 from mirror.service.keybars import KeyBars, key_bars
@@ -12,7 +13,7 @@ from mirror.service.keybars import KeyBars, key_bars
 CERTIFICATE_SOON = timedelta(days=14)
 MOST_CARDS = 100
 """From here on issuers that need nobody are lines of a table: a page of a thousand cards helps nobody."""
-_COMMAND = "oidc-mirror "
+_COMMAND = re.compile(r"(?P<words>[^\n]*: )(?P<command>(?:oidc-mirror|kubectl) [^\n]+)")
 _EFFECTS = {
     Effect.UNCHANGED: "as committed",
     Effect.PUT: "put in the last pass",
@@ -95,10 +96,10 @@ def cards(chronicle: Chronicle, now: datetime) -> tuple[Card, ...]:
 
 def advice(reason: Reason) -> Advice:
     """A reason as people act on it; a command at the end of a remedy stands by itself."""
-    before, found, command = reason.remedy.partition(_COMMAND)
-    if not found or "\n" in command:
+    found = _COMMAND.fullmatch(reason.remedy)
+    if found is None:
         return Advice(reason.sentence, reason.remedy)
-    return Advice(reason.sentence, before.strip(), f"{_COMMAND}{command.strip()}")
+    return Advice(reason.sentence, found["words"].strip(), found["command"])
 
 
 def _card(known: Known, now: datetime) -> Card:
@@ -118,7 +119,7 @@ def _card(known: Known, now: datetime) -> Card:
         look_mark,
         tuple(advice(reason) for reason in report.held),
         tuple(advice(reason) for reason in report.all_failures()),
-        tuple(dict.fromkeys(_told(each) for each in report.events if each.level is not Level.INFO)),
+        tuple(dict.fromkeys(each.sentence for each in report.events if each.level is not Level.INFO)),
     )
 
 
@@ -177,10 +178,6 @@ def _look(known: Known) -> tuple[str, str]:
     if known.look.ok:
         return "good", f"The world read these documents as meant{took}, at {known.looked_at:%Y-%m-%d %H:%M:%SZ}."
     return "bad", f"The world does not see what is meant, since a look at {known.looked_at:%Y-%m-%d %H:%M:%SZ}."
-
-
-def _told(event: Event) -> str:
-    return event.sentence
 
 
 def _count(number: int, noun: str) -> str:

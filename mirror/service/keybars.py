@@ -12,6 +12,9 @@ LONGEST_PAST = timedelta(days=30)
 """What is older stands at the left edge: the page is about today."""
 _SHORTEST_PAST = timedelta(hours=6)
 _FUTURE_SHARE = 0.08
+_LABEL_PERCENT = 12.0
+"""A date that is closer to "now" would be written over it."""
+_NARROWEST = 0.4
 _MOST_GONE = 8
 _GONE = frozenset({Status.DROPPED, Status.REVOKED})
 _ORDER = (Status.HELD, Status.PUBLISHED, Status.RETIRING, Status.REVOKED, Status.DROPPED)
@@ -59,7 +62,9 @@ def key_bars(known: Known, now: datetime) -> KeyBars | None:
         KeyBar(each, tuple(_stretches(each, axis, now, report.retain_removed)), tuple(_sentences(each, known, now)))
         for each in shown
     )
-    return KeyBars(bars, ticks(axis), axis.percent(now), len(gone) - len(gone[:_MOST_GONE]))
+    now_x = axis.percent(now)
+    dates = tuple(each for each in ticks(axis) if abs(each.x - now_x) > _LABEL_PERCENT)
+    return KeyBars(bars, dates, now_x, len(gone) - len(gone[:_MOST_GONE]))
 
 
 def _axis(records: list[KeyRecord], retain: timedelta, now: datetime) -> Axis:
@@ -72,7 +77,7 @@ def _axis(records: list[KeyRecord], retain: timedelta, now: datetime) -> Axis:
 def _stretches(record: KeyRecord, axis: Axis, now: datetime, retain: timedelta) -> Iterator[Stretch]:
     def stretch(status: Status, since: datetime, until: datetime, *, planned: bool = False) -> Stretch:
         x = axis.percent(since)
-        return Stretch(status, x, round(max(axis.percent(until) - x, 0.0), 3), planned)
+        return Stretch(status, x, round(max(axis.percent(until) - x, _NARROWEST), 3), planned)
 
     match record.status:
         case Status.RETIRING if record.missing_since is not None:
