@@ -1,5 +1,6 @@
 """One pass after another with the same adapters: what a pass needs from the outside world is opened when it must be."""
 
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from mirror.log import log_report
 from mirror.model import Reason, Version
 from mirror.ports import Ports
 from mirror.publish import audit
-from mirror.report import ExitStatus, Report, reason_from
+from mirror.report import Report, reason_from
 from mirror.run import run_once
 from mirror.service import books
 from mirror.service.configuration import Configuration, aws_digest
@@ -42,8 +43,8 @@ class _Opened:
 class Passes:
     """Makes passes, one at a time, and remembers what came of them in `chronicle`.
 
-    Adapters live as long as the settings, the credentials on disk and the passes are good. After a pass that failed the
-    next one begins with new ones, so that nothing stale can make it fail again.
+    Adapters live as long as the settings, the credentials on disk and the buckets are good. After a pass in which they
+    failed the next one begins with new ones, so that nothing stale can make it fail again.
     """
 
     def __init__(
@@ -70,13 +71,17 @@ class Passes:
         if self._stopping.is_set():
             return
         began, now = time.monotonic(), datetime.now(UTC)
+        self._logger.debug("pass.began")
         report = self._pass(now)
         log_report(self._logger, report)
         if self._stopping.is_set():  # what was broken off tells nothing about the world
             return
         self._remember(report, time.monotonic() - began)
-        if report.exit_status is ExitStatus.FAILED:
+        if _blames_adapters(report):
             self.close()
+        # Circles of a pass, and the megabytes of a closed boto3 client, would add up for hours: this process collects
+        # rarely by itself (see `mirror.cli.startup.lean`).
+        gc.collect()
 
     def _pass(self, now: datetime) -> Report:
         try:
@@ -135,6 +140,11 @@ class Passes:
             return tuple(reversed(self._opened.ports.history.versions(None, most=SHOWN_COMMITS)))
         except MirrorError:
             return self.chronicle.commits
+
+
+def _blames_adapters(report: Report) -> bool:
+    """Whether something failed that may be the fault of what is kept open: all but apiservers, which keep nothing."""
+    return bool(report.failures) or any(issuer.failures for issuer in report.issuers)
 
 
 def _broken(now: datetime, reason: Reason) -> Report:

@@ -59,7 +59,7 @@ def application(sources: Sources, *, listen_host: str) -> Starlette:
         policy = f"{_HEADERS['Content-Security-Policy']}; style-src 'sha256-{style_hash}'"
         return HTMLResponse(html, headers={"Content-Security-Policy": policy})
 
-    return Starlette(
+    made = Starlette(
         routes=[
             Route("/", page),
             Route("/healthz", healthz),
@@ -69,6 +69,8 @@ def application(sources: Sources, *, listen_host: str) -> Starlette:
         middleware=[Middleware(_Guard, listen_host=listen_host)],
         exception_handlers={HTTPException: _refusal},
     )
+    made.router.redirect_slashes = False  # it would build a URL from the client's Host header
+    return made
 
 
 def _told(verdict: Verdict) -> Response:

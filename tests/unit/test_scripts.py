@@ -18,10 +18,10 @@ APT_GET = """
 echo "$*" >>"$CALLS"
 case "$*" in
 *" update") exit "${UPDATE:-0}" ;;
-*) for package; do cp "$(dirname "$0")/git" "$(dirname "$0")/$package" 2>&1; done ;;
+*) for package; do cp "$(dirname "$0")/git" "$(dirname "$0")/${package/#prometheus/promtool}" 2>&1; done ;;
 esac
 """
-FOR_TESTS = ("radosgw", "ceph-mon", "ceph-osd", "chromium")
+FOR_TESTS = ("radosgw", "ceph-mon", "ceph-osd", "chromium", "promtool")
 
 
 def test_present_packages_are_left_alone(checkout: Checkout) -> None:
@@ -44,7 +44,7 @@ def test_root_gets_missing_packages_installed(checkout: Checkout) -> None:
     update, install = checkout.calls()
     assert (run.returncode, run.stderr) == (0, "")
     assert update.endswith(" update")
-    assert install.endswith(" install -y --no-install-recommends radosgw ceph-osd chromium")
+    assert install.endswith(" install -y --no-install-recommends radosgw ceph-osd chromium prometheus")
 
 
 @pytest.mark.parametrize(("user", "update"), [("1000", "0"), ("0", "100")], ids=["common user", "no package lists"])
@@ -55,7 +55,7 @@ def test_missing_optional_package_is_told(checkout: Checkout, user: str, update:
     checkout.fake("apt-get", APT_GET)
     run = checkout.run("scripts/debian-packages", "run", "test", UPDATE=update)
     assert run.returncode == 0
-    assert "Missing: radosgw ceph-mon ceph-osd chromium; the tests against a real S3 server" in run.stderr
+    assert "Missing: radosgw ceph-mon ceph-osd chromium prometheus; the tests against a real S3 server" in run.stderr
 
 
 def test_missing_git_is_fatal(checkout: Checkout) -> None:
