@@ -67,6 +67,8 @@ class Schedule:
 
     def stop(self) -> None:
         """Begin no further pass; one that runs is not waited for, nor a scheduler that hangs."""
+        if not self._scheduler.running:
+            return
         ending = Thread(target=self._scheduler.shutdown, kwargs={"wait": False}, name="scheduler-end", daemon=True)
         ending.start()
         ending.join(_STOP_SECONDS)

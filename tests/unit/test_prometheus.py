@@ -92,7 +92,7 @@ def test_dashboard_shows_every_metric() -> None:
 
 def test_panels_stand_beside_each_other() -> None:
     """No two overlap, ids are unique, and each fits into Grafana's 24 columns."""
-    cells = set()
+    cells: set[tuple[int, int]] = set()
     for panel in panels():
         place = panel["gridPos"]
         assert place["x"] + place["w"] <= 24

@@ -32,6 +32,7 @@ from support.chronicles import (
     url_of,
 )
 from support.fakes import MOMENT
+from support.keys import with_kid
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 Samples = Mapping[tuple[str, ...], float]
@@ -117,8 +118,8 @@ def test_keys_are_counted_and_dated() -> None:
 
 def test_kid_from_outside_stays_a_label() -> None:
     """Quotes, backslashes and tags survive as text; a kid on two records is one series."""
-    nasty = replace(NEW, kid='a"b\\c{}<script>')
-    twin = replace(OLD, kid=nasty.kid)
+    nasty = with_kid(NEW, 'a"b\\c{}<script>')
+    twin = with_kid(OLD, nasty.kid)
     records = (record(nasty, Status.PUBLISHED), record(twin, Status.PUBLISHED))
     found = samples(after(report(issuer("a", records=records))))
     assert ("key_safe_to_sign_timestamp_seconds", "a", nasty.kid) in found
