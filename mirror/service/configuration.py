@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING
 
 from mirror.config.load import issuers_folder
@@ -37,7 +37,7 @@ class Configuration:
         self._load = load
         self._files = ConfigurationFiles(path)
         self._logger = logger
-        self._lock = Lock()
+        self._lock = RLock()
         self._seen = self._files.digest()
         self._settings = load()
         self._warn(self._settings)
@@ -49,7 +49,8 @@ class Configuration:
 
     def refresh(self) -> bool:
         """Read the files if their bytes changed (a swapped ConfigMap sends no signal); True for new settings."""
-        return self._files.digest() != self._seen and self.reload()
+        with self._lock:
+            return self._files.digest() != self._seen and self.reload()
 
     def reload(self) -> bool:
         """Read the files; False when they have mistakes, each of which is logged, and the old settings go on."""
@@ -60,6 +61,9 @@ class Configuration:
                 _demand_same_place(self._settings, settings)
             except UsageError as error:
                 self._refuse(error)
+                return False
+            except Exception as error:  # noqa: BLE001  no file, whatever is in it, ends a running daemon
+                self._refuse(UsageError(f"Reading it failed unexpectedly: {type(error).__name__}: {error}"))
                 return False
             if settings.http_listen != self._settings.http_listen:
                 sentence = "http.listen changed; it is obeyed after a restart."

@@ -4,7 +4,7 @@ import gc
 import os
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event
@@ -20,7 +20,6 @@ from mirror.report import Report, reason_from
 from mirror.run import run_once
 from mirror.service import books
 from mirror.service.configuration import Configuration, aws_digest
-from mirror.steps.believing import defect
 from mirror.steps.plan import publications
 
 if TYPE_CHECKING:
@@ -64,7 +63,8 @@ class Passes:
         settings = configuration.settings
         self.chronicle = books.resume(settings).configured(publications(settings))
         # A daemon that starts looks at everything once: what it shows of the world is then never unknown for an hour.
-        (settings.state_dir / audit.FILE_NAME).unlink(missing_ok=True)
+        with suppress(OSError):
+            (settings.state_dir / audit.FILE_NAME).unlink()
 
     def run(self) -> None:
         """One whole pass; whatever goes wrong in it is counted and told, never raised."""
@@ -91,7 +91,9 @@ class Passes:
         except MirrorError as error:
             return _broken(now, reason_from("pass.failed", error))
         except Exception as error:  # noqa: BLE001  the scheduler would swallow it: here it becomes a failed pass
-            return _broken(now, defect(error))
+            sentence = f"The pass failed unexpectedly: {type(error).__name__}: {error}"
+            remedy = "This is a defect of oidc-mirror: please report it with this sentence."
+            return _broken(now, Reason("pass.failed", sentence, remedy))
 
     def stop_asking(self) -> None:
         """The pass that runs asks no apiserver any more, and what it comes to is not counted; from any thread."""

@@ -50,7 +50,7 @@ class Schedule:
         self._running = False
         self._began = self._beat = self._pushed = time.monotonic()
         self._ended: float | None = None
-        _hush()
+        _listen_to_libraries(logger)
         self._scheduler = BackgroundScheduler(
             executors={"default": ThreadPoolExecutor(1), _BEAT: DebugExecutor()}, timezone=UTC
         )
@@ -140,9 +140,21 @@ class Schedule:
                 self._due(_PASS)
 
 
-def _hush() -> None:
-    """What these libraries would print on stderr beside our logs is told by us, or is nothing."""
+class _Bridge(logging.Handler):
+    """Tells in our logs what a library would print on stderr beside them."""
+
+    def __init__(self, logger: "FilteringBoundLogger") -> None:
+        super().__init__(logging.ERROR)  # what is less is told by us where it matters
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging."""
+        cause = "" if record.exc_info is None else repr(record.exc_info[1])
+        self._logger.error("library.failed", library=record.name, sentence=record.getMessage(), cause=cause)
+
+
+def _listen_to_libraries(logger: "FilteringBoundLogger") -> None:
     for name in ("apscheduler", "uvicorn"):
-        logger = logging.getLogger(name)
-        logger.addHandler(logging.NullHandler())
-        logger.propagate = False
+        library = logging.getLogger(name)
+        library.handlers = [_Bridge(logger)]
+        library.propagate = False

@@ -24,7 +24,7 @@ from support.s3 import running_ministack
 from support.worlds import World, running_world
 
 ONE = "01-rsa1/anonymous-bound-"
-WARM_UP = 110
+WARM_UP = 310
 """Passes until everything is imported, and was opened anew and failed once: from here on it should be flat."""
 MOST_GROWTH_BYTES = 5 * 1024 * 1024
 FAILING_EVERY = 100
@@ -65,12 +65,12 @@ def watch(daemon: Daemon, world: World, credentials: Path, passes: int) -> list[
     while not samples or samples[-1].passes < WARM_UP + passes:
         time.sleep(5)
         done = len(daemon.events("pass.finished"))
-        if done < WARM_UP:
-            continue
         failing = done % FAILING_EVERY > FAILING_EVERY - 6
         for replica in world.replicas:
             replica.pull(close_without_answer) if failing else replica.serve()
         credentials.write_text(f"# rotated {done // ROTATED_EVERY} times\n")
+        if done < WARM_UP:
+            continue
         samples.append(Sample(done, daemon.footprint()))
         last = samples[-1].footprint
         print(f"{done:5} passes  {last.resident_bytes / 2**20:7.2f} MiB  {last.descriptors:3} descriptors", flush=True)

@@ -141,6 +141,18 @@ def test_file_that_is_gone_or_garbage_keeps_the_old_one(tmp_path: Path, content:
     assert names(configuration) == ["a"]
 
 
+def test_defect_while_reading_keeps_the_old_one(tmp_path: Path) -> None:
+    """Not even an error of ours ends a running daemon."""
+    path = tmp_path / "mirror.yaml"
+    write(path, "a")
+    answers = [load(path)]
+    configuration = Configuration(answers.pop, path, LOGGER)
+    with capture_logs() as logs:
+        assert not configuration.reload()
+    assert names(configuration) == ["a"]
+    assert "IndexError" in told(logs, "configuration.refused")[0]["why"]
+
+
 def test_state_directory_cannot_move(tmp_path: Path) -> None:
     """The lock belongs to it."""
     path = tmp_path / "mirror.yaml"

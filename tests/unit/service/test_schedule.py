@@ -84,8 +84,10 @@ def test_pass_that_raises_is_followed_by_the_next() -> None:
     """The library drops a job's exception; the schedule goes on, and says that the pass has ended."""
     work = Work()
     work.fails = True
-    with scheduled(work, timedelta(seconds=0.05)) as (_, heard):
+    with capture_logs() as logs, scheduled(work, timedelta(seconds=0.05)) as (_, heard):
         wait_until(lambda: len(heard) >= 3)
+    failed = [each for each in logs if each["event"] == "library.failed"]
+    assert failed[0]["cause"] == "RuntimeError('a defect')"
 
 
 def test_pass_is_made_when_asked_for() -> None:
