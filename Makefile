@@ -2,7 +2,7 @@
 # Paths are relative and each tool is started as a module, so that a checkout may stand anywhere.
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fix bench soak lock clean
+.PHONY: help setup demo test lint fix bench soak lock install clean
 
 python := .venv/bin/python
 
@@ -18,6 +18,7 @@ demo: setup ## Shows a small world on loopback: first pass, rotation, retirement
 
 test: setup ## Runs all tests and the coverage gates; tests against radosgw are skipped where it is missing.
 	@scripts/debian-packages test
+	@scripts/relying-parties
 	@scripts/test
 
 lint: setup ## Checks style, format, types and the direction of imports.
@@ -37,13 +38,18 @@ bench: setup ## Times the program against the pipeline of curl, jq, git and aws.
 soak: setup ## Runs the daemon for a thousand passes and judges memory, descriptors and timing. Options: ARGS=…
 	@$(python) tests/soak $(ARGS)
 
-# The runtime lock is held to the versions of the other one: what is shipped is what was tested.
-lock: setup ## Makes both lock files from pyproject.toml, keeping versions that fit. Newest ones: ARGS=--upgrade
+# The other locks are held to the versions of the development lock: what is shipped is what was tested.
+lock: setup ## Makes the lock files from pyproject.toml, keeping versions that fit. Newest ones: ARGS=--upgrade
 	$(python) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		$(ARGS) --extra demo --extra fleet --group dev pyproject.toml -o requirements-dev.lock >/dev/null
 	$(python) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		$(ARGS) -c requirements-dev.lock pyproject.toml -o requirements.lock >/dev/null
+	$(python) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		$(ARGS) -c requirements-dev.lock --group build -o requirements-build.lock >/dev/null
+
+install: ## As root: the program into /opt/oidc-mirror, units, user and folders for systemd; starts nothing.
+	@scripts/install
 
 clean: ## Removes everything that the other targets made.
-	rm -rf .venv build dist .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist tests/relying_parties/node_modules .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find mirror tests -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -6,6 +6,7 @@ Each has one real adapter and one fake in the tests.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from mirror.config.settings import Issuer, Publish, Readback
@@ -55,6 +56,15 @@ class Foreign:
 
 
 PutOutcome = Landed | Foreign
+
+
+@dataclass(frozen=True, slots=True)
+class Openness:
+    """What a bucket says about who may read an object; None where our rights do not suffice to learn it."""
+
+    exists: bool | None = None
+    blocks: tuple[str, ...] | None = None  # the switches of Block Public Access that are on
+    policy: str | None = None  # the text of the bucket policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +184,7 @@ class History(Protocol):
 
 
 class Bucket(Protocol):
-    """One bucket as seen with our credentials. Every method raises BucketError."""
+    """One bucket as seen with our credentials. Every method but `openness` raises BucketError."""
 
     def list(self, prefix: str) -> Mapping[ObjectKey, Listed]:
         """Every object below `prefix`."""
@@ -192,6 +202,10 @@ class Bucket(Protocol):
         """Write one object if it still has the ETag `seen` (None: if it is still absent)."""
         ...
 
+    def openness(self, key: ObjectKey) -> Openness:
+        """Why the world may not read one object, as far as the bucket tells. Raises nothing."""
+        ...
+
 
 class PublicView(Protocol):
     """The public URL as the world sees it, without credentials."""
@@ -201,15 +215,34 @@ class PublicView(Protocol):
         ...
 
 
+class Cdn(Protocol):
+    """The cache of a CloudFront distribution in front of a bucket."""
+
+    def invalidate(self, publish: Publish, paths: Sequence[str], *, reference: str) -> Reason | None:
+        """Let a distribution forget these paths, once for each `reference`; None when it will. Never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OwnToken:
+    """Whose word the mirror's own AWS credentials rest on: the `iss` that the web-identity token in `file` claims."""
+
+    file: Path
+    issuer: str
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """The outside world of one pass. `bucket` gives the same adapter for settings that need the same client.
 
-    `cancel` makes whatever runs at a bucket or in git end soon, and nothing begin any more; callable from any thread.
+    `own_token` tells whether the credentials for `publish` come from a web-identity token. `cancel` makes whatever
+    runs at a bucket, a CDN or in git end soon, and nothing begin any more; callable from any thread.
     """
 
     source: Source
     history: History
     bucket: Callable[[Publish], Bucket]
     view: PublicView
+    cdn: Cdn
+    own_token: Callable[[Publish], OwnToken | None] = lambda _: None
     cancel: Callable[[], None] = lambda: None

@@ -23,10 +23,11 @@ from mirror.pool import each_at_once
 from mirror.ports import History, Ports
 from mirror.publish import audit
 from mirror.publish.look import Shown, Target, list_buckets
-from mirror.report import Report, reason_from
+from mirror.report import Effect, IssuerReport, Report, reason_from
 from mirror.steps import notebook
 from mirror.steps.applying import Applied, apply
 from mirror.steps.believing import Answers, Beliefs, believe
+from mirror.steps.circular import circular_credentials
 from mirror.steps.deciding import plan_publication
 from mirror.steps.plan import Plan, World, publications
 from mirror.steps.reporting import preview
@@ -48,7 +49,7 @@ def run_once(settings: Settings, ports: Ports, now: datetime, *, progress: Progr
         progress: Called with an issuer's name when its apiservers have answered.
     """
     plan = propose(settings, ports, now, progress=progress)
-    applied = apply(plan, ports, audit.load(settings.state_dir))
+    applied = apply(plan, ports, plan.world.audits)
     return _remember_pass(settings, plan, applied)
 
 
@@ -62,21 +63,25 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
     now = now.replace(microsecond=0)
     with _asking(settings, ports, now, progress) as asked:
         buckets = _list_buckets(settings, ports)
-        notes = notebook.load(settings.state_dir)
+        notes, audits = notebook.load(settings.state_dir), audit.load(settings.state_dir)
         try:
             memory, remote = _remember(settings, ports, notes)
         except (HistoryError, RemoteError) as error:
-            world = World(settings, now, _NOTHING, Beliefs(), buckets)
+            world = World(settings, now, _NOTHING, Beliefs(), buckets, audits=audits)
             return Plan(world, failures=(reason_from("history.failed", error),))
         beliefs = believe(settings.issuers, asked.result(), memory)
-        world = World(settings, now, memory, beliefs, buckets, remote.error, notes)
+        world = World(settings, now, memory, beliefs, buckets, remote.error, notes, audits)
     issuers = each_at_once(  # some must read their objects
         lambda each: plan_publication(each, world, ports),
         publications(settings),
         workers=settings.limits.puts,
         cancel=ports.cancel,
     )
-    return Plan(world, issuers, events=remote.events)
+    return Plan(world, issuers, events=remote.events + _circular(settings, ports))
+
+
+def _circular(settings: Settings, ports: Ports) -> tuple[Event, ...]:
+    return tuple(each.event for each in circular_credentials(settings.issuers, ports.own_token))
 
 
 @contextmanager
@@ -146,6 +151,11 @@ def _fetch(history: History) -> _Remote:
     return _Remote(events=(Event("history.rewritten", sentence, Level.ERROR, fields),))
 
 
+def _stands(issuer: IssuerReport) -> bool:
+    """Whether every document of the issuer is now what we mean."""
+    return bool(issuer.objects) and all(o.effect in (Effect.UNCHANGED, Effect.PUT) for o in issuer.objects)
+
+
 def _remember_pass(settings: Settings, plan: Plan, applied: Applied) -> Report:
     """Keep what the next pass wants to know; without it that pass looks at more, so it is no failure."""
     decided = [each for each in plan.issuers if each.outcome is not None and not applied.report.failures]
@@ -154,6 +164,7 @@ def _remember_pass(settings: Settings, plan: Plan, applied: Applied) -> Report:
     notes = notebook.load(settings.state_dir).with_sources(each.issuer for each in decided)
     if plan.world.needs_witness:
         notes = notes.with_vouched(vouched).with_waiting(waiting)
+    notes = notes.without_adopted([each.issuer for each in applied.report.issuers if _stands(each)])
     try:
         notebook.save(settings.state_dir, notes)
         audit.save(settings.state_dir, applied.audits)

@@ -2,6 +2,7 @@
 
 from hypothesis import HealthCheck, settings
 
+from support.moto import moto, moto_server
 from support.radosgw import radosgw, radosgw_environment
 from support.s3 import s3_server, store
 
@@ -9,4 +10,4 @@ from support.s3 import s3_server, store
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
 
-__all__ = ["radosgw", "radosgw_environment", "s3_server", "store"]
+__all__ = ["moto", "moto_server", "radosgw", "radosgw_environment", "s3_server", "store"]

@@ -3,12 +3,21 @@
 Pure: text in, text or every reason out. Nothing here asks the network or the disk.
 """
 
-from mirror.addresses.buckets import BucketUrl, bucket_url, canonical_url, default_base_url, is_aws_endpoint
+from mirror.addresses.buckets import (
+    BucketUrl,
+    bucket_url,
+    canonical_url,
+    default_base_url,
+    is_aws_endpoint,
+    is_legacy_url,
+)
 from mirror.addresses.places import (
     Conflict,
     Place,
     RepositoryPaths,
+    common_folder,
     discovery_url,
+    is_inside,
     jwks_uri,
     object_keys,
     path_conflicts,
@@ -33,10 +42,13 @@ __all__ = [
     "UrlParts",
     "bucket_url",
     "canonical_url",
+    "common_folder",
     "default_base_url",
     "discovery_url",
     "is_aws_endpoint",
     "is_host",
+    "is_inside",
+    "is_legacy_url",
     "is_port",
     "is_safe_path",
     "issuer_problems",

@@ -17,11 +17,20 @@ _DOMAINS = (  # region prefix, domain; the first that fits counts
     ("", "amazonaws.com"),
 )
 _GLOBAL_REGION = "us-east-1"  # the region behind s3.amazonaws.com
+# The regions from before 20 March 2019, to which DNS routes a bucket's name under s3.amazonaws.com (S3 API reference,
+# "Request routing"): those launched later answer 400 there.
+_ROUTED_REGIONS = frozenset(
+    {
+        *("us-east-1", "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "sa-east-1"),
+        *("eu-central-1", "eu-north-1", "eu-west-1", "eu-west-2", "eu-west-3"),
+        *("ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-southeast-1", "ap-southeast-2"),
+    }
+)
 _BUCKET_HOST = re.compile(
     r"(?:(?P<bucket>[a-z0-9][a-z0-9-]*)\.)?"
     r"(?:s3(?:-fips)?(?:\.dualstack)?[.](?P<dot>[a-z]+(?:-[a-z]+)+-[0-9]+)"
     r"|s3-(?P<dash>[a-z]{2,4}(?:-[a-z]+)+-[0-9]+)"
-    r"|s3(?:-external-1)?)"
+    r"|(?P<legacy>s3)|s3-external-1)"
     rf"\.(?P<domain>{'|'.join(re.escape(domain) for _, domain in _DOMAINS)})"
 )
 
@@ -44,17 +53,19 @@ def default_base_url(bucket: str, region: str) -> str:
     return f"https://{bucket}.s3.{region}.{_domain(region)}"
 
 
-def bucket_url(url: str) -> BucketUrl | None:
+def bucket_url(url: str, *, home: str = _GLOBAL_REGION) -> BucketUrl | None:
     """What S3 would serve at an https URL; None when its host is none of S3's own, or belongs to no bucket.
 
-    The global host `s3.amazonaws.com` counts for us-east-1 alone: elsewhere it redirects or refuses, and
-    relying parties follow no redirect.
+    The legacy global host says no region. Virtual-hosted it is that of the bucket's `home`, if that region is old
+    enough for DNS to lead there; path style it serves us-east-1 alone: elsewhere it redirects, and relying parties
+    follow no redirect.
     """
     host, slash, rest = url.removeprefix("https://").partition("/")
     match = _BUCKET_HOST.fullmatch(host)
     if match is None or not url.startswith("https://"):
         return None
-    region = match["dot"] or match["dash"] or _GLOBAL_REGION
+    routed = match["legacy"] and match["bucket"] and home in _ROUTED_REGIONS
+    region = match["dot"] or match["dash"] or (home if routed else _GLOBAL_REGION)
     if match["domain"] != _domain(region):
         return None
     if match["bucket"] is not None:
@@ -63,13 +74,20 @@ def bucket_url(url: str) -> BucketUrl | None:
     return BucketUrl(bucket, region, slash + rest) if bucket else None
 
 
-def canonical_url(url: str) -> str:
+def canonical_url(url: str, *, home: str = _GLOBAL_REGION) -> str:
     """`url` in the default style of its bucket when it is on S3, else as it is.
 
-    Two URLs name the same S3 object exactly when their canonical forms are equal.
+    Two URLs name the same S3 object exactly when their canonical forms are equal. `home` is the bucket's region, for
+    the legacy global host.
     """
-    place = bucket_url(url)
+    place = bucket_url(url, home=home)
     return url if place is None else default_base_url(place.bucket, place.region) + place.path
+
+
+def is_legacy_url(url: str, region: str) -> bool:
+    """Whether a bucket in `region` has this URL only because DNS leads S3's legacy global host there."""
+    place, there = bucket_url(url), bucket_url(url, home=region)
+    return place is not None and there is not None and place.region != there.region
 
 
 def is_aws_endpoint(endpoint_url: str) -> bool:

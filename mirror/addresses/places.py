@@ -7,7 +7,7 @@ removes one slash at the issuer's end before the path of the discovery document 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from mirror.addresses.buckets import canonical_url
+from mirror.addresses.buckets import bucket_url, canonical_url
 from mirror.model import IssuerUrl, ObjectKey
 
 _DISCOVERY = ".well-known/openid-configuration"
@@ -60,6 +60,19 @@ def discovery_url(issuer: IssuerUrl) -> str:
     return f"{_without_slash(issuer)}/{_DISCOVERY}"
 
 
+def _canonical_pair(issuer: IssuerUrl, base_url: str) -> tuple[str, str]:
+    """Both in the default style; the legacy global host of an issuer is that of the base's own region."""
+    base = bucket_url(base_url)
+    place = _without_slash(issuer)
+    return canonical_url(base_url), canonical_url(place) if base is None else canonical_url(place, home=base.region)
+
+
+def is_inside(issuer: IssuerUrl, base_url: str) -> bool:
+    """Whether the issuer's documents stand below the public URL `base_url`, in whatever host style of S3."""
+    base, place = _canonical_pair(issuer, base_url)
+    return f"{place}/".startswith(f"{base}/")
+
+
 def object_keys(issuer: IssuerUrl, base_url: str, prefix: str) -> tuple[ObjectKey, ObjectKey]:
     """The keys of the discovery document and of the JWKS in the bucket.
 
@@ -71,11 +84,19 @@ def object_keys(issuer: IssuerUrl, base_url: str, prefix: str) -> tuple[ObjectKe
     Raises:
         ValueError: The issuer is not inside `base_url`; another host style of the same bucket is inside.
     """
-    base, place = canonical_url(base_url), canonical_url(_without_slash(issuer))
-    if not f"{place}/".startswith(f"{base}/"):
+    base, place = _canonical_pair(issuer, base_url)
+    if not is_inside(issuer, base_url):
         raise ValueError(f"{issuer} is not inside {base_url}")
     folder = "".join(f"{part}/" for part in (prefix, place[len(base) + 1 :]) if part)
     return ObjectKey(folder + _DISCOVERY), ObjectKey(folder + _JWKS)
+
+
+def common_folder(keys: Iterable[ObjectKey]) -> str:
+    """The longest prefix that ends with a slash (or is empty) and that all keys share (at least one is given)."""
+    ordered = sorted(keys)
+    first, last = ordered[0], ordered[-1]
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[: first.rfind("/", 0, length) + 1]
 
 
 def repository_paths(issuer: IssuerUrl) -> RepositoryPaths:

@@ -9,7 +9,6 @@ from mirror.addresses import jwks_uri, object_keys
 from mirror.cli.desk import Desk, open_desk
 from mirror.cli.operate import Decision, ask, commit, decision_options, finish
 from mirror.cli.options import common
-from mirror.config.settings import Issuer
 from mirror.errors import BucketError, UsageError
 from mirror.log import escaped
 from mirror.model import Observation, Reason, Unusable
@@ -17,7 +16,6 @@ from mirror.ports import Ports, Seen
 from mirror.publish.put import reason_of
 from mirror.report import ExitStatus
 from mirror.steps.believing import Beliefs, believe
-from mirror.steps.deciding import LOAD_BALANCER_CONNECTIONS
 from mirror.steps.plan import Publication
 from mirror.steps.witness import public_ids
 from mirror.trust.adoption import Adoption, adopt
@@ -31,6 +29,7 @@ class _Found:
     publication: Publication
     observations: tuple[Observation, ...]
     result: Adoption | Reason
+    bodies: frozenset[bytes] = frozenset()
 
 
 @click.command("adopt")
@@ -64,7 +63,7 @@ def take_over(ctx: click.Context, desk: Desk, wanted: list[Publication], *, yes:
     """
     found = _look_up(desk, wanted)
     told = [line for each in found for line in _lines(each)]
-    decisions = [_decision(each.publication, each.result) for each in found if isinstance(each.result, Adoption)]
+    decisions = [_decision(each, each.result) for each in found if isinstance(each.result, Adoption)]
     if not decisions:
         click.echo("\n".join(told))
         ctx.exit(ExitStatus.FAILED)
@@ -102,14 +101,20 @@ def _find(desk: Desk, publication: Publication, beliefs: Beliefs) -> _Found:
     if isinstance(body, Reason):
         return _Found(publication, observations, body)
     policy = replace(issuer.keys, revoked=desk.revoked(issuer))
-    given = Circumstances(observations, _replicas(issuer), desk.now, suspects=beliefs.suspects)
-    return _Found(publication, observations, adopt(publication.url, body, policy, given))
+    given = Circumstances(observations, issuer.expected_answers, desk.now, suspects=beliefs.suspects)
+    bodies = frozenset(each for each in (body, _public_discovery(publication, desk.ports)) if each is not None)
+    return _Found(publication, observations, adopt(publication.url, body, policy, given), bodies)
 
 
-def _replicas(issuer: Issuer) -> int:
-    """How many answers make "every apiserver answered"."""
-    asked = len(issuer.apiservers) * (LOAD_BALANCER_CONNECTIONS if issuer.load_balancer else 1)
-    return max(asked, issuer.expect_replicas or 0)
+def _public_discovery(publication: Publication, ports: Ports) -> bytes | None:
+    """The discovery document that is replaced; only remembered, so it is nothing to stop for when it cannot be read."""
+    publish = publication.issuer.publish
+    discovery_key, _ = object_keys(publication.url, publish.base_url, publish.prefix)
+    try:
+        stored = ports.bucket(publish).get(discovery_key)
+    except BucketError:
+        return None
+    return stored.body if stored is not None else None
 
 
 def _public_jwks(publication: Publication, ports: Ports) -> bytes | Reason | None:
@@ -132,8 +137,8 @@ def _public_jwks(publication: Publication, ports: Ports) -> bytes | Reason | Non
     return why or stored.body
 
 
-def _decision(publication: Publication, adoption: Adoption) -> Decision:
-    return Decision(publication, adoption.outcome, public_ids(adoption.outcome.ledger))
+def _decision(found: _Found, adoption: Adoption) -> Decision:
+    return Decision(found.publication, adoption.outcome, public_ids(adoption.outcome.ledger), found.bodies)
 
 
 def _lines(found: _Found) -> list[str]:

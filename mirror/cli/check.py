@@ -1,90 +1,95 @@
-"""`oidc-mirror check --fleet`: what the keys of all issuers have in common. Changes nothing."""
+"""`oidc-mirror check`: the doctor. It looks at everything that a pass needs, and changes nothing."""
 
-from collections.abc import Callable, Iterator
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 
 from mirror.cli.options import common, common_options
 from mirror.errors import UsageError
-from mirror.log import escaped
-from mirror.model import IssuerName, Key, Thumbprint
-from mirror.report import ExitStatus
 
 if TYPE_CHECKING:
     from mirror.config.settings import Settings
+    from mirror.doctor.finding import Diagnosis
 
 
 @click.command("check")
-@click.option("--fleet", is_flag=True, help="Compare every key of every issuer with every other one.")
+@click.argument("name", required=False)
+@click.option("--fleet", is_flag=True, help="Compare every key of every issuer with every other one, and nothing else.")
+@click.option("--explain", metavar="TEXT", help="The error that STS gave: tell its causes, and look at them first.")
+@click.option(
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How the findings are written.",
+)
 @common_options
 @click.pass_context
-def command(ctx: click.Context, *, fleet: bool) -> None:
-    """Compare the keys that git knows, of all issuers: one key at two issuers, RSA moduli that share a prime.
+def command(ctx: click.Context, *, name: str | None, fleet: bool, explain: str | None, output: str) -> None:
+    """Find out what is wrong with the issuer NAME, or with all: each finding with its remedy.
+
+    Looks at the configuration and its files, the apiservers and their keys, the git remote, the AWS credentials,
+    the bucket, its policy and the writer's rights, and at the public URLs as AWS does. Changes nothing, and runs
+    beside a daemon. Whether a change waits for an operator is told by `status`.
 
     \b
-    Exit status: 0 when nothing is wrong; 1 when two keys share a prime: whoever knows one can compute the other.
+    Exit status:
+      0  nothing failed (there may be warnings)
+      1  a finding failed; with --fleet: two keys share a prime, whoever knows one can compute the other
+      2  usage or configuration error
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
+    from mirror.doctor.finding import to_json  # noqa: PLC0415  `--help` does without
+
     settings = common(ctx).load()
-    if not fleet:
-        raise UsageError("This version checks the fleet's keys only.", remedy="Run: oidc-mirror check --fleet")
-    found = known_keys(settings)
-    weak = _weak_pairs(found)
-    click.echo("\n".join(lines(found, weak)))
-    ctx.exit(ExitStatus.FAILED if weak else ExitStatus.CURRENT)
+    if fleet:
+        told, found = _fleet(settings, name, explain)
+    else:
+        from mirror.cli.diagnosis import lines  # noqa: PLC0415  `--help` does without
+
+        found = _diagnosis(settings, name, explain)
+        told = tuple(lines(found, {issuer.name: issuer.issuer for issuer in settings.issuers}))
+    click.echo(json.dumps(to_json(found), indent=2) if output == "json" else "\n".join(told))
+    ctx.exit(int(found.exit_status))
 
 
-def known_keys(settings: "Settings") -> dict[IssuerName, tuple[Key, ...]]:
-    """Every key that an issuer's ledgers know, former issuers included, whatever its status.
+def _diagnosis(settings: "Settings", name: str | None, text: str | None) -> "Diagnosis":
+    from mirror.cli.instruments import open_instruments  # noqa: PLC0415  `--help` does without
+    from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
+    from mirror.doctor import explaining  # noqa: PLC0415  `--help` does without
+    from mirror.doctor.examine import EVERYWHERE, examine  # noqa: PLC0415  `--help` does without
 
-    Raises:
-        HistoryError: The history cannot be read.
-        UsageError: A ledger in it is not believed.
-    """
-    from mirror.cli.history import opened  # noqa: PLC0415  `--help` does without
-    from mirror.history.ledgers import remember  # noqa: PLC0415  `--help` does without
-    from mirror.steps.plan import publications  # noqa: PLC0415  `--help` does without
-
-    everything = publications(settings)
-    with opened(settings.repository) as repository:
-        memory = remember(repository, [each.url for each in everything])
-    keys: dict[IssuerName, dict[Thumbprint, Key]] = {}
-    for each in everything:
-        known = memory.issuers[each.url]
-        if known.broken:
-            raise UsageError(f"The ledger of {each.url} is not believed.", cause=known.broken[0].sentence)
-        records = known.ledger.records if known.ledger is not None else ()
-        keys.setdefault(each.issuer.name, {}).update({r.key.thumbprint: r.key for r in records})
-    return {name: tuple(by_print.values()) for name, by_print in keys.items()}
+    names = frozenset(issuer.name for issuer in selected(settings, () if name is None else (name,)).issuers)
+    causes = () if text is None else explaining.causes(text)
+    if text is not None and name is None:
+        names = explaining.named(text, settings)
+    stations = EVERYWHERE if text is None else frozenset(explaining.stations(causes))
+    with open_instruments(settings) as instruments, _patience():
+        found = examine(settings, instruments, datetime.now(UTC), names=names, stations=stations)
+    return found if text is None else explaining.arranged(found, causes)
 
 
-def _weak_pairs(found: dict[IssuerName, tuple[Key, ...]]) -> tuple[tuple[Thumbprint, Thumbprint], ...]:
-    from mirror.trust.fleet import weak_pairs  # noqa: PLC0415  `--help` does without
+@contextmanager
+def _patience() -> Iterator[None]:
+    """A sign of life on a terminal, nothing elsewhere: a hanging apiserver takes its time."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console  # noqa: PLC0415  only on a terminal
 
-    return weak_pairs((key for keys in found.values() for key in keys), number=_fast_numbers())
-
-
-def _fast_numbers() -> Callable[[int], Any]:
-    """gmpy2 where somebody installed it: 2 s instead of 22 s for 10 000 keys."""
-    try:
-        from gmpy2 import mpz  # noqa: PLC0415  optional
-    except ImportError:
-        return Decimal
-    number: Callable[[int], Any] = mpz
-    return number
+    with Console(stderr=True).status("Looking at every station; nothing is changed"):
+        yield
 
 
-def lines(found: dict[IssuerName, tuple[Key, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]) -> Iterator[str]:
-    """What was found, in words."""
-    from mirror.trust.fleet import shared_keys  # noqa: PLC0415  `--help` does without
+def _fleet(settings: "Settings", name: str | None, explain: str | None) -> "tuple[tuple[str, ...], Diagnosis]":
+    from mirror.cli.fleet import compared  # noqa: PLC0415  `--help` does without
 
-    holders = {key.thumbprint: name for name, keys in found.items() for key in keys}
-    for a, b in weak:
-        pair = f"key {a} ({holders[a]}) and key {b} ({holders[b]}) share a prime"
-        yield f"{click.style('failed', fg='red')} shared_prime: {pair}: anybody can compute both private keys."
-        yield "  remedy: Make new ServiceAccount keys for both clusters, then: oidc-mirror revoke NAME THUMBPRINT"
-    for events in shared_keys(found).values():
-        yield from (f"{click.style('warning', fg='yellow')}: {escaped(event.sentence)}" for event in events)
-    count = sum(len(keys) for keys in found.values())
-    yield f"{count} keys of {len(found)} issuers compared: {len(weak)} pairs share a prime."
+    if name is not None or explain is not None:
+        raise UsageError(
+            "`--fleet` compares all issuers.", remedy="Leave NAME and `--explain` out, or leave `--fleet` out."
+        )
+    return compared(settings, datetime.now(UTC))

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from mirror.config.settings import Issuer, Limits, Publish, Readback, Settings
 from mirror.errors import UsageError
-from mirror.model import Answer, IssuerName, Unusable
-from mirror.ports import Bucket, NotSeen, Ports, Seen
+from mirror.model import Answer, IssuerName, Reason, Unusable
+from mirror.ports import Bucket, NotSeen, OwnToken, Ports, Seen
 from mirror.publish.look import Target, target
 
 if TYPE_CHECKING:
     from mirror.publish.bucket import S3Bucket
+    from mirror.publish.cloudfront import CloudFront
     from mirror.publish.readback import PublicWeb
     from mirror.source.apiservers import Apiservers
 
@@ -31,7 +32,7 @@ class _LateApiservers:
         from mirror.source.apiservers import Apiservers  # noqa: PLC0415  see the class
 
         with self._lock:
-            self._apiservers = self._apiservers or Apiservers(self._limits)
+            self._apiservers = self._apiservers or Apiservers(self._limits, environ=os.environ)
             return self._apiservers
 
     def ask(
@@ -92,6 +93,41 @@ class _LateWeb:
             self._web.close()
 
 
+class _LateCdn:
+    """CloudFront; boto3 is imported at the first invalidation."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._cloudfront: CloudFront | None = None
+
+    def invalidate(self, publish: Publish, paths: Sequence[str], *, reference: str) -> Reason | None:
+        """See `mirror.ports.Cdn`."""
+        from mirror.publish.cloudfront import CloudFront  # noqa: PLC0415  see the class
+
+        with self._lock:
+            self._cloudfront = self._cloudfront or CloudFront()
+        return self._cloudfront.invalidate(publish, paths, reference=reference)
+
+    def cancel(self) -> None:
+        """Make whatever runs end soon."""
+        if self._cloudfront is not None:
+            self._cloudfront.cancel()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        if self._cloudfront is not None:
+            self._cloudfront.close()
+
+
+def own_token(publish: Publish) -> OwnToken | None:
+    """See `mirror.ports.Ports`; read anew at each call, because such tokens are rotated on disk (fact 20)."""
+    from mirror.aws.web_identity import issuer_of_file, token_file  # noqa: PLC0415  botocore takes long to import
+
+    path = token_file(publish, os.environ)
+    issuer = issuer_of_file(path) if path is not None else None
+    return OwnToken(path, issuer) if path is not None and issuer is not None else None
+
+
 @contextmanager
 def open_ports(settings: Settings, *, dry_run: bool) -> Iterator[Ports]:
     """The real world. A dry run sees git through a scratch copy, so that no ref and no file of ours moves."""
@@ -101,15 +137,24 @@ def open_ports(settings: Settings, *, dry_run: bool) -> Iterator[Ports]:
     with ExitStack() as stack:
         repository = stack.enter_context(scratch(settings.repository, os.environ)) if dry_run else settings.repository
         history = stack.enter_context(Repository(repository, environ=os.environ))
-        buckets, web = _Buckets(settings.limits.puts), _LateWeb()
-        stack.callback(buckets.close)
-        stack.callback(web.close)
+        buckets, web, cdn = _Buckets(settings.limits.puts), _LateWeb(), _LateCdn()
+        for each in (buckets, web, cdn):
+            stack.callback(each.close)
 
         def cancel() -> None:
             buckets.cancel()
+            cdn.cancel()
             history.cancel()
 
-        yield Ports(source=_LateApiservers(settings.limits), history=history, bucket=buckets, view=web, cancel=cancel)
+        yield Ports(
+            source=_LateApiservers(settings.limits),
+            history=history,
+            bucket=buckets,
+            view=web,
+            cdn=cdn,
+            own_token=own_token,
+            cancel=cancel,
+        )
 
 
 @contextmanager

@@ -130,6 +130,7 @@ class _Story:
         prefix = [f"{name}={value}" for name, value in self.world.environ.items() if name.startswith("AWS_")]
         once = ["oidc-mirror", "--config", str(self.world.config_file), "--once"]
         click.echo(f"   $ {shlex.join(['env', *prefix, *once])}")
+        click.echo(f"   $ {shlex.join(['oidc-mirror', '--config', str(self.world.config_file), 'verify'])}")
         click.echo(f"   $ {shlex.join(self._curl('.well-known/openid-configuration'))}")
         try:
             while True:

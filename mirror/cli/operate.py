@@ -19,7 +19,7 @@ from mirror.log import configure, escaped, log_report
 from mirror.model import KeyId, KeyRecord, Reason
 from mirror.report import ExitStatus
 from mirror.run import run_once
-from mirror.steps.notebook import vouch
+from mirror.steps.notebook import note_adopted, vouch
 from mirror.steps.plan import Publication
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.records import moment_text
@@ -39,11 +39,15 @@ def decision_options(function: F) -> F:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of one publication. `vouches` are the keys that need no other witness from now on."""
+    """What becomes of one publication. `vouches` are the keys that need no other witness from now on.
+
+    `takes_over` are the public documents, somebody else's, that it replaces.
+    """
 
     publication: Publication
     outcome: Outcome
     vouches: frozenset[KeyId] = field(default_factory=frozenset)
+    takes_over: frozenset[bytes] = field(default_factory=frozenset)
 
 
 # -------------------------------------------------------------------------------------------- the question
@@ -148,6 +152,9 @@ def _vouch(desk: Desk, decisions: Sequence[Decision]) -> None:
     keys = {each.publication.url: each.vouches for each in decisions if each.vouches}
     if keys and desk.settings.repository.remote is not None:
         vouch(desk.settings.state_dir, keys)
+    bodies = {each.publication.url: each.takes_over for each in decisions if each.takes_over}
+    if bodies:
+        note_adopted(desk.settings.state_dir, bodies)
 
 
 # ------------------------------------------------------------------------------------------------ the pass

@@ -49,8 +49,12 @@ def _issuer(issuer: IssuerReport, *, dry_run: bool) -> Iterator[str]:
     yield from (_change(change, dry_run=dry_run) for change in issuer.changes)
     yield from (_object(each) for each in issuer.objects if each.effect is not Effect.UNCHANGED)
     shown = {change.key.thumbprint for change in issuer.changes}
+    failed = {reason.sentence for reason in issuer.failures}  # told below, with the remedy
     for event in issuer.events:
-        if not (event.name.startswith("key.") and event.fields.get("thumbprint") in shown):
+        if (
+            not (event.name.startswith("key.") and event.fields.get("thumbprint") in shown)
+            and event.sentence not in failed
+        ):
             yield f"  {event.level}: {escaped(event.sentence)}"
     for reason in issuer.all_failures():
         yield from _reason("failed", reason, "red", "  ")

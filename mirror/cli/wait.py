@@ -1,6 +1,5 @@
 """`oidc-mirror wait`: return when a key is safe to sign with."""
 
-import os
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -8,11 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from mirror.addresses import jwks_uri
+from mirror.cli.ledgers import known_ledgers
 from mirror.cli.options import common, common_options
-from mirror.config.settings import Issuer, Settings
 from mirror.config.units import duration
 from mirror.errors import UsageError
-from mirror.model import Ledger
 from mirror.report import ExitStatus
 
 if TYPE_CHECKING:
@@ -58,7 +56,8 @@ def command(ctx: click.Context, *, name: str, key: str, timeout: timedelta) -> N
             "The public URL may not be looked at: `publish.readback.enabled` is false.",
             remedy="Run `oidc-mirror wait` where the public URL can be reached, with read-back enabled.",
         )
-    wanted, url = Wanted(issuer.name, issuer.issuer, key, _ledger(settings, issuer)), jwks_uri(issuer.issuer)
+    ledger = known_ledgers(settings, (issuer.issuer,))[issuer.issuer]
+    wanted, url = Wanted(issuer.name, issuer.issuer, key, ledger), jwks_uri(issuer.issuer)
     with PublicWeb() as web:
         wait = Wait(wanted, lambda: web.look(url, readback=readback), _real_clock(Clock), click.echo)
         ctx.exit(int(ExitStatus.CURRENT if wait.run(timeout) else ExitStatus.FAILED))
@@ -66,16 +65,3 @@ def command(ctx: click.Context, *, name: str, key: str, timeout: timedelta) -> N
 
 def _real_clock(clock: "type[Clock]") -> "Clock":
     return clock(lambda: datetime.now(UTC), time.sleep)
-
-
-def _ledger(settings: Settings, issuer: Issuer) -> Ledger | None:
-    """What the repository on this machine says; None without one: the public JWKS is what counts."""
-    from mirror.history.creation import is_repository  # noqa: PLC0415  `--help` does without
-    from mirror.history.ledgers import remember  # noqa: PLC0415  `--help` does without
-    from mirror.history.repository import Repository  # noqa: PLC0415  `--help` does without
-    from mirror.history.scratch import scratch  # noqa: PLC0415  `--help` does without
-
-    if not is_repository(settings.repository.path):
-        return None
-    with scratch(settings.repository, os.environ) as copy, Repository(copy, os.environ) as repository:
-        return remember(repository, (issuer.issuer,)).issuers[issuer.issuer].ledger

@@ -66,7 +66,7 @@ def _inherited(entry: Entry) -> Iterator[Finding]:
 
 def _other_bucket(publish: Publish, base_url: str) -> Iterator[Finding]:
     """An S3 host says which bucket and folder it is; writing elsewhere would never be seen."""
-    place = bucket_url(base_url)
+    place = bucket_url(base_url, home=publish.region or "")
     if place is None or (publish.endpoint_url and not is_aws_endpoint(publish.endpoint_url)):
         return
     if (place.bucket, place.region) != (publish.bucket, publish.region):

@@ -116,7 +116,7 @@ def _issuer(
         issuer=IssuerUrl(filled.issuer),
         publish=publish,
         apiservers=filled.apiservers,
-        load_balancer=filled.load_balancer,
+        load_balancer=filled.load_balancer or (filled.auth.in_cluster and not filled.discover),
         discover=filled.discover,
         expect_replicas=filled.expect_replicas,
         proxy=filled.proxy,
@@ -132,12 +132,15 @@ def _issuer(
 
 def _tls(filled: IssuerEntry, locate: _Locate) -> settings.Tls:
     tls = filled.tls
+    if filled.auth.in_cluster:
+        return settings.Tls(settings.SERVICE_ACCOUNT / "ca.crt", tls.server_name)
     return settings.Tls(locate(tls.ca_file), tls.server_name, locate(tls.client_cert_file), locate(tls.client_key_file))
 
 
 def _auth(filled: IssuerEntry, locate: _Locate) -> settings.Auth:
     auth = filled.auth
-    return settings.Auth(locate(auth.token_file), locate(auth.kubeconfig), auth.context, auth.in_cluster)
+    token_file = settings.SERVICE_ACCOUNT / "token" if auth.in_cluster else locate(auth.token_file)
+    return settings.Auth(token_file, locate(auth.kubeconfig), auth.context, auth.in_cluster)
 
 
 def _policy(keys: Keys, revoked_everywhere: tuple[str, ...]) -> KeyPolicy:

@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from mirror.addresses import issuer_problems, issuer_warnings
+from mirror.addresses import is_legacy_url, issuer_problems, issuer_warnings
 from mirror.config.layers import Entry, Finding, Layers
 from mirror.config.network_fields import place_of_apiserver
-from mirror.config.problems import Location
 from mirror.config.shape import IssuerEntry, Root
 
+OWN_SERVICE = frozenset(
+    (name, "443") for name in ("kubernetes.default.svc.cluster.local", "kubernetes.default.svc", "kubernetes.default")
+)
+"""What a pod may call the apiserver of its own cluster, as host and port."""
 LEAST_RETAINED = timedelta(hours=12)  # fact 21: the longest life of the article's tokens
 LEAST_RETAINED_BEHIND_BALANCER = timedelta(hours=24)  # design, section 4.1
 
@@ -23,29 +26,6 @@ class Rule:
 
     needs: frozenset[str]
     check: Callable[[Entry], Iterator[Finding]]
-
-
-@dataclass(frozen=True, slots=True)
-class NotYet:
-    """A key that is read but that this version cannot honour: refused, never ignored."""
-
-    path: Location
-    text: str
-
-
-def _not_yet(path: str, instead: str) -> NotYet:
-    return NotYet(tuple(path.split(".")), f"This version cannot do this yet. {instead}")
-
-
-NOT_YET_ROOT = (_not_yet("publish.cloudfront_distribution", "Remove the key; caches turn over within max-age."),)
-NOT_YET_ISSUER = (
-    _not_yet("discover", "List every replica under apiservers."),
-    _not_yet("auth.kubeconfig", "Write apiservers, tls and auth.token_file."),
-    _not_yet("auth.context", "Remove the key."),
-    _not_yet("auth.in_cluster", "Write apiservers, tls.ca_file and auth.token_file with the pod's own files."),
-    _not_yet("probe_token_file", "Remove the key, and give the token to `oidc-mirror verify --token-file`."),
-    _not_yet("publish.cloudfront_distribution", "Remove the key; caches turn over within max-age."),
-)
 
 
 def _issuer(entry: Entry) -> Iterator[Finding]:
@@ -62,8 +42,8 @@ def _former_issuers(entry: Entry) -> Iterator[Finding]:
 
 def _apiservers(entry: Entry) -> Iterator[Finding]:
     filled = entry.shape
-    if not (filled.apiservers or filled.discover or filled.auth.kubeconfig or filled.auth.in_cluster):
-        yield ("apiservers",), "There is no apiserver to ask. List every replica, each as https://host:port."
+    if not (filled.apiservers or filled.auth.kubeconfig or filled.auth.in_cluster):
+        yield ("apiservers",), _nobody_to_ask(filled)
     seen: dict[tuple[str, str], int] = {}
     for index, url in enumerate(filled.apiservers):
         first = seen.setdefault(place_of_apiserver(url), index)
@@ -71,13 +51,40 @@ def _apiservers(entry: Entry) -> Iterator[Finding]:
             yield ("apiservers", index), f"This is the same apiserver as apiservers[{first}]. Remove one of them."
 
 
+def _nobody_to_ask(filled: IssuerEntry) -> str:
+    if filled.discover == "dns":
+        return "There is no host name to look behind. Write it under apiservers, as https://host:port."
+    if filled.discover == "endpointslices":
+        return "There is no apiserver to ask for the replicas. Add auth.in_cluster, auth.kubeconfig or apiservers."
+    return "There is no apiserver to ask. List every replica, each as https://host:port."
+
+
+def _discovery(entry: Entry) -> Iterator[Finding]:
+    filled = entry.shape
+    if filled.discover and len(filled.apiservers) > 1:
+        yield ("apiservers", 1), "discover finds the replicas behind one address. Leave one, or remove discover."
+    if filled.discover == "dns" and filled.auth.in_cluster:
+        text = "The cluster's own service has one address for all replicas. Write endpointslices, or remove discover."
+        yield ("discover",), text
+
+
+def _own_cluster(entry: Entry) -> Iterator[Finding]:
+    if not entry.shape.auth.in_cluster:
+        return
+    for index, url in enumerate(entry.shape.apiservers):
+        if place_of_apiserver(url) not in OWN_SERVICE:
+            text = "The pod's token is for its own cluster alone, which is found without this. Remove apiservers."
+            yield ("apiservers", index), text
+
+
 def _replicas(entry: Entry) -> Iterator[Finding]:
     filled = entry.shape
     expected = filled.expect_replicas
     if filled.discover and expected is None:
         yield ("discover",), "Found replicas must be counted. Add expect_replicas with their number."
-    if expected is not None and not filled.discover and expected > len(filled.apiservers):
-        text = f"Only {len(filled.apiservers)} apiservers are listed. Add the missing ones, or lower the number."
+    listed = len(filled.apiservers)
+    if expected is not None and not filled.discover and expected > max(listed, 1 if filled.auth.kubeconfig else 0):
+        text = f"Only {listed} apiservers are listed. Add the missing ones, or lower the number."
         yield ("expect_replicas",), text
 
 
@@ -85,7 +92,7 @@ def _load_balancer(entry: Entry) -> Iterator[Finding]:
     filled = entry.shape
     if filled.load_balancer and filled.discover:
         yield ("load_balancer",), "discover finds the single replicas. Remove load_balancer, or discover."
-    elif filled.load_balancer and filled.expect_replicas is not None:
+    elif _is_behind_balancer(filled) and filled.expect_replicas is not None:
         yield ("expect_replicas",), "Replicas behind a load balancer cannot be counted. Remove one of the two keys."
     retained = filled.keys.retain_removed
     if _is_behind_balancer(filled) and retained < LEAST_RETAINED_BEHIND_BALANCER:
@@ -106,7 +113,7 @@ def _login(entry: Entry) -> Iterator[Finding]:
     if auth.kubeconfig or auth.in_cluster:
         chosen = "kubeconfig" if auth.kubeconfig else "in_cluster"
         text = f"auth.{chosen} says this already. Remove one of the two."
-        others: tuple[tuple[Location, object], ...] = (
+        others: tuple[tuple[tuple[str | int, ...], object], ...] = (
             (("auth", "in_cluster"), auth.kubeconfig and auth.in_cluster),
             (("auth", "token_file"), auth.token_file),
             (("tls", "ca_file"), tls.ca_file),
@@ -132,33 +139,23 @@ def _audiences(entry: Entry) -> Iterator[Finding]:
             yield ("audiences", index), f"This is the same audience as audiences[{first}]. Remove one of them."
 
 
-def _not_yet_issuer(entry: Entry) -> Iterator[Finding]:
-    return ((key.path, key.text) for key in NOT_YET_ISSUER if _value(entry.shape, key.path))
-
-
-def _value(filled: object, path: Location) -> object:
-    for part in path:
-        filled = getattr(filled, str(part), None)
-    return filled
-
-
 ISSUER_RULES = (
     Rule(frozenset({"issuer", "allow_private_issuer"}), _issuer),
     Rule(frozenset({"former_issuers", "allow_private_issuer"}), _former_issuers),
     Rule(frozenset({"apiservers", "discover", "auth"}), _apiservers),
-    Rule(frozenset({"apiservers", "discover", "expect_replicas"}), _replicas),
+    Rule(frozenset({"apiservers", "discover", "auth"}), _discovery),
+    Rule(frozenset({"apiservers", "auth"}), _own_cluster),
+    Rule(frozenset({"apiservers", "discover", "expect_replicas", "auth"}), _replicas),
     Rule(frozenset({"load_balancer", "discover", "expect_replicas", "auth", "keys"}), _load_balancer),
     Rule(frozenset({"auth", "tls"}), _login),
     Rule(frozenset({"tls"}), _client_certificate),
     Rule(frozenset({"audiences"}), _audiences),
-    Rule(frozenset(), _not_yet_issuer),  # a key that does not fit is at its default, so none is told twice
 )
 
 
 def root_findings(layers: Layers) -> Iterator[Finding]:
     """Mistakes about keys outside the issuers."""
     root = layers.root
-    yield from ((key.path, key.text) for key in NOT_YET_ROOT if _value(root, key.path))
     if root.repository.require_push and not root.repository.remote and "repository" not in layers.bad:
         yield ("repository", "require_push"), "There is nowhere to push to. Add repository.remote, or remove the key."
     if not layers.entries and "issuers" not in layers.bad:
@@ -178,6 +175,12 @@ def entry_warnings(entry: Entry) -> Iterator[Finding]:
     """What is allowed in an issuer but unwise."""
     for reason in issuer_warnings(entry.shape.issuer):
         yield ("issuer",), f"{reason.sentence} {reason.remedy}"
+    if entry.publish.region is not None and is_legacy_url(entry.shape.issuer, entry.publish.region):
+        text = (
+            "Its host is S3's legacy global one, where S3 may redirect for hours after a bucket is made, and relying"
+            " parties follow no redirect. For a new cluster use the host of the bucket's region."
+        )
+        yield ("issuer",), text
     if entry.shape.keys.retain_removed < LEAST_RETAINED:
         yield (
             ("keys", "retain_removed"),

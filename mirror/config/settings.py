@@ -35,9 +35,18 @@ class Tls:
     client_key_file: Path | None = None
 
 
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where a pod finds the token of its ServiceAccount, and the CA of its cluster."""
+LOAD_BALANCER_CONNECTIONS = 5
+"""Separate connections a pass to a URL that hides several replicas: enough to meet most of three to five of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """How we log in at an issuer's apiservers; anonymous when nothing is set."""
+    """How we log in at an issuer's apiservers; anonymous when nothing is set.
+
+    With `in_cluster` the pod's own files stand in `token_file` and in `Tls.ca_file`.
+    """
 
     token_file: Path | None = None
     kubeconfig: Path | None = None
@@ -85,7 +94,11 @@ class FormerIssuer:
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """One entry of `issuers`, with `defaults` and the global `publish` merged in."""
+    """One entry of `issuers`, with `defaults` and the global `publish` merged in.
+
+    Without `apiservers` the kubeconfig's server is asked, or the cluster's own service. `load_balancer` is also true
+    where that is implied.
+    """
 
     name: IssuerName
     issuer: IssuerUrl
@@ -102,6 +115,14 @@ class Issuer:
     former_issuers: tuple[FormerIssuer, ...] = ()
     discovery_extra: Mapping[str, object] = field(default_factory=dict)
     probe_token_file: Path | None = None
+
+    @property
+    def expected_answers(self) -> int:
+        """How many answers of a pass make "every apiserver answered"; never less than one."""
+        if self.discover is not None:
+            return max(1, self.expect_replicas or 0)
+        asked = max(1, len(self.apiservers)) * (LOAD_BALANCER_CONNECTIONS if self.load_balancer else 1)
+        return max(asked, self.expect_replicas or 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ class Publish(Shape):
         "1h", description="How often headers are compared and public URLs are read although nothing changed."
     )
     cloudfront_distribution: types.Distribution | None = _key(
-        None, description="CloudFront distribution whose cache is told about changed paths."
+        None, description="CloudFront distribution in front of the bucket, whose cache is told to drop changed paths."
     )
     readback: Readback = _key({}, description="How the public URL is checked.")
 
@@ -201,7 +201,7 @@ class IssuerKeys(Shape):
         {}, description="Members that are added to the discovery document for strict relying parties."
     )
     probe_token_file: types.FileName | None = _key(
-        None, description="Token of a pod that the public documents are tried with."
+        None, description="A token of this cluster, never sent: is its signing key public? Else auth.token_file."
     )
     publish: Publish | None = _key(None, description="Overrides of the global publish section.")
 

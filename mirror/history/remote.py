@@ -89,14 +89,17 @@ class Remote:
         if not finished.ok:
             raise _failed("The remote's earlier history could not be fetched.", finished)
 
-    def push(self, commit: str) -> None:
+    def push(self, commit: str, *, rehearse: bool = False) -> None:
         """Make `commit` the remote's branch, as a fast-forward only.
+
+        With `rehearse` everything is asked for and nothing sent or moved; hooks of the remote do not run then.
 
         Raises:
             PushRefusedError: The remote has commits that `commit` does not contain, or somebody pushed just now.
             RemoteError: It could not be pushed for another reason; the remote's branch may be locked.
         """
-        finished = self._talk("push", *_PUSH_WORDS, "--", self._url, f"{commit}:{self._branch}")
+        words = (*_PUSH_WORDS, "--dry-run") if rehearse else _PUSH_WORDS
+        finished = self._talk("push", *words, "--", self._url, f"{commit}:{self._branch}")
         if finished.ok:
             return
         lines = finished.out.decode("utf-8", "replace").splitlines()

@@ -44,6 +44,11 @@ class Audits:
         age = now - stamp.at
         return not timedelta(0) <= age < timedelta(seconds=publish.audit_interval_seconds)
 
+    def stood_at(self, issuer: IssuerUrl, publish: Publish, bodies: Iterable[bytes]) -> datetime | None:
+        """When exactly these bodies were last seen to stand as these settings say; None when they never were."""
+        stamp = self.stamps.get(issuer)
+        return stamp.at if stamp is not None and stamp.what == fingerprint(publish, bodies) else None
+
 
 def fingerprint(publish: Publish, bodies: Iterable[bytes]) -> str:
     """A short digest of what should be seen: the bodies, and every setting that says how they should stand."""

@@ -1,8 +1,6 @@
 """The bucket as it really is: list, read, look, and write only over what was seen (design 4.5)."""
 
-import hashlib
 import time
-from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +11,13 @@ from mirror.aws.sessions import READ_SECONDS
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, Listed, ObjectKey, PublicObject, Stored
-from mirror.ports import Foreign, Landed, PutOutcome, StoredHeaders
+from mirror.ports import Foreign, Landed, Openness, PutOutcome, StoredHeaders
+from mirror.publish import openness
 from mirror.publish.answers import headers, is_absent, listed, unquoted
 from mirror.publish.bounded import Bounded
 from mirror.publish.clients import S3Clients
 from mirror.publish.failures import Attempt, own_error, translated
+from mirror.publish.requests import owner, put_request
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, PutObjectRequestTypeDef
@@ -34,7 +34,8 @@ _PAUSE_SECONDS = 0.2
 class S3Bucket:
     """One bucket as one identity sees it; safe for many threads, and for many writers at once.
 
-    Every method raises `BucketError`, and nothing else, for whatever the store, the network or the credentials do.
+    Every method but `openness` raises `BucketError`, and nothing else, for whatever the store, the network or the
+    credentials do.
     """
 
     def __init__(
@@ -93,6 +94,14 @@ class S3Bucket:
         with translated(self._reading(key)):
             return self._bounded.run(lambda: self._head(key))
 
+    def openness(self, key: ObjectKey) -> Openness:
+        """What the bucket says about who may read the object; raises nothing, because it only explains a failure."""
+        try:
+            with translated(self._reading(key)):
+                return self._bounded.run(lambda: openness.ask(self._clients.reads, self._publish, key))
+        except BucketError:
+            return Openness()
+
     def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
         """Put `obj` over exactly the object whose ETag was `seen` (None: where none is), decided by reading back.
 
@@ -107,7 +116,7 @@ class S3Bucket:
         return self._put_after_looking(obj, snapshot, seen)
 
     def _put_conditionally(self, obj: PublicObject, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
-        request = self._request(obj, snapshot)
+        request = put_request(self._publish, obj, snapshot)
         conditional: PutObjectRequestTypeDef = (
             {**request, "IfNoneMatch": "*"} if seen is None else {**request, "IfMatch": seen}
         )
@@ -128,7 +137,7 @@ class S3Bucket:
         before = self.get(obj.key)
         if _etag(before) != seen:
             return _found(obj, before)
-        failure = self._send(self._request(obj, snapshot))
+        failure = self._send(put_request(self._publish, obj, snapshot))
         if isinstance(failure, BucketError):
             return self._after(failure, obj, seen)
         return _found(obj, self.get(obj.key))
@@ -166,24 +175,10 @@ class S3Bucket:
             raise failure
         return found
 
-    def _request(self, obj: PublicObject, snapshot: CommitId) -> "PutObjectRequestTypeDef":
-        request: PutObjectRequestTypeDef = {
-            "Bucket": self._publish.bucket,
-            "Key": obj.key,
-            "Body": obj.body,
-            "ContentType": obj.content_type,
-            "CacheControl": obj.cache_control,
-            "Metadata": {"snapshot": snapshot},
-            # Precomputed: a plain header that every store takes, and that AWS verifies (fact 39).
-            "ChecksumSHA256": b64encode(hashlib.sha256(obj.body).digest()).decode(),
-        }
-        request.update(self._owner())
-        return request
-
     def _pages(self, prefix: str) -> "Iterator[ListObjectsV2OutputTypeDef]":
         pages = iter(
             self._clients.reads.get_paginator("list_objects_v2").paginate(
-                Bucket=self._publish.bucket, Prefix=prefix, **self._owner()
+                Bucket=self._publish.bucket, Prefix=prefix, **owner(self._publish)
             )
         )
         while (page := self._bounded.run(lambda: next(pages, None))) is not None:
@@ -191,7 +186,7 @@ class S3Bucket:
 
     def _get(self, key: ObjectKey) -> Stored | None:
         try:
-            answer = self._clients.reads.get_object(Bucket=self._publish.bucket, Key=key, **self._owner())
+            answer = self._clients.reads.get_object(Bucket=self._publish.bucket, Key=key, **owner(self._publish))
         except ClientError as error:
             if is_absent(error):
                 return None
@@ -200,7 +195,7 @@ class S3Bucket:
 
     def _head(self, key: ObjectKey) -> StoredHeaders | None:
         try:
-            answer = self._clients.reads.head_object(Bucket=self._publish.bucket, Key=key, **self._owner())
+            answer = self._clients.reads.head_object(Bucket=self._publish.bucket, Key=key, **owner(self._publish))
         except ClientError as error:
             if is_absent(error):
                 return None
@@ -218,10 +213,6 @@ class S3Bucket:
         finally:
             stream.close()
         return Stored(body=body, **headers(answer))
-
-    def _owner(self) -> Any:
-        owner = self._publish.expected_bucket_owner
-        return {} if owner is None else {"ExpectedBucketOwner": owner}
 
     def _reading(self, key: ObjectKey) -> Attempt:
         return Attempt("read", "s3:GetObject", self._publish, key)

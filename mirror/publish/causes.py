@@ -24,14 +24,24 @@ _TRUST = (
 )
 _SERVER = "Look at the store or at the CDN in front of it; the next pass looks again."
 
+# What S3 says at a host of another region than the bucket's ("Error responses" of its API reference).
+_OTHER_REGION = frozenset({"PermanentRedirect", "TemporaryRedirect", "Redirect", "IllegalLocationConstraintException"})
+
 # OpenSSL's X509_V_ERR_* numbers (openssl-verify(1)): the certificate itself, not who signed it, is at fault.
 _EXPIRED = frozenset({9, 10})
 _WRONG_NAME = frozenset({62, 64})
 
 
-def cause_of_status(status: int, location: str, body: bytes) -> Reason:
-    """Why an answer with `status` other than 200 helps nobody; `body` is the beginning of what came with it."""
+def cause_of_status(status: int, location: str, body: bytes, *, region: str = "") -> Reason:
+    """Why an answer with `status` other than 200 helps nobody; `body` is the beginning of what came with it.
+
+    `region` is what S3 says of the bucket in `x-amz-bucket-region`.
+    """
     said = _store_code(body)
+    if said.removeprefix(", ") in _OTHER_REGION:
+        sentence = f"The host is not that of the bucket's region: HTTP {status}{said}."
+        known = f" The bucket is in {region}." if re.fullmatch(r"[a-z0-9-]{2,40}", region) else ""
+        return Reason("wrong_region", sentence + known, _WRONG_HOST)
     if status in {301, 302, 303, 307, 308}:
         sentence = f"The public URL redirects (HTTP {status}{said}) to {location or 'nowhere'}."
         return Reason("redirect", sentence, _WRONG_HOST)

@@ -82,10 +82,11 @@ def bucket_error(error: Exception, attempt: Attempt) -> BucketError:
     remedy = _remedy(code, told, attempt)
     if isinstance(error, boto.ClientError) and error.operation_name in _STS_OPERATIONS:
         remedy = REMEDY_ROLE
-    return BucketError(attempt.sentence(), cause=_cause(error, told, code), remedy=remedy, code=code)
+    return BucketError(attempt.sentence(), cause=cause_of(error, told, code), remedy=remedy, code=code)
 
 
-def _cause(error: Exception, told: Mapping[str, Any], code: str) -> str:
+def cause_of(error: Exception, told: Mapping[str, Any], code: str) -> str:
+    """What the outside world said, in one short line without any secret; `told` is the service's own answer."""
     if isinstance(error, boto.ClientError):
         # Only these two: the other members of an S3 error hold key ids, tokens and the string that was signed.
         return _clean(f"{stated_code(told)}: {told.get('Error', {}).get('Message', '')}")

@@ -3,6 +3,9 @@
 from mirror.model import PublicObject, Reason
 from mirror.ports import Seen
 
+OTHER_BYTES = "stale_or_foreign"
+"""The code of a public URL whose bytes are not those that we published."""
+
 
 def judge(seen: Seen, expected: PublicObject) -> tuple[Reason, ...]:
     """Every way in which what the world sees differs from what we meant; empty when all is right.
@@ -19,7 +22,7 @@ def _judge_body(seen: Seen, expected: PublicObject) -> Reason | None:
         return None
     sentence = f"The public URL shows {len(seen.body)} other bytes than the {len(expected.body)} that we published."
     remedy = "Invalidate the CDN in front of the bucket; without one, find out what else serves this URL."
-    return Reason("stale_or_foreign", sentence, remedy, expected.url)
+    return Reason(OTHER_BYTES, sentence, remedy, expected.url)
 
 
 def _judge_type(seen: Seen, expected: PublicObject) -> Reason | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from mirror.addresses import common_folder
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import Listed, ObjectKey, PublicObject, Stored
@@ -49,14 +50,6 @@ def list_buckets(ports: Ports, keys: Iterable[tuple[Publish, ObjectKey]], *, wor
 
     shown = each_at_once(one, groups.values(), workers=workers, cancel=ports.cancel)
     return dict(zip(groups, shown, strict=True))
-
-
-def common_folder(keys: Iterable[ObjectKey]) -> str:
-    """The longest prefix that ends with a slash (or is empty) and that all keys share."""
-    ordered = sorted(keys)
-    first, last = ordered[0], ordered[-1]
-    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    return first[: first.rfind("/", 0, length) + 1]
 
 
 def read_body(

@@ -9,11 +9,14 @@ from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, Event, Level, PublicObject, Reason
 from mirror.ports import Bucket, Foreign, NotSeen, PublicView, Seen, StoredHeaders
 from mirror.publish.judgement import judge
+from mirror.publish.privacy import FORBIDDEN, behind_cdn, is_served_by_bucket, why_private
 from mirror.publish.reconcile import Action, Decision, Holding, Put, Waiting, busy
 from mirror.publish.safety import window
 from mirror.report import Effect, ObjectReport, PublicLook, reason_from
 
 JWKS_SUFFIX = "/openid/v1/jwks"
+STALE = "readback.stale"
+"""The event that a cache in front of the bucket still shows an earlier state."""
 STALE_GRACE = timedelta(minutes=5)
 """How long after max-age a cache in front of the bucket may still show an earlier state."""
 
@@ -181,11 +184,16 @@ class Looked:
         return PublicLook(not self.failures, self.seconds)
 
 
-def read_back(view: PublicView, objects: Sequence[PublicObject], publish: Publish, freshness: Freshness) -> Looked:
-    """GET an issuer's public URLs as a relying party would, and compare them with what was meant."""
+def read_back(
+    view: PublicView, bucket: Bucket, objects: Sequence[PublicObject], publish: Publish, freshness: Freshness
+) -> Looked:
+    """GET an issuer's public URLs as a relying party would, and compare them with what was meant.
+
+    `bucket` is asked only why the world may not read an object.
+    """
     result = Looked(fresh=True)
     for wanted in objects:
-        seen = _look(view, wanted, publish, freshness)
+        seen = _look(view, bucket, wanted, publish, freshness)
         result = replace(
             result,
             fresh=result.fresh and seen.fresh,
@@ -197,10 +205,10 @@ def read_back(view: PublicView, objects: Sequence[PublicObject], publish: Publis
     return result
 
 
-def _look(view: PublicView, wanted: PublicObject, publish: Publish, freshness: Freshness) -> Looked:
+def _look(view: PublicView, bucket: Bucket, wanted: PublicObject, publish: Publish, freshness: Freshness) -> Looked:
     look = view.look(wanted.url, readback=publish.readback)
     if isinstance(look, NotSeen):
-        return _failed(wanted, (look.reason,))
+        return _failed(wanted, (explained(look.reason, bucket, wanted, publish),))
     return replace(_judged(look, wanted, publish, freshness), seconds=look.seconds)
 
 
@@ -211,8 +219,17 @@ def _judged(look: Seen, wanted: PublicObject, publish: Publish, freshness: Fresh
         return Looked(fresh=True, safe_to_sign_at=found.safe_to_sign_at if found is not None else None)
     if look.body != wanted.body and _may_lag(look.body, wanted, publish, freshness):
         sentence = f"{wanted.url} still shows an earlier state: a cache in front of the bucket has not turned over yet."
-        return Looked(fresh=False, events=(Event("readback.stale", sentence, Level.WARNING, {"url": wanted.url}),))
+        return Looked(fresh=False, events=(Event(STALE, sentence, Level.WARNING, {"url": wanted.url}),))
     return _failed(wanted, reasons)
+
+
+def explained(reason: Reason, bucket: Bucket, wanted: PublicObject, publish: Publish) -> Reason:
+    """Why the world gets 403, told by its cause as far as the bucket says it; every other reason is as it was."""
+    if reason.code != FORBIDDEN:
+        return reason
+    if not is_served_by_bucket(publish):
+        return behind_cdn(reason)
+    return why_private(reason, bucket.openness(wanted.key), publish, wanted.key)
 
 
 def _may_lag(body: bytes, wanted: PublicObject, publish: Publish, freshness: Freshness) -> bool:

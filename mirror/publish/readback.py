@@ -131,7 +131,9 @@ class PublicWeb:
     async def _read(self, response: httpx.Response) -> tuple[httpx.Response, bytes] | NotSeen:
         if response.status_code != httpx.codes.OK:
             beginning = await _up_to(response, MAX_ERROR_BODY_BYTES)
-            return NotSeen(cause_of_status(response.status_code, response.headers.get("location", ""), beginning))
+            headers = response.headers
+            location, region = headers.get("location", ""), headers.get("x-amz-bucket-region", "")
+            return NotSeen(cause_of_status(response.status_code, location, beginning, region=region))
         body = await _up_to(response, self._max_body_bytes)
         if len(body) > self._max_body_bytes:
             return NotSeen(too_large(self._max_body_bytes))

@@ -2,17 +2,19 @@
 
     in the bucket                            then
     the bytes that we mean                   nothing (headers are the audit's business)
-    nothing                                  create
-    a state that we committed earlier        update
+    nothing                                  create; drift if what we mean stood there before
+    a state that we committed earlier        update; drift if what we mean stood there before
     anything else                            drift: somebody wrote a trust anchor (fact 37); repair, or hold
 
 While the git remote is out of reach, a put that takes away a key (one that is not revoked) waits: another mirror may
 have published that key, and the ledger that says so would be there. A body that changed after it was listed waits for
-the next pass: it may be newer than the history that we fetched.
+the next pass: it may be newer than the history that we fetched. A repair that would bring back a key which an object of
+another mirror no longer has waits for the remote too: that mirror may know of a revocation that we did not hear of.
 """
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from mirror.model import ETag, Event, Level, Listed, PublicObject, Stored
@@ -65,16 +67,20 @@ class Knowledge:
     `committed` are the bytes that git holds for this object, now or at the commit that the object's own metadata names:
     metadata alone proves nothing, whoever writes the object writes that too. `is_own_snapshot` tells that the metadata
     names a commit of ours. `takes_away` tells that a put would take away a key that is not revoked; `is_covered` that
-    it would not, and that every key there is one that our ledger has. `shared` tells that a remote is configured,
-    `heard_remote` that it was fetched after the bucket was read.
+    it would not, and that every key there is one that our ledger has; `brings_back` that another mirror seems to have
+    put the body, without a key that our history had public before this pass. `shared` tells that a remote is
+    configured, `heard_remote` that it was fetched after the bucket was read. `stood_at` is when this mirror last saw
+    the object stand as it means it now (aware, UTC): what differs since then was somebody else.
     """
 
     committed: frozenset[bytes] = frozenset()
     takes_away: bool = False
     is_covered: bool = False
+    brings_back: bool = False
     is_own_snapshot: bool = False
     shared: bool = False
     heard_remote: bool = False
+    stood_at: datetime | None = None
 
 
 def etag_of(body: bytes) -> ETag:
@@ -112,20 +118,36 @@ def decide(
         The decision (None: nothing to do), and the event `bucket.drift` when somebody else wrote here.
     """
     if listed is None:
-        return Put(wanted, Action.CREATE, None), None
+        return _absent(wanted, known.stood_at)
     body = standing_body(wanted, listed, stored, known.committed)
     if body == wanted.body:
         return None, None
     if stored is not None and stored.etag != listed.etag:
         return busy(wanted), None
-    drift = _drift(wanted, stored) if stored is not None and body not in known.committed else None
+    foreign = stored is not None and body not in known.committed
+    drift = _drift(wanted, listed) if foreign or known.stood_at is not None else None
     if known.takes_away and known.shared and not known.heard_remote:
-        return _waits_for_remote(wanted), drift
-    if drift is None or stored is None:
+        return _waits_for_remote(wanted, "take a key away"), drift
+    if known.brings_back and known.shared and not known.heard_remote:
+        return _waits_for_remote(wanted, "bring back a key that another mirror took away"), drift
+    if drift is None:
         return Put(wanted, Action.UPDATE, listed.etag), None
+    if stored is None or not foreign:
+        return Put(wanted, Action.REPAIR, listed.etag), drift
     if stored.snapshot is not None and not (known.shared or known.is_own_snapshot or known.is_covered):
         return _foreign_mirror(wanted, stored.snapshot), drift
     return Put(wanted, Action.REPAIR, stored.etag), drift
+
+
+def _absent(wanted: PublicObject, stood_at: datetime | None) -> tuple[Decision, Event | None]:
+    if stood_at is None:
+        return Put(wanted, Action.CREATE, None), None
+    sentence = (
+        f"Somebody deleted {wanted.key}, which stood there at {stood_at.isoformat()}: "
+        "find out who may write to the bucket; each of them could be any pod."
+    )
+    event = Event("bucket.drift", sentence, Level.ERROR, {"key": wanted.key, "seen_at": stood_at.isoformat()})
+    return Put(wanted, Action.REPAIR, None), event
 
 
 def busy(wanted: PublicObject) -> Waiting:
@@ -134,8 +156,8 @@ def busy(wanted: PublicObject) -> Waiting:
     return Waiting(wanted, Event("bucket.changed", sentence, Level.WARNING, {"key": wanted.key}), is_wrong=False)
 
 
-def _waits_for_remote(wanted: PublicObject) -> Waiting:
-    sentence = f"Putting {wanted.key} would take a key away, and waits until the git remote can be fetched."
+def _waits_for_remote(wanted: PublicObject, what: str) -> Waiting:
+    sentence = f"Putting {wanted.key} would {what}, and waits until the git remote can be fetched."
     return Waiting(wanted, Event("removal.waits", sentence, Level.WARNING, {"key": wanted.key}))
 
 
@@ -144,10 +166,10 @@ def _foreign_mirror(wanted: PublicObject, snapshot: str) -> Holding:
     return Holding(wanted, Event("bucket.foreign_mirror", sentence, Level.ERROR, {"key": wanted.key}))
 
 
-def _drift(wanted: PublicObject, stored: Stored) -> Event:
+def _drift(wanted: PublicObject, listed: Listed) -> Event:
     sentence = (
-        f"Somebody else wrote {wanted.key} at {stored.last_modified.isoformat()} (ETag {stored.etag}): "
+        f"Somebody else wrote {wanted.key} at {listed.last_modified.isoformat()} (ETag {listed.etag}): "
         "find out who may write to the bucket; each of them could be any pod."
     )
-    fields = {"key": wanted.key, "etag": stored.etag, "last_modified": stored.last_modified.isoformat()}
+    fields = {"key": wanted.key, "etag": listed.etag, "last_modified": listed.last_modified.isoformat()}
     return Event("bucket.drift", sentence, Level.ERROR, fields)

@@ -19,6 +19,7 @@ from mirror.service.chronicle import RESULTS, Chronicle, Known
 
 PREFIX = "oidc_mirror_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_NOT_PUBLIC = "signing_key.not_public"
 APISERVER_STATES = ("usable", "unreachable", "refused")
 _Group = tuple[Known, ...]
 
@@ -151,8 +152,14 @@ def _of_keys(groups: Mapping[IssuerName, _Group]) -> Iterator[Metric]:
     yield leaves
     hidden = {name: float(len(group[0].shown() - group[0].public)) for name, group in groups.items()}
     yield _counted("issuer_keys_not_public", "Keys that an apiserver shows and that are not public.", hidden)
+    unknown = {name: float(any(_signs_in_vain(each) for each in group)) for name, group in groups.items()}
+    yield _counted("issuer_signing_key_not_public", "Whether a token was signed by a key that is not public.", unknown)
     held = {name: float(sum(len(each.report.held) for each in group if each.report)) for name, group in groups.items()}
     yield _counted("issuer_held", "Changes that wait for an operator.", held)
+
+
+def _signs_in_vain(known: Known) -> bool:
+    return known.report is not None and any(each.name == _NOT_PUBLIC for each in known.report.events)
 
 
 def _later(moments: dict[tuple[bool, str], float], at: tuple[bool, str], moment: datetime) -> None:

@@ -2,25 +2,41 @@
 
 import asyncio
 import socket
-import ssl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
+from types import MappingProxyType
+from typing import TypeVar
 
 from mirror.config.settings import Issuer, Limits
 from mirror.model import Answer, IssuerName, Reason, Unusable
+from mirror.source.access import Opened, open_issuer
 from mirror.source.board import Board, Question
-from mirror.source.exchange import Access, Heard, converse
+from mirror.source.exchange import Heard, converse
 from mirror.source.failures import Failure
 from mirror.source.island import Island, Resolve
-from mirror.source.replies import Login
+from mirror.source.lookup import Found, find
 from mirror.source.tls import Contexts
-from mirror.source.tokens import read_token
 
 _TRIED_AGAIN = frozenset({"unreachable", "timeout", "rate_limited", "server_error", "forbidden"})
 _PAUSE_SECONDS = 0.1
 # A starting apiserver refuses for 50 to 110 ms what it is about to allow (fact 17).
 _PAUSE_AFTER_FORBIDDEN_SECONDS = 0.3
+_NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
+_Outcome = TypeVar("_Outcome", Heard, Found)
+
+
+@dataclass(slots=True)
+class _Work:
+    """What is still to be asked in a pass, and who is at it; the issuers that were opened, by name."""
+
+    board: Board
+    waiting: deque[Question]
+    group: asyncio.TaskGroup
+    workers: int = 0
+    opened: dict[IssuerName, Opened | tuple[Reason, ...]] = field(default_factory=dict)
 
 
 class Apiservers:
@@ -31,11 +47,19 @@ class Apiservers:
     Args:
         limits: What a slow or hostile apiserver may cost.
         resolve: How names are looked up; as `socket.getaddrinfo`.
+        environ: The environment, in which a pod finds the service of its own cluster.
     """
 
-    def __init__(self, limits: Limits, *, resolve: Resolve = socket.getaddrinfo) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        resolve: Resolve = socket.getaddrinfo,
+        environ: Mapping[str, str] = _NO_ENVIRONMENT,
+    ) -> None:
         self._limits = limits
         self._resolve = resolve
+        self._environ = environ
         self._contexts = Contexts()
         self._lock = Lock()
         self._cancelled = False
@@ -68,7 +92,7 @@ class Apiservers:
                 self._interrupt()
 
     async def _work_within_deadline(self, board: Board, turn: int) -> None:
-        work = asyncio.ensure_future(self._work(board, tuple(board.questions(turn))))
+        work = asyncio.ensure_future(self._work(board, board.questions(turn)))
         self._arm(work)
         try:
             await asyncio.wait({work}, timeout=self._limits.source_deadline_seconds)
@@ -93,60 +117,70 @@ class Apiservers:
         with self._lock:
             self._interrupt = None
 
-    async def _work(self, board: Board, questions: Sequence[Question]) -> None:
-        shared = iter(questions)
-        accesses: dict[IssuerName, Access | Reason] = {}
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(min(self._limits.concurrency, len(questions))):
-                workers.create_task(self._worker(board, shared, accesses))
+    async def _work(self, board: Board, questions: Iterable[Question]) -> None:
+        async with asyncio.TaskGroup() as group:
+            work = _Work(board, deque(questions), group)
+            self._hire(work, len(work.waiting))
 
-    async def _worker(
-        self, board: Board, questions: Iterator[Question], accesses: dict[IssuerName, Access | Reason]
-    ) -> None:
-        for question in questions:
+    def _hire(self, work: _Work, wanted: int) -> None:
+        for _ in range(min(self._limits.concurrency - work.workers, wanted)):
+            work.workers += 1
+            work.group.create_task(self._worker(work))
+
+    async def _worker(self, work: _Work) -> None:
+        while work.waiting:
+            question = work.waiting.popleft()
             name = question.issuer.name
             # Opened when first needed: a thousand CAs read at once would hold up the first connections.
-            if name not in accesses:
-                accesses[name] = self._open(question.issuer)
-            board.put(question, await self._answer(question.apiserver, accesses[name]))
+            if name not in work.opened:
+                work.opened[name] = self._open(question.issuer)
+            opened = work.opened[name]
+            if isinstance(opened, tuple):
+                work.board.put(question, Unusable(question.apiserver, opened))
+            elif question.lookup:
+                await self._look_up(work, question, opened)
+            else:
+                work.board.put(question, await self._answer(question, opened))
+        work.workers -= 1
 
-    async def _answer(self, apiserver: str, access: Access | Reason) -> Answer | Unusable:
-        if isinstance(access, Reason):
-            return Unusable(apiserver, (access,))
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._limits.total_seconds
-        heard = await converse(apiserver, access, self._limits, deadline)
-        pause_seconds = _pause_seconds(heard)
-        if pause_seconds is not None and loop.time() + pause_seconds < deadline:
-            await asyncio.sleep(pause_seconds)
-            heard = await converse(apiserver, access, self._limits, deadline)
-        return heard.outcome(apiserver)
+    def _open(self, issuer: Issuer) -> Opened | tuple[Reason, ...]:
+        try:
+            return open_issuer(issuer, self._contexts, self._environ)
+        except Exception as error:  # noqa: BLE001 - whatever one issuer's files provoke, the others must be asked
+            return (Failure.UNEXPECTED.reason(type(error).__name__),)
 
-    def _open(self, issuer: Issuer) -> Access | Reason:
-        token: str | Reason = ""
-        if issuer.auth.token_file is not None:
-            token = read_token(issuer.auth.token_file, issuer.audiences)
-        if isinstance(token, Reason):
-            return token
-        context = self._contexts.context(issuer.tls)
-        if isinstance(context, Reason):
-            return context
-        return Access(context, _login(issuer), token, issuer.proxy, self._proxy_context(issuer.proxy))
+    async def _look_up(self, work: _Work, question: Question, opened: Opened) -> None:
+        """Find the issuer's apiservers; they are asked next, so that its answers stay together."""
+        begun = asyncio.get_running_loop().time()
+        deadline = begun + self._limits.total_seconds
+        found = await _twice(lambda: find(question.issuer, opened, self._limits, deadline), deadline)
+        spent_seconds = asyncio.get_running_loop().time() - begun
+        asked = work.board.found(question, found.urls, found.unusable, spent_seconds=spent_seconds)
+        work.waiting.extendleft(reversed(asked))
+        self._hire(work, len(asked))
 
-    def _proxy_context(self, proxy: str | None) -> ssl.SSLContext | None:
-        return self._contexts.system() if proxy is not None and proxy.startswith("https:") else None
-
-
-def _login(issuer: Issuer) -> Login:
-    if issuer.auth.token_file is not None:
-        return "token"
-    return "anonymous" if issuer.tls.client_cert_file is None else "certificate"
+    async def _answer(self, question: Question, opened: Opened) -> Answer | Unusable:
+        access = opened.access if question.issuer.discover is None else opened.replicas
+        deadline = asyncio.get_running_loop().time() + self._limits.total_seconds - question.spent_seconds
+        heard = await _twice(lambda: converse(question.apiserver, access, self._limits, deadline), deadline)
+        return heard.outcome(question.apiserver)
 
 
-def _pause_seconds(heard: Heard) -> float | None:
+async def _twice(once: Callable[[], Awaitable[_Outcome]], deadline: float) -> _Outcome:
+    """What `once` gives, or the second time where the first may have passed by itself and time is left."""
+    loop = asyncio.get_running_loop()
+    outcome = await once()
+    pause_seconds = _pause_seconds(outcome)
+    if pause_seconds is not None and loop.time() + pause_seconds < deadline:
+        await asyncio.sleep(pause_seconds)
+        outcome = await once()
+    return outcome
+
+
+def _pause_seconds(outcome: Heard | Found) -> float | None:
     """How long to wait before the second try; None when a second try would hear the same."""
-    codes = {reason.code for reason in heard.reasons}
+    codes = {reason.code for reason in outcome.reasons}
     if not codes & _TRIED_AGAIN:
         return None
     pause_seconds = _PAUSE_AFTER_FORBIDDEN_SECONDS if "forbidden" in codes else _PAUSE_SECONDS
-    return max(pause_seconds, heard.retry_after_seconds or 0)
+    return max(pause_seconds, outcome.retry_after_seconds or 0)

@@ -3,21 +3,25 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mirror.config.settings import Issuer
+from mirror.config.settings import LOAD_BALANCER_CONNECTIONS, Issuer
 from mirror.model import Answer, IssuerName, Reason, Unusable
 
-LOAD_BALANCER_CONNECTIONS = 5
-"""Separate connections to a URL that hides several replicas: enough to meet most of three to five of them."""
 _GOLDEN_RATIO = 0.6180339887498949
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One conversation to be had: `slot` is its place among the answers of its issuer."""
+    """One conversation to be had: `slot` is its place among the answers of its issuer.
+
+    `lookup` means that the apiservers must be found first. `spent_seconds` is what finding this one took: it counts
+    towards the apiserver's limit.
+    """
 
     issuer: Issuer
     slot: int
     apiserver: str
+    lookup: bool = False
+    spent_seconds: float = 0.0
 
 
 class Board:
@@ -46,6 +50,18 @@ class Board:
         if len(answers) == len(self._questions[question.issuer.name]):
             self._progress(question.issuer.name)
 
+    def found(
+        self, lookup: Question, apiservers: Sequence[str], unusable: Sequence[Unusable], *, spent_seconds: float
+    ) -> tuple[Question, ...]:
+        """Put what a lookup found in its place: the questions that are to be asked now."""
+        name, slots = lookup.issuer.name, _slots(lookup.issuer, apiservers)
+        asked = tuple(Question(lookup.issuer, slot, text, False, spent_seconds) for slot, text in enumerate(slots))
+        failed = tuple(Question(lookup.issuer, len(asked) + at, each.apiserver) for at, each in enumerate(unusable))
+        self._questions[name] = asked + failed
+        for question, answer in zip(failed, unusable, strict=True):
+            self.put(question, answer)
+        return asked
+
     def fill(self, reason: Reason) -> None:
         """Give every apiserver that has not answered `reason`."""
         for name, questions in self._questions.items():
@@ -59,6 +75,20 @@ class Board:
 
 
 def _questions_of(issuer: Issuer) -> tuple[Question, ...]:
+    if issuer.apiservers and issuer.discover is None:
+        return tuple(Question(issuer, slot, text) for slot, text in enumerate(_slots(issuer, issuer.apiservers)))
+    if issuer.apiservers or issuer.auth.kubeconfig is not None or issuer.auth.in_cluster:
+        return (Question(issuer, 0, _label(issuer), lookup=True),)
+    return ()
+
+
+def _slots(issuer: Issuer, apiservers: Sequence[str]) -> tuple[str, ...]:
     connections = LOAD_BALANCER_CONNECTIONS if issuer.load_balancer else 1
-    texts = [apiserver for apiserver in issuer.apiservers for _ in range(connections)]
-    return tuple(Question(issuer, slot, apiserver) for slot, apiserver in enumerate(texts))
+    return tuple(apiserver for apiserver in apiservers for _ in range(connections))
+
+
+def _label(issuer: Issuer) -> str:
+    """What the apiservers are called before any of them is known."""
+    if issuer.apiservers:
+        return issuer.apiservers[0]
+    return "https://kubernetes.default.svc" if issuer.auth.in_cluster else f"kubeconfig {issuer.auth.kubeconfig}"

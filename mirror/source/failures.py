@@ -10,202 +10,209 @@ _MAX_SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class Entry:
+    """One line of a table: a stable code, a sentence with `{detail}`, and the remedy."""
+
     code: str
     sentence: str
     remedy: str
 
 
-class Failure(Enum):
+class Told(Enum):
+    """A table of such lines; see `Failure`."""
+
+    def reason(self, detail: str = "", *, where: str = "") -> Reason:
+        """This failure as a value; `detail` fills the sentence, `where` names the document (or is empty)."""
+        entry: Entry = self.value
+        return Reason(entry.code, entry.sentence.format(detail=detail), entry.remedy, where)
+
+
+class Failure(Told):
     """The table. `{detail}` is what the outside world said; members that share a code differ in what to do."""
 
-    UNREACHABLE = _Entry(
+    UNREACHABLE = Entry(
         "unreachable",
         "The apiserver could not be reached: {detail}.",
         "Check that it runs, and that DNS, routes and firewalls let this machine reach it.",
     )
-    PROXY_REFUSED = _Entry(
+    PROXY_REFUSED = Entry(
         "unreachable",
         "The proxy made no tunnel to the apiserver: {detail}.",
         "Check `proxy` of this issuer, and that the proxy may connect to the apiserver's host and port.",
     )
-    CONNECT_TIMEOUT = _Entry(
+    CONNECT_TIMEOUT = Entry(
         "timeout",
         "No connection (TCP and TLS) stood within {detail} s (limits.connect).",
         "Check firewalls and the apiserver's etcd: while etcd is down the TLS handshake is never answered.",
     )
-    TOTAL_TIMEOUT = _Entry(
+    TOTAL_TIMEOUT = Entry(
         "timeout",
         "The answer was not complete within {detail} s (limits.total).",
         "Check the apiserver's load and the network; raise limits.total when it is always this slow.",
     )
-    NOT_IN_TIME = _Entry(
+    NOT_IN_TIME = Entry(
         "timeout",
         "It had not answered when asking ended after {detail} s (limits.source_deadline).",
         "Raise limits.source_deadline or limits.concurrency, or share the issuers out with --shard.",
     )
-    INTERRUPTED = _Entry(
+    INTERRUPTED = Entry(
         "timeout",
         "Asking was interrupted before it answered.",
         "Nothing is to be done: the next pass asks again.",
     )
-    REQUEST_TIMEOUT = _Entry(
+    REQUEST_TIMEOUT = Entry(
         "timeout",
         "The apiserver gave up waiting for the request: {detail}.",
         "Check what stands between this machine and the apiserver; the next pass asks again.",
     )
-    RATE_LIMITED = _Entry(
+    RATE_LIMITED = Entry(
         "rate_limited",
         "The apiserver is busy: {detail}.",
         "The next pass asks again; when it stays, look at the apiserver's API Priority and Fairness.",
     )
-    SERVER_ERROR = _Entry(
+    SERVER_ERROR = Entry(
         "server_error",
         "The apiserver failed: {detail}.",
         "Look at the apiserver's log; the next pass asks again.",
     )
-    TLS_UNTRUSTED = _Entry(
+    TLS_UNTRUSTED = Entry(
         "tls_untrusted",
         "The apiserver's certificate is not trusted: {detail}.",
         "Set tls.ca_file to the CA of this cluster (kubeadm: /etc/kubernetes/pki/ca.crt); verification has no switch.",
     )
-    TLS_EXPIRED = _Entry(
+    TLS_EXPIRED = Entry(
         "tls_expired",
         "A certificate of the apiserver is outside its validity: {detail}.",
         "Renew it (kubeadm: `kubeadm certs renew apiserver`) and check this machine's clock.",
     )
-    TLS_WRONG_NAME = _Entry(
+    TLS_WRONG_NAME = Entry(
         "tls_wrong_name",
         "The apiserver's certificate is for another name: {detail}.",
         "Set tls.server_name to a name in the certificate, such as kubernetes.default.svc.",
     )
-    TLS_FAILED = _Entry(
+    TLS_FAILED = Entry(
         "tls_failed",
         "TLS with the apiserver failed: {detail}.",
         "Check that the address is its HTTPS port with TLS 1.2 or later; set tls.client_cert_file where it wants one.",
     )
-    NOT_HTTP = _Entry(
+    NOT_HTTP = Entry(
         "not_http",
         "What answered does not speak HTTP/1.1: {detail}.",
         "Check that host and port are those of an apiserver.",
     )
-    UNAUTHORIZED_ANONYMOUS = _Entry(
+    UNAUTHORIZED_ANONYMOUS = Entry(
         "unauthorized",
         "The apiserver takes no anonymous requests: {detail}.",
         "Set auth.token_file to a ServiceAccount token of this cluster; it needs no further binding.",
     )
-    UNAUTHORIZED_TOKEN = _Entry(
+    UNAUTHORIZED_TOKEN = Entry(
         "unauthorized",
         "The apiserver refused the token: {detail}.",
-        "Check that auth.token_file holds a token of this cluster, for this apiserver's audience, and is renewed "
-        "before it expires; it is read again in every pass.",
+        "Check that the token (of auth.token_file, the kubeconfig or the pod) is one of this cluster, for this "
+        "apiserver's audience, and is renewed before it expires; it is read again in every pass.",
     )
-    UNAUTHORIZED_CERTIFICATE = _Entry(
+    UNAUTHORIZED_CERTIFICATE = Entry(
         "unauthorized",
         "The apiserver refused the client certificate: {detail}.",
-        "Check that tls.client_cert_file is valid today and was signed by this cluster's client CA.",
+        "Check that the client certificate is valid today and was signed by this cluster's client CA.",
     )
-    FORBIDDEN_ANONYMOUS = _Entry(
+    FORBIDDEN_ANONYMOUS = Entry(
         "forbidden",
         "Anonymous requests may not read the document: {detail}.",
         f"Run {_BIND} --group=system:unauthenticated`, or set auth.token_file to a ServiceAccount token of it.",
     )
-    FORBIDDEN_TOKEN = _Entry(
+    FORBIDDEN_TOKEN = Entry(
         "forbidden",
         "The token's user may not read the document: {detail}.",
         f"For a ServiceAccount token run {_BIND} --group=system:serviceaccounts` (Kubernetes binds it by default); "
         "for another user put --user=NAME in place of --group.",
     )
-    FORBIDDEN_CERTIFICATE = _Entry(
+    FORBIDDEN_CERTIFICATE = Entry(
         "forbidden",
         "The client certificate's user may not read the document: {detail}.",
         f"Run {_BIND} --user=NAME` with the common name of the certificate's subject.",
     )
-    NOT_FOUND = _Entry(
+    NOT_FOUND = Entry(
         "not_found",
         "The apiserver serves no such document: {detail}.",
         "Set --service-account-issuer of the apiserver to an https URL without query or fragment: with any other "
         "it serves none (and check that this address is an apiserver).",
     )
-    NOT_ACCEPTABLE = _Entry(
+    NOT_ACCEPTABLE = Entry(
         "not_acceptable",
         "The apiserver does not offer the content type: {detail}.",
         "Check that nothing between this machine and the apiserver changes the Accept header.",
     )
-    REDIRECT = _Entry(
+    REDIRECT = Entry(
         "redirect",
         "The apiserver sends us elsewhere, which is never followed: {detail}.",
         "Put the apiserver's own address into apiservers.",
     )
-    BAD_STATUS = _Entry(
+    BAD_STATUS = Entry(
         "bad_status",
         "The answer's status is not 200: {detail}.",
         "Check that this address is an apiserver, and what stands between.",
     )
-    WRONG_CONTENT_TYPE = _Entry(
+    WRONG_CONTENT_TYPE = Entry(
         "wrong_content_type",
         "The answer has the wrong content type: {detail}.",
         "Check that this address is an apiserver, not a login page or another service.",
     )
-    WRONG_CONTENT_ENCODING = _Entry(
+    WRONG_CONTENT_ENCODING = Entry(
         "wrong_content_encoding",
         "The answer is compressed although we asked for it as it is: {detail}.",
         "Switch compression off in what stands between this machine and the apiserver.",
     )
-    TOO_LARGE = _Entry(
+    TOO_LARGE = Entry(
         "too_large",
         "The answer is larger than {detail} bytes (limits.max_body).",
         "Check that this address is an apiserver: its documents have a few kilobytes.",
     )
-    TOKEN_UNREADABLE = _Entry(
+    TOKEN_UNREADABLE = Entry(
         "token_unreadable",
         "The token file could not be read: {detail}.",
         "Correct auth.token_file or the rights on it.",
     )
-    TOKEN_MALFORMED = _Entry(
+    TOKEN_MALFORMED = Entry(
         "token_malformed",
-        "The token file holds no bearer token: {detail}.",
-        "auth.token_file holds the bare token, one line of visible ASCII characters without spaces.",
+        "This is no bearer token: {detail}.",
+        "Write the bare token, one line of visible ASCII characters without spaces.",
     )
-    WRONG_TOKEN = _Entry(
+    WRONG_TOKEN = Entry(
         "wrong_token",
         "The token was not sent: it would log in to a cloud (audience {detail}).",
-        "Put a token for the apiserver's own audience into the file (`kubectl create token` without --audience).",
+        "Put a token for the apiserver's own audience there (`kubectl create token` without --audience).",
     )
-    CA_UNREADABLE = _Entry(
+    CA_UNREADABLE = Entry(
         "ca_unreadable",
         "The CA file could not be read: {detail}.",
         "Correct tls.ca_file or the rights on it.",
     )
-    CA_NOT_PEM = _Entry(
+    CA_NOT_PEM = Entry(
         "ca_not_pem",
-        "The CA file holds no usable PEM certificate: {detail}.",
-        "tls.ca_file holds one or more BEGIN CERTIFICATE blocks; decode base64 data of a kubeconfig first.",
+        "The CA holds no usable PEM certificate: {detail}.",
+        "It holds one or more BEGIN CERTIFICATE blocks; for tls.ca_file decode base64 data of a kubeconfig first.",
     )
-    CLIENT_CERT_UNREADABLE = _Entry(
+    CLIENT_CERT_UNREADABLE = Entry(
         "client_cert_unreadable",
         "The client certificate or its key could not be read: {detail}.",
         "Correct tls.client_cert_file and tls.client_key_file or the rights on them.",
     )
-    CLIENT_CERT_INVALID = _Entry(
+    CLIENT_CERT_INVALID = Entry(
         "client_cert_invalid",
         "The client certificate and its key cannot be used: {detail}.",
         "Both are PEM, belong together, and the key has no passphrase.",
     )
-    BAD_ADDRESS = _Entry(
+    BAD_ADDRESS = Entry(
         "bad_address",
         "The address of the apiserver or of its proxy cannot be used: {detail}.",
         "apiservers are https://host[:port], proxy is http:// or https://host[:port].",
     )
-    UNEXPECTED = _Entry(
+    UNEXPECTED = Entry(
         "unexpected",
         "Asking failed in a way that this program does not know: {detail}.",
         "Please report it as a fault of this program.",
     )
-
-    def reason(self, detail: str = "", *, where: str = "") -> Reason:
-        """This failure as a value; `detail` fills the sentence, `where` names the document (or is empty)."""
-        return Reason(self.value.code, self.value.sentence.format(detail=detail), self.value.remedy, where)
 
 
 def shown(text: str) -> str:

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from mirror.model import MEDIA_TYPE_DISCOVERY, MEDIA_TYPE_JWKS, Reason
-from mirror.source.failures import Failure, shown
+from mirror.source.failures import Failure, Told, shown
 from mirror.source.secrets import redacted, redacted_body
 
 Login = Literal["anonymous", "token", "certificate"]
@@ -21,16 +21,18 @@ _MAX_RETRY_AFTER_DIGITS = 5
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One of the two documents that every apiserver serves (facts 1 and 4).
+    """One document that is asked for, such as the two that every apiserver serves (facts 1 and 4).
 
     `media_types` are those that we take, parameters such as a charset aside. For the JWKS `application/json` is
     one of them: apiservers never send it, but gateways in front of them do, and the body is validated anyway.
+    `failures` are statuses that mean something else here than for the two documents.
     """
 
     where: str
     path: str
     accept: str
     media_types: frozenset[str]
+    failures: Mapping[int, Told] = field(default_factory=dict)
 
 
 DISCOVERY = Document(
@@ -99,7 +101,7 @@ def judge(document: Document, reply: Reply, login: Login, *, max_body_bytes: int
     """
     reply = _without(secret, reply)
     if reply.status != HTTP_OK:
-        failure = _failure_of_status(reply.status, login)
+        failure = document.failures.get(reply.status) or _failure_of_status(reply.status, login)
         return failure.reason(_status_detail(reply), where=document.where)
     encoding = reply.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":

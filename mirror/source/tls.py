@@ -1,8 +1,11 @@
 """TLS contexts: always verifying, cheap for a thousand clusters that each have their own CA."""
 
+import os
 import re
 import ssl
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from mirror.config.settings import Tls
@@ -15,13 +18,19 @@ _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICAT
 
 
 @dataclass(frozen=True, slots=True)
-class _Material:
-    """All that a context is made of, by content: files that are renewed in place give a new context."""
+class Material:
+    """All that a context is made of, by content: files that are renewed in place give a new context.
+
+    `ca` None means the system's trust; `client_key` empty means that the key stands beside the certificate. `ca_place`
+    and `client_place` say in sentences where they come from.
+    """
 
     ca: bytes | None
-    server_name: str | None
-    client_cert: bytes
-    client_key: bytes
+    server_name: str | None = None
+    client_cert: bytes = b""
+    client_key: bytes = field(default=b"", repr=False)
+    ca_place: str = field(default="", compare=False)
+    client_place: str = field(default="", compare=False)
 
 
 class _NamedContext(ssl.SSLContext):
@@ -48,8 +57,8 @@ class Contexts:
     """Contexts shared by content. Those that one pass did not use are let go when the next begins."""
 
     def __init__(self) -> None:
-        self._kept: dict[_Material, ssl.SSLContext] = {}
-        self._used: dict[_Material, ssl.SSLContext] = {}
+        self._kept: dict[Material, ssl.SSLContext] = {}
+        self._used: dict[Material, ssl.SSLContext] = {}
         self._system: ssl.SSLContext | None = None
 
     def begin_pass(self) -> None:
@@ -60,10 +69,12 @@ class Contexts:
 
     def context(self, tls: Tls) -> ssl.SSLContext | Reason:
         """The context for `tls`, or why there is none: a file is missing, unreadable or no PEM."""
-        material = _read(tls)
-        if isinstance(material, Reason):
-            return material
-        context = self._used.get(material) or self._kept.get(material) or _build(material, tls)
+        material = read_material(tls)
+        return material if isinstance(material, Reason) else self.of(material)
+
+    def of(self, material: Material) -> ssl.SSLContext | Reason:
+        """The context of `material`, or why there is none: it is no PEM, or key and certificate do not fit."""
+        context = self._used.get(material) or self._kept.get(material) or _build(material)
         if isinstance(context, ssl.SSLContext):
             self._used[material] = context
         return context
@@ -85,7 +96,8 @@ def certificate_expires_at(connection: ssl.SSLObject | None) -> datetime | None:
         return None
 
 
-def _read(tls: Tls) -> _Material | Reason:
+def read_material(tls: Tls) -> Material | Reason:
+    """The files of `tls`, or why one of them cannot be read."""
     try:
         ca = None if tls.ca_file is None else read_small(tls.ca_file, MAX_PEM_BYTES)
     except OSError as error:
@@ -96,14 +108,15 @@ def _read(tls: Tls) -> _Material | Reason:
             client.append(b"" if path is None else read_small(path, MAX_PEM_BYTES))
         except OSError as error:
             return Failure.CLIENT_CERT_UNREADABLE.reason(f"{path}: {why_unreadable(error)}")
-    return _Material(ca, tls.server_name, client[0], client[1])
+    places = [str(path) for path in (tls.client_cert_file, tls.client_key_file) if path is not None]
+    return Material(ca, tls.server_name, client[0], client[1], str(tls.ca_file), " and ".join(places))
 
 
-def _build(material: _Material, tls: Tls) -> ssl.SSLContext | Reason:
+def _build(material: Material) -> ssl.SSLContext | Reason:
     context = _bare(ssl.SSLContext if material.server_name is None else _NamedContext)
     if isinstance(context, _NamedContext):
         context.name = material.server_name or ""
-    return _trust(context, material, tls) or _present(context, tls) or context
+    return _trust(context, material) or _present(context, material) or context
 
 
 def _bare(kind: type[ssl.SSLContext]) -> ssl.SSLContext:
@@ -116,31 +129,40 @@ def _bare(kind: type[ssl.SSLContext]) -> ssl.SSLContext:
     return context
 
 
-def _trust(context: ssl.SSLContext, material: _Material, tls: Tls) -> Reason | None:
+def _trust(context: ssl.SSLContext, material: Material) -> Reason | None:
     if material.ca is None:
         context.load_default_certs()
         return None
     # Only the blocks: comments around them may hold any bytes, and OpenSSL's reader wants ASCII.
     blocks = _CERTIFICATE.findall(material.ca)
     if not blocks:
-        return Failure.CA_NOT_PEM.reason(f"{tls.ca_file} has no BEGIN CERTIFICATE block")
+        return Failure.CA_NOT_PEM.reason(f"{material.ca_place} has no BEGIN CERTIFICATE block")
     try:
         context.load_verify_locations(cadata=b"\n".join(blocks).decode("ascii"))
     except (ValueError, ssl.SSLError) as error:  # ValueError: bytes in a block that are not ASCII
-        return Failure.CA_NOT_PEM.reason(f"{tls.ca_file}: {shown(str(error))}")
+        return Failure.CA_NOT_PEM.reason(f"{material.ca_place}: {shown(str(error))}")
     return None
 
 
-def _present(context: ssl.SSLContext, tls: Tls) -> Reason | None:
-    if tls.client_cert_file is None:
+def _present(context: ssl.SSLContext, material: Material) -> Reason | None:
+    if not material.client_cert:
         return None
     try:
-        # An empty password, because without one OpenSSL would ask for it on the terminal.
-        context.load_cert_chain(tls.client_cert_file, tls.client_key_file, password="")
+        with _as_file(material.client_cert) as certificate, _as_file(material.client_key) as key:
+            # An empty password, because without one OpenSSL would ask for it on the terminal.
+            context.load_cert_chain(certificate, key if material.client_key else None, password="")
     except OSError as error:
-        return Failure.CLIENT_CERT_INVALID.reason(f"{_named(tls)}: {shown(str(error))}")
+        return Failure.CLIENT_CERT_INVALID.reason(f"{material.client_place}: {shown(str(error))}")
     return None
 
 
-def _named(tls: Tls) -> str:
-    return " and ".join(str(path) for path in (tls.client_cert_file, tls.client_key_file) if path is not None)
+@contextmanager
+def _as_file(content: bytes) -> Iterator[str]:
+    """A path under which OpenSSL finds `content`, which is never on a disk: the key of a kubeconfig is a secret."""
+    descriptor = os.memfd_create("pem")
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)

@@ -2,7 +2,7 @@
 
 import json
 from base64 import urlsafe_b64decode
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from mirror.model import Reason
@@ -14,7 +14,7 @@ CLOUD_AUDIENCES = frozenset({"sts.amazonaws.com", "api://AzureADTokenExchange"})
 """Audiences that AWS and Entra take by default: such a token is a login to a cloud, not to an apiserver."""
 
 
-def read_token(path: Path, audiences: Collection[str]) -> str | Reason:
+def read_token(path: Path, audiences: Collection[str], *, clouds: Collection[str] = CLOUD_AUDIENCES) -> str | Reason:
     """The token in `path`, or why it is not sent.
 
     The file is read anew each time, because projected tokens change on disk (fact 20). A final newline is let
@@ -24,17 +24,25 @@ def read_token(path: Path, audiences: Collection[str]) -> str | Reason:
     Args:
         path: The configured `auth.token_file`.
         audiences: The issuer's audiences for relying parties; a JWT for one of them is refused.
+        clouds: Audiences that are refused besides.
     """
     try:
         content = read_small(path, MAX_TOKEN_BYTES)
     except OSError as error:
         return Failure.TOKEN_UNREADABLE.reason(f"{path}: {why_unreadable(error)}")
-    flaw = _flaw(token := content.removesuffix(b"\n").removesuffix(b"\r"))
+    return judge_token(content.removesuffix(b"\n").removesuffix(b"\r"), audiences, place=str(path), clouds=clouds)
+
+
+def judge_token(
+    token: bytes, audiences: Collection[str], *, place: str, clouds: Collection[str] = CLOUD_AUDIENCES
+) -> str | Reason:
+    """The token as text, or why it is not sent; `place` names where it stands, for the sentence."""
+    flaw = _flaw(token)
     if flaw:
-        return Failure.TOKEN_MALFORMED.reason(f"{path} {flaw}")
-    clouds = _audiences_of(token) & (CLOUD_AUDIENCES | frozenset(audiences))
-    if clouds:
-        return Failure.WRONG_TOKEN.reason(", ".join(map(shown, sorted(clouds))))
+        return Failure.TOKEN_MALFORMED.reason(f"{place} {flaw}")
+    wrong = _audiences_of(token) & frozenset((*clouds, *audiences))
+    if wrong:
+        return Failure.WRONG_TOKEN.reason(", ".join(map(shown, sorted(wrong))))
     return token.decode("ascii")
 
 
@@ -49,13 +57,17 @@ def _flaw(token: bytes) -> str:
 
 
 def _audiences_of(token: bytes) -> frozenset[str]:
-    """The `aud` of a JWT (RFC 7519, section 4.1.3), unverified; none for an opaque token."""
+    audience = claims_of(token).get("aud")
+    return frozenset(each for each in (audience if isinstance(audience, list) else [audience]) if isinstance(each, str))
+
+
+def claims_of(token: bytes) -> Mapping[str, object]:
+    """The claims of a JWT (RFC 7519, section 4), unverified; none for an opaque token."""
     parts = token.split(b".")
     if len(parts) != 3:  # noqa: PLR2004 - RFC 7515, section 3.1: header, payload, signature
-        return frozenset()
+        return {}
     try:
         claims = json.loads(urlsafe_b64decode(parts[1].rstrip(b"=") + b"=" * (-len(parts[1].rstrip(b"=")) % 4)))
     except (ValueError, RecursionError):
-        return frozenset()
-    audience = claims.get("aud") if isinstance(claims, dict) else None
-    return frozenset(each for each in (audience if isinstance(audience, list) else [audience]) if isinstance(each, str))
+        return {}
+    return claims if isinstance(claims, dict) else {}

@@ -9,7 +9,7 @@ from mirror.ports import Ports
 from mirror.publish.audit import Audits
 from mirror.report import Report
 from mirror.steps.plan import Plan
-from mirror.steps.publishing import Progress, Publishing
+from mirror.steps.publishing import Done, Progress, Publishing
 from mirror.steps.reporting import intents_of, issuer_report, message_of, plan_report, preview, stopped
 
 
@@ -39,7 +39,7 @@ def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
     if recorded.commit is None:
         return Applied(replace(preview(plan), dry_run=False), audits)
     done = Publishing(plan.world, recorded, recorded.commit, ports, audits).publish(plan.issuers)
-    return Applied(_report(plan, recorded, done, ports), _stamped(audits, done))
+    return Applied(_report(plan, recorded, done, ports), _stamped(audits, done.issuers))
 
 
 def _record(plan: Plan, ports: Ports) -> Recorded:
@@ -66,9 +66,10 @@ def _stamped(audits: Audits, done: tuple[Progress, ...]) -> Audits:
     return Audits(stamps)
 
 
-def _report(plan: Plan, recorded: Recorded, done: tuple[Progress, ...], ports: Ports) -> Report:
-    issuers = tuple(issuer_report(each.planned, each.published) for each in done)
-    report = replace(plan_report(plan, issuers), commit=recorded.commit, committed=recorded.made)
+def _report(plan: Plan, recorded: Recorded, done: Done, ports: Ports) -> Report:
+    issuers = tuple(issuer_report(each.planned, each.published, each.seen) for each in done.issuers)
+    report = plan_report(plan, issuers)
+    report = replace(report, commit=recorded.commit, committed=recorded.made, events=report.events + done.events)
     if recorded.made:
         report = replace(report, message=message_of(plan))
     if recorded.push_error is not None:

@@ -4,11 +4,12 @@ Reads what a listing cannot tell (a body, the commit that an object names) and c
 """
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from mirror.addresses import object_keys
 from mirror.errors import BucketError
 from mirror.history.ledgers import Remembered, public_path
-from mirror.model import CommitId, Event, KeyId, KeyPolicy, Ledger, ObjectKey, PublicObject, key_id
+from mirror.model import CommitId, Event, IssuerUrl, KeyId, KeyPolicy, Ledger, ObjectKey, PublicObject, key_id
 from mirror.ports import Bucket, Ports
 from mirror.publish.look import Shown, read_body, target
 from mirror.publish.objects import public_objects
@@ -32,7 +33,8 @@ def plan_objects(planned: IssuerPlan, ledger: Ledger, world: World, ports: Ports
         return _without_bucket(planned, known, shown.error)
     documents = render(ledger, issuer.discovery_extra)
     wanted = public_objects(issuer, planned.url, documents) if documents is not None else ()
-    bucket = _BucketView(ports.bucket(issuer.publish), shown, known, world, ports)
+    stood_at = world.audits.stood_at(planned.url, issuer.publish, (each.body for each in wanted))
+    bucket = _BucketView(planned.url, ports.bucket(issuer.publish), shown, known, world, ports, stood_at)
     try:
         if known.ledger is None and ledger.records and bucket.is_taken(planned.publication, wanted):
             return replace(planned, outcome=None, held=(takeover(planned.publication),))
@@ -54,11 +56,13 @@ def _without_bucket(planned: IssuerPlan, known: Remembered, error: BucketError) 
 class _BucketView:
     """One issuer's objects in the bucket, against what git knows of them."""
 
+    url: IssuerUrl
     bucket: Bucket
     shown: Shown
     known: Remembered
     world: World
     ports: Ports
+    stood_at: datetime | None
 
     def decide(self, wanted: PublicObject, ledger: Ledger) -> tuple[Decision | None, Event | None]:
         """What to do about one object of `ledger`, and the event when somebody else wrote it."""
@@ -66,21 +70,35 @@ class _BucketView:
         path = public_path(wanted.url)
         committed = self.known.earlier.get(path, frozenset())
         stored = read_body(self.bucket, wanted, listed, committed)
+        if stored is None and listed is not None and self._is_deaf() and listed.etag != etag_of(wanted.body):
+            stored = self.bucket.get(wanted.key)  # the bytes are known, but who put them counts now
         own = stored is not None and stored.snapshot is not None and self.ports.history.knows(stored.snapshot)
         if stored is not None and stored.snapshot is not None and own:
             # What the metadata claims is believed only if that commit really holds these bytes.
             committed |= frozenset(self.ports.history.read(CommitId(stored.snapshot), [path]).values())
+        if stored is not None and self.world.notebook.is_adopted(self.url, stored.body):
+            committed |= {stored.body}  # an operator has just taken it over
         body = standing_body(wanted, listed, stored, committed)
         there, takes_away = _keys_of(body, wanted), bool(self._lost(body, wanted, ledger))
         known = Knowledge(
             committed,
             takes_away=takes_away,
             is_covered=bool(there) and not takes_away and there <= {key_id(record.key) for record in ledger.records},
+            brings_back=stored is not None and stored.snapshot is not None and not own and self._returns(there, wanted),
             is_own_snapshot=own,
             shared=self.world.shared,
             heard_remote=self.world.heard_remote,
+            stood_at=self.stood_at,
         )
         return decide(wanted, listed, stored, known)
+
+    def _is_deaf(self) -> bool:
+        return self.world.shared and not self.world.heard_remote
+
+    def _returns(self, there: frozenset[KeyId], wanted: PublicObject) -> bool:
+        """Whether a put would add a key that is not new in this pass: it was public, and somebody took it away."""
+        before = self.known.ledger.public_keys() if self.known.ledger is not None else ()
+        return bool((_keys_of(wanted.body, wanted) - there) & {key_id(key) for key in before})
 
     def _lost(self, body: bytes | None, wanted: PublicObject, ledger: Ledger) -> frozenset[KeyId]:
         """The keys that a put would take away and that are not revoked."""

@@ -24,19 +24,17 @@ from mirror.steps.certificates import expiring
 from mirror.steps.comparing import plan_objects
 from mirror.steps.holding import emptied, held_changes
 from mirror.steps.plan import IssuerPlan, Publication, World
+from mirror.steps.probing import with_probe
 from mirror.steps.witness import unwitnessed
 from mirror.trust.circumstances import Circumstances
 from mirror.trust.documents import render
 from mirror.trust.lifecycle import advance, revoked_thumbprints
 
-LOAD_BALANCER_CONNECTIONS = 5
-"""How many separate connections a pass makes to a URL that hides several apiservers."""
-
 
 def plan_publication(publication: Publication, world: World, ports: Ports) -> IssuerPlan:
     """Decide for one publication; whatever goes wrong stays with it."""
     try:
-        return _plan_publication(publication, world, ports)
+        return with_probe(_plan_publication(publication, world, ports), world.now)
     except BucketError as error:
         return _undecided(publication, world, reason_of(error))
     except MirrorError as error:
@@ -84,10 +82,9 @@ def _policy(issuer: Issuer, world: World) -> KeyPolicy:
 
 def _circumstances(publication: Publication, observations: tuple[Observation, ...], world: World) -> Circumstances:
     issuer = publication.issuer
-    asked = len(issuer.apiservers) * (LOAD_BALANCER_CONNECTIONS if issuer.load_balancer else 1)
     return Circumstances(
         observations=observations,
-        replicas=max(asked, issuer.expect_replicas or 0),
+        replicas=issuer.expected_answers,
         now=world.now,
         may_drop=not world.shared or world.heard_remote,
         may_admit=publication.admits(world.now),

@@ -3,7 +3,7 @@
 from mirror.config.settings import Issuer
 from mirror.model import Event, KeyRecord, Ledger, Level, Reason, Status
 from mirror.steps.plan import Publication
-from mirror.trust.decisions import is_emptied, may_be_empty
+from mirror.trust.emptiness import is_emptied, may_be_empty
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.words import as_argument
 

@@ -8,7 +8,7 @@ again, and the public object usually is one.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 from mirror.config.settings import Issuer
 from mirror.files import write_atomically
 from mirror.model import IssuerUrl, KeyId, Kid, Thumbprint
+from mirror.source.kubeconfig import read_kubeconfig
 
 FILE_NAME = "notebook.json"
 
@@ -26,11 +27,15 @@ EMPTIED: KeyId = (Kid(""), Thumbprint(""))
 
 @dataclass(frozen=True, slots=True)
 class Notebook:
-    """All memories, by issuer. `waiting_since` tells since when something of an issuer waits for a witness."""
+    """All memories, by issuer. `waiting_since` tells since when something of an issuer waits for a witness.
+
+    `adopted` are the digests (`digest_of`) of public documents that an operator took over and that still stand.
+    """
 
     sources: Mapping[IssuerUrl, str] = field(default_factory=dict)
     vouched: Mapping[IssuerUrl, frozenset[KeyId]] = field(default_factory=dict)
     waiting_since: Mapping[IssuerUrl, datetime] = field(default_factory=dict)
+    adopted: Mapping[IssuerUrl, frozenset[str]] = field(default_factory=dict)
 
     def sources_changed(self, issuer: Issuer) -> bool:
         """Whether the issuer's apiservers or CA differ from those of the last pass that knew any."""
@@ -50,16 +55,52 @@ class Notebook:
         """The notebook after something of these issuers had no witness; the first time counts."""
         return replace(self, waiting_since={**since, **self.waiting_since})
 
+    def is_adopted(self, url: IssuerUrl, body: bytes) -> bool:
+        """Whether an operator here took over these very bytes, and nothing of ours stands in their place yet."""
+        return digest_of(body) in self.adopted.get(url, frozenset())
+
+    def without_adopted(self, urls: Container[IssuerUrl]) -> "Notebook":
+        """The notebook after our own documents of these issuers came to stand: from then on the old ones are drift."""
+        return replace(self, adopted={url: digests for url, digests in self.adopted.items() if url not in urls})
+
 
 def sources_of(issuer: Issuer) -> str:
-    """A short digest of where the issuer's documents come from: its apiservers and the bytes of their CA."""
+    """A short digest of where the issuer's documents come from: its apiservers and the bytes of their CA.
+
+    Of a kubeconfig server and CA count, not its token. Replicas that discovery finds may come and go: they are counted.
+    """
     ca_file = issuer.tls.ca_file
     try:
         ca = ca_file.read_bytes() if ca_file is not None else b""
     except OSError:
         ca = b"unreadable"
     shape = (sorted(issuer.apiservers), issuer.load_balancer, issuer.discover, issuer.tls.server_name)
-    return hashlib.sha256(repr(shape).encode() + b"\0" + ca).hexdigest()[:16]
+    return hashlib.sha256(repr(shape).encode() + b"\0" + ca + _of_kubeconfig(issuer)).hexdigest()[:16]
+
+
+def _of_kubeconfig(issuer: Issuer) -> bytes:
+    if issuer.auth.kubeconfig is None:
+        return b""
+    found = read_kubeconfig(issuer.auth.kubeconfig, issuer.auth.context)
+    if isinstance(found, tuple):
+        return b"\0unreadable"
+    return b"\0" + repr((found.server, found.server_name, found.ca)).encode()
+
+
+def digest_of(body: bytes) -> str:
+    """What is remembered of a document: its SHA-256, in hexadecimal digits."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def note_adopted(state_dir: Path, bodies: Mapping[IssuerUrl, Iterable[bytes]]) -> None:
+    """An operator took these public documents over; that they are not ours is no intrusion.
+
+    Raises:
+        HistoryError: The state directory cannot be written.
+    """
+    known = load(state_dir)
+    digests = {url: frozenset(map(digest_of, found)) for url, found in bodies.items()}
+    save(state_dir, replace(known, adopted={**known.adopted, **digests}))
 
 
 def vouch(state_dir: Path, keys: Mapping[IssuerUrl, frozenset[KeyId]]) -> None:
@@ -80,6 +121,7 @@ def load(state_dir: Path) -> Notebook:
             sources={IssuerUrl(url): str(digest) for url, digest in content["sources"].items()},
             vouched={IssuerUrl(url): frozenset(map(_key_id, keys)) for url, keys in content["vouched"].items()},
             waiting_since={IssuerUrl(url): _moment(text) for url, text in content["waiting_since"].items()},
+            adopted={IssuerUrl(url): frozenset(map(str, d)) for url, d in content.get("adopted", {}).items()},
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return Notebook()
@@ -107,5 +149,6 @@ def save(state_dir: Path, notebook: Notebook) -> None:
         "sources": dict(sorted(notebook.sources.items())),
         "vouched": {url: sorted(keys) for url, keys in sorted(notebook.vouched.items())},
         "waiting_since": {url: since.isoformat() for url, since in sorted(notebook.waiting_since.items())},
+        "adopted": {url: sorted(digests) for url, digests in sorted(notebook.adopted.items())},
     }
     write_atomically(state_dir / FILE_NAME, json.dumps(content, indent=1) + "\n")

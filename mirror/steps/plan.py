@@ -11,11 +11,13 @@ from mirror.config.settings import Issuer, Settings
 from mirror.errors import RemoteError
 from mirror.history.ledgers import Memory
 from mirror.model import Event, IssuerUrl, Ledger, Observation, PublicObject, Reason
+from mirror.publish.audit import Audits
 from mirror.publish.look import Shown, Target
 from mirror.publish.reconcile import Decision
 from mirror.steps.believing import Beliefs
 from mirror.steps.notebook import Notebook
 from mirror.trust.lifecycle import Outcome
+from mirror.trust.tokens import Token
 
 Decided = tuple[PublicObject, Decision | None]
 """One object as it should stand, and what must be done for it (None: nothing)."""
@@ -54,7 +56,7 @@ def publications(settings: Settings) -> tuple[Publication, ...]:
 class World:
     """Everything that was read before anything is decided. `remote_error` tells why the git remote was not heard.
 
-    `notebook` is what this machine remembers beside git.
+    `notebook` is what this machine remembers beside git, `audits` when it last saw each issuer to be right.
     """
 
     settings: Settings
@@ -64,6 +66,7 @@ class World:
     buckets: Mapping[Target, Shown]
     remote_error: RemoteError | None = None
     notebook: Notebook = field(default_factory=Notebook)
+    audits: Audits = field(default_factory=Audits)
 
     @property
     def shared(self) -> bool:
@@ -86,7 +89,7 @@ class IssuerPlan:
     """What the pass would do for one publication.
 
     `outcome` is None where nothing may be decided: then nothing of this issuer is committed or put. `waits_since`
-    tells since when something that git says waits for a witness.
+    tells since when something that git says waits for a witness. `probe` is a token that the cluster signed.
     """
 
     publication: Publication
@@ -99,6 +102,7 @@ class IssuerPlan:
     failures: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
     waits_since: datetime | None = None
+    probe: Token | None = None
 
     @property
     def issuer(self) -> Issuer:

@@ -1,22 +1,26 @@
 """Publish the newest snapshot: all puts first, then every look, so that a slow look never delays another's change."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from mirror.addresses import jwks_uri
 from mirror.errors import BucketError, MirrorError
 from mirror.history.ledgers import public_path
 from mirror.history.record import Recorded
-from mirror.model import CommitId, Event, Level, Reason
+from mirror.model import CommitId, Event, Level, ObjectKey, Reason
 from mirror.pool import each_at_once
 from mirror.ports import Ports
 from mirror.publish.audit import Audits, Stamp, fingerprint
+from mirror.publish.judgement import OTHER_BYTES
 from mirror.publish.look import Shown, target
-from mirror.publish.put import Freshness, Published, audit_headers, carry_out, read_back, reason_of
+from mirror.publish.put import STALE, Freshness, Published, audit_headers, carry_out, read_back, reason_of
 from mirror.publish.reconcile import Decision, Waiting
 from mirror.report import Effect, reason_from
 from mirror.steps.believing import defect
 from mirror.steps.comparing import plan_objects
+from mirror.steps.invalidating import Changed, guarded, invalidations, tell
 from mirror.steps.plan import IssuerPlan, World
+from mirror.steps.probing import Remembering
 from mirror.steps.reporting import untouched
 from mirror.steps.witness import public_ids
 
@@ -25,13 +29,22 @@ from mirror.steps.witness import public_ids
 class Progress:
     """How far one publication is: its plan (at the newest snapshot), what was done, and when it was seen to be right.
 
-    `look` tells that the world's view is still to be taken.
+    `look` tells that the world's view is still to be taken; `seen` is the public JWKS in it, None where nothing came.
     """
 
     planned: IssuerPlan
     published: Published
     stamp: Stamp | None = None
     look: bool = False
+    seen: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What publishing came to, and what the caches in front of the buckets were told."""
+
+    issuers: tuple[Progress, ...]
+    events: tuple[Event, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +57,37 @@ class Publishing:
     ports: Ports
     audits: Audits
 
-    def publish(self, plans: Iterable[IssuerPlan]) -> tuple[Progress, ...]:
+    def publish(self, plans: Iterable[IssuerPlan]) -> Done:
         """Put what must be put, then look at what was put or is due; what goes wrong stays with its issuer."""
         workers, cancel = self.world.settings.limits.puts, self.ports.cancel
         put = each_at_once(self._guarded_put, plans, workers=workers, cancel=cancel)
-        return each_at_once(self._guarded_look, put, workers=workers, cancel=cancel)
+        # A kill between the puts and this leaves caches that are stale, for max-age at the longest; see `invalidating`.
+        told = self._invalidate(self._changed(put))
+        looked = each_at_once(self._guarded_look, put, workers=workers, cancel=cancel)
+        return Done(looked, told + self._invalidate(_stale(looked)))
 
     def _guarded_put(self, planned: IssuerPlan) -> Progress:
         return _guarded(lambda: self._put(planned), Progress(planned, untouched(planned)))
 
     def _guarded_look(self, progress: Progress) -> Progress:
         return _guarded(lambda: self._look(progress), replace(progress, stamp=None)) if progress.look else progress
+
+    # -- caches -----------------------------------------------------------------------------------------
+
+    def _invalidate(self, changed: Iterable[Changed]) -> tuple[Event, ...]:
+        workers = self.world.settings.limits.puts
+        return guarded(lambda: tell(self.ports, invalidations(changed, self.commit), workers=workers))
+
+    def _changed(self, progress: Iterable[Progress]) -> Iterator[Changed]:
+        """What was put in this pass. A repair of the same commit differs by what it wrote over."""
+        for each in progress:
+            publish = each.planned.issuer.publish
+            listing = self._shown(each.planned).listing
+            for done in each.published.objects:
+                if done.effect is Effect.PUT:
+                    before = listing.get(ObjectKey(done.key))
+                    what = "" if before is None else f"{before.etag} {before.last_modified.isoformat()}"
+                    yield Changed(publish, done.url, what)
 
     # -- put --------------------------------------------------------------------------------------------
 
@@ -134,7 +167,8 @@ class Publishing:
             return replace(progress, stamp=stamp if _is_well(progress.published) else None)
         history = self.ports.history
         freshness = Freshness(self.world.now, history.holds, lambda wanted: history.changed_at(public_path(wanted.url)))
-        looked = read_back(self.ports.view, [wanted for wanted, _ in planned.decisions], publish, freshness)
+        view, bucket = Remembering(self.ports.view), self.ports.bucket(publish)
+        looked = read_back(view, bucket, [wanted for wanted, _ in planned.decisions], publish, freshness)
         seen = replace(
             progress.published,
             events=progress.published.events + looked.events,
@@ -142,7 +176,22 @@ class Publishing:
             safe_to_sign_at=looked.safe_to_sign_at,
             look=looked.told(),
         )
-        return replace(progress, published=seen, stamp=stamp if looked.fresh and _is_well(seen) else None)
+        stamped = stamp if looked.fresh and _is_well(seen) else None
+        return replace(progress, published=seen, stamp=stamped, seen=view.body(jwks_uri(planned.url)))
+
+
+def _stale(looked: Iterable[Progress]) -> Iterator[Changed]:
+    """What a cache still shows from before an earlier pass, whose invalidation may have been lost with it.
+
+    Asked for in every pass until it is gone: the same reference is one invalidation.
+    """
+    for each in looked:
+        put = {done.url for done in each.published.objects if done.effect is Effect.PUT}
+        for event in each.published.events:
+            url = event.fields.get("url", "")
+            is_old = event.name == STALE or event.fields.get("cause") == OTHER_BYTES
+            if is_old and url not in put:
+                yield Changed(each.planned.issuer.publish, url, "stale")
 
 
 def _is_well(done: Published) -> bool:

@@ -9,6 +9,7 @@ from mirror.model import Event, IssuerUrl
 from mirror.publish.put import Published, on_paper
 from mirror.report import Change, IssuerReport, Report, reason_from
 from mirror.steps.plan import IssuerPlan, Plan
+from mirror.steps.probing import probed
 from mirror.trust.compatibility import compatibility
 
 UNTOLD = "Bring git in line: merge branches, render what a ledger says\n"
@@ -68,11 +69,15 @@ def _undone(planned: IssuerPlan) -> IssuerReport:
     return replace(report, records=records, changes=(), events=events)
 
 
-def issuer_report(planned: IssuerPlan, published: Published) -> IssuerReport:
-    """One publication: what its apiservers said, what changed, and what became of its objects."""
+def issuer_report(planned: IssuerPlan, published: Published, seen: bytes | None = None) -> IssuerReport:
+    """One publication: what its apiservers said, what changed, and what became of its objects.
+
+    `seen` is the public JWKS as the world got it in this pass.
+    """
     outcome = planned.outcome
     transitions = outcome.transitions if outcome is not None else ()
     ledger = outcome.ledger if outcome is not None else planned.before
+    probe = probed(planned, published, ledger, seen)
     told = tuple(
         Event(
             f"key.{t.status}",
@@ -90,9 +95,9 @@ def issuer_report(planned: IssuerPlan, published: Published) -> IssuerReport:
         retain_removed=planned.issuer.keys.retain_removed,
         changes=tuple(Change(t.key, t.status, t.sentence) for t in transitions),
         objects=published.objects,
-        events=told + further + planned.events + planned.drift + published.events,
+        events=told + further + planned.events + planned.drift + published.events + probe.events,
         notes=compatibility(planned.url, ledger.public_keys()) if ledger is not None else (),
-        failures=planned.failures + published.failures,
+        failures=planned.failures + published.failures + probe.failures,
         held=planned.held + published.held,
         safe_to_sign_at=published.safe_to_sign_at,
         look=published.look,

@@ -21,6 +21,7 @@ from mirror.model import (
     Thumbprint,
     key_id,
 )
+from mirror.trust.emptiness import settled
 from mirror.trust.jwk import is_printable_text
 from mirror.trust.lifecycle import Outcome, Transition, revoked_thumbprints
 from mirror.trust.records import MAX_REASON_CHARACTERS
@@ -184,16 +185,6 @@ def _revoked(record: KeyRecord, revocation: Revocation) -> KeyRecord:
     return _moved(record, Status.REVOKED, revocation=replace(record.revocation, last=True))
 
 
-def is_emptied(ledger: Ledger) -> bool:
-    """Whether no key is public and some were revoked."""
-    return not ledger.public_keys() and any(record.status is Status.REVOKED for record in ledger.records)
-
-
-def may_be_empty(ledger: Ledger) -> bool:
-    """Whether an operator revoked with `last`; otherwise an empty set is never published."""
-    return any(record.revocation is not None and record.revocation.last for record in ledger.records)
-
-
 # --------------------------------------------------------------------------------------------- bookkeeping
 
 
@@ -205,4 +196,5 @@ def _moved(record: KeyRecord, status: Status, **changes: datetime | str | Revoca
 
 def _outcome(ledger: Ledger, moved: Iterable[KeyRecord], transitions: tuple[Transition, ...]) -> Outcome:
     after = {key_id(r.key): r for r in (*ledger.records, *moved)}
-    return Outcome(Ledger(ledger.issuer, tuple(after[identity] for identity in sorted(after))), transitions, ())
+    decided = Ledger(ledger.issuer, tuple(after[identity] for identity in sorted(after)))
+    return Outcome(settled(decided), transitions, ())

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from mirror.addresses import jwks_uri
 from mirror.errors import UsageError
 from mirror.model import Documents, IssuerUrl, Key, Ledger, key_id
+from mirror.trust.emptiness import may_be_empty
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
@@ -23,8 +24,7 @@ def render(ledger: Ledger, extra: Mapping[str, object] = _NOTHING) -> Documents 
         UsageError, ValueError: as `documents`.
     """
     keys = ledger.public_keys()
-    emptied = any(record.revocation is not None and record.revocation.last for record in ledger.records)
-    return documents(ledger.issuer, keys, extra) if keys or emptied else None
+    return documents(ledger.issuer, keys, extra) if keys or may_be_empty(ledger) else None
 
 
 def documents(issuer: IssuerUrl, keys: tuple[Key, ...], extra: Mapping[str, object] = _NOTHING) -> Documents:

@@ -39,6 +39,7 @@ from mirror.model import (
     key_id,
 )
 from mirror.trust.circumstances import MOST_CLOCK_SKEW, Circumstances, clock_skew, unheard
+from mirror.trust.emptiness import settled
 
 MOST_KEYS_OF_A_KIND = 100  # AWS answers with an error to a JWKS of more than 100 RSA or 100 EC keys (fact 34)
 MOST_HELD = 32
@@ -283,7 +284,7 @@ class _Step:
             sentence = "The apiservers or their CA changed; retiring keys start their time anew."
             self.events.append(Event("sources.changed", sentence))
         records = tuple(record for _, record in sorted(self.records.items()))
-        return Outcome(Ledger(self.before.issuer, records), tuple(self.transitions), tuple(self.events))
+        return Outcome(settled(Ledger(self.before.issuer, records)), tuple(self.transitions), tuple(self.events))
 
     def _tell_blocked_retirement(self) -> None:
         waiting = any(key_id(r.key) not in self.seen for r in self._public())

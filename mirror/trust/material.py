@@ -42,11 +42,16 @@ def kubernetes_kid(key: Key) -> Kid:
     Args:
         key: a believed key.
     """
-    der = _public_key(key).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    der = public_key(key).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return Kid(encode(sha256(der).digest()))
 
 
-def _public_key(key: Key) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
+def public_key(key: Key) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
+    """Give the key as the library verifies with it.
+
+    Args:
+        key: a believed key.
+    """
     if isinstance(key, RsaKey):
         return rsa.RSAPublicNumbers(decode_uint(key.e) or 0, decode_uint(key.n) or 0).public_key()
     size = coordinate_bytes(key.crv)

@@ -3,6 +3,10 @@
 `merge` is the join of a semilattice: commutative, associative and idempotent, so mirrors that exchange ledgers
 through git converge without a clock. Per key: `revoked` wins; else the higher generation; else published > retiring >
 held > dropped; else the earlier dates. A revocation reaches every record of the same key material (thumbprint).
+
+Of two revoked records the higher generation says whether the set may be empty (`mirror.trust.emptiness`), so the
+generation of a record that was not revoked is never mixed into theirs, and a record that a revocation only reaches
+begins at the lowest.
 """
 
 from collections.abc import Iterable
@@ -34,12 +38,11 @@ def _join(a: KeyRecord, b: KeyRecord) -> KeyRecord:
     # Two records of one identity can differ in `alg` alone, which the thumbprint does not cover.
     key = min(a.key, b.key, key=lambda k: k.alg)
     first_seen = min(a.first_seen, b.first_seen)
-    revocations = [r.revocation for r in (a, b) if r.revocation is not None]
-    if revocations:
-        generation = max(a.generation, b.generation)
-        return _revoked(
-            replace(a, key=key, generation=generation, first_seen=first_seen), _join_revocations(revocations)
-        )
+    revoked = [(r, r.revocation) for r in (a, b) if r.revocation is not None]
+    if revoked:
+        generation, last = max((record.generation, revocation.last) for record, revocation in revoked)
+        first = _first(revocation for _, revocation in revoked)
+        return _revoked(replace(a, key=key, generation=generation, first_seen=first_seen), replace(first, last=last))
     return replace(max(a, b, key=_precedence), key=key, first_seen=first_seen)
 
 
@@ -49,10 +52,8 @@ def _precedence(record: KeyRecord) -> tuple[object, ...]:
     return (record.generation, _RANK[record.status], *earlier_wins, record.held_because or "")
 
 
-def _join_revocations(revocations: Iterable[Revocation]) -> Revocation:
-    found = tuple(revocations)
-    first = min(found, key=lambda r: (r.at, r.reason))
-    return replace(first, last=any(r.last for r in found))
+def _first(revocations: Iterable[Revocation]) -> Revocation:
+    return min(revocations, key=lambda r: (r.at, r.reason))
 
 
 def _revoked(record: KeyRecord, revocation: Revocation) -> KeyRecord:
@@ -74,4 +75,11 @@ def _spread_revocations(records: Iterable[KeyRecord]) -> Iterable[KeyRecord]:
             by_material.setdefault(record.key.thumbprint, []).append(record.revocation)
     for record in found:
         revocations = by_material.get(record.key.thumbprint)
-        yield record if revocations is None else _revoked(record, _join_revocations(revocations))
+        yield record if revocations is None else _reached(record, _first(revocations))
+
+
+def _reached(record: KeyRecord, first: Revocation) -> KeyRecord:
+    """The record of material that was revoked: the first date and reason hold for all of it, `last` for each alone."""
+    if record.revocation is None:
+        return _revoked(replace(record, generation=1), replace(first, last=False))
+    return _revoked(record, replace(first, last=record.revocation.last))

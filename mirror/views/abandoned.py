@@ -6,6 +6,7 @@ from mirror.addresses import (
     canonical_url,
     discovery_url,
     is_aws_endpoint,
+    is_inside,
     issuer_problems,
     jwks_uri,
     object_keys,
@@ -81,8 +82,7 @@ def _stores(wanted: Iterable[Publication]) -> Iterator[_Store]:
 
 def _holder(issuer: IssuerUrl, publishes: Iterable[Publish]) -> Publish | None:
     """The settings of the bucket that holds the issuer's URL, the closest one."""
-    place = f"{canonical_url(issuer)}/"
-    fitting = [each for each in publishes if place.startswith(f"{canonical_url(each.base_url)}/")]
+    fitting = [each for each in publishes if is_inside(issuer, each.base_url)]
     return max(fitting, key=lambda each: len(canonical_url(each.base_url)), default=None)
 
 

@@ -13,9 +13,10 @@ from mirror.history.lives import GONE_STATUSES, Life, Lives, Rotation, Step
 from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, Status
 
 TICKS = 4
-_SHORTEST_SPAN = timedelta(hours=1)
+_SHORTEST_SPAN = timedelta(minutes=1)
+_SPAN_IN_MINUTES = timedelta(hours=1)
 _SPAN_IN_DAYS = timedelta(days=30)
-"""From here on the axis says days alone."""
+"""From these on the axis says minutes, or days alone."""
 _MARGIN_PERCENT = 1.0
 
 
@@ -99,38 +100,44 @@ def page_template(text: str) -> Template:
 
 
 def chart(name: IssuerName, issuer: IssuerUrl, lives: Lives, *, now: datetime) -> Chart:
-    """One issuer's timeline, from its first key to `now`."""
+    """One issuer's timeline, from its first key to `now`; where that is less than a minute, there is room after it."""
     start = min((life.steps[0].since for life in lives.lives), default=now)
     end = max(now, start + _SHORTEST_SPAN)
     axis = Axis(start, end)
     marks = tuple(Mark(axis.percent(each.at), each) for each in lives.rotations)
-    bars = tuple(_bar(axis, life) for life in lives.lives)
+    bars = tuple(_bar(axis, life, now) for life in lives.lives)
     return Chart(name, issuer, bars, marks, ticks(axis), lives.unreadable)
 
 
-def _bar(axis: Axis, life: Life) -> Bar:
-    segments = tuple(
-        _segment(axis, step) for step in life.steps if step.status not in GONE_STATUSES or step is not life.steps[-1]
-    )
+def _bar(axis: Axis, life: Life, now: datetime) -> Bar:
+    steps = (step for step in life.steps if step.status not in GONE_STATUSES or step is not life.steps[-1])
+    segments = tuple(_segment(axis, step, now) for step in steps)
     return Bar(life, segments, None if life.gone_at is None else axis.percent(life.gone_at))
 
 
-def _segment(axis: Axis, step: Step) -> Segment:
+def _segment(axis: Axis, step: Step, now: datetime) -> Segment:
     x = axis.percent(step.since)
-    width = axis.percent(step.until or axis.end) - x
+    width = axis.percent(step.until or now) - x
     return Segment(step.status, x, round(max(width, 0.0), 3), step, step.status in PUBLIC_STATUSES)
 
 
 def ticks(axis: Axis) -> tuple[Tick, ...]:
     """Dates along the axis, its ends included."""
     span = axis.end - axis.start
-    form = "%Y-%m-%d" if span >= _SPAN_IN_DAYS else "%m-%d %H:%M"
+    form = _form(span)
     anchors = ("start", *("middle",) * (TICKS - 2), "end")
     moments = (axis.start + span * number / (TICKS - 1) for number in range(TICKS))
     return tuple(
         Tick(axis.percent(moment), moment.astimezone(UTC).strftime(form), anchor)
         for moment, anchor in zip(moments, anchors, strict=True)
     )
+
+
+def _form(span: timedelta) -> str:
+    """How precisely an axis of that length says its moments."""
+    if span >= _SPAN_IN_DAYS:
+        return "%Y-%m-%d"
+    return "%m-%d %H:%M" if span >= _SPAN_IN_MINUTES else "%m-%d %H:%M:%S"
 
 
 def moment(when: datetime | None) -> str:

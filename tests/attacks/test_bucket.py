@@ -9,7 +9,7 @@ import pytest
 
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, ObjectKey, PublicObject
-from mirror.ports import Foreign, Landed
+from mirror.ports import Foreign, Landed, Openness
 from mirror.publish.bucket import S3Bucket
 from mirror.publish.failures import Attempt, bucket_error
 from support.fault_proxy import Fault, FaultProxy, answer, error_answer, running_fault_proxy
@@ -375,6 +375,38 @@ def test_foreign_owner_is_named(line: Line) -> None:
         bucket.list("")
     bucket.close()
     assert b"x-amz-expected-bucket-owner: 123456789012" in line.proxy.requests[0].lower()
+
+
+def test_openness_is_what_the_bucket_says(line: Line) -> None:
+    """An object that is there, in a bucket without policy and without Block Public Access."""
+    line.seen()
+    assert line.direct.openness(WANTED.key) == Openness(exists=True, blocks=(), policy="")
+    assert line.direct.openness(ObjectKey("absent")).exists is False
+
+
+OPENNESS_FAULTS = {
+    "denied": answer(403, b""),
+    "not-implemented": error_answer(501, "NotImplemented"),
+}
+
+
+@pytest.mark.parametrize("said", OPENNESS_FAULTS.values(), ids=OPENNESS_FAULTS)
+def test_openness_that_cannot_be_learned_is_unknown(line: Line, said: bytes) -> None:
+    """Without the rights, or at a store that knows no such question, nothing is said about it and nothing raised."""
+    line.seen()
+    line.proxy.faults.extend([Fault("HEAD", answer=answer(403, b"")), *[Fault("GET", answer=said)] * 2])
+    found = line.faulty.openness(WANTED.key)
+    assert (found.exists, found.blocks, found.policy) == (None, None, None)
+
+
+def test_openness_of_a_store_that_hangs_is_unknown_in_time(line: Line) -> None:
+    """What only explains a failure does not hold a pass either."""
+    line.proxy.faults.append(Fault("HEAD", answer=b"", stall_seconds=30))
+    settings = replace(line.store.publish, endpoint_url=line.proxy.url)
+    bucket = S3Bucket(settings, puts=1, read_seconds=30, request_seconds=0.3)
+    began = time.monotonic()
+    assert bucket.openness(WANTED.key) == Openness()
+    assert time.monotonic() - began < 3
 
 
 UNREACHABLE = {

@@ -63,6 +63,17 @@ FAULTS: dict[str, tuple[Lever, str]] = {
     "two-lengths": (always(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx"), "protocol_error"),
     "redirect": (always(raw_answer("301 Moved", location="https://127.0.0.1:1/")), "redirect"),
     "redirect-to-nowhere": (always(raw_answer("307 Temporary Redirect")), "redirect"),
+    "wrong-region": (
+        always(
+            raw_answer(
+                "301 Moved",
+                b"<Error><Code>PermanentRedirect</Code></Error>",
+                location="https://bucket.s3.eu-west-1.amazonaws.com/",
+                x_amz_bucket_region="eu-west-1",
+            )
+        ),
+        "wrong_region",
+    ),
     "forbidden": (always(raw_answer("403 Forbidden", b"<Error><Code>AccessDenied</Code></Error>")), "forbidden"),
     "not-found": (always(raw_answer("404 Not Found", b"\x00\xff")), "not_found"),
     "no-content": (always(raw_answer("204 No Content")), "wrong_status"),

@@ -1,10 +1,14 @@
 """The bucket and the public view against radosgw: real signatures, real policies, real conditional writes."""
 
 import json
+import ssl
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -16,6 +20,7 @@ from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, ObjectKey, PublicObject
 from mirror.ports import Foreign, Landed, NotSeen, Seen
 from mirror.publish.bucket import S3Bucket
+from mirror.publish.put import Freshness, read_back
 from mirror.publish.readback import PublicWeb, judge
 from support.radosgw import Radosgw
 from support.s3 import ACCESS_KEY, aws_environment
@@ -27,6 +32,7 @@ pytestmark = pytest.mark.radosgw
 
 SNAPSHOT = CommitId("a" * 40)
 KEY = ObjectKey("id/openid/v1/jwks")
+NEVER_COMMITTED = Freshness(datetime(2026, 11, 23, tzinfo=UTC), lambda _: False, lambda _: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +50,23 @@ class World:
         url = f"{self.publish.base_url}/{KEY}"
         return PublicObject(KEY, url, b'{"keys":[]}', "application/jwk-set+json", "public, max-age=300")
 
-    def make_public(self) -> None:
+    def make_public(self, key: ObjectKey = KEY) -> None:
         statement = {
             "Effect": "Allow",
             "Principal": "*",
             "Action": "s3:GetObject",
-            "Resource": f"arn:aws:s3:::{self.publish.bucket}/{KEY}",
+            "Resource": f"arn:aws:s3:::{self.publish.bucket}/{key}",
         }
         policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
         self.owner.put_bucket_policy(Bucket=self.publish.bucket, Policy=policy)
+
+    def anonymous(self, method: str, path: str, body: bytes | None = None) -> int:
+        """Send a stranger's request to the bucket's public host and give the status."""
+        host = self.publish.base_url.removeprefix("https://")
+        context = ssl.create_default_context(cafile=str(self.gateway.certificates.ca_file))
+        with closing(HTTPSConnection("127.0.0.1", self.gateway.tls_port, context=context, timeout=10)) as connection:
+            connection.request(method, path, body=body, headers={"Host": host})
+            return connection.getresponse().status
 
 
 @pytest.fixture
@@ -108,21 +122,54 @@ def test_vanished_object_is_not_created(world: World) -> None:
     assert world.bucket.head(KEY) is None
 
 
-@pytest.mark.parametrize("replacing", [False, True], ids=["create", "replace"])
-def test_two_writers_race_and_one_wins(world: World, replacing: bool) -> None:
-    """In 50 races of two writers that saw the same exactly one lands, and its bytes stand there."""
-    for number in range(50):
-        base = replace(world.wanted, key=ObjectKey(f"race/{number}"))
-        seen = landed(world, replace(base, body=b"before")) if replacing else None
-        racers = [replace(base, body=body) for body in (b"first", b"second")]
-        with ThreadPoolExecutor(2) as pool:
+RACES = 200
+
+
+def state(writer: str, number: int, before: bytes) -> bytes:
+    """What a writer makes of what it saw: the same and one line more, of a length of its own."""
+    return before + f"{writer} {number} {'x' * (number % 97)}\n".encode()
+
+
+def test_two_writers_race_for_one_object_and_none_of_their_states_is_lost(world: World) -> None:
+    """In 200 races for one object each state that landed is part of every later one, whole, once and in order."""
+
+    def race(writer: str) -> list[bytes]:
+        lines: list[bytes] = []
+        while len(lines) < RACES // 2:
+            there = world.bucket.get(KEY)
+            before, seen = (b"", None) if there is None else (there.body, there.etag)
+            body = state(writer, len(lines), before)
+            outcome = world.bucket.put(replace(world.wanted, body=body), snapshot=SNAPSHOT, seen=seen)
+            lines += [body[len(before) :]] if isinstance(outcome, Landed) else []
+        return lines
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(race, ("first", "second"))
+    stored = world.bucket.get(KEY)
+    assert stored is not None
+    lines = stored.body.splitlines(keepends=True)
+    assert [line for line in lines if line.startswith(b"first ")] == first
+    assert [line for line in lines if line.startswith(b"second ")] == second
+    assert len(lines) == RACES
+
+
+def test_two_writers_that_saw_the_same_race_and_one_wins(world: World) -> None:
+    """Of two writers that start together exactly one lands, and its bytes stand there; the other is told of them."""
+    seen: ETag | None = None
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(25):
+            racers = [replace(world.wanted, body=b"%s %d" % (name, number)) for name in (b"first", b"second")]
             outcomes = tuple(
                 pool.map(lambda obj, seen=seen: world.bucket.put(obj, snapshot=SNAPSHOT, seen=seen), racers)
             )
-        winners = [obj.body for obj, outcome in zip(racers, outcomes, strict=True) if isinstance(outcome, Landed)]
-        stored = world.bucket.get(base.key)
-        assert stored is not None
-        assert winners == [stored.body]
+            stored = world.bucket.get(KEY)
+            assert stored is not None
+            won = [obj.body for obj, outcome in zip(racers, outcomes, strict=True) if isinstance(outcome, Landed)]
+            assert won == [stored.body]
+            (lost,) = [outcome for outcome in outcomes if isinstance(outcome, Foreign)]
+            assert lost.stored is not None
+            assert lost.stored.body == stored.body
+            seen = stored.etag
 
 
 @pytest.mark.parametrize(
@@ -175,3 +222,52 @@ def test_other_keys_stay_private_under_the_policy(world: World, web: PublicWeb) 
     look = web.look(other.url, readback=world.publish.readback)
     assert isinstance(look, NotSeen)
     assert look.reason.code == "forbidden"
+
+
+def test_cause_of_a_forbidden_read_is_found_in_the_bucket(world: World, web: PublicWeb) -> None:
+    """The 403 of the world is told by what the bucket's owner sees: no object, no policy, a policy for another key."""
+
+    def cause() -> str:
+        looked = read_back(web, world.bucket, [world.wanted], world.publish, NEVER_COMMITTED)
+        return " ".join(reason.code for reason in looked.failures)
+
+    assert cause() == "readback.object_missing"
+    landed(world)
+    assert cause() == "readback.bucket_policy"
+    world.make_public(ObjectKey("other"))
+    assert cause() == "readback.bucket_policy"
+    world.make_public()
+    assert cause() == ""
+
+
+def test_block_public_access_is_named_before_the_policy(world: World, web: PublicWeb) -> None:
+    """A bucket that refuses public policies is told so: `provision` of a policy alone would not help."""
+    landed(world)
+    world.owner.put_public_access_block(
+        Bucket=world.publish.bucket, PublicAccessBlockConfiguration={"BlockPublicPolicy": True}
+    )
+    looked = read_back(web, world.bucket, [world.wanted], world.publish, NEVER_COMMITTED)
+    (reason,) = looked.failures
+    assert reason.code == "readback.block_public_access"
+    assert "BlockPublicPolicy" in reason.remedy
+
+
+@pytest.mark.parametrize("public", [False, True], ids=["without-policy", "with-policy"])
+def test_strangers_may_read_at_most(world: World, public: bool) -> None:
+    """Anonymous put, delete and list are refused, whether the objects are public or not."""
+    landed(world)
+    if public:
+        world.make_public()
+    answers = {
+        "get": world.anonymous("GET", f"/{KEY}"),
+        "put": world.anonymous("PUT", f"/{KEY}", b"intruder"),
+        "put elsewhere": world.anonymous("PUT", "/new", b"intruder"),
+        "delete": world.anonymous("DELETE", f"/{KEY}"),
+        "list": world.anonymous("GET", "/?list-type=2"),
+        "read the policy": world.anonymous("GET", "/?policy"),
+    }
+    assert answers == dict.fromkeys(answers, 403) | {"get": 200 if public else 403}
+    assert set(world.bucket.list("")) == {KEY}
+    stored = world.bucket.get(KEY)
+    assert stored is not None
+    assert stored.body == world.wanted.body

@@ -161,16 +161,27 @@ def _repeat(connection: Connection, data: bytes) -> None:
 
 
 class Apiserver:
-    """A threaded server on `127.0.0.1` and a free port that ends with its `with` block.
+    """A threaded server on loopback that ends with its `with` block.
 
     Args:
         context: The server's side of TLS; by default a certificate for 127.0.0.1 and kubernetes.default.svc.
         greeting: What happens to new connections; may be changed at any time.
+        host: A loopback address of its own, for several servers on one port.
+        wanted_port: The port; 0 for a free one.
     """
 
-    def __init__(self, context: ssl.SSLContext | None = None, *, greeting: Greeting = "tls") -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext | None = None,
+        *,
+        greeting: Greeting = "tls",
+        host: str = "127.0.0.1",
+        wanted_port: int = 0,
+    ) -> None:
         self.context = context or server_context("127.0.0.1", "kubernetes.default.svc")
         self.greeting = greeting
+        self.host = host
+        self.wanted_port = wanted_port
         self.requests: list[Request] = []
         self.connections = 0
         self._answers: dict[str, bytes] = {}
@@ -191,6 +202,10 @@ class Apiserver:
             self._answers[JWKS_PATH] = jwks
         self._lever = None
 
+    def answer(self, target: str, raw: bytes) -> None:
+        """From now on answer requests for `target` with these raw bytes."""
+        self._answers[target] = raw
+
     def pull(self, lever: Lever) -> None:
         """From now on let `lever` answer every request, until the next `serve`."""
         self._lever = lever
@@ -206,10 +221,10 @@ class Apiserver:
 
     @property
     def url(self) -> str:
-        return f"https://127.0.0.1:{self.port}"
+        return f"https://{self.host}:{self.port}"
 
     def __enter__(self) -> Self:
-        self._listener.bind(("127.0.0.1", 0))
+        self._listener.bind((self.host, self.wanted_port))
         self._listener.listen(128)
         self._start(self._accept)
         return self

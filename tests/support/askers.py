@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from mirror.config.settings import Auth, Issuer, Limits, Publish, Tls
 from mirror.model import Answer, IssuerName, IssuerUrl, Unusable
@@ -18,6 +19,9 @@ def issuer(
     token_file: Path | None = None,
     load_balancer: bool = False,
     proxy: str | None = None,
+    auth: Auth | None = None,
+    discover: Literal["dns", "endpointslices"] | None = None,
+    expect_replicas: int | None = None,
 ) -> Issuer:
     """One configured issuer with those apiservers; the rest as by default."""
     return Issuer(
@@ -26,10 +30,12 @@ def issuer(
         publish=PUBLISH,
         apiservers=apiservers,
         tls=tls or Tls(),
-        auth=Auth(token_file=token_file),
+        auth=auth or Auth(token_file=token_file),
         load_balancer=load_balancer,
         proxy=proxy,
         audiences=(AUDIENCE,),
+        discover=discover,
+        expect_replicas=expect_replicas,
     )
 
 

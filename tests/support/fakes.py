@@ -23,7 +23,7 @@ from mirror.model import (
     Unusable,
     Version,
 )
-from mirror.ports import Bucket, Foreign, Landed, NotSeen, Ports, PutOutcome, Seen, StoredHeaders
+from mirror.ports import Bucket, Foreign, Landed, NotSeen, Openness, OwnToken, Ports, PutOutcome, Seen, StoredHeaders
 
 MOMENT = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 
@@ -246,6 +246,7 @@ class FakeBucket:
     fails: dict[str, BucketError] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     before_put: Callable[["FakeBucket", PublicObject], None] | None = None
+    open: Openness = field(default_factory=Openness)
 
     def _request(self, operation: str, what: str) -> None:
         self.requests.append(f"{operation} {what}")
@@ -288,6 +289,10 @@ class FakeBucket:
         self.write(obj.key, obj.body, obj.content_type, obj.cache_control, snapshot)
         return Landed(self.objects[obj.key].etag)
 
+    def openness(self, key: ObjectKey) -> Openness:
+        self._request("openness", key)
+        return self.open
+
     # -- for tests
 
     def write(
@@ -326,6 +331,19 @@ class FakeWeb:
 
 
 @dataclass
+class FakeCdn:
+    """Distributions that note what they were told; `fails` is what they answer."""
+
+    told: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
+    fails: Reason | None = None
+
+    def invalidate(self, publish: Publish, paths: Sequence[str], *, reference: str) -> Reason | None:
+        if self.fails is None:
+            self.told.append((publish.cloudfront_distribution or "", tuple(paths), reference))
+        return self.fails
+
+
+@dataclass
 class FakeWorld:
     """Everything that a pass needs, in memory."""
 
@@ -334,6 +352,8 @@ class FakeWorld:
     bucket: FakeBucket = field(default_factory=FakeBucket)
     base_url: str = "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"
     web: FakeWeb = field(init=False)
+    cdn: FakeCdn = field(default_factory=FakeCdn)
+    own_token: OwnToken | None = None
 
     def __post_init__(self) -> None:
         self.web = FakeWeb(self.bucket, self.base_url)
@@ -342,7 +362,14 @@ class FakeWorld:
         def bucket(_: Publish) -> Bucket:
             return self.bucket
 
-        return Ports(source=self.source, history=self.history, bucket=bucket, view=self.web)
+        return Ports(
+            source=self.source,
+            history=self.history,
+            bucket=bucket,
+            view=self.web,
+            cdn=self.cdn,
+            own_token=lambda _: self.own_token,
+        )
 
     def publish(self, **changes: object) -> Publish:
         plain = Publish(bucket="oidc-bucket", region="ap-southeast-2", base_url=self.base_url)

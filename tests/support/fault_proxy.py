@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import struct
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,14 +20,15 @@ class Fault:
     """What befalls the next request whose first line begins with `method`.
 
     `effect`: whether the store gets the request all the same. `answer`: the bytes that the client gets instead of the
-    store's (None: the store's own). `cut_after`: how many bytes of it arrive before the connection is reset.
-    `stall_seconds`: how long the answer waits.
+    store's (None: the store's own). `cut_after`: how many bytes of it arrive before the connection ends, with `resets`
+    by a TCP reset. `stall_seconds`: how long the answer waits.
     """
 
     method: str
     effect: bool = False
     answer: bytes | None = None
     cut_after: int | None = None
+    resets: bool = False
     stall_seconds: float = 0.0
 
 
@@ -77,6 +79,8 @@ class FaultProxy:
             reply = reply if fault.cut_after is None else reply[: fault.cut_after]
         with suppress(OSError):
             client.sendall(reply)
+        if fault is not None and fault.resets:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() sends RST
 
     def _fault_for(self, head: bytes) -> Fault | None:
         if self.faults and head.startswith(self.faults[0].method.encode()):

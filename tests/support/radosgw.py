@@ -43,12 +43,25 @@ def require_radosgw() -> None:
     pytest.skip(missing)
 
 
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
+    assert done.returncode == 0, f"{command[0]}: {done.stderr[-2000:]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Radosgw:
     """A running gateway; signed requests go to `url`, anonymous ones to the bucket's host by `connect_to`."""
 
     tls_port: int
     certificates: Certificates
+    conf: Path
+
+    def new_user(self) -> tuple[str, str]:
+        """Another user, without any right but to make buckets: access key and secret key."""
+        name = f"user{uuid.uuid4().hex[:12]}"
+        words = ("user", "create", f"--uid={name}", f"--display-name={name}", f"--access-key={name}")
+        _run("radosgw-admin", "-c", str(self.conf), *words, f"--secret-key=secret-of-{name}")
+        return name, f"secret-of-{name}"
 
     @property
     def url(self) -> str:
@@ -79,8 +92,7 @@ class _Cluster:
         return self.directory / "ceph.conf"
 
     def run(self, *command: str) -> None:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
-        assert done.returncode == 0, f"{command[0]}: {done.stderr[-2000:]}"
+        _run(*command)
 
     @contextmanager
     def daemon(self, *command: str) -> Iterator[None]:
@@ -113,7 +125,7 @@ def running_radosgw(directory: Path) -> Iterator[Radosgw]:
         cluster.run("radosgw-admin", "-c", str(cluster.conf), "user", "create", *user)
         daemons.enter_context(cluster.daemon("radosgw", "-n", "client.rgw.a"))
         _wait_until_ready(cluster.http_port)
-        yield Radosgw(cluster.tls_port, cluster.certificates)
+        yield Radosgw(cluster.tls_port, cluster.certificates, cluster.conf)
 
 
 def _free_ports(count: int) -> tuple[int, ...]:

@@ -56,10 +56,15 @@ class S3Server:
 
     port: int
     certificates: Certificates
+    access_log: Path
 
     @property
     def url(self) -> str:
         return f"https://localhost:{self.port}"
+
+    def requests(self) -> list[str]:
+        """Every request that was answered so far, as the server notes it: first line, status, `Authorization`."""
+        return [line.partition(" [INFO] ")[2] for line in self.access_log.read_text().splitlines()]
 
     def new_bucket(self, name: str | None = None) -> str:
         """Make an empty bucket and give its name."""
@@ -126,14 +131,14 @@ def running_ministack(directory: Path) -> Iterator[S3Server]:
         port = listener.getsockname()[1]
         with (directory / "ministack.log").open("wb") as log:
             process = subprocess.Popen(
-                _command(listener.fileno(), certificates),
+                _command(listener.fileno(), certificates, directory / "access.log"),
                 pass_fds=[listener.fileno()],
                 env=_environment(directory, port),
                 cwd=directory,
                 stdout=log,
                 stderr=log,
             )
-    server = S3Server(port, certificates)
+    server = S3Server(port, certificates, directory / "access.log")
     try:
         _wait_until_ready(server, process)
         yield server
@@ -141,10 +146,11 @@ def running_ministack(directory: Path) -> Iterator[S3Server]:
         _end(process)
 
 
-def _command(descriptor: int, certificates: Certificates) -> list[str]:
+def _command(descriptor: int, certificates: Certificates, access_log: Path) -> list[str]:
     # Not `-m ministack`: with TLS it would also bind port 443 where it may.
     return [
         *(sys.executable, "-m", "hypercorn", "--workers", "0", "--bind", f"fd://{descriptor}"),
+        *("--access-logfile", str(access_log), "--access-logformat", "%(r)s %(s)s %({authorization}i)s"),
         *("--certfile", str(certificates.chain_file), "--keyfile", str(certificates.key_file)),
         "ministack.app:app",
     ]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 from mirror.config.settings import FormerIssuer, Issuer, Repository, Settings
 from mirror.model import Answer, IssuerName, IssuerUrl, KeyPolicy, Reason, Unusable
@@ -49,6 +50,8 @@ class Situation:
     name: IssuerName = NAME
     issuer: IssuerUrl = ISSUER
     former: tuple[FormerIssuer, ...] = ()
+    discover: Literal["dns", "endpointslices"] | None = None
+    expect_replicas: int | None = None
 
     def settings(self) -> Settings:
         issuer = Issuer(
@@ -58,6 +61,8 @@ class Situation:
             apiservers=self.apiservers,
             keys=self.policy,
             former_issuers=self.former,
+            discover=self.discover,
+            expect_replicas=self.expect_replicas,
         )
         repository = Repository(self.state_dir / "snapshots.git", remote=self.remote, require_push=self.require_push)
         return Settings(self.state_dir, repository, (issuer,))

@@ -9,17 +9,26 @@ from pathlib import Path
 import trustme
 
 
-@cache
 def authority(name: str = "cluster") -> trustme.CA:
     """The CA of that name: the same in the whole run; another name is another CA."""
+    return _authority(name)
+
+
+@cache
+def _authority(name: str) -> trustme.CA:
     return trustme.CA(organization_name=f"throw-away {name}")
 
 
-@cache
 def server_certificate(
     *names: str, by: str = "cluster", valid_for: timedelta = timedelta(days=60), made: timedelta = timedelta(days=-1)
 ) -> trustme.LeafCert:
     """A server certificate for DNS names or addresses, by the CA `by`; its times are relative to now."""
+    # Cached behind a function of positions alone: however the defaults are written, it is the same certificate.
+    return _server_certificate(names, by, valid_for, made)
+
+
+@cache
+def _server_certificate(names: tuple[str, ...], by: str, valid_for: timedelta, made: timedelta) -> trustme.LeafCert:
     now = datetime.now(UTC).replace(tzinfo=None)
     return authority(by).issue_cert(*names, not_before=now + made, not_after=now + valid_for)
 

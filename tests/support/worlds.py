@@ -56,6 +56,7 @@ class World:
     replicas: tuple[Apiserver, Apiserver]
     server: S3Server
     config: dict[str, Any] = field(init=False)
+    further_environ: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ca_file(self.folder)
@@ -113,6 +114,7 @@ class World:
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_NOSYSTEM": "1",
             "HOME": str(self.folder),
+            **self.further_environ,
         }
 
     def mirror(self, *words: str) -> Done:
@@ -186,14 +188,19 @@ def request(server: S3Server, method: str, path: str, host: str, body: bytes | N
         connection.close()
 
 
-@contextmanager
-def running_world(server: S3Server, folder: Path) -> Iterator[World]:
-    """A world whose bucket is empty."""
+def empty_bucket(server: S3Server) -> None:
+    """Make the bucket of the captured issuer, without its objects."""
     host = f"localhost:{server.port}"
     assert server.request("PUT", f"/{BUCKET}", host=host) in (200, 409)  # 409: an earlier test of this server made it
     for key in (JWKS_KEY, DISCOVERY_KEY):
         with request(server, "DELETE", f"/{BUCKET}/{key}", host) as answer:
             assert answer.status in (204, 404)
+
+
+@contextmanager
+def running_world(server: S3Server, folder: Path) -> Iterator[World]:
+    """A world whose bucket is empty."""
+    empty_bucket(server)
     context = server_context("127.0.0.1", "localhost")
     with ExitStack() as stack:
         first, second = (stack.enter_context(Apiserver(context)) for _ in range(2))

@@ -17,6 +17,8 @@ from mirror.addresses import (
     discovery_url,
     is_aws_endpoint,
     is_host,
+    is_inside,
+    is_legacy_url,
     is_port,
     issuer_problems,
     issuer_warnings,
@@ -172,6 +174,7 @@ def test_host_and_port_grammar() -> None:
     assert not is_port("+1")
 
 
+LEGACY = "https://oidc-bucket.s3.amazonaws.com"
 SAME_BUCKET = (
     "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com",
     "https://oidc-bucket.s3-ap-southeast-2.amazonaws.com",
@@ -188,6 +191,35 @@ def test_issuer_in_any_style_of_the_bucket_is_inside(style: str, base: str) -> N
     """Every host style of S3 names the same object."""
     keys = object_keys(IssuerUrl(f"{style}/cluster/a"), base, "")
     assert keys == ("cluster/a/.well-known/openid-configuration", "cluster/a/openid/v1/jwks")
+
+
+@pytest.mark.parametrize("base", SAME_BUCKET)
+def test_issuer_at_the_legacy_global_host_is_inside_an_old_region(base: str) -> None:
+    """A cluster whose issuer was chosen long ago cannot change it: DNS leads that host to the bucket's own region."""
+    keys = object_keys(IssuerUrl(f"{LEGACY}/cluster/a"), base, "")
+    assert keys == ("cluster/a/.well-known/openid-configuration", "cluster/a/openid/v1/jwks")
+
+
+@pytest.mark.parametrize(
+    ("issuer", "base"),
+    [
+        pytest.param(LEGACY, "https://oidc-bucket.s3.ap-southeast-4.amazonaws.com", id="new-region"),
+        pytest.param(LEGACY, "https://oidc-bucket.s3.cn-north-1.amazonaws.com.cn", id="china"),
+        pytest.param(LEGACY, "https://other.s3.ap-southeast-2.amazonaws.com", id="other-bucket"),
+        pytest.param("https://s3.amazonaws.com/oidc-bucket", SAME_BUCKET[0], id="path-style-redirects"),
+        pytest.param("https://oidc-bucket.s3-external-1.amazonaws.com", SAME_BUCKET[0], id="us-east-1-alone"),
+    ],
+)
+def test_legacy_global_host_does_not_serve(issuer: str, base: str) -> None:
+    """Where S3 would refuse or redirect, the issuer is outside."""
+    assert not is_inside(IssuerUrl(f"{issuer}/a"), base)
+
+
+def test_legacy_global_host_is_told() -> None:
+    """Only a bucket outside us-east-1 depends on DNS for it."""
+    assert is_legacy_url(f"{LEGACY}/a", "ap-southeast-2")
+    assert not is_legacy_url(f"{LEGACY}/a", "us-east-1")
+    assert not is_legacy_url(f"{SAME_BUCKET[0]}/a", "ap-southeast-2")
 
 
 @pytest.mark.parametrize(

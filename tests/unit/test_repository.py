@@ -1,6 +1,7 @@
 """What must hold of the repository itself: lock files, documents, the Makefile, programs."""
 
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -15,7 +16,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
 PROGRAMS = (".ci/run", *sorted(f"scripts/{path.name}" for path in (ROOT / "scripts").iterdir()))
 DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
 ADRS = sorted(path.name for path in (ROOT / "docs/adr").glob("*.md"))
@@ -67,6 +68,15 @@ def test_locked_package_has_a_hash(lock: str) -> None:
     assert lines
     bare = [a for a, b in zip(lines, [*lines[1:], ""], strict=True) if "==" in a and "--hash=sha256:" not in b]
     assert bare == []
+
+
+def test_javascript_lock_file_has_hashes_only() -> None:
+    """The lock file of the relying party in JavaScript names no place to download from, and every package's hash."""
+    text = (ROOT / "tests/relying_parties/package-lock.json").read_text(encoding="utf-8")
+    packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
+    assert packages
+    assert "://" not in text
+    assert [name for name, entry in packages.items() if not entry["integrity"].startswith("sha512-")] == []
 
 
 def test_runtime_requirement_is_locked() -> None:

@@ -402,6 +402,36 @@ def test_two_mirrors_with_one_remote_converge(shared: Situation) -> None:
     assert len(kids(shared)) == 3
 
 
+def test_revoked_key_is_not_brought_back_by_a_mirror_that_could_not_hear(shared: Situation) -> None:
+    """What another mirror took away stays away while the remote is down, and is told; new keys do not wait."""
+    shared.run(BOTH, BOTH)
+    other = shared.beside()
+    stolen = shared.run().issuers[0].records[0].key
+    other.policy = KeyPolicy(revoked=frozenset({stolen.thumbprint}))
+    other.run(BOTH, BOTH)
+    without = shared.public()
+    remote(shared).down = True
+    report = shared.run(BOTH, BOTH)
+    assert shared.public() == without
+    assert stolen.kid.encode() not in (without or b"")
+    assert "removal.waits" in events(report)
+    assert report.exit_status is ExitStatus.FAILED
+    remote(shared).down = False
+    assert shared.run().exit_status is ExitStatus.CURRENT
+    assert shared.public() == without
+
+
+def test_new_key_goes_over_what_another_mirror_put_while_the_remote_is_down(shared: Situation) -> None:
+    """An addition never waits, whoever wrote the object last."""
+    shared.run(ONE, ONE)
+    other = shared.beside()
+    other.run(ONE, ONE)
+    other.world.bucket.write(JWKS_KEY, shared.public() or b"", snapshot="a" * 40)
+    remote(shared).down = True
+    shared.run(BOTH, BOTH)
+    assert (shared.public() or b"").count(b'"kid"') == 2
+
+
 # -------------------------------------------------------------------------------------------------- bucket
 
 
@@ -469,11 +499,51 @@ def test_drift_is_told_and_repaired_in_one_pass(here: Situation, body: bytes) ->
 
 
 def test_deleted_object_is_put_again(here: Situation) -> None:
-    """An object that vanished is created again."""
+    """An object that vanished is created again, and that somebody deleted it is told; the pass after has no alarm."""
     here.run(ONE, ONE)
     here.world.bucket.objects.clear()
-    assert here.run().exit_status is ExitStatus.CURRENT
+    report = here.run()
+    assert report.exit_status is ExitStatus.CURRENT
     assert here.public() == capture(f"{ONE}-jwks").body()
+    drifts = [event for event in report.issuers[0].events if event.name == "bucket.drift"]
+    assert [event.fields["key"] for event in drifts] == [JWKS_KEY, DISCOVERY_KEY]
+    assert not {"bucket.drift", "drift.repaired"} & events(here.run())
+
+
+def test_earlier_state_put_back_by_somebody_is_drift(here: Situation) -> None:
+    """Whoever brings a dropped or revoked key back with our own earlier bytes is told of, with ETag and date."""
+    here.run(ONE, ONE)
+    old = here.world.bucket.objects[ObjectKey(JWKS_KEY)]
+    here.run(BOTH, BOTH)
+    newest = here.public()
+    here.world.bucket.objects[ObjectKey(JWKS_KEY)] = old
+    report = here.run()
+    (drift,) = [event for event in report.issuers[0].events if event.name == "bucket.drift"]
+    assert (drift.fields["etag"], drift.fields["last_modified"]) == (old.etag, old.last_modified.isoformat())
+    assert "drift.repaired" in events(report)
+    assert here.public() == newest != old.body
+
+
+def test_object_in_a_new_bucket_is_created_without_alarm(here: Situation) -> None:
+    """Other settings are another place: what is not there yet was not deleted."""
+    here.run(ONE, ONE)
+    here.world.bucket.objects.clear()
+    plain = here.world.publish
+    here.world.publish = lambda **more: plain(bucket="new-bucket", **more)  # type: ignore[method-assign]  # a lever
+    report = here.run()
+    assert here.public() == capture(f"{ONE}-jwks").body()
+    assert "bucket.drift" not in events(report)
+
+
+def test_pass_that_cannot_read_git_keeps_what_was_seen(here: Situation) -> None:
+    """A pass that decides nothing forgets nothing: after it an intact bucket needs no audit."""
+    here.run(ONE, ONE)
+    here.world.history.broken = True
+    here.run()
+    here.world.history.broken = False
+    looks = len(here.world.web.looks)
+    here.run()
+    assert len(here.world.web.looks) == looks
 
 
 def test_object_written_between_look_and_put_is_not_overwritten(here: Situation) -> None:

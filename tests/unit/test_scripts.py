@@ -18,10 +18,21 @@ APT_GET = """
 echo "$*" >>"$CALLS"
 case "$*" in
 *" update") exit "${UPDATE:-0}" ;;
-*) for package; do cp "$(dirname "$0")/git" "$(dirname "$0")/${package/#prometheus/promtool}" 2>&1; done ;;
+*) for name in "$@" systemd-analyze promtool; do cp "$(dirname "$0")/git" "$(dirname "$0")/$name" 2>&1; done ;;
 esac
 """
-FOR_TESTS = ("radosgw", "ceph-mon", "ceph-osd", "chromium", "promtool")
+FOR_TESTS = (
+    "radosgw",
+    "ceph-mon",
+    "ceph-osd",
+    "chromium",
+    "systemd-analyze",
+    "buildah",
+    "debootstrap",
+    "nodejs",
+    "npm",
+    "promtool",
+)
 
 
 def test_present_packages_are_left_alone(checkout: Checkout) -> None:
@@ -44,7 +55,8 @@ def test_root_gets_missing_packages_installed(checkout: Checkout) -> None:
     update, install = checkout.calls()
     assert (run.returncode, run.stderr) == (0, "")
     assert update.endswith(" update")
-    assert install.endswith(" install -y --no-install-recommends radosgw ceph-osd chromium prometheus")
+    missing = "radosgw ceph-osd chromium systemd buildah debootstrap nodejs npm prometheus"
+    assert install.endswith(f" install -y --no-install-recommends {missing}")
 
 
 @pytest.mark.parametrize(("user", "update"), [("1000", "0"), ("0", "100")], ids=["common user", "no package lists"])
@@ -55,7 +67,8 @@ def test_missing_optional_package_is_told(checkout: Checkout, user: str, update:
     checkout.fake("apt-get", APT_GET)
     run = checkout.run("scripts/debian-packages", "run", "test", UPDATE=update)
     assert run.returncode == 0
-    assert "Missing: radosgw ceph-mon ceph-osd chromium prometheus; the tests against a real S3 server" in run.stderr
+    missing = "radosgw ceph-mon ceph-osd chromium systemd buildah debootstrap nodejs npm prometheus"
+    assert f"Missing: {missing}; the tests that need them" in run.stderr
 
 
 def test_missing_git_is_fatal(checkout: Checkout) -> None:
@@ -71,6 +84,51 @@ def test_unknown_group_is_refused(checkout: Checkout) -> None:
     run = checkout.run("scripts/debian-packages", "tests")
     assert run.returncode == 2
     assert "no group is called tests" in run.stderr
+
+
+# ------------------------------------------------------------------------------------------------ relying-parties
+
+NPM = """
+echo "$1" >>"$CALLS"
+mkdir -p node_modules
+exit "${NPM:-0}"
+"""
+
+
+@pytest.fixture
+def parties(checkout: Checkout) -> Checkout:
+    """A checkout in which the JavaScript package of the tests is to be installed."""
+    folder = checkout.folder / "tests" / "relying_parties"
+    folder.mkdir(parents=True)
+    for name in ("package.json", "package-lock.json"):
+        (folder / name).write_text("as it was\n", encoding="utf-8")
+    checkout.fake("npm", NPM)
+    return checkout
+
+
+def test_package_is_installed_once_and_again_when_its_lock_changes(parties: Checkout) -> None:
+    """The second call does nothing; a changed lock file is honoured."""
+    assert [parties.run("scripts/relying-parties").returncode for _ in range(2)] == [0, 0]
+    assert parties.calls() == ["ci"]
+    lock = parties.folder / "tests" / "relying_parties" / "package-lock.json"
+    lock.write_text("changed\n", encoding="utf-8")
+    parties.run("scripts/relying-parties")
+    assert parties.calls() == ["ci"]
+
+
+def test_failing_npm_is_told_and_tried_again(parties: Checkout) -> None:
+    """Without the package the tests go on, and the next set-up tries anew."""
+    run = parties.run("scripts/relying-parties", NPM="1")
+    assert (run.returncode, "npm could not install jose" in run.stderr) == (0, True)
+    parties.run("scripts/relying-parties")
+    assert parties.calls() == ["ci", "ci"]
+
+
+def test_missing_npm_is_no_failure(parties: Checkout) -> None:
+    """Whoever has no npm has been told by scripts/debian-packages."""
+    (parties.commands / "npm").unlink()
+    run = parties.run("scripts/relying-parties")
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 # -------------------------------------------------------------------------------------------------- test, .ci/run

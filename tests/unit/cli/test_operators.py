@@ -16,7 +16,7 @@ from mirror.cli.desk import Desk
 from mirror.cli.operate import Decision, commit, described
 from mirror.cli.options import Common
 from mirror.config.settings import FormerIssuer
-from mirror.errors import HistoryError, RemoteError
+from mirror.errors import BucketError, HistoryError, RemoteError
 from mirror.history.ledgers import remember
 from mirror.history.record import Intent, record
 from mirror.model import IssuerUrl, KeyPolicy, KeyRecord, Kid, Ledger, Status, Thumbprint, key_id
@@ -31,7 +31,19 @@ from mirror.trust.merge import merge
 from support.captures import capture
 from support.fakes import FakeHistory, FakeRemote, FakeWorld
 from support.keys import RSA_KEYS
-from support.situations import BASE_URL, BOTH, ISSUER, JWKS_KEY, LAST, LEDGER, ONE, Situation, answer, silent
+from support.situations import (
+    BASE_URL,
+    BOTH,
+    DISCOVERY_KEY,
+    ISSUER,
+    JWKS_KEY,
+    LAST,
+    LEDGER,
+    ONE,
+    Situation,
+    answer,
+    silent,
+)
 
 FORMER = IssuerUrl(f"{BASE_URL}/old")
 STRANGER = RSA_KEYS[3]
@@ -218,6 +230,40 @@ def test_adopted_keys_are_committed_in_one_commit(here: Situation) -> None:
     assert sorted(each.status for each in ledger_of(here).records) == [Status.PUBLISHED, Status.RETIRING]
     assert here.public() == capture("02-rsa1-ec2-overlap/jwks").body()
     assert len(here.world.history.log()) == 1
+
+
+def events(report: Report) -> set[str]:
+    return {event.name for issuer in report.issuers for event in issuer.events}
+
+
+def test_documents_that_were_taken_over_are_no_intrusion(here: Situation) -> None:
+    """The pass after `adopt` replaces them quietly; the same bytes are drift again once ours have stood there."""
+    foreign = capture("02-rsa1-ec2-overlap/jwks").body()
+    for key in (JWKS_KEY, DISCOVERY_KEY):
+        here.world.bucket.write(key, foreign)
+    here.show(ONE, ONE)
+    take_over_all(here)
+    assert "bucket.drift" not in events(here.run())
+    assert here.public() != foreign
+    here.world.bucket.write(JWKS_KEY, foreign)
+    assert "bucket.drift" in events(here.run())
+
+
+def test_document_that_changed_after_it_was_taken_over_is_drift(here: Situation) -> None:
+    """An operator approved those bytes, not those of whoever writes next."""
+    here.world.bucket.write(JWKS_KEY, capture("02-rsa1-ec2-overlap/jwks").body())
+    here.show(ONE, ONE)
+    take_over_all(here)
+    here.world.bucket.write(JWKS_KEY, b"garbage")
+    assert "bucket.drift" in events(here.run())
+
+
+def test_discovery_that_cannot_be_read_stops_no_adoption(here: Situation) -> None:
+    """A laptop may have no right to read the bucket; the world's view of the JWKS is enough."""
+    here.world.bucket.write(JWKS_KEY, capture("02-rsa1-ec2-overlap/jwks").body())
+    here.world.bucket.fails["get"] = BucketError("No.", code="denied")
+    here.show(ONE, ONE)
+    assert take_over_all(here) == ExitStatus.CURRENT
 
 
 def test_nothing_adoptable_is_told_and_nothing_committed(here: Situation, capsys: pytest.CaptureFixture[str]) -> None:

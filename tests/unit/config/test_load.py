@@ -170,6 +170,24 @@ def test_inherited_base_url_can_be_taken_away() -> None:
     assert _parse(text).issuers[0].publish.base_url == "https://other.s3.ap-southeast-2.amazonaws.com"
 
 
+def test_issuer_at_the_legacy_global_host_is_a_warning() -> None:
+    """It is taken, also as base_url, and what may happen there is told; a new region refuses it."""
+    legacy = "https://oidc-bucket.s3.amazonaws.com"
+    for publish in ("", f"base_url: '{legacy}'"):
+        (warning,) = _parse(_text(publish=publish, issuer=f"{legacy}/a")).warnings
+        assert warning.startswith("issuers[0].issuer")
+        assert "redirect" in warning
+    (problem,) = _problems(_text(issuer=f"{legacy}/a").replace("southeast-2", "southeast-4"))
+    assert "is not inside" in problem
+
+
+def test_distribution_is_taken_for_all_and_for_one() -> None:
+    """`cloudfront_distribution` is inherited, and an issuer may have another one."""
+    text = _text("publish: {cloudfront_distribution: E1}", publish="cloudfront_distribution: E2QWRUHAPOMQZL")
+    text += f"  - {{name: b, issuer: '{S3}/b', apiservers: [https://b]}}\n"
+    assert [each.publish.cloudfront_distribution for each in _parse(text).issuers] == ["E1", "E2QWRUHAPOMQZL"]
+
+
 def test_unwise_settings_are_warnings() -> None:
     """What is allowed but unwise is told once, at the layer that says it."""
     text = _text(
@@ -249,7 +267,7 @@ def test_former_issuers_are_checked_like_issuers() -> None:
 def test_discover_excludes_a_load_balancer() -> None:
     """The two ways to deal with several apiservers behind a name are not mixed, and found ones are counted."""
     told = [problem.partition(" (")[0] for problem in _problems(_text("discover: dns\n    load_balancer: true"))]
-    assert told == ["issuers[0].discover", "issuers[0].discover", "issuers[0].load_balancer"]
+    assert told == ["issuers[0].discover", "issuers[0].load_balancer"]
 
 
 def test_kubeconfig_and_in_cluster_exclude_each_other() -> None:
@@ -257,6 +275,50 @@ def test_kubeconfig_and_in_cluster_exclude_each_other() -> None:
     told = _problems(_text("auth: {kubeconfig: a, in_cluster: true}\n    keys: {retain_removed: 1h}"))
     assert any(it.startswith("issuers[0].auth.in_cluster") and "auth.kubeconfig says this" in it for it in told)
     assert any(it.startswith("issuers[0].keys.retain_removed") for it in told)
+
+
+@pytest.mark.parametrize(
+    ("entry", "answers", "behind_balancer"),
+    [
+        ("apiservers: [https://api.example.com]\n    discover: dns\n    expect_replicas: 3", 3, False),
+        ("discover: endpointslices\n    expect_replicas: 3\n    auth: {in_cluster: true}", 3, False),
+        ("auth: {in_cluster: true}", 5, True),
+        ("apiservers: [https://kubernetes.default.svc]\n    auth: {in_cluster: true}", 5, True),
+        ("auth: {kubeconfig: a, context: b}", 1, False),
+        ("auth: {kubeconfig: a}\n    expect_replicas: 1", 1, False),
+        ("auth: {kubeconfig: a}\n    load_balancer: true", 5, True),
+        ("apiservers: [https://a, https://b]\n    auth: {kubeconfig: a}", 2, False),
+        ("auth: {kubeconfig: a}\n    discover: dns\n    expect_replicas: 2", 2, False),
+    ],
+    ids=[
+        "dns",
+        "endpointslices",
+        "in-cluster",
+        "own-service",
+        "kubeconfig",
+        "kubeconfig-counted",
+        "kubeconfig-balancer",
+        "kubeconfig-list",
+        "kubeconfig-dns",
+    ],
+)
+def test_every_way_to_find_apiservers_is_counted(entry: str, answers: int, behind_balancer: bool) -> None:
+    """However apiservers are found, it is known how many answers make all of them."""
+    issuer = parse(_bare(entry), base=Path("/etc/oidc-mirror")).issuers[0]
+    assert (issuer.expected_answers, issuer.load_balancer) == (answers, behind_balancer)
+
+
+def test_in_cluster_uses_the_pods_own_files() -> None:
+    """The pod's token and the CA of its cluster stand where every pod has them; a server name may be added."""
+    issuer = parse(_bare("auth: {in_cluster: true}\n    tls: {server_name: kubernetes}"), base=Path("/x")).issuers[0]
+    folder = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    assert (issuer.auth.token_file, issuer.auth.in_cluster) == (folder / "token", True)
+    assert issuer.tls == Tls(folder / "ca.crt", "kubernetes")
+
+
+def _bare(entry: str) -> str:
+    """A configuration with one issuer that has no other key than name, issuer and `entry`."""
+    return _text(entry).replace("    apiservers: [https://10.0.0.11:6443]\n", "")
 
 
 def test_issuer_files_are_added() -> None:

@@ -131,3 +131,19 @@ def test_standing_body_is_known_from_the_etag_alone() -> None:
     assert standing_body(WANTED, listed(b"new"), None, frozenset()) == b"new"
     assert standing_body(WANTED, listed(b"else"), None, frozenset({OLD})) is None
     assert standing_body(WANTED, None, None, frozenset({OLD})) is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "waits"),
+    [
+        ({"shared": True}, True),
+        ({"shared": True, "heard_remote": True}, False),
+        ({}, False),
+    ],
+    ids=["remote_down", "remote_heard", "no_remote"],
+)
+def test_key_that_another_mirror_took_away_is_not_brought_back_unheard(facts: dict[str, bool], *, waits: bool) -> None:
+    """Without the remote nobody knows whether it was revoked; with it, or alone, the ledger says so."""
+    theirs = stored(b"theirs", SNAPSHOT)
+    decision, _ = decide(WANTED, listed(b"theirs"), theirs, known(brings_back=True, is_covered=True, **facts))
+    assert isinstance(decision, Waiting) is waits

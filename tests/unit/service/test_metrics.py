@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mirror import __version__
 from mirror.config.settings import FormerIssuer
-from mirror.model import IssuerName, Reason, Status, Unusable
+from mirror.model import Event, IssuerName, Level, Reason, Status, Unusable
 from mirror.report import Effect, PublicLook
 from mirror.service.chronicle import Chronicle
 from mirror.service.metrics import families, render, resumed
@@ -132,6 +132,13 @@ def test_keys_that_are_shown_but_not_public_are_counted() -> None:
     assert found["issuer_keys_not_public", "a"] == 1
     assert found["issuer_replicas_disagree", "a"] == 1
     assert samples(after(report(issuer("a"))))["issuer_replicas_disagree", "a"] == 0
+
+
+def test_token_that_was_signed_in_vain_is_told() -> None:
+    """A probe found a key that no JWKS shows: pods are about to be logged out."""
+    event = Event("signing_key.not_public", "Signed in vain.", Level.ERROR)
+    assert samples(after(report(issuer("a", events=(event,)))))["issuer_signing_key_not_public", "a"] == 1
+    assert samples(after(report(issuer("a"))))["issuer_signing_key_not_public", "a"] == 0
 
 
 def test_readback_is_the_worst_of_an_entry() -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from mirror.config.settings import LOAD_BALANCER_CONNECTIONS
 from mirror.model import Answer, IssuerName, Reason, Unusable
-from mirror.source.board import LOAD_BALANCER_CONNECTIONS, Board
+from mirror.source.board import Board
 from support.askers import ignore, issuer
 
 LATE = Reason("timeout", "Late.", "Wait.")

@@ -1,18 +1,30 @@
 """The table of failures: complete, stable, and safe to show."""
 
+from pathlib import Path
+
 import pytest
 
 from mirror.model import TRANSIENT_CODES
-from mirror.source.failures import Failure, shown
+from mirror.source.failures import Failure, Told, shown
+from mirror.source.lookup_failures import LookupFailure
 
 
-@pytest.mark.parametrize("failure", Failure, ids=lambda failure: failure.name.lower())
-def test_every_failure_has_sentence_and_remedy(failure: Failure) -> None:
+@pytest.mark.parametrize("failure", [*Failure, *LookupFailure], ids=lambda failure: failure.name.lower())
+def test_every_failure_has_sentence_and_remedy(failure: Told) -> None:
     """Each failure tells what happened, with the detail, and what to do, in whole sentences."""
     reason = failure.reason("{braces} stay", where="jwks")
     assert ("{detail}" in failure.value.sentence) == ("{braces} stay" in reason.sentence)
     assert (reason.sentence[0].isupper(), reason.sentence[-1], reason.remedy[-1]) == (True, ".", ".")
     assert (reason.where, reason.code.isidentifier()) == ("jwks", True)
+
+
+def test_every_code_is_documented() -> None:
+    """docs/reference/apiservers.md names every code that asking can give, and the transient ones as such."""
+    text = (Path(__file__).parents[3] / "docs" / "reference" / "apiservers.md").read_text()
+    codes = {failure.value.code for failure in (*Failure, *LookupFailure)}
+    assert {code for code in codes if f"`{code}`" not in text} == set()
+    transient = text.partition("another apiserver of the issuer answers: ")[2].partition(". All others")[0]
+    assert set(transient.replace("`", "").split(", ")) == TRANSIENT_CODES
 
 
 def test_transient_codes_are_those_of_the_model() -> None:

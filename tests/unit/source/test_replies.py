@@ -111,7 +111,7 @@ def test_status_gives_its_code(status: int, expected: str) -> None:
         ("certificate", 403, "--user=NAME"),
         ("anonymous", 401, "auth.token_file"),
         ("token", 401, "renewed before it expires"),
-        ("certificate", 401, "tls.client_cert_file"),
+        ("certificate", 401, "client CA"),
     ],
 )
 def test_remedy_fits_the_login(login: Login, status: int, words: str) -> None:

@@ -1,5 +1,6 @@
 """What an operator decides: found by name, approved, revoked; and what must hold for every ledger."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -22,8 +23,9 @@ from mirror.model import (
     Thumbprint,
     key_id,
 )
-from mirror.trust.decisions import approve, find_key, find_material, is_emptied, may_be_empty, revoke
+from mirror.trust.decisions import approve, find_key, find_material, revoke
 from mirror.trust.documents import render
+from mirror.trust.emptiness import is_emptied, may_be_empty
 from mirror.trust.ledger import read_ledger, write_ledger
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.merge import merge
@@ -100,12 +102,21 @@ def test_key_is_found_by_kid_or_thumbprint_or_beginning(text: str, found: Key) -
     [
         ("kid-of-", "key.unknown", "its first 8 characters"),
         ("", "key.unknown", "its first 8 characters"),
+        ("KID-OF-A", "key.unknown", "Known are: thumbprint-of-k"),
         ("KID-OF-AAAA", "key.unknown", "thumbprint-of-yyyy"),
         ("thumbprint-of-", "key.ambiguous", "thumbprint-of-zzzz"),
         ("shared", "key.ambiguous", "thumbprint-of-yyyy (kid"),
         ("thumbprint-of-aaaa", "key.ambiguous", '(kid "other", held)'),
     ],
-    ids=["seven characters", "nothing", "wrong case", "beginning of many", "kid of two keys", "one key under two kids"],
+    ids=[
+        "seven characters",
+        "nothing",
+        "eight characters",
+        "wrong case",
+        "beginning of many",
+        "kid of two keys",
+        "one key under two kids",
+    ],
 )
 def test_name_of_no_key_or_of_several_is_refused_with_candidates(text: str, expected: str, told: str) -> None:
     """The reason says what would match, so that the operator can give more."""
@@ -120,14 +131,6 @@ def test_nothing_known_says_so() -> None:
     result = find_key(Ledger(ISSUER), "thumbprint-of-a")
     assert isinstance(result, Reason)
     assert result.remedy == "No key of this issuer is known yet."
-
-
-def test_long_list_of_candidates_is_cut() -> None:
-    """At most five candidates are told, and how many more there are."""
-    result = find_key(ledger(*(record(key(f"a{i}"), P) for i in range(7))), "thumbprint-of-a")
-    assert isinstance(result, Reason)
-    assert result.remedy.count("(kid") == 5
-    assert result.remedy.endswith("and 2 more.")
 
 
 def test_hostile_kid_is_escaped_in_a_reason() -> None:
@@ -152,6 +155,70 @@ def test_material_is_found_whatever_its_kids(text: str, expected: str) -> None:
     """One key under two kids is one material: it can be revoked by its thumbprint."""
     result = find_material(KNOWN, text)
     assert (result.code if isinstance(result, Reason) else result) == expected
+
+
+@pytest.mark.parametrize(("many", "more"), [(5, False), (6, True)], ids=["as many as are listed", "one more"])
+def test_long_list_of_candidates_is_cut(many: int, more: bool) -> None:
+    """Five are named, each once and apart; how many others there are is said."""
+    reason = find_key(ledger(*(record(key(f"{number}"), D) for number in range(many))), "nobody's key")
+    assert isinstance(reason, Reason)
+    named = [f'thumbprint-of-{number} (kid "kid-of-{number}", dropped)' for number in range(5)]
+    assert reason.remedy == f"Known are: {', '.join([*named, *['and 1 more'] * more])}."
+
+
+# ----------------------------------------------------------------------------------------------- what is told
+
+
+@pytest.mark.parametrize(
+    ("decide", "told"),
+    [
+        (
+            lambda: approve(ledger(record(Y, P), record(Z, H)), key_id(Z), NOW),
+            [
+                (Z, P, "was approved by an operator"),
+                (Y, R, "gives its kid to a key that an operator approved"),
+            ],
+        ),
+        (
+            lambda: revoke(ledger(record(A, P), record(B, P)), [A.thumbprint], now=NOW, reason="stolen", last=False),
+            [(A, X, "was revoked by an operator: stolen")],
+        ),
+    ],
+    ids=["approved", "revoked"],
+)
+def test_decision_says_what_became_of_each_key(
+    decide: Callable[[], Outcome | Reason], told: list[tuple[Key, Status, str]]
+) -> None:
+    """The sentences of the commit: git keeps them for ever."""
+    result = decide()
+    assert isinstance(result, Outcome)
+    assert [(each.key, each.status, each.sentence) for each in result.transitions] == told
+
+
+@pytest.mark.parametrize(
+    ("decide", "remedy"),
+    [
+        (lambda: approve(ledger(record(A, X)), key_id(A), NOW), "Give the cluster a new signing key."),
+        (
+            lambda: approve(ledger(record(A, D)), key_id(A), NOW),
+            "Nothing to approve: it is decided anew when an apiserver shows it.",
+        ),
+        (
+            lambda: revoke(ledger(record(A, P)), [A.thumbprint], now=NOW, reason="", last=False),
+            "Say on one line why the key is revoked.",
+        ),
+        (
+            lambda: revoke(ledger(record(A, P)), [A.thumbprint], now=NOW, reason="stolen", last=False),
+            "Publish another key first; or add `--last`, and every token of this issuer is refused from then on.",
+        ),
+    ],
+    ids=["revoked", "not held", "no reason", "last key"],
+)
+def test_refused_decision_says_what_to_do(decide: Callable[[], Outcome | Reason], remedy: str) -> None:
+    """Whoever is called at night reads the remedy, not the code."""
+    result = decide()
+    assert isinstance(result, Reason)
+    assert result.remedy == remedy
 
 
 # ----------------------------------------------------------------------------------------------- approving

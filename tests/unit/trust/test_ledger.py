@@ -7,9 +7,12 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 
-from mirror.model import IssuerUrl, KeyRecord, Ledger, Revocation, Status, key_id
-from mirror.trust.ledger import read_ledger, stated_issuer, write_ledger
+from mirror.model import IssuerUrl, KeyRecord, Kid, Ledger, Reason, Revocation, RsaKey, Status, key_id
+from mirror.trust.base64url import encode
+from mirror.trust.ledger import EVERYTHING, read_ledger, stated_issuer, write_ledger
+from mirror.trust.material import thumbprint_of
 from mirror.trust.records import moment_of, moment_text
+from mirror.trust.refused import Refused
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
 from support.strategies import ISSUER, ledgers
 
@@ -115,6 +118,59 @@ def test_repeated_record_is_never_written() -> None:
     """Two records of one key are a fault of the caller."""
     with pytest.raises(ValueError, match="could not be read again"):
         write_ledger(Ledger(ISSUER, (PUBLISHED, PUBLISHED)))
+
+
+# What is of the file as a whole; the attacks on its parts stand in tests/attacks/test_ledger.py.
+
+REMEDY = "Restore the ledger from an earlier commit, or take back what was edited by hand."
+MOST_BYTES = 4 * 1024 * 1024
+
+
+def test_largest_ledger_is_read() -> None:
+    """512 records in 4 MiB are believed, where the mirror checked the strength of their keys before."""
+    records = tuple(replace(PUBLISHED, key=with_kid(EC_KEYS[0], f"k{number:03}")) for number in range(512))
+    body = write_ledger(Ledger(ISSUER, records)).ljust(MOST_BYTES)
+    assert read_ledger(body, issuer=ISSUER, known=EVERYTHING) == Ledger(ISSUER, records)
+
+
+def test_key_that_was_checked_before_is_not_checked_again() -> None:
+    """A rule that got stricter must not break the ledgers that an older mirror wrote: they keep what is public."""
+    n = encode((3**1293).to_bytes(257))
+    key = RsaKey(Kid("old"), "RS256", n, "AQAB", thumbprint_of("RSA", n=n, e="AQAB"))
+    weak = write_ledger(Ledger(ISSUER, (replace(PUBLISHED, key=key),)))
+    assert isinstance(read_ledger(weak, issuer=ISSUER), Refused)
+    assert isinstance(read_ledger(weak, issuer=ISSUER, known=EVERYTHING), Ledger)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (
+            b" " * (MOST_BYTES + 1),
+            Reason("too_large", "The ledger has 4194305 bytes, and at most 4194304 are read.", REMEDY, "ledger"),
+        ),
+        (
+            b'{"issuer": "https://other", "version": 1, "keys": []}',
+            Reason(
+                "wrong_issuer",
+                f'The ledger is of the issuer "https://other", not of "{ISSUER}".',
+                REMEDY,
+                "ledger issuer",
+            ),
+        ),
+    ],
+    ids=["one byte too many", "of another issuer"],
+)
+def test_refused_ledger_says_all_that_an_operator_needs(body: bytes, reason: Reason) -> None:
+    """Code, sentence, remedy and place; nothing of the ledger is believed."""
+    assert read_ledger(body, issuer=ISSUER) == Refused((reason,))
+
+
+def test_what_is_no_json_is_said_of_the_ledger() -> None:
+    """The report has many documents: the reason names the one it is about."""
+    read = read_ledger(b"[", issuer=ISSUER)
+    assert isinstance(read, Refused)
+    assert [reason.where.split()[0] for reason in read.reasons] == ["ledger"]
 
 
 @pytest.mark.parametrize(

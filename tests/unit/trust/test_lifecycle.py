@@ -242,8 +242,8 @@ def test_unheard_names_the_silent_ones() -> None:
     """The apiservers that block a retirement are named once each; no answer at all is not "every apiserver"."""
     assert unheard([shows(A), silent("https://x"), silent("https://x")], 2) == ("https://x",)
     assert unheard([shows(A)], 1) == ()
-    assert unheard([], 0) != ()
     assert unheard([shows(A)], 3) == ("2 replica(s) that were not found",)
+    assert unheard([], 0) == ("1 replica(s) that were not found",)
 
 
 def test_all_keys_replaced_at_once_is_told() -> None:

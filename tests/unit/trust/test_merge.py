@@ -48,7 +48,7 @@ def test_precedence(a: tuple[Status, int], b: tuple[Status, int], winner: Status
     records = [record("k", s, g, revocation=STOLEN if s is X else None) for s, g in (a, b)]
     merged = merge(ledger(records[0]), ledger(records[1])).records[0]
     assert merged.status is winner
-    assert merged.generation == max(a[1], b[1])
+    assert merged.generation == (a[1] if winner is X else max(a[1], b[1]))
 
 
 def test_earlier_date_wins_at_the_end() -> None:
@@ -75,6 +75,22 @@ def test_permission_to_empty_survives() -> None:
     first = ledger(record("k", X, 2, revocation=STOLEN))
     second = ledger(record("k", X, 2, revocation=Revocation(NOW + timedelta(hours=1), "again", last=True)))
     assert merge(first, second).records[0].revocation == Revocation(NOW, "stolen", last=True)
+
+
+def test_permission_that_was_taken_back_later_stays_taken_back() -> None:
+    """Of two revocations of one key the higher generation says whether the set may be empty."""
+    given = ledger(record("k", X, 2, revocation=replace(STOLEN, last=True)))
+    taken_back = ledger(record("k", X, 3, revocation=STOLEN))
+    assert merge(given, taken_back) == taken_back
+    assert merge(taken_back, merge(given, ledger(record("k", P, 9)))) == taken_back
+
+
+def test_record_that_a_revocation_only_reaches_gives_no_permission() -> None:
+    """It begins at the lowest generation, so that what is known of its own revocation wins later."""
+    mine = ledger(record("a", P, 7, material="m"))
+    theirs = ledger(record("b", X, 2, material="m", revocation=replace(STOLEN, last=True)))
+    reached = next(r for r in merge(mine, theirs).records if r.key.kid == "a")
+    assert (reached.generation, reached.revocation) == (1, STOLEN)
 
 
 def test_ledgers_of_two_issuers_do_not_merge() -> None:

@@ -87,13 +87,14 @@ def test_bars_stand_where_time_says() -> None:
 @pytest.mark.parametrize(
     ("age", "texts"),
     [
-        (timedelta(0), ["11-23 08:00", "11-23 08:20", "11-23 08:40", "11-23 09:00"]),
+        (timedelta(0), ["11-23 08:00:00", "11-23 08:00:20", "11-23 08:00:40", "11-23 08:01:00"]),
+        (timedelta(hours=1), ["11-23 08:00", "11-23 08:20", "11-23 08:40", "11-23 09:00"]),
         (30 * DAY, ["2026-11-23", "2026-12-03", "2026-12-13", "2026-12-23"]),
     ],
-    ids=["just_seen", "a_month"],
+    ids=["just_seen", "an_hour", "a_month"],
 )
-def test_axis_says_hours_or_days(age: timedelta, texts: list[str]) -> None:
-    """A key that was seen just now still has an axis, of an hour; a long history has days."""
+def test_axis_says_what_its_length_needs(age: timedelta, texts: list[str]) -> None:
+    """A key that was seen just now still has an axis, of a minute; a long history has days."""
     found = chart(NAME, ISSUER, lives([entry(0, (OLD, Status.PUBLISHED))]), now=MOMENT + age)
     assert [tick.text for tick in found.ticks] == texts
 
@@ -102,6 +103,12 @@ def test_axis_says_hours_or_days(age: timedelta, texts: list[str]) -> None:
 def test_moment_outside_of_the_axis_stands_at_its_edge(hours: int, percent: float) -> None:
     """A commit dated in the future does not push a bar out of the page."""
     assert Axis(MOMENT, MOMENT + DAY).percent(MOMENT + timedelta(hours=hours)) == percent
+
+
+def test_bar_of_a_living_key_ends_now() -> None:
+    """The first minute of a history has room for what is to come, and no bar claims it."""
+    found = chart(NAME, ISSUER, lives([entry(0, (OLD, Status.PUBLISHED))]), now=MOMENT + timedelta(seconds=30))
+    assert [(segment.x, segment.width) for segment in found.bars[0].segments] == [(1.0, 49.0)]
 
 
 def test_key_that_came_back_shows_its_absence() -> None:

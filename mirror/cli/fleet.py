@@ -1,0 +1,102 @@
+"""`oidc-mirror check --fleet`: what the keys of all issuers have in common. Changes nothing."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from mirror.cli.numbers import advice, fast_numbers
+from mirror.errors import UsageError
+from mirror.log import escaped
+from mirror.model import IssuerName, Key, Thumbprint
+
+if TYPE_CHECKING:
+    from mirror.config.settings import Settings
+    from mirror.doctor.finding import Diagnosis, Finding
+
+_REMEDY = "Make new ServiceAccount keys for both clusters, then: oidc-mirror revoke NAME THUMBPRINT"
+
+
+def compared(settings: "Settings", now: datetime) -> tuple[tuple[str, ...], "Diagnosis"]:
+    """What `check --fleet` tells: its lines, and the same as findings.
+
+    Raises:
+        HistoryError: The history cannot be read.
+        UsageError: A ledger in it is not believed.
+    """
+    from mirror.doctor.finding import Diagnosis  # noqa: PLC0415  `--help` does without
+
+    found = known_keys(settings)
+    told = advice(sum(map(len, found.values())), fast_numbers())
+    if told is not None:
+        click.echo(told, err=True)
+    weak = _weak_pairs(found)
+    return tuple(lines(found, weak)), Diagnosis(now, tuple(findings(found, weak)))
+
+
+def known_keys(settings: "Settings") -> dict[IssuerName, tuple[Key, ...]]:
+    """Every key that an issuer's ledgers know, former issuers included, whatever its status.
+
+    Raises:
+        HistoryError: The history cannot be read.
+        UsageError: A ledger in it is not believed.
+    """
+    from mirror.cli.history import opened  # noqa: PLC0415  `--help` does without
+    from mirror.history.ledgers import remember  # noqa: PLC0415  `--help` does without
+    from mirror.steps.plan import publications  # noqa: PLC0415  `--help` does without
+
+    everything = publications(settings)
+    with opened(settings.repository) as repository:
+        memory = remember(repository, [each.url for each in everything])
+    keys: dict[IssuerName, dict[Thumbprint, Key]] = {}
+    for each in everything:
+        known = memory.issuers[each.url]
+        if known.broken:
+            raise UsageError(f"The ledger of {each.url} is not believed.", cause=known.broken[0].sentence)
+        records = known.ledger.records if known.ledger is not None else ()
+        keys.setdefault(each.issuer.name, {}).update({r.key.thumbprint: r.key for r in records})
+    return {name: tuple(by_print.values()) for name, by_print in keys.items()}
+
+
+def _weak_pairs(found: dict[IssuerName, tuple[Key, ...]]) -> tuple[tuple[Thumbprint, Thumbprint], ...]:
+    from mirror.trust.fleet import weak_pairs  # noqa: PLC0415  `--help` does without
+
+    return weak_pairs((key for keys in found.values() for key in keys), number=fast_numbers())
+
+
+def lines(found: dict[IssuerName, tuple[Key, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]) -> Iterator[str]:
+    """What was found, in words."""
+    from mirror.trust.fleet import shared_keys  # noqa: PLC0415  `--help` does without
+
+    holders = {key.thumbprint: name for name, keys in found.items() for key in keys}
+    for a, b in weak:
+        yield f"{click.style('failed', fg='red')} shared_prime: {_pair(holders, a, b)}"
+        yield f"  remedy: {_REMEDY}"
+    for events in shared_keys(found).values():
+        yield from (f"{click.style('warning', fg='yellow')}: {escaped(event.sentence)}" for event in events)
+    count = sum(len(keys) for keys in found.values())
+    yield f"{count} keys of {len(found)} issuers compared: {len(weak)} pairs share a prime."
+
+
+def findings(
+    found: dict[IssuerName, tuple[Key, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]
+) -> "Iterator[Finding]":
+    """What was found, as findings of the doctor."""
+    from mirror.doctor.finding import Place, Station  # noqa: PLC0415  `--help` does without
+    from mirror.trust.fleet import shared_keys  # noqa: PLC0415  `--help` does without
+
+    holders = {key.thumbprint: name for name, keys in found.items() for key in keys}
+    for a, b in weak:
+        yield Place(Station.FLEET, a).failed("shared_prime", _pair(holders, a, b), _REMEDY)
+    for name, events in shared_keys(found).items():
+        for event in events:
+            place = Place(Station.FLEET, event.fields.get("thumbprint", ""), name)
+            yield place.warning(event.name, event.sentence, "Give each cluster ServiceAccount keys of its own.")
+    if not weak:
+        yield Place(Station.FLEET, "fleet").ok("fleet.compared", f"{len(holders)} keys share no prime.")
+
+
+def _pair(holders: Mapping[Thumbprint, IssuerName], a: Thumbprint, b: Thumbprint) -> str:
+    pair = f"key {a} ({holders[a]}) and key {b} ({holders[b]}) share a prime"
+    return f"{pair}: anybody can compute both private keys."

@@ -1,0 +1,24 @@
+"""What the repository on this machine says of keys, for commands that do without it when there is none."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from mirror.config.settings import Settings
+from mirror.model import IssuerUrl, Ledger
+
+
+def known_ledgers(settings: Settings, issuers: Sequence[IssuerUrl]) -> Mapping[IssuerUrl, Ledger | None]:
+    """The ledgers of `issuers`; None where there is none, or where it is not believed.
+
+    Raises:
+        HistoryError: There is a repository, and it cannot be read.
+    """
+    from mirror.history.creation import is_repository  # noqa: PLC0415  `--help` does without
+    from mirror.history.ledgers import remember  # noqa: PLC0415  `--help` does without
+    from mirror.history.repository import Repository  # noqa: PLC0415  `--help` does without
+    from mirror.history.scratch import scratch  # noqa: PLC0415  `--help` does without
+
+    if not is_repository(settings.repository.path):
+        return dict.fromkeys(issuers)
+    with scratch(settings.repository, os.environ) as copy, Repository(copy, os.environ) as repository:
+        return {url: known.ledger for url, known in remember(repository, issuers).issuers.items()}

@@ -1,0 +1,1 @@
+"""`check`: every station looked at by itself, each finding with its remedy. Nothing outside changes by it."""

@@ -1,0 +1,136 @@
+"""What the doctor needs beyond the ports of a pass: small protocols, each with one real adapter and one fake."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from mirror.config.settings import Publish
+from mirror.model import CommitId, ObjectKey, Reason, Stored
+from mirror.ports import Bucket, OwnToken, PublicView, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A question to AWS (or a store) that got no answer: the stable code, what was said, and the remedy."""
+
+    code: str
+    cause: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the mirror is at AWS."""
+
+    account: str
+    arn: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccessBlock:
+    """A public access block; None where the store has none of its own."""
+
+    block_acls: bool
+    ignore_acls: bool
+    block_policy: bool
+    restrict_buckets: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BucketFacts:
+    """What a bucket says of itself; each answer may be missing by itself.
+
+    `region` is None where the store names none. `policy` is the JSON text, empty where there is none. `public_grants`
+    are the rights that its ACL gives to everybody. `versioning` is `Enabled`, `Suspended` or empty.
+    """
+
+    region: str | Missed | None
+    access_block: AccessBlock | Missed | None
+    policy: str | Missed
+    ownership: str | Missed
+    public_grants: tuple[str, ...] | Missed
+    versioning: str | Missed
+    encryption: str | Missed
+
+
+PutVerdict = Literal["allowed", "wrote"] | Missed
+"""Whether we may write an object; `wrote` when the store ignored every condition that should have stopped it."""
+
+
+class Aws(Protocol):
+    """AWS, or a store that speaks its language, with the credentials that `publish` names. Nothing raises."""
+
+    def credentials(self, publish: Publish) -> str | Missed | None:
+        """Where the credentials come from, in botocore's word; None when there are none."""
+        ...
+
+    def identity(self, publish: Publish) -> Identity | Missed:
+        """`sts:GetCallerIdentity`."""
+        ...
+
+    def account_block(self, publish: Publish, account: str) -> AccessBlock | Missed | None:
+        """The public access block of an account."""
+        ...
+
+    def bucket(self, publish: Publish) -> BucketFacts:
+        """What the bucket says of itself."""
+        ...
+
+    def belongs_to(self, publish: Publish, account: str, prefix: str) -> bool | Missed:
+        """Whether the bucket belongs to the account, asked by listing `prefix`."""
+        ...
+
+    def may_list(self, publish: Publish, prefix: str) -> Missed | None:
+        """Why the prefix may not be listed; None when it may."""
+        ...
+
+    def may_put(self, publish: Publish, key: ObjectKey, there: Stored | None) -> PutVerdict:
+        """Whether the object, of which `there` is known, may be written: asked by a write that cannot take effect."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryState:
+    """How the git history stands; each failure is a reason, None where there is none or it was not tried.
+
+    `unpushed` is None where it is not known. `broken` are the reasons why ledgers are not believed.
+    """
+
+    local: CommitId | None = None
+    unreadable: Reason | None = None
+    damaged: Reason | None = None
+    fetch: Reason | None = None
+    remote: CommitId | None = None
+    push: Reason | None = None
+    unpushed: int | None = None
+    broken: tuple[Reason, ...] = ()
+
+
+class HistoryView(Protocol):
+    """The git repository and its remote, looked at without moving anything."""
+
+    def look(self) -> HistoryState:
+        """Read, fetch into a copy, and rehearse a push."""
+        ...
+
+
+BucketOf = Callable[[Publish], Bucket]
+"""The bucket behind `publish` settings; the same adapter for settings that need the same client."""
+
+LockHolder = Callable[[Path], str | None]
+"""Who holds a lock file, in words; None when nobody does, or nobody can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruments:
+    """Everything that the doctor looks with. `cancel` makes whatever runs end soon; callable from any thread."""
+
+    source: Source
+    view: PublicView
+    bucket: BucketOf
+    aws: Aws
+    own_token: Callable[[Publish], OwnToken | None]
+    history: HistoryView
+    lock_holder: LockHolder
+    cancel: Callable[[], None] = lambda: None

@@ -1,0 +1,250 @@
+"""The bucket as it is, and what must change so that the world can read exactly the published documents. Pure."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from mirror.addresses import bucket_url
+from mirror.federation.policies import MAX_BUCKET_POLICY_BYTES, PUBLIC_SID, Statement, object_arns, public_statement
+from mirror.federation.provision.merging import (
+    NOTHING,
+    Standing,
+    denying_names,
+    is_right,
+    is_within,
+    merged,
+    opened,
+    public_names,
+    read_policy,
+)
+from mirror.federation.provision.plan import Difference, Plan
+from mirror.model import Note, ObjectKey, Reason
+
+OWNERSHIP = "BucketOwnerEnforced"
+"""Access control lists are off (fact 41)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessBlock:
+    """The four switches of S3 Block Public Access, of a bucket or of an account."""
+
+    block_acls: bool = False
+    ignore_acls: bool = False
+    block_policy: bool = False
+    restrict_buckets: bool = False
+
+    @property
+    def forbids_policy(self) -> bool:
+        """Whether a policy that opens objects is refused or has no effect."""
+        return self.block_policy or self.restrict_buckets
+
+    def words(self) -> str:
+        """What is blocked, for people."""
+        acls = "ACLs open nothing" if self.block_acls and self.ignore_acls else "ACLs may open objects"
+        return f"{acls}, {'no policy can open objects' if self.forbids_policy else 'a policy can open objects'}"
+
+    def switches(self) -> dict[str, bool]:
+        """The four of them as S3 names them (S3 API, PublicAccessBlockConfiguration)."""
+        return {
+            "BlockPublicAcls": self.block_acls,
+            "IgnorePublicAcls": self.ignore_acls,
+            "BlockPublicPolicy": self.block_policy,
+            "RestrictPublicBuckets": self.restrict_buckets,
+        }
+
+
+MEANT_BLOCK = AccessBlock(block_acls=True, ignore_acls=True)
+"""A policy may open objects, ACLs may not."""
+
+
+def meant_block(seen: "BucketSight") -> AccessBlock | None:
+    """What should be blocked; None where nothing need be set.
+
+    On AWS that is `MEANT_BLOCK`. On another store the switches of ACLs stay as they are: with BlockPublicAcls radosgw
+    16 refuses every put, whatever its ACL.
+    """
+    if seen.is_aws:
+        return MEANT_BLOCK
+    return None if seen.block is None else replace(seen.block, block_policy=False, restrict_buckets=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The bucket as it should be: `keys` are the objects that the world reads, of `issuers` issuers.
+
+    `base_urls` are the public URLs under which they are read.
+    """
+
+    bucket: str
+    region: str
+    partition: str
+    keys: tuple[ObjectKey, ...]
+    base_urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSight:
+    """The bucket as it was seen. None stands for what is not set, or, in `unknown`, for what could not be seen.
+
+    `state` is `foreign` when it exists and is not ours to change, and `elsewhere` when there is none and the account of
+    the credentials is not the one that should own it. `region` is empty where the store names none.
+    `unknown` are sentences about what could not be looked at.
+    """
+
+    state: Literal["absent", "ours", "foreign", "elsewhere"]
+    region: str = ""
+    versioning: str | None = None
+    ownership: str | None = None
+    block: AccessBlock | None = None
+    policy: str | None = None
+    account_block: AccessBlock | None = None
+    unknown: tuple[str, ...] = ()
+    is_aws: bool = True
+
+
+def plan_bucket(seen: BucketSight, wanted: Wanted) -> Plan:
+    """What must be done, in an order in which each step is possible; all that keeps it from being done as well."""
+    title = f"bucket {wanted.bucket} in {wanted.region}"
+    notes = tuple(Note("not_seen", each) for each in seen.unknown)
+    refused = tuple(_refusals(seen, wanted))
+    if refused:
+        return Plan(title, (), refused, notes)
+    standing = NOTHING if seen.policy is None else read_policy(seen.policy)
+    problems = tuple(_obstacles(seen, wanted, standing))
+    differences = tuple(_differences(seen, wanted, None if problems else standing))
+    return Plan(title, differences, (*problems, *_above(seen)), (*notes, *_notes(seen, wanted, standing)))
+
+
+def _refusals(seen: BucketSight, wanted: Wanted) -> Iterator[Reason]:
+    """Why the bucket is not touched at all."""
+    if seen.state == "foreign":
+        yield Reason(
+            "foreign_bucket",
+            f"The bucket {wanted.bucket} exists and belongs to another AWS account, or who runs this may not see it.",
+            "Choose another name (`publish.bucket`), correct `publish.expected_bucket_owner`, or run this with rights"
+            " of the bucket's account (s3:ListBucket).",
+        )
+    elif seen.state == "elsewhere":
+        yield Reason(
+            "wrong_account",
+            f"The bucket {wanted.bucket} does not exist, and the credentials are of another account.",
+            "Run this with credentials of that account (`--profile`, `--role-arn`), or correct"
+            " `publish.expected_bucket_owner`.",
+        )
+    elif seen.state == "ours" and seen.region and seen.region != wanted.region:
+        yield Reason(
+            "wrong_region",
+            f"The bucket {wanted.bucket} is in {seen.region}, and the configuration says {wanted.region}.",
+            f"Set `publish.region: {seen.region}`; the region is part of the issuer's host as well.",
+        )
+
+
+def _obstacles(seen: BucketSight, wanted: Wanted, standing: Standing | None) -> Iterator[Reason]:
+    """Why nothing is opened: neither the policy nor the bucket's public access block is touched then."""
+    if standing is None:
+        yield Reason(
+            "policy_unreadable",
+            "The bucket's policy is none that this program understands; it was not touched.",
+            "Correct or remove it (aws s3api get-bucket-policy), and run the command again.",
+        )
+        return
+    widened = () if is_within(standing, _statement(wanted)) else (PUBLIC_SID,)
+    public = (*public_names(standing.foreign), *widened)
+    if public and seen.block is not None and seen.block.restrict_buckets:
+        yield Reason(
+            "would_open_more",
+            f"Statements of the policy open more than the documents ({', '.join(public)}), and only Block Public"
+            " Access keeps them from it.",
+            "Remove or narrow these statements, and run the command again.",
+        )
+    size = len(merged(standing, _statement(wanted)).encode())
+    if size > MAX_BUCKET_POLICY_BYTES:
+        yield _too_large(size, wanted)
+
+
+def _too_large(size: int, wanted: Wanted) -> Reason:
+    """Two objects an issuer, each named whole: a star in their place would open more than is published."""
+    issuers = len(wanted.keys) // 2
+    arns = object_arns(wanted.bucket, wanted.keys, wanted.partition)
+    an_issuer = sum(len(arn) + len('"",') for arn in arns) / issuers
+    fitting = max(0, issuers - int(-(-(size - MAX_BUCKET_POLICY_BYTES) // an_issuer)))
+    return Reason(
+        "policy_too_large",
+        f"The policy for {issuers} issuers would have {size} bytes, and S3 takes {MAX_BUCKET_POLICY_BYTES}:"
+        f" about {fitting} of these issuers fit.",
+        "Spread the issuers over several buckets (`publish.bucket` of an issuer), shorten their paths, or serve them"
+        " from a CloudFront distribution with origin access control, which needs one statement for all.",
+    )
+
+
+def _above(seen: BucketSight) -> Iterator[Reason]:
+    if seen.account_block is not None and seen.account_block.forbids_policy:
+        yield Reason(
+            "account_block",
+            "Block Public Access of the whole AWS account forbids that any policy opens a bucket; it wins over the"
+            " bucket's own.",
+            "Let who answers for the account switch BlockPublicPolicy and RestrictPublicBuckets off (aws s3control"
+            " put-public-access-block), use a bucket of another account, or serve it through CloudFront with origin"
+            " access control.",
+        )
+
+
+def _differences(seen: BucketSight, wanted: Wanted, standing: Standing | None) -> Iterator[Difference]:
+    if seen.state == "absent":
+        after = f"exists in {wanted.region}, ownership {OWNERSHIP} (ACLs are off)"
+        yield Difference("create_bucket", "bucket", "does not exist", after)
+    if seen.versioning != "Enabled":
+        before = "never switched on" if seen.versioning is None else seen.versioning.lower()
+        yield Difference("enable_versioning", "versioning", before, "enabled")
+    if standing is None:
+        return
+    block = meant_block(seen)
+    if block is not None and seen.block != block:
+        unset = "that of a new bucket" if seen.state == "absent" else "not set"
+        before = unset if seen.block is None else seen.block.words()
+        yield Difference("set_access_block", "public access block", before, block.words(), json.dumps(block.switches()))
+    if not is_right(standing, _statement(wanted)):
+        yield _policy_difference(wanted, standing)
+
+
+def _policy_difference(wanted: Wanted, standing: Standing) -> Difference:
+    statement = _statement(wanted)
+    meant, now = set(statement["Resource"]), set(opened(standing))
+    parts = [f"opens {len(meant)} objects to everybody for reading"]
+    parts += [f"+ {arn}" for arn in sorted(meant - now)]
+    parts += [f"- {arn}" for arn in sorted(now - meant)]
+    if standing.foreign:
+        parts.append(f"keeps {len(standing.foreign)} statements of others")
+    before = f"our statement opens {len(now)} resources" if standing.ours else "no statement of ours"
+    return Difference("put_policy", "bucket policy", before, "\n".join(parts), merged(standing, statement))
+
+
+def _notes(seen: BucketSight, wanted: Wanted, standing: Standing | None) -> Iterator[Note]:
+    if seen.state == "ours" and seen.ownership not in (None, OWNERSHIP):
+        yield Note(
+            "ownership",
+            f"Object ownership is {seen.ownership}: ACLs still count. Once no object needs one, set {OWNERSHIP}.",
+        )
+    foreign = () if standing is None else standing.foreign
+    if public := public_names(foreign):
+        yield Note(
+            "foreign_public",
+            f"Statements of others open the bucket to everybody ({', '.join(public)}); they were not touched.",
+        )
+    if denying := denying_names(foreign, object_arns(wanted.bucket, wanted.keys, wanted.partition)):
+        yield Note(
+            "foreign_denial",
+            f"Statements of others forbid everybody to read our documents ({', '.join(denying)}); they were not"
+            " touched, and win over ours.",
+        )
+    if elsewhere := sorted(url for url in wanted.base_urls if bucket_url(url) is None):
+        yield Note(
+            "other_host",
+            f"The world reads the documents at {', '.join(elsewhere)}. When that is CloudFront with origin access"
+            " control, the bucket itself needs no public policy: leave this command.",
+        )
+
+
+def _statement(wanted: Wanted) -> Statement:
+    return public_statement(wanted.bucket, wanted.keys, wanted.partition)

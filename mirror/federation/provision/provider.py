@@ -1,0 +1,130 @@
+"""The IAM OIDC provider of an issuer: as it is, and what must change so that STS takes its tokens. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mirror.federation.provision.plan import Difference, Plan
+from mirror.model import IssuerUrl, Note, Reason
+
+MAX_AUDIENCES = 100
+MAX_AUDIENCE_CHARACTERS = 255
+MAX_PROVIDERS = 100
+"""What IAM takes (table "Relying parties" of the facts; fact 29); the last is a quota that AWS raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One OIDC provider of the account; `url` is the issuer's text without its scheme, `audiences` its client ids."""
+
+    arn: str
+    url: str
+    audiences: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSight:
+    """The providers of an account: that of the issuer, if any, and the URLs of all, without their scheme."""
+
+    account: str
+    found: Provider | None = None
+    urls: frozenset[str] = frozenset()
+
+
+def scheme_less(issuer: IssuerUrl) -> str:
+    """The issuer as IAM keeps it: the exact text without `https://`, a slash at its end included (fact 30)."""
+    return issuer.removeprefix("https://")
+
+
+def audience_problems(audiences: tuple[str, ...]) -> tuple[Reason, ...]:
+    """Why a provider cannot have these audiences; empty when it can."""
+    return tuple(_audience_problems(audiences))
+
+
+def _audience_problems(audiences: tuple[str, ...]) -> Iterator[Reason]:
+    if not audiences:
+        yield Reason(
+            "no_audience",
+            "The issuer has no `audiences`, so no provider can be made that takes its tokens.",
+            "Write those of the pods' projected tokens, such as `audiences: [sts.amazonaws.com]`.",
+        )
+    if len(set(audiences)) > MAX_AUDIENCES:
+        yield Reason(
+            "too_many_audiences",
+            f"The issuer has {len(set(audiences))} audiences, and a provider takes {MAX_AUDIENCES}.",
+            "Let pods share audiences: the role's trust policy tells them apart by their subject.",
+        )
+    for each in audiences:
+        if not 1 <= len(each) <= MAX_AUDIENCE_CHARACTERS:
+            yield Reason(
+                "bad_audience",
+                f"An audience has {len(each)} characters, and IAM takes 1 to {MAX_AUDIENCE_CHARACTERS}.",
+                "Shorten it in the pods' projected tokens and in `audiences`.",
+            )
+
+
+def plan_provider(
+    seen: ProviderSight, issuer: IssuerUrl, audiences: tuple[str, ...], former: tuple[IssuerUrl, ...] = ()
+) -> Plan:
+    """What must be done; no audience is ever removed, because pods whose role this program does not know may use it."""
+    title = f"OIDC provider of {issuer} in account {seen.account}"
+    problems = tuple(_limits(seen, issuer, audiences))
+    differences = () if problems else tuple(_differences(seen, issuer, audiences))
+    return Plan(title, differences, problems, tuple(_notes(seen, issuer, audiences, former)))
+
+
+def _differences(seen: ProviderSight, issuer: IssuerUrl, audiences: tuple[str, ...]) -> Iterator[Difference]:
+    if seen.found is None:
+        after = f"exists for {issuer} with the audiences {', '.join(sorted(set(audiences)))}, without thumbprints"
+        yield Difference("create_provider", "provider", "does not exist", after)
+        return
+    for each in sorted(set(audiences) - seen.found.audiences):
+        yield Difference("add_audience", f"audience {each}", "not accepted", "accepted", each)
+
+
+def _limits(seen: ProviderSight, issuer: IssuerUrl, audiences: tuple[str, ...]) -> Iterator[Reason]:
+    yield from audience_problems(audiences)
+    if seen.found is not None and len(seen.found.audiences | set(audiences)) > MAX_AUDIENCES >= len(set(audiences)):
+        yield Reason(
+            "too_many_audiences",
+            f"The provider would have more than {MAX_AUDIENCES} audiences.",
+            "Remove those that nobody uses (aws iam remove-client-id-from-open-id-connect-provider).",
+        )
+    if seen.found is None and scheme_less(issuer) in seen.urls:
+        yield Reason(
+            "provider_unreadable",
+            "The account lists a provider of this issuer, and gives none.",
+            "Somebody removes it at this moment: run the command again.",
+        )
+
+
+def _notes(
+    seen: ProviderSight, issuer: IssuerUrl, audiences: tuple[str, ...], former: tuple[IssuerUrl, ...]
+) -> Iterator[Note]:
+    extra = () if seen.found is None else sorted(seen.found.audiences - set(audiences))
+    if extra:
+        yield Note(
+            "extra_audiences",
+            f"The provider accepts more audiences than the configuration has ({', '.join(extra)}); they are left. To"
+            " remove one: aws iam remove-client-id-from-open-id-connect-provider",
+        )
+    almost = _almost(issuer)
+    if almost in seen.urls:
+        yield Note(
+            "almost_same",
+            f"There is also a provider of https://{almost}, which differs in its last slash alone: STS compares the"
+            " whole text, so it takes no token of this issuer.",
+        )
+    if seen.found is None and len(seen.urls) >= MAX_PROVIDERS:
+        yield Note(
+            "many_providers",
+            f"The account has {len(seen.urls)} providers; without a larger quota AWS takes {MAX_PROVIDERS}.",
+        )
+    for each in former:
+        there = scheme_less(each) in seen.urls
+        told = "has its provider; keep it until no token of it is valid" if there else "has no provider in this account"
+        yield Note("former_issuer", f"The former issuer {each} {told}.")
+
+
+def _almost(issuer: IssuerUrl) -> str:
+    url = scheme_less(issuer)
+    return url.removesuffix("/") if url.endswith("/") else f"{url}/"

@@ -1,0 +1,192 @@
+"""Act as a relying party: begin at the issuer, follow its `jwks_uri`, and hold a token against what is found."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from mirror.addresses import discovery_url
+from mirror.config.settings import Publish
+from mirror.federation.verification import Document, IssuerView, TokenView, failures_of
+from mirror.model import MEDIA_TYPE_DISCOVERY, MEDIA_TYPE_JWKS, IssuerName, IssuerUrl, Ledger, Note, Reason
+from mirror.ports import NotSeen, PublicView, Seen
+from mirror.trust.checks import Check, failed, noted, passed
+from mirror.trust.claims import check_claims
+from mirror.trust.issuers import difference, nearest
+from mirror.trust.party_limits import Shown
+from mirror.trust.public_documents import (
+    UNKNOWN_KEY,
+    PublicDiscovery,
+    PublicKeys,
+    caching_note,
+    media_type_note,
+    read_public_discovery,
+    read_public_jwks,
+)
+from mirror.trust.refused import Refused
+from mirror.trust.relying_parties import answers
+from mirror.trust.signatures import signing_key
+from mirror.trust.tokens import Token, read_token
+from mirror.trust.words import quoted
+
+_SHOWN_ISSUERS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One public issuer that is looked at. `ledger` is what git on this machine knows of it, for better sentences."""
+
+    name: IssuerName
+    issuer: IssuerUrl
+    publish: Publish
+    audiences: tuple[str, ...] = ()
+    is_former: bool = False
+    ledger: Ledger | None = None
+
+
+def examine(subject: Subject, given: TokenView | None, view: PublicView, now: datetime) -> IssuerView:
+    """Look at an issuer's documents as a relying party does, and at the token; it never raises for what the web does.
+
+    Args:
+        subject: whom to look at; `publish.readback` says how.
+        given: the token to hold against it; None for the documents alone.
+        view: the public URLs.
+        now: aware, UTC.
+    """
+    found = _with_documents(IssuerView(subject.name, subject.issuer, subject.is_former), subject, view)
+    token = given.token if given is not None else None
+    if token is not None:
+        found = replace(found, token_checks=_token_checks(token, found, subject, now))
+    problems = given.problems if given is not None else ()
+    common = failures_of(found.checks + found.token_checks) + problems
+    has_unknown_key = any(check.code == UNKNOWN_KEY for check in found.checks)
+    shown = Shown(subject.issuer, found.keys, subject.audiences, token, has_unknown_key=has_unknown_key)
+    return replace(found, answers=answers(shown, common))
+
+
+# ---------------------------------------------------------------------------------------------- documents
+
+
+def _with_documents(found: IssuerView, subject: Subject, view: PublicView) -> IssuerView:
+    if not subject.publish.readback.enabled:
+        sentence = "The public URL may not be looked at: `publish.readback.enabled` is false."
+        remedy = "Run `oidc-mirror verify` where the public URL can be reached, with read-back enabled."
+        return replace(found, checks=(failed("discovery", Reason("readback_disabled", sentence, remedy)),))
+    url = discovery_url(subject.issuer)
+    look = view.look(url, readback=subject.publish.readback)
+    if isinstance(look, NotSeen):
+        return replace(found, checks=(_unseen("discovery", url, look),))
+    found = replace(found, documents=(_document(url, look),))
+    discovery = read_public_discovery(look.body, subject.issuer)
+    if isinstance(discovery, Refused):
+        return replace(found, checks=tuple(failed("discovery", reason) for reason in discovery.reasons))
+    checks = (_told("discovery", url, look), *_notes("discovery", look, discovery.notes, (MEDIA_TYPE_DISCOVERY,)))
+    return _with_keys(replace(found, checks=checks), discovery, subject, view)
+
+
+def _with_keys(found: IssuerView, discovery: PublicDiscovery, subject: Subject, view: PublicView) -> IssuerView:
+    url = discovery.jwks_uri
+    look = view.look(url, readback=subject.publish.readback)
+    if isinstance(look, NotSeen):
+        return replace(found, checks=(*found.checks, _unseen("jwks", url, look)))
+    found = replace(found, documents=(*found.documents, _document(url, look)))
+    records = subject.ledger.records if subject.ledger is not None else ()
+    keys = read_public_jwks(look.body, known=frozenset(record.key.thumbprint for record in records))
+    if isinstance(keys, Refused):
+        return replace(found, checks=found.checks + tuple(failed("jwks", reason) for reason in keys.reasons))
+    media_types = (MEDIA_TYPE_JWKS, MEDIA_TYPE_DISCOVERY)
+    notes = _notes("jwks", look, keys.notes + _unnamed_algorithms(discovery, keys), media_types)
+    return replace(found, keys=keys.keys, checks=(*found.checks, _told("jwks", url, look, len(keys.keys)), *notes))
+
+
+def _unnamed_algorithms(discovery: PublicDiscovery, keys: PublicKeys) -> tuple[Note, ...]:
+    missing = sorted({key.alg for key in keys.keys} - set(discovery.algorithms))
+    if not missing:
+        return ()
+    sentence = f"The discovery document does not name {', '.join(missing)}, which keys of the JWKS are for (fact 2)."
+    return (Note("unnamed_algorithm", sentence),)
+
+
+def _document(url: str, look: Seen) -> Document:
+    return Document(url, len(look.body), look.content_type, look.cache_control, look.seconds)
+
+
+def _told(subject: str, url: str, look: Seen, keys: int | None = None) -> Check:
+    count = "" if keys is None else f"{keys} {'key' if keys == 1 else 'keys'}, "
+    return passed(subject, f"{url} ({count}{len(look.body)} bytes in {look.seconds:.2f} s)")
+
+
+def _unseen(subject: str, url: str, look: NotSeen) -> Check:
+    reason = look.reason
+    return failed(subject, replace(reason, sentence=f"{url}: {reason.sentence}"))
+
+
+def _notes(subject: str, look: Seen, notes: tuple[Note, ...], media_types: tuple[str, ...]) -> Iterator[Check]:
+    headers = (caching_note(look.cache_control), media_type_note(look.content_type, media_types))
+    for note in (*notes, *headers):
+        if note is not None:
+            yield noted(subject, note.code, note.sentence)
+
+
+# -------------------------------------------------------------------------------------------------- token
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Who is looked at, and the token that is held against them; nobody, where a token is of nobody."""
+
+    subjects: tuple[Subject, ...]
+    token: TokenView | None = None
+
+
+def question(subjects: tuple[Subject, ...], body: bytes | None, *, named: bool) -> Question:
+    """Read the token, and let its iss choose among the issuers.
+
+    Args:
+        subjects: all that were asked about, at least one.
+        body: the token; None when none was given.
+        named: whether the operator chose the issuer: then a token of another one is held against it all the same.
+    """
+    if body is None:
+        return Question(subjects)
+    token = read_token(body)
+    if isinstance(token, Refused):
+        return Question(subjects[:1] if named else (), TokenView(None, token.reasons))
+    matching = tuple(subject for subject in subjects if subject.issuer == token.issuer)
+    if matching or named:
+        return Question((matching or subjects)[:1], TokenView(token))
+    return Question((), TokenView(token, (_of_nobody(token, tuple(subject.issuer for subject in subjects)),)))
+
+
+def _of_nobody(token: Token, issuers: tuple[IssuerUrl, ...]) -> Reason:
+    like = nearest(token.issuer, issuers)
+    sentence = f"The token's iss {quoted(token.issuer)} is no issuer of this configuration"
+    if like is not None:
+        return Reason(
+            "unknown_issuer",
+            f"{sentence}; the nearest is {quoted(like)}: {difference(token.issuer, like)}.",
+            "Make them the same, to the letter: the cluster's --service-account-issuer, the configuration, the clouds.",
+            "token claims.iss",
+        )
+    shown = ", ".join(map(quoted, issuers[:_SHOWN_ISSUERS]))
+    more = f" and {len(issuers) - _SHOWN_ISSUERS} more" if len(issuers) > _SHOWN_ISSUERS else ""
+    remedy = f"Configured: {shown}{more}."
+    return Reason("unknown_issuer", f"{sentence}, and none is like it.", remedy, "token claims.iss")
+
+
+def _token_checks(token: Token, found: IssuerView, subject: Subject, now: datetime) -> tuple[Check, ...]:
+    signature = _signature(token, found, subject)
+    ignored = tuple(
+        noted("header", "key_in_header", f"The header's {name} is ignored: keys come from the public JWKS alone.")
+        for name in token.ignored
+    )
+    return (signature, *check_claims(token, subject.issuer, subject.audiences, now), *ignored)
+
+
+def _signature(token: Token, found: IssuerView, subject: Subject) -> Check:
+    if not found.keys:
+        sentence = "No public key could be read, so nobody can verify the signature."
+        return failed("signature", Reason("no_public_keys", sentence, "Mend what is told of the documents first."))
+    key = signing_key(token, found.keys, name=subject.name, ledger=subject.ledger)
+    if isinstance(key, Reason):
+        return failed("signature", key)
+    return passed("signature", f"by public key {key.thumbprint} ({key.alg}, kid {quoted(key.kid)})")

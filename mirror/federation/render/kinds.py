@@ -1,0 +1,18 @@
+"""Every kind of `render`, in the order of the help."""
+
+from collections.abc import Mapping
+
+from mirror.federation.render import bucket_policy, iam_provider, iam_role, writer_policy
+from mirror.federation.render.kind import Kind
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        bucket_policy.KIND,
+        writer_policy.KIND,
+        iam_provider.KIND,
+        iam_role.KIND,
+    )
+}
+FORMATS = tuple(dict.fromkeys(name for kind in KINDS.values() for name in kind.formats))
+"""Every format that at least one kind has."""

@@ -1,0 +1,87 @@
+"""The cache of a CloudFront distribution, told to forget what has changed in the bucket behind it."""
+
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from mirror.aws.codes import code_of
+from mirror.aws.sessions import impatient, session
+from mirror.config.settings import Publish
+from mirror.model import Reason
+from mirror.publish.bounded import Bounded
+from mirror.publish.failures import FOREIGN_ERRORS, cause_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudfront import CloudFrontClient
+
+REQUEST_SECONDS = 12.0
+"""The longest that one invalidation takes to be accepted, its second attempt included."""
+
+_PATIENCE = "Nothing is lost: the cache turns over by itself within max-age ({max_age} s)."
+_REMEDIES: Mapping[str, str] = {
+    "AccessDenied": "Allow `cloudfront:CreateInvalidation` on the distribution `{distribution}` to the mirror.",
+    "NoSuchDistribution": (
+        "Correct `publish.cloudfront_distribution`, or the account of `publish.profile` and `publish.role_arn`."
+    ),
+    "TooManyInvalidationsInProgress": "CloudFront takes 3000 paths at once, and is still busy with earlier ones.",
+    "NoCredentials": "Give the mirror AWS credentials that allow `cloudfront:CreateInvalidation`.",
+    "ProfileNotFound": "Correct `publish.profile`, or add the profile to the AWS configuration files.",
+}
+
+
+class CloudFront:
+    """Every distribution that the configuration names; safe for many threads.
+
+    The S3 server of `publish.endpoint_url` is never asked: what botocore reads of `AWS_ENDPOINT_URL_CLOUDFRONT` holds.
+    """
+
+    def __init__(self, *, request_seconds: float = REQUEST_SECONDS) -> None:
+        self._bounded = Bounded(request_seconds)
+        self._lock = Lock()
+        self._clients: list[CloudFrontClient] = []
+
+    def close(self) -> None:
+        """Give the connections back."""
+        for client in self._clients:
+            client.close()
+
+    def cancel(self) -> None:
+        """Make whatever runs end at once, and all that follows; callable from any thread."""
+        self._bounded.cancel()
+
+    def invalidate(self, publish: Publish, paths: Sequence[str], *, reference: str) -> Reason | None:
+        """See `mirror.ports.Cdn`. `paths` begin with a slash; `reference` is CloudFront's `CallerReference`."""
+        try:
+            self._bounded.run(lambda: self._invalidate(publish, paths, reference))
+        except (*FOREIGN_ERRORS, ValueError, LookupError) as error:
+            return _reason(error, publish)
+        return None
+
+    def _invalidate(self, publish: Publish, paths: Sequence[str], reference: str) -> None:
+        batch = {"Paths": {"Quantity": len(paths), "Items": list(paths)}, "CallerReference": reference}
+        # Safe to send twice: CloudFront answers a known reference with the invalidation that it stands for.
+        self._client(publish).create_invalidation(
+            DistributionId=publish.cloudfront_distribution or "",
+            InvalidationBatch=batch,  # type: ignore[arg-type]  # a plain dictionary of that shape
+        )
+
+    def _client(self, publish: Publish) -> "CloudFrontClient":
+        with self._lock:  # making clients is not thread-safe in botocore, using them is
+            client = session(publish).client("cloudfront", region_name=publish.region, config=impatient())
+            self._clients.append(client)
+            return client
+
+
+def _reason(error: Exception, publish: Publish) -> Reason:
+    told = error.response if isinstance(error, ClientError) else {}
+    code = code_of(error, told)
+    distribution = publish.cloudfront_distribution or ""
+    cause = cause_of(error, told, code)
+    said = f" ({cause})" if cause else ""
+    sentence = f"The CloudFront distribution `{distribution}` was not told what changed{said}."
+    remedies = (_REMEDIES.get(code, ""), _PATIENCE)
+    words = {"distribution": distribution, "max_age": str(publish.max_age_seconds)}
+    remedy = " ".join(remedy.format_map(words) for remedy in remedies if remedy)
+    return Reason(f"cdn.{code}", sentence, remedy)

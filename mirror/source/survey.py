@@ -1,0 +1,79 @@
+"""Looking at one cluster through a kubeconfig, to propose how it may be configured. Nothing is written anywhere."""
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mirror.config.settings import Auth, Issuer, Limits, Publish
+from mirror.model import Answer, IssuerName, IssuerUrl, Reason, Unusable
+from mirror.source.access import Opened, open_issuer
+from mirror.source.exchange import converse
+from mirror.source.island import Island, Resolve
+from mirror.source.lookup import Found, find_endpoints
+from mirror.source.tls import Contexts
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was seen: the server's answer, where its replicas stand, and which of them answered from here.
+
+    `untold` are the reasons why the replicas are not known; then `replicas` is empty.
+    """
+
+    answer: Answer
+    replicas: tuple[str, ...] = ()
+    answered: tuple[str, ...] = ()
+    untold: tuple[Reason, ...] = ()
+
+
+def survey(
+    kubeconfig: Path, context: str | None, limits: Limits, *, resolve: Resolve = socket.getaddrinfo
+) -> Survey | tuple[Reason, ...]:
+    """Ask the server of a kubeconfig for its documents and its replicas, and each replica for its documents.
+
+    Args:
+        kubeconfig: The file.
+        context: Its context; None for the current one.
+        limits: What a slow or hostile apiserver may cost; `total_seconds` holds for each step.
+        resolve: How names are looked up; as `socket.getaddrinfo`.
+
+    Returns:
+        What was seen; or every reason why the cluster could not be asked.
+    """
+    opened = open_issuer(_unnamed(kubeconfig, context), Contexts(), {})
+    if isinstance(opened, tuple):
+        return opened
+    with asyncio.Runner(loop_factory=partial(Island, resolve)) as runner:
+        return runner.run(_look(opened, limits))
+
+
+def _unnamed(kubeconfig: Path, context: str | None) -> Issuer:
+    """A stand-in: which issuer this is will only be known from the answer."""
+    return Issuer(
+        IssuerName("init"),
+        IssuerUrl(""),
+        Publish("", "", ""),
+        auth=Auth(kubeconfig=kubeconfig, context=context),
+        discover="endpointslices",
+    )
+
+
+async def _look(opened: Opened, limits: Limits) -> Survey | tuple[Reason, ...]:
+    server, loop = opened.addresses[0], asyncio.get_running_loop()
+    heard = await converse(server, opened.access, limits, loop.time() + limits.total_seconds)
+    answer = heard.outcome(server)
+    if isinstance(answer, Unusable):
+        return answer.reasons
+    found = await find_endpoints(server, opened.access, limits, loop.time() + limits.total_seconds)
+    if found.unusable:
+        return Survey(answer, untold=found.reasons)
+    return Survey(answer, found.urls, await _who_answers(found, opened, limits))
+
+
+async def _who_answers(found: Found, opened: Opened, limits: Limits) -> tuple[str, ...]:
+    deadline = asyncio.get_running_loop().time() + limits.total_seconds
+    heard = await asyncio.gather(*(converse(url, opened.replicas, limits, deadline) for url in found.urls))
+    outcomes = [each.outcome(url) for url, each in zip(found.urls, heard, strict=True)]
+    return tuple(each.apiserver for each in outcomes if isinstance(each, Answer))

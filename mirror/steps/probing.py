@@ -1,0 +1,122 @@
+"""The probe of a pass: read the token that the cluster signed, and hold it against the keys that the world sees.
+
+The file is read anew in every pass, because kubelet renews it (fact 20); its token is sent nowhere. Without
+`probe_token_file` the mirror's own `auth.token_file` serves, where it is a fresh token of the issuer: the same key
+signed it.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from threading import Lock
+
+from mirror.addresses import jwks_uri
+from mirror.config.settings import Issuer, Readback
+from mirror.model import Event, Key, Ledger, Level
+from mirror.ports import Look, PublicView, Seen
+from mirror.publish.put import Published
+from mirror.report import Effect
+from mirror.source.files import read_small, why_unreadable
+from mirror.steps.plan import IssuerPlan
+from mirror.trust.probe import Probed, believe_probe, is_fresh, judge_probe, unusable
+from mirror.trust.public_documents import PublicKeys, read_public_jwks
+from mirror.trust.tokens import MAX_TOKEN_BYTES, Token
+
+_STANDING = (Effect.UNCHANGED, Effect.PUT, Effect.PLANNED)
+_MAX_FILE_BYTES = MAX_TOKEN_BYTES + 2  # a line break
+
+
+def with_probe(planned: IssuerPlan, now: datetime) -> IssuerPlan:
+    """The plan with the token to probe with, or with the warning why there is none."""
+    try:
+        found = _read(planned.issuer, now)
+    except Exception as error:  # noqa: BLE001  looking on never costs the pass
+        return replace(planned, events=(*planned.events, _defect(error)))
+    if isinstance(found, Token) and found.issuer == planned.url:
+        return replace(planned, probe=found)
+    if isinstance(found, Event) and planned.url == planned.issuer.issuer:  # told once, not for each former issuer
+        return replace(planned, events=(*planned.events, found))
+    return planned
+
+
+def _read(issuer: Issuer, now: datetime) -> Token | Event | None:
+    """The token of `probe_token_file`, or why there is none; without the key the mirror's own, where it will do."""
+    if issuer.probe_token_file is not None:
+        return _token_in(issuer.probe_token_file, issuer, now)
+    if issuer.auth.token_file is None:
+        return None
+    own = _token_in(issuer.auth.token_file, issuer, now)
+    return own if isinstance(own, Token) and is_fresh(own, now) else None
+
+
+def _token_in(file: Path, issuer: Issuer, now: datetime) -> Token | Event:
+    urls = (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
+    try:
+        body = read_small(file, _MAX_FILE_BYTES)
+    except OSError as error:
+        return _unreadable(file, error)
+    return believe_probe(body, urls, file=str(file), now=now)
+
+
+def _unreadable(file: Path, error: OSError) -> Event:
+    remedy = "Give the mirror the right to read it, or remove `probe_token_file`."
+    return unusable(str(file), "unreadable", f"It cannot be read: {why_unreadable(error)}.", remedy)
+
+
+def probed(planned: IssuerPlan, published: Published, ledger: Ledger | None, seen: bytes | None) -> Probed:
+    """What the probe of one publication tells after (or, in a dry run, without) publishing.
+
+    Args:
+        planned: the plan, with its probe.
+        published: what became of the objects.
+        ledger: the ledger of the snapshot.
+        seen: the public JWKS as the world got it in this pass; None when nobody looked or nothing came.
+    """
+    if planned.probe is None or ledger is None or not ledger.records:
+        return Probed()  # what is public, if anything, is not ours yet
+    try:
+        public = _public(planned, published, ledger, seen)
+        return judge_probe(planned.probe, public, name=planned.issuer.name, ledger=ledger)
+    except Exception as error:  # noqa: BLE001  looking on never costs the pass
+        return Probed((_defect(error),))
+
+
+def _public(planned: IssuerPlan, published: Published, ledger: Ledger, seen: bytes | None) -> tuple[Key, ...]:
+    """The keys that the world sees: as read back in this pass, else as the snapshot has them."""
+    if seen is not None:
+        shown = read_public_jwks(seen, known=frozenset(record.key.thumbprint for record in ledger.records))
+        return shown.keys if isinstance(shown, PublicKeys) else ()
+    keys, url = ledger.public_keys(), jwks_uri(planned.url)
+    if any(each.url == url and each.effect in _STANDING for each in published.objects):
+        return keys
+    # It did not come to stand there: a key that is new in this pass is not public.
+    before = planned.before.public_keys() if planned.before is not None else ()
+    return tuple(key for key in keys if key in before)
+
+
+def _defect(error: Exception) -> Event:
+    # Only the kind: the text could repeat a part of the token.
+    sentence = f"The probe failed unexpectedly ({type(error).__name__}), so nobody looks at the signing key."
+    return Event("probe.unusable", f"{sentence} Please report this as a defect.", Level.WARNING, {"cause": "defect"})
+
+
+class Remembering:
+    """A public view that keeps what it saw last of each URL, so that nobody has to look twice in a pass."""
+
+    def __init__(self, view: PublicView) -> None:
+        self._view = view
+        self._lock = Lock()
+        self._bodies: dict[str, bytes] = {}
+
+    def look(self, url: str, *, readback: Readback) -> Look:
+        """See `mirror.ports.PublicView`."""
+        look = self._view.look(url, readback=readback)
+        if isinstance(look, Seen):
+            with self._lock:
+                self._bodies[url] = look.body
+        return look
+
+    def body(self, url: str) -> bytes | None:
+        """What was seen at `url`; None when nobody looked, or nothing came."""
+        with self._lock:
+            return self._bodies.get(url)

@@ -1,0 +1,46 @@
+"""May the public set of an issuer be empty? Only after `revoke --last`, and only until a key is public again.
+
+    what happens                                          the permission
+    `revoke --last` leaves no key public                  given: `last` on the revocations that it makes or meets
+    a step (a pass or a decision) leaves keys public      taken back: no record of its ledger has `last` any more
+    ledgers are merged                                    per revoked record the higher generation says; of two equal
+                                                          ones the one with `last`
+
+Giving and taking back both move the record, to a generation higher by one, so whoever gave or took it later, knowing of
+the other, wins every merge, without a clock. From that follows what matters: of ledgers that all come from one with
+public keys, without a `--last` of their own, no merge may be empty. None of them is empty itself, because the last key
+never leaves by itself; the ones that took a key away took every older permission back in the same step; and the
+others have public what the first one had.
+"""
+
+from dataclasses import replace
+
+from mirror.model import MAX_GENERATION, KeyRecord, Ledger, Status
+
+
+def is_emptied(ledger: Ledger) -> bool:
+    """Whether no key is public and some were revoked."""
+    return not ledger.public_keys() and any(record.status is Status.REVOKED for record in ledger.records)
+
+
+def may_be_empty(ledger: Ledger) -> bool:
+    """Whether an operator revoked with `last`, and no key was public since; otherwise an empty set is not published."""
+    return any(_permits(record) for record in ledger.records)
+
+
+def settled(ledger: Ledger) -> Ledger:
+    """The ledger as a step leaves it: with public keys nobody's earlier permission to empty the set stands."""
+    if not ledger.public_keys() or not may_be_empty(ledger):
+        return ledger
+    return replace(ledger, records=tuple(_taken_back(record) for record in ledger.records))
+
+
+def _permits(record: KeyRecord) -> bool:
+    return record.revocation is not None and record.revocation.last
+
+
+def _taken_back(record: KeyRecord) -> KeyRecord:
+    if record.revocation is None or not record.revocation.last:
+        return record
+    generation = min(record.generation + 1, MAX_GENERATION)
+    return replace(record, generation=generation, revocation=replace(record.revocation, last=False))

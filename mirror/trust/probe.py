@@ -1,0 +1,90 @@
+"""The probe of a pass: a token that the cluster signed just now, held against the keys that are public.
+
+A cluster that signs with a key that is not public is about to log its pods out: each of them at the next renewal of its
+token. Whom the token is for, and what it may do, does not matter here.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from mirror.model import Event, IssuerName, IssuerUrl, Key, Ledger, Level, Reason, Status
+from mirror.trust.claims import expired_since, in_words
+from mirror.trust.issuers import difference
+from mirror.trust.refused import Refused
+from mirror.trust.signatures import recorded_signer, signing_key
+from mirror.trust.tokens import Token, read_token
+from mirror.trust.words import quoted
+
+_NO_FAILURE = frozenset({Status.HELD, Status.REVOKED})
+"""A held key waits for an operator, which the exit status says already; a revoked one is refused by his decision."""
+
+RENEWED_WITHIN = timedelta(hours=25)
+"""kubelet renews a projected token at 80 % of its life, and after 24 hours at the latest; and a little more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What a probe tells: nothing when the signing key is public."""
+
+    events: tuple[Event, ...] = ()
+    failures: tuple[Reason, ...] = ()
+
+
+def believe_probe(body: bytes, issuers: tuple[IssuerUrl, ...], *, file: str, now: datetime) -> Token | Event:
+    """Give the token to probe with, or the warning `probe.unusable` that says why it tells nothing.
+
+    Args:
+        body: what stands in the file.
+        issuers: the issuer's text, followed by those of its former ones.
+        file: the file's name, for the sentence.
+        now: aware, UTC.
+    """
+    token = read_token(body)
+    if isinstance(token, Refused):
+        return unusable(file, token.reasons[0].code, token.reasons[0].sentence, token.reasons[0].remedy)
+    if token.issuer not in issuers:
+        how = difference(token.issuer, issuers[0])
+        sentence = f"Its iss is {quoted(token.issuer)}, the issuer {quoted(issuers[0])}; {how}."
+        return unusable(file, "wrong_issuer", sentence, "Project a token of this cluster into it.")
+    since = expired_since(token, now)
+    if since is not None:
+        sentence = f"It expired {in_words(since)} ago, so the key that signs today may be another one."
+        return unusable(file, "expired", sentence, "Let kubelet project it (it renews the file), or write it anew.")
+    return token
+
+
+def is_fresh(token: Token, now: datetime) -> bool:
+    """Tell whether who signed the token signs today, most likely: one that lives for a year is no proof of it."""
+    return token.issued_at is not None and now - token.issued_at <= RENEWED_WITHIN
+
+
+def unusable(file: str, cause: str, sentence: str, remedy: str) -> Event:
+    """The warning `probe.unusable`: no failure, because nothing is known to be wrong."""
+    told = f"The probe token in {quoted(file)} cannot be used, so nobody looks at the signing key. {sentence} {remedy}"
+    return Event("probe.unusable", told.strip(), Level.WARNING, {"cause": cause, "file": file})
+
+
+def judge_probe(token: Token, public: Iterable[Key], *, name: IssuerName, ledger: Ledger) -> Probed:
+    """Tell whether the key that signed the probe is public.
+
+    Args:
+        token: a token of the issuer that has not expired.
+        public: the keys of the JWKS that the world sees.
+        name: the issuer's label, for commands.
+        ledger: what is known of its keys.
+
+    Returns:
+        Nothing, or the event `signing_key.not_public` (error), and a failure of the same code. A signing key that is
+        held is no failure (it is told as held), nor is one that an operator revoked.
+    """
+    found = signing_key(token, public, name=name, ledger=ledger)
+    if not isinstance(found, Reason):
+        return Probed()
+    sentence = f"The cluster signs tokens that nobody can verify; pods are about to be logged out. {found.sentence}"
+    fields = {"kid": token.kid, "cause": found.code}
+    event = Event("signing_key.not_public", sentence, Level.ERROR, fields)
+    record = recorded_signer(token, ledger)
+    if record is not None and record.status in _NO_FAILURE:
+        return Probed((event,))
+    return Probed((event,), (Reason(event.name, sentence, found.remedy),))

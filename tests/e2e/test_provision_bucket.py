@@ -1,0 +1,226 @@
+"""`provision bucket` on radosgw: real signatures, real policies; what the world may do before and after."""
+
+import http.client
+import json
+import ssl
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3.session
+import pytest
+from botocore.config import Config
+
+from mirror.cli.main import main
+from mirror.config.settings import Publish
+from mirror.federation.policies import PUBLIC_SID, partition_of
+from mirror.federation.provision.bucket import AccessBlock, BucketSight, Wanted, plan_bucket
+from mirror.federation.provision.office import BucketOffice
+from mirror.federation.provision.plan import Plan
+from mirror.model import ObjectKey
+from support.provisioning import recorded
+from support.radosgw import Radosgw
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+pytestmark = pytest.mark.radosgw
+
+DISCOVERY, JWKS = ObjectKey("id/.well-known/openid-configuration"), ObjectKey("id/openid/v1/jwks")
+SECRET = ObjectKey("id/secret")
+FOREIGN = {
+    "Sid": "Theirs",
+    "Effect": "Deny",
+    "Principal": "*",
+    "Action": "s3:DeleteObject",
+    "Resource": "arn:aws:s3:::bucket/*",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A bucket of the gateway that need not exist, as its owner and as the world meet it."""
+
+    gateway: Radosgw
+    publish: Publish
+    owner: "S3Client"
+    folder: Path
+
+    def wanted(self) -> Wanted:
+        region = self.publish.region
+        return Wanted(self.publish.bucket, region, partition_of(region), (DISCOVERY, JWKS), (self.publish.base_url,))
+
+    def office(self, session: boto3.session.Session | None = None) -> BucketOffice:
+        return BucketOffice(self.publish, session or boto3.session.Session(), pause=lambda _: None)
+
+    def fill(self) -> None:
+        for key in (DISCOVERY, JWKS, SECRET):
+            self.owner.put_object(Bucket=self.publish.bucket, Key=key, Body=b"{}")
+
+    def anonymous(self, method: str, key: str, body: bytes | None = None) -> int:
+        """The status that the world gets at the bucket's public host."""
+        host = self.publish.base_url.removeprefix("https://")
+        context = ssl.create_default_context(cafile=str(self.gateway.certificates.ca_file))
+        connection = http.client.HTTPSConnection("127.0.0.1", self.gateway.tls_port, context=context, timeout=10)
+        try:
+            connection.request(method, f"/{key}", body=body, headers={"Host": host})
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    def statements(self) -> list[dict[str, Any]]:
+        policy = json.loads(self.owner.get_bucket_policy(Bucket=self.publish.bucket)["Policy"])
+        found: list[dict[str, Any]] = policy["Statement"]
+        return found
+
+    def command(self, *words: str) -> int:
+        """Run `oidc-mirror provision bucket` as an operator would, for the one issuer of the bucket."""
+        publish = {
+            "bucket": self.publish.bucket,
+            "region": self.publish.region,
+            "endpoint_url": self.publish.endpoint_url,
+            "base_url": self.publish.base_url,
+        }
+        issuer = {"name": "syd", "issuer": f"{self.publish.base_url}/id", "apiservers": ["https://10.0.0.11:6443"]}
+        path = self.folder / "mirror.yaml"
+        path.write_text(json.dumps({"state_dir": "state", "publish": publish, "issuers": [issuer]}))
+        return main(["--config", str(path), "provision", "bucket", "syd", *words])
+
+
+@pytest.fixture
+def gate(radosgw: Radosgw, radosgw_environment: Path) -> Iterator[Gate]:
+    publish = radosgw.publish(f"oidc-{uuid.uuid4().hex[:12]}")
+    config = Config(request_checksum_calculation="when_required")  # radosgw refuses trailing ones over TLS
+    owner = boto3.session.Session().client("s3", region_name="us-east-1", endpoint_url=radosgw.url, config=config)
+    yield Gate(radosgw, publish, owner, radosgw_environment)
+    owner.close()
+
+
+def mend(gate: Gate, session: boto3.session.Session | None = None) -> Plan:
+    office = gate.office(session)
+    seen = office.look()
+    plan = plan_bucket(seen, gate.wanted())
+    office.apply(plan.differences, seen, lambda _: None)
+    return plan
+
+
+def codes(plan: Plan) -> list[str]:
+    return [each.code for each in plan.differences]
+
+
+def test_bucket_without_policy_is_mended_for_exactly_the_documents(
+    gate: Gate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before, the world reads nothing; after, both documents, and neither another object nor any change is allowed."""
+    gate.owner.create_bucket(Bucket=gate.publish.bucket)
+    gate.fill()
+    assert [gate.anonymous("GET", key) for key in (DISCOVERY, JWKS)] == [403, 403]
+    assert gate.command() == 0
+    assert "done bucket policy" in capsys.readouterr().out
+    assert [gate.anonymous("GET", key) for key in (DISCOVERY, JWKS)] == [200, 200]
+    assert gate.anonymous("GET", SECRET) == 403
+    assert gate.anonymous("GET", "") == 403
+    assert gate.anonymous("PUT", JWKS, b'{"keys":[]}') == 403
+    assert gate.anonymous("PUT", "id/new", b"x") == 403
+    assert gate.anonymous("DELETE", JWKS) == 403
+    assert gate.owner.get_object(Bucket=gate.publish.bucket, Key=JWKS)["Body"].read() == b"{}"
+
+
+def test_second_run_sends_no_write(gate: Gate) -> None:
+    """What stands is recognised whichever way the store writes it, so nothing is sent again."""
+    assert codes(mend(gate)) == ["create_bucket", "enable_versioning", "put_policy"]
+    session = boto3.session.Session()
+    with recorded(session) as calls:
+        assert mend(gate, session).differences == ()
+    assert calls.writes == []
+    assert "s3.GetBucketPolicy" in calls.operations
+
+
+def test_dry_run_tells_and_changes_nothing(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+    """The differences are told in words, the exit status is 0, and the bucket still does not exist."""
+    assert gate.command("--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "change bucket: does not exist" in out
+    assert f"+ arn:aws:s3:::{gate.publish.bucket}/{JWKS}" in out
+    with pytest.raises(gate.owner.exceptions.ClientError, match="404"):
+        gate.owner.head_bucket(Bucket=gate.publish.bucket)
+
+
+def test_whole_command_repeated_says_that_nothing_is_left(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+    """The bucket is made whole, and the second call finds nothing to do."""
+    assert gate.command("--yes") == 0
+    assert gate.owner.get_bucket_versioning(Bucket=gate.publish.bucket)["Status"] == "Enabled"
+    capsys.readouterr()
+    assert gate.command("--yes") == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_statement_of_others_is_kept_and_ours_corrected(gate: Gate) -> None:
+    """A statement that somebody widened under our Sid is narrowed again, and theirs stays as it was."""
+    bucket = gate.publish.bucket
+    foreign = {**FOREIGN, "Resource": f"arn:aws:s3:::{bucket}/*"}
+    ours = {**FOREIGN, "Sid": PUBLIC_SID, "Effect": "Allow", "Action": "s3:*", "Resource": f"arn:aws:s3:::{bucket}/*"}
+    gate.owner.create_bucket(Bucket=bucket)
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [ours, foreign]})
+    gate.owner.put_bucket_policy(Bucket=bucket, Policy=policy)
+    gate.fill()
+    assert gate.anonymous("GET", SECRET) == 200
+    mend(gate)
+    assert [each["Sid"] for each in gate.statements()] == ["Theirs", PUBLIC_SID]
+    assert gate.statements()[0] == foreign
+    assert (gate.anonymous("GET", SECRET), gate.anonymous("GET", JWKS)) == (403, 200)
+
+
+def test_policy_that_moved_meanwhile_is_not_overwritten(gate: Gate) -> None:
+    """Somebody who changes the policy between looking and putting loses nothing."""
+    mend(gate)
+    gate.owner.delete_bucket_policy(Bucket=gate.publish.bucket)
+    office = gate.office()
+    seen = office.look()
+    plan = plan_bucket(seen, gate.wanted())
+    foreign = {**FOREIGN, "Resource": f"arn:aws:s3:::{gate.publish.bucket}/*"}
+    text = json.dumps({"Version": "2012-10-17", "Statement": [foreign]})
+    gate.owner.put_bucket_policy(Bucket=gate.publish.bucket, Policy=text)
+    with pytest.raises(Exception, match="Somebody else changes") as caught:
+        office.apply(plan.differences, seen, lambda _: None)
+    assert caught.value.code == "PolicyChanged"  # type: ignore[attr-defined]  # a BucketError
+    assert [each["Sid"] for each in gate.statements()] == ["Theirs"]
+
+
+def test_block_that_forbids_policies_is_lifted(gate: Gate) -> None:
+    """Where the bucket refuses every policy that opens something, ours is in force in the end."""
+    gate.owner.create_bucket(Bucket=gate.publish.bucket)
+    everything = AccessBlock(block_policy=True, restrict_buckets=True).switches()
+    gate.owner.put_public_access_block(
+        Bucket=gate.publish.bucket,
+        PublicAccessBlockConfiguration=everything,  # type: ignore[arg-type]  # a TypedDict by another name
+    )
+    mend(gate)
+    seen = gate.office().look()
+    assert seen.block == AccessBlock()
+    gate.fill()
+    assert gate.anonymous("GET", JWKS) == 200
+
+
+def test_stranger_is_told_that_the_bucket_is_not_theirs(gate: Gate) -> None:
+    """Who may not look at the bucket changes nothing in it."""
+    gate.owner.create_bucket(Bucket=gate.publish.bucket)
+    stranger = boto3.session.Session(aws_access_key_id="stranger", aws_secret_access_key="stranger")
+    with recorded(stranger) as calls:
+        seen = gate.office(stranger).look()
+        plan = plan_bucket(seen, gate.wanted())
+    assert [each.code for each in plan.problems] == ["foreign_bucket"]
+    assert plan.differences == ()
+    assert calls.writes == []
+
+
+def test_sight_of_a_store_that_is_not_aws_has_notes_only(gate: Gate) -> None:
+    """What only AWS tells is missing, and that is no failure."""
+    mend(gate)
+    seen = gate.office().look()
+    assert replace(seen, unknown=(), policy=None) == BucketSight(
+        "ours", versioning="Enabled", block=AccessBlock(), is_aws=False
+    )
+    assert seen.unknown

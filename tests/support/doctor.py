@@ -1,0 +1,125 @@
+"""The doctor's instruments in memory: AWS and git as values, with everything in order until a test says otherwise."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from mirror.config.settings import Publish
+from mirror.doctor.finding import Finding, Level
+from mirror.doctor.ports import AccessBlock, BucketFacts, HistoryState, Identity, Instruments, Missed, PutVerdict
+from mirror.model import CommitId, ObjectKey, Stored
+from support.fakes import FakeWorld
+from support.situations import DISCOVERY_KEY, JWKS_KEY
+
+ACCOUNT = "111122223333"
+HEAD = CommitId("c0ffee" + "0" * 34)
+DENIED = Missed("AccessDenied", "AccessDenied: no", "Allow it.")
+OPEN = AccessBlock(block_acls=True, ignore_acls=True, block_policy=False, restrict_buckets=False)
+
+
+def allow(
+    *resources: str, action: object = "s3:GetObject", principal: object = "*", **more: object
+) -> dict[str, object]:
+    """One statement that allows `action` on keys of the bucket to everybody."""
+    return {
+        "Effect": "Allow",
+        "Principal": principal,
+        "Action": action,
+        "Resource": [f"arn:aws:s3:::oidc-bucket/{each}" for each in resources],
+        **more,
+    }
+
+
+def policy_of(*statements: object) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+FACTS = BucketFacts(
+    region="ap-southeast-2",
+    access_block=OPEN,
+    policy=policy_of(allow(DISCOVERY_KEY, JWKS_KEY)),
+    ownership="BucketOwnerEnforced",
+    public_grants=(),
+    versioning="Enabled",
+    encryption="AES256",
+)
+
+
+@dataclass
+class FakeAws:
+    """AWS with a bucket in order. Each answer may be set; `puts` are the keys that were tried."""
+
+    source: str | Missed | None = "env"
+    who: Identity | Missed = field(default_factory=lambda: Identity(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:role/mirror"))
+    block: AccessBlock | Missed | None = None
+    facts: BucketFacts = FACTS
+    ours: bool | Missed = True
+    list_refused: Missed | None = None
+    verdict: PutVerdict = "allowed"
+    puts: list[str] = field(default_factory=list)
+    raises: Exception | None = None
+
+    def credentials(self, publish: Publish) -> str | Missed | None:
+        return self.source
+
+    def identity(self, publish: Publish) -> Identity | Missed:
+        return self.who
+
+    def account_block(self, publish: Publish, account: str) -> AccessBlock | Missed | None:
+        return self.block
+
+    def bucket(self, publish: Publish) -> BucketFacts:
+        if self.raises is not None:
+            raise self.raises
+        return self.facts
+
+    def belongs_to(self, publish: Publish, account: str, prefix: str) -> bool | Missed:
+        return self.ours
+
+    def may_list(self, publish: Publish, prefix: str) -> Missed | None:
+        return self.list_refused
+
+    def may_put(self, publish: Publish, key: ObjectKey, there: Stored | None) -> PutVerdict:
+        self.puts.append(key)
+        return self.verdict
+
+    def set(self, **changes: object) -> "FakeAws":
+        """Change what the bucket says of itself, by the names of `BucketFacts`."""
+        self.facts = replace(self.facts, **changes)  # type: ignore[arg-type]  # fields by name
+        return self
+
+
+@dataclass
+class FakeHistoryView:
+    """A repository that stands as `state` says; `before` runs first, so that a test can make the look hang."""
+
+    state: HistoryState = field(default_factory=lambda: HistoryState(local=HEAD, remote=HEAD, unpushed=0))
+    before: Callable[[], object] = lambda: None
+
+    def look(self) -> HistoryState:
+        self.before()
+        return self.state
+
+
+def instruments(world: FakeWorld, aws: FakeAws | None = None, history: FakeHistoryView | None = None) -> Instruments:
+    """The instruments that look at a fake world."""
+    ports = world.ports()
+    return Instruments(
+        source=ports.source,
+        view=ports.view,
+        bucket=ports.bucket,
+        aws=aws or FakeAws(),
+        own_token=ports.own_token,
+        history=history or FakeHistoryView(),
+        lock_holder=lambda _: None,
+    )
+
+
+def told(findings: Iterable[Finding]) -> list[tuple[str, str]]:
+    """Level and code of each finding."""
+    return [(str(each.level), each.code) for each in findings]
+
+
+def worst(findings: Iterable[Finding]) -> list[tuple[str, str]]:
+    """Level and code of each finding that is not `ok`."""
+    return [(str(each.level), each.code) for each in findings if each.level is not Level.OK]

@@ -1,0 +1,15 @@
+"""Programs of the machine that some tests need: found, or the test is skipped and says so; in CI it fails instead."""
+
+import os
+import shutil
+
+import pytest
+
+
+def demand(program: str, *, variable: str, package: str) -> str:
+    """The path of `program`; without it the test is skipped, and fails where `variable` is 1."""
+    found = shutil.which(program)
+    if found is not None:
+        return found
+    assert os.environ.get(variable) != "1", f"{variable}=1, and there is no {program}"
+    pytest.skip(f"there is no {program} on this machine (Debian: apt-get install {package})")

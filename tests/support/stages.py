@@ -1,0 +1,193 @@
+"""The small world in which the documents for operators are rehearsed, and the directions that it understands.
+
+    replicas show keys 1, 2                       both apiservers; replica 2 shows key 1: one of them
+    a pass                                        the mirror makes a pass that the document does not tell of
+    the next block is in the issuer's entry       the YAML of the block changes the configuration
+    new_keys: publish                             the same for this policy, without a block
+    caches turn over                              until the next direction, what is public is public since an hour
+    retain_removed passes                         what began to retire may leave from now on
+    somebody else published keys 3, 1             documents in the bucket that no mirror wrote
+    begins anew                                   no history, an empty bucket, the first configuration
+
+Keys are numbered from 1 and always the same (`support.keys.RSA_KEYS`).
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mirror.model import Key
+from support.apiserver import always, raw_answer
+from support.documents import Direction, Ran
+from support.keys import RSA_KEYS, jwks_body
+from support.s3 import S3Server
+from support.situations import DISCOVERY_KEY, ISSUER, JWKS_KEY
+from support.web import public_host
+from support.worlds import BUCKET, PROJECT, World, request, running_world
+
+HOUR_SECONDS = 3600
+MONTH = timedelta(days=30)
+_DISCOVERY = "application/json"
+_JWKS = "application/jwk-set+json"
+
+
+@dataclass(slots=True)
+class DemoStage:
+    """`World`, driven by a document. `first_config` is what `begins anew` goes back to."""
+
+    world: World
+    first_config: dict[str, Any]
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    def direct(self, direction: Direction) -> None:
+        """Carry out a direction.
+
+        Raises:
+            ValueError: it is none of those above.
+        """
+        self.world.config["publish"]["readback"] = deepcopy(self.first_config["publish"]["readback"])
+        for pattern, act in _DIRECTIONS.items():
+            found = re.fullmatch(pattern, direction.text)
+            if found:
+                act(self, found, direction)
+                self._write_config()
+                return
+        raise ValueError(f"the stage knows no direction {direction.text!r}")
+
+    def run(self, script: str, status: int) -> Ran:
+        """Run `script` in bash, in the world's folder; log lines are left out of what it answers."""
+        words = ["bash", "-c", f"(exit {status})\n{script}"]
+        done = subprocess.run(
+            words, env=self._environ(), cwd=self.world.folder, capture_output=True, text=True, timeout=60, check=False
+        )
+        said = [line for line in done.stderr.splitlines() if not line.startswith('{"')]
+        return Ran("\n".join((*done.stdout.splitlines(), *said)), done.returncode)
+
+    def _environ(self) -> dict[str, str]:
+        config = str(self.world.folder / "mirror.yaml")
+        path = f"{self.world.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        return self.world.environ() | {"OIDC_MIRROR_CONFIG": config, "PATH": path, "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+
+    def _write_config(self) -> None:
+        (self.world.folder / "mirror.yaml").write_text(json.dumps(self.world.config))
+
+    def install(self) -> None:
+        """The program under the name that documents call it by, and the first configuration."""
+        program = self.world.folder / "bin" / "oidc-mirror"
+        program.parent.mkdir()
+        mirror = shlex.join((sys.executable, "-m", "mirror"))
+        program.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(PROJECT))} exec {mirror} "$@"\n')
+        program.chmod(0o755)
+        self._write_config()
+
+    # -- directions ----------------------------------------------------------------------------------------
+
+    def show(self, found: re.Match[str], _: Direction) -> None:
+        keys = _keys(found["keys"])
+        issuer = self.world.issuer["issuer"]
+        for number in (0, 1) if found["replica"] is None else (int(found["replica"]) - 1,):
+            self.world.replicas[number].serve(
+                discovery=raw_answer("200 OK", discovery_body(issuer, keys), content_type=_DISCOVERY),
+                jwks=raw_answer("200 OK", jwks_body(*keys), content_type=_JWKS),
+            )
+
+    def a_pass(self, _: re.Match[str], __: Direction) -> None:
+        done = self.world.mirror("--once")
+        if done.status not in (0, 3):
+            raise ValueError(f"the pass ended with {done.status}: {done.out}{done.err}")
+
+    def configure(self, _: re.Match[str], direction: Direction) -> None:
+        # As JSON, which knows no dates: the configuration is written as such.
+        changes = json.loads(json.dumps(yaml.safe_load(direction.block), default=str))
+        for former in changes.get("former_issuers", ()):
+            # The day that a document names will be over one day, and the document is still to be true then.
+            former["until"] = str(datetime.now(UTC).date() + MONTH)
+        self.world.issuer.update(changes)
+
+    def set_policy(self, found: re.Match[str], _: Direction) -> None:
+        self.world.issuer["keys"] = {"new_keys": found["policy"]}
+
+    def turn_caches_over(self, _: re.Match[str], __: Direction) -> None:
+        body, long_ago = self.world.public(JWKS_KEY), formatdate(time.time() - HOUR_SECONDS, usegmt=True)
+        headers = {"content_type": _JWKS, "cache_control": body.headers["cache-control"], "last_modified": long_ago}
+        host = self.stack.enter_context(public_host())
+        host.pull(always(raw_answer("200 OK", body.body, **headers)))
+        self.world.config["publish"]["readback"]["connect_to"] = f"localhost:{host.port}"
+
+    def let_time_pass(self, _: re.Match[str], __: Direction) -> None:
+        self.world.issuer["keys"] = self.world.issuer.get("keys", {}) | {"retain_removed": "1s"}
+        time.sleep(1.1)  # dates are whole seconds
+
+    def publish_past_the_mirror(self, found: re.Match[str], _: Direction) -> None:
+        keys = _keys(found["keys"])
+        self.world.overwrite(JWKS_KEY, jwks_body(*keys))
+        self.world.overwrite(DISCOVERY_KEY, discovery_body(ISSUER, keys))
+
+    def begin_anew(self, _: re.Match[str], __: Direction) -> None:
+        shutil.rmtree(self.world.folder / "state", ignore_errors=True)
+        empty_bucket(self.world.server)
+        self.world.config = deepcopy(self.first_config)
+
+
+Act = Callable[[DemoStage, re.Match[str], Direction], None]
+_DIRECTIONS: dict[str, Act] = {
+    r"replica(?:s| (?P<replica>[12])) shows? keys? (?P<keys>[\d, ]+)": DemoStage.show,
+    r"a pass": DemoStage.a_pass,
+    r"the next block is in the issuer's entry": DemoStage.configure,
+    r"new_keys: (?P<policy>hold|publish)": DemoStage.set_policy,
+    r"caches turn over": DemoStage.turn_caches_over,
+    r"retain_removed passes": DemoStage.let_time_pass,
+    r"somebody else published keys? (?P<keys>[\d, ]+)": DemoStage.publish_past_the_mirror,
+    r"begins anew": DemoStage.begin_anew,
+}
+
+
+def discovery_body(issuer: str, keys: tuple[Key, ...]) -> bytes:
+    """The discovery document of an apiserver with these keys (fact 2)."""
+    document = {
+        "issuer": issuer,
+        "jwks_uri": f"{issuer}/openid/v1/jwks",
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": sorted({key.alg for key in keys}),
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def empty_bucket(server: S3Server) -> None:
+    """Delete every object: a server serves all tests of its process."""
+    host = f"localhost:{server.port}"
+    with request(server, "GET", f"/{BUCKET}?list-type=2", host) as answer:
+        keys = re.findall(r"<Key>(.*?)</Key>", answer.read().decode())
+    for key in keys:
+        with request(server, "DELETE", f"/{BUCKET}/{key}", host) as answer:
+            assert answer.status == 204
+
+
+def _keys(text: str) -> tuple[Key, ...]:
+    return tuple(RSA_KEYS[int(number) - 1] for number in text.split(","))
+
+
+@contextmanager
+def demo_stage(server: S3Server, folder: Path) -> Iterator[DemoStage]:
+    """A stage with two replicas, an empty bucket and no history."""
+    with running_world(server, folder) as world, ExitStack() as stack:
+        stack.callback(empty_bucket, server)
+        stage = DemoStage(world, deepcopy(world.config), stack)
+        stage.install()
+        yield stage

@@ -1,0 +1,97 @@
+"""The doctor's findings in words."""
+
+from datetime import UTC, datetime
+
+from click import unstyle
+
+from mirror.cli.diagnosis import QUIET_FROM, WIDTH, lines
+from mirror.doctor.finding import Cause, Diagnosis, Finding, Place, Station
+from mirror.model import IssuerName, IssuerUrl
+
+NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+NAME = IssuerName("syd-prod")
+URLS = {NAME: IssuerUrl("https://oidc.example.com/syd")}
+PLACE = Place(Station.APISERVERS, "https://10.0.0.11:6443", NAME)
+COMMAND = "`kubectl create clusterrolebinding oidc-mirror --group=system:unauthenticated --clusterrole=long`"
+
+
+def text(*findings: Finding, causes: tuple[Cause, ...] = ()) -> str:
+    return unstyle("\n".join(lines(Diagnosis(NOW, findings, causes), URLS)))
+
+
+def test_findings_are_grouped_and_counted() -> None:
+    """Heading, station, subject, then level, code, sentence and remedy; the counts at the end."""
+    shown = text(
+        Place(Station.STATE, "/var/lib").ok("state.writable", "Good."),
+        PLACE.failed("forbidden", "No.", "Bind it."),
+        PLACE.ok("tls.valid", "Long."),
+    )
+    assert shown.splitlines() == [
+        "What all issuers share",
+        " state",
+        "  /var/lib",
+        "   ok       Good.",
+        "",
+        "syd-prod  https://oidc.example.com/syd",
+        " apiservers",
+        "  https://10.0.0.11:6443",
+        "   failed   forbidden: No.",
+        "            remedy: Bind it.",
+        "   ok       Long.",
+        "",
+        "1 failed, 0 warnings, 0 notes, 2 ok",
+    ]
+
+
+def test_lines_fit_80_columns_and_commands_stay_whole() -> None:
+    """What is to be copied is in one piece; everything else is wrapped."""
+    shown = text(PLACE.failed("forbidden", "word " * 60, f"Run {COMMAND}, or set auth.token_file to a token of it."))
+    assert COMMAND in shown
+    assert all(len(line) <= WIDTH or COMMAND[:20] in line for line in shown.splitlines())
+
+
+def test_same_remedy_is_told_once() -> None:
+    """Both documents are forbidden: one command mends it."""
+    shown = text(PLACE.failed("a", "One.", f"Run {COMMAND}"), PLACE.failed("a", "Two.", f"Run {COMMAND}"))
+    assert shown.count("kubectl") == 1
+    assert shown.count("remedy: as above.") == 1
+
+
+def test_text_from_outside_is_escaped() -> None:
+    """No control character reaches the terminal, from the subject or the sentence."""
+    shown = text(Place(Station.GIT, "a\x1b[31m", NAME).warning("x", "b\x1b]0;title\x07 c\u202ed", "e\rf"))
+    assert not [character for character in shown if not character.isprintable() and character != "\n"]
+
+
+def test_many_quiet_issuers_are_only_counted() -> None:
+    """Of a fleet, those with something to mend are shown."""
+    quiet = [
+        Place(Station.KEYS, "x", IssuerName(f"n{number}")).ok("keys.same", "Same.") for number in range(QUIET_FROM)
+    ]
+    shown = text(*quiet, PLACE.failed("forbidden", "No.", "Bind it."))
+    assert "n3" not in shown
+    assert "syd-prod" in shown
+    assert f"{QUIET_FROM} issuers more with nothing to mend." in shown
+
+
+def test_causes_come_first_with_what_was_found_for_them() -> None:
+    """Before the findings: each cause, its remedy, and whether it shows."""
+    causes = (
+        Cause("hidden", "Hidden.", "Open it.", (Station.APISERVERS,)),
+        Cause("role", "Denied.", "Ask.", ()),
+        Cause("git", "Torn.", "Mend.", (Station.GIT, Station.STATE)),
+    )
+    shown = text(PLACE.failed("forbidden", "y", "z"), causes=causes)
+    assert shown.splitlines()[:11] == [
+        "What the error may come from, the likeliest first",
+        " 1. hidden: Hidden.",
+        "    remedy: Open it.",
+        "    found:  forbidden (below).",
+        " 2. role: Denied.",
+        "    remedy: Ask.",
+        "    found:  It lies in the cloud's account, where this program does not look.",
+        " 3. git: Torn.",
+        "    remedy: Mend.",
+        "    found:  Nothing is wrong at git, state.",
+        "",
+    ]

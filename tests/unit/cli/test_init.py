@@ -1,0 +1,207 @@
+"""`init --kubeconfig`: an entry that the configuration takes, from a cluster that really answers."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from mirror.cli.entry import name_from
+from mirror.cli.main import main
+from mirror.config.load import parse
+from mirror.config.schema import json_schema
+from mirror.config.settings import Issuer
+from mirror.source.apiservers import Apiservers
+from support.apiserver import Apiserver, raw_answer
+from support.askers import codes, ignore, limits
+from support.captures import capture
+from support.endpointslices import FIRST_PAGE, endpoint, endpointslice, listed, slice_list
+from support.kubeconfigs import content, kubeconfig
+from support.replicas import replicas
+from support.situations import ISSUER
+from support.tls import server_context
+
+NAME = "kubernetes.default.svc"
+PUBLISH = "publish: {bucket: oidc-bucket, region: ap-southeast-2}\nissuers:\n"
+FORBIDDEN = raw_answer("403 Forbidden", b'{"message":"no"}', content_type="application/json")
+
+Out = pytest.CaptureFixture[str]
+
+
+def init(capsys: Out, path: Path, *words: str) -> tuple[int, str, str]:
+    status = main(["init", "--kubeconfig", str(path), *words])
+    told = capsys.readouterr()
+    return status, told.out, told.err
+
+
+def loaded(text: str) -> Issuer:
+    """The printed entry as the configuration takes it, in `issuers` and as a file of issuers_dir."""
+    (issuer,) = parse(PUBLISH + text, base=Path("/etc/oidc-mirror")).issuers
+    main_file = PUBLISH.replace("issuers:\n", "issuers_dir: clusters.d\n")
+    (other,) = parse(main_file, base=Path("/etc/oidc-mirror"), issuer_files={"a.yaml": text}).issuers
+    assert issuer == other
+    jsonschema.validate(yaml.safe_load(PUBLISH + text), json_schema(), cls=jsonschema.Draft202012Validator)
+    return issuer
+
+
+def test_replicas_that_answer_are_listed(capsys: Out, tmp_path: Path) -> None:
+    """EndpointSlices that can be read give the apiservers, and what was printed works in a pass as it is."""
+    with Apiserver() as api, replicas(2, NAME) as servers:
+        found = endpointslice(*(endpoint(each.host) for each in servers), port=servers[0].port)
+        api.answer(FIRST_PAGE, listed(slice_list([found])))
+        path = kubeconfig(tmp_path, api.url, user={"token": "s3cr3t"})
+        status, out, err = init(capsys, path)
+        assert (status, err) == (0, "")
+        issuer = loaded(out)
+        assert (issuer.name, issuer.issuer) == ("admin-syd", ISSUER)
+        assert issuer.apiservers == tuple(each.url for each in servers)
+        assert (issuer.tls.server_name, issuer.load_balancer) == (NAME, False)
+        assert (issuer.auth.kubeconfig, issuer.auth.context) == (path, "admin@syd")
+        assert "bucket oidc-bucket in ap-southeast-2" in out
+        assert "s3cr3t" not in out
+        answers = Apiservers(limits()).ask([issuer], turn=0, progress=ignore)[issuer.name]
+        assert codes(answers) == [(), ()]
+
+
+def test_list_that_may_not_be_read_leaves_the_server(capsys: Out, tmp_path: Path) -> None:
+    """Without the right to list endpoints the server is proposed as a load balancer, with the role beside it."""
+    with Apiserver() as api:
+        api.answer(FIRST_PAGE, FORBIDDEN)
+        status, out, _ = init(capsys, kubeconfig(tmp_path, api.url))
+        issuer = loaded(out)
+        assert (status, issuer.apiservers, issuer.load_balancer) == (0, (api.url,), True)
+        assert "kubectl create role oidc-mirror-endpointslices" in out
+
+
+def test_replicas_that_cannot_be_reached_are_told(capsys: Out, tmp_path: Path) -> None:
+    """Private addresses that do not answer from here stay a comment."""
+    with Apiserver() as api, replicas(1, NAME) as (server,):
+        found = endpointslice(endpoint(server.host), endpoint("127.0.0.99"), port=server.port)
+        api.answer(FIRST_PAGE, listed(slice_list([found])))
+        status, out, _ = init(capsys, kubeconfig(tmp_path, api.url))
+        issuer = loaded(out)
+        assert (status, issuer.apiservers, issuer.load_balancer) == (0, (api.url,), True)
+        assert f"list {server.url}, https://127.0.0.99:{server.port}," in out
+        assert f"of which {server.url} answered" in out
+
+
+def test_single_replica_is_no_load_balancer(capsys: Out, tmp_path: Path) -> None:
+    """A cluster with one apiserver needs no five connections, whether its own address can be reached or not."""
+    with Apiserver() as api:
+        api.answer(FIRST_PAGE, listed(slice_list([endpointslice(endpoint("127.0.0.99"), port=1)])))
+        _, out, _ = init(capsys, kubeconfig(tmp_path, api.url))
+        assert (loaded(out).apiservers, loaded(out).load_balancer) == ((api.url,), False)
+
+
+def test_server_name_of_the_kubeconfig_needs_no_other(capsys: Out, tmp_path: Path) -> None:
+    """Where the kubeconfig has a TLS name, the replicas are asked under it, and it is not written twice."""
+    with Apiserver(server_context("kubernetes")) as api, replicas(1, "kubernetes") as (server,):
+        api.answer(FIRST_PAGE, listed(slice_list([endpointslice(endpoint(server.host), port=server.port)])))
+        path = kubeconfig(tmp_path, api.url, cluster={"tls-server-name": "kubernetes"})
+        _, out, _ = init(capsys, path)
+        assert (loaded(out).apiservers, loaded(out).tls.server_name) == ((server.url,), None)
+
+
+def test_context_is_written_even_if_it_was_the_current_one(capsys: Out, tmp_path: Path) -> None:
+    """The current context may change: the entry names the one that was asked."""
+    with Apiserver() as api:
+        data = content("https://127.0.0.1:1")
+        data["clusters"].append({"name": "fra", "cluster": content(api.url)["clusters"][0]["cluster"]})
+        data["contexts"].append({"name": "1e3", "context": {"cluster": "fra", "user": "admin"}})
+        (tmp_path / "config").write_text(json.dumps(data))
+        status, out, _ = init(capsys, tmp_path / "config", "--context", "1e3")
+        assert (status, loaded(out).auth.context, loaded(out).name) == (0, "1e3", "1e3")
+
+
+def test_external_signer_is_proposed_with_its_key_ids(capsys: Out, tmp_path: Path) -> None:
+    """Key ids that Kubernetes would not compute give `kid: opaque`, to be checked."""
+    jwks = json.loads(capture("01-rsa1/anonymous-bound-jwks").body())
+    jwks["keys"][0]["kid"] = "signer-2026"
+    with Apiserver() as api:
+        body = json.dumps(jwks).encode()
+        api.serve(jwks=raw_answer("200 OK", body, content_type="application/jwk-set+json"))
+        status, out, _ = init(capsys, kubeconfig(tmp_path, api.url))
+        assert (status, loaded(out).keys.kid) == (0, "opaque")
+
+
+def discovery(**members: Any) -> bytes:
+    found = json.loads(capture("01-rsa1/anonymous-bound-discovery").body()) | members
+    return raw_answer("200 OK", json.dumps(found).encode(), content_type="application/json")
+
+
+def test_issuer_on_a_custom_domain_names_no_bucket(capsys: Out, tmp_path: Path) -> None:
+    """Where the host is no bucket's own, nothing is said about one."""
+    with Apiserver() as api:
+        api.serve(discovery=discovery(issuer="https://oidc.example.com/syd"))
+        status, out, _ = init(capsys, kubeconfig(tmp_path, api.url))
+    assert (status, "issuer: https://oidc.example.com/syd\n" in out, "belong into bucket" in out) == (0, True, False)
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ({"discovery": FORBIDDEN, "jwks": FORBIDDEN}, ("forbidden [discovery]", "forbidden [jwks]", "--group=system:")),
+        ({"discovery": raw_answer("401 Unauthorized")}, ("unauthorized", "auth.token_file")),
+        ({"discovery": raw_answer("404 Not Found")}, ("not_found", "--service-account-issuer")),
+        ({"discovery": discovery(issuer="https://kubernetes.default.svc.cluster.local")}, ("cannot be published",)),
+        ({"discovery": discovery(issuer="\x1b[2Jhttp://x?y")}, ("cannot be published", "\\x1b")),
+        ({"discovery": discovery(issuer=5)}, ("cannot be published",)),
+        ({"discovery": discovery(subject_types_supported=[])}, ("wrong_subject_types",)),
+        ({"discovery": raw_answer("200 OK", b"{", content_type="application/json")}, ("not_json",)),
+    ],
+    ids=["403", "401", "404", "private-issuer", "hostile-issuer", "issuer-number", "subject-types", "no-json"],
+)
+def test_cluster_that_cannot_be_mirrored_is_told(
+    capsys: Out, tmp_path: Path, answers: dict[str, bytes], words: tuple[str, ...]
+) -> None:
+    """Nothing is printed on stdout; every reason has its remedy; exit 1; no escape sequence reaches the terminal."""
+    with Apiserver() as api:
+        api.serve(**answers)
+        status, out, err = init(capsys, kubeconfig(tmp_path, api.url))
+    assert (status, out, [word for word in words if word not in err]) == (1, "", [])
+    assert "remedy:" in err
+    assert "\x1b[2J" not in err
+
+
+def test_cluster_out_of_reach_is_told(capsys: Out, tmp_path: Path) -> None:
+    """Where nothing listens: `unreachable`, exit 1."""
+    status, out, err = init(capsys, kubeconfig(tmp_path, "https://127.0.0.1:1"))
+    assert (status, out, "unreachable" in err) == (1, "", True)
+
+
+def test_kubeconfig_that_cannot_be_used_is_a_mistake_of_usage(capsys: Out, tmp_path: Path) -> None:
+    """A missing file, or one with an exec plugin and a missing CA file: all reasons, exit 2."""
+    status, out, err = init(capsys, tmp_path / "missing")
+    assert (status, out, "kubeconfig_unreadable" in err) == (2, "", True)
+    cluster = {"certificate-authority-data": None, "certificate-authority": "ca.crt"}
+    path = kubeconfig(tmp_path, "https://a", cluster=cluster, user={"exec": {"command": "aws"}})
+    status, out, err = init(capsys, path)
+    assert (status, out, err.count("error:")) == (2, "", 2)
+
+
+def test_cloud_token_is_not_sent(capsys: Out, tmp_path: Path) -> None:
+    """A token for AWS in the kubeconfig is `wrong_token` here as in a pass."""
+    token = "e30.eyJhdWQiOiJzdHMuYW1hem9uYXdzLmNvbSJ9.c2ln"
+    with Apiserver() as api:
+        status, out, err = init(capsys, kubeconfig(tmp_path, api.url, user={"token": token}))
+        assert (status, out, "wrong_token" in err, api.connections) == (1, "", True, 0)
+
+
+@pytest.mark.parametrize(
+    ("context", "name"),
+    [
+        ("admin@Syd.Prod", "admin-syd-prod"),
+        ("arn:aws:eks:ap-southeast-2:123456789012:cluster/a", "arn-aws-eks-ap-southeast-2-123456789012-cluster-a"),
+        ("--", "cluster"),
+        ("Zürich", "z-rich"),
+        ("x" * 62 + "-y", "x" * 62),
+        ("no", "no"),
+    ],
+)
+def test_name_is_made_from_the_context(context: str, name: str) -> None:
+    """Every context gives a name that the configuration takes."""
+    assert name_from(context) == name
+    assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name)

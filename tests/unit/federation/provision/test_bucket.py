@@ -1,0 +1,265 @@
+"""The plan of a bucket, over everything that it may meet."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mirror.federation.policies import MAX_BUCKET_POLICY_BYTES, PUBLIC_SID, public_statement
+from mirror.federation.provision.bucket import MEANT_BLOCK, AccessBlock, BucketSight, Wanted, plan_bucket
+from mirror.federation.provision.plan import Plan
+from mirror.model import ObjectKey
+
+KEYS = (ObjectKey("id/.well-known/openid-configuration"), ObjectKey("id/openid/v1/jwks"))
+HOST = "https://b.s3.ap-southeast-2.amazonaws.com"
+WANTED = Wanted("b", "ap-southeast-2", "aws", KEYS, (HOST,))
+OURS = public_statement("b", KEYS, "aws")
+ALL_OF_IT = {
+    "Sid": "Theirs",
+    "Effect": "Allow",
+    "Principal": "*",
+    "Action": "s3:GetObject",
+    "Resource": "arn:aws:s3:::b/*",
+}
+SHUT = AccessBlock(block_acls=True, ignore_acls=True, block_policy=True, restrict_buckets=True)
+
+
+def policy(*statements: Any, **members: str) -> str:
+    return json.dumps({"Version": "2012-10-17", **members, "Statement": list(statements)})
+
+
+RIGHT = BucketSight(
+    state="ours",
+    region="ap-southeast-2",
+    versioning="Enabled",
+    ownership="BucketOwnerEnforced",
+    block=MEANT_BLOCK,
+    policy=policy(OURS),
+)
+
+
+def changes(plan: Plan) -> list[str]:
+    return [each.code for each in plan.differences]
+
+
+def problems(plan: Plan) -> list[str]:
+    return [each.code for each in plan.problems]
+
+
+def notes(plan: Plan) -> list[str]:
+    return [each.code for each in plan.notes]
+
+
+def test_right_bucket_needs_nothing() -> None:
+    """What is as it should be makes an empty plan."""
+    assert plan_bucket(RIGHT, WANTED) == Plan("bucket b in ap-southeast-2")
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [
+        pytest.param({**OURS, "Resource": OURS["Resource"][::-1]}, id="other-order"),
+        pytest.param({**OURS, "Action": ["s3:GetObject"]}, id="list-of-one"),
+    ],
+)
+def test_our_statement_in_the_words_of_aws_is_right(ours: Any) -> None:
+    """S3 gives a policy back in its own order and form, and that is no difference."""
+    assert plan_bucket(replace(RIGHT, policy=policy(ours)), WANTED).differences == ()
+
+
+def test_absent_bucket_is_made_whole_in_the_right_order() -> None:
+    """Everything else follows the bucket, and the policy comes last: S3 refuses it before the block is lifted."""
+    plan = plan_bucket(BucketSight("absent"), WANTED)
+    assert changes(plan) == ["create_bucket", "enable_versioning", "set_access_block", "put_policy"]
+    assert json.loads(plan.differences[-1].payload) == {"Version": "2012-10-17", "Statement": [OURS]}
+    assert json.loads(plan.differences[2].payload) == MEANT_BLOCK.switches()
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        pytest.param(replace(RIGHT, versioning=None), ["enable_versioning"], id="versioning-never"),
+        pytest.param(replace(RIGHT, versioning="Suspended"), ["enable_versioning"], id="versioning-suspended"),
+        pytest.param(replace(RIGHT, block=SHUT), ["set_access_block"], id="shut"),
+        pytest.param(replace(RIGHT, block=None), ["set_access_block"], id="no-block"),
+        pytest.param(replace(RIGHT, block=AccessBlock()), ["set_access_block"], id="acls-open"),
+        pytest.param(replace(RIGHT, policy=None), ["put_policy"], id="no-policy"),
+        pytest.param(replace(RIGHT, policy=policy(OURS, OURS)), ["put_policy"], id="ours-twice"),
+        pytest.param(replace(RIGHT, policy=policy({**OURS, "Action": "s3:*"})), ["put_policy"], id="ours-widened"),
+        pytest.param(replace(RIGHT, policy=policy({**OURS, "Condition": {}})), ["put_policy"], id="ours-conditional"),
+        pytest.param(replace(RIGHT, policy=policy({**OURS, "Resource": "*"})), ["put_policy"], id="ours-everything"),
+        pytest.param(replace(RIGHT, policy=policy({**OURS, "Effect": "Deny"})), ["put_policy"], id="ours-denies"),
+        pytest.param(replace(RIGHT, block=SHUT, is_aws=False), ["set_access_block"], id="other-store-shut"),
+        pytest.param(replace(RIGHT, block=None, is_aws=False), [], id="other-store-no-block"),
+        pytest.param(replace(RIGHT, block=AccessBlock(), is_aws=False), [], id="other-store-acls-open"),
+    ],
+)
+def test_each_difference_is_mended_alone(seen: BucketSight, expected: list[str]) -> None:
+    """One thing that is off makes one difference, and no problem."""
+    plan = plan_bucket(seen, WANTED)
+    assert (changes(plan), problems(plan)) == (expected, [])
+
+
+def test_other_store_keeps_its_switches_of_acls() -> None:
+    """Only what forbids policies is lifted: radosgw refuses every put with BlockPublicAcls."""
+    plan = plan_bucket(replace(RIGHT, block=replace(SHUT, ignore_acls=False), is_aws=False), WANTED)
+    assert json.loads(plan.differences[0].payload) == AccessBlock(block_acls=True).switches()
+
+
+def test_statements_of_others_and_other_members_stay_as_they_are() -> None:
+    """Ours is put behind theirs; their text, the Id and the version of the policy are not touched."""
+    denial = {
+        "Effect": "Deny",
+        "Principal": {"AWS": "*"},
+        "Action": "s3:*",
+        "Resource": "*",
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    seen = replace(RIGHT, policy=json.dumps({"Version": "2008-10-17", "Id": "theirs", "Statement": denial}))
+    plan = plan_bucket(seen, WANTED)
+    assert json.loads(plan.differences[0].payload) == {
+        "Version": "2008-10-17",
+        "Id": "theirs",
+        "Statement": [denial, OURS],
+    }
+    assert notes(plan) == []
+
+
+def test_policy_never_opens_more_than_the_documents() -> None:
+    """Whatever our statement opened before, afterwards it opens the published keys, and the difference says so."""
+    stale = {**OURS, "Resource": ["arn:aws:s3:::b/*", OURS["Resource"][0]]}
+    (difference,) = plan_bucket(replace(RIGHT, policy=policy(stale)), WANTED).differences
+    assert json.loads(difference.payload)["Statement"] == [OURS]
+    assert "- arn:aws:s3:::b/*" in difference.after
+    assert f"+ {OURS['Resource'][1]}" in difference.after
+    assert f"+ {OURS['Resource'][0]}" not in difference.after
+
+
+@pytest.mark.parametrize(
+    ("seen", "code"),
+    [
+        pytest.param(BucketSight("foreign"), "foreign_bucket", id="foreign"),
+        pytest.param(BucketSight("elsewhere"), "wrong_account", id="owner"),
+        pytest.param(replace(RIGHT, region="us-east-1", versioning=None), "wrong_region", id="region"),
+    ],
+)
+def test_bucket_that_is_not_ours_to_change_is_refused_whole(seen: BucketSight, code: str) -> None:
+    """Another account's bucket, or one elsewhere, gets no difference at all."""
+    plan = plan_bucket(seen, WANTED)
+    assert (changes(plan), problems(plan)) == ([], [code])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "null", '{"Statement": 3}', '{"Statement": ["x"]}', "{}", "[" * 100_000],
+    ids=["cut", "list", "null", "number", "text", "empty", "deep"],
+)
+def test_policy_that_is_none_is_not_touched(text: str) -> None:
+    """What cannot be read is left, and so is the block that keeps it from opening anything."""
+    plan = plan_bucket(replace(RIGHT, policy=text, block=SHUT, versioning=None), WANTED)
+    assert (changes(plan), problems(plan)) == (["enable_versioning"], ["policy_unreadable"])
+
+
+def test_foreign_public_statement_is_told_and_kept() -> None:
+    """Somebody opened more than the documents: that is their decision, and it is told."""
+    plan = plan_bucket(replace(RIGHT, policy=policy(ALL_OF_IT)), WANTED)
+    assert notes(plan) == ["foreign_public"]
+    assert "Theirs" in plan.notes[0].sentence
+    assert json.loads(plan.differences[0].payload)["Statement"] == [ALL_OF_IT, OURS]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param(ALL_OF_IT, id="star"),
+        pytest.param({**ALL_OF_IT, "Principal": {"AWS": ["*"]}}, id="aws-star"),
+        pytest.param(
+            {k: v for k, v in ALL_OF_IT.items() if k != "Principal"} | {"NotPrincipal": {"AWS": "1"}}, id="not"
+        ),
+    ],
+)
+def test_lifting_the_block_never_opens_what_others_wrote(statement: Any) -> None:
+    """Where only the block keeps a statement of others from opening the bucket, neither block nor policy is touched."""
+    plan = plan_bucket(replace(RIGHT, policy=policy(statement), block=SHUT), WANTED)
+    assert (changes(plan), problems(plan)) == ([], ["would_open_more"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"Action": "s3:*"}, {"Resource": "arn:aws:s3:::b/*"}, {"Resource": [*OURS["Resource"], "arn:aws:s3:::b/x"]}],
+    ids=["action", "star", "one-more"],
+)
+def test_lifting_the_block_never_opens_a_widened_statement_of_ours(change: dict[str, Any]) -> None:
+    """The block goes before the policy is corrected, and a kill between both would leave the widened one open."""
+    plan = plan_bucket(replace(RIGHT, policy=policy({**OURS, **change}), block=SHUT), WANTED)
+    assert (changes(plan), problems(plan)) == ([], ["would_open_more"])
+    narrower = {**OURS, "Resource": OURS["Resource"][0]}
+    lifted = plan_bucket(replace(RIGHT, policy=policy(narrower), block=SHUT), WANTED)
+    assert (changes(lifted), problems(lifted)) == (["set_access_block", "put_policy"], [])
+
+
+def test_statement_for_one_account_does_not_stop_the_lifting() -> None:
+    """A statement for somebody named opens nothing to the world."""
+    theirs = {**ALL_OF_IT, "Principal": {"AWS": "arn:aws:iam::111122223333:root"}}
+    plan = plan_bucket(replace(RIGHT, policy=policy(theirs), block=SHUT), WANTED)
+    assert (changes(plan), problems(plan)) == (["set_access_block", "put_policy"], [])
+
+
+@pytest.mark.parametrize(
+    ("denial", "told"),
+    [
+        pytest.param({"Action": "s3:Get*", "Resource": "arn:aws:s3:::b/id/*"}, True, id="our-objects"),
+        pytest.param({"Action": ["s3:PutObject"], "Resource": "*"}, False, id="writing"),
+        pytest.param({"Action": "*", "Resource": "arn:aws:s3:::b/other/?"}, False, id="other-objects"),
+        pytest.param({"Action": "*", "Resource": "*", "Condition": {"Bool": {}}}, False, id="conditional"),
+    ],
+)
+def test_foreign_denial_of_our_documents_is_told(denial: dict[str, Any], told: bool) -> None:
+    """A denial wins over every permission, so the operator learns why the world still reads nothing."""
+    theirs = {"Effect": "Deny", "Principal": "*", **denial}
+    assert ("foreign_denial" in notes(plan_bucket(replace(RIGHT, policy=policy(theirs, OURS)), WANTED))) is told
+
+
+def test_block_of_the_account_is_a_problem_beside_everything_else() -> None:
+    """The bucket is still prepared, and the operator learns that the account wins."""
+    plan = plan_bucket(replace(RIGHT, versioning=None, account_block=SHUT), WANTED)
+    assert (changes(plan), problems(plan)) == (["enable_versioning"], ["account_block"])
+    assert problems(plan_bucket(replace(RIGHT, account_block=MEANT_BLOCK), WANTED)) == []
+
+
+def test_acls_that_still_count_are_told() -> None:
+    """The ownership of a bucket with objects of others is not changed behind their back."""
+    plan = plan_bucket(replace(RIGHT, ownership="ObjectWriter"), WANTED)
+    assert (changes(plan), notes(plan)) == ([], ["ownership"])
+
+
+def test_custom_host_is_told() -> None:
+    """Behind CloudFront with origin access control a public policy is not needed, and the operator is told before."""
+    plan = plan_bucket(RIGHT, replace(WANTED, base_urls=("https://oidc.example.com", HOST)))
+    assert notes(plan) == ["other_host"]
+    assert "https://oidc.example.com" in plan.notes[0].sentence
+
+
+def many(count: int) -> tuple[ObjectKey, ...]:
+    folders = (f"cluster-{number:04}" for number in range(count))
+    return tuple(
+        ObjectKey(f"{f}/{name}") for f in folders for name in (".well-known/openid-configuration", "openid/v1/jwks")
+    )
+
+
+def test_policy_over_the_limit_is_refused_with_how_many_fit() -> None:
+    """Stars would open more than is published: the number that fits is told, and is right."""
+    plan = plan_bucket(BucketSight("absent"), replace(WANTED, keys=many(1000)))
+    assert changes(plan) == ["create_bucket", "enable_versioning"]
+    assert problems(plan) == ["policy_too_large"]
+    fitting = int(plan.problems[0].sentence.split("about ")[1].split()[0])
+    fits = plan_bucket(BucketSight("absent"), replace(WANTED, keys=many(fitting)))
+    assert problems(fits) == []
+    assert len(fits.differences[-1].payload) <= MAX_BUCKET_POLICY_BYTES
+    assert problems(plan_bucket(BucketSight("absent"), replace(WANTED, keys=many(fitting + 2)))) == ["policy_too_large"]
+
+
+def test_sid_marks_our_statement() -> None:
+    """The mark is part of what other versions of this program find again."""
+    assert OURS["Sid"] == PUBLIC_SID == "OidcMirrorPublicDocuments"

@@ -1,0 +1,242 @@
+"""Every rendered piece, before an independent judge: cfn-lint, python-hcl2, the shell, parliament."""
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hcl2
+import pytest
+import yaml
+from cfnlint.api import lint_all
+
+from mirror.config.settings import Issuer, Publish, Repository, Settings
+from mirror.errors import UsageError
+from mirror.federation.render.kind import Request, Workload
+from mirror.federation.render.kinds import FORMATS, KINDS
+from mirror.federation.render.text import text_of
+from mirror.model import IssuerName, IssuerUrl
+from support.iam_linter import lint, lint_trust
+
+BASE = "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"
+ISSUER = IssuerUrl(f"{BASE}/cluster/identifier/")
+HERE = ISSUER.removeprefix("https://")
+PUBLISH = Publish("oidc-bucket", "ap-southeast-2", BASE)
+ENTRY = Issuer(IssuerName("syd-prod"), ISSUER, PUBLISH, audiences=("sts.amazonaws.com",))
+SETTINGS = Settings(Path("state"), Repository(Path("git")), (ENTRY,))
+WORKLOADS = {
+    "plain": Workload(),
+    "full": Workload(
+        subjects=("system:serviceaccount:a:b", "system:serviceaccount:c:*"),
+        role_name="deployer",
+        managed_policies=("arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::111122223333:policy/x"),
+        session_seconds=7200,
+        account="111122223333",
+    ),
+}
+STATEMENT: dict[str, dict[str, dict[str, Any]]] = {
+    "plain": {"StringEquals": {f"{HERE}:aud": "sts.amazonaws.com", f"{HERE}:sub": "system:serviceaccount:default:app"}},
+    "full": {
+        "StringEquals": {f"{HERE}:aud": "sts.amazonaws.com"},
+        "StringLike": {f"{HERE}:sub": ["system:serviceaccount:a:b", "system:serviceaccount:c:*"]},
+    },
+}
+
+of_workload = pytest.mark.parametrize("workload", list(WORKLOADS))
+
+
+def rendered(kind: str, form: str, workload: str = "plain", issuer: Issuer = ENTRY) -> str:
+    settings = replace(SETTINGS, issuers=(issuer,))
+    return text_of(KINDS[kind].render(Request(settings, issuer, form, WORKLOADS[workload])))
+
+
+def notes(kind: str, form: str, workload: Workload, settings: Settings = SETTINGS) -> str:
+    return " ".join(KINDS[kind].render(Request(settings, settings.issuers[0], form, workload)).notes)
+
+
+def comments(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if line.startswith("# "))
+
+
+def cfn_findings(template: str) -> list[str]:
+    """The errors and warnings of cfn-lint; its rules that begin with I give advice, which its command hides too."""
+    return [str(each) for each in lint_all(template) if not each.rule.id.startswith("I")]
+
+
+@of_workload
+@pytest.mark.parametrize("kind", ["iam-provider", "iam-role"])
+@pytest.mark.parametrize("form", ["cloudformation", "json"])
+def test_cloudformation_passes_its_linter(kind: str, form: str, workload: str) -> None:
+    """cfn-lint knows the schema of each resource, and finds nothing wrong in either syntax."""
+    assert cfn_findings(rendered(kind, form, workload)) == []
+
+
+def test_cloudformation_linter_would_see_a_wrong_template() -> None:
+    """The judge of the test above tells a property that does not exist."""
+    assert cfn_findings(rendered("iam-provider", "cloudformation").replace("ClientIdList", "ClientIDs")) != []
+
+
+def test_cloudformation_provider_is_the_issuer_without_thumbprint() -> None:
+    """The URL is the issuer's exact text, and nothing is set that AWS finds out itself (fact 29)."""
+    template = yaml.safe_load(rendered("iam-provider", "cloudformation"))
+    assert template["Resources"]["Provider"]["Properties"] == {"Url": ISSUER, "ClientIdList": ["sts.amazonaws.com"]}
+    assert template == json.loads(rendered("iam-provider", "json"))
+
+
+@of_workload
+def test_cloudformation_role_has_literal_condition_keys(workload: str) -> None:
+    """Subject and audience stand under the issuer's exact text; account and partition are CloudFormation's to know."""
+    template = yaml.safe_load(rendered("iam-role", "cloudformation", workload))
+    properties = template["Resources"]["Role"]["Properties"]
+    (statement,) = properties["AssumeRolePolicyDocument"]["Statement"]
+    arn = {"Fn::Sub": f"arn:${{AWS::Partition}}:iam::${{AWS::AccountId}}:oidc-provider/{HERE}"}
+    assert statement["Principal"] == {"Federated": arn}
+    assert statement["Condition"] == STATEMENT[workload]
+    asked = WORKLOADS[workload]
+    assert properties.get("ManagedPolicyArns", []) == list(asked.managed_policies)
+    assert properties.get("MaxSessionDuration") == asked.session_seconds
+    assert properties["RoleName"] == (asked.role_name or "syd-prod-app")
+
+
+@of_workload
+@pytest.mark.parametrize("kind", ["iam-provider", "iam-role"])
+def test_terraform_is_parsed_by_another_reader(kind: str, workload: str) -> None:
+    """python-hcl2 reads every block."""
+    blocks = hcl2.loads(rendered(kind, "terraform", workload))
+    assert len(blocks["resource"]) == 1 + (kind == "iam-role") * len(WORKLOADS[workload].managed_policies)
+
+
+@of_workload
+def test_terraform_role_names_subject_and_audience(workload: str) -> None:
+    """What Terraform would encode as the trust policy has the same condition as every other format."""
+    text = rendered("iam-role", "terraform", workload)
+    assert f'"{HERE}:aud" = "sts.amazonaws.com"' in text
+    sub = next(value[f"{HERE}:sub"] for value in STATEMENT[workload].values() if f"{HERE}:sub" in value)
+    assert f'"{HERE}:sub" = {json.dumps(sub)}' in text
+    where = "arn:${data.aws_partition.current.partition}:iam::${data.aws_caller_identity.current.account_id}"
+    assert f'"Federated" = "{where}:oidc-provider/{HERE}"' in text
+
+
+def test_terraform_text_is_never_read_as_a_template() -> None:
+    """An audience that looks like an expression means itself."""
+    odd = replace(ENTRY, audiences=('${file("x")}', "%{if}", 'quo"te'))
+    text = rendered("iam-provider", "terraform", issuer=odd)
+    assert '["$${file(\\"x\\")}", "%%{if}", "quo\\"te"]' in text
+
+
+def calls(script: str, folder: Path) -> list[list[str]]:
+    """What `aws` is called with when the shell runs a script; it answers an account to whoever asks for one."""
+    log = folder / "log"
+    fake = folder / "aws"
+    fake.write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" end >> {log}\n[ $1 = sts ] && echo 111122223333\nexit 0\n")
+    fake.chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-eu"],
+        input=script,
+        text=True,
+        capture_output=True,
+        env={"PATH": f"{folder}:/usr/bin:/bin"},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return [each.split("\0")[:-1] for each in log.read_text().split("end\0")[:-1]]
+
+
+@of_workload
+def test_commands_make_the_role_when_the_shell_runs_them(workload: str, tmp_path: Path) -> None:
+    """Quoting holds: the trust policy arrives whole, with the account that AWS told or that was given."""
+    found = calls(rendered("iam-role", "cli", workload), tmp_path)
+    create = next(each for each in found if each[1] == "create-role")
+    policy = json.loads(create[create.index("--assume-role-policy-document") + 1])
+    assert lint_trust(policy) == []
+    assert policy["Statement"][0]["Principal"] == {"Federated": f"arn:aws:iam::111122223333:oidc-provider/{HERE}"}
+    assert policy["Statement"][0]["Condition"] == STATEMENT[workload]
+    attached = [each[-1] for each in found if each[1] == "attach-role-policy"]
+    assert attached == list(WORKLOADS[workload].managed_policies)
+    assert any(each[0] == "sts" for each in found) is (workload == "plain")
+
+
+def test_commands_make_the_provider_when_the_shell_runs_them(tmp_path: Path) -> None:
+    """Audiences with white space and quotes arrive as they are."""
+    odd = replace(ENTRY, audiences=("b c", "a'$(id)"))
+    assert calls(rendered("iam-provider", "cli", issuer=odd), tmp_path) == [
+        ["iam", "create-open-id-connect-provider", "--url", ISSUER, "--client-id-list", "a'$(id)", "b c"]
+    ]
+
+
+def test_trust_policy_alone_needs_the_account() -> None:
+    """The ARN of the provider holds it, and no account is guessed."""
+    assert lint_trust(json.loads(rendered("iam-role", "trust-policy", "full"))) == []
+    with pytest.raises(UsageError, match="account"):
+        rendered("iam-role", "trust-policy")
+
+
+@pytest.mark.parametrize("kind", ["bucket-policy", "writer-policy"])
+def test_policies_are_json_that_passes_a_linter(kind: str) -> None:
+    """What is printed is the policy and nothing else."""
+    assert lint(json.loads(rendered(kind, "json"))) == []
+
+
+def test_writer_policy_invalidates_only_with_a_distribution() -> None:
+    """The right exists exactly when the configuration names a distribution."""
+    behind = replace(ENTRY, publish=replace(PUBLISH, cloudfront_distribution="E2QWRUHAPOMQZL"))
+    assert "CreateInvalidation" not in rendered("writer-policy", "json")
+    assert "distribution/E2QWRUHAPOMQZL" in rendered("writer-policy", "json", issuer=behind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "word"),
+    [
+        pytest.param("bucket-policy", 10, "provision bucket", id="bucket"),
+        pytest.param("bucket-policy", 200, "use several buckets", id="bucket-too-large"),
+        pytest.param("writer-policy", 10, "Attach it", id="writer"),
+        pytest.param("writer-policy", 55, "put it inline", id="writer-inline"),
+        pytest.param("writer-policy", 200, "several roles", id="writer-too-large"),
+    ],
+)
+def test_policy_over_a_limit_says_so(kind: str, count: int, word: str) -> None:
+    """Whoever pastes it learns before AWS refuses."""
+    issuers = tuple(
+        replace(ENTRY, name=IssuerName(f"c{n}"), issuer=IssuerUrl(f"{BASE}/cluster/{n:04}")) for n in range(count)
+    )
+    assert word in notes(kind, "json", Workload(), replace(SETTINGS, issuers=issuers))
+
+
+@pytest.mark.parametrize(
+    ("workload", "word"),
+    [
+        pytest.param(Workload(), "choose others with --namespace", id="default"),
+        pytest.param(WORKLOADS["full"], "prefer to name each", id="pattern"),
+        pytest.param(
+            Workload(subjects=tuple(f"system:serviceaccount:n:{n:050}" for n in range(40))), "quota", id="long"
+        ),
+    ],
+)
+def test_role_that_asks_for_a_second_look_says_so(workload: Workload, word: str) -> None:
+    """A subject nobody chose, a pattern, a policy over the quota: told beside the piece."""
+    assert word in notes("iam-role", "cloudformation", workload)
+
+
+@pytest.mark.parametrize("kind", ["iam-provider", "iam-role"])
+def test_issuer_without_audience_is_a_configuration_error(kind: str) -> None:
+    """No audience is assumed."""
+    with pytest.raises(UsageError, match="audiences"):
+        rendered(kind, "cloudformation", issuer=replace(ENTRY, audiences=()))
+
+
+@pytest.mark.parametrize(("kind", "form"), [(k.name, f) for k in KINDS.values() for f in k.formats])
+def test_every_piece_says_what_to_do_with_it(kind: str, form: str) -> None:
+    """In comments where its syntax has them, else beside it; and the same words make the same bytes."""
+    text = rendered(kind, form, "full")
+    told: Any = comments(text) or notes(kind, form, WORKLOADS["full"])
+    assert len(told) > 40
+    assert rendered(kind, form, "full") == text
+    assert form in FORMATS
+
+
+def test_comment_never_ends_early() -> None:
+    """A line break in a name would make the rest of a comment part of the document."""
+    piece = KINDS["iam-provider"].render(Request(SETTINGS, ENTRY, "cloudformation"))
+    text = text_of(replace(piece, comments=("one\nEvil: true",)))
+    assert text.startswith("# one Evil: true\nAWSTemplate")

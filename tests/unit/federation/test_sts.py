@@ -1,0 +1,105 @@
+"""The real call at STS: unsigned, with the token in the form alone, and every error explained."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mirror.federation.sts import log_in
+from mirror.federation.verification import Login
+from support.s3 import aws_environment
+from support.sts import ACCEPTED, SECRET, Sts, running_sts
+from support.tls import ca_file
+from support.tokens import claims, mint, signer
+
+ROLE = "arn:aws:iam::123456789012:role/pod"
+TOKEN = mint(signer(), claims(0)).decode()
+
+
+@pytest.fixture
+def sts(tmp_path: Path) -> Iterator[Sts]:
+    with running_sts() as made, aws_environment(ca_file(tmp_path), tmp_path, AWS_ENDPOINT_URL_STS=made.url):
+        yield made
+
+
+def asked() -> Login:
+    found = log_in(TOKEN, ROLE, "ap-southeast-2")
+    assert all(part not in repr(found) for part in (*TOKEN.split("."), SECRET))
+    return found
+
+
+def test_accepted_token_tells_who_one_would_be(sts: Sts) -> None:
+    """The ARN of the session; the request is unsigned, and the credentials are thrown away."""
+    found = asked()
+    assert (found.accepted, found.assumed_role_arn) == (
+        True,
+        "arn:aws:sts::123456789012:assumed-role/pod/oidc-mirror-verify",
+    )
+    (form,) = sts.asked
+    assert (form["Action"], form["RoleArn"], form["WebIdentityToken"]) == ("AssumeRoleWithWebIdentity", ROLE, TOKEN)
+    assert form["DurationSeconds"] == "900"
+    assert "authorization" not in sts.headers[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "cause"),
+    [
+        ("InvalidIdentityToken", "No OpenIDConnect provider found in your account for https://a", "provider_missing"),
+        ("InvalidIdentityToken", "Incorrect token audience", "audience_unknown"),
+        ("ExpiredTokenException", "Token expired: current date/time 1 must be before …", "token_expired"),
+        ("AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity", "trust_policy"),
+    ],
+)
+def test_error_of_sts_is_explained(sts: Sts, code: str, message: str, cause: str) -> None:
+    """The error's own words, and what they mean."""
+    sts.error = (code, message)
+    found = asked()
+    assert (found.accepted, found.error_code) == (False, code)
+    assert found.causes[0].code == cause
+
+
+def test_unknown_error_is_told_without_guessing(sts: Sts) -> None:
+    """Its words alone."""
+    sts.error = ("Strange", "Never seen.")
+    found = asked()
+    assert (found.error_code, found.error, found.causes) == ("Strange", "Never seen.", ())
+
+
+@pytest.mark.parametrize("echo", [TOKEN, TOKEN.rpartition(".")[2]], ids=["token", "signature"])
+def test_token_in_an_error_is_not_told(sts: Sts, echo: str) -> None:
+    """STS repeats what it validates; neither the token nor its signature reaches anybody."""
+    sts.error = ("ValidationError", f"Value '{echo}' at 'webIdentityToken' failed to satisfy constraint: …")
+    found = asked()
+    assert "'***'" in found.error
+    assert found.causes[0].code == "token_malformed"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html/>",
+        "",
+        "not XML",
+        "<AssumeRoleWithWebIdentityResponse/>",
+        ACCEPTED[: ACCEPTED.index("</SecretAccessKey>")],
+    ],
+    ids=["other", "empty", "text", "no-role", "cut-off"],
+)
+def test_answer_that_is_not_of_sts_is_silence(sts: Sts, body: str) -> None:
+    """Something else listens there: nothing is known of the token."""
+    sts.body = body
+    assert [cause.code for cause in asked().causes] == ["sts_silent"]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "no url", "https://sts.invalid"])
+def test_silence_is_told_as_such(tmp_path: Path, url: str) -> None:
+    """Nobody listens, or the endpoint is no URL: told, never raised."""
+    with aws_environment(ca_file(tmp_path), tmp_path, AWS_ENDPOINT_URL_STS=url):
+        found = asked()
+    assert (found.accepted, [cause.code for cause in found.causes]) == (False, ["sts_silent"])
+
+
+def test_missing_profile_is_told(tmp_path: Path) -> None:
+    """What botocore refuses before it asks anybody."""
+    with aws_environment(ca_file(tmp_path), tmp_path, AWS_PROFILE="missing"):
+        assert asked().error_code == "ProfileNotFound"

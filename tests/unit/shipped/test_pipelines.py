@@ -1,0 +1,76 @@
+"""The pipelines for GitHub and GitLab: nothing secret where everybody may come, and words that the program knows."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from mirror.cli.main import cli
+
+FOLDER = Path(__file__).parents[3] / "config/ci"
+PIPELINES = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
+
+
+def load(name: str) -> dict[str, Any]:
+    found = yaml.load(PIPELINES[name].read_text(), Loader=yaml.BaseLoader)  # noqa: S506  texts only: `on` stays `on`
+    assert isinstance(found, dict)
+    return found
+
+
+def commands(name: str) -> list[list[str]]:
+    """Every `oidc-mirror` command line of a pipeline."""
+    return [line.split() for line in re.findall(r"oidc-mirror (--config [^|\n]*)", PIPELINES[name].read_text())]
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_commands_are_words_of_the_program(name: str) -> None:
+    """Whoever copies the file gets no "no such option"."""
+    found = commands(name)
+    assert len(found) == 3
+    for words in found:
+        context = cli.make_context("oidc-mirror", list(words), resilient_parsing=False)
+        command_name, command, rest = cli.resolve_command(context, [*context.protected_args, *context.args])
+        assert command is not None
+        assert command.make_context(command_name, rest, parent=click.Context(cli)).params
+
+
+def test_pull_request_on_github_gets_nothing_secret() -> None:
+    """The one job that runs for pull requests may read the code, has no secret, no role and no runner of ours."""
+    jobs = load("github-actions")["jobs"]
+    open_to_all = {name: job for name, job in jobs.items() if "if" not in job}
+    assert set(open_to_all) == {"validate"}
+    assert open_to_all["validate"]["permissions"] == {"contents": "read"}
+    assert "secrets." not in str(open_to_all)
+    assert "self-hosted" not in str(open_to_all)
+    assert "!= 'pull_request'" in jobs["pass"]["if"]
+    assert jobs["plan"]["if"] == "github.event_name == 'push'"
+    assert load("github-actions")["permissions"] == {}
+
+
+def test_merge_request_on_gitlab_gets_nothing_secret() -> None:
+    """The one job that runs for merge requests asks for no identity and names no variable of ours."""
+    pipeline = load("gitlab-ci")
+    jobs = {name: job for name, job in pipeline.items() if isinstance(job, dict) and "script" in job}
+    open_to_all = [name for name, job in jobs.items() if "merge_request_event" in str(job["rules"])]
+    assert open_to_all == ["oidc-mirror-validate"]
+    assert not {"id_tokens", "variables", "extends", "before_script"} & set(jobs["oidc-mirror-validate"])
+
+
+def test_pass_waits_for_somebody_and_for_its_turn() -> None:
+    """A merged change is looked at before it happens, and no two passes run at once."""
+    github, gitlab = load("github-actions")["jobs"]["pass"], load("gitlab-ci")["oidc-mirror-pass"]
+    assert "oidc-mirror" in github["environment"]
+    assert github["concurrency"]["cancel-in-progress"] == "false"
+    assert gitlab["rules"][1]["when"] == "manual"
+    assert gitlab["resource_group"] == "oidc-mirror"
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_exit_statuses_are_explained(name: str) -> None:
+    """Each status that a job can meet stands in the head of the file."""
+    head = PIPELINES[name].read_text().partition("\nname:")[0].partition("\nstages:")[0]
+    for status in ("0 everything", "1 something failed", "2 the configuration", "3 nothing failed"):
+        assert status in head.replace("\n#", "")

@@ -1,0 +1,164 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mirror.config.settings import Publish
+from mirror.model import CommitId, Level, ObjectKey, Reason
+from mirror.report import ExitStatus
+from mirror.steps.invalidating import MOST_PATHS, Changed, guarded, invalidations, path_of, tell
+from support.fakes import FakeWorld
+from support.situations import BOTH, DISCOVERY_KEY, JWKS_KEY, LAST, ONE, Situation
+
+COMMIT = CommitId("c" * 40)
+DISTRIBUTION = "E2QWRUHAPOMQZL"
+PUBLISH = Publish("bucket", "eu-west-1", "https://oidc.example.com", cloudfront_distribution=DISTRIBUTION)
+URL = "https://oidc.example.com/a/openid/v1/jwks"
+DISTURBED = Reason("cdn.AccessDenied", "It was not told.", "Allow it.")
+
+
+@pytest.fixture
+def behind_cdn(tmp_path: Path) -> Situation:
+    situation = Situation(tmp_path)
+    plain = situation.world.publish
+    situation.world.publish = lambda **more: plain(cloudfront_distribution=DISTRIBUTION, **more)  # type: ignore[method-assign]  # a lever of the fake
+    return situation
+
+
+def told(situation: Situation) -> list[tuple[str, ...]]:
+    return [paths for _, paths, _ in situation.world.cdn.told]
+
+
+def test_changed_paths_are_invalidated_once(behind_cdn: Situation) -> None:
+    """The distribution is told exactly the paths that were put, in one call; a second pass tells nothing."""
+    report = behind_cdn.run(ONE, ONE)
+    assert told(behind_cdn) == [(f"/{DISCOVERY_KEY}", f"/{JWKS_KEY}")]
+    assert behind_cdn.world.cdn.told[0][0] == DISTRIBUTION
+    assert [event.name for event in report.events] == ["cdn.invalidated"]
+    behind_cdn.run()
+    assert len(told(behind_cdn)) == 1
+
+
+def test_unchanged_document_is_not_invalidated(behind_cdn: Situation) -> None:
+    """A key of an algorithm that is known already changes the JWKS alone, and that path alone is told."""
+    behind_cdn.run(BOTH, BOTH)
+    behind_cdn.run(LAST, BOTH)
+    assert told(behind_cdn)[1:] == [(f"/{JWKS_KEY}",)]
+
+
+def test_failing_cdn_is_a_warning_with_remedy(behind_cdn: Situation) -> None:
+    """A pass never fails for a cache: it ages out by itself."""
+    behind_cdn.world.cdn.fails = DISTURBED
+    report = behind_cdn.run(ONE, ONE)
+    (event,) = report.events
+    assert (event.name, event.level) == ("cdn.invalidation_failed", Level.WARNING)
+    assert "Allow it." in event.sentence
+    assert report.exit_status is ExitStatus.CURRENT
+
+
+def test_defect_in_a_cdn_is_a_warning() -> None:
+    """Whatever is raised stays with the cache."""
+
+    def work() -> tuple[()]:
+        raise KeyError("x")
+
+    (event,) = guarded(work)
+    assert (event.name, event.level) == ("cdn.invalidation_failed", Level.WARNING)
+
+
+def test_repair_of_the_same_commit_is_another_invalidation(behind_cdn: Situation) -> None:
+    """An intruder's bytes may be cached: their repair is told although the commit was told before."""
+    behind_cdn.run(ONE, ONE)
+    behind_cdn.world.bucket.write(JWKS_KEY, b"intruder", snapshot=None)
+    behind_cdn.run()
+    references = [reference for *_, reference in behind_cdn.world.cdn.told]
+    assert told(behind_cdn)[1] == (f"/{JWKS_KEY}",)
+    assert len(set(references)) == 2
+
+
+@pytest.mark.parametrize("foreign", [False, True], ids=["earlier-state", "foreign-bytes"])
+def test_lost_invalidation_is_asked_for_again_until_the_cache_is_fresh(behind_cdn: Situation, foreign: bool) -> None:
+    """A kill between put and invalidation is healed: what is stale is told, always with the same reference."""
+    behind_cdn.run(ONE, ONE)
+    old = behind_cdn.world.bucket.objects[ObjectKey(JWKS_KEY)]
+    url = f"{behind_cdn.world.base_url}/{JWKS_KEY}"
+    behind_cdn.world.web.cached[url] = replace(old, body=b"foreign") if foreign else old
+    behind_cdn.world.cdn.fails = DISTURBED
+    behind_cdn.run(BOTH, BOTH)
+    behind_cdn.world.cdn.fails = None
+    behind_cdn.world.cdn.told.clear()
+    behind_cdn.run()
+    behind_cdn.run()
+    (_, paths, first), (*_, second) = behind_cdn.world.cdn.told
+    assert (paths, first) == ((f"/{JWKS_KEY}",), second)
+    behind_cdn.world.web.cached.clear()
+    behind_cdn.run()
+    assert len(told(behind_cdn)) == 2
+
+
+def test_bucket_without_distribution_tells_nobody(tmp_path: Path) -> None:
+    """Nothing is told where no distribution is configured."""
+    situation = Situation(tmp_path)
+    report = situation.run(ONE, ONE)
+    assert (told(situation), report.events) == ([], ())
+
+
+def test_dry_run_tells_nobody(behind_cdn: Situation) -> None:
+    """A plan changes nothing outside."""
+    behind_cdn.plan(ONE, ONE)
+    assert told(behind_cdn) == []
+
+
+def test_distributions_are_told_apart() -> None:
+    """One invalidation a distribution and identity, whatever buckets and issuers lie behind it."""
+    changed = (
+        Changed(PUBLISH, URL, "1"),
+        Changed(replace(PUBLISH, bucket="other"), "https://oidc.example.com/b", "1"),
+        Changed(replace(PUBLISH, cloudfront_distribution="E1"), URL, "1"),
+        Changed(replace(PUBLISH, profile="p"), URL, "1"),
+        Changed(replace(PUBLISH, cloudfront_distribution=None), URL, "1"),
+    )
+    made = invalidations(changed, COMMIT)
+    named = [(each.publish.cloudfront_distribution, each.publish.profile, each.paths) for each in made]
+    assert named == [
+        ("E1", None, ("/a/openid/v1/jwks",)),
+        (DISTRIBUTION, None, ("/a/openid/v1/jwks", "/b")),
+        (DISTRIBUTION, "p", ("/a/openid/v1/jwks",)),
+    ]
+
+
+def test_reference_follows_from_commit_and_changes() -> None:
+    """The same changes in any order are one invalidation; another commit or another change is another."""
+    one, two = Changed(PUBLISH, URL, "1"), Changed(PUBLISH, f"{URL}2", "1")
+    (first,), (again,) = invalidations((one, two), COMMIT), invalidations((two, one), COMMIT)
+    assert first == again
+    others = [
+        invalidations((one, two), CommitId("d" * 40)),
+        invalidations((one,), COMMIT),
+        invalidations((replace(one, what="2"), two), COMMIT),
+    ]
+    assert len({first.reference, *(each.reference for (each,) in others)}) == 4
+    assert len(first.reference) <= 128
+
+
+def test_more_paths_than_cloudfront_takes_are_told() -> None:
+    """What is over the limit is left to the cache's own age, and said."""
+    world = FakeWorld()
+    made = invalidations((Changed(PUBLISH, f"{URL}{n}", "") for n in range(MOST_PATHS + 2)), COMMIT)
+    events = tell(world.ports(), made, workers=2)
+    assert len(world.cdn.told[0][1]) == MOST_PATHS
+    assert [event.name for event in events] == ["cdn.invalidated", "cdn.invalidation_partial"]
+    assert events[1].sentence.startswith("2 further")
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("https://oidc.example.com/a/b", "/a/b"),
+        ("https://oidc.example.com:8443/a", "/a"),
+        ("https://oidc.example.com/~team/a-b_c.d", "/%7Eteam/a-b_c.d"),
+    ],
+)
+def test_path_is_that_of_the_public_url(url: str, path: str) -> None:
+    """Viewers' paths are told, with what RFC 1738 calls unsafe escaped."""
+    assert path_of(url) == path

@@ -1,0 +1,296 @@
+"""The probe in whole passes: what is told, what it costs, and the exit status."""
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click import unstyle
+
+from mirror.cli.text import lines
+from mirror.config.settings import Auth, FormerIssuer, Settings
+from mirror.errors import BucketError, HistoryError
+from mirror.model import Answer, IssuerUrl, Key, KeyPolicy, KeyRecord, Ledger, Reason, Status
+from mirror.publish.put import Published
+from mirror.report import ExitStatus, Report, to_json
+from mirror.run import dry_run, run_once
+from mirror.steps.plan import IssuerPlan, Publication
+from mirror.steps.probing import probed, with_probe
+from mirror.trust.documents import documents
+from mirror.trust.tokens import Token, read_token
+from support.fakes import MOMENT
+from support.situations import BASE_URL, ISSUER, JWKS_KEY, Situation
+from support.tokens import Signer, claims, mint, signer
+
+OLD, NEW = signer(), signer("P-256", 1)
+FORMER = IssuerUrl(f"{BASE_URL}/old")
+
+
+@dataclass
+class Cluster(Situation):
+    """One cluster; `file` holds a token that it signed, `changes` are those of its entry in the configuration."""
+
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def file(self) -> Path:
+        return self.state_dir.with_name("token")
+
+    def settings(self) -> Settings:
+        settings = super().settings()
+        return replace(settings, issuers=(replace(settings.issuers[0], **self.changes),))
+
+    def show_keys(self, *keys: Key) -> None:
+        shown = documents(ISSUER, keys)
+        self.show(*(Answer(apiserver, shown.discovery, shown.jwks) for apiserver in self.apiservers))
+
+    def sign(self, by: Signer, **changes: object) -> None:
+        self.file.write_bytes(mint(by, claims(self.now.timestamp(), **changes)))
+
+    def once(self) -> Report:
+        return run_once(self.settings(), self.world.ports(), self.now)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    state = tmp_path / "state"
+    state.mkdir()
+    made = Cluster(state)
+    made.changes["probe_token_file"] = made.file
+    made.show_keys(OLD.key)
+    made.sign(OLD)
+    return made
+
+
+def names(report: Report) -> list[str]:
+    """The events that the probe tells."""
+    (first, *others) = report.issuers
+    return [e.name for each in (first, *others) for e in each.events if e.name.startswith(("probe.", "signing_key."))]
+
+
+def words(report: Report) -> str:
+    return unstyle("\n".join(lines(report)))
+
+
+def test_signing_key_that_this_pass_publishes_is_nothing_to_tell(cluster: Cluster) -> None:
+    """First pass, second pass, dry run: no event, exit 0."""
+    assert names(dry_run(cluster.settings(), cluster.world.ports(), cluster.now)) == []
+    for _ in range(2):
+        report = cluster.once()
+        assert (names(report), report.exit_status) == ([], ExitStatus.CURRENT)
+
+
+def test_unchanged_pass_between_audits_asks_for_nothing_more(cluster: Cluster) -> None:
+    """The documents of the snapshot do: no look at the public URL, no object read."""
+    cluster.once()
+    looks, requests = len(cluster.world.web.looks), list(cluster.world.bucket.requests)
+    cluster.sign(NEW)
+    assert names(cluster.once()) == ["signing_key.not_public"]
+    assert len(cluster.world.web.looks) == looks
+    assert [r for r in cluster.world.bucket.requests[len(requests) :] if not r.startswith("list")] == []
+
+
+def test_signing_key_that_no_apiserver_shows_fails_the_pass(cluster: Cluster) -> None:
+    """The apiserver signs with a key that it does not publish (fact 9): error, exit 1, told once with the remedy."""
+    cluster.once()
+    cluster.sign(NEW)
+    report = cluster.once()
+    assert (names(report), report.exit_status) == (["signing_key.not_public"], ExitStatus.FAILED)
+    told = words(report)
+    assert told.count("pods are about to be logged out") == 1
+    assert "failed signing_key.not_public" in told
+    assert NEW.key.kid in told
+    assert OLD.key.kid in told
+    (issuer,) = json.loads(json.dumps(to_json(report)))["issuers"]
+    assert [r["code"] for r in issuer["failures"]] == ["signing_key.not_public"]
+    assert names(dry_run(cluster.settings(), cluster.world.ports(), cluster.now)) == ["signing_key.not_public"]
+
+
+def test_nothing_of_the_token_is_told(cluster: Cluster) -> None:
+    """Neither in words nor in JSON."""
+    cluster.once()
+    cluster.sign(NEW)
+    report = cluster.once()
+    told = words(report) + json.dumps(to_json(report))
+    assert all(part not in told for part in cluster.file.read_text().split("."))
+
+
+def test_held_signing_key_is_held(cluster: Cluster) -> None:
+    """Exit 3 with the command that approves it; the error says what waiting costs."""
+    cluster.once()
+    cluster.policy = KeyPolicy(new_keys="hold")
+    cluster.show_keys(OLD.key, NEW.key)
+    cluster.sign(NEW)
+    report = cluster.once()
+    assert (names(report), report.exit_status) == (["signing_key.not_public"], ExitStatus.HELD)
+    assert f"oidc-mirror approve syd-prod {NEW.key.thumbprint}" in words(report)
+    assert "error: The cluster signs tokens that nobody can verify" in words(report)
+
+
+def test_revoked_signing_key_is_told_and_is_no_failure(cluster: Cluster) -> None:
+    """The operator wanted it; it is told until the cluster signs with another key."""
+    cluster.show_keys(OLD.key, NEW.key)
+    cluster.once()
+    cluster.policy = KeyPolicy(revoked=frozenset({OLD.key.thumbprint}))
+    report = cluster.once()
+    assert (names(report), report.exit_status) == (["signing_key.not_public"], ExitStatus.CURRENT)
+    cluster.sign(NEW)
+    assert names(cluster.once()) == []
+
+
+def test_signing_key_of_before_stays_public_when_a_put_fails(cluster: Cluster) -> None:
+    """The set without the new key stands there still, and the cluster signs with the old one."""
+    cluster.once()
+    cluster.show_keys(OLD.key, NEW.key)
+    cluster.world.bucket.fails["put"] = BucketError("No.", code="AccessDenied")
+    report = cluster.once()
+    assert (names(report), report.exit_status) == ([], ExitStatus.FAILED)
+
+
+def test_new_signing_key_in_a_pass_whose_put_fails(cluster: Cluster) -> None:
+    """It is new in this pass and did not get there."""
+    cluster.once()
+    cluster.show_keys(OLD.key, NEW.key)
+    cluster.sign(NEW)
+    cluster.world.bucket.fails["put"] = BucketError("No.", code="AccessDenied")
+    codes = [reason.code for reason in cluster.once().issuers[0].failures]
+    assert codes == ["bucket.AccessDenied", "signing_key.not_public"]
+
+
+def test_what_the_world_sees_counts_where_somebody_looked(cluster: Cluster) -> None:
+    """A cache still shows the set without the new key: it is not public yet, although bucket and git have it."""
+    cluster.once()
+    stale = dict(cluster.world.bucket.objects)
+    cluster.show_keys(OLD.key, NEW.key)
+    cluster.sign(NEW)
+    url = f"{BASE_URL}/{JWKS_KEY}"
+    cluster.world.web.cached[url] = next(stored for key, stored in stale.items() if key == JWKS_KEY)
+    assert names(cluster.once()) == ["signing_key.not_public"]
+    assert names(cluster.once()) == ["signing_key.not_public"]
+    cluster.world.web.cached.clear()
+    assert names(cluster.once()) == []
+
+
+def test_public_url_that_shows_nonsense_has_no_keys(cluster: Cluster) -> None:
+    """What nobody can read verifies nothing."""
+    cluster.once()
+    cluster.now += timedelta(hours=2)
+    cluster.sign(OLD)
+    url = f"{BASE_URL}/{JWKS_KEY}"
+    stored = next(stored for key, stored in cluster.world.bucket.objects.items() if key == JWKS_KEY)
+    cluster.world.web.cached[url] = replace(stored, body=b"<html>")
+    assert names(cluster.once()) == ["signing_key.not_public"]
+
+
+def test_public_url_that_cannot_be_read_is_no_news_of_the_key(cluster: Cluster) -> None:
+    """Not hearing is not hearing "gone": the failed read-back is told, the snapshot counts."""
+    cluster.once()
+    cluster.now += timedelta(hours=2)
+    cluster.sign(OLD)
+    cluster.world.web.blocked = Reason("dns", "It does not resolve.", "Wait.")
+    report = cluster.once()
+    assert (names(report), report.exit_status) == ([], ExitStatus.FAILED)
+
+
+UNUSABLE = {
+    "missing": (None, "It cannot be read: No such file or directory."),
+    "garbage": (b"garbage", "not three parts of base64url"),
+    "too-large": (b"x" * 30_000, "It cannot be read: it is larger than 20002 bytes."),
+    "expired": (mint(OLD, claims(0)), "It expired"),
+    "of-another-issuer": (mint(OLD, claims(2e9, iss=f"{ISSUER}/")), "slash at the end alone"),
+}
+
+
+@pytest.mark.parametrize(("body", "part"), UNUSABLE.values(), ids=UNUSABLE)
+def test_probe_that_cannot_be_used_is_a_warning(cluster: Cluster, body: bytes | None, part: str) -> None:
+    """No failure: a pass does its work without it, and says what to mend."""
+    cluster.file.unlink()
+    if body is not None:
+        cluster.file.write_bytes(body)
+    report = cluster.once()
+    assert (names(report), report.exit_status) == (["probe.unusable"], ExitStatus.CURRENT)
+    assert part in words(report)
+    assert "warning: The probe token in" in words(report)
+
+
+def test_own_token_serves_as_a_probe(cluster: Cluster) -> None:
+    """Without `probe_token_file` the mirror's own ServiceAccount token tells the same: one key signs all."""
+    cluster.changes = {"auth": Auth(token_file=cluster.file)}
+    assert names(cluster.once()) == []
+    cluster.sign(NEW)
+    report = cluster.once()
+    assert (names(report), report.exit_status) == (["signing_key.not_public"], ExitStatus.FAILED)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        b"opaque-bearer",
+        mint(NEW, claims(0)),
+        mint(NEW, claims(MOMENT.timestamp(), iss="other")),
+        mint(NEW, claims(MOMENT.timestamp() - 26 * 3600, exp=4_000_000_000)),
+        mint(NEW, claims(MOMENT.timestamp(), iat=None)),
+    ],
+    ids=["missing", "opaque", "expired", "of-another-issuer", "long-lived", "without-iat"],
+)
+def test_own_token_that_tells_nothing_is_not_told(cluster: Cluster, body: bytes | None) -> None:
+    """It need not be one of this issuer, nor a JWT; whether it logs in is for the apiserver to say."""
+    cluster.changes = {"auth": Auth(token_file=cluster.file)}
+    cluster.file.unlink()
+    if body is not None:
+        cluster.file.write_bytes(body)
+    assert names(cluster.once()) == []
+
+
+def test_token_of_a_former_issuer_is_held_against_its_documents(cluster: Cluster) -> None:
+    """In the middle of a migration: told for the issuer that it is of, and a warning once at most."""
+    day = (cluster.now + timedelta(days=30)).date()
+    cluster.changes |= {"former_issuers": (FormerIssuer(FORMER, day),)}
+    cluster.sign(NEW, iss=FORMER)
+    report = cluster.once()
+    assert [[e.name for e in each.events if e.name.startswith("signing")] for each in report.issuers] == [
+        [],
+        ["signing_key.not_public"],
+    ]
+    cluster.file.unlink()
+    assert names(cluster.once()) == ["probe.unusable"]
+
+
+def test_documents_that_are_not_ours_are_not_judged(cluster: Cluster) -> None:
+    """Before `adopt` nobody knows what is public: the pass is held, and no key is called missing."""
+    cluster.world.bucket.write(JWKS_KEY, b'{"keys":[]}')
+    cluster.sign(NEW)
+    report = cluster.once()
+    assert (names(report), report.exit_status) == ([], ExitStatus.HELD)
+
+
+def test_pass_that_stops_before_its_puts_judges_what_was_public(cluster: Cluster) -> None:
+    """The history cannot be written: the key of before is public, the new one is not."""
+    cluster.once()
+    cluster.show_keys(OLD.key, NEW.key)
+    cluster.world.history.moved_by = _break
+    assert names(cluster.once()) == []
+    cluster.sign(NEW)
+    assert names(cluster.once()) == ["signing_key.not_public"]
+
+
+def test_defect_of_the_probe_costs_nobody_the_pass(cluster: Cluster) -> None:
+    """Whatever our own code does: a warning that repeats nothing of the token."""
+    issuer = cluster.settings().issuers[0]
+    plan = IssuerPlan(Publication(issuer, ISSUER))
+    naive = with_probe(plan, cluster.now.replace(tzinfo=None))
+    assert [event.fields["cause"] for event in naive.events] == ["defect"]
+    token = read_token(cluster.file.read_bytes())
+    assert isinstance(token, Token)
+    broken = replace(plan, probe=replace(token, signature=None))  # type: ignore[arg-type]  # no bytes
+    ledger = Ledger(ISSUER, (KeyRecord(OLD.key, Status.PUBLISHED, 1, cluster.now),))
+    found = probed(broken, Published(), ledger, documents(ISSUER, (OLD.key,)).jwks)
+    assert [event.fields["cause"] for event in found.events] == ["defect"]
+    assert found.failures == ()
+
+
+def _break(_: object) -> None:
+    raise HistoryError("The disk is full.")

@@ -1,0 +1,187 @@
+"""The permission to publish an empty set: given by `--last`, taken back by the next public key, never inherited."""
+
+import functools
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirror.model import (
+    PUBLIC_STATUSES,
+    IssuerUrl,
+    Key,
+    KeyPolicy,
+    KeyRecord,
+    Kid,
+    Ledger,
+    Observed,
+    Revocation,
+    RsaKey,
+    Status,
+    Thumbprint,
+    key_id,
+)
+from mirror.trust.circumstances import Circumstances
+from mirror.trust.decisions import approve, revoke
+from mirror.trust.documents import render
+from mirror.trust.emptiness import is_emptied, may_be_empty, settled
+from mirror.trust.lifecycle import Outcome, advance
+from mirror.trust.merge import merge
+
+ISSUER = IssuerUrl("https://issuer.example.com/cluster")
+NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+DAY = timedelta(hours=24)
+P, R, H, D, X = Status.PUBLISHED, Status.RETIRING, Status.HELD, Status.DROPPED, Status.REVOKED
+
+
+def key(name: str, material: str | None = None) -> RsaKey:
+    return RsaKey(Kid(name), "RS256", f"n-{material or name}", "AQAB", Thumbprint(f"t-{material or name}"))
+
+
+A, B, C = key("a"), key("b"), key("c")
+POOL = (A, B, C, key("a2", "a"))
+
+
+def record(of: Key, status: Status, generation: int = 1, *, last: bool = False) -> KeyRecord:
+    return KeyRecord(
+        of,
+        status,
+        generation,
+        NOW - 9 * DAY,
+        missing_since=NOW - 2 * DAY if status is R else None,
+        held_because="policy" if status is H else None,
+        revocation=Revocation(NOW - DAY, "stolen", last) if status is X else None,
+    )
+
+
+def ledger(*records: KeyRecord) -> Ledger:
+    return Ledger(ISSUER, tuple(sorted(records, key=lambda r: key_id(r.key))))
+
+
+def passed(before: Ledger, *shown: Key, now: datetime = NOW) -> Ledger:
+    """The ledger after a pass in which the only apiserver showed these keys."""
+    observed = Observed("https://one", tuple(sorted(shown, key=key_id)))
+    return advance(before, KeyPolicy(), Circumstances((observed,), 1, now)).ledger
+
+
+def revoked(before: Ledger, key: Key, *, last: bool = False) -> Ledger:
+    outcome = revoke(before, [key.thumbprint], now=NOW, reason="stolen", last=last)
+    return outcome.ledger if isinstance(outcome, Outcome) else before
+
+
+def test_permission_lasts_while_the_set_is_empty() -> None:
+    """A pass that finds nothing new leaves the empty set public."""
+    emptied = revoked(ledger(record(A, P)), A, last=True)
+    again = passed(emptied, A)
+    assert again == emptied
+    assert may_be_empty(again)
+
+
+def test_next_public_key_takes_the_permission_back() -> None:
+    """`--last` was about the keys that were there; a key that came afterwards is no part of it."""
+    after = passed(revoked(ledger(record(A, P)), A, last=True), A, B)
+    assert not may_be_empty(after)
+    assert [(r.status, r.generation) for r in after.records] == [(X, 3), (P, 1)]
+
+
+def test_approved_key_takes_the_permission_back() -> None:
+    """A decision that makes a key public ends the empty set as a pass does."""
+    outcome = approve(ledger(record(A, X, last=True), record(B, H)), key_id(B), NOW)
+    assert isinstance(outcome, Outcome)
+    assert not may_be_empty(outcome.ledger)
+
+
+def test_two_revocations_after_an_old_permission_empty_nothing() -> None:
+    """After `--last` and two new keys, operators revoke one each without hearing of it: nobody asked for that."""
+    emptied = revoked(ledger(record(A, P)), A, last=True)
+    both = passed(emptied, A, B, C)
+    merged = merge(revoked(both, B), revoked(both, C))
+    assert is_emptied(merged)
+    assert render(merged) is None
+
+
+def test_revocation_takes_back_what_a_merge_left() -> None:
+    """A merge can hold a permission beside public keys; who revokes before the next pass takes it back."""
+    met = merge(ledger(record(A, X, 2, last=True)), ledger(record(A, P), record(B, P), record(C, P)))
+    assert may_be_empty(met)
+    assert render(merge(revoked(met, B), revoked(met, C))) is None
+
+
+def test_keys_that_retired_on_two_mirrors_leave_no_empty_set() -> None:
+    """The set is never empty by absence, whatever an operator permitted long ago."""
+    both = ledger(record(A, X, last=True), record(B, R), record(C, P))
+    one = passed(both, C)
+    other = passed(ledger(record(A, X, last=True), record(B, P), record(C, R)), B)
+    dropped = merge(one, merge(other, ledger(record(B, D, 9), record(C, D, 9))))
+    assert not dropped.public_keys()
+    assert render(dropped) is None
+
+
+def test_permission_given_again_wins() -> None:
+    """Who gives it later, knowing that it was taken back, gives it to every mirror."""
+    taken_back = passed(revoked(ledger(record(A, P)), A, last=True), A, B)
+    again = revoked(taken_back, B, last=True)
+    assert render(merge(again, taken_back)) is not None
+
+
+def test_ledger_of_an_earlier_version_keeps_its_empty_set() -> None:
+    """There only the key that was revoked last has `last`; that is enough."""
+    assert may_be_empty(passed(ledger(record(A, X), record(B, X, last=True)), A, B))
+
+
+def test_settled_ledger_stays() -> None:
+    """Taking back twice takes back once; the highest generation there is stays readable."""
+    full = ledger(record(A, X, 2**53, last=True), record(B, P))
+    assert settled(settled(full)) == settled(full)
+    assert [r.generation for r in settled(full).records] == [2**53, 1]
+
+
+# ------------------------------------------------------------------------------------------ every history
+
+
+@st.composite
+def beginnings(draw: st.DrawFn) -> Ledger:
+    """A ledger with a public key, in any state that merges can leave: permissions stand beside it, or do not."""
+    chosen = draw(st.lists(st.sampled_from(POOL), min_size=1, unique=True))
+    made = [record(k, draw(st.sampled_from(Status)), draw(st.integers(1, 4)), last=draw(st.booleans())) for k in chosen]
+    found = merge(ledger(*made), ledger())
+    return found if found.public_keys() else merge(found, ledger(record(key("z"), P)))
+
+
+steps = st.lists(
+    st.tuples(st.just("pass"), st.lists(st.sampled_from(POOL), min_size=1, unique=True))
+    | st.tuples(st.sampled_from(["revoke", "approve"]), st.sampled_from(POOL).map(lambda key: [key])),
+    max_size=5,
+)
+
+
+def stepped(at: Ledger, chosen: Sequence[tuple[str, Sequence[Key]]]) -> Ledger:
+    """What one mirror and its operator make of a ledger, without hearing of anybody."""
+    now = NOW
+    for kind, keys in chosen:
+        now += DAY
+        held = [r for r in at.records if r.status is H and r.key in keys]
+        if kind == "pass":
+            at = passed(at, *keys, now=now)
+        elif kind == "revoke":
+            at = revoked(at, keys[0])
+        elif held:
+            outcome = approve(at, key_id(held[0].key), now)
+            at = outcome.ledger if isinstance(outcome, Outcome) else at
+    return at
+
+
+@settings(max_examples=300)
+@given(beginning=beginnings(), branches=st.lists(steps, min_size=1, max_size=4))
+def test_no_merge_is_empty_without_a_permission_of_its_own(
+    beginning: Ledger, branches: list[list[tuple[str, list[Key]]]]
+) -> None:
+    """Whatever mirrors and operators do apart from each other, without `--last` no set of keys is published empty."""
+    ends = [stepped(beginning, each) for each in branches]
+    for end in ends:
+        assert any(r.status in PUBLIC_STATUSES for r in end.records)
+    merged = functools.reduce(merge, ends)
+    documents = render(merged)
+    assert documents is None or merged.public_keys()

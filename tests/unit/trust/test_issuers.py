@@ -1,0 +1,40 @@
+"""In what two issuers differ that look alike, and which configured one was meant."""
+
+import pytest
+
+from mirror.model import IssuerUrl
+from mirror.trust.issuers import difference, nearest
+
+ISSUER = IssuerUrl("https://oidc-bucket.s3-ap-southeast-2.amazonaws.com/cluster/identifier")
+
+
+@pytest.mark.parametrize(
+    ("stranger", "part"),
+    [
+        (ISSUER + "/", "the slash at the end alone"),
+        (ISSUER.replace("cluster", "Cluster"), "upper and lower case alone"),
+        (f" {ISSUER}\n", "blanks around it alone"),
+        (ISSUER.replace("https", "http"), "the scheme alone"),
+        (ISSUER.removeprefix("https://"), "the scheme alone"),
+        ("https://oidc-bucket.s3.ap-southeast-2.amazonaws.com/cluster/identifier", "two host styles"),
+        ("https://s3.ap-southeast-2.amazonaws.com/oidc-bucket/cluster/identifier", "two host styles"),
+        (ISSUER + "/more", "it goes on where the issuer ends"),
+        (ISSUER.removesuffix("/identifier"), "it ends where the issuer goes on"),
+        (ISSUER.replace("identifier", "identifyer"), "they differ from character 68 on"),
+        ("", "from character 1 on"),
+    ],
+)
+def test_difference_is_named(stranger: str, part: str) -> None:
+    """The smallest explanation that fits, as the end of a sentence."""
+    assert part in difference(stranger, ISSUER)
+
+
+def test_nearest_issuer_is_the_most_alike() -> None:
+    """A slip is recognised; what is like nothing is nobody's."""
+    others = (IssuerUrl("https://keys.example.com/a"), ISSUER, IssuerUrl("https://keys.example.com/b"))
+    assert nearest(ISSUER + "/", others) == ISSUER
+    assert nearest("https://s3.ap-southeast-2.amazonaws.com/oidc-bucket/cluster/identifier", others) == ISSUER
+    assert nearest("https://keys.example.com/b/", others) == "https://keys.example.com/b"
+    assert nearest("kubernetes/serviceaccount", others) is None
+    assert nearest("x", ()) is None
+    assert nearest("y" * 20_000, others) is None

@@ -1,0 +1,265 @@
+"""The borders of each arrow: what just takes it, what just does not, and what a record keeps of its former status."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mirror.model import (
+    IssuerUrl,
+    KeyPolicy,
+    KeyRecord,
+    Kid,
+    Ledger,
+    Observation,
+    Observed,
+    Reason,
+    Revocation,
+    RsaKey,
+    Status,
+    Thumbprint,
+    Unusable,
+    key_id,
+)
+from mirror.trust import lifecycle
+from mirror.trust.circumstances import Circumstances
+from mirror.trust.lifecycle import Outcome, advance
+from mirror.trust.merge import merge
+
+ISSUER = IssuerUrl("https://issuer.example.com/cluster")
+NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+DAY = timedelta(hours=24)
+P, R, H, D, X = Status.PUBLISHED, Status.RETIRING, Status.HELD, Status.DROPPED, Status.REVOKED
+STOLEN = Revocation(NOW - DAY, "stolen")
+
+
+def rsa(name: str, kid: str | None = None) -> RsaKey:
+    return RsaKey(Kid(kid or name), "RS256", f"n-{name}", "AQAB", Thumbprint(f"t-{name}"))
+
+
+A, B, C = rsa("a"), rsa("b"), rsa("c")
+OLD, NEW = rsa("old", "k"), rsa("new", "k")
+REVOKE_A = KeyPolicy(revoked=frozenset({A.thumbprint}))
+FIELDS: dict[Status, dict[str, object]] = {
+    R: {"missing_since": NOW - 2 * DAY},
+    H: {"held_because": "policy"},
+    X: {"revocation": STOLEN},
+}
+
+
+def record(key: RsaKey, status: Status, **fields: object) -> KeyRecord:
+    made = KeyRecord(key, status, generation=1, first_seen=NOW - 10 * DAY)
+    return replace(made, **{**FIELDS.get(status, {}), **fields})  # type: ignore[arg-type]  # fields of KeyRecord by name
+
+
+def ledger(*records: KeyRecord) -> Ledger:
+    return Ledger(ISSUER, tuple(sorted(records, key=lambda r: key_id(r.key))))
+
+
+def shows(*keys: RsaKey, apiserver: str = "https://one") -> Observed:
+    return Observed(apiserver, tuple(sorted(keys, key=key_id)))
+
+
+SILENT = Unusable("https://two", (Reason("timeout", "It did not answer.", "Wait."),))
+
+
+def step(before: Ledger, *seen: Observation, policy: KeyPolicy | None = None, **given: object) -> Outcome:
+    circumstances = Circumstances(seen, replicas=len(seen), now=NOW)
+    return advance(before, policy or KeyPolicy(), replace(circumstances, **given))  # type: ignore[arg-type]  # fields by name
+
+
+def after(outcome: Outcome, key: RsaKey) -> KeyRecord:
+    return next(r for r in outcome.ledger.records if r.key == key)
+
+
+def told(outcome: Outcome) -> list[str]:
+    return [event.name for event in outcome.events]
+
+
+def test_limits_are_those_of_the_design() -> None:
+    """100 keys of a kind is what AWS takes (fact 34); 32 held and 512 recorded keys bound a ledger."""
+    limits = (lifecycle.MOST_KEYS_OF_A_KIND, lifecycle.MOST_HELD, lifecycle.MOST_RECORDS)
+    assert limits == (100, 32, 512)
+
+
+# -------------------------------------------------------------------------------------------------- revocation
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [(P, {"returned_at": NOW - DAY}), (R, {}), (H, {}), (D, {})],
+    ids=["published_again", "retiring", "held", "dropped"],
+)
+def test_revoked_record_keeps_nothing_of_its_former_status(fields: tuple[Status, dict[str, object]]) -> None:
+    """Dates and codes of another status would make a ledger that nobody can read again."""
+    before = record(A, fields[0], **fields[1])
+    outcome = step(ledger(before, record(B, P)), shows(A, B), policy=REVOKE_A)
+    revocation = Revocation(NOW, "named in keys.revoked of the configuration")
+    assert after(outcome, A) == KeyRecord(A, X, 2, before.first_seen, revocation=revocation)
+
+
+def test_twin_takes_over_the_revocation_of_its_material() -> None:
+    """The same material under another kid is revoked for the reason that is on record, another key for its own."""
+    twin, policy = replace(A, kid=Kid("twin")), KeyPolicy(revoked=frozenset({C.thumbprint}))
+    before = ledger(record(A, X), record(twin, D), record(C, P), record(B, P))
+    outcome = step(before, shows(B, C), policy=policy)
+    assert after(outcome, twin).revocation == STOLEN
+    assert after(outcome, C).revocation == Revocation(NOW, "named in keys.revoked of the configuration")
+
+
+def test_held_key_is_revoked_though_nothing_is_public() -> None:
+    """Only the last *public* key is spared: a held one was never in the set."""
+    assert after(step(ledger(record(A, H)), shows(A), policy=REVOKE_A), A).status is X
+
+
+def test_missing_held_key_is_revoked_in_one_step() -> None:
+    """A revoked key takes no other arrow on its way."""
+    outcome = step(ledger(record(A, H), record(B, P)), shows(B), policy=REVOKE_A)
+    assert [t.status for t in outcome.transitions] == [X]
+    assert after(outcome, A).generation == 2
+
+
+def test_revoked_key_that_was_never_recorded_begins_at_one() -> None:
+    """Its record counts from the first transition, like every other."""
+    assert after(step(ledger(record(B, P)), shows(A, B), policy=REVOKE_A), A).generation == 1
+
+
+@pytest.mark.parametrize("status", [P, R, D, X])
+def test_shown_revoked_key_is_told_once(status: Status) -> None:
+    """Once a pass, whatever its record was."""
+    outcome = step(ledger(record(A, status), record(B, P)), shows(A, B), policy=REVOKE_A)
+    assert told(outcome).count("key.revoked_shown") == 1
+
+
+def test_missing_revoked_key_keeps_no_other_from_retiring() -> None:
+    """Each key takes its own arrow in the pass: one that is revoked ends nothing for those after it."""
+    outcome = step(ledger(record(A, P), record(B, P), record(C, P)), shows(C), policy=REVOKE_A)
+    assert [after(outcome, key).status for key in (A, B, C)] == [X, R, P]
+
+
+def test_last_public_key_keeps_no_other_from_being_revoked() -> None:
+    """It stays public and is told; the next key that the configuration names is revoked all the same."""
+    policy = KeyPolicy(revoked=frozenset({A.thumbprint, B.thumbprint}))
+    outcome = step(ledger(record(A, P), record(B, H)), shows(A, B), policy=policy)
+    assert [after(outcome, key).status for key in (A, B)] == [P, X]
+
+
+# --------------------------------------------------------------------------------------------------- admission
+
+
+def test_two_new_keys_of_one_kid_are_both_held() -> None:
+    """Which of them is right, only an operator can know: neither goes first."""
+    outcome = step(ledger(record(B, P)), shows(B, OLD), shows(B, NEW))
+    assert [(after(outcome, key).status, after(outcome, key).held_because) for key in (OLD, NEW)] == [
+        (H, "kid_taken"),
+        (H, "kid_taken"),
+    ]
+
+
+def test_revoked_key_takes_no_kid() -> None:
+    """A key that may never be public does not hold up the one that comes under its kid."""
+    policy = KeyPolicy(revoked=frozenset({OLD.thumbprint}))
+    assert after(step(ledger(record(B, P)), shows(B, OLD), shows(B, NEW), policy=policy), NEW).status is P
+
+
+@pytest.mark.parametrize("status", [D, X])
+def test_key_that_is_not_public_takes_no_kid(status: Status) -> None:
+    """A kid is free again when its key has left."""
+    assert after(step(ledger(record(OLD, status), record(B, P)), shows(B, NEW)), NEW).status is P
+
+
+@pytest.mark.parametrize("status", [P, R, H])
+def test_key_that_may_be_public_takes_its_kid(status: Status) -> None:
+    """A relying party that knows the one must not meet the other under its name."""
+    assert after(step(ledger(record(OLD, status), record(B, P)), shows(B, NEW), SILENT), NEW).status is H
+
+
+def test_nothing_new_comes_in_where_nothing_may() -> None:
+    """After a former issuer's last day its new keys are neither published nor held; a revoked one is still noted."""
+    outcome = step(ledger(record(B, P)), shows(A, B, C), policy=REVOKE_A, may_admit=False)
+    assert {r.key.kid: r.status for r in outcome.ledger.records} == {"a": X, "b": P}
+
+
+def test_full_room_for_held_keys_is_no_matter_for_a_good_one() -> None:
+    """32 held keys, a flood of an attacker perhaps, do not keep a new key of the cluster out."""
+    held = [record(rsa(f"h{i:02}"), H) for i in range(lifecycle.MOST_HELD)]
+    assert after(step(ledger(*held, record(B, P)), shows(A, B), SILENT), A).status is P
+
+
+# -------------------------------------------------------------------------------------------------- retirement
+
+
+@pytest.mark.parametrize(("status", "becomes"), [(H, D), (R, D)], ids=["held", "retiring"])
+def test_dropped_record_keeps_nothing_of_its_former_status(status: Status, becomes: Status) -> None:
+    """As for revoked ones: a ledger with a stray date cannot be read again."""
+    outcome = step(ledger(record(A, status), record(B, P)), shows(B))
+    assert after(outcome, A) == KeyRecord(A, becomes, 2, NOW - 10 * DAY)
+
+
+def test_changed_sources_retire_nothing_by_themselves() -> None:
+    """A published key that a silent replica may still show stays published, whatever else changed."""
+    outcome = step(ledger(record(A, P), record(B, P)), shows(B), SILENT, sources_changed=True)
+    assert after(outcome, A).status is P
+
+
+def test_retiring_key_that_is_shown_stays_though_its_kid_is_taken() -> None:
+    """Its successor keeps it from being published again; that a replica shows it keeps it from leaving."""
+    outcome = step(ledger(record(OLD, R), record(NEW, P)), shows(NEW), shows(OLD, apiserver="https://two"))
+    assert after(outcome, OLD).status is R
+
+
+# ------------------------------------------------------------------------------------------------------ events
+
+
+@pytest.mark.parametrize(
+    ("before", "seen", "is_told"),
+    [
+        (ledger(record(A, P)), (shows(A), SILENT), False),
+        (ledger(record(A, P), record(B, P)), (shows(B),), False),
+        (ledger(record(A, P)), (SILENT,), True),
+        (ledger(record(A, P), record(B, P)), (shows(A), SILENT), True),
+    ],
+    ids=["all_shown_one_silent", "missing_all_answered", "only_key_unseen", "one_of_two_unseen"],
+)
+def test_blocked_retirement_is_told_when_it_is_blocked(
+    before: Ledger, seen: tuple[Observation, ...], is_told: bool
+) -> None:
+    """There must be a key to retire, and somebody who did not answer."""
+    assert ("retirement.blocked" in told(step(before, *seen))) is is_told
+
+
+def test_quiet_pass_tells_nothing() -> None:
+    """No event without a cause."""
+    assert step(ledger(record(A, P), record(B, D)), shows(A)).events == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "seen", "policy", "sources_changed", "is_told"),
+    [
+        (ledger(record(A, R)), shows(B), None, True, False),
+        (ledger(record(A, P)), shows(A, B), REVOKE_A, False, False),
+        (ledger(record(A, P), record(C, D)), shows(C), None, False, True),
+    ],
+    ids=["nothing_was_published", "revoked_and_succeeded", "replaced_by_a_key_that_returns"],
+)
+def test_replacement_is_told_when_every_published_key_retires(
+    before: Ledger, seen: Observed, policy: KeyPolicy | None, sources_changed: bool, is_told: bool
+) -> None:
+    """`keys.replaced` means: all that was published begins to retire, and something else is published."""
+    outcome = step(before, seen, policy=policy, sources_changed=sources_changed)
+    assert ("keys.replaced" in told(outcome)) is is_told
+
+
+# ------------------------------------------------------------------------------------------------------- merge
+
+
+def test_merge_of_two_reasons_to_hold_knows_no_order() -> None:
+    """Two mirrors that held one key for two reasons agree on one of them."""
+    one, two = (ledger(record(A, H, held_because=code)) for code in ("kid_taken", "policy"))
+    assert merge(one, two) == merge(two, one) == two
+
+
+def test_merge_of_two_algorithms_knows_no_order() -> None:
+    """The thumbprint does not cover `alg`: the first in the alphabet is taken, whoever comes first."""
+    one, two = (ledger(record(replace(A, alg=alg), P)) for alg in ("RS256", "RS512"))
+    assert merge(one, two) == merge(two, one) == one

@@ -1,0 +1,103 @@
+"""The probe: a token that the cluster signed, held against the public keys."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from mirror.model import Event, IssuerName, IssuerUrl, KeyRecord, Ledger, Level, Revocation, Status
+from mirror.trust.probe import Probed, believe_probe, is_fresh, judge_probe
+from mirror.trust.tokens import Token, read_token
+from support.situations import ISSUER
+from support.tokens import captured, claims, mint, signer
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+FORMER = IssuerUrl(f"{ISSUER}/old")
+NAME = IssuerName("syd-prod")
+
+
+def believed(body: bytes, now: datetime = NOW) -> Token | Event:
+    return believe_probe(body, (ISSUER, FORMER), file="/run/token", now=now)
+
+
+def judged(record: KeyRecord | None, *, kid: str | None = None, public: bool = False) -> Probed:
+    by = signer() if kid is None else signer().called(kid)
+    token = read_token(mint(by, claims(0)))
+    assert isinstance(token, Token)
+    keys = (signer().key,) if public else (signer("P-256", 1).key,)
+    return judge_probe(token, keys, name=NAME, ledger=Ledger(ISSUER, () if record is None else (record,)))
+
+
+def test_fresh_token_of_the_issuer_is_a_probe() -> None:
+    """Whomever it is for; a former issuer's is one too."""
+    assert isinstance(believed(mint(signer(), claims(NOW.timestamp(), aud="anybody"))), Token)
+    assert isinstance(believed(mint(signer(), claims(NOW.timestamp(), iss=FORMER))), Token)
+    assert isinstance(believed(mint(signer(), claims(NOW.timestamp(), exp=None))), Token)
+
+
+@pytest.mark.parametrize(
+    ("body", "cause", "part"),
+    [
+        (b"", "token_empty", "The token is empty."),
+        (b"garbage", "token_shape", "not three parts"),
+        (mint(signer(), claims(0)), "expired", "It expired 20782 d 11 h ago"),
+        (mint(signer(), claims(NOW.timestamp(), iss=ISSUER + "/")), "wrong_issuer", "slash at the end alone"),
+        (captured("06-issuer-https-default/token-cluster-aud"), "wrong_issuer", "they differ from"),
+    ],
+    ids=["empty", "garbage", "expired", "slash", "other-cluster"],
+)
+def test_token_that_tells_nothing_is_a_warning(body: bytes, cause: str, part: str) -> None:
+    """Nothing is known to be wrong: a warning with the file, the cause and the remedy."""
+    found = believed(body)
+    assert isinstance(found, Event)
+    assert (found.name, found.level, found.fields["cause"]) == ("probe.unusable", Level.WARNING, cause)
+    assert part in found.sentence
+    assert "/run/token" in found.sentence
+
+
+def test_public_signing_key_is_nothing_to_tell() -> None:
+    """All is well: no event in any pass."""
+    assert judged(None, public=True) == Probed()
+
+
+@pytest.mark.parametrize("status", [None, Status.PUBLISHED, Status.RETIRING, Status.DROPPED])
+def test_signing_key_that_is_not_public_is_a_failure(status: Status | None) -> None:
+    """An error with its cause and the kid, and a failure: pods are about to be logged out."""
+    since = NOW if status is Status.RETIRING else None
+    record = None if status is None else KeyRecord(signer().key, status, 1, NOW, missing_since=since)
+    found = judged(record)
+    assert [(e.name, e.level) for e in found.events] == [("signing_key.not_public", Level.ERROR)]
+    assert found.events[0].fields == {"kid": signer().key.kid, "cause": "key_not_public"}
+    assert [reason.code for reason in found.failures] == ["signing_key.not_public"]
+    assert "pods are about to be logged out" in found.failures[0].sentence
+    assert found.failures[0].remedy
+
+
+def test_signing_key_that_is_held_is_no_failure_of_its_own() -> None:
+    """The held key makes the exit status 3 already; the error says what it costs."""
+    found = judged(KeyRecord(signer().key, Status.HELD, 1, NOW, held_because="policy"))
+    assert (len(found.events), found.failures) == (1, ())
+    assert "held (policy)" in found.events[0].sentence
+
+
+def test_signing_key_that_is_revoked_is_no_failure() -> None:
+    """An operator wanted it: told until the cluster signs with another one."""
+    found = judged(KeyRecord(signer().key, Status.REVOKED, 1, NOW, revocation=Revocation(NOW, "stolen")))
+    assert (len(found.events), found.failures) == (1, ())
+
+
+def test_kid_of_a_public_key_alone_proves_nothing() -> None:
+    """The cluster signs with another key under the kid of a public one."""
+    found = judged(None, kid=signer("P-256", 1).key.kid)
+    assert [event.fields["cause"] for event in found.events] == ["bad_signature"]
+    assert len(found.failures) == 1
+
+
+@pytest.mark.parametrize(("hours", "fresh"), [(0, True), (25, True), (26, False)])
+def test_token_that_kubelet_would_have_renewed_tells_of_an_older_key(hours: int, fresh: bool) -> None:
+    """A token that lives for a year says nothing about who signs today; nor does one without iat."""
+    issued = int(NOW.timestamp()) - 3600 * hours
+    token = read_token(mint(signer(), claims(issued, exp=4_000_000_000)))
+    assert isinstance(token, Token)
+    assert is_fresh(token, NOW) == fresh
+    assert not is_fresh(replace(token, issued_at=None), NOW)

@@ -1,0 +1,141 @@
+"""The public documents as a relying party reads them: what it can use, and every reason why it cannot."""
+
+import json
+
+import pytest
+
+from mirror.addresses import jwks_uri
+from mirror.model import Note
+from mirror.trust.documents import documents
+from mirror.trust.public_documents import (
+    PublicDiscovery,
+    PublicKeys,
+    caching_note,
+    media_type_note,
+    read_public_discovery,
+    read_public_jwks,
+)
+from mirror.trust.refused import Refused
+from support.captures import capture
+from support.keys import RSA_KEYS, jwks_body
+from support.situations import ISSUER
+from support.tokens import signer
+
+OURS = documents(ISSUER, (RSA_KEYS[0], signer().key))
+GOOD = json.loads(OURS.discovery)
+
+
+def changed(**members: object) -> bytes:
+    return json.dumps({k: v for k, v in (GOOD | members).items() if v is not None}).encode()
+
+
+def test_our_own_documents_are_read() -> None:
+    """What the mirror renders, relying parties can use without a note."""
+    assert read_public_discovery(OURS.discovery, ISSUER) == PublicDiscovery(jwks_uri(ISSUER), ("ES256", "RS256"))
+    found = read_public_jwks(OURS.jwks, known=frozenset())
+    assert isinstance(found, PublicKeys)
+    assert (set(found.keys), found.notes) == ({RSA_KEYS[0], signer().key}, ())
+
+
+def test_captured_document_is_read() -> None:
+    """An apiserver's own bytes."""
+    body = capture("02-rsa1-ec2-overlap/discovery").body()
+    assert isinstance(read_public_discovery(body, ISSUER), PublicDiscovery)
+
+
+@pytest.mark.parametrize(
+    ("body", "codes"),
+    [
+        (b"", ["not_json"]),
+        (b"<html>", ["not_json"]),
+        (b"[]", ["not_object"]),
+        (b'{"issuer":"a","issuer":"b"}', ["duplicate_member"]),
+        (b"{}", ["wrong_issuer", "wrong_jwks_uri"] + ["missing_member"] * 3),
+        (changed(issuer=ISSUER + "/"), ["wrong_issuer"]),
+        (changed(issuer=7), ["wrong_issuer"]),
+        (changed(jwks_uri="http://example.com/jwks"), ["wrong_jwks_uri"]),
+        (changed(jwks_uri="/openid/v1/jwks"), ["wrong_jwks_uri"]),
+        (changed(jwks_uri="https://a b"), ["wrong_jwks_uri"]),
+        (changed(jwks_uri="https://example.com/\n"), ["wrong_jwks_uri"]),
+        (changed(jwks_uri="https://example.com/" + "x" * 2048), ["wrong_jwks_uri"]),
+        (changed(jwks_uri=None), ["wrong_jwks_uri"]),
+        (changed(response_types_supported=None), ["missing_member"]),
+        (changed(subject_types_supported=[]), ["missing_member"]),
+        (changed(id_token_signing_alg_values_supported="RS256"), ["missing_member"]),
+        (changed(id_token_signing_alg_values_supported=["RS256", 1]), ["missing_member"]),
+    ],
+)
+def test_unusable_discovery_is_refused(body: bytes, codes: list[str]) -> None:
+    """All reasons at once, each with a remedy."""
+    found = read_public_discovery(body, ISSUER)
+    assert isinstance(found, Refused)
+    assert [reason.code for reason in found.reasons] == codes
+    assert all(reason.remedy for reason in found.reasons)
+
+
+def test_slash_is_named() -> None:
+    """The difference that people do not see."""
+    found = read_public_discovery(changed(issuer=ISSUER + "/"), ISSUER)
+    assert isinstance(found, Refused)
+    assert "slash at the end alone" in found.reasons[0].sentence
+
+
+def test_foreign_jwks_uri_is_a_note() -> None:
+    """Clouds follow it; that it is not ours is worth knowing."""
+    found = read_public_discovery(changed(jwks_uri="https://keys.example.com/jwks"), ISSUER)
+    assert isinstance(found, PublicDiscovery)
+    assert (found.jwks_uri, [note.code for note in found.notes]) == (
+        "https://keys.example.com/jwks",
+        ["foreign_jwks_uri"],
+    )
+
+
+def test_key_of_unknown_type_is_a_note() -> None:
+    """Some relying parties refuse the whole set for it (fact 31)."""
+    keys = json.loads(jwks_body(RSA_KEYS[0]))["keys"]
+    found = read_public_jwks(json.dumps({"keys": [*keys, {"kty": "AKP", "kid": "x"}]}).encode(), known=frozenset())
+    assert isinstance(found, PublicKeys)
+    assert [note.code for note in found.notes] == ["unknown_key_skipped"]
+    assert "left out" not in found.notes[0].sentence
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"keys":[]}', b'{"keys":[{"kty":"RSA"}]}', b"no"])
+def test_unusable_jwks_is_refused(body: bytes) -> None:
+    """By the rules that hold for an apiserver's answer."""
+    assert isinstance(read_public_jwks(body, known=frozenset()), Refused)
+
+
+@pytest.mark.parametrize(
+    ("header", "part"),
+    [
+        ("no-cache", "no-cache"),
+        ("public, max-age=0", "max-age=0"),
+        ("Private , MAX-AGE = 60", "private"),
+        ("no-store, no-cache", "no-cache, no-store"),
+    ],
+)
+def test_header_that_forbids_caching_is_a_note(header: str, part: str) -> None:
+    """Many logins at once make AWS fetch too often (fact 27)."""
+    note = caching_note(header)
+    assert isinstance(note, Note)
+    assert f"says {part}:" in note.sentence
+
+
+@pytest.mark.parametrize("header", ["", "public, max-age=300", "max-age=60"])
+def test_header_that_allows_caching_is_none(header: str) -> None:
+    """Nothing to tell."""
+    assert caching_note(header) is None
+
+
+@pytest.mark.parametrize(
+    ("content_type", "is_told"),
+    [
+        ("application/json", False),
+        ("Application/JSON; charset=utf-8", False),
+        ("binary/octet-stream", True),
+        ("", True),
+    ],
+)
+def test_other_content_type_is_a_note(content_type: str, is_told: bool) -> None:
+    """Parameters and case do not matter; S3's default does (fact 35)."""
+    assert (media_type_note(content_type, ("application/json",)) is not None) == is_told

@@ -1,0 +1,111 @@
+"""What AWS, Google and Entra would answer: one row of the table of relying parties a test."""
+
+from dataclasses import replace
+
+import pytest
+
+from mirror.model import IssuerUrl, Key, Reason
+from mirror.trust.party_limits import Party, Shown
+from mirror.trust.relying_parties import Answer, answers
+from mirror.trust.tokens import Token, read_token
+from support.keys import RSA_KEYS, with_kid
+from support.situations import ISSUER
+from support.tokens import AUDIENCE, captured, claims, mint, signer
+
+RSA: Key = RSA_KEYS[0]
+EC256, EC384 = signer().key, signer("P-384").key
+
+
+def token(kind: str = "P-256", **changes: object) -> Token:
+    found = read_token(mint(signer(kind), claims(0, **changes)))
+    assert isinstance(found, Token)
+    return found
+
+
+def told(shown: Shown) -> dict[str, tuple[list[str], list[str]]]:
+    """By party: the codes of its refusals and of its notes."""
+    found = answers(shown, ())
+    return {str(a.party): ([r.code for r in a.reasons], [n.code for n in a.notes]) for a in found}
+
+
+NOTHING: tuple[list[str], list[str]] = ([], [])
+
+
+def test_rsa_works_everywhere() -> None:
+    """One RSA key and a token of an hour for one audience: nobody has anything to say (fact 26)."""
+    real = read_token(captured("17-token-lifetimes/no-max-1h"))
+    assert isinstance(real, Token)
+    assert told(Shown(ISSUER, (RSA,), (AUDIENCE,), real)) == dict.fromkeys(("AWS", "GCP", "Entra"), NOTHING)
+
+
+ROWS: dict[str, tuple[Shown, Party, list[str], list[str]]] = {
+    "aws-long-issuer": (Shown(IssuerUrl("https://" + "a" * 248), (RSA,)), Party.AWS, ["aws_issuer_length"], []),
+    "aws-longest-issuer": (Shown(IssuerUrl("https://" + "a" * 247), (RSA,)), Party.AWS, [], []),
+    "aws-port": (Shown(IssuerUrl("https://keys.example.com:8443/a"), (RSA,)), Party.AWS, [], ["aws_issuer_port"]),
+    "aws-100-keys": (Shown(ISSUER, tuple(with_kid(RSA, str(n)) for n in range(100))), Party.AWS, [], []),
+    "aws-101-keys": (Shown(ISSUER, tuple(with_kid(RSA, str(n)) for n in range(101))), Party.AWS, ["aws_key_count"], []),
+    "aws-long-audience": (Shown(ISSUER, (EC256,), (), token(aud="a" * 256)), Party.AWS, ["aws_audience_length"], []),
+    "aws-other-long-audience": (Shown(ISSUER, (EC256,), ("a",), token(aud=["a", "b" * 256])), Party.AWS, [], []),
+    "aws-configured-long-audience": (
+        Shown(ISSUER, (EC256,), ("b" * 256,), token(aud=["a", "b" * 256])),
+        Party.AWS,
+        ["aws_audience_length"],
+        [],
+    ),
+    "aws-ES384": (Shown(ISSUER, (EC384,), (), token("P-384")), Party.AWS, [], []),
+    "gcp-no-key": (Shown(ISSUER, (EC384,)), Party.GCP, ["gcp_keys"], []),
+    "gcp-some-keys": (Shown(ISSUER, (EC384, RSA)), Party.GCP, [], ["gcp_some_keys"]),
+    "gcp-ES384-token": (
+        Shown(ISSUER, (EC384, RSA), (), token("P-384")),
+        Party.GCP,
+        ["gcp_algorithm"],
+        ["gcp_some_keys"],
+    ),
+    "gcp-48h": (Shown(ISSUER, (EC256,), (), token(exp=172_800)), Party.GCP, ["gcp_lifetime"], []),
+    "gcp-under-48h": (Shown(ISSUER, (EC256,), (), token(exp=172_799)), Party.GCP, [], []),
+    "gcp-no-iat": (Shown(ISSUER, (EC256,), (), token(iat=None)), Party.GCP, ["gcp_no_iat"], []),
+    "gcp-no-exp": (Shown(ISSUER, (EC256,), (), token(exp=None)), Party.GCP, [], []),
+    "gcp-long-audience": (Shown(ISSUER, (EC256,), (), token(aud="a" * 257)), Party.GCP, ["gcp_audience_length"], []),
+    "gcp-many-audiences": (Shown(ISSUER, (RSA,), tuple(map(str, range(11)))), Party.GCP, [], ["gcp_audiences"]),
+    "gcp-long-subject": (Shown(ISSUER, (EC256,), (), token(sub="é" * 64)), Party.GCP, [], ["gcp_subject_length"]),
+    "entra-long-issuer": (Shown(IssuerUrl("https://" + "a" * 593), (RSA,)), Party.ENTRA, ["entra_issuer_length"], []),
+    "entra-EC-alone": (Shown(ISSUER, (EC256,)), Party.ENTRA, ["entra_keys"], []),
+    "entra-some-keys": (Shown(ISSUER, (EC256, RSA)), Party.ENTRA, [], ["entra_some_keys"]),
+    "entra-EC-token": (Shown(ISSUER, (EC256, RSA), (), token()), Party.ENTRA, ["entra_algorithm"], ["entra_some_keys"]),
+    "entra-two-audiences": (
+        Shown(ISSUER, (RSA,), (), token("RSA", aud=["a", "b"])),
+        Party.ENTRA,
+        ["entra_one_audience"],
+        [],
+    ),
+    "entra-no-audience": (Shown(ISSUER, (RSA,), (), token("RSA", aud=None)), Party.ENTRA, [], []),
+    "entra-long-audience": (
+        Shown(ISSUER, (RSA,), (), token("RSA", aud="a" * 601)),
+        Party.ENTRA,
+        ["entra_audience_length"],
+        [],
+    ),
+    "entra-unknown-key": (
+        Shown(ISSUER, (RSA,), has_unknown_key=True),
+        Party.ENTRA,
+        ["entra_unknown_key"],
+        [],
+    ),
+    "no-keys": (Shown(ISSUER, ()), Party.ENTRA, [], []),
+}
+
+
+@pytest.mark.parametrize(("shown", "party", "reasons", "notes"), ROWS.values(), ids=ROWS)
+def test_limit_of_a_relying_party(shown: Shown, party: Party, reasons: list[str], notes: list[str]) -> None:
+    """On the limit and past it: what that party alone says."""
+    assert told(shown)[str(party)] == (reasons, notes)
+
+
+def test_what_holds_for_everybody_comes_first() -> None:
+    """A token that expired is refused by all, whatever else they say."""
+    expired = Reason("expired", "It expired.", "Take another.")
+    found = answers(Shown(ISSUER, (EC256,), (), token()), (expired,))
+    assert [answer.accepts for answer in found] == [False] * 3
+    assert all(answer.reasons[0] == expired for answer in found)
+    assert replace(found[0], reasons=()).accepts
+    assert Answer(Party.AWS).accepts
