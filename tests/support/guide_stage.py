@@ -1,0 +1,248 @@
+"""The world in which the guide is rehearsed: a private network, an AWS account and a git host, all on loopback.
+
+The configuration of the guide is used as it stands. What makes its names lead here is outside of it: a proxy stands for
+the private network, git's `insteadOf` for the git host, the environment for AWS, and `readback.connect_to` for DNS.
+
+    the next block is mirror.yaml                 the configuration
+    the pod has a token                           in `token`: of ServiceAccount default/web, for an hour from now
+    the pod has a token that expired              the same, from two hours ago
+    the pod has a token for sts.amazonaws.com     the same with another audience
+    the pod has a token of an issuer with a slash the same with another iss
+    the pod has a token of key 2                  the same, signed with another key
+    nobody may read the bucket                    until the next direction the public URLs answer 403
+    replica 2 answers as in 06-issuer-bare-host/anonymous-    what a real apiserver answered, in a captured case
+    the mirror has a token of key 2               it is signed with that key
+    replica 2 shows a private jwks_uri            that of an apiserver whose flag was forgotten
+    replica 2 is overloaded                       it answers 503
+    the bucket has documents without content types    somebody copied them there with other tools
+
+Besides those of `support.stages`. Files of the guide's folder are shown as those of /etc/oidc-mirror.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import yaml
+
+from support.apiserver import Apiserver, always, raw_answer
+from support.aws_stub import running_moto
+from support.captures import capture
+from support.documents import Direction, Ran
+from support.endpointslices import FIRST_PAGE, endpoint, endpointslice, listed, slice_list
+from support.keys import RSA_KEYS
+from support.kubeconfigs import kubeconfig
+from support.proxy import Proxy
+from support.s3 import REGION, S3Server, running_ministack
+from support.situations import DISCOVERY_KEY, ISSUER, JWKS_KEY
+from support.stages import Act, DemoStage, discovery_body
+from support.tls import ca_file, server_context
+from support.tokens import Signer, claims, derived_signer, mint
+from support.web import public_host
+from support.worlds import World, running_world
+
+FOLDER = "/etc/oidc-mirror"
+REPLICAS = ("10.0.0.11", "10.0.0.12")
+API = "api.syd-prod.example.com"
+REMOTE = "git@git.example.com:platform/oidc-snapshots.git"
+ROLE = "arn:aws:iam::123456789012:role/syd-prod-web"
+TOKEN_FILE = "/var/run/secrets/aws/token"
+SUBJECT = "system:serviceaccount:default:web"
+SIGNERS = tuple(derived_signer(f"guide {number}") for number in (1, 2))
+HOUR_SECONDS = 3600
+_KUBECTL = f"""#!{sys.executable}
+# The pod `web`, as far as the guide looks into it: its token, and who it is with what an SDK finds there.
+import os, pathlib, sys
+import boto3
+token = pathlib.Path(__file__).parents[1] / "token"
+match sys.argv[1:]:
+    case ["exec", "web", "--", "cat", file] if file == "{TOKEN_FILE}":
+        sys.stdout.write(token.read_text())
+    case ["exec", "web", "--", "aws", "sts", "get-caller-identity", "--query", "Arn", "--output", "text"]:
+        del os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]  # a pod has none
+        os.environ |= dict(AWS_ROLE_ARN="{ROLE}", AWS_WEB_IDENTITY_TOKEN_FILE=str(token))
+        print(boto3.client("sts").get_caller_identity()["Arn"])
+    case words:
+        sys.exit(f"not in this world: kubectl {{words}}")
+"""
+
+
+@dataclass(slots=True)
+class GuideStage(DemoStage):
+    """The stage of the guide. `proxy` leads to the private network."""
+
+    proxy: Proxy | None = None
+
+    def run(self, script: str, status: int) -> Ran:
+        """As any stage; the folder has the name that it has on the reader's machine."""
+        ran = DemoStage.run(self, script, status)
+        return Ran(ran.output.replace(str(self.world.folder), FOLDER), ran.status)
+
+    def directions(self) -> dict[str, Act]:
+        """Those of every stage, and those of the guide."""
+        return DemoStage.directions(self) | {
+            r"the next block is mirror\.yaml": self.write_configuration,
+            r"the pod has a token(?P<kind>| .+)": self.give_token,
+            r"the mirror has a token of key (?P<key>[12])": self.give_own_token,
+            r"replica (?P<replica>[12]) shows a private jwks_uri": self.forget_jwks_uri,
+            r"nobody may read the bucket": self.forbid_reading,
+            r"replica (?P<replica>[12]) answers as in (?P<case>\S+)": self.answer_as,
+            r"replica (?P<replica>[12]) is overloaded": self.overload,
+            r"the bucket has documents without content types": self.copy_by_hand,
+        }
+
+    def write_configuration(self, _: re.Match[str], direction: Direction) -> None:
+        assert self.proxy is not None
+        readback = self.world.config["publish"]["readback"]
+        self.world.config = json.loads(json.dumps(yaml.safe_load(direction.block), default=str))
+        self.world.config["publish"]["readback"] = readback
+        self.world.config["defaults"] = {"proxy": self.proxy.url}
+
+    def give_token(self, found: re.Match[str], _: Direction) -> None:
+        now, by, changes = time.time() - 1, SIGNERS[0], dict[str, Any]()
+        match found["kind"]:
+            case "":
+                pass
+            case " that expired":
+                now -= 2 * HOUR_SECONDS
+            case " for sts.amazonaws.com":
+                changes["aud"] = ["sts.amazonaws.com"]
+            case " of an issuer with a slash":
+                changes["iss"] = f"{ISSUER}/"
+            case " of key 2":
+                by = SIGNERS[1]
+            case kind:
+                raise ValueError(f"no such token:{kind}")
+        (self.world.folder / "token").write_bytes(mint(by, claims(now, sub=SUBJECT, **changes)))
+
+    def give_own_token(self, found: re.Match[str], _: Direction) -> None:
+        (self.world.folder / "syd-prod.token").write_bytes(own_token(SIGNERS[int(found["key"]) - 1]))
+
+    def forget_jwks_uri(self, found: re.Match[str], _: Direction) -> None:
+        body = discovery_body(ISSUER, self.keys[:1]).replace(
+            f"{ISSUER}/openid".encode(), b"https://10.0.0.12:6443/openid"
+        )
+        self._replica(found).serve(discovery=raw_answer("200 OK", body, content_type="application/json"))
+
+    def forbid_reading(self, _: re.Match[str], __: Direction) -> None:
+        body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        host = self.stack.enter_context(public_host())
+        host.pull(always(raw_answer("403 Forbidden", body, content_type="application/xml", server="AmazonS3")))
+        self.world.config["publish"]["readback"]["connect_to"] = f"localhost:{host.port}"
+
+    def answer_as(self, found: re.Match[str], _: Direction) -> None:
+        discovery, jwks = (capture(f"{found['case']}{part}").raw for part in ("discovery", "jwks"))
+        self._replica(found).serve(discovery=discovery, jwks=jwks)
+
+    def overload(self, found: re.Match[str], _: Direction) -> None:
+        self._replica(found).pull(always(raw_answer("503 Service Unavailable", b"apiserver not ready")))
+
+    def copy_by_hand(self, _: re.Match[str], __: Direction) -> None:
+        for key in (JWKS_KEY, DISCOVERY_KEY):
+            self.world.overwrite(key, self.world.public(key).body)
+
+    def _replica(self, found: re.Match[str]) -> Apiserver:
+        return self.world.replicas[int(found["replica"]) - 1]
+
+
+@contextmanager
+def guide_stage(folder: Path) -> Iterator[GuideStage]:
+    """A cluster whose bucket, provider and history do not exist yet; AWS does not judge rights here."""
+    (folder / "s3").mkdir()
+    (folder / "world").mkdir()
+    with ExitStack() as stack:
+        server = stack.enter_context(running_ministack(folder / "s3"))
+        world = stack.enter_context(running_world(server, folder / "world"))
+        assert server.request("DELETE", "/oidc-bucket", host=f"localhost:{server.port}") == 204
+        aws, account = (stack.enter_context(each) for each in (running_moto(), _account_without_block()))
+        proxy = stack.enter_context(Proxy(routes=_private_network(world)))
+        stage = GuideStage(world, deepcopy(world.config), stack, (*(by.key for by in SIGNERS), *RSA_KEYS), proxy)
+        world.further_environ |= _aws(aws, account, server) | _git(folder)
+        _files(world, proxy)
+        stage.install()
+        yield stage
+
+
+@contextmanager
+def _account_without_block() -> Iterator[str]:
+    """An S3 Control that says, as that of a new account, that public access is not blocked; the value is its URL."""
+    body = b"<Error><Code>NoSuchPublicAccessBlockConfiguration</Code><Message>none</Message></Error>"
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _private_network(world: World) -> dict[str, tuple[str, int]]:
+    """Where its addresses lead; its apiservers list one another."""
+    slices = listed(slice_list([endpointslice(*map(endpoint, REPLICAS))]))
+    for replica in world.replicas:
+        replica.context = server_context(*REPLICAS, API, "kubernetes.default.svc")
+        replica.answer(FIRST_PAGE, slices)
+    ends = [("127.0.0.1", replica.port) for replica in world.replicas]
+    return {f"{name}:6443": end for name, end in zip((*REPLICAS, API), (*ends, ends[0]), strict=True)}
+
+
+def _aws(url: str, account: str, server: S3Server) -> dict[str, str]:
+    elsewhere = {f"AWS_ENDPOINT_URL_{service}": url for service in ("IAM", "STS", "CLOUDFRONT")}
+    return elsewhere | {
+        "AWS_ENDPOINT_URL_S3": f"https://127.0.0.1:{server.port}",
+        # Its host begins with the account, so it cannot be an address: a proxy for plain HTTP answers in its place.
+        "AWS_ENDPOINT_URL_S3_CONTROL": "http://s3-control.example.com",
+        "HTTP_PROXY": account,
+        "NO_PROXY": "127.0.0.1,localhost",
+        "AWS_DEFAULT_REGION": REGION,
+    }
+
+
+def _git(folder: Path) -> dict[str, str]:
+    remote, config = folder / "remote.git", folder / "gitconfig"
+    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(remote)], check=True)
+    config.write_text(f'[url "{remote}"]\n\tinsteadOf = {REMOTE}\n')
+    return {"GIT_CONFIG_GLOBAL": str(config)}
+
+
+def own_token(by: Signer) -> bytes:
+    """The mirror's token for the apiservers, ten minutes old."""
+    return mint(by, claims(time.time() - 600, aud=[ISSUER], sub="system:serviceaccount:oidc-mirror:oidc-mirror"))
+
+
+def _files(world: World, proxy: Proxy) -> None:
+    """What lies beside the configuration: CA, token and kubeconfig of the cluster."""
+    ca_file(world.folder).rename(world.folder / "syd-prod-ca.crt")
+    token = world.folder / "syd-prod.token"
+    token.touch(0o600)
+    token.write_bytes(own_token(SIGNERS[0]))
+    login = kubeconfig(world.folder, f"https://{API}:6443", cluster={"proxy-url": proxy.url}, user={"token": "t0ken"})
+    login.rename(world.folder / "admin.kubeconfig")
+    program = world.folder / "bin" / "kubectl"
+    program.parent.mkdir()
+    program.write_text(_KUBECTL)
+    program.chmod(0o755)
