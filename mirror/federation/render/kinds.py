@@ -2,12 +2,23 @@
 
 from collections.abc import Mapping
 
-from mirror.federation.render import bucket_policy, iam_provider, iam_role, writer_policy
+from mirror.federation.render import (
+    apiserver_flags,
+    bucket_policy,
+    iam_provider,
+    iam_role,
+    kubeadm,
+    rbac,
+    writer_policy,
+)
 from mirror.federation.render.kind import Kind
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
+        apiserver_flags.KIND,
+        kubeadm.KIND,
+        rbac.KIND,
         bucket_policy.KIND,
         writer_policy.KIND,
         iam_provider.KIND,

@@ -1,0 +1,75 @@
+"""As whom the mirror asks an issuer's apiservers: the name in its client certificate or its kubeconfig's token."""
+
+import json
+from base64 import urlsafe_b64decode
+from dataclasses import replace
+from pathlib import Path
+
+from mirror.config.settings import Issuer
+from mirror.federation.render.kind import Login
+from mirror.source.files import read_small
+from mirror.source.kubeconfig import Kubeconfig, read_kubeconfig
+
+MAX_FILE_BYTES = 1024 * 1024
+_SERVICE_ACCOUNT = "system:serviceaccount:"
+
+
+def login_of(issuer: Issuer, asked: Login) -> Login:
+    """`asked`, with what files on this machine say where nobody said it; a file that cannot be read says nothing."""
+    if asked.user is not None:
+        return asked
+    if issuer.auth.kubeconfig is not None:
+        return _of_kubeconfig(read_kubeconfig(issuer.auth.kubeconfig, issuer.auth.context), asked)
+    if issuer.auth.token_file is not None:
+        return _of_token(_read(issuer.auth.token_file), asked)
+    if issuer.tls.client_cert_file is not None:
+        return replace(asked, is_user=True, user=common_name(_read(issuer.tls.client_cert_file)))
+    return asked
+
+
+def _of_kubeconfig(found: object, asked: Login) -> Login:
+    if not isinstance(found, Kubeconfig):
+        return replace(asked, is_user=True)
+    if found.token or found.token_file is not None:
+        return _of_token(found.token if found.token_file is None else _read(found.token_file), asked)
+    return replace(asked, is_user=bool(found.client_cert), user=common_name(found.client_cert))
+
+
+def _of_token(token: bytes, asked: Login) -> Login:
+    """The ServiceAccount of its `sub`, unverified: it only chooses whom a binding would be for."""
+    subject = _subject(token)
+    if not subject.startswith(_SERVICE_ACCOUNT):
+        return asked
+    namespace, _, name = subject.removeprefix(_SERVICE_ACCOUNT).partition(":")
+    return replace(asked, namespace=namespace, service_account=name) if namespace and name else asked
+
+
+def _subject(token: bytes) -> str:
+    try:
+        payload = token.strip().split(b".")[1]
+        claims = json.loads(urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
+    except (ValueError, IndexError):
+        return ""
+    subject = claims.get("sub") if isinstance(claims, dict) else None
+    return subject if isinstance(subject, str) and subject.isprintable() else ""
+
+
+def common_name(pem: bytes) -> str | None:
+    """The user that Kubernetes makes of a client certificate (Kubernetes documentation, "Authenticating"), if any."""
+    from cryptography import x509  # noqa: PLC0415  only for a client certificate
+    from cryptography.x509.oid import NameOID  # noqa: PLC0415  the same
+
+    try:
+        names = x509.load_pem_x509_certificate(pem).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ValueError:
+        return None
+    # Go keeps the last one of several; a name with control characters is nobody's.
+    name = str(names[-1].value) if names else ""
+    return name if name and name.isprintable() else None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_small(path, MAX_FILE_BYTES)
+    except OSError:
+        return b""
