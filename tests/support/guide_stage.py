@@ -3,18 +3,15 @@
 The configuration of the guide is used as it stands. What makes its names lead here is outside of it: a proxy stands for
 the private network, git's `insteadOf` for the git host, the environment for AWS, and `readback.connect_to` for DNS.
 
-    the next block is mirror.yaml                 the configuration
-    the pod has a token                           in `token`: of ServiceAccount default/web, for an hour from now
-    the pod has a token that expired              the same, from two hours ago
-    the pod has a token for sts.amazonaws.com     the same with another audience
-    the pod has a token of an issuer with a slash the same with another iss
-    the pod has a token of key 2                  the same, signed with another key
-    nobody may read the bucket                    until the next direction the public URLs answer 403
-    replica 2 answers as in 06-issuer-bare-host/anonymous-    what a real apiserver answered, in a captured case
-    the mirror has a token of key 2               it is signed with that key
-    replica 2 shows a private jwks_uri            that of an apiserver whose flag was forgotten
-    replica 2 is overloaded                       it answers 503
-    the bucket has documents without content types    somebody copied them there with other tools
+    the next block is mirror.yaml                       the configuration
+    the next block is laid over it, behind CloudFront   these changes, and a CDN that serves the bucket
+    mirror.yaml is as it was                            without the CDN
+    the pod has a token                                 of ServiceAccount default/web, for an hour from now; in `token`
+    the pod has a token of an issuer with a slash       the same with another iss
+    the mirror has a token of key 2                     for the apiservers; it is signed with that key
+    nobody may read the bucket                          until the next direction the public URLs answer 403
+    replica 2 answers as in CASE                        what a real apiserver answered, such as 14-accept/
+    replica 2 is overloaded                             it answers 503
 
 Besides those of `support.stages`. Files of the guide's folder are shown as those of /etc/oidc-mirror.
 """
@@ -27,10 +24,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import yaml
@@ -38,13 +34,14 @@ import yaml
 from support.apiserver import Apiserver, always, raw_answer
 from support.aws_stub import running_moto
 from support.captures import capture
+from support.cdn import make_distribution, running_cdn, serving
 from support.documents import Direction, Ran
 from support.endpointslices import FIRST_PAGE, endpoint, endpointslice, listed, slice_list
 from support.keys import RSA_KEYS
 from support.kubeconfigs import kubeconfig
 from support.proxy import Proxy
 from support.s3 import REGION, S3Server, running_ministack
-from support.situations import DISCOVERY_KEY, ISSUER, JWKS_KEY
+from support.situations import ISSUER
 from support.stages import Act, DemoStage, discovery_body
 from support.tls import ca_file, server_context
 from support.tokens import Signer, claims, derived_signer, mint
@@ -59,7 +56,6 @@ ROLE = "arn:aws:iam::123456789012:role/syd-prod-web"
 TOKEN_FILE = "/var/run/secrets/aws/token"
 SUBJECT = "system:serviceaccount:default:web"
 SIGNERS = tuple(derived_signer(f"guide {number}") for number in (1, 2))
-HOUR_SECONDS = 3600
 _KUBECTL = f"""#!{sys.executable}
 # The pod `web`, as far as the guide looks into it: its token, and who it is with what an SDK finds there.
 import os, pathlib, sys
@@ -79,9 +75,10 @@ match sys.argv[1:]:
 
 @dataclass(slots=True)
 class GuideStage(DemoStage):
-    """The stage of the guide. `proxy` leads to the private network."""
+    """The stage of the guide. `proxy` leads to the private network, `before` is the configuration without a CDN."""
 
     proxy: Proxy | None = None
+    before: dict[str, Any] = field(default_factory=dict)
 
     def run(self, script: str, status: int) -> Ran:
         """As any stage; the folder has the name that it has on the reader's machine."""
@@ -92,13 +89,13 @@ class GuideStage(DemoStage):
         """Those of every stage, and those of the guide."""
         return DemoStage.directions(self) | {
             r"the next block is mirror\.yaml": self.write_configuration,
-            r"the pod has a token(?P<kind>| .+)": self.give_token,
+            r"the next block is laid over it, behind CloudFront": self.go_behind_cloudfront,
+            r"mirror\.yaml is as it was": self.come_back,
+            r"the pod has a token(?P<slash> of an issuer with a slash)?": self.give_token,
             r"the mirror has a token of key (?P<key>[12])": self.give_own_token,
-            r"replica (?P<replica>[12]) shows a private jwks_uri": self.forget_jwks_uri,
             r"nobody may read the bucket": self.forbid_reading,
             r"replica (?P<replica>[12]) answers as in (?P<case>\S+)": self.answer_as,
             r"replica (?P<replica>[12]) is overloaded": self.overload,
-            r"the bucket has documents without content types": self.copy_by_hand,
         }
 
     def write_configuration(self, _: re.Match[str], direction: Direction) -> None:
@@ -108,31 +105,35 @@ class GuideStage(DemoStage):
         self.world.config["publish"]["readback"] = readback
         self.world.config["defaults"] = {"proxy": self.proxy.url}
 
+    def go_behind_cloudfront(self, _: re.Match[str], direction: Direction) -> None:
+        self.before = deepcopy(self.world.config)
+        changes = yaml.safe_load(direction.block)
+        self.world.config["publish"] |= changes["publish"]
+        self.world.issuer.update(changes["issuers"][0])
+        name = self.world.config["publish"]["base_url"].removeprefix("https://")
+        port = self.stack.enter_context(running_cdn(self.world.server, name))
+        self.world.config["publish"]["readback"]["connect_to"] = f"localhost:{port}"
+        made = make_distribution(self.world.further_environ["AWS_ENDPOINT_URL_CLOUDFRONT"])
+        self.world.config["publish"]["cloudfront_distribution"] = made
+        self.show_key_one()
+
+    def come_back(self, _: re.Match[str], __: Direction) -> None:
+        self.world.config = self.before
+        self.show_key_one()
+
+    def show_key_one(self) -> None:
+        """Both replicas show key 1 under the issuer of the configuration."""
+        for replica in self.world.replicas:
+            discovery = discovery_body(self.world.issuer["issuer"], self.keys[:1])
+            replica.serve(discovery=raw_answer("200 OK", discovery, content_type="application/json"))
+
     def give_token(self, found: re.Match[str], _: Direction) -> None:
-        now, by, changes = time.time() - 1, SIGNERS[0], dict[str, Any]()
-        match found["kind"]:
-            case "":
-                pass
-            case " that expired":
-                now -= 2 * HOUR_SECONDS
-            case " for sts.amazonaws.com":
-                changes["aud"] = ["sts.amazonaws.com"]
-            case " of an issuer with a slash":
-                changes["iss"] = f"{ISSUER}/"
-            case " of key 2":
-                by = SIGNERS[1]
-            case kind:
-                raise ValueError(f"no such token:{kind}")
-        (self.world.folder / "token").write_bytes(mint(by, claims(now, sub=SUBJECT, **changes)))
+        issuer = self.world.issuer["issuer"] + ("/" if found["slash"] else "")
+        token = mint(SIGNERS[0], claims(time.time() - 1, sub=SUBJECT, iss=issuer))
+        (self.world.folder / "token").write_bytes(token)
 
     def give_own_token(self, found: re.Match[str], _: Direction) -> None:
         (self.world.folder / "syd-prod.token").write_bytes(own_token(SIGNERS[int(found["key"]) - 1]))
-
-    def forget_jwks_uri(self, found: re.Match[str], _: Direction) -> None:
-        body = discovery_body(ISSUER, self.keys[:1]).replace(
-            f"{ISSUER}/openid".encode(), b"https://10.0.0.12:6443/openid"
-        )
-        self._replica(found).serve(discovery=raw_answer("200 OK", body, content_type="application/json"))
 
     def forbid_reading(self, _: re.Match[str], __: Direction) -> None:
         body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
@@ -146,10 +147,6 @@ class GuideStage(DemoStage):
 
     def overload(self, found: re.Match[str], _: Direction) -> None:
         self._replica(found).pull(always(raw_answer("503 Service Unavailable", b"apiserver not ready")))
-
-    def copy_by_hand(self, _: re.Match[str], __: Direction) -> None:
-        for key in (JWKS_KEY, DISCOVERY_KEY):
-            self.world.overwrite(key, self.world.public(key).body)
 
     def _replica(self, found: re.Match[str]) -> Apiserver:
         return self.world.replicas[int(found["replica"]) - 1]
@@ -188,16 +185,8 @@ def _account_without_block() -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def _private_network(world: World) -> dict[str, tuple[str, int]]:
