@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mirror.addresses import jwks_uri
-from mirror.federation.render.kind import ControlPlane, Request
+from mirror.federation.render.kind import AZURE_AUDIENCE, STS_AUDIENCE, ControlPlane, Request
 
 Flag = tuple[str, str]
 """Name without dashes, and value; a name may stand several times."""
-
-_OTHER_CLOUDS = ("sts.amazonaws.com", "api://AzureADTokenExchange")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ def comments(request: Request) -> Iterator[str]:
 
 def notes(request: Request) -> tuple[str, ...]:
     """What asks for a second look."""
-    clouds = {*request.issuer.audiences, *_OTHER_CLOUDS}
+    clouds = {*request.issuer.audiences, STS_AUDIENCE, AZURE_AUDIENCE}
     shared = [each for each in api_audiences(request) if each in clouds]
     return tuple(
         f"The audience {each} is a cloud's: as an audience of the apiserver it makes every pod's default token good at"

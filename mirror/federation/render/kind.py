@@ -14,7 +14,12 @@ NAMESPACE, SERVICE_ACCOUNT = "default", "app"
 
 Syntax = Literal["json", "yaml", "hcl", "shell"]
 
-STS_AUDIENCE = "sts.amazonaws.com"
+STS_AUDIENCE, AZURE_AUDIENCE, GOOGLE_AUDIENCE = (
+    "sts.amazonaws.com",
+    "api://AzureADTokenExchange",
+    "https://iam.googleapis.com/",
+)
+"""How an audience begins that is usual at one cloud."""
 ACCOUNT_TO_FILL_IN = "ACCOUNT"
 """Stands in an ARN where nobody gave the account: no account is guessed, and AWS refuses this one at once."""
 
@@ -108,13 +113,20 @@ class Request:
         return self.audiences() if self.workload.audience is None else (self.audience(),)
 
     def audience(self, preferred: str = STS_AUDIENCE) -> str:
-        """The one audience of the pods' tokens: as asked for, else the cloud's usual one if configured, else the first.
+        """The one audience of the pods' tokens: as asked for, else the cloud's usual one, else one of no other cloud.
 
         Raises:
             UsageError: There is none.
         """
         audiences = self.audiences()
-        return self.workload.audience or (preferred if preferred in audiences else audiences[0])
+        own = [each for each in audiences if each.startswith(preferred)]
+        neutral = [each for each in audiences if not self.is_of_other_cloud(each, preferred)]
+        return self.workload.audience or (*own, *neutral, *audiences)[0]
+
+    def is_of_other_cloud(self, audience: str, preferred: str) -> bool:
+        """Whether an audience is the usual one of another cloud than that of `preferred`."""
+        others = {STS_AUDIENCE, AZURE_AUDIENCE, GOOGLE_AUDIENCE} - {preferred}
+        return audience.startswith(tuple(others))
 
     def role_name(self) -> str:
         """How the role is called: as asked for, else after the issuer and the ServiceAccount; at most 64 characters."""

@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from mirror.federation.render import (
     apiserver_flags,
     bucket_policy,
+    federated_credential,
     iam_provider,
     iam_role,
     kubeadm,
+    pod,
     rbac,
+    service_account,
+    workload_identity_provider,
     writer_policy,
 )
 from mirror.federation.render.kind import Kind
@@ -23,6 +27,10 @@ KINDS: Mapping[str, Kind] = {
         writer_policy.KIND,
         iam_provider.KIND,
         iam_role.KIND,
+        service_account.KIND,
+        pod.KIND,
+        workload_identity_provider.KIND,
+        federated_credential.KIND,
     )
 }
 FORMATS = tuple(dict.fromkeys(name for kind in KINDS.values() for name in kind.formats))

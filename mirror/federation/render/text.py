@@ -73,3 +73,8 @@ def _command(words: tuple[str, ...]) -> str:
             return " ".join(words)
         case _:
             return shlex.join(words)
+
+
+def quoted(word: str) -> str:
+    """A word as a shell takes it, for a command that is not quoted as a whole."""
+    return shlex.quote(word)
