@@ -6,8 +6,7 @@ the private network, git's `insteadOf` for the git host, the environment for AWS
     the next block is mirror.yaml                       the configuration
     the next block is laid over it, behind CloudFront   these changes, and a CDN that serves the bucket
     mirror.yaml is as it was                            without the CDN
-    the pod has a token                                 of ServiceAccount default/web, for an hour from now; in `token`
-    the pod has a token of an issuer with a slash       the same with another iss
+    the pod has a token of an issuer with a slash       in `token`: of ServiceAccount default/web, and good but for iss
     the mirror has a token of key 2                     for the apiservers; it is signed with that key
     nobody may read the bucket                          until the next direction the public URLs answer 403
     replica 2 answers as in CASE                        what a real apiserver answered, such as 14-accept/
@@ -18,6 +17,7 @@ Besides those of `support.stages`. Files of the guide's folder are shown as thos
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -38,6 +38,7 @@ from support.cdn import make_distribution, running_cdn, serving
 from support.documents import Direction, Ran
 from support.endpointslices import FIRST_PAGE, endpoint, endpointslice, listed, slice_list
 from support.keys import RSA_KEYS
+from support.kubectl import GUIDE_KEY
 from support.kubeconfigs import kubeconfig
 from support.proxy import Proxy
 from support.s3 import REGION, S3Server, running_ministack
@@ -46,31 +47,14 @@ from support.stages import Act, DemoStage, discovery_body
 from support.tls import ca_file, server_context
 from support.tokens import Signer, claims, derived_signer, mint
 from support.web import public_host
-from support.worlds import World, running_world
+from support.worlds import PROJECT, World, running_world
 
 FOLDER = "/etc/oidc-mirror"
 REPLICAS = ("10.0.0.11", "10.0.0.12")
 API = "api.syd-prod.example.com"
 REMOTE = "git@git.example.com:platform/oidc-snapshots.git"
-ROLE = "arn:aws:iam::123456789012:role/syd-prod-web"
-TOKEN_FILE = "/var/run/secrets/aws/token"
 SUBJECT = "system:serviceaccount:default:web"
-SIGNERS = tuple(derived_signer(f"guide {number}") for number in (1, 2))
-_KUBECTL = f"""#!{sys.executable}
-# The pod `web`, as far as the guide looks into it: its token, and who it is with what an SDK finds there.
-import os, pathlib, sys
-import boto3
-token = pathlib.Path(__file__).parents[1] / "token"
-match sys.argv[1:]:
-    case ["exec", "web", "--", "cat", file] if file == "{TOKEN_FILE}":
-        sys.stdout.write(token.read_text())
-    case ["exec", "web", "--", "aws", "sts", "get-caller-identity", "--query", "Arn", "--output", "text"]:
-        del os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]  # a pod has none
-        os.environ |= dict(AWS_ROLE_ARN="{ROLE}", AWS_WEB_IDENTITY_TOKEN_FILE=str(token))
-        print(boto3.client("sts").get_caller_identity()["Arn"])
-    case words:
-        sys.exit(f"not in this world: kubectl {{words}}")
-"""
+SIGNERS = (derived_signer(GUIDE_KEY), derived_signer("guide 2"))
 
 
 @dataclass(slots=True)
@@ -91,7 +75,7 @@ class GuideStage(DemoStage):
             r"the next block is mirror\.yaml": self.write_configuration,
             r"the next block is laid over it, behind CloudFront": self.go_behind_cloudfront,
             r"mirror\.yaml is as it was": self.come_back,
-            r"the pod has a token(?P<slash> of an issuer with a slash)?": self.give_token,
+            r"the pod has a token of an issuer with a slash": self.give_token,
             r"the mirror has a token of key (?P<key>[12])": self.give_own_token,
             r"nobody may read the bucket": self.forbid_reading,
             r"replica (?P<replica>[12]) answers as in (?P<case>\S+)": self.answer_as,
@@ -127,9 +111,8 @@ class GuideStage(DemoStage):
             discovery = discovery_body(self.world.issuer["issuer"], self.keys[:1])
             replica.serve(discovery=raw_answer("200 OK", discovery, content_type="application/json"))
 
-    def give_token(self, found: re.Match[str], _: Direction) -> None:
-        issuer = self.world.issuer["issuer"] + ("/" if found["slash"] else "")
-        token = mint(SIGNERS[0], claims(time.time() - 1, sub=SUBJECT, iss=issuer))
+    def give_token(self, _: re.Match[str], __: Direction) -> None:
+        token = mint(SIGNERS[0], claims(time.time() - 1, sub=SUBJECT, iss=f"{ISSUER}/"))
         (self.world.folder / "token").write_bytes(token)
 
     def give_own_token(self, found: re.Match[str], _: Direction) -> None:
@@ -231,7 +214,10 @@ def _files(world: World, proxy: Proxy) -> None:
     token.write_bytes(own_token(SIGNERS[0]))
     login = kubeconfig(world.folder, f"https://{API}:6443", cluster={"proxy-url": proxy.url}, user={"token": "t0ken"})
     login.rename(world.folder / "admin.kubeconfig")
-    program = world.folder / "bin" / "kubectl"
+    objects, program = world.folder / "objects", world.folder / "bin" / "kubectl"
+    objects.mkdir()
     program.parent.mkdir()
-    program.write_text(_KUBECTL)
+    words = shlex.join((sys.executable, "-m", "support.kubectl", str(objects)))
+    path = shlex.quote(f"{PROJECT}:{PROJECT / 'tests'}")
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={path} exec {words} "$@"\n')
     program.chmod(0o755)
