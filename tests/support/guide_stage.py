@@ -38,8 +38,8 @@ from support.cdn import make_distribution, running_cdn, serving
 from support.documents import Direction, Ran
 from support.endpointslices import FIRST_PAGE, endpoint, endpointslice, listed, slice_list
 from support.keys import RSA_KEYS
-from support.kubectl import GUIDE_KEY
 from support.kubeconfigs import kubeconfig
+from support.kubectl import GUIDE_KEY
 from support.proxy import Proxy
 from support.s3 import REGION, S3Server, running_ministack
 from support.situations import ISSUER
@@ -59,15 +59,20 @@ SIGNERS = (derived_signer(GUIDE_KEY), derived_signer("guide 2"))
 
 @dataclass(slots=True)
 class GuideStage(DemoStage):
-    """The stage of the guide. `proxy` leads to the private network, `before` is the configuration without a CDN."""
+    """The stage of the guide. `proxy` leads to the private network, `before` is the configuration without a CDN.
+
+    `distribution` is the id of CloudFront's stand-in, which chooses it, and the id that the guide has for it.
+    """
 
     proxy: Proxy | None = None
     before: dict[str, Any] = field(default_factory=dict)
+    distribution: tuple[str, str] = ("E2QWRUHAPOMQZL", "E2QWRUHAPOMQZL")
 
     def run(self, script: str, status: int) -> Ran:
         """As any stage; the folder has the name that it has on the reader's machine."""
         ran = DemoStage.run(self, script, status)
-        return Ran(ran.output.replace(str(self.world.folder), FOLDER), ran.status)
+        output = ran.output.replace(str(self.world.folder), FOLDER)
+        return Ran(output.replace(self.distribution[0], self.distribution[1]), ran.status)
 
     def directions(self) -> dict[str, Act]:
         """Those of every stage, and those of the guide."""
@@ -98,6 +103,7 @@ class GuideStage(DemoStage):
         port = self.stack.enter_context(running_cdn(self.world.server, name))
         self.world.config["publish"]["readback"]["connect_to"] = f"localhost:{port}"
         made = make_distribution(self.world.further_environ["AWS_ENDPOINT_URL_CLOUDFRONT"])
+        self.distribution = (made, changes["publish"]["cloudfront_distribution"])
         self.world.config["publish"]["cloudfront_distribution"] = made
         self.show_key_one()
 
