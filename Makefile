@@ -2,7 +2,7 @@
 # Paths are relative and each tool is started as a module, so that a checkout may stand anywhere.
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fix bench lock install clean
+.PHONY: help setup demo test lint fix bench soak lock install clean
 
 python := .venv/bin/python
 
@@ -34,6 +34,9 @@ fix: setup ## Formats the code and repairs what ruff can repair.
 bench: setup ## Times the program against the pipeline of curl, jq, git and aws. Options: ARGS=…
 	@scripts/debian-packages bench
 	@$(python) tests/bench $(ARGS)
+
+soak: setup ## Runs the daemon for a thousand passes and judges memory, descriptors and timing. Options: ARGS=…
+	@$(python) tests/soak $(ARGS)
 
 # The other locks are held to the versions of the development lock: what is shipped is what was tested.
 lock: setup ## Makes the lock files from pyproject.toml, keeping versions that fit. Newest ones: ARGS=--upgrade

@@ -236,7 +236,7 @@ class Ports:
     """The outside world of one pass. `bucket` gives the same adapter for settings that need the same client.
 
     `own_token` tells whether the credentials for `publish` come from a web-identity token. `cancel` makes whatever
-    runs at a bucket or a CDN end soon; callable from any thread.
+    runs at a bucket, a CDN or in git end soon, and nothing begin any more; callable from any thread.
     """
 
     source: Source

@@ -82,12 +82,20 @@ class ObjectReport:
 
 
 @dataclass(frozen=True, slots=True)
+class PublicLook:
+    """How the world saw an issuer's documents: `ok` unless something is wrong, and the slowest answer (None: none)."""
+
+    ok: bool
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class IssuerReport:
     """One issuer: what its apiservers said, its keys, what changed, and what is wrong.
 
     `notes` are what relying parties may make of the published keys. `failures` make the exit status 1, `held` make it
     3. `records` is the ledger after the pass; `retain_removed` is how long a retiring key stays. `safe_to_sign_at`
-    is when the public keys may sign, where this pass looked.
+    is when the public keys may sign, and `look` how the world saw them, where this pass looked.
     """
 
     name: IssuerName
@@ -102,6 +110,7 @@ class IssuerReport:
     failures: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
     safe_to_sign_at: datetime | None = None
+    look: PublicLook | None = None
 
     @property
     def state(self) -> State:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 @click.command("check")
 @click.argument("name", required=False)
 @click.option("--fleet", is_flag=True, help="Compare every key of every issuer with every other one, and nothing else.")
+@click.option(
+    "--configuration", is_flag=True, help="Judge the configuration alone: no network, no secret, no other file."
+)
 @click.option("--explain", metavar="TEXT", help="The error that STS gave: tell its causes, and look at them first.")
 @click.option(
     "--output",
@@ -30,7 +33,9 @@ if TYPE_CHECKING:
 )
 @common_options
 @click.pass_context
-def command(ctx: click.Context, *, name: str | None, fleet: bool, explain: str | None, output: str) -> None:
+def command(
+    ctx: click.Context, *, name: str | None, fleet: bool, configuration: bool, explain: str | None, output: str
+) -> None:
     """Find out what is wrong with the issuer NAME, or with all: each finding with its remedy.
 
     Looks at the configuration and its files, the apiservers and their keys, the git remote, the AWS credentials,
@@ -45,13 +50,16 @@ def command(ctx: click.Context, *, name: str | None, fleet: bool, explain: str |
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
     from mirror.doctor.finding import to_json  # noqa: PLC0415  `--help` does without
 
+    _demand_one_question(name, explain, fleet=fleet, configuration=configuration)
     settings = common(ctx).load()
     if fleet:
-        told, found = _fleet(settings, name, explain)
+        from mirror.cli.fleet import compared  # noqa: PLC0415  `--help` does without
+
+        told, found = compared(settings, datetime.now(UTC))
     else:
         from mirror.cli.diagnosis import lines  # noqa: PLC0415  `--help` does without
 
-        found = _diagnosis(settings, name, explain)
+        found = _as_text(settings) if configuration else _diagnosis(settings, name, explain)
         told = tuple(lines(found, {issuer.name: issuer.issuer for issuer in settings.issuers}))
     click.echo(json.dumps(to_json(found), indent=2) if output == "json" else "\n".join(told))
     ctx.exit(int(found.exit_status))
@@ -85,11 +93,18 @@ def _patience() -> Iterator[None]:
         yield
 
 
-def _fleet(settings: "Settings", name: str | None, explain: str | None) -> "tuple[tuple[str, ...], Diagnosis]":
-    from mirror.cli.fleet import compared  # noqa: PLC0415  `--help` does without
+def _as_text(settings: "Settings") -> "Diagnosis":
+    from mirror.doctor.finding import Diagnosis  # noqa: PLC0415  `--help` does without
+    from mirror.doctor.stations.configuration import as_text  # noqa: PLC0415  `--help` does without
 
-    if name is not None or explain is not None:
-        raise UsageError(
-            "`--fleet` compares all issuers.", remedy="Leave NAME and `--explain` out, or leave `--fleet` out."
-        )
-    return compared(settings, datetime.now(UTC))
+    return Diagnosis(datetime.now(UTC), tuple(as_text(settings)))
+
+
+def _demand_one_question(name: str | None, explain: str | None, *, fleet: bool, configuration: bool) -> None:
+    asked = [option for option, given in (("--fleet", fleet), ("--configuration", configuration)) if given]
+    if not asked or (len(asked) == 1 and name is None and explain is None):
+        return
+    raise UsageError(
+        f"`{asked[0]}` is a question of its own, about all issuers.",
+        remedy=f"Leave NAME and the other options out, or leave `{asked[0]}` out.",
+    )

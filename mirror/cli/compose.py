@@ -144,6 +144,7 @@ def open_ports(settings: Settings, *, dry_run: bool) -> Iterator[Ports]:
         def cancel() -> None:
             buckets.cancel()
             cdn.cancel()
+            history.cancel()
 
         yield Ports(
             source=_LateApiservers(settings.limits),

@@ -1,4 +1,4 @@
-"""`oidc-mirror run`: one pass, or the plan of one."""
+"""`oidc-mirror run`: the daemon, one pass, or the plan of one."""
 
 import json
 import signal
@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,31 +20,48 @@ from mirror.log import configure, log_report
 from mirror.model import IssuerName
 from mirror.report import Report, to_json
 
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
 
 @click.command("run")
 @click.option("--once", is_flag=True, help="One pass, then exit.")
 @click.option("--dry-run", is_flag=True, help="Tell what a pass would do and change nothing (implies --once).")
 @click.option("--only", metavar="NAME", multiple=True, help="Only this issuer; may be given several times.")
+@click.option("--shard", metavar="I/N", help="Only the issuers of part I (from 0) of N: for an Indexed Job.")
 @click.option(
     "--output",
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="How the report is written.",
+    help="How the report is written; the daemon writes JSON alone, one line a pass.",
 )
 @common_options
 @click.pass_context
-def command(ctx: click.Context, *, once: bool, dry_run: bool, only: tuple[str, ...], output: str) -> None:
-    """Ask every apiserver, believe what is valid, commit it, publish it, and look at it as the world does."""
+def command(
+    ctx: click.Context, *, once: bool, dry_run: bool, only: tuple[str, ...], shard: str | None, output: str
+) -> None:
+    """Ask every apiserver, believe what is valid, commit it, publish it, and look at it as the world does.
+
+    Without --once or --dry-run this is the daemon: a pass every `interval`, a status page and metrics on `http.listen`.
+    SIGHUP reads the configuration again, SIGUSR1 makes a pass now, SIGTERM ends it within 10 seconds.
+    """
+    from mirror.service.shards import read_shard, sharded  # noqa: PLC0415  `--help` does without
+
     options = common(ctx)
-    settings = selected(options.load(), only)
+    part = None if shard is None else read_shard(shard)
+
+    def load() -> Settings:
+        return sharded(selected(options.load(), only), part)
+
     if not (once or dry_run):
-        raise UsageError(
-            "This version has no daemon yet.",
-            remedy="Run `oidc-mirror run --once` from a systemd timer, a CronJob or CI.",
-        )
+        from mirror.cli.serve import end_quietly, serve  # noqa: PLC0415  one pass does without
+
+        end_quietly()
+        ctx.exit(serve(options, load, output))
+    settings = load()
     with _interruptible():
-        report = one_pass(settings, options, dry_run=dry_run)
+        report = one_pass(settings, options, dry_run=dry_run, books=not (dry_run or only))
     show(report, output)
     ctx.exit(int(report.exit_status))
 
@@ -63,8 +81,11 @@ def selected(settings: Settings, only: tuple[str, ...]) -> Settings:
     return replace(settings, issuers=tuple(issuer for issuer in settings.issuers if issuer.name in only))
 
 
-def one_pass(settings: Settings, options: Common, *, dry_run: bool) -> Report:
-    """One pass, or its plan, with its events logged."""
+def one_pass(settings: Settings, options: Common, *, dry_run: bool, books: bool = False) -> Report:
+    """One pass, or its plan, with its events logged; with `books` also `last_error` and the metrics file are kept.
+
+    A pass over a part of the issuers keeps none: what the others had there would be gone.
+    """
     # Imported only now: a configuration error answers without httpx, boto3 and cryptography.
     from mirror.cli.compose import open_ports, open_state_dir  # noqa: PLC0415
     from mirror.run import dry_run as propose_only  # noqa: PLC0415
@@ -78,12 +99,24 @@ def one_pass(settings: Settings, options: Common, *, dry_run: bool) -> Report:
         open_ports(settings, dry_run=dry_run) as ports,
     ):
         report = one(settings, ports, now, progress=progress)
-    with suppress(OSError):  # a log that nobody can take must not cost the report
         logger = configure(options.log_level, options.log_format)
+        if books:
+            _keep_books(settings, report, now, logger)
+    with suppress(OSError):  # a log that nobody can take must not cost the report
         for warning in settings.warnings:
             logger.warning("configuration.unwise", sentence=warning)
         log_report(logger, report)
     return report
+
+
+def _keep_books(settings: Settings, report: Report, began: datetime, logger: "FilteringBoundLogger") -> None:
+    from mirror.service import books  # noqa: PLC0415  `--help` does without
+    from mirror.steps.plan import publications  # noqa: PLC0415  `--help` does without
+
+    ended_at = datetime.now(UTC)
+    seconds = max((ended_at - began).total_seconds(), 0.0)
+    before = books.resume(settings).configured(publications(settings))
+    books.keep(settings, before.after(report, ended_at=ended_at, seconds=seconds, commits=()), logger)
 
 
 def show(report: Report, output: str) -> None:

@@ -34,12 +34,23 @@ def load(path: Path) -> Settings:
     text = _main_text(path)
     base = path.absolute().parent
     main = document.read(text)
-    folder = main.data.get("issuers_dir") if isinstance(main.data, dict) else None
-    if not (isinstance(folder, str) and folder and folder.isprintable()):
+    folder = _issuers_dir(main)
+    if folder is None:
         return _settings({"": text}, main, base)
     found = _folder(base / folder, folder)
     settings = _settings({"": text, **found.texts}, main, base, found.problems)
     return replace(settings, warnings=(*settings.warnings, *found.warnings))
+
+
+def issuers_folder(text: str, *, base: Path) -> Path | None:
+    """The folder of issuers that a configuration names, whatever else is wrong in it; nothing is read from the disk."""
+    folder = _issuers_dir(document.read(text))
+    return None if folder is None else base / folder
+
+
+def _issuers_dir(main: document.Document) -> str | None:
+    folder = main.data.get("issuers_dir") if isinstance(main.data, dict) else None
+    return folder if isinstance(folder, str) and folder and folder.isprintable() else None
 
 
 def parse(text: str, *, base: Path, issuer_files: Mapping[str, str] = _NO_FILES) -> Settings:

@@ -10,7 +10,6 @@ from datetime import timedelta
 from mirror.addresses import is_legacy_url, issuer_problems, issuer_warnings
 from mirror.config.layers import Entry, Finding, Layers
 from mirror.config.network_fields import place_of_apiserver
-from mirror.config.problems import Location
 from mirror.config.shape import IssuerEntry, Root
 
 OWN_SERVICE = frozenset(
@@ -27,22 +26,6 @@ class Rule:
 
     needs: frozenset[str]
     check: Callable[[Entry], Iterator[Finding]]
-
-
-@dataclass(frozen=True, slots=True)
-class NotYet:
-    """A key that is read but that this version cannot honour: refused, never ignored."""
-
-    path: Location
-    text: str
-
-
-def _not_yet(path: str, instead: str) -> NotYet:
-    return NotYet(tuple(path.split(".")), f"This version cannot do this yet. {instead}")
-
-
-NOT_YET_ROOT = (_not_yet("metrics_file", "Remove the key; the daemon serves /metrics."),)
-NOT_YET_ISSUER: tuple[NotYet, ...] = ()
 
 
 def _issuer(entry: Entry) -> Iterator[Finding]:
@@ -130,7 +113,7 @@ def _login(entry: Entry) -> Iterator[Finding]:
     if auth.kubeconfig or auth.in_cluster:
         chosen = "kubeconfig" if auth.kubeconfig else "in_cluster"
         text = f"auth.{chosen} says this already. Remove one of the two."
-        others: tuple[tuple[Location, object], ...] = (
+        others: tuple[tuple[tuple[str | int, ...], object], ...] = (
             (("auth", "in_cluster"), auth.kubeconfig and auth.in_cluster),
             (("auth", "token_file"), auth.token_file),
             (("tls", "ca_file"), tls.ca_file),
@@ -156,16 +139,6 @@ def _audiences(entry: Entry) -> Iterator[Finding]:
             yield ("audiences", index), f"This is the same audience as audiences[{first}]. Remove one of them."
 
 
-def _not_yet_issuer(entry: Entry) -> Iterator[Finding]:
-    return ((key.path, key.text) for key in NOT_YET_ISSUER if _value(entry.shape, key.path))
-
-
-def _value(filled: object, path: Location) -> object:
-    for part in path:
-        filled = getattr(filled, str(part), None)
-    return filled
-
-
 ISSUER_RULES = (
     Rule(frozenset({"issuer", "allow_private_issuer"}), _issuer),
     Rule(frozenset({"former_issuers", "allow_private_issuer"}), _former_issuers),
@@ -177,14 +150,12 @@ ISSUER_RULES = (
     Rule(frozenset({"auth", "tls"}), _login),
     Rule(frozenset({"tls"}), _client_certificate),
     Rule(frozenset({"audiences"}), _audiences),
-    Rule(frozenset(), _not_yet_issuer),  # a key that does not fit is at its default, so none is told twice
 )
 
 
 def root_findings(layers: Layers) -> Iterator[Finding]:
     """Mistakes about keys outside the issuers."""
     root = layers.root
-    yield from ((key.path, key.text) for key in NOT_YET_ROOT if _value(root, key.path))
     if root.repository.require_push and not root.repository.remote and "repository" not in layers.bad:
         yield ("repository", "require_push"), "There is nowhere to push to. Add repository.remote, or remove the key."
     if not layers.entries and "issuers" not in layers.bad:

@@ -94,6 +94,7 @@ class Repository:
         Raises:
             HistoryError: git is missing or too old, or the folder cannot be written.
         """
+        self._objects.close()  # each pass of a daemon sees the repository as it is by then
         if not is_repository(self._settings.path):
             create(self._settings.path, branch=self._settings.branch, environ=self._environ, stop=self._stop)
         try:

@@ -13,7 +13,8 @@ from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, Listed, ObjectKey, PublicObject, Stored
 from mirror.ports import Foreign, Landed, Openness, PutOutcome, StoredHeaders
 from mirror.publish import openness
-from mirror.publish.answers import headers, is_absent, listed, unquoted
+from mirror.publish.absence import is_absent_under
+from mirror.publish.answers import headers, listed, unquoted
 from mirror.publish.bounded import Bounded
 from mirror.publish.clients import S3Clients
 from mirror.publish.failures import Attempt, own_error, translated
@@ -188,7 +189,7 @@ class S3Bucket:
         try:
             answer = self._clients.reads.get_object(Bucket=self._publish.bucket, Key=key, **owner(self._publish))
         except ClientError as error:
-            if is_absent(error):
+            if is_absent_under(key, error, self._clients.reads, self._publish):
                 return None
             raise
         return self._stored(key, answer)
@@ -197,7 +198,7 @@ class S3Bucket:
         try:
             answer = self._clients.reads.head_object(Bucket=self._publish.bucket, Key=key, **owner(self._publish))
         except ClientError as error:
-            if is_absent(error):
+            if is_absent_under(key, error, self._clients.reads, self._publish):
                 return None
             raise
         return StoredHeaders(size_bytes=answer["ContentLength"], **headers(answer))

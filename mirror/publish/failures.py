@@ -10,6 +10,7 @@ from http.client import HTTPException
 from typing import Any
 
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from mirror.aws.codes import code_of, stated_code
@@ -65,8 +66,8 @@ def translated(attempt: Attempt) -> Iterator[None]:
     """
     try:
         yield
-    except (*FOREIGN_ERRORS, ValueError, LookupError) as error:
-        # The last two: a member of the answer that cannot be read, or is not there.
+    except (*FOREIGN_ERRORS, ResponseParserError, ValueError, LookupError) as error:
+        # The last three: an answer, or a member of it, that cannot be read, or is not there.
         raise bucket_error(error, attempt) from None
 
 

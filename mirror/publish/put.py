@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, Event, Level, PublicObject, Reason
-from mirror.ports import Bucket, Foreign, NotSeen, PublicView, StoredHeaders
+from mirror.ports import Bucket, Foreign, NotSeen, PublicView, Seen, StoredHeaders
 from mirror.publish.judgement import judge
 from mirror.publish.privacy import FORBIDDEN, behind_cdn, is_served_by_bucket, why_private
 from mirror.publish.reconcile import Action, Decision, Holding, Put, Waiting, busy
 from mirror.publish.safety import window
-from mirror.report import Effect, ObjectReport, reason_from
+from mirror.report import Effect, ObjectReport, PublicLook, reason_from
 
 JWKS_SUFFIX = "/openid/v1/jwks"
 STALE = "readback.stale"
@@ -30,6 +30,7 @@ class Published:
     failures: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
     safe_to_sign_at: datetime | None = None
+    look: PublicLook | None = None
 
     def and_then(self, other: "Published") -> "Published":
         """Both, one after the other."""
@@ -39,6 +40,7 @@ class Published:
             self.failures + other.failures,
             self.held + other.held,
             self.safe_to_sign_at or other.safe_to_sign_at,
+            self.look or other.look,
         )
 
 
@@ -168,13 +170,18 @@ class Looked:
     """What the world sees of one issuer: `fresh` when every object is as meant.
 
     `safe_to_sign_at` is when every copy of the JWKS from before the one that was seen has turned over; None unless the
-    JWKS was seen as meant, with a `Last-Modified`.
+    JWKS was seen as meant, with a `Last-Modified`. `seconds` is the slowest answer; None where there was none.
     """
 
     fresh: bool
     safe_to_sign_at: datetime | None = None
     events: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = field(default=())
+    seconds: float | None = None
+
+    def told(self) -> PublicLook:
+        """The look as the report has it."""
+        return PublicLook(not self.failures, self.seconds)
 
 
 def read_back(
@@ -193,6 +200,7 @@ def read_back(
             safe_to_sign_at=result.safe_to_sign_at or seen.safe_to_sign_at,
             events=result.events + seen.events,
             failures=result.failures + seen.failures,
+            seconds=max((each for each in (result.seconds, seen.seconds) if each is not None), default=None),
         )
     return result
 
@@ -201,6 +209,10 @@ def _look(view: PublicView, bucket: Bucket, wanted: PublicObject, publish: Publi
     look = view.look(wanted.url, readback=publish.readback)
     if isinstance(look, NotSeen):
         return _failed(wanted, (explained(look.reason, bucket, wanted, publish),))
+    return replace(_judged(look, wanted, publish, freshness), seconds=look.seconds)
+
+
+def _judged(look: Seen, wanted: PublicObject, publish: Publish, freshness: Freshness) -> Looked:
     reasons = judge(look, wanted)
     if not reasons:
         found = window(look) if wanted.url.endswith(JWKS_SUFFIX) else None

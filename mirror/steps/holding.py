@@ -5,6 +5,7 @@ from mirror.model import Event, KeyRecord, Ledger, Level, Reason, Status
 from mirror.steps.plan import Publication
 from mirror.trust.emptiness import is_emptied, may_be_empty
 from mirror.trust.lifecycle import Outcome
+from mirror.trust.words import as_argument
 
 HELD_EVENTS = {
     "revocation.held": "Publish another key first, or revoke it with `--last`.",
@@ -43,7 +44,7 @@ def emptied(ledger: Ledger) -> tuple[Event, ...]:
 
 def _held_key(issuer: Issuer, record: KeyRecord) -> Reason:
     sentence = f"Key {record.key.thumbprint} is held ({record.held_because}) and not public."
-    remedy = f"Check it, then: oidc-mirror approve {issuer.name} {record.key.thumbprint}"
+    remedy = f"Check it, then: oidc-mirror approve {issuer.name} {as_argument(record.key.thumbprint)}"
     return Reason("key.held", sentence, remedy)
 
 

@@ -174,6 +174,7 @@ class Publishing:
             events=progress.published.events + looked.events,
             failures=progress.published.failures + looked.failures,
             safe_to_sign_at=looked.safe_to_sign_at,
+            look=looked.told(),
         )
         stamped = stamp if looked.fresh and _is_well(seen) else None
         return replace(progress, published=seen, stamp=stamped, seen=view.body(jwks_uri(planned.url)))

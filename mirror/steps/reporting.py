@@ -100,6 +100,7 @@ def issuer_report(planned: IssuerPlan, published: Published, seen: bytes | None 
         failures=planned.failures + published.failures + probe.failures,
         held=planned.held + published.held,
         safe_to_sign_at=published.safe_to_sign_at,
+        look=published.look,
     )
 
 

@@ -29,6 +29,7 @@ from mirror.steps.notebook import EMPTIED
 from mirror.steps.plan import Publication, World
 from mirror.trust.jwks import read_jwks
 from mirror.trust.refused import Refused
+from mirror.trust.words import as_argument
 
 PATIENCE = timedelta(minutes=15)
 """How long another mirror may take to put what it pushed, before an operator is asked."""
@@ -105,7 +106,7 @@ def _stranger(publication: Publication, keys: frozenset[KeyId], since: datetime,
     if not is_late:
         return Stranger(event, since)
     name = publication.issuer.name
-    commands = [f"oidc-mirror approve {name} {thumbprint}" for thumbprint in thumbprints if thumbprint]
+    commands = [f"oidc-mirror approve {name} {as_argument(thumbprint)}" for thumbprint in thumbprints if thumbprint]
     remedy = ", ".join(commands) or f"oidc-mirror revoke {name} --all --last --reason ..."
     reason = Reason(event.name, sentence, f"Find out who pushed it; if it is right: {remedy}")
     return Stranger(event, since, (reason,))

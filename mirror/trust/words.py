@@ -27,6 +27,11 @@ def step(name: str) -> str:
     )
 
 
+def as_argument(thumbprint: str) -> str:
+    """Give a thumbprint as the last word of a command: one that begins with a hyphen (1 in 64) is no option."""
+    return f"-- {thumbprint}" if thumbprint.startswith("-") else thumbprint
+
+
 _TYPES: dict[type, str] = {
     bool: "a truth value",
     int: "a number",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from mirror.history.lives import GONE_STATUSES, Life, Lives, Rotation, Step
 from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, Status
@@ -88,10 +88,15 @@ def page(biographies: Iterable[tuple[IssuerName, IssuerUrl, Lives]], *, now: dat
     charts = tuple(chart(name, issuer, lives, now=now) for name, issuer, lives in biographies)
     folder = resources.files("mirror.views") / "templates"
     css = (folder / "history.css").read_text("utf-8")
+    template = page_template((folder / "history.html").read_text("utf-8"))
+    return template.render(charts=charts, statuses=tuple(Status), css=css, css_hash=style_hash(css), now=now) + "\n"
+
+
+def page_template(text: str) -> Template:
+    """A page whose values are all escaped, with the filters `moment` and `machine`."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"moment": _moment, "machine": _machine}
-    template = environment.from_string((folder / "history.html").read_text("utf-8"))
-    return template.render(charts=charts, statuses=tuple(Status), css=css, css_hash=_hash(css), now=now) + "\n"
+    environment.filters |= {"moment": moment, "machine": machine}
+    return environment.from_string(text)
 
 
 def chart(name: IssuerName, issuer: IssuerUrl, lives: Lives, *, now: datetime) -> Chart:
@@ -101,7 +106,7 @@ def chart(name: IssuerName, issuer: IssuerUrl, lives: Lives, *, now: datetime) -
     axis = Axis(start, end)
     marks = tuple(Mark(axis.percent(each.at), each) for each in lives.rotations)
     bars = tuple(_bar(axis, life, now) for life in lives.lives)
-    return Chart(name, issuer, bars, marks, _ticks(axis), lives.unreadable)
+    return Chart(name, issuer, bars, marks, ticks(axis), lives.unreadable)
 
 
 def _bar(axis: Axis, life: Life, now: datetime) -> Bar:
@@ -116,7 +121,8 @@ def _segment(axis: Axis, step: Step, now: datetime) -> Segment:
     return Segment(step.status, x, round(max(width, 0.0), 3), step, step.status in PUBLIC_STATUSES)
 
 
-def _ticks(axis: Axis) -> tuple[Tick, ...]:
+def ticks(axis: Axis) -> tuple[Tick, ...]:
+    """Dates along the axis, its ends included."""
     span = axis.end - axis.start
     form = _form(span)
     anchors = ("start", *("middle",) * (TICKS - 2), "end")
@@ -134,14 +140,16 @@ def _form(span: timedelta) -> str:
     return "%m-%d %H:%M" if span >= _SPAN_IN_MINUTES else "%m-%d %H:%M:%S"
 
 
-def _moment(when: datetime | None) -> str:
+def moment(when: datetime | None) -> str:
+    """A moment as people read it, in UTC; empty for none."""
     return "" if when is None else when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def _machine(when: datetime) -> str:
+def machine(when: datetime) -> str:
+    """A moment as the attribute `datetime` has it."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _hash(css: str) -> str:
+def style_hash(css: str) -> str:
     """What the page's policy allows: this style sheet and no other (CSP level 3, section 2.3.1)."""
     return base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()

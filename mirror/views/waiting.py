@@ -13,6 +13,7 @@ from mirror.model import IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, 
 from mirror.ports import Look, NotSeen, Seen
 from mirror.publish.safety import max_age_seconds, safe_to_sign_at
 from mirror.trust.decisions import find_key, matching
+from mirror.trust.words import as_argument
 from mirror.views.sights import public_keys
 
 POLL = timedelta(seconds=10)
@@ -144,7 +145,8 @@ class Wait:
         if not found:
             return "" if ledger is None else "git does not know it: no apiserver showed it so far"
         if found[0].status is Status.HELD:
-            return f"it is held; check it, then: oidc-mirror approve {self._wanted.name} {found[0].key.thumbprint}"
+            argument = as_argument(found[0].key.thumbprint)
+            return f"it is held; check it, then: oidc-mirror approve {self._wanted.name} {argument}"
         return f"git says that it is {found[0].status}"
 
 

@@ -174,8 +174,8 @@ def test_sts_error_is_explained_by_what_is_found(world: World) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("nobody",), ("--fleet", "syd-prod"), ("--fleet", "--explain", "x")],
-    ids=["unknown-name", "fleet-of-one", "fleet-explained"],
+    [("nobody",), ("--fleet", "syd-prod"), ("--fleet", "--explain", "x"), ("--configuration", "--fleet")],
+    ids=["unknown-name", "fleet-of-one", "fleet-explained", "two-questions"],
 )
 def test_wrong_words_are_a_usage_error(world: World, words: tuple[str, ...]) -> None:
     """Exit 2 with a remedy, and nothing on stdout."""
@@ -192,3 +192,17 @@ def test_configuration_with_mistakes_tells_all_of_them(world: World) -> None:
     assert (done.status, done.out) == (2, "")
     assert "interval" in done.err
     assert "apiservers" in done.err
+
+
+def test_configuration_alone_is_judged_without_the_world(world: World) -> None:
+    """A pull request has neither files nor network: nothing is asked, and no file but the configuration is read."""
+    world.issuer["tls"] = {"ca_file": "absent.crt"}
+    world.issuer["keys"] = {"retain_removed": "1h"}
+    world.config["state_dir"] = "/proc/nowhere"
+    document = check(world, "--configuration")
+    assert found(document, "failed", "warning", "ok") == {
+        ("configuration", "configuration.valid"),
+        ("configuration", "configuration.unwise"),
+    }
+    assert document["exit_status"] == 0
+    assert world.replicas[0].requests == []

@@ -82,15 +82,15 @@ def rights(world: World) -> list[Finding]:
 def test_owner_has_every_right_and_asking_writes_nothing(world: World) -> None:
     """The object that is there keeps ETag and date, the other one stays absent."""
     before = world.state()
-    assert worst(rights(world)) == []
+    assert worst(rights(world)) == [("note", "rights.get_unknown")]  # of the one that is not there yet
     assert world.state() == before
 
 
 @pytest.mark.parametrize(
     ("actions", "missing"),
     [
-        (("s3:ListBucket", "s3:GetObject", "s3:PutObject"), set()),
-        (("s3:ListBucket", "s3:GetObject"), {"rights.put"}),
+        (("s3:ListBucket", "s3:GetObject", "s3:PutObject"), {"rights.get_unknown"}),
+        (("s3:ListBucket", "s3:GetObject"), {"rights.get_unknown", "rights.put"}),
         (("s3:GetObject", "s3:PutObject"), {"rights.list", "rights.get"}),  # one of the two is absent
         ((), {"rights.list", "rights.get", "rights.put"}),
     ],
@@ -122,6 +122,10 @@ def test_rendered_writer_policy_is_enough(world: World) -> None:
     with aws_environment(ca_file, world.home, AWS_ACCESS_KEY_ID=user, AWS_SECRET_ACCESS_KEY=secret):
         assert worst(rights(world)) == [("note", "rights.get_unknown")]  # of the one that is not there yet
         assert "failed" not in {level for level, _ in worst(bucket_station(world.publish, aws, KEYS))}
+        bucket = S3Bucket(world.publish, puts=1)
+        assert bucket.get(KEYS[0]) is None  # the store itself says 403 here
+        assert bucket.head(KEYS[0]) is None
+        bucket.close()
     aws.close()
     assert world.state() == before
 

@@ -19,12 +19,17 @@ _OF_A_POD = ("/var/run/secrets/", "/run/secrets/")
 
 def configuration(settings: Settings) -> Iterator[Finding]:
     """What is allowed but unwise, and the files that all issuers share."""
-    place = Place(Station.CONFIGURATION, "configuration")
-    for sentence in settings.warnings:
-        yield place.warning("configuration.unwise", sentence, "Change it, or leave it knowingly.")
     signers = settings.repository.allowed_signers
     if signers is not None:
         yield from _file("repository.allowed_signers", signers, None)
+    yield from as_text(settings)
+
+
+def as_text(settings: Settings) -> Iterator[Finding]:
+    """What is allowed but unwise. Looks at nothing outside: a pull request is judged where no file of it exists."""
+    place = Place(Station.CONFIGURATION, "configuration")
+    for sentence in settings.warnings:
+        yield place.warning("configuration.unwise", sentence, "Change it, or leave it knowingly.")
     yield place.ok("configuration.valid", f"It is valid: {counted(len(settings.issuers), 'issuer')}.")
 
 

@@ -9,7 +9,6 @@ from mirror.doctor.ports import Aws, BucketOf, Missed
 from mirror.errors import BucketError
 from mirror.federation.policies import partition_of
 from mirror.model import IssuerName, ObjectKey, Stored
-from mirror.ports import Bucket
 
 _RENDER = "`oidc-mirror render writer-policy` prints what is needed"
 
@@ -35,27 +34,19 @@ def objects(
         try:
             there = bucket(publish).get(key)
         except BucketError as error:
-            yield _unread(place, publish, key, bucket(publish), Missed(error.code, error.cause, error.remedy))
+            missed = Missed(error.code, error.cause, error.remedy)
+            yield _missing(place, publish, "s3:GetObject", _arn(publish, key), missed)
         else:
-            state = "" if there is not None else "; it is not there yet"
-            yield place.ok("rights.get", f"The mirror may read it (s3:GetObject){state}.")
+            yield _read(place, there)
         yield _put(place, publish, key, there, aws)
 
 
-def _unread(place: Place, publish: Publish, key: ObjectKey, bucket: Bucket, missed: Missed) -> Finding:
-    if missed.code == "AccessDenied" and _is_absent(bucket, key):
-        # Seen on radosgw with exactly the rendered policy, whose ListBucket holds below a prefix alone.
-        sentence = "It is not there yet, and for what is absent a store says that reading is denied."
-        return place.note("rights.get_unknown", sentence, "Check again after the first pass.")
-    return _missing(place, publish, "s3:GetObject", _arn(publish, key), missed)
-
-
-def _is_absent(bucket: Bucket, key: ObjectKey) -> bool:
-    """Whether a listing says so; not known is no."""
-    try:
-        return key not in bucket.list(key)
-    except BucketError:
-        return False
+def _read(place: Place, there: Stored | None) -> Finding:
+    if there is not None:
+        return place.ok("rights.get", "The mirror may read it (s3:GetObject).")
+    # What is absent is told by a listing where reading is refused, so it says nothing about the right to read.
+    sentence = "It is not there yet, so whether the mirror may read it cannot be told."
+    return place.note("rights.get_unknown", sentence, "Check again after the first pass.")
 
 
 def _put(place: Place, publish: Publish, key: ObjectKey, there: Stored | None, aws: Aws) -> Finding:

@@ -115,7 +115,6 @@ MISTAKES = (  # the file's name after `bad-`, where the mistake is told, what is
     ("yaml-syntax", "the file", "no valid YAML"),
     ("yaml-empty", "the file", "The file is empty."),
     ("yaml-list", "the file", "no mapping of keys"),
-    ("not-yet-metrics-file", "metrics_file", "This version cannot do this yet."),
 )
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from mirror.config import document
 from mirror.config.load import load, parse
-from mirror.config.rules import NOT_YET_ISSUER, NOT_YET_ROOT
 from mirror.config.schema import DIALECT, json_schema
 
 ROOT = Path(__file__).parents[3]
@@ -70,8 +69,7 @@ def test_example_is_a_valid_configuration() -> None:
 
 def test_example_with_every_key_is_a_valid_configuration() -> None:
     """The keys that are commented out work too, apart from those of a later version and those that exclude others."""
-    not_yet = frozenset(str(key.path[-1]) for key in (*NOT_YET_ROOT, *NOT_YET_ISSUER)) | {"issuers_dir"}
-    text = _uncommented(without=not_yet | {"discover", "kubeconfig", "context", "in_cluster"})
+    text = _uncommented(without=frozenset({"issuers_dir", "discover", "kubeconfig", "context", "in_cluster"}))
     settings = parse(text, base=Path("/x"))
     assert settings.issuers[0].publish.profile == "syd"
     jsonschema.validate(document.read(text).data, SCHEMA, cls=jsonschema.Draft202012Validator)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mirror.model import Reason
 from mirror.trust.refused import MAX_REASONS, Refused, refused
-from mirror.trust.words import described, quoted, step
+from mirror.trust.words import as_argument, described, quoted, step
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,9 @@ def test_flood_of_reasons_is_counted_not_kept() -> None:
     assert told[:MAX_REASONS] == reasons[:MAX_REASONS]
     assert [reason.code for reason in told[MAX_REASONS:]] == ["more_reasons"]
     assert told[-1].sentence.startswith("5 ")
+
+
+@pytest.mark.parametrize(("thumbprint", "expected"), [("-abc", "-- -abc"), ("abc", "abc"), ("_-a", "_-a")])
+def test_thumbprint_that_begins_with_a_hyphen_is_no_option(thumbprint: str, expected: str) -> None:
+    """A command that is printed for copying works for every key."""
+    assert as_argument(thumbprint) == expected

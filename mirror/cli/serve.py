@@ -1,0 +1,83 @@
+"""`oidc-mirror run` without `--once`: the daemon, put together."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from mirror.cli.compose import open_ports, open_state_dir
+from mirror.cli.options import Common
+from mirror.config.settings import Settings
+from mirror.log import configure
+from mirror.report import Report, to_json
+from mirror.service.configuration import Configuration
+from mirror.service.daemon import Daemon
+from mirror.service.notify import Notifier
+from mirror.service.passes import Passes
+
+
+def serve(options: Common, load: Callable[[], Settings], output: str) -> int:
+    """Run the daemon until it is told to stop, and give its exit status.
+
+    Args:
+        options: Where the configuration is, and how to log.
+        load: Reads the configuration, and selects from it.
+        output: `json` writes each pass's report on stdout, one line each; `text` nothing, because the logs tell.
+
+    Raises:
+        UsageError: The configuration has mistakes, another `run` works in the state directory, or the port is taken.
+    """
+    logger = configure(options.log_level, options.log_format)
+    configuration = Configuration(load, options.config, logger)
+    settings = configuration.settings
+    notifier = Notifier(os.environ)
+    with ExitStack() as stack:
+        stack.enter_context(open_state_dir(settings, dry_run=False))
+        passes = Passes(
+            configuration,
+            lambda wanted: open_ports(wanted, dry_run=False),
+            logger,
+            tell=_print_line if output == "json" else lambda _: None,
+        )
+        daemon = Daemon(configuration, passes, notifier, logger)
+        if settings.http_listen is not None:
+            stack.enter_context(_pages(settings.http_listen, daemon, passes))
+        return daemon.run()
+
+
+@contextmanager
+def _pages(address: tuple[str, int], daemon: Daemon, passes: Passes) -> Iterator[None]:
+    from mirror.service.metrics import render  # noqa: PLC0415  `http: false` does without
+    from mirror.service.page import Page  # noqa: PLC0415  `http: false` does without
+    from mirror.service.server import Server, listen  # noqa: PLC0415  `http: false` does without
+    from mirror.service.web import Sources, application  # noqa: PLC0415  `http: false` does without
+
+    listener = listen(address)
+    page = Page(lambda: passes.chronicle, daemon.health)
+    sources = Sources(daemon.health, daemon.readiness, lambda: render(passes.chronicle), page.render)
+    server = Server(application(sources, listen_host=address[0]), listener)
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+def _print_line(report: Report) -> None:
+    click.echo(json.dumps(to_json(report)))
+    sys.stdout.flush()
+
+
+def end_quietly() -> None:
+    """From now on SIGTERM ends the process with 0: nothing was begun. The daemon listens itself once it runs."""
+
+    def end(_signal: int, _frame: FrameType | None) -> NoReturn:
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)

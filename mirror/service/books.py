@@ -1,0 +1,80 @@
+"""What a pass leaves on the disk for those who have neither its logs nor its port: `last_error`, the metrics."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mirror.config.settings import Settings
+from mirror.errors import HistoryError
+from mirror.files import write_atomically
+from mirror.log import escaped
+from mirror.model import IssuerName, Reason
+from mirror.report import ExitStatus, Report
+from mirror.service.chronicle import Chronicle
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+LAST_ERROR = "last_error"
+_MOST_METRICS_BYTES = 16 * 1024 * 1024
+
+
+def keep(settings: Settings, chronicle: Chronicle, logger: "FilteringBoundLogger") -> None:
+    """Write both files after a pass; what cannot be written is told and changes nothing else."""
+    report = chronicle.report
+    if report is not None:
+        _guarded(lambda: _write_last_error(settings, report), "last_error.unwritten", logger)
+    if settings.metrics_file is not None:
+        _guarded(lambda: _write_metrics(settings, chronicle), "metrics.unwritten", logger)
+
+
+def resume(settings: Settings) -> Chronicle:
+    """What the metrics file says that was counted before; an empty chronicle where there is none."""
+    if settings.metrics_file is None:
+        return Chronicle()
+    from mirror.service.metrics import resumed  # noqa: PLC0415  not every configuration has metrics
+
+    try:
+        with settings.metrics_file.open("rb") as file:
+            return resumed(file.read(_MOST_METRICS_BYTES).decode("utf-8", "replace"))
+    except OSError:
+        return Chronicle()
+
+
+def last_error(report: Report) -> str:
+    """Every failure of a pass, in words, with its remedy; empty when it did not fail."""
+    if report.exit_status is not ExitStatus.FAILED:
+        return ""
+    lines = [f"The pass of {report.now.isoformat()} failed."]
+    lines += [_line(None, reason) for reason in report.failures]
+    lines += [_line(issuer.name, reason) for issuer in report.issuers for reason in issuer.all_failures()]
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: IssuerName | None, reason: Reason) -> str:
+    where = "" if name is None else f"{name}: "
+    return escaped(f"{where}{reason.code}: {reason.sentence} {reason.remedy}".rstrip())
+
+
+def _write_last_error(settings: Settings, report: Report) -> None:
+    text, path = last_error(report), settings.state_dir / LAST_ERROR
+    if text:
+        write_atomically(path, text)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write_metrics(settings: Settings, chronicle: Chronicle) -> None:
+    from mirror.service.metrics import render  # noqa: PLC0415  not every configuration has metrics
+
+    if settings.metrics_file is not None:
+        write_atomically(settings.metrics_file, render(chronicle).decode())
+
+
+def _guarded(work: Callable[[], None], event: str, logger: "FilteringBoundLogger") -> None:
+    try:
+        work()
+    except (HistoryError, OSError) as error:
+        cause = error.cause if isinstance(error, HistoryError) else str(error.strerror)
+        logger.warning(
+            event, sentence="The file could not be written; the pass itself is not touched by it.", cause=cause
+        )

@@ -1,0 +1,128 @@
+"""Pure: what the daemon remembers from pass to pass; metrics and the status page are rendered from it alone.
+
+A pass tells much only when it looked: the public URL, for instance, is read at changes and at each audit. What was
+learned last holds until something contradicts it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, KeyId, Observed, Version, key_id
+from mirror.report import Effect, ExitStatus, IssuerReport, PublicLook, Report, State
+from mirror.steps.plan import Publication
+
+RESULTS = {ExitStatus.CURRENT: "current", ExitStatus.FAILED: "failed", ExitStatus.HELD: "held"}
+"""How a pass is counted, by the exit status that it would have alone."""
+_STANDING = frozenset({Effect.UNCHANGED, Effect.PUT})
+_REPAIR = "repair"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of one published issuer; `is_former` when it is one of an entry's former ones.
+
+    `report` is that of the last pass that decided about it. `succeeded_at` is when a pass last found nothing failed
+    there. `public` are the keys of the JWKS that last stood in the bucket as meant. `repaired` counts objects.
+    """
+
+    name: IssuerName
+    url: IssuerUrl
+    is_former: bool = False
+    report: IssuerReport | None = None
+    succeeded_at: datetime | None = None
+    look: PublicLook | None = None
+    looked_at: datetime | None = None
+    safe_to_sign_at: datetime | None = None
+    public: frozenset[KeyId] = frozenset()
+    repaired: int = 0
+
+    def shown(self) -> frozenset[KeyId]:
+        """Every key that an apiserver showed in the last pass."""
+        observations = () if self.report is None else self.report.observations
+        return frozenset(key_id(key) for each in observations if isinstance(each, Observed) for key in each.keys)
+
+    def replicas_disagree(self) -> bool:
+        """Whether believed apiservers showed different sets of keys."""
+        observations = () if self.report is None else self.report.observations
+        return len({frozenset(map(key_id, each.keys)) for each in observations if isinstance(each, Observed)}) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Chronicle:
+    """Everything that is remembered. `report`, `ended_at` and `seconds` are None before the first pass has ended.
+
+    `passes` counts by result (`RESULTS`); `failed_in_a_row` since the last pass that did not fail. `commits` are the
+    newest, newest first. `repaired_before` and `succeeded_before`, by name, were learned by an earlier process.
+    """
+
+    issuers: Mapping[IssuerUrl, Known] = field(default_factory=dict)
+    report: Report | None = None
+    ended_at: datetime | None = None
+    seconds: float | None = None
+    passes: Mapping[str, int] = field(default_factory=dict)
+    failed_in_a_row: int = 0
+    commits: tuple[Version, ...] = ()
+    repaired_before: Mapping[IssuerName, int] = field(default_factory=dict)
+    succeeded_before: Mapping[IssuerName, datetime] = field(default_factory=dict)
+
+    def groups(self) -> Mapping[IssuerName, tuple[Known, ...]]:
+        """What is known by entry of the configuration: the issuer itself first, then its former ones."""
+        found: dict[IssuerName, tuple[Known, ...]] = {}
+        for known in self.issuers.values():
+            found[known.name] = (*found.get(known.name, ()), known)
+        return found
+
+    def configured(self, publications: Iterable[Publication]) -> "Chronicle":
+        """The same with exactly these issuers: what is no longer configured is forgotten."""
+        return replace(self, issuers={each.url: self._known(each) for each in publications})
+
+    def _known(self, publication: Publication) -> Known:
+        name, url = publication.issuer.name, publication.url
+        is_former = url != publication.issuer.issuer
+        known = self.issuers.get(url)
+        if known is None:
+            return Known(name, url, is_former, succeeded_at=self.succeeded_before.get(name))
+        return replace(known, name=name, is_former=is_former)
+
+    def after(self, report: Report, *, ended_at: datetime, seconds: float, commits: tuple[Version, ...]) -> "Chronicle":
+        """The chronicle after a pass that took `seconds` and ended at `ended_at` (aware, UTC)."""
+        told = {each.issuer: each for each in report.issuers}
+        failed = report.exit_status is ExitStatus.FAILED
+        result = RESULTS[report.exit_status]
+        return replace(
+            self,
+            issuers={url: _after(known, told.get(url), report.now) for url, known in self.issuers.items()},
+            report=report,
+            ended_at=ended_at,
+            seconds=seconds,
+            passes={**self.passes, result: self.passes.get(result, 0) + 1},
+            failed_in_a_row=self.failed_in_a_row + 1 if failed else 0,
+            commits=commits,
+        )
+
+
+def _after(known: Known, told: IssuerReport | None, now: datetime) -> Known:
+    if told is None:  # nothing could be decided in this pass
+        return known
+    stands = bool(told.objects) and all(each.effect in _STANDING for each in told.objects)
+    repaired = sum(each.effect is Effect.PUT and each.action == _REPAIR for each in told.objects)
+    public = frozenset(key_id(each.key) for each in told.records if each.status in PUBLIC_STATUSES)
+    return replace(
+        known,
+        report=told,
+        succeeded_at=known.succeeded_at if told.state is State.FAILED else now,
+        look=told.look or known.look,
+        looked_at=known.looked_at if told.look is None else now,
+        safe_to_sign_at=_safe_to_sign_at(known, told),
+        public=public if stands else known.public,
+        repaired=known.repaired + repaired,
+    )
+
+
+def _safe_to_sign_at(known: Known, told: IssuerReport) -> datetime | None:
+    """From when on the public keys may sign; what was seen before a change, or before a look that failed, is void."""
+    if told.look is not None or told.safe_to_sign_at is not None:
+        return told.safe_to_sign_at
+    unchanged = all(each.effect is Effect.UNCHANGED for each in told.objects)
+    return known.safe_to_sign_at if unchanged else None

@@ -1,0 +1,140 @@
+"""The configuration of a running daemon: read again when its bytes change, and kept when the new one has mistakes."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING
+
+from mirror.config.load import issuers_folder
+from mirror.config.settings import Settings
+from mirror.errors import UsageError
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+_AWS_FILES = (
+    ("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"),
+    ("AWS_CONFIG_FILE", ".aws/config"),
+    ("AWS_CA_BUNDLE", ""),
+)
+"""What boto3 reads once for a client: the variable that names it, and where it is in `$HOME` without one."""
+
+
+class Configuration:
+    """The settings that are in effect; safe for many threads.
+
+    Args:
+        load: Reads the files anew; raises UsageError with every mistake.
+        path: The main file.
+        logger: Where a refused file is told.
+
+    Raises:
+        UsageError: There is nothing to begin with.
+    """
+
+    def __init__(self, load: Callable[[], Settings], path: Path, logger: "FilteringBoundLogger") -> None:
+        self._load = load
+        self._files = ConfigurationFiles(path)
+        self._logger = logger
+        self._lock = RLock()
+        self._seen = self._files.digest()
+        self._settings = load()
+        self._warn(self._settings)
+
+    @property
+    def settings(self) -> Settings:
+        """The last good ones."""
+        return self._settings
+
+    def refresh(self) -> bool:
+        """Read the files if their bytes changed (a swapped ConfigMap sends no signal); True for new settings."""
+        with self._lock:
+            return self._files.digest() != self._seen and self.reload()
+
+    def reload(self) -> bool:
+        """Read the files; False when they have mistakes, each of which is logged, and the old settings go on."""
+        with self._lock:
+            self._seen = self._files.digest()  # first: what changes while they are read is seen the next time
+            try:
+                settings = self._load()
+                _demand_same_place(self._settings, settings)
+            except UsageError as error:
+                self._refuse(error)
+                return False
+            except Exception as error:  # noqa: BLE001  no file, whatever is in it, ends a running daemon
+                self._refuse(UsageError(f"Reading it failed unexpectedly: {type(error).__name__}: {error}"))
+                return False
+            if settings.http_listen != self._settings.http_listen:
+                sentence = "http.listen changed; it is obeyed after a restart."
+                self._logger.warning("configuration.restart_needed", sentence=sentence)
+            self._settings = settings
+            self._logger.info("configuration.loaded", issuers=len(settings.issuers))
+            self._warn(settings)
+            return True
+
+    def _refuse(self, error: UsageError) -> None:
+        sentence = "The configuration has mistakes; the one before goes on."
+        self._logger.error(
+            "configuration.refused", sentence=sentence, why=error.sentence, cause=error.cause, remedy=error.remedy
+        )
+        for problem in error.problems:
+            self._logger.error("configuration.mistake", sentence=problem)
+
+    def _warn(self, settings: Settings) -> None:
+        for warning in settings.warnings:
+            self._logger.warning("configuration.unwise", sentence=warning)
+
+
+def _demand_same_place(before: Settings, after: Settings) -> None:
+    """The lock that keeps a second daemon away belongs to one state directory."""
+    if before.state_dir != after.state_dir:
+        raise UsageError("state_dir cannot change while the daemon runs.", remedy="Restart it.")
+
+
+class ConfigurationFiles:
+    """What the configuration is made of: the main file, and the folder that it names."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._base = path.absolute().parent
+        self._main: bytes | None = None
+        self._folder: Path | None = None
+
+    def digest(self) -> str:
+        """A digest of every byte; what cannot be read counts as absent."""
+        main = _bytes(self._path)
+        if main != self._main:  # reading YAML costs more than comparing bytes
+            self._main = main
+            self._folder = issuers_folder((main or b"").decode("utf-8", "replace"), base=self._base)
+        return _digest([self._path, *_members(self._folder)])
+
+
+def aws_digest(environ: Mapping[str, str]) -> str:
+    """A digest of the files that AWS credentials are read from: rotated ones need new clients."""
+    home = Path(environ.get("HOME", "/"))
+    named = (environ.get(variable) or (str(home / usual) if usual else "") for variable, usual in _AWS_FILES)
+    return _digest(Path(name) for name in named if name)
+
+
+def _members(folder: Path | None) -> list[Path]:
+    try:
+        return [] if folder is None else sorted(folder.glob("*.yaml"))
+    except (OSError, ValueError):
+        return []
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        body = _bytes(path)
+        digest.update(f"{path}\0{'absent' if body is None else len(body)}\0".encode("utf-8", "surrogateescape"))
+        digest.update(body or b"")
+    return digest.hexdigest()
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError):
+        return None

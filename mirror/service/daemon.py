@@ -1,0 +1,201 @@
+"""The daemon's main thread: signals, the watchdog, the status line and the failure budget.
+
+It only listens, so that it is always quick: passes run in the scheduler's worker, answers in the server's thread.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+from queue import Empty, SimpleQueue
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from mirror.report import ExitStatus, State
+from mirror.service.chronicle import Chronicle
+from mirror.service.configuration import Configuration
+from mirror.service.freshness import BEAT_SECONDS, Verdict, health, patience_seconds, readiness
+from mirror.service.notify import Notifier
+from mirror.service.passes import Passes
+from mirror.service.schedule import Schedule
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+STOP_SECONDS = 8.0
+"""How long git and puts may still work after SIGTERM."""
+END_SECONDS = 1.3
+"""How long their cancelling may take: git's children get 1 s between SIGTERM and SIGKILL."""
+_LOOK_AT_FILES_SECONDS = 10.0
+
+
+class Word(Enum):
+    """What the main thread hears."""
+
+    STOP = auto()
+    RELOAD = auto()
+    NOW = auto()
+    ENDED = auto()
+
+
+_SIGNALS = {
+    signal.SIGTERM: Word.STOP,
+    signal.SIGINT: Word.STOP,
+    signal.SIGHUP: Word.RELOAD,
+    signal.SIGUSR1: Word.NOW,
+}
+
+
+class Daemon:
+    """Runs until it is told to stop, or until the failure budget is spent."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        passes: Passes,
+        notifier: Notifier,
+        logger: "FilteringBoundLogger",
+    ) -> None:
+        self._configuration = configuration
+        self._passes = passes
+        self._notifier = notifier
+        self._logger = logger
+        # Made to be filled by a signal handler that interrupts whatever holds it.
+        self._words: SimpleQueue[Word] = SimpleQueue()
+        self._schedule = Schedule(
+            passes.run,
+            lambda: self._words.put(Word.ENDED),
+            logger,
+            interval=configuration.settings.interval,
+        )
+        self._looked_at_files = time.monotonic()
+
+    def health(self) -> Verdict:
+        """Whether process and scheduler are alive."""
+        return health(self._schedule.pulse(), time.monotonic(), self._patience())
+
+    def readiness(self) -> Verdict:
+        """Whether a pass has ended lately."""
+        return readiness(self._schedule.pulse(), time.monotonic(), self._patience())
+
+    def _patience(self) -> float:
+        return patience_seconds(self._configuration.settings)
+
+    def run(self) -> int:
+        """Serve, and give the exit status: 0 after a stop, 1 when the failure budget is spent.
+
+        Only in the main thread, because of the signals.
+        """
+        with self._listening():
+            self._schedule.start()
+            self._logger.info("service.started", interval=str(self._configuration.settings.interval))
+            # Ready: the configuration is good, lock and port are ours. What apiservers say takes a pass: /readyz.
+            self._notifier.send("READY=1", self._notifier.status("The first pass runs."))
+            while True:
+                word = self._hear(self._tick_seconds())
+                if word is Word.STOP:
+                    return self._stop()
+                if word is Word.ENDED and self._ended():
+                    self._stop()
+                    return ExitStatus.FAILED
+                if word is Word.RELOAD:
+                    self._reload()
+                if word is Word.NOW:
+                    self._schedule.now()
+                self._tick()
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        def hear(number: int, _: FrameType | None) -> None:
+            self._words.put(_SIGNALS[signal.Signals(number)])
+
+        before = {number: signal.signal(number, hear) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _hear(self, seconds: float) -> Word | None:
+        try:
+            return self._words.get(timeout=max(seconds, 0.0))
+        except Empty:
+            return None
+
+    # -- while it runs ----------------------------------------------------------------------------------
+
+    def _tick_seconds(self) -> float:
+        watchdog = self._notifier.watchdog_seconds
+        return BEAT_SECONDS if watchdog is None else min(BEAT_SECONDS, watchdog / 2)
+
+    def _tick(self) -> None:
+        self._schedule.nudge()
+        if self._notifier.watchdog_seconds is not None and self.health().ok:
+            self._notifier.send("WATCHDOG=1")
+        if time.monotonic() - self._looked_at_files >= _LOOK_AT_FILES_SECONDS:
+            self._looked_at_files = time.monotonic()
+            if self._configuration.refresh():
+                self._schedule.set_interval(self._configuration.settings.interval)
+                self._schedule.now()
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        good = self._configuration.reload()
+        self._schedule.set_interval(self._configuration.settings.interval)
+        self._schedule.now()
+        text = "" if good else "The configuration has mistakes; the one before goes on. "
+        self._notifier.send("READY=1", self._notifier.status(text + summary(self._passes.chronicle)))
+
+    def _ended(self) -> bool:
+        """After a pass; True when the failure budget is spent."""
+        self._schedule.set_interval(self._configuration.settings.interval)
+        chronicle = self._passes.chronicle
+        self._notifier.send(self._notifier.status(summary(chronicle)))
+        most = self._configuration.settings.max_failures
+        if not 0 < most <= chronicle.failed_in_a_row:
+            return False
+        self._logger.error(
+            "service.gave_up", sentence=f"{chronicle.failed_in_a_row} passes failed in a row (max_failures: {most})."
+        )
+        return True
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def _stop(self) -> int:
+        """End within 10 s: asking at once, git and puts soon. The next pass finishes what this one began."""
+        deadline = time.monotonic() + STOP_SECONDS
+        self._notifier.send("STOPPING=1", self._notifier.status("Stopping."))
+        self._logger.info("service.stopping", running=self._schedule.running)
+        self._schedule.stop()
+        self._passes.stop_asking()
+        self._wait_for_end(deadline)
+        if self._schedule.running:
+            self._passes.cancel()
+            self._wait_for_end(time.monotonic() + END_SECONDS)
+        if self._schedule.running:  # its threads end with the process
+            self._logger.warning("service.cut_off", sentence="A pass was cut off; the next one finishes what it began.")
+        else:
+            self._passes.close()
+        self._logger.info("service.stopped")
+        return ExitStatus.CURRENT
+
+    def _wait_for_end(self, deadline: float) -> None:
+        """Until no pass runs, the deadline is over, or somebody says stop again."""
+        while self._schedule.running and (left := deadline - time.monotonic()) > 0:
+            if self._hear(min(left, BEAT_SECONDS)) is Word.STOP:
+                return
+
+
+def summary(chronicle: Chronicle) -> str:
+    """How things stand, in one line for `systemctl status`."""
+    report = chronicle.report
+    if report is None or chronicle.ended_at is None or chronicle.seconds is None:
+        return "No pass has ended yet."
+    ended = f"pass ended {chronicle.ended_at:%Y-%m-%d %H:%M:%SZ} after {chronicle.seconds:.1f} s"
+    if report.failures:
+        return f"FAILED: {report.failures[0].sentence} ({ended})"
+    states = [each.state for each in report.issuers]
+    counted = ", ".join(f"{states.count(state)} {state}" for state in State if state in states) or "no issuer"
+    unpushed = f"; {report.unpushed_commits} not pushed" if report.unpushed_commits else ""
+    return f"{counted} of {len(states)} issuer{'' if len(states) == 1 else 's'}{unpushed}; {ended}"

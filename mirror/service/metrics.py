@@ -1,0 +1,235 @@
+"""Pure: the chronicle as Prometheus metrics; `docs/reference/metrics.md` explains each.
+
+Series are made anew from the chronicle at each rendering, so those of issuers that left the configuration vanish. Texts
+from outside become labels only where the ledger bounds their number: the kid of a recorded key.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from mirror import __version__
+from mirror.model import TRANSIENT_CODES, IssuerName, Observation, Observed, Status
+from mirror.service.chronicle import RESULTS, Chronicle, Known
+
+PREFIX = "oidc_mirror_"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_NOT_PUBLIC = "signing_key.not_public"
+APISERVER_STATES = ("usable", "unreachable", "refused")
+_Group = tuple[Known, ...]
+
+
+def render(chronicle: Chronicle) -> bytes:
+    """The metrics in Prometheus' text form, version 0.0.4."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Rendering(chronicle))
+    return generate_latest(registry)
+
+
+class _Rendering(Collector):
+    """Shows one chronicle to a registry."""
+
+    def __init__(self, chronicle: Chronicle) -> None:
+        self._chronicle = chronicle
+
+    def collect(self) -> Iterator[Metric]:
+        """See `families`."""
+        return families(self._chronicle)
+
+
+def families(chronicle: Chronicle) -> Iterator[Metric]:
+    """Every metric, those without a sample included."""
+    yield from _of_passes(chronicle)
+    groups = chronicle.groups()
+    yield _succeeded(groups)
+    yield _apiservers(groups)
+    yield _certificates(groups)
+    yield _counted(
+        "issuer_replicas_disagree",
+        "Whether apiservers show different keys (1) or the same (0).",
+        {name: float(group[0].replicas_disagree()) for name, group in groups.items()},
+    )
+    yield from _of_keys(groups)
+    yield from _of_readback(chronicle, groups)
+
+
+# ------------------------------------------------------------------------------------------------- passes
+
+
+def _of_passes(chronicle: Chronicle) -> Iterator[Metric]:
+    build = _gauge("build_info", "The running version, as a label.", "version")
+    build.add_metric([__version__], 1)
+    yield build
+    yield _plain("pass_duration_seconds", "How long the last pass took.", chronicle.seconds)
+    ended = None if chronicle.ended_at is None else chronicle.ended_at.timestamp()
+    yield _plain("pass_last_end_timestamp_seconds", "When the last pass ended.", ended)
+    passes = CounterMetricFamily(f"{PREFIX}passes", "Passes by result: current, failed or held.", labels=["result"])
+    for result in RESULTS.values():
+        passes.add_metric([result], chronicle.passes.get(result, 0))
+    yield passes
+    unpushed = None if chronicle.report is None else chronicle.report.unpushed_commits
+    yield _plain("unpushed_commits", "Commits that the git remote is not known to have.", unpushed)
+
+
+# ------------------------------------------------------------------------------------------------ issuers
+
+
+def _succeeded(groups: Mapping[IssuerName, _Group]) -> Metric:
+    """0 for never, so that an alert on its age also tells of an issuer that never worked."""
+    oldest = {
+        name: min(0.0 if each.succeeded_at is None else each.succeeded_at.timestamp() for each in group)
+        for name, group in groups.items()
+    }
+    return _counted(
+        "issuer_last_success_timestamp_seconds", "When a pass last found nothing failed; 0 for never.", oldest
+    )
+
+
+def _apiservers(groups: Mapping[IssuerName, _Group]) -> Metric:
+    metric = _gauge("issuer_apiservers", "Apiservers by what came of asking them.", "issuer", "state")
+    for name, group in groups.items():
+        states = [_state(each) for each in _observations(group)]
+        for state in APISERVER_STATES:
+            metric.add_metric([name, state], states.count(state))
+    return metric
+
+
+def _observations(group: _Group) -> tuple[Observation, ...]:
+    report = group[0].report
+    return () if report is None else report.observations
+
+
+def _state(observation: Observation) -> str:
+    if isinstance(observation, Observed):
+        return "usable"
+    transient = all(reason.code in TRANSIENT_CODES for reason in observation.reasons)
+    return "unreachable" if transient else "refused"
+
+
+def _certificates(groups: Mapping[IssuerName, _Group]) -> Metric:
+    metric = _gauge(
+        "issuer_apiserver_certificate_expiry_timestamp_seconds",
+        "When the certificate ends that an apiserver showed.",
+        "issuer",
+        "apiserver",
+    )
+    for name, group in groups.items():
+        ends: dict[str, float] = {}
+        for each in _observations(group):  # behind a load balancer one URL shows several
+            if each.certificate_expires_at is not None:
+                end = each.certificate_expires_at.timestamp()
+                ends[each.apiserver] = min(end, ends.get(each.apiserver, end))
+        for apiserver, end in ends.items():
+            metric.add_metric([name, apiserver], end)
+    return metric
+
+
+def _of_keys(groups: Mapping[IssuerName, _Group]) -> Iterator[Metric]:
+    keys = _gauge("issuer_keys", "Recorded keys by status.", "issuer", "status")
+    safe = _gauge("key_safe_to_sign_timestamp_seconds", "From when on a public key may sign.", "issuer", "kid")
+    leaves = _gauge("key_leaves_timestamp_seconds", "When a retiring key may leave the public set.", "issuer", "kid")
+    for name, group in groups.items():
+        known = group[0]
+        records = () if known.report is None else known.report.records
+        for status in Status:
+            keys.add_metric([name, str(status)], sum(each.status is status for each in records))
+        # One kid can be on two records; one of them is public at most, or both change together: the later date counts.
+        moments: dict[tuple[bool, str], float] = {}
+        for record in records:
+            if record.status is Status.PUBLISHED and known.safe_to_sign_at is not None:
+                _later(moments, (True, record.key.kid), known.safe_to_sign_at)
+            if record.missing_since is not None and record.status is Status.RETIRING and known.report is not None:
+                _later(moments, (False, record.key.kid), record.missing_since + known.report.retain_removed)
+        for (is_safe, kid), moment in moments.items():
+            (safe if is_safe else leaves).add_metric([name, kid], moment)
+    yield keys
+    yield safe
+    yield leaves
+    hidden = {name: float(len(group[0].shown() - group[0].public)) for name, group in groups.items()}
+    yield _counted("issuer_keys_not_public", "Keys that an apiserver shows and that are not public.", hidden)
+    unknown = {name: float(any(_signs_in_vain(each) for each in group)) for name, group in groups.items()}
+    yield _counted("issuer_signing_key_not_public", "Whether a token was signed by a key that is not public.", unknown)
+    held = {name: float(sum(len(each.report.held) for each in group if each.report)) for name, group in groups.items()}
+    yield _counted("issuer_held", "Changes that wait for an operator.", held)
+
+
+def _signs_in_vain(known: Known) -> bool:
+    return known.report is not None and any(each.name == _NOT_PUBLIC for each in known.report.events)
+
+
+def _later(moments: dict[tuple[bool, str], float], at: tuple[bool, str], moment: datetime) -> None:
+    moments[at] = max(moment.timestamp(), moments.get(at, 0.0))
+
+
+def _of_readback(chronicle: Chronicle, groups: Mapping[IssuerName, _Group]) -> Iterator[Metric]:
+    ok = _gauge(
+        "readback_ok", "Whether the world sees the documents as meant (1) or not (0), by the last look.", "issuer"
+    )
+    seconds = _gauge("readback_seconds", "How long the slowest answer of the last look took.", "issuer")
+    repaired = CounterMetricFamily(
+        f"{PREFIX}drift_repaired", "Objects that somebody else changed, repaired.", labels=["issuer"]
+    )
+    for name, group in groups.items():
+        looks = [each.look for each in group if each.look is not None]
+        slowest = [look.seconds for look in looks if look.seconds is not None]
+        if looks:
+            ok.add_metric([name], float(all(look.ok for look in looks)))
+        if slowest:
+            seconds.add_metric([name], max(slowest))
+        repaired.add_metric([name], chronicle.repaired_before.get(name, 0) + sum(each.repaired for each in group))
+    yield ok
+    yield seconds
+    yield repaired
+
+
+# ------------------------------------------------------------------------------------------------ families
+
+
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + name, text, labels=labels)
+
+
+def _plain(name: str, text: str, value: float | None) -> GaugeMetricFamily:
+    """A metric without labels; without a value it has no sample."""
+    metric = _gauge(name, text)
+    if value is not None:
+        metric.add_metric([], value)
+    return metric
+
+
+def _counted(name: str, text: str, values: Mapping[IssuerName, float]) -> GaugeMetricFamily:
+    metric = _gauge(name, text, "issuer")
+    for issuer, value in values.items():
+        metric.add_metric([issuer], value)
+    return metric
+
+
+# ---------------------------------------------------------------------------------------- what was counted
+
+
+def resumed(text: str) -> Chronicle:
+    """What an earlier process counted, from the file that it wrote: counters go on, a last success stays known.
+
+    Text that is no such file gives an empty chronicle.
+    """
+    passes: dict[str, int] = {}
+    repaired: dict[IssuerName, int] = {}
+    succeeded: dict[IssuerName, datetime] = {}
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                name, issuer = sample.name.removeprefix(PREFIX), IssuerName(sample.labels.get("issuer", ""))
+                if name == "passes_total" and sample.labels.get("result") in RESULTS.values():
+                    passes[sample.labels["result"]] = int(sample.value)
+                elif name == "drift_repaired_total":
+                    repaired[issuer] = int(sample.value)
+                elif name == "issuer_last_success_timestamp_seconds" and sample.value > 0:
+                    succeeded[issuer] = datetime.fromtimestamp(sample.value, UTC)
+    except (ValueError, KeyError, OverflowError, OSError):
+        return Chronicle()
+    return Chronicle(passes=passes, repaired_before=repaired, succeeded_before=succeeded)

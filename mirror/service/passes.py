@@ -1,0 +1,153 @@
+"""One pass after another with the same adapters: what a pass needs from the outside world is opened when it must be."""
+
+import gc
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from threading import Event
+from typing import TYPE_CHECKING
+
+from mirror.config.settings import Settings
+from mirror.errors import MirrorError
+from mirror.log import log_report
+from mirror.model import Reason, Version
+from mirror.ports import Ports
+from mirror.publish import audit
+from mirror.report import Report, reason_from
+from mirror.run import run_once
+from mirror.service import books
+from mirror.service.configuration import Configuration, aws_digest
+from mirror.steps.plan import publications
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+OpenPorts = Callable[[Settings], AbstractContextManager[Ports]]
+SHOWN_COMMITS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Adapters in use: what they were opened for, and the stack that closes them."""
+
+    settings: Settings
+    credentials: str
+    ports: Ports
+    stack: ExitStack
+
+
+class Passes:
+    """Makes passes, one at a time, and remembers what came of them in `chronicle`.
+
+    Adapters live as long as the settings, the credentials on disk and the buckets are good. After a pass in which they
+    failed the next one begins with new ones, so that nothing stale can make it fail again.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        open_ports: OpenPorts,
+        logger: "FilteringBoundLogger",
+        *,
+        tell: Callable[[Report], None] = lambda _: None,
+    ) -> None:
+        self._configuration = configuration
+        self._open_ports = open_ports
+        self._logger = logger
+        self._tell = tell
+        self._opened: _Opened | None = None
+        self._stopping = Event()
+        settings = configuration.settings
+        self.chronicle = books.resume(settings).configured(publications(settings))
+        # A daemon that starts looks at everything once: what it shows of the world is then never unknown for an hour.
+        with suppress(OSError):
+            (settings.state_dir / audit.FILE_NAME).unlink()
+
+    def run(self) -> None:
+        """One whole pass; whatever goes wrong in it is counted and told, never raised."""
+        if self._stopping.is_set():
+            return
+        began, now = time.monotonic(), datetime.now(UTC)
+        self._logger.debug("pass.began")
+        report = self._pass(now)
+        log_report(self._logger, report)
+        if self._stopping.is_set():  # what was broken off tells nothing about the world
+            return
+        self._remember(report, time.monotonic() - began)
+        if _blames_adapters(report):
+            self.close()
+        # Circles of a pass, and the megabytes of a closed boto3 client, would add up for hours: this process collects
+        # rarely by itself (see `mirror.cli.startup.lean`).
+        gc.collect()
+
+    def _pass(self, now: datetime) -> Report:
+        try:
+            self._configuration.refresh()
+            settings = self._configuration.settings
+            return run_once(settings, self._ports(settings), now)
+        except MirrorError as error:
+            return _broken(now, reason_from("pass.failed", error))
+        except Exception as error:  # noqa: BLE001  the scheduler would swallow it: here it becomes a failed pass
+            sentence = f"The pass failed unexpectedly: {type(error).__name__}: {error}"
+            remedy = "This is a defect of oidc-mirror: please report it with this sentence."
+            return _broken(now, Reason("pass.failed", sentence, remedy))
+
+    def stop_asking(self) -> None:
+        """The pass that runs asks no apiserver any more, and what it comes to is not counted; from any thread."""
+        self._stopping.set()
+        if self._opened is not None:
+            self._opened.ports.source.cancel()
+
+    def cancel(self) -> None:
+        """Whatever still runs at git or a bucket ends soon; from any thread."""
+        if self._opened is not None:
+            self._opened.ports.cancel()
+
+    def close(self) -> None:
+        """Give connections and processes back; never while a pass runs."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.stack.close()
+
+    def _remember(self, report: Report, seconds: float) -> None:
+        settings, commits = self._configuration.settings, self._commits(report)
+        chronicle = self.chronicle.configured(publications(settings))
+        self.chronicle = chronicle.after(report, ended_at=datetime.now(UTC), seconds=seconds, commits=commits)
+        books.keep(settings, self.chronicle, self._logger)
+        self._tell(report)
+
+    def _ports(self, settings: Settings) -> Ports:
+        credentials = aws_digest(os.environ)
+        opened = self._opened
+        if opened is not None and (opened.settings != settings or opened.credentials != credentials):
+            self.close()
+            opened = None
+        if opened is None:
+            stack = ExitStack()
+            opened = _Opened(settings, credentials, stack.enter_context(self._open_ports(settings)), stack)
+            self._opened = opened
+        if self._stopping.is_set():  # the stop came while nothing was open that it could have reached
+            opened.ports.source.cancel()
+        return opened.ports
+
+    def _commits(self, report: Report) -> tuple[Version, ...]:
+        """The newest commits, newest first; read only when there is a new one."""
+        before = self.chronicle.report
+        if self._opened is None or report.commit is None or (before is not None and before.commit == report.commit):
+            return self.chronicle.commits
+        try:
+            return tuple(reversed(self._opened.ports.history.versions(None, most=SHOWN_COMMITS)))
+        except MirrorError:
+            return self.chronicle.commits
+
+
+def _blames_adapters(report: Report) -> bool:
+    """Whether something failed that may be the fault of what is kept open: all but apiservers, which keep nothing."""
+    return bool(report.failures) or any(issuer.failures for issuer in report.issuers)
+
+
+def _broken(now: datetime, reason: Reason) -> Report:
+    return Report(now.replace(microsecond=0), dry_run=False, issuers=(), failures=(reason,))

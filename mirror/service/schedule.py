@@ -1,0 +1,160 @@
+"""When passes begin: apscheduler, with the options without which it drops late runs and hides what went wrong."""
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_MAX_INSTANCES
+from apscheduler.executors.debug import DebugExecutor
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from mirror.service.freshness import BEAT_SECONDS, Pulse
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+JITTER = 0.1
+"""The part of the interval by which passes are late at most: many mirrors do not ask at the same moment."""
+_PASS, _BEAT = "pass", "beat"
+_STOP_SECONDS = 0.5
+_LATE = 2
+"""After so many intervals without a pass the wall clock was set back, and the scheduler waits for a time long past."""
+
+
+class Schedule:
+    """Calls `work` at once and then every interval, never twice at the same time; `ended` after each call.
+
+    The wall clock decides when; whether it decides well is judged by the clock that only goes forward.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[], None],
+        ended: Callable[[], None],
+        logger: "FilteringBoundLogger",
+        *,
+        interval: timedelta,
+    ) -> None:
+        self._work = work
+        self._ended_call = ended
+        self._logger = logger
+        self._interval = interval
+        self._wanted = False
+        self._running = False
+        self._began = self._beat = self._pushed = time.monotonic()
+        self._ended: float | None = None
+        _listen_to_libraries(logger)
+        self._scheduler = BackgroundScheduler(
+            executors={"default": ThreadPoolExecutor(1), _BEAT: DebugExecutor()}, timezone=UTC
+        )
+        self._scheduler.add_listener(self._hear, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR | EVENT_JOB_MAX_INSTANCES)
+
+    def start(self) -> None:
+        """Begin; the first pass is due now."""
+        always = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None, "next_run_time": datetime.now(UTC)}
+        # The beat runs in the scheduler's own thread: nothing but that thread can give it.
+        beat = IntervalTrigger(seconds=BEAT_SECONDS, timezone=UTC)
+        self._scheduler.add_job(self._give_beat, beat, id=_BEAT, executor=_BEAT, **always)
+        self._scheduler.add_job(self._one, self._trigger(), id=_PASS, **always)
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Begin no further pass; one that runs is not waited for, nor a scheduler that hangs."""
+        if not self._scheduler.running:
+            return
+        ending = Thread(target=self._scheduler.shutdown, kwargs={"wait": False}, name="scheduler-end", daemon=True)
+        ending.start()
+        ending.join(_STOP_SECONDS)
+
+    @property
+    def running(self) -> bool:
+        """Whether a pass runs."""
+        return self._running
+
+    def pulse(self) -> Pulse:
+        """The signs of life so far."""
+        return Pulse(self._began, self._beat, self._ended)
+
+    def now(self) -> None:
+        """A pass now; when one runs, right after it."""
+        self._wanted = True
+        self._due(_PASS)
+
+    def set_interval(self, interval: timedelta) -> None:
+        """Passes every `interval` from the next one on."""
+        if interval != self._interval:
+            self._interval = interval
+            self._scheduler.reschedule_job(_PASS, trigger=self._trigger())
+
+    def nudge(self) -> None:
+        """Mend what a wall clock that was set back does: call it now and then."""
+        now = time.monotonic()
+        if now - self._beat > _LATE * BEAT_SECONDS:
+            self._due(_BEAT)
+        patience = _LATE * self._interval.total_seconds() + BEAT_SECONDS
+        last = max(self._pushed, self._began if self._ended is None else self._ended)
+        if not self._running and now - last > patience:
+            self._pushed = now
+            self._logger.warning(
+                "schedule.behind", sentence="No pass began in time; was the clock set back? One begins now."
+            )
+            self._due(_PASS)
+
+    def _trigger(self) -> IntervalTrigger:
+        seconds = self._interval.total_seconds()
+        return IntervalTrigger(seconds=seconds, jitter=JITTER * seconds, timezone=UTC)
+
+    def _due(self, job: str) -> None:
+        with suppress(JobLookupError):
+            self._scheduler.modify_job(job, next_run_time=datetime.now(UTC))
+
+    def _give_beat(self) -> None:
+        self._beat = time.monotonic()
+
+    def _one(self) -> None:
+        self._wanted, self._running = False, True
+        try:
+            self._work()
+        finally:
+            self._ended = time.monotonic()
+
+    def _hear(self, event: Any) -> None:
+        """Called in the scheduler's thread or its worker."""
+        if event.job_id != _PASS:
+            return
+        if event.code == EVENT_JOB_MAX_INSTANCES:
+            if not self._wanted:
+                sentence = "The pass before still runs; this one is left out. Passes take longer than the interval."
+                self._logger.warning("pass.still_running", sentence=sentence)
+        else:  # only now the scheduler would start another
+            self._running = False
+            self._ended_call()
+            if self._wanted:
+                self._due(_PASS)
+
+
+class _Bridge(logging.Handler):
+    """Tells in our logs what a library would print on stderr beside them."""
+
+    def __init__(self, logger: "FilteringBoundLogger") -> None:
+        super().__init__(logging.ERROR)  # what is less is told by us where it matters
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging."""
+        cause = "" if record.exc_info is None else repr(record.exc_info[1])
+        self._logger.error("library.failed", library=record.name, sentence=record.getMessage(), cause=cause)
+
+
+def _listen_to_libraries(logger: "FilteringBoundLogger") -> None:
+    for name in ("apscheduler", "uvicorn"):
+        library = logging.getLogger(name)
+        library.handlers = [_Bridge(logger)]
+        library.propagate = False

@@ -1,0 +1,132 @@
+"""What the daemon answers over HTTP: `/healthz`, `/readyz`, `/metrics` and the status page; nothing changes by it.
+
+Every answer is made from what the daemon remembers: a request never asks an apiserver, git or the bucket.
+"""
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mirror.service.freshness import Verdict
+from mirror.service.metrics import CONTENT_TYPE
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_PAGES = "This daemon serves /, /healthz, /readyz and /metrics."
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the answers come from, each asked at a request. `page` gives HTML, and the hash of its style sheet."""
+
+    health: Callable[[], Verdict]
+    readiness: Callable[[], Verdict]
+    metrics: Callable[[], bytes]
+    page: Callable[[], tuple[str, str]]
+
+
+def application(sources: Sources, *, listen_host: str) -> Starlette:
+    """The application; `listen_host` is the configured address, which says whose `Host` headers are believed."""
+
+    # Plain functions: starlette runs them in threads, so that a large page holds up no probe.
+    def healthz(_: Request) -> Response:
+        return _told(sources.health())
+
+    def readyz(_: Request) -> Response:
+        return _told(sources.readiness())
+
+    def metrics(_: Request) -> Response:
+        return Response(sources.metrics(), headers={"Content-Type": CONTENT_TYPE})
+
+    def page(_: Request) -> Response:
+        html, style_hash = sources.page()
+        policy = f"{_HEADERS['Content-Security-Policy']}; style-src 'sha256-{style_hash}'"
+        return HTMLResponse(html, headers={"Content-Security-Policy": policy})
+
+    made = Starlette(
+        routes=[
+            Route("/", page),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics),
+        ],
+        middleware=[Middleware(_Guard, listen_host=listen_host)],
+        exception_handlers={HTTPException: _refusal},
+    )
+    made.router.redirect_slashes = False  # it would build a URL from the client's Host header
+    return made
+
+
+def _told(verdict: Verdict) -> Response:
+    return PlainTextResponse(f"{verdict.sentence}\n", HTTPStatus.OK if verdict.ok else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _refusal(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR
+    headers = error.headers if isinstance(error, HTTPException) else None
+    sentence = "Only GET and HEAD." if status == HTTPStatus.METHOD_NOT_ALLOWED else f"There is no such page. {_PAGES}"
+    return PlainTextResponse(f"{sentence}\n", status, headers=headers)
+
+
+class _Guard:
+    """Refuses names that this server was not given, and adds what browsers should know to every answer."""
+
+    def __init__(self, app: ASGIApp, listen_host: str) -> None:
+        self._app = app
+        self._listen_host = listen_host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification, version 3."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        if accepts(Headers(scope=scope).get("host", ""), self._listen_host):
+            await self._app(scope, receive, send_with_headers)
+            return
+        sentence = "This server goes by its address, `localhost`, or the name in `http.listen`.\n"
+        await PlainTextResponse(sentence, HTTPStatus.MISDIRECTED_REQUEST)(scope, receive, send_with_headers)
+
+
+def accepts(host: str, listen_host: str) -> bool:
+    """Whether a request with this `Host` header is answered.
+
+    On loopback only addresses and known names are: any other name was made to point here by somebody else's page (DNS
+    rebinding), which may not read what only this machine should. Elsewhere the network decides who may ask.
+    """
+    if not _is_loopback(listen_host):
+        return True
+    name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+    return name.lower() in ("localhost", listen_host.lower()) or _is_address(name)
+
+
+def _is_loopback(host: str) -> bool:
+    return host.lower() == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

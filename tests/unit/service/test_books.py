@@ -1,0 +1,71 @@
+"""What a pass leaves on the disk for those without its logs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from structlog.testing import capture_logs
+
+from mirror.config.settings import Settings
+from mirror.log import configure
+from mirror.model import Reason
+from mirror.report import Report
+from mirror.service import books
+from mirror.service.chronicle import Chronicle
+from mirror.service.metrics import render
+from support.chronicles import after, issuer, report, settings
+
+BROKEN = report(
+    issuer("a", failures=(Reason("put.failed", "No\x1b[31m rights.", "Ask."),)),
+    failures=(Reason("x", "Full.", "Free."),),
+)
+LOGGER = configure("debug", "json")
+GOOD = report(issuer("a"))
+
+
+def kept(state_dir: Path, *passes: Report, metrics_file: Path | None = None) -> tuple[Settings, Chronicle]:
+    where = replace(settings("a"), state_dir=state_dir, metrics_file=metrics_file)
+    chronicle = after(*passes, begin=books.resume(where), of=where)
+    books.keep(where, chronicle, LOGGER)
+    return where, chronicle
+
+
+def test_last_error_is_written_and_removed(tmp_path: Path) -> None:
+    """Every failure with its remedy, escaped; gone after a pass that did not fail."""
+    kept(tmp_path, BROKEN)
+    assert (tmp_path / "last_error").read_text() == (
+        "The pass of 2026-11-23T08:00:00+00:00 failed.\nx: Full. Free.\na: put.failed: No\\x1b[31m rights. Ask.\n"
+    )
+    kept(tmp_path, replace(GOOD, issuers=(issuer("a", held=(Reason("key.held", "Held.", ""),)),)))
+    assert not (tmp_path / "last_error").exists()
+    kept(tmp_path, GOOD)  # nothing to remove is no trouble
+
+
+def test_metrics_file_holds_what_the_page_shows(tmp_path: Path) -> None:
+    """Whole, by rename, and nothing else in its folder; the next process goes on counting."""
+    folder = tmp_path / "textfile"
+    folder.mkdir()
+    path = folder / "oidc-mirror.prom"
+    _, chronicle = kept(tmp_path, GOOD, metrics_file=path)
+    assert path.read_bytes() == render(chronicle)
+    kept(tmp_path, GOOD, metrics_file=path)
+    assert 'oidc_mirror_passes_total{result="current"} 2.0' in path.read_text()
+    assert list(folder.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_is_told_and_costs_nothing(tmp_path: Path) -> None:
+    """A missing folder, or something in the way."""
+    (tmp_path / "last_error").mkdir()
+    with capture_logs() as logs:
+        kept(tmp_path, GOOD, metrics_file=tmp_path / "missing" / "m.prom")
+    assert [(each["event"], each["log_level"]) for each in logs] == [
+        ("last_error.unwritten", "warning"),
+        ("metrics.unwritten", "warning"),
+    ]
+    assert all(each["cause"] for each in logs)
+
+
+def test_before_the_first_pass_no_error_is_claimed(tmp_path: Path) -> None:
+    """Neither written nor removed."""
+    (tmp_path / "last_error").write_text("old")
+    kept(tmp_path)
+    assert (tmp_path / "last_error").read_text() == "old"

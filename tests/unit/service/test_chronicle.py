@@ -1,0 +1,120 @@
+"""What is remembered from pass to pass, and what is void."""
+
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from mirror.config.settings import FormerIssuer
+from mirror.model import IssuerName, Reason, Status, key_id
+from mirror.report import Effect, IssuerReport, PublicLook
+from mirror.service.chronicle import Chronicle
+from mirror.steps.plan import publications
+from support.chronicles import DAY, NEW, OLD, after, documents, issuer, record, report, settings, url_of
+from support.fakes import MOMENT
+
+BROKEN = Reason("history.failed", "The disk is full.", "Free some.")
+
+
+def test_passes_are_counted_by_result() -> None:
+    """Current, held and failed apart; failures in a row begin anew after any pass that did not fail."""
+    held = report(issuer("a", held=(Reason("key.held", "Held.", ""),)))
+    failed = report(failures=(BROKEN,))
+    found = after(report(issuer("a")), failed, held, failed, failed, of=settings("a"))
+    assert found.passes == {"current": 1, "held": 1, "failed": 3}
+    assert found.failed_in_a_row == 2
+    assert after(failed, held).failed_in_a_row == 0
+
+
+def test_pass_that_decided_nothing_leaves_what_was_known() -> None:
+    """When git cannot be read there is no report of any issuer: its keys and its last success stay known."""
+    found = after(report(issuer("a")), report(failures=(BROKEN,), now=MOMENT + DAY), of=settings("a"))
+    known = found.issuers[url_of("a")]
+    assert known.report == issuer("a")
+    assert known.succeeded_at == MOMENT
+
+
+def test_issuer_that_left_the_configuration_is_forgotten() -> None:
+    """And one that came is unknown."""
+    found = after(report(issuer("a"))).configured(publications(settings("b")))
+    assert [(each.name, each.report) for each in found.issuers.values()] == [("b", None)]
+
+
+def test_renamed_issuer_keeps_what_is_known() -> None:
+    """A name is a label: the issuer's text is what counts."""
+    before = after(report(issuer("a")))
+    renamed = replace(settings("a").issuers[0], name=IssuerName("z"))
+    found = before.configured(publications(replace(settings("a"), issuers=(renamed,))))
+    assert found.issuers[url_of("a")].name == "z"
+    assert found.issuers[url_of("a")].succeeded_at == MOMENT
+
+
+def test_former_issuers_stand_behind_their_entry() -> None:
+    """One group an entry, the issuer itself first."""
+    former = (FormerIssuer(url_of("old"), date(2027, 1, 1)),)
+    found = Chronicle().configured(publications(settings("a", former=former))).groups()
+    assert [(each.url, each.is_former) for each in found[IssuerName("a")]] == [
+        (url_of("a"), False),
+        (url_of("old"), True),
+    ]
+
+
+def test_failed_issuer_keeps_its_last_success() -> None:
+    """Time goes on for the others."""
+    failed = issuer("a", failures=(BROKEN,))
+    found = after(report(issuer("a"), issuer("b")), report(failed, issuer("b"), now=MOMENT + DAY))
+    assert found.issuers[url_of("a")].succeeded_at == MOMENT
+    assert found.issuers[url_of("b")].succeeded_at == MOMENT + DAY
+
+
+LOOKED = PublicLook(ok=True, seconds=0.1)
+
+
+@pytest.mark.parametrize(
+    ("second", "known"),
+    [
+        pytest.param({"look": None, "safe_to_sign_at": None}, True, id="nothing changed and nobody looked"),
+        pytest.param({"look": None, "safe_to_sign_at": None, "objects": ()}, True, id="nothing was decided"),
+        pytest.param(
+            {"look": None, "safe_to_sign_at": None, "objects": documents("a", Effect.PUT)}, False, id="put, not seen"
+        ),
+        pytest.param(
+            {"look": None, "safe_to_sign_at": None, "objects": documents("a", Effect.WAITING)}, False, id="put waits"
+        ),
+        pytest.param({"look": PublicLook(ok=False, seconds=None), "safe_to_sign_at": None}, False, id="seen wrong"),
+        pytest.param({"look": LOOKED, "safe_to_sign_at": None}, False, id="seen without a date"),
+    ],
+)
+def test_safe_to_sign_is_void_after_a_change_that_nobody_saw(second: dict[str, object], *, known: bool) -> None:
+    """A date that was right for the keys of before must never be told of a key that came since."""
+    found = after(report(issuer("a")), report(issuer("a", **second))).issuers[url_of("a")]
+    assert found.safe_to_sign_at == (MOMENT - 11 * DAY if known else None)
+
+
+def test_newest_look_counts() -> None:
+    """A look replaces the one before; a pass without a look keeps it, with its date."""
+    bad = PublicLook(ok=False, seconds=None)
+    reports = (
+        report(issuer("a")),
+        report(issuer("a", look=bad), now=MOMENT + DAY),
+        report(issuer("a", look=None), now=MOMENT + 2 * DAY),
+    )
+    found = after(*reports).issuers[url_of("a")]
+    assert (found.look, found.looked_at) == (bad, MOMENT + DAY)
+
+
+def test_public_keys_are_those_that_stood_in_the_bucket() -> None:
+    """A published key whose put failed is not public yet."""
+    both = (record(OLD, Status.PUBLISHED), record(NEW, Status.PUBLISHED))
+    failed: IssuerReport = issuer("a", records=both, objects=documents("a", Effect.FAILED))
+    put = replace(failed, objects=documents("a", Effect.PUT))
+    assert after(report(issuer("a")), report(failed)).issuers[url_of("a")].public == {key_id(NEW)}
+    assert after(report(issuer("a")), report(put)).issuers[url_of("a")].public == {key_id(OLD), key_id(NEW)}
+
+
+def test_repairs_are_counted() -> None:
+    """Objects, over all passes; a repair that failed is none."""
+    repaired = report(issuer("a", objects=documents("a", Effect.PUT, "repair")))
+    failed = report(issuer("a", objects=documents("a", Effect.FAILED, "repair")))
+    updated = report(issuer("a", objects=documents("a", Effect.PUT, "update")))
+    assert after(repaired, failed, updated, repaired).issuers[url_of("a")].repaired == 4

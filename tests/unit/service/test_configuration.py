@@ -1,0 +1,198 @@
+"""Files that change under a running daemon."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from mirror.config.load import load
+from mirror.errors import UsageError
+from mirror.log import configure
+from mirror.service.configuration import Configuration, aws_digest
+from support.chronicles import url_of
+
+LOGGER = configure("debug", "json")
+PUBLISH = {"bucket": "oidc-bucket", "region": "ap-southeast-2"}
+
+
+def entry(name: str) -> dict[str, object]:
+    return {"name": name, "issuer": url_of(name), "apiservers": ["https://10.0.0.11:6443"]}
+
+
+def write(path: Path, *names: str, **changes: object) -> None:
+    content = {"publish": PUBLISH, "state_dir": "state", "issuers": [entry(name) for name in names], **changes}
+    path.write_text(json.dumps(content))
+
+
+def opened(path: Path) -> Configuration:
+    return Configuration(lambda: load(path), path, LOGGER)
+
+
+def names(configuration: Configuration) -> list[str]:
+    return [issuer.name for issuer in configuration.settings.issuers]
+
+
+def told(logs: list[Any], event: str) -> list[Mapping[str, Any]]:
+    return [each for each in logs if each["event"] == event]
+
+
+def test_unchanged_bytes_are_not_read_again(tmp_path: Path) -> None:
+    """A new date of the file is no change."""
+    path = tmp_path / "mirror.yaml"
+    write(path, "a")
+    configuration = opened(path)
+    before = configuration.settings
+    os.utime(path, (1, 1))
+    assert not configuration.refresh()
+    assert configuration.settings is before
+
+
+def test_changed_file_is_obeyed(tmp_path: Path) -> None:
+    """From the next refresh on, once."""
+    path = tmp_path / "mirror.yaml"
+    write(path, "a")
+    configuration = opened(path)
+    write(path, "a", "b")
+    assert configuration.refresh()
+    assert names(configuration) == ["a", "b"]
+    assert not configuration.refresh()
+
+
+@pytest.mark.parametrize("change", ["changed", "added", "removed"])
+def test_folder_of_issuers_is_watched(tmp_path: Path, change: str) -> None:
+    """A file of `issuers_dir` that changes, comes or goes."""
+    path, folder = tmp_path / "mirror.yaml", tmp_path / "d"
+    folder.mkdir()
+    write(path, "a", issuers_dir="d")
+    (folder / "one.yaml").write_text(json.dumps([entry("b")]))
+    configuration = opened(path)
+    if change == "removed":
+        (folder / "one.yaml").unlink()
+    else:
+        (folder / ("one.yaml" if change == "changed" else "two.yaml")).write_text(json.dumps([entry("c")]))
+    assert configuration.refresh()
+    assert names(configuration) == {"changed": ["a", "c"], "added": ["a", "b", "c"], "removed": ["a"]}[change]
+
+
+def test_config_map_that_is_swapped_is_seen(tmp_path: Path) -> None:
+    """Kubernetes renames a symbolic link to a folder: neither the file's own path nor its date need to change."""
+    for number, name in enumerate(("a", "b")):
+        (tmp_path / f"..{number}").mkdir()
+        write(tmp_path / f"..{number}" / "mirror.yaml", name)
+    data, path = tmp_path / "..data", tmp_path / "mirror.yaml"
+    data.symlink_to("..0")
+    path.symlink_to("..data/mirror.yaml")
+    configuration = opened(path)
+    (tmp_path / "..new").symlink_to("..1")
+    (tmp_path / "..new").replace(data)
+    assert configuration.refresh()
+    assert names(configuration) == ["b"]
+
+
+def test_broken_file_keeps_the_old_configuration_and_tells_every_mistake(tmp_path: Path) -> None:
+    """Once, not at every pass; and when it is mended it is obeyed."""
+    path = tmp_path / "mirror.yaml"
+    write(path, "a")
+    configuration = opened(path)
+    write(path, "a", interval="soon", colour="red")
+    with capture_logs() as logs:
+        assert not configuration.refresh()
+        assert not configuration.refresh()
+    assert names(configuration) == ["a"]
+    assert len(told(logs, "configuration.refused")) == 1
+    mistakes = [each["sentence"] for each in told(logs, "configuration.mistake")]
+    assert len(mistakes) == 2
+    assert any("interval" in each for each in mistakes)
+    assert any("colour" in each for each in mistakes)
+    write(path, "b")
+    assert configuration.refresh()
+    assert names(configuration) == ["b"]
+
+
+def test_mended_file_of_a_new_folder_is_seen(tmp_path: Path) -> None:
+    """The folder is the one that the newest text names, whatever else is wrong."""
+    path, folder = tmp_path / "mirror.yaml", tmp_path / "d"
+    write(path, "a")
+    configuration = opened(path)
+    folder.mkdir()
+    (folder / "one.yaml").write_text("{")
+    write(path, "a", issuers_dir="d")
+    assert not configuration.refresh()
+    (folder / "one.yaml").write_text(json.dumps([entry("b")]))
+    assert configuration.refresh()
+    assert names(configuration) == ["a", "b"]
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"", b"issuers_dir: missing\n"])
+def test_file_that_is_gone_or_garbage_keeps_the_old_one(tmp_path: Path, content: bytes | None) -> None:
+    """Nothing makes a running daemon fall."""
+    path = tmp_path / "mirror.yaml"
+    write(path, "a")
+    configuration = opened(path)
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    assert not configuration.refresh()
+    assert names(configuration) == ["a"]
+
+
+def test_defect_while_reading_keeps_the_old_one(tmp_path: Path) -> None:
+    """Not even an error of ours ends a running daemon."""
+    path = tmp_path / "mirror.yaml"
+    write(path, "a")
+    answers = [load(path)]
+    configuration = Configuration(answers.pop, path, LOGGER)
+    with capture_logs() as logs:
+        assert not configuration.reload()
+    assert names(configuration) == ["a"]
+    assert "IndexError" in told(logs, "configuration.refused")[0]["why"]
+
+
+def test_state_directory_cannot_move(tmp_path: Path) -> None:
+    """The lock belongs to it."""
+    path = tmp_path / "mirror.yaml"
+    write(path, "a")
+    configuration = opened(path)
+    write(path, "b", state_dir="elsewhere")
+    with capture_logs() as logs:
+        assert not configuration.reload()
+    assert names(configuration) == ["a"]
+    assert told(logs, "configuration.refused")[0]["why"] == "state_dir cannot change while the daemon runs."
+
+
+def test_address_of_the_pages_needs_a_restart(tmp_path: Path) -> None:
+    """Everything else is obeyed; that is told. What is unwise is told anew."""
+    path = tmp_path / "mirror.yaml"
+    write(path, "a")
+    configuration = opened(path)
+    write(path, "b", http=False, defaults={"keys": {"retain_removed": "1h"}})
+    with capture_logs() as logs:
+        assert configuration.reload()
+    assert names(configuration) == ["b"]
+    assert len(told(logs, "configuration.restart_needed")) == 1
+    assert told(logs, "configuration.unwise")
+
+
+def test_nothing_to_begin_with_is_an_error(tmp_path: Path) -> None:
+    """There is no old configuration at the start."""
+    with pytest.raises(UsageError, match="cannot be read"):
+        opened(tmp_path / "missing.yaml")
+
+
+def test_rotated_credentials_are_noticed(tmp_path: Path) -> None:
+    """Of the file that a variable names, or the usual one in the home directory."""
+    (tmp_path / ".aws").mkdir()
+    usual, named = tmp_path / ".aws" / "credentials", tmp_path / "named"
+    plain = {"HOME": str(tmp_path)}
+    environ = plain | {"AWS_SHARED_CREDENTIALS_FILE": str(named)}
+    digests = [aws_digest(plain), aws_digest(environ)]
+    usual.write_text("new")
+    named.write_text("new")
+    assert aws_digest(plain) != digests[0]
+    assert aws_digest(environ) != digests[1]
+    assert aws_digest({}) == aws_digest({})

@@ -1,0 +1,196 @@
+"""Passes one after another in a fake world: what is opened, closed, counted and told."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from mirror.config.settings import Settings
+from mirror.errors import BucketError
+from mirror.log import configure
+from mirror.ports import Ports
+from mirror.report import ExitStatus, Report
+from mirror.service.configuration import Configuration
+from mirror.service.daemon import summary
+from mirror.service.passes import Passes
+from support.chronicles import after, issuer, report
+from support.situations import ONE, Situation
+
+LOGGER = configure("debug", "json")
+
+
+class Theatre:
+    """A situation whose passes are made by `Passes`; it notes what is opened and closed."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.situation = Situation(state_dir)
+        self.situation.show(ONE, ONE)
+        self.settings = self.situation.settings()
+        self.opened = 0
+        self.closed = 0
+        self.cancelled = 0
+        self.refuses: Exception | None = None
+        self.told: list[Report] = []
+        path = state_dir / "mirror.yaml"
+        path.write_text("{}")
+        self.path = path
+        self.configuration = Configuration(lambda: self.settings, path, LOGGER)
+        self.passes = Passes(self.configuration, self.open_ports, LOGGER, tell=self.told.append)
+
+    @contextmanager
+    def open_ports(self, _: Settings) -> Iterator[Ports]:
+        if self.refuses is not None:
+            raise self.refuses
+        self.opened += 1
+        yield replace(self.situation.world.ports(), cancel=self.cancel)
+        self.closed += 1
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+    def run(self) -> ExitStatus:
+        self.passes.run()
+        found = self.passes.chronicle.report
+        assert found is not None
+        return found.exit_status
+
+
+@pytest.fixture
+def theatre(tmp_path: Path) -> Theatre:
+    return Theatre(tmp_path)
+
+
+def test_adapters_live_as_long_as_all_is_well(theatre: Theatre) -> None:
+    """Three passes, opened once; the end closes them, once."""
+    assert [theatre.run() for _ in range(3)] == [ExitStatus.CURRENT] * 3
+    assert (theatre.opened, theatre.closed) == (1, 0)
+    theatre.passes.close()
+    theatre.passes.close()
+    assert theatre.closed == 1
+    assert len(theatre.told) == 3
+
+
+def test_bucket_that_fails_gets_new_adapters(theatre: Theatre) -> None:
+    """Rotated credentials, a changed endpoint: nothing stale makes the next pass fail too."""
+    theatre.situation.world.bucket.fails["list"] = BucketError("No.", code="ExpiredToken")
+    assert theatre.run() is ExitStatus.FAILED
+    assert (theatre.opened, theatre.closed) == (1, 1)
+    theatre.situation.world.bucket.fails.clear()
+    assert theatre.run() is ExitStatus.CURRENT
+    assert (theatre.opened, theatre.closed) == (2, 1)
+
+
+def test_apiservers_that_fail_cost_no_adapter(theatre: Theatre) -> None:
+    """They keep nothing open."""
+    theatre.situation.world.source.answers = {}
+    assert theatre.run() is ExitStatus.FAILED
+    assert (theatre.opened, theatre.closed) == (1, 0)
+
+
+def test_new_settings_get_new_adapters(theatre: Theatre) -> None:
+    """As soon as the file has changed."""
+    theatre.run()
+    theatre.settings = replace(theatre.settings, max_failures=7)
+    theatre.path.write_text('{"changed": 1}')
+    theatre.run()
+    assert (theatre.opened, theatre.closed) == (2, 1)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), BucketError("No.", code="x")])
+def test_pass_that_cannot_even_begin_is_a_failed_pass(theatre: Theatre, error: Exception) -> None:
+    """Counted, logged, told on the page; never raised, and the next one tries again."""
+    theatre.refuses = error
+    with capture_logs() as logs:
+        assert theatre.run() is ExitStatus.FAILED
+    assert [each["event"] for each in logs if each["log_level"] == "error"] == ["pass.failed"]
+    assert theatre.passes.chronicle.failed_in_a_row == 1
+    theatre.refuses = None
+    assert theatre.run() is ExitStatus.CURRENT
+    assert theatre.passes.chronicle.passes == {"failed": 1, "current": 1}
+
+
+def test_first_pass_of_a_daemon_looks_at_everything(theatre: Theatre) -> None:
+    """What an earlier process saw an hour ago is not known to this one's page."""
+    theatre.run()
+    assert theatre.situation.world.web.looks
+    theatre.situation.world.web.looks.clear()
+    theatre.run()
+    assert theatre.situation.world.web.looks == []
+    again = Passes(theatre.configuration, theatre.open_ports, LOGGER)
+    again.run()
+    assert theatre.situation.world.web.looks
+
+
+def test_commits_are_read_when_there_is_a_new_one(theatre: Theatre) -> None:
+    """Newest first."""
+    theatre.run()
+    first = theatre.passes.chronicle.commits
+    assert [each.commit for each in first] == [theatre.situation.world.history.head]
+    theatre.run()
+    assert theatre.passes.chronicle.commits is first
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_stopped_pass_is_not_counted(theatre: Theatre, when: str) -> None:
+    """What was broken off tells nothing about the world: no failure, no `last_error`, and no further pass."""
+    source = theatre.situation.world.source
+    if when == "before":
+        theatre.passes.stop_asking()
+    else:
+        interrupt(theatre, theatre.passes.stop_asking)
+    theatre.passes.run()
+    assert theatre.passes.chronicle.report is None
+    assert theatre.told == []
+    assert not (theatre.situation.state_dir / "last_error").exists()
+    assert source.cancelled is (when == "meanwhile")
+
+
+def interrupt(theatre: Theatre, call: Callable[[], None]) -> None:
+    """Call it while the bucket is listed."""
+
+    def listed(prefix: str) -> dict[object, object]:
+        call()
+        return {}
+
+    theatre.situation.world.bucket.list = listed  # type: ignore[method-assign, assignment]  # a lever of this test
+
+
+def test_cancel_reaches_what_is_open(theatre: Theatre) -> None:
+    """And is harmless when nothing is."""
+    theatre.passes.cancel()
+    assert theatre.cancelled == 0
+    theatre.run()
+    theatre.passes.cancel()
+    assert theatre.cancelled == 1
+
+
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        (after(), "No pass has ended yet."),
+        (
+            after(report(issuer("a"), issuer("b"))),
+            "2 current of 2 issuers; pass ended 2026-11-23 08:00:00Z after 0.5 s",
+        ),
+        (after(report()), "no issuer of 0 issuers; pass ended 2026-11-23 08:00:00Z after 0.5 s"),
+        (
+            after(report(issuer("a"), unpushed_commits=2)),
+            "1 current of 1 issuer; 2 not pushed; pass ended 2026-11-23 08:00:00Z after 0.5 s",
+        ),
+    ],
+)
+def test_summary_is_one_line(found: object, line: str) -> None:
+    """What `systemctl status` shows."""
+    assert summary(found) == line  # type: ignore[arg-type]
+
+
+def test_summary_of_a_failed_pass_says_why(theatre: Theatre) -> None:
+    """Its first reason."""
+    theatre.refuses = BucketError("The bucket is gone.", code="x")
+    theatre.run()
+    assert summary(theatre.passes.chronicle).startswith("FAILED: The bucket is gone. (pass ended ")
+    assert json.dumps(summary(theatre.passes.chronicle))

@@ -1,0 +1,172 @@
+"""apscheduler as it is used here: at once, never twice at the same time, nothing lost, nothing hidden."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from apscheduler.triggers.interval import IntervalTrigger
+from structlog.testing import capture_logs
+
+from mirror.log import configure
+from mirror.service.freshness import health
+from mirror.service.schedule import Schedule
+
+LOGGER = configure("debug", "json")
+LONG = timedelta(hours=1)
+PATIENCE_SECONDS = 30.0
+
+
+class Work:
+    """Passes that a test opens and closes."""
+
+    def __init__(self) -> None:
+        self.began = 0
+        self.ended = 0
+        self.most_at_once = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.fails = False
+
+    def __call__(self) -> None:
+        self.began += 1
+        self.most_at_once = max(self.most_at_once, self.began - self.ended)
+        self.gate.wait(PATIENCE_SECONDS)
+        self.ended += 1
+        if self.fails:
+            raise RuntimeError("a defect")
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@contextmanager
+def scheduled(work: Work, interval: timedelta) -> Iterator[tuple[Schedule, list[int]]]:
+    heard: list[int] = []
+    schedule = Schedule(work, lambda: heard.append(work.ended), LOGGER, interval=interval)
+    schedule.start()
+    try:
+        yield schedule, heard
+    finally:
+        work.gate.set()
+        schedule.stop()
+
+
+def test_first_pass_is_at_once() -> None:
+    """Not after an interval."""
+    work = Work()
+    with scheduled(work, LONG) as (schedule, heard):
+        wait_until(lambda: heard == [1])
+        assert schedule.pulse().ended is not None
+        assert not schedule.running
+
+
+def test_passes_go_on_and_never_overlap() -> None:
+    """One that takes longer than the interval makes the next one wait; it is told."""
+    work = Work()
+    with capture_logs() as logs, scheduled(work, timedelta(seconds=0.05)) as (_, heard):
+        wait_until(lambda: len(heard) >= 3)
+        work.gate.clear()
+        wait_until(lambda: any(each["event"] == "pass.still_running" for each in logs))
+        work.gate.set()
+        more = len(heard) + 2
+        wait_until(lambda: len(heard) >= more)
+    assert work.most_at_once == 1
+
+
+def test_pass_that_raises_is_followed_by_the_next() -> None:
+    """The library drops a job's exception; the schedule goes on, and says that the pass has ended."""
+    work = Work()
+    work.fails = True
+    with capture_logs() as logs, scheduled(work, timedelta(seconds=0.05)) as (_, heard):
+        wait_until(lambda: len(heard) >= 3)
+    failed = [each for each in logs if each["event"] == "library.failed"]
+    assert failed[0]["cause"] == "RuntimeError('a defect')"
+
+
+def test_pass_is_made_when_asked_for() -> None:
+    """At once when none runs; right after the one that does, without a word about being left out."""
+    work = Work()
+    with capture_logs() as logs, scheduled(work, LONG) as (schedule, heard):
+        wait_until(lambda: len(heard) == 1)
+        schedule.now()
+        wait_until(lambda: len(heard) == 2)
+        work.gate.clear()
+        schedule.now()
+        wait_until(lambda: work.began == 3)
+        schedule.now()
+        time.sleep(0.1)
+        assert schedule.running
+        work.gate.set()
+        wait_until(lambda: len(heard) == 4)
+    assert work.most_at_once == 1
+    assert logs == []
+
+
+def test_new_interval_is_obeyed() -> None:
+    """Without a restart."""
+    work = Work()
+    with scheduled(work, LONG) as (schedule, heard):
+        wait_until(lambda: len(heard) == 1)
+        schedule.set_interval(LONG)
+        schedule.set_interval(timedelta(seconds=0.05))
+        wait_until(lambda: len(heard) >= 3)
+
+
+def test_clock_that_was_set_back_delays_nothing() -> None:
+    """The scheduler waits for a wall-clock time; when it is an hour away by mistake, a pass is begun all the same."""
+    work = Work()
+    with capture_logs() as logs, scheduled(work, timedelta(seconds=0.2)) as (schedule, heard):
+        wait_until(lambda: len(heard) == 1)
+        schedule.set_interval(LONG)  # what the library waits for is now as far away as with such a clock
+        schedule._interval = timedelta(seconds=0.2)
+        done = len(heard)
+
+        def nudged() -> bool:
+            schedule.nudge()
+            return len(heard) > done
+
+        wait_until(nudged)
+    assert any(each["event"] == "schedule.behind" for each in logs)
+
+
+@pytest.mark.parametrize("way", ["dead", "stuck"])
+def test_scheduler_that_is_dead_or_stuck_gives_no_beat(way: str) -> None:
+    """Then health fails: the beat can only come from the scheduler's own thread."""
+    work, release = Work(), threading.Event()
+    with scheduled(work, LONG) as (schedule, heard):
+        wait_until(lambda: len(heard) == 1)
+        if way == "dead":
+            schedule.stop()
+        else:
+            trigger = IntervalTrigger(hours=1)
+            now = datetime.now(UTC)
+            schedule._scheduler.add_job(release.wait, trigger, (PATIENCE_SECONDS,), executor="beat", next_run_time=now)
+        time.sleep(0.2)
+        before = schedule.pulse()
+        time.sleep(2.2)
+        schedule.nudge()
+        time.sleep(0.1)
+        pulse = schedule.pulse()
+        assert pulse.beat == before.beat
+        assert health(pulse, pulse.beat + 29, 1000).ok
+        assert not health(pulse, pulse.beat + 31, 1000).ok
+        release.set()
+        time.sleep(0.2)
+
+
+def test_stop_does_not_wait_for_a_pass() -> None:
+    """SIGTERM has 10 s in all; stopping twice is no trouble."""
+    work = Work()
+    work.gate.clear()
+    with scheduled(work, LONG) as (schedule, _):
+        wait_until(lambda: work.began == 1)
+        schedule.stop()
+        schedule.stop()
+        assert schedule.running

@@ -1,0 +1,155 @@
+"""What anybody gets over HTTP from the daemon, whoever asks and however."""
+
+import asyncio
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from starlette.types import ASGIApp
+
+from mirror.service.chronicle import Chronicle
+from mirror.service.freshness import Verdict
+from mirror.service.metrics import render
+from mirror.service.page import Page
+from mirror.service.web import Sources, accepts, application
+from support.chronicles import after, everything, issuer, report
+
+ALIVE, DEAD = Verdict(ok=True, sentence="Alive."), Verdict(ok=False, sentence="The scheduler is silent.")
+
+
+class Client:
+    """Asks an application as a browser on this machine would."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    def request(self, method: str, path: str, **headers: str) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            transport = httpx.ASGITransport(self._app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:9797") as client:
+                return await client.request(method, path, headers=headers)
+
+        return asyncio.run(ask())
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return self.request("GET", path, **headers)
+
+
+def client(chronicle: Chronicle, health: Verdict = ALIVE, readiness: Verdict = ALIVE) -> Client:
+    page = Page(lambda: chronicle, lambda: health)
+    sources = Sources(lambda: health, lambda: readiness, lambda: render(chronicle), page.render)
+    return Client(application(sources, listen_host="127.0.0.1"))
+
+
+@pytest.mark.parametrize(("verdict", "status"), [(ALIVE, 200), (DEAD, 503)])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_probes_say_why(path: str, verdict: Verdict, status: int) -> None:
+    """200 or 503, and one sentence."""
+    answer = client(Chronicle(), verdict, verdict).get(path)
+    assert (answer.status_code, answer.text) == (status, f"{verdict.sentence}\n")
+
+
+def test_metrics_have_the_type_of_prometheus() -> None:
+    """Text, version 0.0.4, of what passes told."""
+    answer = client(after(report(issuer("a")))).get("/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert 'oidc_mirror_issuer_held{issuer="a"} 0.0' in answer.text
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/metrics", "/nothing"])
+def test_every_answer_is_guarded(path: str) -> None:
+    """No script, no frame, no outside, no cache, no guessing; and no word about what serves it."""
+    headers = client(everything()).get(path).headers
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+    assert "script" not in policy
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "server" not in headers
+
+
+def test_page_allows_exactly_its_own_style() -> None:
+    """The hash in the policy is the one of the style sheet that is in the page."""
+    answer = client(everything()).get("/")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert re.search(r"style-src 'sha256-[A-Za-z0-9+/=]{44}'", answer.headers["content-security-policy"])
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics"])
+def test_head_answers_as_get_without_a_body(path: str) -> None:
+    """Load balancers ask so."""
+    answer = client(everything()).request("HEAD", path)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
+@pytest.mark.parametrize("path", ["/", "/metrics"])
+def test_other_methods_are_refused_in_plain_words(path: str, method: str) -> None:
+    """Nothing can be changed from here."""
+    answer = client(Chronicle()).request(method, path)
+    assert (answer.status_code, answer.text) == (405, "Only GET and HEAD.\n")
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
+@pytest.mark.parametrize("path", ["/favicon.ico", "/../etc/passwd", "/%00", "/healthz/", "/<script>"])
+def test_other_pages_are_not_there(path: str) -> None:
+    """404 in a sentence that repeats nothing of what was asked."""
+    answer = client(Chronicle()).get(path)
+    assert answer.status_code == 404
+    assert answer.text == "There is no such page. This daemon serves /, /healthz, /readyz and /metrics.\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "listen", "answered"),
+    [
+        ("127.0.0.1:9797", "127.0.0.1", True),
+        ("localhost:9797", "127.0.0.1", True),
+        ("LOCALHOST", "127.0.0.1", True),
+        ("[::1]:9797", "::1", True),
+        ("evil.example:9797", "127.0.0.1", False),
+        ("127.0.0.1.evil.example", "127.0.0.1", False),
+        ("localhost.evil.example", "localhost", False),
+        ("[evil.example]", "::1", False),
+        ("", "127.0.0.1", False),
+        ("mirror.example.com", "0.0.0.0", True),  # noqa: S104  nothing listens here
+        ("10.1.2.3:9797", "10.1.2.3", True),
+    ],
+)
+def test_names_that_were_pointed_here_by_others_are_refused(host: str, listen: str, *, answered: bool) -> None:
+    """DNS rebinding: a page in a browser of this machine may not read what listens on loopback."""
+    assert accepts(host, listen) is answered
+
+
+def test_rebound_name_reads_nothing() -> None:
+    """421, with the guards, and without a word of the page."""
+    answer = client(everything()).get("/", Host="evil.example")
+    assert answer.status_code == 421
+    assert "syd-prod" not in answer.text
+    assert "content-security-policy" in answer.headers
+
+
+def test_host_header_is_never_repeated() -> None:
+    """No link is made of what a client claims."""
+    assert "10.9.8.7" not in client(everything()).get("/", Host="10.9.8.7").text
+
+
+def test_many_readers_get_one_rendering() -> None:
+    """A page is made once for all who come at the same time, and anew after a pass."""
+    chronicles = [after(report(issuer("a")))]
+    asked = []
+
+    def chronicle() -> Chronicle:
+        return chronicles[-1]
+
+    def health() -> Verdict:
+        asked.append(1)
+        return ALIVE
+
+    page = Page(chronicle, health)
+    with ThreadPoolExecutor(8) as pool:
+        found = {made for made, _ in pool.map(lambda _: page.render(), range(50))}
+    assert len(found) == len(asked) <= 3  # a slow machine may take longer than a page is kept
+    chronicles.append(after(report(issuer("a"), issuer("b"))))
+    assert page.render()[0] not in found
