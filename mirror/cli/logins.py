@@ -17,31 +17,38 @@ _SERVICE_ACCOUNT = "system:serviceaccount:"
 def login_of(issuer: Issuer, asked: Login) -> Login:
     """`asked`, with what files on this machine say where nobody said it; a file that cannot be read says nothing."""
     if asked.user is not None:
-        return asked
+        return replace(asked, way="user")
     if issuer.auth.kubeconfig is not None:
         return _of_kubeconfig(read_kubeconfig(issuer.auth.kubeconfig, issuer.auth.context), asked)
     if issuer.auth.token_file is not None:
         return _of_token(_read(issuer.auth.token_file), asked)
     if issuer.tls.client_cert_file is not None:
-        return replace(asked, is_user=True, user=common_name(_read(issuer.tls.client_cert_file)))
+        return _of_certificate(_read(issuer.tls.client_cert_file), asked)
     return asked
 
 
 def _of_kubeconfig(found: object, asked: Login) -> Login:
     if not isinstance(found, Kubeconfig):
-        return replace(asked, is_user=True)
+        return replace(asked, way="user")
     if found.token or found.token_file is not None:
         return _of_token(found.token if found.token_file is None else _read(found.token_file), asked)
-    return replace(asked, is_user=bool(found.client_cert), user=common_name(found.client_cert))
+    return _of_certificate(found.client_cert, asked) if found.client_cert else asked
+
+
+def _of_certificate(pem: bytes, asked: Login) -> Login:
+    return replace(asked, way="user", user=common_name(pem))
 
 
 def _of_token(token: bytes, asked: Login) -> Login:
-    """The ServiceAccount of its `sub`, unverified: it only chooses whom a binding would be for."""
+    """The ServiceAccount of its `sub`, unverified: it only chooses whom a binding would be for.
+
+    One that is not here is taken for the mirror's own; one of nobody's ServiceAccount is some user's.
+    """
     subject = _subject(token)
-    if not subject.startswith(_SERVICE_ACCOUNT):
-        return asked
     namespace, _, name = subject.removeprefix(_SERVICE_ACCOUNT).partition(":")
-    return replace(asked, namespace=namespace, service_account=name) if namespace and name else asked
+    if subject.startswith(_SERVICE_ACCOUNT) and namespace and name:
+        return replace(asked, way="service-account", namespace=namespace, service_account=name)
+    return replace(asked, way="user" if token else "service-account")
 
 
 def _subject(token: bytes) -> str:

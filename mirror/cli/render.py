@@ -60,4 +60,4 @@ def _login(issuer: "Issuer", options: dict[str, Any]) -> Login:
     from mirror.cli.logins import login_of  # noqa: PLC0415  `--help` does without
 
     namespace, _, account = options["mirror"].partition("/")
-    return login_of(issuer, Login(namespace, account, options["user"], is_user=options["user"] is not None))
+    return login_of(issuer, Login(namespace, account, options["user"]))

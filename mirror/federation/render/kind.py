@@ -72,13 +72,13 @@ class Login:
     """As whom the mirror asks the apiservers.
 
     `namespace` and `service_account` are its own in a cluster. `user` is the name that a client certificate or a
-    kubeconfig gives it, None where it is not known; `is_user` tells that it logs in so.
+    kubeconfig gives it, None where it is not known.
     """
 
     namespace: str = "oidc-mirror"
     service_account: str = "oidc-mirror"
     user: str | None = None
-    is_user: bool = False
+    way: Literal["anonymous", "service-account", "user"] = "anonymous"
 
 
 @dataclass(frozen=True, slots=True)

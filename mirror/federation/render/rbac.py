@@ -1,40 +1,26 @@
 """`render rbac`: what the mirror's login needs in the cluster, and nothing more (fact 15)."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, assert_never
 
 from mirror.federation.render.kind import Kind, Login, Rendered, Request, made_by
 
 DISCOVERY_ROLE = "system:service-account-issuer-discovery"
 """The ClusterRole of every cluster that may read both documents (fact 15)."""
-UNKNOWN_USER = "COMMON-NAME-OF-THE-CERTIFICATE"
+UNKNOWN_USER = "USER-NAME-OF-THE-MIRROR"
 _GROUP = "rbac.authorization.k8s.io"
 _BINDING = "oidc-mirror"
 _APISERVERS = "oidc-mirror-apiservers"
 Object = dict[str, Any]
 
 
-def is_anonymous(request: Request) -> bool:
-    """Whether the mirror shows the apiservers no credentials."""
-    auth = request.issuer.auth
-    return not (_has_token(request) or auth.kubeconfig or request.login.is_user or request.issuer.tls.client_cert_file)
-
-
-def _has_token(request: Request) -> bool:
-    return request.issuer.auth.in_cluster or request.issuer.auth.token_file is not None
-
-
 def objects(request: Request) -> tuple[Object, ...]:
     """The objects, in the order of their making."""
-    found: list[Object] = []
-    if is_anonymous(request):
-        found.append(_binding({"kind": "Group", "name": "system:unauthenticated"}))
-    elif request.login.is_user:
-        found.append(_binding({"kind": "User", "name": request.login.user or UNKNOWN_USER}))
-    else:
-        found.append(_service_account(request.login))
+    login = request.login
+    subject = _subject(login)
+    found = [_service_account(login) if login.way == "service-account" else _binding(subject)]
     if request.issuer.discover == "endpointslices":
-        found += _apiservers_role(request)
+        found += _apiservers_role(subject)
     return tuple(found)
 
 
@@ -44,7 +30,7 @@ def _binding(subject: dict[str, str]) -> Object:
         "kind": "ClusterRoleBinding",
         "metadata": {"name": _BINDING},
         "roleRef": {"apiGroup": _GROUP, "kind": "ClusterRole", "name": DISCOVERY_ROLE},
-        "subjects": [{"apiGroup": _GROUP, **subject}],
+        "subjects": [subject],
     }
 
 
@@ -57,7 +43,7 @@ def _service_account(login: Login) -> Object:
     }
 
 
-def _apiservers_role(request: Request) -> Iterator[Object]:
+def _apiservers_role(subject: dict[str, str]) -> Iterator[Object]:
     """That the list of apiservers may be read; it is kept in `default`."""
     yield {
         "apiVersion": f"{_GROUP}/v1",
@@ -70,17 +56,20 @@ def _apiservers_role(request: Request) -> Iterator[Object]:
         "kind": "RoleBinding",
         "metadata": {"name": _APISERVERS, "namespace": "default"},
         "roleRef": {"apiGroup": _GROUP, "kind": "Role", "name": _APISERVERS},
-        "subjects": [_asking(request)],
+        "subjects": [subject],
     }
 
 
-def _asking(request: Request) -> dict[str, str]:
-    login = request.login
-    if is_anonymous(request):
-        return {"apiGroup": _GROUP, "kind": "Group", "name": "system:unauthenticated"}
-    if login.is_user:
-        return {"apiGroup": _GROUP, "kind": "User", "name": login.user or UNKNOWN_USER}
-    return {"kind": "ServiceAccount", "name": login.service_account, "namespace": login.namespace}
+def _subject(login: Login) -> dict[str, str]:
+    match login.way:
+        case "anonymous":
+            return {"apiGroup": _GROUP, "kind": "Group", "name": "system:unauthenticated"}
+        case "user":
+            return {"apiGroup": _GROUP, "kind": "User", "name": login.user or UNKNOWN_USER}
+        case "service-account":
+            return {"kind": "ServiceAccount", "name": login.service_account, "namespace": login.namespace}
+        case _:
+            assert_never(login.way)
 
 
 def _comments(request: Request) -> Iterator[str]:
@@ -88,17 +77,17 @@ def _comments(request: Request) -> Iterator[str]:
     yield "Apply it:"
     yield "  kubectl apply -f FILE"
     login = request.login
-    if is_anonymous(request):
-        yield "The issuer has no `auth`: whoever reaches the apiservers may now read both documents, which are public."
+    if login.way == "anonymous":
+        yield "The mirror shows no credentials: whoever reaches the apiservers may read both documents now."
         yield (
             "The better way needs no binding: any ServiceAccount token of the cluster may read them (group"
             " system:serviceaccounts is bound to the same ClusterRole in every cluster). Give the mirror one in"
             " `auth.token_file`, or run it in the cluster with `auth.in_cluster: true`, and delete this binding."
         )
-    elif login.is_user:
+    elif login.way == "user":
         yield "The mirror's user may read the two documents, and nobody else gets anything."
         if login.user is None:
-            yield f"Its name could not be read here: write the certificate's CN in place of {UNKNOWN_USER}."
+            yield f"Its name could not be read here: write it, a certificate's CN, in place of {UNKNOWN_USER}."
     else:
         yield (
             "A ServiceAccount token needs no binding: group system:serviceaccounts is bound to ClusterRole"
@@ -112,7 +101,7 @@ def _comments(request: Request) -> Iterator[str]:
 
 
 def _notes(request: Request) -> tuple[str, ...]:
-    if request.login.is_user and request.login.user is None:
+    if request.login.way == "user" and request.login.user is None:
         return (f"The mirror's user name could not be read: replace {UNKNOWN_USER}, or give --user.",)
     return ()
 
