@@ -40,6 +40,7 @@ from support.endpointslices import FIRST_PAGE, endpoint, endpointslice, listed, 
 from support.keys import RSA_KEYS
 from support.kubeconfigs import kubeconfig
 from support.kubectl import GUIDE_KEY
+from support.moto import Moto
 from support.proxy import Proxy
 from support.s3 import REGION, S3Server, running_ministack
 from support.situations import ISSUER
@@ -151,6 +152,10 @@ def guide_stage(folder: Path) -> Iterator[GuideStage]:
         world = stack.enter_context(running_world(server, folder / "world"))
         assert server.request("DELETE", "/oidc-bucket", host=f"localhost:{server.port}") == 204
         aws, account = (stack.enter_context(each) for each in (running_moto(), _account_without_block()))
+        # What it holds is of the whole process: of earlier tests, and for later ones.
+        stub = Moto(int(aws.rpartition(":")[2]))
+        stub.reset()
+        stack.callback(stub.reset)
         proxy = stack.enter_context(Proxy(routes=_private_network(world)))
         stage = GuideStage(world, deepcopy(world.config), stack, (*(by.key for by in SIGNERS), *RSA_KEYS), proxy)
         world.further_environ |= _aws(aws, account, server) | _git(folder)
@@ -194,8 +199,8 @@ def _aws(url: str, account: str, server: S3Server) -> dict[str, str]:
         "AWS_ENDPOINT_URL_S3": f"https://127.0.0.1:{server.port}",
         # Its host begins with the account, so it cannot be an address: a proxy for plain HTTP answers in its place.
         "AWS_ENDPOINT_URL_S3_CONTROL": "http://s3-control.example.com",
-        "HTTP_PROXY": account,
-        "NO_PROXY": "127.0.0.1,localhost",
+        "http_proxy": account,  # in lower case it comes before whatever this machine has
+        "no_proxy": "127.0.0.1,localhost",
         "AWS_DEFAULT_REGION": REGION,
     }
 
