@@ -1,6 +1,7 @@
 """As whom the mirror asks an issuer's apiservers: the name in its client certificate or its kubeconfig's token."""
 
 import json
+import re
 from base64 import urlsafe_b64decode
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from mirror.source.files import read_small
 from mirror.source.kubeconfig import Kubeconfig, read_kubeconfig
 
 MAX_FILE_BYTES = 1024 * 1024
-_SERVICE_ACCOUNT = "system:serviceaccount:"
+# Nothing else: the name comes from the cluster, and stands in commands that are printed for copying.
+_SERVICE_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):([a-z0-9.-]{1,253})")
 
 
 def login_of(issuer: Issuer, asked: Login) -> Login:
@@ -44,10 +46,9 @@ def _of_token(token: bytes, asked: Login) -> Login:
 
     One that is not here is taken for the mirror's own; one of nobody's ServiceAccount is some user's.
     """
-    subject = _subject(token)
-    namespace, _, name = subject.removeprefix(_SERVICE_ACCOUNT).partition(":")
-    if subject.startswith(_SERVICE_ACCOUNT) and namespace and name:
-        return replace(asked, way="service-account", namespace=namespace, service_account=name)
+    found = _SERVICE_ACCOUNT.fullmatch(_subject(token))
+    if found is not None:
+        return replace(asked, way="service-account", namespace=found[1], service_account=found[2])
     return replace(asked, way="user" if token else "service-account")
 
 
@@ -58,7 +59,7 @@ def _subject(token: bytes) -> str:
     except (ValueError, IndexError):
         return ""
     subject = claims.get("sub") if isinstance(claims, dict) else None
-    return subject if isinstance(subject, str) and subject.isprintable() else ""
+    return subject if isinstance(subject, str) else ""
 
 
 def common_name(pem: bytes) -> str | None:

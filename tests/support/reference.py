@@ -33,7 +33,7 @@ def commands() -> Iterator[tuple[tuple[str, ...], click.Command, click.Context]]
 def _below(
     words: tuple[str, ...], command: click.Command, parent: click.Context | None
 ) -> Iterator[tuple[tuple[str, ...], click.Command, click.Context]]:
-    settings: dict[str, Any] = {"terminal_width": 100, "max_content_width": 100, "color": False}
+    settings: dict[str, Any] = {**command.context_settings, "terminal_width": 100, "max_content_width": 100}
     context = click.Context(command, parent, " ".join(words[-1:]) or "oidc-mirror", **settings)
     yield words, command, context
     if isinstance(command, click.Group):

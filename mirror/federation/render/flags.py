@@ -57,7 +57,7 @@ def comments(request: Request) -> Iterator[str]:
         "api-audiences are the apiserver's own. The clouds' audience does not belong there: it would make a token that"
         " a pod shows to a cloud good at the apiserver, and every default token good at the cloud."
     )
-    if not request.control_plane.kept_issuers:
+    if len(issuers(request)) == 1:
         yield (
             "A live cluster that had another issuer: add --keep-issuer ITS-ISSUER, or all its pods are logged out at"
             " once."

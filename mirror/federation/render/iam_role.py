@@ -64,6 +64,8 @@ def _cloudformation(request: Request) -> Rendered:
         "RoleName": request.role_name(),
         "AssumeRolePolicyDocument": _trust(request, arn),
     }
+    if request.role_path() != "/":
+        properties["Path"] = request.role_path()
     if workload.managed_policies:
         properties["ManagedPolicyArns"] = list(workload.managed_policies)
     if workload.session_seconds is not None:
@@ -96,6 +98,8 @@ def _terraform(request: Request) -> Rendered:
         "name": request.role_name(),
         "assume_role_policy": Call("jsonencode", _trust(request, arn)),
     }
+    if request.role_path() != "/":
+        attributes["path"] = request.role_path()
     if workload.session_seconds is not None:
         attributes["max_session_duration"] = workload.session_seconds
     blocks = [
@@ -125,6 +129,8 @@ def _cli(request: Request) -> Rendered:
         words = words.replace(f":iam::{ACCOUNT_TO_FILL_IN}:", ":iam::'\"$account\"':", 1)
     commands.append(Assignment(("policy", words)))
     create = ["aws", "iam", "create-role", "--role-name", name]
+    if request.role_path() != "/":
+        create += ["--path", request.role_path()]
     if workload.session_seconds is not None:
         create += ["--max-session-duration", str(workload.session_seconds)]
     commands.append(Quoted((*map(shlex.quote, create), "--assume-role-policy-document", '"$policy"')))

@@ -134,6 +134,11 @@ class Request:
             return self.workload.role_arn.rpartition("/")[2]
         return self.workload.role_name or f"{self.issuer.name}-{self.workload.service_account}"[:64]
 
+    def role_path(self) -> str:
+        """The folder of the role, as IAM has it: between slashes."""
+        words = (self.workload.role_arn or "").partition(":role")[2]
+        return f"{words.rpartition('/')[0]}/"
+
     def account(self) -> str | None:
         """The account of the role, where it was said."""
         return self.workload.account if self.workload.role_arn is None else self.workload.role_arn.split(":")[4]

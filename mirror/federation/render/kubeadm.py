@@ -97,7 +97,10 @@ def _in_one_file(stage: Stage) -> Stage:
     """The same stage for a map, which has a name once: one key file may hold several keys (fact 9)."""
     if len(stage.key_files) == 1:
         return stage
-    together = str(PurePosixPath(stage.key_files[0]).with_name("sa-all.pub"))
+    first = PurePosixPath(stage.key_files[0])
+    # Another name than those of its parts: `cat` would empty the file before it reads it.
+    names = (str(first.with_name(f"sa-all{end}.pub")) for end in ("", *range(2, len(stage.key_files) + 2)))
+    together = next(each for each in names if each not in stage.key_files)
     how = (
         "v1beta3's map cannot repeat service-account-key-file, but one file may hold several keys. On every host:",
         f"  cat {' '.join(stage.key_files)} > {together}",

@@ -110,7 +110,7 @@ def _json(request: Request) -> Rendered:
 def _configmap(request: Request) -> Rendered:
     """The same with the environment in a ConfigMap, which several workloads can share."""
     namespace, account = names(request)
-    name = f"{account}-aws"
+    name = f"{account[:249].rstrip('.-')}-aws"  # 253 characters at most, as every object
     settings = {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -74,9 +74,11 @@ def _subject(login: Login) -> dict[str, str]:
 
 def _comments(request: Request) -> Iterator[str]:
     yield made_by("rbac", request)
-    yield "Apply it:"
-    yield "  kubectl apply -f FILE"
     login = request.login
+    yield "Apply it:"
+    if login.way == "service-account":
+        yield f"  kubectl create namespace {login.namespace}"
+    yield "  kubectl apply -f FILE"
     if login.way == "anonymous":
         yield "The mirror shows no credentials: whoever reaches the apiservers may read both documents now."
         yield (
@@ -93,9 +95,9 @@ def _comments(request: Request) -> Iterator[str]:
             "A ServiceAccount token needs no binding: group system:serviceaccounts is bound to ClusterRole"
             f" {DISCOVERY_ROLE} in every cluster. So this is the ServiceAccount alone."
         )
-        yield "Its namespace must be there. A token for a mirror outside of the cluster, to be renewed before it ends:"
-        yield f"  kubectl create namespace {login.namespace}"
-        yield f"  kubectl -n {login.namespace} create token {login.service_account}"
+        if not request.issuer.auth.in_cluster:
+            yield "A token for the mirror outside of the cluster, to be renewed before it ends:"
+            yield f"  kubectl -n {login.namespace} create token {login.service_account}"
     if request.issuer.discover == "endpointslices":
         yield "`discover: endpointslices` reads the addresses of the apiservers, which are listed in namespace default."
 

@@ -66,6 +66,7 @@ def test_certificate_names_its_user(content: bytes | None, user: str | None, tmp
         pytest.param(token(b'{"sub": "system:serviceaccount:ops"}'), USER, id="no-name"),
         pytest.param(token(b'{"sub": "admin"}'), USER, id="another"),
         pytest.param(token(b'{"sub": "system:serviceaccount:a\\nb:c"}'), USER, id="control-character"),
+        pytest.param(token(b'{"sub": "system:serviceaccount:a;reboot:c"}'), USER, id="command"),
         pytest.param(token(b"[]"), USER, id="list"),
         pytest.param(b"opaque", USER, id="opaque"),
         pytest.param(None, replace(ASKED, way="service-account"), id="missing"),

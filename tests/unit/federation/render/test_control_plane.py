@@ -163,6 +163,13 @@ def test_map_gets_one_file_with_all_keys() -> None:
     )
 
 
+def test_file_with_all_keys_is_none_of_its_parts() -> None:
+    """`cat a b > a` would lose a."""
+    plane = ControlPlane(key_files=("/etc/kubernetes/pki/sa-all.pub", "/etc/kubernetes/pki/sa-all2.pub"))
+    (found,) = objects("kubeadm", "v1beta3", control_plane=plane)
+    assert values(arguments(found), "service-account-key-file") == ["/etc/kubernetes/pki/sa-all3.pub"]
+
+
 def test_former_issuers_stay_accepted_behind_the_new_one() -> None:
     """Fact 11: the first one signs; the old tokens' audience is the old issuer."""
     plane = ControlPlane(kept_issuers=(DEFAULT,))
