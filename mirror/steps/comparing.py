@@ -74,6 +74,8 @@ class _BucketView:
             # What the metadata claims is believed only if that commit really holds these bytes.
             committed |= frozenset(self.ports.history.read(CommitId(stored.snapshot), [path]).values())
         body = standing_body(wanted, listed, stored, committed)
+        if body == wanted.body:
+            return None, None  # so says `decide` too, whatever else is known: nothing else needs to be found out
         there, takes_away = _keys_of(body, wanted), bool(self._lost(body, wanted, ledger))
         known = Knowledge(
             committed,
