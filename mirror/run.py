@@ -156,7 +156,7 @@ def _remember_pass(settings: Settings, plan: Plan, applied: Applied) -> Report:
     decided = [each for each in plan.issuers if each.outcome is not None and not applied.report.failures]
     vouched = {each.url: public_ids(each.outcome.ledger) for each in decided if each.outcome is not None}
     waiting = {each.url: each.waits_since for each in plan.issuers if each.waits_since is not None}
-    notes = notebook.load(settings.state_dir).with_sources(each.issuer for each in decided)
+    notes = notebook.load(settings.state_dir).with_sources({each.issuer.issuer: each.sources for each in decided})
     if plan.world.needs_witness:
         notes = notes.with_vouched(vouched).with_waiting(waiting)
     try:

@@ -60,19 +60,18 @@ class Publishing:
     def publish(self, plans: Sequence[IssuerPlan]) -> Done:
         """Put what must be put, then look at what was put or is due; what goes wrong stays with its issuer."""
         workers = self.world.settings.limits.puts
-        put = for_each(lambda each, ports: self._with(ports)._guarded_put(each), plans, self.ports, workers=workers)
+        put = for_each(lambda each, ports: replace(self, ports=ports).put(each), plans, self.ports, workers=workers)
         # A kill between the puts and this leaves caches that are stale, for max-age at the longest; see `invalidating`.
         told = self._invalidate(self._changed(put))
-        looked = for_each(lambda each, ports: self._with(ports)._guarded_look(each), put, self.ports, workers=workers)
+        looked = for_each(lambda each, ports: replace(self, ports=ports).look(each), put, self.ports, workers=workers)
         return Done(looked, told + self._invalidate(_stale(looked)))
 
-    def _with(self, ports: Ports) -> "Publishing":
-        return replace(self, ports=ports)
-
-    def _guarded_put(self, planned: IssuerPlan) -> Progress:
+    def put(self, planned: IssuerPlan) -> Progress:
+        """Put what must be put for one publication."""
         return _guarded(lambda: self._put(planned), Progress(planned, untouched(planned)))
 
-    def _guarded_look(self, progress: Progress) -> Progress:
+    def look(self, progress: Progress) -> Progress:
+        """Look at one publication as the world does, where that is to be done."""
         return _guarded(lambda: self._look(progress), replace(progress, stamp=None)) if progress.look else progress
 
     # -- caches -----------------------------------------------------------------------------------------

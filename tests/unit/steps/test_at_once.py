@@ -25,7 +25,7 @@ def test_work_that_asks_nobody_is_done_in_this_thread() -> None:
 
 @pytest.mark.parametrize("port", ["bucket", "history", "view"])
 def test_work_that_asks_is_done_in_a_thread_with_the_real_ports(port: str) -> None:
-    """Whoever asks gets a real answer, in the place where it belongs, even where it takes every exception for its own."""
+    """Whoever asks gets a real answer in its place, even where it takes every exception for its own."""
     ports = FakeWorld().ports()
     asks = {
         "bucket": lambda given: given.bucket(PUBLISH).get(ObjectKey("a")),
