@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mirror.model import ETag, Level, Listed, ObjectKey, PublicObject, Stored
 from mirror.publish.reconcile import (
@@ -22,6 +24,7 @@ KEY = ObjectKey("cluster/openid/v1/jwks")
 WANTED = PublicObject(KEY, "https://bucket.example.com/cluster/openid/v1/jwks", b"new", "application/jwk-set+json", "x")
 OLD = b"old"
 SNAPSHOT = "a" * 40
+FLAGS = ("takes_away", "is_covered", "is_own_snapshot", "shared", "heard_remote")
 
 
 def listed(body: bytes, etag: str | None = None) -> Listed:
@@ -131,3 +134,9 @@ def test_standing_body_is_known_from_the_etag_alone() -> None:
     assert standing_body(WANTED, listed(b"new"), None, frozenset()) == b"new"
     assert standing_body(WANTED, listed(b"else"), None, frozenset({OLD})) is None
     assert standing_body(WANTED, None, None, frozenset({OLD})) is None
+
+
+@given(st.builds(known, **dict.fromkeys(FLAGS, st.booleans())), st.booleans())
+def test_object_as_meant_is_left_alone_whatever_else_is_known(facts: Knowledge, read: bool) -> None:
+    """So a pass need not find out anything else about it."""
+    assert decide(WANTED, listed(b"new"), stored(b"new", SNAPSHOT) if read else None, facts) == (None, None)
