@@ -1,8 +1,7 @@
 """`oidc-mirror check --fleet`: what the keys of all issuers have in common. Changes nothing."""
 
-from collections.abc import Callable, Iterator
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
@@ -60,19 +59,10 @@ def known_keys(settings: "Settings") -> dict[IssuerName, tuple[Key, ...]]:
 
 
 def _weak_pairs(found: dict[IssuerName, tuple[Key, ...]]) -> tuple[tuple[Thumbprint, Thumbprint], ...]:
+    from mirror.steps.believing import fast_numbers  # noqa: PLC0415  `--help` does without
     from mirror.trust.fleet import weak_pairs  # noqa: PLC0415  `--help` does without
 
-    return weak_pairs((key for keys in found.values() for key in keys), number=_fast_numbers())
-
-
-def _fast_numbers() -> Callable[[int], Any]:
-    """gmpy2 where somebody installed it: 2 s instead of 22 s for 10 000 keys."""
-    try:
-        from gmpy2 import mpz  # noqa: PLC0415  optional
-    except ImportError:
-        return Decimal
-    number: Callable[[int], Any] = mpz
-    return number
+    return weak_pairs((key for keys in found.values() for key in keys), number=fast_numbers())
 
 
 def lines(found: dict[IssuerName, tuple[Key, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]) -> Iterator[str]:

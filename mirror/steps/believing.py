@@ -1,7 +1,9 @@
 """What apiservers said becomes what is believed, for the whole fleet: observations, and what keys have in common."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
 
 from mirror.config.settings import Issuer
 from mirror.history.ledgers import Memory
@@ -48,7 +50,18 @@ def believe(issuers: Iterable[Issuer], answers: Answers, memory: Memory) -> Beli
     shown = {name: tuple(_keys(found)) for name, found in observations.items()}
     known = {key.thumbprint: key for key in _recorded(memory)}
     new = [key for keys in shown.values() for key in keys if key.thumbprint not in known]
-    return Beliefs(observations, defects, suspects(new, known.values()), shared_keys(shown))
+    suspected = suspects(new, known.values(), number=fast_numbers())
+    return Beliefs(observations, defects, suspected, shared_keys(shown))
+
+
+def fast_numbers() -> Callable[[int], Any]:
+    """gmpy2 where somebody installed it (extra `fleet`): 2 s instead of 22 s to compare 10 000 keys."""
+    try:
+        from gmpy2 import mpz  # noqa: PLC0415  optional
+    except ImportError:
+        return Decimal
+    number: Callable[[int], Any] = mpz
+    return number
 
 
 def defect(error: Exception) -> Reason:
