@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -160,6 +161,7 @@ def main() -> None:
     missing = [package for name, package in NEEDED.items() if shutil.which(name) is None]
     if missing:
         raise SystemExit(f"The benchmark needs what is not installed: {', '.join(missing)}.")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end with us
     deadline, found = time.monotonic() + words.minutes * 60, []
     print(HEAD)
     for size in (int(text) for text in words.clusters.split(",")):
