@@ -50,7 +50,7 @@ def believe(issuers: Iterable[Issuer], answers: Answers, memory: Memory) -> Beli
     shown = {name: tuple(_keys(found)) for name, found in observations.items()}
     known = {key.thumbprint: key for key in _recorded(memory)}
     new = [key for keys in shown.values() for key in keys if key.thumbprint not in known]
-    suspected = suspects(new, known.values(), number=fast_numbers())
+    suspected = suspects(new, known.values(), number=fast_numbers()) if new else {}
     return Beliefs(observations, defects, suspected, shared_keys(shown))
 
 
