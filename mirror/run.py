@@ -19,13 +19,13 @@ from mirror.config.settings import Settings
 from mirror.errors import HistoryError, RemoteError
 from mirror.history.ledgers import Memory, remember
 from mirror.model import Event, Heads, IssuerName, IssuerUrl, Level, Thumbprint
-from mirror.pool import each_at_once
 from mirror.ports import History, Ports
 from mirror.publish import audit
 from mirror.publish.look import Shown, Target, list_buckets
 from mirror.report import Effect, IssuerReport, Report, reason_from
 from mirror.steps import notebook
 from mirror.steps.applying import Applied, apply
+from mirror.steps.at_once import for_each
 from mirror.steps.believing import Answers, Beliefs, believe
 from mirror.steps.circular import circular_credentials
 from mirror.steps.deciding import plan_publication
@@ -71,11 +71,11 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
             return Plan(world, failures=(reason_from("history.failed", error),))
         beliefs = believe(settings.issuers, asked.result(), memory)
         world = World(settings, now, memory, beliefs, buckets, remote.error, notes, audits)
-    issuers = each_at_once(  # some must read their objects
-        lambda each: plan_publication(each, world, ports),
+    issuers = for_each(
+        lambda each, reachable: plan_publication(each, world, reachable),
         publications(settings),
+        ports,
         workers=settings.limits.puts,
-        cancel=ports.cancel,
     )
     return Plan(world, issuers, events=remote.events + _circular(settings, ports))
 
@@ -161,7 +161,7 @@ def _remember_pass(settings: Settings, plan: Plan, applied: Applied) -> Report:
     decided = [each for each in plan.issuers if each.outcome is not None and not applied.report.failures]
     vouched = {each.url: public_ids(each.outcome.ledger) for each in decided if each.outcome is not None}
     waiting = {each.url: each.waits_since for each in plan.issuers if each.waits_since is not None}
-    notes = notebook.load(settings.state_dir).with_sources(each.issuer for each in decided)
+    notes = notebook.load(settings.state_dir).with_sources({each.issuer.issuer: each.sources for each in decided})
     if plan.world.needs_witness:
         notes = notes.with_vouched(vouched).with_waiting(waiting)
     notes = notes.without_adopted([each.issuer for each in applied.report.issuers if _stands(each)])

@@ -58,8 +58,11 @@ class _Buckets:
         """The adapter for `publish`; boto3 is imported here, at the first call."""
         from mirror.publish.bucket import S3Bucket  # noqa: PLC0415  see the docstring
 
+        identity = target(publish)
         with self._lock:
-            return self._buckets.setdefault(target(publish), S3Bucket(publish, puts=self._puts))
+            if identity not in self._buckets:
+                self._buckets[identity] = S3Bucket(publish, puts=self._puts)
+            return self._buckets[identity]
 
     def cancel(self) -> None:
         """Make whatever runs end soon."""

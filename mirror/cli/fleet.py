@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirror.cli.numbers import advice, fast_numbers
 from mirror.errors import UsageError
 from mirror.log import escaped
 from mirror.model import IssuerName, Key, Thumbprint
+from mirror.steps.numbers import advice, fast_numbers
 
 if TYPE_CHECKING:
     from mirror.config.settings import Settings

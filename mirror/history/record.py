@@ -15,7 +15,7 @@ from mirror.history.readme import first_files
 from mirror.model import CommitId, IssuerUrl, Ledger
 from mirror.ports import History
 from mirror.trust.documents import render
-from mirror.trust.ledger import write_ledger
+from mirror.trust.ledger import ledger_text, write_ledger
 from mirror.trust.merge import merge
 
 ATTEMPTS = 5
@@ -171,7 +171,9 @@ def _changes(remembered: Remembered, ledger: Ledger, extra: Mapping[str, object]
     """
     if not ledger.records:
         return {}
-    wanted = {remembered.paths.ledger: write_ledger(ledger)}
+    # The bytes on the base were read by the rules of ledgers: where they are the same, nothing is to be checked again.
+    is_there = remembered.files.get(remembered.paths.ledger) == ledger_text(ledger)
+    wanted = {} if is_there else {remembered.paths.ledger: write_ledger(ledger)}
     documents = render(ledger, extra)
     if documents is not None:
         wanted[remembered.paths.discovery] = documents.discovery

@@ -16,6 +16,7 @@ from mirror.model import (
     Thumbprint,
     Unusable,
 )
+from mirror.steps.numbers import fast_numbers
 from mirror.trust.fleet import shared_keys, suspects
 from mirror.trust.observe import observe
 
@@ -48,7 +49,8 @@ def believe(issuers: Iterable[Issuer], answers: Answers, memory: Memory) -> Beli
     shown = {name: tuple(_keys(found)) for name, found in observations.items()}
     known = {key.thumbprint: key for key in _recorded(memory)}
     new = [key for keys in shown.values() for key in keys if key.thumbprint not in known]
-    return Beliefs(observations, defects, suspects(new, known.values()), shared_keys(shown))
+    suspected = suspects(new, known.values(), number=fast_numbers()) if new else {}
+    return Beliefs(observations, defects, suspected, shared_keys(shown))
 
 
 def defect(error: Exception) -> Reason:

@@ -79,6 +79,8 @@ class _BucketView:
         if stored is not None and self.world.notebook.is_adopted(self.url, stored.body):
             committed |= {stored.body}  # an operator has just taken it over
         body = standing_body(wanted, listed, stored, committed)
+        if body == wanted.body:
+            return None, None  # so says `decide` too, whatever else is known: nothing else needs to be found out
         there, takes_away = _keys_of(body, wanted), bool(self._lost(body, wanted, ledger))
         known = Knowledge(
             committed,

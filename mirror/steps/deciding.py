@@ -23,6 +23,7 @@ from mirror.steps.believing import defect
 from mirror.steps.certificates import expiring
 from mirror.steps.comparing import plan_objects
 from mirror.steps.holding import emptied, held_changes
+from mirror.steps.notebook import sources_of
 from mirror.steps.plan import IssuerPlan, Publication, World
 from mirror.steps.probing import with_probe
 from mirror.steps.witness import unwitnessed
@@ -61,9 +62,11 @@ def _plan_publication(publication: Publication, world: World, ports: Ports) -> I
     if stranger is not None:
         events = (*start.events, stranger.event)
         return replace(start, events=events, held=stranger.held, waits_since=stranger.since)
-    outcome = advance(before, _policy(issuer, world), _circumstances(publication, observations, world))
+    sources = sources_of(issuer)
+    outcome = advance(before, _policy(issuer, world), _circumstances(publication, observations, world, sources))
     events = _mismatch(issuer, remembered) + emptied(outcome.ledger) + world.beliefs.events.get(issuer.name, ())
-    planned = replace(start, outcome=outcome, held=held_changes(issuer, outcome), events=start.events + events)
+    held, events = held_changes(issuer, outcome), start.events + events
+    planned = replace(start, outcome=outcome, held=held, events=events, sources=sources)
     return plan_objects(planned, outcome.ledger, world, ports)
 
 
@@ -80,7 +83,9 @@ def _policy(issuer: Issuer, world: World) -> KeyPolicy:
     return replace(issuer.keys, revoked=issuer.keys.revoked.union(*revoked))
 
 
-def _circumstances(publication: Publication, observations: tuple[Observation, ...], world: World) -> Circumstances:
+def _circumstances(
+    publication: Publication, observations: tuple[Observation, ...], world: World, sources: str
+) -> Circumstances:
     issuer = publication.issuer
     return Circumstances(
         observations=observations,
@@ -88,7 +93,7 @@ def _circumstances(publication: Publication, observations: tuple[Observation, ..
         now=world.now,
         may_drop=not world.shared or world.heard_remote,
         may_admit=publication.admits(world.now),
-        sources_changed=world.notebook.sources_changed(issuer),
+        sources_changed=world.notebook.sources_changed(issuer.issuer, sources),
         suspects=world.beliefs.suspects,
     )
 

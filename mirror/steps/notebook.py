@@ -37,14 +37,13 @@ class Notebook:
     waiting_since: Mapping[IssuerUrl, datetime] = field(default_factory=dict)
     adopted: Mapping[IssuerUrl, frozenset[str]] = field(default_factory=dict)
 
-    def sources_changed(self, issuer: Issuer) -> bool:
-        """Whether the issuer's apiservers or CA differ from those of the last pass that knew any."""
-        known = self.sources.get(issuer.issuer)
-        return known is not None and known != sources_of(issuer)
+    def sources_changed(self, issuer: IssuerUrl, sources: str) -> bool:
+        """Whether the issuer's apiservers or CA (`sources_of`) differ from those of the last pass that knew any."""
+        return self.sources.get(issuer, sources) != sources
 
-    def with_sources(self, issuers: Iterable[Issuer]) -> "Notebook":
-        """The notebook after a pass that decided about `issuers`."""
-        return replace(self, sources={**self.sources, **{each.issuer: sources_of(each) for each in issuers}})
+    def with_sources(self, sources: Mapping[IssuerUrl, str]) -> "Notebook":
+        """The notebook after a pass that decided about these issuers by what such `sources` said."""
+        return replace(self, sources={**self.sources, **sources})
 
     def with_vouched(self, keys: Mapping[IssuerUrl, frozenset[KeyId]]) -> "Notebook":
         """The notebook after these keys, and no others of these issuers, were seen or decided about."""

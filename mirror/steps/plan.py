@@ -89,7 +89,8 @@ class IssuerPlan:
     """What the pass would do for one publication.
 
     `outcome` is None where nothing may be decided: then nothing of this issuer is committed or put. `waits_since`
-    tells since when something that git says waits for a witness. `probe` is a token that the cluster signed.
+    tells since when something that git says waits for a witness. `probe` is a token that the cluster signed. `sources`
+    says where the documents came from in this pass (`notebook.sources_of`), where something was decided.
     """
 
     publication: Publication
@@ -103,6 +104,7 @@ class IssuerPlan:
     held: tuple[Reason, ...] = ()
     waits_since: datetime | None = None
     probe: Token | None = None
+    sources: str = ""
 
     @property
     def issuer(self) -> Issuer:

@@ -1,6 +1,6 @@
 """Publish the newest snapshot: all puts first, then every look, so that a slow look never delays another's change."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mirror.addresses import jwks_uri
@@ -8,7 +8,6 @@ from mirror.errors import BucketError, MirrorError
 from mirror.history.ledgers import public_path
 from mirror.history.record import Recorded
 from mirror.model import CommitId, Event, Level, ObjectKey, Reason
-from mirror.pool import each_at_once
 from mirror.ports import Ports
 from mirror.publish.audit import Audits, Stamp, fingerprint
 from mirror.publish.judgement import OTHER_BYTES
@@ -16,6 +15,7 @@ from mirror.publish.look import Shown, target
 from mirror.publish.put import STALE, Freshness, Published, audit_headers, carry_out, read_back, reason_of
 from mirror.publish.reconcile import Decision, Waiting
 from mirror.report import Effect, reason_from
+from mirror.steps.at_once import for_each
 from mirror.steps.believing import defect
 from mirror.steps.comparing import plan_objects
 from mirror.steps.invalidating import Changed, guarded, invalidations, tell
@@ -57,19 +57,21 @@ class Publishing:
     ports: Ports
     audits: Audits
 
-    def publish(self, plans: Iterable[IssuerPlan]) -> Done:
+    def publish(self, plans: Sequence[IssuerPlan]) -> Done:
         """Put what must be put, then look at what was put or is due; what goes wrong stays with its issuer."""
-        workers, cancel = self.world.settings.limits.puts, self.ports.cancel
-        put = each_at_once(self._guarded_put, plans, workers=workers, cancel=cancel)
+        workers = self.world.settings.limits.puts
+        put = for_each(lambda each, ports: replace(self, ports=ports).put(each), plans, self.ports, workers=workers)
         # A kill between the puts and this leaves caches that are stale, for max-age at the longest; see `invalidating`.
         told = self._invalidate(self._changed(put))
-        looked = each_at_once(self._guarded_look, put, workers=workers, cancel=cancel)
+        looked = for_each(lambda each, ports: replace(self, ports=ports).look(each), put, self.ports, workers=workers)
         return Done(looked, told + self._invalidate(_stale(looked)))
 
-    def _guarded_put(self, planned: IssuerPlan) -> Progress:
+    def put(self, planned: IssuerPlan) -> Progress:
+        """Put what must be put for one publication."""
         return _guarded(lambda: self._put(planned), Progress(planned, untouched(planned)))
 
-    def _guarded_look(self, progress: Progress) -> Progress:
+    def look(self, progress: Progress) -> Progress:
+        """Look at one publication as the world does, where that is to be done."""
         return _guarded(lambda: self._look(progress), replace(progress, stamp=None)) if progress.look else progress
 
     # -- caches -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ UNTOLD = "Bring git in line: merge branches, render what a ledger says\n"
 
 
 def message_of(plan: Plan) -> str:
-    """The commit message that the plan would make; empty when it would make no commit."""
+    """The message of the commit that the plan makes, if it makes one."""
     changes = tuple(
         IssuerChanges(
             name=each.issuer.name,
@@ -27,7 +27,7 @@ def message_of(plan: Plan) -> str:
         for each in plan.issuers
         if each.outcome is not None and each.outcome.transitions
     )
-    return compose(changes) or (UNTOLD if is_pending(plan.world.memory, intents_of(plan)) else "")
+    return compose(changes) or UNTOLD
 
 
 def intents_of(plan: Plan) -> dict[IssuerUrl, Intent]:
@@ -42,7 +42,8 @@ def intents_of(plan: Plan) -> dict[IssuerUrl, Intent]:
 def preview(plan: Plan) -> Report:
     """The report of a plan that is not carried out."""
     issuers = tuple(issuer_report(each, untouched(each)) for each in plan.issuers)
-    return replace(plan_report(plan, issuers), dry_run=True, message=message_of(plan))
+    message = message_of(plan) if is_pending(plan.world.memory, intents_of(plan)) else ""
+    return replace(plan_report(plan, issuers), dry_run=True, message=message)
 
 
 def untouched(planned: IssuerPlan) -> Published:

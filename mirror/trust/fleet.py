@@ -58,7 +58,9 @@ def _shared(name: IssuerName, key: Key, names: Sequence[IssuerName]) -> Event:
     return Event("key.shared", sentence, Level.WARNING, {"kid": key.kid, "thumbprint": key.thumbprint})
 
 
-def suspects(new: Iterable[Key], known: Iterable[Key]) -> Mapping[Thumbprint, str]:
+def suspects(
+    new: Iterable[Key], known: Iterable[Key], *, number: Callable[[int], Any] = Decimal
+) -> Mapping[Thumbprint, str]:
     """Give the new RSA keys whose modulus shares a prime with, or is a multiple of, another one: somebody can sign.
 
     Equal moduli are one key, told by `shared_keys`. A modulus of which another one is a multiple is no suspect by
@@ -68,6 +70,7 @@ def suspects(new: Iterable[Key], known: Iterable[Key]) -> Mapping[Thumbprint, st
         new: keys that no ledger lets be public yet; they are compared with each other too. 10 ms a new key for
             1000 known ones; 22 s where 10 000 are new.
         known: keys of all ledgers, whatever their status.
+        number: as in `weak_pairs`; it matters where many keys are new.
 
     Returns:
         `shared_prime` for the thumbprint of each suspect, as `Circumstances.suspects` wants it.
@@ -77,7 +80,7 @@ def suspects(new: Iterable[Key], known: Iterable[Key]) -> Mapping[Thumbprint, st
         return {}
     others: Iterable[int] = {*fresh, *_moduli(known)}
     if len(fresh) > FEW_KEYS:
-        others = _weak_moduli(sorted(others), Decimal)
+        others = _weak_moduli(sorted(others), number)
     ordered = sorted(others)
     weak = (n for n in sorted(fresh) if any(other % n and gcd(n, other) > 1 for other in ordered))
     return {thumbprint: SHARED_PRIME for n in weak for thumbprint in fresh[n]}

@@ -4,7 +4,7 @@ The rules for the content are strict; the byte form is free, because people may 
 """
 
 import json
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from itertools import pairwise
 
 from mirror.model import IssuerUrl, KeyRecord, Ledger, Reason, Thumbprint, key_id
@@ -76,13 +76,26 @@ def write_ledger(ledger: Ledger) -> bytes:
         ValueError: the ledger breaks a rule of its own, so nobody could read the file; committed, it would stop its
             issuer for good.
     """
-    records = tuple(sorted(ledger.records, key=lambda record: key_id(record.key)))
-    document = {"issuer": ledger.issuer, "version": VERSION, "keys": [record_members(record) for record in records]}
-    body = (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode()
-    known = frozenset(record.key.thumbprint for record in records)
-    if read_ledger(body, issuer=ledger.issuer, known=known) != Ledger(ledger.issuer, records):
+    body = ledger_text(ledger)
+    known = frozenset(record.key.thumbprint for record in ledger.records)
+    if read_ledger(body, issuer=ledger.issuer, known=known) != Ledger(ledger.issuer, _sorted(ledger.records)):
         raise ValueError(f"the ledger of {ledger.issuer!r} could not be read again")
     return body
+
+
+def ledger_text(ledger: Ledger) -> bytes:
+    """Give the bytes of `write_ledger` unchecked: only to be compared with bytes that were read and believed.
+
+    Raises:
+        ValueError: a text in it is no Unicode (a lone surrogate).
+    """
+    keys = [record_members(record) for record in _sorted(ledger.records)]
+    document = {"issuer": ledger.issuer, "version": VERSION, "keys": keys}
+    return (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def _sorted(records: Iterable[KeyRecord]) -> tuple[KeyRecord, ...]:
+    return tuple(sorted(records, key=lambda record: key_id(record.key)))
 
 
 def _object(body: bytes) -> dict[str, object] | Reason:

@@ -1,5 +1,6 @@
 """What a key is made of: its numbers, its RFC 7638 thumbprint and the kid that Kubernetes gives it."""
 
+from functools import lru_cache
 from hashlib import sha256
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -14,6 +15,9 @@ CURVES: dict[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-384": ec.SECP
 
 EC_ALGORITHMS = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 """The one algorithm of each curve (RFC 7518, section 3.4; fact 8)."""
+
+MOST_REMEMBERED = 2**15
+"""For how many keys each what follows from a key alone is remembered: ledgers, replicas and passes show it again."""
 
 
 def coordinate_bytes(crv: str) -> int:
@@ -30,12 +34,14 @@ def is_on_curve(crv: str, x: int, y: int) -> bool:
     return True
 
 
+@lru_cache(MOST_REMEMBERED)
 def thumbprint_of(kty: str, *, n: str = "", e: str = "", crv: str = "", x: str = "", y: str = "") -> Thumbprint:
     """Give the SHA-256 thumbprint of a key's required members (RFC 7638, section 3.2)."""
     members = {"kty": kty, "n": n, "e": e} if kty == "RSA" else {"kty": kty, "crv": crv, "x": x, "y": y}
     return Thumbprint(str(JWK(**members).thumbprint()))
 
 
+@lru_cache(MOST_REMEMBERED)
 def kubernetes_kid(key: Key) -> Kid:
     """Give the kid that kube-apiserver computes: SHA-256 of the DER SubjectPublicKeyInfo (fact 7).
 

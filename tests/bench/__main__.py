@@ -1,22 +1,24 @@
 """`make bench`: whole processes, side by side with the shell pipeline that the mirror replaces, in turn.
 
-A world of N clusters, each with an address, a CA and so a handshake of its own, is served by nginx; the bucket is a
-light S3 server on plain HTTP. Both jobs mirror the same documents: an unchanged pass, and one in which a single
-cluster changed. Figures hold for one machine at one time: quote the ratios.
+A world of N clusters, each with addresses, a CA and so handshakes of its own, is served by nginx; the bucket is a light
+S3 server on plain HTTP. The jobs mirror the same documents; the pipeline brings them to S3 by `aws s3 sync` (it looks
+at the bucket, as the mirror does), by one `aws s3 cp` of what changed (it never looks), or by s5cmd where that is
+installed. Figures hold for one machine at one time: quote the ratios, which are made pair by pair.
 
-    python tests/bench [--clusters 1,10] [--runs 11] [--json FILE]
+    python tests/bench [--clusters 1,10,100,1000] [--replicas 1] [--runs 5] [--minutes 30] [--json FILE]
 """
 
 import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,130 +27,157 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from bench.clusters import Fleet, running_fleet  # noqa: E402  found by the path above
-from bench.store import BUCKET_OF_MIRROR, BUCKET_OF_PIPELINE, running_store  # noqa: E402  as above
+from bench.jobs import MIRROR, Job, Run, jobs  # noqa: E402  as above
+from bench.situations import SITUATIONS, Situation  # noqa: E402  as above
+from bench.store import BUCKET_OF_MIRROR, Store, running_store  # noqa: E402  as above
 
 NEEDED = {"nginx": "nginx-light", "curl": "curl", "jq": "jq", "git": "git", "aws": "awscli (from PyPI)"}
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One whole process: wall and CPU seconds, children included."""
-
-    wall: float
-    cpu: float
+KEYS = HERE.parent.parent / "build" / "bench-keys.json"
+INSIDE = "inside"
+HEAD = "clusters  situation    job       runs  wall s   cpu s  peak MiB  S3 requests  git  mirror/job: wall   cpu"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Medians of both jobs, and of the ratios run by run."""
+    """Medians of one job in one situation. `mirror_to_job` is the mirror's wall time by this job's, pair by pair."""
 
     clusters: int
+    replicas: int
     situation: str
+    job: str
     runs: int
-    mirror_wall: float
-    pipeline_wall: float
-    wall_ratio: float
-    mirror_cpu: float
-    pipeline_cpu: float
+    wall_seconds: float
+    cpu_seconds: float
+    peak_mib: float
+    s3_requests: float
+    git_processes: float
+    mirror_to_job: float
+    mirror_to_job_cpu: float
 
-
-def timed(command: list[str], environ: dict[str, str]) -> Run:
-    """Run a command to its end; what it prints is thrown away."""
-    before, start = os.times(), time.monotonic()
-    done = subprocess.run(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
-    wall, after = time.monotonic() - start, os.times()
-    if done.returncode != 0:
-        raise SystemExit(f"{command[0]} ended with {done.returncode}:\n{done.stderr.decode()}")
-    return Run(wall, after.children_user + after.children_system - before.children_user - before.children_system)
-
-
-def measure(
-    fleet: Fleet, situation: str, prepare: Callable[[], None], jobs: tuple[list[str], list[str]], runs: int
-) -> Row:
-    """Run both jobs in turn, `prepare` before each of them."""
-    environ = environment(fleet)
-    pairs: list[tuple[Run, Run]] = []
-    for _ in range(runs + 1):  # the first pair warms up
-        found = []
-        for job in jobs:
-            prepare()
-            found.append(timed(job, environ))
-        pairs.append((found[0], found[1]))
-    counted = pairs[1:]
-    middle = statistics.median
-    return Row(
-        fleet.size,
-        situation,
-        runs,
-        middle(m.wall for m, _ in counted),
-        middle(p.wall for _, p in counted),
-        middle(m.wall / p.wall for m, p in counted),
-        middle(m.cpu for m, _ in counted),
-        middle(p.cpu for _, p in counted),
-    )
-
-
-def environment(fleet: Fleet) -> dict[str, str]:
-    """What both jobs see."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GIT_"))}
-    return plain | {
-        "AWS_ACCESS_KEY_ID": "bench",
-        "AWS_SECRET_ACCESS_KEY": "bench",
-        "AWS_DEFAULT_REGION": "ap-southeast-2",
-        "AWS_ENDPOINT_URL": fleet.store_url,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "S3_LEG": "aws-sync",
-        "HOME": str(fleet.folder),
-    }
+    def __str__(self) -> str:
+        """One line of the table."""
+        return (
+            f"{self.clusters:8}  {self.situation:11}  {self.job:8}  {self.runs:4}  {self.wall_seconds:6.3f}  "
+            f"{self.cpu_seconds:6.3f}  {self.peak_mib:8.0f}  {self.s3_requests:11.0f}  {self.git_processes:3.0f}  "
+            f"{self.mirror_to_job:16.2f}  {self.mirror_to_job_cpu:4.2f}"
+        )
 
 
 @contextmanager
-def running_world(size: int) -> Iterator[Fleet]:
-    """N clusters, a bucket for each job, and the configuration of the mirror."""
+def running_world(size: int, replicas: int) -> Iterator[tuple[Fleet, Store]]:
+    """N clusters, a bucket for each kind of job, and the configuration of the mirror."""
     memory = Path("/dev/shm")  # on a disk the many small files of the pipeline would be measured
     with ExitStack() as stack:
         base = memory if memory.is_dir() else None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oidc-mirror-bench-", dir=base)))
-        store_url = stack.enter_context(running_store(folder))
-        yield stack.enter_context(running_fleet(folder, size, store_url, BUCKET_OF_MIRROR))
+        store = stack.enter_context(running_store(folder))
+        target = (store.url, BUCKET_OF_MIRROR)
+        yield stack.enter_context(running_fleet(folder, size, replicas, store=target, cache=KEYS)), store
 
 
-def bench(size: int, runs: int) -> Iterator[Row]:
-    """All situations for one size."""
-    with running_world(size) as fleet:
-        mirror = [sys.executable, "-m", "mirror", "--config", str(fleet.config), "--log-level", "error", "--once"]
-        pipeline = [
-            str(HERE / "pipeline.sh"),
-            str(fleet.list),
-            str(fleet.folder / "repo"),
-            f"s3://{BUCKET_OF_PIPELINE}",
-        ]
-        yield measure(fleet, "unchanged", lambda: None, (mirror, pipeline), runs)
-        yield measure(fleet, "one changed", fleet.rotate_first, (mirror, pipeline), runs)
+def rows_of(situation: Situation, world: tuple[Fleet, Store], todo: tuple[Job, ...], runs: int) -> Iterator[Row]:
+    """Run all jobs in turn, as often as the situation allows."""
+    fleet, store = world
+    runs = min(runs, situation.most_runs or runs)
+    found: dict[str, list[Run]] = {job.name: [] for job in todo}
+    for _ in range(runs):
+        situation.before(fleet, store)
+        for job in todo:
+            found[job.name].append(job.run(fleet, store))
+    ours = found[MIRROR]
+    for job in todo:
+        yield row(fleet, situation, job.name, found[job.name], ours)
+
+
+def row(fleet: Fleet, situation: Situation, job: str, runs: list[Run], ours: list[Run]) -> Row:
+    """The medians."""
+    middle = statistics.median
+    return Row(
+        fleet.size,
+        fleet.replicas,
+        situation.name,
+        job,
+        len(runs),
+        middle(each.wall_seconds for each in runs),
+        middle(each.cpu_seconds for each in runs),
+        middle(each.peak_mib for each in runs),
+        middle(each.s3_requests for each in runs),
+        middle(each.git_processes for each in runs),
+        middle(our.wall_seconds / each.wall_seconds for our, each in zip(ours, runs, strict=True)),
+        middle(our.cpu_seconds / each.cpu_seconds for our, each in zip(ours, runs, strict=True)),
+    )
+
+
+def inside(fleet: Fleet, runs: int) -> dict[str, object]:
+    """A pass inside a running process against one curl: medians, and the ratio pair by pair."""
+    words = [sys.executable, str(HERE / "inside.py"), str(fleet.config), str(fleet.list), str(runs)]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GIT_"))}
+    environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "HOME": str(fleet.folder)}
+    timed = json.loads(subprocess.run(words, env=environ, stdout=subprocess.PIPE, check=True).stdout)
+    ratio = statistics.median(ours / theirs for ours, theirs in zip(timed["pass"], timed["curl"], strict=True))
+    return {
+        "clusters": fleet.size,
+        "replicas": fleet.replicas,
+        "situation": INSIDE,
+        "pass_seconds": statistics.median(timed["pass"]),
+        "curl_seconds": statistics.median(timed["curl"]),
+        "ratio": ratio,
+    }
+
+
+def bench(size: int, words: argparse.Namespace, deadline: float) -> Iterator[Row | dict[str, object]]:
+    """All situations for one size; those that would begin after the deadline are left out."""
+    with running_world(size, words.replicas) as world:
+        fleet = world[0]
+        todo = jobs(fleet, legs(words.jobs), shutil.which("git") or "git")
+        for situation in SITUATIONS:
+            if time.monotonic() > deadline:
+                print(f"{size:8}  {situation.name}: left out, the time is over", flush=True)
+                continue
+            if situation.name not in words.situations.split(","):
+                continue
+            yield from rows_of(situation, world, todo, words.runs)
+            if situation.name == "one changed":
+                yield inside(fleet, words.runs)
+
+
+def legs(text: str) -> tuple[str, ...]:
+    """The pipeline's ways to S3 that were asked for, and whose program is installed."""
+    asked = tuple(each for each in text.split(",") if each)
+    return tuple(each for each in asked if shutil.which(each.partition("-")[0]) is not None)
 
 
 def main() -> None:
     """Print one table, and write it as JSON where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clusters", default="1,10", help="sizes, with commas between")
-    parser.add_argument("--runs", type=int, default=11)
+    parser.add_argument("--replicas", type=int, default=1, help="apiservers a cluster")
+    parser.add_argument("--runs", type=int, default=5, help="at most so many a job and situation; slow ones have fewer")
+    parser.add_argument("--jobs", default="aws-sync,aws,s5cmd", help="what the mirror is compared with")
+    parser.add_argument("--situations", default=",".join(each.name for each in SITUATIONS))
+    parser.add_argument("--minutes", type=float, default=30, help="no situation begins later")
     parser.add_argument("--json", type=Path)
     words = parser.parse_args()
     missing = [package for name, package in NEEDED.items() if shutil.which(name) is None]
     if missing:
         raise SystemExit(f"The benchmark needs what is not installed: {', '.join(missing)}.")
-    print("clusters  situation     mirror wall s  pipeline wall s  ratio   mirror cpu s  pipeline cpu s")
-    rows = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end with us
+    deadline, found = time.monotonic() + words.minutes * 60, []
+    print(HEAD)
     for size in (int(text) for text in words.clusters.split(",")):
-        for row in bench(size, words.runs):
-            rows.append(row)
-            print(
-                f"{row.clusters:8}  {row.situation:12}  {row.mirror_wall:13.3f}  {row.pipeline_wall:15.3f}  "
-                f"{row.wall_ratio:5.2f}  {row.mirror_cpu:12.3f}  {row.pipeline_cpu:14.3f}",
-                flush=True,
-            )
+        for each in bench(size, words, deadline):
+            found.append(asdict(each) if isinstance(each, Row) else each)
+            print(each if isinstance(each, Row) else told(each), flush=True)
     if words.json:
-        words.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+        words.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def told(timed: dict[str, object]) -> str:
+    """The line of a pass inside a running process."""
+    return (
+        f"{timed['clusters']:8}  {INSIDE:11}  a running process's pass {timed['pass_seconds']:.3f} s, curl --parallel "
+        f"{timed['curl_seconds']:.3f} s, ratio {timed['ratio']:.2f}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,138 +1,192 @@
-"""N clusters on one nginx: each has a loopback address, a CA and a certificate of its own, as real ones have."""
+"""N clusters on one nginx: each has loopback addresses, a CA and a certificate of its own, as real ones have."""
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
 
+from bench.keys import rsa_keys
 from mirror.model import IssuerUrl, Key
 from mirror.trust.documents import documents
-from support.keys import RSA_KEYS, with_kubernetes_kid
 
 BASE_URL = "https://oidc.example.com"
-PORT = 16443
+SLOW_BYTES_A_SECOND = 600
+"""A JWKS of two keys takes about a second then."""
+_MANY = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What runs: `list` for the pipeline, `config` for the mirror."""
+    """What runs: `list` for the pipeline, `config` for the mirror; of each one more with dead apiservers."""
 
     folder: Path
     size: int
+    replicas: int
     store_url: str
-    list: Path
-    config: Path
+    bucket: str
+    keys: tuple[Key, ...]
+    black_hole: str
+    port: int
 
-    def rotate_first(self) -> None:
-        """Let the first cluster show the other one of its two key sets, at once and atomically."""
-        served = self.folder / "data" / name_of(1) / "openid/v1/jwks"
-        first, second = (jwks(1, variant) for variant in (0, 1))
-        draft = served.with_name("draft")
-        draft.write_bytes(second if served.read_bytes() == first else first)
-        draft.replace(served)
+    @property
+    def config(self) -> Path:
+        return self.folder / "mirror.yaml"
+
+    @property
+    def list(self) -> Path:
+        return self.folder / "clusters.tsv"
+
+    def rotate(self, count: int) -> None:
+        """Let the first `count` clusters show the other one of their two key sets, each at once and atomically."""
+        for number in range(1, count + 1):
+            served = self.folder / "data" / name_of(number) / "openid/v1/jwks"
+            first, second = (self.jwks(number, variant) for variant in (0, 1))
+            draft = served.with_name("draft")
+            draft.write_bytes(second if served.read_bytes() == first else first)
+            draft.replace(served)
+
+    def slow_down(self, count: int) -> None:
+        """Let the first `count` clusters answer slowly; 0 makes all quick again."""
+        for number in range(1, self.size + 1):
+            mark = self.folder / "data" / name_of(number) / "slow"
+            if number <= count:
+                mark.touch()
+            else:
+                mark.unlink(missing_ok=True)
+
+    def write_lists(self, dead: int = 0) -> None:
+        """Write what the jobs read. The last `dead` clusters lead to where no handshake is ever answered (fact 18)."""
+        urls = {number: self.urls(number, is_dead=number > self.size - dead) for number in range(1, self.size + 1)}
+        rows = (f"{name_of(n)}\t{each[0]}\t{self.folder}/{name_of(n)}.ca\t{name_of(n)}\n" for n, each in urls.items())
+        self.list.write_text("".join(rows))
+        self.config.write_text(json.dumps(self.settings(urls)))
+
+    def urls(self, number: int, *, is_dead: bool) -> tuple[str, ...]:
+        if is_dead:
+            return (self.black_hole,)
+        return tuple(f"https://{address}:{self.port}" for address in addresses_of(number, self.replicas))
+
+    def settings(self, urls: dict[int, tuple[str, ...]]) -> dict[str, object]:
+        """The mirror's configuration. No host of the issuers resolves here: no read-back."""
+        issuers = [
+            {
+                "name": name_of(number),
+                "issuer": f"{BASE_URL}/{name_of(number)}",
+                "apiservers": list(each),
+                "tls": {"ca_file": f"{name_of(number)}.ca"},
+            }
+            for number, each in urls.items()
+        ]
+        publish = {
+            "bucket": self.bucket,
+            "region": "ap-southeast-2",
+            "endpoint_url": self.store_url,
+            "base_url": BASE_URL,
+            "readback": {"enabled": False},
+        }
+        return {"state_dir": "state", "publish": publish, "issuers": issuers}
+
+    def jwks(self, number: int, variant: int) -> bytes:
+        """Two keys; the other variant has one of them, and another one."""
+        begin = 3 * (number - 1) + variant
+        return documents(IssuerUrl(f"{BASE_URL}/{name_of(number)}"), self.keys[begin : begin + 2]).jwks
+
+    def forget(self) -> None:
+        """Take away what all jobs remember, so that the next pass is the first."""
+        for path in (self.folder / "state", *self.folder.glob("repo-*")):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def repository(self, leg: str) -> Path:
+        """Where the pipeline of that leg has its files."""
+        return self.folder / f"repo-{leg}"
 
 
 def name_of(number: int) -> str:
     return f"c{number:05}"
 
 
-def address_of(number: int) -> str:
-    return f"127.78.{number >> 8}.{number & 255}"
-
-
-def keys_of(number: int, variant: int) -> tuple[Key, ...]:
-    """Two of the ready public keys; clusters share them, because making thousands takes longer than the benchmark."""
-    pool = [with_kubernetes_kid(key) for key in RSA_KEYS]
-    return tuple(pool[(number + variant + offset) % len(pool)] for offset in (0, 1))
-
-
-def jwks(number: int, variant: int) -> bytes:
-    return documents(IssuerUrl(f"{BASE_URL}/{name_of(number)}"), keys_of(number, variant)).jwks
+def addresses_of(number: int, replicas: int) -> tuple[str, ...]:
+    return tuple(f"127.{78 + replica}.{number >> 8}.{number & 255}" for replica in range(replicas))
 
 
 @contextmanager
-def running_fleet(folder: Path, size: int, store_url: str, bucket: str) -> Iterator[Fleet]:
-    """Serve `size` clusters until the block ends."""
-    servers = [make_cluster(folder, number) for number in range(1, size + 1)]
-    nginx = folder / "nginx.conf"
-    nginx.write_text(configuration(folder, servers))
-    subprocess.run(["nginx", "-c", str(nginx), "-p", str(folder)], check=True)
-    pid_file = folder / "nginx.pid"
-    try:
-        while not pid_file.exists():
-            time.sleep(0.01)
-        yield Fleet(folder, size, store_url, write_list(folder, size), write_config(folder, size, store_url, bucket))
-    finally:
-        os.kill(int(pid_file.read_text()), signal.SIGTERM)
+def running_fleet(folder: Path, size: int, replicas: int, *, store: tuple[str, str], cache: Path) -> Iterator[Fleet]:
+    """Serve `size` clusters of `replicas` apiservers each until the block ends.
+
+    `store` is the URL of the S3 server and the mirror's bucket there; keys are kept in `cache`.
+    """
+    keys = tuple(rsa_keys(3 * size, cache))
+    store_url, bucket = store
+    with black_hole() as nowhere:
+        fleet = Fleet(folder, size, replicas, store_url, bucket, keys, nowhere, free_port())
+        nginx = folder / "nginx.conf"
+        nginx.write_text(configuration(folder, (make_cluster(fleet, number) for number in range(1, size + 1))))
+        subprocess.run(["nginx", "-c", str(nginx), "-p", str(folder)], check=True)
+        pid_file = folder / "nginx.pid"
+        try:
+            while not pid_file.exists() or not pid_file.read_text():
+                time.sleep(0.01)
+            fleet.write_lists()
+            yield fleet
+        finally:
+            os.kill(int(pid_file.read_text()), signal.SIGTERM)
 
 
-def make_cluster(folder: Path, number: int) -> str:
+def free_port() -> int:
+    """A port that is free at this moment; the fleet has it at each of its addresses."""
+    with socket.create_server((addresses_of(1, 1)[0], 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """A place where connections are taken and nothing is ever said: an apiserver whose etcd is down (fact 18)."""
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def make_cluster(fleet: Fleet, number: int) -> str:
     """Write a cluster's documents, CA and certificate; gives its nginx server block."""
-    name, address = name_of(number), address_of(number)
+    folder, name, addresses = fleet.folder, name_of(number), addresses_of(number, fleet.replicas)
     data = folder / "data" / name
-    built = documents(IssuerUrl(f"{BASE_URL}/{name}"), keys_of(number, 0))
-    for path, body in ((".well-known/openid-configuration", built.discovery), ("openid/v1/jwks", built.jwks)):
+    built = documents(IssuerUrl(f"{BASE_URL}/{name}"), fleet.keys[:1])  # the discovery document names no key
+    for path, body in (
+        (".well-known/openid-configuration", built.discovery),
+        ("openid/v1/jwks", fleet.jwks(number, 0)),
+    ):
         (data / path).parent.mkdir(parents=True, exist_ok=True)
         (data / path).write_bytes(body)
     ca = trustme.CA()
-    leaf = ca.issue_cert(address)
     ca.cert_pem.write_to_path(str(folder / f"{name}.ca"))
-    leaf.private_key_and_cert_chain_pem.write_to_path(str(folder / f"{name}.pem"))
     pem = folder / f"{name}.pem"
+    ca.issue_cert(*addresses).private_key_and_cert_chain_pem.write_to_path(str(pem))
+    listen = " ".join(f"listen {address}:{fleet.port} ssl;" for address in addresses)
     return (
-        f"server {{ listen {address}:{PORT} ssl; ssl_certificate {pem}; ssl_certificate_key {pem}; root {data};"
+        f"server {{ {listen} ssl_certificate {pem}; ssl_certificate_key {pem}; root {data};"
+        f" if (-f $document_root/slow) {{ set $limit_rate {SLOW_BYTES_A_SECOND}; }}"
         " location = /.well-known/openid-configuration { default_type application/json; }"
         " location = /openid/v1/jwks { default_type application/jwk-set+json; } }"
     )
 
 
-def configuration(folder: Path, servers: list[str]) -> str:
+def configuration(folder: Path, servers: Iterable[str]) -> str:
     temporary = " ".join(
         f"{kind}_temp_path {folder}/tmp;" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     user = "user root;" if os.getuid() == 0 else ""
     return (
-        f"{user} worker_processes 1; worker_rlimit_nofile 65536; pid {folder}/nginx.pid;"
-        f" error_log {folder}/nginx.log warn; events {{ worker_connections 16384; }}"
+        f"{user} worker_processes 1; worker_rlimit_nofile {_MANY}; pid {folder}/nginx.pid;"
+        f" error_log {folder}/nginx.log crit; events {{ worker_connections {_MANY}; multi_accept on; }}"
         f" http {{ access_log off; ssl_session_cache off; ssl_session_tickets off; {temporary}\n"
         + "\n".join(servers)
         + "\n}\n"
     )
-
-
-def write_list(folder: Path, size: int) -> Path:
-    """name, URL, CA, prefix: what the pipeline reads."""
-    path = folder / "clusters.tsv"
-    names = [(name_of(number), address_of(number)) for number in range(1, size + 1)]
-    path.write_text("".join(f"{n}\thttps://{a}:{PORT}\t{folder}/{n}.ca\t{n}\n" for n, a in names))
-    return path
-
-
-def write_config(folder: Path, size: int, store_url: str, bucket: str) -> Path:
-    """The same fleet for the mirror (JSON is YAML). No host of the issuers resolves here: no read-back."""
-    issuers = [
-        {
-            "name": name_of(number),
-            "issuer": f"{BASE_URL}/{name_of(number)}",
-            "apiservers": [f"https://{address_of(number)}:{PORT}"],
-            "tls": {"ca_file": f"{name_of(number)}.ca"},
-        }
-        for number in range(1, size + 1)
-    ]
-    publish = {
-        "bucket": bucket,
-        "region": "ap-southeast-2",
-        "endpoint_url": store_url,
-        "base_url": BASE_URL,
-        "readback": {"enabled": False},
-    }
-    path = folder / "mirror.yaml"
-    path.write_text(json.dumps({"state_dir": "state", "publish": publish, "issuers": issuers}))
-    return path

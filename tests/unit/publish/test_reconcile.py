@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mirror.model import ETag, Level, Listed, ObjectKey, PublicObject, Stored
 from mirror.publish.reconcile import (
@@ -22,6 +24,7 @@ KEY = ObjectKey("cluster/openid/v1/jwks")
 WANTED = PublicObject(KEY, "https://bucket.example.com/cluster/openid/v1/jwks", b"new", "application/jwk-set+json", "x")
 OLD = b"old"
 SNAPSHOT = "a" * 40
+FLAGS = ("takes_away", "is_covered", "is_own_snapshot", "shared", "heard_remote")
 
 
 def listed(body: bytes, etag: str | None = None) -> Listed:
@@ -147,3 +150,9 @@ def test_key_that_another_mirror_took_away_is_not_brought_back_unheard(facts: di
     theirs = stored(b"theirs", SNAPSHOT)
     decision, _ = decide(WANTED, listed(b"theirs"), theirs, known(brings_back=True, is_covered=True, **facts))
     assert isinstance(decision, Waiting) is waits
+
+
+@given(st.builds(known, **dict.fromkeys(FLAGS, st.booleans())), st.booleans())
+def test_object_as_meant_is_left_alone_whatever_else_is_known(facts: Knowledge, read: bool) -> None:
+    """So a pass need not find out anything else about it."""
+    assert decide(WANTED, listed(b"new"), stored(b"new", SNAPSHOT) if read else None, facts) == (None, None)

@@ -1,4 +1,4 @@
-"""The whole numbers that `check --fleet` calculates with: gmpy2's where it is installed, Python's own elsewhere."""
+"""The whole numbers with which keys are compared: gmpy2's where it is installed, Python's own elsewhere."""
 
 from collections.abc import Callable
 from decimal import Decimal

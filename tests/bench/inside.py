@@ -1,0 +1,67 @@
+"""A pass inside a running process, as the daemon makes it, against one curl that asks for the same documents, in turn.
+
+`python inside.py CONFIG CLUSTERS.tsv RUNS` prints one JSON line: seconds of each pass and of each curl.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mirror.cli.compose import open_ports
+from mirror.config.load import load
+from mirror.run import run_once
+
+PARALLEL = 50
+
+
+def main() -> None:
+    """Time `RUNS` pairs after one that warms up."""
+    settings = load(Path(sys.argv[1]))
+    passes, curls = [], []
+    with tempfile.TemporaryDirectory() as folder, open_ports(settings, dry_run=False) as ports:
+        words = curl_words(Path(sys.argv[2]), Path(folder))
+        for _ in range(int(sys.argv[3]) + 1):
+            begun = time.monotonic()
+            report = run_once(settings, ports, datetime.now(UTC))
+            passes.append(time.monotonic() - begun)
+            if report.exit_status:
+                raise SystemExit(f"the pass ended with {report.exit_status}")
+            begun = time.monotonic()
+            subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+            curls.append(time.monotonic() - begun)
+    print(json.dumps({"pass": passes[1:], "curl": curls[1:]}))
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def curl_words(clusters: Path, folder: Path) -> list[str]:
+    """One curl for all: the two documents of a cluster over one connection, with a handshake a cluster."""
+    blocks = []
+    for row in clusters.read_text().splitlines():
+        name, url, ca_file, _ = row.split("\t")
+        for path in (".well-known/openid-configuration", "openid/v1/jwks"):
+            output = folder / name / path
+            blocks.append(f'url = "{url}/{path}"\noutput = "{output}"\ncacert = "{ca_file}"\nfail\ncreate-dirs\n')
+    config = folder / "curl"
+    config.write_text("next\n".join(blocks))
+    return [
+        "curl",
+        "--silent",
+        "--no-progress-meter",
+        "--parallel",
+        "--parallel-max",
+        str(PARALLEL),
+        "--config",
+        str(config),
+    ]
+
+
+if __name__ == "__main__":
+    main()

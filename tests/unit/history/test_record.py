@@ -1,0 +1,54 @@
+"""When a commit is made: the short way, which trusts bytes that were read, is the long way in every case."""
+
+import json
+from collections.abc import Mapping
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.addresses import repository_paths
+from mirror.history.ledgers import Memory, Remembered
+from mirror.history.record import Intent, is_pending
+from mirror.model import CommitId, Heads, Ledger
+from mirror.trust.documents import render
+from mirror.trust.ledger import read_ledger, write_ledger
+from mirror.trust.refused import Refused
+from support.strategies import ISSUER, ledgers
+
+COMMIT = CommitId("a" * 40)
+PATHS = repository_paths(ISSUER)
+
+
+def _long_way(ledger: Ledger, files: Mapping[str, bytes]) -> bool:
+    """Write, check and render everything, then compare it with what is there."""
+    if not ledger.records:
+        return False
+    wanted = {PATHS.ledger: write_ledger(ledger)}
+    documents = render(ledger)
+    if documents is not None:
+        wanted |= {PATHS.discovery: documents.discovery, PATHS.jwks: documents.jwks}
+    return any(files.get(path) != body for path, body in wanted.items())
+
+
+def _files(ledger: Ledger, form: str) -> dict[str, bytes]:
+    """The files of a ledger as we write them, or as people and strangers may leave them."""
+    body, documents = write_ledger(ledger), render(ledger)
+    if form == "other layout":
+        body = json.dumps(json.loads(body)).encode()
+    files = {PATHS.ledger: body}
+    if documents is not None and form != "no documents":
+        jwks = documents.jwks + b"\n" if form == "other document" else documents.jwks
+        files |= {PATHS.discovery: documents.discovery, PATHS.jwks: jwks}
+    return files
+
+
+@given(ledgers(), st.sampled_from(["ours", "other layout", "other document", "no documents"]), st.booleans())
+def test_short_way_decides_as_the_long_way(ledger: Ledger, form: str, is_shorter: bool) -> None:
+    """Whatever stands on the branch, a commit is pending exactly where writing and checking everything says so."""
+    before = Ledger(ISSUER, ledger.records[:-1]) if is_shorter else ledger
+    files = _files(before, form) if before.records else {}
+    known = read_ledger(files[PATHS.ledger], issuer=ISSUER) if files else None
+    assert not isinstance(known, Refused)
+    remembered = Remembered(PATHS, known, (), files)
+    memory = Memory(Heads(COMMIT, None), COMMIT, (COMMIT,), {ISSUER: remembered})
+    assert is_pending(memory, {ISSUER: Intent(ledger)}) == _long_way(ledger, files)
