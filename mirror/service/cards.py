@@ -73,6 +73,11 @@ class Card:
     failures: tuple[Advice, ...] = ()
     events: tuple[str, ...] = ()
 
+    @property
+    def anchor(self) -> str:
+        """Its id in the page: a name, and for a former issuer its path, in which no space can be."""
+        return f"{self.known.name}:{self.known.url}" if self.known.is_former else str(self.known.name)
+
 
 MARKS = {
     State.FAILED: "bad",
@@ -126,6 +131,8 @@ def _card(known: Known, now: datetime) -> Card:
 def _sentence(known: Known, report: IssuerReport) -> str:
     unusable = sum(isinstance(each, Unusable) for each in report.observations)
     match report.state:
+        case State.FAILED if known.look is not None and not known.look.ok:
+            return "Something failed, and what is public is not what was meant."
         case State.FAILED:
             return "Something failed; the last good state stays public."
         case State.HELD:
