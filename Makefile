@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 python := .venv/bin/python
 
 help: ## Lists the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s  %s\n", $$1, $$2 }' Makefile
 
 setup: ## Makes .venv with the locked packages and this project; needs git and Python 3.11 or newer.
 	@scripts/debian-packages run

@@ -20,7 +20,7 @@ class Commands(click.Group):
     """The group of commands; without one, `run` is meant."""
 
     TABLE: ClassVar[dict[str, tuple[str, str]]] = {
-        "run": ("mirror.cli.run", "One pass over all issuers, or the plan of one."),
+        "run": ("mirror.cli.run", "The daemon; with --once one pass, with --dry-run its plan."),
         "status": ("mirror.cli.status", "Tell what is public, what waits, and what leaves when."),
         "history": ("mirror.cli.history", "Tell the life of every key, from git."),
         "wait": ("mirror.cli.wait", "Return when a key is safe to sign with."),
