@@ -53,6 +53,12 @@ def test_state_and_exit_status(given: IssuerReport, state: State, status: ExitSt
     assert report(given).exit_status is status
 
 
+def test_silence_is_told_beside_other_failures() -> None:
+    """All reasons at once: a bucket that cannot be read does not hide that no apiserver answered."""
+    both = issuer(observations=(SLOW,), failures=(replace(WHY, code="bucket.denied"),))
+    assert [reason.code for reason in both.all_failures()] == ["bucket.denied", "no_usable_apiserver"]
+
+
 def test_failure_of_the_pass_fails_it() -> None:
     """A failed commit fails a pass whose issuers are all well."""
     assert report(issuer(), failures=(WHY,)).exit_status is ExitStatus.FAILED
