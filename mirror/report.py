@@ -47,7 +47,7 @@ class State(StrEnum):
     CURRENT = "current"
 
 
-DEGRADING = frozenset({"remote.unwitnessed", "readback.stale"})
+DEGRADING = frozenset({"issuer.emptied", "remote.unwitnessed", "readback.stale"})
 """Events after which an issuer is not current, though nothing failed yet."""
 
 

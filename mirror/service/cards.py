@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mirror.model import Level, Observation, Observed, Reason, Unusable, key_id
+from mirror.model import PUBLIC_STATUSES, Level, Observation, Observed, Reason, Unusable, key_id
 from mirror.report import Effect, IssuerReport, State
 from mirror.service.chronicle import Chronicle, Known
 from mirror.service.keybars import KeyBars, key_bars
@@ -139,6 +139,8 @@ def _sentence(known: Known, report: IssuerReport) -> str:
             return f"{_count(len(report.held), 'change')} waiting for an operator; what is public stays as it is."
         case State.DEGRADED if unusable:
             return f"Mirrored, but {unusable} of {_count(len(report.observations), 'apiserver')} gave no usable answer."
+        case State.DEGRADED if not any(each.status in PUBLIC_STATUSES for each in report.records):
+            return "No key is public, so no token of this cluster is accepted anywhere."
         case State.DEGRADED:
             return "Mirrored, but not all of it is public yet."
         case State.CHANGED:

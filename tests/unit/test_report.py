@@ -40,12 +40,13 @@ def report(*issuers: IssuerReport, **fields: object) -> Report:
         (issuer(objects=(PUT,)), State.CHANGED, ExitStatus.CURRENT),
         (issuer(observations=(GOOD, SLOW)), State.DEGRADED, ExitStatus.CURRENT),
         (issuer(objects=(replace(PUT, effect=Effect.WAITING),)), State.DEGRADED, ExitStatus.CURRENT),
+        (issuer(events=(Event("issuer.emptied", "None left.", Level.WARNING),)), State.DEGRADED, ExitStatus.CURRENT),
         (issuer(held=(WHY,)), State.HELD, ExitStatus.HELD),
         (issuer(observations=(SLOW,)), State.FAILED, ExitStatus.FAILED),
         (issuer(observations=(GOOD, REFUSED)), State.FAILED, ExitStatus.FAILED),
         (issuer(failures=(WHY,), held=(WHY,)), State.FAILED, ExitStatus.FAILED),
     ],
-    ids=["current", "changed", "one_slow", "waiting", "held", "none_usable", "refused", "failed_and_held"],
+    ids=["current", "changed", "one_slow", "waiting", "emptied", "held", "none_usable", "refused", "failed_and_held"],
 )
 def test_state_and_exit_status(given: IssuerReport, state: State, status: ExitStatus) -> None:
     """The worst that holds decides; 1 comes before 3; transient trouble of some replicas is no failure."""

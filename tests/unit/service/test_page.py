@@ -227,6 +227,13 @@ def test_failed_look_takes_back_that_the_last_state_is_public() -> None:
             "Mirrored, but 1 of 2 apiservers gave no usable answer.",
         ),
         ({"objects": documents("a", Effect.WAITING)}, "Mirrored, but not all of it is public yet."),
+        (
+            {
+                "records": (record(NEW, Status.REVOKED),),
+                "events": (Event("issuer.emptied", "Every key is revoked.", Level.WARNING),),
+            },
+            "No key is public, so no token of this cluster is accepted anywhere.",
+        ),
         ({"objects": documents("a", Effect.PUT, "create")}, "Changed in the last pass, and public."),
         ({"observations": (shows("https://1", NEW), shows("https://2", OLD))}, "a rotation is under way"),
     ],
