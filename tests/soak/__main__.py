@@ -4,7 +4,7 @@
 
 Two replicas with TLS, a git repository, an S3 server. Now and then the apiservers are down for a few passes, and AWS
 credentials are rotated on disk, so that what is opened and closed then is in the figures too. It ends with 1 when
-something was missed, overlapped or grew.
+something was missed, overlapped or grew. On a machine that is busy otherwise passes are late, and then left out.
 """
 
 import argparse
