@@ -2,12 +2,12 @@
 # Paths are relative and each tool is started as a module, so that a checkout may stand anywhere.
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fix bench soak lock install clean
+.PHONY: help setup demo test lint fix reference bench soak lock install clean
 
 python := .venv/bin/python
 
 help: ## Lists the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s  %s\n", $$1, $$2 }' Makefile
 
 setup: ## Makes .venv with the locked packages and this project; needs git and Python 3.11 or newer.
 	@scripts/debian-packages run
@@ -30,6 +30,9 @@ lint: setup ## Checks style, format, types and the direction of imports.
 fix: setup ## Formats the code and repairs what ruff can repair.
 	$(python) -m ruff check --fix .
 	$(python) -m ruff format .
+
+reference: setup ## Writes the generated pages of docs/reference anew; a test says when that is due.
+	@OIDC_MIRROR_WRITE_DOCS=1 $(python) -m pytest -q tests/unit/test_reference.py -k generated
 
 bench: setup ## Times the program against the pipeline of curl, jq, git and aws. Options: ARGS=…
 	@scripts/debian-packages bench

@@ -137,6 +137,11 @@ def provider_arn(issuer: IssuerUrl, account: str, partition: str) -> str:
     return f"arn:{partition}:iam::{account}:oidc-provider/{issuer.removeprefix('https://')}"
 
 
+def role_arn(account: str, name: str, partition: str) -> str:
+    """The ARN of a role without a path."""
+    return f"arn:{partition}:iam::{account}:role/{name}"
+
+
 def conditions(
     issuer: IssuerUrl, subjects: Sequence[str], audiences: Sequence[str]
 ) -> dict[str, dict[str, str | list[str]]]:

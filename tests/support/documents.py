@@ -10,8 +10,8 @@ says what happens in the world: `<!-- world: replicas show keys 1, 2 -->`. It is
 
 A command that ends with another status than 0 is followed by `$ echo $?`, so that the document says so.
 
-Two runs differ in dates, durations, commits, ETags and ports. Dates and durations are not compared. A commit, ETag or
-port is one value of the document for one value of the run, everywhere: two that were swapped are noticed. All else is
+Two runs differ in dates, durations, commits, ETags, ids of roles, and ports. Dates and durations are not compared. Any
+other is one value of the document for one value of the run, everywhere: two that were swapped are noticed. All else is
 compared as it is, kids and thumbprints included: the keys of a stage are always the same.
 """
 
@@ -24,10 +24,12 @@ from typing import Protocol
 ASK_STATUS = "echo $?"
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\s*$")
 _DIRECTION = re.compile(r"^ *<!-- world: (?P<text>.+?) -->\s*$")
+_UNIT = "(?:ms|s|min|h|(?:second|minute|hour|day)s?)"
 _VALUE = re.compile(
-    r"(?P<moment>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:Z|\+00:00))"
-    r"|(?P<duration>\b\d+(?:\.\d+)? (?:ms|s|min|h)\b)"
+    r"(?P<moment>\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:Z|\+00:00)| UTC)|\b1\d{9}\b)"  # the last: seconds since 1970
+    rf"|(?P<duration>\b\d+(?:\.\d+)? {_UNIT}\b(?: \d+ {_UNIT}\b)*)"
     r"|(?P<hash>\b[0-9a-f]{7,40}\b)"
+    r"|(?P<role>\bAROA[A-Z0-9]{17}\b)"
     r"|(?P<port>(?<=127\.0\.0\.1:)\d+|(?<=localhost:)\d+)"
 )
 _CHANGING = frozenset({"moment", "duration"})
@@ -151,7 +153,7 @@ class Values:
     def _translated(self, ran: re.Match[str]) -> str:
         kind = str(ran.lastgroup)
         known = self.of_document.get((kind, _short(ran[0], kind)), ran[0])
-        return known if kind == "port" or len(known) < len(ran[0]) else known[: len(ran[0])]
+        return known if kind in ("port", "role") or len(known) < len(ran[0]) else known[: len(ran[0])]
 
 
 def _short(value: str, kind: str) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -11,10 +11,18 @@ from typing import Self
 class Proxy:
     """A plain HTTP proxy that ends with its `with` block; `seen` is what clients sent before their tunnels stood."""
 
-    def __init__(self, *, refuse: bool = False, reroute: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        refuse: bool = False,
+        reroute: tuple[str, int] | None = None,
+        routes: Mapping[str, tuple[str, int]] | None = None,
+    ) -> None:
         self.refuse = refuse
         self.reroute = reroute
         """Where every tunnel really ends, whatever host is asked for: the proxy as the DNS of a test's world."""
+        self.routes = routes or {}
+        """The same for single targets such as `10.0.0.11:6443`."""
         self.tunnels: list[str] = []
         self.seen = b""
         self._listener = socket.socket()
@@ -68,7 +76,7 @@ class Proxy:
                 client.sendall(b"HTTP/1.1 403 Not For You\r\ncontent-length: 0\r\n\r\n")
                 return
             host, _, port = target.rpartition(":")
-            server = socket.create_connection(self.reroute or (host, int(port)))
+            server = socket.create_connection(self.routes.get(target) or self.reroute or (host, int(port)))
             self._sockets.append(server)
             client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             self._start(_copy, server, client)

@@ -48,11 +48,12 @@ _JWKS = "application/jwk-set+json"
 
 @dataclass(slots=True)
 class DemoStage:
-    """`World`, driven by a document. `first_config` is what `begins anew` goes back to."""
+    """`World`, driven by a document. `first_config` is what `begins anew` goes back to, `keys` are those by number."""
 
     world: World
     first_config: dict[str, Any]
     stack: ExitStack = field(default_factory=ExitStack)
+    keys: tuple[Key, ...] = RSA_KEYS
 
     def direct(self, direction: Direction) -> None:
         """Carry out a direction.
@@ -61,13 +62,26 @@ class DemoStage:
             ValueError: it is none of those above.
         """
         self.world.config["publish"]["readback"] = deepcopy(self.first_config["publish"]["readback"])
-        for pattern, act in _DIRECTIONS.items():
+        for pattern, act in self.directions().items():
             found = re.fullmatch(pattern, direction.text)
             if found:
-                act(self, found, direction)
+                act(found, direction)
                 self._write_config()
                 return
         raise ValueError(f"the stage knows no direction {direction.text!r}")
+
+    def directions(self) -> dict[str, "Act"]:
+        """What each direction does, by the pattern of its text."""
+        return {
+            r"replica(?:s| (?P<replica>[12])) shows? keys? (?P<keys>[\d, ]+)": self.show,
+            r"a pass": self.a_pass,
+            r"the next block is in the issuer's entry": self.configure,
+            r"new_keys: (?P<policy>hold|publish)": self.set_policy,
+            r"caches turn over": self.turn_caches_over,
+            r"retain_removed passes": self.let_time_pass,
+            r"somebody else published keys? (?P<keys>[\d, ]+)": self.publish_past_the_mirror,
+            r"begins anew": self.begin_anew,
+        }
 
     def run(self, script: str, status: int) -> Ran:
         """Run `script` in bash, in the world's folder; log lines are left out of what it answers."""
@@ -89,16 +103,19 @@ class DemoStage:
     def install(self) -> None:
         """The program under the name that documents call it by, and the first configuration."""
         program = self.world.folder / "bin" / "oidc-mirror"
-        program.parent.mkdir()
+        program.parent.mkdir(exist_ok=True)
         mirror = shlex.join((sys.executable, "-m", "mirror"))
         program.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(PROJECT))} exec {mirror} "$@"\n')
         program.chmod(0o755)
         self._write_config()
 
+    def _numbered(self, text: str) -> tuple[Key, ...]:
+        return tuple(self.keys[int(number) - 1] for number in text.split(","))
+
     # -- directions ----------------------------------------------------------------------------------------
 
     def show(self, found: re.Match[str], _: Direction) -> None:
-        keys = _keys(found["keys"])
+        keys = self._numbered(found["keys"])
         issuer = self.world.issuer["issuer"]
         for number in (0, 1) if found["replica"] is None else (int(found["replica"]) - 1,):
             self.world.replicas[number].serve(
@@ -134,7 +151,7 @@ class DemoStage:
         time.sleep(1.1)  # dates are whole seconds
 
     def publish_past_the_mirror(self, found: re.Match[str], _: Direction) -> None:
-        keys = _keys(found["keys"])
+        keys = self._numbered(found["keys"])
         self.world.overwrite(JWKS_KEY, jwks_body(*keys))
         self.world.overwrite(DISCOVERY_KEY, discovery_body(ISSUER, keys))
 
@@ -144,17 +161,7 @@ class DemoStage:
         self.world.config = deepcopy(self.first_config)
 
 
-Act = Callable[[DemoStage, re.Match[str], Direction], None]
-_DIRECTIONS: dict[str, Act] = {
-    r"replica(?:s| (?P<replica>[12])) shows? keys? (?P<keys>[\d, ]+)": DemoStage.show,
-    r"a pass": DemoStage.a_pass,
-    r"the next block is in the issuer's entry": DemoStage.configure,
-    r"new_keys: (?P<policy>hold|publish)": DemoStage.set_policy,
-    r"caches turn over": DemoStage.turn_caches_over,
-    r"retain_removed passes": DemoStage.let_time_pass,
-    r"somebody else published keys? (?P<keys>[\d, ]+)": DemoStage.publish_past_the_mirror,
-    r"begins anew": DemoStage.begin_anew,
-}
+Act = Callable[[re.Match[str], Direction], None]
 
 
 def discovery_body(issuer: str, keys: tuple[Key, ...]) -> bytes:
@@ -179,15 +186,12 @@ def empty_bucket(server: S3Server) -> None:
             assert answer.status == 204
 
 
-def _keys(text: str) -> tuple[Key, ...]:
-    return tuple(RSA_KEYS[int(number) - 1] for number in text.split(","))
-
-
 @contextmanager
 def demo_stage(server: S3Server, folder: Path) -> Iterator[DemoStage]:
     """A stage with two replicas, an empty bucket and no history."""
     with running_world(server, folder) as world, ExitStack() as stack:
         stack.callback(empty_bucket, server)
+        del world.config["limits"]  # what a document tells must not depend on how fast this machine is
         stage = DemoStage(world, deepcopy(world.config), stack)
         stage.install()
         yield stage

@@ -5,8 +5,10 @@ from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from hashlib import shake_256
 from typing import Any
 
+import gmpy2
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -48,15 +50,33 @@ class Signer:
 @cache
 def signer(kind: str = "P-256", number: int = 0) -> Signer:
     """A key of a curve, or `RSA`; another `number` is another key. Each is made once a run."""
-    private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-    private = rsa.generate_private_key(65537, 2048) if kind == "RSA" else ec.generate_private_key(_CURVES[kind])
-    members = JWK.from_pyca(private.public_key()).export_public(as_dict=True)
     if kind == "RSA":
-        thumbprint = thumbprint_of("RSA", n=members["n"], e=members["e"])
-        return Signer(with_kubernetes_kid(RsaKey(Kid(""), "RS256", members["n"], members["e"], thumbprint)), private)
+        return _rsa_signer(rsa.generate_private_key(65537, 2048))
+    private = ec.generate_private_key(_CURVES[kind])
+    members = JWK.from_pyca(private.public_key()).export_public(as_dict=True)
     x, y = members["x"], members["y"]
     thumbprint = Thumbprint(thumbprint_of("EC", crv=kind, x=x, y=y))
     return Signer(with_kubernetes_kid(EcKey(Kid(""), EC_ALGORITHMS[kind], kind, x, y, thumbprint)), private)
+
+
+def _rsa_signer(private: rsa.RSAPrivateKey) -> Signer:
+    members = JWK.from_pyca(private.public_key()).export_public(as_dict=True)
+    thumbprint = thumbprint_of("RSA", n=members["n"], e=members["e"])
+    return Signer(with_kubernetes_kid(RsaKey(Kid(""), "RS256", members["n"], members["e"], thumbprint)), private)
+
+
+def derived_signer(seed: str) -> Signer:
+    """An RSA key that is the same in every run, so that documents can name its kid. Anybody can make it."""
+    p, q = (_prime(f"{seed} {which}") for which in "pq")
+    d = pow(65537, -1, (p - 1) * (q - 1))
+    public = rsa.RSAPublicNumbers(65537, p * q)
+    parts = (rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q))
+    return _rsa_signer(rsa.RSAPrivateNumbers(p, q, d, *parts, public).private_key())
+
+
+def _prime(seed: str) -> int:
+    """A prime of 1024 bits, the two highest of which are set: the product of two has 2048."""
+    return int(gmpy2.next_prime(int.from_bytes(shake_256(seed.encode()).digest(128)) | 3 << 1022))
 
 
 def claims(now: float, **changes: Any) -> dict[str, Any]:

@@ -82,6 +82,27 @@ def test_what_became_untrue_is_noticed(shown: str, expected: str) -> None:
     assert rehearsed.count("\n") == DOCUMENT.count("\n")
 
 
+TOKEN = "$ a\nexp {} in {}\nid AROA{}\n$ b\nby AROA{}\n"
+IDS = "A" * 17, "B" * 17, "C" * 17
+
+
+@pytest.mark.parametrize(
+    ("seconds", "duration", "ids", "same"),
+    [
+        ("1800000000", "1 h", (IDS[1], IDS[1]), True),
+        ("1800000000", "3 min", (IDS[1], IDS[2]), False),
+        ("180000000", "1 h", (IDS[1], IDS[1]), False),
+        ("1800000000", "1 key", (IDS[1], IDS[1]), False),
+    ],
+    ids=["same", "another_role", "no_moment", "no_duration"],
+)
+def test_moments_lifetimes_and_roles_are_values(seconds: str, duration: str, ids: tuple[str, str], same: bool) -> None:
+    """Seconds since 1970 are a moment, several units one duration, and the id of a role is one value everywhere."""
+    text = f"```console\n{TOKEN.format('1795619579', '59 min 58 s', IDS[0], IDS[0])}```\n"
+    stage = Recital([Ran(f"exp {seconds} in {duration}\nid AROA{ids[0]}", 0), Ran(f"by AROA{ids[1]}", 0)])
+    assert (rehearse(text, stage) == text) is same
+
+
 def test_refreshed_document_has_this_run_alone() -> None:
     """Every output is of one run, so that its values agree; the rest of the document is untouched."""
     rehearsed = rehearse(DOCUMENT, same_run(), refresh=True)

@@ -141,6 +141,21 @@ def test_document_links_lead_somewhere(document: str) -> None:
     assert [target for target in targets if not ((ROOT / document).parent / target).exists()] == []
 
 
+def headings(document: Path) -> set[str]:
+    """The anchors of a document, as GitHub and GitLab make them of its headings."""
+    plain = re.sub(r"^ *```.*?^ *```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.*)$", plain, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_document_links_lead_to_headings(document: str) -> None:
+    """A link into a document leads to one of its headings."""
+    here = ROOT / document
+    links = re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", here.read_text(encoding="utf-8"))
+    assert [(file, name) for file, name in links if name not in headings(here.parent / file if file else here)] == []
+
+
 def test_make_help_lists_every_target() -> None:
     """`make` alone prints each target of the Makefile with a sentence."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")

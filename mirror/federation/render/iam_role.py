@@ -8,17 +8,24 @@ from mirror.errors import UsageError
 from mirror.federation.policies import Policy, partition_of, provider_arn, subject, trust_policy
 from mirror.federation.provision.provider import scheme_less
 from mirror.federation.render.hcl import Block, Call, Expression, Template
-from mirror.federation.render.kind import NAMESPACE, SERVICE_ACCOUNT, Kind, Rendered, Request, made_by
+from mirror.federation.render.kind import (
+    ACCOUNT_TO_FILL_IN,
+    NAMESPACE,
+    SERVICE_ACCOUNT,
+    Kind,
+    Rendered,
+    Request,
+    made_by,
+)
 from mirror.federation.render.text import Assignment, Quoted
 
 MAX_TRUST_POLICY_CHARACTERS = 2048
 """What a role takes as its trust policy by default (IAM user guide, "IAM and AWS STS quotas")."""
-_ACCOUNT = "ACCOUNT"
 _ACCOUNT_COMMAND = '"$(aws sts get-caller-identity --query Account --output text)"'
 
 
 def _trust(request: Request, provider: Any) -> Policy:
-    return trust_policy(request.issuer.issuer, provider, request.workload.all_subjects(), request.audiences())
+    return trust_policy(request.issuer.issuer, provider, request.workload.all_subjects(), request.accepted_audiences())
 
 
 def _comments(request: Request, how: str) -> tuple[str, ...]:
@@ -57,6 +64,8 @@ def _cloudformation(request: Request) -> Rendered:
         "RoleName": request.role_name(),
         "AssumeRolePolicyDocument": _trust(request, arn),
     }
+    if request.role_path() != "/":
+        properties["Path"] = request.role_path()
     if workload.managed_policies:
         properties["ManagedPolicyArns"] = list(workload.managed_policies)
     if workload.session_seconds is not None:
@@ -89,6 +98,8 @@ def _terraform(request: Request) -> Rendered:
         "name": request.role_name(),
         "assume_role_policy": Call("jsonencode", _trust(request, arn)),
     }
+    if request.role_path() != "/":
+        attributes["path"] = request.role_path()
     if workload.session_seconds is not None:
         attributes["max_session_duration"] = workload.session_seconds
     blocks = [
@@ -109,14 +120,17 @@ def _terraform(request: Request) -> Rendered:
 def _cli(request: Request) -> Rendered:
     workload, name = request.workload, request.role_name()
     partition = partition_of(request.issuer.publish.region)
-    policy = json.dumps(_trust(request, provider_arn(request.issuer.issuer, workload.account or _ACCOUNT, partition)))
+    provider = provider_arn(request.issuer.issuer, request.account() or ACCOUNT_TO_FILL_IN, partition)
+    policy = json.dumps(_trust(request, provider))
     words = shlex.quote(policy)
     commands: list[tuple[str, ...]] = []
-    if workload.account is None:
+    if request.account() is None:
         commands.append(Assignment(("account", _ACCOUNT_COMMAND)))
-        words = words.replace(f":iam::{_ACCOUNT}:", ":iam::'\"$account\"':", 1)
+        words = words.replace(f":iam::{ACCOUNT_TO_FILL_IN}:", ":iam::'\"$account\"':", 1)
     commands.append(Assignment(("policy", words)))
     create = ["aws", "iam", "create-role", "--role-name", name]
+    if request.role_path() != "/":
+        create += ["--path", request.role_path()]
     if workload.session_seconds is not None:
         create += ["--max-session-duration", str(workload.session_seconds)]
     commands.append(Quoted((*map(shlex.quote, create), "--assume-role-policy-document", '"$policy"')))
@@ -131,7 +145,7 @@ def _json(request: Request) -> Rendered:
 
 
 def _trust_policy(request: Request) -> Rendered:
-    account = request.workload.account
+    account = request.account()
     if account is None:
         raise UsageError(
             "The trust policy names the provider with its account.", remedy="Give the account: --account 111122223333"

@@ -2,10 +2,11 @@
 
 import json
 import shlex
+from textwrap import wrap
 from typing import Any, assert_never
 
 from mirror.federation.render import hcl
-from mirror.federation.render.kind import Rendered
+from mirror.federation.render.kind import Rendered, Step
 
 
 def text_of(piece: Rendered) -> str:
@@ -14,28 +15,35 @@ def text_of(piece: Rendered) -> str:
         case "json":
             return json.dumps(piece.value, indent=2) + "\n"
         case "yaml":
-            return _comments(piece) + _yaml(piece.value)
+            return _comments(piece.comments) + _yaml(piece.value)
         case "hcl":
-            return _comments(piece) + hcl.write(piece.value)
+            return _comments(piece.comments) + hcl.write(piece.value)
         case "shell":
-            return _comments(piece) + "".join(f"{_command(each)}\n" for each in piece.value)
+            return _comments(piece.comments) + "".join(map(_line, piece.value))
         case _:
             assert_never(piece.syntax)
 
 
-def _comments(piece: Rendered) -> str:
+def _comments(lines: tuple[str, ...]) -> str:
+    return "".join(f"# {part}\n" for line in lines for part in _wrapped(line))
+
+
+def _wrapped(line: str) -> list[str]:
+    """A sentence in lines that can be read; what is indented is a command, and stays whole."""
     # What came from the configuration has no line break where it matters; one would end the comment.
-    return "".join(f"# {' '.join(line.splitlines())}\n" for line in piece.comments)
+    safe = " ".join(line.splitlines())
+    return [safe] if safe.startswith(" ") else wrap(safe, 118, break_long_words=False, break_on_hyphens=False)
 
 
 def _yaml(value: Any) -> str:
-    """One document, or several where the value is a tuple."""
+    """One document, or several where the value is a tuple; a step has its comments before it."""
     import yaml  # noqa: PLC0415  only where it is needed
 
-    documents = value if isinstance(value, tuple) else (value,)
-    written: str = yaml.safe_dump_all(
-        documents, sort_keys=False, width=120, allow_unicode=True, explicit_start=len(documents) > 1
-    )
+    if isinstance(value, tuple):
+        return "".join(f"---\n{_yaml(each)}" for each in value)
+    if isinstance(value, Step):
+        return _comments(value.comments) + _yaml(value.value)
+    written: str = yaml.safe_dump(value, sort_keys=False, width=120, allow_unicode=True)
     return written
 
 
@@ -51,6 +59,12 @@ class Quoted(tuple[str, ...]):
     __slots__ = ()
 
 
+def _line(command: Any) -> str:
+    if isinstance(command, Step):
+        return _comments(command.comments) + _line(command.value)
+    return f"{_command(command)}\n"
+
+
 def _command(words: tuple[str, ...]) -> str:
     match words:
         case Assignment():
@@ -59,3 +73,8 @@ def _command(words: tuple[str, ...]) -> str:
             return " ".join(words)
         case _:
             return shlex.join(words)
+
+
+def quoted(word: str) -> str:
+    """A word as a shell takes it, for a command that is not quoted as a whole."""
+    return shlex.quote(word)

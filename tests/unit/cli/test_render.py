@@ -8,6 +8,7 @@ import pytest
 from mirror.cli.main import main
 from mirror.federation.render.kinds import KINDS
 
+ROLE = "arn:aws:iam::111122223333:role/teams/deployer"
 ISSUER = "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com/a"
 
 
@@ -56,6 +57,19 @@ def test_options_reach_the_piece(config: str, capsys: pytest.CaptureFixture[str]
         pytest.param(["iam-role", "syd", "--subject", "a\nb"], id="subject"),
         pytest.param(["iam-role", "syd", "--role-name", "a b"], id="role-name"),
         pytest.param(["iam-role", "syd", "--managed-policy", "ReadOnlyAccess"], id="policy"),
+        pytest.param(["iam-role", "syd", "--role-arn", "deployer"], id="role-arn"),
+        pytest.param(["iam-role", "syd", "--role-arn", ROLE, "--role-name", "x"], id="role-twice"),
+        pytest.param(["iam-role", "syd", "--role-arn", ROLE, "--account", "111122223333"], id="account-twice"),
+        pytest.param(["pod", "syd", "--expiration", "9m"], id="token-too-short"),
+        pytest.param(["pod", "syd", "--expiration", "60000d"], id="token-too-long"),
+        pytest.param(["pod", "syd", "--image", "a b"], id="image"),
+        pytest.param(["pod", "syd", "--audience", "other"], id="audience"),
+        pytest.param(["apiserver-flags", "syd", "--key-file", "relative.pub"], id="key-file"),
+        pytest.param(["apiserver-flags", "syd", "--signing-key-file", "/a;b"], id="signing-key-file"),
+        pytest.param(["apiserver-flags", "syd", "--api-audience", "a,b"], id="api-audience"),
+        pytest.param(["apiserver-flags", "syd", "--keep-issuer", "https://a,https://b"], id="keep-issuer"),
+        pytest.param(["rbac", "syd", "--mirror", "one-word"], id="mirror"),
+        pytest.param(["rbac", "syd", "--user", "a\nb"], id="user"),
     ],
 )
 def test_words_that_mean_nothing_are_usage_errors(
@@ -64,6 +78,31 @@ def test_words_that_mean_nothing_are_usage_errors(
     """Exit status 2, and not one byte on stdout."""
     assert main(["--config", config, "render", *words]) == 2
     assert capsys.readouterr().out == ""
+
+
+def test_role_with_a_path_is_the_same_everywhere(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """--role-arn says name, folder and account of the role, to the pod and to each way of making it."""
+
+    def rendered(kind: str, form: str) -> str:
+        assert main(["render", kind, "syd", "--config", config, "--role-arn", ROLE, "--format", form]) == 0
+        return capsys.readouterr().out
+
+    properties = json.loads(rendered("iam-role", "json"))["Resources"]["Role"]["Properties"]
+    assert (properties["RoleName"], properties["Path"]) == ("deployer", "/teams/")
+    assert '  path = "/teams/"' in rendered("iam-role", "terraform")
+    assert "--role-name deployer --path /teams/" in rendered("iam-role", "cli")
+    assert ROLE in rendered("pod", "yaml")
+    assert "oidc-provider" in rendered("iam-role", "trust-policy")
+
+
+def test_login_is_read_for_rbac_alone(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The name is told by option; without one the configuration says who asks."""
+    assert main(["render", "rbac", "syd", "--config", config]) == 0
+    assert "system:unauthenticated" in capsys.readouterr().out
+    assert main(["render", "rbac", "syd", "--config", config, "--user", "mirror"]) == 0
+    out = capsys.readouterr().out
+    assert "system:unauthenticated" not in out
+    assert "name: mirror" in out
 
 
 def test_help_names_every_kind_with_its_formats(capsys: pytest.CaptureFixture[str]) -> None:

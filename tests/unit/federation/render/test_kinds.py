@@ -228,10 +228,12 @@ def test_issuer_without_audience_is_a_configuration_error(kind: str) -> None:
 @pytest.mark.parametrize(("kind", "form"), [(k.name, f) for k in KINDS.values() for f in k.formats])
 def test_every_piece_says_what_to_do_with_it(kind: str, form: str) -> None:
     """In comments where its syntax has them, else beside it; and the same words make the same bytes."""
-    text = rendered(kind, form, "full")
-    told: Any = comments(text) or notes(kind, form, WORKLOADS["full"])
+    request = Request(SETTINGS, ENTRY, form, Workload(account="111122223333"))
+    text = text_of(KINDS[kind].render(request))
+    told: Any = comments(text) or " ".join(KINDS[kind].render(request).notes)
     assert len(told) > 40
-    assert rendered(kind, form, "full") == text
+    assert text_of(KINDS[kind].render(request)) == text
+    assert max(map(len, comments(text).splitlines()), default=0) <= 120
     assert form in FORMATS
 
 

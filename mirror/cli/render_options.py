@@ -1,0 +1,224 @@
+"""The options of `oidc-mirror render`: one set for all kinds, each value checked, as the values that kinds take."""
+
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import click
+
+from mirror.config.bucket_fields import account as checked_account
+from mirror.config.bucket_fields import role_arn as checked_arn
+from mirror.config.units import duration
+from mirror.errors import UsageError
+from mirror.federation.render.kind import NAMESPACE, SERVICE_ACCOUNT, ControlPlane, Login, Workload
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MIN_SESSION_SECONDS, MAX_SESSION_SECONDS = 3600, 43_200
+"""What IAM takes as a role's longest session (IAM API, CreateRole)."""
+MIN_TOKEN_SECONDS, MAX_TOKEN_SECONDS = 600, 2**32
+"""What an apiserver takes as the life of a token (fact 21; Kubernetes API, TokenRequestSpec)."""
+
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # Kubernetes: names of namespaces are RFC 1123 labels
+_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"  # names of ServiceAccounts are RFC 1123 subdomains
+_SUBJECT = r"[\x21-\x7e]{1,255}"
+_ROLE_NAME = r"[A-Za-z0-9+=,.@_-]{1,64}"  # IAM API, CreateRole
+_POLICY_ARN = r"arn:aws[a-z-]*:iam::(aws|[0-9]{12}):policy/[\x21-\x7e]{1,512}"
+_PATH = r"/[A-Za-z0-9._/-]+"  # what needs no quoting in a unit, a manifest or a shell
+_URL = r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x2b\x2d-\x7e]+"  # no comma: --api-audiences separates by it
+_AUDIENCE = r"[\x21-\x2b\x2d-\x7e]{1,255}"
+_IMAGE = r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}"
+_USER = r"[^\x00-\x1f\x7f]{1,512}"
+
+
+def _fits(pattern: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback that refuses a value, or one of several, that does not fit `pattern`."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        for each in value if isinstance(value, tuple) else (value,):
+            if each is not None and re.fullmatch(pattern, each) is None:
+                raise click.BadParameter(f"{each!a} is no such name.", ctx, param)
+        return value
+
+    return check
+
+
+def _seconds(low: int, high: int, words: str) -> Callable[[click.Context, click.Parameter, Any], int | None]:
+    """A callback that reads a duration between `low` and `high` seconds, or tells in `words` what is taken."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+        if value is None:
+            return None
+        try:
+            seconds = int(duration(value).total_seconds())
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+        if not low <= seconds <= high:
+            raise click.BadParameter(words, ctx, param)
+        return seconds
+
+    return read
+
+
+def _checked(check: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, Any], str | None]:
+    """A callback that takes what a field of the configuration takes."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        try:
+            return None if value is None else check(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+
+    return read
+
+
+_NEW, _PLANE = Workload(), ControlPlane()
+_OPTIONS: tuple[Callable[[F], F], ...] = (  # in the order of the help
+    click.option(
+        "--namespace", default=NAMESPACE, callback=_fits(_LABEL), show_default=True, help="The namespace of the pods."
+    ),
+    click.option(
+        "--service-account",
+        default=SERVICE_ACCOUNT,
+        callback=_fits(_SUBDOMAIN),
+        show_default=True,
+        help="The ServiceAccount of the pods.",
+    ),
+    click.option(
+        "--subject",
+        "subjects",
+        multiple=True,
+        callback=_fits(_SUBJECT),
+        help="A whole `sub` in place of both; may be repeated.",
+    ),
+    click.option("--audience", help="The audience of the pods' tokens; one of the issuer's `audiences`."),
+    click.option(
+        "--expiration",
+        "expiration_seconds",
+        default="1h",
+        show_default=True,
+        metavar="DURATION",
+        callback=_seconds(MIN_TOKEN_SECONDS, MAX_TOKEN_SECONDS, "An apiserver takes 10m and more, below 50000d."),
+        help="The life of the pods' tokens.",
+    ),
+    click.option("--role-name", callback=_fits(_ROLE_NAME), help="Its name; without it <NAME>-<ServiceAccount>."),
+    click.option(
+        "--account",
+        callback=_checked(checked_account),
+        help="The AWS account of the role, where the format cannot find it out.",
+    ),
+    click.option("--role-arn", metavar="ARN", callback=_checked(checked_arn), help="The role's ARN, in place of both."),
+    click.option(
+        "--managed-policy",
+        "managed_policies",
+        multiple=True,
+        callback=_fits(_POLICY_ARN),
+        metavar="ARN",
+        help="A policy of the role; may be repeated.",
+    ),
+    click.option(
+        "--session-duration",
+        "session_seconds",
+        metavar="DURATION",
+        callback=_seconds(MIN_SESSION_SECONDS, MAX_SESSION_SECONDS, "IAM takes 1h to 12h."),
+        help="The longest session, 1h to 12h.",
+    ),
+    click.option("--image", default=_NEW.image, callback=_fits(_IMAGE), show_default=True, help="The pod's image."),
+    click.option(
+        "--webhook", "is_webhook", is_flag=True, help="amazon-eks-pod-identity-webhook runs in the cluster and mounts."
+    ),
+    click.option(
+        "--rotation", "is_rotation", is_flag=True, help="The steps that put the new key in the place of the old one."
+    ),
+    click.option(
+        "--key-file",
+        "key_files",
+        multiple=True,
+        default=_PLANE.key_files,
+        callback=_fits(_PATH),
+        show_default=True,
+        help="A file of public keys, on the apiservers' hosts; may be repeated.",
+    ),
+    click.option(
+        "--signing-key-file",
+        default=_PLANE.signing_key_file,
+        callback=_fits(_PATH),
+        show_default=True,
+        help="The file of the signing key, on the apiservers' hosts.",
+    ),
+    click.option(
+        "--new-key-file",
+        "new_key_files",
+        multiple=True,
+        default=_PLANE.new_key_files,
+        callback=_fits(_PATH),
+        show_default=True,
+        help="The same after a rotation.",
+    ),
+    click.option(
+        "--new-signing-key-file",
+        default=_PLANE.new_signing_key_file,
+        callback=_fits(_PATH),
+        show_default=True,
+        help="The same after a rotation.",
+    ),
+    click.option(
+        "--keep-issuer",
+        "kept_issuers",
+        multiple=True,
+        metavar="URL",
+        callback=_fits(_URL),
+        help="An issuer that apiservers go on accepting, such as a live cluster's present one; may be repeated.",
+    ),
+    click.option(
+        "--api-audience",
+        "api_audiences",
+        multiple=True,
+        callback=_fits(_AUDIENCE),
+        help="Another audience of the apiserver itself; may be repeated.",
+    ),
+    click.option(
+        "--mirror",
+        default=f"{Login().namespace}/{Login().service_account}",
+        callback=_fits(f"{_LABEL}/{_SUBDOMAIN}"),
+        show_default=True,
+        metavar="NAMESPACE/NAME",
+        help="The mirror's own ServiceAccount in the cluster.",
+    ),
+    click.option(
+        "--user",
+        callback=_fits(_USER),
+        help="The mirror's user name at the apiservers, where its certificate cannot be read here.",
+    ),
+)
+
+
+def render_options(function: F) -> F:
+    """Every option of `render` that says what the configuration does not know."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def workload_of(options: dict[str, Any]) -> Workload:
+    """The pods that are meant, and their role.
+
+    Raises:
+        UsageError: The role is named twice, differently perhaps.
+    """
+    if options["role_arn"] is not None and (options["role_name"] is not None or options["account"] is not None):
+        raise UsageError(
+            "The role is named twice.", remedy="Give --role-arn alone, or --role-name and --account without it."
+        )
+    return Workload(**_of(Workload, options))
+
+
+def control_plane_of(options: dict[str, Any]) -> ControlPlane:
+    """The key files of the apiservers, and what else they accept."""
+    return ControlPlane(**_of(ControlPlane, options))
+
+
+def _of(noun: type, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that have the names of the noun's fields."""
+    return {field.name: options[field.name] for field in fields(noun)}

@@ -1,0 +1,131 @@
+"""The flags of kube-apiserver that make its tokens verifiable by the world, for one moment of its life. Pure.
+
+None needs a feature gate: the issuer's discovery and token projection are stable since Kubernetes 1.21 and 1.20.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mirror.addresses import jwks_uri
+from mirror.federation.render.kind import AZURE_AUDIENCE, STS_AUDIENCE, ControlPlane, Request
+
+Flag = tuple[str, str]
+"""Name without dashes, and value; a name may stand several times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One state of every apiserver: what it verifies with, what it signs with, and what to know about it."""
+
+    comments: tuple[str, ...]
+    key_files: tuple[str, ...]
+    signing_key_file: str
+
+
+def issuers(request: Request) -> tuple[str, ...]:
+    """All accepted issuers, the one that is signed with and that the document names first (fact 11)."""
+    former = (str(each.issuer) for each in request.issuer.former_issuers)
+    return tuple(dict.fromkeys((str(request.issuer.issuer), *former, *request.control_plane.kept_issuers)))
+
+
+def api_audiences(request: Request) -> tuple[str, ...]:
+    """What the apiserver takes tokens for: by default its issuers, as kube-apiserver itself does without the flag."""
+    return tuple(dict.fromkeys((*issuers(request), *request.control_plane.api_audiences)))
+
+
+def flags(request: Request, stage: Stage) -> tuple[Flag, ...]:
+    """Every flag of a stage. The key file and the issuer repeat, the signing key file never does (facts 9, 11)."""
+    return (
+        *(("service-account-issuer", each) for each in issuers(request)),
+        ("service-account-jwks-uri", jwks_uri(request.issuer.issuer)),
+        ("api-audiences", ",".join(api_audiences(request))),
+        *(("service-account-key-file", each) for each in stage.key_files),
+        ("service-account-signing-key-file", stage.signing_key_file),
+    )
+
+
+def comments(request: Request) -> Iterator[str]:
+    """What holds for every stage."""
+    yield "The issuer is exactly the configured text: a slash more or less, and every token is another issuer's."
+    if len(issuers(request)) > 1:
+        yield (
+            "Several issuers: tokens name the first one, the others are accepted until their tokens are gone. Keep this"
+            " order."
+        )
+    yield "jwks-uri is the public place of the keys; apiservers go on serving them at their own /openid/v1/jwks."
+    yield (
+        "api-audiences are the apiserver's own. The clouds' audience does not belong there: it would make a token that"
+        " a pod shows to a cloud good at the apiserver, and every default token good at the cloud."
+    )
+    if len(issuers(request)) == 1:
+        yield (
+            "A live cluster that had another issuer: add --keep-issuer ITS-ISSUER, or all its pods are logged out at"
+            " once."
+        )
+    yield (
+        "The key file's flag may repeat and is all that is public; the public half of the signing key must be among"
+        " them. No feature gate is needed since Kubernetes 1.21."
+    )
+
+
+def notes(request: Request) -> tuple[str, ...]:
+    """What asks for a second look."""
+    clouds = {*request.issuer.audiences, STS_AUDIENCE, AZURE_AUDIENCE}
+    shared = [each for each in api_audiences(request) if each in clouds]
+    return tuple(
+        f"The audience {each} is a cloud's: as an audience of the apiserver it makes every pod's default token good at"
+        " the cloud, and every token that is shown to the cloud good at the apiserver."
+        for each in shared
+    )
+
+
+def stages(request: Request) -> tuple[Stage, ...]:
+    """How it shall be: one stage, or the three of a rotation in their order (facts 10, 22, 23)."""
+    plane = request.control_plane
+    if not plane.is_rotation:
+        return (Stage((), plane.key_files, plane.signing_key_file),)
+    both = tuple(dict.fromkeys((*plane.key_files, *plane.new_key_files)))
+    return (
+        Stage(tuple(_verify_both(request)), both, plane.signing_key_file),
+        Stage(tuple(_sign_with_new(request)), both, plane.new_signing_key_file),
+        Stage(tuple(_forget_old(request)), plane.new_key_files, plane.new_signing_key_file),
+    )
+
+
+def controller_manager_key(stage: Stage) -> Flag:
+    """What kube-controller-manager signs the old tokens in Secrets with: the same key, or they die with the old one."""
+    return ("service-account-private-key-file", stage.signing_key_file)
+
+
+def _verify_both(request: Request) -> Iterator[str]:
+    plane, name = request.control_plane, request.issuer.name
+    yield "Step 1 of 3: every apiserver verifies with the old and the new key, and still signs with the old one."
+    yield from _make_pair(plane)
+    yield "Restart one apiserver after the other: key files are read at its start only."
+    held = " It is held: oidc-mirror approve publishes it." if request.issuer.keys.new_keys == "hold" else ""
+    yield f"A pass of the mirror makes the new key public; oidc-mirror status {name} names it.{held}"
+    yield "Then wait until it is public and every cache has it; step 2 comes when this has returned 0:"
+    yield f"  oidc-mirror wait {name} KEY"
+
+
+def _make_pair(plane: ControlPlane) -> Iterator[str]:
+    private = plane.new_signing_key_file
+    yield "The new pair, made once and copied to every control plane host:"
+    yield f"  openssl genrsa -out {private} 2048"
+    yield f"  openssl rsa -in {private} -pubout -out {plane.new_key_files[0]}"
+
+
+def _sign_with_new(request: Request) -> Iterator[str]:
+    yield "Step 2 of 3: sign with the new key; the old one still verifies. Again one apiserver after the other."
+    yield "kube-controller-manager signs tokens in Secrets: give it the new --service-account-private-key-file too."
+    yield (
+        "Then wait until the tokens of the old key are gone: the longest expiry that a pod asks for"
+        f" ({request.workload.expiration_seconds} s here), and for clients that read their token once up to a year"
+        " (metric serviceaccount_stale_tokens_total). Tokens in Secrets have no expiry: make those anew."
+    )
+
+
+def _forget_old(request: Request) -> Iterator[str]:
+    hours = request.issuer.keys.retain_removed.total_seconds() / 3600
+    yield "Step 3 of 3: forget the old key. One apiserver after the other."
+    yield f"The mirror takes it from the public set {hours:g} h after every apiserver stopped showing it."

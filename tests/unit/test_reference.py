@@ -1,0 +1,131 @@
+"""`docs/reference` says what the program does: generated pages are fresh, written ones name everything there is."""
+
+import ast
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from mirror.model import Status
+from mirror.report import ExitStatus
+from support.reference import FOLDER, PAGES, commands
+
+PROGRAM = Path(__file__).parents[2] / "mirror"
+DOTTED = re.compile(r"[a-z][a-z_]*(?:\.[a-z][a-z_]*)+")
+NO_EVENTS = frozenset(  # what has dots and is neither an event nor a code
+    (
+        *("amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "csp.hci.ic.gov", "sts.amazonaws.com"),
+        *("kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"),
+        *("audit.json", "notebook.json", "gc.pid", "snapshots.git", "ca.crt", "server.crt", "server.key"),
+        *("history.css", "history.html", "status.css", "status.html", "publish.profile"),
+        *("data.aws_caller_identity.current.account_id", "data.aws_partition.current.partition"),
+        *("aws_iam_role.pods.name", "connection.connect_tcp.complete", "http.response.start"),
+    )
+)
+LOGGED = ("debug", "info", "warning", "error")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_generated_page_is_fresh(name: str) -> None:
+    """`make reference` would change nothing; with OIDC_MIRROR_WRITE_DOCS=1 this writes it instead."""
+    path, wanted = FOLDER / name, PAGES[name]()
+    if os.environ.get("OIDC_MIRROR_WRITE_DOCS"):
+        path.write_text(wanted)
+    assert path.read_text() == wanted, "stale: run `make reference`, and read the difference"
+
+
+def test_every_command_and_option_is_on_the_page() -> None:
+    """What a command takes is named in its own part, whatever the help leaves out."""
+    page = (FOLDER / "commands.md").read_text()
+    for words, command, _ in commands():
+        part = page.partition(f"\n## {' '.join(('oidc-mirror', *words))}\n")[2].partition("\n## ")[0]
+        options = [option for each in command.params for option in each.opts if option.startswith("--")]
+        assert [each for each in options if each not in part] == []
+
+
+def trees() -> Iterator[tuple[Path, ast.Module]]:
+    """Every module that can log: `check` prints findings, whose codes are its own."""
+    for path in sorted(PROGRAM.rglob("*.py")):
+        if "doctor" not in path.parts:
+            yield path, ast.parse(path.read_text())
+
+
+def names_in_the_program() -> frozenset[str]:
+    found = {f"key.{status}" for status in Status}  # steps/reporting.py makes these of a transition
+    for _, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and DOTTED.fullmatch(node.value):
+                found.add(node.value)
+    return frozenset(each for each in found - NO_EVENTS if not each.startswith("mirror."))
+
+
+def rows(part: str) -> Mapping[str, str]:
+    """The rest of each row of a page's part, by the names in its first column."""
+    found = re.findall(r"^\| (`[^|]*`) \| (.*) \|$", part, re.MULTILINE)
+    return {name: rest for names, rest in found for name in re.findall(r"`([^`]+)`", names)}
+
+
+EVENTS, _, CODES = (FOLDER / "events.md").read_text().partition("## Codes that are no events")
+
+
+def test_events_page_names_all_and_only_what_there_is() -> None:
+    """Every dotted name of the program is an event or a code on the page, and the page invents none."""
+    events, codes = rows(EVENTS), rows(CODES)
+    assert names_in_the_program() - {*events, *codes} == set()
+    assert {*events, *codes} - names_in_the_program() == set()
+    assert set(events) & set(codes) == set()
+    assert all(len(rest.split(" | ")) == 3 and all(rest.split(" | ")) for rest in events.values())
+
+
+def levels_in_the_program() -> Iterator[tuple[str, str]]:
+    """The level of every event whose call says both at one place."""
+    for _, tree in trees():
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args):
+            name = call.args[0].value if isinstance(call.args[0], ast.Constant) else None
+            if not isinstance(name, str) or not DOTTED.fullmatch(name):
+                continue
+            if isinstance(call.func, ast.Name) and call.func.id == "Event":
+                level = call.args[2] if len(call.args) > 2 else None
+                if level is None or isinstance(level, ast.Attribute):
+                    yield name, "info" if level is None else level.attr.lower()
+            elif isinstance(call.func, ast.Attribute) and call.func.attr in LOGGED:
+                yield name, call.func.attr
+
+
+def test_events_page_has_the_levels_of_the_program() -> None:
+    """Whoever filters by level can trust the page."""
+    events, found = rows(EVENTS), list(levels_in_the_program())
+    assert len(found) > 40
+    wrong = [(name, level) for name, level in found if level not in events[name].partition(" | ")[0].split(" or ")]
+    assert wrong == []
+
+
+def test_exit_statuses_are_all_told() -> None:
+    """Each number of the program is a row, and no other."""
+    page = (FOLDER / "exit-statuses.md").read_text()
+    told = [int(each) for each in re.findall(r"^\| ([0-9]+) \|", page, re.MULTILINE)]
+    assert told == [int(each) for each in ExitStatus]
+
+
+def test_files_of_the_state_directory_are_all_told() -> None:
+    """Whatever the program writes there by a name of its own is on the page."""
+    page = (FOLDER / "files.md").read_text()
+    program = "".join(path.read_text() for path in PROGRAM.rglob("*.py"))
+    found = set(re.findall(r'^(?:FILE_NAME|LAST_ERROR) = "([^"]+)"', program, re.MULTILINE))
+    found |= set(re.findall(r'state_dir / "([^"]+)"', program))
+    assert {"lock", "audit.json", "notebook.json", "last_error"} <= found
+    assert [each for each in sorted(found) if f"| `{each}` |" not in page] == []
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in FOLDER.glob("*.md")))
+def test_links_lead_somewhere(page: str) -> None:
+    """Every relative link names a file that is there, and every anchor a heading of its page."""
+    text = (FOLDER / page).read_text()
+    headings = {f"#{each.strip().lower().replace(' ', '-')}" for each in re.findall(r"^## (.*)$", text, re.MULTILINE)}
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if target.startswith("#"):
+            assert target in headings
+        elif "://" not in target:
+            assert (FOLDER / target.partition("#")[0]).exists(), target
