@@ -47,7 +47,7 @@ class State(StrEnum):
     CURRENT = "current"
 
 
-DEGRADING = frozenset({"remote.unwitnessed", "readback.stale"})
+DEGRADING = frozenset({"issuer.emptied", "remote.unwitnessed", "readback.stale"})
 """Events after which an issuer is not current, though nothing failed yet."""
 
 
@@ -133,7 +133,7 @@ class IssuerReport:
         """`failures`, and what apiservers did that somebody must look at: a refused answer, or none usable."""
         found = list(self.failures)
         unusable = [o for o in self.observations if isinstance(o, Unusable)]
-        if len(unusable) == len(self.observations) and not self.failures:
+        if len(unusable) == len(self.observations) and (unusable or not self.failures):
             sentence = "No apiserver of this issuer gave a usable answer; the last good state stays public."
             found.append(Reason("no_usable_apiserver", sentence, "Follow the remedy that is told beside an apiserver."))
         if any(reason.code not in TRANSIENT_CODES for o in unusable for reason in o.reasons):

@@ -18,6 +18,9 @@ def command(ctx: click.Context, *, name: str, key: str, yes: bool, no_pass: bool
     """Publish the held KEY of the issuer NAME; another public key of the same kid begins to retire.
 
     KEY is a kid or a thumbprint, or the first 8 or more characters of one. A kid that begins with - follows --.
+
+    Exit status: 0 the decision stands and its pass found everything current; 1 it was not committed or not pushed, or
+    the pass failed; 2 usage; 3 a change waits for an operator; 130 the question was answered with no.
     """
     with open_desk(common(ctx), (name,)) as desk:
         named = find_key(desk.every_key(), key)

@@ -37,6 +37,8 @@ def command(ctx: click.Context, *, serve: bool) -> None:
         story.tell()
         if serve:
             story.wait()
+        else:
+            click.secho("\nThe small world ends here. `oidc-mirror demo --serve` keeps it, to look around.", bold=True)
         ctx.exit(0 if story.went_as_told else 1)
 
 

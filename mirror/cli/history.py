@@ -41,6 +41,8 @@ def command(ctx: click.Context, *, name: str | None, output: str) -> None:
 
     Reads the repository on this machine, or else a temporary copy of the git remote. Changes nothing and takes no
     lock.
+
+    Exit status: 0; 1 the repository could not be read; 2 usage or configuration error.
     """
     from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
 

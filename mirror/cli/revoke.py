@@ -37,6 +37,9 @@ def command(
     """Take KEY of the issuer NAME from the public set, for ever and under whatever kid.
 
     KEY is a kid or a thumbprint, or the first 8 or more characters of one. A kid that begins with - follows --.
+
+    Exit status: 0 the decision stands and its pass found everything current; 1 it was not committed or not pushed, or
+    the pass failed; 2 usage; 3 a change waits for an operator; 130 the question was answered with no.
     """
     if (key is None) is not everything:
         raise UsageError("It must be clear what is revoked.", remedy="Give one KEY, or `--all`.")

@@ -45,6 +45,9 @@ def command(
 
     Without --once or --dry-run this is the daemon: a pass every `interval`, a status page and metrics on `http.listen`.
     SIGHUP reads the configuration again, SIGUSR1 makes a pass now, SIGTERM ends it within 10 seconds.
+
+    Exit status of a pass: 0 everything is current; 1 something failed; 2 usage or configuration error; 3 a change waits
+    for an operator, and nothing failed. The daemon's: 0 after a stop; 1 after `max_failures` failed passes; 2.
     """
     from mirror.service.shards import read_shard, sharded  # noqa: PLC0415  `--help` does without
 

@@ -75,9 +75,14 @@ def _print_line(report: Report) -> None:
 
 
 def end_quietly() -> None:
-    """From now on SIGTERM ends the process with 0: nothing was begun. The daemon listens itself once it runs."""
+    """Until the daemon listens itself: SIGTERM ends the process with 0, because nothing was begun; the others wait.
+
+    To reload or to make a pass is what happens next anyway, and must not end a process that starts.
+    """
 
     def end(_signal: int, _frame: FrameType | None) -> NoReturn:
         os._exit(0)
 
     signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, lambda *_: None)

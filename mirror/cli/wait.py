@@ -43,6 +43,8 @@ def command(ctx: click.Context, *, name: str, key: str, timeout: timedelta) -> N
 
     KEY is a kid or a thumbprint, or a beginning of one, unique and of 8 characters or more; a kid that begins with
     `-` follows `--`. Looks at the public JWKS as the world does; needs no credentials.
+
+    Exit status: 0 it is safe; 1 not within --timeout, or something could not be read; 2 usage or configuration error.
     """
     from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
     from mirror.publish.readback import PublicWeb  # noqa: PLC0415  httpx only when it is needed

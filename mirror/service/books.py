@@ -7,7 +7,7 @@ from mirror.config.settings import Settings
 from mirror.errors import HistoryError
 from mirror.files import write_atomically
 from mirror.log import escaped
-from mirror.model import IssuerName, Reason
+from mirror.model import Reason, Unusable
 from mirror.report import ExitStatus, Report
 from mirror.service.chronicle import Chronicle
 
@@ -41,18 +41,22 @@ def resume(settings: Settings) -> Chronicle:
 
 
 def last_error(report: Report) -> str:
-    """Every failure of a pass, in words, with its remedy; empty when it did not fail."""
+    """Every failure of a pass, in words, with its remedy, and what its apiservers answered; empty when none failed."""
     if report.exit_status is not ExitStatus.FAILED:
         return ""
     lines = [f"The pass of {report.now.isoformat()} failed."]
-    lines += [_line(None, reason) for reason in report.failures]
-    lines += [_line(issuer.name, reason) for issuer in report.issuers for reason in issuer.all_failures()]
+    lines += [_line("", reason) for reason in report.failures]
+    for issuer in report.issuers:
+        failures = issuer.all_failures()
+        lines += [_line(issuer.name, reason) for reason in failures]
+        # Remedies point to what is told of apiservers, so that must stand here too.
+        unusable = (each for each in issuer.observations if failures and isinstance(each, Unusable))
+        lines += [_line(f"{issuer.name}: {each.apiserver}", reason) for each in unusable for reason in each.reasons]
     return "\n".join(lines) + "\n"
 
 
-def _line(name: IssuerName | None, reason: Reason) -> str:
-    where = "" if name is None else f"{name}: "
-    return escaped(f"{where}{reason.code}: {reason.sentence} {reason.remedy}".rstrip())
+def _line(where: str, reason: Reason) -> str:
+    return escaped(f"{where}{': ' if where else ''}{reason.code}: {reason.sentence} {reason.remedy}".rstrip())
 
 
 def _write_last_error(settings: Settings, report: Report) -> None:

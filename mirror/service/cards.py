@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mirror.model import Level, Observation, Observed, Reason, Unusable, key_id
+from mirror.model import PUBLIC_STATUSES, Level, Observation, Observed, Reason, Unusable, key_id
 from mirror.report import Effect, IssuerReport, State
 from mirror.service.chronicle import Chronicle, Known
 from mirror.service.keybars import KeyBars, key_bars
@@ -73,6 +73,11 @@ class Card:
     failures: tuple[Advice, ...] = ()
     events: tuple[str, ...] = ()
 
+    @property
+    def anchor(self) -> str:
+        """Its id in the page: a name, and for a former issuer its path, in which no space can be."""
+        return f"{self.known.name}:{self.known.url}" if self.known.is_former else str(self.known.name)
+
 
 MARKS = {
     State.FAILED: "bad",
@@ -126,12 +131,16 @@ def _card(known: Known, now: datetime) -> Card:
 def _sentence(known: Known, report: IssuerReport) -> str:
     unusable = sum(isinstance(each, Unusable) for each in report.observations)
     match report.state:
+        case State.FAILED if known.look is not None and not known.look.ok:
+            return "Something failed, and what is public is not what was meant."
         case State.FAILED:
             return "Something failed; the last good state stays public."
         case State.HELD:
             return f"{_count(len(report.held), 'change')} waiting for an operator; what is public stays as it is."
         case State.DEGRADED if unusable:
             return f"Mirrored, but {unusable} of {_count(len(report.observations), 'apiserver')} gave no usable answer."
+        case State.DEGRADED if not any(each.status in PUBLIC_STATUSES for each in report.records):
+            return "No key is public, so no token of this cluster is accepted anywhere."
         case State.DEGRADED:
             return "Mirrored, but not all of it is public yet."
         case State.CHANGED:

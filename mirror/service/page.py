@@ -48,7 +48,7 @@ def render(chronicle: Chronicle, health: Verdict, now: datetime) -> str:
     many = len(every) > MOST_CARDS
     lines = tuple(card for card in every if many and _is_quiet(card))
     full = tuple(card for card in every if card not in lines) if many else every
-    mark, headline = _headline(chronicle, every)
+    mark, headline = _headline(chronicle, every, health)
     report = chronicle.report
     return _template().render(
         cards=full,
@@ -71,8 +71,10 @@ def _is_quiet(card: Card) -> bool:
     return card.known.report is not None and card.known.report.state in _QUIET
 
 
-def _headline(chronicle: Chronicle, every: tuple[Card, ...]) -> tuple[str, str]:
+def _headline(chronicle: Chronicle, every: tuple[Card, ...], health: Verdict) -> tuple[str, str]:
     """The whole in one sentence, and its mark."""
+    if not health.ok:  # whatever the last pass said, it is no longer so for sure
+        return "bad", "The mirror is stuck"
     if chronicle.report is None:
         return "quiet", "The first pass has not ended yet"
     if chronicle.report.failures:

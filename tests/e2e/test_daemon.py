@@ -141,9 +141,10 @@ def test_failures_are_forgiven(world: World) -> None:
         daemon.wait_until(error.exists, "last_error")
         world.show(ONE, ONE)
         daemon.wait_until(lambda: not error.exists(), "no last_error")
-        text = (world.folder / "mirror.prom").read_text()
-        assert 'oidc_mirror_passes_total{result="failed"}' in text
-        assert 'oidc_mirror_issuer_apiservers{issuer="syd-prod",state="usable"} 2.0' in text
+        usable = 'oidc_mirror_issuer_apiservers{issuer="syd-prod",state="usable"} 2.0'
+        metrics = world.folder / "mirror.prom"  # written after `last_error`
+        daemon.wait_until(lambda: usable in metrics.read_text(), "two usable apiservers in the metrics file")
+        assert 'oidc_mirror_passes_total{result="failed"}' in metrics.read_text()
         assert daemon.stop()[0] == 0
 
 

@@ -40,17 +40,24 @@ def report(*issuers: IssuerReport, **fields: object) -> Report:
         (issuer(objects=(PUT,)), State.CHANGED, ExitStatus.CURRENT),
         (issuer(observations=(GOOD, SLOW)), State.DEGRADED, ExitStatus.CURRENT),
         (issuer(objects=(replace(PUT, effect=Effect.WAITING),)), State.DEGRADED, ExitStatus.CURRENT),
+        (issuer(events=(Event("issuer.emptied", "None left.", Level.WARNING),)), State.DEGRADED, ExitStatus.CURRENT),
         (issuer(held=(WHY,)), State.HELD, ExitStatus.HELD),
         (issuer(observations=(SLOW,)), State.FAILED, ExitStatus.FAILED),
         (issuer(observations=(GOOD, REFUSED)), State.FAILED, ExitStatus.FAILED),
         (issuer(failures=(WHY,), held=(WHY,)), State.FAILED, ExitStatus.FAILED),
     ],
-    ids=["current", "changed", "one_slow", "waiting", "held", "none_usable", "refused", "failed_and_held"],
+    ids=["current", "changed", "one_slow", "waiting", "emptied", "held", "none_usable", "refused", "failed_and_held"],
 )
 def test_state_and_exit_status(given: IssuerReport, state: State, status: ExitStatus) -> None:
     """The worst that holds decides; 1 comes before 3; transient trouble of some replicas is no failure."""
     assert given.state is state
     assert report(given).exit_status is status
+
+
+def test_silence_is_told_beside_other_failures() -> None:
+    """All reasons at once: a bucket that cannot be read does not hide that no apiserver answered."""
+    both = issuer(observations=(SLOW,), failures=(replace(WHY, code="bucket.denied"),))
+    assert [reason.code for reason in both.all_failures()] == ["bucket.denied", "no_usable_apiserver"]
 
 
 def test_failure_of_the_pass_fails_it() -> None:

@@ -99,3 +99,11 @@ def test_every_option_has_a_help_text(name: str) -> None:
     assert command is not None
     options = [each for each in (*cli.params, *command.params) if isinstance(each, click.Option)]
     assert [each.name for each in options if not each.help] == []
+
+
+@pytest.mark.parametrize("name", ["run", "check", "status", "history", "wait", "verify", "approve", "revoke", "adopt"])
+def test_help_tells_the_exit_statuses(name: str) -> None:
+    """Scripts and units are written from `--help`."""
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert "Exit status" in command.get_help(click.Context(command, info_name=name))

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from mirror.config.settings import Settings
 from mirror.log import configure
-from mirror.model import Reason
+from mirror.model import Reason, Unusable
 from mirror.report import Report
 from mirror.service import books
 from mirror.service.chronicle import Chronicle
@@ -38,6 +38,16 @@ def test_last_error_is_written_and_removed(tmp_path: Path) -> None:
     kept(tmp_path, replace(GOOD, issuers=(issuer("a", held=(Reason("key.held", "Held.", ""),)),)))
     assert not (tmp_path / "last_error").exists()
     kept(tmp_path, GOOD)  # nothing to remove is no trouble
+
+
+def test_last_error_tells_what_apiservers_had_to_do_with_it(tmp_path: Path) -> None:
+    """Who has this file alone finds the remedy beside the apiserver in it too; of good issuers it says nothing."""
+    silent = Unusable("https://1", (Reason("timeout", "It did not answer.", "Look at it."),))
+    heard = issuer("b").observations[0]
+    kept(tmp_path, report(issuer("a", observations=(silent,)), issuer("b", observations=(heard, silent))))
+    _, none_usable, why = (tmp_path / "last_error").read_text().splitlines()
+    assert none_usable.startswith("a: no_usable_apiserver: ")
+    assert why == "a: https://1: timeout: It did not answer. Look at it."
 
 
 def test_metrics_file_holds_what_the_page_shows(tmp_path: Path) -> None:

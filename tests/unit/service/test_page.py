@@ -9,7 +9,7 @@ import pytest
 
 from mirror.config.settings import FormerIssuer
 from mirror.model import Event, IssuerName, Level, Reason, Status, Unusable
-from mirror.report import Effect
+from mirror.report import Effect, PublicLook
 from mirror.service.cards import MOST_CARDS, Advice, advice, cards
 from mirror.service.chronicle import Chronicle
 from mirror.service.freshness import Verdict
@@ -72,6 +72,7 @@ def test_page_has_nothing_that_acts_or_loads() -> None:
         "/metrics",
         "/healthz",
         "/readyz",
+        *(f"#{name}" for name in ("syd-prod", "syd-stage", "fra-prod", "lab")),
         *(each.url for name in ("syd-prod", "syd-stage", "fra-prod", "lab") for each in documents(name, Effect.PUT)),
     }
 
@@ -119,19 +120,22 @@ def test_page_before_the_first_pass() -> None:
 
 
 def test_failed_pass_is_told_with_its_remedy() -> None:
-    """And what was known of the issuer stands below it."""
+    """And what was known of the issuer stands below it, as something old."""
     broken = report(failures=(Reason("history.failed", "The disk is full.", "Free some."),))
     said = text(after(report(issuer("a")), broken, of=settings("a")))
     assert "The last pass failed" in said
     assert "The disk is full. Free some." in said
+    assert "what stands below is from an earlier one" in said
     assert NEW.kid in said
 
 
 def test_stuck_daemon_says_that_it_is_old() -> None:
-    """The page must not look fresh when nothing runs any more."""
-    assert "No pass has ended for 1:00:00. What stands below is old." in text(
-        everything(), Verdict(ok=False, sentence="No pass has ended for 1:00:00.")
-    )
+    """The page must not look fresh, let alone green, when nothing runs any more."""
+    stuck = Verdict(ok=False, sentence="No pass has ended for 1:00:00.")
+    said = text(after(report(issuer("a"))), stuck)
+    assert "No pass has ended for 1:00:00. What stands below is old." in said
+    assert '<header class="bad">' in page(after(report(issuer("a"))), stuck)
+    assert "The mirror is stuck · oidc-mirror" in said
 
 
 def test_command_of_a_held_change_can_be_copied() -> None:
@@ -187,11 +191,32 @@ def test_drift_and_readback_are_told() -> None:
 
 
 def test_former_issuer_is_marked() -> None:
-    """It has a card of its own."""
+    """It has a card of its own, which the list of issuers leads to."""
     former = (FormerIssuer(url_of("old"), date(2027, 1, 1)),)
     old = replace(issuer("old"), name=IssuerName("a"))
-    said = text(after(report(issuer("a"), old), of=settings("a", former=former)))
-    assert said.count("former issuer") == 1
+    html = page(after(report(issuer("a"), old), of=settings("a", former=former)))
+    found = Tags(html)
+    assert found.text.count("former issuer") == 1
+    cards_of = [each["id"] for tag, each in found.tags if tag == "section" and "id" in each]
+    assert cards_of == ["a", f"a:{url_of('old')}"]
+    leads = [each["href"] for tag, each in found.tags if tag == "a"]
+    assert [f"#{each}" for each in cards_of] == [each for each in leads if each and each.startswith("#")]
+
+
+def test_list_of_issuers_names_what_needs_somebody() -> None:
+    """Above all cards, the worst first, with its state in words beside the colour; one issuer needs no list."""
+    said = text(everything())
+    assert "fra-prod failed syd-stage held syd-prod lab" in said
+    assert "<nav" not in page(after(report(issuer("a"))))
+
+
+def test_failed_look_takes_back_that_the_last_state_is_public() -> None:
+    """Both sentences cannot be true."""
+    failed = issuer("a", failures=(Reason("x", "Broken.", ""),), look=PublicLook(ok=False, seconds=None))
+    assert (
+        cards(after(report(failed)), MOMENT)[0].sentence
+        == "Something failed, and what is public is not what was meant."
+    )
 
 
 @pytest.mark.parametrize(
@@ -202,6 +227,13 @@ def test_former_issuer_is_marked() -> None:
             "Mirrored, but 1 of 2 apiservers gave no usable answer.",
         ),
         ({"objects": documents("a", Effect.WAITING)}, "Mirrored, but not all of it is public yet."),
+        (
+            {
+                "records": (record(NEW, Status.REVOKED),),
+                "events": (Event("issuer.emptied", "Every key is revoked.", Level.WARNING),),
+            },
+            "No key is public, so no token of this cluster is accepted anywhere.",
+        ),
         ({"objects": documents("a", Effect.PUT, "create")}, "Changed in the last pass, and public."),
         ({"observations": (shows("https://1", NEW), shows("https://2", OLD))}, "a rotation is under way"),
     ],
@@ -221,7 +253,7 @@ def test_many_quiet_issuers_are_lines() -> None:
     """Beyond a hundred only those that need somebody get a card."""
     quiet = [issuer(f"c{number}") for number in range(MOST_CARDS)]
     found = Tags(page(after(report(*quiet, issuer("bad", failures=(Reason("x", "Broken.", ""),))))))
-    assert [each.get("id") for tag, each in found.tags if tag == "section"] == ["bad", None, None]
+    assert [each.get("id") for tag, each in found.tags if tag == "section"] == ["bad", ":quiet", None]
     assert sum(tag == "tr" for tag, _ in found.tags) == MOST_CARDS + 1
 
 

@@ -11,19 +11,29 @@ import click
 import kubernetes_validate
 import pytest
 import yaml
+from starlette.routing import Route
 
-from mirror.cli.main import cli
+from mirror.cli.main import DEFAULT_CONFIG, cli
+from mirror.config.load import load
+from mirror.config.settings import SERVICE_ACCOUNT
+from mirror.service.freshness import Verdict
+from mirror.service.web import Sources, application
 from support.machine import demand
 
 FOLDER = Path(__file__).parents[3] / "config/kubernetes"
 OVERLAYS = ("cronjob", "deployment", "sharded")
 VERSIONS = ("1.29", "1.37")
+OLDEST_MINOR = 25
 Object = dict[str, Any]
+ALIVE = Verdict(ok=True, sentence="Alive.")
 
 
 @cache
 def rendered(overlay: str) -> tuple[Object, ...]:
     kubectl = demand("kubectl", variable="OIDC_MIRROR_REQUIRE_KUBECTL", package="kubernetes-client")
+    told = subprocess.run([kubectl, "version", "--client", "-o", "json"], capture_output=True, text=True, check=True)
+    if int(json.loads(told.stdout)["clientVersion"]["minor"].rstrip("+")) < OLDEST_MINOR:
+        pytest.skip(f"kubectl is older than 1.{OLDEST_MINOR}, whose kustomize knows `labels` with `includeTemplates`")
     done = subprocess.run(
         [kubectl, "kustomize", str(FOLDER / "overlays" / overlay)], capture_output=True, text=True, check=False
     )
@@ -153,6 +163,39 @@ def test_role_stands_where_the_endpoint_slices_are() -> None:
     """The apiservers' EndpointSlices lie in `default`, whatever namespace the mirror runs in."""
     for kind in ("Role", "RoleBinding"):
         assert only(rendered("cronjob"), kind)["metadata"]["namespace"] == "default"
+
+
+def test_configuration_fits_the_pods(tmp_path: Path) -> None:
+    """The generated ConfigMap's mirror.yaml is valid where it is mounted, and agrees with volumes, ports and rights."""
+    (container,) = pod("deployment")["containers"]
+    maps = [each["data"] for each in rendered("deployment") if each["kind"] == "ConfigMap"]
+    (text,) = (data["mirror.yaml"] for data in maps if "mirror.yaml" in data)
+    (tmp_path / "mirror.yaml").write_text(text)
+    settings = load(tmp_path / "mirror.yaml")
+    assert settings.warnings == ()
+    paths = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert str(settings.state_dir) in paths
+    assert str(Path(DEFAULT_CONFIG).parent) in paths
+    assert str(SERVICE_ACCOUNT) in paths
+    assert settings.http_listen is not None
+    host, port = settings.http_listen
+    assert host == "0.0.0.0"  # noqa: S104  what the kubelet can reach
+    assert [each["containerPort"] for each in container["ports"]] == [port]
+    assert settings.repository.remote is not None
+    (issuer,) = settings.issuers
+    assert issuer.discover == "endpointslices"
+    (rule,) = only(rendered("deployment"), "Role")["rules"]
+    assert rule == {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list"]}
+
+
+def test_probes_ask_what_the_daemon_answers() -> None:
+    """Liveness is /healthz, readiness /readyz, on the port of http.listen."""
+    (container,) = pod("deployment")["containers"]
+    probes = {name: container[name]["httpGet"] for name in ("livenessProbe", "readinessProbe")}
+    assert {each["port"] for each in probes.values()} == {container["ports"][0]["name"]}
+    silent = Sources(lambda: ALIVE, lambda: ALIVE, lambda: b"", lambda: ("", ""))
+    served = {route.path for route in application(silent, listen_host="0.0.0.0").routes if isinstance(route, Route)}  # noqa: S104
+    assert {each["path"] for each in probes.values()} == {"/healthz", "/readyz"} <= served
 
 
 def test_monitoring_component_has_the_alerts() -> None:

@@ -68,6 +68,22 @@ def test_pass_waits_for_somebody_and_for_its_turn() -> None:
     assert gitlab["resource_group"] == "oidc-mirror"
 
 
+@pytest.mark.parametrize("job", ["plan", "pass"])
+def test_jobs_on_github_reach_the_git_remote(job: str) -> None:
+    """The plan needs history too; and in a container `runner.temp` names a folder of the host (actions/runner#965)."""
+    (step,) = (each for each in load("github-actions")["jobs"][job]["steps"] if "run" in each)
+    assert "secrets." in step["env"]["GIT_KEY"]
+    assert 'GIT_SSH_COMMAND="ssh -i $RUNNER_TEMP/key ' in step["run"]
+    assert "UserKnownHostsFile=$PWD/known_hosts" in step["run"]
+    assert "runner.temp" not in PIPELINES["github-actions"].read_text()
+
+
+def test_containers_on_github_run_as_the_user_that_its_steps_need() -> None:
+    """actions/checkout cannot write as the image's own user (actions/checkout#1014)."""
+    jobs = load("github-actions")["jobs"].values()
+    assert {each["container"]["options"] for each in jobs} == {"--user root"}
+
+
 @pytest.mark.parametrize("name", PIPELINES)
 def test_exit_statuses_are_explained(name: str) -> None:
     """Each status that a job can meet stands in the head of the file."""

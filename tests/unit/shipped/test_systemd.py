@@ -78,7 +78,7 @@ def test_timer_starts_the_one_pass_service() -> None:
 
 
 def test_user_and_folders_fit_the_units(tmp_path: Path) -> None:
-    """sysusers makes the user that the units name, tmpfiles the folder that their credentials come from."""
+    """sysusers makes the user that the units name, tmpfiles the folders that credentials and tokens come from."""
     for program in ("systemd-sysusers", "systemd-tmpfiles"):
         demand(program, variable="OIDC_MIRROR_REQUIRE_SYSTEMD", package="systemd")
     (tmp_path / "etc").mkdir()
@@ -88,4 +88,7 @@ def test_user_and_folders_fit_the_units(tmp_path: Path) -> None:
     made = run("systemd-tmpfiles", "--create", f"--root={tmp_path}", FOLDER / "oidc-mirror.tmpfiles")
     assert made.returncode == 0, made.stderr
     assert (tmp_path / "etc/oidc-mirror/credentials").stat().st_mode & 0o777 == 0o700
+    tokens = (tmp_path / "etc/oidc-mirror/tokens").stat()
+    group = next(line for line in (tmp_path / "etc/group").read_text().splitlines() if line.startswith("oidc-mirror:"))
+    assert (tokens.st_mode & 0o777, str(tokens.st_gid)) == (0o750, group.split(":")[2])
     assert (tmp_path / "var/lib/oidc-mirror").stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,21 @@
+"""The daemon before it is one."""
+
+import subprocess
+import sys
+
+SIGNALLED = """
+import os, signal
+from mirror.cli.serve import end_quietly
+end_quietly()
+os.kill(os.getpid(), signal.SIGHUP)
+os.kill(os.getpid(), signal.SIGUSR1)
+print("goes on", flush=True)
+os.kill(os.getpid(), signal.SIGTERM)
+print("still here")
+"""
+
+
+def test_signals_while_it_starts_are_harmless() -> None:
+    """Reloading comes anyway, so HUP and USR1 do not end it; TERM does, as quietly as later."""
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "goes on\n", "")
