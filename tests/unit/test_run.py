@@ -858,6 +858,20 @@ def test_key_that_shares_a_prime_with_a_known_one_is_held(here: Situation) -> No
     assert [record.held_because for record in held] == ["shared_prime"]
 
 
+def test_key_that_shares_a_prime_with_one_of_an_issuer_left_out_is_held(here: Situation) -> None:
+    """A shard, or an operator's pass for one issuer, compares new keys with those of the whole configuration."""
+    first, second = weak_pair()
+    here.run(Answer("https://10.0.0.11:6443", answer(ONE).discovery, jwks_body(first)))
+    (known,) = here.settings().issuers
+    twin = replace(known, name=IssuerName("twin"), issuer=IssuerUrl(ISSUER + "-twin"))
+    discovery = answer(ONE).discovery.replace(b"cluster/identifier", b"cluster/identifier-twin")
+    here.world.source.answers = {"twin": (Answer("https://10.0.0.21:6443", discovery, jwks_body(second)),)}
+    settings = replace(here.settings(), issuers=(known, twin)).narrowed(lambda issuer: issuer.name == "twin")
+    report = run_once(settings, here.world.ports(), here.now)
+    assert report.exit_status is ExitStatus.HELD
+    assert [record.held_because for record in report.issuers[0].records] == ["shared_prime"]
+
+
 def weak_pair() -> tuple[RsaKey, RsaKey]:
     """Two RSA keys of 2048 bits whose moduli have a prime in common, as a broken random number generator makes them."""
     primes = [rsa.generate_private_key(65537, 2048).private_numbers() for _ in range(2)]
