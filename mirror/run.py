@@ -33,6 +33,7 @@ from mirror.steps.plan import Plan, World, publications
 from mirror.steps.reporting import preview
 from mirror.steps.witness import public_ids
 from mirror.trust.ledger import EVERYTHING
+from mirror.trust.lifecycle import revoked_thumbprints
 
 Progress = Callable[[IssuerName], None]
 
@@ -170,7 +171,8 @@ def _remember_pass(settings: Settings, plan: Plan, applied: Applied) -> Report:
     decided = [each for each in plan.issuers if each.outcome is not None and not applied.report.failures]
     vouched = {each.url: public_ids(each.outcome.ledger) for each in decided if each.outcome is not None}
     waiting = {each.url: each.waits_since for each in plan.issuers if each.waits_since is not None}
-    notes = notebook.load(settings.state_dir).with_sources(each.issuer for each in decided)
+    revoked = {each.url: revoked_thumbprints(each.outcome.ledger) for each in decided if each.outcome is not None}
+    notes = notebook.load(settings.state_dir).with_sources(each.issuer for each in decided).with_revoked(revoked)
     if plan.world.needs_witness:
         notes = notes.with_vouched(vouched).with_waiting(waiting)
     notes = notes.without_adopted([each.issuer for each in applied.report.issuers if _stands(each)])
