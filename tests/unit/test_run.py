@@ -829,6 +829,19 @@ def test_nobody_answered_at_all_is_a_failure(here: Situation) -> None:
     assert run_once(here.settings(), here.world.ports(), here.now).exit_status is ExitStatus.FAILED
 
 
+def test_foreign_documents_are_held_where_every_key_waits(here: Situation) -> None:
+    """With `new_keys: hold` nothing is to be put yet; what somebody else published is told before it is recorded."""
+    here.run(ONE, ONE)
+    fresh = Situation(
+        here.state_dir / "new", FakeWorld(base_url=here.world.base_url), policy=KeyPolicy(new_keys="hold")
+    )
+    fresh.state_dir.mkdir()
+    fresh.world.bucket.objects.update(here.world.bucket.objects)
+    report = fresh.run(BOTH, BOTH)
+    assert [reason.code for reason in report.issuers[0].held] == ["takeover.held"]
+    assert (report.exit_status, report.commit) == (ExitStatus.HELD, None)
+
+
 # ---------------------------------------------------------------------------------------------------- fleet
 
 
