@@ -8,7 +8,7 @@ own while the bucket is listed and the git remote is fetched, in that order: wha
 history that is not older than it.
 """
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from mirror.addresses import object_keys
 from mirror.config.settings import Settings
 from mirror.errors import HistoryError, RemoteError
 from mirror.history.ledgers import Memory, remember
-from mirror.model import Event, Heads, IssuerName, IssuerUrl, Level, Thumbprint
+from mirror.model import Event, Heads, IssuerName, IssuerUrl, Key, Level, Thumbprint
 from mirror.ports import History, Ports
 from mirror.publish import audit
 from mirror.publish.look import Shown, Target, list_buckets
@@ -26,13 +26,14 @@ from mirror.report import Effect, IssuerReport, Report, reason_from
 from mirror.steps import notebook
 from mirror.steps.applying import Applied, apply
 from mirror.steps.at_once import for_each
-from mirror.steps.believing import Answers, Beliefs, believe
+from mirror.steps.believing import Answers, Beliefs, believe, recorded_keys
 from mirror.steps.circular import circular_credentials
 from mirror.steps.deciding import plan_publication
 from mirror.steps.plan import Plan, World, publications
 from mirror.steps.reporting import preview
 from mirror.steps.witness import public_ids
 from mirror.trust.ledger import EVERYTHING
+from mirror.trust.lifecycle import revoked_thumbprints
 
 Progress = Callable[[IssuerName], None]
 
@@ -66,10 +67,12 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
         notes, audits = notebook.load(settings.state_dir), audit.load(settings.state_dir)
         try:
             memory, remote = _remember(settings, ports, notes)
+            beliefs = believe(
+                settings.issuers, asked.result(), memory, left_out=lambda: _keys_left_out(settings, ports.history)
+            )
         except (HistoryError, RemoteError) as error:
             world = World(settings, now, _NOTHING, Beliefs(), buckets, audits=audits)
             return Plan(world, failures=(reason_from("history.failed", error),))
-        beliefs = believe(settings.issuers, asked.result(), memory)
         world = World(settings, now, memory, beliefs, buckets, remote.error, notes, audits)
     issuers = for_each(
         lambda each, reachable: plan_publication(each, world, reachable),
@@ -81,7 +84,8 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
 
 
 def _circular(settings: Settings, ports: Ports) -> tuple[Event, ...]:
-    return tuple(each.event for each in circular_credentials(settings.issuers, ports.own_token))
+    found = circular_credentials(settings.issuers, ports.own_token, left_out=settings.left_out)
+    return tuple(each.event for each in found)
 
 
 @contextmanager
@@ -133,6 +137,12 @@ def _remember(settings: Settings, ports: Ports, notes: notebook.Notebook) -> tup
     return remember(ports.history, urls, checked=checked), remote
 
 
+def _keys_left_out(settings: Settings, history: History) -> Iterable[Key]:
+    """What git knows of issuers that this pass leaves alone. Only compared with, so their strength does not matter."""
+    urls = [each.url for each in publications(replace(settings, issuers=settings.left_out))]
+    return recorded_keys(remember(history, urls, checked=lambda _: EVERYTHING))
+
+
 def _fetch(history: History) -> _Remote:
     before = history.heads()
     try:
@@ -161,7 +171,9 @@ def _remember_pass(settings: Settings, plan: Plan, applied: Applied) -> Report:
     decided = [each for each in plan.issuers if each.outcome is not None and not applied.report.failures]
     vouched = {each.url: public_ids(each.outcome.ledger) for each in decided if each.outcome is not None}
     waiting = {each.url: each.waits_since for each in plan.issuers if each.waits_since is not None}
+    revoked = {each.url: revoked_thumbprints(each.outcome.ledger) for each in decided if each.outcome is not None}
     notes = notebook.load(settings.state_dir).with_sources({each.issuer.issuer: each.sources for each in decided})
+    notes = notes.with_revoked(revoked)
     if plan.world.needs_witness:
         notes = notes.with_vouched(vouched).with_waiting(waiting)
     notes = notes.without_adopted([each.issuer for each in applied.report.issuers if _stands(each)])

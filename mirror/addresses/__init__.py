@@ -9,6 +9,7 @@ from mirror.addresses.buckets import (
     canonical_url,
     default_base_url,
     is_aws_endpoint,
+    is_global_url,
     is_legacy_url,
 )
 from mirror.addresses.places import (
@@ -46,6 +47,7 @@ __all__ = [
     "default_base_url",
     "discovery_url",
     "is_aws_endpoint",
+    "is_global_url",
     "is_host",
     "is_inside",
     "is_legacy_url",

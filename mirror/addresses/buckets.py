@@ -29,7 +29,7 @@ _ROUTED_REGIONS = frozenset(
 _BUCKET_HOST = re.compile(
     r"(?:(?P<bucket>[a-z0-9][a-z0-9-]*)\.)?"
     r"(?:s3(?:-fips)?(?:\.dualstack)?[.](?P<dot>[a-z]+(?:-[a-z]+)+-[0-9]+)"
-    r"|s3-(?P<dash>[a-z]{2,4}(?:-[a-z]+)+-[0-9]+)"
+    r"|s3-(?:fips-)?(?P<dash>[a-z]{2,4}(?:-[a-z]+)+-[0-9]+)"
     r"|(?P<legacy>s3)|s3-external-1)"
     rf"\.(?P<domain>{'|'.join(re.escape(domain) for _, domain in _DOMAINS)})"
 )
@@ -88,6 +88,12 @@ def is_legacy_url(url: str, region: str) -> bool:
     """Whether a bucket in `region` has this URL only because DNS leads S3's legacy global host there."""
     place, there = bucket_url(url), bucket_url(url, home=region)
     return place is not None and there is not None and place.region != there.region
+
+
+def is_global_url(url: str) -> bool:
+    """Whether the host is S3's legacy global one, which names no region."""
+    match = _BUCKET_HOST.fullmatch(url.removeprefix("https://").partition("/")[0])
+    return match is not None and match["legacy"] is not None
 
 
 def is_aws_endpoint(endpoint_url: str) -> bool:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
@@ -167,7 +167,8 @@ def finish(ctx: click.Context, desk: Desk, *, no_pass: bool, so_far: ExitStatus 
     """
     if no_pass:
         ctx.exit(so_far)
-    settings = replace(desk.settings, issuers=desk.issuers)
+    chosen = {issuer.name for issuer in desk.issuers}
+    settings = desk.settings.narrowed(lambda issuer: issuer.name in chosen)
     with open_ports(settings, dry_run=False) as ports:
         report = run_once(settings, ports, datetime.now(UTC))
     log_report(configure(desk.options.log_level, desk.options.log_format), report)

@@ -5,7 +5,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -81,7 +80,7 @@ def selected(settings: Settings, only: tuple[str, ...]) -> Settings:
         raise UsageError(f"No issuer is named {', '.join(unknown)}.", remedy=f"Configured are: {names}.")
     if not only:
         return settings
-    return replace(settings, issuers=tuple(issuer for issuer in settings.issuers if issuer.name in only))
+    return settings.narrowed(lambda issuer: issuer.name in only)
 
 
 def one_pass(settings: Settings, options: Common, *, dry_run: bool, books: bool = False) -> Report:

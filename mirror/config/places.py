@@ -2,7 +2,14 @@
 
 from collections.abc import Iterator
 
-from mirror.addresses import bucket_url, default_base_url, is_aws_endpoint, issuer_problems, object_keys
+from mirror.addresses import (
+    bucket_url,
+    default_base_url,
+    is_aws_endpoint,
+    is_global_url,
+    issuer_problems,
+    object_keys,
+)
 from mirror.config.layers import Entry, Finding
 from mirror.config.problems import Location
 from mirror.config.shape import Publish
@@ -95,6 +102,12 @@ def _outside(entry: Entry, base_url: str) -> Iterator[Finding]:
 def _hint(issuer: IssuerUrl, publish: Publish) -> str:
     place = bucket_url(issuer)
     if place is not None and place.bucket == publish.bucket and place.region != publish.region:
+        if is_global_url(issuer):
+            return (
+                f"S3's legacy global host serves this bucket there only if it is in {place.region}; else it redirects"
+                " or refuses, and relying parties follow no redirect. Correct publish.region, or give the cluster an"
+                " issuer on the host of the bucket's region."
+            )
         return f"Its host is in {place.region}: correct publish.region."
     return "Correct the issuer or publish.bucket, or set publish.base_url to the custom domain."
 

@@ -4,8 +4,8 @@
 Paths are absolute.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal
@@ -141,7 +141,10 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The whole configuration. `warnings` are sentences about what is allowed but unwise."""
+    """The whole configuration. `warnings` are sentences about what is allowed but unwise.
+
+    `left_out` are entries that this process was told to leave alone (`--only`, `--shard`, a command about one issuer).
+    """
 
     state_dir: Path
     repository: Repository
@@ -152,3 +155,10 @@ class Settings:
     metrics_file: Path | None = None
     http_listen: tuple[str, int] | None = ("127.0.0.1", 9797)
     warnings: tuple[str, ...] = ()
+    left_out: tuple[Issuer, ...] = ()
+
+    def narrowed(self, wanted: Callable[[Issuer], bool]) -> "Settings":
+        """The settings with those issuers alone that are `wanted`; the others are left out, not forgotten."""
+        left_out = tuple(issuer for issuer in self.issuers if not wanted(issuer))
+        kept = tuple(issuer for issuer in self.issuers if wanted(issuer))
+        return replace(self, issuers=kept, left_out=self.left_out + left_out)

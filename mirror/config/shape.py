@@ -182,7 +182,7 @@ class IssuerKeys(Shape):
         None, description="Find the replicas behind the host name, or in the cluster."
     )
     expect_replicas: types.Count | None = _key(
-        None, description="How many apiservers must answer before a key may retire; without it all."
+        None, description="How many apiservers there must be before a key may retire; one that is silent blocks it."
     )
     proxy: types.Proxy | None = _key(None, description="HTTP proxy for this issuer's apiservers, without password.")
     allow_private_issuer: bool = _key(

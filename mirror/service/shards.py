@@ -6,7 +6,7 @@ number of shards grows by one, only what the new shard wins moves; when it shrin
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mirror.config.settings import Settings
 from mirror.errors import UsageError
@@ -60,4 +60,4 @@ def sharded(settings: Settings, shard: Shard | None) -> Settings:
     """
     if shard is None:
         return settings
-    return replace(settings, issuers=tuple(issuer for issuer in settings.issuers if shard.holds(issuer.issuer)))
+    return settings.narrowed(lambda issuer: shard.holds(issuer.issuer))

@@ -1,6 +1,6 @@
 """What apiservers said becomes what is believed, for the whole fleet: observations, and what keys have in common."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mirror.config.settings import Issuer
@@ -37,8 +37,22 @@ class Beliefs:
     events: Mapping[IssuerName, tuple[Event, ...]] = field(default_factory=dict)
 
 
-def believe(issuers: Iterable[Issuer], answers: Answers, memory: Memory) -> Beliefs:
-    """Validate every answer; what fails unexpectedly stays with its issuer."""
+def believe(
+    issuers: Iterable[Issuer],
+    answers: Answers,
+    memory: Memory,
+    *,
+    left_out: Callable[[], Iterable[Key]] = tuple,
+) -> Beliefs:
+    """Validate every answer; what fails unexpectedly stays with its issuer.
+
+    Args:
+        issuers: Whose answers.
+        answers: What their apiservers said.
+        memory: What git knows of them.
+        left_out: Gives the known keys of all other issuers, with which new keys are compared too; called only when
+            there are new keys.
+    """
     observations: dict[IssuerName, tuple[Observation, ...]] = {}
     defects: dict[IssuerName, Reason] = {}
     for issuer in issuers:
@@ -47,9 +61,9 @@ def believe(issuers: Iterable[Issuer], answers: Answers, memory: Memory) -> Beli
         except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
             defects[issuer.name] = defect(error)
     shown = {name: tuple(_keys(found)) for name, found in observations.items()}
-    known = {key.thumbprint: key for key in _recorded(memory)}
+    known = {key.thumbprint: key for key in recorded_keys(memory)}
     new = [key for keys in shown.values() for key in keys if key.thumbprint not in known]
-    suspected = suspects(new, known.values(), number=fast_numbers()) if new else {}
+    suspected = suspects(new, (*known.values(), *left_out()), number=fast_numbers()) if new else {}
     return Beliefs(observations, defects, suspected, shared_keys(shown))
 
 
@@ -74,6 +88,7 @@ def _keys(observations: Iterable[Observation]) -> Iterable[Key]:
     return (key for o in observations if isinstance(o, Observed) for key in o.keys)
 
 
-def _recorded(memory: Memory) -> Iterable[Key]:
+def recorded_keys(memory: Memory) -> Iterable[Key]:
+    """The keys of all ledgers, whatever their status."""
     ledgers = (known.ledger for known in memory.issuers.values())
     return (record.key for ledger in ledgers if ledger is not None for record in ledger.records)

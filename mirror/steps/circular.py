@@ -44,16 +44,17 @@ class Circular:
 
 
 def circular_credentials(
-    issuers: Iterable[Issuer], own_token: Callable[[Publish], OwnToken | None]
+    issuers: Iterable[Issuer], own_token: Callable[[Publish], OwnToken | None], *, left_out: Iterable[Issuer] = ()
 ) -> tuple[Circular, ...]:
     """Every issuer (former ones included) of which a token gives the credentials for any entry.
 
     Args:
-        issuers: All entries of the configuration.
+        issuers: The entries that are published here.
         own_token: `mirror.ports.Ports.own_token`.
+        left_out: All other entries of the configuration: a token may be of one of theirs.
     """
     entries = tuple(issuers)
-    ours = {url: entry.name for entry in entries for url in _texts(entry)}
+    ours = {url: entry.name for entry in (*entries, *left_out) for url in _texts(entry)}
     tokens = {each.publish.profile: own_token(each.publish) for each in entries}  # only the profile tells them apart
     found = dict.fromkeys(token for token in tokens.values() if token is not None and token.issuer in ours)
     return tuple(

@@ -76,11 +76,15 @@ def _expiring(publication: Publication, observations: tuple[Observation, ...], w
 
 
 def _policy(issuer: Issuer, world: World) -> KeyPolicy:
-    """The issuer's policy; what is revoked under it or one of its former issuers is revoked under all of them."""
+    """The issuer's policy; what is revoked under it or one of its former issuers is revoked under all of them.
+
+    So is what this machine knew as revoked once: a ledger that was broken in between may have lost it.
+    """
     urls = (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
     ledgers = (world.memory.issuers[url].ledger for url in urls)
     revoked = (revoked_thumbprints(ledger) for ledger in ledgers if ledger is not None)
-    return replace(issuer.keys, revoked=issuer.keys.revoked.union(*revoked))
+    remembered = (world.notebook.revoked.get(url, frozenset()) for url in urls)
+    return replace(issuer.keys, revoked=issuer.keys.revoked.union(*revoked, *remembered))
 
 
 def _circumstances(

@@ -29,7 +29,10 @@ def _emptied_unasked(issuer: Issuer, ledger: Ledger) -> tuple[Reason, ...]:
     """Revocations that left no key together, none of them by `--last`: nobody asked for an empty set."""
     if not is_emptied(ledger) or may_be_empty(ledger):
         return ()
-    sentence = f"Every key of {ledger.issuer} is revoked; what is public stays as it is, with the keys that it has."
+    sentence = (
+        f"Revocations left no key of {ledger.issuer} that may be public; what is public stays as it is, with the keys "
+        "that it has."
+    )
     remedy = f"Give the cluster a new key, or: oidc-mirror revoke {issuer.name} --all --last --reason TEXT"
     return (Reason("emptied.held", sentence, remedy),)
 

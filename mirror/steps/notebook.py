@@ -1,4 +1,4 @@
-"""What this machine remembers beside git: the sources of each issuer, and the keys that it vouches for.
+"""What this machine remembers beside git: the sources of each issuer, the keys that it vouches for, and the revoked.
 
 `notebook.json` in the state directory. It belongs to this mirror alone, because mirrors may ask different replicas and
 trust different things. A key is vouched for when this mirror saw it on an apiserver or in the public object, or when an
@@ -30,12 +30,15 @@ class Notebook:
     """All memories, by issuer. `waiting_since` tells since when something of an issuer waits for a witness.
 
     `adopted` are the digests (`digest_of`) of public documents that an operator took over and that still stand.
+    `revoked` is the key material that was ever known to be revoked: who breaks a ledger and then mends it without a
+    revocation must not bring the key back.
     """
 
     sources: Mapping[IssuerUrl, str] = field(default_factory=dict)
     vouched: Mapping[IssuerUrl, frozenset[KeyId]] = field(default_factory=dict)
     waiting_since: Mapping[IssuerUrl, datetime] = field(default_factory=dict)
     adopted: Mapping[IssuerUrl, frozenset[str]] = field(default_factory=dict)
+    revoked: Mapping[IssuerUrl, frozenset[Thumbprint]] = field(default_factory=dict)
 
     def sources_changed(self, issuer: IssuerUrl, sources: str) -> bool:
         """Whether the issuer's apiservers or CA (`sources_of`) differ from those of the last pass that knew any."""
@@ -53,6 +56,11 @@ class Notebook:
     def with_waiting(self, since: Mapping[IssuerUrl, datetime]) -> "Notebook":
         """The notebook after something of these issuers had no witness; the first time counts."""
         return replace(self, waiting_since={**since, **self.waiting_since})
+
+    def with_revoked(self, keys: Mapping[IssuerUrl, frozenset[Thumbprint]]) -> "Notebook":
+        """The notebook after these were known to be revoked; none is ever forgotten."""
+        known = {url: self.revoked.get(url, frozenset()) | new for url, new in keys.items()}
+        return replace(self, revoked={**self.revoked, **{url: them for url, them in known.items() if them}})
 
     def is_adopted(self, url: IssuerUrl, body: bytes) -> bool:
         """Whether an operator here took over these very bytes, and nothing of ours stands in their place yet."""
@@ -121,6 +129,10 @@ def load(state_dir: Path) -> Notebook:
             vouched={IssuerUrl(url): frozenset(map(_key_id, keys)) for url, keys in content["vouched"].items()},
             waiting_since={IssuerUrl(url): _moment(text) for url, text in content["waiting_since"].items()},
             adopted={IssuerUrl(url): frozenset(map(str, d)) for url, d in content.get("adopted", {}).items()},
+            revoked={
+                IssuerUrl(url): frozenset(Thumbprint(str(each)) for each in keys)
+                for url, keys in content.get("revoked", {}).items()
+            },
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return Notebook()
@@ -149,5 +161,6 @@ def save(state_dir: Path, notebook: Notebook) -> None:
         "vouched": {url: sorted(keys) for url, keys in sorted(notebook.vouched.items())},
         "waiting_since": {url: since.isoformat() for url, since in sorted(notebook.waiting_since.items())},
         "adopted": {url: sorted(digests) for url, digests in sorted(notebook.adopted.items())},
+        "revoked": {url: sorted(thumbprints) for url, thumbprints in sorted(notebook.revoked.items())},
     }
     write_atomically(state_dir / FILE_NAME, json.dumps(content, indent=1) + "\n")

@@ -167,8 +167,10 @@ class _Step:
             return  # told as "seen again", and moved by `revoke_configured`
         self._tell("key.revoked_shown", key, "is revoked, and an apiserver still shows it")
         known = any(r.key.thumbprint == key.thumbprint for r in self.records.values())
-        if not known and len(self.records) < MOST_RECORDS:
-            # Recorded, so that it stays refused after the configuration has forgotten it.
+        never_public = not self.given.may_admit and not self.records
+        if not known and not never_public and len(self.records) < MOST_RECORDS:
+            # Recorded, so that it stays refused after the configuration has forgotten it. A former issuer that has no
+            # key and gets none needs no such record: it would look as if revocations had emptied it.
             record = KeyRecord(key=key, status=Status.DROPPED, generation=0, first_seen=self.given.now)
             self._revoke(key_id(key), record)
 

@@ -247,6 +247,49 @@ def test_forgotten_revocation_is_remembered(here: Situation) -> None:
     assert capture(f"{BOTH}jwks").body() != here.public()
 
 
+def breaks_it(here: Situation) -> None:
+    push(here, breaks_the_ledger)
+    assert here.run().exit_status is ExitStatus.FAILED
+
+
+def adds_a_stranger(here: Situation) -> None:
+    push(here, adds_a_key)
+    assert "remote.unwitnessed" in told(here.run())
+
+
+def strips_it_while_others_are_mirrored(here: Situation) -> None:
+    push(here, lambda files: with_records(files, *(r for r in ledger_of(files).records if r.revocation is None)))
+    everything = here.settings()
+    other = replace(everything.issuers[0], name=IssuerName("other"), issuer=IssuerUrl(f"{BASE_URL}/other"))
+    run_once(replace(everything, issuers=(other,)), here.world.ports(), here.now)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(breaks_it, id="broken-in-between"),
+        pytest.param(adds_a_stranger, id="set-aside-in-between"),
+        pytest.param(strips_it_while_others_are_mirrored, id="left-out-in-between"),
+    ],
+)
+def test_revocation_is_remembered_beside_git(here: Situation, first: Callable[[Situation], None]) -> None:
+    """The branch moved on without this issuer being read: what its next ledger forgot stays revoked all the same."""
+    good = dict(here.world.history.files())
+    thumbprint = ledger_of(good).records[0].key.thumbprint
+    here.policy = replace(here.policy, revoked=frozenset({thumbprint}))
+    here.run()
+    here.policy = replace(here.policy, revoked=frozenset())
+    public = here.public()
+    first(here)
+    forgetful = [record for record in ledger_of(good).records if record.key.thumbprint != thumbprint]
+    push(here, lambda files: with_records(files, *forgetful))
+    for _ in range(3):
+        here.run()
+        assert here.public() == public
+    kept = ledger_of(dict(here.world.history.files())).records
+    assert {r.status for r in kept if r.key.thumbprint == thumbprint} == {Status.REVOKED}
+
+
 def test_lost_notebook_makes_only_more_careful(here: Situation) -> None:
     """Without it every key needs a witness again: what is public has one, what was pushed has none."""
     push(here, adds_a_key)

@@ -229,6 +229,7 @@ def test_legacy_global_host_is_told() -> None:
         ("https://s3.amazonaws.com/b-1/x", "b-1", "us-east-1"),
         ("https://s3-external-1.amazonaws.com/b-1/x", "b-1", "us-east-1"),
         ("https://b-1.s3-fips.us-gov-west-1.amazonaws.com/x", "b-1", "us-gov-west-1"),
+        ("https://s3-fips-us-gov-west-1.amazonaws.com/b-1/x", "b-1", "us-gov-west-1"),
         ("https://b-1.s3.cn-north-1.amazonaws.com.cn/x", "b-1", "cn-north-1"),
         ("https://s3.cn-north-1.amazonaws.com.cn/b-1/x", "b-1", "cn-north-1"),
         ("https://b-1.s3.eusc-de-east-1.amazonaws.eu/x", "b-1", "eusc-de-east-1"),

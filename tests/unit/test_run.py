@@ -829,6 +829,19 @@ def test_nobody_answered_at_all_is_a_failure(here: Situation) -> None:
     assert run_once(here.settings(), here.world.ports(), here.now).exit_status is ExitStatus.FAILED
 
 
+def test_foreign_documents_are_held_where_every_key_waits(here: Situation) -> None:
+    """With `new_keys: hold` nothing is to be put yet; what somebody else published is told before it is recorded."""
+    here.run(ONE, ONE)
+    fresh = Situation(
+        here.state_dir / "new", FakeWorld(base_url=here.world.base_url), policy=KeyPolicy(new_keys="hold")
+    )
+    fresh.state_dir.mkdir()
+    fresh.world.bucket.objects.update(here.world.bucket.objects)
+    report = fresh.run(BOTH, BOTH)
+    assert [reason.code for reason in report.issuers[0].held] == ["takeover.held"]
+    assert (report.exit_status, report.commit) == (ExitStatus.HELD, None)
+
+
 # ---------------------------------------------------------------------------------------------------- fleet
 
 
@@ -856,6 +869,20 @@ def test_key_that_shares_a_prime_with_a_known_one_is_held(here: Situation) -> No
     assert report.exit_status is ExitStatus.HELD
     held = [record for record in report.issuers[0].records if record.held_because is not None]
     assert [record.held_because for record in held] == ["shared_prime"]
+
+
+def test_key_that_shares_a_prime_with_one_of_an_issuer_left_out_is_held(here: Situation) -> None:
+    """A shard, or an operator's pass for one issuer, compares new keys with those of the whole configuration."""
+    first, second = weak_pair()
+    here.run(Answer("https://10.0.0.11:6443", answer(ONE).discovery, jwks_body(first)))
+    (known,) = here.settings().issuers
+    twin = replace(known, name=IssuerName("twin"), issuer=IssuerUrl(ISSUER + "-twin"))
+    discovery = answer(ONE).discovery.replace(b"cluster/identifier", b"cluster/identifier-twin")
+    here.world.source.answers = {"twin": (Answer("https://10.0.0.21:6443", discovery, jwks_body(second)),)}
+    settings = replace(here.settings(), issuers=(known, twin)).narrowed(lambda issuer: issuer.name == "twin")
+    report = run_once(settings, here.world.ports(), here.now)
+    assert report.exit_status is ExitStatus.HELD
+    assert [record.held_because for record in report.issuers[0].records] == ["shared_prime"]
 
 
 def weak_pair() -> tuple[RsaKey, RsaKey]:

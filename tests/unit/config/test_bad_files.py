@@ -22,6 +22,7 @@ MISTAKES = (  # the file's name after `bad-`, where the mistake is told, what is
     ("issuer-private", "issuers[0].issuer", "exists only inside"),
     ("issuer-outside", "issuers[0].issuer", "is not inside https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"),
     ("issuer-other-region", "issuers[0].issuer", "correct publish.region"),
+    ("issuer-global-host", "issuers[0].issuer", "only if it is in us-east-1; else it redirects or refuses"),
     ("no-issuers", "issuers", "No issuer is configured."),
     ("issuers-no-list", "issuers", "This is no list."),
     ("issuer-no-section", "issuers[0]", "This is no issuer."),

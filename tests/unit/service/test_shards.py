@@ -61,4 +61,5 @@ def test_settings_keep_the_issuers_of_the_shard() -> None:
     found = [issuer for part in parts for issuer in part.issuers]
     assert sorted(found, key=whole.issuers.index) == list(whole.issuers)
     assert all(part.issuers for part in parts)
+    assert all(set(map(id, part.issuers + part.left_out)) == set(map(id, whole.issuers)) for part in parts)
     assert sharded(whole, None) is whole

@@ -8,6 +8,7 @@ from mirror.config.settings import FormerIssuer, Issuer, Publish
 from mirror.model import IssuerName, IssuerUrl, Level
 from mirror.ports import OwnToken
 from mirror.report import ExitStatus
+from mirror.run import run_once
 from mirror.steps.circular import circular_credentials
 from support.situations import ISSUER, ONE, Situation
 
@@ -42,6 +43,17 @@ def test_token_that_writes_for_all_is_told_once() -> None:
     """Two profiles with one token are one finding."""
     (found,) = circular_credentials((FIRST, SECOND), lambda _: OwnToken(FILE, FIRST.issuer))
     assert found.writers == ("first", "second")
+
+
+def test_pass_over_a_part_knows_the_whole_configuration(tmp_path: Path) -> None:
+    """With `--only` and `--shard` the token may be of an issuer that is left out: that locks out as well."""
+    situation = Situation(tmp_path)
+    situation.show(ONE, ONE)
+    situation.world.own_token = OwnToken(FILE, FIRST.issuer)
+    whole = replace(situation.settings(), issuers=(*situation.settings().issuers, FIRST))
+    report = run_once(whole.narrowed(lambda issuer: issuer is not FIRST), situation.world.ports(), situation.now)
+    (event,) = report.events
+    assert (event.name, event.fields["entry"]) == ("credentials.circular", "first")
 
 
 def test_pass_warns_of_circular_credentials(tmp_path: Path) -> None:

@@ -63,6 +63,16 @@ def test_former_issuer_gets_new_keys_until_its_last_day_ends(here: Situation) ->
     assert kids(here, OLD_JWKS) == kids_of(BOTH)
 
 
+def test_former_issuer_that_was_never_published_waits_for_nobody(here: Situation) -> None:
+    """Its time was over before it had any key: a revocation under the issuer is no reason to ask an operator there."""
+    here.former = (FormerIssuer(IssuerUrl(f"{BASE_URL}/older"), date(2020, 1, 1)),)
+    records = here.run(BOTH, BOTH).issuers[0].records
+    here.policy = replace(here.policy, revoked=frozenset({records[0].key.thumbprint}))
+    report = here.run()
+    assert report.exit_status is ExitStatus.CURRENT
+    assert [issuer.records for issuer in report.issuers[1:]] == [()]
+
+
 def test_removal_goes_on_under_a_former_issuer(here: Situation) -> None:
     """After its last day a key that is gone everywhere still leaves it."""
     here.run(BOTH, BOTH)
@@ -135,7 +145,9 @@ def test_other_ca_is_another_source(tmp_path: Path) -> None:
 
 def test_notebook_comes_back(tmp_path: Path) -> None:
     """What is saved is loaded; a second save of the same does not touch the file."""
-    notebook = Notebook({ISSUER: "abc"}, {ISSUER: frozenset({EMPTIED, KEY})}, {OLD: MOMENT})
+    notebook = Notebook(
+        {ISSUER: "abc"}, {ISSUER: frozenset({EMPTIED, KEY})}, {OLD: MOMENT}, revoked={OLD: frozenset({KEY[1]})}
+    )
     save(tmp_path, notebook)
     stamp = (tmp_path / "notebook.json").stat().st_mtime_ns
     save(tmp_path, notebook)
