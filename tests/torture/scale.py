@@ -12,13 +12,13 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """`kills` a situation and mode, spread evenly; 0: `every` so-manieth call. `inputs` are those of one reader."""
+    """`kills` a situation and mode, spread evenly; 0: `every` so-manieth call. `inputs` are those of all readers."""
 
     kills: int = 2
     every: int = 1
     everything: bool = False
     seconds: float = 12.0
-    inputs: int = 5_000
+    inputs: int = 20_000
     seed: int = 1
 
 
