@@ -160,10 +160,12 @@ def test_tests_pass_only_with_both_gates(
 @pytest.mark.parametrize(
     ("failing", "done"),
     [
-        ("none", ["setup ", "lint ", "test 1"]),
+        ("none", ["setup ", "lint ", "audit ", "licences ", "test 1"]),
         ("setup", ["setup "]),
         ("lint", ["setup ", "lint "]),
-        ("test", ["setup ", "lint ", "test 1"]),
+        ("audit", ["setup ", "lint ", "audit "]),
+        ("licences", ["setup ", "lint ", "audit ", "licences "]),
+        ("test", ["setup ", "lint ", "audit ", "licences ", "test 1"]),
     ],
 )
 def test_ci_fails_with_the_first_failing_step(checkout: Checkout, failing: str, done: list[str]) -> None:
