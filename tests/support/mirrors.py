@@ -38,10 +38,11 @@ class Mirror:
     def repository(self) -> Path:
         return self.world.folder / "state" / "snapshots.git"
 
-    def start(self) -> Running:
+    def start(self, *words: str) -> Running:
+        """A pass; `words` are further options of it."""
         config, out = self.world.folder / "mirror.yaml", self.world.folder / "out.json"
         config.write_text(json.dumps(self.world.config))
-        command = [sys.executable, "-m", "mirror", "--config", str(config), "--once", "--output", "json"]
+        command = [sys.executable, "-m", "mirror", "--config", str(config), "--once", "--output", "json", *words]
         with out.open("wb") as stdout, (self.world.folder / "err").open("wb") as stderr:
             process = subprocess.Popen(command, env=self.world.environ(), cwd=PROJECT, stdout=stdout, stderr=stderr)
         return Running(process, out)
