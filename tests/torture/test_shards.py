@@ -126,7 +126,7 @@ def fleet(s3_server: S3Server, tmp_path: Path) -> Iterator[Fleet]:
 
 @pytest.mark.s3
 def test_shard_that_is_killed_and_then_one_less_lose_nothing(fleet: Fleet) -> None:
-    """Four shards, one of them killed: after the next pass all issuers are there, and after a change to three shards."""
+    """Four shards, one of them killed: after the next pass all issuers are there, and with three shards as well."""
     fleet.show(0)
     fleet.run(4, killed=2)
     fleet.run(4)
