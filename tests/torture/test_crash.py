@@ -40,6 +40,7 @@ def test_killed_at_any_call_the_next_run_finishes(s3_server: S3Server, tmp_path:
                     kills += kill_and_settle(scene, wanted, number, mode).at is not None
                 except AssertionError as error:  # all of them are told, not the first alone
                     failures.append((number, mode, str(error)))
+                    print(name, *failures[-1], flush=True)
         assert failures == []
         assert kills
         tally("crash", name, calls=calls, kills=kills)
