@@ -29,7 +29,8 @@ def write_atomically(path: Path, text: str) -> None:
             draft.write_text(text)
             draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that is read-only says so for absent files too
+            draft.unlink()
         raise HistoryError(
             f"The state directory {path.parent} cannot be written.",
             cause=str(error.strerror),
