@@ -17,7 +17,7 @@ class Scale:
     kills: int = 2
     every: int = 1
     everything: bool = False
-    seconds: float = 6.0
+    seconds: float = 4.0
     inputs: int = 20_000
     seed: int = 1
 

@@ -1,6 +1,6 @@
 """Killed before any system call that changes something, all processes or one of them: one more run mends it.
 
-The suite tries a few calls of three situations; `make torture ARGS="--only crash"` tries every one of all.
+The suite tries a few calls of two situations; `make torture ARGS="--only crash"` tries every one of all.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from torture.scale import scale, tally
 
 pytestmark = pytest.mark.s3
 
-IN_SUITE = ("first pass", "rotation", "merge")
+IN_SUITE = ("first pass", "rotation")
 
 
 def numbers(calls: int) -> list[int]:

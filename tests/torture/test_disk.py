@@ -197,6 +197,7 @@ def test_read_only_state_directory_fails_the_pass_with_a_remedy(tmp_path: Path) 
         report = world.run(BOTH)
         assert report.exit_status is ExitStatus.FAILED
         reasons = [*report.failures, *(reason for each in report.issuers for reason in each.failures)]
+        assert reasons
         assert all(reason.remedy for reason in reasons)
         assert dict(world.situation.world.bucket.objects) == published
         subprocess.run(["mount", "-o", "remount,rw", str(tmp_path / "state")], check=True)
