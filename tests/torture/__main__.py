@@ -20,6 +20,7 @@ PARTS = {
     "input": "test_hostile_input.py",
     "disk": "test_disk.py",
     "network": "test_network.py",
+    "remote": "test_remote.py",
     "shards": "test_shards.py",
 }
 _MARKS = re.compile(r"(?s)(<!-- torture -->\n).*(<!-- /torture -->)")

@@ -33,6 +33,7 @@ class OnDisk:
 
     tmp: Path
     situation: Situation = field(init=False)
+    environ: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         (self.tmp / "state").mkdir(exist_ok=True)
@@ -46,7 +47,7 @@ class OnDisk:
         self.situation.show(case)
         self.situation.now += HOUR
         settings = self.situation.settings()
-        with Repository(settings.repository, environment(self.tmp), settled_seconds=0) as history:
+        with Repository(settings.repository, environment(self.tmp, **self.environ), settled_seconds=0) as history:
             ports = replace(self.situation.world.ports(), history=history)
             return run_once(settings, ports, self.situation.now)
 
