@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from support.s3 import S3Server
-from torture.crashes import SITUATIONS, Mode, expected, kill_and_settle, running_scene
+from torture.crashes import Mode, expected, kill_and_settle
 from torture.scale import scale, tally
+from torture.scenes import SITUATIONS, running_scene
 
 pytestmark = pytest.mark.s3
 

@@ -21,8 +21,8 @@ from support.mirrors import Mirror, branch
 from support.s3 import S3Server
 from support.situations import DISCOVERY_KEY, ISSUER, JWKS_KEY, LEDGER
 from support.worlds import World, running_world
-from torture.crashes import show
 from torture.scale import scale, tally
+from torture.scenes import show
 
 pytestmark = pytest.mark.s3
 

@@ -16,9 +16,9 @@ from support.s3 import running_ministack
 from support.situations import JWKS_KEY
 from support.tls import server_context
 from support.worlds import World, empty_bucket
-from torture.crashes import show
 from torture.namespace import Network, own_network
 from torture.scale import tally
+from torture.scenes import show
 
 FIRST, SECOND, THIRD, FOURTH = RSA_KEYS[0], EC_KEYS[0], RSA_KEYS[1], EC_KEYS[1]
 ADDRESSES = ("10.98.0.11", "10.98.0.12")
