@@ -9,7 +9,7 @@ import fcntl
 import glob
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mirror.errors import HistoryError
@@ -22,10 +22,8 @@ def write_atomically(path: Path, text: str) -> None:
         HistoryError: The folder cannot be written.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    remove_abandoned(path.parent, f".{glob.escape(path.name)}.*")
     try:
-        draft.touch()
-        with draft_lock(draft):
+        with drafting(draft, f".{glob.escape(path.name)}.*", draft.touch):
             draft.write_text(text)
             draft.replace(path)
     except OSError as error:
@@ -36,6 +34,21 @@ def write_atomically(path: Path, text: str) -> None:
             cause=str(error.strerror),
             remedy="Give the mirror's user the right to write there, or free space on the disk.",
         ) from error
+
+
+@contextlib.contextmanager
+def drafting(draft: Path, abandoned: str, make: Callable[[], None]) -> Iterator[None]:
+    """Let `make` begin `draft`, which is locked while the block runs; drafts named `abandoned` that nobody holds go.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    with contextlib.ExitStack() as held:
+        with draft_lock(draft.parent):  # nobody takes a draft away that its maker has not locked yet
+            remove_abandoned(draft.parent, abandoned)
+            make()
+            held.enter_context(draft_lock(draft))
+        yield
 
 
 @contextlib.contextmanager

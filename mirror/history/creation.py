@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mirror.errors import HistoryError
-from mirror.files import draft_lock, remove_abandoned
+from mirror.files import drafting
 from mirror.history.git import Git, presentable, why
 
 OLDEST_GIT = (2, 36)
@@ -33,9 +33,7 @@ def create(path: Path, *, branch: str, environ: Mapping[str, str], stop: threadi
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Crash window: a draft stays. Whoever makes the repository next removes it.
-        remove_abandoned(path.parent, f"{glob.escape(path.name)}.new-*")
-        draft.mkdir()
-        with draft_lock(draft):
+        with drafting(draft, f"{glob.escape(path.name)}.new-*", draft.mkdir):
             git.demand(
                 "init", "--quiet", "--bare", "--template=", f"--initial-branch={branch}",
                 sentence=f"A git repository could not be made at {path}.",
