@@ -2,7 +2,7 @@
 # Paths are relative and each tool is started as a module, so that a checkout may stand anywhere.
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fix reference bench soak lock install clean
+.PHONY: help setup demo test lint fix reference bench soak torture audit licences sbom lock install clean
 
 python := .venv/bin/python
 
@@ -40,6 +40,20 @@ bench: setup ## Times the program against the pipeline of curl, jq, git and aws.
 
 soak: setup ## Runs the daemon for a thousand passes and judges memory, descriptors and timing. Options: ARGS=…
 	@$(python) tests/soak $(ARGS)
+
+torture: setup ## Kills, crowds and misleads the program for longer than the tests do. Options: ARGS=…
+	@$(python) tests/torture $(ARGS)
+
+audit: setup ## Looks up known vulnerabilities of every locked package; says so when nobody can be asked.
+	@$(python) tests/supply audit
+
+licences: setup ## Lists the licence of every package that is shipped; fails on one that nobody accepted.
+	@$(python) tests/supply licences
+
+sbom: setup ## Writes the bill of materials of what is shipped (CycloneDX) to build/sbom.json.
+	@mkdir -p build
+	@$(python) -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
+		--output-file build/sbom.json requirements.lock
 
 # The other locks are held to the versions of the development lock: what is shipped is what was tested.
 lock: setup ## Makes the lock files from pyproject.toml, keeping versions that fit. Newest ones: ARGS=--upgrade

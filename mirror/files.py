@@ -1,25 +1,78 @@
-"""Files of the state directory, written so that a reader or a kill never sees half of one."""
+"""Files of the state directory, written so that a reader or a kill never sees half of one.
 
+A draft carries a `flock` while its writer lives; the kernel gives it up when the writer dies. Who gets the lock of a
+draft therefore knows that nobody will finish it.
+"""
+
+import contextlib
+import fcntl
+import glob
 import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mirror.errors import HistoryError
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` beside `path` and rename it into place.
+    """Write `text` beside `path` and rename it into place; drafts of writers that were killed are removed.
 
     Raises:
         HistoryError: The folder cannot be written.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(text)
-        draft.replace(path)
+        with drafting(draft, f".{glob.escape(path.name)}.*", draft.touch):
+            draft.write_text(text)
+            draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that is read-only says so for absent files too
+            draft.unlink()
         raise HistoryError(
             f"The state directory {path.parent} cannot be written.",
             cause=str(error.strerror),
             remedy="Give the mirror's user the right to write there, or free space on the disk.",
         ) from error
+
+
+@contextlib.contextmanager
+def drafting(draft: Path, abandoned: str, make: Callable[[], None]) -> Iterator[None]:
+    """Let `make` begin `draft`, which is locked while the block runs; drafts named `abandoned` that nobody holds go.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    with contextlib.ExitStack() as held:
+        with draft_lock(draft.parent):  # nobody takes a draft away that its maker has not locked yet
+            remove_abandoned(draft.parent, abandoned)
+            make()
+            held.enter_context(draft_lock(draft))
+        yield
+
+
+@contextlib.contextmanager
+def draft_lock(draft: Path) -> Iterator[None]:
+    """Show as long as the block runs that somebody works on `draft`, a file or a folder.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    opened = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
+
+
+def remove_abandoned(folder: Path, pattern: str) -> None:
+    """Remove the drafts of that name that nobody works on any more; what cannot be removed stays."""
+    for draft in folder.glob(pattern):
+        with contextlib.suppress(OSError):
+            opened = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+            finally:
+                os.close(opened)

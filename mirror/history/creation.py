@@ -1,5 +1,6 @@
 """The bare repository of the history: made atomically where it is missing."""
 
+import glob
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mirror.errors import HistoryError
+from mirror.files import drafting
 from mirror.history.git import Git, presentable, why
 
 OLDEST_GIT = (2, 36)
@@ -24,19 +26,20 @@ def create(path: Path, *, branch: str, environ: Mapping[str, str], stop: threadi
     Raises:
         HistoryError: git is missing or too old, or the folder cannot be made or is something else.
     """
-    # The name is ours alone as long as this process lives; a killed one's leftover is taken over by its number.
+    # The name is ours alone as long as this process lives.
     draft = path.with_name(f"{path.name}.new-{os.getpid()}-{threading.get_ident()}")
     git = Git(draft, environ, stop=stop)
     _demand_version(git)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(draft, ignore_errors=True)
-        git.demand(
-            "init", "--quiet", "--bare", "--template=", f"--initial-branch={branch}",
-            sentence=f"A git repository could not be made at {path}.",
-            remedy="See that this user may write there and that the disk is not full.",
-        )  # fmt: skip
-        draft.rename(path)
+        # Crash window: a draft stays. Whoever makes the repository next removes it.
+        with drafting(draft, f"{glob.escape(path.name)}.new-*", draft.mkdir):
+            git.demand(
+                "init", "--quiet", "--bare", "--template=", f"--initial-branch={branch}",
+                sentence=f"A git repository could not be made at {path}.",
+                remedy="See that this user may write there and that the disk is not full.",
+            )  # fmt: skip
+            draft.rename(path)
     except OSError as error:
         if is_repository(path):
             return  # Another process was faster; its repository is as good as ours.

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -9,7 +10,12 @@ import pytest
 def demand(program: str, *, variable: str, package: str) -> str:
     """The path of `program`; without it the test is skipped, and fails where `variable` is 1."""
     found = shutil.which(program)
-    if found is not None:
-        return found
-    assert os.environ.get(variable) != "1", f"{variable}=1, and there is no {program}"
-    pytest.skip(f"there is no {program} on this machine (Debian: apt-get install {package})")
+    if found is None:
+        refuse_or_skip(f"there is no {program} on this machine (Debian: apt-get install {package})", variable)
+    return found
+
+
+def refuse_or_skip(why: str, variable: str) -> NoReturn:
+    """Skip the test and say why; fail it where `variable` is 1."""
+    assert os.environ.get(variable) != "1", f"{variable}=1, and {why}"
+    pytest.skip(why)

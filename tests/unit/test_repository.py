@@ -183,3 +183,22 @@ def test_program_is_strict_bash(program: str) -> None:
     assert lines[0] == "#!/usr/bin/env bash"
     assert "set -euo pipefail" in lines
     subprocess.run(["bash", "-n", program], cwd=ROOT, check=True, timeout=30)
+
+
+def threats() -> list[tuple[str, str, str]]:
+    """The rows of the table in SECURITY.md: the threat, what stops it, the tests that show it."""
+    lines = (ROOT / "SECURITY.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("|").split(" | ") for line in lines if line.startswith("| ")]
+    return [(threat.strip(), stops.strip(), shown.strip()) for threat, stops, shown in rows[2:]]
+
+
+@pytest.mark.parametrize(("threat", "stops", "shown"), threats(), ids=lambda text: text[:40])
+def test_threat_has_a_test_that_shows_what_stops_it(threat: str, stops: str, shown: str) -> None:
+    """Each threat of SECURITY.md names tests that exist, by file and name."""
+    assert threat
+    assert stops
+    names = re.findall(r"`([\w/]+\.py)::(test_\w+)`", shown)
+    assert names
+    assert shown == ", ".join(f"`{file}::{test}`" for file, test in names)
+    for file, test in names:
+        assert f"\ndef {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8")

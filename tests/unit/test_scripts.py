@@ -18,7 +18,7 @@ APT_GET = """
 echo "$*" >>"$CALLS"
 case "$*" in
 *" update") exit "${UPDATE:-0}" ;;
-*) for name in "$@" systemd-analyze promtool; do cp "$(dirname "$0")/git" "$(dirname "$0")/$name" 2>&1; done ;;
+*) for name in "$@" systemd-analyze promtool ip; do cp "$(dirname "$0")/git" "$(dirname "$0")/$name" 2>&1; done ;;
 esac
 """
 FOR_TESTS = (
@@ -32,6 +32,7 @@ FOR_TESTS = (
     "nodejs",
     "npm",
     "promtool",
+    "ip",
 )
 
 
@@ -55,7 +56,7 @@ def test_root_gets_missing_packages_installed(checkout: Checkout) -> None:
     update, install = checkout.calls()
     assert (run.returncode, run.stderr) == (0, "")
     assert update.endswith(" update")
-    missing = "radosgw ceph-osd chromium systemd buildah debootstrap nodejs npm prometheus"
+    missing = "radosgw ceph-osd chromium systemd buildah debootstrap nodejs npm prometheus iproute2"
     assert install.endswith(f" install -y --no-install-recommends {missing}")
 
 
@@ -67,7 +68,7 @@ def test_missing_optional_package_is_told(checkout: Checkout, user: str, update:
     checkout.fake("apt-get", APT_GET)
     run = checkout.run("scripts/debian-packages", "run", "test", UPDATE=update)
     assert run.returncode == 0
-    missing = "radosgw ceph-mon ceph-osd chromium systemd buildah debootstrap nodejs npm prometheus"
+    missing = "radosgw ceph-mon ceph-osd chromium systemd buildah debootstrap nodejs npm prometheus iproute2"
     assert f"Missing: {missing}; the tests that need them" in run.stderr
 
 
@@ -160,10 +161,12 @@ def test_tests_pass_only_with_both_gates(
 @pytest.mark.parametrize(
     ("failing", "done"),
     [
-        ("none", ["setup ", "lint ", "test 1"]),
+        ("none", ["setup ", "lint ", "audit ", "licences ", "test 1"]),
         ("setup", ["setup "]),
         ("lint", ["setup ", "lint "]),
-        ("test", ["setup ", "lint ", "test 1"]),
+        ("audit", ["setup ", "lint ", "audit "]),
+        ("licences", ["setup ", "lint ", "audit ", "licences "]),
+        ("test", ["setup ", "lint ", "audit ", "licences ", "test 1"]),
     ],
 )
 def test_ci_fails_with_the_first_failing_step(checkout: Checkout, failing: str, done: list[str]) -> None:

@@ -716,3 +716,10 @@ def test_cancelled_repository_ends_soon(tmp_path: Path, repo: Repository) -> Non
     with pytest.raises(HistoryError, match="program is ending"):
         slow.heads()
     timer.join()
+
+
+def test_draft_of_a_killed_creation_is_removed(tmp_path: Path) -> None:
+    """A mirror that was killed while it made its repository leaves a draft, which the next one removes."""
+    (tmp_path / "snapshots.git.new-1-1" / "refs").mkdir(parents=True)
+    open_repository(tmp_path).close()
+    assert [path.name for path in tmp_path.glob("snapshots.git*")] == ["snapshots.git"]

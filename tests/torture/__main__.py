@@ -1,0 +1,84 @@
+"""`make torture`: the long form of the tests beside this file, and a table of what they tried.
+
+`--write FILE` puts the table into FILE, between its two lines `<!-- torture -->` and `<!-- /torture -->`.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PARTS = {
+    "crash": "test_crash.py",
+    "crowd": "test_crowd.py",
+    "input": "test_hostile_input.py",
+    "disk": "test_disk.py",
+    "network": "test_network.py",
+    "remote": "test_remote.py",
+    "shards": "test_shards.py",
+}
+_MARKS = re.compile(r"(?s)(<!-- torture -->\n).*(<!-- /torture -->)")
+
+
+def options(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make torture ARGS=…", description=__doc__)
+    parser.add_argument("--only", action="append", choices=PARTS, help="one part; may be given several times")
+    parser.add_argument("--every", type=int, default=1, help="crash: kill at every so-manieth call (1)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="crowd: how long (60)")
+    parser.add_argument("--inputs", type=int, default=1_000_000, help="input: how many, of all readers (1000000)")
+    parser.add_argument("--seed", type=int, default=1, help="another number tries other things (1)")
+    parser.add_argument("--write", type=Path, help="a document whose table is replaced")
+    return parser.parse_args(words)
+
+
+def summary(lines: list[str], when: datetime, command: str) -> str:
+    """The table of what was tried and held: a row a case, in the order of the tests; equal cases are summed up."""
+    rows: dict[tuple[str, str], dict[str, int]] = {}
+    for line in lines:
+        figures = json.loads(line)
+        row = rows.setdefault((figures.pop("part"), figures.pop("case")), {})
+        for name, count in figures.items():
+            row[name] = row.get(name, 0) + count
+    table = [f"| {part} | {case} | {_words(row)} |" for (part, case), row in rows.items()]
+    head = f"`{command}`, {when:%Y-%m-%d %H:%M} UTC; every row held.\n\n| part | case | tried |\n| --- | --- | --- |\n"
+    return head + "\n".join(table) + "\n"
+
+
+def _words(row: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in row.items())
+
+
+def main() -> int:
+    chosen = options()
+    scale = {
+        "kills": 0,
+        "every": chosen.every,
+        "everything": True,
+        "seconds": chosen.seconds,
+        "inputs": chosen.inputs,
+        "seed": chosen.seed,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        tally = Path(folder) / "tally"
+        tally.touch()
+        environ = os.environ | {"OIDC_MIRROR_TORTURE": json.dumps(scale), "OIDC_MIRROR_TORTURE_TALLY": str(tally)}
+        files = [str(HERE / PARTS[part]) for part in chosen.only or PARTS]
+        command = [sys.executable, "-m", "pytest", "--timeout=0", "-q", *files]
+        status = subprocess.run(command, env=environ, cwd=HERE.parents[1], check=False).returncode
+        words = " ".join(f"{name}" for name in sys.argv[1:] if "write" not in name and not name.endswith(".md"))
+        told = summary(tally.read_text().splitlines(), datetime.now(UTC), f'make torture ARGS="{words}"')
+    print(told)
+    if chosen.write is not None and status == 0:
+        page = chosen.write.read_text(encoding="utf-8")
+        chosen.write.write_text(_MARKS.sub(lambda found: found[1] + told + found[2], page), encoding="utf-8")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""Situations in which a mirror is killed: a world that is set back after each kill, and a judge of what it left."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import boto3
+from botocore.config import Config
+
+from mirror.model import IssuerUrl, Ledger
+from mirror.trust.documents import render
+from mirror.trust.ledger import read_ledger
+from support.gits import fsck_strict, git
+from support.machine import refuse_or_skip
+from support.s3 import ACCESS_KEY, REGION, SECRET_KEY
+from support.situations import DISCOVERY_KEY, ISSUER, JWKS_KEY, LEDGER, PUBLIC
+from support.worlds import BUCKET, PROJECT, World
+
+KILLER = Path(__file__).with_name("killer.py")
+Mode = Literal["all", "one"]
+ONCE = ("--once", "--output", "json")
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """How a command ended that was to be killed: the calls that it made, and the one that never happened."""
+
+    calls: int
+    at: str | None
+    status: int | None
+
+
+@dataclass
+class Scene:
+    """A world with one git remote, and what it was before anything was killed.
+
+    `words` is the command that is killed and then repeated. `heads` are the commits that must never be lost.
+    """
+
+    world: World
+    remote: Path
+    words: tuple[str, ...] = ONCE
+    objects: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    heads: frozenset[str] = frozenset()
+
+    @property
+    def folder(self) -> Path:
+        return self.world.folder
+
+    @property
+    def repository(self) -> Path:
+        return self.folder / "state" / "snapshots.git"
+
+    def client(self) -> Any:
+        return boto3.client(
+            "s3",
+            endpoint_url=self.world.server.url,
+            region_name=REGION,
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            verify=str(self.world.server.certificates.ca_file),
+            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
+        )
+
+    def stored(self) -> dict[str, dict[str, Any]]:
+        """The objects of the issuer with their headers, as a put takes them."""
+        client = self.client()
+        found = {}
+        for each in client.list_objects_v2(Bucket=BUCKET).get("Contents", ()):
+            got = client.get_object(Bucket=BUCKET, Key=each["Key"])
+            headers = {name: got[name] for name in ("ContentType", "CacheControl", "Metadata") if name in got}
+            found[each["Key"]] = {"Body": got["Body"].read(), **headers}
+        return found
+
+    def remember(self) -> None:
+        """Keep this moment: `set_back` returns to it."""
+        self.objects = self.stored()
+        for name in ("state", "remote.git"):
+            shutil.rmtree(self.folder / f"{name}.kept", ignore_errors=True)
+            if (self.folder / name).exists():
+                shutil.copytree(self.folder / name, self.folder / f"{name}.kept")
+        self.heads = frozenset({tip(self.repository), tip(self.remote)} - {""})
+
+    def set_back(self) -> None:
+        """State directory, remote and bucket as they were at `remember`."""
+        for name in ("state", "remote.git"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            if (self.folder / f"{name}.kept").exists():
+                shutil.copytree(self.folder / f"{name}.kept", self.folder / name)
+        client, there = self.client(), self.stored()
+        for key in there.keys() - self.objects.keys():
+            client.delete_object(Bucket=BUCKET, Key=key)
+        for key in (key for key in self.objects if there.get(key) != self.objects[key]):
+            client.put_object(Bucket=BUCKET, Key=key, **self.objects[key])
+
+    def killed(self, number: int, mode: Mode) -> Killed:
+        """Run the command and kill it before its call `number`; 0 lets it live and counts."""
+        result = self.folder / "killed.json"
+        result.unlink(missing_ok=True)
+        config = self.folder / "mirror.yaml"
+        config.write_text(json.dumps(self.world.config))
+        mirror = [sys.executable, "-m", "mirror", "--config", str(config), *self.words]
+        command = [sys.executable, "-I", "-S", str(KILLER), str(number), mode, str(result), *mirror]
+        plain = {name: value for name, value in self.world.environ().items() if not name.startswith("COV")}
+        environ = plain | {"PYTHONDONTWRITEBYTECODE": "1"}
+        with (self.folder / "killed.out").open("w") as out:
+            done = subprocess.run(
+                command,
+                env=environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+                cwd=PROJECT,
+                stdout=out,
+                stderr=out,
+                check=False,
+            )
+        if done.returncode == 98:
+            refuse_or_skip("processes cannot be traced here (ptrace, seccomp; x86-64)", "OIDC_MIRROR_REQUIRE_PTRACE")
+        assert done.returncode == 0, (number, mode, (self.folder / "killed.out").read_text())
+        found = json.loads(result.read_text())
+        at = None if found["at"] is None else f"{found['at'][0]} {self.plain(found['at'][1])}".rstrip()
+        return Killed(found["calls"], at, found["status"])
+
+    def plain(self, target: str) -> str:
+        return target.replace(str(self.folder), "").partition(":[")[0]
+
+    def heads_now(self) -> frozenset[str]:
+        return frozenset({tip(self.repository), tip(self.remote)} - {""})
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What a settled world looks like: each key's state, both public documents, and the files beside the history."""
+
+    keys: frozenset[tuple[str, str]]
+    jwks: bytes
+    discovery: bytes
+    state_files: frozenset[str]
+
+
+def tip(repository: Path) -> str:
+    """Where `main` is; empty while there is none."""
+    if not (repository / "HEAD").exists():
+        return ""
+    return git(repository, "for-each-ref", "--format=%(objectname)", "refs/heads/main")
+
+
+def settle(scene: Scene) -> None:
+    """The one more run after a kill: it has to end well."""
+    done = scene.world.mirror(*scene.words)
+    assert done.status == 0, (done.out, done.err)
+
+
+def truth(scene: Scene, never_lost: frozenset[str]) -> Truth:
+    """What there is, after it was found sound: git = bucket, whole repositories, no lock, no commit lost."""
+    head = tip(scene.repository)
+    assert head
+    assert tip(scene.remote) == head
+    for commit in never_lost:
+        git(scene.remote, "merge-base", "--is-ancestor", commit, head)
+    ledger = read_ledger(scene.world.committed(LEDGER), issuer=IssuerUrl(ISSUER))
+    assert isinstance(ledger, Ledger)
+    rendered = render(ledger)
+    assert rendered is not None
+    public = scene.stored()
+    for key, body, path in (
+        (JWKS_KEY, rendered.jwks, "openid/v1/jwks"),
+        (DISCOVERY_KEY, rendered.discovery, ".well-known/openid-configuration"),
+    ):
+        assert public[key]["Body"] == body
+        assert scene.world.committed(f"{PUBLIC}/{path}") == body
+    for repository in (scene.repository, scene.remote):
+        fsck_strict(repository)
+        assert list(repository.rglob("*.lock")) == []
+    keys = frozenset((record.key.thumbprint, record.status.value) for record in ledger.records)
+    return Truth(keys, rendered.jwks, rendered.discovery, frozenset(state_files(scene)))
+
+
+def state_files(scene: Scene) -> Iterator[str]:
+    """What lies in the state directory outside the history."""
+    yield from (path.name for path in (scene.folder / "state").iterdir())
+
+
+def expected(scene: Scene) -> Truth:
+    """What the command reaches when nobody kills it."""
+    scene.set_back()
+    settle(scene)
+    return truth(scene, scene.heads)
+
+
+def kill_and_settle(scene: Scene, wanted: Truth, number: int, mode: Mode) -> Killed:
+    """One kill, one more run, one judgement."""
+    scene.set_back()
+    killed = scene.killed(number, mode)
+    never_lost = scene.heads | scene.heads_now()
+    settle(scene)
+    found = truth(scene, never_lost)
+    assert found == wanted, (number, mode, killed)
+    return killed

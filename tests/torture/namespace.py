@@ -1,0 +1,65 @@
+"""A network of the test's own: a namespace that this thread enters, with addresses that can be cut off and mended."""
+
+import contextlib
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.machine import demand, refuse_or_skip
+
+VARIABLE = "OIDC_MIRROR_REQUIRE_NETNS"
+_NEW_NETWORK = 0x40000000
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The namespace. What is cut off is still routed, and never heard of again: no error tells of it."""
+
+    program: str
+
+    def ip(self, words: str) -> None:
+        subprocess.run([self.program, *words.split()], check=True, capture_output=True)
+
+    def add(self, *addresses: str) -> None:
+        for address in addresses:
+            self.ip(f"addr add {address}/32 dev lo")
+
+    def cut(self, address: str) -> None:
+        self.ip(f"addr del {address}/32 dev lo")
+        self.ip(f"route add {address}/32 dev away")
+        self.ip(f"neigh replace {address} lladdr 02:00:00:00:00:01 dev away nud permanent")
+
+    def mend(self, address: str) -> None:
+        self.ip(f"route del {address}/32 dev away")
+        self.ip(f"addr add {address}/32 dev lo")
+
+    def cut_loopback(self) -> None:
+        self.ip("addr del 127.0.0.1/8 dev lo")
+
+    def mend_loopback(self) -> None:
+        self.ip("addr add 127.0.0.1/8 dev lo")
+
+
+@contextlib.contextmanager
+def own_network() -> Iterator[Network]:
+    """This thread, and what it starts, see nothing of the machine's network until the block ends."""
+    program = demand("ip", variable=VARIABLE, package="iproute2")
+    before = os.open(Path("/proc/thread-self/ns/net"), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.geteuid() != 0 or _LIBC.unshare(_NEW_NETWORK) != 0:
+            refuse_or_skip("network namespaces cannot be made here", VARIABLE)
+        network = Network(program)
+        network.ip("link set lo up")
+        # Who sends to the one end is heard by nobody at the other.
+        network.ip("link add away type veth peer name nobody")
+        for name in ("away", "nobody"):
+            network.ip(f"link set {name} up")
+        network.ip("addr add 10.97.0.1/32 dev away")
+        yield network
+    finally:
+        _LIBC.setns(before, _NEW_NETWORK)
+        os.close(before)

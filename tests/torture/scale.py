@@ -1,0 +1,34 @@
+"""How much is tried: a little in the suite, more with `make torture`; and what was tried is written down.
+
+`OIDC_MIRROR_TORTURE` is a JSON object with the fields of `Scale` that differ from those of the suite.
+`OIDC_MIRROR_TORTURE_TALLY` is a file that gets one JSON object a line for each thing that was tried and held.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """`kills` a situation and mode, spread evenly; 0: `every` so-manieth call. `inputs` are those of all readers."""
+
+    kills: int = 2
+    every: int = 1
+    everything: bool = False
+    seconds: float = 4.0
+    inputs: int = 20_000
+    seed: int = 1
+
+
+def scale() -> Scale:
+    return Scale(**json.loads(os.environ.get("OIDC_MIRROR_TORTURE", "{}")))
+
+
+def tally(part: str, case: str, **figures: int) -> None:
+    """Write down what was tried, once it held."""
+    path = os.environ.get("OIDC_MIRROR_TORTURE_TALLY")
+    if path is not None:
+        with Path(path).open("a", encoding="utf-8") as out:
+            out.write(json.dumps({"part": part, "case": case, **figures}) + "\n")

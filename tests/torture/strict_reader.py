@@ -1,0 +1,265 @@
+"""A second reader of an apiserver's documents: slow, obvious, and with nothing of `mirror` in it.
+
+The rules of what is believed are said again in the plainest way, one `demand` each; the arithmetic of the curves is
+done by hand. joserfc and PyJWT judge each key besides. Whatever `mirror.trust` believes this reader has to believe too,
+as the same keys; it may be kinder in nothing.
+"""
+
+import base64
+import hashlib
+import json
+import math
+import unicodedata
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import jwt
+from joserfc.jwk import ECKey, KeySet, RSAKey
+
+PRIVATE = ("d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv")
+CURVES = {
+    "P-256": (
+        32,
+        0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF,
+        0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B,
+        "ES256",
+    ),
+    "P-384": (
+        48,
+        2**384 - 2**128 - 2**96 + 2**32 - 1,
+        0xB3312FA7E23EE7E4988E056BE3F82D19181D9C6EFE8141120314088F5013875AC656398D8A2ED19D2A85C8EDD3EC2AEF,
+        "ES384",
+    ),
+    "P-521": (
+        66,
+        2**521 - 1,
+        0x0051953EB9618E1C9A1F929A21A0B68540EEA2DA725B99B315F3B8B489918EF109E156193951EC7E937B1652C0BD3BB1BF073573DF883D2C34F1EF451FD46B503F00,
+        "ES512",
+    ),
+}
+"""Octets of a coordinate, the prime p, the b of y² = x³ - 3x + b (FIPS 186-4, D.1.2), and the algorithm."""
+
+Believed = frozenset[tuple[str, str, str]]
+"""Of each key kid, algorithm and RFC 7638 thumbprint."""
+
+
+class NotBelievedError(Exception):
+    """The document is refused; the text says why."""
+
+
+def demand(holds: object, why: str) -> None:
+    if not holds:
+        raise NotBelievedError(why)
+
+
+# ------------------------------------------------------------------------------------------------------- JSON
+
+
+def strict_object(body: bytes) -> dict[str, Any]:
+    """The one JSON object that `body` is, with one meaning for every reader."""
+    demand(not body.startswith(b"\xef\xbb\xbf"), "byte order mark")
+    try:
+        text = body.decode("utf-8", "strict")
+        value = json.loads(text, object_pairs_hook=_no_name_twice, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise NotBelievedError("no JSON") from error
+    demand(_depth(value) <= 32, "too deep")
+    demand(isinstance(value, dict), "no object")
+    for each in _everything(value):
+        demand(not isinstance(each, float) or math.isfinite(each), "a number out of range")
+        if isinstance(each, str):
+            demand(not any(0xD800 <= ord(character) <= 0xDFFF for character in each), "half a surrogate pair")
+    assert isinstance(value, dict)
+    return value
+
+
+def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    demand(len(names) == len(set(names)), "a member twice")
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> None:
+    raise NotBelievedError(name)
+
+
+def _depth(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + max((_depth(child) for child in value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max((_depth(child) for child in value), default=0)
+    return 0
+
+
+def _everything(value: Any) -> Iterator[Any]:
+    """Every value and every member name in `value`."""
+    yield value
+    if isinstance(value, dict):
+        for name, child in value.items():
+            yield name
+            yield from _everything(child)
+    if isinstance(value, list):
+        for child in value:
+            yield from _everything(child)
+
+
+# -------------------------------------------------------------------------------------------------- documents
+
+
+def strict_discovery(body: bytes, issuer: str) -> Believed:
+    """No key, as there is none in a discovery document; raises when it does not speak for `issuer`."""
+    document = strict_object(body)
+    demand(type(document.get("issuer")) is str, "issuer is no text")
+    demand([ord(a) for a in document["issuer"]] == [ord(b) for b in issuer], "another issuer")
+    for name, wanted in (("response_types_supported", "id_token"), ("subject_types_supported", "public")):
+        demand(type(document.get(name)) is list, f"{name} is no array")
+        demand(any(type(each) is str and each == wanted for each in document[name]), f"{name} lacks {wanted}")
+    return frozenset()
+
+
+def strict_jwks(body: bytes, *, kubernetes_kids: bool) -> Believed:
+    """The keys of a JWKS of which every one is believed; keys of an unknown type are left out."""
+    document = strict_object(body)
+    for each in _everything(document):
+        demand(not isinstance(each, dict) or not any(name in each for name in PRIVATE), "a private member")
+    entries = document.get("keys")
+    demand(isinstance(entries, list), "no keys")
+    assert isinstance(entries, list)
+    demand(1 <= len(entries) <= 200, "too few or too many keys")
+    found = set()
+    for entry in entries:
+        demand(isinstance(entry, dict), "a key is no object")
+        demand(isinstance(entry.get("kty"), str), "a key without type")
+        if entry["kty"] in ("RSA", "EC"):
+            found.add(_key(entry, kubernetes_kids=kubernetes_kids))
+    demand(found, "nothing is left")
+    kids = [kid for kid, _, _ in found]
+    demand(len(kids) == len(set(kids)), "one kid for two keys")
+    return frozenset(found)
+
+
+def _key(entry: dict[str, Any], *, kubernetes_kids: bool) -> tuple[str, str, str]:
+    demand(entry.get("use", "sig") == "sig", "use")
+    demand(entry.get("key_ops", ["verify"]) == ["verify"], "key_ops")
+    kid = entry.get("kid")
+    demand(isinstance(kid, str), "kid")
+    assert isinstance(kid, str)
+    demand(1 <= len(kid) <= 1024, "the kid's length")
+    demand(all(c == " " or unicodedata.category(c)[0] not in "CZ" for c in kid), "the kid's characters")
+    names, algorithms = (
+        (("e", "kty", "n"), _rsa(entry)) if entry["kty"] == "RSA" else (("crv", "kty", "x", "y"), _ec(entry))
+    )
+    alg = entry.get("alg", algorithms[0])
+    demand(alg in algorithms, "alg")
+    plain = {name: entry[name] for name in names}
+    canonical = json.dumps(plain, separators=(",", ":"), sort_keys=True)
+    thumbprint = _encode(hashlib.sha256(canonical.encode()).digest())
+    # What is published has to be a key for two libraries that are not ours.
+    jose = _as_libraries_read(json.dumps(plain | {"use": "sig", "alg": alg}, sort_keys=True))
+    demand(jose is not None, "a library refuses the key")
+    demand(not kubernetes_kids or kid == jose, "the kid is not that of Kubernetes")
+    return kid, str(alg), thumbprint
+
+
+@cache
+def _as_libraries_read(text: str) -> str | None:
+    """The kid that Kubernetes gives a key which joserfc and PyJWT both read; None when one does not."""
+    members = json.loads(text)
+    try:
+        (key,) = KeySet.import_key_set({"keys": [members]}).keys
+        jwt.PyJWK(members)
+        assert isinstance(key, RSAKey | ECKey)
+        der = key.as_der(private=False)
+    except Exception:  # noqa: BLE001  whatever a library raises is a refusal
+        return None
+    return _encode(hashlib.sha256(der).digest())
+
+
+def _encode(octets: bytes) -> str:
+    return base64.urlsafe_b64encode(octets).decode().rstrip("=")
+
+
+def _octets(value: Any) -> bytes:
+    demand(isinstance(value, str), "no base64url text")
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    demand(value and all(character in alphabet for character in value), "no base64url text")
+    try:
+        octets = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
+    except ValueError as error:
+        raise NotBelievedError("no base64url text") from error
+    demand(_encode(octets) == value, "not the shortest base64url text")
+    return octets
+
+
+def _rsa(entry: dict[str, Any]) -> list[str]:
+    numbers = []
+    for name in ("n", "e"):
+        octets = _octets(entry.get(name))
+        demand(octets[0] != 0 or len(octets) == 1, "leading zeros")
+        numbers.append(int.from_bytes(octets))
+    demand(_is_strong(*numbers), "a weak key")
+    return ["RS256", "RS384", "RS512"]
+
+
+def _ec(entry: dict[str, Any]) -> list[str]:
+    demand(isinstance(entry.get("crv"), str) and entry["crv"] in CURVES, "curve")
+    size, p, b, alg = CURVES[entry["crv"]]
+    x, y = _octets(entry.get("x")), _octets(entry.get("y"))
+    demand(len(x) == len(y) == size, "the length of a coordinate")
+    a, c = int.from_bytes(x), int.from_bytes(y)
+    demand(a < p and c < p, "a coordinate beyond p")
+    demand((c * c - (a * a * a - 3 * a + b)) % p == 0, "not on the curve")
+    return [alg]
+
+
+# --------------------------------------------------------------------------------------------------- strength
+
+
+@cache
+def _is_strong(n: int, e: int) -> bool:
+    if not (2048 <= n.bit_length() <= 8192 and n % 2 == 1 and e % 2 == 1 and 65537 <= e < 2**32):
+        return False
+    return not any((_has_small_factor(n), _is_power(n), _fermat_finds_it(n), _looks_like_roca(n)))
+
+
+@cache
+def _primes(limit: int) -> tuple[int, ...]:
+    return tuple(n for n in range(2, limit) if all(n % p for p in range(2, math.isqrt(n) + 1)))
+
+
+def _has_small_factor(n: int) -> bool:
+    return any(n % prime == 0 for prime in _primes(2**16))
+
+
+def _is_power(n: int) -> bool:
+    """Whether n is r to the k for a prime k, by bisection; the smallest r that matters has 16 bits."""
+    for k in _primes(n.bit_length() // 16 + 2):
+        low, high = 1, 1 << (n.bit_length() // k + 1)
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if middle**k < n else (low, middle)
+        if low**k == n:
+            return True
+    return False
+
+
+def _fermat_finds_it(n: int) -> bool:
+    first = math.isqrt(n)
+    first += first * first < n
+    for a in range(first, first + 100):
+        rest = a * a - n
+        if math.isqrt(rest) ** 2 == rest:
+            return True
+    return False
+
+
+def _looks_like_roca(n: int) -> bool:
+    for prime in _primes(168):
+        power, group = 1 % prime, set()
+        while power not in group:
+            group.add(power)
+            power = power * 65537 % prime
+        if n % prime not in group:
+            return False
+    return True

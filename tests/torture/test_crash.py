@@ -1,0 +1,47 @@
+"""Killed before any system call that changes something, all processes or one of them: one more run mends it.
+
+The suite tries a few calls of two situations; `make torture ARGS="--only crash"` tries every one of all.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from support.s3 import S3Server
+from torture.crashes import Mode, expected, kill_and_settle
+from torture.scale import scale, tally
+from torture.scenes import SITUATIONS, running_scene
+
+pytestmark = pytest.mark.s3
+
+IN_SUITE = ("first pass", "rotation")
+
+
+def numbers(calls: int) -> list[int]:
+    """Which calls are the last that never happened."""
+    if scale().kills:
+        return [1 + calls * (2 * each + 1) // (2 * scale().kills) for each in range(scale().kills)]
+    return list(range(scale().seed, calls + 1, scale().every))
+
+
+@pytest.mark.parametrize("name", SITUATIONS if scale().everything else IN_SUITE)
+def test_killed_at_any_call_the_next_run_finishes(s3_server: S3Server, tmp_path: Path, name: str) -> None:
+    """Git = bucket = what an unharmed run reaches, `git fsck --strict` is clean, no lock is left, no commit is lost."""
+    with running_scene(s3_server, tmp_path, name) as scene:
+        wanted = expected(scene)
+        scene.set_back()
+        calls = scene.killed(0, "all").calls
+        assert calls > 100, "this situation changes too little to be one"
+        kills, failures = 0, []
+        modes: tuple[Mode, Mode] = ("all", "one")
+        for number in numbers(calls):
+            # In the suite the ways of killing take turns.
+            for mode in modes if scale().everything else modes[number % 2 :][:1]:
+                try:
+                    kills += kill_and_settle(scene, wanted, number, mode).at is not None
+                except AssertionError as error:  # all of them are told, not the first alone
+                    failures.append((number, mode, str(error)))
+                    print(name, *failures[-1], flush=True)
+        assert failures == []
+        assert kills
+        tally("crash", name, calls=calls, kills=kills)

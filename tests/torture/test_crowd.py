@@ -1,0 +1,134 @@
+"""Eight mirrors with one remote and one bucket, keys that rotate and kill -9 all the time: they end as one.
+
+The suite does so for some seconds; `make torture ARGS="--only crowd --seconds 1800"` for half an hour.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from mirror.model import IssuerUrl, Key, Ledger
+from mirror.trust.documents import render
+from mirror.trust.ledger import read_ledger
+from support.gits import bare, fsck_strict, git
+from support.keys import EC_KEYS, RSA_KEYS
+from support.mirrors import Mirror, branch
+from support.s3 import S3Server
+from support.situations import DISCOVERY_KEY, ISSUER, JWKS_KEY, LEDGER
+from support.worlds import World, running_world
+from torture.scale import scale, tally
+from torture.scenes import show
+
+pytestmark = pytest.mark.s3
+
+MIRRORS = 8
+STEADY = RSA_KEYS[0]
+"""Shown by the first replica all the time: once public, it stays public."""
+ROTATING: tuple[Key, ...] = (*RSA_KEYS[1:4], *EC_KEYS[:4])
+LONGEST_LIFE_SECONDS = 6.0
+"""Eight passes share the machine: a killed one has had any part of its time."""
+
+
+@pytest.fixture
+def crowd(s3_server: S3Server, tmp_path: Path) -> Iterator[tuple[Mirror, ...]]:
+    folders = [tmp_path / str(number) for number in range(MIRRORS)]
+    for folder in folders:
+        folder.mkdir()
+    remote = bare(tmp_path / "remote.git")
+    with running_world(s3_server, folders[0]) as first:
+        worlds = [first, *(World(folder, first.replicas, s3_server) for folder in folders[1:])]
+        for world in worlds:
+            world.config["repository"] = {"remote": str(remote)}
+            world.config["limits"] = {"connect": "10s", "total": "20s", "source_deadline": "30s"}
+            world.issuer["keys"] = {"retain_removed": "1s"}
+        show(first, (STEADY,), (STEADY,))
+        yield tuple(Mirror(world) for world in worlds)
+
+
+def live(mirror: Mirror, until: float, chance: Random) -> tuple[int, int]:
+    """Pass after pass, some of them killed: how many began, and how many were killed."""
+    passes = kills = 0
+    while time.monotonic() < until:
+        running, passes = mirror.start(), passes + 1
+        if chance.random() < 0.5:
+            time.sleep(chance.uniform(0, LONGEST_LIFE_SECONDS))
+            if running.process.poll() is None:
+                running.kill()
+                kills += 1
+        running.end()
+        mirror.note(running)
+    return passes, kills
+
+
+def rotate(world: World, until: float, chance: Random) -> int:
+    """Now one replica knows a further key, now the other, now none; gives how often the world changed."""
+    changes = 0
+    while time.monotonic() < until:
+        first, second = (tuple(chance.sample(ROTATING, chance.randrange(3))) for _ in range(2))
+        show(world, (STEADY, *first), (STEADY, *second))
+        changes += 1
+        time.sleep(chance.uniform(0.5, 2.0))
+    return changes
+
+
+def look(world: World, until: float) -> int:
+    """What the world sees meanwhile: never a set without the steady key; gives how often it looked."""
+    looks, was_public = 0, False
+    while time.monotonic() < until:
+        public = world.public(JWKS_KEY)
+        if public.status == 200:
+            kids = {key["kid"] for key in json.loads(public.body)["keys"]}
+            assert STEADY.kid in kids
+            assert kids <= {key.kid for key in (STEADY, *ROTATING)}
+        assert public.status == 200 or not was_public
+        was_public, looks = public.status == 200, looks + 1
+        time.sleep(0.2)
+    return looks
+
+
+def test_crowd_ends_as_one(crowd: tuple[Mirror, ...], tmp_path: Path) -> None:
+    """Equal heads and ledgers, the bucket as they say, whole repositories, no commit lost, no gap seen meanwhile."""
+    remote, world = tmp_path / "remote.git", crowd[0].world
+    until = time.monotonic() + scale().seconds
+    chances = [Random(f"{scale().seed}/{number}") for number in range(MIRRORS + 1)]  # noqa: S311  no secrets
+    with ThreadPoolExecutor(MIRRORS + 2) as pool:
+        lives = [pool.submit(live, each, until, chance) for each, chance in zip(crowd, chances, strict=False)]
+        changes, looks = pool.submit(rotate, world, until, chances[-1]), pool.submit(look, world, until)
+    counts = [each.result() for each in lives]
+    show(world, (STEADY, *ROTATING[:2]), (STEADY, *ROTATING[:2]))
+    for mirror in crowd:
+        mirror.run()
+    # The first ones have not seen yet what the last ones merged; who has anything to say says it now.
+    while len({branch(mirror.repository) for mirror in crowd} | {branch(remote)}) > 1:
+        before = branch(remote)
+        for mirror in crowd:
+            if branch(mirror.repository) != branch(remote):
+                mirror.run()
+        assert branch(remote) == before, "a mirror that catches up has nothing to say"
+    head = branch(remote)
+    commits = frozenset[str]().union(*(mirror.commits for mirror in crowd))
+    for commit in commits:
+        git(remote, "merge-base", "--is-ancestor", commit, head)
+    ledger = read_ledger(git(remote, "cat-file", "blob", f"main:{LEDGER}").encode(), issuer=IssuerUrl(ISSUER))
+    assert isinstance(ledger, Ledger)
+    rendered = render(ledger)
+    assert rendered is not None
+    assert (world.public(JWKS_KEY).body, world.public(DISCOVERY_KEY).body) == (rendered.jwks, rendered.discovery)
+    for repository in (remote, *(mirror.repository for mirror in crowd)):
+        fsck_strict(repository)
+    passes, kills = (sum(each) for each in zip(*counts, strict=True))
+    tally(
+        "crowd",
+        f"{MIRRORS} mirrors, {int(scale().seconds)} s",
+        passes=passes,
+        kills=kills,
+        changes=changes.result(),
+        looks=looks.result(),
+        commits=len(commits),
+        lost=0,
+    )

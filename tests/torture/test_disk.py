@@ -1,0 +1,254 @@
+"""A disk that is full, read-only or lost its power; clocks that step, certificates that end between passes."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mirror.config.settings import Tls
+from mirror.history.repository import Repository
+from mirror.report import ExitStatus, Report
+from mirror.run import run_once
+from support.apiserver import Apiserver
+from support.askers import ask_one, codes, issuer
+from support.gits import bare, environment, fsck_strict, git
+from support.machine import refuse_or_skip
+from support.mirrors import branch
+from support.situations import BOTH, LAST, ONE, Situation, answer
+from support.tls import ca_file, server_context
+from torture.scale import tally
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@dataclass
+class OnDisk:
+    """A situation whose history is a real repository with a real remote."""
+
+    tmp: Path
+    situation: Situation = field(init=False)
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        (self.tmp / "state").mkdir(exist_ok=True)
+        self.situation = Situation(self.tmp / "state", remote=str(bare(self.tmp / "remote.git")))
+
+    @property
+    def repository(self) -> Path:
+        return self.tmp / "state" / "snapshots.git"
+
+    def run(self, case: str) -> Report:
+        self.situation.show(case)
+        self.situation.now += HOUR
+        settings = self.situation.settings()
+        with Repository(settings.repository, environment(self.tmp, **self.environ), settled_seconds=0) as history:
+            ports = replace(self.situation.world.ports(), history=history)
+            return run_once(settings, ports, self.situation.now)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> OnDisk:
+    made = OnDisk(tmp_path)
+    assert made.run(ONE).exit_status is ExitStatus.CURRENT
+    return made
+
+
+# ---------------------------------------------------------------------------------------------- after a power cut
+
+
+def _objects(repository: Path) -> list[Path]:
+    return sorted(path for path in (repository / "objects").glob("??/*"))
+
+
+def _truncate(repository: Path) -> None:
+    for path in _objects(repository):
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes()[:7])
+
+
+def _empty(repository: Path) -> None:
+    for path in _objects(repository):
+        path.chmod(0o644)
+        path.write_bytes(b"")
+
+
+def _lose_pack(repository: Path) -> None:
+    git(repository, "gc", "--quiet")
+    for path in (repository / "objects" / "pack").iterdir():
+        path.unlink()
+
+
+def _cut_pack(repository: Path) -> None:
+    git(repository, "gc", "--quiet")
+    (pack,) = (repository / "objects" / "pack").glob("*.pack")
+    pack.chmod(0o644)
+    pack.write_bytes(pack.read_bytes()[:40])
+
+
+def _write(name: str, text: str) -> Callable[[Path], None]:
+    def write(repository: Path) -> None:
+        (repository / name).write_text(text)
+
+    return write
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "cut objects": _truncate,
+    "empty objects": _empty,
+    "a lost pack": _lose_pack,
+    "a cut pack": _cut_pack,
+    "an empty branch": _write("refs/heads/main", ""),
+    "a branch of zeros": _write("refs/heads/main", "\0" * 41),
+    "a branch without its commit": _write("refs/heads/main", "1" * 40 + "\n"),
+    "an empty HEAD": _write("HEAD", ""),
+    "no HEAD": lambda repository: (repository / "HEAD").unlink(),
+    "an empty configuration": _write("config", ""),
+    "a torn configuration": _write("config", "[core"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_repository_heals_or_is_told_with_a_remedy_that_works(world: OnDisk, damage: str) -> None:
+    """The pass ends well, or says what to do and publishes nothing; the remedy, a fresh clone, loses no commit."""
+    before, published = branch(world.tmp / "remote.git"), dict(world.situation.world.bucket.objects)
+    DAMAGES[damage](world.repository)
+    report = world.run(BOTH)
+    if report.exit_status is not ExitStatus.CURRENT:
+        reasons = [*report.failures, *(reason for each in report.issuers for reason in each.failures)]
+        assert reasons
+        assert all(reason.sentence and reason.remedy for reason in reasons)
+        assert dict(world.situation.world.bucket.objects) == published
+        shutil.move(world.repository, world.tmp / "damaged.git")
+        assert world.run(BOTH).exit_status is ExitStatus.CURRENT
+    git(world.tmp / "remote.git", "merge-base", "--is-ancestor", before, "main")
+    assert branch(world.repository) == branch(world.tmp / "remote.git") != before
+    for repository in (world.repository, world.tmp / "remote.git"):
+        fsck_strict(repository)
+    tally("disk", "a power cut damaged the repository", damages=1, lost=0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["refs/heads/main.lock", "packed-refs.lock", "config.lock", "HEAD.lock", "objects/maintenance.lock", "gc.pid"],
+)
+def test_lock_that_a_power_cut_left_is_removed(world: OnDisk, name: str) -> None:
+    """The next pass commits, and the file is gone."""
+    (world.repository / name).touch()
+    assert world.run(BOTH).exit_status is ExitStatus.CURRENT
+    assert not (world.repository / name).exists()
+    tally("disk", "a lock was left", locks=1)
+
+
+# ------------------------------------------------------------------------------------------- a disk without room
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """`folder` is a file system of its own of half a megabyte."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        refuse_or_skip("file systems cannot be mounted here", "OIDC_MIRROR_REQUIRE_MOUNT")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Leave no byte free."""
+    ballast = folder / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as out:
+        while True:
+            out.write(bytes(4096))
+    return ballast
+
+
+def test_full_disk_fails_the_pass_and_heals_with_room(tmp_path: Path) -> None:
+    """Without room nothing goes public that is not in git, and the disk is named; with room the next pass goes on."""
+    (tmp_path / "state").mkdir()
+    with small_disk(tmp_path / "state"):
+        world = OnDisk(tmp_path)
+        world.run(ONE)
+        published = dict(world.situation.world.bucket.objects)
+        ballast = fill(tmp_path / "state")
+        report = world.run(BOTH)
+        assert report.exit_status is ExitStatus.FAILED
+        assert dict(world.situation.world.bucket.objects) == published
+        ballast.unlink()
+        assert world.run(BOTH).exit_status is ExitStatus.CURRENT
+        assert dict(world.situation.world.bucket.objects) != published
+        fsck_strict(world.repository)
+    tally("disk", "the disk was full", disks=1)
+
+
+def test_read_only_state_directory_fails_the_pass_with_a_remedy(tmp_path: Path) -> None:
+    """A new key that cannot be committed is not published; nothing crashes."""
+    (tmp_path / "state").mkdir()
+    with small_disk(tmp_path / "state"):
+        world = OnDisk(tmp_path)
+        world.run(ONE)
+        published = dict(world.situation.world.bucket.objects)
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "state")], check=True)
+        report = world.run(BOTH)
+        assert report.exit_status is ExitStatus.FAILED
+        reasons = [*report.failures, *(reason for each in report.issuers for reason in each.failures)]
+        assert reasons
+        assert all(reason.remedy for reason in reasons)
+        assert dict(world.situation.world.bucket.objects) == published
+        subprocess.run(["mount", "-o", "remount,rw", str(tmp_path / "state")], check=True)
+        assert world.run(BOTH).exit_status is ExitStatus.CURRENT
+    tally("disk", "the state directory was read-only", disks=1)
+
+
+# -------------------------------------------------------------------------------------------- clocks, certificates
+
+
+def test_clock_that_steps_by_a_day_removes_no_key(tmp_path: Path) -> None:
+    """The apiservers' own dates tell a wrong clock from a day that passed: nothing retires by a step in either way."""
+    situation = Situation(tmp_path, apiservers=("https://10.0.0.11:6443",))
+    true_time = situation.now
+
+    def show(case: str) -> None:
+        situation.show(replace(answer(case), date=true_time))
+
+    show(BOTH)
+    situation.run()
+    both = situation.public()
+    show(LAST)
+    situation.run()  # the new key is there, the two others begin to retire
+    for step in (DAY, -DAY, 2 * DAY, -2 * DAY, DAY, -DAY):
+        true_time += HOUR
+        show(LAST)
+        situation.now = true_time + step
+        situation.run()
+        public = situation.public()
+        assert public is not None
+        assert public.count(b'"kid"') == 3
+    assert both is not None
+    true_time += DAY
+    show(LAST)
+    situation.now = true_time
+    situation.run()
+    left = situation.public()
+    assert left is not None
+    assert left.count(b'"kid"') == 1
+    tally("disk", "the clock stepped by a day", steps=6)
+
+
+def test_certificate_that_ends_between_passes_is_told_and_its_successor_trusted(tmp_path: Path) -> None:
+    """One and the same asker: asked, refused, asked again, as the certificate of the apiserver changes."""
+    good, expired = server_context("127.0.0.1"), server_context("127.0.0.1", valid_for=-HOUR)
+    with Apiserver(good) as server:
+        asked = issuer(server.url, tls=Tls(ca_file=ca_file(tmp_path)))
+        found = []
+        for context in (good, expired, good):
+            server.context = context
+            found += codes(ask_one(asked))
+    assert found == [(), ("tls_expired",), ()]
+    tally("disk", "a certificate ended between passes", passes=3)

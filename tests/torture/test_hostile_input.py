@@ -1,0 +1,53 @@
+"""Inputs made wrong by chance before every reader: none raises, and none believes what a second reader refuses.
+
+The suite tries 20 000; `make torture ARGS="--only input --inputs 1000000"` tries as many as asked. An input is decided
+by its reader and its number alone, so a failure names what to try again.
+"""
+
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from torture.readers import judge_discovery, judge_jwks, judge_ledger, readers
+from torture.scale import scale, tally
+
+SHARES = {
+    "JWKS": 0.4,
+    "discovery": 0.3,
+    "ledger": 0.02,
+    "EndpointSlices": 0.1,
+    "kubeconfig": 0.02,
+    "our own token": 0.08,
+    "a shown token": 0.08,
+}
+"""Of all inputs; a ledger or a YAML file takes a hundred times as long as a token."""
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_no_input_is_believed_that_a_strict_reader_refuses(tmp_path: Path, name: str) -> None:
+    """Each input is judged without an exception, and as the independent reader judges it; some of them are believed."""
+    reader = readers(tmp_path)[name]
+    count, believed = int(scale().inputs * SHARES[name]), 0
+    for number in range(count):
+        body = reader.make(Random(f"{scale().seed}/{name}/{number}"))  # noqa: S311  a number of an input, no secret
+        try:
+            believed += reader.judge(body)
+        except Exception as error:
+            error.add_note(f"{name}, seed {scale().seed}, input {number}: {body!r}")
+            raise
+    assert 0 < believed < count
+    tally("input", name, inputs=count, believed=believed)
+
+
+@settings(max_examples=100)
+@given(
+    st.binary(max_size=60) | st.text(max_size=60).map(str.encode) | st.sampled_from([b"", b"{}", b"[]", b'{"keys":[]}'])
+)
+def test_bytes_without_a_pattern_are_refused(body: bytes) -> None:
+    """What was never a document is believed by no reader."""
+    assert not judge_jwks(body)
+    assert not judge_discovery(body)
+    assert not judge_ledger(body)

@@ -1,0 +1,81 @@
+"""A git remote whose history is huge, whose credentials end, whose branch is rewritten: what passes make of it."""
+
+from pathlib import Path
+
+import pytest
+
+from mirror.report import ExitStatus
+from support.gits import fsck_strict, git, program
+from support.mirrors import branch
+from support.situations import BOTH, ONE
+from torture.scale import scale, tally
+from torture.test_disk import OnDisk
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> OnDisk:
+    made = OnDisk(tmp_path)
+    assert made.run(ONE).exit_status is ExitStatus.CURRENT
+    return made
+
+
+def grown(remote: Path, commits: int) -> None:
+    """Put `commits` further commits on the remote's branch, as years of other clusters would."""
+    head = branch(remote)
+    stream = [f"reset refs/heads/main\nfrom {head}\n\n"]
+    for number in range(commits):
+        body = f"of the year {number}\n"
+        stream.append(
+            f"commit refs/heads/main\ncommitter o <o@example.com> {1_700_000_000 + number} +0000\ndata 2\nx\n"
+            f"M 100644 inline public/other.example.com/{number % 500}/openid/v1/jwks\ndata {len(body)}\n{body}\n"
+        )
+    git(remote, "fast-import", "--quiet", stdin="".join(stream).encode())
+
+
+def test_huge_history_is_fetched_and_added_to(world: OnDisk) -> None:
+    """Thousands of commits by others: the next pass takes them all, and its own commit follows them."""
+    count = 20_000 if scale().everything else 2_000
+    remote = world.tmp / "remote.git"
+    grown(remote, count)
+    before = branch(remote)
+    assert world.run(BOTH).exit_status is ExitStatus.CURRENT
+    git(remote, "merge-base", "--is-ancestor", before, "main")
+    assert branch(remote) == branch(world.repository) != before
+    assert int(git(remote, "rev-list", "--count", "main")) >= count + 2
+    fsck_strict(world.repository)
+    tally("remote", "a huge history", commits=count)
+
+
+def test_credentials_that_end_delay_no_addition(world: OnDisk) -> None:
+    """ssh refuses us from one pass to the next: the new key goes public; once let in again, all is pushed."""
+    remote, ended = world.tmp / "remote.git", world.tmp / "ended"
+    said = 'echo "git@git.example.com: Permission denied (publickey)." >&2; exit 255'
+    # git names the program of the other side as the last word: it runs on this machine.
+    ssh = program(world.tmp / "ssh", f'[ ! -e {ended} ] || {{ {said}; }}\nfor last; do :; done\neval "exec $last"')
+    world.environ, world.situation.remote = {"GIT_SSH_COMMAND": str(ssh)}, f"ssh://git@git.example.com{remote}"
+    assert world.run(ONE).exit_status is ExitStatus.CURRENT
+    ended.touch()
+    report = world.run(BOTH)
+    (told,) = [event.sentence for event in report.events if event.name == "remote.unreachable"]
+    assert "Permission denied" in told
+    public = world.situation.public()
+    assert public is not None
+    assert public.count(b'"kid"') == 2
+    assert branch(remote) != branch(world.repository)
+    ended.unlink()
+    assert world.run(BOTH).exit_status is ExitStatus.CURRENT
+    assert branch(remote) == branch(world.repository)
+    tally("remote", "credentials ended between passes", passes=4)
+
+
+def test_force_pushed_branch_gets_our_commits_back(world: OnDisk) -> None:
+    """Somebody winds the branch back: it is told as an error, and nothing that was committed is lost."""
+    remote = world.tmp / "remote.git"
+    first = branch(remote)
+    world.run(BOTH)
+    second = branch(remote)
+    git(remote, "update-ref", "refs/heads/main", first)
+    report = world.run(BOTH)
+    assert any(event.name == "history.rewritten" for event in report.events)
+    git(remote, "merge-base", "--is-ancestor", second, "main")
+    tally("remote", "a force-pushed branch", passes=1, lost=0)

@@ -1,0 +1,41 @@
+"""Files of the state directory: whole or not there, and nothing is left of writers that were killed."""
+
+from pathlib import Path
+
+import pytest
+
+from mirror.errors import HistoryError
+from mirror.files import draft_lock, remove_abandoned, write_atomically
+
+
+def test_draft_of_a_killed_writer_is_removed_by_the_next(tmp_path: Path) -> None:
+    """A kill between writing and renaming leaves a draft, under a number that may never come again."""
+    (tmp_path / ".notes.json.4711").write_text("half of")
+    write_atomically(tmp_path / "notes.json", "whole")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("notes.json", "whole")]
+
+
+def test_draft_of_a_living_writer_stays(tmp_path: Path) -> None:
+    """An operator's command may write at the same moment; drafts of other files are nobody's business here."""
+    for name in (".notes.json.1", ".audit.json.2"):
+        (tmp_path / name).touch()
+    with draft_lock(tmp_path / ".notes.json.1"):
+        write_atomically(tmp_path / "notes.json", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".audit.json.2", ".notes.json.1", "notes.json"]
+
+
+def test_abandoned_folder_is_removed_with_what_is_in_it(tmp_path: Path) -> None:
+    """A draft may be a half-made repository; a living one's stays."""
+    for name in ("new-1", "new-2"):
+        (tmp_path / name / "refs").mkdir(parents=True)
+    with draft_lock(tmp_path / "new-2"):
+        remove_abandoned(tmp_path, "new-*")
+    assert [path.name for path in tmp_path.iterdir()] == ["new-2"]
+
+
+def test_folder_that_cannot_be_written_is_told_and_left_clean(tmp_path: Path) -> None:
+    """The error names the folder; the old file stays and no draft does."""
+    (tmp_path / "notes.json").mkdir()
+    with pytest.raises(HistoryError, match="cannot be written"):
+        write_atomically(tmp_path / "notes.json", "whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.json"]
