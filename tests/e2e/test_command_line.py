@@ -233,16 +233,3 @@ def test_unknown_issuer_is_a_mistake_of_words(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "mel" in done.stderr
     assert "syd" in done.stderr
-
-
-def test_no_daemon_yet_is_told(tmp_path: Path) -> None:
-    """`run` without `--once` says what to do instead."""
-    config = tmp_path / "mirror.yaml"
-    config.write_text(
-        "publish: {bucket: oidc-bucket, region: ap-southeast-2}\n"
-        "issuers: [{name: syd, issuer: 'https://oidc-bucket.s3-ap-southeast-2.amazonaws.com/x',"
-        " apiservers: ['https://10.0.0.1:6443']}]\n"
-    )
-    done = run("--config", str(config))
-    assert done.returncode == 2
-    assert "--once" in done.stderr

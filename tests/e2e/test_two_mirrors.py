@@ -1,6 +1,6 @@
 """Two mirrors as real processes, one real git remote, one S3 bucket, and kill -9 at any moment: they end as one.
 
-Ten interleavings by default; `OIDC_MIRROR_INTERLEAVINGS=200` runs the long form. Each is decided by its number alone,
+Five interleavings by default; `OIDC_MIRROR_INTERLEAVINGS=200` runs the long form. Each is decided by its number alone,
 but for what the machine's own speed decides.
 """
 
@@ -31,7 +31,7 @@ CASES = (
     "04b-rotated-away-rsa3-only/",
     "04d-all-algs/",
 )
-INTERLEAVINGS = int(os.environ.get("OIDC_MIRROR_INTERLEAVINGS", "10"))
+INTERLEAVINGS = int(os.environ.get("OIDC_MIRROR_INTERLEAVINGS", "5"))
 LONGEST_LIFE_SECONDS = 2.0
 """A killed mirror dies within this time: about twice what a pass takes, so that some are done before."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 class Scale:
     """`kills` a situation and mode, spread evenly; 0: `every` so-manieth call. `inputs` are those of all readers."""
 
-    kills: int = 2
+    kills: int = 1
     every: int = 1
     everything: bool = False
     seconds: float = 4.0

@@ -95,7 +95,7 @@ def test_question_without_an_answer_does_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", Commands.TABLE)
 def test_every_option_has_a_help_text(name: str) -> None:
     """Nobody has to guess what an option is for."""
-    command = cli.get_command(click.Context(cli), name)
+    command = cli.get_command(click.Context(cli, **cli.context_settings), name)
     assert command is not None
     options = [each for each in (*cli.params, *command.params) if isinstance(each, click.Option)]
     assert [each.name for each in options if not each.help] == []
@@ -104,6 +104,6 @@ def test_every_option_has_a_help_text(name: str) -> None:
 @pytest.mark.parametrize("name", ["run", "check", "status", "history", "wait", "verify", "approve", "revoke", "adopt"])
 def test_help_tells_the_exit_statuses(name: str) -> None:
     """Scripts and units are written from `--help`."""
-    command = cli.get_command(click.Context(cli), name)
+    command = cli.get_command(click.Context(cli, **cli.context_settings), name)
     assert command is not None
     assert "Exit status" in command.get_help(click.Context(command, info_name=name))

@@ -139,9 +139,9 @@ def words(overlay: str) -> list[str]:
 def test_arguments_are_words_of_the_program(overlay: str) -> None:
     """The command line knows what the containers are started with."""
     name, *rest = words(overlay)
-    command = cli.get_command(click.Context(cli), name)
+    command = cli.get_command(click.Context(cli, **cli.context_settings), name)
     assert command is not None
-    assert command.make_context(name, rest, parent=click.Context(cli)).params
+    assert command.make_context(name, rest, parent=click.Context(cli, **cli.context_settings)).params
 
 
 def test_cronjob_never_repeats_or_overtakes() -> None:

@@ -32,9 +32,9 @@ def test_commands_are_words_of_the_program(name: str) -> None:
     assert len(found) == 3
     for option, _, word, *rest in found:
         assert option == "--config"
-        command = cli.get_command(click.Context(cli), word)
+        command = cli.get_command(click.Context(cli, **cli.context_settings), word)
         assert command is not None
-        assert command.make_context(word, rest, parent=click.Context(cli)).params
+        assert command.make_context(word, rest, parent=click.Context(cli, **cli.context_settings)).params
 
 
 def test_pull_request_on_github_gets_nothing_secret() -> None:
