@@ -421,6 +421,24 @@ def test_revoked_key_is_not_brought_back_by_a_mirror_that_could_not_hear(shared:
     assert shared.public() == without
 
 
+def test_key_set_that_we_had_before_is_another_mirrors_when_it_put_it(shared: Situation) -> None:
+    """The bytes without the revoked key are also the state that the remote had; who put them now is what counts."""
+    shared.run(ONE, ONE)
+    before = shared.public() or b""
+    remote(shared).down = True
+    new = next(r.key for r in shared.run(BOTH, BOTH).issuers[0].records if r.key.kid.encode() not in before)
+    assert shared.public() != before
+    remote(shared).down = False
+    other = shared.beside()
+    other.policy = KeyPolicy(revoked=frozenset({new.thumbprint}))
+    other.run(BOTH, BOTH)
+    assert shared.public() == before
+    remote(shared).down = True
+    report = shared.run(BOTH, BOTH)
+    assert shared.public() == before
+    assert "removal.waits" in events(report)
+
+
 def test_new_key_goes_over_what_another_mirror_put_while_the_remote_is_down(shared: Situation) -> None:
     """An addition never waits, whoever wrote the object last."""
     shared.run(ONE, ONE)
