@@ -10,15 +10,16 @@ import pytest
 
 from mirror.config.settings import FormerIssuer
 from mirror.errors import BucketError
-from mirror.model import CommitId, IssuerName, IssuerUrl, KeyRecord, Kid, Ledger, Revocation, Status
+from mirror.model import CommitId, IssuerName, IssuerUrl, KeyPolicy, KeyRecord, Kid, Ledger, Revocation, Status
 from mirror.report import ExitStatus, Report, State
 from mirror.run import run_once
+from mirror.trust.documents import documents
 from mirror.trust.ledger import read_ledger, write_ledger
 from mirror.trust.refused import Refused
 from support.captures import capture
 from support.fakes import MOMENT, Commit, FakeHistory, FakeRemote, FakeWorld
-from support.keys import RSA_KEYS
-from support.situations import BASE_URL, BOTH, ISSUER, LAST, LEDGER, ONE, PUBLIC, Situation
+from support.keys import RSA_KEYS, with_kid
+from support.situations import BASE_URL, BOTH, ISSUER, JWKS_KEY, LAST, LEDGER, ONE, PUBLIC, Situation
 
 Files = dict[str, bytes]
 Attack = Callable[[Files], None]
@@ -183,6 +184,31 @@ def test_key_that_is_public_is_witnessed(here: Situation) -> None:
     assert report.exit_status is ExitStatus.CURRENT
     assert "remote.unwitnessed" not in told(report)
     assert len(json.loads(here.public() or b"")["keys"]) == 3
+
+
+def test_public_key_with_any_kid_is_witnessed(here: Situation) -> None:
+    """An external signer's kid is no hash: what the bucket shows under it vouches all the same."""
+    here.policy = KeyPolicy(kid="opaque")
+    theirs = with_kid(RSA_KEYS[0], "signer/2")
+
+    def adds_it(files: Files) -> None:
+        record = KeyRecord(theirs, Status.PUBLISHED, generation=1, first_seen=MOMENT)
+        with_records(files, *sorted((*ledger_of(files).records, record), key=lambda r: (r.key.kid, r.key.thumbprint)))
+
+    push(here, adds_it)
+    keys = (*(record.key for record in ledger_of(dict(here.world.history.files())).records), theirs)
+    here.world.bucket.write(JWKS_KEY, documents(ISSUER, tuple(sorted(keys, key=lambda key: key.kid))).jwks)
+    assert "remote.unwitnessed" not in told(here.run())
+
+
+def test_emptiness_that_the_world_sees_is_witnessed(here: Situation) -> None:
+    """What an operator emptied through another mirror is believed here, once that one has put it."""
+    push(here, revokes_all)
+    here.world.bucket.write(JWKS_KEY, b'{"keys":[]}')
+    report = here.run()
+    assert "remote.unwitnessed" not in told(report)
+    assert {record.status for record in report.issuers[0].records} == {Status.REVOKED}
+    assert here.public() == b'{"keys":[]}'
 
 
 def test_pushed_between_fetch_and_push_is_set_aside(here: Situation) -> None:

@@ -18,6 +18,7 @@ from mirror.model import (
     CommitId,
     IssuerName,
     IssuerUrl,
+    Key,
     KeyPolicy,
     Kid,
     Listed,
@@ -29,10 +30,11 @@ from mirror.model import (
 )
 from mirror.report import Effect, ExitStatus, Report, State
 from mirror.run import propose, run_once
+from mirror.trust.documents import documents
 from mirror.trust.material import thumbprint_of
 from support.captures import capture
 from support.fakes import MOMENT, FakeBucket, FakeHistory, FakeRemote, FakeSource, FakeWorld
-from support.keys import jwks_body, with_kubernetes_kid
+from support.keys import RSA_KEYS, jwks_body, with_kid, with_kubernetes_kid
 from support.situations import (
     BOTH,
     DISCOVERY_KEY,
@@ -421,6 +423,11 @@ def test_revoked_key_is_not_brought_back_by_a_mirror_that_could_not_hear(shared:
     assert shared.public() == without
 
 
+def answer_with(apiserver: str, *keys: Key) -> Answer:
+    shown = documents(ISSUER, keys)
+    return Answer(apiserver, shown.discovery, shown.jwks)
+
+
 def test_key_set_that_we_had_before_is_another_mirrors_when_it_put_it(shared: Situation) -> None:
     """The bytes without the revoked key are also the state that the remote had; who put them now is what counts."""
     shared.run(ONE, ONE)
@@ -437,6 +444,19 @@ def test_key_set_that_we_had_before_is_another_mirrors_when_it_put_it(shared: Si
     report = shared.run(BOTH, BOTH)
     assert shared.public() == before
     assert "removal.waits" in events(report)
+
+
+def test_key_with_any_kid_is_not_taken_away_unheard(shared: Situation) -> None:
+    """An external signer's kid is no hash: what is public under it is a key all the same."""
+    mine, theirs = with_kid(RSA_KEYS[0], "signer/1"), with_kid(RSA_KEYS[1], "signer/2")
+    shared.policy = KeyPolicy(kid="opaque")
+    answers = [answer_with(url, mine) for url in shared.apiservers]
+    shared.run(*answers)
+    both = documents(ISSUER, (mine, theirs)).jwks
+    shared.world.bucket.write(JWKS_KEY, both)
+    remote(shared).down = True
+    assert "removal.waits" in events(shared.run(*answers))
+    assert shared.public() == both
 
 
 def test_new_key_goes_over_what_another_mirror_put_while_the_remote_is_down(shared: Situation) -> None:
