@@ -81,7 +81,7 @@ def test_accepted_licence_is_told_with_its_reason() -> None:
     for said, fails in ((licence, False), ("AGPL-3.0-only", True)):
         found = Message()
         found["License-Expression"] = said
-        verdict = judge_licences(LOCK.replace("pkg", name), lambda _, found=found: found)  # type: ignore[misc]
+        verdict = judge_licences(LOCK.replace("pkg", name), lambda _, found=found: found)  # type: ignore[misc]  # bound now
         assert verdict.fails is fails
         assert (reason in verdict.lines[0]) is not fails
 

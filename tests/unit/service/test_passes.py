@@ -185,7 +185,7 @@ def test_cancel_reaches_what_is_open(theatre: Theatre) -> None:
 )
 def test_summary_is_one_line(found: object, line: str) -> None:
     """What `systemctl status` shows."""
-    assert summary(found) == line  # type: ignore[arg-type]
+    assert summary(found) == line  # type: ignore[arg-type]  # a stand-in report
 
 
 def test_summary_of_a_failed_pass_says_why(theatre: Theatre) -> None:
