@@ -38,8 +38,7 @@ def configure(level: str, log_format: LogFormat) -> "FilteringBoundLogger":
     """
     import logging  # noqa: PLC0415  only for the number of a level
 
-    import structlog  # noqa: PLC0415  see the module's docstring
-
+    structlog = _structlog()
     readable = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     renderer: Processor
     if readable:
@@ -60,6 +59,20 @@ def configure(level: str, log_format: LogFormat) -> "FilteringBoundLogger":
     )
     logger: FilteringBoundLogger = structlog.get_logger()
     return logger
+
+
+def _structlog() -> Any:
+    """structlog, imported without rich: it would load all of it for tracebacks, of which we log none."""
+    modules: dict[str, Any] = sys.modules
+    kept = modules.get("rich")
+    modules["rich"] = None  # says that there is no such module (Python's reference, section 5.3.1)
+    try:
+        import structlog  # noqa: PLC0415  see the module's docstring
+    finally:
+        modules.pop("rich")
+        if kept is not None:
+            modules["rich"] = kept
+    return structlog
 
 
 def _escape_values(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

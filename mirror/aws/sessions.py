@@ -3,6 +3,7 @@
 Whatever botocore reads from the environment holds: credentials, `AWS_CA_BUNDLE`, `AWS_ENDPOINT_URL_*`, proxies.
 """
 
+from datetime import datetime
 from functools import partial
 
 import boto3.session
@@ -10,6 +11,7 @@ from botocore.config import Config
 from botocore.credentials import AssumeRoleCredentialFetcher, Credentials, DeferredRefreshableCredentials
 from botocore.exceptions import NoCredentialsError
 from botocore.session import Session as BotocoreSession
+from botocore.utils import parse_timestamp
 
 from mirror.config.settings import Publish
 
@@ -25,9 +27,26 @@ def session(publish: Publish) -> boto3.session.Session:
         botocore.exceptions.ProfileNotFound: There is no such profile.
     """
     made = BotocoreSession(profile=publish.profile)
+    made.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
     if publish.role_arn is not None:
         made.register_component("credential_provider", _Role(made, publish.region, publish.role_arn))
     return boto3.session.Session(botocore_session=made)
+
+
+def moment(value: str) -> datetime:
+    """A timestamp in an answer, aware.
+
+    The standard library reads the form of S3's listings, botocore all others: its reader tries every form that anybody
+    ever wrote, which took as long as all else together for a listing of thousands of objects.
+
+    Raises:
+        ValueError: It is no timestamp.
+    """
+    try:
+        found = datetime.fromisoformat(value)
+    except (TypeError, ValueError):  # TypeError: JSON answers count seconds instead
+        found = None
+    return found if found is not None and found.tzinfo is not None else parse_timestamp(value)
 
 
 def impatient() -> Config:

@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 from mirror.cli.streams import Output
 
@@ -23,11 +23,14 @@ def lean() -> None:
     - pydantic does not search all installed packages for plugins, none of which has any business here.
     - `httpx` imports its own command line, and with it rich, pygments and markdown, whenever these are installed; it
       gets a stand-in, because nobody calls that command line from here.
+    - `httpcore` imports h2 whenever it is installed; we speak HTTP/1.1 alone.
     """
     gc.set_threshold(100_000, 20, 20)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if "httpx" not in sys.modules:
         sys.modules.setdefault("httpx._main", _without_command_line())
+    # None says that there is no such module (Python's reference, section 5.3.1).
+    cast("dict[str, Any]", sys.modules).setdefault("h2", None)
 
 
 def _without_command_line() -> ModuleType:

@@ -26,35 +26,36 @@ class S3Clients:
         self._connections = connections
         self._read_seconds = read_seconds
         self._lock = Lock()
-        self._clients: tuple[S3Client, S3Client] | None = None
+        self._session: boto3.session.Session | None = None
+        self._clients: dict[int, S3Client] = {}
 
     @property
     def reads(self) -> "S3Client":
         """The client for reads: up to two attempts. Raises what botocore raises."""
-        return self._both()[0]
+        return self._of(READ_ATTEMPTS)
 
     @property
     def writes(self) -> "S3Client":
         """The client for conditional writes: one attempt, because a replayed 412 misleads (fact 36)."""
-        return self._both()[1]
+        return self._of(1)
 
     def close(self) -> None:
         """Close the pooled connections; the clients are made again when they are needed."""
         with self._lock:
-            clients, self._clients = self._clients, None
-        for client in clients or ():
+            clients, self._clients, self._session = tuple(self._clients.values()), {}, None
+        for client in clients:
             client.close()
 
-    def _both(self) -> "tuple[S3Client, S3Client]":
+    def _of(self, attempts: int) -> "S3Client":
         with self._lock:  # making clients is not thread-safe in botocore, using them is
-            if self._clients is None:
-                self._clients = self._made()
-            return self._clients
+            if attempts not in self._clients:
+                self._clients[attempts] = self._made(attempts)
+            return self._clients[attempts]
 
-    def _made(self) -> "tuple[S3Client, S3Client]":
-        session = session_of(self._publish)
+    def _made(self, attempts: int) -> "S3Client":
+        self._session = self._session or session_of(self._publish)
         try:
-            return (self._client(session, READ_ATTEMPTS), self._client(session, 1))
+            return self._client(self._session, attempts)
         except ValueError as error:  # all that botocore says of an endpoint that is no URL
             raise InvalidConfigError(error_msg=str(error)) from None
 
