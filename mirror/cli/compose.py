@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from threading import Lock
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mirror.publish.cloudfront import CloudFront
     from mirror.publish.readback import PublicWeb
     from mirror.source.apiservers import Apiservers
+    from mirror.source.crew import Crew
 
 
 class _LateApiservers:
@@ -34,6 +36,34 @@ class _LateApiservers:
         with self._lock:
             self._apiservers = self._apiservers or Apiservers(self._limits, environ=os.environ)
             return self._apiservers
+
+    def ask(
+        self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]
+    ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
+        """See `mirror.ports.Source`."""
+        return self._real().ask(issuers, turn=turn, progress=progress)
+
+    def cancel(self) -> None:
+        """See `mirror.ports.Source`."""
+        self._real().cancel()
+
+
+class _LateCrew:
+    """The apiservers, asked by several processes where they are many; imported at the first pass."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._lock = Lock()
+        self._crew: Crew | None = None
+
+    def _real(self) -> "Crew":
+        from mirror.source.crew import Crew  # noqa: PLC0415  see the class
+
+        with self._lock:
+            if self._crew is None:
+                words, cores = (sys.executable, "-m", "mirror.cli.worker"), len(os.sched_getaffinity(0))
+                self._crew = Crew(self._limits, alone=_LateApiservers(self._limits), command=words, cores=cores)
+            return self._crew
 
     def ask(
         self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]
@@ -150,7 +180,7 @@ def open_ports(settings: Settings, *, dry_run: bool) -> Iterator[Ports]:
             history.cancel()
 
         yield Ports(
-            source=_LateApiservers(settings.limits),
+            source=_LateCrew(settings.limits),
             history=history,
             bucket=buckets,
             view=web,

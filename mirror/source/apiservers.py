@@ -13,7 +13,7 @@ from typing import TypeVar
 from mirror.config.settings import Issuer, Limits
 from mirror.model import Answer, IssuerName, Reason, Unusable
 from mirror.source.access import Opened, open_issuer
-from mirror.source.board import Board, Question
+from mirror.source.board import Board, Question, Told
 from mirror.source.exchange import Heard, converse
 from mirror.source.failures import Failure
 from mirror.source.island import Island, Resolve
@@ -78,8 +78,14 @@ class Apiservers:
             progress: Called once an issuer, in this thread, when all its apiservers have answered or time is over.
                 It must return at once.
         """
+        return self.tell(issuers, turn=turn, told=lambda name, _: progress(name))
+
+    def tell(
+        self, issuers: Sequence[Issuer], *, turn: int, told: Told
+    ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
+        """As `ask`, but `told` hears the answers too."""
         self._contexts.begin_pass()
-        board = Board(issuers, progress)
+        board = Board(issuers, told)
         with asyncio.Runner(loop_factory=partial(Island, self._resolve)) as runner:
             runner.run(self._work_within_deadline(board, turn))
         return board.answers()

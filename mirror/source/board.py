@@ -8,6 +8,9 @@ from mirror.model import Answer, IssuerName, Reason, Unusable
 
 _GOLDEN_RATIO = 0.6180339887498949
 
+Told = Callable[[IssuerName, tuple[Answer | Unusable, ...]], None]
+"""Hears of an issuer once, when it is complete: its name, and its answers in configured order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -25,12 +28,12 @@ class Question:
 
 
 class Board:
-    """The answers of a pass, by issuer, in configured order; tells `progress` once an issuer is complete."""
+    """The answers of a pass, by issuer, in configured order; `told` hears of each issuer that is complete."""
 
-    def __init__(self, issuers: Sequence[Issuer], progress: Callable[[IssuerName], None]) -> None:
+    def __init__(self, issuers: Sequence[Issuer], told: Told) -> None:
         self._questions = {issuer.name: _questions_of(issuer) for issuer in issuers}
         self._answers: dict[IssuerName, dict[int, Answer | Unusable]] = {issuer.name: {} for issuer in issuers}
-        self._progress = progress
+        self._told = told
 
     def questions(self, turn: int) -> Iterator[Question]:
         """All questions, those of one issuer together, beginning with another issuer each `turn`.
@@ -48,7 +51,7 @@ class Board:
         answers = self._answers[question.issuer.name]
         answers[question.slot] = answer
         if len(answers) == len(self._questions[question.issuer.name]):
-            self._progress(question.issuer.name)
+            self._told(question.issuer.name, _in_order(answers))
 
     def found(
         self, lookup: Question, apiservers: Sequence[str], unusable: Sequence[Unusable], *, spent_seconds: float
@@ -71,7 +74,11 @@ class Board:
 
     def answers(self) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
         """Every answer; complete after `fill`."""
-        return {name: tuple(answers[slot] for slot in sorted(answers)) for name, answers in self._answers.items()}
+        return {name: _in_order(answers) for name, answers in self._answers.items()}
+
+
+def _in_order(answers: Mapping[int, Answer | Unusable]) -> tuple[Answer | Unusable, ...]:
+    return tuple(answers[slot] for slot in sorted(answers))
 
 
 def _questions_of(issuer: Issuer) -> tuple[Question, ...]:

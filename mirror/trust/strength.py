@@ -97,8 +97,13 @@ def _odd_root(n: int, k: int) -> int:
 
 def _has_close_primes(n: int, _: int) -> bool:
     """Tell whether Fermat's method factors the odd `n` in at most 100 rounds."""
-    start = isqrt(n - 1) + 1
-    return any(_is_square(a * a - n) for a in range(start, start + FERMAT_ROUNDS))
+    a = isqrt(n - 1) + 1
+    difference, step = a * a - n, 2 * a + 1
+    for _ in range(FERMAT_ROUNDS):
+        if _is_square(difference):
+            return True
+        difference, step = difference + step, step + 2  # (a + 1)**2 = a**2 + (2 * a + 1), without squaring
+    return False
 
 
 def _is_square(number: int) -> bool:

@@ -5,14 +5,18 @@ import pytest
 from mirror.config.settings import LOAD_BALANCER_CONNECTIONS
 from mirror.model import Answer, IssuerName, Reason, Unusable
 from mirror.source.board import Board
-from support.askers import ignore, issuer
+from support.askers import issuer
 
 LATE = Reason("timeout", "Late.", "Wait.")
 
 
+def nobody(_name: IssuerName, _answers: tuple[Answer | Unusable, ...]) -> None:
+    """Is told, and does nothing."""
+
+
 def test_load_balancer_has_five_places() -> None:
     """A URL that hides replicas is asked over five connections, each with a place of its own."""
-    board = Board([issuer("https://a", load_balancer=True)], ignore)
+    board = Board([issuer("https://a", load_balancer=True)], nobody)
     board.fill(LATE)
     (answers,) = board.answers().values()
     assert [answer.apiserver for answer in answers] == ["https://a"] * LOAD_BALANCER_CONNECTIONS
@@ -21,7 +25,7 @@ def test_load_balancer_has_five_places() -> None:
 def test_answers_stand_in_configured_order() -> None:
     """Answers come back in the order of the configuration, whatever the order in which they came in."""
     told: list[IssuerName] = []
-    board = Board([issuer("https://a", "https://b", name="one")], told.append)
+    board = Board([issuer("https://a", "https://b", name="one")], lambda name, _: told.append(name))
     first, second = board.questions(0)
     board.put(second, Answer("https://b", b"", b""))
     assert told == []
@@ -33,7 +37,10 @@ def test_answers_stand_in_configured_order() -> None:
 def test_fill_keeps_what_was_heard() -> None:
     """Filling gives the reason to those alone that have not answered, and completes each issuer once."""
     told: list[IssuerName] = []
-    board = Board([issuer("https://a", "https://b", name="one"), issuer("https://c", name="two")], told.append)
+    board = Board(
+        [issuer("https://a", "https://b", name="one"), issuer("https://c", name="two")],
+        lambda name, _: told.append(name),
+    )
     first, *_ = board.questions(0)
     board.put(first, Answer("https://a", b"", b""))
     board.fill(LATE)
@@ -44,7 +51,7 @@ def test_fill_keeps_what_was_heard() -> None:
 
 def test_issuer_without_apiservers_has_no_answers() -> None:
     """An issuer for which nobody is configured has no answers rather than an error."""
-    board = Board([issuer(name="none")], ignore)
+    board = Board([issuer(name="none")], nobody)
     board.fill(LATE)
     assert board.answers() == {"none": ()}
 
@@ -53,7 +60,7 @@ def test_issuer_without_apiservers_has_no_answers() -> None:
 def test_every_issuer_is_first_before_long(count: int) -> None:
     """When time is over after a tenth of the issuers, thirty turns reach every one."""
     issuers = [issuer("https://a", name=f"i{number}") for number in range(count)]
-    board = Board(issuers, ignore)
+    board = Board(issuers, nobody)
     reach = max(1, count // 10)
     reached = {question.issuer.name for turn in range(30) for question in list(board.questions(turn))[:reach]}
     assert len(reached) == count
@@ -61,7 +68,7 @@ def test_every_issuer_is_first_before_long(count: int) -> None:
 
 def test_turn_changes_the_order_only() -> None:
     """Each turn asks the same questions, those of one issuer together."""
-    board = Board([issuer("https://a", "https://b", name=f"i{number}") for number in range(5)], ignore)
+    board = Board([issuer("https://a", "https://b", name=f"i{number}") for number in range(5)], nobody)
     orders = [[(q.issuer.name, q.slot) for q in board.questions(turn)] for turn in (0, 1, 10**9)]
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
     assert orders[0] != orders[1]
