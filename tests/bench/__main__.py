@@ -83,7 +83,7 @@ def rows_of(situation: Situation, world: tuple[Fleet, Store], todo: tuple[Job, .
     for _ in range(runs):
         situation.before(fleet, store)
         for job in todo:
-            found[job.name].append(job.run(fleet, store))
+            found[job.name].append(job.run(fleet, store, ends_with=situation.ends_with))
     ours = found[MIRROR]
     for job in todo:
         yield row(fleet, situation, job.name, found[job.name], ours)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ BASE_URL = "https://oidc.example.com"
 SLOW_BYTES_A_SECOND = 600
 """A JWKS of two keys takes about a second then."""
 _MANY = 100_000
+_ADDRESSES_A_SERVER = 5000
+"""Each is an open file of nginx, and few systems let a process have more than 20 000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +130,28 @@ def running_fleet(folder: Path, size: int, replicas: int, *, store: tuple[str, s
     store_url, bucket = store
     with black_hole() as nowhere:
         fleet = Fleet(folder, size, replicas, store_url, bucket, keys, nowhere, free_port())
-        nginx = folder / "nginx.conf"
-        nginx.write_text(configuration(folder, (make_cluster(fleet, number) for number in range(1, size + 1))))
-        subprocess.run(["nginx", "-c", str(nginx), "-p", str(folder)], check=True)
-        pid_file = folder / "nginx.pid"
-        try:
-            while not pid_file.exists() or not pid_file.read_text():
-                time.sleep(0.01)
+        with ExitStack() as stack:
+            many = max(1, _ADDRESSES_A_SERVER // replicas)
+            for begin in range(1, size + 1, many):
+                numbers = range(begin, min(begin + many, size + 1))
+                servers = [make_cluster(fleet, number) for number in numbers]
+                stack.enter_context(running_nginx(folder, f"nginx-{begin}", servers))
             fleet.write_lists()
             yield fleet
-        finally:
-            os.kill(int(pid_file.read_text()), signal.SIGTERM)
+
+
+@contextmanager
+def running_nginx(folder: Path, name: str, servers: Iterable[str]) -> Iterator[None]:
+    """Serve those server blocks until the block ends."""
+    conf, pid_file = folder / f"{name}.conf", folder / f"{name}.pid"
+    conf.write_text(configuration(folder, pid_file, servers))
+    subprocess.run(["nginx", "-c", str(conf), "-p", str(folder)], check=True)
+    try:
+        while not pid_file.exists() or not pid_file.read_text():
+            time.sleep(0.01)
+        yield
+    finally:
+        os.kill(int(pid_file.read_text()), signal.SIGTERM)
 
 
 def free_port() -> int:
@@ -178,13 +191,13 @@ def make_cluster(fleet: Fleet, number: int) -> str:
     )
 
 
-def configuration(folder: Path, servers: Iterable[str]) -> str:
+def configuration(folder: Path, pid_file: Path, servers: Iterable[str]) -> str:
     temporary = " ".join(
         f"{kind}_temp_path {folder}/tmp;" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     user = "user root;" if os.getuid() == 0 else ""
     return (
-        f"{user} worker_processes 1; worker_rlimit_nofile {_MANY}; pid {folder}/nginx.pid;"
+        f"{user} worker_processes 1; worker_rlimit_nofile {_MANY}; pid {pid_file};"
         f" error_log {folder}/nginx.log crit; events {{ worker_connections {_MANY}; multi_accept on; }}"
         f" http {{ access_log off; ssl_session_cache off; ssl_session_tickets off; {temporary}\n"
         + "\n".join(servers)

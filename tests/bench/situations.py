@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.clusters import Fleet
+from bench.jobs import DONE, DONE_FOR_OTHERS
 from bench.store import Store
 
 _DEAD, _SLOW = 0.01, 0.1
@@ -11,11 +12,12 @@ _DEAD, _SLOW = 0.01, 0.1
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """`before` makes it true before each run of each job; `runs` is how often at most."""
+    """`before` makes it true before each run of each job; `most_runs` is how often at most; so the jobs have to end."""
 
     name: str
     before: Callable[[Fleet, Store], None]
     most_runs: int | None = None
+    ends_with: int = DONE
 
 
 def _nothing(_fleet: Fleet, _store: Store) -> None:
@@ -49,7 +51,7 @@ SITUATIONS = (
     Situation("unchanged", _nothing),
     Situation("one changed", _one_changed),
     Situation("all rotated", _all_rotated, 3),
-    Situation("1 % dead", _dead, 1),
+    Situation("1 % dead", _dead, 1, DONE_FOR_OTHERS),
     Situation("10 % slow", _slow, 2),
 )
 """In this order: each but the first needs what the ones before it left."""
