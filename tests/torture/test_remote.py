@@ -8,8 +8,8 @@ from mirror.report import ExitStatus
 from support.gits import fsck_strict, git, program
 from support.mirrors import branch
 from support.situations import BOTH, ONE
+from torture.on_disk import OnDisk
 from torture.scale import scale, tally
-from torture.test_disk import OnDisk
 
 
 @pytest.fixture
