@@ -34,6 +34,10 @@ class OnDisk:
     def repository(self) -> Path:
         return self.tmp / "state" / "snapshots.git"
 
+    def public_kids(self) -> int:
+        """How many keys are public."""
+        return (self.situation.public() or b"").count(b'"kid"')
+
     def run(self, case: str) -> Report:
         self.situation.show(case)
         self.situation.now += HOUR
