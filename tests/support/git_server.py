@@ -3,7 +3,7 @@
 import os
 import ssl
 import subprocess
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -82,7 +82,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(refused)
         if refused == 401:
             self.send_header("WWW-Authenticate", 'Basic realm="git"')
-        self._end(b"")
+        # git shows such a text to its user. A careless host repeats in it what it was given.
+        self.send_header("Content-Type", "text/plain")
+        given = b64decode(self.headers.get("Authorization", "").removeprefix("Basic ")).decode()
+        self._end(f"No entry for https://{given}@{self.git_server.host}/\n".encode())
 
     def _pass_on(self, body: bytes) -> None:
         """Let git answer, by the rules of CGI (RFC 3875)."""

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+from mirror.history.remote import REMOTE_TIMEOUT_SECONDS
 from mirror.history.repository import Repository
 from mirror.report import Report
 from mirror.run import run_once
@@ -20,11 +22,17 @@ HOUR = timedelta(hours=1)
 
 @dataclass
 class OnDisk:
-    """A situation whose history is a real repository with a real remote."""
+    """A situation whose history is a real repository with a real remote.
+
+    `ports` are what else is real, by the fields of `Ports`; `issuer` are fields of the issuer's entry.
+    """
 
     tmp: Path
     situation: Situation = field(init=False)
     environ: dict[str, str] = field(default_factory=dict)
+    ports: dict[str, Any] = field(default_factory=dict)
+    issuer: dict[str, Any] = field(default_factory=dict)
+    remote_timeout_seconds: float = REMOTE_TIMEOUT_SECONDS
 
     def __post_init__(self) -> None:
         (self.tmp / "state").mkdir(exist_ok=True)
@@ -39,11 +47,22 @@ class OnDisk:
         return (self.situation.public() or b"").count(b'"kid"')
 
     def run(self, case: str) -> Report:
+        """A pass, an hour after the last one, in which the apiservers answer as in that capture."""
         self.situation.show(case)
+        return self.run_once()
+
+    def run_once(self) -> Report:
+        """A pass, an hour after the last one."""
         self.situation.now += HOUR
         settings = self.situation.settings()
-        with Repository(settings.repository, environment(self.tmp, **self.environ), settled_seconds=0) as history:
-            ports = replace(self.situation.world.ports(), history=history)
+        settings = replace(settings, issuers=tuple(replace(each, **self.issuer) for each in settings.issuers))
+        with Repository(
+            settings.repository,
+            environment(self.tmp, **self.environ),
+            settled_seconds=0,
+            remote_timeout_seconds=self.remote_timeout_seconds,
+        ) as history:
+            ports = replace(self.situation.world.ports(), history=history, **self.ports)
             return run_once(settings, ports, self.situation.now)
 
 

@@ -99,7 +99,8 @@ def test_password_that_ends_delays_no_addition_and_is_never_shown(distant: Dista
     second = distant.world.git("rev-parse", "main").strip()
     # The new one may only read.
     distant.server.password, distant.server.takes_pushes = PASSWORD, False
-    distant.run(keys=3)
+    told = distant.run("--output", "json", keys=3).report()["events"]
+    assert any("No entry for https://***@" in event["sentence"] for event in told)
     assert distant.server.statuses() >= {200, 403}
     assert (distant.public_kids(), branch(distant.remote)) == (3, first)
     # And then write.
