@@ -53,7 +53,7 @@ PLACES = {
     "another host of the same CA": Place((NEIGHBOUR,), code="tls_wrong_name"),
     "an address where nobody is": Place((NOBODY,), code="unreachable"),
     "nothing": Place((), code="unreachable"),
-    "a name server that does not answer": Place((HANGS,), code="unreachable"),
+    "a name server that does not answer": Place((HANGS,), code="timeout"),
 }
 
 
@@ -68,10 +68,11 @@ class Names(FakeResolver):
         self.addresses = {_HOST: addresses} if addresses else {}
 
     def __call__(self, host: Any, port: Any, *rest: object) -> list[Any]:
-        if host == HOST and self.addresses.get(_HOST) == (HANGS,):
+        found = super().__call__(host, port, *rest)
+        if found[0][4][0] == HANGS:
             self.ended.wait()
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-        return super().__call__(host, port, *rest)
+        return found
 
 
 @dataclass
@@ -121,7 +122,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
             made.servers[address], port = server, server.port
         for address, key in ((OLD, FIRST), (NEW, SECOND), (STRANGER, STRANGERS), (NEIGHBOUR, STRANGERS)):
             made.show(address, key)
-        within = limits(connect_seconds=0.7, total_seconds=2.0)
+        within = limits(total_seconds=1.5)
         made.mirror.ports["source"] = Apiservers(within, resolve=names)
         made.mirror.situation.apiservers = (f"https://{HOST}:{port}",)
         made.mirror.issuer["tls"] = Tls(ca_file(tmp_path))
