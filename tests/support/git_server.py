@@ -39,10 +39,13 @@ class GitServer:
         self.answered.clear()
         return found
 
+    def authorization(self) -> str:
+        """The header that is let in."""
+        return "Basic " + b64encode(f"{USER}:{self.password}".encode()).decode()
+
     def refusal(self, authorization: str, path: str) -> int | None:
         """The status with which a request is turned away."""
-        wanted = b64encode(f"{USER}:{self.password}".encode()).decode()
-        if authorization != f"Basic {wanted}":
+        if authorization != self.authorization():
             return 401
         return 403 if "receive-pack" in path and not self.takes_pushes else None
 

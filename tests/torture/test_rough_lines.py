@@ -1,0 +1,145 @@
+"""Apiservers, bucket and git remote behind lines that delay, dribble, fall silent and break, chosen by a seed.
+
+The suite makes a few such passes; `make torture ARGS="--only network --seed 2"` some hundred.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from mirror.config.settings import Publish, Readback, Tls
+from mirror.model import IssuerUrl, Key, KeyPolicy, Ledger
+from mirror.publish.bucket import S3Bucket
+from mirror.publish.readback import PublicWeb
+from mirror.report import ExitStatus
+from mirror.source.apiservers import Apiservers
+from mirror.trust.documents import render
+from mirror.trust.ledger import read_ledger
+from support.askers import limits
+from support.git_server import running_git_server
+from support.gits import fsck_strict, git
+from support.keys import EC_KEYS, RSA_KEYS
+from support.mirrors import branch
+from support.rough_line import RoughLine, rough, running_rough_line
+from support.s3 import REGION, S3Server, aws_environment
+from support.situations import BASE_URL, DISCOVERY_KEY, ISSUER, JWKS_KEY, LEDGER
+from support.tls import ca_file, server_context
+from support.worlds import BUCKET, World, running_world
+from torture.on_disk import HOUR, OnDisk
+from torture.scale import scale, tally
+from torture.scenes import show
+
+pytestmark = pytest.mark.s3
+
+STEADY = RSA_KEYS[0]
+"""Shown by both apiservers all the time."""
+ROTATING: tuple[Key, ...] = (*RSA_KEYS[1:3], *EC_KEYS[:2])
+TOTAL_SECONDS = 1.5
+"""How long anything may take that goes over a line; a busy machine needs some of it for a good line too."""
+
+
+@dataclass
+class Afar:
+    """A mirror and, behind a line each, two apiservers, the bucket and the git remote. `seen` is each commit so far."""
+
+    mirror: OnDisk
+    world: World
+    lines: tuple[RoughLine, ...]
+    seen: set[str] = field(default_factory=set)
+
+    @property
+    def repositories(self) -> tuple[Path, Path]:
+        return self.mirror.repository, self.mirror.tmp / "remote.git"
+
+    def public(self) -> set[str]:
+        """The kids that the world sees, looking past the lines. What it sees is in our history, byte for byte."""
+        looked = self.world.public(JWKS_KEY)
+        assert looked.status == 200
+        blob = git(self.mirror.repository, "hash-object", "--stdin", stdin=looked.body)
+        git(self.mirror.repository, "cat-file", "-e", blob)
+        return {key["kid"] for key in json.loads(looked.body)["keys"]}
+
+    def note(self) -> None:
+        self.seen |= {branch(repository) for repository in self.repositories}
+
+
+@pytest.fixture
+def afar(s3_server: S3Server, tmp_path: Path) -> Iterator[Afar]:
+    mirror, certificates = OnDisk(tmp_path, remote_timeout_seconds=2 * TOTAL_SECONDS), s3_server.certificates
+    with ExitStack() as stack:
+        world = stack.enter_context(running_world(s3_server, tmp_path))
+        stack.enter_context(aws_environment(certificates.ca_file, tmp_path))
+        server = stack.enter_context(running_git_server(tmp_path, server_context("localhost")))
+        ports = (*(each.port for each in world.replicas), s3_server.port, server.port)
+        lines = tuple(stack.enter_context(running_rough_line(port)) for port in ports)
+        readback = Readback(ca_file=certificates.ca_file, connect_to=("localhost", lines[2].port))
+        publish = Publish(BUCKET, REGION, BASE_URL, endpoint_url=lines[2].url, readback=readback)
+        bucket = S3Bucket(publish, puts=2, read_seconds=TOTAL_SECONDS / 2, request_seconds=TOTAL_SECONDS)
+        stack.enter_context(closing(bucket))
+        mirror.ports = {
+            "source": Apiservers(limits(total_seconds=TOTAL_SECONDS)),
+            "bucket": lambda _: bucket,
+            "view": stack.enter_context(PublicWeb(total_seconds=TOTAL_SECONDS)),
+        }
+        mirror.issuer = {"tls": Tls(ca_file(tmp_path)), "publish": publish}
+        mirror.situation.apiservers = tuple(line.url for line in lines[:2])
+        mirror.situation.policy = KeyPolicy(retain_removed=2 * HOUR)
+        mirror.situation.remote = f"{lines[3].url}/remote.git"
+        mirror.environ = {
+            "GIT_SSL_CAINFO": str(ca_file(tmp_path)),
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": "http.extraHeader",
+            "GIT_CONFIG_VALUE_0": f"Authorization: {server.authorization()}",
+        }
+        yield Afar(mirror, world, lines)
+
+
+def test_rough_lines_lose_nothing_and_heal(afar: Afar) -> None:
+    """Meanwhile no key that is shown leaves the public set, and nothing is public that is not in git; all heals."""
+    mirror = afar.mirror
+    shown: list[tuple[Key, ...]] = []
+    chance, *chances = (Random(f"{scale().seed}/{number}") for number in range(5))  # noqa: S311  no secrets
+    show(afar.world, (STEADY,), (STEADY,))
+    assert mirror.run_once().exit_status is ExitStatus.CURRENT
+    for line, each in zip(afar.lines, chances, strict=True):
+        line.weather = partial(rough, each)
+    passes, failed = 200 if scale().everything else 6, 0
+    for _ in range(passes):
+        shown = [(STEADY, *chance.sample(ROTATING, chance.randrange(3))) for _ in range(2)]
+        show(afar.world, *shown)
+        before = afar.public()
+        failed += mirror.run_once().exit_status is not ExitStatus.CURRENT
+        afar.note()
+        still_shown = before & {key.kid for keys in shown for key in keys}
+        assert still_shown <= afar.public() <= {key.kid for key in (STEADY, *ROTATING)}
+    for line in afar.lines:
+        line.clear()
+    report = mirror.run_once()
+    assert report.exit_status is ExitStatus.CURRENT, report
+    _judge(afar, {key.kid for keys in shown for key in keys})
+    met = sum((line.met for line in afar.lines), Counter[str]())
+    tally("network", "rough lines", passes=passes, failed=failed, **dict(sorted(met.items())), lost=0)
+
+
+def _judge(afar: Afar, shown: set[str]) -> None:
+    """git = bucket = what the apiservers show, whole repositories, no commit lost."""
+    local, remote = afar.repositories
+    assert branch(local) == branch(remote)
+    for commit in afar.seen - {""}:
+        git(remote, "merge-base", "--is-ancestor", commit, "main")
+    ledger = read_ledger(git(remote, "cat-file", "blob", f"main:{LEDGER}").encode(), issuer=IssuerUrl(ISSUER))
+    assert isinstance(ledger, Ledger)
+    rendered = render(ledger)
+    assert rendered is not None
+    world = afar.world
+    assert (world.public(JWKS_KEY).body, world.public(DISCOVERY_KEY).body) == (rendered.jwks, rendered.discovery)
+    assert shown <= afar.public()
+    for repository in afar.repositories:
+        fsck_strict(repository)
