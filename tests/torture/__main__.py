@@ -20,7 +20,7 @@ PARTS = {
     "crowd": ("test_crowd.py",),
     "input": ("test_hostile_input.py",),
     "disk": ("test_disk.py",),
-    "network": ("test_network.py", "test_names.py", "test_rough_lines.py"),
+    "network": ("test_network.py", "test_names.py", "test_lost_names.py", "test_rough_lines.py"),
     "remote": ("test_remote.py", "test_credentials.py"),
     "shards": ("test_shards.py",),
 }

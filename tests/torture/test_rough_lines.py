@@ -92,12 +92,7 @@ def afar(s3_server: S3Server, tmp_path: Path) -> Iterator[Afar]:
         mirror.situation.apiservers = tuple(line.url for line in lines[:2])
         mirror.situation.policy = KeyPolicy(retain_removed=2 * HOUR)
         mirror.situation.remote = f"{lines[3].url}/remote.git"
-        mirror.environ = {
-            "GIT_SSL_CAINFO": str(ca_file(tmp_path)),
-            "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": "http.extraHeader",
-            "GIT_CONFIG_VALUE_0": f"Authorization: {server.authorization()}",
-        }
+        mirror.environ = server.environ(ca_file(tmp_path))
         yield Afar(mirror, world, lines)
 
 
@@ -110,7 +105,7 @@ def test_rough_lines_lose_nothing_and_heal(afar: Afar) -> None:
     assert mirror.run_once().exit_status is ExitStatus.CURRENT
     for line, each in zip(afar.lines, chances, strict=True):
         line.weather = partial(rough, each)
-    passes, failed = 200 if scale().everything else 6, 0
+    passes, failed = 200 if scale().everything else 4, 0
     for _ in range(passes):
         shown = [(STEADY, *chance.sample(ROTATING, chance.randrange(3))) for _ in range(2)]
         show(afar.world, *shown)
