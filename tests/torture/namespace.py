@@ -14,6 +14,7 @@ from typing import TypeVar
 from support.machine import demand, refuse_or_skip
 
 VARIABLE = "OIDC_MIRROR_REQUIRE_NETNS"
+VARIABLE_OF_MOUNTS = "OIDC_MIRROR_REQUIRE_MOUNT"
 _NEW_NETWORK, _NEW_MOUNTS = 0x40000000, 0x00020000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 T = TypeVar("T")
@@ -88,13 +89,18 @@ def where_names_are(names: Mapping[str, str], folder: Path, work: Callable[[], T
 
 def _among_own_files(names: Mapping[str, str], folder: Path, work: Callable[[], T]) -> T:
     if os.geteuid() != 0 or _LIBC.unshare(_NEW_MOUNTS) != 0:
-        refuse_or_skip("file systems cannot be mounted here", "OIDC_MIRROR_REQUIRE_MOUNT")
-    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+        refuse_or_skip("file systems cannot be mounted here", VARIABLE_OF_MOUNTS)
+    _mount("--make-rprivate", "/")  # nobody else sees what comes now
     files = {
         "hosts": "".join(f"{address} {name}\n" for name, address in names.items()),
         "nsswitch.conf": "hosts: files\n",
     }
     for name, text in files.items():
         (folder / name).write_text(text)
-        subprocess.run(["mount", "--bind", str(folder / name), f"/etc/{name}"], check=True)
+        _mount("--bind", str(folder / name), f"/etc/{name}")
     return work()
+
+
+def _mount(*words: str) -> None:
+    if subprocess.run(["mount", *words], capture_output=True, check=False).returncode != 0:
+        refuse_or_skip("file systems cannot be mounted here", VARIABLE_OF_MOUNTS)
