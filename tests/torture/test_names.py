@@ -122,7 +122,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
             made.servers[address], port = server, server.port
         for address, key in ((OLD, FIRST), (NEW, SECOND), (STRANGER, STRANGERS), (NEIGHBOUR, STRANGERS)):
             made.show(address, key)
-        within = limits(total_seconds=1.5)
+        within = limits(total_seconds=2.0)
         made.mirror.ports["source"] = Apiservers(within, resolve=names)
         made.mirror.situation.apiservers = (f"https://{HOST}:{port}",)
         made.mirror.issuer["tls"] = Tls(ca_file(tmp_path))

@@ -91,7 +91,7 @@ def test_partition_keeps_the_last_good_state_and_heals(apart: Apart) -> None:
     # Everything is away at once.
     network.cut_loopback()
     network.cut(ADDRESSES[0])
-    # git waits two minutes for a remote that says nothing: in the suite it hears that there is no way.
+    # A remote that says nothing is given two minutes: in the suite it is told at once that there is no way.
     cut, mend = (network.cut, network.mend) if scale().everything else (network.unplug, network.plug)
     cut(GIT)
     show(world, (THIRD,), (THIRD, FOURTH))
