@@ -21,9 +21,11 @@ from support.tls import ca_file, server_certificate
 REGION = "ap-southeast-2"
 ACCESS_KEY = "test"
 SECRET_KEY = "testsecret"
+STORE_HOST = "store.example.com"
 CERTIFICATE_NAMES = (
     "localhost",
     "127.0.0.1",
+    STORE_HOST,
     f"*.s3.{REGION}.amazonaws.com",
     f"*.s3-{REGION}.amazonaws.com",
 )

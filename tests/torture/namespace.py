@@ -1,18 +1,23 @@
-"""A network of the test's own: a namespace that this thread enters, with addresses that can be cut off and mended."""
+"""A network of the test's own, with addresses that can be cut off and mended, and names that only the test gives."""
 
 import contextlib
 import ctypes
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from support.machine import demand, refuse_or_skip
 
 VARIABLE = "OIDC_MIRROR_REQUIRE_NETNS"
-_NEW_NETWORK = 0x40000000
+VARIABLE_OF_MOUNTS = "OIDC_MIRROR_REQUIRE_MOUNT"
+_NEW_NETWORK, _NEW_MOUNTS = 0x40000000, 0x00020000
 _LIBC = ctypes.CDLL(None, use_errno=True)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +31,23 @@ class Network:
 
     def add(self, *addresses: str) -> None:
         for address in addresses:
-            self.ip(f"addr add {address}/32 dev lo")
+            self.plug(address)
+
+    def unplug(self, address: str) -> None:
+        """Who asks for it hears at once that there is no way."""
+        self.ip(f"addr del {address}/32 dev lo")
+
+    def plug(self, address: str) -> None:
+        self.ip(f"addr add {address}/32 dev lo")
 
     def cut(self, address: str) -> None:
-        self.ip(f"addr del {address}/32 dev lo")
+        self.unplug(address)
         self.ip(f"route add {address}/32 dev away")
         self.ip(f"neigh replace {address} lladdr 02:00:00:00:00:01 dev away nud permanent")
 
     def mend(self, address: str) -> None:
         self.ip(f"route del {address}/32 dev away")
-        self.ip(f"addr add {address}/32 dev lo")
+        self.plug(address)
 
     def cut_loopback(self) -> None:
         self.ip("addr del 127.0.0.1/8 dev lo")
@@ -63,3 +75,32 @@ def own_network() -> Iterator[Network]:
     finally:
         _LIBC.setns(before, _NEW_NETWORK)
         os.close(before)
+
+
+def where_names_are(names: Mapping[str, str], folder: Path, work: Callable[[], T]) -> T:
+    """What `work` gives where programs know these names, with their addresses, and no other.
+
+    It runs in a thread with mounts of its own, which end with it: the libraries of the system look names up in files
+    of the test, in `folder`.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(partial(_among_own_files, names, folder, work)).result()
+
+
+def _among_own_files(names: Mapping[str, str], folder: Path, work: Callable[[], T]) -> T:
+    if os.geteuid() != 0 or _LIBC.unshare(_NEW_MOUNTS) != 0:
+        refuse_or_skip("file systems cannot be mounted here", VARIABLE_OF_MOUNTS)
+    _mount("--make-rprivate", "/")  # nobody else sees what comes now
+    files = {
+        "hosts": "".join(f"{address} {name}\n" for name, address in names.items()),
+        "nsswitch.conf": "hosts: files\n",
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+        _mount("--bind", str(folder / name), f"/etc/{name}")
+    return work()
+
+
+def _mount(*words: str) -> None:
+    if subprocess.run(["mount", *words], capture_output=True, check=False).returncode != 0:
+        refuse_or_skip("file systems cannot be mounted here", VARIABLE_OF_MOUNTS)

@@ -27,7 +27,8 @@ from support.situations import ISSUER
 from support.tokens import captured, captured_names, text
 from torture.mutations import document
 from torture.samples import ledger_body
-from torture.strict_reader import Believed, NotBelievedError, strict_discovery, strict_jwks, strict_object
+from torture.strict_json import NotBelievedError, strict_object
+from torture.strict_reader import Believed, strict_discovery, strict_jwks
 
 SHARED_LIST = frozenset({"known_test_key"})
 """Refused by a list of thumbprints, which the second reader does not repeat."""

@@ -12,18 +12,23 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """`kills` a situation and mode, spread evenly; 0: `every` so-manieth call. `inputs` are those of all readers."""
+    """`kills` a situation and mode, spread evenly; 0: `every` so-manieth call, of `cases` or of all situations.
+
+    `inputs` are those of all readers.
+    """
 
     kills: int = 1
     every: int = 1
     everything: bool = False
+    cases: tuple[str, ...] = ()
     seconds: float = 4.0
     inputs: int = 20_000
     seed: int = 1
 
 
 def scale() -> Scale:
-    return Scale(**json.loads(os.environ.get("OIDC_MIRROR_TORTURE", "{}")))
+    given = json.loads(os.environ.get("OIDC_MIRROR_TORTURE", "{}"))
+    return Scale(**given | {"cases": tuple(given.get("cases", ()))})
 
 
 def tally(part: str, case: str, **figures: int) -> None:

@@ -8,14 +8,15 @@ as the same keys; it may be kinder in nothing.
 import base64
 import hashlib
 import json
-import math
 import unicodedata
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import jwt
 from joserfc.jwk import ECKey, KeySet, RSAKey
+
+from torture.strict_json import NotBelievedError, demand, everything, strict_object
+from torture.strict_strength import is_strong
 
 PRIVATE = ("d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv")
 CURVES = {
@@ -44,69 +45,6 @@ Believed = frozenset[tuple[str, str, str]]
 """Of each key kid, algorithm and RFC 7638 thumbprint."""
 
 
-class NotBelievedError(Exception):
-    """The document is refused; the text says why."""
-
-
-def demand(holds: object, why: str) -> None:
-    if not holds:
-        raise NotBelievedError(why)
-
-
-# ------------------------------------------------------------------------------------------------------- JSON
-
-
-def strict_object(body: bytes) -> dict[str, Any]:
-    """The one JSON object that `body` is, with one meaning for every reader."""
-    demand(not body.startswith(b"\xef\xbb\xbf"), "byte order mark")
-    try:
-        text = body.decode("utf-8", "strict")
-        value = json.loads(text, object_pairs_hook=_no_name_twice, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise NotBelievedError("no JSON") from error
-    demand(_depth(value) <= 32, "too deep")
-    demand(isinstance(value, dict), "no object")
-    for each in _everything(value):
-        demand(not isinstance(each, float) or math.isfinite(each), "a number out of range")
-        if isinstance(each, str):
-            demand(not any(0xD800 <= ord(character) <= 0xDFFF for character in each), "half a surrogate pair")
-    assert isinstance(value, dict)
-    return value
-
-
-def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    demand(len(names) == len(set(names)), "a member twice")
-    return dict(pairs)
-
-
-def _no_constant(name: str) -> None:
-    raise NotBelievedError(name)
-
-
-def _depth(value: Any) -> int:
-    if isinstance(value, dict):
-        return 1 + max((_depth(child) for child in value.values()), default=0)
-    if isinstance(value, list):
-        return 1 + max((_depth(child) for child in value), default=0)
-    return 0
-
-
-def _everything(value: Any) -> Iterator[Any]:
-    """Every value and every member name in `value`."""
-    yield value
-    if isinstance(value, dict):
-        for name, child in value.items():
-            yield name
-            yield from _everything(child)
-    if isinstance(value, list):
-        for child in value:
-            yield from _everything(child)
-
-
-# -------------------------------------------------------------------------------------------------- documents
-
-
 def strict_discovery(body: bytes, issuer: str) -> Believed:
     """No key, as there is none in a discovery document; raises when it does not speak for `issuer`."""
     document = strict_object(body)
@@ -121,7 +59,7 @@ def strict_discovery(body: bytes, issuer: str) -> Believed:
 def strict_jwks(body: bytes, *, kubernetes_kids: bool) -> Believed:
     """The keys of a JWKS of which every one is believed; keys of an unknown type are left out."""
     document = strict_object(body)
-    for each in _everything(document):
+    for each in everything(document):
         demand(not isinstance(each, dict) or not any(name in each for name in PRIVATE), "a private member")
     entries = document.get("keys")
     demand(isinstance(entries, list), "no keys")
@@ -198,7 +136,7 @@ def _rsa(entry: dict[str, Any]) -> list[str]:
         octets = _octets(entry.get(name))
         demand(octets[0] != 0 or len(octets) == 1, "leading zeros")
         numbers.append(int.from_bytes(octets))
-    demand(_is_strong(*numbers), "a weak key")
+    demand(is_strong(*numbers), "a weak key")
     return ["RS256", "RS384", "RS512"]
 
 
@@ -211,55 +149,3 @@ def _ec(entry: dict[str, Any]) -> list[str]:
     demand(a < p and c < p, "a coordinate beyond p")
     demand((c * c - (a * a * a - 3 * a + b)) % p == 0, "not on the curve")
     return [alg]
-
-
-# --------------------------------------------------------------------------------------------------- strength
-
-
-@cache
-def _is_strong(n: int, e: int) -> bool:
-    if not (2048 <= n.bit_length() <= 8192 and n % 2 == 1 and e % 2 == 1 and 65537 <= e < 2**32):
-        return False
-    return not any((_has_small_factor(n), _is_power(n), _fermat_finds_it(n), _looks_like_roca(n)))
-
-
-@cache
-def _primes(limit: int) -> tuple[int, ...]:
-    return tuple(n for n in range(2, limit) if all(n % p for p in range(2, math.isqrt(n) + 1)))
-
-
-def _has_small_factor(n: int) -> bool:
-    return any(n % prime == 0 for prime in _primes(2**16))
-
-
-def _is_power(n: int) -> bool:
-    """Whether n is r to the k for a prime k, by bisection; the smallest r that matters has 16 bits."""
-    for k in _primes(n.bit_length() // 16 + 2):
-        low, high = 1, 1 << (n.bit_length() // k + 1)
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (middle + 1, high) if middle**k < n else (low, middle)
-        if low**k == n:
-            return True
-    return False
-
-
-def _fermat_finds_it(n: int) -> bool:
-    first = math.isqrt(n)
-    first += first * first < n
-    for a in range(first, first + 100):
-        rest = a * a - n
-        if math.isqrt(rest) ** 2 == rest:
-            return True
-    return False
-
-
-def _looks_like_roca(n: int) -> bool:
-    for prime in _primes(168):
-        power, group = 1 % prime, set()
-        while power not in group:
-            group.add(power)
-            power = power * 65537 % prime
-        if n % prime not in group:
-            return False
-    return True

@@ -24,7 +24,7 @@ def numbers(calls: int) -> list[int]:
     return list(range(scale().seed, calls + 1, scale().every))
 
 
-@pytest.mark.parametrize("name", SITUATIONS if scale().everything else IN_SUITE)
+@pytest.mark.parametrize("name", (scale().cases or SITUATIONS) if scale().everything else IN_SUITE)
 def test_killed_at_any_call_the_next_run_finishes(s3_server: S3Server, tmp_path: Path, name: str) -> None:
     """Git = bucket = what an unharmed run reaches, `git fsck --strict` is clean, no lock is left, no commit is lost."""
     with running_scene(s3_server, tmp_path, name) as scene:

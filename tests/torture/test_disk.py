@@ -1,55 +1,26 @@
 """A disk that is full, read-only or lost its power; clocks that step, certificates that end between passes."""
 
-import contextlib
-import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from mirror.config.settings import Tls
-from mirror.history.repository import Repository
-from mirror.report import ExitStatus, Report
-from mirror.run import run_once
+from mirror.report import ExitStatus
 from support.apiserver import Apiserver
 from support.askers import ask_one, codes, issuer
-from support.gits import bare, environment, fsck_strict, git
-from support.machine import refuse_or_skip
+from support.gits import fsck_strict, git
 from support.mirrors import branch
 from support.situations import BOTH, LAST, ONE, Situation, answer
 from support.tls import ca_file, server_context
+from torture.damages import DAMAGES
+from torture.on_disk import HOUR, OnDisk, fill, small_disk
 from torture.scale import tally
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-
-
-@dataclass
-class OnDisk:
-    """A situation whose history is a real repository with a real remote."""
-
-    tmp: Path
-    situation: Situation = field(init=False)
-    environ: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        (self.tmp / "state").mkdir(exist_ok=True)
-        self.situation = Situation(self.tmp / "state", remote=str(bare(self.tmp / "remote.git")))
-
-    @property
-    def repository(self) -> Path:
-        return self.tmp / "state" / "snapshots.git"
-
-    def run(self, case: str) -> Report:
-        self.situation.show(case)
-        self.situation.now += HOUR
-        settings = self.situation.settings()
-        with Repository(settings.repository, environment(self.tmp, **self.environ), settled_seconds=0) as history:
-            ports = replace(self.situation.world.ports(), history=history)
-            return run_once(settings, ports, self.situation.now)
+DAY = timedelta(days=1)
 
 
 @pytest.fixture
@@ -60,57 +31,6 @@ def world(tmp_path: Path) -> OnDisk:
 
 
 # ---------------------------------------------------------------------------------------------- after a power cut
-
-
-def _objects(repository: Path) -> list[Path]:
-    return sorted(path for path in (repository / "objects").glob("??/*"))
-
-
-def _truncate(repository: Path) -> None:
-    for path in _objects(repository):
-        path.chmod(0o644)
-        path.write_bytes(path.read_bytes()[:7])
-
-
-def _empty(repository: Path) -> None:
-    for path in _objects(repository):
-        path.chmod(0o644)
-        path.write_bytes(b"")
-
-
-def _lose_pack(repository: Path) -> None:
-    git(repository, "gc", "--quiet")
-    for path in (repository / "objects" / "pack").iterdir():
-        path.unlink()
-
-
-def _cut_pack(repository: Path) -> None:
-    git(repository, "gc", "--quiet")
-    (pack,) = (repository / "objects" / "pack").glob("*.pack")
-    pack.chmod(0o644)
-    pack.write_bytes(pack.read_bytes()[:40])
-
-
-def _write(name: str, text: str) -> Callable[[Path], None]:
-    def write(repository: Path) -> None:
-        (repository / name).write_text(text)
-
-    return write
-
-
-DAMAGES: dict[str, Callable[[Path], None]] = {
-    "cut objects": _truncate,
-    "empty objects": _empty,
-    "a lost pack": _lose_pack,
-    "a cut pack": _cut_pack,
-    "an empty branch": _write("refs/heads/main", ""),
-    "a branch of zeros": _write("refs/heads/main", "\0" * 41),
-    "a branch without its commit": _write("refs/heads/main", "1" * 40 + "\n"),
-    "an empty HEAD": _write("HEAD", ""),
-    "no HEAD": lambda repository: (repository / "HEAD").unlink(),
-    "an empty configuration": _write("config", ""),
-    "a torn configuration": _write("config", "[core"),
-}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -146,27 +66,6 @@ def test_lock_that_a_power_cut_left_is_removed(world: OnDisk, name: str) -> None
 
 
 # ------------------------------------------------------------------------------------------- a disk without room
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[None]:
-    """`folder` is a file system of its own of half a megabyte."""
-    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        refuse_or_skip("file systems cannot be mounted here", "OIDC_MIRROR_REQUIRE_MOUNT")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(folder: Path) -> Path:
-    """Leave no byte free."""
-    ballast = folder / "ballast"
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as out:
-        while True:
-            out.write(bytes(4096))
-    return ballast
 
 
 def test_full_disk_fails_the_pass_and_heals_with_room(tmp_path: Path) -> None:

@@ -7,21 +7,26 @@ from pathlib import Path
 
 import pytest
 
+from mirror.history.remote import REMOTE_TIMEOUT_SECONDS
 from mirror.model import Key
+from mirror.report import ExitStatus
 from support.apiserver import Apiserver
+from support.git_server import running_git_server
 from support.gits import bare, fsck_strict
 from support.keys import EC_KEYS, RSA_KEYS
 from support.mirrors import branch
 from support.s3 import running_ministack
-from support.situations import JWKS_KEY
-from support.tls import server_context
+from support.situations import BOTH, JWKS_KEY, ONE
+from support.tls import ca_file, server_context
 from support.worlds import World, empty_bucket
 from torture.namespace import Network, own_network
-from torture.scale import tally
+from torture.on_disk import OnDisk
+from torture.scale import scale, tally
 from torture.scenes import show
 
 FIRST, SECOND, THIRD, FOURTH = RSA_KEYS[0], EC_KEYS[0], RSA_KEYS[1], EC_KEYS[1]
 ADDRESSES = ("10.98.0.11", "10.98.0.12")
+GIT = "10.98.0.13"
 
 
 @dataclass
@@ -40,12 +45,14 @@ class Apart:
 @pytest.fixture
 def apart(tmp_path: Path) -> Iterator[Apart]:
     with own_network() as network, running_ministack(tmp_path / "s3") as server, ExitStack() as stack:
-        network.add(*ADDRESSES)
-        context = server_context(*ADDRESSES)
+        network.add(*ADDRESSES, GIT)
+        context = server_context(*ADDRESSES, GIT)
         first, second = (stack.enter_context(Apiserver(context, host=address)) for address in ADDRESSES)
         empty_bucket(server)
         world = World(tmp_path, (first, second), server)
-        world.config["repository"] = {"remote": str(bare(tmp_path / "remote.git"))}
+        git_server = stack.enter_context(running_git_server(tmp_path, context, host=GIT))
+        world.config["repository"] = {"remote": git_server.url(bare(tmp_path / "remote.git").name)}
+        world.further_environ = git_server.environ(ca_file(tmp_path))
         yield Apart(network, world, tmp_path / "remote.git")
 
 
@@ -82,17 +89,44 @@ def test_partition_keeps_the_last_good_state_and_heals(apart: Apart) -> None:
     assert world.mirror("--once").status == 0
     assert apart.kids() == kids(FIRST, SECOND, THIRD)
     # Everything is away at once.
-    apart.remote.rename(apart.remote.with_name("away.git"))
     network.cut_loopback()
     network.cut(ADDRESSES[0])
+    # A remote that says nothing is given two minutes: in the suite it is told at once that there is no way.
+    cut, mend = (network.cut, network.mend) if scale().everything else (network.unplug, network.plug)
+    cut(GIT)
     show(world, (THIRD,), (THIRD, FOURTH))
     assert world.mirror("--once").status == 1
     network.mend_loopback()
     network.mend(ADDRESSES[0])
-    apart.remote.with_name("away.git").rename(apart.remote)
+    mend(GIT)
     assert world.mirror("--once").status == 0
     assert apart.kids() == kids(FIRST, SECOND, THIRD, FOURTH)
     assert branch(apart.remote) == world.git("rev-parse", "main").strip()
     for repository in (apart.remote, world.folder / "state" / "snapshots.git"):
         fsck_strict(repository)
     tally("network", "apiservers, bucket and remote cut off", cuts=5, lost=0)
+
+
+def test_remote_that_falls_silent_holds_a_pass_up_for_its_limit_alone(tmp_path: Path) -> None:
+    """The new key goes public when the limit of the fetch is over; once the remote is back, all is pushed."""
+    mirror, remote = OnDisk(tmp_path), tmp_path / "remote.git"
+    with own_network() as network:
+        network.add(GIT)
+        with running_git_server(tmp_path, server_context(GIT), host=GIT) as server:
+            mirror.situation.remote, mirror.environ = server.url(), server.environ(ca_file(tmp_path))
+            assert mirror.run(ONE).exit_status is ExitStatus.CURRENT
+            before = branch(remote)
+            network.cut(GIT)
+            mirror.remote_timeout_seconds = 1.0
+            report = mirror.run(BOTH)
+            assert report.exit_status is ExitStatus.CURRENT
+            assert [(each.name, "within 1 s" in each.sentence) for each in report.events] == [
+                ("remote.unreachable", True)
+            ]
+            assert (mirror.public_kids(), report.unpushed_commits) == (2, 1)
+            network.mend(GIT)
+            mirror.remote_timeout_seconds = REMOTE_TIMEOUT_SECONDS
+            assert mirror.run(BOTH).exit_status is ExitStatus.CURRENT
+    assert branch(remote) == branch(mirror.repository) != before
+    fsck_strict(remote)
+    tally("network", "a git remote fell silent", passes=3, lost=0)

@@ -1,5 +1,6 @@
-"""A git remote whose history is huge, whose credentials end, whose branch is rewritten: what passes make of it."""
+"""A git remote that is huge, rewritten or damaged, or that lets nobody in: what passes make of it."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from mirror.report import ExitStatus
 from support.gits import fsck_strict, git, program
 from support.mirrors import branch
 from support.situations import BOTH, ONE
+from torture.damages import DAMAGES
+from torture.on_disk import OnDisk
 from torture.scale import scale, tally
-from torture.test_disk import OnDisk
 
 
 @pytest.fixture
@@ -58,9 +60,7 @@ def test_credentials_that_end_delay_no_addition(world: OnDisk) -> None:
     report = world.run(BOTH)
     (told,) = [event.sentence for event in report.events if event.name == "remote.unreachable"]
     assert "Permission denied" in told
-    public = world.situation.public()
-    assert public is not None
-    assert public.count(b'"kid"') == 2
+    assert world.public_kids() == 2
     assert branch(remote) != branch(world.repository)
     ended.unlink()
     assert world.run(BOTH).exit_status is ExitStatus.CURRENT
@@ -79,3 +79,39 @@ def test_force_pushed_branch_gets_our_commits_back(world: OnDisk) -> None:
     assert any(event.name == "history.rewritten" for event in report.events)
     git(remote, "merge-base", "--is-ancestor", second, "main")
     tally("remote", "a force-pushed branch", passes=1, lost=0)
+
+
+def test_hook_that_refuses_delays_no_addition(world: OnDisk) -> None:
+    """The remote's hook declines our push: the new key goes public all the same; once it accepts, all is pushed."""
+    remote = world.tmp / "remote.git"
+    before = branch(remote)
+    hook = program(remote / "hooks" / "pre-receive", 'echo "no changes on Fridays" >&2; exit 1')
+    report = world.run(BOTH)
+    assert report.exit_status is ExitStatus.CURRENT
+    (told,) = [event.sentence for event in report.events if event.name == "push.failed"]
+    assert "hook declined" in told
+    assert world.public_kids() == 2
+    assert (branch(remote), report.unpushed_commits) == (before, 1)
+    hook.unlink()
+    assert world.run(BOTH).exit_status is ExitStatus.CURRENT
+    assert branch(remote) == branch(world.repository) != before
+    tally("remote", "a hook refused the push", passes=2, lost=0)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_remote_delays_no_addition(world: OnDisk, damage: str) -> None:
+    """Whatever a power cut did to the remote, the new key goes public; once it is put right, it gets every commit."""
+    remote, backup = world.tmp / "remote.git", world.tmp / "backup.git"
+    shutil.copytree(remote, backup)
+    DAMAGES[damage](remote)
+    world.run(BOTH)
+    assert world.public_kids() == 2
+    fsck_strict(world.repository)
+    second = branch(world.repository)
+    shutil.rmtree(remote)
+    backup.rename(remote)
+    assert world.run(BOTH).exit_status is ExitStatus.CURRENT
+    assert branch(remote) == branch(world.repository)
+    git(remote, "merge-base", "--is-ancestor", second, "main")
+    fsck_strict(remote)
+    tally("remote", "a power cut damaged the remote", damages=1, lost=0)

@@ -1,0 +1,132 @@
+"""A TCP line that delays, dribbles, falls silent and breaks: a bad network before any server.
+
+Bytes pass as they are, TLS included, so that it stands before apiservers, a store or a git server alike. It needs no
+rights, and no queue of the kernel (netem).
+"""
+
+import select
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from random import Random
+from threading import Event, Thread
+from typing import Literal
+
+PIECE_BYTES = 16 * 1024
+POLL_SECONDS = 0.1
+Ending = Literal["", "silence", "close", "reset"]
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """What befalls one connection.
+
+    It carries pieces of at most `piece_bytes`, each after `delay_seconds`. After `most_bytes`, of both directions
+    together, it ends: in silence, by a close, or by a TCP reset; "" is a line that carries all.
+    """
+
+    delay_seconds: float = 0.0
+    piece_bytes: int = PIECE_BYTES
+    ending: Ending = ""
+    most_bytes: int = 0
+
+    @property
+    def name(self) -> str:
+        """In one word, for the counts."""
+        dribbled = "dribbled" if self.piece_bytes < PIECE_BYTES else ""
+        return self.ending or dribbled or ("delayed" if self.delay_seconds else "fine")
+
+
+def fine() -> Weather:
+    return Weather()
+
+
+def rough(chance: Random) -> Weather:
+    """Half of the connections are fine; the others are slow, or end anywhere in handshake, request or answer."""
+    most_bytes = int(chance.choice((0, 100, 2000, 6000)) * chance.uniform(0.5, 2.0))
+    delayed = Weather(delay_seconds=chance.uniform(0.01, 0.1))
+    dribbled = Weather(delay_seconds=0.001, piece_bytes=chance.randrange(20, 400))
+    silent = Weather(ending="silence", most_bytes=most_bytes)
+    closed = Weather(ending="close", most_bytes=most_bytes)
+    reset = Weather(ending="reset", most_bytes=most_bytes)
+    return chance.choices((fine(), delayed, dribbled, silent, closed, reset), weights=(9, 2, 2, 2, 3, 3))[0]
+
+
+@dataclass(slots=True)
+class RoughLine:
+    """A line to the loopback port `target`. `weather` is asked once for each connection; `met` counts what it said."""
+
+    target: int
+    port: int
+    weather: Callable[[], Weather] = fine
+    met: Counter[str] = field(default_factory=Counter)
+    workers: list[Thread] = field(default_factory=list)
+    ended: Event = field(default_factory=Event)
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self.port}"
+
+    def clear(self) -> None:
+        """All is fine from now on; connections that stand are cut, and nothing is on its way any more."""
+        self.weather = fine
+        self.ended.set()
+        while self.workers:
+            self.workers.pop().join()
+        self.ended = Event()
+
+    def carry(self, client: socket.socket, ended: Event) -> None:
+        """Carry what goes between `client` and the target, as the weather is, until one of them ends it."""
+        weather = self.weather()
+        self.met[weather.name] += 1
+        with client, suppress(OSError), socket.create_connection(("127.0.0.1", self.target), timeout=10) as server:
+            client.settimeout(10)
+            if _talk(client, server, weather, ended) == "reset":
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() sends RST
+
+
+def _talk(client: socket.socket, server: socket.socket, weather: Weather, ended: Event) -> Ending:
+    """Carry until an end has closed, or the weather ends it: how."""
+    left_bytes, listening = weather.most_bytes, [client, server]
+    while not ended.is_set():
+        for source in select.select(listening, [], [], POLL_SECONDS)[0]:
+            data = source.recv(weather.piece_bytes)
+            if not data and (source is client or weather.ending != "silence"):
+                return "close"
+            if not data:
+                listening.remove(source)  # the client hears nothing of it
+            ended.wait(weather.delay_seconds)
+            carried = data[:left_bytes] if weather.ending else data
+            (server if source is client else client).sendall(carried)
+            left_bytes -= len(carried)
+            if len(carried) < len(data) and weather.ending != "silence":
+                return weather.ending
+    return "close"
+
+
+@contextmanager
+def running_rough_line(target: int) -> Iterator[RoughLine]:
+    """A line on a free loopback port until the block ends; one thread a connection, none outlives the block."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        line, ending = RoughLine(target, listener.getsockname()[1]), Event()
+        listener.settimeout(POLL_SECONDS)
+        acceptor = Thread(target=_accept, args=(line, listener, ending))
+        acceptor.start()
+        try:
+            yield line
+        finally:
+            ending.set()
+            acceptor.join()
+            line.clear()
+
+
+def _accept(line: RoughLine, listener: socket.socket, ending: Event) -> None:
+    while not ending.is_set():
+        with suppress(TimeoutError):
+            client, _ = listener.accept()
+            worker = Thread(target=line.carry, args=(client, line.ended))
+            line.workers.append(worker)
+            worker.start()

@@ -1,0 +1,158 @@
+"""Apiservers, bucket and git remote behind lines that delay, dribble, fall silent and break, chosen by a seed.
+
+The suite makes a few such passes; `make torture ARGS="--only network --seed 2"` some hundred.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from mirror.config.settings import Publish, Readback, Tls
+from mirror.model import IssuerUrl, Key, KeyPolicy, Ledger
+from mirror.publish.bucket import S3Bucket
+from mirror.publish.readback import PublicWeb
+from mirror.report import ExitStatus
+from mirror.source.apiservers import Apiservers
+from mirror.trust.documents import render
+from mirror.trust.ledger import read_ledger
+from support.askers import limits
+from support.git_server import running_git_server
+from support.gits import fsck_strict, git
+from support.keys import EC_KEYS, RSA_KEYS
+from support.mirrors import branch
+from support.rough_line import RoughLine, rough, running_rough_line
+from support.s3 import REGION, S3Server, aws_environment
+from support.situations import BASE_URL, DISCOVERY_KEY, ISSUER, JWKS_KEY, LEDGER
+from support.tls import ca_file, server_context
+from support.worlds import BUCKET, World, running_world
+from torture.on_disk import OnDisk
+from torture.scale import scale, tally
+from torture.scenes import show
+
+pytestmark = pytest.mark.s3
+
+STEADY, LONELY = RSA_KEYS[0], RSA_KEYS[1]
+"""Shown all the time: by both apiservers, and by the first one alone, which is not heard in every pass."""
+ROTATING: tuple[Key, ...] = (RSA_KEYS[2], *EC_KEYS[:3])
+PATIENT_SECONDS, IMPATIENT_SECONDS = 10.0, 1.5
+"""How long anything may take over a line: where all is fine and has to succeed, and where much will not."""
+
+
+@dataclass
+class Afar:
+    """A mirror and, behind a line each, two apiservers, the bucket and the git remote.
+
+    `shown` are the keys of each apiserver, `seen` is each commit so far.
+    """
+
+    mirror: OnDisk
+    world: World
+    lines: tuple[RoughLine, ...]
+    publish: Publish
+    shown: list[tuple[Key, ...]] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+
+    def kids_shown(self) -> set[str]:
+        return {key.kid for keys in self.shown for key in keys}
+
+    @contextmanager
+    def reached_within(self, seconds: float) -> Iterator[None]:
+        """The passes of the block share their adapters, as those of a daemon do, and have these limits."""
+        bucket = S3Bucket(self.publish, puts=2, read_seconds=seconds / 2, request_seconds=seconds)
+        with closing(bucket), PublicWeb(total_seconds=seconds) as web:
+            source = Apiservers(limits(total_seconds=seconds))
+            self.mirror.ports = {"source": source, "bucket": lambda _: bucket, "view": web}
+            self.mirror.remote_timeout_seconds = 2 * seconds
+            yield
+
+    @property
+    def repositories(self) -> tuple[Path, Path]:
+        return self.mirror.repository, self.mirror.tmp / "remote.git"
+
+    def public(self) -> set[str]:
+        """The kids that the world sees, looking past the lines. What it sees is in our history, byte for byte."""
+        looked = self.world.public(JWKS_KEY)
+        assert looked.status == 200
+        blob = git(self.mirror.repository, "hash-object", "--stdin", stdin=looked.body)
+        git(self.mirror.repository, "cat-file", "-e", blob)
+        return {key["kid"] for key in json.loads(looked.body)["keys"]}
+
+    def note(self) -> None:
+        self.seen |= {branch(repository) for repository in self.repositories}
+
+
+@pytest.fixture
+def afar(s3_server: S3Server, tmp_path: Path) -> Iterator[Afar]:
+    mirror, certificates = OnDisk(tmp_path), s3_server.certificates
+    with ExitStack() as stack:
+        world = stack.enter_context(running_world(s3_server, tmp_path))
+        stack.enter_context(aws_environment(certificates.ca_file, tmp_path))
+        server = stack.enter_context(running_git_server(tmp_path, server_context("localhost")))
+        ports = (*(each.port for each in world.replicas), s3_server.port, server.port)
+        lines = tuple(stack.enter_context(running_rough_line(port)) for port in ports)
+        readback = Readback(ca_file=certificates.ca_file, connect_to=("localhost", lines[2].port))
+        publish = Publish(BUCKET, REGION, BASE_URL, endpoint_url=lines[2].url, readback=readback)
+        mirror.issuer = {"tls": Tls(ca_file(tmp_path)), "publish": publish}
+        mirror.situation.apiservers = tuple(line.url for line in lines[:2])
+        mirror.situation.policy = KeyPolicy(retain_removed=timedelta(0))
+        mirror.situation.remote = f"{lines[3].url}/remote.git"
+        mirror.environ = server.environ(ca_file(tmp_path))
+        yield Afar(mirror, world, lines, publish)
+
+
+def test_rough_lines_lose_nothing_and_heal(afar: Afar) -> None:
+    """Meanwhile no key that is shown leaves the public set, and nothing is public that is not in git; all heals."""
+    chance, *chances = (Random(f"{scale().seed}/{number}") for number in range(5))  # noqa: S311  no secrets
+    show(afar.world, (STEADY, LONELY), (STEADY,))
+    with afar.reached_within(PATIENT_SECONDS):
+        assert afar.mirror.run_once().exit_status is ExitStatus.CURRENT
+    for line, each in zip(afar.lines, chances, strict=True):
+        line.weather = partial(rough, each)
+    with afar.reached_within(IMPATIENT_SECONDS):
+        passes = 200 if scale().everything else 4
+        failed = sum(_pass(afar, chance) is not ExitStatus.CURRENT for _ in range(passes))
+    for line in afar.lines:
+        line.clear()
+    with afar.reached_within(PATIENT_SECONDS):
+        report = afar.mirror.run_once()
+    assert report.exit_status is ExitStatus.CURRENT, report
+    _judge(afar)
+    met = sum((line.met for line in afar.lines), Counter[str]())
+    tally("network", "rough lines", passes=passes, failed=failed, **dict(sorted(met.items())), lost=0)
+
+
+def _pass(afar: Afar, chance: Random) -> ExitStatus:
+    """The apiservers show other keys; what was public and is still shown is public after the pass."""
+    steady = ((STEADY, LONELY), (STEADY,))
+    afar.shown = [(*keys, *chance.sample(ROTATING, chance.randrange(3))) for keys in steady]
+    show(afar.world, *afar.shown)
+    before = afar.public()
+    report = afar.mirror.run_once()
+    afar.note()
+    assert before & afar.kids_shown() <= afar.public() <= {key.kid for key in (STEADY, LONELY, *ROTATING)}
+    return report.exit_status
+
+
+def _judge(afar: Afar) -> None:
+    """git = bucket = what the apiservers show, whole repositories, no commit lost."""
+    local, remote = afar.repositories
+    assert branch(local) == branch(remote)
+    for commit in afar.seen - {""}:
+        git(remote, "merge-base", "--is-ancestor", commit, "main")
+    ledger = read_ledger(git(remote, "cat-file", "blob", f"main:{LEDGER}").encode(), issuer=IssuerUrl(ISSUER))
+    assert isinstance(ledger, Ledger)
+    rendered = render(ledger)
+    assert rendered is not None
+    world = afar.world
+    assert (world.public(JWKS_KEY).body, world.public(DISCOVERY_KEY).body) == (rendered.jwks, rendered.discovery)
+    assert afar.kids_shown() <= afar.public()
+    for repository in afar.repositories:
+        fsck_strict(repository)
