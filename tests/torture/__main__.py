@@ -24,6 +24,7 @@ PARTS = {
     "remote": ("test_remote.py", "test_credentials.py"),
     "shards": ("test_shards.py",),
 }
+MODES = ("all", "one")
 _MARKS = re.compile(r"(?s)(<!-- torture -->\n).*(<!-- /torture -->)")
 
 
@@ -31,6 +32,8 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make torture ARGS=…", description=__doc__)
     parser.add_argument("--only", action="append", choices=PARTS, help="one part; may be given several times")
     parser.add_argument("--case", action="append", help="crash: one situation, as the table names it; several times")
+    parser.add_argument("--mode", action="append", choices=MODES, help="crash: who is killed; all is as a power cut")
+    parser.add_argument("--call", action="append", type=int, help="crash: one call by its number; several times")
     parser.add_argument("--every", type=int, default=1, help="crash: kill at every so-manieth call (1)")
     parser.add_argument("--seconds", type=float, default=60.0, help="crowd: how long (60)")
     parser.add_argument("--inputs", type=int, default=1_000_000, help="input: how many, of all readers (1000000)")
@@ -63,6 +66,8 @@ def main() -> int:
         "every": chosen.every,
         "everything": True,
         "cases": chosen.case or [],
+        "modes": chosen.mode or MODES,
+        "calls": chosen.call or [],
         "seconds": chosen.seconds,
         "inputs": chosen.inputs,
         "seed": chosen.seed,

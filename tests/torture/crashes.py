@@ -23,6 +23,7 @@ from support.worlds import BUCKET, PROJECT, World
 
 KILLER = Path(__file__).with_name("killer.py")
 Mode = Literal["all", "one"]
+MODES: tuple[Mode, Mode] = ("all", "one")
 ONCE = ("--once", "--output", "json")
 
 

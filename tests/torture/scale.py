@@ -8,27 +8,31 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """`kills` a situation and mode, spread evenly; 0: `every` so-manieth call, of `cases` or of all situations.
+    """How much of each part.
 
-    `inputs` are those of all readers.
+    `kills` a situation and mode, spread evenly; 0: `every` so-manieth call, or `calls` alone. `cases` are situations,
+    none means all; `modes` are those of `crashes.Mode`. `inputs` are those of all readers.
     """
 
     kills: int = 1
     every: int = 1
     everything: bool = False
     cases: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ("all", "one")
+    calls: tuple[int, ...] = ()
     seconds: float = 4.0
     inputs: int = 20_000
     seed: int = 1
 
 
 def scale() -> Scale:
-    given = json.loads(os.environ.get("OIDC_MIRROR_TORTURE", "{}"))
-    return Scale(**given | {"cases": tuple(given.get("cases", ()))})
+    given: dict[str, Any] = json.loads(os.environ.get("OIDC_MIRROR_TORTURE", "{}"))
+    return Scale(**{name: tuple(each) if isinstance(each, list) else each for name, each in given.items()})
 
 
 def tally(part: str, case: str, **figures: int) -> None:

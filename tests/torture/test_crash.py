@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.s3 import S3Server
-from torture.crashes import Mode, expected, kill_and_settle
+from torture.crashes import MODES, expected, kill_and_settle
 from torture.scale import scale, tally
 from torture.scenes import SITUATIONS, running_scene
 
@@ -21,7 +21,7 @@ def numbers(calls: int) -> list[int]:
     """Which calls are the last that never happened."""
     if scale().kills:
         return [1 + calls * (2 * each + 1) // (2 * scale().kills) for each in range(scale().kills)]
-    return list(range(scale().seed, calls + 1, scale().every))
+    return list(scale().calls or range(scale().seed, calls + 1, scale().every))
 
 
 @pytest.mark.parametrize("name", (scale().cases or SITUATIONS) if scale().everything else IN_SUITE)
@@ -33,7 +33,7 @@ def test_killed_at_any_call_the_next_run_finishes(s3_server: S3Server, tmp_path:
         calls = scene.killed(0, "all").calls
         assert calls > 100, "this situation changes too little to be one"
         kills, failures = 0, []
-        modes: tuple[Mode, Mode] = ("all", "one")
+        modes = tuple(mode for mode in MODES if mode in scale().modes)
         for number in numbers(calls):
             # In the suite the ways of killing take turns.
             for mode in modes if scale().everything else modes[number % 2 :][:1]:
