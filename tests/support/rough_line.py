@@ -17,7 +17,7 @@ from typing import Literal
 
 PIECE_BYTES = 16 * 1024
 POLL_SECONDS = 0.1
-Ending = Literal["", "silence", "close", "reset"]
+Ending = Literal["", "silent", "closed", "reset"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ def rough(chance: Random) -> Weather:
     most_bytes = int(chance.choice((0, 100, 2000, 6000)) * chance.uniform(0.5, 2.0))
     delayed = Weather(delay_seconds=chance.uniform(0.01, 0.1))
     dribbled = Weather(delay_seconds=0.001, piece_bytes=chance.randrange(20, 400))
-    silent = Weather(ending="silence", most_bytes=most_bytes)
-    closed = Weather(ending="close", most_bytes=most_bytes)
+    silent = Weather(ending="silent", most_bytes=most_bytes)
+    closed = Weather(ending="closed", most_bytes=most_bytes)
     reset = Weather(ending="reset", most_bytes=most_bytes)
     return chance.choices((fine(), delayed, dribbled, silent, closed, reset), weights=(9, 2, 2, 2, 3, 3))[0]
 
@@ -94,17 +94,17 @@ def _talk(client: socket.socket, server: socket.socket, weather: Weather, ended:
     while not ended.is_set():
         for source in select.select(listening, [], [], POLL_SECONDS)[0]:
             data = source.recv(weather.piece_bytes)
-            if not data and (source is client or weather.ending != "silence"):
-                return "close"
+            if not data and (source is client or weather.ending != "silent"):
+                return "closed"
             if not data:
                 listening.remove(source)  # the client hears nothing of it
             ended.wait(weather.delay_seconds)
             carried = data[:left_bytes] if weather.ending else data
             (server if source is client else client).sendall(carried)
             left_bytes -= len(carried)
-            if len(carried) < len(data) and weather.ending != "silence":
+            if len(carried) < len(data) and weather.ending != "silent":
                 return weather.ending
-    return "close"
+    return "closed"
 
 
 @contextmanager

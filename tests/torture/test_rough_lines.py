@@ -126,7 +126,8 @@ def test_rough_lines_lose_nothing_and_heal(afar: Afar) -> None:
     assert report.exit_status is ExitStatus.CURRENT, report
     _judge(afar)
     met = sum((line.met for line in afar.lines), Counter[str]())
-    tally("network", "rough lines", passes=passes, failed=failed, **dict(sorted(met.items())), lost=0)
+    figures = {f"{name} connections": count for name, count in sorted(met.items())}
+    tally("network", "rough lines", passes=passes, **{"failed passes": failed}, **figures, lost=0)
 
 
 def _pass(afar: Afar, chance: Random) -> ExitStatus:
