@@ -32,7 +32,8 @@ class Scale:
 
 def scale() -> Scale:
     given: dict[str, Any] = json.loads(os.environ.get("OIDC_MIRROR_TORTURE", "{}"))
-    return Scale(**{name: tuple(each) if isinstance(each, list) else each for name, each in given.items()})
+    lists = {name: tuple(each) for name, each in given.items() if isinstance(each, list)}
+    return Scale(**given | lists)
 
 
 def tally(part: str, case: str, **figures: int) -> None:
