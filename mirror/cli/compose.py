@@ -2,8 +2,7 @@
 
 import fcntl
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from mirror.publish.cloudfront import CloudFront
     from mirror.publish.readback import PublicWeb
     from mirror.source.apiservers import Apiservers
-    from mirror.source.crew import Crew
+    from mirror.source.board import Told
 
 
 class _LateApiservers:
@@ -29,51 +28,26 @@ class _LateApiservers:
         self._limits = limits
         self._lock = Lock()
         self._apiservers: Apiservers | None = None
+        self._cancelled = False
 
-    def _real(self) -> "Apiservers":
+    def tell(
+        self, issuers: Sequence[Issuer], *, turn: int, told: "Told", ends_at: float | None
+    ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
+        """See `mirror.source.crew.Alone`."""
         from mirror.source.apiservers import Apiservers  # noqa: PLC0415  see the class
 
         with self._lock:
             self._apiservers = self._apiservers or Apiservers(self._limits, environ=os.environ)
-            return self._apiservers
-
-    def ask(
-        self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]
-    ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
-        """See `mirror.ports.Source`."""
-        return self._real().ask(issuers, turn=turn, progress=progress)
+            if self._cancelled:
+                self._apiservers.cancel()
+        return self._apiservers.tell(issuers, turn=turn, told=told, ends_at=ends_at)
 
     def cancel(self) -> None:
-        """See `mirror.ports.Source`."""
-        self._real().cancel()
-
-
-class _LateCrew:
-    """The apiservers, asked by several processes where they are many; imported at the first pass."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._lock = Lock()
-        self._crew: Crew | None = None
-
-    def _real(self) -> "Crew":
-        from mirror.source.crew import Crew  # noqa: PLC0415  see the class
-
+        """See `mirror.source.crew.Alone`."""
         with self._lock:
-            if self._crew is None:
-                words, cores = (sys.executable, "-m", "mirror.cli.worker"), len(os.sched_getaffinity(0))
-                self._crew = Crew(self._limits, alone=_LateApiservers(self._limits), command=words, cores=cores)
-            return self._crew
-
-    def ask(
-        self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]
-    ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
-        """See `mirror.ports.Source`."""
-        return self._real().ask(issuers, turn=turn, progress=progress)
-
-    def cancel(self) -> None:
-        """See `mirror.ports.Source`."""
-        self._real().cancel()
+            self._cancelled = True
+            if self._apiservers is not None:
+                self._apiservers.cancel()
 
 
 class _Buckets:
@@ -164,8 +138,11 @@ def own_token(publish: Publish) -> OwnToken | None:
 @contextmanager
 def open_ports(settings: Settings, *, dry_run: bool) -> Iterator[Ports]:
     """The real world. A dry run sees git through a scratch copy, so that no ref and no file of ours moves."""
+    from mirror.cli.worker import command  # noqa: PLC0415  `--help` does without
     from mirror.history.repository import Repository  # noqa: PLC0415  `--help` does without
     from mirror.history.scratch import scratch  # noqa: PLC0415  `--help` does without
+    from mirror.source.cores import usable_cores  # noqa: PLC0415  `--help` does without
+    from mirror.source.crew import Crew  # noqa: PLC0415  `--help` does without
 
     with ExitStack() as stack:
         repository = stack.enter_context(scratch(settings.repository, os.environ)) if dry_run else settings.repository
@@ -180,7 +157,9 @@ def open_ports(settings: Settings, *, dry_run: bool) -> Iterator[Ports]:
             history.cancel()
 
         yield Ports(
-            source=_LateCrew(settings.limits),
+            source=Crew(
+                settings.limits, alone=_LateApiservers(settings.limits), command=command(), cores=usable_cores()
+            ),
             history=history,
             bucket=buckets,
             view=web,

@@ -1,4 +1,4 @@
-"""`python -m mirror.cli.worker DESCRIPTOR`: one process of the crew that asks the apiservers (`mirror.source.crew`)."""
+"""One process of the crew that asks the apiservers (`mirror.source.crew`)."""
 
 import os
 import signal
@@ -7,9 +7,22 @@ import sys
 from mirror.cli.startup import lean
 
 
+def command() -> tuple[str, ...]:
+    """The words that start such a process; the number of its descriptor is to be added.
+
+    It imports from where this process does, and from nowhere else: `python -m` would begin in the current directory,
+    which may belong to anybody.
+    """
+    isolated = ("-I",) if sys.flags.isolated else ()
+    program = f"import sys; sys.path[:] = {sys.path!r}; from mirror.cli.worker import main; main()"
+    return (sys.executable, "-P", *isolated, "-c", program)
+
+
 def main() -> None:
     """Do the one job that comes over the descriptor, and end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; who started us decides
+    # Ctrl-C, and what systemd sends to all processes of a unit, reach us too: who started us decides and ends us.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     lean()
     from multiprocessing.connection import Connection  # noqa: PLC0415  after `lean`
 
@@ -18,12 +31,9 @@ def main() -> None:
     from mirror.source.job import Job, work  # noqa: PLC0415  as above
 
     def ask(job: Job, told: Told) -> None:
-        Apiservers(job.limits, environ=os.environ).tell(job.issuers, turn=job.turn, told=told)
+        apiservers = Apiservers(job.limits, environ=os.environ)
+        apiservers.tell(job.issuers, turn=job.turn, told=told, ends_at=job.ends_at)
 
     with Connection(int(sys.argv[1])) as line:
-        work(line, ask)
-        os._exit(0)  # without tearing every module down, see `mirror.cli.startup.leave`
-
-
-if __name__ == "__main__":
-    main()
+        done = work(line, ask)
+        os._exit(0 if done else 1)  # without tearing every module down, see `mirror.cli.startup.leave`

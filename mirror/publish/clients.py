@@ -48,8 +48,10 @@ class S3Clients:
 
     def _of(self, attempts: int) -> "S3Client":
         with self._lock:  # making clients is not thread-safe in botocore, using them is
-            if attempts not in self._clients:
-                self._clients[attempts] = self._made(attempts)
+            # A session that assumes a role makes a client of its own whenever that expires: ours come before, both.
+            for each in (attempts,) if self._publish.role_arn is None else (READ_ATTEMPTS, 1):
+                if each not in self._clients:
+                    self._clients[each] = self._made(each)
             return self._clients[attempts]
 
     def _made(self, attempts: int) -> "S3Client":

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,13 +82,17 @@ class Apiservers:
         return self.tell(issuers, turn=turn, told=lambda name, _: progress(name))
 
     def tell(
-        self, issuers: Sequence[Issuer], *, turn: int, told: Told
+        self, issuers: Sequence[Issuer], *, turn: int, told: Told, ends_at: float | None = None
     ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
-        """As `ask`, but `told` hears the answers too."""
+        """As `ask`, but `told` hears the answers too, and asking ends at `ends_at` where that is given.
+
+        `ends_at` is a moment of `time.monotonic`, which all processes of a machine share.
+        """
         self._contexts.begin_pass()
         board = Board(issuers, told)
+        left_seconds = self._limits.source_deadline_seconds if ends_at is None else ends_at - time.monotonic()
         with asyncio.Runner(loop_factory=partial(Island, self._resolve)) as runner:
-            runner.run(self._work_within_deadline(board, turn))
+            runner.run(self._work_for(left_seconds, board, turn))
         return board.answers()
 
     def cancel(self) -> None:
@@ -97,11 +102,11 @@ class Apiservers:
             if self._interrupt is not None:
                 self._interrupt()
 
-    async def _work_within_deadline(self, board: Board, turn: int) -> None:
+    async def _work_for(self, seconds: float, board: Board, turn: int) -> None:
         work = asyncio.ensure_future(self._work(board, board.questions(turn)))
         self._arm(work)
         try:
-            await asyncio.wait({work}, timeout=self._limits.source_deadline_seconds)
+            await asyncio.wait({work}, timeout=max(0.0, seconds))
         finally:
             self._disarm()
         work.cancel()

@@ -1,26 +1,41 @@
 """Asking many apiservers from several processes: Python computes on one core at a time, and asking is computing."""
 
-import multiprocessing
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
-from multiprocessing.connection import Connection, wait
-from threading import Lock
+from random import Random
+from threading import Lock, Timer
+from typing import TYPE_CHECKING, Protocol
 
 from mirror.config.settings import Issuer, Limits
-from mirror.model import Answer, IssuerName, Reason, Unusable
-from mirror.ports import Source
-from mirror.source.board import Board
-from mirror.source.failures import Failure
-from mirror.source.job import Job
+from mirror.model import Answer, IssuerName, Unusable
+from mirror.source.board import Told
+from mirror.source.job import Job, give
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 APISERVERS_A_PROCESS = 250
 """A process takes a quarter second to start, as long as asking a hundred apiservers."""
 MOST_PROCESSES = 4
 _LAST_WORDS_SECONDS = 1.0
-"""So long after the deadline, which they keep themselves, the processes may start up and tell what they have heard."""
+"""So long after the deadline, which they keep themselves, the processes may tell what they have heard."""
+
+Answers = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
+
+
+class Alone(Protocol):
+    """One process that asks; see `mirror.source.apiservers.Apiservers`."""
+
+    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: Told, ends_at: float | None) -> Answers:
+        """Ask every apiserver of `issuers`."""
+        ...
+
+    def cancel(self) -> None:
+        """Make a running `tell` end soon; callable from any thread."""
+        ...
 
 
 class Crew:
@@ -31,7 +46,7 @@ class Crew:
 
     Args:
         limits: What a slow or hostile apiserver may cost. The processes share `concurrency`.
-        alone: Asks where one process is enough.
+        alone: Asks where one process is enough, and for the processes that could not start or were lost.
         command: Starts a process that does a `Job`, see `mirror.source.job.work`; a descriptor's number is added.
         cores: How many may compute at the same time.
         apiservers_a_process: From how many on another process is worth its start.
@@ -41,7 +56,7 @@ class Crew:
         self,
         limits: Limits,
         *,
-        alone: Source,
+        alone: Alone,
         command: Sequence[str],
         cores: int,
         apiservers_a_process: int = APISERVERS_A_PROCESS,
@@ -55,41 +70,57 @@ class Crew:
         self._cancelled = False
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def ask(
-        self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]
-    ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
-        """As `Apiservers.ask`."""
-        asked = sum(issuer.expected_answers for issuer in issuers)
-        size = min(self._cores, MOST_PROCESSES, asked // self._apiservers_a_process)
-        if size < 2:  # noqa: PLR2004  a crew is more than one
-            return self._alone.ask(issuers, turn=turn, progress=progress)
-        deadline = time.monotonic() + self._limits.source_deadline_seconds + _LAST_WORDS_SECONDS
+    def ask(self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]) -> Answers:
+        """As `mirror.source.apiservers.Apiservers.ask`."""
+        ends_at = time.monotonic() + self._limits.source_deadline_seconds
+        size = self._size(issuers)
         heard: dict[IssuerName, tuple[Answer | Unusable, ...]] = {}
-        share = replace(self._limits, concurrency=max(1, self._limits.concurrency // size))
-        with ExitStack() as stack:
-            lines = [stack.enter_context(self._process()) for _ in range(size)]
-            for at, line in enumerate(lines):
-                _give(line, Job(tuple(map(_bare, issuers[at::size])), share, turn))
-            for name, answers in _told(lines, deadline):
-                heard[name] = answers
-                progress(name)
-        silent = Board([issuer for issuer in issuers if issuer.name not in heard], lambda name, _: progress(name))
-        silent.fill(self._why_silent(deadline))
-        heard |= silent.answers()
+        if size > 1:
+            with closing(self._together(_jobs(issuers, self._limits, turn, ends_at, size))) as told:
+                for name, answers in told:
+                    heard[name] = answers
+                    progress(name)
+        # Whom a process left unasked that was lost, as for want of memory; everybody, where no process could start.
+        silent = [issuer for issuer in issuers if issuer.name not in heard]
+        if silent:
+            heard |= self._alone.tell(silent, turn=turn, told=lambda name, _: progress(name), ends_at=ends_at)
         return {issuer.name: heard[issuer.name] for issuer in issuers}
 
     def cancel(self) -> None:
         """End a running `ask` at once, and every later one before it begins; from any thread, as often as one likes."""
-        self._alone.cancel()
         with self._lock:
             self._cancelled = True
-            for process in self._running:
-                process.kill()
+        self._kill()
+        self._alone.cancel()
+
+    def _size(self, issuers: Sequence[Issuer]) -> int:
+        asked = sum(issuer.expected_answers for issuer in issuers)
+        return min(self._cores, MOST_PROCESSES, self._limits.concurrency, asked // self._apiservers_a_process)
+
+    def _together(self, jobs: Sequence[Job]) -> Generator[tuple[IssuerName, tuple[Answer | Unusable, ...]]]:
+        """What the processes tell, until all have ended."""
+        left_seconds = jobs[0].ends_at + _LAST_WORDS_SECONDS - time.monotonic()
+        with suppress(OSError), ExitStack() as stack:  # OSError: a process cannot start, as over a limit of them
+            lines = [stack.enter_context(self._process()) for _ in jobs]
+            # Whatever a process does, even reading nothing: its end ends every waiting for it.
+            timer = Timer(left_seconds, self._kill)
+            stack.callback(timer.cancel)
+            timer.start()
+            for line, job in zip(lines, jobs, strict=True):
+                with suppress(OSError):  # it is gone already: nothing will come from it
+                    give(line, job)
+            yield from _told(lines)
 
     @contextmanager
-    def _process(self) -> Iterator[Connection]:
-        """A process at the other end of a line, which lives no longer than the block."""
-        ours, theirs = multiprocessing.Pipe()
+    def _process(self) -> "Iterator[Connection]":
+        """A process at the other end of a line, which lives no longer than the block.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        from multiprocessing import Pipe  # noqa: PLC0415  most passes do without
+
+        ours, theirs = Pipe()
         with ours:
             with theirs, self._lock:
                 number = theirs.fileno()
@@ -106,12 +137,17 @@ class Crew:
                     self._running.remove(process)
                 process.wait()
 
-    def _why_silent(self, deadline: float) -> Reason:
-        if self._cancelled:
-            return Failure.INTERRUPTED.reason()
-        if time.monotonic() >= deadline:
-            return Failure.NOT_IN_TIME.reason(f"{self._limits.source_deadline_seconds:g}")
-        return Failure.PROCESS_LOST.reason()
+    def _kill(self) -> None:
+        with self._lock:
+            for process in self._running:
+                process.kill()
+
+
+def _jobs(issuers: Sequence[Issuer], limits: Limits, turn: int, ends_at: float, size: int) -> tuple[Job, ...]:
+    """Shares of equal size, made anew in each turn: who is slow, or dead, stands beside others every time."""
+    mixed = Random(turn).sample(tuple(issuers), len(issuers))  # noqa: S311  no secret
+    share = replace(limits, concurrency=limits.concurrency // size)
+    return tuple(Job(tuple(map(_bare, mixed[at::size])), share, turn, ends_at) for at in range(size))
 
 
 def _bare(issuer: Issuer) -> Issuer:
@@ -119,19 +155,17 @@ def _bare(issuer: Issuer) -> Issuer:
     return replace(issuer, discovery_extra={})
 
 
-def _give(line: Connection, job: Job) -> None:
-    with suppress(OSError):  # it is gone already: nobody will answer
-        line.send(job)
+def _told(lines: "list[Connection]") -> Iterator[tuple[IssuerName, tuple[Answer | Unusable, ...]]]:
+    """What comes over the lines until all are closed."""
+    from multiprocessing.connection import wait  # noqa: PLC0415  most passes do without
 
-
-def _told(lines: list[Connection], deadline: float) -> Iterator[tuple[IssuerName, tuple[Answer | Unusable, ...]]]:
-    """What comes over the lines until all are closed or time is over."""
     open_lines = list(lines)
-    while open_lines and (ready := wait(open_lines, max(0.0, deadline - time.monotonic()))):
+    while open_lines:
+        ready = wait(open_lines)
         for line in [each for each in open_lines if each in ready]:
             try:
                 told = line.recv()
-            except (EOFError, OSError):
+            except Exception:  # noqa: BLE001  it was closed, or broke off within a message: nothing more comes from there
                 open_lines.remove(line)
             else:
                 yield told

@@ -208,11 +208,6 @@ class Failure(Told):
         "The address of the apiserver or of its proxy cannot be used: {detail}.",
         "apiservers are https://host[:port], proxy is http:// or https://host[:port].",
     )
-    PROCESS_LOST = Entry(
-        "unexpected",
-        "The process that asked it ended before the answer was complete.",
-        "Check that the machine or the container has memory enough; the next pass asks again.",
-    )
     UNEXPECTED = Entry(
         "unexpected",
         "Asking failed in a way that this program does not know: {detail}.",

@@ -1,40 +1,50 @@
 """Many apiservers are asked by several processes: nobody can tell, but by the time it takes."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 
+from mirror.cli.worker import command
 from mirror.config.settings import Issuer, Limits, Tls
 from mirror.model import Answer, IssuerName, Unusable
 from mirror.source.apiservers import Apiservers
+from mirror.source.board import Told
 from mirror.source.crew import Crew
 from support.apiserver import Apiserver, never_answer
 from support.askers import codes, ignore, issuer, limits
 from support.tls import ca_file
 
-WORKER = (sys.executable, "-m", "mirror.cli.worker")
-SLOW_START_SECONDS = 20.0
+START_SECONDS = 5.0
 """A busy machine takes its time to start two processes."""
 
 
-class Nobody:
-    """A source that must not be asked."""
+@dataclass
+class Alone:
+    """This process, which remembers whom it was to ask."""
 
-    def ask(
-        self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]
+    within: Limits
+    asked: list[IssuerName] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._apiservers = Apiservers(self.within)
+
+    def tell(
+        self, issuers: Sequence[Issuer], *, turn: int, told: Told, ends_at: float | None
     ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
-        raise AssertionError((issuers, turn, progress))
+        self.asked += [issuer.name for issuer in issuers]
+        return self._apiservers.tell(issuers, turn=turn, told=told, ends_at=ends_at)
 
     def cancel(self) -> None:
-        return
+        self._apiservers.cancel()
 
 
 @pytest.fixture
@@ -48,9 +58,15 @@ def trusted(tmp_path: Path) -> Tls:
     return Tls(ca_file=ca_file(tmp_path))
 
 
-def crew(within: Limits | None = None, command: Sequence[str] = WORKER) -> Crew:
+def crew(within: Limits | None = None, words: Sequence[str] = (), *, alone: Alone | None = None) -> Crew:
     """A crew of two that thinks that every apiserver is many."""
-    return Crew(within or limits(), alone=Nobody(), command=command, cores=2, apiservers_a_process=1)
+    within = within or limits()
+    return Crew(within, alone=alone or Alone(within), command=words or command(), cores=2, apiservers_a_process=1)
+
+
+def named(server: Apiserver, trusted: Tls, *names: str) -> list[Issuer]:
+    """Issuers of those names with that one apiserver."""
+    return [issuer(server.url, name=name, tls=trusted) for name in names]
 
 
 def children() -> set[str]:
@@ -60,36 +76,46 @@ def children() -> set[str]:
 
 
 def test_crew_answers_as_one_process_does(server: Apiserver, trusted: Tls) -> None:
-    """The same answers under the same names in configured order, each issuer told once."""
+    """The same answers under the same names in configured order, each told once, nobody asked by this process."""
     told: list[IssuerName] = []
     issuers = [issuer(server.url, server.url, name=name, tls=trusted) for name in ("one", "two", "three")]
-    answers = crew().ask(issuers, turn=1, progress=told.append)
+    alone = Alone(limits())
+    answers = crew(alone=alone).ask(issuers, turn=1, progress=told.append)
     assert list(answers) == ["one", "two", "three"]
     assert sorted(told) == ["one", "three", "two"]
-    alone = Apiservers(limits()).ask(issuers, turn=1, progress=ignore)
+    assert alone.asked == []
+    by_one = Apiservers(limits()).ask(issuers, turn=1, progress=ignore)
     assert [replace(each, date=None) for each in answers[IssuerName("three")]] == [
-        replace(each, date=None) for each in alone[IssuerName("three")]
+        replace(each, date=None) for each in by_one[IssuerName("three")]
     ]
     assert [codes(each) for each in answers.values()] == [[(), ()]] * 3
 
 
-@pytest.mark.parametrize(("cores", "worth_it"), [(1, 1), (2, 2)], ids=["one core", "few apiservers"])
+@pytest.mark.parametrize(
+    ("cores", "worth_it", "concurrency"),
+    [(1, 1, 16), (2, 2, 16), (2, 1, 1)],
+    ids=["one core", "few apiservers", "one connection at a time"],
+)
 def test_where_a_crew_is_not_worth_it_this_process_asks(
-    server: Apiserver, trusted: Tls, cores: int, worth_it: int
+    server: Apiserver, trusted: Tls, cores: int, worth_it: int, concurrency: int
 ) -> None:
-    """On one core, and for few apiservers, no process is started: the command is one that would fail."""
-    alone = Apiservers(limits())
-    asking = Crew(limits(), alone=alone, command=("false",), cores=cores, apiservers_a_process=worth_it)
-    issuers = [issuer(server.url, name=name, tls=trusted) for name in ("one", "two", "three")]
+    """On one core, for few apiservers, and where one connection is allowed, no process is started."""
+    within = limits(concurrency=concurrency)
+    alone = Alone(within)
+    asking = Crew(within, alone=alone, command=("false",), cores=cores, apiservers_a_process=worth_it)
+    issuers = named(server, trusted, "one", "two", "three")
     assert [codes(each) for each in asking.ask(issuers, turn=0, progress=ignore).values()] == [[()]] * 3
+    assert alone.asked == ["one", "two", "three"]
 
 
 def test_what_asking_does_not_need_stays_here(server: Apiserver, trusted: Tls) -> None:
     """Members for the discovery document may be of any type, and are not sent to another process."""
     extra = MappingProxyType({"a": 1})
-    issuers = [replace(issuer(server.url, name=name, tls=trusted), discovery_extra=extra) for name in ("one", "two")]
-    answers = crew().ask(issuers, turn=0, progress=ignore)
+    issuers = [replace(each, discovery_extra=extra) for each in named(server, trusted, "one", "two")]
+    alone = Alone(limits())
+    answers = crew(alone=alone).ask(issuers, turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[()]] * 2
+    assert alone.asked == []
 
 
 def test_issuer_without_apiservers_has_no_answers(server: Apiserver, trusted: Tls) -> None:
@@ -99,24 +125,41 @@ def test_issuer_without_apiservers_has_no_answers(server: Apiserver, trusted: Tl
     assert [codes(each) for each in answers.values()] == [[], [()], [()]]
 
 
-def test_lost_process_is_told_and_costs_its_own_issuers(server: Apiserver, trusted: Tls, tmp_path: Path) -> None:
-    """A process that ends before it answered, as for want of memory, leaves a reason; the others' answers stand."""
+LOST: Mapping[str, Callable[[Path], Sequence[str]]] = {
     # Who comes first works, the second one ends at once.
-    first = f'mkdir {tmp_path / "first"} 2>/dev/null && exec "$0" -m mirror.cli.worker "$1"; exit 1'
-    issuers = [issuer(server.url, name=name, tls=trusted) for name in ("one", "two")]
+    "one ends": lambda folder: (
+        *("sh", "-c", f'mkdir {folder / "first"} 2>/dev/null || exit 1; exec "$@"', "sh"),
+        *command(),
+    ),
+    "all end": lambda _: ("false",),
+    "none can start": lambda folder: (str(folder / "missing"),),
+    "another version": lambda _: _of_another_version(),
+    "no answer that can be read": lambda _: (
+        sys.executable,
+        "-c",
+        "import os, sys; os.write(int(sys.argv[1]), b'x' * 99)",
+    ),
+}
+
+
+def _of_another_version() -> tuple[str, ...]:
+    *words, program = command()
+    return (*words, f"import mirror; mirror.__version__ = '0'; {program}")
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_whom_a_lost_process_left_unasked_this_one_asks(
+    server: Apiserver, trusted: Tls, tmp_path: Path, lost: str
+) -> None:
+    """Want of memory, a limit of processes, an upgrade below a running daemon: nothing is lost but time."""
     told: list[IssuerName] = []
-    answers = crew(command=("sh", "-c", first, sys.executable)).ask(issuers, turn=0, progress=told.append)
-    assert sorted(codes(each)[0] for each in answers.values()) == [(), ("unexpected",)]
-    (lost,) = [each for (each,) in answers.values() if isinstance(each, Unusable)]
-    assert "ended before the answer was complete" in lost.reasons[0].sentence
+    alone = Alone(limits())
+    asking = crew(words=LOST[lost](tmp_path), alone=alone)
+    answers = asking.ask(named(server, trusted, "one", "two"), turn=0, progress=told.append)
+    assert [codes(each) for each in answers.values()] == [[()]] * 2
     assert sorted(told) == ["one", "two"]
-
-
-def test_lost_crew_is_told_for_everybody(trusted: Tls) -> None:
-    """Nothing hangs and nothing raises when no process can work."""
-    issuers = [issuer("https://127.0.0.1:1", name=name, tls=trusted) for name in ("one", "two")]
-    answers = crew(command=("false",)).ask(issuers, turn=0, progress=ignore)
-    assert [codes(each) for each in answers.values()] == [[("unexpected",)]] * 2
+    assert len(alone.asked) == (1 if lost == "one ends" else 2)
+    assert children() == set()
 
 
 def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: Tls) -> None:
@@ -124,19 +167,34 @@ def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: T
     with Apiserver() as slow:
         slow.pull(never_answer)
         issuers = [issuer(slow.url, name="slow", tls=trusted), issuer(server.url, name="quick", tls=trusted)]
-        answers = crew(limits(source_deadline_seconds=SLOW_START_SECONDS / 4)).ask(issuers, turn=0, progress=ignore)
+        answers = crew(limits(source_deadline_seconds=START_SECONDS)).ask(issuers, turn=0, progress=ignore)
     assert codes(answers[IssuerName("quick")]) == [()]
     (late,) = answers[IssuerName("slow")]
     assert isinstance(late, Unusable)
     assert "limits.source_deadline" in late.reasons[0].sentence
 
 
-def test_process_that_never_ends_is_ended(trusted: Tls) -> None:
-    """The deadline holds for the processes too, whatever they do."""
-    issuers = [issuer("https://127.0.0.1:1", name=name, tls=trusted) for name in ("one", "two")]
+def test_half_of_an_answer_is_heard_at_the_deadline(server: Apiserver, trusted: Tls) -> None:
+    """A replica that answered counts although the other one hangs, however late its process began to ask."""
+    late = ("sh", "-c", 'sleep 1.5; exec "$@"', "sh", *command())
+    with Apiserver() as slow:
+        slow.pull(never_answer)
+        issuers = [issuer(slow.url, server.url, name=name, tls=trusted) for name in ("one", "two")]
+        within = limits(source_deadline_seconds=START_SECONDS)
+        alone = Alone(within)
+        answers = crew(within, late, alone=alone).ask(issuers, turn=0, progress=ignore)
+    assert [codes(each) for each in answers.values()] == [[("timeout",), ()]] * 2
+    assert alone.asked == []
+
+
+@pytest.mark.parametrize("count", [2, 8000], ids=["a small job", "a job that no buffer holds"])
+def test_process_that_never_ends_is_ended(trusted: Tls, count: int) -> None:
+    """The deadline holds for the processes too, whatever they do, also when they do not even read."""
+    issuers = [issuer("https://127.0.0.1:1", name=f"n{number}", tls=trusted) for number in range(count)]
     within = limits(source_deadline_seconds=1.0)
     answers = crew(within, ("sh", "-c", "exec sleep 600")).ask(issuers, turn=0, progress=ignore)
-    assert [codes(each) for each in answers.values()] == [[("timeout",)]] * 2
+    assert {tuple(codes(each)) for each in answers.values()} == {(("timeout",),)}
+    assert len(answers) == count
     assert children() == set()
 
 
@@ -144,7 +202,7 @@ def test_cancel_ends_a_running_ask(server: Apiserver, trusted: Tls) -> None:
     """`cancel` from another thread ends asking and its processes, long before any deadline."""
     server.pull(never_answer)
     asking = crew(limits(total_seconds=60, source_deadline_seconds=60))
-    issuers = [issuer(server.url, name=name, tls=trusted) for name in ("one", "two")]
+    issuers = named(server, trusted, "one", "two")
     left: list[set[str]] = []
     answers: list[Mapping[IssuerName, tuple[Answer | Unusable, ...]]] = []
 
@@ -170,9 +228,7 @@ def test_after_cancel_nobody_is_asked(server: Apiserver, trusted: Tls) -> None:
     """An `ask` that begins after `cancel` asks nobody, so that a stop between two passes is not lost."""
     asking = crew()
     asking.cancel()
-    answers = asking.ask(
-        [issuer(server.url, name=name, tls=trusted) for name in ("one", "two")], turn=0, progress=ignore
-    )
+    answers = asking.ask(named(server, trusted, "one", "two"), turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[("timeout",)]] * 2
     assert server.connections == 0
 
@@ -184,7 +240,7 @@ def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: Tls) -
         raise KeyError("caller")
 
     with pytest.raises(KeyError):
-        crew().ask([issuer(server.url, name=name, tls=trusted) for name in ("one", "two")], turn=0, progress=fail)
+        crew().ask(named(server, trusted, "one", "two"), turn=0, progress=fail)
     assert children() == set()
 
 
@@ -220,3 +276,36 @@ def is_worker(number: str) -> bool:
         return b"mirror.cli.worker" in Path(f"/proc/{number}/cmdline").read_bytes()
     except OSError:
         return False
+
+
+def test_signals_to_the_whole_unit_end_nobody_early(server: Apiserver, trusted: Tls) -> None:
+    """systemd sends SIGTERM and SIGHUP to all processes: those that ask go on until the mirror decides."""
+    server.pull(never_answer)
+    asking = crew(limits(total_seconds=60, source_deadline_seconds=60))
+    issuers = named(server, trusted, "one", "two")
+    thread = threading.Thread(target=lambda: asking.ask(issuers, turn=0, progress=ignore))
+    thread.start()
+    while len(server.requests) < len(issuers):
+        time.sleep(0.01)
+    workers = Path(f"/proc/self/task/{thread.native_id}/children").read_text(encoding="ascii").split()
+    for worker in workers:
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+            os.kill(int(worker), number)
+    time.sleep(0.3)  # what a signal ends, ends at once
+    assert all(is_worker(worker) for worker in workers)
+    asking.cancel()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_nothing_is_imported_from_the_current_directory(server: Apiserver, trusted: Tls, tmp_path: Path) -> None:
+    """Whoever may write where the mirror is started must not run in its processes."""
+    evidence = tmp_path / "evidence"
+    for name in ("httpx", "socket", "mirror"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(evidence)!r}, 'w')\n", encoding="utf-8")
+    words = ("sh", "-c", f'cd {tmp_path} && exec "$@"', "sh", *command())
+    alone = Alone(limits())
+    answers = crew(words=words, alone=alone).ask(named(server, trusted, "one", "two"), turn=0, progress=ignore)
+    assert [codes(each) for each in answers.values()] == [[()]] * 2
+    assert alone.asked == []
+    assert not evidence.exists()

@@ -1,0 +1,46 @@
+"""How many cores there are to use: what a container or a unit is left counts."""
+
+from pathlib import Path
+
+import pytest
+
+from mirror.source.cores import usable_cores
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"),
+    [
+        ("max 100000", 8),
+        ("400000 100000", 4),
+        ("150000 100000", 1),
+        ("50000 100000", 1),
+        ("1600000 100000", 8),
+        ("100000 0", 8),
+        ("", 8),
+        (None, 8),
+    ],
+    ids=["none", "four", "one and a half", "half", "more than there are", "no period", "empty", "no file"],
+)
+def test_quota_of_the_control_group_counts(tmp_path: Path, limit: str | None, cores: int) -> None:
+    """Whole cores of the quota, at least one, and never more than there are."""
+    group = tmp_path / "system.slice/oidc-mirror.service"
+    group.mkdir(parents=True)
+    if limit is not None:
+        (group / "cpu.max").write_text(f"{limit}\n", encoding="ascii")
+    own = tmp_path / "cgroup"
+    own.write_text("0::/system.slice/oidc-mirror.service\n", encoding="ascii")
+    assert usable_cores(cgroups=tmp_path, own_cgroup=own, affinity=lambda: 8) == cores
+
+
+@pytest.mark.parametrize("text", [None, "", "2:cpu:/elsewhere\n"], ids=["no file", "empty", "cgroup v1"])
+def test_without_a_group_of_our_own_the_affinity_counts(tmp_path: Path, text: str | None) -> None:
+    """Where there is no cgroup v2 nothing is known of a quota."""
+    own = tmp_path / "cgroup"
+    if text is not None:
+        own.write_text(text, encoding="ascii")
+    assert usable_cores(cgroups=tmp_path, own_cgroup=own, affinity=lambda: 3) == 3
+
+
+def test_this_machine_has_cores() -> None:
+    """The real files give a number that makes sense."""
+    assert usable_cores() >= 1
