@@ -24,7 +24,7 @@ from support.worlds import World, running_world
 from torture.scale import scale, tally
 from torture.scenes import show
 
-pytestmark = pytest.mark.s3
+pytestmark = [pytest.mark.s3, pytest.mark.timeout(300 + scale().seconds)]
 
 MIRRORS = 8
 STEADY = RSA_KEYS[0]
