@@ -4,12 +4,12 @@ import click
 
 from mirror.cli.desk import Desk, open_desk
 from mirror.cli.operate import Decision, ask, commit, decision_options, described, finish, refuse
-from mirror.cli.options import common
+from mirror.cli.options import KeyCommand, common
 from mirror.model import KeyId, Reason, key_id
 from mirror.trust.decisions import approve, find_key
 
 
-@click.command("approve")
+@click.command("approve", cls=KeyCommand)
 @click.argument("name")
 @click.argument("key")
 @decision_options

@@ -1,5 +1,6 @@
 """What several commands share: the global options after a command, and loading the configuration."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,19 @@ from mirror.config.settings import Settings
 from mirror.log import LEVELS, LogFormat
 
 F = TypeVar("F", bound=Callable[..., Any])
+_WHOLE_ID = re.compile(r"-[A-Za-z0-9_-]{42}")
+"""A thumbprint (RFC 7638), or a kid of Kubernetes (fact 7), that begins with `-`, as one of 64 does."""
+
+
+class KeyCommand(click.Command):
+    """A command whose last argument is a key: a whole id is never taken for an option, whatever it begins with."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As in the base, with such an id where `--` would put it."""
+        ids = [each for each in args if _WHOLE_ID.fullmatch(each)]
+        if ids and "--" not in args:
+            args = [*(each for each in args if each not in ids), "--", *ids]
+        return super().parse_args(ctx, args)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import click
 
 from mirror.cli.desk import Desk, open_desk
 from mirror.cli.operate import Decision, ask, commit, decision_options, described, finish, refuse
-from mirror.cli.options import common
+from mirror.cli.options import KeyCommand, common
 from mirror.errors import UsageError
 from mirror.log import escaped
 from mirror.model import Reason, Thumbprint
@@ -15,7 +15,7 @@ from mirror.steps.notebook import EMPTIED
 from mirror.trust.decisions import find_material, revoke
 
 
-@click.command("revoke")
+@click.command("revoke", cls=KeyCommand)
 @click.argument("name")
 @click.argument("key", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every key that is known, public or not.")

@@ -8,7 +8,7 @@ import click
 
 from mirror.addresses import jwks_uri
 from mirror.cli.ledgers import known_ledgers
-from mirror.cli.options import common, common_options
+from mirror.cli.options import KeyCommand, common, common_options
 from mirror.config.units import duration
 from mirror.errors import UsageError
 from mirror.report import ExitStatus
@@ -25,7 +25,7 @@ def _duration(ctx: click.Context, param: click.Parameter, value: str) -> timedel
         raise click.BadParameter(str(error), ctx, param) from error
 
 
-@click.command("wait")
+@click.command("wait", cls=KeyCommand)
 @click.argument("name")
 @click.argument("key")
 @click.option(

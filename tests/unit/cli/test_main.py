@@ -8,8 +8,10 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from mirror.cli.main import Commands, cli
+from mirror.errors import UsageError
 
 PROJECT = Path(__file__).parents[3]
 FAILING = """
@@ -107,3 +109,21 @@ def test_help_tells_the_exit_statuses(name: str) -> None:
     command = cli.get_command(click.Context(cli, **cli.context_settings), name)
     assert command is not None
     assert "Exit status" in command.get_help(click.Context(command, info_name=name))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("revoke", "syd", "-38fjMxbNt16eVMX7OsD7EYAA67fiSSKlwLE73EUR6c", "--reason", "x"),
+        ("revoke", "--reason", "x", "syd", "--", "-38fjMxbNt16eVMX7OsD7EYAA67fiSSKlwLE73EUR6c"),
+        ("approve", "syd", "--yes", "-38fjMxbNt16eVMX7OsD7EYAA67fiSSKlwLE73EUR6c"),
+        ("wait", "syd", "-38fjMxbNt16eVMX7OsD7EYAA67fiSSKlwLE73EUR6c"),
+        ("wait", "syd", "--8fjMxbNt16eVMX7OsD7EYAA67fiSSKlwLE73EUR6c"),
+    ],
+    ids=["revoke", "after --", "approve", "wait", "two dashes"],
+)
+def test_whole_id_that_begins_with_a_dash_is_no_option(words: tuple[str, ...], tmp_path: Path) -> None:
+    """One thumbprint of 64 begins so, and it is copied in an emergency: only the configuration is missing here."""
+    done = CliRunner().invoke(cli, ["--config", str(tmp_path / "missing.yaml"), *words])
+    assert isinstance(done.exception, UsageError), done.output
+    assert "missing.yaml" in str(done.exception)
