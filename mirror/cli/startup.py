@@ -25,7 +25,7 @@ def lean() -> None:
       gets a stand-in, because nobody calls that command line from here.
     - `httpcore` imports h2 whenever it is installed; we speak HTTP/1.1 alone.
     """
-    gc.set_threshold(100_000, 20, 20)
+    gc.set_threshold(1_000_000, 20, 20)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if "httpx" not in sys.modules:
         sys.modules.setdefault("httpx._main", _without_command_line())
