@@ -69,8 +69,16 @@ def named(server: Apiserver, trusted: Tls, *names: str) -> list[Issuer]:
     return [issuer(server.url, name=name, tls=trusted) for name in names]
 
 
+@pytest.fixture(autouse=True)
+def nobody_is_left() -> Iterator[None]:
+    """Whatever a test does, no process that it began outlives it; other tests have servers of their own here."""
+    before = children()
+    yield
+    assert children() - before == set()
+
+
 def children() -> set[str]:
-    """The processes of this one that run a worker, or became nothing yet."""
+    """The processes that this thread began and that have not been waited for."""
     ours = f"/proc/self/task/{threading.get_native_id()}/children"
     return set(Path(ours).read_text(encoding="ascii").split())
 
@@ -159,7 +167,6 @@ def test_whom_a_lost_process_left_unasked_this_one_asks(
     assert [codes(each) for each in answers.values()] == [[()]] * 2
     assert sorted(told) == ["one", "two"]
     assert len(alone.asked) == (1 if lost == "one ends" else 2)
-    assert children() == set()
 
 
 def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: Tls) -> None:
@@ -195,7 +202,6 @@ def test_process_that_never_ends_is_ended(trusted: Tls, count: int) -> None:
     answers = crew(within, ("sh", "-c", "exec sleep 600")).ask(issuers, turn=0, progress=ignore)
     assert {tuple(codes(each)) for each in answers.values()} == {(("timeout",),)}
     assert len(answers) == count
-    assert children() == set()
 
 
 def test_cancel_ends_a_running_ask(server: Apiserver, trusted: Tls) -> None:
@@ -241,7 +247,6 @@ def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: Tls) -
 
     with pytest.raises(KeyError):
         crew().ask(named(server, trusted, "one", "two"), turn=0, progress=fail)
-    assert children() == set()
 
 
 def test_processes_end_with_the_one_that_started_them(server: Apiserver, tmp_path: Path) -> None:
