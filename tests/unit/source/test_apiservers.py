@@ -3,7 +3,6 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,24 +25,13 @@ from support.apiserver import (
 from support.askers import ask_one, codes, ignore, issuer, limits
 from support.captures import capture
 from support.proxy import Proxy
-from support.tls import ca_file, client_files, server_certificate, server_context
+from support.tls import client_files, server_certificate, server_context
 
 DISCOVERY = capture("01-rsa1/anonymous-bound-discovery")
 JWKS = capture("01-rsa1/anonymous-bound-jwks")
 BUSY = capture("23-too-many-requests/discovery-429").raw
 FORBIDDEN = capture("01-rsa1/anonymous-unbound-discovery").raw
 UNAVAILABLE = raw_answer("503 Service Unavailable", b"starting", retry_after="0")
-
-
-@pytest.fixture
-def server() -> Iterator[Apiserver]:
-    with Apiserver() as running:
-        yield running
-
-
-@pytest.fixture
-def trusted(tmp_path: Path) -> Tls:
-    return Tls(ca_file=ca_file(tmp_path))
 
 
 def test_both_documents_come_back_byte_for_byte(server: Apiserver, trusted: Tls) -> None:

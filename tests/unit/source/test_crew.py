@@ -47,17 +47,6 @@ class Alone:
         self._apiservers.cancel()
 
 
-@pytest.fixture
-def server() -> Iterator[Apiserver]:
-    with Apiserver() as running:
-        yield running
-
-
-@pytest.fixture
-def trusted(tmp_path: Path) -> Tls:
-    return Tls(ca_file=ca_file(tmp_path))
-
-
 def crew(within: Limits | None = None, words: Sequence[str] = (), *, alone: Alone | None = None) -> Crew:
     """A crew of two that thinks that every apiserver is many."""
     within = within or limits()
