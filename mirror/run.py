@@ -10,7 +10,7 @@ history that is not older than it.
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -50,6 +50,7 @@ def run_once(settings: Settings, ports: Ports, now: datetime, *, progress: Progr
         progress: Called with an issuer's name when its apiservers have answered.
     """
     plan = propose(settings, ports, now, progress=progress)
+    _vouch_ahead(settings, plan)
     applied = apply(plan, ports, plan.world.audits)
     return _remember_pass(settings, plan, applied)
 
@@ -164,6 +165,22 @@ def _fetch(history: History) -> _Remote:
 def _stands(issuer: IssuerReport) -> bool:
     """Whether every document of the issuer is now what we mean."""
     return bool(issuer.objects) and all(o.effect in (Effect.UNCHANGED, Effect.PUT) for o in issuer.objects)
+
+
+def _vouch_ahead(settings: Settings, plan: Plan) -> None:
+    """Note whose keys this pass makes public, before a commit or a push names them.
+
+    Killed in between, the next pass would take its own keys for a stranger's as soon as no apiserver shows them any
+    more. A disk that takes no note keeps nobody from publishing; `_remember_pass` tells of it.
+    """
+    if not plan.world.needs_witness or plan.failures:
+        return
+    known = plan.world.notebook.vouched
+    keys = {each.url: public_ids(each.outcome.ledger) for each in plan.issuers if each.outcome is not None}
+    new = {url: ids for url, ids in keys.items() if not ids <= known.get(url, frozenset())}
+    if new:
+        with suppress(HistoryError):
+            notebook.vouch(settings.state_dir, new)
 
 
 def _remember_pass(settings: Settings, plan: Plan, applied: Applied) -> Report:

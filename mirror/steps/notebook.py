@@ -111,7 +111,7 @@ def note_adopted(state_dir: Path, bodies: Mapping[IssuerUrl, Iterable[bytes]]) -
 
 
 def vouch(state_dir: Path, keys: Mapping[IssuerUrl, frozenset[KeyId]]) -> None:
-    """An operator decided: besides what is vouched for, these keys are from now on.
+    """Besides what is vouched for, these keys are from now on: this pass believes them, or an operator decided.
 
     Raises:
         HistoryError: The state directory cannot be written.

@@ -10,14 +10,25 @@ import pytest
 
 from mirror.config.settings import FormerIssuer
 from mirror.errors import BucketError
-from mirror.model import CommitId, IssuerName, IssuerUrl, KeyPolicy, KeyRecord, Kid, Ledger, Revocation, Status
+from mirror.model import (
+    CommitId,
+    IssuerName,
+    IssuerUrl,
+    KeyPolicy,
+    KeyRecord,
+    Kid,
+    Ledger,
+    PublicObject,
+    Revocation,
+    Status,
+)
 from mirror.report import ExitStatus, Report, State
 from mirror.run import run_once
 from mirror.trust.documents import documents
 from mirror.trust.ledger import read_ledger, write_ledger
 from mirror.trust.refused import Refused
 from support.captures import capture
-from support.fakes import MOMENT, Commit, FakeHistory, FakeRemote, FakeWorld
+from support.fakes import MOMENT, Commit, FakeBucket, FakeHistory, FakeRemote, FakeWorld
 from support.keys import RSA_KEYS, with_kid
 from support.situations import BASE_URL, BOTH, ISSUER, JWKS_KEY, LAST, LEDGER, ONE, PUBLIC, Situation
 
@@ -184,6 +195,29 @@ def test_key_that_is_public_is_witnessed(here: Situation) -> None:
     assert report.exit_status is ExitStatus.CURRENT
     assert "remote.unwitnessed" not in told(report)
     assert len(json.loads(here.public() or b"")["keys"]) == 3
+
+
+class Killed(BaseException):
+    """A mirror's end at some moment: nothing of it runs any more."""
+
+
+def kill(_bucket: FakeBucket, _wanted: PublicObject) -> None:
+    raise Killed
+
+
+def test_own_key_needs_no_witness_after_a_kill(here: Situation) -> None:
+    """Killed between push and put, and the apiservers have moved on since: what this mirror saw itself it still puts."""
+    here.world.bucket.before_put = kill
+    with pytest.raises(Killed):
+        here.run(LAST, LAST)
+    here.world.bucket.before_put = None
+    other = here.beside()
+    assert "remote.unwitnessed" in told(other.run(BOTH, BOTH))
+    report = here.run(BOTH, BOTH)
+    assert report.exit_status is ExitStatus.CURRENT
+    assert "remote.unwitnessed" not in told(report)
+    assert len(json.loads(here.public() or b"")["keys"]) == 3
+    assert "remote.unwitnessed" not in told(other.run())
 
 
 def test_public_key_with_any_kid_is_witnessed(here: Situation) -> None:
