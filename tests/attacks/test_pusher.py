@@ -206,7 +206,7 @@ def kill(_bucket: FakeBucket, _wanted: PublicObject) -> None:
 
 
 def test_own_key_needs_no_witness_after_a_kill(here: Situation) -> None:
-    """Killed between push and put, and the apiservers have moved on since: what this mirror saw itself it still puts."""
+    """Killed between push and put, while the apiservers move on: what this mirror saw itself it still puts."""
     here.world.bucket.before_put = kill
     with pytest.raises(Killed):
         here.run(LAST, LAST)

@@ -95,7 +95,7 @@ def test_killed_and_racing_mirrors_end_as_one(pair: tuple[Mirror, Mirror], tmp_p
         mirror.run()
     reports = [mirror.run() for mirror in pair]
     assert [report["committed"] for report in reports] == [False, False]
-    assert [effects(report) for report in reports] == [{"unchanged"}, {"unchanged"}]
+    assert [effects(report) for report in reports] == [{"unchanged"}, {"unchanged"}], reports
     head = branch(remote)
     assert {branch(mirror.repository) for mirror in pair} == {head}
     for commit in one.commits | two.commits | pushed:

@@ -42,7 +42,7 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def summary(lines: list[str], when: datetime, command: str) -> str:
+def summary(lines: list[str], when: datetime, command: str, *, held: bool) -> str:
     """The table of what was tried and held: a row a case, in the order of the tests; equal cases are summed up."""
     rows: dict[tuple[str, str], dict[str, int]] = {}
     for line in lines:
@@ -51,7 +51,8 @@ def summary(lines: list[str], when: datetime, command: str) -> str:
         for name, count in figures.items():
             row[name] = row.get(name, 0) + count
     table = [f"| {part} | {case} | {_words(row)} |" for (part, case), row in rows.items()]
-    head = f"`{command}`, {when:%Y-%m-%d %H:%M} UTC; every row held.\n\n| part | case | tried |\n| --- | --- | --- |\n"
+    verdict = "every row held" if held else "FAILED: only these rows held"
+    head = f"`{command}`, {when:%Y-%m-%d %H:%M} UTC; {verdict}.\n\n| part | case | tried |\n| --- | --- | --- |\n"
     return head + "\n".join(table) + "\n"
 
 
@@ -80,7 +81,9 @@ def main() -> int:
         command = [sys.executable, "-m", "pytest", "--timeout=0", "-q", *files]
         status = subprocess.run(command, env=environ, cwd=HERE.parents[1], check=False).returncode
         words = shlex.join(name for name in sys.argv[1:] if "write" not in name and not name.endswith(".md"))
-        told = summary(tally.read_text().splitlines(), datetime.now(UTC), f'make torture ARGS="{words}"')
+        told = summary(
+            tally.read_text().splitlines(), datetime.now(UTC), f'make torture ARGS="{words}"', held=status == 0
+        )
     print(told)
     if chosen.write is not None and status == 0:
         page = chosen.write.read_text(encoding="utf-8")

@@ -80,6 +80,13 @@ def merge(scene: Scene) -> None:
     away.rename(scene.remote)
 
 
+def replacement(scene: Scene) -> None:
+    """A second key has appeared; when the mirror comes back from its kill, a third one has taken its place."""
+    _pass(scene, ONE, ONE)
+    scene.begins = lambda: show(scene.world, OVERLAP, OVERLAP)
+    scene.goes_on = lambda: show(scene.world, (FIRST, THIRD), (FIRST, THIRD))
+
+
 SITUATIONS: Mapping[str, Callable[[Scene], None]] = {
     "first pass": first_pass,
     "rotation": rotation,
@@ -87,6 +94,7 @@ SITUATIONS: Mapping[str, Callable[[Scene], None]] = {
     "revocation": revocation,
     "revoke command": revoke_command,
     "merge": merge,
+    "replacement": replacement,
 }
 
 

@@ -14,7 +14,7 @@ from torture.scenes import SITUATIONS, running_scene
 
 pytestmark = pytest.mark.s3
 
-IN_SUITE = ("first pass", "rotation")
+IN_SUITE = ("first pass", "replacement")
 
 
 def numbers(calls: int) -> list[int]:
