@@ -98,11 +98,12 @@ def commit(desk: Desk, decisions: Sequence[Decision]) -> None:
         RemoteError: It could not be pushed.
     """
     shared = desk.settings.repository.remote is not None
+    # Ahead of the commit: killed in between, the next pass would take the decision for a stranger's and wait.
+    _vouch(desk, decisions)
     intents = {d.publication.url: Intent(d.outcome.ledger, d.publication.issuer.discovery_extra) for d in decisions}
     recorded = record(desk.ports.history, desk.memory, intents, message=_message(decisions), now=desk.now, push=shared)
     _demand_recorded(decisions, recorded)
-    # Crash window: committed, not vouched for. The next pass sets the issuer aside; the same command helps it on.
-    _vouch(desk, decisions)
+    _note_adopted(desk, decisions)
     if recorded.push_error is not None:
         raise _not_pushed(desk, recorded.push_error)
     click.echo(_told(recorded, shared=shared))
@@ -152,6 +153,10 @@ def _vouch(desk: Desk, decisions: Sequence[Decision]) -> None:
     keys = {each.publication.url: each.vouches for each in decisions if each.vouches}
     if keys and desk.settings.repository.remote is not None:
         vouch(desk.settings.state_dir, keys)
+
+
+def _note_adopted(desk: Desk, decisions: Sequence[Decision]) -> None:
+    """Say beside git which documents of somebody else may stand until ours replace them."""
     bodies = {each.publication.url: each.takes_over for each in decisions if each.takes_over}
     if bodies:
         note_adopted(desk.settings.state_dir, bodies)

@@ -94,7 +94,10 @@ class FakeRemote:
 
 @dataclass
 class FakeHistory:
-    """A repository. `moved_by` is called before each commit, as an operator's command that works beside us would be."""
+    """A repository. `moved_by` is called before each commit, as an operator's command that works beside us would be.
+
+    `before_push` is called when a push begins.
+    """
 
     commits: Commits = field(default_factory=Commits)
     remote: FakeRemote | None = None
@@ -102,6 +105,7 @@ class FakeHistory:
     tracking: CommitId | None = None
     broken: bool = False
     moved_by: Callable[["FakeHistory"], None] | None = None
+    before_push: Callable[[], None] | None = None
     fetched_shallow: list[bool] = field(default_factory=list)
     pushes: int = 0
 
@@ -185,6 +189,8 @@ class FakeHistory:
         self.head = new
 
     def push(self) -> None:
+        if self.before_push is not None:
+            self.before_push()
         remote = self._remote()
         if remote.refuses_pushes:
             raise RemoteError("A hook refused the push.")

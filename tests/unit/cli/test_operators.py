@@ -211,6 +211,26 @@ def test_what_the_operator_vouches_for_is_believed(shared: Situation) -> None:
     assert STRANGER.kid in public_kids(shared)
 
 
+def test_emptied_by_an_operator_who_was_killed(shared: Situation) -> None:
+    """Killed between commit and push: the next pass knows whose decision it was, and finishes it."""
+
+    class Killed(BaseException):
+        """The end of the process."""
+
+    def kill() -> None:
+        raise Killed
+
+    shared.run(ONE, ONE)
+    desk = desk_of(shared)
+    shared.world.history.before_push = kill
+    with pytest.raises(Killed):
+        commit(desk, revoking(desk, [each.key.thumbprint for each in ledger_of(shared).records], last=True))
+    shared.world.history.before_push = None
+    report = shared.run()
+    assert "remote.unwitnessed" not in names(report)
+    assert public_kids(shared) == set()
+
+
 # --------------------------------------------------------------------------------------------------- adopt
 
 
