@@ -2,14 +2,14 @@
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from mirror.config.settings import Issuer, Limits, Publish, Readback, Settings
 from mirror.errors import UsageError
-from mirror.model import Answer, IssuerName, Reason, Unusable
+from mirror.model import Reason
 from mirror.ports import Bucket, NotSeen, OwnToken, Ports, Seen
 from mirror.publish.look import Target, target
 
@@ -30,9 +30,7 @@ class _LateApiservers:
         self._apiservers: Apiservers | None = None
         self._cancelled = False
 
-    def tell(
-        self, issuers: Sequence[Issuer], *, turn: int, told: "Told", ends_at: float | None
-    ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
+    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: "Told", ends_at: float | None) -> None:
         """See `mirror.source.crew.Alone`."""
         from mirror.source.apiservers import Apiservers  # noqa: PLC0415  see the class
 
@@ -40,7 +38,7 @@ class _LateApiservers:
             self._apiservers = self._apiservers or Apiservers(self._limits, environ=os.environ)
             if self._cancelled:
                 self._apiservers.cancel()
-        return self._apiservers.tell(issuers, turn=turn, told=told, ends_at=ends_at)
+        self._apiservers.tell(issuers, turn=turn, told=told, ends_at=ends_at)
 
     def cancel(self) -> None:
         """See `mirror.source.crew.Alone`."""

@@ -31,7 +31,7 @@ def main() -> None:
     from mirror.source.job import Job, work  # noqa: PLC0415  as above
 
     def ask(job: Job, told: Told) -> None:
-        apiservers = Apiservers(job.limits, environ=os.environ)
+        apiservers = Apiservers(job.limits, environ=os.environ, keep_contexts=0)
         apiservers.tell(job.issuers, turn=job.turn, told=told, ends_at=job.ends_at)
 
     with Connection(int(sys.argv[1])) as line:

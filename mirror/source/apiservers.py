@@ -19,7 +19,7 @@ from mirror.source.exchange import Heard, converse
 from mirror.source.failures import Failure
 from mirror.source.island import Island, Resolve
 from mirror.source.lookup import Found, find
-from mirror.source.tls import Contexts
+from mirror.source.tls import MOST_KEPT, Contexts
 
 _TRIED_AGAIN = frozenset({"unreachable", "timeout", "rate_limited", "server_error", "forbidden"})
 _PAUSE_SECONDS = 0.1
@@ -31,7 +31,7 @@ _Outcome = TypeVar("_Outcome", Heard, Found)
 
 @dataclass(slots=True)
 class _Work:
-    """What is still to be asked in a pass, and who is at it; the issuers that were opened, by name."""
+    """What is still to be asked in a pass, and who is at it; the issuers that are being asked, opened, by name."""
 
     board: Board
     waiting: deque[Question]
@@ -49,6 +49,7 @@ class Apiservers:
         limits: What a slow or hostile apiserver may cost.
         resolve: How names are looked up; as `socket.getaddrinfo`.
         environ: The environment, in which a pod finds the service of its own cluster.
+        keep_contexts: How many TLS contexts one pass leaves for the next.
     """
 
     def __init__(
@@ -57,11 +58,12 @@ class Apiservers:
         *,
         resolve: Resolve = socket.getaddrinfo,
         environ: Mapping[str, str] = _NO_ENVIRONMENT,
+        keep_contexts: int = MOST_KEPT,
     ) -> None:
         self._limits = limits
         self._resolve = resolve
         self._environ = environ
-        self._contexts = Contexts()
+        self._contexts = Contexts(keep_contexts)
         self._lock = Lock()
         self._cancelled = False
         self._interrupt: Callable[[], object] | None = None
@@ -79,21 +81,26 @@ class Apiservers:
             progress: Called once an issuer, in this thread, when all its apiservers have answered or time is over.
                 It must return at once.
         """
-        return self.tell(issuers, turn=turn, told=lambda name, _: progress(name))
+        heard: dict[IssuerName, tuple[Answer | Unusable, ...]] = {}
 
-    def tell(
-        self, issuers: Sequence[Issuer], *, turn: int, told: Told, ends_at: float | None = None
-    ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
-        """As `ask`, but `told` hears the answers too, and asking ends at `ends_at` where that is given.
+        def told(name: IssuerName, answers: tuple[Answer | Unusable, ...]) -> None:
+            heard[name] = answers
+            progress(name)
 
-        `ends_at` is a moment of `time.monotonic`, which all processes of a machine share.
+        self.tell(issuers, turn=turn, told=told)
+        return {issuer.name: heard.get(issuer.name, ()) for issuer in issuers}
+
+    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: Told, ends_at: float | None = None) -> None:
+        """As `ask`, but `told` hears the answers, and asking ends at `ends_at` where that is given.
+
+        `ends_at` is a moment of `time.monotonic`, which all processes of a machine share. Of an issuer without
+        apiservers nothing is told.
         """
         self._contexts.begin_pass()
         board = Board(issuers, told)
         left_seconds = self._limits.source_deadline_seconds if ends_at is None else ends_at - time.monotonic()
         with asyncio.Runner(loop_factory=partial(Island, self._resolve)) as runner:
             runner.run(self._work_for(left_seconds, board, turn))
-        return board.answers()
 
     def cancel(self) -> None:
         """End a running `ask` at once, and every later one before it begins; from any thread, as often as one likes."""
@@ -152,6 +159,8 @@ class Apiservers:
                 await self._look_up(work, question, opened)
             else:
                 work.board.put(question, await self._answer(question, opened))
+            if work.board.is_complete(name):
+                work.opened.pop(name, None)
         work.workers -= 1
 
     def _open(self, issuer: Issuer) -> Opened | tuple[Reason, ...]:

@@ -1,6 +1,6 @@
-"""What a pass has heard so far: one place an apiserver (five behind a load balancer), filled as they answer."""
+"""What a pass has not heard whole yet: one place an apiserver (five behind a load balancer), filled as they answer."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mirror.config.settings import LOAD_BALANCER_CONNECTIONS, Issuer
@@ -28,11 +28,15 @@ class Question:
 
 
 class Board:
-    """The answers of a pass, by issuer, in configured order; `told` hears of each issuer that is complete."""
+    """The answers of a pass, by issuer, in configured order; `told` hears of each issuer that is complete.
+
+    What was told is forgotten. An issuer without apiservers has no questions and is never told.
+    """
 
     def __init__(self, issuers: Sequence[Issuer], told: Told) -> None:
-        self._questions = {issuer.name: _questions_of(issuer) for issuer in issuers}
-        self._answers: dict[IssuerName, dict[int, Answer | Unusable]] = {issuer.name: {} for issuer in issuers}
+        questions = {issuer.name: _questions_of(issuer) for issuer in issuers}
+        self._questions = {name: asked for name, asked in questions.items() if asked}
+        self._answers: dict[IssuerName, dict[int, Answer | Unusable]] = {name: {} for name in self._questions}
         self._told = told
 
     def questions(self, turn: int) -> Iterator[Question]:
@@ -48,10 +52,16 @@ class Board:
 
     def put(self, question: Question, answer: Answer | Unusable) -> None:
         """Note `answer`."""
-        answers = self._answers[question.issuer.name]
+        name = question.issuer.name
+        answers = self._answers[name]
         answers[question.slot] = answer
-        if len(answers) == len(self._questions[question.issuer.name]):
-            self._told(question.issuer.name, _in_order(answers))
+        if len(answers) == len(self._questions[name]):
+            del self._answers[name]
+            self._told(name, tuple(answers[slot] for slot in sorted(answers)))
+
+    def is_complete(self, name: IssuerName) -> bool:
+        """Whether nothing more is to be asked for that issuer."""
+        return name not in self._answers
 
     def found(
         self, lookup: Question, apiservers: Sequence[str], unusable: Sequence[Unusable], *, spent_seconds: float
@@ -67,18 +77,9 @@ class Board:
 
     def fill(self, reason: Reason) -> None:
         """Give every apiserver that has not answered `reason`."""
-        for name, questions in self._questions.items():
-            for question in questions:
-                if question.slot not in self._answers[name]:
-                    self.put(question, Unusable(question.apiserver, (reason,)))
-
-    def answers(self) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
-        """Every answer; complete after `fill`."""
-        return {name: _in_order(answers) for name, answers in self._answers.items()}
-
-
-def _in_order(answers: Mapping[int, Answer | Unusable]) -> tuple[Answer | Unusable, ...]:
-    return tuple(answers[slot] for slot in sorted(answers))
+        for name, answers in list(self._answers.items()):
+            for question in [each for each in self._questions[name] if each.slot not in answers]:
+                self.put(question, Unusable(question.apiserver, (reason,)))
 
 
 def _questions_of(issuer: Issuer) -> tuple[Question, ...]:

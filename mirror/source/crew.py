@@ -29,7 +29,7 @@ Answers = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
 class Alone(Protocol):
     """One process that asks; see `mirror.source.apiservers.Apiservers`."""
 
-    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: Told, ends_at: float | None) -> Answers:
+    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: Told, ends_at: float | None) -> None:
         """Ask every apiserver of `issuers`."""
         ...
 
@@ -75,16 +75,20 @@ class Crew:
         ends_at = time.monotonic() + self._limits.source_deadline_seconds
         size = self._size(issuers)
         heard: dict[IssuerName, tuple[Answer | Unusable, ...]] = {}
+
+        def told(name: IssuerName, answers: tuple[Answer | Unusable, ...]) -> None:
+            heard[name] = answers
+            progress(name)
+
         if size > 1:
-            with closing(self._together(_jobs(issuers, self._limits, turn, ends_at, size))) as told:
-                for name, answers in told:
-                    heard[name] = answers
-                    progress(name)
+            with closing(self._together(_jobs(issuers, self._limits, turn, ends_at, size))) as answered:
+                for name, answers in answered:
+                    told(name, answers)
         # Whom a process left unasked that was lost, as for want of memory; everybody, where no process could start.
         silent = [issuer for issuer in issuers if issuer.name not in heard]
         if silent:
-            heard |= self._alone.tell(silent, turn=turn, told=lambda name, _: progress(name), ends_at=ends_at)
-        return {issuer.name: heard[issuer.name] for issuer in issuers}
+            self._alone.tell(silent, turn=turn, told=told, ends_at=ends_at)
+        return {issuer.name: heard.get(issuer.name, ()) for issuer in issuers}
 
     def cancel(self) -> None:
         """End a running `ask` at once, and every later one before it begins; from any thread, as often as one likes."""

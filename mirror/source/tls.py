@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from weakref import WeakValueDictionary
 
 from mirror.config.settings import Tls
 from mirror.model import Reason
@@ -14,6 +15,8 @@ from mirror.source.failures import Failure, shown
 from mirror.source.files import read_small, why_unreadable
 
 MAX_PEM_BYTES = 1024 * 1024
+MOST_KEPT = 500
+"""A context of one CA takes 17 KiB and a third of a millisecond. More of them wait for no pass, whoever asks."""
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 
 
@@ -54,17 +57,20 @@ class _NamedContext(ssl.SSLContext):
 
 
 class Contexts:
-    """Contexts shared by content. Those that one pass did not use are let go when the next begins."""
+    """Contexts shared by content, as long as somebody holds them; `keep` of a pass are held until the next one ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int = MOST_KEPT) -> None:
+        self._keep = keep
         self._kept: dict[Material, ssl.SSLContext] = {}
         self._used: dict[Material, ssl.SSLContext] = {}
+        self._alive: WeakValueDictionary[Material, ssl.SSLContext] = WeakValueDictionary()
         self._system: ssl.SSLContext | None = None
 
     def begin_pass(self) -> None:
         """Forget what the last pass did not use, and the system's trust store, which may have changed."""
         self._kept = {material: context for material, context in self._used.items() if material.ca}
         self._used = {}
+        self._alive = WeakValueDictionary(self._kept)
         self._system = None
 
     def context(self, tls: Tls) -> ssl.SSLContext | Reason:
@@ -74,9 +80,11 @@ class Contexts:
 
     def of(self, material: Material) -> ssl.SSLContext | Reason:
         """The context of `material`, or why there is none: it is no PEM, or key and certificate do not fit."""
-        context = self._used.get(material) or self._kept.get(material) or _build(material)
+        context = self._alive.get(material) or _build(material)
         if isinstance(context, ssl.SSLContext):
-            self._used[material] = context
+            self._alive[material] = context
+            if len(self._used) < self._keep:
+                self._used[material] = context
         return context
 
     def system(self) -> ssl.SSLContext:

@@ -1,5 +1,7 @@
 """The board of a pass: order, slots and progress."""
 
+from dataclasses import dataclass, field
+
 import pytest
 
 from mirror.config.settings import LOAD_BALANCER_CONNECTIONS
@@ -10,50 +12,62 @@ from support.askers import issuer
 LATE = Reason("timeout", "Late.", "Wait.")
 
 
+@dataclass
+class Listener:
+    """Keeps what it is told, and how often."""
+
+    heard: list[tuple[IssuerName, tuple[Answer | Unusable, ...]]] = field(default_factory=list)
+
+    def __call__(self, name: IssuerName, answers: tuple[Answer | Unusable, ...]) -> None:
+        self.heard.append((name, answers))
+
+
 def nobody(_name: IssuerName, _answers: tuple[Answer | Unusable, ...]) -> None:
     """Is told, and does nothing."""
 
 
 def test_load_balancer_has_five_places() -> None:
     """A URL that hides replicas is asked over five connections, each with a place of its own."""
-    board = Board([issuer("https://a", load_balancer=True)], nobody)
-    board.fill(LATE)
-    (answers,) = board.answers().values()
+    listener = Listener()
+    Board([issuer("https://a", load_balancer=True)], listener).fill(LATE)
+    ((_, answers),) = listener.heard
     assert [answer.apiserver for answer in answers] == ["https://a"] * LOAD_BALANCER_CONNECTIONS
 
 
 def test_answers_stand_in_configured_order() -> None:
     """Answers come back in the order of the configuration, whatever the order in which they came in."""
-    told: list[IssuerName] = []
-    board = Board([issuer("https://a", "https://b", name="one")], lambda name, _: told.append(name))
+    listener = Listener()
+    board = Board([issuer("https://a", "https://b", name="one")], listener)
     first, second = board.questions(0)
     board.put(second, Answer("https://b", b"", b""))
-    assert told == []
+    assert listener.heard == []
+    assert not board.is_complete(IssuerName("one"))
     board.put(first, Answer("https://a", b"", b""))
-    assert [answer.apiserver for answer in board.answers()[IssuerName("one")]] == ["https://a", "https://b"]
-    assert told == ["one"]
+    assert board.is_complete(IssuerName("one"))
+    ((name, answers),) = listener.heard
+    assert name == "one"
+    assert [answer.apiserver for answer in answers] == ["https://a", "https://b"]
 
 
 def test_fill_keeps_what_was_heard() -> None:
     """Filling gives the reason to those alone that have not answered, and completes each issuer once."""
-    told: list[IssuerName] = []
-    board = Board(
-        [issuer("https://a", "https://b", name="one"), issuer("https://c", name="two")],
-        lambda name, _: told.append(name),
-    )
+    listener = Listener()
+    board = Board([issuer("https://a", "https://b", name="one"), issuer("https://c", name="two")], listener)
     first, *_ = board.questions(0)
     board.put(first, Answer("https://a", b"", b""))
     board.fill(LATE)
     board.fill(LATE)
-    assert [type(answer) for answer in board.answers()[IssuerName("one")]] == [Answer, Unusable]
-    assert told == ["one", "two"]
+    assert [name for name, _ in listener.heard] == ["one", "two"]
+    assert [type(answer) for answer in listener.heard[0][1]] == [Answer, Unusable]
 
 
-def test_issuer_without_apiservers_has_no_answers() -> None:
-    """An issuer for which nobody is configured has no answers rather than an error."""
-    board = Board([issuer(name="none")], nobody)
+def test_issuer_without_apiservers_is_complete_and_not_told() -> None:
+    """For an issuer for which nobody is configured there is nothing to ask."""
+    listener = Listener()
+    board = Board([issuer(name="none")], listener)
     board.fill(LATE)
-    assert board.answers() == {"none": ()}
+    assert board.is_complete(IssuerName("none"))
+    assert listener.heard == []
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 1000])

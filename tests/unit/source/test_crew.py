@@ -37,11 +37,9 @@ class Alone:
     def __post_init__(self) -> None:
         self._apiservers = Apiservers(self.within)
 
-    def tell(
-        self, issuers: Sequence[Issuer], *, turn: int, told: Told, ends_at: float | None
-    ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
+    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: Told, ends_at: float | None) -> None:
         self.asked += [issuer.name for issuer in issuers]
-        return self._apiservers.tell(issuers, turn=turn, told=told, ends_at=ends_at)
+        self._apiservers.tell(issuers, turn=turn, told=told, ends_at=ends_at)
 
     def cancel(self) -> None:
         self._apiservers.cancel()

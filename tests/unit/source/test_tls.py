@@ -1,6 +1,8 @@
 """TLS contexts: verifying, shared by content, and clear about files that are no good."""
 
+import gc
 import ssl
+import weakref
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -87,6 +89,20 @@ def test_context_lives_on_while_passes_use_it(tmp_path: Path) -> None:
     contexts.begin_pass()
     contexts.begin_pass()
     assert contexts.context(tls) is not first
+
+
+def test_contexts_beyond_the_limit_live_as_long_as_they_are_held(tmp_path: Path) -> None:
+    """A fleet of clusters that each have a CA does not fill the memory: only the first ones wait for the next pass."""
+    contexts = Contexts(keep=1)
+    first, second = Tls(ca_file=ca_file(tmp_path)), Tls(ca_file=ca_file(tmp_path, "other"))
+    kept, held = contexts.context(first), contexts.context(second)
+    assert contexts.context(second) is held
+    alive = [weakref.ref(each) for each in (kept, held) if isinstance(each, ssl.SSLContext)]
+    del kept, held
+    gc.collect()
+    assert [each() is None for each in alive] == [False, True]
+    contexts.begin_pass()
+    assert contexts.context(first) is alive[0]()
 
 
 def test_system_trust_is_read_again_each_pass() -> None:
