@@ -24,7 +24,11 @@ class KeyCommand(click.Command):
         ids = [each for each in args if _WHOLE_ID.fullmatch(each)]
         if ids and "--" not in args:
             args = [*(each for each in args if each not in ids), "--", *ids]
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            hint = f"A beginning of a key that begins with - follows --, as in: {ctx.command_path} NAME -- KEY"
+            raise click.UsageError(f"{error.format_message()} {hint}", ctx) from None
 
 
 @dataclass(frozen=True, slots=True)

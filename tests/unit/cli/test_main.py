@@ -127,3 +127,12 @@ def test_whole_id_that_begins_with_a_dash_is_no_option(words: tuple[str, ...], t
     done = CliRunner().invoke(cli, ["--config", str(tmp_path / "missing.yaml"), *words])
     assert isinstance(done.exception, UsageError), done.output
     assert "missing.yaml" in str(done.exception)
+
+
+@pytest.mark.parametrize("command", ["revoke", "approve", "wait"])
+def test_beginning_of_an_id_with_a_dash_is_refused_with_the_remedy(command: str, tmp_path: Path) -> None:
+    """Eight characters may be options as well as a key: who gives them is told how to say which."""
+    done = CliRunner().invoke(cli, ["--config", str(tmp_path / "mirror.yaml"), command, "syd-prod", "-abcdefg"])
+    assert done.exit_code == click.UsageError.exit_code
+    assert "No such option" in done.output
+    assert f"{command} NAME -- KEY" in done.output
