@@ -27,13 +27,37 @@ def write_atomically(path: Path, text: str) -> None:
             draft.write_text(text)
             draft.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):  # a disk that is read-only says so for absent files too
-            draft.unlink()
-        raise HistoryError(
-            f"The state directory {path.parent} cannot be written.",
-            cause=str(error.strerror),
-            remedy="Give the mirror's user the right to write there, or free space on the disk.",
-        ) from error
+        raise _unwritable(path, draft, error) from error
+
+
+def _unwritable(path: Path, draft: Path, error: OSError) -> HistoryError:
+    with contextlib.suppress(OSError):  # a disk that is read-only says so for absent files too
+        draft.unlink()
+    return HistoryError(
+        f"The state directory {path.parent} cannot be written.",
+        cause=str(error.strerror),
+        remedy="Give the mirror's user the right to write there, or free space on the disk.",
+    )
+
+
+def update_atomically(path: Path, change: Callable[[], str | None]) -> None:
+    """Write what `change` makes of the file as it is now (None: nothing), as `write_atomically` does.
+
+    Of several processes that do so at the same time each one's `change` sees what the one before has written.
+
+    Raises:
+        HistoryError: The folder cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft_lock(path.parent):  # as long as it is held nobody looks for abandoned drafts either
+            text = change()
+            if text is not None:
+                remove_abandoned(path.parent, f".{glob.escape(path.name)}.*")
+                draft.write_text(text)
+                draft.replace(path)
+    except OSError as error:
+        raise _unwritable(path, draft, error) from error
 
 
 @contextlib.contextmanager

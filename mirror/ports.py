@@ -166,7 +166,7 @@ class History(Protocol):
         """Whether these very bytes were ever committed as a file."""
         ...
 
-    def changed_at(self, path: str) -> datetime | None:
+    def changed_at(self, path: str, *, at: CommitId | None = None) -> datetime | None:
         """When the branch last changed a file (committer date, UTC); None when it never did."""
         ...
 

@@ -133,7 +133,7 @@ def _remember(settings: Settings, ports: Ports, notes: notebook.Notebook) -> tup
     def checked(url: IssuerUrl) -> Container[Thumbprint]:
         # Without a remote nobody but this mirror wrote the ledgers; with one, what it vouched for was checked.
         vouched = notes.vouched.get(url, frozenset())
-        return EVERYTHING if settings.repository.remote is None else {thumbprint for _, thumbprint in vouched}
+        return EVERYTHING if settings.repository.remote is None else {thumbprint for _, thumbprint, _ in vouched}
 
     return remember(ports.history, urls, checked=checked), remote
 
@@ -189,13 +189,19 @@ def _remember_pass(settings: Settings, plan: Plan, applied: Applied) -> Report:
     vouched = {each.url: public_ids(each.outcome.ledger) for each in decided if each.outcome is not None}
     waiting = {each.url: each.waits_since for each in plan.issuers if each.waits_since is not None}
     revoked = {each.url: revoked_thumbprints(each.outcome.ledger) for each in decided if each.outcome is not None}
-    notes = notebook.load(settings.state_dir).with_sources({each.issuer.issuer: each.sources for each in decided})
-    notes = notes.with_revoked(revoked)
-    if plan.world.needs_witness:
-        notes = notes.with_vouched(vouched).with_waiting(waiting)
-    notes = notes.without_adopted([each.issuer for each in applied.report.issuers if _stands(each)])
+    # An issuer and its former ones share their sources: who was not decided yet must hear of the change as well.
+    undecided = {each.issuer.name for each in plan.issuers if each.outcome is None or not each.sources}
+    sources = {each.issuer.issuer: each.sources for each in decided if each.issuer.name not in undecided}
+    stand = [each.issuer for each in applied.report.issuers if _stands(each)]
+
+    def edit(notes: notebook.Notebook) -> notebook.Notebook:
+        notes = notes.with_sources(sources).with_revoked(revoked)
+        if plan.world.needs_witness:
+            notes = notes.with_vouched(vouched, plan.world.notebook).with_waiting(waiting)
+        return notes.without_adopted(stand)
+
     try:
-        notebook.save(settings.state_dir, notes)
+        notebook.change(settings.state_dir, edit)
         audit.save(settings.state_dir, applied.audits)
     except HistoryError as error:
         event = Event("state.unsaved", str(error), Level.WARNING)

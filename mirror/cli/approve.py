@@ -3,9 +3,10 @@
 import click
 
 from mirror.cli.desk import Desk, open_desk
-from mirror.cli.operate import Decision, ask, commit, decision_options, described, finish, refuse
+from mirror.cli.operate import Decision, ask, commit, decision_options, described, finish, refuse, tell_where_it_counts
 from mirror.cli.options import KeyCommand, common
 from mirror.model import KeyId, Reason, key_id
+from mirror.steps.notebook import public_id
 from mirror.trust.decisions import approve, find_key
 
 
@@ -16,6 +17,9 @@ from mirror.trust.decisions import approve, find_key
 @click.pass_context
 def command(ctx: click.Context, *, name: str, key: str, yes: bool, no_pass: bool) -> None:
     """Publish the held KEY of the issuer NAME; another public key of the same kid begins to retire.
+
+    A key that only git names (`remote.unwitnessed`) becomes public by it too: vouch for it on the mirror's own machine,
+    or from anywhere that may write to the bucket.
 
     KEY is a kid or a thumbprint, or the first 8 or more characters of one. A kid that begins with - follows --.
 
@@ -33,6 +37,7 @@ def command(ctx: click.Context, *, name: str, key: str, yes: bool, no_pass: bool
         told = described(desk, lambda record: key_id(record.key) == identity)
         ask(ctx, told, "Publish this key?", yes=yes)
         commit(desk, decisions)
+        tell_where_it_counts(desk, decisions, no_pass=no_pass)
         finish(ctx, desk, no_pass=no_pass)
 
 
@@ -46,5 +51,6 @@ def decide(desk: Desk, identity: KeyId) -> tuple[list[Decision], list[Reason]]:
         if isinstance(outcome, Reason):
             refusals.append(outcome)
         else:
-            decisions.append(Decision(each, outcome, frozenset({identity})))
+            vouches = frozenset(public_id(r.key) for r in outcome.ledger.records if key_id(r.key) == identity)
+            decisions.append(Decision(each, outcome, vouches))
     return decisions, refusals

@@ -1,7 +1,8 @@
 """What `approve`, `revoke` and `adopt` share: the question, the commit, and one pass afterwards."""
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
@@ -12,14 +13,14 @@ from mirror.cli.compose import open_ports
 from mirror.cli.desk import Desk
 from mirror.cli.options import common_options
 from mirror.cli.run import show
-from mirror.errors import HistoryError, RemoteError, UsageError
+from mirror.errors import HistoryError, MirrorError, RemoteError, UsageError
 from mirror.history.message import IssuerChanges, compose
 from mirror.history.record import Intent, Recorded, record
 from mirror.log import configure, escaped, log_report
-from mirror.model import KeyId, KeyRecord, Reason
+from mirror.model import KeyRecord, Reason
 from mirror.report import ExitStatus
 from mirror.run import run_once
-from mirror.steps.notebook import note_adopted, vouch
+from mirror.steps.notebook import EMPTIED, PublicId, change, note_adopted, vouch
 from mirror.steps.plan import Publication
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.records import moment_text
@@ -46,7 +47,7 @@ class Decision:
 
     publication: Publication
     outcome: Outcome
-    vouches: frozenset[KeyId] = field(default_factory=frozenset)
+    vouches: frozenset[PublicId] = field(default_factory=frozenset)
     takes_over: frozenset[bytes] = field(default_factory=frozenset)
 
 
@@ -98,12 +99,11 @@ def commit(desk: Desk, decisions: Sequence[Decision]) -> None:
         RemoteError: It could not be pushed.
     """
     shared = desk.settings.repository.remote is not None
-    # Ahead of the commit: killed in between, the next pass would take the decision for a stranger's and wait.
-    _vouch(desk, decisions)
     intents = {d.publication.url: Intent(d.outcome.ledger, d.publication.issuer.discovery_extra) for d in decisions}
-    recorded = record(desk.ports.history, desk.memory, intents, message=_message(decisions), now=desk.now, push=shared)
-    _demand_recorded(decisions, recorded)
-    _note_adopted(desk, decisions)
+    with _noted(desk, decisions):
+        message = _message(decisions)
+        recorded = record(desk.ports.history, desk.memory, intents, message=message, now=desk.now, push=shared)
+        _demand_recorded(decisions, recorded)
     if recorded.push_error is not None:
         raise _not_pushed(desk, recorded.push_error)
     click.echo(_told(recorded, shared=shared))
@@ -148,18 +148,38 @@ def _told(recorded: Recorded, *, shared: bool) -> str:
     )
 
 
-def _vouch(desk: Desk, decisions: Sequence[Decision]) -> None:
-    """Say beside git that it was an operator here who decided: what a branch says alone is not believed."""
-    keys = {each.publication.url: each.vouches for each in decisions if each.vouches}
-    if keys and desk.settings.repository.remote is not None:
-        vouch(desk.settings.state_dir, keys)
+@contextmanager
+def _noted(desk: Desk, decisions: Sequence[Decision]) -> Iterator[None]:
+    """Say beside git that it is an operator here who decides: what a branch says alone is not believed.
 
-
-def _note_adopted(desk: Desk, decisions: Sequence[Decision]) -> None:
-    """Say beside git which documents of somebody else may stand until ours replace them."""
+    Ahead of the commit: who is killed in between must not leave what the next pass takes for a stranger's. Where the
+    commit fails nothing was decided, and a pusher must find no permission that nobody meant to give.
+    """
+    place, shared = desk.settings.state_dir, desk.settings.repository.remote is not None
+    keys = {each.publication.url: each.vouches for each in decisions if each.vouches and shared}
     bodies = {each.publication.url: each.takes_over for each in decisions if each.takes_over}
+    new = vouch(place, keys) if keys else {}
     if bodies:
-        note_adopted(desk.settings.state_dir, bodies)
+        note_adopted(place, bodies)  # it says nothing about other bytes, and lasts no longer than these
+    try:
+        yield
+    except MirrorError:
+        if new:
+            change(place, lambda notes: notes.without_vouched(new))
+        raise
+
+
+def tell_where_it_counts(desk: Desk, decisions: Sequence[Decision], *, no_pass: bool) -> None:
+    """Say that a mirror elsewhere will not carry this out by itself: only git would tell it, and git is not enough."""
+    repository = desk.settings.repository
+    if desk.lasting or not no_pass or repository.remote is None or repository.allowed_signers is not None:
+        return
+    if any(EMPTIED in each.vouches or (each.vouches and not each.outcome.transitions) for each in decisions):
+        click.echo(
+            "A mirror does not believe this of git alone, and will ask for an operator (remote.unwitnessed): "
+            "give the command on its machine, or here without --no-pass.",
+            err=True,
+        )
 
 
 # ------------------------------------------------------------------------------------------------ the pass

@@ -5,7 +5,7 @@ from dataclasses import replace
 import click
 
 from mirror.cli.desk import Desk, open_desk
-from mirror.cli.operate import Decision, ask, commit, decision_options, described, finish, refuse
+from mirror.cli.operate import Decision, ask, commit, decision_options, described, finish, refuse, tell_where_it_counts
 from mirror.cli.options import KeyCommand, common
 from mirror.errors import UsageError
 from mirror.log import escaped
@@ -54,6 +54,7 @@ def command(
             ctx.exit(ExitStatus.HELD)
         ask(ctx, described(desk, lambda record: record.key.thumbprint in material), "Revoke for ever?", yes=yes)
         commit(desk, decisions)
+        tell_where_it_counts(desk, decisions, no_pass=no_pass)
         click.echo("Relying parties may trust it until they fetch the set again: deny its tokens there meanwhile.")
         finish(ctx, desk, no_pass=no_pass, so_far=ExitStatus.HELD if refusals else ExitStatus.CURRENT)
 
@@ -82,5 +83,6 @@ def _decide(
         if isinstance(outcome, Reason):
             refusals.append(outcome)
         else:
-            decisions.append(Decision(each, outcome, frozenset({EMPTIED}) if last else frozenset()))
+            empties = last and not outcome.ledger.public_keys()
+            decisions.append(Decision(each, outcome, frozenset({EMPTIED}) if empties else frozenset()))
     return decisions, refusals

@@ -39,6 +39,11 @@ class Memory:
     parents: tuple[CommitId, ...]
     issuers: Mapping[IssuerUrl, Remembered]
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether the remote has everything that this machine committed, as far as it was heard."""
+        return all(parent == self.heads.remote for parent in self.parents)
+
 
 def public_path(url: str) -> str:
     """The file in git that holds what is public at `url`."""

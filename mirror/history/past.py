@@ -86,13 +86,13 @@ class Past:
         blob = blob_id(body, len(head))
         return self._held.get(self._state(head), blob, lambda: self._find_held(head, blob))
 
-    def changed_at(self, path: str) -> datetime | None:
-        """When the branch last changed the file (committer date, UTC); None when it never did.
+    def changed_at(self, path: str, *, at: CommitId | None = None) -> datetime | None:
+        """When the branch, or the history of `at`, last changed the file (committer date, UTC); None: never.
 
         Raises:
             HistoryError: The repository could not be read.
         """
-        head = self._head()
+        head = self._head() if at is None else at
         if head is None:
             return None
         self._deepened(self._is_shallow())

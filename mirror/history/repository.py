@@ -234,9 +234,9 @@ class Repository:
         """As `Past.holds`."""
         return self._past.holds(body)
 
-    def changed_at(self, path: str) -> datetime | None:
+    def changed_at(self, path: str, *, at: CommitId | None = None) -> datetime | None:
         """As `Past.changed_at`."""
-        return self._past.changed_at(path)
+        return self._past.changed_at(path, at=at)
 
     def versions(self, path: str | None, *, most: int = MOST_VERSIONS) -> tuple[Version, ...]:
         """As `Past.versions`."""

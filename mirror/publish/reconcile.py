@@ -6,10 +6,11 @@
     a state that we committed earlier        update; drift if what we mean stood there before
     anything else                            drift: somebody wrote a trust anchor (fact 37); repair, or hold
 
-While the git remote is out of reach, a put that takes away a key (one that is not revoked) waits: another mirror may
-have published that key, and the ledger that says so would be there. A body that changed after it was listed waits for
-the next pass: it may be newer than the history that we fetched. A repair that would bring back a key which an object of
-another mirror no longer has waits for the remote too: that mirror may know of a revocation that we did not hear of.
+While the git remote is out of reach, or refuses our commits, a put that takes away a key (one that is not revoked)
+waits: another mirror may have published that key, and the ledger that says so would be there. A body that changed after
+it was listed waits for the next pass: it may be newer than the history that we fetched. A repair that would bring back
+a key which an object of another mirror no longer has waits for the remote too: that mirror may know of a revocation
+that we did not hear of.
 """
 
 import hashlib
@@ -157,7 +158,7 @@ def busy(wanted: PublicObject) -> Waiting:
 
 
 def _waits_for_remote(wanted: PublicObject, what: str) -> Waiting:
-    sentence = f"Putting {wanted.key} would {what}, and waits until the git remote can be fetched."
+    sentence = f"Putting {wanted.key} would {what}, and waits until the git remote answers and takes our commits."
     return Waiting(wanted, Event("removal.waits", sentence, Level.WARNING, {"key": wanted.key}))
 
 

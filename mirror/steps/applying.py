@@ -24,8 +24,8 @@ class Applied:
 def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
     """Commit what the plan decided, publish the newest snapshot, and look at it as the world does.
 
-    Nothing is put that is not committed; and as long as the remote has none of our history (or `require_push` says so)
-    nothing that is not pushed.
+    Nothing is put that is not committed; and as long as the remote has none of our history, or the pass began without
+    any on this machine (or `require_push` says so), nothing that is not pushed.
     """
     if plan.failures:
         return Applied(replace(preview(plan), dry_run=False), audits)
@@ -53,8 +53,10 @@ def _record(plan: Plan, ports: Ports) -> Recorded:
 def _blocked_by_push(plan: Plan, recorded: Recorded) -> RemoteError | None:
     """Why nothing may be put: a push that has to come first did not happen."""
     world = plan.world
-    first = world.shared and (world.memory.heads.remote is None or world.settings.repository.require_push)
-    if not first or recorded.pushed or recorded.commit is None:
+    heads = world.memory.heads
+    # What a pod commits that began with an empty disk is gone with it, unless it is pushed.
+    first = heads.local is None or heads.remote is None or world.settings.repository.require_push
+    if not world.shared or not first or recorded.pushed or recorded.commit is None:
         return None
     return recorded.push_error or world.remote_error or RemoteError("The git remote was not pushed to.")
 

@@ -26,7 +26,7 @@ from mirror.steps.holding import emptied, held_changes
 from mirror.steps.notebook import sources_of
 from mirror.steps.plan import IssuerPlan, Publication, World
 from mirror.steps.probing import with_probe
-from mirror.steps.witness import unwitnessed
+from mirror.steps.witness import Stranger, unwitnessed, unwitnessed_emptiness
 from mirror.trust.circumstances import Circumstances
 from mirror.trust.documents import render
 from mirror.trust.lifecycle import advance, revoked_thumbprints
@@ -60,14 +60,22 @@ def _plan_publication(publication: Publication, world: World, ports: Ports) -> I
         return replace(start, failures=tuple(_broken(reason, remembered) for reason in remembered.broken))
     stranger = unwitnessed(publication, world, ports, observations)
     if stranger is not None:
-        events = (*start.events, stranger.event)
-        return replace(start, events=events, held=stranger.held, waits_since=stranger.since)
+        return _set_aside(start, stranger)
     sources = sources_of(issuer)
     outcome = advance(before, _policy(issuer, world), _circumstances(publication, observations, world, sources))
+    stranger = unwitnessed_emptiness(publication, world, ports, outcome.ledger)
+    if stranger is not None:
+        return _set_aside(start, stranger)
     events = _mismatch(issuer, remembered) + emptied(outcome.ledger) + world.beliefs.events.get(issuer.name, ())
     held, events = held_changes(issuer, outcome), start.events + events
-    planned = replace(start, outcome=outcome, held=held, events=events, sources=sources)
+    # With a wrong clock no retirement starts anew: the next pass must see the change of sources once more.
+    is_skewed = any(event.name == "clock.skewed" for event in outcome.events)
+    planned = replace(start, outcome=outcome, held=held, events=events, sources="" if is_skewed else sources)
     return plan_objects(planned, outcome.ledger, world, ports)
+
+
+def _set_aside(start: IssuerPlan, stranger: Stranger) -> IssuerPlan:
+    return replace(start, events=(*start.events, stranger.event), held=stranger.held, waits_since=stranger.since)
 
 
 def _expiring(publication: Publication, observations: tuple[Observation, ...], world: World) -> tuple[Event, ...]:
@@ -95,7 +103,7 @@ def _circumstances(
         observations=observations,
         replicas=issuer.expected_answers,
         now=world.now,
-        may_drop=not world.shared or world.heard_remote,
+        may_drop=not world.shared or (world.heard_remote and world.memory.is_shared),
         may_admit=publication.admits(world.now),
         sources_changed=world.notebook.sources_changed(issuer.issuer, sources),
         suspects=world.beliefs.suspects,

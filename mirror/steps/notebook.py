@@ -4,25 +4,35 @@
 trust different things. A key is vouched for when this mirror saw it on an apiserver or in the public object, or when an
 operator decided about it here; never because a branch says so. When the file is lost every public key needs a witness
 again, and the public object usually is one.
+
+A pass and operators' commands may write at the same time: everybody changes what is there by then (`change`), and takes
+away only what he knew.
 """
 
 import hashlib
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mirror.config.settings import Issuer
-from mirror.files import write_atomically
-from mirror.model import IssuerUrl, KeyId, Kid, Thumbprint
+from mirror.files import update_atomically
+from mirror.model import IssuerUrl, Key, Kid, Thumbprint
 from mirror.source.kubeconfig import read_kubeconfig
 
 FILE_NAME = "notebook.json"
 
-EMPTIED: KeyId = (Kid(""), Thumbprint(""))
+PublicId = tuple[Kid, Thumbprint, str]
+"""A key as it stands in a public set: its identity, and its `alg`, which no thumbprint covers (RFC 7638)."""
+EMPTIED: PublicId = (Kid(""), Thumbprint(""), "")
 """Stands among keys for "none is public, by revocation": that too needs a witness. No real kid is empty."""
+
+
+def public_id(key: Key) -> PublicId:
+    """What is vouched for when `key` is."""
+    return (key.kid, key.thumbprint, key.alg)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,7 @@ class Notebook:
     """
 
     sources: Mapping[IssuerUrl, str] = field(default_factory=dict)
-    vouched: Mapping[IssuerUrl, frozenset[KeyId]] = field(default_factory=dict)
+    vouched: Mapping[IssuerUrl, frozenset[PublicId]] = field(default_factory=dict)
     waiting_since: Mapping[IssuerUrl, datetime] = field(default_factory=dict)
     adopted: Mapping[IssuerUrl, frozenset[str]] = field(default_factory=dict)
     revoked: Mapping[IssuerUrl, frozenset[Thumbprint]] = field(default_factory=dict)
@@ -48,10 +58,18 @@ class Notebook:
         """The notebook after a pass that decided about these issuers by what such `sources` said."""
         return replace(self, sources={**self.sources, **sources})
 
-    def with_vouched(self, keys: Mapping[IssuerUrl, frozenset[KeyId]]) -> "Notebook":
-        """The notebook after these keys, and no others of these issuers, were seen or decided about."""
+    def with_vouched(self, keys: Mapping[IssuerUrl, frozenset[PublicId]], known: "Notebook") -> "Notebook":
+        """The notebook after a pass that knew `known`: these keys, and of others those that came up meanwhile."""
+        nobody = frozenset[PublicId]()
+        meanwhile = {url: self.vouched.get(url, nobody) - known.vouched.get(url, nobody) for url in keys}
+        vouched = {url: new | meanwhile[url] for url, new in keys.items()}
         waiting = {url: since for url, since in self.waiting_since.items() if url not in keys}
-        return replace(self, vouched={**self.vouched, **keys}, waiting_since=waiting)
+        return replace(self, vouched={**self.vouched, **vouched}, waiting_since=waiting)
+
+    def without_vouched(self, keys: Mapping[IssuerUrl, frozenset[PublicId]]) -> "Notebook":
+        """The notebook after it turned out that nothing was decided about these keys."""
+        left = {url: self.vouched.get(url, frozenset()) - gone for url, gone in keys.items()}
+        return replace(self, vouched={**self.vouched, **left})
 
     def with_waiting(self, since: Mapping[IssuerUrl, datetime]) -> "Notebook":
         """The notebook after something of these issuers had no witness; the first time counts."""
@@ -100,24 +118,32 @@ def digest_of(body: bytes) -> str:
 
 
 def note_adopted(state_dir: Path, bodies: Mapping[IssuerUrl, Iterable[bytes]]) -> None:
-    """An operator took these public documents over; that they are not ours is no intrusion.
+    """An operator takes these public documents over; that they are not ours is no intrusion.
 
     Raises:
         HistoryError: The state directory cannot be written.
     """
-    known = load(state_dir)
     digests = {url: frozenset(map(digest_of, found)) for url, found in bodies.items()}
-    save(state_dir, replace(known, adopted={**known.adopted, **digests}))
+    change(state_dir, lambda notes: replace(notes, adopted={**notes.adopted, **digests}))
 
 
-def vouch(state_dir: Path, keys: Mapping[IssuerUrl, frozenset[KeyId]]) -> None:
-    """Besides what is vouched for, these keys are from now on: this pass believes them, or an operator decided.
+def vouch(state_dir: Path, keys: Mapping[IssuerUrl, frozenset[PublicId]]) -> Mapping[IssuerUrl, frozenset[PublicId]]:
+    """Besides what is vouched for, these keys are from now on: this pass believes them, or an operator decides.
+
+    Returns:
+        Those that were not vouched for before.
 
     Raises:
         HistoryError: The state directory cannot be written.
     """
-    known = load(state_dir)
-    save(state_dir, known.with_vouched({url: known.vouched.get(url, frozenset()) | new for url, new in keys.items()}))
+    new: dict[IssuerUrl, frozenset[PublicId]] = {}
+
+    def add(notes: Notebook) -> Notebook:
+        new.update({url: ids - notes.vouched.get(url, frozenset()) for url, ids in keys.items()})
+        return notes.with_vouched({url: notes.vouched.get(url, frozenset()) | ids for url, ids in keys.items()}, notes)
+
+    change(state_dir, add)
+    return new
 
 
 def load(state_dir: Path) -> Notebook:
@@ -126,7 +152,7 @@ def load(state_dir: Path) -> Notebook:
         content = json.loads((state_dir / FILE_NAME).read_bytes())
         return Notebook(
             sources={IssuerUrl(url): str(digest) for url, digest in content["sources"].items()},
-            vouched={IssuerUrl(url): frozenset(map(_key_id, keys)) for url, keys in content["vouched"].items()},
+            vouched={IssuerUrl(url): frozenset(map(_public_id, keys)) for url, keys in content["vouched"].items()},
             waiting_since={IssuerUrl(url): _moment(text) for url, text in content["waiting_since"].items()},
             adopted={IssuerUrl(url): frozenset(map(str, d)) for url, d in content.get("adopted", {}).items()},
             revoked={
@@ -138,9 +164,10 @@ def load(state_dir: Path) -> Notebook:
         return Notebook()
 
 
-def _key_id(entry: Any) -> KeyId:
-    kid, thumbprint = entry
-    return (Kid(str(kid)), Thumbprint(str(thumbprint)))
+def _public_id(entry: Any) -> PublicId:
+    # Notebooks of version 1 had no `alg`: their keys need a witness once more.
+    kid, thumbprint, alg = entry if len(entry) == len(EMPTIED) else (*entry, "")
+    return (Kid(str(kid)), Thumbprint(str(thumbprint)), str(alg))
 
 
 def _moment(text: str) -> datetime:
@@ -148,19 +175,36 @@ def _moment(text: str) -> datetime:
 
 
 def save(state_dir: Path, notebook: Notebook) -> None:
-    """Write the notebook, unless it says what the file says already.
+    """Write the notebook, whatever the file says.
 
     Raises:
         HistoryError: The state directory cannot be written.
     """
-    if notebook == load(state_dir):
-        return
+    change(state_dir, lambda _: notebook)
+
+
+def change(state_dir: Path, edit: Callable[[Notebook], Notebook]) -> None:
+    """Write what `edit` makes of the notebook as it is now; nothing where that is the same.
+
+    Raises:
+        HistoryError: The state directory cannot be written.
+    """
+
+    def edited() -> str | None:
+        before = load(state_dir)
+        after = edit(before)
+        return None if after == before else _text(after)
+
+    update_atomically(state_dir / FILE_NAME, edited)
+
+
+def _text(notebook: Notebook) -> str:
     content = {
-        "version": 1,
+        "version": 2,
         "sources": dict(sorted(notebook.sources.items())),
         "vouched": {url: sorted(keys) for url, keys in sorted(notebook.vouched.items())},
         "waiting_since": {url: since.isoformat() for url, since in sorted(notebook.waiting_since.items())},
         "adopted": {url: sorted(digests) for url, digests in sorted(notebook.adopted.items())},
         "revoked": {url: sorted(thumbprints) for url, thumbprints in sorted(notebook.revoked.items())},
     }
-    write_atomically(state_dir / FILE_NAME, json.dumps(content, indent=1) + "\n")
+    return json.dumps(content, indent=1) + "\n"

@@ -90,7 +90,7 @@ class IssuerPlan:
 
     `outcome` is None where nothing may be decided: then nothing of this issuer is committed or put. `waits_since`
     tells since when something that git says waits for a witness. `probe` is a token that the cluster signed. `sources`
-    says where the documents came from in this pass (`notebook.sources_of`), where something was decided.
+    says where the documents came from in this pass (`notebook.sources_of`), where that was decided about.
     """
 
     publication: Publication

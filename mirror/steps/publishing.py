@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mirror.addresses import jwks_uri
-from mirror.errors import BucketError, MirrorError
+from mirror.errors import BucketError, MirrorError, RemoteError
 from mirror.history.ledgers import public_path
 from mirror.history.record import Recorded
 from mirror.model import CommitId, Event, Level, ObjectKey, Reason
@@ -108,7 +108,7 @@ class Publishing:
         return Progress(current, done, look=self._must_look(current, done))
 
     def _at_newest_snapshot(self, planned: IssuerPlan) -> IssuerPlan:
-        """The plan again, where another mirror's changes were merged into this issuer's ledger meanwhile."""
+        """The plan again, where another mirror's changes were merged into the ledger meanwhile, or the push failed."""
         if planned.outcome is None:
             return planned
         ledger = self.recorded.ledgers.get(planned.url)
@@ -119,14 +119,21 @@ class Publishing:
             remedy = "See what was pushed to the repository last, and restore the ledger."
             broken = Reason("ledger.broken", sentence, remedy)
             return replace(planned, outcome=None, decisions=(), failures=(*planned.failures, broken))
-        if ledger == planned.outcome.ledger:
+        if ledger == planned.outcome.ledger and (self.recorded.pushed or not self.world.heard_remote):
             return planned
         if self.world.needs_witness and not public_ids(ledger) <= public_ids(planned.outcome.ledger):
             sentence = "The git remote named keys or revocations of this issuer while this pass ran; it is set aside."
             event = Event("remote.unwitnessed", sentence, Level.WARNING)
             return replace(planned, outcome=None, decisions=(), events=(*planned.events, event))
         merged = replace(planned, outcome=replace(planned.outcome, ledger=ledger))
-        return plan_objects(merged, ledger, self.world, self.ports)
+        return plan_objects(merged, ledger, self._heard(), self.ports)
+
+    def _heard(self) -> World:
+        """The world after the push: where the remote did not take it, no key is taken away either."""
+        if self.recorded.pushed or not self.world.heard_remote:
+            return self.world
+        refused = self.recorded.push_error or RemoteError("The git remote was not pushed to.")
+        return replace(self.world, remote_error=refused)
 
     def _shown(self, planned: IssuerPlan) -> Shown:
         return self.world.buckets[target(planned.issuer.publish)]

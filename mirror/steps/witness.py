@@ -2,7 +2,8 @@
 
 Who may push to the remote is not who may be any pod. A key that git calls public counts only when this mirror vouched
 for it before (`notebook`), an apiserver shows it in this pass, or the public object has it; and revocations that
-leave an issuer without any key count only when the public object has none either. Until then the issuer is set aside:
+leave an issuer without any key count only when the public object is there and has none either. Until then the issuer is
+set aside:
 nothing of it is put. Normally another mirror is just about to put it. `repository.allowed_signers` replaces all this by
 signatures.
 """
@@ -21,14 +22,13 @@ from mirror.model import (
     Observation,
     Observed,
     Reason,
-    Status,
     key_id,
 )
 from mirror.ports import Ports
-from mirror.steps.notebook import EMPTIED
+from mirror.steps.notebook import EMPTIED, PublicId, public_id
 from mirror.steps.plan import Publication, World
-from mirror.trust.jwks import read_jwks
-from mirror.trust.refused import Refused
+from mirror.trust.adoption import read_public
+from mirror.trust.emptiness import is_emptied
 from mirror.trust.words import as_argument
 
 PATIENCE = timedelta(minutes=15)
@@ -47,66 +47,85 @@ class Stranger:
 def unwitnessed(
     publication: Publication, world: World, ports: Ports, observations: tuple[Observation, ...]
 ) -> Stranger | None:
-    """What nobody but git vouches for; None when everything of this publication may be believed.
+    """The public keys of git that nobody else vouches for; None when all of them may be believed.
 
     Raises:
         BucketError: The public object was needed as a witness and could not be read.
-        HistoryError: The date of the fetched commit could not be read.
+        HistoryError: The history of the ledger could not be read.
     """
     ledger = world.memory.issuers[publication.url].ledger
     if not world.needs_witness or ledger is None:
         return None
-    suspects = public_ids(ledger) - _shown(observations) - world.notebook.vouched.get(publication.url, frozenset())
-    if not suspects:
-        return None
-    public = _public(publication, ports)
-    suspects -= public or {EMPTIED}
-    if not suspects:
-        return None
-    since = world.notebook.waiting_since.get(publication.url) or _committed(world, ports)
-    return _stranger(publication, suspects, since, is_late=world.now >= since + PATIENCE)
+    # Of a key that an apiserver shows, the `alg` that it shows will be taken: no ledger's counts.
+    shown = _shown(observations)
+    suspects = frozenset(public_id(key) for key in ledger.public_keys() if key_id(key) not in shown)
+    suspects -= world.notebook.vouched.get(publication.url, frozenset())
+    if suspects:
+        suspects -= _public(publication, ports)
+    return _stranger(publication, suspects, world, ports) if suspects else None
 
 
-def public_ids(ledger: Ledger) -> frozenset[KeyId]:
+def unwitnessed_emptiness(publication: Publication, world: World, ports: Ports, after: Ledger) -> Stranger | None:
+    """That git's revocations leave no key public in this pass, where nobody else vouches for it.
+
+    `after` is the ledger as the pass would leave it: it may have found new keys.
+
+    Raises:
+        BucketError: The public object was needed as a witness and could not be read.
+        HistoryError: The history of the ledger could not be read.
+    """
+    before = world.memory.issuers[publication.url].ledger
+    if not world.needs_witness or before is None or not (is_emptied(before) and is_emptied(after)):
+        return None
+    if EMPTIED in world.notebook.vouched.get(publication.url, frozenset()) or EMPTIED in _public(publication, ports):
+        return None
+    return _stranger(publication, frozenset({EMPTIED}), world, ports)
+
+
+def public_ids(ledger: Ledger) -> frozenset[PublicId]:
     """The keys that the ledger makes public; EMPTIED alone when revocations left none."""
-    public = frozenset(key_id(key) for key in ledger.public_keys())
-    is_emptied = any(record.status is Status.REVOKED for record in ledger.records)
-    return public or frozenset({EMPTIED} if is_emptied else ())
+    return frozenset({EMPTIED}) if is_emptied(ledger) else frozenset(map(public_id, ledger.public_keys()))
 
 
 def _shown(observations: Iterable[Observation]) -> frozenset[KeyId]:
     return frozenset(key_id(key) for o in observations if isinstance(o, Observed) for key in o.keys)
 
 
-def _public(publication: Publication, ports: Ports) -> frozenset[KeyId]:
-    """The keys of the public object, read by the same rules as everybody's; none when it is absent or not believed."""
+def _public(publication: Publication, ports: Ports) -> frozenset[PublicId]:
+    """The believed keys of the public object, EMPTIED when it has none at all; nothing when it is not there."""
     publish = publication.issuer.publish
     _, jwks_key = object_keys(publication.url, publish.base_url, publish.prefix)
     stored = ports.bucket(publish).get(jwks_key)
     if stored is None:
         return frozenset()
-    keys = read_jwks(stored.body, policy=KeyPolicy(kid="opaque"))
-    return frozenset() if isinstance(keys, Refused) else frozenset(key_id(key) for key in keys.keys)
+    keys, left_out = read_public(stored.body, KeyPolicy(kid="opaque"))
+    return frozenset(map(public_id, keys.values())) if keys or left_out else frozenset({EMPTIED})
 
 
-def _committed(world: World, ports: Ports) -> datetime:
-    """When the fetched commit says that it was made, never later than now."""
+def _since(publication: Publication, world: World, ports: Ports) -> datetime:
+    """Since when it waits: as this machine remembers, else when the fetched branch last changed the issuer's ledger."""
+    known = world.notebook.waiting_since.get(publication.url)
     head = world.memory.heads.remote
-    return min(world.now, ports.history.committed_at(head)) if head is not None else world.now
+    if known is not None or head is None:
+        return known or world.now
+    path = world.memory.issuers[publication.url].paths.ledger
+    return ports.history.changed_at(path, at=head) or ports.history.committed_at(head)
 
 
-def _stranger(publication: Publication, keys: frozenset[KeyId], since: datetime, *, is_late: bool) -> Stranger:
+def _stranger(publication: Publication, keys: frozenset[PublicId], world: World, ports: Ports) -> Stranger:
     what = "revocations that would empty the issuer" if EMPTIED in keys else f"{len(keys)} key(s) as public"
     sentence = (
         f"Git names {what} for {publication.url}, and neither this mirror, nor the bucket, nor an apiserver vouches "
         "for it: nothing of this issuer is committed or put."
     )
-    thumbprints = sorted(thumbprint for _, thumbprint in keys)
+    thumbprints = sorted(thumbprint for _, thumbprint, _ in keys)
     event = Event("remote.unwitnessed", sentence, Level.WARNING, {"thumbprints": " ".join(thumbprints)})
-    if not is_late:
-        return Stranger(event, since)
+    since = _since(publication, world, ports)
+    # Who commits may write any date: one far in the future buys no time.
+    if abs(world.now - since) < PATIENCE:
+        return Stranger(event, min(since, world.now))
     name = publication.issuer.name
     commands = [f"oidc-mirror approve {name} {as_argument(thumbprint)}" for thumbprint in thumbprints if thumbprint]
     remedy = ", ".join(commands) or f"oidc-mirror revoke {name} --all --last --reason ..."
     reason = Reason(event.name, sentence, f"Find out who pushed it; if it is right: {remedy}")
-    return Stranger(event, since, (reason,))
+    return Stranger(event, min(since, world.now), (reason,))

@@ -62,7 +62,7 @@ def adopt(issuer: IssuerUrl, public_jwks: bytes | None, policy: KeyPolicy, given
     if not shown.ledger.records:
         sentence = "No apiserver of this issuer showed a key that is believed; nothing can be adopted."
         return Reason("adopt.nothing_shown", sentence, "Run `oidc-mirror run --dry-run`, and follow its remedies.")
-    believed, left_out = _read_public(public_jwks, policy)
+    believed, left_out = read_public(public_jwks, policy)
     records = {key_id(record.key): record for record in shown.ledger.records}
     records |= {key_id(r.key): _published(r) for r in records.values() if _is_public_and_held(r, believed)}
     gone = {identity: key for identity, key in believed.items() if identity not in records}
@@ -136,8 +136,8 @@ def _left_out(key: Key, code: str, why: str) -> Reason:
 # ------------------------------------------------------------------------------------- the public document
 
 
-def _read_public(body: bytes | None, policy: KeyPolicy) -> tuple[Mapping[KeyId, Key], tuple[Reason, ...]]:
-    """The keys of the public JWKS that are believed, and every reason why others are not.
+def read_public(body: bytes | None, policy: KeyPolicy) -> tuple[Mapping[KeyId, Key], tuple[Reason, ...]]:
+    """The keys of the public JWKS that are believed, and every reason why others are not; neither where it is absent.
 
     Other than an apiserver's answer it is read key by key: one bad key must not take the good ones from the world.
     """

@@ -24,6 +24,7 @@ from mirror.model import (
 from mirror.trust.emptiness import settled
 from mirror.trust.jwk import is_printable_text
 from mirror.trust.lifecycle import Outcome, Transition, revoked_thumbprints
+from mirror.trust.merge import revoked_key
 from mirror.trust.records import MAX_REASON_CHARACTERS
 from mirror.trust.words import quoted
 
@@ -99,7 +100,7 @@ def _listed(records: Iterable[KeyRecord]) -> str:
 def approve(
     ledger: Ledger, identity: KeyId, now: datetime, *, revoked: frozenset[Thumbprint] = _NOTHING
 ) -> Outcome | Reason:
-    """Held -> published. Another public key of the same kid begins to retire; approving twice changes nothing.
+    """Held -> published. Another public key of the same kid begins to retire; approving a public key changes nothing.
 
     Args:
         ledger: The ledger before, which has a record of `identity`.
@@ -114,11 +115,11 @@ def approve(
     if record.key.thumbprint in revoked | revoked_thumbprints(ledger):
         sentence = f"Key {record.key.thumbprint} is revoked, and a revoked key never comes back."
         return Reason("key.revoked", sentence, "Give the cluster a new signing key.")
-    if record.status not in (Status.HELD, Status.PUBLISHED):
+    if record.status in PUBLIC_STATUSES:
+        return Outcome(ledger, (), ())
+    if record.status is not Status.HELD:
         sentence = f"Key {record.key.thumbprint} is {record.status}, not held."
         return Reason("key.not_held", sentence, "Nothing to approve: it is decided anew when an apiserver shows it.")
-    if record.status is Status.PUBLISHED:
-        return Outcome(ledger, (), ())
     moved = [_moved(record, Status.PUBLISHED, held_because=None)]
     moved += [
         _moved(other, Status.RETIRING, missing_since=now, returned_at=None)
@@ -178,7 +179,7 @@ def _held(public: Iterable[KeyRecord]) -> Reason:
 def _revoked(record: KeyRecord, revocation: Revocation) -> KeyRecord:
     if record.revocation is None:
         # The fields of the former status go, as `mirror.trust.merge` lets them go.
-        plain = KeyRecord(record.key, record.status, record.generation, record.first_seen)
+        plain = KeyRecord(revoked_key(record.key), record.status, record.generation, record.first_seen)
         return _moved(plain, Status.REVOKED, revocation=revocation)
     if record.revocation.last or not revocation.last:
         return record

@@ -9,6 +9,7 @@ Pure: nothing here reads a clock, a file or the network, and nothing is logged; 
     held        dropped     every apiserver answered without it
     published   retiring    every apiserver answered, none has it (`missing_since` is set once)
     retiring    published   seen again; it is not retired again for `retain_removed`
+    any shown   the same    an apiserver shows another `alg` than the record has (no thumbprint covers it, RFC 7638)
     dropped     published / held   seen again: decided as at first sight
     retiring    dropped     missing_since + retain_removed <= now, every apiserver answered, and something is left
     any         revoked     `keys.revoked` of the configuration or `revoke`; for ever, whatever the kid
@@ -40,6 +41,7 @@ from mirror.model import (
 )
 from mirror.trust.circumstances import MOST_CLOCK_SKEW, Circumstances, clock_skew, unheard
 from mirror.trust.emptiness import settled
+from mirror.trust.merge import revoked_key
 
 MOST_KEYS_OF_A_KIND = 100  # AWS answers with an error to a JWKS of more than 100 RSA or 100 EC keys (fact 34)
 MOST_HELD = 32
@@ -95,11 +97,22 @@ class _Step:
         self.records: dict[KeyId, KeyRecord] = {key_id(r.key): r for r in before.records}
         self.transitions: list[Transition] = []
         self.events: list[Event] = []
-        seen = (key for o in given.observations if isinstance(o, Observed) for key in o.keys)
-        self.seen: dict[KeyId, Key] = {key_id(key): key for key in seen}
+        self.seen: dict[KeyId, Key] = self._seen()
         self.revoked = revoked_thumbprints(before) | policy.revoked
         self.blocked_by = unheard(given.observations, given.replicas)
-        self.all_answered = not self.blocked_by and not self._clock_is_wrong()
+        self.clock_is_wrong = self._clock_is_wrong()
+        self.all_answered = not self.blocked_by and not self.clock_is_wrong
+
+    def _seen(self) -> dict[KeyId, Key]:
+        """The keys that apiservers show; of several `alg` the recorded one, else the first of the alphabet."""
+        shown: dict[KeyId, set[Key]] = {}
+        for key in (key for o in self.given.observations if isinstance(o, Observed) for key in o.keys):
+            shown.setdefault(key_id(key), set()).add(key)
+        known = {identity: record.key for identity, record in self.records.items()}
+        return {
+            identity: known[identity] if known.get(identity) in keys else min(keys, key=lambda key: key.alg)
+            for identity, keys in shown.items()
+        }
 
     def _clock_is_wrong(self) -> bool:
         skew = clock_skew(self.given.observations, self.given.now)
@@ -121,7 +134,7 @@ class _Step:
                 self._seen_again(identity, record)
             elif record.key.thumbprint in self.revoked and self._is_something_left_without(record):
                 continue  # it is revoked below; one that cannot be, because it is the last, ages like any other
-            elif record.status is Status.RETIRING and self.given.sources_changed:
+            elif record.status is Status.RETIRING and self.given.sources_changed and not self.clock_is_wrong:
                 self._move(identity, Status.RETIRING, "starts its retirement anew", missing_since=self.given.now)
             elif self.all_answered:
                 self._missing(identity, record)
@@ -129,7 +142,11 @@ class _Step:
     def _seen_again(self, identity: KeyId, record: KeyRecord) -> None:
         if record.key.thumbprint in self.revoked:
             self._tell("key.revoked_shown", record.key, "is revoked, and an apiserver still shows it")
-        elif record.status is Status.RETIRING and not self._kid_is_taken(record.key, {Status.PUBLISHED}):
+            return
+        shown = self.seen[identity]
+        if record.key != shown and record.status is not Status.DROPPED:
+            self._move(identity, record.status, f"is shown with alg {shown.alg}, not {record.key.alg}", key=shown)
+        if record.status is Status.RETIRING and not self._kid_is_taken(record.key, {Status.PUBLISHED}):
             self._move(identity, Status.PUBLISHED, "was seen again", missing_since=None, returned_at=self.given.now)
 
     def _missing(self, identity: KeyId, record: KeyRecord) -> None:
@@ -146,7 +163,9 @@ class _Step:
 
     def _came_back_lately(self, record: KeyRecord) -> bool:
         # A replica that flaps makes two commits, not two an interval.
-        return record.returned_at is not None and self.given.now < record.returned_at + self.policy.retain_removed
+        # What returns in the future was written by a clock that was wrong.
+        came = record.returned_at
+        return came is not None and came <= self.given.now < came + self.policy.retain_removed
 
     def admit_new_keys(self) -> None:
         """-- or dropped -> published or held: keys that are shown and are not (or no longer) followed."""
@@ -194,10 +213,10 @@ class _Step:
         if identity not in self.records:
             self.records[identity] = KeyRecord(key, Status.DROPPED, generation=0, first_seen=self.given.now)
         if held_because is None:
-            self._move(identity, Status.PUBLISHED, "is new")
+            self._move(identity, Status.PUBLISHED, "is new", key=key)
         else:
             sentence = f"is new and held ({held_because}) until an operator approves it"
-            self._move(identity, Status.HELD, sentence, held_because=held_because)
+            self._move(identity, Status.HELD, sentence, held_because=held_because, key=key)
 
     def _is_full(self, identity: KeyId, *, held: bool) -> bool:
         if held and sum(r.status is Status.HELD for r in self.records.values()) >= MOST_HELD:
@@ -224,7 +243,7 @@ class _Step:
             Revocation(at=self.given.now, reason="named in keys.revoked of the configuration"),
         )
         self.records[identity] = replace(record, missing_since=None, returned_at=None, held_because=None)
-        self._move(identity, Status.REVOKED, "is revoked", revocation=revocation)
+        self._move(identity, Status.REVOKED, "is revoked", revocation=revocation, key=revoked_key(record.key))
 
     def drop_retired_keys(self) -> None:
         """Retiring -> dropped, when its time has come and something is left in the set."""
@@ -266,13 +285,13 @@ class _Step:
         identity: KeyId,
         status: Status,
         sentence: str,
-        **changes: datetime | str | Revocation | None,
+        **changes: datetime | str | Revocation | Key | None,
     ) -> None:
         record = self.records[identity]
         generation = min(record.generation + 1, MAX_GENERATION)
         changed = replace(record, status=status, generation=generation, **changes)  # type: ignore[arg-type]  # fields of KeyRecord by name
         self.records[identity] = changed
-        self.transitions.append(Transition(record.key, status, sentence))
+        self.transitions.append(Transition(changed.key, status, sentence))
 
     def _tell(self, name: str, key: Key, sentence: str) -> None:
         fields = {"kid": key.kid, "thumbprint": key.thumbprint}

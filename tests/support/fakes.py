@@ -214,8 +214,8 @@ class FakeHistory:
             for path, text in self.commits.by_id[each].files.items()
         )
 
-    def changed_at(self, path: str) -> datetime | None:
-        at, when = self.head, None
+    def changed_at(self, path: str, *, at: CommitId | None = None) -> datetime | None:
+        at, when = at or self.head, None
         while at is not None and path in self.commits.by_id[at].files:
             commit = self.commits.by_id[at]
             when = commit.when

@@ -22,7 +22,7 @@ from mirror.history.record import Intent, record
 from mirror.model import IssuerUrl, KeyPolicy, KeyRecord, Kid, Ledger, Status, Thumbprint, key_id
 from mirror.report import ExitStatus, Report
 from mirror.steps import notebook
-from mirror.steps.notebook import EMPTIED
+from mirror.steps.notebook import EMPTIED, public_id
 from mirror.steps.plan import publications
 from mirror.trust.decisions import revoke
 from mirror.trust.ledger import read_ledger, write_ledger
@@ -205,8 +205,8 @@ def test_what_the_operator_vouches_for_is_believed(shared: Situation) -> None:
     assert "remote.unwitnessed" in names(shared.run())
     desk = desk_of(shared)
     ((publication, ledger),) = desk.ledgers()
-    commit(desk, [Decision(publication, Outcome(ledger, (), ()), frozenset({key_id(STRANGER)}))])
-    assert key_id(STRANGER) in notebook.load(shared.state_dir).vouched[ISSUER]
+    commit(desk, [Decision(publication, Outcome(ledger, (), ()), frozenset({public_id(STRANGER)}))])
+    assert public_id(STRANGER) in notebook.load(shared.state_dir).vouched[ISSUER]
     shared.run()
     assert STRANGER.kid in public_kids(shared)
 

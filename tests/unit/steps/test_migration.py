@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mirror.config.settings import FormerIssuer
-from mirror.model import IssuerUrl, KeyId, Kid, Thumbprint
+from mirror.model import IssuerUrl, Kid, Thumbprint
 from mirror.report import ExitStatus
-from mirror.steps.notebook import EMPTIED, Notebook, load, save, sources_of, vouch
+from mirror.steps.notebook import EMPTIED, Notebook, PublicId, load, save, sources_of, vouch
 from support.captures import capture
 from support.fakes import MOMENT
 from support.situations import BASE_URL, BOTH, ISSUER, JWKS_KEY, LAST, ONE, Situation, answer
@@ -19,7 +19,7 @@ OLD = IssuerUrl(f"{BASE_URL}/old")
 OLD_JWKS = "old/openid/v1/jwks"
 OLD_DISCOVERY = "old/.well-known/openid-configuration"
 HOUR = timedelta(hours=1)
-KEY: KeyId = (Kid("kid"), Thumbprint("thumbprint"))
+KEY: PublicId = (Kid("kid"), Thumbprint("thumbprint"), "RS256")
 
 
 @pytest.fixture

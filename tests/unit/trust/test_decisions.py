@@ -266,13 +266,12 @@ def test_returned_key_that_retires_forgets_its_return() -> None:
 @pytest.mark.parametrize(
     ("status", "revoked", "expected"),
     [
-        (R, frozenset(), "key.not_held"),
         (D, frozenset(), "key.not_held"),
         (X, frozenset(), "key.revoked"),
         (H, {A.thumbprint}, "key.revoked"),
         (P, {A.thumbprint}, "key.revoked"),
     ],
-    ids=["retiring", "dropped", "revoked", "held and revoked by configuration", "published and revoked"],
+    ids=["dropped", "revoked", "held and revoked by configuration", "published and revoked"],
 )
 def test_key_that_is_not_held_is_not_approved(status: Status, revoked: set[Thumbprint], expected: str) -> None:
     """What left, or is revoked anywhere, never becomes public by an approval."""
