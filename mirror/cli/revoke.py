@@ -45,7 +45,7 @@ def command(
         raise UsageError("It must be clear what is revoked.", remedy="Give one KEY, or `--all`.")
     with open_desk(common(ctx), (name,)) as desk:
         material = _material(desk, name, key)
-        decisions, refusals = _decide(desk, material, reason=reason, last=last)
+        decisions, refusals = decide(desk, material, reason=reason, last=last)
         if any(each.code != "revocation.held" for each in refusals):
             refuse(refusals[0])
         for each in refusals:
@@ -73,7 +73,7 @@ def _material(desk: Desk, name: str, key: str | None) -> frozenset[Thumbprint]:
     return frozenset({found})
 
 
-def _decide(
+def decide(
     desk: Desk, material: frozenset[Thumbprint], *, reason: str, last: bool
 ) -> tuple[list[Decision], list[Reason]]:
     """The revocation under each of the issuer's texts, and why there is none under others."""

@@ -18,7 +18,6 @@ from mirror.model import (
     KeyRecord,
     Kid,
     Ledger,
-    PublicObject,
     Revocation,
     Status,
 )
@@ -28,7 +27,7 @@ from mirror.trust.documents import documents
 from mirror.trust.ledger import read_ledger, write_ledger
 from mirror.trust.refused import Refused
 from support.captures import capture
-from support.fakes import MOMENT, Commit, FakeBucket, FakeHistory, FakeRemote, FakeWorld
+from support.fakes import MOMENT, Commit, FakeHistory, FakeRemote, FakeWorld
 from support.keys import RSA_KEYS, with_kid
 from support.situations import BASE_URL, BOTH, ISSUER, JWKS_KEY, LAST, LEDGER, ONE, PUBLIC, Situation
 
@@ -82,6 +81,11 @@ def drops_all(files: Files) -> None:
     with_records(files, *(replace(r, status=Status.DROPPED, generation=9) for r in ledger_of(files).records))
 
 
+def changes_an_alg(files: Files) -> None:
+    records = ledger_of(files).records
+    with_records(files, *(replace(r, key=replace(r.key, alg="RS384")) if r.key.kty == "RSA" else r for r in records))
+
+
 def changes_public(files: Files) -> None:
     files[f"{PUBLIC}/openid/v1/jwks"] = b'{"keys":[]}'
 
@@ -115,6 +119,7 @@ ATTACKS: list[Attack] = [
     adds_a_retiring_key,
     revokes_all,
     drops_all,
+    changes_an_alg,
     changes_public,
     breaks_the_ledger,
     swaps_the_issuer,
@@ -197,29 +202,6 @@ def test_key_that_is_public_is_witnessed(here: Situation) -> None:
     assert len(json.loads(here.public() or b"")["keys"]) == 3
 
 
-class Killed(BaseException):
-    """A mirror's end at some moment: nothing of it runs any more."""
-
-
-def kill(_bucket: FakeBucket, _wanted: PublicObject) -> None:
-    raise Killed
-
-
-def test_own_key_needs_no_witness_after_a_kill(here: Situation) -> None:
-    """Killed between push and put, while the apiservers move on: what this mirror saw itself it still puts."""
-    here.world.bucket.before_put = kill
-    with pytest.raises(Killed):
-        here.run(LAST, LAST)
-    here.world.bucket.before_put = None
-    other = here.beside()
-    assert "remote.unwitnessed" in told(other.run(BOTH, BOTH))
-    report = here.run(BOTH, BOTH)
-    assert report.exit_status is ExitStatus.CURRENT
-    assert "remote.unwitnessed" not in told(report)
-    assert len(json.loads(here.public() or b"")["keys"]) == 3
-    assert "remote.unwitnessed" not in told(other.run())
-
-
 def test_public_key_with_any_kid_is_witnessed(here: Situation) -> None:
     """An external signer's kid is no hash: what the bucket shows under it vouches all the same."""
     here.policy = KeyPolicy(kid="opaque")
@@ -258,6 +240,25 @@ def test_pushed_between_fetch_and_push_is_set_aside(here: Situation) -> None:
     for hours in (0, 1, 24):
         here.run(after=timedelta(hours=hours))
         assert stranger not in {key["kid"] for key in json.loads(here.public() or b"")["keys"]}
+
+
+def test_alg_that_only_git_says_is_not_public(here: Situation) -> None:
+    """Hidden behind a stranger that is taken back, and of a key that no apiserver shows any more."""
+    here.run(LAST, LAST)
+    before = here.public()
+
+    def changes_it_and_adds(files: Files) -> None:
+        changes_an_alg(files)
+        adds_a_key(files)
+
+    def takes_the_key_back(files: Files) -> None:
+        with_records(files, *(r for r in ledger_of(files).records if r.key.thumbprint != RSA_KEYS[0].thumbprint))
+
+    for attack in (changes_it_and_adds, takes_the_key_back):
+        push(here, attack)
+        for _ in range(2):
+            assert "remote.unwitnessed" in told(here.run(after=timedelta(minutes=1)))
+            assert here.public() == before
 
 
 def test_rewound_branch_is_told_and_merged_back(here: Situation) -> None:

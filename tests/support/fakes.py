@@ -96,7 +96,7 @@ class FakeRemote:
 class FakeHistory:
     """A repository. `moved_by` is called before each commit, as an operator's command that works beside us would be.
 
-    `before_push` is called when a push begins.
+    `before_push` is called when a push begins, `at_the_end` when a pass has put everything and tidies up.
     """
 
     commits: Commits = field(default_factory=Commits)
@@ -106,6 +106,7 @@ class FakeHistory:
     broken: bool = False
     moved_by: Callable[["FakeHistory"], None] | None = None
     before_push: Callable[[], None] | None = None
+    at_the_end: Callable[[], None] | None = None
     fetched_shallow: list[bool] = field(default_factory=list)
     pushes: int = 0
 
@@ -229,7 +230,8 @@ class FakeHistory:
         return self.commits.by_id[commit].when
 
     def collect_garbage(self) -> None:
-        """Nothing to tidy up."""
+        if self.at_the_end is not None:
+            self.at_the_end()
 
     # -- for tests
 

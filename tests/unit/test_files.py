@@ -1,11 +1,12 @@
 """Files of the state directory: whole or not there, and nothing is left of writers that were killed."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from mirror.errors import HistoryError
-from mirror.files import draft_lock, remove_abandoned, write_atomically
+from mirror.files import draft_lock, remove_abandoned, update_atomically, write_atomically
 
 
 def test_draft_of_a_killed_writer_is_removed_by_the_next(tmp_path: Path) -> None:
@@ -39,3 +40,23 @@ def test_folder_that_cannot_be_written_is_told_and_left_clean(tmp_path: Path) ->
     with pytest.raises(HistoryError, match="cannot be written"):
         write_atomically(tmp_path / "notes.json", "whole")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.json"]
+
+
+def test_updates_of_several_writers_are_all_there(tmp_path: Path) -> None:
+    """Each sees what the one before has written; drafts of those that were killed are removed, and none is left."""
+    path = tmp_path / "notes.json"
+    (tmp_path / ".notes.json.4711").write_text("half of")
+
+    def add(number: int) -> None:
+        update_atomically(path, lambda: f"{path.read_text() if path.exists() else ''}{number}\n")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(50)))
+    assert sorted(map(int, path.read_text().split())) == list(range(50))
+    assert [each.name for each in tmp_path.iterdir()] == ["notes.json"]
+
+
+def test_update_that_changes_nothing_writes_nothing(tmp_path: Path) -> None:
+    """A file that says already what it should is not touched."""
+    update_atomically(tmp_path / "notes.json", lambda: None)
+    assert list(tmp_path.iterdir()) == []

@@ -13,8 +13,9 @@ import pytest
 from mirror.cli.adopt import command, take_over
 from mirror.cli.approve import decide
 from mirror.cli.desk import Desk
-from mirror.cli.operate import Decision, commit, described
+from mirror.cli.operate import Decision, commit, described, tell_where_it_counts
 from mirror.cli.options import Common
+from mirror.cli.revoke import decide as decide_revocation
 from mirror.config.settings import FormerIssuer
 from mirror.errors import BucketError, HistoryError, RemoteError
 from mirror.history.ledgers import remember
@@ -407,3 +408,61 @@ def test_written_decision_can_be_read(here: Situation) -> None:
     commit(desk, decisions)
     assert here.world.history.files()[LEDGER] == write_ledger(decisions[0].outcome.ledger)
     assert here.world.history.log()[0].startswith("syd-prod: revoke key ")
+
+
+# ------------------------------------------------------------------------------------ what is said beside git
+
+
+def test_word_of_a_decision_that_failed_is_taken_back(shared: Situation) -> None:
+    """Nothing was committed: a pusher finds no permission to empty the issuer that nobody meant to give."""
+    shared.run(BOTH, BOTH)
+    before = notebook.load(shared.state_dir)
+    desk = desk_of(shared)
+
+    def fail(_: FakeHistory) -> None:
+        raise HistoryError("The disk is full.")
+
+    shared.world.history.moved_by = fail
+    with pytest.raises(HistoryError):
+        commit(desk, revoking(desk, [each.key.thumbprint for each in ledger_of(shared).records], last=True))
+    assert notebook.load(shared.state_dir) == before
+
+
+@pytest.mark.parametrize(
+    ("lasting", "no_pass", "signed", "told"),
+    [(False, True, False, True), (True, True, False, False), (False, False, False, False), (False, True, True, False)],
+    ids=["elsewhere", "on its machine", "with a pass", "signed"],
+)
+def test_decision_that_a_mirror_elsewhere_will_not_believe_is_told(
+    shared: Situation, capsys: pytest.CaptureFixture[str], *, lasting: bool, no_pass: bool, signed: bool, told: bool
+) -> None:
+    """Only git would tell the mirror to empty an issuer, and git is not enough."""
+    shared.run(BOTH, BOTH)
+    desk = desk_of(shared, lasting=lasting, allowed_signers=Path("signers") if signed else None)
+    decisions = revoking(desk, [each.key.thumbprint for each in ledger_of(shared).records], last=True)
+    tell_where_it_counts(desk, decisions, no_pass=no_pass)
+    assert ("remote.unwitnessed" in capsys.readouterr().err) is told
+
+
+def test_revocation_of_one_of_two_keys_is_told_nothing_more(
+    shared: Situation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It empties nothing, so a mirror elsewhere carries it out."""
+    shared.run(BOTH, BOTH)
+    desk = desk_of(shared, lasting=False)
+    first = ledger_of(shared).records[0].key.thumbprint
+    found, refusals = decide_revocation(desk, frozenset({first}), reason="leaked", last=True)
+    assert refusals == []
+    assert [each.vouches for each in found] == [frozenset()]
+    tell_where_it_counts(desk, found, no_pass=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_retiring_key_is_vouched_for_by_approve(shared: Situation) -> None:
+    """The told remedy where only git names it: nothing moves in the ledger, and it needs no other witness."""
+    shared.run(BOTH, BOTH)
+    shared.run(LAST, LAST)
+    key = next(each.key for each in ledger_of(shared).records if each.status is Status.RETIRING)
+    found, refusals = decide(desk_of(shared), key_id(key))
+    assert refusals == []
+    assert [(each.outcome.ledger, each.vouches) for each in found] == [(ledger_of(shared), frozenset({public_id(key)}))]

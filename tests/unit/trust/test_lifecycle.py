@@ -224,6 +224,42 @@ def test_skewed_clock_blocks_retirement(apart: timedelta) -> None:
     assert "clock.skewed" in names(outcome)
 
 
+def test_skewed_clock_begins_no_retirement_anew() -> None:
+    """Not even after a change of sources: the date would be wrong."""
+    before = ledger(record(A, R), record(B, P))
+    outcome = step(before, shows(B, date=NOW + timedelta(days=2)), sources_changed=True)
+    assert outcome.ledger == before
+
+
+def test_return_in_the_future_holds_no_retirement_up() -> None:
+    """A clock that was a year ahead once must not keep a key public for a year."""
+    before = ledger(record(A, P, returned_at=NOW + 365 * DAY), record(B, P))
+    assert statuses(step(before, shows(B))) == {"a": R, "b": P}
+
+
+def test_alg_of_the_apiservers_is_taken() -> None:
+    """No thumbprint covers it (RFC 7638), so a ledger in git may say anything; one replica that shows it is enough."""
+    forged = record(replace(A, alg="RS512"), P)
+    outcome = step(ledger(forged, record(B, P)), shows(A, B), shows(B))
+    assert outcome.ledger.records[0].key == A
+    assert outcome.ledger.records[0].generation == forged.generation + 1
+    assert step(outcome.ledger, shows(A, B), shows(B)).ledger == outcome.ledger
+
+
+def test_alg_stays_while_one_replica_shows_it() -> None:
+    """Replicas that differ move nothing back and forth; of a new key the first of the alphabet is taken."""
+    other = replace(A, alg="RS512")
+    known = ledger(record(other, P))
+    assert step(known, shows(A), shows(other)).ledger == known
+    assert step(ledger(), shows(other), shows(A)).ledger.records[0].key == A
+
+
+def test_dropped_key_comes_back_as_it_is_shown() -> None:
+    """Its alg too."""
+    outcome = step(ledger(record(replace(A, alg="RS512"), D), record(B, P)), shows(A, B))
+    assert (outcome.ledger.records[0].key, outcome.ledger.records[0].status) == (A, P)
+
+
 def test_small_skew_is_no_matter() -> None:
     """Five minutes are allowed."""
     outcome = step(ledger(record(A, P), record(B, P)), shows(B, date=NOW + timedelta(minutes=5)))
