@@ -27,7 +27,7 @@ from mirror.steps.notebook import sources_of
 from mirror.steps.plan import IssuerPlan, Publication, World
 from mirror.steps.probing import with_probe
 from mirror.steps.witness import Stranger, unwitnessed, unwitnessed_emptiness
-from mirror.trust.circumstances import Circumstances
+from mirror.trust.circumstances import Circumstances, is_clock_wrong
 from mirror.trust.documents import render
 from mirror.trust.lifecycle import advance, revoked_thumbprints
 
@@ -69,8 +69,8 @@ def _plan_publication(publication: Publication, world: World, ports: Ports) -> I
     events = _mismatch(issuer, remembered) + emptied(outcome.ledger) + world.beliefs.events.get(issuer.name, ())
     held, events = held_changes(issuer, outcome), start.events + events
     # With a wrong clock no retirement starts anew: the next pass must see the change of sources once more.
-    is_skewed = any(event.name == "clock.skewed" for event in outcome.events)
-    planned = replace(start, outcome=outcome, held=held, events=events, sources="" if is_skewed else sources)
+    kept = "" if is_clock_wrong(observations, world.now) else sources
+    planned = replace(start, outcome=outcome, held=held, events=events, sources=kept)
     return plan_objects(planned, outcome.ledger, world, ports)
 
 

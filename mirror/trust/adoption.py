@@ -22,7 +22,7 @@ from mirror.model import (
     Thumbprint,
     key_id,
 )
-from mirror.trust.circumstances import MOST_CLOCK_SKEW, Circumstances, clock_skew, unheard
+from mirror.trust.circumstances import Circumstances, is_clock_wrong, unheard
 from mirror.trust.jwk import KNOWN_TYPES, read_key
 from mirror.trust.jwks import MAX_KEYS
 from mirror.trust.lifecycle import MOST_RECORDS, Outcome, Transition, advance
@@ -94,8 +94,7 @@ def _published(record: KeyRecord) -> KeyRecord:
 def _blocked(given: Circumstances) -> tuple[Event, ...]:
     """Why nothing may begin to retire; nothing when it may."""
     silent = unheard(given.observations, given.replicas)
-    skew = clock_skew(given.observations, given.now)
-    skewed = skew is not None and skew > MOST_CLOCK_SKEW
+    skewed = is_clock_wrong(given.observations, given.now)
     if not silent and not skewed:
         return ()
     why = f"these answer: {', '.join(silent)}" if silent else "this machine's clock is right"

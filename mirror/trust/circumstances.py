@@ -41,6 +41,12 @@ def unheard(observations: Iterable[Observation], replicas: int) -> tuple[str, ..
     return ()
 
 
+def is_clock_wrong(observations: Iterable[Observation], now: datetime) -> bool:
+    """Whether `now` is further from the apiservers' clocks than any date of a key may be."""
+    skew = clock_skew(observations, now)
+    return skew is not None and skew > MOST_CLOCK_SKEW
+
+
 def clock_skew(observations: Iterable[Observation], now: datetime) -> timedelta | None:
     """How far `now` is from the median `Date` of the issuer's apiservers; None when none sent one."""
     dates = [o.date.timestamp() for o in observations if o.date is not None]

@@ -20,7 +20,7 @@ takes a key away. It never blocks an addition.
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from mirror.model import (
     MAX_GENERATION,
@@ -39,7 +39,7 @@ from mirror.model import (
     Thumbprint,
     key_id,
 )
-from mirror.trust.circumstances import MOST_CLOCK_SKEW, Circumstances, clock_skew, unheard
+from mirror.trust.circumstances import Circumstances, clock_skew, is_clock_wrong, unheard
 from mirror.trust.emptiness import settled
 from mirror.trust.merge import revoked_key
 
@@ -100,8 +100,10 @@ class _Step:
         self.seen: dict[KeyId, Key] = self._seen()
         self.revoked = revoked_thumbprints(before) | policy.revoked
         self.blocked_by = unheard(given.observations, given.replicas)
-        self.clock_is_wrong = self._clock_is_wrong()
+        self.clock_is_wrong = is_clock_wrong(given.observations, given.now)
         self.all_answered = not self.blocked_by and not self.clock_is_wrong
+        if self.clock_is_wrong and not self.blocked_by:
+            self._tell_wrong_clock()
 
     def _seen(self) -> dict[KeyId, Key]:
         """The keys that apiservers show; of several `alg` the recorded one, else the first of the alphabet."""
@@ -114,16 +116,13 @@ class _Step:
             for identity, keys in shown.items()
         }
 
-    def _clock_is_wrong(self) -> bool:
-        skew = clock_skew(self.given.observations, self.given.now)
-        if skew is None or skew <= MOST_CLOCK_SKEW:
-            return False
+    def _tell_wrong_clock(self) -> None:
+        skew = clock_skew(self.given.observations, self.given.now) or timedelta(0)
         sentence = (
             f"This machine's clock differs by {int(skew.total_seconds())} s from the apiservers'; "
             "no key begins or ends retiring until it is right."
         )
         self.events.append(Event("clock.skewed", sentence, Level.WARNING))
-        return True
 
     # -- arrows -----------------------------------------------------------------------------------------
 
