@@ -32,6 +32,7 @@ from mirror.steps.deciding import plan_publication
 from mirror.steps.plan import Plan, World, publications
 from mirror.steps.reporting import preview
 from mirror.steps.witness import public_ids
+from mirror.trust.emptiness import is_emptied
 from mirror.trust.ledger import EVERYTHING
 from mirror.trust.lifecycle import revoked_thumbprints
 
@@ -189,16 +190,16 @@ def _remember_pass(settings: Settings, plan: Plan, applied: Applied) -> Report:
     vouched = {each.url: public_ids(each.outcome.ledger) for each in decided if each.outcome is not None}
     waiting = {each.url: each.waits_since for each in plan.issuers if each.waits_since is not None}
     revoked = {each.url: revoked_thumbprints(each.outcome.ledger) for each in decided if each.outcome is not None}
-    # An issuer and its former ones share their sources: who was not decided yet must hear of the change as well.
-    undecided = {each.issuer.name for each in plan.issuers if each.outcome is None or not each.sources}
-    sources = {each.issuer.issuer: each.sources for each in decided if each.issuer.name not in undecided}
+    # Each publication for itself: one that could not be decided must hear of a change of sources later.
+    sources = {each.url: each.sources for each in decided if each.sources}
+    refilled = {each.url for each in decided if each.before is not None and is_emptied(each.before)}
     stand = [each.issuer for each in applied.report.issuers if _stands(each)]
 
     def edit(notes: notebook.Notebook) -> notebook.Notebook:
         notes = notes.with_sources(sources).with_revoked(revoked)
         if plan.world.needs_witness:
-            notes = notes.with_vouched(vouched, plan.world.notebook).with_waiting(waiting)
-        return notes.without_adopted(stand)
+            notes = notes.with_vouched(vouched, plan.world.notebook, refilled=refilled).with_waiting(waiting)
+        return replace(notes.without_adopted(stand), has_pushed=notes.has_pushed or applied.pushed)
 
     try:
         notebook.change(settings.state_dir, edit)

@@ -47,7 +47,8 @@ def decide(desk: Desk, identity: KeyId) -> tuple[list[Decision], list[Reason]]:
     for each, ledger in desk.ledgers():
         if all(key_id(record.key) != identity for record in ledger.records):
             continue
-        outcome = approve(ledger, identity, desk.now, revoked=desk.revoked(each.issuer))
+        vouching, revoked = desk.needs_witness, desk.revoked(each.issuer)
+        outcome = approve(ledger, identity, desk.now, revoked=revoked, vouching=vouching)
         if isinstance(outcome, Reason):
             refusals.append(outcome)
         else:

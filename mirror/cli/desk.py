@@ -40,6 +40,11 @@ class Desk:
     now: datetime
     lasting: bool
 
+    @property
+    def needs_witness(self) -> bool:
+        """As `mirror.steps.plan.World.needs_witness`."""
+        return self.settings.repository.remote is not None and self.settings.repository.allowed_signers is None
+
     def publications(self) -> tuple[Publication, ...]:
         """What is published for `issuers`: each, followed by its former ones."""
         return publications(replace(self.settings, issuers=self.issuers))

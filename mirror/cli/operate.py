@@ -171,13 +171,12 @@ def _noted(desk: Desk, decisions: Sequence[Decision]) -> Iterator[None]:
 
 def tell_where_it_counts(desk: Desk, decisions: Sequence[Decision], *, no_pass: bool) -> None:
     """Say that a mirror elsewhere will not carry this out by itself: only git would tell it, and git is not enough."""
-    repository = desk.settings.repository
-    if desk.lasting or not no_pass or repository.remote is None or repository.allowed_signers is not None:
+    if desk.lasting or not no_pass or not desk.needs_witness:
         return
     if any(EMPTIED in each.vouches or (each.vouches and not each.outcome.transitions) for each in decisions):
         click.echo(
             "A mirror does not believe this of git alone, and will ask for an operator (remote.unwitnessed): "
-            "give the command on its machine, or here without --no-pass.",
+            "give the command there as the mirror's user, or here without --no-pass.",
             err=True,
         )
 

@@ -5,10 +5,10 @@ the other: a commit can forget a revocation, a merge of ledgers cannot.
 """
 
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mirror.addresses import RepositoryPaths, repository_paths
-from mirror.model import CommitId, Heads, IssuerUrl, Ledger, Reason, Thumbprint
+from mirror.model import CommitId, Heads, IssuerUrl, KeyId, Ledger, Reason, Thumbprint, key_id
 from mirror.ports import History
 from mirror.trust.ledger import read_ledger
 from mirror.trust.merge import merge
@@ -20,7 +20,8 @@ class Remembered:
     """One issuer in git. `files` are the bytes of its paths on the base of the next commit.
 
     `ledger` is that of all heads, merged; None when there is none yet, and when `broken` tells why it is not believed.
-    `earlier` are all texts of its public files on any of the heads.
+    `earlier` are all texts of its public files on any of the heads. `shared` are the keys that are public by the
+    remote's head alone, where the local one says something else.
     """
 
     paths: RepositoryPaths
@@ -28,6 +29,13 @@ class Remembered:
     broken: tuple[Reason, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     earlier: Mapping[str, frozenset[bytes]] = field(default_factory=dict)
+    shared: frozenset[KeyId] | None = None
+
+    def shared_keys(self) -> frozenset[KeyId]:
+        """The keys that the remote knows as public, as far as it was heard."""
+        if self.shared is not None:
+            return self.shared
+        return frozenset(map(key_id, self.ledger.public_keys())) if self.ledger is not None else frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +82,24 @@ def remember(
     texts = {head: history.read(head, wanted) for head in everywhere}
     base = parents[-1] if parents else None
     known = {issuer: _remembered(issuer, each, texts, base, checked(issuer)) for issuer, each in paths.items()}
+    if heads.remote is not None and len(everywhere) > 1:
+        known = {url: _with_shared(url, each, texts, heads.remote, checked(url)) for url, each in known.items()}
     return Memory(heads, base, parents, known)
+
+
+def _with_shared(
+    issuer: IssuerUrl,
+    remembered: Remembered,
+    texts: Mapping[CommitId, Mapping[str, bytes]],
+    remote: CommitId,
+    known: Container[Thumbprint],
+) -> Remembered:
+    path = remembered.paths.ledger
+    if len({text.get(path) for text in texts.values()}) == 1:
+        return remembered
+    ledger, _ = _merged(issuer, path, [texts[remote]], known)
+    public = ledger.public_keys() if ledger is not None else ()
+    return replace(remembered, shared=frozenset(map(key_id, public)))
 
 
 def _parents(history: History, heads: Heads) -> tuple[CommitId, ...]:

@@ -7,6 +7,8 @@ commit is ever lost and none is undone. A kill between any two steps leaves eith
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from random import uniform
+from time import sleep
 
 from mirror.errors import BranchMovedError, HistoryError, PushRefusedError, RemoteError
 from mirror.history.ledgers import Memory, Remembered, remember
@@ -19,6 +21,8 @@ from mirror.trust.ledger import ledger_text, write_ledger
 from mirror.trust.merge import merge
 
 ATTEMPTS = 5
+_MOST_PAUSE_SECONDS = 0.2
+"""After a lost race: who always comes second to the same mirror must get out of its step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ def record(
     message: str,
     now: datetime,
     push: bool,
+    attempts: int = ATTEMPTS,
 ) -> Recorded:
     """Commit `intents`, merged with whatever the branch holds by now, and push it when `push`.
 
@@ -75,10 +80,12 @@ def record(
     the commit is made, and waits.
 
     Raises:
-        HistoryError: The commit could not be made, or the local branch moved five times in between.
+        HistoryError: The commit could not be made, or the local branch moved `attempts` times in between.
     """
     done: Recorded | None = None
-    for _ in range(ATTEMPTS):
+    for attempt in range(attempts):
+        if attempt > 1:
+            sleep(uniform(0, _MOST_PAUSE_SECONDS))  # noqa: S311  no secret
         try:
             made = done is not None and done.made
             done = _commit(history, memory, intents, message=message, now=now)
@@ -97,7 +104,7 @@ def record(
         memory = remember(history, memory.issuers)
     if done is None:
         raise HistoryError(
-            f"The branch moved {ATTEMPTS} times while this pass wanted to commit; nothing is lost.",
+            f"The branch moved {attempts} times while this pass wanted to commit; nothing is lost.",
             remedy="The next pass tries again; let mirrors and operators that share a repository take turns.",
         )
     return done

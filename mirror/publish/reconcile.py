@@ -6,15 +6,15 @@
     a state that we committed earlier        update; drift if what we mean stood there before
     anything else                            drift: somebody wrote a trust anchor (fact 37); repair, or hold
 
-While the git remote is out of reach, or refuses our commits, a put that takes away a key (one that is not revoked)
-waits: another mirror may have published that key, and the ledger that says so would be there. A body that changed after
-it was listed waits for the next pass: it may be newer than the history that we fetched. A repair that would bring back
-a key which an object of another mirror no longer has waits for the remote too: that mirror may know of a revocation
-that we did not hear of.
+While the git remote is out of reach, a put that takes away a key (one that is not revoked) waits: another mirror may
+have published that key, and the ledger that says so would be there. So does one that takes away what the remote knows
+as public, while it does not take our commits: nobody could object. A body that changed after it was listed waits for
+the next pass: it may be newer than the history that we fetched. A repair that would bring back a key which an object of
+another mirror no longer has waits for the remote too: that mirror may know of a revocation that we did not hear of.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -67,15 +67,17 @@ class Knowledge:
 
     `committed` are the bytes that git holds for this object, now or at the commit that the object's own metadata names:
     metadata alone proves nothing, whoever writes the object writes that too. `is_own_snapshot` tells that the metadata
-    names a commit of ours. `takes_away` tells that a put would take away a key that is not revoked; `is_covered` that
-    it would not, and that every key there is one that our ledger has; `brings_back` that another mirror seems to have
-    put the body, without a key that our history had public before this pass. `shared` tells that a remote is
+    names a commit of ours. `takes_away` tells that a put would take away a key that is not revoked, and
+    `takes_away_unheard` that the remote knows it as public and did not take the commit that says so; `is_covered`
+    that a put would not, and that every key there is one that our ledger has; `brings_back` that another mirror seems
+    to have put the body, without a key that our history had public before this pass. `shared` tells that a remote is
     configured, `heard_remote` that it was fetched after the bucket was read. `stood_at` is when this mirror last saw
     the object stand as it means it now (aware, UTC): what differs since then was somebody else.
     """
 
     committed: frozenset[bytes] = frozenset()
     takes_away: bool = False
+    takes_away_unheard: bool = False
     is_covered: bool = False
     brings_back: bool = False
     is_own_snapshot: bool = False
@@ -129,6 +131,9 @@ def decide(
     drift = _drift(wanted, listed) if foreign or known.stood_at is not None else None
     if known.takes_away and known.shared and not known.heard_remote:
         return _waits_for_remote(wanted, "take a key away"), drift
+    if known.takes_away_unheard:
+        waits = _waits_for_remote(wanted, "take a key away that the remote knows as public")
+        return replace(waits, is_wrong=body not in known.committed), drift
     if known.brings_back and known.shared and not known.heard_remote:
         return _waits_for_remote(wanted, "bring back a key that another mirror took away"), drift
     if drift is None:

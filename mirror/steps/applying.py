@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from mirror.errors import HistoryError, MirrorError, RemoteError
-from mirror.history.record import Recorded, record
+from mirror.history.record import ATTEMPTS, Recorded, record
 from mirror.model import Event, Level
 from mirror.ports import Ports
 from mirror.publish.audit import Audits
@@ -12,13 +12,17 @@ from mirror.steps.plan import Plan
 from mirror.steps.publishing import Done, Progress, Publishing
 from mirror.steps.reporting import intents_of, issuer_report, message_of, plan_report, preview, stopped
 
+ATTEMPTS_OF_A_POD = 30
+"""All shards of a fleet push at the same time, and each round has one winner; who loses them all has done nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What came of a plan: the report, and when each issuer was last seen to be right."""
+    """What came of a plan: the report, when each issuer was last seen to be right, whether the remote has it all."""
 
     report: Report
     audits: Audits
+    pushed: bool = False
 
 
 def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
@@ -39,26 +43,33 @@ def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
     if recorded.commit is None:
         return Applied(replace(preview(plan), dry_run=False), audits)
     done = Publishing(plan.world, recorded, recorded.commit, ports, audits).publish(plan.issuers)
-    return Applied(_report(plan, recorded, done, ports), _stamped(audits, done.issuers))
+    return Applied(_report(plan, recorded, done, ports), _stamped(audits, done.issuers), recorded.pushed)
 
 
 def _record(plan: Plan, ports: Ports) -> Recorded:
     world = plan.world
     message = message_of(plan)
-    return record(
-        ports.history, world.memory, intents_of(plan), message=message, now=world.now, push=world.heard_remote
-    )
+    attempts = ATTEMPTS_OF_A_POD if world.shared and _pushes_first(plan) else ATTEMPTS
+    intents, push = intents_of(plan), world.heard_remote
+    return record(ports.history, world.memory, intents, message=message, now=world.now, push=push, attempts=attempts)
 
 
 def _blocked_by_push(plan: Plan, recorded: Recorded) -> RemoteError | None:
     """Why nothing may be put: a push that has to come first did not happen."""
     world = plan.world
-    heads = world.memory.heads
-    # What a pod commits that began with an empty disk is gone with it, unless it is pushed.
-    first = heads.local is None or heads.remote is None or world.settings.repository.require_push
-    if not world.shared or not first or recorded.pushed or recorded.commit is None:
+    if not world.shared or not _pushes_first(plan) or recorded.pushed or recorded.commit is None:
         return None
     return recorded.push_error or world.remote_error or RemoteError("The git remote was not pushed to.")
+
+
+def _pushes_first(plan: Plan) -> bool:
+    """Whether nothing may be put that is not pushed.
+
+    What a pod commits whose disk is new is gone with it, however many passes it makes, unless it is pushed once.
+    """
+    memory, notes = plan.world.memory, plan.world.notebook
+    is_new = memory.heads.local is None or memory.heads.remote is None or not (notes.has_pushed or memory.is_shared)
+    return is_new or plan.world.settings.repository.require_push
 
 
 def _stamped(audits: Audits, done: tuple[Progress, ...]) -> Audits:

@@ -81,10 +81,12 @@ class _BucketView:
         body = standing_body(wanted, listed, stored, committed)
         if body == wanted.body:
             return None, None  # so says `decide` too, whatever else is known: nothing else needs to be found out
-        there, takes_away = _keys_of(body, wanted), bool(self._lost(body, wanted, ledger))
+        there, lost = _keys_of(body, wanted), self._lost(body, wanted, ledger)
+        takes_away = bool(lost)
         known = Knowledge(
             committed,
             takes_away=takes_away,
+            takes_away_unheard=self.world.refused_push and bool(lost & self.known.shared_keys()),
             is_covered=bool(there) and not takes_away and there <= {key_id(record.key) for record in ledger.records},
             brings_back=stored is not None and stored.snapshot is not None and not own and self._returns(there, wanted),
             is_own_snapshot=own,

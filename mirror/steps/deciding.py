@@ -105,7 +105,7 @@ def _circumstances(
         now=world.now,
         may_drop=not world.shared or (world.heard_remote and world.memory.is_shared),
         may_admit=publication.admits(world.now),
-        sources_changed=world.notebook.sources_changed(issuer.issuer, sources),
+        sources_changed=world.notebook.sources_changed(publication.url, sources),
         suspects=world.beliefs.suspects,
     )
 

@@ -30,6 +30,9 @@ EMPTIED: PublicId = (Kid(""), Thumbprint(""), "")
 """Stands among keys for "none is public, by revocation": that too needs a witness. No real kid is empty."""
 
 
+_MAY_BE_EMPTY = frozenset({EMPTIED})
+
+
 def public_id(key: Key) -> PublicId:
     """What is vouched for when `key` is."""
     return (key.kid, key.thumbprint, key.alg)
@@ -40,6 +43,7 @@ class Notebook:
     """All memories, by issuer. `waiting_since` tells since when something of an issuer waits for a witness.
 
     `adopted` are the digests (`digest_of`) of public documents that an operator took over and that still stand.
+    `has_pushed` tells that the git remote had everything of this machine once: it is no pod whose disk is new.
     `revoked` is the key material that was ever known to be revoked: who breaks a ledger and then mends it without a
     revocation must not bring the key back.
     """
@@ -49,6 +53,7 @@ class Notebook:
     waiting_since: Mapping[IssuerUrl, datetime] = field(default_factory=dict)
     adopted: Mapping[IssuerUrl, frozenset[str]] = field(default_factory=dict)
     revoked: Mapping[IssuerUrl, frozenset[Thumbprint]] = field(default_factory=dict)
+    has_pushed: bool = False
 
     def sources_changed(self, issuer: IssuerUrl, sources: str) -> bool:
         """Whether the issuer's apiservers or CA (`sources_of`) differ from those of the last pass that knew any."""
@@ -58,11 +63,23 @@ class Notebook:
         """The notebook after a pass that decided about these issuers by what such `sources` said."""
         return replace(self, sources={**self.sources, **sources})
 
-    def with_vouched(self, keys: Mapping[IssuerUrl, frozenset[PublicId]], known: "Notebook") -> "Notebook":
-        """The notebook after a pass that knew `known`: these keys, and of others those that came up meanwhile."""
+    def with_vouched(
+        self,
+        keys: Mapping[IssuerUrl, frozenset[PublicId]],
+        known: "Notebook",
+        *,
+        refilled: Container[IssuerUrl] = frozenset(),
+    ) -> "Notebook":
+        """The notebook after a pass that knew `known`: these keys, and of others those that came up meanwhile.
+
+        An operator's word that a set may be empty stays until it was: he says it ahead of his commit, and the pass may
+        have read the one without the other.
+        """
         nobody = frozenset[PublicId]()
-        meanwhile = {url: self.vouched.get(url, nobody) - known.vouched.get(url, nobody) for url in keys}
-        vouched = {url: new | meanwhile[url] for url, new in keys.items()}
+        vouched = {}
+        for url, new in keys.items():
+            now, before = self.vouched.get(url, nobody), known.vouched.get(url, nobody)
+            vouched[url] = new | (now - before) | (now & _MAY_BE_EMPTY if url not in refilled else nobody)
         waiting = {url: since for url, since in self.waiting_since.items() if url not in keys}
         return replace(self, vouched={**self.vouched, **vouched}, waiting_since=waiting)
 
@@ -152,20 +169,24 @@ def load(state_dir: Path) -> Notebook:
         content = json.loads((state_dir / FILE_NAME).read_bytes())
         return Notebook(
             sources={IssuerUrl(url): str(digest) for url, digest in content["sources"].items()},
-            vouched={IssuerUrl(url): frozenset(map(_public_id, keys)) for url, keys in content["vouched"].items()},
+            vouched={
+                IssuerUrl(url): frozenset(map(_public_id, keys))
+                for url, keys in content.get("vouched_with_alg", content["vouched"]).items()
+            },
             waiting_since={IssuerUrl(url): _moment(text) for url, text in content["waiting_since"].items()},
             adopted={IssuerUrl(url): frozenset(map(str, d)) for url, d in content.get("adopted", {}).items()},
             revoked={
                 IssuerUrl(url): frozenset(Thumbprint(str(each)) for each in keys)
                 for url, keys in content.get("revoked", {}).items()
             },
+            has_pushed=bool(content.get("has_pushed", True)),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return Notebook()
 
 
 def _public_id(entry: Any) -> PublicId:
-    # Notebooks of version 1 had no `alg`: their keys need a witness once more.
+    # Earlier programs noted no `alg`: their keys need a witness once more.
     kid, thumbprint, alg = entry if len(entry) == len(EMPTIED) else (*entry, "")
     return (Kid(str(kid)), Thumbprint(str(thumbprint)), str(alg))
 
@@ -200,11 +221,14 @@ def change(state_dir: Path, edit: Callable[[Notebook], Notebook]) -> None:
 
 def _text(notebook: Notebook) -> str:
     content = {
-        "version": 2,
+        "version": 1,
         "sources": dict(sorted(notebook.sources.items())),
-        "vouched": {url: sorted(keys) for url, keys in sorted(notebook.vouched.items())},
+        # As the programs before read it: after a downgrade nothing is forgotten.
+        "vouched": {url: sorted({each[:2] for each in keys}) for url, keys in sorted(notebook.vouched.items())},
+        "vouched_with_alg": {url: sorted(keys) for url, keys in sorted(notebook.vouched.items())},
         "waiting_since": {url: since.isoformat() for url, since in sorted(notebook.waiting_since.items())},
         "adopted": {url: sorted(digests) for url, digests in sorted(notebook.adopted.items())},
         "revoked": {url: sorted(thumbprints) for url, thumbprints in sorted(notebook.revoked.items())},
+        "has_pushed": notebook.has_pushed,
     }
     return json.dumps(content, indent=1) + "\n"

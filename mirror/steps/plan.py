@@ -57,6 +57,7 @@ class World:
     """Everything that was read before anything is decided. `remote_error` tells why the git remote was not heard.
 
     `notebook` is what this machine remembers beside git, `audits` when it last saw each issuer to be right.
+    `refused_push` tells, once it is known, that the remote was heard and did not take our commits.
     """
 
     settings: Settings
@@ -67,6 +68,7 @@ class World:
     remote_error: RemoteError | None = None
     notebook: Notebook = field(default_factory=Notebook)
     audits: Audits = field(default_factory=Audits)
+    refused_push: bool = False
 
     @property
     def shared(self) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mirror.addresses import jwks_uri
-from mirror.errors import BucketError, MirrorError, RemoteError
+from mirror.errors import BucketError, MirrorError
 from mirror.history.ledgers import public_path
 from mirror.history.record import Recorded
 from mirror.model import CommitId, Event, Level, ObjectKey, Reason
@@ -119,21 +119,20 @@ class Publishing:
             remedy = "See what was pushed to the repository last, and restore the ledger."
             broken = Reason("ledger.broken", sentence, remedy)
             return replace(planned, outcome=None, decisions=(), failures=(*planned.failures, broken))
-        if ledger == planned.outcome.ledger and (self.recorded.pushed or not self.world.heard_remote):
+        if ledger == planned.outcome.ledger and not self._is_refused():
             return planned
         if self.world.needs_witness and not public_ids(ledger) <= public_ids(planned.outcome.ledger):
             sentence = "The git remote named keys or revocations of this issuer while this pass ran; it is set aside."
             event = Event("remote.unwitnessed", sentence, Level.WARNING)
             return replace(planned, outcome=None, decisions=(), events=(*planned.events, event))
         merged = replace(planned, outcome=replace(planned.outcome, ledger=ledger))
-        return plan_objects(merged, ledger, self._heard(), self.ports)
+        if self._shown(planned).error is not None:
+            return merged
+        return plan_objects(merged, ledger, replace(self.world, refused_push=self._is_refused()), self.ports)
 
-    def _heard(self) -> World:
-        """The world after the push: where the remote did not take it, no key is taken away either."""
-        if self.recorded.pushed or not self.world.heard_remote:
-            return self.world
-        refused = self.recorded.push_error or RemoteError("The git remote was not pushed to.")
-        return replace(self.world, remote_error=refused)
+    def _is_refused(self) -> bool:
+        """Whether the remote, which was heard, did not take our commits: then nobody else knows of our removals."""
+        return self.world.heard_remote and not self.recorded.pushed
 
     def _shown(self, planned: IssuerPlan) -> Shown:
         return self.world.buckets[target(planned.issuer.publish)]

@@ -8,7 +8,7 @@ nothing of it is put. Normally another mirror is just about to put it. `reposito
 signatures.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -31,6 +31,8 @@ from mirror.trust.adoption import read_public
 from mirror.trust.emptiness import is_emptied
 from mirror.trust.words import as_argument
 
+NO_ALG = "~"
+"""Comes after every `alg` in the alphabet."""
 PATIENCE = timedelta(minutes=15)
 """How long another mirror may take to put what it pushed, before an operator is asked."""
 
@@ -56,9 +58,9 @@ def unwitnessed(
     ledger = world.memory.issuers[publication.url].ledger
     if not world.needs_witness or ledger is None:
         return None
-    # Of a key that an apiserver shows, the `alg` that it shows will be taken: no ledger's counts.
+    # An `alg` that comes after the shown one in the alphabet will be corrected, see `mirror.trust.lifecycle`.
     shown = _shown(observations)
-    suspects = frozenset(public_id(key) for key in ledger.public_keys() if key_id(key) not in shown)
+    suspects = frozenset(public_id(key) for key in ledger.public_keys() if key.alg < shown.get(key_id(key), NO_ALG))
     suspects -= world.notebook.vouched.get(publication.url, frozenset())
     if suspects:
         suspects -= _public(publication, ports)
@@ -87,8 +89,12 @@ def public_ids(ledger: Ledger) -> frozenset[PublicId]:
     return frozenset({EMPTIED}) if is_emptied(ledger) else frozenset(map(public_id, ledger.public_keys()))
 
 
-def _shown(observations: Iterable[Observation]) -> frozenset[KeyId]:
-    return frozenset(key_id(key) for o in observations if isinstance(o, Observed) for key in o.keys)
+def _shown(observations: Iterable[Observation]) -> Mapping[KeyId, str]:
+    """The keys that apiservers show, each with the first `alg` of the alphabet that one of them shows."""
+    shown: dict[KeyId, str] = {}
+    for key in (key for o in observations if isinstance(o, Observed) for key in o.keys):
+        shown[key_id(key)] = min(key.alg, shown.get(key_id(key), NO_ALG))
+    return shown
 
 
 def _public(publication: Publication, ports: Ports) -> frozenset[PublicId]:

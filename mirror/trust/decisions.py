@@ -24,7 +24,6 @@ from mirror.model import (
 from mirror.trust.emptiness import settled
 from mirror.trust.jwk import is_printable_text
 from mirror.trust.lifecycle import Outcome, Transition, revoked_thumbprints
-from mirror.trust.merge import revoked_key
 from mirror.trust.records import MAX_REASON_CHARACTERS
 from mirror.trust.words import quoted
 
@@ -98,15 +97,22 @@ def _listed(records: Iterable[KeyRecord]) -> str:
 
 
 def approve(
-    ledger: Ledger, identity: KeyId, now: datetime, *, revoked: frozenset[Thumbprint] = _NOTHING
+    ledger: Ledger,
+    identity: KeyId,
+    now: datetime,
+    *,
+    revoked: frozenset[Thumbprint] = _NOTHING,
+    vouching: bool = False,
 ) -> Outcome | Reason:
-    """Held -> published. Another public key of the same kid begins to retire; approving a public key changes nothing.
+    """Held -> published. Another public key of the same kid begins to retire; approving twice changes nothing.
 
     Args:
         ledger: The ledger before, which has a record of `identity`.
         identity: Kid and thumbprint of the key.
         now: Aware, UTC, whole seconds.
         revoked: What is revoked elsewhere (the configuration): never approved.
+        vouching: Whether the operator may also mean that a retiring key, which only git names, really is one; it goes
+            on retiring.
 
     Returns:
         The outcome, or why the key cannot be approved: `key.revoked`, `key.not_held`.
@@ -115,11 +121,13 @@ def approve(
     if record.key.thumbprint in revoked | revoked_thumbprints(ledger):
         sentence = f"Key {record.key.thumbprint} is revoked, and a revoked key never comes back."
         return Reason("key.revoked", sentence, "Give the cluster a new signing key.")
-    if record.status in PUBLIC_STATUSES:
+    if record.status is Status.RETIRING and vouching:
         return Outcome(ledger, (), ())
-    if record.status is not Status.HELD:
+    if record.status not in (Status.HELD, Status.PUBLISHED):
         sentence = f"Key {record.key.thumbprint} is {record.status}, not held."
         return Reason("key.not_held", sentence, "Nothing to approve: it is decided anew when an apiserver shows it.")
+    if record.status is Status.PUBLISHED:
+        return Outcome(ledger, (), ())
     moved = [_moved(record, Status.PUBLISHED, held_because=None)]
     moved += [
         _moved(other, Status.RETIRING, missing_since=now, returned_at=None)
@@ -179,7 +187,7 @@ def _held(public: Iterable[KeyRecord]) -> Reason:
 def _revoked(record: KeyRecord, revocation: Revocation) -> KeyRecord:
     if record.revocation is None:
         # The fields of the former status go, as `mirror.trust.merge` lets them go.
-        plain = KeyRecord(revoked_key(record.key), record.status, record.generation, record.first_seen)
+        plain = KeyRecord(record.key, record.status, record.generation, record.first_seen)
         return _moved(plain, Status.REVOKED, revocation=revocation)
     if record.revocation.last or not revocation.last:
         return record

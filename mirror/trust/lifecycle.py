@@ -9,7 +9,7 @@ Pure: nothing here reads a clock, a file or the network, and nothing is logged; 
     held        dropped     every apiserver answered without it
     published   retiring    every apiserver answered, none has it (`missing_since` is set once)
     retiring    published   seen again; it is not retired again for `retain_removed`
-    any shown   the same    an apiserver shows another `alg` than the record has (no thumbprint covers it, RFC 7638)
+    any shown   the same    an apiserver shows an `alg` that comes before the record's in the alphabet, as in `merge`
     dropped     published / held   seen again: decided as at first sight
     retiring    dropped     missing_since + retain_removed <= now, every apiserver answered, and something is left
     any         revoked     `keys.revoked` of the configuration or `revoke`; for ever, whatever the kid
@@ -41,7 +41,6 @@ from mirror.model import (
 )
 from mirror.trust.circumstances import Circumstances, clock_skew, is_clock_wrong, unheard
 from mirror.trust.emptiness import settled
-from mirror.trust.merge import revoked_key
 
 MOST_KEYS_OF_A_KIND = 100  # AWS answers with an error to a JWKS of more than 100 RSA or 100 EC keys (fact 34)
 MOST_HELD = 32
@@ -106,15 +105,17 @@ class _Step:
             self._tell_wrong_clock()
 
     def _seen(self) -> dict[KeyId, Key]:
-        """The keys that apiservers show; of several `alg` the recorded one, else the first of the alphabet."""
-        shown: dict[KeyId, set[Key]] = {}
+        """The keys that apiservers show.
+
+        Of several `alg`, which no thumbprint covers (RFC 7638), and of the recorded one the first of the alphabet
+        counts, as in merges: mirrors whose replicas differ agree, and nothing goes back and forth.
+        """
+        shown: dict[KeyId, Key] = {}
         for key in (key for o in self.given.observations if isinstance(o, Observed) for key in o.keys):
-            shown.setdefault(key_id(key), set()).add(key)
-        known = {identity: record.key for identity, record in self.records.items()}
-        return {
-            identity: known[identity] if known.get(identity) in keys else min(keys, key=lambda key: key.alg)
-            for identity, keys in shown.items()
-        }
+            known = self.records.get(key_id(key))
+            others = (shown.get(key_id(key)), known.key if known is not None else None)
+            shown[key_id(key)] = min((key, *(each for each in others if each is not None)), key=lambda each: each.alg)
+        return shown
 
     def _tell_wrong_clock(self) -> None:
         skew = clock_skew(self.given.observations, self.given.now) or timedelta(0)
@@ -242,7 +243,7 @@ class _Step:
             Revocation(at=self.given.now, reason="named in keys.revoked of the configuration"),
         )
         self.records[identity] = replace(record, missing_since=None, returned_at=None, held_because=None)
-        self._move(identity, Status.REVOKED, "is revoked", revocation=revocation, key=revoked_key(record.key))
+        self._move(identity, Status.REVOKED, "is revoked", revocation=revocation)
 
     def drop_retired_keys(self) -> None:
         """Retiring -> dropped, when its time has come and something is left in the set."""

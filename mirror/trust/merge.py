@@ -2,8 +2,7 @@
 
 `merge` is the join of a semilattice: commutative, associative and idempotent, so mirrors that exchange ledgers
 through git converge without a clock. Per key: `revoked` wins; else the higher generation; else published > retiring >
-held > dropped; else the earlier dates; else the first `alg` of the alphabet. A revocation reaches every record of the
-same key material (thumbprint).
+held > dropped; else the earlier dates. A revocation reaches every record of the same key material (thumbprint).
 
 Of two revoked records the higher generation says whether the set may be empty (`mirror.trust.emptiness`), so the
 generation of a record that was not revoked is never mixed into theirs, and a record that a revocation only reaches
@@ -14,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from mirror.model import Key, KeyId, KeyRecord, Ledger, Revocation, RsaKey, Status, Thumbprint, key_id
+from mirror.model import KeyId, KeyRecord, Ledger, Revocation, Status, Thumbprint, key_id
 
 _RANK = {Status.DROPPED: 0, Status.HELD: 1, Status.RETIRING: 2, Status.PUBLISHED: 3}
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -36,17 +35,15 @@ def merge(a: Ledger, b: Ledger) -> Ledger:
 
 
 def _join(a: KeyRecord, b: KeyRecord) -> KeyRecord:
+    # Two records of one identity can differ in `alg` alone, which the thumbprint does not cover.
+    key = min(a.key, b.key, key=lambda k: k.alg)
     first_seen = min(a.first_seen, b.first_seen)
     revoked = [(r, r.revocation) for r in (a, b) if r.revocation is not None]
     if revoked:
         generation, last = max((record.generation, revocation.last) for record, revocation in revoked)
         first = _first(revocation for _, revocation in revoked)
-        return _revoked(replace(a, generation=generation, first_seen=first_seen), replace(first, last=last))
-    most = max(_precedence(a), _precedence(b))
-    wins = [record for record in (a, b) if _precedence(record) == most]
-    # Two records of one identity can differ in `alg` alone, which the thumbprint does not cover (RFC 7638).
-    key = min((record.key for record in wins), key=lambda key: key.alg)
-    return replace(wins[0], key=key, first_seen=first_seen)
+        return _revoked(replace(a, key=key, generation=generation, first_seen=first_seen), replace(first, last=last))
+    return replace(max(a, b, key=_precedence), key=key, first_seen=first_seen)
 
 
 def _precedence(record: KeyRecord) -> tuple[object, ...]:
@@ -62,20 +59,12 @@ def _first(revocations: Iterable[Revocation]) -> Revocation:
 def _revoked(record: KeyRecord, revocation: Revocation) -> KeyRecord:
     # The fields of the former status go: what is left joins component by component.
     return KeyRecord(
-        key=revoked_key(record.key),
+        key=record.key,
         status=Status.REVOKED,
         generation=record.generation,
         first_seen=record.first_seen,
         revocation=revocation,
     )
-
-
-def revoked_key(key: Key) -> Key:
-    """The key as a record of it stands once it is revoked: nobody is shown its `alg` any more.
-
-    Which one it had may depend on the order of merges, so all have the same: that of kube-apiserver (fact 8).
-    """
-    return replace(key, alg="RS256") if isinstance(key, RsaKey) else key
 
 
 def _spread_revocations(records: Iterable[KeyRecord]) -> Iterable[KeyRecord]:

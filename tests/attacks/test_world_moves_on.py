@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from mirror.config.settings import FormerIssuer
-from mirror.errors import HistoryError
+from mirror.errors import BucketError, HistoryError
 from mirror.history.ledgers import remember
 from mirror.history.record import Intent, record
-from mirror.model import Answer, IssuerUrl, KeyPolicy, Ledger, PublicObject, Status, key_id
+from mirror.model import MAX_GENERATION, Answer, IssuerUrl, KeyPolicy, Ledger, PublicObject, Status, key_id
 from mirror.report import ExitStatus, Report
 from mirror.steps import notebook
 from mirror.steps.notebook import EMPTIED, public_id
 from mirror.trust import decisions
 from mirror.trust.documents import documents
-from mirror.trust.ledger import read_ledger
+from mirror.trust.ledger import read_ledger, write_ledger
 from mirror.trust.lifecycle import Outcome
 from support.captures import capture
 from support.fakes import FakeBucket, FakeHistory, FakeRemote, FakeWorld
@@ -119,6 +119,18 @@ def test_decision_beside_a_running_pass_is_kept(here: Situation) -> None:
     assert public_kids(here) == set()
 
 
+def test_word_ahead_of_its_commit_outlives_a_pass_that_read_it_alone(here: Situation) -> None:
+    """The pass reads git before the operator's commit, and the notebook after his word."""
+    here.run(BOTH, BOTH)
+    notebook.vouch(here.state_dir, {ISSUER: frozenset({EMPTIED})})
+    here.run(after=MINUTES)
+    empty(here, vouches=False)
+    assert "remote.unwitnessed" not in told(here.run(after=MINUTES))
+    assert public_kids(here) == set()
+    here.run(LAST, LAST, after=MINUTES)
+    assert EMPTIED not in notebook.load(here.state_dir).vouched[ISSUER]
+
+
 def test_emptiness_from_elsewhere_waits_for_an_operator_here(here: Situation) -> None:
     """Only git says so: the keys stay, and a new key of the cluster, with which nothing is empty, goes public."""
     here.run(BOTH, BOTH)
@@ -147,6 +159,66 @@ def test_pod_puts_nothing_that_it_could_not_push(here: Situation) -> None:
         assert here.world.bucket.objects == before
 
 
+def test_daemon_on_a_new_disk_puts_nothing_before_its_first_push(here: Situation) -> None:
+    """Its second pass has a local history, which is gone with the pod all the same."""
+    here.run(ONE, ONE)
+    before = dict(here.world.bucket.objects)
+    remote(here).refuses_pushes = True
+    daemon = pod(here, 0, MINUTES)
+    for _ in range(3):
+        assert daemon.run(BOTH, BOTH, after=MINUTES).exit_status is ExitStatus.FAILED
+        assert here.world.bucket.objects == before
+    remote(here).refuses_pushes = False
+    assert daemon.run(after=MINUTES).exit_status is ExitStatus.CURRENT
+    remote(here).refuses_pushes = True
+    assert daemon.run(LAST, LAST, after=MINUTES).exit_status is ExitStatus.CURRENT
+    assert len(public_kids(here)) == 3
+
+
+def test_pod_that_loses_seven_races_gets_its_turn(here: Situation) -> None:
+    """Eight shards of a fleet push at the same time; each round has one winner."""
+    here.run(ONE, ONE)
+    shard, others = pod(here, 0, MINUTES), iter(range(7))
+
+    def win(_: FakeHistory) -> None:
+        head = remote(here).head
+        number = next(others, None)
+        if number is not None and head is not None:
+            elsewhere = replace(shard.world.history, head=head, tracking=head, moved_by=None)
+            changes = {f"ledger/other-{number}": b"x"}
+            elsewhere.commit(base=head, parents=(head,), changes=changes, message="x\n", when=here.now, expect=head)
+            elsewhere.push()
+
+    shard.world.history.moved_by = win
+    assert shard.run(BOTH, BOTH).exit_status is ExitStatus.CURRENT
+    assert len(public_kids(here)) == 2
+
+
+def test_stranger_in_the_bucket_goes_while_pushes_are_refused(here: Situation) -> None:
+    """The remote was heard and does not know the key either: nobody would object."""
+    here.run(ONE, ONE)
+    remote(here).refuses_pushes = True
+    here.run(BOTH, BOTH, after=MINUTES)
+    before = here.public()
+    document = json.loads(before or b"")
+    document["keys"].append(RSA_KEYS[0].members())
+    name = next(key for key in here.world.bucket.objects if key.endswith("jwks"))
+    here.world.bucket.write(name, json.dumps(document).encode())
+    report = here.run(after=MINUTES)
+    assert "bucket.drift" in told(report)
+    assert here.public() == before
+
+
+def test_unreadable_bucket_is_one_failure_when_pushes_are_refused(here: Situation) -> None:
+    """The plan is looked at again after the push; what it could not read then is not told twice."""
+    here.run(ONE, ONE)
+    remote(here).refuses_pushes = True
+    denied = BucketError("The bucket cannot be listed.")
+    here.world.bucket.fails["list"] = denied
+    (issuer,) = here.run(BOTH, BOTH, after=MINUTES).issuers
+    assert len(issuer.failures) == 1
+
+
 def test_key_that_another_replica_shows_stays_while_pushes_are_refused(here: Situation) -> None:
     """What nobody else could hear of, nobody else could object to: it is retired, and goes no further."""
     first = replace(here, apiservers=("https://10.0.0.11:6443",))
@@ -173,6 +245,9 @@ def test_removal_whose_push_is_refused_waits(here: Situation) -> None:
     report = here.run(after=2 * DAY)
     assert {"removal.waits", "push.failed"} <= told(report)
     assert public_kids(here) == before
+    for _ in range(4):  # it is our own state that waits there: nothing is wrong, however long it takes
+        assert here.run(after=MINUTES).exit_status is ExitStatus.CURRENT
+        assert public_kids(here) == before
     remote(here).refuses_pushes = False
     assert here.run(after=MINUTES).exit_status is ExitStatus.CURRENT
     assert len(public_kids(here)) == 1
@@ -192,7 +267,7 @@ def test_new_bucket_is_filled_after_an_approval(here: Situation) -> None:
     retiring = [each.key for each in ledger_of(late).records if each.status is Status.RETIRING]
     assert [f"approve syd-prod {key.thumbprint}" in report.issuers[0].held[0].remedy for key in retiring] == [True] * 2
     for key in retiring:
-        outcome = decisions.approve(ledger_of(late), key_id(key), late.now)
+        outcome = decisions.approve(ledger_of(late), key_id(key), late.now, vouching=True)
         assert isinstance(outcome, Outcome)
         notebook.vouch(late.state_dir, {ISSUER: frozenset({public_id(key)})})
     assert late.run().exit_status is ExitStatus.CURRENT
@@ -281,6 +356,22 @@ def test_change_of_sources_reaches_the_issuer_and_its_former_one(tmp_path: Path)
     assert len(public_kids(alone)) == 2
 
 
+def test_publication_that_waits_does_not_hold_up_the_retirements_of_its_sibling(tmp_path: Path) -> None:
+    """A former issuer with somebody else's documents waits for `adopt`; the change of sources is noted once."""
+    here = Situation(tmp_path)
+    here.run(BOTH, BOTH)
+    here.run(ONE, ONE, after=MINUTES)
+    old = IssuerUrl(f"{BASE_URL}/old")
+    here.former = (FormerIssuer(old, date(2027, 1, 1)),)
+    here.world.bucket.write("old/openid/v1/jwks", documents(old, (RSA_KEYS[0],)).jwks)
+    here.apiservers = ("https://10.1.0.11:6443", "https://10.1.0.12:6443")
+    assert here.run(after=MINUTES).committed
+    assert not here.run(after=MINUTES).committed
+    report = here.run(after=DAY)
+    assert "takeover.held" in told(report)
+    assert len(public_kids(here)) == 1
+
+
 # ------------------------------------------------------------------------------------------------- operators
 
 
@@ -312,6 +403,28 @@ def test_signer_with_one_kid_for_all_keys_is_not_emptied_by_git(here: Situation)
     assert here.public() == before
 
 
+def test_alg_that_git_alone_says_is_set_aside_where_it_would_win(here: Situation) -> None:
+    """Merges take the first of the alphabet; a signer's RS512 must not become RS256 by a push."""
+    here.policy = KeyPolicy(kid="opaque")
+    key = replace(with_kid(RSA_KEYS[0], "signer"), alg="RS512")
+    found = documents(ISSUER, (key,))
+    here.run(*(Answer(url, found.discovery, found.jwks) for url in here.apiservers))
+    before, history = here.public(), here.beside().world.history
+    for alg in ("RS256", "RS512"):
+        head = remote(here).head
+        assert head is not None
+        known = ledger_of(here).records[0]
+        ledger = Ledger(ISSUER, (replace(known, key=replace(key, alg=alg), generation=MAX_GENERATION),))
+        changes = {LEDGER: write_ledger(ledger)}
+        history.fetch(shallow=False)
+        history.head = head
+        history.commit(base=head, parents=(head,), changes=changes, message="x\n", when=here.now, expect=head)
+        history.push()
+        states = [told(here.run(after=MINUTES)) for _ in range(5)]
+        assert here.public() == before
+        assert ("remote.unwitnessed" in states[-1]) is (alg == "RS256")
+
+
 @pytest.mark.parametrize("body", [None, b"", b"<html>", b'{"keys":[{"kty":"RSA"}]}'], ids=str)
 def test_emptiness_is_not_witnessed_by_what_is_no_empty_set(here: Situation, body: bytes | None) -> None:
     """A new bucket, or an object that nobody can read, is no empty key set."""
@@ -325,13 +438,14 @@ def test_emptiness_is_not_witnessed_by_what_is_no_empty_set(here: Situation, bod
     assert here.public() == body
 
 
-def test_notebook_of_the_version_before_asks_for_witnesses_once(here: Situation) -> None:
-    """It says nothing of `alg`: the public object is asked, and the notebook is as new."""
+def test_notebook_of_an_earlier_program_asks_for_witnesses_once(here: Situation) -> None:
+    """It says nothing of `alg`: the public object is asked, once. What that program reads is still written."""
     here.run(BOTH, BOTH)
     path = here.state_dir / notebook.FILE_NAME
     content = json.loads(path.read_bytes())
-    content["vouched"] = {url: [each[:2] for each in keys] for url, keys in content["vouched"].items()}
-    path.write_text(json.dumps(content | {"version": 1}))
+    del content["vouched_with_alg"], content["has_pushed"]
+    assert {len(each) for keys in content["vouched"].values() for each in keys} == {2}
+    path.write_text(json.dumps(content))
     report = here.run(ONE, ONE, after=MINUTES)
     assert report.exit_status is ExitStatus.CURRENT
     assert "remote.unwitnessed" not in told(report)

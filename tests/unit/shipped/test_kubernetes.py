@@ -151,6 +151,13 @@ def test_cronjob_never_repeats_or_overtakes() -> None:
     assert spec["jobTemplate"]["spec"]["backoffLimit"] == 0
 
 
+def test_shard_that_fails_ends_no_other() -> None:
+    """Of shards that push at the same time one may lose every race: it is back at the next tick."""
+    spec = only(rendered("sharded"), "CronJob")["spec"]["jobTemplate"]["spec"]
+    assert spec["backoffLimitPerIndex"] == 0
+    assert "backoffLimit" not in spec
+
+
 def test_shards_are_as_many_as_pods() -> None:
     """The number behind the slash is the number of completions."""
     spec = only(rendered("sharded"), "CronJob")["spec"]["jobTemplate"]["spec"]

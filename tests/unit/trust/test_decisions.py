@@ -266,16 +266,23 @@ def test_returned_key_that_retires_forgets_its_return() -> None:
 @pytest.mark.parametrize(
     ("status", "revoked", "expected"),
     [
+        (R, frozenset(), "key.not_held"),
         (D, frozenset(), "key.not_held"),
         (X, frozenset(), "key.revoked"),
         (H, {A.thumbprint}, "key.revoked"),
         (P, {A.thumbprint}, "key.revoked"),
     ],
-    ids=["dropped", "revoked", "held and revoked by configuration", "published and revoked"],
+    ids=["retiring", "dropped", "revoked", "held and revoked by configuration", "published and revoked"],
 )
 def test_key_that_is_not_held_is_not_approved(status: Status, revoked: set[Thumbprint], expected: str) -> None:
     """What left, or is revoked anywhere, never becomes public by an approval."""
     assert code(approve(ledger(record(A, status)), key_id(A), NOW, revoked=frozenset(revoked))) == expected
+
+
+def test_retiring_key_that_only_git_names_is_vouched_for() -> None:
+    """It goes on retiring; what an operator says of it stands beside git."""
+    before = ledger(record(A, R))
+    assert approve(before, key_id(A), NOW, vouching=True) == Outcome(before, (), ())
 
 
 def test_material_that_is_revoked_under_another_kid_is_not_approved() -> None:

@@ -246,12 +246,14 @@ def test_alg_of_the_apiservers_is_taken() -> None:
     assert step(outcome.ledger, shows(A, B), shows(B)).ledger == outcome.ledger
 
 
-def test_alg_stays_while_one_replica_shows_it() -> None:
-    """Replicas that differ move nothing back and forth; of a new key the first of the alphabet is taken."""
+def test_replicas_that_differ_in_alg_move_nothing_back_and_forth() -> None:
+    """The first of the alphabet is taken, as in merges: mirrors that ask different replicas agree."""
     other = replace(A, alg="RS512")
-    known = ledger(record(other, P))
-    assert step(known, shows(A), shows(other)).ledger == known
-    assert step(ledger(), shows(other), shows(A)).ledger.records[0].key == A
+    known = ledger(record(A, P))
+    assert step(known, shows(other)).ledger == known
+    for shown in ([shows(A), shows(other)], [shows(other), shows(A)]):
+        assert step(ledger(), *shown).ledger.records[0].key == A
+        assert step(ledger(record(other, P)), *shown).ledger.records[0].key == A
 
 
 def test_dropped_key_comes_back_as_it_is_shown() -> None:

@@ -57,15 +57,6 @@ def test_earlier_date_wins_at_the_end() -> None:
     assert merge(ledger(late), ledger(early)).records[0].missing_since == NOW + timedelta(hours=1)
 
 
-def test_alg_is_that_of_the_record_that_wins() -> None:
-    """What was corrected because an apiserver showed it, a generation later, is not undone by a merge."""
-    forged, corrected = record("k", P, 3), record("k", P, 4)
-    for alg, other in (("RS256", "RS512"), ("RS512", "RS256")):
-        theirs = replace(forged, key=replace(forged.key, alg=alg))
-        ours = replace(corrected, key=replace(corrected.key, alg=other))
-        assert merge(ledger(theirs), ledger(ours)) == ledger(ours)
-
-
 def test_first_seen_is_the_earliest_of_all() -> None:
     """Whoever wins, the key was first seen when anybody first saw it."""
     old = record("k", H, 1, held_because="policy", first_seen=NOW - timedelta(days=9))
