@@ -28,8 +28,8 @@ class Applied:
 def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
     """Commit what the plan decided, publish the newest snapshot, and look at it as the world does.
 
-    Nothing is put that is not committed; and as long as the remote has none of our history, or the pass began without
-    any on this machine (or `require_push` says so), nothing that is not pushed.
+    Nothing is put that is not committed; and as long as the remote has none of our history, or this disk was never
+    pushed from (or `require_push` says so), nothing that is not pushed.
     """
     if plan.failures:
         return Applied(replace(preview(plan), dry_run=False), audits)

@@ -27,9 +27,9 @@ from mirror.trust.documents import documents
 from mirror.trust.ledger import read_ledger, write_ledger
 from mirror.trust.refused import Refused
 from support.captures import capture
-from support.fakes import MOMENT, Commit, FakeHistory, FakeRemote, FakeWorld
+from support.fakes import MOMENT, Commit, FakeHistory
 from support.keys import RSA_KEYS, with_kid
-from support.situations import BASE_URL, BOTH, ISSUER, JWKS_KEY, LAST, LEDGER, ONE, PUBLIC, Situation
+from support.situations import BASE_URL, BOTH, ISSUER, JWKS_KEY, LAST, LEDGER, ONE, PUBLIC, Situation, with_remote
 
 Files = dict[str, bytes]
 Attack = Callable[[Files], None]
@@ -38,10 +38,7 @@ Attack = Callable[[Files], None]
 @pytest.fixture
 def here(tmp_path: Path) -> Situation:
     """A mirror in steady state: two keys are public, everything is pushed."""
-    folder = tmp_path / "mirror"
-    folder.mkdir()
-    world = FakeWorld(history=FakeHistory(remote=FakeRemote()), base_url=BASE_URL)
-    made = Situation(folder, world=world, remote="git@git.example.com:oidc.git")
+    made = with_remote(tmp_path)
     made.run(BOTH, BOTH)
     assert made.run().exit_status is ExitStatus.CURRENT
     return made

@@ -22,7 +22,7 @@ from mirror.trust.lifecycle import Outcome
 from support.captures import capture
 from support.fakes import FakeBucket, FakeHistory, FakeRemote, FakeWorld
 from support.keys import RSA_KEYS, with_kid
-from support.situations import BASE_URL, BOTH, ISSUER, LAST, LEDGER, ONE, Situation, answer
+from support.situations import BASE_URL, BOTH, ISSUER, LAST, LEDGER, ONE, Situation, answer, with_remote
 
 MINUTES = timedelta(minutes=5)
 DAY = timedelta(days=1)
@@ -34,10 +34,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def here(tmp_path: Path) -> Situation:
-    folder = tmp_path / "mirror"
-    folder.mkdir()
-    world = FakeWorld(history=FakeHistory(remote=FakeRemote()), base_url=BASE_URL)
-    return Situation(folder, world=world, remote="git@git.example.com:oidc.git")
+    return with_remote(tmp_path)
 
 
 def pod(here: Situation, number: int, after: timedelta) -> Situation:

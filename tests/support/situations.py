@@ -10,7 +10,7 @@ from mirror.model import Answer, IssuerName, IssuerUrl, KeyPolicy, Reason, Unusa
 from mirror.report import Report
 from mirror.run import dry_run, run_once
 from support.captures import capture
-from support.fakes import MOMENT, FakeWorld
+from support.fakes import MOMENT, FakeHistory, FakeRemote, FakeWorld
 
 BASE_URL = "https://oidc-bucket.s3-ap-southeast-2.amazonaws.com"
 ISSUER = IssuerUrl(f"{BASE_URL}/cluster/identifier")
@@ -95,3 +95,11 @@ class Situation:
         other = self.state_dir.with_name(self.state_dir.name + "-other")
         other.mkdir()
         return replace(self, state_dir=other, world=world)
+
+
+def with_remote(folder: Path) -> Situation:
+    """A mirror that shares its history: an empty remote, no pass yet, and its state in a folder below `folder`."""
+    state_dir = folder / "mirror"
+    state_dir.mkdir()
+    world = FakeWorld(history=FakeHistory(remote=FakeRemote()), base_url=BASE_URL)
+    return Situation(state_dir, world=world, remote="git@git.example.com:oidc.git")

@@ -47,6 +47,7 @@ from support.situations import (
     Situation,
     answer,
     silent,
+    with_remote,
 )
 
 HOUR = timedelta(hours=1)
@@ -59,10 +60,7 @@ def here(tmp_path: Path) -> Situation:
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Situation:
-    folder = tmp_path / "mirror"
-    folder.mkdir()
-    world = FakeWorld(history=FakeHistory(remote=FakeRemote()), base_url=Situation(folder).world.base_url)
-    return Situation(folder, world=world, remote="git@git.example.com:oidc.git")
+    return with_remote(tmp_path)
 
 
 def kids(here: Situation) -> set[str]:

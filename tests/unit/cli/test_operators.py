@@ -30,7 +30,7 @@ from mirror.trust.ledger import read_ledger, write_ledger
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.merge import merge
 from support.captures import capture
-from support.fakes import FakeHistory, FakeRemote, FakeWorld
+from support.fakes import FakeHistory
 from support.keys import RSA_KEYS
 from support.situations import (
     BASE_URL,
@@ -44,6 +44,7 @@ from support.situations import (
     Situation,
     answer,
     silent,
+    with_remote,
 )
 
 FORMER = IssuerUrl(f"{BASE_URL}/old")
@@ -57,10 +58,7 @@ def here(tmp_path: Path) -> Situation:
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Situation:
-    folder = tmp_path / "mirror"
-    folder.mkdir()
-    world = FakeWorld(history=FakeHistory(remote=FakeRemote()), base_url=BASE_URL)
-    return Situation(folder, world=world, remote="git@git.example.com:oidc.git")
+    return with_remote(tmp_path)
 
 
 def desk_of(here: Situation, *, lasting: bool = True, **repository: object) -> Desk:
