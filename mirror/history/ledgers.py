@@ -63,6 +63,7 @@ def remember(
     issuers: Iterable[IssuerUrl],
     *,
     checked: Callable[[IssuerUrl], Container[Thumbprint]] = lambda _: frozenset(),
+    alone: bool = False,
 ) -> Memory:
     """Read the ledgers and public texts of `issuers` from every head.
 
@@ -70,11 +71,14 @@ def remember(
         history: The repository.
         issuers: Whose ledgers.
         checked: The keys of an issuer whose strength was checked in an earlier pass, and is not again.
+        alone: As if the remote had never been fetched.
 
     Raises:
         HistoryError: The repository could not be read.
     """
     heads = history.heads()
+    if alone:
+        heads = replace(heads, remote=None)
     parents = _parents(history, heads)
     everywhere = tuple(dict.fromkeys(head for head in (heads.local, heads.remote) if head is not None))
     paths = {issuer: repository_paths(issuer) for issuer in issuers}

@@ -6,6 +6,7 @@ owner's next pass renders the rest.
 """
 
 from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
 
 from mirror.addresses import repository_paths
 from mirror.history.ledgers import Memory
@@ -17,7 +18,15 @@ from mirror.trust.merge import merge
 from mirror.trust.refused import Refused
 
 
-def merge_strangers(history: History, memory: Memory, decided: Container[IssuerUrl]) -> dict[str, bytes | None]:
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Files of the next commit, and the ledgers among them that make keys public of which the remote knows nothing."""
+
+    changes: dict[str, bytes | None] = field(default_factory=dict)
+    gained: dict[IssuerUrl, Ledger] = field(default_factory=dict)
+
+
+def merge_strangers(history: History, memory: Memory, decided: Container[IssuerUrl]) -> Merged:
     """Changes to the base (the remote's head) that bring in what the local head has.
 
     Issuers that this pass `decided` are left alone: their ledgers are merged where they are committed.
@@ -27,27 +36,21 @@ def merge_strangers(history: History, memory: Memory, decided: Container[IssuerU
     changed = history.changed_paths(local, remote)
     ledgers = [path for path in changed if path.startswith("ledger/") and path not in own]
     ours, theirs = history.read(local, ledgers), history.read(remote, ledgers)
-    changes: dict[str, bytes | None] = {}
+    found = Merged()
     for path in ledgers:
-        changes |= _merged_issuer(history, memory, path, ours.get(path), theirs.get(path))
-    return changes
-
-
-def _merged_issuer(
-    history: History, memory: Memory, path: str, ours: bytes | None, theirs: bytes | None
-) -> dict[str, bytes | None]:
-    """What the base must get for the issuer whose ledger is at `path`; nothing where its own text stays."""
-    mine, other = _ledger(path, ours), _ledger(path, theirs)
-    if mine is None or ours is None:
-        return {}
-    merged = mine if other is None else merge(mine, other)
-    if merged == other:
-        return {}
-    if merged == mine:
-        paths = repository_paths(mine.issuer)
-        public: Mapping[str, bytes] = history.read(memory.parents[0], [paths.discovery, paths.jwks])
-        return {path: ours, **public}
-    return _rendered(path, merged)
+        mine, other = _ledger(path, ours.get(path)), _ledger(path, theirs.get(path))
+        merged = mine if mine is None or other is None else merge(mine, other)
+        if mine is None or merged is None or merged == other:
+            continue  # the remote's own text stays
+        if merged == mine:
+            paths = repository_paths(mine.issuer)
+            public: Mapping[str, bytes] = history.read(local, [paths.discovery, paths.jwks])
+            found.changes.update({path: ours[path], **public})
+        else:
+            found.changes.update(_rendered(path, merged))
+        if other is None or not set(merged.public_keys()) <= set(other.public_keys()):
+            found.gained[merged.issuer] = merged
+    return found
 
 
 def _rendered(path: str, merged: Ledger) -> dict[str, bytes | None]:

@@ -4,7 +4,7 @@ The loop is level-triggered: a branch that moved in between, here or on the remo
 commit is ever lost and none is undone. A kill between any two steps leaves either the old branch or the new one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from random import uniform
@@ -12,13 +12,16 @@ from time import sleep
 
 from mirror.errors import BranchMovedError, HistoryError, PushRefusedError, RemoteError
 from mirror.history.ledgers import Memory, Remembered, remember
-from mirror.history.merging import merge_strangers
+from mirror.history.merging import Merged, merge_strangers
 from mirror.history.readme import first_files
 from mirror.model import CommitId, IssuerUrl, Ledger
 from mirror.ports import History
 from mirror.trust.documents import render
 from mirror.trust.ledger import ledger_text, write_ledger
 from mirror.trust.merge import merge
+
+Strange = Callable[[Mapping[IssuerUrl, Ledger]], frozenset[IssuerUrl]]
+"""Of ledgers that came about by merging, those with keys for which nobody vouches but git."""
 
 ATTEMPTS = 5
 _MOST_PAUSE_SECONDS = 0.2
@@ -38,14 +41,16 @@ class Recorded:
     """The newest snapshot: another mirror's changes are merged into `ledgers`.
 
     An issuer is missing there when its ledger on the branch is not believed, or could not be written: `broken` says
-    why. `commit` is None only when nothing was ever committed. `made` tells whether this call made a commit, `pushed`
-    whether the remote has it now, `push_error` why it has not.
+    why; or when the branch names keys for which nobody vouches: then it is in `strange`. `commit` is None only when
+    nothing was ever committed. `made` tells whether this call made a commit, `pushed` whether the remote has it now,
+    `push_error` why it has not.
     """
 
     commit: CommitId | None
     made: bool
     ledgers: Mapping[IssuerUrl, Ledger]
     broken: Mapping[IssuerUrl, str] = field(default_factory=dict)
+    strange: frozenset[IssuerUrl] = frozenset()
     pushed: bool = False
     push_error: RemoteError | None = None
 
@@ -54,7 +59,7 @@ class Recorded:
 class _Draft:
     """What the next commit would hold: files (None: the file goes), and the ledgers that they say."""
 
-    changes: Mapping[str, bytes | None]
+    changes: dict[str, bytes | None]
     ledgers: Mapping[IssuerUrl, Ledger]
     broken: Mapping[IssuerUrl, str]
 
@@ -73,11 +78,14 @@ def record(
     now: datetime,
     push: bool,
     attempts: int = ATTEMPTS,
+    strange: Strange = lambda _: frozenset(),
 ) -> Recorded:
     """Commit `intents`, merged with whatever the branch holds by now, and push it when `push`.
 
     A remote that cannot be reached, or that others push to again and again, is no exception here but `push_error`:
-    the commit is made, and waits.
+    the commit is made, and waits. So it does where the merged ledger of an issuer would be `strange`: who pushes keys
+    must be able to put all of them. Otherwise two mirrors that were killed before their puts, each with a key of its
+    own, would wait for each other.
 
     Raises:
         HistoryError: The commit could not be made, or the local branch moved `attempts` times in between.
@@ -88,7 +96,7 @@ def record(
             sleep(uniform(0, _MOST_PAUSE_SECONDS))  # noqa: S311  no secret
         try:
             made = done is not None and done.made
-            done = _commit(history, memory, intents, message=message, now=now)
+            done = _commit(history, memory, intents, message=message, now=now, strange=strange)
             done = replace(done, made=done.made or made)
         except BranchMovedError:
             # An operator's command works beside us: its commit is read, and ours goes on top.
@@ -96,7 +104,7 @@ def record(
             continue
         if done.commit is None or done.commit == memory.heads.remote:
             return replace(done, pushed=done.commit is not None)
-        if not push:
+        if not push or done.push_error is not None:
             return done
         done = _push(history, done)
         if not isinstance(done.push_error, PushRefusedError):
@@ -126,24 +134,46 @@ def _push(history: History, done: Recorded) -> Recorded:
 
 
 def _commit(
-    history: History, memory: Memory, intents: Mapping[IssuerUrl, Intent], *, message: str, now: datetime
+    history: History,
+    memory: Memory,
+    intents: Mapping[IssuerUrl, Intent],
+    *,
+    message: str,
+    now: datetime,
+    strange: Strange,
 ) -> Recorded:
     draft = _draft(memory, intents)
-    changes = dict(draft.changes)
-    if len(memory.parents) > 1:
-        changes |= merge_strangers(history, memory, draft.ledgers)
+    merges = len(memory.parents) > 1
+    merged = merge_strangers(history, memory, draft.ledgers) if merges else Merged()
+    moved = {url: ledger for url, ledger in draft.ledgers.items() if ledger != intents[url].ledger}
+    aside = strange(moved | merged.gained)
+    if aside and merges:
+        alone = remember(history, memory.issuers, alone=True)
+        done = _commit(history, alone, intents, message=message, now=now, strange=strange)
+        return replace(done, push_error=_waiting(aside))
+    if aside:
+        draft = _draft(memory, {url: intent for url, intent in intents.items() if url not in aside})
+    changes = draft.changes | merged.changes
     local = memory.heads.local
-    if not changes and len(memory.parents) <= 1:
+    if not changes and not merges:
         newest = memory.parents[0] if memory.parents else None
         if newest is not None and newest != local:
             history.advance(newest, expect=local)
-        return Recorded(newest, made=False, ledgers=draft.ledgers, broken=draft.broken)
+        return Recorded(newest, made=False, ledgers=draft.ledgers, broken=draft.broken, strange=aside)
     if memory.base is None:
         changes = {**first_files(), **changes}
     commit = history.commit(
         base=memory.base, parents=memory.parents, changes=changes, message=message, when=now, expect=local
     )
-    return Recorded(commit, made=True, ledgers=draft.ledgers, broken=draft.broken)
+    return Recorded(commit, made=True, ledgers=draft.ledgers, broken=draft.broken, strange=aside)
+
+
+def _waiting(issuers: frozenset[IssuerUrl]) -> RemoteError:
+    return RemoteError(
+        f"The git remote names keys of {', '.join(sorted(issuers))} for which neither this mirror, nor the bucket, nor "
+        "an apiserver vouches; nothing is merged with them.",
+        remedy="What is committed here is pushed when they are public, or when an operator has approved them.",
+    )
 
 
 def _draft(memory: Memory, intents: Mapping[IssuerUrl, Intent]) -> _Draft:

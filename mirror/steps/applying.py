@@ -11,6 +11,7 @@ from mirror.report import Report
 from mirror.steps.plan import Plan
 from mirror.steps.publishing import Done, Progress, Publishing
 from mirror.steps.reporting import intents_of, issuer_report, message_of, plan_report, preview, stopped
+from mirror.steps.witness import without_witness
 
 ATTEMPTS_OF_A_POD = 30
 """All shards of a fleet push at the same time, and each round has one winner; who loses them all has done nothing."""
@@ -50,8 +51,16 @@ def _record(plan: Plan, ports: Ports) -> Recorded:
     world = plan.world
     message = message_of(plan)
     attempts = ATTEMPTS_OF_A_POD if world.shared and _pushes_first(plan) else ATTEMPTS
-    intents, push = intents_of(plan), world.heard_remote
-    return record(ports.history, world.memory, intents, message=message, now=world.now, push=push, attempts=attempts)
+    return record(
+        ports.history,
+        world.memory,
+        intents_of(plan),
+        message=message,
+        now=world.now,
+        push=world.heard_remote,
+        attempts=attempts,
+        strange=lambda ledgers: without_witness(ledgers, world, ports),
+    )
 
 
 def _blocked_by_push(plan: Plan, recorded: Recorded) -> RemoteError | None:

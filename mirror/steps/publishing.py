@@ -22,7 +22,7 @@ from mirror.steps.invalidating import Changed, guarded, invalidations, tell
 from mirror.steps.plan import IssuerPlan, World
 from mirror.steps.probing import Remembering
 from mirror.steps.reporting import untouched
-from mirror.steps.witness import public_ids
+from mirror.trust.emptiness import is_emptied
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,8 @@ class Publishing:
         if planned.outcome is None:
             return planned
         ledger = self.recorded.ledgers.get(planned.url)
+        if planned.url in self.recorded.strange:
+            return self._set_aside(planned)
         if ledger is None:
             sentence = (
                 f"Its ledger could not be recorded, and nothing of it is put: {self.recorded.broken[planned.url]}"
@@ -121,14 +123,17 @@ class Publishing:
             return replace(planned, outcome=None, decisions=(), failures=(*planned.failures, broken))
         if ledger == planned.outcome.ledger and not self._is_refused():
             return planned
-        if self.world.needs_witness and not public_ids(ledger) <= public_ids(planned.outcome.ledger):
-            sentence = "The git remote named keys or revocations of this issuer while this pass ran; it is set aside."
-            event = Event("remote.unwitnessed", sentence, Level.WARNING)
-            return replace(planned, outcome=None, decisions=(), events=(*planned.events, event))
+        if self.world.needs_witness and is_emptied(ledger) and not is_emptied(planned.outcome.ledger):
+            return self._set_aside(planned)
         merged = replace(planned, outcome=replace(planned.outcome, ledger=ledger))
         if self._shown(planned).error is not None:
             return merged
         return plan_objects(merged, ledger, replace(self.world, refused_push=self._is_refused()), self.ports)
+
+    def _set_aside(self, planned: IssuerPlan) -> IssuerPlan:
+        sentence = "Git named keys or revocations of this issuer while this pass ran; it is set aside."
+        event = Event("remote.unwitnessed", sentence, Level.WARNING)
+        return replace(planned, outcome=None, decisions=(), events=(*planned.events, event))
 
     def _is_refused(self) -> bool:
         """Whether the remote, which was heard, did not take our commits: then nobody else knows of our removals."""

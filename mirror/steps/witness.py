@@ -9,12 +9,15 @@ signatures.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from mirror.addresses import object_keys
+from mirror.errors import BucketError, HistoryError
 from mirror.model import (
     Event,
+    IssuerUrl,
     KeyId,
     KeyPolicy,
     Ledger,
@@ -25,8 +28,10 @@ from mirror.model import (
     key_id,
 )
 from mirror.ports import Ports
-from mirror.steps.notebook import EMPTIED, PublicId, public_id
-from mirror.steps.plan import Publication, World
+from mirror.steps import notebook
+from mirror.steps.at_once import for_each
+from mirror.steps.notebook import EMPTIED, Notebook, PublicId, public_id
+from mirror.steps.plan import Publication, World, publications
 from mirror.trust.adoption import read_public
 from mirror.trust.emptiness import is_emptied
 from mirror.trust.words import as_argument
@@ -58,13 +63,50 @@ def unwitnessed(
     ledger = world.memory.issuers[publication.url].ledger
     if not world.needs_witness or ledger is None:
         return None
+    suspects = _suspects(publication, ledger, world.notebook, observations, ports)
+    return _stranger(publication, suspects, world, ports) if suspects else None
+
+
+def without_witness(ledgers: Mapping[IssuerUrl, Ledger], world: World, ports: Ports) -> frozenset[IssuerUrl]:
+    """Of ledgers that merging brought about while the pass records, those with public keys that only git vouches for.
+
+    From now on this mirror vouches for all keys of the others: it is about to push them. Of issuers that the
+    configuration does not have nothing can be said, and nothing of them is put.
+    """
+    if not world.needs_witness or not ledgers:
+        return frozenset()
+    settings, notes = world.settings, notebook.load(world.settings.state_dir)
+    known = (*publications(settings), *publications(replace(settings, issuers=settings.left_out)))
+    asked = [each for each in known if each.url in ledgers]
+
+    def is_strange(publication: Publication, ports: Ports) -> bool:
+        observations = world.beliefs.observations.get(publication.issuer.name, ())
+        try:
+            return bool(_suspects(publication, ledgers[publication.url], notes, observations, ports))
+        except BucketError:
+            return True
+
+    strange = for_each(is_strange, asked, ports, workers=settings.limits.puts)
+    aside = frozenset(each.url for each, is_one in zip(asked, strange, strict=True) if is_one)
+    ours = {each.url: public_ids(ledgers[each.url]) - {EMPTIED} for each in asked if each.url not in aside}
+    with suppress(HistoryError):  # a disk that takes no note keeps nobody from publishing
+        notebook.vouch(settings.state_dir, ours)
+    return aside
+
+
+def _suspects(
+    publication: Publication, ledger: Ledger, notes: Notebook, observations: Iterable[Observation], ports: Ports
+) -> frozenset[PublicId]:
+    """The keys that the ledger makes public and that nobody but git vouches for.
+
+    Raises:
+        BucketError: The public object was needed as a witness and could not be read.
+    """
     # An `alg` that comes after the shown one in the alphabet will be corrected, see `mirror.trust.lifecycle`.
     shown = _shown(observations)
     suspects = frozenset(public_id(key) for key in ledger.public_keys() if key.alg < shown.get(key_id(key), NO_ALG))
-    suspects -= world.notebook.vouched.get(publication.url, frozenset())
-    if suspects:
-        suspects -= _public(publication, ports)
-    return _stranger(publication, suspects, world, ports) if suspects else None
+    suspects -= notes.vouched.get(publication.url, frozenset())
+    return suspects - _public(publication, ports) if suspects else suspects
 
 
 def unwitnessed_emptiness(publication: Publication, world: World, ports: Ports, after: Ledger) -> Stranger | None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from support.gits import git
 from support.worlds import PROJECT, World
@@ -54,7 +55,7 @@ class Mirror:
             self.commits |= {json.loads(text)["commit"]} - {None}
         self.commits |= {head} if (head := branch(self.repository)) else set()
 
-    def run(self) -> dict[str, object]:
+    def run(self) -> dict[str, Any]:
         running = self.start()
         status = running.end()
         self.note(running)

@@ -88,11 +88,11 @@ class Situation:
         found = {str(name): stored.body for name, stored in self.world.bucket.objects.items()}
         return found.get(key)
 
-    def beside(self) -> "Situation":
-        """A second mirror with a history of its own, the same remote, bucket and apiservers."""
+    def beside(self, name: str = "other") -> "Situation":
+        """Another mirror, with a history of its own, the same remote, bucket and apiservers."""
         history = replace(self.world.history, head=None, tracking=None)
         world = FakeWorld(self.world.source, history, self.world.bucket, self.world.base_url)
-        other = self.state_dir.with_name(self.state_dir.name + "-other")
+        other = self.state_dir.with_name(f"{self.state_dir.name}-{name}")
         other.mkdir()
         return replace(self, state_dir=other, world=world)
 
