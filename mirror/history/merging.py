@@ -5,12 +5,12 @@ ledger wins, wins with its documents; where both changed it, the JWKS is rendere
 owner's next pass renders the rest.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mirror.addresses import repository_paths
 from mirror.history.ledgers import Memory
-from mirror.model import IssuerUrl, Ledger
+from mirror.model import IssuerUrl, KeyId, Ledger, key_id
 from mirror.ports import History
 from mirror.trust.documents import render
 from mirror.trust.ledger import read_ledger, stated_issuer, write_ledger
@@ -19,11 +19,24 @@ from mirror.trust.refused import Refused
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """A ledger that came about by merging; `gained` are its public keys that are not public by the remote's."""
+
+    ledger: Ledger
+    gained: frozenset[KeyId]
+
+
+def joined(ledger: Ledger, shared: Iterable[KeyId]) -> Joined:
+    """The merged ledger; `shared` are the keys that are public by the remote's own."""
+    return Joined(ledger, frozenset(map(key_id, ledger.public_keys())).difference(shared))
+
+
+@dataclass(frozen=True, slots=True)
 class Merged:
-    """Files of the next commit, and the ledgers among them that make keys public of which the remote knows nothing."""
+    """Files of the next commit, and the ledgers among them that make keys public which the remote does not."""
 
     changes: dict[str, bytes | None] = field(default_factory=dict)
-    gained: dict[IssuerUrl, Ledger] = field(default_factory=dict)
+    joined: dict[IssuerUrl, Joined] = field(default_factory=dict)
 
 
 def merge_strangers(history: History, memory: Memory, decided: Container[IssuerUrl]) -> Merged:
@@ -48,8 +61,7 @@ def merge_strangers(history: History, memory: Memory, decided: Container[IssuerU
             found.changes.update({path: ours[path], **public})
         else:
             found.changes.update(_rendered(path, merged))
-        if other is None or not set(merged.public_keys()) <= set(other.public_keys()):
-            found.gained[merged.issuer] = merged
+        found.joined[merged.issuer] = joined(merged, map(key_id, other.public_keys() if other is not None else ()))
     return found
 
 

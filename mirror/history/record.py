@@ -12,16 +12,13 @@ from time import sleep
 
 from mirror.errors import BranchMovedError, HistoryError, PushRefusedError, RemoteError
 from mirror.history.ledgers import Memory, Remembered, remember
-from mirror.history.merging import Merged, merge_strangers
+from mirror.history.merging import Joined, Merged, joined, merge_strangers
 from mirror.history.readme import first_files
 from mirror.model import CommitId, IssuerUrl, Ledger
 from mirror.ports import History
 from mirror.trust.documents import render
 from mirror.trust.ledger import ledger_text, write_ledger
 from mirror.trust.merge import merge
-
-Strange = Callable[[Mapping[IssuerUrl, Ledger]], frozenset[IssuerUrl]]
-"""Of ledgers that came about by merging, those with keys for which nobody vouches but git."""
 
 ATTEMPTS = 5
 _MOST_PAUSE_SECONDS = 0.2
@@ -34,6 +31,20 @@ class Intent:
 
     ledger: Ledger
     extra: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """What speaks against merged ledgers: `strange` ones have public keys for which nobody vouches but git.
+
+    Of those, whoever joined the `unshareable` ones would make others wait for keys that he cannot put either.
+    """
+
+    strange: frozenset[IssuerUrl] = frozenset()
+    unshareable: frozenset[IssuerUrl] = frozenset()
+
+
+Judge = Callable[[Mapping[IssuerUrl, Joined]], Doubts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +89,14 @@ def record(
     now: datetime,
     push: bool,
     attempts: int = ATTEMPTS,
-    strange: Strange = lambda _: frozenset(),
+    judge: Judge = lambda _: Doubts(),
 ) -> Recorded:
     """Commit `intents`, merged with whatever the branch holds by now, and push it when `push`.
 
     A remote that cannot be reached, or that others push to again and again, is no exception here but `push_error`:
-    the commit is made, and waits. So it does where the merged ledger of an issuer would be `strange`: who pushes keys
-    must be able to put all of them. Otherwise two mirrors that were killed before their puts, each with a key of its
-    own, would wait for each other.
+    the commit is made, and waits. So it does where `judge` calls what is merged unshareable: who pushes keys must be
+    able to put all of them. Otherwise two mirrors that were killed before their puts, each with a key of its own,
+    would wait for each other.
 
     Raises:
         HistoryError: The commit could not be made, or the local branch moved `attempts` times in between.
@@ -96,7 +107,7 @@ def record(
             sleep(uniform(0, _MOST_PAUSE_SECONDS))  # noqa: S311  no secret
         try:
             made = done is not None and done.made
-            done = _commit(history, memory, intents, message=message, now=now, strange=strange)
+            done = _commit(history, memory, intents, message=message, now=now, judge=judge)
             done = replace(done, made=done.made or made)
         except BranchMovedError:
             # An operator's command works beside us: its commit is read, and ours goes on top.
@@ -140,37 +151,44 @@ def _commit(
     *,
     message: str,
     now: datetime,
-    strange: Strange,
+    judge: Judge,
 ) -> Recorded:
     draft = _draft(memory, intents)
     merges = len(memory.parents) > 1
     merged = merge_strangers(history, memory, draft.ledgers) if merges else Merged()
-    moved = {url: ledger for url, ledger in draft.ledgers.items() if ledger != intents[url].ledger}
-    aside = strange(moved | merged.gained)
-    if aside and merges:
+    moved = {
+        url: joined(ledger, memory.issuers[url].shared_keys())
+        for url, ledger in draft.ledgers.items()
+        if ledger != intents[url].ledger
+    }
+    doubts = judge(moved | merged.joined)
+    if doubts.unshareable and merges:
         alone = remember(history, memory.issuers, alone=True)
-        done = _commit(history, alone, intents, message=message, now=now, strange=strange)
-        return replace(done, push_error=_waiting(aside))
-    if aside:
-        draft = _draft(memory, {url: intent for url, intent in intents.items() if url not in aside})
+        done = _commit(history, alone, intents, message=message, now=now, judge=judge)
+        return replace(done, push_error=_waiting(doubts.unshareable))
+    if doubts.unshareable:
+        draft = _draft(memory, {url: intent for url, intent in intents.items() if url not in doubts.unshareable})
+    ledgers = {url: ledger for url, ledger in draft.ledgers.items() if url not in doubts.strange}
     changes = draft.changes | merged.changes
     local = memory.heads.local
     if not changes and not merges:
         newest = memory.parents[0] if memory.parents else None
         if newest is not None and newest != local:
             history.advance(newest, expect=local)
-        return Recorded(newest, made=False, ledgers=draft.ledgers, broken=draft.broken, strange=aside)
+        return Recorded(newest, made=False, ledgers=ledgers, broken=draft.broken, strange=doubts.strange)
     if memory.base is None:
         changes = {**first_files(), **changes}
     commit = history.commit(
         base=memory.base, parents=memory.parents, changes=changes, message=message, when=now, expect=local
     )
-    return Recorded(commit, made=True, ledgers=draft.ledgers, broken=draft.broken, strange=aside)
+    return Recorded(commit, made=True, ledgers=ledgers, broken=draft.broken, strange=doubts.strange)
 
 
 def _waiting(issuers: frozenset[IssuerUrl]) -> RemoteError:
+    first, *more = sorted(issuers)
+    which = f"{first} and {len(more)} more" if more else first
     return RemoteError(
-        f"The git remote names keys of {', '.join(sorted(issuers))} for which neither this mirror, nor the bucket, nor "
+        f"The git remote names keys of {which} for which neither this mirror, nor the bucket, nor "
         "an apiserver vouches; nothing is merged with them.",
         remedy="What is committed here is pushed when they are public, or when an operator has approved them.",
     )

@@ -11,7 +11,7 @@ from mirror.report import Report
 from mirror.steps.plan import Plan
 from mirror.steps.publishing import Done, Progress, Publishing
 from mirror.steps.reporting import intents_of, issuer_report, message_of, plan_report, preview, stopped
-from mirror.steps.witness import without_witness
+from mirror.steps.witness import doubts_about
 
 ATTEMPTS_OF_A_POD = 30
 """All shards of a fleet push at the same time, and each round has one winner; who loses them all has done nothing."""
@@ -59,7 +59,7 @@ def _record(plan: Plan, ports: Ports) -> Recorded:
         now=world.now,
         push=world.heard_remote,
         attempts=attempts,
-        strange=lambda ledgers: without_witness(ledgers, world, ports),
+        judge=lambda merged: doubts_about(merged, world, ports),
     )
 
 

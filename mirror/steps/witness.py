@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 
 from mirror.addresses import object_keys
 from mirror.errors import BucketError, HistoryError
+from mirror.history.merging import Joined
+from mirror.history.record import Doubts
 from mirror.model import (
     Event,
     IssuerUrl,
@@ -63,50 +65,64 @@ def unwitnessed(
     ledger = world.memory.issuers[publication.url].ledger
     if not world.needs_witness or ledger is None:
         return None
-    suspects = _suspects(publication, ledger, world.notebook, observations, ports)
-    return _stranger(publication, suspects, world, ports) if suspects else None
-
-
-def without_witness(ledgers: Mapping[IssuerUrl, Ledger], world: World, ports: Ports) -> frozenset[IssuerUrl]:
-    """Of ledgers that merging brought about while the pass records, those with public keys that only git vouches for.
-
-    From now on this mirror vouches for all keys of the others: it is about to push them. Of issuers that the
-    configuration does not have nothing can be said, and nothing of them is put.
-    """
-    if not world.needs_witness or not ledgers:
-        return frozenset()
-    settings, notes = world.settings, notebook.load(world.settings.state_dir)
-    known = (*publications(settings), *publications(replace(settings, issuers=settings.left_out)))
-    asked = [each for each in known if each.url in ledgers]
-
-    def is_strange(publication: Publication, ports: Ports) -> bool:
-        observations = world.beliefs.observations.get(publication.issuer.name, ())
-        try:
-            return bool(_suspects(publication, ledgers[publication.url], notes, observations, ports))
-        except BucketError:
-            return True
-
-    strange = for_each(is_strange, asked, ports, workers=settings.limits.puts)
-    aside = frozenset(each.url for each, is_one in zip(asked, strange, strict=True) if is_one)
-    ours = {each.url: public_ids(ledgers[each.url]) - {EMPTIED} for each in asked if each.url not in aside}
-    with suppress(HistoryError):  # a disk that takes no note keeps nobody from publishing
-        notebook.vouch(settings.state_dir, ours)
-    return aside
-
-
-def _suspects(
-    publication: Publication, ledger: Ledger, notes: Notebook, observations: Iterable[Observation], ports: Ports
-) -> frozenset[PublicId]:
-    """The keys that the ledger makes public and that nobody but git vouches for.
-
-    Raises:
-        BucketError: The public object was needed as a witness and could not be read.
-    """
     # An `alg` that comes after the shown one in the alphabet will be corrected, see `mirror.trust.lifecycle`.
     shown = _shown(observations)
     suspects = frozenset(public_id(key) for key in ledger.public_keys() if key.alg < shown.get(key_id(key), NO_ALG))
-    suspects -= notes.vouched.get(publication.url, frozenset())
-    return suspects - _public(publication, ports) if suspects else suspects
+    suspects -= world.notebook.vouched.get(publication.url, frozenset())
+    if suspects:
+        suspects -= _public(publication, ports)
+    return _stranger(publication, suspects, world, ports) if suspects else None
+
+
+def doubts_about(merged: Mapping[IssuerUrl, Joined], world: World, ports: Ports) -> Doubts:
+    """Judge ledgers that merging brought about while the pass records, by the same witnesses.
+
+    From now on this mirror vouches for all keys of those that it believes: it is about to push them. Of issuers that
+    the configuration does not have nothing can be said, and nothing of them is put.
+    """
+    if not world.needs_witness or not merged:
+        return Doubts()
+    settings, notes = world.settings, notebook.load(world.settings.state_dir)
+    known = (*publications(settings), *publications(replace(settings, issuers=settings.left_out)))
+    asked = [each for each in known if each.url in merged]
+
+    def doubt(publication: Publication, ports: Ports) -> Doubts:
+        shown = world.beliefs.observations.get(publication.issuer.name, ())
+        return _doubt(publication, merged[publication.url], notes, shown, ports)
+
+    found = for_each(doubt, asked, ports, workers=settings.limits.puts)
+    strange, unshareable = (
+        frozenset[IssuerUrl]().union(*sets)
+        for sets in zip(*((each.strange, each.unshareable) for each in (Doubts(), *found)), strict=True)
+    )
+    ours = {each.url: frozenset(map(public_id, merged[each.url].ledger.public_keys())) for each in asked}
+    with suppress(HistoryError):  # a disk that takes no note keeps nobody from publishing
+        notebook.vouch(settings.state_dir, {url: ids for url, ids in ours.items() if url not in strange})
+    return Doubts(strange, unshareable)
+
+
+def _doubt(
+    publication: Publication, merged: Joined, notes: Notebook, observations: Iterable[Observation], ports: Ports
+) -> Doubts:
+    """The doubts about one issuer's ledger.
+
+    Unlike at the beginning of a pass nothing corrects an `alg` any more: only the very one that is shown is witnessed.
+    """
+    vouched = notes.vouched.get(publication.url, frozenset())
+    shown = frozenset(public_id(key) for o in observations if isinstance(o, Observed) for key in o.keys)
+    suspects = frozenset(map(public_id, merged.ledger.public_keys())) - vouched - shown
+    if not suspects:
+        return Doubts()
+    try:
+        public = _public(publication, ports)
+    except BucketError:
+        public = frozenset()
+    if suspects <= public:
+        return Doubts()
+    strange = frozenset({publication.url})
+    # What is public already, others can witness: joining it makes nobody wait.
+    hidden = merged.gained.difference((kid, thumbprint) for kid, thumbprint, _ in public)
+    return Doubts(strange, strange if hidden else frozenset())
 
 
 def unwitnessed_emptiness(publication: Publication, world: World, ports: Ports, after: Ledger) -> Stranger | None:

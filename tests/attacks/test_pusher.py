@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from mirror.addresses import repository_paths
 from mirror.config.settings import FormerIssuer
 from mirror.errors import BucketError
 from mirror.model import (
+    Answer,
     CommitId,
     IssuerName,
     IssuerUrl,
@@ -20,6 +22,7 @@ from mirror.model import (
     Ledger,
     Revocation,
     Status,
+    key_id,
 )
 from mirror.report import ExitStatus, Report, State
 from mirror.run import run_once
@@ -28,8 +31,9 @@ from mirror.trust.ledger import read_ledger, write_ledger
 from mirror.trust.refused import Refused
 from support.captures import capture
 from support.fakes import MOMENT, Commit, FakeHistory
-from support.keys import RSA_KEYS, with_kid
+from support.keys import RSA_KEYS, jwks_body, with_kid
 from support.situations import BASE_URL, BOTH, ISSUER, JWKS_KEY, LAST, LEDGER, ONE, PUBLIC, Situation, with_remote
+from support.stages import discovery_body
 
 Files = dict[str, bytes]
 Attack = Callable[[Files], None]
@@ -239,6 +243,49 @@ def test_pushed_between_fetch_and_push_is_set_aside(here: Situation) -> None:
         assert stranger not in {key["kid"] for key in json.loads(here.public() or b"")["keys"]}
 
 
+def test_emptied_between_fetch_and_push_is_set_aside(here: Situation) -> None:
+    """Revocations that are pushed while the pass runs count in git, and empty nothing."""
+
+    def overtake(history: FakeHistory) -> None:
+        history.moved_by = None
+        push(here, revokes_all)
+
+    before = here.public()
+    here.policy = KeyPolicy(new_keys="hold")
+    here.world.history.moved_by = overtake
+    assert "remote.unwitnessed" in told(here.run(LAST, BOTH))
+    assert not ledger_of(dict(here.world.history.files())).public_keys()
+    assert here.public() == before
+
+
+def test_alg_that_only_git_says_in_a_race_is_set_aside(here: Situation) -> None:
+    """Nothing corrects it any more in this pass: a former issuer gets no new key, and none with a wrong `alg`."""
+    old = FormerIssuer(IssuerUrl(f"{BASE_URL}/old"), MOMENT.date())
+    here.former = (old,)
+    here.run()
+    shown = RSA_KEYS[0]
+    path = repository_paths(old.issuer).ledger
+
+    def adds_it_with_another_alg(files: Files) -> None:
+        ledger = read_ledger(files[path], issuer=old.issuer)
+        assert not isinstance(ledger, Refused)
+        stranger = KeyRecord(replace(shown, alg="RS512"), Status.PUBLISHED, generation=9, first_seen=MOMENT)
+        records = sorted((*ledger.records, stranger), key=lambda r: key_id(r.key))
+        files[path] = write_ledger(Ledger(old.issuer, tuple(records)))
+
+    def overtake(history: FakeHistory) -> None:
+        history.moved_by = None
+        push(here, adds_it_with_another_alg)
+
+    before = here.public("old/openid/v1/jwks")
+    here.show(*(Answer(url, discovery_body(ISSUER, (shown,)), jwks_body(shown)) for url in here.apiservers))
+    here.world.history.moved_by = overtake
+    assert shown.alg < "RS512"
+    assert "remote.unwitnessed" in told(here.run(after=timedelta(days=2)))
+    assert shown.kid in {key["kid"] for key in json.loads(here.public() or b"")["keys"]}
+    assert here.public("old/openid/v1/jwks") == before
+
+
 def test_alg_that_only_git_says_is_not_public(here: Situation) -> None:
     """Hidden behind a stranger that is taken back, and of a key that no apiserver shows any more."""
     here.run(LAST, LAST)
@@ -286,6 +333,23 @@ def test_replaced_branch_is_merged_back(here: Situation) -> None:
     assert commits.contains(remote.head, ours)
     assert here.world.history.files()[LEDGER] == commits.by_id[ours].files[LEDGER]
     assert here.public() is not None
+
+
+def test_replaced_branch_with_a_strangers_key_is_merged_back(here: Situation) -> None:
+    """What we have is public, so others may witness it; the stranger's key waits for an operator all the same."""
+    remote, commits = here.world.history.remote, here.world.history.commits
+    assert remote is not None
+    ours = here.world.history.head
+    assert ours is not None
+    stranger = KeyRecord(RSA_KEYS[0], Status.PUBLISHED, generation=1, first_seen=MOMENT)
+    files = dict(commits.by_id[ours].files)
+    with_records(files, stranger)
+    remote.head = commits.add(Commit((), files, "x", here.now))
+    before = here.public()
+    assert {"history.rewritten", "remote.unwitnessed"} <= told(here.run())
+    assert commits.contains(remote.head, ours)
+    assert here.run(after=timedelta(hours=1)).exit_status is ExitStatus.HELD
+    assert here.public() == before
 
 
 def test_forgotten_revocation_is_remembered(here: Situation) -> None:

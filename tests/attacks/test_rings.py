@@ -259,12 +259,16 @@ ROUNDS = 4
 
 @dataclass(frozen=True)
 class Step:
-    """A pass of one mirror while `shown` are the keys; at `moment` another mirror makes a pass, or it is killed."""
+    """A pass of one mirror while `shown` are the keys, `alone` while the git remote is away.
+
+    At `moment` another mirror makes a pass, or this one is killed.
+    """
 
     mirror: int
     shown: frozenset[Key]
     moment: str
     killed: bool
+    alone: bool
     meanwhile: "Step | None"
 
 
@@ -275,6 +279,7 @@ def steps(deep: int) -> st.SearchStrategy[Step]:
         shown=st.frozensets(st.sampled_from(ROTATING), max_size=2),
         moment=st.sampled_from(("commit", "push", "first put", "second put", "end")),
         killed=st.booleans(),
+        alone=st.sampled_from((False, False, True)),
         meanwhile=st.none() | steps(deep - 1) if deep else st.none(),
     )
 
@@ -287,7 +292,8 @@ class Crowd:
         first.policy = KeyPolicy(retain_removed=timedelta(seconds=30))
         self.mirrors = [first, *(first.beside(str(number)) for number in range(1, MIRRORS))]
         self.bucket, self.busy = first.world.bucket, set[int]()
-        self.now = first.now
+        assert first.world.history.remote is not None
+        self.now, self.remote = first.now, first.world.history.remote
         for mirror in self.mirrors:
             self.show(frozenset())
             mirror.run()
@@ -319,6 +325,7 @@ class Crowd:
 
         self.show(step.shown)
         self.busy.add(step.mirror)
+        self.remote.down, was_down = step.alone, self.remote.down
         before = self.bucket.before_put
         self.bucket.before_put = put if step.moment.endswith("put") else None
         history.moved_by = interrupt if step.moment == "commit" else None
@@ -331,7 +338,7 @@ class Crowd:
         finally:
             self.busy.remove(step.mirror)
             self.clear(step.mirror)
-            self.bucket.before_put = before
+            self.bucket.before_put, self.remote.down = before, was_down
         assert STEADY.kid in public_kids(mirror)
 
     def clear(self, number: int) -> None:
@@ -360,10 +367,8 @@ def test_mirrors_end_as_one_whatever_was_killed(taken: list[Step]) -> None:
         for step in taken:
             crowd.take(step)
         crowd.show(frozenset(ROTATING[:1]))
-        remote = crowd.mirrors[0].world.history.remote
-        assert remote is not None
         assert crowd.settles(), "somebody still has something to say"
-        assert {mirror.world.history.head for mirror in crowd.mirrors} == {remote.head}
+        assert {mirror.world.history.head for mirror in crowd.mirrors} == {crowd.remote.head}
         rendered = render(read(crowd.mirrors[0]))
         assert rendered is not None
         assert crowd.mirrors[0].public() == rendered.jwks
