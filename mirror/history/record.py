@@ -37,7 +37,7 @@ class Intent:
 class Doubts:
     """What speaks against merged ledgers: `strange` ones have public keys for which nobody vouches but git.
 
-    Of those, whoever joined the `unshareable` ones would make others wait for keys that he cannot put either.
+    Of those, whoever joined the `unshareable` ones would make others wait for his keys while he waits for theirs.
     """
 
     strange: frozenset[IssuerUrl] = frozenset()
@@ -190,7 +190,7 @@ def _waiting(issuers: frozenset[IssuerUrl]) -> RemoteError:
     return RemoteError(
         f"The git remote names keys of {which} for which neither this mirror, nor the bucket, nor "
         "an apiserver vouches; nothing is merged with them.",
-        remedy="What is committed here is pushed when they are public, or when an operator has approved them.",
+        remedy="What is committed here is pushed when they are public, or an operator has approved or revoked them.",
     )
 
 

@@ -26,10 +26,10 @@ from mirror.steps.holding import emptied, held_changes
 from mirror.steps.notebook import sources_of
 from mirror.steps.plan import IssuerPlan, Publication, World
 from mirror.steps.probing import with_probe
-from mirror.steps.witness import Stranger, unwitnessed, unwitnessed_emptiness
+from mirror.steps.witness import Stranger, revoked_of, unwitnessed, unwitnessed_emptiness
 from mirror.trust.circumstances import Circumstances, is_clock_wrong
 from mirror.trust.documents import render
-from mirror.trust.lifecycle import advance, revoked_thumbprints
+from mirror.trust.lifecycle import advance
 
 
 def plan_publication(publication: Publication, world: World, ports: Ports) -> IssuerPlan:
@@ -84,15 +84,8 @@ def _expiring(publication: Publication, observations: tuple[Observation, ...], w
 
 
 def _policy(issuer: Issuer, world: World) -> KeyPolicy:
-    """The issuer's policy; what is revoked under it or one of its former issuers is revoked under all of them.
-
-    So is what this machine knew as revoked once: a ledger that was broken in between may have lost it.
-    """
-    urls = (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
-    ledgers = (world.memory.issuers[url].ledger for url in urls)
-    revoked = (revoked_thumbprints(ledger) for ledger in ledgers if ledger is not None)
-    remembered = (world.notebook.revoked.get(url, frozenset()) for url in urls)
-    return replace(issuer.keys, revoked=issuer.keys.revoked.union(*revoked, *remembered))
+    """The issuer's policy; what is revoked under it or one of its former issuers is revoked under all of them."""
+    return replace(issuer.keys, revoked=revoked_of(issuer, world))
 
 
 def _circumstances(

@@ -8,18 +8,20 @@ nothing of it is put. Normally another mirror is just about to put it. `reposito
 signatures.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from mirror.addresses import object_keys
+from mirror.config.settings import Issuer
 from mirror.errors import BucketError, HistoryError
 from mirror.history.merging import Joined
 from mirror.history.record import Doubts
 from mirror.model import (
     Event,
     IssuerUrl,
+    Key,
     KeyId,
     KeyPolicy,
     Ledger,
@@ -27,6 +29,7 @@ from mirror.model import (
     Observation,
     Observed,
     Reason,
+    Thumbprint,
     key_id,
 )
 from mirror.ports import Ports
@@ -36,6 +39,7 @@ from mirror.steps.notebook import EMPTIED, Notebook, PublicId, public_id
 from mirror.steps.plan import Publication, World, publications
 from mirror.trust.adoption import read_public
 from mirror.trust.emptiness import is_emptied
+from mirror.trust.lifecycle import revoked_thumbprints
 from mirror.trust.words import as_argument
 
 NO_ALG = "~"
@@ -66,7 +70,7 @@ def unwitnessed(
     if not world.needs_witness or ledger is None:
         return None
     # An `alg` that comes after the shown one in the alphabet will be corrected, see `mirror.trust.lifecycle`.
-    shown = _shown(observations)
+    shown = _shown(observations, revoked_of(publication.issuer, world))
     suspects = frozenset(public_id(key) for key in ledger.public_keys() if key.alg < shown.get(key_id(key), NO_ALG))
     suspects -= world.notebook.vouched.get(publication.url, frozenset())
     if suspects:
@@ -87,7 +91,8 @@ def doubts_about(merged: Mapping[IssuerUrl, Joined], world: World, ports: Ports)
     asked = [each for each in known if each.url in merged]
 
     def doubt(publication: Publication, ports: Ports) -> Doubts:
-        shown = world.beliefs.observations.get(publication.issuer.name, ())
+        observations = world.beliefs.observations.get(publication.issuer.name, ())
+        shown = frozenset(map(public_id, _believed(observations, revoked_of(publication.issuer, world))))
         return _doubt(publication, merged[publication.url], notes, shown, ports)
 
     found = for_each(doubt, asked, ports, workers=settings.limits.puts)
@@ -102,14 +107,13 @@ def doubts_about(merged: Mapping[IssuerUrl, Joined], world: World, ports: Ports)
 
 
 def _doubt(
-    publication: Publication, merged: Joined, notes: Notebook, observations: Iterable[Observation], ports: Ports
+    publication: Publication, merged: Joined, notes: Notebook, shown: frozenset[PublicId], ports: Ports
 ) -> Doubts:
     """The doubts about one issuer's ledger.
 
     Unlike at the beginning of a pass nothing corrects an `alg` any more: only the very one that is shown is witnessed.
     """
     vouched = notes.vouched.get(publication.url, frozenset())
-    shown = frozenset(public_id(key) for o in observations if isinstance(o, Observed) for key in o.keys)
     suspects = frozenset(map(public_id, merged.ledger.public_keys())) - vouched - shown
     if not suspects:
         return Doubts()
@@ -120,9 +124,27 @@ def _doubt(
     if suspects <= public:
         return Doubts()
     strange = frozenset({publication.url})
-    # What is public already, others can witness: joining it makes nobody wait.
-    hidden = merged.gained.difference((kid, thumbprint) for kid, thumbprint, _ in public)
-    return Doubts(strange, strange if hidden else frozenset())
+    # A ring takes both: a key that the remote names already, and one of ours that nobody else can see. What is public
+    # others can witness; for what came from the remote once, and is given back, nobody here vouches.
+    foreign = _identities(suspects - public) - merged.gained
+    hidden = (_identities(vouched) - _identities(public)) & merged.gained
+    return Doubts(strange, strange if foreign and hidden else frozenset())
+
+
+def _identities(ids: Iterable[PublicId]) -> frozenset[KeyId]:
+    return frozenset((kid, thumbprint) for kid, thumbprint, _ in ids)
+
+
+def revoked_of(issuer: Issuer, world: World) -> frozenset[Thumbprint]:
+    """The key material that is revoked for an entry: by the configuration, or under any of its issuer texts.
+
+    So is what this machine knew as revoked once: a ledger that was broken in between may have lost it.
+    """
+    urls = (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
+    known = (world.memory.issuers[url].ledger for url in urls if url in world.memory.issuers)
+    revoked = (revoked_thumbprints(ledger) for ledger in known if ledger is not None)
+    remembered = (world.notebook.revoked.get(url, frozenset()) for url in urls)
+    return issuer.keys.revoked.union(*revoked, *remembered)
 
 
 def unwitnessed_emptiness(publication: Publication, world: World, ports: Ports, after: Ledger) -> Stranger | None:
@@ -147,10 +169,15 @@ def public_ids(ledger: Ledger) -> frozenset[PublicId]:
     return frozenset({EMPTIED}) if is_emptied(ledger) else frozenset(map(public_id, ledger.public_keys()))
 
 
-def _shown(observations: Iterable[Observation]) -> Mapping[KeyId, str]:
-    """The keys that apiservers show, each with the first `alg` of the alphabet that one of them shows."""
+def _believed(observations: Iterable[Observation], revoked: Container[Thumbprint]) -> Iterator[Key]:
+    """The keys for which apiservers vouch: those that they show, but for what is revoked."""
+    return (key for o in observations if isinstance(o, Observed) for key in o.keys if key.thumbprint not in revoked)
+
+
+def _shown(observations: Iterable[Observation], revoked: Container[Thumbprint]) -> Mapping[KeyId, str]:
+    """The keys for which apiservers vouch, each with the first `alg` of the alphabet that one of them shows."""
     shown: dict[KeyId, str] = {}
-    for key in (key for o in observations if isinstance(o, Observed) for key in o.keys):
+    for key in _believed(observations, revoked):
         shown[key_id(key)] = min(key.alg, shown.get(key_id(key), NO_ALG))
     return shown
 

@@ -286,6 +286,32 @@ def test_alg_that_only_git_says_in_a_race_is_set_aside(here: Situation) -> None:
     assert here.public("old/openid/v1/jwks") == before
 
 
+@pytest.mark.parametrize("in_a_race", [False, True], ids=["before the pass", "in a race"])
+def test_revoked_key_is_not_witnessed_by_the_apiserver_that_still_shows_it(here: Situation, *, in_a_race: bool) -> None:
+    """Under a former issuer that never had a key it would be the last one, which no revocation takes away."""
+    old, revoked = FormerIssuer(IssuerUrl(f"{BASE_URL}/old"), (MOMENT - timedelta(days=2)).date()), RSA_KEYS[0]
+    here.former, here.policy = (old,), KeyPolicy(revoked=frozenset({revoked.thumbprint}))
+    here.run()
+
+    def names_it(files: Files) -> None:
+        stranger = KeyRecord(revoked, Status.PUBLISHED, generation=9, first_seen=MOMENT)
+        files[repository_paths(old.issuer).ledger] = write_ledger(Ledger(old.issuer, (stranger,)))
+
+    def overtake(history: FakeHistory) -> None:
+        history.moved_by = None
+        push(here, names_it)
+
+    keys = (revoked, RSA_KEYS[1])
+    here.show(*(Answer(url, discovery_body(ISSUER, keys), jwks_body(*keys)) for url in here.apiservers))
+    if in_a_race:
+        here.world.history.moved_by = overtake
+    else:
+        push(here, names_it)
+    assert "remote.unwitnessed" in told(here.run())
+    assert here.run(after=timedelta(hours=1)).exit_status is ExitStatus.HELD
+    assert here.public("old/openid/v1/jwks") is None
+
+
 def test_alg_that_only_git_says_is_not_public(here: Situation) -> None:
     """Hidden behind a stranger that is taken back, and of a key that no apiserver shows any more."""
     here.run(LAST, LAST)
@@ -333,6 +359,21 @@ def test_replaced_branch_is_merged_back(here: Situation) -> None:
     assert commits.contains(remote.head, ours)
     assert here.world.history.files()[LEDGER] == commits.by_id[ours].files[LEDGER]
     assert here.public() is not None
+
+
+def test_branch_that_is_rewound_from_a_strangers_key_holds_nobody_up(here: Situation) -> None:
+    """The local branch moved over the stranger's commit; an honest person cleans it up, and commits something else."""
+    remote, commits = here.world.history.remote, here.world.history.commits
+    assert remote is not None
+    assert remote.head is not None
+    clean = remote.head
+    push(here, adds_a_key)
+    assert "remote.unwitnessed" in told(here.run())
+    remote.head = commits.add(Commit((clean,), {**commits.by_id[clean].files, "note": b"x"}, "x", here.now))
+    report = here.run()
+    assert "push.failed" not in told(report)
+    assert report.unpushed_commits == 0
+    assert here.world.history.head == remote.head
 
 
 def test_replaced_branch_with_a_strangers_key_is_merged_back(here: Situation) -> None:
