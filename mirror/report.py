@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 
@@ -47,7 +47,7 @@ class State(StrEnum):
     CURRENT = "current"
 
 
-DEGRADING = frozenset({"issuer.emptied", "remote.unwitnessed", "readback.stale"})
+DEGRADING = frozenset({"issuer.emptied", "readback.stale"})
 """Events after which an issuer is not current, though nothing failed yet."""
 
 
@@ -58,7 +58,6 @@ class Effect(StrEnum):
     PLANNED = "planned"
     PUT = "put"
     WAITING = "waiting"
-    HELD = "held"
     FAILED = "failed"
 
 
@@ -121,7 +120,7 @@ class IssuerReport:
             return State.HELD
         if any(isinstance(o, Unusable) for o in self.observations):
             return State.DEGRADED
-        if any(o.effect in (Effect.WAITING, Effect.HELD) for o in self.objects):
+        if any(o.effect is Effect.WAITING for o in self.objects):
             return State.DEGRADED
         if any(event.name in DEGRADING for event in self.events):
             return State.DEGRADED
@@ -164,6 +163,27 @@ class Report:
         if any(issuer.held for issuer in self.issuers):
             return ExitStatus.HELD
         return ExitStatus.CURRENT
+
+
+def followed_by(first: Report, second: Report) -> Report:
+    """The report of two passes, one right after the other: the state after the second, with what both changed."""
+    before = {each.issuer: each for each in first.issuers}
+    issuers = tuple(_both(before[each.issuer], each) if each.issuer in before else each for each in second.issuers)
+    events = first.events + tuple(event for event in second.events if event not in first.events)
+    return replace(
+        second,
+        issuers=issuers,
+        events=events,
+        committed=first.committed or second.committed,
+        message="\n".join(text for text in (first.message, second.message) if text),
+    )
+
+
+def _both(first: IssuerReport, second: IssuerReport) -> IssuerReport:
+    put = {each.key: each for each in first.objects if each.effect is Effect.PUT}
+    objects = tuple(put.get(o.key, o) if o.effect is Effect.UNCHANGED else o for o in second.objects)
+    events = first.events + tuple(event for event in second.events if event not in first.events)
+    return replace(second, changes=first.changes + second.changes, objects=objects, events=events)
 
 
 def reason_from(code: str, error: MirrorError) -> Reason:

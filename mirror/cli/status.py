@@ -93,7 +93,6 @@ _OBJECTS = {
     ObjectState.MISSING: "missing in the bucket, the next pass puts it: {}",
     ObjectState.OUTDATED: "an earlier state in the bucket, the next pass puts the newest: {}",
     ObjectState.DRIFT: "drift, somebody else wrote it, the next pass repairs it: {}",
-    ObjectState.FOREIGN: "another mirror's, left as it is: {}",
     ObjectState.UNKNOWN: "unknown, the bucket could not be read: {}",
 }
 _COLOURS = {"published": "green", "retiring": "yellow", "held": "magenta", "revoked": "red", "dropped": None}

@@ -19,8 +19,8 @@ COLOURS = {
     State.CHANGED: "cyan",
     State.CURRENT: "green",
 }
-VERBS = {Effect.PUT: "put", Effect.PLANNED: "would put", Effect.WAITING: "put waits for the git remote:"}
-VERBS |= {Effect.HELD: "held, not put:", Effect.FAILED: "not put:"}
+VERBS = {Effect.PUT: "put", Effect.PLANNED: "would put", Effect.WAITING: "put waits:"}
+VERBS |= {Effect.FAILED: "not put:"}
 
 
 def lines(report: Report) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mirror.config.settings import Issuer
-from mirror.history.ledgers import Memory
+from mirror.history.ledger_reader import HistoryState
 from mirror.model import (
     Answer,
     Event,
@@ -40,7 +40,7 @@ class Beliefs:
 def believe(
     issuers: Iterable[Issuer],
     answers: Answers,
-    memory: Memory,
+    memory: HistoryState,
     *,
     left_out: Callable[[], Iterable[Key]] = tuple,
 ) -> Beliefs:
@@ -73,7 +73,7 @@ def defect(error: Exception) -> Reason:
     return Reason("broken", sentence, "This is a defect of oidc-mirror: please report it with this sentence.")
 
 
-def _observations(issuer: Issuer, answers: Iterable[Answer | Unusable], memory: Memory) -> tuple[Observation, ...]:
+def _observations(issuer: Issuer, answers: Iterable[Answer | Unusable], memory: HistoryState) -> tuple[Observation, ...]:
     ledger = memory.issuers[issuer.issuer].ledger
     known = frozenset(record.key.thumbprint for record in ledger.records) if ledger is not None else frozenset()
     return tuple(
@@ -88,7 +88,7 @@ def _keys(observations: Iterable[Observation]) -> Iterable[Key]:
     return (key for o in observations if isinstance(o, Observed) for key in o.keys)
 
 
-def recorded_keys(memory: Memory) -> Iterable[Key]:
+def recorded_keys(memory: HistoryState) -> Iterable[Key]:
     """The keys of all ledgers, whatever their status."""
     ledgers = (known.ledger for known in memory.issuers.values())
     return (record.key for ledger in ledgers if ledger is not None for record in ledger.records)

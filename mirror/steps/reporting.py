@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mirror.errors import MirrorError
 from mirror.history.message import IssuerChanges, compose
-from mirror.history.record import Intent, Recorded, is_pending
+from mirror.history.ledger_store import Committer, CommitResult, LedgerChange, is_pending
 from mirror.model import Event, IssuerUrl
 from mirror.publish.put import Published, on_paper
 from mirror.report import Change, IssuerReport, Report, reason_from
@@ -30,19 +30,19 @@ def message_of(plan: Plan) -> str:
     return compose(changes) or UNTOLD
 
 
-def intents_of(plan: Plan) -> dict[IssuerUrl, Intent]:
+def ledger_changes(plan: Plan) -> dict[IssuerUrl, LedgerChange]:
     """What the plan would have committed."""
     return {
-        each.url: Intent(each.outcome.ledger, each.issuer.discovery_extra)
+        each.url: LedgerChange(each.outcome.ledger, each.issuer.discovery_extra)
         for each in plan.issuers
-        if each.outcome is not None
+        if each.outcome is not None and not each.is_tolerant
     }
 
 
-def preview(plan: Plan) -> Report:
+def preview(plan: Plan, committer: Committer) -> Report:
     """The report of a plan that is not carried out."""
     issuers = tuple(issuer_report(each, untouched(each)) for each in plan.issuers)
-    message = message_of(plan) if is_pending(plan.world.memory, intents_of(plan)) else ""
+    message = message_of(plan) if is_pending(committer, plan.world.memory, ledger_changes(plan)) else ""
     return replace(plan_report(plan, issuers), dry_run=True, message=message)
 
 
@@ -54,7 +54,7 @@ def untouched(planned: IssuerPlan) -> Published:
     return done
 
 
-def stopped(plan: Plan, code: str, error: MirrorError, recorded: Recorded | None = None) -> Report:
+def stopped(plan: Plan, code: str, error: MirrorError, recorded: CommitResult | None = None) -> Report:
     """The report of a pass that ended before its puts: nothing that it wanted has happened, but a commit may have."""
     issuers = tuple(_undone(each) for each in plan.issuers)
     report = plan_report(plan, issuers)
@@ -114,5 +114,5 @@ def plan_report(plan: Plan, issuers: tuple[IssuerReport, ...]) -> Report:
         issuers=issuers,
         commit=heads.local or heads.remote,
         events=plan.events,
-        failures=plan.failures,
+        failures=plan.failures + plan.reported,
     )

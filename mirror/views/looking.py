@@ -14,7 +14,7 @@ from mirror.ports import Ports
 from mirror.publish.look import list_buckets, target
 from mirror.publish.objects import public_objects
 from mirror.publish.put import reason_of
-from mirror.publish.reconcile import Action, Decision, Holding, Put, Waiting
+from mirror.publish.reconcile import Action, Decision, Put, Waiting
 from mirror.report import reason_from
 from mirror.steps.believing import Beliefs, defect
 from mirror.steps.comparing import plan_objects
@@ -126,14 +126,13 @@ def _issuer(publication: Publication, world: World, ports: Ports) -> IssuerStand
     ledger, issuer = known.ledger, publication.issuer
     planned = plan_objects(IssuerPlan(publication, before=ledger), ledger, world, ports)
     sight = public_sight(publication, ledger, ports.view)
-    holding = tuple(_holding(decision) for _, decision in planned.decisions if isinstance(decision, Holding))
     return replace(
         found,
         keys=tuple(_key(record, publication, sight) for record in ledger.records),
         objects=_objects(publication, ledger, planned),
         events=planned.drift + sight.events,
         failures=planned.failures + sight.failures,
-        held=held_changes(issuer, Outcome(ledger, (), ())) + holding,
+        held=held_changes(issuer, Outcome(ledger, (), ())),
     )
 
 
@@ -150,10 +149,6 @@ def _unknown_to_git(found: IssuerStanding, publication: Publication, world: Worl
         f"where they differ asks for: oidc-mirror adopt {found.name}"
     )
     return replace(found, events=(Event("takeover.possible", sentence, Level.WARNING),))
-
-
-def _holding(decision: Holding) -> Reason:
-    return Reason(decision.event.name, decision.event.sentence, "")
 
 
 def _objects(publication: Publication, ledger: Ledger, planned: IssuerPlan) -> tuple[ObjectStanding, ...]:
@@ -179,8 +174,6 @@ def _state(decision: Decision | None) -> ObjectState:
             return ObjectState.CURRENT
         case Put(action=action):
             return _STATES[action]
-        case Holding():
-            return ObjectState.FOREIGN
         case Waiting():
             return ObjectState.DRIFT
         case _:

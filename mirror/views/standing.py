@@ -15,7 +15,6 @@ class ObjectState(StrEnum):
     MISSING = "missing"
     OUTDATED = "outdated"
     DRIFT = "drift"
-    FOREIGN = "foreign"
     UNKNOWN = "unknown"
 
 
