@@ -20,14 +20,11 @@ from mirror.history.objects import Objects
 from mirror.history.past import Past
 from mirror.history.references import DISK_REMEDY, References
 from mirror.history.remote import MAX_FETCHED_FILE_BYTES, REMOTE_TIMEOUT_SECONDS, Remote
-from mirror.history.signatures import demand_signed
 from mirror.history.snapshots import Snapshots
 from mirror.history.upkeep import collect
 from mirror.history.versions import MOST_VERSIONS
 from mirror.history.writing import write_commit
 from mirror.model import CommitId, Heads, Version
-
-_INCOMING = "refs/oidc-mirror/incoming"
 
 
 class Repository:
@@ -160,21 +157,16 @@ class Repository:
         `shallow` gets the newest commit alone when this repository has none yet; otherwise it changes nothing.
 
         Raises:
-            RemoteError: The remote could not be fetched from, sent what is damaged, or what no allowed signer signed.
+            RemoteError: The remote could not be fetched from, or sent what is damaged.
             HistoryError: There is no remote in the settings, or the repository could not be written.
         """
         heads = self.heads()
         known = [head for head in (heads.local, heads.remote) if head is not None]
-        signers = self._settings.allowed_signers
         depth = 1 if shallow and not known else None
-        into = _INCOMING if signers is not None else self._tracking
-        found = self._required_remote().fetch(into, depth=depth)
+        found = self._required_remote().fetch(self._tracking, depth=depth)
         self._past.forget_failure()
         if not found:
             self._references.delete(self._tracking)
-        elif signers is not None:
-            demand_signed(self._git, into, known=known, allowed_signers=signers)
-            self._references.put(self._tracking, into)
 
     def push(self) -> None:
         """Make the local branch the remote's, as a fast-forward only.
