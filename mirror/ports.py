@@ -24,7 +24,7 @@ from mirror.model import (
     Unusable,
     Version,
 )
-from mirror.trust.ledger_signature import LedgerTrust
+from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +258,6 @@ class Ports:
     bucket: Callable[[Publish], Bucket]
     view: PublicView
     cdn: Cdn
-    ledger_trust: Callable[[], LedgerTrust | None] = lambda: None
+    ledger_trust: Callable[[], LedgerTrust | LedgerVerifier | None] = lambda: None
     own_token: Callable[[Publish], OwnToken | None] = lambda _: None
     cancel: Callable[[], None] = lambda: None

@@ -19,7 +19,7 @@ from mirror.model import CommitId, Event, Heads, IssuerUrl, KeyId, Ledger, Level
 from mirror.ports import History
 from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
 from mirror.trust.ledger import LedgerRead, read_ledger
-from mirror.trust.ledger_signature import LedgerTrust, SignatureHeader, Unbelieved, verify_ledger
+from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier, SignatureHeader, Unbelieved, verify_ledger
 from mirror.trust.merge import merge
 from mirror.trust.refused import Refused
 
@@ -47,7 +47,7 @@ class Trust:
     finds.
     """
 
-    keys: LedgerTrust | None = None
+    keys: LedgerTrust | LedgerVerifier | None = None
     repository: str = "oidc-mirror"
     decided: Mapping[IssuerUrl, DecidedLedger] = field(default_factory=dict)
     is_first_signing: bool = False
@@ -281,7 +281,7 @@ class _Reader:
         verdict = _verdict(keys, issuer, body, signature)
         if isinstance(verdict, SignatureHeader):
             # What an operator signed a mirror signs anew, so that the operator's key can be given up at any time.
-            lasting = signature is not None and verdict.role in ("mirror", keys.role)
+            lasting = signature is not None and verdict.role in ("mirror", _role(keys))
             by_mirror = verdict.kid if verdict.role == "mirror" else ""
             file = SignedFile(body, signature, by_mirror) if signature is not None and lasting else None
             return _Judged(read.ledger, file, damaged=read.damaged)
@@ -408,7 +408,14 @@ def _merged(ledgers: Iterable[Ledger | None]) -> Ledger | None:
     return merged
 
 
-def _verdict(keys: LedgerTrust, issuer: IssuerUrl, body: bytes, signature: bytes | None) -> SignatureHeader | Unbelieved:
+def _role(keys: LedgerTrust | LedgerVerifier) -> str:
+    """In which role this process signs; one that only reads judges as a mirror."""
+    return keys.role if isinstance(keys, LedgerTrust) else "mirror"
+
+
+def _verdict(
+    keys: LedgerTrust | LedgerVerifier, issuer: IssuerUrl, body: bytes, signature: bytes | None
+) -> SignatureHeader | Unbelieved:
     if signature is None:
         return Unbelieved("false", "The ledger has no signature.")
     return keys.verify(body, signature, issuer)

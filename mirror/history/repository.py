@@ -27,7 +27,6 @@ from mirror.history.writing import write_commit
 from mirror.model import CommitId, Heads, Version
 
 
-
 class Repository:
     """One bare repository and, where the settings name one, its remote.
 

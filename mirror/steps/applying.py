@@ -12,6 +12,7 @@ from mirror.publish.reconcile import Action
 from mirror.report import Effect, Report
 from mirror.steps.plan import Plan, World, publications
 from mirror.steps.publishing import Done, Progress, Publishing
+from mirror.trust.ledger_signature import LedgerTrust
 from mirror.steps.reporting import issuer_report, ledger_changes, message_of, plan_report, preview, stopped
 
 EPHEMERAL_PUSH_ATTEMPTS = 30
@@ -61,7 +62,7 @@ def committer_of(world: World, ports: Ports) -> Committer:
     return Committer(
         ports.history,
         reread=lambda issuers: load_history(ports.history, issuers, world.trust),
-        keys=world.trust.keys,
+        keys=world.trust.keys if isinstance(world.trust.keys, LedgerTrust) else None,
         left_out={each.url: each.issuer.discovery_extra for each in left_out},
     )
 

@@ -599,27 +599,6 @@ def test_missing_signing_key_is_an_error(tmp_path: Path) -> None:
         assert repository.heads().local is None
 
 
-@pytest.mark.parametrize("shallow", [True, False])
-def test_signed_history_is_accepted(tmp_path: Path, remote: Path, shallow: bool) -> None:
-    """Commits of an allowed signer are taken over, the first time and later."""
-    key, line = signing(tmp_path)
-    sign_with(tmp_path, key)
-    signers = tmp_path / "signers"
-    signers.write_text(line)
-    with (
-        open_repository(tmp_path, name="a.git", remote=remote, sign=True) as author,
-        open_repository(tmp_path, name="b.git", remote=f"file://{remote}", allowed_signers=signers) as reader,
-    ):
-        reader.fetch(shallow=shallow)
-        assert reader.heads().remote is None
-        for text in (b"one", b"two"):
-            head = commit(author, {A: text})
-            author.push()
-            reader.fetch(shallow=shallow)
-            reader.fetch(shallow=shallow)
-            assert reader.heads().remote == head
-
-
 # ---------------------------------------------------------------------------------------------- the git command
 
 
