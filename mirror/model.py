@@ -294,6 +294,10 @@ class Stored:
 # ------------------------------------------------------------------------------------------------ history
 
 
+RepositoryMode = Literal["local", "trusted", "signed"]
+"""Whether there is no git remote, whoever may push to it is trusted, or only signed ledgers count."""
+
+
 @dataclass(frozen=True, slots=True)
 class Heads:
     """Where the history stands: the local branch, and the remote's as last fetched; None while there is none."""

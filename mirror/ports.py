@@ -187,8 +187,8 @@ class History(Protocol):
         """When the branch last changed a file (committer date, UTC); None when it never did."""
         ...
 
-    def versions(self, path: str | None, *, most: int) -> tuple[Version, ...]:
-        """The newest commits of the branch that changed a file (None: any), at most `most`, oldest first."""
+    def versions(self, path: str | None, *, most: int, at: CommitId | None = None) -> tuple[Version, ...]:
+        """The newest commits of the branch (or `at`) that changed a file (None: any), at most `most`, oldest first."""
         ...
 
     def collect_garbage(self) -> None:
@@ -248,9 +248,10 @@ class OwnToken:
 class Ports:
     """The outside world of one pass. `bucket` gives the same adapter for settings that need the same client.
 
-    `ledger_trust` reads the keys that sign and verify ledgers; None where the remote is trusted. It raises UsageError for
-    files that cannot be used. `own_token` tells whether the credentials for `publish` come from a web-identity token. `cancel` makes whatever
-    runs at a bucket, a CDN or in git end soon, and nothing begin any more; callable from any thread.
+    `ledger_trust` reads the keys that sign and verify ledgers; None where the remote is trusted. It raises UsageError
+    for files that cannot be used. `own_token` tells whether the credentials for `publish` come from a web-identity
+    token. `cancel` makes whatever runs at a bucket, a CDN or in git end soon, and nothing begin any more; callable from
+    any thread.
     """
 
     source: Source

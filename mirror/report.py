@@ -21,6 +21,7 @@ from mirror.model import (
     Observation,
     Observed,
     Reason,
+    RepositoryMode,
     Status,
     Unusable,
 )
@@ -143,7 +144,10 @@ class IssuerReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A whole pass. `commit` is the newest snapshot, None before the first; `committed` when this pass made it."""
+    """A whole pass. `commit` is the newest snapshot, None before the first; `committed` when this pass made it.
+
+    `repository_mode` is None where the pass ended before the repository was looked at.
+    """
 
     now: datetime
     dry_run: bool
@@ -152,6 +156,7 @@ class Report:
     committed: bool = False
     message: str = ""
     unpushed_commits: int = 0
+    repository_mode: RepositoryMode | None = None
     events: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
 
@@ -205,6 +210,7 @@ def to_json(report: Report) -> dict[str, object]:
         "commit": report.commit,
         "committed": report.committed,
         "unpushed_commits": report.unpushed_commits,
+        "repository": {"mode": report.repository_mode},
         "failures": [_reason(reason) for reason in report.failures],
         "events": [_event(event) for event in report.events],
         "issuers": [_issuer(issuer) for issuer in report.issuers],

@@ -30,6 +30,7 @@ from mirror.steps import local_state
 from mirror.steps.applying import Applied, apply, committer_of
 from mirror.steps.at_once import for_each
 from mirror.steps.believing import Answers, Beliefs, believe, recorded_keys
+from mirror.steps.believing_git import trust_of
 from mirror.steps.circular import circular_credentials
 from mirror.steps.deciding import plan_publication
 from mirror.steps.local_state import IssuerState, LocalState
@@ -92,11 +93,9 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
         named_commits = _named_commits(settings, ports, buckets)
         try:
             remote = _fetch(settings, ports.history)
-            trust = _trust(settings, ports.history, local, Trust(keys, settings.repository.name))
+            trust = trust_of(settings.repository, ports.history, local, keys)
             urls = [each.url for each in publications(settings)]
-            memory = load_history(
-                ports.history, urls, trust, named_commits=named_commits, before=remote.before
-            )
+            memory = load_history(ports.history, urls, trust, named_commits=named_commits, before=remote.before)
             beliefs = believe(
                 settings.issuers, asked.result(), memory, left_out=lambda: _keys_left_out(settings, ports, trust)
             )
@@ -238,24 +237,6 @@ def _fetch(settings: Settings, history: History) -> _Remote:
     return replace(remote, events=(Event("history.rewritten", sentence, Level.ERROR, fields),))
 
 
-def _trust(settings: Settings, history: History, local: LocalState, trust: Trust) -> Trust:
-    """By what ledgers are believed in this pass."""
-    if trust.keys is None:
-        return trust
-    known = local.issuers.items() if local.repository == settings.repository.name else ()
-    decided = {url: state.decided for url, state in known if state.decided is not None}
-    return replace(trust, decided=decided, is_first_signing=_is_first_signing(history, local))
-
-
-def _is_first_signing(history: History, local: LocalState) -> bool:
-    """Whether this machine trusted this repository until now, and nobody has signed anything in it yet."""
-    heads = [head for head in dict.fromkeys((history.heads().local, history.heads().remote)) if head is not None]
-    trusted = history.knows(local.trusted_head) if local.trusted_head else local.is_former and bool(heads)
-    if not trusted:
-        return False
-    return not any(path.endswith(".jws") for head in heads for path in history.list_paths(head, "ledger"))
-
-
 def _keys_left_out(settings: Settings, ports: Ports, trust: Trust) -> Iterable[Key]:
     """What git knows of issuers that this pass leaves alone; new keys are compared with those too."""
     urls = [each.url for each in publications(replace(settings, issuers=settings.left_out))]
@@ -331,6 +312,8 @@ def _tolerated_since(since: datetime | None, planned: IssuerPlan, world: World) 
         return since
     waits = any(isinstance(decision, Waiting) for _, decision in planned.decisions)
     overwrites = since is not None and any(isinstance(decision, Put) for _, decision in planned.decisions)
-    if world.memory.issuers[planned.url].unknown_signer or (world.has_remote and not world.remote_fetched and (waits or overwrites)):
+    if world.memory.issuers[planned.url].unknown_signer or (
+        world.has_remote and not world.remote_fetched and (waits or overwrites)
+    ):
         return world.now
     return None

@@ -43,17 +43,22 @@ def known_keys(settings: "Settings") -> dict[IssuerName, tuple[Key, ...]]:
         UsageError: A ledger in it is not believed.
     """
     from mirror.cli.history import opened  # noqa: PLC0415  `--help` does without
-    from mirror.history.ledgers import remember  # noqa: PLC0415  `--help` does without
+    from mirror.history.ledger_keys import load_verification_keys  # noqa: PLC0415  `--help` does without
+    from mirror.history.ledger_reader import load_history  # noqa: PLC0415  `--help` does without
+    from mirror.steps import local_state  # noqa: PLC0415  `--help` does without
+    from mirror.steps.believing_git import trust_of  # noqa: PLC0415  `--help` does without
     from mirror.steps.plan import publications  # noqa: PLC0415  `--help` does without
 
     everything = publications(settings)
     with opened(settings.repository) as repository:
-        memory = remember(repository, [each.url for each in everything])
+        local, verifier = local_state.load(settings.state_dir), load_verification_keys(settings.repository)
+        trust = trust_of(settings.repository, repository, local, verifier)
+        memory = load_history(repository, [each.url for each in everything], trust)
     keys: dict[IssuerName, dict[Thumbprint, Key]] = {}
     for each in everything:
         known = memory.issuers[each.url]
-        if known.broken:
-            raise UsageError(f"The ledger of {each.url} is not believed.", cause=known.broken[0].sentence)
+        if known.is_lost:
+            raise UsageError(f"The ledger of {each.url} is not believed.", cause=known.failures[0].sentence)
         records = known.ledger.records if known.ledger is not None else ()
         keys.setdefault(each.issuer.name, {}).update({r.key.thumbprint: r.key for r in records})
     return {name: tuple(by_print.values()) for name, by_print in keys.items()}

@@ -54,6 +54,8 @@ def lines(standing: Standing) -> Iterator[str]:
         yield from _reason("failed", reason, "red", "")
     for issuer in standing.issuers:
         yield from _issuer(issuer, standing.now)
+    for event in standing.events:
+        yield f"{event.level} {event.name}: {escaped(event.sentence)}"
     yield from _abandoned(standing)
     yield from _git(standing)
 
@@ -153,3 +155,4 @@ def _git(standing: Standing) -> Iterator[str]:
     if standing.unpushed_commits:
         number = standing.unpushed_commits
         yield f"{number} {'commit' if number == 1 else 'commits'} not pushed yet."
+    yield f"Repository mode: {standing.mode}."

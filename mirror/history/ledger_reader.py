@@ -155,7 +155,9 @@ def with_named_commits(
         HistoryError: The repository could not be read.
     """
     reader = _Reader(history, trust, state.heads, state.base, named_commits)
-    return replace(state, issuers={**state.issuers, **{url: reader.refresh(url, state.issuers[url]) for url in issuers}})
+    return replace(
+        state, issuers={**state.issuers, **{url: reader.refresh(url, state.issuers[url]) for url in issuers}}
+    )
 
 
 def _parents(history: History, heads: Heads) -> tuple[CommitId, ...]:
@@ -274,17 +276,16 @@ class _Reader:
             return _ABSENT
         digits = len(self.base or "")
         ours = decided is not None and decided.ledger == blob_id(body, digits)
-        if ours and decided is not None and signature is not None and decided.kid in keys.keys:
-            # Verified before, or made by this mirror, under a key that is still listed.
-            if decided.signature == blob_id(signature, digits):
-                return _Judged(read.ledger, SignedFile(body, signature, decided.kid), damaged=read.damaged)
+        file = SignedFile(body, signature or b"", decided.kid if decided is not None else "")
+        if ours and decided is not None and signature is not None and _is_remembered(decided, signature, digits, keys):
+            return _Judged(read.ledger, file, damaged=read.damaged)
         verdict = _verdict(keys, issuer, body, signature)
         if isinstance(verdict, SignatureHeader):
             # What an operator signed a mirror signs anew, so that the operator's key can be given up at any time.
-            lasting = signature is not None and verdict.role in ("mirror", _role(keys))
-            by_mirror = verdict.kid if verdict.role == "mirror" else ""
-            file = SignedFile(body, signature, by_mirror) if signature is not None and lasting else None
-            return _Judged(read.ledger, file, damaged=read.damaged)
+            by_mirror = verdict.role == "mirror"
+            file = replace(file, kid=verdict.kid if by_mirror else "")
+            lasting = by_mirror or _role(keys) == "operator"
+            return _Judged(read.ledger, file if lasting else None, damaged=read.damaged)
         if ours and is_own:
             return _Judged(read.ledger, damaged=read.damaged)
         if verdict.code == "unknown_signer":
@@ -385,7 +386,11 @@ class _Reader:
         new = [pair for pair in dict.fromkeys(pairs) if pair not in known]
         bodies = self._history.contents(blob for pair in new for blob in pair if blob is not None)
         for pair in new:
-            text = {path: bodies[blob] for path, blob in zip((paths.ledger, paths.signature), pair, strict=True) if blob in bodies}
+            text = {
+                path: bodies[blob]
+                for path, blob in zip((paths.ledger, paths.signature), pair, strict=True)
+                if blob in bodies
+            }
             known[pair] = self._judge(issuer, paths, text, is_own=False).ledger
 
 
@@ -406,6 +411,11 @@ def _merged(ledgers: Iterable[Ledger | None]) -> Ledger | None:
         if ledger is not None:
             merged = ledger if merged is None else merge(merged, ledger)
     return merged
+
+
+def _is_remembered(decided: DecidedLedger, signature: bytes, digits: int, keys: LedgerTrust | LedgerVerifier) -> bool:
+    """Whether this mirror made or verified the signature before, under a key that is still listed."""
+    return decided.kid in keys.keys and decided.signature == blob_id(signature, digits)
 
 
 def _role(keys: LedgerTrust | LedgerVerifier) -> str:
@@ -437,8 +447,8 @@ def _unsigned(why: Reason, commit: CommitId | None) -> Event:
 
 def _unlisted(kid: str) -> str:
     return (
-        f"If the key {kid} is another mirror's or an operator's, add its public key (TYPE BASE64, one line) to the file "
-        "`repository.allowed_signers`; else find out who pushed."
+        f"If the key {kid} is another mirror's or an operator's, add its public key (one line, TYPE BASE64) to the "
+        "file `repository.allowed_signers`; else find out who pushed."
     )
 
 
@@ -449,8 +459,8 @@ def _rewritten(paths: RepositoryPaths) -> Event:
 
 def _unknown_snapshot(issuer: IssuerUrl, commit: str) -> Event:
     sentence = (
-        f"The public documents of {issuer} name commit {commit[:64]!r}, which the git remote does not give: revocations "
-        "that only it has are not known here."
+        f"The public documents of {issuer} name commit {commit[:64]!r}, which the git remote does not give: "
+        "revocations that only it has are not known here."
     )
     return Event("snapshot.unknown", sentence, Level.WARNING, {"commit": commit[:64]})
 
@@ -463,5 +473,7 @@ def _lost(paths: RepositoryPaths, trust: Trust) -> Reason:
             "issuer is decided.",
             "Read the history, then: oidc-mirror adopt --branch",
         )
-    sentence = f"Nothing that git says in {paths.ledger} can be read; what apiservers show is added, nothing is removed."
+    sentence = (
+        f"Nothing that git says in {paths.ledger} can be read; what apiservers show is added, nothing is removed."
+    )
     return Reason("ledger.broken", sentence, "Restore the ledger from a backup, or: oidc-mirror adopt NAME")

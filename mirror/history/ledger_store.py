@@ -172,9 +172,7 @@ def _commit(
 def _result(pending: _PendingCommit, commit: CommitId | None, *, made: bool) -> CommitResult:
     digits = len(commit or "")
     decided = {
-        url: DecidedLedger(
-            blob_id(file.ledger, digits), blob_id(file.signature, digits) if file.kid else "", file.kid
-        )
+        url: DecidedLedger(blob_id(file.ledger, digits), blob_id(file.signature, digits) if file.kid else "", file.kid)
         for url, file in pending.decided.items()
     }
     return CommitResult(commit, made, pending.ledgers, pending.errors, decided)

@@ -148,22 +148,26 @@ class Past:
         sentence = "The commits that wait to be pushed could not be counted."
         return int(self._git.demand("rev-list", "--count", self._local, *words, "--", sentence=sentence))
 
-    def versions(self, path: str | None, *, most: int = MOST_VERSIONS) -> tuple[Version, ...]:
+    def versions(
+        self, path: str | None, *, most: int = MOST_VERSIONS, at: CommitId | None = None
+    ) -> tuple[Version, ...]:
         """The newest commits of the branch, at most `most`, that changed the file, oldest first; None: any file.
+
+        With `at` those in the history of that commit.
 
         Each comes after those that it contains, and no merge is among them that only took a side.
 
         Raises:
             HistoryError: The repository could not be read.
         """
-        if self._head() is None:
+        if at is None and self._head() is None:
             return ()
-        was_shallow = self._is_shallow()
-        found = self._versions(path, most)
-        return self._versions(path, most) if len(found) < most and self._deepened(was_shallow) else found
+        was_shallow, tip = self._is_shallow(), at or self._local
+        found = self._versions(path, most, tip)
+        return self._versions(path, most, tip) if len(found) < most and self._deepened(was_shallow) else found
 
-    def _versions(self, path: str | None, most: int) -> tuple[Version, ...]:
-        words = (*LISTED, f"--max-count={most}", self._local, "--", *(() if path is None else (path,)))
+    def _versions(self, path: str | None, most: int, tip: str) -> tuple[Version, ...]:
+        words = (*LISTED, f"--max-count={most}", tip, "--", *(() if path is None else (path,)))
         return read_versions(self._git.demand("rev-list", *words, sentence="The past of a file could not be read."))
 
     def _head(self) -> CommitId | None:

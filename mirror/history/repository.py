@@ -248,9 +248,11 @@ class Repository:
         """As `Past.changed_at`."""
         return self._past.changed_at(path)
 
-    def versions(self, path: str | None, *, most: int = MOST_VERSIONS) -> tuple[Version, ...]:
+    def versions(
+        self, path: str | None, *, most: int = MOST_VERSIONS, at: CommitId | None = None
+    ) -> tuple[Version, ...]:
         """As `Past.versions`."""
-        return self._past.versions(path, most=most)
+        return self._past.versions(path, most=most, at=at)
 
     def collect_garbage(self) -> None:
         """As `upkeep.collect`."""

@@ -46,16 +46,14 @@ class Audits:
         age = now - stamp.at
         return not timedelta(0) <= age < timedelta(seconds=publish.audit_interval_seconds)
 
-    def stood_at(
-        self, issuer: IssuerUrl, publish: Publish, bodies: Iterable[bytes], ledger: Ledger
-    ) -> datetime | None:
+    def stood_at(self, issuer: IssuerUrl, publish: Publish, bodies: Iterable[bytes], ledger: Ledger) -> datetime | None:
         """When exactly these bodies were last seen to stand as these settings say; None when they never were."""
         stamp = self.stamps.get(issuer)
         return stamp.at if stamp is not None and stamp.what == fingerprint(publish, bodies, ledger) else None
 
 
 def fingerprint(publish: Publish, bodies: Iterable[bytes], ledger: Ledger) -> str:
-    """A short digest of what should be seen: the bodies, the revocations, and every setting of how they should stand."""
+    """A short digest of what should be seen: bodies, revocations, and every setting that says how they should stand."""
     digest = hashlib.sha256(repr(publish).encode())
     for body in bodies:
         digest.update(hashlib.sha256(body).digest())

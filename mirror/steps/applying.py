@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from mirror.errors import HistoryError, MirrorError, RemoteError, UsageError
 from mirror.history.ledger_reader import load_history
-from mirror.history.ledger_store import ATTEMPTS, Committer, CommitResult, commit_ledgers
+from mirror.history.ledger_store import ATTEMPTS, CommitResult, Committer, commit_ledgers
 from mirror.model import Event, Level, key_id
 from mirror.ports import Ports
 from mirror.publish.audit import Audits
@@ -12,8 +12,8 @@ from mirror.publish.reconcile import Action
 from mirror.report import Effect, Report
 from mirror.steps.plan import Plan, World, publications
 from mirror.steps.publishing import Done, Progress, Publishing
-from mirror.trust.ledger_signature import LedgerTrust
 from mirror.steps.reporting import issuer_report, ledger_changes, message_of, plan_report, preview, stopped
+from mirror.trust.ledger_signature import LedgerTrust
 
 EPHEMERAL_PUSH_ATTEMPTS = 30
 """All shards of a fleet push at the same time, and each round has one winner; who loses them all has done nothing."""

@@ -73,7 +73,9 @@ def defect(error: Exception) -> Reason:
     return Reason("broken", sentence, "This is a defect of oidc-mirror: please report it with this sentence.")
 
 
-def _observations(issuer: Issuer, answers: Iterable[Answer | Unusable], memory: HistoryState) -> tuple[Observation, ...]:
+def _observations(
+    issuer: Issuer, answers: Iterable[Answer | Unusable], memory: HistoryState
+) -> tuple[Observation, ...]:
     ledger = memory.issuers[issuer.issuer].ledger
     known = frozenset(record.key.thumbprint for record in ledger.records) if ledger is not None else frozenset()
     return tuple(

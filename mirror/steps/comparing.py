@@ -28,7 +28,7 @@ from mirror.publish.objects import public_objects
 from mirror.publish.put import JWKS_SUFFIX, reason_of
 from mirror.publish.reconcile import Decision, Knowledge, decide, etag_of, standing_body
 from mirror.steps.holding import takeover
-from mirror.steps.plan import IssuerPlan, Publication, World
+from mirror.steps.plan import IssuerPlan, World
 from mirror.trust.adoption import read_public
 from mirror.trust.documents import render
 from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS

@@ -144,7 +144,9 @@ def load(state_dir: Path) -> LocalState:
     try:
         content = json.loads(body)
         if content["version"] != VERSION:
-            return LocalState(warning=f"{FILE_NAME} is of version {content['version']!r}, not {VERSION}; it is ignored.")
+            return LocalState(
+                warning=f"{FILE_NAME} is of version {content['version']!r}, not {VERSION}; it is ignored."
+            )
         return LocalState(
             issuers={IssuerUrl(url): _read_issuer(entry) for url, entry in content["issuers"].items()},
             has_pushed=bool(content["has_pushed"]),

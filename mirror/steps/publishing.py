@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from mirror.addresses import jwks_uri
+from mirror.addresses import jwks_uri, repository_paths
 from mirror.errors import BucketError, MirrorError
-from mirror.addresses import repository_paths
 from mirror.history.ledger_reader import public_path
 from mirror.history.ledger_store import CommitResult
 from mirror.model import CommitId, Event, Ledger, ObjectKey, Reason

@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 from mirror.errors import MirrorError
+from mirror.history.ledger_store import CommitResult, Committer, LedgerChange, is_pending
 from mirror.history.message import IssuerChanges, compose
-from mirror.history.ledger_store import Committer, CommitResult, LedgerChange, is_pending
 from mirror.model import Event, IssuerUrl
 from mirror.publish.put import Published, on_paper
 from mirror.report import Change, IssuerReport, Report, reason_from
+from mirror.steps.believing_git import mode_of
 from mirror.steps.plan import IssuerPlan, Plan
 from mirror.steps.probing import probed
 from mirror.trust.compatibility import compatibility
@@ -115,4 +116,5 @@ def plan_report(plan: Plan, issuers: tuple[IssuerReport, ...]) -> Report:
         commit=heads.local or heads.remote,
         events=plan.events,
         failures=plan.failures + plan.reported,
+        repository_mode=mode_of(plan.world.settings.repository, plan.world.trust.keys),
     )
