@@ -389,7 +389,7 @@ class _Reader:
             text = {
                 path: bodies[blob]
                 for path, blob in zip((paths.ledger, paths.signature), pair, strict=True)
-                if blob in bodies
+                if blob is not None and blob in bodies
             }
             known[pair] = self._judge(issuer, paths, text, is_own=False).ledger
 

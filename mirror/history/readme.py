@@ -31,7 +31,7 @@ written as a JSON string.
 `keys.json`. The header names the key by its ssh fingerprint (`kid`), the issuer, the repository's name and the role.
 
     cut -d. -f1 keys.json.jws | tr '_-' '/+' | base64 -d 2>/dev/null    # the header
-    ssh-keygen -l -f mirror.pub                                         # the fingerprint of the key that should be there
+    ssh-keygen -l -f mirror.pub                                         # the fingerprint of the right key
 
 To verify the signature, put the base64url text of `keys.json` between the two dots and give the line to any JWS
 library together with the public key. `oidc-mirror check` does it for every ledger.

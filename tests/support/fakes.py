@@ -24,6 +24,7 @@ from mirror.model import (
     Version,
 )
 from mirror.ports import Bucket, Foreign, Landed, NotSeen, Openness, OwnToken, Ports, PutOutcome, Seen, StoredHeaders
+from mirror.trust.ledger_signature import LedgerTrust
 
 MOMENT = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 
@@ -85,11 +86,12 @@ class Commits:
 
 @dataclass
 class FakeRemote:
-    """The branch of a git remote; `down` makes it unreachable."""
+    """The branch of a git remote; `down` makes it unreachable, `forgets` gives no commit by its id."""
 
     head: CommitId | None = None
     down: bool = False
     refuses_pushes: bool = False
+    forgets: bool = False
 
 
 @dataclass
@@ -109,6 +111,7 @@ class FakeHistory:
     at_the_end: Callable[[], None] | None = None
     fetched_shallow: list[bool] = field(default_factory=list)
     pushes: int = 0
+    _bodies: dict[str, bytes] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         return self
@@ -143,10 +146,10 @@ class FakeHistory:
         files = self.commits.by_id[commit].files
         return {path: str(hash(body)) for path, body in files.items() if path.startswith(f"{under}/")}
 
-    def versions(self, path: str | None, *, most: int) -> tuple[Version, ...]:
+    def versions(self, path: str | None, *, most: int, at: CommitId | None = None) -> tuple[Version, ...]:
         """Along the first parents."""
         found: list[Version] = []
-        at = self.head
+        at = at or self.head
         while at is not None:
             commit = self.commits.by_id[at]
             parent = commit.parents[0] if commit.parents else None
@@ -156,10 +159,6 @@ class FakeHistory:
                 found.append(Version(at, commit.parents[:1], commit.when, "oidc-mirror", subject))
             at = parent
         return tuple(reversed(found[:most]))
-
-    def changed_paths(self, old: CommitId, new: CommitId) -> tuple[str, ...]:
-        a, b = self.commits.by_id[old].files, self.commits.by_id[new].files
-        return tuple(sorted(path for path in a.keys() | b.keys() if a.get(path) != b.get(path)))
 
     def commit(
         self,
@@ -201,12 +200,45 @@ class FakeHistory:
         self.pushes += 1
         remote.head = self.tracking = self.head
 
+    def remote_head(self) -> CommitId | None:
+        return self._remote().head
+
     def unpushed(self) -> int:
         return int(self.head != self.tracking)
 
     def knows(self, commit: str) -> bool:
         """As in a real repository, what was fetched is known too, accepted or not."""
         return CommitId(commit) in self.commits.reachable(self.head, self.tracking)
+
+    def obtain(self, commit: str) -> bool:
+        """As a server that gives any commit that it has, by its id."""
+        if self.knows(commit):
+            return True
+        lost = self.remote is None or self.remote.down or self.remote.forgets
+        return not lost and commit in self.commits.by_id
+
+    def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
+        """Every commit, children first; a real repository leaves those out that changed none of the paths."""
+        found: dict[CommitId, tuple[CommitId, ...]] = {}
+
+        def visit(commit: CommitId) -> None:
+            if commit not in found:
+                for parent in self.commits.by_id[commit].parents:
+                    visit(parent)
+                found[commit] = self.commits.by_id[commit].parents
+
+        visit(at)
+        return dict(reversed(found.items()))
+
+    def blobs(self, names: Sequence[str]) -> tuple[str | None, ...]:
+        pairs = (name.partition(":") for name in names)
+        bodies = [self.commits.by_id[CommitId(commit)].files.get(path) for commit, _, path in pairs]
+        ids = tuple(None if body is None else hashlib.sha256(body).hexdigest() for body in bodies)
+        self._bodies |= {blob: body for blob, body in zip(ids, bodies, strict=True) if blob and body is not None}
+        return ids
+
+    def contents(self, blobs: Iterable[str]) -> Mapping[str, bytes]:
+        return {blob: self._bodies[blob] for blob in blobs}
 
     def holds(self, body: bytes) -> bool:
         return any(
@@ -215,8 +247,8 @@ class FakeHistory:
             for path, text in self.commits.by_id[each].files.items()
         )
 
-    def changed_at(self, path: str, *, at: CommitId | None = None) -> datetime | None:
-        at, when = at or self.head, None
+    def changed_at(self, path: str) -> datetime | None:
+        at, when = self.head, None
         while at is not None and path in self.commits.by_id[at].files:
             commit = self.commits.by_id[at]
             when = commit.when
@@ -225,9 +257,6 @@ class FakeHistory:
                 break
             at = parent
         return when
-
-    def committed_at(self, commit: CommitId) -> datetime:
-        return self.commits.by_id[commit].when
 
     def collect_garbage(self) -> None:
         if self.at_the_end is not None:
@@ -362,6 +391,7 @@ class FakeWorld:
     web: FakeWeb = field(init=False)
     cdn: FakeCdn = field(default_factory=FakeCdn)
     own_token: OwnToken | None = None
+    ledger_trust: LedgerTrust | None = None
 
     def __post_init__(self) -> None:
         self.web = FakeWeb(self.bucket, self.base_url)
@@ -376,6 +406,7 @@ class FakeWorld:
             bucket=bucket,
             view=self.web,
             cdn=self.cdn,
+            ledger_trust=lambda: self.ledger_trust,
             own_token=lambda _: self.own_token,
         )
 
