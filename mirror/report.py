@@ -12,6 +12,7 @@ from mirror.errors import MirrorError
 from mirror.model import (
     PUBLIC_STATUSES,
     TRANSIENT_CODES,
+    AnyKey,
     CommitId,
     Event,
     IssuerName,
@@ -24,7 +25,6 @@ from mirror.model import (
     Status,
     Unusable,
 )
-from mirror.model import Key as PublicKey
 
 
 class ExitStatus(IntEnum):
@@ -66,7 +66,7 @@ class Effect(StrEnum):
 class Change:
     """A key's transition in this pass: its new status and one sentence."""
 
-    key: PublicKey
+    key: AnyKey
     status: Status
     sentence: str
 

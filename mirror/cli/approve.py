@@ -47,8 +47,7 @@ def decide(desk: Desk, identity: KeyId) -> tuple[list[Decision], list[Reason]]:
     for each, ledger in desk.ledgers():
         if all(key_id(record.key) != identity for record in ledger.records):
             continue
-        vouching, revoked = desk.needs_witness, desk.revoked(each.issuer)
-        outcome = approve(ledger, identity, desk.now, revoked=revoked, vouching=vouching)
+        outcome = approve(ledger, identity, desk.now, revoked=desk.revoked(each.issuer))
         if isinstance(outcome, Reason):
             refusals.append(outcome)
         else:

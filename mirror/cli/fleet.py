@@ -8,7 +8,7 @@ import click
 
 from mirror.errors import UsageError
 from mirror.log import escaped
-from mirror.model import IssuerName, Key, Thumbprint
+from mirror.model import AnyKey, IssuerName, KeyName, Thumbprint
 from mirror.steps.numbers import advice, fast_numbers
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def compared(settings: "Settings", now: datetime) -> tuple[tuple[str, ...], "Dia
     return tuple(lines(found, weak)), Diagnosis(now, tuple(findings(found, weak)))
 
 
-def known_keys(settings: "Settings") -> dict[IssuerName, tuple[Key, ...]]:
+def known_keys(settings: "Settings") -> dict[IssuerName, tuple[AnyKey, ...]]:
     """Every key that an issuer's ledgers know, former issuers included, whatever its status.
 
     Raises:
@@ -49,23 +49,28 @@ def known_keys(settings: "Settings") -> dict[IssuerName, tuple[Key, ...]]:
     everything = publications(settings)
     with opened(settings.repository) as repository:
         memory = remember(repository, [each.url for each in everything])
-    keys: dict[IssuerName, dict[Thumbprint, Key]] = {}
+    keys: dict[IssuerName, dict[Thumbprint, AnyKey]] = {}
     for each in everything:
         known = memory.issuers[each.url]
         if known.broken:
             raise UsageError(f"The ledger of {each.url} is not believed.", cause=known.broken[0].sentence)
         records = known.ledger.records if known.ledger is not None else ()
-        keys.setdefault(each.issuer.name, {}).update({r.key.thumbprint: r.key for r in records})
+        ours = keys.setdefault(each.issuer.name, {})
+        for record in records:
+            if not isinstance(record.key, KeyName) or record.key.thumbprint not in ours:
+                ours[record.key.thumbprint] = record.key
     return {name: tuple(by_print.values()) for name, by_print in keys.items()}
 
 
-def _weak_pairs(found: dict[IssuerName, tuple[Key, ...]]) -> tuple[tuple[Thumbprint, Thumbprint], ...]:
+def _weak_pairs(found: dict[IssuerName, tuple[AnyKey, ...]]) -> tuple[tuple[Thumbprint, Thumbprint], ...]:
     from mirror.trust.fleet import weak_pairs  # noqa: PLC0415  `--help` does without
 
     return weak_pairs((key for keys in found.values() for key in keys), number=fast_numbers())
 
 
-def lines(found: dict[IssuerName, tuple[Key, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]) -> Iterator[str]:
+def lines(
+    found: dict[IssuerName, tuple[AnyKey, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]
+) -> Iterator[str]:
     """What was found, in words."""
     from mirror.trust.fleet import shared_keys  # noqa: PLC0415  `--help` does without
 
@@ -80,7 +85,7 @@ def lines(found: dict[IssuerName, tuple[Key, ...]], weak: tuple[tuple[Thumbprint
 
 
 def findings(
-    found: dict[IssuerName, tuple[Key, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]
+    found: dict[IssuerName, tuple[AnyKey, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]
 ) -> "Iterator[Finding]":
     """What was found, as findings of the doctor."""
     from mirror.doctor.finding import Place, Station  # noqa: PLC0415  `--help` does without

@@ -138,8 +138,8 @@ def _merged(
 ) -> tuple[Ledger | None, tuple[Reason, ...]]:
     merged: Ledger | None = None
     for body in dict.fromkeys(text[path] for text in texts if path in text):
-        ledger = read_ledger(body, issuer=issuer, known=known)
-        if isinstance(ledger, Refused):
-            return None, ledger.reasons
-        merged = ledger if merged is None else merge(merged, ledger)
+        read = read_ledger(body, issuer=issuer, known=known)
+        if isinstance(read, Refused):
+            return None, read.reasons
+        merged = read.ledger if merged is None else merge(merged, read.ledger)
     return merged, ()

@@ -81,5 +81,5 @@ def _ledger(path: str, body: bytes | None) -> Ledger | None:
     issuer = stated_issuer(body) if body is not None else None
     if body is None or issuer is None or repository_paths(issuer).ledger != path:
         return None
-    ledger = read_ledger(body, issuer=issuer)
-    return None if isinstance(ledger, Refused) else ledger
+    read = read_ledger(body, issuer=issuer)
+    return None if isinstance(read, Refused) else read.ledger

@@ -20,7 +20,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from mirror.model import IssuerName, IssuerUrl, Key, KeyId, Kid, Status, Thumbprint
+from mirror.model import AnyKey, IssuerName, IssuerUrl, KeyId, Kid, Status, Thumbprint
 
 _VERBS = {
     Status.PUBLISHED: "publish",
@@ -45,7 +45,7 @@ class IssuerChanges:
 
     name: IssuerName
     issuer: IssuerUrl
-    events: tuple[tuple[str, Key, str], ...] = ()
+    events: tuple[tuple[str, AnyKey, str], ...] = ()
     sentences: tuple[str, ...] = ()
 
 
@@ -115,7 +115,7 @@ def _lines(issuer: IssuerChanges) -> list[str]:
     ]
 
 
-def _event_text(status: str, key: Key, sentence: str) -> str:
+def _event_text(status: str, key: AnyKey, sentence: str) -> str:
     text = f"{_VERBS[Status(status)]} key {written_kid(key.kid)} ({key.alg})"
     return f"{text}: {sentence}" if sentence else text
 

@@ -3,9 +3,9 @@
 from mirror.addresses import repository_paths
 from mirror.history.lives import Entry, Lives, lives
 from mirror.history.versions import MOST_VERSIONS
-from mirror.model import IssuerUrl, Ledger, Thumbprint
+from mirror.model import IssuerUrl, Thumbprint
 from mirror.ports import History
-from mirror.trust.ledger import read_ledger
+from mirror.trust.ledger import LedgerRead, read_ledger
 
 
 def lives_of(history: History, issuer: IssuerUrl, *, most: int = MOST_VERSIONS) -> Lives:
@@ -20,8 +20,8 @@ def lives_of(history: History, issuer: IssuerUrl, *, most: int = MOST_VERSIONS) 
     for version in history.versions(path, most=most):
         body = history.read(version.commit, (path,)).get(path)
         # The strength of a key is checked once: it is the same key in every later version.
-        ledger = None if body is None else read_ledger(body, issuer=issuer, known=known)
-        believed = ledger if isinstance(ledger, Ledger) else None
+        read = None if body is None else read_ledger(body, issuer=issuer, known=known)
+        believed = read.ledger if isinstance(read, LedgerRead) else None
         known |= frozenset(record.key.thumbprint for record in believed.records) if believed else frozenset()
         entries.append(Entry(version, believed))
     return lives(entries)

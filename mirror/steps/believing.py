@@ -10,9 +10,11 @@ from mirror.model import (
     Event,
     IssuerName,
     Key,
+    KeyName,
     Observation,
     Observed,
     Reason,
+    Status,
     Thumbprint,
     Unusable,
 )
@@ -62,7 +64,8 @@ def believe(
             defects[issuer.name] = defect(error)
     shown = {name: tuple(_keys(found)) for name, found in observations.items()}
     known = {key.thumbprint: key for key in recorded_keys(memory)}
-    new = [key for keys in shown.values() for key in keys if key.thumbprint not in known]
+    followed = _followed(memory)
+    new = [key for keys in shown.values() for key in keys if key.thumbprint not in followed]
     suspected = suspects(new, (*known.values(), *left_out()), number=fast_numbers()) if new else {}
     return Beliefs(observations, defects, suspected, shared_keys(shown))
 
@@ -88,7 +91,14 @@ def _keys(observations: Iterable[Observation]) -> Iterable[Key]:
     return (key for o in observations if isinstance(o, Observed) for key in o.keys)
 
 
+def _followed(memory: Memory) -> frozenset[Thumbprint]:
+    """The keys that were compared when they came in and are remembered since; a dropped one is new when it returns."""
+    ledgers = (known.ledger.records for known in memory.issuers.values() if known.ledger is not None)
+    return frozenset(r.key.thumbprint for records in ledgers for r in records if r.status is not Status.DROPPED)
+
+
 def recorded_keys(memory: Memory) -> Iterable[Key]:
-    """The keys of all ledgers, whatever their status."""
+    """The keys of all ledgers whose material is kept, whatever their status."""
     ledgers = (known.ledger for known in memory.issuers.values())
-    return (record.key for ledger in ledgers if ledger is not None for record in ledger.records)
+    keys = (record.key for ledger in ledgers if ledger is not None for record in ledger.records)
+    return (key for key in keys if not isinstance(key, KeyName))

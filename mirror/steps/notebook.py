@@ -19,7 +19,7 @@ from typing import Any
 
 from mirror.config.settings import Issuer
 from mirror.files import update_atomically
-from mirror.model import IssuerUrl, Key, Kid, Thumbprint
+from mirror.model import AnyKey, IssuerUrl, Kid, Thumbprint
 from mirror.source.kubeconfig import read_kubeconfig
 
 FILE_NAME = "notebook.json"
@@ -33,7 +33,7 @@ EMPTIED: PublicId = (Kid(""), Thumbprint(""), "")
 _MAY_BE_EMPTY = frozenset({EMPTIED})
 
 
-def public_id(key: Key) -> PublicId:
+def public_id(key: AnyKey) -> PublicId:
     """What is vouched for when `key` is."""
     return (key.kid, key.thumbprint, key.alg)
 

@@ -25,7 +25,7 @@ from mirror.model import (
 from mirror.trust.circumstances import Circumstances, is_clock_wrong, unheard
 from mirror.trust.jwk import KNOWN_TYPES, read_key
 from mirror.trust.jwks import MAX_KEYS
-from mirror.trust.lifecycle import MOST_RECORDS, Outcome, Transition, advance
+from mirror.trust.lifecycle import Outcome, Transition, advance
 from mirror.trust.private_members import private_members
 from mirror.trust.strict_json import read_object
 from mirror.trust.words import quoted
@@ -66,7 +66,7 @@ def adopt(issuer: IssuerUrl, public_jwks: bytes | None, policy: KeyPolicy, given
     records = {key_id(record.key): record for record in shown.ledger.records}
     records |= {key_id(r.key): _published(r) for r in records.values() if _is_public_and_held(r, believed)}
     gone = {identity: key for identity, key in believed.items() if identity not in records}
-    others, refused = _others(gone, policy.revoked, given, room=MOST_RECORDS - len(records))
+    others, refused = _others(gone, policy.revoked, given)
     told = [Transition(r.key, r.status, _SENTENCES[r.status]) for _, r in sorted(records.items())]
     told += [Transition(r.key, r.status, "is adopted: it is public, and no apiserver shows it") for r in others]
     records |= {key_id(record.key): record for record in others}
@@ -103,7 +103,7 @@ def _blocked(given: Circumstances) -> tuple[Event, ...]:
 
 
 def _others(
-    gone: Mapping[KeyId, Key], revoked: frozenset[Thumbprint], given: Circumstances, *, room: int
+    gone: Mapping[KeyId, Key], revoked: frozenset[Thumbprint], given: Circumstances
 ) -> tuple[tuple[KeyRecord, ...], tuple[Reason, ...]]:
     """Records of public keys that no apiserver shows, and why others get none."""
     kids = Counter(kid for kid, _ in gone)
@@ -115,8 +115,6 @@ def _others(
         elif kids[key.kid] > 1:
             # Nobody can tell which one is meant (fact 7).
             refused.append(_left_out(key, "duplicate_kid", "shares its kid with another one"))
-        elif len(welcome) == room:
-            refused.append(_left_out(key, "ledger.full", "has no room in the ledger"))
         else:
             welcome.append(_other(key, given))
     return tuple(welcome), tuple(refused)
