@@ -780,7 +780,7 @@ def test_revoked_key_leaves_without_the_remote_even_from_a_changed_body(shared: 
     shared.run(BOTH, BOTH)
     remote(shared).down = True
     shared.world.bucket.write(JWKS_KEY, (shared.public() or b"").replace(b'"keys":[', b'"keys": ['))
-    thumbprint = next(r.key.thumbprint for r in shared.run().issuers[0].records if r.key.kty == "RSA")
+    thumbprint = next(r.key.thumbprint for r in shared.run().issuers[0].records if isinstance(r.key, RsaKey))
     shared.world.bucket.write(JWKS_KEY, (shared.public() or b"").replace(b'"keys":[', b'"keys": ['))
     shared.policy = KeyPolicy(revoked=frozenset({thumbprint}))
     shared.run()
@@ -788,7 +788,7 @@ def test_revoked_key_leaves_without_the_remote_even_from_a_changed_body(shared: 
 
 
 def test_foreign_key_without_the_remote_is_no_success(shared: Situation) -> None:
-    """What may be another mirror's stays for an audit interval, and the pass fails; then what the ledger says is put."""
+    """What may be another mirror's stays for an audit interval, and the pass fails; then ours is put."""
     shared.run(ONE, ONE)
     meant = shared.public()
     remote(shared).down = True

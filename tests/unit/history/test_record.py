@@ -49,8 +49,8 @@ def test_short_way_decides_as_the_long_way(drawn: Ledger, form: str, is_shorter:
     ledger = merge(drawn, drawn)  # as every pass leaves it: a revocation has reached each kid of its material
     before = Ledger(ISSUER, ledger.records[:-1]) if is_shorter else ledger
     files = _files(before, form) if before.records else {}
-    known = read_ledger(files[PATHS.ledger], issuer=ISSUER) if files else None
-    assert not isinstance(known, Refused)
-    remembered = Remembered(PATHS, known, (), files)
+    read = read_ledger(files[PATHS.ledger], issuer=ISSUER) if files else None
+    assert not isinstance(read, Refused)
+    remembered = Remembered(PATHS, read.ledger if read is not None else None, (), files)
     memory = Memory(Heads(COMMIT, None), COMMIT, (COMMIT,), {ISSUER: remembered})
     assert is_pending(memory, {ISSUER: Intent(ledger)}) == _long_way(ledger, files)

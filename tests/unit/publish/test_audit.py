@@ -83,7 +83,11 @@ def test_other_bodies_are_due() -> None:
 def test_new_revocation_is_due() -> None:
     """The bytes may be the same: the object must name a commit that knows the revocation."""
     revoked = KeyRecord(
-        KeyName(Kid("gone"), "RS256", Thumbprint("a" * 43)), Status.REVOKED, 2, MOMENT, revocation=Revocation(MOMENT, "x")
+        KeyName(Kid("gone"), "RS256", Thumbprint("a" * 43)),
+        Status.REVOKED,
+        2,
+        MOMENT,
+        revocation=Revocation(MOMENT, "x"),
     )
     assert STAMPED.due(ISSUER, PUBLISH, BODIES, Ledger(ISSUER, (revoked,)), MOMENT)
 
