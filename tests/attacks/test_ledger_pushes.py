@@ -55,7 +55,7 @@ from support.gits import bare, git
 from support.keys import jwks_body, with_kid
 from support.pushers import SIGNATURE, Pusher, dropped, record, signed_by, statuses
 from support.s3 import S3Server
-from support.signers import signers_file
+from support.ledger_signers import canonical, signers_file
 from support.situations import DISCOVERY_KEY, ISSUER, JWKS_KEY, LEDGER, NAME
 from support.stages import discovery_body
 from support.worlds import World, running_world
@@ -304,7 +304,7 @@ def test_pusher_without_a_key_changes_nothing(fleet: Fleet, disk: str, change: C
     pusher.fetch()
     change(pusher)
     pusher.push()
-    for after in (MINUTE, MINUTE, 25 * HOUR):
+    for after in (MINUTE, 2 * HOUR, 25 * HOUR):
         on(disk, mirror).run(after=after)
         assert fleet.bucket.objects == objects
     assert fleet.puts() == puts
@@ -757,38 +757,28 @@ def test_ledger_that_was_signed_for_something_else_counts_nothing(fleet: Fleet, 
     demand_quiet(fleet, on(disk, mirror))
 
 
-HEADERS: dict[str, Callable[[dict[str, Any]], bytes]] = {
-    "not-sorted": lambda h: json.dumps(dict(reversed(h.items())), separators=(",", ":")).encode(),
-    "with-spaces": lambda h: json.dumps(h).encode(),
-    "no-alg": lambda h: _compact({n: v for n, v in h.items() if n != "alg"}),
-    "alg-none": lambda h: _compact({**h, "alg": "none"}),
-    "another-alg": lambda h: _compact({**h, "alg": "ES256"}),
-    "no-typ": lambda h: _compact({n: v for n, v in h.items() if n != "typ"}),
-    "another-typ": lambda h: _compact({**h, "typ": "JWT"}),
-    "another-issuer": lambda h: _compact({**h, "issuer": SECOND_URL}),
-    "another-role": lambda h: _compact({**h, "role": "root"}),
-    "another-kid": lambda h: _compact({**h, "kid": STRANGER.fingerprint()}),
-    "crit": lambda h: _compact({**h, "crit": ["b64"], "b64": False}),
-    "jwk": lambda h: _compact({**h, "jwk": {"kty": "OKP"}}),
-    "twice-issuer": lambda h: _compact(h)[:-1] + b',"issuer":"x"}',
-    "array": lambda h: b"[]",
+HEADERS: dict[str, Callable[[dict[str, str]], dict[str, str]]] = {
+    "another-typ": lambda header: {**header, "typ": "JWT"},
+    "another-issuer": lambda header: {**header, "issuer": SECOND_URL},
+    "another-kid": lambda header: {**header, "kid": STRANGER.fingerprint()},
+    "one-more-member": lambda header: {**header, "cty": "JWT"},
 }
 
 
-def _compact(header: dict[str, Any]) -> bytes:
-    return json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-
-
-@pytest.mark.parametrize("write", HEADERS.values(), ids=HEADERS)
-def test_only_one_form_of_a_header_is_believed(fleet: Fleet, write: Callable[[dict[str, Any]], bytes]) -> None:
-    """Even the right key's good signature counts nothing under any header but the one that we would write."""
+@pytest.mark.parametrize("change", HEADERS.values(), ids=HEADERS)
+def test_good_signature_under_another_header_counts_nothing(
+    fleet: Fleet, change: Callable[[dict[str, str]], dict[str, str]]
+) -> None:
+    """The right key, but not the header that we would write (attacks/test_ledger_signature.py has all of them)."""
     mirror = steady(fleet, A)
     pusher, puts = fleet.pusher(), fleet.puts()
     pusher.fetch()
     pusher.add(record(X))
-    pusher.write(SIGNATURE, MIRROR.sign_header(pusher.read(), write(MIRROR.header(ISSUER))))
+    header = canonical(change(MIRROR.header(ISSUER)))
+    pusher.write(SIGNATURE, MIRROR.sign_header(pusher.read(), header))
     pusher.push()
-    mirror.run()
+    for after in (MINUTE, HOUR, MINUTE):
+        mirror.run(after=after)
     assert (public_kids(fleet), fleet.puts()) == (kids(A), puts)
     assert statuses(fleet.remote) == {"A": "published"}
     demand_signed(fleet)

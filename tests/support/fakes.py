@@ -61,6 +61,25 @@ class Commits:
     """All commits of a small universe, shared by repositories and their remote."""
 
     by_id: dict[CommitId, Commit] = field(default_factory=dict)
+    bodies: dict[str, bytes] = field(default_factory=dict)
+
+    def keep(self, body: bytes) -> str:
+        """The id of a file's bytes, as git gives it, by which they are found again."""
+        blob = hashlib.sha1(b"blob %d\0%s" % (len(body), body), usedforsecurity=False).hexdigest()
+        self.bodies[blob] = body
+        return blob
+
+    def newest_first(self, head: CommitId) -> tuple[CommitId, ...]:
+        """Every commit that `head` contains, each before those that it follows."""
+        done: dict[CommitId, None] = {}
+        waiting = [(head, False)]
+        while waiting:
+            commit, is_left = waiting.pop()
+            if is_left:
+                done[commit] = None
+            elif commit not in done:
+                waiting += [(commit, True), *((parent, False) for parent in self.by_id[commit].parents)]
+        return tuple(reversed(done))
 
     def add(self, commit: Commit) -> CommitId:
         text = repr((commit.parents, sorted(commit.files.items()), commit.message, commit.when, len(self.by_id)))
@@ -157,9 +176,51 @@ class FakeHistory:
             at = parent
         return tuple(reversed(found[:most]))
 
-    def changed_paths(self, old: CommitId, new: CommitId) -> tuple[str, ...]:
-        a, b = self.commits.by_id[old].files, self.commits.by_id[new].files
-        return tuple(sorted(path for path in a.keys() | b.keys() if a.get(path) != b.get(path)))
+    def remote_head(self) -> CommitId | None:
+        return self._remote().head
+
+    def obtain(self, commit: str) -> bool:
+        """As a server that gives every commit it ever had."""
+        is_there = self.remote is not None and not self.remote.down and commit in self.commits.by_id
+        return is_there or self.knows(commit)
+
+    def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
+        newest_first = self.commits.newest_first(at)
+        chosen = {each for each in newest_first if self._is_change(each, paths)}
+
+        def nearest(commit: CommitId) -> tuple[CommitId, ...]:
+            """The chosen commit that stands for a parent; one that is not chosen follows at most one."""
+            while commit not in chosen:
+                parents = self.commits.by_id[commit].parents
+                if not parents:
+                    return ()
+                commit = parents[0]
+            return (commit,)
+
+        return {
+            each: tuple(found for parent in self.commits.by_id[each].parents for found in nearest(parent))
+            for each in newest_first
+            if each in chosen
+        }
+
+    def _is_change(self, commit: CommitId, paths: Sequence[str]) -> bool:
+        """As git's `--full-history --parents`: merges always are, others where they differ from their parent."""
+        made = self.commits.by_id[commit]
+        if len(made.parents) > 1:
+            return True
+        before = self.commits.by_id[made.parents[0]].files if made.parents else {}
+        return any(made.files.get(path) != before.get(path) for path in paths)
+
+    def blobs(self, names: Sequence[str]) -> tuple[str | None, ...]:
+        found = []
+        for name in names:
+            commit, _, path = name.partition(":")
+            body = self.commits.by_id[CommitId(commit)].files.get(path)
+            found.append(None if body is None else self.commits.keep(body))
+        return tuple(found)
+
+    def contents(self, blobs: Iterable[str]) -> Mapping[str, bytes]:
+        return {blob: self.commits.bodies[blob] for blob in blobs if blob in self.commits.bodies}
 
     def commit(
         self,
@@ -225,9 +286,6 @@ class FakeHistory:
                 break
             at = parent
         return when
-
-    def committed_at(self, commit: CommitId) -> datetime:
-        return self.commits.by_id[commit].when
 
     def collect_garbage(self) -> None:
         if self.at_the_end is not None:

@@ -16,12 +16,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from click.testing import CliRunner
+
 from mirror.cli.compose import open_ports
+from mirror.cli.main import main
 from mirror.config.settings import Issuer, Publish, Repository, Settings
 from mirror.errors import BucketError, MirrorError, UsageError
 from mirror.history.repository import Repository as GitHistory
-from mirror.model import Answer, IssuerName, IssuerUrl, Key, KeyPolicy, ObjectKey, PublicObject, Unusable
-from mirror.ports import Bucket, History, Openness, Ports
+from mirror.model import (
+    Answer,
+    CommitId,
+    ETag,
+    IssuerName,
+    IssuerUrl,
+    Key,
+    KeyPolicy,
+    ObjectKey,
+    PublicObject,
+    Stored,
+    Unusable,
+)
+from mirror.ports import Bucket, History, Landed, Openness, Ports, PutOutcome
 from mirror.report import Report
 from mirror.run import run_once
 from mirror.trust.documents import documents
@@ -29,8 +44,8 @@ from support.fakes import FakeBucket, FakeCdn, FakeSource, FakeWeb
 from support.gits import bare, git
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
 from support.pushers import Pusher, commits
-from support.signers import NAME as REPOSITORY
-from support.signers import Signer, signer, signers_file
+from support.ledger_signers import NAME as REPOSITORY
+from support.ledger_signers import Signer, signer, signers_file
 from support.situations import BASE_URL, ISSUER, JWKS_KEY, NAME, silent
 from support.worlds import BUCKET, PROJECT
 
@@ -130,6 +145,7 @@ class Fleet:
     """The world around mirrors: a bare git remote, a bucket, apiservers, and the time.
 
     `signed` says how `mirror()` configures new mirrors. The time begins now, because commands read the real clock.
+    `landed` is called after each put, with what stood there before.
     """
 
     folder: Path
@@ -140,6 +156,7 @@ class Fleet:
     bucket: FakeBucket = field(default_factory=FakeBucket)
     source: FakeSource = field(default_factory=FakeSource)
     remote: Path = field(init=False)
+    landed: Callable[[Stored | None, PublicObject], object] = lambda *_: None
     disks: int = 0
 
     def __post_init__(self) -> None:
@@ -276,7 +293,7 @@ class GitMirror:
 
     def _ports(self, real: Ports, history: GitHistory) -> Ports:
         bucket = _Bucket(self.fleet.bucket.objects, requests=self.fleet.bucket.requests)
-        bucket.before_put, bucket.down = self.before_put, self.bucket_down
+        bucket.before_put, bucket.down, bucket.landed = self.before_put, self.bucket_down, self.fleet.landed
 
         def shared(_: object) -> Bucket:
             return bucket
@@ -299,6 +316,28 @@ class GitMirror:
         environ = clean_environ(self.disk)
         return subprocess.run(command, env=environ, cwd=PROJECT, capture_output=True, text=True, check=False)
 
+    def decide(self, *words: str, key: Signer | None = None) -> int:
+        """An operator's command on this disk, in this process: its exit status.
+
+        With `key` he is no reader of the mirror's own, and signs with his.
+        """
+        config = self.config()
+        if key is not None:
+            config["repository"]["signing_key"] = str(self.disk / "not-readable")
+            config["repository"]["allowed_signers"] = str(signers_file(self.disk / "listed", MIRROR, *self.allowed))
+            words = (*words, "--signing-key", str(key.private_file(self.disk / "operators_key")))
+        path = self.disk / "mirror.yaml"
+        path.write_text(json.dumps(config))
+        with CliRunner().isolation(env=clean_environ(self.disk)):
+            return main(["--config", str(path), *words])
+
+    def head(self) -> str:
+        """Where the branch on this disk is; empty while there is none."""
+        repository = self.disk / "snapshots.git"
+        if not (repository / "HEAD").exists():
+            return ""
+        return git(repository, "for-each-ref", "--format=%(objectname)", "refs/heads/main")
+
     def empty_disk(self) -> None:
         """What a pod begins with."""
         shutil.rmtree(self.disk)
@@ -310,6 +349,14 @@ class _Bucket(FakeBucket):
     """The shared objects as one mirror reaches them."""
 
     down: bool = False
+    landed: Callable[[Stored | None, PublicObject], object] = lambda *_: None
+
+    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
+        before = self.objects.get(obj.key)
+        outcome = super().put(obj, snapshot=snapshot, seen=seen)
+        if isinstance(outcome, Landed):
+            self.landed(before, obj)
+        return outcome
 
     def _request(self, operation: str, what: str) -> None:
         if self.down:

@@ -13,11 +13,13 @@ from typing import Any
 
 from mirror.model import Key
 from support.gits import git
-from support.signers import NAME, Signer
+from support.ledger_signers import NAME, Signer
 from support.situations import ISSUER, LEDGER
 
 Record = dict[str, Any]
 SIGNATURE = f"{LEDGER}.jws"
+PUSHER = "OIDC_TEST_PUSHER"
+"""Set for pushes of a Pusher, so that a hook of the remote may refuse those of mirrors alone."""
 FIRST_SEEN = "2026-11-01T08:00:00Z"
 
 
@@ -133,9 +135,11 @@ class Pusher:
         self._git("push", "--quiet", "--force", "origin", f"{commit}:refs/heads/{self.branch}")
 
     def restore(self, commit: str, *paths: str) -> None:
-        """Give files of the work tree the content that they had at `commit`."""
+        """Give files of the work tree the content that they had at `commit`, those that it had."""
         for path in paths:
-            self._git("checkout", "--quiet", commit, "--", path)
+            body = blob(self.folder / ".git", path, at=commit)
+            if body is not None:
+                self.write(path, body)
 
     def orphan(self) -> str:
         """Replace the remote's branch by a commit without parents that holds the work tree, and give it."""
@@ -154,6 +158,7 @@ class Pusher:
             "HOME": str(self.remote.parent),
             "GIT_CONFIG_GLOBAL": "/dev/null",
             "GIT_CONFIG_NOSYSTEM": "1",
+            PUSHER: "yes",
         }
         who = ("-c", "user.name=pusher", "-c", "user.email=pusher@example.com", "-c", "gc.auto=0")
         done = subprocess.run(["git", *who, *words], env=environ, capture_output=True, text=True, check=False)
@@ -161,23 +166,29 @@ class Pusher:
         return done.stdout.strip()
 
 
-def signed_by(remote: Path, signer: Signer, *, path: str = LEDGER, branch: str = "main") -> dict[str, str] | None:
+def signed_by(remote: Path, signer: Signer, *, path: str = LEDGER) -> dict[str, str] | None:
     """The header of the signature beside a ledger on the remote, where `signer` made it; None otherwise."""
-    body, signature = blob(remote, path, branch=branch), blob(remote, f"{path}.jws", branch=branch)
+    body, signature = blob(remote, path), blob(remote, f"{path}.jws")
     return None if body is None or signature is None else signer.verified(body, signature)
 
 
-def blob(remote: Path, path: str, *, branch: str = "main") -> bytes | None:
-    """The bytes of a file on a branch of a repository; None where it has no such file."""
-    command = ["git", f"--git-dir={remote}", "cat-file", "blob", f"{branch}:{path}"]
+def blob(repository: Path, path: str, *, at: str = "main") -> bytes | None:
+    """The bytes of a file at a branch or commit of a bare repository; None where it has no such file."""
+    command = ["git", f"--git-dir={repository}", "cat-file", "blob", f"{at}:{path}"]
     done = subprocess.run(command, capture_output=True, check=False)
     return done.stdout if done.returncode == 0 else None
 
 
-def statuses(remote: Path, *, path: str = LEDGER, branch: str = "main") -> dict[str, str]:
+def statuses(remote: Path, *, path: str = LEDGER) -> dict[str, str]:
     """The status of each key of a ledger on the remote, by kid."""
-    body = blob(remote, path, branch=branch)
+    body = blob(remote, path)
     return {} if body is None else {each["kid"]: each["status"] for each in json.loads(body)["keys"]}
+
+
+def contains(repository: Path, commit: str, branch: str = "main") -> bool:
+    """Whether a branch of a bare repository contains a commit, which it may not even know."""
+    command = ["git", f"--git-dir={repository}", "merge-base", "--is-ancestor", commit, f"refs/heads/{branch}"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def commits(repository: Path, branch: str = "main") -> int:
