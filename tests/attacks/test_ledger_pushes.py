@@ -53,9 +53,9 @@ from support.fleets import (
 )
 from support.gits import bare, git
 from support.keys import jwks_body, with_kid
+from support.ledger_signers import canonical, signers_file
 from support.pushers import SIGNATURE, Pusher, dropped, record, signed_by, statuses
 from support.s3 import S3Server
-from support.ledger_signers import canonical, signers_file
 from support.situations import DISCOVERY_KEY, ISSUER, JWKS_KEY, LEDGER, NAME
 from support.stages import discovery_body
 from support.worlds import World, running_world

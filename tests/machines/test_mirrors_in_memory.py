@@ -9,11 +9,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -30,7 +30,10 @@ from support.fleets import Killed, kill
 from support.keys import EC_KEYS, RSA_KEYS
 from support.ledger_signers import signer
 from support.pushers import SIGNATURE, ledger_body, record
-from support.situations import ISSUER, JWKS_KEY, LEDGER, Situation, with_remote
+from support.situations import ISSUER, JWKS_KEY, LEDGER, with_remote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FEW_HISTORIES = 60
 HISTORIES = int(os.environ.get("OIDC_MIRROR_MEMORY_HISTORIES", FEW_HISTORIES))

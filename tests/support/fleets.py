@@ -43,9 +43,9 @@ from mirror.trust.documents import documents
 from support.fakes import FakeBucket, FakeCdn, FakeSource, FakeWeb
 from support.gits import bare, git
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
-from support.pushers import Pusher, commits
 from support.ledger_signers import NAME as REPOSITORY
 from support.ledger_signers import Signer, signer, signers_file
+from support.pushers import Pusher, commits
 from support.situations import BASE_URL, ISSUER, JWKS_KEY, NAME, silent
 from support.worlds import BUCKET, PROJECT
 
