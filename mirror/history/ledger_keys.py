@@ -60,7 +60,7 @@ def load_ledger_trust(
     key = _signing_key(path)
     listed = _allowed_signers(repository)
     if role == "operator":
-        own = _readable_key(repository)
+        own = readable_signing_key(repository)
         if own is not None:
             listed = {own.kid: own.public(), **listed}
             role = "mirror" if own.kid == key.kid else role
@@ -82,9 +82,21 @@ def load_verification_keys(repository: Repository) -> LedgerVerifier | None:
         return None
     listed = _allowed_signers(repository)
     own = (
-        _readable_key(repository) if listed or repository.signing_key is None else _signing_key(repository.signing_key)
+        readable_signing_key(repository)
+        if listed or repository.signing_key is None
+        else _signing_key(repository.signing_key)
     )
     return LedgerVerifier(repository.name, listed if own is None else {own.kid: own.public(), **listed})
+
+
+def readable_signing_key(repository: Repository) -> PrivateKey | None:
+    """Read the mirror's own key where this user can read its file; None where not, or where none is configured.
+
+    Raises:
+        UsageError: The file can be read and is no key.
+    """
+    path = repository.signing_key
+    return _signing_key(path) if path is not None and os.access(path, os.R_OK) else None
 
 
 def signing_key_warning(repository: Repository) -> Reason | None:
@@ -97,12 +109,6 @@ def signing_key_warning(repository: Repository) -> Reason | None:
         return None
     sentence = f"Every user of this machine can read the signing key {path}, and sign ledgers with it."
     return Reason("signing_key.not_private", sentence, f"Run `chmod o= {shlex.quote(str(path))}`.")
-
-
-def _readable_key(repository: Repository) -> PrivateKey | None:
-    """The mirror's own key where this user can read its file."""
-    path = repository.signing_key
-    return _signing_key(path) if path is not None and os.access(path, os.R_OK) else None
 
 
 def _signing_key(path: Path) -> PrivateKey:
