@@ -219,7 +219,7 @@ def _fetch(settings: Settings, history: History) -> _Remote:
     if settings.repository.remote is None:
         return _Remote()
     try:
-        history.fetch(shallow=heads.local is None)
+        faults = history.fetch(shallow=heads.local is None)
     except RemoteError as error:
         if heads.local is None:
             raise
@@ -227,6 +227,9 @@ def _fetch(settings: Settings, history: History) -> _Remote:
             return replace(remote, error=error, events=(Event("remote.unreachable", str(error), Level.WARNING),))
         failure = reason_from("remote.damaged", error)
         return replace(remote, error=error, failures=(failure,))
+    if faults:
+        sentence = f"The git remote sent objects of a wrong form; they are kept, and stop nothing: {faults}"
+        remote = replace(remote, events=(Event("remote.damaged", sentence, Level.WARNING),))
     after = history.heads().remote
     if heads.remote is None or heads.remote == after:
         return remote
@@ -234,7 +237,7 @@ def _fetch(settings: Settings, history: History) -> _Remote:
         return remote
     sentence = "The branch on the git remote no longer contains what it had; our own history is merged back."
     fields = {"before": heads.remote, "after": after or ""}
-    return replace(remote, events=(Event("history.rewritten", sentence, Level.ERROR, fields),))
+    return replace(remote, events=(*remote.events, Event("history.rewritten", sentence, Level.ERROR, fields)))
 
 
 def _keys_left_out(settings: Settings, ports: Ports, trust: Trust) -> Iterable[Key]:
@@ -244,9 +247,11 @@ def _keys_left_out(settings: Settings, ports: Ports, trust: Trust) -> Iterable[K
 
 
 def _has_moved(world: World, applied: Applied, ports: Ports) -> bool:
-    """Whether the remote's branch moved while keys were made public, or objects were written by others."""
-    if not (applied.is_contested and world.remote_fetched and applied.recorded is not None and applied.recorded.pushed):
+    """Whether another mirror decided while this one published: the branch moved, or an object was written first."""
+    if not (world.remote_fetched and applied.recorded is not None and applied.recorded.pushed):
         return False
+    if applied.lost_race or not applied.adds_keys:
+        return applied.lost_race
     try:
         return ports.history.remote_head() != applied.recorded.commit
     except (RemoteError, HistoryError):
