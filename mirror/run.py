@@ -19,7 +19,7 @@ from mirror.addresses import object_keys
 from mirror.config.settings import Settings
 from mirror.errors import BucketError, HistoryError, RemoteError
 from mirror.history.ledger_reader import HistoryState, NamedCommits, Trust, load_history, with_named_commits
-from mirror.history.ledger_store import is_pending
+from mirror.history.ledger_store import pending_issuers
 from mirror.model import CommitId, Event, Heads, IssuerName, IssuerUrl, Key, Level, Reason
 from mirror.ports import History, Ports
 from mirror.publish import audit
@@ -124,14 +124,9 @@ def _with_named_commits(plan: Plan, ports: Ports, named_commits: NamedCommits) -
 
     Somebody may have set the branch back: then what is public names the commit that was there before.
     """
-    committer = committer_of(plan.world, ports)
-    changes = ledger_changes(plan)
-    pending = [
-        each.url
-        for each in plan.issuers
-        if any(decision is not None for _, decision in each.decisions)
-        or (each.url in changes and is_pending(committer, plan.world.memory, {each.url: changes[each.url]}))
-    ]
+    committed = pending_issuers(committer_of(plan.world, ports), plan.world.memory, ledger_changes(plan))
+    put = {each.url for each in plan.issuers if any(decision is not None for _, decision in each.decisions)}
+    pending = [each.url for each in plan.issuers if each.url in committed | put]
     try:
         memory = with_named_commits(ports.history, plan.world.memory, plan.world.trust, pending, named_commits)
     except HistoryError as error:
