@@ -89,9 +89,9 @@ class IssuerPlan:
     """What the pass would do for one publication.
 
     `outcome` is None where nothing may be decided: then nothing of this issuer is committed or put. `is_tolerant` tells
-    that another writer's ledger and documents are left as they are in this pass. `probe` is a token that the cluster
-    signed. `held_missing_since` is what the next pass wants to know of held keys. `apiservers` says where the documents came from in this pass (`local_state.apiserver_fingerprint`), where
-    that was decided about.
+    that another writer's ledger and documents are left as they are in this pass. `held_missing_since` is what the next
+    pass wants to know of held keys. `probe` is a token that the cluster signed. `apiservers` says where the documents
+    came from in this pass (`local_state.apiserver_fingerprint`), where that was decided about.
     """
 
     publication: Publication
