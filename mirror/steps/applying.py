@@ -23,13 +23,15 @@ EPHEMERAL_PUSH_ATTEMPTS = 30
 class Applied:
     """What came of a plan: the report, when each issuer was last seen to be right, and what was committed.
 
-    `adds_keys` tells that a put made a key public that was not.
+    `adds_keys` tells that a put made a key public that was not, `lost_race` that a put was not made, because another
+    mirror wrote the object first.
     """
 
     report: Report
     audits: Audits
     recorded: CommitResult | None = None
     adds_keys: bool = False
+    lost_race: bool = False
 
 
 def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
@@ -52,8 +54,13 @@ def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
     if recorded.commit is None:
         return Applied(replace(preview(plan, committer_of(plan.world, ports)), dry_run=False), audits)
     done = Publishing(plan.world, recorded, recorded.commit, ports, audits).publish(plan.issuers)
-    adds_keys = any(_adds_keys(each) for each in done.issuers)
-    return Applied(_report(plan, recorded, done, ports), _stamped(audits, done.issuers), recorded, adds_keys)
+    return Applied(
+        _report(plan, recorded, done, ports),
+        _stamped(audits, done.issuers),
+        recorded,
+        adds_keys=any(map(_adds_keys, done.issuers)),
+        lost_race=any(map(_lost_race, done.issuers)),
+    )
 
 
 def committer_of(world: World, ports: Ports) -> Committer:
@@ -78,6 +85,11 @@ def _record(plan: Plan, ports: Ports) -> CommitResult:
         push=world.remote_fetched,
         attempts=EPHEMERAL_PUSH_ATTEMPTS if world.has_remote and _pushes_first(plan) else ATTEMPTS,
     )
+
+
+def _lost_race(done: Progress) -> bool:
+    """Whether an object changed between our look at it and our put."""
+    return any(event.name == "bucket.changed" for event in done.published.events)
 
 
 def _adds_keys(done: Progress) -> bool:
