@@ -23,7 +23,7 @@ from mirror.steps.local_state import (
     without_adopted,
 )
 from support.fakes import MOMENT
-from support.situations import BOTH, ISSUER, JWKS_KEY, LAST, ONE, Situation, with_remote
+from support.situations import BOTH, ISSUER, JWKS_KEY, ONE, Situation, with_remote
 
 OTHER = IssuerUrl("https://oidc.example.com/other")
 HOUR = timedelta(hours=1)
@@ -87,7 +87,7 @@ def test_same_state_has_the_same_bytes(tmp_path: Path) -> None:
     save(tmp_path, FULL)
     first = (tmp_path / FILE_NAME).read_bytes()
     (tmp_path / FILE_NAME).unlink()
-    save(tmp_path, replace(FULL, issuers=dict(reversed(FULL.issuers.items()))))
+    save(tmp_path, replace(FULL, issuers=dict(reversed(tuple(FULL.issuers.items())))))
     assert (tmp_path / FILE_NAME).read_bytes() == first
 
 
@@ -336,12 +336,12 @@ def test_other_writers_document_stands_at_most_an_audit_interval(tmp_path: Path)
 
 
 def test_remote_that_is_back_ends_the_patience(tmp_path: Path) -> None:
-    """It does not know the snapshot either: what the ledger says is put at once, and nothing is remembered."""
+    """It does not know the snapshot either: what the ledger says is put at once, and soon nothing is remembered."""
     here = left_alone(tmp_path)
     here.run(after=timedelta(minutes=1))
     assert here.world.history.remote is not None
     here.world.history.remote.down = False
     here.run(after=timedelta(minutes=1))
     assert here.public() != b"theirs"
-    here.run(LAST, LAST, after=timedelta(minutes=1))
+    here.run(after=HOUR)
     assert tolerated(here) is None
