@@ -267,7 +267,12 @@ def test_ledger_of_which_nothing_can_be_read_is_broken(here: Situation) -> None:
 
 @pytest.mark.parametrize(
     ("remote", "signs", "mode"),
-    [(None, False, "local"), ("/remote.git", False, "trusted"), ("/remote.git", True, "signed"), (None, True, "signed")],
+    [
+        (None, False, "local"),
+        ("/remote.git", False, "trusted"),
+        ("/remote.git", True, "signed"),
+        (None, True, "signed"),
+    ],
     ids=["local", "trusted", "signed", "signed-local"],
 )
 def test_how_git_is_believed_is_told(here: Situation, remote: str | None, signs: bool, mode: str) -> None:

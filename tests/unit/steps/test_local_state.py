@@ -99,6 +99,11 @@ def test_moments_of_other_time_zones_are_read_as_utc(tmp_path: Path) -> None:
     assert (found, found.tzinfo if found else None) == (MOMENT, UTC)
 
 
+def with_issuer(entry: object) -> str:
+    """A file of this version with one issuer."""
+    return json.dumps({"version": 1, "issuers": {"x": entry}, "has_pushed": True, "repository": "", "trusted_head": ""})
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -109,13 +114,10 @@ def test_moments_of_other_time_zones_are_read_as_utc(tmp_path: Path) -> None:
         "null",
         '{"version": 1}',
         '{"version": 1, "issuers": [], "has_pushed": true, "repository": "", "trusted_head": ""}',
-        '{"version": 1, "issuers": {"x": 1}, "has_pushed": true, "repository": "", "trusted_head": ""}',
-        '{"version": 1, "issuers": {"x": {"decided": {"ledger": "1"}}}, "has_pushed": true, "repository": "",'
-        ' "trusted_head": ""}',
-        '{"version": 1, "issuers": {"x": {"tolerated_since": "now"}}, "has_pushed": true, "repository": "",'
-        ' "trusted_head": ""}',
-        '{"version": 1, "issuers": {"x": {"held_missing": [{"kid": "x"}]}}, "has_pushed": true, "repository": "",'
-        ' "trusted_head": ""}',
+        with_issuer(1),
+        with_issuer({"decided": {"ledger": "1"}}),
+        with_issuer({"tolerated_since": "now"}),
+        with_issuer({"held_missing": [{"kid": "x"}]}),
     ],
 )
 def test_damaged_file_is_an_empty_one_and_told(tmp_path: Path, text: str) -> None:
