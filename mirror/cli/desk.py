@@ -167,7 +167,7 @@ def _newest(settings: Settings, history: History, trust: Trust) -> HistoryState:
 def _demand_believed(desk: Desk) -> None:
     for each in desk.publications():
         known = desk.memory.issuers[each.url]
-        if known.is_lost:
+        if known.is_lost and known.paths.ledger in known.files:
             raise HistoryError(
                 f"The ledger of {each.url} in git is not believed; nothing was decided.",
                 cause=known.failures[-1].sentence,

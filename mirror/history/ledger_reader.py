@@ -324,12 +324,12 @@ class _Reader:
             events = (*events, _unsigned(newest.why, changed_by))
         elif newest.why is None and nearest:
             events = (*events, _rewritten(paths))
-        is_lost = merged is None and (stands or bool(named))
+        is_lost = merged is None and (stands or (self._trust.is_signed and bool(named)))
         return replace(
             found,
             ledger=merged,
             events=found.events + events,
-            failures=found.failures + failures + ((_lost(paths, self._trust),) if is_lost else ()),
+            failures=found.failures + failures + ((_lost(paths, self._trust, stands=stands),) if is_lost else ()),
             is_lost=is_lost,
             unknown_signer=newest.unknown_signer,
         )
@@ -465,13 +465,13 @@ def _unknown_snapshot(issuer: IssuerUrl, commit: str) -> Event:
     return Event("snapshot.unknown", sentence, Level.WARNING, {"commit": commit[:64]})
 
 
-def _lost(paths: RepositoryPaths, trust: Trust) -> Reason:
+def _lost(paths: RepositoryPaths, trust: Trust, *, stands: bool) -> Reason:
     if trust.is_signed:
         return Reason(
             "ledger.lost",
             f"Nothing that git says of {paths.ledger} is believed, so its revocations are unknown; nothing of this "
             "issuer is decided.",
-            "Read the history, then: oidc-mirror adopt --branch",
+            "Read the history, then: oidc-mirror adopt " + ("--branch" if stands else "NAME"),
         )
     sentence = (
         f"Nothing that git says in {paths.ledger} can be read; what apiservers show is added, nothing is removed."

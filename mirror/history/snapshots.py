@@ -1,6 +1,6 @@
 """What a commit holds: its files. All through one `git cat-file`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from mirror.errors import HistoryError
 from mirror.history.objects import Objects, is_askable
@@ -28,13 +28,7 @@ class Snapshots:
             HistoryError: The repository could not be read, or does not have `commit`.
         """
         wanted = tuple(path for path in dict.fromkeys(paths) if path and is_askable(path))
-        root = self.tree(commit)
-        if root is None:
-            raise HistoryError(f"The git repository has lost commit {commit}, or never had it.", remedy=_REMEDY)
-        try:
-            entries = find(self._tree_bodies, root, wanted)
-        except BadTreeError as error:
-            raise _unreadable(error) from error
+        entries = self._entries(commit, wanted)
         bodies = self.contents(entry.id for entry in entries.values() if entry.is_plain_file)
         return {path: bodies.get(entry.id, b"") for path, entry in entries.items()}
 
@@ -69,10 +63,26 @@ class Snapshots:
         """The id of the folder `under` of `commit` (empty: its root); None when there is no such folder.
 
         Raises:
-            HistoryError: The repository could not be read.
+            HistoryError: The repository could not be read, or does not have `commit`.
         """
-        (found,) = self._objects.info([f"{commit}:{under}" if under else f"{commit}^{{tree}}"])
-        return found.id if found is not None and found.kind == "tree" else None
+        if not under:
+            return self._root(commit)
+        entry = self._entries(commit, (under,)).get(under)
+        return entry.id if entry is not None and entry.is_tree else None
+
+    def _root(self, commit: CommitId) -> str:
+        (found,) = self._objects.info([f"{commit}^{{tree}}"])
+        if found is None:
+            raise HistoryError(
+                f"The git repository has lost commit {commit}, or never had that commit.", remedy=_REMEDY
+            )
+        return found.id
+
+    def _entries(self, commit: CommitId, paths: Collection[str]) -> Mapping[str, Entry]:
+        try:
+            return find(self._tree_bodies, self._root(commit), paths)
+        except BadTreeError as error:
+            raise _unreadable(error) from error
 
     def _tree_bodies(self, ids: Iterable[str]) -> tuple[bytes, ...]:
         found = self._objects.contents(tuple(ids))

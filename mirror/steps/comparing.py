@@ -51,7 +51,7 @@ def plan_objects(planned: IssuerPlan, ledger: Ledger, world: World, ports: Ports
     try:
         if known.ledger is None and (ledger.records or known.is_lost) and differ.removes_foreign_keys(wanted):
             held = () if known.is_lost else (takeover(publication),)
-            return replace(planned, outcome=None, held=planned.held + held)
+            return replace(planned, outcome=None, held=held)
         results = tuple(differ.decide(each, ledger) for each in wanted)
     except BucketError as error:
         return _without_bucket(planned, known, error)

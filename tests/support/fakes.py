@@ -62,6 +62,25 @@ class Commits:
     """All commits of a small universe, shared by repositories and their remote."""
 
     by_id: dict[CommitId, Commit] = field(default_factory=dict)
+    bodies: dict[str, bytes] = field(default_factory=dict)
+
+    def keep(self, body: bytes) -> str:
+        """The id of a file's bytes, as git gives it, by which they are found again."""
+        blob = hashlib.sha1(b"blob %d\0%s" % (len(body), body), usedforsecurity=False).hexdigest()
+        self.bodies[blob] = body
+        return blob
+
+    def newest_first(self, head: CommitId) -> tuple[CommitId, ...]:
+        """Every commit that `head` contains, each before those that it follows."""
+        done: dict[CommitId, None] = {}
+        waiting = [(head, False)]
+        while waiting:
+            commit, is_left = waiting.pop()
+            if is_left:
+                done[commit] = None
+            elif commit not in done:
+                waiting += [(commit, True), *((parent, False) for parent in self.by_id[commit].parents)]
+        return tuple(reversed(done))
 
     def add(self, commit: Commit) -> CommitId:
         text = repr((commit.parents, sorted(commit.files.items()), commit.message, commit.when, len(self.by_id)))
@@ -111,7 +130,6 @@ class FakeHistory:
     at_the_end: Callable[[], None] | None = None
     fetched_shallow: list[bool] = field(default_factory=list)
     pushes: int = 0
-    _bodies: dict[str, bytes] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         return self
@@ -160,6 +178,53 @@ class FakeHistory:
             at = parent
         return tuple(reversed(found[:most]))
 
+    def remote_head(self) -> CommitId | None:
+        return self._remote().head
+
+    def obtain(self, commit: str) -> bool:
+        """As a server that gives every commit it ever had."""
+        lost = self.remote is None or self.remote.down or self.remote.forgets
+        is_there = not lost and commit in self.commits.by_id
+        return is_there or self.knows(commit)
+
+    def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
+        newest_first = self.commits.newest_first(at)
+        chosen = {each for each in newest_first if self._is_change(each, paths)}
+
+        def nearest(commit: CommitId) -> tuple[CommitId, ...]:
+            """The chosen commit that stands for a parent; one that is not chosen follows at most one."""
+            while commit not in chosen:
+                parents = self.commits.by_id[commit].parents
+                if not parents:
+                    return ()
+                commit = parents[0]
+            return (commit,)
+
+        return {
+            each: tuple(found for parent in self.commits.by_id[each].parents for found in nearest(parent))
+            for each in newest_first
+            if each in chosen
+        }
+
+    def _is_change(self, commit: CommitId, paths: Sequence[str]) -> bool:
+        """As git's `--full-history --parents`: merges always are, others where they differ from their parent."""
+        made = self.commits.by_id[commit]
+        if len(made.parents) > 1:
+            return True
+        before = self.commits.by_id[made.parents[0]].files if made.parents else {}
+        return any(made.files.get(path) != before.get(path) for path in paths)
+
+    def blobs(self, names: Sequence[str]) -> tuple[str | None, ...]:
+        found = []
+        for name in names:
+            commit, _, path = name.partition(":")
+            body = self.commits.by_id[CommitId(commit)].files.get(path)
+            found.append(None if body is None else self.commits.keep(body))
+        return tuple(found)
+
+    def contents(self, blobs: Iterable[str]) -> Mapping[str, bytes]:
+        return {blob: self.commits.bodies[blob] for blob in blobs if blob in self.commits.bodies}
+
     def commit(
         self,
         *,
@@ -200,45 +265,12 @@ class FakeHistory:
         self.pushes += 1
         remote.head = self.tracking = self.head
 
-    def remote_head(self) -> CommitId | None:
-        return self._remote().head
-
     def unpushed(self) -> int:
         return int(self.head != self.tracking)
 
     def knows(self, commit: str) -> bool:
         """As in a real repository, what was fetched is known too, accepted or not."""
         return CommitId(commit) in self.commits.reachable(self.head, self.tracking)
-
-    def obtain(self, commit: str) -> bool:
-        """As a server that gives any commit that it has, by its id."""
-        if self.knows(commit):
-            return True
-        lost = self.remote is None or self.remote.down or self.remote.forgets
-        return not lost and commit in self.commits.by_id
-
-    def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
-        """Every commit, children first; a real repository leaves those out that changed none of the paths."""
-        found: dict[CommitId, tuple[CommitId, ...]] = {}
-
-        def visit(commit: CommitId) -> None:
-            if commit not in found:
-                for parent in self.commits.by_id[commit].parents:
-                    visit(parent)
-                found[commit] = self.commits.by_id[commit].parents
-
-        visit(at)
-        return dict(reversed(found.items()))
-
-    def blobs(self, names: Sequence[str]) -> tuple[str | None, ...]:
-        pairs = (name.partition(":") for name in names)
-        bodies = [self.commits.by_id[CommitId(commit)].files.get(path) for commit, _, path in pairs]
-        ids = tuple(None if body is None else hashlib.sha256(body).hexdigest() for body in bodies)
-        self._bodies |= {blob: body for blob, body in zip(ids, bodies, strict=True) if blob and body is not None}
-        return ids
-
-    def contents(self, blobs: Iterable[str]) -> Mapping[str, bytes]:
-        return {blob: self._bodies[blob] for blob in blobs}
 
     def holds(self, body: bytes) -> bool:
         return any(

@@ -26,7 +26,7 @@ from mirror.steps import notebook
 from mirror.steps.notebook import EMPTIED, public_id
 from mirror.steps.plan import publications
 from mirror.trust.decisions import revoke
-from mirror.trust.ledger import read_ledger, write_ledger
+from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.merge import merge
 from support.captures import capture
@@ -85,8 +85,8 @@ def revoking(desk: Desk, prints: Iterable[Thumbprint], *, last: bool = False) ->
 
 def ledger_of(here: Situation) -> Ledger:
     found = read_ledger(here.world.history.files()[LEDGER], issuer=ISSUER)
-    assert isinstance(found, Ledger)
-    return found
+    assert isinstance(found, LedgerRead)
+    return found.ledger
 
 
 def push_from_elsewhere(here: Situation, ledger: Ledger) -> None:

@@ -261,7 +261,7 @@ def test_token_of_a_former_issuer_is_held_against_its_documents(cluster: Cluster
 
 def test_documents_that_are_not_ours_are_not_judged(cluster: Cluster) -> None:
     """Before `adopt` nobody knows what is public: the pass is held, and no key is called missing."""
-    cluster.world.bucket.write(JWKS_KEY, b'{"keys":[]}')
+    cluster.world.bucket.write(JWKS_KEY, documents(IssuerUrl(ISSUER), (NEW.key,)).jwks)
     cluster.sign(NEW)
     report = cluster.once()
     assert (names(report), report.exit_status) == ([], ExitStatus.HELD)
