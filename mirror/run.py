@@ -244,8 +244,8 @@ def _keys_left_out(settings: Settings, ports: Ports, trust: Trust) -> Iterable[K
 
 
 def _has_moved(world: World, applied: Applied, ports: Ports) -> bool:
-    """Whether the remote's branch moved while keys were made public."""
-    if not (applied.adds_keys and world.remote_fetched and applied.recorded is not None and applied.recorded.pushed):
+    """Whether the remote's branch moved while keys were made public, or objects were written by others."""
+    if not (applied.is_contested and world.remote_fetched and applied.recorded is not None and applied.recorded.pushed):
         return False
     try:
         return ports.history.remote_head() != applied.recorded.commit

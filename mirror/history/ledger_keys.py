@@ -24,6 +24,12 @@ MAX_KEY_BYTES = 64 * 1024
 MAX_SIGNERS_BYTES = 1024 * 1024
 
 _CORRECT_KEY = "Correct `repository.signing_key` (or $OIDC_MIRROR_SIGNING_KEY), or make a key: "
+_MOUNTED = ("/run/credentials/", "/run/secrets/", "/var/run/secrets/")
+"""Where systemd and Kubernetes show secrets: nobody can make a key there."""
+_PUT_KEY = (
+    "Make a key, and put it where the unit's LoadCredential= or the pod's Secret takes it from: "
+    "ssh-keygen -t ed25519 -N '' -f signing_key"
+)
 _NEW_KEY = "ssh-keygen -t ed25519 -N '' -f FILE"
 
 
@@ -54,7 +60,7 @@ def load_ledger_trust(
     key = _signing_key(path)
     listed = _allowed_signers(repository)
     if role == "operator":
-        own = _readable_key(repository)
+        own = readable_signing_key(repository)
         if own is not None:
             listed = {own.kid: own.public(), **listed}
             role = "mirror" if own.kid == key.kid else role
@@ -76,9 +82,21 @@ def load_verification_keys(repository: Repository) -> LedgerVerifier | None:
         return None
     listed = _allowed_signers(repository)
     own = (
-        _readable_key(repository) if listed or repository.signing_key is None else _signing_key(repository.signing_key)
+        readable_signing_key(repository)
+        if listed or repository.signing_key is None
+        else _signing_key(repository.signing_key)
     )
     return LedgerVerifier(repository.name, listed if own is None else {own.kid: own.public(), **listed})
+
+
+def readable_signing_key(repository: Repository) -> PrivateKey | None:
+    """Read the mirror's own key where this user can read its file; None where not, or where none is configured.
+
+    Raises:
+        UsageError: The file can be read and is no key.
+    """
+    path = repository.signing_key
+    return _signing_key(path) if path is not None and os.access(path, os.R_OK) else None
 
 
 def signing_key_warning(repository: Repository) -> Reason | None:
@@ -93,19 +111,19 @@ def signing_key_warning(repository: Repository) -> Reason | None:
     return Reason("signing_key.not_private", sentence, f"Run `chmod o= {shlex.quote(str(path))}`.")
 
 
-def _readable_key(repository: Repository) -> PrivateKey | None:
-    """The mirror's own key where this user can read its file."""
-    path = repository.signing_key
-    return _signing_key(path) if path is not None and os.access(path, os.R_OK) else None
-
-
 def _signing_key(path: Path) -> PrivateKey:
-    new_key = _NEW_KEY.replace("FILE", shlex.quote(str(path)))
-    body = _read(path, "signing key", MAX_KEY_BYTES, remedy=f"{_CORRECT_KEY}{new_key}")
-    key = read_private_key(body)
+    is_mounted = str(path).startswith(_MOUNTED)
+    remedy = _PUT_KEY if is_mounted else f"{_CORRECT_KEY}{_NEW_KEY}"
+    key = read_private_key(_read(path, "signing key", MAX_KEY_BYTES, remedy=_with_path(remedy, path)))
     if isinstance(key, Reason):
-        raise UsageError(key.sentence, cause=str(path), remedy=key.remedy.replace("FILE", shlex.quote(str(path))))
+        remedy = _PUT_KEY if is_mounted else key.remedy
+        raise UsageError(key.sentence, cause=str(path), remedy=_with_path(remedy, path))
     return key
+
+
+def _with_path(remedy: str, path: Path) -> str:
+    """The remedy with the path in place of FILE, as one word of a shell."""
+    return remedy.replace("FILE", shlex.quote(str(path)))
 
 
 def _allowed_signers(repository: Repository) -> Mapping[str, PublicKey]:
@@ -131,7 +149,8 @@ def _refuse_unlisted(key: PrivateKey, path: Path, repository: Repository) -> NoR
     raise UsageError(
         f"The mirrors would not believe what the key {path} signs: `repository.allowed_signers` does not list it.",
         cause=key.kid,
-        remedy=f"Add it everywhere{listing}: echo '{key.line}' >> {signers}",
+        remedy="If it is the mirrors' own key, name it in `repository.signing_key` instead. Else add it"
+        f" everywhere{listing}: echo '{key.line}' >> {signers}",
     )
 
 

@@ -253,12 +253,20 @@ class _Reader:
             return _ABSENT
         read = read_ledger(body, issuer=issuer, known=ALL_THUMBPRINTS)
         if isinstance(read, Refused):
-            first = read.reasons[0]
-            return _Judged(why=replace(first, code="ledger.damaged", where=f"{paths.ledger} {first.where}".strip()))
+            return self._unreadable(issuer, paths, read.reasons[0], body, signature)
         if not self._trust.is_signed:
             self._demand_unsigned(issuer, body, signature)
             return _Judged(read.ledger, damaged=read.damaged)
         return self._believe(issuer, paths, read, body, signature, is_own=is_own)
+
+    def _unreadable(
+        self, issuer: IssuerUrl, paths: RepositoryPaths, first: Reason, body: bytes, signature: bytes | None
+    ) -> _Judged:
+        keys = self._trust.keys if self._trust.is_signed else None
+        verdict = _verdict(keys, issuer, body, signature) if keys is not None else None
+        if isinstance(verdict, Unbelieved) and verdict.code == "foreign":  # a whole ledger, of something else
+            return _Judged(why=Reason("ledger.unsigned", verdict.sentence, _REMEDY, paths.ledger))
+        return _Judged(why=replace(first, code="ledger.damaged", where=f"{paths.ledger} {first.where}".strip()))
 
     def _believe(
         self,

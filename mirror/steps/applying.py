@@ -23,13 +23,14 @@ EPHEMERAL_PUSH_ATTEMPTS = 30
 class Applied:
     """What came of a plan: the report, when each issuer was last seen to be right, and what was committed.
 
-    `adds_keys` tells that a put made a key public that was not.
+    `is_contested` tells that a put made a key public that was not, or was not made because somebody else wrote first:
+    another mirror may have decided meanwhile.
     """
 
     report: Report
     audits: Audits
     recorded: CommitResult | None = None
-    adds_keys: bool = False
+    is_contested: bool = False
 
 
 def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
@@ -52,8 +53,8 @@ def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
     if recorded.commit is None:
         return Applied(replace(preview(plan, committer_of(plan.world, ports)), dry_run=False), audits)
     done = Publishing(plan.world, recorded, recorded.commit, ports, audits).publish(plan.issuers)
-    adds_keys = any(_adds_keys(each) for each in done.issuers)
-    return Applied(_report(plan, recorded, done, ports), _stamped(audits, done.issuers), recorded, adds_keys)
+    is_contested = any(_adds_keys(each) or _lost_race(each) for each in done.issuers)
+    return Applied(_report(plan, recorded, done, ports), _stamped(audits, done.issuers), recorded, is_contested)
 
 
 def committer_of(world: World, ports: Ports) -> Committer:
@@ -78,6 +79,11 @@ def _record(plan: Plan, ports: Ports) -> CommitResult:
         push=world.remote_fetched,
         attempts=EPHEMERAL_PUSH_ATTEMPTS if world.has_remote and _pushes_first(plan) else ATTEMPTS,
     )
+
+
+def _lost_race(done: Progress) -> bool:
+    """Whether an object changed between our look at it and our put."""
+    return any(event.name == "bucket.changed" for event in done.published.events)
 
 
 def _adds_keys(done: Progress) -> bool:

@@ -3,7 +3,7 @@
 from mirror.config.settings import Issuer
 from mirror.model import Event, KeyRecord, Ledger, Level, Reason, Status
 from mirror.steps.plan import Publication
-from mirror.trust.emptiness import is_emptied, may_be_empty
+from mirror.trust.emptiness import is_emptied, kept_key, may_be_empty
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.words import as_argument
 
@@ -20,7 +20,7 @@ def held_changes(issuer: Issuer, outcome: Outcome) -> tuple[Reason, ...]:
     told = tuple(
         Reason(event.name, event.sentence, HELD_EVENTS[event.name])
         for event in outcome.events
-        if event.name in HELD_EVENTS
+        if event.name in HELD_EVENTS and not (event.name == "revocation.held" and kept_key(outcome.ledger) is not None)
     )
     return keys + told + _emptied_unasked(issuer, outcome.ledger)
 
@@ -29,6 +29,10 @@ def _emptied_unasked(issuer: Issuer, ledger: Ledger) -> tuple[Reason, ...]:
     """Revocations that left no key together, none of them by `--last`: nobody asked for an empty set."""
     if not is_emptied(ledger) or may_be_empty(ledger):
         return ()
+    kept = kept_key(ledger)
+    if kept is not None:
+        sentence = f"Key {kept.key.thumbprint} is revoked and stays public, because nothing else of the issuer is."
+        return (Reason("revocation.held", sentence, HELD_EVENTS["revocation.held"]),)
     sentence = (
         f"Revocations left no key of {ledger.issuer} that may be public; what is public stays as it is, with the keys "
         "that it has."

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from mirror.config.settings import Repository as Settings
 from mirror.doctor.ports import HistoryState
+from mirror.doctor.probes.signing import signing_state
 from mirror.errors import HistoryError, MirrorError, PushRefusedError, RemoteError
 from mirror.history.creation import is_repository
 from mirror.history.git import Git, presentable
@@ -52,6 +53,8 @@ class RealHistory:
             state = HistoryState(local=repository.heads().local, damaged=self._damage())
             if copy.remote is not None:
                 state = self._with_remote(copy, repository, state)
+            head = state.remote or state.local
+            state = replace(state, signing=signing_state(self._settings, repository, head, self._issuers))
             memory = load_history(repository, self._issuers, Trust(is_first_signing=True))
             return replace(state, broken=tuple(each.failures[0] for each in memory.issuers.values() if each.failures))
 

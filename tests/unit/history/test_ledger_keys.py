@@ -113,6 +113,15 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         assert cause in refused(Repository(tmp_path, signing_key=Path(path))).cause
 
 
+@pytest.mark.parametrize("path", ["/run/credentials/oidc-mirror.service/mirror_signing_key", "/var/run/secrets/x/key"])
+def test_missing_secret_of_a_unit_or_pod_is_made_elsewhere(path: str) -> None:
+    """Nobody can write where systemd and Kubernetes show secrets, so no remedy tells anybody to."""
+    error = refused(Repository(Path("/r"), signing_key=Path(path)))
+    assert path in error.sentence
+    assert path not in error.remedy
+    assert "LoadCredential=" in error.remedy
+
+
 def test_linked_key_is_read(tmp_path: Path) -> None:
     """Secrets of Kubernetes are links to files."""
     write_key(tmp_path / "real")
@@ -194,7 +203,7 @@ def test_unlisted_operator_is_refused_before_anything_is_signed(tmp_path: Path, 
     with pytest.raises(UsageError) as caught:
         load_ledger_trust(settings, signing_key=own, role="operator")
     assert caught.value.cause == signer("P-256").kid
-    command = caught.value.remedy.partition(": ")[2]
+    command = caught.value.remedy.rpartition(": ")[2]
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)  # noqa: S602
     path = tmp_path / ("signers" if signers else "allowed_signers")
     listed = Repository(tmp_path, signing_key=tmp_path / "key", allowed_signers=path)

@@ -90,7 +90,7 @@ def test_remedy_mends_the_file(tmp_path: Path, words: tuple[str, ...]) -> None:
     kind = ("-t", "rsa") if "PEM" in words else ("-t", "ed25519")
     reason = read_private_key(made(tmp_path, *kind, *words))
     assert isinstance(reason, Reason)
-    command = reason.remedy.partition(": ")[2].replace("FILE", str(tmp_path / "key"))
+    command = reason.remedy.rpartition(": ")[2].replace("FILE", str(tmp_path / "key"))
     subprocess.run(f"{command} {'-P secret' if 'secret' in words else ''}", shell=True, check=True, capture_output=True)  # noqa: S602
     assert isinstance(read_private_key((tmp_path / "key").read_bytes()), PrivateKey)
 
