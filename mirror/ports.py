@@ -110,8 +110,8 @@ class History(Protocol):
         """Create the repository where it is missing, and remove what a killed process left."""
         ...
 
-    def fetch(self, *, shallow: bool) -> None:
-        """Learn the remote's branch."""
+    def fetch(self, *, shallow: bool) -> str:
+        """Learn the remote's branch; gives what is harmless and yet wrong with its new objects (empty: nothing)."""
         ...
 
     def heads(self) -> Heads:

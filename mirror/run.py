@@ -19,7 +19,7 @@ from mirror.addresses import object_keys
 from mirror.config.settings import Settings
 from mirror.errors import BucketError, HistoryError, RemoteError
 from mirror.history.ledger_reader import HistoryState, NamedCommits, Trust, load_history, with_named_commits
-from mirror.history.ledger_store import is_pending
+from mirror.history.ledger_store import pending_issuers
 from mirror.model import CommitId, Event, Heads, IssuerName, IssuerUrl, Key, Level, Reason
 from mirror.ports import History, Ports
 from mirror.publish import audit
@@ -124,14 +124,9 @@ def _with_named_commits(plan: Plan, ports: Ports, named_commits: NamedCommits) -
 
     Somebody may have set the branch back: then what is public names the commit that was there before.
     """
-    committer = committer_of(plan.world, ports)
-    changes = ledger_changes(plan)
-    pending = [
-        each.url
-        for each in plan.issuers
-        if any(decision is not None for _, decision in each.decisions)
-        or (each.url in changes and is_pending(committer, plan.world.memory, {each.url: changes[each.url]}))
-    ]
+    committed = pending_issuers(committer_of(plan.world, ports), plan.world.memory, ledger_changes(plan))
+    put = {each.url for each in plan.issuers if any(decision is not None for _, decision in each.decisions)}
+    pending = [each.url for each in plan.issuers if each.url in committed | put]
     try:
         memory = with_named_commits(ports.history, plan.world.memory, plan.world.trust, pending, named_commits)
     except HistoryError as error:
@@ -219,7 +214,7 @@ def _fetch(settings: Settings, history: History) -> _Remote:
     if settings.repository.remote is None:
         return _Remote()
     try:
-        history.fetch(shallow=heads.local is None)
+        faults = history.fetch(shallow=heads.local is None)
     except RemoteError as error:
         if heads.local is None:
             raise
@@ -227,6 +222,9 @@ def _fetch(settings: Settings, history: History) -> _Remote:
             return replace(remote, error=error, events=(Event("remote.unreachable", str(error), Level.WARNING),))
         failure = reason_from("remote.damaged", error)
         return replace(remote, error=error, failures=(failure,))
+    if faults:
+        sentence = f"The git remote sent objects of a wrong form; they are kept, and stop nothing: {faults}"
+        remote = replace(remote, events=(Event("remote.damaged", sentence, Level.WARNING),))
     after = history.heads().remote
     if heads.remote is None or heads.remote == after:
         return remote
@@ -234,7 +232,7 @@ def _fetch(settings: Settings, history: History) -> _Remote:
         return remote
     sentence = "The branch on the git remote no longer contains what it had; our own history is merged back."
     fields = {"before": heads.remote, "after": after or ""}
-    return replace(remote, events=(Event("history.rewritten", sentence, Level.ERROR, fields),))
+    return replace(remote, events=(*remote.events, Event("history.rewritten", sentence, Level.ERROR, fields)))
 
 
 def _keys_left_out(settings: Settings, ports: Ports, trust: Trust) -> Iterable[Key]:
@@ -244,9 +242,11 @@ def _keys_left_out(settings: Settings, ports: Ports, trust: Trust) -> Iterable[K
 
 
 def _has_moved(world: World, applied: Applied, ports: Ports) -> bool:
-    """Whether the remote's branch moved while keys were made public, or objects were written by others."""
-    if not (applied.is_contested and world.remote_fetched and applied.recorded is not None and applied.recorded.pushed):
+    """Whether another mirror decided while this one published: the branch moved, or an object was written first."""
+    if not (world.remote_fetched and applied.recorded is not None and applied.recorded.pushed):
         return False
+    if applied.lost_race or not applied.adds_keys:
+        return applied.lost_race
     try:
         return ports.history.remote_head() != applied.recorded.commit
     except (RemoteError, HistoryError):

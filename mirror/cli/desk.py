@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import click
+
 from mirror.cli.compose import open_ports
 from mirror.cli.options import Common
 from mirror.cli.run import selected
@@ -21,6 +23,7 @@ from mirror.history.ledger_keys import load_ledger_trust
 from mirror.history.ledger_reader import HistoryState, Trust, load_history
 from mirror.history.ledger_store import Committer
 from mirror.history.operator import as_operator
+from mirror.log import escaped
 from mirror.model import Ledger, Thumbprint, key_id
 from mirror.ports import History, Ports
 from mirror.steps import local_state
@@ -119,6 +122,7 @@ def open_desk(
             desk = Desk(options, settings, issuers, ports, memory, trust, now, lasting=settings is configured)
             if not as_it_is:
                 _demand_believed(desk)
+                _tell_unbelieved(desk)
             yield desk
 
 
@@ -162,6 +166,16 @@ def _fetch(settings: Settings, history: History) -> None:
 def _newest(settings: Settings, history: History, trust: Trust) -> HistoryState:
     _fetch(settings, history)
     return load_history(history, [each.url for each in publications(settings)], trust)
+
+
+def _tell_unbelieved(desk: Desk) -> None:
+    """Print what the ledgers of the issuers had wrong: the commit of the decision writes them anew."""
+    for each in desk.publications():
+        known = desk.memory.issuers[each.url]
+        for event in known.events:
+            click.echo(f"{event.level} [{event.name}]: {escaped(event.sentence)}", err=True)
+        for reason in known.failures:
+            click.echo(f"warning [{reason.code}]: {escaped(reason.sentence)}", err=True)
 
 
 def _demand_believed(desk: Desk) -> None:

@@ -127,7 +127,8 @@ COLOURS = {"published": "green", "retiring": "yellow", "held": "magenta", "revok
 
 def _life(life: Life) -> Iterator[str]:
     record, status = life.record, str(life.status)
-    yield f"  key {escaped(record.key.kid)}  {record.key.alg}  {click.style(status, fg=COLOURS[status], bold=True)}"
+    shown = click.style(status, fg=COLOURS[status], bold=True)
+    yield f"  key {escaped(record.key.kid)}  {record.key.alg or '-'}  {shown}"
     yield f"      thumbprint  {record.key.thumbprint}"
     yield f"      first seen  {moment(record.first_seen)}"
     for step in life.steps:

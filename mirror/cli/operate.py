@@ -78,7 +78,7 @@ def _described(publication: Publication, record: KeyRecord) -> tuple[str, ...]:
         f"issuer      {escaped(publication.url)} ({publication.issuer.name})",
         f"kid         {escaped(record.key.kid)}",
         f"thumbprint  {record.key.thumbprint}",
-        f"alg         {record.key.alg}",
+        f"alg         {record.key.alg or '-'}",
         f"first seen  {moment_text(record.first_seen)}",
         f"status      {record.status}{escaped(because)}",
         "",

@@ -103,7 +103,7 @@ _COLOURS = {"published": "green", "retiring": "yellow", "held": "magenta", "revo
 def _key(key: KeyStanding, now: datetime) -> Iterator[str]:
     record = key.record
     status = click.style(str(record.status), fg=_COLOURS[record.status], bold=True)
-    yield f"  key {escaped(record.key.kid)}  {record.key.alg}  {status}"
+    yield f"  key {escaped(record.key.kid)}  {record.key.alg or '-'}  {status}"
     yield f"      thumbprint {record.key.thumbprint}, first seen {moment(record.first_seen)}"
     if key.leaves_at is not None and record.missing_since is not None:
         due = "leaves at" if key.leaves_at > now else "may leave since"

@@ -109,11 +109,12 @@ class SigningState:
     """How ledgers are signed and verified.
 
     `sample` is what became of a signature that the mirror's own key made; None where this user can read no such key.
-    `refused` tells why the files of keys cannot be used; then no ledger is judged.
+    `refused` tells why the files of keys cannot be used; then no ledger is judged. `warning` is about their rights.
     """
 
     sample: SignatureHeader | Unbelieved | None = None
     refused: Reason | None = None
+    warning: Reason | None = None
     ledgers: tuple[LedgerVerdict, ...] = ()
 
 

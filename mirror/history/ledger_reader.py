@@ -210,6 +210,8 @@ class _Reader:
     ) -> IssuerHistory:
         """What the heads say of one issuer."""
         local, remote = self._heads.local, self._heads.remote
+        for text in texts.values():
+            self._demand_unsigned(issuer, text.get(paths.ledger), text.get(paths.signature))
         judged = {commit: self._judge(issuer, paths, text, is_own=commit == local) for commit, text in texts.items()}
         newest = _ABSENT if self.base is None else judged[self.base]
         shared = None if remote is None else judged[remote].ledger
@@ -255,7 +257,6 @@ class _Reader:
         if isinstance(read, Refused):
             return self._unreadable(issuer, paths, read.reasons[0], body, signature)
         if not self._trust.is_signed:
-            self._demand_unsigned(issuer, body, signature)
             return _Judged(read.ledger, damaged=read.damaged)
         return self._believe(issuer, paths, read, body, signature, is_own=is_own)
 
@@ -302,9 +303,9 @@ class _Reader:
         code = "ledger.damaged" if verdict.code == "damaged" else "ledger.unsigned"
         return _Judged(why=Reason(code, verdict.sentence, _REMEDY, paths.ledger))
 
-    def _demand_unsigned(self, issuer: IssuerUrl, body: bytes, signature: bytes | None) -> None:
+    def _demand_unsigned(self, issuer: IssuerUrl, body: bytes | None, signature: bytes | None) -> None:
         """Make sure that no mirror signs what this one trusts without a look: it would undo what the others decide."""
-        if signature is None or self._trust.is_first_signing:
+        if body is None or signature is None or self._trust.keys is not None:
             return
         verdict = verify_ledger(body, signature, issuer=issuer, repository=self._trust.repository, keys={})
         if isinstance(verdict, Unbelieved) and verdict.code == "unknown_signer":

@@ -70,17 +70,25 @@ class CommitResult:
 
 @dataclass(frozen=True, slots=True)
 class _PendingCommit:
-    """What the next commit would hold: files, the ledgers that they say, and which files those are."""
+    """What the next commit would hold: files, the ledgers that they say, which files those are, and who changed."""
 
     changes: dict[str, bytes | None]
     ledgers: Mapping[IssuerUrl, Ledger]
     errors: Mapping[IssuerUrl, str]
     decided: Mapping[IssuerUrl, SignedFile]
+    changed: frozenset[IssuerUrl] = frozenset()
 
 
 def is_pending(committer: Committer, state: HistoryState, changes: Mapping[IssuerUrl, LedgerChange]) -> bool:
     """Whether `commit_ledgers` would make a commit, as far as the branch stays where `state` saw it."""
     return bool(_pending(committer, state, changes).changes)
+
+
+def pending_issuers(
+    committer: Committer, state: HistoryState, changes: Mapping[IssuerUrl, LedgerChange]
+) -> frozenset[IssuerUrl]:
+    """The issuers whose files `commit_ledgers` would change."""
+    return _pending(committer, state, changes).changed
 
 
 def commit_ledgers(
@@ -184,6 +192,7 @@ def _pending(committer: Committer, state: HistoryState, changes: Mapping[IssuerU
     ledgers: dict[IssuerUrl, Ledger] = {}
     errors: dict[IssuerUrl, str] = {}
     decided: dict[IssuerUrl, SignedFile] = {}
+    pending: set[IssuerUrl] = set()
     for issuer, change in changes.items():
         known = state.issuers[issuer]
         merged = change.ledger if known.ledger is None else merge(change.ledger, known.ledger)
@@ -195,10 +204,12 @@ def _pending(committer: Committer, state: HistoryState, changes: Mapping[IssuerU
         ledgers[issuer] = merged
         if ledger_file is not None:
             decided[issuer] = ledger_file
-            files |= _changed_files(known, merged, ledger_file, change.extra)
+            changed = _changed_files(known, merged, ledger_file, change.extra)
+            files |= changed
+            pending |= {issuer} if changed else set()
     if len(state.parents) > 1 and committer.left_out:
         files |= _merged_left_out(committer, changes)
-    return _PendingCommit(files, ledgers, errors, decided)
+    return _PendingCommit(files, ledgers, errors, decided, frozenset(pending))
 
 
 def _merged_left_out(committer: Committer, changes: Mapping[IssuerUrl, LedgerChange]) -> dict[str, bytes | None]:

@@ -96,7 +96,7 @@ def _subject(issuers: tuple[IssuerChanges, ...]) -> str:
     others = sum(len(issuer.sentences) for issuer in issuers)
     if len(issuers) == 1 and len(events) == 1 and not others:
         ((status, key),) = events
-        return f"{who}: {_VERBS[status]} key {_short(key.kid)} ({key.alg})"
+        return f"{who}: {_VERBS[status]} key {_short(key.kid)} ({key.alg or '-'})"
     counts = Counter(status for status, _ in events)
     parts = [f"{counts[status]} {status}" for status in _VERBS if counts[status]]
     if parts:
@@ -116,7 +116,7 @@ def _lines(issuer: IssuerChanges) -> list[str]:
 
 
 def _event_text(status: str, key: AnyKey, sentence: str) -> str:
-    text = f"{_VERBS[Status(status)]} key {written_kid(key.kid)} ({key.alg})"
+    text = f"{_VERBS[Status(status)]} key {written_kid(key.kid)} ({key.alg or '-'})"
     return f"{text}: {sentence}" if sentence else text
 
 

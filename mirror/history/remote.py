@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from mirror.errors import PushRefusedError, RemoteError
-from mirror.history.git import Git, why
+from mirror.history.git import Git, presentable, why
 from mirror.history.process import Finished
 
 REMOTE_TIMEOUT_SECONDS = 120.0
@@ -66,8 +66,12 @@ class Remote:
         self._max_file_bytes = max_file_bytes
         self._ssh: Mapping[str, str] | None = None
 
-    def fetch(self, into: str, *, depth: int | None = None) -> bool:
-        """Fetch the branch into the reference `into`; False when the remote has no such branch yet.
+    def fetch(self, into: str, *, depth: int | None = None) -> str | None:
+        """Fetch the branch into the reference `into`.
+
+        Returns:
+            What `git fsck` minds in the new objects, harmless faults of form (empty: nothing); None when the remote has
+            no such branch yet.
 
         Raises:
             RemoteError: It could not be fetched; `into` is as before.
@@ -75,10 +79,11 @@ class Remote:
         depth_words = () if depth is None else (f"--depth={depth}",)
         finished = self._talk("fetch", *_FETCH_WORDS, *depth_words, "--", self._url, f"+{self._branch}:{into}")
         if not finished.ok and not finished.stopped and _NO_BRANCH.search(finished.err):
-            return False
+            return None
         if not finished.ok:
             raise _failed("The git remote could not be fetched from.", finished)
-        return True
+        faults = dict.fromkeys(line for line in finished.err.splitlines() if line.startswith("warning: object "))
+        return presentable("\n".join(faults))
 
     def fetch_commit(self, commit: str, *, depth: int | None) -> None:
         """Fetch one commit by its id, which servers may refuse; no reference moves.

@@ -149,10 +149,13 @@ class Repository:
 
     # ------------------------------------------------------------------------------------------- the remote
 
-    def fetch(self, *, shallow: bool) -> None:
+    def fetch(self, *, shallow: bool) -> str:
         """Learn the remote's branch; nothing local moves but our record of it. An absent branch is recorded as absent.
 
         `shallow` gets the newest commit alone when this repository has none yet; otherwise it changes nothing.
+
+        Returns:
+            What `git fsck` minds in the new objects, harmless faults of form; empty where there are none.
 
         Raises:
             RemoteError: The remote could not be fetched from, or sent what is damaged.
@@ -161,8 +164,9 @@ class Repository:
         depth = 1 if shallow and self.heads() == Heads(None, None) else None
         found = self._required_remote().fetch(self._tracking, depth=depth)
         self._past.forget_failure()
-        if not found:
+        if found is None:
             self._references.delete(self._tracking)
+        return found or ""
 
     def push(self) -> None:
         """Make the local branch the remote's, as a fast-forward only.

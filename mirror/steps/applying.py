@@ -23,14 +23,15 @@ EPHEMERAL_PUSH_ATTEMPTS = 30
 class Applied:
     """What came of a plan: the report, when each issuer was last seen to be right, and what was committed.
 
-    `is_contested` tells that a put made a key public that was not, or was not made because somebody else wrote first:
-    another mirror may have decided meanwhile.
+    `adds_keys` tells that a put made a key public that was not, `lost_race` that a put was not made, because another
+    mirror wrote the object first.
     """
 
     report: Report
     audits: Audits
     recorded: CommitResult | None = None
-    is_contested: bool = False
+    adds_keys: bool = False
+    lost_race: bool = False
 
 
 def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
@@ -53,8 +54,13 @@ def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
     if recorded.commit is None:
         return Applied(replace(preview(plan, committer_of(plan.world, ports)), dry_run=False), audits)
     done = Publishing(plan.world, recorded, recorded.commit, ports, audits).publish(plan.issuers)
-    is_contested = any(_adds_keys(each) or _lost_race(each) for each in done.issuers)
-    return Applied(_report(plan, recorded, done, ports), _stamped(audits, done.issuers), recorded, is_contested)
+    return Applied(
+        _report(plan, recorded, done, ports),
+        _stamped(audits, done.issuers),
+        recorded,
+        adds_keys=any(map(_adds_keys, done.issuers)),
+        lost_race=any(map(_lost_race, done.issuers)),
+    )
 
 
 def committer_of(world: World, ports: Ports) -> Committer:

@@ -171,17 +171,21 @@ def _written(ledger: Ledger) -> tuple[KeyRecord, ...]:
 
 _FRAME_BYTES = 100
 """What stands around the records and the issuer, and a little more."""
-_MOST_BYTES, _MOST_BYTES_DROPPED = 2500, 500
+_MOST_BYTES, _MOST_BYTES_DROPPED = 2500, 260
 """What a record takes at most besides its kid and its reason: an RSA key of 4096 bits has 683 characters."""
 
 
 def _most_bytes(record: KeyRecord) -> int:
-    """Give a quick upper bound of `_bytes`; escaped, a printable character takes at most twice its bytes."""
-    reason = record.revocation.reason if record.revocation is not None else ""
-    kid = 2 * len(record.key.kid.encode())
-    return (
-        kid + _MOST_BYTES_DROPPED if record.status is Status.DROPPED else 2 * (kid + len(reason.encode())) + _MOST_BYTES
-    )
+    """Give a quick upper bound of `_bytes`."""
+    kid = _most_text(record.key.kid)
+    if record.status is Status.DROPPED:
+        return kid + _MOST_BYTES_DROPPED
+    return 2 * kid + _MOST_BYTES + (_most_text(record.revocation.reason) if record.revocation is not None else 0)
+
+
+def _most_text(text: str) -> int:
+    """Give how many bytes a printable text takes in JSON, its quotes aside."""
+    return len(text.encode()) + text.count('"') + text.count("\\")
 
 
 def _bytes(record: KeyRecord) -> int:

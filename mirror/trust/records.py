@@ -155,7 +155,7 @@ def _read(
         revocation is not None and revocation.revoked_from in PUBLIC_STATUSES
     )
     reasons = (
-        private_members(entry, *where.split(" ", 1))
+        private_members(entry.get("key"), *f"{where}.key".split(" ", 1))
         + _member_reasons(entry, status, where)
         + _value_reasons(entry, where)
     )

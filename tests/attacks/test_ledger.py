@@ -373,6 +373,14 @@ def test_damaged_revocation_still_revokes(
     assert records == (KeyRecord(name, Status.REVOKED, generation, first_seen, revocation=revocation),)
 
 
+@pytest.mark.parametrize("thumbprint", ["x" * 42, "x" * 44, "ä" * 43, None, 5, ""])
+def test_revocation_without_a_readable_thumbprint_revokes_nothing(thumbprint: object) -> None:
+    """Nobody can tell which key is meant: it is reported and left out."""
+    told, records = damage(changed(put(REVOKED, "thumbprint", thumbprint)))
+    assert ("bad_value", "ledger keys[4].thumbprint") in told
+    assert records == LEDGER.records[:REVOKED]
+
+
 def test_many_broken_records_cost_little() -> None:
     """A hostile file of 4 MiB is read in seconds, and a report of it is short."""
     body = changed(lambda document: document.update(keys=[*document["keys"], *[{"status": "held"}] * 150_000]))

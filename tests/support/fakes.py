@@ -141,9 +141,10 @@ class FakeHistory:
         if self.broken:
             raise HistoryError("The repository cannot be read.", cause="disk on fire", remedy="Put it out.")
 
-    def fetch(self, *, shallow: bool) -> None:
+    def fetch(self, *, shallow: bool) -> str:
         self.fetched_shallow.append(shallow)
         self.tracking = self._remote().head
+        return ""
 
     def _remote(self) -> FakeRemote:
         if self.remote is None or self.remote.down:

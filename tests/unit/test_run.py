@@ -823,18 +823,34 @@ def test_kill_between_put_and_look_is_made_up_for(here: Situation) -> None:
 
 
 def test_lost_race_against_another_mirror_is_no_alarm(shared: Situation) -> None:
-    """With a shared remote somebody else may put first: the next pass decides, and nothing is called drift."""
+    """With a shared remote another mirror may put first: a second pass follows at once and finds what is meant."""
     shared.run(ONE, ONE)
+    other = shared.beside()
 
     def race(bucket: FakeBucket, _: object) -> None:
         bucket.before_put = None
-        bucket.write(JWKS_KEY, b"faster")
+        other.run(BOTH, BOTH)
 
     shared.world.bucket.before_put = race
     report = shared.run(BOTH, BOTH)
     assert report.exit_status is ExitStatus.CURRENT
-    assert report.issuers[0].state is State.DEGRADED
+    assert report.issuers[0].state is State.CHANGED
+    assert "bucket.changed" in events(report)
     assert "bucket.drift" not in events(report)
+    assert len(kids(shared)) == 2
+
+
+def test_writer_that_wins_every_race_makes_the_pass_degraded(shared: Situation) -> None:
+    """After the passes that follow at once the next scheduled one decides."""
+    shared.run(ONE, ONE)
+
+    def race(bucket: FakeBucket, _: object) -> None:
+        bucket.write(JWKS_KEY, f"faster {len(bucket.requests)}".encode())
+
+    shared.world.bucket.before_put = race
+    report = shared.run(BOTH, BOTH)
+    assert report.issuers[0].state is State.DEGRADED
+    assert "bucket.changed" in events(report)
 
 
 def test_object_that_changed_since_the_listing_is_left_alone(here: Situation) -> None:

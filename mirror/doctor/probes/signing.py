@@ -6,7 +6,7 @@ from mirror.addresses import repository_paths
 from mirror.config.settings import Repository as Settings
 from mirror.doctor.ports import LedgerVerdict, SigningState
 from mirror.errors import UsageError
-from mirror.history.ledger_keys import load_verification_keys, readable_signing_key
+from mirror.history.ledger_keys import load_verification_keys, readable_signing_key, signing_key_warning
 from mirror.history.repository import Repository
 from mirror.model import CommitId, IssuerUrl, Reason
 from mirror.trust.ledger import stated_issuer
@@ -42,7 +42,8 @@ def signing_state(
     if keys is None:
         keys = LedgerVerifier(settings.name, {})  # nobody is believed by a signature, and each can still be read
     configured = {repository_paths(issuer).ledger: issuer for issuer in issuers}
-    return SigningState(sample, ledgers=() if head is None else tuple(_judged(repository, head, keys, configured)))
+    found = () if head is None else tuple(_judged(repository, head, keys, configured))
+    return SigningState(sample, warning=signing_key_warning(settings), ledgers=found)
 
 
 def _sample(settings: Settings, keys: LedgerVerifier | None) -> SignatureHeader | Unbelieved | None:

@@ -24,6 +24,8 @@ def ledgers(settings: Repository, signing: SigningState, *, issuers: int) -> Ite
         yield place.failed(signing.refused.code, signing.refused.sentence, signing.refused.remedy)
     elif settings.signing_key is not None or settings.allowed_signers is not None:
         yield _own_key(settings, signing.sample)
+        if signing.warning is not None:
+            yield place.warning(signing.warning.code, signing.warning.sentence, signing.warning.remedy)
         yield from _signers(place, signing)
         yield from _unsigned(place, signing.ledgers)
         yield from _unbelieved(signing.ledgers)

@@ -454,13 +454,3 @@ def test_revocation_of_one_of_two_keys_is_told_nothing_more(
     assert [each.vouches for each in found] == [frozenset()]
     tell_where_it_counts(desk, found, no_pass=True)
     assert capsys.readouterr().err == ""
-
-
-def test_retiring_key_is_vouched_for_by_approve(shared: Situation) -> None:
-    """The told remedy where only git names it: nothing moves in the ledger, and it needs no other witness."""
-    shared.run(BOTH, BOTH)
-    shared.run(LAST, LAST)
-    key = next(each.key for each in ledger_of(shared).records if each.status is Status.RETIRING)
-    found, refusals = decide(desk_of(shared), key_id(key))
-    assert refusals == []
-    assert [(each.outcome.ledger, each.vouches) for each in found] == [(ledger_of(shared), frozenset({public_id(key)}))]
