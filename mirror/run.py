@@ -291,15 +291,14 @@ def _save_local_state(settings: Settings, plan: Plan, applied: Applied) -> Repor
 
 def _after(known: IssuerState, planned: IssuerPlan, world: World, applied: Applied) -> IssuerState:
     """What is remembered of an issuer after it was decided about."""
-    outcome, recorded = planned.outcome, applied.recorded
-    missing = outcome.held_missing if outcome is not None else frozenset()
+    recorded = applied.recorded
     decided = recorded.decided.get(planned.url) if recorded is not None else None
     return replace(
         known,
         # An issuer that could not be decided must hear of a change of apiservers later.
         apiservers=planned.apiservers or known.apiservers,
         decided=decided or known.decided,
-        held_missing_since={each: known.held_missing_since.get(each, world.now) for each in missing},
+        held_missing_since=planned.held_missing_since,
         tolerated_since=_tolerated_since(known.tolerated_since, planned, world),
     )
 

@@ -13,7 +13,7 @@ from mirror.errors import BucketError, UsageError
 from mirror.log import escaped
 from mirror.model import KeyPolicy, Ledger, Reason, Thumbprint
 from mirror.ports import Seen
-from mirror.report import ExitStatus
+from mirror.report import ExitStatus, Report
 from mirror.steps.plan import Publication
 from mirror.trust.adoption import read_public
 from mirror.trust.decisions import find_material, revoke
@@ -63,14 +63,14 @@ def command(
         if no_pass:
             click.echo("The key is still public: the next pass of a mirror takes it away.")
             ctx.exit(status)
-        one_pass(desk)
-        found = {status, *(_public_state(desk, each.publication, material) for each in decisions)}
+        report = one_pass(desk)
+        found = {status, *(_public_state(desk, each.publication, material, report) for each in decisions)}
         click.echo("Relying parties may trust it until they fetch the set again: deny its tokens there meanwhile.")
         ctx.exit(next(each for each in (ExitStatus.FAILED, ExitStatus.HELD, ExitStatus.CURRENT) if each in found))
 
 
-def _public_state(desk: Desk, publication: Publication, material: frozenset[Thumbprint]) -> ExitStatus:
-    """What became of the key in public: gone, still shown by a cache (held), or still there (failed)."""
+def _public_state(desk: Desk, publication: Publication, material: frozenset[Thumbprint], report: Report) -> ExitStatus:
+    """What became of the key in public: gone, still shown by a cache or kept as the last one (held), or failed."""
     publish, url = publication.issuer.publish, jwks_uri(publication.url)
     _, jwks_key = object_keys(publication.url, publish.base_url, publish.prefix)
     try:
@@ -80,7 +80,7 @@ def _public_state(desk: Desk, publication: Publication, material: frozenset[Thum
         return ExitStatus.FAILED
     if stored is not None and _has_any(stored.body, material):
         click.echo(f"The key is still public in {escaped(url)}; the report above says why.", err=True)
-        return ExitStatus.FAILED
+        return ExitStatus.HELD if report.exit_status is ExitStatus.HELD else ExitStatus.FAILED
     if not publish.readback.enabled:
         return ExitStatus.CURRENT
     look = desk.ports.view.look(url, readback=publish.readback)

@@ -22,7 +22,7 @@ from mirror.steps.plan import IssuerPlan, Publication, World
 from mirror.steps.probing import with_probe
 from mirror.trust.circumstances import Circumstances, is_clock_wrong
 from mirror.trust.documents import render
-from mirror.trust.lifecycle import Outcome, advance, revoked_thumbprints
+from mirror.trust.lifecycle import Outcome, advance, held_missing_since, revoked_thumbprints
 
 
 def plan_publication(publication: Publication, world: World, ports: Ports) -> IssuerPlan:
@@ -54,7 +54,8 @@ def _plan_publication(publication: Publication, world: World, ports: Ports) -> I
         return start  # its revocations are unknown
     apiservers = apiserver_fingerprint(issuer)
     policy = replace(issuer.keys, revoked=revoked_of(issuer, world))
-    outcome = advance(before, policy, _circumstances(publication, observations, world, apiservers))
+    given = _circumstances(publication, observations, world, apiservers)
+    outcome = advance(before, policy, given)
     found = _mismatch(issuer, known) + emptied(outcome.ledger) + world.beliefs.events.get(issuer.name, ())
     # With a wrong clock no retirement starts anew: the next pass must see the change of apiservers once more.
     kept = "" if is_clock_wrong(observations, world.now) else apiservers
@@ -64,6 +65,7 @@ def _plan_publication(publication: Publication, world: World, ports: Ports) -> I
         held=held_changes(issuer, outcome),
         events=events + found,
         apiservers=kept,
+        held_missing_since=held_missing_since(given, outcome),
         is_tolerant=_is_tolerant(publication, known, outcome, world),
     )
     return plan_objects(planned, outcome.ledger, world, ports)

@@ -10,7 +10,7 @@ from datetime import date, datetime
 from mirror.config.settings import Issuer, Settings
 from mirror.errors import RemoteError
 from mirror.history.ledger_reader import HistoryState, Trust
-from mirror.model import Event, IssuerUrl, Ledger, Observation, PublicObject, Reason
+from mirror.model import Event, IssuerUrl, KeyId, Ledger, Observation, PublicObject, Reason
 from mirror.publish.audit import Audits
 from mirror.publish.look import Shown, Target
 from mirror.publish.reconcile import Decision
@@ -89,9 +89,9 @@ class IssuerPlan:
     """What the pass would do for one publication.
 
     `outcome` is None where nothing may be decided: then nothing of this issuer is committed or put. `is_tolerant` tells
-    that another writer's ledger and documents are left as they are in this pass. `probe` is a token that the cluster
-    signed. `apiservers` says where the documents came from in this pass (`local_state.apiserver_fingerprint`), where
-    that was decided about.
+    that another writer's ledger and documents are left as they are in this pass. `held_missing_since` is what the next
+    pass wants to know of held keys. `probe` is a token that the cluster signed. `apiservers` says where the documents
+    came from in this pass (`local_state.apiserver_fingerprint`), where that was decided about.
     """
 
     publication: Publication
@@ -104,6 +104,7 @@ class IssuerPlan:
     failures: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
     is_tolerant: bool = False
+    held_missing_since: Mapping[KeyId, datetime] = field(default_factory=dict)
     probe: Token | None = None
     apiservers: str = ""
 
