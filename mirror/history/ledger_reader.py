@@ -485,7 +485,7 @@ def _lost(paths: RepositoryPaths, trust: Trust, *, stands: bool) -> Reason:
             "Read the history, then: oidc-mirror adopt " + ("--branch" if stands else "NAME"),
         )
     sentence = (
-        f"Nothing that git says in {paths.ledger} can be read, so its revocations are unknown; what apiservers show and "
-        "what is public is taken over."
+        f"Nothing that git says in {paths.ledger} can be read, so its revocations are unknown; what apiservers show "
+        "and what is public is taken over."
     )
     return Reason("ledger.broken", sentence, "Revoke again what was revoked: oidc-mirror revoke NAME KEY --reason TEXT")
