@@ -143,7 +143,7 @@ def read_private_key(body: bytes) -> PrivateKey | Reason:
         return Reason("key_type", f"The signing key is {_named(declared)}, which cannot sign ledgers.", _NEW_KEY)
     try:
         private = cast("_PrivateMaterial", load_ssh_private_key(text, None))
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, NotImplementedError, UnsupportedAlgorithm):
         return _DAMAGED
     kind, line = _described(private.public_key())
     if not _is_strong(private.public_key()):
@@ -234,7 +234,7 @@ def _public_key(kind: str, base64: str) -> _PublicMaterial | None:
     """Give the key of a line; None where there is none, or where the line has other bytes than we would write."""
     try:
         key = load_ssh_public_key(f"{kind} {base64}".encode())
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, NotImplementedError, UnsupportedAlgorithm):
         return None
     found = cast("_PublicMaterial", key)
     return found if _described(found) == (kind, f"{kind} {base64}") else None

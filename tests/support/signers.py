@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from mirror.model import Reason
-from mirror.trust.ledger_signature import PrivateKey, read_private_key
+from mirror.trust.ledger_signature import LedgerTrust, PrivateKey, Role, read_private_key
 
 KINDS = ("ed25519", "P-256", "RSA")
 Material: TypeAlias = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -39,6 +39,14 @@ def signer(kind: str = "ed25519", number: int = 0) -> PrivateKey:
     key = read_private_key(key_file(kind, number))
     assert not isinstance(key, Reason)
     return key
+
+
+def ledger_trust(
+    number: int = 0, *others: int, kind: str = "ed25519", role: Role = "mirror", repository: str = "oidc-mirror"
+) -> LedgerTrust:
+    """Who signs with the key `number` of a kind and believes it, and the `others` too."""
+    listed = [signer(kind, each) for each in (number, *others)]
+    return LedgerTrust(repository, listed[0], role, {each.kid: each.public() for each in listed})
 
 
 def public_line(kind: str = "ed25519", number: int = 0) -> str:

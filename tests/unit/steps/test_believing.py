@@ -7,7 +7,7 @@ import pytest
 
 from mirror.addresses import repository_paths
 from mirror.config.settings import Issuer
-from mirror.history.ledgers import Memory, Remembered
+from mirror.history.ledger_reader import HistoryState, IssuerHistory
 from mirror.model import Heads, Key, KeyRecord, Ledger, Observed, Revocation, Status, trimmed
 from mirror.steps.believing import Beliefs, believe, recorded_keys
 from support.fakes import FakeWorld
@@ -16,12 +16,12 @@ from support.situations import BASE_URL, ISSUER, NAME, ONE, answer
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 
 
-def memory(*records: KeyRecord) -> Memory:
-    known = Remembered(repository_paths(ISSUER), Ledger(ISSUER, records) if records else None)
-    return Memory(Heads(None, None), None, (), {ISSUER: known})
+def memory(*records: KeyRecord) -> HistoryState:
+    known = IssuerHistory(repository_paths(ISSUER), Ledger(ISSUER, records) if records else None)
+    return HistoryState(Heads(None, None), None, (), {ISSUER: known})
 
 
-def believed(known: Memory) -> tuple[Beliefs, bool]:
+def believed(known: HistoryState) -> tuple[Beliefs, bool]:
     """What is believed of the one captured answer, and whether its key was compared with those of other issuers."""
     asked = []
 

@@ -42,7 +42,7 @@ def found(
         signing_key=None if key is None else Path(key),
         allowed_signers=None if signers is None else Path(signers),
     )
-    return list(ledgers(settings, SigningState(sample, refused, verdicts), issuers=3))
+    return list(ledgers(settings, SigningState(sample, refused, ledgers=verdicts), issuers=3))
 
 
 def trusted(*verdicts: LedgerVerdict) -> list[Finding]:
