@@ -54,7 +54,7 @@ def known_keys(settings: "Settings") -> dict[IssuerName, tuple[AnyKey, ...]]:
         local, verifier = local_state.load(settings.state_dir), load_verification_keys(settings.repository)
         trust = trust_of(settings.repository, repository, local, verifier)
         memory = load_history(repository, [each.url for each in everything], trust)
-    keys: dict[IssuerName, dict[Thumbprint, AnyKey]] = {}
+    keys: dict[IssuerName, list[AnyKey]] = {}
     for each in everything:
         known = memory.issuers[each.url]
         if known.is_lost:
