@@ -100,7 +100,8 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
                 settings.issuers, asked.result(), memory, left_out=lambda: _keys_left_out(settings, ports, trust)
             )
         except (HistoryError, RemoteError) as error:
-            world = World(settings, now, _NOTHING, Beliefs(), buckets, audits=audits)
+            trust = Trust(keys, settings.repository.name)
+            world = World(settings, now, _NOTHING, Beliefs(), buckets, audits=audits, trust=trust)
             return Plan(world, failures=(reason_from("history.failed", error),))
         world = World(
             settings, now, memory, beliefs, buckets, remote.error, local, audits, trust, is_new_disk=remote.is_new_disk

@@ -67,7 +67,7 @@ def command(
         with open_desk(common(ctx), (), signing_key=signing_key, as_it_is=True) as desk:
             adopt_branch(ctx, desk, yes=yes)
             finish(ctx, desk, no_pass=no_pass)
-    with open_desk(common(ctx), names, signing_key=signing_key) as desk:
+    with open_desk(common(ctx), names, signing_key=signing_key, adopts=True) as desk:
         wanted = _unknown(desk, demanded=not everything)
         if not wanted:
             click.echo("The history knows every issuer already: there is nothing to adopt.")

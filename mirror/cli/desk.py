@@ -90,7 +90,12 @@ class Desk:
 
 @contextmanager
 def open_desk(
-    options: Common, names: tuple[str, ...], *, signing_key: Path | None = None, as_it_is: bool = False
+    options: Common,
+    names: tuple[str, ...],
+    *,
+    signing_key: Path | None = None,
+    as_it_is: bool = False,
+    adopts: bool = False,
 ) -> Iterator[Desk]:
     """Fetch, and read what every mirror knows of the issuers `names` (none: of all).
 
@@ -99,6 +104,7 @@ def open_desk(
         names: The issuers that the command is about.
         signing_key: The operator's own key, where the mirror's is out of his reach.
         as_it_is: Every ledger that can be read is believed, whoever signed it: the operator has read the history.
+        adopts: An issuer of which nothing can be read at all, whoever signed it, is as one that has no ledger yet.
 
     Raises:
         UsageError: The configuration has mistakes, a name is unknown, or a key cannot be used.
@@ -121,7 +127,7 @@ def open_desk(
             now = datetime.now(UTC).replace(microsecond=0)
             desk = Desk(options, settings, issuers, ports, memory, trust, now, lasting=settings is configured)
             if not as_it_is:
-                _demand_believed(desk)
+                _demand_believed(desk, adopts=adopts)
                 _tell_unbelieved(desk)
             yield desk
 
@@ -178,10 +184,14 @@ def _tell_unbelieved(desk: Desk) -> None:
             click.echo(f"warning [{reason.code}]: {escaped(reason.sentence)}", err=True)
 
 
-def _demand_believed(desk: Desk) -> None:
+def _demand_believed(desk: Desk, *, adopts: bool) -> None:
+    as_it_is = replace(desk.trust, is_first_signing=True)
     for each in desk.publications():
         known = desk.memory.issuers[each.url]
-        if known.is_lost and known.paths.ledger in known.files:
+        if not known.is_lost or known.paths.ledger not in known.files:
+            continue
+        readable = load_history(desk.ports.history, [each.url], as_it_is).issuers[each.url].ledger is not None
+        if readable or not adopts:
             raise HistoryError(
                 f"The ledger of {each.url} in git is not believed; nothing was decided.",
                 cause=known.failures[-1].sentence,

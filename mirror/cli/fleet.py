@@ -1,6 +1,6 @@
 """`oidc-mirror check --fleet`: what the keys of all issuers have in common. Changes nothing."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -54,17 +54,20 @@ def known_keys(settings: "Settings") -> dict[IssuerName, tuple[AnyKey, ...]]:
         local, verifier = local_state.load(settings.state_dir), load_verification_keys(settings.repository)
         trust = trust_of(settings.repository, repository, local, verifier)
         memory = load_history(repository, [each.url for each in everything], trust)
-    keys: dict[IssuerName, dict[Thumbprint, AnyKey]] = {}
+    keys: dict[IssuerName, list[AnyKey]] = {}
     for each in everything:
         known = memory.issuers[each.url]
         if known.is_lost:
             raise UsageError(f"The ledger of {each.url} is not believed.", cause=known.failures[0].sentence)
         records = known.ledger.records if known.ledger is not None else ()
-        ours = keys.setdefault(each.issuer.name, {})
-        for record in records:
-            if not isinstance(record.key, KeyName) or record.key.thumbprint not in ours:
-                ours[record.key.thumbprint] = record.key
-    return {name: tuple(by_print.values()) for name, by_print in keys.items()}
+        keys.setdefault(each.issuer.name, []).extend(record.key for record in records)
+    return {name: distinct(found) for name, found in keys.items()}
+
+
+def distinct(keys: Iterable[AnyKey]) -> tuple[AnyKey, ...]:
+    """Each key material once, in the order of thumbprints, and whole where any record of it has kept it."""
+    ordered = sorted(keys, key=lambda key: (key.thumbprint, not isinstance(key, KeyName)))
+    return tuple({key.thumbprint: key for key in ordered}.values())
 
 
 def _weak_pairs(found: dict[IssuerName, tuple[AnyKey, ...]]) -> tuple[tuple[Thumbprint, Thumbprint], ...]:

@@ -61,7 +61,8 @@ def command(
         decisions = list(commit(desk, lambda newest: decide(newest, material, reason=reason, last=last)[0]))
         status = ExitStatus.HELD if held else ExitStatus.CURRENT
         if no_pass:
-            click.echo("The key is still public: the next pass of a mirror takes it away.")
+            if any(_is_public(ledger, material) for _, ledger in desk.ledgers()):
+                click.echo("The key is still public: the next pass of a mirror takes it away.")
             ctx.exit(status)
         report = one_pass(desk)
         found = {status, *(_public_state(desk, each.publication, material, report) for each in decisions)}
@@ -121,7 +122,7 @@ def decide(
     for each, ledger in desk.ledgers():
         outcome = revoke(ledger, material, now=desk.now, reason=reason, last=last)
         if not isinstance(outcome, Reason):
-            decisions.append(Decision(each, outcome, lambda merged: _is_gone(merged, material)))
+            decisions.append(Decision(each, outcome, lambda merged: not _is_public(merged, material)))
         elif outcome.code == "revocation.held":
             held.append(outcome)
         else:
@@ -129,5 +130,5 @@ def decide(
     return decisions, held
 
 
-def _is_gone(ledger: Ledger, material: frozenset[Thumbprint]) -> bool:
-    return all(key.thumbprint not in material for key in ledger.public_keys())
+def _is_public(ledger: Ledger, material: frozenset[Thumbprint]) -> bool:
+    return any(key.thumbprint in material for key in ledger.public_keys())

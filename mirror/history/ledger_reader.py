@@ -44,13 +44,15 @@ class Trust:
 
     `keys` is None where the remote is trusted; `repository` is the name that signatures must have. `decided` are the
     ledgers that this mirror decided on. `is_first_signing` tells that this pass begins to sign: it still trusts what it
-    finds.
+    finds. `trusts_own_head` tells that the own head counts although this machine does not remember what it decided on:
+    an earlier program wrote it.
     """
 
     keys: LedgerTrust | LedgerVerifier | None = None
     repository: str = "oidc-mirror"
     decided: Mapping[IssuerUrl, DecidedLedger] = field(default_factory=dict)
     is_first_signing: bool = False
+    trusts_own_head: bool = False
 
     @property
     def is_signed(self) -> bool:
@@ -295,7 +297,7 @@ class _Reader:
             file = replace(file, kid=verdict.kid if by_mirror else "")
             lasting = by_mirror or _role(keys) == "operator"
             return _Judged(read.ledger, file if lasting else None, damaged=read.damaged)
-        if ours and is_own:
+        if is_own and (ours or self._trust.trusts_own_head):
             return _Judged(read.ledger, damaged=read.damaged)
         if verdict.code == "unknown_signer":
             reason = Reason("ledger.unknown_signer", f"{verdict.sentence}", _unlisted(verdict.kid), paths.ledger)
@@ -305,7 +307,7 @@ class _Reader:
 
     def _demand_unsigned(self, issuer: IssuerUrl, body: bytes | None, signature: bytes | None) -> None:
         """Make sure that no mirror signs what this one trusts without a look: it would undo what the others decide."""
-        if body is None or signature is None or self._trust.keys is not None:
+        if body is None or signature is None or self._trust.keys is not None or self._trust.is_first_signing:
             return
         verdict = verify_ledger(body, signature, issuer=issuer, repository=self._trust.repository, keys={})
         if isinstance(verdict, Unbelieved) and verdict.code == "unknown_signer":
@@ -483,6 +485,7 @@ def _lost(paths: RepositoryPaths, trust: Trust, *, stands: bool) -> Reason:
             "Read the history, then: oidc-mirror adopt " + ("--branch" if stands else "NAME"),
         )
     sentence = (
-        f"Nothing that git says in {paths.ledger} can be read; what apiservers show is added, nothing is removed."
+        f"Nothing that git says in {paths.ledger} can be read, so its revocations are unknown; what apiservers show "
+        "and what is public is taken over."
     )
-    return Reason("ledger.broken", sentence, "Restore the ledger from a backup, or: oidc-mirror adopt NAME")
+    return Reason("ledger.broken", sentence, "Revoke again what was revoked: oidc-mirror revoke NAME KEY --reason TEXT")

@@ -13,7 +13,7 @@ from time import sleep
 from mirror.errors import BranchMovedError, HistoryError, PushRefusedError, RemoteError
 from mirror.history.ledger_reader import DecidedLedger, HistoryState, IssuerHistory, SignedFile
 from mirror.history.past import blob_id
-from mirror.history.readme import first_files
+from mirror.history.readme import README, readme_files
 from mirror.model import CommitId, IssuerUrl, Ledger
 from mirror.ports import History
 from mirror.trust.documents import render
@@ -169,8 +169,9 @@ def _commit(
         if newest is not None and newest != local:
             history.advance(newest, expect=local)
         return _result(pending, newest, made=False)
-    if state.base is None:
-        files = {**first_files(), **files}
+    standing = {} if state.base is None else history.read(state.base, [README])
+    if state.base is None or README in standing:
+        files = {**readme_files(standing.get(README)), **files}
     commit = history.commit(
         base=state.base, parents=state.parents, changes=files, message=message, when=now, expect=local
     )

@@ -1,4 +1,8 @@
-"""The README.md of the snapshot repository, written by its very first commit and never again."""
+"""The README.md of the snapshot repository: written by its first commit, and anew where an earlier program wrote it."""
+
+import hashlib
+
+README = "README.md"
 
 _README = """\
 # OIDC discovery snapshots
@@ -53,6 +57,15 @@ force-push: the mirror brings its own commits back.
 """
 
 
-def first_files() -> dict[str, bytes]:
-    """What the first commit of a repository holds besides ledgers and documents."""
-    return {"README.md": _README.encode()}
+_EARLIER = frozenset({"10f0c8f4ece9b5c2c07d62cf7976ac2c684277f7daf04134f61c9ddfcadb5371"})
+"""SHA-256 of the texts that earlier programs wrote; any other text is somebody's own and stays."""
+
+
+def readme_files(standing: bytes | None) -> dict[str, bytes]:
+    """The README where the next commit shall write it.
+
+    Args:
+        standing: The file on the branch; None where there is none.
+    """
+    is_earlier = standing is not None and hashlib.sha256(standing).hexdigest() in _EARLIER
+    return {README: _README.encode()} if standing is None or is_earlier else {}

@@ -13,6 +13,7 @@ from mirror.report import Effect, Report
 from mirror.steps.plan import Plan, World, publications
 from mirror.steps.publishing import Done, Progress, Publishing
 from mirror.steps.reporting import issuer_report, ledger_changes, message_of, plan_report, preview, stopped
+from mirror.trust.emptiness import published_keys
 from mirror.trust.ledger_signature import LedgerTrust
 
 EPHEMERAL_PUSH_ATTEMPTS = 30
@@ -97,9 +98,9 @@ def _adds_keys(done: Progress) -> bool:
     before, outcome = done.planned.before, done.planned.outcome
     if outcome is None or not any(each.effect is Effect.PUT for each in done.published.objects):
         return False
-    known = {key_id(key) for key in before.public_keys()} if before is not None else set()
+    known = {key_id(key) for key in published_keys(before)} if before is not None else set()
     repaired = any(each.action != Action.UPDATE for each in done.published.objects if each.effect is Effect.PUT)
-    return repaired or any(key_id(key) not in known for key in outcome.ledger.public_keys())
+    return repaired or any(key_id(key) not in known for key in published_keys(outcome.ledger))
 
 
 def _blocked_by_push(plan: Plan, recorded: CommitResult) -> RemoteError | None:

@@ -23,7 +23,8 @@ def trust_of(
         return trust
     known = local.issuers.items() if local.repository == settings.name else ()
     decided = {url: state.decided for url, state in known if state.decided is not None}
-    return replace(trust, decided=decided, is_first_signing=_is_first_signing(history, local))
+    is_first = _is_first_signing(history, local)
+    return replace(trust, decided=decided, is_first_signing=is_first, trusts_own_head=local.is_former)
 
 
 def mode_of(settings: Repository, keys: LedgerTrust | LedgerVerifier | None) -> RepositoryMode:

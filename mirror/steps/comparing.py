@@ -31,6 +31,7 @@ from mirror.steps.holding import takeover
 from mirror.steps.plan import IssuerPlan, World
 from mirror.trust.adoption import read_public
 from mirror.trust.documents import render
+from mirror.trust.emptiness import published_keys
 from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
 from mirror.trust.lifecycle import revoked_thumbprints
 
@@ -117,7 +118,7 @@ class _ObjectDiffer:
             return ""
         if any(thumbprint in revoked for _, thumbprint in there):
             return ""  # taking revoked keys away never waits
-        before = self.known.ledger.public_keys() if self.known.ledger is not None else ()
+        before = published_keys(self.known.ledger) if self.known.ledger is not None else ()
         returning = (ours - there) & {key_id(key) for key in before}
         if lost or returning or not wanted.url.endswith(JWKS_SUFFIX):
             return "undo what another mirror may have published"

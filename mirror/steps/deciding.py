@@ -6,10 +6,11 @@ Reads (a body that a listing cannot tell, the commit that an object names) and c
 from dataclasses import replace
 from datetime import timedelta
 
+from mirror.addresses import object_keys
 from mirror.config.settings import Issuer
 from mirror.errors import BucketError, MirrorError
 from mirror.history.ledger_reader import IssuerHistory
-from mirror.model import Event, Ledger, Level, Observation, Reason, Thumbprint
+from mirror.model import Event, KeyPolicy, Ledger, Level, Observation, Reason, Thumbprint
 from mirror.ports import Ports
 from mirror.publish.put import reason_of
 from mirror.report import reason_from
@@ -20,6 +21,7 @@ from mirror.steps.holding import emptied, held_changes
 from mirror.steps.local_state import apiserver_fingerprint
 from mirror.steps.plan import IssuerPlan, Publication, World
 from mirror.steps.probing import with_probe
+from mirror.trust.adoption import adopt
 from mirror.trust.circumstances import Circumstances, is_clock_wrong
 from mirror.trust.documents import render
 from mirror.trust.lifecycle import Outcome, advance, held_missing_since, revoked_thumbprints
@@ -56,6 +58,8 @@ def _plan_publication(publication: Publication, world: World, ports: Ports) -> I
     policy = replace(issuer.keys, revoked=revoked_of(issuer, world))
     given = _circumstances(publication, observations, world, apiservers)
     outcome = advance(before, policy, given)
+    if known.is_lost:
+        outcome = _recovered(publication, policy, given, ports) or outcome
     found = _mismatch(issuer, known) + emptied(outcome.ledger) + world.beliefs.events.get(issuer.name, ())
     # With a wrong clock no retirement starts anew: the next pass must see the change of apiservers once more.
     kept = "" if is_clock_wrong(observations, world.now) else apiservers
@@ -69,6 +73,21 @@ def _plan_publication(publication: Publication, world: World, ports: Ports) -> I
         is_tolerant=_is_tolerant(publication, known, outcome, world),
     )
     return plan_objects(planned, outcome.ledger, world, ports)
+
+
+def _recovered(publication: Publication, policy: KeyPolicy, given: Circumstances, ports: Ports) -> Outcome | None:
+    """The ledger of a trusted repository in which nothing of the issuer can be read: as `adopt` would make it.
+
+    What apiservers show is published, and no key of the public document is taken away before its time.
+
+    Raises:
+        BucketError: The public document could not be read.
+    """
+    publish = publication.issuer.publish
+    _, jwks_key = object_keys(publication.url, publish.base_url, publish.prefix)
+    stored = ports.bucket(publish).get(jwks_key)
+    found = adopt(publication.url, stored.body if stored is not None else None, policy, given)
+    return None if isinstance(found, Reason) else found.outcome
 
 
 def _is_tolerant(publication: Publication, known: IssuerHistory, outcome: Outcome, world: World) -> bool:

@@ -20,9 +20,18 @@ def held_changes(issuer: Issuer, outcome: Outcome) -> tuple[Reason, ...]:
     told = tuple(
         Reason(event.name, event.sentence, HELD_EVENTS[event.name])
         for event in outcome.events
-        if event.name in HELD_EVENTS and not (event.name == "revocation.held" and kept_key(outcome.ledger) is not None)
+        if _holds_up(event, outcome.ledger)
     )
     return keys + told + _emptied_unasked(issuer, outcome.ledger)
+
+
+def _holds_up(event: Event, ledger: Ledger) -> bool:
+    """Whether the event says that something waits. A ledger without room for old keys names none, and holds nothing up.
+
+    That a revoked key is kept as the last one is reported of the ledger itself.
+    """
+    is_kept = event.name == "revocation.held" and kept_key(ledger) is not None
+    return event.name in HELD_EVENTS and "kid" in event.fields and not is_kept
 
 
 def _emptied_unasked(issuer: Issuer, ledger: Ledger) -> tuple[Reason, ...]:

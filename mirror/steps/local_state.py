@@ -139,8 +139,10 @@ def load(state_dir: Path) -> LocalState:
     """The state; an empty one, with a warning, when the file is damaged or of a newer program."""
     try:
         body = (state_dir / FILE_NAME).read_bytes()
-    except OSError:
+    except FileNotFoundError:
         return _load_former(state_dir)
+    except OSError as error:
+        return LocalState(warning=f"{FILE_NAME} cannot be read ({error.strerror}); it is ignored.")
     try:
         content = json.loads(body)
         if content["version"] != VERSION:

@@ -12,6 +12,7 @@ from mirror.steps.believing_git import mode_of
 from mirror.steps.plan import IssuerPlan, Plan
 from mirror.steps.probing import probed
 from mirror.trust.compatibility import compatibility
+from mirror.trust.emptiness import published_keys
 
 UNTOLD = "Bring git in line: merge branches, render what a ledger says\n"
 """The message of a commit in which no key changes."""
@@ -98,7 +99,7 @@ def issuer_report(planned: IssuerPlan, published: Published, seen: bytes | None 
         changes=tuple(Change(t.key, t.status, t.sentence) for t in transitions),
         objects=published.objects,
         events=told + further + planned.events + planned.drift + published.events + probe.events,
-        notes=compatibility(planned.url, ledger.public_keys()) if ledger is not None else (),
+        notes=compatibility(planned.url, published_keys(ledger)) if ledger is not None else (),
         failures=planned.failures + published.failures + probe.failures,
         held=planned.held + published.held,
         safe_to_sign_at=published.safe_to_sign_at,

@@ -40,7 +40,10 @@ EVERYTHING: Container[Thumbprint] = _Everything()
 
 @dataclass(frozen=True, slots=True)
 class LedgerRead:
-    """What a ledger file says, as `joined` gives it; `damaged` are the reasons why parts of it do not count."""
+    """What a ledger file says, as `joined` gives it; `damaged` are the reasons why parts of it do not count.
+
+    A damaged file may have lost a key that is public: merge it with what was known before a key is taken away by it.
+    """
 
     ledger: Ledger
     damaged: tuple[Reason, ...] = ()

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from mirror.model import IssuerName, Key, KeyName, KeyRecord, Ledger, Reason, Status
 from mirror.trust.material import public_key
 from mirror.trust.tokens import Token
-from mirror.trust.words import quoted
+from mirror.trust.words import as_argument, quoted
 
 _HASHES = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
 _SHOWN_KIDS = 10
@@ -94,10 +94,11 @@ def recorded_signer(token: Token, ledger: Ledger | None) -> KeyRecord | None:
 
 def _not_public(token: Token, record: KeyRecord, name: IssuerName, keys: tuple[Key, ...]) -> Reason:
     what, remedy = _FATES[record.status]
-    words = {"name": name, "thumbprint": record.key.thumbprint, "because": record.held_because or "by policy"}
+    words = {"name": name, "key": as_argument(record.key.thumbprint), "because": record.held_because or "by policy"}
     did = "is named by the token" if isinstance(record.key, KeyName) else "signed it"
-    sentence = f"Key {record.key.thumbprint} (kid {quoted(token.kid)}) {did} and is not public: {what}; {_shown(keys)}."
-    return Reason("key_not_public", sentence.format_map(words), remedy.format_map(words))
+    sentence = f"Key {record.key.thumbprint} (kid {quoted(token.kid)}) {did} and is not public: "
+    told = f"{sentence}{what.format_map(words)}; {_shown(keys)}."
+    return Reason("key_not_public", told, remedy.format_map(words))
 
 
 def _unknown(token: Token, keys: tuple[Key, ...], name: IssuerName) -> Reason:
@@ -119,11 +120,9 @@ def _kids(keys: tuple[Key, ...]) -> Iterator[str]:
         yield f"and {len(keys) - _SHOWN_KIDS} more"
 
 
-_WAIT = (
-    "Wait for the next pass, and see `oidc-mirror status {name}`; `oidc-mirror wait {name} {thumbprint}` tells when."
-)
+_WAIT = "Wait for the next pass, and see `oidc-mirror status {name}`; `oidc-mirror wait {name} {key}` tells when."
 _FATES: dict[Status, tuple[str, str]] = {
-    Status.HELD: ("it is held ({because})", "Check it, then: oidc-mirror approve {name} {thumbprint}"),
+    Status.HELD: ("it is held ({because})", "Check it, then: oidc-mirror approve {name} {key}"),
     Status.PUBLISHED: ("the mirror publishes it, but the public JWKS does not have it (yet)", _WAIT),
     Status.RETIRING: ("the mirror publishes it, but the public JWKS does not have it", _WAIT),
     Status.DROPPED: (

@@ -52,7 +52,8 @@ def standing(settings: Settings, ports: Ports, now: datetime, *, names: frozense
         trust = trust_of(settings.repository, ports.history, local, ports.ledger_trust())
         memory = load_history(ports.history, [each.url for each in everything], trust)
     except HistoryError as error:
-        return Standing(now, failures=(reason_from("history.failed", error),))
+        mode = mode_of(settings.repository, ports.ledger_trust())
+        return Standing(now, mode=mode, failures=(reason_from("history.failed", error),))
     world = World(settings, now, memory, Beliefs(), buckets, remote_error, local, trust=trust)
     mode = mode_of(settings.repository, trust.keys)
     result = Standing(now, memory.base, mode, issuers=_issuers(everything, world, ports, names))

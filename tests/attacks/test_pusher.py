@@ -18,7 +18,6 @@ from mirror.model import (
     IssuerUrl,
     KeyPolicy,
     KeyRecord,
-    Kid,
     Ledger,
     Revocation,
     RsaKey,
@@ -513,20 +512,6 @@ def test_endless_generation_does_not_stop_a_revocation(here: Situation) -> None:
     here.policy = replace(here.policy, revoked=frozenset({thumbprint}))
     assert here.run().exit_status is ExitStatus.CURRENT
     assert len(json.loads(here.public() or b"")["keys"]) == 1
-
-
-def test_ledgers_that_are_too_long_together_break_one_issuer_only(here: Situation) -> None:
-    """What two mirrors recorded exceeds the limit together: that issuer is broken, told, and nobody else stopped."""
-    many = tuple(KeyRecord(replace(RSA_KEYS[0], kid=Kid(f"k{n:04}")), Status.DROPPED, 1, MOMENT) for n in range(511))
-
-    def fill(files: Files) -> None:
-        with_records(files, *sorted((*many, ledger_of(files).records[0]), key=lambda r: (r.key.kid, r.key.thumbprint)))
-
-    push(here, fill)
-    here.former = (FormerIssuer(IssuerUrl(f"{BASE_URL}/other"), MOMENT.date()),)
-    report = here.run(LAST, BOTH)
-    assert [issuer.state for issuer in report.issuers] == [State.FAILED, State.CHANGED]
-    assert "ledger.broken" in told(report)
 
 
 def test_other_issuers_go_on(here: Situation) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from mirror.config.settings import Repository as Settings
 from mirror.errors import BranchMovedError, HistoryError, PushRefusedError
-from mirror.history.readme import first_files
+from mirror.history.readme import readme_files
 from mirror.history.repository import Repository
 from mirror.history.snapshots import MAX_FILE_BYTES
 from mirror.model import CommitId, Heads
@@ -65,7 +65,7 @@ def test_missing_repository_is_created(tmp_path: Path) -> None:
 
 def test_commit_is_read_back(repo: Repository, tmp_path: Path) -> None:
     """A commit holds exactly the files given, with our identity and date, and the branch names it."""
-    first = commit(repo, {**first_files(), A: b"one", B: b"\x00\xff\n"}, message="first")
+    first = commit(repo, {**readme_files(None), A: b"one", B: b"\x00\xff\n"}, message="first")
     assert repo.heads() == Heads(first, None)
     assert repo.read(first, [A, B, C]) == {A: b"one", B: b"\x00\xff\n"}
     path = tmp_path / "snapshots.git"

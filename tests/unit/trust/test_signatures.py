@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import jwt
 import pytest
 
-from mirror.model import IssuerName, Key, KeyPolicy, KeyRecord, Ledger, Reason, Revocation, Status, trimmed
+from mirror.model import IssuerName, Key, KeyPolicy, KeyRecord, Ledger, Reason, Revocation, Status, Thumbprint, trimmed
 from mirror.trust.jwks import KeySet, read_jwks
 from mirror.trust.signatures import is_signed_by, recorded_signer, signing_key
 from mirror.trust.tokens import Token, read_token
@@ -136,6 +136,16 @@ def test_known_key_that_is_not_public_is_told_with_its_fate(record: KeyRecord, f
     assert (found.code, fate in found.sentence, remedy in found.remedy) == ("key_not_public", True, True)
     assert record.key.thumbprint in found.sentence
     assert recorded_signer(token, ledger) == record
+
+
+def test_odd_names_are_told_as_they_are() -> None:
+    """A kid with braces is a text like any other, and a thumbprint that begins with a hyphen is no option."""
+    by = signer().called("{name} {nobody}")
+    record = KeyRecord(replace(by.key, thumbprint=Thumbprint("-x")), Status.HELD, 1, AT, held_because="policy")
+    found = signing_key(token_of(mint(by, claims(0))), (), name=NAME, ledger=Ledger(ISSUER, (record,)))
+    assert isinstance(found, Reason)
+    assert '(kid "{name} {nobody}")' in found.sentence
+    assert found.remedy.endswith("oidc-mirror approve syd-prod -- -x")
 
 
 def test_held_key_whose_kid_is_taken_is_found_by_its_signature() -> None:
