@@ -107,7 +107,7 @@ class Commits:
 class FakeRemote:
     """The branch of a git remote; `down` makes it unreachable, `forgets` gives no commit by its id.
 
-    `damaged` sends objects that `git fsck` refuses.
+    `damaged` sends objects that `git fsck` refuses, `faults` are those of form that it lets pass.
     """
 
     head: CommitId | None = None
@@ -115,6 +115,7 @@ class FakeRemote:
     refuses_pushes: bool = False
     forgets: bool = False
     damaged: bool = False
+    faults: str = ""
 
 
 @dataclass
@@ -151,7 +152,7 @@ class FakeHistory:
         if remote.damaged:
             raise RemoteError("The remote sent a tree that git refuses.", remedy="Look at it.", damaged=True)
         self.tracking = remote.head
-        return ""
+        return remote.faults
 
     def _remote(self) -> FakeRemote:
         if self.remote is None or self.remote.down:
