@@ -4,7 +4,7 @@ Nothing here does any input or output; a value that is reached through `mirror.t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Literal, NewType
@@ -115,11 +115,24 @@ class EcKey:
 
 
 Key = RsaKey | EcKey
+
+
+@dataclass(frozen=True, slots=True)
+class KeyName:
+    """What stays of a key whose material is not kept. `alg` is empty where it is not known."""
+
+    kid: Kid
+    alg: str
+    thumbprint: Thumbprint
+
+
+AnyKey = Key | KeyName
+"""A key with or without its material."""
 KeyId = tuple[Kid, Thumbprint]
 """A key's identity in a set: the same material under two kids is two entries."""
 
 
-def key_id(key: Key) -> KeyId:
+def key_id(key: AnyKey) -> KeyId:
     """The identity of `key` in a set; also the order in which keys are published."""
     return (key.kid, key.thumbprint)
 
@@ -198,23 +211,30 @@ MAX_GENERATION = 2**53
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """That a key must never be public again. `last` allowed the public set to become empty by it."""
+    """That a key must never be public again. `last` allowed the public set to become empty by it.
+
+    `revoked_from` is the record's status at that time, None where it is not known or there was no record. `order`
+    counts an issuer's revocations from 1; 0 where it is not known.
+    """
 
     at: datetime
     reason: str
     last: bool = False
+    revoked_from: Status | None = None
+    order: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
     """What the mirror knows of one key. Dates are aware, UTC, whole seconds; each is set by an event alone.
 
-    `generation` starts at 1 and grows by one with every transition: ledgers are merged by it, not by clocks.
-    `missing_since` is set while retiring; `returned_at` when a retiring key was seen again;
-    `held_because` (a code) while held; `revocation` exactly when revoked.
+    `key` has its material exactly where `keeps_material` holds. `generation` starts at 1 and grows by one with every
+    transition: ledgers are merged by it, not by clocks. `missing_since` is set while retiring; `returned_at` while
+    published or held, when the key was retiring or dropped and was seen again; `held_because` (a code) while held;
+    `revocation` exactly when revoked.
     """
 
-    key: Key
+    key: AnyKey
     status: Status
     generation: int
     first_seen: datetime
@@ -222,6 +242,24 @@ class KeyRecord:
     returned_at: datetime | None = None
     held_because: str | None = None
     revocation: Revocation | None = None
+
+    @property
+    def keeps_material(self) -> bool:
+        """Whether the key can become public by a step of this record alone, so that its material is needed.
+
+        A dropped key returns with the material that an apiserver shows. A revoked one may be needed where revocations
+        would empty the set together (`mirror.trust.emptiness`), and only if it was public.
+        """
+        if self.revocation is not None:
+            return self.revocation.revoked_from in PUBLIC_STATUSES
+        return self.status is not Status.DROPPED
+
+
+def trimmed(record: KeyRecord) -> KeyRecord:
+    """The record without the key's material where it is not kept."""
+    if record.keeps_material or isinstance(record.key, KeyName):
+        return record
+    return replace(record, key=KeyName(record.key.kid, record.key.alg, record.key.thumbprint))
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +270,9 @@ class Ledger:
     records: tuple[KeyRecord, ...] = ()
 
     def public_keys(self) -> tuple[Key, ...]:
-        """The keys of the public JWKS in the order of publication."""
-        return tuple(record.key for record in self.records if record.status in PUBLIC_STATUSES)
+        """The keys that are published or retiring, in the order of publication."""
+        public = (record.key for record in self.records if record.status in PUBLIC_STATUSES)
+        return tuple(key for key in public if not isinstance(key, KeyName))
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +331,10 @@ class Stored:
 
 
 # ------------------------------------------------------------------------------------------------ history
+
+
+RepositoryMode = Literal["local", "trusted", "signed"]
+"""Whether there is no git remote, whoever may push to it is trusted, or only signed ledgers count."""
 
 
 @dataclass(frozen=True, slots=True)

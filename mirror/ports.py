@@ -24,6 +24,7 @@ from mirror.model import (
     Unusable,
     Version,
 )
+from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,8 @@ class History(Protocol):
         """Create the repository where it is missing, and remove what a killed process left."""
         ...
 
-    def fetch(self, *, shallow: bool) -> None:
-        """Learn the remote's branch."""
+    def fetch(self, *, shallow: bool) -> str:
+        """Learn the remote's branch; gives what is harmless and yet wrong with its new objects (empty: nothing)."""
         ...
 
     def heads(self) -> Heads:
@@ -129,10 +130,6 @@ class History(Protocol):
         """Every file of a commit below a folder, with an id of its content."""
         ...
 
-    def changed_paths(self, old: CommitId, new: CommitId) -> tuple[str, ...]:
-        """The files in which two commits differ."""
-        ...
-
     def commit(
         self,
         *,
@@ -147,11 +144,15 @@ class History(Protocol):
         ...
 
     def advance(self, new: CommitId, *, expect: CommitId | None) -> None:
-        """Move the branch from `expect` to an existing commit; else BranchMovedError."""
+        """Move the branch from `expect` to an existing commit that holds all it says; else BranchMovedError."""
         ...
 
     def push(self) -> None:
         """Push the branch; PushRefusedError when the remote has commits that we have not."""
+        ...
+
+    def remote_head(self) -> CommitId | None:
+        """The remote's branch as it is now, without fetching it."""
         ...
 
     def unpushed(self) -> int:
@@ -162,20 +163,32 @@ class History(Protocol):
         """Whether the text is the id of a commit of our history."""
         ...
 
+    def obtain(self, commit: str) -> bool:
+        """Whether the text is the id of a commit that we have, or that the remote gives by its id."""
+        ...
+
+    def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
+        """The commits in the history of `at` that changed one of `paths`, newest first, with those each follows."""
+        ...
+
+    def blobs(self, names: Sequence[str]) -> tuple[str | None, ...]:
+        """The ids of the files that `<commit>:<path>` names; None for what is absent."""
+        ...
+
+    def contents(self, blobs: Iterable[str]) -> Mapping[str, bytes]:
+        """The bytes of files by id; what cannot be read is absent."""
+        ...
+
     def holds(self, body: bytes) -> bool:
         """Whether these very bytes were ever committed as a file."""
         ...
 
-    def changed_at(self, path: str, *, at: CommitId | None = None) -> datetime | None:
+    def changed_at(self, path: str) -> datetime | None:
         """When the branch last changed a file (committer date, UTC); None when it never did."""
         ...
 
-    def versions(self, path: str | None, *, most: int) -> tuple[Version, ...]:
-        """The newest commits of the branch that changed a file (None: any), at most `most`, oldest first."""
-        ...
-
-    def committed_at(self, commit: CommitId) -> datetime:
-        """When a commit says that it was made (UTC)."""
+    def versions(self, path: str | None, *, most: int, at: CommitId | None = None) -> tuple[Version, ...]:
+        """The newest commits of the branch (or `at`) that changed a file (None: any), at most `most`, oldest first."""
         ...
 
     def collect_garbage(self) -> None:
@@ -235,8 +248,10 @@ class OwnToken:
 class Ports:
     """The outside world of one pass. `bucket` gives the same adapter for settings that need the same client.
 
-    `own_token` tells whether the credentials for `publish` come from a web-identity token. `cancel` makes whatever
-    runs at a bucket, a CDN or in git end soon, and nothing begin any more; callable from any thread.
+    `ledger_trust` reads the keys that sign and verify ledgers; None where the remote is trusted. It raises UsageError
+    for files that cannot be used. `own_token` tells whether the credentials for `publish` come from a web-identity
+    token. `cancel` makes whatever runs at a bucket, a CDN or in git end soon, and nothing begin any more; callable from
+    any thread.
     """
 
     source: Source
@@ -244,5 +259,6 @@ class Ports:
     bucket: Callable[[Publish], Bucket]
     view: PublicView
     cdn: Cdn
+    ledger_trust: Callable[[], LedgerTrust | LedgerVerifier | None] = lambda: None
     own_token: Callable[[Publish], OwnToken | None] = lambda _: None
     cancel: Callable[[], None] = lambda: None

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 
@@ -12,6 +12,7 @@ from mirror.errors import MirrorError
 from mirror.model import (
     PUBLIC_STATUSES,
     TRANSIENT_CODES,
+    AnyKey,
     CommitId,
     Event,
     IssuerName,
@@ -21,10 +22,10 @@ from mirror.model import (
     Observation,
     Observed,
     Reason,
+    RepositoryMode,
     Status,
     Unusable,
 )
-from mirror.model import Key as PublicKey
 
 
 class ExitStatus(IntEnum):
@@ -47,7 +48,7 @@ class State(StrEnum):
     CURRENT = "current"
 
 
-DEGRADING = frozenset({"issuer.emptied", "remote.unwitnessed", "readback.stale"})
+DEGRADING = frozenset({"issuer.emptied", "readback.stale"})
 """Events after which an issuer is not current, though nothing failed yet."""
 
 
@@ -58,7 +59,6 @@ class Effect(StrEnum):
     PLANNED = "planned"
     PUT = "put"
     WAITING = "waiting"
-    HELD = "held"
     FAILED = "failed"
 
 
@@ -66,7 +66,7 @@ class Effect(StrEnum):
 class Change:
     """A key's transition in this pass: its new status and one sentence."""
 
-    key: PublicKey
+    key: AnyKey
     status: Status
     sentence: str
 
@@ -121,7 +121,7 @@ class IssuerReport:
             return State.HELD
         if any(isinstance(o, Unusable) for o in self.observations):
             return State.DEGRADED
-        if any(o.effect in (Effect.WAITING, Effect.HELD) for o in self.objects):
+        if any(o.effect is Effect.WAITING for o in self.objects):
             return State.DEGRADED
         if any(event.name in DEGRADING for event in self.events):
             return State.DEGRADED
@@ -144,7 +144,10 @@ class IssuerReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A whole pass. `commit` is the newest snapshot, None before the first; `committed` when this pass made it."""
+    """A whole pass. `commit` is the newest snapshot, None before the first; `committed` when this pass made it.
+
+    `repository_mode` is None where the pass ended before the repository was looked at.
+    """
 
     now: datetime
     dry_run: bool
@@ -153,6 +156,7 @@ class Report:
     committed: bool = False
     message: str = ""
     unpushed_commits: int = 0
+    repository_mode: RepositoryMode | None = None
     events: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
 
@@ -164,6 +168,27 @@ class Report:
         if any(issuer.held for issuer in self.issuers):
             return ExitStatus.HELD
         return ExitStatus.CURRENT
+
+
+def followed_by(first: Report, second: Report) -> Report:
+    """The report of two passes, one right after the other: the state after the second, with what both changed."""
+    before = {each.issuer: each for each in first.issuers}
+    issuers = tuple(_both(before[each.issuer], each) if each.issuer in before else each for each in second.issuers)
+    events = first.events + tuple(event for event in second.events if event not in first.events)
+    return replace(
+        second,
+        issuers=issuers,
+        events=events,
+        committed=first.committed or second.committed,
+        message="\n".join(text for text in (first.message, second.message) if text),
+    )
+
+
+def _both(first: IssuerReport, second: IssuerReport) -> IssuerReport:
+    put = {each.key: each for each in first.objects if each.effect is Effect.PUT}
+    objects = tuple(put.get(o.key, o) if o.effect is Effect.UNCHANGED else o for o in second.objects)
+    events = first.events + tuple(event for event in second.events if event not in first.events)
+    return replace(second, changes=first.changes + second.changes, objects=objects, events=events)
 
 
 def reason_from(code: str, error: MirrorError) -> Reason:
@@ -185,6 +210,7 @@ def to_json(report: Report) -> dict[str, object]:
         "commit": report.commit,
         "committed": report.committed,
         "unpushed_commits": report.unpushed_commits,
+        "repository": {"mode": report.repository_mode},
         "failures": [_reason(reason) for reason in report.failures],
         "events": [_event(event) for event in report.events],
         "issuers": [_issuer(issuer) for issuer in report.issuers],

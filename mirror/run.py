@@ -8,37 +8,40 @@ own while the bucket is listed and the git remote is fetched, in that order: wha
 history that is not older than it.
 """
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import cache
 
 from mirror.addresses import object_keys
 from mirror.config.settings import Settings
-from mirror.errors import HistoryError, RemoteError
-from mirror.history.ledgers import Memory, remember
-from mirror.model import Event, Heads, IssuerName, IssuerUrl, Key, Level, Thumbprint
+from mirror.errors import BucketError, HistoryError, RemoteError
+from mirror.history.ledger_reader import HistoryState, NamedCommits, Trust, load_history, with_named_commits
+from mirror.history.ledger_store import pending_issuers
+from mirror.model import CommitId, Event, Heads, IssuerName, IssuerUrl, Key, Level, Reason
 from mirror.ports import History, Ports
 from mirror.publish import audit
-from mirror.publish.look import Shown, Target, list_buckets
-from mirror.report import Effect, IssuerReport, Report, reason_from
-from mirror.steps import notebook
-from mirror.steps.applying import Applied, apply
+from mirror.publish.look import Shown, Target, list_buckets, target
+from mirror.publish.reconcile import Put, Waiting
+from mirror.report import Effect, IssuerReport, Report, followed_by, reason_from
+from mirror.steps import local_state
+from mirror.steps.applying import Applied, apply, committer_of
 from mirror.steps.at_once import for_each
 from mirror.steps.believing import Answers, Beliefs, believe, recorded_keys
+from mirror.steps.believing_git import trust_of
 from mirror.steps.circular import circular_credentials
 from mirror.steps.deciding import plan_publication
-from mirror.steps.plan import Plan, World, publications
-from mirror.steps.reporting import preview
-from mirror.steps.witness import public_ids
-from mirror.trust.emptiness import is_emptied
-from mirror.trust.ledger import EVERYTHING
-from mirror.trust.lifecycle import revoked_thumbprints
+from mirror.steps.local_state import IssuerState, LocalState
+from mirror.steps.plan import IssuerPlan, Plan, World, publications
+from mirror.steps.reporting import ledger_changes, preview
 
 Progress = Callable[[IssuerName], None]
 
-_NOTHING = Memory(Heads(None, None), None, (), {})
+MOST_FOLLOW_UPS = 2
+"""How often a pass is followed by another one at once, because the branch moved while it published."""
+_NOTHING = HistoryState(Heads(None, None), None, (), {})
 
 
 def run_once(settings: Settings, ports: Ports, now: datetime, *, progress: Progress = lambda _: None) -> Report:
@@ -49,45 +52,96 @@ def run_once(settings: Settings, ports: Ports, now: datetime, *, progress: Progr
         ports: The outside world.
         now: The time of the pass, aware, UTC; read once.
         progress: Called with an issuer's name when its apiservers have answered.
+
+    Raises:
+        UsageError: A signing key cannot be used, or git is signed and this mirror has no key.
     """
     plan = propose(settings, ports, now, progress=progress)
-    _vouch_ahead(settings, plan)
     applied = apply(plan, ports, plan.world.audits)
-    return _remember_pass(settings, plan, applied)
+    report = _save_local_state(settings, plan, applied)
+    for _ in range(MOST_FOLLOW_UPS):
+        if not _has_moved(plan.world, applied, ports):
+            break
+        # Somebody else decided while this pass published: a slow mirror must not undo a revocation.
+        plan = propose(settings, ports, now, progress=progress)
+        applied = apply(plan, ports, plan.world.audits)
+        report = followed_by(report, _save_local_state(settings, plan, applied))
+    return report
 
 
 def dry_run(settings: Settings, ports: Ports, now: datetime, *, progress: Progress = lambda _: None) -> Report:
-    """What `run_once` would do."""
-    return preview(propose(settings, ports, now, progress=progress))
+    """What `run_once` would do.
+
+    Raises:
+        UsageError: As `run_once`.
+    """
+    plan = propose(settings, ports, now, progress=progress)
+    return preview(plan, committer_of(plan.world, ports))
 
 
 def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progress = lambda _: None) -> Plan:
-    """The plan of a pass. Nothing outside changes by it."""
+    """The plan of a pass. Nothing outside changes by it.
+
+    Raises:
+        UsageError: As `run_once`.
+    """
     now = now.replace(microsecond=0)
+    keys = ports.ledger_trust()
     with _asking(settings, ports, now, progress) as asked:
         buckets = _list_buckets(settings, ports)
-        notes, audits = notebook.load(settings.state_dir), audit.load(settings.state_dir)
+        local, audits = local_state.load(settings.state_dir), audit.load(settings.state_dir)
+        named_commits = _named_commits(settings, ports, buckets)
         try:
-            memory, remote = _remember(settings, ports, notes)
+            remote = _fetch(settings, ports.history)
+            trust = trust_of(settings.repository, ports.history, local, keys)
+            urls = [each.url for each in publications(settings)]
+            memory = load_history(ports.history, urls, trust, named_commits=named_commits, before=remote.before)
             beliefs = believe(
-                settings.issuers, asked.result(), memory, left_out=lambda: _keys_left_out(settings, ports.history)
+                settings.issuers, asked.result(), memory, left_out=lambda: _keys_left_out(settings, ports, trust)
             )
         except (HistoryError, RemoteError) as error:
-            world = World(settings, now, _NOTHING, Beliefs(), buckets, audits=audits)
+            trust = Trust(keys, settings.repository.name)
+            world = World(settings, now, _NOTHING, Beliefs(), buckets, audits=audits, trust=trust)
             return Plan(world, failures=(reason_from("history.failed", error),))
-        world = World(settings, now, memory, beliefs, buckets, remote.error, notes, audits)
-    issuers = for_each(
+        world = World(
+            settings, now, memory, beliefs, buckets, remote.error, local, audits, trust, is_new_disk=remote.is_new_disk
+        )
+    plan = Plan(world, _plan_issuers(world, ports), events=_events(settings, ports, local, remote))
+    plan = replace(plan, reported=remote.failures)
+    return _with_named_commits(plan, ports, named_commits) if remote.is_new_disk else plan
+
+
+def _plan_issuers(world: World, ports: Ports) -> tuple[IssuerPlan, ...]:
+    return for_each(
         lambda each, reachable: plan_publication(each, world, reachable),
-        publications(settings),
+        publications(world.settings),
         ports,
-        workers=settings.limits.puts,
+        workers=world.settings.limits.puts,
     )
-    return Plan(world, issuers, events=remote.events + _circular(settings, ports))
 
 
-def _circular(settings: Settings, ports: Ports) -> tuple[Event, ...]:
+def _with_named_commits(plan: Plan, ports: Ports, named_commits: NamedCommits) -> Plan:
+    """The plan again, where an empty disk would commit or put and the public objects name a commit that says more.
+
+    Somebody may have set the branch back: then what is public names the commit that was there before.
+    """
+    committed = pending_issuers(committer_of(plan.world, ports), plan.world.memory, ledger_changes(plan))
+    put = {each.url for each in plan.issuers if any(decision is not None for _, decision in each.decisions)}
+    pending = [each.url for each in plan.issuers if each.url in committed | put]
+    try:
+        memory = with_named_commits(ports.history, plan.world.memory, plan.world.trust, pending, named_commits)
+    except HistoryError as error:
+        return replace(plan, issuers=(), failures=(*plan.failures, reason_from("history.failed", error)))
+    if memory.issuers == plan.world.memory.issuers:
+        return plan
+    world = replace(plan.world, memory=memory)
+    return replace(plan, world=world, issuers=_plan_issuers(world, ports))
+
+
+def _events(settings: Settings, ports: Ports, local: LocalState, remote: "_Remote") -> tuple[Event, ...]:
     found = circular_credentials(settings.issuers, ports.own_token, left_out=settings.left_out)
-    return tuple(each.event for each in found)
+    unread = (Event("state.unread", local.warning, Level.WARNING),) if local.warning else ()
+    return remote.events + unread + tuple(each.event for each in found)
 
 
 @contextmanager
@@ -103,6 +157,9 @@ def _asking(settings: Settings, ports: Ports, now: datetime, progress: Progress)
                 ports.source.cancel()
 
 
+# ------------------------------------------------------------------------------------------------ the bucket
+
+
 def _list_buckets(settings: Settings, ports: Ports) -> Mapping[Target, Shown]:
     keys = [
         (each.issuer.publish, key)
@@ -112,55 +169,92 @@ def _list_buckets(settings: Settings, ports: Ports) -> Mapping[Target, Shown]:
     return list_buckets(ports, keys, workers=settings.limits.puts)
 
 
+def _named_commits(settings: Settings, ports: Ports, buckets: Mapping[Target, Shown]) -> NamedCommits:
+    """What the public objects of an issuer name as their `snapshot`; each is looked at once."""
+    publishes = {each.url: each.issuer.publish for each in publications(settings)}
+
+    @cache
+    def named(url: IssuerUrl) -> tuple[str, ...] | None:
+        publish = publishes[url]
+        listing = buckets[target(publish)].listing
+        keys = [key for key in object_keys(url, publish.base_url, publish.prefix) if key in listing]
+        try:
+            headers = [ports.bucket(publish).head(key) for key in keys]
+        except BucketError:
+            return () if keys else None
+        found = tuple(each.snapshot for each in headers if each is not None and each.snapshot is not None)
+        return tuple(dict.fromkeys(found)) if keys else None
+
+    return named
+
+
+# ----------------------------------------------------------------------------------------------- the history
+
+
 @dataclass(frozen=True, slots=True)
 class _Remote:
-    """How the fetch went: the error when there was one, and what is worth telling."""
+    """How the fetch went: the error when there was one, what to report, and the remote's head before it."""
 
+    is_new_disk: bool = False
+    before: CommitId | None = None
     error: RemoteError | None = None
     events: tuple[Event, ...] = ()
+    failures: tuple[Reason, ...] = ()
 
 
-def _remember(settings: Settings, ports: Ports, notes: notebook.Notebook) -> tuple[Memory, _Remote]:
-    """What git knows, after a fetch.
+def _fetch(settings: Settings, history: History) -> _Remote:
+    """Learn the remote's branch, where there is a remote.
 
     Raises:
         HistoryError: The repository cannot be read.
         RemoteError: Neither this machine nor the remote has a history to begin with.
     """
-    ports.history.prepare()
-    remote = _fetch(ports.history) if settings.repository.remote is not None else _Remote()
-    urls = [each.url for each in publications(settings)]
-
-    def checked(url: IssuerUrl) -> Container[Thumbprint]:
-        # Without a remote nobody but this mirror wrote the ledgers; with one, what it vouched for was checked.
-        vouched = notes.vouched.get(url, frozenset())
-        return EVERYTHING if settings.repository.remote is None else {thumbprint for _, thumbprint, _ in vouched}
-
-    return remember(ports.history, urls, checked=checked), remote
-
-
-def _keys_left_out(settings: Settings, history: History) -> Iterable[Key]:
-    """What git knows of issuers that this pass leaves alone. Only compared with, so their strength does not matter."""
-    urls = [each.url for each in publications(replace(settings, issuers=settings.left_out))]
-    return recorded_keys(remember(history, urls, checked=lambda _: EVERYTHING))
-
-
-def _fetch(history: History) -> _Remote:
-    before = history.heads()
+    history.prepare()
+    heads = history.heads()
+    remote = _Remote(is_new_disk=heads.local is None, before=heads.remote)
+    if settings.repository.remote is None:
+        return _Remote()
     try:
-        history.fetch(shallow=before.local is None)
+        faults = history.fetch(shallow=heads.local is None)
     except RemoteError as error:
-        if before.local is None:
+        if heads.local is None:
             raise
-        return _Remote(error, (Event("remote.unreachable", str(error), Level.WARNING),))
+        if not error.damaged:
+            return replace(remote, error=error, events=(Event("remote.unreachable", str(error), Level.WARNING),))
+        failure = reason_from("remote.damaged", error)
+        return replace(remote, error=error, failures=(failure,))
+    if faults:
+        sentence = f"The git remote sent objects of a wrong form; they are kept, and stop nothing: {faults}"
+        remote = replace(remote, events=(Event("remote.damaged", sentence, Level.WARNING),))
     after = history.heads().remote
-    if before.remote is None or before.remote == after:
-        return _Remote()
-    if after is not None and history.is_ancestor(before.remote, after):
-        return _Remote()
+    if heads.remote is None or heads.remote == after:
+        return remote
+    if after is not None and history.is_ancestor(heads.remote, after):
+        return remote
     sentence = "The branch on the git remote no longer contains what it had; our own history is merged back."
-    fields = {"before": before.remote, "after": after or ""}
-    return _Remote(events=(Event("history.rewritten", sentence, Level.ERROR, fields),))
+    fields = {"before": heads.remote, "after": after or ""}
+    return replace(remote, events=(*remote.events, Event("history.rewritten", sentence, Level.ERROR, fields)))
+
+
+def _keys_left_out(settings: Settings, ports: Ports, trust: Trust) -> Iterable[Key]:
+    """What git knows of issuers that this pass leaves alone; new keys are compared with those too."""
+    urls = [each.url for each in publications(replace(settings, issuers=settings.left_out))]
+    return recorded_keys(load_history(ports.history, urls, trust))
+
+
+def _has_moved(world: World, applied: Applied, ports: Ports) -> bool:
+    """Whether another mirror decided while this one published: the branch moved, or an object was written first."""
+    if not (world.remote_fetched and applied.recorded is not None and applied.recorded.pushed):
+        return False
+    if applied.lost_race or not applied.adds_keys:
+        return applied.lost_race
+    try:
+        return ports.history.remote_head() != applied.recorded.commit
+    except (RemoteError, HistoryError):
+        return False  # the next pass fetches
+
+
+# ------------------------------------------------------------------------------------------- what is remembered
 
 
 def _stands(issuer: IssuerReport) -> bool:
@@ -168,43 +262,58 @@ def _stands(issuer: IssuerReport) -> bool:
     return bool(issuer.objects) and all(o.effect in (Effect.UNCHANGED, Effect.PUT) for o in issuer.objects)
 
 
-def _vouch_ahead(settings: Settings, plan: Plan) -> None:
-    """Note whose keys this pass makes public, before a commit or a push names them.
-
-    Killed in between, the next pass would take its own keys for a stranger's as soon as no apiserver shows them any
-    more. A disk that takes no note keeps nobody from publishing; `_remember_pass` tells of it.
-    """
-    if not plan.world.needs_witness or plan.failures:
-        return
-    known = plan.world.notebook.vouched
-    keys = {each.url: public_ids(each.outcome.ledger) for each in plan.issuers if each.outcome is not None}
-    new = {url: ids for url, ids in keys.items() if not ids <= known.get(url, frozenset())}
-    if new:
-        with suppress(HistoryError):
-            notebook.vouch(settings.state_dir, new)
-
-
-def _remember_pass(settings: Settings, plan: Plan, applied: Applied) -> Report:
+def _save_local_state(settings: Settings, plan: Plan, applied: Applied) -> Report:
     """Keep what the next pass wants to know; without it that pass looks at more, so it is no failure."""
-    decided = [each for each in plan.issuers if each.outcome is not None and not applied.report.failures]
-    vouched = {each.url: public_ids(each.outcome.ledger) for each in decided if each.outcome is not None}
-    waiting = {each.url: each.waits_since for each in plan.issuers if each.waits_since is not None}
-    revoked = {each.url: revoked_thumbprints(each.outcome.ledger) for each in decided if each.outcome is not None}
-    # Each publication for itself: one that could not be decided must hear of a change of sources later.
-    sources = {each.url: each.sources for each in decided if each.sources}
-    refilled = {each.url for each in decided if each.before is not None and is_emptied(each.before)}
-    stand = [each.issuer for each in applied.report.issuers if _stands(each)]
+    report, recorded = applied.report, applied.recorded
+    decided = {each.url: each for each in plan.issuers if each.outcome is not None and recorded is not None}
+    stand = [each.issuer for each in report.issuers if _stands(each)]
 
-    def edit(notes: notebook.Notebook) -> notebook.Notebook:
-        notes = notes.with_sources(sources).with_revoked(revoked)
-        if plan.world.needs_witness:
-            notes = notes.with_vouched(vouched, plan.world.notebook, refilled=refilled).with_waiting(waiting)
-        return replace(notes.without_adopted(stand), has_pushed=notes.has_pushed or applied.pushed)
+    def edit(state: LocalState) -> LocalState:
+        for url, each in decided.items():
+            state = state.changed(url, lambda known, each=each: _after(known, each, plan.world, applied))  # type: ignore[misc]  # a default binds the loop's value
+        if recorded is not None:
+            is_trusted = plan.world.trust.keys is None
+            state = replace(
+                state,
+                has_pushed=state.has_pushed or recorded.pushed,
+                repository=settings.repository.name,
+                trusted_head=(recorded.commit or "") if is_trusted else "",
+            )
+        return local_state.without_adopted(state, stand)
 
     try:
-        notebook.change(settings.state_dir, edit)
+        local_state.update(settings.state_dir, edit)
         audit.save(settings.state_dir, applied.audits)
     except HistoryError as error:
         event = Event("state.unsaved", str(error), Level.WARNING)
-        return replace(applied.report, events=(*applied.report.events, event))
-    return applied.report
+        return replace(report, events=(*report.events, event))
+    return report
+
+
+def _after(known: IssuerState, planned: IssuerPlan, world: World, applied: Applied) -> IssuerState:
+    """What is remembered of an issuer after it was decided about."""
+    recorded = applied.recorded
+    decided = recorded.decided.get(planned.url) if recorded is not None else None
+    return replace(
+        known,
+        # An issuer that could not be decided must hear of a change of apiservers later.
+        apiservers=planned.apiservers or known.apiservers,
+        decided=decided or known.decided,
+        held_missing_since=planned.held_missing_since,
+        tolerated_since=_tolerated_since(known.tolerated_since, planned, world),
+    )
+
+
+def _tolerated_since(since: datetime | None, planned: IssuerPlan, world: World) -> datetime | None:
+    """When another writer's ledger or documents were first left alone, or last overwritten."""
+    interval = timedelta(seconds=planned.issuer.publish.audit_interval_seconds)
+    is_recent = since is not None and timedelta(0) <= world.now - since < interval
+    if is_recent or planned.is_tolerant:
+        return since
+    waits = any(isinstance(decision, Waiting) for _, decision in planned.decisions)
+    overwrites = since is not None and any(isinstance(decision, Put) for _, decision in planned.decisions)
+    if world.memory.issuers[planned.url].unknown_signer or (
+        world.has_remote and not world.remote_fetched and (waits or overwrites)
+    ):
+        return world.now
+    return None

@@ -16,11 +16,12 @@ _JWKS = "openid/v1/jwks"
 
 @dataclass(frozen=True, slots=True)
 class RepositoryPaths:
-    """The three files of an issuer in the git repository, relative to its root."""
+    """The files of an issuer in the git repository, relative to its root; `signature` is that of the ledger."""
 
     discovery: str
     jwks: str
     ledger: str
+    signature: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ def repository_paths(issuer: IssuerUrl) -> RepositoryPaths:
         discovery=f"public/{place}/{_DISCOVERY}",
         jwks=f"public/{place}/{_JWKS}",
         ledger=f"ledger/{place}/keys.json",
+        signature=f"ledger/{place}/keys.json.jws",
     )
 
 
@@ -131,7 +133,7 @@ def _paths(place: Place) -> Iterator[str]:
     discovery, jwks = object_keys(place.issuer, place.base_url, place.prefix)
     files = repository_paths(place.issuer)
     yield from (f"s3\0{place.store}\0{key}/" for key in (discovery, jwks))
-    yield from (f"git\0{path.casefold()}/" for path in (files.discovery, files.jwks, files.ledger))
+    yield from (f"git\0{path.casefold()}/" for path in (files.discovery, files.jwks, files.ledger, files.signature))
 
 
 def _shown(path: str) -> str:

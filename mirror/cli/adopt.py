@@ -1,6 +1,7 @@
 """`oidc-mirror adopt`: documents that somebody else published become ours."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -9,15 +10,15 @@ from mirror.addresses import jwks_uri, object_keys
 from mirror.cli.desk import Desk, open_desk
 from mirror.cli.operate import Decision, ask, commit, decision_options, finish
 from mirror.cli.options import common
-from mirror.errors import BucketError, UsageError
+from mirror.errors import BucketError, RemoteError, UsageError
+from mirror.history.ledger_store import LedgerChange, commit_ledgers
 from mirror.log import escaped
-from mirror.model import Observation, Reason, Unusable
+from mirror.model import PUBLIC_STATUSES, Observation, Reason, Status, Unusable
 from mirror.ports import Ports, Seen
 from mirror.publish.put import reason_of
 from mirror.report import ExitStatus
 from mirror.steps.believing import Beliefs, believe
 from mirror.steps.plan import Publication
-from mirror.steps.witness import public_ids
 from mirror.trust.adoption import Adoption, adopt
 from mirror.trust.circumstances import Circumstances
 
@@ -35,26 +36,90 @@ class _Found:
 @click.command("adopt")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every issuer that the history does not know yet.")
+@click.option("--branch", is_flag=True, help="Sign the ledgers on the branch as they are, after reading the history.")
 @decision_options
 @click.pass_context
-def command(ctx: click.Context, *, names: tuple[str, ...], everything: bool, yes: bool, no_pass: bool) -> None:
+def command(
+    ctx: click.Context,
+    *,
+    names: tuple[str, ...],
+    everything: bool,
+    branch: bool,
+    yes: bool,
+    no_pass: bool,
+    signing_key: Path | None,
+) -> None:
     """Take over the public documents of issuers that the history does not know yet.
 
     Keys that an apiserver shows become published, the others of the public document begin to retire; what cannot be
     believed is listed and left out.
 
+    With --branch every ledger of the configuration is signed as it stands on the branch, whoever wrote it: after the
+    signing key was changed or stolen, or the branch was restored. Read the history first.
+
     Exit status: 0 adopted, and its pass found everything current; 1 something was not adopted, committed or pushed, or
     the pass failed; 2 usage; 3 a change waits for an operator; 130 the question was answered with no.
     """
-    if bool(names) is everything:
-        raise UsageError("It must be clear what is adopted.", remedy="Give one NAME or more, or `--all`.")
-    with open_desk(common(ctx), names) as desk:
+    if [bool(names), everything, branch].count(True) != 1:
+        remedy = "Give one NAME or more, or `--all`, or `--branch`."
+        raise UsageError("It must be clear what is adopted.", remedy=remedy)
+    if branch:
+        with open_desk(common(ctx), (), signing_key=signing_key, as_it_is=True) as desk:
+            adopt_branch(ctx, desk, yes=yes)
+            finish(ctx, desk, no_pass=no_pass)
+    with open_desk(common(ctx), names, signing_key=signing_key, adopts=True) as desk:
         wanted = _unknown(desk, demanded=not everything)
         if not wanted:
             click.echo("The history knows every issuer already: there is nothing to adopt.")
             ctx.exit(ExitStatus.CURRENT)
         chosen = tuple(each for each in desk.issuers if each in [publication.issuer for publication in wanted])
         take_over(ctx, replace(desk, issuers=chosen), wanted, yes=yes, no_pass=no_pass)
+
+
+def adopt_branch(ctx: click.Context, desk: Desk, *, yes: bool) -> None:
+    """Sign every ledger of the branch as it is, by compare-and-swap on the head that was shown.
+
+    Raises:
+        UsageError: Ledgers are not signed here.
+        HistoryError: It could not be committed.
+        RemoteError: It could not be pushed, or somebody pushed meanwhile.
+    """
+    if desk.trust.keys is None:
+        raise UsageError(
+            "Ledgers are not signed here: the branch needs no adoption.", remedy="Set `repository.signing_key` first."
+        )
+    ask(ctx, _branch_lines(desk), "Sign these ledgers as they are?", yes=yes)
+    changes = {each.url: LedgerChange(ledger, each.issuer.discovery_extra) for each, ledger in desk.ledgers()}
+    shared = desk.settings.repository.remote is not None
+    message = "Sign the ledgers of the branch as they are\n"
+    result = commit_ledgers(
+        desk.committer(), desk.memory, changes, message=message, now=desk.now, push=shared, attempts=1
+    )
+    if result.push_error is not None:
+        raise RemoteError(
+            "The signed ledgers were not pushed; somebody may have moved the branch since it was shown.",
+            cause=str(result.push_error),
+            remedy="Read the history again, then: oidc-mirror adopt --branch",
+        )
+    click.echo(f"Committed as {result.commit}." if result.made else "Every ledger was signed already.")
+
+
+def _branch_lines(desk: Desk) -> list[str]:
+    """What an operator must see: the head and its author, and the keys of every issuer."""
+    base = desk.memory.base
+    versions = desk.ports.history.versions(None, most=1, at=base) if base is not None else ()
+    lines = [f"head    {base or 'none'}"]
+    lines += [
+        f"author  {escaped(each.author)} at {each.when.isoformat()}: {escaped(each.subject)}" for each in versions
+    ]
+    for each, ledger in desk.ledgers():
+        lines.append(f"{each.issuer.name}: {escaped(each.url)}")
+        lines += [
+            f"  {record.status}: kid {escaped(record.key.kid)}, thumbprint {record.key.thumbprint}"
+            for record in ledger.records
+            if record.status in PUBLIC_STATUSES or record.status is Status.REVOKED
+        ]
+    return lines
 
 
 def take_over(ctx: click.Context, desk: Desk, wanted: list[Publication], *, yes: bool, no_pass: bool) -> NoReturn:
@@ -71,7 +136,7 @@ def take_over(ctx: click.Context, desk: Desk, wanted: list[Publication], *, yes:
         click.echo("\n".join(told))
         ctx.exit(ExitStatus.FAILED)
     ask(ctx, told, "Adopt this?", yes=yes)
-    commit(desk, decisions)
+    commit(desk, lambda _: decisions)
     so_far = ExitStatus.CURRENT if len(decisions) == len(found) else ExitStatus.FAILED
     finish(ctx, desk, no_pass=no_pass, so_far=so_far)
 
@@ -141,7 +206,7 @@ def _public_jwks(publication: Publication, ports: Ports) -> bytes | Reason | Non
 
 
 def _decision(found: _Found, adoption: Adoption) -> Decision:
-    return Decision(found.publication, adoption.outcome, public_ids(adoption.outcome.ledger), found.bodies)
+    return Decision(found.publication, adoption.outcome, takes_over=found.bodies)
 
 
 def _lines(found: _Found) -> list[str]:

@@ -2,8 +2,9 @@
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mirror.publish.readback import PublicWeb
     from mirror.source.apiservers import Apiservers
     from mirror.source.board import Told
+    from mirror.trust.ledger_signature import LedgerTrust
 
 
 class _LateApiservers:
@@ -134,9 +136,15 @@ def own_token(publish: Publish) -> OwnToken | None:
 
 
 @contextmanager
-def open_ports(settings: Settings, *, dry_run: bool) -> Iterator[Ports]:
-    """The real world. A dry run sees git through a scratch copy, so that no ref and no file of ours moves."""
+def open_ports(
+    settings: Settings, *, dry_run: bool, ledger_trust: "Callable[[], LedgerTrust | None] | None" = None
+) -> Iterator[Ports]:
+    """The real world. A dry run sees git through a scratch copy, so that no ref and no file of ours moves.
+
+    `ledger_trust` gives the keys of somebody else than the mirror: an operator's.
+    """
     from mirror.cli.worker import command  # noqa: PLC0415  `--help` does without
+    from mirror.history.ledger_keys import load_ledger_trust, load_verification_keys  # noqa: PLC0415  `--help` does without
     from mirror.history.repository import Repository  # noqa: PLC0415  `--help` does without
     from mirror.history.scratch import scratch  # noqa: PLC0415  `--help` does without
     from mirror.source.cores import usable_cores  # noqa: PLC0415  `--help` does without
@@ -162,6 +170,8 @@ def open_ports(settings: Settings, *, dry_run: bool) -> Iterator[Ports]:
             bucket=buckets,
             view=web,
             cdn=cdn,
+            ledger_trust=ledger_trust
+            or partial(load_verification_keys if dry_run else load_ledger_trust, settings.repository),
             own_token=own_token,
             cancel=cancel,
         )

@@ -135,3 +135,5 @@ def _hints(found: Proposal) -> Iterator[str]:
     place = bucket_url(found.issuer)
     if place is not None:
         yield f"Its documents belong into bucket {place.bucket} in {place.region}: see `publish` in the main file."
+    yield "Have every ledger in git signed: set `repository.signing_key` in the main file to the key that this makes:"
+    yield "  ssh-keygen -t ed25519 -N '' -f signing_key"

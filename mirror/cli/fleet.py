@@ -1,6 +1,6 @@
 """`oidc-mirror check --fleet`: what the keys of all issuers have in common. Changes nothing."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ import click
 
 from mirror.errors import UsageError
 from mirror.log import escaped
-from mirror.model import IssuerName, Key, Thumbprint
+from mirror.model import AnyKey, IssuerName, KeyName, Thumbprint
 from mirror.steps.numbers import advice, fast_numbers
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def compared(settings: "Settings", now: datetime) -> tuple[tuple[str, ...], "Dia
     return tuple(lines(found, weak)), Diagnosis(now, tuple(findings(found, weak)))
 
 
-def known_keys(settings: "Settings") -> dict[IssuerName, tuple[Key, ...]]:
+def known_keys(settings: "Settings") -> dict[IssuerName, tuple[AnyKey, ...]]:
     """Every key that an issuer's ledgers know, former issuers included, whatever its status.
 
     Raises:
@@ -43,29 +43,42 @@ def known_keys(settings: "Settings") -> dict[IssuerName, tuple[Key, ...]]:
         UsageError: A ledger in it is not believed.
     """
     from mirror.cli.history import opened  # noqa: PLC0415  `--help` does without
-    from mirror.history.ledgers import remember  # noqa: PLC0415  `--help` does without
+    from mirror.history.ledger_keys import load_verification_keys  # noqa: PLC0415  `--help` does without
+    from mirror.history.ledger_reader import load_history  # noqa: PLC0415  `--help` does without
+    from mirror.steps import local_state  # noqa: PLC0415  `--help` does without
+    from mirror.steps.believing_git import trust_of  # noqa: PLC0415  `--help` does without
     from mirror.steps.plan import publications  # noqa: PLC0415  `--help` does without
 
     everything = publications(settings)
     with opened(settings.repository) as repository:
-        memory = remember(repository, [each.url for each in everything])
-    keys: dict[IssuerName, dict[Thumbprint, Key]] = {}
+        local, verifier = local_state.load(settings.state_dir), load_verification_keys(settings.repository)
+        trust = trust_of(settings.repository, repository, local, verifier)
+        memory = load_history(repository, [each.url for each in everything], trust)
+    keys: dict[IssuerName, list[AnyKey]] = {}
     for each in everything:
         known = memory.issuers[each.url]
-        if known.broken:
-            raise UsageError(f"The ledger of {each.url} is not believed.", cause=known.broken[0].sentence)
+        if known.is_lost:
+            raise UsageError(f"The ledger of {each.url} is not believed.", cause=known.failures[0].sentence)
         records = known.ledger.records if known.ledger is not None else ()
-        keys.setdefault(each.issuer.name, {}).update({r.key.thumbprint: r.key for r in records})
-    return {name: tuple(by_print.values()) for name, by_print in keys.items()}
+        keys.setdefault(each.issuer.name, []).extend(record.key for record in records)
+    return {name: distinct(found) for name, found in keys.items()}
 
 
-def _weak_pairs(found: dict[IssuerName, tuple[Key, ...]]) -> tuple[tuple[Thumbprint, Thumbprint], ...]:
+def distinct(keys: Iterable[AnyKey]) -> tuple[AnyKey, ...]:
+    """Each key material once, in the order of thumbprints, and whole where any record of it has kept it."""
+    ordered = sorted(keys, key=lambda key: (key.thumbprint, not isinstance(key, KeyName)))
+    return tuple({key.thumbprint: key for key in ordered}.values())
+
+
+def _weak_pairs(found: dict[IssuerName, tuple[AnyKey, ...]]) -> tuple[tuple[Thumbprint, Thumbprint], ...]:
     from mirror.trust.fleet import weak_pairs  # noqa: PLC0415  `--help` does without
 
     return weak_pairs((key for keys in found.values() for key in keys), number=fast_numbers())
 
 
-def lines(found: dict[IssuerName, tuple[Key, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]) -> Iterator[str]:
+def lines(
+    found: dict[IssuerName, tuple[AnyKey, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]
+) -> Iterator[str]:
     """What was found, in words."""
     from mirror.trust.fleet import shared_keys  # noqa: PLC0415  `--help` does without
 
@@ -80,7 +93,7 @@ def lines(found: dict[IssuerName, tuple[Key, ...]], weak: tuple[tuple[Thumbprint
 
 
 def findings(
-    found: dict[IssuerName, tuple[Key, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]
+    found: dict[IssuerName, tuple[AnyKey, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]
 ) -> "Iterator[Finding]":
     """What was found, as findings of the doctor."""
     from mirror.doctor.finding import Place, Station  # noqa: PLC0415  `--help` does without

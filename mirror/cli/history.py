@@ -65,10 +65,14 @@ def read(settings: Settings) -> tuple[Biography, ...]:
         HistoryError: There is no history yet, or it cannot be read.
         RemoteError: There is none on this machine, and the remote cannot be fetched from.
     """
+    from mirror.history.ledger_keys import load_verification_keys  # noqa: PLC0415  `--help` does without
     from mirror.history.reading import lives_of  # noqa: PLC0415  `--help` does without
 
+    keys = load_verification_keys(settings.repository)
     with opened(settings.repository) as repository:
-        return tuple((each.issuer.name, each.url, lives_of(repository, each.url)) for each in publications(settings))
+        return tuple(
+            (each.issuer.name, each.url, lives_of(repository, each.url, keys=keys)) for each in publications(settings)
+        )
 
 
 @contextmanager
@@ -127,7 +131,8 @@ COLOURS = {"published": "green", "retiring": "yellow", "held": "magenta", "revok
 
 def _life(life: Life) -> Iterator[str]:
     record, status = life.record, str(life.status)
-    yield f"  key {escaped(record.key.kid)}  {record.key.alg}  {click.style(status, fg=COLOURS[status], bold=True)}"
+    shown = click.style(status, fg=COLOURS[status], bold=True)
+    yield f"  key {escaped(record.key.kid)}  {record.key.alg or '-'}  {shown}"
     yield f"      thumbprint  {record.key.thumbprint}"
     yield f"      first seen  {moment(record.first_seen)}"
     for step in life.steps:

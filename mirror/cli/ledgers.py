@@ -14,11 +14,16 @@ def known_ledgers(settings: Settings, issuers: Sequence[IssuerUrl]) -> Mapping[I
         HistoryError: There is a repository, and it cannot be read.
     """
     from mirror.history.creation import is_repository  # noqa: PLC0415  `--help` does without
-    from mirror.history.ledgers import remember  # noqa: PLC0415  `--help` does without
+    from mirror.history.ledger_keys import load_verification_keys  # noqa: PLC0415  `--help` does without
+    from mirror.history.ledger_reader import load_history  # noqa: PLC0415  `--help` does without
     from mirror.history.repository import Repository  # noqa: PLC0415  `--help` does without
     from mirror.history.scratch import scratch  # noqa: PLC0415  `--help` does without
+    from mirror.steps import local_state  # noqa: PLC0415  `--help` does without
+    from mirror.steps.believing_git import trust_of  # noqa: PLC0415  `--help` does without
 
     if not is_repository(settings.repository.path):
         return dict.fromkeys(issuers)
+    keys, local = load_verification_keys(settings.repository), local_state.load(settings.state_dir)
     with scratch(settings.repository, os.environ) as copy, Repository(copy, os.environ) as repository:
-        return {url: known.ledger for url, known in remember(repository, issuers).issuers.items()}
+        trust = trust_of(settings.repository, repository, local, keys)
+        return {url: known.ledger for url, known in load_history(repository, issuers, trust).issuers.items()}

@@ -1,10 +1,10 @@
 """What `approve`, `revoke` and `adopt` share: the question, the commit, and one pass afterwards."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -13,14 +13,14 @@ from mirror.cli.compose import open_ports
 from mirror.cli.desk import Desk
 from mirror.cli.options import common_options
 from mirror.cli.run import show
-from mirror.errors import HistoryError, MirrorError, RemoteError, UsageError
+from mirror.errors import HistoryError, RemoteError, UsageError
+from mirror.history.ledger_store import CommitResult, LedgerChange, commit_ledgers
 from mirror.history.message import IssuerChanges, compose
-from mirror.history.record import Intent, Recorded, record
 from mirror.log import configure, escaped, log_report
-from mirror.model import KeyRecord, Reason
-from mirror.report import ExitStatus
+from mirror.model import KeyRecord, Ledger, Reason
+from mirror.report import ExitStatus, Report
 from mirror.run import run_once
-from mirror.steps.notebook import EMPTIED, PublicId, change, note_adopted, vouch
+from mirror.steps.local_state import record_adopted
 from mirror.steps.plan import Publication
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.records import moment_text
@@ -33,6 +33,12 @@ def decision_options(function: F) -> F:
     for option in (
         click.option("--no-pass", is_flag=True, help="Only commit; the next pass of a mirror carries it out."),
         click.option("--yes", is_flag=True, help="Do not ask on a terminal."),
+        click.option(
+            "--signing-key",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Sign the ledger with this ssh key; `repository.allowed_signers` must list its public half.",
+        ),
     ):
         function = option(function)
     return common_options(function)
@@ -40,14 +46,15 @@ def decision_options(function: F) -> F:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of one publication. `vouches` are the keys that need no other witness from now on.
+    """What becomes of one publication.
 
-    `takes_over` are the public documents, somebody else's, that it replaces.
+    `stands` tells whether a ledger, merged with what others committed, still says what was decided. `takes_over` are
+    the public documents, somebody else's, that it replaces.
     """
 
     publication: Publication
     outcome: Outcome
-    vouches: frozenset[PublicId] = field(default_factory=frozenset)
+    stands: Callable[[Ledger], bool] = lambda _: True
     takes_over: frozenset[bytes] = field(default_factory=frozenset)
 
 
@@ -71,7 +78,7 @@ def _described(publication: Publication, record: KeyRecord) -> tuple[str, ...]:
         f"issuer      {escaped(publication.url)} ({publication.issuer.name})",
         f"kid         {escaped(record.key.kid)}",
         f"thumbprint  {record.key.thumbprint}",
-        f"alg         {record.key.alg}",
+        f"alg         {record.key.alg or '-'}",
         f"first seen  {moment_text(record.first_seen)}",
         f"status      {record.status}{escaped(because)}",
         "",
@@ -91,22 +98,45 @@ def ask(ctx: click.Context, told: Iterable[str], question: str, *, yes: bool) ->
 # ---------------------------------------------------------------------------------------------- the commit
 
 
-def commit(desk: Desk, decisions: Sequence[Decision]) -> None:
-    """Commit on the newest history, whatever moved meanwhile, and push.
+def commit(desk: Desk, decide: Callable[[Desk], Sequence[Decision]]) -> Sequence[Decision]:
+    """Commit what `decide` gives, on the newest history, and push it.
+
+    Where another commit came first and the decision does not stand after merging with it, it is made once more.
+
+    Returns:
+        The decisions that stand.
 
     Raises:
-        HistoryError: It could not be committed.
+        HistoryError: It could not be committed, or others undid it again and again.
         RemoteError: It could not be pushed.
+        UsageError: After the commits of others nothing is to be decided any more.
     """
     shared = desk.settings.repository.remote is not None
-    intents = {d.publication.url: Intent(d.outcome.ledger, d.publication.issuer.discovery_extra) for d in decisions}
-    with _noted(desk, decisions):
-        message = _message(decisions)
-        recorded = record(desk.ports.history, desk.memory, intents, message=message, now=desk.now, push=shared)
-        _demand_recorded(decisions, recorded)
-    if recorded.push_error is not None:
-        raise _not_pushed(desk, recorded.push_error)
-    click.echo(_told(recorded, shared=shared))
+    for _ in range(_MOST_DECISIONS):
+        decisions = decide(desk)
+        changes = {
+            d.publication.url: LedgerChange(d.outcome.ledger, d.publication.issuer.discovery_extra) for d in decisions
+        }
+        bodies = {each.publication.url: each.takes_over for each in decisions if each.takes_over}
+        if bodies:
+            record_adopted(desk.settings.state_dir, bodies)
+        result = commit_ledgers(
+            desk.committer(), desk.memory, changes, message=_message(decisions), now=desk.now, push=shared
+        )
+        _demand_recorded(decisions, result)
+        if result.push_error is not None:
+            raise _not_pushed(desk, result.push_error)
+        if all(each.stands(result.ledgers[each.publication.url]) for each in decisions):
+            click.echo(_told(result, shared=shared))
+            return decisions
+        desk = desk.newest()
+    raise HistoryError(
+        "Other mirrors or operators changed the same keys again and again; the decision does not stand.",
+        remedy="See `oidc-mirror history`, and try again.",
+    )
+
+
+_MOST_DECISIONS = 3
 
 
 def _message(decisions: Sequence[Decision]) -> str:
@@ -131,54 +161,21 @@ def _not_pushed(desk: Desk, error: RemoteError) -> RemoteError:
     return RemoteError(sentence, cause=str(error), remedy=remedy)
 
 
-def _demand_recorded(decisions: Sequence[Decision], recorded: Recorded) -> None:
+def _demand_recorded(decisions: Sequence[Decision], recorded: CommitResult) -> None:
     lost = [d.publication.url for d in decisions if d.publication.url not in recorded.ledgers]
     if lost:
         raise HistoryError(
-            f"The decision about {', '.join(lost)} was not recorded, because its ledger became unreadable meanwhile.",
-            cause=recorded.broken.get(lost[0], ""),
+            f"The decision about {', '.join(lost)} was not recorded, because its ledger could not be written.",
+            cause=recorded.errors.get(lost[0], ""),
             remedy="See who pushed to the repository, restore the ledger, and decide again.",
         )
 
 
-def _told(recorded: Recorded, *, shared: bool) -> str:
+def _told(recorded: CommitResult, *, shared: bool) -> str:
     where = " and pushed" if shared else ""
     return (
         f"Committed{where} as {recorded.commit}." if recorded.made else "Recorded already: there is nothing to change."
     )
-
-
-@contextmanager
-def _noted(desk: Desk, decisions: Sequence[Decision]) -> Iterator[None]:
-    """Say beside git that it is an operator here who decides: what a branch says alone is not believed.
-
-    Ahead of the commit: who is killed in between must not leave what the next pass takes for a stranger's. Where the
-    commit fails nothing was decided, and a pusher must find no permission that nobody meant to give.
-    """
-    place, shared = desk.settings.state_dir, desk.settings.repository.remote is not None
-    keys = {each.publication.url: each.vouches for each in decisions if each.vouches and shared}
-    bodies = {each.publication.url: each.takes_over for each in decisions if each.takes_over}
-    new = vouch(place, keys) if keys else {}
-    if bodies:
-        note_adopted(place, bodies)  # it says nothing about other bytes, and lasts no longer than these
-    try:
-        yield
-    except MirrorError:
-        if new:
-            change(place, lambda notes: notes.without_vouched(new))
-        raise
-
-
-def tell_where_it_counts(desk: Desk, decisions: Sequence[Decision], *, no_pass: bool) -> None:
-    """Say that a mirror elsewhere will not carry this out by itself: only git would tell it, and git is not enough."""
-    if desk.lasting or not no_pass or not desk.needs_witness:
-        return
-    if any(EMPTIED in each.vouches or (each.vouches and not each.outcome.transitions) for each in decisions):
-        click.echo(
-            "A mirror does not believe this of git alone, and will ask for an operator (remote.unwitnessed): "
-            "give the command there as the mirror's user, or here without --no-pass.",
-            err=True,
-        )
 
 
 # ------------------------------------------------------------------------------------------------ the pass
@@ -191,14 +188,19 @@ def finish(ctx: click.Context, desk: Desk, *, no_pass: bool, so_far: ExitStatus 
     """
     if no_pass:
         ctx.exit(so_far)
+    found = {so_far, one_pass(desk).exit_status}
+    ctx.exit(next(status for status in _WORST_FIRST if status in found))
+
+
+def one_pass(desk: Desk) -> Report:
+    """One pass for the desk's issuers, reported as `run --once` does."""
     chosen = {issuer.name for issuer in desk.issuers}
     settings = desk.settings.narrowed(lambda issuer: issuer.name in chosen)
-    with open_ports(settings, dry_run=False) as ports:
+    with open_ports(settings, dry_run=False, ledger_trust=desk.ports.ledger_trust) as ports:  # type: ignore[arg-type]  # an operator's keys can sign
         report = run_once(settings, ports, datetime.now(UTC))
     log_report(configure(desk.options.log_level, desk.options.log_format), report)
     show(report, "text")
-    found = {so_far, report.exit_status}
-    ctx.exit(next(status for status in _WORST_FIRST if status in found))
+    return report
 
 
 _WORST_FIRST = (ExitStatus.FAILED, ExitStatus.HELD, ExitStatus.CURRENT)

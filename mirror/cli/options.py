@@ -1,5 +1,6 @@
 """What several commands share: the global options after a command, and loading the configuration."""
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class Common:
         """
         from mirror.config.load import load  # noqa: PLC0415  pydantic and YAML only when they are needed
 
-        return load(self.config)
+        return load(self.config, os.environ)
 
 
 def common_options(function: F) -> F:

@@ -1,18 +1,23 @@
 """`oidc-mirror revoke`: a key leaves at once, and never comes back."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
+from mirror.addresses import jwks_uri, object_keys
 from mirror.cli.desk import Desk, open_desk
-from mirror.cli.operate import Decision, ask, commit, decision_options, described, finish, refuse, tell_where_it_counts
+from mirror.cli.operate import Decision, ask, commit, decision_options, described, one_pass, refuse
 from mirror.cli.options import KeyCommand, common
-from mirror.errors import UsageError
+from mirror.errors import BucketError, UsageError
 from mirror.log import escaped
-from mirror.model import Reason, Thumbprint
-from mirror.report import ExitStatus
-from mirror.steps.notebook import EMPTIED
+from mirror.model import KeyPolicy, Ledger, Reason, Thumbprint
+from mirror.ports import Seen
+from mirror.report import ExitStatus, Report
+from mirror.steps.plan import Publication
+from mirror.trust.adoption import read_public
 from mirror.trust.decisions import find_material, revoke
+from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
 
 
 @click.command("revoke", cls=KeyCommand)
@@ -33,30 +38,62 @@ def command(
     last: bool,
     yes: bool,
     no_pass: bool,
+    signing_key: Path | None,
 ) -> None:
     """Take KEY of the issuer NAME from the public set, for ever and under whatever kid.
 
     KEY is a kid or a thumbprint, or the first 8 or more characters of one. A kid that begins with - follows --.
 
-    Exit status: 0 the decision stands and its pass found everything current; 1 it was not committed or not pushed, or
-    the pass failed; 2 usage; 3 a change waits for an operator; 130 the question was answered with no.
+    Exit status: 0 the key is not public any more (with --no-pass: the revocation is committed and pushed); 1 it was not
+    committed or not pushed, or the key is still public; 2 usage; 3 it is held because nothing else is public, or a
+    cache still shows the key; 130 the question was answered with no.
     """
     if (key is None) is not everything:
         raise UsageError("It must be clear what is revoked.", remedy="Give one KEY, or `--all`.")
-    with open_desk(common(ctx), (name,)) as desk:
+    with open_desk(common(ctx), (name,), signing_key=signing_key) as desk:
         material = _material(desk, name, key)
-        decisions, refusals = decide(desk, material, reason=reason, last=last)
-        if any(each.code != "revocation.held" for each in refusals):
-            refuse(refusals[0])
-        for each in refusals:
+        decisions, held = decide(desk, material, reason=reason, last=last)
+        for each in held:
             click.echo(f"held: {escaped(each.sentence)}\n  remedy: {escaped(each.remedy)}", err=True)
-        if refusals and not any(each.outcome.transitions for each in decisions):
+        if held and not any(each.outcome.transitions for each in decisions):
             ctx.exit(ExitStatus.HELD)
         ask(ctx, described(desk, lambda record: record.key.thumbprint in material), "Revoke for ever?", yes=yes)
-        commit(desk, decisions)
-        tell_where_it_counts(desk, decisions, no_pass=no_pass)
+        decisions = list(commit(desk, lambda newest: decide(newest, material, reason=reason, last=last)[0]))
+        status = ExitStatus.HELD if held else ExitStatus.CURRENT
+        if no_pass:
+            if any(_is_public(ledger, material) for _, ledger in desk.ledgers()):
+                click.echo("The key is still public: the next pass of a mirror takes it away.")
+            ctx.exit(status)
+        report = one_pass(desk)
+        found = {status, *(_public_state(desk, each.publication, material, report) for each in decisions)}
         click.echo("Relying parties may trust it until they fetch the set again: deny its tokens there meanwhile.")
-        finish(ctx, desk, no_pass=no_pass, so_far=ExitStatus.HELD if refusals else ExitStatus.CURRENT)
+        ctx.exit(next(each for each in (ExitStatus.FAILED, ExitStatus.HELD, ExitStatus.CURRENT) if each in found))
+
+
+def _public_state(desk: Desk, publication: Publication, material: frozenset[Thumbprint], report: Report) -> ExitStatus:
+    """What became of the key in public: gone, still shown by a cache or kept as the last one (held), or failed."""
+    publish, url = publication.issuer.publish, jwks_uri(publication.url)
+    _, jwks_key = object_keys(publication.url, publish.base_url, publish.prefix)
+    try:
+        stored = desk.ports.bucket(publish).get(jwks_key)
+    except BucketError as error:
+        click.echo(f"Whether {escaped(url)} still has the key is not known: {escaped(str(error))}", err=True)
+        return ExitStatus.FAILED
+    if stored is not None and _has_any(stored.body, material):
+        click.echo(f"The key is still public in {escaped(url)}; the report above says why.", err=True)
+        return ExitStatus.HELD if report.exit_status is ExitStatus.HELD else ExitStatus.FAILED
+    if not publish.readback.enabled:
+        return ExitStatus.CURRENT
+    look = desk.ports.view.look(url, readback=publish.readback)
+    if isinstance(look, Seen) and _has_any(look.body, material):
+        click.echo(f"The key is gone from the bucket, and a cache still shows it in {escaped(url)}.", err=True)
+        return ExitStatus.HELD
+    return ExitStatus.CURRENT
+
+
+def _has_any(jwks: bytes, material: frozenset[Thumbprint]) -> bool:
+    keys, _ = read_public(jwks, KeyPolicy(kid="opaque"), known=ALL_THUMBPRINTS)
+    return any(thumbprint in material for _, thumbprint in keys)
 
 
 def _material(desk: Desk, name: str, key: str | None) -> frozenset[Thumbprint]:
@@ -76,13 +113,22 @@ def _material(desk: Desk, name: str, key: str | None) -> frozenset[Thumbprint]:
 def decide(
     desk: Desk, material: frozenset[Thumbprint], *, reason: str, last: bool
 ) -> tuple[list[Decision], list[Reason]]:
-    """The revocation under each of the issuer's texts, and why there is none under others."""
-    decisions, refusals = [], []
+    """The revocation under each of the issuer's texts, and why it is held under others.
+
+    Raises:
+        UsageError: The reason is no text that the ledger can keep.
+    """
+    decisions, held = [], []
     for each, ledger in desk.ledgers():
         outcome = revoke(ledger, material, now=desk.now, reason=reason, last=last)
-        if isinstance(outcome, Reason):
-            refusals.append(outcome)
+        if not isinstance(outcome, Reason):
+            decisions.append(Decision(each, outcome, lambda merged: not _is_public(merged, material)))
+        elif outcome.code == "revocation.held":
+            held.append(outcome)
         else:
-            empties = last and not outcome.ledger.public_keys()
-            decisions.append(Decision(each, outcome, frozenset({EMPTIED}) if empties else frozenset()))
-    return decisions, refusals
+            refuse(outcome)
+    return decisions, held
+
+
+def _is_public(ledger: Ledger, material: frozenset[Thumbprint]) -> bool:
+    return any(key.thumbprint in material for key in ledger.public_keys())

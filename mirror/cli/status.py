@@ -54,6 +54,8 @@ def lines(standing: Standing) -> Iterator[str]:
         yield from _reason("failed", reason, "red", "")
     for issuer in standing.issuers:
         yield from _issuer(issuer, standing.now)
+    for event in standing.events:
+        yield f"{event.level} {event.name}: {escaped(event.sentence)}"
     yield from _abandoned(standing)
     yield from _git(standing)
 
@@ -93,7 +95,6 @@ _OBJECTS = {
     ObjectState.MISSING: "missing in the bucket, the next pass puts it: {}",
     ObjectState.OUTDATED: "an earlier state in the bucket, the next pass puts the newest: {}",
     ObjectState.DRIFT: "drift, somebody else wrote it, the next pass repairs it: {}",
-    ObjectState.FOREIGN: "another mirror's, left as it is: {}",
     ObjectState.UNKNOWN: "unknown, the bucket could not be read: {}",
 }
 _COLOURS = {"published": "green", "retiring": "yellow", "held": "magenta", "revoked": "red", "dropped": None}
@@ -102,7 +103,7 @@ _COLOURS = {"published": "green", "retiring": "yellow", "held": "magenta", "revo
 def _key(key: KeyStanding, now: datetime) -> Iterator[str]:
     record = key.record
     status = click.style(str(record.status), fg=_COLOURS[record.status], bold=True)
-    yield f"  key {escaped(record.key.kid)}  {record.key.alg}  {status}"
+    yield f"  key {escaped(record.key.kid)}  {record.key.alg or '-'}  {status}"
     yield f"      thumbprint {record.key.thumbprint}, first seen {moment(record.first_seen)}"
     if key.leaves_at is not None and record.missing_since is not None:
         due = "leaves at" if key.leaves_at > now else "may leave since"
@@ -154,3 +155,4 @@ def _git(standing: Standing) -> Iterator[str]:
     if standing.unpushed_commits:
         number = standing.unpushed_commits
         yield f"{number} {'commit' if number == 1 else 'commits'} not pushed yet."
+    yield f"Repository mode: {standing.mode}."

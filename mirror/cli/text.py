@@ -19,8 +19,8 @@ COLOURS = {
     State.CHANGED: "cyan",
     State.CURRENT: "green",
 }
-VERBS = {Effect.PUT: "put", Effect.PLANNED: "would put", Effect.WAITING: "put waits for the git remote:"}
-VERBS |= {Effect.HELD: "held, not put:", Effect.FAILED: "not put:"}
+VERBS = {Effect.PUT: "put", Effect.PLANNED: "would put", Effect.WAITING: "put waits:"}
+VERBS |= {Effect.FAILED: "not put:"}
 
 
 def lines(report: Report) -> Iterator[str]:
@@ -74,7 +74,8 @@ def _unusable(observation: Unusable) -> Iterator[str]:
 def _change(change: Change, *, dry_run: bool) -> str:
     verb = "would be" if dry_run else "is"
     key = change.key
-    return f"  key {key.thumbprint} ({key.alg}, kid {escaped(key.kid)}) {change.sentence}: it {verb} {change.status}"
+    name = f"{key.thumbprint} ({key.alg or '-'}, kid {escaped(key.kid)})"
+    return f"  key {name} {change.sentence}: it {verb} {change.status}"
 
 
 def _object(each: ObjectReport) -> str:

@@ -24,6 +24,7 @@ _BAD_BRANCH = re.compile(
 )
 _AUTHOR = re.compile(r"(?P<name>[^<>]*[^<>\s])[ ]<(?P<email>[^<>\s]+)>")
 _MAX_BRANCH_CHARACTERS = 200
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 
 def remote(text: str) -> str:
@@ -44,6 +45,16 @@ def branch(text: str) -> str:
     """The name of a branch, as git-check-ref-format allows it."""
     if not text.isprintable() or len(text) > _MAX_BRANCH_CHARACTERS or _BAD_BRANCH.search(text):
         raise ValueError("Git does not allow this name for a branch. Write a plain one, such as main.")
+    return text
+
+
+def name(text: str) -> str:
+    """The name that signatures of ledgers are made for."""
+    if re.fullmatch(NAME_PATTERN, text) is None:
+        raise ValueError(
+            "This is no name of a repository. Use up to 63 lower-case letters, digits, dots, hyphens and underscores,"
+            " and begin with a letter or a digit."
+        )
     return text
 
 

@@ -14,10 +14,11 @@ from mirror.config.resolve import to_settings
 from mirror.config.settings import Settings
 from mirror.errors import UsageError
 
-_NO_FILES: Mapping[str, str] = MappingProxyType({})
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 _NO_FILE = (
     "Name the file with `--config` or in `$OIDC_MIRROR_CONFIG`; config/mirror.example.yaml shows how to write one."
 )
+SIGNING_KEY_VARIABLE = "OIDC_MIRROR_SIGNING_KEY"
 _PUBLISH_RULE = rules.Rule(frozenset({"publish", "issuer", "former_issuers"}), publish_findings)
 
 
@@ -25,12 +26,25 @@ class _TooLargeError(ValueError):
     """The file is larger than `MAX_FILE_BYTES`."""
 
 
-def load(path: Path) -> Settings:
+def load(path: Path, environ: Mapping[str, str] = _NOTHING) -> Settings:
     """Read the configuration file and, where it names one, every `*.yaml` file of `issuers_dir`.
+
+    Args:
+        path: The file.
+        environ: The environment, of which `SIGNING_KEY_VARIABLE` replaces `repository.signing_key`; a relative path
+            there begins at the working directory.
 
     Raises:
         UsageError: A file cannot be read, or anything in them is wrong; `problems` has every mistake.
     """
+    settings = _loaded(path)
+    signing_key = environ.get(SIGNING_KEY_VARIABLE)
+    if not signing_key:
+        return settings
+    return replace(settings, repository=replace(settings.repository, signing_key=Path(signing_key).absolute()))
+
+
+def _loaded(path: Path) -> Settings:
     text = _main_text(path)
     base = path.absolute().parent
     main = document.read(text)
@@ -53,7 +67,7 @@ def _issuers_dir(main: document.Document) -> str | None:
     return folder if isinstance(folder, str) and folder and folder.isprintable() else None
 
 
-def parse(text: str, *, base: Path, issuer_files: Mapping[str, str] = _NO_FILES) -> Settings:
+def parse(text: str, *, base: Path, issuer_files: Mapping[str, str] = _NOTHING) -> Settings:
     """Turn the text of a configuration file into settings; nothing is read from the disk.
 
     Args:

@@ -63,7 +63,9 @@ def _repository(repository: RepositoryShape, state_dir: Path, locate: _Locate) -
         branch=repository.branch,
         sign=repository.sign,
         require_push=repository.require_push,
+        signing_key=locate(repository.signing_key),
         allowed_signers=locate(repository.allowed_signers),
+        name=repository.name,
         author_name=author_name,
         author_email=author_email,
     )

@@ -127,14 +127,20 @@ class Issuer:
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """The git repository that keeps the history."""
+    """The git repository that keeps the history.
+
+    With `signing_key` only signed ledgers are believed; without it the remote is trusted. `name` is what the signatures
+    are for.
+    """
 
     path: Path
     remote: str | None = None
     branch: str = "main"
     sign: bool = False
     require_push: bool = False
+    signing_key: Path | None = None
     allowed_signers: Path | None = None
+    name: str = "oidc-mirror"
     author_name: str = "oidc-mirror"
     author_email: str = "oidc-mirror@localhost"
 

@@ -60,8 +60,20 @@ class Repository(Shape):
     require_push: bool = _key(
         default=False, description="Push every commit before anything is published; needs remote."
     )
+    signing_key: types.FileName | None = _key(
+        None,
+        description="OpenSSH private key without passphrase that signs every ledger; only signed ledgers are believed"
+        " then. Without it the remote is trusted. $OIDC_MIRROR_SIGNING_KEY overrides it.",
+    )
     allowed_signers: types.FileName | None = _key(
-        None, description="File of the keys whose signed commits are accepted from the remote."
+        None,
+        description="File of the ssh public keys of other mirrors and of operators, a line TYPE BASE64 [comment] each:"
+        " ledgers that they signed are believed too.",
+    )
+    name: types.RepositoryName = _key(
+        "oidc-mirror",
+        description="What a signature is for. Give each repository that shares a key another name: test and"
+        " production, or one that is made anew.",
     )
     author: types.Author = _key(
         "oidc-mirror <oidc-mirror@localhost>", description="Who commits, as Name <mail address>."

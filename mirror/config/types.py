@@ -140,6 +140,7 @@ Prefix = Annotated[str, BeforeValidator(_prefix), _schema(maxLength=MAX_TEXT_CHA
 CacheControl = Annotated[str, BeforeValidator(_from_text(bucket_fields.cache_control)), _TEXT_SCHEMA]
 Remote = Annotated[str, BeforeValidator(_from_text(git_fields.remote)), _TEXT_SCHEMA]
 Branch = Annotated[str, BeforeValidator(_from_text(git_fields.branch)), _TEXT_SCHEMA]
+RepositoryName = Annotated[str, BeforeValidator(_from_text(git_fields.name)), _schema(git_fields.NAME_PATTERN)]
 Author = Annotated[tuple[str, str], BeforeValidator(_from_text(git_fields.author)), _schema("^[^<>]+ <[^<> ]+>$")]
 ExtraMembers = Annotated[dict[str, JsonValue], AfterValidator(_extra)]
 Count = Annotated[int, Field(ge=1, le=10_000)]

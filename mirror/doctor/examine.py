@@ -146,7 +146,8 @@ def _shared(settings: Settings, chosen: Sequence[Issuer], instruments: Instrumen
         Place(Station.STATE, str(settings.state_dir)), partial(state, settings.state_dir, instruments.lock_holder)
     )
     yield _Job(
-        Place(Station.GIT, str(settings.repository.path)), partial(git, settings.repository, instruments.history)
+        Place(Station.GIT, str(settings.repository.path)),
+        partial(git, settings.repository, instruments.history, issuers=len(settings.issuers)),
     )
     yield _Job(Place(Station.CREDENTIALS, "credentials"), partial(circular, settings.issuers, instruments.own_token))
     wanted = {target(issuer.publish) for issuer in chosen}

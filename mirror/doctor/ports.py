@@ -1,13 +1,14 @@
 """What the doctor needs beyond the ports of a pass: small protocols, each with one real adapter and one fake."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 from mirror.config.settings import Publish
 from mirror.model import CommitId, ObjectKey, Reason, Stored
 from mirror.ports import Bucket, OwnToken, PublicView, Source
+from mirror.trust.ledger_signature import SignatureHeader, Unbelieved
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,33 @@ class Aws(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerVerdict:
+    """One ledger on the newest head: who signed it, or why that is not believed; None where it has no signature.
+
+    `issuer` is whose ledger it is, as the configuration or else the file says; `is_configured` tells which.
+    """
+
+    path: str
+    issuer: str
+    is_configured: bool
+    verdict: SignatureHeader | Unbelieved | None
+
+
+@dataclass(frozen=True, slots=True)
+class SigningState:
+    """How ledgers are signed and verified.
+
+    `sample` is what became of a signature that the mirror's own key made; None where this user can read no such key.
+    `refused` tells why the files of keys cannot be used; then no ledger is judged. `warning` is about their rights.
+    """
+
+    sample: SignatureHeader | Unbelieved | None = None
+    refused: Reason | None = None
+    warning: Reason | None = None
+    ledgers: tuple[LedgerVerdict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryState:
     """How the git history stands; each failure is a reason, None where there is none or it was not tried.
 
@@ -105,6 +133,7 @@ class HistoryState:
     push: Reason | None = None
     unpushed: int | None = None
     broken: tuple[Reason, ...] = ()
+    signing: SigningState = field(default_factory=SigningState)
 
 
 class HistoryView(Protocol):

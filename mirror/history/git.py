@@ -16,6 +16,22 @@ from mirror.history.process import Child, Finished, run
 LOCAL_TIMEOUT_SECONDS = 60.0
 SHOWN_CHARACTERS = 600
 
+# Faults of form in somebody's commit (git-fsck(1)): they harm nobody, and must not keep everybody from fetching.
+_HARMLESS = (
+    "badDate",
+    "badDateOverflow",
+    "badEmail",
+    "badFilemode",
+    "badName",
+    "badTimezone",
+    "missingEmail",
+    "missingNameBeforeEmail",
+    "missingSpaceBeforeDate",
+    "missingSpaceBeforeEmail",
+    "multipleAuthors",
+    "zeroPaddedDate",
+    "zeroPaddedFilemode",
+)
 _CONFIG = (
     "core.fsync=committed",
     "core.hooksPath=/dev/null",
@@ -25,6 +41,7 @@ _CONFIG = (
     "gc.auto=0",
     "maintenance.auto=false",
     "fetch.fsckObjects=true",
+    *(f"fetch.fsck.{fault}=warn" for fault in _HARMLESS),
     "protocol.allow=never",
     "protocol.https.allow=always",
     "protocol.ssh.allow=always",

@@ -20,7 +20,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from mirror.model import IssuerName, IssuerUrl, Key, KeyId, Kid, Status, Thumbprint
+from mirror.model import AnyKey, IssuerName, IssuerUrl, KeyId, Kid, Status, Thumbprint
 
 _VERBS = {
     Status.PUBLISHED: "publish",
@@ -45,7 +45,7 @@ class IssuerChanges:
 
     name: IssuerName
     issuer: IssuerUrl
-    events: tuple[tuple[str, Key, str], ...] = ()
+    events: tuple[tuple[str, AnyKey, str], ...] = ()
     sentences: tuple[str, ...] = ()
 
 
@@ -96,7 +96,7 @@ def _subject(issuers: tuple[IssuerChanges, ...]) -> str:
     others = sum(len(issuer.sentences) for issuer in issuers)
     if len(issuers) == 1 and len(events) == 1 and not others:
         ((status, key),) = events
-        return f"{who}: {_VERBS[status]} key {_short(key.kid)} ({key.alg})"
+        return f"{who}: {_VERBS[status]} key {_short(key.kid)} ({key.alg or '-'})"
     counts = Counter(status for status, _ in events)
     parts = [f"{counts[status]} {status}" for status in _VERBS if counts[status]]
     if parts:
@@ -115,8 +115,8 @@ def _lines(issuer: IssuerChanges) -> list[str]:
     ]
 
 
-def _event_text(status: str, key: Key, sentence: str) -> str:
-    text = f"{_VERBS[Status(status)]} key {written_kid(key.kid)} ({key.alg})"
+def _event_text(status: str, key: AnyKey, sentence: str) -> str:
+    text = f"{_VERBS[Status(status)]} key {written_kid(key.kid)} ({key.alg or '-'})"
     return f"{text}: {sentence}" if sentence else text
 
 

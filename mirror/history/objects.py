@@ -86,7 +86,7 @@ class Objects:
         line = self._line(child, deadline)
         header = _HEADER.fullmatch(line)
         if header is None:
-            if line.endswith(b" missing"):
+            if line.endswith((b" missing", b" submodule")):  # of a submodule git has at most the id
                 return None
             raise HistoryError("git gave an answer that this program does not understand.", cause=_shown(line))
         found = Found(header[1].decode(), header[2].decode(), int(header[3]))

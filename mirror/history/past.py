@@ -7,7 +7,7 @@ that fails, the answer is the one that the known part gives.
 import hashlib
 import re
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -15,13 +15,13 @@ from mirror.errors import HistoryError, RemoteError
 from mirror.history.answers import Answers
 from mirror.history.git import Git, why
 from mirror.history.objects import Objects
-from mirror.history.remote import Remote
-from mirror.history.snapshots import FOLDERS
+from mirror.history.remote import REMOTE_TIMEOUT_SECONDS, Remote
 from mirror.history.versions import LISTED, MOST_VERSIONS, moment, read_versions
 from mirror.model import CommitId, Version
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _DIGITS_SHA1 = 40
+_FOLDERS = ("ledger", "public")
 
 
 class Past:
@@ -42,12 +42,15 @@ class Past:
         self._fetches = 0
         self._completed: bool | None = None
         """Whether the remote gave the rest of the history; None when it was not asked since the last fetch."""
+        self._refused: set[str] = set()
+        """The commits that the remote did not give by their id since the last fetch."""
 
     def forget_failure(self) -> None:
         """Try again to complete the history when it is next needed: the remote has answered."""
         with self._deepening:
             self._fetches += 1
             self._completed = None
+            self._refused.clear()
 
     def is_ancestor(self, old: CommitId, new: CommitId) -> bool:
         """Whether `new` contains `old`.
@@ -74,6 +77,43 @@ class Past:
         """
         return _FULL_ID.fullmatch(commit) is not None and self._kind(commit) == "commit"
 
+    def obtain(self, commit: str) -> bool:
+        """Whether the text is the full id of a commit that this repository has, or that the remote gives by its id.
+
+        A shallow repository gets that commit alone; its branch is not completed for it.
+
+        Raises:
+            HistoryError: The repository could not be read.
+        """
+        if _FULL_ID.fullmatch(commit) is None:
+            return False
+        if self._has_commit(commit):
+            return True
+        with self._deepening:
+            if commit not in self._refused and self._remote is not None and not self._has_commit(commit):
+                try:
+                    self._remote.fetch_commit(commit, depth=1 if self._is_shallow() else None)
+                except RemoteError:
+                    # The pass goes on with what it has; see `snapshot.unknown`.
+                    self._refused.add(commit)
+        return self._has_commit(commit)
+
+    def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
+        """The commits in the history of `at` that changed one of `paths`, newest first, each with those it follows.
+
+        Merges of them are among them. A shallow history is completed where the remote allows.
+
+        Raises:
+            HistoryError: The repository could not be read.
+        """
+        self._deepened(self._is_shallow())
+        words = ("rev-list", "--full-history", "--parents", "--topo-order", at, "--", *paths)
+        finished = self._git.run(*words, timeout_seconds=REMOTE_TIMEOUT_SECONDS)
+        if not finished.ok:
+            raise HistoryError("The past of a file could not be read.", cause=why(finished))
+        lines = (line.split() for line in finished.out.decode().splitlines())
+        return {CommitId(commit): tuple(map(CommitId, parents)) for commit, *parents in lines}
+
     def holds(self, body: bytes) -> bool:
         """Whether a commit of the branch ever held these very bytes as a file below `public/` or `ledger/`.
 
@@ -86,26 +126,17 @@ class Past:
         blob = blob_id(body, len(head))
         return self._held.get(self._state(head), blob, lambda: self._find_held(head, blob))
 
-    def changed_at(self, path: str, *, at: CommitId | None = None) -> datetime | None:
-        """When the branch, or the history of `at`, last changed the file (committer date, UTC); None: never.
+    def changed_at(self, path: str) -> datetime | None:
+        """When the branch last changed the file (committer date, UTC); None: never.
 
         Raises:
             HistoryError: The repository could not be read.
         """
-        head = self._head() if at is None else at
+        head = self._head()
         if head is None:
             return None
         self._deepened(self._is_shallow())
         return self._changes.get(self._state(head), path, lambda: self._find_change(head, path))
-
-    def committed_at(self, commit: CommitId) -> datetime:
-        """When a commit says that it was made (committer date, UTC); whoever made it could say anything.
-
-        Raises:
-            HistoryError: The repository could not be read.
-        """
-        words = ("log", "-1", "--no-patch", "--no-show-signature", "--no-color", "--format=%ct", commit, "--")
-        return moment(int(self._git.demand(*words, sentence="A commit could not be read.")))
 
     def count(self, excluding: CommitId | None) -> int:
         """How many commits the branch has that `excluding` does not contain.
@@ -117,22 +148,26 @@ class Past:
         sentence = "The commits that wait to be pushed could not be counted."
         return int(self._git.demand("rev-list", "--count", self._local, *words, "--", sentence=sentence))
 
-    def versions(self, path: str | None, *, most: int = MOST_VERSIONS) -> tuple[Version, ...]:
+    def versions(
+        self, path: str | None, *, most: int = MOST_VERSIONS, at: CommitId | None = None
+    ) -> tuple[Version, ...]:
         """The newest commits of the branch, at most `most`, that changed the file, oldest first; None: any file.
+
+        With `at` those in the history of that commit.
 
         Each comes after those that it contains, and no merge is among them that only took a side.
 
         Raises:
             HistoryError: The repository could not be read.
         """
-        if self._head() is None:
+        if at is None and self._head() is None:
             return ()
-        was_shallow = self._is_shallow()
-        found = self._versions(path, most)
-        return self._versions(path, most) if len(found) < most and self._deepened(was_shallow) else found
+        was_shallow, tip = self._is_shallow(), at or self._local
+        found = self._versions(path, most, tip)
+        return self._versions(path, most, tip) if len(found) < most and self._deepened(was_shallow) else found
 
-    def _versions(self, path: str | None, most: int) -> tuple[Version, ...]:
-        words = (*LISTED, f"--max-count={most}", self._local, "--", *(() if path is None else (path,)))
+    def _versions(self, path: str | None, most: int, tip: str) -> tuple[Version, ...]:
+        words = (*LISTED, f"--max-count={most}", tip, "--", *(() if path is None else (path,)))
         return read_versions(self._git.demand("rev-list", *words, sentence="The past of a file could not be read."))
 
     def _head(self) -> CommitId | None:
@@ -147,7 +182,7 @@ class Past:
         # That an object exists is not enough: a fetched branch that was never accepted brings objects too.
         if self._kind(blob) != "blob":
             return False
-        return bool(self._log(head, "-m", "--root", f"--find-object={blob}", paths=FOLDERS))
+        return bool(self._log(head, "-m", "--root", f"--find-object={blob}", paths=_FOLDERS))
 
     def _find_change(self, head: CommitId, path: str) -> datetime | None:
         seconds = self._log(head, "--format=%ct", paths=(path,))
@@ -167,6 +202,10 @@ class Past:
         if not finished.ok:
             raise HistoryError("Two commits could not be compared.", cause=why(finished))
         return finished.out.decode().strip()
+
+    def _has_commit(self, commit: str) -> bool:
+        (found,) = self._objects.info([commit])
+        return found is not None and found.kind == "commit"
 
     def _kind(self, name: str) -> str | None:
         was_shallow = self._is_shallow()

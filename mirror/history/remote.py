@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from mirror.errors import PushRefusedError, RemoteError
-from mirror.history.git import Git, why
+from mirror.history.git import Git, presentable, why
 from mirror.history.process import Finished
 
 REMOTE_TIMEOUT_SECONDS = 120.0
@@ -21,6 +21,7 @@ _LOST_RACE = re.compile(
 # Servers say this both when somebody pushed in between and when the branch is locked or cannot be written.
 _NOT_WRITTEN = re.compile(r"failed to lock|cannot lock ref|failed to update ref|lock error", re.IGNORECASE)
 _NO_BRANCH = re.compile(r"^fatal: couldn't find remote ref ", re.MULTILINE)
+_DAMAGED_REMEDY = "Check the remote's repository with `git fsck --strict`, and find out who pushed to it last."
 _REMEDIES = (
     (
         r"publickey|Authentication failed|could not read (Username|Password)|Permission denied|error: 40[13]",
@@ -38,7 +39,7 @@ _REMEDIES = (
         "See that `repository.remote` names a git repository that this user may read.",
     ),
     (r"File too large|signal 25", "The remote sends more than a history of keys can be; see who writes to it."),
-    (r"fsck|corrupt|bad object|invalid|index-pack|unpack", "Check the remote's repository with `git fsck --strict`."),
+    (r"fsck|corrupt|bad object|invalid|index-pack|unpack", _DAMAGED_REMEDY),
 )
 _OTHERWISE = "Try `git ls-remote` with `repository.remote` as the user that runs the mirror."
 
@@ -65,8 +66,12 @@ class Remote:
         self._max_file_bytes = max_file_bytes
         self._ssh: Mapping[str, str] | None = None
 
-    def fetch(self, into: str, *, depth: int | None = None) -> bool:
-        """Fetch the branch into the reference `into`; False when the remote has no such branch yet.
+    def fetch(self, into: str, *, depth: int | None = None) -> str | None:
+        """Fetch the branch into the reference `into`.
+
+        Returns:
+            What `git fsck` minds in the new objects, harmless faults of form (empty: nothing); None when the remote has
+            no such branch yet.
 
         Raises:
             RemoteError: It could not be fetched; `into` is as before.
@@ -74,10 +79,35 @@ class Remote:
         depth_words = () if depth is None else (f"--depth={depth}",)
         finished = self._talk("fetch", *_FETCH_WORDS, *depth_words, "--", self._url, f"+{self._branch}:{into}")
         if not finished.ok and not finished.stopped and _NO_BRANCH.search(finished.err):
-            return False
+            return None
         if not finished.ok:
             raise _failed("The git remote could not be fetched from.", finished)
-        return True
+        faults = dict.fromkeys(line for line in finished.err.splitlines() if line.startswith("warning: object "))
+        return presentable("\n".join(faults))
+
+    def fetch_commit(self, commit: str, *, depth: int | None) -> None:
+        """Fetch one commit by its id, which servers may refuse; no reference moves.
+
+        Raises:
+            RemoteError: It could not be fetched.
+        """
+        depth_words = () if depth is None else (f"--depth={depth}",)
+        finished = self._talk("fetch", *_FETCH_WORDS, *depth_words, "--", self._url, commit)
+        if not finished.ok:
+            raise _failed("A commit could not be fetched by its id.", finished)
+
+    def head(self) -> str | None:
+        """The commit of the branch on the remote, without fetching it; None where there is no such branch.
+
+        Raises:
+            RemoteError: The remote did not tell.
+        """
+        listed = self._talk("ls-remote", "--quiet", "--refs", "--", self._url, self._branch)
+        if not listed.ok:
+            raise _failed("The branch of the git remote could not be looked up.", listed)
+        lines = listed.out.decode("utf-8", "replace").splitlines()
+        heads = [line.partition("\t")[0] for line in lines if line.endswith(f"\t{self._branch}")]
+        return heads[0] if heads else None
 
     def deepen(self) -> None:
         """Fetch the whole history into a shallow repository; no reference moves.
@@ -105,7 +135,13 @@ class Remote:
         lines = finished.out.decode("utf-8", "replace").splitlines()
         refusal = "" if finished.stopped else "\n".join(line for line in lines if line.startswith("!\t"))
         unwritten = _NOT_WRITTEN.search(refusal) is not None
-        if _LOST_RACE.search(refusal) or (unwritten and self._has_moved_from(commit)):
+        lost = _LOST_RACE.search(refusal) is not None
+        if (lost or unwritten) and not rehearse:
+            head = self._head_or_none()
+            if head is not None and self._contains(commit, head=head):
+                return  # another mirror made the very same commit, and was faster
+            lost = lost or (head is not None and not self._contains(head, head=commit))
+        if lost:
             raise PushRefusedError(
                 "The remote's branch has commits that this mirror has not.",
                 cause=why(finished),
@@ -115,13 +151,15 @@ class Remote:
             raise _locked(finished, refusal)
         raise _failed("The git remote refused the push or could not be reached.", finished, also=refusal)
 
-    def _has_moved_from(self, commit: str) -> bool:
-        """Whether the remote's branch has what `commit` does not contain; False when the remote does not tell."""
-        listed = self._talk("ls-remote", "--quiet", "--refs", "--", self._url, self._branch)
-        lines = listed.out.decode("utf-8", "replace").splitlines() if listed.ok else []
-        heads = [line.partition("\t")[0] for line in lines if line.endswith(f"\t{self._branch}")]
-        # A commit that we do not even have is no ancestor of ours either: git says so by another failure.
-        return any(not self._git.run("merge-base", "--is-ancestor", head, commit).ok for head in heads)
+    def _head_or_none(self) -> str | None:
+        try:
+            return self.head()
+        except RemoteError:
+            return None
+
+    def _contains(self, commit: str, *, head: str) -> bool:
+        """Whether `head` contains `commit`, as far as this repository knows; it need not even have `head`."""
+        return commit == head or self._git.run("merge-base", "--is-ancestor", commit, head).ok
 
     def _talk(self, *arguments: str) -> Finished:
         return self._git.run(
@@ -174,4 +212,4 @@ def _failed(sentence: str, finished: Finished, *, also: str = "") -> RemoteError
     said = f"{finished.err}\n{also}"
     remedy = next((words for pattern, words in _REMEDIES if re.search(pattern, said)), _OTHERWISE)
     shown = Finished(finished.status, b"", said, finished.stopped)
-    return RemoteError(sentence, cause=why(shown), remedy=remedy)
+    return RemoteError(sentence, cause=why(shown), remedy=remedy, damaged=remedy == _DAMAGED_REMEDY)

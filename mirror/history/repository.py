@@ -6,7 +6,7 @@ remote starts a single git process.
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -20,14 +20,11 @@ from mirror.history.objects import Objects
 from mirror.history.past import Past
 from mirror.history.references import DISK_REMEDY, References
 from mirror.history.remote import MAX_FETCHED_FILE_BYTES, REMOTE_TIMEOUT_SECONDS, Remote
-from mirror.history.signatures import demand_signed
 from mirror.history.snapshots import Snapshots
 from mirror.history.upkeep import collect
 from mirror.history.versions import MOST_VERSIONS
 from mirror.history.writing import write_commit
 from mirror.model import CommitId, Heads, Version
-
-_INCOMING = "refs/oidc-mirror/incoming"
 
 
 class Repository:
@@ -142,39 +139,34 @@ class Repository:
         return commit
 
     def advance(self, new: CommitId, *, expect: CommitId | None) -> None:
-        """Move the branch from `expect` to `new`, an existing commit that contains it.
+        """Move the branch from `expect` to `new`, an existing commit that holds all that `expect` says.
 
         Raises:
             BranchMovedError: The branch is not `expect` any more.
-            HistoryError: `new` does not contain `expect`, or the branch could not be written.
+            HistoryError: The branch could not be written.
         """
-        if expect is not None and not self._past.is_ancestor(expect, new):
-            raise HistoryError(f"The branch cannot advance to {new}: it does not contain {expect}.")
         self._references.swap(self._local, new, expect=expect)
 
     # ------------------------------------------------------------------------------------------- the remote
 
-    def fetch(self, *, shallow: bool) -> None:
+    def fetch(self, *, shallow: bool) -> str:
         """Learn the remote's branch; nothing local moves but our record of it. An absent branch is recorded as absent.
 
         `shallow` gets the newest commit alone when this repository has none yet; otherwise it changes nothing.
 
+        Returns:
+            What `git fsck` minds in the new objects, harmless faults of form; empty where there are none.
+
         Raises:
-            RemoteError: The remote could not be fetched from, sent what is damaged, or what no allowed signer signed.
+            RemoteError: The remote could not be fetched from, or sent what is damaged.
             HistoryError: There is no remote in the settings, or the repository could not be written.
         """
-        heads = self.heads()
-        known = [head for head in (heads.local, heads.remote) if head is not None]
-        signers = self._settings.allowed_signers
-        depth = 1 if shallow and not known else None
-        into = _INCOMING if signers is not None else self._tracking
-        found = self._required_remote().fetch(into, depth=depth)
+        depth = 1 if shallow and self.heads() == Heads(None, None) else None
+        found = self._required_remote().fetch(self._tracking, depth=depth)
         self._past.forget_failure()
-        if not found:
+        if found is None:
             self._references.delete(self._tracking)
-        elif signers is not None:
-            demand_signed(self._git, into, known=known, allowed_signers=signers)
-            self._references.put(self._tracking, into)
+        return found or ""
 
     def push(self) -> None:
         """Make the local branch the remote's, as a fast-forward only.
@@ -203,6 +195,16 @@ class Repository:
             return 0
         return self._past.count(excluding=heads.remote)
 
+    def remote_head(self) -> CommitId | None:
+        """The branch of the remote as it is now, without fetching it; None where there is none.
+
+        Raises:
+            RemoteError: The remote did not tell.
+            HistoryError: There is no remote in the settings.
+        """
+        head = self._required_remote().head()
+        return None if head is None else CommitId(head)
+
     def _required_remote(self) -> Remote:
         if self._remote is None:
             raise HistoryError("No git remote is configured.", remedy="Set `repository.remote`.")
@@ -222,29 +224,39 @@ class Repository:
         """As `Snapshots.list_paths`."""
         return self._snapshots.list_paths(commit, under)
 
-    def changed_paths(self, old: CommitId, new: CommitId) -> tuple[str, ...]:
-        """As `Snapshots.changed_paths`."""
-        return self._snapshots.changed_paths(old, new)
-
     def knows(self, commit: str) -> bool:
         """As `Past.knows`."""
         return self._past.knows(commit)
+
+    def obtain(self, commit: str) -> bool:
+        """As `Past.obtain`."""
+        return self._past.obtain(commit)
+
+    def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
+        """As `Past.path_history`."""
+        return self._past.path_history(paths, at=at)
+
+    def blobs(self, names: Sequence[str]) -> tuple[str | None, ...]:
+        """The ids of the files that `<commit>:<path>` names; None for what is absent, or no file."""
+        return tuple(one.id if one is not None and one.kind == "blob" else None for one in self._objects.info(names))
+
+    def contents(self, blobs: Iterable[str]) -> Mapping[str, bytes]:
+        """As `Snapshots.contents`."""
+        return self._snapshots.contents(blobs)
 
     def holds(self, body: bytes) -> bool:
         """As `Past.holds`."""
         return self._past.holds(body)
 
-    def changed_at(self, path: str, *, at: CommitId | None = None) -> datetime | None:
+    def changed_at(self, path: str) -> datetime | None:
         """As `Past.changed_at`."""
-        return self._past.changed_at(path, at=at)
+        return self._past.changed_at(path)
 
-    def versions(self, path: str | None, *, most: int = MOST_VERSIONS) -> tuple[Version, ...]:
+    def versions(
+        self, path: str | None, *, most: int = MOST_VERSIONS, at: CommitId | None = None
+    ) -> tuple[Version, ...]:
         """As `Past.versions`."""
-        return self._past.versions(path, most=most)
-
-    def committed_at(self, commit: CommitId) -> datetime:
-        """As `Past.committed_at`."""
-        return self._past.committed_at(commit)
+        return self._past.versions(path, most=most, at=at)
 
     def collect_garbage(self) -> None:
         """As `upkeep.collect`."""

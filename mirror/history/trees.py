@@ -1,4 +1,4 @@
-"""Pure: git's tree objects, and how two of them differ.
+"""Pure: git's tree objects, and the files that they name.
 
 A tree from a remote is untrusted: a few small trees that name each other many times unfold to billions of files. The
 walk is therefore by level, never recursive, and gives up at `MAX_ENTRIES`.
@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 MAX_ENTRIES = 200_000
-_KIND_BITS, _FOLDER, _FILE, _LINK = 0o170000, 0o040000, 0o100000, 0o120000
+_KIND_BITS, _FOLDER, _FILE = 0o170000, 0o040000, 0o100000
+_OUR_MODE = 0o100644
 Reader = Callable[[Sequence[str]], Sequence[bytes]]
 """Tree ids in, their bodies out, in the same order."""
 
@@ -19,7 +20,7 @@ class BadTreeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a tree: a subtree, or a file (its blob's id and git's mode)."""
+    """One line of a tree: a subtree, a file (its blob's id), or what is neither (a link, a commit); `mode` is git's."""
 
     mode: bytes
     id: str
@@ -27,20 +28,27 @@ class Entry:
     @property
     def is_tree(self) -> bool:
         """Whether it is a folder."""
-        return _kind(self.mode) == _FOLDER
+        return self._kind == _FOLDER
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file, whatever its rights."""
+        return self._kind == _FILE
 
-Difference = tuple[Entry | None, Entry | None]
+    @property
+    def is_plain_file(self) -> bool:
+        """Whether it is a file as this program writes them, of mode 100644."""
+        return int(self.mode, 8) == _OUR_MODE
 
-
-def _kind(mode: bytes) -> int:
-    return int(mode, 8) & _KIND_BITS
+    @property
+    def _kind(self) -> int:
+        return int(self.mode, 8) & _KIND_BITS
 
 
 def parse_tree(body: bytes, *, id_bytes: int) -> dict[str, Entry]:
     """The entries of one tree object, each mode, name, zero byte, id; ids have `id_bytes` bytes (20 or 32).
 
-    Commits of other repositories (submodules) are left out. A name that is no UTF-8 keeps its bytes as surrogates.
+    A name that is no UTF-8 keeps its bytes as surrogates.
     Modes are numbers, as git reads them: `git fsck` lets `040000` and `100666` pass, so a remote may send them.
 
     Raises:
@@ -56,37 +64,33 @@ def parse_tree(body: bytes, *, id_bytes: int) -> dict[str, Entry]:
         if mode.strip(b"01234567"):
             raise BadTreeError("a tree object is damaged")
         at = end + 1 + id_bytes
-        if _kind(mode) in {_FOLDER, _FILE, _LINK}:
-            entries[name] = Entry(mode, body[end + 1 : at].hex())
+        entries[name] = Entry(mode, body[end + 1 : at].hex())
     return entries
 
 
-def differences(read: Reader, old: str | None, new: str | None, *, under: str = "") -> Mapping[str, Difference]:
-    """The files in which the trees `old` and `new` differ (None: an empty tree), each path beginning with `under`.
+def files(read: Reader, root: str | None, *, under: str = "") -> Mapping[str, Entry]:
+    """Every file of the tree `root` (None: an empty one), each path beginning with `under`.
 
     Args:
         read: How tree objects are read.
-        old: The id of the first tree.
-        new: The id of the second tree.
-        under: Where the two trees stand, such as `ledger`; empty for the root.
+        root: The id of the tree.
+        under: Where the tree stands, such as `ledger`; empty for the root.
 
     Raises:
-        BadTreeError: A tree is damaged, or they unfold to more than 200 000 entries.
+        BadTreeError: A tree is damaged, or it unfolds to more than 200 000 entries.
     """
-    files: dict[str, Difference] = {}
-    level: dict[str, tuple[str | None, str | None]] = {under: (old, new)}
+    found: dict[str, Entry] = {}
+    level = {} if root is None else {under: root}
     seen = 0
     while level:
-        bodies = _read_trees(read, (tree for pair in level.values() for tree in pair))
-        below: dict[str, tuple[str | None, str | None]] = {}
-        for folder, (left, right) in level.items():
-            for name, change in _changed(bodies.get(left or "", {}), bodies.get(right or "", {})).items():
-                _sort_in(_joined(folder, name), change, files, below)
-            seen += len(bodies.get(left or "", {})) + len(bodies.get(right or "", {}))
-            if seen > MAX_ENTRIES:
-                raise BadTreeError(f"the tree holds more than {MAX_ENTRIES} entries")
-        level = below
-    return files
+        bodies = _read_trees(read, level.values())
+        here = {_joined(folder, name): entry for folder, tree in level.items() for name, entry in bodies[tree].items()}
+        seen += len(here)
+        if seen > MAX_ENTRIES:
+            raise BadTreeError(f"the tree holds more than {MAX_ENTRIES} entries")
+        found |= {path: entry for path, entry in here.items() if entry.is_file}
+        level = {path: entry.id for path, entry in here.items() if entry.is_tree}
+    return found
 
 
 def find(read: Reader, root: str, paths: Collection[str]) -> Mapping[str, Entry]:
@@ -135,23 +139,6 @@ def _joined(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def _read_trees(read: Reader, trees: Iterable[str | None]) -> dict[str, dict[str, Entry]]:
-    ids = list(dict.fromkeys(tree for tree in trees if tree is not None))
+def _read_trees(read: Reader, trees: Iterable[str]) -> dict[str, dict[str, Entry]]:
+    ids = list(dict.fromkeys(trees))
     return {tree: parse_tree(body, id_bytes=len(tree) // 2) for tree, body in zip(ids, read(ids), strict=True)}
-
-
-def _changed(left: Mapping[str, Entry], right: Mapping[str, Entry]) -> dict[str, Difference]:
-    names = dict.fromkeys((*left, *right))
-    return {name: (left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)}
-
-
-def _sort_in(
-    path: str, change: Difference, files: dict[str, Difference], below: dict[str, tuple[str | None, str | None]]
-) -> None:
-    """Put a difference where it belongs: what is a folder on either side is looked into."""
-    trees = tuple(side.id if side is not None and side.is_tree else None for side in change)
-    blobs = tuple(side if side is not None and not side.is_tree else None for side in change)
-    if trees[0] != trees[1]:
-        below[path] = (trees[0], trees[1])
-    if blobs != (None, None):
-        files[path] = (blobs[0], blobs[1])

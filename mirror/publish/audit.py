@@ -13,7 +13,8 @@ from pathlib import Path
 
 from mirror.config.settings import Publish
 from mirror.files import write_atomically
-from mirror.model import IssuerUrl
+from mirror.model import IssuerUrl, Ledger
+from mirror.trust.lifecycle import revoked_thumbprints
 
 FILE_NAME = "audit.json"
 
@@ -32,29 +33,32 @@ class Audits:
 
     stamps: Mapping[IssuerUrl, Stamp] = field(default_factory=dict)
 
-    def due(self, issuer: IssuerUrl, publish: Publish, bodies: Iterable[bytes], now: datetime) -> bool:
+    def due(self, issuer: IssuerUrl, publish: Publish, bodies: Iterable[bytes], ledger: Ledger, now: datetime) -> bool:
         """Whether the issuer's headers and public URLs must be looked at in this pass.
 
         `bodies` are those that should stand: a put of others that was never looked at, because the pass was killed,
-        leaves no stamp of theirs.
+        leaves no stamp of theirs. `ledger` is what they were rendered from: after each revocation the object must name
+        a commit that knows it.
         """
         stamp = self.stamps.get(issuer)
-        if stamp is None or stamp.what != fingerprint(publish, bodies):
+        if stamp is None or stamp.what != fingerprint(publish, bodies, ledger):
             return True
         age = now - stamp.at
         return not timedelta(0) <= age < timedelta(seconds=publish.audit_interval_seconds)
 
-    def stood_at(self, issuer: IssuerUrl, publish: Publish, bodies: Iterable[bytes]) -> datetime | None:
+    def stood_at(self, issuer: IssuerUrl, publish: Publish, bodies: Iterable[bytes], ledger: Ledger) -> datetime | None:
         """When exactly these bodies were last seen to stand as these settings say; None when they never were."""
         stamp = self.stamps.get(issuer)
-        return stamp.at if stamp is not None and stamp.what == fingerprint(publish, bodies) else None
+        return stamp.at if stamp is not None and stamp.what == fingerprint(publish, bodies, ledger) else None
 
 
-def fingerprint(publish: Publish, bodies: Iterable[bytes]) -> str:
-    """A short digest of what should be seen: the bodies, and every setting that says how they should stand."""
+def fingerprint(publish: Publish, bodies: Iterable[bytes], ledger: Ledger) -> str:
+    """A short digest of what should be seen: bodies, revocations, and every setting that says how they should stand."""
     digest = hashlib.sha256(repr(publish).encode())
     for body in bodies:
         digest.update(hashlib.sha256(body).digest())
+    for thumbprint in sorted(revoked_thumbprints(ledger)):
+        digest.update(thumbprint.encode())
     return digest.hexdigest()[:16]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from mirror.aws.codes import NOT_SENT_CODES, TRANSIENT_CODES
+from mirror.aws.codes import NOT_SENT_CODES, TRANSIENT_CODES, code_of
 from mirror.aws.sessions import READ_SECONDS
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
@@ -29,6 +29,8 @@ REQUEST_SECONDS = 12.0
 """The longest that one request takes, its second attempt and the last byte of its body included."""
 _CHUNK_BYTES = 64 * 1024
 _TRIES = 2
+_ARCHIVED = "InvalidObjectState"
+"""An object that a lifecycle rule moved to an archive (S3 API reference, GetObject, "Errors")."""
 _PAUSE_SECONDS = 0.2
 
 
@@ -78,10 +80,13 @@ class S3Bucket:
         return found
 
     def get(self, key: ObjectKey) -> Stored | None:
-        """The object under `key` with its whole body, or None when there is none.
+        """The object under `key`, or None when there is none.
+
+        Its body is cut one byte over `MAX_OBJECT_BYTES`, and is empty where the object is archived and cannot be read:
+        no document of ours is either, so such an object is somebody else's and is overwritten.
 
         Raises:
-            BucketError: it could not be read; code `TooLarge` over `MAX_OBJECT_BYTES`.
+            BucketError: it could not be read.
         """
         with translated(self._reading(key)):
             return self._bounded.run(lambda: self._get(key))
@@ -167,9 +172,7 @@ class S3Bucket:
             raise failure
         try:
             there = self.get(obj.key)
-        except BucketError as error:
-            if error.code == "TooLarge":
-                raise
+        except BucketError:
             raise failure from None
         found = _found(obj, there)
         if isinstance(found, Foreign) and _etag(there) == seen:
@@ -191,8 +194,14 @@ class S3Bucket:
         except ClientError as error:
             if is_absent_under(key, error, self._clients.reads, self._publish):
                 return None
+            if code_of(error, error.response) == _ARCHIVED:
+                return self._archived(key)
             raise
-        return self._stored(key, answer)
+        return _stored(answer)
+
+    def _archived(self, key: ObjectKey) -> Stored | None:
+        answer = self._clients.reads.head_object(Bucket=self._publish.bucket, Key=key, **owner(self._publish))
+        return Stored(body=b"", **headers(answer))
 
     def _head(self, key: ObjectKey) -> StoredHeaders | None:
         try:
@@ -203,28 +212,24 @@ class S3Bucket:
             raise
         return StoredHeaders(size_bytes=answer["ContentLength"], **headers(answer))
 
-    def _stored(self, key: ObjectKey, answer: Any) -> Stored:
-        stream = answer["Body"]
-        try:
-            body = b""
-            while chunk := stream.read(_CHUNK_BYTES):
-                body += chunk
-                if len(body) > MAX_OBJECT_BYTES:
-                    raise self._too_large(key)
-        finally:
-            stream.close()
-        return Stored(body=body, **headers(answer))
-
     def _reading(self, key: ObjectKey) -> Attempt:
         return Attempt("read", "s3:GetObject", self._publish, key)
-
-    def _too_large(self, key: ObjectKey) -> BucketError:
-        return own_error("TooLarge", self._reading(key), cause=f"more than {MAX_OBJECT_BYTES} bytes")
 
     def _refuse_endless(self, pages: int) -> None:
         if pages > self._max_pages:
             attempt = Attempt("listed", "s3:ListBucket", self._publish)
             raise own_error("TooManyObjects", attempt, cause=f"more than {self._max_pages} pages")
+
+
+def _stored(answer: Any) -> Stored:
+    stream = answer["Body"]
+    try:
+        body = b""
+        while len(body) <= MAX_OBJECT_BYTES and (chunk := stream.read(_CHUNK_BYTES)):
+            body += chunk
+    finally:
+        stream.close()
+    return Stored(body=body[: MAX_OBJECT_BYTES + 1], **headers(answer))
 
 
 def _found(obj: PublicObject, there: Stored | None) -> PutOutcome:

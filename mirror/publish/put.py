@@ -10,7 +10,7 @@ from mirror.model import CommitId, ETag, Event, Level, PublicObject, Reason
 from mirror.ports import Bucket, Foreign, NotSeen, PublicView, Seen, StoredHeaders
 from mirror.publish.judgement import judge
 from mirror.publish.privacy import FORBIDDEN, behind_cdn, is_served_by_bucket, why_private
-from mirror.publish.reconcile import Action, Decision, Holding, Put, Waiting, busy
+from mirror.publish.reconcile import Action, Decision, Put, Waiting, busy
 from mirror.publish.safety import window
 from mirror.report import Effect, ObjectReport, PublicLook, reason_from
 
@@ -86,10 +86,6 @@ def on_paper(wanted: PublicObject, decision: Decision | None) -> Published:
     """What a decision says before (or without) being carried out."""
     if decision is None:
         return Published((ObjectReport(wanted.url, wanted.key, Effect.UNCHANGED),))
-    if isinstance(decision, Holding):
-        remedy = "Give both mirrors the same `repository.remote`; or stop one, and remove its object."
-        held = Reason(decision.event.name, decision.event.sentence, remedy)
-        return Published((ObjectReport(wanted.url, wanted.key, Effect.HELD),), (decision.event,), held=(held,))
     if isinstance(decision, Waiting):
         return Published((ObjectReport(wanted.url, wanted.key, Effect.WAITING),), (decision.event,))
     return Published((_told(decision, Effect.PLANNED),))
@@ -129,10 +125,13 @@ def headers_differ(wanted: PublicObject, headers: StoredHeaders) -> bool:
     )
 
 
-def audit_headers(bucket: Bucket, wanted: PublicObject, etag: ETag | None) -> tuple[Put | Waiting | None, Event | None]:
+def audit_headers(
+    bucket: Bucket, wanted: PublicObject, etag: ETag | None, *, lacks: Callable[[str], bool] = lambda _: False
+) -> tuple[Put | Waiting | None, Event | None]:
     """Look at the headers of an object whose bytes were right when they had `etag`; a put repairs them.
 
-    An object that has another ETag by now is not touched: it may be newer than what we know.
+    An object that has another ETag by now is not touched: it may be newer than what we know. A JWKS that names a commit
+    of which `lacks` holds is put again with the newest one; that is no drift.
 
     Raises:
         BucketError: They could not be read.
@@ -141,7 +140,8 @@ def audit_headers(bucket: Bucket, wanted: PublicObject, etag: ETag | None) -> tu
     if headers is None or headers.etag != etag:
         return busy(wanted), None
     if not headers_differ(wanted, headers):
-        return None, None
+        is_behind = wanted.url.endswith(JWKS_SUFFIX) and headers.snapshot is not None and lacks(headers.snapshot)
+        return (Put(wanted, Action.UPDATE, headers.etag) if is_behind else None), None
     sentence = (
         f"The headers of {wanted.key} are not ours: content type {headers.content_type!r}, "
         f"cache control {headers.cache_control!r}."

@@ -4,17 +4,14 @@
     the bytes that we mean                   nothing (headers are the audit's business)
     nothing                                  create; drift if what we mean stood there before
     a state that we committed earlier        update; drift if what we mean stood there before
-    anything else                            drift: somebody wrote a trust anchor (fact 37); repair, or hold
+    anything else                            drift: somebody else wrote a trust anchor (fact 37); repair
 
-While the git remote is out of reach, a put that takes away a key (one that is not revoked) waits: another mirror may
-have published that key, and the ledger that says so would be there. So does one that takes away what the remote knows
-as public, while it does not take our commits: nobody could object. A body that changed after it was listed waits for
-the next pass: it may be newer than the history that we fetched. A repair that would bring back a key which an object of
-another mirror no longer has waits for the remote too: that mirror may know of a revocation that we did not hear of.
+A put waits only where `Knowledge.waits_for` says so (`mirror.steps.comparing`). A body that changed after it was listed
+waits for the next pass: it may be newer than the history that we fetched.
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -39,14 +36,6 @@ class Put:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
-    """The object differs, and only an operator may decide: `event` says why, with the remedy."""
-
-    wanted: PublicObject
-    event: Event
-
-
-@dataclass(frozen=True, slots=True)
 class Waiting:
     """The object differs, and the put waits for the git remote or for the next pass.
 
@@ -58,7 +47,7 @@ class Waiting:
     is_wrong: bool = True
 
 
-Decision = Put | Holding | Waiting
+Decision = Put | Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +55,15 @@ class Knowledge:
     """What we know about the body that stands at a key, and about who may have written it.
 
     `committed` are the bytes that git holds for this object, now or at the commit that the object's own metadata names:
-    metadata alone proves nothing, whoever writes the object writes that too. `is_own_snapshot` tells that the metadata
-    names a commit of ours. `takes_away` tells that a put would take away a key that is not revoked, and
-    `takes_away_unheard` that the remote knows it as public and did not take the commit that says so; `is_covered`
-    that a put would not, and that every key there is one that our ledger has; `brings_back` that another mirror seems
-    to have put the body, without a key that our history had public before this pass. `shared` tells that a remote is
-    configured, `heard_remote` that it was fetched after the bucket was read. `stood_at` is when this mirror last saw
-    the object stand as it means it now (aware, UTC): what differs since then was somebody else.
+    metadata alone proves nothing, whoever writes the object writes that too. `waits_for` says what a put would do that
+    has to wait; empty when it may be made. `is_other_mirror` tells that the metadata names a commit of another mirror,
+    with which this one shares no remote. `stood_at` is when this mirror last saw the object stand as it means it now
+    (aware, UTC): what differs since then was somebody else.
     """
 
     committed: frozenset[bytes] = frozenset()
-    takes_away: bool = False
-    takes_away_unheard: bool = False
-    is_covered: bool = False
-    brings_back: bool = False
-    is_own_snapshot: bool = False
-    shared: bool = False
-    heard_remote: bool = False
+    waits_for: str = ""
+    is_other_mirror: bool = False
     stood_at: datetime | None = None
 
 
@@ -128,21 +109,11 @@ def decide(
     if stored is not None and stored.etag != listed.etag:
         return busy(wanted), None
     foreign = stored is not None and body not in known.committed
-    drift = _drift(wanted, listed) if foreign or known.stood_at is not None else None
-    if known.takes_away and known.shared and not known.heard_remote:
-        return _waits_for_remote(wanted, "take a key away"), drift
-    if known.takes_away_unheard:
-        waits = _waits_for_remote(wanted, "take a key away that the remote knows as public")
-        return replace(waits, is_wrong=body not in known.committed), drift
-    if known.brings_back and known.shared and not known.heard_remote:
-        return _waits_for_remote(wanted, "bring back a key that another mirror took away"), drift
-    if drift is None:
-        return Put(wanted, Action.UPDATE, listed.etag), None
-    if stored is None or not foreign:
-        return Put(wanted, Action.REPAIR, listed.etag), drift
-    if stored.snapshot is not None and not (known.shared or known.is_own_snapshot or known.is_covered):
-        return _foreign_mirror(wanted, stored.snapshot), drift
-    return Put(wanted, Action.REPAIR, stored.etag), drift
+    drift = _drift(wanted, listed, known) if foreign or known.stood_at is not None else None
+    if known.waits_for:
+        return _waits(wanted, known.waits_for, is_wrong=body not in known.committed), drift
+    action = Action.UPDATE if drift is None else Action.REPAIR
+    return Put(wanted, action, listed.etag), drift
 
 
 def _absent(wanted: PublicObject, stood_at: datetime | None) -> tuple[Decision, Event | None]:
@@ -162,20 +133,18 @@ def busy(wanted: PublicObject) -> Waiting:
     return Waiting(wanted, Event("bucket.changed", sentence, Level.WARNING, {"key": wanted.key}), is_wrong=False)
 
 
-def _waits_for_remote(wanted: PublicObject, what: str) -> Waiting:
-    sentence = f"Putting {wanted.key} would {what}, and waits until the git remote answers and takes our commits."
-    return Waiting(wanted, Event("removal.waits", sentence, Level.WARNING, {"key": wanted.key}))
+def _waits(wanted: PublicObject, what: str, *, is_wrong: bool) -> Waiting:
+    sentence = f"Putting {wanted.key} would {what}; it waits until the git remote answers and takes our commits."
+    event = Event("removal.waits", sentence, Level.WARNING, {"key": wanted.key})
+    return Waiting(wanted, event, is_wrong=is_wrong)
 
 
-def _foreign_mirror(wanted: PublicObject, snapshot: str) -> Holding:
-    sentence = f"Another mirror, unknown to this one, seems to write {wanted.key} (snapshot {snapshot[:12]!r})."
-    return Holding(wanted, Event("bucket.foreign_mirror", sentence, Level.ERROR, {"key": wanted.key}))
-
-
-def _drift(wanted: PublicObject, listed: Listed) -> Event:
+def _drift(wanted: PublicObject, listed: Listed, known: Knowledge) -> Event:
     sentence = (
         f"Somebody else wrote {wanted.key} at {listed.last_modified.isoformat()} (ETag {listed.etag}): "
         "find out who may write to the bucket; each of them could be any pod."
     )
+    if known.is_other_mirror:
+        sentence += " It looks like another mirror: give both the same `repository.remote`, or stop one."
     fields = {"key": wanted.key, "etag": listed.etag, "last_modified": listed.last_modified.isoformat()}
     return Event("bucket.drift", sentence, Level.ERROR, fields)

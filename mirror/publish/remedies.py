@@ -79,6 +79,5 @@ REMEDIES: Mapping[str, str] = {
     "Cancelled": "It was broken off because the mirror ends. " + _AGAIN,
     "Unknown": "{endpoint} states no code that S3 has: check `publish.endpoint_url` and proxies.",
     "TooManyObjects": "Give the mirror a bucket, or a `publish.prefix`, of its own.",
-    "TooLarge": "No document of ours is that large: somebody else wrote it; look at it before it is overwritten.",
 }
 """By code; `AccessDenied` and its like are the store's own, the others name a failure without an answer."""

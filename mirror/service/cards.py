@@ -19,7 +19,6 @@ _EFFECTS = {
     Effect.PUT: "put in the last pass",
     Effect.PLANNED: "not put: the bucket could not be read or nothing may be published",
     Effect.WAITING: "waits",
-    Effect.HELD: "held, not put",
     Effect.FAILED: "could not be put",
 }
 

@@ -73,6 +73,10 @@ def _of_passes(chronicle: Chronicle) -> Iterator[Metric]:
         passes.add_metric([result], chronicle.passes.get(result, 0))
     yield passes
     unpushed = None if chronicle.report is None else chronicle.report.unpushed_commits
+    mode = _gauge("repository_mode", "How git is believed: 1 for local, trusted or signed.", "mode")
+    if chronicle.report is not None and chronicle.report.repository_mode is not None:
+        mode.add_metric([chronicle.report.repository_mode], 1)
+    yield mode
     yield _plain("unpushed_commits", "Commits that the git remote is not known to have.", unpushed)
 
 

@@ -2,28 +2,37 @@
 
 from dataclasses import dataclass, replace
 
-from mirror.errors import HistoryError, MirrorError, RemoteError
-from mirror.history.record import ATTEMPTS, Recorded, record
-from mirror.model import Event, Level
+from mirror.errors import HistoryError, MirrorError, RemoteError, UsageError
+from mirror.history.ledger_reader import load_history
+from mirror.history.ledger_store import ATTEMPTS, CommitResult, Committer, commit_ledgers
+from mirror.model import Event, Level, key_id
 from mirror.ports import Ports
 from mirror.publish.audit import Audits
-from mirror.report import Report
-from mirror.steps.plan import Plan
+from mirror.publish.reconcile import Action
+from mirror.report import Effect, Report
+from mirror.steps.plan import Plan, World, publications
 from mirror.steps.publishing import Done, Progress, Publishing
-from mirror.steps.reporting import intents_of, issuer_report, message_of, plan_report, preview, stopped
-from mirror.steps.witness import doubts_about
+from mirror.steps.reporting import issuer_report, ledger_changes, message_of, plan_report, preview, stopped
+from mirror.trust.emptiness import published_keys
+from mirror.trust.ledger_signature import LedgerTrust
 
-ATTEMPTS_OF_A_POD = 30
+EPHEMERAL_PUSH_ATTEMPTS = 30
 """All shards of a fleet push at the same time, and each round has one winner; who loses them all has done nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What came of a plan: the report, when each issuer was last seen to be right, whether the remote has it all."""
+    """What came of a plan: the report, when each issuer was last seen to be right, and what was committed.
+
+    `adds_keys` tells that a put made a key public that was not, `lost_race` that a put was not made, because another
+    mirror wrote the object first.
+    """
 
     report: Report
     audits: Audits
-    pushed: bool = False
+    recorded: CommitResult | None = None
+    adds_keys: bool = False
+    lost_race: bool = False
 
 
 def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
@@ -33,40 +42,71 @@ def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
     pushed from (or `require_push` says so), nothing that is not pushed.
     """
     if plan.failures:
-        return Applied(replace(preview(plan), dry_run=False), audits)
+        return Applied(replace(preview(plan, committer_of(plan.world, ports)), dry_run=False), audits)
     try:
         recorded = _record(plan, ports)
+    except UsageError:
+        raise
     except MirrorError as error:
         return Applied(stopped(plan, "history.failed", error), audits)
     blocked = _blocked_by_push(plan, recorded)
     if blocked is not None:
         return Applied(stopped(plan, "push.failed", blocked, recorded), audits)
     if recorded.commit is None:
-        return Applied(replace(preview(plan), dry_run=False), audits)
+        return Applied(replace(preview(plan, committer_of(plan.world, ports)), dry_run=False), audits)
     done = Publishing(plan.world, recorded, recorded.commit, ports, audits).publish(plan.issuers)
-    return Applied(_report(plan, recorded, done, ports), _stamped(audits, done.issuers), recorded.pushed)
-
-
-def _record(plan: Plan, ports: Ports) -> Recorded:
-    world = plan.world
-    message = message_of(plan)
-    attempts = ATTEMPTS_OF_A_POD if world.shared and _pushes_first(plan) else ATTEMPTS
-    return record(
-        ports.history,
-        world.memory,
-        intents_of(plan),
-        message=message,
-        now=world.now,
-        push=world.heard_remote,
-        attempts=attempts,
-        judge=lambda merged: doubts_about(merged, world, ports),
+    return Applied(
+        _report(plan, recorded, done, ports),
+        _stamped(audits, done.issuers),
+        recorded,
+        adds_keys=any(map(_adds_keys, done.issuers)),
+        lost_race=any(map(_lost_race, done.issuers)),
     )
 
 
-def _blocked_by_push(plan: Plan, recorded: Recorded) -> RemoteError | None:
+def committer_of(world: World, ports: Ports) -> Committer:
+    """How this pass commits."""
+    left_out = publications(replace(world.settings, issuers=world.settings.left_out))
+    return Committer(
+        ports.history,
+        reread=lambda issuers: load_history(ports.history, issuers, world.trust),
+        keys=world.trust.keys if isinstance(world.trust.keys, LedgerTrust) else None,
+        left_out={each.url: each.issuer.discovery_extra for each in left_out},
+    )
+
+
+def _record(plan: Plan, ports: Ports) -> CommitResult:
+    world = plan.world
+    return commit_ledgers(
+        committer_of(world, ports),
+        world.memory,
+        ledger_changes(plan),
+        message=message_of(plan),
+        now=world.now,
+        push=world.remote_fetched,
+        attempts=EPHEMERAL_PUSH_ATTEMPTS if world.has_remote and _pushes_first(plan) else ATTEMPTS,
+    )
+
+
+def _lost_race(done: Progress) -> bool:
+    """Whether an object changed between our look at it and our put."""
+    return any(event.name == "bucket.changed" for event in done.published.events)
+
+
+def _adds_keys(done: Progress) -> bool:
+    """Whether a put of this issuer showed a key to the world that was not public before."""
+    before, outcome = done.planned.before, done.planned.outcome
+    if outcome is None or not any(each.effect is Effect.PUT for each in done.published.objects):
+        return False
+    known = {key_id(key) for key in published_keys(before)} if before is not None else set()
+    repaired = any(each.action != Action.UPDATE for each in done.published.objects if each.effect is Effect.PUT)
+    return repaired or any(key_id(key) not in known for key in published_keys(outcome.ledger))
+
+
+def _blocked_by_push(plan: Plan, recorded: CommitResult) -> RemoteError | None:
     """Why nothing may be put: a push that has to come first did not happen."""
     world = plan.world
-    if not world.shared or not _pushes_first(plan) or recorded.pushed or recorded.commit is None:
+    if not world.has_remote or not _pushes_first(plan) or recorded.pushed or recorded.commit is None:
         return None
     return recorded.push_error or world.remote_error or RemoteError("The git remote was not pushed to.")
 
@@ -76,8 +116,8 @@ def _pushes_first(plan: Plan) -> bool:
 
     What a pod commits whose disk is new is gone with it, however many passes it makes, unless it is pushed once.
     """
-    memory, notes = plan.world.memory, plan.world.notebook
-    is_new = memory.heads.local is None or memory.heads.remote is None or not (notes.has_pushed or memory.is_shared)
+    memory, local = plan.world.memory, plan.world.local
+    is_new = memory.heads.local is None or memory.heads.remote is None or not (local.has_pushed or memory.is_pushed)
     return is_new or plan.world.settings.repository.require_push
 
 
@@ -88,7 +128,7 @@ def _stamped(audits: Audits, done: tuple[Progress, ...]) -> Audits:
     return Audits(stamps)
 
 
-def _report(plan: Plan, recorded: Recorded, done: Done, ports: Ports) -> Report:
+def _report(plan: Plan, recorded: CommitResult, done: Done, ports: Ports) -> Report:
     issuers = tuple(issuer_report(each.planned, each.published, each.seen) for each in done.issuers)
     report = plan_report(plan, issuers)
     report = replace(report, commit=recorded.commit, committed=recorded.made, events=report.events + done.events)
@@ -98,7 +138,7 @@ def _report(plan: Plan, recorded: Recorded, done: Done, ports: Ports) -> Report:
         event = Event("push.failed", str(recorded.push_error), Level.WARNING)
         report = replace(report, events=(*report.events, event))
     try:
-        unpushed = ports.history.unpushed() if plan.world.shared and not recorded.pushed else 0
+        unpushed = ports.history.unpushed() if plan.world.has_remote and not recorded.pushed else 0
         ports.history.collect_garbage()
     except HistoryError as error:
         return replace(report, events=(*report.events, Event("history.untidy", str(error), Level.WARNING)))

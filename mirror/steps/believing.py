@@ -4,15 +4,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mirror.config.settings import Issuer
-from mirror.history.ledgers import Memory
+from mirror.history.ledger_reader import HistoryState
 from mirror.model import (
     Answer,
     Event,
     IssuerName,
     Key,
+    KeyName,
     Observation,
     Observed,
     Reason,
+    Status,
     Thumbprint,
     Unusable,
 )
@@ -40,7 +42,7 @@ class Beliefs:
 def believe(
     issuers: Iterable[Issuer],
     answers: Answers,
-    memory: Memory,
+    memory: HistoryState,
     *,
     left_out: Callable[[], Iterable[Key]] = tuple,
 ) -> Beliefs:
@@ -62,7 +64,8 @@ def believe(
             defects[issuer.name] = defect(error)
     shown = {name: tuple(_keys(found)) for name, found in observations.items()}
     known = {key.thumbprint: key for key in recorded_keys(memory)}
-    new = [key for keys in shown.values() for key in keys if key.thumbprint not in known]
+    followed = _followed(memory)
+    new = [key for keys in shown.values() for key in keys if key.thumbprint not in followed]
     suspected = suspects(new, (*known.values(), *left_out()), number=fast_numbers()) if new else {}
     return Beliefs(observations, defects, suspected, shared_keys(shown))
 
@@ -73,7 +76,9 @@ def defect(error: Exception) -> Reason:
     return Reason("broken", sentence, "This is a defect of oidc-mirror: please report it with this sentence.")
 
 
-def _observations(issuer: Issuer, answers: Iterable[Answer | Unusable], memory: Memory) -> tuple[Observation, ...]:
+def _observations(
+    issuer: Issuer, answers: Iterable[Answer | Unusable], memory: HistoryState
+) -> tuple[Observation, ...]:
     ledger = memory.issuers[issuer.issuer].ledger
     known = frozenset(record.key.thumbprint for record in ledger.records) if ledger is not None else frozenset()
     return tuple(
@@ -88,7 +93,14 @@ def _keys(observations: Iterable[Observation]) -> Iterable[Key]:
     return (key for o in observations if isinstance(o, Observed) for key in o.keys)
 
 
-def recorded_keys(memory: Memory) -> Iterable[Key]:
-    """The keys of all ledgers, whatever their status."""
+def _followed(memory: HistoryState) -> frozenset[Thumbprint]:
+    """The keys that were compared when they came in and are remembered since; a dropped one is new when it returns."""
+    ledgers = (known.ledger.records for known in memory.issuers.values() if known.ledger is not None)
+    return frozenset(r.key.thumbprint for records in ledgers for r in records if r.status is not Status.DROPPED)
+
+
+def recorded_keys(memory: HistoryState) -> Iterable[Key]:
+    """The keys of all ledgers whose material is kept, whatever their status."""
     ledgers = (known.ledger for known in memory.issuers.values())
-    return (record.key for ledger in ledgers if ledger is not None for record in ledger.records)
+    keys = (record.key for ledger in ledgers if ledger is not None for record in ledger.records)
+    return (key for key in keys if not isinstance(key, KeyName))

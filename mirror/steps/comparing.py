@@ -3,63 +3,80 @@
 Reads what a listing cannot tell (a body, the commit that an object names) and changes nothing.
 """
 
+import json
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from mirror.addresses import object_keys
+from mirror.addresses import jwks_uri, object_keys
 from mirror.errors import BucketError
-from mirror.history.ledgers import Remembered, public_path
-from mirror.model import CommitId, Event, IssuerUrl, KeyId, KeyPolicy, Ledger, ObjectKey, PublicObject, key_id
+from mirror.history.ledger_reader import IssuerHistory, public_path
+from mirror.model import (
+    CommitId,
+    Event,
+    KeyId,
+    KeyPolicy,
+    Ledger,
+    Level,
+    ObjectKey,
+    PublicObject,
+    Stored,
+    key_id,
+)
 from mirror.ports import Bucket, Ports
 from mirror.publish.look import Shown, read_body, target
 from mirror.publish.objects import public_objects
 from mirror.publish.put import JWKS_SUFFIX, reason_of
 from mirror.publish.reconcile import Decision, Knowledge, decide, etag_of, standing_body
 from mirror.steps.holding import takeover
-from mirror.steps.plan import IssuerPlan, Publication, World
+from mirror.steps.plan import IssuerPlan, World
+from mirror.trust.adoption import read_public
 from mirror.trust.documents import render
-from mirror.trust.jwks import read_jwks
-from mirror.trust.ledger import EVERYTHING
+from mirror.trust.emptiness import published_keys
+from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
 from mirror.trust.lifecycle import revoked_thumbprints
-from mirror.trust.refused import Refused
+
+_ANY_KID = KeyPolicy(kid="opaque")
 
 
 def plan_objects(planned: IssuerPlan, ledger: Ledger, world: World, ports: Ports) -> IssuerPlan:
     """Compare the documents of `ledger` with the bucket, and decide what to put."""
-    issuer = planned.issuer
+    issuer, publication = planned.issuer, planned.publication
     known = world.memory.issuers[planned.url]
     shown = world.buckets[target(issuer.publish)]
     if shown.error is not None:
         return _without_bucket(planned, known, shown.error)
     documents = render(ledger, issuer.discovery_extra)
     wanted = public_objects(issuer, planned.url, documents) if documents is not None else ()
-    stood_at = world.audits.stood_at(planned.url, issuer.publish, (each.body for each in wanted))
-    bucket = _BucketView(planned.url, ports.bucket(issuer.publish), shown, known, world, ports, stood_at)
+    stood_at = world.audits.stood_at(planned.url, issuer.publish, (each.body for each in wanted), ledger)
+    differ = _ObjectDiffer(planned, ports.bucket(issuer.publish), shown, known, world, ports, stood_at)
     try:
-        if known.ledger is None and ledger.records and bucket.is_taken(planned.publication, wanted):
-            return replace(planned, outcome=None, held=(takeover(planned.publication),))
-        results = tuple(bucket.decide(each, ledger) for each in wanted)
+        if known.ledger is None and (ledger.records or known.is_lost) and differ.removes_foreign_keys(wanted):
+            held = () if known.is_lost else (takeover(publication),)
+            return replace(planned, outcome=None, held=held)
+        results = tuple(differ.decide(each, ledger) for each in wanted)
     except BucketError as error:
         return _without_bucket(planned, known, error)
     decisions = tuple((each, decision) for each, (decision, _) in zip(wanted, results, strict=True))
     drift = tuple(event for _, event in results if event is not None)
+    if not wanted and not ledger.records:
+        drift = differ.not_repaired()
     return replace(planned, decisions=decisions, drift=drift)
 
 
-def _without_bucket(planned: IssuerPlan, known: Remembered, error: BucketError) -> IssuerPlan:
+def _without_bucket(planned: IssuerPlan, known: IssuerHistory, error: BucketError) -> IssuerPlan:
     failed = replace(planned, failures=(*planned.failures, reason_of(error)))
     # Without a ledger and without the bucket nobody can tell whether somebody else's documents are public.
     return replace(failed, outcome=None) if known.ledger is None else failed
 
 
 @dataclass(frozen=True, slots=True)
-class _BucketView:
+class _ObjectDiffer:
     """One issuer's objects in the bucket, against what git knows of them."""
 
-    url: IssuerUrl
+    planned: IssuerPlan
     bucket: Bucket
     shown: Shown
-    known: Remembered
+    known: IssuerHistory
     world: World
     ports: Ports
     stood_at: datetime | None
@@ -68,67 +85,120 @@ class _BucketView:
         """What to do about one object of `ledger`, and the event when somebody else wrote it."""
         listed = self.shown.listing.get(wanted.key)
         path = public_path(wanted.url)
-        committed = self.known.earlier.get(path, frozenset())
+        committed = self.known.known_texts.get(path, frozenset())
         stored = read_body(self.bucket, wanted, listed, committed)
-        if stored is None and listed is not None and self._is_deaf() and listed.etag != etag_of(wanted.body):
+        if stored is None and listed is not None and self._is_cut_off() and listed.etag != etag_of(wanted.body):
             stored = self.bucket.get(wanted.key)  # the bytes are known, but who put them counts now
         own = stored is not None and stored.snapshot is not None and self.ports.history.knows(stored.snapshot)
         if stored is not None and stored.snapshot is not None and own:
             # What the metadata claims is believed only if that commit really holds these bytes.
             committed |= frozenset(self.ports.history.read(CommitId(stored.snapshot), [path]).values())
-        if stored is not None and self.world.notebook.is_adopted(self.url, stored.body):
+        if stored is not None and self.world.local.is_adopted(self.planned.url, stored.body):
             committed |= {stored.body}  # an operator has just taken it over
         body = standing_body(wanted, listed, stored, committed)
         if body == wanted.body:
             return None, None  # so says `decide` too, whatever else is known: nothing else needs to be found out
-        there, lost = _keys_of(body, wanted), self._lost(body, wanted, ledger)
-        takes_away = bool(lost)
-        known = Knowledge(
-            committed,
-            takes_away=takes_away,
-            takes_away_unheard=self.world.refused_push and bool(lost & self.known.shared_keys()),
-            is_covered=bool(there) and not takes_away and there <= {key_id(record.key) for record in ledger.records},
-            brings_back=stored is not None and stored.snapshot is not None and not own and self._returns(there, wanted),
-            is_own_snapshot=own,
-            shared=self.world.shared,
-            heard_remote=self.world.heard_remote,
-            stood_at=self.stood_at,
-        )
-        return decide(wanted, listed, stored, known)
+        waits_for = self._waits_for(wanted, body, ledger, is_unknown=_names_commit(stored) and not own)
+        is_foreign = stored is not None and stored.snapshot is not None and not own and not self.world.has_remote
+        return decide(wanted, listed, stored, Knowledge(committed, waits_for, is_foreign, self.stood_at))
 
-    def _is_deaf(self) -> bool:
-        return self.world.shared and not self.world.heard_remote
+    def _waits_for(self, wanted: PublicObject, body: bytes | None, ledger: Ledger, *, is_unknown: bool) -> str:
+        """What a put would do that has to wait; empty when it may be made.
 
-    def _returns(self, there: frozenset[KeyId], wanted: PublicObject) -> bool:
-        """Whether a put would add a key that is not new in this pass: it was public, and somebody took it away."""
-        before = self.known.ledger.public_keys() if self.known.ledger is not None else ()
-        return bool((_keys_of(wanted.body, wanted) - there) & {key_id(key) for key in before})
+        `is_unknown` tells that the object names a commit which this mirror does not have.
+        """
+        there, ours, revoked = _keys_of(body, wanted), _keys_of(wanted.body, wanted), revoked_thumbprints(ledger)
+        lost = frozenset(identity for identity in there - ours if identity[1] not in revoked)
+        unheard = self.world.push_rejected or self._is_cut_off()
+        if unheard and lost & self.known.remote_public_keys:
+            return "take away a key that the remote's ledger has as public"
+        if self.planned.is_tolerant and lost:
+            return "take away a key of a mirror whose signing key is not listed here"
+        if not (self._is_cut_off() and is_unknown and self._tolerates_unknown()):
+            return ""
+        if any(thumbprint in revoked for _, thumbprint in there):
+            return ""  # taking revoked keys away never waits
+        before = published_keys(self.known.ledger) if self.known.ledger is not None else ()
+        returning = (ours - there) & {key_id(key) for key in before}
+        if lost or returning or not wanted.url.endswith(JWKS_SUFFIX):
+            return "undo what another mirror may have published"
+        return ""
 
-    def _lost(self, body: bytes | None, wanted: PublicObject, ledger: Ledger) -> frozenset[KeyId]:
-        """The keys that a put would take away and that are not revoked."""
-        revoked = revoked_thumbprints(ledger)
-        gone = _keys_of(body, wanted) - _keys_of(wanted.body, wanted)
-        return frozenset((kid, thumbprint) for kid, thumbprint in gone if thumbprint not in revoked)
+    def _tolerates_unknown(self) -> bool:
+        """Whether documents of a commit that nobody here knows stay: for one audit interval, then once in each."""
+        since = self.world.local.of(self.planned.url).tolerated_since
+        interval = timedelta(seconds=self.planned.issuer.publish.audit_interval_seconds)
+        return since is None or timedelta(0) <= self.world.now - since < interval
 
-    def is_taken(self, publication: Publication, wanted: tuple[PublicObject, ...]) -> bool:
-        """Whether documents that are not what we would put are public at an issuer that git does not know yet."""
+    def _is_cut_off(self) -> bool:
+        return self.world.has_remote and not self.world.remote_fetched
+
+    # -- before the first ledger --------------------------------------------------------------------------
+
+    def removes_foreign_keys(self, wanted: tuple[PublicObject, ...]) -> bool:
+        """Whether a put would take keys away that somebody else made public, of an issuer that git does not know."""
         bodies = {each.key: each.body for each in wanted}
-        publish = publication.issuer.publish
-        keys = object_keys(publication.url, publish.base_url, publish.prefix)
-        return any(self._differs(key, bodies.get(key)) for key in keys if key in self.shown.listing)
-
-    def _differs(self, key: ObjectKey, body: bytes | None) -> bool:
-        if body is None:
+        discovery_key, jwks_key = self._keys()
+        discovery, jwks = self._foreign(discovery_key, bodies), self._foreign(jwks_key, bodies)
+        if discovery is not None and _names_other_jwks(discovery.body, jwks_uri(self.planned.url)):
             return True
-        if self.shown.listing[key].etag == etag_of(body):
+        if jwks is None:
             return False
+        if self.world.local.is_adopted(self.planned.url, jwks.body):
+            return False
+        there, left_out = read_public(jwks.body, _ANY_KID, known=ALL_THUMBPRINTS)
+        ours, _ = read_public(bodies.get(jwks_key), _ANY_KID, known=ALL_THUMBPRINTS)
+        return bool(there.keys() - ours.keys()) or (bool(left_out) and _has_keys(jwks.body))
+
+    def not_repaired(self) -> tuple[Event, ...]:
+        """`bucket.drift` for documents that stand where neither git nor an apiserver says what belongs there."""
+        if not any(key in self.shown.listing for key in self._keys()):
+            return ()
+        sentence = (
+            f"Documents of {self.planned.url} are public, and neither git nor an apiserver says what they should be: "
+            "they could not be checked or repaired."
+        )
+        return (Event("bucket.drift", sentence, Level.ERROR, {"key": self._keys()[1]}),)
+
+    def _keys(self) -> tuple[ObjectKey, ObjectKey]:
+        publish = self.planned.issuer.publish
+        return object_keys(self.planned.url, publish.base_url, publish.prefix)
+
+    def _foreign(self, key: ObjectKey, wanted: dict[ObjectKey, bytes]) -> Stored | None:
+        """The object at `key` where it is not what we would put."""
+        listed = self.shown.listing.get(key)
+        if listed is None or (key in wanted and listed.etag == etag_of(wanted[key])):
+            return None
         stored = self.bucket.get(key)
-        return stored is not None and stored.body != body
+        return None if stored is None or stored.body == wanted.get(key) else stored
+
+
+def _names_commit(stored: Stored | None) -> bool:
+    """Whether the object's metadata names a commit; its form alone, because anybody who may write it may invent it."""
+    snapshot = stored.snapshot if stored is not None else None
+    return snapshot is not None and len(snapshot) in (40, 64) and not snapshot.strip("0123456789abcdef")
+
+
+def _names_other_jwks(discovery: bytes, expected: str) -> bool:
+    try:
+        document = json.loads(discovery)
+    except (ValueError, RecursionError):
+        return False
+    uri = document.get("jwks_uri") if isinstance(document, dict) else None
+    return isinstance(uri, str) and uri != expected
+
+
+def _has_keys(jwks: bytes) -> bool:
+    """Whether a document that is not believed looks like a set that holds any entry."""
+    try:
+        document = json.loads(jwks)
+    except (ValueError, RecursionError):
+        return False
+    return bool(document.get("keys")) if isinstance(document, dict) else False
 
 
 def _keys_of(body: bytes | None, wanted: PublicObject) -> frozenset[KeyId]:
     """The keys of a body that stands where a JWKS belongs; none for discovery, and none where it is not believed."""
     if body is None or not wanted.url.endswith(JWKS_SUFFIX):
         return frozenset()
-    keys = read_jwks(body, policy=KeyPolicy(kid="opaque"), known=EVERYTHING)
-    return frozenset() if isinstance(keys, Refused) else frozenset(key_id(key) for key in keys.keys)
+    return frozenset(read_public(body, _ANY_KID, known=ALL_THUMBPRINTS)[0])

@@ -4,18 +4,13 @@ Reads (a body that a listing cannot tell, the commit that an object names) and c
 """
 
 from dataclasses import replace
+from datetime import timedelta
 
+from mirror.addresses import object_keys
 from mirror.config.settings import Issuer
 from mirror.errors import BucketError, MirrorError
-from mirror.history.ledgers import Remembered
-from mirror.model import (
-    Event,
-    KeyPolicy,
-    Ledger,
-    Level,
-    Observation,
-    Reason,
-)
+from mirror.history.ledger_reader import IssuerHistory
+from mirror.model import Event, KeyPolicy, Ledger, Level, Observation, Reason, Thumbprint
 from mirror.ports import Ports
 from mirror.publish.put import reason_of
 from mirror.report import reason_from
@@ -23,13 +18,13 @@ from mirror.steps.believing import defect
 from mirror.steps.certificates import expiring
 from mirror.steps.comparing import plan_objects
 from mirror.steps.holding import emptied, held_changes
-from mirror.steps.notebook import sources_of
+from mirror.steps.local_state import apiserver_fingerprint
 from mirror.steps.plan import IssuerPlan, Publication, World
 from mirror.steps.probing import with_probe
-from mirror.steps.witness import Stranger, revoked_of, unwitnessed, unwitnessed_emptiness
+from mirror.trust.adoption import adopt
 from mirror.trust.circumstances import Circumstances, is_clock_wrong
 from mirror.trust.documents import render
-from mirror.trust.lifecycle import advance
+from mirror.trust.lifecycle import Outcome, advance, held_missing_since, revoked_thumbprints
 
 
 def plan_publication(publication: Publication, world: World, ports: Ports) -> IssuerPlan:
@@ -50,32 +45,57 @@ def _undecided(publication: Publication, world: World, reason: Reason) -> Issuer
 
 
 def _plan_publication(publication: Publication, world: World, ports: Ports) -> IssuerPlan:
-    issuer, remembered = publication.issuer, world.memory.issuers[publication.url]
-    before = remembered.ledger or Ledger(publication.url)
+    issuer, known = publication.issuer, world.memory.issuers[publication.url]
+    before = known.ledger or Ledger(publication.url)
     observations = world.beliefs.observations.get(issuer.name, ())
-    start = IssuerPlan(publication, observations, before, events=_expiring(publication, observations, world))
+    events = _expiring(publication, observations, world) + known.events
+    start = IssuerPlan(publication, observations, before, events=events, failures=known.failures)
     if issuer.name in world.beliefs.defects:
-        return replace(start, failures=(world.beliefs.defects[issuer.name],))
-    if remembered.broken:
-        return replace(start, failures=tuple(_broken(reason, remembered) for reason in remembered.broken))
-    stranger = unwitnessed(publication, world, ports, observations)
-    if stranger is not None:
-        return _set_aside(start, stranger)
-    sources = sources_of(issuer)
-    outcome = advance(before, _policy(issuer, world), _circumstances(publication, observations, world, sources))
-    stranger = unwitnessed_emptiness(publication, world, ports, outcome.ledger)
-    if stranger is not None:
-        return _set_aside(start, stranger)
-    events = _mismatch(issuer, remembered) + emptied(outcome.ledger) + world.beliefs.events.get(issuer.name, ())
-    held, events = held_changes(issuer, outcome), start.events + events
-    # With a wrong clock no retirement starts anew: the next pass must see the change of sources once more.
-    kept = "" if is_clock_wrong(observations, world.now) else sources
-    planned = replace(start, outcome=outcome, held=held, events=events, sources=kept)
+        return replace(start, failures=(*start.failures, world.beliefs.defects[issuer.name]))
+    if known.is_lost and world.trust.is_signed:
+        return start  # its revocations are unknown
+    apiservers = apiserver_fingerprint(issuer)
+    policy = replace(issuer.keys, revoked=revoked_of(issuer, world))
+    given = _circumstances(publication, observations, world, apiservers)
+    outcome = advance(before, policy, given)
+    if known.is_lost:
+        outcome = _recovered(publication, policy, given, ports) or outcome
+    found = _mismatch(issuer, known) + emptied(outcome.ledger) + world.beliefs.events.get(issuer.name, ())
+    # With a wrong clock no retirement starts anew: the next pass must see the change of apiservers once more.
+    kept = "" if is_clock_wrong(observations, world.now) else apiservers
+    planned = replace(
+        start,
+        outcome=outcome,
+        held=held_changes(issuer, outcome),
+        events=events + found,
+        apiservers=kept,
+        held_missing_since=held_missing_since(given, outcome),
+        is_tolerant=_is_tolerant(publication, known, outcome, world),
+    )
     return plan_objects(planned, outcome.ledger, world, ports)
 
 
-def _set_aside(start: IssuerPlan, stranger: Stranger) -> IssuerPlan:
-    return replace(start, events=(*start.events, stranger.event), held=stranger.held, waits_since=stranger.since)
+def _recovered(publication: Publication, policy: KeyPolicy, given: Circumstances, ports: Ports) -> Outcome | None:
+    """The ledger of a trusted repository in which nothing of the issuer can be read: as `adopt` would make it.
+
+    What apiservers show is published, and no key of the public document is taken away before its time.
+
+    Raises:
+        BucketError: The public document could not be read.
+    """
+    publish = publication.issuer.publish
+    _, jwks_key = object_keys(publication.url, publish.base_url, publish.prefix)
+    stored = ports.bucket(publish).get(jwks_key)
+    found = adopt(publication.url, stored.body if stored is not None else None, policy, given)
+    return None if isinstance(found, Reason) else found.outcome
+
+
+def _is_tolerant(publication: Publication, known: IssuerHistory, outcome: Outcome, world: World) -> bool:
+    """Whether another mirror's ledger stays: mirrors that do not know each other's keys report, and do not fight."""
+    since = world.local.of(publication.url).tolerated_since
+    interval = timedelta(seconds=publication.issuer.publish.audit_interval_seconds)
+    is_recent = since is not None and timedelta(0) <= world.now - since < interval
+    return bool(known.unknown_signer) and is_recent and not outcome.transitions
 
 
 def _expiring(publication: Publication, observations: tuple[Observation, ...], world: World) -> tuple[Event, ...]:
@@ -83,43 +103,37 @@ def _expiring(publication: Publication, observations: tuple[Observation, ...], w
     return expiring(observations, world.now) if publication.until is None else ()
 
 
-def _policy(issuer: Issuer, world: World) -> KeyPolicy:
-    """The issuer's policy; what is revoked under it or one of its former issuers is revoked under all of them."""
-    return replace(issuer.keys, revoked=revoked_of(issuer, world))
+def revoked_of(issuer: Issuer, world: World) -> frozenset[Thumbprint]:
+    """The key material that is revoked for an entry: by the configuration, or under any of its issuer texts."""
+    urls = (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
+    ledgers = (world.memory.issuers[url].ledger for url in urls if url in world.memory.issuers)
+    return issuer.keys.revoked.union(*(revoked_thumbprints(ledger) for ledger in ledgers if ledger is not None))
 
 
 def _circumstances(
-    publication: Publication, observations: tuple[Observation, ...], world: World, sources: str
+    publication: Publication, observations: tuple[Observation, ...], world: World, apiservers: str
 ) -> Circumstances:
     issuer = publication.issuer
     return Circumstances(
         observations=observations,
         replicas=issuer.expected_answers,
         now=world.now,
-        may_drop=not world.shared or (world.heard_remote and world.memory.is_shared),
+        may_drop=not world.has_remote or (world.remote_fetched and world.memory.is_pushed),
         may_admit=publication.admits(world.now),
-        sources_changed=world.notebook.sources_changed(publication.url, sources),
+        sources_changed=world.local.apiservers_changed(publication.url, apiservers),
         suspects=world.beliefs.suspects,
+        held_missing_since=world.local.of(publication.url).held_missing_since,
     )
 
 
-# ------------------------------------------------------------------------------------------------ mismatches
-
-
-def _broken(reason: Reason, remembered: Remembered) -> Reason:
-    sentence = f"The ledger in git is not believed: {reason.sentence}"
-    where = f"{remembered.paths.ledger} {reason.where}".strip()
-    return replace(reason, code="ledger.broken", sentence=sentence, where=where)
-
-
-def _mismatch(issuer: Issuer, remembered: Remembered) -> tuple[Event, ...]:
+def _mismatch(issuer: Issuer, known: IssuerHistory) -> tuple[Event, ...]:
     """`history.mismatch` where a committed document is not what the committed ledger says."""
-    rendered = render(remembered.ledger, issuer.discovery_extra) if remembered.ledger is not None else None
+    rendered = render(known.ledger, issuer.discovery_extra) if known.ledger is not None else None
     if rendered is None:
         return ()
-    paths = remembered.paths
+    paths = known.paths
     pairs = ((paths.jwks, rendered.jwks, Level.ERROR), (paths.discovery, rendered.discovery, Level.WARNING))
-    return tuple(_rendered_anew(path, level) for path, body, level in pairs if remembered.files.get(path, body) != body)
+    return tuple(_rendered_anew(path, level) for path, body, level in pairs if known.files.get(path, body) != body)
 
 
 def _rendered_anew(path: str, level: Level) -> Event:

@@ -3,7 +3,7 @@
 from mirror.config.settings import Issuer
 from mirror.model import Event, KeyRecord, Ledger, Level, Reason, Status
 from mirror.steps.plan import Publication
-from mirror.trust.emptiness import is_emptied, may_be_empty
+from mirror.trust.emptiness import is_emptied, kept_key, may_be_empty
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.words import as_argument
 
@@ -20,15 +20,28 @@ def held_changes(issuer: Issuer, outcome: Outcome) -> tuple[Reason, ...]:
     told = tuple(
         Reason(event.name, event.sentence, HELD_EVENTS[event.name])
         for event in outcome.events
-        if event.name in HELD_EVENTS
+        if _holds_up(event, outcome.ledger)
     )
     return keys + told + _emptied_unasked(issuer, outcome.ledger)
+
+
+def _holds_up(event: Event, ledger: Ledger) -> bool:
+    """Whether the event says that something waits. A ledger without room for old keys names none, and holds nothing up.
+
+    That a revoked key is kept as the last one is reported of the ledger itself.
+    """
+    is_kept = event.name == "revocation.held" and kept_key(ledger) is not None
+    return event.name in HELD_EVENTS and "kid" in event.fields and not is_kept
 
 
 def _emptied_unasked(issuer: Issuer, ledger: Ledger) -> tuple[Reason, ...]:
     """Revocations that left no key together, none of them by `--last`: nobody asked for an empty set."""
     if not is_emptied(ledger) or may_be_empty(ledger):
         return ()
+    kept = kept_key(ledger)
+    if kept is not None:
+        sentence = f"Key {kept.key.thumbprint} is revoked and stays public, because nothing else of the issuer is."
+        return (Reason("revocation.held", sentence, HELD_EVENTS["revocation.held"]),)
     sentence = (
         f"Revocations left no key of {ledger.issuer} that may be public; what is public stays as it is, with the keys "
         "that it has."

@@ -9,13 +9,13 @@ from datetime import date, datetime
 
 from mirror.config.settings import Issuer, Settings
 from mirror.errors import RemoteError
-from mirror.history.ledgers import Memory
-from mirror.model import Event, IssuerUrl, Ledger, Observation, PublicObject, Reason
+from mirror.history.ledger_reader import HistoryState, Trust
+from mirror.model import Event, IssuerUrl, KeyId, Ledger, Observation, PublicObject, Reason
 from mirror.publish.audit import Audits
 from mirror.publish.look import Shown, Target
 from mirror.publish.reconcile import Decision
 from mirror.steps.believing import Beliefs
-from mirror.steps.notebook import Notebook
+from mirror.steps.local_state import LocalState
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.tokens import Token
 
@@ -54,45 +54,44 @@ def publications(settings: Settings) -> tuple[Publication, ...]:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything that was read before anything is decided. `remote_error` tells why the git remote was not heard.
+    """Everything that was read before anything is decided. `remote_error` tells why the git remote was not fetched.
 
-    `notebook` is what this machine remembers beside git, `audits` when it last saw each issuer to be right.
-    `refused_push` tells, once it is known, that the remote was heard and did not take our commits.
+    `local` is what this machine remembers beside git, `audits` when it last saw each issuer to be right, `trust` by
+    what ledgers are believed. `is_new_disk` tells that the pass began without any history of its own. `push_rejected`
+    tells, once it is known, that the remote was fetched and did not take our commits.
     """
 
     settings: Settings
     now: datetime
-    memory: Memory
+    memory: HistoryState
     beliefs: Beliefs
     buckets: Mapping[Target, Shown]
     remote_error: RemoteError | None = None
-    notebook: Notebook = field(default_factory=Notebook)
+    local: LocalState = field(default_factory=LocalState)
     audits: Audits = field(default_factory=Audits)
-    refused_push: bool = False
+    trust: Trust = field(default_factory=Trust)
+    is_new_disk: bool = False
+    push_rejected: bool = False
 
     @property
-    def shared(self) -> bool:
+    def has_remote(self) -> bool:
         """Whether other mirrors may work on the same history."""
         return self.settings.repository.remote is not None
 
     @property
-    def needs_witness(self) -> bool:
-        """Whether what git says counts only with a witness: others may push, and their signatures are not checked."""
-        return self.shared and self.settings.repository.allowed_signers is None
-
-    @property
-    def heard_remote(self) -> bool:
+    def remote_fetched(self) -> bool:
         """Whether the remote was fetched in this pass, after the buckets were read."""
-        return self.shared and self.remote_error is None
+        return self.has_remote and self.remote_error is None
 
 
 @dataclass(frozen=True, slots=True)
 class IssuerPlan:
     """What the pass would do for one publication.
 
-    `outcome` is None where nothing may be decided: then nothing of this issuer is committed or put. `waits_since`
-    tells since when something that git says waits for a witness. `probe` is a token that the cluster signed. `sources`
-    says where the documents came from in this pass (`notebook.sources_of`), where that was decided about.
+    `outcome` is None where nothing may be decided: then nothing of this issuer is committed or put. `is_tolerant` tells
+    that another writer's ledger and documents are left as they are in this pass. `held_missing_since` is what the next
+    pass wants to know of held keys. `probe` is a token that the cluster signed. `apiservers` says where the documents
+    came from in this pass (`local_state.apiserver_fingerprint`), where that was decided about.
     """
 
     publication: Publication
@@ -104,9 +103,10 @@ class IssuerPlan:
     drift: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
-    waits_since: datetime | None = None
+    is_tolerant: bool = False
+    held_missing_since: Mapping[KeyId, datetime] = field(default_factory=dict)
     probe: Token | None = None
-    sources: str = ""
+    apiservers: str = ""
 
     @property
     def issuer(self) -> Issuer:
@@ -121,9 +121,13 @@ class IssuerPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A whole pass before it is applied. `failures` are those that keep every issuer from being decided."""
+    """A whole pass before it is applied.
+
+    `failures` are those that keep every issuer from being decided, `reported` those that do not.
+    """
 
     world: World
     issuers: tuple[IssuerPlan, ...] = ()
     failures: tuple[Reason, ...] = ()
     events: tuple[Event, ...] = ()
+    reported: tuple[Reason, ...] = ()

@@ -18,6 +18,7 @@ from mirror.publish.put import Published
 from mirror.report import Effect
 from mirror.source.files import read_small, why_unreadable
 from mirror.steps.plan import IssuerPlan
+from mirror.trust.emptiness import published_keys
 from mirror.trust.probe import Probed, believe_probe, is_fresh, judge_probe, unusable
 from mirror.trust.public_documents import PublicKeys, read_public_jwks
 from mirror.trust.tokens import MAX_TOKEN_BYTES, Token
@@ -86,11 +87,11 @@ def _public(planned: IssuerPlan, published: Published, ledger: Ledger, seen: byt
     if seen is not None:
         shown = read_public_jwks(seen, known=frozenset(record.key.thumbprint for record in ledger.records))
         return shown.keys if isinstance(shown, PublicKeys) else ()
-    keys, url = ledger.public_keys(), jwks_uri(planned.url)
+    keys, url = published_keys(ledger), jwks_uri(planned.url)
     if any(each.url == url and each.effect in _STANDING for each in published.objects):
         return keys
     # It did not come to stand there: a key that is new in this pass is not public.
-    before = planned.before.public_keys() if planned.before is not None else ()
+    before = published_keys(planned.before) if planned.before is not None else ()
     return tuple(key for key in keys if key in before)
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from mirror.addresses import jwks_uri
+from mirror.addresses import jwks_uri, repository_paths
 from mirror.errors import BucketError, MirrorError
-from mirror.history.ledgers import public_path
-from mirror.history.record import Recorded
-from mirror.model import CommitId, Event, Level, ObjectKey, Reason
+from mirror.history.ledger_reader import public_path
+from mirror.history.ledger_store import CommitResult
+from mirror.model import CommitId, Event, Ledger, ObjectKey, Reason
 from mirror.ports import Ports
 from mirror.publish.audit import Audits, Stamp, fingerprint
 from mirror.publish.judgement import OTHER_BYTES
@@ -18,11 +19,15 @@ from mirror.report import Effect, reason_from
 from mirror.steps.at_once import for_each
 from mirror.steps.believing import defect
 from mirror.steps.comparing import plan_objects
+from mirror.steps.holding import held_changes
 from mirror.steps.invalidating import Changed, guarded, invalidations, tell
 from mirror.steps.plan import IssuerPlan, World
 from mirror.steps.probing import Remembering
 from mirror.steps.reporting import untouched
-from mirror.trust.emptiness import is_emptied
+from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
+from mirror.trust.ledger import read_ledger
+from mirror.trust.lifecycle import revoked_thumbprints
+from mirror.trust.refused import Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class Publishing:
     """What publishing needs: `commit` is the newest snapshot, `audits` when each issuer was last seen to be right."""
 
     world: World
-    recorded: Recorded
+    recorded: CommitResult
     commit: CommitId
     ports: Ports
     audits: Audits
@@ -98,9 +103,9 @@ class Publishing:
         if current.outcome is None or self._shown(current).error is not None:
             return Progress(current, untouched(current))
         bodies = tuple(wanted.body for wanted, _ in current.decisions)
-        due = self.audits.due(current.url, current.issuer.publish, bodies, self.world.now)
+        due = self.audits.due(current.url, current.issuer.publish, bodies, current.outcome.ledger, self.world.now)
         bucket = self.ports.bucket(current.issuer.publish)
-        done = carry_out(bucket, current.decisions, snapshot=self.commit, shared=self.world.shared)
+        done = carry_out(bucket, current.decisions, snapshot=self.commit, shared=self.world.has_remote)
         if due and _is_well(done):
             done = self._audit(current, done)
         if _is_well(done) and not due and not any(o.effect is Effect.PUT for o in done.objects):
@@ -111,33 +116,25 @@ class Publishing:
         """The plan again, where another mirror's changes were merged into the ledger meanwhile, or the push failed."""
         if planned.outcome is None:
             return planned
-        ledger = self.recorded.ledgers.get(planned.url)
-        if planned.url in self.recorded.strange:
-            return self._set_aside(planned)
+        ledger = self.recorded.ledgers.get(planned.url, planned.outcome.ledger if planned.is_tolerant else None)
         if ledger is None:
             sentence = (
-                f"Its ledger could not be recorded, and nothing of it is put: {self.recorded.broken[planned.url]}"
+                f"Its ledger could not be recorded, and nothing of it is put: {self.recorded.errors[planned.url]}"
             )
             remedy = "See what was pushed to the repository last, and restore the ledger."
             broken = Reason("ledger.broken", sentence, remedy)
             return replace(planned, outcome=None, decisions=(), failures=(*planned.failures, broken))
-        if ledger == planned.outcome.ledger and not self._is_refused():
+        if ledger == planned.outcome.ledger and not self._is_rejected():
             return planned
-        if self.world.needs_witness and is_emptied(ledger) and not is_emptied(planned.outcome.ledger):
-            return self._set_aside(planned)
-        merged = replace(planned, outcome=replace(planned.outcome, ledger=ledger))
+        outcome = replace(planned.outcome, ledger=ledger)
+        merged = replace(planned, outcome=outcome, held=held_changes(planned.issuer, outcome))
         if self._shown(planned).error is not None:
             return merged
-        return plan_objects(merged, ledger, replace(self.world, refused_push=self._is_refused()), self.ports)
+        return plan_objects(merged, ledger, replace(self.world, push_rejected=self._is_rejected()), self.ports)
 
-    def _set_aside(self, planned: IssuerPlan) -> IssuerPlan:
-        sentence = "Git named keys or revocations of this issuer while this pass ran; it is set aside."
-        event = Event("remote.unwitnessed", sentence, Level.WARNING)
-        return replace(planned, outcome=None, decisions=(), events=(*planned.events, event))
-
-    def _is_refused(self) -> bool:
-        """Whether the remote, which was heard, did not take our commits: then nobody else knows of our removals."""
-        return self.world.heard_remote and not self.recorded.pushed
+    def _is_rejected(self) -> bool:
+        """Whether the remote, which was fetched, did not take our commits: then nobody else knows of our removals."""
+        return self.world.remote_fetched and not self.recorded.pushed
 
     def _shown(self, planned: IssuerPlan) -> Shown:
         return self.world.buckets[target(planned.issuer.publish)]
@@ -152,16 +149,33 @@ class Publishing:
             if done.objects[at].effect is not Effect.UNCHANGED or listed is None:
                 continue
             try:
-                decision, event = audit_headers(bucket, wanted, listed.etag)
+                decision, event = audit_headers(
+                    bucket, wanted, listed.etag, lacks=partial(self._lacks_revocations, planned)
+                )
             except BucketError as error:
                 return replace(done, failures=(*done.failures, reason_of(error)))
             events += [event] if event is not None else []
             decisions += [(at, decision)] if decision is not None else []
         steps = [(planned.decisions[at][0], decision) for at, decision in decisions]
-        repaired = carry_out(bucket, steps, snapshot=self.commit, shared=self.world.shared)
+        repaired = carry_out(bucket, steps, snapshot=self.commit, shared=self.world.has_remote)
         by_key = {each.key: each for each in repaired.objects}
         audited = replace(done, objects=tuple(by_key.get(each.key, each) for each in done.objects))
         return replace(audited, events=(*done.events, *events)).and_then(replace(repaired, objects=()))
+
+    def _lacks_revocations(self, planned: IssuerPlan, snapshot: str) -> bool:
+        """Whether the commit that a JWKS names does not know every revocation.
+
+        A mirror with an empty disk reads that commit, so that a branch that was set back brings no key back.
+        """
+        revoked = revoked_thumbprints(planned.outcome.ledger) if planned.outcome is not None else frozenset()
+        if not revoked:
+            return False
+        if not self.ports.history.obtain(snapshot):
+            return not self.world.has_remote or self.world.remote_fetched
+        path = repository_paths(planned.url).ledger
+        body = self.ports.history.read(CommitId(snapshot), [path]).get(path, b"")
+        read = read_ledger(body, issuer=planned.url, known=ALL_THUMBPRINTS)
+        return isinstance(read, Refused) or not revoked <= revoked_thumbprints(read.ledger)
 
     # -- look -------------------------------------------------------------------------------------------
 
@@ -175,7 +189,8 @@ class Publishing:
     def _look(self, progress: Progress) -> Progress:
         planned, publish = progress.planned, progress.planned.issuer.publish
         bodies = tuple(wanted.body for wanted, _ in planned.decisions)
-        stamp = Stamp(self.world.now, fingerprint(publish, bodies))
+        ledger = planned.outcome.ledger if planned.outcome is not None else Ledger(planned.url)
+        stamp = Stamp(self.world.now, fingerprint(publish, bodies, ledger))
         if not publish.readback.enabled:
             return replace(progress, stamp=stamp if _is_well(progress.published) else None)
         history = self.ports.history

@@ -3,14 +3,16 @@
 from dataclasses import replace
 
 from mirror.errors import MirrorError
+from mirror.history.ledger_store import CommitResult, Committer, LedgerChange, is_pending
 from mirror.history.message import IssuerChanges, compose
-from mirror.history.record import Intent, Recorded, is_pending
 from mirror.model import Event, IssuerUrl
 from mirror.publish.put import Published, on_paper
 from mirror.report import Change, IssuerReport, Report, reason_from
+from mirror.steps.believing_git import mode_of
 from mirror.steps.plan import IssuerPlan, Plan
 from mirror.steps.probing import probed
 from mirror.trust.compatibility import compatibility
+from mirror.trust.emptiness import published_keys
 
 UNTOLD = "Bring git in line: merge branches, render what a ledger says\n"
 """The message of a commit in which no key changes."""
@@ -30,19 +32,19 @@ def message_of(plan: Plan) -> str:
     return compose(changes) or UNTOLD
 
 
-def intents_of(plan: Plan) -> dict[IssuerUrl, Intent]:
+def ledger_changes(plan: Plan) -> dict[IssuerUrl, LedgerChange]:
     """What the plan would have committed."""
     return {
-        each.url: Intent(each.outcome.ledger, each.issuer.discovery_extra)
+        each.url: LedgerChange(each.outcome.ledger, each.issuer.discovery_extra)
         for each in plan.issuers
-        if each.outcome is not None
+        if each.outcome is not None and not each.is_tolerant
     }
 
 
-def preview(plan: Plan) -> Report:
+def preview(plan: Plan, committer: Committer) -> Report:
     """The report of a plan that is not carried out."""
     issuers = tuple(issuer_report(each, untouched(each)) for each in plan.issuers)
-    message = message_of(plan) if is_pending(plan.world.memory, intents_of(plan)) else ""
+    message = message_of(plan) if is_pending(committer, plan.world.memory, ledger_changes(plan)) else ""
     return replace(plan_report(plan, issuers), dry_run=True, message=message)
 
 
@@ -54,7 +56,7 @@ def untouched(planned: IssuerPlan) -> Published:
     return done
 
 
-def stopped(plan: Plan, code: str, error: MirrorError, recorded: Recorded | None = None) -> Report:
+def stopped(plan: Plan, code: str, error: MirrorError, recorded: CommitResult | None = None) -> Report:
     """The report of a pass that ended before its puts: nothing that it wanted has happened, but a commit may have."""
     issuers = tuple(_undone(each) for each in plan.issuers)
     report = plan_report(plan, issuers)
@@ -97,7 +99,7 @@ def issuer_report(planned: IssuerPlan, published: Published, seen: bytes | None 
         changes=tuple(Change(t.key, t.status, t.sentence) for t in transitions),
         objects=published.objects,
         events=told + further + planned.events + planned.drift + published.events + probe.events,
-        notes=compatibility(planned.url, ledger.public_keys()) if ledger is not None else (),
+        notes=compatibility(planned.url, published_keys(ledger)) if ledger is not None else (),
         failures=planned.failures + published.failures + probe.failures,
         held=planned.held + published.held,
         safe_to_sign_at=published.safe_to_sign_at,
@@ -114,5 +116,6 @@ def plan_report(plan: Plan, issuers: tuple[IssuerReport, ...]) -> Report:
         issuers=issuers,
         commit=heads.local or heads.remote,
         events=plan.events,
-        failures=plan.failures,
+        failures=plan.failures + plan.reported,
+        repository_mode=mode_of(plan.world.settings.repository, plan.world.trust.keys),
     )

@@ -5,7 +5,7 @@ believed is listed and left out. The public document is untrusted input like any
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 
 from mirror.model import (
@@ -25,7 +25,7 @@ from mirror.model import (
 from mirror.trust.circumstances import Circumstances, is_clock_wrong, unheard
 from mirror.trust.jwk import KNOWN_TYPES, read_key
 from mirror.trust.jwks import MAX_KEYS
-from mirror.trust.lifecycle import MOST_RECORDS, Outcome, Transition, advance
+from mirror.trust.lifecycle import Outcome, Transition, advance
 from mirror.trust.private_members import private_members
 from mirror.trust.strict_json import read_object
 from mirror.trust.words import quoted
@@ -66,7 +66,7 @@ def adopt(issuer: IssuerUrl, public_jwks: bytes | None, policy: KeyPolicy, given
     records = {key_id(record.key): record for record in shown.ledger.records}
     records |= {key_id(r.key): _published(r) for r in records.values() if _is_public_and_held(r, believed)}
     gone = {identity: key for identity, key in believed.items() if identity not in records}
-    others, refused = _others(gone, policy.revoked, given, room=MOST_RECORDS - len(records))
+    others, refused = _others(gone, policy.revoked, given)
     told = [Transition(r.key, r.status, _SENTENCES[r.status]) for _, r in sorted(records.items())]
     told += [Transition(r.key, r.status, "is adopted: it is public, and no apiserver shows it") for r in others]
     records |= {key_id(record.key): record for record in others}
@@ -103,7 +103,7 @@ def _blocked(given: Circumstances) -> tuple[Event, ...]:
 
 
 def _others(
-    gone: Mapping[KeyId, Key], revoked: frozenset[Thumbprint], given: Circumstances, *, room: int
+    gone: Mapping[KeyId, Key], revoked: frozenset[Thumbprint], given: Circumstances
 ) -> tuple[tuple[KeyRecord, ...], tuple[Reason, ...]]:
     """Records of public keys that no apiserver shows, and why others get none."""
     kids = Counter(kid for kid, _ in gone)
@@ -115,8 +115,6 @@ def _others(
         elif kids[key.kid] > 1:
             # Nobody can tell which one is meant (fact 7).
             refused.append(_left_out(key, "duplicate_kid", "shares its kid with another one"))
-        elif len(welcome) == room:
-            refused.append(_left_out(key, "ledger.full", "has no room in the ledger"))
         else:
             welcome.append(_other(key, given))
     return tuple(welcome), tuple(refused)
@@ -135,9 +133,12 @@ def _left_out(key: Key, code: str, why: str) -> Reason:
 # ------------------------------------------------------------------------------------- the public document
 
 
-def read_public(body: bytes | None, policy: KeyPolicy) -> tuple[Mapping[KeyId, Key], tuple[Reason, ...]]:
+def read_public(
+    body: bytes | None, policy: KeyPolicy, *, known: Container[Thumbprint] = frozenset()
+) -> tuple[Mapping[KeyId, Key], tuple[Reason, ...]]:
     """The keys of the public JWKS that are believed, and every reason why others are not; neither where it is absent.
 
+    The strength of `known` keys is not checked.
     Other than an apiserver's answer it is read key by key: one bad key must not take the good ones from the world.
     """
     if body is None:
@@ -150,12 +151,12 @@ def read_public(body: bytes | None, policy: KeyPolicy) -> tuple[Mapping[KeyId, K
     if private or not isinstance(entries, list) or len(entries) > MAX_KEYS:
         shape = Reason("no_keys", f"It holds no array of at most {MAX_KEYS} keys.", _REMEDY, _DOCUMENT)
         return {}, private or (shape,)
-    read = [_read_entry(entry, f"{_DOCUMENT} keys[{i}]", policy) for i, entry in enumerate(entries)]
+    read = [_read_entry(entry, f"{_DOCUMENT} keys[{i}]", policy, known) for i, entry in enumerate(entries)]
     reasons = tuple(reason for each in read if isinstance(each, tuple) for reason in each)
     return {key_id(each): each for each in read if not isinstance(each, tuple)}, reasons
 
 
-def _read_entry(entry: object, where: str, policy: KeyPolicy) -> Key | tuple[Reason, ...]:
+def _read_entry(entry: object, where: str, policy: KeyPolicy, known: Container[Thumbprint]) -> Key | tuple[Reason, ...]:
     if not isinstance(entry, dict) or entry.get("kty") not in KNOWN_TYPES:
         return (Reason("bad_key", "An entry of keys is no RSA or EC key.", _REMEDY, where),)
-    return read_key(entry, where, kid=policy.kid, known=frozenset())
+    return read_key(entry, where, kid=policy.kid, known=known)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
 
-from mirror.model import Observation, Thumbprint, Unusable
+from mirror.model import KeyId, Observation, Thumbprint, Unusable
 
 MOST_CLOCK_SKEW = timedelta(minutes=5)
 
@@ -19,6 +19,8 @@ class Circumstances:
     False for a former issuer whose time is over: it gets no new keys. `sources_changed` tells that
     the issuer's apiservers or CA are not those of the last pass, which restarts every `missing_since`.
     `suspects` are keys that must be held, each with the reason's code, whatever the policy says.
+    `held_missing_since` tells since when all apiservers answer without a held key, as this machine remembers it
+    (`mirror.trust.lifecycle.held_missing_since`).
     """
 
     observations: tuple[Observation, ...]
@@ -28,6 +30,7 @@ class Circumstances:
     may_admit: bool = True
     sources_changed: bool = False
     suspects: Mapping[Thumbprint, str] = field(default_factory=dict)
+    held_missing_since: Mapping[KeyId, datetime] = field(default_factory=dict)
 
 
 def unheard(observations: Iterable[Observation], replicas: int) -> tuple[str, ...]:

@@ -20,10 +20,11 @@ from mirror.model import (
     Status,
     Thumbprint,
     key_id,
+    trimmed,
 )
-from mirror.trust.emptiness import settled
+from mirror.trust.emptiness import kept_key, settled
 from mirror.trust.jwk import is_printable_text
-from mirror.trust.lifecycle import Outcome, Transition, revoked_thumbprints
+from mirror.trust.lifecycle import Outcome, Transition, next_order, revoked_thumbprints
 from mirror.trust.records import MAX_REASON_CHARACTERS
 from mirror.trust.words import quoted
 
@@ -38,14 +39,19 @@ _NOTHING: frozenset[Thumbprint] = frozenset()
 
 
 def matching(ledger: Ledger, text: str) -> tuple[KeyRecord, ...]:
-    """The records whose kid or thumbprint is `text`; where there is none, those where one begins with it.
+    """The records that `text` may mean: those of a full thumbprint; else those whose kid it is or whose names begin so.
 
-    A beginning counts from `FEWEST_CHARACTERS` on.
+    The beginning of a kid or of a thumbprint counts from `FEWEST_CHARACTERS` on. Nobody but the key itself can have its
+    thumbprint, while anybody can choose a kid: so a kid never takes the place of another key's thumbprint.
     """
-    exact = tuple(r for r in ledger.records if text in (r.key.kid, r.key.thumbprint))
-    if exact or len(text) < FEWEST_CHARACTERS:
-        return exact
-    return tuple(r for r in ledger.records if any(name.startswith(text) for name in (r.key.kid, r.key.thumbprint)))
+    whole = tuple(record for record in ledger.records if record.key.thumbprint == text)
+    return whole or tuple(record for record in ledger.records if _is_meant(record, text))
+
+
+def _is_meant(record: KeyRecord, text: str) -> bool:
+    if len(text) < FEWEST_CHARACTERS:
+        return text == record.key.kid
+    return record.key.kid.startswith(text) or record.key.thumbprint.startswith(text)
 
 
 def find_key(ledger: Ledger, text: str) -> KeyRecord | Reason:
@@ -102,7 +108,6 @@ def approve(
     now: datetime,
     *,
     revoked: frozenset[Thumbprint] = _NOTHING,
-    vouching: bool = False,
 ) -> Outcome | Reason:
     """Held -> published. Another public key of the same kid begins to retire; approving twice changes nothing.
 
@@ -111,8 +116,6 @@ def approve(
         identity: Kid and thumbprint of the key.
         now: Aware, UTC, whole seconds.
         revoked: What is revoked elsewhere (the configuration): never approved.
-        vouching: Whether the operator may also mean that a retiring key, which only git names, really is one; it goes
-            on retiring.
 
     Returns:
         The outcome, or why the key cannot be approved: `key.revoked`, `key.not_held`.
@@ -121,8 +124,6 @@ def approve(
     if record.key.thumbprint in revoked | revoked_thumbprints(ledger):
         sentence = f"Key {record.key.thumbprint} is revoked, and a revoked key never comes back."
         return Reason("key.revoked", sentence, "Give the cluster a new signing key.")
-    if record.status is Status.RETIRING and vouching:
-        return Outcome(ledger, (), ())
     if record.status not in (Status.HELD, Status.PUBLISHED):
         sentence = f"Key {record.key.thumbprint} is {record.status}, not held."
         return Reason("key.not_held", sentence, "Nothing to approve: it is decided anew when an apiserver shows it.")
@@ -164,11 +165,12 @@ def revoke(
         sentence = f"The reason is no text of 1 to {MAX_REASON_CHARACTERS} printable characters."
         return Reason("bad_reason", sentence, "Say on one line why the key is revoked.")
     material = frozenset(thumbprints)
-    public = [r for r in ledger.records if r.status in PUBLIC_STATUSES]
+    kept = kept_key(ledger)
+    public = [r for r in ledger.records if r.status in PUBLIC_STATUSES] or ([kept] if kept is not None else [])
     empties = all(r.key.thumbprint in material for r in public)
     if public and empties and not last:
         return _held(public)
-    revocation = Revocation(now, reason, last=last and empties)
+    revocation = Revocation(now, reason, last=last and empties, order=next_order(ledger))
     moved = [
         after
         for before in ledger.records
@@ -188,7 +190,7 @@ def _revoked(record: KeyRecord, revocation: Revocation) -> KeyRecord:
     if record.revocation is None:
         # The fields of the former status go, as `mirror.trust.merge` lets them go.
         plain = KeyRecord(record.key, record.status, record.generation, record.first_seen)
-        return _moved(plain, Status.REVOKED, revocation=revocation)
+        return _moved(plain, Status.REVOKED, revocation=replace(revocation, revoked_from=record.status))
     if record.revocation.last or not revocation.last:
         return record
     return _moved(record, Status.REVOKED, revocation=replace(record.revocation, last=True))
@@ -200,7 +202,8 @@ def _revoked(record: KeyRecord, revocation: Revocation) -> KeyRecord:
 def _moved(record: KeyRecord, status: Status, **changes: datetime | str | Revocation | None) -> KeyRecord:
     # A pushed ledger may carry the highest generation that there is: a decision must be possible even then.
     generation = min(record.generation + 1, MAX_GENERATION)
-    return replace(record, status=status, generation=generation, **changes)  # type: ignore[arg-type]  # fields of KeyRecord by name
+    changed = replace(record, status=status, generation=generation, **changes)  # type: ignore[arg-type]  # fields of KeyRecord by name
+    return trimmed(changed)
 
 
 def _outcome(ledger: Ledger, moved: Iterable[KeyRecord], transitions: tuple[Transition, ...]) -> Outcome:

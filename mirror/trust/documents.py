@@ -7,7 +7,7 @@ from types import MappingProxyType
 from mirror.addresses import jwks_uri
 from mirror.errors import UsageError
 from mirror.model import Documents, IssuerUrl, Key, Ledger, key_id
-from mirror.trust.emptiness import may_be_empty
+from mirror.trust.emptiness import may_be_empty, published_keys
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
@@ -18,12 +18,13 @@ _GO_ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\
 def render(ledger: Ledger, extra: Mapping[str, object] = _NOTHING) -> Documents | None:
     """Give the documents that `ledger` says, or None when nothing of this issuer is to be public.
 
-    A set without keys goes public only when a revocation with `last` emptied it.
+    A set without keys goes public only when a revocation with `last` emptied it. Where other revocations left no key,
+    the one of `mirror.trust.emptiness.kept_key` stays public.
 
     Raises:
         UsageError, ValueError: as `documents`.
     """
-    keys = ledger.public_keys()
+    keys = published_keys(ledger)
     return documents(ledger.issuer, keys, extra) if keys or may_be_empty(ledger) else None
 
 

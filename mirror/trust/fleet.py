@@ -10,7 +10,7 @@ from itertools import combinations, pairwise
 from math import gcd
 from typing import Any
 
-from mirror.model import Event, IssuerName, Key, Level, RsaKey, Thumbprint
+from mirror.model import AnyKey, Event, IssuerName, Key, Level, RsaKey, Thumbprint
 from mirror.trust.base64url import decode_uint
 
 SHARED_PRIME = "shared_prime"
@@ -26,7 +26,7 @@ _DIGITS_PER_BIT = 0.30103
 _Pair = tuple[Any, Any]
 
 
-def shared_keys(shown: Mapping[IssuerName, Iterable[Key]]) -> Mapping[IssuerName, tuple[Event, ...]]:
+def shared_keys(shown: Mapping[IssuerName, Iterable[AnyKey]]) -> Mapping[IssuerName, tuple[Event, ...]]:
     """Tell of every key that two issuers show: the pods of either can sign for the other (fact 34).
 
     Args:
@@ -35,7 +35,7 @@ def shared_keys(shown: Mapping[IssuerName, Iterable[Key]]) -> Mapping[IssuerName
     Returns:
         The events `key.shared` of each issuer that has any; they change nothing.
     """
-    holders: dict[Thumbprint, dict[IssuerName, Key]] = {}
+    holders: dict[Thumbprint, dict[IssuerName, AnyKey]] = {}
     for name, keys in sorted(shown.items()):
         for key in keys:
             holders.setdefault(key.thumbprint, {}).setdefault(name, key)
@@ -47,7 +47,7 @@ def shared_keys(shown: Mapping[IssuerName, Iterable[Key]]) -> Mapping[IssuerName
     return found
 
 
-def _shared(name: IssuerName, key: Key, names: Sequence[IssuerName]) -> Event:
+def _shared(name: IssuerName, key: AnyKey, names: Sequence[IssuerName]) -> Event:
     others = [other for other in names if other != name]
     told = ", ".join(others[:MOST_NAMES])
     more = f" and {len(others) - MOST_NAMES} more" if len(others) > MOST_NAMES else ""
@@ -59,7 +59,7 @@ def _shared(name: IssuerName, key: Key, names: Sequence[IssuerName]) -> Event:
 
 
 def suspects(
-    new: Iterable[Key], known: Iterable[Key], *, number: Callable[[int], Any] = Decimal
+    new: Iterable[Key], known: Iterable[AnyKey], *, number: Callable[[int], Any] = Decimal
 ) -> Mapping[Thumbprint, str]:
     """Give the new RSA keys whose modulus shares a prime with, or is a multiple of, another one: somebody can sign.
 
@@ -69,7 +69,7 @@ def suspects(
     Args:
         new: keys that no ledger lets be public yet; they are compared with each other too. 10 ms a new key for
             1000 known ones; 22 s where 10 000 are new.
-        known: keys of all ledgers, whatever their status.
+        known: keys of all ledgers; those whose material is not kept are not compared.
         number: as in `weak_pairs`; it matters where many keys are new.
 
     Returns:
@@ -87,7 +87,7 @@ def suspects(
 
 
 def weak_pairs(
-    keys: Iterable[Key], *, number: Callable[[int], Any] = Decimal
+    keys: Iterable[AnyKey], *, number: Callable[[int], Any] = Decimal
 ) -> tuple[tuple[Thumbprint, Thumbprint], ...]:
     """Give every two keys of the whole fleet whose moduli differ and have a factor in common, sorted.
 
@@ -95,7 +95,7 @@ def weak_pairs(
     `Decimal`, whose multiplication is a number-theoretic transform; 2 s with `gmpy2.mpz`.
 
     Args:
-        keys: any keys; only RSA keys are compared.
+        keys: any keys; only RSA keys whose material is kept are compared.
         number: makes the exact whole numbers that are calculated with: `Decimal`, `gmpy2.mpz` or `int`.
     """
     moduli = _moduli(keys)
@@ -105,7 +105,7 @@ def weak_pairs(
     return tuple(sorted((min(pair), max(pair)) for pair in named))
 
 
-def _moduli(keys: Iterable[Key]) -> dict[int, tuple[Thumbprint, ...]]:
+def _moduli(keys: Iterable[AnyKey]) -> dict[int, tuple[Thumbprint, ...]]:
     """Give the moduli of the RSA keys among `keys`, each with the thumbprints that have it, sorted."""
     found: dict[int, set[Thumbprint]] = {}
     for key in keys:

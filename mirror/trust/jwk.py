@@ -10,7 +10,15 @@ from typing import Literal
 from mirror.model import EcKey, Key, Kid, Reason, RsaKey, Thumbprint
 from mirror.trust.base64url import decode_coordinate, decode_uint
 from mirror.trust.known_test_keys import KNOWN_TEST_KEYS
-from mirror.trust.material import CURVES, EC_ALGORITHMS, coordinate_bytes, is_on_curve, kubernetes_kid, thumbprint_of
+from mirror.trust.material import (
+    CURVES,
+    EC_ALGORITHMS,
+    RSA_ALGORITHMS,
+    coordinate_bytes,
+    is_on_curve,
+    kubernetes_kid,
+    thumbprint_of,
+)
 from mirror.trust.strength import weaknesses
 from mirror.trust.words import quoted
 
@@ -18,8 +26,6 @@ Members = Mapping[str, object]
 
 KNOWN_TYPES = ("RSA", "EC")
 MAX_KID_CHARACTERS = 1024
-RSA_ALGORITHMS = ("RS256", "RS384", "RS512")
-"""What relying parties accept for RSA (their table in the facts); PS256 and its sisters none of them does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,27 +1,30 @@
 """The ledger file `keys.json`: untrusted bytes become a `Ledger`, and a `Ledger` becomes bytes for a diff.
 
-The rules for the content are strict; the byte form is free, because people may resolve a conflict by hand.
+The rules for the content are strict; the byte form is free, because people may resolve a conflict by hand. A record
+that does not validate is left out alone: the others of the file count.
 """
 
 import json
-from collections.abc import Container, Iterable
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
 
-from mirror.model import IssuerUrl, KeyRecord, Ledger, Reason, Thumbprint, key_id
+from mirror.model import IssuerUrl, KeyRecord, Ledger, Reason, Status, Thumbprint, key_id, trimmed
 from mirror.trust.jwk import is_printable_text
-from mirror.trust.private_members import private_members
+from mirror.trust.merge import joined
 from mirror.trust.records import read_record, record_members
-from mirror.trust.refused import Refused, refused
+from mirror.trust.refused import MAX_REASONS, Refused, limited, refused
 from mirror.trust.strict_json import read_object
 from mirror.trust.words import described, quoted, step
 
 VERSION = 1
-MAX_RECORDS = 512
 MAX_BYTES = 4 * 1024 * 1024
 MAX_ISSUER_CHARACTERS = 255
 _DOCUMENT = "ledger"
 _MEMBERS = ("issuer", "version", "keys")
-_REMEDY = "Restore the ledger from an earlier commit, or take back what was edited by hand."
+_REMEDY = "Restore the ledger from an earlier commit, or undo the manual edit."
+_INDENT = 4
+"""How deep a record stands in the file."""
 
 
 class _Everything(Container[Thumbprint]):
@@ -35,7 +38,21 @@ EVERYTHING: Container[Thumbprint] = _Everything()
 """For `known`, where the file can only have been written by this mirror, which checked every key when it came in."""
 
 
-def read_ledger(body: bytes, *, issuer: IssuerUrl, known: Container[Thumbprint] = frozenset()) -> Ledger | Refused:
+@dataclass(frozen=True, slots=True)
+class LedgerRead:
+    """What a ledger file says, as `joined` gives it; `damaged` are the reasons why parts of it do not count.
+
+    A damaged file may have lost a key that is public: merge it with what was known before a key is taken away by it.
+    """
+
+    ledger: Ledger
+    damaged: tuple[Reason, ...] = ()
+
+
+# ------------------------------------------------------------------------------------------------- reading
+
+
+def read_ledger(body: bytes, *, issuer: IssuerUrl, known: Container[Thumbprint] = frozenset()) -> LedgerRead | Refused:
     """Read a ledger file: the same rules for keys as in `read_jwks`, with any kid.
 
     Args:
@@ -44,22 +61,26 @@ def read_ledger(body: bytes, *, issuer: IssuerUrl, known: Container[Thumbprint] 
         known: thumbprints of keys whose strength was checked before.
 
     Returns:
-        The ledger, its records sorted, or all reasons: the codes of `read_object`, `read_record` and `too_large`,
-        `wrong_issuer`, `wrong_version`, `unknown_member`, `private_key`, `bad_records`, `duplicate_key`.
+        The ledger and the reasons why records were left out: the codes of `read_record`, `unknown_member`, and
+        `duplicate_key` where two records of one identity were joined. Or, where the file as a whole cannot be read, all
+        reasons: the codes of `read_object` and `too_large`, `wrong_issuer`, `wrong_version`, `bad_records`.
     """
     document = _object(body)
     if isinstance(document, Reason):
         return Refused((document,))
-    reasons = _head_reasons(document, issuer) + private_members(document, _DOCUMENT)
-    entries = document.get("keys")
-    if not isinstance(entries, list) or len(entries) > MAX_RECORDS:
-        sentence = f"The member keys is no array of at most {MAX_RECORDS} records."
-        return refused((*reasons, _reason("bad_records", sentence, "keys")))
-    read = [read_record(entry, f"{_DOCUMENT} keys[{i}]", known=known) for i, entry in enumerate(entries)]
-    reasons += tuple(reason for each in read if isinstance(each, tuple) for reason in each)
-    records = sorted((each for each in read if isinstance(each, KeyRecord)), key=lambda record: key_id(record.key))
-    reasons += _duplicates(records)
-    return refused(reasons) if reasons else Ledger(issuer, tuple(records))
+    reasons, entries = _head_reasons(document, issuer), document.get("keys")
+    if not isinstance(entries, list):
+        return refused((*reasons, _reason("bad_records", "The member keys is not an array of records.", "keys")))
+    if reasons:
+        return Refused(reasons)
+    damaged = [_unknown(name) for name in document if name not in _MEMBERS]
+    records: list[KeyRecord] = []
+    for i, entry in enumerate(entries):
+        record, why = read_record(entry, f"{_DOCUMENT} keys[{i}]", known=known)
+        # A hostile file has room for a million faults: what is over the limit is not even collected.
+        damaged += why if len(damaged) <= MAX_REASONS else ()
+        records += (record,) if record is not None else ()
+    return LedgerRead(joined(issuer, records), limited((*damaged, *_duplicates(records))))
 
 
 def stated_issuer(body: bytes) -> IssuerUrl | None:
@@ -67,35 +88,6 @@ def stated_issuer(body: bytes) -> IssuerUrl | None:
     document = _object(body)
     issuer = document.get("issuer") if isinstance(document, dict) else None
     return IssuerUrl(str(issuer)) if is_printable_text(issuer, MAX_ISSUER_CHARACTERS) else None
-
-
-def write_ledger(ledger: Ledger) -> bytes:
-    """Give the file of `ledger`: equal ledgers give equal bytes, and `read_ledger` gives the ledger back.
-
-    Raises:
-        ValueError: the ledger breaks a rule of its own, so nobody could read the file; committed, it would stop its
-            issuer for good.
-    """
-    body = ledger_text(ledger)
-    known = frozenset(record.key.thumbprint for record in ledger.records)
-    if read_ledger(body, issuer=ledger.issuer, known=known) != Ledger(ledger.issuer, _sorted(ledger.records)):
-        raise ValueError(f"the ledger of {ledger.issuer!r} could not be read again")
-    return body
-
-
-def ledger_text(ledger: Ledger) -> bytes:
-    """Give the bytes of `write_ledger` unchecked: only to be compared with bytes that were read and believed.
-
-    Raises:
-        ValueError: a text in it is no Unicode (a lone surrogate).
-    """
-    keys = [record_members(record) for record in _sorted(ledger.records)]
-    document = {"issuer": ledger.issuer, "version": VERSION, "keys": keys}
-    return (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode()
-
-
-def _sorted(records: Iterable[KeyRecord]) -> tuple[KeyRecord, ...]:
-    return tuple(sorted(records, key=lambda record: key_id(record.key)))
 
 
 def _object(body: bytes) -> dict[str, object] | Reason:
@@ -112,22 +104,97 @@ def _head_reasons(document: dict[str, object], issuer: IssuerUrl) -> tuple[Reaso
         reasons.append(_reason("wrong_issuer", sentence, "issuer"))
     if type(version) is not int or version != VERSION:
         reasons.append(_reason("wrong_version", f"The ledger's version is not {VERSION}.", "version"))
-    foreign = (name for name in document if name not in _MEMBERS)
-    reasons += [
-        _reason("unknown_member", f"A ledger has no member {quoted(name)}.", step(name).removeprefix("."))
-        for name in foreign
-    ]
     return tuple(reasons)
 
 
-def _duplicates(records: list[KeyRecord]) -> tuple[Reason, ...]:
-    """Tell which of the sorted `records` are of one identity."""
-    return tuple(
-        _reason("duplicate_key", f"The key {quoted(b.key.kid)}, {b.key.thumbprint}, is recorded twice.", "keys")
-        for a, b in pairwise(records)
-        if key_id(a.key) == key_id(b.key)
-    )
+def _unknown(name: str) -> Reason:
+    return _reason("unknown_member", f"A ledger has no member {quoted(name)}.", step(name).removeprefix("."))
+
+
+def _duplicates(records: Iterable[KeyRecord]) -> Iterator[Reason]:
+    for (kid, thumbprint), times in sorted(Counter(key_id(record.key) for record in records).items()):
+        if times > 1:
+            sentence = f"The key {quoted(kid)}, {thumbprint}, is recorded {times} times; the records are merged."
+            yield _reason("duplicate_key", sentence, "keys")
 
 
 def _reason(code: str, sentence: str, where: str) -> Reason:
     return Reason(code, sentence, _REMEDY, f"{_DOCUMENT} {where}".rstrip())
+
+
+# ------------------------------------------------------------------------------------------------- writing
+
+
+def write_ledger(ledger: Ledger) -> bytes:
+    """Give the file of `ledger`: equal ledgers give equal bytes, and `read_ledger` gives the ledger back.
+
+    Records that keep no material are written without it, and the dropped ones of `left_out` are not written.
+
+    Raises:
+        ValueError: the ledger breaks a rule of its own, so the file could not be read as it is meant.
+    """
+    body = ledger_text(ledger)
+    known = frozenset(record.key.thumbprint for record in ledger.records)
+    meant = Ledger(ledger.issuer, tuple(trimmed(record) for record in _written(ledger)))
+    if read_ledger(body, issuer=ledger.issuer, known=known) != LedgerRead(meant):
+        raise ValueError(f"the ledger of {ledger.issuer!r} could not be read again")
+    return body
+
+
+def ledger_text(ledger: Ledger) -> bytes:
+    """Give the bytes of `write_ledger` unchecked: only to be compared with bytes that were read and believed.
+
+    Raises:
+        ValueError: a text in it is no Unicode (a lone surrogate).
+    """
+    keys = [record_members(record) for record in _written(ledger)]
+    return (_json({"issuer": ledger.issuer, "version": VERSION, "keys": keys}) + "\n").encode()
+
+
+def left_out(ledger: Ledger) -> tuple[KeyRecord, ...]:
+    """The dropped records, the oldest first, for which the file of 4 MiB has no room; nobody needs them to decide."""
+    if sum(_most_bytes(record) for record in ledger.records) <= MAX_BYTES:
+        return ()
+    sizes = {key_id(record.key): _bytes(record) for record in ledger.records}
+    excess = sum(sizes.values()) + len(ledger.issuer) + _FRAME_BYTES - MAX_BYTES
+    dropped = (record for record in ledger.records if record.status is Status.DROPPED)
+    gone = []
+    for record in sorted(dropped, key=lambda record: (record.first_seen, key_id(record.key))):
+        if excess <= 0:
+            break
+        gone.append(record)
+        excess -= sizes[key_id(record.key)]
+    return tuple(gone)
+
+
+def _written(ledger: Ledger) -> tuple[KeyRecord, ...]:
+    gone = frozenset(key_id(record.key) for record in left_out(ledger))
+    return tuple(sorted((r for r in ledger.records if key_id(r.key) not in gone), key=lambda r: key_id(r.key)))
+
+
+_FRAME_BYTES = 100
+"""What stands around the records and the issuer, and a little more."""
+_MOST_BYTES, _MOST_BYTES_DROPPED = 2500, 260
+"""What a record takes at most besides its kid and its reason: an RSA key of 4096 bits has 683 characters."""
+
+
+def _most_bytes(record: KeyRecord) -> int:
+    """Give a quick upper bound of `_bytes`."""
+    kid = _most_text(record.key.kid)
+    if record.status is Status.DROPPED:
+        return kid + _MOST_BYTES_DROPPED
+    return 2 * kid + _MOST_BYTES + (_most_text(record.revocation.reason) if record.revocation is not None else 0)
+
+
+def _most_text(text: str) -> int:
+    """Give how many bytes a printable text takes in JSON, its quotes aside."""
+    return len(text.encode()) + text.count('"') + text.count("\\")
+
+
+def _bytes(record: KeyRecord) -> int:
+    text = _json(record_members(record))
+    return len(text.encode()) + _INDENT * (text.count("\n") + 1) + len(",\n")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)

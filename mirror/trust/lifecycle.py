@@ -6,25 +6,30 @@ Pure: nothing here reads a clock, a file or the network, and nothing is logged; 
     --          published   first seen on any apiserver, policy `new_keys: publish`
     --          held        first seen, and `new_keys: hold`, a kid that is taken, or a limit says so; never public
     held        published   `approve` (an operator's decision, not made here)
-    held        dropped     every apiserver answered without it
+    held        dropped     every apiserver answered without it for `retain_removed`; never after it came back once
     published   retiring    every apiserver answered, none has it (`missing_since` is set once)
-    retiring    published   seen again; it is not retired again for `retain_removed`
+    retiring    published   seen again; like any key that came back it is not retired again for `retain_removed`
     any shown   the same    an apiserver shows an `alg` that comes before the record's in the alphabet, as in `merge`
-    dropped     published / held   seen again: decided as at first sight
+    dropped     published / held   seen again: decided as at first sight, with the material that is shown
     retiring    dropped     missing_since + retain_removed <= now, every apiserver answered, and something is left
     any         revoked     `keys.revoked` of the configuration or `revoke`; for ever, whatever the kid
+
+Mirrors whose replicas differ for good write little: a held key that came back stays held, and one that is published
+comes and goes twice in each `retain_removed`. Nothing public changes by it.
 
 Not hearing is not hearing "gone": an apiserver that did not answer, or was not believed, blocks every arrow that
 takes a key away. It never blocks an addition.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from mirror.model import (
     MAX_GENERATION,
     PUBLIC_STATUSES,
+    AnyKey,
     Event,
     Key,
     KeyId,
@@ -38,31 +43,37 @@ from mirror.model import (
     Status,
     Thumbprint,
     key_id,
+    trimmed,
 )
 from mirror.trust.circumstances import Circumstances, clock_skew, is_clock_wrong, unheard
-from mirror.trust.emptiness import settled
+from mirror.trust.emptiness import kept_key, settled
+from mirror.trust.ledger import left_out
+from mirror.trust.material import with_first_alg
 
 MOST_KEYS_OF_A_KIND = 100  # AWS answers with an error to a JWKS of more than 100 RSA or 100 EC keys (fact 34)
 MOST_HELD = 32
-MOST_RECORDS = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
     """One arrow of the table that was taken: the key, its new status, and one sentence."""
 
-    key: Key
+    key: AnyKey
     status: Status
     sentence: str
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The ledger after a pass, the arrows taken, and what else is worth telling."""
+    """The ledger after a pass, the arrows taken, and what else is worth reporting.
+
+    `held_missing` are the held keys that every apiserver answered without in this pass, see `held_missing_since`.
+    """
 
     ledger: Ledger
     transitions: tuple[Transition, ...]
     events: tuple[Event, ...]
+    held_missing: frozenset[KeyId] = frozenset()
 
 
 def advance(before: Ledger, policy: KeyPolicy, given: Circumstances) -> Outcome:
@@ -81,6 +92,25 @@ def advance(before: Ledger, policy: KeyPolicy, given: Circumstances) -> Outcome:
     return step.outcome()
 
 
+def held_missing_since(given: Circumstances, outcome: Outcome) -> Mapping[KeyId, datetime]:
+    """What the next pass gets as `Circumstances.held_missing_since`: to be remembered by this machine, not in git.
+
+    A key that is seen again, or is held no more, is forgotten. A change of the apiservers begins anew, and no moment is
+    later than now: it was written while the clock was wrong.
+    """
+    seen = {key_id(key) for o in given.observations if isinstance(o, Observed) for key in o.keys}
+    held = {key_id(r.key) for r in outcome.ledger.records if r.status is Status.HELD} - seen
+    before = {} if given.sources_changed else given.held_missing_since
+    known = {identity: min(since, given.now) for identity, since in before.items() if identity in held}
+    return {**dict.fromkeys(held & outcome.held_missing, given.now), **known}
+
+
+def next_order(ledger: Ledger) -> int:
+    """The `order` of the next revocation: 1 + the highest."""
+    highest = max((r.revocation.order for r in ledger.records if r.revocation is not None), default=0)
+    return min(highest + 1, MAX_GENERATION)
+
+
 def revoked_thumbprints(ledger: Ledger) -> frozenset[Thumbprint]:
     """The key material that must never be public again, under whatever kid."""
     return frozenset(r.key.thumbprint for r in ledger.records if r.status is Status.REVOKED)
@@ -97,7 +127,9 @@ class _Step:
         self.transitions: list[Transition] = []
         self.events: list[Event] = []
         self.seen: dict[KeyId, Key] = self._seen()
+        self.held_missing: set[KeyId] = set()
         self.revoked = revoked_thumbprints(before) | policy.revoked
+        self.order = next_order(before)
         self.blocked_by = unheard(given.observations, given.replicas)
         self.clock_is_wrong = is_clock_wrong(given.observations, given.now)
         self.all_answered = not self.blocked_by and not self.clock_is_wrong
@@ -114,7 +146,7 @@ class _Step:
         for key in (key for o in self.given.observations if isinstance(o, Observed) for key in o.keys):
             known = self.records.get(key_id(key))
             others = (shown.get(key_id(key)), known.key if known is not None else None)
-            shown[key_id(key)] = min((key, *(each for each in others if each is not None)), key=lambda each: each.alg)
+            shown[key_id(key)] = with_first_alg(key, (each.alg for each in others if each is not None))
         return shown
 
     def _tell_wrong_clock(self) -> None:
@@ -151,8 +183,10 @@ class _Step:
 
     def _missing(self, identity: KeyId, record: KeyRecord) -> None:
         if record.status is Status.HELD:
-            self._move(identity, Status.DROPPED, "is gone before it was approved", held_because=None)
-        elif record.status is Status.PUBLISHED and not self._came_back_lately(record):
+            self._held_is_missing(identity, record)
+        elif record.status is Status.PUBLISHED and self._came_back_lately(record):
+            self._tell_disagreement(record)
+        elif record.status is Status.PUBLISHED:
             self._move(
                 identity,
                 Status.RETIRING,
@@ -160,6 +194,18 @@ class _Step:
                 missing_since=self.given.now,
                 returned_at=None,
             )
+
+    def _held_is_missing(self, identity: KeyId, record: KeyRecord) -> None:
+        self.held_missing.add(identity)
+        since = self.given.held_missing_since.get(identity)
+        if record.returned_at is not None:
+            self._tell_disagreement(record)
+        elif since is not None and not self.given.sources_changed and self._is_over(since):
+            self._move(identity, Status.DROPPED, "is gone before it was approved", held_because=None)
+
+    def _tell_disagreement(self, record: KeyRecord) -> None:
+        sentence = "came back and no apiserver of this mirror shows it: replicas or mirrors may differ"
+        self._tell("apiservers.disagree", record.key, sentence)
 
     def _came_back_lately(self, record: KeyRecord) -> bool:
         # A replica that flaps makes two commits, not two an interval.
@@ -187,11 +233,10 @@ class _Step:
         self._tell("key.revoked_shown", key, "is revoked, and an apiserver still shows it")
         known = any(r.key.thumbprint == key.thumbprint for r in self.records.values())
         never_public = not self.given.may_admit and not self.records
-        if not known and not never_public and len(self.records) < MOST_RECORDS:
+        if not known and not never_public:
             # Recorded, so that it stays refused after the configuration has forgotten it. A former issuer that has no
             # key and gets none needs no such record: it would look as if revocations had emptied it.
-            record = KeyRecord(key=key, status=Status.DROPPED, generation=0, first_seen=self.given.now)
-            self._revoke(key_id(key), record)
+            self._revoke(KeyRecord(key=key, status=Status.DROPPED, generation=0, first_seen=self.given.now), None)
 
     def _held_because(self, key: Key, kids: Counter[Kid]) -> str | None:
         """The code of what keeps a new key from going public at once; None when nothing does."""
@@ -201,49 +246,48 @@ class _Step:
             return self.given.suspects[key.thumbprint]
         if kids[key.kid] > 1 or self._kid_is_taken(key, PUBLIC_STATUSES | {Status.HELD}):
             return "kid_taken"
-        if sum(r.key.kty == key.kty for r in self._public()) >= MOST_KEYS_OF_A_KIND:
+        if sum(isinstance(r.key, type(key)) for r in self._public()) >= MOST_KEYS_OF_A_KIND:
             return "too_many_keys"
         return None
 
     def _admit(self, key: Key, held_because: str | None) -> None:
         identity = key_id(key)
-        if self._is_full(identity, held=held_because is not None):
-            self._tell("ledger.full", key, "is not recorded, because the ledger is full")
+        if held_because is not None and sum(r.status is Status.HELD for r in self.records.values()) >= MOST_HELD:
+            self._tell("ledger.full", key, f"is not recorded, because {MOST_HELD} keys are held already")
             return
+        returned_at = self.given.now if identity in self.records else None
         if identity not in self.records:
             self.records[identity] = KeyRecord(key, Status.DROPPED, generation=0, first_seen=self.given.now)
         if held_because is None:
-            self._move(identity, Status.PUBLISHED, "is new", key=key)
+            self._move(identity, Status.PUBLISHED, "is new", key=key, returned_at=returned_at)
         else:
             sentence = f"is new and held ({held_because}) until an operator approves it"
-            self._move(identity, Status.HELD, sentence, held_because=held_because, key=key)
-
-    def _is_full(self, identity: KeyId, *, held: bool) -> bool:
-        if held and sum(r.status is Status.HELD for r in self.records.values()) >= MOST_HELD:
-            return True
-        return identity not in self.records and len(self.records) >= MOST_RECORDS
+            self._move(identity, Status.HELD, sentence, held_because=held_because, key=key, returned_at=returned_at)
 
     def revoke_configured(self) -> None:
-        """Any -> revoked, for the thumbprints that the configuration names; never the last public key."""
-        for identity, record in sorted(self.records.items()):
-            if record.key.thumbprint not in self.revoked or record.status is Status.REVOKED:
-                continue
-            if record.status in PUBLIC_STATUSES and not self._is_something_left_without(record):
-                self._tell("revocation.held", record.key, "is the last public key: it is revoked only by `--last`")
-                continue
-            self._revoke(identity, record)
+        """Any -> revoked, for the thumbprints that the configuration names; never the last public key.
 
-    def _revoke(self, identity: KeyId, record: KeyRecord) -> None:
-        revocation = next(
-            (
-                r.revocation
-                for _, r in sorted(self.records.items())
-                if r.revocation is not None and r.key.thumbprint == record.key.thumbprint
-            ),
-            Revocation(at=self.given.now, reason="named in keys.revoked of the configuration"),
-        )
-        self.records[identity] = replace(record, missing_since=None, returned_at=None, held_because=None)
-        self._move(identity, Status.REVOKED, "is revoked", revocation=revocation)
+        A key is revoked under all its kids or under none: a revocation that reaches one record reaches every other in a
+        merge (`mirror.trust.merge`), and so would take the last key.
+        """
+        waiting = [r for _, r in sorted(self.records.items()) if self._is_to_be_revoked(r)]
+        for thumbprint in dict.fromkeys(record.key.thumbprint for record in waiting):
+            ours = [record for record in waiting if record.key.thumbprint == thumbprint]
+            is_last = {record.key.thumbprint for record in self._public()} == {thumbprint}
+            for record in ours:
+                if not is_last:
+                    self._revoke(record, record.status)
+                elif record.status in PUBLIC_STATUSES:
+                    self._tell("revocation.held", record.key, "is the last public key: it is revoked only by `--last`")
+
+    def _is_to_be_revoked(self, record: KeyRecord) -> bool:
+        return record.key.thumbprint in self.revoked and record.status is not Status.REVOKED
+
+    def _revoke(self, record: KeyRecord, revoked_from: Status | None) -> None:
+        reason = "named in keys.revoked of the configuration"
+        revocation = Revocation(self.given.now, reason, revoked_from=revoked_from, order=self.order)
+        self.records[key_id(record.key)] = replace(record, missing_since=None, returned_at=None, held_because=None)
+        self._move(key_id(record.key), Status.REVOKED, "is revoked", revocation=revocation)
 
     def drop_retired_keys(self) -> None:
         """Retiring -> dropped, when its time has come and something is left in the set."""
@@ -261,9 +305,15 @@ class _Step:
         missing_since = record.missing_since
         if missing_since is None or key_id(record.key) in self.seen:
             return False
-        # A key that began to retire in this very pass stays for one more, whatever `retain_removed` says: what the
-        # world sees never loses a key in the pass that first missed it.
-        return missing_since < self.given.now and missing_since + self.policy.retain_removed <= self.given.now
+        return self._is_over(missing_since)
+
+    def _is_over(self, since: datetime) -> bool:
+        """Whether `retain_removed` has passed.
+
+        A key that began to retire in this very pass stays for one more, whatever `retain_removed` says: the public set
+        never loses a key in the pass that first missed it.
+        """
+        return since < self.given.now and since + self.policy.retain_removed <= self.given.now
 
     # -- bookkeeping ------------------------------------------------------------------------------------
 
@@ -274,7 +324,7 @@ class _Step:
         """Whether the set would still hold a key if this key's material left it."""
         return any(r.key.thumbprint != record.key.thumbprint for r in self._public())
 
-    def _kid_is_taken(self, key: Key, statuses: frozenset[Status] | set[Status]) -> bool:
+    def _kid_is_taken(self, key: AnyKey, statuses: frozenset[Status] | set[Status]) -> bool:
         return any(
             r.key.kid == key.kid and r.key.thumbprint != key.thumbprint and r.status in statuses
             for r in self.records.values()
@@ -285,15 +335,15 @@ class _Step:
         identity: KeyId,
         status: Status,
         sentence: str,
-        **changes: datetime | str | Revocation | Key | None,
+        **changes: datetime | str | Revocation | AnyKey | None,
     ) -> None:
         record = self.records[identity]
         generation = min(record.generation + 1, MAX_GENERATION)
         changed = replace(record, status=status, generation=generation, **changes)  # type: ignore[arg-type]  # fields of KeyRecord by name
-        self.records[identity] = changed
+        self.records[identity] = trimmed(changed)
         self.transitions.append(Transition(changed.key, status, sentence))
 
-    def _tell(self, name: str, key: Key, sentence: str) -> None:
+    def _tell(self, name: str, key: AnyKey, sentence: str) -> None:
         fields = {"kid": key.kid, "thumbprint": key.thumbprint}
         self.events.append(Event(name, f"Key {key.thumbprint} {sentence}.", Level.WARNING, fields))
 
@@ -305,7 +355,27 @@ class _Step:
             sentence = "The apiservers or their CA changed; retiring keys start their time anew."
             self.events.append(Event("sources.changed", sentence))
         records = tuple(record for _, record in sorted(self.records.items()))
-        return Outcome(settled(Ledger(self.before.issuer, records)), tuple(self.transitions), tuple(self.events))
+        after = settled(Ledger(self.before.issuer, records))
+        self._tell_kept_key(after)
+        self._tell_left_out(after)
+        return Outcome(after, tuple(self.transitions), tuple(self.events), frozenset(self.held_missing))
+
+    def _tell_kept_key(self, after: Ledger) -> None:
+        kept = kept_key(after)
+        if kept is not None:
+            sentence = (
+                "is revoked and stays public, because revocations left no other key: it leaves when another key is "
+                "public, or by `revoke --last`"
+            )
+            self._tell("revocation.held", kept.key, sentence)
+
+    def _tell_left_out(self, after: Ledger) -> None:
+        gone = left_out(after)
+        if gone:
+            sentence = (
+                f"The ledger has no room for {len(gone)} dropped keys, the oldest: they are left out of the file."
+            )
+            self.events.append(Event("ledger.full", sentence, Level.WARNING))
 
     def _tell_blocked_retirement(self) -> None:
         waiting = any(key_id(r.key) not in self.seen for r in self._public())

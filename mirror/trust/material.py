@@ -1,5 +1,7 @@
 """What a key is made of: its numbers, its RFC 7638 thumbprint and the kid that Kubernetes gives it."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 
@@ -16,8 +18,20 @@ CURVES: dict[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-384": ec.SECP
 EC_ALGORITHMS = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 """The one algorithm of each curve (RFC 7518, section 3.4; fact 8)."""
 
+RSA_ALGORITHMS = ("RS256", "RS384", "RS512")
+"""What relying parties accept for RSA (their table in the facts); PS256 and its sisters none of them does."""
+
 MOST_REMEMBERED = 2**15
 """For how many keys each what follows from a key alone is remembered: ledgers, replicas and passes show it again."""
+
+
+def with_first_alg(key: Key, algs: Iterable[str]) -> Key:
+    """Give the key with that `alg` which comes first in the alphabet: of its own and those of `algs` that fit it.
+
+    No thumbprint covers `alg` (RFC 7638), so replicas and ledgers may differ in it: this way all agree.
+    """
+    fitting = RSA_ALGORITHMS if isinstance(key, RsaKey) else ()
+    return replace(key, alg=min((key.alg, *(alg for alg in algs if alg in fitting))))
 
 
 def coordinate_bytes(crv: str) -> int:

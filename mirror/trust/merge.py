@@ -2,20 +2,41 @@
 
 `merge` is the join of a semilattice: commutative, associative and idempotent, so mirrors that exchange ledgers
 through git converge without a clock. Per key: `revoked` wins; else the higher generation; else published > retiring >
-held > dropped; else the earlier dates. A revocation reaches every record of the same key material (thumbprint).
+held > dropped; else the earlier dates. A revocation reaches every record of the same key material (thumbprint). The
+`alg` is the first of the alphabet of those that are known, whatever the generation: no thumbprint covers it.
 
 Of two revoked records the higher generation says whether the set may be empty (`mirror.trust.emptiness`), so the
 generation of a record that was not revoked is never mixed into theirs, and a record that a revocation only reaches
-begins at the lowest.
+begins at the lowest. What the key was when it was revoked joins as none < dropped < held < retiring < published, over
+the revoked records alone: a key that was public by one of them may have to stay (`emptiness.kept_key`).
 """
 
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from mirror.model import KeyId, KeyRecord, Ledger, Revocation, Status, Thumbprint, key_id
+from mirror.model import (
+    AnyKey,
+    IssuerUrl,
+    KeyId,
+    KeyName,
+    KeyRecord,
+    Ledger,
+    Revocation,
+    Status,
+    Thumbprint,
+    key_id,
+    trimmed,
+)
+from mirror.trust.material import with_first_alg
 
-_RANK = {Status.DROPPED: 0, Status.HELD: 1, Status.RETIRING: 2, Status.PUBLISHED: 3}
+_RANK: dict[Status | None, int] = {
+    None: 0,
+    Status.DROPPED: 1,
+    Status.HELD: 2,
+    Status.RETIRING: 3,
+    Status.PUBLISHED: 4,
+}
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -27,23 +48,42 @@ def merge(a: Ledger, b: Ledger) -> Ledger:
     """
     if a.issuer != b.issuer:
         raise ValueError(f"ledgers of different issuers: {a.issuer!r} and {b.issuer!r}")
-    records: dict[KeyId, KeyRecord] = {}
-    for record in (*a.records, *b.records):
-        known = records.get(key_id(record.key))
-        records[key_id(record.key)] = record if known is None else _join(known, record)
-    return Ledger(a.issuer, tuple(_spread_revocations(records[identity] for identity in sorted(records))))
+    return joined(a.issuer, (*a.records, *b.records))
+
+
+def joined(issuer: IssuerUrl, records: Iterable[KeyRecord]) -> Ledger:
+    """The ledger of `records`, in any order: those of one identity are joined, and revocations reach their material."""
+    found: dict[KeyId, KeyRecord] = {}
+    for record in records:
+        identity = key_id(record.key)
+        found[identity] = _join(found[identity], record) if identity in found else trimmed(record)
+    return Ledger(issuer, tuple(_spread_revocations(found[identity] for identity in sorted(found))))
 
 
 def _join(a: KeyRecord, b: KeyRecord) -> KeyRecord:
-    # Two records of one identity can differ in `alg` alone, which the thumbprint does not cover.
-    key = min(a.key, b.key, key=lambda k: k.alg)
     first_seen = min(a.first_seen, b.first_seen)
     revoked = [(r, r.revocation) for r in (a, b) if r.revocation is not None]
-    if revoked:
-        generation, last = max((record.generation, revocation.last) for record, revocation in revoked)
-        first = _first(revocation for _, revocation in revoked)
-        return _revoked(replace(a, key=key, generation=generation, first_seen=first_seen), replace(first, last=last))
-    return replace(max(a, b, key=_precedence), key=key, first_seen=first_seen)
+    if not revoked:
+        winner = max(a, b, key=_precedence)
+        return replace(trimmed(winner), key=_key(trimmed(winner).key, a, b), first_seen=first_seen)
+    generation, last = max((record.generation, revocation.last) for record, revocation in revoked)
+    before, revoked_from = max(revoked, key=lambda pair: _RANK[pair[1].revoked_from])
+    revocation = replace(
+        _first(revocation for _, revocation in revoked),
+        last=last,
+        revoked_from=revoked_from.revoked_from,
+        order=max(revocation.order for _, revocation in revoked),
+    )
+    joint = _revoked(replace(before, generation=generation, first_seen=first_seen), revocation)
+    return replace(joint, key=_key(joint.key, a, b))
+
+
+def _key(key: AnyKey, a: KeyRecord, b: KeyRecord) -> AnyKey:
+    """`key` with the first `alg` of both records. A name takes any, the material only what fits it."""
+    algs = sorted(each.key.alg for each in (a, b) if each.key.alg)
+    if not isinstance(key, KeyName):
+        return with_first_alg(key, algs)
+    return replace(key, alg=algs[0]) if algs else key
 
 
 def _precedence(record: KeyRecord) -> tuple[object, ...]:
@@ -58,12 +98,14 @@ def _first(revocations: Iterable[Revocation]) -> Revocation:
 
 def _revoked(record: KeyRecord, revocation: Revocation) -> KeyRecord:
     # The fields of the former status go: what is left joins component by component.
-    return KeyRecord(
-        key=record.key,
-        status=Status.REVOKED,
-        generation=record.generation,
-        first_seen=record.first_seen,
-        revocation=revocation,
+    return trimmed(
+        KeyRecord(
+            key=record.key,
+            status=Status.REVOKED,
+            generation=record.generation,
+            first_seen=record.first_seen,
+            revocation=revocation,
+        )
     )
 
 
@@ -79,7 +121,7 @@ def _spread_revocations(records: Iterable[KeyRecord]) -> Iterable[KeyRecord]:
 
 
 def _reached(record: KeyRecord, first: Revocation) -> KeyRecord:
-    """The record of material that was revoked: the first date and reason hold for all of it, `last` for each alone."""
+    """The record of revoked material: the first date and reason hold for all of it, the rest for each record alone."""
     if record.revocation is None:
-        return _revoked(replace(record, generation=1), replace(first, last=False))
-    return _revoked(record, replace(first, last=record.revocation.last))
+        return _revoked(replace(record, generation=1), Revocation(first.at, first.reason))
+    return replace(record, revocation=replace(record.revocation, at=first.at, reason=first.reason))

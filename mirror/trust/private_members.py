@@ -9,10 +9,15 @@ PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"
 """The private and symmetric members of RFC 7518, section 6, and `priv` of ML-DSA keys (`kty` AKP, fact 8)."""
 
 
-def private_members(value: object, document: str) -> tuple[Reason, ...]:
+def private_members(value: object, document: str, inside: str = "") -> tuple[Reason, ...]:
     """Find private members anywhere in `value`, also nested, also in keys that would be skipped (fact 46).
 
     The reasons name the places and never a value.
+
+    Args:
+        value: the document, or a part of it.
+        document: how sentences and places call the document.
+        inside: where in the document `value` stands, such as `keys[2]`.
     """
     return tuple(
         Reason(
@@ -21,7 +26,7 @@ def private_members(value: object, document: str) -> tuple[Reason, ...]:
             "Treat this key as stolen: make a new one, revoke this one, and find out why it is served.",
             f"{document} {path.removeprefix('.')}",
         )
-        for path, name in _members(value, "")
+        for path, name in _members(value, inside)
         if name in PRIVATE_MEMBERS
     )
 

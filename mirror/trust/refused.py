@@ -25,13 +25,17 @@ MAX_REASONS = 256
 
 
 def refused(reasons: tuple[Reason, ...]) -> Refused:
-    """Refuse with the first 256 of `reasons`, and one more that counts the others.
+    """Refuse with the reasons of `limited`.
 
     Raises:
         ValueError: there is no reason.
     """
-    further = len(reasons) - MAX_REASONS
-    if further <= 0:
-        return Refused(reasons)
-    more = Reason("more_reasons", f"{further} further reasons are left out.", "Mend the ones that are told first.")
-    return Refused((*reasons[:MAX_REASONS], more))
+    return Refused(limited(reasons))
+
+
+def limited(reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
+    """Give the first 256 of `reasons`, and one more where there are others."""
+    if len(reasons) <= MAX_REASONS:
+        return reasons
+    more = Reason("more_reasons", "Further reasons are left out.", "Correct those that are listed first.")
+    return (*reasons[:MAX_REASONS], more)

@@ -7,10 +7,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from mirror.model import IssuerName, Key, KeyRecord, Ledger, Reason, Status
+from mirror.model import IssuerName, Key, KeyName, KeyRecord, Ledger, Reason, Status
 from mirror.trust.material import public_key
 from mirror.trust.tokens import Token
-from mirror.trust.words import quoted
+from mirror.trust.words import as_argument, quoted
 
 _HASHES = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
 _SHOWN_KIDS = 10
@@ -68,7 +68,7 @@ def signing_key(token: Token, public: Iterable[Key], *, name: IssuerName, ledger
     if found is not None:
         return found
     record = recorded_signer(token, ledger)
-    if record is not None and record.key not in keys:
+    if record is not None and record.key not in keys and not (named and isinstance(record.key, KeyName)):
         return _not_public(token, record, name, keys)
     if not named:
         return _unknown(token, keys, name)
@@ -82,18 +82,23 @@ def signing_key(token: Token, public: Iterable[Key], *, name: IssuerName, ledger
 
 
 def recorded_signer(token: Token, ledger: Ledger | None) -> KeyRecord | None:
-    """Give the record of the key that signed the token, whatever its status; None when none is known."""
+    """Give the record of the key that signed the token, whatever its status; None when none is known.
+
+    Where the material is not kept (dropped and most revoked keys) the kid alone must do: nothing is decided by it.
+    """
     records = ledger.records if ledger is not None else ()
-    return next((r for r in records if r.key.kid == token.kid and is_signed_by(token, r.key)), None)
+    named = [record for record in records if record.key.kid == token.kid]
+    signed = (r for r in named if not isinstance(r.key, KeyName) and is_signed_by(token, r.key))
+    return next(signed, None) or next((r for r in named if isinstance(r.key, KeyName)), None)
 
 
 def _not_public(token: Token, record: KeyRecord, name: IssuerName, keys: tuple[Key, ...]) -> Reason:
     what, remedy = _FATES[record.status]
-    words = {"name": name, "thumbprint": record.key.thumbprint, "because": record.held_because or "by policy"}
-    sentence = (
-        f"Key {record.key.thumbprint} (kid {quoted(token.kid)}) signed it and is not public: {what}; {_shown(keys)}."
-    )
-    return Reason("key_not_public", sentence.format_map(words), remedy.format_map(words))
+    words = {"name": name, "key": as_argument(record.key.thumbprint), "because": record.held_because or "by policy"}
+    did = "is named by the token" if isinstance(record.key, KeyName) else "signed it"
+    sentence = f"Key {record.key.thumbprint} (kid {quoted(token.kid)}) {did} and is not public: "
+    told = f"{sentence}{what.format_map(words)}; {_shown(keys)}."
+    return Reason("key_not_public", told, remedy.format_map(words))
 
 
 def _unknown(token: Token, keys: tuple[Key, ...], name: IssuerName) -> Reason:
@@ -115,11 +120,9 @@ def _kids(keys: tuple[Key, ...]) -> Iterator[str]:
         yield f"and {len(keys) - _SHOWN_KIDS} more"
 
 
-_WAIT = (
-    "Wait for the next pass, and see `oidc-mirror status {name}`; `oidc-mirror wait {name} {thumbprint}` tells when."
-)
+_WAIT = "Wait for the next pass, and see `oidc-mirror status {name}`; `oidc-mirror wait {name} {key}` tells when."
 _FATES: dict[Status, tuple[str, str]] = {
-    Status.HELD: ("it is held ({because})", "Check it, then: oidc-mirror approve {name} {thumbprint}"),
+    Status.HELD: ("it is held ({because})", "Check it, then: oidc-mirror approve {name} {key}"),
     Status.PUBLISHED: ("the mirror publishes it, but the public JWKS does not have it (yet)", _WAIT),
     Status.RETIRING: ("the mirror publishes it, but the public JWKS does not have it", _WAIT),
     Status.DROPPED: (

@@ -8,15 +8,17 @@ from typing import assert_never
 from mirror.addresses import object_keys
 from mirror.config.settings import Settings
 from mirror.errors import HistoryError, RemoteError
-from mirror.history.ledgers import remember
-from mirror.model import PUBLIC_STATUSES, Event, IssuerName, KeyRecord, Ledger, Level, Reason, key_id
+from mirror.history.ledger_reader import load_history
+from mirror.model import PUBLIC_STATUSES, Event, IssuerName, KeyRecord, Ledger, Level, key_id
 from mirror.ports import Ports
 from mirror.publish.look import list_buckets, target
 from mirror.publish.objects import public_objects
 from mirror.publish.put import reason_of
-from mirror.publish.reconcile import Action, Decision, Holding, Put, Waiting
+from mirror.publish.reconcile import Action, Decision, Put, Waiting
 from mirror.report import reason_from
+from mirror.steps import local_state
 from mirror.steps.believing import Beliefs, defect
+from mirror.steps.believing_git import mode_of, trust_of, unsigned_remote
 from mirror.steps.comparing import plan_objects
 from mirror.steps.holding import held_changes
 from mirror.steps.plan import IssuerPlan, Publication, World, publications
@@ -46,11 +48,17 @@ def standing(settings: Settings, ports: Ports, now: datetime, *, names: frozense
     buckets = list_buckets(ports, keys, workers=settings.limits.puts)
     try:
         remote_error = _fetch(settings, ports)
-        memory = remember(ports.history, [each.url for each in everything])
+        local = local_state.load(settings.state_dir)
+        trust = trust_of(settings.repository, ports.history, local, ports.ledger_trust())
+        memory = load_history(ports.history, [each.url for each in everything], trust)
     except HistoryError as error:
-        return Standing(now, failures=(reason_from("history.failed", error),))
-    world = World(settings, now, memory, Beliefs(), buckets, remote_error)
-    result = Standing(now, memory.base, issuers=_issuers(everything, world, ports, names))
+        mode = mode_of(settings.repository, ports.ledger_trust())
+        return Standing(now, mode=mode, failures=(reason_from("history.failed", error),))
+    world = World(settings, now, memory, Beliefs(), buckets, remote_error, local, trust=trust)
+    mode = mode_of(settings.repository, trust.keys)
+    result = Standing(now, memory.base, mode, issuers=_issuers(everything, world, ports, names))
+    if result.mode == "trusted":
+        result = replace(result, events=(unsigned_remote(settings),))
     if remote_error is not None:
         result = replace(result, failures=(reason_from("remote.unreachable", remote_error),))
     return _with_git(result, everything, world, ports)
@@ -78,7 +86,7 @@ def _with_git(found: Standing, everything: tuple[Publication, ...], world: World
     history, base = ports.history, world.memory.base
     try:
         last = history.versions(None, most=1)
-        unpushed = history.unpushed() if world.heard_remote else None
+        unpushed = history.unpushed() if world.remote_fetched else None
         paths = () if base is None else history.list_paths(base, "public")
     except HistoryError as error:
         return replace(found, failures=(*found.failures, reason_from("history.failed", error)))
@@ -117,23 +125,19 @@ def _named(publication: Publication) -> IssuerStanding:
 
 def _issuer(publication: Publication, world: World, ports: Ports) -> IssuerStanding:
     known, found = world.memory.issuers[publication.url], _named(publication)
-    if known.broken:
-        sentence = "The ledger in git is not believed: {}"
-        broken = (replace(each, code="ledger.broken", sentence=sentence.format(each.sentence)) for each in known.broken)
-        return replace(found, failures=tuple(broken))
+    found = replace(found, failures=known.failures, events=known.events)
     if known.ledger is None:
-        return _unknown_to_git(found, publication, world)
+        return found if known.is_lost else _unknown_to_git(found, publication, world)
     ledger, issuer = known.ledger, publication.issuer
     planned = plan_objects(IssuerPlan(publication, before=ledger), ledger, world, ports)
     sight = public_sight(publication, ledger, ports.view)
-    holding = tuple(_holding(decision) for _, decision in planned.decisions if isinstance(decision, Holding))
     return replace(
         found,
         keys=tuple(_key(record, publication, sight) for record in ledger.records),
         objects=_objects(publication, ledger, planned),
-        events=planned.drift + sight.events,
-        failures=planned.failures + sight.failures,
-        held=held_changes(issuer, Outcome(ledger, (), ())) + holding,
+        events=known.events + planned.drift + sight.events,
+        failures=known.failures + planned.failures + sight.failures,
+        held=held_changes(issuer, Outcome(ledger, (), ())),
     )
 
 
@@ -150,10 +154,6 @@ def _unknown_to_git(found: IssuerStanding, publication: Publication, world: Worl
         f"where they differ asks for: oidc-mirror adopt {found.name}"
     )
     return replace(found, events=(Event("takeover.possible", sentence, Level.WARNING),))
-
-
-def _holding(decision: Holding) -> Reason:
-    return Reason(decision.event.name, decision.event.sentence, "")
 
 
 def _objects(publication: Publication, ledger: Ledger, planned: IssuerPlan) -> tuple[ObjectStanding, ...]:
@@ -179,8 +179,6 @@ def _state(decision: Decision | None) -> ObjectState:
             return ObjectState.CURRENT
         case Put(action=action):
             return _STATES[action]
-        case Holding():
-            return ObjectState.FOREIGN
         case Waiting():
             return ObjectState.DRIFT
         case _:

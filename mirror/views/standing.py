@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from mirror.model import CommitId, Event, IssuerName, IssuerUrl, KeyRecord, Reason, Version
+from mirror.model import CommitId, Event, IssuerName, IssuerUrl, KeyRecord, Reason, RepositoryMode, Version
 from mirror.report import ExitStatus
 
 
@@ -15,7 +15,6 @@ class ObjectState(StrEnum):
     MISSING = "missing"
     OUTDATED = "outdated"
     DRIFT = "drift"
-    FOREIGN = "foreign"
     UNKNOWN = "unknown"
 
 
@@ -76,10 +75,12 @@ class Standing:
 
     now: datetime
     snapshot: CommitId | None = None
+    mode: RepositoryMode = "local"
     last_commit: Version | None = None
     unpushed_commits: int | None = None
     issuers: tuple[IssuerStanding, ...] = ()
     abandoned: tuple[Abandoned, ...] = ()
+    events: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
 
     @property
@@ -97,11 +98,13 @@ def to_json(standing: Standing) -> dict[str, object]:
         "version": 1,
         "time": _time(standing.now),
         "exit_status": int(standing.exit_status),
+        "repository": {"mode": standing.mode},
         "snapshot": standing.snapshot,
         "last_commit": None
         if last is None
         else {"commit": last.commit, "at": _time(last.when), "author": last.author, "subject": last.subject},
         "unpushed_commits": standing.unpushed_commits,
+        "events": [_event(event) for event in standing.events],
         "failures": [_reason(reason) for reason in standing.failures],
         "issuers": [_issuer(issuer) for issuer in standing.issuers],
         "abandoned": [
@@ -118,10 +121,7 @@ def _issuer(issuer: IssuerStanding) -> dict[str, object]:
         "former": issuer.is_former,
         "keys": [_key(key) for key in issuer.keys],
         "objects": [{"url": o.url, "key": o.key, "state": str(o.state)} for o in issuer.objects],
-        "events": [
-            {"event": e.name, "level": str(e.level), "sentence": e.sentence, "fields": dict(e.fields)}
-            for e in issuer.events
-        ],
+        "events": [_event(event) for event in issuer.events],
         "failures": [_reason(reason) for reason in issuer.failures],
         "held": [_reason(reason) for reason in issuer.held],
     }
@@ -144,6 +144,15 @@ def _key(key: KeyStanding) -> dict[str, object]:
         "revocation": None
         if revocation is None
         else {"at": _time(revocation.at), "reason": revocation.reason, "last": revocation.last},
+    }
+
+
+def _event(event: Event) -> dict[str, object]:
+    return {
+        "event": event.name,
+        "level": str(event.level),
+        "sentence": event.sentence,
+        "fields": dict(event.fields),
     }
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from mirror.errors import UsageError
 from mirror.log import escaped
-from mirror.model import IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, Status
+from mirror.model import IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, Status, key_id
 from mirror.ports import Look, NotSeen, Seen
 from mirror.publish.safety import max_age_seconds, safe_to_sign_at
 from mirror.trust.decisions import find_key, matching
@@ -133,7 +133,7 @@ class Wait:
         found = find_key(public, self._wanted.text)
         if isinstance(found, Reason):
             raise UsageError(found.sentence, remedy=found.remedy)
-        return found.key
+        return next(key for key in keys if key_id(key) == key_id(found.key))
 
     def _absent(self) -> str:
         said = self._ledger_says()

@@ -226,6 +226,15 @@ def test_failing_read_is_an_error(line: Line, read: Read, operation: str) -> Non
     assert read.extra in caught.value.remedy
 
 
+def test_archived_object_is_read_as_nothing_of_ours(line: Line) -> None:
+    """A lifecycle rule moved it: nobody can read it, so it has no bytes, and is overwritten on its ETag."""
+    seen = line.seen()
+    line.proxy.faults.append(Fault("GET", answer=error_answer(403, "InvalidObjectState")))
+    stored = line.faulty.get(WANTED.key)
+    assert stored is not None
+    assert (stored.body, stored.etag) == (b"", seen)
+
+
 @pytest.mark.parametrize(
     ("status", "code", "header"),
     [

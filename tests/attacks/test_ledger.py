@@ -1,34 +1,55 @@
-"""Hostile and broken ledgers, as a git remote could hold them: not one record is believed."""
+"""Hostile and broken ledgers, as a git remote could hold them: what is broken does not count, and nothing else."""
 
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 
-from mirror.model import IssuerUrl, KeyRecord, Ledger, Revocation, Status, key_id
+from mirror.model import (
+    IssuerUrl,
+    KeyName,
+    KeyRecord,
+    Kid,
+    Ledger,
+    Reason,
+    Revocation,
+    Status,
+    Thumbprint,
+    key_id,
+    trimmed,
+)
 from mirror.trust.base64url import encode
-from mirror.trust.ledger import MAX_BYTES, read_ledger, write_ledger
+from mirror.trust.ledger import MAX_BYTES, LedgerRead, read_ledger, write_ledger
 from mirror.trust.material import thumbprint_of
-from mirror.trust.refused import Refused
+from mirror.trust.records import LAST_MOMENT
+from mirror.trust.refused import MAX_REASONS, Refused
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
 from support.strategies import ISSUER, ledgers
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
+DAY = timedelta(days=1)
+THUMBPRINT = "x" * 43
+DAMAGED = "the record of this revocation is damaged"
+BECOMES_PUBLISHED = "revoked becomes published"
 RECORDS = (
     KeyRecord(with_kid(EC_KEYS[0], "a-published"), Status.PUBLISHED, 1, NOW, returned_at=NOW),
     KeyRecord(with_kid(RSA_KEYS[0], "b-retiring"), Status.RETIRING, 2, NOW, missing_since=NOW),
     KeyRecord(with_kid(RSA_KEYS[1], "c-held"), Status.HELD, 1, NOW, held_because="policy"),
     KeyRecord(with_kid(RSA_KEYS[2], "d-dropped"), Status.DROPPED, 4, NOW),
     KeyRecord(
-        with_kid(RSA_KEYS[3], "e-revoked"), Status.REVOKED, 3, NOW, revocation=Revocation(NOW, "stolen", last=True)
+        with_kid(RSA_KEYS[3], "e-revoked"),
+        Status.REVOKED,
+        3,
+        NOW,
+        revocation=Revocation(NOW, "stolen", last=True, revoked_from=Status.PUBLISHED, order=1),
     ),
 )
 PUBLISHED, RETIRING, HELD, DROPPED, REVOKED = range(5)
-LEDGER = Ledger(ISSUER, RECORDS)
+LEDGER = Ledger(ISSUER, tuple(trimmed(record) for record in RECORDS))
 BODY = write_ledger(LEDGER)
 WEAK = encode((3**1293).to_bytes(257))
 
@@ -39,8 +60,20 @@ def refusal(body: bytes) -> list[tuple[str, str]]:
     """Code and place of every reason; nothing may have been believed."""
     read = read_ledger(body, issuer=ISSUER)
     assert isinstance(read, Refused), read
-    assert all(reason.sentence.isprintable() and reason.remedy for reason in read.reasons)
-    return [(reason.code, reason.where) for reason in read.reasons]
+    return places(read.reasons)
+
+
+def damage(body: bytes) -> tuple[list[tuple[str, str]], tuple[KeyRecord, ...]]:
+    """Code and place of every reason, and what is believed all the same: it can be written and read again."""
+    read = read_ledger(body, issuer=ISSUER)
+    assert isinstance(read, LedgerRead), read
+    assert read_ledger(write_ledger(read.ledger), issuer=ISSUER) == LedgerRead(read.ledger)
+    return places(read.damaged), read.ledger.records
+
+
+def places(reasons: tuple[Reason, ...]) -> list[tuple[str, str]]:
+    assert all(reason.sentence.isprintable() and reason.remedy for reason in reasons)
+    return [(reason.code, reason.where) for reason in reasons]
 
 
 def changed(change: Change) -> bytes:
@@ -63,7 +96,7 @@ def put_key(index: int, name: str, value: object) -> Change:
 
 def test_untouched_ledger_is_believed() -> None:
     """The ledger that the table changes is itself good."""
-    assert read_ledger(BODY, issuer=ISSUER) == LEDGER
+    assert read_ledger(BODY, issuer=ISSUER) == LedgerRead(LEDGER)
     assert list(RECORDS) == sorted(RECORDS, key=lambda record: key_id(record.key))
 
 
@@ -80,9 +113,15 @@ BAD_REVOCATIONS = {
     "revocation with a reason that is no text": revoked(reason=5),
     "revocation with last as a number": revoked(last=1),
     "revocation with another member": revoked(by="me"),
+    "revoked from revoked": revoked(revoked_from="revoked"),
+    "revoked from null": revoked(revoked_from=None),
+    "revoked from a list": revoked(revoked_from=["held"]),
+    "negative order": revoked(order=-1),
+    "order true": revoked(order=True),
+    "order above 2^53": revoked(order=2**53 + 1),
 }
 
-CHANGES: dict[str, tuple[Change, str, str]] = {
+FILE_CHANGES: dict[str, tuple[Change, str, str]] = {
     "another issuer": (lambda d: d.update(issuer=ISSUER + "/"), "wrong_issuer", "issuer"),
     "no issuer": (lambda d: d.pop("issuer"), "wrong_issuer", "issuer"),
     "issuer a list": (lambda d: d.update(issuer=[ISSUER]), "wrong_issuer", "issuer"),
@@ -90,19 +129,23 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
     "version true": (lambda d: d.update(version=True), "wrong_version", "version"),
     "version 1.0": (lambda d: d.update(version=1.0), "wrong_version", "version"),
     "no version": (lambda d: d.pop("version"), "wrong_version", "version"),
-    "unknown member": (lambda d: d.update(note="x"), "unknown_member", "note"),
-    "private member at the top": (lambda d: d.update(d="x"), "private_key", "d"),
     "no keys": (lambda d: d.pop("keys"), "bad_records", "keys"),
     "keys an object": (lambda d: d.update(keys={}), "bad_records", "keys"),
-    "513 records": (lambda d: d.update(keys=[{}] * 513), "bad_records", "keys"),
+}
+HARMLESS_CHANGES: dict[str, tuple[Change, str, str]] = {
+    "unknown member": (lambda d: d.update(note="x"), "unknown_member", "note"),
+    "private member at the top": (lambda d: d.update(d="x"), "unknown_member", "d"),
     "record a text": (lambda d: d["keys"].insert(0, "x"), "bad_record", "keys[0]"),
     "record null": (lambda d: d["keys"].insert(0, None), "bad_record", "keys[0]"),
     "repeated record": (lambda d: d["keys"].append(d["keys"][0]), "duplicate_key", "keys"),
-    "repeated record, other status": (
-        lambda d: d["keys"].append({**d["keys"][DROPPED], "status": "published"}),
+    "repeated record, older": (
+        lambda d: d["keys"].append({**d["keys"][PUBLISHED], "generation": 1}),
         "duplicate_key",
         "keys",
     ),
+    "record of another version": (lambda d: d["keys"].append({**d["keys"][0], "status": "known"}), "bad_status", ""),
+}
+CHANGES: dict[str, tuple[Change, str, str]] = {
     "unknown status": (put(DROPPED, "status", "trusted"), "bad_status", "keys[3].status"),
     "status in upper case": (put(DROPPED, "status", "DROPPED"), "bad_status", "keys[3].status"),
     "status a number": (put(DROPPED, "status", 1), "bad_status", "keys[3].status"),
@@ -112,7 +155,10 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
     "no kid": (take(DROPPED, "kid"), "missing_member", "keys[3].kid"),
     "no thumbprint": (take(DROPPED, "thumbprint"), "missing_member", "keys[3].thumbprint"),
     "no first_seen": (take(DROPPED, "first_seen"), "missing_member", "keys[3].first_seen"),
-    "no key": (take(DROPPED, "key"), "missing_member", "keys[3].key"),
+    "no key": (take(PUBLISHED, "key"), "missing_member", "keys[0].key"),
+    "alg of a key that is kept": (put(HELD, "alg", "RS256"), "unknown_member", "keys[2].alg"),
+    "alg none": (put(DROPPED, "alg", "none"), "bad_value", "keys[3].alg"),
+    "alg a list": (put(DROPPED, "alg", ["RS256"]), "bad_value", "keys[3].alg"),
     "unknown member of a record": (put(DROPPED, "comment", "x"), "unknown_member", "keys[3].comment"),
     "odd member of a record": (put(DROPPED, "a\nb", "x"), "unknown_member", 'keys[3]["a\\u000ab"]'),
     "generation 0": (put(DROPPED, "generation", 0), "bad_value", "keys[3].generation"),
@@ -163,33 +209,75 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
     "revocation a truth value": (put(REVOKED, "revoked", True), "bad_value", "keys[4].revoked"),
     "revocation empty": (put(REVOKED, "revoked", {}), "bad_value", "keys[4].revoked"),
     **BAD_REVOCATIONS,
-    "kid of another key": (put(DROPPED, "kid", "other"), "wrong_kid", "keys[3].kid"),
-    "kid a number": (put(DROPPED, "kid", 5), "wrong_kid", "keys[3].kid"),
+    "kid of another key": (put(HELD, "kid", "other"), "wrong_kid", "keys[2].kid"),
+    "kid a number": (put(DROPPED, "kid", 5), "bad_value", "keys[3].kid"),
+    "kid with a control": (put(DROPPED, "kid", "a\x1b"), "bad_value", "keys[3].kid"),
     "thumbprint of another key": (
-        put(DROPPED, "thumbprint", EC_KEYS[1].thumbprint),
+        put(HELD, "thumbprint", EC_KEYS[1].thumbprint),
+        "wrong_thumbprint",
+        "keys[2].thumbprint",
+    ),
+    "thumbprint null": (put(DROPPED, "thumbprint", None), "bad_value", "keys[3].thumbprint"),
+    "thumbprint too short": (put(DROPPED, "thumbprint", "x" * 42), "bad_value", "keys[3].thumbprint"),
+    "dropped with another kid in its key": (
+        put(DROPPED, "key", {**RSA_KEYS[2].members(), "kid": "other"}),
+        "wrong_kid",
+        "keys[3].kid",
+    ),
+    "dropped with another key": (
+        put(DROPPED, "key", {**RSA_KEYS[5].members(), "kid": "d-dropped"}),
         "wrong_thumbprint",
         "keys[3].thumbprint",
     ),
-    "thumbprint null": (put(DROPPED, "thumbprint", None), "wrong_thumbprint", "keys[3].thumbprint"),
-    "material exchanged": (put_key(DROPPED, "n", RSA_KEYS[5].n), "wrong_thumbprint", "keys[3].thumbprint"),
-    "key a text": (put(DROPPED, "key", "x"), "bad_key", "keys[3].key"),
-    "key of unknown type": (put_key(DROPPED, "kty", "oct"), "bad_key", "keys[3].key.kty"),
-    "key with a private member": (put_key(DROPPED, "d", "AQ"), "private_key", "keys[3].key.d"),
-    "key with a further member": (put_key(DROPPED, "x5c", []), "not_as_published", "keys[3].key"),
-    "key without alg": (lambda d: d["keys"][DROPPED]["key"].pop("alg"), "not_as_published", "keys[3].key"),
-    "key without use": (lambda d: d["keys"][DROPPED]["key"].pop("use"), "not_as_published", "keys[3].key"),
-    "key with alg none": (put_key(DROPPED, "alg", "none"), "wrong_alg", "keys[3].key.alg"),
-    "key with a control in its kid": (put_key(DROPPED, "kid", "a\x1b"), "bad_kid", "keys[3].key.kid"),
-    "key with exponent 3": (put_key(DROPPED, "e", "Aw"), "weak_key", "keys[3].key.e"),
-    "key that is a power": (put_key(DROPPED, "n", WEAK), "weak_key", "keys[3].key.n"),
+    "dropped with a private key": (
+        put(DROPPED, "key", {**RSA_KEYS[2].members(), "kid": "d-dropped", "d": "AQ"}),
+        "private_key",
+        "keys[3].key.d",
+    ),
+    "revoked while public, without its key": (take(REVOKED, "key"), "bad_key", "keys[4].key"),
+    "material exchanged": (put_key(HELD, "n", RSA_KEYS[5].n), "wrong_thumbprint", "keys[2].thumbprint"),
+    "key a text": (put(HELD, "key", "x"), "bad_key", "keys[2].key"),
+    "key of unknown type": (put_key(HELD, "kty", "oct"), "bad_key", "keys[2].key.kty"),
+    "key with a private member": (put_key(HELD, "d", "AQ"), "private_key", "keys[2].key.d"),
+    "key with a further member": (put_key(HELD, "x5c", []), "not_as_published", "keys[2].key"),
+    "key without alg": (lambda d: d["keys"][HELD]["key"].pop("alg"), "not_as_published", "keys[2].key"),
+    "key without use": (lambda d: d["keys"][HELD]["key"].pop("use"), "not_as_published", "keys[2].key"),
+    "key with alg none": (put_key(HELD, "alg", "none"), "wrong_alg", "keys[2].key.alg"),
+    "key with a control in its kid": (put_key(HELD, "kid", "a\x1b"), "bad_kid", "keys[2].key.kid"),
+    "key with exponent 3": (put_key(HELD, "e", "Aw"), "weak_key", "keys[2].key.e"),
+    "key that is a power": (put_key(HELD, "n", WEAK), "weak_key", "keys[2].key.n"),
     "point off the curve": (put_key(PUBLISHED, "y", EC_KEYS[1].y), "not_on_curve", "keys[0].key.y"),
 }
 
 
-@pytest.mark.parametrize(("change", "code", "place"), CHANGES.values(), ids=CHANGES)
-def test_one_fault_spoils_the_ledger(change: Change, code: str, place: str) -> None:
-    """A single fault makes the whole ledger unbelieved, with its code and place."""
+@pytest.mark.parametrize(("change", "code", "place"), FILE_CHANGES.values(), ids=FILE_CHANGES)
+def test_fault_of_the_file_refuses_all_of_it(change: Change, code: str, place: str) -> None:
+    """What is no ledger of this issuer and version says nothing."""
     assert (code, f"ledger {place}") in refusal(changed(change))
+
+
+@pytest.mark.parametrize(("change", "code", "place"), HARMLESS_CHANGES.values(), ids=HARMLESS_CHANGES)
+def test_what_does_not_belong_there_is_reported_alone(change: Change, code: str, place: str) -> None:
+    """Every record counts as before."""
+    told, records = damage(changed(change))
+    assert [found for found, _ in told] == [code]
+    assert told[0][1].startswith(f"ledger {place}")
+    assert records == LEDGER.records
+
+
+@pytest.mark.parametrize(("change", "code", "place"), CHANGES.values(), ids=CHANGES)
+def test_one_fault_spoils_one_record(change: Change, code: str, place: str) -> None:
+    """It is reported with code and place and left out, or revoked all the same; the others count."""
+    told, records = damage(changed(change))
+    assert (code, f"ledger {place}") in told
+    spoiled = LEDGER.records[int(place.removeprefix("keys[")[0])]
+    others = {record for record in LEDGER.records if record is not spoiled}
+    assert others <= set(records)
+    left = set(records) - others
+    assert {record.status for record in left} <= {Status.REVOKED}
+    assert all(isinstance(record.key, KeyName) for record in left)
+    if spoiled.status is Status.REVOKED and change is not CHANGES[BECOMES_PUBLISHED][0]:
+        assert {record.key.thumbprint for record in left} == {spoiled.key.thumbprint}
 
 
 @pytest.mark.parametrize(
@@ -216,28 +304,90 @@ def test_all_reasons_are_told() -> None:
     """An operator sees every fault of the file at once."""
 
     def spoil(document: dict[str, Any]) -> None:
-        document["version"] = 9
+        document["note"] = 9
         put(PUBLISHED, "generation", 0)(document)
         put(RETIRING, "status", "x")(document)
         take(HELD, "held_because")(document)
-        put_key(DROPPED, "use", "enc")(document)
+        put_key(REVOKED, "use", "enc")(document)
 
-    assert refusal(changed(spoil)) == [
-        ("wrong_version", "ledger version"),
+    assert damage(changed(spoil))[0] == [
+        ("unknown_member", "ledger note"),
         ("bad_value", "ledger keys[0].generation"),
         ("bad_status", "ledger keys[1].status"),
         ("missing_member", "ledger keys[2].held_because"),
-        ("wrong_use", "ledger keys[3].key.use"),
+        ("wrong_use", "ledger keys[4].key.use"),
     ]
 
 
 def test_weak_key_is_believed_only_when_it_was_checked_before() -> None:
     """A remote cannot bring in a weak key; a key that our own ledger holds is not factored again."""
     thumbprint = thumbprint_of("RSA", n=WEAK, e="AQAB")
-    weak = replace(RECORDS[DROPPED], key=replace(RSA_KEYS[2], n=WEAK, thumbprint=thumbprint))
+    weak = replace(RECORDS[HELD], key=replace(RSA_KEYS[2], n=WEAK, thumbprint=thumbprint))
     body = write_ledger(Ledger(ISSUER, (weak,)))
-    assert {code for code, _ in refusal(body)} == {"weak_key"}
-    assert read_ledger(body, issuer=ISSUER, known=frozenset({thumbprint})) == Ledger(ISSUER, (weak,))
+    told, records = damage(body)
+    assert ({code for code, _ in told}, records) == ({"weak_key"}, ())
+    assert read_ledger(body, issuer=ISSUER, known=frozenset({thumbprint})) == LedgerRead(Ledger(ISSUER, (weak,)))
+
+
+# ------------------------------------------------------------------------------------ revocations that are damaged
+
+
+@pytest.mark.parametrize(
+    ("members", "kid", "generation", "first_seen", "revocation"),
+    [
+        (
+            {"comment": "x"},
+            *("k", 3, NOW, Revocation(NOW - DAY, "stolen", last=True, order=4)),
+        ),
+        ({"kid": "a\nb"}, *(THUMBPRINT, 3, NOW, Revocation(NOW - DAY, "stolen", last=True, order=4))),
+        ({"generation": "3"}, *("k", 1, NOW, Revocation(NOW - DAY, "stolen", last=True, order=4))),
+        ({"first_seen": 5}, *("k", 3, NOW - DAY, Revocation(NOW - DAY, "stolen", last=True, order=4))),
+        ({"revoked": "yes"}, *("k", 3, NOW, Revocation(NOW, DAMAGED))),
+        ({"revoked": "yes", "first_seen": 5}, *("k", 3, LAST_MOMENT, Revocation(LAST_MOMENT, DAMAGED))),
+    ],
+    ids=["comment", "kid", "generation", "first_seen", "revocation", "no_date_at_all"],
+)
+def test_damaged_revocation_still_revokes(
+    members: dict[str, object], kid: str, generation: int, first_seen: datetime, revocation: Revocation
+) -> None:
+    """A readable thumbprint is enough; what cannot be read is what another copy of the record wins over."""
+    entry = {
+        "kid": "k",
+        "thumbprint": THUMBPRINT,
+        "alg": "RS256",
+        "status": "revoked",
+        "generation": 3,
+        "first_seen": "2026-11-23T08:00:00Z",
+        "revoked": {
+            "at": "2026-11-22T08:00:00Z",
+            "reason": "stolen",
+            "last": True,
+            "revoked_from": "held",
+            "order": 4,
+        },
+        **members,
+    }
+    told, records = damage(changed(lambda document: document.update(keys=[entry])))
+    assert told
+    name = KeyName(Kid(kid), "RS256", Thumbprint(THUMBPRINT))
+    assert records == (KeyRecord(name, Status.REVOKED, generation, first_seen, revocation=revocation),)
+
+
+@pytest.mark.parametrize("thumbprint", ["x" * 42, "x" * 44, "ä" * 43, None, 5, ""])
+def test_revocation_without_a_readable_thumbprint_revokes_nothing(thumbprint: object) -> None:
+    """Nobody can tell which key is meant: it is reported and left out."""
+    told, records = damage(changed(put(REVOKED, "thumbprint", thumbprint)))
+    assert ("bad_value", "ledger keys[4].thumbprint") in told
+    assert records == LEDGER.records[:REVOKED]
+
+
+def test_many_broken_records_cost_little() -> None:
+    """A hostile file of 4 MiB is read in seconds, and a report of it is short."""
+    body = changed(lambda document: document.update(keys=[*document["keys"], *[{"status": "held"}] * 150_000]))
+    told, records = damage(body)
+    assert records == LEDGER.records
+    assert len(told) == MAX_REASONS + 1
+    assert told[-1][0] == "more_reasons"
 
 
 @given(ledgers())

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,6 @@ import pytest
 from mirror.errors import HistoryError, PushRefusedError, RemoteError
 from mirror.history.remote import DEFAULT_SSH
 from mirror.history.repository import Repository
-from mirror.model import CommitId
 from support.gits import (
     WHEN,
     bare,
@@ -450,80 +448,6 @@ def test_failure_of_ssh_has_its_remedy(tmp_path: Path, words: str, remedy: str) 
         repository.fetch(shallow=False)
     assert words.split(";", maxsplit=1)[0] in caught.value.cause
     assert remedy in caught.value.remedy
-
-
-# -------------------------------------------------------------------------------------------------- signatures
-
-
-def key_pair(tmp_path: Path, name: str) -> tuple[Path, str]:
-
-    key = tmp_path / name
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", key], check=True)
-    return key, f"{name}@example.com {key.with_suffix('.pub').read_text()}"
-
-
-@pytest.mark.parametrize("attack", ["unsigned", "other-key", "unsigned-below-signed", "nobody-allowed"])
-def test_unsigned_commit_is_refused(tmp_path: Path, remote: Path, attack: str) -> None:
-    """With allowed signers, a branch with any other new commit is not taken over, and our record of it stays."""
-    key, line = key_pair(tmp_path, "good")
-    other, _ = key_pair(tmp_path, "other")
-    environment(tmp_path)
-    config = tmp_path / "home" / ".gitconfig"
-    config.write_text(f"[gpg]\n\tformat = ssh\n[user]\n\tsigningKey = {key}\n")
-    signers = tmp_path / "signers"
-    signers.write_text(line)
-
-    def push(*, sign: bool, text: bytes) -> CommitId:
-        with open_repository(tmp_path, name="author.git", remote=remote, sign=sign) as author:
-            made = commit(author, {LEDGER: text})
-            author.push()
-            return made
-
-    good = push(sign=True, text=b"one")
-    with open_repository(tmp_path, remote=remote, allowed_signers=signers) as reader:
-        reader.fetch(shallow=False)
-        assert reader.heads().remote == good
-        if attack == "other-key":
-            config.write_text(f"[gpg]\n\tformat = ssh\n[user]\n\tsigningKey = {other}\n")
-        if attack == "nobody-allowed":
-            signers.write_text("")
-        push(sign=attack not in {"unsigned", "unsigned-below-signed"}, text=b"two")
-        if attack == "unsigned-below-signed":
-            push(sign=True, text=b"three")
-        for _ in range(2):
-            with pytest.raises(RemoteError, match="allowed signer"):
-                reader.fetch(shallow=False)
-            assert reader.heads().remote == good
-
-
-def test_unsigned_first_commit_is_refused(tmp_path: Path, remote: Path) -> None:
-    """A mirror with an empty disk does not begin with a branch whose newest commit nobody allowed signed."""
-    with open_repository(tmp_path, name="author.git", remote=remote) as author:
-        commit(author, {LEDGER: b"one"})
-        author.push()
-    signers = tmp_path / "signers"
-    signers.write_text("")
-    with open_repository(tmp_path, remote=remote, allowed_signers=signers) as reader:
-        with pytest.raises(RemoteError, match="allowed signer"):
-            reader.fetch(shallow=True)
-        assert reader.heads().remote is None
-
-
-def test_signatures_that_cannot_be_checked_are_refused(tmp_path: Path, remote: Path, mine: Repository) -> None:
-    """When git cannot tell who signed, nothing is taken over."""
-    (tmp_path / "bin").mkdir()
-    program(
-        tmp_path / "bin" / "git",
-        'case "$*" in *" log "*) exit 1;; esac\nPATH=/usr/local/bin:/usr/bin:/bin exec git "$@"',
-    )
-    extra = {"PATH": f"{tmp_path / 'bin'}:/usr/local/bin:/usr/bin:/bin"}
-    commit(mine, {LEDGER: b"two"})
-    mine.push()
-    options = {"name": "reader.git", "remote": remote, "allowed_signers": tmp_path / "signers", "extra_environ": extra}
-    with open_repository(tmp_path, **options) as reader:  # type: ignore[arg-type]  # options by name
-        with pytest.raises(RemoteError, match="could not be checked"):
-            reader.fetch(shallow=False)
-        assert reader.heads().remote is None
 
 
 def test_cancelled_fetch_is_an_error(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from mirror.run import run_once
 from mirror.steps import notebook
 from mirror.steps.notebook import public_id
 from mirror.trust.documents import render
-from mirror.trust.ledger import read_ledger
+from mirror.trust.ledger import LedgerRead, read_ledger
 from support.captures import capture
 from support.fakes import FakeHistory
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body
@@ -52,9 +52,9 @@ def ledger_at_remote(here: Situation) -> Ledger:
     remote = here.world.history.remote
     assert remote is not None
     assert remote.head is not None
-    ledger = read_ledger(here.world.history.commits.by_id[remote.head].files[LEDGER], issuer=ISSUER)
-    assert isinstance(ledger, Ledger)
-    return ledger
+    read_back = read_ledger(here.world.history.commits.by_id[remote.head].files[LEDGER], issuer=ISSUER)
+    assert isinstance(read_back, LedgerRead)
+    return read_back.ledger
 
 
 def remote_kids(here: Situation) -> set[str]:
@@ -375,6 +375,6 @@ def test_mirrors_end_as_one_whatever_was_killed(taken: list[Step]) -> None:
 
 
 def read(here: Situation) -> Ledger:
-    ledger = read_ledger(here.world.history.files()[LEDGER], issuer=ISSUER)
-    assert isinstance(ledger, Ledger)
-    return ledger
+    read_back = read_ledger(here.world.history.files()[LEDGER], issuer=ISSUER)
+    assert isinstance(read_back, LedgerRead)
+    return read_back.ledger

@@ -17,7 +17,7 @@ from mirror.steps import notebook
 from mirror.steps.notebook import EMPTIED, public_id
 from mirror.trust import decisions
 from mirror.trust.documents import documents
-from mirror.trust.ledger import read_ledger, write_ledger
+from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
 from mirror.trust.lifecycle import Outcome
 from support.captures import capture
 from support.fakes import FakeBucket, FakeHistory, FakeRemote, FakeWorld
@@ -63,8 +63,8 @@ def public_kids(here: Situation) -> set[str]:
 
 def ledger_of(here: Situation) -> Ledger:
     found = read_ledger(here.world.history.files()[LEDGER], issuer=ISSUER)
-    assert isinstance(found, Ledger)
-    return found
+    assert isinstance(found, LedgerRead)
+    return found.ledger
 
 
 def empty(here: Situation, *, vouches: bool) -> None:
@@ -264,7 +264,7 @@ def test_new_bucket_is_filled_after_an_approval(here: Situation) -> None:
     retiring = [each.key for each in ledger_of(late).records if each.status is Status.RETIRING]
     assert [f"approve syd-prod {key.thumbprint}" in report.issuers[0].held[0].remedy for key in retiring] == [True] * 2
     for key in retiring:
-        outcome = decisions.approve(ledger_of(late), key_id(key), late.now, vouching=True)
+        outcome = decisions.approve(ledger_of(late), key_id(key), late.now)
         assert isinstance(outcome, Outcome)
         notebook.vouch(late.state_dir, {ISSUER: frozenset({public_id(key)})})
     assert late.run().exit_status is ExitStatus.CURRENT

@@ -14,7 +14,7 @@ import pytest
 
 from mirror.model import IssuerUrl, Ledger
 from mirror.trust.documents import render
-from mirror.trust.ledger import read_ledger
+from mirror.trust.ledger import LedgerRead, read_ledger
 from support.gits import bare, fsck_strict, git
 from support.mirrors import Mirror, branch
 from support.s3 import S3Server
@@ -70,8 +70,8 @@ def disturbed_step(pair: tuple[Mirror, Mirror], chance: Random) -> None:
 
 def ledger_of(mirror: Mirror) -> Ledger:
     found = read_ledger(git(mirror.repository, "cat-file", "blob", f"main:{LEDGER}").encode(), issuer=IssuerUrl(ISSUER))
-    assert isinstance(found, Ledger)
-    return found
+    assert isinstance(found, LedgerRead)
+    return found.ledger
 
 
 def effects(report: dict[str, object]) -> set[str]:

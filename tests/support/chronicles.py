@@ -154,4 +154,4 @@ def everything() -> Chronicle:
         look=PublicLook(ok=False, seconds=None),
         safe_to_sign_at=None,
     )
-    return after(report(retiring, held, failed, issuer("lab"), unpushed_commits=2))
+    return after(report(retiring, held, failed, issuer("lab"), unpushed_commits=2, repository_mode="trusted"))

@@ -24,6 +24,7 @@ from mirror.model import (
     Version,
 )
 from mirror.ports import Bucket, Foreign, Landed, NotSeen, Openness, OwnToken, Ports, PutOutcome, Seen, StoredHeaders
+from mirror.trust.ledger_signature import LedgerTrust
 
 MOMENT = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 
@@ -104,11 +105,12 @@ class Commits:
 
 @dataclass
 class FakeRemote:
-    """The branch of a git remote; `down` makes it unreachable."""
+    """The branch of a git remote; `down` makes it unreachable, `forgets` gives no commit by its id."""
 
     head: CommitId | None = None
     down: bool = False
     refuses_pushes: bool = False
+    forgets: bool = False
 
 
 @dataclass
@@ -139,9 +141,10 @@ class FakeHistory:
         if self.broken:
             raise HistoryError("The repository cannot be read.", cause="disk on fire", remedy="Put it out.")
 
-    def fetch(self, *, shallow: bool) -> None:
+    def fetch(self, *, shallow: bool) -> str:
         self.fetched_shallow.append(shallow)
         self.tracking = self._remote().head
+        return ""
 
     def _remote(self) -> FakeRemote:
         if self.remote is None or self.remote.down:
@@ -162,10 +165,10 @@ class FakeHistory:
         files = self.commits.by_id[commit].files
         return {path: str(hash(body)) for path, body in files.items() if path.startswith(f"{under}/")}
 
-    def versions(self, path: str | None, *, most: int) -> tuple[Version, ...]:
+    def versions(self, path: str | None, *, most: int, at: CommitId | None = None) -> tuple[Version, ...]:
         """Along the first parents."""
         found: list[Version] = []
-        at = self.head
+        at = at or self.head
         while at is not None:
             commit = self.commits.by_id[at]
             parent = commit.parents[0] if commit.parents else None
@@ -181,7 +184,8 @@ class FakeHistory:
 
     def obtain(self, commit: str) -> bool:
         """As a server that gives every commit it ever had."""
-        is_there = self.remote is not None and not self.remote.down and commit in self.commits.by_id
+        lost = self.remote is None or self.remote.down or self.remote.forgets
+        is_there = not lost and commit in self.commits.by_id
         return is_there or self.knows(commit)
 
     def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
@@ -276,8 +280,8 @@ class FakeHistory:
             for path, text in self.commits.by_id[each].files.items()
         )
 
-    def changed_at(self, path: str, *, at: CommitId | None = None) -> datetime | None:
-        at, when = at or self.head, None
+    def changed_at(self, path: str) -> datetime | None:
+        at, when = self.head, None
         while at is not None and path in self.commits.by_id[at].files:
             commit = self.commits.by_id[at]
             when = commit.when
@@ -420,6 +424,7 @@ class FakeWorld:
     web: FakeWeb = field(init=False)
     cdn: FakeCdn = field(default_factory=FakeCdn)
     own_token: OwnToken | None = None
+    ledger_trust: LedgerTrust | None = None
 
     def __post_init__(self) -> None:
         self.web = FakeWeb(self.bucket, self.base_url)
@@ -434,6 +439,7 @@ class FakeWorld:
             bucket=bucket,
             view=self.web,
             cdn=self.cdn,
+            ledger_trust=lambda: self.ledger_trust,
             own_token=lambda _: self.own_token,
         )
 

@@ -3,6 +3,7 @@
     replicas show keys 1, 2                       both apiservers; replica 2 shows key 1: one of them
     a pass                                        the mirror makes a pass that the document does not tell of
     the next block is in the issuer's entry       the YAML of the block changes the configuration
+    the next block is in mirror.yaml              the same for what is of no issuer
     new_keys: publish                             the same for this policy, without a block
     caches turn over                              until the next direction, what is public is public since an hour
     retain_removed passes                         what began to retire may leave from now on
@@ -76,6 +77,7 @@ class DemoStage:
             r"replica(?:s| (?P<replica>[12])) shows? keys? (?P<keys>[\d, ]+)": self.show,
             r"a pass": self.a_pass,
             r"the next block is in the issuer's entry": self.configure,
+            r"the next block is in mirror\.yaml": self.configure_all,
             r"new_keys: (?P<policy>hold|publish)": self.set_policy,
             r"caches turn over": self.turn_caches_over,
             r"retain_removed passes": self.let_time_pass,
@@ -135,6 +137,9 @@ class DemoStage:
             # The day that a document names will be over one day, and the document is still to be true then.
             former["until"] = str(datetime.now(UTC).date() + MONTH)
         self.world.issuer.update(changes)
+
+    def configure_all(self, _: re.Match[str], direction: Direction) -> None:
+        self.world.config |= yaml.safe_load(direction.block)
 
     def set_policy(self, found: re.Match[str], _: Direction) -> None:
         self.world.issuer["keys"] = {"new_keys": found["policy"]}

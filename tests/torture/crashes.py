@@ -12,9 +12,9 @@ from typing import Any, Literal
 import boto3
 from botocore.config import Config
 
-from mirror.model import IssuerUrl, Ledger
+from mirror.model import IssuerUrl
 from mirror.trust.documents import render
-from mirror.trust.ledger import read_ledger
+from mirror.trust.ledger import LedgerRead, read_ledger
 from support.gits import fsck_strict, git
 from support.machine import refuse_or_skip
 from support.s3 import ACCESS_KEY, REGION, SECRET_KEY
@@ -167,8 +167,9 @@ def truth(scene: Scene, never_lost: frozenset[str]) -> Truth:
     assert tip(scene.remote) == head
     for commit in never_lost:
         git(scene.remote, "merge-base", "--is-ancestor", commit, head)
-    ledger = read_ledger(scene.world.committed(LEDGER), issuer=IssuerUrl(ISSUER))
-    assert isinstance(ledger, Ledger)
+    read_back = read_ledger(scene.world.committed(LEDGER), issuer=IssuerUrl(ISSUER))
+    assert isinstance(read_back, LedgerRead)
+    ledger = read_back.ledger
     rendered = render(ledger)
     assert rendered is not None
     public = scene.stored()

@@ -11,13 +11,13 @@ import jwt
 import yaml
 
 from mirror.addresses import jwks_uri
-from mirror.model import IssuerUrl, KeyPolicy, Ledger, Reason
+from mirror.model import IssuerUrl, KeyName, KeyPolicy, Reason
 from mirror.source.endpointslices import read_page
 from mirror.source.kubeconfig import Kubeconfig, read_kubeconfig
 from mirror.source.tokens import judge_token
 from mirror.trust.discovery import Discovery, read_discovery
 from mirror.trust.jwks import KeySet, read_jwks
-from mirror.trust.ledger import read_ledger, write_ledger
+from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
 from mirror.trust.tokens import Token, read_token
 from support.captures import captures
 from support.endpointslices import endpoint, endpointslice, slice_list
@@ -97,13 +97,14 @@ def judge_discovery(body: bytes) -> bool:
 def judge_ledger(body: bytes) -> bool:
     """Every key of a believed ledger could have come from an apiserver, and the ledger survives being written."""
     read = read_ledger(body, issuer=IssuerUrl(ISSUER))
-    if not isinstance(read, Ledger):
+    if not isinstance(read, LedgerRead):
         return False
     strict_object(body)
-    for record in read.records:
-        strict_jwks(jwks_body(record.key), kubernetes_kids=False)
-    assert read_ledger(write_ledger(read), issuer=IssuerUrl(ISSUER)) == read
-    return True
+    for record in read.ledger.records:
+        if not isinstance(record.key, KeyName):
+            strict_jwks(jwks_body(record.key), kubernetes_kids=False)
+    assert read_ledger(write_ledger(read.ledger), issuer=IssuerUrl(ISSUER)) == LedgerRead(read.ledger)
+    return not read.damaged
 
 
 # ------------------------------------------------------------------------------------------- finding replicas

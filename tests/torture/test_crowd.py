@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from mirror.model import IssuerUrl, Key, Ledger
+from mirror.model import IssuerUrl, Key
 from mirror.trust.documents import render
-from mirror.trust.ledger import read_ledger
+from mirror.trust.ledger import LedgerRead, read_ledger
 from support.gits import bare, fsck_strict, git
 from support.keys import EC_KEYS, RSA_KEYS
 from support.mirrors import Mirror, branch
@@ -125,8 +125,9 @@ def test_crowd_ends_as_one(crowd: tuple[Mirror, ...], tmp_path: Path) -> None:
     commits = frozenset[str]().union(*(mirror.commits for mirror in crowd))
     for commit in commits:
         git(remote, "merge-base", "--is-ancestor", commit, head)
-    ledger = read_ledger(git(remote, "cat-file", "blob", f"main:{LEDGER}").encode(), issuer=IssuerUrl(ISSUER))
-    assert isinstance(ledger, Ledger)
+    read_back = read_ledger(git(remote, "cat-file", "blob", f"main:{LEDGER}").encode(), issuer=IssuerUrl(ISSUER))
+    assert isinstance(read_back, LedgerRead)
+    ledger = read_back.ledger
     rendered = render(ledger)
     assert rendered is not None
     assert (world.public(JWKS_KEY).body, world.public(DISCOVERY_KEY).body) == (rendered.jwks, rendered.discovery)

@@ -16,13 +16,13 @@ from random import Random
 import pytest
 
 from mirror.config.settings import Publish, Readback, Tls
-from mirror.model import IssuerUrl, Key, KeyPolicy, Ledger
+from mirror.model import IssuerUrl, Key, KeyPolicy
 from mirror.publish.bucket import S3Bucket
 from mirror.publish.readback import PublicWeb
 from mirror.report import ExitStatus
 from mirror.source.apiservers import Apiservers
 from mirror.trust.documents import render
-from mirror.trust.ledger import read_ledger
+from mirror.trust.ledger import LedgerRead, read_ledger
 from support.askers import limits
 from support.git_server import running_git_server
 from support.gits import fsck_strict, git
@@ -148,8 +148,9 @@ def _judge(afar: Afar) -> None:
     assert branch(local) == branch(remote)
     for commit in afar.seen - {""}:
         git(remote, "merge-base", "--is-ancestor", commit, "main")
-    ledger = read_ledger(git(remote, "cat-file", "blob", f"main:{LEDGER}").encode(), issuer=IssuerUrl(ISSUER))
-    assert isinstance(ledger, Ledger)
+    read_back = read_ledger(git(remote, "cat-file", "blob", f"main:{LEDGER}").encode(), issuer=IssuerUrl(ISSUER))
+    assert isinstance(read_back, LedgerRead)
+    ledger = read_back.ledger
     rendered = render(ledger)
     assert rendered is not None
     world = afar.world

@@ -32,6 +32,7 @@ from mirror.addresses import (
 from mirror.model import IssuerUrl
 
 BASE = "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"
+LEDGERS = "ledger/oidc-bucket.s3.ap-southeast-2.amazonaws.com"
 
 GOOD_ISSUERS = (
     f"{BASE}/cluster/identifier",
@@ -323,6 +324,7 @@ def test_repository_paths_follow_host_and_path(issuer: str, place: str) -> None:
         discovery=f"public/{place}/.well-known/openid-configuration",
         jwks=f"public/{place}/openid/v1/jwks",
         ledger=f"ledger/{place}/keys.json",
+        signature=f"ledger/{place}/keys.json.jws",
     )
 
 
@@ -333,11 +335,16 @@ def _place(path: str, *, base: str = BASE, store: str = "/b", prefix: str = "") 
 @pytest.mark.parametrize(
     ("first", "second", "path"),
     [
-        (_place("/a"), _place("/a/"), "ledger/oidc-bucket.s3.ap-southeast-2.amazonaws.com/a/keys.json"),
-        (_place("/a"), _place("/A"), "ledger/oidc-bucket.s3.ap-southeast-2.amazonaws.com/a/keys.json"),
+        (_place("/a"), _place("/a/"), f"{LEDGERS}/a/keys.json.jws"),
+        (_place("/a"), _place("/A"), f"{LEDGERS}/a/keys.json.jws"),
         (_place("/a"), _place("/a/openid/v1/jwks"), "a/openid/v1/jwks"),
         (_place("/a"), _place("/a/openid/v1/jwks/b"), "a/openid/v1/jwks"),
-        (_place("/a"), _place("/a/keys.json"), "ledger/oidc-bucket.s3.ap-southeast-2.amazonaws.com/a/keys.json"),
+        (_place("/a"), _place("/a/keys.json"), f"{LEDGERS}/a/keys.json"),
+        (
+            _place("/a"),
+            _place("/a/keys.json.jws"),
+            f"{LEDGERS}/a/keys.json.jws",
+        ),
         (_place("/a"), _place("/x", base="https://c.example", prefix="a/openid/v1/jwks"), "a/openid/v1/jwks"),
     ],
 )

@@ -20,7 +20,8 @@ NO_EVENTS = frozenset(  # what has dots and is neither an event nor a code
     (
         *("amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "csp.hci.ic.gov", "sts.amazonaws.com"),
         *("kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"),
-        *("audit.json", "notebook.json", "gc.pid", "cpu.max", "snapshots.git", "ca.crt", "server.crt", "server.key"),
+        *("audit.json", "local-state.json", "notebook.json", "gc.pid", "cpu.max", "snapshots.git"),
+        *("ca.crt", "server.crt", "server.key"),
         *("history.css", "history.html", "status.css", "status.html", "publish.profile"),
         *("data.aws_caller_identity.current.account_id", "data.aws_partition.current.partition"),
         *("aws_iam_role.pods.name", "connection.connect_tcp.complete", "http.response.start"),
@@ -121,7 +122,7 @@ def test_files_of_the_state_directory_are_all_told() -> None:
     program = "".join(path.read_text() for path in PROGRAM.rglob("*.py"))
     found = set(re.findall(r'^(?:FILE_NAME|LAST_ERROR) = "([^"]+)"', program, re.MULTILINE))
     found |= set(re.findall(r'state_dir / "([^"]+)"', program))
-    assert {"lock", "audit.json", "notebook.json", "last_error"} <= found
+    assert {"lock", "audit.json", "local-state.json", "last_error"} <= found
     assert [each for each in sorted(found) if f"| `{each}` |" not in page] == []
 
 

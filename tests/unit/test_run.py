@@ -231,15 +231,29 @@ def test_broken_repository_fails_before_anything(here: Situation) -> None:
     assert "disk on fire" in report.failures[0].sentence
 
 
-def test_ledger_that_does_not_validate_breaks_its_issuer(here: Situation) -> None:
-    """A ledger is untrusted input: the objects stay, and the pass says where it is broken."""
+def test_ledger_that_does_not_validate_is_written_anew(here: Situation) -> None:
+    """The nearest version that validates counts, a new key is published all the same, and the pass reports it once."""
     here.run(ONE, ONE)
     tamper(here, {LEDGER: b"{}"})
-    objects = dict(here.world.bucket.objects)
     report = here.run(BOTH, BOTH)
-    assert here.world.bucket.objects == objects
+    assert len(kids(here)) == 2
     assert report.exit_status is ExitStatus.FAILED
-    assert report.issuers[0].failures[0].code == "ledger.broken"
+    assert report.issuers[0].failures[0].code == "ledger.damaged"
+    assert here.run(BOTH, BOTH).exit_status is ExitStatus.CURRENT
+
+
+def test_ledger_that_never_validated_adds_and_removes_nothing(here: Situation) -> None:
+    """Where nothing can be read anywhere, what apiservers show is added, and what is public retires in its time."""
+    here.run(BOTH, BOTH)
+    here.world.history.head = None
+    here.world.history.commit(
+        base=None, parents=(), changes={LEDGER: b"{}"}, message="orphan", when=here.now, expect=None
+    )
+    report = here.run(ONE, ONE)
+    assert len(kids(here)) == 2
+    assert "ledger.broken" in [reason.code for reason in report.issuers[0].failures]
+    assert {str(record.status) for record in report.issuers[0].records} == {"published", "retiring"}
+    assert here.run().exit_status is ExitStatus.CURRENT
 
 
 def test_changed_text_under_public_is_rewritten(here: Situation) -> None:
@@ -451,7 +465,7 @@ def test_key_with_any_kid_is_not_taken_away_unheard(shared: Situation) -> None:
     answers = [answer_with(url, mine) for url in shared.apiservers]
     shared.run(*answers)
     both = documents(ISSUER, (mine, theirs)).jwks
-    shared.world.bucket.write(JWKS_KEY, both)
+    shared.world.bucket.write(JWKS_KEY, both, snapshot="a" * 40)
     remote(shared).down = True
     assert "removal.waits" in events(shared.run(*answers))
     assert shared.public() == both
@@ -731,15 +745,16 @@ def test_broken_repository_does_not_wait_for_apiservers(here: Situation) -> None
     assert here.world.source.cancelled
 
 
-def test_foreign_mirror_without_remote_is_held(here: Situation) -> None:
-    """A snapshot that we do not know, and no remote: two mirrors share no history, and an operator decides."""
+def test_foreign_mirror_without_remote_is_drift(here: Situation) -> None:
+    """A snapshot that we do not know, and no remote: it is repaired, with the advice to share a remote."""
     here.run(ONE, ONE)
     theirs = jwks_body(*weak_pair())
     here.world.bucket.write(JWKS_KEY, theirs, "application/jwk-set+json", "public, max-age=300", CommitId("f" * 40))
     report = here.run()
-    assert report.exit_status is ExitStatus.HELD
-    assert report.issuers[0].held[0].remedy
-    assert here.public() == theirs
+    assert report.exit_status is ExitStatus.CURRENT
+    (drift,) = [event for event in report.issuers[0].events if event.name == "bucket.drift"]
+    assert "repository.remote" in drift.sentence
+    assert here.public() != theirs
 
 
 def test_foreign_state_that_loses_nothing_is_replaced(here: Situation) -> None:
@@ -764,7 +779,7 @@ def test_revoked_key_leaves_without_the_remote_even_from_a_changed_body(shared: 
     shared.run(BOTH, BOTH)
     remote(shared).down = True
     shared.world.bucket.write(JWKS_KEY, (shared.public() or b"").replace(b'"keys":[', b'"keys": ['))
-    thumbprint = next(r.key.thumbprint for r in shared.run().issuers[0].records if r.key.kty == "RSA")
+    thumbprint = next(r.key.thumbprint for r in shared.run().issuers[0].records if isinstance(r.key, RsaKey))
     shared.world.bucket.write(JWKS_KEY, (shared.public() or b"").replace(b'"keys":[', b'"keys": ['))
     shared.policy = KeyPolicy(revoked=frozenset({thumbprint}))
     shared.run()
@@ -772,13 +787,28 @@ def test_revoked_key_leaves_without_the_remote_even_from_a_changed_body(shared: 
 
 
 def test_foreign_key_without_the_remote_is_no_success(shared: Situation) -> None:
-    """A repair that waits for the remote is not "current": the world sees what nobody meant, and the pass fails."""
+    """What may be another mirror's stays for an audit interval, and the pass fails; then ours is put."""
     shared.run(ONE, ONE)
+    meant = shared.public()
+    remote(shared).down = True
+    shared.world.bucket.write(JWKS_KEY, jwks_body(*weak_pair()), snapshot="a" * 40)
+    for minutes in (60, 30):
+        report = shared.run(after=timedelta(minutes=minutes))
+        assert report.exit_status is ExitStatus.FAILED
+        assert "removal.waits" in events(report)
+    shared.run(after=timedelta(minutes=31))
+    assert shared.public() == meant
+
+
+def test_foreign_body_without_a_commit_is_repaired_without_the_remote(shared: Situation) -> None:
+    """No mirror writes an object that names no commit: there is nothing to wait for."""
+    shared.run(ONE, ONE)
+    meant = shared.public()
     remote(shared).down = True
     shared.world.bucket.write(JWKS_KEY, jwks_body(*weak_pair()))
-    report = shared.run(after=timedelta(hours=1))
-    assert report.exit_status is ExitStatus.FAILED
-    assert "removal.waits" in events(report)
+    report = shared.run(after=timedelta(minutes=5))
+    assert (report.exit_status, shared.public()) == (ExitStatus.CURRENT, meant)
+    assert "bucket.drift" in events(report)
 
 
 def test_kill_between_put_and_look_is_made_up_for(here: Situation) -> None:
@@ -792,18 +822,34 @@ def test_kill_between_put_and_look_is_made_up_for(here: Situation) -> None:
 
 
 def test_lost_race_against_another_mirror_is_no_alarm(shared: Situation) -> None:
-    """With a shared remote somebody else may put first: the next pass decides, and nothing is called drift."""
+    """With a shared remote another mirror may put first: a second pass follows at once and finds what is meant."""
     shared.run(ONE, ONE)
+    other = shared.beside()
 
     def race(bucket: FakeBucket, _: object) -> None:
         bucket.before_put = None
-        bucket.write(JWKS_KEY, b"faster")
+        other.run(BOTH, BOTH)
 
     shared.world.bucket.before_put = race
     report = shared.run(BOTH, BOTH)
     assert report.exit_status is ExitStatus.CURRENT
-    assert report.issuers[0].state is State.DEGRADED
+    assert report.issuers[0].state is State.CHANGED
+    assert "bucket.changed" in events(report)
     assert "bucket.drift" not in events(report)
+    assert len(kids(shared)) == 2
+
+
+def test_writer_that_wins_every_race_makes_the_pass_degraded(shared: Situation) -> None:
+    """After the passes that follow at once the next scheduled one decides."""
+    shared.run(ONE, ONE)
+
+    def race(bucket: FakeBucket, _: object) -> None:
+        bucket.write(JWKS_KEY, f"faster {len(bucket.requests)}".encode())
+
+    shared.world.bucket.before_put = race
+    report = shared.run(BOTH, BOTH)
+    assert report.issuers[0].state is State.DEGRADED
+    assert "bucket.changed" in events(report)
 
 
 def test_object_that_changed_since_the_listing_is_left_alone(here: Situation) -> None:
@@ -826,7 +872,7 @@ def test_discovery_waits_for_its_jwks(shared: Situation) -> None:
     shared.run(BOTH, BOTH)
     remote(shared).down = True
     here = shared.public(DISCOVERY_KEY)
-    shared.world.bucket.write(JWKS_KEY, jwks_body(*weak_pair()))
+    shared.world.bucket.write(JWKS_KEY, jwks_body(*weak_pair()), snapshot="a" * 40)
     shared.run("04d-all-algs/", BOTH)
     assert shared.public(DISCOVERY_KEY) == here
 

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 
 from mirror.config.settings import Repository as Settings
 from mirror.doctor.ports import HistoryState
+from mirror.doctor.probes.signing import signing_state
 from mirror.errors import HistoryError, MirrorError, PushRefusedError, RemoteError
 from mirror.history.creation import is_repository
 from mirror.history.git import Git, presentable
-from mirror.history.ledgers import Remembered, remember
+from mirror.history.ledger_reader import Trust, load_history
 from mirror.history.remote import Remote
 from mirror.history.repository import Repository
 from mirror.history.scratch import scratch
@@ -52,8 +53,10 @@ class RealHistory:
             state = HistoryState(local=repository.heads().local, damaged=self._damage())
             if copy.remote is not None:
                 state = self._with_remote(copy, repository, state)
-            memory = remember(repository, self._issuers)
-            return replace(state, broken=tuple(_broken(each) for each in memory.issuers.values() if each.broken))
+            head = state.remote or state.local
+            state = replace(state, signing=signing_state(self._settings, repository, head, self._issuers))
+            memory = load_history(repository, self._issuers, Trust(is_first_signing=True))
+            return replace(state, broken=tuple(each.failures[0] for each in memory.issuers.values() if each.failures))
 
     def _with_remote(self, copy: Settings, repository: Repository, state: HistoryState) -> HistoryState:
         try:
@@ -98,13 +101,6 @@ def _first(copy: Settings, environ: Mapping[str, str]) -> CommitId:
         return repository.commit(
             base=None, parents=(), changes={"README.md": b"\n"}, message="rehearsal", when=_BEGINNING, expect=None
         )
-
-
-def _broken(remembered: Remembered) -> Reason:
-    """As a pass tells it: the first reason, and where the ledger stands."""
-    reason = remembered.broken[0]
-    where = f"{remembered.paths.ledger} {reason.where}".strip()
-    return Reason("ledger.broken", f"The ledger in git is not believed: {reason.sentence}", reason.remedy, where)
 
 
 def _reason(code: str, error: MirrorError) -> Reason:

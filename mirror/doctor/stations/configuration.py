@@ -18,10 +18,9 @@ _OF_A_POD = ("/var/run/secrets/", "/run/secrets/")
 
 
 def configuration(settings: Settings) -> Iterator[Finding]:
-    """What is allowed but unwise, and the files that all issuers share."""
-    signers = settings.repository.allowed_signers
-    if signers is not None:
-        yield from _file("repository.allowed_signers", signers, None)
+    """What is allowed but unwise, and who may read the key that all issuers share; git uses it and tells the rest."""
+    if settings.repository.signing_key is not None:
+        yield from privacy("repository.signing_key", settings.repository.signing_key, None)
     yield from as_text(settings)
 
 

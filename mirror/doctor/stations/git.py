@@ -7,12 +7,16 @@ from pathlib import Path
 from mirror.config.settings import Repository
 from mirror.doctor.finding import Finding, Level, Place, Station
 from mirror.doctor.ports import HistoryState, HistoryView
+from mirror.doctor.stations.ledgers import ledgers
 from mirror.doctor.words import counted
 from mirror.history.git import presentable
 
 
-def git(settings: Repository, view: HistoryView) -> Iterator[Finding]:
-    """The local repository, the remote, and whether the mirror may push."""
+def git(settings: Repository, view: HistoryView, *, issuers: int) -> Iterator[Finding]:
+    """The local repository, the remote, whether the mirror may push, and who signed the ledgers.
+
+    `issuers` is how many are configured.
+    """
     state = view.look()
     local = Place(Station.GIT, str(settings.path))
     yield from _local(local, settings.path, state)
@@ -22,6 +26,8 @@ def git(settings: Repository, view: HistoryView) -> Iterator[Finding]:
         yield local.note("git.no_remote", sentence, "Set `repository.remote`; several mirrors of one bucket need it.")
     elif state.unreadable is None:
         yield from _remote(Place(Station.GIT, presentable(settings.remote)), state)
+    if state.unreadable is None:
+        yield from ledgers(settings, state.signing, issuers=issuers)
 
 
 def _local(place: Place, path: Path, state: HistoryState) -> Iterator[Finding]:

@@ -2,8 +2,8 @@
 
 from click import unstyle
 
-from mirror.cli.fleet import findings, lines
-from mirror.model import IssuerName
+from mirror.cli.fleet import distinct, findings, lines
+from mirror.model import IssuerName, KeyName, Kid
 from support.doctor import told
 from support.keys import RSA_KEYS
 
@@ -35,3 +35,12 @@ def test_findings_say_the_same_as_the_lines() -> None:
     shared = told(findings({A: (one,), B: (one, two)}, ((one.thumbprint, two.thumbprint),)))
     assert shared == [("failed", "shared_prime"), ("warning", "key.shared"), ("warning", "key.shared")]
     assert told(findings({A: (one,)}, ())) == [("ok", "fleet.compared")]
+
+
+def test_key_that_one_record_has_kept_is_compared() -> None:
+    """A former issuer may have dropped what the issuer still publishes."""
+    key = RSA_KEYS[0]
+    name = KeyName(Kid("k"), "RS256", key.thumbprint)
+    gone = KeyName(Kid("gone"), "", RSA_KEYS[1].thumbprint)
+    for order in ((name, key, gone), (gone, key, name)):
+        assert set(distinct(order)) == {key, gone}

@@ -61,6 +61,8 @@ def test_replicas_that_answer_are_listed(capsys: Out, tmp_path: Path) -> None:
         assert (issuer.tls.server_name, issuer.load_balancer) == (NAME, False)
         assert (issuer.auth.kubeconfig, issuer.auth.context) == (path, "admin@syd")
         assert "bucket oidc-bucket in ap-southeast-2" in out
+        assert "set `repository.signing_key`" in out
+        assert "ssh-keygen -t ed25519 -N '' -f signing_key" in out
         assert "s3cr3t" not in out
         answers = Apiservers(limits()).ask([issuer], turn=0, progress=ignore)[issuer.name]
         assert codes(answers) == [(), ()]

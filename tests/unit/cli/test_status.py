@@ -12,13 +12,14 @@ from click import unstyle
 from mirror.cli.status import lines
 from mirror.config.settings import FormerIssuer, Issuer, Settings
 from mirror.errors import BucketError, HistoryError
-from mirror.model import IssuerName, IssuerUrl, KeyPolicy, Reason, Status, Thumbprint, Version
+from mirror.model import CommitId, IssuerName, IssuerUrl, KeyPolicy, Reason, Status, Thumbprint, Version
 from mirror.report import ExitStatus
 from mirror.steps.plan import publications
 from mirror.views.abandoned import MOST, abandoned, issuers_without_configuration
 from mirror.views.looking import standing
 from mirror.views.standing import IssuerStanding, ObjectState, Standing, to_json
 from support.fakes import MOMENT, FakeHistory, FakeRemote
+from support.signers import ledger_trust
 from support.situations import BASE_URL, BOTH, DISCOVERY_KEY, JWKS_KEY, LAST, LEDGER, NAME, ONE, PUBLIC, Situation
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs/reference/status.schema.json").read_text())
@@ -140,14 +141,14 @@ def test_missing_and_outdated_objects_are_told(here: Situation) -> None:
     assert "not safe to sign: the public JWKS does not contain it" in words(found)
 
 
-def test_another_mirrors_object_is_held(here: Situation) -> None:
-    """A snapshot that our history does not know, and no shared remote: exit 3."""
+def test_object_of_an_unknown_snapshot_is_drift(here: Situation) -> None:
+    """Whatever its metadata claims, without a remote nobody else publishes here: the next pass overwrites it."""
     here.run(ONE, ONE)
     here.world.bucket.write(JWKS_KEY, b"theirs", snapshot="ab" * 20)
     found = look(here)
-    assert states(found)[0] is ObjectState.FOREIGN
-    assert [reason.code for reason in one(found).held] == ["bucket.foreign_mirror"]
-    assert found.exit_status is ExitStatus.HELD
+    assert states(found)[0] is ObjectState.DRIFT
+    assert [event.name for event in one(found).events] == ["bucket.drift", "readback.differs"]
+    assert (one(found).held, found.exit_status) == ((), ExitStatus.CURRENT)
 
 
 def test_drift_that_waits_for_the_remote_is_drift(here: Situation) -> None:
@@ -244,13 +245,46 @@ def test_missing_last_modified_leaves_safety_unknown(here: Situation) -> None:
     assert "has no Last-Modified" in words(found)
 
 
-def test_broken_ledger_is_a_failure(here: Situation) -> None:
-    """A ledger that is not believed says so with its place."""
+def test_damaged_ledger_is_a_failure_and_its_past_is_told(here: Situation) -> None:
+    """A ledger that cannot be read says so with its place; the keys are those of the nearest one that can."""
     here.run(ONE, ONE)
     _tamper(here, {LEDGER: b"{}"})
     found = look(here)
-    assert {reason.code for reason in one(found).failures} == {"ledger.broken"}
+    assert [reason.code for reason in one(found).failures] == ["ledger.damaged"]
+    assert one(found).failures[0].where.startswith(LEDGER)
+    assert [key.record.status for key in one(found).keys] == [Status.PUBLISHED]
     assert found.exit_status is ExitStatus.FAILED
+
+
+def test_ledger_of_which_nothing_can_be_read_is_broken(here: Situation) -> None:
+    """No readable ledger anywhere: no key is told, and the failure names the way out."""
+    history = here.world.history
+    history.commit(base=None, parents=(), changes={LEDGER: b"{}"}, message="x", when=here.now, expect=None)
+    found = look(here)
+    assert [reason.code for reason in one(found).failures] == ["ledger.damaged", "ledger.broken"]
+    assert (one(found).keys, found.exit_status) == ((), ExitStatus.FAILED)
+
+
+@pytest.mark.parametrize(
+    ("remote", "signs", "mode"),
+    [
+        (None, False, "local"),
+        ("/remote.git", False, "trusted"),
+        ("/remote.git", True, "signed"),
+        (None, True, "signed"),
+    ],
+    ids=["local", "trusted", "signed", "signed-local"],
+)
+def test_how_git_is_believed_is_told(here: Situation, remote: str | None, signs: bool, mode: str) -> None:
+    """In JSON and in words; what it means that the remote is trusted is an event."""
+    here.remote = remote
+    here.world.history.remote = FakeRemote() if remote is not None else None
+    here.world.ledger_trust = ledger_trust() if signs else None
+    here.run(ONE, ONE)
+    found = look(here)
+    assert found.mode == mode
+    assert [event.name for event in found.events] == (["repository.unsigned"] if mode == "trusted" else [])
+    assert ("can publish a key, so be any pod of 1 issuers" in words(found)) is (mode == "trusted")
 
 
 def test_unreadable_repository_is_a_failure(here: Situation) -> None:
@@ -266,7 +300,7 @@ def test_history_that_breaks_while_it_is_read_is_a_failure(here: Situation) -> N
     here.run(ONE, ONE)
 
     class Breaking(FakeHistory):
-        def versions(self, path: str | None, *, most: int) -> tuple[Version, ...]:
+        def versions(self, path: str | None, *, most: int, at: CommitId | None = None) -> tuple[Version, ...]:
             raise HistoryError("The disk is gone.")
 
     history = Breaking(**{each.name: getattr(here.world.history, each.name) for each in fields(FakeHistory)})

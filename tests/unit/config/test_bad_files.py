@@ -94,6 +94,7 @@ MISTAKES = (  # the file's name after `bad-`, where the mistake is told, what is
     ("remote-ext", "repository.remote", "no remote that is allowed"),
     ("remote-hyphen", "repository.remote", "no remote that is allowed"),
     ("branch", "repository.branch", "Git does not allow"),
+    ("repository-name", "repository.name", "This is no name of a repository."),
     ("author", "repository.author", "This is no author."),
     ("push-nowhere", "repository.require_push", "nowhere to push to"),
     ("interval-no-unit", "interval", "The number has no unit."),

@@ -1,5 +1,6 @@
 """Files to settings: defaults, layers, paths, and everything that is wrong at once."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -60,7 +61,7 @@ def test_every_key_arrives() -> None:
             top="interval: 1m\nstate_dir: state\nmax_failures: 3\nhttp: {listen: '[::1]:0'}\n"
             "limits: {connect: 1s, total: 2s, source_deadline: 3s, max_body: 2KiB, concurrency: 4, puts: 5}\n"
             "repository: {path: r.git, remote: git@h:x.git, branch: b/c, sign: true, require_push: true,"
-            " author: 'A B <a@b>'}",
+            " signing_key: keys/ledger, allowed_signers: /s, name: a.b_c-1, author: 'A B <a@b>'}",
             publish="prefix: p/, base_url: 'https://oidc-bucket.s3.ap-southeast-2.amazonaws.com/p/',"
             " expected_bucket_owner: 123456789012, profile: q, role_arn: 'arn:aws:iam::123456789012:role/r',"
             " conditional_writes: false, cache_control: 'max-age=60, must-revalidate',"
@@ -84,7 +85,8 @@ def test_every_key_arrives() -> None:
     assert settings == Settings(
         state_dir=BASE / "state",
         repository=Repository(
-            BASE / "state" / "r.git", "git@h:x.git", "b/c", sign=True, require_push=True, author_name="A B",
+            BASE / "state" / "r.git", "git@h:x.git", "b/c", sign=True, require_push=True,
+            signing_key=BASE / "keys/ledger", allowed_signers=Path("/s"), name="a.b_c-1", author_name="A B",
             author_email="a@b",
         ),
         issuers=(issuer,),
@@ -387,6 +389,26 @@ def test_unreadable_main_file_is_one_sentence(tmp_path: Path, body: bytes | None
         load(main)
     assert cause in caught.value.cause
     assert caught.value.problems == ()
+
+
+@pytest.mark.parametrize("text", ["repository: {signing_key: of-the-file}", "interval: 1m"], ids=["set", "not set"])
+def test_environment_names_another_signing_key(tmp_path: Path, text: str) -> None:
+    """`$OIDC_MIRROR_SIGNING_KEY` wins; empty it is not set; a relative one begins at the working directory."""
+    main = tmp_path / "mirror.yaml"
+    main.write_text(_text(top=text))
+    from_file = load(main).repository.signing_key
+    assert from_file == (tmp_path / "of-the-file" if "of-the-file" in text else None)
+    for value, expected in (("/run/key", Path("/run/key")), ("key", Path.cwd() / "key"), ("", from_file)):
+        assert load(main, {"OIDC_MIRROR_SIGNING_KEY": value}).repository.signing_key == expected
+
+
+@pytest.mark.parametrize("name", ["", "-a", ".a", "A", "a/b", "a" * 64, "a\n", "ä", "7"])
+def test_name_of_a_repository_is_plain(name: str) -> None:
+    """What stands in every signature is short and has one spelling; a number must be quoted."""
+    with pytest.raises(UsageError) as caught:
+        _parse(_text(top=f"repository: {{name: {name if name == '7' else json.dumps(name)}}}"))
+    assert all(problem.startswith("repository.name") for problem in caught.value.problems)
+    assert _parse(_text(top="repository: {name: 0a._-}")).repository.name == "0a._-"
 
 
 def test_unreadable_path_is_one_sentence() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.history.message import IssuerChanges, RecordedChanges, compose, read_trailers, written_kid
-from mirror.model import IssuerName, IssuerUrl, Kid, RsaKey, Status, Thumbprint
+from mirror.model import IssuerName, IssuerUrl, KeyName, Kid, RsaKey, Status, Thumbprint
 
 URL = IssuerUrl("https://oidc.example.com/syd")
 _NUMBERS = count()
@@ -64,6 +64,13 @@ def test_event_and_sentence_are_told_in_the_body() -> None:
     """Each event is one line with the whole kid and the reason, on lines that git takes for no trailer."""
     event = IssuerChanges(IssuerName("syd"), URL, (("published", key("k1"), "First seen."),), ("Two\nlines: here",))
     assert compose((event,)).split("\n\n")[1] == ("- syd: publish key k1 (RS256): First seen.\n- syd: Two lines: here")
+
+
+def test_unknown_algorithm_is_a_hyphen() -> None:
+    """A dropped key may be known by its name alone."""
+    name = KeyName(Kid("k"), "", Thumbprint("t" * 43))
+    message = compose((IssuerChanges(IssuerName("syd-prod"), IssuerUrl("https://a"), (("revoked", name, ""),)),))
+    assert message.startswith("syd-prod: revoke key k (-)\n")
 
 
 def test_unknown_status_is_refused() -> None:

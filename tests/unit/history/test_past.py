@@ -73,15 +73,6 @@ def test_many_threads_ask_each_question_once(noted: tuple[Repository, Path]) -> 
     assert logs(notes) == 3
 
 
-def test_many_threads_learn_when_commits_were_made(noted: tuple[Repository, Path]) -> None:
-    """Each thread gets the date of its own commit."""
-    repository, _ = noted
-    versions = repository.versions(A)
-    with ThreadPoolExecutor(4) as pool:
-        dates = list(pool.map(lambda version: repository.committed_at(version.commit), versions * 4))
-    assert dates == [WHEN + timedelta(minutes=minutes) for minutes in (1, 2)] * 4
-
-
 def test_date_that_no_calendar_holds_is_long_ago(noted: tuple[Repository, Path], tmp_path: Path) -> None:
     """Whoever dates a commit of a far millennium stops no pass: it counts as made in 1970."""
     repository, _ = noted
@@ -90,7 +81,6 @@ def test_date_that_no_calendar_holds_is_long_ago(noted: tuple[Repository, Path],
     tree = git(path, "hash-object", "-w", "--stdin", "-t", "tree", stdin=b"")
     text = f"tree {tree}\nparent {head}\nauthor a <a@b> 1 +0000\ncommitter a <a@b> 99999999999999 +0000\n\nx\n"
     odd = CommitId(git(path, "hash-object", "-w", "-t", "commit", "--stdin", stdin=text.encode()))
-    assert repository.committed_at(odd) == datetime(1970, 1, 1, tzinfo=UTC)
     repository.advance(odd, expect=head)
     assert repository.changed_at(A) == datetime(1970, 1, 1, tzinfo=UTC)
 

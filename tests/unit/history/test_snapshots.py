@@ -11,7 +11,7 @@ from mirror.errors import HistoryError
 from mirror.history.git import Git
 from mirror.history.objects import Found, Objects
 from mirror.history.repository import Repository
-from mirror.history.snapshots import NAMED_PATHS, Snapshots
+from mirror.history.snapshots import MAX_FILE_BYTES, Snapshots
 from mirror.model import CommitId
 from support.gits import commit, counting_git, environment, git, open_repository
 
@@ -67,97 +67,55 @@ def test_each_tree_and_file_is_asked_for_once(repo: Repository, objects: NotedOb
     asked = [name for names in objects.exchanges for name in names]
     folders_shared = 5  # the root, ledger, ledger/bucket, public, public/bucket
     folders_of_one = 5  # ledger/…/c, public/…/c, .well-known, openid, openid/v1
-    assert len(asked) == len(set(asked)) == 1 + folders_shared + count * (folders_of_one + 3)
+    sizes_and_bodies = 2
+    assert len(asked) == 1 + folders_shared + count * (folders_of_one + 3 * sizes_and_bodies)
     assert not [name for name in asked if ":" in name]
-    # The commit, six depths of folders, the files.
-    assert len(objects.exchanges) == 8
+    # The commit, six depths of folders, the sizes of the files, the files.
+    assert len(objects.exchanges) == 9
 
 
-def test_few_paths_cost_one_exchange(repo: Repository, objects: NotedObjects) -> None:
-    """One path, or the few of one issuer, are asked for at once, however many issuers there are."""
-    files = issuers(100)
-    head = commit(repo, files)
-    for count in (1, 3, NAMED_PATHS):
-        wanted = list(files)[:count]
-        objects.exchanges.clear()
-        assert list(Snapshots(objects).read(head, wanted)) == wanted
-        # The second exchange is the empty one of "is anything missing?": nothing is sent for it.
-        assert [len(names) for names in objects.exchanges if names] == [count]
+ODD_PATHS = ("", "a\nb", "a\0b", "../x", "./x", "a//b", "/a", "a/", "ledger/a0/below", "new/x")
 
 
-ODD_PATHS = ("", "a\nb", "a\0b", "../x", "./x", "a//b", "/a", "a/", "ledger", "ledger/a0", "ledger/a0/below", "new/x")
-
-
-@pytest.mark.parametrize("count", [1, NAMED_PATHS + 1], ids=["named", "found"])
-def test_both_ways_of_reading_agree(repo: Repository, tmp_path: Path, count: int) -> None:
-    """What is no file of the tree is absent, links and odd names are read: the same for few paths and for many."""
-    files = {f"ledger/a{number}": b"same" for number in range(count)}
-    commit(repo, {**files, "ledger/\udcff": b"odd name", "ledger/x": b"x"})
+def test_what_is_no_file_of_ours_reads_as_nothing(repo: Repository, tmp_path: Path) -> None:
+    """Absent paths are absent; a link, a submodule, a folder, another mode or a huge file in the way has no bytes."""
+    files = {"ledger/a0": b"same", "ledger/\udcff": b"odd name"}
+    commit(repo, {**files, "ledger/huge": b"x" * (MAX_FILE_BYTES + 1)})
     path = tmp_path / "snapshots.git"
     blob, sub = git(path, "hash-object", "-w", "--stdin", stdin=b"target"), "1" * 40
     entries = git(path, "ls-tree", "main:ledger", environ=None).encode() + (
-        f"\n120000 blob {blob}\tlink\n160000 commit {sub}\tsub\n".encode()
+        f"\n120000 blob {blob}\tlink\n160000 commit {sub}\tsub\n100755 blob {blob}\tprogram\n".encode()
     )
     folder = git(path, "mktree", "--missing", stdin=entries)
     root = git(path, "mktree", stdin=f"040000 tree {folder}\tledger\n".encode())
     head = CommitId(git(path, "-c", "user.name=a", "-c", "user.email=a@b", "commit-tree", "-m", "x", root))
-    wanted = [*files, "ledger/\udcff", "ledger/link"]
-    assert repo.read(head, [*wanted, "ledger/sub", *ODD_PATHS][: 3 + count]) == {
-        **files,
-        "ledger/\udcff": b"odd name",
-        "ledger/link": b"target",
-    }
-    for odd in ODD_PATHS:
-        assert repo.read(head, [*files, odd]) == files, odd
+    unreadable = ["ledger", "ledger/link", "ledger/sub", "ledger/program", "ledger/huge"]
+    assert repo.read(head, [*files, *unreadable, *ODD_PATHS]) == {**files, **dict.fromkeys(unreadable, b"")}
+    assert repo.blobs([f"{head}:ledger/a0", f"{head}:ledger/sub", f"{head}:absent"])[1:] == (None, None)
+    assert set(repo.list_paths(head, "ledger")) == {*files, "ledger/huge", "ledger/program"}
 
 
-@pytest.mark.parametrize("lost", ["blob", "tree", "root", "commit"])
-def test_damage_among_many_files_is_an_error(repo: Repository, tmp_path: Path, lost: str) -> None:
-    """An object that is gone stops the reading of many files with a remedy; nothing of them passes for absent."""
+def test_lost_file_is_trouble_of_its_path_alone(repo: Repository, tmp_path: Path) -> None:
+    """The bytes of a file whose object is gone are none, so nobody believes it; the others are read."""
     files = issuers(8)  # more than 100 objects would stand in a pack
     head = commit(repo, files)
-    names = {
-        "blob": f"{head}:ledger/bucket/c7/keys.json",
-        "tree": f"{head}:ledger/bucket/c7",
-        "root": f"{head}^{{tree}}",
-        "commit": head,
-    }
+    gone = git(tmp_path / "snapshots.git", "rev-parse", f"{head}:ledger/bucket/c7/keys.json")
+    (tmp_path / "snapshots.git" / "objects" / gone[:2] / gone[2:]).unlink()
+    assert repo.read(head, files) == {**files, "ledger/bucket/c7/keys.json": b""}
+
+
+@pytest.mark.parametrize("lost", ["tree", "root", "commit"])
+def test_lost_folder_is_an_error(repo: Repository, tmp_path: Path, lost: str) -> None:
+    """A folder that is gone stops the reading with a remedy; nothing below it passes for absent."""
+    files = issuers(8)
+    head = commit(repo, files)
+    names = {"tree": f"{head}:ledger/bucket/c7", "root": f"{head}^{{tree}}", "commit": head}
     gone = git(tmp_path / "snapshots.git", "rev-parse", names[lost])
     repo.close()
     (tmp_path / "snapshots.git" / "objects" / gone[:2] / gone[2:]).unlink()
     with pytest.raises(HistoryError, match=r"has lost|could not be read") as caught:
         repo.read(head, files)
     assert "git fsck" in caught.value.remedy
-
-
-def test_lost_file_among_many_is_named(repo: Repository, tmp_path: Path) -> None:
-    """Of many files, the one whose object is gone is named."""
-    files = issuers(8)  # more than 100 objects would stand in a pack
-    head = commit(repo, files)
-    gone = git(tmp_path / "snapshots.git", "rev-parse", f"{head}:ledger/bucket/c7/keys.json")
-    (tmp_path / "snapshots.git" / "objects" / gone[:2] / gone[2:]).unlink()
-    with pytest.raises(HistoryError, match=r"lost ledger/bucket/c7/keys\.json of"):
-        repo.read(head, files)
-
-
-@pytest.mark.parametrize(
-    ("mode", "kind"), [("40000", "blob"), ("100644", "tree")], ids=["folder-is-a-file", "file-is-a-folder"]
-)
-def test_tree_that_lies_about_a_kind_is_an_error(repo: Repository, tmp_path: Path, mode: str, kind: str) -> None:
-    """An entry whose object is of another kind is damage, not an absent ledger."""
-    path = tmp_path / "snapshots.git"
-    files = issuers(20)
-    commit(repo, files)
-    other = {
-        "blob": git(path, "hash-object", "-w", "--stdin", stdin=b"x"),
-        "tree": git(path, "rev-parse", "main:ledger"),
-    }[kind]
-    body = f"{mode} ledger".encode() + b"\0" + bytes.fromhex(other)
-    root = git(path, "hash-object", "-w", "--literally", "-t", "tree", "--stdin", stdin=body)
-    text = f"tree {root}\nauthor a <a@b> 1 +0000\ncommitter a <a@b> 1 +0000\n\nx\n".encode()
-    head = CommitId(git(path, "hash-object", "-w", "--literally", "-t", "commit", "--stdin", stdin=text))
-    with pytest.raises(HistoryError, match=r"has lost|could not be read"):
-        repo.read(head, ["ledger", *files])
 
 
 def test_many_threads_read_at_once(tmp_path: Path) -> None:

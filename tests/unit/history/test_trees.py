@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from mirror.history.trees import MAX_ENTRIES, BadTreeError, Entry, differences, find, parse_tree
+from mirror.history.trees import MAX_ENTRIES, BadTreeError, Entry, files, find, parse_tree
 
 
 def line(mode: str, name: str, number: int) -> bytes:
@@ -26,11 +26,12 @@ class Trees:
 
 
 def test_tree_is_parsed() -> None:
-    """Files and folders are read with mode and id; submodules are left out; odd names keep their bytes."""
+    """Files and folders are read with mode and id; submodules are neither; odd names keep their bytes."""
     body = line("40000", "a", 1) + line("100644", "b", 2) + line("160000", "sub", 3) + line("100755", "\udcff", 4)
     assert parse_tree(body, id_bytes=20) == {
         "a": Entry(b"40000", tree_id(1)),
         "b": Entry(b"100644", tree_id(2)),
+        "sub": Entry(b"160000", tree_id(3)),
         "\udcff": Entry(b"100755", tree_id(4)),
     }
 
@@ -82,31 +83,14 @@ def test_paths_are_found_reading_each_folder_once() -> None:
     assert find(store.read, tree_id(9), ()) == {}
 
 
-def test_differences_are_found_without_reading_what_is_equal() -> None:
-    """Only folders that differ are read, and every file that was added, removed or changed is told once."""
+def test_every_file_is_listed_and_nothing_else() -> None:
+    """Files of all depths are given with the folder's own name before; links and submodules are no files."""
     store = Trees(
-        t1=line("40000", "same", 9) + line("40000", "x", 2) + line("100644", "gone", 50),
-        t3=line("40000", "same", 9) + line("40000", "x", 4) + line("100644", "new", 51),
-        t2=line("100644", "f", 52),
-        t4=line("100644", "f", 53),
+        t1=line("40000", "x", 2) + line("100644", "f", 50) + line("120000", "link", 51) + line("160000", "sub", 52),
+        t2=line("100755", "g", 53),
     )
-    found = differences(store.read, tree_id(1), tree_id(3), under="public")
-    assert set(found) == {"public/gone", "public/new", "public/x/f"}
-    assert tree_id(9) not in store.asked
-
-
-def test_file_that_becomes_a_folder_is_both() -> None:
-    """A name that is a file on one side and a folder on the other gives the file and what the folder holds."""
-    store = Trees(t1=line("100644", "x", 50), t2=line("40000", "x", 3), t3=line("100644", "f", 51))
-    assert set(differences(store.read, tree_id(1), tree_id(2))) == {"x", "x/f"}
-
-
-def test_equal_trees_differ_in_nothing() -> None:
-    """A tree compared with itself has no difference, and an empty side is no error."""
-    store = Trees(t1=line("100644", "x", 50))
-    assert differences(store.read, tree_id(1), tree_id(1)) == {}
-    assert set(differences(store.read, None, tree_id(1))) == {"x"}
-    assert differences(store.read, None, None) == {}
+    assert set(files(store.read, tree_id(1), under="public")) == {"public/f", "public/x/g"}
+    assert files(store.read, None) == {}
 
 
 def test_git_bomb_is_refused() -> None:
@@ -116,4 +100,4 @@ def test_git_bomb_is_refused() -> None:
         t9=line("100644", "f", 50),
     )
     with pytest.raises(BadTreeError, match=str(MAX_ENTRIES)):
-        differences(store.read, None, tree_id(1))
+        files(store.read, tree_id(1))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mirror.history.repository import Repository
-from mirror.history.versions import read_versions
+from mirror.history.versions import MOST_VERSIONS, read_versions
 from mirror.model import CommitId
 from support.gits import WHEN, bare, commit, git, head_of, open_repository
 
@@ -19,8 +19,10 @@ def merge(repository: Repository, *parents: CommitId, body: bytes, message: str)
     )
 
 
-def subjects(repository: Repository, path: str | None = A, **limits: int) -> list[str]:
-    return [version.subject for version in repository.versions(path, **limits)]
+def subjects(
+    repository: Repository, path: str | None = A, *, most: int = MOST_VERSIONS, at: CommitId | None = None
+) -> list[str]:
+    return [version.subject for version in repository.versions(path, most=most, at=at)]
 
 
 def test_versions_come_oldest_first_without_strangers(tmp_path: Path) -> None:

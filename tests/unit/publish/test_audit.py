@@ -8,14 +8,15 @@ import pytest
 
 from mirror.config.settings import Publish
 from mirror.errors import HistoryError
-from mirror.model import IssuerUrl
+from mirror.model import IssuerUrl, KeyName, KeyRecord, Kid, Ledger, Revocation, Status, Thumbprint
 from mirror.publish.audit import FILE_NAME, Audits, Stamp, fingerprint, load, save
 from support.fakes import MOMENT
 
 ISSUER = IssuerUrl("https://issuer.example.com")
 PUBLISH = Publish(bucket="b", region="r", base_url="https://issuer.example.com")
 BODIES = (b"jwks", b"discovery")
-STAMPED = Audits({ISSUER: Stamp(MOMENT, fingerprint(PUBLISH, BODIES))})
+LEDGER = Ledger(ISSUER)
+STAMPED = Audits({ISSUER: Stamp(MOMENT, fingerprint(PUBLISH, BODIES, LEDGER))})
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ STAMPED = Audits({ISSUER: Stamp(MOMENT, fingerprint(PUBLISH, BODIES))})
 )
 def test_due(audits: Audits, publish: Publish, age: int, *, due: bool) -> None:
     """Due when never, too long ago, in the future, or under other settings."""
-    assert audits.due(ISSUER, publish, BODIES, MOMENT + timedelta(seconds=age)) is due
+    assert audits.due(ISSUER, publish, BODIES, LEDGER, MOMENT + timedelta(seconds=age)) is due
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
@@ -76,7 +77,19 @@ def test_unwritable_directory_is_told(tmp_path: Path) -> None:
 
 def test_other_bodies_are_due() -> None:
     """What was put by a pass that was killed before its look is looked at by the next one."""
-    assert STAMPED.due(ISSUER, PUBLISH, (b"jwks", b"new"), MOMENT)
+    assert STAMPED.due(ISSUER, PUBLISH, (b"jwks", b"new"), LEDGER, MOMENT)
+
+
+def test_new_revocation_is_due() -> None:
+    """The bytes may be the same: the object must name a commit that knows the revocation."""
+    revoked = KeyRecord(
+        KeyName(Kid("gone"), "RS256", Thumbprint("a" * 43)),
+        Status.REVOKED,
+        2,
+        MOMENT,
+        revocation=Revocation(MOMENT, "x"),
+    )
+    assert STAMPED.due(ISSUER, PUBLISH, BODIES, Ledger(ISSUER, (revoked,)), MOMENT)
 
 
 def test_stamp_without_a_time_zone_is_taken_as_one(tmp_path: Path) -> None:

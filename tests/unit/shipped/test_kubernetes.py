@@ -120,6 +120,20 @@ def test_mounts_have_their_volumes(overlay: str) -> None:
     assert writable == {"/var/lib/oidc-mirror", "/tmp"}
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_signing_key_is_a_mounted_secret(overlay: str) -> None:
+    """The variable names a file of the mounted secret that the group of the pod alone can read."""
+    (container,) = pod(overlay)["containers"]
+    (path,) = (Path(each["value"]) for each in container["env"] if each["name"] == "OIDC_MIRROR_SIGNING_KEY")
+    (mount,) = (each for each in container["volumeMounts"] if each["mountPath"] == str(path.parent))
+    (volume,) = (each for each in pod(overlay)["volumes"] if each["name"] == mount["name"])
+    assert mount["readOnly"] is True
+    assert volume["secret"]["defaultMode"] & 0o007 == 0
+    text = (FOLDER / "overlays" / ("cronjob" if overlay == "sharded" else overlay)).glob("*.yaml")
+    command = f"create secret generic {volume['secret']['secretName']} --from-file={path.name}"
+    assert any(command in each.read_text() for each in text)
+
+
 def test_workloads_differ_only_in_how_they_run() -> None:
     """The CronJob's and the Deployment's pods mount, know and may the same."""
     first, second = pod("cronjob"), pod("deployment")

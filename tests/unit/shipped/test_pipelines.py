@@ -78,6 +78,19 @@ def test_jobs_on_github_reach_the_git_remote(job: str) -> None:
     assert "runner.temp" not in PIPELINES["github-actions"].read_text()
 
 
+def test_pass_alone_signs() -> None:
+    """The private key is in the pass; the plan verifies with the public halves that lie beside the configuration."""
+    github, gitlab = load("github-actions")["jobs"], load("gitlab-ci")
+    assert "OIDC_MIRROR_SIGNING_KEY" in str(github["pass"])
+    assert "OIDC_MIRROR_SIGNING_KEY" in gitlab["oidc-mirror-pass"]["variables"]
+    assert '"$OIDC_MIRROR_SIGNING_KEY"' in gitlab["oidc-mirror-pass"]["script"][0]
+    for job in (github["validate"], github["plan"], gitlab["oidc-mirror-plan"], gitlab[".oidc-mirror"]):
+        assert "SIGNING_KEY" not in str(job)
+        assert "LEDGER_KEY" not in str(job)
+    for path in PIPELINES.values():
+        assert "repository.allowed_signers" in path.read_text()
+
+
 def test_containers_on_github_run_as_the_user_that_its_steps_need() -> None:
     """actions/checkout cannot write as the image's own user (actions/checkout#1014)."""
     jobs = load("github-actions")["jobs"].values()

@@ -69,6 +69,13 @@ def test_daemon_tells_systemd_how_it_is() -> None:
     assert found["LoadCredential"].endswith(":/etc/oidc-mirror/credentials")
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_signing_key_is_a_credential(name: str) -> None:
+    """The unit names the copy that systemd makes of the key, and the comment how the key is made."""
+    assert "Environment=OIDC_MIRROR_SIGNING_KEY=%d/mirror_signing_key" in entries(name)
+    assert "ssh-keygen -t ed25519 -N '' -f /etc/oidc-mirror/credentials/signing_key" in (FOLDER / name).read_text()
+
+
 def test_timer_starts_the_one_pass_service() -> None:
     """The timer's name is its service's."""
     timer = RawConfigParser()

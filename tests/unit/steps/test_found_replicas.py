@@ -9,7 +9,7 @@ import pytest
 from mirror.config.settings import Auth, Issuer
 from mirror.model import Answer, Status, Unusable
 from mirror.report import Report
-from mirror.steps.notebook import sources_of
+from mirror.steps.local_state import apiserver_fingerprint
 from support.kubeconfigs import kubeconfig
 from support.situations import BOTH, LAST, ONE, Situation, answer, silent
 
@@ -93,16 +93,16 @@ def test_apiserver_of_a_kubeconfig_is_one_source(tmp_path: Path) -> None:
 
     def digest(server: str = "https://10.0.0.1", **parts: dict[str, str]) -> str:
         path = kubeconfig(tmp_path, server, **parts)
-        return sources_of(replace(plain, auth=Auth(kubeconfig=path)))
+        return apiserver_fingerprint(replace(plain, auth=Auth(kubeconfig=path)))
 
     first = digest(user={"token": "one"})
     assert digest(user={"token": "two"}) == first
     others = {
-        sources_of(plain),
+        apiserver_fingerprint(plain),
         digest("https://10.0.0.2"),
         digest(cluster={"certificate-authority-data": "Yw=="}),
         digest(cluster={"tls-server-name": "kubernetes"}),
-        sources_of(replace(plain, auth=Auth(kubeconfig=tmp_path / "missing"))),
+        apiserver_fingerprint(replace(plain, auth=Auth(kubeconfig=tmp_path / "missing"))),
     }
     assert len(others | {first}) == 6
 

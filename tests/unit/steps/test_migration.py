@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mirror.config.settings import FormerIssuer
-from mirror.model import IssuerUrl, Kid, Thumbprint
+from mirror.model import IssuerUrl, RsaKey
 from mirror.report import ExitStatus
-from mirror.steps.notebook import EMPTIED, Notebook, PublicId, load, save, sources_of, vouch
+from mirror.steps.local_state import apiserver_fingerprint
 from support.captures import capture
 from support.fakes import MOMENT
 from support.situations import BASE_URL, BOTH, ISSUER, JWKS_KEY, LAST, ONE, Situation, answer
@@ -19,7 +19,6 @@ OLD = IssuerUrl(f"{BASE_URL}/old")
 OLD_JWKS = "old/openid/v1/jwks"
 OLD_DISCOVERY = "old/.well-known/openid-configuration"
 HOUR = timedelta(hours=1)
-KEY: PublicId = (Kid("kid"), Thumbprint("thumbprint"), "RS256")
 
 
 @pytest.fixture
@@ -86,7 +85,7 @@ def test_removal_goes_on_under_a_former_issuer(here: Situation) -> None:
 def test_revocation_reaches_the_former_issuer(here: Situation) -> None:
     """A key that is revoked under the issuer leaves its former one in the same pass."""
     here.run(BOTH, BOTH)
-    thumbprint = next(r.key.thumbprint for r in here.run().issuers[0].records if r.key.kty == "RSA")
+    thumbprint = next(r.key.thumbprint for r in here.run().issuers[0].records if isinstance(r.key, RsaKey))
     here.policy = replace(here.policy, revoked=frozenset({thumbprint}))
     here.run()
     assert len(kids(here, OLD_JWKS)) == len(kids(here, JWKS_KEY)) == 1
@@ -132,49 +131,9 @@ def test_unchanged_apiservers_are_no_event(tmp_path: Path) -> None:
 def test_other_ca_is_another_source(tmp_path: Path) -> None:
     """The CA's bytes count, not its path; an unreadable one is different from none."""
     issuer = Situation(tmp_path).settings().issuers[0]
-    digests = [sources_of(issuer)]
+    digests = [apiserver_fingerprint(issuer)]
     for text in ("one", "two"):
         (tmp_path / "ca.crt").write_text(text)
-        digests.append(sources_of(replace(issuer, tls=replace(issuer.tls, ca_file=tmp_path / "ca.crt"))))
-    digests.append(sources_of(replace(issuer, tls=replace(issuer.tls, ca_file=tmp_path / "missing"))))
+        digests.append(apiserver_fingerprint(replace(issuer, tls=replace(issuer.tls, ca_file=tmp_path / "ca.crt"))))
+    digests.append(apiserver_fingerprint(replace(issuer, tls=replace(issuer.tls, ca_file=tmp_path / "missing"))))
     assert len(set(digests)) == 4
-
-
-# ---------------------------------------------------------------------------------------------- the notebook
-
-
-def test_notebook_comes_back(tmp_path: Path) -> None:
-    """What is saved is loaded; a second save of the same does not touch the file."""
-    notebook = Notebook(
-        {ISSUER: "abc"}, {ISSUER: frozenset({EMPTIED, KEY})}, {OLD: MOMENT}, revoked={OLD: frozenset({KEY[1]})}
-    )
-    save(tmp_path, notebook)
-    stamp = (tmp_path / "notebook.json").stat().st_mtime_ns
-    save(tmp_path, notebook)
-    assert load(tmp_path) == notebook
-    assert (tmp_path / "notebook.json").stat().st_mtime_ns == stamp
-
-
-def test_operators_word_is_added(tmp_path: Path) -> None:
-    """A key that an operator decided about is vouched for beside the others, and nothing waits any more."""
-    save(tmp_path, Notebook(vouched={OLD: frozenset({EMPTIED})}, waiting_since={OLD: MOMENT}))
-    vouch(tmp_path, {OLD: frozenset({KEY})})
-    assert load(tmp_path) == Notebook(vouched={OLD: frozenset({EMPTIED, KEY})})
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"sources": {}}', '{"sources": {}, "vouched": {"x": [{}]}, "waiting_since": {}}']
-)
-def test_damaged_notebook_is_empty(tmp_path: Path, text: str) -> None:
-    """A damaged notebook costs care, never a pass."""
-    (tmp_path / "notebook.json").write_text(text)
-    assert load(tmp_path) == Notebook()
-
-
-def test_notebook_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    """Without it the next pass knows less, which is no failure of this one."""
-    here = Situation(tmp_path)
-    (tmp_path / "notebook.json").mkdir()
-    report = here.run(ONE, ONE)
-    assert report.exit_status is ExitStatus.CURRENT
-    assert "state.unsaved" in {event.name for event in report.events}

@@ -20,6 +20,7 @@ from mirror.steps.plan import IssuerPlan, Publication
 from mirror.steps.probing import probed, with_probe
 from mirror.trust.documents import documents
 from mirror.trust.tokens import Token, read_token
+from mirror.trust.words import as_argument
 from support.fakes import MOMENT
 from support.situations import BASE_URL, ISSUER, JWKS_KEY, Situation
 from support.tokens import Signer, claims, mint, signer
@@ -125,7 +126,7 @@ def test_held_signing_key_is_held(cluster: Cluster) -> None:
     cluster.sign(NEW)
     report = cluster.once()
     assert (names(report), report.exit_status) == (["signing_key.not_public"], ExitStatus.HELD)
-    assert f"oidc-mirror approve syd-prod {NEW.key.thumbprint}" in words(report)
+    assert f"oidc-mirror approve syd-prod {as_argument(NEW.key.thumbprint)}" in words(report)
     assert "error: The cluster signs tokens that nobody can verify" in words(report)
 
 
@@ -261,7 +262,7 @@ def test_token_of_a_former_issuer_is_held_against_its_documents(cluster: Cluster
 
 def test_documents_that_are_not_ours_are_not_judged(cluster: Cluster) -> None:
     """Before `adopt` nobody knows what is public: the pass is held, and no key is called missing."""
-    cluster.world.bucket.write(JWKS_KEY, b'{"keys":[]}')
+    cluster.world.bucket.write(JWKS_KEY, documents(IssuerUrl(ISSUER), (NEW.key,)).jwks)
     cluster.sign(NEW)
     report = cluster.once()
     assert (names(report), report.exit_status) == ([], ExitStatus.HELD)

@@ -13,6 +13,7 @@ from mirror.model import (
     PUBLIC_STATUSES,
     IssuerUrl,
     Key,
+    KeyName,
     KeyRecord,
     Kid,
     Ledger,
@@ -25,8 +26,8 @@ from mirror.model import (
 )
 from mirror.trust.decisions import approve, find_key, find_material, revoke
 from mirror.trust.documents import render
-from mirror.trust.emptiness import is_emptied, may_be_empty
-from mirror.trust.ledger import read_ledger, write_ledger
+from mirror.trust.emptiness import is_emptied, may_be_empty, published_keys
+from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.merge import merge
 from support.strategies import ledgers, printable
@@ -75,7 +76,14 @@ Y, Z = key("yyyy", "shared"), key("zzzz", "shared")
 
 # ------------------------------------------------------------------------------------------------- finding
 
-KNOWN = ledger(record(A, P), record(key("aaaa", "other"), H), record(Y, P), record(Z, H), record(key("k", "ab"), P))
+KNOWN = ledger(
+    record(A, P),
+    record(key("aaaa", "other"), H),
+    record(Y, P),
+    record(Z, H),
+    record(key("k", "ab"), P),
+    record(key("xxxx", "thumbprint-of-yyyy"), D),
+)
 
 
 @pytest.mark.parametrize(
@@ -87,11 +95,15 @@ KNOWN = ledger(record(A, P), record(key("aaaa", "other"), H), record(Y, P), reco
         ("thumbprint-of-k", key("k", "ab")),
         ("kid-of-a", A),
         ("thumbprint-of-z", Z),
+        ("thumbprint-of-yyyy", Y),
     ],
-    ids=["kid", "kid of two", "short kid", "thumbprint", "beginning of a kid", "beginning of a thumbprint"],
+    ids=[
+        *("kid", "kid of two", "short kid", "thumbprint", "beginning of a kid", "beginning of a thumbprint"),
+        "thumbprint that is a kid",
+    ],
 )
 def test_key_is_found_by_kid_or_thumbprint_or_beginning(text: str, found: Key) -> None:
-    """An exact name or a unique beginning of 8 characters or more names one record."""
+    """A thumbprint, or a kid or a beginning of 8 characters or more that nothing else has, names one record."""
     result = find_key(KNOWN, text)
     assert isinstance(result, KeyRecord)
     assert result.key == found
@@ -124,6 +136,43 @@ def test_name_of_no_key_or_of_several_is_refused_with_candidates(text: str, expe
     assert code(result) == expected
     assert isinstance(result, Reason)
     assert told in result.remedy
+
+
+V = key("vvvv")
+LIARS = (record(key("1111", V.thumbprint), D), record(key("2222", V.kid), D))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (V.thumbprint, V.thumbprint),
+        (V.kid, "key.ambiguous"),
+        ("thumbprint-of-v", "key.ambiguous"),
+        ("thumbprint-of-1111", "thumbprint-of-1111"),
+    ],
+    ids=["full thumbprint", "kid", "beginning of a thumbprint", "thumbprint of a liar"],
+)
+def test_records_that_are_named_like_a_key_do_not_hide_it(text: str, expected: str) -> None:
+    """Whoever adds records with V's thumbprint and V's kid as kids keeps nobody from revoking V by its thumbprint."""
+    result = find_material(ledger(record(V, P), *LIARS), text)
+    assert (result.code if isinstance(result, Reason) else result) == expected
+
+
+@pytest.mark.parametrize(
+    ("kids", "text", "expected"),
+    [
+        (("thumbprint-of-b", "kid-of-b"), "thumbprint-of-b", "key.ambiguous"),
+        (("signing-key", "signing-key-2"), "signing-key", "key.ambiguous"),
+        (("key", "key-2"), "key", "aaaa"),
+        (("thumb", "kid-of-b"), "thumb", "aaaa"),
+    ],
+    ids=["of a thumbprint", "of another kid", "of another kid, too short", "of a thumbprint, too short"],
+)
+def test_kid_that_another_key_begins_with_names_none(kids: tuple[str, str], text: str, expected: str) -> None:
+    """A held record whose kid is the beginning of another's thumbprint is never approved in its place."""
+    result = find_key(ledger(record(key("aaaa", kids[0]), H), record(key("bbbb", kids[1]), H)), text)
+    found = result.code if isinstance(result, Reason) else result.key.thumbprint.removeprefix("thumbprint-of-")
+    assert found == expected
 
 
 def test_nothing_known_says_so() -> None:
@@ -279,12 +328,6 @@ def test_key_that_is_not_held_is_not_approved(status: Status, revoked: set[Thumb
     assert code(approve(ledger(record(A, status)), key_id(A), NOW, revoked=frozenset(revoked))) == expected
 
 
-def test_retiring_key_that_only_git_names_is_vouched_for() -> None:
-    """It goes on retiring; what an operator says of it stands beside git."""
-    before = ledger(record(A, R))
-    assert approve(before, key_id(A), NOW, vouching=True) == Outcome(before, (), ())
-
-
 def test_material_that_is_revoked_under_another_kid_is_not_approved() -> None:
     """A revoked key never comes back, whatever its kid."""
     known = ledger(record(A, X), record(key("aaaa", "other"), H))
@@ -301,9 +344,12 @@ def test_key_of_any_status_is_revoked_under_every_kid(status: Status) -> None:
     outcome = revoke(known, {A.thumbprint}, now=NOW, reason="stolen laptop", last=False)
     assert isinstance(outcome, Outcome)
     moved = [r for r in outcome.ledger.records if r.key.thumbprint == A.thumbprint]
-    told = Revocation(NOW, "stolen laptop")
-    assert [r.status for r in moved] == [X, X]
-    assert [replace(r, key=A) for r in moved] == [KeyRecord(A, X, 2, NOW - HOUR, revocation=told)] * 2
+    told = Revocation(NOW, "stolen laptop", order=1)
+    assert [replace(r, key=A) for r in moved] == [
+        KeyRecord(A, X, 2, NOW - HOUR, revocation=replace(told, revoked_from=status)),
+        KeyRecord(A, X, 2, NOW - HOUR, revocation=replace(told, revoked_from=H)),
+    ]
+    assert [isinstance(r.key, KeyName) for r in moved] == [status not in PUBLIC_STATUSES, True]
     assert outcome.ledger.public_keys() == (B,)
     assert {t.sentence for t in outcome.transitions} == {"was revoked by an operator: stolen laptop"}
 
@@ -347,18 +393,22 @@ def test_revoking_twice_changes_nothing() -> None:
 
 
 def test_set_that_two_operators_emptied_is_published_empty_by_last() -> None:
-    """Each revoked one key of two; merged nothing is left and nothing is published, until `last` says so."""
+    """Each revoked one key of two; merged one of them stays public, until `last` says that none shall be."""
     known = ledger(record(A, P), record(B, P))
     one = revoke(known, {A.thumbprint}, now=NOW, reason="one", last=False)
     two = revoke(known, {B.thumbprint}, now=NOW, reason="two", last=False)
     assert isinstance(one, Outcome)
     assert isinstance(two, Outcome)
     merged = merge(one.ledger, two.ledger)
-    assert render(merged) is None
+    assert published_keys(merged) == (B,)
     assert (is_emptied(merged), may_be_empty(merged)) == (True, False)
+    held = revoke(merged, {B.thumbprint}, now=NOW + HOUR, reason="two", last=False)
+    assert code(held) == "revocation.held"
+    assert revoke(merged, {A.thumbprint}, now=NOW + HOUR, reason="one", last=False) == Outcome(merged, (), ())
     asked = revoke(merged, {A.thumbprint, B.thumbprint}, now=NOW + HOUR, reason="both", last=True)
     assert statuses(asked) == {"aaaa": (X, 3), "bbbb": (X, 3)}
     assert isinstance(asked, Outcome)
+    assert published_keys(asked.ledger) == ()
     assert render(asked.ledger) is not None
     assert [r.revocation and r.revocation.reason for r in asked.ledger.records] == ["one", "two"]
     again = revoke(asked.ledger, {A.thumbprint, B.thumbprint}, now=NOW + HOUR, reason="both", last=True)
@@ -390,7 +440,7 @@ def test_revocation_holds_for_every_ledger(known: Ledger, data: st.DataObject, r
     if isinstance(outcome, Reason):
         assert not last
         return
-    assert read_ledger(write_ledger(outcome.ledger), issuer=known.issuer) == outcome.ledger
+    assert read_ledger(write_ledger(outcome.ledger), issuer=known.issuer) == LedgerRead(outcome.ledger)
     merged = merge(outcome.ledger, known)
     assert not {key.thumbprint for key in merged.public_keys()} & material
     if known.public_keys() and not last:
@@ -409,7 +459,7 @@ def test_approval_holds_for_every_ledger(known: Ledger, data: st.DataObject) -> 
     identity = key_id(data.draw(st.sampled_from(held)).key)
     outcome = approve(known, identity, NOW)
     assert isinstance(outcome, Outcome)
-    assert read_ledger(write_ledger(outcome.ledger), issuer=known.issuer) == outcome.ledger
+    assert read_ledger(write_ledger(outcome.ledger), issuer=known.issuer) == LedgerRead(outcome.ledger)
     before = {key_id(key) for key in known.public_keys()}
     assert {key_id(key) for key in outcome.ledger.public_keys()} == before | {identity}
     after = {key_id(r.key): r for r in merge(outcome.ledger, known).records}

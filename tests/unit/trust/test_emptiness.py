@@ -4,6 +4,7 @@ import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,11 +22,12 @@ from mirror.model import (
     Status,
     Thumbprint,
     key_id,
+    trimmed,
 )
 from mirror.trust.circumstances import Circumstances
 from mirror.trust.decisions import approve, revoke
-from mirror.trust.documents import render
-from mirror.trust.emptiness import is_emptied, may_be_empty, settled
+from mirror.trust.documents import documents, render
+from mirror.trust.emptiness import is_emptied, kept_key, may_be_empty, published_keys, settled
 from mirror.trust.lifecycle import Outcome, advance
 from mirror.trust.merge import merge
 
@@ -45,7 +47,7 @@ POOL = (A, B, C, key("a2", "a"))
 
 
 def record(of: Key, status: Status, generation: int = 1, *, last: bool = False) -> KeyRecord:
-    return KeyRecord(
+    made = KeyRecord(
         of,
         status,
         generation,
@@ -54,6 +56,7 @@ def record(of: Key, status: Status, generation: int = 1, *, last: bool = False) 
         held_because="policy" if status is H else None,
         revocation=Revocation(NOW - DAY, "stolen", last) if status is X else None,
     )
+    return trimmed(made)
 
 
 def ledger(*records: KeyRecord) -> Ledger:
@@ -99,14 +102,92 @@ def test_two_revocations_after_an_old_permission_empty_nothing() -> None:
     both = passed(emptied, A, B, C)
     merged = merge(revoked(both, B), revoked(both, C))
     assert is_emptied(merged)
-    assert render(merged) is None
+    assert published_keys(merged) == (C,)
+    assert render(merged) == documents(ISSUER, (C,))
 
 
 def test_revocation_takes_back_what_a_merge_left() -> None:
     """A merge can hold a permission beside public keys; who revokes before the next pass takes it back."""
     met = merge(ledger(record(A, X, 2, last=True)), ledger(record(A, P), record(B, P), record(C, P)))
     assert may_be_empty(met)
-    assert render(merge(revoked(met, B), revoked(met, C))) is None
+    assert published_keys(merge(revoked(met, B), revoked(met, C))) == (C,)
+
+
+# ------------------------------------------------------------------------------------------------ the kept key
+
+
+def gone(of: Key, revoked_from: Status | None, order: int = 1, *, last: bool = False) -> KeyRecord:
+    revocation = Revocation(NOW - DAY, "stolen", last, revoked_from, order)
+    return trimmed(KeyRecord(of, X, 2, NOW - 9 * DAY, revocation=revocation))
+
+
+@pytest.mark.parametrize(
+    ("records", "kept"),
+    [
+        ((gone(A, P, 1), gone(B, R, 2)), B),
+        ((gone(A, P, 2), gone(B, R, 1)), A),
+        ((gone(A, P, 1), gone(B, P, 1)), B),
+        ((gone(A, P, 1), gone(B, H, 2), gone(C, D, 3)), A),
+        ((gone(A, H, 1), gone(B, D, 2), gone(C, None, 3)), None),
+        ((gone(A, P, 1), gone(B, P, 2, last=True)), None),
+        ((gone(A, P, 1), record(B, P)), None),
+        ((gone(A, P, 1), record(B, R)), None),
+        ((gone(A, P, 1), record(B, H), record(C, D)), A),
+        ((record(B, H), record(C, D)), None),
+        ((), None),
+    ],
+    ids=[
+        *("last_by_order", "first_by_order", "by_thumbprint", "never_public_is_never_kept", "none_was_public"),
+        *("emptied_on_purpose", "another_is_public", "another_retires", "others_are_not_public", "nothing_revoked"),
+        "no_records",
+    ],
+)
+def test_key_that_was_revoked_last_is_kept_where_nothing_else_is_public(
+    records: tuple[KeyRecord, ...], kept: Key | None
+) -> None:
+    """The counter decides, then the thumbprint, and no clock."""
+    found = kept_key(ledger(*records))
+    assert (None if found is None else found.key) == kept
+
+
+def test_one_mirror_drops_and_another_revokes_the_last_but_one() -> None:
+    """A leaves by its time here while B is revoked there: B stays public, and every pass says that it is held."""
+    both = ledger(record(A, R), record(B, P))
+    merged = merge(passed(both, B), revoked(both, B))
+    assert published_keys(merged) == (B,)
+    observed = Observed("https://one", (B,))
+    outcome = advance(merged, KeyPolicy(), Circumstances((observed,), 1, NOW))
+    assert outcome.ledger == merged
+    assert [event.name for event in outcome.events] == ["key.revoked_shown", "revocation.held"]
+    assert outcome.events[-1].fields == {"kid": "b", "thumbprint": "t-b"}
+    after = passed(merged, B, C)
+    assert published_keys(after) == (C,)
+    assert kept_key(after) is None
+
+
+def test_old_revocation_never_comes_back_by_a_new_one() -> None:
+    """`revoke --last A`, where B was revoked long ago: the set is empty, and B is not what is kept."""
+    before = revoked(ledger(record(A, P), record(B, P)), B)
+    emptied = revoked(before, A, last=True)
+    assert published_keys(emptied) == ()
+    assert render(emptied) == documents(ISSUER, ())
+    assert render(merge(emptied, before)) == documents(ISSUER, ())
+    assert passed(emptied, A, B) == emptied
+
+
+def test_revocations_count_on() -> None:
+    """Each decision of an operator, and each pass that revokes, is one more than the highest before."""
+    one = revoked(ledger(record(A, P), record(B, P), record(C, P)), A)
+    two = revoked(one, B)
+    assert [r.revocation and r.revocation.order for r in two.records] == [1, 2, None]
+    policy = KeyPolicy(revoked=frozenset({B.thumbprint}))
+    observed = Observed("https://one", (A, B, C))
+    configured = advance(one, policy, Circumstances((observed,), 1, NOW)).ledger
+    assert configured.records[1].revocation == Revocation(
+        NOW, "named in keys.revoked of the configuration", revoked_from=P, order=2
+    )
+    full = ledger(gone(A, P, 2**53), record(B, P), record(C, P))
+    assert [r.revocation and r.revocation.order for r in revoked(full, B).records] == [2**53, 2**53, None]
 
 
 def test_keys_that_retired_on_two_mirrors_leave_no_empty_set() -> None:
@@ -183,5 +264,6 @@ def test_no_merge_is_empty_without_a_permission_of_its_own(
     for end in ends:
         assert any(r.status in PUBLIC_STATUSES for r in end.records)
     merged = functools.reduce(merge, ends)
-    documents = render(merged)
-    assert documents is None or merged.public_keys()
+    rendered, kept = render(merged), kept_key(merged)
+    assert rendered is None or published_keys(merged)
+    assert kept is None or kept.key in {r.key for end in ends for r in end.records if r.status is X}

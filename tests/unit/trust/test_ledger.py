@@ -7,9 +7,21 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 
-from mirror.model import IssuerUrl, KeyRecord, Kid, Ledger, Reason, Revocation, RsaKey, Status, key_id
+from mirror.model import (
+    IssuerUrl,
+    KeyName,
+    KeyRecord,
+    Kid,
+    Ledger,
+    Reason,
+    Revocation,
+    RsaKey,
+    Status,
+    Thumbprint,
+    key_id,
+)
 from mirror.trust.base64url import encode
-from mirror.trust.ledger import EVERYTHING, read_ledger, stated_issuer, write_ledger
+from mirror.trust.ledger import EVERYTHING, LedgerRead, left_out, read_ledger, stated_issuer, write_ledger
 from mirror.trust.material import thumbprint_of
 from mirror.trust.records import moment_of, moment_text
 from mirror.trust.refused import Refused
@@ -24,15 +36,14 @@ PUBLISHED = KeyRecord(EC_KEYS[0], Status.PUBLISHED, 1, NOW)
 def test_ledger_survives(ledger: Ledger) -> None:
     """Every valid ledger is read back as it was written, and written in the same bytes again."""
     body = write_ledger(ledger)
-    read = read_ledger(body, issuer=ISSUER)
-    assert read == ledger
+    assert read_ledger(body, issuer=ISSUER) == LedgerRead(ledger)
     assert write_ledger(ledger) == body
 
 
 def test_file_is_made_for_a_diff() -> None:
     """The file has one member a line, the key last, a final newline, and this very text."""
     key = with_kid(EC_KEYS[0], "schlüssel <1>")
-    revocation = Revocation(NOW, "stolen", last=True)
+    revocation = Revocation(NOW, "stolen", last=True, revoked_from=Status.PUBLISHED, order=2)
     ledger = Ledger(ISSUER, (KeyRecord(key, Status.REVOKED, 3, NOW, revocation=revocation),))
     x, y = EC_KEYS[0].x, EC_KEYS[0].y
     assert (
@@ -50,7 +61,9 @@ def test_file_is_made_for_a_diff() -> None:
       "revoked": {{
         "at": "2026-11-23T08:00:00Z",
         "reason": "stolen",
-        "last": true
+        "last": true,
+        "revoked_from": "published",
+        "order": 2
       }},
       "key": {{
         "use": "sig",
@@ -68,6 +81,82 @@ def test_file_is_made_for_a_diff() -> None:
     )
 
 
+def test_dropped_key_is_written_by_name() -> None:
+    """History needs no material: a line that names the algorithm stands in its place."""
+    key = with_kid(RSA_KEYS[0], "k")
+    ledger = Ledger(ISSUER, (KeyRecord(key, Status.DROPPED, 3, NOW),))
+    assert json.loads(write_ledger(ledger))["keys"] == [
+        {
+            "kid": "k",
+            "thumbprint": key.thumbprint,
+            "alg": "RS256",
+            "status": "dropped",
+            "generation": 3,
+            "first_seen": "2026-11-23T08:00:00Z",
+        }
+    ]
+    nameless = replace(ledger.records[0], key=KeyName(Kid("k"), "", key.thumbprint))
+    assert "alg" not in json.loads(write_ledger(Ledger(ISSUER, (nameless,))))["keys"][0]
+
+
+@pytest.mark.parametrize(
+    ("status", "revoked", "is_kept"),
+    [
+        ("dropped", None, False),
+        ("revoked", {}, False),
+        ("revoked", {"revoked_from": "held"}, False),
+        ("revoked", {"revoked_from": "retiring", "order": 1}, True),
+    ],
+    ids=["dropped", "revoked", "revoked_while_held", "revoked_while_public"],
+)
+def test_key_of_an_older_file_becomes_a_name(status: str, revoked: dict[str, object] | None, is_kept: bool) -> None:
+    """Version 1 kept every key; where it can never be public again by itself, its name and alg are taken from it."""
+    key = RSA_KEYS[0]
+    entry = {
+        "kid": key.kid,
+        "thumbprint": key.thumbprint,
+        "status": status,
+        "generation": 2,
+        "first_seen": "2026-11-23T08:00:00Z",
+        **({} if revoked is None else {"revoked": {"at": "2026-11-23T08:00:00Z", "reason": "x", **revoked}}),
+        "key": key.members(),
+    }
+    read = read_ledger(file_of(entry), issuer=ISSUER)
+    assert isinstance(read, LedgerRead)
+    assert read.damaged == ()
+    assert read.ledger.records[0].key == (key if is_kept else KeyName(key.kid, "RS256", key.thumbprint))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "x",
+        {"kty": "RSA", "n": 5, "e": "AQAB", "alg": "none"},
+        {"kty": "oct", "kid": RSA_KEYS[0].kid},
+        {**RSA_KEYS[0].members(), "e": "AQAB", "x5c": []},
+    ],
+    ids=["text", "broken_material", "another_type", "another_member"],
+)
+def test_bad_key_of_a_dropped_record_does_not_matter(key: object) -> None:
+    """Nobody publishes it: only what can be read of its name must agree."""
+    entry = {
+        "kid": RSA_KEYS[0].kid,
+        "thumbprint": RSA_KEYS[0].thumbprint,
+        "status": "dropped",
+        "generation": 2,
+        "first_seen": "2026-11-23T08:00:00Z",
+        "key": key,
+    }
+    read = read_ledger(file_of(entry), issuer=ISSUER)
+    assert isinstance(read, LedgerRead)
+    assert read.damaged == ()
+    assert [r.key.thumbprint for r in read.ledger.records] == [RSA_KEYS[0].thumbprint]
+
+
+def file_of(*entries: object) -> bytes:
+    return json.dumps({"issuer": ISSUER, "version": 1, "keys": entries}).encode()
+
+
 def test_byte_form_is_free() -> None:
     """White space, order of members and of records do not matter to the reader."""
     ledger = Ledger(
@@ -77,14 +166,14 @@ def test_byte_form_is_free() -> None:
     shuffled = {"keys": [dict(reversed(record.items())) for record in reversed(document["keys"])]}
     body = json.dumps({**shuffled, "version": 1, "issuer": ISSUER}).encode()
     assert body != write_ledger(ledger)
-    assert read_ledger(body, issuer=ISSUER) == ledger
+    assert read_ledger(body, issuer=ISSUER) == LedgerRead(ledger)
 
 
 def test_one_kid_may_name_two_keys() -> None:
     """A held key can have the kid of a published one (fact 7)."""
     twin = replace(PUBLISHED, key=with_kid(EC_KEYS[1], EC_KEYS[0].kid), status=Status.HELD, held_because="kid_taken")
     records = tuple(sorted((PUBLISHED, twin), key=lambda record: key_id(record.key)))
-    assert read_ledger(write_ledger(Ledger(ISSUER, records)), issuer=ISSUER) == Ledger(ISSUER, records)
+    assert read_ledger(write_ledger(Ledger(ISSUER, records)), issuer=ISSUER) == LedgerRead(Ledger(ISSUER, records))
 
 
 def test_unsorted_ledger_is_written_sorted() -> None:
@@ -106,6 +195,7 @@ def test_unsorted_ledger_is_written_sorted() -> None:
         pytest.param(replace(PUBLISHED, status=Status.REVOKED), id="revoked without revocation"),
         pytest.param(replace(PUBLISHED, status=Status.REVOKED, revocation=Revocation(NOW, "a\nb")), id="line feed"),
         pytest.param(replace(PUBLISHED, key=replace(EC_KEYS[0], thumbprint=EC_KEYS[1].thumbprint)), id="thumbprint"),
+        pytest.param(replace(PUBLISHED, key=KeyName(Kid("k"), "", EC_KEYS[0].thumbprint)), id="without material"),
     ],
 )
 def test_unreadable_ledger_is_never_written(record: KeyRecord) -> None:
@@ -122,15 +212,52 @@ def test_repeated_record_is_never_written() -> None:
 
 # What is of the file as a whole; the attacks on its parts stand in tests/attacks/test_ledger.py.
 
-REMEDY = "Restore the ledger from an earlier commit, or take back what was edited by hand."
+REMEDY = "Restore the ledger from an earlier commit, or undo the manual edit."
 MOST_BYTES = 4 * 1024 * 1024
 
 
 def test_largest_ledger_is_read() -> None:
-    """512 records in 4 MiB are believed, where the mirror checked the strength of their keys before."""
-    records = tuple(replace(PUBLISHED, key=with_kid(EC_KEYS[0], f"k{number:03}")) for number in range(512))
+    """4 MiB are believed, however many records there are."""
+    records = tuple(replace(PUBLISHED, key=with_kid(EC_KEYS[0], f"k{number:03}")) for number in range(600))
     body = write_ledger(Ledger(ISSUER, records)).ljust(MOST_BYTES)
-    assert read_ledger(body, issuer=ISSUER, known=EVERYTHING) == Ledger(ISSUER, records)
+    assert read_ledger(body, issuer=ISSUER, known=EVERYTHING) == LedgerRead(Ledger(ISSUER, records))
+
+
+def long_ago(days: int, **fields: object) -> KeyRecord:
+    """A dropped record of 4 kB, first seen that many days ago."""
+    name = KeyName(Kid(f"{days:04}" + "\U0001f511" * 1020), "RS256", Thumbprint(f"{days:043}"))
+    record = KeyRecord(name, Status.DROPPED, 1, NOW - timedelta(days=days))
+    return replace(record, **fields)  # type: ignore[arg-type]  # fields of KeyRecord by name
+
+
+def test_oldest_dropped_keys_are_left_out_where_there_is_no_room() -> None:
+    """Never a revoked one, never one more than needed, and always the same; what is written can be read."""
+    stolen = Revocation(NOW - timedelta(days=5000), "stolen")
+    revoked = long_ago(5000, status=Status.REVOKED, revocation=stolen)
+    ledger = Ledger(ISSUER, (PUBLISHED, *(long_ago(days) for days in range(1100)), revoked))
+    gone = left_out(ledger)
+    body = write_ledger(ledger)
+    assert [record.first_seen for record in gone] == [NOW - timedelta(days=1099 - i) for i in range(len(gone))]
+    assert MOST_BYTES - 5000 < len(body) <= MOST_BYTES
+    read = read_ledger(body, issuer=ISSUER)
+    assert isinstance(read, LedgerRead)
+    assert frozenset(read.ledger.records) == frozenset(ledger.records) - frozenset(gone)
+    assert (left_out(read.ledger), write_ledger(read.ledger)) == ((), body)
+
+
+def test_ledger_that_only_seems_too_large_keeps_everything() -> None:
+    """The quick estimate is no decision: what fits is written."""
+    ledger = Ledger(ISSUER, tuple(long_ago(days) for days in range(600)))
+    assert left_out(ledger) == ()
+
+
+def test_revoked_keys_alone_may_not_fill_the_file() -> None:
+    """They are never left out, so the ledger is not written; a mirror must not forget one silently."""
+    stolen = Revocation(NOW, "stolen")
+    ledger = Ledger(ISSUER, tuple(long_ago(n, status=Status.REVOKED, revocation=stolen) for n in range(1100)))
+    assert left_out(ledger) == ()
+    with pytest.raises(ValueError, match="could not be read again"):
+        write_ledger(ledger)
 
 
 def test_key_that_was_checked_before_is_not_checked_again() -> None:
@@ -138,8 +265,12 @@ def test_key_that_was_checked_before_is_not_checked_again() -> None:
     n = encode((3**1293).to_bytes(257))
     key = RsaKey(Kid("old"), "RS256", n, "AQAB", thumbprint_of("RSA", n=n, e="AQAB"))
     weak = write_ledger(Ledger(ISSUER, (replace(PUBLISHED, key=key),)))
-    assert isinstance(read_ledger(weak, issuer=ISSUER), Refused)
-    assert isinstance(read_ledger(weak, issuer=ISSUER, known=EVERYTHING), Ledger)
+    read = read_ledger(weak, issuer=ISSUER)
+    assert isinstance(read, LedgerRead)
+    assert (read.ledger.records, {reason.code for reason in read.damaged}) == ((), {"weak_key"})
+    assert read_ledger(weak, issuer=ISSUER, known=EVERYTHING) == LedgerRead(
+        Ledger(ISSUER, (replace(PUBLISHED, key=key),))
+    )
 
 
 @pytest.mark.parametrize(

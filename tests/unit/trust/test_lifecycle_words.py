@@ -9,6 +9,7 @@ import pytest
 from mirror.model import (
     Event,
     IssuerUrl,
+    KeyName,
     KeyPolicy,
     KeyRecord,
     Kid,
@@ -84,7 +85,10 @@ SHOWN = "is revoked, and an apiserver still shows it"
             lambda: step(ledger(b=P), shows("a", "b"), suspects={Thumbprint("t-a"): "shared_prime"}),
             *("a", H, "is new and held (shared_prime) until an operator approves it", "shared_prime"),
         ),
-        (lambda: step(ledger(a=H, b=P), shows("b")), "a", D, "is gone before it was approved", None),
+        (
+            lambda: step(ledger(a=H, b=P), shows("b"), held_missing_since={key_id(rsa("a")): NOW - timedelta(days=2)}),
+            *("a", D, "is gone before it was approved", None),
+        ),
         (lambda: step(ledger(a=P, b=P), shows("b")), "a", R, "is on no apiserver any more", None),
         (lambda: step(ledger(a=R, b=P), shows("a", "b")), "a", P, "was seen again", None),
         (lambda: step(ledger(a=R, b=P), shows("b"), sources_changed=True), "a", R, "starts its retirement anew", None),
@@ -103,13 +107,36 @@ def test_each_arrow_says_what_happened(
     outcome = happens()
     (transition,) = outcome.transitions
     assert (transition.key, transition.status, transition.sentence) == (rsa(name), status, sentence)
-    record = next(r for r in outcome.ledger.records if r.key == transition.key)
+    record = next(r for r in outcome.ledger.records if key_id(r.key) == key_id(transition.key))
     assert (record.status, record.held_because) == (status, held_because)
 
 
 def warning(name: str, sentence: str, key: str | None = None) -> Event:
     fields = {} if key is None else {"kid": key, "thumbprint": f"t-{key}"}
     return Event(name, sentence, Level.WARNING, fields)
+
+
+DISAGREE = "came back and no apiserver of this mirror shows it: replicas or mirrors may differ"
+
+
+def came_back(at: Ledger) -> Ledger:
+    """The ledger in which the first key was seen again an hour ago."""
+    first, *others = at.records
+    return replace(at, records=(replace(first, returned_at=NOW - timedelta(hours=1)), *others))
+
+
+def kept(name: str) -> Ledger:
+    """A ledger of one key that was public when it was revoked."""
+    (record,) = ledger(**{name: X}).records
+    revocation = Revocation(NOW, "stolen", revoked_from=P, order=1)
+    return replace(ledger(), records=(replace(record, revocation=revocation),))
+
+
+def crowded() -> Ledger:
+    """A ledger with more dropped keys than 4 MiB hold."""
+    names = [KeyName(Kid(f"{i:04}" + "\U0001f511" * 1020), "RS256", Thumbprint(f"{i:043}")) for i in range(980)]
+    long_ago = (KeyRecord(name, D, 1, NOW - timedelta(days=i)) for i, name in enumerate(names))
+    return replace(ledger(), records=(*long_ago, *ledger(b=P).records))
 
 
 @pytest.mark.parametrize(
@@ -122,11 +149,34 @@ def warning(name: str, sentence: str, key: str | None = None) -> Event:
         ),
         (
             lambda: step(FULL, shows("a"), silent(1), policy=HOLD),
-            warning("ledger.full", "Key t-a is not recorded, because the ledger is full.", "a"),
+            warning("ledger.full", "Key t-a is not recorded, because 32 keys are held already.", "a"),
         ),
         (
             lambda: step(ledger(a=P), shows("a"), policy=REVOKE_A),
             warning("revocation.held", "Key t-a is the last public key: it is revoked only by `--last`.", "a"),
+        ),
+        (
+            lambda: step(kept("a"), shows("a")),
+            warning(
+                "revocation.held",
+                "Key t-a is revoked and stays public, because revocations left no other key: "
+                "it leaves when another key is public, or by `revoke --last`.",
+                "a",
+            ),
+        ),
+        (
+            lambda: step(came_back(ledger(a=H, b=P)), shows("b")),
+            warning("apiservers.disagree", f"Key t-a {DISAGREE}.", "a"),
+        ),
+        (
+            lambda: step(came_back(ledger(a=P, b=P)), shows("b")),
+            warning("apiservers.disagree", f"Key t-a {DISAGREE}.", "a"),
+        ),
+        (
+            lambda: step(crowded(), shows("b")),
+            warning(
+                "ledger.full", "The ledger has no room for 4 dropped keys, the oldest: they are left out of the file."
+            ),
         ),
         (
             lambda: step(ledger(a=R), shows()),
@@ -160,7 +210,8 @@ def warning(name: str, sentence: str, key: str | None = None) -> Event:
         ),
     ],
     ids=[
-        *("revoked_shown", "revoked_by_configuration_shown", "full", "last_public_key", "last_retiring_key"),
+        *("revoked_shown", "revoked_by_configuration_shown", "full", "last_public_key", "kept"),
+        *("held_again_elsewhere", "public_again_elsewhere", "no_room", "last_retiring_key"),
         *("silent_replicas", "replaced", "skewed", "sources_changed"),
     ],
 )

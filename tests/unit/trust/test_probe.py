@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mirror.model import Event, IssuerName, IssuerUrl, KeyRecord, Ledger, Level, Revocation, Status
+from mirror.model import Event, IssuerName, IssuerUrl, KeyRecord, Ledger, Level, Revocation, Status, trimmed
 from mirror.trust.probe import Probed, believe_probe, is_fresh, judge_probe
 from mirror.trust.tokens import Token, read_token
 from support.situations import ISSUER
@@ -64,7 +64,7 @@ def test_public_signing_key_is_nothing_to_tell() -> None:
 def test_signing_key_that_is_not_public_is_a_failure(status: Status | None) -> None:
     """An error with its cause and the kid, and a failure: pods are about to be logged out."""
     since = NOW if status is Status.RETIRING else None
-    record = None if status is None else KeyRecord(signer().key, status, 1, NOW, missing_since=since)
+    record = None if status is None else trimmed(KeyRecord(signer().key, status, 1, NOW, missing_since=since))
     found = judged(record)
     assert [(e.name, e.level) for e in found.events] == [("signing_key.not_public", Level.ERROR)]
     assert found.events[0].fields == {"kid": signer().key.kid, "cause": "key_not_public"}
@@ -82,7 +82,7 @@ def test_signing_key_that_is_held_is_no_failure_of_its_own() -> None:
 
 def test_signing_key_that_is_revoked_is_no_failure() -> None:
     """An operator wanted it: told until the cluster signs with another one."""
-    found = judged(KeyRecord(signer().key, Status.REVOKED, 1, NOW, revocation=Revocation(NOW, "stolen")))
+    found = judged(trimmed(KeyRecord(signer().key, Status.REVOKED, 1, NOW, revocation=Revocation(NOW, "stolen"))))
     assert (len(found.events), found.failures) == (1, ())
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import jwt
 import pytest
 
-from mirror.model import IssuerName, Key, KeyPolicy, KeyRecord, Ledger, Reason, Revocation, Status
+from mirror.model import IssuerName, Key, KeyPolicy, KeyRecord, Ledger, Reason, Revocation, Status, Thumbprint, trimmed
 from mirror.trust.jwks import KeySet, read_jwks
 from mirror.trust.signatures import is_signed_by, recorded_signer, signing_key
 from mirror.trust.tokens import Token, read_token
@@ -108,9 +108,13 @@ FATES = {
         "held (policy)",
         "oidc-mirror approve",
     ),
-    Status.DROPPED: (KeyRecord(signer().key, Status.DROPPED, 3, AT), "dropped", "--service-account-key-file"),
+    Status.DROPPED: (
+        trimmed(KeyRecord(signer().key, Status.DROPPED, 3, AT)),
+        "is named by the token and is not public: it was dropped",
+        "--service-account-key-file",
+    ),
     Status.REVOKED: (
-        KeyRecord(signer().key, Status.REVOKED, 2, AT, revocation=Revocation(AT, "stolen")),
+        trimmed(KeyRecord(signer().key, Status.REVOKED, 2, AT, revocation=Revocation(AT, "stolen"))),
         "revoked",
         "new signing key",
     ),
@@ -134,6 +138,16 @@ def test_known_key_that_is_not_public_is_told_with_its_fate(record: KeyRecord, f
     assert recorded_signer(token, ledger) == record
 
 
+def test_odd_names_are_told_as_they_are() -> None:
+    """A kid with braces is a text like any other, and a thumbprint that begins with a hyphen is no option."""
+    by = signer().called("{name} {nobody}")
+    record = KeyRecord(replace(by.key, thumbprint=Thumbprint("-x")), Status.HELD, 1, AT, held_because="policy")
+    found = signing_key(token_of(mint(by, claims(0))), (), name=NAME, ledger=Ledger(ISSUER, (record,)))
+    assert isinstance(found, Reason)
+    assert '(kid "{name} {nobody}")' in found.sentence
+    assert found.remedy.endswith("oidc-mirror approve syd-prod -- -x")
+
+
 def test_held_key_whose_kid_is_taken_is_found_by_its_signature() -> None:
     """The public key of the kid is another one: what is held is told, not a wrong signature."""
     by, taken = signer().called("same"), signer("P-256", 1).called("same")
@@ -144,7 +158,25 @@ def test_held_key_whose_kid_is_taken_is_found_by_its_signature() -> None:
     assert (found.code, "held (kid_taken)" in found.sentence) == ("key_not_public", True)
 
 
+def test_key_without_material_is_no_excuse_for_a_wrong_signature() -> None:
+    """The kid is that of a public key: whether the dropped one of the same kid signed, nobody can tell."""
+    by, taken = signer().called("same"), signer("P-256", 1).called("same")
+    record = trimmed(KeyRecord(by.key, Status.DROPPED, 3, AT))
+    token = token_of(mint(by, claims(0)))
+    found = signing_key(token, (taken.key,), name=NAME, ledger=Ledger(ISSUER, (record,)))
+    assert isinstance(found, Reason)
+    assert found.code == "bad_signature"
+
+
+def test_signer_is_preferred_to_a_key_that_is_only_named() -> None:
+    """Of two records of one kid the one whose key made the signature is meant."""
+    by, gone = signer().called("same"), signer("P-256", 1).called("same")
+    held = KeyRecord(by.key, Status.HELD, 1, AT, held_because="kid_taken")
+    ledger = Ledger(ISSUER, (trimmed(KeyRecord(gone.key, Status.DROPPED, 3, AT)), held))
+    assert recorded_signer(token_of(mint(by, claims(0))), ledger) == held
+
+
 def test_record_of_the_kid_that_did_not_sign_is_no_signer() -> None:
-    """A kid alone proves nothing."""
+    """A kid alone proves nothing where the material is known."""
     record = KeyRecord(signer("P-256", 1).called(signer().key.kid).key, Status.HELD, 1, AT)
     assert recorded_signer(token_of(mint(signer(), claims(0))), Ledger(ISSUER, (record,))) is None

@@ -115,12 +115,12 @@ def test_repository_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_remote", [False, True], ids=["local", "remote"])
 def test_ledger_that_is_not_believed_is_told(tmp_path: Path, is_remote: bool) -> None:
-    """On either side: its issuer would be broken in the next pass."""
+    """On either side: the next pass would report it, and nothing else is known of its issuer."""
     remote = bare(tmp_path / "remote.git")
     with open_repository(tmp_path, name="other.git" if is_remote else "snapshots.git", remote=remote) as repository:
         commit(repository, {LEDGER: b"{}"})
         repository.push()
     settings = Settings(tmp_path / "snapshots.git", remote=str(remote))
     (broken,) = RealHistory(settings, environment(tmp_path), issuers=[ISSUER]).look().broken
-    assert broken.code == "ledger.broken"
+    assert broken.code == "ledger.damaged"
     assert broken.where.startswith(LEDGER)

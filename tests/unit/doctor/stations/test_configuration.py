@@ -39,11 +39,17 @@ def test_warnings_of_the_configuration_are_told(tmp_path: Path) -> None:
     assert told(configuration(settings)) == [("warning", "configuration.unwise"), ("ok", "configuration.valid")]
 
 
-def test_missing_allowed_signers_file_fails(tmp_path: Path) -> None:
-    """Without it no fetch is believed."""
+@pytest.mark.parametrize(("mode", "expected"), [(0o600, []), (0o644, [("warning", "file.not_private")])])
+def test_signing_key_that_everybody_can_read_is_a_warning(
+    tmp_path: Path, mode: int, expected: list[tuple[str, str]]
+) -> None:
+    """Whoever reads it can sign ledgers. What is wrong with it otherwise is reported with git, which uses it."""
     settings = Situation(tmp_path).settings()
-    repository = replace(settings.repository, allowed_signers=tmp_path / "none")
-    assert worst(configuration(replace(settings, repository=repository))) == [("failed", "file.unreadable")]
+    (tmp_path / "key").touch()
+    (tmp_path / "key").chmod(mode)
+    for path, told_of_it in ((tmp_path / "key", expected), (tmp_path / "none", [])):
+        repository = replace(settings.repository, signing_key=path)
+        assert worst(configuration(replace(settings, repository=repository))) == told_of_it
 
 
 def test_good_files_are_told_with_their_end(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.addresses import repository_paths
-from mirror.history.ledgers import Memory, Remembered
-from mirror.history.record import Intent, is_pending
+from mirror.history.ledger_reader import HistoryState, IssuerHistory
+from mirror.history.ledger_store import Committer, LedgerChange, is_pending
 from mirror.model import CommitId, Heads, Ledger
 from mirror.trust.documents import render
 from mirror.trust.ledger import read_ledger, write_ledger
 from mirror.trust.merge import merge
 from mirror.trust.refused import Refused
+from support.fakes import FakeHistory
 from support.strategies import ISSUER, ledgers
 
 COMMIT = CommitId("a" * 40)
@@ -49,8 +50,9 @@ def test_short_way_decides_as_the_long_way(drawn: Ledger, form: str, is_shorter:
     ledger = merge(drawn, drawn)  # as every pass leaves it: a revocation has reached each kid of its material
     before = Ledger(ISSUER, ledger.records[:-1]) if is_shorter else ledger
     files = _files(before, form) if before.records else {}
-    known = read_ledger(files[PATHS.ledger], issuer=ISSUER) if files else None
-    assert not isinstance(known, Refused)
-    remembered = Remembered(PATHS, known, (), files)
-    memory = Memory(Heads(COMMIT, None), COMMIT, (COMMIT,), {ISSUER: remembered})
-    assert is_pending(memory, {ISSUER: Intent(ledger)}) == _long_way(ledger, files)
+    read = read_ledger(files[PATHS.ledger], issuer=ISSUER) if files else None
+    assert not isinstance(read, Refused)
+    known = IssuerHistory(PATHS, read.ledger if read is not None else None, files)
+    state = HistoryState(Heads(COMMIT, None), COMMIT, (COMMIT,), {ISSUER: known})
+    committer = Committer(FakeHistory(), reread=lambda _: state)
+    assert is_pending(committer, state, {ISSUER: LedgerChange(ledger)}) == _long_way(ledger, files)

@@ -1,0 +1,261 @@
+"""One commit that holds what was decided: on whatever heads there are now, merged, moved by compare-and-swap, pushed.
+
+The loop is level-triggered: a branch that moved in between, here or on the remote, is read and merged again, so no
+decision is lost and none is undone. A kill between any two steps leaves either the old branch or the new one.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from random import uniform
+from time import sleep
+
+from mirror.errors import BranchMovedError, HistoryError, PushRefusedError, RemoteError
+from mirror.history.ledger_reader import DecidedLedger, HistoryState, IssuerHistory, SignedFile
+from mirror.history.past import blob_id
+from mirror.history.readme import README, readme_files
+from mirror.model import CommitId, IssuerUrl, Ledger
+from mirror.ports import History
+from mirror.trust.documents import render
+from mirror.trust.ledger import ledger_text, write_ledger
+from mirror.trust.ledger_signature import LedgerTrust
+from mirror.trust.merge import merge
+
+ATTEMPTS = 5
+_LONGEST_PAUSE_SECONDS = 0.2
+"""After a lost race: a mirror that always comes second to the same other one must get out of its step."""
+_SHA1_DIGITS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerChange:
+    """What one issuer's ledger shall be; `extra` are the members that its discovery document has besides the five."""
+
+    ledger: Ledger
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Committer:
+    """How commits are made.
+
+    `reread` reads the given issuers anew. `keys` sign ledgers, where git is signed. `left_out` are the issuers of the
+    configuration that this pass leaves alone, with the extra members of their discovery documents: where two branches
+    become one their ledgers are merged too, so that none is lost.
+    """
+
+    history: History
+    reread: Callable[[Iterable[IssuerUrl]], HistoryState]
+    keys: LedgerTrust | None = None
+    left_out: Mapping[IssuerUrl, Mapping[str, object]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResult:
+    """The newest snapshot: another mirror's changes are merged into `ledgers`.
+
+    An issuer whose ledger could not be written is missing there: `errors` says why. `decided` are the files on the
+    branch. `commit` is None only when nothing was ever committed. `made` tells whether this call made a commit,
+    `pushed` whether the remote has it now, `push_error` why it has not.
+    """
+
+    commit: CommitId | None
+    made: bool
+    ledgers: Mapping[IssuerUrl, Ledger]
+    errors: Mapping[IssuerUrl, str] = field(default_factory=dict)
+    decided: Mapping[IssuerUrl, DecidedLedger] = field(default_factory=dict)
+    pushed: bool = False
+    push_error: RemoteError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _PendingCommit:
+    """What the next commit would hold: files, the ledgers that they say, which files those are, and who changed."""
+
+    changes: dict[str, bytes | None]
+    ledgers: Mapping[IssuerUrl, Ledger]
+    errors: Mapping[IssuerUrl, str]
+    decided: Mapping[IssuerUrl, SignedFile]
+    changed: frozenset[IssuerUrl] = frozenset()
+
+
+def is_pending(committer: Committer, state: HistoryState, changes: Mapping[IssuerUrl, LedgerChange]) -> bool:
+    """Whether `commit_ledgers` would make a commit, as far as the branch stays where `state` saw it."""
+    return bool(_pending(committer, state, changes).changes)
+
+
+def pending_issuers(
+    committer: Committer, state: HistoryState, changes: Mapping[IssuerUrl, LedgerChange]
+) -> frozenset[IssuerUrl]:
+    """The issuers whose files `commit_ledgers` would change."""
+    return _pending(committer, state, changes).changed
+
+
+def commit_ledgers(
+    committer: Committer,
+    state: HistoryState,
+    changes: Mapping[IssuerUrl, LedgerChange],
+    *,
+    message: str,
+    now: datetime,
+    push: bool,
+    attempts: int = ATTEMPTS,
+) -> CommitResult:
+    """Commit `changes`, merged with whatever the branch holds by now, and push it when `push`.
+
+    A remote that cannot be reached, or that others push to again and again, is no exception here but `push_error`:
+    the commit is made, and the next pass pushes it.
+
+    Raises:
+        HistoryError: The commit could not be made, or the local branch moved `attempts` times in between.
+        UsageError: The remote turned out to be signed, and this mirror has no signing key.
+    """
+    done: CommitResult | None = None
+    for attempt in range(attempts):
+        if attempt > 1:
+            sleep(uniform(0, _LONGEST_PAUSE_SECONDS))  # noqa: S311  no secret
+        try:
+            made = done is not None and done.made
+            done = _commit(committer, state, changes, message=message, now=now)
+            done = replace(done, made=done.made or made)
+        except BranchMovedError:
+            # An operator's command works beside us: its commit is read, and ours goes on top.
+            state = committer.reread(state.issuers)
+            continue
+        if done.commit is None or done.commit == state.heads.remote:
+            return replace(done, pushed=done.commit is not None)
+        if not push:
+            return done
+        done = _push(committer.history, done)
+        if not isinstance(done.push_error, PushRefusedError):
+            return done
+        state = committer.reread(state.issuers)
+    if done is None:
+        raise HistoryError(
+            f"The branch moved {attempts} times while this pass wanted to commit; nothing is lost.",
+            remedy="The next pass tries again; let mirrors and operators that share a repository take turns.",
+        )
+    return done
+
+
+def _push(history: History, done: CommitResult) -> CommitResult:
+    """Push; a refusal is followed by a fetch, so that the next attempt merges what the remote has."""
+    try:
+        history.push()
+    except PushRefusedError as refused:
+        try:
+            history.fetch(shallow=False)
+        except RemoteError as error:
+            return replace(done, push_error=error)
+        return replace(done, push_error=refused)
+    except RemoteError as error:
+        return replace(done, push_error=error)
+    return replace(done, pushed=True, push_error=None)
+
+
+def _commit(
+    committer: Committer,
+    state: HistoryState,
+    changes: Mapping[IssuerUrl, LedgerChange],
+    *,
+    message: str,
+    now: datetime,
+) -> CommitResult:
+    history, local = committer.history, state.heads.local
+    pending = _pending(committer, state, changes)
+    files = pending.changes
+    if not files:
+        newest = state.parents[-1] if state.parents else None
+        if newest is not None and newest != local:
+            history.advance(newest, expect=local)
+        return _result(pending, newest, made=False)
+    standing = {} if state.base is None else history.read(state.base, [README])
+    if state.base is None or README in standing:
+        files = {**readme_files(standing.get(README)), **files}
+    commit = history.commit(
+        base=state.base, parents=state.parents, changes=files, message=message, when=now, expect=local
+    )
+    return _result(pending, commit, made=True)
+
+
+def _result(pending: _PendingCommit, commit: CommitId | None, *, made: bool) -> CommitResult:
+    digits = len(commit or "")
+    decided = {
+        url: DecidedLedger(blob_id(file.ledger, digits), blob_id(file.signature, digits) if file.kid else "", file.kid)
+        for url, file in pending.decided.items()
+    }
+    return CommitResult(commit, made, pending.ledgers, pending.errors, decided)
+
+
+def _pending(committer: Committer, state: HistoryState, changes: Mapping[IssuerUrl, LedgerChange]) -> _PendingCommit:
+    """Merge and render each issuer; one whose ledger breaks a rule is left out, and stops nobody else."""
+    files: dict[str, bytes | None] = {}
+    ledgers: dict[IssuerUrl, Ledger] = {}
+    errors: dict[IssuerUrl, str] = {}
+    decided: dict[IssuerUrl, SignedFile] = {}
+    pending: set[IssuerUrl] = set()
+    for issuer, change in changes.items():
+        known = state.issuers[issuer]
+        merged = change.ledger if known.ledger is None else merge(change.ledger, known.ledger)
+        try:
+            ledger_file = _ledger_file(committer.keys, known, merged)
+        except ValueError as error:
+            errors[issuer] = str(error)
+            continue
+        ledgers[issuer] = merged
+        if ledger_file is not None:
+            decided[issuer] = ledger_file
+            changed = _changed_files(known, merged, ledger_file, change.extra)
+            files |= changed
+            pending |= {issuer} if changed else set()
+    if len(state.parents) > 1 and committer.left_out:
+        files |= _merged_left_out(committer, changes)
+    return _PendingCommit(files, ledgers, errors, decided, frozenset(pending))
+
+
+def _merged_left_out(committer: Committer, changes: Mapping[IssuerUrl, LedgerChange]) -> dict[str, bytes | None]:
+    """Files of the issuers that this pass leaves alone, where the branches that become one differ about them."""
+    state = committer.reread([issuer for issuer in committer.left_out if issuer not in changes])
+    files: dict[str, bytes | None] = {}
+    for issuer, known in state.issuers.items():
+        ledger_file = None if known.ledger is None else _ledger_file(committer.keys, known, known.ledger)
+        if known.ledger is not None and ledger_file is not None:
+            files |= _changed_files(known, known.ledger, ledger_file, committer.left_out[issuer])
+    return files
+
+
+def _changed_files(
+    known: IssuerHistory, ledger: Ledger, ledger_file: SignedFile, extra: Mapping[str, object]
+) -> dict[str, bytes]:
+    """The files of one issuer that differ from those on the base."""
+    files = {known.paths.ledger: ledger_file.ledger}
+    if ledger_file.signature:
+        files[known.paths.signature] = ledger_file.signature
+    documents = render(ledger, extra)
+    if documents is not None:
+        files[known.paths.discovery] = documents.discovery
+        files[known.paths.jwks] = documents.jwks
+    return {path: body for path, body in files.items() if known.files.get(path) != body}
+
+
+def _ledger_file(keys: LedgerTrust | None, known: IssuerHistory, ledger: Ledger) -> SignedFile | None:
+    """The ledger as a file, signed where git is; None without any record.
+
+    A signature that stands already is taken again, because not every algorithm gives the same one twice.
+
+    Raises:
+        ValueError: The ledger breaks a rule of its own.
+    """
+    if not ledger.records:
+        return None
+    # The bytes on the base were read by the rules of ledgers: where they are the same, nothing is checked again.
+    text = ledger_text(ledger)
+    if known.files.get(known.paths.ledger) != text:
+        text = write_ledger(ledger)
+    if keys is None:
+        return SignedFile(text)
+    standing = [each for each in known.signed if each.ledger == text]
+    if standing:
+        return min(standing, key=lambda each: blob_id(each.signature, _SHA1_DIGITS))
+    by_mirror = keys.signing_key.kid if keys.role == "mirror" else ""
+    return SignedFile(text, keys.sign(text, ledger.issuer), by_mirror)

@@ -1,0 +1,238 @@
+"""What this mirror remembers beside git: `local-state.json` in the state directory.
+
+It belongs to this machine alone, because mirrors may ask different replicas. A lost, damaged or newer file is an empty
+one: then this mirror works like a pod with an empty disk.
+
+A pass and operators' commands may write at the same time: each changes what is there by then (`update`).
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mirror.config.settings import Issuer
+from mirror.files import update_atomically
+from mirror.history.ledger_reader import DecidedLedger
+from mirror.model import IssuerUrl, KeyId, Kid, Thumbprint
+from mirror.source.kubeconfig import read_kubeconfig
+
+FILE_NAME = "local-state.json"
+FORMER_FILE_NAME = "notebook.json"
+"""The file of programs before 1.0; it is read once and replaced."""
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerState:
+    """What is remembered of one issuer.
+
+    `apiservers` is the fingerprint of its apiservers and their CA in the last pass (`apiserver_fingerprint`). `adopted`
+    are the digests of public documents that an operator took over and that still stand. `held_missing_since` tells
+    since when every apiserver has answered without a held key. `tolerated_since` is when another writer's documents
+    were first left alone, or last overwritten.
+    """
+
+    apiservers: str = ""
+    adopted: frozenset[str] = frozenset()
+    decided: DecidedLedger | None = None
+    held_missing_since: Mapping[KeyId, datetime] = field(default_factory=dict)
+    tolerated_since: datetime | None = None
+
+
+_NOTHING = IssuerState()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalState:
+    """Everything. `has_pushed` tells that the git remote had all commits of this machine once.
+
+    `repository` is the `repository.name` under which the ledgers of `issuers` were decided on. `trusted_head` is the
+    last commit of this repository that was trusted without signatures; empty where there was none, or none since they
+    are checked. `warning` says why the file was not believed.
+    """
+
+    issuers: Mapping[IssuerUrl, IssuerState] = field(default_factory=dict)
+    has_pushed: bool = False
+    repository: str = ""
+    trusted_head: str = ""
+    is_former: bool = False
+    warning: str = ""
+
+    def of(self, issuer: IssuerUrl) -> IssuerState:
+        """What is remembered of `issuer`."""
+        return self.issuers.get(issuer, _NOTHING)
+
+    def apiservers_changed(self, issuer: IssuerUrl, fingerprint: str) -> bool:
+        """Whether the issuer's apiservers or CA differ from those of the last pass that knew any."""
+        return self.of(issuer).apiservers not in ("", fingerprint)
+
+    def is_adopted(self, issuer: IssuerUrl, body: bytes) -> bool:
+        """Whether an operator here took over these very bytes, and nothing of ours stands in their place yet."""
+        return digest_of(body) in self.of(issuer).adopted
+
+    def changed(self, issuer: IssuerUrl, change: Callable[[IssuerState], IssuerState]) -> "LocalState":
+        """The state with what `change` makes of one issuer's."""
+        return replace(self, issuers={**self.issuers, issuer: change(self.of(issuer))})
+
+
+def apiserver_fingerprint(issuer: Issuer) -> str:
+    """A short digest of where the issuer's documents come from: its apiservers and the bytes of their CA.
+
+    Of a kubeconfig server and CA count, not its token. Replicas that discovery finds may come and go: they are counted.
+    """
+    ca_file = issuer.tls.ca_file
+    try:
+        ca = ca_file.read_bytes() if ca_file is not None else b""
+    except OSError:
+        ca = b"unreadable"
+    shape = (sorted(issuer.apiservers), issuer.load_balancer, issuer.discover, issuer.tls.server_name)
+    return hashlib.sha256(repr(shape).encode() + b"\0" + ca + _of_kubeconfig(issuer)).hexdigest()[:16]
+
+
+def _of_kubeconfig(issuer: Issuer) -> bytes:
+    if issuer.auth.kubeconfig is None:
+        return b""
+    found = read_kubeconfig(issuer.auth.kubeconfig, issuer.auth.context)
+    if isinstance(found, tuple):
+        return b"\0unreadable"
+    return b"\0" + repr((found.server, found.server_name, found.ca)).encode()
+
+
+def digest_of(body: bytes) -> str:
+    """What is remembered of a document: its SHA-256, in hexadecimal digits."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def record_adopted(state_dir: Path, bodies: Mapping[IssuerUrl, Iterable[bytes]]) -> None:
+    """An operator takes these public documents over; that they are not ours is no intrusion.
+
+    Raises:
+        HistoryError: The state directory cannot be written.
+    """
+
+    def edit(state: LocalState) -> LocalState:
+        for issuer, found in bodies.items():
+            digests = frozenset(map(digest_of, found))
+            state = state.changed(issuer, lambda known, digests=digests: replace(known, adopted=digests))  # type: ignore[misc]  # a default binds the loop's value
+        return state
+
+    update(state_dir, edit)
+
+
+def without_adopted(state: LocalState, issuers: Container[IssuerUrl]) -> LocalState:
+    """The state after our own documents of these issuers came to stand: from then on the old ones are drift."""
+    known = state.issuers.items()
+    return replace(
+        state, issuers={url: replace(each, adopted=frozenset()) if url in issuers else each for url, each in known}
+    )
+
+
+# --------------------------------------------------------------------------------------------------- the file
+
+
+def load(state_dir: Path) -> LocalState:
+    """The state; an empty one, with a warning, when the file is damaged or of a newer program."""
+    try:
+        body = (state_dir / FILE_NAME).read_bytes()
+    except FileNotFoundError:
+        return _load_former(state_dir)
+    except OSError as error:
+        return LocalState(warning=f"{FILE_NAME} cannot be read ({error.strerror}); it is ignored.")
+    try:
+        content = json.loads(body)
+        if content["version"] != VERSION:
+            return LocalState(
+                warning=f"{FILE_NAME} is of version {content['version']!r}, not {VERSION}; it is ignored."
+            )
+        return LocalState(
+            issuers={IssuerUrl(url): _read_issuer(entry) for url, entry in content["issuers"].items()},
+            has_pushed=bool(content["has_pushed"]),
+            repository=str(content["repository"]),
+            trusted_head=str(content["trusted_head"]),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return LocalState(warning=f"{FILE_NAME} is damaged; it is ignored and written anew.")
+
+
+def _load_former(state_dir: Path) -> LocalState:
+    """What the file of an earlier program says that still has a meaning."""
+    try:
+        content = json.loads((state_dir / FORMER_FILE_NAME).read_bytes())
+        sources, adopted = content["sources"], content.get("adopted", {})
+        issuers = {
+            IssuerUrl(url): IssuerState(str(sources.get(url, "")), frozenset(map(str, adopted.get(url, ()))))
+            for url in {**sources, **adopted}
+        }
+        return LocalState(issuers, has_pushed=bool(content.get("has_pushed", True)), is_former=True)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return LocalState()
+
+
+def _read_issuer(entry: Mapping[str, Any]) -> IssuerState:
+    decided, since = entry.get("decided"), entry.get("tolerated_since")
+    return IssuerState(
+        apiservers=str(entry.get("apiservers", "")),
+        adopted=frozenset(map(str, entry.get("adopted", ()))),
+        decided=None if decided is None else DecidedLedger(*(str(decided[each]) for each in _DECIDED)),
+        held_missing_since={
+            (Kid(str(each["kid"])), Thumbprint(str(each["thumbprint"]))): _moment(each["since"])
+            for each in entry.get("held_missing", ())
+        },
+        tolerated_since=None if since is None else _moment(since),
+    )
+
+
+_DECIDED = ("ledger", "signature", "kid")
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def update(state_dir: Path, edit: Callable[[LocalState], LocalState]) -> None:
+    """Write what `edit` makes of the state as it is now; nothing where that is the same.
+
+    Raises:
+        HistoryError: The state directory cannot be written.
+    """
+
+    def edited() -> str | None:
+        before = load(state_dir)
+        after = edit(before)
+        return None if after == before and not before.is_former else _text(after)
+
+    update_atomically(state_dir / FILE_NAME, edited)
+    # Crash window: both files stand; the new one counts.
+    with suppress(OSError):
+        (state_dir / FORMER_FILE_NAME).unlink(missing_ok=True)
+
+
+def _text(state: LocalState) -> str:
+    content = {
+        "version": VERSION,
+        "repository": state.repository,
+        "trusted_head": state.trusted_head,
+        "has_pushed": state.has_pushed,
+        "issuers": {url: _members(each) for url, each in sorted(state.issuers.items()) if each != _NOTHING},
+    }
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _members(state: IssuerState) -> dict[str, object]:
+    decided, since = state.decided, state.tolerated_since
+    members: dict[str, object] = {
+        "apiservers": state.apiservers,
+        "adopted": sorted(state.adopted),
+        "decided": decided and {each: getattr(decided, each) for each in _DECIDED},
+        "held_missing": [
+            {"kid": kid, "thumbprint": thumbprint, "since": moment.isoformat()}
+            for (kid, thumbprint), moment in sorted(state.held_missing_since.items())
+        ],
+        "tolerated_since": since and since.isoformat(),
+    }
+    return {name: value for name, value in members.items() if value}

@@ -1,0 +1,349 @@
+"""What a mirror remembers beside git, in `local-state.json`: it comes back, and damage costs care, never a pass."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from mirror.errors import HistoryError
+from mirror.history.ledger_reader import DecidedLedger
+from mirror.model import IssuerUrl, KeyPolicy, Kid, Thumbprint
+from mirror.report import ExitStatus, Report
+from mirror.steps.local_state import (
+    FILE_NAME,
+    FORMER_FILE_NAME,
+    IssuerState,
+    LocalState,
+    digest_of,
+    load,
+    record_adopted,
+    update,
+    without_adopted,
+)
+from support.fakes import MOMENT
+from support.situations import BOTH, ISSUER, JWKS_KEY, ONE, Situation, with_remote
+
+OTHER = IssuerUrl("https://oidc.example.com/other")
+HOUR = timedelta(hours=1)
+FULL = LocalState(
+    {
+        ISSUER: IssuerState(
+            apiservers="abc",
+            adopted=frozenset({digest_of(b"theirs"), digest_of(b"others")}),
+            decided=DecidedLedger("1" * 40, "2" * 40, "SHA256:mine"),
+            held_missing_since={
+                (Kid("kid"), Thumbprint("print")): MOMENT,
+                (Kid("k\u00fc"), Thumbprint("p2")): MOMENT + HOUR,
+            },
+            tolerated_since=MOMENT,
+        ),
+        OTHER: IssuerState(decided=DecidedLedger("3" * 40)),
+    },
+    has_pushed=True,
+    repository="oidc-mirror",
+    trusted_head="4" * 40,
+)
+
+
+def save(folder: Path, state: LocalState) -> None:
+    update(folder, lambda _: state)
+
+
+def written(folder: Path, **changes: object) -> None:
+    """A file as this program writes it, with other members."""
+    save(folder, FULL)
+    path = folder / FILE_NAME
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+# ------------------------------------------------------------------------------------------------ the file
+
+
+@pytest.mark.parametrize("state", [LocalState(), FULL, LocalState(has_pushed=True)], ids=["empty", "full", "pushed"])
+def test_state_comes_back(tmp_path: Path, state: LocalState) -> None:
+    """What is saved is loaded."""
+    save(tmp_path, state)
+    assert load(tmp_path) == state
+
+
+def test_issuer_of_which_nothing_is_remembered_is_not_written(tmp_path: Path) -> None:
+    """The file does not grow by issuers that came and went."""
+    save(tmp_path, LocalState({ISSUER: IssuerState(), OTHER: IssuerState(apiservers="x")}))
+    assert load(tmp_path) == LocalState({OTHER: IssuerState(apiservers="x")})
+
+
+def test_same_state_does_not_touch_the_file(tmp_path: Path) -> None:
+    """A steady pass writes nothing."""
+    save(tmp_path, FULL)
+    stamp = (tmp_path / FILE_NAME).stat().st_mtime_ns
+    save(tmp_path, FULL)
+    assert (tmp_path / FILE_NAME).stat().st_mtime_ns == stamp
+
+
+def test_same_state_has_the_same_bytes(tmp_path: Path) -> None:
+    """Whatever the order in which it was learnt."""
+    save(tmp_path, FULL)
+    first = (tmp_path / FILE_NAME).read_bytes()
+    (tmp_path / FILE_NAME).unlink()
+    save(tmp_path, replace(FULL, issuers=dict(reversed(tuple(FULL.issuers.items())))))
+    assert (tmp_path / FILE_NAME).read_bytes() == first
+
+
+def test_moments_of_other_time_zones_are_read_as_utc(tmp_path: Path) -> None:
+    """A hand that restores a file may write any."""
+    zone = timezone(timedelta(hours=5))
+    save(tmp_path, LocalState({ISSUER: IssuerState(tolerated_since=MOMENT.astimezone(zone))}))
+    found = load(tmp_path).of(ISSUER).tolerated_since
+    assert (found, found.tzinfo if found else None) == (MOMENT, UTC)
+
+
+def with_issuer(entry: object) -> str:
+    """A file of this version with one issuer."""
+    return json.dumps({"version": 1, "issuers": {"x": entry}, "has_pushed": True, "repository": "", "trusted_head": ""})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\x00",
+        "[]",
+        "{}",
+        "null",
+        '{"version": 1}',
+        '{"version": 1, "issuers": [], "has_pushed": true, "repository": "", "trusted_head": ""}',
+        with_issuer(1),
+        with_issuer({"decided": {"ledger": "1"}}),
+        with_issuer({"tolerated_since": "now"}),
+        with_issuer({"held_missing": [{"kid": "x"}]}),
+    ],
+)
+def test_damaged_file_is_an_empty_one_and_told(tmp_path: Path, text: str) -> None:
+    """Then this mirror works like a pod with an empty disk."""
+    (tmp_path / FILE_NAME).write_text(text)
+    found = load(tmp_path)
+    assert replace(found, warning="") == LocalState()
+    assert "is damaged; it is ignored" in found.warning
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None], ids=str)
+def test_file_of_another_version_is_an_empty_one_and_told(tmp_path: Path, version: object) -> None:
+    """What a newer program keeps there is not guessed."""
+    written(tmp_path, version=version)
+    found = load(tmp_path)
+    assert replace(found, warning="") == LocalState()
+    assert f"is of version {version!r}, not 1" in found.warning
+
+
+def test_pass_tells_of_a_damaged_file_and_replaces_it(tmp_path: Path) -> None:
+    """One warning, no failure; the next pass has nothing to tell."""
+    here = Situation(tmp_path)
+    here.run(ONE, ONE)
+    (tmp_path / FILE_NAME).write_text("{}")
+    report = here.run()
+    assert ("state.unread" in names(report), report.exit_status) == (True, ExitStatus.CURRENT)
+    assert names(here.run()) == set()
+    assert load(tmp_path).of(ISSUER).apiservers != ""
+
+
+def names(report: Report) -> set[str]:
+    return {event.name for event in report.events}
+
+
+def test_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    """Without it the next pass knows less, which is no failure of this one."""
+    here = Situation(tmp_path)
+    (tmp_path / FILE_NAME).mkdir()
+    report = here.run(ONE, ONE)
+    assert report.exit_status is ExitStatus.CURRENT
+    assert "state.unsaved" in names(report)
+
+
+def test_state_directory_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    """The caller learns of it; a pass tells and goes on."""
+    with pytest.raises(HistoryError):
+        save(tmp_path / "gone", FULL)
+
+
+# ----------------------------------------------------------------------------------- the file of before 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ("{}", LocalState()),
+        ("[]", LocalState()),
+        ("", LocalState()),
+        ('{"sources": 1}', LocalState()),
+        ('{"sources": {}}', LocalState(has_pushed=True, is_former=True)),
+        ('{"sources": {}, "has_pushed": false}', LocalState(is_former=True)),
+        (
+            json.dumps({"sources": {ISSUER: "abc"}, "adopted": {ISSUER: ["d"], OTHER: ["e"]}, "vouched": {ISSUER: []}}),
+            LocalState(
+                {ISSUER: IssuerState("abc", frozenset({"d"})), OTHER: IssuerState("", frozenset({"e"}))},
+                has_pushed=True,
+                is_former=True,
+            ),
+        ),
+    ],
+    ids=["no-sources", "a-list", "empty", "no-mapping", "nothing-known", "never-pushed", "full"],
+)
+def test_file_of_earlier_programs_is_read(tmp_path: Path, text: str, state: LocalState) -> None:
+    """What still has a meaning: the apiservers, adopted documents, and whether anything was pushed."""
+    (tmp_path / FORMER_FILE_NAME).write_text(text)
+    assert load(tmp_path) == state
+
+
+def test_file_of_earlier_programs_is_read_once(tmp_path: Path) -> None:
+    """The first update replaces it, although nothing changes; afterwards the new one counts."""
+    (tmp_path / FORMER_FILE_NAME).write_text(json.dumps({"sources": {ISSUER: "abc"}}))
+    update(tmp_path, lambda state: state)
+    assert not (tmp_path / FORMER_FILE_NAME).exists()
+    assert load(tmp_path) == LocalState({ISSUER: IssuerState("abc")}, has_pushed=True)
+
+
+def test_both_files_stand_after_a_kill(tmp_path: Path) -> None:
+    """Killed between writing the new file and removing the old: the new one counts."""
+    save(tmp_path, FULL)
+    (tmp_path / FORMER_FILE_NAME).write_text(json.dumps({"sources": {OTHER: "old"}}))
+    assert load(tmp_path) == FULL
+
+
+def test_pass_after_an_upgrade_changes_no_apiservers(tmp_path: Path) -> None:
+    """What the earlier program called sources is the same digest: no retirement starts anew by an upgrade."""
+    here = Situation(tmp_path)
+    here.run(BOTH, BOTH)
+    known = load(tmp_path).of(ISSUER).apiservers
+    (tmp_path / FILE_NAME).unlink()
+    (tmp_path / FORMER_FILE_NAME).write_text(json.dumps({"sources": {ISSUER: known}}))
+    report = here.run()
+    assert [each.events for each in report.issuers] == [()]
+    here.apiservers = here.apiservers[:1]
+    (tmp_path / FILE_NAME).unlink()
+    (tmp_path / FORMER_FILE_NAME).write_text(json.dumps({"sources": {ISSUER: known}}))
+    assert "sources.changed" in {event.name for event in here.run().issuers[0].events}
+
+
+# ------------------------------------------------------------------------------------- what is remembered
+
+
+def test_unknown_issuer_has_nothing(tmp_path: Path) -> None:
+    """And apiservers that were never known have not changed."""
+    assert LocalState().of(ISSUER) == IssuerState()
+    assert not LocalState().apiservers_changed(ISSUER, "abc")
+    assert not FULL.apiservers_changed(ISSUER, "abc")
+    assert FULL.apiservers_changed(ISSUER, "def")
+
+
+def test_adopted_documents_are_known_by_their_bytes(tmp_path: Path) -> None:
+    """Another adoption replaces what was adopted; the rest of the issuer stays."""
+    save(tmp_path, FULL)
+    record_adopted(tmp_path, {ISSUER: [b"new"], OTHER: [b"x", b"y"]})
+    found = load(tmp_path)
+    assert [found.is_adopted(ISSUER, body) for body in (b"new", b"theirs")] == [True, False]
+    assert [found.is_adopted(OTHER, body) for body in (b"x", b"y", b"new")] == [True, True, False]
+    assert found.of(ISSUER) == replace(FULL.of(ISSUER), adopted=frozenset({digest_of(b"new")}))
+    assert without_adopted(found, [ISSUER]).of(ISSUER).adopted == frozenset()
+    assert without_adopted(found, [ISSUER]).of(OTHER) == found.of(OTHER)
+
+
+def test_update_changes_what_is_there_by_then(tmp_path: Path) -> None:
+    """An operator's command and a pass at the same time: neither undoes the other."""
+    save(tmp_path, FULL)
+    update(tmp_path, lambda state: replace(state, trusted_head="5" * 40))
+    record_adopted(tmp_path, {OTHER: [b"x"]})
+    found = load(tmp_path)
+    assert (found.trusted_head, found.is_adopted(OTHER, b"x")) == ("5" * 40, True)
+
+
+# ------------------------------------------------------------------ what passes keep: held keys that are missing
+
+
+def test_held_key_that_is_missing_is_dropped_after_its_time(tmp_path: Path) -> None:
+    """Counted here, from the first pass in which every apiserver answered without it."""
+    here = Situation(tmp_path)
+    here.run(ONE, ONE)
+    here.policy = KeyPolicy(new_keys="hold")
+    here.run(BOTH, BOTH)
+    here.run(ONE, ONE)
+    since = here.now
+    assert list(load(tmp_path).of(ISSUER).held_missing_since.values()) == [since]
+    here.run(after=23 * HOUR)
+    assert list(load(tmp_path).of(ISSUER).held_missing_since.values()) == [since]
+    assert "held" in statuses(here.run())
+    assert "held" not in statuses(here.run(after=HOUR))
+    assert load(tmp_path).of(ISSUER).held_missing_since == {}
+
+
+def statuses(report: Report) -> set[str]:
+    return {str(record.status) for record in report.issuers[0].records}
+
+
+def test_held_key_that_comes_back_is_missing_no_more(tmp_path: Path) -> None:
+    """Then its time begins anew."""
+    here = Situation(tmp_path)
+    here.run(ONE, ONE)
+    here.policy = KeyPolicy(new_keys="hold")
+    here.run(BOTH, BOTH)
+    here.run(ONE, ONE)
+    here.run(BOTH, BOTH, after=HOUR)
+    assert load(tmp_path).of(ISSUER).held_missing_since == {}
+
+
+def test_empty_disk_drops_no_held_key(tmp_path: Path) -> None:
+    """A pod knows of no earlier pass, however old the record is."""
+    here = Situation(tmp_path)
+    here.run(ONE, ONE)
+    here.policy = KeyPolicy(new_keys="hold")
+    here.run(BOTH, BOTH)
+    for _ in range(3):
+        (tmp_path / FILE_NAME).unlink()
+        assert "held" in statuses(here.run(ONE, ONE, after=30 * HOUR))
+
+
+# ----------------------------------------------------------- what passes keep: since when others' writes stand
+
+
+def left_alone(tmp_path: Path) -> Situation:
+    """The remote is away, and the JWKS names a snapshot that nobody here has: it may be another mirror's."""
+    here = with_remote(tmp_path)
+    here.run(BOTH, BOTH)
+    assert here.world.history.remote is not None
+    here.world.history.remote.down = True
+    here.world.bucket.write(JWKS_KEY, b"theirs", snapshot="ab" * 20)
+    return here
+
+
+def tolerated(here: Situation) -> datetime | None:
+    return load(here.state_dir).of(ISSUER).tolerated_since
+
+
+def test_other_writers_document_stands_at_most_an_audit_interval(tmp_path: Path) -> None:
+    """Then what the ledger says is put, and again at most once an interval."""
+    here = left_alone(tmp_path)
+    here.run(after=timedelta(minutes=1))
+    begun = here.now
+    assert (here.public(), tolerated(here)) == (b"theirs", begun)
+    here.run(after=timedelta(minutes=58))
+    assert (here.public(), tolerated(here)) == (b"theirs", begun)
+    here.run(after=timedelta(minutes=2))
+    assert here.public() != b"theirs"
+    here.world.bucket.write(JWKS_KEY, b"theirs", snapshot="ab" * 20)
+    here.run(after=timedelta(minutes=10))
+    assert here.public() == b"theirs"
+    here.run(after=HOUR)
+    assert here.public() != b"theirs"
+
+
+def test_remote_that_is_back_ends_the_patience(tmp_path: Path) -> None:
+    """It does not know the snapshot either: what the ledger says is put at once, and soon nothing is remembered."""
+    here = left_alone(tmp_path)
+    here.run(after=timedelta(minutes=1))
+    assert here.world.history.remote is not None
+    here.world.history.remote.down = False
+    here.run(after=timedelta(minutes=1))
+    assert here.public() != b"theirs"
+    here.run(after=HOUR)
+    assert tolerated(here) is None
