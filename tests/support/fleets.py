@@ -284,14 +284,14 @@ class GitMirror:
 
     # ------------------------------------------------------------------------------------------------- passes
 
-    def run(self, *, after: timedelta = MINUTE) -> Ended:
-        """One pass, `after` the last event of the fleet.
+    def run(self, *, after: timedelta = MINUTE, only: IssuerName | None = None) -> Ended:
+        """One pass, `after` the last event of the fleet; of one issuer alone with `only`.
 
         Raises:
             Killed: The test ended it.
         """
         self.fleet.now += after
-        settings = self.settings()
+        settings = self.settings().narrowed(lambda issuer: only in (None, issuer.name))
         environ = clean_environ(self.disk)
         try:
             with open_ports(settings, dry_run=False) as real, GitHistory(settings.repository, environ) as history:
