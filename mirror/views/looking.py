@@ -60,7 +60,8 @@ def standing(settings: Settings, ports: Ports, now: datetime, *, names: frozense
     if result.mode == "trusted":
         result = replace(result, events=(unsigned_remote(settings),))
     if remote_error is not None:
-        result = replace(result, failures=(reason_from("remote.unreachable", remote_error),))
+        code = "remote.damaged" if remote_error.damaged else "remote.unreachable"
+        result = replace(result, failures=(reason_from(code, remote_error),))
     return _with_git(result, everything, world, ports)
 
 

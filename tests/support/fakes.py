@@ -105,12 +105,16 @@ class Commits:
 
 @dataclass
 class FakeRemote:
-    """The branch of a git remote; `down` makes it unreachable, `forgets` gives no commit by its id."""
+    """The branch of a git remote; `down` makes it unreachable, `forgets` gives no commit by its id.
+
+    `damaged` sends objects that `git fsck` refuses.
+    """
 
     head: CommitId | None = None
     down: bool = False
     refuses_pushes: bool = False
     forgets: bool = False
+    damaged: bool = False
 
 
 @dataclass
@@ -143,7 +147,10 @@ class FakeHistory:
 
     def fetch(self, *, shallow: bool) -> str:
         self.fetched_shallow.append(shallow)
-        self.tracking = self._remote().head
+        remote = self._remote()
+        if remote.damaged:
+            raise RemoteError("The remote sent a tree that git refuses.", remedy="Look at it.", damaged=True)
+        self.tracking = remote.head
         return ""
 
     def _remote(self) -> FakeRemote:
