@@ -355,7 +355,7 @@ def test_remote_that_cannot_be_used_is_an_error(tmp_path: Path, url: str) -> Non
     with open_repository(tmp_path, remote=url) as repository:
         commit(repository, {LEDGER: b"one"})
         before = state(tmp_path)
-        calls: tuple[Callable[[], None], ...] = (partial(repository.fetch, shallow=True), repository.push)
+        calls: tuple[Callable[[], object], ...] = (partial(repository.fetch, shallow=True), repository.push)
         for call in calls:
             with pytest.raises(RemoteError) as caught:
                 call()

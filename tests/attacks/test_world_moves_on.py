@@ -1,4 +1,4 @@
-"""A kill or a failure, and the world goes on before the next pass: nothing is lost, stuck, or called a stranger's."""
+"""Pushes fail, clocks are wrong, disks are full, and the world goes on: nothing is lost, stuck or undone."""
 
 import json
 from dataclasses import replace
@@ -8,28 +8,17 @@ from pathlib import Path
 import pytest
 
 from mirror.config.settings import FormerIssuer
-from mirror.errors import BucketError, HistoryError
-from mirror.history.ledgers import remember
-from mirror.history.record import Intent, record
-from mirror.model import MAX_GENERATION, Answer, IssuerUrl, KeyPolicy, Ledger, PublicObject, Status, key_id
+from mirror.errors import BucketError
+from mirror.model import Answer, IssuerUrl
 from mirror.report import ExitStatus, Report
-from mirror.steps import notebook
-from mirror.steps.notebook import EMPTIED, public_id
-from mirror.trust import decisions
+from mirror.steps import local_state
 from mirror.trust.documents import documents
-from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
-from mirror.trust.lifecycle import Outcome
-from support.captures import capture
-from support.fakes import FakeBucket, FakeHistory, FakeRemote, FakeWorld
-from support.keys import RSA_KEYS, with_kid
-from support.situations import BASE_URL, BOTH, ISSUER, LAST, LEDGER, ONE, Situation, answer, with_remote
+from support.fakes import FakeHistory, FakeRemote, FakeWorld
+from support.keys import RSA_KEYS
+from support.situations import BASE_URL, BOTH, LAST, ONE, Situation, answer, with_remote
 
 MINUTES = timedelta(minutes=5)
 DAY = timedelta(days=1)
-
-
-class Killed(BaseException):
-    """A mirror's end at some moment: nothing of it runs any more."""
 
 
 @pytest.fixture
@@ -59,86 +48,6 @@ def told(report: Report) -> set[str]:
 
 def public_kids(here: Situation) -> set[str]:
     return {key["kid"] for key in json.loads(here.public() or b'{"keys":[]}')["keys"]}
-
-
-def ledger_of(here: Situation) -> Ledger:
-    found = read_ledger(here.world.history.files()[LEDGER], issuer=ISSUER)
-    assert isinstance(found, LedgerRead)
-    return found.ledger
-
-
-def empty(here: Situation, *, vouches: bool) -> None:
-    """An operator revokes every key with `--last` and makes no pass."""
-    history = here.world.history
-    history.fetch(shallow=False)
-    memory = remember(history, [ISSUER])
-    ledger = memory.issuers[ISSUER].ledger
-    assert ledger is not None
-    material = [each.key.thumbprint for each in ledger.records]
-    outcome = decisions.revoke(ledger, material, now=here.now, reason="leaked", last=True)
-    assert isinstance(outcome, Outcome)
-    if vouches:
-        notebook.vouch(here.state_dir, {ISSUER: frozenset({EMPTIED})})
-    record(history, memory, {ISSUER: Intent(outcome.ledger)}, message="x\n", now=here.now, push=True)
-
-
-# ---------------------------------------------------------------------------------------------------- kills
-
-
-def test_own_key_needs_no_witness_after_a_kill(here: Situation) -> None:
-    """Killed between push and put, while the apiservers move on: what this mirror saw itself it still puts."""
-
-    def kill(_bucket: FakeBucket, _wanted: PublicObject) -> None:
-        raise Killed
-
-    here.run(BOTH, BOTH)
-    here.world.bucket.before_put = kill
-    with pytest.raises(Killed):
-        here.run(LAST, LAST)
-    here.world.bucket.before_put = None
-    other = here.beside()
-    assert "remote.unwitnessed" in told(other.run(BOTH, BOTH))
-    report = here.run(BOTH, BOTH)
-    assert report.exit_status is ExitStatus.CURRENT
-    assert "remote.unwitnessed" not in told(report)
-    assert len(public_kids(here)) == 3
-    assert "remote.unwitnessed" not in told(other.run())
-
-
-def test_decision_beside_a_running_pass_is_kept(here: Situation) -> None:
-    """The pass ends after the operator's word, and knows nothing of it: what it writes takes nothing of his away."""
-    here.run(BOTH, BOTH)
-    here.world.history.at_the_end = lambda: empty(here, vouches=True)
-    assert here.run(after=MINUTES).exit_status is ExitStatus.CURRENT
-    here.world.history.at_the_end = None
-    report = here.run(after=MINUTES)
-    assert "remote.unwitnessed" not in told(report)
-    assert public_kids(here) == set()
-
-
-def test_word_ahead_of_its_commit_outlives_a_pass_that_read_it_alone(here: Situation) -> None:
-    """The pass reads git before the operator's commit, and the notebook after his word."""
-    here.run(BOTH, BOTH)
-    notebook.vouch(here.state_dir, {ISSUER: frozenset({EMPTIED})})
-    here.run(after=MINUTES)
-    empty(here, vouches=False)
-    assert "remote.unwitnessed" not in told(here.run(after=MINUTES))
-    assert public_kids(here) == set()
-    here.run(LAST, LAST, after=MINUTES)
-    assert EMPTIED not in notebook.load(here.state_dir).vouched[ISSUER]
-
-
-def test_emptiness_from_elsewhere_waits_for_an_operator_here(here: Situation) -> None:
-    """Only git says so: the keys stay, and a new key of the cluster, with which nothing is empty, goes public."""
-    here.run(BOTH, BOTH)
-    empty(here.beside(), vouches=False)
-    before = public_kids(here)
-    assert "remote.unwitnessed" in told(here.run(after=MINUTES))
-    assert here.run(after=4 * MINUTES).exit_status is ExitStatus.HELD
-    assert public_kids(here) == before
-    report = here.run(LAST, LAST, after=MINUTES)
-    assert report.exit_status is ExitStatus.CURRENT
-    assert public_kids(here) == {key["kid"] for key in json.loads(capture(f"{LAST}jwks").body())["keys"]}
 
 
 # --------------------------------------------------------------------------------------------------- pushes
@@ -250,63 +159,6 @@ def test_removal_whose_push_is_refused_waits(here: Situation) -> None:
     assert len(public_kids(here)) == 1
 
 
-# ------------------------------------------------------------------------------------------------ witnesses
-
-
-def test_new_bucket_is_filled_after_an_approval(here: Situation) -> None:
-    """A retiring key that no pod's apiserver or bucket shows any more: the told remedy publishes it."""
-    here.run(BOTH, BOTH)
-    here.run(LAST, LAST)
-    here.world.bucket.objects.clear()
-    late = pod(here, 0, DAY / 2)
-    report = late.run()
-    assert report.exit_status is ExitStatus.HELD
-    retiring = [each.key for each in ledger_of(late).records if each.status is Status.RETIRING]
-    assert [f"approve syd-prod {key.thumbprint}" in report.issuers[0].held[0].remedy for key in retiring] == [True] * 2
-    for key in retiring:
-        outcome = decisions.approve(ledger_of(late), key_id(key), late.now)
-        assert isinstance(outcome, Outcome)
-        notebook.vouch(late.state_dir, {ISSUER: frozenset({public_id(key)})})
-    assert late.run().exit_status is ExitStatus.CURRENT
-    assert len(public_kids(late)) == 3
-
-
-def test_one_bad_key_in_the_public_object_does_not_silence_the_others(here: Situation) -> None:
-    """The object is a witness key by key, as `adopt` reads it."""
-    here.run(BOTH, BOTH)
-    document = json.loads(here.public() or b"")
-    document["keys"].append({"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "weak", "n": "AQAB", "e": "AQAB"})
-    name = next(key for key in here.world.bucket.objects if key.endswith("jwks"))
-    here.world.bucket.write(name, json.dumps(document).encode())
-    report = pod(here, 0, MINUTES).run(ONE, ONE)
-    assert "remote.unwitnessed" not in told(report)
-    assert len(public_kids(here)) == 2
-
-
-@pytest.mark.parametrize("forged", [timedelta(days=3000), timedelta(0)], ids=["from the future", "others commit too"])
-def test_pods_ask_the_operator_after_15_minutes(here: Situation, forged: timedelta) -> None:
-    """No date that a pusher writes, and no commit about another issuer, buys time."""
-    here.run(BOTH, BOTH)
-    stranger = with_kid(RSA_KEYS[0], RSA_KEYS[0].kid)
-    elsewhere = here.beside()
-    history = elsewhere.world.history
-    history.fetch(shallow=False)
-    memory = remember(history, [ISSUER])
-    known = ledger_of(here)
-    new = replace(known.records[0], key=stranger, generation=1)
-    ledger = Ledger(ISSUER, tuple(sorted((*known.records, new), key=lambda each: key_id(each.key))))
-    record(history, memory, {ISSUER: Intent(ledger)}, message="x\n", now=here.now + forged, push=True)
-    head = remote(here).head
-    assert head is not None
-    when = here.now + 4 * MINUTES + forged
-    changes = {"ledger/elsewhere": b"x"}
-    history.commit(base=head, parents=(head,), changes=changes, message="x\n", when=when, expect=head)
-    history.push()
-    report = pod(here, 0, 4 * MINUTES).run()
-    assert report.exit_status is ExitStatus.HELD
-    assert "remote.unwitnessed" in told(report)
-
-
 # --------------------------------------------------------------------------------------------------- clocks
 
 
@@ -331,28 +183,6 @@ def test_change_of_sources_under_a_wrong_clock_is_not_forgotten(tmp_path: Path) 
     assert len(public_kids(here)) == 1
 
 
-def test_change_of_sources_reaches_the_issuer_and_its_former_one(tmp_path: Path) -> None:
-    """One of them could not be decided in the pass after the change: its retirements begin anew all the same."""
-    old = IssuerUrl(f"{BASE_URL}/old")
-    alone = Situation(tmp_path, former=(FormerIssuer(old, date(2027, 1, 1)),))
-    alone.run(BOTH, BOTH)
-    alone.run(ONE, ONE, after=MINUTES)
-    alone.apiservers = ("https://10.1.0.11:6443", "https://10.1.0.12:6443")
-    files = dict(alone.world.history.files())
-    broken, head = {LEDGER: b"{}"}, alone.world.history.head
-    assert head is not None
-    history = alone.world.history
-    history.commit(base=head, parents=(head,), changes=broken, message="x\n", when=alone.now, expect=head)
-    alone.run(ONE, ONE, after=DAY)
-    head = history.head
-    assert head is not None
-    mended = {LEDGER: files[LEDGER]}
-    history.commit(base=head, parents=(head,), changes=mended, message="x\n", when=alone.now, expect=head)
-    alone.run(ONE, ONE, after=MINUTES)
-    alone.run(ONE, ONE, after=MINUTES)
-    assert len(public_kids(alone)) == 2
-
-
 def test_publication_that_waits_does_not_hold_up_the_retirements_of_its_sibling(tmp_path: Path) -> None:
     """A former issuer with somebody else's documents waits for `adopt`; the change of sources is noted once."""
     here = Situation(tmp_path)
@@ -369,93 +199,14 @@ def test_publication_that_waits_does_not_hold_up_the_retirements_of_its_sibling(
     assert len(public_kids(here)) == 1
 
 
-# ------------------------------------------------------------------------------------------------- operators
+# ----------------------------------------------------------------------------------------------------- disk
 
 
-def test_signer_with_one_kid_for_all_keys_is_not_emptied_by_git(here: Situation) -> None:
-    """While two public keys share a kid, nobody else's reader takes the object; that it is not empty is seen."""
-    here.policy = KeyPolicy(kid="opaque")
-    old, new = with_kid(RSA_KEYS[0], "signer"), with_kid(RSA_KEYS[1], "signer")
-
-    def shows(*keys: object) -> tuple[Answer, ...]:
-        found = documents(ISSUER, keys)  # type: ignore[arg-type]  # keys
-        return tuple(Answer(url, found.discovery, found.jwks) for url in here.apiservers)
-
-    here.run(*shows(old))
-    here.run(*shows(new), after=MINUTES)
-    memory = remember(here.world.history, [ISSUER])
-    ledger = memory.issuers[ISSUER].ledger
-    assert ledger is not None
-    outcome = decisions.approve(ledger, key_id(new), here.now)
-    assert isinstance(outcome, Outcome)
-    notebook.vouch(here.state_dir, {ISSUER: frozenset({public_id(new)})})
-    intents = {ISSUER: Intent(outcome.ledger)}
-    record(here.world.history, memory, intents, message="x\n", now=here.now, push=True)
-    here.run(after=MINUTES)
-    before = here.public()
-    assert len(json.loads(before or b"")["keys"]) == 2
-    assert "remote.unwitnessed" not in told(pod(here, 0, MINUTES).run())
-    empty(here.beside(), vouches=False)
-    assert "remote.unwitnessed" in told(here.run(after=MINUTES))
-    assert here.public() == before
-
-
-def test_alg_that_git_alone_says_is_set_aside_where_it_would_win(here: Situation) -> None:
-    """Merges take the first of the alphabet; a signer's RS512 must not become RS256 by a push."""
-    here.policy = KeyPolicy(kid="opaque")
-    key = replace(with_kid(RSA_KEYS[0], "signer"), alg="RS512")
-    found = documents(ISSUER, (key,))
-    here.run(*(Answer(url, found.discovery, found.jwks) for url in here.apiservers))
-    before, history = here.public(), here.beside().world.history
-    for alg in ("RS256", "RS512"):
-        head = remote(here).head
-        assert head is not None
-        known = ledger_of(here).records[0]
-        ledger = Ledger(ISSUER, (replace(known, key=replace(key, alg=alg), generation=MAX_GENERATION),))
-        changes = {LEDGER: write_ledger(ledger)}
-        history.fetch(shallow=False)
-        history.head = head
-        history.commit(base=head, parents=(head,), changes=changes, message="x\n", when=here.now, expect=head)
-        history.push()
-        states = [told(here.run(after=MINUTES)) for _ in range(5)]
-        assert here.public() == before
-        assert ("remote.unwitnessed" in states[-1]) is (alg == "RS256")
-
-
-@pytest.mark.parametrize("body", [None, b"", b"<html>", b'{"keys":[{"kty":"RSA"}]}'], ids=str)
-def test_emptiness_is_not_witnessed_by_what_is_no_empty_set(here: Situation, body: bytes | None) -> None:
-    """A new bucket, or an object that nobody can read, is no empty key set."""
-    here.run(BOTH, BOTH)
-    empty(here.beside(), vouches=False)
-    name = next(key for key in here.world.bucket.objects if key.endswith("jwks"))
-    here.world.bucket.objects.clear()
-    if body is not None:
-        here.world.bucket.write(name, body)
-    assert "remote.unwitnessed" in told(here.run(after=MINUTES))
-    assert here.public() == body
-
-
-def test_notebook_of_an_earlier_program_asks_for_witnesses_once(here: Situation) -> None:
-    """It says nothing of `alg`: the public object is asked, once. What that program reads is still written."""
-    here.run(BOTH, BOTH)
-    path = here.state_dir / notebook.FILE_NAME
-    content = json.loads(path.read_bytes())
-    del content["vouched_with_alg"], content["has_pushed"]
-    assert {len(each) for keys in content["vouched"].values() for each in keys} == {2}
-    path.write_text(json.dumps(content))
-    report = here.run(ONE, ONE, after=MINUTES)
-    assert report.exit_status is ExitStatus.CURRENT
-    assert "remote.unwitnessed" not in told(report)
-    assert {alg for _, _, alg in notebook.load(here.state_dir).vouched[ISSUER]} == {"RS256", "ES256"}
-
-
-def test_unsaved_notes_keep_nobody_from_publishing(here: Situation) -> None:
-    """A disk that takes no note: the pass goes on, and says so."""
+def test_unsaved_state_keeps_nobody_from_publishing(here: Situation) -> None:
+    """A disk that remembers nothing: the pass goes on, and says so."""
     here.run(ONE, ONE)
-    (here.state_dir / notebook.FILE_NAME).unlink()
-    (here.state_dir / notebook.FILE_NAME).mkdir()
+    (here.state_dir / local_state.FILE_NAME).unlink()
+    (here.state_dir / local_state.FILE_NAME).mkdir()
     report = here.run(BOTH, BOTH)
     assert "state.unsaved" in told(report)
     assert len(public_kids(here)) == 2
-    with pytest.raises(HistoryError, match="cannot be written"):
-        notebook.vouch(here.state_dir, {ISSUER: frozenset({EMPTIED})})

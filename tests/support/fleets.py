@@ -27,12 +27,14 @@ from mirror.model import (
     Answer,
     CommitId,
     ETag,
+    Event,
     IssuerName,
     IssuerUrl,
     Key,
     KeyPolicy,
     ObjectKey,
     PublicObject,
+    Reason,
     Stored,
     Unusable,
 )
@@ -129,8 +131,17 @@ class Ended:
         return _names(replace(self.report, events=(), failures=()), only=name)
 
     def text(self) -> str:
-        """Everything that was reported, as text."""
-        return f"{self.error} {self.report!r}"
+        """What was reported, as text: every event and every reason."""
+        if self.report is None:
+            return self.error
+        found: list[Event | Reason] = [*self.report.events, *self.report.failures]
+        for issuer in self.report.issuers:
+            found += [*issuer.events, *issuer.all_failures(), *issuer.held]
+        return f"exit {self.status}: " + " | ".join(f"{_name(each)}: {each}" for each in found)
+
+
+def _name(told: Event | Reason) -> str:
+    return told.name if isinstance(told, Event) else told.code
 
 
 def _names(report: Report, only: IssuerName | None = None) -> frozenset[str]:
@@ -266,21 +277,21 @@ class GitMirror:
             "repository": repository,
             "publish": {"bucket": BUCKET, "region": "ap-southeast-2", "base_url": BASE_URL, "endpoint_url": nobody},
             "issuers": [
-                {"name": name, "issuer": url, "apiservers": [nobody, f"{nobody}/two"], "keys": keys}
+                {"name": name, "issuer": url, "apiservers": [nobody, "https://127.0.0.2:1"], "keys": keys}
                 for name, url in self.fleet.issuers.items()
             ],
         }
 
     # ------------------------------------------------------------------------------------------------- passes
 
-    def run(self, *, after: timedelta = MINUTE) -> Ended:
-        """One pass, `after` the last event of the fleet.
+    def run(self, *, after: timedelta = MINUTE, only: IssuerName | None = None) -> Ended:
+        """One pass, `after` the last event of the fleet; of one issuer alone with `only`.
 
         Raises:
             Killed: The test ended it.
         """
         self.fleet.now += after
-        settings = self.settings()
+        settings = self.settings().narrowed(lambda issuer: only in (None, issuer.name))
         environ = clean_environ(self.disk)
         try:
             with open_ports(settings, dry_run=False) as real, GitHistory(settings.repository, environ) as history:
