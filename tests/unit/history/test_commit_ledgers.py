@@ -55,7 +55,7 @@ class Mirror:
         return Trust(self.keys, decided=self.decided)
 
     def committer(self) -> Committer:
-        return Committer(self.history, self.reread, self.keys, left_out={issuer: {} for issuer in self.left_out})
+        return Committer(self.history, self.reread, self.keys, others={issuer: {} for issuer in self.left_out})
 
     def reread(self, issuers: Iterable[IssuerUrl]) -> HistoryState:
         return load_history(self.history, issuers, self.trust())

@@ -75,7 +75,7 @@ def test_decided_ledgers_count_under_their_repositorys_name_alone(
 ) -> None:
     """A repository made anew has another name: what was decided in the old one proves nothing there."""
     local = LocalState({ISSUER: IssuerState(decided=DECIDED)}, repository=repository)
-    trust = trust_of(Situation(tmp_path).settings().repository, FakeHistory(), local, keys)
+    trust = trust_of(Situation(tmp_path).settings(), FakeHistory(), local, keys)
     assert trust.decided == ({ISSUER: DECIDED} if is_known else {})
     assert trust.is_signed is (keys is not None)
 
@@ -125,7 +125,7 @@ def test_one_pass_trusts_what_it_signs_first(
     history.tracking = None if remote is None else head_of(history, *remote)
     known = {"local": history.head or "", "remote": history.tracking or "", "elsewhere": "ab" * 20, "": ""}
     state = LocalState(trusted_head=known[trusted], is_former=is_former)
-    settings = Situation(tmp_path).settings().repository
+    settings = Situation(tmp_path).settings()
     assert trust_of(settings, history, state, KEYS).is_first_signing is is_first
     assert trust_of(settings, history, state, None).is_first_signing is False
 
