@@ -122,13 +122,16 @@ def test_commit_that_the_server_lost_is_told_and_everything_goes_on(shared: Situ
     assert "snapshot.unknown" in names(report)
 
 
-def test_objects_whose_headers_cannot_be_read_name_nothing(shared: Situation) -> None:
-    """The bucket's trouble is reported as such; git's part of the pass is made."""
+@pytest.mark.parametrize("is_kept", [True, False], ids=["kept-disk", "empty-disk"])
+def test_issuer_whose_objects_cannot_be_looked_at_is_not_decided(shared: Situation, is_kept: bool) -> None:
+    """They may name a commit that knows a revocation which is not known here: 1, no commit, no put."""
     shared.run(ONE, ONE)
+    head, puts = remote_of(shared).head, shared.world.bucket.count("put")
     shared.world.bucket.fails["head"] = BucketError("No.", code="AccessDenied")
-    report = shared.beside().run(BOTH, BOTH)
-    assert statuses(report) == [Status.PUBLISHED, Status.PUBLISHED]
-    assert "ledger.lost" not in codes(report)
+    report = (shared if is_kept else shared.beside()).run(BOTH, BOTH)
+    assert report.exit_status is ExitStatus.FAILED
+    assert any("AccessDenied" in code or code.startswith("bucket.") for code in codes(report)), codes(report)
+    assert (remote_of(shared).head, shared.world.bucket.count("put")) == (head, puts)
 
 
 def test_git_that_breaks_while_a_named_commit_is_fetched_decides_nothing(shared: Situation) -> None:

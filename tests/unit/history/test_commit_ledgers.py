@@ -7,7 +7,7 @@ import pytest
 
 from mirror.addresses import repository_paths
 from mirror.errors import BranchMovedError, HistoryError, RemoteError
-from mirror.history.ledger_reader import DecidedLedger, HistoryState, Trust, load_history
+from mirror.history.ledger_reader import DecidedLedger, HistoryState, IssuerHistory, Trust, load_history
 from mirror.history.ledger_store import (
     CommitResult,
     Committer,
@@ -201,6 +201,23 @@ def test_first_signing_signs_what_was_trusted() -> None:
     assert mirror.signer_of(ledger_trust(OWN))[1] == "mirror"
 
 
+def test_first_signing_signs_every_issuer_of_the_configuration() -> None:
+    """One that this pass does not decide about too: afterwards nothing unsigned would be believed any more."""
+    mirror = alone()
+    mirror.configured = (ISSUER, OTHER)
+    mirror.commit(ledger(A), ledger(B, issuer=OTHER))
+    mirror.keys = ledger_trust(OWN)
+    trust = replace(mirror.trust(), is_first_signing=True)
+
+    def reread(issuers: Iterable[IssuerUrl]) -> HistoryState:
+        return load_history(mirror.history, issuers, trust)
+
+    committer = Committer(mirror.history, reread, mirror.keys, others={ISSUER: {}, OTHER: {}}, always=True)
+    changes = {ISSUER: LedgerChange(ledger(A))}
+    assert commit_ledgers(committer, reread([ISSUER]), changes, message="x\n", now=MOMENT, push=False).made
+    assert mirror.signer_of(ledger_trust(OWN), ISSUER) == mirror.signer_of(ledger_trust(OWN), OTHER)
+
+
 # -------------------------------------------------------------------------------------- what does not go wrong
 
 
@@ -287,6 +304,25 @@ def test_issuers_left_alone_without_a_ledger_are_nothing_to_merge() -> None:
     first.commit(ledger(A))
     second.left_out = (OTHER,)
     second.commit(ledger(B), state=state)
+    assert OTHER_PATHS.ledger not in second.history.files()
+
+
+def test_issuer_left_alone_whose_ledger_breaks_a_rule_stops_no_merge() -> None:
+    """The pass that has this issuer reports it."""
+    first, second = pair()
+    state = second.fetched()
+    first.commit(ledger(A))
+    broken = IssuerHistory(OTHER_PATHS, ledger(replace(record(A), generation=0), issuer=OTHER))
+
+    def reread(issuers: Iterable[IssuerUrl]) -> HistoryState:
+        found = second.reread([ISSUER])
+        known = {**found.issuers, OTHER: broken}
+        return replace(found, issuers={issuer: known[issuer] for issuer in issuers})
+
+    committer = Committer(second.history, reread, second.keys, others={OTHER: {}})
+    changes = {ISSUER: LedgerChange(ledger(B))}
+    done = commit_ledgers(committer, state, changes, message="x\n", now=MOMENT, push=True)
+    assert (done.pushed, done.ledgers) == (True, {ISSUER: ledger(A, B)})
     assert OTHER_PATHS.ledger not in second.history.files()
 
 

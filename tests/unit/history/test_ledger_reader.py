@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror.addresses import repository_paths
-from mirror.errors import UsageError
+from mirror.errors import BucketError, HistoryError, UsageError
 from mirror.history.ledger_reader import (
     DecidedLedger,
     HistoryState,
@@ -627,6 +627,79 @@ def test_named_commits_of_an_unknown_issuer_are_no_ledger() -> None:
     history = on_remote({"x": b"x"})
     found = refreshed(IssuerHistory(PATHS), history, "ab" * 20)
     assert (found.ledger, names(found)) == (None, ["snapshot.unknown"])
+
+
+def test_named_commit_that_was_pushed_after_our_fetch_is_no_rewriting() -> None:
+    """Another mirror pushed and put in between: what it decided is merged in, and nobody is blamed."""
+    history = on_remote(signed(A, B))
+    assert history.tracking is not None
+    named = history.add(signed(record(A, Status.REVOKED, 2), B), history.tracking)
+    state = load_history(history, [ISSUER], SIGNED)
+
+    class Knowing(Git):
+        def knows(self, commit: str) -> bool:
+            return commit in self.commits.by_id
+
+    knowing = Knowing(commits=history.commits, remote=history.remote, tracking=history.tracking)
+    found = with_named_commits(knowing, state, SIGNED, [ISSUER], lambda _: (named,)).issuers[ISSUER]
+    assert (found.ledger, found.events) == (ledger(record(A, Status.REVOKED, 2), B), ())
+
+
+# ------------------------------------------------------------------------------ what this mirror decided last
+
+
+@pytest.mark.parametrize("trust", [SIGNED, TRUSTED], ids=["signed", "trusted"])
+def test_decided_ledger_that_no_head_has_counts(trust: Trust) -> None:
+    """Our branch was moved on this disk too: the file is still there, by its id, and its revocation holds."""
+    make = signed if trust is SIGNED else unsigned
+    history = on_remote(make(A, B))
+    mine = unsigned(record(A, Status.REVOKED, 2), B)
+    history.commits.keep(mine[PATHS.ledger])
+    found = read(history, replace(trust, decided={ISSUER: decided(mine)}))
+    assert found.ledger == ledger(record(A, Status.REVOKED, 2), B)
+
+
+@pytest.mark.parametrize("kept", [b"{}", None], ids=["unreadable", "collected"])
+def test_decided_ledger_that_cannot_be_read_is_nothing(kept: bytes | None) -> None:
+    """What the heads say decides."""
+    history = on_remote(signed(A))
+    if kept is not None:
+        history.commits.keep(kept)
+    known = DecidedLedger(blob_id(kept or b"gone", SHA1))
+    assert read(history, replace(SIGNED, decided={ISSUER: known})).ledger == ledger(A)
+
+
+def test_past_that_cannot_be_read_in_time_is_left_out() -> None:
+    """Two million commits of a pusher: what else is believed decides, and the pass goes on."""
+
+    class Slow(Git):
+        def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
+            raise HistoryError("It took too long.")
+
+    history = Slow(remote=FakeRemote())
+    base = history.chain(signed(A))
+    history.head = history.add(signed(A, B), base)
+    history.tracking = history.add(unsigned(C), base)
+    found = read(history)
+    assert (found.ledger, names(found)) == (ledger(A, B), ["ledger.unsigned"])
+
+
+def test_objects_that_cannot_be_looked_at_name_nothing_yet() -> None:
+    """Before anything is put they are looked at once more."""
+
+    def fail(_: IssuerUrl) -> tuple[str, ...] | None:
+        raise BucketError("No.", code="AccessDenied")
+
+    history = on_remote(signed(A), unsigned(C))
+    found = load_history(history, [ISSUER], SIGNED, named_commits=fail).issuers[ISSUER]
+    assert (found.ledger, names(found)) == (ledger(A), ["ledger.unsigned"])
+
+
+def test_unknown_signers_ledger_has_a_date() -> None:
+    """Of the newest commit that changed it: a pod remembers nothing, and the branch tells since when it stands."""
+    found = read(on_remote(signed(A), signed(A, B, by=STRANGER)))
+    assert (found.foreign_since, found.ledger) == (MOMENT, ledger(A))
+    assert read(on_remote(signed(A), unsigned(C))).foreign_since is None
 
 
 # ------------------------------------------------------------------------------------------------- in real git

@@ -67,7 +67,7 @@ def test_trusted_remote_is_said_in_the_words_of_the_contract(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("keys", "repository", "is_known"),
-    [(KEYS, "oidc-mirror", True), (KEYS, "another", False), (KEYS, "", False), (None, "oidc-mirror", False)],
+    [(KEYS, "oidc-mirror", True), (KEYS, "another", False), (KEYS, "", False), (None, "oidc-mirror", True)],
     ids=["same-name", "another-name", "never-decided", "trusted-mode"],
 )
 def test_decided_ledgers_count_under_their_repositorys_name_alone(
@@ -179,6 +179,29 @@ def test_decided_ledger_of_our_own_head_is_believed_without_a_signature(shared: 
     shared.world.ledger_trust = KEYS
     assert shared.run().exit_status is ExitStatus.CURRENT
     assert SIGNATURE in shared.world.history.files()
+
+
+def test_repository_in_which_signatures_were_met_is_trusted_no_more(shared: Situation) -> None:
+    """Whoever removes the signatures afterwards, and however the key comes later: no pass signs what it finds."""
+    shared.run(ONE, ONE)
+    head = shared.world.history.head
+    signed = signed_copy(shared)
+    with pytest.raises(UsageError, match=r"repository\.signed"):
+        shared.run()
+    assert load(shared.state_dir).trusted_head == ""
+    assert shared.world.history.remote is not None
+    assert (shared.world.history.remote.head, shared.world.history.head) == (signed, head)
+
+
+def signed_copy(here: Situation) -> CommitId:
+    """Another mirror's commit on the remote: the same ledger with its signature."""
+    history = here.world.history
+    assert history.remote is not None
+    assert history.head is not None
+    files = dict(history.files())
+    files[SIGNATURE] = ledger_trust(1).sign(files[LEDGER], ISSUER)
+    history.remote.head = history.commits.add(Commit((history.head,), files, "x", MOMENT))
+    return history.remote.head
 
 
 def test_mirror_without_a_key_stops_where_others_sign(shared: Situation) -> None:
