@@ -67,7 +67,7 @@ def test_trusted_remote_is_said_in_the_words_of_the_contract(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("keys", "repository", "is_known"),
-    [(KEYS, "oidc-mirror", True), (KEYS, "another", False), (KEYS, "", False), (None, "oidc-mirror", False)],
+    [(KEYS, "oidc-mirror", True), (KEYS, "another", False), (KEYS, "", False), (None, "oidc-mirror", True)],
     ids=["same-name", "another-name", "never-decided", "trusted-mode"],
 )
 def test_decided_ledgers_count_under_their_repositorys_name_alone(
