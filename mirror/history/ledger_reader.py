@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from mirror.addresses import RepositoryPaths, repository_paths
-from mirror.errors import BucketError, HistoryError, UsageError
+from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
 from mirror.history.past import blob_id
 from mirror.model import CommitId, Event, Heads, IssuerUrl, KeyId, Ledger, Level, Reason, key_id
 from mirror.ports import History
@@ -269,17 +269,18 @@ class _Reader:
         merged = _merged((known.ledger, *ledgers))
         if merged is None or known.ledger is None or merged == merge(known.ledger, known.ledger):
             return replace(known, events=known.events + events)
-        if not self._is_newer(named):
+        if not self._has_moved():
             events = (*events, _rewritten(known.paths))
         return replace(known, ledger=merged, events=known.events + events)
 
-    def _is_newer(self, named: tuple[str, ...] | None) -> bool:
-        """Whether another mirror pushed and put after our fetch; else somebody set the branch back."""
-        remote = self._heads.remote
-        return remote is not None and any(
-            self._history.knows(commit) and self._history.is_ancestor(remote, CommitId(commit))
-            for commit in named or ()
-        )
+    def _has_moved(self) -> bool:
+        """Whether another mirror pushed, and then put, since our fetch; else somebody set the branch back."""
+        if self._heads.remote is None:
+            return False
+        try:
+            return self._history.remote_head() != self._heads.remote
+        except RemoteError:
+            return False
 
     # -- one file ---------------------------------------------------------------------------------------
 

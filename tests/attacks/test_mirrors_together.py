@@ -175,8 +175,10 @@ def test_two_mirrors_without_the_remote_do_not_fight(fleet: Fleet) -> None:
     demand_quiet(fleet, one, two)
 
 
-@MODES
-@pytest.mark.parametrize("apart", [MINUTE, 2 * HOUR], ids=["a minute", "two hours"])
+@pytest.mark.parametrize(
+    ("signed", "apart"),
+    [pytest.param(True, MINUTE, id="signed-a minute"), pytest.param(False, 2 * HOUR, id="trusted-two hours")],
+)
 def test_mirrors_with_different_replicas_agree_about_a_held_key(fleet: Fleet, apart: Any) -> None:
     """K is shown to one of them and held: in 40 passes each no put, and at most three commits in all."""
     one = steady(fleet, A)
