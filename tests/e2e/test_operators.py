@@ -381,15 +381,34 @@ def test_refused_push_is_told_and_nothing_is_put(world: World, remote: Path, whe
     assert ("revoked" in statuses(world).values()) is (where == "mirror")
 
 
-def test_ledger_that_is_not_believed_stops_the_decision(world: World) -> None:
-    """Exit 1 with what is wrong; an operator must not decide on a ledger that nobody can read."""
-    first_pass(world)
+def damage(world: World, *, past: bool) -> None:
+    """Somebody's commit makes the ledger unreadable, with what was before it below, or on a branch of its own."""
     repository = world.folder / "state" / "snapshots.git"
     blob = git(repository, "hash-object", "-w", "--stdin", stdin=b"{}")
-    head = "commit refs/heads/main\ncommitter x <x@x> 1795000000 +0000\ndata 1\nx\nfrom refs/heads/main^0\n"
-    git(repository, "fast-import", "--quiet", stdin=f"{head}M 100644 {blob} {LEDGER}\n".encode())
+    text = "commit refs/heads/main\ncommitter x <x@x> 1795000000 +0000\ndata 1\nx\n"
+    text += "from refs/heads/main^0\n" if past else ""
+    git(repository, "fast-import", "--quiet", "--force", stdin=f"{text}M 100644 {blob} {LEDGER}\n".encode())
+
+
+def test_damaged_ledger_stops_no_revocation(world: World) -> None:
+    """What it was before counts; what is wrong is told, and the decision writes it anew: 0, the set is empty."""
+    first_pass(world)
+    damage(world, past=True)
     done = world.mirror("revoke", "syd-prod", "--all", "--last", "--reason", "stolen")
-    assert done.status == 1
+    assert done.status == 0, done.err
+    assert "warning [ledger.damaged]: " in done.err
+    assert world.public(JWKS_KEY).body == EMPTY
+    assert set(statuses(world).values()) == {"revoked"}
+
+
+def test_ledger_of_which_nothing_can_be_read_stops_the_decision(world: World) -> None:
+    """Exit 1 with what is wrong: nobody knows which keys there are."""
+    first_pass(world)
+    damage(world, past=False)
+    (world.folder / "state" / "local-state.json").unlink()
+    before = world.state()
+    done = world.mirror("revoke", "syd-prod", "--all", "--last", "--reason", "stolen")
+    assert (done.status, world.state()) == (1, before)
     assert "is not believed" in done.err
 
 
