@@ -128,13 +128,22 @@ def test_remote_gets_every_commit(world: World) -> None:
 
 
 def test_documents_of_somebody_else_are_held(world: World) -> None:
-    """Exit 3, the advice to adopt, and nothing is touched."""
-    world.overwrite(JWKS_KEY, b'{"keys":[]}')
+    """They have a key that our put would take away: exit 3, the advice to adopt, and nothing is touched."""
+    theirs = capture(f"{BOTH}jwks").body()
+    world.overwrite(JWKS_KEY, theirs)
     world.show(ONE, ONE)
     done = world.mirror("--once")
     assert done.status == 3
     assert "adopt syd-prod" in done.out
-    assert world.public(JWKS_KEY).body == b'{"keys":[]}'
+    assert world.public(JWKS_KEY).body == theirs
+
+
+def test_documents_of_somebody_else_that_lose_nothing_are_replaced(world: World) -> None:
+    """What only adds keys is put: exit 0."""
+    world.overwrite(JWKS_KEY, b'{"keys":[]}')
+    world.show(ONE, ONE)
+    assert world.mirror("--once").status == 0
+    assert world.public(JWKS_KEY).body == capture(f"{ONE}jwks").body()
 
 
 def test_drift_is_repaired(world: World) -> None:
