@@ -16,6 +16,7 @@ from mirror.model import (
     Thumbprint,
     Unusable,
 )
+from mirror.new_keys import sound_keys
 from mirror.steps.numbers import fast_numbers
 from mirror.trust.fleet import shared_keys, suspects
 from mirror.trust.observe import observe
@@ -55,9 +56,10 @@ def believe(
     """
     observations: dict[IssuerName, tuple[Observation, ...]] = {}
     defects: dict[IssuerName, Reason] = {}
+    checked = sound_keys({each.name: (answers.get(each.name, ()), _known(each, memory)) for each in issuers})
     for issuer in issuers:
         try:
-            observations[issuer.name] = _observations(issuer, answers.get(issuer.name, ()), memory)
+            observations[issuer.name] = _observations(issuer, answers.get(issuer.name, ()), memory, checked)
         except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
             defects[issuer.name] = defect(error)
     shown = {name: tuple(_keys(found)) for name, found in observations.items()}
@@ -73,9 +75,18 @@ def defect(error: Exception) -> Reason:
     return Reason("broken", sentence, "This is a defect of oidc-mirror: please report it with this sentence.")
 
 
-def _observations(issuer: Issuer, answers: Iterable[Answer | Unusable], memory: Memory) -> tuple[Observation, ...]:
+def _known(issuer: Issuer, memory: Memory) -> frozenset[Thumbprint]:
     ledger = memory.issuers[issuer.issuer].ledger
-    known = frozenset(record.key.thumbprint for record in ledger.records) if ledger is not None else frozenset()
+    return frozenset(record.key.thumbprint for record in ledger.records) if ledger is not None else frozenset()
+
+
+def _observations(
+    issuer: Issuer,
+    answers: Iterable[Answer | Unusable],
+    memory: Memory,
+    checked: Mapping[IssuerName, frozenset[Thumbprint]],
+) -> tuple[Observation, ...]:
+    known = _known(issuer, memory) | checked.get(issuer.name, frozenset())
     return tuple(
         answer
         if isinstance(answer, Unusable)
