@@ -65,8 +65,8 @@ class Lines(tuple[str, ...]):
     __slots__ = ()
 
 
-STRICT = Lines(("set -eu",))
-"""The first line of a script that makes something: it stops at the first error and at a name that is not set."""
+STRICT = Lines(("# shellcheck disable=SC2016  # what stands in single quotes means itself", "set -eu"))
+"""The first lines of a script that makes something: it stops at the first error and at a name that is not set."""
 
 
 def _line(command: Any) -> str:
