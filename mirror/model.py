@@ -375,15 +375,19 @@ class Audiences:
         """Give every configured audience, none twice."""
         return tuple(dict.fromkeys((*self.aws, *self.gcp, *self.azure)))
 
-    def of(self, cloud: Cloud) -> tuple[str, ...]:
-        """Give what is configured for a cloud, else its usual audience; Google's usual one is a pattern: none here."""
+    def of_cloud(self, cloud: Cloud) -> tuple[str, ...]:
+        """Give what is configured for a cloud, without its usual value."""
         match cloud:
             case Cloud.AWS:
-                return self.aws or (STS_AUDIENCE,)
+                return self.aws
             case Cloud.GCP:
                 return self.gcp
             case Cloud.AZURE:
-                return self.azure or (AZURE_AUDIENCE,)
+                return self.azure
+
+    def of(self, cloud: Cloud) -> tuple[str, ...]:
+        """Give what is configured for a cloud, else its usual audience; Google's usual one is a pattern: none here."""
+        return self.of_cloud(cloud) or _USUAL[cloud]
 
     def accepts(self, cloud: Cloud, audience: str) -> bool:
         """Tell whether the cloud is told to accept tokens for `audience`; Google accepts its provider's full name."""
@@ -392,6 +396,8 @@ class Audiences:
         return audience in self.of(cloud)
 
 
+_USUAL: dict[Cloud, tuple[str, ...]] = {Cloud.AWS: (STS_AUDIENCE,), Cloud.GCP: (), Cloud.AZURE: (AZURE_AUDIENCE,)}
+"""What a cloud's tools take by themselves."""
 NO_AUDIENCES = Audiences()
 """Nothing is configured."""
 GOOGLE_PROVIDER = re.compile(

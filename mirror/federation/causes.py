@@ -39,7 +39,8 @@ class Cause:
 NOT_PUBLIC = Cause(
     "documents_not_public",
     Station.DOCUMENTS,
-    "A document is not public: a bucket policy, Block Public Access or a wrong URL keeps the cloud from reading it.",
+    "One of the two public documents cannot be read by everybody, so it is not public: the bucket policy, Block Public"
+    " Access, or the URL.",
     "Run `oidc-mirror verify NAME`: it reads both as AWS does, and names the cause. `oidc-mirror provision bucket NAME`"
     " corrects the policy.",
 )

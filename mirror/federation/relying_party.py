@@ -209,16 +209,14 @@ def _token_checks(token: Token, found: IssuerView, subject: Subject, now: dateti
         noted("header", "key_in_header", f"The header's {name} is ignored: keys come from the public JWKS alone.")
         for name in token.ignored
     )
-    return (signature, *check_claims(token, subject.issuer, _accepted(subject.audiences, token), now), *ignored)
+    claims = check_claims(token, subject.issuer, subject.audiences.all(), now, _usual(subject.audiences, token))
+    return (signature, *claims, *ignored)
 
 
-def _accepted(audiences: Audiences, token: Token) -> tuple[str, ...]:
-    """The audiences that some cloud accepts; none where none is configured."""
-    if not audiences:
-        return ()
-    known = (each for cloud in Cloud for each in audiences.of(cloud))
-    # Google accepts its provider's full name where nothing else is configured: that is no fixed text.
-    return tuple(dict.fromkeys((*known, *(each for each in token.audiences if audiences.accepts(Cloud.GCP, each)))))
+def _usual(audiences: Audiences, token: Token) -> tuple[str, ...]:
+    """Give those audiences of the token that a cloud accepts for which none is configured."""
+    unconfigured = [cloud for cloud in Cloud if not audiences.of_cloud(cloud)]
+    return tuple(each for each in token.audiences if any(audiences.accepts(cloud, each) for cloud in unconfigured))
 
 
 def _signature(token: Token, found: IssuerView, subject: Subject) -> Check:

@@ -115,15 +115,29 @@ def _meant(party: Party, shown: Shown, token: Token) -> tuple[str, ...]:
 
 
 def _knows_the_audience(party: Party) -> Callable[[Shown], bool]:
-    """Whether the token is for this party; no audience at all is told for everybody."""
+    """Whether the token is for this party, as far as that is known; no audience at all is told for everybody.
+
+    What Google and Entra take is known only where it is configured: elsewhere a provider or a credential may name any
+    audience, and the usual one is only what is likely. AWS has every audience of a plain list that is not another's.
+    """
 
     def holds(shown: Shown) -> bool:
-        token = shown.token
-        if token is None or not token.audiences or not shown.audiences:
-            return True
-        return any(shown.audiences.accepts(CLOUDS[party], each) for each in _compared(party, token))
+        is_known = party is Party.AWS or bool(shown.audiences.of_cloud(CLOUDS[party]))
+        return not is_known or _is_for(party, shown)
 
     return holds
+
+
+def _has_the_usual_audience(party: Party) -> Callable[[Shown], bool]:
+    """Whether the token is for what the party takes where no audience of it is configured."""
+    return lambda shown: bool(shown.audiences.of_cloud(CLOUDS[party])) or _is_for(party, shown)
+
+
+def _is_for(party: Party, shown: Shown) -> bool:
+    token = shown.token
+    if token is None or not token.audiences or not shown.audiences:
+        return True
+    return any(shown.audiences.accepts(CLOUDS[party], each) for each in _compared(party, token))
 
 
 def _has_one_audience_or_azp(shown: Shown) -> bool:
@@ -262,8 +276,15 @@ ROWS = (
         "gcp_audience",
         _knows_the_audience(Party.GCP),
         "The token is for none of the audiences that Google is told about: The audience in ID Token does not match.",
-        "Project a token with an audience of Google, or add this one under `audiences` (gcp). Without any there Google"
-        " takes the full name of the pool's provider.",
+        "Project a token with an audience of Google, or add this one under `audiences` (gcp).",
+    ),
+    Row(
+        Party.GCP,
+        "gcp_usual_audience",
+        _has_the_usual_audience(Party.GCP),
+        "No audience of Google is configured (gcp under `audiences`), and the token is not for the usual one, the full"
+        " name of the pool's provider: Google accepts it only where the provider names its audience.",
+        is_note=True,
     ),
     Row(
         Party.GCP,
@@ -333,7 +354,15 @@ ROWS = (
         "entra_audience",
         _knows_the_audience(Party.ENTRA),
         "The token is for none of the audiences that Entra is told about: AADSTS700212.",
-        "Project a token for api://AzureADTokenExchange, or add this audience under `audiences` (azure).",
+        "Project a token with an audience of Azure, or add this one under `audiences` (azure).",
+    ),
+    Row(
+        Party.ENTRA,
+        "entra_usual_audience",
+        _has_the_usual_audience(Party.ENTRA),
+        "No audience of Azure is configured (azure under `audiences`), and the token is not for the usual one,"
+        " api://AzureADTokenExchange: Entra accepts it only where the federated credential names its audience.",
+        is_note=True,
     ),
     Row(
         Party.ENTRA,

@@ -42,6 +42,7 @@ class Row:
     audiences: Audiences = CONFIGURED
     header: Mapping[str, Any] = field(default_factory=dict)
     key_ops: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def invalid(words: str) -> str:
@@ -63,13 +64,15 @@ ROWS = {
         # https://cloud.google.com/iam/docs/troubleshooting-workload-identity-federation
         "The audience in ID Token [//iam.googleapis.com/…] does not match the expected audience google.example.com.",
     ),
-    "gcp-usual": Row({"aud": PROVIDER}, (Party.GCP,), audiences=Audiences((AWS,))),
-    "gcp-usual-with-scheme": Row({"aud": f"https:{PROVIDER}"}, (Party.GCP,), audiences=Audiences((AWS,))),
-    "aws-usual": Row({"aud": AWS}, (Party.AWS,), audiences=Audiences(azure=("api://AzureADTokenExchangeUSGov",))),
+    "gcp-usual": Row({"aud": PROVIDER}, (Party.GCP,), audiences=Audiences((AWS,), azure=(AZURE,))),
+    "gcp-usual-with-scheme": Row(
+        {"aud": f"https:{PROVIDER}"}, (Party.GCP,), audiences=Audiences((AWS,), azure=(AZURE,))
+    ),
+    "aws-usual": Row({"aud": AWS}, (Party.AWS,), audiences=Audiences((), (GCP,), (AZURE,))),
     "azure-sovereign": Row(
         {"aud": "api://AzureADTokenExchangeUSGov"},
         (Party.ENTRA,),
-        audiences=Audiences(azure=("api://AzureADTokenExchangeUSGov",)),
+        audiences=Audiences((AWS,), (GCP,), ("api://AzureADTokenExchangeUSGov",)),
     ),
     "azure-usual-in-a-sovereign-cloud": Row(
         {"aud": AZURE},
@@ -78,7 +81,7 @@ ROWS = {
         # https://learn.microsoft.com/en-us/entra/identity-platform/reference-error-codes
         "AADSTS700212: No matching federated identity record found for presented assertion audience"
         " 'api://AzureADTokenExchange'.",
-        audiences=Audiences(azure=("api://AzureADTokenExchangeUSGov",)),
+        audiences=Audiences((AWS,), (GCP,), ("api://AzureADTokenExchangeUSGov",)),
     ),
     "nobodys-audience": Row(
         {"aud": "other"},
@@ -88,6 +91,18 @@ ROWS = {
         invalid("Incorrect token audience"),
     ),
     "audience-in-upper-case": Row({"aud": AWS.upper()}, NOBODY, "wrong_audience", invalid("Incorrect token audience")),
+    # Where a cloud has no audience of its own in the configuration nobody knows what its provider names.
+    "for-aws-where-only-aws-is-configured": Row(
+        {"aud": AWS}, tuple(Party), audiences=Audiences((AWS,)), notes=("gcp_usual_audience", "entra_usual_audience")
+    ),
+    "for-azure-where-only-aws-is-configured": Row(
+        {"aud": AZURE},
+        (Party.GCP, Party.ENTRA),
+        "aws_audience",
+        invalid("Incorrect token audience"),
+        audiences=Audiences((AWS,)),
+        notes=("gcp_usual_audience",),
+    ),
     # Several audiences.
     "two-audiences": Row(
         {"aud": [AWS, OTHER_AWS]},
@@ -213,6 +228,8 @@ def test_each_cloud_answers_as_it_is_recorded(row: Row) -> None:
     assert found.exit_status is (ExitStatus.CURRENT if Party.AWS in row.accepted_by else ExitStatus.FAILED)
     codes = {reason.code for answer in issuer.answers for reason in answer.reasons}
     assert row.code in codes | {""}
+    notes = {note.code for answer in issuer.answers for note in answer.notes}
+    assert {code for code in notes if code.endswith("_usual_audience")} == set(row.notes)
     assert all(reason.sentence and reason.remedy for answer in issuer.answers for reason in answer.reasons)
 
 

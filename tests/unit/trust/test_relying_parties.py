@@ -116,8 +116,8 @@ ROWS: dict[str, tuple[Shown, Party, list[str], list[str]]] = {
     "gcp-of-aws": (
         Shown(ISSUER, (EC256,), Audiences(aws=("a",)), token(aud="a")),
         Party.GCP,
-        ["gcp_audience"],
         [],
+        ["gcp_usual_audience"],
     ),
     "gcp-usual": (
         Shown(
@@ -157,8 +157,8 @@ ROWS: dict[str, tuple[Shown, Party, list[str], list[str]]] = {
     "entra-of-aws": (
         Shown(ISSUER, (RSA,), Audiences(aws=("a",)), token("RSA", aud="a")),
         Party.ENTRA,
-        ["entra_audience"],
         [],
+        ["entra_usual_audience"],
     ),
     "entra-usual": (
         Shown(ISSUER, (RSA,), Audiences(aws=("a",)), token("RSA", aud="api://AzureADTokenExchange")),
