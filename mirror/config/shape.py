@@ -15,6 +15,14 @@ _Items = Field(strict=False)  # a list in the file, a tuple here
 _OneOrList = BeforeValidator(types.one_or_list)
 
 
+class _OrText:
+    """Tells the JSON Schema that one text stands for a list of it."""
+
+    def __get_pydantic_json_schema__(self, section: CoreSchema, describe: GetJsonSchemaHandler) -> dict[str, object]:
+        listed = describe(section)
+        return {"anyOf": [listed["items"], listed]}
+
+
 def _key(default: Any = ..., *, description: str) -> Any:
     """A key whose default is written as in the file: text for a duration, `{}` for a section."""
     return Field(default, description=description)
@@ -173,13 +181,13 @@ class FormerIssuer(Shape):
 class Audiences(Shape):
     """The audiences of the pods' tokens by cloud; a cloud with none takes its usual one."""
 
-    aws: Annotated[tuple[types.Audience, ...], _OneOrList, _Items, Field(max_length=100)] = _key(
+    aws: Annotated[tuple[types.Audience, ...], _OneOrList, _Items, Field(max_length=100), _OrText()] = _key(
         (), description="Audiences that AWS accepts; without any sts.amazonaws.com."
     )
-    gcp: Annotated[tuple[types.GoogleAudience, ...], _OneOrList, _Items, Field(max_length=10)] = _key(
+    gcp: Annotated[tuple[types.GoogleAudience, ...], _OneOrList, _Items, Field(max_length=10), _OrText()] = _key(
         (), description="Audiences that Google accepts; without any the full name of the pool's provider."
     )
-    azure: Annotated[tuple[types.AzureAudience, ...], _OneOrList, _Items, Field(max_length=20)] = _key(
+    azure: Annotated[tuple[types.AzureAudience, ...], _OneOrList, _Items, Field(max_length=20), _OrText()] = _key(
         (), description="Audiences that Entra accepts, one a credential; without any api://AzureADTokenExchange."
     )
 
