@@ -73,7 +73,7 @@ def pool_id(issuer: str) -> str:
 
 
 def terraform_label(name: str) -> str:
-    """Give a name as a label of Terraform: it begins with a letter, and has letters, digits, `_` and `-`."""
+    """Give a name as a label of Terraform: it begins with a letter or `_`, and has letters, digits, `_` and `-`."""
     label = re.sub(r"[^A-Za-z0-9_-]", "_", name)
     plain = label if label == name else hashed(label, MAX_STACK_CHARACTERS, name)
     return plain if plain[0].isalpha() else f"_{plain}"
