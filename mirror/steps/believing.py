@@ -56,8 +56,10 @@ def believe(
     """
     observations: dict[IssuerName, tuple[Observation, ...]] = {}
     defects: dict[IssuerName, Reason] = {}
-    checked = sound_keys({each.name: (answers.get(each.name, ()), _known(each, memory)) for each in issuers})
-    for issuer in issuers:
+    asked = tuple(issuers)
+    remembered = [each for each in asked if each.issuer in memory.issuers]  # who is not is a defect, told below
+    checked = sound_keys({each.name: (answers.get(each.name, ()), _known(each, memory)) for each in remembered})
+    for issuer in asked:
         try:
             observations[issuer.name] = _observations(issuer, answers.get(issuer.name, ()), memory, checked)
         except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)

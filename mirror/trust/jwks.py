@@ -18,7 +18,7 @@ from mirror.trust.words import quoted
 
 MAX_KEYS = 200
 MAX_CHECKING_COST = 8192
-"""What checking the new keys of one JWKS may cost, by `checking_cost`: 20 s of computing.
+"""What checking the new keys of one JWKS may cost, by `checking_cost`: 20 to 40 s of computing.
 
 It is enough for 200 keys of 3072 bits, 128 keys of 4096 bits or 16 keys of 8192 bits. Without a limit one hostile
 apiserver could keep this machine busy for minutes.

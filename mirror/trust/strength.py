@@ -70,7 +70,7 @@ def _factoring_failures(n: int, e: int) -> tuple[Check, ...]:
 def checking_cost(n: int) -> int:
     """Give what the checks of the modulus `n` cost: the time grows with the cube of its size, and 1024 bits cost 1.
 
-    8 for a modulus of 2048 bits (about 22 ms), 64 for 4096 bits, 512 for 8192 bits (about 1 s).
+    8 for a modulus of 2048 bits (about 40 ms), 64 for 4096 bits, 512 for 8192 bits (about 1.3 s).
     """
     return -(-(n.bit_length() ** 3) // 1024**3)
 

@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
 
@@ -71,6 +73,13 @@ def test_what_is_no_key_set_is_passed_over() -> None:
     bodies = [b"", b"[]", b'{"keys":{}}', odd]
     answers: list[Answer | Unusable] = [unusable, *(answer(body=body) for body in bodies), answer(*RSA_KEYS[:2])]
     assert sound_keys({A: (answers, NOBODY)}, few=1, cores=1) == {A: thumbprints(*RSA_KEYS[:2])}
+
+
+def test_defect_of_one_issuer_leaves_the_others_checked() -> None:
+    """What breaks our own reader costs that issuer this help, and no other anything."""
+    broken = replace(answer(*RSA_KEYS[:2]), jwks=cast("bytes", None))
+    shown = {A: ((broken,), NOBODY), B: ((answer(*RSA_KEYS[:2]),), NOBODY)}
+    assert sound_keys(shown, few=1, cores=1) == {A: NOBODY, B: thumbprints(*RSA_KEYS[:2])}
 
 
 def test_worker_imports_from_where_this_process_does() -> None:
