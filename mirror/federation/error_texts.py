@@ -329,6 +329,8 @@ ENTRA_TEXTS = (
     _row(
         r"aadsts700016\b|application with identifier.{0,80}(?:was )?not found", why.ENTRA_APPLICATION, why.ENTRA_TENANT
     ),
+    # https://github.com/Azure/azure-sdk-for-net/issues/46762 (7000229)
+    _row(r"aadsts7000229\b|missing service principal", why.ENTRA_APPLICATION, why.ENTRA_TENANT),
     # https://learn.microsoft.com/en-us/entra/identity-platform/reference-error-codes (90002, 900023)
     _row(r"aadsts(?:90002|900023)\b|tenant.{0,60}not found", why.ENTRA_TENANT),
     # https://github.com/AzureAD/microsoft-identity-web/issues/2793 (500011)

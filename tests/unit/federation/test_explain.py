@@ -299,6 +299,10 @@ TEXTS = {
         entra("AADSTS700016: Application with identifier 'x' was not found in the directory 'y'."),
         ["entra_application_missing", "entra_tenant"],
     ),
+    "entra-application-elsewhere": (
+        entra("AADSTS7000229: The client application x is missing service principal in the tenant y."),
+        ["entra_application_missing", "entra_tenant"],
+    ),
     "entra-tenant": (entra("AADSTS90002: Tenant 'x' not found."), ["entra_tenant"]),
     "entra-resource": (entra("AADSTS500011: The resource principal named x was not found."), ["entra_resource"]),
     "entra-scope": (
