@@ -37,6 +37,7 @@ reference: setup ## Writes the generated pages of docs/reference anew; a test sa
 bench: setup ## Times the program against the pipeline of curl, jq, git and aws. Options: ARGS=…
 	@scripts/debian-packages bench
 	@$(python) tests/bench $(ARGS)
+	@$(python) tests/bench/new_keys.py
 
 soak: setup ## Runs the daemon for a thousand passes and judges memory, descriptors and timing. Options: ARGS=…
 	@$(python) tests/soak $(ARGS)

@@ -25,8 +25,12 @@ class MirrorError(Exception):
 class UsageError(MirrorError):
     """The operator's words or configuration are off; nothing was done. Exit status 2."""
 
-    def __init__(self, sentence: str, *, cause: str = "", remedy: str = "", problems: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, sentence: str, *, cause: str = "", remedy: str = "", problems: tuple[str, ...] = (), code: str = ""
+    ) -> None:
         super().__init__(sentence, cause=cause, remedy=remedy)
+        self.code = code
+        """What a report calls it, such as `repository.signed`; empty for plain mistakes."""
         self.problems = problems
         """Every mistake of a configuration at once, each as `path: sentence remedy`."""
 

@@ -3,7 +3,8 @@
 Nothing here does any input or output; a value that is reached through `mirror.trust` has been validated.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -358,3 +359,92 @@ class Version:
     when: datetime
     author: str
     subject: str
+
+
+# --------------------------------------------------------------------------------------------------- audiences
+
+
+class Cloud(StrEnum):
+    """Who takes tokens of the clusters, by its word in the configuration."""
+
+    AWS = "aws"
+    GCP = "gcp"
+    AZURE = "azure"
+
+
+STS_AUDIENCE = "sts.amazonaws.com"
+AZURE_AUDIENCE = "api://AzureADTokenExchange"
+AZURE_AUDIENCES = (
+    AZURE_AUDIENCE,
+    "api://AzureADTokenExchangeUSGov",
+    "api://AzureADTokenExchangeChina",
+    "api://AzureADTokenExchangeUSNat",
+    "api://AzureADTokenExchangeUSSec",
+)
+"""The usual audience of Entra in each sovereign cloud (Microsoft Entra, "Workload identity federation")."""
+GOOGLE_PREFIXES = ("//iam.googleapis.com/", "https://iam.googleapis.com/")
+"""How the usual audiences of Google begin: the full name of the pool's provider follows."""
+
+
+def cloud_of(audience: str) -> Cloud:
+    """Give the cloud that an audience is meant for, by its text: AWS where it is no other cloud's usual one."""
+    if audience.startswith(GOOGLE_PREFIXES):
+        return Cloud.GCP
+    # Upper and lower case do not matter here: no audience that looks like Entra's may end in an AWS role.
+    is_azure = audience.lower() in {each.lower() for each in AZURE_AUDIENCES}
+    return Cloud.AZURE if is_azure else Cloud.AWS
+
+
+@dataclass(frozen=True, slots=True)
+class Audiences:
+    """The configured audiences of an issuer's tokens, by cloud; all empty where none is configured."""
+
+    aws: tuple[str, ...] = ()
+    gcp: tuple[str, ...] = ()
+    azure: tuple[str, ...] = ()
+
+    @classmethod
+    def sorted_out(cls, texts: Iterable[str]) -> "Audiences":
+        """Give each audience of a plain list to the cloud that it is meant for."""
+        found: dict[Cloud, list[str]] = {cloud: [] for cloud in Cloud}
+        for text in texts:
+            found[cloud_of(text)].append(text)
+        return cls(tuple(found[Cloud.AWS]), tuple(found[Cloud.GCP]), tuple(found[Cloud.AZURE]))
+
+    def __bool__(self) -> bool:
+        return bool(self.aws or self.gcp or self.azure)
+
+    def all(self) -> tuple[str, ...]:
+        """Give every configured audience, none twice."""
+        return tuple(dict.fromkeys((*self.aws, *self.gcp, *self.azure)))
+
+    def of_cloud(self, cloud: Cloud) -> tuple[str, ...]:
+        """Give what is configured for a cloud, without its usual value."""
+        match cloud:
+            case Cloud.AWS:
+                return self.aws
+            case Cloud.GCP:
+                return self.gcp
+            case Cloud.AZURE:
+                return self.azure
+
+    def of(self, cloud: Cloud) -> tuple[str, ...]:
+        """Give what is configured for a cloud, else its usual audience; Google's usual one is a pattern: none here."""
+        return self.of_cloud(cloud) or _USUAL[cloud]
+
+    def accepts(self, cloud: Cloud, audience: str) -> bool:
+        """Tell whether the cloud is told to accept tokens for `audience`; Google accepts its provider's full name."""
+        if cloud is Cloud.GCP and not self.gcp:
+            return GOOGLE_PROVIDER.fullmatch(audience) is not None
+        return audience in self.of(cloud)
+
+
+_USUAL: dict[Cloud, tuple[str, ...]] = {Cloud.AWS: (STS_AUDIENCE,), Cloud.GCP: (), Cloud.AZURE: (AZURE_AUDIENCE,)}
+"""What a cloud's tools take by themselves."""
+NO_AUDIENCES = Audiences()
+"""Nothing is configured."""
+GOOGLE_PROVIDER = re.compile(
+    r"(?:https:)?//iam\.googleapis\.com/projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]+"
+    r"/providers/[a-z0-9-]+"
+)
+"""What Google accepts where a provider has no allowed audiences (Workload Identity Federation, REST reference)."""

@@ -10,20 +10,21 @@ history that is not older than it.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 
 from mirror.addresses import object_keys
 from mirror.config.settings import Settings
-from mirror.errors import BucketError, HistoryError, RemoteError
+from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
 from mirror.history.ledger_reader import HistoryState, NamedCommits, Trust, load_history, with_named_commits
 from mirror.history.ledger_store import pending_issuers
 from mirror.model import CommitId, Event, Heads, IssuerName, IssuerUrl, Key, Level, Reason
 from mirror.ports import History, Ports
 from mirror.publish import audit
 from mirror.publish.look import Shown, Target, list_buckets, target
+from mirror.publish.put import reason_of
 from mirror.publish.reconcile import Put, Waiting
 from mirror.report import Effect, IssuerReport, Report, followed_by, reason_from
 from mirror.steps import local_state
@@ -56,7 +57,12 @@ def run_once(settings: Settings, ports: Ports, now: datetime, *, progress: Progr
     Raises:
         UsageError: A signing key cannot be used, or git is signed and this mirror has no key.
     """
-    plan = propose(settings, ports, now, progress=progress)
+    try:
+        plan = propose(settings, ports, now, progress=progress)
+    except UsageError as error:
+        if error.code == "repository.signed":
+            _forget_trust(settings)
+        raise
     applied = apply(plan, ports, plan.world.audits)
     report = _save_local_state(settings, plan, applied)
     for _ in range(MOST_FOLLOW_UPS):
@@ -93,7 +99,7 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
         named_commits = _named_commits(settings, ports, buckets)
         try:
             remote = _fetch(settings, ports.history)
-            trust = trust_of(settings.repository, ports.history, local, keys)
+            trust = trust_of(settings, ports.history, local, keys, before=remote.before)
             urls = [each.url for each in publications(settings)]
             memory = load_history(ports.history, urls, trust, named_commits=named_commits, before=remote.before)
             beliefs = believe(
@@ -108,7 +114,7 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
         )
     plan = Plan(world, _plan_issuers(world, ports), events=_events(settings, ports, local, remote))
     plan = replace(plan, reported=remote.failures)
-    return _with_named_commits(plan, ports, named_commits) if remote.is_new_disk else plan
+    return _with_named_commits(plan, ports, named_commits)
 
 
 def _plan_issuers(world: World, ports: Ports) -> tuple[IssuerPlan, ...]:
@@ -121,13 +127,23 @@ def _plan_issuers(world: World, ports: Ports) -> tuple[IssuerPlan, ...]:
 
 
 def _with_named_commits(plan: Plan, ports: Ports, named_commits: NamedCommits) -> Plan:
-    """The plan again, where an empty disk would commit or put and the public objects name a commit that says more.
+    """The plan again, where it would commit or put and the public objects name a commit that says more.
 
-    Somebody may have set the branch back: then what is public names the commit that was there before.
+    Somebody may have set the branch back: then what is public names the commit that was there before. Of an issuer
+    whose objects cannot be looked at nothing is decided.
     """
     committed = pending_issuers(committer_of(plan.world, ports), plan.world.memory, ledger_changes(plan))
     put = {each.url for each in plan.issuers if any(decision is not None for _, decision in each.decisions)}
-    pending = [each.url for each in plan.issuers if each.url in committed | put]
+    unseen: dict[IssuerUrl, Reason] = {}
+    pending = []
+    for each in plan.issuers:
+        if each.url in committed | put and each.outcome is not None:
+            try:
+                pending += [each.url] if named_commits(each.url) else []
+            except BucketError as error:
+                unseen[each.url] = reason_of(error)
+    issuers = tuple(_undecided(each, unseen[each.url]) if each.url in unseen else each for each in plan.issuers)
+    plan = replace(plan, issuers=issuers)
     try:
         memory = with_named_commits(ports.history, plan.world.memory, plan.world.trust, pending, named_commits)
     except HistoryError as error:
@@ -135,7 +151,13 @@ def _with_named_commits(plan: Plan, ports: Ports, named_commits: NamedCommits) -
     if memory.issuers == plan.world.memory.issuers:
         return plan
     world = replace(plan.world, memory=memory)
-    return replace(plan, world=world, issuers=_plan_issuers(world, ports))
+    again = {each.url: each for each in _plan_issuers(world, ports)}
+    issuers = tuple(each if each.url in unseen else again[each.url] for each in issuers)
+    return replace(plan, world=world, issuers=issuers)
+
+
+def _undecided(planned: IssuerPlan, reason: Reason) -> IssuerPlan:
+    return replace(planned, outcome=None, decisions=(), failures=(*planned.failures, reason))
 
 
 def _events(settings: Settings, ports: Ports, local: LocalState, remote: "_Remote") -> tuple[Event, ...]:
@@ -170,20 +192,20 @@ def _list_buckets(settings: Settings, ports: Ports) -> Mapping[Target, Shown]:
 
 
 def _named_commits(settings: Settings, ports: Ports, buckets: Mapping[Target, Shown]) -> NamedCommits:
-    """What the public objects of an issuer name as their `snapshot`; each is looked at once."""
+    """What the public objects of an issuer name as their `snapshot`, looked at once; BucketError where that fails."""
     publishes = {each.url: each.issuer.publish for each in publications(settings)}
 
     @cache
     def named(url: IssuerUrl) -> tuple[str, ...] | None:
         publish = publishes[url]
         listing = buckets[target(publish)].listing
-        keys = [key for key in object_keys(url, publish.base_url, publish.prefix) if key in listing]
-        try:
-            headers = [ports.bucket(publish).head(key) for key in keys]
-        except BucketError:
-            return () if keys else None
-        found = tuple(each.snapshot for each in headers if each is not None and each.snapshot is not None)
-        return tuple(dict.fromkeys(found)) if keys else None
+        discovery_key, jwks_key = object_keys(url, publish.base_url, publish.prefix)
+        # Each revocation is followed by a put of the JWKS; without one the other document has to do.
+        key = next((each for each in (jwks_key, discovery_key) if each in listing), None)
+        headers = None if key is None else ports.bucket(publish).head(key)
+        if headers is None:
+            return None
+        return () if headers.snapshot is None else (headers.snapshot,)
 
     return named
 
@@ -243,10 +265,10 @@ def _keys_left_out(settings: Settings, ports: Ports, trust: Trust) -> Iterable[K
 
 
 def _has_moved(world: World, applied: Applied, ports: Ports) -> bool:
-    """Whether another mirror decided while this one published: the branch moved, or an object was written first."""
+    """Whether another mirror decided while this one put: the branch moved, or an object was written first."""
     if not (world.remote_fetched and applied.recorded is not None and applied.recorded.pushed):
         return False
-    if applied.lost_race or not applied.adds_keys:
+    if applied.lost_race or not applied.has_put:
         return applied.lost_race
     try:
         return ports.history.remote_head() != applied.recorded.commit
@@ -255,6 +277,12 @@ def _has_moved(world: World, applied: Applied, ports: Ports) -> bool:
 
 
 # ------------------------------------------------------------------------------------------- what is remembered
+
+
+def _forget_trust(settings: Settings) -> None:
+    """Never take a repository for one that nobody signs after signatures were met in it."""
+    with suppress(HistoryError):
+        local_state.update(settings.state_dir, lambda state: replace(state, trusted_head="", is_former=False))
 
 
 def _stands(issuer: IssuerReport) -> bool:

@@ -52,12 +52,11 @@ class Desk:
 
     def committer(self) -> Committer:
         """How the decision is committed."""
-        left_out = [each for each in publications(self.settings) if each.issuer not in self.issuers]
         return Committer(
             self.ports.history,
             reread=lambda issuers: load_history(self.ports.history, issuers, self.trust),
             keys=self.trust.keys if isinstance(self.trust.keys, LedgerTrust) else None,
-            left_out={each.url: each.issuer.discovery_extra for each in left_out},
+            others={each.url: each.issuer.discovery_extra for each in publications(self.settings)},
         )
 
     def newest(self) -> "Desk":
@@ -121,7 +120,7 @@ def open_desk(
             ports.history.prepare()
             _fetch(settings, ports.history)
             local = local_state.load(configured.state_dir)
-            trust = trust_of(settings.repository, ports.history, local, keys)
+            trust = trust_of(settings, ports.history, local, keys)
             trust = replace(trust, is_first_signing=trust.is_first_signing or as_it_is)
             memory = load_history(ports.history, [each.url for each in publications(settings)], trust)
             now = datetime.now(UTC).replace(microsecond=0)

@@ -52,7 +52,7 @@ def known_keys(settings: "Settings") -> dict[IssuerName, tuple[AnyKey, ...]]:
     everything = publications(settings)
     with opened(settings.repository) as repository:
         local, verifier = local_state.load(settings.state_dir), load_verification_keys(settings.repository)
-        trust = trust_of(settings.repository, repository, local, verifier)
+        trust = trust_of(settings, repository, local, verifier)
         memory = load_history(repository, [each.url for each in everything], trust)
     keys: dict[IssuerName, list[AnyKey]] = {}
     for each in everything:

@@ -25,5 +25,5 @@ def known_ledgers(settings: Settings, issuers: Sequence[IssuerUrl]) -> Mapping[I
         return dict.fromkeys(issuers)
     keys, local = load_verification_keys(settings.repository), local_state.load(settings.state_dir)
     with scratch(settings.repository, os.environ) as copy, Repository(copy, os.environ) as repository:
-        trust = trust_of(settings.repository, repository, local, keys)
+        trust = trust_of(settings, repository, local, keys)
         return {url: known.ledger for url, known in load_history(repository, issuers, trust).issuers.items()}

@@ -11,6 +11,7 @@ from mirror.cli.options import common, common_options
 from mirror.config.bucket_fields import role_arn as checked_arn
 from mirror.errors import UsageError
 from mirror.log import escaped
+from mirror.model import Cloud
 from mirror.report import ExitStatus
 
 if TYPE_CHECKING:
@@ -103,8 +104,8 @@ def provider(
 ) -> None:
     """Make or correct the IAM OIDC provider of the issuer NAME in the account of the credentials.
 
-    Its URL is exactly the issuer, its audiences are those of the configuration; more audiences than these are told and
-    left. No thumbprint is set.
+    Its URL is exactly the issuer. Its audiences are those that the configuration has for AWS, else sts.amazonaws.com;
+    more audiences are reported and left. No thumbprint is set: IAM fills one in, which is reported.
     """
     from mirror.federation.provision.provider import (  # noqa: PLC0415  `--help` does without
         audience_problems,
@@ -113,15 +114,16 @@ def provider(
     from mirror.federation.provision.registry import ProviderRegistry  # noqa: PLC0415  `--help` does without
 
     issuer = named(common(ctx).load(), name)
-    for problem in audience_problems(issuer.audiences):
+    audiences = issuer.clouds.of(Cloud.AWS)
+    for problem in audience_problems(audiences):
         raise UsageError(problem.sentence, remedy=problem.remedy)
     registry = ProviderRegistry(_session(issuer.publish, profile, role_arn), issuer.publish.region)
     seen = registry.look(issuer.issuer)
     former = tuple(each.issuer for each in issuer.former_issuers)
     carry_out(
         ctx,
-        plan_provider(seen, issuer.issuer, issuer.audiences, former),
-        lambda plan, done: registry.apply(plan.differences, issuer.issuer, issuer.audiences, seen, done),
+        plan_provider(seen, issuer.issuer, audiences, former),
+        lambda plan, done: registry.apply(plan.differences, issuer.issuer, audiences, seen, done),
         dry_run=dry_run,
         yes=yes,
     )

@@ -24,6 +24,8 @@ _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # Kubernetes: names of namespace
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"  # names of ServiceAccounts are RFC 1123 subdomains
 _SUBJECT = r"[\x21-\x7e]{1,255}"
 _ROLE_NAME = r"[A-Za-z0-9+=,.@_-]{1,64}"  # IAM API, CreateRole
+_POOL = r"(?!gcp-)[a-z0-9-]{4,32}"  # Workload Identity Federation, ids of pools and providers
+_CREDENTIAL = r"[A-Za-z0-9][A-Za-z0-9_-]{2,119}"  # Entra, names of federated identity credentials
 _POLICY_ARN = r"arn:aws[a-z-]*:iam::(aws|[0-9]{12}):policy/[\x21-\x7e]{1,512}"
 _PATH = r"/[A-Za-z0-9._/-]+"  # what needs no quoting in a unit, a manifest or a shell
 _URL = r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x2b\x2d-\x7e]+"  # no comma: --api-audiences separates by it
@@ -102,7 +104,15 @@ _OPTIONS: tuple[Callable[[F], F], ...] = (  # in the order of the help
         callback=_seconds(MIN_TOKEN_SECONDS, MAX_TOKEN_SECONDS, "An apiserver takes 10m and more, below 50000d."),
         help="The life of the pods' tokens.",
     ),
-    click.option("--role-name", callback=_fits(_ROLE_NAME), help="Its name; without it <NAME>-<ServiceAccount>."),
+    click.option(
+        "--role-name",
+        callback=_fits(_ROLE_NAME),
+        help="The role's name; without it <NAME>-<namespace>-<ServiceAccount>, with a hash where that is needed.",
+    ),
+    click.option(
+        "--pool", callback=_fits(_POOL), help="Google's pool and provider; without it after the issuer's name."
+    ),
+    click.option("--credential-name", callback=_fits(_CREDENTIAL), help="The name of Entra's credential."),
     click.option(
         "--account",
         callback=_checked(checked_account),

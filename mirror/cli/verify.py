@@ -114,7 +114,7 @@ def _subjects(settings: Settings) -> "tuple[Subject, ...]":
             each.issuer.name,
             each.url,
             each.issuer.publish,
-            each.issuer.audiences,
+            each.issuer.clouds,
             is_former=each.url != each.issuer.issuer,
             ledger=ledgers[each.url],
         )

@@ -28,8 +28,15 @@ _APISERVER: tuple[_Check, ...] = (
         "The URL has user information. Remove everything up to and including the @; credentials belong to auth.",
     ),
     (
-        lambda url: url.path != "",
-        "The URL has a path. Remove it, a slash at the end too: apiservers serve the documents at fixed paths.",
+        lambda url: url.path == "/",
+        "The URL has a path of a slash alone. Remove it: apiservers serve the documents at fixed paths.",
+    ),
+    (
+        lambda url: not is_safe_path(url.path.removeprefix("/").removesuffix("/")),
+        (
+            "The path of the URL has a segment that is empty, begins with a dot, or has other characters than A-Z a-z"
+            " 0-9 . _ ~ -. Write the prefix of the gateway, such as /k8s/clusters/c-1, or remove the path."
+        ),
     ),
     *_HOST_AND_PORT,
 )
@@ -66,7 +73,10 @@ def _checked(text: str, checks: tuple[_Check, ...]) -> str:
 
 
 def apiserver(text: str) -> str:
-    """An apiserver's URL, `https://host[:port]` and nothing more (fact 1: the paths are fixed)."""
+    """An apiserver's URL, `https://host[:port][/prefix]`.
+
+    The paths of the documents are fixed (fact 1); the prefix is that of a gateway in front of several clusters.
+    """
     return _checked(text, _APISERVER)
 
 
@@ -116,6 +126,11 @@ def _split_host_and_port(text: str) -> tuple[str, int]:
 
 
 def place_of_apiserver(url: str) -> tuple[str, str]:
-    """What an apiserver's URL points at, to tell whether two texts mean the same one."""
+    """Host and port of an apiserver's URL."""
     parts = split_url(url)
     return parts.host.lower(), parts.port or "443"
+
+
+def prefix_of_apiserver(url: str) -> str:
+    """The path of an apiserver's URL without a slash at its end: where a gateway has this cluster. Mostly empty."""
+    return split_url(url).path.removesuffix("/")

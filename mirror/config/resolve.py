@@ -10,7 +10,7 @@ from mirror.config.places import public_base_url
 from mirror.config.shape import IssuerEntry, Keys, Publish, Readback
 from mirror.config.shape import Limits as LimitsShape
 from mirror.config.shape import Repository as RepositoryShape
-from mirror.model import IssuerName, IssuerUrl, KeyPolicy, Thumbprint
+from mirror.model import Audiences, IssuerName, IssuerUrl, KeyPolicy, Thumbprint
 
 _Locate = Callable[[str | None], Path | None]
 
@@ -124,12 +124,18 @@ def _issuer(
         proxy=filled.proxy,
         tls=_tls(filled, locate),
         auth=_auth(filled, locate),
-        audiences=filled.audiences,
+        audiences=filled.audiences if isinstance(filled.audiences, tuple) else _audiences(filled).all(),
+        audiences_by_cloud=None if isinstance(filled.audiences, tuple) else _audiences(filled),
         keys=_policy(filled.keys, revoked_everywhere),
         former_issuers=tuple(settings.FormerIssuer(IssuerUrl(it.issuer), it.until) for it in filled.former_issuers),
         discovery_extra=filled.discovery_extra,
         probe_token_file=locate(filled.probe_token_file),
     )
+
+
+def _audiences(filled: IssuerEntry) -> Audiences:
+    found = filled.audiences
+    return Audiences.sorted_out(found) if isinstance(found, tuple) else Audiences(found.aws, found.gcp, found.azure)
 
 
 def _tls(filled: IssuerEntry, locate: _Locate) -> settings.Tls:

@@ -9,8 +9,10 @@ from datetime import timedelta
 
 from mirror.addresses import is_legacy_url, issuer_problems, issuer_warnings
 from mirror.config.layers import Entry, Finding, Layers
-from mirror.config.network_fields import place_of_apiserver
+from mirror.config.network_fields import place_of_apiserver, prefix_of_apiserver
+from mirror.config.problems import Location, path_text
 from mirror.config.shape import IssuerEntry, Root
+from mirror.model import Cloud, cloud_of
 
 OWN_SERVICE = frozenset(
     (name, "443") for name in ("kubernetes.default.svc.cluster.local", "kubernetes.default.svc", "kubernetes.default")
@@ -44,9 +46,9 @@ def _apiservers(entry: Entry) -> Iterator[Finding]:
     filled = entry.shape
     if not (filled.apiservers or filled.auth.kubeconfig or filled.auth.in_cluster):
         yield ("apiservers",), _nobody_to_ask(filled)
-    seen: dict[tuple[str, str], int] = {}
+    seen: dict[tuple[str, str, str], int] = {}
     for index, url in enumerate(filled.apiservers):
-        first = seen.setdefault(place_of_apiserver(url), index)
+        first = seen.setdefault((*place_of_apiserver(url), prefix_of_apiserver(url)), index)
         if first != index:
             yield ("apiservers", index), f"This is the same apiserver as apiservers[{first}]. Remove one of them."
 
@@ -72,7 +74,7 @@ def _own_cluster(entry: Entry) -> Iterator[Finding]:
     if not entry.shape.auth.in_cluster:
         return
     for index, url in enumerate(entry.shape.apiservers):
-        if place_of_apiserver(url) not in OWN_SERVICE:
+        if place_of_apiserver(url) not in OWN_SERVICE or prefix_of_apiserver(url):
             text = "The pod's token is for its own cluster alone, which is found without this. Remove apiservers."
             yield ("apiservers", index), text
 
@@ -132,11 +134,17 @@ def _client_certificate(entry: Entry) -> Iterator[Finding]:
 
 
 def _audiences(entry: Entry) -> Iterator[Finding]:
-    seen: dict[str, int] = {}
-    for index, audience in enumerate(entry.shape.audiences):
-        first = seen.setdefault(audience, index)
-        if first != index:
-            yield ("audiences", index), f"This is the same audience as audiences[{first}]. Remove one of them."
+    found = entry.shape.audiences
+    lists: dict[Location, tuple[str, ...]] = {("audiences",): found} if isinstance(found, tuple) else {}
+    if not isinstance(found, tuple):
+        lists = {("audiences", cloud): getattr(found, cloud) for cloud in Cloud}
+    for path, texts in lists.items():
+        seen: dict[str, int] = {}
+        for index, audience in enumerate(texts):
+            first = seen.setdefault(audience, index)
+            if first != index:
+                text = f"This is the same audience as {path_text(path)}[{first}]. Remove one of them."
+                yield (*path, index), text
 
 
 ISSUER_RULES = (
@@ -181,8 +189,27 @@ def entry_warnings(entry: Entry) -> Iterator[Finding]:
             " parties follow no redirect. For a new cluster use the host of the bucket's region."
         )
         yield ("issuer",), text
+    yield from _shared_audiences(entry)
     if entry.shape.keys.retain_removed < LEAST_RETAINED:
         yield (
             ("keys", "retain_removed"),
             "Tokens can live for 12 hours, and a pod whose key is gone is logged out. Write 12h or more.",
         )
+
+
+def _shared_audiences(entry: Entry) -> Iterator[Finding]:
+    found = entry.shape.audiences
+    if isinstance(found, tuple):
+        return
+    for cloud in Cloud:
+        others = [each for each in Cloud if each is not cloud]
+        for index, audience in enumerate(getattr(found, cloud)):
+            of = [str(each) for each in others if audience in getattr(found, each)]
+            if cloud_of(audience) not in (cloud, Cloud.AWS):
+                of.append(str(cloud_of(audience)))
+            if of:
+                told = " and ".join(dict.fromkeys(of))
+                text = (
+                    f"This is also an audience of {told}: a token for one cloud is good at the other. Use one for each."
+                )
+                yield ("audiences", cloud, index), text

@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal
 
-from mirror.model import IssuerName, IssuerUrl, KeyPolicy
+from mirror.model import Audiences, IssuerName, IssuerUrl, KeyPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,8 @@ class Issuer:
     """One entry of `issuers`, with `defaults` and the global `publish` merged in.
 
     Without `apiservers` the kubeconfig's server is asked, or the cluster's own service. `load_balancer` is also true
-    where that is implied.
+    where that is implied. `audiences` are all that are configured; `audiences_by_cloud` says which cloud takes which,
+    where the configuration says so.
     """
 
     name: IssuerName
@@ -111,10 +112,16 @@ class Issuer:
     tls: Tls = field(default_factory=Tls)
     auth: Auth = field(default_factory=Auth)
     audiences: tuple[str, ...] = ()
+    audiences_by_cloud: Audiences | None = None
     keys: KeyPolicy = field(default_factory=KeyPolicy)
     former_issuers: tuple[FormerIssuer, ...] = ()
     discovery_extra: Mapping[str, object] = field(default_factory=dict)
     probe_token_file: Path | None = None
+
+    @property
+    def clouds(self) -> Audiences:
+        """The audiences by cloud: as configured, else a plain list sorted out by the texts themselves."""
+        return Audiences.sorted_out(self.audiences) if self.audiences_by_cloud is None else self.audiences_by_cloud
 
     @property
     def expected_answers(self) -> int:

@@ -6,12 +6,21 @@ A value of null is as if the key were not written; that is taken care of before 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, GetJsonSchemaHandler, Tag
 from pydantic_core import CoreSchema
 
 from mirror.config import types
 
 _Items = Field(strict=False)  # a list in the file, a tuple here
+_OneOrList = BeforeValidator(types.one_or_list)
+
+
+class _OrText:
+    """Tells the JSON Schema that one text stands for a list of it."""
+
+    def __get_pydantic_json_schema__(self, section: CoreSchema, describe: GetJsonSchemaHandler) -> dict[str, object]:
+        listed = describe(section)
+        return {"anyOf": [listed["items"], listed]}
 
 
 def _key(default: Any = ..., *, description: str) -> Any:
@@ -181,11 +190,42 @@ class FormerIssuer(Shape):
     until: types.Day = _key(description="The last day, UTC, on which it gets new keys.")
 
 
+class Audiences(Shape):
+    """The audiences of the pods' tokens by cloud; a cloud with none takes its usual one."""
+
+    aws: Annotated[tuple[types.Audience, ...], _OneOrList, _Items, Field(max_length=100), _OrText()] = _key(
+        (), description="Audiences that AWS accepts; without any sts.amazonaws.com."
+    )
+    gcp: Annotated[tuple[types.GoogleAudience, ...], _OneOrList, _Items, Field(max_length=10), _OrText()] = _key(
+        (), description="Audiences that Google accepts; without any the full name of the pool's provider."
+    )
+    azure: Annotated[tuple[types.AzureAudience, ...], _OneOrList, _Items, Field(max_length=20), _OrText()] = _key(
+        (), description="Audiences that Entra accepts, one a credential; without any api://AzureADTokenExchange."
+    )
+
+
+LIST_FORM, MAP_FORM = "(list)", "(map)"
+"""Stand in pydantic's paths where a key has two forms; no path that an operator sees has them."""
+
+
+def _form(value: object) -> str:
+    return MAP_FORM if isinstance(value, dict | Audiences) else LIST_FORM
+
+
+class _TwoForms:
+    """Tells the JSON Schema that either form will do."""
+
+    def __get_pydantic_json_schema__(self, section: CoreSchema, describe: GetJsonSchemaHandler) -> dict[str, object]:
+        return {"anyOf": describe(section)["oneOf"]}
+
+
 class IssuerKeys(Shape):
     """What `defaults` may hold: every key of an issuer but its name and its URL."""
 
     apiservers: Annotated[tuple[types.Apiserver, ...], _Items] = _key(
-        (), description="Every replica, each as https://host:port. All of them are asked in every pass."
+        (),
+        description="Every replica, each as https://host:port, or behind the prefix of a gateway as https://host/prefix."
+        " All of them are asked in every pass.",
     )
     load_balancer: bool = _key(
         default=False, description="The URLs hide several apiservers; each is asked on five connections."
@@ -202,8 +242,15 @@ class IssuerKeys(Shape):
     )
     tls: Tls = _key({}, description="How the apiservers are verified.")
     auth: Auth = _key({}, description="How the mirror logs in.")
-    audiences: Annotated[tuple[types.Audience, ...], _Items, Field(max_length=100)] = _key(
-        (), description="Audiences of the pods' tokens. A token with one of them is never sent to an apiserver."
+    audiences: Annotated[
+        Annotated[tuple[types.Audience, ...], _Items, Field(max_length=100), Tag(LIST_FORM)]
+        | Annotated[Audiences, Tag(MAP_FORM)],
+        Discriminator(_form),
+        _TwoForms(),
+    ] = _key(
+        (),
+        description="Audiences of the pods' tokens, by cloud, or as a list that is sorted out by their texts. A token"
+        " with one of them is never sent to an apiserver.",
     )
     keys: Keys = _key({}, description="How keys are published and retired.")
     former_issuers: Annotated[tuple[FormerIssuer, ...], _Items] = _key(

@@ -14,6 +14,8 @@ from mirror.config import bucket_fields, git_fields, network_fields, units
 
 MAX_TEXT_CHARACTERS = 1024
 MAX_AUDIENCE_CHARACTERS = 255  # IAM, table "Relying parties" of the facts
+MAX_GOOGLE_AUDIENCE_CHARACTERS = 256
+MAX_AZURE_AUDIENCE_CHARACTERS = 600
 MAX_EXTRA_MEMBERS = 64
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 THUMBPRINT_PATTERN = r"^[A-Za-z0-9_-]{43}$"
@@ -59,6 +61,23 @@ def _audience(text: str) -> str:
     if len(text) > MAX_AUDIENCE_CHARACTERS:
         raise ValueError(f"AWS takes audiences of 1 to {MAX_AUDIENCE_CHARACTERS} characters. Choose a shorter one.")
     return text
+
+
+def _google_audience(text: str) -> str:
+    if len(text) > MAX_GOOGLE_AUDIENCE_CHARACTERS:
+        raise ValueError(f"Google takes audiences of 1 to {MAX_GOOGLE_AUDIENCE_CHARACTERS} characters. Shorten it.")
+    return text
+
+
+def _azure_audience(text: str) -> str:
+    if len(text) > MAX_AZURE_AUDIENCE_CHARACTERS:
+        raise ValueError(f"Entra takes audiences of 1 to {MAX_AZURE_AUDIENCE_CHARACTERS} characters. Shorten it.")
+    return text
+
+
+def one_or_list(value: object) -> object:
+    """A text in place of a list of one."""
+    return [value] if isinstance(value, str) else value
 
 
 def _thumbprint(text: str) -> str:
@@ -113,8 +132,12 @@ PositiveDuration = Annotated[timedelta, BeforeValidator(_positive), _schema(unit
 Size = Annotated[int, BeforeValidator(units.size_bytes), _schema(units.SIZE_PATTERN)]
 Day = Annotated[date, BeforeValidator(_from_text(_day)), _schema(DAY_PATTERN)]
 Audience = Annotated[str, BeforeValidator(_from_text(_audience)), _schema(minLength=1, maxLength=255)]
+GoogleAudience = Annotated[str, BeforeValidator(_from_text(_google_audience)), _schema(minLength=1, maxLength=256)]
+AzureAudience = Annotated[str, BeforeValidator(_from_text(_azure_audience)), _schema(minLength=1, maxLength=600)]
 Thumbprint = Annotated[str, BeforeValidator(_from_text(_thumbprint)), _schema(THUMBPRINT_PATTERN)]
-Apiserver = Annotated[str, BeforeValidator(_from_text(network_fields.apiserver)), _schema("^https://[^/?#@]+$")]
+Apiserver = Annotated[
+    str, BeforeValidator(_from_text(network_fields.apiserver)), _schema("^https://[^/?#@]+(/[^?#@]+)?$")
+]
 Proxy = Annotated[str, BeforeValidator(_from_text(network_fields.proxy)), _schema("^https?://[^/?#@]+/?$")]
 BaseUrl = Annotated[str, BeforeValidator(_from_text(network_fields.base_url)), _schema("^https://[^?#@]+$")]
 EndpointUrl = Annotated[str, BeforeValidator(_from_text(network_fields.endpoint_url)), _schema("^https?://[^?#@]+$")]

@@ -6,6 +6,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from mirror.config.problems import Location, key_text
+from mirror.config.shape import LIST_FORM, MAP_FORM
 
 _WORDS: Mapping[str, str] = {
     "missing": "This key is missing. Add it.",
@@ -25,7 +26,7 @@ _UNNAMED = "This value does not fit here. Compare it with config/mirror.example.
 def findings(model: type[BaseModel], error: ValidationError) -> Iterator[tuple[Location, str]]:
     """Every mistake that pydantic found: the way to it below `model`, and sentence with remedy."""
     for detail in error.errors(include_url=False, include_input=False):
-        path = detail["loc"]
+        path = tuple(part for part in detail["loc"] if part not in (LIST_FORM, MAP_FORM))
         context = detail.get("ctx", {})
         if detail["type"] == "extra_forbidden":
             yield path, _unknown_key(model, path)

@@ -23,7 +23,8 @@ from mirror.doctor.stations.public import Sight, public
 from mirror.doctor.stations.rights import listing, objects
 from mirror.doctor.stations.state import state
 from mirror.doctor.stations.tokens import tokens
-from mirror.model import Answer, IssuerName, ObjectKey, Observation, Unusable
+from mirror.model import Answer, IssuerName, ObjectKey, Observation, Thumbprint, Unusable
+from mirror.new_keys import sound_keys
 from mirror.pool import each_at_once
 from mirror.publish.bounded import Bounded
 from mirror.publish.look import Target, target
@@ -127,17 +128,20 @@ def _is_wanted(job: _Job, stations: frozenset[Station]) -> bool:
 def _hearing(chosen: Sequence[Issuer], instruments: Instruments, seen: _Seen) -> _Job:
     def work() -> tuple[Finding, ...]:
         answers = instruments.source.ask(chosen, turn=0, progress=lambda _: None)
+        checked = sound_keys({name: (heard, frozenset()) for name, heard in answers.items()})
         for issuer in chosen:
-            seen.observations[issuer.name] = tuple(_judged(issuer, each) for each in answers.get(issuer.name, ()))
+            known = checked.get(issuer.name, frozenset())
+            heard = answers.get(issuer.name, ())
+            seen.observations[issuer.name] = tuple(_judged(issuer, each, known) for each in heard)
         return ()
 
     return _Job(Place(Station.APISERVERS, "apiservers"), work)
 
 
-def _judged(issuer: Issuer, answer: Answer | Unusable) -> Observation:
+def _judged(issuer: Issuer, answer: Answer | Unusable, known: frozenset[Thumbprint]) -> Observation:
     if isinstance(answer, Unusable):
         return answer
-    return observe(answer, issuer=issuer.issuer, policy=issuer.keys, known=frozenset())
+    return observe(answer, issuer=issuer.issuer, policy=issuer.keys, known=known)
 
 
 def _shared(settings: Settings, chosen: Sequence[Issuer], instruments: Instruments) -> Iterator[_Job]:

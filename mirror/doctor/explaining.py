@@ -9,6 +9,7 @@ from mirror.doctor.finding import Cause, Diagnosis, Finding, Station
 from mirror.federation.causes import Cause as Known
 from mirror.federation.causes import Station as About
 from mirror.federation.explain import explain
+from mirror.federation.policies import provider_url
 from mirror.model import IssuerName, IssuerUrl
 
 WHERE: Mapping[About, tuple[Station, ...]] = {
@@ -29,7 +30,7 @@ _UNREADABLE = frozenset({"documents_not_public", "gcp_documents_unreadable", "en
 
 _UNKNOWN = Cause(
     "unknown_error",
-    "This is none of the errors of AWS STS, Google or Entra that this program knows; so everything is looked at.",
+    "This program does not know the error as one of AWS STS, Google or Entra. So it checks everything.",
     "Give the whole text, in quotes, as the cloud wrote it.",
     tuple(each for each in Station if each is not Station.FLEET),
 )
@@ -73,5 +74,6 @@ def _texts(issuer: Issuer) -> tuple[IssuerUrl, ...]:
 
 def _occurs(url: IssuerUrl, text: str) -> bool:
     # Nothing may stand around it that would make it the text of another issuer.
-    plain = url.removeprefix("https://").removesuffix("/")
+    plain = provider_url(url).removesuffix("/")
+    text = text.replace(":443/", "/")  # IAM drops the port; others may show it
     return re.search(rf"(?<![A-Za-z0-9.-]){re.escape(plain)}/?(?![A-Za-z0-9_~/-])", text) is not None

@@ -122,9 +122,19 @@ def writer_policy(
 # --------------------------------------------------------------------------------------------- roles of pods
 
 
+def provider_url(issuer: IssuerUrl) -> str:
+    """The issuer as IAM keeps it in ARNs and condition keys.
+
+    It is the exact text without `https://`, a slash at its end included (fact 30), and without `:443`, which IAM drops
+    (IAM API, CreateOpenIDConnectProvider: "no port").
+    """
+    host, slash, path = issuer.removeprefix("https://").partition("/")
+    return host.removesuffix(":443") + slash + path
+
+
 def condition_key(issuer: IssuerUrl, claim: str) -> str:
-    """The name under which IAM compares a claim of the issuer's tokens: the exact issuer without its scheme."""
-    return f"{issuer.removeprefix('https://')}:{claim}"
+    """The name under which IAM compares a claim of the issuer's tokens."""
+    return f"{provider_url(issuer)}:{claim}"
 
 
 def subject(namespace: str, service_account: str) -> str:
@@ -134,7 +144,7 @@ def subject(namespace: str, service_account: str) -> str:
 
 def provider_arn(issuer: IssuerUrl, account: str, partition: str) -> str:
     """The ARN of the issuer's OIDC provider in an account."""
-    return f"arn:{partition}:iam::{account}:oidc-provider/{issuer.removeprefix('https://')}"
+    return f"arn:{partition}:iam::{account}:oidc-provider/{provider_url(issuer)}"
 
 
 def role_arn(account: str, name: str, partition: str) -> str:

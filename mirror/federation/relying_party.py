@@ -7,7 +7,18 @@ from datetime import datetime
 from mirror.addresses import discovery_url
 from mirror.config.settings import Publish
 from mirror.federation.verification import Document, IssuerView, TokenView, failures_of
-from mirror.model import MEDIA_TYPE_DISCOVERY, MEDIA_TYPE_JWKS, IssuerName, IssuerUrl, Ledger, Note, Reason
+from mirror.model import (
+    MEDIA_TYPE_DISCOVERY,
+    MEDIA_TYPE_JWKS,
+    NO_AUDIENCES,
+    Audiences,
+    Cloud,
+    IssuerName,
+    IssuerUrl,
+    Ledger,
+    Note,
+    Reason,
+)
 from mirror.ports import NotSeen, PublicView, Seen
 from mirror.trust.checks import Check, failed, noted, passed
 from mirror.trust.claims import check_claims
@@ -25,10 +36,12 @@ from mirror.trust.public_documents import (
 from mirror.trust.refused import Refused
 from mirror.trust.relying_parties import answers
 from mirror.trust.signatures import signing_key
-from mirror.trust.tokens import Token, read_token
+from mirror.trust.tokens import Token, leading_token, read_token
 from mirror.trust.words import quoted
 
 _SHOWN_ISSUERS = 10
+KEY_OPS = "key_ops"
+"""The code of the note about a key with the member key_ops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +51,7 @@ class Subject:
     name: IssuerName
     issuer: IssuerUrl
     publish: Publish
-    audiences: tuple[str, ...] = ()
+    audiences: Audiences = NO_AUDIENCES
     is_former: bool = False
     ledger: Ledger | None = None
 
@@ -59,7 +72,8 @@ def examine(subject: Subject, given: TokenView | None, view: PublicView, now: da
     problems = given.problems if given is not None else ()
     common = failures_of(found.checks + found.token_checks) + problems
     has_unknown_key = any(check.code == UNKNOWN_KEY for check in found.checks)
-    shown = Shown(subject.issuer, found.keys, subject.audiences, token, has_unknown_key=has_unknown_key)
+    has_key_ops = any(check.code == KEY_OPS for check in found.checks)
+    shown = Shown(subject.issuer, found.keys, subject.audiences, token, has_unknown_key, has_key_ops)
     return replace(found, answers=answers(shown, common))
 
 
@@ -94,7 +108,7 @@ def _with_keys(found: IssuerView, discovery: PublicDiscovery, subject: Subject, 
     if isinstance(keys, Refused):
         return replace(found, checks=found.checks + tuple(failed("jwks", reason) for reason in keys.reasons))
     media_types = (MEDIA_TYPE_JWKS, MEDIA_TYPE_DISCOVERY)
-    notes = _notes("jwks", look, keys.notes + _unnamed_algorithms(discovery, keys), media_types)
+    notes = _notes("jwks", look, keys.notes + _unnamed_algorithms(discovery, keys) + _key_ops(keys), media_types)
     return replace(found, keys=keys.keys, checks=(*found.checks, _told("jwks", url, look, len(keys.keys)), *notes))
 
 
@@ -104,6 +118,12 @@ def _unnamed_algorithms(discovery: PublicDiscovery, keys: PublicKeys) -> tuple[N
         return ()
     sentence = f"The discovery document does not name {', '.join(missing)}, which keys of the JWKS are for (fact 2)."
     return (Note("unnamed_algorithm", sentence),)
+
+
+def _key_ops(keys: PublicKeys) -> tuple[Note, ...]:
+    if not keys.with_key_ops:
+        return ()
+    return (Note(KEY_OPS, "A key has the member key_ops, which STS does not take (RFC 7517, section 4.3)."),)
 
 
 def _document(url: str, look: Seen) -> Document:
@@ -148,13 +168,23 @@ def question(subjects: tuple[Subject, ...], body: bytes | None, *, named: bool) 
     """
     if body is None:
         return Question(subjects)
-    token = read_token(body)
-    if isinstance(token, Refused):
-        return Question(subjects[:1] if named else (), TokenView(None, token.reasons))
+    token, problems = _read(body)
+    if token is None:
+        return Question(subjects[:1] if named else (), TokenView(None, problems))
     matching = tuple(subject for subject in subjects if subject.issuer == token.issuer)
     if matching or named:
-        return Question((matching or subjects)[:1], TokenView(token))
-    return Question((), TokenView(token, (_of_nobody(token, tuple(subject.issuer for subject in subjects)),)))
+        return Question((matching or subjects)[:1], TokenView(token, problems))
+    nobody = _of_nobody(token, tuple(subject.issuer for subject in subjects))
+    return Question((), TokenView(token, (*problems, nobody)))
+
+
+def _read(body: bytes) -> tuple[Token | None, tuple[Reason, ...]]:
+    """Read the token, and why the clouds would refuse what stands in the file; its claims are told all the same."""
+    token = read_token(body)
+    if not isinstance(token, Refused):
+        return token, ()
+    first = read_token(leading_token(body))
+    return (None if isinstance(first, Refused) else first), token.reasons
 
 
 def _of_nobody(token: Token, issuers: tuple[IssuerUrl, ...]) -> Reason:
@@ -179,7 +209,14 @@ def _token_checks(token: Token, found: IssuerView, subject: Subject, now: dateti
         noted("header", "key_in_header", f"The header's {name} is ignored: keys come from the public JWKS alone.")
         for name in token.ignored
     )
-    return (signature, *check_claims(token, subject.issuer, subject.audiences, now), *ignored)
+    claims = check_claims(token, subject.issuer, subject.audiences.all(), now, _usual(subject.audiences, token))
+    return (signature, *claims, *ignored)
+
+
+def _usual(audiences: Audiences, token: Token) -> tuple[str, ...]:
+    """Give those audiences of the token that a cloud accepts for which none is configured."""
+    unconfigured = [cloud for cloud in Cloud if not audiences.of_cloud(cloud)]
+    return tuple(each for each in token.audiences if any(audiences.accepts(cloud, each) for cloud in unconfigured))
 
 
 def _signature(token: Token, found: IssuerView, subject: Subject) -> Check:

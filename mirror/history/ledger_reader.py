@@ -11,9 +11,10 @@ back along every parent.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from mirror.addresses import RepositoryPaths, repository_paths
-from mirror.errors import UsageError
+from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
 from mirror.history.past import blob_id
 from mirror.model import CommitId, Event, Heads, IssuerUrl, KeyId, Ledger, Level, Reason, key_id
 from mirror.ports import History
@@ -81,7 +82,8 @@ class IssuerHistory:
     next commit, `known_texts` those of its public files on any head. `signed` are the ledger files in the heads that
     need no new signature. `remote_public_keys` are public by the remote's head alone. `events` and `failures` tell what
     was not believed; `is_lost` that something is there and nothing of it is believed. `unknown_signer` is the key that
-    signed the newest ledger, where nobody here lists it.
+    signed the newest ledger, where nobody here lists it, and `foreign_since` the date of the newest commit of that
+    ledger (aware, UTC), which whoever made it could choose.
     """
 
     paths: RepositoryPaths
@@ -94,6 +96,7 @@ class IssuerHistory:
     failures: tuple[Reason, ...] = ()
     is_lost: bool = False
     unknown_signer: str = ""
+    foreign_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,8 @@ def load_history(
     wanted = [path for each in paths.values() for path in (each.ledger, each.signature, each.discovery, each.jwks)]
     commits = dict.fromkeys(commit for commit in (heads.local, heads.remote, before) if commit is not None)
     texts = {commit: history.read(commit, wanted) for commit in commits}
-    found = {issuer: reader.read(issuer, each, texts, before) for issuer, each in paths.items()}
+    own = reader.decided_ledgers(paths, texts)
+    found = {issuer: reader.read(issuer, each, texts, before, own.get(issuer)) for issuer, each in paths.items()}
     return HistoryState(heads, reader.base, parents, found)
 
 
@@ -209,8 +213,9 @@ class _Reader:
         paths: RepositoryPaths,
         texts: Mapping[CommitId, Mapping[str, bytes]],
         before: CommitId | None,
+        own: Ledger | None,
     ) -> IssuerHistory:
-        """What the heads say of one issuer."""
+        """What the heads, and the ledger that this mirror decided on, say of one issuer."""
         local, remote = self._heads.local, self._heads.remote
         for text in texts.values():
             self._demand_unsigned(issuer, text.get(paths.ledger), text.get(paths.signature))
@@ -220,7 +225,7 @@ class _Reader:
         heads = [texts[head] for head in (local, remote) if head is not None]
         found = IssuerHistory(
             paths,
-            _merged(each.ledger for each in judged.values()),
+            _merged((own, *(each.ledger for each in judged.values()))),
             files={path: texts[self.base][path] for path in _own(paths) if self.base and path in texts[self.base]},
             known_texts={
                 path: frozenset(text[path] for text in heads if path in text) for path in (paths.discovery, paths.jwks)
@@ -241,13 +246,41 @@ class _Reader:
             found = replace(found, events=(*found.events, _rewritten(paths)))
         return found
 
+    def decided_ledgers(
+        self, paths: Mapping[IssuerUrl, RepositoryPaths], texts: Mapping[CommitId, Mapping[str, bytes]]
+    ) -> Mapping[IssuerUrl, Ledger]:
+        """The ledgers that this mirror last decided on, where no head has them any more."""
+        digits = len(self.base or "")
+        blobs = {
+            url: decided.ledger
+            for url, decided in self._trust.decided.items()
+            if url in paths
+            and all(blob_id(text.get(paths[url].ledger, b""), digits) != decided.ledger for text in texts.values())
+        }
+        bodies = self._history.contents(blobs.values()) if blobs else {}
+        found = {url: bodies[blob] for url, blob in blobs.items() if blob in bodies}
+        read = {url: read_ledger(body, issuer=url, known=ALL_THUMBPRINTS) for url, body in found.items()}
+        return {url: each.ledger for url, each in read.items() if isinstance(each, LedgerRead)}
+
     def refresh(self, issuer: IssuerUrl, known: IssuerHistory) -> IssuerHistory:
         """What the commits that the issuer's public objects name add to what is known."""
-        ledgers, events = self._named(issuer, known.paths)
+        named = self._named_commits(issuer)
+        ledgers, events = self._named(issuer, known.paths, named)
         merged = _merged((known.ledger, *ledgers))
         if merged is None or known.ledger is None or merged == merge(known.ledger, known.ledger):
             return replace(known, events=known.events + events)
-        return replace(known, ledger=merged, events=(*known.events, *events, _rewritten(known.paths)))
+        if not self._has_moved():
+            events = (*events, _rewritten(known.paths))
+        return replace(known, ledger=merged, events=known.events + events)
+
+    def _has_moved(self) -> bool:
+        """Whether another mirror pushed, and then put, since our fetch; else somebody set the branch back."""
+        if self._heads.remote is None:
+            return False
+        try:
+            return self._history.remote_head() != self._heads.remote
+        except RemoteError:
+            return False
 
     # -- one file ---------------------------------------------------------------------------------------
 
@@ -316,6 +349,7 @@ class _Reader:
                 "and this mirror has no signing key. Nothing was done.",
                 remedy="Set `repository.signing_key: FILE` here, list its public key in `repository.allowed_signers` "
                 "of every mirror, and list theirs here.",
+                code="repository.signed",
             )
 
     # -- where the newest file is not believed ------------------------------------------------------------
@@ -324,7 +358,10 @@ class _Reader:
         """What else is believed, and what is reported about the file that is not."""
         paths = found.paths
         stands = paths.ledger in found.files
-        named = self._named_commits(issuer)
+        try:
+            named = self._named_commits(issuer)
+        except BucketError:
+            named = ()  # before anything is put the objects are looked at once more
         if not stands and named is None and found.ledger is None:
             return found  # nobody has ever heard of it
         ledgers, events = self._named(issuer, paths, named)
@@ -343,7 +380,12 @@ class _Reader:
             failures=found.failures + failures + ((_lost(paths, self._trust, stands=stands),) if is_lost else ()),
             is_lost=is_lost,
             unknown_signer=newest.unknown_signer,
+            foreign_since=self._changed_at(changed_by) if newest.unknown_signer else None,
         )
+
+    def _changed_at(self, commit: CommitId | None) -> datetime | None:
+        versions = () if commit is None else self._history.versions(None, most=1, at=commit)
+        return versions[-1].when if versions else None
 
     def _named(
         self, issuer: IssuerUrl, paths: RepositoryPaths, named: tuple[str, ...] | None = None
@@ -363,13 +405,16 @@ class _Reader:
         """The nearest believed ledgers back along every parent, and the newest commit that changed the file."""
         if self.base is None:
             return (), None
-        parents = self._history.path_history((paths.ledger, paths.signature), at=self.base)
+        try:
+            parents = self._history.path_history((paths.ledger, paths.signature), at=self.base)
+        except HistoryError:
+            return (), None  # it took too long: what else is believed decides
         wanted = set(parents).difference(*parents.values())  # those that no other one follows
         found: list[Ledger] = []
         known: dict[tuple[str | None, str | None], Ledger | None] = {}
         for commits in _batches(tuple(parents)):
             pairs = self._pairs(commits, paths)
-            self._judge_pairs(issuer, paths, pairs.values(), known)
+            self._judge_pairs(issuer, pairs.values(), known)
             for commit in commits:
                 if commit not in wanted:
                     continue
@@ -390,19 +435,24 @@ class _Reader:
     def _judge_pairs(
         self,
         issuer: IssuerUrl,
-        paths: RepositoryPaths,
         pairs: Iterable[tuple[str | None, str | None]],
         known: dict[tuple[str | None, str | None], Ledger | None],
     ) -> None:
+        """Judge files of the past: signatures first, because somebody may have pushed ledgers of megabytes."""
         new = [pair for pair in dict.fromkeys(pairs) if pair not in known]
-        bodies = self._history.contents(blob for pair in new for blob in pair if blob is not None)
-        for pair in new:
-            text = {
-                path: bodies[blob]
-                for path, blob in zip((paths.ledger, paths.signature), pair, strict=True)
-                if blob is not None and blob in bodies
-            }
-            known[pair] = self._judge(issuer, paths, text, is_own=False).ledger
+        signatures = self._history.contents(blob for _, blob in new if blob is not None)
+        for ledger, signature in new:
+            known[ledger, signature] = self._past_ledger(issuer, ledger, signatures.get(signature or ""))
+
+    def _past_ledger(self, issuer: IssuerUrl, blob: str | None, signature: bytes | None) -> Ledger | None:
+        keys = self._trust.keys if self._trust.is_signed else None
+        if blob is None or (keys is not None and not _may_be_ours(keys, issuer, signature)):
+            return None
+        body = self._history.contents([blob]).get(blob, b"")
+        if keys is not None and not isinstance(_verdict(keys, issuer, body, signature), SignatureHeader):
+            return None
+        read = read_ledger(body, issuer=issuer, known=ALL_THUMBPRINTS)
+        return read.ledger if isinstance(read, LedgerRead) else None
 
 
 def _batches(commits: tuple[CommitId, ...]) -> Iterator[tuple[CommitId, ...]]:
@@ -432,6 +482,12 @@ def _is_remembered(decided: DecidedLedger, signature: bytes, digits: int, keys: 
 def _role(keys: LedgerTrust | LedgerVerifier) -> str:
     """In which role this process signs; one that only reads judges as a mirror."""
     return keys.role if isinstance(keys, LedgerTrust) else "mirror"
+
+
+def _may_be_ours(keys: LedgerTrust | LedgerVerifier, issuer: IssuerUrl, signature: bytes | None) -> bool:
+    """Whether the signature's form and header are right, whatever it signs."""
+    verdict = _verdict(keys, issuer, b"", signature)
+    return isinstance(verdict, Unbelieved) and verdict.code == "false" and signature is not None
 
 
 def _verdict(

@@ -39,15 +39,17 @@ class LedgerChange:
 class Committer:
     """How commits are made.
 
-    `reread` reads the given issuers anew. `keys` sign ledgers, where git is signed. `left_out` are the issuers of the
-    configuration that this pass leaves alone, with the extra members of their discovery documents: where two branches
-    become one their ledgers are merged too, so that none is lost.
+    `reread` reads the given issuers anew. `keys` sign ledgers, where git is signed. `others` are all issuers of the
+    configuration, with the extra members of their discovery documents: where two branches become one the ledgers of
+    those that this pass does not change are merged too, so that none is lost. So they are `always`, when a repository
+    is signed for the first time.
     """
 
     history: History
     reread: Callable[[Iterable[IssuerUrl]], HistoryState]
     keys: LedgerTrust | None = None
-    left_out: Mapping[IssuerUrl, Mapping[str, object]] = field(default_factory=dict)
+    others: Mapping[IssuerUrl, Mapping[str, object]] = field(default_factory=dict)
+    always: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,19 +210,24 @@ def _pending(committer: Committer, state: HistoryState, changes: Mapping[IssuerU
             changed = _changed_files(known, merged, ledger_file, change.extra)
             files |= changed
             pending |= {issuer} if changed else set()
-    if len(state.parents) > 1 and committer.left_out:
-        files |= _merged_left_out(committer, changes)
+    if len(state.parents) > 1 or committer.always:
+        files |= _merged_others(committer, changes)
     return _PendingCommit(files, ledgers, errors, decided, frozenset(pending))
 
 
-def _merged_left_out(committer: Committer, changes: Mapping[IssuerUrl, LedgerChange]) -> dict[str, bytes | None]:
-    """Files of the issuers that this pass leaves alone, where the branches that become one differ about them."""
-    state = committer.reread([issuer for issuer in committer.left_out if issuer not in changes])
+def _merged_others(committer: Committer, changes: Mapping[IssuerUrl, LedgerChange]) -> dict[str, bytes | None]:
+    """Files of the issuers that this pass does not change, where what is known of them is not what the base says."""
+    state = committer.reread([issuer for issuer in committer.others if issuer not in changes])
     files: dict[str, bytes | None] = {}
     for issuer, known in state.issuers.items():
-        ledger_file = None if known.ledger is None else _ledger_file(committer.keys, known, known.ledger)
-        if known.ledger is not None and ledger_file is not None:
-            files |= _changed_files(known, known.ledger, ledger_file, committer.left_out[issuer])
+        if known.ledger is None:
+            continue
+        try:
+            ledger_file = _ledger_file(committer.keys, known, known.ledger)
+        except ValueError:
+            continue  # it breaks a rule of its own: the pass that has this issuer reports it
+        if ledger_file is not None:
+            files |= _changed_files(known, known.ledger, ledger_file, committer.others[issuer])
     return files
 
 

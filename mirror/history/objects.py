@@ -14,7 +14,8 @@ from mirror.errors import HistoryError
 from mirror.history.git import Git, presentable
 from mirror.history.process import TICK_SECONDS, Child
 
-MAX_FILE_BYTES = 16 * 1024 * 1024
+MAX_OBJECT_BYTES = 64 * 1024 * 1024
+"""A folder of more than a million names; a file is not read above 4 MiB, see `Snapshots.contents`."""
 _HEADER = re.compile(rb"([0-9a-f]{40,64}) (blob|tree|commit|tag) (\d+)")
 _QUESTIONS_AT_ONCE = 1000
 
@@ -23,7 +24,7 @@ _QUESTIONS_AT_ONCE = 1000
 class Found:
     """One object: its id, its kind (`blob`, `tree`, `commit`, `tag`), its size, and its bytes where asked for.
 
-    `body` is cut at `MAX_FILE_BYTES` + 1 bytes: what is larger is not ours, and whoever reads it refuses it.
+    `body` is cut at `MAX_OBJECT_BYTES` + 1 bytes: what is larger is not ours, and whoever reads it refuses it.
     """
 
     id: str
@@ -111,7 +112,7 @@ class Objects:
             part = child.out[:missing]
             del child.out[: len(part)]
             missing -= len(part)
-            body += part[: max(0, MAX_FILE_BYTES + 1 - len(body))]
+            body += part[: max(0, MAX_OBJECT_BYTES + 1 - len(body))]
         return bytes(body[:size_bytes])
 
     def _wait(self, child: Child, deadline: float) -> None:

@@ -44,6 +44,7 @@ class Past:
         """Whether the remote gave the rest of the history; None when it was not asked since the last fetch."""
         self._refused: set[str] = set()
         """The commits that the remote did not give by their id since the last fetch."""
+        self._obtained = False
 
     def forget_failure(self) -> None:
         """Try again to complete the history when it is next needed: the remote has answered."""
@@ -51,6 +52,7 @@ class Past:
             self._fetches += 1
             self._completed = None
             self._refused.clear()
+            self._obtained = False
 
     def is_ancestor(self, old: CommitId, new: CommitId) -> bool:
         """Whether `new` contains `old`.
@@ -89,8 +91,12 @@ class Past:
             return False
         if self._has_commit(commit):
             return True
+        was_shallow = self._is_shallow()
+        if was_shallow and self._obtained and self._deepened(was_shallow) and self._has_commit(commit):
+            return True  # one commit is fetched alone; whoever wants more gets the whole history at once
         with self._deepening:
             if commit not in self._refused and self._remote is not None and not self._has_commit(commit):
+                self._obtained = True
                 try:
                     self._remote.fetch_commit(commit, depth=1 if self._is_shallow() else None)
                 except RemoteError:

@@ -12,6 +12,9 @@ from mirror.pool import each_at_once
 from mirror.ports import Bucket, Ports
 from mirror.publish.reconcile import needs_body
 
+UNREADABLE_CODES = frozenset({"AccessDenied", "InvalidRequest", "KMS.DisabledException", "KMS.NotFoundException"})
+"""How stores refuse to give an object that exists (S3 API reference, GetObject)."""
+
 Target = tuple[str | None, ...]
 """What makes two settings speak to the same bucket with the same rights."""
 
@@ -57,7 +60,17 @@ def read_body(
 ) -> Stored | None:
     """The object as it stands, where its line in the listing does not tell what it is.
 
+    One that is listed and that nobody here may read (encrypted with somebody else's key, say) has no bytes: it is
+    overwritten like anybody else's.
+
     Raises:
         BucketError: It could not be read.
     """
-    return bucket.get(wanted.key) if needs_body(wanted, listed, committed) else None
+    if listed is None or not needs_body(wanted, listed, committed):
+        return None
+    try:
+        return bucket.get(wanted.key)
+    except BucketError as error:
+        if error.code not in UNREADABLE_CODES:
+            raise
+        return Stored(b"", listed.etag, "", "", None, listed.last_modified)

@@ -69,7 +69,7 @@ class Line:
 
 @asynccontextmanager
 async def connected(apiserver: str, access: Access, limits: Limits, deadline: float) -> AsyncIterator[Line | Reason]:
-    """A line to `apiserver`, `https://host[:port]`, that is hung up at the end; or why there can be none.
+    """A line to `apiserver`, `https://host[:port][/prefix]`, that is hung up at the end; or why there can be none.
 
     Args:
         apiserver: Who is spoken to.

@@ -3,10 +3,10 @@
 import asyncio
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 
-from mirror.config.network_fields import place_of_apiserver
+from mirror.config.network_fields import place_of_apiserver, prefix_of_apiserver
 from mirror.config.settings import Issuer, Limits
 from mirror.model import Reason, Unusable
 from mirror.source.access import Opened
@@ -69,7 +69,9 @@ async def _behind_name(address: str, limits: Limits, deadline: float) -> Found:
     texts = {str(place[0]) for *_, place in answers}
     # A link-local address is good on one of our own network cards only: it says nothing about an apiserver.
     scoped = sorted(text for text in texts if "%" in text)
-    return _found(address, [(ip_address(text), int(port)) for text in texts - set(scoped)], scoped)
+    found = _found(address, [(ip_address(text), int(port)) for text in texts - set(scoped)], scoped)
+    # Behind the name of a gateway stand gateways: each has the cluster at the same prefix.
+    return replace(found, urls=tuple(url + prefix_of_apiserver(address) for url in found.urls))
 
 
 async def find_endpoints(address: str, access: Access, limits: Limits, deadline: float) -> Found:

@@ -5,13 +5,16 @@ from base64 import urlsafe_b64decode
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from mirror.model import Reason
+from mirror.model import AZURE_AUDIENCES, GOOGLE_PREFIXES, STS_AUDIENCE, Reason
 from mirror.source.failures import Failure, shown
 from mirror.source.files import read_small, why_unreadable
 
 MAX_TOKEN_BYTES = 16 * 1024
-CLOUD_AUDIENCES = frozenset({"sts.amazonaws.com", "api://AzureADTokenExchange"})
-"""Audiences that AWS and Entra take by default: such a token is a login to a cloud, not to an apiserver."""
+CLOUD_AUDIENCES = frozenset({STS_AUDIENCE, *AZURE_AUDIENCES})
+"""Audiences that AWS and Entra take by default: such a token is a login to a cloud, not to an apiserver.
+
+Those of Google begin with one of `GOOGLE_PREFIXES`.
+"""
 
 
 def read_token(path: Path, audiences: Collection[str], *, clouds: Collection[str] = CLOUD_AUDIENCES) -> str | Reason:
@@ -40,7 +43,8 @@ def judge_token(
     flaw = _flaw(token)
     if flaw:
         return Failure.TOKEN_MALFORMED.reason(f"{place} {flaw}")
-    wrong = _audiences_of(token) & frozenset((*clouds, *audiences))
+    found = _audiences_of(token)
+    wrong = found & {*clouds, *audiences} | {each for each in found if clouds and each.startswith(GOOGLE_PREFIXES)}
     if wrong:
         return Failure.WRONG_TOKEN.reason(", ".join(map(shown, sorted(wrong))))
     return token.decode("ascii")

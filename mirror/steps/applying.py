@@ -5,15 +5,13 @@ from dataclasses import dataclass, replace
 from mirror.errors import HistoryError, MirrorError, RemoteError, UsageError
 from mirror.history.ledger_reader import load_history
 from mirror.history.ledger_store import ATTEMPTS, CommitResult, Committer, commit_ledgers
-from mirror.model import Event, Level, key_id
+from mirror.model import Event, Level
 from mirror.ports import Ports
 from mirror.publish.audit import Audits
-from mirror.publish.reconcile import Action
 from mirror.report import Effect, Report
 from mirror.steps.plan import Plan, World, publications
 from mirror.steps.publishing import Done, Progress, Publishing
 from mirror.steps.reporting import issuer_report, ledger_changes, message_of, plan_report, preview, stopped
-from mirror.trust.emptiness import published_keys
 from mirror.trust.ledger_signature import LedgerTrust
 
 EPHEMERAL_PUSH_ATTEMPTS = 30
@@ -24,14 +22,14 @@ EPHEMERAL_PUSH_ATTEMPTS = 30
 class Applied:
     """What came of a plan: the report, when each issuer was last seen to be right, and what was committed.
 
-    `adds_keys` tells that a put made a key public that was not, `lost_race` that a put was not made, because another
-    mirror wrote the object first.
+    `has_put` tells that something was put, `lost_race` that a put was not made, because another mirror wrote the object
+    first.
     """
 
     report: Report
     audits: Audits
     recorded: CommitResult | None = None
-    adds_keys: bool = False
+    has_put: bool = False
     lost_race: bool = False
 
 
@@ -59,19 +57,21 @@ def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
         _report(plan, recorded, done, ports),
         _stamped(audits, done.issuers),
         recorded,
-        adds_keys=any(map(_adds_keys, done.issuers)),
+        has_put=any(map(_has_put, done.issuers)),
         lost_race=any(map(_lost_race, done.issuers)),
     )
 
 
 def committer_of(world: World, ports: Ports) -> Committer:
     """How this pass commits."""
-    left_out = publications(replace(world.settings, issuers=world.settings.left_out))
+    settings = world.settings
+    everything = publications(replace(settings, issuers=(*settings.issuers, *settings.left_out)))
     return Committer(
         ports.history,
         reread=lambda issuers: load_history(ports.history, issuers, world.trust),
         keys=world.trust.keys if isinstance(world.trust.keys, LedgerTrust) else None,
-        left_out={each.url: each.issuer.discovery_extra for each in left_out},
+        others={each.url: each.issuer.discovery_extra for each in everything},
+        always=world.trust.is_first_signing,
     )
 
 
@@ -93,14 +93,8 @@ def _lost_race(done: Progress) -> bool:
     return any(event.name == "bucket.changed" for event in done.published.events)
 
 
-def _adds_keys(done: Progress) -> bool:
-    """Whether a put of this issuer showed a key to the world that was not public before."""
-    before, outcome = done.planned.before, done.planned.outcome
-    if outcome is None or not any(each.effect is Effect.PUT for each in done.published.objects):
-        return False
-    known = {key_id(key) for key in published_keys(before)} if before is not None else set()
-    repaired = any(each.action != Action.UPDATE for each in done.published.objects if each.effect is Effect.PUT)
-    return repaired or any(key_id(key) not in known for key in published_keys(outcome.ledger))
+def _has_put(done: Progress) -> bool:
+    return any(each.effect is Effect.PUT for each in done.published.objects)
 
 
 def _blocked_by_push(plan: Plan, recorded: CommitResult) -> RemoteError | None:

@@ -18,6 +18,7 @@ from mirror.model import (
     Thumbprint,
     Unusable,
 )
+from mirror.new_keys import sound_keys
 from mirror.steps.numbers import fast_numbers
 from mirror.trust.fleet import shared_keys, suspects
 from mirror.trust.observe import observe
@@ -57,9 +58,12 @@ def believe(
     """
     observations: dict[IssuerName, tuple[Observation, ...]] = {}
     defects: dict[IssuerName, Reason] = {}
-    for issuer in issuers:
+    asked = tuple(issuers)
+    remembered = [each for each in asked if each.issuer in memory.issuers]  # who is not is a defect, told below
+    checked = sound_keys({each.name: (answers.get(each.name, ()), _known(each, memory)) for each in remembered})
+    for issuer in asked:
         try:
-            observations[issuer.name] = _observations(issuer, answers.get(issuer.name, ()), memory)
+            observations[issuer.name] = _observations(issuer, answers.get(issuer.name, ()), memory, checked)
         except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
             defects[issuer.name] = defect(error)
     shown = {name: tuple(_keys(found)) for name, found in observations.items()}
@@ -76,11 +80,18 @@ def defect(error: Exception) -> Reason:
     return Reason("broken", sentence, "This is a defect of oidc-mirror: please report it with this sentence.")
 
 
-def _observations(
-    issuer: Issuer, answers: Iterable[Answer | Unusable], memory: HistoryState
-) -> tuple[Observation, ...]:
+def _known(issuer: Issuer, memory: HistoryState) -> frozenset[Thumbprint]:
     ledger = memory.issuers[issuer.issuer].ledger
-    known = frozenset(record.key.thumbprint for record in ledger.records) if ledger is not None else frozenset()
+    return frozenset(record.key.thumbprint for record in ledger.records) if ledger is not None else frozenset()
+
+
+def _observations(
+    issuer: Issuer,
+    answers: Iterable[Answer | Unusable],
+    memory: HistoryState,
+    checked: Mapping[IssuerName, frozenset[Thumbprint]],
+) -> tuple[Observation, ...]:
+    known = _known(issuer, memory) | checked.get(issuer.name, frozenset())
     return tuple(
         answer
         if isinstance(answer, Unusable)

@@ -20,6 +20,7 @@ from mirror.model import (
     ObjectKey,
     PublicObject,
     Stored,
+    Thumbprint,
     key_id,
 )
 from mirror.ports import Bucket, Ports
@@ -112,12 +113,12 @@ class _ObjectDiffer:
         unheard = self.world.push_rejected or self._is_cut_off()
         if unheard and lost & self.known.remote_public_keys:
             return "take away a key that the remote's ledger has as public"
-        if self.planned.is_tolerant and lost:
-            return "take away a key of a mirror whose signing key is not listed here"
+        if _holds_revoked(body, there, revoked, wanted):
+            return ""  # taking revoked keys away never waits
+        if self.planned.is_tolerant:
+            return "undo what a mirror published whose signing key is not listed here"
         if not (self._is_cut_off() and is_unknown and self._tolerates_unknown()):
             return ""
-        if any(thumbprint in revoked for _, thumbprint in there):
-            return ""  # taking revoked keys away never waits
         before = published_keys(self.known.ledger) if self.known.ledger is not None else ()
         returning = (ours - there) & {key_id(key) for key in before}
         if lost or returning or not wanted.url.endswith(JWKS_SUFFIX):
@@ -177,6 +178,17 @@ def _names_commit(stored: Stored | None) -> bool:
     """Whether the object's metadata names a commit; its form alone, because anybody who may write it may invent it."""
     snapshot = stored.snapshot if stored is not None else None
     return snapshot is not None and len(snapshot) in (40, 64) and not snapshot.strip("0123456789abcdef")
+
+
+def _holds_revoked(
+    body: bytes | None, there: frozenset[KeyId], revoked: frozenset[Thumbprint], wanted: PublicObject
+) -> bool:
+    """Whether a JWKS holds a revoked key, or may hold any because it cannot be believed as a whole."""
+    if body is None or not revoked or not wanted.url.endswith(JWKS_SUFFIX):
+        return False
+    return any(thumbprint in revoked for _, thumbprint in there) or bool(
+        read_public(body, _ANY_KID, known=ALL_THUMBPRINTS)[1]
+    )
 
 
 def _names_other_jwks(discovery: bytes, expected: str) -> bool:

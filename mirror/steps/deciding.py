@@ -93,6 +93,8 @@ def _recovered(publication: Publication, policy: KeyPolicy, given: Circumstances
 def _is_tolerant(publication: Publication, known: IssuerHistory, outcome: Outcome, world: World) -> bool:
     """Whether another mirror's ledger stays: mirrors that do not know each other's keys report, and do not fight."""
     since = world.local.of(publication.url).tolerated_since
+    if since is None and world.is_new_disk:
+        since = known.foreign_since  # a pod remembers nothing: the branch tells since when
     interval = timedelta(seconds=publication.issuer.publish.audit_interval_seconds)
     is_recent = since is not None and timedelta(0) <= world.now - since < interval
     return bool(known.unknown_signer) and is_recent and not outcome.transitions

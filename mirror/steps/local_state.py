@@ -155,7 +155,7 @@ def load(state_dir: Path) -> LocalState:
             repository=str(content["repository"]),
             trusted_head=str(content["trusted_head"]),
         )
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return LocalState(warning=f"{FILE_NAME} is damaged; it is ignored and written anew.")
 
 
@@ -169,7 +169,7 @@ def _load_former(state_dir: Path) -> LocalState:
             for url in {**sources, **adopted}
         }
         return LocalState(issuers, has_pushed=bool(content.get("has_pushed", True)), is_former=True)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return LocalState()
 
 

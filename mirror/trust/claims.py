@@ -16,7 +16,9 @@ _SUBJECT = re.compile(
 _SHOWN_AUDIENCES = 5
 
 
-def check_claims(token: Token, issuer: IssuerUrl, audiences: tuple[str, ...], now: datetime) -> tuple[Check, ...]:
+def check_claims(
+    token: Token, issuer: IssuerUrl, audiences: tuple[str, ...], now: datetime, usual: tuple[str, ...] = ()
+) -> tuple[Check, ...]:
     """Check every claim that relying parties look at, in the order in which people read them.
 
     Args:
@@ -24,10 +26,11 @@ def check_claims(token: Token, issuer: IssuerUrl, audiences: tuple[str, ...], no
         issuer: the issuer that it should be of, compared code point by code point (fact 30).
         audiences: those that the clouds are told about; none when they are not configured.
         now: aware, UTC.
+        usual: what clouds accept for which no audience is configured.
     """
     checks = (
         _issuer(token, issuer),
-        _audience(token, audiences),
+        _audience(token, audiences, usual),
         _expiry(token, now),
         _beginning(token, now),
         _subject(token),
@@ -50,7 +53,7 @@ def _issuer(token: Token, issuer: IssuerUrl) -> Check:
     return failed("iss", Reason("wrong_issuer", sentence, "They are compared code point by code point (fact 30)."))
 
 
-def _audience(token: Token, audiences: tuple[str, ...]) -> Check:
+def _audience(token: Token, audiences: tuple[str, ...], usual: tuple[str, ...]) -> Check:
     told = ", ".join(quoted(each) for each in token.audiences[:_SHOWN_AUDIENCES])
     if len(token.audiences) > _SHOWN_AUDIENCES:
         told += f" and {len(token.audiences) - _SHOWN_AUDIENCES} more"
@@ -63,6 +66,8 @@ def _audience(token: Token, audiences: tuple[str, ...]) -> Check:
     common = [each for each in token.audiences if each in audiences]
     if common:
         return passed("aud", f"{told}; configured: {', '.join(map(quoted, common[:_SHOWN_AUDIENCES]))}")
+    if any(each in usual for each in token.audiences):
+        return passed("aud", f"{told}; the usual audience of a cloud for which none is configured")
     wanted = ", ".join(map(quoted, audiences[:_SHOWN_AUDIENCES]))
     sentence = f"The token is for {told}, and configured is {wanted}."
     remedy = "The pod's projected volume, the provider in the cloud and `audiences` must name one audience."

@@ -19,7 +19,7 @@ from mirror.trust.material import (
     kubernetes_kid,
     thumbprint_of,
 )
-from mirror.trust.strength import weaknesses
+from mirror.trust.strength import SMALL_MULTIPLES, is_small_multiple, weaknesses
 from mirror.trust.words import quoted
 
 Members = Mapping[str, object]
@@ -117,7 +117,7 @@ def _weaknesses(key: Key, where: str, known: Container[Thumbprint]) -> tuple[Rea
         sentence = f"The private half of this key is public: {source}."
         return (Reason("known_test_key", sentence, "Make a new key pair; this one must never sign.", where),)
     if isinstance(key, EcKey):
-        return ()
+        return () if key.thumbprint in known else _small_private_key(key, where)
     n, e = decode_uint(key.n) or 0, decode_uint(key.e) or 0
     return tuple(
         Reason(
@@ -128,6 +128,18 @@ def _weaknesses(key: Key, where: str, known: Container[Thumbprint]) -> tuple[Rea
         )
         for check in weaknesses(n, e, checked_before=key.thumbprint in known)
     )
+
+
+def _small_private_key(key: EcKey, where: str) -> tuple[Reason, ...]:
+    x = decode_coordinate(key.x, coordinate_bytes(key.crv)) or 0
+    if not is_small_multiple(CURVES[key.crv], x):
+        return ()
+    sentence = (
+        f"The private key of this {key.crv} key is a number from 1 to {SMALL_MULTIPLES} or the negative of one, so"
+        " everybody can sign with it (SEC 1, section 3.2.1)."
+    )
+    remedy = "Make a new key pair with a current library; this one must never sign."
+    return (Reason("weak_key", sentence, remedy, f"{where}.x"),)
 
 
 def _wrong_kid(key: Key, where: str) -> tuple[Reason, ...]:

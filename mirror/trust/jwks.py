@@ -3,17 +3,26 @@
 A malformed key is never skipped: a smaller set that goes public silently logs pods out.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
 from mirror.model import Key, KeyPolicy, Kid, Note, Reason, Thumbprint, key_id
+from mirror.trust.base64url import decode_uint
 from mirror.trust.jwk import KNOWN_TYPES, read_key
+from mirror.trust.material import thumbprint_of
 from mirror.trust.private_members import private_members
 from mirror.trust.refused import Refused, refused
+from mirror.trust.strength import MAX_MODULUS_BITS, checking_cost
 from mirror.trust.strict_json import read_object
 from mirror.trust.words import quoted
 
 MAX_KEYS = 200
+MAX_CHECKING_COST = 8192
+"""What checking the new keys of one JWKS may cost, by `checking_cost`: 20 to 40 s of computing.
+
+It is enough for 200 keys of 3072 bits, 128 keys of 4096 bits or 16 keys of 8192 bits. Without a limit one hostile
+apiserver could keep this machine busy for minutes.
+"""
 _DOCUMENT = "jwks"
 
 
@@ -35,7 +44,7 @@ def read_jwks(body: bytes, *, policy: KeyPolicy, known: Container[Thumbprint] = 
 
     Returns:
         The set, or all reasons of all keys: the codes of `read_object` and `read_key`, and `private_key`, `no_keys`,
-        `empty_jwks`, `too_many_keys`, `unknown_key`, `duplicate_kid`.
+        `empty_jwks`, `too_many_keys`, `too_costly`, `unknown_key`, `duplicate_kid`.
     """
     document = read_object(body, _DOCUMENT)
     if isinstance(document, Reason):
@@ -43,6 +52,8 @@ def read_jwks(body: bytes, *, policy: KeyPolicy, known: Container[Thumbprint] = 
     entries = _entries(document)
     if isinstance(entries, Reason):
         return refused((*private_members(document, _DOCUMENT), entries))
+    if sum(checking_cost(n) for n, _ in _new_rsa_keys(entries, known).values()) > MAX_CHECKING_COST:
+        return refused((*private_members(document, _DOCUMENT), _too_costly()))
     read = tuple(_read_entry(entry, f"{_DOCUMENT} keys[{i}]", policy, known) for i, entry in enumerate(entries))
     reasons = private_members(document, _DOCUMENT) + tuple(
         reason for each in read if isinstance(each, tuple) for reason in each
@@ -60,6 +71,32 @@ def _entries(document: dict[str, object]) -> list[object] | Reason:
         sentence = f"has {len(entries)} keys, and at most {MAX_KEYS} are read"
         return _set_reason("too_many_keys", sentence, "Remove old key files from this apiserver.")
     return entries
+
+
+def new_rsa_keys(body: bytes, known: Container[Thumbprint]) -> Mapping[Thumbprint, tuple[int, int]]:
+    """Give modulus and exponent of each RSA key in a JWKS whose strength has to be checked; none for what is no JWKS.
+
+    Args:
+        body: the bytes that the apiserver sent.
+        known: as in `read_jwks`.
+    """
+    document = read_object(body, _DOCUMENT)
+    entries = _entries(document) if isinstance(document, dict) else []
+    return {} if isinstance(entries, Reason) else _new_rsa_keys(entries, known)
+
+
+def _new_rsa_keys(entries: list[object], known: Container[Thumbprint]) -> dict[Thumbprint, tuple[int, int]]:
+    found: dict[Thumbprint, tuple[int, int]] = {}
+    for entry in entries:
+        if not isinstance(entry, dict) or entry.get("kty") != "RSA":
+            continue
+        n, e = decode_uint(entry.get("n")), decode_uint(entry.get("e"))
+        # Nothing costly is computed with a modulus of absurd size.
+        if n is not None and e is not None and n.bit_length() <= MAX_MODULUS_BITS:
+            thumbprint = thumbprint_of("RSA", n=str(entry["n"]), e=str(entry["e"]))
+            if thumbprint not in known:
+                found[thumbprint] = (n, e)
+    return found
 
 
 def _read_entry(
@@ -99,6 +136,12 @@ def _conflicts(keys: tuple[Key, ...]) -> Iterator[Reason]:
 def _empty() -> Reason:
     sentence = "holds no key that can be published, which no apiserver means (fact 14)"
     return _set_reason("empty_jwks", sentence, "Look at --service-account-key-file of this apiserver.")
+
+
+def _too_costly() -> Reason:
+    sentence = "has so many new and large RSA keys that checking them would take longer than 20 s"
+    remedy = "Remove old key files from this apiserver, or sign with RSA keys of 2048 to 4096 bits."
+    return _set_reason("too_costly", sentence, remedy)
 
 
 def _set_reason(code: str, what: str, remedy: str) -> Reason:

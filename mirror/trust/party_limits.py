@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from mirror.model import IssuerUrl, Key
+from mirror.model import NO_AUDIENCES, Audiences, Cloud, IssuerUrl, Key
 from mirror.trust.compatibility import (
     AWS_ISSUER_CHARACTERS,
     AWS_KEYS_OF_A_TYPE,
@@ -23,6 +23,8 @@ class Party(StrEnum):
     ENTRA = "Entra"
 
 
+CLOUDS = {Party.AWS: Cloud.AWS, Party.GCP: Cloud.GCP, Party.ENTRA: Cloud.AZURE}
+"""Each party's word in the configuration."""
 ALGORITHMS: dict[Party, tuple[str, ...]] = {
     Party.AWS: ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512"),
     Party.GCP: ("RS256", "ES256"),
@@ -34,20 +36,24 @@ GCP_AUDIENCES = 10
 GCP_LIFETIME = timedelta(hours=48)
 GCP_SUBJECT_BYTES = 127
 ENTRA_AUDIENCE_CHARACTERS = 600
+ENTRA_LIFETIME = timedelta(hours=25)
+"""What Entra was recorded to accept (AADSTS70023: a lifetime of at most 1.01:00:00)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What a relying party looks at: the issuer, its public keys, the configured audiences and perhaps a token.
 
-    `has_unknown_key` tells that the JWKS also holds a key of a type that nobody here knows.
+    Without configured audiences those of a token are not compared. `has_unknown_key` tells that the JWKS also holds a
+    key of a type that nobody here knows, `has_key_ops` that a key of it has the member key_ops.
     """
 
     issuer: IssuerUrl
     keys: tuple[Key, ...]
-    audiences: tuple[str, ...] = ()
+    audiences: Audiences = NO_AUDIENCES
     token: Token | None = None
     has_unknown_key: bool = False
+    has_key_ops: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +85,64 @@ def _issuer_up_to(characters: int) -> Callable[[Shown], bool]:
     return lambda shown: len(shown.issuer) <= characters
 
 
-def _audience_up_to(characters: int) -> Callable[[Shown], bool]:
-    return lambda shown: shown.token is None or any(len(each) <= characters for each in _meant(shown, shown.token))
+def _audience_up_to(party: Party, characters: int) -> Callable[[Shown], bool]:
+    def holds(shown: Shown) -> bool:
+        return shown.token is None or any(len(each) <= characters for each in _meant(party, shown, shown.token))
+
+    return holds
 
 
-def _meant(shown: Shown, token: Token) -> tuple[str, ...]:
-    """The token's audiences that count: the configured ones, or all where none are configured (or none is common)."""
-    return tuple(each for each in token.audiences if each in shown.audiences) or token.audiences or ("",)
+def _compared(party: Party, token: Token) -> tuple[str, ...]:
+    """The audiences that the party compares.
+
+    For AWS it is `azp` where the token has it, and else `aud` (IAM user guide, "Available keys for AWS OIDC
+    federation"). ServiceAccount tokens never have `azp`.
+    """
+    if party is Party.AWS and (azp := _authorized_party(token)):
+        return (azp,)
+    return token.audiences
+
+
+def _authorized_party(token: Token) -> str:
+    azp = token.claims.get("azp")
+    return azp if isinstance(azp, str) else ""
+
+
+def _meant(party: Party, shown: Shown, token: Token) -> tuple[str, ...]:
+    """The token's audiences that count: those that the party is told about, or all where none is."""
+    compared = _compared(party, token)
+    return tuple(each for each in compared if shown.audiences.accepts(CLOUDS[party], each)) or compared or ("",)
+
+
+def _knows_the_audience(party: Party) -> Callable[[Shown], bool]:
+    """Whether the token is for this party, as far as that is known; no audience at all is told for everybody.
+
+    What Google and Entra take is known only where it is configured: elsewhere a provider or a credential may name any
+    audience, and the usual one is only what is likely. AWS has every audience of a plain list that is not another's.
+    """
+
+    def holds(shown: Shown) -> bool:
+        is_known = party is Party.AWS or bool(shown.audiences.of_cloud(CLOUDS[party]))
+        return not is_known or _is_for(party, shown)
+
+    return holds
+
+
+def _has_the_usual_audience(party: Party) -> Callable[[Shown], bool]:
+    """Whether the token is for what the party takes where no audience of it is configured."""
+    return lambda shown: bool(shown.audiences.of_cloud(CLOUDS[party])) or _is_for(party, shown)
+
+
+def _is_for(party: Party, shown: Shown) -> bool:
+    token = shown.token
+    if token is None or not token.audiences or not shown.audiences:
+        return True
+    return any(shown.audiences.accepts(CLOUDS[party], each) for each in _compared(party, token))
+
+
+def _has_one_audience_or_azp(shown: Shown) -> bool:
+    token = shown.token
+    return token is None or len(token.audiences) <= 1 or _authorized_party(token) != ""
 
 
 def _few_keys_of_each_type(shown: Shown) -> bool:
@@ -96,11 +153,14 @@ def _has_no_port(shown: Shown) -> bool:
     return ":" not in shown.issuer.removeprefix("https://").partition("/")[0]
 
 
-def _is_short_lived(shown: Shown) -> bool:
-    token = shown.token
-    if token is None or token.expires_at is None or token.issued_at is None:
-        return True
-    return token.expires_at - token.issued_at < GCP_LIFETIME
+def _lives_up_to(longest: timedelta) -> Callable[[Shown], bool]:
+    def holds(shown: Shown) -> bool:
+        token = shown.token
+        if token is None or token.expires_at is None or token.issued_at is None:
+            return True
+        return token.expires_at - token.issued_at <= longest
+
+    return holds
 
 
 def _says_when_issued(shown: Shown) -> bool:
@@ -126,7 +186,13 @@ ROWS = (
         "AWS accepts at most 255 characters of issuer.",
         "Give the cluster a shorter issuer.",
     ),
-    Row(Party.AWS, "aws_issuer_port", _has_no_port, "AWS discourages an issuer with a port.", is_note=True),
+    Row(
+        Party.AWS,
+        "aws_issuer_port",
+        _has_no_port,
+        "AWS discourages an issuer with a port; IAM drops :443 from ARNs and condition keys.",
+        is_note=True,
+    ),
     Row(
         Party.AWS,
         "aws_key_count",
@@ -137,9 +203,38 @@ ROWS = (
     Row(
         Party.AWS,
         "aws_audience_length",
-        _audience_up_to(AWS_AUDIENCE_CHARACTERS),
+        _audience_up_to(Party.AWS, AWS_AUDIENCE_CHARACTERS),
         "AWS takes audiences of at most 255 characters.",
         _SHORTER,
+    ),
+    Row(
+        Party.AWS,
+        "aws_authorized_party",
+        _has_one_audience_or_azp,
+        "STS refuses a token with several audiences and no azp: Token audience contains more than one audience while"
+        " authorized party is not present.",
+        "Project a token of its own for AWS, with one audience. Kubernetes never writes azp.",
+    ),
+    Row(
+        Party.AWS,
+        "aws_audience",
+        _knows_the_audience(Party.AWS),
+        "The token is for none of the audiences that AWS is told about: Incorrect token audience.",
+        "Project a token with an audience of AWS, or add this one under `audiences` (aws).",
+    ),
+    Row(
+        Party.AWS,
+        "aws_no_iat",
+        _says_when_issued,
+        "STS refuses a token without iat: Missing a required claim: iat.",
+        "Take a projected token: kube-apiserver always writes iat.",
+    ),
+    Row(
+        Party.AWS,
+        "aws_key_ops",
+        lambda shown: not shown.has_key_ops,
+        "STS refuses a JWKS in which a key has the member key_ops: Couldn't retrieve verification key.",
+        "Run a pass: `oidc-mirror run --once`. The mirror publishes keys without key_ops.",
     ),
     Row(
         Party.GCP,
@@ -165,21 +260,36 @@ ROWS = (
     Row(
         Party.GCP,
         "gcp_audience_length",
-        _audience_up_to(GCP_AUDIENCE_CHARACTERS),
+        _audience_up_to(Party.GCP, GCP_AUDIENCE_CHARACTERS),
         "Google takes audiences of at most 256 characters.",
         _SHORTER,
     ),
     Row(
         Party.GCP,
         "gcp_audiences",
-        lambda shown: len(shown.audiences) <= GCP_AUDIENCES,
+        lambda shown: len(shown.audiences.gcp) <= GCP_AUDIENCES,
         "Google takes at most 10 audiences a provider, and more are configured.",
         is_note=True,
     ),
     Row(
         Party.GCP,
+        "gcp_audience",
+        _knows_the_audience(Party.GCP),
+        "The token is for none of the audiences that Google is told about: The audience in ID Token does not match.",
+        "Project a token with an audience of Google, or add this one under `audiences` (gcp).",
+    ),
+    Row(
+        Party.GCP,
+        "gcp_usual_audience",
+        _has_the_usual_audience(Party.GCP),
+        "No audience of Google is configured (gcp under `audiences`), and the token is not for the usual one, the full"
+        " name of the pool's provider: Google accepts it only where the provider names its audience.",
+        is_note=True,
+    ),
+    Row(
+        Party.GCP,
         "gcp_lifetime",
-        _is_short_lived,
+        _lives_up_to(GCP_LIFETIME - timedelta(seconds=1)),
         "Google accepts only tokens that live less than 48 hours.",
         "Set expirationSeconds of the projected token below 172800.",
     ),
@@ -241,8 +351,37 @@ ROWS = (
     ),
     Row(
         Party.ENTRA,
+        "entra_audience",
+        _knows_the_audience(Party.ENTRA),
+        "The token is for none of the audiences that Entra is told about: AADSTS700212.",
+        "Project a token with an audience of Azure, or add this one under `audiences` (azure).",
+    ),
+    Row(
+        Party.ENTRA,
+        "entra_usual_audience",
+        _has_the_usual_audience(Party.ENTRA),
+        "No audience of Azure is configured (azure under `audiences`), and the token is not for the usual one,"
+        " api://AzureADTokenExchange: Entra accepts it only where the federated credential names its audience.",
+        is_note=True,
+    ),
+    Row(
+        Party.ENTRA,
+        "entra_no_iat",
+        _says_when_issued,
+        "Entra counts a token's lifetime from iat, and this one has no iat: AADSTS70023.",
+        "Take a projected token: kube-apiserver always writes iat.",
+    ),
+    Row(
+        Party.ENTRA,
+        "entra_lifetime",
+        _lives_up_to(ENTRA_LIFETIME),
+        "Entra may refuse a token that lives longer than 25 hours (AADSTS70023).",
+        is_note=True,
+    ),
+    Row(
+        Party.ENTRA,
         "entra_audience_length",
-        _audience_up_to(ENTRA_AUDIENCE_CHARACTERS),
+        _audience_up_to(Party.ENTRA, ENTRA_AUDIENCE_CHARACTERS),
         "Entra takes audiences of at most 600 characters.",
         _SHORTER,
     ),

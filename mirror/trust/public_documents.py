@@ -29,10 +29,14 @@ class PublicDiscovery:
 
 @dataclass(frozen=True, slots=True)
 class PublicKeys:
-    """A JWKS that relying parties can use."""
+    """A JWKS that relying parties can use.
+
+    `with_key_ops` tells that a key has the member key_ops, which not every relying party takes.
+    """
 
     keys: tuple[Key, ...]
     notes: tuple[Note, ...] = ()
+    with_key_ops: bool = False
 
 
 def read_public_discovery(body: bytes, issuer: IssuerUrl) -> PublicDiscovery | Refused:
@@ -71,7 +75,14 @@ def read_public_jwks(body: bytes, *, known: frozenset[Thumbprint]) -> PublicKeys
     keys = read_jwks(body, policy=_PUBLIC, known=known)
     if isinstance(keys, Refused):
         return Refused(tuple(replace(reason, remedy=_MIRROR) for reason in keys.reasons))
-    return PublicKeys(keys.keys, tuple(Note(note.code, _unknown_key(note)) for note in keys.notes))
+    notes = tuple(Note(note.code, _unknown_key(note)) for note in keys.notes)
+    return PublicKeys(keys.keys, notes, _has_key_ops(body))
+
+
+def _has_key_ops(body: bytes) -> bool:
+    document = read_object(body, "jwks")
+    entries = document.get("keys") if isinstance(document, dict) else None
+    return isinstance(entries, list) and any(isinstance(each, dict) and "key_ops" in each for each in entries)
 
 
 def caching_note(cache_control: str) -> Note | None:

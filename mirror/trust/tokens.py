@@ -76,21 +76,49 @@ def read_token(body: bytes) -> Token | Refused:
     return _built(header, claims, text.rpartition(b".")[0], signature)
 
 
+def leading_token(body: bytes) -> bytes:
+    """Give what stands before the first white space of `body`: the token, where a file has more text after it."""
+    words = body.split(maxsplit=1)
+    return words[0] if words else b""
+
+
 def _flaw(text: bytes) -> Reason | None:
     """Why the bytes are not even three parts of visible text."""
     if not text:
         return Reason("token_empty", "The token is empty.", _FRESH, "token")
+    if not all(0x21 <= byte <= 0x7E for byte in text):  # noqa: PLR2004 - visible ASCII
+        return _more_text(text)
     if len(text) > MAX_TOKEN_BYTES:
         sentence = f"The token has more than {MAX_TOKEN_BYTES} bytes, the most that STS takes."
         return Reason("token_too_large", sentence, _FRESH, "token")
     parts = text.count(b".") + 1
-    if parts == 3 and all(0x21 <= byte <= 0x7E for byte in text):  # noqa: PLR2004 - RFC 7515, section 7.1; visible ASCII
-        return None
-    what = "it is encrypted (JWE)" if parts == 5 else f"it has {parts}"  # noqa: PLR2004 - RFC 7516, section 3.1
     if parts == 3:  # noqa: PLR2004 - RFC 7515, section 7.1
-        what = "it holds spaces, line breaks or other characters that no token has"
+        return None
+    what = "it is encrypted (JWE)" if parts == 5 and _is_encrypted(text) else f"it has {parts}"  # noqa: PLR2004 - RFC 7516, section 3.1
     sentence = f"The token is not three parts of base64url with dots between them: {what} (RFC 7515, section 7.1)."
     return Reason("token_shape", sentence, _FRESH, "token")
+
+
+def _more_text(text: bytes) -> Reason:
+    """Tell of white space or other characters that no token has, without showing the text."""
+    first = leading_token(text)
+    after = text[text.index(first) + len(first) :] if first else b""
+    if first.count(b".") == 2 and after.strip():  # noqa: PLR2004 - RFC 7515, section 7.1
+        line = text[: len(text) - len(after.lstrip())].count(b"\n") + 1
+        sentence = (
+            f"After the token stands more text (line {line}), such as a log line or a second token. Whoever reads the"
+            " file sends all of it."
+        )
+        return Reason("token_shape", sentence, "Write the token alone into the file.", "token")
+    sentence = "The token holds spaces, line breaks or other characters that no token has (RFC 7515, section 7.1)."
+    return Reason("token_shape", sentence, _FRESH, "token")
+
+
+def _is_encrypted(text: bytes) -> bool:
+    """Tell whether the first part is the header of a JWE, which names its encryption (RFC 7516, section 4.1.2)."""
+    header = decode(text.partition(b".")[0].decode("ascii"))
+    value = None if header is None else read_object(header, "token header")
+    return isinstance(value, dict) and "enc" in value
 
 
 def _object(text: bytes, part: str) -> dict[str, object] | tuple[Reason, ...]:

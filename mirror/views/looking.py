@@ -49,7 +49,7 @@ def standing(settings: Settings, ports: Ports, now: datetime, *, names: frozense
     try:
         remote_error = _fetch(settings, ports)
         local = local_state.load(settings.state_dir)
-        trust = trust_of(settings.repository, ports.history, local, ports.ledger_trust())
+        trust = trust_of(settings, ports.history, local, ports.ledger_trust())
         memory = load_history(ports.history, [each.url for each in everything], trust)
     except HistoryError as error:
         mode = mode_of(settings.repository, ports.ledger_trust())
@@ -60,7 +60,8 @@ def standing(settings: Settings, ports: Ports, now: datetime, *, names: frozense
     if result.mode == "trusted":
         result = replace(result, events=(unsigned_remote(settings),))
     if remote_error is not None:
-        result = replace(result, failures=(reason_from("remote.unreachable", remote_error),))
+        code = "remote.damaged" if remote_error.damaged else "remote.unreachable"
+        result = replace(result, failures=(reason_from(code, remote_error),))
     return _with_git(result, everything, world, ports)
 
 

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from mirror.model import KeyPolicy
-from mirror.trust.base64url import encode
-from mirror.trust.jwks import read_jwks
+from mirror.trust.base64url import decode_uint, encode
+from mirror.trust.jwks import KeySet, read_jwks
+from mirror.trust.material import CURVES, coordinate_bytes, thumbprint_of
 from mirror.trust.refused import Refused
 from support.captures import capture
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body, with_kid
@@ -52,6 +54,26 @@ def number(value: int) -> str:
     return encode(value.to_bytes(max(1, (value.bit_length() + 7) // 8)))
 
 
+def large_keys(count: int) -> bytes:
+    """Moduli that only a costly check could judge."""
+    moduli = ({**RSA, "kid": f"k{at}", "n": number(2**8191 + 2 * at + 1)} for at in range(count))
+    return json.dumps({"keys": list(moduli)}).encode()
+
+
+def small_ec(crv: str, scalar: int, sign: int) -> dict[str, str]:
+    """The public key of a private key that everybody can guess; a negative one mirrors the point."""
+    numbers = ec.derive_private_key(scalar, CURVES[crv]).public_key().public_numbers()
+    size = coordinate_bytes(crv)
+    y = numbers.y if sign > 0 else FIELDS[crv] - numbers.y
+    return {"kty": "EC", "kid": "a", "crv": crv, "x": encode(numbers.x.to_bytes(size)), "y": encode(y.to_bytes(size))}
+
+
+FIELDS = {
+    "P-256": 2**256 - 2**224 + 2**192 + 2**96 - 1,
+    "P-384": 2**384 - 2**128 - 2**96 + 2**32 - 1,
+    "P-521": 2**521 - 1,
+}
+"""The prime of each curve's field (FIPS 186-4, D.1.2)."""
 BAD_ENTRIES = {
     "no object": (["a"], "bad_key", ""),
     "null": (None, "bad_key", ""),
@@ -99,6 +121,18 @@ BAD_ENTRIES = {
     "n even": ({**RSA, "n": number(2**2047)}, "weak_key", ".n"),
     "n with a small factor": ({**RSA, "n": number(3 * (2**2047 // 3) | 1)}, "weak_key", ".n"),
     "n a power": ({**RSA, "n": number(3**1293)}, "weak_key", ".n"),
+    "n a prime": ({**RSA, "n": number(2**2048 - 1942289)}, "weak_key", ".n"),
+    "n with a factor of 17 bits": ({**RSA, "n": number(65537 * (2**2047 // 65537 | 1))}, "weak_key", ".n"),
+    **{
+        f"private key {sign * scalar} of {crv}": (small_ec(crv, scalar, sign), code, place)
+        for crv in CURVES
+        for scalar, sign, code, place in (
+            (1, 1, "known_test_key", ""),
+            (1, -1, "weak_key", ".x"),
+            (2, 1, "weak_key", ".x"),
+            (16, -1, "weak_key", ".x"),
+        )
+    },
     "RSA key of jwt.io": ({"kty": "RSA", "kid": "a", "n": JWT_IO_N, "e": "AQAB"}, "known_test_key", ""),
     "EC key of RFC 7515": (RFC_7515_EC, "known_test_key", ""),
     "curve secp256k1": ({**EC, "crv": "secp256k1"}, "wrong_curve", ".crv"),
@@ -173,6 +207,7 @@ def test_private_value_is_never_told() -> None:
         pytest.param(
             jwks_body(*(with_kid(EC_KEYS[0], str(i)) for i in range(201))), OPAQUE, "too_many_keys", id="201 keys"
         ),
+        pytest.param(large_keys(17), OPAQUE, "too_costly", id="17 keys of 8192 bits"),
         pytest.param(b'{"keys":[' + b"0," * 300_000 + b"0]}", OPAQUE, "too_many_keys", id="300 000 entries"),
         pytest.param(
             jwks_body(with_kid(RSA_KEYS[0], "a"), with_kid(RSA_KEYS[1], "a")),
@@ -218,3 +253,14 @@ def test_flood_of_faults_is_a_bounded_report() -> None:
     """A mebibyte of private members gives a few hundred reasons, not a hundred thousand."""
     body = json.dumps({"keys": [GOOD], "a": [{"d": 1}] * 100_000}).encode()
     assert len(refusal(body)) == 257
+
+
+def test_keys_that_are_known_cost_nothing() -> None:
+    """What our own ledger holds is not checked again, however large it is; a weak key that is live stays believed."""
+    body = large_keys(20)
+    moduli = [decode_uint(entry["n"]) for entry in json.loads(body)["keys"]]
+    known = frozenset(thumbprint_of("RSA", n=number(n), e="AQAB") for n in moduli if n is not None)
+    assert isinstance(read_jwks(body, policy=OPAQUE, known=known), KeySet)
+    weak = small_ec("P-256", 2, 1)
+    thumbprint = thumbprint_of("EC", crv="P-256", x=weak["x"], y=weak["y"])
+    assert isinstance(read_jwks(json.dumps({"keys": [weak]}).encode(), policy=OPAQUE, known={thumbprint}), KeySet)

@@ -74,7 +74,7 @@ class Federation:
     def verified(self) -> Verification:
         """What `verify` finds, a minute after the token was minted: it is from the past."""
         (issuer,) = load(self.world.folder / "mirror.yaml").issuers
-        asked = question((Subject(issuer.name, issuer.issuer, issuer.publish, issuer.audiences),), TOKEN, named=True)
+        asked = question((Subject(issuer.name, issuer.issuer, issuer.publish, issuer.clouds),), TOKEN, named=True)
         now = datetime.fromtimestamp(claims()["iat"], UTC) + timedelta(minutes=1)
         with PublicWeb() as web:
             found = tuple(examine(each, asked.token, web, now) for each in asked.subjects)

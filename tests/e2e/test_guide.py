@@ -52,5 +52,5 @@ def test_table_of_errors_has_the_causes_of_each() -> None:
     known = {each.code for each in vars(causes).values() if isinstance(each, causes.Cause)}
     rows = re.findall(r"^\| \*(.+?)\* \| (.+) \|$", GUIDE.read_text("utf-8"), re.MULTILINE)
     told = {text: [code for code in re.findall(r"`(\w+)`", meaning) if code in known] for text, meaning in rows}
-    assert len(told) == 7
+    assert len(told) == 9
     assert told == {text: [cause.code for cause in explain(text)] for text in told}

@@ -103,11 +103,13 @@ def test_dry_run_makes_no_provider(account: Account, capsys: pytest.CaptureFixtu
     assert account.iam.list_open_id_connect_providers()["OpenIDConnectProviderList"] == []
 
 
-def test_issuer_without_audience_is_a_configuration_error(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
-    """No audience is assumed: the command says what to write, and nothing is made."""
-    assert account.command("provider", "syd") == 2
-    assert "audiences: [sts.amazonaws.com]" in capsys.readouterr().err
-    assert account.iam.list_open_id_connect_providers()["OpenIDConnectProviderList"] == []
+def test_issuer_without_audience_takes_the_usual_one(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    """The provider is for what the tools of AWS ask for, and the answer says so."""
+    assert account.command("provider", "syd") == 0
+    assert "with the audiences sts.amazonaws.com" in capsys.readouterr().out
+    (found,) = account.iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]
+    made = account.iam.get_open_id_connect_provider(OpenIDConnectProviderArn=found["Arn"])
+    assert made["ClientIDList"] == ["sts.amazonaws.com"]
 
 
 @pytest.mark.parametrize("kind", ["bucket", "provider"])

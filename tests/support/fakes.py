@@ -105,12 +105,17 @@ class Commits:
 
 @dataclass
 class FakeRemote:
-    """The branch of a git remote; `down` makes it unreachable, `forgets` gives no commit by its id."""
+    """The branch of a git remote; `down` makes it unreachable, `forgets` gives no commit by its id.
+
+    `damaged` sends objects that `git fsck` refuses, `faults` are those of form that it lets pass.
+    """
 
     head: CommitId | None = None
     down: bool = False
     refuses_pushes: bool = False
     forgets: bool = False
+    damaged: bool = False
+    faults: str = ""
 
 
 @dataclass
@@ -143,8 +148,11 @@ class FakeHistory:
 
     def fetch(self, *, shallow: bool) -> str:
         self.fetched_shallow.append(shallow)
-        self.tracking = self._remote().head
-        return ""
+        remote = self._remote()
+        if remote.damaged:
+            raise RemoteError("The remote sent a tree that git refuses.", remedy="Look at it.", damaged=True)
+        self.tracking = remote.head
+        return remote.faults
 
     def _remote(self) -> FakeRemote:
         if self.remote is None or self.remote.down:

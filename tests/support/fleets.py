@@ -134,7 +134,7 @@ class Ended:
         """What was reported, as text: every event and every reason."""
         if self.report is None:
             return self.error
-        found = [*self.report.events, *self.report.failures]
+        found: list[Event | Reason] = [*self.report.events, *self.report.failures]
         for issuer in self.report.issuers:
             found += [*issuer.events, *issuer.all_failures(), *issuer.held]
         return f"exit {self.status}: " + " | ".join(f"{_name(each)}: {each}" for each in found)

@@ -29,12 +29,17 @@ def environment(tmp: Path, **extra: str) -> dict[str, str]:
 
 def git(directory: Path, *args: str, environ: Mapping[str, str] | None = None, stdin: bytes = b"") -> str:
     """What git prints, without the last line feed; fails the test when git fails."""
+    return git_bytes(directory, *args, environ=environ, stdin=stdin).decode().rstrip("\n")
+
+
+def git_bytes(directory: Path, *args: str, environ: Mapping[str, str] | None = None, stdin: bytes = b"") -> bytes:
+    """What git prints; fails the test when git fails."""
     clean = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     done = subprocess.run(
         ["git", f"--git-dir={directory}", *args], env=environ or clean, input=stdin, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode().rstrip("\n")
+    return done.stdout
 
 
 def bare(path: Path) -> Path:
@@ -51,7 +56,7 @@ def log(directory: Path, ref: str = "main") -> list[str]:
 def files_at(directory: Path, commit: str = "main") -> dict[str, bytes]:
     """Every file of a commit."""
     paths = [path for path in git(directory, "ls-tree", "-r", "-z", "--name-only", commit).split("\0") if path]
-    return {path: git(directory, "cat-file", "blob", f"{commit}:{path}").encode() for path in paths}
+    return {path: git_bytes(directory, "cat-file", "blob", f"{commit}:{path}") for path in paths}
 
 
 def fsck_strict(directory: Path) -> None:

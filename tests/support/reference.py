@@ -67,6 +67,7 @@ _SECTIONS = (  # title, definition, where it may stand
     ("Issuer", "IssuerEntry", "each entry of `issuers`; all but `name` and `issuer` also in `defaults`"),
     ("Tls", "Tls", "`tls` of an issuer"),
     ("Auth", "Auth", "`auth` of an issuer"),
+    ("Audiences", "Audiences", "`audiences` of an issuer, as a mapping; as a list it is sorted out by its texts"),
     ("Keys", "Keys", "`keys` of an issuer"),
     ("Former issuer", "FormerIssuer", "each entry of `former_issuers` of an issuer"),
 )

@@ -41,6 +41,22 @@ CURVES = {
 }
 """Octets of a coordinate, the prime p, the b of y² = x³ - 3x + b (FIPS 186-4, D.1.2), and the algorithm."""
 
+GENERATORS = {
+    "P-256": (
+        0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
+        0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5,
+    ),
+    "P-384": (
+        0xAA87CA22BE8B05378EB1C71EF320AD746E1D3B628BA79B9859F741E082542A385502F25DBF55296C3A545E3872760AB7,
+        0x3617DE4A96262C6F5D9E98BF9292DC29F8F41DBD289A147CE9DA3113B5F0B8C00A60B1CE1D7E819D7A431D7C90EA0E5F,
+    ),
+    "P-521": (
+        0x00C6858E06B70404E9CD9E3ECB662395B4429C648139053FB521F828AF606B4D3DBAA14B5E77EFE75928FE1DC127A2FFA8DE3348B3C1856A429BF97E7E31C2E5BD66,
+        0x011839296A789A3BC0045C8A5FB42C7D1BD998F54449579B446817AFBD17273E662C97EE72995EF42640C550B9013FAD0761353C7086A272C24088BE94769FD16650,
+    ),
+}
+"""The generator of each curve (FIPS 186-4, D.1.2)."""
+
 Believed = frozenset[tuple[str, str, str]]
 """Of each key kid, algorithm and RFC 7638 thumbprint."""
 
@@ -148,4 +164,19 @@ def _ec(entry: dict[str, Any]) -> list[str]:
     a, c = int.from_bytes(x), int.from_bytes(y)
     demand(a < p and c < p, "a coordinate beyond p")
     demand((c * c - (a * a * a - 3 * a + b)) % p == 0, "not on the curve")
+    demand(a not in _small_multiples(entry["crv"]), "a small private key")
     return [alg]
+
+
+@cache
+def _small_multiples(crv: str) -> frozenset[int]:
+    """The x of 1 G to 16 G, by the schoolbook formulas (SEC 1, section 2.2.1)."""
+    _, p, _, _ = CURVES[crv]
+    x0, y0 = GENERATORS[crv]
+    x, y, found = x0, y0, {x0}
+    for _ in range(15):
+        slope = (3 * x * x - 3) * pow(2 * y, -1, p) if x == x0 else (y - y0) * pow(x - x0, -1, p)
+        third = (slope * slope - x - x0) % p
+        x, y = third, (slope * (x0 - third) - y0) % p
+        found.add(x)
+    return frozenset(found)

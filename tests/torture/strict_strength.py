@@ -8,16 +8,24 @@ from functools import cache
 def is_strong(n: int, e: int) -> bool:
     if not (2048 <= n.bit_length() <= 8192 and n % 2 == 1 and e % 2 == 1 and 65537 <= e < 2**32):
         return False
-    return not any((_has_small_factor(n), _is_power(n), _fermat_finds_it(n), _looks_like_roca(n)))
+    return not any((_has_small_factor(n), _is_power(n), _fermat_finds_it(n), _looks_like_roca(n), _may_be_prime(n)))
+
+
+def _may_be_prime(n: int) -> bool:
+    """Fermat's little theorem with other bases than those of `mirror`."""
+    return all(pow(base, n - 1, n) == 1 for base in (3, 5))
 
 
 @cache
 def _primes(limit: int) -> tuple[int, ...]:
-    return tuple(n for n in range(2, limit) if all(n % p for p in range(2, math.isqrt(n) + 1)))
+    composite: set[int] = set()
+    for n in range(2, math.isqrt(limit) + 1):
+        composite.update(range(n * n, limit, n))
+    return tuple(n for n in range(2, limit) if n not in composite)
 
 
 def _has_small_factor(n: int) -> bool:
-    return any(n % prime == 0 for prime in _primes(2**16))
+    return any(n % prime == 0 for prime in _primes(2**20))
 
 
 def _is_power(n: int) -> bool:

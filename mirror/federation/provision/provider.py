@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mirror.federation.policies import provider_url
 from mirror.federation.provision.plan import Difference, Plan
 from mirror.model import IssuerUrl, Note, Reason
 
@@ -14,11 +15,15 @@ MAX_PROVIDERS = 100
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """One OIDC provider of the account; `url` is the issuer's text without its scheme, `audiences` its client ids."""
+    """One OIDC provider of the account; `url` is the issuer's text without its scheme, `audiences` its client ids.
+
+    `thumbprints` are SHA-1 hashes of a certificate of the issuer's host. IAM wants at least one and fills one in.
+    """
 
     arn: str
     url: str
     audiences: frozenset[str] = frozenset()
+    thumbprints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +33,6 @@ class ProviderSight:
     account: str
     found: Provider | None = None
     urls: frozenset[str] = frozenset()
-
-
-def scheme_less(issuer: IssuerUrl) -> str:
-    """The issuer as IAM keeps it: the exact text without `https://`, a slash at its end included (fact 30)."""
-    return issuer.removeprefix("https://")
 
 
 def audience_problems(audiences: tuple[str, ...]) -> tuple[Reason, ...]:
@@ -74,7 +74,8 @@ def plan_provider(
 
 def _differences(seen: ProviderSight, issuer: IssuerUrl, audiences: tuple[str, ...]) -> Iterator[Difference]:
     if seen.found is None:
-        after = f"exists for {issuer} with the audiences {', '.join(sorted(set(audiences)))}, without thumbprints"
+        named = ", ".join(sorted(set(audiences)))
+        after = f"exists for {issuer} with the audiences {named}; IAM fills in the thumbprint"
         yield Difference("create_provider", "provider", "does not exist", after)
         return
     for each in sorted(set(audiences) - seen.found.audiences):
@@ -89,7 +90,7 @@ def _limits(seen: ProviderSight, issuer: IssuerUrl, audiences: tuple[str, ...]) 
             f"The provider would have more than {MAX_AUDIENCES} audiences.",
             "Remove those that nobody uses (aws iam remove-client-id-from-open-id-connect-provider).",
         )
-    if seen.found is None and scheme_less(issuer) in seen.urls:
+    if seen.found is None and provider_url(issuer) in seen.urls:
         yield Reason(
             "provider_unreadable",
             "The account lists a provider of this issuer, and gives none.",
@@ -107,6 +108,9 @@ def _notes(
             f"The provider accepts more audiences than the configuration has ({', '.join(extra)}); they are left. To"
             " remove one: aws iam remove-client-id-from-open-id-connect-provider",
         )
+    thumbprints = () if seen.found is None else seen.found.thumbprints
+    if thumbprints:
+        yield Note("thumbprints", _THUMBPRINTS.format(thumbprints=", ".join(thumbprints)))
     almost = _almost(issuer)
     if almost in seen.urls:
         yield Note(
@@ -120,11 +124,19 @@ def _notes(
             f"The account has {len(seen.urls)} providers; without a larger quota AWS takes {MAX_PROVIDERS}.",
         )
     for each in former:
-        there = scheme_less(each) in seen.urls
+        there = provider_url(each) in seen.urls
         told = "has its provider; keep it until no token of it is valid" if there else "has no provider in this account"
         yield Note("former_issuer", f"The former issuer {each} {told}.")
 
 
+_THUMBPRINTS = (
+    "The provider's thumbprints are {thumbprints}. They do not count for S3, CloudFront and other hosts with a"
+    " certificate of a public CA. AWS compares them for a certificate of another CA, and for a host that demands"
+    " TLS 1.3. Then they must be right: aws iam update-open-id-connect-provider-thumbprint. IAM takes no empty list."
+)
+"""When a thumbprint matters (IAM user guide, "Obtain the thumbprint for an OpenID Connect identity provider")."""
+
+
 def _almost(issuer: IssuerUrl) -> str:
-    url = scheme_less(issuer)
+    url = provider_url(issuer)
     return url.removesuffix("/") if url.endswith("/") else f"{url}/"

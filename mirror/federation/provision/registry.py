@@ -9,9 +9,10 @@ from botocore.exceptions import ClientError
 
 from mirror.aws.codes import code_of
 from mirror.aws.sessions import impatient
+from mirror.federation.policies import provider_url
 from mirror.federation.provision.failures import translated
 from mirror.federation.provision.plan import Difference
-from mirror.federation.provision.provider import Provider, ProviderSight, scheme_less
+from mirror.federation.provision.provider import Provider, ProviderSight
 from mirror.model import IssuerUrl
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class ProviderRegistry:
         with translated("The OIDC providers of the account could not be listed.", "iam:ListOpenIDConnectProviders"):
             listed = self._iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]
             arns = {arn.partition(_PREFIX)[2]: arn for arn in (entry["Arn"] for entry in listed)}
-        arn = arns.get(scheme_less(issuer))
+        arn = arns.get(provider_url(issuer))
         return ProviderSight(account, None if arn is None else self._get(arn), frozenset(arns))
 
     def apply(
@@ -69,7 +70,7 @@ class ProviderRegistry:
 
     def _create(self, issuer: IssuerUrl, audiences: tuple[str, ...]) -> None:
         with translated(f"The provider of {issuer} could not be made.", "iam:CreateOpenIDConnectProvider"):
-            # Without ThumbprintList: IAM trusts the public CAs (fact 29), and a thumbprint expires unnoticed.
+            # Without ThumbprintList: IAM fills one in, and compares it only where no public CA helps (fact 29).
             self._iam.create_open_id_connect_provider(Url=issuer, ClientIDList=sorted(set(audiences)))
 
     def _add(self, seen: ProviderSight, audience: str) -> None:
@@ -85,7 +86,8 @@ class ProviderRegistry:
                 if code_of(error, error.response) == "NoSuchEntity":
                     return None
                 raise
-            return Provider(arn, answer["Url"].removeprefix("https://"), frozenset(answer.get("ClientIDList", ())))
+            audiences, thumbprints = answer.get("ClientIDList", ()), answer.get("ThumbprintList", ())
+            return Provider(arn, answer["Url"].removeprefix("https://"), frozenset(audiences), tuple(thumbprints))
 
     @property
     def _iam(self) -> "IAMClient":

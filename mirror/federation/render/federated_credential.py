@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from mirror.errors import UsageError
-from mirror.federation.render.kind import AZURE_AUDIENCE, Kind, Rendered, Request, made_by
-from mirror.federation.render.text import Assignment, Quoted, quoted
+from mirror.federation.render.kind import Kind, Rendered, Request, made_by
+from mirror.federation.render.naming import MAX_CREDENTIAL_CHARACTERS, workload_name
+from mirror.federation.render.text import STRICT, Assignment, Lines, Quoted, quoted
 from mirror.federation.render.workloads import exact_subjects
+from mirror.model import Cloud
 
-MAX_NAME_CHARACTERS = 120
 MAX_CREDENTIALS = 20
 """What Entra takes ("Important considerations and restrictions for federated identity credentials")."""
 _IDENTITY = '"${IDENTITY:?is the name of the managed identity}"'
@@ -23,31 +24,50 @@ def credentials(request: Request) -> list[dict[str, Any]]:
             f"An identity takes {MAX_CREDENTIALS} credentials, and these are {len(subjects)} subjects.",
             remedy="Use several identities.",
         )
+    name = request.workload.credential_name
+    if name is not None and len(subjects) > 1:
+        raise UsageError("One name cannot be that of several credentials.", remedy="Give one subject, or no name.")
     return [
         {
-            "name": _name(request, number, len(subjects)),
+            "name": name or workload_name(request.issuer.name, (subject,), MAX_CREDENTIAL_CHARACTERS),
             "issuer": str(request.issuer.issuer),
             "subject": subject,
-            "audiences": [request.audience(AZURE_AUDIENCE)],
+            "audiences": [request.audience(Cloud.AZURE)],
         }
-        for number, subject in enumerate(subjects, start=1)
+        for subject in subjects
     ]
 
 
-def _name(request: Request, number: int, count: int) -> str:
-    end = f"-{number}" if count > 1 else ""
-    name = f"{request.issuer.name}-{request.workload.service_account}".replace(".", "-")
-    return name[: MAX_NAME_CHARACTERS - len(end)] + end
-
-
 def _cli(request: Request) -> Rendered:
-    commands: list[tuple[str, ...]] = [Assignment(("identity", _IDENTITY)), Assignment(("group", _GROUP))]
+    commands: list[tuple[str, ...]] = [
+        STRICT,
+        Assignment(("identity", _IDENTITY)),
+        Assignment(("group", _GROUP)),
+        Lines(_CREATE_OR_LEAVE),
+    ]
     for each in credentials(request):
-        words = ("--name", each["name"], "--issuer", each["issuer"], "--subject", each["subject"], "--audiences")
-        create = ("az", "identity", "federated-credential", "create")
-        where = ("--identity-name", '"$identity"', "--resource-group", '"$group"')
-        commands.append(Quoted((*create, *where, *map(quoted, (*words, *each["audiences"])))))
-    return Rendered("shell", tuple(commands), tuple(_comments(request)), tuple(_notes(request)))
+        words = (each["name"], each["issuer"], each["subject"], *each["audiences"])
+        commands.append(Quoted(("create", *map(quoted, words))))
+    return Rendered("shell", tuple(commands), tuple(_comments(request)), request.audience_notes(Cloud.AZURE))
+
+
+_CREATE_OR_LEAVE = (
+    "# create NAME ISSUER SUBJECT AUDIENCE: a credential of this name that trusts somebody else is not touched.",
+    "create() {",
+    '  found=$(az identity federated-credential list --identity-name "$identity" --resource-group "$group" \\',
+    "    --query \"[?name=='$1'].[issuer, subject]\" --output tsv)",
+    '  wanted=$(printf \'%s\\t%s\' "$2" "$3")',
+    '  if [ "$found" = "$wanted" ]; then',
+    '    echo "Credential $1 exists. It is left as it is."',
+    '  elif [ -n "$found" ]; then',
+    '    echo "Credential $1 exists for another issuer or subject. Choose another --credential-name." >&2',
+    "    exit 1",
+    "  else",
+    '    az identity federated-credential create --identity-name "$identity" --resource-group "$group" \\',
+    '      --name "$1" --issuer "$2" --subject "$3" --audiences "$4"',
+    "  fi",
+    "}",
+)
 
 
 def _json(request: Request) -> Rendered:
@@ -58,24 +78,18 @@ def _json(request: Request) -> Rendered:
     )
     more = ("Each member of the list is a FILE of its own.",) if len(found) > 1 else ()
     value: Any = found if len(found) > 1 else found[0]
-    return Rendered("json", value, notes=(" ".join(told), *more, *_notes(request)))
+    return Rendered("json", value, notes=(" ".join(told), *more, *request.audience_notes(Cloud.AZURE)))
 
 
 def _comments(request: Request) -> Iterator[str]:
     yield made_by("federated-credential", request)
-    yield "Run it once, with IDENTITY and RESOURCE_GROUP set in the environment."
+    yield "Run it as a script, with IDENTITY and RESOURCE_GROUP set in the environment, as often as you like."
     yield "Entra compares issuer, subject and audience with the exact texts: a slash at the end counts."
     yield "Entra takes RS256 only: the cluster must sign with an RSA key."
-    yield "The pod's token must have this audience; azure-workload-identity mounts such a one."
-
-
-def _notes(request: Request) -> Iterator[str]:
-    audience = request.audience(AZURE_AUDIENCE)
-    if audience != request.workload.audience and request.is_of_other_cloud(audience, AZURE_AUDIENCE):
-        yield (
-            f"The audience {audience} is another cloud's: a token for the one would be good at the other. Add"
-            f" {AZURE_AUDIENCE} to the issuer's `audiences`."
-        )
+    yield (
+        f"The pod's token must have the audience {request.audience(Cloud.AZURE)} alone; azure-workload-identity mounts"
+        " such a one."
+    )
 
 
 KIND = Kind(

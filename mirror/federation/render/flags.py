@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mirror.addresses import jwks_uri
-from mirror.federation.render.kind import AZURE_AUDIENCE, STS_AUDIENCE, ControlPlane, Request
+from mirror.federation.render.kind import ControlPlane, Request
+from mirror.model import AZURE_AUDIENCES, GOOGLE_PREFIXES, STS_AUDIENCE
 
 Flag = tuple[str, str]
 """Name without dashes, and value; a name may stand several times."""
@@ -70,8 +71,8 @@ def comments(request: Request) -> Iterator[str]:
 
 def notes(request: Request) -> tuple[str, ...]:
     """What asks for a second look."""
-    clouds = {*request.issuer.audiences, STS_AUDIENCE, AZURE_AUDIENCE}
-    shared = [each for each in api_audiences(request) if each in clouds]
+    clouds = {*request.issuer.audiences, STS_AUDIENCE, *AZURE_AUDIENCES}
+    shared = [each for each in api_audiences(request) if each in clouds or each.startswith(GOOGLE_PREFIXES)]
     return tuple(
         f"The audience {each} is a cloud's: as an audience of the apiserver it makes every pod's default token good at"
         " the cloud, and every token that is shown to the cloud good at the apiserver."

@@ -2,12 +2,16 @@
 
 from typing import Any
 
+from mirror.federation.policies import provider_url
 from mirror.federation.render.hcl import Block
 from mirror.federation.render.kind import Kind, Rendered, Request, made_by
+from mirror.federation.render.naming import terraform_label
+from mirror.federation.render.text import STRICT, Lines, quoted
+from mirror.model import Cloud
 
-TERRAFORM_NAME = "cluster"
 _NO_THUMBPRINT = (
-    "It has no thumbprint: AWS verifies S3 and CloudFront with its own CAs, and a thumbprint expires unnoticed."
+    "It names no thumbprint, and IAM fills one in. AWS verifies S3, CloudFront and every host with a certificate of a"
+    " public CA by its own list of CAs. The thumbprint counts only for another CA, or for a host that demands TLS 1.3."
 )
 
 
@@ -33,27 +37,47 @@ def _cloudformation(request: Request) -> Rendered:
         "Outputs": {"ProviderArn": {"Value": {"Ref": "Provider"}}},
     }
     how = f"Deploy it: aws cloudformation deploy --stack-name oidc-provider-{request.issuer.name} --template-file FILE"
-    return Rendered("yaml", template, _comments(request, how))
+    return Rendered("yaml", template, _comments(request, how), request.audience_notes(Cloud.AWS))
 
 
 def _terraform(request: Request) -> Rendered:
     provider = Block(
-        ("resource", "aws_iam_openid_connect_provider", TERRAFORM_NAME),
+        ("resource", "aws_iam_openid_connect_provider", terraform_label(request.issuer.name)),
         {"url": str(request.issuer.issuer), "client_id_list": _audiences(request)},
     )
     how = "Put it into a .tf file; the aws provider must be one for which thumbprint_list is optional."
-    return Rendered("hcl", (provider,), _comments(request, how))
+    return Rendered("hcl", (provider,), _comments(request, how), request.audience_notes(Cloud.AWS))
 
 
 def _cli(request: Request) -> Rendered:
-    command = ("aws", "iam", "create-open-id-connect-provider", "--url", str(request.issuer.issuer))
-    how = f"Run it once in the account, or: oidc-mirror provision provider {request.issuer.name}"
-    return Rendered("shell", ((*command, "--client-id-list", *_audiences(request)),), _comments(request, how))
+    how = (
+        "Run it in the account, as often as you like: it adds what is missing. Or:"
+        f" oidc-mirror provision provider {request.issuer.name}"
+    )
+    audiences = " ".join(map(quoted, _audiences(request)))
+    script = (
+        f"issuer={quoted(str(request.issuer.issuer))}",
+        f"url={quoted(provider_url(request.issuer.issuer))}",
+        "providers=$(aws iam list-open-id-connect-providers --query 'OpenIDConnectProviderList[].Arn' --output text)",
+        "arn=''",
+        "for each in $providers; do",
+        '  if [ "${each#*:oidc-provider/}" = "$url" ]; then arn=$each; fi',
+        "done",
+        'if [ -z "$arn" ]; then',
+        f'  aws iam create-open-id-connect-provider --url "$issuer" --client-id-list {audiences}',
+        "else",
+        f"  for audience in {audiences}; do",
+        "    aws iam add-client-id-to-open-id-connect-provider \\",
+        '      --open-id-connect-provider-arn "$arn" --client-id "$audience"',
+        "  done",
+        "fi",
+    )
+    return Rendered("shell", (STRICT, Lines(script)), _comments(request, how), request.audience_notes(Cloud.AWS))
 
 
 def _json(request: Request) -> Rendered:
     template = _cloudformation(request)
-    return Rendered("json", template.value, notes=template.comments[1:])
+    return Rendered("json", template.value, notes=(*template.comments[1:], *template.notes))
 
 
 KIND = Kind(

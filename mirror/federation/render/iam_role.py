@@ -5,8 +5,15 @@ import shlex
 from typing import Any
 
 from mirror.errors import UsageError
-from mirror.federation.policies import Policy, partition_of, provider_arn, subject, trust_policy
-from mirror.federation.provision.provider import scheme_less
+from mirror.federation.policies import (
+    Policy,
+    condition_key,
+    partition_of,
+    provider_arn,
+    provider_url,
+    subject,
+    trust_policy,
+)
 from mirror.federation.render.hcl import Block, Call, Expression, Template
 from mirror.federation.render.kind import (
     ACCOUNT_TO_FILL_IN,
@@ -17,7 +24,9 @@ from mirror.federation.render.kind import (
     Request,
     made_by,
 )
-from mirror.federation.render.text import Assignment, Quoted
+from mirror.federation.render.naming import stack_name, terraform_label
+from mirror.federation.render.text import STRICT, Assignment, Lines
+from mirror.model import Cloud
 
 MAX_TRUST_POLICY_CHARACTERS = 2048
 """What a role takes as its trust policy by default (IAM user guide, "IAM and AWS STS quotas")."""
@@ -25,7 +34,7 @@ _ACCOUNT_COMMAND = '"$(aws sts get-caller-identity --query Account --output text
 
 
 def _trust(request: Request, provider: Any) -> Policy:
-    return trust_policy(request.issuer.issuer, provider, request.workload.all_subjects(), request.accepted_audiences())
+    return trust_policy(request.issuer.issuer, provider, request.workload.all_subjects(), request.audiences())
 
 
 def _comments(request: Request, how: str) -> tuple[str, ...]:
@@ -44,6 +53,7 @@ def _notes(request: Request) -> tuple[str, ...]:
             f"The role is for ServiceAccount {SERVICE_ACCOUNT} of namespace {NAMESPACE}: choose others with --namespace"
             " and --service-account."
         )
+    told += request.audience_notes(Cloud.AWS)
     patterns = [each for each in request.workload.all_subjects() if "*" in each or "?" in each]
     if patterns:
         told.append(f"The role is for every ServiceAccount that fits {', '.join(patterns)}: prefer to name each.")
@@ -58,7 +68,7 @@ def _notes(request: Request) -> tuple[str, ...]:
 
 def _cloudformation(request: Request) -> Rendered:
     workload = request.workload
-    where = f":oidc-provider/{scheme_less(request.issuer.issuer)}"
+    where = f":oidc-provider/{provider_url(request.issuer.issuer)}"
     arn = {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}" + where}
     properties: dict[str, Any] = {
         "RoleName": request.role_name(),
@@ -78,20 +88,20 @@ def _cloudformation(request: Request) -> Rendered:
     }
     how = (
         "Deploy it: aws cloudformation deploy --capabilities CAPABILITY_NAMED_IAM"
-        f" --stack-name {request.role_name()} --template-file FILE"
+        f" --stack-name {stack_name(request.role_name())} --template-file FILE"
     )
     return Rendered("yaml", template, _comments(request, how), _notes(request))
 
 
 def _terraform(request: Request) -> Rendered:
-    workload = request.workload
+    workload, label = request.workload, terraform_label(request.role_name())
     arn = Template(
         (
             "arn:",
-            Expression("data.aws_partition.current.partition"),
+            Expression(f"data.aws_partition.{label}.partition"),
             ":iam::",
-            Expression("data.aws_caller_identity.current.account_id"),
-            f":oidc-provider/{scheme_less(request.issuer.issuer)}",
+            Expression(f"data.aws_caller_identity.{label}.account_id"),
+            f":oidc-provider/{provider_url(request.issuer.issuer)}",
         )
     )
     attributes: dict[str, Any] = {
@@ -103,14 +113,14 @@ def _terraform(request: Request) -> Rendered:
     if workload.session_seconds is not None:
         attributes["max_session_duration"] = workload.session_seconds
     blocks = [
-        Block(("data", "aws_caller_identity", "current"), {}),
-        Block(("data", "aws_partition", "current"), {}),
-        Block(("resource", "aws_iam_role", "pods"), attributes),
+        Block(("data", "aws_caller_identity", label), {}),
+        Block(("data", "aws_partition", label), {}),
+        Block(("resource", "aws_iam_role", label), attributes),
     ]
     blocks += [
         Block(
-            ("resource", "aws_iam_role_policy_attachment", f"pods_{number}"),
-            {"role": Expression("aws_iam_role.pods.name"), "policy_arn": policy},
+            ("resource", "aws_iam_role_policy_attachment", f"{label}_{number}"),
+            {"role": Expression(f"aws_iam_role.{label}.name"), "policy_arn": policy},
         )
         for number, policy in enumerate(workload.managed_policies, start=1)
     ]
@@ -133,10 +143,39 @@ def _cli(request: Request) -> Rendered:
         create += ["--path", request.role_path()]
     if workload.session_seconds is not None:
         create += ["--max-session-duration", str(workload.session_seconds)]
-    commands.append(Quoted((*map(shlex.quote, create), "--assume-role-policy-document", '"$policy"')))
+    commands.append(Lines(_create_or_leave(request, " ".join(map(shlex.quote, create)))))
     attach = ("aws", "iam", "attach-role-policy", "--role-name", name, "--policy-arn")
     commands += [(*attach, each) for each in workload.managed_policies]
-    return Rendered("shell", tuple(commands), _comments(request, "Run it in the account."), _notes(request))
+    how = "Run it in the account. A role of this name that trusts somebody else is not touched."
+    return Rendered("shell", (STRICT, *commands), _comments(request, how), _notes(request))
+
+
+def _create_or_leave(request: Request, create: str) -> tuple[str, ...]:
+    """Make the role; leave one that is for the same subjects of the same issuer, and stop at any other.
+
+    Nothing is corrected in a role that exists: others may have added statements to its trust policy.
+    """
+    name = shlex.quote(request.role_name())
+    ours = [f'"{condition_key(request.issuer.issuer, "sub")}"', *map(json.dumps, request.workload.all_subjects())]
+    checks = [f"  case $found in *{shlex.quote(each)}*) ;; *) is_ours=no ;; esac" for each in ours]
+    return (
+        f"role={name}",
+        'get="aws iam get-role --query Role.AssumeRolePolicyDocument --output json"',
+        'if ! found=$($get --role-name "$role" 2>&1); then',
+        '  case $found in *NoSuchEntity*) found="" ;; *) echo "$found" >&2 && exit 1 ;; esac',
+        "fi",
+        'if [ -z "$found" ]; then',
+        f'  {create} --assume-role-policy-document "$policy"',
+        "else",
+        "  is_ours=yes",
+        *checks,
+        "  if [ $is_ours = no ]; then",
+        '    echo "Role $role exists and is not for these subjects of this issuer. Choose another --role-name." >&2',
+        "    exit 1",
+        "  fi",
+        '  echo "Role $role exists for these subjects. It is left as it is."',
+        "fi",
+    )
 
 
 def _json(request: Request) -> Rendered:

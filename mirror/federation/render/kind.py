@@ -8,18 +8,18 @@ from mirror.config.settings import Issuer, Settings
 from mirror.errors import UsageError
 from mirror.federation.policies import partition_of, role_arn, subject
 from mirror.federation.provision.provider import audience_problems
+from mirror.federation.render.naming import (
+    MAX_ROLE_CHARACTERS,
+    pool_id,
+    workload_name,
+)
+from mirror.model import GOOGLE_PREFIXES, STS_AUDIENCE, Cloud, cloud_of
 
 NAMESPACE, SERVICE_ACCOUNT = "default", "app"
 """Whose the pieces are where nobody says; every kind uses them, so that the pieces fit together."""
 
 Syntax = Literal["json", "yaml", "hcl", "shell"]
 
-STS_AUDIENCE, AZURE_AUDIENCE, GOOGLE_AUDIENCE = (
-    "sts.amazonaws.com",
-    "api://AzureADTokenExchange",
-    "https://iam.googleapis.com/",
-)
-"""How an audience begins that is usual at one cloud."""
 ACCOUNT_TO_FILL_IN = "ACCOUNT"
 """Stands in an ARN where nobody gave the account: no account is guessed, and AWS refuses this one at once."""
 
@@ -30,6 +30,7 @@ class Workload:
 
     `subjects` are whole `sub` texts and win over namespace and ServiceAccount; `account` is twelve digits. `audience`
     is that of the pods' tokens, one of the issuer's; `is_webhook` says that a webhook in the cluster mounts them.
+    `pool` and `credential_name` keep a name that Google's pool or Entra's credential has already.
     """
 
     namespace: str = NAMESPACE
@@ -44,6 +45,8 @@ class Workload:
     expiration_seconds: int = 3600
     image: str = "amazon/aws-cli"
     is_webhook: bool = False
+    pool: str | None = None
+    credential_name: str | None = None
 
     def all_subjects(self) -> tuple[str, ...]:
         """The `sub` of every token that is meant, none twice."""
@@ -92,47 +95,69 @@ class Request:
     control_plane: ControlPlane = ControlPlane()
     login: Login = Login()
 
-    def audiences(self) -> tuple[str, ...]:
-        """The audiences of the issuer's tokens, as configured.
+    def audiences(self, cloud: Cloud = Cloud.AWS) -> tuple[str, ...]:
+        """The audiences that a cloud is told to accept: the chosen one alone, else its own of the configuration.
+
+        Without any in the configuration it is the usual one; none for Google, which then accepts its provider's name.
 
         Raises:
-            UsageError: There is none, or AWS does not take them.
+            UsageError: The chosen one is not in the configuration, or AWS does not take them.
         """
-        for problem in audience_problems(self.issuer.audiences):
-            raise UsageError(problem.sentence, remedy=problem.remedy)
         chosen = self.workload.audience
-        if chosen is not None and chosen not in self.issuer.audiences:
+        if chosen is not None:
+            return (self._demanded(chosen),)
+        found = self.issuer.clouds.of(cloud)
+        for problem in audience_problems(found) if cloud is Cloud.AWS else ():
+            raise UsageError(problem.sentence, remedy=problem.remedy)
+        return found
+
+    def _demanded(self, chosen: str) -> str:
+        clouds = self.issuer.clouds
+        if chosen not in clouds.all() and not any(clouds.accepts(cloud, chosen) for cloud in Cloud):
             raise UsageError(
                 f"The issuer {self.issuer.name} has no such audience in its configuration.",
                 remedy="Choose one of its `audiences`, or add it there: the clouds are told of no other.",
             )
-        return self.issuer.audiences
+        return chosen
 
-    def accepted_audiences(self) -> tuple[str, ...]:
-        """The audiences that a role takes: the chosen one alone, else all."""
-        return self.audiences() if self.workload.audience is None else (self.audience(),)
+    def audience(self, cloud: Cloud = Cloud.AWS) -> str:
+        """The one audience of the pods' tokens for a cloud: as asked for, else the usual one if the cloud has it.
 
-    def audience(self, preferred: str = STS_AUDIENCE) -> str:
-        """The one audience of the pods' tokens: as asked for, else the cloud's usual one, else one of no other cloud.
+        For Google without a configured audience it is the full name of the provider, with PROJECT_NUMBER in it.
 
         Raises:
-            UsageError: There is none.
+            UsageError: As `audiences`.
         """
-        audiences = self.audiences()
-        own = [each for each in audiences if each.startswith(preferred)]
-        neutral = [each for each in audiences if not self.is_of_other_cloud(each, preferred)]
-        return self.workload.audience or (*own, *neutral, *audiences)[0]
+        found = self.audiences(cloud)
+        if not found:
+            return f"{GOOGLE_PREFIXES[1]}projects/PROJECT_NUMBER/{self.pool_path()}/providers/{self.pool()}"
+        usual = [each for each in found if each == STS_AUDIENCE or cloud_of(each) is not Cloud.AWS]
+        return (*usual, *found)[0]
 
-    def is_of_other_cloud(self, audience: str, preferred: str) -> bool:
-        """Whether an audience is the usual one of another cloud than that of `preferred`."""
-        others = {STS_AUDIENCE, AZURE_AUDIENCE, GOOGLE_AUDIENCE} - {preferred}
-        return audience.startswith(tuple(others))
+    def audience_notes(self, cloud: Cloud) -> tuple[str, ...]:
+        """What is worth a second look: an audience that is usual at another cloud."""
+        foreign = [each for each in self.audiences(cloud) if cloud_of(each) not in (cloud, Cloud.AWS)]
+        foreign += [each for each in self.audiences(cloud) if each == STS_AUDIENCE and cloud is not Cloud.AWS]
+        return tuple(
+            f"The audience {each} is another cloud's: a token for the one is good at the other. Give each cloud its own"
+            f" in `audiences` ({cloud}: …)."
+            for each in foreign
+        )
+
+    def pool(self) -> str:
+        """The id of Google's pool and provider: as asked for, else after the issuer."""
+        return self.workload.pool or pool_id(self.issuer.name)
+
+    def pool_path(self) -> str:
+        """Where the pool stands below its project."""
+        return f"locations/global/workloadIdentityPools/{self.pool()}"
 
     def role_name(self) -> str:
-        """How the role is called: as asked for, else after the issuer and the ServiceAccount; at most 64 characters."""
+        """How the role is called: as asked for, else after issuer, namespace and ServiceAccount."""
         if self.workload.role_arn is not None:
             return self.workload.role_arn.rpartition("/")[2]
-        return self.workload.role_name or f"{self.issuer.name}-{self.workload.service_account}"[:64]
+        subjects = self.workload.all_subjects()
+        return self.workload.role_name or workload_name(self.issuer.name, subjects, MAX_ROLE_CHARACTERS)
 
     def role_path(self) -> str:
         """The folder of the role, as IAM has it: between slashes."""

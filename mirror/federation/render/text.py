@@ -19,7 +19,7 @@ def text_of(piece: Rendered) -> str:
         case "hcl":
             return _comments(piece.comments) + hcl.write(piece.value)
         case "shell":
-            return _comments(piece.comments) + "".join(map(_line, piece.value))
+            return "#!/bin/sh\n" + _comments(piece.comments) + "".join(map(_line, piece.value))
         case _:
             assert_never(piece.syntax)
 
@@ -59,6 +59,16 @@ class Quoted(tuple[str, ...]):
     __slots__ = ()
 
 
+class Lines(tuple[str, ...]):
+    """Lines of a shell script that are written already."""
+
+    __slots__ = ()
+
+
+STRICT = Lines(("# shellcheck disable=SC2016  # what stands in single quotes means itself", "set -eu"))
+"""The first lines of a script that makes something: it stops at the first error and at a name that is not set."""
+
+
 def _line(command: Any) -> str:
     if isinstance(command, Step):
         return _comments(command.comments) + _line(command.value)
@@ -71,6 +81,8 @@ def _command(words: tuple[str, ...]) -> str:
             return "=".join(words)
         case Quoted():
             return " ".join(words)
+        case Lines():
+            return "\n".join(words)
         case _:
             return shlex.join(words)
 

@@ -5,25 +5,14 @@ import shlex
 from collections.abc import Iterator
 
 from mirror.errors import UsageError
-from mirror.federation.render.kind import GOOGLE_AUDIENCE, Kind, Rendered, Request, made_by
-from mirror.federation.render.text import Assignment, Quoted
+from mirror.federation.render.kind import Kind, Rendered, Request, made_by
+from mirror.federation.render.text import STRICT, Assignment, Lines, Quoted, quoted
 from mirror.federation.render.workloads import TOKEN_FILE, exact_subjects
+from mirror.model import Cloud
 from mirror.trust.party_limits import GCP_SUBJECT_BYTES
 
-_ID_CHARACTERS = 4, 32  # Workload Identity Federation, ids of pools and providers
 _PROJECT = '"${PROJECT_NUMBER:?is the number of the Google Cloud project}"'
 _ACCOUNT = '"${GOOGLE_SERVICE_ACCOUNT:?is the mail address of the service account that the pods act as}"'
-
-
-def pool_id(request: Request) -> str:
-    """The id of the pool and of its provider: the issuer's name within Google's limits; `gcp-` is Google's own."""
-    shortest, longest = _ID_CHARACTERS
-    name = request.issuer.name.removeprefix("gcp-")
-    return (name if len(name) >= shortest else f"k8s-{name}")[:longest]
-
-
-def _pool(request: Request) -> str:
-    return f"locations/global/workloadIdentityPools/{pool_id(request)}"
 
 
 def _list(values: Iterator[str] | tuple[str, ...]) -> str:
@@ -39,23 +28,24 @@ def _condition(subjects: tuple[str, ...]) -> str:
 
 
 def _cli(request: Request) -> Rendered:
-    subjects, pool = exact_subjects(request), pool_id(request)
-    where = ("--location=global", f"--workload-identity-pool={pool}")
+    subjects, pool = exact_subjects(request), request.pool()
+    audiences = request.audiences(Cloud.GCP)
+    assignments = {
+        "pool": quoted(pool),
+        "issuer": quoted(str(request.issuer.issuer)),
+        "condition": quoted(_condition(subjects)),
+    }
+    allowed = f"--allowed-audiences={quoted(_list(audiences))} " if audiences else ""
     commands: list[tuple[str, ...]] = [
+        STRICT,
         Assignment(("project", _PROJECT)),
         Assignment(("account", _ACCOUNT)),
-        ("gcloud", "iam", "workload-identity-pools", "create", pool, "--location=global"),
-        (
-            *("gcloud", "iam", "workload-identity-pools", "providers", "create-oidc", pool, *where),
-            f"--issuer-uri={request.issuer.issuer}",
-            f"--allowed-audiences={_list((request.audience(GOOGLE_AUDIENCE),))}",
-            "--attribute-mapping=google.subject=assertion.sub",
-            f"--attribute-condition={_condition(subjects)}",
-        ),
+        *(Assignment(each) for each in assignments.items()),
+        Lines(_script(allowed)),
     ]
     for each in subjects:
         bind = 'gcloud iam service-accounts add-iam-policy-binding "$account" --role=roles/iam.workloadIdentityUser'
-        member = shlex.quote(f"/{_pool(request)}/subject/{each}")
+        member = shlex.quote(f"/{request.pool_path()}/subject/{each}")
         commands.append(
             Quoted(
                 (
@@ -67,9 +57,47 @@ def _cli(request: Request) -> Rendered:
     return Rendered("shell", tuple(commands), tuple(_comments(request)), tuple(_notes(request, subjects)))
 
 
+def _script(allowed: str) -> tuple[str, ...]:
+    """Make pool and provider where they are missing; stop at a provider of another issuer."""
+    return (
+        'is_in() { printf \'%s\\n\' "$2" | grep -Fqx -- "$1"; }',
+        "pools=$(gcloud iam workload-identity-pools list --location=global --format='value(name.basename())')",
+        'if ! is_in "$pool" "$pools"; then',
+        '  gcloud iam workload-identity-pools create "$pool" --location=global',
+        "fi",
+        'providers="gcloud iam workload-identity-pools providers"',
+        'where="--location=global --workload-identity-pool=$pool"',
+        "# shellcheck disable=SC2086  # both hold several words",
+        "found=$($providers list $where --format='value(name.basename())')",
+        'if is_in "$pool" "$found"; then',
+        "  # shellcheck disable=SC2086",
+        "  trusted=$($providers describe \"$pool\" $where --format='value(oidc.issuerUri)')",
+        '  if [ "$trusted" != "$issuer" ]; then',
+        '    echo "The provider of pool $pool trusts $trusted, not $issuer. Choose another --pool." >&2',
+        "    exit 1",
+        "  fi",
+        "  # shellcheck disable=SC2086",
+        "  old=$($providers describe \"$pool\" $where --format='value(attributeCondition)')",
+        "  case $old in",
+        '  *"$condition"*) ;;',
+        "  *)",
+        "    # The subjects of other namespaces stay.",
+        '    if [ -n "$old" ]; then condition="($old) || $condition"; fi',
+        "    # shellcheck disable=SC2086",
+        '    $providers update-oidc "$pool" $where --attribute-condition="$condition"',
+        "    ;;",
+        "  esac",
+        "else",
+        "  # shellcheck disable=SC2086",
+        '  $providers create-oidc "$pool" $where --issuer-uri="$issuer" \\',
+        f'    {allowed}--attribute-mapping=google.subject=assertion.sub --attribute-condition="$condition"',
+        "fi",
+    )
+
+
 def _json(request: Request) -> Rendered:
     """What Google's libraries read through GOOGLE_APPLICATION_CREDENTIALS in the pod; no secret is in it."""
-    audience = f"//iam.googleapis.com/projects/PROJECT_NUMBER/{_pool(request)}/providers/{pool_id(request)}"
+    audience = f"//iam.googleapis.com/projects/PROJECT_NUMBER/{request.pool_path()}/providers/{request.pool()}"
     value = {
         "type": "external_account",
         "audience": audience,
@@ -80,14 +108,15 @@ def _json(request: Request) -> Rendered:
     told = (
         "Put it into a ConfigMap that the pod mounts, and set GOOGLE_APPLICATION_CREDENTIALS to its path.",
         "Replace PROJECT_NUMBER by the number of the project.",
-        f"The pod's token has the audience {request.audience(GOOGLE_AUDIENCE)}.",
+        f"The pod's token has the audience {request.audience(Cloud.GCP)}.",
     )
     return Rendered("json", value, notes=(*told, *_notes(request, exact_subjects(request))))
 
 
 def _comments(request: Request) -> Iterator[str]:
     yield made_by("workload-identity-provider", request)
-    yield "Run it once in the project, with PROJECT_NUMBER and GOOGLE_SERVICE_ACCOUNT set in the environment."
+    yield "Run it as a script in the project, with PROJECT_NUMBER and GOOGLE_SERVICE_ACCOUNT set in the environment."
+    yield "It stops at the first error and adds what is missing: run it for each ServiceAccount."
     yield "Google fetches the public documents by itself. The condition lets in exactly the named subjects."
     yield (
         "Google takes RS256 and ES256 only, and tokens that live less than 48 h. What the pods' libraries read is"
@@ -96,9 +125,9 @@ def _comments(request: Request) -> Iterator[str]:
 
 
 def _notes(request: Request, subjects: tuple[str, ...]) -> Iterator[str]:
-    audience = request.audience(GOOGLE_AUDIENCE)
-    if audience != request.workload.audience and request.is_of_other_cloud(audience, GOOGLE_AUDIENCE):
-        yield f"The audience {audience} is another cloud's: a token for one would be good at the other. Add one more."
+    yield from request.audience_notes(Cloud.GCP)
+    if not request.audiences(Cloud.GCP):
+        yield f"The pod's token needs the audience {request.audience(Cloud.GCP)}, with the project's number in it."
     if any(len(each.encode()) > GCP_SUBJECT_BYTES for each in subjects):
         raise UsageError(
             f"Google takes subjects of at most {GCP_SUBJECT_BYTES} bytes.",

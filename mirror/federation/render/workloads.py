@@ -1,19 +1,16 @@
 """What `service-account` and `pod` share: where the token is, and what the AWS SDKs read about it. Pure."""
 
-import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from mirror.errors import UsageError
 from mirror.federation.render.kind import ACCOUNT_TO_FILL_IN, Request
+from mirror.federation.render.naming import account_of
 
 TOKEN_FOLDER = PurePosixPath("/var/run/secrets/oidc-token")
 TOKEN_FILE = TOKEN_FOLDER / "token"
 WEBHOOK = "amazon-eks-pod-identity-webhook"
 REGIONAL = "regional"
-
-
-_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]+):([a-z0-9.-]+)")
 
 
 def names(request: Request) -> tuple[str, str]:
@@ -24,13 +21,13 @@ def names(request: Request) -> tuple[str, str]:
     """
     workload = request.workload
     asked = (workload.namespace, workload.service_account)
-    found = [match.groups() for each in workload.all_subjects() if (match := _ACCOUNT.fullmatch(each))]
+    found = [account for each in workload.all_subjects() if (account := account_of(each)) is not None]
     if not found:
         raise UsageError(
             "No subject names a ServiceAccount that a pod could have.",
             remedy="Give --namespace and --service-account, or --subject system:serviceaccount:NAMESPACE:NAME.",
         )
-    return asked if asked in found else (found[0][0], found[0][1])
+    return asked if asked in found else found[0]
 
 
 def exact_subjects(request: Request) -> tuple[str, ...]:

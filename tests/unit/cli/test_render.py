@@ -39,7 +39,7 @@ def test_options_reach_the_piece(config: str, capsys: pytest.CaptureFixture[str]
     words = ["--namespace", "n", "--service-account", "s", "--session-duration", "2h", "--account", "111122223333"]
     assert main(["render", "iam-role", "syd", "--config", config, *words, "--format", "cli"]) == 0
     out = capsys.readouterr().out
-    for word in ("system:serviceaccount:n:s", "--max-session-duration 7200", "arn:aws:iam::111122223333:", "syd-s"):
+    for word in ("system:serviceaccount:n:s", "--max-session-duration 7200", "arn:aws:iam::111122223333:", "syd-n-s"):
         assert word in out
 
 

@@ -165,6 +165,17 @@ def test_drift_that_waits_for_the_remote_is_drift(here: Situation) -> None:
     assert "failed remote.unreachable" in words(found)
 
 
+def test_remote_that_sends_what_git_refuses_is_damaged(here: Situation) -> None:
+    """It answered: that is no unreachable remote, and somebody must look at what was pushed."""
+    here.remote = "/remote.git"
+    here.world.history.remote = FakeRemote()
+    here.run(ONE, ONE)
+    here.world.history.remote.damaged = True
+    found = look(here)
+    assert [reason.code for reason in found.failures] == ["remote.damaged"]
+    assert (len(one(found).keys), found.exit_status) == (1, ExitStatus.FAILED)
+
+
 def test_unpushed_commits_are_counted(here: Situation) -> None:
     """What the remote has not yet is said; with everything pushed it is 0."""
     here.remote = "/remote.git"

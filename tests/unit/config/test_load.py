@@ -10,7 +10,7 @@ import pytest
 from mirror.config.load import load, parse
 from mirror.config.settings import Auth, Issuer, Limits, Publish, Readback, Repository, Settings, Tls
 from mirror.errors import UsageError
-from mirror.model import IssuerName, IssuerUrl, KeyPolicy
+from mirror.model import Audiences, Cloud, IssuerName, IssuerUrl, KeyPolicy
 
 BASE = Path("/etc/oidc-mirror")
 S3 = "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"
@@ -422,3 +422,89 @@ def test_settings_are_values() -> None:
     """Two readings of one text are equal, so a reload without change is seen as none."""
     assert _parse(_text()) == _parse(_text())
     assert replace(_parse(_text()), max_failures=1) != _parse(_text())
+
+
+LIST = (
+    "[sts.amazonaws.com, 'api://AzureADTokenExchangeUSGov', '//iam.googleapis.com/p', 'https://iam.googleapis.com/q']"
+)
+
+
+@pytest.mark.parametrize(
+    ("written", "clouds", "everything"),
+    [
+        pytest.param(
+            LIST,
+            Audiences(
+                ("sts.amazonaws.com",),
+                ("//iam.googleapis.com/p", "https://iam.googleapis.com/q"),
+                ("api://AzureADTokenExchangeUSGov",),
+            ),
+            4,
+            id="list",
+        ),
+        pytest.param("{aws: [a, b], gcp: g, azure: z}", Audiences(("a", "b"), ("g",), ("z",)), 4, id="map"),
+        pytest.param("{azure: [z]}", Audiences(azure=("z",)), 1, id="one cloud"),
+        pytest.param("{}", Audiences(), 0, id="empty map"),
+        pytest.param("[]", Audiences(), 0, id="empty list"),
+    ],
+)
+def test_audiences_are_those_of_their_cloud(written: str, clouds: Audiences, everything: int) -> None:
+    """As a map they are where they were written; as a list their texts say whose they are."""
+    text = _text(f"audiences: {written}")
+    issuer = _parse(text).issuers[0]
+    assert (issuer.clouds, len(issuer.audiences)) == (clouds, everything)
+
+
+def test_cloud_without_audiences_takes_its_usual_one() -> None:
+    """Google's usual one is a pattern: the full name of a pool's provider."""
+    provider = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/p"
+    for found in (Audiences(), Audiences(("a",), (), ()), Audiences((), (), ("z",))):
+        assert found.of(Cloud.AWS) == (found.aws or ("sts.amazonaws.com",))
+        assert found.of(Cloud.AZURE) == (found.azure or ("api://AzureADTokenExchange",))
+        assert found.of(Cloud.GCP) == ()
+        assert found.accepts(Cloud.GCP, provider)
+        assert found.accepts(Cloud.GCP, f"https:{provider}")
+        assert not found.accepts(Cloud.GCP, f"{provider}/x")
+    assert not Audiences(gcp=("g",)).accepts(Cloud.GCP, provider)
+
+
+def test_audience_that_is_good_at_two_clouds_is_a_warning() -> None:
+    """A token for the one would log in at the other."""
+    for written in ("{aws: [a], azure: [a]}", "{aws: ['api://AzureADTokenExchange']}"):
+        text = _text(f"audiences: {written}")
+        assert any("a token for one cloud is good at the other" in each for each in _parse(text).warnings)
+    text = _text("audiences: {aws: [a], gcp: [g], azure: [z]}")
+    assert not any("audience" in each for each in _parse(text).warnings)
+
+
+def test_issuer_replaces_the_default_audiences_in_whatever_form() -> None:
+    """A list over a map, a map over a list; a map over a map cloud by cloud."""
+    for below, own, found in (
+        ("[x]", "{azure: z}", Audiences(azure=("z",))),
+        ("{azure: z}", "[x]", Audiences(("x",))),
+        ("{aws: a, azure: z}", "{aws: b}", Audiences(("b",), (), ("z",))),
+    ):
+        text = _text(f"audiences: {own}", top=f"defaults: {{audiences: {below}}}")
+        assert _parse(text).issuers[0].clouds == found
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://rancher.example.com/k8s/clusters/c-m-abc123",
+        "https://rancher.example.com:8443/k8s/clusters/c-1/",
+        "https://[::1]:6443/a~b/c_d.e",
+    ],
+)
+def test_apiserver_may_stand_behind_a_prefix(url: str) -> None:
+    """A gateway has several clusters below one host; two prefixes are two apiservers."""
+    text = _text().replace(
+        "[https://10.0.0.11:6443]", f"['{url}', https://10.0.0.11:6443/other, https://10.0.0.11:6443]"
+    )
+    assert _parse(text).issuers[0].apiservers[0] == url
+
+
+def test_same_prefix_twice_is_one_apiserver() -> None:
+    """A slash at the end makes no other one."""
+    text = _text().replace("[https://10.0.0.11:6443]", "[https://r.example.com/c, 'https://R.example.com:443/c/']")
+    assert any("the same apiserver as apiservers[0]" in each for each in _problems(text))

@@ -66,6 +66,15 @@ def test_issuer_in_the_text_is_found(settings: Settings, text: str, names: set[s
     assert named(text, settings) == names
 
 
+def test_port_that_iam_drops_hides_no_issuer(settings: Settings) -> None:
+    """The text of STS and the configuration may differ in `:443`."""
+    ported = replace(settings.issuers[0], issuer=IssuerUrl(ISSUER.replace(".com/", ".com:443/")))
+    for issuer in (ported, settings.issuers[0]):
+        two = replace(settings, issuers=(issuer, settings.issuers[1]))
+        for text in (ISSUER, ported.issuer):
+            assert named(f"No OpenIDConnect provider found in your account for {text}", two) == {NAME}
+
+
 def test_findings_come_in_the_order_of_the_causes() -> None:
     """What the likeliest cause would show is told first."""
     findings = tuple(Place(station, "x").ok("a", "b") for station in Station)

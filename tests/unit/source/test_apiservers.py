@@ -42,6 +42,19 @@ def test_both_documents_come_back_byte_for_byte(server: Apiserver, trusted: Tls)
     )
 
 
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_apiserver_behind_a_prefix_is_asked_there(server: Apiserver, trusted: Tls, slash: str) -> None:
+    """A gateway has the cluster below a path of its own: both documents are asked for below it, and nowhere else."""
+    prefix = "/k8s/clusters/c-m-abc123"
+    for path, raw in (("/.well-known/openid-configuration", DISCOVERY.raw), ("/openid/v1/jwks", JWKS.raw)):
+        server.answer(prefix + path, raw)
+        server.answer(path, UNAVAILABLE)
+    (answer,) = ask_one(issuer(f"{server.url}{prefix}{slash}", tls=trusted))
+    assert isinstance(answer, Answer)
+    assert (answer.apiserver, answer.jwks) == (f"{server.url}{prefix}{slash}", JWKS.body())
+    assert all(each.target.startswith(prefix) for each in server.requests)
+
+
 def certificate_end(*names: str) -> datetime:
     """When the certificate ends that `server_context(*names)` shows."""
     return load_pem_x509_certificate(server_certificate(*names).cert_chain_pems[0].bytes()).not_valid_after_utc

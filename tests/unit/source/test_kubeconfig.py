@@ -77,6 +77,14 @@ def test_server_name_and_proxy_are_taken(tmp_path: Path) -> None:
     assert (found.server, found.server_name, found.proxy) == (SERVER, "kubernetes", "http://proxy:3128")
 
 
+def test_server_may_stand_behind_a_prefix(tmp_path: Path) -> None:
+    """As Rancher writes it; a slash at the end means nothing."""
+    for text in ("https://rancher/k8s/clusters/c-1", "https://rancher/k8s/clusters/c-1/"):
+        found = read_kubeconfig(write(tmp_path / "config", content(text)), None)
+        assert isinstance(found, Kubeconfig)
+        assert found.server == "https://rancher/k8s/clusters/c-1"
+
+
 def test_context_is_chosen_by_name(tmp_path: Path) -> None:
     """Among several contexts the named one is taken, whatever the current one, and other users do not matter."""
     data = content(SERVER, user={"exec": {"command": "aws"}})
@@ -138,7 +146,7 @@ def test_every_reason_is_told_at_once(tmp_path: Path) -> None:
         ),
         (content(""), "its cluster names no server"),
         (content("http://10.0.0.11:6443"), "server of its cluster: This is no https URL"),
-        (content("https://rancher/k8s/clusters/c-1"), "The URL has a path"),
+        (content("https://rancher/k8s//clusters"), "The path of the URL has a segment that is empty"),
         (content("https://admin:s3cr3t@10.0.0.11"), "has user information"),
         (content(SERVER, cluster={"server": ["a"]}), "server of its cluster is no text"),
         (content(SERVER, cluster={"proxy-url": "socks5://127.0.0.1:1080"}), "proxy-url of its cluster"),

@@ -67,6 +67,19 @@ def test_every_address_of_the_host_is_asked_under_its_name(trusted: Tls) -> None
         assert [server.connections for server in servers] == [1] * 3
 
 
+def test_replicas_of_a_gateway_are_asked_below_its_prefix(trusted: Tls) -> None:
+    """Each address behind the name has the cluster at the same path."""
+    with replicas(2) as servers:
+        for each in servers:
+            each.answer("/c/1/.well-known/openid-configuration", capture("01-rsa1/anonymous-bound-discovery").raw)
+            each.answer("/c/1/openid/v1/jwks", capture("01-rsa1/anonymous-bound-jwks").raw)
+        port = servers[0].port
+        asked = issuer(f"https://{HOST}:{port}/c/1", tls=trusted, discover="dns", expect_replicas=2)
+        answers = ask(asked, "127.0.0.2", "127.0.0.3")
+        assert codes(answers) == [()] * 2
+        assert urls(answers) == [f"{server.url}/c/1" for server in servers]
+
+
 def test_configured_server_name_comes_before_the_host(trusted: Tls) -> None:
     """`tls.server_name` is the name that every address must show."""
     with replicas(2, OWN_NAME) as servers:

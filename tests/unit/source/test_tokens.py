@@ -148,3 +148,23 @@ def test_captured_apiserver_token_is_sent() -> None:
 def test_other_and_opaque_tokens_are_sent(tmp_path: Path, token: str) -> None:
     """A token that names no cloud, or is no JWT at all, is sent as it is."""
     assert read(tmp_path, token.encode()) == token
+
+
+@pytest.mark.parametrize(
+    "audience",
+    [
+        "sts.amazonaws.com",
+        "api://AzureADTokenExchange",
+        "api://AzureADTokenExchangeUSGov",
+        "api://AzureADTokenExchangeChina",
+        "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/p",
+        "https://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/p",
+        AUDIENCE,
+    ],
+)
+def test_token_for_whatever_cloud_is_not_sent(tmp_path: Path, audience: str) -> None:
+    """The usual audiences of every cloud, and all that are configured, whichever cloud they are for."""
+    for claims in ({"aud": audience}, {"aud": ["x", audience]}):
+        refused = read(tmp_path, jwt(claims).encode())
+        assert isinstance(refused, Reason)
+        assert refused.code == "wrong_token"

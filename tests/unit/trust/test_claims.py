@@ -69,6 +69,14 @@ def test_one_common_audience_is_enough() -> None:
     assert f'configured: "{AUDIENCE}"' in found.sentence
 
 
+def test_usual_audience_of_a_cloud_passes_and_is_told_as_such() -> None:
+    """Nobody configured it, and the cloud takes it all the same; who is configured stays out of the sentence."""
+    found = {each.subject: each for each in check_claims(token(), ISSUER, ("other",), NOW, (AUDIENCE,))}
+    assert found["aud"].finding is Finding.PASSED
+    assert "usual audience" in found["aud"].sentence
+    assert "other" not in found["aud"].sentence
+
+
 def test_foreign_audience_is_told_beside_the_configured_ones() -> None:
     """Both, so that people see which one to change."""
     found = checks("a", "b", aud="c")["aud"]

@@ -139,3 +139,15 @@ def test_header_that_allows_caching_is_none(header: str) -> None:
 def test_other_content_type_is_a_note(content_type: str, is_told: bool) -> None:
     """Parameters and case do not matter; S3's default does (fact 35)."""
     assert (media_type_note(content_type, ("application/json",)) is not None) == is_told
+
+
+def test_key_with_key_ops_is_told() -> None:
+    """STS does not take it, so whoever answers for STS must know; our own documents never have it."""
+    own = documents(ISSUER, (RSA_KEYS[0],)).jwks
+    read = read_public_jwks(own, known=frozenset())
+    assert isinstance(read, PublicKeys)
+    assert not read.with_key_ops
+    foreign = json.dumps({"keys": [RSA_KEYS[0].members() | {"key_ops": ["verify"]}]}).encode()
+    read = read_public_jwks(foreign, known=frozenset())
+    assert isinstance(read, PublicKeys)
+    assert read.with_key_ops

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mirror.model import IssuerUrl, Key, Reason
+from mirror.model import NO_AUDIENCES, Audiences, IssuerUrl, Key, Reason
 from mirror.trust.party_limits import Party, Shown
 from mirror.trust.relying_parties import Answer, answers
 from mirror.trust.tokens import Token, read_token
@@ -28,6 +28,10 @@ def told(shown: Shown) -> dict[str, tuple[list[str], list[str]]]:
     return {str(a.party): ([r.code for r in a.reasons], [n.code for n in a.notes]) for a in found}
 
 
+def everywhere(*texts: str) -> Audiences:
+    return Audiences(texts, texts, texts)
+
+
 NOTHING: tuple[list[str], list[str]] = ([], [])
 
 
@@ -35,7 +39,7 @@ def test_rsa_works_everywhere() -> None:
     """One RSA key and a token of an hour for one audience: nobody has anything to say (fact 26)."""
     real = read_token(captured("17-token-lifetimes/no-max-1h"))
     assert isinstance(real, Token)
-    assert told(Shown(ISSUER, (RSA,), (AUDIENCE,), real)) == dict.fromkeys(("AWS", "GCP", "Entra"), NOTHING)
+    assert told(Shown(ISSUER, (RSA,), everywhere(AUDIENCE), real)) == dict.fromkeys(("AWS", "GCP", "Entra"), NOTHING)
 
 
 ROWS: dict[str, tuple[Shown, Party, list[str], list[str]]] = {
@@ -44,43 +48,168 @@ ROWS: dict[str, tuple[Shown, Party, list[str], list[str]]] = {
     "aws-port": (Shown(IssuerUrl("https://keys.example.com:8443/a"), (RSA,)), Party.AWS, [], ["aws_issuer_port"]),
     "aws-100-keys": (Shown(ISSUER, tuple(with_kid(RSA, str(n)) for n in range(100))), Party.AWS, [], []),
     "aws-101-keys": (Shown(ISSUER, tuple(with_kid(RSA, str(n)) for n in range(101))), Party.AWS, ["aws_key_count"], []),
-    "aws-long-audience": (Shown(ISSUER, (EC256,), (), token(aud="a" * 256)), Party.AWS, ["aws_audience_length"], []),
-    "aws-other-long-audience": (Shown(ISSUER, (EC256,), ("a",), token(aud=["a", "b" * 256])), Party.AWS, [], []),
-    "aws-configured-long-audience": (
-        Shown(ISSUER, (EC256,), ("b" * 256,), token(aud=["a", "b" * 256])),
+    "aws-long-audience": (
+        Shown(ISSUER, (EC256,), NO_AUDIENCES, token(aud="a" * 256)),
         Party.AWS,
         ["aws_audience_length"],
         [],
     ),
-    "aws-ES384": (Shown(ISSUER, (EC384,), (), token("P-384")), Party.AWS, [], []),
+    "aws-other-long-audience": (
+        Shown(ISSUER, (EC256,), everywhere("a"), token(aud=["a", "b" * 256], azp="a")),
+        Party.AWS,
+        [],
+        [],
+    ),
+    "aws-configured-long-audience": (
+        Shown(ISSUER, (EC256,), everywhere("b" * 256), token(aud=["a", "b" * 256], azp="b" * 256)),
+        Party.AWS,
+        ["aws_audience_length"],
+        [],
+    ),
+    "aws-two-audiences": (
+        Shown(ISSUER, (EC256,), everywhere("a", "b"), token(aud=["a", "b"])),
+        Party.AWS,
+        ["aws_authorized_party"],
+        [],
+    ),
+    "aws-two-audiences-and-azp": (
+        Shown(ISSUER, (EC256,), everywhere("a", "b"), token(aud=["a", "b"], azp="b")),
+        Party.AWS,
+        [],
+        [],
+    ),
+    "aws-empty-azp": (
+        Shown(ISSUER, (EC256,), everywhere("a"), token(aud=["a", "b"], azp="")),
+        Party.AWS,
+        ["aws_authorized_party"],
+        [],
+    ),
+    "aws-azp-of-nobody": (
+        Shown(ISSUER, (EC256,), everywhere("a"), token(aud="a", azp="other")),
+        Party.AWS,
+        ["aws_audience"],
+        [],
+    ),
+    "aws-one-in-a-list": (Shown(ISSUER, (EC256,), everywhere("a"), token(aud=["a"])), Party.AWS, [], []),
+    "aws-of-azure": (
+        Shown(ISSUER, (EC256,), Audiences(), token(aud="api://AzureADTokenExchange")),
+        Party.AWS,
+        [],
+        [],
+    ),
+    "aws-of-azure-configured": (
+        Shown(
+            ISSUER, (EC256,), Audiences(azure=("api://AzureADTokenExchange",)), token(aud="api://AzureADTokenExchange")
+        ),
+        Party.AWS,
+        ["aws_audience"],
+        [],
+    ),
+    "aws-usual": (
+        Shown(ISSUER, (EC256,), Audiences(gcp=("a",)), token(aud="sts.amazonaws.com")),
+        Party.AWS,
+        [],
+        [],
+    ),
+    "aws-no-iat": (Shown(ISSUER, (EC256,), NO_AUDIENCES, token(iat=None)), Party.AWS, ["aws_no_iat"], []),
+    "aws-key-ops": (Shown(ISSUER, (RSA,), has_key_ops=True), Party.AWS, ["aws_key_ops"], []),
+    "gcp-of-aws": (
+        Shown(ISSUER, (EC256,), Audiences(aws=("a",)), token(aud="a")),
+        Party.GCP,
+        [],
+        ["gcp_usual_audience"],
+    ),
+    "gcp-usual": (
+        Shown(
+            ISSUER,
+            (EC256,),
+            Audiences(aws=("a",)),
+            token(aud="//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/p"),
+        ),
+        Party.GCP,
+        [],
+        [],
+    ),
+    "gcp-other-project-where-configured": (
+        Shown(
+            ISSUER,
+            (EC256,),
+            Audiences(gcp=("g",)),
+            token(aud="//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/p"),
+        ),
+        Party.GCP,
+        ["gcp_audience"],
+        [],
+    ),
+    "entra-no-iat": (
+        Shown(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", iat=None)),
+        Party.ENTRA,
+        ["entra_no_iat"],
+        [],
+    ),
+    "entra-25h": (Shown(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", exp=90_000)), Party.ENTRA, [], []),
+    "entra-over-25h": (
+        Shown(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", exp=90_001)),
+        Party.ENTRA,
+        [],
+        ["entra_lifetime"],
+    ),
+    "entra-of-aws": (
+        Shown(ISSUER, (RSA,), Audiences(aws=("a",)), token("RSA", aud="a")),
+        Party.ENTRA,
+        [],
+        ["entra_usual_audience"],
+    ),
+    "entra-usual": (
+        Shown(ISSUER, (RSA,), Audiences(aws=("a",)), token("RSA", aud="api://AzureADTokenExchange")),
+        Party.ENTRA,
+        [],
+        [],
+    ),
+    "aws-ES384": (Shown(ISSUER, (EC384,), NO_AUDIENCES, token("P-384")), Party.AWS, [], []),
     "gcp-no-key": (Shown(ISSUER, (EC384,)), Party.GCP, ["gcp_keys"], []),
     "gcp-some-keys": (Shown(ISSUER, (EC384, RSA)), Party.GCP, [], ["gcp_some_keys"]),
     "gcp-ES384-token": (
-        Shown(ISSUER, (EC384, RSA), (), token("P-384")),
+        Shown(ISSUER, (EC384, RSA), NO_AUDIENCES, token("P-384")),
         Party.GCP,
         ["gcp_algorithm"],
         ["gcp_some_keys"],
     ),
-    "gcp-48h": (Shown(ISSUER, (EC256,), (), token(exp=172_800)), Party.GCP, ["gcp_lifetime"], []),
-    "gcp-under-48h": (Shown(ISSUER, (EC256,), (), token(exp=172_799)), Party.GCP, [], []),
-    "gcp-no-iat": (Shown(ISSUER, (EC256,), (), token(iat=None)), Party.GCP, ["gcp_no_iat"], []),
-    "gcp-no-exp": (Shown(ISSUER, (EC256,), (), token(exp=None)), Party.GCP, [], []),
-    "gcp-long-audience": (Shown(ISSUER, (EC256,), (), token(aud="a" * 257)), Party.GCP, ["gcp_audience_length"], []),
-    "gcp-many-audiences": (Shown(ISSUER, (RSA,), tuple(map(str, range(11)))), Party.GCP, [], ["gcp_audiences"]),
-    "gcp-long-subject": (Shown(ISSUER, (EC256,), (), token(sub="é" * 64)), Party.GCP, [], ["gcp_subject_length"]),
+    "gcp-48h": (Shown(ISSUER, (EC256,), NO_AUDIENCES, token(exp=172_800)), Party.GCP, ["gcp_lifetime"], []),
+    "gcp-under-48h": (Shown(ISSUER, (EC256,), NO_AUDIENCES, token(exp=172_799)), Party.GCP, [], []),
+    "gcp-no-iat": (Shown(ISSUER, (EC256,), NO_AUDIENCES, token(iat=None)), Party.GCP, ["gcp_no_iat"], []),
+    "gcp-no-exp": (Shown(ISSUER, (EC256,), NO_AUDIENCES, token(exp=None)), Party.GCP, [], []),
+    "gcp-long-audience": (
+        Shown(ISSUER, (EC256,), NO_AUDIENCES, token(aud="a" * 257)),
+        Party.GCP,
+        ["gcp_audience_length"],
+        [],
+    ),
+    "gcp-many-audiences": (Shown(ISSUER, (RSA,), everywhere(*map(str, range(11)))), Party.GCP, [], ["gcp_audiences"]),
+    "gcp-long-subject": (
+        Shown(ISSUER, (EC256,), NO_AUDIENCES, token(sub="é" * 64)),
+        Party.GCP,
+        [],
+        ["gcp_subject_length"],
+    ),
     "entra-long-issuer": (Shown(IssuerUrl("https://" + "a" * 593), (RSA,)), Party.ENTRA, ["entra_issuer_length"], []),
     "entra-EC-alone": (Shown(ISSUER, (EC256,)), Party.ENTRA, ["entra_keys"], []),
     "entra-some-keys": (Shown(ISSUER, (EC256, RSA)), Party.ENTRA, [], ["entra_some_keys"]),
-    "entra-EC-token": (Shown(ISSUER, (EC256, RSA), (), token()), Party.ENTRA, ["entra_algorithm"], ["entra_some_keys"]),
+    "entra-EC-token": (
+        Shown(ISSUER, (EC256, RSA), NO_AUDIENCES, token()),
+        Party.ENTRA,
+        ["entra_algorithm"],
+        ["entra_some_keys"],
+    ),
     "entra-two-audiences": (
-        Shown(ISSUER, (RSA,), (), token("RSA", aud=["a", "b"])),
+        Shown(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", aud=["a", "b"])),
         Party.ENTRA,
         ["entra_one_audience"],
         [],
     ),
-    "entra-no-audience": (Shown(ISSUER, (RSA,), (), token("RSA", aud=None)), Party.ENTRA, [], []),
+    "entra-no-audience": (Shown(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", aud=None)), Party.ENTRA, [], []),
     "entra-long-audience": (
-        Shown(ISSUER, (RSA,), (), token("RSA", aud="a" * 601)),
+        Shown(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", aud="a" * 601)),
         Party.ENTRA,
         ["entra_audience_length"],
         [],
@@ -104,7 +233,7 @@ def test_limit_of_a_relying_party(shown: Shown, party: Party, reasons: list[str]
 def test_what_holds_for_everybody_comes_first() -> None:
     """A token that expired is refused by all, whatever else they say."""
     expired = Reason("expired", "It expired.", "Take another.")
-    found = answers(Shown(ISSUER, (EC256,), (), token()), (expired,))
+    found = answers(Shown(ISSUER, (EC256,), NO_AUDIENCES, token()), (expired,))
     assert [answer.accepts for answer in found] == [False] * 3
     assert all(answer.reasons[0] == expired for answer in found)
     assert replace(found[0], reasons=()).accepts

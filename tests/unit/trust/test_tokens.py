@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mirror.trust.tokens import MAX_TOKEN_BYTES, Token, read_token
+from mirror.trust.refused import Refused
+from mirror.trust.tokens import MAX_TOKEN_BYTES, Token, leading_token, read_token
 from support.captures import FOLDER
-from support.tokens import captured, captured_names, claims, mint, signer
+from support.tokens import captured, captured_names, claims, compact, mint, signer
 
 
 @pytest.mark.parametrize("name", captured_names())
@@ -58,3 +59,51 @@ def test_longest_token_is_read() -> None:
     assert MAX_TOKEN_BYTES - 4 <= len(long) <= MAX_TOKEN_BYTES
     assert isinstance(read_token(long), Token)
     assert not isinstance(read_token(mint(signer(), claims(0, x="x" * (missing * 3 // 4 + 6)))), Token)
+
+
+LOG = b"2026-11-28T14:30:00.123Z INFO mirror.pass took 1.5 s"
+
+
+@pytest.mark.parametrize(
+    ("after", "line"),
+    [
+        pytest.param(b"\n" + LOG, 2, id="log line"),
+        pytest.param(b"\n\n" + LOG + b"\n", 3, id="empty line between"),
+        pytest.param(b" " + LOG, 1, id="same line"),
+        pytest.param(b"\nx" * 10_000, 2, id="many lines"),
+    ],
+)
+def test_text_after_the_token_is_told_as_what_it_is(after: bytes, line: int) -> None:
+    """It is no encrypted token, however many dots a log line has; and the text is not repeated."""
+    good = mint(signer(), claims(0))
+    found = read_token(good + after)
+    assert isinstance(found, Refused)
+    (reason,) = found.reasons
+    assert (reason.code, f"(line {line})" in reason.sentence) == ("token_shape", True)
+    assert "JWE" not in reason.sentence
+    assert "mirror.pass" not in reason.sentence + reason.remedy
+    assert leading_token(good + after) == good
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        pytest.param(compact({"alg": "RSA-OAEP", "enc": "A256GCM"}, {}, b"x") + b".eA.eA", "JWE", id="encrypted"),
+        pytest.param(b"a.b.c.d.e", "it has 5", id="five words"),
+        pytest.param(mint(signer(), claims(0)) + b".a.b", "it has 5", id="a token and two words"),
+        pytest.param(b"Bearer " + mint(signer(), claims(0)), "spaces", id="with its scheme"),
+        pytest.param(b" \n", "spaces", id="blank"),
+        pytest.param(b" ", "spaces", id="one blank"),
+    ],
+)
+def test_shape_that_is_no_token_is_told(body: bytes, words: str) -> None:
+    """Only a header that names an encryption makes a JWE (RFC 7516, section 4.1.2)."""
+    found = read_token(body)
+    assert isinstance(found, Refused)
+    assert [reason.code for reason in found.reasons] == ["token_shape"]
+    assert words in found.reasons[0].sentence
+
+
+def test_nothing_leads_nothing() -> None:
+    """A blank file has no token."""
+    assert leading_token(b" \n ") == b""

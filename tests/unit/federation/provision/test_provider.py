@@ -2,6 +2,7 @@
 
 import pytest
 
+from mirror.federation.policies import provider_url
 from mirror.federation.provision.plan import Difference, Plan
 from mirror.federation.provision.provider import Provider, ProviderSight, audience_problems, plan_provider
 from mirror.model import IssuerUrl
@@ -17,11 +18,11 @@ def there(*audiences: str, urls: frozenset[str] = frozenset({URL})) -> ProviderS
 
 
 def test_absent_provider_is_made_with_its_audiences() -> None:
-    """One call makes it; the words say issuer, audiences, and that no thumbprint is set."""
+    """One call makes it; the words say issuer, audiences, and where the thumbprint comes from."""
     plan = plan_provider(ABSENT, ISSUER, ("b", "a"))
     (difference,) = plan.differences
     assert difference.code == "create_provider"
-    assert difference.after == f"exists for {ISSUER} with the audiences a, b, without thumbprints"
+    assert difference.after == f"exists for {ISSUER} with the audiences a, b; IAM fills in the thumbprint"
 
 
 def test_right_provider_needs_nothing() -> None:
@@ -29,6 +30,27 @@ def test_right_provider_needs_nothing() -> None:
     assert plan_provider(there("a", "b"), ISSUER, ("b", "a")) == Plan(
         f"OIDC provider of {ISSUER} in account 111122223333"
     )
+
+
+def test_thumbprints_are_shown_with_when_they_matter() -> None:
+    """IAM wants at least one: nothing is to be removed, and most hosts do without it."""
+    found = Provider(ARN, URL, frozenset({"a"}), ("9e99a48a9960b14926bb7f3b02e22da2b0ab7280", "0" * 40))
+    plan = plan_provider(ProviderSight("111122223333", found, frozenset({URL})), ISSUER, ("a",))
+    (note,) = plan.notes
+    assert (note.code, plan.differences, plan.problems) == ("thumbprints", (), ())
+    assert f"9e99a48a9960b14926bb7f3b02e22da2b0ab7280, {'0' * 40}" in note.sentence
+    assert "TLS 1.3" in note.sentence
+    assert "remove" not in note.sentence
+
+
+def test_port_443_is_no_part_of_the_provider() -> None:
+    """IAM drops it: the provider of the issuer is found, and every other port stays."""
+    ported = IssuerUrl("https://oidc.example.com:443/a")
+    assert plan_provider(there("a"), ported, ("a",)).differences == ()
+    assert provider_url(ported) == URL
+    assert provider_url(IssuerUrl("https://oidc.example.com:443")) == "oidc.example.com"
+    assert provider_url(IssuerUrl("https://oidc.example.com:4430/a")) == "oidc.example.com:4430/a"
+    assert provider_url(IssuerUrl("https://oidc.example.com/a:443")) == "oidc.example.com/a:443"
 
 
 def test_missing_audience_is_added_and_a_foreign_one_left() -> None:

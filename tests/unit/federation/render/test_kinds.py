@@ -96,7 +96,7 @@ def test_cloudformation_role_has_literal_condition_keys(workload: str) -> None:
     asked = WORKLOADS[workload]
     assert properties.get("ManagedPolicyArns", []) == list(asked.managed_policies)
     assert properties.get("MaxSessionDuration") == asked.session_seconds
-    assert properties["RoleName"] == (asked.role_name or "syd-prod-app")
+    assert properties["RoleName"] == (asked.role_name or "syd-prod-default-app")
 
 
 @of_workload
@@ -114,7 +114,8 @@ def test_terraform_role_names_subject_and_audience(workload: str) -> None:
     assert f'"{HERE}:aud" = "sts.amazonaws.com"' in text
     sub = next(value[f"{HERE}:sub"] for value in STATEMENT[workload].values() if f"{HERE}:sub" in value)
     assert f'"{HERE}:sub" = {json.dumps(sub)}' in text
-    where = "arn:${data.aws_partition.current.partition}:iam::${data.aws_caller_identity.current.account_id}"
+    label = WORKLOADS[workload].role_name or "syd-prod-default-app"
+    where = f"arn:${{data.aws_partition.{label}.partition}}:iam::${{data.aws_caller_identity.{label}.account_id}}"
     assert f'"Federated" = "{where}:oidc-provider/{HERE}"' in text
 
 
@@ -125,22 +126,30 @@ def test_terraform_text_is_never_read_as_a_template() -> None:
     assert '["$${file(\\"x\\")}", "%%{if}", "quo\\"te"]' in text
 
 
-def calls(script: str, folder: Path) -> list[list[str]]:
-    """What `aws` is called with when the shell runs a script; it answers an account to whoever asks for one."""
+def run(script: str, folder: Path, answers: str = "") -> tuple[int, str, list[list[str]]]:
+    """Exit status, stderr, and what `aws` is called with when the shell runs a script.
+
+    `aws` answers an account to whoever asks for one; `answers` are further lines of its script.
+    """
     log = folder / "log"
+    log.unlink(missing_ok=True)
     fake = folder / "aws"
-    fake.write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" end >> {log}\n[ $1 = sts ] && echo 111122223333\nexit 0\n")
+    told = f"[ $1 = sts ] && echo 111122223333\n{answers}\nexit 0\n"
+    fake.write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" end >> {log}\n{told}")
     fake.chmod(0o755)
-    done = subprocess.run(
-        ["sh", "-eu"],
-        input=script,
-        text=True,
-        capture_output=True,
-        env={"PATH": f"{folder}:/usr/bin:/bin"},
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return [each.split("\0")[:-1] for each in log.read_text().split("end\0")[:-1]]
+    environ = {"PATH": f"{folder}:/usr/bin:/bin"}
+    done = subprocess.run(["sh"], input=script, text=True, capture_output=True, env=environ, check=False)
+    return done.returncode, done.stderr, [each.split("\0")[:-1] for each in log.read_text().split("end\0")[:-1]]
+
+
+NO_ROLE = 'if [ "$2" = get-role ]; then echo "An error occurred (NoSuchEntity)" >&2; exit 254; fi'
+
+
+def calls(script: str, folder: Path, answers: str = NO_ROLE) -> list[list[str]]:
+    """What `aws` is called with when the shell runs a script to its end, in an account that has nothing yet."""
+    status, stderr, found = run(script, folder, answers)
+    assert (status, stderr) == (0, "")
+    return found
 
 
 @of_workload
@@ -160,9 +169,64 @@ def test_commands_make_the_role_when_the_shell_runs_them(workload: str, tmp_path
 def test_commands_make_the_provider_when_the_shell_runs_them(tmp_path: Path) -> None:
     """Audiences with white space and quotes arrive as they are."""
     odd = replace(ENTRY, audiences=("b c", "a'$(id)"))
-    assert calls(rendered("iam-provider", "cli", issuer=odd), tmp_path) == [
+    assert calls(rendered("iam-provider", "cli", issuer=odd), tmp_path)[1:] == [
         ["iam", "create-open-id-connect-provider", "--url", ISSUER, "--client-id-list", "a'$(id)", "b c"]
     ]
+
+
+def test_commands_add_audiences_to_the_provider_that_exists(tmp_path: Path) -> None:
+    """Run a second time they make nothing twice; a provider whose URL only begins alike is another one."""
+    arn = f"arn:aws:iam::111122223333:oidc-provider/{HERE}"
+    both = replace(ENTRY, audiences=("a", "sts.amazonaws.com"))
+    listed = f'if [ "$2" = list-open-id-connect-providers ]; then echo "{arn}x {arn}"; fi'
+    found = calls(rendered("iam-provider", "cli", issuer=both), tmp_path, listed)[1:]
+    assert [(each[1], each[3], each[5]) for each in found] == [
+        ("add-client-id-to-open-id-connect-provider", arn, "a"),
+        ("add-client-id-to-open-id-connect-provider", arn, "sts.amazonaws.com"),
+    ]
+    other = f'if [ "$2" = list-open-id-connect-providers ]; then echo "{arn}x"; fi'
+    assert (
+        calls(rendered("iam-provider", "cli", issuer=both), tmp_path, other)[1][1] == "create-open-id-connect-provider"
+    )
+
+
+def test_commands_stop_at_the_first_error(tmp_path: Path) -> None:
+    """Nothing is made when AWS cannot be asked."""
+    failing = "echo AccessDenied >&2; exit 254"
+    for kind in ("iam-provider", "iam-role"):
+        status, _, found = run(rendered(kind, "cli", "full"), tmp_path, failing)
+        assert status != 0
+        assert len(found) == 1
+
+
+def role_answer(issuer: Issuer, workload: Workload) -> str:
+    """What IAM shows of a role that was made for a workload."""
+    request = Request(SETTINGS, issuer, "trust-policy", replace(workload, account="111122223333"))
+    policy = text_of(KINDS["iam-role"].render(request)).replace("'", "")
+    return f"if [ \"$2\" = get-role ]; then echo '{policy}'; fi"
+
+
+def test_commands_leave_the_role_that_exists_for_the_same_subjects(tmp_path: Path) -> None:
+    """Others may have added statements to its trust policy; what is missing is attached all the same."""
+    found = calls(rendered("iam-role", "cli", "full"), tmp_path, role_answer(ENTRY, WORKLOADS["full"]))
+    assert [each[1] for each in found] == ["get-role", "attach-role-policy", "attach-role-policy"]
+
+
+@pytest.mark.parametrize(
+    ("issuer", "workload"),
+    [
+        pytest.param(ENTRY, Workload("shop"), id="another namespace"),
+        pytest.param(ENTRY, Workload(service_account="app2"), id="a name that begins alike"),
+        pytest.param(replace(ENTRY, issuer=IssuerUrl(f"{BASE}/other")), Workload(), id="another issuer"),
+    ],
+)
+def test_commands_stop_at_a_role_of_somebody_else(issuer: Issuer, workload: Workload, tmp_path: Path) -> None:
+    """The second deployment does not replace the first one's subject, nor attach policies to its role."""
+    asked = replace(WORKLOADS["full"], subjects=(), role_name="shared")
+    text = text_of(KINDS["iam-role"].render(Request(SETTINGS, ENTRY, "cli", asked)))
+    status, stderr, found = run(text, tmp_path, role_answer(issuer, workload))
+    assert (status, [each[1] for each in found]) == (1, ["get-role"])
+    assert "exists and is not for these subjects" in stderr
 
 
 def test_trust_policy_alone_needs_the_account() -> None:
@@ -219,10 +283,12 @@ def test_role_that_asks_for_a_second_look_says_so(workload: Workload, word: str)
 
 
 @pytest.mark.parametrize("kind", ["iam-provider", "iam-role"])
-def test_issuer_without_audience_is_a_configuration_error(kind: str) -> None:
-    """No audience is assumed."""
-    with pytest.raises(UsageError, match="audiences"):
-        rendered(kind, "cloudformation", issuer=replace(ENTRY, audiences=()))
+def test_issuer_without_audience_has_the_usual_one(kind: str) -> None:
+    """A cloud for which none is configured takes its usual audience, and no other cloud's."""
+    for audiences in ((), ("api://AzureADTokenExchange",)):
+        text = rendered(kind, "cloudformation", issuer=replace(ENTRY, audiences=audiences))
+        assert "sts.amazonaws.com" in text
+        assert "AzureAD" not in text
 
 
 @pytest.mark.parametrize(("kind", "form"), [(k.name, f) for k in KINDS.values() for f in k.formats])

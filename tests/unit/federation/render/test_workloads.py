@@ -88,7 +88,7 @@ def test_webhook_reads_annotations_and_the_pod_has_nothing() -> None:
     asked = Workload(is_webhook=True, account=ACCOUNT)
     (account,), (pod,) = objects("service-account", workload=asked), objects("pod", workload=asked)
     assert account["metadata"]["annotations"] == {
-        "eks.amazonaws.com/role-arn": f"arn:aws:iam::{ACCOUNT}:role/syd-prod-app",
+        "eks.amazonaws.com/role-arn": f"arn:aws:iam::{ACCOUNT}:role/syd-prod-default-app",
         "eks.amazonaws.com/audience": "sts.amazonaws.com",
         "eks.amazonaws.com/token-expiration": "3600",
         "eks.amazonaws.com/sts-regional-endpoints": "true",
@@ -103,7 +103,7 @@ def test_webhook_reads_annotations_and_the_pod_has_nothing() -> None:
 def test_account_that_nobody_gave_is_not_guessed(kind: str, is_webhook: bool) -> None:
     """The ARN cannot be taken for a real one, and a note says what to give."""
     asked = Workload(is_webhook=is_webhook)
-    assert "arn:aws:iam::ACCOUNT:role/syd-prod-app" in text(kind, workload=asked)
+    assert "arn:aws:iam::ACCOUNT:role/syd-prod-default-app" in text(kind, workload=asked)
     assert "--account" in notes(kind, workload=asked)
     assert notes(kind, workload=Workload(is_webhook=is_webhook, account=ACCOUNT)) == ""
 
@@ -135,7 +135,7 @@ def test_subject_of_no_service_account_makes_no_pod() -> None:
     [
         pytest.param(("a", "sts.amazonaws.com"), None, "sts.amazonaws.com", id="usual"),
         pytest.param(("api://AzureADTokenExchange", "a", "b"), None, "a", id="no-other-clouds"),
-        pytest.param(("api://AzureADTokenExchange",), None, "api://AzureADTokenExchange", id="only-one"),
+        pytest.param(("api://AzureADTokenExchange",), None, "sts.amazonaws.com", id="only-another-clouds"),
         pytest.param(("a", "b"), "b", "b", id="asked"),
     ],
 )

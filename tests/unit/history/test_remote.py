@@ -1,0 +1,255 @@
+"""What the remote gives and takes: commits of a wrong form, objects that git refuses, commits that are equal."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mirror.errors import PushRefusedError, RemoteError
+from mirror.model import CommitId
+from support.gits import WHEN, bare, commit, fsck_strict, git, head_of, open_repository
+
+FILE = "ledger/a/keys.json"
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Path:
+    """A remote with one commit."""
+    path = bare(tmp_path / "remote.git")
+    with open_repository(tmp_path, name="first.git", remote=path) as repository:
+        commit(repository, {FILE: b"1"})
+        repository.push()
+    return path
+
+
+def write_object(remote: Path, kind: str, body: bytes) -> str:
+    return git(remote, "hash-object", "-w", "--literally", "-t", kind, "--stdin", stdin=body)
+
+
+def push_commit(remote: Path, *, author: str = "a <a@b> 1800000000 +0000", extra: str = "", tree: str = "") -> str:
+    """A commit on the remote's branch whose lines are as given."""
+    tree, head = tree or git(remote, "rev-parse", "main^{tree}"), git(remote, "rev-parse", "main")
+    body = f"tree {tree}\nparent {head}\nauthor {author}\ncommitter a <a@b> 1800000000 +0000\n{extra}\nx\n"
+    made = write_object(remote, "commit", body.encode())
+    git(remote, "update-ref", "refs/heads/main", made)
+    return made
+
+
+# ------------------------------------------------------------------------------------------------- fetching
+
+
+@pytest.mark.parametrize(
+    ("author", "told"),
+    [
+        ("a <a@b> 1800000000 +9999", ""),
+        ("a <a@b> 1800000000 -999999", "badTimezone"),
+        ("a <a@b> 01800000000 +0000", "zeroPaddedDate"),
+        ("a <a@b> 99999999999999999999 +0000", "badDateOverflow"),
+        ("a<a@b> 1800000000 +0000", "missingSpaceBeforeEmail"),
+        ("nobody", "missingEmail"),
+    ],
+    ids=["time-zone", "long-time-zone", "zero-padded-date", "far-future", "no-space-before-email", "no-email"],
+)
+def test_commit_of_a_wrong_form_is_fetched_and_told(tmp_path: Path, remote: Path, author: str, told: str) -> None:
+    """Faults of form in somebody's commit harm nobody: everybody goes on fetching, and hears of it once."""
+    with open_repository(tmp_path, remote=remote) as repository:
+        assert repository.fetch(shallow=False) == ""
+        made = push_commit(remote, author=author)
+        said = repository.fetch(shallow=False)
+        assert (told in said, made in said) == (True, told != "")
+        assert repository.heads().remote == made
+        assert repository.read(CommitId(made), [FILE]) == {FILE: b"1"}
+        assert repository.fetch(shallow=False) == ""
+
+
+@pytest.mark.parametrize("shallow", [True, False], ids=["pod", "whole"])
+def test_empty_disk_fetches_commits_of_a_wrong_form_too(tmp_path: Path, remote: Path, shallow: bool) -> None:
+    """Below the newest one and at the top."""
+    for zone in ("+9999", "+0000"):
+        push_commit(remote, author=f"a <a@b> 1800000000 {zone}")
+    made = push_commit(remote, author="a <a@b> 1800000000 +99999")
+    with open_repository(tmp_path, remote=remote) as repository:
+        assert made in repository.fetch(shallow=shallow)
+        assert repository.heads().remote == made
+        assert [len(each.subject) for each in repository.versions(None, most=9, at=CommitId(made))] == [6, 1, 1, 1]
+
+
+def dot_git(remote: Path) -> None:
+    blob = write_object(remote, "blob", b"x")
+    push_commit(remote, tree=write_object(remote, "tree", b"100644 .git\0" + bytes.fromhex(blob)))
+
+
+def no_tree(remote: Path) -> None:
+    push_commit(remote, tree=write_object(remote, "tree", b"100644 x\0short"))
+
+
+def no_author(remote: Path) -> None:
+    tree, head = git(remote, "rev-parse", "main^{tree}"), git(remote, "rev-parse", "main")
+    made = write_object(remote, "commit", f"tree {tree}\nparent {head}\n\nx\n".encode())
+    git(remote, "update-ref", "refs/heads/main", made)
+
+
+@pytest.mark.parametrize("push", [dot_git, no_tree, no_author])
+def test_objects_that_git_refuses_are_no_unreachable_remote(
+    tmp_path: Path, remote: Path, push: Callable[[Path], None]
+) -> None:
+    """The error says that the remote answered, and what to look at; nothing of ours moves, and commits go on."""
+    with open_repository(tmp_path, remote=remote) as repository:
+        repository.fetch(shallow=False)
+        before = repository.heads()
+        push(remote)
+        with pytest.raises(RemoteError) as refused:
+            repository.fetch(shallow=False)
+        assert refused.value.damaged
+        assert "git fsck --strict" in refused.value.remedy
+        assert repository.heads() == before
+        commit(repository, {FILE: b"2"})
+    fsck_strict(tmp_path / "snapshots.git")
+
+
+def test_remote_that_is_away_is_not_damaged(tmp_path: Path, remote: Path) -> None:
+    """Then it is not known what it has."""
+    remote.rename(tmp_path / "away.git")
+    with open_repository(tmp_path, remote=remote) as repository:
+        with pytest.raises(RemoteError) as refused:
+            repository.fetch(shallow=False)
+        assert not refused.value.damaged
+        with pytest.raises(RemoteError):
+            repository.remote_head()
+
+
+# -------------------------------------------------------------------------------------------------- pushing
+
+
+def same_commit(tmp_path: Path, remote: Path, name: str) -> CommitId:
+    """What a mirror commits that makes the same decision in the same second as others."""
+    with open_repository(tmp_path, name=name, remote=remote) as repository:
+        repository.fetch(shallow=False)
+        head = repository.heads().remote
+        assert head is not None
+        repository.advance(head, expect=None)
+        return commit(repository, {FILE: b"same"})
+
+
+def test_equal_commit_that_another_mirror_pushed_is_a_success(tmp_path: Path, remote: Path) -> None:
+    """Whoever pushed it: the remote's head is our commit."""
+    assert same_commit(tmp_path, remote, "one.git") == (ours := same_commit(tmp_path, remote, "two.git"))
+    for name in ("one.git", "two.git"):
+        with open_repository(tmp_path, name=name, remote=remote) as repository:
+            repository.push()
+            assert (repository.unpushed(), repository.heads().remote) == (0, ours)
+    assert git(remote, "rev-parse", "main") == ours
+
+
+def test_equal_commit_that_is_pushed_inside_our_push_is_a_success(tmp_path: Path, remote: Path) -> None:
+    """The other one comes between our asking and our writing: the server refuses us, and has what we meant."""
+    ours = same_commit(tmp_path, remote, "one.git")
+    git(remote, "fetch", "--quiet", str(tmp_path / "one.git"), "main")
+    hook = remote / "hooks" / "pre-receive"
+    hook.write_text(
+        f"#!/bin/sh\nunset GIT_QUARANTINE_PATH\nexec git --git-dir={remote} update-ref refs/heads/main {ours}\n"
+    )
+    hook.chmod(0o755)
+    with open_repository(tmp_path, name="one.git", remote=remote) as repository:
+        repository.push()
+        assert repository.unpushed() == 0
+        assert repository.remote_head() == ours
+
+
+def test_head_that_contains_our_commit_is_a_success(tmp_path: Path, remote: Path) -> None:
+    """Another mirror pushed the same commit and one more, which we have fetched before."""
+    ours = same_commit(tmp_path, remote, "one.git")
+    with open_repository(tmp_path, name="two.git", remote=remote) as other:
+        other.fetch(shallow=False)
+        same_commit_in = other.heads().remote
+        assert same_commit_in is not None
+        other.advance(same_commit_in, expect=None)
+        assert commit(other, {FILE: b"same"}) == ours
+        newest = commit(other, {FILE: b"more"}, minutes=1)
+        other.push()
+    with open_repository(tmp_path, name="one.git", remote=remote) as repository:
+        repository.fetch(shallow=False)
+        repository.push()
+    assert git(remote, "rev-parse", "main") == newest
+
+
+def test_other_commit_refuses_the_push(tmp_path: Path, remote: Path) -> None:
+    """Made in the same second, with other bytes: that is a lost race, and nothing of the other is lost."""
+    with open_repository(tmp_path, name="one.git", remote=remote) as repository:
+        repository.fetch(shallow=False)
+        head = repository.heads().remote
+        assert head is not None
+        repository.advance(head, expect=None)
+        commit(repository, {FILE: b"other"})
+        with open_repository(tmp_path, name="two.git", remote=remote) as winner:
+            winner.fetch(shallow=False)
+            winner.advance(head, expect=None)
+            theirs = commit(winner, {FILE: b"same"})
+            winner.push()
+        with pytest.raises(PushRefusedError):
+            repository.push()
+        assert repository.remote_head() == theirs
+
+
+def test_head_of_the_remote_is_told_without_a_fetch(tmp_path: Path, remote: Path) -> None:
+    """As it is now, although nothing was fetched; None where the branch does not exist."""
+    with open_repository(tmp_path, remote=remote) as repository:
+        assert repository.remote_head() == git(remote, "rev-parse", "main")
+        assert repository.heads().remote is None
+    with open_repository(tmp_path, name="other.git", remote=bare(tmp_path / "empty.git")) as repository:
+        assert repository.remote_head() is None
+
+
+# ------------------------------------------------------------------------------------------- asking for commits
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["kept", "lost"])
+@pytest.mark.parametrize("shallow", [True, False], ids=["pod", "whole"])
+def test_commit_that_no_branch_has_is_asked_for_by_its_id(
+    tmp_path: Path, remote: Path, *, given: bool, shallow: bool
+) -> None:
+    """The branch was set back: the server gives the commit by its id as long as it has it."""
+    with open_repository(tmp_path, name="first.git", remote=remote) as repository:
+        lost = commit(repository, {FILE: b"2"})
+        repository.push()
+    git(remote, "update-ref", "refs/heads/main", f"{lost}~1")
+    if not given:
+        git(remote, "gc", "--quiet", "--prune=now")
+    with open_repository(tmp_path, remote=f"file://{remote}") as repository:
+        repository.fetch(shallow=shallow)
+        assert not repository.knows(lost)
+        assert repository.obtain(lost) is given
+        assert repository.obtain(lost) is given
+        assert (repository.read(lost, [FILE]) if given else {FILE: b"2"}) == {FILE: b"2"}
+        assert repository.heads().remote == git(remote, "rev-parse", "main")
+
+
+@pytest.mark.parametrize("name", ["", "main", "abc", "--upload-pack=x", "ab" * 20, "AB" * 20, "a" * 41])
+def test_what_is_no_commit_is_not_given(tmp_path: Path, remote: Path, name: str) -> None:
+    """The metadata of an object is anybody's text: it is no option, no reference, no part of an id."""
+    with open_repository(tmp_path, remote=remote) as repository:
+        repository.fetch(shallow=False)
+        assert not repository.obtain(name)
+
+
+def test_past_of_a_file_names_the_commits_that_changed_it(tmp_path: Path) -> None:
+    """Newest first, each with the ones it follows; both sides of a merge are there."""
+    with open_repository(tmp_path) as repository:
+        base = commit(repository, {FILE: b"1"})
+        commit(repository, {"x": b"x"})
+        left = commit(repository, {FILE: b"2"})
+        right = repository.commit(
+            base=base, parents=(base,), changes={FILE: b"3"}, message="x", when=WHEN, expect=head_of(repository)
+        )
+        merged = repository.commit(
+            base=right, parents=(left, right), changes={FILE: b"4"}, message="x", when=WHEN, expect=right
+        )
+        found = repository.path_history([FILE], at=merged)
+        assert next(iter(found)) == merged
+        assert dict(found) == {merged: (left, right), left: (base,), right: (base,), base: ()}
+        assert repository.path_history(["absent"], at=base) == {}
+        names = [f"{each}:{FILE}" for each in (base, merged)]
+        blobs = repository.blobs([*names, f"{base}:absent", f"{base}:ledger"])
+        assert blobs[2:] == (None, None)
+        known = [blob for blob in blobs if blob is not None]
+        assert list(repository.contents([*known, "ab" * 20]).values()) == [b"1", b"4"]

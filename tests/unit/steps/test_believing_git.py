@@ -1,0 +1,207 @@
+"""By what ledgers are believed: which mode it is, what is remembered, and when signing may begin on trust."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mirror.errors import UsageError
+from mirror.history.ledger_reader import DecidedLedger
+from mirror.model import CommitId, Level
+from mirror.report import ExitStatus, Report
+from mirror.steps.believing_git import mode_of, trust_of, unsigned_remote
+from mirror.steps.local_state import FILE_NAME, FORMER_FILE_NAME, IssuerState, LocalState, load, update
+from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier, SignatureHeader
+from support.fakes import MOMENT, Commit, FakeHistory, FakeRemote
+from support.signers import ledger_trust, signer
+from support.situations import ISSUER, LEDGER, ONE, Situation, with_remote
+
+SIGNATURE = f"{LEDGER}.jws"
+DECIDED = DecidedLedger("1" * 40)
+KEYS = ledger_trust()
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Situation:
+    return with_remote(tmp_path)
+
+
+def codes(report: Report) -> list[str]:
+    return [*(each.code for each in report.failures), *(r.code for i in report.issuers for r in i.failures)]
+
+
+# ------------------------------------------------------------------------------------------------ the mode
+
+
+@pytest.mark.parametrize(
+    ("remote", "keys", "mode"),
+    [
+        (None, None, "local"),
+        ("/remote.git", None, "trusted"),
+        ("/remote.git", KEYS, "signed"),
+        (None, KEYS, "signed"),
+        ("/remote.git", LedgerVerifier("oidc-mirror", KEYS.keys), "signed"),
+    ],
+    ids=["local", "trusted", "signed", "signed-local", "only-reading"],
+)
+def test_mode_in_a_word(
+    tmp_path: Path, remote: str | None, keys: LedgerTrust | LedgerVerifier | None, mode: str
+) -> None:
+    """There is no third way: with a key only signed ledgers count."""
+    settings = replace(Situation(tmp_path, remote=remote).settings().repository)
+    assert mode_of(settings, keys) == mode
+
+
+def test_trusted_remote_is_said_in_the_words_of_the_contract(tmp_path: Path) -> None:
+    """Who may do what, and what helps."""
+    event = unsigned_remote(Situation(tmp_path, remote="/remote.git").settings())
+    assert (event.name, event.level) == ("repository.unsigned", Level.WARNING)
+    assert event.sentence == (
+        "Whoever can push to main of /remote.git, its administrators included, can publish a key, so be any pod of "
+        "1 issuers, and can take a revocation back; set `repository.signing_key`, or protect the branch."
+    )
+
+
+# ------------------------------------------------------------------------------------- what is remembered
+
+
+@pytest.mark.parametrize(
+    ("keys", "repository", "is_known"),
+    [(KEYS, "oidc-mirror", True), (KEYS, "another", False), (KEYS, "", False), (None, "oidc-mirror", True)],
+    ids=["same-name", "another-name", "never-decided", "trusted-mode"],
+)
+def test_decided_ledgers_count_under_their_repositorys_name_alone(
+    tmp_path: Path, keys: LedgerTrust | None, repository: str, is_known: bool
+) -> None:
+    """A repository made anew has another name: what was decided in the old one proves nothing there."""
+    local = LocalState({ISSUER: IssuerState(decided=DECIDED)}, repository=repository)
+    trust = trust_of(Situation(tmp_path).settings(), FakeHistory(), local, keys)
+    assert trust.decided == ({ISSUER: DECIDED} if is_known else {})
+    assert trust.is_signed is (keys is not None)
+
+
+# ------------------------------------------------------------------------------------ when signing begins
+
+
+def head_of(history: FakeHistory, *paths: str) -> CommitId:
+    return history.commits.add(Commit((), dict.fromkeys(paths, b"x"), "x", MOMENT))
+
+
+@pytest.mark.parametrize(
+    ("local", "remote", "trusted", "is_former", "is_first"),
+    [
+        ([LEDGER], None, "local", False, True),
+        ([LEDGER], [LEDGER], "local", False, True),
+        (None, [LEDGER], "remote", False, True),
+        ([LEDGER], None, "", False, False),
+        ([LEDGER], None, "elsewhere", False, False),
+        ([LEDGER, SIGNATURE], None, "local", False, False),
+        ([LEDGER], [LEDGER, SIGNATURE], "local", False, False),
+        ([LEDGER, "public/x.jws"], None, "local", False, True),
+        ([LEDGER], None, "", True, True),
+        ([LEDGER, SIGNATURE], None, "", True, False),
+        (None, None, "", True, False),
+    ],
+    ids=[
+        "trusted-until-now",
+        "trusted-with-a-remote",
+        "the-head-is-the-remotes",
+        "never-trusted-here",
+        "another-repository",
+        "our-head-is-signed",
+        "the-remotes-head-is-signed",
+        "only-ledgers-count",
+        "after-an-upgrade",
+        "after-an-upgrade-and-signed",
+        "after-an-upgrade-without-a-repository",
+    ],
+)
+def test_one_pass_trusts_what_it_signs_first(
+    tmp_path: Path, *, local: list[str] | None, remote: list[str] | None, trusted: str, is_former: bool, is_first: bool
+) -> None:
+    """Only where this machine trusted this very repository until now, and nobody has signed anything in it."""
+    history = FakeHistory(remote=FakeRemote())
+    history.head = None if local is None else head_of(history, *local)
+    history.tracking = None if remote is None else head_of(history, *remote)
+    known = {"local": history.head or "", "remote": history.tracking or "", "elsewhere": "ab" * 20, "": ""}
+    state = LocalState(trusted_head=known[trusted], is_former=is_former)
+    settings = Situation(tmp_path).settings()
+    assert trust_of(settings, history, state, KEYS).is_first_signing is is_first
+    assert trust_of(settings, history, state, None).is_first_signing is False
+
+
+def test_first_pass_with_a_key_signs_what_it_trusted(shared: Situation) -> None:
+    """The ledger's bytes stay, the signature is added; from then on nothing is trusted unsigned."""
+    shared.run(ONE, ONE)
+    body = shared.world.history.files()[LEDGER]
+    assert load(shared.state_dir).trusted_head == shared.world.history.head
+    shared.world.ledger_trust = KEYS
+    report = shared.run()
+    assert (report.exit_status, report.committed) == (ExitStatus.CURRENT, True)
+    files = shared.world.history.files()
+    assert files[LEDGER] == body
+    assert isinstance(KEYS.verify(body, files[SIGNATURE], ISSUER), SignatureHeader)
+    local = load(shared.state_dir)
+    assert (local.trusted_head, local.of(ISSUER).decided is not None) == ("", True)
+    assert not shared.run().committed
+
+
+def test_first_pass_with_a_key_after_an_upgrade_signs_too(shared: Situation) -> None:
+    """`notebook.json` stands there: the earlier program trusted the repository."""
+    shared.run(ONE, ONE)
+    (shared.state_dir / FILE_NAME).unlink()
+    (shared.state_dir / FORMER_FILE_NAME).write_text('{"sources": {}}')
+    shared.world.ledger_trust = KEYS
+    assert shared.run().exit_status is ExitStatus.CURRENT
+    assert SIGNATURE in shared.world.history.files()
+    assert not (shared.state_dir / FORMER_FILE_NAME).exists()
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["disk-without-its-state", "empty-disk"])
+def test_mirror_with_a_new_key_waits_for_one_that_knows(shared: Situation, is_kept: bool) -> None:
+    """Nobody here trusted this repository: nothing unsigned is believed, nothing is decided, and it is told how on."""
+    shared.run(ONE, ONE)
+    head, public = shared.world.history.head, shared.public()
+    (shared.state_dir / FILE_NAME).unlink()
+    mirror = shared if is_kept else shared.beside()
+    mirror.world.ledger_trust = KEYS
+    report = mirror.run()
+    assert report.exit_status is ExitStatus.FAILED
+    assert "ledger.lost" in codes(report)
+    assert shared.world.history.remote is not None
+    assert (shared.world.history.remote.head, shared.public()) == (head, public)
+
+
+def test_decided_ledger_of_our_own_head_is_believed_without_a_signature(shared: Situation) -> None:
+    """Another mirror signed first: what this disk decided on stands, and is merged with what the other signed."""
+    shared.run(ONE, ONE)
+    update(shared.state_dir, lambda state: replace(state, trusted_head="ab" * 20))
+    shared.world.ledger_trust = KEYS
+    assert shared.run().exit_status is ExitStatus.CURRENT
+    assert SIGNATURE in shared.world.history.files()
+
+
+def test_mirror_without_a_key_stops_where_others_sign(shared: Situation) -> None:
+    """Exit 2 before anything is done; what is public stays."""
+    shared.world.ledger_trust = KEYS
+    shared.run(ONE, ONE)
+    other = shared.beside()
+    other.world.ledger_trust = None
+    puts = shared.world.bucket.count("put")
+    with pytest.raises(UsageError, match=r"repository\.signed"):
+        other.run()
+    assert (other.world.history.head, shared.world.bucket.count("put")) == (None, puts)
+
+
+def test_another_mirrors_signature_is_remembered(shared: Situation) -> None:
+    """By the blobs of ledger and signature and its key: the next pass need not verify it again."""
+    shared.world.ledger_trust = KEYS
+    shared.run(ONE, ONE)
+    decided = load(shared.state_dir).of(ISSUER).decided
+    assert decided is not None
+    assert decided.kid == signer().kid
+    other = shared.beside()
+    other.world.ledger_trust = ledger_trust(1, 0)
+    assert not other.run().committed
+    known = load(other.state_dir).of(ISSUER).decided
+    assert known == decided

@@ -1,0 +1,136 @@
+"""A pass at once after one whose puts were overtaken: a slow mirror must not undo what somebody else decided."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mirror.errors import RemoteError
+from mirror.model import CommitId, KeyPolicy, PublicObject, Status, Thumbprint
+from mirror.report import Effect, ExitStatus
+from mirror.run import MOST_FOLLOW_UPS
+from support.fakes import FakeBucket, FakeHistory
+from support.situations import BOTH, DISCOVERY_KEY, JWKS_KEY, LAST, ONE, Situation, with_remote
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Situation:
+    return with_remote(tmp_path)
+
+
+def while_putting(here: Situation, act: Callable[[], None]) -> None:
+    """Call `act` once, when this mirror has pushed and puts its JWKS."""
+    left = [act]
+
+    def run(_: FakeBucket, obj: PublicObject) -> None:
+        if left and obj.key == JWKS_KEY:
+            left.pop()()
+
+    here.world.bucket.before_put = run
+
+
+def revoked_by(here: Situation, thumbprint: Thumbprint, name: str = "other") -> Callable[[], None]:
+    """Another mirror revokes a key by its configuration, commits and pushes; its own puts do not reach our bucket."""
+
+    def act() -> None:
+        other = here.beside(name)
+        other.world.bucket = FakeBucket()
+        other.policy = KeyPolicy(revoked=frozenset({thumbprint}))
+        other.run()
+
+    return act
+
+
+def first_key(here: Situation) -> Thumbprint:
+    return next(each.key.thumbprint for each in here.plan().issuers[0].records if each.status is Status.PUBLISHED)
+
+
+def test_revocation_during_a_slow_put_is_not_undone(shared: Situation) -> None:
+    """The pass adds a key while another mirror revokes one: a second pass follows at once and puts what counts."""
+    shared.run(ONE, ONE)
+    revoked = first_key(shared)
+    kid = shared.plan().issuers[0].records[0].key.kid
+    while_putting(shared, revoked_by(shared, revoked))
+    report = shared.run(BOTH, BOTH)
+    assert [each.status for each in report.issuers[0].records if each.key.thumbprint == revoked] == [Status.REVOKED]
+    assert kid.encode() not in (shared.public() or b"")
+    assert shared.world.history.remote is not None
+    assert shared.world.history.remote.head == shared.world.history.head
+
+
+def test_reports_of_both_passes_are_one(shared: Situation) -> None:
+    """What the first one put and changed is told too."""
+    shared.run(ONE, ONE)
+    while_putting(shared, revoked_by(shared, first_key(shared)))
+    report = shared.run(BOTH, BOTH)
+    assert report.committed
+    assert {change.status for change in report.issuers[0].changes} >= {Status.PUBLISHED}
+    assert any(each.effect is Effect.PUT for each in report.issuers[0].objects)
+    assert "publish key" in (report.message or "")
+
+
+def test_branch_that_moves_each_time_is_followed_a_few_times(shared: Situation) -> None:
+    """Then the next pass goes on: a pass ends, whatever others do."""
+    shared.run(ONE, ONE)
+    asked = len(shared.world.source.asked)
+    history = shared.world.history
+
+    class Restless(FakeHistory):
+        def remote_head(self) -> CommitId | None:
+            return CommitId("ab" * 20)
+
+    shared.world.history = Restless(commits=history.commits, remote=history.remote, head=history.head)
+    shared.world.history.tracking = history.tracking
+    # Each pass must add a key again: somebody takes the JWKS away in between.
+    bucket = shared.world.bucket
+    shared.world.history.at_the_end = bucket.objects.clear
+    shared.run(BOTH, BOTH)
+    assert len(shared.world.source.asked) - asked == 1 + MOST_FOLLOW_UPS
+
+
+@pytest.mark.parametrize("failing", ["looking-up", "nothing"], ids=str)
+def test_remote_that_is_asked_in_vain_is_no_trouble(shared: Situation, failing: str) -> None:
+    """After puts that add keys one `ls-remote`: where it fails or says the same, the pass is over."""
+    shared.run(ONE, ONE)
+    history, asked = shared.world.history, len(shared.world.source.asked)
+    looked: list[bool] = []
+
+    class Deaf(FakeHistory):
+        def remote_head(self) -> CommitId | None:
+            looked.append(True)
+            if failing == "looking-up":
+                raise RemoteError("No answer.")
+            return super().remote_head()
+
+    shared.world.history = Deaf(commits=history.commits, remote=history.remote, head=history.head)
+    shared.world.history.tracking = history.tracking
+    report = shared.run(BOTH, BOTH)
+    assert report.exit_status is ExitStatus.CURRENT
+    assert (looked, len(shared.world.source.asked) - asked) == ([True], 1)
+    shared.run(BOTH, BOTH)
+    assert looked == [True]
+
+
+def test_pass_that_takes_keys_away_asks_nobody(shared: Situation) -> None:
+    """What leaves was decided on the newest branch: nothing can be undone by it."""
+    shared.run(BOTH, BOTH)
+    history = shared.world.history
+
+    class Unasked(FakeHistory):
+        def remote_head(self) -> CommitId | None:
+            raise AssertionError("the remote was asked")
+
+    shared.world.history = Unasked(commits=history.commits, remote=history.remote, head=history.head)
+    shared.world.history.tracking = history.tracking
+    shared.policy = replace(shared.policy, revoked=frozenset({first_key(shared)}))
+    assert shared.run().exit_status is ExitStatus.CURRENT
+
+
+def test_mirror_alone_asks_nobody(tmp_path: Path) -> None:
+    """Without a remote there is nobody who could have moved it."""
+    here = Situation(tmp_path)
+    here.run(ONE, ONE)
+    assert here.run(BOTH, BOTH).exit_status is ExitStatus.CURRENT
+    assert here.run(LAST, LAST).exit_status is ExitStatus.CURRENT
+    assert here.public(DISCOVERY_KEY) is not None

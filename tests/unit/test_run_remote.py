@@ -1,0 +1,186 @@
+"""A pass and the git remote: what a damaged one stops, and what an empty disk learns from the public objects."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mirror.errors import BucketError, HistoryError
+from mirror.model import CommitId, IssuerName, IssuerUrl, Level, Status
+from mirror.report import ExitStatus, Report
+from mirror.run import run_once
+from support.fakes import FakeHistory, FakeRemote
+from support.signers import ledger_trust
+from support.situations import BASE_URL, BOTH, ISSUER, JWKS_KEY, LAST, LEDGER, ONE, Situation, answer, with_remote
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Situation:
+    return with_remote(tmp_path)
+
+
+def remote_of(here: Situation) -> FakeRemote:
+    assert here.world.history.remote is not None
+    return here.world.history.remote
+
+
+def names(report: Report) -> set[str]:
+    return {event.name for event in (*report.events, *(e for issuer in report.issuers for e in issuer.events))}
+
+
+def codes(report: Report) -> set[str]:
+    return {r.code for r in (*report.failures, *(r for issuer in report.issuers for r in issuer.failures))}
+
+
+def statuses(report: Report) -> list[Status]:
+    return sorted(each.status for each in report.issuers[0].records)
+
+
+# ------------------------------------------------------------------------------------------ a damaged remote
+
+
+def test_remote_with_objects_that_git_refuses_fails_and_stops_no_addition(shared: Situation) -> None:
+    """1, by its own name; the new key is public, what would leave stays until the remote can be fetched."""
+    shared.run(ONE, ONE)
+    remote_of(shared).damaged = True
+    report = shared.run(BOTH, BOTH)
+    assert report.exit_status is ExitStatus.FAILED
+    assert ("remote.damaged" in codes(report), "remote.unreachable" in names(report)) == (True, False)
+    assert statuses(report) == [Status.PUBLISHED, Status.PUBLISHED]
+    assert shared.public() is not None
+    assert (shared.public() or b"").count(b'"kid"') == 2
+
+
+def test_remote_with_commits_of_a_wrong_form_is_a_warning(shared: Situation) -> None:
+    """0: they are kept, told once, and stop nothing."""
+    shared.run(ONE, ONE)
+    remote_of(shared).faults = "warning: object 1234: zeroPaddedDate"
+    report = shared.run(BOTH, BOTH)
+    (event,) = (each for each in report.events if each.name == "remote.damaged")
+    assert (event.level, report.exit_status) == (Level.WARNING, ExitStatus.CURRENT)
+    assert "zeroPaddedDate" in event.sentence
+
+
+def test_empty_disk_with_a_damaged_remote_decides_nothing(shared: Situation) -> None:
+    """A pod cannot know what was revoked: 1, nothing is put."""
+    shared.run(ONE, ONE)
+    remote_of(shared).damaged = True
+    puts = shared.world.bucket.count("put")
+    pod = shared.beside()
+    assert pod.run(BOTH, BOTH).exit_status is ExitStatus.FAILED
+    assert shared.world.bucket.count("put") == puts
+
+
+@pytest.mark.parametrize("signs", [True, False], ids=["signed", "trusted"])
+def test_branch_that_was_set_back_is_merged_with_ours(shared: Situation, signs: bool) -> None:
+    """`history.rewritten`, and the newer state stands on the remote again."""
+    shared.world.ledger_trust = ledger_trust() if signs else None
+    shared.run(ONE, ONE)
+    old = shared.world.history.head
+    shared.run(BOTH, BOTH)
+    remote_of(shared).head = old
+    report = shared.run()
+    assert ("history.rewritten" in names(report), report.exit_status) == (True, ExitStatus.CURRENT)
+    assert remote_of(shared).head == shared.world.history.head
+    assert statuses(report) == [Status.PUBLISHED, Status.PUBLISHED]
+    assert names(shared.run()) == ({"repository.unsigned"} & names(report) or set())
+
+
+# --------------------------------------------------------------------- an empty disk, and what the objects name
+
+
+def set_back(shared: Situation) -> None:
+    """A key was revoked and is not public; then somebody moves the branch to where it still was public."""
+    shared.run(BOTH, BOTH)
+    before = shared.world.history.head
+    first = shared.run().issuers[0].records[0].key.thumbprint
+    shared.policy = replace(shared.policy, revoked=frozenset({first}))
+    shared.run()
+    shared.policy = replace(shared.policy, revoked=frozenset())
+    remote_of(shared).head = before
+
+
+@pytest.mark.parametrize("signs", [True, False], ids=["signed", "trusted"])
+def test_pod_learns_of_revocations_from_the_commit_that_the_objects_name(shared: Situation, signs: bool) -> None:
+    """The server still has it: the revoked key does not come back, and the branch is written anew."""
+    shared.world.ledger_trust = ledger_trust() if signs else None
+    set_back(shared)
+    public = shared.public()
+    pod = shared.beside()
+    pod.world.ledger_trust = shared.world.ledger_trust
+    report = pod.run(BOTH, BOTH)
+    assert statuses(report) == [Status.PUBLISHED, Status.REVOKED]
+    assert ("history.rewritten" in names(report), shared.public()) == (True, public)
+    assert b'"revoked"' in pod.world.history.files()[LEDGER]
+
+
+def test_commit_that_the_server_lost_is_told_and_everything_goes_on(shared: Situation) -> None:
+    """`snapshot.unknown`: what remains for who can push and write the bucket stands in SECURITY.md."""
+    set_back(shared)
+    remote_of(shared).forgets = True
+    report = shared.beside().run(BOTH, BOTH)
+    assert "snapshot.unknown" in names(report)
+
+
+def test_objects_whose_headers_cannot_be_read_name_nothing(shared: Situation) -> None:
+    """The bucket's trouble is reported as such; git's part of the pass is made."""
+    shared.run(ONE, ONE)
+    shared.world.bucket.fails["head"] = BucketError("No.", code="AccessDenied")
+    report = shared.beside().run(BOTH, BOTH)
+    assert statuses(report) == [Status.PUBLISHED, Status.PUBLISHED]
+    assert "ledger.lost" not in codes(report)
+
+
+def test_git_that_breaks_while_a_named_commit_is_fetched_decides_nothing(shared: Situation) -> None:
+    """1, and nothing is put."""
+
+    class Breaking(FakeHistory):
+        def obtain(self, commit: str) -> bool:
+            raise HistoryError("The disk is gone.")
+
+    shared.run(ONE, ONE)
+    pod = shared.beside()
+    history = pod.world.history
+    pod.world.history = Breaking(commits=history.commits, remote=history.remote)
+    puts = shared.world.bucket.count("put")
+    report = pod.run(BOTH, BOTH)
+    assert (report.exit_status, codes(report)) == (ExitStatus.FAILED, {"history.failed"})
+    assert shared.world.bucket.count("put") == puts
+
+
+def test_steady_pod_asks_for_no_commit(shared: Situation) -> None:
+    """Nothing to commit and nothing to put: no commit is fetched by its id."""
+
+    class Unasked(FakeHistory):
+        def obtain(self, commit: str) -> bool:
+            raise AssertionError("a commit was asked for")
+
+    shared.run(ONE, ONE)
+    pod = shared.beside()
+    history = pod.world.history
+    pod.world.history = Unasked(commits=history.commits, remote=history.remote)
+    assert pod.run().exit_status is ExitStatus.CURRENT
+
+
+# -------------------------------------------------------------------------------------- issuers that are left out
+
+
+def test_issuers_that_a_pass_leaves_alone_stay_as_they_are(shared: Situation) -> None:
+    """`--only` and shards: their ledgers are carried byte for byte, and new keys are compared with theirs too."""
+    other = IssuerUrl(f"{BASE_URL}/other")
+    settings = shared.settings()
+    second = replace(settings.issuers[0], name=IssuerName("mel-prod"), issuer=other)
+    both = replace(settings, issuers=(*settings.issuers, second))
+    shared.show(ONE, ONE)
+    theirs = answer(ONE)
+    theirs = replace(theirs, discovery=theirs.discovery.replace(ISSUER.encode(), other.encode()))
+    shared.world.source.answers["mel-prod"] = (theirs, theirs)
+    run_once(both, shared.world.ports(), shared.now)
+    path = LEDGER.replace("cluster/identifier", "other")
+    before = shared.world.history.files()[path]
+    shared.show(LAST, LAST)
+    report = run_once(both.narrowed(lambda each: each.name == "syd-prod"), shared.world.ports(), shared.now)
+    assert [each.name for each in report.issuers] == ["syd-prod"]
+    assert shared.world.history.files()[path] == before
+    assert CommitId(report.commit or "") == shared.world.history.head
+    assert shared.public(JWKS_KEY) is not None
