@@ -742,9 +742,9 @@ def _die() -> None:
     raise Killed
 
 
-FEW_HISTORIES = 5
+FEW_HISTORIES = 4
 HISTORIES = int(os.environ.get("OIDC_MIRROR_HISTORIES", FEW_HISTORIES))
-STEPS = 12
+STEPS = 12 if HISTORIES > FEW_HISTORIES else 6
 RULES = 40
 """How many rules and kinds there are at least; a long run takes each of them."""
 
