@@ -35,7 +35,7 @@ from support.situations import ISSUER, JWKS_KEY, LEDGER, with_remote
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FEW_HISTORIES = 40
+FEW_HISTORIES = 30
 HISTORIES = int(os.environ.get("OIDC_MIRROR_MEMORY_HISTORIES", FEW_HISTORIES))
 STEADY, STOLEN, NOBODYS = RSA_KEYS[0], EC_KEYS[2], RSA_KEYS[5]
 ROTATING: tuple[Key, ...] = (*RSA_KEYS[1:3], *EC_KEYS[:2])
