@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from mirror.aws.codes import NOT_SENT_CODES, TRANSIENT_CODES, code_of
 from mirror.aws.sessions import READ_SECONDS
+from mirror.concurrency import Bounded
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, Listed, ObjectKey, PublicObject, Stored
@@ -15,7 +16,6 @@ from mirror.ports import Foreign, Landed, Openness, PutOutcome, StoredHeaders
 from mirror.publish import openness
 from mirror.publish.absence import is_absent_under
 from mirror.publish.answers import headers, listed, unquoted
-from mirror.publish.bounded import Bounded
 from mirror.publish.clients import S3Clients
 from mirror.publish.failures import Attempt, own_error, translated
 from mirror.publish.requests import owner, put_request

@@ -8,9 +8,9 @@ from botocore.exceptions import ClientError
 
 from mirror.aws.codes import code_of
 from mirror.aws.sessions import impatient, session
+from mirror.concurrency import Bounded
 from mirror.config.settings import Publish
 from mirror.model import Reason
-from mirror.publish.bounded import Bounded
 from mirror.publish.failures import FOREIGN_ERRORS, cause_of
 
 if TYPE_CHECKING:

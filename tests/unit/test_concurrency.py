@@ -7,7 +7,7 @@ from threading import Event
 
 import pytest
 
-from mirror.publish.bounded import Bounded
+from mirror.concurrency import Bounded
 
 LONG_SECONDS = 30.0
 
