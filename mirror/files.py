@@ -1,4 +1,4 @@
-"""Files of the state directory, written so that a reader or a kill never sees half of one.
+"""Files of the state directory, written atomically, and small files of operators, read with a bound.
 
 A draft carries a `flock` while its writer lives; the kernel gives it up when the writer dies. Who gets the lock of a
 draft therefore knows that nobody will finish it.
@@ -9,7 +9,9 @@ import fcntl
 import glob
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
+from errno import EFBIG, EINVAL
 from pathlib import Path
 
 from mirror.errors import HistoryError
@@ -100,3 +102,23 @@ def remove_abandoned(folder: Path, pattern: str) -> None:
                 shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
             finally:
                 os.close(opened)
+
+
+def read_small(path: Path, max_bytes: int) -> bytes:
+    """The bytes of a regular file of at most `max_bytes` bytes; symbolic links are followed.
+
+    Raises:
+        OSError: it is missing, may not be read, is too large, or is no regular file (opening a pipe would hang).
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(EINVAL, "it is no regular file")
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(EFBIG, f"it is larger than {max_bytes} bytes")
+    return content
+
+
+def why_unreadable(error: OSError) -> str:
+    """What the system says about `error`, without the file's name."""
+    return error.strerror or os.strerror(error.errno or EINVAL)

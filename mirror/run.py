@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from functools import cache
 
 from mirror.addresses import object_keys
+from mirror.concurrency import for_each
 from mirror.config.settings import Settings
 from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
 from mirror.history.ledger_reader import HistoryState, NamedCommits, Trust, load_history, with_named_commits
@@ -29,7 +30,6 @@ from mirror.publish.reconcile import Put, Waiting
 from mirror.report import Effect, IssuerReport, Report, followed_by, reason_from
 from mirror.steps import local_state
 from mirror.steps.applying import Applied, apply, committer_of
-from mirror.steps.at_once import for_each
 from mirror.steps.believing import Answers, Beliefs, believe, recorded_keys
 from mirror.steps.believing_git import trust_of
 from mirror.steps.circular import circular_credentials

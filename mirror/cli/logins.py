@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mirror.config.settings import Issuer
 from mirror.federation.render.kind import Login
-from mirror.source.files import read_small
+from mirror.files import read_small
 from mirror.source.kubeconfig import Kubeconfig, read_kubeconfig
 
 MAX_FILE_BYTES = 1024 * 1024

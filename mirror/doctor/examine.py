@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 
 from mirror.addresses import object_keys
-from mirror.concurrency import Bounded
+from mirror.concurrency import Bounded, each_at_once
 from mirror.config.settings import Issuer, Publish, Settings
 from mirror.doctor.finding import Diagnosis, Finding, Level, Place, Station
 from mirror.doctor.ports import Instruments
@@ -26,7 +26,6 @@ from mirror.doctor.stations.state import state
 from mirror.doctor.stations.tokens import tokens
 from mirror.model import Answer, IssuerName, ObjectKey, Observation, Thumbprint, Unusable
 from mirror.new_keys import sound_keys
-from mirror.pool import each_at_once
 from mirror.publish.look import Target, target
 from mirror.steps.plan import Publication, publications
 from mirror.trust.observe import observe

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from mirror.addresses import common_folder
+from mirror.concurrency import each_at_once
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import Listed, ObjectKey, PublicObject, Stored
-from mirror.pool import each_at_once
 from mirror.ports import Bucket, Ports
 from mirror.publish.reconcile import needs_body
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirror.config import document, network_fields
+from mirror.files import read_small, why_unreadable
 from mirror.model import Reason
 from mirror.source.failures import shown
-from mirror.source.files import read_small, why_unreadable
 from mirror.source.lookup_failures import LookupFailure
 
 MAX_KUBECONFIG_BYTES = 1024 * 1024

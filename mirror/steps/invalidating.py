@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from mirror.concurrency import each_at_once
 from mirror.config.settings import Publish
 from mirror.model import CommitId, Event, Level
-from mirror.pool import each_at_once
 from mirror.ports import Cdn, Ports
 
 MOST_PATHS = 3000

@@ -12,11 +12,11 @@ from threading import Lock
 
 from mirror.addresses import jwks_uri
 from mirror.config.settings import Issuer, Readback
+from mirror.files import read_small, why_unreadable
 from mirror.model import Event, Key, Ledger, Level
 from mirror.ports import Look, PublicView, Seen
 from mirror.publish.put import Published
 from mirror.report import Effect
-from mirror.source.files import read_small, why_unreadable
 from mirror.steps.plan import IssuerPlan
 from mirror.trust.emptiness import published_keys
 from mirror.trust.probe import Probed, believe_probe, is_fresh, judge_probe, unusable

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from mirror.addresses import jwks_uri, repository_paths
+from mirror.concurrency import for_each
 from mirror.errors import BucketError, MirrorError
 from mirror.history.ledger_reader import public_path
 from mirror.history.ledger_store import CommitResult
@@ -16,7 +17,6 @@ from mirror.publish.look import Shown, target
 from mirror.publish.put import STALE, Freshness, Published, audit_headers, carry_out, read_back, reason_of
 from mirror.publish.reconcile import Decision, Waiting
 from mirror.report import Effect, reason_from
-from mirror.steps.at_once import for_each
 from mirror.steps.believing import defect
 from mirror.steps.comparing import plan_objects
 from mirror.steps.holding import held_changes

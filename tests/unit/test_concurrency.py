@@ -1,13 +1,22 @@
-"""Calls that end on time, whatever they wait for."""
+"""Calls that end on time, whatever they wait for.
+
+Each issuer here and now where nobody must be asked, and in threads where somebody must be.
+
+Many things at once, and an early end.
+"""
 
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from threading import Event
+from threading import Event, current_thread, main_thread
 
 import pytest
 
-from mirror.concurrency import Bounded
+from mirror.concurrency import Bounded, each_at_once, for_each
+from mirror.config.settings import Publish
+from mirror.model import IssuerUrl, ObjectKey
+from mirror.ports import Ports
+from support.fakes import FakeWorld
 
 LONG_SECONDS = 30.0
 
@@ -77,3 +86,70 @@ def test_cancelled_calls_end_at_once_and_none_begins_after(hang: Event) -> None:
     with pytest.raises(CancelledError):
         bounded.run(lambda: pytest.fail("it was begun"))
     assert time.monotonic() - began < LONG_SECONDS / 2
+
+
+PUBLISH = Publish("bucket", "region", "https://oidc.example.com")
+
+
+def test_work_that_asks_nobody_is_done_in_this_thread() -> None:
+    """No thread is begun for what is only computed, and results keep the order."""
+    ports = FakeWorld().ports()
+
+    def work(number: int, _: Ports) -> tuple[int, bool]:
+        return number, current_thread() is main_thread()
+
+    assert for_each(work, range(5), ports, workers=2) == tuple((number, True) for number in range(5))
+
+
+@pytest.mark.parametrize("port", ["bucket", "history", "view"])
+def test_work_that_asks_is_done_in_a_thread_with_the_real_ports(port: str) -> None:
+    """Whoever asks gets a real answer in its place, even where it takes every exception for its own."""
+    ports = FakeWorld().ports()
+    asks = {
+        "bucket": lambda given: given.bucket(PUBLISH).get(ObjectKey("a")),
+        "history": lambda given: given.history.changed_at("public/a"),
+        "view": lambda given: given.view.look("https://a.example/", readback=PUBLISH.readback),
+    }
+
+    def work(number: int, given: Ports) -> object:
+        if number != 1:
+            return number
+        try:
+            return (asks[port](given), current_thread() is main_thread(), given is ports)
+        except Exception as error:  # noqa: BLE001  as the steps of a pass do
+            return error
+
+    first, asked, last = for_each(work, range(3), ports, workers=2)
+    assert (first, last) == (0, 2)
+    assert asked == (asks[port](ports), False, True)
+
+
+def test_exception_of_work_is_raised() -> None:
+    """A defect is not taken for a wish to ask."""
+
+    def work(_: IssuerUrl, __: Ports) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        for_each(work, [IssuerUrl("https://a.example")], FakeWorld().ports(), workers=1)
+
+
+def test_results_keep_the_order() -> None:
+    """Whoever is faster, the results stand as the things did."""
+    assert each_at_once(lambda n: n * n, range(50), workers=4, cancel=lambda: None) == tuple(n * n for n in range(50))
+
+
+def test_early_end_cancels_what_runs() -> None:
+    """An exception ends the others by `cancel`, and what has not begun never begins."""
+    ended, began = Event(), []
+
+    def work(number: int) -> None:
+        began.append(number)
+        if number == 0:
+            raise KeyboardInterrupt
+        assert ended.wait(30)
+
+    with pytest.raises(KeyboardInterrupt):
+        each_at_once(work, range(100), workers=2, cancel=ended.set)
+    assert ended.is_set()
+    assert len(began) < 100
