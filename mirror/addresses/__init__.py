@@ -3,16 +3,17 @@
 Pure: text in, text or every reason out. Nothing here asks the network or the disk.
 """
 
-from mirror.addresses.buckets import (
-    BucketUrl,
-    bucket_url,
-    canonical_url,
-    default_base_url,
-    is_aws_endpoint,
-    is_global_url,
-    is_legacy_url,
+from mirror.addresses.issuer_urls import (
+    UrlParts,
+    is_host,
+    is_port,
+    is_safe_path,
+    issuer_problems,
+    issuer_warnings,
+    split_url,
+    url_problems,
 )
-from mirror.addresses.places import (
+from mirror.addresses.paths import (
     Conflict,
     Place,
     RepositoryPaths,
@@ -24,15 +25,14 @@ from mirror.addresses.places import (
     path_conflicts,
     repository_paths,
 )
-from mirror.addresses.urls import (
-    UrlParts,
-    is_host,
-    is_port,
-    is_safe_path,
-    issuer_problems,
-    issuer_warnings,
-    split_url,
-    url_problems,
+from mirror.addresses.s3_urls import (
+    BucketUrl,
+    bucket_url,
+    canonical_url,
+    default_base_url,
+    is_aws_endpoint,
+    is_global_url,
+    is_legacy_url,
 )
 
 __all__ = [

@@ -7,7 +7,7 @@ removes one slash at the issuer's end before the path of the discovery document 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from mirror.addresses.buckets import bucket_url, canonical_url
+from mirror.addresses.s3_urls import bucket_url, canonical_url
 from mirror.model import IssuerUrl, ObjectKey
 
 _DISCOVERY = ".well-known/openid-configuration"
