@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mirror.addresses import discovery_url
+from mirror.addresses.issuer_urls import difference, nearest
 from mirror.config.settings import Publish
 from mirror.federation.verification import Document, IssuerView, TokenView, failures_of
 from mirror.model import (
@@ -22,7 +23,6 @@ from mirror.model import (
 from mirror.ports import NotSeen, PublicView, Seen
 from mirror.trust.checks import Check, failed, noted, passed
 from mirror.trust.claims import check_claims
-from mirror.trust.issuers import difference, nearest
 from mirror.trust.party_limits import Shown
 from mirror.trust.public_documents import (
     UNKNOWN_KEY,

@@ -3,9 +3,9 @@
 import re
 from datetime import datetime, timedelta
 
+from mirror.addresses.issuer_urls import difference
 from mirror.model import IssuerUrl, Reason
 from mirror.trust.checks import Check, failed, noted, passed
-from mirror.trust.issuers import difference
 from mirror.trust.tokens import Token
 from mirror.trust.words import quoted
 

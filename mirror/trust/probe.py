@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from mirror.addresses.issuer_urls import difference
 from mirror.model import Event, IssuerName, IssuerUrl, Key, Ledger, Level, Reason, Status
 from mirror.trust.claims import expired_since, in_words
-from mirror.trust.issuers import difference
 from mirror.trust.refused import Refused
 from mirror.trust.signatures import recorded_signer, signing_key
 from mirror.trust.tokens import Token, read_token

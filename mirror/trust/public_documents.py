@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 
 from mirror.addresses import jwks_uri
+from mirror.addresses.issuer_urls import difference
 from mirror.model import IssuerUrl, Key, KeyPolicy, Note, Reason, Thumbprint
-from mirror.trust.issuers import difference
 from mirror.trust.jwk import is_printable_text
 from mirror.trust.jwks import read_jwks
 from mirror.trust.refused import Refused

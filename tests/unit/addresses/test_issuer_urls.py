@@ -2,8 +2,8 @@
 
 import pytest
 
+from mirror.addresses.issuer_urls import difference, nearest
 from mirror.model import IssuerUrl
-from mirror.trust.issuers import difference, nearest
 
 ISSUER = IssuerUrl("https://oidc-bucket.s3-ap-southeast-2.amazonaws.com/cluster/identifier")
 
