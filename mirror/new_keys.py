@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from mirror.model import Answer, IssuerName, Thumbprint, Unusable
 from mirror.source.cores import usable_cores
 from mirror.trust.jwks import new_rsa_keys
-from mirror.trust.strength import weaknesses
+from mirror.trust.weak_keys import weaknesses
 
 FEW_KEYS = 200
 """Up to so many new keys this process checks alone: a process needs half a second to start, as much as 20 keys."""

@@ -8,7 +8,7 @@ from mirror.cli.desk import Desk, open_desk
 from mirror.cli.operate import Decision, ask, commit, decision_options, described, finish, refuse
 from mirror.cli.options import KeyCommand, common
 from mirror.model import KeyId, Ledger, Reason, key_id
-from mirror.trust.decisions import approve, find_key
+from mirror.trust.operator_actions import approve, find_key
 
 
 @click.command("approve", cls=KeyCommand)

@@ -15,7 +15,7 @@ from mirror.source.access import IN_CLUSTER_NAME
 from mirror.source.kubeconfig import Kubeconfig
 from mirror.source.survey import Survey
 from mirror.trust.observe import observe
-from mirror.trust.strict_json import read_object
+from mirror.trust.parsing import read_object
 
 _MAX_NAME_CHARACTERS = 63
 

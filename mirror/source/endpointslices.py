@@ -14,7 +14,7 @@ from mirror.model import MEDIA_TYPE_DISCOVERY, Reason
 from mirror.source.failures import shown
 from mirror.source.lookup_failures import LookupFailure
 from mirror.source.replies import Document
-from mirror.trust.strict_json import read_object
+from mirror.trust.parsing import read_object
 
 Address = IPv4Address | IPv6Address
 PAGE_ITEMS = 100

@@ -26,8 +26,8 @@ from mirror.trust.circumstances import Circumstances, is_clock_wrong, unheard
 from mirror.trust.jwk import KNOWN_TYPES, read_key
 from mirror.trust.jwks import MAX_KEYS
 from mirror.trust.lifecycle import Outcome, Transition, advance
+from mirror.trust.parsing import read_object
 from mirror.trust.private_members import private_members
-from mirror.trust.strict_json import read_object
 from mirror.trust.words import quoted
 
 _DOCUMENT = "public jwks"

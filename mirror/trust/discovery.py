@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mirror.model import IssuerUrl, Note, Reason
+from mirror.trust.parsing import read_object
 from mirror.trust.refused import Refused
-from mirror.trust.strict_json import read_object
 from mirror.trust.words import described, quoted
 
 _DOCUMENT = "discovery"

@@ -19,7 +19,7 @@ from mirror.trust.material import (
     kubernetes_kid,
     thumbprint_of,
 )
-from mirror.trust.strength import SMALL_MULTIPLES, is_small_multiple, weaknesses
+from mirror.trust.weak_keys import SMALL_MULTIPLES, is_small_multiple, weaknesses
 from mirror.trust.words import quoted
 
 Members = Mapping[str, object]

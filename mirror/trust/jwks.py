@@ -10,10 +10,10 @@ from mirror.model import Key, KeyPolicy, Kid, Note, Reason, Thumbprint, key_id
 from mirror.trust.base64url import decode_uint
 from mirror.trust.jwk import KNOWN_TYPES, read_key
 from mirror.trust.material import thumbprint_of
+from mirror.trust.parsing import read_object
 from mirror.trust.private_members import private_members
 from mirror.trust.refused import Refused, refused
-from mirror.trust.strength import MAX_MODULUS_BITS, checking_cost
-from mirror.trust.strict_json import read_object
+from mirror.trust.weak_keys import MAX_MODULUS_BITS, checking_cost
 from mirror.trust.words import quoted
 
 MAX_KEYS = 200

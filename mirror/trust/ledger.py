@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from mirror.model import IssuerUrl, KeyRecord, Ledger, Reason, Status, Thumbprint, key_id, trimmed
 from mirror.trust.jwk import is_printable_text
 from mirror.trust.merge import joined
+from mirror.trust.parsing import read_object
 from mirror.trust.records import read_record, record_members
 from mirror.trust.refused import MAX_REASONS, Refused, limited, refused
-from mirror.trust.strict_json import read_object
 from mirror.trust.words import described, quoted, step
 
 VERSION = 1

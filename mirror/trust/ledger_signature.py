@@ -27,7 +27,7 @@ from jwcrypto.jws import JWS, InvalidJWSSignature
 
 from mirror.model import IssuerUrl, Reason
 from mirror.trust.base64url import decode
-from mirror.trust.strict_json import read_object
+from mirror.trust.parsing import read_object
 from mirror.trust.words import quoted
 
 Role: TypeAlias = Literal["mirror", "operator"]

@@ -7,8 +7,8 @@ from mirror.addresses.issuer_urls import difference
 from mirror.model import IssuerUrl, Key, KeyPolicy, Note, Reason, Thumbprint
 from mirror.trust.jwk import is_printable_text
 from mirror.trust.jwks import read_jwks
+from mirror.trust.parsing import read_object
 from mirror.trust.refused import Refused
-from mirror.trust.strict_json import read_object
 from mirror.trust.words import described, quoted
 
 MAX_URL_CHARACTERS = 2048

@@ -12,8 +12,8 @@ from typing import cast
 from mirror.model import Kid, Reason
 from mirror.trust.base64url import decode
 from mirror.trust.jwk import MAX_KID_CHARACTERS, is_printable_text
+from mirror.trust.parsing import read_object
 from mirror.trust.refused import Refused, refused
-from mirror.trust.strict_json import read_object
 from mirror.trust.words import described, quoted
 
 MAX_TOKEN_BYTES = 20_000

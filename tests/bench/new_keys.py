@@ -18,7 +18,7 @@ from mirror.model import Answer, IssuerName  # noqa: E402  as above
 from mirror.new_keys import sound_keys  # noqa: E402  as above
 from mirror.source.cores import usable_cores  # noqa: E402  as above
 from mirror.trust.base64url import decode_uint  # noqa: E402  as above
-from mirror.trust.strength import FACTORING_CHECKS, PRIMALITY_CHECKS, weaknesses  # noqa: E402  as above
+from mirror.trust.weak_keys import FACTORING_CHECKS, PRIMALITY_CHECKS, weaknesses  # noqa: E402  as above
 from support.keys import RSA_KEYS, jwks_body  # noqa: E402  as above
 
 KEYS = HERE.parent.parent / "build" / "bench-keys.json"

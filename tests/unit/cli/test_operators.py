@@ -25,10 +25,10 @@ from mirror.history.ledger_store import Committer, LedgerChange, commit_ledgers
 from mirror.model import IssuerUrl, KeyPolicy, KeyRecord, Kid, Ledger, ObjectKey, Reason, Status, Thumbprint, key_id
 from mirror.report import ExitStatus, Report
 from mirror.steps.plan import Publication, publications
-from mirror.trust.decisions import revoke
 from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.merge import merge
+from mirror.trust.operator_actions import revoke
 from support.captures import capture
 from support.fakes import FakeHistory
 from support.keys import RSA_KEYS

@@ -26,10 +26,10 @@ from mirror.model import (
     key_id,
 )
 from mirror.trust.circumstances import Circumstances
-from mirror.trust.decisions import approve
 from mirror.trust.emptiness import published_keys
 from mirror.trust.lifecycle import MOST_HELD, Outcome, advance, held_missing_since
 from mirror.trust.merge import merge
+from mirror.trust.operator_actions import approve
 
 ISSUER = IssuerUrl("https://issuer.example.com/cluster")
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)

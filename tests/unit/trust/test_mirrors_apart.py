@@ -21,11 +21,11 @@ from mirror.model import (
     key_id,
 )
 from mirror.trust.circumstances import Circumstances
-from mirror.trust.decisions import approve, revoke
 from mirror.trust.emptiness import kept_key, may_be_empty, published_keys
 from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
 from mirror.trust.lifecycle import Outcome, advance, held_missing_since, revoked_thumbprints
 from mirror.trust.merge import merge
+from mirror.trust.operator_actions import approve, revoke
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
 from support.strategies import ISSUER
 

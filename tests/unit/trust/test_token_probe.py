@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from mirror.model import Event, IssuerName, IssuerUrl, KeyRecord, Ledger, Level, Revocation, Status, trimmed
-from mirror.trust.probe import Probed, believe_probe, is_fresh, judge_probe
+from mirror.trust.token_probe import Probed, believe_probe, is_fresh, judge_probe
 from mirror.trust.tokens import Token, read_token
 from support.situations import ISSUER
 from support.tokens import captured, claims, mint, signer

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mirror.model import RsaKey
 from mirror.trust.base64url import decode_uint
 from mirror.trust.material import CURVES
-from mirror.trust.strength import (
+from mirror.trust.weak_keys import (
     FACTORING_CHECKS,
     PRIMALITY_CHECKS,
     SHAPE_CHECKS,

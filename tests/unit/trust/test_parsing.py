@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.model import Reason
-from mirror.trust.strict_json import MAX_DEPTH, read_object
+from mirror.trust.parsing import MAX_DEPTH, read_object
 
 
 def code(body: bytes) -> str | None:

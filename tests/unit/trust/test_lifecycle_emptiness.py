@@ -25,11 +25,11 @@ from mirror.model import (
     trimmed,
 )
 from mirror.trust.circumstances import Circumstances
-from mirror.trust.decisions import approve, revoke
 from mirror.trust.documents import documents, render
 from mirror.trust.emptiness import is_emptied, kept_key, may_be_empty, published_keys, settled
 from mirror.trust.lifecycle import Outcome, advance
 from mirror.trust.merge import merge
+from mirror.trust.operator_actions import approve, revoke
 
 ISSUER = IssuerUrl("https://issuer.example.com/cluster")
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
