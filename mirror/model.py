@@ -249,7 +249,7 @@ class KeyRecord:
         """Whether the key can become public by a step of this record alone, so that its material is needed.
 
         A dropped key returns with the material that an apiserver shows. A revoked one may be needed where revocations
-        would empty the set together (`mirror.trust.emptiness`), and only if it was public.
+        would empty the set together (`mirror.trust.lifecycle`), and only if it was public.
         """
         if self.revocation is not None:
             return self.revocation.revoked_from in PUBLIC_STATUSES

@@ -19,8 +19,8 @@ from mirror.publish.put import reason_of
 from mirror.report import ExitStatus
 from mirror.steps.believing import Beliefs, believe
 from mirror.steps.plan import Publication
-from mirror.trust.adoption import Adoption, adopt
-from mirror.trust.circumstances import Circumstances
+from mirror.trust.lifecycle import Circumstances
+from mirror.trust.operator_actions import Adoption, adopt
 
 
 @dataclass(frozen=True, slots=True)

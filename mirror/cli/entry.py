@@ -14,7 +14,7 @@ from mirror.model import IssuerUrl, KeyPolicy, Reason, Unusable
 from mirror.source.access import IN_CLUSTER_NAME
 from mirror.source.kubeconfig import Kubeconfig
 from mirror.source.survey import Survey
-from mirror.trust.observe import observe
+from mirror.trust.discovery import observe
 from mirror.trust.parsing import read_object
 
 _MAX_NAME_CHARACTERS = 63

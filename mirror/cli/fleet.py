@@ -71,7 +71,7 @@ def distinct(keys: Iterable[AnyKey]) -> tuple[AnyKey, ...]:
 
 
 def _weak_pairs(found: dict[IssuerName, tuple[AnyKey, ...]]) -> tuple[tuple[Thumbprint, Thumbprint], ...]:
-    from mirror.trust.fleet import weak_pairs  # noqa: PLC0415  `--help` does without
+    from mirror.trust.weak_keys import weak_pairs  # noqa: PLC0415  `--help` does without
 
     return weak_pairs((key for keys in found.values() for key in keys), number=fast_numbers())
 
@@ -80,7 +80,7 @@ def lines(
     found: dict[IssuerName, tuple[AnyKey, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]
 ) -> Iterator[str]:
     """What was found, in words."""
-    from mirror.trust.fleet import shared_keys  # noqa: PLC0415  `--help` does without
+    from mirror.trust.weak_keys import shared_keys  # noqa: PLC0415  `--help` does without
 
     holders = {key.thumbprint: name for name, keys in found.items() for key in keys}
     for a, b in weak:
@@ -97,7 +97,7 @@ def findings(
 ) -> "Iterator[Finding]":
     """What was found, as findings of the doctor."""
     from mirror.doctor.finding import Place, Station  # noqa: PLC0415  `--help` does without
-    from mirror.trust.fleet import shared_keys  # noqa: PLC0415  `--help` does without
+    from mirror.trust.weak_keys import shared_keys  # noqa: PLC0415  `--help` does without
 
     holders = {key.thumbprint: name for name, keys in found.items() for key in keys}
     for a, b in weak:

@@ -22,8 +22,8 @@ from mirror.report import ExitStatus, Report
 from mirror.run import run_once
 from mirror.steps.local_state import record_adopted
 from mirror.steps.plan import Publication
+from mirror.trust.ledger import moment_text
 from mirror.trust.lifecycle import Outcome
-from mirror.trust.records import moment_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 

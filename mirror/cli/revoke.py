@@ -15,9 +15,8 @@ from mirror.model import KeyPolicy, Ledger, Reason, Thumbprint
 from mirror.ports import Seen
 from mirror.report import ExitStatus, Report
 from mirror.steps.plan import Publication
-from mirror.trust.adoption import read_public
 from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
-from mirror.trust.operator_actions import find_material, revoke
+from mirror.trust.operator_actions import find_material, read_public, revoke
 
 
 @click.command("revoke", cls=KeyCommand)

@@ -9,9 +9,8 @@ from mirror.cli.text import QUIET_FROM
 from mirror.federation.verification import IssuerView, Login, TokenView, Verification, failures_of
 from mirror.log import escaped
 from mirror.model import Reason
-from mirror.trust.checks import Check, Finding
-from mirror.trust.party_limits import Party
-from mirror.trust.relying_parties import Answer
+from mirror.trust.relying_parties import Answer, Party
+from mirror.trust.tokens import Check, Finding
 
 _WORDS = {
     Finding.PASSED: ("ok", "green"),

@@ -28,7 +28,7 @@ from mirror.model import Answer, IssuerName, ObjectKey, Observation, Thumbprint,
 from mirror.new_keys import sound_keys
 from mirror.publish.look import Target, target
 from mirror.steps.plan import Publication, publications
-from mirror.trust.observe import observe
+from mirror.trust.discovery import observe
 
 EVERYWHERE = frozenset(Station)
 WORKERS = 16

@@ -21,10 +21,7 @@ from mirror.model import (
     Reason,
 )
 from mirror.ports import NotSeen, PublicView, Seen
-from mirror.trust.checks import Check, failed, noted, passed
-from mirror.trust.claims import check_claims
-from mirror.trust.party_limits import Shown
-from mirror.trust.public_documents import (
+from mirror.trust.discovery import (
     UNKNOWN_KEY,
     PublicDiscovery,
     PublicKeys,
@@ -33,11 +30,19 @@ from mirror.trust.public_documents import (
     read_public_discovery,
     read_public_jwks,
 )
-from mirror.trust.refused import Refused
-from mirror.trust.relying_parties import answers
-from mirror.trust.signatures import signing_key
-from mirror.trust.tokens import Token, leading_token, read_token
-from mirror.trust.words import quoted
+from mirror.trust.parsing import Refused, quoted
+from mirror.trust.relying_parties import Shown, answers
+from mirror.trust.tokens import (
+    Check,
+    Token,
+    check_claims,
+    failed,
+    leading_token,
+    noted,
+    passed,
+    read_token,
+    signing_key,
+)
 
 _SHOWN_ISSUERS = 10
 KEY_OPS = "key_ops"

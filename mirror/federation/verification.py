@@ -9,10 +9,8 @@ from datetime import datetime
 from mirror.federation.causes import Cause
 from mirror.model import IssuerName, IssuerUrl, Key, Note, Reason
 from mirror.report import ExitStatus
-from mirror.trust.checks import Check, Finding
-from mirror.trust.party_limits import Party
-from mirror.trust.relying_parties import Answer
-from mirror.trust.tokens import Token
+from mirror.trust.relying_parties import Answer, Party
+from mirror.trust.tokens import Check, Finding, Token
 
 
 @dataclass(frozen=True, slots=True)

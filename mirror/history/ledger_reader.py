@@ -22,7 +22,7 @@ from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
 from mirror.trust.ledger import LedgerRead, read_ledger
 from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier, SignatureHeader, Unbelieved, verify_ledger
 from mirror.trust.merge import merge
-from mirror.trust.refused import Refused
+from mirror.trust.parsing import Refused
 
 _COMMITS_AT_ONCE = 500
 

@@ -16,7 +16,7 @@ from mirror.history.past import blob_id
 from mirror.history.readme import README, readme_files
 from mirror.model import CommitId, IssuerUrl, Ledger
 from mirror.ports import History
-from mirror.trust.documents import render
+from mirror.trust.discovery import render
 from mirror.trust.ledger import ledger_text, write_ledger
 from mirror.trust.ledger_signature import LedgerTrust
 from mirror.trust.merge import merge

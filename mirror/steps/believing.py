@@ -20,8 +20,8 @@ from mirror.model import (
 )
 from mirror.new_keys import sound_keys
 from mirror.steps.numbers import fast_numbers
-from mirror.trust.fleet import shared_keys, suspects
-from mirror.trust.observe import observe
+from mirror.trust.discovery import observe
+from mirror.trust.weak_keys import shared_keys, suspects
 
 Answers = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
 

@@ -30,11 +30,10 @@ from mirror.publish.put import JWKS_SUFFIX, reason_of
 from mirror.publish.reconcile import Decision, Knowledge, decide, etag_of, standing_body
 from mirror.steps.holding import takeover
 from mirror.steps.plan import IssuerPlan, World
-from mirror.trust.adoption import read_public
-from mirror.trust.documents import render
-from mirror.trust.emptiness import published_keys
+from mirror.trust.discovery import render
 from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
-from mirror.trust.lifecycle import revoked_thumbprints
+from mirror.trust.lifecycle import published_keys, revoked_thumbprints
+from mirror.trust.operator_actions import read_public
 
 _ANY_KID = KeyPolicy(kid="opaque")
 

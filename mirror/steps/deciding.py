@@ -21,10 +21,16 @@ from mirror.steps.holding import emptied, held_changes
 from mirror.steps.local_state import apiserver_fingerprint
 from mirror.steps.plan import IssuerPlan, Publication, World
 from mirror.steps.probing import with_probe
-from mirror.trust.adoption import adopt
-from mirror.trust.circumstances import Circumstances, is_clock_wrong
-from mirror.trust.documents import render
-from mirror.trust.lifecycle import Outcome, advance, held_missing_since, revoked_thumbprints
+from mirror.trust.discovery import render
+from mirror.trust.lifecycle import (
+    Circumstances,
+    Outcome,
+    advance,
+    held_missing_since,
+    is_clock_wrong,
+    revoked_thumbprints,
+)
+from mirror.trust.operator_actions import adopt
 
 
 def plan_publication(publication: Publication, world: World, ports: Ports) -> IssuerPlan:

@@ -3,9 +3,8 @@
 from mirror.config.settings import Issuer
 from mirror.model import Event, KeyRecord, Ledger, Level, Reason, Status
 from mirror.steps.plan import Publication
-from mirror.trust.emptiness import is_emptied, kept_key, may_be_empty
-from mirror.trust.lifecycle import Outcome
-from mirror.trust.words import as_argument
+from mirror.trust.lifecycle import Outcome, is_emptied, kept_key, may_be_empty
+from mirror.trust.parsing import as_argument
 
 HELD_EVENTS = {
     "revocation.held": "Publish another key first, or revoke it with `--last`.",

@@ -18,8 +18,8 @@ from mirror.ports import Look, PublicView, Seen
 from mirror.publish.put import Published
 from mirror.report import Effect
 from mirror.steps.plan import IssuerPlan
-from mirror.trust.emptiness import published_keys
-from mirror.trust.public_documents import PublicKeys, read_public_jwks
+from mirror.trust.discovery import PublicKeys, read_public_jwks
+from mirror.trust.lifecycle import published_keys
 from mirror.trust.token_probe import Probed, believe_probe, is_fresh, judge_probe, unusable
 from mirror.trust.tokens import MAX_TOKEN_BYTES, Token
 

@@ -27,7 +27,7 @@ from mirror.steps.reporting import untouched
 from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
 from mirror.trust.ledger import read_ledger
 from mirror.trust.lifecycle import revoked_thumbprints
-from mirror.trust.refused import Refused
+from mirror.trust.parsing import Refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from mirror.report import Change, IssuerReport, Report, reason_from
 from mirror.steps.believing_git import mode_of
 from mirror.steps.plan import IssuerPlan, Plan
 from mirror.steps.probing import probed
-from mirror.trust.compatibility import compatibility
-from mirror.trust.emptiness import published_keys
+from mirror.trust.lifecycle import published_keys
+from mirror.trust.relying_parties import compatibility
 
 UNTOLD = "Bring git in line: merge branches, render what a ledger says\n"
 """The message of a commit in which no key changes."""

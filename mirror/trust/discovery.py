@@ -1,15 +1,33 @@
-"""An apiserver's discovery document: believed when it speaks for the configured issuer.
+"""Discovery documents: read from an apiserver and from the public URL, and rendered (facts 2, 3).
 
-Nothing of it is copied: the public document is built from the ledger (`mirror.trust.documents`).
+Nothing of it is copied: the public document is built from the ledger.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
-from mirror.model import IssuerUrl, Note, Reason
-from mirror.trust.parsing import read_object
-from mirror.trust.refused import Refused
-from mirror.trust.words import described, quoted
+from mirror.addresses import jwks_uri
+from mirror.addresses.issuer_urls import difference
+from mirror.errors import UsageError
+from mirror.model import (
+    Answer,
+    Documents,
+    IssuerUrl,
+    Key,
+    KeyPolicy,
+    Ledger,
+    Note,
+    Observed,
+    Reason,
+    Thumbprint,
+    Unusable,
+    key_id,
+)
+from mirror.trust.jwks import is_printable_text, read_jwks
+from mirror.trust.lifecycle import may_be_empty, published_keys
+from mirror.trust.parsing import Refused, described, quoted, read_object
 
 _DOCUMENT = "discovery"
 
@@ -116,3 +134,220 @@ RULES = (
         "OpenID Connect Discovery 1.0, section 3; fact 2",
     ),
 )
+
+
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+
+# Go's json.Marshal, which kube-apiserver uses, escapes these so that JSON can stand inside HTML and JavaScript.
+_GO_ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+
+
+def render(ledger: Ledger, extra: Mapping[str, object] = _NOTHING) -> Documents | None:
+    """Give the documents that `ledger` says, or None when nothing of this issuer is to be public.
+
+    A set without keys goes public only when a revocation with `last` emptied it. Where other revocations left no key,
+    the one of `mirror.trust.lifecycle.kept_key` stays public.
+
+    Raises:
+        UsageError, ValueError: as `documents`.
+    """
+    keys = published_keys(ledger)
+    return documents(ledger.issuer, keys, extra) if keys or may_be_empty(ledger) else None
+
+
+def documents(issuer: IssuerUrl, keys: tuple[Key, ...], extra: Mapping[str, object] = _NOTHING) -> Documents:
+    """Build both documents; for one key and our `jwks_uri` they equal the apiserver's own bytes (facts 2, 3).
+
+    Args:
+        issuer: the configured issuer.
+        keys: believed keys, in any order; they are published by kid, then thumbprint.
+        extra: further members of the discovery document (`discovery_extra`); they follow after the five, sorted.
+
+    Raises:
+        UsageError: `extra` would change one of the five members that the mirror vouches for.
+        ValueError: `extra` holds what JSON cannot say (NaN, a lone surrogate).
+    """
+    members = {
+        "issuer": issuer,
+        "jwks_uri": jwks_uri(issuer),
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": sorted({key.alg for key in keys}),
+    }
+    _refuse_overlap(extra, members)
+    # The five keep kube-apiserver's order; only what follows them is sorted.
+    ours, theirs = _go_json(members), _go_json(extra, sort_keys=True)
+    discovery = f"{ours[:-1]},{theirs[1:]}" if extra else ours
+    jwks = _go_json({"keys": [key.members() for key in sorted(keys, key=key_id)]})
+    return Documents(discovery.encode(), jwks.encode())
+
+
+def _refuse_overlap(extra: Mapping[str, object], members: Mapping[str, object]) -> None:
+    overlap = sorted(extra.keys() & members.keys())
+    if overlap:
+        raise UsageError(
+            f"discovery_extra cannot set {', '.join(overlap)}: the mirror builds these from what it believes.",
+            remedy="Remove them from discovery_extra.",
+        )
+
+
+def _go_json(value: Mapping[str, object], *, sort_keys: bool = False) -> str:
+    """Give `value` as Go's json.Marshal does: compact, UTF-8 unescaped but for what Go escapes."""
+    text = json.dumps(dict(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=sort_keys)
+    return text.translate(_GO_ESCAPES)
+
+
+def observe(
+    answer: Answer, *, issuer: IssuerUrl, policy: KeyPolicy, known: frozenset[Thumbprint]
+) -> Observed | Unusable:
+    """Judge both documents of one apiserver; one bad one makes the whole observation unusable.
+
+    Args:
+        answer: the two bodies, not yet believed.
+        issuer: the configured issuer.
+        policy: the issuer's key policy.
+        known: thumbprints of keys whose strength was checked when they came into our own ledger.
+
+    Returns:
+        The believed keys with the notes of both documents, or all reasons of both at once.
+    """
+    discovery = read_discovery(answer.discovery, issuer=issuer, jwks_uri=jwks_uri(issuer))
+    jwks = read_jwks(answer.jwks, policy=policy, known=known)
+    if isinstance(discovery, Refused) or isinstance(jwks, Refused):
+        reasons = tuple(reason for each in (discovery, jwks) if isinstance(each, Refused) for reason in each.reasons)
+        return Unusable(answer.apiserver, reasons, answer.date, answer.certificate_expires_at)
+    notes = discovery.notes + jwks.notes
+    return Observed(answer.apiserver, jwks.keys, notes, answer.date, answer.certificate_expires_at)
+
+
+MAX_URL_CHARACTERS = 2048
+_MIRROR = "Run a pass: `oidc-mirror run --once`; if it finds nothing to do, find out what else serves this URL."
+UNKNOWN_KEY = "unknown_key_skipped"
+"""The code of the note about a key of a type that nobody here knows."""
+_PUBLIC = KeyPolicy(kid="opaque")
+
+
+@dataclass(frozen=True, slots=True)
+class PublicDiscovery:
+    """A discovery document that relying parties can use: where it sends them, and the algorithms that it names."""
+
+    jwks_uri: str
+    algorithms: tuple[str, ...]
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKeys:
+    """A JWKS that relying parties can use.
+
+    `with_key_ops` tells that a key has the member key_ops, which not every relying party takes.
+    """
+
+    keys: tuple[Key, ...]
+    notes: tuple[Note, ...] = ()
+    with_key_ops: bool = False
+
+
+def read_public_discovery(body: bytes, issuer: IssuerUrl) -> PublicDiscovery | Refused:
+    """Read a public discovery document (OpenID Connect Discovery 1.0, sections 3 and 4.3).
+
+    Args:
+        body: what the world gets.
+        issuer: the issuer at whose URL it stands, compared code point by code point (fact 30).
+
+    Returns:
+        The document, or all reasons: the codes of `read_object`, `wrong_issuer`, `wrong_jwks_uri`, `missing_member`.
+    """
+    document = read_object(body, "discovery")
+    if isinstance(document, Reason):
+        return Refused((replace(document, remedy=_MIRROR),))
+    reasons = _issuer_reasons(document.get("issuer"), issuer) + _uri_reasons(document.get("jwks_uri"))
+    reasons += tuple(_missing(name) for name in _LISTS if not _is_list_of_texts(document.get(name)))
+    if reasons:
+        return Refused(reasons)
+    found = str(document["jwks_uri"])
+    algorithms = document["id_token_signing_alg_values_supported"]
+    assert isinstance(algorithms, list)  # noqa: S101  the table of lists said so; this tells mypy
+    return PublicDiscovery(found, tuple(algorithms), _uri_notes(found, issuer))
+
+
+def read_public_jwks(body: bytes, *, known: frozenset[Thumbprint]) -> PublicKeys | Refused:
+    """Read a public JWKS by the rules that apiservers' answers are read by; any kid will do.
+
+    Args:
+        body: what the world gets.
+        known: thumbprints of keys whose strength was checked before.
+
+    Returns:
+        The keys with a note for each that relying parties may not know, or all reasons of `read_jwks`.
+    """
+    keys = read_jwks(body, policy=_PUBLIC, known=known)
+    if isinstance(keys, Refused):
+        return Refused(tuple(replace(reason, remedy=_MIRROR) for reason in keys.reasons))
+    notes = tuple(Note(note.code, _unknown_key(note)) for note in keys.notes)
+    return PublicKeys(keys.keys, notes, _has_key_ops(body))
+
+
+def _has_key_ops(body: bytes) -> bool:
+    document = read_object(body, "jwks")
+    entries = document.get("keys") if isinstance(document, dict) else None
+    return isinstance(entries, list) and any(isinstance(each, dict) and "key_ops" in each for each in entries)
+
+
+def caching_note(cache_control: str) -> Note | None:
+    """Give a note where caches may not keep a document at all, which makes logins fail in the crowd (fact 27)."""
+    said = {part.strip().lower().replace(" ", "") for part in cache_control.split(",")}
+    forbidding = sorted(said & {"no-cache", "no-store", "max-age=0", "private"})
+    if not forbidding:
+        return None
+    sentence = f"Cache-Control says {', '.join(forbidding)}: many logins at once make AWS fetch too often (fact 27)."
+    return Note("not_cacheable", sentence)
+
+
+def media_type_note(content_type: str, expected: tuple[str, ...]) -> Note | None:
+    """Give a note where the media type is not one of `expected`: some relying parties look at it (facts 32, 35)."""
+    if content_type.partition(";")[0].strip().lower() in expected:
+        return None
+    shown = quoted(content_type) if content_type else "missing"
+    return Note("content_type", f"The content type is {shown}, not {' or '.join(expected)} (facts 32, 35).")
+
+
+_LISTS = ("response_types_supported", "subject_types_supported", "id_token_signing_alg_values_supported")
+
+
+def _issuer_reasons(shown: object, issuer: IssuerUrl) -> tuple[Reason, ...]:
+    if shown == issuer:
+        return ()
+    how = f"; {difference(shown, issuer)}" if isinstance(shown, str) else ""
+    sentence = f"The document's issuer is {described(shown)}, not {quoted(issuer)}{how} (fact 30)."
+    return (Reason("wrong_issuer", sentence, _MIRROR, "discovery issuer"),)
+
+
+def _uri_reasons(shown: object) -> tuple[Reason, ...]:
+    is_url = (
+        is_printable_text(shown, MAX_URL_CHARACTERS) and str(shown).startswith("https://") and " " not in str(shown)
+    )
+    if is_url:
+        return ()
+    sentence = f"The document's jwks_uri is {described(shown)}, and no https URL."
+    return (Reason("wrong_jwks_uri", sentence, _MIRROR, "discovery jwks_uri"),)
+
+
+def _uri_notes(shown: str, issuer: IssuerUrl) -> tuple[Note, ...]:
+    if shown == jwks_uri(issuer):
+        return ()
+    sentence = f"The jwks_uri {quoted(shown)} is not where this mirror publishes; clouds follow it all the same."
+    return (Note("foreign_jwks_uri", sentence),)
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
+
+
+def _missing(name: str) -> Reason:
+    sentence = f"The document's {name} is no array of texts (OpenID Connect Discovery 1.0, section 3)."
+    return Reason("missing_member", sentence, _MIRROR, f"discovery {name}")
+
+
+def _unknown_key(note: Note) -> str:
+    return note.sentence.removesuffix(" It is left out.")

@@ -26,9 +26,7 @@ from jwcrypto.jwk import JWK
 from jwcrypto.jws import JWS, InvalidJWSSignature
 
 from mirror.model import IssuerUrl, Reason
-from mirror.trust.base64url import decode
-from mirror.trust.parsing import read_object
-from mirror.trust.words import quoted
+from mirror.trust.parsing import decode, quoted, read_object
 
 Role: TypeAlias = Literal["mirror", "operator"]
 TYP = "oidc-mirror-ledger"

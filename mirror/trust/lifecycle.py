@@ -19,12 +19,31 @@ comes and goes twice in each `retain_removed`. Nothing public changes by it.
 
 Not hearing is not hearing "gone": an apiserver that did not answer, or was not believed, blocks every arrow that
 takes a key away. It never blocks an addition.
+
+May the public set of an issuer be empty? Only after `revoke --last`, and only until a key is public again.
+
+    what happens                                          the permission
+    `revoke --last` leaves no key public                  given: `last` on the revocations that it makes or meets
+    a step (a pass or a decision) leaves keys public      taken back: no record of its ledger has `last` any more
+    ledgers are merged                                    per revoked record the higher generation says; of two equal
+                                                          ones the one with `last`
+
+Giving and taking back both move the record, to a generation higher by one, so whoever gave or took it later, knowing of
+the other, wins every merge, without a clock. From that follows what matters: of ledgers that all come from one with
+public keys, without a `--last` of their own, no merge may be empty. None of them is empty itself, because the last key
+never leaves by itself; the ones that took a key away took every older permission back in the same step; and the
+others have public what the first one had.
+
+Where merged revocations left no key without that permission, one revoked key stays public until another key is, or an
+operator says `revoke --last`: that which was revoked last of those that were public when they were revoked. The order
+is a counter, 1 + the ledger's highest at each revocation, and no clock. A key that was never public is never kept.
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from statistics import median
 
 from mirror.model import (
     MAX_GENERATION,
@@ -33,22 +52,72 @@ from mirror.model import (
     Event,
     Key,
     KeyId,
+    KeyName,
     KeyPolicy,
     KeyRecord,
     Kid,
     Ledger,
     Level,
+    Observation,
     Observed,
     Revocation,
     Status,
     Thumbprint,
+    Unusable,
     key_id,
     trimmed,
 )
-from mirror.trust.circumstances import Circumstances, clock_skew, is_clock_wrong, unheard
-from mirror.trust.emptiness import kept_key, settled
+from mirror.trust.jwks import with_first_alg
 from mirror.trust.ledger import left_out
-from mirror.trust.material import with_first_alg
+
+MOST_CLOCK_SKEW = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What one pass knows besides the ledger.
+
+    `now` is aware, UTC, whole seconds. `replicas` is how many observations make "every apiserver answered".
+    `may_drop` is False while the git remote could not be asked: removals wait for it; `may_admit` is
+    False for a former issuer whose time is over: it gets no new keys. `sources_changed` tells that
+    the issuer's apiservers or CA are not those of the last pass, which restarts every `missing_since`.
+    `suspects` are keys that must be held, each with the reason's code, whatever the policy says.
+    `held_missing_since` tells since when all apiservers answer without a held key, as this machine remembers it
+    (`mirror.trust.lifecycle.held_missing_since`).
+    """
+
+    observations: tuple[Observation, ...]
+    replicas: int
+    now: datetime
+    may_drop: bool = True
+    may_admit: bool = True
+    sources_changed: bool = False
+    suspects: Mapping[Thumbprint, str] = field(default_factory=dict)
+    held_missing_since: Mapping[KeyId, datetime] = field(default_factory=dict)
+
+
+def unheard(observations: Iterable[Observation], replicas: int) -> tuple[str, ...]:
+    """Why "every apiserver answered" does not hold: the apiservers that did not, or a sentence; empty when it does."""
+    observations = tuple(observations)
+    silent = tuple(o.apiserver for o in observations if isinstance(o, Unusable))
+    if silent:
+        return tuple(dict.fromkeys(silent))
+    if len(observations) < max(replicas, 1):
+        return (f"{max(replicas, 1) - len(observations)} replica(s) that were not found",)
+    return ()
+
+
+def is_clock_wrong(observations: Iterable[Observation], now: datetime) -> bool:
+    """Whether `now` is further from the apiservers' clocks than any date of a key may be."""
+    skew = clock_skew(observations, now)
+    return skew is not None and skew > MOST_CLOCK_SKEW
+
+
+def clock_skew(observations: Iterable[Observation], now: datetime) -> timedelta | None:
+    """How far `now` is from the median `Date` of the issuer's apiservers; None when none sent one."""
+    dates = [o.date.timestamp() for o in observations if o.date is not None]
+    return timedelta(seconds=abs(now.timestamp() - median(dates))) if dates else None
+
 
 MOST_KEYS_OF_A_KIND = 100  # AWS answers with an error to a JWKS of more than 100 RSA or 100 EC keys (fact 34)
 MOST_HELD = 32
@@ -390,3 +459,56 @@ class _Step:
         if old and not still and {Status.PUBLISHED, Status.RETIRING} <= moved:
             sentence = "Every key was replaced at once: tokens of the new ones fail until relying parties refetch."
             self.events.append(Event("keys.replaced", sentence, Level.WARNING))
+
+
+def is_emptied(ledger: Ledger) -> bool:
+    """Whether no key is public and some were revoked."""
+    return not ledger.public_keys() and any(record.status is Status.REVOKED for record in ledger.records)
+
+
+def may_be_empty(ledger: Ledger) -> bool:
+    """Whether an operator revoked with `last`, and no key was public since; otherwise an empty set is not published."""
+    return any(_permits(record) for record in ledger.records)
+
+
+def kept_key(ledger: Ledger) -> KeyRecord | None:
+    """The revoked key that stays public because nothing else would be; None where a key is public or none may be."""
+    if ledger.public_keys() or may_be_empty(ledger):
+        return None
+    candidates = [record for record in ledger.records if _may_be_kept(record)]
+    return max(candidates, key=_revoked_last, default=None)
+
+
+def _may_be_kept(record: KeyRecord) -> bool:
+    return record.revocation is not None and record.keeps_material and not isinstance(record.key, KeyName)
+
+
+def _revoked_last(record: KeyRecord) -> tuple[int, str, str]:
+    order = record.revocation.order if record.revocation is not None else 0
+    return order, record.key.thumbprint, record.key.kid
+
+
+def published_keys(ledger: Ledger) -> tuple[Key, ...]:
+    """The keys of the public JWKS in the order of publication: the public ones, else the kept one."""
+    kept = kept_key(ledger)
+    if kept is None or isinstance(kept.key, KeyName):
+        return ledger.public_keys()
+    return (kept.key,)
+
+
+def settled(ledger: Ledger) -> Ledger:
+    """The ledger as a step leaves it: with public keys nobody's earlier permission to empty the set stands."""
+    if not ledger.public_keys() or not may_be_empty(ledger):
+        return ledger
+    return replace(ledger, records=tuple(_taken_back(record) for record in ledger.records))
+
+
+def _permits(record: KeyRecord) -> bool:
+    return record.revocation is not None and record.revocation.last
+
+
+def _taken_back(record: KeyRecord) -> KeyRecord:
+    if record.revocation is None or not record.revocation.last:
+        return record
+    generation = min(record.generation + 1, MAX_GENERATION)
+    return replace(record, generation=generation, revocation=replace(record.revocation, last=False))

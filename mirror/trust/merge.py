@@ -5,7 +5,7 @@ through git converge without a clock. Per key: `revoked` wins; else the higher g
 held > dropped; else the earlier dates. A revocation reaches every record of the same key material (thumbprint). The
 `alg` is the first of the alphabet of those that are known, whatever the generation: no thumbprint covers it.
 
-Of two revoked records the higher generation says whether the set may be empty (`mirror.trust.emptiness`), so the
+Of two revoked records the higher generation says whether the set may be empty (`mirror.trust.lifecycle`), so the
 generation of a record that was not revoked is never mixed into theirs, and a record that a revocation only reaches
 begins at the lowest. What the key was when it was revoked joins as none < dropped < held < retiring < published, over
 the revoked records alone: a key that was public by one of them may have to stay (`emptiness.kept_key`).
@@ -28,7 +28,7 @@ from mirror.model import (
     key_id,
     trimmed,
 )
-from mirror.trust.material import with_first_alg
+from mirror.trust.jwks import with_first_alg
 
 _RANK: dict[Status | None, int] = {
     None: 0,

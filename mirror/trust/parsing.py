@@ -1,4 +1,4 @@
-"""JSON as a trust anchor needs it: one meaning for every reader, or none at all.
+"""Parse untrusted text: strict JSON, base64url, and text that is safe to print.
 
 Python's `json` alone keeps the last of two equal member names silently (fact 45), accepts NaN and lone
 surrogates, and raises RecursionError for deep nesting. A document that two readers understand differently
@@ -8,12 +8,13 @@ must not be published, so all of that is refused here.
 import json
 import math
 import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from codecs import BOM_UTF8
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import NoReturn
 
 from mirror.model import Reason
-from mirror.trust.words import quoted
 
 MAX_DEPTH = 32
 """How deep objects and arrays may nest; the deepest document we know of has 4 levels."""
@@ -102,3 +103,122 @@ def _has_lone_surrogate(value: object) -> bool:
 
 def _reason(code: str, document: str, what: str) -> Reason:
     return Reason(code, f"The {document} document {what}.", _REMEDY, document)
+
+
+_ALPHABET = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def encode(value: bytes) -> str:
+    """Give `value` as base64url without padding."""
+    return urlsafe_b64encode(value).rstrip(b"=").decode("ascii")
+
+
+def decode(text: object) -> bytes | None:
+    """Give the bytes of a canonical base64url text, or None when it is none.
+
+    Canonical means: at least one byte, no padding, no foreign characters, and no bit set that the bytes do not use
+    (RFC 4648, section 3.5), so `encode(decode(text)) == text`.
+    """
+    if not isinstance(text, str) or not _ALPHABET.fullmatch(text) or len(text) % 4 == 1:
+        return None
+    value = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    return value if encode(value) == text else None
+
+
+def decode_uint(text: object) -> int | None:
+    """Give the number of a Base64urlUInt, or None: the fewest bytes that hold it (RFC 7518, section 2; fact 45)."""
+    value = decode(text)
+    if value is None or (value[0] == 0 and len(value) > 1):
+        return None
+    return int.from_bytes(value)
+
+
+def decode_coordinate(text: object, size_bytes: int) -> int | None:
+    """Give the number of an EC coordinate, or None: exactly `size_bytes` long (RFC 7518, section 6.2.1.2; fact 45)."""
+    value = decode(text)
+    return None if value is None or len(value) != size_bytes else int.from_bytes(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A document that is not believed, with every reason found in it, in the order of the document.
+
+    Raises:
+        ValueError: there is no reason; a refusal that nobody can explain is a fault of ours.
+    """
+
+    reasons: tuple[Reason, ...]
+
+    def __post_init__(self) -> None:
+        if not self.reasons:
+            raise ValueError("a refusal needs a reason")
+
+
+MAX_REASONS = 256
+"""How many reasons one document may have: a hostile one could hold as many faults as it has bytes."""
+
+
+def refused(reasons: tuple[Reason, ...]) -> Refused:
+    """Refuse with the reasons of `limited`.
+
+    Raises:
+        ValueError: there is no reason.
+    """
+    return Refused(limited(reasons))
+
+
+def limited(reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
+    """Give the first 256 of `reasons`, and one more where there are others."""
+    if len(reasons) <= MAX_REASONS:
+        return reasons
+    more = Reason("more_reasons", "Further reasons are left out.", "Correct those that are listed first.")
+    return (*reasons[:MAX_REASONS], more)
+
+
+_SHOWN_CHARACTERS = 80
+
+
+def quoted(text: str) -> str:
+    r"""Give `text` in double quotes, at most 80 characters of it, with everything unprintable escaped.
+
+    Control characters, line and bidirectional marks and lone surrogates become `\u....`, so that a hostile
+    document can neither steer a terminal nor forge a line of a log.
+    """
+    shown = "".join(map(_visible, text[:_SHOWN_CHARACTERS]))
+    return f'"{shown}…"' if len(text) > _SHOWN_CHARACTERS else f'"{shown}"'
+
+
+def described(value: object) -> str:
+    """Give a JSON value for a sentence: a text quoted, everything else by its type alone (it may be huge)."""
+    if isinstance(value, str):
+        return quoted(value)
+    return _TYPES.get(type(value), "nothing")
+
+
+def step(name: str) -> str:
+    """Give a member name for the `where` of a reason: as it is when it is a plain word, else quoted."""
+    return (
+        f".{name}" if name.isidentifier() and name.isascii() and len(name) <= _SHOWN_CHARACTERS else f"[{quoted(name)}]"
+    )
+
+
+def as_argument(thumbprint: str) -> str:
+    """Give a thumbprint as the last word of a command: one that begins with a hyphen (1 in 64) is no option."""
+    return f"-- {thumbprint}" if thumbprint.startswith("-") else thumbprint
+
+
+_TYPES: dict[type, str] = {
+    bool: "a truth value",
+    int: "a number",
+    float: "a number",
+    list: "an array",
+    dict: "an object",
+}
+
+
+def _visible(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    return f"\\u{ord(character):04x}"

@@ -1,12 +1,470 @@
-"""What AWS, Google and Entra would answer to the public documents of an issuer, and to a token of it.
+"""What AWS, Google and Entra accept: their limits, and their answers to the public documents and a token.
 
 What holds for every relying party (who signed, what expired) is decided elsewhere, and handed in.
 """
 
+import re
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
 
-from mirror.model import Note, Reason
-from mirror.trust.party_limits import ROWS, Party, Shown
+from mirror.model import NO_AUDIENCES, Audiences, Cloud, IssuerUrl, Key, Note, Reason
+from mirror.trust.discovery import documents
+from mirror.trust.tokens import Token
+
+Keys = tuple[Key, ...]
+
+AWS_ISSUER_CHARACTERS = 255
+AWS_KEYS_OF_A_TYPE = 100
+ENTRA_ISSUER_CHARACTERS = 600
+NIMBUS_JWKS_BYTES = 51_200
+_PORT = re.compile(r"https://[^/]*:[0-9]+(?:/|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit of a relying party: whether it `is_met`, the sentence when it is not, and the source."""
+
+    code: str
+    is_met: Callable[[IssuerUrl, Keys], bool]
+    sentence: str
+    citation: str
+
+
+def compatibility(issuer: IssuerUrl, keys: tuple[Key, ...]) -> tuple[Note, ...]:
+    """Give a note for each relying party limit that the documents of `issuer` with `keys` do not meet.
+
+    Args:
+        issuer: the configured issuer.
+        keys: the public keys, believed.
+    """
+    return tuple(
+        Note(limit.code, f"{limit.sentence} ({limit.citation}).") for limit in LIMITS if not limit.is_met(issuer, keys)
+    )
+
+
+def _signs_with(*algorithms: str) -> Callable[[IssuerUrl, Keys], bool]:
+    return lambda _, keys: all(key.alg in algorithms for key in keys)
+
+
+def _jwks_issuer_up_to(max_characters: int) -> Callable[[IssuerUrl, Keys], bool]:
+    return lambda issuer, _: len(issuer) <= max_characters
+
+
+def _issuer_has_no_port(issuer: IssuerUrl, _: Keys) -> bool:
+    return _PORT.match(issuer) is None
+
+
+def _few_of_each_type(_: IssuerUrl, keys: Keys) -> bool:
+    return all(count <= AWS_KEYS_OF_A_TYPE for count in Counter(key.kty for key in keys).values())
+
+
+def _fits_nimbus(issuer: IssuerUrl, keys: Keys) -> bool:
+    return len(documents(issuer, keys).jwks) <= NIMBUS_JWKS_BYTES
+
+
+LIMITS = (
+    Limit(
+        "aws_algorithm",
+        _signs_with("RS256", "RS384", "RS512", "ES256", "ES384", "ES512"),
+        "AWS accepts only RS256/384/512 and ES256/384/512",
+        "relying parties",
+    ),
+    Limit(
+        "aws_issuer_length",
+        _jwks_issuer_up_to(AWS_ISSUER_CHARACTERS),
+        "AWS accepts at most 255 characters of issuer",
+        "relying parties",
+    ),
+    Limit("aws_issuer_port", _issuer_has_no_port, "AWS discourages an issuer with a port", "relying parties"),
+    Limit(
+        "aws_key_count", _few_of_each_type, "AWS accepts at most 100 RSA and 100 EC keys", "relying parties; fact 34"
+    ),
+    Limit("gcp_algorithm", _signs_with("RS256", "ES256"), "GCP accepts only RS256 and ES256", "relying parties"),
+    Limit("entra_algorithm", _signs_with("RS256"), "Entra accepts only RS256", "relying parties"),
+    Limit(
+        "entra_issuer_length",
+        _jwks_issuer_up_to(ENTRA_ISSUER_CHARACTERS),
+        "Entra accepts at most 600 characters of issuer",
+        "relying parties",
+    ),
+    Limit("nimbus_size", _fits_nimbus, "Relying parties built on Nimbus refuse a JWKS over 51 200 bytes", "fact 33"),
+)
+
+
+class Party(StrEnum):
+    """A cloud that trusts the public documents."""
+
+    AWS = "AWS"
+    GCP = "GCP"
+    ENTRA = "Entra"
+
+
+CLOUDS = {Party.AWS: Cloud.AWS, Party.GCP: Cloud.GCP, Party.ENTRA: Cloud.AZURE}
+"""Each party's word in the configuration."""
+ALGORITHMS: dict[Party, tuple[str, ...]] = {
+    Party.AWS: ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512"),
+    Party.GCP: ("RS256", "ES256"),
+    Party.ENTRA: ("RS256",),
+}
+AWS_AUDIENCE_CHARACTERS = 255
+GCP_AUDIENCE_CHARACTERS = 256
+GCP_AUDIENCES = 10
+GCP_LIFETIME = timedelta(hours=48)
+GCP_SUBJECT_BYTES = 127
+ENTRA_AUDIENCE_CHARACTERS = 600
+ENTRA_LIFETIME = timedelta(hours=25)
+"""What Entra was recorded to accept (AADSTS70023: a lifetime of at most 1.01:00:00)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a relying party looks at: the issuer, its public keys, the configured audiences and perhaps a token.
+
+    Without configured audiences those of a token are not compared. `has_unknown_key` tells that the JWKS also holds a
+    key of a type that nobody here knows, `has_key_ops` that a key of it has the member key_ops.
+    """
+
+    issuer: IssuerUrl
+    keys: tuple[Key, ...]
+    audiences: Audiences = NO_AUDIENCES
+    token: Token | None = None
+    has_unknown_key: bool = False
+    has_key_ops: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One limit of a relying party; `holds` is true where it does not apply."""
+
+    party: Party
+    code: str
+    holds: Callable[[Shown], bool]
+    sentence: str
+    remedy: str = ""
+    is_note: bool = False
+
+
+def _can_use_a_key(party: Party) -> Callable[[Shown], bool]:
+    return lambda shown: not shown.keys or any(key.alg in ALGORITHMS[party] for key in shown.keys)
+
+
+def _can_use_every_key(party: Party) -> Callable[[Shown], bool]:
+    """Whether no key is of a foreign algorithm; where all are, that is a refusal, and not told twice."""
+    return lambda shown: not _can_use_a_key(party)(shown) or all(key.alg in ALGORITHMS[party] for key in shown.keys)
+
+
+def _takes_the_algorithm(party: Party) -> Callable[[Shown], bool]:
+    return lambda shown: shown.token is None or shown.token.alg in ALGORITHMS[party]
+
+
+def _issuer_up_to(characters: int) -> Callable[[Shown], bool]:
+    return lambda shown: len(shown.issuer) <= characters
+
+
+def _audience_up_to(party: Party, characters: int) -> Callable[[Shown], bool]:
+    def holds(shown: Shown) -> bool:
+        return shown.token is None or any(len(each) <= characters for each in _meant(party, shown, shown.token))
+
+    return holds
+
+
+def _compared(party: Party, token: Token) -> tuple[str, ...]:
+    """The audiences that the party compares.
+
+    For AWS it is `azp` where the token has it, and else `aud` (IAM user guide, "Available keys for AWS OIDC
+    federation"). ServiceAccount tokens never have `azp`.
+    """
+    if party is Party.AWS and (azp := _authorized_party(token)):
+        return (azp,)
+    return token.audiences
+
+
+def _authorized_party(token: Token) -> str:
+    azp = token.claims.get("azp")
+    return azp if isinstance(azp, str) else ""
+
+
+def _meant(party: Party, shown: Shown, token: Token) -> tuple[str, ...]:
+    """The token's audiences that count: those that the party is told about, or all where none is."""
+    compared = _compared(party, token)
+    return tuple(each for each in compared if shown.audiences.accepts(CLOUDS[party], each)) or compared or ("",)
+
+
+def _knows_the_audience(party: Party) -> Callable[[Shown], bool]:
+    """Whether the token is for this party, as far as that is known; no audience at all is told for everybody.
+
+    What Google and Entra take is known only where it is configured: elsewhere a provider or a credential may name any
+    audience, and the usual one is only what is likely. AWS has every audience of a plain list that is not another's.
+    """
+
+    def holds(shown: Shown) -> bool:
+        is_known = party is Party.AWS or bool(shown.audiences.of_cloud(CLOUDS[party]))
+        return not is_known or _is_for(party, shown)
+
+    return holds
+
+
+def _has_the_usual_audience(party: Party) -> Callable[[Shown], bool]:
+    """Whether the token is for what the party takes where no audience of it is configured."""
+    return lambda shown: bool(shown.audiences.of_cloud(CLOUDS[party])) or _is_for(party, shown)
+
+
+def _is_for(party: Party, shown: Shown) -> bool:
+    token = shown.token
+    if token is None or not token.audiences or not shown.audiences:
+        return True
+    return any(shown.audiences.accepts(CLOUDS[party], each) for each in _compared(party, token))
+
+
+def _has_one_audience_or_azp(shown: Shown) -> bool:
+    token = shown.token
+    return token is None or len(token.audiences) <= 1 or _authorized_party(token) != ""
+
+
+def _few_keys_of_each_type(shown: Shown) -> bool:
+    return all(count <= AWS_KEYS_OF_A_TYPE for count in Counter(key.kty for key in shown.keys).values())
+
+
+def _has_no_port(shown: Shown) -> bool:
+    return ":" not in shown.issuer.removeprefix("https://").partition("/")[0]
+
+
+def _lives_up_to(longest: timedelta) -> Callable[[Shown], bool]:
+    def holds(shown: Shown) -> bool:
+        token = shown.token
+        if token is None or token.expires_at is None or token.issued_at is None:
+            return True
+        return token.expires_at - token.issued_at <= longest
+
+    return holds
+
+
+def _says_when_issued(shown: Shown) -> bool:
+    return shown.token is None or shown.token.issued_at is not None
+
+
+def _has_short_subject(shown: Shown) -> bool:
+    return shown.token is None or len(shown.token.subject.encode()) <= GCP_SUBJECT_BYTES
+
+
+def _has_one_audience(shown: Shown) -> bool:
+    return shown.token is None or len(shown.token.audiences) <= 1  # none at all is told for everybody
+
+
+_RSA = "Sign with an RSA key: RS256 works everywhere (fact 26)."
+_SHORTER = "Choose a shorter audience."
+
+ROWS = (
+    Row(
+        Party.AWS,
+        "aws_issuer_length",
+        _issuer_up_to(AWS_ISSUER_CHARACTERS),
+        "AWS accepts at most 255 characters of issuer.",
+        "Give the cluster a shorter issuer.",
+    ),
+    Row(
+        Party.AWS,
+        "aws_issuer_port",
+        _has_no_port,
+        "AWS discourages an issuer with a port; IAM drops :443 from ARNs and condition keys.",
+        is_note=True,
+    ),
+    Row(
+        Party.AWS,
+        "aws_key_count",
+        _few_keys_of_each_type,
+        "AWS accepts at most 100 RSA and 100 EC keys (fact 34).",
+        "Remove old key files from the apiservers.",
+    ),
+    Row(
+        Party.AWS,
+        "aws_audience_length",
+        _audience_up_to(Party.AWS, AWS_AUDIENCE_CHARACTERS),
+        "AWS takes audiences of at most 255 characters.",
+        _SHORTER,
+    ),
+    Row(
+        Party.AWS,
+        "aws_authorized_party",
+        _has_one_audience_or_azp,
+        "STS refuses a token with several audiences and no azp: Token audience contains more than one audience while"
+        " authorized party is not present.",
+        "Project a token of its own for AWS, with one audience. Kubernetes never writes azp.",
+    ),
+    Row(
+        Party.AWS,
+        "aws_audience",
+        _knows_the_audience(Party.AWS),
+        "The token is for none of the audiences that AWS is told about: Incorrect token audience.",
+        "Project a token with an audience of AWS, or add this one under `audiences` (aws).",
+    ),
+    Row(
+        Party.AWS,
+        "aws_no_iat",
+        _says_when_issued,
+        "STS refuses a token without iat: Missing a required claim: iat.",
+        "Take a projected token: kube-apiserver always writes iat.",
+    ),
+    Row(
+        Party.AWS,
+        "aws_key_ops",
+        lambda shown: not shown.has_key_ops,
+        "STS refuses a JWKS in which a key has the member key_ops: Couldn't retrieve verification key.",
+        "Run a pass: `oidc-mirror run --once`. The mirror publishes keys without key_ops.",
+    ),
+    Row(
+        Party.GCP,
+        "gcp_keys",
+        _can_use_a_key(Party.GCP),
+        "Google accepts only RS256 and ES256, and no public key is for them.",
+        _RSA,
+    ),
+    Row(
+        Party.GCP,
+        "gcp_some_keys",
+        _can_use_every_key(Party.GCP),
+        "Google accepts only tokens of the keys for RS256 and ES256.",
+        is_note=True,
+    ),
+    Row(
+        Party.GCP,
+        "gcp_algorithm",
+        _takes_the_algorithm(Party.GCP),
+        "Google accepts only RS256 and ES256; the token is signed with another algorithm.",
+        _RSA,
+    ),
+    Row(
+        Party.GCP,
+        "gcp_audience_length",
+        _audience_up_to(Party.GCP, GCP_AUDIENCE_CHARACTERS),
+        "Google takes audiences of at most 256 characters.",
+        _SHORTER,
+    ),
+    Row(
+        Party.GCP,
+        "gcp_audiences",
+        lambda shown: len(shown.audiences.gcp) <= GCP_AUDIENCES,
+        "Google takes at most 10 audiences a provider, and more are configured.",
+        is_note=True,
+    ),
+    Row(
+        Party.GCP,
+        "gcp_audience",
+        _knows_the_audience(Party.GCP),
+        "The token is for none of the audiences that Google is told about: The audience in ID Token does not match.",
+        "Project a token with an audience of Google, or add this one under `audiences` (gcp).",
+    ),
+    Row(
+        Party.GCP,
+        "gcp_usual_audience",
+        _has_the_usual_audience(Party.GCP),
+        "No audience of Google is configured (gcp under `audiences`), and the token is not for the usual one, the full"
+        " name of the pool's provider: Google accepts it only where the provider names its audience.",
+        is_note=True,
+    ),
+    Row(
+        Party.GCP,
+        "gcp_lifetime",
+        _lives_up_to(GCP_LIFETIME - timedelta(seconds=1)),
+        "Google accepts only tokens that live less than 48 hours.",
+        "Set expirationSeconds of the projected token below 172800.",
+    ),
+    Row(
+        Party.GCP,
+        "gcp_no_iat",
+        _says_when_issued,
+        "Google wants to know when a token was issued, and this one has no iat.",
+        "Take a projected token.",
+    ),
+    Row(
+        Party.GCP,
+        "gcp_subject_length",
+        _has_short_subject,
+        "Google takes at most 127 bytes as google.subject; this sub has more, so map a shorter attribute.",
+        is_note=True,
+    ),
+    Row(
+        Party.ENTRA,
+        "entra_issuer_length",
+        _issuer_up_to(ENTRA_ISSUER_CHARACTERS),
+        "Entra accepts at most 600 characters of issuer.",
+        "Give the cluster a shorter issuer.",
+    ),
+    Row(
+        Party.ENTRA,
+        "entra_unknown_key",
+        lambda shown: not shown.has_unknown_key,
+        "Entra refuses a whole JWKS for one key of a type that it does not know (fact 31).",
+        "Run a pass: the mirror leaves such keys out.",
+    ),
+    Row(
+        Party.ENTRA,
+        "entra_keys",
+        _can_use_a_key(Party.ENTRA),
+        "Entra accepts only RS256, and no public key is for it.",
+        _RSA,
+    ),
+    Row(
+        Party.ENTRA,
+        "entra_some_keys",
+        _can_use_every_key(Party.ENTRA),
+        "Entra accepts only tokens of the keys for RS256.",
+        is_note=True,
+    ),
+    Row(
+        Party.ENTRA,
+        "entra_algorithm",
+        _takes_the_algorithm(Party.ENTRA),
+        "Entra accepts only RS256; the token is signed with another algorithm.",
+        _RSA,
+    ),
+    Row(
+        Party.ENTRA,
+        "entra_one_audience",
+        _has_one_audience,
+        "Entra accepts only tokens with exactly one audience.",
+        "Project a token of its own for Entra, with one audience.",
+    ),
+    Row(
+        Party.ENTRA,
+        "entra_audience",
+        _knows_the_audience(Party.ENTRA),
+        "The token is for none of the audiences that Entra is told about: AADSTS700212.",
+        "Project a token with an audience of Azure, or add this one under `audiences` (azure).",
+    ),
+    Row(
+        Party.ENTRA,
+        "entra_usual_audience",
+        _has_the_usual_audience(Party.ENTRA),
+        "No audience of Azure is configured (azure under `audiences`), and the token is not for the usual one,"
+        " api://AzureADTokenExchange: Entra accepts it only where the federated credential names its audience.",
+        is_note=True,
+    ),
+    Row(
+        Party.ENTRA,
+        "entra_no_iat",
+        _says_when_issued,
+        "Entra counts a token's lifetime from iat, and this one has no iat: AADSTS70023.",
+        "Take a projected token: kube-apiserver always writes iat.",
+    ),
+    Row(
+        Party.ENTRA,
+        "entra_lifetime",
+        _lives_up_to(ENTRA_LIFETIME),
+        "Entra may refuse a token that lives longer than 25 hours (AADSTS70023).",
+        is_note=True,
+    ),
+    Row(
+        Party.ENTRA,
+        "entra_audience_length",
+        _audience_up_to(Party.ENTRA, ENTRA_AUDIENCE_CHARACTERS),
+        "Entra takes audiences of at most 600 characters.",
+        _SHORTER,
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)

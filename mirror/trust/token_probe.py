@@ -10,11 +10,8 @@ from datetime import datetime, timedelta
 
 from mirror.addresses.issuer_urls import difference
 from mirror.model import Event, IssuerName, IssuerUrl, Key, Ledger, Level, Reason, Status
-from mirror.trust.claims import expired_since, in_words
-from mirror.trust.refused import Refused
-from mirror.trust.signatures import recorded_signer, signing_key
-from mirror.trust.tokens import Token, read_token
-from mirror.trust.words import quoted
+from mirror.trust.parsing import Refused, quoted
+from mirror.trust.tokens import Token, expired_since, in_words, read_token, recorded_signer, signing_key
 
 _NO_FAILURE = frozenset({Status.HELD, Status.REVOKED})
 """A held key waits for an operator, which the exit status says already; a revoked one is refused by his decision."""

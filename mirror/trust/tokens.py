@@ -1,20 +1,25 @@
-"""A ServiceAccount token: bytes from anywhere become a `Token`, or every reason why they are none.
+"""ServiceAccount tokens: parse one, check its claims, verify its signature.
 
-Nothing of it is believed yet: its signature is looked at in `signatures`, its claims in `claims`. A reason never
+Nothing of it is believed yet: its signature and its claims are checked by themselves. A reason never
 repeats the token.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import cast
 
-from mirror.model import Kid, Reason
-from mirror.trust.base64url import decode
-from mirror.trust.jwk import MAX_KID_CHARACTERS, is_printable_text
-from mirror.trust.parsing import read_object
-from mirror.trust.refused import Refused, refused
-from mirror.trust.words import described, quoted
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from mirror.addresses.issuer_urls import difference
+from mirror.model import IssuerName, IssuerUrl, Key, KeyName, KeyRecord, Kid, Ledger, Reason, Status
+from mirror.trust.jwks import MAX_KID_CHARACTERS, is_printable_text, public_key
+from mirror.trust.parsing import Refused, as_argument, decode, described, quoted, read_object, refused
 
 MAX_TOKEN_BYTES = 20_000
 """What STS takes at most (API reference of AssumeRoleWithWebIdentity, WebIdentityToken)."""
@@ -226,3 +231,276 @@ def _built(header: Mapping[str, object], claims: Mapping[str, object], signing_i
 
 def _moment(seconds: object) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(cast("float", seconds), UTC)
+
+
+class Finding(StrEnum):
+    """How a check went. `NOTED` is worth telling and stops nobody."""
+
+    PASSED = "passed"
+    NOTED = "noted"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: `subject` names it; `code` is stable, and empty when it passed."""
+
+    subject: str
+    finding: Finding
+    sentence: str
+    code: str = ""
+    remedy: str = ""
+
+
+def passed(subject: str, sentence: str) -> Check:
+    """All is well."""
+    return Check(subject, Finding.PASSED, sentence)
+
+
+def noted(subject: str, code: str, sentence: str, remedy: str = "") -> Check:
+    """Worth telling, and no failure."""
+    return Check(subject, Finding.NOTED, sentence, code, remedy)
+
+
+def failed(subject: str, reason: Reason) -> Check:
+    """It is wrong, and why."""
+    return Check(subject, Finding.FAILED, reason.sentence, reason.code, reason.remedy)
+
+
+_READ_AGAIN = "Take a fresh token; an application must read its token file anew, because kubelet renews it."
+_SUBJECT = re.compile(
+    r"system:serviceaccount:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
+)
+_SHOWN_AUDIENCES = 5
+
+
+def check_claims(
+    token: Token, issuer: IssuerUrl, audiences: tuple[str, ...], now: datetime, usual: tuple[str, ...] = ()
+) -> tuple[Check, ...]:
+    """Check every claim that relying parties look at, in the order in which people read them.
+
+    Args:
+        token: a well-formed token.
+        issuer: the issuer that it should be of, compared code point by code point (fact 30).
+        audiences: those that the clouds are told about; none when they are not configured.
+        now: aware, UTC.
+        usual: what clouds accept for which no audience is configured.
+    """
+    checks = (
+        _issuer(token, issuer),
+        _audience(token, audiences, usual),
+        _expiry(token, now),
+        _beginning(token, now),
+        _subject(token),
+    )
+    return tuple(check for check in checks if check is not None)
+
+
+def expired_since(token: Token, now: datetime) -> timedelta | None:
+    """For how long the token has been expired; None when it is not (RFC 7519, section 4.1.4)."""
+    if token.expires_at is None or now < token.expires_at:
+        return None
+    return now - token.expires_at
+
+
+def _issuer(token: Token, issuer: IssuerUrl) -> Check:
+    if token.issuer == issuer:
+        return passed("iss", f"{quoted(issuer)}, to the letter")
+    how = difference(token.issuer, issuer)
+    sentence = f"The token's iss is {quoted(token.issuer)}, the issuer {quoted(issuer)}; {how}."
+    return failed("iss", Reason("wrong_issuer", sentence, "They are compared code point by code point (fact 30)."))
+
+
+def _audience(token: Token, audiences: tuple[str, ...], usual: tuple[str, ...]) -> Check:
+    told = ", ".join(quoted(each) for each in token.audiences[:_SHOWN_AUDIENCES])
+    if len(token.audiences) > _SHOWN_AUDIENCES:
+        told += f" and {len(token.audiences) - _SHOWN_AUDIENCES} more"
+    if not token.audiences:
+        sentence = "The token has no aud; every cloud wants one."
+        return failed("aud", Reason("no_audience", sentence, "Use a projected token with an audience (fact 21)."))
+    if not audiences:
+        sentence = f"{told}; not compared, because no `audiences` are configured for this issuer"
+        return noted("aud", "audiences_unknown", sentence, "Add the clouds' audiences to the issuer's entry.")
+    common = [each for each in token.audiences if each in audiences]
+    if common:
+        return passed("aud", f"{told}; configured: {', '.join(map(quoted, common[:_SHOWN_AUDIENCES]))}")
+    if any(each in usual for each in token.audiences):
+        return passed("aud", f"{told}; the usual audience of a cloud for which none is configured")
+    wanted = ", ".join(map(quoted, audiences[:_SHOWN_AUDIENCES]))
+    sentence = f"The token is for {told}, and configured is {wanted}."
+    remedy = "The pod's projected volume, the provider in the cloud and `audiences` must name one audience."
+    return failed("aud", Reason("wrong_audience", sentence, remedy))
+
+
+def _expiry(token: Token, now: datetime) -> Check:
+    if token.expires_at is None:
+        sentence = "The token has no exp: it would live for ever, and no cloud takes it."
+        return failed("exp", Reason("no_expiry", sentence, "Use a projected token, not one of a Secret."))
+    since = expired_since(token, now)
+    if since is not None:
+        sentence = f"The token expired {in_words(since)} ago, at {moment(token.expires_at)}."
+        return failed("exp", Reason("expired", sentence, _READ_AGAIN))
+    return passed("exp", f"expires in {in_words(token.expires_at - now)}, at {moment(token.expires_at)}")
+
+
+def _beginning(token: Token, now: datetime) -> Check | None:
+    """The claims nbf and iat: what lies in the future is wrong; they are told only then, or with the token's age."""
+    for name, code, at, what in (
+        ("nbf", "not_yet_valid", token.not_before, "is not valid before"),
+        ("iat", "issued_in_future", token.issued_at, "says that it was issued at"),
+    ):
+        if at is not None and at > now:
+            sentence = f"The token {what} {moment(at)}, which is in {in_words(at - now)}."
+            remedy = "Compare this machine's clock with those of the apiservers."
+            return failed(name, Reason(code, sentence, remedy))
+    if token.issued_at is None:
+        return None
+    return passed("iat", f"issued {in_words(now - token.issued_at)} ago, at {moment(token.issued_at)}")
+
+
+def _subject(token: Token) -> Check:
+    if _SUBJECT.fullmatch(token.subject):
+        return passed("sub", quoted(token.subject))
+    sentence = f"{quoted(token.subject)} is not system:serviceaccount:NAMESPACE:NAME"
+    return noted("sub", "foreign_subject", sentence, "Conditions on :sub that are written for pods do not fit it.")
+
+
+def moment(at: datetime) -> str:
+    """A date for people: `2026-11-23 08:00:00Z`."""
+    return f"{at:%Y-%m-%d %H:%M:%SZ}"
+
+
+def in_words(span: timedelta) -> str:
+    """A span for people, in its two largest units: `3 h 12 min`, `2 d 5 h`, `40 s`."""
+    seconds = int(span.total_seconds())
+    units = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+    first = next((at for at, (_, size) in enumerate(units) if seconds >= size), len(units) - 1)
+    parts: list[str] = []
+    for unit, size in units[first : first + 2]:
+        parts += [f"{seconds // size} {unit}"] if seconds >= size or not parts else []
+        seconds %= size
+    return " ".join(parts)
+
+
+_HASHES = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
+_SHOWN_KIDS = 10
+
+
+def is_signed_by(token: Token, key: Key) -> bool:
+    """Tell whether `key` made the token's signature (RFC 7518, sections 3.3 and 3.4).
+
+    The token's alg must be the key's own: another one of the same family is refused like any other.
+    """
+    if token.alg != key.alg:
+        return False
+    try:
+        _verify(token, key)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _verify(token: Token, key: Key) -> None:
+    verifier, digest = public_key(key), _HASHES[key.alg[2:]]
+    if isinstance(verifier, rsa.RSAPublicKey):
+        verifier.verify(token.signature, token.signing_input, padding.PKCS1v15(), digest)
+    else:
+        size_bytes = (verifier.key_size + 7) // 8
+        verifier.verify(_der(token.signature, size_bytes), token.signing_input, ec.ECDSA(digest))
+
+
+def _der(signature: bytes, size_bytes: int) -> bytes:
+    """Give R and S, each of the curve's full length and side by side, as the library wants them.
+
+    Raises:
+        ValueError: it has another length: it is cut off, or in DER already (RFC 7518, section 3.4).
+    """
+    if len(signature) != 2 * size_bytes:
+        raise ValueError("not R and S of full length")
+    return encode_dss_signature(int.from_bytes(signature[:size_bytes]), int.from_bytes(signature[size_bytes:]))
+
+
+def signing_key(token: Token, public: Iterable[Key], *, name: IssuerName, ledger: Ledger | None) -> Key | Reason:
+    """Give the public key that signed the token, or why none did.
+
+    Args:
+        token: a well-formed token.
+        public: the keys of the public JWKS.
+        name: the issuer's label, for commands.
+        ledger: what is known of the issuer's keys, public or not; only for the reason.
+
+    Returns:
+        The key, or `key_not_public` (the kid is not in the JWKS), `alg_mismatch`, or `bad_signature`.
+    """
+    keys = tuple(public)
+    named = tuple(key for key in keys if key.kid == token.kid)
+    found = next((key for key in named if is_signed_by(token, key)), None)
+    if found is not None:
+        return found
+    record = recorded_signer(token, ledger)
+    if record is not None and record.key not in keys and not (named and isinstance(record.key, KeyName)):
+        return _not_public(token, record, name, keys)
+    if not named:
+        return _unknown(token, keys, name)
+    if all(key.alg != token.alg for key in named):
+        algorithms = ", ".join(sorted({key.alg for key in named}))
+        sentence = f"The public key of kid {quoted(token.kid)} signs with {algorithms}, and the token says {token.alg}."
+        return Reason("alg_mismatch", sentence, "Nobody but a forger would change it: find out who made this token.")
+    sentence = f"The public key of kid {quoted(token.kid)} did not make this signature."
+    remedy = "The token was changed or cut off, or another cluster's signer names its key alike: take a fresh one."
+    return Reason("bad_signature", sentence, remedy)
+
+
+def recorded_signer(token: Token, ledger: Ledger | None) -> KeyRecord | None:
+    """Give the record of the key that signed the token, whatever its status; None when none is known.
+
+    Where the material is not kept (dropped and most revoked keys) the kid alone must do: nothing is decided by it.
+    """
+    records = ledger.records if ledger is not None else ()
+    named = [record for record in records if record.key.kid == token.kid]
+    signed = (r for r in named if not isinstance(r.key, KeyName) and is_signed_by(token, r.key))
+    return next(signed, None) or next((r for r in named if isinstance(r.key, KeyName)), None)
+
+
+def _not_public(token: Token, record: KeyRecord, name: IssuerName, keys: tuple[Key, ...]) -> Reason:
+    what, remedy = _FATES[record.status]
+    words = {"name": name, "key": as_argument(record.key.thumbprint), "because": record.held_because or "by policy"}
+    did = "is named by the token" if isinstance(record.key, KeyName) else "signed it"
+    sentence = f"Key {record.key.thumbprint} (kid {quoted(token.kid)}) {did} and is not public: "
+    told = f"{sentence}{what.format_map(words)}; {_shown(keys)}."
+    return Reason("key_not_public", told, remedy.format_map(words))
+
+
+def _unknown(token: Token, keys: tuple[Key, ...], name: IssuerName) -> Reason:
+    sentence = f"The token is signed by kid {quoted(token.kid)}, which is not in the public JWKS; {_shown(keys)}."
+    remedy = (
+        f"Run `oidc-mirror run --dry-run --only {name}`: does an apiserver show this key? The public half of its"
+        " signing key must stand in a --service-account-key-file too (fact 9)."
+    )
+    return Reason("key_not_public", sentence, remedy)
+
+
+def _shown(keys: tuple[Key, ...]) -> str:
+    return f"public is {', '.join(_kids(keys))}" if keys else "no key is public"
+
+
+def _kids(keys: tuple[Key, ...]) -> Iterator[str]:
+    yield from (quoted(key.kid) for key in keys[:_SHOWN_KIDS])
+    if len(keys) > _SHOWN_KIDS:
+        yield f"and {len(keys) - _SHOWN_KIDS} more"
+
+
+_WAIT = "Wait for the next pass, and see `oidc-mirror status {name}`; `oidc-mirror wait {name} {key}` tells when."
+_FATES: dict[Status, tuple[str, str]] = {
+    Status.HELD: ("it is held ({because})", "Check it, then: oidc-mirror approve {name} {key}"),
+    Status.PUBLISHED: ("the mirror publishes it, but the public JWKS does not have it (yet)", _WAIT),
+    Status.RETIRING: ("the mirror publishes it, but the public JWKS does not have it", _WAIT),
+    Status.DROPPED: (
+        "it was dropped, since no apiserver had shown it for `retain_removed`",
+        "Take a token of the current signing key, or put this one's public half back into --service-account-key-file.",
+    ),
+    Status.REVOKED: (
+        "it is revoked, for ever",
+        "Give the cluster a new signing key; every token of this one is refused on purpose.",
+    ),
+}

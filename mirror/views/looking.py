@@ -22,7 +22,7 @@ from mirror.steps.believing_git import mode_of, trust_of, unsigned_remote
 from mirror.steps.comparing import plan_objects
 from mirror.steps.holding import held_changes
 from mirror.steps.plan import IssuerPlan, Publication, World, publications
-from mirror.trust.documents import render
+from mirror.trust.discovery import render
 from mirror.trust.lifecycle import Outcome
 from mirror.views.abandoned import abandoned
 from mirror.views.sights import Sight, public_sight

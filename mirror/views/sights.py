@@ -8,7 +8,7 @@ from mirror.model import Event, KeyId, KeyPolicy, Ledger, Level, Reason, key_id
 from mirror.ports import NotSeen, PublicView, Seen
 from mirror.publish.safety import window
 from mirror.steps.plan import Publication
-from mirror.trust.documents import render
+from mirror.trust.discovery import render
 from mirror.trust.jwks import KeySet, read_jwks
 
 _ANY_KID = KeyPolicy(kid="opaque")

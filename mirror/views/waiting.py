@@ -13,7 +13,7 @@ from mirror.model import IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, 
 from mirror.ports import Look, NotSeen, Seen
 from mirror.publish.safety import max_age_seconds, safe_to_sign_at
 from mirror.trust.operator_actions import find_key, matching
-from mirror.trust.words import as_argument
+from mirror.trust.parsing import as_argument
 from mirror.views.sights import public_keys
 
 POLL = timedelta(seconds=10)

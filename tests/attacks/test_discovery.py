@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mirror.model import IssuerUrl
 from mirror.trust.discovery import Discovery, read_discovery
-from mirror.trust.refused import Refused
+from mirror.trust.parsing import Refused
 from support.captures import capture
 
 ISSUER = IssuerUrl("https://oidc-bucket.s3-ap-southeast-2.amazonaws.com/cluster/identifier")

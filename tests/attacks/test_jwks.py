@@ -8,10 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mirror.model import KeyPolicy
-from mirror.trust.base64url import decode_uint, encode
-from mirror.trust.jwks import KeySet, read_jwks
-from mirror.trust.material import CURVES, coordinate_bytes, thumbprint_of
-from mirror.trust.refused import Refused
+from mirror.trust.jwks import CURVES, KeySet, coordinate_bytes, read_jwks, thumbprint_of
+from mirror.trust.parsing import Refused, decode_uint, encode
 from support.captures import capture
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body, with_kid
 

@@ -22,11 +22,9 @@ from mirror.model import (
     key_id,
     trimmed,
 )
-from mirror.trust.base64url import encode
-from mirror.trust.ledger import MAX_BYTES, LedgerRead, read_ledger, write_ledger
-from mirror.trust.material import thumbprint_of
-from mirror.trust.records import LAST_MOMENT
-from mirror.trust.refused import MAX_REASONS, Refused
+from mirror.trust.jwks import thumbprint_of
+from mirror.trust.ledger import LAST_MOMENT, MAX_BYTES, LedgerRead, read_ledger, write_ledger
+from mirror.trust.parsing import MAX_REASONS, Refused, encode
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
 from support.strategies import ISSUER, ledgers
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mirror.model import KeyPolicy, KeyRecord, Ledger, Revocation, Status
 from mirror.trust.jwks import KeySet, read_jwks
 from mirror.trust.ledger import LedgerRead, read_ledger, stated_issuer, write_ledger
-from mirror.trust.refused import Refused
+from mirror.trust.parsing import Refused
 from support.captures import capture
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body, with_kid
 from support.strategies import ISSUER

@@ -12,11 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.model import IssuerName, Key, Ledger, Reason
-from mirror.trust.checks import Finding
-from mirror.trust.claims import check_claims
-from mirror.trust.refused import Refused
-from mirror.trust.signatures import signing_key
-from mirror.trust.tokens import Token, read_token
+from mirror.trust.parsing import Refused
+from mirror.trust.tokens import Finding, Token, check_claims, read_token, signing_key
 from support.situations import ISSUER
 from support.tokens import AUDIENCE, Signer, captured, claims, compact, mint, part, signer, text
 

@@ -12,7 +12,7 @@ from mirror.errors import BucketError
 from mirror.model import Answer, IssuerUrl
 from mirror.report import ExitStatus, Report
 from mirror.steps import local_state
-from mirror.trust.documents import documents
+from mirror.trust.discovery import documents
 from support.fakes import FakeHistory, FakeRemote, FakeWorld
 from support.keys import RSA_KEYS
 from support.situations import BASE_URL, BOTH, LAST, ONE, Situation, answer, with_remote

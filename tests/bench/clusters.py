@@ -16,7 +16,7 @@ import trustme
 
 from bench.keys import rsa_keys
 from mirror.model import IssuerUrl, Key
-from mirror.trust.documents import documents
+from mirror.trust.discovery import documents
 
 BASE_URL = "https://oidc.example.com"
 SLOW_BYTES_A_SECOND = 600

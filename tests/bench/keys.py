@@ -7,8 +7,8 @@ from pathlib import Path
 import gmpy2
 
 from mirror.model import Kid, RsaKey, Thumbprint
-from mirror.trust.base64url import encode
-from mirror.trust.material import kubernetes_kid, thumbprint_of
+from mirror.trust.jwks import kubernetes_kid, thumbprint_of
+from mirror.trust.parsing import encode
 
 PRIME_BITS, PRIMES = 256, 8
 """Moduli of eight primes instead of two: found in 2 ms instead of 100, as long as real ones. They sign nothing."""

@@ -23,7 +23,7 @@ from mirror.federation.verification import Verification
 from mirror.model import IssuerUrl
 from mirror.publish.readback import PublicWeb
 from mirror.report import ExitStatus
-from mirror.trust.party_limits import Party
+from mirror.trust.relying_parties import Party
 from support.moto import ACCOUNT, Moto
 from support.relying_account import refusals
 from support.s3 import S3Server

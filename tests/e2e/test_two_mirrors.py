@@ -13,7 +13,7 @@ from random import Random
 import pytest
 
 from mirror.model import IssuerUrl, Ledger
-from mirror.trust.documents import render
+from mirror.trust.discovery import render
 from mirror.trust.ledger import LedgerRead, read_ledger
 from support.gits import bare, fsck_strict, git
 from support.mirrors import Mirror, branch

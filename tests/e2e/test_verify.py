@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from mirror.model import Key
-from mirror.trust.documents import documents
+from mirror.trust.discovery import documents
 from support.captures import RawAnswer
 from support.s3 import S3Server
 from support.situations import ISSUER, JWKS_KEY

@@ -57,7 +57,7 @@ from mirror.model import (
     key_id,
 )
 from mirror.report import Effect, IssuerReport
-from mirror.trust.documents import documents
+from mirror.trust.discovery import documents
 from support.fakes import FakeSource
 from support.fleets import MIRROR, OPERATOR, REPLICAS, STRANGER, Ended, Fleet, GitMirror, Killed
 from support.gits import git

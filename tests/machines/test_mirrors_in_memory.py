@@ -23,7 +23,7 @@ from mirror.history.ledger_keys import load_ledger_trust
 from mirror.model import Answer, CommitId, Key, KeyPolicy, Status, key_id
 from mirror.report import Report
 from mirror.run import run_once
-from mirror.trust.documents import documents
+from mirror.trust.discovery import documents
 from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier
 from support.fakes import Commit, FakeHistory
 from support.fleets import Killed, kill

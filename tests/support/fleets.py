@@ -41,7 +41,7 @@ from mirror.model import (
 from mirror.ports import Bucket, History, Landed, Openness, Ports, PutOutcome
 from mirror.report import Report
 from mirror.run import run_once
-from mirror.trust.documents import documents
+from mirror.trust.discovery import documents
 from support.fakes import FakeBucket, FakeCdn, FakeSource, FakeWeb
 from support.gits import bare, git
 from support.keys import EC_KEYS, RSA_KEYS, with_kid

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mirror.model import EcKey, Key, Kid, RsaKey, Thumbprint
-from mirror.trust.material import EC_ALGORITHMS, kubernetes_kid, thumbprint_of
+from mirror.trust.jwks import EC_ALGORITHMS, kubernetes_kid, thumbprint_of
 
 
 def _key(members: dict[str, str]) -> Key:

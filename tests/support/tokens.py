@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from jwcrypto.jwk import JWK
 
 from mirror.model import EcKey, Key, Kid, RsaKey, Thumbprint
-from mirror.trust.material import EC_ALGORITHMS, thumbprint_of
+from mirror.trust.jwks import EC_ALGORITHMS, thumbprint_of
 from support.captures import FOLDER
 from support.keys import with_kubernetes_kid
 from support.situations import ISSUER

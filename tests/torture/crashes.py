@@ -13,7 +13,7 @@ import boto3
 from botocore.config import Config
 
 from mirror.model import IssuerUrl
-from mirror.trust.documents import render
+from mirror.trust.discovery import render
 from mirror.trust.ledger import LedgerRead, read_ledger
 from support.gits import fsck_strict, git
 from support.machine import refuse_or_skip

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mirror.model import IssuerUrl, Key
-from mirror.trust.documents import render
+from mirror.trust.discovery import render
 from mirror.trust.ledger import LedgerRead, read_ledger
 from support.gits import bare, fsck_strict, git
 from support.keys import EC_KEYS, RSA_KEYS

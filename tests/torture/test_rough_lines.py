@@ -21,7 +21,7 @@ from mirror.publish.bucket import S3Bucket
 from mirror.publish.readback import PublicWeb
 from mirror.report import ExitStatus
 from mirror.source.apiservers import Apiservers
-from mirror.trust.documents import render
+from mirror.trust.discovery import render
 from mirror.trust.ledger import LedgerRead, read_ledger
 from support.askers import limits
 from support.git_server import running_git_server

@@ -10,8 +10,8 @@ import pytest
 
 from mirror.model import Answer, IssuerName, Reason, RsaKey, Thumbprint, Unusable
 from mirror.new_keys import sound_keys, worker_command
-from mirror.trust.base64url import encode
-from mirror.trust.material import thumbprint_of
+from mirror.trust.jwks import thumbprint_of
+from mirror.trust.parsing import encode
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body, thumbprints, with_kid
 
 NOBODY: frozenset[Thumbprint] = frozenset()

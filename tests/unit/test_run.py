@@ -30,8 +30,8 @@ from mirror.model import (
 )
 from mirror.report import Effect, ExitStatus, Report, State
 from mirror.run import propose, run_once
-from mirror.trust.documents import documents
-from mirror.trust.material import thumbprint_of
+from mirror.trust.discovery import documents
+from mirror.trust.jwks import thumbprint_of
 from support.captures import capture
 from support.fakes import MOMENT, FakeBucket, FakeHistory, FakeRemote, FakeSource, FakeWorld
 from support.keys import RSA_KEYS, jwks_body, with_kid, with_kubernetes_kid

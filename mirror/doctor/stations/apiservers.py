@@ -8,7 +8,7 @@ from mirror.doctor.finding import Finding, Level, Place, Station
 from mirror.doctor.stations.configuration import SOON
 from mirror.doctor.words import counted, moment, span
 from mirror.model import Observation, Observed
-from mirror.trust.circumstances import MOST_CLOCK_SKEW
+from mirror.trust.lifecycle import MOST_CLOCK_SKEW
 
 
 def apiservers(issuer: Issuer, observations: Sequence[Observation], now: datetime) -> Iterator[Finding]:

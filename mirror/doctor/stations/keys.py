@@ -6,7 +6,7 @@ from mirror.config.settings import Issuer
 from mirror.doctor.finding import Finding, Place, Station
 from mirror.doctor.words import counted, named
 from mirror.model import Key, Observation, Observed, Thumbprint
-from mirror.trust.compatibility import compatibility
+from mirror.trust.relying_parties import compatibility
 
 
 def keys(issuer: Issuer, observations: Sequence[Observation], public: Sequence[Key] | None) -> Iterator[Finding]:

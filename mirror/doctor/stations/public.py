@@ -12,7 +12,7 @@ from mirror.ports import NotSeen, PublicView, Seen
 from mirror.publish.judgement import judge
 from mirror.publish.put import explained
 from mirror.steps.plan import Publication
-from mirror.trust.observe import observe
+from mirror.trust.discovery import observe
 
 SLOW_SECONDS = 2.5  # AWS gives up after 5 (fact 27)
 _HIDDEN = frozenset({"forbidden", "not_found"})

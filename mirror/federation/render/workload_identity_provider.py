@@ -9,7 +9,7 @@ from mirror.federation.render.kind import Kind, Rendered, Request, made_by
 from mirror.federation.render.text import STRICT, Assignment, Lines, Quoted, quoted
 from mirror.federation.render.workloads import TOKEN_FILE, exact_subjects
 from mirror.model import Cloud
-from mirror.trust.party_limits import GCP_SUBJECT_BYTES
+from mirror.trust.relying_parties import GCP_SUBJECT_BYTES
 
 _PROJECT = '"${PROJECT_NUMBER:?is the number of the Google Cloud project}"'
 _ACCOUNT = '"${GOOGLE_SERVICE_ACCOUNT:?is the mail address of the service account that the pods act as}"'

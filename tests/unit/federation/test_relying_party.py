@@ -15,9 +15,9 @@ from mirror.federation.relying_party import Subject, examine, question
 from mirror.federation.verification import IssuerView, Login, Verification, to_json
 from mirror.model import Audiences, IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, Status
 from mirror.report import ExitStatus
-from mirror.trust.checks import Finding
-from mirror.trust.documents import documents
-from mirror.trust.party_limits import Party
+from mirror.trust.discovery import documents
+from mirror.trust.relying_parties import Party
+from mirror.trust.tokens import Finding
 from support.fakes import MOMENT, FakeWorld
 from support.situations import BASE_URL, DISCOVERY_KEY, ISSUER, JWKS_KEY, NAME
 from support.tokens import AUDIENCE, captured, claims, compact, mint, signer

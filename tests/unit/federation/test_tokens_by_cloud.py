@@ -15,8 +15,8 @@ from mirror.federation.relying_party import Subject, examine, question
 from mirror.federation.verification import Verification
 from mirror.model import Audiences
 from mirror.report import ExitStatus
-from mirror.trust.documents import documents
-from mirror.trust.party_limits import Party
+from mirror.trust.discovery import documents
+from mirror.trust.relying_parties import Party
 from support.fakes import MOMENT, FakeWorld
 from support.situations import BASE_URL, DISCOVERY_KEY, ISSUER, JWKS_KEY, NAME
 from support.tokens import claims, compact, mint, signer

@@ -10,10 +10,10 @@ from mirror.addresses import repository_paths
 from mirror.history.ledger_reader import HistoryState, IssuerHistory
 from mirror.history.ledger_store import Committer, LedgerChange, is_pending
 from mirror.model import CommitId, Heads, Ledger
-from mirror.trust.documents import render
+from mirror.trust.discovery import render
 from mirror.trust.ledger import read_ledger, write_ledger
 from mirror.trust.merge import merge
-from mirror.trust.refused import Refused
+from mirror.trust.parsing import Refused
 from support.fakes import FakeHistory
 from support.strategies import ISSUER, ledgers
 

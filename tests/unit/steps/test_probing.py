@@ -18,9 +18,9 @@ from mirror.report import ExitStatus, Report, to_json
 from mirror.run import dry_run, run_once
 from mirror.steps.plan import IssuerPlan, Publication
 from mirror.steps.probing import probed, with_probe
-from mirror.trust.documents import documents
+from mirror.trust.discovery import documents
+from mirror.trust.parsing import as_argument
 from mirror.trust.tokens import Token, read_token
-from mirror.trust.words import as_argument
 from support.fakes import MOMENT
 from support.situations import BASE_URL, ISSUER, JWKS_KEY, Situation
 from support.tokens import Signer, claims, mint, signer

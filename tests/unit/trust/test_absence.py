@@ -25,9 +25,7 @@ from mirror.model import (
     Unusable,
     key_id,
 )
-from mirror.trust.circumstances import Circumstances
-from mirror.trust.emptiness import published_keys
-from mirror.trust.lifecycle import MOST_HELD, Outcome, advance, held_missing_since
+from mirror.trust.lifecycle import MOST_HELD, Circumstances, Outcome, advance, held_missing_since, published_keys
 from mirror.trust.merge import merge
 from mirror.trust.operator_actions import approve
 

@@ -6,16 +6,16 @@ import pytest
 
 from mirror.addresses import jwks_uri
 from mirror.model import Note
-from mirror.trust.documents import documents
-from mirror.trust.public_documents import (
+from mirror.trust.discovery import (
     PublicDiscovery,
     PublicKeys,
     caching_note,
+    documents,
     media_type_note,
     read_public_discovery,
     read_public_jwks,
 )
-from mirror.trust.refused import Refused
+from mirror.trust.parsing import Refused
 from support.captures import capture
 from support.keys import RSA_KEYS, jwks_body
 from support.situations import ISSUER

@@ -9,11 +9,8 @@ import pytest
 from hypothesis import given
 
 from mirror.model import EcKey, Key, KeyPolicy, key_id
-from mirror.trust.base64url import encode
-from mirror.trust.jwks import KeySet, read_jwks
-from mirror.trust.known_test_keys import KNOWN_TEST_KEYS
-from mirror.trust.material import kubernetes_kid, thumbprint_of
-from mirror.trust.refused import Refused
+from mirror.trust.jwks import KNOWN_TEST_KEYS, KeySet, kubernetes_kid, read_jwks, thumbprint_of
+from mirror.trust.parsing import Refused, encode
 from support.captures import FOLDER, RawAnswer, captures
 from support.keys import EC_KEYS, KEYS, RSA_KEYS, jwks_body, with_kid
 from support.strategies import key_sets

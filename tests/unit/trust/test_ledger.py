@@ -20,11 +20,18 @@ from mirror.model import (
     Thumbprint,
     key_id,
 )
-from mirror.trust.base64url import encode
-from mirror.trust.ledger import EVERYTHING, LedgerRead, left_out, read_ledger, stated_issuer, write_ledger
-from mirror.trust.material import thumbprint_of
-from mirror.trust.records import moment_of, moment_text
-from mirror.trust.refused import Refused
+from mirror.trust.jwks import thumbprint_of
+from mirror.trust.ledger import (
+    EVERYTHING,
+    LedgerRead,
+    left_out,
+    moment_of,
+    moment_text,
+    read_ledger,
+    stated_issuer,
+    write_ledger,
+)
+from mirror.trust.parsing import Refused, encode
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
 from support.strategies import ISSUER, ledgers
 

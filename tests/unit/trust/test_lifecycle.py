@@ -25,8 +25,7 @@ from mirror.model import (
     Unusable,
     key_id,
 )
-from mirror.trust.circumstances import Circumstances, clock_skew, unheard
-from mirror.trust.lifecycle import MOST_HELD, MOST_KEYS_OF_A_KIND, Outcome, advance
+from mirror.trust.lifecycle import MOST_HELD, MOST_KEYS_OF_A_KIND, Circumstances, Outcome, advance, clock_skew, unheard
 
 ISSUER = IssuerUrl("https://issuer.example.com/cluster")
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)

@@ -23,8 +23,7 @@ from mirror.model import (
     trimmed,
 )
 from mirror.trust import lifecycle
-from mirror.trust.circumstances import Circumstances
-from mirror.trust.lifecycle import Outcome, advance
+from mirror.trust.lifecycle import Circumstances, Outcome, advance
 from mirror.trust.merge import merge
 
 ISSUER = IssuerUrl("https://issuer.example.com/cluster")

@@ -24,10 +24,17 @@ from mirror.model import (
     key_id,
     trimmed,
 )
-from mirror.trust.circumstances import Circumstances
-from mirror.trust.documents import documents, render
-from mirror.trust.emptiness import is_emptied, kept_key, may_be_empty, published_keys, settled
-from mirror.trust.lifecycle import Outcome, advance
+from mirror.trust.discovery import documents, render
+from mirror.trust.lifecycle import (
+    Circumstances,
+    Outcome,
+    advance,
+    is_emptied,
+    kept_key,
+    may_be_empty,
+    published_keys,
+    settled,
+)
 from mirror.trust.merge import merge
 from mirror.trust.operator_actions import approve, revoke
 

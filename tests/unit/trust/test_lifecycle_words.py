@@ -25,8 +25,7 @@ from mirror.model import (
     Unusable,
     key_id,
 )
-from mirror.trust.circumstances import Circumstances
-from mirror.trust.lifecycle import MOST_HELD, MOST_KEYS_OF_A_KIND, Outcome, advance
+from mirror.trust.lifecycle import MOST_HELD, MOST_KEYS_OF_A_KIND, Circumstances, Outcome, advance
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 P, R, H, D, X = Status.PUBLISHED, Status.RETIRING, Status.HELD, Status.DROPPED, Status.REVOKED

@@ -20,10 +20,17 @@ from mirror.model import (
     Thumbprint,
     key_id,
 )
-from mirror.trust.circumstances import Circumstances
-from mirror.trust.emptiness import kept_key, may_be_empty, published_keys
 from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
-from mirror.trust.lifecycle import Outcome, advance, held_missing_since, revoked_thumbprints
+from mirror.trust.lifecycle import (
+    Circumstances,
+    Outcome,
+    advance,
+    held_missing_since,
+    kept_key,
+    may_be_empty,
+    published_keys,
+    revoked_thumbprints,
+)
 from mirror.trust.merge import merge
 from mirror.trust.operator_actions import approve, revoke
 from support.keys import EC_KEYS, RSA_KEYS, with_kid

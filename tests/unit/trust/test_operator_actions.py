@@ -24,10 +24,9 @@ from mirror.model import (
     Thumbprint,
     key_id,
 )
-from mirror.trust.documents import render
-from mirror.trust.emptiness import is_emptied, may_be_empty, published_keys
+from mirror.trust.discovery import render
 from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
-from mirror.trust.lifecycle import Outcome
+from mirror.trust.lifecycle import Outcome, is_emptied, may_be_empty, published_keys
 from mirror.trust.merge import merge
 from mirror.trust.operator_actions import approve, find_key, find_material, revoke
 from support.strategies import ledgers, printable

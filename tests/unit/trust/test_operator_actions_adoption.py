@@ -17,10 +17,9 @@ from mirror.model import (
     Unusable,
     key_id,
 )
-from mirror.trust.adoption import Adoption, adopt
-from mirror.trust.circumstances import Circumstances
 from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
-from mirror.trust.lifecycle import advance
+from mirror.trust.lifecycle import Circumstances, advance
+from mirror.trust.operator_actions import Adoption, adopt
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body, with_kid
 
 ISSUER = IssuerUrl("https://issuer.example.com/cluster")

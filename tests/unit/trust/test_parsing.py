@@ -1,4 +1,9 @@
-"""JSON that every reader understands alike."""
+"""JSON that every reader understands alike.
+
+Base64url with one text for one value.
+
+Text from outside inside of sentences, and the refusal itself.
+"""
 
 import json
 import time
@@ -8,7 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.model import Reason
-from mirror.trust.parsing import MAX_DEPTH, read_object
+from mirror.trust.parsing import (
+    MAX_DEPTH,
+    MAX_REASONS,
+    Refused,
+    as_argument,
+    decode,
+    decode_coordinate,
+    decode_uint,
+    described,
+    encode,
+    quoted,
+    read_object,
+    refused,
+    step,
+)
 
 
 def code(body: bytes) -> str | None:
@@ -84,3 +103,127 @@ def test_unclosed_quotes_cost_linear_time() -> None:
 def test_every_object_survives(value: dict[str, object]) -> None:
     """Whatever object is written as JSON is read again unchanged."""
     assert read_object(json.dumps(value).encode(), "jwks") == value
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("AQAB", b"\x01\x00\x01"),
+        ("AA", b"\x00"),
+        ("-_8", b"\xfb\xff"),
+        ("", None),
+        ("A", None),
+        ("AAAAA", None),
+        ("AQ==", None),
+        ("AR", None),
+        ("AAB", None),
+        ("+/8", None),
+        ("AQ\n", None),
+        (" AQ", None),
+        ("\uff21\uff31", None),
+        (65537, None),
+        (None, None),
+        (["AQAB"], None),
+    ],
+)
+def test_only_canonical_text_is_decoded(text: object, expected: bytes | None) -> None:
+    """Padding, foreign characters, unused bits and other types are refused."""
+    assert decode(text) == expected
+
+
+@given(st.binary(min_size=1))
+def test_bytes_survive(value: bytes) -> None:
+    """What is encoded is decoded again."""
+    assert decode(encode(value)) == value
+
+
+@given(st.text(alphabet="ABab01-_=+/ "))
+def test_every_decoded_text_is_the_encoded_one(text: str) -> None:
+    """No two texts are one value."""
+    value = decode(text)
+    assert value is None or encode(value) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("AQAB", 65537), ("AA", 0), ("AAEAAQ", None), ("AAA", None), ("", None)]
+)
+def test_numbers_have_no_leading_zero(text: str, expected: int | None) -> None:
+    """Base64urlUInt is of minimal length (RFC 7518, section 2)."""
+    assert decode_uint(text) == expected
+
+
+@pytest.mark.parametrize(("text", "size", "expected"), [("AAEAAQ", 4, 65537), ("AQAB", 4, None), ("!", 1, None)])
+def test_coordinates_have_full_length(text: str, size: int, expected: int | None) -> None:
+    """A coordinate keeps its leading zeros (RFC 7518, section 6.2.1.2)."""
+    assert decode_coordinate(text, size) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("plain", '"plain"', id="plain"),
+        pytest.param("ä ß 日本", '"ä ß 日本"', id="other scripts"),
+        pytest.param('say "hi"', '"say \\"hi\\""', id="quotes"),
+        pytest.param("a\\u001b", '"a\\\\u001b"', id="an escape that is text"),
+        pytest.param("\x1b[31m", '"\\u001b[31m"', id="terminal control"),
+        pytest.param("a\nb", '"a\\u000ab"', id="line feed"),
+        pytest.param("\u202eabc", '"\\u202eabc"', id="right to left override"),
+        pytest.param("\ud800", '"\\ud800"', id="lone surrogate"),
+        pytest.param("x" * 81, '"' + "x" * 80 + '…"', id="long"),
+    ],
+)
+def test_quoted_text_is_harmless(text: str, expected: str) -> None:
+    """Nothing unprintable and nothing long leaves `quoted`."""
+    assert quoted(text) == expected
+
+
+@given(st.text())
+def test_any_text_becomes_printable(text: str) -> None:
+    """Whatever comes from outside can stand on a terminal."""
+    assert quoted(text).isprintable()
+    assert step(text).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "nothing"),
+        (True, "a truth value"),
+        (1, "a number"),
+        (1.5, "a number"),
+        ([1], "an array"),
+        ({}, "an object"),
+        ("a", '"a"'),
+    ],
+)
+def test_values_are_described_by_type(value: object, expected: str) -> None:
+    """Only texts are shown; of anything else the type is told."""
+    assert described(value) == expected
+
+
+@pytest.mark.parametrize(("name", "expected"), [("kid", ".kid"), ("a.b", '["a.b"]'), ("é", '["é"]'), ("", '[""]')])
+def test_odd_member_names_are_quoted_in_places(name: str, expected: str) -> None:
+    """A path can be read back although member names come from outside."""
+    assert step(name) == expected
+
+
+def test_refusal_without_a_reason_is_impossible() -> None:
+    """Nobody can refuse without saying why."""
+    with pytest.raises(ValueError, match="needs a reason"):
+        Refused(())
+
+
+def test_flood_of_reasons_is_cut() -> None:
+    """A document with a fault in every byte costs a bounded report."""
+    reasons = tuple(Reason("bad", str(number), "") for number in range(MAX_REASONS + 5))
+    assert refused(reasons[:MAX_REASONS]).reasons == reasons[:MAX_REASONS]
+    told = refused(reasons).reasons
+    assert told[:MAX_REASONS] == reasons[:MAX_REASONS]
+    assert [reason.code for reason in told[MAX_REASONS:]] == ["more_reasons"]
+    assert told[-1].sentence == "Further reasons are left out."
+
+
+@pytest.mark.parametrize(("thumbprint", "expected"), [("-abc", "-- -abc"), ("abc", "abc"), ("_-a", "_-a")])
+def test_thumbprint_that_begins_with_a_hyphen_is_no_option(thumbprint: str, expected: str) -> None:
+    """A command that is printed for copying works for every key."""
+    assert as_argument(thumbprint) == expected

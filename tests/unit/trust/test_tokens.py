@@ -1,14 +1,38 @@
-"""Reading tokens: those that a real kube-apiserver minted come out as they were meant."""
+"""Reading tokens: those that a real kube-apiserver minted come out as they were meant.
+
+Claims in words: what is right, what is wrong, and since when.
+
+Who signed a token: real tokens on real key sets, and every fate that a key can have.
+"""
 
 import json
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
+import jwt
 import pytest
 
-from mirror.trust.refused import Refused
-from mirror.trust.tokens import MAX_TOKEN_BYTES, Token, leading_token, read_token
-from support.captures import FOLDER
-from support.tokens import captured, captured_names, claims, compact, mint, signer
+from mirror.model import IssuerName, Key, KeyPolicy, KeyRecord, Ledger, Reason, Revocation, Status, Thumbprint, trimmed
+from mirror.trust.jwks import KeySet, read_jwks
+from mirror.trust.parsing import Refused
+from mirror.trust.tokens import (
+    MAX_TOKEN_BYTES,
+    Check,
+    Finding,
+    Token,
+    check_claims,
+    expired_since,
+    in_words,
+    is_signed_by,
+    leading_token,
+    read_token,
+    recorded_signer,
+    signing_key,
+)
+from support.captures import FOLDER, capture
+from support.keys import RSA_KEYS
+from support.situations import ISSUER
+from support.tokens import AUDIENCE, captured, captured_names, claims, compact, mint, signer
 
 
 @pytest.mark.parametrize("name", captured_names())
@@ -107,3 +131,289 @@ def test_shape_that_is_no_token_is_told(body: bytes, words: str) -> None:
 def test_nothing_leads_nothing() -> None:
     """A blank file has no token."""
     assert leading_token(b" \n ") == b""
+
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+
+
+def token(**changes: object) -> Token:
+    found = read_token(mint(signer(), claims(NOW.timestamp(), **changes)))
+    assert isinstance(found, Token)
+    return found
+
+
+def checks(*audiences: str, **changes: object) -> dict[str, Check]:
+    return {check.subject: check for check in check_claims(token(**changes), ISSUER, audiences, NOW)}
+
+
+def test_good_token_passes_every_check() -> None:
+    """iss, aud, exp, iat and sub, each with a sentence for people."""
+    found = checks(AUDIENCE)
+    assert list(found) == ["iss", "aud", "exp", "iat", "sub"]
+    assert {check.finding for check in found.values()} == {Finding.PASSED}
+    assert found["exp"].sentence == "expires in 1 h, at 2026-11-25 13:00:00Z"
+    assert found["iat"].sentence == "issued 0 s ago, at 2026-11-25 12:00:00Z"
+
+
+def test_expired_token_says_for_how_long() -> None:
+    """In words and as a date."""
+    found = checks(AUDIENCE, exp=int((NOW - timedelta(hours=3, minutes=12, seconds=5)).timestamp()))["exp"]
+    assert found.sentence == "The token expired 3 h 12 min ago, at 2026-11-25 08:47:55Z."
+    assert (found.code, found.finding) == ("expired", Finding.FAILED)
+
+
+def test_expiry_counts_from_its_second() -> None:
+    """On or after exp it must not be accepted (RFC 7519, section 4.1.4)."""
+    exp = token(exp=int(NOW.timestamp()))
+    assert expired_since(exp, NOW) == timedelta(0)
+    assert expired_since(exp, NOW - timedelta(microseconds=1)) is None
+    assert expired_since(token(exp=None), NOW) is None
+
+
+def test_missing_claims_are_told() -> None:
+    """Without exp and aud no cloud takes it; without iat nothing is said."""
+    found = checks(AUDIENCE, exp=None, aud=None, iat=None)
+    assert (found["exp"].code, found["aud"].code) == ("no_expiry", "no_audience")
+    assert "iat" not in found
+
+
+def test_unconfigured_audiences_are_a_note() -> None:
+    """Nothing to compare with: said so, and no refusal."""
+    found = checks()["aud"]
+    assert (found.finding, found.code) == (Finding.NOTED, "audiences_unknown")
+    assert "no `audiences` are configured" in found.sentence
+
+
+def test_one_common_audience_is_enough() -> None:
+    """A token may be for several, and several may be configured; long lists are counted."""
+    found = checks("a", AUDIENCE, aud=["x", AUDIENCE, *map(str, range(9))])["aud"]
+    assert found.finding is Finding.PASSED
+    assert "and 6 more" in found.sentence
+    assert f'configured: "{AUDIENCE}"' in found.sentence
+
+
+def test_usual_audience_of_a_cloud_passes_and_is_told_as_such() -> None:
+    """Nobody configured it, and the cloud takes it all the same; who is configured stays out of the sentence."""
+    found = {each.subject: each for each in check_claims(token(), ISSUER, ("other",), NOW, (AUDIENCE,))}
+    assert found["aud"].finding is Finding.PASSED
+    assert "usual audience" in found["aud"].sentence
+    assert "other" not in found["aud"].sentence
+
+
+def test_foreign_audience_is_told_beside_the_configured_ones() -> None:
+    """Both, so that people see which one to change."""
+    found = checks("a", "b", aud="c")["aud"]
+    assert found.sentence == 'The token is for "c", and configured is "a", "b".'
+
+
+def test_time_in_the_future_is_told_with_how_far() -> None:
+    """nbf before iat: the first one that is wrong."""
+    found = checks(AUDIENCE, nbf=int(NOW.timestamp()) + 300)
+    assert found["nbf"].sentence == "The token is not valid before 2026-11-25 12:05:00Z, which is in 5 min."
+    found = checks(AUDIENCE, nbf=None, iat=int(NOW.timestamp()) + 60)
+    assert found["iat"].sentence == "The token says that it was issued at 2026-11-25 12:01:00Z, which is in 1 min."
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "system:serviceaccount:lab",
+        "system:serviceaccount:lab:Prober",
+        "system:serviceaccount::a",
+        "system:serviceaccount:a:b:c",
+        "system:node:a",
+        "system:serviceaccount:-a:b",
+        f"system:serviceaccount:{'a' * 64}:b",
+        "system:serviceaccount:a:b\n",
+    ],
+)
+def test_subject_that_is_no_service_account_is_a_note(subject: str) -> None:
+    """The token may be right all the same; conditions in the cloud will not fit."""
+    found = checks(AUDIENCE, sub=subject)["sub"]
+    assert (found.finding, found.code, found.sentence.isprintable()) == (Finding.NOTED, "foreign_subject", True)
+
+
+@pytest.mark.parametrize(
+    ("span", "words"),
+    [
+        (timedelta(0), "0 s"),
+        (timedelta(microseconds=900_000), "0 s"),
+        (timedelta(seconds=59), "59 s"),
+        (timedelta(seconds=60), "1 min"),
+        (timedelta(seconds=61), "1 min 1 s"),
+        (timedelta(hours=3, minutes=12, seconds=5), "3 h 12 min"),
+        (timedelta(hours=3, seconds=5), "3 h"),
+        (timedelta(days=2, hours=5, minutes=59), "2 d 5 h"),
+        (timedelta(days=400), "400 d"),
+    ],
+)
+def test_span_is_told_in_its_two_largest_units(span: timedelta, words: str) -> None:
+    """Nobody counts seconds of a day."""
+    assert in_words(span) == words
+
+
+NAME = IssuerName("syd-prod")
+AT = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def keys_of(case: str) -> tuple[Key, ...]:
+    found = read_jwks(capture(f"{case}jwks").body(), policy=KeyPolicy())
+    assert isinstance(found, KeySet)
+    return found.keys
+
+
+def token_of(body: bytes) -> Token:
+    token = read_token(body)
+    assert isinstance(token, Token)
+    return token
+
+
+CASES = {
+    "01-rsa1/sa-token-cluster-aud": "01-rsa1/anonymous-bound-",
+    "02-rsa1-ec2-overlap/token-cluster-aud": "02-rsa1-ec2-overlap/",
+    "03-ec2-signs-rsa1-kept/token-default-aud": "03-ec2-signs-rsa1-kept/",
+    "04-rsa1-ec2-rsa3/token-cluster-aud": "04-rsa1-ec2-rsa3/",
+    "04b-rotated-away-rsa3-only/token-cluster-aud": "04b-rotated-away-rsa3-only/",
+    "04d-all-algs/token-cluster-aud": "04d-all-algs/",
+}
+
+
+@pytest.mark.parametrize(("name", "case"), CASES.items(), ids=CASES)
+def test_captured_token_is_verified_by_the_key_that_it_names(name: str, case: str) -> None:
+    """RSA, P-256 and P-521: exactly one of the apiserver's own keys made it."""
+    token, keys = token_of(captured(name)), keys_of(case)
+    found = signing_key(token, keys, name=NAME, ledger=None)
+    assert not isinstance(found, Reason)
+    assert found.kid == token.kid
+    assert [key for key in keys if is_signed_by(token, key)] == [found]
+
+
+@pytest.mark.parametrize("kind", ["RSA", "P-256", "P-384", "P-521"])
+def test_minted_token_is_verified(kind: str) -> None:
+    """Each key type with its own algorithm; another key of the type did not make it."""
+    by, other = signer(kind), signer(kind, 1) if kind != "RSA" else None
+    token = token_of(mint(by, claims(0)))
+    assert is_signed_by(token, by.key)
+    assert other is None or not is_signed_by(token, other.key)
+    assert not any(is_signed_by(token, key) for key in RSA_KEYS[:2])
+
+
+@pytest.mark.parametrize("kind", ["RSA", "P-256", "P-384", "P-521"])
+def test_independent_library_agrees(kind: str) -> None:
+    """PyJWT takes what we take, and refuses what we refuse, by the JWK that we publish."""
+    by = signer(kind)
+    body = mint(by, claims(0))
+    touched = body[:-8] + (b"A" if body[-8:-7] != b"A" else b"B") + body[-7:]
+    for each in (body, touched):
+        try:
+            jwt.decode(
+                each, jwt.PyJWK(by.key.members()), [by.key.alg], options={"verify_exp": False, "verify_aud": False}
+            )
+            accepted = True
+        except jwt.InvalidSignatureError:
+            accepted = False
+        assert accepted == is_signed_by(token_of(each), by.key) == (each == body)
+
+
+def test_second_key_of_one_kid_is_tried_too() -> None:
+    """An external signer may name two keys alike (fact 7)."""
+    by, other = signer().called("same"), signer("P-256", 1).called("same")
+    assert signing_key(token_of(mint(by, claims(0))), (other.key, by.key), name=NAME, ledger=None) == by.key
+
+
+def test_unknown_kid_names_the_public_ones() -> None:
+    """People compare kids: those that are public are told, and where to look."""
+    token, keys = token_of(captured("04b-rotated-away-rsa3-only/token-cluster-aud")), keys_of("02-rsa1-ec2-overlap/")
+    found = signing_key(token, keys, name=NAME, ledger=None)
+    assert isinstance(found, Reason)
+    assert found.code == "key_not_public"
+    assert all(f'"{key.kid}"' in found.sentence for key in keys)
+    assert "--only syd-prod" in found.remedy
+
+
+def test_many_public_kids_are_counted() -> None:
+    """Ten are named, the others are a number."""
+    keys = tuple(replace(RSA_KEYS[0], kid=f"k{number}") for number in range(13))  # type: ignore[arg-type]  # a kid
+    found = signing_key(token_of(mint(signer(), claims(0))), keys, name=NAME, ledger=None)
+    assert isinstance(found, Reason)
+    assert '"k9", and 3 more' in found.sentence
+
+
+FATES = {
+    Status.HELD: (
+        KeyRecord(signer().key, Status.HELD, 1, AT, held_because="policy"),
+        "held (policy)",
+        "oidc-mirror approve",
+    ),
+    Status.DROPPED: (
+        trimmed(KeyRecord(signer().key, Status.DROPPED, 3, AT)),
+        "is named by the token and is not public: it was dropped",
+        "--service-account-key-file",
+    ),
+    Status.REVOKED: (
+        trimmed(KeyRecord(signer().key, Status.REVOKED, 2, AT, revocation=Revocation(AT, "stolen"))),
+        "revoked",
+        "new signing key",
+    ),
+    Status.PUBLISHED: (KeyRecord(signer().key, Status.PUBLISHED, 1, AT), "does not have it (yet)", "oidc-mirror wait"),
+    Status.RETIRING: (
+        KeyRecord(signer().key, Status.RETIRING, 2, AT, missing_since=AT),
+        "not have it",
+        "status syd-prod",
+    ),
+}
+
+
+@pytest.mark.parametrize(("record", "fate", "remedy"), FATES.values(), ids=FATES)
+def test_known_key_that_is_not_public_is_told_with_its_fate(record: KeyRecord, fate: str, remedy: str) -> None:
+    """Held, dropped, revoked or not there yet: each with the way out, and the thumbprint in the command."""
+    token, ledger = token_of(mint(signer(), claims(0))), Ledger(ISSUER, (record,))
+    found = signing_key(token, (RSA_KEYS[0],), name=NAME, ledger=ledger)
+    assert isinstance(found, Reason)
+    assert (found.code, fate in found.sentence, remedy in found.remedy) == ("key_not_public", True, True)
+    assert record.key.thumbprint in found.sentence
+    assert recorded_signer(token, ledger) == record
+
+
+def test_odd_names_are_told_as_they_are() -> None:
+    """A kid with braces is a text like any other, and a thumbprint that begins with a hyphen is no option."""
+    by = signer().called("{name} {nobody}")
+    record = KeyRecord(replace(by.key, thumbprint=Thumbprint("-x")), Status.HELD, 1, AT, held_because="policy")
+    found = signing_key(token_of(mint(by, claims(0))), (), name=NAME, ledger=Ledger(ISSUER, (record,)))
+    assert isinstance(found, Reason)
+    assert '(kid "{name} {nobody}")' in found.sentence
+    assert found.remedy.endswith("oidc-mirror approve syd-prod -- -x")
+
+
+def test_held_key_whose_kid_is_taken_is_found_by_its_signature() -> None:
+    """The public key of the kid is another one: what is held is told, not a wrong signature."""
+    by, taken = signer().called("same"), signer("P-256", 1).called("same")
+    record = KeyRecord(by.key, Status.HELD, 1, AT, held_because="kid_taken")
+    token = token_of(mint(by, claims(0)))
+    found = signing_key(token, (taken.key,), name=NAME, ledger=Ledger(ISSUER, (record,)))
+    assert isinstance(found, Reason)
+    assert (found.code, "held (kid_taken)" in found.sentence) == ("key_not_public", True)
+
+
+def test_key_without_material_is_no_excuse_for_a_wrong_signature() -> None:
+    """The kid is that of a public key: whether the dropped one of the same kid signed, nobody can tell."""
+    by, taken = signer().called("same"), signer("P-256", 1).called("same")
+    record = trimmed(KeyRecord(by.key, Status.DROPPED, 3, AT))
+    token = token_of(mint(by, claims(0)))
+    found = signing_key(token, (taken.key,), name=NAME, ledger=Ledger(ISSUER, (record,)))
+    assert isinstance(found, Reason)
+    assert found.code == "bad_signature"
+
+
+def test_signer_is_preferred_to_a_key_that_is_only_named() -> None:
+    """Of two records of one kid the one whose key made the signature is meant."""
+    by, gone = signer().called("same"), signer("P-256", 1).called("same")
+    held = KeyRecord(by.key, Status.HELD, 1, AT, held_because="kid_taken")
+    ledger = Ledger(ISSUER, (trimmed(KeyRecord(gone.key, Status.DROPPED, 3, AT)), held))
+    assert recorded_signer(token_of(mint(by, claims(0))), ledger) == held
+
+
+def test_record_of_the_kid_that_did_not_sign_is_no_signer() -> None:
+    """A kid alone proves nothing where the material is known."""
+    record = KeyRecord(signer("P-256", 1).called(signer().key.kid).key, Status.HELD, 1, AT)
+    assert recorded_signer(token_of(mint(signer(), claims(0))), Ledger(ISSUER, (record,))) is None
