@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from mirror.addresses import bucket_url, issuer_problems
-from mirror.config import document
+from mirror.config import yaml_reader
 from mirror.log import escaped
 from mirror.model import IssuerUrl, KeyPolicy, Reason, Unusable
 from mirror.source.access import IN_CLUSTER_NAME
@@ -86,7 +86,7 @@ def written(found: Proposal) -> str:
 def _dump(part: Mapping[str, object]) -> str:
     text = yaml.safe_dump(dict(part), sort_keys=False, width=10_000)
     # Our reader knows numbers that YAML 1.1 takes for text, such as 1e3.
-    return text if document.read(text).data == part else yaml.safe_dump(dict(part), width=10_000, default_style='"')
+    return text if yaml_reader.read(text).data == part else yaml.safe_dump(dict(part), width=10_000, default_style='"')
 
 
 def _parts(found: Proposal) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:

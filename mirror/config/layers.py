@@ -11,9 +11,9 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from mirror.config import wording
-from mirror.config.document import Document
 from mirror.config.problems import Location, Problem
 from mirror.config.shape import IssuerEntry, Publish, Root, Shape
+from mirror.config.yaml_reader import Document
 
 Raw = Mapping[str, object]
 Finding = tuple[Location, str]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from mirror.config import document, rules
+from mirror.config import rules, yaml_reader
 from mirror.config.fleet import fleet_findings
 from mirror.config.layers import Entry, Layers, stack
 from mirror.config.places import publish_findings
@@ -47,7 +47,7 @@ def load(path: Path, environ: Mapping[str, str] = _NOTHING) -> Settings:
 def _loaded(path: Path) -> Settings:
     text = _main_text(path)
     base = path.absolute().parent
-    main = document.read(text)
+    main = yaml_reader.read(text)
     folder = _issuers_dir(main)
     if folder is None:
         return _settings({"": text}, main, base)
@@ -58,11 +58,11 @@ def _loaded(path: Path) -> Settings:
 
 def issuers_folder(text: str, *, base: Path) -> Path | None:
     """The folder of issuers that a configuration names, whatever else is wrong in it; nothing is read from the disk."""
-    folder = _issuers_dir(document.read(text))
+    folder = _issuers_dir(yaml_reader.read(text))
     return None if folder is None else base / folder
 
 
-def _issuers_dir(main: document.Document) -> str | None:
+def _issuers_dir(main: yaml_reader.Document) -> str | None:
     folder = main.data.get("issuers_dir") if isinstance(main.data, dict) else None
     return folder if isinstance(folder, str) and folder and folder.isprintable() else None
 
@@ -78,22 +78,22 @@ def parse(text: str, *, base: Path, issuer_files: Mapping[str, str] = _NOTHING) 
     Raises:
         UsageError: Anything is wrong; `problems` has every mistake, each as `path: sentence remedy`.
     """
-    return _settings({"": text, **issuer_files}, document.read(text), base)
+    return _settings({"": text, **issuer_files}, yaml_reader.read(text), base)
 
 
 def _settings(
-    texts: Mapping[str, str], main: document.Document, base: Path, unfound: Iterable[Problem] = ()
+    texts: Mapping[str, str], main: yaml_reader.Document, base: Path, unfound: Iterable[Problem] = ()
 ) -> Settings:
-    files = {file: document.read(text, file=file) for file, text in texts.items() if file}
+    files = {file: yaml_reader.read(text, file=file) for file, text in texts.items() if file}
     unfound = tuple(unfound)
-    layers = stack(main, files | {problem.file: document.Document() for problem in unfound})
+    layers = stack(main, files | {problem.file: yaml_reader.Document() for problem in unfound})
     unread = [*unfound, *(problem for read in (main, *files.values()) for problem in read.problems)]
     problems = [*unread, *_uncovered(layers.problems, unread)]
     if main.readable:
         problems += _uncovered(_rule_problems(layers), unread)
     if problems:
         wanted = {problem.file for problem in problems}
-        lines = {file: document.read(texts[file], with_lines=True).lines for file in wanted & texts.keys()}
+        lines = {file: yaml_reader.read(texts[file], with_lines=True).lines for file in wanted & texts.keys()}
         raise refusal(problems, lines)
     return to_settings(layers, base, tuple(dict.fromkeys(_warnings(layers))))
 
@@ -185,8 +185,8 @@ def _text_of(path: Path) -> str:
         ValueError: It is not UTF-8, or no operating system has such a path.
     """
     with path.open("rb") as file:
-        body = file.read(document.MAX_FILE_BYTES + 1)
-    if len(body) > document.MAX_FILE_BYTES:
+        body = file.read(yaml_reader.MAX_FILE_BYTES + 1)
+    if len(body) > yaml_reader.MAX_FILE_BYTES:
         raise _TooLargeError("larger than 16 MiB")
     return body.decode()
 

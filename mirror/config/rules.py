@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from mirror.addresses import is_legacy_url, issuer_problems, issuer_warnings
+from mirror.config.fields import place_of_apiserver, prefix_of_apiserver
 from mirror.config.layers import Entry, Finding, Layers
-from mirror.config.network_fields import place_of_apiserver, prefix_of_apiserver
 from mirror.config.problems import Location, path_text
 from mirror.config.shape import IssuerEntry, Root
 from mirror.model import Cloud, cloud_of

@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, WithJsonSchema
 
-from mirror.config import bucket_fields, git_fields, network_fields, units
+from mirror.config import bucket_fields, fields, git_fields, units
 
 MAX_TEXT_CHARACTERS = 1024
 MAX_AUDIENCE_CHARACTERS = 255  # IAM, table "Relying parties" of the facts
@@ -135,18 +135,14 @@ Audience = Annotated[str, BeforeValidator(_from_text(_audience)), _schema(minLen
 GoogleAudience = Annotated[str, BeforeValidator(_from_text(_google_audience)), _schema(minLength=1, maxLength=256)]
 AzureAudience = Annotated[str, BeforeValidator(_from_text(_azure_audience)), _schema(minLength=1, maxLength=600)]
 Thumbprint = Annotated[str, BeforeValidator(_from_text(_thumbprint)), _schema(THUMBPRINT_PATTERN)]
-Apiserver = Annotated[
-    str, BeforeValidator(_from_text(network_fields.apiserver)), _schema("^https://[^/?#@]+(/[^?#@]+)?$")
-]
-Proxy = Annotated[str, BeforeValidator(_from_text(network_fields.proxy)), _schema("^https?://[^/?#@]+/?$")]
-BaseUrl = Annotated[str, BeforeValidator(_from_text(network_fields.base_url)), _schema("^https://[^?#@]+$")]
-EndpointUrl = Annotated[str, BeforeValidator(_from_text(network_fields.endpoint_url)), _schema("^https?://[^?#@]+$")]
-HostName = Annotated[str, BeforeValidator(_from_text(network_fields.host)), _TEXT_SCHEMA]
-HostAndPort = Annotated[
-    tuple[str, int], BeforeValidator(_from_text(network_fields.host_and_port)), _schema("^.+:[0-9]{1,5}$")
-]
+Apiserver = Annotated[str, BeforeValidator(_from_text(fields.apiserver)), _schema("^https://[^/?#@]+(/[^?#@]+)?$")]
+Proxy = Annotated[str, BeforeValidator(_from_text(fields.proxy)), _schema("^https?://[^/?#@]+/?$")]
+BaseUrl = Annotated[str, BeforeValidator(_from_text(fields.base_url)), _schema("^https://[^?#@]+$")]
+EndpointUrl = Annotated[str, BeforeValidator(_from_text(fields.endpoint_url)), _schema("^https?://[^?#@]+$")]
+HostName = Annotated[str, BeforeValidator(_from_text(fields.host)), _TEXT_SCHEMA]
+HostAndPort = Annotated[tuple[str, int], BeforeValidator(_from_text(fields.host_and_port)), _schema("^.+:[0-9]{1,5}$")]
 ListenAddress = Annotated[
-    tuple[str, int], BeforeValidator(_from_text(network_fields.listen_address)), _schema("^.+:[0-9]{1,5}$")
+    tuple[str, int], BeforeValidator(_from_text(fields.listen_address)), _schema("^.+:[0-9]{1,5}$")
 ]
 BucketName = Annotated[str, BeforeValidator(_from_text(bucket_fields.bucket)), _schema(bucket_fields.BUCKET_PATTERN)]
 Region = Annotated[str, BeforeValidator(_from_text(bucket_fields.region)), _schema(bucket_fields.REGION_PATTERN)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mirror.addresses import is_host, is_port
-from mirror.config.network_fields import place_of_apiserver
+from mirror.config.fields import place_of_apiserver
 from mirror.config.settings import Issuer
 from mirror.model import Reason
 from mirror.source.kubeconfig import Kubeconfig, read_kubeconfig

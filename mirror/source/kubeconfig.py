@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirror.config import document, network_fields
+from mirror.config import fields, yaml_reader
 from mirror.files import read_small, why_unreadable
 from mirror.model import Reason
 from mirror.source.failures import shown
@@ -61,13 +61,13 @@ def read_kubeconfig(path: Path, context: str | None) -> Kubeconfig | tuple[Reaso
     except OSError as error:
         return (LookupFailure.KUBECONFIG_UNREADABLE.reason(f"{path}: {why_unreadable(error)}"),)
     # The reader of our own configuration: neither aliases nor tags, no name twice, bounded in depth.
-    read = document.read(text)
+    read = yaml_reader.read(text)
     if not read.readable or read.problems or not isinstance(read.data, dict):
         return (LookupFailure.KUBECONFIG_INVALID.reason(f"{path}: {_first_problem(read)}"),)
     return _Reader(path, read.data).read(context)
 
 
-def _first_problem(read: document.Document) -> str:
+def _first_problem(read: yaml_reader.Document) -> str:
     if not read.problems:
         return "it is no mapping of keys"
     first = read.problems[0]
@@ -105,11 +105,11 @@ class _Reader:
         if (client_cert is None) != (client_key is None):
             self._invalid("its user has a client certificate without key, or a key without certificate")
         return Kubeconfig(
-            server=self._url(cluster, "server", network_fields.apiserver) or "",
+            server=self._url(cluster, "server", fields.apiserver) or "",
             context=chosen,
             ca=self._pem(cluster, "certificate-authority"),
-            server_name=self._url(cluster, "tls-server-name", network_fields.host),
-            proxy=self._url(cluster, "proxy-url", network_fields.proxy),
+            server_name=self._url(cluster, "tls-server-name", fields.host),
+            proxy=self._url(cluster, "proxy-url", fields.proxy),
             # As in client-go: the file comes before the token itself.
             token=b"" if token_file else self._text(user, "token", "its user").encode(),
             token_file=token_file,

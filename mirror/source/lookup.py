@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 
-from mirror.config.network_fields import place_of_apiserver, prefix_of_apiserver
+from mirror.config.fields import place_of_apiserver, prefix_of_apiserver
 from mirror.config.settings import Issuer, Limits
 from mirror.model import Reason, Unusable
 from mirror.source.access import Opened

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirror.config import document
+from mirror.config import yaml_reader
 from mirror.config.load import parse
 from mirror.errors import UsageError
 
@@ -53,7 +53,7 @@ ATTACKS = (  # name, text, words of the refusal
     ("other byte order mark", "\ufffe: a\n", "no valid YAML"),
     ("tab", "limits:\n\tputs: 1\n", "no valid YAML"),
     ("unended quote", "state_dir: '" + "a\n" * 100_000, "no valid YAML"),
-    ("too large", "#" * (document.MAX_FILE_BYTES + 1), "larger than 16 MiB"),
+    ("too large", "#" * (yaml_reader.MAX_FILE_BYTES + 1), "larger than 16 MiB"),
     ("only comments", "# a\n" * 1000, "The file is empty."),
     ("not a mapping", "5\n", "no mapping of keys"),
     ("null", "null\n", "no mapping of keys"),
@@ -103,7 +103,7 @@ def test_hostile_file_is_refused_in_words(text: str, words: str) -> None:
     told = caught.value.problems
     assert any(words in problem for problem in told), told
     assert all(problem.isprintable() and "secret" not in problem for problem in told)
-    assert len(told) <= document.MAX_PROBLEMS + 10
+    assert len(told) <= yaml_reader.MAX_PROBLEMS + 10
     assert time.process_time() - started < 10
 
 

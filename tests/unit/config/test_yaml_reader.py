@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.config import jsontext
-from mirror.config.document import MAX_PROBLEMS, read
+from mirror.config.yaml_reader import MAX_PROBLEMS, read
 
 
 @pytest.mark.parametrize(
