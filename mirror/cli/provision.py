@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from mirror.cli.options import common, common_options
-from mirror.config.bucket_fields import role_arn as checked_arn
+from mirror.config.fields import role_arn as checked_arn
 from mirror.errors import UsageError
 from mirror.log import escaped
 from mirror.model import Cloud

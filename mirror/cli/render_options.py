@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
-from mirror.config.bucket_fields import account as checked_account
-from mirror.config.bucket_fields import role_arn as checked_arn
-from mirror.config.units import duration
+from mirror.config.fields import account as checked_account
+from mirror.config.fields import duration
+from mirror.config.fields import role_arn as checked_arn
 from mirror.errors import UsageError
 from mirror.federation.render.kind import NAMESPACE, SERVICE_ACCOUNT, ControlPlane, Login, Workload
 

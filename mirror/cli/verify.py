@@ -12,7 +12,7 @@ import click
 from mirror.cli.ledgers import known_ledgers
 from mirror.cli.options import common, common_options
 from mirror.cli.run import selected
-from mirror.config.bucket_fields import role_arn as checked_arn
+from mirror.config.fields import role_arn as checked_arn
 from mirror.config.settings import Settings
 from mirror.errors import HistoryError, UsageError
 

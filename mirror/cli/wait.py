@@ -9,7 +9,7 @@ import click
 from mirror.addresses import jwks_uri
 from mirror.cli.ledgers import known_ledgers
 from mirror.cli.options import KeyCommand, common, common_options
-from mirror.config.units import duration
+from mirror.config.fields import duration
 from mirror.errors import UsageError
 from mirror.report import ExitStatus
 

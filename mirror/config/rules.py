@@ -1,4 +1,4 @@
-"""Rules about several keys of one issuer at once, in tables, and what this version cannot honour yet.
+"""Rules about several keys at once: of one issuer, between issuers, and about where an issuer is published.
 
 A rule is asked only when the keys that it looks at fit by themselves, so that one slip is told once.
 """
@@ -7,12 +7,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from mirror.addresses import is_legacy_url, issuer_problems, issuer_warnings
+from mirror.addresses import (
+    Conflict,
+    Place,
+    bucket_url,
+    default_base_url,
+    is_aws_endpoint,
+    is_global_url,
+    is_legacy_url,
+    issuer_problems,
+    issuer_warnings,
+    object_keys,
+    path_conflicts,
+)
 from mirror.config.fields import place_of_apiserver, prefix_of_apiserver
 from mirror.config.layers import Entry, Finding, Layers
-from mirror.config.problems import Location, path_text
-from mirror.config.shape import IssuerEntry, Root
-from mirror.model import Cloud, cloud_of
+from mirror.config.schema import IssuerEntry, Publish, Root
+from mirror.config.yaml_reader import Location, path_text
+from mirror.model import Cloud, IssuerUrl, cloud_of
 
 OWN_SERVICE = frozenset(
     (name, "443") for name in ("kubernetes.default.svc.cluster.local", "kubernetes.default.svc", "kubernetes.default")
@@ -213,3 +225,169 @@ def _shared_audiences(entry: Entry) -> Iterator[Finding]:
                     f"This is also an audience of {told}: a token for one cloud is good at the other. Use one for each."
                 )
                 yield ("audiences", cloud, index), text
+
+
+FleetFinding = tuple[Entry, Location, str]
+
+
+def fleet_findings(entries: tuple[Entry, ...]) -> Iterator[FleetFinding]:
+    """Equal names and issuers, told at the later entry; covering paths, told at the issuer whose path is covered."""
+    yield from _equal_names(entries)
+    owners: dict[IssuerUrl, str] = {}
+    origins: dict[str, tuple[Entry, Location]] = {}
+    places: list[Place] = []
+    for entry in entries:
+        for path, issuer in issuers_of(entry):
+            label = _label(entry, path)
+            first = owners.setdefault(issuer, label)
+            if first != label:
+                yield entry, path, f"This is the issuer of {first} as well. Remove one of the two."
+                continue
+            origins[label] = (entry, path)
+            places.extend(_place(entry, label, issuer))
+    for conflict in path_conflicts(places):
+        yield *origins[conflict.second.label], _conflict_text(conflict)
+
+
+def _label(entry: Entry, path: Location = ()) -> str:
+    return entry.file + path_text(entry.path + path, inside=bool(entry.file))
+
+
+def _equal_names(entries: tuple[Entry, ...]) -> Iterator[FleetFinding]:
+    owners: dict[str, str] = {}
+    for entry in entries:
+        if "name" in entry.bad:
+            continue
+        label = _label(entry)
+        first = owners.setdefault(entry.shape.name, label)
+        if first != label:
+            yield entry, ("name",), f"The name {entry.shape.name} belongs to {first}. Choose another one."
+
+
+def _place(entry: Entry, label: str, issuer: IssuerUrl) -> Iterator[Place]:
+    """Where an issuer is published; nothing when that is a mistake of its own."""
+    publish = entry.publish
+    if "publish" in entry.bad:
+        return
+    try:
+        base_url = public_base_url(publish)
+        object_keys(issuer, base_url, publish.prefix)
+    except ValueError:
+        return
+    endpoint = publish.endpoint_url or ""
+    server = "" if is_aws_endpoint(endpoint) else endpoint
+    yield Place(label, issuer, f"{server}/{publish.bucket}", base_url, publish.prefix)
+
+
+def _conflict_text(conflict: Conflict) -> str:
+    first = conflict.first
+    return (
+        f"The file {conflict.path} of {first.label} ({first.issuer}) and those of this issuer cannot stand beside"
+        " each other. Choose an issuer with another path."
+    )
+
+
+def public_base_url(publish: Publish) -> str:
+    """The public URL of the folder in which objects are put, without a slash at the end.
+
+    Without `base_url` it follows from bucket and region on AWS, and is path style on another S3 server.
+
+    Raises:
+        ValueError: Bucket or region is missing, or the server is not public; with sentence and remedy.
+    """
+    if publish.base_url:
+        return publish.base_url
+    if not (publish.bucket and publish.region):
+        raise ValueError("Bucket or region is missing. Add publish.bucket and publish.region.")
+    return "/".join(
+        part for part in (_bucket_base_url(publish, publish.bucket, publish.region), publish.prefix) if part
+    )
+
+
+def _bucket_base_url(publish: Publish, bucket: str, region: str) -> str:
+    endpoint = publish.endpoint_url
+    if endpoint is None or is_aws_endpoint(endpoint):
+        return default_base_url(bucket, region)
+    if not endpoint.startswith("https://"):
+        raise ValueError("The public URL cannot follow from a server without TLS. Add publish.base_url.")
+    return f"{endpoint}/{bucket}"
+
+
+def publish_findings(entry: Entry) -> Iterator[Finding]:
+    """Mistakes about the bucket of one issuer and its public URL."""
+    publish = entry.publish
+    missing = [key for key in ("bucket", "region") if getattr(publish, key) is None]
+    yield from ((("publish", key), "This key is missing. Add it.") for key in missing)
+    if missing:
+        return
+    yield from _inherited(entry)
+    try:
+        base_url = public_base_url(publish)
+    except ValueError as error:
+        yield ("publish", "endpoint_url"), str(error)
+        return
+    elsewhere = list(_other_bucket(publish, base_url))
+    yield from elsewhere or _outside(entry, base_url)
+
+
+def _inherited(entry: Entry) -> Iterator[Finding]:
+    own = entry.own.get("publish")
+    if not isinstance(own, dict) or "base_url" in own or entry.publish.base_url is None:
+        return
+    for key in sorted({"bucket", "region", "endpoint_url", "prefix"} & own.keys()):
+        text = (
+            f"This issuer has another {key}, but the inherited base_url {entry.publish.base_url} belongs to the"
+            " inherited one. Give this issuer its own base_url, or base_url: null for the bucket's own URL."
+        )
+        yield ("publish", key), text
+
+
+def _other_bucket(publish: Publish, base_url: str) -> Iterator[Finding]:
+    """An S3 host says which bucket and folder it is; writing elsewhere would never be seen."""
+    place = bucket_url(base_url, home=publish.region or "")
+    if place is None or (publish.endpoint_url and not is_aws_endpoint(publish.endpoint_url)):
+        return
+    if (place.bucket, place.region) != (publish.bucket, publish.region):
+        text = (
+            f"It is bucket {place.bucket} in {place.region}, but objects are put into {publish.bucket} in"
+            f" {publish.region}. Correct one of them."
+        )
+        yield ("publish", "base_url"), text
+    elif place.path.strip("/") != publish.prefix:
+        text = (
+            f"Objects are put below {publish.prefix or 'the top of the bucket'}, but base_url {base_url} reads another"
+            " folder. Write the same folder in both, or remove base_url."
+        )
+        yield ("publish", "prefix"), text
+
+
+def _outside(entry: Entry, base_url: str) -> Iterator[Finding]:
+    for path, issuer in issuers_of(entry):
+        try:
+            object_keys(issuer, base_url, entry.publish.prefix)
+        except ValueError:
+            text = f"The issuer {issuer} is not inside {base_url}, where its objects become public."
+            yield path, f"{text} {_hint(issuer, entry.publish)}"
+
+
+def _hint(issuer: IssuerUrl, publish: Publish) -> str:
+    place = bucket_url(issuer)
+    if place is not None and place.bucket == publish.bucket and place.region != publish.region:
+        if is_global_url(issuer):
+            return (
+                f"S3's legacy global host serves this bucket there only if it is in {place.region}; else it redirects"
+                " or refuses, and relying parties follow no redirect. Correct publish.region, or give the cluster an"
+                " issuer on the host of the bucket's region."
+            )
+        return f"Its host is in {place.region}: correct publish.region."
+    return "Correct the issuer or publish.bucket, or set publish.base_url to the custom domain."
+
+
+def issuers_of(entry: Entry) -> Iterator[tuple[Location, IssuerUrl]]:
+    """The valid issuers of an entry, former ones included, each with the way to it."""
+    filled = entry.shape
+    texts: list[tuple[Location, str]] = [(("issuer",), filled.issuer)]
+    texts.extend((("former_issuers", index, "issuer"), it.issuer) for index, it in enumerate(filled.former_issuers))
+    for path, text in texts:
+        if path[0] not in entry.bad and not issuer_problems(text, allow_private=True):
+            yield path, IssuerUrl(text)

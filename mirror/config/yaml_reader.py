@@ -1,4 +1,4 @@
-"""YAML or JSON text to plain data, without YAML's surprises.
+"""Strict YAML or JSON text to plain data, with every mistake and where it stands.
 
 Only what reads the same to people and to every parser gets through: no duplicate keys, anchors, aliases, tags,
 merge keys, keys that are no text, nor several documents. A plain word is `true`, `false`, `null`, a decimal number
@@ -7,16 +7,145 @@ or text (the core schema of YAML 1.2, section 10.3.2, without octal and hexadeci
 
 The parser's events are read one by one with an own stack, so that neither deep nesting nor repetition costs more
 than the length of the text.
+
+JSON text to plain data, for configurations that programs write.
+YAML readers take most JSON but not all of it: libyaml refuses the escaped surrogate pairs of RFC 8259, section 7.
 """
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import yaml
 
-from mirror.config import jsontext
-from mirror.config.problems import Location, Problem, key_text
+from mirror.errors import UsageError
+
+_MAX_DIGITS = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """Data that was read, to tell `null` from nothing."""
+
+    data: object
+
+
+def read_json(text: str, *, max_depth: int) -> Plain | None:
+    """Read strict JSON; None when the text is none, so that the YAML reader says what is wrong and where.
+
+    None is also the answer to duplicate names, huge numbers, lone surrogates and nesting beyond `max_depth`.
+    """
+    try:
+        data = json.loads(text, object_pairs_hook=_unique, parse_int=_integer, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    return Plain(data) if _is_plain(data, max_depth) else None
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("duplicate name")
+    return members
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError("huge number")
+    return int(text)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+def _is_plain(data: object, max_depth: int) -> bool:
+    """Whether nothing is nested too deeply and every text and number can be written out again."""
+    level = [data]
+    for _ in range(max_depth + 1):
+        if not all(map(_is_writable, level)):
+            return False
+        level = [part for value in level for part in _parts(value)]
+        if not level:
+            return True
+    return False
+
+
+def _parts(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    return value if isinstance(value, list) else []
+
+
+def _is_writable(value: object) -> bool:
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+    return not isinstance(value, float) or abs(value) < float("inf")
+
+
+Location = tuple[str | int, ...]
+"""The way to a value: keys of mappings and indexes of lists."""
+
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_MAX_KEY_CHARACTERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake. `file` is "" in the main file; `line` counts from 1, 0 where it is not known."""
+
+    file: str
+    path: Location
+    text: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        where = self.file + path_text(self.path, inside=bool(self.file))
+        place = f"{where or 'the file'} (line {self.line})" if self.line else where or "the file"
+        return f"{place}: {self.text}"
+
+
+def path_text(path: Location, *, inside: bool = False) -> str:
+    """A path for people, such as `issuers[2].tls.ca_file`; `inside` begins it with a dot where it needs one."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{key_text(part)}" for part in path)
+    return text if inside else text.removeprefix(".")
+
+
+def key_text(key: str) -> str:
+    """A key as the operator wrote it, quoted, escaped and shortened where it is no plain word."""
+    if _PLAIN_KEY.fullmatch(key):
+        return key
+    cut = "" if len(key) <= _MAX_KEY_CHARACTERS else "…"
+    return ascii(key[:_MAX_KEY_CHARACTERS]) + cut
+
+
+def refusal(problems: Iterable[Problem], lines: Mapping[str, Mapping[Location, int]]) -> UsageError:
+    """The one error that carries every problem, in the order of the files and their lines.
+
+    Args:
+        problems: At least one; repeated ones are told once.
+        lines: For each file the line of each path; a missing path stands at its nearest known parent.
+    """
+    placed = {_placed(problem, lines.get(problem.file, {})) for problem in problems}
+    told = tuple(str(problem) for problem in sorted(placed, key=_order))
+    mistakes = "one mistake" if len(told) == 1 else f"{len(told)} mistakes"
+    return UsageError(
+        f"The configuration has {mistakes}, so nothing was done.",
+        remedy="Correct what is listed and start again.",
+        problems=told,
+    )
+
+
+def _placed(problem: Problem, lines: Mapping[Location, int]) -> Problem:
+    known = (lines[problem.path[:end]] for end in range(len(problem.path), 0, -1) if problem.path[:end] in lines)
+    return Problem(problem.file, problem.path, problem.text, problem.line or next(known, 0))
+
+
+def _order(problem: Problem) -> tuple[str, int, str]:
+    return (problem.file, problem.line, str(problem))
+
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 32
@@ -62,7 +191,7 @@ def read(text: str, *, file: str = "", with_lines: bool = False) -> Document:
     refused = _refused(text)
     if refused:
         return Document(problems=[Problem(file, (), refused)])
-    plain = jsontext.read(text, max_depth=MAX_DEPTH) if not with_lines and text.lstrip()[:1] in ("{", "[") else None
+    plain = read_json(text, max_depth=MAX_DEPTH) if not with_lines and text.lstrip()[:1] in ("{", "[") else None
     if plain is not None:
         return Document(data=plain.data, readable=True)
     return _Builder(file, with_lines=with_lines).build(text)

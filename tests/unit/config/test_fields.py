@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.config.units import DURATION_PATTERN, SIZE_PATTERN, duration, size_bytes
+from mirror.config.fields import DURATION_PATTERN, SIZE_PATTERN, duration, size_bytes
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.config import jsontext
+from mirror.config import yaml_reader
 from mirror.config.yaml_reader import MAX_PROBLEMS, read
 
 
@@ -111,7 +111,7 @@ def test_json_is_read_as_it_was_written(data: dict[str, Any], ascii_only: bool, 
 )  # fmt: skip
 def test_doubtful_json_is_left_to_the_yaml_reader(text: str) -> None:
     """Duplicates, no numbers, lone surrogates and deep nesting are not taken, so that the mistake gets its line."""
-    assert jsontext.read(text, max_depth=32) is None
+    assert yaml_reader.read_json(text, max_depth=32) is None
 
 
 def test_json_mistake_is_told_with_its_line() -> None:
