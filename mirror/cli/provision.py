@@ -69,8 +69,8 @@ def bucket(
     Versioning on; a policy may open objects, ACLs may not; and the policy lets the world read exactly the published
     documents. Statements of others are kept.
     """
+    from mirror.aws.iam_policy import partition_of  # noqa: PLC0415  `--help` does without
     from mirror.federation.places import document_keys, in_same_bucket  # noqa: PLC0415  `--help` does without
-    from mirror.federation.policies import partition_of  # noqa: PLC0415  `--help` does without
     from mirror.federation.provision.bucket import Wanted, plan_bucket  # noqa: PLC0415  `--help` does without
     from mirror.federation.provision.office import BucketOffice  # noqa: PLC0415  `--help` does without
 

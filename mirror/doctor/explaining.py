@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from mirror.aws.iam_policy import provider_url
 from mirror.config.settings import Issuer, Settings
 from mirror.doctor.finding import Cause, Diagnosis, Finding, Station
 from mirror.federation.causes import Cause as Known
 from mirror.federation.causes import Station as About
 from mirror.federation.explain import explain
-from mirror.federation.policies import provider_url
 from mirror.model import IssuerName, IssuerUrl
 
 WHERE: Mapping[About, tuple[Station, ...]] = {

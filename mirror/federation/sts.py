@@ -6,7 +6,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.aws.codes import code_of
+from mirror.aws.errors import code_of
 from mirror.aws.sessions import impatient
 from mirror.federation.causes import STS_SILENT
 from mirror.federation.explain import explain

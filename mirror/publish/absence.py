@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from mirror.aws.codes import code_of
+from mirror.aws.errors import code_of
 from mirror.config.settings import Publish
 from mirror.model import ObjectKey
 from mirror.publish.answers import is_absent

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from mirror.aws.codes import NOT_SENT_CODES, TRANSIENT_CODES, code_of
+from mirror.aws.errors import NOT_SENT_CODES, TRANSIENT_CODES, code_of
 from mirror.aws.sessions import READ_SECONDS
 from mirror.concurrency import Bounded
 from mirror.config.settings import Publish

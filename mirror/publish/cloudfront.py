@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from mirror.aws.codes import code_of
+from mirror.aws.errors import code_of
 from mirror.aws.sessions import impatient, session
 from mirror.concurrency import Bounded
 from mirror.config.settings import Publish

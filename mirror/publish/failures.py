@@ -13,7 +13,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from mirror.aws.codes import code_of, stated_code
+from mirror.aws.errors import code_of, stated_code
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.publish.remedies import (

@@ -13,9 +13,9 @@ import boto3.session
 import pytest
 from botocore.config import Config
 
+from mirror.aws.iam_policy import PUBLIC_SID, partition_of
 from mirror.cli.main import main
 from mirror.config.settings import Publish
-from mirror.federation.policies import PUBLIC_SID, partition_of
 from mirror.federation.provision.bucket import AccessBlock, BucketSight, Wanted, plan_bucket
 from mirror.federation.provision.office import BucketOffice
 from mirror.federation.provision.plan import Plan

@@ -11,12 +11,12 @@ import pytest
 from botocore.config import Config
 from botocore.session import Session
 
+from mirror.aws.iam_policy import writer_policy
 from mirror.config.settings import Publish
 from mirror.doctor.finding import Finding
 from mirror.doctor.probes.aws import RealAws
 from mirror.doctor.stations.bucket import bucket as bucket_station
 from mirror.doctor.stations.rights import listing, objects
-from mirror.federation.policies import writer_policy
 from mirror.model import IssuerName, ObjectKey
 from mirror.publish.bucket import S3Bucket
 from support.doctor import worst

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from mirror.aws.codes import stated_code
+from mirror.aws.errors import stated_code
 from mirror.aws.sessions import impatient, session
 from mirror.config.settings import Publish
 from mirror.doctor.ports import AccessBlock, BucketFacts, Identity, Missed, PutVerdict

@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterator
 
 from mirror.addresses import common_folder
+from mirror.aws.iam_policy import partition_of
 from mirror.config.settings import Publish
 from mirror.doctor.finding import Finding, Place, Station
 from mirror.doctor.ports import Aws, BucketOf, Missed
 from mirror.errors import BucketError
-from mirror.federation.policies import partition_of
 from mirror.model import IssuerName, ObjectKey, Stored
 
 _RENDER = "`oidc-mirror render writer-policy` prints what is needed"

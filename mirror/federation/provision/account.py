@@ -7,7 +7,7 @@ import boto3.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from mirror.aws.codes import code_of
+from mirror.aws.errors import code_of
 from mirror.aws.sessions import impatient
 from mirror.errors import BucketError
 from mirror.federation.provision.bucket import AccessBlock

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mirror.addresses import bucket_url
-from mirror.federation.policies import MAX_BUCKET_POLICY_BYTES, PUBLIC_SID, Statement, object_arns, public_statement
+from mirror.aws.iam_policy import MAX_BUCKET_POLICY_BYTES, PUBLIC_SID, Statement, object_arns, public_statement
 from mirror.federation.provision.merging import (
     NOTHING,
     Standing,

@@ -8,7 +8,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from mirror.aws.codes import code_of, stated_code
+from mirror.aws.errors import code_of, stated_code
 from mirror.errors import BucketError
 
 _CREDENTIALS = "Log in to AWS as an administrator of the account (environment, `--profile`, instance role)."

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mirror.federation.policies import PUBLIC_SID, Statement, compact, document
+from mirror.aws.iam_policy import PUBLIC_SID, Statement, compact, document
 
 
 @dataclass(frozen=True, slots=True)

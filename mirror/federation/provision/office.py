@@ -11,7 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from mirror.addresses import is_aws_endpoint
-from mirror.aws.codes import code_of
+from mirror.aws.errors import code_of
 from mirror.aws.sessions import impatient
 from mirror.config.settings import Publish
 from mirror.errors import BucketError

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mirror.federation.policies import provider_url
+from mirror.aws.iam_policy import provider_url
 from mirror.federation.provision.plan import Difference, Plan
 from mirror.model import IssuerUrl, Note, Reason
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import boto3.session
 from botocore.exceptions import ClientError
 
-from mirror.aws.codes import code_of
+from mirror.aws.errors import code_of
+from mirror.aws.iam_policy import provider_url
 from mirror.aws.sessions import impatient
-from mirror.federation.policies import provider_url
 from mirror.federation.provision.failures import translated
 from mirror.federation.provision.plan import Difference
 from mirror.federation.provision.provider import Provider, ProviderSight

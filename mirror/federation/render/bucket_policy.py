@@ -1,7 +1,7 @@
 """`render bucket-policy`: what lets the world read the documents of a bucket."""
 
+from mirror.aws.iam_policy import MAX_BUCKET_POLICY_BYTES, bucket_policy, compact, partition_of
 from mirror.federation.places import document_keys, in_same_bucket
-from mirror.federation.policies import MAX_BUCKET_POLICY_BYTES, bucket_policy, compact, partition_of
 from mirror.federation.render.kind import Kind, Rendered, Request
 
 

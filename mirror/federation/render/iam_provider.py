@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mirror.federation.policies import provider_url
+from mirror.aws.iam_policy import provider_url
 from mirror.federation.render.hcl import Block
 from mirror.federation.render.kind import Kind, Rendered, Request, made_by
 from mirror.federation.render.naming import terraform_label

@@ -4,16 +4,8 @@ import json
 import shlex
 from typing import Any
 
+from mirror.aws.iam_policy import Policy, condition_key, partition_of, provider_arn, provider_url, subject, trust_policy
 from mirror.errors import UsageError
-from mirror.federation.policies import (
-    Policy,
-    condition_key,
-    partition_of,
-    provider_arn,
-    provider_url,
-    subject,
-    trust_policy,
-)
 from mirror.federation.render.hcl import Block, Call, Expression, Template
 from mirror.federation.render.kind import (
     ACCOUNT_TO_FILL_IN,

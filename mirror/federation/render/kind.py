@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mirror.aws.iam_policy import partition_of, role_arn, subject
 from mirror.config.settings import Issuer, Settings
 from mirror.errors import UsageError
-from mirror.federation.policies import partition_of, role_arn, subject
 from mirror.federation.provision.provider import audience_problems
 from mirror.federation.render.naming import (
     MAX_ROLE_CHARACTERS,

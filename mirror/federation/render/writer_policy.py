@@ -1,13 +1,13 @@
 """`render writer-policy`: the least rights of the mirror's own role."""
 
-from mirror.federation.places import document_keys, written_alike
-from mirror.federation.policies import (
+from mirror.aws.iam_policy import (
     MAX_INLINE_POLICY_CHARACTERS,
     MAX_MANAGED_POLICY_CHARACTERS,
     compact,
     partition_of,
     writer_policy,
 )
+from mirror.federation.places import document_keys, written_alike
 from mirror.federation.render.kind import Kind, Rendered, Request
 
 

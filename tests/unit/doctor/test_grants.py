@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mirror.aws.iam_policy import bucket_policy
 from mirror.doctor.grants import Grants, grants
-from mirror.federation.policies import bucket_policy
 from mirror.model import ObjectKey
 from support.doctor import allow, policy_of
 

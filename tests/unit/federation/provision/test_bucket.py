@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mirror.federation.policies import MAX_BUCKET_POLICY_BYTES, PUBLIC_SID, public_statement
+from mirror.aws.iam_policy import MAX_BUCKET_POLICY_BYTES, PUBLIC_SID, public_statement
 from mirror.federation.provision.bucket import MEANT_BLOCK, AccessBlock, BucketSight, Wanted, plan_bucket
 from mirror.federation.provision.plan import Plan
 from mirror.model import ObjectKey

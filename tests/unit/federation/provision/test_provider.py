@@ -2,7 +2,7 @@
 
 import pytest
 
-from mirror.federation.policies import provider_url
+from mirror.aws.iam_policy import provider_url
 from mirror.federation.provision.plan import Difference, Plan
 from mirror.federation.provision.provider import Provider, ProviderSight, audience_problems, plan_provider
 from mirror.model import IssuerUrl

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mirror.addresses import common_folder, object_keys
-from mirror.federation.policies import (
+from mirror.aws.iam_policy import (
     PUBLIC_SID,
     bucket_policy,
     compact,
