@@ -1,16 +1,22 @@
-"""The stable code of every failure of an S3 store: its own where it answered, ours where no answer came."""
+"""Failures of AWS: stable codes, and what happened, why and what to do, as a `BucketError`."""
 
+import os
 import re
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError, LocationParseError
+
+from mirror.config.settings import Publish
+from mirror.errors import BucketError
 
 UNKNOWN = "Unknown"
 """No code, or none that a store has: codes stand in reports as they are, so they are not text of anybody's choice."""
@@ -155,3 +161,298 @@ def _code_of_name(error: Exception) -> str:
     """Most settings that botocore reads from files and the environment have an error class of their own."""
     name = type(error).__name__
     return "InvalidConfiguration" if _BAD_SETTING.match(name) else name
+
+
+_ADMIN_CREDENTIALS = "Log in to AWS as an administrator of the account (environment, `--profile`, instance role)."
+_ADMIN_NETWORK = (
+    "Check the network, `HTTPS_PROXY`, `AWS_CA_BUNDLE` and `publish.endpoint_url`; then run the command again."
+)
+_ADMIN_REMEDIES: Mapping[str, str] = {
+    "AccessDenied": (
+        "Allow `{action}` to who runs this command, or run it as somebody else (`--profile`, `--role-arn`); the "
+        "mirror's own role needs and has no such right. A service control policy may forbid it too."
+    ),
+    "BucketAlreadyExists": "The name belongs to somebody else in AWS: choose another one (`publish.bucket`).",
+    "BucketAlreadyOwnedByYou": "Somebody made it at the same moment: run the command again.",
+    "ConditionalRequestConflict": "Something else is being changed at this moment: wait a minute and run it again.",
+    "EntityAlreadyExists": "Somebody made it at the same moment: run the command again.",
+    "ConcurrentModification": "Somebody changes it at this moment: run the command again.",
+    "LimitExceeded": "A quota of the account is used up: remove what nobody needs, or ask AWS for more.",
+    "TooManyBuckets": "The account has as many buckets as its quota allows: ask AWS for more.",
+    "NoSuchBucket": "Somebody removed the bucket at this moment: run the command again.",
+    "MalformedPolicy": "AWS refuses the whole policy: look at the statements that are not ours.",
+    "OpenIdIdpCommunicationError": (
+        "AWS reads the issuer's host when a provider is made: make a pass first (`oidc-mirror --once`), and see that "
+        "the world reaches the issuer."
+    ),
+    "PolicyChanged": "Somebody else changes the bucket's policy: see who, and run the command again.",
+    "NoCredentials": _ADMIN_CREDENTIALS,
+    "PartialCredentials": _ADMIN_CREDENTIALS,
+    "CredentialRetrieval": _ADMIN_CREDENTIALS,
+    "ExpiredToken": "The credentials are expired: log in again.",
+    "SsoLoginExpired": "Log in again with `aws sso login`.",
+    "InvalidAccessKeyId": _ADMIN_CREDENTIALS,
+    "SignatureDoesNotMatch": "The secret key does not belong to the access key: correct the credentials.",
+    "ProfileNotFound": "Correct `--profile` or `AWS_PROFILE`, or add the profile to the AWS configuration files.",
+    "MalformedAnswer": "What answered is not AWS: check `AWS_ENDPOINT_URL`, `publish.endpoint_url` and proxies.",
+    "NoSuchHost": _ADMIN_NETWORK,
+    "Unreachable": _ADMIN_NETWORK,
+    "ConnectTimeout": _ADMIN_NETWORK,
+    "ReadTimeout": _ADMIN_NETWORK,
+    "ConnectionClosed": _ADMIN_NETWORK,
+    "Tls": _ADMIN_NETWORK,
+    "CaBundle": "Let `AWS_CA_BUNDLE` name a readable PEM file, or remove it.",
+    "Proxy": "Correct `HTTPS_PROXY`, or set `NO_PROXY`.",
+}
+_ADMIN_OTHER = "Correct what the cause names, and run the command again: what is done already is not done twice."
+
+
+ADMIN_ERRORS = (
+    boto.BotoCoreError,
+    boto.ClientError,
+    boto.HTTPClientError,
+    ResponseParserError,
+    HTTPError,
+    OSError,
+    ValueError,
+    LookupError,
+)
+"""What botocore and the libraries below it raise; the last two for an endpoint or an answer that cannot be read."""
+
+
+@contextmanager
+def admin_errors_translated(sentence: str, action: str) -> Iterator[None]:
+    """Turn everything that botocore and what is below it raise inside the block into a `BucketError`.
+
+    Args:
+        sentence: What did not work.
+        action: The right that it needs, such as `iam:CreateOpenIDConnectProvider`.
+
+    Raises:
+        BucketError: with the service's code, or ours where no answer came.
+    """
+    try:
+        yield
+    except ADMIN_ERRORS as error:
+        raise _admin_error(error, sentence, action) from None
+
+
+def admin_error(code: str, sentence: str) -> BucketError:
+    """A failure that we found, not the service."""
+    return BucketError(sentence, remedy=_ADMIN_REMEDIES[code], code=code)
+
+
+def _admin_error(error: Exception, sentence: str, action: str) -> BucketError:
+    told = error.response if isinstance(error, boto.ClientError) else {}
+    code = code_of(error, told)
+    # Only code and message: other members of an answer hold key ids and the string that was signed.
+    said = f"{stated_code(told)}: {told.get('Error', {}).get('Message', '')}" if told else str(error)
+    if code == "CredentialRetrieval":
+        said = type(error).__name__  # its text may be the output of the operator's own credential_process
+    cause = re.sub(r"//[^/@\s]*@", "//", said).strip().rstrip(":")[:300]
+    return BucketError(
+        sentence, cause=cause, remedy=_ADMIN_REMEDIES.get(code, _ADMIN_OTHER).format(action=action), code=code
+    )
+
+
+S3_ERRORS = (
+    boto.BotoCoreError,
+    boto.ClientError,
+    boto.HTTPClientError,
+    HTTPError,
+    HTTPException,
+    OSError,
+    CancelledError,
+)
+"""What botocore and the libraries below it raise, also in the middle of a body, and what `Bounded` raises."""
+
+_STS_OPERATIONS = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity"})
+_PROFILE_VARIABLES = ("AWS_DEFAULT_PROFILE", "AWS_PROFILE")  # in botocore's order
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What was tried: the `verb` of the sentence, the S3 `action` that it needs, and on which `key` (or prefix)."""
+
+    verb: str
+    action: str
+    publish: Publish
+    key: str = ""
+
+    def sentence(self) -> str:
+        """What did not work, such as: The object `a/b` could not be written to bucket `c`."""
+        if self.action == "s3:ListBucket":
+            return f"The bucket `{self.publish.bucket}` could not be listed."
+        return f"The object `{self.key}` of bucket `{self.publish.bucket}` could not be {self.verb}."
+
+
+@contextmanager
+def s3_errors_translated(attempt: Attempt) -> Iterator[None]:
+    """Turn everything that botocore, urllib3 and sockets raise inside the block into a `BucketError`.
+
+    Raises:
+        BucketError: with the store's code, or ours where no answer came.
+    """
+    try:
+        yield
+    except (*S3_ERRORS, ResponseParserError, ValueError, LookupError) as error:
+        # The last three: an answer, or a member of it, that cannot be read, or is not there.
+        raise bucket_error(error, attempt) from None
+
+
+def bucket_error_for(code: str, attempt: Attempt, *, cause: str) -> BucketError:
+    """A failure that we found, not the store."""
+    return BucketError(attempt.sentence(), cause=cause, remedy=_remedy(code, {}, attempt), code=code)
+
+
+def bucket_error(error: Exception, attempt: Attempt) -> BucketError:
+    """Say in words what `error` means for `attempt`; never repeats a secret."""
+    told = error.response if isinstance(error, boto.ClientError) else {}
+    code = code_of(error, told)
+    remedy = _remedy(code, told, attempt)
+    if isinstance(error, boto.ClientError) and error.operation_name in _STS_OPERATIONS:
+        remedy = REMEDY_ROLE
+    return BucketError(attempt.sentence(), cause=cause_of(error, told, code), remedy=remedy, code=code)
+
+
+def cause_of(error: Exception, told: Mapping[str, Any], code: str) -> str:
+    """What the outside world said, in one short line without any secret; `told` is the service's own answer."""
+    if isinstance(error, boto.ClientError):
+        # Only these two: the other members of an S3 error hold key ids, tokens and the string that was signed.
+        return _clean(f"{stated_code(told)}: {told.get('Error', {}).get('Message', '')}")
+    if code == "Cancelled":
+        return ""
+    if code == "CredentialRetrieval":
+        return type(error).__name__  # its text may be the output of the operator's own credential_process
+    return _clean(str(error))
+
+
+def _clean(text: str, *, max_characters: int = 300) -> str:
+    without_users = re.sub(r"//[^/@\s]*@", "//", text)
+    return without_users.strip().rstrip(":")[:max_characters]
+
+
+def _remedy(code: str, told: Mapping[str, Any], attempt: Attempt) -> str:
+    region = _right_region(told)
+    if code == "PermanentRedirect" and region:
+        template = REMEDY_RIGHT_REGION
+    elif code == "AccessDenied" and "kms:" in str(told.get("Error", {}).get("Message", "")).lower():
+        template = REMEDY_KMS
+    else:
+        template = REMEDIES.get(code, REMEDY_OTHER if told else REMEDY_NO_ANSWER)
+    if code == "AccessDenied" and attempt.publish.expected_bucket_owner:
+        template += " " + REMEDY_OWNER
+    return template.format_map(_words(attempt, region))
+
+
+def _words(attempt: Attempt, region: str) -> dict[str, str]:
+    publish = attempt.publish
+    profile, profile_setting = _profile(publish)
+    resource = f"{publish.bucket}" if attempt.action == "s3:ListBucket" else f"{publish.bucket}/{attempt.key}"
+    return {
+        "action": attempt.action,
+        "resource": f"arn:aws:s3:::{resource}",
+        "bucket": publish.bucket,
+        "region": publish.region,
+        "right_region": region,
+        "endpoint": publish.endpoint_url or f"the S3 endpoint of {publish.region}",
+        "profile": profile,
+        "profile_setting": profile_setting,
+        "owner": publish.expected_bucket_owner or "",
+    }
+
+
+def _profile(publish: Publish) -> tuple[str, str]:
+    """The name of the profile that botocore uses, and the setting that it comes from."""
+    if publish.profile is not None:
+        return publish.profile, "publish.profile"
+    found = ((os.environ.get(variable), variable) for variable in _PROFILE_VARIABLES)
+    return next(((name, variable) for name, variable in found if name), ("default", "publish.profile"))
+
+
+def _right_region(told: Mapping[str, Any]) -> str:
+    """The region that the store itself names: an S3 error has `Region`, every answer of AWS the header."""
+    headers = told.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    region = str(told.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region") or "")
+    return region if re.fullmatch(r"[a-z0-9-]{2,40}", region) else ""
+
+
+REMEDY_OTHER = "Look the code up in the store's documentation; the next pass tries again."
+REMEDY_NO_ANSWER = (
+    "Nothing was sent, or nothing came: correct what the cause names (the AWS variables of the environment and the AWS "
+    "configuration files); if it names nothing of yours, report it."
+)
+REMEDY_RIGHT_REGION = "The bucket is in another region: set `publish.region: {right_region}`."
+REMEDY_KMS = (
+    "The bucket is encrypted with a KMS key that the mirror may not use, and then nobody can read the documents "
+    "anonymously either: use SSE-S3 (AES256) for the bucket `{bucket}`."
+)
+REMEDY_OWNER = "The bucket may also belong to another account than `publish.expected_bucket_owner` {owner} says."
+REMEDY_ROLE = (
+    "STS did not give the role's credentials: check `publish.role_arn` (or the role of the web identity), the role's "
+    "trust policy, and the right `sts:AssumeRole` of who assumes it."
+)
+
+_AGAIN = "The next pass tries again."
+_SWITCH_OFF = (
+    "The store has no conditional writes: set `publish.conditional_writes: false`, and run one mirror only for it."
+)
+_NO_CREDENTIALS = (
+    "Give the mirror AWS credentials (environment, profile `{profile}`, web identity, instance or pod role) "
+    "that allow `{action}`."
+)
+_CREDENTIALS_SOURCE = (
+    "Check where the AWS credentials come from: profile `{profile}`, `publish.role_arn`, "
+    "or the metadata service of the instance."
+)
+
+REMEDIES: Mapping[str, str] = {
+    "AccessDenied": (
+        "Allow `{action}` on `{resource}` to the mirror's own identity (`oidc-mirror render writer-policy`), "
+        "and `s3:ListBucket` on the bucket, without which S3 answers so for an object that does not exist."
+    ),
+    "NoSuchBucket": "Create the bucket with `oidc-mirror provision bucket`, or correct `publish.bucket`.",
+    "NoSuchKey": "The object is gone; the next pass puts it again.",
+    "PermanentRedirect": "The bucket is in another region than `{region}`: correct `publish.region`.",
+    "BadRequest": "Check `publish.region` and the mirror's credentials.",
+    "NoCredentials": _NO_CREDENTIALS,
+    "PartialCredentials": _NO_CREDENTIALS,
+    "ExpiredToken": "The mirror's AWS credentials are expired: renew them, and let them be refreshed by themselves.",
+    "SsoLoginExpired": "Log in again with `aws sso login`; a mirror that runs unattended needs other credentials.",
+    "CredentialRetrieval": _CREDENTIALS_SOURCE,
+    "InvalidAccessKeyId": "The store does not know the mirror's access key: correct the credentials or the endpoint.",
+    "InvalidIdentityToken": "STS does not accept the mirror's web identity token: check its issuer's provider in IAM.",
+    "SignatureDoesNotMatch": "The secret key does not belong to the access key: correct the mirror's credentials.",
+    "ProfileNotFound": "Correct `{profile_setting}`, or add the profile `{profile}` to the AWS configuration files.",
+    "InvalidConfiguration": (
+        "Correct what the cause names: a variable AWS_* of the environment, the AWS configuration files, "
+        "`publish.endpoint_url` or `publish.bucket`."
+    ),
+    "RequestTimeTooSkewed": "This machine's clock is off by more than 15 minutes: set it, or start an NTP client.",
+    "SlowDown": "The store asks to slow down: lower `limits.puts`. " + _AGAIN,
+    "InternalError": "The store had an error of its own. " + _AGAIN,
+    "ConditionalRequestConflict": "Somebody else wrote the object at the same moment. " + _AGAIN,
+    "PreconditionFailed": _SWITCH_OFF,
+    "NotImplemented": _SWITCH_OFF,
+    "KMS.DisabledException": REMEDY_KMS,
+    "InvalidRequest": "The store does not accept the request: check `publish.endpoint_url` and the bucket's settings.",
+    "NoSuchHost": "The name of {endpoint} does not resolve: check DNS, `publish.endpoint_url` and `publish.region`.",
+    "Unreachable": "{endpoint} does not accept connections: check the network, the firewall and `HTTPS_PROXY`.",
+    "ConnectTimeout": "{endpoint} cannot be reached: check the network, the firewall and `HTTPS_PROXY`.",
+    "ReadTimeout": "{endpoint} did not answer in time. " + _AGAIN,
+    "RequestTimeout": "{endpoint} did not get the request in time. " + _AGAIN,
+    "ConnectionClosed": "{endpoint} closed the connection in the middle. " + _AGAIN,
+    "IncompleteBody": "{endpoint} broke off in the middle of the object. " + _AGAIN,
+    "ChecksumMismatch": "The object was damaged on its way. " + _AGAIN,
+    "MalformedAnswer": "{endpoint} answered something that is not S3: check `publish.endpoint_url` and proxies.",
+    "CaBundle": (
+        "Let `AWS_CA_BUNDLE` (or `ca_bundle` of the AWS configuration files) name a readable PEM file with the CA of "
+        "{endpoint}, or remove it."
+    ),
+    "Tls": "The certificate of {endpoint} is not trusted: point `AWS_CA_BUNDLE` to its CA, or correct the endpoint.",
+    "Proxy": "The proxy of `HTTPS_PROXY` does not work: correct it, or set `NO_PROXY` for the endpoint.",
+    "Cancelled": "It was broken off because the mirror ends. " + _AGAIN,
+    "Unknown": "{endpoint} states no code that S3 has: check `publish.endpoint_url` and proxies.",
+    "TooManyObjects": "Give the mirror a bucket, or a `publish.prefix`, of its own.",
+}
+"""By code; `AccessDenied` and its like are the store's own, the others name a failure without an answer."""

@@ -1,14 +1,25 @@
-"""The IAM policies of the mirror, as values that `json.dumps` writes. Pure.
+"""IAM policies: what the mirror needs, what a policy allows, and merging a statement into others' policies. Pure.
 
 Each gives exactly what is needed: no statement has a wildcard in its resources, except where a service has none finer.
+
+What a bucket policy lets the whole world do, judged against the objects that should be public. Pure.
+An approximation of IAM's evaluation that errs to the side of telling: what it cannot judge it says so.
+
+Pure: from "the public URL answers 403" to what in the bucket makes it so.
+The one sentence for all of them is of little help to somebody at three in the morning: S3 itself says no more than
+AccessDenied, whether the object is missing, the policy is, or Block Public Access stands above it.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from mirror.addresses import common_folder
-from mirror.model import IssuerUrl, ObjectKey
+from mirror.addresses import bucket_url, common_folder
+from mirror.config.settings import Publish
+from mirror.model import IssuerUrl, ObjectKey, Reason
+from mirror.ports import Openness
 
 Policy = dict[str, Any]
 """A policy document of IAM (IAM user guide, "IAM JSON policy element reference")."""
@@ -199,3 +210,327 @@ def _demanded(arns: list[str]) -> list[str]:
     if not arns:
         raise ValueError("A policy needs at least one object.")
     return arns
+
+
+_GET = "s3:GetObject"
+_HARMLESS_DENIAL = frozenset({"aws:securetransport", "s3:tlsversion"})
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What a policy gives to everybody.
+
+    `missing` of the wanted keys nobody may read; `denied` are read-protected by a Deny. `wider` are resources beyond
+    the wanted ones that everybody may read, `dangerous` actions beyond reading, each with its resource.
+    `conditional` are statement ids whose Condition this program does not judge.
+    """
+
+    missing: tuple[ObjectKey, ...]
+    denied: tuple[ObjectKey, ...] = ()
+    wider: tuple[str, ...] = ()
+    dangerous: tuple[str, ...] = ()
+    conditional: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    name: str
+    allows: bool
+    actions: tuple[str, ...]
+    resources: tuple[str, ...]
+    conditions: frozenset[str]
+    negated: frozenset[str] = field(default_factory=frozenset)
+
+
+def grants(policy: str, bucket: str, wanted: Iterable[ObjectKey], partition: str) -> Grants | None:
+    """Judge the text of a policy; None when it is no policy.
+
+    Args:
+        policy: The JSON text (IAM JSON policy elements reference).
+        bucket: The bucket's name.
+        wanted: The keys that everybody should be able to read.
+        partition: The second word of its ARNs: `aws`, or that of China or a government's cloud.
+    """
+    statements = _public_statements(policy)
+    if statements is None:
+        return None
+    arns = {key: f"arn:{partition}:s3:::{bucket}/{key}" for key in wanted}
+    plain = [each for each in statements if not each.conditions]
+    allowing = [each for each in plain if each.allows]
+    denying = [each for each in statements if not each.allows and not each.conditions <= _HARMLESS_DENIAL]
+    denying += [each for each in plain if not each.allows]
+    names = [each.name for each in statements if each.allows and each.conditions]
+    return Grants(
+        missing=tuple(key for key, arn in arns.items() if not any(_reads(each, arn) for each in allowing)),
+        denied=tuple(key for key, arn in arns.items() if any(_reads(each, arn) for each in denying)),
+        wider=tuple(dict.fromkeys(_wider(allowing, frozenset(arns.values())))),
+        dangerous=tuple(dict.fromkeys(_dangerous(each for each in statements if each.allows))),
+        conditional=tuple(names),
+    )
+
+
+def _public_statements(policy: str) -> list[_Statement] | None:
+    """The statements whose principal is everybody."""
+    try:
+        document = json.loads(policy)
+        listed = document["Statement"]
+        entries = listed if isinstance(listed, list) else [listed]
+        return [_read(each, number) for number, each in enumerate(entries, start=1) if _is_public(each)]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _read(entry: Mapping[str, Any], number: int) -> _Statement:
+    operators = entry.get("Condition") or {}
+    conditions = frozenset(str(key).lower() for keys in operators.values() for key in keys)
+    return _Statement(
+        name=str(entry.get("Sid") or f"statement {number}"),
+        allows=entry.get("Effect") == "Allow",
+        actions=_as_texts(entry.get("Action", entry.get("NotAction"))),
+        resources=_as_texts(entry.get("Resource", entry.get("NotResource"))),
+        conditions=conditions,
+        negated=frozenset({"NotAction", "NotResource"} & entry.keys()),
+    )
+
+
+def _is_public(entry: Mapping[str, Any]) -> bool:
+    if "NotPrincipal" in entry:
+        return True  # everybody but some
+    principal = entry.get("Principal")
+    return principal == "*" or (isinstance(principal, dict) and "*" in _as_texts(principal.get("AWS")))
+
+
+def _as_texts(value: Any) -> tuple[str, ...]:
+    return tuple(str(each) for each in value) if isinstance(value, list) else (str(value),) if value else ()
+
+
+def _matches_pattern(pattern: str, text: str, *, ignoring_case: bool = False) -> bool:
+    """IAM's wildcards: `*` is any text, `?` any character."""
+    words = "".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in pattern)
+    return re.fullmatch(words, text, re.DOTALL | (re.IGNORECASE if ignoring_case else 0)) is not None
+
+
+def _reads(statement: _Statement, arn: str) -> bool:
+    acts = any(_matches_pattern(each, _GET, ignoring_case=True) for each in statement.actions)
+    covers = any(_matches_pattern(each, arn) for each in statement.resources)
+    return (acts != ("NotAction" in statement.negated)) and (covers != ("NotResource" in statement.negated))
+
+
+def _wider(allowing: Iterable[_Statement], wanted: frozenset[str]) -> Iterator[str]:
+    for each in allowing:
+        if "NotResource" in each.negated:
+            yield f"everything but {', '.join(each.resources)}"
+        elif any(_matches_pattern(action, _GET, ignoring_case=True) for action in each.actions):
+            yield from (resource for resource in each.resources if resource not in wanted)
+
+
+def _dangerous(allowing: Iterable[_Statement]) -> Iterator[str]:
+    for each in allowing:
+        where = ", ".join(each.resources)
+        if "NotAction" in each.negated:
+            yield f"everything but {', '.join(each.actions)} on {where}"
+            continue
+        yield from (f"{action} on {where}" for action in each.actions if action.lower() != _GET.lower())
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A bucket's policy as it stands: its other members, our statement, and those of others, in their order."""
+
+    members: Mapping[str, Any]
+    ours: tuple[Statement, ...]
+    foreign: tuple[Statement, ...]
+
+
+def read_policy(text: str) -> Standing | None:
+    """The parts of a policy's text; None when it is none that this program understands."""
+    try:
+        policy = json.loads(text)
+        listed = policy["Statement"]
+        statements = listed if isinstance(listed, list) else [listed]
+        if not all(isinstance(each, dict) for each in statements):
+            return None
+        members = {name: value for name, value in policy.items() if name != "Statement"}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    ours = tuple(each for each in statements if each.get("Sid") == PUBLIC_SID)
+    return Standing(members, ours, tuple(each for each in statements if each.get("Sid") != PUBLIC_SID))
+
+
+NOTHING = Standing(document(), (), ())
+"""The policy of a bucket that has none."""
+
+
+def is_right(standing: Standing, wanted: Statement) -> bool:
+    """Whether our statement stands exactly once and says exactly what it should, in whatever order."""
+    return len(standing.ours) == 1 and _normal(standing.ours[0]) == _normal(wanted)
+
+
+def is_within(standing: Standing, wanted: Statement) -> bool:
+    """Whether our statement as it stands opens nothing that it should not."""
+    return all(
+        {**_normal(each), "Resource": None} == {**_normal(wanted), "Resource": None}
+        and _as_set(each.get("Resource", [])) <= _as_set(wanted["Resource"])
+        for each in standing.ours
+    )
+
+
+def merged(standing: Standing, wanted: Statement) -> str:
+    """The text of the policy with our statement behind those of others, which stay as they are."""
+    members = {name: value for name, value in standing.members.items() if name != "Statement"}
+    return compact({**members, "Statement": [*standing.foreign, wanted]})
+
+
+def _normal(statement: Statement) -> dict[str, Any]:
+    """AWS gives lists back in another order, and a list of one as its entry."""
+    return {name: _as_set(value) if name in ("Action", "Resource") else value for name, value in statement.items()}
+
+
+def _as_set(value: Any) -> frozenset[str]:
+    return frozenset(map(str, value if isinstance(value, list) else [value]))
+
+
+def opened(standing: Standing) -> frozenset[str]:
+    """The resources that our statement opens now, whole."""
+    return frozenset().union(*(_as_set(each.get("Resource", [])) for each in standing.ours))
+
+
+# ------------------------------------------------------------------------------------- statements of others
+
+
+def public_names(foreign: Iterable[Statement]) -> tuple[str, ...]:
+    """Those statements of others that give anything to everybody, by Sid or number.
+
+    One with a condition counts too: whether it is narrow enough is for its author to say.
+    """
+    return tuple(_named(foreign, lambda each: each.get("Effect") == "Allow" and _is_for_everybody(each)))
+
+
+def denying_names(foreign: Iterable[Statement], arns: Iterable[str]) -> tuple[str, ...]:
+    """Those statements of others that without a condition forbid everybody to read one of `arns`."""
+    wanted = tuple(arns)
+    return tuple(_named(foreign, lambda each: _denies(each, wanted)))
+
+
+def _named(statements: Iterable[Statement], chosen: Any) -> Iterator[str]:
+    for number, each in enumerate(statements, start=1):
+        if chosen(each):
+            yield str(each.get("Sid") or f"number {number}")
+
+
+def _is_for_everybody(statement: Statement) -> bool:
+    if "NotPrincipal" in statement:
+        return True
+    principal = statement.get("Principal")
+    texts = _listed(principal.get("AWS")) if isinstance(principal, dict) else _listed(principal)
+    return "*" in texts
+
+
+def _denies(statement: Statement, arns: tuple[str, ...]) -> bool:
+    if statement.get("Effect") != "Deny" or statement.get("Condition") or not _is_for_everybody(statement):
+        return False
+    acts = any(_fits(each.lower(), "s3:getobject") for each in _listed(statement.get("Action")))
+    return acts and any(_fits(pattern, arn) for pattern in _listed(statement.get("Resource")) for arn in arns)
+
+
+def _fits(pattern: str, text: str) -> bool:
+    words = "".join({"*": ".*", "?": "."}.get(each, re.escape(each)) for each in pattern)
+    return re.fullmatch(words, text, re.DOTALL) is not None
+
+
+def _listed(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return tuple(map(str, value)) if isinstance(value, list) else (str(value),)
+
+
+FORBIDDEN = "forbidden"
+_POLICY = (
+    "Allow `s3:GetObject` on exactly the published keys to everybody (`oidc-mirror render bucket-policy`, "
+    "`oidc-mirror provision bucket`)."
+)
+_BLOCK = "Switch off {blocks} for the bucket, and for the account: `oidc-mirror provision bucket`. " + _POLICY
+_ABSENT = "Check that the issuer's path, `publish.prefix` and `publish.base_url` lead to the object that was put."
+_ABOVE = (
+    "Look above the bucket: Block Public Access of the account (it wins over every bucket), a policy of the "
+    "organisation, an object that another account owns, or encryption with a KMS key (use SSE-S3)."
+)
+_CDN = (
+    "The issuer's host is none of S3's own: let the CDN read the bucket (CloudFront: an origin access control, and a "
+    "bucket policy with `s3:GetObject` on the published keys for its distribution), and let everybody read the CDN."
+)
+
+
+def is_served_by_bucket(publish: Publish) -> bool:
+    """Whether the public URL is the store's own, so that the bucket's settings decide who may read."""
+    return bucket_url(publish.base_url) is not None or publish.base_url.startswith(f"{publish.endpoint_url}/")
+
+
+def behind_cdn(reason: Reason) -> Reason:
+    """A 403 of a host that is not the store's own."""
+    return Reason(FORBIDDEN, reason.sentence, _CDN)
+
+
+def why_private(reason: Reason, openness: Openness, publish: Publish, key: ObjectKey) -> Reason:
+    """The 403 of `reason`, told by its cause; `reason` itself where the bucket lets us learn nothing.
+
+    Codes: `object_missing`, `block_public_access`, `bucket_policy`, or `forbidden`.
+    """
+    if openness.exists is False:
+        sentence = f"{reason.sentence} There is no object {key} in bucket {publish.bucket}."
+        return Reason("object_missing", sentence, _ABSENT)
+    if openness.blocks:
+        blocks = " and ".join(openness.blocks)
+        sentence = f"{reason.sentence} Block Public Access of bucket {publish.bucket} is on ({blocks})."
+        return Reason("block_public_access", sentence, _BLOCK.format(blocks=blocks))
+    if openness.policy is None:
+        return reason
+    if not opens(openness.policy, publish.bucket, key):
+        kind = "does not let everybody read this object" if openness.policy else "is missing"
+        sentence = f"{reason.sentence} The policy of bucket {publish.bucket} {kind}."
+        return Reason("bucket_policy", sentence, _POLICY)
+    sentence = f"{reason.sentence} The policy of bucket {publish.bucket} would let everybody read it."
+    return Reason(FORBIDDEN, sentence, _ABOVE)
+
+
+def opens(policy: str, bucket: str, key: ObjectKey) -> bool:
+    """Whether a bucket policy lets everybody GET the object, as far as its own text tells.
+
+    A statement with a condition, or of the Not… kinds, is not counted as an allowance; a matching Deny without a
+    condition wins. Source: the IAM user guide, "Policy evaluation logic".
+    """
+    try:
+        statements = json.loads(policy)["Statement"]
+    except (ValueError, TypeError, KeyError):
+        return False
+    matching = [each for each in _items(statements) if _lets_everybody_get(each, bucket, key)]
+    return bool(matching) and all(each.get("Effect") == "Allow" for each in matching)
+
+
+def _lets_everybody_get(statement: Any, bucket: str, key: ObjectKey) -> bool:
+    if not isinstance(statement, dict) or statement.get("Condition"):
+        return False
+    return (
+        _is_everybody(statement.get("Principal"))
+        and any(_fits_wildcard(str(text).lower(), "s3:getobject") for text in _items(statement.get("Action")))
+        and any(_covers(str(text), f"{bucket}/{key}") for text in _items(statement.get("Resource")))
+    )
+
+
+def _is_everybody(principal: Any) -> bool:
+    return principal == "*" or (isinstance(principal, dict) and "*" in _items(principal.get("AWS")))
+
+
+def _covers(resource: str, name: str) -> bool:
+    arn, colons, rest = resource.partition(":s3:::")
+    return resource == "*" or (bool(colons) and arn.startswith("arn:aws") and _fits_wildcard(rest, name))
+
+
+def _fits_wildcard(pattern: str, text: str) -> bool:
+    """IAM's wildcards: `*` is any text, `?` one character."""
+    signs = "".join({"*": ".*", "?": "."}.get(sign, re.escape(sign)) for sign in pattern)
+    return re.fullmatch(signs, text, re.DOTALL) is not None
+
+
+def _items(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list) else (value,) if value else ()

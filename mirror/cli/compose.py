@@ -128,7 +128,7 @@ class _LateCdn:
 
 def own_token(publish: Publish) -> OwnToken | None:
     """See `mirror.ports.Ports`; read anew at each call, because such tokens are rotated on disk (fact 20)."""
-    from mirror.aws.web_identity import issuer_of_file, token_file  # noqa: PLC0415  botocore takes long to import
+    from mirror.aws.sessions import issuer_of_file, token_file  # noqa: PLC0415  botocore takes long to import
 
     path = token_file(publish, os.environ)
     issuer = issuer_of_file(path) if path is not None else None

@@ -141,10 +141,10 @@ def named(settings: "Settings", name: str) -> "Issuer":
 
 
 def _session(publish: Any, profile: str | None, role_arn: str | None) -> "boto3.session.Session":
+    from mirror.aws.errors import admin_errors_translated  # noqa: PLC0415  `--help` does without
     from mirror.aws.sessions import session  # noqa: PLC0415  `--help` does without
-    from mirror.federation.provision.failures import translated  # noqa: PLC0415  `--help` does without
 
-    with translated("There are no credentials to administer with.", "sts:GetCallerIdentity"):
+    with admin_errors_translated("There are no credentials to administer with.", "sts:GetCallerIdentity"):
         return session(replace(publish, profile=profile, role_arn=role_arn))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from mirror.aws.errors import NOT_SENT_CODES, TRANSIENT_CODES, code_of
+from mirror.aws.errors import NOT_SENT_CODES, TRANSIENT_CODES, Attempt, bucket_error_for, code_of, s3_errors_translated
 from mirror.aws.sessions import READ_SECONDS
 from mirror.concurrency import Bounded
 from mirror.config.settings import Publish
@@ -17,7 +17,6 @@ from mirror.publish import openness
 from mirror.publish.absence import is_absent_under
 from mirror.publish.answers import headers, listed, unquoted
 from mirror.publish.clients import S3Clients
-from mirror.publish.failures import Attempt, own_error, translated
 from mirror.publish.requests import owner, put_request
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class S3Bucket:
             BucketError: the listing is not whole, or is longer than `MAX_LIST_PAGES`.
         """
         found: dict[ObjectKey, Listed] = {}
-        with translated(Attempt("listed", "s3:ListBucket", self._publish, prefix)):
+        with s3_errors_translated(Attempt("listed", "s3:ListBucket", self._publish, prefix)):
             for number, page in enumerate(self._pages(prefix), start=1):
                 self._refuse_endless(number)
                 found.update((ObjectKey(entry["Key"]), listed(entry)) for entry in page.get("Contents", ()))
@@ -88,7 +87,7 @@ class S3Bucket:
         Raises:
             BucketError: it could not be read.
         """
-        with translated(self._reading(key)):
+        with s3_errors_translated(self._reading(key)):
             return self._bounded.run(lambda: self._get(key))
 
     def head(self, key: ObjectKey) -> StoredHeaders | None:
@@ -97,13 +96,13 @@ class S3Bucket:
         Raises:
             BucketError: it could not be looked at.
         """
-        with translated(self._reading(key)):
+        with s3_errors_translated(self._reading(key)):
             return self._bounded.run(lambda: self._head(key))
 
     def openness(self, key: ObjectKey) -> Openness:
         """What the bucket says about who may read the object; raises nothing, because it only explains a failure."""
         try:
-            with translated(self._reading(key)):
+            with s3_errors_translated(self._reading(key)):
                 return self._bounded.run(lambda: openness.ask(self._clients.reads, self._publish, key))
         except BucketError:
             return Openness()
@@ -161,7 +160,7 @@ class S3Bucket:
 
     def _send(self, request: "PutObjectRequestTypeDef") -> ETag | BucketError:
         try:
-            with translated(Attempt("written", "s3:PutObject", self._publish, request["Key"])):
+            with s3_errors_translated(Attempt("written", "s3:PutObject", self._publish, request["Key"])):
                 return unquoted(self._bounded.run(lambda: self._clients.writes.put_object(**request))["ETag"])
         except BucketError as error:
             return error
@@ -218,7 +217,7 @@ class S3Bucket:
     def _refuse_endless(self, pages: int) -> None:
         if pages > self._max_pages:
             attempt = Attempt("listed", "s3:ListBucket", self._publish)
-            raise own_error("TooManyObjects", attempt, cause=f"more than {self._max_pages} pages")
+            raise bucket_error_for("TooManyObjects", attempt, cause=f"more than {self._max_pages} pages")
 
 
 def _stored(answer: Any) -> Stored:

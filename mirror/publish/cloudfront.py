@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from mirror.aws.errors import code_of
+from mirror.aws.errors import S3_ERRORS, cause_of, code_of
 from mirror.aws.sessions import impatient, session
 from mirror.concurrency import Bounded
 from mirror.config.settings import Publish
 from mirror.model import Reason
-from mirror.publish.failures import FOREIGN_ERRORS, cause_of
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudfront import CloudFrontClient
@@ -55,7 +54,7 @@ class CloudFront:
         """See `mirror.ports.Cdn`. `paths` begin with a slash; `reference` is CloudFront's `CallerReference`."""
         try:
             self._bounded.run(lambda: self._invalidate(publish, paths, reference))
-        except (*FOREIGN_ERRORS, ValueError, LookupError) as error:
+        except (*S3_ERRORS, ValueError, LookupError) as error:
             return _reason(error, publish)
         return None
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
+from mirror.aws.errors import S3_ERRORS
 from mirror.config.settings import Publish
 from mirror.model import ObjectKey
 from mirror.ports import Openness
 from mirror.publish.answers import is_absent
-from mirror.publish.failures import FOREIGN_ERRORS
 from mirror.publish.requests import owner
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _known(question: Callable[[], T], absent_code: str, *, absent: T) -> T | Non
         return question()
     except ClientError as error:
         return absent if is_absent(error) or error.response["Error"]["Code"] == absent_code else None
-    except (*FOREIGN_ERRORS, ValueError, LookupError):
+    except (*S3_ERRORS, ValueError, LookupError):
         return None
 
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from mirror.aws.iam_policy import FORBIDDEN, behind_cdn, is_served_by_bucket, why_private
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, Event, Level, PublicObject, Reason
 from mirror.ports import Bucket, Foreign, NotSeen, PublicView, Seen, StoredHeaders
 from mirror.publish.judgement import judge
-from mirror.publish.privacy import FORBIDDEN, behind_cdn, is_served_by_bucket, why_private
 from mirror.publish.reconcile import Action, Decision, Put, Waiting, busy
 from mirror.publish.safety import window
 from mirror.report import Effect, ObjectReport, PublicLook, reason_from

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from mirror.aws.errors import stated_code
+from mirror.aws.errors import Attempt, s3_errors_translated, stated_code
 from mirror.aws.sessions import impatient, session
 from mirror.config.settings import Publish
 from mirror.doctor.ports import AccessBlock, BucketFacts, Identity, Missed, PutVerdict
@@ -18,7 +18,6 @@ from mirror.doctor.probes.questions import Question
 from mirror.errors import BucketError
 from mirror.model import ObjectKey, Stored
 from mirror.publish.clients import S3Clients
-from mirror.publish.failures import Attempt, translated
 from mirror.publish.look import Target, target
 
 _NO_SUCH_ETAG = "0" * 32
@@ -161,7 +160,7 @@ class RealAws:
 
 def _asked(action: str, publish: Publish, ask: Callable[[], T], *, key: str = "") -> T | Missed:
     try:
-        with translated(Attempt("asked about", action, publish, key)):
+        with s3_errors_translated(Attempt("asked about", action, publish, key)):
             return ask()
     except BucketError as error:
         return Missed(error.code, error.cause, error.remedy)

@@ -3,15 +3,13 @@
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
-from mirror.aws.iam_policy import partition_of
+from mirror.aws.iam_policy import Grants, grants, is_served_by_bucket, partition_of
 from mirror.config.settings import Publish
 from mirror.doctor.finding import Finding, Place, Station
-from mirror.doctor.grants import Grants, grants
 from mirror.doctor.ports import AccessBlock, Aws, BucketFacts, Identity, Missed
 from mirror.doctor.stations.credentials import is_aws
 from mirror.doctor.words import counted
 from mirror.model import ObjectKey
-from mirror.publish.privacy import is_served_by_bucket
 
 _MOST_SHOWN = 3
 _ACLS_IN_FORCE = ("ObjectWriter", "BucketOwnerPreferred")

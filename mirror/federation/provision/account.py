@@ -7,11 +7,10 @@ import boto3.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from mirror.aws.errors import code_of
+from mirror.aws.errors import admin_errors_translated, code_of
 from mirror.aws.sessions import impatient
 from mirror.errors import BucketError
 from mirror.federation.provision.bucket import AccessBlock
-from mirror.federation.provision.failures import translated
 
 NO_ACCESS_BLOCK = "NoSuchPublicAccessBlockConfiguration"
 _SHORT = Config(connect_timeout=2.0, read_timeout=3.0, retries={"mode": "standard", "total_max_attempts": 1})
@@ -77,7 +76,7 @@ class Account:
 
 
 def _asked(what: str, action: str, ask: Callable[[], Any]) -> Any:
-    with translated(f"AWS could not be asked for {what}.", action):
+    with admin_errors_translated(f"AWS could not be asked for {what}.", action):
         return ask()
 
 

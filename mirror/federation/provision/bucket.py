@@ -6,16 +6,20 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mirror.addresses import bucket_url
-from mirror.aws.iam_policy import MAX_BUCKET_POLICY_BYTES, PUBLIC_SID, Statement, object_arns, public_statement
-from mirror.federation.provision.merging import (
+from mirror.aws.iam_policy import (
+    MAX_BUCKET_POLICY_BYTES,
     NOTHING,
+    PUBLIC_SID,
     Standing,
+    Statement,
     denying_names,
     is_right,
     is_within,
     merged,
+    object_arns,
     opened,
     public_names,
+    public_statement,
     read_policy,
 )
 from mirror.federation.provision.plan import Difference, Plan

@@ -11,13 +11,12 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from mirror.addresses import is_aws_endpoint
-from mirror.aws.errors import code_of
+from mirror.aws.errors import admin_error, admin_errors_translated, code_of
 from mirror.aws.sessions import impatient
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.federation.provision.account import NO_ACCESS_BLOCK, Account, access_block
 from mirror.federation.provision.bucket import OWNERSHIP, BucketSight
-from mirror.federation.provision.failures import own_error, translated
 from mirror.federation.provision.plan import Difference
 
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ class BucketOffice:
     def _head(self) -> tuple[Any, str]:
         """Whose the bucket is, and where; botocore itself follows to another region."""
         sentence = f"Whether the bucket `{self._name}` exists could not be seen."
-        with translated(sentence, "s3:ListBucket"):
+        with admin_errors_translated(sentence, "s3:ListBucket"):
             try:
                 answer = self._s3.head_bucket(Bucket=self._name, **self._ours())
             except ClientError as error:
@@ -133,7 +132,7 @@ class BucketOffice:
 
     def _get(self, what: str, action: str, call: str) -> dict[str, Any]:
         """One setting of the bucket; empty when it is not set, or when a store other than AWS has no such thing."""
-        with translated(f"The {what} of the bucket `{self._name}` could not be seen.", action):
+        with admin_errors_translated(f"The {what} of the bucket `{self._name}` could not be seen.", action):
             try:
                 answer: dict[str, Any] = getattr(self._s3, call)(Bucket=self._name, **self._ours())
             except ClientError as error:
@@ -156,15 +155,15 @@ class BucketOffice:
         sentence = f"The bucket `{self._name}`: {difference.what} could not be set."
         match difference.code:
             case "create_bucket":
-                with translated(f"The bucket `{self._name}` could not be made.", "s3:CreateBucket"):
+                with admin_errors_translated(f"The bucket `{self._name}` could not be made.", "s3:CreateBucket"):
                     self._create()
             case "enable_versioning":
-                with translated(sentence, "s3:PutBucketVersioning"):
+                with admin_errors_translated(sentence, "s3:PutBucketVersioning"):
                     self._s3.put_bucket_versioning(
                         Bucket=self._name, VersioningConfiguration={"Status": "Enabled"}, **self._ours()
                     )
             case "set_access_block":
-                with translated(sentence, "s3:PutBucketPublicAccessBlock"):
+                with admin_errors_translated(sentence, "s3:PutBucketPublicAccessBlock"):
                     self._s3.put_public_access_block(
                         Bucket=self._name, PublicAccessBlockConfiguration=json.loads(difference.payload), **self._ours()
                     )
@@ -183,8 +182,8 @@ class BucketOffice:
     def _put_policy(self, text: str, seen: BucketSight, sentence: str) -> None:
         # S3 has no conditional write for policies: what somebody else put meanwhile must not get lost.
         if self._policy() != seen.policy:
-            raise own_error("PolicyChanged", sentence)
-        with translated(sentence, "s3:PutBucketPolicy"):
+            raise admin_error("PolicyChanged", sentence)
+        with admin_errors_translated(sentence, "s3:PutBucketPolicy"):
             self._s3.put_bucket_policy(Bucket=self._name, Policy=text, **self._ours())
 
     # ------------------------------------------------------------------------------------------------- clients

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import boto3.session
 from botocore.exceptions import ClientError
 
-from mirror.aws.errors import code_of
+from mirror.aws.errors import admin_errors_translated, code_of
 from mirror.aws.iam_policy import provider_url
 from mirror.aws.sessions import impatient
-from mirror.federation.provision.failures import translated
 from mirror.federation.provision.plan import Difference
 from mirror.federation.provision.provider import Provider, ProviderSight
 from mirror.model import IssuerUrl
@@ -39,10 +38,12 @@ class ProviderRegistry:
         Raises:
             BucketError: IAM or STS could not be asked.
         """
-        with translated("The account of the credentials could not be asked.", "sts:GetCallerIdentity"):
+        with admin_errors_translated("The account of the credentials could not be asked.", "sts:GetCallerIdentity"):
             sts = self._session.client("sts", region_name=self._region, config=impatient())
             account = str(sts.get_caller_identity()["Account"])
-        with translated("The OIDC providers of the account could not be listed.", "iam:ListOpenIDConnectProviders"):
+        with admin_errors_translated(
+            "The OIDC providers of the account could not be listed.", "iam:ListOpenIDConnectProviders"
+        ):
             listed = self._iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]
             arns = {arn.partition(_PREFIX)[2]: arn for arn in (entry["Arn"] for entry in listed)}
         arn = arns.get(provider_url(issuer))
@@ -69,17 +70,19 @@ class ProviderRegistry:
             done(difference)
 
     def _create(self, issuer: IssuerUrl, audiences: tuple[str, ...]) -> None:
-        with translated(f"The provider of {issuer} could not be made.", "iam:CreateOpenIDConnectProvider"):
+        with admin_errors_translated(f"The provider of {issuer} could not be made.", "iam:CreateOpenIDConnectProvider"):
             # Without ThumbprintList: IAM fills one in, and compares it only where no public CA helps (fact 29).
             self._iam.create_open_id_connect_provider(Url=issuer, ClientIDList=sorted(set(audiences)))
 
     def _add(self, seen: ProviderSight, audience: str) -> None:
-        with translated(f"The audience {audience} could not be added.", "iam:AddClientIDToOpenIDConnectProvider"):
+        with admin_errors_translated(
+            f"The audience {audience} could not be added.", "iam:AddClientIDToOpenIDConnectProvider"
+        ):
             arn = "" if seen.found is None else seen.found.arn
             self._iam.add_client_id_to_open_id_connect_provider(OpenIDConnectProviderArn=arn, ClientID=audience)
 
     def _get(self, arn: str) -> Provider | None:
-        with translated(f"The provider {arn} could not be read.", "iam:GetOpenIDConnectProvider"):
+        with admin_errors_translated(f"The provider {arn} could not be read.", "iam:GetOpenIDConnectProvider"):
             try:
                 answer = self._iam.get_open_id_connect_provider(OpenIDConnectProviderArn=arn)
             except ClientError as error:

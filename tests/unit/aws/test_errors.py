@@ -8,9 +8,8 @@ import pytest
 from botocore import exceptions as boto
 from urllib3.exceptions import LocationParseError, ProxyError, SSLError
 
+from mirror.aws.errors import REMEDIES, Attempt, bucket_error
 from mirror.config.settings import Publish
-from mirror.publish.failures import Attempt, bucket_error
-from mirror.publish.remedies import REMEDIES
 
 PUBLISH = Publish(bucket="bucket", region="ap-southeast-2", base_url="https://unused")
 WRITING = Attempt("written", "s3:PutObject", PUBLISH, "id/jwks")

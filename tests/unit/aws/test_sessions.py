@@ -1,6 +1,8 @@
 """Sessions of AWS: what we made quicker than botocore has it means the same."""
 
 import shutil
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,14 @@ import botocore
 import pytest
 from botocore.exceptions import UnknownServiceError
 from botocore.utils import parse_timestamp
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mirror.aws.sessions import moment, session
+from mirror.aws.sessions import claimed_issuer, issuer_of_file, moment, session, token_file
 from mirror.config.settings import Publish
+from support.captures import FOLDER
+from support.s3 import aws_environment
+from support.situations import ISSUER
 
 PUBLISH = Publish("oidc-bucket", "ap-southeast-2", "https://oidc-bucket.s3-ap-southeast-2.amazonaws.com")
 
@@ -63,3 +70,96 @@ def test_descriptions_from_elsewhere_hold(tmp_path: Path, monkeypatch: pytest.Mo
     made: Any = session(PUBLISH)
     client = made.client("ours", region_name="ap-southeast-2", aws_access_key_id="a", aws_secret_access_key="b")
     assert "assume_role" in dir(client)
+
+
+PLAIN = Publish("bucket", "eu-west-1", "https://unused")
+PROFILED = Publish("bucket", "eu-west-1", "https://unused", profile="mirror")
+TOKEN = Path("/var/run/token")
+IN_ENVIRONMENT = {"AWS_WEB_IDENTITY_TOKEN_FILE": str(TOKEN), "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/mirror"}
+STATIC = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "secret"}
+FILES = """
+[default]
+region = eu-west-1
+[profile mirror]
+role_arn = arn:aws:iam::123456789012:role/mirror
+web_identity_token_file = /var/run/profile-token
+[profile through]
+role_arn = arn:aws:iam::123456789012:role/other
+source_profile = mirror
+[profile circle]
+role_arn = arn:aws:iam::123456789012:role/other
+source_profile = circle2
+[profile circle2]
+source_profile = circle
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[Path]:
+    with aws_environment(tmp_path / "none", tmp_path):
+        (tmp_path / "config").write_text(FILES)
+        yield tmp_path
+
+
+def publish(profile: str | None) -> Publish:
+    return Publish("bucket", "eu-west-1", "https://unused", profile=profile)
+
+
+@pytest.mark.parametrize(
+    ("profile", "environ", "path"),
+    [
+        pytest.param(None, {}, None, id="nothing"),
+        pytest.param(None, IN_ENVIRONMENT, TOKEN, id="environment"),
+        pytest.param(None, {**IN_ENVIRONMENT, **STATIC}, None, id="static-keys-come-first"),
+        pytest.param("mirror", {}, Path("/var/run/profile-token"), id="profile"),
+        pytest.param("mirror", IN_ENVIRONMENT, Path("/var/run/profile-token"), id="profile-before-environment"),
+        pytest.param("default", IN_ENVIRONMENT, None, id="named-profile-switches-the-environment-off"),
+        pytest.param("through", {}, Path("/var/run/profile-token"), id="source-profile"),
+        pytest.param("circle", {}, None, id="circle-of-profiles"),
+        pytest.param("nobody", {}, None, id="no-such-profile"),
+    ],
+)
+def test_token_file_is_the_one_that_botocore_takes(
+    files: Path, profile: str | None, environ: dict[str, str], path: Path | None
+) -> None:
+    """The order of botocore's chain decides."""
+    assert token_file(publish(profile), environ) == path
+
+
+def test_damaged_configuration_names_no_token(files: Path) -> None:
+    """What is wrong with the files is told by whoever uses them."""
+    (files / "config").write_text("[broken")
+    assert token_file(publish(None), {}) is None
+
+
+def test_issuer_of_a_captured_token_is_read(tmp_path: Path) -> None:
+    """A real token names its issuer; a final newline does no harm."""
+    token = (FOLDER / "01-rsa1/sa-token-cluster-aud.jwt").read_bytes()
+    path = tmp_path / "token"
+    path.write_bytes(token.strip() + b"\n")
+    assert issuer_of_file(path) == ISSUER
+
+
+def test_missing_file_has_no_issuer(tmp_path: Path) -> None:
+    """A token that cannot be read is nobody's."""
+    assert issuer_of_file(tmp_path / "none") is None
+
+
+def payload(text: str) -> bytes:
+    return b"e30." + urlsafe_b64encode(text.encode()).rstrip(b"=") + b".sig"
+
+
+@pytest.mark.parametrize(
+    "token",
+    [b"", b"a.b", b"a.b.c", payload("[]"), payload('{"iss":1}'), payload("{}"), payload("[" * 100_000)],
+    ids=["empty", "two-parts", "no-json", "list", "number", "without", "deep"],
+)
+def test_what_is_no_token_claims_no_issuer(token: bytes) -> None:
+    """Nonsense is no issuer, and no exception."""
+    assert claimed_issuer(token) is None
+
+
+@given(st.binary())
+def test_no_bytes_raise(token: bytes) -> None:
+    """Whatever a file holds, reading it ends in a value."""
+    claimed_issuer(b"e30." + token + b".sig")
