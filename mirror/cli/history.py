@@ -13,7 +13,7 @@ from mirror.cli.options import common, common_options
 from mirror.config.settings import Repository as RepositorySettings
 from mirror.config.settings import Settings
 from mirror.errors import HistoryError
-from mirror.history.lives import Life, Lives, to_json
+from mirror.history.key_history import Life, Lives, to_json
 from mirror.log import escaped
 from mirror.model import IssuerName, IssuerUrl
 from mirror.steps.plan import publications

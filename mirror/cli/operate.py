@@ -14,8 +14,8 @@ from mirror.cli.desk import Desk
 from mirror.cli.options import common_options
 from mirror.cli.run import show
 from mirror.errors import HistoryError, RemoteError, UsageError
+from mirror.history.commit_message import IssuerChanges, compose
 from mirror.history.ledger_store import CommitResult, LedgerChange, commit_ledgers
-from mirror.history.message import IssuerChanges, compose
 from mirror.log import configure, escaped, log_report
 from mirror.model import KeyRecord, Ledger, Reason
 from mirror.report import ExitStatus, Report

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mirror.errors import HistoryError
+from mirror.history.git_command import Child, Finished, run
 from mirror.history.locks import busy
-from mirror.history.process import Child, Finished, run
 
 LOCAL_TIMEOUT_SECONDS = 60.0
 SHOWN_CHARACTERS = 600

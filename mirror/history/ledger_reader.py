@@ -15,7 +15,7 @@ from datetime import datetime
 
 from mirror.addresses import RepositoryPaths, repository_paths
 from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
-from mirror.history.past import blob_id
+from mirror.history.commit_graph import blob_id
 from mirror.model import CommitId, Event, Heads, IssuerUrl, KeyId, Ledger, Level, Reason, key_id
 from mirror.ports import History
 from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS

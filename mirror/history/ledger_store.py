@@ -11,8 +11,8 @@ from random import uniform
 from time import sleep
 
 from mirror.errors import BranchMovedError, HistoryError, PushRefusedError, RemoteError
+from mirror.history.commit_graph import blob_id
 from mirror.history.ledger_reader import DecidedLedger, HistoryState, IssuerHistory, SignedFile
-from mirror.history.past import blob_id
 from mirror.history.readme import README, readme_files
 from mirror.model import CommitId, IssuerUrl, Ledger
 from mirror.ports import History

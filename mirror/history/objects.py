@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from mirror.errors import HistoryError
 from mirror.history.git import Git, presentable
-from mirror.history.process import TICK_SECONDS, Child
+from mirror.history.git_command import TICK_SECONDS, Child
 
 MAX_OBJECT_BYTES = 64 * 1024 * 1024
 """A folder of more than a million names; a file is not read above 4 MiB, see `Snapshots.contents`."""

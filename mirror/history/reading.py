@@ -1,7 +1,7 @@
 """Read the lives of an issuer's keys from git: every version of its ledger, validated like any other."""
 
 from mirror.addresses import repository_paths
-from mirror.history.lives import Entry, Lives, lives
+from mirror.history.key_history import Entry, Lives, lives
 from mirror.history.versions import MOST_VERSIONS
 from mirror.model import IssuerUrl, Thumbprint
 from mirror.ports import History

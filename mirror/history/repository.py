@@ -13,11 +13,11 @@ from typing import Self
 
 from mirror.config.settings import Repository as Settings
 from mirror.errors import HistoryError
+from mirror.history.commit_graph import Past
 from mirror.history.creation import create, is_repository
 from mirror.history.git import LOCAL_TIMEOUT_SECONDS, Git
 from mirror.history.locks import SETTLED_SECONDS, remove_stale_locks
 from mirror.history.objects import Objects
-from mirror.history.past import Past
 from mirror.history.references import DISK_REMEDY, References
 from mirror.history.remote import MAX_FETCHED_FILE_BYTES, REMOTE_TIMEOUT_SECONDS, Remote
 from mirror.history.snapshots import Snapshots

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from mirror.errors import MirrorError
+from mirror.history.commit_message import IssuerChanges, compose
 from mirror.history.ledger_store import CommitResult, Committer, LedgerChange, is_pending
-from mirror.history.message import IssuerChanges, compose
 from mirror.model import Event, IssuerUrl
 from mirror.publish.put import Published, on_paper
 from mirror.report import Change, IssuerReport, Report, reason_from

@@ -9,7 +9,7 @@ from importlib import resources
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from mirror.history.lives import GONE_STATUSES, Life, Lives, Rotation, Step
+from mirror.history.key_history import GONE_STATUSES, Life, Lives, Rotation, Step
 from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, Status
 
 TICKS = 4

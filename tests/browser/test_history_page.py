@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.history.lives import Entry, Lives, lives
+from mirror.history.key_history import Entry, Lives, lives
 from mirror.model import CommitId, IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Revocation, Status, Version, key_id
 from mirror.views.timeline import page
 from support.fakes import MOMENT

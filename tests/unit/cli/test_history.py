@@ -3,7 +3,7 @@
 from click import unstyle
 
 from mirror.cli.history import lines, moment
-from mirror.history.lives import Entry, Lives, lives
+from mirror.history.key_history import Entry, Lives, lives
 from mirror.model import CommitId, IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Revocation, Status, Version, key_id
 from support.fakes import MOMENT
 from support.keys import EC_KEYS, RSA_KEYS, with_kid

@@ -7,6 +7,7 @@ import pytest
 
 from mirror.addresses import repository_paths
 from mirror.errors import BranchMovedError, HistoryError, RemoteError
+from mirror.history.commit_graph import blob_id
 from mirror.history.ledger_reader import DecidedLedger, HistoryState, IssuerHistory, Trust, load_history
 from mirror.history.ledger_store import (
     CommitResult,
@@ -16,7 +17,6 @@ from mirror.history.ledger_store import (
     is_pending,
     pending_issuers,
 )
-from mirror.history.past import blob_id
 from mirror.model import CommitId, IssuerUrl, Key, KeyRecord, Ledger, Revocation, Status, key_id, trimmed
 from mirror.trust.ledger import write_ledger
 from mirror.trust.ledger_signature import LedgerTrust, SignatureHeader

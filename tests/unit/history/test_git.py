@@ -6,7 +6,7 @@ import pytest
 
 from mirror.errors import HistoryError
 from mirror.history.git import SHOWN_CHARACTERS, Git, git_environment, presentable, why
-from mirror.history.process import Finished
+from mirror.history.git_command import Finished
 from support.gits import bare, commit, environment, git, head_of, open_repository, program
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from mirror.addresses import repository_paths
 from mirror.errors import BucketError, HistoryError, UsageError
+from mirror.history.commit_graph import blob_id
 from mirror.history.ledger_reader import (
     DecidedLedger,
     HistoryState,
@@ -19,7 +20,6 @@ from mirror.history.ledger_reader import (
     public_path,
     with_named_commits,
 )
-from mirror.history.past import blob_id
 from mirror.model import CommitId, IssuerUrl, Key, KeyRecord, Ledger, Level, Revocation, Status, key_id, trimmed
 from mirror.trust.ledger import write_ledger
 from mirror.trust.ledger_signature import LedgerVerifier, Role, sign_ledger

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.history.process import KEPT_STDERR_BYTES, Child, Finished, run
+from mirror.history.git_command import KEPT_STDERR_BYTES, Child, Finished, run
 
 ENVIRON = {"PATH": os.environ["PATH"]}
 

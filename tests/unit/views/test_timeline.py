@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mirror.history.lives import Entry, Lives, lives
+from mirror.history.key_history import Entry, Lives, lives
 from mirror.model import CommitId, IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Revocation, Status, Version, key_id
 from mirror.views.timeline import Axis, chart, page
 from support.fakes import MOMENT

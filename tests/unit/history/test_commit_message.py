@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.history.message import IssuerChanges, RecordedChanges, compose, read_trailers, written_kid
+from mirror.history.commit_message import IssuerChanges, RecordedChanges, compose, read_trailers, written_kid
 from mirror.model import IssuerName, IssuerUrl, KeyName, Kid, RsaKey, Status, Thumbprint
 
 URL = IssuerUrl("https://oidc.example.com/syd")

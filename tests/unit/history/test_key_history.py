@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from mirror.history.lives import Entry, Life, Lives, lives, to_json
+from mirror.history.key_history import Entry, Life, Lives, lives, to_json
 from mirror.model import CommitId, IssuerUrl, Key, KeyRecord, Ledger, Revocation, Status, Version, key_id
 from support.fakes import MOMENT
 from support.keys import EC_KEYS, RSA_KEYS
