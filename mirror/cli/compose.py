@@ -145,8 +145,7 @@ def open_ports(
     """
     from mirror.cli.worker import command  # noqa: PLC0415  `--help` does without
     from mirror.history.ledger_keys import load_ledger_trust, load_verification_keys  # noqa: PLC0415  `--help` does without
-    from mirror.history.repository import Repository  # noqa: PLC0415  `--help` does without
-    from mirror.history.scratch import scratch  # noqa: PLC0415  `--help` does without
+    from mirror.history.repository import Repository, scratch  # noqa: PLC0415  `--help` does without
     from mirror.source.cores import usable_cores  # noqa: PLC0415  `--help` does without
     from mirror.source.crew import Crew  # noqa: PLC0415  `--help` does without
 

@@ -18,11 +18,10 @@ from mirror.cli.options import Common
 from mirror.cli.run import selected
 from mirror.config.settings import Issuer, Settings
 from mirror.errors import HistoryError, UsageError
-from mirror.history.creation import is_repository
 from mirror.history.ledger_keys import load_ledger_trust
 from mirror.history.ledger_reader import HistoryState, Trust, load_history
 from mirror.history.ledger_store import Committer
-from mirror.history.operator import as_operator
+from mirror.history.repository import as_operator, is_repository
 from mirror.log import escaped
 from mirror.model import Ledger, Thumbprint, key_id
 from mirror.ports import History, Ports

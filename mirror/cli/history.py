@@ -65,8 +65,8 @@ def read(settings: Settings) -> tuple[Biography, ...]:
         HistoryError: There is no history yet, or it cannot be read.
         RemoteError: There is none on this machine, and the remote cannot be fetched from.
     """
+    from mirror.history.key_history import lives_of  # noqa: PLC0415  `--help` does without
     from mirror.history.ledger_keys import load_verification_keys  # noqa: PLC0415  `--help` does without
-    from mirror.history.reading import lives_of  # noqa: PLC0415  `--help` does without
 
     keys = load_verification_keys(settings.repository)
     with opened(settings.repository) as repository:
@@ -83,8 +83,7 @@ def opened(settings: RepositorySettings) -> Iterator["Repository"]:
         HistoryError: There is neither, or it cannot be read.
         RemoteError: The remote cannot be fetched from.
     """
-    from mirror.history.repository import Repository  # noqa: PLC0415  `--help` does without
-    from mirror.history.scratch import scratch  # noqa: PLC0415  `--help` does without
+    from mirror.history.repository import Repository, scratch  # noqa: PLC0415  `--help` does without
 
     with scratch(settings, os.environ) as copy, Repository(copy, os.environ) as repository:
         repository.prepare()

@@ -13,11 +13,9 @@ def known_ledgers(settings: Settings, issuers: Sequence[IssuerUrl]) -> Mapping[I
     Raises:
         HistoryError: There is a repository, and it cannot be read.
     """
-    from mirror.history.creation import is_repository  # noqa: PLC0415  `--help` does without
     from mirror.history.ledger_keys import load_verification_keys  # noqa: PLC0415  `--help` does without
     from mirror.history.ledger_reader import load_history  # noqa: PLC0415  `--help` does without
-    from mirror.history.repository import Repository  # noqa: PLC0415  `--help` does without
-    from mirror.history.scratch import scratch  # noqa: PLC0415  `--help` does without
+    from mirror.history.repository import Repository, is_repository, scratch  # noqa: PLC0415  `--help` does without
     from mirror.steps import local_state  # noqa: PLC0415  `--help` does without
     from mirror.steps.believing_git import trust_of  # noqa: PLC0415  `--help` does without
 

@@ -1,4 +1,4 @@
-"""Questions about commits that came before: who contains whom, what was ever there, and when it changed.
+"""Questions about commits: ancestry, the versions of a file, and when something changed.
 
 A shallow history (a pod that began with an empty disk) may not know. Then it is completed from the remote, once; when
 that fails, the answer is the one that the known part gives.
@@ -7,17 +7,105 @@ that fails, the answer is the one that the known part gives.
 import hashlib
 import re
 import threading
-from collections.abc import Hashable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from mirror.errors import HistoryError, RemoteError
-from mirror.history.answers import Answers
-from mirror.history.git import Git, why
+from mirror.history.git_command import Git, why
 from mirror.history.objects import Objects
 from mirror.history.remote import REMOTE_TIMEOUT_SECONDS, Remote
-from mirror.history.versions import LISTED, MOST_VERSIONS, moment, read_versions
 from mirror.model import CommitId, Version
+
+MOST_ANSWERS = 100_000
+"""What is kept at most: whoever writes to a bucket could make us ask something else in every pass."""
+Answer = TypeVar("Answer")
+
+
+@dataclass(slots=True)
+class _Slot(Generic[Answer]):
+    """The place of one answer; empty until it is found."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    found: tuple[Answer, ...] = ()
+
+
+class Answers(Generic[Answer]):
+    """The answers of one state, such as the head of a branch; those of another state are forgotten.
+
+    Callable from any thread. Two that ask the same thing wait for one search; different things are searched at once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._state: Hashable = None
+        self._slots: dict[str, _Slot[Answer]] = {}
+
+    def get(self, state: Hashable, question: str, search: Callable[[], Answer]) -> Answer:
+        """The answer to `question` in `state`: the one that is known, or what `search` finds.
+
+        Whatever `search` raises is passed on, and kept by nobody: the next one who asks searches again.
+        """
+        slot = self._slot(state, question)
+        with slot.lock:
+            if not slot.found:
+                slot.found = (search(),)
+            return slot.found[0]
+
+    def _slot(self, state: Hashable, question: str) -> _Slot[Answer]:
+        with self._lock:
+            is_full = question not in self._slots and len(self._slots) >= MOST_ANSWERS
+            if state != self._state or is_full:
+                self._state, self._slots = state, {}
+            return self._slots.setdefault(question, _Slot())
+
+
+MOST_VERSIONS = 10_000
+"""Of one file; a key changes a few times a year."""
+_SHOWN_CHARACTERS = 200
+_FIELDS = 5
+
+# `rev-list` obeys no configuration of people, as `log` does. The path's history is simplified, but all branches are
+# followed: what another mirror decided and a merge took over is part of a key's life.
+LISTED = (
+    "--full-history",
+    "--simplify-merges",
+    "--topo-order",
+    "--reverse",
+    "--no-commit-header",
+    "--encoding=UTF-8",
+    f"--format=%H%x00%P%x00%ct%x00%<({_SHOWN_CHARACTERS},trunc)%an%x00%<({_SHOWN_CHARACTERS},trunc)%s",
+)
+
+
+def read_versions(out: bytes) -> tuple[Version, ...]:
+    """What `git rev-list` printed for `LISTED`, in its order: one line a commit, its fields divided by zero bytes."""
+    lines = out.decode("utf-8", "replace").split("\n")
+    found = (line.split("\0") for line in lines if line)
+    return tuple(_version(fields) for fields in found if len(fields) == _FIELDS)
+
+
+def _version(fields: list[str]) -> Version:
+    commit, parents, seconds, author, subject = fields
+    return Version(
+        commit=CommitId(commit),
+        parents=tuple(CommitId(parent) for parent in parents.split()),
+        when=moment(int(seconds)),
+        author=author.rstrip()[:_SHOWN_CHARACTERS],
+        # git counts columns, of which some characters take none.
+        subject=subject.rstrip()[:_SHOWN_CHARACTERS],
+    )
+
+
+def moment(seconds: int) -> datetime:
+    """A committer's date, which is whatever the committer said; one that no calendar holds counts as 1970."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return datetime.fromtimestamp(0, UTC)
+
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _DIGITS_SHA1 = 40

@@ -1,11 +1,23 @@
-"""A child process whose pipes are all served at once, with bounded memory and a deadline.
+"""Run git: arguments, environment, time limits and lock files.
 
 Reading one pipe to its end before the other deadlocks as soon as the child fills the other one, and so does writing
 without reading. Here every wait serves stdin, stdout and stderr together, in one thread.
+
+Running git: which arguments, which environment, which words of its errors may be shown.
+Nothing of the surroundings leaks in: no inherited repository, no prompt, no hook, no protocol but https, ssh and file.
+The users' own git configuration (credentials, proxies, signing keys, `url.insteadOf`) does hold.
+
+Lock files that a killed git left behind, told from those of a living one.
+Every git command of ours runs under a shared `flock` on one file of the repository, and git itself inherits it: the
+kernel gives it up only when the last process holding it is gone. Who gets it exclusively therefore knows that no git of
+any mirror or operator command is alive here. What remains is a git that somebody runs by hand: it holds a reference's
+lock for milliseconds, so a lock file that stood still for `SETTLED_SECONDS` is a dead one's.
 """
 
 import contextlib
+import fcntl
 import os
+import re
 import resource
 import selectors
 import signal
@@ -13,9 +25,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
+
+from mirror.errors import HistoryError
 
 MAX_OUT_BYTES = 64 * 1024 * 1024
 KEPT_STDERR_BYTES = 16 * 1024
@@ -230,3 +245,257 @@ def _why_stop(child: Child, deadline: float, timeout_seconds: float, stop: threa
     if time.monotonic() >= deadline:
         return f"it did not end within {timeout_seconds:g} s"
     return ""
+
+
+LOCAL_TIMEOUT_SECONDS = 60.0
+SHOWN_CHARACTERS = 600
+
+# Faults of form in somebody's commit (git-fsck(1)): they harm nobody, and must not keep everybody from fetching.
+_HARMLESS = (
+    "badDate",
+    "badDateOverflow",
+    "badEmail",
+    "badFilemode",
+    "badName",
+    "badTimezone",
+    "missingEmail",
+    "missingNameBeforeEmail",
+    "missingSpaceBeforeDate",
+    "missingSpaceBeforeEmail",
+    "multipleAuthors",
+    "zeroPaddedDate",
+    "zeroPaddedFilemode",
+)
+_CONFIG = (
+    "core.fsync=committed",
+    "core.hooksPath=/dev/null",
+    # Two mirrors on one machine take turns on a reference within milliseconds; git's default gives up after 0.1 s.
+    "core.filesRefLockTimeout=3000",
+    "core.packedRefsTimeout=3000",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "fetch.fsckObjects=true",
+    *(f"fetch.fsck.{fault}=warn" for fault in _HARMLESS),
+    "protocol.allow=never",
+    "protocol.https.allow=always",
+    "protocol.ssh.allow=always",
+    "protocol.file.allow=always",
+)
+_KEPT = re.compile(
+    r"GIT_(SSH|SSH_COMMAND|SSH_VARIANT|EXEC_PATH|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)"
+    r"|SSL_\w+|HTTP_\w+|PROXY_\w+)"
+)
+_FIXED = {
+    "LC_ALL": "C",
+    "GIT_TERMINAL_PROMPT": "0",
+    # Set and empty: git then asks neither core.askPass nor SSH_ASKPASS.
+    "GIT_ASKPASS": "",
+    "SSH_ASKPASS_REQUIRE": "never",
+    "GCM_INTERACTIVE": "never",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+}
+_DROPPED = frozenset({"LANGUAGE", "SSH_ASKPASS"})
+_USER_INFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/]*@")
+_OTHER_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]+")
+
+
+def git_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What git may see of `environ`: no `GIT_*` variable but how to reach remotes and where its configuration is.
+
+    Dropped are, among others, `GIT_DIR`, `GIT_INDEX_FILE`, `GIT_OBJECT_DIRECTORY`, `GIT_NAMESPACE` (they point
+    elsewhere), `GIT_TRACE*` (prints headers), and `GIT_ALLOW_PROTOCOL` (allows more than we do).
+    """
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if name not in _DROPPED and (not name.startswith("GIT_") or _KEPT.fullmatch(name))
+    }
+    return {**kept, **_FIXED}
+
+
+def presentable(text: str) -> str:
+    """The end of what git said, on one line, shortened, without user info in URLs and without control characters."""
+    lines = (line.strip() for line in _OTHER_CONTROLS.sub(" ", _USER_INFO.sub(r"\1***@", text)).splitlines())
+    joined = "; ".join(line for line in lines if line)
+    return joined if len(joined) <= SHOWN_CHARACTERS else "…" + joined[-SHOWN_CHARACTERS:]
+
+
+def why(finished: Finished) -> str:
+    """What went wrong with a git command, in git's words or ours."""
+    return "; ".join(part for part in (finished.stopped, presentable(finished.err)) if part) or (
+        f"git ended with status {finished.status}"
+    )
+
+
+class Git:
+    """The git command for one repository directory. Every call ends within its timeout, and when `stop` is set."""
+
+    def __init__(
+        self,
+        directory: Path,
+        environ: Mapping[str, str],
+        *,
+        stop: threading.Event,
+        timeout_seconds: float = LOCAL_TIMEOUT_SECONDS,
+    ) -> None:
+        self.directory = directory
+        self.environ = environ
+        self.stop = stop
+        self.timeout_seconds = timeout_seconds
+
+    def run(
+        self,
+        *arguments: str,
+        stdin: bytes = b"",
+        config: Sequence[str] = (),
+        extra_environ: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+        max_file_bytes: int | None = None,
+    ) -> Finished:
+        """Run a git command to its end; no file that it writes gets larger than `max_file_bytes` (on Linux).
+
+        Raises:
+            HistoryError: git could not be started.
+        """
+        environ = {**git_environment(self.environ), **(extra_environ or {})}
+        with busy(self.directory) as held:
+            try:
+                return run(
+                    self._argv(arguments, config),
+                    environ=environ,
+                    stdin=stdin,
+                    stop=self.stop,
+                    # git inherits the lock: it stays held while git lives, even when we are killed.
+                    pass_fds=held,
+                    timeout_seconds=self.timeout_seconds if timeout_seconds is None else timeout_seconds,
+                    max_file_bytes=max_file_bytes,
+                )
+            except OSError as error:
+                raise _no_git(error) from error
+
+    def demand(self, *arguments: str, sentence: str, remedy: str = "", stdin: bytes = b"") -> bytes:
+        """Run a git command that must succeed, and give what it printed.
+
+        Raises:
+            HistoryError: It did not, with `sentence` and `remedy`.
+        """
+        finished = self.run(*arguments, stdin=stdin)
+        if not finished.ok:
+            raise HistoryError(sentence, cause=why(finished), remedy=remedy)
+        return finished.out
+
+    def start(self, *arguments: str) -> Child:
+        """Start a git command to talk with.
+
+        Raises:
+            HistoryError: git could not be started.
+        """
+        try:
+            return Child.start(self._argv(arguments, ()), environ=git_environment(self.environ))
+        except OSError as error:
+            raise _no_git(error) from error
+
+    def _argv(self, arguments: Sequence[str], config: Sequence[str]) -> list[str]:
+        settings = [word for setting in (*_CONFIG, *config) for word in ("-c", setting)]
+        return ["git", f"--git-dir={self.directory}", "--literal-pathspecs", *settings, *arguments]
+
+
+def _no_git(error: OSError) -> HistoryError:
+    return HistoryError(
+        "The git command could not be started.",
+        cause=error.strerror or "",
+        remedy="Install git 2.36 or newer, and see that PATH names its folder.",
+    )
+
+
+BUSY_FILE = "oidc-mirror.busy"
+SETTLED_SECONDS = 5.0
+ABANDONED_SECONDS = 900.0
+_POLL_SECONDS = 0.05
+_PATTERNS = ("*.lock", "refs/**/*.lock", "objects/**/*.lock", "gc.pid", "fast_import_crash_*")
+
+
+@contextlib.contextmanager
+def busy(repository: Path) -> Iterator[tuple[int, ...]]:
+    """Hold the shared lock; gives the file descriptors that git must inherit, none where the directory is not ours."""
+    opened = _open(repository)
+    try:
+        if opened is not None:
+            fcntl.flock(opened, fcntl.LOCK_SH)
+        yield () if opened is None else (opened,)
+    finally:
+        if opened is not None:
+            # Only our descriptor is closed: no LOCK_UN, which would take the lock from a git that inherited it.
+            os.close(opened)
+
+
+def remove_stale_locks(repository: Path, *, settled_seconds: float = SETTLED_SECONDS) -> tuple[Path, ...]:
+    """Remove what dead git processes left in `repository`, and give what was removed.
+
+    A young file is watched for `settled_seconds` first. While another git of ours is alive, only files older than
+    15 minutes go: longer than any of our commands may take.
+
+    Raises:
+        OSError: A file could not be removed.
+    """
+    if not _leftovers(repository):
+        return ()
+    opened = _open(repository)
+    if opened is None:
+        return ()
+    try:
+        if _alone(opened, settled_seconds):
+            return _remove(_settled(repository, settled_seconds))
+        old = time.time() - ABANDONED_SECONDS
+        return _remove([path for path, seen in _leftovers(repository).items() if seen[1] < old * 1e9])
+    finally:
+        os.close(opened)
+
+
+def _alone(opened: int, seconds: float) -> bool:
+    """Get the lock exclusively; waits up to `seconds`, in which the git of a mirror that was just killed ends."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        else:
+            return True
+
+
+def _open(repository: Path) -> int | None:
+    try:
+        return os.open(repository / BUSY_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError:
+        # No repository yet, or one that we may only read: then git writes nothing either.
+        return None
+
+
+def _leftovers(repository: Path) -> dict[Path, tuple[int, int]]:
+    """Lock files with inode and time of modification in nanoseconds."""
+    found = {}
+    for pattern in _PATTERNS:
+        for path in repository.glob(pattern):
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                found[path] = (status.st_ino, status.st_mtime_ns)
+    return found
+
+
+def _settled(repository: Path, settled_seconds: float) -> list[Path]:
+    """Lock files that are old, or that did not change while we waited."""
+    before = _leftovers(repository)
+    border = (time.time() - settled_seconds) * 1e9
+    if any(modified > border for _, modified in before.values()):
+        time.sleep(settled_seconds)
+    after = _leftovers(repository)
+    return [path for path, seen in before.items() if after.get(path) == seen]
+
+
+def _remove(paths: list[Path]) -> tuple[Path, ...]:
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return tuple(paths)

@@ -1,4 +1,4 @@
-"""Pure: the lives of an issuer's keys, read from the versions of its ledger.
+"""The history of each key, from the versions of an issuer's ledger in git.
 
 Where branches ran beside each other, what one mirror wrote after another is no step back: until a commit contains all
 earlier ones, its ledger is joined with theirs, as the mirrors themselves do it.
@@ -8,16 +8,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from mirror.addresses import repository_paths
+from mirror.history.commit_graph import MOST_VERSIONS
 from mirror.model import (
     PUBLIC_STATUSES,
     CommitId,
+    IssuerUrl,
     KeyId,
     KeyRecord,
     Ledger,
     Status,
+    Thumbprint,
     Version,
     key_id,
 )
+from mirror.ports import History
+from mirror.trust.ledger import LedgerRead, read_ledger
+from mirror.trust.ledger_signature import LedgerVerifier, SignatureHeader
 from mirror.trust.merge import merge
 
 GONE_STATUSES = frozenset({Status.DROPPED, Status.REVOKED})
@@ -209,3 +216,31 @@ def _life(life: Life) -> dict[str, object]:
             for step in life.steps
         ],
     }
+
+
+def lives_of(
+    history: History, issuer: IssuerUrl, *, most: int = MOST_VERSIONS, keys: LedgerVerifier | None = None
+) -> Lives:
+    """The lives of all keys that the newest `most` versions of the issuer's ledger tell of; none without a ledger.
+
+    With `keys` a version counts when it is signed by one of them, or is older than the first one that is.
+
+    Raises:
+        HistoryError: The repository could not be read.
+    """
+    paths = repository_paths(issuer)
+    known: frozenset[Thumbprint] = frozenset()
+    entries, has_begun = [], False
+    for version in history.versions(paths.ledger, most=most):
+        text = history.read(version.commit, (paths.ledger, paths.signature))
+        body, signature = text.get(paths.ledger), text.get(paths.signature, b"")
+        # The strength of a key is checked once: it is the same key in every later version.
+        read = None if body is None else read_ledger(body, issuer=issuer, known=known)
+        if keys is not None and body is not None:
+            is_signed = isinstance(keys.verify(body, signature, issuer), SignatureHeader)
+            has_begun |= is_signed
+            read = read if is_signed or not has_begun else None
+        believed = read.ledger if isinstance(read, LedgerRead) else None
+        known |= frozenset(record.key.thumbprint for record in believed.records) if believed else frozenset()
+        entries.append(Entry(version, believed))
+    return lives(entries)

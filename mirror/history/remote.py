@@ -8,8 +8,7 @@ import re
 from collections.abc import Mapping
 
 from mirror.errors import PushRefusedError, RemoteError
-from mirror.history.git import Git, presentable, why
-from mirror.history.git_command import Finished
+from mirror.history.git_command import Finished, Git, presentable, why
 
 REMOTE_TIMEOUT_SECONDS = 120.0
 MAX_FETCHED_FILE_BYTES = 1024 * 1024 * 1024

@@ -4,26 +4,28 @@ It speaks of commits, paths and bytes; what they mean is decided elsewhere. A pa
 remote starts a single git process.
 """
 
+import glob
+import os
+import re
+import shutil
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from mirror.config.settings import Repository as Settings
-from mirror.errors import HistoryError
-from mirror.history.commit_graph import Past
-from mirror.history.creation import create, is_repository
-from mirror.history.git import LOCAL_TIMEOUT_SECONDS, Git
-from mirror.history.locks import SETTLED_SECONDS, remove_stale_locks
-from mirror.history.objects import Objects
-from mirror.history.references import DISK_REMEDY, References
+from mirror.errors import BranchMovedError, HistoryError
+from mirror.files import drafting
+from mirror.history.commit_graph import MOST_VERSIONS, Past
+from mirror.history.git_command import LOCAL_TIMEOUT_SECONDS, SETTLED_SECONDS, Git, presentable, remove_stale_locks, why
+from mirror.history.objects import Objects, Snapshots
 from mirror.history.remote import MAX_FETCHED_FILE_BYTES, REMOTE_TIMEOUT_SECONDS, Remote
-from mirror.history.snapshots import Snapshots
-from mirror.history.upkeep import collect
-from mirror.history.versions import MOST_VERSIONS
-from mirror.history.writing import write_commit
 from mirror.model import CommitId, Heads, Version
 
 
@@ -261,3 +263,320 @@ class Repository:
     def collect_garbage(self) -> None:
         """As `upkeep.collect`."""
         collect(self._git, clock=self._clock)
+
+
+OLDEST_GIT = (2, 36)
+
+
+def is_repository(path: Path) -> bool:
+    """Whether `path` looks like a git directory, as git itself decides."""
+    return (path / "HEAD").is_file() and (path / "objects").is_dir() and (path / "refs").is_dir()
+
+
+def create(path: Path, *, branch: str, environ: Mapping[str, str], stop: threading.Event) -> None:
+    """Make a bare repository at `path`, complete or not at all: it is initialised beside it, then renamed.
+
+    Raises:
+        HistoryError: git is missing or too old, or the folder cannot be made or is something else.
+    """
+    # The name is ours alone as long as this process lives.
+    draft = path.with_name(f"{path.name}.new-{os.getpid()}-{threading.get_ident()}")
+    git = Git(draft, environ, stop=stop)
+    _demand_version(git)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Crash window: a draft stays. Whoever makes the repository next removes it.
+        with drafting(draft, f"{glob.escape(path.name)}.new-*", draft.mkdir):
+            git.demand(
+                "init", "--quiet", "--bare", "--template=", f"--initial-branch={branch}",
+                sentence=f"A git repository could not be made at {path}.",
+                remedy="See that this user may write there and that the disk is not full.",
+            )  # fmt: skip
+            draft.rename(path)
+    except OSError as error:
+        if is_repository(path):
+            return  # Another process was faster; its repository is as good as ours.
+        raise HistoryError(
+            f"A git repository could not be made at {path}.",
+            cause=error.strerror or "",
+            remedy="Move away what is there, or see that this user may write there.",
+        ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _demand_version(git: Git) -> None:
+    said = git.run("version")
+    found = re.search(rb"version (\d+)\.(\d+)", said.out)
+    if not said.ok or found is None:
+        raise HistoryError(
+            "The version of git could not be told.", cause=why(said), remedy="Install git 2.36 or newer."
+        )
+    if (int(found[1]), int(found[2])) < OLDEST_GIT:
+        text = presentable(said.out.decode("utf-8", "replace"))
+        raise HistoryError("The git command is too old.", cause=text, remedy="Install git 2.36 or newer.")
+
+
+# git-var(1): `Name <address> seconds zone`, already cleaned of what would break the line.
+_IDENTITY = re.compile(r"(.+) <([^<>]+)> \d+ [+-]\d{4}\s*")
+_VARIABLES = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL")
+
+
+def as_operator(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """The settings with the name and address that git's configuration or environment gives the caller.
+
+    Where git has none it would make one up from the host's name; then the mirror's own stays.
+
+    Raises:
+        HistoryError: git could not be started.
+    """
+    git = Git(settings.path, environ, stop=threading.Event())
+    # The mirror keeps these from git everywhere else, because commits of passes are not the caller's.
+    given = {name: environ[name] for name in _VARIABLES if name in environ}
+    said = git.run("var", "GIT_AUTHOR_IDENT", config=("user.useConfigOnly=true",), extra_environ=given)
+    found = _IDENTITY.fullmatch(said.out.decode("utf-8", "replace"))
+    if not said.ok or found is None:
+        return settings
+    return replace(settings, author_name=found[1], author_email=found[2])
+
+
+DISK_REMEDY = "See that the disk is not full and that this user may write to the repository."
+
+
+class References:
+    """Full reference names in, commits out."""
+
+    def __init__(self, git: Git, objects: Objects) -> None:
+        self._git = git
+        self._objects = objects
+
+    def resolve(self, names: Sequence[str]) -> tuple[CommitId | None, ...]:
+        """What each reference names; None where it does not exist.
+
+        Raises:
+            HistoryError: The repository could not be read, or a reference exists and names nothing.
+        """
+        found = self._objects.info(names)
+        return tuple(
+            CommitId(one.id) if one is not None else self._absent(name) for name, one in zip(names, found, strict=True)
+        )
+
+    def swap(self, name: str, new: CommitId, *, expect: CommitId | None) -> None:
+        """Move a reference from `expect` (None: it does not exist) to `new`.
+
+        Raises:
+            BranchMovedError: It is not `expect`; it stays as it is.
+            HistoryError: It could not be written.
+        """
+        finished = self._git.run("update-ref", name, new, expect or "0" * len(new))
+        if finished.ok:
+            return
+        if self.resolve([name]) != (expect,):
+            raise BranchMovedError("The branch was moved by somebody else in between.", cause=why(finished))
+        raise HistoryError("The branch could not be moved.", cause=why(finished), remedy=DISK_REMEDY)
+
+    def put(self, name: str, commit: str) -> None:
+        """Let a reference name `commit` (an id or a reference), whatever it named.
+
+        Raises:
+            HistoryError: It could not be written.
+        """
+        self._update(f"update {name} {commit}")
+
+    def delete(self, name: str) -> None:
+        """Remove a reference; nothing happens when it does not exist.
+
+        Raises:
+            HistoryError: It could not be written.
+        """
+        self._update(f"delete {name}")
+
+    def _absent(self, name: str) -> CommitId | None:
+        """Damage must not pass for an empty branch: on an empty branch everything would begin anew."""
+        exists = (self._git.directory / name).exists() or self._git.run("rev-parse", "--verify", "--quiet", name).ok
+        if exists:
+            raise HistoryError(
+                f"The reference {name} of the git repository is damaged.",
+                remedy=f"With a remote, move {self._git.directory} away: it is fetched anew. Else see `git fsck`.",
+            )
+        return None
+
+    def _update(self, instruction: str) -> None:
+        sentence = "A git reference could not be written."
+        line = f"{instruction}\n".encode()
+        self._git.demand("update-ref", "--stdin", stdin=line, sentence=sentence, remedy=DISK_REMEDY)
+
+
+@contextmanager
+def scratch(settings: Settings, environ: Mapping[str, str]) -> Iterator[Settings]:
+    """Settings of a temporary repository that borrows the real one's objects and starts from its branch.
+
+    Where there is no repository yet the copy is empty, as a first pass would find it. What a fetch brings stays in
+    the copy, and goes with it.
+
+    Raises:
+        HistoryError: The real repository cannot be read, or the temporary folder cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="oidc-mirror-dry-run-") as folder:
+        copy = replace(settings, path=Path(folder) / "snapshots.git")
+        if is_repository(settings.path):
+            _borrow(settings, copy, environ)
+        yield copy
+
+
+def _borrow(real: Settings, copy: Settings, environ: Mapping[str, str]) -> None:
+    with Repository(real, environ) as repository:
+        head = repository.heads().local
+    with Repository(copy, environ) as repository:
+        repository.prepare()
+        try:
+            # gitrepository-layout(5): objects of the folders named here are read as if they were our own.
+            (copy.path / "objects" / "info").mkdir(exist_ok=True)
+            (copy.path / "objects" / "info" / "alternates").write_text(f"{real.path.resolve() / 'objects'}\n")
+            if (real.path / "shallow").is_file():
+                shutil.copyfile(real.path / "shallow", copy.path / "shallow")
+        except OSError as error:
+            raise HistoryError(
+                "The temporary folder of the dry run cannot be written.",
+                cause=error.strerror or "",
+                remedy="Free space there, or set TMPDIR to another folder.",
+            ) from error
+        if head is not None:
+            repository.advance(head, expect=None)
+
+
+_SCRATCH = b"refs/oidc-mirror/scratch"
+_NOTHING = b"0" * 40
+
+
+def commit_stream(
+    *,
+    tree: str | None,
+    parents: Sequence[CommitId],
+    changes: Mapping[str, bytes | None],
+    message: str,
+    author: bytes,
+) -> bytes:
+    """The stream of one commit whose id fast-import prints.
+
+    The commit is made on a branch of that process's own which is given up before the end, so that no reference
+    changes (git-fast-import(1), `reset` with an all-zero `from`): whoever is killed here leaves only objects that
+    nobody names.
+
+    Args:
+        tree: The id of the tree that is changed; None for an empty one.
+        parents: In this order.
+        changes: Paths with their new bytes, None for a file that goes.
+        message: Of the commit.
+        author: From `identity`; also the committer.
+    """
+    lines = [b"commit " + _SCRATCH, b"mark :1", b"author " + author, b"committer " + author, _data(message.encode())]
+    lines += [(b"merge " if n else b"from ") + parent.encode() for n, parent in enumerate(parents)]
+    lines.append(b"deleteall" if tree is None else b'M 040000 %s ""' % tree.encode())
+    # Removals come first: a file may give way to a folder of the same name.
+    lines += [b"D " + quoted(path) for path, body in changes.items() if body is None]
+    lines += [
+        b"M 100644 inline " + quoted(path) + b"\n" + _data(body) for path, body in changes.items() if body is not None
+    ]
+    lines += [b"", b"reset " + _SCRATCH, b"from " + _NOTHING, b"", b"get-mark :1", b"done", b""]
+    return b"\n".join(lines)
+
+
+def identity(name: str, email: str, when: datetime) -> bytes:
+    """Author and date as git writes them, in UTC; `when` is aware. What would break the line is left out."""
+    clean = (" ".join(text.translate(_UNFIT).split()) for text in (name, email))
+    return "{} <{}> {} +0000".format(*clean, int(when.timestamp())).encode()
+
+
+def quoted(path: str) -> bytes:
+    """A path in C quotes, as fast-import reads it; surrogates are bytes that are no UTF-8."""
+    return b'"' + b"".join(_QUOTED[byte] for byte in path.encode("utf-8", "surrogateescape")) + b'"'
+
+
+def _data(body: bytes) -> bytes:
+    return b"data %d\n%s" % (len(body), body)
+
+
+_UNFIT = {ord(c): " " for c in "<>"} | dict.fromkeys((*range(32), 127), " ")
+_QUOTED = [bytes((c,)) if 32 <= c < 127 and c not in b'"\\' else b"\\%03o" % c for c in range(256)]  # noqa: PLR2004 - ASCII
+
+
+DAY_SECONDS = 24 * 3600.0
+GC_TIMEOUT_SECONDS = 600.0
+
+
+def collect(git: Git, *, clock: Callable[[], float]) -> None:
+    """Run `git gc` unless it ran within a day of `clock` (seconds since 1970), as a stamp file beside tells.
+
+    Raises:
+        HistoryError: It failed; it is tried again a day later.
+    """
+    stamp = git.directory.with_name(f"{git.directory.name}.gc")
+    now = clock()
+    if 0 <= now - _stamped(stamp) < DAY_SECONDS:
+        return
+    # The stamp comes first: what makes gc fail or die must not make every pass slow.
+    try:
+        stamp.write_text(f"{now:.0f}\n", encoding="ascii")
+    except OSError as error:
+        raise HistoryError(f"The file {stamp} could not be written.", cause=error.strerror or "") from error
+    finished = git.run("gc", "--quiet", timeout_seconds=GC_TIMEOUT_SECONDS)
+    if not finished.ok:
+        raise HistoryError(
+            "The git repository could not be tidied up; nothing is lost.",
+            cause=why(finished),
+            remedy="Run `git gc` in it by hand and see what it says; the mirror tries again tomorrow.",
+        )
+
+
+def _stamped(stamp: Path) -> float:
+    """When gc last ran; long ago when the stamp is missing or unreadable."""
+    try:
+        return float(stamp.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return float("-inf")
+
+
+def write_commit(
+    git: Git,
+    settings: Settings,
+    *,
+    tree: str | None,
+    parents: Sequence[CommitId],
+    changes: Mapping[str, bytes | None],
+    message: str,
+    when: datetime,
+) -> CommitId:
+    """Write a commit that no reference names yet, durably; signed when the settings say so. `when` is aware.
+
+    Raises:
+        HistoryError: It could not be written or signed.
+    """
+    author = identity(settings.author_name, settings.author_email, when)
+    stream = commit_stream(tree=tree, parents=parents, changes=changes, message=message, author=author)
+    finished = git.run("fast-import", "--quiet", "--done", stdin=stream)
+    if not finished.ok:
+        raise HistoryError("A commit could not be written.", cause=why(finished), remedy=DISK_REMEDY)
+    commit = CommitId(finished.out.decode().strip())
+    if not settings.sign:
+        return commit
+    # fast-import cannot sign: its commit was a draft that carries the tree.
+    return _signed(git, settings, f"{commit}^{{tree}}", parents=parents, message=message, when=when)
+
+
+def _signed(
+    git: Git, settings: Settings, tree: str, *, parents: Sequence[CommitId], message: str, when: datetime
+) -> CommitId:
+    """A commit with the signature that the user's git configuration names."""
+    names = {"NAME": settings.author_name, "EMAIL": settings.author_email, "DATE": f"@{int(when.timestamp())} +0000"}
+    environ = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in names.items()}
+    words = [word for parent in parents for word in ("-p", parent)]
+    finished = git.run("commit-tree", "-S", *words, "-F", "-", tree, stdin=message.encode(), extra_environ=environ)
+    if not finished.ok:
+        raise HistoryError(
+            "The commit could not be signed.",
+            cause=why(finished),
+            remedy="Give this user a signing key that needs no passphrase (git config user.signingKey, gpg.format), "
+            "or set `repository.sign: false`.",
+        )
+    return CommitId(finished.out.decode().strip())

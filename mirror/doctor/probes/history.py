@@ -9,12 +9,10 @@ from mirror.config.settings import Repository as Settings
 from mirror.doctor.ports import HistoryState
 from mirror.doctor.probes.signing import signing_state
 from mirror.errors import HistoryError, MirrorError, PushRefusedError, RemoteError
-from mirror.history.creation import is_repository
-from mirror.history.git import Git, presentable
+from mirror.history.git_command import Git, presentable
 from mirror.history.ledger_reader import Trust, load_history
 from mirror.history.remote import Remote
-from mirror.history.repository import Repository
-from mirror.history.scratch import scratch
+from mirror.history.repository import Repository, is_repository, scratch
 from mirror.model import CommitId, IssuerUrl, Reason
 
 REMOTE_SECONDS = 15.0

@@ -9,7 +9,7 @@ from mirror.doctor.finding import Finding, Level, Place, Station
 from mirror.doctor.ports import HistoryState, HistoryView
 from mirror.doctor.stations.ledgers import ledgers
 from mirror.doctor.words import counted
-from mirror.history.git import presentable
+from mirror.history.git_command import presentable
 
 
 def git(settings: Repository, view: HistoryView, *, issuers: int) -> Iterator[Finding]:

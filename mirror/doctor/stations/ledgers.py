@@ -6,7 +6,7 @@ from mirror.config.settings import Repository
 from mirror.doctor.finding import Finding, Place, Station
 from mirror.doctor.ports import LedgerVerdict, SigningState
 from mirror.doctor.words import counted
-from mirror.history.git import presentable
+from mirror.history.git_command import presentable
 from mirror.trust.ledger_signature import Role, SignatureHeader, Unbelieved
 
 _SHOWN = 20

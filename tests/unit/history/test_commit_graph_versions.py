@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mirror.history.commit_graph import MOST_VERSIONS, read_versions
 from mirror.history.repository import Repository
-from mirror.history.versions import MOST_VERSIONS, read_versions
 from mirror.model import CommitId
 from support.gits import WHEN, bare, commit, git, head_of, open_repository
 

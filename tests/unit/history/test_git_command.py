@@ -1,18 +1,34 @@
+""""""
+
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from mirror.errors import BranchMovedError, HistoryError
-from mirror.history.locks import ABANDONED_SECONDS, busy, remove_stale_locks
+from mirror.history.git_command import (
+    ABANDONED_SECONDS,
+    KEPT_STDERR_BYTES,
+    SHOWN_CHARACTERS,
+    Child,
+    Finished,
+    Git,
+    busy,
+    git_environment,
+    presentable,
+    remove_stale_locks,
+    run,
+    why,
+)
 from mirror.history.repository import Repository
-from support.gits import bare, commit, fsck_strict, git, log, open_repository, program
+from support.gits import bare, commit, environment, fsck_strict, git, head_of, log, open_repository, program
 
 LOCKS = ("refs/heads/main.lock", "packed-refs.lock", "shallow.lock", "objects/info/commit-graph.lock", "gc.pid")
 COMMITTER = """
@@ -208,3 +224,256 @@ def test_kill_at_any_instant_is_survived(tmp_path: Path) -> None:
             assert int(stored) >= told
             commit_again(repository, {"public/after": str(committer.pid).encode()})
         fsck_strict(tmp_path / "snapshots.git")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_NAMESPACE", "GIT_COMMON_DIR", "GIT_TRACE", "GIT_TRACE_CURL", "GIT_TRACE_REDACT", "GIT_ALLOW_PROTOCOL",
+        "GIT_AUTHOR_NAME", "GIT_COMMITTER_DATE", "GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_REPLACE_REF_BASE",
+        "GIT_CEILING_DIRECTORIES", "GIT_EDITOR", "GIT_EXTERNAL_DIFF", "GIT_SHALLOW_FILE", "GIT_QUARANTINE_PATH",
+        "SSH_ASKPASS", "LANGUAGE",
+    ],
+)  # fmt: skip
+def test_variable_is_not_handed_on(name: str) -> None:
+    """What points git elsewhere, makes it talk or lets it do more is not inherited."""
+    assert name not in git_environment({name: "x"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HOME", "PATH", "SSH_AUTH_SOCK", "https_proxy", "XDG_CONFIG_HOME", "GIT_SSH_COMMAND", "GIT_SSH",
+        "GIT_SSL_CAINFO", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0", "GIT_CONFIG_VALUE_12",
+        "GIT_EXEC_PATH", "GIT_HTTP_USER_AGENT", "GNUPGHOME",
+    ],
+)  # fmt: skip
+def test_variable_is_handed_on(name: str) -> None:
+    """What a user needs to reach the remote, to log in and to sign is kept."""
+    assert git_environment({name: "x"})[name] == "x"
+
+
+def test_nobody_is_asked() -> None:
+    """Every way in which git or ssh could ask somebody is shut, whatever the user's environment says."""
+    found = git_environment({"GIT_TERMINAL_PROMPT": "1", "GIT_ASKPASS": "/bin/ask", "LC_ALL": "de_DE"})
+    assert (found["GIT_TERMINAL_PROMPT"], found["GIT_ASKPASS"], found["LC_ALL"]) == ("0", "", "C")
+    assert found["SSH_ASKPASS_REQUIRE"] == "never"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        pytest.param("fatal: x\n\n  hint: y\n", "fatal: x; hint: y", id="lines"),
+        pytest.param("https://u:p@h/x", "https://***@h/x", id="password"),
+        pytest.param("'https://ghp_token@h/x'", "'https://***@h/x'", id="token"),
+        pytest.param("ssh://git:p@s@h/x http://h/a@b", "ssh://***@h/x http://h/a@b", id="at-in-the-password"),
+        pytest.param("git@h:x", "git@h:x", id="scp-form"),
+        pytest.param("a\x1b[31mb\x00c\x7f", "a [31mb c", id="terminal-controls"),
+        pytest.param("10%\r20%\rdone", "10% 20% done", id="progress"),
+    ],
+)
+def test_words_of_git_are_presentable(said: str, shown: str) -> None:
+    """What git says is shown on one line without credentials and without control characters."""
+    assert presentable(said) == shown
+
+
+def test_long_words_are_shortened() -> None:
+    """Of a long text the end is shown, which holds git's own verdict."""
+    shown = presentable("x" * 5000 + " fatal: end")
+    assert len(shown) == SHOWN_CHARACTERS + 1
+    assert shown.endswith("fatal: end")
+
+
+def test_silent_failure_has_words() -> None:
+    """A git that fails without a word is told by its exit status."""
+    assert why(Finished(7, b"", "")) == "git ended with status 7"
+    assert why(Finished(-15, b"", "fatal: x", "it did not end within 1 s")) == "it did not end within 1 s; fatal: x"
+
+
+def test_inherited_repository_is_ignored(tmp_path: Path) -> None:
+    """A mirror that is started from a git hook or alias works on its own repository."""
+    other = bare(tmp_path / "other.git")
+    with open_repository(tmp_path, extra_environ={"GIT_DIR": str(other), "GIT_NAMESPACE": "n"}) as repository:
+        commit(repository, {"public/a": b"x"})
+    assert git(tmp_path / "snapshots.git", "rev-parse", "main")
+    assert git(other, "for-each-ref") == ""
+
+
+def test_users_configuration_cannot_turn_our_rules_off(tmp_path: Path) -> None:
+    """Hooks, automatic gc, detached maintenance and other protocols stay off, whatever the user's file says."""
+    note = tmp_path / "hook-ran"
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    program(hooks / "reference-transaction", f"touch {note}")
+    environment(tmp_path)
+    (tmp_path / "home" / ".gitconfig").write_text(f"[core]\n\thooksPath = {hooks}\n[gc]\n\tauto = 1\n")
+    with open_repository(tmp_path) as repository:
+        commit(repository, {"public/a": b"x"})
+        assert head_of(repository)
+    assert not note.exists()
+    here = Git(tmp_path / "snapshots.git", environment(tmp_path), stop=threading.Event())
+    wanted = {
+        "core.hooksPath": "/dev/null", "core.fsync": "committed", "gc.auto": "0", "maintenance.auto": "false",
+        "fetch.fsckObjects": "true", "protocol.allow": "never", "protocol.https.allow": "always",
+    }  # fmt: skip
+    assert {name: here.run("config", "--get", name).out.decode().strip() for name in wanted} == wanted
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+def test_repository_of_another_owner_is_used(tmp_path: Path) -> None:
+    """A state folder that belongs to somebody else (a volume) is used: we named it, git did not find it."""
+    with open_repository(tmp_path) as mine:
+        first = commit(mine, {"public/a": b"x"})
+    for path in (tmp_path / "snapshots.git", *(tmp_path / "snapshots.git").rglob("*")):
+        os.chown(path, 4242, 4242)
+    with open_repository(tmp_path) as mine:
+        assert head_of(mine) == first
+        commit(mine, {"public/a": b"y"})
+
+
+def test_demanded_command_that_fails_is_an_error(tmp_path: Path) -> None:
+    """A command that must succeed and does not gives our sentence with git's reason."""
+    here = Git(bare(tmp_path / "x.git"), environment(tmp_path), stop=threading.Event())
+    with pytest.raises(HistoryError, match="It did not work"):
+        here.demand("rev-parse", "--verify", "nothing", sentence="It did not work.")
+
+
+ENVIRON = {"PATH": os.environ["PATH"]}
+
+
+def run_python(code: str, *, stdin: bytes = b"", timeout_seconds: float = 20, max_out_bytes: int = 10**8) -> Finished:
+    return run(
+        [sys.executable, "-S", "-c", code],
+        environ=ENVIRON,
+        stdin=stdin,
+        timeout_seconds=timeout_seconds,
+        max_out_bytes=max_out_bytes,
+        stop=threading.Event(),
+    )
+
+
+def alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_all_pipes_are_served_at_once() -> None:
+    """A child that fills stderr before it reads, and echoes more than a pipe holds, ends with all its bytes."""
+    code = (
+        "import sys; sys.stderr.write('e' * 1_000_000); sys.stderr.flush(); "
+        "sys.stdout.buffer.write(sys.stdin.buffer.read())"
+    )
+    data = os.urandom(3_000_000)
+    finished = run_python(code, stdin=data)
+    assert finished.ok
+    assert finished.out == data
+    assert finished.err == "e" * KEPT_STDERR_BYTES
+
+
+def test_without_input_nothing_is_inherited() -> None:
+    """A child that is given no input reads an end of file, never this program's stdin."""
+    assert run_python("import sys; print(len(sys.stdin.read()))").out == b"0\n"
+
+
+def test_exit_status_and_signal_are_told() -> None:
+    """The exit status is the child's; a signal is its negative number."""
+    assert run_python("raise SystemExit(7)").status == 7
+    assert run_python("import os; os.kill(os.getpid(), 9)").status == -9
+
+
+def test_child_that_closes_its_input_is_no_error_of_ours() -> None:
+    """A child that ends without reading gives its own status, not a broken pipe."""
+    assert run_python("raise SystemExit(3)", stdin=b"x" * 1_000_000).status == 3
+
+
+def test_child_that_closes_its_outputs_and_goes_on_is_waited_for() -> None:
+    """The end of both outputs is not yet the end of the process."""
+    code = "import os, time; os.close(1); os.close(2); time.sleep(0.4); os._exit(5)"
+    assert run_python(code).status == 5
+
+
+def test_too_much_output_is_cut_off() -> None:
+    """A child that floods stdout is killed instead of filling the memory."""
+    finished = run_python("while True: print('x' * 10_000)", max_out_bytes=1_000_000)
+    assert "more than" in finished.stopped
+    assert len(finished.out) < 3_000_000
+    assert not finished.ok
+
+
+@pytest.mark.parametrize("ignores", ["", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "])
+def test_deadline_ends_the_whole_family(tmp_path: Path, ignores: str) -> None:
+    """At its deadline the child dies with its own children, even when it ignores SIGTERM."""
+    note = tmp_path / "pid"
+    inner = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(300)"
+    code = f"{ignores}import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {inner!r}])"
+    begun = time.monotonic()
+    finished = run_python(code, timeout_seconds=1.0)
+    assert finished.stopped == "it did not end within 1 s"
+    assert time.monotonic() - begun < 6
+    time.sleep(0.1)
+    assert not alive(int(note.read_text()))
+
+
+def test_grandchild_that_holds_the_pipes_is_not_waited_for() -> None:
+    """A daemon that git leaves behind (an ssh master) may keep the pipes: the result is there all the same."""
+    code = "import subprocess; p = subprocess.Popen(['sleep', '30']); print(p.pid)"
+    begun = time.monotonic()
+    finished = run_python(code)
+    os.kill(int(finished.out), 9)
+    assert finished.ok
+    assert time.monotonic() - begun < 10
+
+
+def test_conversation_goes_back_and_forth() -> None:
+    """What is sent to a child is answered while it lives, as often as one likes."""
+    code = "import sys\nfor line in sys.stdin: print(line.upper(), end='', flush=True)"
+    child = Child.start([sys.executable, "-S", "-c", code], environ=ENVIRON)
+    for _ in range(2):
+        child.out.clear()
+        child.send(b"hello\n")
+        while b"\n" not in child.out:
+            child.pump(1)
+        assert child.out == b"HELLO\n"
+    child.send(b"", last=True)
+    while not child.silent():
+        child.pump(1)
+    child.kill()
+    assert child.process.returncode == 0
+
+
+def test_dead_child_is_closed_quietly() -> None:
+    """Sending to a child that is gone, and killing it twice, are no errors."""
+    child = Child.start(["true"], environ=ENVIRON)
+    child.process.wait()
+    child.send(b"x" * 100_000)
+    while not child.silent():
+        child.pump(0.1)
+    child.pump(0.1)
+    child.send(b"more")
+    child.kill()
+    child.kill()
+    assert child.pump(0) is False
+
+
+def test_missing_program_is_an_oserror() -> None:
+    """A program that does not exist is told as such, before anything runs."""
+    with pytest.raises(FileNotFoundError):
+        run(["no-such-program-here"], environ=ENVIRON, timeout_seconds=1, stop=threading.Event())
+
+
+def test_file_size_is_limited(tmp_path: Path) -> None:
+    """A child cannot write a file beyond the limit that it was given."""
+    big = tmp_path / "big"
+    code = f"import time; time.sleep(0.3); f = open({str(big)!r}, 'wb', 0); [f.write(b'x' * 4096) for _ in range(99)]"
+    child = Child.start([sys.executable, "-S", "-c", code], environ=ENVIRON, stdin=False, max_file_bytes=10_000)
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.process.wait(0.05)
+    while not child.silent():
+        child.pump(0.1)
+    assert child.process.wait(10) != 0
+    child.kill()
+    assert big.stat().st_size <= 10_000

@@ -1,17 +1,21 @@
+"""Whose name stands on an operator's commit."""
+
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mirror.config.settings import Repository as Settings
 from mirror.errors import BranchMovedError, HistoryError, PushRefusedError
-from mirror.history.readme import readme_files
-from mirror.history.repository import Repository
-from mirror.history.snapshots import MAX_FILE_BYTES
+from mirror.history.ledger_store import readme_files
+from mirror.history.objects import MAX_TREE_FILE_BYTES
+from mirror.history.repository import Repository, as_operator, commit_stream, identity, quoted
 from mirror.model import CommitId, Heads
 from support.gits import (
     WHEN,
@@ -246,7 +250,7 @@ def test_path_that_is_not_ours_counts_as_absent(repo: Repository, path: str) -> 
 
 def test_oversized_file_is_not_read(repo: Repository) -> None:
     """A huge file costs no memory, reads as no bytes, and the next answer is right."""
-    head = commit(repo, {A: b"x" * (MAX_FILE_BYTES + 1), B: b"two"})
+    head = commit(repo, {A: b"x" * (MAX_TREE_FILE_BYTES + 1), B: b"two"})
     assert repo.read(head, [A, B]) == {A: b"", B: b"two"}
 
 
@@ -688,3 +692,80 @@ def test_draft_of_a_killed_creation_is_removed(tmp_path: Path) -> None:
     (tmp_path / "snapshots.git.new-1-1" / "refs").mkdir(parents=True)
     open_repository(tmp_path).close()
     assert [path.name for path in tmp_path.glob("snapshots.git*")] == ["snapshots.git"]
+
+
+ADA = "[user]\n\tname = Ada Operator\n\temail = ada@example.com\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "environ", "expected"),
+    [
+        (ADA, {}, ("Ada Operator", "ada@example.com")),
+        (ADA, {"GIT_AUTHOR_NAME": "Eve"}, ("Eve", "ada@example.com")),
+        ("", {"GIT_AUTHOR_NAME": "Eve", "GIT_AUTHOR_EMAIL": "eve@example.com"}, ("Eve", "eve@example.com")),
+        ("", {}, ("oidc-mirror", "oidc-mirror@localhost")),
+        ("[user]\n\tname = Ada\n", {}, ("oidc-mirror", "oidc-mirror@localhost")),
+        ("[user\n", {}, ("oidc-mirror", "oidc-mirror@localhost")),
+    ],
+    ids=[
+        "configured",
+        "environment over configuration",
+        "environment",
+        "nothing",
+        "no address",
+        "broken configuration",
+    ],
+)
+def test_identity_is_the_operators_where_git_has_one(
+    tmp_path: Path, config: str, environ: dict[str, str], expected: tuple[str, str]
+) -> None:
+    """Git's own is taken whole or not at all; one made up from the host's name is never used."""
+    clean = environment(tmp_path, **environ)
+    Path(clean["GIT_CONFIG_GLOBAL"]).write_text(config)
+    settings = Settings(tmp_path / "absent.git")
+    found = as_operator(settings, clean)
+    assert (found.author_name, found.author_email) == expected
+    assert found.path == settings.path
+
+
+@pytest.mark.parametrize(
+    ("name", "email", "wanted"),
+    [
+        pytest.param("oidc-mirror", "a@b", b"oidc-mirror <a@b> 1795420800 +0000", id="plain"),
+        pytest.param("A <x>\nfrom y", "a@b>\n", b"A x from y <a@b> 1795420800 +0000", id="breaking-the-line"),
+        pytest.param("Zoë", "", "Zoë <> 1795420800 +0000".encode(), id="no-ascii"),
+    ],
+)
+def test_identity_is_one_line(name: str, email: str, wanted: bytes) -> None:
+    """Whatever the configuration says, author and date are one line that git reads."""
+    assert identity(name, email, datetime(2026, 11, 23, 8, 0, tzinfo=UTC)) == wanted
+
+
+def test_zone_of_the_clock_changes_nothing() -> None:
+    """The same instant gives the same bytes in every zone."""
+    assert identity("a", "b", WHEN.astimezone(timezone(timedelta(hours=10)))) == identity("a", "b", WHEN)
+
+
+def test_path_is_quoted() -> None:
+    """Quotes, backslashes, line feeds and non-ASCII letters of a path are escaped, so that none ends a command."""
+    assert quoted('a"\\\né') == b'"a\\042\\134\\012\\303\\251"'
+
+
+names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
+    lambda name: name.lower() not in {".", "..", ".git"}
+)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(path=st.lists(names, min_size=1, max_size=3).map("/".join), body=st.binary(max_size=200), message=st.text())
+def test_any_path_and_body_survive_git(tmp_path: Path, path: str, body: bytes, message: str) -> None:
+    """fast-import stores exactly these bytes at exactly this path, and moves no reference."""
+    repository = tmp_path / "r.git"
+    if not repository.exists():
+        bare(repository)
+    clean = message.replace("\0", "")
+    stream = commit_stream(tree=None, parents=(), changes={path: body}, message=clean, author=identity("a", "b", WHEN))
+    commit = CommitId(git(repository, "fast-import", "--quiet", "--done", stdin=stream))
+    entry, _, listed = git(repository, "ls-tree", "-r", "-l", "-z", commit).rstrip("\0").partition("\t")
+    assert (listed, int(entry.split()[-1])) == (path, len(body))
+    assert git(repository, "for-each-ref") == ""
