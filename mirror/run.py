@@ -24,9 +24,9 @@ from mirror.history.ledger_store import pending_issuers
 from mirror.model import CommitId, Event, Heads, IssuerName, IssuerUrl, Key, Level, Reason
 from mirror.ports import History, Ports
 from mirror.publish import audit
-from mirror.publish.look import Shown, Target, list_buckets, target
-from mirror.publish.put import reason_of
-from mirror.publish.reconcile import Put, Waiting
+from mirror.publish.drift import Put, Waiting
+from mirror.publish.listing import Shown, Target, list_buckets, target
+from mirror.publish.publisher import reason_of
 from mirror.report import Effect, IssuerReport, Report, followed_by, reason_from
 from mirror.steps import local_state
 from mirror.steps.applying import Applied, apply, committer_of

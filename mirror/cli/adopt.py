@@ -15,7 +15,7 @@ from mirror.history.ledger_store import LedgerChange, commit_ledgers
 from mirror.log import escaped
 from mirror.model import PUBLIC_STATUSES, Observation, Reason, Status, Unusable
 from mirror.ports import Ports, Seen
-from mirror.publish.put import reason_of
+from mirror.publish.publisher import reason_of
 from mirror.report import ExitStatus
 from mirror.steps.believing import Beliefs, believe
 from mirror.steps.plan import Publication

@@ -12,12 +12,12 @@ from mirror.config.settings import Issuer, Limits, Publish, Readback, Settings
 from mirror.errors import UsageError
 from mirror.model import Reason
 from mirror.ports import Bucket, NotSeen, OwnToken, Ports, Seen
-from mirror.publish.look import Target, target
+from mirror.publish.listing import Target, target
 
 if TYPE_CHECKING:
-    from mirror.publish.bucket import S3Bucket
     from mirror.publish.cloudfront import CloudFront
-    from mirror.publish.readback import PublicWeb
+    from mirror.publish.public_endpoint import PublicWeb
+    from mirror.publish.s3 import S3Bucket
     from mirror.source.apiservers import Apiservers
     from mirror.source.board import Told
     from mirror.trust.ledger_signature import LedgerTrust
@@ -60,7 +60,7 @@ class _Buckets:
 
     def __call__(self, publish: Publish) -> Bucket:
         """The adapter for `publish`; boto3 is imported here, at the first call."""
-        from mirror.publish.bucket import S3Bucket  # noqa: PLC0415  see the docstring
+        from mirror.publish.s3 import S3Bucket  # noqa: PLC0415  see the docstring
 
         identity = target(publish)
         with self._lock:
@@ -88,7 +88,7 @@ class _LateWeb:
 
     def look(self, url: str, *, readback: Readback) -> Seen | NotSeen:
         """See `mirror.ports.PublicView`."""
-        from mirror.publish.readback import PublicWeb  # noqa: PLC0415  see the class
+        from mirror.publish.public_endpoint import PublicWeb  # noqa: PLC0415  see the class
 
         with self._lock:
             self._web = self._web or PublicWeb()

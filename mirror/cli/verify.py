@@ -126,7 +126,7 @@ def _verified(asked: "Question", settings: Settings) -> "Verification":
     from mirror.concurrency import each_at_once  # noqa: PLC0415  `--help` does without
     from mirror.federation.relying_party import examine  # noqa: PLC0415  `--help` does without
     from mirror.federation.verification import Verification  # noqa: PLC0415  `--help` does without
-    from mirror.publish.readback import PublicWeb  # noqa: PLC0415  httpx only when it is needed
+    from mirror.publish.public_endpoint import PublicWeb  # noqa: PLC0415  httpx only when it is needed
 
     now = datetime.now(UTC)
     with PublicWeb() as web:

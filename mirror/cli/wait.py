@@ -47,7 +47,7 @@ def command(ctx: click.Context, *, name: str, key: str, timeout: timedelta) -> N
     Exit status: 0 it is safe; 1 not within --timeout, or something could not be read; 2 usage or configuration error.
     """
     from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
-    from mirror.publish.readback import PublicWeb  # noqa: PLC0415  httpx only when it is needed
+    from mirror.publish.public_endpoint import PublicWeb  # noqa: PLC0415  httpx only when it is needed
     from mirror.views.waiting import Clock, Wait, Wanted  # noqa: PLC0415  `--help` does without
 
     settings = selected(common(ctx).load(), (name,))

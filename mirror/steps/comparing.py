@@ -24,10 +24,10 @@ from mirror.model import (
     key_id,
 )
 from mirror.ports import Bucket, Ports
-from mirror.publish.look import Shown, read_body, target
+from mirror.publish.drift import Decision, Knowledge, decide, etag_of, standing_body
+from mirror.publish.listing import Shown, read_body, target
 from mirror.publish.objects import public_objects
-from mirror.publish.put import JWKS_SUFFIX, reason_of
-from mirror.publish.reconcile import Decision, Knowledge, decide, etag_of, standing_body
+from mirror.publish.publisher import JWKS_SUFFIX, reason_of
 from mirror.steps.holding import takeover
 from mirror.steps.plan import IssuerPlan, World
 from mirror.trust.discovery import render

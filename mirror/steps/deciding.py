@@ -12,7 +12,7 @@ from mirror.errors import BucketError, MirrorError
 from mirror.history.ledger_reader import IssuerHistory
 from mirror.model import Event, KeyPolicy, Ledger, Level, Observation, Reason, Thumbprint
 from mirror.ports import Ports
-from mirror.publish.put import reason_of
+from mirror.publish.publisher import reason_of
 from mirror.report import reason_from
 from mirror.steps.believing import defect
 from mirror.steps.certificates import expiring

@@ -12,8 +12,8 @@ from mirror.errors import RemoteError
 from mirror.history.ledger_reader import HistoryState, Trust
 from mirror.model import Event, IssuerUrl, KeyId, Ledger, Observation, PublicObject, Reason
 from mirror.publish.audit import Audits
-from mirror.publish.look import Shown, Target
-from mirror.publish.reconcile import Decision
+from mirror.publish.drift import Decision
+from mirror.publish.listing import Shown, Target
 from mirror.steps.believing import Beliefs
 from mirror.steps.local_state import LocalState
 from mirror.trust.lifecycle import Outcome

@@ -15,7 +15,7 @@ from mirror.config.settings import Issuer, Readback
 from mirror.files import read_small, why_unreadable
 from mirror.model import Event, Key, Ledger, Level
 from mirror.ports import Look, PublicView, Seen
-from mirror.publish.put import Published
+from mirror.publish.publisher import Published
 from mirror.report import Effect
 from mirror.steps.plan import IssuerPlan
 from mirror.trust.discovery import PublicKeys, read_public_jwks

@@ -6,7 +6,7 @@ from mirror.errors import MirrorError
 from mirror.history.commit_message import IssuerChanges, compose
 from mirror.history.ledger_store import CommitResult, Committer, LedgerChange, is_pending
 from mirror.model import Event, IssuerUrl
-from mirror.publish.put import Published, on_paper
+from mirror.publish.publisher import Published, on_paper
 from mirror.report import Change, IssuerReport, Report, reason_from
 from mirror.steps.believing_git import mode_of
 from mirror.steps.plan import IssuerPlan, Plan

@@ -16,7 +16,7 @@ from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import IssuerUrl, ObjectKey, Reason
 from mirror.ports import Ports
-from mirror.publish.put import reason_of
+from mirror.publish.publisher import reason_of
 from mirror.steps.plan import Publication
 from mirror.views.standing import Abandoned
 

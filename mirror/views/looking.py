@@ -11,10 +11,10 @@ from mirror.errors import HistoryError, RemoteError
 from mirror.history.ledger_reader import load_history
 from mirror.model import PUBLIC_STATUSES, Event, IssuerName, KeyRecord, Ledger, Level, key_id
 from mirror.ports import Ports
-from mirror.publish.look import list_buckets, target
+from mirror.publish.drift import Action, Decision, Put, Waiting
+from mirror.publish.listing import list_buckets, target
 from mirror.publish.objects import public_objects
-from mirror.publish.put import reason_of
-from mirror.publish.reconcile import Action, Decision, Put, Waiting
+from mirror.publish.publisher import reason_of
 from mirror.report import reason_from
 from mirror.steps import local_state
 from mirror.steps.believing import Beliefs, defect

@@ -11,7 +11,7 @@ from mirror.aws.errors import Attempt, bucket_error
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, ObjectKey, PublicObject
 from mirror.ports import Foreign, Landed, Openness
-from mirror.publish.bucket import S3Bucket
+from mirror.publish.s3 import S3Bucket
 from support.fault_proxy import Fault, FaultProxy, answer, error_answer, running_fault_proxy
 from support.s3 import SECRET_KEY, Store, aws_environment
 

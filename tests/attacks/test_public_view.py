@@ -9,7 +9,7 @@ import pytest
 
 from mirror.config.settings import Readback
 from mirror.ports import NotSeen, Seen
-from mirror.publish.readback import PublicWeb
+from mirror.publish.public_endpoint import PublicWeb
 from support import apiserver
 from support.apiserver import Apiserver, Lever, always, raw_answer
 from support.s3 import CA_NAME, CERTIFICATE_NAMES

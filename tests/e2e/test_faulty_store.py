@@ -12,8 +12,8 @@ import pytest
 from mirror.aws import sessions
 from mirror.config.settings import Publish, Readback
 from mirror.ports import Seen
-from mirror.publish.bucket import S3Bucket
-from mirror.publish.readback import PublicWeb
+from mirror.publish.public_endpoint import PublicWeb
+from mirror.publish.s3 import S3Bucket
 from mirror.report import Effect, ExitStatus, Report
 from mirror.run import run_once
 from support.fault_proxy import Fault, FaultProxy, answer, error_answer, running_fault_proxy

@@ -21,7 +21,7 @@ from mirror.federation.explain import explain
 from mirror.federation.relying_party import Subject, examine, question
 from mirror.federation.verification import Verification
 from mirror.model import IssuerUrl
-from mirror.publish.readback import PublicWeb
+from mirror.publish.public_endpoint import PublicWeb
 from mirror.report import ExitStatus
 from mirror.trust.relying_parties import Party
 from support.moto import ACCOUNT, Moto

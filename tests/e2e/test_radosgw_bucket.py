@@ -19,9 +19,9 @@ from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, ObjectKey, PublicObject
 from mirror.ports import Foreign, Landed, NotSeen, Seen
-from mirror.publish.bucket import S3Bucket
-from mirror.publish.put import Freshness, read_back
-from mirror.publish.readback import PublicWeb, judge
+from mirror.publish.public_endpoint import PublicWeb, judge
+from mirror.publish.publisher import Freshness, read_back
+from mirror.publish.s3 import S3Bucket
 from support.radosgw import Radosgw
 from support.s3 import ACCESS_KEY, aws_environment
 

@@ -18,7 +18,7 @@ from mirror.doctor.probes.aws import RealAws
 from mirror.doctor.stations.bucket import bucket as bucket_station
 from mirror.doctor.stations.rights import listing, objects
 from mirror.model import IssuerName, ObjectKey
-from mirror.publish.bucket import S3Bucket
+from mirror.publish.s3 import S3Bucket
 from support.doctor import worst
 from support.radosgw import Radosgw
 from support.s3 import aws_environment

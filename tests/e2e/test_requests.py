@@ -13,7 +13,7 @@ from mirror.cli.compose import open_ports
 from mirror.config.settings import Issuer, Publish, Readback, Repository, Settings
 from mirror.model import Answer, CommitId, ETag, IssuerName, IssuerUrl, PublicObject
 from mirror.ports import PutOutcome, Seen
-from mirror.publish.bucket import S3Bucket
+from mirror.publish.s3 import S3Bucket
 from mirror.report import Effect, ExitStatus, Report
 from mirror.run import run_once
 from support.captures import capture

@@ -17,8 +17,8 @@ import pytest
 
 from mirror.config.settings import Publish, Readback, Tls
 from mirror.model import IssuerUrl, Key, KeyPolicy
-from mirror.publish.bucket import S3Bucket
-from mirror.publish.readback import PublicWeb
+from mirror.publish.public_endpoint import PublicWeb
+from mirror.publish.s3 import S3Bucket
 from mirror.report import ExitStatus
 from mirror.source.apiservers import Apiservers
 from mirror.trust.discovery import render

@@ -18,7 +18,7 @@ from mirror.doctor.probes.questions import Question
 from mirror.errors import BucketError
 from mirror.model import ObjectKey, Stored
 from mirror.publish.clients import S3Clients
-from mirror.publish.look import Target, target
+from mirror.publish.listing import Target, target
 
 _NO_SUCH_ETAG = "0" * 32
 # What a store answers once it has let a write pass its access check: one of our two conditions did not hold.

@@ -30,7 +30,7 @@ from mirror.aws.iam_policy import (
 from mirror.config.settings import Publish
 from mirror.model import IssuerUrl, ObjectKey, PublicObject, Reason
 from mirror.ports import Openness
-from mirror.publish.put import Freshness, read_back
+from mirror.publish.publisher import Freshness, read_back
 from support.doctor import allow, policy_of
 from support.fakes import MOMENT, FakeBucket, FakeWeb
 from support.iam_linter import lint, lint_trust

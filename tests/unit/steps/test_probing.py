@@ -13,7 +13,7 @@ from mirror.cli.text import lines
 from mirror.config.settings import Auth, FormerIssuer, Settings
 from mirror.errors import BucketError, HistoryError
 from mirror.model import Answer, IssuerUrl, Key, KeyPolicy, KeyRecord, Ledger, Reason, Status
-from mirror.publish.put import Published
+from mirror.publish.publisher import Published
 from mirror.report import ExitStatus, Report, to_json
 from mirror.run import dry_run, run_once
 from mirror.steps.plan import IssuerPlan, Publication

@@ -13,7 +13,7 @@ from mirror.doctor.ports import AccessBlock, Identity, Missed
 from mirror.doctor.probes import questions
 from mirror.doctor.probes.aws import RealAws
 from mirror.model import ObjectKey
-from mirror.publish.bucket import S3Bucket
+from mirror.publish.s3 import S3Bucket
 from support.fault_proxy import Fault, FaultProxy, answer, error_answer, running_fault_proxy
 from support.s3 import REGION, Store, aws_environment
 

@@ -7,16 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.model import ETag, Level, Listed, ObjectKey, PublicObject, Stored
-from mirror.publish.reconcile import (
-    Action,
-    Knowledge,
-    Put,
-    Waiting,
-    decide,
-    etag_of,
-    needs_body,
-    standing_body,
-)
+from mirror.publish.drift import Action, Knowledge, Put, Waiting, decide, etag_of, needs_body, standing_body
 from support.fakes import MOMENT
 
 KEY = ObjectKey("cluster/openid/v1/jwks")

@@ -10,7 +10,7 @@ from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import Listed, ObjectKey, PublicObject, Stored
 from mirror.ports import Bucket, Ports
-from mirror.publish.reconcile import needs_body
+from mirror.publish.drift import needs_body
 
 UNREADABLE_CODES = frozenset({"AccessDenied", "InvalidRequest", "KMS.DisabledException", "KMS.NotFoundException"})
 """How stores refuse to give an object that exists (S3 API reference, GetObject)."""

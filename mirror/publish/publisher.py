@@ -9,8 +9,8 @@ from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, Event, Level, PublicObject, Reason
 from mirror.ports import Bucket, Foreign, NotSeen, PublicView, Seen, StoredHeaders
+from mirror.publish.drift import Action, Decision, Put, Waiting, busy
 from mirror.publish.judgement import judge
-from mirror.publish.reconcile import Action, Decision, Put, Waiting, busy
 from mirror.publish.safety import window
 from mirror.report import Effect, ObjectReport, PublicLook, reason_from
 

@@ -8,7 +8,7 @@ import pytest
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, ObjectKey, PublicObject
 from mirror.ports import Foreign, Landed
-from mirror.publish.bucket import MAX_OBJECT_BYTES, S3Bucket
+from mirror.publish.s3 import MAX_OBJECT_BYTES, S3Bucket
 from support.s3 import Store, aws_environment
 
 pytestmark = pytest.mark.s3
