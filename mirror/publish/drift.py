@@ -1,4 +1,4 @@
-"""What must be put: the objects as they should stand against what the bucket shows. Pure.
+"""Compare the desired objects with the listing of the bucket: which to put, and which wait. Pure.
 
     in the bucket                            then
     the bytes that we mean                   nothing (headers are the audit's business)
@@ -8,14 +8,22 @@
 
 A put waits only where `Knowledge.waits_for` says so (`mirror.steps.comparing`). A body that changed after it was listed
 waits for the next pass: it may be newer than the history that we fetched.
+
+Pure: from when on a new key may sign.
+A relying party that fetched the JWKS a moment before the key came into it may keep that copy for `max-age` (upstream's
+own contract, fact 23); the margin covers clocks that differ.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
-from mirror.model import ETag, Event, Level, Listed, PublicObject, Stored
+from mirror.addresses import discovery_url, jwks_uri, object_keys
+from mirror.config.settings import Issuer
+from mirror.model import MEDIA_TYPE_DISCOVERY, Documents, ETag, Event, IssuerUrl, Level, Listed, PublicObject, Stored
+from mirror.ports import Seen
 
 
 class Action(StrEnum):
@@ -148,3 +156,73 @@ def _drift(wanted: PublicObject, listed: Listed, known: Knowledge) -> Event:
         sentence += " It looks like another mirror: give both the same `repository.remote`, or stop one."
     fields = {"key": wanted.key, "etag": listed.etag, "last_modified": listed.last_modified.isoformat()}
     return Event("bucket.drift", sentence, Level.ERROR, fields)
+
+
+def public_objects(issuer: Issuer, issuer_url: IssuerUrl, documents: Documents) -> tuple[PublicObject, PublicObject]:
+    """The JWKS, then the discovery document: in this order they are put.
+
+    A new discovery document may name an algorithm whose first key is new too; put first, it would for a moment promise
+    keys that are not there (fact 2).
+
+    Args:
+        issuer: The configured entry, whose `publish` says where and how.
+        issuer_url: The issuer's own text, or that of one of its former issuers: relying parties make the URLs of it.
+        documents: The exact bytes.
+
+    Raises:
+        ValueError: `issuer_url` is outside of `publish.base_url`, which a valid configuration excludes.
+    """
+    publish = issuer.publish
+    discovery_key, jwks_key = object_keys(issuer_url, publish.base_url, publish.prefix)
+    jwks = PublicObject(
+        jwks_key, jwks_uri(issuer_url), documents.jwks, publish.jwks_content_type, publish.cache_control
+    )
+    discovery = PublicObject(
+        discovery_key, discovery_url(issuer_url), documents.discovery, MEDIA_TYPE_DISCOVERY, publish.cache_control
+    )
+    return jwks, discovery
+
+
+MARGIN = timedelta(minutes=5)
+LONGEST_MAX_AGE_SECONDS = 3600
+"""Without a readable max-age caches choose for themselves (RFC 9111, section 4.2.2): the longest that we allow."""
+_MAX_AGE = re.compile(r'(?:^|,)\s*(?:max-age|s-maxage)\s*=\s*"?([0-9]{1,9})"?\s*(?=,|$)', re.IGNORECASE)
+
+
+def safe_to_sign_at(last_modified: datetime, max_age_seconds: int) -> datetime:
+    """When the last copy from before the key has turned over everywhere.
+
+    Args:
+        last_modified: Of the public JWKS that contains the key; aware, UTC.
+        max_age_seconds: How long that JWKS may be kept, from its own Cache-Control.
+    """
+    return last_modified + timedelta(seconds=max_age_seconds) + MARGIN
+
+
+def max_age_of(cache_control: str) -> int | None:
+    """How long a copy may be kept, in seconds: the longest of max-age and s-maxage; None when neither is said."""
+    return max((int(seconds) for seconds in _MAX_AGE.findall(cache_control)), default=None)
+
+
+def max_age_seconds(seen: Seen) -> int:
+    """How long caches may keep the JWKS that was seen, in seconds."""
+    said = max_age_of(seen.cache_control)
+    return LONGEST_MAX_AGE_SECONDS if said is None else said
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a key's safety rests on: when the JWKS changed (aware, UTC), and how long the one before may be kept."""
+
+    last_modified: datetime
+    max_age_seconds: int
+
+    @property
+    def safe_to_sign_at(self) -> datetime:
+        """See the function of that name."""
+        return safe_to_sign_at(self.last_modified, self.max_age_seconds)
+
+
+def window(seen: Seen) -> Window | None:
+    """The window of a public JWKS as seen; None when it says no Last-Modified."""
+    return None if seen.last_modified is None else Window(seen.last_modified, max_age_seconds(seen))

@@ -1,4 +1,4 @@
-"""Carry decisions out, and look at the result as the world does."""
+"""Carry the object actions out, and read the result back as an anonymous client."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,9 +9,7 @@ from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, Event, Level, PublicObject, Reason
 from mirror.ports import Bucket, Foreign, NotSeen, PublicView, Seen, StoredHeaders
-from mirror.publish.drift import Action, Decision, Put, Waiting, busy
-from mirror.publish.judgement import judge
-from mirror.publish.safety import window
+from mirror.publish.drift import Action, Decision, Put, Waiting, busy, window
 from mirror.report import Effect, ObjectReport, PublicLook, reason_from
 
 JWKS_SUFFIX = "/openid/v1/jwks"
@@ -245,3 +243,49 @@ def _failed(wanted: PublicObject, reasons: tuple[Reason, ...]) -> Looked:
     )
     failures = tuple(replace(reason, code=f"readback.{reason.code}", where=wanted.url) for reason in reasons)
     return Looked(fresh=False, events=events, failures=failures)
+
+
+OTHER_BYTES = "stale_or_foreign"
+"""The code of a public URL whose bytes are not those that we published."""
+
+
+def judge(seen: Seen, expected: PublicObject) -> tuple[Reason, ...]:
+    """Every way in which what the world sees differs from what we meant; empty when all is right.
+
+    Codes: `stale_or_foreign`, `wrong_content_type` (the media type is compared, not its parameters) and
+    `wrong_cache_control`.
+    """
+    reasons = (_judge_body(seen, expected), _judge_type(seen, expected), _judge_cache(seen, expected))
+    return tuple(reason for reason in reasons if reason is not None)
+
+
+def _judge_body(seen: Seen, expected: PublicObject) -> Reason | None:
+    if seen.body == expected.body:
+        return None
+    sentence = f"The public URL shows {len(seen.body)} other bytes than the {len(expected.body)} that we published."
+    remedy = "Invalidate the CDN in front of the bucket; without one, find out what else serves this URL."
+    return Reason(OTHER_BYTES, sentence, remedy, expected.url)
+
+
+def _judge_type(seen: Seen, expected: PublicObject) -> Reason | None:
+    if _media_type(seen.content_type) == _media_type(expected.content_type):
+        return None
+    sentence = f"The public URL says Content-Type `{seen.content_type}` instead of `{expected.content_type}`."
+    remedy = "The next audit repairs the object; a proxy or CDN in front of it must not change the header."
+    return Reason("wrong_content_type", sentence, remedy, expected.url)
+
+
+def _judge_cache(seen: Seen, expected: PublicObject) -> Reason | None:
+    if _directives(seen.cache_control) == _directives(expected.cache_control):
+        return None
+    sentence = f"The public URL says Cache-Control `{seen.cache_control}` instead of `{expected.cache_control}`."
+    remedy = "The next audit repairs the object; a proxy or CDN in front of it must not change the header."
+    return Reason("wrong_cache_control", sentence, remedy, expected.url)
+
+
+def _media_type(text: str) -> str:
+    return text.partition(";")[0].strip().lower()
+
+
+def _directives(text: str) -> frozenset[str]:
+    return frozenset(part.strip().lower() for part in text.split(",") if part.strip())

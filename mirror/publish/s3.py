@@ -1,26 +1,38 @@
-"""The bucket as it really is: list, read, look, and write only over what was seen (design 4.5)."""
+"""S3: list, read and conditionally put the objects of one bucket."""
 
+import hashlib
 import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from botocore.exceptions import ClientError
+import boto3.session
+from botocore.config import Config
+from botocore.exceptions import ClientError, InvalidConfigError
 
-from mirror.aws.errors import NOT_SENT_CODES, TRANSIENT_CODES, Attempt, bucket_error_for, code_of, s3_errors_translated
-from mirror.aws.sessions import READ_SECONDS
+from mirror.aws.errors import (
+    NOT_SENT_CODES,
+    S3_ERRORS,
+    TRANSIENT_CODES,
+    Attempt,
+    bucket_error_for,
+    code_of,
+    s3_errors_translated,
+)
+from mirror.aws.sessions import CONNECT_SECONDS, READ_ATTEMPTS, READ_SECONDS
+from mirror.aws.sessions import session as session_of
 from mirror.concurrency import Bounded
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, Listed, ObjectKey, PublicObject, Stored
 from mirror.ports import Foreign, Landed, Openness, PutOutcome, StoredHeaders
-from mirror.publish import openness
-from mirror.publish.absence import is_absent_under
-from mirror.publish.answers import headers, listed, unquoted
-from mirror.publish.clients import S3Clients
-from mirror.publish.requests import owner, put_request
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, PutObjectRequestTypeDef
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ObjectTypeDef, PutObjectRequestTypeDef
+
 
 MAX_OBJECT_BYTES = 1024 * 1024
 MAX_LIST_PAGES = 1000
@@ -103,7 +115,7 @@ class S3Bucket:
         """What the bucket says about who may read the object; raises nothing, because it only explains a failure."""
         try:
             with s3_errors_translated(self._reading(key)):
-                return self._bounded.run(lambda: openness.ask(self._clients.reads, self._publish, key))
+                return self._bounded.run(lambda: ask(self._clients.reads, self._publish, key))
         except BucketError:
             return Openness()
 
@@ -244,3 +256,184 @@ def _is_as_meant(obj: PublicObject, there: Stored) -> bool:
 
 def _etag(there: Stored | None) -> ETag | None:
     return None if there is None else there.etag
+
+
+def is_absent_under(key: ObjectKey, error: ClientError, client: "S3Client", publish: Publish) -> bool:
+    """Whether `error`, the answer to a GET or HEAD of `key`, means that there is no such object.
+
+    Who may not list the whole bucket, as our own writer policy has it, gets 403 for an absent object (S3 API reference,
+    GetObject, "Permissions"). A listing of this one key tells an absent object from a forbidden one.
+    """
+    if is_absent(error):
+        return True
+    if code_of(error, error.response) != "AccessDenied":
+        return False
+    names: Any = {"Bucket": publish.bucket, "Prefix": key, "MaxKeys": 1, **owner(publish)}
+    try:
+        page = client.list_objects_v2(**names)
+    except ClientError:
+        return False
+    return all(entry["Key"] != key for entry in page.get("Contents", ()))
+
+
+_ABSENT_CODES = frozenset({"NoSuchKey", "404"})
+
+
+def is_absent(error: ClientError) -> bool:
+    """Whether the store says that there is no object under the key."""
+    return error.response["Error"]["Code"] in _ABSENT_CODES
+
+
+def unquoted(etag: str) -> ETag:
+    """An ETag without its quotes: radosgw answers 412 to a quoted one, every other store takes both (s3.md)."""
+    return ETag(etag.strip('"'))
+
+
+def listed(entry: "ObjectTypeDef") -> Listed:
+    """One line of a listing."""
+    return Listed(
+        key=ObjectKey(entry["Key"]),
+        etag=unquoted(entry["ETag"]),
+        size_bytes=entry["Size"],
+        last_modified=entry["LastModified"].astimezone(UTC),
+    )
+
+
+def headers(answer: Any) -> dict[str, Any]:
+    """The fields that `Stored` and `StoredHeaders` share."""
+    return {
+        "etag": unquoted(answer["ETag"]),
+        "content_type": answer.get("ContentType", ""),
+        "cache_control": answer.get("CacheControl", ""),
+        "snapshot": answer.get("Metadata", {}).get("snapshot"),
+        "last_modified": answer["LastModified"].astimezone(UTC),
+    }
+
+
+class S3Clients:
+    """Makes the clients on first use and shares them; safe for many threads.
+
+    Whatever botocore reads from the environment holds: credentials, `AWS_CA_BUNDLE`, `AWS_ENDPOINT_URL_S3`, proxies.
+    """
+
+    def __init__(self, publish: Publish, *, connections: int, read_seconds: float = READ_SECONDS) -> None:
+        self._publish = publish
+        self._connections = connections
+        self._read_seconds = read_seconds
+        self._lock = Lock()
+        self._session: boto3.session.Session | None = None
+        self._clients: dict[int, S3Client] = {}
+
+    @property
+    def reads(self) -> "S3Client":
+        """The client for reads: up to two attempts. Raises what botocore raises."""
+        return self._of(READ_ATTEMPTS)
+
+    @property
+    def writes(self) -> "S3Client":
+        """The client for conditional writes: one attempt, because a replayed 412 misleads (fact 36)."""
+        return self._of(1)
+
+    def close(self) -> None:
+        """Close the pooled connections; the clients are made again when they are needed."""
+        with self._lock:
+            clients, self._clients, self._session = tuple(self._clients.values()), {}, None
+        for client in clients:
+            client.close()
+
+    def _of(self, attempts: int) -> "S3Client":
+        with self._lock:  # making clients is not thread-safe in botocore, using them is
+            # A session that assumes a role makes a client of its own whenever that expires: ours come before, both.
+            for each in (attempts,) if self._publish.role_arn is None else (READ_ATTEMPTS, 1):
+                if each not in self._clients:
+                    self._clients[each] = self._made(each)
+            return self._clients[attempts]
+
+    def _made(self, attempts: int) -> "S3Client":
+        self._session = self._session or session_of(self._publish)
+        try:
+            return self._client(self._session, attempts)
+        except ValueError as error:  # all that botocore says of an endpoint that is no URL
+            raise InvalidConfigError(error_msg=str(error)) from None
+
+    def _client(self, session: boto3.session.Session, attempts: int) -> "S3Client":
+        client = session.client(
+            "s3",
+            region_name=self._publish.region,
+            endpoint_url=self._publish.endpoint_url,
+            config=self._config(attempts),
+        )
+        client.meta.events.register("before-call.s3", _refuse_region_redirect)
+        return client
+
+    def _config(self, attempts: int) -> Config:
+        return Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=self._read_seconds,
+            max_pool_connections=self._connections,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            # A precomputed checksum is sent with each put; some stores refuse the trailing one (fact 39).
+            request_checksum_calculation="when_required",
+            s3={"addressing_style": "path"} if self._publish.endpoint_url else None,
+            user_agent_extra="oidc-mirror",
+        )
+
+
+def _refuse_region_redirect(context: dict[str, Any], **_: object) -> None:
+    """Keep botocore from replaying a request in another region: `publish.region` also makes the public address.
+
+    botocore skips a request whose context says that it was redirected before.
+    """
+    context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+T = TypeVar("T")
+_NO_BLOCK = "NoSuchPublicAccessBlockConfiguration"
+_NO_POLICY = "NoSuchBucketPolicy"
+
+
+def ask(client: "S3Client", publish: Publish, key: ObjectKey) -> Openness:
+    """What the bucket says about itself; what cannot be learned is None, and nothing is raised."""
+    names: Any = {"Bucket": publish.bucket, **owner(publish)}
+    no_blocks: tuple[str, ...] = ()
+    return Openness(
+        exists=_known(lambda: bool(client.head_object(Key=key, **names)), "", absent=False),
+        blocks=_known(lambda: _blocks(client.get_public_access_block(**names)), _NO_BLOCK, absent=no_blocks),
+        policy=_known(lambda: str(client.get_bucket_policy(**names)["Policy"]), _NO_POLICY, absent=""),
+    )
+
+
+def _known(question: Callable[[], T], absent_code: str, *, absent: T) -> T | None:
+    try:
+        return question()
+    except ClientError as error:
+        return absent if is_absent(error) or error.response["Error"]["Code"] == absent_code else None
+    except (*S3_ERRORS, ValueError, LookupError):
+        return None
+
+
+def _blocks(answer: Any) -> tuple[str, ...]:
+    """The switches by which a public bucket policy is refused or ignored (fact 41)."""
+    configuration = answer["PublicAccessBlockConfiguration"]
+    return tuple(name for name in ("BlockPublicPolicy", "RestrictPublicBuckets") if configuration.get(name))
+
+
+def owner(publish: Publish) -> Any:
+    """The member by which a store refuses a bucket of another account (fact 38); nothing where none is configured."""
+    return {} if publish.expected_bucket_owner is None else {"ExpectedBucketOwner": publish.expected_bucket_owner}
+
+
+def put_request(publish: Publish, obj: PublicObject, snapshot: CommitId) -> "PutObjectRequestTypeDef":
+    """An unconditional put of `obj`."""
+    request: PutObjectRequestTypeDef = {
+        "Bucket": publish.bucket,
+        "Key": obj.key,
+        "Body": obj.body,
+        "ContentType": obj.content_type,
+        "CacheControl": obj.cache_control,
+        "Metadata": {"snapshot": snapshot},
+        # Precomputed: a plain header that every store takes, and that AWS verifies (fact 39).
+        "ChecksumSHA256": b64encode(hashlib.sha256(obj.body).digest()).decode(),
+    }
+    request.update(owner(publish))
+    return request

@@ -24,9 +24,8 @@ from mirror.model import (
     key_id,
 )
 from mirror.ports import Bucket, Ports
-from mirror.publish.drift import Decision, Knowledge, decide, etag_of, standing_body
+from mirror.publish.drift import Decision, Knowledge, decide, etag_of, public_objects, standing_body
 from mirror.publish.listing import Shown, read_body, target
-from mirror.publish.objects import public_objects
 from mirror.publish.publisher import JWKS_SUFFIX, reason_of
 from mirror.steps.holding import takeover
 from mirror.steps.plan import IssuerPlan, World

@@ -13,9 +13,17 @@ from mirror.model import CommitId, Event, Ledger, ObjectKey, Reason
 from mirror.ports import Ports
 from mirror.publish.audit import Audits, Stamp, fingerprint
 from mirror.publish.drift import Decision, Waiting
-from mirror.publish.judgement import OTHER_BYTES
 from mirror.publish.listing import Shown, target
-from mirror.publish.publisher import STALE, Freshness, Published, audit_headers, carry_out, read_back, reason_of
+from mirror.publish.publisher import (
+    OTHER_BYTES,
+    STALE,
+    Freshness,
+    Published,
+    audit_headers,
+    carry_out,
+    read_back,
+    reason_of,
+)
 from mirror.report import Effect, reason_from
 from mirror.steps.believing import defect
 from mirror.steps.comparing import plan_objects

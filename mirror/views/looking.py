@@ -11,9 +11,8 @@ from mirror.errors import HistoryError, RemoteError
 from mirror.history.ledger_reader import load_history
 from mirror.model import PUBLIC_STATUSES, Event, IssuerName, KeyRecord, Ledger, Level, key_id
 from mirror.ports import Ports
-from mirror.publish.drift import Action, Decision, Put, Waiting
+from mirror.publish.drift import Action, Decision, Put, Waiting, public_objects
 from mirror.publish.listing import list_buckets, target
-from mirror.publish.objects import public_objects
 from mirror.publish.publisher import reason_of
 from mirror.report import reason_from
 from mirror.steps import local_state

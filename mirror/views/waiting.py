@@ -11,7 +11,7 @@ from mirror.errors import UsageError
 from mirror.log import escaped
 from mirror.model import IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, Status, key_id
 from mirror.ports import Look, NotSeen, Seen
-from mirror.publish.safety import max_age_seconds, safe_to_sign_at
+from mirror.publish.drift import max_age_seconds, safe_to_sign_at
 from mirror.trust.operator_actions import find_key, matching
 from mirror.trust.parsing import as_argument
 from mirror.views.sights import public_keys

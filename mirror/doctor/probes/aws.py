@@ -17,8 +17,8 @@ from mirror.doctor.probes import questions
 from mirror.doctor.probes.questions import Question
 from mirror.errors import BucketError
 from mirror.model import ObjectKey, Stored
-from mirror.publish.clients import S3Clients
 from mirror.publish.listing import Target, target
+from mirror.publish.s3 import S3Clients
 
 _NO_SUCH_ETAG = "0" * 32
 # What a store answers once it has let a write pass its access check: one of our two conditions did not hold.

@@ -9,8 +9,7 @@ from mirror.doctor.ports import BucketOf
 from mirror.doctor.words import counted
 from mirror.model import MEDIA_TYPE_DISCOVERY, Answer, Key, Observed, PublicObject
 from mirror.ports import NotSeen, PublicView, Seen
-from mirror.publish.judgement import judge
-from mirror.publish.publisher import explained
+from mirror.publish.publisher import explained, judge
 from mirror.steps.plan import Publication
 from mirror.trust.discovery import observe
 

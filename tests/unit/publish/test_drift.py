@@ -1,13 +1,33 @@
-"""What must be put, for every way in which a bucket can differ from what git says."""
+"""What must be put, for every way in which a bucket can differ from what git says.
+
+From when on a key may sign: Last-Modified + max-age + 5 minutes, and what stands in for a missing max-age.
+"""
 
 from dataclasses import replace
+from datetime import UTC, date, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.model import ETag, Level, Listed, ObjectKey, PublicObject, Stored
-from mirror.publish.drift import Action, Knowledge, Put, Waiting, decide, etag_of, needs_body, standing_body
+from mirror.config.settings import FormerIssuer, Issuer, Publish
+from mirror.model import Documents, ETag, IssuerName, IssuerUrl, Level, Listed, ObjectKey, PublicObject, Stored
+from mirror.ports import Seen
+from mirror.publish.drift import (
+    Action,
+    Knowledge,
+    Put,
+    Waiting,
+    decide,
+    etag_of,
+    max_age_of,
+    max_age_seconds,
+    needs_body,
+    public_objects,
+    safe_to_sign_at,
+    standing_body,
+    window,
+)
 from support.fakes import MOMENT
 
 KEY = ObjectKey("cluster/openid/v1/jwks")
@@ -111,3 +131,106 @@ def test_standing_body_is_known_from_the_etag_alone() -> None:
 def test_object_as_meant_is_left_alone_whatever_else_is_known(facts: Knowledge, read: bool) -> None:
     """So a pass need not find out anything else about it."""
     assert decide(WANTED, listed(b"new"), stored(b"new", SNAPSHOT) if read else None, facts) == (None, None)
+
+
+BASE = "https://bucket.s3.ap-southeast-2.amazonaws.com"
+DASHED = "https://bucket.s3-ap-southeast-2.amazonaws.com"
+DOCUMENTS = Documents(discovery=b"discovery", jwks=b"jwks")
+
+
+def issuer_of(url: str, **publish: str) -> Issuer:
+    settings = Publish(bucket="bucket", region="ap-southeast-2", base_url=BASE, **publish)  # type: ignore[arg-type] # only text settings are varied
+    return Issuer(name=IssuerName("syd"), issuer=IssuerUrl(url), publish=settings)
+
+
+def test_two_documents_jwks_comes_first() -> None:
+    """The JWKS must be put before the discovery document that may name its algorithms."""
+    jwks, discovery = public_objects(issuer_of(f"{BASE}/a/b"), IssuerUrl(f"{BASE}/a/b"), DOCUMENTS)
+    assert (jwks.key, jwks.body, jwks.content_type) == ("a/b/openid/v1/jwks", b"jwks", "application/jwk-set+json")
+    assert (discovery.key, discovery.body) == ("a/b/.well-known/openid-configuration", b"discovery")
+    assert discovery.content_type == "application/json"
+    assert jwks.cache_control == discovery.cache_control == "public, max-age=300"
+
+
+@pytest.mark.parametrize(
+    ("issuer", "prefix", "key", "url"),
+    [
+        pytest.param(BASE, "", "openid/v1/jwks", f"{BASE}/openid/v1/jwks", id="bare-host"),
+        pytest.param(f"{BASE}/a/", "", "a/openid/v1/jwks", f"{BASE}/a/openid/v1/jwks", id="trailing-slash"),
+        pytest.param(f"{DASHED}/a", "", "a/openid/v1/jwks", f"{DASHED}/a/openid/v1/jwks", id="dash-host-kept-in-url"),
+        pytest.param(f"{BASE}/a", "p/q", "p/q/a/openid/v1/jwks", f"{BASE}/a/openid/v1/jwks", id="prefix"),
+    ],
+)
+def test_issuer_text_makes_key_and_url(issuer: str, prefix: str, key: str, url: str) -> None:
+    """The key is relative to the base URL, the public URL is made of the issuer's own text."""
+    jwks, _ = public_objects(issuer_of(issuer, prefix=prefix), IssuerUrl(issuer), DOCUMENTS)
+    assert (jwks.key, jwks.url) == (key, url)
+
+
+def test_former_issuer_has_its_own_objects() -> None:
+    """A former issuer's text makes other keys under the settings of its entry."""
+    former = FormerIssuer(IssuerUrl(f"{BASE}/old"), date(2027, 1, 31))
+    jwks, discovery = public_objects(issuer_of(f"{BASE}/new"), former.issuer, DOCUMENTS)
+    assert (jwks.key, discovery.url) == ("old/openid/v1/jwks", f"{BASE}/old/.well-known/openid-configuration")
+
+
+def test_configured_headers_are_used() -> None:
+    """Content type of the JWKS and cache control are the operator's."""
+    entry = issuer_of(f"{BASE}/a", jwks_content_type="application/json", cache_control="public, max-age=60")
+    jwks, discovery = public_objects(entry, entry.issuer, DOCUMENTS)
+    assert (jwks.content_type, jwks.cache_control) == ("application/json", "public, max-age=60")
+    assert discovery.cache_control == "public, max-age=60"
+
+
+def test_issuer_outside_of_base_url_is_refused() -> None:
+    """An issuer that the bucket does not serve must never become an object somewhere in it."""
+    with pytest.raises(ValueError, match="not inside"):
+        public_objects(issuer_of(f"{BASE}/a"), IssuerUrl("https://other.example.com/a"), DOCUMENTS)
+
+
+AT = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+
+
+def test_key_is_safe_after_max_age_and_margin() -> None:
+    """300 s of caching after 08:00 and five minutes of clocks give 08:10."""
+    assert safe_to_sign_at(AT, 300) == datetime(2026, 11, 23, 8, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("public, max-age=300", 300),
+        ("max-age=0", 0),
+        ("MAX-AGE = 60 , public", 60),
+        ('max-age="90"', 90),
+        ("max-age=60, s-maxage=600", 600),
+        ("s-maxage=60, max-age=600", 600),
+        ("max-age=60, max-age=120", 120),
+        ("", None),
+        ("public", None),
+        ("max-age", None),
+        ("max-age=", None),
+        ("max-age=-1", None),
+        ("max-age=1e9", None),
+        ("max-age=9999999999", None),
+        ("x-max-age=5", None),
+        ("no-max-age=5", None),
+    ],
+)
+def test_longest_age_of_the_header_counts(text: str, seconds: int | None) -> None:
+    """The longest of max-age and s-maxage is read; what is no whole number of seconds says nothing."""
+    assert max_age_of(text) == seconds
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("max-age=60", 60), ("max-age=0", 0), ("public", 3600)])
+def test_unsaid_age_counts_as_the_longest(text: str, seconds: int) -> None:
+    """Without a max-age caches choose for themselves, so the longest that we allow is assumed; 0 stays 0."""
+    assert max_age_seconds(Seen(b"", "application/jwk-set+json", text, AT, 0.1)) == seconds
+
+
+@pytest.mark.parametrize("last_modified", [AT, None], ids=["said", "unsaid"])
+def test_window_needs_a_last_modified(last_modified: datetime | None) -> None:
+    """The window of what was seen ends as computed from its headers; without Last-Modified there is none."""
+    found = window(Seen(b"", "application/jwk-set+json", "max-age=300", last_modified, 0.1))
+    expected = None if last_modified is None else safe_to_sign_at(AT, 300)
+    assert (None if found is None else found.safe_to_sign_at) == expected

@@ -9,8 +9,7 @@ import pytest
 from mirror.config.settings import Readback
 from mirror.model import CommitId, ObjectKey, PublicObject
 from mirror.ports import NotSeen, Seen
-from mirror.publish.causes import cause_of_status
-from mirror.publish.public_endpoint import TOTAL_SECONDS, PublicWeb, judge
+from mirror.publish.public_endpoint import TOTAL_SECONDS, PublicWeb, cause_of_status, judge
 from mirror.publish.s3 import S3Bucket
 from support.apiserver import Apiserver, Connection, raw_answer
 from support.s3 import Store
