@@ -15,11 +15,11 @@ from mirror.ports import Bucket, NotSeen, OwnToken, Ports, Seen
 from mirror.publish.listing import Target, target
 
 if TYPE_CHECKING:
+    from mirror.apiserver.board import Told
+    from mirror.apiserver.poller import Apiservers
     from mirror.publish.cloudfront import CloudFront
     from mirror.publish.public_endpoint import PublicWeb
     from mirror.publish.s3 import S3Bucket
-    from mirror.source.apiservers import Apiservers
-    from mirror.source.board import Told
     from mirror.trust.ledger_signature import LedgerTrust
 
 
@@ -33,8 +33,8 @@ class _LateApiservers:
         self._cancelled = False
 
     def tell(self, issuers: Sequence[Issuer], *, turn: int, told: "Told", ends_at: float | None) -> None:
-        """See `mirror.source.crew.Alone`."""
-        from mirror.source.apiservers import Apiservers  # noqa: PLC0415  see the class
+        """See `mirror.apiserver.process_pool.Alone`."""
+        from mirror.apiserver.poller import Apiservers  # noqa: PLC0415  see the class
 
         with self._lock:
             self._apiservers = self._apiservers or Apiservers(self._limits, environ=os.environ)
@@ -43,7 +43,7 @@ class _LateApiservers:
         self._apiservers.tell(issuers, turn=turn, told=told, ends_at=ends_at)
 
     def cancel(self) -> None:
-        """See `mirror.source.crew.Alone`."""
+        """See `mirror.apiserver.process_pool.Alone`."""
         with self._lock:
             self._cancelled = True
             if self._apiservers is not None:
@@ -143,11 +143,11 @@ def open_ports(
 
     `ledger_trust` gives the keys of somebody else than the mirror: an operator's.
     """
+    from mirror.apiserver.cores import usable_cores  # noqa: PLC0415  `--help` does without
+    from mirror.apiserver.process_pool import Crew  # noqa: PLC0415  `--help` does without
     from mirror.cli.worker import command  # noqa: PLC0415  `--help` does without
     from mirror.history.ledger_keys import load_ledger_trust, load_verification_keys  # noqa: PLC0415  `--help` does without
     from mirror.history.repository import Repository, scratch  # noqa: PLC0415  `--help` does without
-    from mirror.source.cores import usable_cores  # noqa: PLC0415  `--help` does without
-    from mirror.source.crew import Crew  # noqa: PLC0415  `--help` does without
 
     with ExitStack() as stack:
         repository = stack.enter_context(scratch(settings.repository, os.environ)) if dry_run else settings.repository

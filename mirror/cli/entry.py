@@ -8,12 +8,12 @@ from pathlib import Path
 import yaml
 
 from mirror.addresses import bucket_url, issuer_problems
+from mirror.apiserver.cluster_probe import Survey
+from mirror.apiserver.credentials import IN_CLUSTER_NAME
+from mirror.apiserver.kubeconfig import Kubeconfig
 from mirror.config import yaml_reader
 from mirror.log import escaped
 from mirror.model import IssuerUrl, KeyPolicy, Reason, Unusable
-from mirror.source.access import IN_CLUSTER_NAME
-from mirror.source.kubeconfig import Kubeconfig
-from mirror.source.survey import Survey
 from mirror.trust.discovery import observe
 from mirror.trust.parsing import read_object
 

@@ -32,10 +32,10 @@ def command(ctx: click.Context, *, kubeconfig: Path, context: str | None) -> Non
 
 def entry_of(kubeconfig: Path, context: str | None) -> str | tuple[Reason, ...]:
     """What the cluster says, believed and written as YAML; or every reason why nothing can be proposed."""
+    from mirror.apiserver.cluster_probe import survey  # noqa: PLC0415  `--help` does without
+    from mirror.apiserver.kubeconfig import read_kubeconfig  # noqa: PLC0415  `--help` does without
     from mirror.cli.entry import propose, written  # noqa: PLC0415  `--help` does without
     from mirror.config.settings import Limits  # noqa: PLC0415  `--help` does without
-    from mirror.source.kubeconfig import read_kubeconfig  # noqa: PLC0415  `--help` does without
-    from mirror.source.survey import survey  # noqa: PLC0415  `--help` does without
 
     read = read_kubeconfig(kubeconfig, context)
     if isinstance(read, tuple):

@@ -6,10 +6,10 @@ from base64 import urlsafe_b64decode
 from dataclasses import replace
 from pathlib import Path
 
+from mirror.apiserver.kubeconfig import Kubeconfig, read_kubeconfig
 from mirror.config.settings import Issuer
 from mirror.federation.render.kind import Login
 from mirror.files import read_small
-from mirror.source.kubeconfig import Kubeconfig, read_kubeconfig
 
 MAX_FILE_BYTES = 1024 * 1024
 # Nothing else: the name comes from the cluster, and stands in commands that are printed for copying.

@@ -1,4 +1,4 @@
-"""One process of the crew that asks the apiservers (`mirror.source.crew`)."""
+"""One process of the crew that asks the apiservers (`mirror.apiserver.process_pool`)."""
 
 import os
 import signal
@@ -26,9 +26,9 @@ def main() -> None:
     lean()
     from multiprocessing.connection import Connection  # noqa: PLC0415  after `lean`
 
-    from mirror.source.apiservers import Apiservers  # noqa: PLC0415  as above
-    from mirror.source.board import Told  # noqa: PLC0415  as above
-    from mirror.source.job import Job, work  # noqa: PLC0415  as above
+    from mirror.apiserver.board import Told  # noqa: PLC0415  as above
+    from mirror.apiserver.job import Job, work  # noqa: PLC0415  as above
+    from mirror.apiserver.poller import Apiservers  # noqa: PLC0415  as above
 
     def ask(job: Job, told: Told) -> None:
         apiservers = Apiservers(job.limits, environ=os.environ, keep_contexts=0)

@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mirror.apiserver.kubeconfig import read_kubeconfig
 from mirror.config.settings import Issuer
 from mirror.files import update_atomically
 from mirror.history.ledger_reader import DecidedLedger
 from mirror.model import IssuerUrl, KeyId, Kid, Thumbprint
-from mirror.source.kubeconfig import read_kubeconfig
 
 FILE_NAME = "local-state.json"
 FORMER_FILE_NAME = "notebook.json"

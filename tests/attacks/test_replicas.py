@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from mirror.apiserver.endpointslices import MAX_PAGES
+from mirror.apiserver.poller import Apiservers
 from mirror.config.settings import Auth, Issuer, Tls
 from mirror.model import Answer, Unusable
-from mirror.source.apiservers import Apiservers
-from mirror.source.endpointslices import MAX_PAGES
 from support.apiserver import Apiserver, Connection
 from support.askers import codes, ignore, issuer, limits
 from support.endpointslices import FIRST_PAGE, endpoint, endpointslice, listed, slice_list

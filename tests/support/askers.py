@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from mirror.apiserver.poller import Apiservers
 from mirror.config.settings import Auth, Issuer, Limits, Publish, Tls
 from mirror.model import Answer, IssuerName, IssuerUrl, Unusable
-from mirror.source.apiservers import Apiservers
 
 PUBLISH = Publish("oidc-bucket", "ap-southeast-2", "https://oidc-bucket.s3-ap-southeast-2.amazonaws.com")
 AUDIENCE = "cluster.identifier.kubernetes.domain"

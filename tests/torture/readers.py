@@ -11,10 +11,10 @@ import jwt
 import yaml
 
 from mirror.addresses import jwks_uri
+from mirror.apiserver.endpointslices import read_page
+from mirror.apiserver.kubeconfig import Kubeconfig, read_kubeconfig
+from mirror.apiserver.tokens import judge_token
 from mirror.model import IssuerUrl, KeyName, KeyPolicy, Reason
-from mirror.source.endpointslices import read_page
-from mirror.source.kubeconfig import Kubeconfig, read_kubeconfig
-from mirror.source.tokens import judge_token
 from mirror.trust.discovery import Discovery, read_discovery
 from mirror.trust.jwks import KeySet, read_jwks
 from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from mirror.apiserver.poller import Apiservers
 from mirror.config.settings import Tls
 from mirror.model import Key, KeyPolicy, Status, Unusable
 from mirror.report import ExitStatus, Report
-from mirror.source.apiservers import Apiservers
 from support.apiserver import Apiserver, raw_answer
 from support.askers import limits
 from support.gits import fsck_strict

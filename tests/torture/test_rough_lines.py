@@ -15,12 +15,12 @@ from random import Random
 
 import pytest
 
+from mirror.apiserver.poller import Apiservers
 from mirror.config.settings import Publish, Readback, Tls
 from mirror.model import IssuerUrl, Key, KeyPolicy
 from mirror.publish.public_endpoint import PublicWeb
 from mirror.publish.s3 import S3Bucket
 from mirror.report import ExitStatus
-from mirror.source.apiservers import Apiservers
 from mirror.trust.discovery import render
 from mirror.trust.ledger import LedgerRead, read_ledger
 from support.askers import limits

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from mirror.apiserver.tokens import claims_of, read_token
 from mirror.config.settings import Issuer
 from mirror.doctor.finding import Finding, Level, Place, Station
 from mirror.doctor.stations.configuration import privacy
 from mirror.doctor.words import moment, span
 from mirror.model import Reason
-from mirror.source.tokens import claims_of, read_token
 
 SHORT = timedelta(minutes=10)  # the shortest life that Kubernetes gives (fact 21)
 LONG = timedelta(days=2)

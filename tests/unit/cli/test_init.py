@@ -9,12 +9,12 @@ import jsonschema
 import pytest
 import yaml
 
+from mirror.apiserver.poller import Apiservers
 from mirror.cli.entry import name_from
 from mirror.cli.main import main
 from mirror.config.load import parse
 from mirror.config.schema import json_schema
 from mirror.config.settings import Issuer
-from mirror.source.apiservers import Apiservers
 from support.apiserver import Apiserver, raw_answer
 from support.askers import codes, ignore, limits
 from support.captures import capture

@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 
+from mirror.apiserver.client import judge, retry_after_seconds
+from mirror.apiserver.credentials import Opened
+from mirror.apiserver.endpointslices import MAX_PAGES, Address, Page, can_be_apiserver, page_document, read_page
+from mirror.apiserver.errors import shown
+from mirror.apiserver.line import Access, Line, connected
+from mirror.apiserver.lookup_failures import LookupFailure
+from mirror.apiserver.transport_errors import explain
 from mirror.config.fields import place_of_apiserver, prefix_of_apiserver
 from mirror.config.settings import Issuer, Limits
 from mirror.model import Reason, Unusable
-from mirror.source.access import Opened
-from mirror.source.endpointslices import MAX_PAGES, Address, Page, can_be_apiserver, page_document, read_page
-from mirror.source.failures import shown
-from mirror.source.faults import explain
-from mirror.source.line import Access, Line, connected
-from mirror.source.lookup_failures import LookupFailure
-from mirror.source.replies import judge, retry_after_seconds
 
 MAX_REPLICAS = 100
 Replica = tuple[Address, int]

@@ -5,9 +5,9 @@ import ssl
 
 import httpx
 
+from mirror.apiserver.errors import Failure, shown
+from mirror.apiserver.secrets import redacted
 from mirror.model import Reason
-from mirror.source.failures import Failure, shown
-from mirror.source.secrets import redacted
 
 _X509_NOT_YET_VALID, _X509_EXPIRED = 9, 10  # X509_V_ERR_*, OpenSSL's x509_vfy.h
 _X509_WRONG_NAME = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH

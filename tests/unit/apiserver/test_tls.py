@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from mirror.apiserver.tls import MAX_PEM_BYTES, Contexts, certificate_expires_at
 from mirror.config.settings import Tls
 from mirror.model import Reason
-from mirror.source.tls import MAX_PEM_BYTES, Contexts, certificate_expires_at
 from support.tls import authority, ca_file, client_files
 
 

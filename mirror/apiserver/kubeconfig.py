@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mirror.apiserver.errors import shown
+from mirror.apiserver.lookup_failures import LookupFailure
 from mirror.config import fields, yaml_reader
 from mirror.files import read_small, why_unreadable
 from mirror.model import Reason
-from mirror.source.failures import shown
-from mirror.source.lookup_failures import LookupFailure
 
 MAX_KUBECONFIG_BYTES = 1024 * 1024
 MAX_MEMBER_BYTES = 1024 * 1024

@@ -1,4 +1,4 @@
-"""What one process of a crew does, and its end of the line to the process that started it (`mirror.source.crew`)."""
+"""What one process of a crew does, and its end of the line to the process that started it."""
 
 import os
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from mirror import __version__
+from mirror.apiserver.board import Told
 from mirror.config.settings import Issuer, Limits
-from mirror.source.board import Told
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mirror.addresses import is_host, is_port
+from mirror.apiserver.client import Login
+from mirror.apiserver.kubeconfig import Kubeconfig, read_kubeconfig
+from mirror.apiserver.line import Access
+from mirror.apiserver.lookup_failures import LookupFailure
+from mirror.apiserver.tls import Contexts, Material, read_material
+from mirror.apiserver.tokens import judge_token, read_token
 from mirror.config.fields import place_of_apiserver
 from mirror.config.settings import Issuer
 from mirror.model import Reason
-from mirror.source.kubeconfig import Kubeconfig, read_kubeconfig
-from mirror.source.line import Access
-from mirror.source.lookup_failures import LookupFailure
-from mirror.source.replies import Login
-from mirror.source.tls import Contexts, Material, read_material
-from mirror.source.tokens import judge_token, read_token
 
 IN_CLUSTER_NAME = "kubernetes.default.svc"
 """A name that the certificate of every apiserver has; found replicas are asked under it."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from weakref import WeakValueDictionary
 
+from mirror.apiserver.errors import Failure, shown
 from mirror.config.settings import Tls
 from mirror.files import read_small, why_unreadable
 from mirror.model import Reason
-from mirror.source.failures import Failure, shown
 
 MAX_PEM_BYTES = 1024 * 1024
 MOST_KEPT = 500

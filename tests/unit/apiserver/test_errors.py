@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from mirror.apiserver.errors import Failure, Told, shown
+from mirror.apiserver.lookup_failures import LookupFailure
 from mirror.model import TRANSIENT_CODES
-from mirror.source.failures import Failure, Told, shown
-from mirror.source.lookup_failures import LookupFailure
 
 
 @pytest.mark.parametrize("failure", [*Failure, *LookupFailure], ids=lambda failure: failure.name.lower())

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from mirror.apiserver.endpoints import MAX_REPLICAS
+from mirror.apiserver.poller import Apiservers
 from mirror.config.settings import Auth, Issuer, Limits, Tls
 from mirror.model import Answer, IssuerName, Unusable
-from mirror.source.apiservers import Apiservers
-from mirror.source.lookup import MAX_REPLICAS
 from support.apiserver import Apiserver, never_answer, raw_answer
 from support.askers import ask_one, codes, ignore, issuer, limits
 from support.captures import capture

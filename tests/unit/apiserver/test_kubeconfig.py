@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mirror.source.kubeconfig import MAX_KUBECONFIG_BYTES, Kubeconfig, read_kubeconfig
+from mirror.apiserver.kubeconfig import MAX_KUBECONFIG_BYTES, Kubeconfig, read_kubeconfig
 from support.kubeconfigs import content, kubeconfig, write
 from support.tls import authority
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mirror.source.island import Island
+from mirror.apiserver.island import Island
 
 
 def look_up(resolve: Any, timeout_seconds: float = 5.0) -> list[Any]:

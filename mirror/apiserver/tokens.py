@@ -5,9 +5,9 @@ from base64 import urlsafe_b64decode
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from mirror.apiserver.errors import Failure, shown
 from mirror.files import read_small, why_unreadable
 from mirror.model import AZURE_AUDIENCES, GOOGLE_PREFIXES, STS_AUDIENCE, Reason
-from mirror.source.failures import Failure, shown
 
 MAX_TOKEN_BYTES = 16 * 1024
 CLOUD_AUDIENCES = frozenset({STS_AUDIENCE, *AZURE_AUDIENCES})

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from mirror.apiserver.board import Board
 from mirror.config.settings import LOAD_BALANCER_CONNECTIONS
 from mirror.model import Answer, IssuerName, Reason, Unusable
-from mirror.source.board import Board
 from support.askers import issuer
 
 LATE = Reason("timeout", "Late.", "Wait.")

@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 
 from mirror import __version__
+from mirror.apiserver.client import HTTP_OK, Document, Login, Reply
+from mirror.apiserver.errors import Failure
+from mirror.apiserver.tls import certificate_expires_at
+from mirror.apiserver.transport_errors import explain
 from mirror.config.settings import Limits
 from mirror.model import Reason
-from mirror.source.failures import Failure
-from mirror.source.faults import explain
-from mirror.source.replies import HTTP_OK, Document, Login, Reply
-from mirror.source.tls import certificate_expires_at
 
 _MAX_ERROR_BODY_BYTES = 16 * 1024
 _MIN_PIECE_BYTES = 256

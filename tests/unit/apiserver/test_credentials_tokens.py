@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mirror.apiserver.tokens import MAX_TOKEN_BYTES, read_token
 from mirror.model import Reason
-from mirror.source.tokens import MAX_TOKEN_BYTES, read_token
 from support.askers import AUDIENCE
 from support.captures import FOLDER
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from mirror.apiserver.poller import Apiservers
 from mirror.config.settings import Auth, Issuer, Tls
 from mirror.model import Answer, Unusable
-from mirror.source.apiservers import Apiservers
 from support.apiserver import Apiserver
 from support.askers import AUDIENCE, ask_one, codes, ignore, issuer, limits
 from support.endpointslices import FIRST_PAGE, endpoint, endpointslice, listed, slice_list

@@ -5,8 +5,8 @@ from ipaddress import ip_address
 
 import pytest
 
+from mirror.apiserver.endpointslices import Page, can_be_apiserver, page_document, read_page
 from mirror.model import Reason
-from mirror.source.endpointslices import Page, can_be_apiserver, page_document, read_page
 from support.endpointslices import FIRST_PAGE, endpoint, endpointslice, slice_list
 
 

@@ -1,10 +1,10 @@
 """Every way in which finding the apiservers can fail us: kubeconfig, pod, host name, EndpointSlices (design, 4.1)."""
 
-from mirror.source.failures import Entry, Told
+from mirror.apiserver.errors import Entry, Told
 
 
 class LookupFailure(Told):
-    """The table; as `mirror.source.failures.Failure`."""
+    """The table; as `mirror.apiserver.errors.Failure`."""
 
     KUBECONFIG_UNREADABLE = Entry(
         "kubeconfig_unreadable",

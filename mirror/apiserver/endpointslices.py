@@ -10,10 +10,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlencode
 
+from mirror.apiserver.client import Document
+from mirror.apiserver.errors import shown
+from mirror.apiserver.lookup_failures import LookupFailure
 from mirror.model import MEDIA_TYPE_DISCOVERY, Reason
-from mirror.source.failures import shown
-from mirror.source.lookup_failures import LookupFailure
-from mirror.source.replies import Document
 from mirror.trust.parsing import read_object
 
 Address = IPv4Address | IPv6Address

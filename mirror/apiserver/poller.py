@@ -11,15 +11,15 @@ from threading import Lock
 from types import MappingProxyType
 from typing import TypeVar
 
+from mirror.apiserver.board import Board, Question, Told
+from mirror.apiserver.credentials import Opened, open_issuer
+from mirror.apiserver.endpoints import Found, find
+from mirror.apiserver.errors import Failure
+from mirror.apiserver.exchange import Heard, converse
+from mirror.apiserver.island import Island, Resolve
+from mirror.apiserver.tls import MOST_KEPT, Contexts
 from mirror.config.settings import Issuer, Limits
 from mirror.model import Answer, IssuerName, Reason, Unusable
-from mirror.source.access import Opened, open_issuer
-from mirror.source.board import Board, Question, Told
-from mirror.source.exchange import Heard, converse
-from mirror.source.failures import Failure
-from mirror.source.island import Island, Resolve
-from mirror.source.lookup import Found, find
-from mirror.source.tls import MOST_KEPT, Contexts
 
 _TRIED_AGAIN = frozenset({"unreachable", "timeout", "rate_limited", "server_error", "forbidden"})
 _PAUSE_SECONDS = 0.1

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from mirror.apiserver.credentials import Opened, open_issuer
+from mirror.apiserver.endpoints import Found, find_endpoints
+from mirror.apiserver.exchange import converse
+from mirror.apiserver.island import Island, Resolve
+from mirror.apiserver.tls import Contexts
 from mirror.config.settings import Auth, Issuer, Limits, Publish
 from mirror.model import Answer, IssuerName, IssuerUrl, Reason, Unusable
-from mirror.source.access import Opened, open_issuer
-from mirror.source.exchange import converse
-from mirror.source.island import Island, Resolve
-from mirror.source.lookup import Found, find_endpoints
-from mirror.source.tls import Contexts
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from types import MappingProxyType
 
 import pytest
 
+from mirror.apiserver.board import Told
+from mirror.apiserver.poller import Apiservers
+from mirror.apiserver.process_pool import Crew
 from mirror.cli.worker import command
 from mirror.config.settings import Issuer, Limits, Tls
 from mirror.model import Answer, IssuerName, Unusable
-from mirror.source.apiservers import Apiservers
-from mirror.source.board import Told
-from mirror.source.crew import Crew
 from support.apiserver import Apiserver, never_answer
 from support.askers import codes, ignore, issuer, limits
 from support.tls import ca_file
@@ -245,7 +245,7 @@ def test_processes_end_with_the_one_that_started_them(server: Apiserver, tmp_pat
         "from pathlib import Path\n"
         "from mirror.config.settings import Tls\n"
         "from support.askers import issuer, limits, ignore\n"
-        "from unit.source.test_crew import crew\n"
+        "from unit.apiserver.test_process_pool_crew import crew\n"
         f"issuers = [issuer({server.url!r}, name=n, tls=Tls(ca_file=Path({str(ca)!r}))) for n in ('one', 'two')]\n"
         "crew(limits(total_seconds=60, source_deadline_seconds=60)).ask(issuers, turn=0, progress=ignore)\n"
     )

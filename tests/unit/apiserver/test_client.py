@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from mirror.source.replies import DISCOVERY, JWKS, Document, Login, Reply, date_of, judge, retry_after_seconds
+from mirror.apiserver.client import DISCOVERY, JWKS, Document, Login, Reply, date_of, judge, retry_after_seconds
 from support.captures import capture
 
 

@@ -9,10 +9,10 @@ from random import Random
 from threading import Lock, Timer
 from typing import TYPE_CHECKING, Protocol
 
+from mirror.apiserver.board import Told
+from mirror.apiserver.job import Job, give
 from mirror.config.settings import Issuer, Limits
 from mirror.model import Answer, IssuerName, Unusable
-from mirror.source.board import Told
-from mirror.source.job import Job, give
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -27,7 +27,7 @@ Answers = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
 
 
 class Alone(Protocol):
-    """One process that asks; see `mirror.source.apiservers.Apiservers`."""
+    """One process that asks; see `mirror.apiserver.poller.Apiservers`."""
 
     def tell(self, issuers: Sequence[Issuer], *, turn: int, told: Told, ends_at: float | None) -> None:
         """Ask every apiserver of `issuers`."""
@@ -47,7 +47,7 @@ class Crew:
     Args:
         limits: What a slow or hostile apiserver may cost. The processes share `concurrency`.
         alone: Asks where one process is enough, and for the processes that could not start or were lost.
-        command: Starts a process that does a `Job`, see `mirror.source.job.work`; a descriptor's number is added.
+        command: Starts a process that does a `Job`, see `mirror.apiserver.job.work`; a descriptor's number is added.
         cores: How many may compute at the same time.
         apiservers_a_process: From how many on another process is worth its start.
     """
@@ -71,7 +71,7 @@ class Crew:
         self._running: list[subprocess.Popen[bytes]] = []
 
     def ask(self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]) -> Answers:
-        """As `mirror.source.apiservers.Apiservers.ask`."""
+        """As `mirror.apiserver.poller.Apiservers.ask`."""
         ends_at = time.monotonic() + self._limits.source_deadline_seconds
         size = self._size(issuers)
         heard: dict[IssuerName, tuple[Answer | Unusable, ...]] = {}

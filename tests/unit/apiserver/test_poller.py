@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from cryptography.x509 import load_pem_x509_certificate
 
+from mirror.apiserver.poller import Apiservers
 from mirror.config.settings import Tls
 from mirror.model import Answer, IssuerName, Unusable
-from mirror.source.apiservers import Apiservers
 from support.apiserver import (
     Apiserver,
     Lever,

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from mirror.apiserver.client import DISCOVERY, JWKS, Document, Reply, date_of, judge, retry_after_seconds
+from mirror.apiserver.line import Access, Line, connected
 from mirror.config.settings import Limits
 from mirror.model import TRANSIENT_CODES, Answer, Reason, Unusable
-from mirror.source.line import Access, Line, connected
-from mirror.source.replies import DISCOVERY, JWKS, Document, Reply, date_of, judge, retry_after_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ async def converse(apiserver: str, access: Access, limits: Limits, deadline: flo
     """Ask `apiserver` for discovery, then for the JWKS, over a connection of its own.
 
     After an answer that refuses discovery the JWKS is asked for all the same, so that the operator hears of both;
-    not after a broken connection or a server in trouble. The arguments are those of `mirror.source.line.connected`.
+    not after a broken connection or a server in trouble. The arguments are those of `mirror.apiserver.line.connected`.
     """
     heard = Heard({})
     async with connected(apiserver, access, limits, deadline) as line:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
+from mirror.apiserver.errors import Failure, Told, shown
+from mirror.apiserver.secrets import redacted, redacted_body
 from mirror.model import MEDIA_TYPE_DISCOVERY, MEDIA_TYPE_JWKS, Reason
-from mirror.source.failures import Failure, Told, shown
-from mirror.source.secrets import redacted, redacted_body
 
 Login = Literal["anonymous", "token", "certificate"]
 """How we log in at an apiserver: it decides what helps against a 401 or 403."""

@@ -1,4 +1,0 @@
-"""Asking the apiservers: bytes and reasons out, nothing believed yet (design, section 4.1).
-
-`mirror.source.apiservers.Apiservers` is the way in. It imports httpx: import it where a pass begins.
-"""
