@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from mirror.apiserver.client import converse
 from mirror.apiserver.credentials import Opened, open_issuer
 from mirror.apiserver.endpoints import Found, find_endpoints
-from mirror.apiserver.exchange import converse
-from mirror.apiserver.island import Island, Resolve
+from mirror.apiserver.poller import Island, Resolve
 from mirror.apiserver.tls import Contexts
 from mirror.config.settings import Auth, Issuer, Limits, Publish
 from mirror.model import Answer, IssuerName, IssuerUrl, Reason, Unusable

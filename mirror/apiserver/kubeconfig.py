@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirror.apiserver.errors import shown
-from mirror.apiserver.lookup_failures import LookupFailure
+from mirror.apiserver.errors import LookupFailure, shown
 from mirror.config import fields, yaml_reader
 from mirror.files import read_small, why_unreadable
 from mirror.model import Reason

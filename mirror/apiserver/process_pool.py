@@ -1,21 +1,103 @@
-"""Asking many apiservers from several processes: Python computes on one core at a time, and asking is computing."""
+"""Poll many apiservers from several processes, because Python computes on one core at a time."""
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
-from threading import Lock, Timer
+from threading import Lock, Thread, Timer
 from typing import TYPE_CHECKING, Protocol
 
-from mirror.apiserver.board import Told
-from mirror.apiserver.job import Job, give
+from mirror import __version__
+from mirror.apiserver.poller import Told
 from mirror.config.settings import Issuer, Limits
 from mirror.model import Answer, IssuerName, Unusable
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
+
+
+def usable_cores(
+    *,
+    cgroups: Path = CGROUPS,
+    own_cgroup: Path = OWN_CGROUP,
+    affinity: Callable[[], int] = lambda: len(os.sched_getaffinity(0)),
+) -> int:
+    """At least one.
+
+    The limit of a container or a unit is a share of time (`cpu.max` of cgroup v2): with half a core, sixteen cores
+    only run into it sooner.
+
+    Args:
+        cgroups: Where the control groups are mounted.
+        own_cgroup: The file that names our own.
+        affinity: How many cores we may run on.
+    """
+    try:
+        name = own_cgroup.read_text(encoding="utf-8").partition("0::")[2].splitlines()[0]
+        quota, period = (cgroups / name.lstrip("/") / "cpu.max").read_text(encoding="ascii").split()
+        return max(1, min(affinity(), int(quota) // int(period)))
+    except (OSError, ValueError, IndexError, ZeroDivisionError):  # no such limit: "max", or cgroup v1
+        return affinity()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Ask the apiservers of `issuers` within `limits`, and until `ends_at` (a moment of `time.monotonic`).
+
+    `turn` is that of `mirror.ports.Source.ask`.
+    """
+
+    issuers: tuple[Issuer, ...]
+    limits: Limits
+    turn: int
+    ends_at: float
+
+
+def give(line: "Connection", job: Job) -> None:
+    """Send `job`, after the version of who sends it.
+
+    Raises:
+        OSError: The process at the other end is gone.
+    """
+    # An upgrade below a running daemon: what one version pickles, another one may read as something else.
+    line.send(__version__)
+    line.send(job)
+
+
+def work(line: "Connection", ask: Callable[[Job, Told], object]) -> bool:
+    """Do the one job that comes over `line`, and tell each issuer's answers as soon as they are complete.
+
+    When nobody listens any more this process ends at once.
+
+    Args:
+        line: To the process that started us. Nobody else can write there, so that what comes is unpickled.
+        ask: Does the job.
+
+    Returns:
+        Whether there was a job for this version of the program.
+    """
+    with suppress(EOFError, OSError):  # whoever started us has ended meanwhile
+        if line.recv() == __version__:
+            job: Job = line.recv()
+            Thread(target=_end_with, args=(line,), daemon=True).start()
+            ask(job, lambda name, answers: line.send((name, answers)))
+            return True
+    return False
+
+
+def _end_with(line: "Connection") -> None:
+    with suppress(EOFError, OSError):
+        line.recv_bytes()  # nothing more ever comes: it returns when the other side is gone
+    os._exit(1)
+
 
 APISERVERS_A_PROCESS = 250
 """A process takes a quarter second to start, as long as asking a hundred apiservers."""
@@ -47,7 +129,8 @@ class Crew:
     Args:
         limits: What a slow or hostile apiserver may cost. The processes share `concurrency`.
         alone: Asks where one process is enough, and for the processes that could not start or were lost.
-        command: Starts a process that does a `Job`, see `mirror.apiserver.job.work`; a descriptor's number is added.
+        command: Starts a process that does a `Job`, see `mirror.apiserver.process_pool.work`; a descriptor's number is
+            added.
         cores: How many may compute at the same time.
         apiservers_a_process: From how many on another process is worth its start.
     """

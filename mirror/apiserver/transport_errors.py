@@ -1,12 +1,11 @@
-"""What went wrong on the wire, told from the exceptions of httpx, ssl and the system."""
+"""Reasons from the exceptions of httpx, ssl and the system."""
 
 import os
 import ssl
 
 import httpx
 
-from mirror.apiserver.errors import Failure, shown
-from mirror.apiserver.secrets import redacted
+from mirror.apiserver.errors import Failure, redacted, shown
 from mirror.model import Reason
 
 _X509_NOT_YET_VALID, _X509_EXPIRED = 9, 10  # X509_V_ERR_*, OpenSSL's x509_vfy.h

@@ -15,8 +15,7 @@ from mirror.ports import Bucket, NotSeen, OwnToken, Ports, Seen
 from mirror.publish.listing import Target, target
 
 if TYPE_CHECKING:
-    from mirror.apiserver.board import Told
-    from mirror.apiserver.poller import Apiservers
+    from mirror.apiserver.poller import Apiservers, Told
     from mirror.publish.cloudfront import CloudFront
     from mirror.publish.public_endpoint import PublicWeb
     from mirror.publish.s3 import S3Bucket
@@ -143,8 +142,7 @@ def open_ports(
 
     `ledger_trust` gives the keys of somebody else than the mirror: an operator's.
     """
-    from mirror.apiserver.cores import usable_cores  # noqa: PLC0415  `--help` does without
-    from mirror.apiserver.process_pool import Crew  # noqa: PLC0415  `--help` does without
+    from mirror.apiserver.process_pool import Crew, usable_cores  # noqa: PLC0415  `--help` does without
     from mirror.cli.worker import command  # noqa: PLC0415  `--help` does without
     from mirror.history.ledger_keys import load_ledger_trust, load_verification_keys  # noqa: PLC0415  `--help` does without
     from mirror.history.repository import Repository, scratch  # noqa: PLC0415  `--help` does without

@@ -26,9 +26,8 @@ def main() -> None:
     lean()
     from multiprocessing.connection import Connection  # noqa: PLC0415  after `lean`
 
-    from mirror.apiserver.board import Told  # noqa: PLC0415  as above
-    from mirror.apiserver.job import Job, work  # noqa: PLC0415  as above
-    from mirror.apiserver.poller import Apiservers  # noqa: PLC0415  as above
+    from mirror.apiserver.poller import Apiservers, Told  # noqa: PLC0415  as above
+    from mirror.apiserver.process_pool import Job, work  # noqa: PLC0415  as above
 
     def ask(job: Job, told: Told) -> None:
         apiservers = Apiservers(job.limits, environ=os.environ, keep_contexts=0)

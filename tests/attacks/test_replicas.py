@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mirror.apiserver.endpointslices import MAX_PAGES
+from mirror.apiserver.endpoints import MAX_PAGES
 from mirror.apiserver.poller import Apiservers
 from mirror.config.settings import Auth, Issuer, Tls
 from mirror.model import Answer, Unusable

@@ -11,9 +11,9 @@ import jwt
 import yaml
 
 from mirror.addresses import jwks_uri
-from mirror.apiserver.endpointslices import read_page
+from mirror.apiserver.credentials import judge_token
+from mirror.apiserver.endpoints import read_page
 from mirror.apiserver.kubeconfig import Kubeconfig, read_kubeconfig
-from mirror.apiserver.tokens import judge_token
 from mirror.model import IssuerUrl, KeyName, KeyPolicy, Reason
 from mirror.trust.discovery import Discovery, read_discovery
 from mirror.trust.jwks import KeySet, read_jwks

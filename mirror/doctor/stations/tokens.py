@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from mirror.apiserver.tokens import claims_of, read_token
+from mirror.apiserver.credentials import claims_of, read_token
 from mirror.config.settings import Issuer
 from mirror.doctor.finding import Finding, Level, Place, Station
 from mirror.doctor.stations.configuration import privacy

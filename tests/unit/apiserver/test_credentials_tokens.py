@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.apiserver.tokens import MAX_TOKEN_BYTES, read_token
+from mirror.apiserver.credentials import MAX_TOKEN_BYTES, read_token
 from mirror.model import Reason
 from support.askers import AUDIENCE
 from support.captures import FOLDER

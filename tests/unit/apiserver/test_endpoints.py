@@ -5,7 +5,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from mirror.apiserver.endpointslices import Page, can_be_apiserver, page_document, read_page
+from mirror.apiserver.endpoints import Page, can_be_apiserver, page_document, read_page
 from mirror.model import Reason
 from support.endpointslices import FIRST_PAGE, endpoint, endpointslice, slice_list
 

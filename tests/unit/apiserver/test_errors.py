@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.apiserver.errors import Failure, Told, shown
-from mirror.apiserver.lookup_failures import LookupFailure
+from mirror.apiserver.errors import Failure, LookupFailure, Told, shown
 from mirror.model import TRANSIENT_CODES
 
 

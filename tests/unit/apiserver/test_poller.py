@@ -1,18 +1,26 @@
-"""Asking real TLS servers: what is sent, what comes back, tries, deadlines, interruption."""
+"""Asking real TLS servers: what is sent, what comes back, tries, deadlines, interruption.
 
+The board of a pass: order, slots and progress.
+
+The loop of a pass: a name lookup that hangs, fails or comes late holds nobody up.
+"""
+
+import asyncio
 import socket
 import threading
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.x509 import load_pem_x509_certificate
 
-from mirror.apiserver.poller import Apiservers
-from mirror.config.settings import Tls
-from mirror.model import Answer, IssuerName, Unusable
+from mirror.apiserver.poller import Apiservers, Board, Island
+from mirror.config.settings import LOAD_BALANCER_CONNECTIONS, Tls
+from mirror.model import Answer, IssuerName, Reason, Unusable
 from support.apiserver import (
     Apiserver,
     Lever,
@@ -404,3 +412,149 @@ def test_fault_of_an_unknown_kind_stays_with_its_apiserver(server: Apiserver, tr
     issuers = [issuer("https://broken.invalid", name="broken"), issuer(server.url, name="good", tls=trusted)]
     answers = Apiservers(limits(), resolve=resolve).ask(issuers, turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[("unexpected",)], [()]]
+
+
+LATE = Reason("timeout", "Late.", "Wait.")
+
+
+@dataclass
+class Listener:
+    """Keeps what it is told, and how often."""
+
+    heard: list[tuple[IssuerName, tuple[Answer | Unusable, ...]]] = field(default_factory=list)
+
+    def __call__(self, name: IssuerName, answers: tuple[Answer | Unusable, ...]) -> None:
+        self.heard.append((name, answers))
+
+
+def nobody(_name: IssuerName, _answers: tuple[Answer | Unusable, ...]) -> None:
+    """Is told, and does nothing."""
+
+
+def test_load_balancer_has_five_places() -> None:
+    """A URL that hides replicas is asked over five connections, each with a place of its own."""
+    listener = Listener()
+    Board([issuer("https://a", load_balancer=True)], listener).fill(LATE)
+    ((_, answers),) = listener.heard
+    assert [answer.apiserver for answer in answers] == ["https://a"] * LOAD_BALANCER_CONNECTIONS
+
+
+def test_answers_stand_in_configured_order() -> None:
+    """Answers come back in the order of the configuration, whatever the order in which they came in."""
+    listener = Listener()
+    board = Board([issuer("https://a", "https://b", name="one")], listener)
+    first, second = board.questions(0)
+    board.put(second, Answer("https://b", b"", b""))
+    assert listener.heard == []
+    assert not board.is_complete(IssuerName("one"))
+    board.put(first, Answer("https://a", b"", b""))
+    assert board.is_complete(IssuerName("one"))
+    ((name, answers),) = listener.heard
+    assert name == "one"
+    assert [answer.apiserver for answer in answers] == ["https://a", "https://b"]
+
+
+def test_fill_keeps_what_was_heard() -> None:
+    """Filling gives the reason to those alone that have not answered, and completes each issuer once."""
+    listener = Listener()
+    board = Board([issuer("https://a", "https://b", name="one"), issuer("https://c", name="two")], listener)
+    first, *_ = board.questions(0)
+    board.put(first, Answer("https://a", b"", b""))
+    board.fill(LATE)
+    board.fill(LATE)
+    assert [name for name, _ in listener.heard] == ["one", "two"]
+    assert [type(answer) for answer in listener.heard[0][1]] == [Answer, Unusable]
+
+
+def test_issuer_without_apiservers_is_complete_and_not_told() -> None:
+    """For an issuer for which nobody is configured there is nothing to ask."""
+    listener = Listener()
+    board = Board([issuer(name="none")], listener)
+    board.fill(LATE)
+    assert board.is_complete(IssuerName("none"))
+    assert listener.heard == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 1000])
+def test_every_issuer_is_first_before_long(count: int) -> None:
+    """When time is over after a tenth of the issuers, thirty turns reach every one."""
+    issuers = [issuer("https://a", name=f"i{number}") for number in range(count)]
+    board = Board(issuers, nobody)
+    reach = max(1, count // 10)
+    reached = {question.issuer.name for turn in range(30) for question in list(board.questions(turn))[:reach]}
+    assert len(reached) == count
+
+
+def test_turn_changes_the_order_only() -> None:
+    """Each turn asks the same questions, those of one issuer together."""
+    board = Board([issuer("https://a", "https://b", name=f"i{number}") for number in range(5)], nobody)
+    orders = [[(q.issuer.name, q.slot) for q in board.questions(turn)] for turn in (0, 1, 10**9)]
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
+    assert orders[0] != orders[1]
+
+
+def look_up(resolve: Any, timeout_seconds: float = 5.0) -> list[Any]:
+    async def once() -> list[Any]:
+        async with asyncio.timeout(timeout_seconds):
+            return await asyncio.get_running_loop().getaddrinfo("name", 1, type=socket.SOCK_STREAM)
+
+    with asyncio.Runner(loop_factory=partial(Island, resolve)) as runner:
+        return runner.run(once())
+
+
+def test_found_addresses_come_back() -> None:
+    """The resolver's addresses come back as they are."""
+    assert look_up(lambda *_: ["address"]) == ["address"]
+
+
+def test_failed_lookup_raises_its_error() -> None:
+    """The resolver's error reaches who asked."""
+
+    def fail(*_: object) -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    with pytest.raises(socket.gaierror, match="not known"):
+        look_up(fail)
+
+
+def test_hanging_lookups_hold_nothing_up() -> None:
+    """A lookup that never ends is given up at the deadline, and neither loop nor thread waits for it."""
+    release = threading.Event()
+    entered = threading.Event()
+
+    def hang(*_: object) -> list[Any]:
+        entered.set()
+        release.wait()
+        return []
+
+    with pytest.raises(TimeoutError):
+        look_up(hang, 0.1)
+    assert entered.is_set()
+    hanging = [thread for thread in threading.enumerate() if thread.name == "resolver"]
+    assert all(thread.daemon for thread in hanging)
+    release.set()
+    for thread in hanging:  # they end quietly although their loop is gone
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_lookup_that_ends_after_its_deadline_is_ignored() -> None:
+    """A result that comes when nobody waits any more, but the loop still runs, does no harm."""
+    release = threading.Event()
+    failures: list[object] = []
+
+    def late(*_: object) -> list[Any]:
+        release.wait()
+        return ["late"]
+
+    async def give_up_then_release() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failures.append(context))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(loop.getaddrinfo("name", 1), 0.05)
+        release.set()
+        await asyncio.sleep(0.1)
+
+    with asyncio.Runner(loop_factory=partial(Island, late)) as runner:
+        runner.run(give_up_then_release())
+    assert failures == []

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.apiserver.cores import usable_cores
+from mirror.apiserver.process_pool import usable_cores
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ from types import MappingProxyType
 
 import pytest
 
-from mirror.apiserver.board import Told
-from mirror.apiserver.poller import Apiservers
+from mirror.apiserver.poller import Apiservers, Told
 from mirror.apiserver.process_pool import Crew
 from mirror.cli.worker import command
 from mirror.config.settings import Issuer, Limits, Tls
