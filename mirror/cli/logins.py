@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mirror.apiserver.kubeconfig import Kubeconfig, read_kubeconfig
 from mirror.config.settings import Issuer
-from mirror.federation.render.kind import Login
+from mirror.federation.render.base import Login
 from mirror.files import read_small
 
 MAX_FILE_BYTES = 1024 * 1024

@@ -70,9 +70,9 @@ def bucket(
     documents. Statements of others are kept.
     """
     from mirror.aws.iam_policy import partition_of  # noqa: PLC0415  `--help` does without
-    from mirror.federation.places import document_keys, in_same_bucket  # noqa: PLC0415  `--help` does without
+    from mirror.federation.bucket_objects import document_keys, in_same_bucket  # noqa: PLC0415  `--help` does without
+    from mirror.federation.provision.aws_admin import BucketOffice  # noqa: PLC0415  `--help` does without
     from mirror.federation.provision.bucket import Wanted, plan_bucket  # noqa: PLC0415  `--help` does without
-    from mirror.federation.provision.office import BucketOffice  # noqa: PLC0415  `--help` does without
 
     settings = common(ctx).load()
     publish = named(settings, name).publish
@@ -107,7 +107,7 @@ def provider(
     Its URL is exactly the issuer. Its audiences are those that the configuration has for AWS, else sts.amazonaws.com;
     more audiences are reported and left. No thumbprint is set: IAM fills one in, which is reported.
     """
-    from mirror.federation.provision.provider import (  # noqa: PLC0415  `--help` does without
+    from mirror.federation.provision.iam_provider import (  # noqa: PLC0415  `--help` does without
         audience_problems,
         plan_provider,
     )

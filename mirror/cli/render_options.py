@@ -11,7 +11,7 @@ from mirror.config.fields import account as checked_account
 from mirror.config.fields import duration
 from mirror.config.fields import role_arn as checked_arn
 from mirror.errors import UsageError
-from mirror.federation.render.kind import NAMESPACE, SERVICE_ACCOUNT, ControlPlane, Login, Workload
+from mirror.federation.render.base import NAMESPACE, SERVICE_ACCOUNT, ControlPlane, Login, Workload
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -17,8 +17,8 @@ from mirror.config.settings import Settings
 from mirror.errors import HistoryError, UsageError
 
 if TYPE_CHECKING:
-    from mirror.federation.relying_party import Question, Subject
-    from mirror.federation.verification import Verification
+    from mirror.federation.verify import Question, Subject
+    from mirror.federation.verify_result import Verification
 
 MAX_FILE_BYTES = 20_003
 """The longest token, a line break, and one byte more that tells that it is too long."""
@@ -55,8 +55,8 @@ def command(ctx: click.Context, *, name: str | None, token_file: str | None, rol
     Exit status: 0 when AWS would accept the documents, the token if there is one, and STS if it was asked; 1 otherwise.
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
     from mirror.cli.verify_text import lines  # noqa: PLC0415  `--help` does without
-    from mirror.federation.relying_party import question  # noqa: PLC0415  `--help` does without
-    from mirror.federation.verification import to_json  # noqa: PLC0415  `--help` does without
+    from mirror.federation.verify import question  # noqa: PLC0415  `--help` does without
+    from mirror.federation.verify_result import to_json  # noqa: PLC0415  `--help` does without
 
     if role_arn is not None and token_file is None:
         raise UsageError("STS cannot be asked without a token.", remedy="Add --token-file FILE (- is stdin).")
@@ -95,7 +95,7 @@ def _subjects(settings: Settings) -> "tuple[Subject, ...]":
     Raises:
         UsageError: Not one of them may be looked at.
     """
-    from mirror.federation.relying_party import Subject  # noqa: PLC0415  `--help` does without
+    from mirror.federation.verify import Subject  # noqa: PLC0415  `--help` does without
     from mirror.steps.plan import publications  # noqa: PLC0415  `--help` does without
 
     if not any(issuer.publish.readback.enabled for issuer in settings.issuers):
@@ -124,8 +124,8 @@ def _subjects(settings: Settings) -> "tuple[Subject, ...]":
 
 def _verified(asked: "Question", settings: Settings) -> "Verification":
     from mirror.concurrency import each_at_once  # noqa: PLC0415  `--help` does without
-    from mirror.federation.relying_party import examine  # noqa: PLC0415  `--help` does without
-    from mirror.federation.verification import Verification  # noqa: PLC0415  `--help` does without
+    from mirror.federation.verify import examine  # noqa: PLC0415  `--help` does without
+    from mirror.federation.verify_result import Verification  # noqa: PLC0415  `--help` does without
     from mirror.publish.public_endpoint import PublicWeb  # noqa: PLC0415  httpx only when it is needed
 
     now = datetime.now(UTC)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import click
 
 from mirror.cli.text import QUIET_FROM
-from mirror.federation.verification import IssuerView, Login, TokenView, Verification, failures_of
+from mirror.federation.verify_result import IssuerView, Login, TokenView, Verification, failures_of
 from mirror.log import escaped
 from mirror.model import Reason
 from mirror.trust.relying_parties import Answer, Party

@@ -6,7 +6,7 @@ from html import unescape
 
 from mirror.federation import causes as why
 from mirror.federation.causes import Cause
-from mirror.federation.error_texts import AWS_TEXTS, BARE_CODES, ENTRA_TEXTS, GOOGLE_TEXTS, Row
+from mirror.federation.error_catalog import AWS_TEXTS, BARE_CODES, ENTRA_TEXTS, GOOGLE_TEXTS, Row
 
 MAX_CHARACTERS = 40_000
 """How much of a text is looked at: an error text has a few hundred, a debug log more."""

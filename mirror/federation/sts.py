@@ -10,7 +10,7 @@ from mirror.aws.errors import code_of
 from mirror.aws.sessions import impatient
 from mirror.federation.causes import STS_SILENT
 from mirror.federation.explain import explain
-from mirror.federation.verification import Login
+from mirror.federation.verify_result import Login
 
 SESSION_NAME = "oidc-mirror-verify"
 SESSION_SECONDS = 900

@@ -18,8 +18,8 @@ from mirror.cli.main import main
 from mirror.cli.verify_text import lines
 from mirror.config.load import load
 from mirror.federation.explain import explain
-from mirror.federation.relying_party import Subject, examine, question
-from mirror.federation.verification import Verification
+from mirror.federation.verify import Subject, examine, question
+from mirror.federation.verify_result import Verification
 from mirror.model import IssuerUrl
 from mirror.publish.public_endpoint import PublicWeb
 from mirror.report import ExitStatus

@@ -10,7 +10,7 @@ import kubernetes_validate
 import yaml
 
 from mirror.config.settings import Issuer, Publish, Repository, Settings
-from mirror.federation.render.kind import ControlPlane, Login, Request, Workload
+from mirror.federation.render.base import ControlPlane, Login, Request, Workload
 from mirror.federation.render.kinds import KINDS
 from mirror.federation.render.text import text_of
 from mirror.model import IssuerName, IssuerUrl

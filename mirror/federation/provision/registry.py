@@ -10,8 +10,8 @@ from botocore.exceptions import ClientError
 from mirror.aws.errors import admin_errors_translated, code_of
 from mirror.aws.iam_policy import provider_url
 from mirror.aws.sessions import impatient
+from mirror.federation.provision.iam_provider import Provider, ProviderSight
 from mirror.federation.provision.plan import Difference
-from mirror.federation.provision.provider import Provider, ProviderSight
 from mirror.model import IssuerUrl
 
 if TYPE_CHECKING:

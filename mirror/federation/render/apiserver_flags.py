@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from mirror.federation.render.flags import Stage, comments, flags, notes, stages
-from mirror.federation.render.kind import Kind, Rendered, Request, Step, made_by
+from mirror.federation.render.apiserver import Stage, comments, flags, notes, stages
+from mirror.federation.render.base import Kind, Rendered, Request, Step, made_by
 
 _MANIFEST = "Put them into `command` of each kube-apiserver's manifest, in place of the flags of the same names."
 _SHELL = "Put them into the command line of each kube-apiserver, in place of the flags of the same names."

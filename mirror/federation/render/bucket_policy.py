@@ -1,8 +1,8 @@
 """`render bucket-policy`: what lets the world read the documents of a bucket."""
 
 from mirror.aws.iam_policy import MAX_BUCKET_POLICY_BYTES, bucket_policy, compact, partition_of
-from mirror.federation.places import document_keys, in_same_bucket
-from mirror.federation.render.kind import Kind, Rendered, Request
+from mirror.federation.bucket_objects import document_keys, in_same_bucket
+from mirror.federation.render.base import Kind, Rendered, Request
 
 
 def _policy(request: Request) -> Rendered:

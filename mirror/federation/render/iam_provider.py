@@ -3,8 +3,8 @@
 from typing import Any
 
 from mirror.aws.iam_policy import provider_url
+from mirror.federation.render.base import Kind, Rendered, Request, made_by
 from mirror.federation.render.hcl import Block
-from mirror.federation.render.kind import Kind, Rendered, Request, made_by
 from mirror.federation.render.naming import terraform_label
 from mirror.federation.render.text import STRICT, Lines, quoted
 from mirror.model import Cloud

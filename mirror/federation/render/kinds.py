@@ -4,18 +4,18 @@ from collections.abc import Mapping
 
 from mirror.federation.render import (
     apiserver_flags,
+    aws,
+    azure,
     bucket_policy,
-    federated_credential,
+    gcp,
     iam_provider,
-    iam_role,
     kubeadm,
     pod,
     rbac,
     service_account,
-    workload_identity_provider,
     writer_policy,
 )
-from mirror.federation.render.kind import Kind
+from mirror.federation.render.base import Kind
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
@@ -26,11 +26,11 @@ KINDS: Mapping[str, Kind] = {
         bucket_policy.KIND,
         writer_policy.KIND,
         iam_provider.KIND,
-        iam_role.KIND,
+        aws.KIND,
         service_account.KIND,
         pod.KIND,
-        workload_identity_provider.KIND,
-        federated_credential.KIND,
+        gcp.KIND,
+        azure.KIND,
     )
 }
 FORMATS = tuple(dict.fromkeys(name for kind in KINDS.values() for name in kind.formats))

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from mirror.errors import UsageError
-from mirror.federation.render.flags import (
+from mirror.federation.render.apiserver import (
     Flag,
     Stage,
     comments,
@@ -15,7 +15,7 @@ from mirror.federation.render.flags import (
     notes,
     stages,
 )
-from mirror.federation.render.kind import ControlPlane, Kind, Rendered, Request, Step, made_by
+from mirror.federation.render.base import ControlPlane, Kind, Rendered, Request, Step, made_by
 
 PKI = PurePosixPath("/etc/kubernetes/pki")
 """What kubeadm mounts into both pods anyway."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from mirror.federation.render.kind import Kind, Rendered, Request, made_by
+from mirror.federation.render.base import Kind, Rendered, Request, made_by
 from mirror.federation.render.workloads import TOKEN_FILE, TOKEN_FOLDER, WEBHOOK, environment, names, notes
 
 Object = dict[str, Any]

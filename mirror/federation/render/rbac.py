@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, assert_never
 
-from mirror.federation.render.kind import Kind, Login, Rendered, Request, made_by
+from mirror.federation.render.base import Kind, Login, Rendered, Request, made_by
 
 DISCOVERY_ROLE = "system:service-account-issuer-discovery"
 """The ClusterRole of every cluster that may read both documents (fact 15)."""

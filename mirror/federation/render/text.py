@@ -6,7 +6,7 @@ from textwrap import wrap
 from typing import Any, assert_never
 
 from mirror.federation.render import hcl
-from mirror.federation.render.kind import Rendered, Step
+from mirror.federation.render.base import Rendered, Step
 
 
 def text_of(piece: Rendered) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from mirror.errors import UsageError
-from mirror.federation.render.kind import ACCOUNT_TO_FILL_IN, Request
+from mirror.federation.render.base import ACCOUNT_TO_FILL_IN, Request
 from mirror.federation.render.naming import account_of
 
 TOKEN_FOLDER = PurePosixPath("/var/run/secrets/oidc-token")

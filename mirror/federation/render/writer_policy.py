@@ -7,8 +7,8 @@ from mirror.aws.iam_policy import (
     partition_of,
     writer_policy,
 )
-from mirror.federation.places import document_keys, written_alike
-from mirror.federation.render.kind import Kind, Rendered, Request
+from mirror.federation.bucket_objects import document_keys, written_alike
+from mirror.federation.render.base import Kind, Rendered, Request
 
 
 def _policy(request: Request) -> Rendered:

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from mirror.cli.logins import login_of
 from mirror.config.settings import Auth, Tls
-from mirror.federation.render.kind import Login
+from mirror.federation.render.base import Login
 from support.rendering import ENTRY
 
 ASKED = Login("oidc-mirror", "oidc-mirror")

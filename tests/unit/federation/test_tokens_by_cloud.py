@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from mirror.federation.explain import explain
-from mirror.federation.relying_party import Subject, examine, question
-from mirror.federation.verification import Verification
+from mirror.federation.verify import Subject, examine, question
+from mirror.federation.verify_result import Verification
 from mirror.model import Audiences
 from mirror.report import ExitStatus
 from mirror.trust.discovery import documents

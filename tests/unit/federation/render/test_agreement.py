@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mirror.federation.render.kind import Workload
+from mirror.federation.render.base import Workload
 from mirror.federation.render.kinds import KINDS
 from support.rendering import ACCOUNT, ENTRY, ISSUER, objects, text
 

@@ -21,7 +21,7 @@ import yaml
 from cfnlint.api import lint_all
 
 from mirror.config.settings import Issuer, Repository, Settings
-from mirror.federation.render.kind import Kind, Rendered, Request, Workload
+from mirror.federation.render.base import Kind, Rendered, Request, Workload
 from mirror.federation.render.kinds import KINDS
 from mirror.federation.render.text import text_of
 from mirror.model import Audiences, IssuerName, IssuerUrl

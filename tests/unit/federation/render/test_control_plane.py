@@ -10,7 +10,7 @@ import pytest
 
 from mirror.config.settings import FormerIssuer
 from mirror.errors import UsageError
-from mirror.federation.render.kind import ControlPlane
+from mirror.federation.render.base import ControlPlane
 from mirror.model import IssuerUrl
 from support.rendering import BASE, ENTRY, ISSUER, comments, notes, objects, text
 

@@ -13,7 +13,7 @@ from cfnlint.api import lint_all
 
 from mirror.config.settings import Issuer, Publish, Repository, Settings
 from mirror.errors import UsageError
-from mirror.federation.render.kind import Request, Workload
+from mirror.federation.render.base import Request, Workload
 from mirror.federation.render.kinds import FORMATS, KINDS
 from mirror.federation.render.text import text_of
 from mirror.model import IssuerName, IssuerUrl

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mirror.errors import UsageError
-from mirror.federation.render.kind import Workload
+from mirror.federation.render.base import Workload
 from mirror.federation.render.kinds import KINDS
 from mirror.model import Audiences, IssuerName
 from support.rendering import ACCOUNT, ENTRY, ISSUER, notes, text, with_audiences

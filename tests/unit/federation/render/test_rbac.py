@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mirror.config.settings import Auth, Issuer, Tls
-from mirror.federation.render.kind import Login
+from mirror.federation.render.base import Login
 from mirror.federation.render.rbac import UNKNOWN_USER
 from support.rendering import ENTRY, comments, demand_valid, notes, objects, text
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mirror.addresses import jwks_uri
-from mirror.federation.render.kind import ControlPlane, Request
+from mirror.federation.render.base import ControlPlane, Request
 from mirror.model import AZURE_AUDIENCES, GOOGLE_PREFIXES, STS_AUDIENCE
 
 Flag = tuple[str, str]

@@ -7,7 +7,7 @@ from datetime import datetime
 from mirror.addresses import discovery_url
 from mirror.addresses.issuer_urls import difference, nearest
 from mirror.config.settings import Publish
-from mirror.federation.verification import Document, IssuerView, TokenView, failures_of
+from mirror.federation.verify_result import Document, IssuerView, TokenView, failures_of
 from mirror.model import (
     MEDIA_TYPE_DISCOVERY,
     MEDIA_TYPE_JWKS,

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator
 
 from mirror.errors import UsageError
-from mirror.federation.render.kind import Kind, Rendered, Request, made_by
+from mirror.federation.render.base import Kind, Rendered, Request, made_by
 from mirror.federation.render.text import STRICT, Assignment, Lines, Quoted, quoted
 from mirror.federation.render.workloads import TOKEN_FILE, exact_subjects
 from mirror.model import Cloud

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from mirror.aws.iam_policy import partition_of, role_arn, subject
 from mirror.config.settings import Issuer, Settings
 from mirror.errors import UsageError
-from mirror.federation.provision.provider import audience_problems
+from mirror.federation.provision.iam_provider import audience_problems
 from mirror.federation.render.naming import (
     MAX_ROLE_CHARACTERS,
     pool_id,

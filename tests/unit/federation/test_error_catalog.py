@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mirror.federation import error_texts
+from mirror.federation import error_catalog
 from mirror.federation.causes import Cause
-from mirror.federation.error_texts import AWS_TEXTS, BARE_CODES, ENTRA_TEXTS, GOOGLE_TEXTS
+from mirror.federation.error_catalog import AWS_TEXTS, BARE_CODES, ENTRA_TEXTS, GOOGLE_TEXTS
 from mirror.federation.explain import MAX_CHARACTERS, explain, plain
 
 BOTO = "An error occurred ({}) when calling the AssumeRoleWithWebIdentity operation: {}"
@@ -332,7 +332,7 @@ def test_tables_have_sixty_texts_each_with_a_source() -> None:
     rows = AWS_TEXTS + GOOGLE_TEXTS + ENTRA_TEXTS + BARE_CODES
     assert len(rows) >= 60
     assert len(TEXTS) >= 60
-    source = Path(error_texts.__file__).read_text(encoding="utf-8")
+    source = Path(error_catalog.__file__).read_text(encoding="utf-8")
     lines = [line.strip() for line in source.splitlines() if line.startswith("    ")]
     begins = [at for at, line in enumerate(lines) if line.startswith("_row(")]
     assert len(begins) == len(rows)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mirror.errors import UsageError
-from mirror.federation.render.kind import Workload
+from mirror.federation.render.base import Workload
 from support.rendering import ACCOUNT, comments, demand_valid, notes, objects, text, with_audiences
 
 ARN = f"arn:aws:iam::{ACCOUNT}:role/teams/deployer"

@@ -6,8 +6,7 @@ from typing import Any
 
 from mirror.aws.iam_policy import Policy, condition_key, partition_of, provider_arn, provider_url, subject, trust_policy
 from mirror.errors import UsageError
-from mirror.federation.render.hcl import Block, Call, Expression, Template
-from mirror.federation.render.kind import (
+from mirror.federation.render.base import (
     ACCOUNT_TO_FILL_IN,
     NAMESPACE,
     SERVICE_ACCOUNT,
@@ -16,6 +15,7 @@ from mirror.federation.render.kind import (
     Request,
     made_by,
 )
+from mirror.federation.render.hcl import Block, Call, Expression, Template
 from mirror.federation.render.naming import stack_name, terraform_label
 from mirror.federation.render.text import STRICT, Assignment, Lines
 from mirror.model import Cloud

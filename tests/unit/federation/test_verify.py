@@ -11,8 +11,8 @@ from click import unstyle
 
 from mirror.cli.verify_text import lines
 from mirror.federation.causes import STS_SILENT
-from mirror.federation.relying_party import Subject, examine, question
-from mirror.federation.verification import IssuerView, Login, Verification, to_json
+from mirror.federation.verify import Subject, examine, question
+from mirror.federation.verify_result import IssuerView, Login, Verification, to_json
 from mirror.model import Audiences, IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, Status
 from mirror.report import ExitStatus
 from mirror.trust.discovery import documents

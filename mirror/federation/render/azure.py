@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mirror.errors import UsageError
-from mirror.federation.render.kind import Kind, Rendered, Request, made_by
+from mirror.federation.render.base import Kind, Rendered, Request, made_by
 from mirror.federation.render.naming import MAX_CREDENTIAL_CHARACTERS, workload_name
 from mirror.federation.render.text import STRICT, Assignment, Lines, Quoted, quoted
 from mirror.federation.render.workloads import exact_subjects
