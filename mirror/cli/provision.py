@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import boto3.session
 
     from mirror.config.settings import Issuer, Settings
-    from mirror.federation.provision.plan import Difference, Plan
+    from mirror.federation.provision.bucket import Difference, Plan
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -107,11 +107,11 @@ def provider(
     Its URL is exactly the issuer. Its audiences are those that the configuration has for AWS, else sts.amazonaws.com;
     more audiences are reported and left. No thumbprint is set: IAM fills one in, which is reported.
     """
+    from mirror.federation.provision.aws_admin import ProviderRegistry  # noqa: PLC0415  `--help` does without
     from mirror.federation.provision.iam_provider import (  # noqa: PLC0415  `--help` does without
         audience_problems,
         plan_provider,
     )
-    from mirror.federation.provision.registry import ProviderRegistry  # noqa: PLC0415  `--help` does without
 
     issuer = named(common(ctx).load(), name)
     audiences = issuer.clouds.of(Cloud.AWS)

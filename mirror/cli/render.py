@@ -8,9 +8,8 @@ from mirror.cli.options import common, common_options
 from mirror.cli.provision import named
 from mirror.cli.render_options import control_plane_of, render_options, workload_of
 from mirror.errors import UsageError
-from mirror.federation.render.base import Login, Request
+from mirror.federation.render.base import Login, Request, text_of
 from mirror.federation.render.kinds import FORMATS, KINDS
-from mirror.federation.render.text import text_of
 from mirror.log import escaped
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from mirror.config.settings import Issuer, Settings
 from mirror.doctor.finding import Cause, Diagnosis, Finding, Station
 from mirror.federation.causes import Cause as Known
 from mirror.federation.causes import Station as About
-from mirror.federation.explain import explain
+from mirror.federation.error_catalog import explain
 from mirror.model import IssuerName, IssuerUrl
 
 WHERE: Mapping[About, tuple[Station, ...]] = {

@@ -9,7 +9,7 @@ from botocore.parsers import ResponseParserError
 from mirror.aws.errors import code_of
 from mirror.aws.sessions import impatient
 from mirror.federation.causes import STS_SILENT
-from mirror.federation.explain import explain
+from mirror.federation.error_catalog import explain
 from mirror.federation.verify_result import Login
 
 SESSION_NAME = "oidc-mirror-verify"

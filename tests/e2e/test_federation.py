@@ -17,7 +17,7 @@ import pytest
 from mirror.cli.main import main
 from mirror.cli.verify_text import lines
 from mirror.config.load import load
-from mirror.federation.explain import explain
+from mirror.federation.error_catalog import explain
 from mirror.federation.verify import Subject, examine, question
 from mirror.federation.verify_result import Verification
 from mirror.model import IssuerUrl

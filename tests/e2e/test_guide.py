@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mirror.federation import causes
-from mirror.federation.explain import explain
+from mirror.federation.error_catalog import explain
 from support.documents import rehearse
 from support.guide_stage import guide_stage
 from support.iam_linter import lint

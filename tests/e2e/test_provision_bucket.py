@@ -17,8 +17,7 @@ from mirror.aws.iam_policy import PUBLIC_SID, partition_of
 from mirror.cli.main import main
 from mirror.config.settings import Publish
 from mirror.federation.provision.aws_admin import BucketOffice
-from mirror.federation.provision.bucket import AccessBlock, BucketSight, Wanted, plan_bucket
-from mirror.federation.provision.plan import Plan
+from mirror.federation.provision.bucket import AccessBlock, BucketSight, Plan, Wanted, plan_bucket
 from mirror.model import ObjectKey
 from support.provisioning import recorded
 from support.radosgw import Radosgw

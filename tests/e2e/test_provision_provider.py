@@ -15,10 +15,9 @@ import pytest
 from mirror.cli.main import main
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
-from mirror.federation.provision.aws_admin import BucketOffice
+from mirror.federation.provision.aws_admin import BucketOffice, ProviderRegistry
 from mirror.federation.provision.bucket import MEANT_BLOCK, Wanted, plan_bucket
 from mirror.federation.provision.iam_provider import plan_provider
-from mirror.federation.provision.registry import ProviderRegistry
 from mirror.model import IssuerUrl, ObjectKey
 from support.moto import ACCOUNT, Moto
 from support.provisioning import recorded

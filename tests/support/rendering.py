@@ -10,9 +10,8 @@ import kubernetes_validate
 import yaml
 
 from mirror.config.settings import Issuer, Publish, Repository, Settings
-from mirror.federation.render.base import ControlPlane, Login, Request, Workload
+from mirror.federation.render.base import ControlPlane, Login, Request, Workload, text_of
 from mirror.federation.render.kinds import KINDS
-from mirror.federation.render.text import text_of
 from mirror.model import IssuerName, IssuerUrl
 
 BASE = "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"

@@ -1,6 +1,7 @@
-"""S3 as who administers a bucket sees it: look at everything that counts, and carry out one difference."""
+"""S3, IAM and account settings as an administrator sees and changes them (boto3)."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,15 +13,99 @@ from botocore.exceptions import ClientError
 
 from mirror.addresses import is_aws_endpoint
 from mirror.aws.errors import admin_error, admin_errors_translated, code_of
+from mirror.aws.iam_policy import provider_url
 from mirror.aws.sessions import impatient
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
-from mirror.federation.provision.account import NO_ACCESS_BLOCK, Account, access_block
-from mirror.federation.provision.bucket import OWNERSHIP, BucketSight
-from mirror.federation.provision.plan import Difference
+from mirror.federation.provision.bucket import OWNERSHIP, AccessBlock, BucketSight, Difference
+from mirror.federation.provision.iam_provider import Provider, ProviderSight
+from mirror.model import IssuerUrl
 
 if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
     from mypy_boto3_s3 import S3Client
+
+
+NO_ACCESS_BLOCK = "NoSuchPublicAccessBlockConfiguration"
+_SHORT = Config(connect_timeout=2.0, read_timeout=3.0, retries={"mode": "standard", "total_max_attempts": 1})
+
+
+class Account:
+    """The account behind a session. In place of AWS another store may stand: then nothing of it is more than a note.
+
+    What could not be seen is added to `unknown`, as sentences.
+    """
+
+    def __init__(self, session: boto3.session.Session, region: str, *, is_aws: bool, unknown: list[str]) -> None:
+        self._session = session
+        self._region = region
+        self._is_aws = is_aws
+        self._unknown = unknown
+        self._config = impatient() if is_aws else impatient().merge(_SHORT)
+
+    def caller(self) -> str | None:
+        """The account of the credentials.
+
+        Raises:
+            BucketError: AWS could not be asked.
+        """
+
+        def ask() -> str:
+            client = self._session.client("sts", region_name=self._region, config=self._config)
+            return client.get_caller_identity()["Account"]
+
+        try:
+            return str(_asked("the account of the credentials", "sts:GetCallerIdentity", ask))
+        except BucketError as error:
+            if self._is_aws:
+                raise
+            self._unknown.append(f"The account is not known: only AWS tells it ({error.code}).")
+            return None
+
+    def access_block(self, account: str) -> AccessBlock | None:
+        """What the account forbids to all its buckets; None where that could not be seen.
+
+        An administrator of one bucket may do without the right to see it: the bucket's own answer tells in the end.
+        """
+        try:
+            return access_block(
+                _asked("Block Public Access", "s3:GetAccountPublicAccessBlock", lambda: self._ask_block(account))
+            )
+        except BucketError as error:
+            self._unknown.append(
+                f"Block Public Access of the account could not be seen ({error.code}); if it is on, it wins."
+            )
+            return None
+
+    def _ask_block(self, account: str) -> dict[str, Any]:
+        # The account stands before the host's name, which only AWS resolves.
+        config = self._config.merge(Config(inject_host_prefix=self._is_aws))
+        client = self._session.client("s3control", region_name=self._region, config=config)
+        try:
+            return dict(client.get_public_access_block(AccountId=account))
+        except ClientError as error:
+            if code_of(error, error.response) == NO_ACCESS_BLOCK:
+                return {}
+            raise
+
+
+def _asked(what: str, action: str, ask: Callable[[], Any]) -> Any:
+    with admin_errors_translated(f"AWS could not be asked for {what}.", action):
+        return ask()
+
+
+def access_block(answer: dict[str, Any]) -> AccessBlock | None:
+    """The four switches out of an answer of S3; None when none is set."""
+    told = answer.get("PublicAccessBlockConfiguration")
+    if told is None:
+        return None
+    return AccessBlock(
+        block_acls=bool(told.get("BlockPublicAcls")),
+        ignore_acls=bool(told.get("IgnorePublicAcls")),
+        block_policy=bool(told.get("BlockPublicPolicy")),
+        restrict_buckets=bool(told.get("RestrictPublicBuckets")),
+    )
+
 
 FIRST_REGION = "us-east-1"
 """S3 takes no location for it (S3 API, CreateBucket)."""
@@ -214,3 +299,85 @@ class BucketOffice:
 def _ownership(answer: dict[str, Any]) -> str | None:
     rules = answer.get("OwnershipControls", {}).get("Rules", [])
     return str(rules[0]["ObjectOwnership"]) if rules else None
+
+
+_AWS_REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]+")
+_PREFIX = ":oidc-provider/"
+
+
+class ProviderRegistry:
+    """The OIDC providers of the account of `session`. Every method raises `BucketError` and nothing else.
+
+    `region` tells the partition; that of a store other than AWS tells none, and is left out.
+    """
+
+    def __init__(self, session: boto3.session.Session, region: str) -> None:
+        self._session = session
+        self._region = region if _AWS_REGION.fullmatch(region) else "us-east-1"
+        self._client: IAMClient | None = None
+
+    def look(self, issuer: IssuerUrl) -> ProviderSight:
+        """The provider of `issuer`, and which others there are.
+
+        Raises:
+            BucketError: IAM or STS could not be asked.
+        """
+        with admin_errors_translated("The account of the credentials could not be asked.", "sts:GetCallerIdentity"):
+            sts = self._session.client("sts", region_name=self._region, config=impatient())
+            account = str(sts.get_caller_identity()["Account"])
+        with admin_errors_translated(
+            "The OIDC providers of the account could not be listed.", "iam:ListOpenIDConnectProviders"
+        ):
+            listed = self._iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]
+            arns = {arn.partition(_PREFIX)[2]: arn for arn in (entry["Arn"] for entry in listed)}
+        arn = arns.get(provider_url(issuer))
+        return ProviderSight(account, None if arn is None else self._get(arn), frozenset(arns))
+
+    def apply(
+        self,
+        differences: tuple[Difference, ...],
+        issuer: IssuerUrl,
+        audiences: tuple[str, ...],
+        seen: ProviderSight,
+        done: Callable[[Difference], None],
+    ) -> None:
+        """Carry out every difference, in order; `done` is told each.
+
+        Raises:
+            BucketError: One could not be carried out; those before it are done.
+        """
+        for difference in differences:
+            if difference.code == "create_provider":
+                self._create(issuer, audiences)
+            else:
+                self._add(seen, difference.payload)
+            done(difference)
+
+    def _create(self, issuer: IssuerUrl, audiences: tuple[str, ...]) -> None:
+        with admin_errors_translated(f"The provider of {issuer} could not be made.", "iam:CreateOpenIDConnectProvider"):
+            # Without ThumbprintList: IAM fills one in, and compares it only where no public CA helps (fact 29).
+            self._iam.create_open_id_connect_provider(Url=issuer, ClientIDList=sorted(set(audiences)))
+
+    def _add(self, seen: ProviderSight, audience: str) -> None:
+        with admin_errors_translated(
+            f"The audience {audience} could not be added.", "iam:AddClientIDToOpenIDConnectProvider"
+        ):
+            arn = "" if seen.found is None else seen.found.arn
+            self._iam.add_client_id_to_open_id_connect_provider(OpenIDConnectProviderArn=arn, ClientID=audience)
+
+    def _get(self, arn: str) -> Provider | None:
+        with admin_errors_translated(f"The provider {arn} could not be read.", "iam:GetOpenIDConnectProvider"):
+            try:
+                answer = self._iam.get_open_id_connect_provider(OpenIDConnectProviderArn=arn)
+            except ClientError as error:
+                if code_of(error, error.response) == "NoSuchEntity":
+                    return None
+                raise
+            audiences, thumbprints = answer.get("ClientIDList", ()), answer.get("ThumbprintList", ())
+            return Provider(arn, answer["Url"].removeprefix("https://"), frozenset(audiences), tuple(thumbprints))
+
+    @property
+    def _iam(self) -> "IAMClient":
+        if self._client is None:
+            self._client = self._session.client("iam", region_name=self._region, config=impatient())
+        return self._client

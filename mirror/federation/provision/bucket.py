@@ -1,4 +1,4 @@
-"""The bucket as it is, and what must change so that the world can read exactly the published documents. Pure."""
+"""The bucket as it is, and what must change so that exactly the published documents are public. Pure."""
 
 import json
 from collections.abc import Iterator
@@ -22,8 +22,35 @@ from mirror.aws.iam_policy import (
     public_statement,
     read_policy,
 )
-from mirror.federation.provision.plan import Difference, Plan
 from mirror.model import Note, ObjectKey, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that is not as it should be: `code` says which call mends it, `before` and `after` are words.
+
+    `payload` is what the call sends, such as the text of a policy, where the code alone does not tell.
+    """
+
+    code: str
+    what: str
+    before: str
+    after: str
+    payload: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything about one resource, `title`, in the order in which it is mended.
+
+    `problems` are what keeps the resource from being as it should, and what this program does not touch.
+    """
+
+    title: str
+    differences: tuple[Difference, ...] = ()
+    problems: tuple[Reason, ...] = ()
+    notes: tuple[Note, ...] = ()
+
 
 OWNERSHIP = "BucketOwnerEnforced"
 """Access control lists are off (fact 41)."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mirror.aws.iam_policy import provider_url
-from mirror.federation.provision.plan import Difference, Plan
+from mirror.federation.provision.bucket import Difference, Plan
 from mirror.model import IssuerUrl, Note, Reason
 
 MAX_AUDIENCES = 100

@@ -1,13 +1,16 @@
-"""The flags of kube-apiserver that make its tokens verifiable by the world, for one moment of its life. Pure.
+"""`render apiserver-flags` and `render kubeadm`: the flags of kube-apiserver that make its tokens verifiable. Pure.
 
 None needs a feature gate: the issuer's discovery and token projection are stable since Kubernetes 1.21 and 1.20.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
 
 from mirror.addresses import jwks_uri
-from mirror.federation.render.base import ControlPlane, Request
+from mirror.errors import UsageError
+from mirror.federation.render.base import ControlPlane, Kind, Rendered, Request, Step, made_by
 from mirror.model import AZURE_AUDIENCES, GOOGLE_PREFIXES, STS_AUDIENCE
 
 Flag = tuple[str, str]
@@ -130,3 +133,140 @@ def _forget_old(request: Request) -> Iterator[str]:
     hours = request.issuer.keys.retain_removed.total_seconds() / 3600
     yield "Step 3 of 3: forget the old key. One apiserver after the other."
     yield f"The mirror takes it from the public set {hours:g} h after every apiserver stopped showing it."
+
+
+_MANIFEST = "Put them into `command` of each kube-apiserver's manifest, in place of the flags of the same names."
+_SHELL = "Put them into the command line of each kube-apiserver, in place of the flags of the same names."
+
+
+def _words(request: Request, stage: Stage) -> list[str]:
+    return [f"--{name}={value}" for name, value in flags(request, stage)]
+
+
+def _comments(request: Request, how: str) -> tuple[str, ...]:
+    return (made_by("apiserver-flags", request), how, *comments(request))
+
+
+def _yaml(request: Request) -> Rendered:
+    told = stages(request)
+    steps = tuple(Step(each.comments, _words(request, each)) for each in told)
+    value: Any = steps if len(steps) > 1 else steps[0]
+    return Rendered("yaml", value, _comments(request, _MANIFEST), notes(request))
+
+
+def _json(request: Request) -> Rendered:
+    told = stages(request)
+    value: Any = [{"step": list(each.comments), "flags": _words(request, each)} for each in told]
+    if len(told) == 1:
+        value = value[0]["flags"]
+    return Rendered("json", value, notes=(*_comments(request, _MANIFEST)[1:], *notes(request)))
+
+
+def _shell(request: Request) -> Rendered:
+    commands = tuple(Step(each.comments, ("kube-apiserver", *_words(request, each))) for each in stages(request))
+    return Rendered("shell", commands, _comments(request, _SHELL), notes(request))
+
+
+APISERVER_FLAGS = Kind(
+    "apiserver-flags",
+    "The flags of every kube-apiserver of the issuer; with --rotation the three steps of a key's rotation.",
+    {"yaml": _yaml, "shell": _shell, "json": _json},
+)
+
+
+PKI = PurePosixPath("/etc/kubernetes/pki")
+"""What kubeadm mounts into both pods anyway."""
+_HOW = (
+    "A new cluster:",
+    "  kubeadm init --config FILE",
+    "A live one: put these members into its own ClusterConfiguration. On one control plane host after the other:",
+    "  kubectl -n kube-system get configmap kubeadm-config -o jsonpath='{.data.ClusterConfiguration}' > FILE",
+    "  kubeadm init phase control-plane apiserver --config FILE",
+    "  kubeadm init phase control-plane controller-manager --config FILE",
+    "And once:",
+    "  kubeadm init phase upload-config kubeadm --config FILE",
+)
+
+_Arguments = Callable[[tuple[Flag, ...]], Any]
+
+
+def _list(found: tuple[Flag, ...]) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in found]
+
+
+def _component(found: tuple[Flag, ...], files: tuple[str, ...], arguments: _Arguments) -> dict[str, Any]:
+    component: dict[str, Any] = {"extraArgs": arguments(found)}
+    if volumes := _volumes(files):
+        component["extraVolumes"] = volumes
+    return component
+
+
+def _volumes(files: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The folders of key files that kubeadm does not mount by itself."""
+    parents = dict.fromkeys(PurePosixPath(each).parent for each in files)
+    folders = [each for each in parents if not each.is_relative_to(PKI)]
+    return [
+        {
+            "name": f"service-account-keys-{number}",
+            "hostPath": str(folder),
+            "mountPath": str(folder),
+            "readOnly": True,
+            "pathType": "Directory",
+        }
+        for number, folder in enumerate(folders, start=1)
+    ]
+
+
+def _configuration(request: Request, stage: Stage, version: str, arguments: _Arguments) -> dict[str, Any]:
+    files = (*stage.key_files, stage.signing_key_file)
+    found: dict[str, Any] = {
+        "apiVersion": f"kubeadm.k8s.io/{version}",
+        "kind": "ClusterConfiguration",
+        "apiServer": _component(flags(request, stage), files, arguments),
+    }
+    if stage.signing_key_file != ControlPlane().signing_key_file:
+        manager = (controller_manager_key(stage),)
+        found["controllerManager"] = _component(manager, (stage.signing_key_file,), arguments)
+    return found
+
+
+def _rendered(request: Request, told: tuple[Stage, ...], version: str, arguments: _Arguments) -> Rendered:
+    steps = tuple(Step(each.comments, _configuration(request, each, version, arguments)) for each in told)
+    head = (made_by("kubeadm", request), *_HOW, *comments(request))
+    return Rendered("yaml", steps if len(steps) > 1 else steps[0], head, notes(request))
+
+
+def _v1beta4(request: Request) -> Rendered:
+    return _rendered(request, stages(request), "v1beta4", _list)
+
+
+def _v1beta3(request: Request) -> Rendered:
+    if len(issuers(request)) > 1:
+        raise UsageError(
+            "v1beta3 cannot name several issuers: a flag stands once in its map.",
+            remedy="Use --format v1beta4 (kubeadm 1.31 and newer), or put the flags of `render apiserver-flags` into"
+            " each manifest; without the second issuer its tokens would be refused at once.",
+        )
+    return _rendered(request, tuple(_in_one_file(each) for each in stages(request)), "v1beta3", dict)
+
+
+def _in_one_file(stage: Stage) -> Stage:
+    """The same stage for a map, which has a name once: one key file may hold several keys (fact 9)."""
+    if len(stage.key_files) == 1:
+        return stage
+    first = PurePosixPath(stage.key_files[0])
+    # Another name than those of its parts: `cat` would empty the file before it reads it.
+    names = (str(first.with_name(f"sa-all{end}.pub")) for end in ("", *range(2, len(stage.key_files) + 2)))
+    together = next(each for each in names if each not in stage.key_files)
+    how = (
+        "v1beta3's map cannot repeat service-account-key-file, but one file may hold several keys. On every host:",
+        f"  cat {' '.join(stage.key_files)} > {together}",
+    )
+    return Stage((*stage.comments, *how), (together,), stage.signing_key_file)
+
+
+KUBEADM = Kind(
+    "kubeadm",
+    "The same flags as kubeadm's ClusterConfiguration.",
+    {"v1beta4": _v1beta4, "v1beta3": _v1beta3},
+)

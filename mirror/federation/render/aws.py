@@ -1,23 +1,44 @@
-"""`render iam-role`: a role that exactly the named ServiceAccounts of the issuer's cluster may assume."""
+"""`render bucket-policy`, `iam-provider`, `iam-role` and `writer-policy`: the resources in AWS. Pure."""
 
 import json
 import shlex
 from typing import Any
 
-from mirror.aws.iam_policy import Policy, condition_key, partition_of, provider_arn, provider_url, subject, trust_policy
+from mirror.aws.iam_policy import (
+    MAX_BUCKET_POLICY_BYTES,
+    MAX_INLINE_POLICY_CHARACTERS,
+    MAX_MANAGED_POLICY_CHARACTERS,
+    Policy,
+    bucket_policy,
+    compact,
+    condition_key,
+    partition_of,
+    provider_arn,
+    provider_url,
+    subject,
+    trust_policy,
+    writer_policy,
+)
 from mirror.errors import UsageError
+from mirror.federation.bucket_objects import document_keys, in_same_bucket, written_alike
 from mirror.federation.render.base import (
     ACCOUNT_TO_FILL_IN,
     NAMESPACE,
     SERVICE_ACCOUNT,
+    STRICT,
+    Assignment,
+    Block,
+    Call,
+    Expression,
     Kind,
+    Lines,
     Rendered,
     Request,
+    Template,
     made_by,
+    quoted,
 )
-from mirror.federation.render.hcl import Block, Call, Expression, Template
 from mirror.federation.render.naming import stack_name, terraform_label
-from mirror.federation.render.text import STRICT, Assignment, Lines
 from mirror.model import Cloud
 
 MAX_TRUST_POLICY_CHARACTERS = 2048
@@ -29,7 +50,7 @@ def _trust(request: Request, provider: Any) -> Policy:
     return trust_policy(request.issuer.issuer, provider, request.workload.all_subjects(), request.audiences())
 
 
-def _comments(request: Request, how: str) -> tuple[str, ...]:
+def _role_comments(request: Request, how: str) -> tuple[str, ...]:
     return (
         made_by("iam-role", request),
         how,
@@ -38,7 +59,7 @@ def _comments(request: Request, how: str) -> tuple[str, ...]:
     )
 
 
-def _notes(request: Request) -> tuple[str, ...]:
+def _role_notes(request: Request) -> tuple[str, ...]:
     told = []
     if request.workload.all_subjects() == (subject(NAMESPACE, SERVICE_ACCOUNT),):
         told.append(
@@ -58,7 +79,7 @@ def _notes(request: Request) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _cloudformation(request: Request) -> Rendered:
+def _role_cloudformation(request: Request) -> Rendered:
     workload = request.workload
     where = f":oidc-provider/{provider_url(request.issuer.issuer)}"
     arn = {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}" + where}
@@ -82,10 +103,10 @@ def _cloudformation(request: Request) -> Rendered:
         "Deploy it: aws cloudformation deploy --capabilities CAPABILITY_NAMED_IAM"
         f" --stack-name {stack_name(request.role_name())} --template-file FILE"
     )
-    return Rendered("yaml", template, _comments(request, how), _notes(request))
+    return Rendered("yaml", template, _role_comments(request, how), _role_notes(request))
 
 
-def _terraform(request: Request) -> Rendered:
+def _role_terraform(request: Request) -> Rendered:
     workload, label = request.workload, terraform_label(request.role_name())
     arn = Template(
         (
@@ -116,10 +137,10 @@ def _terraform(request: Request) -> Rendered:
         )
         for number, policy in enumerate(workload.managed_policies, start=1)
     ]
-    return Rendered("hcl", tuple(blocks), _comments(request, "Put it into a .tf file."), _notes(request))
+    return Rendered("hcl", tuple(blocks), _role_comments(request, "Put it into a .tf file."), _role_notes(request))
 
 
-def _cli(request: Request) -> Rendered:
+def _role_cli(request: Request) -> Rendered:
     workload, name = request.workload, request.role_name()
     partition = partition_of(request.issuer.publish.region)
     provider = provider_arn(request.issuer.issuer, request.account() or ACCOUNT_TO_FILL_IN, partition)
@@ -139,7 +160,7 @@ def _cli(request: Request) -> Rendered:
     attach = ("aws", "iam", "attach-role-policy", "--role-name", name, "--policy-arn")
     commands += [(*attach, each) for each in workload.managed_policies]
     how = "Run it in the account. A role of this name that trusts somebody else is not touched."
-    return Rendered("shell", (STRICT, *commands), _comments(request, how), _notes(request))
+    return Rendered("shell", (STRICT, *commands), _role_comments(request, how), _role_notes(request))
 
 
 def _create_or_leave(request: Request, create: str) -> tuple[str, ...]:
@@ -170,8 +191,8 @@ def _create_or_leave(request: Request, create: str) -> tuple[str, ...]:
     )
 
 
-def _json(request: Request) -> Rendered:
-    template = _cloudformation(request)
+def _role_json(request: Request) -> Rendered:
+    template = _role_cloudformation(request)
     return Rendered("json", template.value, notes=(*template.comments[1:], *template.notes))
 
 
@@ -183,17 +204,161 @@ def _trust_policy(request: Request) -> Rendered:
         )
     arn = provider_arn(request.issuer.issuer, account, partition_of(request.issuer.publish.region))
     how = "Use it: aws iam create-role --role-name NAME --assume-role-policy-document file://FILE"
-    return Rendered("json", _trust(request, arn), notes=(how, *_notes(request)))
+    return Rendered("json", _trust(request, arn), notes=(how, *_role_notes(request)))
 
 
-KIND = Kind(
+IAM_ROLE = Kind(
     "iam-role",
     "A role for ServiceAccounts of the cluster, by the exact subject and audience of their tokens.",
     {
-        "cloudformation": _cloudformation,
-        "terraform": _terraform,
-        "cli": _cli,
-        "json": _json,
+        "cloudformation": _role_cloudformation,
+        "terraform": _role_terraform,
+        "cli": _role_cli,
+        "json": _role_json,
         "trust-policy": _trust_policy,
     },
+)
+
+
+def _bucket_policy(request: Request) -> Rendered:
+    publish = request.issuer.publish
+    issuers = in_same_bucket(request.settings, publish)
+    policy = bucket_policy(publish.bucket, document_keys(issuers), partition_of(publish.region))
+    how = (
+        f"This is the whole policy of bucket {publish.bucket} (issuers in it: {len(issuers)}): putting it replaces what"
+        f" stands there. `oidc-mirror provision bucket {request.issuer.name}` keeps statements of others."
+    )
+    notes = [how]
+    size = len(compact(policy))
+    if size > MAX_BUCKET_POLICY_BYTES:
+        notes.append(f"It has {size} bytes, and S3 takes {MAX_BUCKET_POLICY_BYTES}: use several buckets.")
+    return Rendered("json", policy, notes=tuple(notes))
+
+
+BUCKET_POLICY = Kind(
+    "bucket-policy",
+    "The bucket's policy: the world reads exactly the published documents of all issuers in it.",
+    {"json": _bucket_policy},
+)
+
+
+_NO_THUMBPRINT = (
+    "It names no thumbprint, and IAM fills one in. AWS verifies S3, CloudFront and every host with a certificate of a"
+    " public CA by its own list of CAs. The thumbprint counts only for another CA, or for a host that demands TLS 1.3."
+)
+
+
+def _audiences(request: Request) -> list[str]:
+    return sorted(set(request.audiences()))
+
+
+def _provider_comments(request: Request, how: str) -> tuple[str, ...]:
+    return (
+        made_by("iam-provider", request),
+        how,
+        "One provider serves all roles of the account that the cluster's pods assume.",
+        _NO_THUMBPRINT,
+    )
+
+
+def _provider_cloudformation(request: Request) -> Rendered:
+    properties: dict[str, Any] = {"Url": str(request.issuer.issuer), "ClientIdList": _audiences(request)}
+    template = {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Description": f"OIDC provider of the Kubernetes cluster {request.issuer.name}",
+        "Resources": {"Provider": {"Type": "AWS::IAM::OIDCProvider", "Properties": properties}},
+        "Outputs": {"ProviderArn": {"Value": {"Ref": "Provider"}}},
+    }
+    how = f"Deploy it: aws cloudformation deploy --stack-name oidc-provider-{request.issuer.name} --template-file FILE"
+    return Rendered("yaml", template, _provider_comments(request, how), request.audience_notes(Cloud.AWS))
+
+
+def _provider_terraform(request: Request) -> Rendered:
+    provider = Block(
+        ("resource", "aws_iam_openid_connect_provider", terraform_label(request.issuer.name)),
+        {"url": str(request.issuer.issuer), "client_id_list": _audiences(request)},
+    )
+    how = "Put it into a .tf file; the aws provider must be one for which thumbprint_list is optional."
+    return Rendered("hcl", (provider,), _provider_comments(request, how), request.audience_notes(Cloud.AWS))
+
+
+def _provider_cli(request: Request) -> Rendered:
+    how = (
+        "Run it in the account, as often as you like: it adds what is missing. Or:"
+        f" oidc-mirror provision provider {request.issuer.name}"
+    )
+    audiences = " ".join(map(quoted, _audiences(request)))
+    script = (
+        f"issuer={quoted(str(request.issuer.issuer))}",
+        f"url={quoted(provider_url(request.issuer.issuer))}",
+        "providers=$(aws iam list-open-id-connect-providers --query 'OpenIDConnectProviderList[].Arn' --output text)",
+        "arn=''",
+        "for each in $providers; do",
+        '  if [ "${each#*:oidc-provider/}" = "$url" ]; then arn=$each; fi',
+        "done",
+        'if [ -z "$arn" ]; then',
+        f'  aws iam create-open-id-connect-provider --url "$issuer" --client-id-list {audiences}',
+        "else",
+        f"  for audience in {audiences}; do",
+        "    aws iam add-client-id-to-open-id-connect-provider \\",
+        '      --open-id-connect-provider-arn "$arn" --client-id "$audience"',
+        "  done",
+        "fi",
+    )
+    return Rendered(
+        "shell", (STRICT, Lines(script)), _provider_comments(request, how), request.audience_notes(Cloud.AWS)
+    )
+
+
+def _provider_json(request: Request) -> Rendered:
+    template = _provider_cloudformation(request)
+    return Rendered("json", template.value, notes=(*template.comments[1:], *template.notes))
+
+
+IAM_PROVIDER = Kind(
+    "iam-provider",
+    "The IAM OIDC provider of the issuer, with the configured audiences.",
+    {
+        "cloudformation": _provider_cloudformation,
+        "terraform": _provider_terraform,
+        "cli": _provider_cli,
+        "json": _provider_json,
+    },
+)
+
+
+def _writer_policy(request: Request) -> Rendered:
+    publish = request.issuer.publish
+    issuers = written_alike(request.settings, publish)
+    distributions = {each.publish.cloudfront_distribution for each in issuers} - {None}
+    policy = writer_policy(
+        publish.bucket,
+        document_keys(issuers),
+        partition_of(publish.region),
+        distributions=[each for each in distributions if each is not None],
+    )
+    return Rendered("json", policy, notes=tuple(_writer_notes(request, len(compact(policy)), len(issuers))))
+
+
+def _writer_notes(request: Request, size: int, issuers: int) -> list[str]:
+    publish = request.issuer.publish
+    who = publish.role_arn or (f"profile {publish.profile}" if publish.profile else "the mirror's own identity")
+    told = [f"Attach it to {who}; issuers that it covers in bucket {publish.bucket}: {issuers}."]
+    if size > MAX_INLINE_POLICY_CHARACTERS:
+        told.append(
+            f"It has {size} characters, and a role takes {MAX_INLINE_POLICY_CHARACTERS} inline"
+            f" ({MAX_MANAGED_POLICY_CHARACTERS} in a managed policy): give the issuers several roles"
+            " (`publish.role_arn` of an issuer), or allow a folder with a star."
+        )
+    elif size > MAX_MANAGED_POLICY_CHARACTERS:
+        told.append(
+            f"It has {size} characters: put it inline, because a managed policy takes {MAX_MANAGED_POLICY_CHARACTERS}."
+        )
+    return told
+
+
+WRITER_POLICY = Kind(
+    "writer-policy",
+    "The least rights of the mirror's own role: put, get and list exactly the published documents.",
+    {"json": _writer_policy},
 )

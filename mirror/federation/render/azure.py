@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from mirror.errors import UsageError
-from mirror.federation.render.base import Kind, Rendered, Request, made_by
+from mirror.federation.render.base import STRICT, Assignment, Kind, Lines, Quoted, Rendered, Request, made_by, quoted
 from mirror.federation.render.naming import MAX_CREDENTIAL_CHARACTERS, workload_name
-from mirror.federation.render.text import STRICT, Assignment, Lines, Quoted, quoted
-from mirror.federation.render.workloads import exact_subjects
+from mirror.federation.render.pod import exact_subjects
 from mirror.model import Cloud
 
 MAX_CREDENTIALS = 20

@@ -1,18 +1,17 @@
-"""What every kind of `render` is given, and what it gives."""
+"""What every kind of `render` takes and returns, and how its values become text (YAML, JSON, Terraform). Pure."""
 
-from collections.abc import Callable, Mapping
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from textwrap import wrap
+from typing import Any, Literal, assert_never
 
 from mirror.aws.iam_policy import partition_of, role_arn, subject
 from mirror.config.settings import Issuer, Settings
 from mirror.errors import UsageError
 from mirror.federation.provision.iam_provider import audience_problems
-from mirror.federation.render.naming import (
-    MAX_ROLE_CHARACTERS,
-    pool_id,
-    workload_name,
-)
+from mirror.federation.render.naming import MAX_ROLE_CHARACTERS, pool_id, workload_name
 from mirror.model import GOOGLE_PREFIXES, STS_AUDIENCE, Cloud, cloud_of
 
 NAMESPACE, SERVICE_ACCOUNT = "default", "app"
@@ -227,3 +226,162 @@ class Kind:
 def made_by(kind: str, request: Request) -> str:
     """The first comment of every piece: what it is of, and where it comes from."""
     return f"Made by `oidc-mirror render {kind} {request.issuer.name}` for issuer {request.issuer.issuer}"
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """Something that Terraform computes, such as `data.aws_partition.current.partition`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A string that is put together of texts and expressions."""
+
+    parts: tuple[str | Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function of Terraform, with one argument."""
+
+    function: str
+    argument: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block: its type and labels, and its attributes in their order."""
+
+    labels: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+
+def write(blocks: tuple[Block, ...]) -> str:
+    """The text of a file of these blocks, as `terraform fmt` likes it but for the alignment of its signs."""
+    return "\n".join("\n".join(_block(each)) + "\n" for each in blocks)
+
+
+def _block(block: Block) -> Iterator[str]:
+    kind, *labels = block.labels
+    head = " ".join([kind, *(json.dumps(label) for label in labels)])
+    if not block.attributes:
+        yield f"{head} {{}}"
+        return
+    yield f"{head} {{"
+    for name, value in block.attributes.items():
+        yield f"  {name} = {_value(value, '  ')}"
+    yield "}"
+
+
+def _value(value: Any, indent: str) -> str:
+    deeper = f"{indent}  "
+    match value:
+        case Expression():
+            return value.text
+        case Template():
+            return f'"{"".join(_part(each) for each in value.parts)}"'
+        case Call():
+            return f"{value.function}({_value(value.argument, indent)})"
+        case Mapping():
+            entries = "".join(f"{deeper}{_text(key)} = {_value(each, deeper)}\n" for key, each in value.items())
+            return f"{{\n{entries}{indent}}}"
+        case list() | tuple():
+            return f"[{', '.join(_value(each, indent) for each in value)}]"
+        case str():
+            return _text(value)
+        case _:
+            return json.dumps(value)
+
+
+def _part(part: str | Expression) -> str:
+    return f"${{{part.text}}}" if isinstance(part, Expression) else _text(part)[1:-1]
+
+
+def _text(text: str) -> str:
+    """A string that means itself: Terraform reads `${` and `%{` as the beginning of a template."""
+    return json.dumps(text, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
+
+
+def text_of(piece: Rendered) -> str:
+    """The text of a piece, comments in front where its syntax has them, with a line break at its end."""
+    match piece.syntax:
+        case "json":
+            return json.dumps(piece.value, indent=2) + "\n"
+        case "yaml":
+            return _comments(piece.comments) + _yaml(piece.value)
+        case "hcl":
+            return _comments(piece.comments) + write(piece.value)
+        case "shell":
+            return "#!/bin/sh\n" + _comments(piece.comments) + "".join(map(_line, piece.value))
+        case _:
+            assert_never(piece.syntax)
+
+
+def _comments(lines: tuple[str, ...]) -> str:
+    return "".join(f"# {part}\n" for line in lines for part in _wrapped(line))
+
+
+def _wrapped(line: str) -> list[str]:
+    """A sentence in lines that can be read; what is indented is a command, and stays whole."""
+    # What came from the configuration has no line break where it matters; one would end the comment.
+    safe = " ".join(line.splitlines())
+    return [safe] if safe.startswith(" ") else wrap(safe, 118, break_long_words=False, break_on_hyphens=False)
+
+
+def _yaml(value: Any) -> str:
+    """One document, or several where the value is a tuple; a step has its comments before it."""
+    import yaml  # noqa: PLC0415  only where it is needed
+
+    if isinstance(value, tuple):
+        return "".join(f"---\n{_yaml(each)}" for each in value)
+    if isinstance(value, Step):
+        return _comments(value.comments) + _yaml(value.value)
+    written: str = yaml.safe_dump(value, sort_keys=False, width=120, allow_unicode=True)
+    return written
+
+
+class Assignment(tuple[str, ...]):
+    """A shell command that is a variable's name and the text after its sign, quoted already."""
+
+    __slots__ = ()
+
+
+class Quoted(tuple[str, ...]):
+    """A shell command whose words are quoted already."""
+
+    __slots__ = ()
+
+
+class Lines(tuple[str, ...]):
+    """Lines of a shell script that are written already."""
+
+    __slots__ = ()
+
+
+STRICT = Lines(("# shellcheck disable=SC2016  # what stands in single quotes means itself", "set -eu"))
+"""The first lines of a script that makes something: it stops at the first error and at a name that is not set."""
+
+
+def _line(command: Any) -> str:
+    if isinstance(command, Step):
+        return _comments(command.comments) + _line(command.value)
+    return f"{_command(command)}\n"
+
+
+def _command(words: tuple[str, ...]) -> str:
+    match words:
+        case Assignment():
+            return "=".join(words)
+        case Quoted():
+            return " ".join(words)
+        case Lines():
+            return "\n".join(words)
+        case _:
+            return shlex.join(words)
+
+
+def quoted(word: str) -> str:
+    """A word as a shell takes it, for a command that is not quoted as a whole."""
+    return shlex.quote(word)

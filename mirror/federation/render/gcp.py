@@ -5,9 +5,8 @@ import shlex
 from collections.abc import Iterator
 
 from mirror.errors import UsageError
-from mirror.federation.render.base import Kind, Rendered, Request, made_by
-from mirror.federation.render.text import STRICT, Assignment, Lines, Quoted, quoted
-from mirror.federation.render.workloads import TOKEN_FILE, exact_subjects
+from mirror.federation.render.base import STRICT, Assignment, Kind, Lines, Quoted, Rendered, Request, made_by, quoted
+from mirror.federation.render.pod import TOKEN_FILE, exact_subjects
 from mirror.model import Cloud
 from mirror.trust.relying_parties import GCP_SUBJECT_BYTES
 

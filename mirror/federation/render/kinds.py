@@ -2,33 +2,21 @@
 
 from collections.abc import Mapping
 
-from mirror.federation.render import (
-    apiserver_flags,
-    aws,
-    azure,
-    bucket_policy,
-    gcp,
-    iam_provider,
-    kubeadm,
-    pod,
-    rbac,
-    service_account,
-    writer_policy,
-)
+from mirror.federation.render import apiserver, aws, azure, gcp, pod, rbac
 from mirror.federation.render.base import Kind
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        apiserver_flags.KIND,
-        kubeadm.KIND,
+        apiserver.APISERVER_FLAGS,
+        apiserver.KUBEADM,
         rbac.KIND,
-        bucket_policy.KIND,
-        writer_policy.KIND,
-        iam_provider.KIND,
-        aws.KIND,
-        service_account.KIND,
-        pod.KIND,
+        aws.BUCKET_POLICY,
+        aws.WRITER_POLICY,
+        aws.IAM_PROVIDER,
+        aws.IAM_ROLE,
+        pod.SERVICE_ACCOUNT_KIND,
+        pod.POD,
         gcp.KIND,
         azure.KIND,
     )

@@ -1,10 +1,78 @@
-"""`render pod`: a pod that has the role, as an example to copy from; it asks AWS who it is."""
+"""`render service-account` and `render pod`: a ServiceAccount and a pod that have the role. Pure."""
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
-from mirror.federation.render.base import Kind, Rendered, Request, made_by
-from mirror.federation.render.workloads import TOKEN_FILE, TOKEN_FOLDER, WEBHOOK, environment, names, notes
+from mirror.errors import UsageError
+from mirror.federation.render.base import ACCOUNT_TO_FILL_IN, Kind, Rendered, Request, made_by
+from mirror.federation.render.naming import account_of
+
+TOKEN_FOLDER = PurePosixPath("/var/run/secrets/oidc-token")
+TOKEN_FILE = TOKEN_FOLDER / "token"
+WEBHOOK = "amazon-eks-pod-identity-webhook"
+REGIONAL = "regional"
+
+
+def names(request: Request) -> tuple[str, str]:
+    """Namespace and ServiceAccount: those of the options if they are a subject, else of the first subject that has any.
+
+    Raises:
+        UsageError: No subject is a ServiceAccount's exact one.
+    """
+    workload = request.workload
+    asked = (workload.namespace, workload.service_account)
+    found = [account for each in workload.all_subjects() if (account := account_of(each)) is not None]
+    if not found:
+        raise UsageError(
+            "No subject names a ServiceAccount that a pod could have.",
+            remedy="Give --namespace and --service-account, or --subject system:serviceaccount:NAMESPACE:NAME.",
+        )
+    return asked if asked in found else found[0]
+
+
+def exact_subjects(request: Request) -> tuple[str, ...]:
+    """All subjects, for a cloud that compares them as they are.
+
+    Raises:
+        UsageError: One is a pattern.
+    """
+    subjects = request.workload.all_subjects()
+    if any(mark in each for each in subjects for mark in "*?"):
+        raise UsageError(
+            "This cloud takes no patterns of subjects.",
+            remedy="Name each: --subject system:serviceaccount:NAMESPACE:NAME.",
+        )
+    return subjects
+
+
+def environment(request: Request) -> dict[str, str]:
+    """What the AWS SDKs and the aws CLI read (AWS SDKs and Tools reference guide, "Assume role with web identity")."""
+    region = request.issuer.publish.region
+    return {
+        "AWS_ROLE_ARN": request.role_arn(),
+        "AWS_WEB_IDENTITY_TOKEN_FILE": str(TOKEN_FILE),
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_STS_REGIONAL_ENDPOINTS": REGIONAL,
+    }
+
+
+def annotations(request: Request) -> dict[str, str]:
+    """What amazon-eks-pod-identity-webhook reads from a ServiceAccount (its README)."""
+    return {
+        "eks.amazonaws.com/role-arn": request.role_arn(),
+        "eks.amazonaws.com/audience": request.audience(),
+        "eks.amazonaws.com/token-expiration": str(request.workload.expiration_seconds),
+        "eks.amazonaws.com/sts-regional-endpoints": "true",
+    }
+
+
+def notes(request: Request) -> Iterator[str]:
+    """What asks for a second look."""
+    if ACCOUNT_TO_FILL_IN in request.role_arn().split(":"):
+        yield f"The role's account is not known: replace {ACCOUNT_TO_FILL_IN}, or give --account or --role-arn."
+
 
 Object = dict[str, Any]
 
@@ -72,7 +140,7 @@ def _env(request: Request) -> list[Object]:
     return [{"name": name, "value": value} for name, value in found.items()]
 
 
-def _comments(request: Request) -> Iterator[str]:
+def _pod_comments(request: Request) -> Iterator[str]:
     _, account = names(request)
     yield made_by("pod", request)
     yield "Apply it, and read who it is:"
@@ -93,18 +161,18 @@ def _comments(request: Request) -> Iterator[str]:
     yield "Write the image with a digest, or your own."
 
 
-def _told(request: Request) -> tuple[str, ...]:
+def _pod_notes(request: Request) -> tuple[str, ...]:
     return () if request.workload.is_webhook else tuple(notes(request))
 
 
-def _yaml(request: Request) -> Rendered:
+def _pod_yaml(request: Request) -> Rendered:
     value = _pod(request, {"env": _env(request)})
-    return Rendered("yaml", value, tuple(_comments(request)), _told(request))
+    return Rendered("yaml", value, tuple(_pod_comments(request)), _pod_notes(request))
 
 
-def _json(request: Request) -> Rendered:
+def _pod_json(request: Request) -> Rendered:
     value = _pod(request, {"env": _env(request)})
-    return Rendered("json", value, notes=(*tuple(_comments(request))[1:], *_told(request)))
+    return Rendered("json", value, notes=(*tuple(_pod_comments(request))[1:], *_pod_notes(request)))
 
 
 def _configmap(request: Request) -> Rendered:
@@ -118,11 +186,53 @@ def _configmap(request: Request) -> Rendered:
         "data": {each["name"]: each["value"] for each in _env(request)},
     }
     pod = _pod(request, {"envFrom": [{"configMapRef": {"name": name}}]})
-    return Rendered("yaml", (settings, pod), tuple(_comments(request)), _told(request))
+    return Rendered("yaml", (settings, pod), tuple(_pod_comments(request)), _pod_notes(request))
 
 
-KIND = Kind(
+POD = Kind(
     "pod",
     "A pod that has the role: a projected token and what the AWS SDKs read, in its env or in a ConfigMap.",
-    {"yaml": _yaml, "configmap": _configmap, "json": _json},
+    {"yaml": _pod_yaml, "configmap": _configmap, "json": _pod_json},
+)
+
+
+def service_account(request: Request) -> Object:
+    """The object."""
+    namespace, name = names(request)
+    metadata: Object = {"name": name, "namespace": namespace}
+    if request.workload.is_webhook:
+        metadata["annotations"] = annotations(request)
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
+
+
+def _account_comments(request: Request) -> Iterator[str]:
+    namespace, name = names(request)
+    yield made_by("service-account", request)
+    yield "Apply it:"
+    yield "  kubectl apply -f FILE"
+    yield f"Its tokens have the subject system:serviceaccount:{namespace}:{name}, which the role's condition names."
+    if request.workload.is_webhook:
+        yield f"{WEBHOOK} mounts a token into the pods that use it, and sets their environment: pods need nothing else."
+    else:
+        yield "It needs no annotation: the pod asks for its token itself, see `render pod`."
+
+
+def _account_notes(request: Request) -> tuple[str, ...]:
+    return tuple(notes(request)) if request.workload.is_webhook else ()
+
+
+def _account_yaml(request: Request) -> Rendered:
+    return Rendered("yaml", service_account(request), tuple(_account_comments(request)), _account_notes(request))
+
+
+def _account_json(request: Request) -> Rendered:
+    return Rendered(
+        "json", service_account(request), notes=(*tuple(_account_comments(request))[1:], *_account_notes(request))
+    )
+
+
+SERVICE_ACCOUNT_KIND = Kind(
+    "service-account",
+    "The ServiceAccount of the pods; with --webhook annotated for amazon-eks-pod-identity-webhook.",
+    {"yaml": _account_yaml, "json": _account_json},
 )

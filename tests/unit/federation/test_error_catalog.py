@@ -9,8 +9,15 @@ import pytest
 
 from mirror.federation import error_catalog
 from mirror.federation.causes import Cause
-from mirror.federation.error_catalog import AWS_TEXTS, BARE_CODES, ENTRA_TEXTS, GOOGLE_TEXTS
-from mirror.federation.explain import MAX_CHARACTERS, explain, plain
+from mirror.federation.error_catalog import (
+    AWS_TEXTS,
+    BARE_CODES,
+    ENTRA_TEXTS,
+    GOOGLE_TEXTS,
+    MAX_CHARACTERS,
+    explain,
+    plain,
+)
 
 BOTO = "An error occurred ({}) when calling the AssumeRoleWithWebIdentity operation: {}"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mirror.federation.explain import explain
+from mirror.federation.error_catalog import explain
 from mirror.federation.verify import Subject, examine, question
 from mirror.federation.verify_result import Verification
 from mirror.model import Audiences

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from mirror.aws.iam_policy import MAX_BUCKET_POLICY_BYTES, PUBLIC_SID, public_statement
-from mirror.federation.provision.bucket import MEANT_BLOCK, AccessBlock, BucketSight, Wanted, plan_bucket
-from mirror.federation.provision.plan import Plan
+from mirror.federation.provision.bucket import MEANT_BLOCK, AccessBlock, BucketSight, Plan, Wanted, plan_bucket
 from mirror.model import ObjectKey
 
 KEYS = (ObjectKey("id/.well-known/openid-configuration"), ObjectKey("id/openid/v1/jwks"))

@@ -3,8 +3,8 @@
 import pytest
 
 from mirror.aws.iam_policy import provider_url
+from mirror.federation.provision.bucket import Difference, Plan
 from mirror.federation.provision.iam_provider import Provider, ProviderSight, audience_problems, plan_provider
-from mirror.federation.provision.plan import Difference, Plan
 from mirror.model import IssuerUrl
 
 ISSUER = IssuerUrl("https://oidc.example.com/a")

@@ -21,9 +21,8 @@ import yaml
 from cfnlint.api import lint_all
 
 from mirror.config.settings import Issuer, Repository, Settings
-from mirror.federation.render.base import Kind, Rendered, Request, Workload
+from mirror.federation.render.base import Kind, Rendered, Request, Workload, text_of
 from mirror.federation.render.kinds import KINDS
-from mirror.federation.render.text import text_of
 from mirror.model import Audiences, IssuerName, IssuerUrl
 from support.iam_linter import lint, lint_trust
 from support.rendering import ACCOUNT, BASE, ENTRY

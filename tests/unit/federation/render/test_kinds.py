@@ -13,9 +13,8 @@ from cfnlint.api import lint_all
 
 from mirror.config.settings import Issuer, Publish, Repository, Settings
 from mirror.errors import UsageError
-from mirror.federation.render.base import Request, Workload
+from mirror.federation.render.base import Request, Workload, text_of
 from mirror.federation.render.kinds import FORMATS, KINDS
-from mirror.federation.render.text import text_of
 from mirror.model import IssuerName, IssuerUrl
 from support.iam_linter import lint, lint_trust
 
