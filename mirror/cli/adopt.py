@@ -16,9 +16,9 @@ from mirror.log import escaped
 from mirror.model import PUBLIC_STATUSES, Observation, Reason, Status, Unusable
 from mirror.ports import Ports, Seen
 from mirror.publish.publisher import reason_of
+from mirror.reconcile.believing import Beliefs, believe
+from mirror.reconcile.state import Publication
 from mirror.report import ExitStatus
-from mirror.steps.believing import Beliefs, believe
-from mirror.steps.plan import Publication
 from mirror.trust.lifecycle import Circumstances
 from mirror.trust.operator_actions import Adoption, adopt
 

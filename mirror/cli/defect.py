@@ -27,7 +27,7 @@ def log(error: BaseException, log_format: LogFormat) -> None:
 
 
 def _place(error: BaseException) -> str:
-    """The innermost line of this package that the error came through, such as `mirror/run.py:12`."""
+    """The innermost line of this package that the error came through, such as `mirror/reconcile/controller.py:12`."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(frame.filename)
         if file.is_relative_to(_PACKAGE):

@@ -25,9 +25,9 @@ from mirror.history.repository import as_operator, is_repository
 from mirror.log import escaped
 from mirror.model import Ledger, Thumbprint, key_id
 from mirror.ports import History, Ports
-from mirror.steps import local_state
-from mirror.steps.believing_git import trust_of
-from mirror.steps.plan import Publication, publications
+from mirror.reconcile import local_state
+from mirror.reconcile.believing_git import trust_of
+from mirror.reconcile.state import Publication, publications
 from mirror.trust.ledger_signature import LedgerTrust
 from mirror.trust.lifecycle import revoked_thumbprints
 

@@ -16,7 +16,7 @@ from mirror.errors import HistoryError
 from mirror.history.key_history import Life, Lives, to_json
 from mirror.log import escaped
 from mirror.model import IssuerName, IssuerUrl
-from mirror.steps.plan import publications
+from mirror.reconcile.state import publications
 
 if TYPE_CHECKING:
     from mirror.history.repository import Repository

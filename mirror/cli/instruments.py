@@ -15,7 +15,7 @@ def open_instruments(settings: Settings) -> Iterator[Instruments]:
     from mirror.doctor.probes.aws import RealAws  # noqa: PLC0415  boto3 takes long to import
     from mirror.doctor.probes.history import RealHistory  # noqa: PLC0415  `--help` does without
     from mirror.doctor.probes.machine import lock_holder  # noqa: PLC0415  `--help` does without
-    from mirror.steps.plan import publications  # noqa: PLC0415  `--help` does without
+    from mirror.reconcile.state import publications  # noqa: PLC0415  `--help` does without
 
     aws = RealAws()
     try:

@@ -16,8 +16,8 @@ def known_ledgers(settings: Settings, issuers: Sequence[IssuerUrl]) -> Mapping[I
     from mirror.history.ledger_keys import load_verification_keys  # noqa: PLC0415  `--help` does without
     from mirror.history.ledger_reader import load_history  # noqa: PLC0415  `--help` does without
     from mirror.history.repository import Repository, is_repository, scratch  # noqa: PLC0415  `--help` does without
-    from mirror.steps import local_state  # noqa: PLC0415  `--help` does without
-    from mirror.steps.believing_git import trust_of  # noqa: PLC0415  `--help` does without
+    from mirror.reconcile import local_state  # noqa: PLC0415  `--help` does without
+    from mirror.reconcile.believing_git import trust_of  # noqa: PLC0415  `--help` does without
 
     if not is_repository(settings.repository.path):
         return dict.fromkeys(issuers)

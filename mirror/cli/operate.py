@@ -18,10 +18,10 @@ from mirror.history.commit_message import IssuerChanges, compose
 from mirror.history.ledger_store import CommitResult, LedgerChange, commit_ledgers
 from mirror.log import configure, escaped, log_report
 from mirror.model import KeyRecord, Ledger, Reason
+from mirror.reconcile.controller import run_once
+from mirror.reconcile.local_state import record_adopted
+from mirror.reconcile.state import Publication
 from mirror.report import ExitStatus, Report
-from mirror.run import run_once
-from mirror.steps.local_state import record_adopted
-from mirror.steps.plan import Publication
 from mirror.trust.ledger import moment_text
 from mirror.trust.lifecycle import Outcome
 

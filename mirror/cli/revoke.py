@@ -13,8 +13,8 @@ from mirror.errors import BucketError, UsageError
 from mirror.log import escaped
 from mirror.model import KeyPolicy, Ledger, Reason, Thumbprint
 from mirror.ports import Seen
+from mirror.reconcile.state import Publication
 from mirror.report import ExitStatus, Report
-from mirror.steps.plan import Publication
 from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
 from mirror.trust.operator_actions import find_material, read_public, revoke
 

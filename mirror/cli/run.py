@@ -90,8 +90,8 @@ def one_pass(settings: Settings, options: Common, *, dry_run: bool, books: bool 
     """
     # Imported only now: a configuration error answers without httpx, boto3 and cryptography.
     from mirror.cli.compose import open_ports, open_state_dir  # noqa: PLC0415
-    from mirror.run import dry_run as propose_only  # noqa: PLC0415
-    from mirror.run import run_once  # noqa: PLC0415
+    from mirror.reconcile.controller import dry_run as propose_only  # noqa: PLC0415
+    from mirror.reconcile.controller import run_once  # noqa: PLC0415
 
     now = datetime.now(UTC)
     one = propose_only if dry_run else run_once
@@ -112,8 +112,8 @@ def one_pass(settings: Settings, options: Common, *, dry_run: bool, books: bool 
 
 
 def _keep_books(settings: Settings, report: Report, began: datetime, logger: "FilteringBoundLogger") -> None:
+    from mirror.reconcile.state import publications  # noqa: PLC0415  `--help` does without
     from mirror.service import books  # noqa: PLC0415  `--help` does without
-    from mirror.steps.plan import publications  # noqa: PLC0415  `--help` does without
 
     ended_at = datetime.now(UTC)
     seconds = max((ended_at - began).total_seconds(), 0.0)

@@ -96,7 +96,7 @@ def _subjects(settings: Settings) -> "tuple[Subject, ...]":
         UsageError: Not one of them may be looked at.
     """
     from mirror.federation.verify import Subject  # noqa: PLC0415  `--help` does without
-    from mirror.steps.plan import publications  # noqa: PLC0415  `--help` does without
+    from mirror.reconcile.state import publications  # noqa: PLC0415  `--help` does without
 
     if not any(issuer.publish.readback.enabled for issuer in settings.issuers):
         raise UsageError(

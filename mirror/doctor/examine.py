@@ -27,7 +27,7 @@ from mirror.doctor.stations.tokens import tokens
 from mirror.model import Answer, IssuerName, ObjectKey, Observation, Thumbprint, Unusable
 from mirror.new_keys import sound_keys
 from mirror.publish.listing import Target, target
-from mirror.steps.plan import Publication, publications
+from mirror.reconcile.state import Publication, publications
 from mirror.trust.discovery import observe
 
 EVERYWHERE = frozenset(Station)

@@ -6,8 +6,8 @@
     a state that we committed earlier        update; drift if what we mean stood there before
     anything else                            drift: somebody else wrote a trust anchor (fact 37); repair
 
-A put waits only where `Knowledge.waits_for` says so (`mirror.steps.comparing`). A body that changed after it was listed
-waits for the next pass: it may be newer than the history that we fetched.
+A put waits only where `Knowledge.waits_for` says so (`mirror.reconcile.planner`). A body that changed after it was
+listed waits for the next pass: it may be newer than the history that we fetched.
 
 Pure: from when on a new key may sign.
 A relying party that fetched the JWKS a moment before the key came into it may keep that copy for `max-age` (upstream's

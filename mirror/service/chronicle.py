@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, KeyId, Observed, Version, key_id
+from mirror.reconcile.state import Publication
 from mirror.report import Effect, ExitStatus, IssuerReport, PublicLook, Report, State
-from mirror.steps.plan import Publication
 
 RESULTS = {ExitStatus.CURRENT: "current", ExitStatus.FAILED: "failed", ExitStatus.HELD: "held"}
 """How a pass is counted, by the exit status that it would have alone."""

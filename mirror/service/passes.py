@@ -16,11 +16,11 @@ from mirror.log import log_report
 from mirror.model import Reason, Version
 from mirror.ports import Ports
 from mirror.publish import audit
+from mirror.reconcile.controller import run_once
+from mirror.reconcile.state import publications
 from mirror.report import Report, reason_from
-from mirror.run import run_once
 from mirror.service import books
 from mirror.service.configuration import Configuration, aws_digest
-from mirror.steps.plan import publications
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

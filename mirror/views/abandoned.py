@@ -17,7 +17,7 @@ from mirror.errors import BucketError
 from mirror.model import IssuerUrl, ObjectKey, Reason
 from mirror.ports import Ports
 from mirror.publish.publisher import reason_of
-from mirror.steps.plan import Publication
+from mirror.reconcile.state import Publication
 from mirror.views.standing import Abandoned
 
 MOST = 500

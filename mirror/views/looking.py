@@ -14,13 +14,13 @@ from mirror.ports import Ports
 from mirror.publish.drift import Action, Decision, Put, Waiting, public_objects
 from mirror.publish.listing import list_buckets, target
 from mirror.publish.publisher import reason_of
+from mirror.reconcile import local_state
+from mirror.reconcile.believing import Beliefs, defect
+from mirror.reconcile.believing_git import mode_of, trust_of, unsigned_remote
+from mirror.reconcile.holding import held_changes
+from mirror.reconcile.planner import plan_objects
+from mirror.reconcile.state import IssuerPlan, Publication, World, publications
 from mirror.report import reason_from
-from mirror.steps import local_state
-from mirror.steps.believing import Beliefs, defect
-from mirror.steps.believing_git import mode_of, trust_of, unsigned_remote
-from mirror.steps.comparing import plan_objects
-from mirror.steps.holding import held_changes
-from mirror.steps.plan import IssuerPlan, Publication, World, publications
 from mirror.trust.discovery import render
 from mirror.trust.lifecycle import Outcome
 from mirror.views.abandoned import abandoned

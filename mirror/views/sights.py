@@ -7,7 +7,7 @@ from mirror.addresses import jwks_uri
 from mirror.model import Event, KeyId, KeyPolicy, Ledger, Level, Reason, key_id
 from mirror.ports import NotSeen, PublicView, Seen
 from mirror.publish.drift import window
-from mirror.steps.plan import Publication
+from mirror.reconcile.state import Publication
 from mirror.trust.discovery import render
 from mirror.trust.jwks import KeySet, read_jwks
 

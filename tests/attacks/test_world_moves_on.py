@@ -10,8 +10,8 @@ import pytest
 from mirror.config.settings import FormerIssuer
 from mirror.errors import BucketError
 from mirror.model import Answer, IssuerUrl
+from mirror.reconcile import local_state
 from mirror.report import ExitStatus, Report
-from mirror.steps import local_state
 from mirror.trust.discovery import documents
 from support.fakes import FakeHistory, FakeRemote, FakeWorld
 from support.keys import RSA_KEYS

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mirror.cli.compose import open_ports
 from mirror.config.load import load
-from mirror.run import run_once
+from mirror.reconcile.controller import run_once
 
 PARALLEL = 50
 

@@ -14,8 +14,8 @@ from mirror.config.settings import Publish, Readback
 from mirror.ports import Seen
 from mirror.publish.public_endpoint import PublicWeb
 from mirror.publish.s3 import S3Bucket
+from mirror.reconcile.controller import run_once
 from mirror.report import Effect, ExitStatus, Report
-from mirror.run import run_once
 from support.fault_proxy import Fault, FaultProxy, answer, error_answer, running_fault_proxy
 from support.s3 import REGION, S3Server, aws_environment
 from support.situations import BASE_URL, BOTH, DISCOVERY_KEY, JWKS_KEY, ONE, PUBLIC, Situation

@@ -14,8 +14,8 @@ from mirror.config.settings import Issuer, Publish, Readback, Repository, Settin
 from mirror.model import Answer, CommitId, ETag, IssuerName, IssuerUrl, PublicObject
 from mirror.ports import PutOutcome, Seen
 from mirror.publish.s3 import S3Bucket
+from mirror.reconcile.controller import run_once
 from mirror.report import Effect, ExitStatus, Report
-from mirror.run import run_once
 from support.captures import capture
 from support.fakes import MOMENT, FakeSource
 from support.s3 import S3Server, aws_environment, running_ministack

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from mirror.config.settings import Repository
 from mirror.history.ledger_keys import load_ledger_trust
 from mirror.model import Answer, CommitId, Key, KeyPolicy, Status, key_id
+from mirror.reconcile.controller import run_once
 from mirror.report import Report
-from mirror.run import run_once
 from mirror.trust.discovery import documents
 from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier
 from support.fakes import Commit, FakeHistory

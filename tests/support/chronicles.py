@@ -21,9 +21,9 @@ from mirror.model import (
     Version,
     key_id,
 )
+from mirror.reconcile.state import publications
 from mirror.report import Effect, IssuerReport, ObjectReport, PublicLook, Report
 from mirror.service.chronicle import Chronicle
-from mirror.steps.plan import publications
 from support.fakes import MOMENT
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
 

@@ -39,8 +39,8 @@ from mirror.model import (
     Unusable,
 )
 from mirror.ports import Bucket, History, Landed, Openness, Ports, PutOutcome
+from mirror.reconcile.controller import run_once
 from mirror.report import Report
-from mirror.run import run_once
 from mirror.trust.discovery import documents
 from support.fakes import FakeBucket, FakeCdn, FakeSource, FakeWeb
 from support.gits import bare, git

@@ -7,8 +7,8 @@ from typing import Literal
 
 from mirror.config.settings import FormerIssuer, Issuer, Repository, Settings
 from mirror.model import Answer, IssuerName, IssuerUrl, KeyPolicy, Reason, Unusable
+from mirror.reconcile.controller import dry_run, run_once
 from mirror.report import Report
-from mirror.run import dry_run, run_once
 from support.captures import capture
 from support.fakes import MOMENT, FakeHistory, FakeRemote, FakeWorld
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from mirror.history.remote import REMOTE_TIMEOUT_SECONDS
 from mirror.history.repository import Repository
+from mirror.reconcile.controller import run_once
 from mirror.report import Report
-from mirror.run import run_once
 from support.gits import bare, environment
 from support.machine import refuse_or_skip
 from support.situations import Situation

@@ -60,7 +60,7 @@ def trees() -> Iterator[tuple[Path, ast.Module]]:
 
 
 def names_in_the_program() -> frozenset[str]:
-    found = {f"key.{status}" for status in Status}  # steps/reporting.py makes these of a transition
+    found = {f"key.{status}" for status in Status}  # reconcile/reporting.py makes these of a transition
     for _, tree in trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and DOTTED.fullmatch(node.value):

@@ -7,8 +7,8 @@ import pytest
 
 from mirror.errors import RemoteError
 from mirror.model import CommitId, KeyPolicy, PublicObject, Status, Thumbprint
+from mirror.reconcile.controller import MOST_FOLLOW_UPS
 from mirror.report import Effect, ExitStatus
-from mirror.run import MOST_FOLLOW_UPS
 from support.fakes import FakeBucket, FakeHistory
 from support.situations import BOTH, DISCOVERY_KEY, JWKS_KEY, LAST, ONE, Situation, with_remote
 

@@ -7,8 +7,8 @@ import pytest
 
 from mirror.errors import BucketError, HistoryError
 from mirror.model import CommitId, IssuerName, IssuerUrl, Level, Status
+from mirror.reconcile.controller import run_once
 from mirror.report import ExitStatus, Report
-from mirror.run import run_once
 from support.fakes import FakeHistory, FakeRemote
 from support.signers import ledger_trust
 from support.situations import BASE_URL, BOTH, ISSUER, JWKS_KEY, LAST, LEDGER, ONE, Situation, answer, with_remote

@@ -10,7 +10,7 @@ from mirror.doctor.words import counted
 from mirror.model import MEDIA_TYPE_DISCOVERY, Answer, Key, Observed, PublicObject
 from mirror.ports import NotSeen, PublicView, Seen
 from mirror.publish.publisher import explained, judge
-from mirror.steps.plan import Publication
+from mirror.reconcile.state import Publication
 from mirror.trust.discovery import observe
 
 SLOW_SECONDS = 2.5  # AWS gives up after 5 (fact 27)

@@ -23,8 +23,8 @@ from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
 from mirror.history.ledger_reader import HistoryState, Trust, load_history
 from mirror.history.ledger_store import Committer, LedgerChange, commit_ledgers
 from mirror.model import IssuerUrl, KeyPolicy, KeyRecord, Kid, Ledger, ObjectKey, Reason, Status, Thumbprint, key_id
+from mirror.reconcile.state import Publication, publications
 from mirror.report import ExitStatus, Report
-from mirror.steps.plan import Publication, publications
 from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.merge import merge

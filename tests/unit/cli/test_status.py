@@ -13,8 +13,8 @@ from mirror.cli.status import lines
 from mirror.config.settings import FormerIssuer, Issuer, Settings
 from mirror.errors import BucketError, HistoryError
 from mirror.model import CommitId, IssuerName, IssuerUrl, KeyPolicy, Reason, Status, Thumbprint, Version
+from mirror.reconcile.state import publications
 from mirror.report import ExitStatus
-from mirror.steps.plan import publications
 from mirror.views.abandoned import MOST, abandoned, issuers_without_configuration
 from mirror.views.looking import standing
 from mirror.views.standing import IssuerStanding, ObjectState, Standing, to_json

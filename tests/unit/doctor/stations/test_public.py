@@ -8,7 +8,7 @@ import pytest
 from mirror.doctor.stations.public import public
 from mirror.model import Reason
 from mirror.ports import NotSeen, Openness, Seen
-from mirror.steps.plan import Publication, publications
+from mirror.reconcile.state import Publication, publications
 from support.doctor import told
 from support.situations import BOTH, DISCOVERY_KEY, JWKS_KEY, ONE, Situation
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mirror.steps.numbers import MANY_KEYS, advice, fast_numbers
+from mirror.reconcile.numbers import MANY_KEYS, advice, fast_numbers
 
 
 @pytest.mark.parametrize(

@@ -24,14 +24,14 @@ from mirror.publish.publisher import (
     read_back,
     reason_of,
 )
+from mirror.reconcile.believing import defect
+from mirror.reconcile.holding import held_changes
+from mirror.reconcile.invalidating import Changed, guarded, invalidations, tell
+from mirror.reconcile.planner import plan_objects
+from mirror.reconcile.reporting import untouched
+from mirror.reconcile.state import IssuerPlan, World
+from mirror.reconcile.token_probe import Remembering
 from mirror.report import Effect, reason_from
-from mirror.steps.believing import defect
-from mirror.steps.comparing import plan_objects
-from mirror.steps.holding import held_changes
-from mirror.steps.invalidating import Changed, guarded, invalidations, tell
-from mirror.steps.plan import IssuerPlan, World
-from mirror.steps.probing import Remembering
-from mirror.steps.reporting import untouched
 from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
 from mirror.trust.ledger import read_ledger
 from mirror.trust.lifecycle import revoked_thumbprints

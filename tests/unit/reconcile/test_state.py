@@ -8,9 +8,9 @@ import pytest
 from mirror.errors import UsageError
 from mirror.history.ledger_reader import DecidedLedger
 from mirror.model import CommitId, Level
+from mirror.reconcile.believing_git import mode_of, trust_of, unsigned_remote
+from mirror.reconcile.local_state import FILE_NAME, FORMER_FILE_NAME, IssuerState, LocalState, load, update
 from mirror.report import ExitStatus, Report
-from mirror.steps.believing_git import mode_of, trust_of, unsigned_remote
-from mirror.steps.local_state import FILE_NAME, FORMER_FILE_NAME, IssuerState, LocalState, load, update
 from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier, SignatureHeader
 from support.fakes import MOMENT, Commit, FakeHistory, FakeRemote
 from support.signers import ledger_trust, signer

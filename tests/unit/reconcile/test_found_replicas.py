@@ -8,8 +8,8 @@ import pytest
 
 from mirror.config.settings import Auth, Issuer
 from mirror.model import Answer, Status, Unusable
+from mirror.reconcile.local_state import apiserver_fingerprint
 from mirror.report import Report
-from mirror.steps.local_state import apiserver_fingerprint
 from support.kubeconfigs import kubeconfig
 from support.situations import BOTH, LAST, ONE, Situation, answer, silent
 

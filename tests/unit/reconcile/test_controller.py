@@ -28,8 +28,8 @@ from mirror.model import (
     RsaKey,
     Unusable,
 )
+from mirror.reconcile.controller import propose, run_once
 from mirror.report import Effect, ExitStatus, Report, State
-from mirror.run import propose, run_once
 from mirror.trust.discovery import documents
 from mirror.trust.jwks import thumbprint_of
 from support.captures import capture

@@ -10,8 +10,7 @@ import pytest
 from mirror.errors import HistoryError
 from mirror.history.ledger_reader import DecidedLedger
 from mirror.model import IssuerUrl, KeyPolicy, Kid, Thumbprint
-from mirror.report import ExitStatus, Report
-from mirror.steps.local_state import (
+from mirror.reconcile.local_state import (
     FILE_NAME,
     FORMER_FILE_NAME,
     IssuerState,
@@ -22,6 +21,7 @@ from mirror.steps.local_state import (
     update,
     without_adopted,
 )
+from mirror.report import ExitStatus, Report
 from support.fakes import MOMENT
 from support.situations import BOTH, ISSUER, JWKS_KEY, ONE, Situation, with_remote
 

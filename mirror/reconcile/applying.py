@@ -8,10 +8,10 @@ from mirror.history.ledger_store import ATTEMPTS, CommitResult, Committer, commi
 from mirror.model import Event, Level
 from mirror.ports import Ports
 from mirror.publish.audit import Audits
+from mirror.reconcile.executor import Done, Progress, Publishing
+from mirror.reconcile.reporting import issuer_report, ledger_changes, message_of, plan_report, preview, stopped
+from mirror.reconcile.state import Plan, World, publications
 from mirror.report import Effect, Report
-from mirror.steps.plan import Plan, World, publications
-from mirror.steps.publishing import Done, Progress, Publishing
-from mirror.steps.reporting import issuer_report, ledger_changes, message_of, plan_report, preview, stopped
 from mirror.trust.ledger_signature import LedgerTrust
 
 EPHEMERAL_PUSH_ATTEMPTS = 30

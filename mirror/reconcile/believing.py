@@ -19,7 +19,7 @@ from mirror.model import (
     Unusable,
 )
 from mirror.new_keys import sound_keys
-from mirror.steps.numbers import fast_numbers
+from mirror.reconcile.numbers import fast_numbers
 from mirror.trust.discovery import observe
 from mirror.trust.weak_keys import shared_keys, suspects
 

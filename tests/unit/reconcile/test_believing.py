@@ -9,7 +9,7 @@ from mirror.addresses import repository_paths
 from mirror.config.settings import Issuer
 from mirror.history.ledger_reader import HistoryState, IssuerHistory
 from mirror.model import Heads, Key, KeyRecord, Ledger, Observed, Revocation, Status, trimmed
-from mirror.steps.believing import Beliefs, believe, recorded_keys
+from mirror.reconcile.believing import Beliefs, believe, recorded_keys
 from support.fakes import FakeWorld
 from support.situations import BASE_URL, ISSUER, NAME, ONE, answer
 

@@ -7,9 +7,9 @@ import pytest
 from mirror.config.settings import FormerIssuer, Issuer, Publish
 from mirror.model import IssuerName, IssuerUrl, Level
 from mirror.ports import OwnToken
+from mirror.reconcile.circular import circular_credentials
+from mirror.reconcile.controller import run_once
 from mirror.report import ExitStatus
-from mirror.run import run_once
-from mirror.steps.circular import circular_credentials
 from support.situations import ISSUER, ONE, Situation
 
 PUBLISH = Publish("bucket", "eu-west-1", "https://oidc.example.com")

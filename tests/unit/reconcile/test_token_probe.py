@@ -14,10 +14,10 @@ from mirror.config.settings import Auth, FormerIssuer, Settings
 from mirror.errors import BucketError, HistoryError
 from mirror.model import Answer, IssuerUrl, Key, KeyPolicy, KeyRecord, Ledger, Reason, Status
 from mirror.publish.publisher import Published
+from mirror.reconcile.controller import dry_run, run_once
+from mirror.reconcile.state import IssuerPlan, Publication
+from mirror.reconcile.token_probe import probed, with_probe
 from mirror.report import ExitStatus, Report, to_json
-from mirror.run import dry_run, run_once
-from mirror.steps.plan import IssuerPlan, Publication
-from mirror.steps.probing import probed, with_probe
 from mirror.trust.discovery import documents
 from mirror.trust.parsing import as_argument
 from mirror.trust.tokens import Token, read_token

@@ -27,8 +27,8 @@ from mirror.ports import Bucket, Ports
 from mirror.publish.drift import Decision, Knowledge, decide, etag_of, public_objects, standing_body
 from mirror.publish.listing import Shown, read_body, target
 from mirror.publish.publisher import JWKS_SUFFIX, reason_of
-from mirror.steps.holding import takeover
-from mirror.steps.plan import IssuerPlan, World
+from mirror.reconcile.holding import takeover
+from mirror.reconcile.state import IssuerPlan, World
 from mirror.trust.discovery import render
 from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
 from mirror.trust.lifecycle import published_keys, revoked_thumbprints

@@ -16,8 +16,8 @@ from mirror.files import read_small, why_unreadable
 from mirror.model import Event, Key, Ledger, Level
 from mirror.ports import Look, PublicView, Seen
 from mirror.publish.publisher import Published
+from mirror.reconcile.state import IssuerPlan
 from mirror.report import Effect
-from mirror.steps.plan import IssuerPlan
 from mirror.trust.discovery import PublicKeys, read_public_jwks
 from mirror.trust.lifecycle import published_keys
 from mirror.trust.token_probe import Probed, believe_probe, is_fresh, judge_probe, unusable

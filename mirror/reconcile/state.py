@@ -14,8 +14,8 @@ from mirror.model import Event, IssuerUrl, KeyId, Ledger, Observation, PublicObj
 from mirror.publish.audit import Audits
 from mirror.publish.drift import Decision
 from mirror.publish.listing import Shown, Target
-from mirror.steps.believing import Beliefs
-from mirror.steps.local_state import LocalState
+from mirror.reconcile.believing import Beliefs
+from mirror.reconcile.local_state import LocalState
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.tokens import Token
 

@@ -9,8 +9,8 @@ import pytest
 
 from mirror.config.settings import FormerIssuer
 from mirror.model import IssuerUrl, RsaKey
+from mirror.reconcile.local_state import apiserver_fingerprint
 from mirror.report import ExitStatus
-from mirror.steps.local_state import apiserver_fingerprint
 from support.captures import capture
 from support.fakes import MOMENT
 from support.situations import BASE_URL, BOTH, ISSUER, JWKS_KEY, LAST, ONE, Situation, answer

@@ -8,8 +8,8 @@ from mirror.config.settings import Repository, Settings
 from mirror.history.ledger_reader import Trust
 from mirror.model import CommitId, Event, Level, RepositoryMode
 from mirror.ports import History
-from mirror.steps.local_state import LocalState
-from mirror.steps.plan import publications
+from mirror.reconcile.local_state import LocalState
+from mirror.reconcile.state import publications
 from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier
 
 

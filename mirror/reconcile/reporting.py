@@ -7,10 +7,10 @@ from mirror.history.commit_message import IssuerChanges, compose
 from mirror.history.ledger_store import CommitResult, Committer, LedgerChange, is_pending
 from mirror.model import Event, IssuerUrl
 from mirror.publish.publisher import Published, on_paper
+from mirror.reconcile.believing_git import mode_of
+from mirror.reconcile.state import IssuerPlan, Plan
+from mirror.reconcile.token_probe import probed
 from mirror.report import Change, IssuerReport, Report, reason_from
-from mirror.steps.believing_git import mode_of
-from mirror.steps.plan import IssuerPlan, Plan
-from mirror.steps.probing import probed
 from mirror.trust.lifecycle import published_keys
 from mirror.trust.relying_parties import compatibility
 

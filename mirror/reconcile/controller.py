@@ -27,16 +27,16 @@ from mirror.publish import audit
 from mirror.publish.drift import Put, Waiting
 from mirror.publish.listing import Shown, Target, list_buckets, target
 from mirror.publish.publisher import reason_of
+from mirror.reconcile import local_state
+from mirror.reconcile.applying import Applied, apply, committer_of
+from mirror.reconcile.believing import Answers, Beliefs, believe, recorded_keys
+from mirror.reconcile.believing_git import trust_of
+from mirror.reconcile.circular import circular_credentials
+from mirror.reconcile.deciding import plan_publication
+from mirror.reconcile.local_state import IssuerState, LocalState
+from mirror.reconcile.reporting import ledger_changes, preview
+from mirror.reconcile.state import IssuerPlan, Plan, World, publications
 from mirror.report import Effect, IssuerReport, Report, followed_by, reason_from
-from mirror.steps import local_state
-from mirror.steps.applying import Applied, apply, committer_of
-from mirror.steps.believing import Answers, Beliefs, believe, recorded_keys
-from mirror.steps.believing_git import trust_of
-from mirror.steps.circular import circular_credentials
-from mirror.steps.deciding import plan_publication
-from mirror.steps.local_state import IssuerState, LocalState
-from mirror.steps.plan import IssuerPlan, Plan, World, publications
-from mirror.steps.reporting import ledger_changes, preview
 
 Progress = Callable[[IssuerName], None]
 

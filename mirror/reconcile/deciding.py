@@ -13,14 +13,14 @@ from mirror.history.ledger_reader import IssuerHistory
 from mirror.model import Event, KeyPolicy, Ledger, Level, Observation, Reason, Thumbprint
 from mirror.ports import Ports
 from mirror.publish.publisher import reason_of
+from mirror.reconcile.believing import defect
+from mirror.reconcile.certificates import expiring
+from mirror.reconcile.holding import emptied, held_changes
+from mirror.reconcile.local_state import apiserver_fingerprint
+from mirror.reconcile.planner import plan_objects
+from mirror.reconcile.state import IssuerPlan, Publication, World
+from mirror.reconcile.token_probe import with_probe
 from mirror.report import reason_from
-from mirror.steps.believing import defect
-from mirror.steps.certificates import expiring
-from mirror.steps.comparing import plan_objects
-from mirror.steps.holding import emptied, held_changes
-from mirror.steps.local_state import apiserver_fingerprint
-from mirror.steps.plan import IssuerPlan, Publication, World
-from mirror.steps.probing import with_probe
 from mirror.trust.discovery import render
 from mirror.trust.lifecycle import (
     Circumstances,

@@ -2,7 +2,7 @@
 
 from mirror.config.settings import Issuer
 from mirror.model import Event, KeyRecord, Ledger, Level, Reason, Status
-from mirror.steps.plan import Publication
+from mirror.reconcile.state import Publication
 from mirror.trust.lifecycle import Outcome, is_emptied, kept_key, may_be_empty
 from mirror.trust.parsing import as_argument
 
