@@ -16,8 +16,7 @@ from mirror.log import escaped
 from mirror.model import PUBLIC_STATUSES, Observation, Reason, Status, Unusable
 from mirror.ports import Ports, Seen
 from mirror.publish.publisher import reason_of
-from mirror.reconcile.believing import Beliefs, believe
-from mirror.reconcile.state import Publication
+from mirror.reconcile.state import Beliefs, Publication, believe
 from mirror.report import ExitStatus
 from mirror.trust.lifecycle import Circumstances
 from mirror.trust.operator_actions import Adoption, adopt

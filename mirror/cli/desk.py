@@ -26,8 +26,7 @@ from mirror.log import escaped
 from mirror.model import Ledger, Thumbprint, key_id
 from mirror.ports import History, Ports
 from mirror.reconcile import local_state
-from mirror.reconcile.believing_git import trust_of
-from mirror.reconcile.state import Publication, publications
+from mirror.reconcile.state import Publication, publications, trust_of
 from mirror.trust.ledger_signature import LedgerTrust
 from mirror.trust.lifecycle import revoked_thumbprints
 
@@ -118,7 +117,7 @@ def open_desk(
         with open_ports(own, dry_run=False, ledger_trust=lambda: keys) as ports:
             ports.history.prepare()
             _fetch(settings, ports.history)
-            local = local_state.load(configured.state_dir)
+            local = local_state.load_local_state(configured.state_dir)
             trust = trust_of(settings, ports.history, local, keys)
             trust = replace(trust, is_first_signing=trust.is_first_signing or as_it_is)
             memory = load_history(ports.history, [each.url for each in publications(settings)], trust)

@@ -9,7 +9,7 @@ import click
 from mirror.errors import UsageError
 from mirror.log import escaped
 from mirror.model import AnyKey, IssuerName, KeyName, Thumbprint
-from mirror.reconcile.numbers import advice, fast_numbers
+from mirror.reconcile.state import advice, fast_numbers
 
 if TYPE_CHECKING:
     from mirror.config.settings import Settings
@@ -46,12 +46,11 @@ def known_keys(settings: "Settings") -> dict[IssuerName, tuple[AnyKey, ...]]:
     from mirror.history.ledger_keys import load_verification_keys  # noqa: PLC0415  `--help` does without
     from mirror.history.ledger_reader import load_history  # noqa: PLC0415  `--help` does without
     from mirror.reconcile import local_state  # noqa: PLC0415  `--help` does without
-    from mirror.reconcile.believing_git import trust_of  # noqa: PLC0415  `--help` does without
-    from mirror.reconcile.state import publications  # noqa: PLC0415  `--help` does without
+    from mirror.reconcile.state import publications, trust_of  # noqa: PLC0415  `--help` does without
 
     everything = publications(settings)
     with opened(settings.repository) as repository:
-        local, verifier = local_state.load(settings.state_dir), load_verification_keys(settings.repository)
+        local, verifier = local_state.load_local_state(settings.state_dir), load_verification_keys(settings.repository)
         trust = trust_of(settings, repository, local, verifier)
         memory = load_history(repository, [each.url for each in everything], trust)
     keys: dict[IssuerName, list[AnyKey]] = {}

@@ -17,11 +17,11 @@ def known_ledgers(settings: Settings, issuers: Sequence[IssuerUrl]) -> Mapping[I
     from mirror.history.ledger_reader import load_history  # noqa: PLC0415  `--help` does without
     from mirror.history.repository import Repository, is_repository, scratch  # noqa: PLC0415  `--help` does without
     from mirror.reconcile import local_state  # noqa: PLC0415  `--help` does without
-    from mirror.reconcile.believing_git import trust_of  # noqa: PLC0415  `--help` does without
+    from mirror.reconcile.state import trust_of  # noqa: PLC0415  `--help` does without
 
     if not is_repository(settings.repository.path):
         return dict.fromkeys(issuers)
-    keys, local = load_verification_keys(settings.repository), local_state.load(settings.state_dir)
+    keys, local = load_verification_keys(settings.repository), local_state.load_local_state(settings.state_dir)
     with scratch(settings.repository, os.environ) as copy, Repository(copy, os.environ) as repository:
         trust = trust_of(settings, repository, local, keys)
         return {url: known.ledger for url, known in load_history(repository, issuers, trust).issuers.items()}

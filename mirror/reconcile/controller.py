@@ -23,19 +23,25 @@ from mirror.history.ledger_reader import HistoryState, NamedCommits, Trust, load
 from mirror.history.ledger_store import pending_issuers
 from mirror.model import CommitId, Event, Heads, IssuerName, IssuerUrl, Key, Level, Reason
 from mirror.ports import History, Ports
-from mirror.publish import audit
 from mirror.publish.drift import Put, Waiting
 from mirror.publish.listing import Shown, Target, list_buckets, target
 from mirror.publish.publisher import reason_of
 from mirror.reconcile import local_state
-from mirror.reconcile.applying import Applied, apply, committer_of
-from mirror.reconcile.believing import Answers, Beliefs, believe, recorded_keys
-from mirror.reconcile.believing_git import trust_of
-from mirror.reconcile.circular import circular_credentials
-from mirror.reconcile.deciding import plan_publication
+from mirror.reconcile.executor import Applied, apply, committer_of
 from mirror.reconcile.local_state import IssuerState, LocalState
+from mirror.reconcile.planner import circular_credentials, plan_publication
 from mirror.reconcile.reporting import ledger_changes, preview
-from mirror.reconcile.state import IssuerPlan, Plan, World, publications
+from mirror.reconcile.state import (
+    Answers,
+    Beliefs,
+    IssuerPlan,
+    Plan,
+    World,
+    believe,
+    publications,
+    recorded_keys,
+    trust_of,
+)
 from mirror.report import Effect, IssuerReport, Report, followed_by, reason_from
 
 Progress = Callable[[IssuerName], None]
@@ -95,7 +101,7 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
     keys = ports.ledger_trust()
     with _asking(settings, ports, now, progress) as asked:
         buckets = _list_buckets(settings, ports)
-        local, audits = local_state.load(settings.state_dir), audit.load(settings.state_dir)
+        local, audits = local_state.load_local_state(settings.state_dir), local_state.load_verified(settings.state_dir)
         named_commits = _named_commits(settings, ports, buckets)
         try:
             remote = _fetch(settings, ports.history)
@@ -311,7 +317,7 @@ def _save_local_state(settings: Settings, plan: Plan, applied: Applied) -> Repor
 
     try:
         local_state.update(settings.state_dir, edit)
-        audit.save(settings.state_dir, applied.audits)
+        local_state.save_verified(settings.state_dir, applied.audits)
     except HistoryError as error:
         event = Event("state.unsaved", str(error), Level.WARNING)
         return replace(report, events=(*report.events, event))

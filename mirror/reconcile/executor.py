@@ -1,17 +1,24 @@
-"""Publish the newest snapshot: all puts first, then every look, so that a slow look never delays another's change."""
+"""Carry a plan out: commit, push, put the objects, read them back, invalidate CDNs.
 
+Tell the CDNs in front of the buckets what changed: one invalidation a distribution, of exactly the changed paths.
+A kill between a put and its invalidation loses nothing that is right: nobody remembers the invalidation, the next pass
+reads the public URL back because no stamp says that it was right, and asks again for whatever is still stale there.
+"""
+
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby
 
 from mirror.addresses import jwks_uri, repository_paths
-from mirror.concurrency import for_each
-from mirror.errors import BucketError, MirrorError
-from mirror.history.ledger_reader import public_path
-from mirror.history.ledger_store import CommitResult
-from mirror.model import CommitId, Event, Ledger, ObjectKey, Reason
-from mirror.ports import Ports
-from mirror.publish.audit import Audits, Stamp, fingerprint
+from mirror.concurrency import each_at_once, for_each
+from mirror.config.settings import Publish
+from mirror.errors import BucketError, HistoryError, MirrorError, RemoteError, UsageError
+from mirror.history.ledger_reader import load_history, public_path
+from mirror.history.ledger_store import ATTEMPTS, CommitResult, Committer, commit_ledgers
+from mirror.model import CommitId, Event, Ledger, Level, ObjectKey, Reason
+from mirror.ports import Cdn, Ports
 from mirror.publish.drift import Decision, Waiting
 from mirror.publish.listing import Shown, target
 from mirror.publish.publisher import (
@@ -24,18 +31,104 @@ from mirror.publish.publisher import (
     read_back,
     reason_of,
 )
-from mirror.reconcile.believing import defect
-from mirror.reconcile.holding import held_changes
-from mirror.reconcile.invalidating import Changed, guarded, invalidations, tell
-from mirror.reconcile.planner import plan_objects
-from mirror.reconcile.reporting import untouched
-from mirror.reconcile.state import IssuerPlan, World
+from mirror.reconcile.local_state import Audits, Stamp, fingerprint
+from mirror.reconcile.planner import held_changes, plan_objects
+from mirror.reconcile.reporting import (
+    issuer_report,
+    ledger_changes,
+    message_of,
+    plan_report,
+    preview,
+    stopped,
+    untouched,
+)
+from mirror.reconcile.state import IssuerPlan, Plan, World, defect, publications
 from mirror.reconcile.token_probe import Remembering
-from mirror.report import Effect, reason_from
+from mirror.report import Effect, Report, reason_from
 from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
 from mirror.trust.ledger import read_ledger
+from mirror.trust.ledger_signature import LedgerTrust
 from mirror.trust.lifecycle import revoked_thumbprints
 from mirror.trust.parsing import Refused
+
+MOST_PATHS = 3000
+"""What CloudFront takes at once (its developer guide, "Quotas on invalidations")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A public URL whose cached copies are old; `what` tells this change from others of the same URL."""
+
+    publish: Publish
+    url: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidation:
+    """What one distribution is told. The same changes of the same commit have the same `reference`."""
+
+    publish: Publish
+    paths: tuple[str, ...]
+    reference: str
+    left_out: int = field(default=0)
+
+
+def invalidations(changed: Iterable[Changed], commit: CommitId) -> tuple[Invalidation, ...]:
+    """One for each distribution (as one identity sees it) that any change is behind; none for other buckets. Pure."""
+    behind = sorted((each for each in changed if each.publish.cloudfront_distribution), key=_order)
+    return tuple(_invalidation(tuple(group), commit) for _, group in groupby(behind, key=lambda it: _order(it)[0]))
+
+
+def _order(changed: Changed) -> tuple[tuple[str, ...], str, str]:
+    publish = changed.publish
+    identity = (publish.cloudfront_distribution or "", publish.profile or "", publish.role_arn or "")
+    return identity, path_of(changed.url), changed.what
+
+
+def _invalidation(changed: tuple[Changed, ...], commit: CommitId) -> Invalidation:
+    told = changed[:MOST_PATHS]
+    digest = hashlib.sha256(repr([(path_of(each.url), each.what) for each in told]).encode()).hexdigest()
+    paths = tuple(dict.fromkeys(path_of(each.url) for each in told))
+    return Invalidation(told[0].publish, paths, f"oidc-mirror-{commit[:16]}-{digest[:32]}", len(changed) - len(told))
+
+
+def path_of(url: str) -> str:
+    """The path of a public https URL as an invalidation names it: what RFC 1738 calls unsafe is escaped.
+
+    Of the characters that an issuer may have this is `~` alone.
+    """
+    return "/" + url.removeprefix("https://").partition("/")[2].replace("~", "%7E")
+
+
+def tell(ports: Ports, wanted: Iterable[Invalidation], *, workers: int) -> tuple[Event, ...]:
+    """Ask for them at once; a failure is a warning, because every cache turns over by itself."""
+    told = each_at_once(lambda each: tuple(_told(ports.cdn, each)), wanted, workers=workers, cancel=ports.cancel)
+    return tuple(event for events in told for event in events)
+
+
+def _told(cdn: Cdn, wanted: Invalidation) -> Iterator[Event]:
+    distribution = wanted.publish.cloudfront_distribution or ""
+    fields = {"distribution": distribution, "paths": str(len(wanted.paths)), "reference": wanted.reference}
+    reason = cdn.invalidate(wanted.publish, wanted.paths, reference=wanted.reference)
+    if reason is not None:
+        sentence = f"{reason.sentence} {reason.remedy}"
+        yield Event("cdn.invalidation_failed", sentence, Level.WARNING, {**fields, "code": reason.code})
+        return
+    sentence = f"The CloudFront distribution {distribution} was told to drop {len(wanted.paths)} changed path(s)."
+    yield Event("cdn.invalidated", sentence, fields=fields)
+    if wanted.left_out:
+        sentence = f"{wanted.left_out} further path(s) were too many at once: they turn over within max-age."
+        yield Event("cdn.invalidation_partial", sentence, Level.WARNING, fields)
+
+
+def guarded(work: Callable[[], tuple[Event, ...]]) -> tuple[Event, ...]:
+    """Whatever goes wrong with a cache stays with the cache."""
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001  whatever it is, a pass never fails for it
+        sentence = f"A CDN was not told what changed, by a defect of this program ({type(error).__name__})."
+        return (Event("cdn.invalidation_failed", sentence, Level.WARNING, {"code": "cdn.defect"}),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,3 +338,128 @@ def _guarded(work: Callable[[], Progress], so_far: Progress) -> Progress:
         reason = defect(error)
     failed = replace(so_far.published, failures=(*so_far.published.failures, reason))
     return replace(so_far, published=failed, stamp=None, look=False)
+
+
+EPHEMERAL_PUSH_ATTEMPTS = 30
+"""All shards of a fleet push at the same time, and each round has one winner; who loses them all has done nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What came of a plan: the report, when each issuer was last seen to be right, and what was committed.
+
+    `has_put` tells that something was put, `lost_race` that a put was not made, because another mirror wrote the object
+    first.
+    """
+
+    report: Report
+    audits: Audits
+    recorded: CommitResult | None = None
+    has_put: bool = False
+    lost_race: bool = False
+
+
+def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
+    """Commit what the plan decided, publish the newest snapshot, and look at it as the world does.
+
+    Nothing is put that is not committed; and as long as the remote has none of our history, or this disk was never
+    pushed from (or `require_push` says so), nothing that is not pushed.
+    """
+    if plan.failures:
+        return Applied(replace(preview(plan, committer_of(plan.world, ports)), dry_run=False), audits)
+    try:
+        recorded = _record(plan, ports)
+    except UsageError:
+        raise
+    except MirrorError as error:
+        return Applied(stopped(plan, "history.failed", error), audits)
+    blocked = _blocked_by_push(plan, recorded)
+    if blocked is not None:
+        return Applied(stopped(plan, "push.failed", blocked, recorded), audits)
+    if recorded.commit is None:
+        return Applied(replace(preview(plan, committer_of(plan.world, ports)), dry_run=False), audits)
+    done = Publishing(plan.world, recorded, recorded.commit, ports, audits).publish(plan.issuers)
+    return Applied(
+        _report(plan, recorded, done, ports),
+        _stamped(audits, done.issuers),
+        recorded,
+        has_put=any(map(_has_put, done.issuers)),
+        lost_race=any(map(_lost_race, done.issuers)),
+    )
+
+
+def committer_of(world: World, ports: Ports) -> Committer:
+    """How this pass commits."""
+    settings = world.settings
+    everything = publications(replace(settings, issuers=(*settings.issuers, *settings.left_out)))
+    return Committer(
+        ports.history,
+        reread=lambda issuers: load_history(ports.history, issuers, world.trust),
+        keys=world.trust.keys if isinstance(world.trust.keys, LedgerTrust) else None,
+        others={each.url: each.issuer.discovery_extra for each in everything},
+        always=world.trust.is_first_signing,
+    )
+
+
+def _record(plan: Plan, ports: Ports) -> CommitResult:
+    world = plan.world
+    return commit_ledgers(
+        committer_of(world, ports),
+        world.memory,
+        ledger_changes(plan),
+        message=message_of(plan),
+        now=world.now,
+        push=world.remote_fetched,
+        attempts=EPHEMERAL_PUSH_ATTEMPTS if world.has_remote and _pushes_first(plan) else ATTEMPTS,
+    )
+
+
+def _lost_race(done: Progress) -> bool:
+    """Whether an object changed between our look at it and our put."""
+    return any(event.name == "bucket.changed" for event in done.published.events)
+
+
+def _has_put(done: Progress) -> bool:
+    return any(each.effect is Effect.PUT for each in done.published.objects)
+
+
+def _blocked_by_push(plan: Plan, recorded: CommitResult) -> RemoteError | None:
+    """Why nothing may be put: a push that has to come first did not happen."""
+    world = plan.world
+    if not world.has_remote or not _pushes_first(plan) or recorded.pushed or recorded.commit is None:
+        return None
+    return recorded.push_error or world.remote_error or RemoteError("The git remote was not pushed to.")
+
+
+def _pushes_first(plan: Plan) -> bool:
+    """Whether nothing may be put that is not pushed.
+
+    What a pod commits whose disk is new is gone with it, however many passes it makes, unless it is pushed once.
+    """
+    memory, local = plan.world.memory, plan.world.local
+    is_new = memory.heads.local is None or memory.heads.remote is None or not (local.has_pushed or memory.is_pushed)
+    return is_new or plan.world.settings.repository.require_push
+
+
+def _stamped(audits: Audits, done: tuple[Progress, ...]) -> Audits:
+    passed = {each.planned.url for each in done}
+    stamps = {url: stamp for url, stamp in audits.stamps.items() if url not in passed}  # `--only` left these alone
+    stamps |= {each.planned.url: each.stamp for each in done if each.stamp is not None}
+    return Audits(stamps)
+
+
+def _report(plan: Plan, recorded: CommitResult, done: Done, ports: Ports) -> Report:
+    issuers = tuple(issuer_report(each.planned, each.published, each.seen) for each in done.issuers)
+    report = plan_report(plan, issuers)
+    report = replace(report, commit=recorded.commit, committed=recorded.made, events=report.events + done.events)
+    if recorded.made:
+        report = replace(report, message=message_of(plan))
+    if recorded.push_error is not None:
+        event = Event("push.failed", str(recorded.push_error), Level.WARNING)
+        report = replace(report, events=(*report.events, event))
+    try:
+        unpushed = ports.history.unpushed() if plan.world.has_remote and not recorded.pushed else 0
+        ports.history.collect_garbage()
+    except HistoryError as error:
+        return replace(report, events=(*report.events, Event("history.untidy", str(error), Level.WARNING)))
+    return replace(report, unpushed_commits=unpushed)

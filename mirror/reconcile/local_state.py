@@ -1,9 +1,13 @@
-"""What this mirror remembers beside git: `local-state.json` in the state directory.
+"""The local state: what this mirror remembers beside git, and when it last verified each issuer.
 
 It belongs to this machine alone, because mirrors may ask different replicas. A lost, damaged or newer file is an empty
 one: then this mirror works like a pod with an empty disk.
 
 A pass and operators' commands may write at the same time: each changes what is there by then (`update`).
+
+When each issuer's headers and public URLs were last seen to be right: `audit.json` in the state directory.
+A cache and nothing more: what is lost, damaged, from the future, or about other settings is audited now. Only
+successes are remembered, so a failure is looked at again in every pass until it is gone.
 """
 
 import hashlib
@@ -11,17 +15,18 @@ import json
 from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from mirror.apiserver.kubeconfig import read_kubeconfig
-from mirror.config.settings import Issuer
-from mirror.files import update_atomically
+from mirror.config.settings import Issuer, Publish
+from mirror.files import update_atomically, write_atomically
 from mirror.history.ledger_reader import DecidedLedger
-from mirror.model import IssuerUrl, KeyId, Kid, Thumbprint
+from mirror.model import IssuerUrl, KeyId, Kid, Ledger, Thumbprint
+from mirror.trust.lifecycle import revoked_thumbprints
 
-FILE_NAME = "local-state.json"
+LOCAL_STATE_FILE_NAME = "local-state.json"
 FORMER_FILE_NAME = "notebook.json"
 """The file of programs before 1.0; it is read once and replaced."""
 VERSION = 1
@@ -135,19 +140,19 @@ def without_adopted(state: LocalState, issuers: Container[IssuerUrl]) -> LocalSt
 # --------------------------------------------------------------------------------------------------- the file
 
 
-def load(state_dir: Path) -> LocalState:
+def load_local_state(state_dir: Path) -> LocalState:
     """The state; an empty one, with a warning, when the file is damaged or of a newer program."""
     try:
-        body = (state_dir / FILE_NAME).read_bytes()
+        body = (state_dir / LOCAL_STATE_FILE_NAME).read_bytes()
     except FileNotFoundError:
         return _load_former(state_dir)
     except OSError as error:
-        return LocalState(warning=f"{FILE_NAME} cannot be read ({error.strerror}); it is ignored.")
+        return LocalState(warning=f"{LOCAL_STATE_FILE_NAME} cannot be read ({error.strerror}); it is ignored.")
     try:
         content = json.loads(body)
         if content["version"] != VERSION:
             return LocalState(
-                warning=f"{FILE_NAME} is of version {content['version']!r}, not {VERSION}; it is ignored."
+                warning=f"{LOCAL_STATE_FILE_NAME} is of version {content['version']!r}, not {VERSION}; it is ignored."
             )
         return LocalState(
             issuers={IssuerUrl(url): _read_issuer(entry) for url, entry in content["issuers"].items()},
@@ -156,7 +161,7 @@ def load(state_dir: Path) -> LocalState:
             trusted_head=str(content["trusted_head"]),
         )
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-        return LocalState(warning=f"{FILE_NAME} is damaged; it is ignored and written anew.")
+        return LocalState(warning=f"{LOCAL_STATE_FILE_NAME} is damaged; it is ignored and written anew.")
 
 
 def _load_former(state_dir: Path) -> LocalState:
@@ -202,11 +207,11 @@ def update(state_dir: Path, edit: Callable[[LocalState], LocalState]) -> None:
     """
 
     def edited() -> str | None:
-        before = load(state_dir)
+        before = load_local_state(state_dir)
         after = edit(before)
         return None if after == before and not before.is_former else _text(after)
 
-    update_atomically(state_dir / FILE_NAME, edited)
+    update_atomically(state_dir / LOCAL_STATE_FILE_NAME, edited)
     # Crash window: both files stand; the new one counts.
     with suppress(OSError):
         (state_dir / FORMER_FILE_NAME).unlink(missing_ok=True)
@@ -236,3 +241,72 @@ def _members(state: IssuerState) -> dict[str, object]:
         "tolerated_since": since and since.isoformat(),
     }
     return {name: value for name, value in members.items() if value}
+
+
+VERIFIED_FILE_NAME = "audit.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """When an issuer's objects were last right (aware, UTC), and what they were (`fingerprint`)."""
+
+    at: datetime
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audits:
+    """All stamps, by issuer."""
+
+    stamps: Mapping[IssuerUrl, Stamp] = field(default_factory=dict)
+
+    def due(self, issuer: IssuerUrl, publish: Publish, bodies: Iterable[bytes], ledger: Ledger, now: datetime) -> bool:
+        """Whether the issuer's headers and public URLs must be looked at in this pass.
+
+        `bodies` are those that should stand: a put of others that was never looked at, because the pass was killed,
+        leaves no stamp of theirs. `ledger` is what they were rendered from: after each revocation the object must name
+        a commit that knows it.
+        """
+        stamp = self.stamps.get(issuer)
+        if stamp is None or stamp.what != fingerprint(publish, bodies, ledger):
+            return True
+        age = now - stamp.at
+        return not timedelta(0) <= age < timedelta(seconds=publish.audit_interval_seconds)
+
+    def stood_at(self, issuer: IssuerUrl, publish: Publish, bodies: Iterable[bytes], ledger: Ledger) -> datetime | None:
+        """When exactly these bodies were last seen to stand as these settings say; None when they never were."""
+        stamp = self.stamps.get(issuer)
+        return stamp.at if stamp is not None and stamp.what == fingerprint(publish, bodies, ledger) else None
+
+
+def fingerprint(publish: Publish, bodies: Iterable[bytes], ledger: Ledger) -> str:
+    """A short digest of what should be seen: bodies, revocations, and every setting that says how they should stand."""
+    digest = hashlib.sha256(repr(publish).encode())
+    for body in bodies:
+        digest.update(hashlib.sha256(body).digest())
+    for thumbprint in sorted(revoked_thumbprints(ledger)):
+        digest.update(thumbprint.encode())
+    return digest.hexdigest()[:16]
+
+
+def load_verified(state_dir: Path) -> Audits:
+    """The remembered stamps; none when the file is missing or damaged."""
+    try:
+        entries = json.loads((state_dir / VERIFIED_FILE_NAME).read_bytes())["issuers"]
+        return Audits({IssuerUrl(url): _stamp(entry) for url, entry in entries.items()})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return Audits()
+
+
+def _stamp(entry: dict[str, str]) -> Stamp:
+    return Stamp(datetime.fromisoformat(entry["at"]).astimezone(UTC), str(entry["what"]))
+
+
+def save_verified(state_dir: Path, audits: Audits) -> None:
+    """Write the stamps by rename, so that a reader or a kill never sees half a file.
+
+    Raises:
+        HistoryError: The state directory cannot be written.
+    """
+    entries = {url: {"at": stamp.at.isoformat(), "what": stamp.what} for url, stamp in sorted(audits.stamps.items())}
+    write_atomically(state_dir / VERIFIED_FILE_NAME, json.dumps({"version": 1, "issuers": entries}, indent=1) + "\n")

@@ -1,38 +1,68 @@
-"""One issuer's objects, as its ledger says they should stand, against what the bucket shows: what to put.
+"""Plan one issuer: validate the answers, move its keys, compare with the bucket, list pending approvals.
 
 Reads what a listing cannot tell (a body, the commit that an object names) and changes nothing.
+
+Whether the mirror's own AWS credentials rest on an issuer that it publishes.
+Then an unannounced rotation of that issuer locks the mirror out: STS no longer accepts the token that would let it
+publish the new key.
+
+Decide for one issuer: believe or refuse what apiservers said, move its keys, compare with the bucket.
+Reads (a body that a listing cannot tell, the commit that an object names) and changes nothing.
 """
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from mirror.addresses import jwks_uri, object_keys
-from mirror.errors import BucketError
+from mirror.config.settings import Issuer, Publish
+from mirror.errors import BucketError, MirrorError
 from mirror.history.ledger_reader import IssuerHistory, public_path
 from mirror.model import (
     CommitId,
     Event,
+    IssuerName,
+    IssuerUrl,
     KeyId,
     KeyPolicy,
+    KeyRecord,
     Ledger,
     Level,
     ObjectKey,
+    Observation,
     PublicObject,
+    Reason,
+    Status,
     Stored,
     Thumbprint,
     key_id,
 )
-from mirror.ports import Bucket, Ports
+from mirror.ports import Bucket, OwnToken, Ports
 from mirror.publish.drift import Decision, Knowledge, decide, etag_of, public_objects, standing_body
 from mirror.publish.listing import Shown, read_body, target
 from mirror.publish.publisher import JWKS_SUFFIX, reason_of
-from mirror.reconcile.holding import takeover
-from mirror.reconcile.state import IssuerPlan, World
+from mirror.reconcile.local_state import apiserver_fingerprint
+from mirror.reconcile.state import IssuerPlan, Publication, World, defect
+from mirror.reconcile.token_probe import with_probe
+from mirror.report import reason_from
 from mirror.trust.discovery import render
 from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
-from mirror.trust.lifecycle import published_keys, revoked_thumbprints
-from mirror.trust.operator_actions import read_public
+from mirror.trust.lifecycle import (
+    Circumstances,
+    Outcome,
+    advance,
+    held_missing_since,
+    is_clock_wrong,
+    is_emptied,
+    kept_key,
+    may_be_empty,
+    published_keys,
+    revoked_thumbprints,
+)
+from mirror.trust.operator_actions import adopt, read_public
+from mirror.trust.parsing import as_argument
 
 _ANY_KID = KeyPolicy(kid="opaque")
 
@@ -212,3 +242,266 @@ def _keys_of(body: bytes | None, wanted: PublicObject) -> frozenset[KeyId]:
     if body is None or not wanted.url.endswith(JWKS_SUFFIX):
         return frozenset()
     return frozenset(read_public(body, _ANY_KID, known=ALL_THUMBPRINTS)[0])
+
+
+WARN_WITHIN = timedelta(days=14)
+
+
+def expiring(observations: Iterable[Observation], now: datetime) -> tuple[Event, ...]:
+    """One `apiserver.certificate_expiring` for each certificate that ends within 14 days of `now` (aware, UTC)."""
+    return tuple(_events(observations, now))
+
+
+def _events(observations: Iterable[Observation], now: datetime) -> Iterator[Event]:
+    # Behind a load balancer one address shows the certificates of several replicas.
+    shown = {(each.apiserver, each.certificate_expires_at) for each in observations if each.certificate_expires_at}
+    for apiserver, ends in sorted(shown):
+        if ends - now < WARN_WITHIN:
+            days = max(0, (ends - now) // timedelta(days=1))
+            sentence = (
+                f"The certificate of {apiserver} ends on {ends:%Y-%m-%d %H:%M} UTC, in {days} day(s). Renew it"
+                " (kubeadm: `kubeadm certs renew apiserver`): from then on no key of this apiserver is seen."
+            )
+            fields = {"apiserver": apiserver, "expires_at": ends.isoformat()}
+            yield Event("apiserver.certificate_expiring", sentence, Level.WARNING, fields)
+
+
+CODE = "credentials.circular"
+REMEDY = (
+    "Give the mirror credentials that do not depend on an issuer of its own: those of its machine or of another "
+    "cluster, or a profile of its own in `publish.profile`."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Circular:
+    """`writers` are the entries that are published with a token of `issuer`, whose entry is `name`."""
+
+    name: IssuerName
+    issuer: IssuerUrl
+    token_file: Path
+    writers: tuple[IssuerName, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, and what comes of it."""
+        return (
+            f"The mirror's own AWS credentials come from a token of {self.issuer} ({self.token_file}), which the "
+            f"mirror itself publishes as `{self.name}`: a key that changes without notice would lock the mirror out."
+        )
+
+    @property
+    def event(self) -> Event:
+        """The warning of a pass."""
+        fields = {"issuer": self.issuer, "entry": self.name, "token_file": str(self.token_file)}
+        return Event(CODE, f"{self.sentence} {REMEDY}", Level.WARNING, fields)
+
+
+def circular_credentials(
+    issuers: Iterable[Issuer], own_token: Callable[[Publish], OwnToken | None], *, left_out: Iterable[Issuer] = ()
+) -> tuple[Circular, ...]:
+    """Every issuer (former ones included) of which a token gives the credentials for any entry.
+
+    Args:
+        issuers: The entries that are published here.
+        own_token: `mirror.ports.Ports.own_token`.
+        left_out: All other entries of the configuration: a token may be of one of theirs.
+    """
+    entries = tuple(issuers)
+    ours = {url: entry.name for entry in (*entries, *left_out) for url in _texts(entry)}
+    tokens = {each.publish.profile: own_token(each.publish) for each in entries}  # only the profile tells them apart
+    found = dict.fromkeys(token for token in tokens.values() if token is not None and token.issuer in ours)
+    return tuple(
+        Circular(
+            ours[IssuerUrl(token.issuer)],
+            IssuerUrl(token.issuer),
+            token.file,
+            tuple(each.name for each in entries if tokens[each.publish.profile] == token),
+        )
+        for token in found
+    )
+
+
+def _texts(entry: Issuer) -> tuple[IssuerUrl, ...]:
+    return (entry.issuer, *(former.issuer for former in entry.former_issuers))
+
+
+def plan_publication(publication: Publication, world: World, ports: Ports) -> IssuerPlan:
+    """Decide for one publication; whatever goes wrong stays with it."""
+    try:
+        return with_probe(_plan_publication(publication, world, ports), world.now)
+    except BucketError as error:
+        return _undecided(publication, world, reason_of(error))
+    except MirrorError as error:
+        return _undecided(publication, world, reason_from("history.failed", error))
+    except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
+        return _undecided(publication, world, defect(error))
+
+
+def _undecided(publication: Publication, world: World, reason: Reason) -> IssuerPlan:
+    observations = world.beliefs.observations.get(publication.issuer.name, ())
+    return IssuerPlan(publication, observations, failures=(reason,))
+
+
+def _plan_publication(publication: Publication, world: World, ports: Ports) -> IssuerPlan:
+    issuer, known = publication.issuer, world.memory.issuers[publication.url]
+    before = known.ledger or Ledger(publication.url)
+    observations = world.beliefs.observations.get(issuer.name, ())
+    events = _expiring(publication, observations, world) + known.events
+    start = IssuerPlan(publication, observations, before, events=events, failures=known.failures)
+    if issuer.name in world.beliefs.defects:
+        return replace(start, failures=(*start.failures, world.beliefs.defects[issuer.name]))
+    if known.is_lost and world.trust.is_signed:
+        return start  # its revocations are unknown
+    apiservers = apiserver_fingerprint(issuer)
+    policy = replace(issuer.keys, revoked=revoked_of(issuer, world))
+    given = _circumstances(publication, observations, world, apiservers)
+    outcome = advance(before, policy, given)
+    if known.is_lost:
+        outcome = _recovered(publication, policy, given, ports) or outcome
+    found = _mismatch(issuer, known) + emptied(outcome.ledger) + world.beliefs.events.get(issuer.name, ())
+    # With a wrong clock no retirement starts anew: the next pass must see the change of apiservers once more.
+    kept = "" if is_clock_wrong(observations, world.now) else apiservers
+    planned = replace(
+        start,
+        outcome=outcome,
+        held=held_changes(issuer, outcome),
+        events=events + found,
+        apiservers=kept,
+        held_missing_since=held_missing_since(given, outcome),
+        is_tolerant=_is_tolerant(publication, known, outcome, world),
+    )
+    return plan_objects(planned, outcome.ledger, world, ports)
+
+
+def _recovered(publication: Publication, policy: KeyPolicy, given: Circumstances, ports: Ports) -> Outcome | None:
+    """The ledger of a trusted repository in which nothing of the issuer can be read: as `adopt` would make it.
+
+    What apiservers show is published, and no key of the public document is taken away before its time.
+
+    Raises:
+        BucketError: The public document could not be read.
+    """
+    publish = publication.issuer.publish
+    _, jwks_key = object_keys(publication.url, publish.base_url, publish.prefix)
+    stored = ports.bucket(publish).get(jwks_key)
+    found = adopt(publication.url, stored.body if stored is not None else None, policy, given)
+    return None if isinstance(found, Reason) else found.outcome
+
+
+def _is_tolerant(publication: Publication, known: IssuerHistory, outcome: Outcome, world: World) -> bool:
+    """Whether another mirror's ledger stays: mirrors that do not know each other's keys report, and do not fight."""
+    since = world.local.of(publication.url).tolerated_since
+    if since is None and world.is_new_disk:
+        since = known.foreign_since  # a pod remembers nothing: the branch tells since when
+    interval = timedelta(seconds=publication.issuer.publish.audit_interval_seconds)
+    is_recent = since is not None and timedelta(0) <= world.now - since < interval
+    return bool(known.unknown_signer) and is_recent and not outcome.transitions
+
+
+def _expiring(publication: Publication, observations: tuple[Observation, ...], world: World) -> tuple[Event, ...]:
+    # A former issuer has the same apiservers: once is enough.
+    return expiring(observations, world.now) if publication.until is None else ()
+
+
+def revoked_of(issuer: Issuer, world: World) -> frozenset[Thumbprint]:
+    """The key material that is revoked for an entry: by the configuration, or under any of its issuer texts."""
+    urls = (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
+    ledgers = (world.memory.issuers[url].ledger for url in urls if url in world.memory.issuers)
+    return issuer.keys.revoked.union(*(revoked_thumbprints(ledger) for ledger in ledgers if ledger is not None))
+
+
+def _circumstances(
+    publication: Publication, observations: tuple[Observation, ...], world: World, apiservers: str
+) -> Circumstances:
+    issuer = publication.issuer
+    return Circumstances(
+        observations=observations,
+        replicas=issuer.expected_answers,
+        now=world.now,
+        may_drop=not world.has_remote or (world.remote_fetched and world.memory.is_pushed),
+        may_admit=publication.admits(world.now),
+        sources_changed=world.local.apiservers_changed(publication.url, apiservers),
+        suspects=world.beliefs.suspects,
+        held_missing_since=world.local.of(publication.url).held_missing_since,
+    )
+
+
+def _mismatch(issuer: Issuer, known: IssuerHistory) -> tuple[Event, ...]:
+    """`history.mismatch` where a committed document is not what the committed ledger says."""
+    rendered = render(known.ledger, issuer.discovery_extra) if known.ledger is not None else None
+    if rendered is None:
+        return ()
+    paths = known.paths
+    pairs = ((paths.jwks, rendered.jwks, Level.ERROR), (paths.discovery, rendered.discovery, Level.WARNING))
+    return tuple(_rendered_anew(path, level) for path, body, level in pairs if known.files.get(path, body) != body)
+
+
+def _rendered_anew(path: str, level: Level) -> Event:
+    # A discovery document also differs after a change of `discovery_extra`; a JWKS never does by itself.
+    sentence = f"{path} in git is not what its ledger and the configuration say; it is rendered anew."
+    return Event("history.mismatch", sentence, level, {"path": path})
+
+
+HELD_EVENTS = {
+    "revocation.held": "Publish another key first, or revoke it with `--last`.",
+    "ledger.full": "Find out where so many keys come from; approve or revoke those that are held.",
+}
+"""Events after which something is not as it should be until an operator acts, and what he may do."""
+
+
+def held_changes(issuer: Issuer, outcome: Outcome) -> tuple[Reason, ...]:
+    """Every change of the issuer that waits for an operator, with the command that decides it."""
+    keys = tuple(_held_key(issuer, record) for record in outcome.ledger.records if record.status is Status.HELD)
+    told = tuple(
+        Reason(event.name, event.sentence, HELD_EVENTS[event.name])
+        for event in outcome.events
+        if _holds_up(event, outcome.ledger)
+    )
+    return keys + told + _emptied_unasked(issuer, outcome.ledger)
+
+
+def _holds_up(event: Event, ledger: Ledger) -> bool:
+    """Whether the event says that something waits. A ledger without room for old keys names none, and holds nothing up.
+
+    That a revoked key is kept as the last one is reported of the ledger itself.
+    """
+    is_kept = event.name == "revocation.held" and kept_key(ledger) is not None
+    return event.name in HELD_EVENTS and "kid" in event.fields and not is_kept
+
+
+def _emptied_unasked(issuer: Issuer, ledger: Ledger) -> tuple[Reason, ...]:
+    """Revocations that left no key together, none of them by `--last`: nobody asked for an empty set."""
+    if not is_emptied(ledger) or may_be_empty(ledger):
+        return ()
+    kept = kept_key(ledger)
+    if kept is not None:
+        sentence = f"Key {kept.key.thumbprint} is revoked and stays public, because nothing else of the issuer is."
+        return (Reason("revocation.held", sentence, HELD_EVENTS["revocation.held"]),)
+    sentence = (
+        f"Revocations left no key of {ledger.issuer} that may be public; what is public stays as it is, with the keys "
+        "that it has."
+    )
+    remedy = f"Give the cluster a new key, or: oidc-mirror revoke {issuer.name} --all --last --reason TEXT"
+    return (Reason("emptied.held", sentence, remedy),)
+
+
+def emptied(ledger: Ledger) -> tuple[Event, ...]:
+    """`issuer.emptied`, as long as an operator's `revoke --last` leaves no key public."""
+    if not is_emptied(ledger) or not may_be_empty(ledger):
+        return ()
+    sentence = f"Every key of {ledger.issuer} is revoked and its public set is empty: no token of it is accepted."
+    return (Event("issuer.emptied", sentence, Level.WARNING),)
+
+
+def _held_key(issuer: Issuer, record: KeyRecord) -> Reason:
+    sentence = f"Key {record.key.thumbprint} is held ({record.held_because}) and not public."
+    remedy = f"Check it, then: oidc-mirror approve {issuer.name} {as_argument(record.key.thumbprint)}"
+    return Reason("key.held", sentence, remedy)
+
+
+def takeover(publication: Publication) -> Reason:
+    """Somebody else's documents stand where git knows of none."""
+    sentence = f"Documents of {publication.url} are public already and differ from what this mirror would put."
+    remedy = f"Look at both, then: oidc-mirror adopt {publication.issuer.name}"
+    return Reason("takeover.held", sentence, remedy)

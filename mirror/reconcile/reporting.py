@@ -7,8 +7,7 @@ from mirror.history.commit_message import IssuerChanges, compose
 from mirror.history.ledger_store import CommitResult, Committer, LedgerChange, is_pending
 from mirror.model import Event, IssuerUrl
 from mirror.publish.publisher import Published, on_paper
-from mirror.reconcile.believing_git import mode_of
-from mirror.reconcile.state import IssuerPlan, Plan
+from mirror.reconcile.state import IssuerPlan, Plan, mode_of
 from mirror.reconcile.token_probe import probed
 from mirror.report import Change, IssuerReport, Report, reason_from
 from mirror.trust.lifecycle import published_keys

@@ -1,23 +1,142 @@
-"""What a pass would do, as a value: for each issuer what its apiservers said, the ledger that follows, and the puts.
+"""The observed state and the plan of a pass, as values.
 
-Nothing here does anything: `deciding` makes plans, `applying` carries them out, and a dry run only shows them.
+Nothing here does anything: `planner.py` makes plans, `executor.py` carries them out, and a dry run only shows them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
 
-from mirror.config.settings import Issuer, Settings
+from mirror.addresses import repository_paths
+from mirror.config.settings import Issuer, Repository, Settings
 from mirror.errors import RemoteError
 from mirror.history.ledger_reader import HistoryState, Trust
-from mirror.model import Event, IssuerUrl, KeyId, Ledger, Observation, PublicObject, Reason
-from mirror.publish.audit import Audits
+from mirror.model import (
+    Answer,
+    CommitId,
+    Event,
+    IssuerName,
+    IssuerUrl,
+    Key,
+    KeyId,
+    KeyName,
+    Ledger,
+    Level,
+    Observation,
+    Observed,
+    PublicObject,
+    Reason,
+    RepositoryMode,
+    Status,
+    Thumbprint,
+    Unusable,
+)
+from mirror.new_keys import sound_keys
+from mirror.ports import History
 from mirror.publish.drift import Decision
 from mirror.publish.listing import Shown, Target
-from mirror.reconcile.believing import Beliefs
-from mirror.reconcile.local_state import LocalState
+from mirror.reconcile.local_state import Audits, LocalState
+from mirror.trust.discovery import observe
+from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier
 from mirror.trust.lifecycle import Outcome
 from mirror.trust.tokens import Token
+from mirror.trust.weak_keys import shared_keys, suspects
+
+Answers = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Beliefs:
+    """Everything that apiservers showed in this pass, by issuer name.
+
+    `defects` names issuers whose answers made our own code fail. `suspects` are new keys that must be held, with the
+    reason's code; `events` what keys of several issuers have in common.
+    """
+
+    observations: Mapping[IssuerName, tuple[Observation, ...]] = field(default_factory=dict)
+    defects: Mapping[IssuerName, Reason] = field(default_factory=dict)
+    suspects: Mapping[Thumbprint, str] = field(default_factory=dict)
+    events: Mapping[IssuerName, tuple[Event, ...]] = field(default_factory=dict)
+
+
+def believe(
+    issuers: Iterable[Issuer],
+    answers: Answers,
+    memory: HistoryState,
+    *,
+    left_out: Callable[[], Iterable[Key]] = tuple,
+) -> Beliefs:
+    """Validate every answer; what fails unexpectedly stays with its issuer.
+
+    Args:
+        issuers: Whose answers.
+        answers: What their apiservers said.
+        memory: What git knows of them.
+        left_out: Gives the known keys of all other issuers, with which new keys are compared too; called only when
+            there are new keys.
+    """
+    observations: dict[IssuerName, tuple[Observation, ...]] = {}
+    defects: dict[IssuerName, Reason] = {}
+    asked = tuple(issuers)
+    remembered = [each for each in asked if each.issuer in memory.issuers]  # who is not is a defect, told below
+    checked = sound_keys({each.name: (answers.get(each.name, ()), _known(each, memory)) for each in remembered})
+    for issuer in asked:
+        try:
+            observations[issuer.name] = _observations(issuer, answers.get(issuer.name, ()), memory, checked)
+        except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
+            defects[issuer.name] = defect(error)
+    shown = {name: tuple(_keys(found)) for name, found in observations.items()}
+    known = {key.thumbprint: key for key in recorded_keys(memory)}
+    followed = _followed(memory)
+    new = [key for keys in shown.values() for key in keys if key.thumbprint not in followed]
+    suspected = suspects(new, (*known.values(), *left_out()), number=fast_numbers()) if new else {}
+    return Beliefs(observations, defects, suspected, shared_keys(shown))
+
+
+def defect(error: Exception) -> Reason:
+    """An exception that nobody expected, as a reason of one issuer: nothing lost, nobody else stopped."""
+    sentence = f"This issuer's pass failed unexpectedly: {type(error).__name__}: {error}"
+    return Reason("broken", sentence, "This is a defect of oidc-mirror: please report it with this sentence.")
+
+
+def _known(issuer: Issuer, memory: HistoryState) -> frozenset[Thumbprint]:
+    ledger = memory.issuers[issuer.issuer].ledger
+    return frozenset(record.key.thumbprint for record in ledger.records) if ledger is not None else frozenset()
+
+
+def _observations(
+    issuer: Issuer,
+    answers: Iterable[Answer | Unusable],
+    memory: HistoryState,
+    checked: Mapping[IssuerName, frozenset[Thumbprint]],
+) -> tuple[Observation, ...]:
+    known = _known(issuer, memory) | checked.get(issuer.name, frozenset())
+    return tuple(
+        answer
+        if isinstance(answer, Unusable)
+        else observe(answer, issuer=issuer.issuer, policy=issuer.keys, known=known)
+        for answer in answers
+    )
+
+
+def _keys(observations: Iterable[Observation]) -> Iterable[Key]:
+    return (key for o in observations if isinstance(o, Observed) for key in o.keys)
+
+
+def _followed(memory: HistoryState) -> frozenset[Thumbprint]:
+    """The keys that were compared when they came in and are remembered since; a dropped one is new when it returns."""
+    ledgers = (known.ledger.records for known in memory.issuers.values() if known.ledger is not None)
+    return frozenset(r.key.thumbprint for records in ledgers for r in records if r.status is not Status.DROPPED)
+
+
+def recorded_keys(memory: HistoryState) -> Iterable[Key]:
+    """The keys of all ledgers whose material is kept, whatever their status."""
+    ledgers = (known.ledger for known in memory.issuers.values())
+    keys = (record.key for ledger in ledgers if ledger is not None for record in ledger.records)
+    return (key for key in keys if not isinstance(key, KeyName))
+
 
 Decided = tuple[PublicObject, Decision | None]
 """One object as it should stand, and what must be done for it (None: nothing)."""
@@ -131,3 +250,84 @@ class Plan:
     failures: tuple[Reason, ...] = ()
     events: tuple[Event, ...] = ()
     reported: tuple[Reason, ...] = ()
+
+
+def trust_of(
+    settings: Settings,
+    history: History,
+    local: LocalState,
+    keys: LedgerTrust | LedgerVerifier | None,
+    *,
+    before: CommitId | None = None,
+) -> Trust:
+    """How the ledgers of this repository are believed.
+
+    Args:
+        settings: The configuration.
+        history: The repository, after a fetch.
+        local: What this machine remembers.
+        keys: Who is believed; None where the remote is trusted.
+        before: The remote's head before the fetch.
+
+    Raises:
+        HistoryError: The repository could not be read.
+    """
+    known = local.issuers.items() if local.repository == settings.repository.name else ()
+    decided = {url: state.decided for url, state in known if state.decided is not None}
+    trust = Trust(keys, settings.repository.name, decided)
+    if keys is None:
+        return trust
+    heads = (history.heads().local, history.heads().remote, before)
+    is_first = _is_first_signing(settings, history, local, [head for head in dict.fromkeys(heads) if head is not None])
+    return replace(trust, is_first_signing=is_first, trusts_own_head=local.is_former)
+
+
+def mode_of(settings: Repository, keys: LedgerTrust | LedgerVerifier | None) -> RepositoryMode:
+    """How git is believed, in a word."""
+    if keys is not None:
+        return "signed"
+    return "local" if settings.remote is None else "trusted"
+
+
+def unsigned_remote(settings: Settings) -> Event:
+    """What it means that the remote is trusted."""
+    branch, remote = settings.repository.branch, settings.repository.remote
+    sentence = (
+        f"Whoever can push to {branch} of {remote}, its administrators included, can publish a key, so be any pod of "
+        f"{len(settings.issuers)} issuers, and can take a revocation back; set `repository.signing_key`, or protect "
+        "the branch."
+    )
+    return Event("repository.unsigned", sentence, Level.WARNING)
+
+
+def _is_first_signing(settings: Settings, history: History, local: LocalState, heads: Sequence[CommitId]) -> bool:
+    """Whether this machine trusted this repository until now, and nobody is known to have signed anything in it."""
+    trusted = history.knows(local.trusted_head) if local.trusted_head else local.is_former and bool(heads)
+    if not trusted:
+        return False
+    everything = publications(replace(settings, issuers=(*settings.issuers, *settings.left_out)))
+    signatures = [repository_paths(each.url).signature for each in everything]
+    return not any(history.read(head, signatures) for head in heads)
+
+
+MANY_KEYS = 2000
+"""From so many keys on (1 s with gmpy2, several without) it is worth telling how it goes faster."""
+
+_SLOW: Callable[[int], Any] = Decimal
+
+
+def fast_numbers() -> Callable[[int], Any]:
+    """gmpy2 where somebody installed it: 2 s instead of 22 s for 10 000 keys."""
+    try:
+        from gmpy2 import mpz  # noqa: PLC0415  optional
+    except ImportError:
+        return _SLOW
+    number: Callable[[int], Any] = mpz
+    return number
+
+
+def advice(count: int, number: Callable[[int], Any]) -> str | None:
+    """How the next comparison of `count` keys would be faster; None when it would not, or is fast enough."""
+    if count < MANY_KEYS or number is not _SLOW:
+        return None
+    return f"{count} keys are compared without gmpy2, which is ten times as fast: pip install 'oidc-mirror[fleet]'"

@@ -15,7 +15,7 @@ from mirror.errors import MirrorError
 from mirror.log import log_report
 from mirror.model import Reason, Version
 from mirror.ports import Ports
-from mirror.publish import audit
+from mirror.reconcile import local_state
 from mirror.reconcile.controller import run_once
 from mirror.reconcile.state import publications
 from mirror.report import Report, reason_from
@@ -64,7 +64,7 @@ class Passes:
         self.chronicle = books.resume(settings).configured(publications(settings))
         # A daemon that starts looks at everything once: what it shows of the world is then never unknown for an hour.
         with suppress(OSError):
-            (settings.state_dir / audit.FILE_NAME).unlink()
+            (settings.state_dir / local_state.VERIFIED_FILE_NAME).unlink()
 
     def run(self) -> None:
         """One whole pass; whatever goes wrong in it is counted and told, never raised."""

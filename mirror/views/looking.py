@@ -15,11 +15,18 @@ from mirror.publish.drift import Action, Decision, Put, Waiting, public_objects
 from mirror.publish.listing import list_buckets, target
 from mirror.publish.publisher import reason_of
 from mirror.reconcile import local_state
-from mirror.reconcile.believing import Beliefs, defect
-from mirror.reconcile.believing_git import mode_of, trust_of, unsigned_remote
-from mirror.reconcile.holding import held_changes
-from mirror.reconcile.planner import plan_objects
-from mirror.reconcile.state import IssuerPlan, Publication, World, publications
+from mirror.reconcile.planner import held_changes, plan_objects
+from mirror.reconcile.state import (
+    Beliefs,
+    IssuerPlan,
+    Publication,
+    World,
+    defect,
+    mode_of,
+    publications,
+    trust_of,
+    unsigned_remote,
+)
 from mirror.report import reason_from
 from mirror.trust.discovery import render
 from mirror.trust.lifecycle import Outcome
@@ -47,7 +54,7 @@ def standing(settings: Settings, ports: Ports, now: datetime, *, names: frozense
     buckets = list_buckets(ports, keys, workers=settings.limits.puts)
     try:
         remote_error = _fetch(settings, ports)
-        local = local_state.load(settings.state_dir)
+        local = local_state.load_local_state(settings.state_dir)
         trust = trust_of(settings, ports.history, local, ports.ledger_trust())
         memory = load_history(ports.history, [each.url for each in everything], trust)
     except HistoryError as error:

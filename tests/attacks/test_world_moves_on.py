@@ -205,8 +205,8 @@ def test_publication_that_waits_does_not_hold_up_the_retirements_of_its_sibling(
 def test_unsaved_state_keeps_nobody_from_publishing(here: Situation) -> None:
     """A disk that remembers nothing: the pass goes on, and says so."""
     here.run(ONE, ONE)
-    (here.state_dir / local_state.FILE_NAME).unlink()
-    (here.state_dir / local_state.FILE_NAME).mkdir()
+    (here.state_dir / local_state.LOCAL_STATE_FILE_NAME).unlink()
+    (here.state_dir / local_state.LOCAL_STATE_FILE_NAME).mkdir()
     report = here.run(BOTH, BOTH)
     assert "state.unsaved" in told(report)
     assert len(public_kids(here)) == 2

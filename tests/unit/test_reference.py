@@ -120,7 +120,7 @@ def test_files_of_the_state_directory_are_all_told() -> None:
     """Whatever the program writes there by a name of its own is on the page."""
     page = (FOLDER / "files.md").read_text()
     program = "".join(path.read_text() for path in PROGRAM.rglob("*.py"))
-    found = set(re.findall(r'^(?:FILE_NAME|LAST_ERROR) = "([^"]+)"', program, re.MULTILINE))
+    found = set(re.findall(r'^(?:\w*FILE_NAME|LAST_ERROR) = "([^"]+)"', program, re.MULTILINE))
     found |= set(re.findall(r'state_dir / "([^"]+)"', program))
     assert {"lock", "audit.json", "local-state.json", "last_error"} <= found
     assert [each for each in sorted(found) if f"| `{each}` |" not in page] == []

@@ -7,7 +7,7 @@ from mirror.config.settings import Issuer, Publish
 from mirror.doctor.finding import Finding, Place, Station
 from mirror.doctor.ports import Aws, Identity, Missed
 from mirror.ports import OwnToken
-from mirror.reconcile.circular import CODE, REMEDY, circular_credentials
+from mirror.reconcile.planner import CODE, REMEDY, circular_credentials
 
 _METHODS = {
     "env": "the environment (AWS_ACCESS_KEY_ID)",

@@ -5,7 +5,7 @@ import pytest
 
 from mirror.config.settings import Publish
 from mirror.model import CommitId, Level, ObjectKey, Reason
-from mirror.reconcile.invalidating import MOST_PATHS, Changed, guarded, invalidations, path_of, tell
+from mirror.reconcile.executor import MOST_PATHS, Changed, guarded, invalidations, path_of, tell
 from mirror.report import ExitStatus
 from support.fakes import FakeWorld
 from support.situations import BOTH, DISCOVERY_KEY, JWKS_KEY, LAST, ONE, Situation

@@ -1,4 +1,7 @@
-"""What a mirror remembers beside git, in `local-state.json`: it comes back, and damage costs care, never a pass."""
+"""What a mirror remembers beside git, in `local-state.json`: it comes back, and damage costs care, never a pass.
+
+When headers and public URLs are looked at: remembered successes, and nothing else, put it off.
+"""
 
 import json
 from dataclasses import replace
@@ -7,17 +10,24 @@ from pathlib import Path
 
 import pytest
 
+from mirror.config.settings import Publish
 from mirror.errors import HistoryError
 from mirror.history.ledger_reader import DecidedLedger
-from mirror.model import IssuerUrl, KeyPolicy, Kid, Thumbprint
+from mirror.model import IssuerUrl, KeyName, KeyPolicy, KeyRecord, Kid, Ledger, Revocation, Status, Thumbprint
 from mirror.reconcile.local_state import (
-    FILE_NAME,
     FORMER_FILE_NAME,
+    LOCAL_STATE_FILE_NAME,
+    VERIFIED_FILE_NAME,
+    Audits,
     IssuerState,
     LocalState,
+    Stamp,
     digest_of,
-    load,
+    fingerprint,
+    load_local_state,
+    load_verified,
     record_adopted,
+    save_verified,
     update,
     without_adopted,
 )
@@ -54,7 +64,7 @@ def save(folder: Path, state: LocalState) -> None:
 def written(folder: Path, **changes: object) -> None:
     """A file as this program writes it, with other members."""
     save(folder, FULL)
-    path = folder / FILE_NAME
+    path = folder / LOCAL_STATE_FILE_NAME
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
@@ -65,37 +75,37 @@ def written(folder: Path, **changes: object) -> None:
 def test_state_comes_back(tmp_path: Path, state: LocalState) -> None:
     """What is saved is loaded."""
     save(tmp_path, state)
-    assert load(tmp_path) == state
+    assert load_local_state(tmp_path) == state
 
 
 def test_issuer_of_which_nothing_is_remembered_is_not_written(tmp_path: Path) -> None:
     """The file does not grow by issuers that came and went."""
     save(tmp_path, LocalState({ISSUER: IssuerState(), OTHER: IssuerState(apiservers="x")}))
-    assert load(tmp_path) == LocalState({OTHER: IssuerState(apiservers="x")})
+    assert load_local_state(tmp_path) == LocalState({OTHER: IssuerState(apiservers="x")})
 
 
 def test_same_state_does_not_touch_the_file(tmp_path: Path) -> None:
     """A steady pass writes nothing."""
     save(tmp_path, FULL)
-    stamp = (tmp_path / FILE_NAME).stat().st_mtime_ns
+    stamp = (tmp_path / LOCAL_STATE_FILE_NAME).stat().st_mtime_ns
     save(tmp_path, FULL)
-    assert (tmp_path / FILE_NAME).stat().st_mtime_ns == stamp
+    assert (tmp_path / LOCAL_STATE_FILE_NAME).stat().st_mtime_ns == stamp
 
 
 def test_same_state_has_the_same_bytes(tmp_path: Path) -> None:
     """Whatever the order in which it was learnt."""
     save(tmp_path, FULL)
-    first = (tmp_path / FILE_NAME).read_bytes()
-    (tmp_path / FILE_NAME).unlink()
+    first = (tmp_path / LOCAL_STATE_FILE_NAME).read_bytes()
+    (tmp_path / LOCAL_STATE_FILE_NAME).unlink()
     save(tmp_path, replace(FULL, issuers=dict(reversed(tuple(FULL.issuers.items())))))
-    assert (tmp_path / FILE_NAME).read_bytes() == first
+    assert (tmp_path / LOCAL_STATE_FILE_NAME).read_bytes() == first
 
 
 def test_moments_of_other_time_zones_are_read_as_utc(tmp_path: Path) -> None:
     """A hand that restores a file may write any."""
     zone = timezone(timedelta(hours=5))
     save(tmp_path, LocalState({ISSUER: IssuerState(tolerated_since=MOMENT.astimezone(zone))}))
-    found = load(tmp_path).of(ISSUER).tolerated_since
+    found = load_local_state(tmp_path).of(ISSUER).tolerated_since
     assert (found, found.tzinfo if found else None) == (MOMENT, UTC)
 
 
@@ -122,8 +132,8 @@ def with_issuer(entry: object) -> str:
 )
 def test_damaged_file_is_an_empty_one_and_told(tmp_path: Path, text: str) -> None:
     """Then this mirror works like a pod with an empty disk."""
-    (tmp_path / FILE_NAME).write_text(text)
-    found = load(tmp_path)
+    (tmp_path / LOCAL_STATE_FILE_NAME).write_text(text)
+    found = load_local_state(tmp_path)
     assert replace(found, warning="") == LocalState()
     assert "is damaged; it is ignored" in found.warning
 
@@ -132,7 +142,7 @@ def test_damaged_file_is_an_empty_one_and_told(tmp_path: Path, text: str) -> Non
 def test_file_of_another_version_is_an_empty_one_and_told(tmp_path: Path, version: object) -> None:
     """What a newer program keeps there is not guessed."""
     written(tmp_path, version=version)
-    found = load(tmp_path)
+    found = load_local_state(tmp_path)
     assert replace(found, warning="") == LocalState()
     assert f"is of version {version!r}, not 1" in found.warning
 
@@ -141,11 +151,11 @@ def test_pass_tells_of_a_damaged_file_and_replaces_it(tmp_path: Path) -> None:
     """One warning, no failure; the next pass has nothing to tell."""
     here = Situation(tmp_path)
     here.run(ONE, ONE)
-    (tmp_path / FILE_NAME).write_text("{}")
+    (tmp_path / LOCAL_STATE_FILE_NAME).write_text("{}")
     report = here.run()
     assert ("state.unread" in names(report), report.exit_status) == (True, ExitStatus.CURRENT)
     assert names(here.run()) == set()
-    assert load(tmp_path).of(ISSUER).apiservers != ""
+    assert load_local_state(tmp_path).of(ISSUER).apiservers != ""
 
 
 def names(report: Report) -> set[str]:
@@ -155,7 +165,7 @@ def names(report: Report) -> set[str]:
 def test_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     """Without it the next pass knows less, which is no failure of this one."""
     here = Situation(tmp_path)
-    (tmp_path / FILE_NAME).mkdir()
+    (tmp_path / LOCAL_STATE_FILE_NAME).mkdir()
     report = here.run(ONE, ONE)
     assert report.exit_status is ExitStatus.CURRENT
     assert "state.unsaved" in names(report)
@@ -193,7 +203,7 @@ def test_state_directory_that_is_gone_is_an_error(tmp_path: Path) -> None:
 def test_file_of_earlier_programs_is_read(tmp_path: Path, text: str, state: LocalState) -> None:
     """What still has a meaning: the apiservers, adopted documents, and whether anything was pushed."""
     (tmp_path / FORMER_FILE_NAME).write_text(text)
-    assert load(tmp_path) == state
+    assert load_local_state(tmp_path) == state
 
 
 def test_file_of_earlier_programs_is_read_once(tmp_path: Path) -> None:
@@ -201,27 +211,27 @@ def test_file_of_earlier_programs_is_read_once(tmp_path: Path) -> None:
     (tmp_path / FORMER_FILE_NAME).write_text(json.dumps({"sources": {ISSUER: "abc"}}))
     update(tmp_path, lambda state: state)
     assert not (tmp_path / FORMER_FILE_NAME).exists()
-    assert load(tmp_path) == LocalState({ISSUER: IssuerState("abc")}, has_pushed=True)
+    assert load_local_state(tmp_path) == LocalState({ISSUER: IssuerState("abc")}, has_pushed=True)
 
 
 def test_both_files_stand_after_a_kill(tmp_path: Path) -> None:
     """Killed between writing the new file and removing the old: the new one counts."""
     save(tmp_path, FULL)
     (tmp_path / FORMER_FILE_NAME).write_text(json.dumps({"sources": {OTHER: "old"}}))
-    assert load(tmp_path) == FULL
+    assert load_local_state(tmp_path) == FULL
 
 
 def test_pass_after_an_upgrade_changes_no_apiservers(tmp_path: Path) -> None:
     """What the earlier program called sources is the same digest: no retirement starts anew by an upgrade."""
     here = Situation(tmp_path)
     here.run(BOTH, BOTH)
-    known = load(tmp_path).of(ISSUER).apiservers
-    (tmp_path / FILE_NAME).unlink()
+    known = load_local_state(tmp_path).of(ISSUER).apiservers
+    (tmp_path / LOCAL_STATE_FILE_NAME).unlink()
     (tmp_path / FORMER_FILE_NAME).write_text(json.dumps({"sources": {ISSUER: known}}))
     report = here.run()
     assert [each.events for each in report.issuers] == [()]
     here.apiservers = here.apiservers[:1]
-    (tmp_path / FILE_NAME).unlink()
+    (tmp_path / LOCAL_STATE_FILE_NAME).unlink()
     (tmp_path / FORMER_FILE_NAME).write_text(json.dumps({"sources": {ISSUER: known}}))
     assert "sources.changed" in {event.name for event in here.run().issuers[0].events}
 
@@ -241,7 +251,7 @@ def test_adopted_documents_are_known_by_their_bytes(tmp_path: Path) -> None:
     """Another adoption replaces what was adopted; the rest of the issuer stays."""
     save(tmp_path, FULL)
     record_adopted(tmp_path, {ISSUER: [b"new"], OTHER: [b"x", b"y"]})
-    found = load(tmp_path)
+    found = load_local_state(tmp_path)
     assert [found.is_adopted(ISSUER, body) for body in (b"new", b"theirs")] == [True, False]
     assert [found.is_adopted(OTHER, body) for body in (b"x", b"y", b"new")] == [True, True, False]
     assert found.of(ISSUER) == replace(FULL.of(ISSUER), adopted=frozenset({digest_of(b"new")}))
@@ -254,7 +264,7 @@ def test_update_changes_what_is_there_by_then(tmp_path: Path) -> None:
     save(tmp_path, FULL)
     update(tmp_path, lambda state: replace(state, trusted_head="5" * 40))
     record_adopted(tmp_path, {OTHER: [b"x"]})
-    found = load(tmp_path)
+    found = load_local_state(tmp_path)
     assert (found.trusted_head, found.is_adopted(OTHER, b"x")) == ("5" * 40, True)
 
 
@@ -269,12 +279,12 @@ def test_held_key_that_is_missing_is_dropped_after_its_time(tmp_path: Path) -> N
     here.run(BOTH, BOTH)
     here.run(ONE, ONE)
     since = here.now
-    assert list(load(tmp_path).of(ISSUER).held_missing_since.values()) == [since]
+    assert list(load_local_state(tmp_path).of(ISSUER).held_missing_since.values()) == [since]
     here.run(after=23 * HOUR)
-    assert list(load(tmp_path).of(ISSUER).held_missing_since.values()) == [since]
+    assert list(load_local_state(tmp_path).of(ISSUER).held_missing_since.values()) == [since]
     assert "held" in statuses(here.run())
     assert "held" not in statuses(here.run(after=HOUR))
-    assert load(tmp_path).of(ISSUER).held_missing_since == {}
+    assert load_local_state(tmp_path).of(ISSUER).held_missing_since == {}
 
 
 def statuses(report: Report) -> set[str]:
@@ -289,7 +299,7 @@ def test_held_key_that_comes_back_is_missing_no_more(tmp_path: Path) -> None:
     here.run(BOTH, BOTH)
     here.run(ONE, ONE)
     here.run(BOTH, BOTH, after=HOUR)
-    assert load(tmp_path).of(ISSUER).held_missing_since == {}
+    assert load_local_state(tmp_path).of(ISSUER).held_missing_since == {}
 
 
 def test_empty_disk_drops_no_held_key(tmp_path: Path) -> None:
@@ -299,7 +309,7 @@ def test_empty_disk_drops_no_held_key(tmp_path: Path) -> None:
     here.policy = KeyPolicy(new_keys="hold")
     here.run(BOTH, BOTH)
     for _ in range(3):
-        (tmp_path / FILE_NAME).unlink()
+        (tmp_path / LOCAL_STATE_FILE_NAME).unlink()
         assert "held" in statuses(here.run(ONE, ONE, after=30 * HOUR))
 
 
@@ -317,7 +327,7 @@ def left_alone(tmp_path: Path) -> Situation:
 
 
 def tolerated(here: Situation) -> datetime | None:
-    return load(here.state_dir).of(ISSUER).tolerated_since
+    return load_local_state(here.state_dir).of(ISSUER).tolerated_since
 
 
 def test_other_writers_document_stands_at_most_an_audit_interval(tmp_path: Path) -> None:
@@ -347,3 +357,90 @@ def test_remote_that_is_back_ends_the_patience(tmp_path: Path) -> None:
     assert here.public() != b"theirs"
     here.run(after=HOUR)
     assert tolerated(here) is None
+
+
+AUDITED_ISSUER = IssuerUrl("https://issuer.example.com")
+PUBLISH = Publish(bucket="b", region="r", base_url="https://issuer.example.com")
+BODIES = (b"jwks", b"discovery")
+LEDGER = Ledger(AUDITED_ISSUER)
+STAMPED = Audits({AUDITED_ISSUER: Stamp(MOMENT, fingerprint(PUBLISH, BODIES, LEDGER))})
+
+
+@pytest.mark.parametrize(
+    ("audits", "publish", "age", "due"),
+    [
+        (Audits(), PUBLISH, 0, True),
+        (STAMPED, PUBLISH, 0, False),
+        (STAMPED, PUBLISH, 3599, False),
+        (STAMPED, PUBLISH, 3600, True),
+        (STAMPED, PUBLISH, -1, True),
+        (STAMPED, replace(PUBLISH, cache_control="public, max-age=60"), 1, True),
+        (STAMPED, replace(PUBLISH, audit_interval_seconds=0.0), 0, True),
+    ],
+    ids=["never", "just_now", "before_the_interval", "at_the_interval", "from_the_future", "other_settings", "always"],
+)
+def test_due(audits: Audits, publish: Publish, age: int, *, due: bool) -> None:
+    """Due when never, too long ago, in the future, or under other settings."""
+    assert audits.due(AUDITED_ISSUER, publish, BODIES, LEDGER, MOMENT + timedelta(seconds=age)) is due
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    """The file carries every stamp, and no draft stays behind."""
+    save_verified(tmp_path, STAMPED)
+    assert load_verified(tmp_path) == STAMPED
+    assert [path.name for path in tmp_path.iterdir()] == [VERIFIED_FILE_NAME]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"issuers": 1}',
+        '{"issuers": {"x": {}}}',
+        '{"issuers": {"x": {"at": "no", "what": ""}}}',
+        '{"issuers": {"x": {"at": 7, "what": ""}}}',
+        '{"issuers": {"x": {"at": "2026-11-23T08:00:00"}}}',
+    ],
+)
+def test_damaged_file_means_audit_now(tmp_path: Path, text: str) -> None:
+    """A cache that cannot be read is no reason to fail, and no reason to skip a look."""
+    (tmp_path / VERIFIED_FILE_NAME).write_text(text)
+    assert load_verified(tmp_path) == Audits()
+
+
+def test_missing_file_means_audit_now(tmp_path: Path) -> None:
+    """The first pass looks at everything."""
+    assert load_verified(tmp_path) == Audits()
+
+
+def test_unwritable_directory_is_told(tmp_path: Path) -> None:
+    """A full or missing directory gives a sentence with a remedy."""
+    with pytest.raises(HistoryError, match="cannot be written"):
+        save_verified(tmp_path / "missing", STAMPED)
+
+
+def test_other_bodies_are_due() -> None:
+    """What was put by a pass that was killed before its look is looked at by the next one."""
+    assert STAMPED.due(AUDITED_ISSUER, PUBLISH, (b"jwks", b"new"), LEDGER, MOMENT)
+
+
+def test_new_revocation_is_due() -> None:
+    """The bytes may be the same: the object must name a commit that knows the revocation."""
+    revoked = KeyRecord(
+        KeyName(Kid("gone"), "RS256", Thumbprint("a" * 43)),
+        Status.REVOKED,
+        2,
+        MOMENT,
+        revocation=Revocation(MOMENT, "x"),
+    )
+    assert STAMPED.due(AUDITED_ISSUER, PUBLISH, BODIES, Ledger(AUDITED_ISSUER, (revoked,)), MOMENT)
+
+
+def test_stamp_without_a_time_zone_is_taken_as_one(tmp_path: Path) -> None:
+    """A file that somebody edited never makes a pass fail."""
+    text = '{"issuers": {"https://issuer.example.com": {"at": "2026-11-23T08:00:00", "what": "x"}}}'
+    (tmp_path / VERIFIED_FILE_NAME).write_text(text)
+    assert load_verified(tmp_path).stamps[AUDITED_ISSUER].at.tzinfo is not None

@@ -1,20 +1,48 @@
-"""By what ledgers are believed: which mode it is, what is remembered, and when signing may begin on trust."""
+"""By what ledgers are believed: which mode it is, what is remembered, and when signing may begin on trust.
 
+Which of the keys that apiservers show are new, and so compared with those of the whole fleet.
+
+`check --fleet` works without gmpy2, and says so where that takes long.
+"""
+
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mirror.addresses import repository_paths
+from mirror.config.settings import Issuer
 from mirror.errors import UsageError
-from mirror.history.ledger_reader import DecidedLedger
-from mirror.model import CommitId, Level
-from mirror.reconcile.believing_git import mode_of, trust_of, unsigned_remote
-from mirror.reconcile.local_state import FILE_NAME, FORMER_FILE_NAME, IssuerState, LocalState, load, update
+from mirror.history.ledger_reader import DecidedLedger, HistoryState, IssuerHistory
+from mirror.model import CommitId, Heads, Key, KeyRecord, Ledger, Level, Observed, Revocation, Status, trimmed
+from mirror.reconcile.local_state import (
+    FORMER_FILE_NAME,
+    LOCAL_STATE_FILE_NAME,
+    IssuerState,
+    LocalState,
+    load_local_state,
+    update,
+)
+from mirror.reconcile.state import (
+    MANY_KEYS,
+    Beliefs,
+    advice,
+    believe,
+    fast_numbers,
+    mode_of,
+    recorded_keys,
+    trust_of,
+    unsigned_remote,
+)
 from mirror.report import ExitStatus, Report
 from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier, SignatureHeader
-from support.fakes import MOMENT, Commit, FakeHistory, FakeRemote
+from support.fakes import MOMENT, Commit, FakeHistory, FakeRemote, FakeWorld
 from support.signers import ledger_trust, signer
-from support.situations import ISSUER, LEDGER, ONE, Situation, with_remote
+from support.situations import BASE_URL, ISSUER, LEDGER, NAME, ONE, Situation, answer, with_remote
 
 SIGNATURE = f"{LEDGER}.jws"
 DECIDED = DecidedLedger("1" * 40)
@@ -134,14 +162,14 @@ def test_first_pass_with_a_key_signs_what_it_trusted(shared: Situation) -> None:
     """The ledger's bytes stay, the signature is added; from then on nothing is trusted unsigned."""
     shared.run(ONE, ONE)
     body = shared.world.history.files()[LEDGER]
-    assert load(shared.state_dir).trusted_head == shared.world.history.head
+    assert load_local_state(shared.state_dir).trusted_head == shared.world.history.head
     shared.world.ledger_trust = KEYS
     report = shared.run()
     assert (report.exit_status, report.committed) == (ExitStatus.CURRENT, True)
     files = shared.world.history.files()
     assert files[LEDGER] == body
     assert isinstance(KEYS.verify(body, files[SIGNATURE], ISSUER), SignatureHeader)
-    local = load(shared.state_dir)
+    local = load_local_state(shared.state_dir)
     assert (local.trusted_head, local.of(ISSUER).decided is not None) == ("", True)
     assert not shared.run().committed
 
@@ -149,7 +177,7 @@ def test_first_pass_with_a_key_signs_what_it_trusted(shared: Situation) -> None:
 def test_first_pass_with_a_key_after_an_upgrade_signs_too(shared: Situation) -> None:
     """`notebook.json` stands there: the earlier program trusted the repository."""
     shared.run(ONE, ONE)
-    (shared.state_dir / FILE_NAME).unlink()
+    (shared.state_dir / LOCAL_STATE_FILE_NAME).unlink()
     (shared.state_dir / FORMER_FILE_NAME).write_text('{"sources": {}}')
     shared.world.ledger_trust = KEYS
     assert shared.run().exit_status is ExitStatus.CURRENT
@@ -162,7 +190,7 @@ def test_mirror_with_a_new_key_waits_for_one_that_knows(shared: Situation, is_ke
     """Nobody here trusted this repository: nothing unsigned is believed, nothing is decided, and it is told how on."""
     shared.run(ONE, ONE)
     head, public = shared.world.history.head, shared.public()
-    (shared.state_dir / FILE_NAME).unlink()
+    (shared.state_dir / LOCAL_STATE_FILE_NAME).unlink()
     mirror = shared if is_kept else shared.beside()
     mirror.world.ledger_trust = KEYS
     report = mirror.run()
@@ -188,7 +216,7 @@ def test_repository_in_which_signatures_were_met_is_trusted_no_more(shared: Situ
     signed = signed_copy(shared)
     with pytest.raises(UsageError, match=r"repository\.signed"):
         shared.run()
-    assert load(shared.state_dir).trusted_head == ""
+    assert load_local_state(shared.state_dir).trusted_head == ""
     assert shared.world.history.remote is not None
     assert (shared.world.history.remote.head, shared.world.history.head) == (signed, head)
 
@@ -220,11 +248,77 @@ def test_another_mirrors_signature_is_remembered(shared: Situation) -> None:
     """By the blobs of ledger and signature and its key: the next pass need not verify it again."""
     shared.world.ledger_trust = KEYS
     shared.run(ONE, ONE)
-    decided = load(shared.state_dir).of(ISSUER).decided
+    decided = load_local_state(shared.state_dir).of(ISSUER).decided
     assert decided is not None
     assert decided.kid == signer().kid
     other = shared.beside()
     other.world.ledger_trust = ledger_trust(1, 0)
     assert not other.run().committed
-    known = load(other.state_dir).of(ISSUER).decided
+    known = load_local_state(other.state_dir).of(ISSUER).decided
     assert known == decided
+
+
+NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
+
+
+def memory(*records: KeyRecord) -> HistoryState:
+    known = IssuerHistory(repository_paths(ISSUER), Ledger(ISSUER, records) if records else None)
+    return HistoryState(Heads(None, None), None, (), {ISSUER: known})
+
+
+def believed(known: HistoryState) -> tuple[Beliefs, bool]:
+    """What is believed of the one captured answer, and whether its key was compared with those of other issuers."""
+    asked = []
+
+    def left_out() -> Iterable[Key]:
+        asked.append(True)
+        return ()
+
+    issuer = Issuer(NAME, ISSUER, FakeWorld(base_url=BASE_URL).publish())
+    return believe([issuer], {NAME: (answer(ONE),)}, known, left_out=left_out), bool(asked)
+
+
+def shown() -> Key:
+    (observation,) = believed(memory())[0].observations[NAME]
+    assert isinstance(observation, Observed)
+    (key,) = observation.keys
+    return key
+
+
+@pytest.mark.parametrize(
+    ("status", "is_new", "is_recorded"),
+    [
+        (None, True, False),
+        (Status.PUBLISHED, False, True),
+        (Status.HELD, False, True),
+        (Status.DROPPED, True, False),
+        (Status.REVOKED, False, False),
+    ],
+    ids=["unknown", "published", "held", "dropped", "revoked"],
+)
+def test_key_is_compared_when_it_comes_and_when_it_returns(
+    status: Status | None, is_new: bool, is_recorded: bool
+) -> None:
+    """A dropped key is gone from the comparison, so it is new again; a revoked one that is shown costs nothing."""
+    revocation = Revocation(NOW, "stolen") if status is Status.REVOKED else None
+    held = "policy" if status is Status.HELD else None
+    records = () if status is None else (KeyRecord(shown(), status, 1, NOW, held_because=held, revocation=revocation),)
+    known = memory(*(trimmed(record) for record in records))
+    assert believed(known)[1] is is_new
+    assert list(recorded_keys(known)) == ([shown()] if is_recorded else [])
+
+
+@pytest.mark.parametrize(
+    ("count", "number", "is_told"),
+    [(MANY_KEYS, Decimal, True), (MANY_KEYS - 1, Decimal, False), (MANY_KEYS, int, False)],
+    ids=["many_slow", "few_slow", "many_fast"],
+)
+def test_extra_is_named_where_it_helps(count: int, number: Callable[[int], Any], *, is_told: bool) -> None:
+    """With many keys and Python's own numbers the extra is named, and else nothing is."""
+    told = advice(count, number)
+    assert (told is not None and "[fleet]" in told) is is_told
+
+
+def test_numbers_are_exact() -> None:
+    """Whichever are installed, they hold a modulus."""
+    assert int(fast_numbers()(2**2048 + 1)) == 2**2048 + 1
