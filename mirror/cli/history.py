@@ -51,7 +51,7 @@ def command(ctx: click.Context, *, name: str | None, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(document(biographies), indent=2))
     elif output == "html":
-        from mirror.views.timeline import page  # noqa: PLC0415  jinja2 for the page alone
+        from mirror.status.timeline import page  # noqa: PLC0415  jinja2 for the page alone
 
         click.echo(page(biographies, now=datetime.now(UTC)), nl=False)
     else:

@@ -11,7 +11,7 @@ from mirror.cli.history import moment
 from mirror.cli.options import common, common_options
 from mirror.log import escaped
 from mirror.model import PUBLIC_STATUSES, Reason, Status
-from mirror.views.standing import IssuerStanding, KeyStanding, ObjectState, Standing, to_json
+from mirror.status.result import IssuerStanding, KeyStanding, ObjectState, Standing, to_json
 
 
 @click.command("status")
@@ -35,7 +35,7 @@ def command(ctx: click.Context, *, name: str | None, output: str) -> None:
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
     from mirror.cli.compose import open_ports  # noqa: PLC0415  `--help` does without
     from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
-    from mirror.views.looking import standing  # noqa: PLC0415  `--help` does without
+    from mirror.status.collect import standing  # noqa: PLC0415  `--help` does without
 
     settings = common(ctx).load()
     names = frozenset(issuer.name for issuer in selected(settings, () if name is None else (name,)).issuers)

@@ -14,7 +14,7 @@ from mirror.errors import UsageError
 from mirror.report import ExitStatus
 
 if TYPE_CHECKING:
-    from mirror.views.waiting import Clock
+    from mirror.status.wait import Clock
 
 
 def _duration(ctx: click.Context, param: click.Parameter, value: str) -> timedelta:
@@ -48,7 +48,7 @@ def command(ctx: click.Context, *, name: str, key: str, timeout: timedelta) -> N
     """
     from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
     from mirror.publish.public_endpoint import PublicWeb  # noqa: PLC0415  httpx only when it is needed
-    from mirror.views.waiting import Clock, Wait, Wanted  # noqa: PLC0415  `--help` does without
+    from mirror.status.wait import Clock, Wait, Wanted  # noqa: PLC0415  `--help` does without
 
     settings = selected(common(ctx).load(), (name,))
     (issuer,) = settings.issuers

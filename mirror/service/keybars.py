@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from mirror.model import KeyRecord, Status
 from mirror.service.chronicle import Known
-from mirror.views.timeline import Axis, Tick, ticks
+from mirror.status.timeline import Axis, Tick, ticks
 
 LONGEST_PAST = timedelta(days=30)
 """What is older stands at the left edge: the page is about today."""

@@ -15,7 +15,7 @@ from mirror.report import State
 from mirror.service.cards import MARKS, MOST_CARDS, Card, advice, cards
 from mirror.service.chronicle import Chronicle
 from mirror.service.freshness import Verdict
-from mirror.views.timeline import page_template, style_hash
+from mirror.status.timeline import page_template, style_hash
 
 REFRESH_SECONDS = 30
 _KEPT_SECONDS = 2.0

@@ -86,7 +86,7 @@ class Chart:
 def page(biographies: Iterable[tuple[IssuerName, IssuerUrl, Lives]], *, now: datetime) -> str:
     """The page; `now` (aware) is where the bars of living keys end."""
     charts = tuple(chart(name, issuer, lives, now=now) for name, issuer, lives in biographies)
-    folder = resources.files("mirror.views") / "templates"
+    folder = resources.files("mirror.status") / "templates"
     css = (folder / "history.css").read_text("utf-8")
     template = page_template((folder / "history.html").read_text("utf-8"))
     return template.render(charts=charts, statuses=tuple(Status), css=css, css_hash=style_hash(css), now=now) + "\n"

@@ -9,7 +9,7 @@ import pytest
 from mirror.errors import UsageError
 from mirror.model import Key, KeyRecord, Ledger, Reason, Revocation, Status
 from mirror.ports import Look, NotSeen, Seen
-from mirror.views.waiting import POLL, Clock, Wait, Wanted
+from mirror.status.wait import POLL, Clock, Wait, Wanted
 from support.fakes import MOMENT
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body, with_kid
 from support.situations import ISSUER, NAME

@@ -18,7 +18,7 @@ from mirror.model import IssuerUrl, ObjectKey, Reason
 from mirror.ports import Ports
 from mirror.publish.publisher import reason_of
 from mirror.reconcile.state import Publication
-from mirror.views.standing import Abandoned
+from mirror.status.result import Abandoned
 
 MOST = 500
 """How many former issuers are looked at: who may push to the remote could list any number."""

@@ -28,11 +28,11 @@ from mirror.reconcile.state import (
     unsigned_remote,
 )
 from mirror.report import reason_from
+from mirror.status.abandoned import abandoned
+from mirror.status.result import IssuerStanding, KeyStanding, ObjectStanding, ObjectState, Standing
+from mirror.status.sights import Sight, public_sight
 from mirror.trust.discovery import render
 from mirror.trust.lifecycle import Outcome
-from mirror.views.abandoned import abandoned
-from mirror.views.sights import Sight, public_sight
-from mirror.views.standing import IssuerStanding, KeyStanding, ObjectStanding, ObjectState, Standing
 
 
 def standing(settings: Settings, ports: Ports, now: datetime, *, names: frozenset[IssuerName]) -> Standing:

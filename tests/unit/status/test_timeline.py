@@ -10,7 +10,7 @@ import pytest
 
 from mirror.history.key_history import Entry, Lives, lives
 from mirror.model import CommitId, IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Revocation, Status, Version, key_id
-from mirror.views.timeline import Axis, chart, page
+from mirror.status.timeline import Axis, chart, page
 from support.fakes import MOMENT
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
 
