@@ -12,7 +12,7 @@ from mirror.log import escaped
 from mirror.model import IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, Status, key_id
 from mirror.ports import Look, NotSeen, Seen
 from mirror.publish.drift import max_age_seconds, safe_to_sign_at
-from mirror.status.sights import public_keys
+from mirror.status.result import public_keys
 from mirror.trust.operator_actions import find_key, matching
 from mirror.trust.parsing import as_argument
 

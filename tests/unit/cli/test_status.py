@@ -15,8 +15,7 @@ from mirror.errors import BucketError, HistoryError
 from mirror.model import CommitId, IssuerName, IssuerUrl, KeyPolicy, Reason, Status, Thumbprint, Version
 from mirror.reconcile.state import publications
 from mirror.report import ExitStatus
-from mirror.status.abandoned import MOST, abandoned, issuers_without_configuration
-from mirror.status.collect import standing
+from mirror.status.collect import MOST, abandoned, issuers_without_configuration, standing
 from mirror.status.result import IssuerStanding, ObjectState, Standing, to_json
 from support.fakes import MOMENT, FakeHistory, FakeRemote
 from support.signers import ledger_trust
