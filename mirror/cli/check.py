@@ -13,8 +13,8 @@ from mirror.cli.options import common, common_options
 from mirror.errors import UsageError
 
 if TYPE_CHECKING:
+    from mirror.check.result import Diagnosis
     from mirror.config.settings import Settings
-    from mirror.doctor.finding import Diagnosis
 
 
 @click.command("check")
@@ -48,7 +48,7 @@ def command(
       1  a finding failed; with --fleet: two keys share a prime, whoever knows one can compute the other
       2  usage or configuration error
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
-    from mirror.doctor.finding import to_json  # noqa: PLC0415  `--help` does without
+    from mirror.check.result import to_json  # noqa: PLC0415  `--help` does without
 
     _demand_one_question(name, explain, fleet=fleet, configuration=configuration)
     settings = common(ctx).load()
@@ -66,10 +66,10 @@ def command(
 
 
 def _diagnosis(settings: "Settings", name: str | None, text: str | None) -> "Diagnosis":
+    from mirror.check import explaining  # noqa: PLC0415  `--help` does without
+    from mirror.check.runner import EVERYWHERE, examine  # noqa: PLC0415  `--help` does without
     from mirror.cli.instruments import open_instruments  # noqa: PLC0415  `--help` does without
     from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
-    from mirror.doctor import explaining  # noqa: PLC0415  `--help` does without
-    from mirror.doctor.examine import EVERYWHERE, examine  # noqa: PLC0415  `--help` does without
 
     names = frozenset(issuer.name for issuer in selected(settings, () if name is None else (name,)).issuers)
     causes = () if text is None else explaining.causes(text)
@@ -94,8 +94,8 @@ def _patience() -> Iterator[None]:
 
 
 def _as_text(settings: "Settings") -> "Diagnosis":
-    from mirror.doctor.finding import Diagnosis  # noqa: PLC0415  `--help` does without
-    from mirror.doctor.stations.configuration import as_text  # noqa: PLC0415  `--help` does without
+    from mirror.check.local import as_text  # noqa: PLC0415  `--help` does without
+    from mirror.check.result import Diagnosis  # noqa: PLC0415  `--help` does without
 
     return Diagnosis(datetime.now(UTC), tuple(as_text(settings)))
 

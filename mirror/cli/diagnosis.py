@@ -7,8 +7,8 @@ from itertools import groupby
 
 import click
 
-from mirror.doctor.finding import Cause, Diagnosis, Finding, Level
-from mirror.doctor.words import counted
+from mirror.check.result import Cause, Diagnosis, Finding, Level
+from mirror.check.words import counted
 from mirror.log import escaped
 from mirror.model import IssuerName, IssuerUrl
 

@@ -12,8 +12,8 @@ from mirror.model import AnyKey, IssuerName, KeyName, Thumbprint
 from mirror.reconcile.state import advice, fast_numbers
 
 if TYPE_CHECKING:
+    from mirror.check.result import Diagnosis, Finding
     from mirror.config.settings import Settings
-    from mirror.doctor.finding import Diagnosis, Finding
 
 _REMEDY = "Make new ServiceAccount keys for both clusters, then: oidc-mirror revoke NAME THUMBPRINT"
 
@@ -25,7 +25,7 @@ def compared(settings: "Settings", now: datetime) -> tuple[tuple[str, ...], "Dia
         HistoryError: The history cannot be read.
         UsageError: A ledger in it is not believed.
     """
-    from mirror.doctor.finding import Diagnosis  # noqa: PLC0415  `--help` does without
+    from mirror.check.result import Diagnosis  # noqa: PLC0415  `--help` does without
 
     found = known_keys(settings)
     told = advice(sum(map(len, found.values())), fast_numbers())
@@ -95,7 +95,7 @@ def findings(
     found: dict[IssuerName, tuple[AnyKey, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]
 ) -> "Iterator[Finding]":
     """What was found, as findings of the doctor."""
-    from mirror.doctor.finding import Place, Station  # noqa: PLC0415  `--help` does without
+    from mirror.check.result import Place, Station  # noqa: PLC0415  `--help` does without
     from mirror.trust.weak_keys import shared_keys  # noqa: PLC0415  `--help` does without
 
     holders = {key.thumbprint: name for name, keys in found.items() for key in keys}

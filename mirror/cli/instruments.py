@@ -4,17 +4,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mirror.check.ports import Instruments
 from mirror.cli.compose import open_ports
 from mirror.config.settings import Settings
-from mirror.doctor.ports import Instruments
 
 
 @contextmanager
 def open_instruments(settings: Settings) -> Iterator[Instruments]:
     """The real world, for looking only."""
-    from mirror.doctor.probes.aws import RealAws  # noqa: PLC0415  boto3 takes long to import
-    from mirror.doctor.probes.history import RealHistory  # noqa: PLC0415  `--help` does without
-    from mirror.doctor.probes.machine import lock_holder  # noqa: PLC0415  `--help` does without
+    from mirror.check.clients import RealAws  # noqa: PLC0415  boto3 takes long to import
+    from mirror.check.history import RealHistory  # noqa: PLC0415  `--help` does without
+    from mirror.check.machine import lock_holder  # noqa: PLC0415  `--help` does without
     from mirror.reconcile.state import publications  # noqa: PLC0415  `--help` does without
 
     aws = RealAws()

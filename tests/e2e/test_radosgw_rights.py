@@ -12,11 +12,11 @@ from botocore.config import Config
 from botocore.session import Session
 
 from mirror.aws.iam_policy import writer_policy
+from mirror.check.bucket import bucket as bucket_station
+from mirror.check.clients import RealAws
+from mirror.check.result import Finding
+from mirror.check.rights import listing, objects
 from mirror.config.settings import Publish
-from mirror.doctor.finding import Finding
-from mirror.doctor.probes.aws import RealAws
-from mirror.doctor.stations.bucket import bucket as bucket_station
-from mirror.doctor.stations.rights import listing, objects
 from mirror.model import IssuerName, ObjectKey
 from mirror.publish.s3 import S3Bucket
 from support.doctor import worst

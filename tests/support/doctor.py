@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+from mirror.check.ports import AccessBlock, BucketFacts, HistoryState, Identity, Instruments, Missed, PutVerdict
+from mirror.check.result import Finding, Level
 from mirror.config.settings import Publish
-from mirror.doctor.finding import Finding, Level
-from mirror.doctor.ports import AccessBlock, BucketFacts, HistoryState, Identity, Instruments, Missed, PutVerdict
 from mirror.model import CommitId, ObjectKey, Stored
 from support.fakes import FakeWorld
 from support.situations import DISCOVERY_KEY, JWKS_KEY

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 from click import unstyle
 
+from mirror.check.result import Cause, Diagnosis, Finding, Place, Station
 from mirror.cli.diagnosis import QUIET_FROM, WIDTH, lines
-from mirror.doctor.finding import Cause, Diagnosis, Finding, Place, Station
 from mirror.model import IssuerName, IssuerUrl
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)

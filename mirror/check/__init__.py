@@ -1,0 +1,1 @@
+"""Checks of everything that a pass needs, each by itself, each result with its remedy. Nothing is changed."""

@@ -1,0 +1,100 @@
+"""What the world gets: both documents of an issuer, read as AWS does, and believed as a relying party would."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mirror.addresses import discovery_url, jwks_uri, object_keys
+from mirror.check.ports import BucketOf
+from mirror.check.result import Finding, Level, Place, Station
+from mirror.check.words import counted
+from mirror.model import MEDIA_TYPE_DISCOVERY, Answer, Key, Observed, PublicObject
+from mirror.ports import NotSeen, PublicView, Seen
+from mirror.publish.publisher import explained, judge
+from mirror.reconcile.state import Publication
+from mirror.trust.discovery import observe
+
+SLOW_SECONDS = 2.5  # AWS gives up after 5 (fact 27)
+_HIDDEN = frozenset({"forbidden", "not_found"})
+_NOT_OURS = "Run `oidc-mirror --once` to repair it, and find out who wrote it: `oidc-mirror status` tells of drift."
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What was found at the public URLs of one issuer, and the keys of its JWKS; None where they are not to be had."""
+
+    findings: tuple[Finding, ...]
+    keys: tuple[Key, ...] | None = None
+
+
+def public(publication: Publication, view: PublicView, bucket: BucketOf) -> Sight:
+    """Look at both documents without credentials, and at the bucket where there is nothing to be seen."""
+    issuer, publish = publication.issuer, publication.issuer.publish
+    whole = Place(Station.PUBLIC, publication.url, issuer.name)
+    if not publish.readback.enabled:
+        return Sight((whole.note("public.not_looked", "Not looked at: `publish.readback` is off."),))
+    expected = _expected(publication)
+    looks = [view.look(each.url, readback=publish.readback) for each in expected]
+    found: list[Finding] = []
+    for each, look in zip(expected, looks, strict=True):
+        place = Place(Station.PUBLIC, each.url, issuer.name)
+        found += (
+            _seen(place, look, each) if isinstance(look, Seen) else _not_seen(place, look, publication, each, bucket)
+        )
+    bodies = [look.body for look in looks if isinstance(look, Seen)]
+    if len(bodies) != len(expected):
+        return Sight(tuple(found))
+    believed = _believed(whole, publication, *bodies)
+    return Sight((*found, *believed.findings), believed.keys)
+
+
+def _expected(publication: Publication) -> tuple[PublicObject, PublicObject]:
+    """Both objects as they should be, but for the bytes, which only the ledger knows."""
+    url, publish = publication.url, publication.issuer.publish
+    discovery, jwks = object_keys(url, publish.base_url, publish.prefix)
+    return (
+        PublicObject(discovery, discovery_url(url), b"", MEDIA_TYPE_DISCOVERY, publish.cache_control),
+        PublicObject(jwks, jwks_uri(url), b"", publish.jwks_content_type, publish.cache_control),
+    )
+
+
+def _seen(place: Place, look: Seen, expected: PublicObject) -> Iterator[Finding]:
+    reasons = [each for each in judge(look, expected) if each.code != "stale_or_foreign"]
+    yield from (
+        Finding(
+            place.station, place.subject, Level.FAILED, f"public.{each.code}", each.sentence, each.remedy, place.issuer
+        )
+        for each in reasons
+    )
+    if look.seconds > SLOW_SECONDS:
+        sentence = f"It took {look.seconds:.1f} s to come; AWS gives up after 5 s."
+        yield place.warning("public.slow", sentence, "Look at the network and at the CDN in front of the bucket.")
+    elif not reasons:
+        yield place.ok("public.seen", f"Everybody can read it, with the right headers, in {look.seconds:.1f} s.")
+
+
+def _not_seen(
+    place: Place, look: NotSeen, publication: Publication, expected: PublicObject, bucket: BucketOf
+) -> Iterator[Finding]:
+    publish = publication.issuer.publish
+    if look.reason.code in _HIDDEN and bucket(publish).openness(expected.key).exists is False:
+        sentence = "Nothing is published there yet."
+        yield place.warning("public.nothing_yet", sentence, "The first pass publishes it: `oidc-mirror --once`.")
+        return
+    reason = explained(look.reason, bucket(publish), expected, publish)
+    yield place.failed(f"public.{reason.code}", reason.sentence, reason.remedy)
+
+
+def _believed(place: Place, publication: Publication, discovery: bytes, jwks: bytes) -> Sight:
+    answer = Answer(publication.url, discovery, jwks)
+    found = observe(answer, issuer=publication.url, policy=publication.issuer.keys, known=frozenset())
+    if not isinstance(found, Observed):
+        reasons = tuple(place.failed(f"public.{each.code}", each.sentence, _NOT_OURS) for each in found.reasons)
+        return Sight(reasons)
+    strange = [each for each in found.notes if each.code == "foreign_jwks_uri"]
+    if strange:
+        sentence = (
+            "The public discovery document sends relying parties to keys that are not ours: its jwks_uri is wrong."
+        )
+        return Sight((place.failed("public.foreign_jwks_uri", sentence, _NOT_OURS),), found.keys)
+    good = place.ok("public.believed", f"Relying parties find this issuer and {counted(len(found.keys), 'key')}.")
+    return Sight((good,), found.keys)

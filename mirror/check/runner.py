@@ -1,0 +1,249 @@
+"""All stations at once, each by itself: one that hangs or breaks is a finding, and hides no other.
+
+at once:  hearing the apiservers │ configuration, state, git │ a bucket: credentials, bucket, policy, rights │ public
+then:     apiservers and keys of each issuer, out of what was heard and seen
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+
+from mirror.addresses import object_keys
+from mirror.check.apiservers import apiservers
+from mirror.check.bucket import bucket
+from mirror.check.cluster import keys
+from mirror.check.credentials import circular, credentials
+from mirror.check.git import git
+from mirror.check.local import configuration, issuer_files
+from mirror.check.ports import Instruments
+from mirror.check.public import Sight, public
+from mirror.check.result import Diagnosis, Finding, Level, Place, Station
+from mirror.check.rights import listing, objects
+from mirror.check.state import state
+from mirror.check.tokens import tokens
+from mirror.concurrency import Bounded, each_at_once
+from mirror.config.settings import Issuer, Publish, Settings
+from mirror.model import Answer, IssuerName, ObjectKey, Observation, Thumbprint, Unusable
+from mirror.new_keys import sound_keys
+from mirror.publish.listing import Target, target
+from mirror.reconcile.state import Publication, publications
+from mirror.trust.discovery import observe
+
+EVERYWHERE = frozenset(Station)
+WORKERS = 16
+STATION_SECONDS = 75.0
+"""How long a station may take, unless `limits.source_deadline` lets the hearing of the apiservers take longer."""
+_MARGIN_SECONDS = 15.0
+_OWN_CODES = frozenset({"station.timeout", "station.broken"})
+_DEFECT = "This is a defect of oidc-mirror: please report it with this sentence."
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One station's work, and where its own failure would be told."""
+
+    place: Place
+    work: Callable[[], Iterable[Finding]]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What jobs leave for the stations that come after them; each key is written by one job."""
+
+    observations: dict[IssuerName, tuple[Observation, ...]] = field(default_factory=dict)
+    public: dict[IssuerName, Sight] = field(default_factory=dict)
+
+
+def examine(
+    settings: Settings,
+    instruments: Instruments,
+    now: datetime,
+    *,
+    names: frozenset[IssuerName],
+    stations: frozenset[Station] = EVERYWHERE,
+    station_seconds: float | None = None,
+) -> Diagnosis:
+    """Look at every station, and give all findings: what all issuers share first, then issuer by issuer.
+
+    Args:
+        settings: The whole configuration: what others publish in a bucket belongs to what is right there.
+        instruments: What is looked with.
+        now: The moment, aware, UTC.
+        names: The issuers that are looked at.
+        stations: The stations that are wanted.
+        station_seconds: How long one of them may take; by default what `limits.source_deadline` needs, if more.
+    """
+    chosen = tuple(issuer for issuer in settings.issuers if issuer.name in names)
+    seen = _Seen()
+    needed = max(STATION_SECONDS, settings.limits.source_deadline_seconds + _MARGIN_SECONDS)
+    seconds = needed if station_seconds is None else station_seconds
+    bounded = Bounded(seconds)
+
+    def cancel() -> None:
+        instruments.cancel()
+        bounded.cancel()
+
+    def guarded(job: _Job) -> tuple[Finding, ...]:
+        return _guarded(job, bounded, seconds)
+
+    at_once = [
+        _hearing(chosen, instruments, seen),
+        *_shared(settings, chosen, instruments),
+        *_of_issuers(settings, chosen, instruments, now, seen),
+    ]
+    wanted = [job for job in at_once if _is_wanted(job, stations)]
+    found = each_at_once(guarded, wanted, workers=WORKERS, cancel=cancel)
+    after = [job for job in _from_clusters(chosen, seen, now) if job.place.station in stations]
+    found += each_at_once(guarded, after, workers=1, cancel=cancel)
+    told = (each for each in _flat(found) if each.station in stations or each.code in _OWN_CODES)
+    return Diagnosis(now, tuple(sorted(told, key=_order(settings))))
+
+
+def _guarded(job: _Job, bounded: Bounded, seconds: float) -> tuple[Finding, ...]:
+    try:
+        return bounded.run(lambda: tuple(job.work()))
+    except TimeoutError:
+        sentence = f"It was not done after {seconds:g} s, and was left."
+        remedy = "Look at what it asks: a hanging network, file system or helper program."
+        return (job.place.failed("station.timeout", sentence, remedy),)
+    except Exception as error:  # noqa: BLE001  one station's defect never hides another's findings
+        # Only the kind: the text of an unknown error might hold a secret.
+        return (job.place.failed("station.broken", f"It failed unexpectedly: {type(error).__name__}.", _DEFECT),)
+
+
+_SERVES = {
+    Station.APISERVERS: frozenset({Station.APISERVERS, Station.KEYS}),
+    Station.PUBLIC: frozenset({Station.PUBLIC, Station.KEYS}),
+    Station.BUCKET: frozenset({Station.BUCKET, Station.POLICY}),
+}
+"""Jobs whose work is needed, or told, by other stations too."""
+
+
+def _is_wanted(job: _Job, stations: frozenset[Station]) -> bool:
+    return bool(_SERVES.get(job.place.station, frozenset({job.place.station})) & stations)
+
+
+def _hearing(chosen: Sequence[Issuer], instruments: Instruments, seen: _Seen) -> _Job:
+    def work() -> tuple[Finding, ...]:
+        answers = instruments.source.ask(chosen, turn=0, progress=lambda _: None)
+        checked = sound_keys({name: (heard, frozenset()) for name, heard in answers.items()})
+        for issuer in chosen:
+            known = checked.get(issuer.name, frozenset())
+            heard = answers.get(issuer.name, ())
+            seen.observations[issuer.name] = tuple(_judged(issuer, each, known) for each in heard)
+        return ()
+
+    return _Job(Place(Station.APISERVERS, "apiservers"), work)
+
+
+def _judged(issuer: Issuer, answer: Answer | Unusable, known: frozenset[Thumbprint]) -> Observation:
+    if isinstance(answer, Unusable):
+        return answer
+    return observe(answer, issuer=issuer.issuer, policy=issuer.keys, known=known)
+
+
+def _shared(settings: Settings, chosen: Sequence[Issuer], instruments: Instruments) -> Iterator[_Job]:
+    yield _Job(Place(Station.CONFIGURATION, "configuration"), partial(configuration, settings))
+    yield _Job(
+        Place(Station.STATE, str(settings.state_dir)), partial(state, settings.state_dir, instruments.lock_holder)
+    )
+    yield _Job(
+        Place(Station.GIT, str(settings.repository.path)),
+        partial(git, settings.repository, instruments.history, issuers=len(settings.issuers)),
+    )
+    yield _Job(Place(Station.CREDENTIALS, "credentials"), partial(circular, settings.issuers, instruments.own_token))
+    wanted = {target(issuer.publish) for issuer in chosen}
+    for each, published in _by_target(settings).items():
+        if each in wanted:
+            yield from _of_bucket(settings, published, instruments)
+
+
+def _by_target(settings: Settings) -> Mapping[Target, tuple[Publication, ...]]:
+    found: dict[Target, tuple[Publication, ...]] = {}
+    for each in publications(settings):
+        key = target(each.issuer.publish)
+        found[key] = (*found.get(key, ()), each)
+    return found
+
+
+def _of_bucket(settings: Settings, published: Sequence[Publication], instruments: Instruments) -> Iterator[_Job]:
+    publish = published[0].issuer.publish
+    aws = instruments.aws
+    # One bucket may be written with several credentials; its policy is one for all.
+    here = [each for each in publications(settings) if _store(each.issuer.publish) == _store(publish)]
+    everything = tuple(key for each in here for key in _keys(each))
+    names = tuple(key for each in published for key in _keys(each))
+    subject = f"bucket {publish.bucket}"
+    yield _Job(Place(Station.CREDENTIALS, subject), partial(credentials, publish, aws))
+    yield _Job(Place(Station.BUCKET, subject), partial(bucket, publish, aws, everything))
+    yield _Job(Place(Station.RIGHTS, subject), partial(listing, publish, aws, names))
+
+
+def _store(publish: Publish) -> tuple[str | None, str]:
+    return publish.endpoint_url, publish.bucket
+
+
+def _keys(publication: Publication) -> tuple[ObjectKey, ObjectKey]:
+    publish = publication.issuer.publish
+    return object_keys(publication.url, publish.base_url, publish.prefix)
+
+
+def _of_issuers(
+    settings: Settings, chosen: Sequence[Issuer], instruments: Instruments, now: datetime, seen: _Seen
+) -> Iterator[_Job]:
+    for issuer in chosen:
+        place = Place(Station.CONFIGURATION, issuer.issuer, issuer.name)
+        yield _Job(place, partial(_files, issuer, now))
+    names = {issuer.name for issuer in chosen}
+    for each in publications(settings):
+        if each.issuer.name in names:
+            yield from _of_publication(each, instruments, seen)
+
+
+def _files(issuer: Issuer, now: datetime) -> Iterator[Finding]:
+    yield from issuer_files(issuer, now)
+    yield from tokens(issuer, now)
+
+
+def _of_publication(publication: Publication, instruments: Instruments, seen: _Seen) -> Iterator[_Job]:
+    name, publish = publication.issuer.name, publication.issuer.publish
+
+    def look() -> tuple[Finding, ...]:
+        sight = public(publication, instruments.view, instruments.bucket)
+        if publication.until is None:
+            seen.public[name] = sight
+        return sight.findings
+
+    yield _Job(Place(Station.PUBLIC, publication.url, name), look)
+    yield _Job(
+        Place(Station.RIGHTS, publication.url, name),
+        partial(objects, name, publish, _keys(publication), instruments.bucket, instruments.aws),
+    )
+
+
+def _from_clusters(chosen: Sequence[Issuer], seen: _Seen, now: datetime) -> Iterator[_Job]:
+    for issuer in chosen:
+        heard = seen.observations.get(issuer.name)
+        if heard is None:
+            continue  # hearing itself failed, and that is told
+        sight = seen.public.get(issuer.name)
+        shown = None if sight is None else sight.keys
+        yield _Job(Place(Station.APISERVERS, issuer.issuer, issuer.name), partial(apiservers, issuer, heard, now))
+        yield _Job(Place(Station.KEYS, issuer.issuer, issuer.name), partial(keys, issuer, heard, shown))
+
+
+def _flat(found: Iterable[tuple[Finding, ...]]) -> Iterator[Finding]:
+    for findings in found:
+        yield from findings
+
+
+def _order(settings: Settings) -> Callable[[Finding], tuple[int, int, int]]:
+    """What all share, then issuers as configured; within each by station, the worst first."""
+    places = {issuer.name: number for number, issuer in enumerate(settings.issuers, start=1)}
+    stations, levels = list(Station), list(Level)
+    return lambda each: (
+        0 if each.issuer is None else places[each.issuer],
+        stations.index(each.station),
+        levels.index(each.level),
+    )

@@ -1,0 +1,239 @@
+"""AWS and the bucket through boto3: against ministack, and against canned answers where it has no such fault."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from botocore.session import Session
+
+from mirror.check import questions
+from mirror.check.clients import RealAws
+from mirror.check.ports import AccessBlock, Identity, Missed
+from mirror.config.settings import Publish
+from mirror.model import ObjectKey
+from mirror.publish.s3 import S3Bucket
+from support.fault_proxy import Fault, FaultProxy, answer, error_answer, running_fault_proxy
+from support.s3 import REGION, Store, aws_environment
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+pytestmark = pytest.mark.s3
+
+KEY = ObjectKey("id/openid/v1/jwks")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The instrument, a fresh bucket, and its owner's client."""
+
+    aws: RealAws
+    publish: Publish
+    owner: "S3Client"
+    store: Store
+
+
+@pytest.fixture
+def asked(store: Store) -> Iterator[Asked]:
+    owner = cast("S3Client", Session().create_client("s3", region_name="us-east-1", endpoint_url=store.server.url))
+    aws = RealAws()
+    yield Asked(aws, store.publish, owner, store)
+    aws.close()
+    owner.close()
+
+
+@pytest.fixture
+def proxy(store: Store) -> Iterator[FaultProxy]:
+    with running_fault_proxy(store.server.certificates, store.server.port) as running:
+        yield running
+
+
+def through(proxy: FaultProxy, publish: Publish) -> Publish:
+    return replace(publish, endpoint_url=proxy.url)
+
+
+def test_fresh_bucket_says_what_it_has(asked: Asked) -> None:
+    """No policy and no block of its own are empty, not missed."""
+    facts = asked.aws.bucket(asked.publish)
+    assert (facts.region, facts.access_block, facts.policy, facts.versioning) == (REGION, None, "", "")
+    assert (facts.ownership, facts.public_grants, facts.encryption) == ("BucketOwnerEnforced", (), "AES256")
+
+
+def test_changed_bucket_says_so(asked: Asked) -> None:
+    """Block, policy and versions as they were set."""
+    bucket = asked.publish.bucket
+    policy = json.dumps({"Version": "2012-10-17", "Statement": []})
+    asked.owner.put_public_access_block(
+        Bucket=bucket, PublicAccessBlockConfiguration={"BlockPublicPolicy": False, "RestrictPublicBuckets": True}
+    )
+    asked.owner.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    asked.owner.put_bucket_policy(Bucket=bucket, Policy=policy)
+    facts = asked.aws.bucket(asked.publish)
+    assert facts.access_block == AccessBlock(
+        block_acls=False, ignore_acls=False, block_policy=False, restrict_buckets=True
+    )
+    assert (facts.policy, facts.versioning) == (policy, "Enabled")
+
+
+def test_absent_bucket_is_missed(asked: Asked) -> None:
+    """HEAD has no body: the status says it."""
+    gone = replace(asked.publish, bucket="no-such-bucket")
+    region = asked.aws.bucket(gone).region
+    assert isinstance(region, Missed)
+    assert (region.code, "provision bucket" in region.remedy) == ("NoSuchBucket", True)
+
+
+@pytest.mark.parametrize(
+    ("reply", "region"),
+    [
+        pytest.param(answer(301, b"", "x-amz-bucket-region: eu-west-1\r\n"), "eu-west-1", id="redirect"),
+        pytest.param(answer(400, b"", "x-amz-bucket-region: eu-west-1\r\n"), "eu-west-1", id="bad-request"),
+        pytest.param(answer(403, b"", "x-amz-bucket-region: eu-west-1\r\n"), "eu-west-1", id="denied-elsewhere"),
+        pytest.param(answer(403, b"", f"x-amz-bucket-region: {REGION}\r\n"), REGION, id="denied-here"),
+        pytest.param(answer(403, b""), "AccessDenied", id="denied"),
+        pytest.param(answer(200, b""), None, id="store-that-names-none"),
+    ],
+)
+def test_region_is_told_by_the_store(asked: Asked, proxy: FaultProxy, reply: bytes, region: str | None) -> None:
+    """A redirect, a refusal and a plain answer all carry the bucket's real region; it is never followed."""
+    proxy.faults.append(Fault("HEAD", answer=reply))
+    found = asked.aws.bucket(through(proxy, asked.publish)).region
+    assert (found.code if isinstance(found, Missed) else found) == region
+    assert proxy.methods().count("HEAD") == 1
+
+
+def test_denied_questions_are_missed_one_by_one(asked: Asked, proxy: FaultProxy) -> None:
+    """A writer need not see the policy; the others are asked all the same."""
+    publish = through(proxy, asked.publish)
+    proxy.faults.append(Fault("GET", answer=error_answer(403, "AccessDenied")))
+    facts = asked.aws.bucket(publish)
+    assert isinstance(facts.access_block, Missed)
+    assert facts.policy == ""
+
+
+def test_write_right_is_found_without_writing(asked: Asked) -> None:
+    """An object that is there stays as it is, byte, header and date; one that is not there stays absent."""
+    assert asked.aws.may_put(asked.publish, KEY, None) == "allowed"
+    bucket = S3Bucket(asked.publish, puts=1)
+    assert bucket.list("") == {}
+    asked.owner.put_object(Bucket=asked.publish.bucket, Key=KEY, Body=b"{}", Metadata={"snapshot": "a" * 40})
+    before = bucket.get(KEY)
+    assert asked.aws.may_put(asked.publish, KEY, before) == "allowed"
+    assert bucket.get(KEY) == before
+    bucket.close()
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        pytest.param(error_answer(412, "PreconditionFailed"), "allowed", id="condition"),
+        pytest.param(error_answer(404, "NoSuchKey"), "allowed", id="absent"),
+        pytest.param(error_answer(400, "BadDigest"), "allowed", id="digest"),
+        pytest.param(error_answer(409, "ConditionalRequestConflict"), "allowed", id="conflict"),
+        pytest.param(answer(200, b"", 'ETag: "x"\r\n'), "wrote", id="ignores-both"),
+        pytest.param(error_answer(403, "AccessDenied"), "AccessDenied", id="denied"),
+        pytest.param(error_answer(404, "NoSuchBucket"), "NoSuchBucket", id="no-bucket"),
+        pytest.param(error_answer(503, "SlowDown"), "SlowDown", id="busy"),
+    ],
+)
+def test_answers_to_the_write_are_told_apart(asked: Asked, proxy: FaultProxy, reply: bytes, verdict: str) -> None:
+    """Only what a store says after its access check means that we may write; nothing is sent twice."""
+    proxy.faults.append(Fault("PUT", answer=reply))
+    found = asked.aws.may_put(through(proxy, asked.publish), KEY, None)
+    assert (found.code if isinstance(found, Missed) else found) == verdict
+    assert proxy.methods() == ["PUT"]
+
+
+def test_listing_is_one_request_of_one_key(asked: Asked, proxy: FaultProxy) -> None:
+    """A bucket of a million objects costs no more."""
+    assert asked.aws.may_list(through(proxy, asked.publish), "id/") is None
+    assert b"max-keys=1&" in proxy.requests[0]
+    proxy.faults.append(Fault("GET", answer=error_answer(403, "AccessDenied")))
+    missed = asked.aws.may_list(through(proxy, asked.publish), "id/")
+    assert missed is not None
+    assert missed.code == "AccessDenied"
+
+
+def test_owner_is_compared_by_listing(asked: Asked, proxy: FaultProxy) -> None:
+    """403 to the expected owner alone means another account; a right to list that is missing means nothing."""
+    publish = through(proxy, asked.publish)
+    assert asked.aws.belongs_to(asked.publish, "111122223333", "id/") is True
+    proxy.faults.extend((Fault("GET", effect=True), Fault("GET", answer=error_answer(403, "AccessDenied"))))
+    assert asked.aws.belongs_to(publish, "444455556666", "id/") is False
+    assert [b"x-amz-expected-bucket-owner" in head.lower() for head in proxy.requests] == [False, True]
+    proxy.faults.append(Fault("GET", answer=error_answer(403, "AccessDenied")))
+    assert isinstance(asked.aws.belongs_to(publish, "444455556666", "id/"), Missed)
+
+
+def test_configured_owner_goes_with_each_request(asked: Asked, proxy: FaultProxy) -> None:
+    """A bucket that was made anew by somebody else answers 403 (fact 38)."""
+    publish = replace(through(proxy, asked.publish), expected_bucket_owner="111122223333")
+    asked.aws.bucket(publish)
+    asked.aws.may_list(publish, "id/")
+    asked.aws.may_put(publish, KEY, None)
+    assert all(b"x-amz-expected-bucket-owner" in head.lower() for head in proxy.requests)
+
+
+def test_identity_is_asked_once(asked: Asked) -> None:
+    """ministack answers for STS too; the second question is answered from memory."""
+    with aws_environment(
+        asked.store.server.certificates.ca_file, asked.store.home, AWS_ENDPOINT_URL_STS=asked.store.server.url
+    ):
+        found = asked.aws.identity(asked.publish)
+    assert found == Identity("000000000000", "arn:aws:iam::000000000000:root")
+    assert asked.aws.identity(asked.publish) is found
+    assert asked.aws.credentials(asked.publish) == "env"
+
+
+def test_account_that_is_not_reached_is_missed(asked: Asked) -> None:
+    """With words about the service that was asked, not about the store."""
+    with aws_environment(
+        asked.store.server.certificates.ca_file, asked.store.home, AWS_ENDPOINT_URL_S3_CONTROL="https://localhost:1"
+    ):
+        found = asked.aws.account_block(asked.publish, "000000000000")
+    assert isinstance(found, Missed)
+    assert "S3 Control of ap-southeast-2" in found.remedy
+
+
+def test_credentials_that_are_not_there_are_told(asked: Asked) -> None:
+    """None, and a profile that does not exist, are different answers."""
+    ca_file, home = asked.store.server.certificates.ca_file, asked.store.home
+    with aws_environment(ca_file, home, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY=""):
+        assert asked.aws.credentials(asked.publish) is None
+        missed = asked.aws.credentials(replace(asked.publish, profile="nobody"))
+    assert isinstance(missed, Missed)
+    assert missed.code == "ProfileNotFound"
+
+
+@pytest.mark.parametrize(
+    ("question", "told", "read"),
+    [
+        (questions.OWNERSHIP, {"OwnershipControls": {"Rules": [{"ObjectOwnership": "ObjectWriter"}]}}, "ObjectWriter"),
+        (questions.OWNERSHIP, {"OwnershipControls": {}}, ""),
+        (questions.ENCRYPTION, {"ServerSideEncryptionConfiguration": {}}, ""),
+        (
+            questions.ENCRYPTION,
+            {
+                "ServerSideEncryptionConfiguration": {
+                    "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}]
+                }
+            },
+            "aws:kms",
+        ),
+        (
+            questions.GRANTS,
+            {
+                "Grants": [
+                    {"Grantee": {"ID": "x"}, "Permission": "FULL_CONTROL"},
+                    {"Grantee": {"URI": "http://acs.amazonaws.com/groups/global/AllUsers"}, "Permission": "READ"},
+                ]
+            },
+            ("READ",),
+        ),
+    ],
+)
+def test_answers_are_read(question: questions.Question[object], told: object, read: object) -> None:
+    """As AWS and radosgw write them."""
+    assert question.read(told) == read

@@ -1,0 +1,103 @@
+"""The apiservers and their keys."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mirror.check.apiservers import apiservers
+from mirror.check.cluster import keys
+from mirror.model import Note, Observed, Reason, Unusable
+from support.askers import issuer
+from support.doctor import told, worst
+from support.keys import EC_KEYS, RSA_KEYS
+
+NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+URL, OTHER = "https://10.0.0.11:6443", "https://10.0.0.12:6443"
+ISSUER = issuer(URL, OTHER)
+ONE = RSA_KEYS[0]
+TWO = RSA_KEYS[1]
+GOOD = Observed(URL, (ONE,), date=NOW, certificate_expires_at=NOW + timedelta(days=90))
+FORBIDDEN = Unusable(URL, (Reason("forbidden", "No.", "Bind it.", "discovery"), Reason("timeout", "Slow.", "Look.")))
+
+
+def test_good_apiserver_is_ok() -> None:
+    """What it shows, and how long its certificate lives."""
+    found = list(apiservers(ISSUER, (GOOD,), NOW))
+    assert told(found) == [("ok", "apiserver.believed"), ("ok", "tls.valid")]
+    assert "90 days" in found[1].sentence
+
+
+@pytest.mark.parametrize(
+    ("observation", "expected"),
+    [
+        pytest.param(FORBIDDEN, [("failed", "forbidden"), ("failed", "timeout")], id="every-reason"),
+        pytest.param(
+            replace(GOOD, certificate_expires_at=NOW + timedelta(days=29)), [("warning", "tls.expires_soon")], id="soon"
+        ),
+        pytest.param(replace(GOOD, date=NOW - timedelta(minutes=6)), [("warning", "clock.skewed")], id="clock"),
+        pytest.param(replace(GOOD, date=NOW - timedelta(minutes=4)), [], id="clock-within-bounds"),
+        pytest.param(
+            replace(GOOD, notes=(Note("foreign_jwks_uri", "Other."),)), [("note", "foreign_jwks_uri")], id="note"
+        ),
+    ],
+)
+def test_fault_of_an_apiserver_is_told(observation: Observed | Unusable, expected: list[tuple[str, str]]) -> None:
+    """Each alone gives its finding."""
+    assert worst(apiservers(ISSUER, (observation,), NOW)) == expected
+
+
+def test_reason_says_which_document() -> None:
+    """Some set-ups answer discovery and refuse the JWKS (fact 16)."""
+    found = list(apiservers(ISSUER, (FORBIDDEN,), NOW))
+    assert found[0].sentence == "[discovery] No."
+
+
+def test_load_balancer_is_told_once() -> None:
+    """Five answers of one URL that say the same are one finding."""
+    assert told(apiservers(ISSUER, (GOOD,) * 5, NOW)) == [("ok", "apiserver.believed"), ("ok", "tls.valid")]
+
+
+def test_missing_replicas_are_told() -> None:
+    """None at all fails; fewer than expected is a warning."""
+    assert told(apiservers(ISSUER, (), NOW)) == [("failed", "apiservers.none")]
+    assert worst(apiservers(replace(ISSUER, expect_replicas=3), (GOOD,), NOW)) == [("warning", "apiservers.missing")]
+
+
+def test_replicas_that_agree_are_ok() -> None:
+    """Kids and algorithms for each, and that all of it is public."""
+    found = list(keys(ISSUER, (GOOD, replace(GOOD, apiserver=OTHER)), (ONE,)))
+    assert told(found) == [("ok", "keys.shown")] * 2 + [("ok", "keys.same"), ("ok", "keys.public")]
+    assert f"{ONE.kid} (RS256)" in found[0].sentence
+
+
+def test_replicas_that_differ_are_named() -> None:
+    """Which key, who shows it, who does not."""
+    found = keys(ISSUER, (GOOD, Observed(OTHER, (ONE, TWO))), None)
+    (differs,) = [each for each in found if each.level != "ok"]
+    assert (differs.code, differs.subject) == ("keys.differ", TWO.thumbprint)
+    assert f"{OTHER} shows {TWO.kid} (RS256), not {URL}." in differs.sentence
+
+
+def test_load_balancer_whose_answers_differ_is_told() -> None:
+    """One URL hides replicas of different keys."""
+    found = list(keys(ISSUER, (GOOD, Observed(URL, (ONE, TWO))), None))
+    assert worst(found) == [("warning", "keys.differ")]
+    assert "not in each of its answers" in next(each for each in found if each.level != "ok").sentence
+
+
+def test_key_that_is_not_public_is_a_warning() -> None:
+    """Tokens signed with it are refused; what only the public JWKS has is a note."""
+    found = list(keys(ISSUER, (GOOD,), (TWO,)))
+    assert worst(found) == [("warning", "keys.not_public"), ("note", "keys.only_public")]
+    assert "`oidc-mirror status syd-prod`" in next(each for each in found if each.code == "keys.not_public").remedy
+
+
+def test_limits_of_relying_parties_are_notes() -> None:
+    """An EC key is none for Entra."""
+    assert worst(keys(ISSUER, (Observed(URL, (ONE, *EC_KEYS[:1])),), None))[0] == ("note", "entra_algorithm")
+
+
+def test_nobody_heard_says_nothing_of_keys() -> None:
+    """Not hearing is not hearing "gone"."""
+    assert list(keys(ISSUER, (FORBIDDEN,), (ONE,))) == []

@@ -1,0 +1,156 @@
+"""The files that the configuration names, and its tokens."""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mirror.check.local import configuration, issuer_files
+from mirror.check.tokens import tokens
+from mirror.config.settings import Auth, Issuer, Readback, Tls
+from support.askers import AUDIENCE, issuer
+from support.doctor import told, worst
+from support.situations import Situation
+from support.tls import ca_file, client_files, server_certificate
+
+NOW = datetime.now(UTC)
+AT = NOW.timestamp()
+
+
+def token(claims: Mapping[str, object]) -> str:
+    parts = ({"alg": "RS256"}, claims, "signature-of-a-secret")
+    return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
+
+
+def with_token(folder: Path, text: str, mode: int = 0o600) -> Issuer:
+    path = folder / "token"
+    path.write_text(text)
+    path.chmod(mode)
+    return issuer("https://10.0.0.1:6443", token_file=path)
+
+
+def test_warnings_of_the_configuration_are_told(tmp_path: Path) -> None:
+    """What is unwise is a warning, and the number of issuers stands beside it."""
+    settings = replace(Situation(tmp_path).settings(), warnings=("issuers[0]: short.",))
+    assert told(configuration(settings)) == [("warning", "configuration.unwise"), ("ok", "configuration.valid")]
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o600, []), (0o644, [("warning", "file.not_private")])])
+def test_signing_key_that_everybody_can_read_is_a_warning(
+    tmp_path: Path, mode: int, expected: list[tuple[str, str]]
+) -> None:
+    """Whoever reads it can sign ledgers. What is wrong with it otherwise is reported with git, which uses it."""
+    settings = Situation(tmp_path).settings()
+    (tmp_path / "key").touch()
+    (tmp_path / "key").chmod(mode)
+    for path, told_of_it in ((tmp_path / "key", expected), (tmp_path / "none", [])):
+        repository = replace(settings.repository, signing_key=path)
+        assert worst(configuration(replace(settings, repository=repository))) == told_of_it
+
+
+def test_good_files_are_told_with_their_end(tmp_path: Path) -> None:
+    """A CA, a client certificate, its private key, a kubeconfig, the read-back's CA."""
+    files, ca = client_files(tmp_path), ca_file(tmp_path)
+    (tmp_path / "kubeconfig").touch(0o600)
+    files.key.chmod(0o600)
+    tls = Tls(ca_file=ca, client_cert_file=files.certificate, client_key_file=files.key)
+    one = issuer("https://10.0.0.1:6443", tls=tls)
+    one = replace(
+        one, auth=Auth(kubeconfig=tmp_path / "kubeconfig"), publish=replace(one.publish, readback=Readback(ca_file=ca))
+    )
+    assert told(issuer_files(one, NOW)) == [("ok", "file.certificate")] * 3
+
+
+def test_missing_files_are_each_told(tmp_path: Path) -> None:
+    """All at once, each with the key to correct; a folder is no file."""
+    tls = Tls(ca_file=tmp_path / "none", client_cert_file=tmp_path, client_key_file=tmp_path / "none")
+    found = list(issuer_files(issuer("https://10.0.0.1:6443", tls=tls), NOW))
+    assert told(found) == [("failed", "file.unreadable")] * 3
+    assert [each.sentence.partition(":")[0] for each in found] == [
+        "tls.ca_file",
+        "tls.client_cert_file",
+        "tls.client_key_file",
+    ]
+
+
+def test_private_key_that_all_may_read_is_a_warning(tmp_path: Path) -> None:
+    """With the command that mends it."""
+    files = client_files(tmp_path)
+    files.key.chmod(0o644)
+    found = list(issuer_files(issuer("https://10.0.0.1:6443", tls=Tls(client_key_file=files.key)), NOW))
+    assert told(found) == [("warning", "file.not_private")]
+    assert f"chmod o= {files.key}" in found[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("valid_for", "expected"),
+    [
+        (timedelta(days=20), ("warning", "file.certificate_expires")),
+        (timedelta(days=-1, hours=1), ("failed", "file.certificate_expired")),
+    ],
+    ids=["soon", "over"],
+)
+def test_certificate_near_its_end_is_told(tmp_path: Path, valid_for: timedelta, expected: tuple[str, str]) -> None:
+    """A client certificate that ends locks the mirror out of the cluster."""
+    leaf = server_certificate("client", valid_for=valid_for, made=timedelta(days=-2))
+    path = tmp_path / "client.crt"
+    path.write_bytes(leaf.cert_chain_pems[0].bytes())
+    assert told(issuer_files(issuer("https://10.0.0.1:6443", tls=Tls(client_cert_file=path)), NOW)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("claims", "expected"),
+    [
+        pytest.param({"exp": AT + 3600, "iat": AT - 60}, ("ok", "token.valid"), id="good"),
+        pytest.param({"exp": AT + 3600}, ("ok", "token.valid"), id="without-iat"),
+        pytest.param({"exp": AT + 60, "iat": AT - 3540}, ("warning", "token.expires"), id="soon"),
+        pytest.param({"exp": AT + 3600, "iat": AT - 864000}, ("note", "token.long"), id="long"),
+        pytest.param({"exp": AT - 3600}, ("failed", "token.expired"), id="over"),
+        pytest.param({}, ("note", "token.endless"), id="endless"),
+        pytest.param({"exp": True}, ("note", "token.endless"), id="exp-is-no-number"),
+        pytest.param({"exp": 1e300}, ("note", "token.endless"), id="exp-is-beyond-every-calendar"),
+        pytest.param({"exp": AT + 60, "aud": ["sts.amazonaws.com"]}, ("failed", "wrong_token"), id="for-aws"),
+        pytest.param({"exp": AT + 60, "aud": AUDIENCE}, ("failed", "wrong_token"), id="for-a-pod"),
+    ],
+)
+def test_token_is_judged_and_never_told(tmp_path: Path, claims: dict[str, object], expected: tuple[str, str]) -> None:
+    """Its age and its end in words; not a part of it stands in any finding."""
+    text = token(claims)
+    found = list(tokens(with_token(tmp_path, text), NOW))
+    assert told(found) == [expected]
+    assert not [part for part in text.split(".") if part in repr(found)]
+
+
+def test_token_file_faults_are_told(tmp_path: Path) -> None:
+    """Missing, empty, readable for all: independent of each other."""
+    missing = issuer("https://10.0.0.1:6443", token_file=tmp_path / "none")
+    assert told(tokens(missing, NOW)) == [("failed", "token_unreadable")]
+    assert told(tokens(with_token(tmp_path, "\n"), NOW)) == [("failed", "token_malformed")]
+    open_to_all = tokens(with_token(tmp_path, "opaque", 0o644), NOW)
+    assert told(open_to_all) == [("warning", "file.not_private"), ("note", "token.endless")]
+
+
+def test_issuer_without_token_has_no_finding() -> None:
+    """Anonymous."""
+    assert list(tokens(issuer("https://10.0.0.1:6443"), NOW)) == []
+
+
+@pytest.mark.parametrize(
+    ("claims", "expected"),
+    [
+        ({"exp": AT + 3600, "aud": AUDIENCE}, [("ok", "token.valid")]),
+        ({"exp": AT - 60, "aud": "sts.amazonaws.com"}, [("failed", "token.expired")]),
+    ],
+    ids=["good", "over-and-for-aws"],
+)
+def test_probe_token_is_one_for_a_cloud(
+    tmp_path: Path, claims: dict[str, object], expected: list[tuple[str, str]]
+) -> None:
+    """Its audience is a relying party's, as it should be."""
+    one = with_token(tmp_path, token(claims))
+    probing = replace(one, auth=Auth(), probe_token_file=one.auth.token_file)
+    assert told(tokens(probing, NOW)) == expected

@@ -1,0 +1,126 @@
+"""What the world gets."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mirror.check.public import public
+from mirror.model import Reason
+from mirror.ports import NotSeen, Openness, Seen
+from mirror.reconcile.state import Publication, publications
+from support.doctor import told
+from support.situations import BOTH, DISCOVERY_KEY, JWKS_KEY, ONE, Situation
+
+FORBIDDEN = Reason("forbidden", "Not public.", "Open it.")
+
+
+@pytest.fixture
+def situation(tmp_path: Path) -> Situation:
+    made = Situation(tmp_path)
+    made.run(ONE, ONE)
+    return made
+
+
+def publication(situation: Situation) -> Publication:
+    return publications(situation.settings())[0]
+
+
+def looked(situation: Situation) -> list[tuple[str, str]]:
+    world = situation.world
+    return told(public(publication(situation), world.web, world.ports().bucket).findings)
+
+
+def test_published_documents_are_ok_and_their_keys_known(situation: Situation) -> None:
+    """Both documents, and what relying parties find in them."""
+    sight = public(publication(situation), situation.world.web, situation.world.ports().bucket)
+    assert told(sight.findings) == [("ok", "public.seen"), ("ok", "public.seen"), ("ok", "public.believed")]
+    assert sight.keys is not None
+    assert len(sight.keys) == 1
+
+
+def test_nothing_published_yet_is_a_warning(tmp_path: Path) -> None:
+    """The bucket tells that from a policy that hides what is there."""
+    fresh = Situation(tmp_path)
+    fresh.world.bucket.open = Openness(exists=False)
+    assert looked(fresh) == [("warning", "public.nothing_yet")] * 2
+
+
+def test_hidden_documents_are_failures(situation: Situation) -> None:
+    """The cause and the remedy of the read-back."""
+    situation.world.web.blocked = FORBIDDEN
+    assert looked(situation) == [("failed", "public.forbidden")] * 2
+
+
+def test_bucket_that_cannot_be_asked_hides_no_failure(tmp_path: Path) -> None:
+    """Unknown is not "nothing there yet"."""
+    fresh = Situation(tmp_path)
+    fresh.world.web.blocked = FORBIDDEN
+    assert looked(fresh) == [("failed", "public.forbidden")] * 2
+
+
+def test_cause_of_a_hidden_document_is_what_the_bucket_says(situation: Situation) -> None:
+    """Block Public Access, as in a pass."""
+    situation.world.web.blocked = FORBIDDEN
+    situation.world.bucket.open = Openness(exists=True, blocks=("RestrictPublicBuckets",))
+    assert looked(situation) == [("failed", "public.block_public_access")] * 2
+
+
+def test_wrong_headers_are_failures(situation: Situation) -> None:
+    """Each header by itself."""
+    situation.world.bucket.write(JWKS_KEY, situation.public() or b"", "binary/octet-stream", "no-store")
+    assert looked(situation)[1:3] == [("failed", "public.wrong_content_type"), ("failed", "public.wrong_cache_control")]
+
+
+@pytest.mark.parametrize(
+    ("key", "body", "code"),
+    [
+        (JWKS_KEY, b'{"keys":[]}', "public.empty_jwks"),
+        (DISCOVERY_KEY, b"<html>", "public.not_json"),
+    ],
+)
+def test_document_that_is_not_believed_fails(situation: Situation, key: str, body: bytes, code: str) -> None:
+    """A relying party would refuse it."""
+    stored = situation.world.bucket.objects
+    before = next(each for name, each in stored.items() if name == key)
+    situation.world.bucket.write(key, body, before.content_type, before.cache_control)
+    assert looked(situation)[-1] == ("failed", code)
+
+
+def test_foreign_jwks_uri_in_public_fails(situation: Situation) -> None:
+    """It would send relying parties to somebody else's keys."""
+    body = (situation.public(DISCOVERY_KEY) or b"").replace(b"/openid/v1/jwks", b"/evil")
+    situation.world.bucket.write(DISCOVERY_KEY, body, "application/json", "public, max-age=300")
+    assert looked(situation)[-1] == ("failed", "public.foreign_jwks_uri")
+
+
+def test_slow_answer_is_a_warning(situation: Situation) -> None:
+    """AWS gives up after five seconds."""
+
+    class Slowly:
+        def look(self, url: str, *, readback: object) -> Seen | NotSeen:
+            look = situation.world.web.look(url, readback=publication(situation).issuer.publish.readback)
+            return replace(look, seconds=3.0) if isinstance(look, Seen) else look
+
+    sight = public(publication(situation), Slowly(), situation.world.ports().bucket)
+    assert told(sight.findings)[:2] == [("warning", "public.slow")] * 2
+
+
+def test_switched_off_readback_is_honoured(situation: Situation) -> None:
+    """Nothing is asked."""
+    one = publication(situation)
+    publish = one.issuer.publish
+    off = replace(publish, readback=replace(publish.readback, enabled=False))
+    asked = len(situation.world.web.looks)
+    silent = replace(one, issuer=replace(one.issuer, publish=off))
+    assert told(public(silent, situation.world.web, situation.world.ports().bucket).findings) == [
+        ("note", "public.not_looked")
+    ]
+    assert len(situation.world.web.looks) == asked
+
+
+def test_two_keys_are_counted(situation: Situation) -> None:
+    """After a rotation both are public."""
+    situation.run(BOTH, BOTH)
+    sight = public(publication(situation), situation.world.web, situation.world.ports().bucket)
+    assert sight.findings[-1].sentence.endswith("2 keys.")

@@ -1,0 +1,129 @@
+"""All stations together: independent, bounded, ordered."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from mirror.addresses import object_keys
+from mirror.check.ports import HistoryState
+from mirror.check.result import Diagnosis, Station
+from mirror.check.runner import examine
+from mirror.model import IssuerName, IssuerUrl, Reason
+from mirror.report import ExitStatus
+from support.doctor import FakeAws, FakeHistoryView, allow, instruments, policy_of, worst
+from support.situations import NAME, ONE, Situation, silent
+
+ALL = frozenset({NAME})
+
+
+@pytest.fixture
+def situation(tmp_path: Path) -> Situation:
+    made = Situation(tmp_path, apiservers=("https://10.0.0.11:6443", "https://10.0.0.12:6443"))
+    made.run(ONE, ONE)
+    return made
+
+
+def examined(situation: Situation, aws: FakeAws | None = None, history: FakeHistoryView | None = None) -> Diagnosis:
+    tools = instruments(situation.world, aws, history)
+    return examine(situation.settings(), tools, situation.now, names=ALL, station_seconds=1)
+
+
+def test_world_in_order_has_nothing_to_mend(situation: Situation) -> None:
+    """Every station speaks, and none has more than a note."""
+    found = examined(situation)
+    assert {each.station for each in found.findings} == set(Station) - {Station.FLEET}
+    assert [each for each in worst(found.findings) if each[0] != "note"] == []
+    assert found.exit_status is ExitStatus.CURRENT
+
+
+def test_looking_changes_nothing(situation: Situation) -> None:
+    """No put, no commit, no push."""
+    before = dict(situation.world.bucket.objects), situation.world.history.head
+    examined(situation)
+    assert (dict(situation.world.bucket.objects), situation.world.history.head) == before
+
+
+def test_what_is_shared_comes_first_and_the_worst_first_in_a_station(situation: Situation) -> None:
+    """The order in which people read it."""
+    situation.show(ONE, silent(code="forbidden"))
+    found = examined(situation).findings
+    assert [each.issuer for each in found] == sorted((each.issuer for each in found), key=lambda name: name or "")
+    assert next(each for each in found if each.station is Station.APISERVERS).code == "forbidden"
+
+
+def test_failed_finding_is_exit_status_1(situation: Situation) -> None:
+    """One replica that refuses us is enough."""
+    situation.show(ONE, silent(code="forbidden"))
+    assert examined(situation).exit_status is ExitStatus.FAILED
+
+
+def test_station_that_hangs_hides_no_other(situation: Situation) -> None:
+    """It is a finding of its own, and the others are all there, in time."""
+    forever = Event()
+    before = time.monotonic()
+    found = examined(situation, history=FakeHistoryView(before=forever.wait))
+    forever.set()
+    assert time.monotonic() - before < 30
+    assert [each.code for each in found.findings if each.station is Station.GIT] == ["station.timeout"]
+    assert {each.station for each in found.findings} == set(Station) - {Station.FLEET}
+
+
+def test_station_that_breaks_hides_no_other_and_tells_no_secret(situation: Situation) -> None:
+    """Only the kind of an unknown error is told."""
+    found = examined(situation, FakeAws(raises=RuntimeError("AKIA-secret")))
+    (broken,) = [each for each in found.findings if each.code == "station.broken"]
+    assert (broken.station, "RuntimeError" in broken.sentence) == (Station.BUCKET, True)
+    assert "AKIA-secret" not in repr(found)
+
+
+def test_hearing_that_breaks_is_told_once(situation: Situation) -> None:
+    """Then nothing is said of apiservers and keys."""
+    tools = instruments(situation.world)
+    settings = situation.settings()
+    situation.world.source.answers = None  # type: ignore[assignment]  # a defect of the source
+    found = examine(settings, tools, situation.now, names=ALL)
+    assert [e.code for e in found.findings if e.station in (Station.APISERVERS, Station.KEYS)] == ["station.broken"]
+
+
+def test_other_issuers_are_not_asked_but_their_keys_count(situation: Situation) -> None:
+    """The policy of a shared bucket is right when it opens everybody's documents."""
+    settings = situation.settings()
+    other = replace(settings.issuers[0], name=IssuerName("other"), issuer=IssuerUrl(f"{settings.issuers[0].issuer}-2"))
+    both = replace(settings, issuers=(*settings.issuers, other))
+    found = examine(both, instruments(situation.world), situation.now, names=ALL)
+    assert {each.issuer for each in found.findings} == {None, NAME}
+    (narrow,) = [each for each in found.findings if each.code == "policy.narrow"]
+    assert "identifier-2/" in narrow.sentence
+    assert situation.world.source.asked.count("other") == 0
+
+
+def test_bucket_that_is_written_with_two_credentials_has_one_policy(situation: Situation) -> None:
+    """What the other credentials publish there is not too much."""
+    settings = situation.settings()
+    first = settings.issuers[0]
+    publish = replace(first.publish, profile="other")
+    other = replace(first, name=IssuerName("other"), issuer=IssuerUrl(f"{first.issuer}-2"), publish=publish)
+    keys = [key for each in (first, other) for key in object_keys(each.issuer, publish.base_url, "")]
+    aws = FakeAws().set(policy=policy_of(allow(*keys)))
+    both = replace(settings, issuers=(first, other))
+    found = examine(both, instruments(situation.world, aws), situation.now, names=ALL)
+    assert [each.code for each in found.findings if each.code.startswith("policy.")][-1] == "policy.exact"
+    assert {each.code for each in found.findings} & {"policy.wider", "policy.narrow"} == set()
+
+
+def test_wanted_stations_alone_are_told(situation: Situation) -> None:
+    """For the keys the apiservers and the public URLs are looked at too."""
+    wanted = frozenset({Station.KEYS})
+    found = examine(situation.settings(), instruments(situation.world), situation.now, names=ALL, stations=wanted)
+    assert {each.station for each in found.findings} == {Station.KEYS}
+    assert "keys.public" in {each.code for each in found.findings}
+
+
+def test_broken_history_is_told_with_everything_else(situation: Situation) -> None:
+    """An unreadable repository stops no other station."""
+    state = HistoryState(unreadable=Reason("git.unreadable", "No.", "Mend it."))
+    found = examined(situation, history=FakeHistoryView(state))
+    assert [each for each in worst(found.findings) if each[0] == "failed"] == [("failed", "git.unreadable")]
