@@ -1,30 +1,223 @@
-"""AWS and the bucket, asked with the mirror's own credentials; every refusal is a value."""
+"""The real clients of `check`: AWS, the bucket, the git history and this machine. They only read."""
 
 import hashlib
+import threading
 from base64 import b64encode
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from botocore.exceptions import ClientError
 
+from mirror.addresses import repository_paths
 from mirror.aws.errors import Attempt, s3_errors_translated, stated_code
 from mirror.aws.sessions import impatient, session
-from mirror.check import questions
-from mirror.check.ports import AccessBlock, BucketFacts, Identity, Missed, PutVerdict
-from mirror.check.questions import Question
+from mirror.check.ports import (
+    AccessBlock,
+    BucketFacts,
+    HistoryState,
+    Identity,
+    LedgerVerdict,
+    Missed,
+    PutVerdict,
+    SigningState,
+)
 from mirror.config.settings import Publish
-from mirror.errors import BucketError
-from mirror.model import ObjectKey, Stored
+from mirror.config.settings import Repository as Settings
+from mirror.errors import BucketError, HistoryError, MirrorError, PushRefusedError, RemoteError, UsageError
+from mirror.history.git_command import Git, presentable
+from mirror.history.ledger_keys import load_verification_keys, readable_signing_key, signing_key_warning
+from mirror.history.ledger_reader import Trust, load_history
+from mirror.history.remote import Remote
+from mirror.history.repository import Repository, is_repository, scratch
+from mirror.model import CommitId, IssuerUrl, ObjectKey, Reason, Stored
 from mirror.publish.listing import Target, target
 from mirror.publish.s3 import S3Clients
+from mirror.trust.ledger import stated_issuer
+from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier, SignatureHeader, Unbelieved
+
+REMOTE_SECONDS = 15.0
+FSCK_SECONDS = 15.0
+_DAMAGE = "Keep the folder as it is, move it away, and let the next pass fetch the history again from the remote."
+_BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class RealHistory:
+    """The adapter behind `mirror.check.ports.HistoryView`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        *,
+        issuers: Iterable[IssuerUrl] = (),
+        remote_seconds: float = REMOTE_SECONDS,
+    ) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._issuers = tuple(issuers)
+        self._remote_seconds = remote_seconds
+
+    def look(self) -> HistoryState:
+        """See `mirror.check.ports.HistoryView`."""
+        try:
+            with scratch(self._settings, self._environ) as copy:
+                return self._through(copy)
+        except (HistoryError, RemoteError) as error:
+            return HistoryState(unreadable=_reason("git.unreadable", error))
+
+    def _through(self, copy: Settings) -> HistoryState:
+        with Repository(copy, self._environ, remote_timeout_seconds=self._remote_seconds) as repository:
+            repository.prepare()
+            state = HistoryState(local=repository.heads().local, damaged=self._damage())
+            if copy.remote is not None:
+                state = self._with_remote(copy, repository, state)
+            head = state.remote or state.local
+            state = replace(state, signing=signing_state(self._settings, repository, head, self._issuers))
+            memory = load_history(repository, self._issuers, Trust(is_first_signing=True))
+            return replace(state, broken=tuple(each.failures[0] for each in memory.issuers.values() if each.failures))
+
+    def _with_remote(self, copy: Settings, repository: Repository, state: HistoryState) -> HistoryState:
+        try:
+            repository.fetch(shallow=state.local is None)
+        except (HistoryError, RemoteError) as error:
+            return replace(state, fetch=_reason("git.unreachable", error))
+        heads = repository.heads()
+        unpushed = repository.unpushed() if heads.local is not None else 0
+        state = replace(state, remote=heads.remote, unpushed=unpushed)
+        return replace(state, push=self._rehearse(copy, heads.local or heads.remote or _first(copy, self._environ)))
+
+    def _damage(self) -> Reason | None:
+        """What git finds wrong in the real repository; None where there is none, or where looking takes too long."""
+        if not is_repository(self._settings.path):
+            return None
+        git = Git(self._settings.path, self._environ, stop=threading.Event(), timeout_seconds=FSCK_SECONDS)
+        finished = git.run("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
+        if finished.ok or finished.stopped:
+            return None
+        said = presentable(f"{finished.err}\n{finished.out.decode('utf-8', 'replace')}")  # fsck tells on both
+        return Reason("git.damaged", f"The local repository is damaged: {said}.", _DAMAGE)
+
+    def _rehearse(self, copy: Settings, commit: CommitId) -> Reason | None:
+        git = Git(copy.path, self._environ, stop=threading.Event())
+        remote = Remote(git, copy.remote or "", copy.branch, timeout_seconds=self._remote_seconds)
+        try:
+            remote.push(commit, rehearse=True)
+        except PushRefusedError:
+            return None  # it has commits that we have not: they are merged, then the push goes through
+        except RemoteError as error:
+            return _reason("git.push_denied", error)
+        return None
+
+
+def _first(copy: Settings, environ: Mapping[str, str]) -> CommitId:
+    """A commit of the temporary copy, on a branch of its own, for a remote that has none; a rehearsal sends no objects.
+
+    Raises:
+        HistoryError: The temporary folder cannot be written.
+    """
+    with Repository(replace(copy, branch="rehearsal", sign=False), environ) as repository:
+        return repository.commit(
+            base=None, parents=(), changes={"README.md": b"\n"}, message="rehearsal", when=_BEGINNING, expect=None
+        )
+
+
+def _reason(code: str, error: MirrorError) -> Reason:
+    cause = f" Cause: {error.cause}" if error.cause else ""
+    return Reason(code, error.sentence + cause, error.remedy)
+
+
+_LOCKS = Path("/proc/locks")
+_FIELDS = 6  # proc_locks(5): number, kind, mode, access, pid, device:inode
+
+
+def lock_holder(path: Path, *, locks: Path = _LOCKS, processes: Path = Path("/proc")) -> str | None:
+    """`process 4711 (oidc-mirror)`, or None when nobody holds the lock, or the system does not tell."""
+    try:
+        inode = path.stat().st_ino
+        lines = locks.read_text().splitlines()
+    except OSError:
+        return None
+    # By inode alone: some file systems (btrfs, overlayfs) show another device there than stat does.
+    for fields in (line.split() for line in lines if "->" not in line):  # the arrow marks who waits
+        if len(fields) >= _FIELDS and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
+            return f"process {fields[4]}{_name(processes / fields[4])}"
+    return None
+
+
+def _name(process: Path) -> str:
+    try:
+        return f" ({(process / 'comm').read_text().strip()})"
+    except OSError:
+        return ""
+
+
+NONE_SET = frozenset(
+    {
+        "NoSuchPublicAccessBlockConfiguration",
+        "NoSuchBucketPolicy",
+        "OwnershipControlsNotFoundError",
+        "ServerSideEncryptionConfigurationNotFoundError",
+    }
+)
+"""Codes that mean: there is none."""
+
+_EVERYBODY = ("/AllUsers", "/AuthenticatedUsers")
+_BLOCK_MEMBERS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[T]):
+    """One question: the right that it needs, boto3's call, the reader of its answer, and what "there is none" means.
+
+    The reader raises LookupError or ValueError for an answer that is malformed.
+    """
+
+    action: str
+    operation: str
+    read: Callable[[Any], T]
+    empty: T
+
+
+def block(told: Any) -> AccessBlock | None:
+    """The public access block of a bucket or an account."""
+    members = told["PublicAccessBlockConfiguration"]
+    return AccessBlock(*(bool(members.get(name)) for name in _BLOCK_MEMBERS))
+
+
+def _ownership(told: Any) -> str:
+    rules = told["OwnershipControls"].get("Rules") or [{}]
+    return str(rules[0].get("ObjectOwnership", ""))
+
+
+def _public_grants(told: Any) -> tuple[str, ...]:
+    grants = told.get("Grants", ())
+    return tuple(str(each["Permission"]) for each in grants if str(each["Grantee"].get("URI", "")).endswith(_EVERYBODY))
+
+
+def _encryption(told: Any) -> str:
+    rules = told["ServerSideEncryptionConfiguration"].get("Rules") or [{}]
+    return str(rules[0].get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm", ""))
+
+
+ACCESS_BLOCK: Question[AccessBlock | None] = Question(
+    "s3:GetBucketPublicAccessBlock", "get_public_access_block", block, None
+)
+POLICY = Question("s3:GetBucketPolicy", "get_bucket_policy", lambda told: str(told["Policy"]), "")
+OWNERSHIP = Question("s3:GetBucketOwnershipControls", "get_bucket_ownership_controls", _ownership, "")
+GRANTS: Question[tuple[str, ...]] = Question("s3:GetBucketAcl", "get_bucket_acl", _public_grants, ())
+VERSIONING = Question("s3:GetBucketVersioning", "get_bucket_versioning", lambda told: str(told.get("Status", "")), "")
+ENCRYPTION = Question("s3:GetEncryptionConfiguration", "get_bucket_encryption", _encryption, "")
+
 
 _NO_SUCH_ETAG = "0" * 32
 # What a store answers once it has let a write pass its access check: one of our two conditions did not hold.
 _STOPPED = frozenset({"412", "PreconditionFailed", "NoSuchKey", "BadDigest", "ConditionalRequestConflict"})
-
-T = TypeVar("T")
 
 
 class RealAws:
@@ -69,22 +262,22 @@ class RealAws:
 
         def ask() -> AccessBlock | None:
             client = session(publish).client("s3control", region_name=publish.region, config=impatient())
-            return questions.block(client.get_public_access_block(AccountId=account))
+            return block(client.get_public_access_block(AccountId=account))
 
         found = _asked("s3:GetAccountPublicAccessBlock", _elsewhere(publish, "S3 Control"), ask)
-        return None if isinstance(found, Missed) and found.code in questions.NONE_SET else found
+        return None if isinstance(found, Missed) and found.code in NONE_SET else found
 
     def bucket(self, publish: Publish) -> BucketFacts:
         """See `mirror.check.ports.Aws`; a bucket that cannot be reached is asked no more."""
         region = self._region(publish)
         if isinstance(region, Missed) and region.code != "AccessDenied":
             return BucketFacts(region, region, region, region, region, region, region)
-        access_block = self._ask(publish, questions.ACCESS_BLOCK)
-        policy = self._ask(publish, questions.POLICY)
-        ownership = self._ask(publish, questions.OWNERSHIP)
-        grants = self._ask(publish, questions.GRANTS)
-        versioning = self._ask(publish, questions.VERSIONING)
-        encryption = self._ask(publish, questions.ENCRYPTION)
+        access_block = self._ask(publish, ACCESS_BLOCK)
+        policy = self._ask(publish, POLICY)
+        ownership = self._ask(publish, OWNERSHIP)
+        grants = self._ask(publish, GRANTS)
+        versioning = self._ask(publish, VERSIONING)
+        encryption = self._ask(publish, ENCRYPTION)
         return BucketFacts(region, access_block, policy, ownership, grants, versioning, encryption)
 
     def _ask(self, publish: Publish, question: Question[T]) -> T | Missed:
@@ -93,7 +286,7 @@ class RealAws:
             return question.read(operation(Bucket=publish.bucket, **_owner(publish)))
 
         found = _asked(question.action, publish, call)
-        return question.empty if isinstance(found, Missed) and found.code in questions.NONE_SET else found
+        return question.empty if isinstance(found, Missed) and found.code in NONE_SET else found
 
     def belongs_to(self, publish: Publish, account: str, prefix: str) -> bool | Missed:
         """See `mirror.check.ports.Aws`; by listing, which a writer may, where it may not look at the bucket itself."""
@@ -180,3 +373,80 @@ def _region_in(told: Any) -> str | None:
     headers = told.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     region = headers.get("x-amz-bucket-region") or told.get("BucketRegion")
     return str(region) if region else None
+
+
+_LEDGERS = "ledger"
+_FILE = "/keys.json"
+_AT_ONCE = 200
+"""So many ledgers are read together: somebody may have pushed files of megabytes."""
+_SAMPLE = b"a ledger that nobody keeps\n"
+_SAMPLE_ISSUER = IssuerUrl("https://oidc-mirror.invalid")
+
+
+def signing_state(
+    settings: Settings, repository: Repository, head: CommitId | None, issuers: Iterable[IssuerUrl]
+) -> SigningState:
+    """Read the keys, sign and verify a sample, and judge every ledger of `head`.
+
+    Args:
+        settings: The real repository's settings.
+        repository: The repository that has `head`.
+        head: The newest commit; None where there is none.
+        issuers: What the configuration publishes.
+
+    Raises:
+        HistoryError: The repository cannot be read.
+    """
+    try:
+        keys = load_verification_keys(settings)
+        sample = _sample(settings, keys)
+    except UsageError as error:
+        return SigningState(refused=_signing_reason(error))
+    if keys is None:
+        keys = LedgerVerifier(settings.name, {})  # nobody is believed by a signature, and each can still be read
+    configured = {repository_paths(issuer).ledger: issuer for issuer in issuers}
+    found = () if head is None else tuple(_judged(repository, head, keys, configured))
+    return SigningState(sample, warning=signing_key_warning(settings), ledgers=found)
+
+
+def _sample(settings: Settings, keys: LedgerVerifier | None) -> SignatureHeader | Unbelieved | None:
+    """What becomes of a signature that the mirror's key makes; None when this user cannot read the key."""
+    own = readable_signing_key(settings)
+    if own is None or keys is None:
+        return None
+    trust = LedgerTrust(settings.name, own, "mirror", keys.keys)
+    return trust.verify(_SAMPLE, trust.sign(_SAMPLE, _SAMPLE_ISSUER), _SAMPLE_ISSUER)
+
+
+def _judged(
+    repository: Repository, head: CommitId, keys: LedgerVerifier, configured: Mapping[str, IssuerUrl]
+) -> Iterator[LedgerVerdict]:
+    paths = [path for path in repository.list_paths(head, _LEDGERS) if path.endswith(_FILE)]
+    for begin in range(0, len(paths), _AT_ONCE):
+        some = paths[begin : begin + _AT_ONCE]
+        files = repository.read(head, [each for path in some for each in (path, _signature_path(path))])
+        yield from (_verdict(path, files, keys, configured.get(path)) for path in some)
+
+
+def _verdict(
+    path: str, files: Mapping[str, bytes], keys: LedgerVerifier, configured: IssuerUrl | None
+) -> LedgerVerdict:
+    body, signature = files.get(path, b""), files.get(_signature_path(path))
+    issuer = configured or _stated(path, body)
+    verdict = None if signature is None else keys.verify(body, signature, issuer)
+    return LedgerVerdict(path, issuer, configured is not None, verdict)
+
+
+def _stated(path: str, body: bytes) -> IssuerUrl:
+    """The issuer that a ledger of another configuration says it is of, where it lies in that issuer's place."""
+    issuer = stated_issuer(body)
+    return issuer if issuer is not None and repository_paths(issuer).ledger == path else IssuerUrl("")
+
+
+def _signature_path(path: str) -> str:
+    return f"{path}.jws"
+
+
+def _signing_reason(error: UsageError) -> Reason:
+    cause = f" ({error.cause})" if error.cause else ""
+    return Reason("repository.signing_key", " ".join((f"{error.sentence}{cause}", *error.problems)), error.remedy)

@@ -1,11 +1,14 @@
-"""The keys that each apiserver shows, where replicas differ, and what of them is public. Pure."""
+"""Checks of a cluster: its apiservers, the keys that each of them serves, and its token files."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
-from mirror.check.result import Finding, Place, Station
-from mirror.check.words import counted, named
+from mirror.apiserver.credentials import claims_of, read_token
+from mirror.check.local import SOON, privacy
+from mirror.check.result import Finding, Level, Place, Station, counted, key_name, moment, span
 from mirror.config.settings import Issuer
-from mirror.model import Key, Observation, Observed, Thumbprint
+from mirror.model import Key, Observation, Observed, Reason, Thumbprint
+from mirror.trust.lifecycle import MOST_CLOCK_SKEW
 from mirror.trust.relying_parties import compatibility
 
 
@@ -37,7 +40,7 @@ def _each(issuer: Issuer, heard: Sequence[Observed]) -> Iterator[Finding]:
     for each in heard:
         if (each.apiserver, each.keys) not in told:
             told.add((each.apiserver, each.keys))
-            sentence = f"It shows {', '.join(named(key) for key in each.keys)}."
+            sentence = f"It shows {', '.join(key_name(key) for key in each.keys)}."
             yield Place(Station.KEYS, each.apiserver, issuer.name).ok("keys.shown", sentence)
 
 
@@ -49,7 +52,7 @@ def _partial(issuer: Issuer, key: Key, heard: Sequence[Observed]) -> Finding:
     holders = [each.apiserver for each in heard if key.thumbprint in {other.thumbprint for other in each.keys}]
     others = [each.apiserver for each in heard if each.apiserver not in holders]
     without = f"not {', '.join(dict.fromkeys(others))}" if others else "but not in each of its answers"
-    sentence = f"{', '.join(dict.fromkeys(holders))} shows {named(key)}, {without}."
+    sentence = f"{', '.join(dict.fromkeys(holders))} shows {key_name(key)}, {without}."
     remedy = (
         "Normal while a rotation restarts the apiservers one by one (fact 10); otherwise give all of them the same "
         "--service-account-key-file flags: until then they refuse each other's tokens."
@@ -62,7 +65,7 @@ def _against_public(
 ) -> Iterator[Finding]:
     for thumbprint, key in shown.items():
         if thumbprint not in public:
-            sentence = f"{named(key)} is not public: clouds refuse tokens that are signed with it."
+            sentence = f"{key_name(key)} is not public: clouds refuse tokens that are signed with it."
             remedy = (
                 f"Run `oidc-mirror --once --only {issuer.name}`; `oidc-mirror status {issuer.name}` tells whether it "
                 "is held or revoked."
@@ -70,9 +73,117 @@ def _against_public(
             yield Place(Station.KEYS, thumbprint, issuer.name).warning("keys.not_public", sentence, remedy)
     for thumbprint, key in public.items():
         if thumbprint not in shown:
-            sentence = f"{named(key)} is public, and no apiserver that answered shows it."
+            sentence = f"{key_name(key)} is public, and no apiserver that answered shows it."
             remedy = f"It retires, or was put there by somebody else: `oidc-mirror status {issuer.name}` tells."
             yield Place(Station.KEYS, thumbprint, issuer.name).note("keys.only_public", sentence, remedy)
     if set(shown) == set(public):
         place = Place(Station.KEYS, "public", issuer.name)
         yield place.ok("keys.public", f"What the apiservers show is public, exactly: {counted(len(shown), 'key')}.")
+
+
+def apiservers(issuer: Issuer, observations: Sequence[Observation], now: datetime) -> Iterator[Finding]:
+    """What each apiserver showed, or every reason why it is of no use; its certificate and its clock.
+
+    Args:
+        issuer: The configured entry.
+        observations: What was heard and judged; behind a load balancer several of one URL.
+        now: The moment of the look, aware, UTC.
+    """
+    if not observations:
+        place = Place(Station.APISERVERS, "apiservers", issuer.name)
+        yield place.failed("apiservers.none", "No apiserver was found to ask.", "Correct `apiservers` of this issuer.")
+    expected = issuer.expect_replicas
+    if expected is not None and len(observations) < expected:
+        place = Place(Station.APISERVERS, "apiservers", issuer.name)
+        sentence = f"{counted(len(observations), 'replica')} answered or failed, {expected} are expected."
+        remedy = "Until all are found no key is retired: correct `expect_replicas`, or find the missing ones."
+        yield place.warning("apiservers.missing", sentence, remedy)
+    seen: list[Finding] = []
+    for observation in observations:
+        found = tuple(_one(issuer, observation, now))
+        yield from (each for each in found if each not in seen)
+        seen += found
+
+
+def _one(issuer: Issuer, observation: Observation, now: datetime) -> Iterator[Finding]:
+    place = Place(Station.APISERVERS, observation.apiserver, issuer.name)
+    if isinstance(observation, Observed):
+        yield place.ok("apiserver.believed", f"It shows this issuer and {counted(len(observation.keys), 'key')}.")
+        yield from (place.note(each.code, each.sentence) for each in observation.notes)
+    else:
+        yield from (place.of_reason(Level.FAILED, reason) for reason in observation.reasons)
+    if observation.certificate_expires_at is not None:
+        yield _certificate(place, observation.certificate_expires_at, now)
+    if observation.date is not None:
+        yield from _clock(place, observation.date, now)
+
+
+def _certificate(place: Place, ends: datetime, now: datetime) -> Finding:
+    sentence = f"Its certificate ends in {span(ends - now)}, {moment(ends)}."
+    if ends - now < SOON:
+        remedy = "Renew it (kubeadm: `kubeadm certs renew apiserver`) and restart the apiserver."
+        return place.warning("tls.expires_soon", sentence, remedy)
+    return place.ok("tls.valid", sentence)
+
+
+def _clock(place: Place, date: datetime, now: datetime) -> Iterator[Finding]:
+    if abs(date - now) > MOST_CLOCK_SKEW:
+        sentence = f"Its clock and this machine's differ by {span(date - now)}: no key begins or ends retiring."
+        yield place.warning("clock.skewed", sentence, "Let both follow NTP; the token checks of clouds need it too.")
+
+
+SHORT = timedelta(minutes=10)  # the shortest life that Kubernetes gives (fact 21)
+LONG = timedelta(days=2)
+
+
+def tokens(issuer: Issuer, now: datetime) -> Iterator[Finding]:
+    """The apiserver token of an issuer, and the probe token where it has one."""
+    if issuer.auth.token_file is not None:
+        path = issuer.auth.token_file
+        place = Place(Station.CONFIGURATION, str(path), issuer.name)
+        yield from privacy("auth.token_file", path, issuer.name)
+        token = read_token(path, issuer.audiences)
+        yield from _judged(place, "auth.token_file", token, now)
+    if issuer.probe_token_file is not None:
+        path = issuer.probe_token_file
+        place = Place(Station.CONFIGURATION, str(path), issuer.name)
+        yield from privacy("probe_token_file", path, issuer.name)
+        # A probe is a token for a cloud: here no audience is a wrong one.
+        yield from _judged(place, "probe_token_file", read_token(path, (), clouds=()), now)
+
+
+def _judged(place: Place, key: str, token: str | Reason, now: datetime) -> Iterator[Finding]:
+    if isinstance(token, Reason):
+        yield place.of_reason(Level.FAILED, token)
+        return
+    claims = claims_of(token.encode())
+    issued, expires = _time(claims.get("iat")), _time(claims.get("exp"))
+    if expires is None:
+        yield place.note("token.endless", f"{key} is readable; it says no end of its life.")
+    elif expires <= now:
+        remedy = "Let kubelet project it, or renew it with `kubectl create token`; the file is read in every pass."
+        yield place.failed("token.expired", f"{key} expired {span(now - expires)} ago, {moment(expires)}.", remedy)
+    else:
+        yield from _living(place, key, issued, expires, now)
+
+
+def _living(place: Place, key: str, issued: datetime | None, expires: datetime, now: datetime) -> Iterator[Finding]:
+    age = "" if issued is None or issued > now else f", issued {span(now - issued)} ago"
+    sentence = f"{key} is valid for {span(expires - now)} more{age}."
+    if expires - now < SHORT:
+        remedy = "See that it is renewed on disk: kubelet does so at 80 % of a projected token's life."
+        yield place.warning("token.expires", sentence, remedy)
+    elif issued is not None and expires - issued > LONG:
+        remedy = "Prefer a projected token of an hour: a stolen one is then of no use soon."
+        yield place.note("token.long", f"{sentence} It lives for {span(expires - issued)} in all.", remedy)
+    else:
+        yield place.ok("token.valid", sentence)
+
+
+def _time(claim: object) -> datetime | None:
+    if isinstance(claim, bool) or not isinstance(claim, int | float):
+        return None
+    try:
+        return datetime.fromtimestamp(claim, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from mirror.check.ports import LedgerVerdict, SigningState
-from mirror.check.result import Finding, Place, Station
-from mirror.check.words import counted
+from mirror.check.result import Finding, Place, Station, counted
 from mirror.config.settings import Repository
 from mirror.history.git_command import presentable
 from mirror.trust.ledger_signature import Role, SignatureHeader, Unbelieved

@@ -1,15 +1,20 @@
-"""The configuration beyond its mistakes: what is unwise, and whether the files that it names can be used."""
+"""Checks of this machine: configuration, AWS credentials, git history and state directory."""
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from mirror.check.result import Finding, Place, Station
-from mirror.check.words import counted, moment, span
-from mirror.config.settings import Issuer, Settings
+from mirror.addresses import is_aws_endpoint
+from mirror.check.ledgers import ledgers
+from mirror.check.ports import Aws, HistoryState, HistoryView, Identity, LockHolder, Missed
+from mirror.check.result import Finding, Level, Place, Station, counted, moment, span
+from mirror.config.settings import Issuer, Publish, Repository, Settings
+from mirror.history.git_command import presentable
 from mirror.model import IssuerName
+from mirror.ports import OwnToken
+from mirror.reconcile.planner import CODE, REMEDY, circular_credentials
 
 SOON = timedelta(days=30)
 _MAX_BYTES = 1024 * 1024
@@ -97,3 +102,159 @@ def _ends(path: Path) -> Iterable[datetime]:
             return [each.not_valid_after_utc for each in x509.load_pem_x509_certificates(file.read(_MAX_BYTES))]
     except (OSError, ValueError):
         return []  # unreadable files are told already, and a bad CA by who verifies with it
+
+
+_METHODS = {
+    "env": "the environment (AWS_ACCESS_KEY_ID)",
+    "shared-credentials-file": "the shared credentials file",
+    "config-file": "the AWS configuration file",
+    "assume-role": "a role that is assumed",
+    "assume-role-with-web-identity": "a web identity token (AWS_WEB_IDENTITY_TOKEN_FILE)",
+    "iam-role": "the instance's role (metadata service)",
+    "container-role": "the container's role",
+    "sso": "IAM Identity Center",
+    "custom-process": "a credential_process of the AWS configuration",
+}
+_UNREACHED = frozenset(
+    {
+        "NoSuchHost",
+        "Unreachable",
+        "ConnectTimeout",
+        "ReadTimeout",
+        "ConnectionClosed",
+        "Proxy",
+        "SlowDown",
+        "InternalError",
+    }
+)
+"""STS was not heard, and the mirror may work without it: a network may have a way to S3 alone."""
+_NO_CREDENTIALS = (
+    "Give the mirror credentials where boto3 looks for them: environment, `publish.profile`, a web identity, or the "
+    "role of the instance or pod."
+)
+
+
+def is_aws(publish: Publish) -> bool:
+    """Whether AWS itself keeps the bucket, not a store that only speaks its language."""
+    return publish.endpoint_url is None or is_aws_endpoint(publish.endpoint_url)
+
+
+def credentials(publish: Publish, aws: Aws) -> Iterator[Finding]:
+    """Findings about the credentials for one bucket."""
+    place = Place(Station.CREDENTIALS, f"credentials for bucket {publish.bucket}")
+    method = aws.credentials(publish)
+    if method is None:
+        yield place.failed("credentials.none", "There are no AWS credentials.", _NO_CREDENTIALS)
+    elif isinstance(method, Missed):
+        cause = f" ({method.cause})" if method.cause else ""
+        yield place.failed(
+            "credentials.unusable", f"The AWS credentials cannot be got: {method.code}{cause}.", method.remedy
+        )
+    else:
+        yield place.ok("credentials.found", f"They come from {_METHODS.get(method, method)}.")
+        yield _who(place, publish, aws.identity(publish))
+
+
+def circular(issuers: Iterable[Issuer], own_token: Callable[[Publish], OwnToken | None]) -> Iterator[Finding]:
+    """Warnings of credentials that rest on an issuer that the mirror publishes itself."""
+    for each in circular_credentials(issuers, own_token):
+        place = Place(Station.CREDENTIALS, str(each.token_file))
+        yield place.warning(CODE, each.sentence, REMEDY)
+
+
+def _who(place: Place, publish: Publish, found: Identity | Missed) -> Finding:
+    if isinstance(found, Identity):
+        return place.ok("credentials.identity", f"They make the mirror {found.arn} of account {found.account}.")
+    sentence = f"STS does not say who the mirror is: {found.code}"
+    sentence += f" ({found.cause})." if found.cause else "."
+    if not is_aws(publish):
+        return place.note("credentials.unknown", f"{sentence} Stores that are not AWS have no such service.")
+    if found.code in _UNREACHED:
+        return place.warning("credentials.unknown", sentence, found.remedy)
+    code = "credentials.expired" if found.code == "ExpiredToken" else "credentials.refused"
+    return place.failed(code, sentence, found.remedy)
+
+
+def git(settings: Repository, view: HistoryView, *, issuers: int) -> Iterator[Finding]:
+    """The local repository, the remote, whether the mirror may push, and who signed the ledgers.
+
+    `issuers` is how many are configured.
+    """
+    state = view.look()
+    local = Place(Station.GIT, str(settings.path))
+    yield from _local(local, settings.path, state)
+    yield from (local.of_reason(Level.FAILED, reason) for reason in state.broken)
+    if settings.remote is None:
+        sentence = "No git remote is configured: the history of the keys is on this machine alone."
+        yield local.note("git.no_remote", sentence, "Set `repository.remote`; several mirrors of one bucket need it.")
+    elif state.unreadable is None:
+        yield from _remote(Place(Station.GIT, presentable(settings.remote)), state)
+    if state.unreadable is None:
+        yield from ledgers(settings, state.signing, issuers=issuers)
+
+
+def _local(place: Place, path: Path, state: HistoryState) -> Iterator[Finding]:
+    if state.unreadable is not None:
+        yield place.of_reason(Level.FAILED, state.unreadable)
+    elif state.damaged is not None:
+        yield place.of_reason(Level.FAILED, state.damaged)
+    elif not path.exists():
+        yield place.note("git.absent", "There is no local repository yet; the first pass creates it.")
+    elif not os.access(path, os.W_OK | os.X_OK):
+        remedy = f"Give this user the right to write below {path}."
+        yield place.failed("git.unwritable", f"This user may not write to the repository {path}.", remedy)
+    elif state.local is None:
+        yield place.note("git.empty", "The local repository has no commit yet; the first pass makes one.")
+    else:
+        yield place.ok("git.whole", f"The local repository is whole and can be written; it is at {state.local[:12]}.")
+
+
+def _remote(place: Place, state: HistoryState) -> Iterator[Finding]:
+    if state.fetch is not None:
+        yield place.of_reason(Level.FAILED, state.fetch)
+        return
+    at = f"at {state.remote[:12]}" if state.remote is not None else "still without our branch"
+    yield place.ok("git.fetched", f"The remote can be fetched from; it is {at}.")
+    if state.push is not None:
+        yield place.of_reason(Level.FAILED, state.push)
+        return
+    sentence = "The remote lets us begin a push (rehearsed; hooks and branch protection speak only at a real one)."
+    yield place.ok("git.may_push", sentence)
+    if state.unpushed:
+        yield place.warning(
+            "git.unpushed",
+            f"{counted(state.unpushed, 'commit')} not pushed yet, although the remote can be reached.",
+            "Run `oidc-mirror --once`; when it stays so, a hook or a branch protection refuses the mirror's pushes: "
+            "allow its user to push to the branch.",
+        )
+
+
+_REMEDY = "Create it, give this user the right to write there, or set `state_dir` to another place."
+
+
+def state(state_dir: Path, lock_holder: LockHolder) -> Iterator[Finding]:
+    """The state directory is looked at, never written to."""
+    place = Place(Station.STATE, str(state_dir))
+    if not state_dir.exists():
+        yield _absent(place, state_dir)
+        return
+    if not state_dir.is_dir():
+        yield place.failed("state.no_folder", f"The state directory {state_dir} is no folder.", _REMEDY)
+        return
+    if not os.access(state_dir, os.R_OK | os.W_OK | os.X_OK):
+        yield place.failed("state.unwritable", f"This user may not write to the state directory {state_dir}.", _REMEDY)
+        return
+    holder = lock_holder(state_dir / "lock")
+    if holder is None:
+        yield place.ok("state.writable", "The state directory can be written, and no pass runs in it now.")
+    else:
+        yield place.note("state.locked", f"The state directory can be written; {holder} works in it now.")
+
+
+def _absent(place: Place, state_dir: Path) -> Finding:
+    above = next(folder for folder in state_dir.parents if folder.exists())
+    if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
+        sentence = "The state directory does not exist yet; the first pass creates it."
+        return place.note("state.absent", sentence)
+    sentence = f"The state directory does not exist, and this user may not create it below {above}."
+    return place.failed("state.unwritable", sentence, _REMEDY)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from mirror.addresses import discovery_url, jwks_uri, object_keys
 from mirror.check.ports import BucketOf
-from mirror.check.result import Finding, Level, Place, Station
-from mirror.check.words import counted
+from mirror.check.result import Finding, Level, Place, Station, counted
 from mirror.model import MEDIA_TYPE_DISCOVERY, Answer, Key, Observed, PublicObject
 from mirror.ports import NotSeen, PublicView, Seen
 from mirror.publish.publisher import explained, judge

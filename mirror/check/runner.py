@@ -1,4 +1,4 @@
-"""All stations at once, each by itself: one that hangs or breaks is a finding, and hides no other.
+"""Run every check at once, each in its own time limit: one that hangs or fails hides no other.
 
 at once:  hearing the apiservers │ configuration, state, git │ a bucket: credentials, bucket, policy, rights │ public
 then:     apiservers and keys of each issuer, out of what was heard and seen
@@ -10,18 +10,12 @@ from datetime import datetime
 from functools import partial
 
 from mirror.addresses import object_keys
-from mirror.check.apiservers import apiservers
-from mirror.check.bucket import bucket
-from mirror.check.cluster import keys
-from mirror.check.credentials import circular, credentials
-from mirror.check.git import git
-from mirror.check.local import configuration, issuer_files
+from mirror.check.bucket import bucket, listing, objects
+from mirror.check.cluster import apiservers, keys, tokens
+from mirror.check.local import circular, configuration, credentials, git, issuer_files, state
 from mirror.check.ports import Instruments
 from mirror.check.public import Sight, public
 from mirror.check.result import Diagnosis, Finding, Level, Place, Station
-from mirror.check.rights import listing, objects
-from mirror.check.state import state
-from mirror.check.tokens import tokens
 from mirror.concurrency import Bounded, each_at_once
 from mirror.config.settings import Issuer, Publish, Settings
 from mirror.model import Answer, IssuerName, ObjectKey, Observation, Thumbprint, Unusable

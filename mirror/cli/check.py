@@ -66,19 +66,19 @@ def command(
 
 
 def _diagnosis(settings: "Settings", name: str | None, text: str | None) -> "Diagnosis":
-    from mirror.check import explaining  # noqa: PLC0415  `--help` does without
+    from mirror.check import result  # noqa: PLC0415  `--help` does without
     from mirror.check.runner import EVERYWHERE, examine  # noqa: PLC0415  `--help` does without
     from mirror.cli.instruments import open_instruments  # noqa: PLC0415  `--help` does without
     from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
 
     names = frozenset(issuer.name for issuer in selected(settings, () if name is None else (name,)).issuers)
-    causes = () if text is None else explaining.causes(text)
+    causes = () if text is None else result.causes(text)
     if text is not None and name is None:
-        names = explaining.named(text, settings)
-    stations = EVERYWHERE if text is None else frozenset(explaining.stations(causes))
+        names = result.named_issuers(text, settings)
+    stations = EVERYWHERE if text is None else frozenset(result.stations(causes))
     with open_instruments(settings) as instruments, _patience():
         found = examine(settings, instruments, datetime.now(UTC), names=names, stations=stations)
-    return found if text is None else explaining.arranged(found, causes)
+    return found if text is None else result.arranged(found, causes)
 
 
 @contextmanager

@@ -7,8 +7,7 @@ from itertools import groupby
 
 import click
 
-from mirror.check.result import Cause, Diagnosis, Finding, Level
-from mirror.check.words import counted
+from mirror.check.result import Cause, Diagnosis, Finding, Level, counted
 from mirror.log import escaped
 from mirror.model import IssuerName, IssuerUrl
 

@@ -12,9 +12,7 @@ from mirror.config.settings import Settings
 @contextmanager
 def open_instruments(settings: Settings) -> Iterator[Instruments]:
     """The real world, for looking only."""
-    from mirror.check.clients import RealAws  # noqa: PLC0415  boto3 takes long to import
-    from mirror.check.history import RealHistory  # noqa: PLC0415  `--help` does without
-    from mirror.check.machine import lock_holder  # noqa: PLC0415  `--help` does without
+    from mirror.check.clients import RealAws, RealHistory, lock_holder  # noqa: PLC0415  boto3 takes long to import
     from mirror.reconcile.state import publications  # noqa: PLC0415  `--help` does without
 
     aws = RealAws()

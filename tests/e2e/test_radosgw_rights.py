@@ -13,9 +13,9 @@ from botocore.session import Session
 
 from mirror.aws.iam_policy import writer_policy
 from mirror.check.bucket import bucket as bucket_station
+from mirror.check.bucket import listing, objects
 from mirror.check.clients import RealAws
 from mirror.check.result import Finding
-from mirror.check.rights import listing, objects
 from mirror.config.settings import Publish
 from mirror.model import IssuerName, ObjectKey
 from mirror.publish.s3 import S3Bucket

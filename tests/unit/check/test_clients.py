@@ -4,7 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from mirror.check.machine import lock_holder
+from mirror.check.clients import lock_holder
 
 
 def test_holder_is_named_by_its_process(tmp_path: Path) -> None:

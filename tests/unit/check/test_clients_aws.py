@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from botocore.session import Session
 
-from mirror.check import questions
+from mirror.check import clients
 from mirror.check.clients import RealAws
 from mirror.check.ports import AccessBlock, Identity, Missed
 from mirror.config.settings import Publish
@@ -210,11 +210,11 @@ def test_credentials_that_are_not_there_are_told(asked: Asked) -> None:
 @pytest.mark.parametrize(
     ("question", "told", "read"),
     [
-        (questions.OWNERSHIP, {"OwnershipControls": {"Rules": [{"ObjectOwnership": "ObjectWriter"}]}}, "ObjectWriter"),
-        (questions.OWNERSHIP, {"OwnershipControls": {}}, ""),
-        (questions.ENCRYPTION, {"ServerSideEncryptionConfiguration": {}}, ""),
+        (clients.OWNERSHIP, {"OwnershipControls": {"Rules": [{"ObjectOwnership": "ObjectWriter"}]}}, "ObjectWriter"),
+        (clients.OWNERSHIP, {"OwnershipControls": {}}, ""),
+        (clients.ENCRYPTION, {"ServerSideEncryptionConfiguration": {}}, ""),
         (
-            questions.ENCRYPTION,
+            clients.ENCRYPTION,
             {
                 "ServerSideEncryptionConfiguration": {
                     "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}]
@@ -223,7 +223,7 @@ def test_credentials_that_are_not_there_are_told(asked: Asked) -> None:
             "aws:kms",
         ),
         (
-            questions.GRANTS,
+            clients.GRANTS,
             {
                 "Grants": [
                     {"Grantee": {"ID": "x"}, "Permission": "FULL_CONTROL"},
@@ -234,6 +234,6 @@ def test_credentials_that_are_not_there_are_told(asked: Asked) -> None:
         ),
     ],
 )
-def test_answers_are_read(question: questions.Question[object], told: object, read: object) -> None:
+def test_answers_are_read(question: clients.Question[object], told: object, read: object) -> None:
     """As AWS and radosgw write them."""
     assert question.read(told) == read

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.check.history import RealHistory
+from mirror.check.clients import RealHistory
 from mirror.check.ports import HistoryState
 from mirror.config.settings import Repository as Settings
 from support.gits import bare, commit, environment, git, head_of, open_repository, program

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mirror.addresses import repository_paths
-from mirror.check.history import RealHistory
+from mirror.check.clients import RealHistory
 from mirror.check.ports import LedgerVerdict, SigningState
 from mirror.config.settings import Repository as Settings
 from mirror.model import IssuerUrl

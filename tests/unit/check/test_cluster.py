@@ -5,8 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mirror.check.apiservers import apiservers
-from mirror.check.cluster import keys
+from mirror.check.cluster import apiservers, keys
 from mirror.model import Note, Observed, Reason, Unusable
 from support.askers import issuer
 from support.doctor import told, worst

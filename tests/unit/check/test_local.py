@@ -1,4 +1,11 @@
-"""The files that the configuration names, and its tokens."""
+"""The files that the configuration names, and its tokens.
+
+The mirror's own AWS credentials.
+
+The git station.
+
+The state directory.
+"""
 
 import base64
 import json
@@ -9,12 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from mirror.check.local import configuration, issuer_files
-from mirror.check.tokens import tokens
-from mirror.config.settings import Auth, Issuer, Readback, Tls
+from mirror.check.cluster import tokens
+from mirror.check.local import circular, configuration, credentials, git, issuer_files, state
+from mirror.check.ports import HistoryState, Missed
+from mirror.config.settings import Auth, Issuer, Readback, Repository, Tls
+from mirror.model import Reason
+from mirror.ports import OwnToken
 from support.askers import AUDIENCE, issuer
-from support.doctor import told, worst
-from support.situations import Situation
+from support.doctor import ACCOUNT, HEAD, FakeAws, FakeHistoryView, told, worst
+from support.fakes import FakeWorld
+from support.situations import ISSUER, Situation
 from support.tls import ca_file, client_files, server_certificate
 
 NOW = datetime.now(UTC)
@@ -154,3 +165,126 @@ def test_probe_token_is_one_for_a_cloud(
     one = with_token(tmp_path, token(claims))
     probing = replace(one, auth=Auth(), probe_token_file=one.auth.token_file)
     assert told(tokens(probing, NOW)) == expected
+
+
+PUBLISH = FakeWorld().publish()
+STORE = replace(PUBLISH, endpoint_url="https://store.example.com")
+
+
+def test_identity_is_told() -> None:
+    """Where they come from in words, and the ARN with its account."""
+    found = list(credentials(PUBLISH, FakeAws(source="iam-role")))
+    assert told(found) == [("ok", "credentials.found"), ("ok", "credentials.identity")]
+    assert "metadata service" in found[0].sentence
+    assert ACCOUNT in found[1].sentence
+
+
+@pytest.mark.parametrize(
+    ("aws", "expected"),
+    [
+        pytest.param(FakeAws(source=None), ("failed", "credentials.none"), id="none"),
+        pytest.param(
+            FakeAws(source=Missed("ProfileNotFound", "no", "Correct it.")),
+            ("failed", "credentials.unusable"),
+            id="profile",
+        ),
+        pytest.param(
+            FakeAws(who=Missed("ExpiredToken", "old", "Renew.")), ("failed", "credentials.expired"), id="expired"
+        ),
+        pytest.param(
+            FakeAws(who=Missed("InvalidAccessKeyId", "", "Correct.")),
+            ("failed", "credentials.refused"),
+            id="unknown-key",
+        ),
+    ],
+)
+def test_unusable_credentials_are_failures(aws: FakeAws, expected: tuple[str, str]) -> None:
+    """None, not to be got, expired, refused: each has its code and a remedy."""
+    found = list(credentials(PUBLISH, aws))[-1]
+    assert told([found]) == [expected]
+    assert found.remedy
+
+
+def test_sts_that_is_not_reached_is_a_warning() -> None:
+    """Keys of the environment need no STS: a network may have a way to S3 alone."""
+    aws = FakeAws(who=Missed("ConnectTimeout", "", "Look."))
+    assert told(credentials(PUBLISH, aws))[-1] == ("warning", "credentials.unknown")
+
+
+def test_store_without_sts_is_a_note() -> None:
+    """What only AWS has is no fault of a store that is not AWS."""
+    aws = FakeAws(who=Missed("NoSuchHost", "", "Look."), source="something-new")
+    assert told(credentials(STORE, aws)) == [("ok", "credentials.found"), ("note", "credentials.unknown")]
+
+
+def test_token_of_an_own_issuer_is_circular(tmp_path: Path) -> None:
+    """The finding of a pass, with its remedy."""
+    issuers = Situation(tmp_path).settings().issuers
+    (found,) = circular(issuers, lambda _: OwnToken(tmp_path, ISSUER))
+    assert told([found]) == [("warning", "credentials.circular")]
+    assert list(circular(issuers, lambda _: None)) == []
+
+
+REASON = Reason("code", "It is so.", "Do it.")
+REMOTE = "https://git.example.com/x"
+FETCHED, MAY_PUSH = ("ok", "git.fetched"), ("ok", "git.may_push")
+WHOLE = ("ok", "git.whole")
+UNSIGNED = ("warning", "repository.unsigned")
+
+
+@pytest.mark.parametrize(
+    ("state", "remote", "expected"),
+    [
+        pytest.param(
+            HistoryState(HEAD, remote=HEAD, unpushed=0), REMOTE, [WHOLE, FETCHED, MAY_PUSH, UNSIGNED], id="in-order"
+        ),
+        pytest.param(HistoryState(HEAD), None, [WHOLE, ("note", "git.no_remote")], id="no-remote"),
+        pytest.param(HistoryState(), None, [("note", "git.empty"), ("note", "git.no_remote")], id="empty"),
+        pytest.param(HistoryState(unreadable=REASON), REMOTE, [("failed", "code")], id="unreadable"),
+        pytest.param(
+            HistoryState(HEAD, damaged=REASON), None, [("failed", "code"), ("note", "git.no_remote")], id="damaged"
+        ),
+        pytest.param(
+            HistoryState(HEAD, broken=(REASON, REASON)),
+            None,
+            [WHOLE, ("failed", "code"), ("failed", "code"), ("note", "git.no_remote")],
+            id="ledgers-broken",
+        ),
+        pytest.param(HistoryState(HEAD, fetch=REASON), REMOTE, [WHOLE, ("failed", "code"), UNSIGNED], id="remote-down"),
+        pytest.param(
+            HistoryState(HEAD, push=REASON, unpushed=1),
+            REMOTE,
+            [WHOLE, FETCHED, ("failed", "code"), UNSIGNED],
+            id="denied",
+        ),
+        pytest.param(
+            HistoryState(HEAD, unpushed=2),
+            REMOTE,
+            [WHOLE, FETCHED, MAY_PUSH, ("warning", "git.unpushed"), UNSIGNED],
+            id="unpushed",
+        ),
+    ],
+)
+def test_history_is_told(
+    tmp_path: Path, state: HistoryState, remote: str | None, expected: list[tuple[str, str]]
+) -> None:
+    """Local repository, remote, right to push: each with its own finding."""
+    assert told(git(Repository(tmp_path, remote=remote), FakeHistoryView(state), issuers=1)) == expected
+
+
+def test_absent_repository_is_a_note(tmp_path: Path) -> None:
+    """Before the first pass there is none."""
+    found = git(Repository(tmp_path / "none.git"), FakeHistoryView(HistoryState()), issuers=1)
+    assert told(found) == [("note", "git.absent"), ("note", "git.no_remote")]
+
+
+def test_state_directory_is_told(tmp_path: Path) -> None:
+    """Writable, not there yet, no folder, in somebody's hands; looking creates nothing."""
+    (tmp_path / "file").touch()
+    assert told(state(tmp_path, lambda _: None)) == [("ok", "state.writable")]
+    assert told(state(tmp_path / "a/b", lambda _: None)) == [("note", "state.absent")]
+    assert told(state(tmp_path / "file", lambda _: None)) == [("failed", "state.no_folder")]
+    assert told(state(tmp_path / "file/below", lambda _: None)) == [("failed", "state.unwritable")]
+    (held,) = state(tmp_path, lambda path: f"process 1 with {path.name}")
+    assert (held.code, "process 1 with lock" in held.sentence) == ("state.locked", True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,16 +1,35 @@
-"""`check --explain`."""
+"""`check --explain`.
 
+The diagnosis as data.
+
+How spans are told.
+"""
+
+import json
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import jsonschema
 import pytest
 
-from mirror.check.explaining import WHERE, arranged, causes, named, stations
-from mirror.check.result import Diagnosis, Place, Station
+from mirror.check.result import (
+    WHERE,
+    Cause,
+    Diagnosis,
+    Place,
+    Station,
+    arranged,
+    causes,
+    named_issuers,
+    span,
+    stations,
+    to_json,
+)
 from mirror.config.settings import FormerIssuer, Settings
 from mirror.federation.causes import Station as About
 from mirror.model import IssuerName, IssuerUrl
+from mirror.report import ExitStatus
 from support.fakes import MOMENT
 from support.situations import BASE_URL, ISSUER, NAME, Situation
 
@@ -63,7 +82,7 @@ def test_unknown_error_looks_everywhere() -> None:
 )
 def test_issuer_in_the_text_is_found(settings: Settings, text: str, names: set[str]) -> None:
     """Its name need not be given; when none is named all are looked at."""
-    assert named(text, settings) == names
+    assert named_issuers(text, settings) == names
 
 
 def test_port_that_iam_drops_hides_no_issuer(settings: Settings) -> None:
@@ -72,7 +91,7 @@ def test_port_that_iam_drops_hides_no_issuer(settings: Settings) -> None:
     for issuer in (ported, settings.issuers[0]):
         two = replace(settings, issuers=(issuer, settings.issuers[1]))
         for text in (ISSUER, ported.issuer):
-            assert named(f"No OpenIDConnect provider found in your account for {text}", two) == {NAME}
+            assert named_issuers(f"No OpenIDConnect provider found in your account for {text}", two) == {NAME}
 
 
 def test_findings_come_in_the_order_of_the_causes() -> None:
@@ -82,3 +101,42 @@ def test_findings_come_in_the_order_of_the_causes() -> None:
     assert [each.station for each in found.findings][:3] == [Station.PUBLIC, Station.POLICY, Station.BUCKET]
     assert len(found.findings) == len(findings)
     assert found.causes == causes(RETRIEVE)
+
+
+NOW = datetime(2026, 11, 23, 8, 0, 0, 5, tzinfo=UTC)
+SCHEMA = json.loads((Path(__file__).parents[3] / "docs/reference/check.schema.json").read_text())
+PLACE = Place(Station.BUCKET, "bucket b", IssuerName("syd-prod"))
+FAILED = PLACE.failed("x.y", "It is so.", "Do it.")
+
+
+def test_diagnosis_obeys_its_schema() -> None:
+    """Every field, with and without an issuer and a remedy; the schema knows every station and level."""
+    causes = (Cause("c", "Because.", "Do.", (Station.KEYS,)),)
+    document = to_json(Diagnosis(NOW, (FAILED, Place(Station.GIT, "x").ok("a.b", "Good.")), causes))
+    jsonschema.Draft202012Validator(SCHEMA).validate(document)
+    assert document["exit_status"] == 1
+    assert document["counts"] == {"failed": 1, "warning": 0, "note": 0, "ok": 1}
+    assert document["time"] == "2026-11-23T08:00:00+00:00"
+    assert SCHEMA["$defs"]["station"]["enum"] == [str(each) for each in Station]
+
+
+def test_warnings_leave_the_exit_status_0() -> None:
+    """Only what failed makes it 1."""
+    assert Diagnosis(NOW, (PLACE.warning("a", "b", "c"), PLACE.note("a", "b"))).exit_status is ExitStatus.CURRENT
+    assert Diagnosis(NOW, (FAILED,)).exit_status is ExitStatus.FAILED
+
+
+@pytest.mark.parametrize(
+    ("length", "words"),
+    [
+        (timedelta(days=3, hours=5), "3 days"),
+        (timedelta(days=-1), "1 day"),
+        (timedelta(hours=1, minutes=59), "1 hour"),
+        (timedelta(minutes=2), "2 minutes"),
+        (timedelta(seconds=1), "1 second"),
+        (timedelta(0), "0 seconds"),
+    ],
+)
+def test_span_is_told_in_its_largest_whole_unit(length: timedelta, words: str) -> None:
+    """Rounded down, without a sign."""
+    assert span(length) == words
