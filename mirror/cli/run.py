@@ -48,7 +48,7 @@ def command(
     Exit status of a pass: 0 everything is current; 1 something failed; 2 usage or configuration error; 3 a change waits
     for an operator, and nothing failed. The daemon's: 0 after a stop; 1 after `max_failures` failed passes; 2.
     """
-    from mirror.service.shards import read_shard, sharded  # noqa: PLC0415  `--help` does without
+    from mirror.daemon.sharding import read_shard, sharded  # noqa: PLC0415  `--help` does without
 
     options = common(ctx)
     part = None if shard is None else read_shard(shard)
@@ -112,13 +112,13 @@ def one_pass(settings: Settings, options: Common, *, dry_run: bool, books: bool 
 
 
 def _keep_books(settings: Settings, report: Report, began: datetime, logger: "FilteringBoundLogger") -> None:
+    from mirror.daemon import status_files  # noqa: PLC0415  `--help` does without
     from mirror.reconcile.state import publications  # noqa: PLC0415  `--help` does without
-    from mirror.service import books  # noqa: PLC0415  `--help` does without
 
     ended_at = datetime.now(UTC)
     seconds = max((ended_at - began).total_seconds(), 0.0)
-    before = books.resume(settings).configured(publications(settings))
-    books.keep(settings, before.after(report, ended_at=ended_at, seconds=seconds, commits=()), logger)
+    before = status_files.resume(settings).configured(publications(settings))
+    status_files.keep(settings, before.after(report, ended_at=ended_at, seconds=seconds, commits=()), logger)
 
 
 def show(report: Report, output: str) -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from mirror.config.settings import FormerIssuer, Issuer, Publish, Repository, Settings
+from mirror.daemon.pass_history import Chronicle
 from mirror.model import (
     CommitId,
     Event,
@@ -23,7 +24,6 @@ from mirror.model import (
 )
 from mirror.reconcile.state import publications
 from mirror.report import Effect, IssuerReport, ObjectReport, PublicLook, Report
-from mirror.service.chronicle import Chronicle
 from support.fakes import MOMENT
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
 

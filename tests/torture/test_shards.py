@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from mirror.addresses import object_keys
+from mirror.daemon.sharding import Shard, shard_of, sharded
 from mirror.model import IssuerUrl, Key
-from mirror.service.shards import Shard, shard_of, sharded
 from support.apiserver import Apiserver, raw_answer
 from support.chronicles import settings
 from support.gits import bare, fsck_strict, git

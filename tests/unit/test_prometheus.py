@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mirror.service.chronicle import Chronicle
-from mirror.service.metrics import families
+from mirror.daemon.metrics import families
+from mirror.daemon.pass_history import Chronicle
 
 FOLDER = Path(__file__).parents[2] / "config" / "prometheus"
 ALERTS, TESTS, DASHBOARD = (FOLDER / name for name in ("alerts.yaml", "alerts.test.yaml", "dashboard.json"))

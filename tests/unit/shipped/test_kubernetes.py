@@ -16,8 +16,8 @@ from starlette.routing import Route
 from mirror.cli.main import DEFAULT_CONFIG, cli
 from mirror.config.load import load
 from mirror.config.settings import SERVICE_ACCOUNT
-from mirror.service.freshness import Verdict
-from mirror.service.web import Sources, application
+from mirror.daemon.freshness import Verdict
+from mirror.daemon.web import Sources, application
 from support.machine import demand
 
 FOLDER = Path(__file__).parents[3] / "config/kubernetes"

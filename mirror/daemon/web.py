@@ -17,8 +17,8 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mirror.service.freshness import Verdict
-from mirror.service.metrics import CONTENT_TYPE
+from mirror.daemon.freshness import Verdict
+from mirror.daemon.metrics import CONTENT_TYPE
 
 _HEADERS = {
     "Cache-Control": "no-store",

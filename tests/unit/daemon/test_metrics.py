@@ -11,11 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mirror import __version__
 from mirror.config.settings import FormerIssuer
+from mirror.daemon.metrics import families, render, resumed
+from mirror.daemon.pass_history import Chronicle
 from mirror.model import Event, IssuerName, Level, Reason, Status, Unusable
 from mirror.reconcile.state import publications
 from mirror.report import Effect, PublicLook
-from mirror.service.chronicle import Chronicle
-from mirror.service.metrics import families, render, resumed
 from support.chronicles import (
     DAY,
     HOSTILE,

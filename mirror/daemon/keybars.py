@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from mirror.daemon.pass_history import Known
 from mirror.model import KeyRecord, Status
-from mirror.service.chronicle import Known
 from mirror.status.timeline import Axis, Tick, ticks
 
 LONGEST_PAST = timedelta(days=30)

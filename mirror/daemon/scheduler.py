@@ -15,7 +15,7 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from mirror.service.freshness import BEAT_SECONDS, Pulse
+from mirror.daemon.freshness import BEAT_SECONDS, Pulse
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

@@ -11,6 +11,8 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from mirror.config.settings import Settings
+from mirror.daemon import status_files
+from mirror.daemon.config_watcher import Configuration, aws_digest
 from mirror.errors import MirrorError
 from mirror.log import log_report
 from mirror.model import Reason, Version
@@ -19,8 +21,6 @@ from mirror.reconcile import local_state
 from mirror.reconcile.controller import run_once
 from mirror.reconcile.state import publications
 from mirror.report import Report, reason_from
-from mirror.service import books
-from mirror.service.configuration import Configuration, aws_digest
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -61,7 +61,7 @@ class Passes:
         self._opened: _Opened | None = None
         self._stopping = Event()
         settings = configuration.settings
-        self.chronicle = books.resume(settings).configured(publications(settings))
+        self.chronicle = status_files.resume(settings).configured(publications(settings))
         # A daemon that starts looks at everything once: what it shows of the world is then never unknown for an hour.
         with suppress(OSError):
             (settings.state_dir / local_state.VERIFIED_FILE_NAME).unlink()
@@ -116,7 +116,7 @@ class Passes:
         settings, commits = self._configuration.settings, self._commits(report)
         chronicle = self.chronicle.configured(publications(settings))
         self.chronicle = chronicle.after(report, ended_at=datetime.now(UTC), seconds=seconds, commits=commits)
-        books.keep(settings, self.chronicle, self._logger)
+        status_files.keep(settings, self.chronicle, self._logger)
         self._tell(report)
 
     def _ports(self, settings: Settings) -> Ports:

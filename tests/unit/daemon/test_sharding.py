@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mirror.daemon.sharding import MOST_SHARDS, Shard, read_shard, shard_of, sharded
 from mirror.errors import UsageError
 from mirror.model import IssuerUrl
-from mirror.service.shards import MOST_SHARDS, Shard, read_shard, shard_of, sharded
 from support.chronicles import settings
 from support.strategies import issuers
 

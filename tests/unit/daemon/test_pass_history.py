@@ -6,10 +6,10 @@ from datetime import date
 import pytest
 
 from mirror.config.settings import FormerIssuer
+from mirror.daemon.pass_history import Chronicle
 from mirror.model import IssuerName, Reason, Status, key_id
 from mirror.reconcile.state import publications
 from mirror.report import Effect, IssuerReport, PublicLook
-from mirror.service.chronicle import Chronicle
 from support.chronicles import DAY, NEW, OLD, after, documents, issuer, record, report, settings, url_of
 from support.fakes import MOMENT
 

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from mirror import __version__
+from mirror.daemon.pass_history import RESULTS, Chronicle, Known
 from mirror.model import TRANSIENT_CODES, IssuerName, Observation, Observed, Status
-from mirror.service.chronicle import RESULTS, Chronicle, Known
 
 PREFIX = "oidc_mirror_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

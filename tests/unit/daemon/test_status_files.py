@@ -6,12 +6,12 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from mirror.config.settings import Settings
+from mirror.daemon import status_files
+from mirror.daemon.metrics import render
+from mirror.daemon.pass_history import Chronicle
 from mirror.log import configure
 from mirror.model import Reason, Unusable
 from mirror.report import Report
-from mirror.service import books
-from mirror.service.chronicle import Chronicle
-from mirror.service.metrics import render
 from support.chronicles import after, issuer, report, settings
 
 BROKEN = report(
@@ -24,8 +24,8 @@ GOOD = report(issuer("a"))
 
 def kept(state_dir: Path, *passes: Report, metrics_file: Path | None = None) -> tuple[Settings, Chronicle]:
     where = replace(settings("a"), state_dir=state_dir, metrics_file=metrics_file)
-    chronicle = after(*passes, begin=books.resume(where), of=where)
-    books.keep(where, chronicle, LOGGER)
+    chronicle = after(*passes, begin=status_files.resume(where), of=where)
+    status_files.keep(where, chronicle, LOGGER)
     return where, chronicle
 
 

@@ -10,9 +10,9 @@ import pytest
 from apscheduler.triggers.interval import IntervalTrigger
 from structlog.testing import capture_logs
 
+from mirror.daemon.freshness import health
+from mirror.daemon.scheduler import Schedule
 from mirror.log import configure
-from mirror.service.freshness import health
-from mirror.service.schedule import Schedule
 
 LOGGER = configure("debug", "json")
 LONG = timedelta(hours=1)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from mirror.service.freshness import LONGEST_SILENCE_SECONDS, Pulse, health, patience_seconds, readiness
+from mirror.daemon.freshness import LONGEST_SILENCE_SECONDS, Pulse, health, patience_seconds, readiness
 from support.chronicles import settings
 
 PATIENCE = 100.0

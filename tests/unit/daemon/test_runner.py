@@ -10,13 +10,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from mirror.config.settings import Settings
+from mirror.daemon.config_watcher import Configuration
+from mirror.daemon.daemon import summary
+from mirror.daemon.runner import Passes
 from mirror.errors import BucketError
 from mirror.log import configure
 from mirror.ports import Ports
 from mirror.report import ExitStatus, Report
-from mirror.service.configuration import Configuration
-from mirror.service.daemon import summary
-from mirror.service.passes import Passes
 from support.chronicles import after, issuer, report
 from support.situations import ONE, Situation
 

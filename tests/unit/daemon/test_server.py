@@ -7,8 +7,8 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
+from mirror.daemon.server import Server, listen
 from mirror.errors import UsageError
-from mirror.service.server import Server, listen
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,11 +8,11 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from mirror.service.chronicle import Chronicle
-from mirror.service.freshness import Verdict
-from mirror.service.metrics import render
-from mirror.service.page import Page
-from mirror.service.web import Sources, accepts, application
+from mirror.daemon.freshness import Verdict
+from mirror.daemon.metrics import render
+from mirror.daemon.page import Page
+from mirror.daemon.pass_history import Chronicle
+from mirror.daemon.web import Sources, accepts, application
 from support.chronicles import after, everything, issuer, report
 
 ALIVE, DEAD = Verdict(ok=True, sentence="Alive."), Verdict(ok=False, sentence="The scheduler is silent.")

@@ -12,13 +12,13 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from mirror.daemon.config_watcher import Configuration
+from mirror.daemon.freshness import BEAT_SECONDS, Verdict, health, patience_seconds, readiness
+from mirror.daemon.notify import Notifier
+from mirror.daemon.pass_history import Chronicle
+from mirror.daemon.runner import Passes
+from mirror.daemon.scheduler import Schedule
 from mirror.report import ExitStatus, State
-from mirror.service.chronicle import Chronicle
-from mirror.service.configuration import Configuration
-from mirror.service.freshness import BEAT_SECONDS, Verdict, health, patience_seconds, readiness
-from mirror.service.notify import Notifier
-from mirror.service.passes import Passes
-from mirror.service.schedule import Schedule
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mirror.config.settings import Settings
+from mirror.daemon.pass_history import Chronicle
 from mirror.errors import HistoryError
 from mirror.files import write_atomically
 from mirror.log import escaped
 from mirror.model import Reason, Unusable
 from mirror.report import ExitStatus, Report
-from mirror.service.chronicle import Chronicle
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -31,7 +31,7 @@ def resume(settings: Settings) -> Chronicle:
     """What the metrics file says that was counted before; an empty chronicle where there is none."""
     if settings.metrics_file is None:
         return Chronicle()
-    from mirror.service.metrics import resumed  # noqa: PLC0415  not every configuration has metrics
+    from mirror.daemon.metrics import resumed  # noqa: PLC0415  not every configuration has metrics
 
     try:
         with settings.metrics_file.open("rb") as file:
@@ -68,7 +68,7 @@ def _write_last_error(settings: Settings, report: Report) -> None:
 
 
 def _write_metrics(settings: Settings, chronicle: Chronicle) -> None:
-    from mirror.service.metrics import render  # noqa: PLC0415  not every configuration has metrics
+    from mirror.daemon.metrics import render  # noqa: PLC0415  not every configuration has metrics
 
     if settings.metrics_file is not None:
         write_atomically(settings.metrics_file, render(chronicle).decode())

@@ -11,10 +11,10 @@ from threading import Lock
 from jinja2 import Template
 
 from mirror import __version__
+from mirror.daemon.freshness import Verdict
+from mirror.daemon.pass_history import Chronicle
+from mirror.daemon.status_page import MARKS, MOST_CARDS, Card, advice, cards
 from mirror.report import State
-from mirror.service.cards import MARKS, MOST_CARDS, Card, advice, cards
-from mirror.service.chronicle import Chronicle
-from mirror.service.freshness import Verdict
 from mirror.status.timeline import page_template, style_hash
 
 REFRESH_SECONDS = 30
@@ -113,4 +113,4 @@ def _template() -> Template:
 
 
 def _read(name: str) -> str:
-    return (resources.files("mirror.service") / "templates" / name).read_text("utf-8")
+    return (resources.files("mirror.daemon") / "templates" / name).read_text("utf-8")

@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from mirror.config.load import load
+from mirror.daemon.config_watcher import Configuration, aws_digest
 from mirror.errors import UsageError
 from mirror.log import configure
-from mirror.service.configuration import Configuration, aws_digest
 from support.chronicles import url_of
 
 LOGGER = configure("debug", "json")

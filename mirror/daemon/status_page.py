@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from mirror.daemon.keybars import KeyBars, key_bars
+from mirror.daemon.pass_history import Chronicle, Known
 from mirror.model import PUBLIC_STATUSES, Level, Observation, Observed, Reason, Unusable, key_id
 from mirror.report import Effect, IssuerReport, State
-from mirror.service.chronicle import Chronicle, Known
-from mirror.service.keybars import KeyBars, key_bars
 
 CERTIFICATE_SOON = timedelta(days=14)
 MOST_CARDS = 100
