@@ -15,8 +15,7 @@ from mirror.cli.compose import open_ports, open_state_dir
 from mirror.cli.options import Common
 from mirror.config.settings import Settings
 from mirror.daemon.config_watcher import Configuration
-from mirror.daemon.daemon import Daemon
-from mirror.daemon.notify import Notifier
+from mirror.daemon.daemon import Daemon, Notifier
 from mirror.daemon.runner import Passes
 from mirror.log import configure
 from mirror.report import Report, to_json
@@ -54,9 +53,8 @@ def serve(options: Common, load: Callable[[], Settings], output: str) -> int:
 @contextmanager
 def _pages(address: tuple[str, int], daemon: Daemon, passes: Passes) -> Iterator[None]:
     from mirror.daemon.metrics import render  # noqa: PLC0415  `http: false` does without
-    from mirror.daemon.page import Page  # noqa: PLC0415  `http: false` does without
-    from mirror.daemon.server import Server, listen  # noqa: PLC0415  `http: false` does without
-    from mirror.daemon.web import Sources, application  # noqa: PLC0415  `http: false` does without
+    from mirror.daemon.status_page import Page  # noqa: PLC0415  `http: false` does without
+    from mirror.daemon.web import Server, Sources, application, listen  # noqa: PLC0415  `http: false` does without
 
     listener = listen(address)
     page = Page(lambda: passes.chronicle, daemon.health)

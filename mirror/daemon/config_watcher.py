@@ -1,4 +1,4 @@
-"""The configuration of a running daemon: read again when its bytes change, and kept when the new one has mistakes."""
+"""Read the configuration of a running daemon again when its bytes change; keep the old one if the new has mistakes."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +12,7 @@ from mirror.errors import UsageError
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
 
 _AWS_FILES = (
     ("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"),

@@ -1,11 +1,13 @@
-"""The daemon's main thread: signals, the watchdog, the status line and the failure budget.
+"""The daemon's main thread: signals, the systemd watchdog, the status line and the failure budget.
 
 It only listens, so that it is always quick: passes run in the scheduler's worker, answers in the server's thread.
 """
 
+import os
 import signal
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum, auto
 from queue import Empty, SimpleQueue
@@ -13,15 +15,63 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from mirror.daemon.config_watcher import Configuration
-from mirror.daemon.freshness import BEAT_SECONDS, Verdict, health, patience_seconds, readiness
-from mirror.daemon.notify import Notifier
 from mirror.daemon.pass_history import Chronicle
 from mirror.daemon.runner import Passes
-from mirror.daemon.scheduler import Schedule
+from mirror.daemon.scheduler import BEAT_SECONDS, Schedule, Verdict, health, patience_seconds, readiness
 from mirror.report import ExitStatus, State
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
+
+_MICROSECONDS = 1_000_000
+_NANOSECONDS_IN_A_MICROSECOND = 1000
+
+
+class Notifier:
+    """Sends states to the socket that systemd named; silent where it named none. Never raises: it is only told.
+
+    `watchdog_seconds` is how often at least `WATCHDOG=1` is expected; None where nobody watches.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._address = _address(environ.get("NOTIFY_SOCKET", ""))
+        self.watchdog_seconds = _watchdog_seconds(environ)
+
+    def send(self, *states: str) -> None:
+        """Send assignments such as `READY=1`, all in one datagram."""
+        if self._address is None:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+                out.setblocking(False)  # a manager that does not read must not hold the daemon
+                out.sendto("\n".join(states).encode(), self._address)
+        except OSError:
+            return
+
+    def status(self, text: str) -> str:
+        """The assignment that shows `text` in `systemctl status`: one line."""
+        return f"STATUS={' '.join(text.split())}"
+
+    def reloading(self) -> None:
+        """Reloading begins: systemd 253 wants the time beside it (`Type=notify-reload`)."""
+        self.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // _NANOSECONDS_IN_A_MICROSECOND}")
+
+
+def _address(text: str) -> str | bytes | None:
+    """A path, or the name of an abstract socket, which is written with an `@`."""
+    if text.startswith("/"):
+        return text
+    return b"\0" + os.fsencode(text[1:]) if text.startswith("@") and len(text) > 1 else None
+
+
+def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
+    """sd_watchdog_enabled(3): the time is meant for one process alone."""
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    text = environ.get("WATCHDOG_USEC", "")
+    return int(text) / _MICROSECONDS if text.isdecimal() and text.isascii() and int(text) > 0 else None
+
 
 STOP_SECONDS = 8.0
 """How long git and puts may still work after SIGTERM."""

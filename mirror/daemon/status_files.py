@@ -1,4 +1,4 @@
-"""What a pass leaves on the disk for those who have neither its logs nor its port: `last_error`, the metrics."""
+"""Write `last_error` and the metrics file after a pass."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from mirror.report import ExitStatus, Report
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
 
 LAST_ERROR = "last_error"
 _MOST_METRICS_BYTES = 16 * 1024 * 1024

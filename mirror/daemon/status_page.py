@@ -1,14 +1,134 @@
-"""Pure: the chronicle as what the status page shows; words are chosen here, the template only lays them out."""
+"""The status page: rendered from what the daemon remembers, at most once in a few seconds."""
 
 import re
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib import resources
+from threading import Lock
 
-from mirror.daemon.keybars import KeyBars, key_bars
+from jinja2 import Template
+
+from mirror import __version__
 from mirror.daemon.pass_history import Chronicle, Known
-from mirror.model import PUBLIC_STATUSES, Level, Observation, Observed, Reason, Unusable, key_id
+from mirror.daemon.scheduler import Verdict
+from mirror.model import PUBLIC_STATUSES, KeyRecord, Level, Observation, Observed, Reason, Status, Unusable, key_id
 from mirror.report import Effect, IssuerReport, State
+from mirror.status.timeline import Axis, Tick, page_template, style_hash, ticks
+
+LONGEST_PAST = timedelta(days=30)
+"""What is older stands at the left edge: the page is about today."""
+_SHORTEST_PAST = timedelta(hours=6)
+_FUTURE_SHARE = 0.08
+_LABEL_PERCENT = 12.0
+"""A date that is closer to "now" would be written over it."""
+_NARROWEST = 0.4
+_MOST_GONE = 8
+_GONE = frozenset({Status.DROPPED, Status.REVOKED})
+_ORDER = (Status.HELD, Status.PUBLISHED, Status.RETIRING, Status.REVOKED, Status.DROPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of a bar, in percent of the width; `planned` when it lies in the future."""
+
+    status: Status
+    x: float
+    width: float
+    planned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBar:
+    """One key: its record, its bar, and sentences about its dates."""
+
+    record: KeyRecord
+    stretches: tuple[Stretch, ...]
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBars:
+    """All keys on one axis; `now_x` is today. `left_out` counts keys that are gone and not shown."""
+
+    bars: tuple[KeyBar, ...]
+    ticks: tuple[Tick, ...]
+    now_x: float
+    left_out: int
+
+
+def key_bars(known: Known, now: datetime) -> KeyBars | None:
+    """The timeline of an issuer; None while it has no key."""
+    report = known.report
+    if report is None or not report.records:
+        return None
+    records = sorted(report.records, key=lambda each: (_ORDER.index(each.status), each.first_seen, each.key.kid))
+    gone = [each for each in records if each.status in _GONE]
+    shown = [each for each in records if each.status not in _GONE] + gone[:_MOST_GONE]
+    axis = _axis(shown, report.retain_removed, now)
+    bars = tuple(
+        KeyBar(each, tuple(_stretches(each, axis, now, report.retain_removed)), tuple(_sentences(each, known, now)))
+        for each in shown
+    )
+    now_x = axis.percent(now)
+    dates = tuple(each for each in ticks(axis) if abs(each.x - now_x) > _LABEL_PERCENT)
+    return KeyBars(bars, dates, now_x, len(gone) - len(gone[:_MOST_GONE]))
+
+
+def _axis(records: list[KeyRecord], retain: timedelta, now: datetime) -> Axis:
+    oldest = min((each.first_seen for each in records), default=now)
+    start = max(min(oldest, now - _SHORTEST_PAST), now - LONGEST_PAST)
+    leaving = (each.missing_since + retain for each in records if each.missing_since is not None)
+    return Axis(start, max(now + (now - start) * _FUTURE_SHARE, *leaving, now))
+
+
+def _stretches(record: KeyRecord, axis: Axis, now: datetime, retain: timedelta) -> Iterator[Stretch]:
+    def stretch(status: Status, since: datetime, until: datetime, *, planned: bool = False) -> Stretch:
+        x = axis.percent(since)
+        return Stretch(status, x, round(max(axis.percent(until) - x, _NARROWEST), 3), planned)
+
+    match record.status:
+        case Status.RETIRING if record.missing_since is not None:
+            yield stretch(Status.PUBLISHED, record.first_seen, record.missing_since)
+            yield stretch(Status.RETIRING, record.missing_since, now)
+            yield stretch(Status.RETIRING, now, record.missing_since + retain, planned=True)
+        case Status.REVOKED if record.revocation is not None:
+            yield stretch(Status.REVOKED, record.first_seen, record.revocation.at)
+        case Status.DROPPED:
+            return
+        case _:
+            yield stretch(record.status, record.first_seen, now)
+
+
+def _sentences(record: KeyRecord, known: Known, now: datetime) -> Iterator[str]:
+    yield f"first seen {_moment(record.first_seen)}"
+    if record.status is Status.RETIRING and record.missing_since is not None and known.report is not None:
+        leaves_at = record.missing_since + known.report.retain_removed
+        word = "leaves at" if leaves_at > now else "may leave since"
+        yield f"on no apiserver since {_moment(record.missing_since)}"
+        yield f"{word} {_moment(leaves_at)}"
+    if record.status is Status.PUBLISHED:
+        yield _safety(known, now)
+    if record.status is Status.HELD:
+        yield f"not public; held because: {record.held_because}"
+    if record.revocation is not None:
+        yield f"revoked {_moment(record.revocation.at)}: {record.revocation.reason}"
+
+
+def _safety(known: Known, now: datetime) -> str:
+    if known.safe_to_sign_at is None:
+        return "safe to sign: not known yet"
+    if known.safe_to_sign_at <= now:
+        return f"safe to sign since {_moment(known.safe_to_sign_at)}"
+    return f"do not sign with it before {_moment(known.safe_to_sign_at)}"
+
+
+def _moment(when: datetime) -> str:
+    return f"{when:%Y-%m-%d %H:%M:%SZ}"
+
 
 CERTIFICATE_SOON = timedelta(days=14)
 MOST_CARDS = 100
@@ -190,3 +310,102 @@ def _look(known: Known) -> tuple[str, str]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+REFRESH_SECONDS = 30
+_KEPT_SECONDS = 2.0
+_QUIET = frozenset({State.CURRENT, State.CHANGED})
+
+
+class Page:
+    """Renders the page for many readers at once; safe for many threads."""
+
+    def __init__(self, chronicle: Callable[[], Chronicle], health: Callable[[], Verdict]) -> None:
+        self._chronicle = chronicle
+        self._health = health
+        self._lock = Lock()
+        self._made: tuple[float, Chronicle, str] | None = None
+
+    def render(self) -> tuple[str, str]:
+        """The page, and the hash of its style sheet for the policy that goes with it."""
+        chronicle = self._chronicle()
+        with self._lock:  # who comes while it is made gets the same one
+            made = self._made
+            if made is None or made[1] is not chronicle or time.monotonic() - made[0] > _KEPT_SECONDS:
+                html = render(chronicle, self._health(), datetime.now(UTC))
+                made = self._made = (time.monotonic(), chronicle, html)
+        return made[2], _style()[1]
+
+
+def render(chronicle: Chronicle, health: Verdict, now: datetime) -> str:
+    """The page of a chronicle at `now` (aware, UTC)."""
+    every = cards(chronicle, now)
+    many = len(every) > MOST_CARDS
+    lines = tuple(card for card in every if many and _is_quiet(card))
+    full = tuple(card for card in every if card not in lines) if many else every
+    mark, headline = _headline(chronicle, every, health)
+    report = chronicle.report
+    return _template().render(
+        cards=full,
+        lines=lines,
+        mark=mark,
+        headline=headline,
+        counts=_counts(every),
+        chronicle=chronicle,
+        report=report,
+        failures=() if report is None else tuple(map(advice, report.failures)),
+        health=health,
+        now=now,
+        css=_style()[0],
+        refresh=REFRESH_SECONDS,
+        version=__version__,
+    )
+
+
+def _is_quiet(card: Card) -> bool:
+    return card.known.report is not None and card.known.report.state in _QUIET
+
+
+def _headline(chronicle: Chronicle, every: tuple[Card, ...], health: Verdict) -> tuple[str, str]:
+    """The whole in one sentence, and its mark."""
+    if not health.ok:  # whatever the last pass said, it is no longer so for sure
+        return "bad", "The mirror is stuck"
+    if chronicle.report is None:
+        return "quiet", "The first pass has not ended yet"
+    if chronicle.report.failures:
+        return "bad", "The last pass failed"
+    words = {
+        State.FAILED: "failed",
+        State.HELD: "waiting for an operator",
+        State.DEGRADED: "degraded",
+    }
+    states = [card.known.report.state for card in every if card.known.report is not None]
+    for state, word in words.items():
+        if state in states:
+            return MARKS[state], f"{states.count(state)} of {_issuers(len(every))} {word}"
+    return "good", "Everything is current" if every else "No issuer is configured"
+
+
+def _issuers(number: int) -> str:
+    return f"{number} issuer" if number == 1 else f"{number} issuers"
+
+
+def _counts(every: tuple[Card, ...]) -> tuple[tuple[str, str, int], ...]:
+    """(mark, word, how many) for each state that occurs, the worst first."""
+    counted = Counter((card.mark, card.word) for card in every)
+    return tuple((mark, word, number) for (mark, word), number in counted.items())
+
+
+@cache
+def _style() -> tuple[str, str]:
+    css = _read("status.css")
+    return css, style_hash(css)
+
+
+@cache
+def _template() -> Template:
+    return page_template(_read("status.html"))
+
+
+def _read(name: str) -> str:
+    return (resources.files("mirror.daemon") / "templates" / name).read_text("utf-8")

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from mirror.daemon.freshness import Verdict
 from mirror.daemon.metrics import render
-from mirror.daemon.page import Page as StatusPage
-from mirror.daemon.server import Server, listen
-from mirror.daemon.web import Sources, application
+from mirror.daemon.scheduler import Verdict
+from mirror.daemon.status_page import Page as StatusPage
+from mirror.daemon.web import Server, Sources, application, listen
 from support.chronicles import HOSTILE, NAMES, everything
 
 REQUIRED = os.environ.get("OIDC_MIRROR_REQUIRE_CHROMIUM") == "1"

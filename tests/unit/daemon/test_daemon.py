@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.daemon.notify import Notifier
+from mirror.daemon.daemon import Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -8,11 +8,9 @@ from html.parser import HTMLParser
 import pytest
 
 from mirror.config.settings import FormerIssuer
-from mirror.daemon.freshness import Verdict
-from mirror.daemon.keybars import key_bars
-from mirror.daemon.page import REFRESH_SECONDS, render
 from mirror.daemon.pass_history import Chronicle
-from mirror.daemon.status_page import MOST_CARDS, Advice, advice, cards
+from mirror.daemon.scheduler import Verdict
+from mirror.daemon.status_page import MOST_CARDS, REFRESH_SECONDS, Advice, advice, cards, key_bars, render
 from mirror.model import Event, IssuerName, Level, Reason, Status, Unusable
 from mirror.reconcile.state import publications
 from mirror.report import Effect, PublicLook

@@ -1,18 +1,25 @@
-"""What anybody gets over HTTP from the daemon, whoever asks and however."""
+"""What anybody gets over HTTP from the daemon, whoever asks and however.
+
+Listening, and what is said when that cannot be.
+"""
 
 import asyncio
 import re
+import socket
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from starlette.types import ASGIApp
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mirror.daemon.freshness import Verdict
 from mirror.daemon.metrics import render
-from mirror.daemon.page import Page
 from mirror.daemon.pass_history import Chronicle
-from mirror.daemon.web import Sources, accepts, application
+from mirror.daemon.scheduler import Verdict
+from mirror.daemon.status_page import Page
+from mirror.daemon.web import Server, Sources, accepts, application, listen
+from mirror.errors import UsageError
 from support.chronicles import after, everything, issuer, report
 
 ALIVE, DEAD = Verdict(ok=True, sentence="Alive."), Verdict(ok=False, sentence="The scheduler is silent.")
@@ -153,3 +160,36 @@ def test_many_readers_get_one_rendering() -> None:
     assert len(found) == len(asked) <= 3  # a slow machine may take longer than a page is kept
     chronicles.append(after(report(issuer("a"), issuer("b"))))
     assert page.render()[0] not in found
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse("yes")(scope, receive, send)
+
+
+def test_served_until_stopped() -> None:
+    """Afterwards the port is free."""
+    listener = listen(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    server = Server(app, listener)
+    server.start()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+        assert answer.read() == b"yes"
+        assert answer.headers["server"] is None
+    server.stop()
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "::2"])
+def test_address_of_another_machine_is_refused(host: str) -> None:
+    """With the cause and the remedy."""
+    with pytest.raises(UsageError, match="cannot listen on") as caught:
+        listen((host, 0))
+    assert caught.value.cause
+    assert "http.listen" in caught.value.remedy
+
+
+def test_taken_port_is_refused() -> None:
+    """Two daemons of one machine need two ports."""
+    with listen(("127.0.0.1", 0)) as taken, pytest.raises(UsageError, match="cannot listen on"):
+        listen(("127.0.0.1", taken.getsockname()[1]))

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from mirror.cli.main import DEFAULT_CONFIG, cli
 from mirror.config.load import load
 from mirror.config.settings import SERVICE_ACCOUNT
-from mirror.daemon.freshness import Verdict
+from mirror.daemon.scheduler import Verdict
 from mirror.daemon.web import Sources, application
 from support.machine import demand
 
