@@ -14,8 +14,7 @@ from mirror.cli.options import common_options
 from mirror.errors import UsageError
 
 if TYPE_CHECKING:
-    from mirror.demo.keys import DemoKey
-    from mirror.demo.world import World
+    from mirror.demo.world import DemoKey, World
 
 
 @click.command("demo")
@@ -52,7 +51,7 @@ class _Story:
 
     def tell(self) -> None:
         """All steps, then how to look around."""
-        from mirror.demo.keys import new_key  # noqa: PLC0415  only with the extra
+        from mirror.demo.world import new_key  # noqa: PLC0415  only with the extra
 
         old, new = new_key(), new_key()
         public, history, change = self._curl("openid/v1/jwks"), self._git("log", "--stat"), self._git("show")

@@ -1,18 +1,128 @@
-"""The demo's world, put together: two replicas of one cluster, a bucket, a repository, and the configuration."""
+"""The small world of the demo: two apiserver replicas, an S3 server, keys, a repository and a configuration."""
 
+import hashlib
+import json
 import os
+import socket
+import ssl
+import subprocess
 import sys
+import time
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http.client import HTTPSConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from ssl import PROTOCOL_TLS_SERVER, SSLContext
+from threading import Thread
 
 import trustme
 import yaml
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from mirror.demo.apiserver import Replica, running_replica
-from mirror.demo.s3 import create_bucket, running_s3
+from mirror.errors import BucketError
+
+
+@dataclass(frozen=True, slots=True)
+class DemoKey:
+    """A public key as kube-apiserver shows it."""
+
+    jwk: Mapping[str, str]
+
+    @property
+    def kid(self) -> str:
+        """Its key id."""
+        return self.jwk["kid"]
+
+
+def new_key() -> DemoKey:
+    """Generate an RSA 2048 key and forget its private half (kid: fact 7)."""
+    public = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+    numbers = public.public_numbers()
+    spki = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    members = {
+        "use": "sig",
+        "kty": "RSA",
+        "kid": _base64url(hashlib.sha256(spki).digest()),
+        "alg": "RS256",
+        "n": _base64url(numbers.n.to_bytes(256, "big")),
+        "e": _base64url(numbers.e.to_bytes(3, "big")),
+    }
+    return DemoKey(members)
+
+
+def _base64url(octets: bytes) -> str:
+    return urlsafe_b64encode(octets).rstrip(b"=").decode()
+
+
+FORBIDDEN = json.dumps({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403})
+
+
+@dataclass(slots=True)
+class Replica:
+    """One running apiserver. Its keys can be changed at any time, as by a restart with other flags."""
+
+    issuer: str
+    keys: tuple[DemoKey, ...] = ()
+    forbids: bool = False
+    url: str = field(default="")
+
+    def answer(self, path: str) -> tuple[int, str, str]:
+        """Status, content type and body, as a real apiserver gives them (facts 2, 3, 4, 16)."""
+        bodies = {
+            "/.well-known/openid-configuration": ("application/json", self._discovery()),
+            "/openid/v1/jwks": ("application/jwk-set+json", {"keys": [key.jwk for key in self.keys]}),
+        }
+        if self.forbids or path not in bodies:
+            return 403, "application/json", FORBIDDEN
+        content_type, body = bodies[path]
+        return 200, content_type, json.dumps(body, separators=(",", ":"))
+
+    def _discovery(self) -> dict[str, object]:
+        return {
+            "issuer": self.issuer,
+            "jwks_uri": f"{self.issuer}/openid/v1/jwks",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+        }
+
+
+@contextmanager
+def running_replica(issuer: str, tls: ssl.SSLContext) -> Iterator[Replica]:
+    """Serve a replica on a free loopback port until the block ends."""
+    replica = Replica(issuer)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            status, content_type, body = replica.answer(self.path)
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing: the demo tells what happens."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    replica.url = f"https://127.0.0.1:{server.server_address[1]}"
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield replica
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
 
 BUCKET = "demo-bucket"
 REGION = "ap-southeast-2"
@@ -60,7 +170,7 @@ def running_world(folder: Path) -> Iterator[World]:
         create_bucket(port, ca_file, BUCKET)
         config_file = folder / "mirror.yaml"
         config_file.write_text(yaml.safe_dump(configuration((first, second), port), sort_keys=False))
-        yield World(folder, (first, second), port, ca_file, config_file, _environment(ca_file))
+        yield World(folder, (first, second), port, ca_file, config_file, _mirror_environment(ca_file))
 
 
 def configuration(replicas: tuple[Replica, Replica], s3_port: int) -> dict[str, object]:
@@ -87,7 +197,7 @@ def configuration(replicas: tuple[Replica, Replica], s3_port: int) -> dict[str, 
     }
 
 
-def _environment(ca_file: Path) -> dict[str, str]:
+def _mirror_environment(ca_file: Path) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return plain | {
         "AWS_ACCESS_KEY_ID": "demo",
@@ -97,3 +207,81 @@ def _environment(ca_file: Path) -> dict[str, str]:
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+
+
+START_SECONDS = 30.0
+
+
+@contextmanager
+def running_s3(folder: Path, region: str, ca_file: Path, chain_file: Path, key_file: Path) -> Iterator[int]:
+    """Run the server until the block ends; gives its port.
+
+    Raises:
+        BucketError: It ended at its start, or did not answer in time.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with (folder / "s3.log").open("wb") as log:
+            process = subprocess.Popen(  # noqa: S603  our own interpreter and fixed words
+                # Not `-m ministack`: with TLS it would also bind port 443 where it may.
+                [
+                    *(sys.executable, "-m", "hypercorn", "--workers", "0", "--bind", f"fd://{listener.fileno()}"),
+                    *("--certfile", str(chain_file), "--keyfile", str(key_file), "ministack.app:app"),
+                ],
+                pass_fds=[listener.fileno()],
+                env=_server_environment(folder, port, region),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+    try:
+        _wait(process, port, ca_file)
+        yield port
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def create_bucket(port: int, ca_file: Path, name: str) -> None:
+    """Make an empty bucket."""
+    _request(port, ca_file, "PUT", f"/{name}")
+
+
+def _server_environment(folder: Path, port: int, region: str) -> dict[str, str]:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return {
+        **plain,
+        "GATEWAY_PORT": str(port),
+        "MINISTACK_HOST": "localhost",
+        "MINISTACK_REGION": region,
+        "IOT_MTLS_ENABLED": "0",  # else it would listen on a fixed port too
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+    }
+
+
+def _wait(process: "subprocess.Popen[bytes]", port: int, ca_file: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            _request(port, ca_file, "GET", "/")
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise BucketError("The demo's S3 server did not start.", remedy="Look at s3.log in the demo's folder.")
+
+
+def _request(port: int, ca_file: Path, method: str, path: str) -> None:
+    context = ssl.create_default_context(cafile=str(ca_file))
+    connection = HTTPSConnection("localhost", port, context=context, timeout=10)
+    try:
+        connection.request(method, path)
+        connection.getresponse().read()
+    finally:
+        connection.close()
