@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from mirror.cli.desk import Desk, open_desk
 from mirror.cli.operate import Decision, ask, commit, decision_options, described, finish, refuse
+from mirror.cli.operator_session import Desk, open_desk
 from mirror.cli.options import KeyCommand, common
 from mirror.model import KeyId, Ledger, Reason, key_id
 from mirror.trust.operator_actions import approve, find_key

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mirror.check.ports import Instruments
-from mirror.cli.compose import open_ports
+from mirror.cli.wiring import open_ports
 from mirror.config.settings import Settings
 
 

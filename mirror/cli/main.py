@@ -27,7 +27,7 @@ class Commands(click.Group):
         "verify": ("mirror.cli.verify", "Act as a relying party: what AWS, GCP and Entra would accept."),
         "approve": ("mirror.cli.approve", "Publish a key that is held."),
         "revoke": ("mirror.cli.revoke", "Take a key from the public set, for ever."),
-        "adopt": ("mirror.cli.adopt", "Take over documents that somebody else published."),
+        "adopt": ("mirror.cli.key_commands", "Take over documents that somebody else published."),
         "check": ("mirror.cli.check", "Find out what is wrong, each finding with its remedy."),
         "init": ("mirror.cli.init", "Print an issuer entry from a live cluster."),
         "render": ("mirror.cli.render", "Print a piece of the federation, filled in from the configuration."),

@@ -9,10 +9,10 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from mirror.cli.compose import open_ports
-from mirror.cli.desk import Desk
+from mirror.cli.operator_session import Desk
 from mirror.cli.options import common_options
 from mirror.cli.run import show
+from mirror.cli.wiring import open_ports
 from mirror.errors import HistoryError, RemoteError, UsageError
 from mirror.history.commit_message import IssuerChanges, compose
 from mirror.history.ledger_store import CommitResult, LedgerChange, commit_ledgers

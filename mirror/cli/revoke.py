@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from mirror.addresses import jwks_uri, object_keys
-from mirror.cli.desk import Desk, open_desk
 from mirror.cli.operate import Decision, ask, commit, decision_options, described, one_pass, refuse
+from mirror.cli.operator_session import Desk, open_desk
 from mirror.cli.options import KeyCommand, common
 from mirror.errors import BucketError, UsageError
 from mirror.log import escaped

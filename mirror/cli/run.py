@@ -89,7 +89,7 @@ def one_pass(settings: Settings, options: Common, *, dry_run: bool, books: bool 
     A pass over a part of the issuers keeps none: what the others had there would be gone.
     """
     # Imported only now: a configuration error answers without httpx, boto3 and cryptography.
-    from mirror.cli.compose import open_ports, open_state_dir  # noqa: PLC0415
+    from mirror.cli.wiring import open_ports, open_state_dir  # noqa: PLC0415
     from mirror.reconcile.controller import dry_run as propose_only  # noqa: PLC0415
     from mirror.reconcile.controller import run_once  # noqa: PLC0415
 

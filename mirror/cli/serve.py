@@ -11,8 +11,8 @@ from typing import NoReturn
 
 import click
 
-from mirror.cli.compose import open_ports, open_state_dir
 from mirror.cli.options import Common
+from mirror.cli.wiring import open_ports, open_state_dir
 from mirror.config.settings import Settings
 from mirror.daemon.config_watcher import Configuration
 from mirror.daemon.daemon import Daemon, Notifier

@@ -33,8 +33,8 @@ def command(ctx: click.Context, *, name: str | None, output: str) -> None:
     \b
     Exit status: 0; 1 when something could not be read; 3 when a change waits for an operator.
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
-    from mirror.cli.compose import open_ports  # noqa: PLC0415  `--help` does without
     from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
+    from mirror.cli.wiring import open_ports  # noqa: PLC0415  `--help` does without
     from mirror.status.collect import standing  # noqa: PLC0415  `--help` does without
 
     settings = common(ctx).load()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mirror.cli.compose import open_ports
+from mirror.cli.wiring import open_ports
 from mirror.config.load import load
 from mirror.reconcile.controller import run_once
 

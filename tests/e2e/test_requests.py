@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cli.compose import open_ports
+from mirror.cli.wiring import open_ports
 from mirror.config.settings import Issuer, Publish, Readback, Repository, Settings
 from mirror.model import Answer, CommitId, ETag, IssuerName, IssuerUrl, PublicObject
 from mirror.ports import PutOutcome, Seen

@@ -18,8 +18,8 @@ from typing import Any, cast
 
 from click.testing import CliRunner
 
-from mirror.cli.compose import open_ports
 from mirror.cli.main import main
+from mirror.cli.wiring import open_ports
 from mirror.config.settings import Issuer, Publish, Repository, Settings
 from mirror.errors import BucketError, MirrorError, UsageError
 from mirror.history.repository import Repository as GitHistory

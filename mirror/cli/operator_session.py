@@ -13,9 +13,9 @@ from pathlib import Path
 
 import click
 
-from mirror.cli.compose import open_ports
 from mirror.cli.options import Common
 from mirror.cli.run import selected
+from mirror.cli.wiring import open_ports
 from mirror.config.settings import Issuer, Settings
 from mirror.errors import HistoryError, UsageError
 from mirror.history.ledger_keys import load_ledger_trust

@@ -7,8 +7,8 @@ from typing import NoReturn
 import click
 
 from mirror.addresses import jwks_uri, object_keys
-from mirror.cli.desk import Desk, open_desk
 from mirror.cli.operate import Decision, ask, commit, decision_options, finish
+from mirror.cli.operator_session import Desk, open_desk
 from mirror.cli.options import common
 from mirror.errors import BucketError, RemoteError, UsageError
 from mirror.history.ledger_store import LedgerChange, commit_ledgers

@@ -11,10 +11,10 @@ import click
 import pytest
 
 from mirror.addresses import jwks_uri
-from mirror.cli.adopt import command, take_over
 from mirror.cli.approve import decide
-from mirror.cli.desk import Desk
+from mirror.cli.key_commands import command, take_over
 from mirror.cli.operate import Decision, commit, described
+from mirror.cli.operator_session import Desk
 from mirror.cli.options import Common
 from mirror.cli.revoke import _public_state as public_state
 from mirror.cli.revoke import decide as decide_revocation
