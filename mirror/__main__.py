@@ -1,7 +1,6 @@
 """`python -m mirror` is `oidc-mirror`."""
 
-from mirror.cli.startup import INTERRUPTED, lean, leave
-from mirror.cli.streams import steady
+from mirror.cli.startup import INTERRUPTED, lean, leave, steady
 
 
 def main() -> None:

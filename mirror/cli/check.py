@@ -1,19 +1,24 @@
-"""`oidc-mirror check`: the doctor. It looks at everything that a pass needs, and changes nothing."""
+"""`oidc-mirror check` and `check --fleet`: run every check, print what is wrong and the remedy. Nothing is changed."""
 
 import json
+import re
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
 
+from mirror.check.result import Cause, Diagnosis, Finding, Level, counted
 from mirror.cli.options import common, common_options
 from mirror.errors import UsageError
+from mirror.log import escaped
+from mirror.model import AnyKey, IssuerName, IssuerUrl, KeyName, Thumbprint
 
 if TYPE_CHECKING:
-    from mirror.check.result import Diagnosis
     from mirror.config.settings import Settings
 
 
@@ -53,14 +58,10 @@ def command(
     _demand_one_question(name, explain, fleet=fleet, configuration=configuration)
     settings = common(ctx).load()
     if fleet:
-        from mirror.cli.fleet import compared  # noqa: PLC0415  `--help` does without
-
         told, found = compared(settings, datetime.now(UTC))
     else:
-        from mirror.cli.diagnosis import lines  # noqa: PLC0415  `--help` does without
-
         found = _as_text(settings) if configuration else _diagnosis(settings, name, explain)
-        told = tuple(lines(found, {issuer.name: issuer.issuer for issuer in settings.issuers}))
+        told = tuple(check_lines(found, {issuer.name: issuer.issuer for issuer in settings.issuers}))
     click.echo(json.dumps(to_json(found), indent=2) if output == "json" else "\n".join(told))
     ctx.exit(int(found.exit_status))
 
@@ -68,8 +69,8 @@ def command(
 def _diagnosis(settings: "Settings", name: str | None, text: str | None) -> "Diagnosis":
     from mirror.check import result  # noqa: PLC0415  `--help` does without
     from mirror.check.runner import EVERYWHERE, examine  # noqa: PLC0415  `--help` does without
-    from mirror.cli.instruments import open_instruments  # noqa: PLC0415  `--help` does without
     from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
+    from mirror.cli.wiring import open_instruments  # noqa: PLC0415  `--help` does without
 
     names = frozenset(issuer.name for issuer in selected(settings, () if name is None else (name,)).issuers)
     causes = () if text is None else result.causes(text)
@@ -108,3 +109,219 @@ def _demand_one_question(name: str | None, explain: str | None, *, fleet: bool, 
         f"`{asked[0]}` is a question of its own, about all issuers.",
         remedy=f"Leave NAME and the other options out, or leave `{asked[0]}` out.",
     )
+
+
+WIDTH = 80
+QUIET_FROM = 20
+"""From this many issuers on, those with nothing to mend are only counted."""
+
+_COLOURS = {Level.FAILED: "red", Level.WARNING: "yellow", Level.NOTE: "cyan", Level.OK: "green"}
+_MARGIN = 12
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+_COMMAND = re.compile(r"`[^`]*`")
+
+
+def check_lines(diagnosis: Diagnosis, issuers: Mapping[IssuerName, IssuerUrl]) -> Iterator[str]:
+    """All findings, line by line, with colours (click takes them away where there is no terminal).
+
+    Args:
+        diagnosis: What was found, in the order in which it is told.
+        issuers: The issuer texts by name, for the headings.
+    """
+    yield from _causes(diagnosis)
+    groups = [(name, tuple(found)) for name, found in groupby(diagnosis.findings, key=lambda each: each.issuer)]
+    many = len(groups) > QUIET_FROM
+    quiet = 0
+    for name, found in groups:
+        if many and name is not None and all(each.level in (Level.OK, Level.NOTE) for each in found):
+            quiet += 1
+            continue
+        yield _heading(name, issuers)
+        yield from _stations(found)
+        yield ""
+    if quiet:
+        yield f"{counted(quiet, 'issuer')} more with nothing to mend."
+    yield _closing(diagnosis)
+
+
+def _heading(name: IssuerName | None, issuers: Mapping[IssuerName, IssuerUrl]) -> str:
+    if name is None:
+        return click.style("What all issuers share", bold=True)
+    return f"{click.style(name, bold=True)}  {escaped(issuers.get(name, IssuerUrl('')))}"
+
+
+def _stations(found: Iterable[Finding]) -> Iterator[str]:
+    for station, findings in groupby(found, key=lambda each: each.station):
+        yield f" {click.style(station, underline=True)}"
+        for subject, about in _by_subject(findings).items():
+            yield f"  {escaped(subject)}"
+            for before, finding in zip((None, *about), about, strict=False):
+                yield from _finding(finding, is_repeated=before is not None and before.remedy == finding.remedy)
+
+
+def _by_subject(findings: Iterable[Finding]) -> Mapping[str, tuple[Finding, ...]]:
+    """The findings come the worst first, so that the subjects do too."""
+    found: dict[str, tuple[Finding, ...]] = {}
+    for each in findings:
+        found[each.subject] = (*found.get(each.subject, ()), each)
+    return found
+
+
+def _finding(finding: Finding, *, is_repeated: bool) -> Iterator[str]:
+    is_ok = finding.level is Level.OK
+    told = finding.sentence if is_ok else f"{finding.code}: {finding.sentence}"
+    level = click.style(finding.level, fg=_COLOURS[finding.level], bold=finding.level is Level.FAILED)
+    first, *more = _wrapped(told, "")
+    yield f"   {level}{first[3 + len(finding.level) :]}"
+    yield from more
+    if finding.remedy:
+        yield from _wrapped("as above." if is_repeated else finding.remedy, "remedy: ")
+
+
+def _wrapped(text: str, label: str, *, margin: int = _MARGIN) -> Iterator[str]:
+    """Text at the margin; commands and what is longer than a line stay whole, so that they can be copied."""
+    # A no-break space inside of backticks keeps textwrap off; text from outside has none any more.
+    whole = _COMMAND.sub(lambda found: found[0].replace(" ", _NO_BREAK), escaped(text))
+    for line in textwrap.wrap(
+        whole,
+        WIDTH,
+        initial_indent=" " * margin + label,
+        subsequent_indent=" " * margin,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ):
+        yield line.replace(_NO_BREAK, " ")
+
+
+def _causes(diagnosis: Diagnosis) -> Iterator[str]:
+    if not diagnosis.causes:
+        return
+    yield click.style("What the error may come from, the likeliest first", bold=True)
+    for number, each in enumerate(diagnosis.causes, start=1):
+        first, *more = _wrapped(f"{each.code}: {each.sentence}", "", margin=4)
+        yield f"{number:>2}. {first[4:]}"
+        yield from more
+        yield from _wrapped(each.remedy, "remedy: ", margin=4)
+        yield from _wrapped(_found(each, diagnosis.findings), "found:  ", margin=4)
+    yield ""
+
+
+def _found(cause: Cause, findings: Iterable[Finding]) -> str:
+    """In a sentence, what was found where the cause would show."""
+    if not cause.stations:
+        return "It lies in the cloud's account, where this program does not look."
+    here = [each for each in findings if each.station in cause.stations]
+    wrong = dict.fromkeys(each.code for each in here if each.level in (Level.FAILED, Level.WARNING))
+    if wrong:
+        return f"{', '.join(wrong)} (below)."
+    return f"Nothing is wrong at {', '.join(cause.stations)}."
+
+
+def _closing(diagnosis: Diagnosis) -> str:
+    return ", ".join(_number(level, number) for level, number in diagnosis.counts.items())
+
+
+def _number(level: Level, number: int) -> str:
+    told = counted(number, level) if level in (Level.WARNING, Level.NOTE) else f"{number} {level}"
+    return click.style(told, fg=_COLOURS[level], bold=level is Level.FAILED) if number else told
+
+
+_REMEDY = "Make new ServiceAccount keys for both clusters, then: oidc-mirror revoke NAME THUMBPRINT"
+
+
+def compared(settings: "Settings", now: datetime) -> tuple[tuple[str, ...], "Diagnosis"]:
+    """What `check --fleet` tells: its lines, and the same as findings.
+
+    Raises:
+        HistoryError: The history cannot be read.
+        UsageError: A ledger in it is not believed.
+    """
+    from mirror.check.result import Diagnosis  # noqa: PLC0415  `--help` does without
+    from mirror.reconcile.state import advice, fast_numbers  # noqa: PLC0415  `--help` does without
+
+    found = known_keys(settings)
+    told = advice(sum(map(len, found.values())), fast_numbers())
+    if told is not None:
+        click.echo(told, err=True)
+    weak = _weak_pairs(found)
+    return tuple(fleet_lines(found, weak)), Diagnosis(now, tuple(findings(found, weak)))
+
+
+def known_keys(settings: "Settings") -> dict[IssuerName, tuple[AnyKey, ...]]:
+    """Every key that an issuer's ledgers know, former issuers included, whatever its status.
+
+    Raises:
+        HistoryError: The history cannot be read.
+        UsageError: A ledger in it is not believed.
+    """
+    from mirror.cli.history import opened  # noqa: PLC0415  `--help` does without
+    from mirror.history.ledger_keys import load_verification_keys  # noqa: PLC0415  `--help` does without
+    from mirror.history.ledger_reader import load_history  # noqa: PLC0415  `--help` does without
+    from mirror.reconcile import local_state  # noqa: PLC0415  `--help` does without
+    from mirror.reconcile.state import publications, trust_of  # noqa: PLC0415  `--help` does without
+
+    everything = publications(settings)
+    with opened(settings.repository) as repository:
+        local, verifier = local_state.load_local_state(settings.state_dir), load_verification_keys(settings.repository)
+        trust = trust_of(settings, repository, local, verifier)
+        memory = load_history(repository, [each.url for each in everything], trust)
+    keys: dict[IssuerName, list[AnyKey]] = {}
+    for each in everything:
+        known = memory.issuers[each.url]
+        if known.is_lost:
+            raise UsageError(f"The ledger of {each.url} is not believed.", cause=known.failures[0].sentence)
+        records = known.ledger.records if known.ledger is not None else ()
+        keys.setdefault(each.issuer.name, []).extend(record.key for record in records)
+    return {name: distinct(found) for name, found in keys.items()}
+
+
+def distinct(keys: Iterable[AnyKey]) -> tuple[AnyKey, ...]:
+    """Each key material once, in the order of thumbprints, and whole where any record of it has kept it."""
+    ordered = sorted(keys, key=lambda key: (key.thumbprint, not isinstance(key, KeyName)))
+    return tuple({key.thumbprint: key for key in ordered}.values())
+
+
+def _weak_pairs(found: dict[IssuerName, tuple[AnyKey, ...]]) -> tuple[tuple[Thumbprint, Thumbprint], ...]:
+    from mirror.reconcile.state import fast_numbers  # noqa: PLC0415  `--help` does without
+    from mirror.trust.weak_keys import weak_pairs  # noqa: PLC0415  `--help` does without
+
+    return weak_pairs((key for keys in found.values() for key in keys), number=fast_numbers())
+
+
+def fleet_lines(
+    found: dict[IssuerName, tuple[AnyKey, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]
+) -> Iterator[str]:
+    """What was found, in words."""
+    from mirror.trust.weak_keys import shared_keys  # noqa: PLC0415  `--help` does without
+
+    holders = {key.thumbprint: name for name, keys in found.items() for key in keys}
+    for a, b in weak:
+        yield f"{click.style('failed', fg='red')} shared_prime: {_pair(holders, a, b)}"
+        yield f"  remedy: {_REMEDY}"
+    for events in shared_keys(found).values():
+        yield from (f"{click.style('warning', fg='yellow')}: {escaped(event.sentence)}" for event in events)
+    count = sum(len(keys) for keys in found.values())
+    yield f"{count} keys of {len(found)} issuers compared: {len(weak)} pairs share a prime."
+
+
+def findings(
+    found: dict[IssuerName, tuple[AnyKey, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]
+) -> "Iterator[Finding]":
+    """What was found, as findings of the doctor."""
+    from mirror.check.result import Place, Station  # noqa: PLC0415  `--help` does without
+    from mirror.trust.weak_keys import shared_keys  # noqa: PLC0415  `--help` does without
+
+    holders = {key.thumbprint: name for name, keys in found.items() for key in keys}
+    for a, b in weak:
+        yield Place(Station.FLEET, a).failed("shared_prime", _pair(holders, a, b), _REMEDY)
+    for name, events in shared_keys(found).items():
+        for event in events:
+            place = Place(Station.FLEET, event.fields.get("thumbprint", ""), name)
+            yield place.warning(event.name, event.sentence, "Give each cluster ServiceAccount keys of its own.")
+    if not weak:
+        yield Place(Station.FLEET, "fleet").ok("fleet.compared", f"{len(holders)} keys share no prime.")
+
+
+def _pair(holders: Mapping[Thumbprint, IssuerName], a: Thumbprint, b: Thumbprint) -> str:
+    pair = f"key {a} ({holders[a]}) and key {b} ({holders[b]}) share a prime"
+    return f"{pair}: anybody can compute both private keys."

@@ -1,13 +1,23 @@
-"""`oidc-mirror init`: an issuer entry from a live cluster, to be checked and put into the configuration."""
+"""`oidc-mirror init`: print an issuer entry for a live cluster, to be checked and put into the configuration."""
 
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from mirror.addresses import bucket_url, issuer_problems
 from mirror.cli.options import common_options
 from mirror.errors import MirrorError, UsageError
-from mirror.model import Reason
+from mirror.log import escaped
+from mirror.model import IssuerUrl, KeyPolicy, Reason, Unusable
 from mirror.report import ExitStatus
+
+if TYPE_CHECKING:
+    from mirror.apiserver.cluster_probe import Survey
+    from mirror.apiserver.kubeconfig import Kubeconfig
 
 
 @click.command("init")
@@ -34,7 +44,6 @@ def entry_of(kubeconfig: Path, context: str | None) -> str | tuple[Reason, ...]:
     """What the cluster says, believed and written as YAML; or every reason why nothing can be proposed."""
     from mirror.apiserver.cluster_probe import survey  # noqa: PLC0415  `--help` does without
     from mirror.apiserver.kubeconfig import read_kubeconfig  # noqa: PLC0415  `--help` does without
-    from mirror.cli.entry import propose, written  # noqa: PLC0415  `--help` does without
     from mirror.config.settings import Limits  # noqa: PLC0415  `--help` does without
 
     read = read_kubeconfig(kubeconfig, context)
@@ -61,3 +70,135 @@ def _error(reason: Reason) -> MirrorError:
     kind = UsageError if reason.code.startswith("kubeconfig_") else MirrorError
     where = f" [{reason.where}]" if reason.where else ""
     return kind(f"{reason.code}{where}: {reason.sentence}", remedy=reason.remedy)
+
+
+_MAX_NAME_CHARACTERS = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A cluster whose answer was believed; `opaque` when its key ids are not those that Kubernetes computes."""
+
+    name: str
+    issuer: IssuerUrl
+    kubeconfig: Path
+    login: "Kubeconfig"
+    seen: "Survey"
+    opaque: bool = False
+
+
+def propose(kubeconfig: Path, login: "Kubeconfig", seen: "Survey") -> Proposal | tuple[Reason, ...]:
+    """Believe the answer as a pass would; or every reason why the cluster cannot be mirrored as it is."""
+    from mirror.trust.parsing import read_object  # noqa: PLC0415  `--help` does without
+
+    read = read_object(seen.answer.discovery, "discovery")
+    if isinstance(read, Reason):
+        return (read,)
+    issuer = IssuerUrl(str(read.get("issuer") or ""))
+    problems = issuer_problems(issuer, allow_private=False)
+    if problems:
+        return tuple(_unfit(problem, issuer) for problem in problems)
+    found = Proposal(name_from(login.context), issuer, kubeconfig, login, seen)
+    strict, opaque = (observe_as(found, policy) for policy in (KeyPolicy(), KeyPolicy(kid="opaque")))
+    if not isinstance(strict, Unusable):
+        return found
+    return strict.reasons if isinstance(opaque, Unusable) else replace(found, opaque=True)
+
+
+def observe_as(found: Proposal, policy: KeyPolicy) -> object:
+    """What a pass with this key policy would make of the answer."""
+    from mirror.trust.discovery import observe  # noqa: PLC0415  `--help` does without
+
+    return observe(found.seen.answer, issuer=found.issuer, policy=policy, known=frozenset())
+
+
+def name_from(context: str) -> str:
+    """A valid name that reminds of the context: `admin@Syd.Prod` becomes `admin-syd-prod`."""
+    words = re.sub(r"[^a-z0-9]+", "-", context.lower()).strip("-")
+    return words[:_MAX_NAME_CHARACTERS].strip("-") or "cluster"
+
+
+def _unfit(problem: Reason, issuer: IssuerUrl) -> Reason:
+    sentence = f"The cluster's issuer {escaped(issuer)!r} cannot be published: {problem.sentence}"
+    remedy = "Make the public URL of the bucket the first --service-account-issuer of every apiserver, then try again."
+    return replace(problem, sentence=sentence, remedy=remedy)
+
+
+# ------------------------------------------------------------------------------------------------------ YAML
+
+
+def written(found: Proposal) -> str:
+    """The entry as YAML that the configuration takes, in `issuers` or as a file of `issuers_dir`."""
+    origin = escaped(f"context {found.login.context} of {found.kubeconfig}")
+    head = (
+        f"An issuer entry for oidc-mirror, from {origin}.",
+        "Put it under `issuers`, or into a file of issuers_dir, and check what the comments say.",
+    )
+    lines = [f"# {line}" for line in head]
+    for number, (comments, part) in enumerate(_parts(found)):
+        lines += [f"  # {comment}" for comment in comments] if number else []
+        dumped = _dump(part).splitlines()
+        lines += [f"{'- ' if number == 0 and at == 0 else '  '}{line}" for at, line in enumerate(dumped)]
+    return "\n".join([*lines, *(f"  # {line}" for line in _hints(found))]) + "\n"
+
+
+def _dump(part: Mapping[str, object]) -> str:
+    import yaml  # noqa: PLC0415  `--help` does without
+
+    from mirror.config import yaml_reader  # noqa: PLC0415  `--help` does without
+
+    text = yaml.safe_dump(dict(part), sort_keys=False, width=10_000)
+    # Our reader knows numbers that YAML 1.1 takes for text, such as 1e3.
+    return text if yaml_reader.read(text).data == part else yaml.safe_dump(dict(part), width=10_000, default_style='"')
+
+
+def _parts(found: Proposal) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
+    yield (), {"name": found.name}
+    yield ("Check: this is what tokens of the cluster have as `iss`, to the letter.",), {"issuer": str(found.issuer)}
+    yield from _apiservers(found)
+    if found.opaque:
+        opaque = ("Check: an external signer makes the key ids; they are not those of Kubernetes.",)
+        yield opaque, {"keys": {"kid": "opaque"}}
+    comments = (
+        "Server, CA and login come from this kubeconfig, read again in every pass. For a mirror that runs for years a",
+        "ServiceAccount token is better: it may read the documents and nothing else. Then write, instead of this:",
+        f"  tls: {{ca_file: {found.name}-ca.crt}}   and   auth: {{token_file: …}}",
+    )
+    yield comments, {"auth": {"kubeconfig": str(found.kubeconfig), "context": found.login.context}}
+
+
+def _apiservers(found: Proposal) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
+    from mirror.apiserver.credentials import IN_CLUSTER_NAME  # noqa: PLC0415  `--help` does without
+
+    seen, server = found.seen, found.seen.answer.apiserver
+    if seen.replicas and seen.replicas == seen.answered:
+        comments = ("Check: every replica, as the EndpointSlices of the cluster list them. All of them answered.",)
+        yield comments, {"apiservers": list(seen.replicas)}
+        if not found.login.server_name:
+            comments = ("The name in their certificates, because their addresses need not be in there.",)
+            yield comments, {"tls": {"server_name": IN_CLUSTER_NAME}}
+        return
+    yield tuple(_why_the_server(seen)), {"apiservers": [server]}
+    if len(seen.replicas) != 1:
+        comments = ("Check: false when this URL is a single apiserver. With true keys stay for 24 hours at least.",)
+        yield comments, {"load_balancer": True}
+
+
+def _why_the_server(seen: "Survey") -> Iterator[str]:
+    for reason in seen.untold:
+        yield f"The replicas are not known. {escaped(reason.sentence)}"
+        yield f"  {escaped(reason.remedy)}"
+    if seen.replicas:
+        yield f"The EndpointSlices list {', '.join(seen.replicas)},"
+        yield f"of which {', '.join(seen.answered) or 'none'} answered from here."
+    yield "Better than the URL of a load balancer: list every replica, where this machine reaches them."
+
+
+def _hints(found: Proposal) -> Iterator[str]:
+    yield "Check: the audiences of the pods' tokens; a token with one of them is never sent to an apiserver."
+    yield "audiences: [sts.amazonaws.com]"
+    place = bucket_url(found.issuer)
+    if place is not None:
+        yield f"Its documents belong into bucket {place.bucket} in {place.region}: see `publish` in the main file."
+    yield "Have every ledger in git signed: set `repository.signing_key` in the main file to the key that this makes:"
+    yield "  ssh-keygen -t ed25519 -N '' -f signing_key"

@@ -1,16 +1,22 @@
-"""The command line: words in, exit status out. Commands are imported when they are called, so that help is quick."""
+"""The command line: parse the arguments, run one command, return the exit status.
+
+Commands are imported when they are called, so that `--help` is quick.
+"""
 
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import click
 
+import mirror
 from mirror import __version__
 from mirror.errors import MirrorError, UsageError
-from mirror.log import LEVELS, escaped, wants_no_colours
+from mirror.log import LEVELS, LogFormat, configure, escaped, wants_no_colours
 from mirror.report import ExitStatus
 
 DEFAULT_CONFIG = "/etc/oidc-mirror/mirror.yaml"
@@ -25,9 +31,9 @@ class Commands(click.Group):
         "history": ("mirror.cli.history", "Tell the life of every key, from git."),
         "wait": ("mirror.cli.wait", "Return when a key is safe to sign with."),
         "verify": ("mirror.cli.verify", "Act as a relying party: what AWS, GCP and Entra would accept."),
-        "approve": ("mirror.cli.approve", "Publish a key that is held."),
-        "revoke": ("mirror.cli.revoke", "Take a key from the public set, for ever."),
-        "adopt": ("mirror.cli.key_commands", "Take over documents that somebody else published."),
+        "approve": ("mirror.cli.key_commands:approve_command", "Publish a key that is held."),
+        "revoke": ("mirror.cli.key_commands:revoke_command", "Take a key from the public set, for ever."),
+        "adopt": ("mirror.cli.key_commands:adopt_command", "Take over documents that somebody else published."),
         "check": ("mirror.cli.check", "Find out what is wrong, each finding with its remedy."),
         "init": ("mirror.cli.init", "Print an issuer entry from a live cluster."),
         "render": ("mirror.cli.render", "Print a piece of the federation, filled in from the configuration."),
@@ -35,7 +41,7 @@ class Commands(click.Group):
         "schema": ("mirror.cli.schema", "Print the JSON Schema of the configuration."),
         "demo": ("mirror.cli.demo", "Show the main job in a small world on loopback."),
     }
-    """name: (module that holds `command`, one line of help)"""
+    """name: (module, and after a colon its command where that is not `command`; one line of help)"""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         """All names, in the order of the table."""
@@ -45,7 +51,8 @@ class Commands(click.Group):
         """Import and give one command."""
         if cmd_name not in self.TABLE:
             return None
-        command = importlib.import_module(self.TABLE[cmd_name][0]).command
+        module, _, name = self.TABLE[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), name or "command")
         assert isinstance(command, click.Command)  # noqa: S101  the table is ours; this tells mypy
         return command
 
@@ -154,11 +161,9 @@ def _aborted(cause: BaseException | None, options: dict[str, Any]) -> int:
 
 
 def _defect(error: Exception, options: dict[str, Any]) -> int:
-    from mirror.cli import defect  # noqa: PLC0415  only when there is one
-
     if options.get("log_level") == "debug":
-        defect.log(error, options["log_format"])
-    show(defect.told(error))
+        log(error, options["log_format"])
+    show(told(error))
     return ExitStatus.FAILED
 
 
@@ -169,3 +174,31 @@ def show(error: MirrorError) -> None:
     lines += [f"  cause: {escaped(error.cause)}"] if error.cause else []
     lines += [f"  remedy: {escaped(error.remedy)}"] if error.remedy else []
     click.echo("\n".join(lines), err=True, color=_colours())
+
+
+_MAX_CHARACTERS = 300
+_PACKAGE = Path(mirror.__file__).parent
+
+
+def told(error: BaseException) -> MirrorError:
+    """`error` in one sentence: what it is, and which line of ours it came from."""
+    said = f"{type(error).__name__}: {error}".removesuffix(": ")[:_MAX_CHARACTERS]
+    return MirrorError(
+        f"oidc-mirror met a defect of its own: {said} ({_place(error)}).",
+        remedy="Please report it with this line; with `--log-level debug` the traceback is logged too.",
+    )
+
+
+def log(error: BaseException, log_format: LogFormat) -> None:
+    """Write the traceback as one event of level debug."""
+    lines = [escaped(line) for part in traceback.format_exception(error) for line in part.splitlines()]
+    configure("debug", log_format).debug("program.defect", traceback=lines)
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of this package that the error came through, such as `mirror/reconcile/controller.py:12`."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if file.is_relative_to(_PACKAGE):
+            return f"{file.relative_to(_PACKAGE.parent)}:{frame.lineno}"
+    return "outside of its own files"

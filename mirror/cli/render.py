@@ -1,19 +1,322 @@
-"""`oidc-mirror render`: the pieces of a federation, filled in from the configuration, on stdout."""
+"""`oidc-mirror render`: print the resources of a federation, filled in from the configuration."""
 
-from typing import TYPE_CHECKING, Any
+import json
+import re
+from base64 import urlsafe_b64decode
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from mirror.cli.options import common, common_options
 from mirror.cli.provision import named
-from mirror.cli.render_options import control_plane_of, render_options, workload_of
+from mirror.config.fields import account as checked_account
+from mirror.config.fields import duration
+from mirror.config.fields import role_arn as checked_arn
+from mirror.config.settings import Issuer
 from mirror.errors import UsageError
-from mirror.federation.render.base import Login, Request, text_of
+from mirror.federation.render.base import NAMESPACE, SERVICE_ACCOUNT, ControlPlane, Login, Request, Workload, text_of
 from mirror.federation.render.kinds import FORMATS, KINDS
+from mirror.files import read_small
 from mirror.log import escaped
 
-if TYPE_CHECKING:
-    from mirror.config.settings import Issuer
+MAX_FILE_BYTES = 1024 * 1024
+# Nothing else: the name comes from the cluster, and stands in commands that are printed for copying.
+_SERVICE_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):([a-z0-9.-]{1,253})")
+
+
+def login_of(issuer: Issuer, asked: Login) -> Login:
+    """`asked`, with what files on this machine say where nobody said it; a file that cannot be read says nothing."""
+    from mirror.apiserver.kubeconfig import read_kubeconfig  # noqa: PLC0415  `--help` does without
+
+    if asked.user is not None:
+        return replace(asked, way="user")
+    if issuer.auth.kubeconfig is not None:
+        return _of_kubeconfig(read_kubeconfig(issuer.auth.kubeconfig, issuer.auth.context), asked)
+    if issuer.auth.token_file is not None:
+        return _of_token(_read(issuer.auth.token_file), asked)
+    if issuer.tls.client_cert_file is not None:
+        return _of_certificate(_read(issuer.tls.client_cert_file), asked)
+    return asked
+
+
+def _of_kubeconfig(found: object, asked: Login) -> Login:
+    from mirror.apiserver.kubeconfig import Kubeconfig  # noqa: PLC0415  `--help` does without
+
+    if not isinstance(found, Kubeconfig):
+        return replace(asked, way="user")
+    if found.token or found.token_file is not None:
+        return _of_token(found.token if found.token_file is None else _read(found.token_file), asked)
+    return _of_certificate(found.client_cert, asked) if found.client_cert else asked
+
+
+def _of_certificate(pem: bytes, asked: Login) -> Login:
+    return replace(asked, way="user", user=common_name(pem))
+
+
+def _of_token(token: bytes, asked: Login) -> Login:
+    """The ServiceAccount of its `sub`, unverified: it only chooses whom a binding would be for.
+
+    One that is not here is taken for the mirror's own; one of nobody's ServiceAccount is some user's.
+    """
+    found = _SERVICE_ACCOUNT.fullmatch(_subject(token))
+    if found is not None:
+        return replace(asked, way="service-account", namespace=found[1], service_account=found[2])
+    return replace(asked, way="user" if token else "service-account")
+
+
+def _subject(token: bytes) -> str:
+    try:
+        payload = token.strip().split(b".")[1]
+        claims = json.loads(urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
+    except (ValueError, IndexError):
+        return ""
+    subject = claims.get("sub") if isinstance(claims, dict) else None
+    return subject if isinstance(subject, str) else ""
+
+
+def common_name(pem: bytes) -> str | None:
+    """The user that Kubernetes makes of a client certificate (Kubernetes documentation, "Authenticating"), if any."""
+    from cryptography import x509  # noqa: PLC0415  only for a client certificate
+    from cryptography.x509.oid import NameOID  # noqa: PLC0415  the same
+
+    try:
+        names = x509.load_pem_x509_certificate(pem).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ValueError:
+        return None
+    # Go keeps the last one of several; a name with control characters is nobody's.
+    name = str(names[-1].value) if names else ""
+    return name if name and name.isprintable() else None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_small(path, MAX_FILE_BYTES)
+    except OSError:
+        return b""
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MIN_SESSION_SECONDS, MAX_SESSION_SECONDS = 3600, 43_200
+"""What IAM takes as a role's longest session (IAM API, CreateRole)."""
+MIN_TOKEN_SECONDS, MAX_TOKEN_SECONDS = 600, 2**32
+"""What an apiserver takes as the life of a token (fact 21; Kubernetes API, TokenRequestSpec)."""
+
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # Kubernetes: names of namespaces are RFC 1123 labels
+_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"  # names of ServiceAccounts are RFC 1123 subdomains
+_SUBJECT = r"[\x21-\x7e]{1,255}"
+_ROLE_NAME = r"[A-Za-z0-9+=,.@_-]{1,64}"  # IAM API, CreateRole
+_POOL = r"(?!gcp-)[a-z0-9-]{4,32}"  # Workload Identity Federation, ids of pools and providers
+_CREDENTIAL = r"[A-Za-z0-9][A-Za-z0-9_-]{2,119}"  # Entra, names of federated identity credentials
+_POLICY_ARN = r"arn:aws[a-z-]*:iam::(aws|[0-9]{12}):policy/[\x21-\x7e]{1,512}"
+_PATH = r"/[A-Za-z0-9._/-]+"  # what needs no quoting in a unit, a manifest or a shell
+_URL = r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x2b\x2d-\x7e]+"  # no comma: --api-audiences separates by it
+_AUDIENCE = r"[\x21-\x2b\x2d-\x7e]{1,255}"
+_IMAGE = r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}"
+_USER = r"[^\x00-\x1f\x7f]{1,512}"
+
+
+def _fits(pattern: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback that refuses a value, or one of several, that does not fit `pattern`."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        for each in value if isinstance(value, tuple) else (value,):
+            if each is not None and re.fullmatch(pattern, each) is None:
+                raise click.BadParameter(f"{each!a} is no such name.", ctx, param)
+        return value
+
+    return check
+
+
+def _seconds(low: int, high: int, words: str) -> Callable[[click.Context, click.Parameter, Any], int | None]:
+    """A callback that reads a duration between `low` and `high` seconds, or tells in `words` what is taken."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+        if value is None:
+            return None
+        try:
+            seconds = int(duration(value).total_seconds())
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+        if not low <= seconds <= high:
+            raise click.BadParameter(words, ctx, param)
+        return seconds
+
+    return read
+
+
+def _checked(check: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, Any], str | None]:
+    """A callback that takes what a field of the configuration takes."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        try:
+            return None if value is None else check(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+
+    return read
+
+
+_NEW, _PLANE = Workload(), ControlPlane()
+_OPTIONS: tuple[Callable[[F], F], ...] = (  # in the order of the help
+    click.option(
+        "--namespace", default=NAMESPACE, callback=_fits(_LABEL), show_default=True, help="The namespace of the pods."
+    ),
+    click.option(
+        "--service-account",
+        default=SERVICE_ACCOUNT,
+        callback=_fits(_SUBDOMAIN),
+        show_default=True,
+        help="The ServiceAccount of the pods.",
+    ),
+    click.option(
+        "--subject",
+        "subjects",
+        multiple=True,
+        callback=_fits(_SUBJECT),
+        help="A whole `sub` in place of both; may be repeated.",
+    ),
+    click.option("--audience", help="The audience of the pods' tokens; one of the issuer's `audiences`."),
+    click.option(
+        "--expiration",
+        "expiration_seconds",
+        default="1h",
+        show_default=True,
+        metavar="DURATION",
+        callback=_seconds(MIN_TOKEN_SECONDS, MAX_TOKEN_SECONDS, "An apiserver takes 10m and more, below 50000d."),
+        help="The life of the pods' tokens.",
+    ),
+    click.option(
+        "--role-name",
+        callback=_fits(_ROLE_NAME),
+        help="The role's name; without it <NAME>-<namespace>-<ServiceAccount>, with a hash where that is needed.",
+    ),
+    click.option(
+        "--pool", callback=_fits(_POOL), help="Google's pool and provider; without it after the issuer's name."
+    ),
+    click.option("--credential-name", callback=_fits(_CREDENTIAL), help="The name of Entra's credential."),
+    click.option(
+        "--account",
+        callback=_checked(checked_account),
+        help="The AWS account of the role, where the format cannot find it out.",
+    ),
+    click.option("--role-arn", metavar="ARN", callback=_checked(checked_arn), help="The role's ARN, in place of both."),
+    click.option(
+        "--managed-policy",
+        "managed_policies",
+        multiple=True,
+        callback=_fits(_POLICY_ARN),
+        metavar="ARN",
+        help="A policy of the role; may be repeated.",
+    ),
+    click.option(
+        "--session-duration",
+        "session_seconds",
+        metavar="DURATION",
+        callback=_seconds(MIN_SESSION_SECONDS, MAX_SESSION_SECONDS, "IAM takes 1h to 12h."),
+        help="The longest session, 1h to 12h.",
+    ),
+    click.option("--image", default=_NEW.image, callback=_fits(_IMAGE), show_default=True, help="The pod's image."),
+    click.option(
+        "--webhook", "is_webhook", is_flag=True, help="amazon-eks-pod-identity-webhook runs in the cluster and mounts."
+    ),
+    click.option(
+        "--rotation", "is_rotation", is_flag=True, help="The steps that put the new key in the place of the old one."
+    ),
+    click.option(
+        "--key-file",
+        "key_files",
+        multiple=True,
+        default=_PLANE.key_files,
+        callback=_fits(_PATH),
+        show_default=True,
+        help="A file of public keys, on the apiservers' hosts; may be repeated.",
+    ),
+    click.option(
+        "--signing-key-file",
+        default=_PLANE.signing_key_file,
+        callback=_fits(_PATH),
+        show_default=True,
+        help="The file of the signing key, on the apiservers' hosts.",
+    ),
+    click.option(
+        "--new-key-file",
+        "new_key_files",
+        multiple=True,
+        default=_PLANE.new_key_files,
+        callback=_fits(_PATH),
+        show_default=True,
+        help="The same after a rotation.",
+    ),
+    click.option(
+        "--new-signing-key-file",
+        default=_PLANE.new_signing_key_file,
+        callback=_fits(_PATH),
+        show_default=True,
+        help="The same after a rotation.",
+    ),
+    click.option(
+        "--keep-issuer",
+        "kept_issuers",
+        multiple=True,
+        metavar="URL",
+        callback=_fits(_URL),
+        help="An issuer that apiservers go on accepting, such as a live cluster's present one; may be repeated.",
+    ),
+    click.option(
+        "--api-audience",
+        "api_audiences",
+        multiple=True,
+        callback=_fits(_AUDIENCE),
+        help="Another audience of the apiserver itself; may be repeated.",
+    ),
+    click.option(
+        "--mirror",
+        default=f"{Login().namespace}/{Login().service_account}",
+        callback=_fits(f"{_LABEL}/{_SUBDOMAIN}"),
+        show_default=True,
+        metavar="NAMESPACE/NAME",
+        help="The mirror's own ServiceAccount in the cluster.",
+    ),
+    click.option(
+        "--user",
+        callback=_fits(_USER),
+        help="The mirror's user name at the apiservers, where its certificate cannot be read here.",
+    ),
+)
+
+
+def render_options(function: F) -> F:
+    """Every option of `render` that says what the configuration does not know."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def workload_of(options: dict[str, Any]) -> Workload:
+    """The pods that are meant, and their role.
+
+    Raises:
+        UsageError: The role is named twice, differently perhaps.
+    """
+    if options["role_arn"] is not None and (options["role_name"] is not None or options["account"] is not None):
+        raise UsageError(
+            "The role is named twice.", remedy="Give --role-arn alone, or --role-name and --account without it."
+        )
+    return Workload(**_of(Workload, options))
+
+
+def control_plane_of(options: dict[str, Any]) -> ControlPlane:
+    """The key files of the apiservers, and what else they accept."""
+    return ControlPlane(**_of(ControlPlane, options))
+
+
+def _of(noun: type, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that have the names of the noun's fields."""
+    return {field.name: options[field.name] for field in fields(noun)}
 
 
 def _kinds(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:  # noqa: ARG001  click's signature
@@ -56,7 +359,5 @@ def command(ctx: click.Context, /, *, kind: str, name: str, form: str | None, **
 
 def _login(issuer: "Issuer", options: dict[str, Any]) -> Login:
     """As whom the mirror asks the issuer's apiservers; files are read where they are here."""
-    from mirror.cli.logins import login_of  # noqa: PLC0415  `--help` does without
-
     namespace, _, account = options["mirror"].partition("/")
     return login_of(issuer, Login(namespace, account, options["user"]))

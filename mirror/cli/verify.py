@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirror.cli.ledgers import known_ledgers
 from mirror.cli.options import common, common_options
 from mirror.cli.run import selected
+from mirror.cli.wiring import known_ledgers
 from mirror.config.fields import role_arn as checked_arn
 from mirror.config.settings import Settings
 from mirror.errors import HistoryError, UsageError

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from mirror.addresses import jwks_uri
-from mirror.cli.ledgers import known_ledgers
 from mirror.cli.options import KeyCommand, common, common_options
+from mirror.cli.wiring import known_ledgers
 from mirror.config.fields import duration
 from mirror.errors import UsageError
 from mirror.report import ExitStatus

@@ -1,16 +1,17 @@
-"""The only place where the parts are put together: the real adapters behind the protocols of `mirror.ports`."""
+"""The composition root: the only place that puts real clients behind the protocols of `mirror.ports`."""
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from mirror.check.ports import Instruments
 from mirror.config.settings import Issuer, Limits, Publish, Readback, Settings
 from mirror.errors import UsageError
-from mirror.model import Reason
+from mirror.model import IssuerUrl, Ledger, Reason
 from mirror.ports import Bucket, NotSeen, OwnToken, Ports, Seen
 from mirror.publish.listing import Target, target
 
@@ -204,3 +205,48 @@ def open_state_dir(settings: Settings, *, dry_run: bool) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def open_instruments(settings: Settings) -> Iterator[Instruments]:
+    """The real world, for looking only."""
+    from mirror.check.clients import RealAws, RealHistory, lock_holder  # noqa: PLC0415  boto3 takes long to import
+    from mirror.reconcile.state import publications  # noqa: PLC0415  `--help` does without
+
+    aws = RealAws()
+    try:
+        with open_ports(settings, dry_run=True) as ports:
+            yield Instruments(
+                source=ports.source,
+                view=ports.view,
+                bucket=ports.bucket,
+                aws=aws,
+                own_token=ports.own_token,
+                history=RealHistory(
+                    settings.repository, os.environ, issuers=[each.url for each in publications(settings)]
+                ),
+                lock_holder=lock_holder,
+                cancel=ports.cancel,
+            )
+    finally:
+        aws.close()
+
+
+def known_ledgers(settings: Settings, issuers: Sequence[IssuerUrl]) -> Mapping[IssuerUrl, Ledger | None]:
+    """The ledgers of `issuers`; None where there is none, or where it is not believed.
+
+    Raises:
+        HistoryError: There is a repository, and it cannot be read.
+    """
+    from mirror.history.ledger_keys import load_verification_keys  # noqa: PLC0415  `--help` does without
+    from mirror.history.ledger_reader import load_history  # noqa: PLC0415  `--help` does without
+    from mirror.history.repository import Repository, is_repository, scratch  # noqa: PLC0415  `--help` does without
+    from mirror.reconcile import local_state  # noqa: PLC0415  `--help` does without
+    from mirror.reconcile.state import trust_of  # noqa: PLC0415  `--help` does without
+
+    if not is_repository(settings.repository.path):
+        return dict.fromkeys(issuers)
+    keys, local = load_verification_keys(settings.repository), local_state.load_local_state(settings.state_dir)
+    with scratch(settings.repository, os.environ) as copy, Repository(copy, os.environ) as repository:
+        trust = trust_of(settings, repository, local, keys)
+        return {url: known.ledger for url, known in load_history(repository, issuers, trust).issuers.items()}

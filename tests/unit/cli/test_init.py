@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mirror.apiserver.poller import Apiservers
-from mirror.cli.entry import name_from
+from mirror.cli.init import name_from
 from mirror.cli.main import main
 from mirror.config.load import parse
 from mirror.config.schema import json_schema

@@ -11,13 +11,10 @@ import click
 import pytest
 
 from mirror.addresses import jwks_uri
-from mirror.cli.approve import decide
-from mirror.cli.key_commands import command, take_over
-from mirror.cli.operate import Decision, commit, described
-from mirror.cli.operator_session import Desk
+from mirror.cli.key_commands import _public_state as public_state
+from mirror.cli.key_commands import adopt_command, decide_approval, decide_revocation, take_over
+from mirror.cli.operator_session import Decision, Desk, commit, described
 from mirror.cli.options import Common
-from mirror.cli.revoke import _public_state as public_state
-from mirror.cli.revoke import decide as decide_revocation
 from mirror.config.settings import FormerIssuer
 from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
 from mirror.history.ledger_reader import HistoryState, Trust, load_history
@@ -221,7 +218,7 @@ def test_approval_is_made_once_more_when_another_commit_came_first(shared: Situa
     """Merged with a record that moved further, the first decision does not stand; the second one does."""
     held = held_key(shared)
     others_first(shared, moved_held(shared, held, 5))
-    commit(desk_of(shared), lambda desk: decide(desk, key_id(held.key)))
+    commit(desk_of(shared), lambda desk: decide_approval(desk, key_id(held.key)))
     assert key_id(held.key) in {key_id(each) for each in ledger_of(shared).public_keys()}
     assert shared.world.history.remote is not None
     assert shared.world.history.remote.head == shared.world.history.head
@@ -232,7 +229,7 @@ def test_approval_that_others_undo_again_and_again_is_an_error(shared: Situation
     held = held_key(shared)
     others_first(shared, *(moved_held(shared, held, by) for by in (5, 10, 20, 40, 80)))
     with pytest.raises(HistoryError, match="the decision does not stand"):
-        commit(desk_of(shared), lambda desk: decide(desk, key_id(held.key)))
+        commit(desk_of(shared), lambda desk: decide_approval(desk, key_id(held.key)))
     assert key_id(held.key) not in {key_id(each) for each in ledger_of(shared).public_keys()}
 
 
@@ -243,7 +240,7 @@ def test_approval_of_a_key_that_was_revoked_meanwhile_is_refused(shared: Situati
     assert isinstance(gone, Outcome)
     others_first(shared, gone.ledger)
     with pytest.raises(UsageError, match="a revoked key never comes back"):
-        commit(desk_of(shared), lambda desk: decide(desk, key_id(held.key)))
+        commit(desk_of(shared), lambda desk: decide_approval(desk, key_id(held.key)))
     assert key_id(held.key) not in {key_id(each) for each in ledger_of(shared).public_keys()}
 
 
@@ -253,7 +250,7 @@ def test_key_that_nobody_holds_cannot_be_approved(shared: Situation) -> None:
     shared.run(LAST, LAST)
     key = next(each.key for each in ledger_of(shared).records if each.status is Status.RETIRING)
     with pytest.raises(UsageError, match="is retiring, not held"):
-        decide(desk_of(shared), key_id(key))
+        decide_approval(desk_of(shared), key_id(key))
 
 
 def test_revocation_by_two_operators_at_once_stands(shared: Situation) -> None:
@@ -387,7 +384,7 @@ def take_over_all(here: Situation) -> int:
     """The exit status of adopting everything that the desk's issuers publish."""
     desk = desk_of(here)
     with pytest.raises(click.exceptions.Exit) as stop:
-        take_over(click.Context(command), desk, list(desk.publications()), yes=True, no_pass=True)
+        take_over(click.Context(adopt_command), desk, list(desk.publications()), yes=True, no_pass=True)
     return int(stop.value.exit_code)
 
 
@@ -465,9 +462,9 @@ def test_key_is_approved_under_every_text_that_has_it(here: Situation) -> None:
     desk = desk_of(here)
     (held,) = (each for each in ledger_of(here).records if each.status is Status.HELD)
     others = tuple(each for each in ledger_of(here).records if each is not held and each.key != held.key)
-    decisions = decide(with_former(desk, Ledger(FORMER, others)), key_id(held.key))
+    decisions = decide_approval(with_former(desk, Ledger(FORMER, others)), key_id(held.key))
     assert [each.publication.url for each in decisions] == [ISSUER]
-    decisions = decide(with_former(desk, Ledger(FORMER, ledger_of(here).records)), key_id(held.key))
+    decisions = decide_approval(with_former(desk, Ledger(FORMER, ledger_of(here).records)), key_id(held.key))
     assert [each.publication.url for each in decisions] == [ISSUER, FORMER]
 
 
