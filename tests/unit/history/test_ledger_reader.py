@@ -598,6 +598,8 @@ def test_named_commit_that_knows_more_is_merged_in() -> None:
     """The branch was set back to an older signed state: a revocation comes back, and the rewriting is told."""
     history = on_remote(signed(A, B))
     named = history.add(signed(record(A, Status.REVOKED, 2), B))
+    assert history.remote is not None
+    history.remote.head = history.tracking
     found = refreshed(read(history), history, named)
     assert found.ledger == ledger(record(A, Status.REVOKED, 2), B)
     assert names(found) == ["history.rewritten"]
