@@ -292,8 +292,15 @@ class _Reader:
         if isinstance(read, Refused):
             return self._unreadable(issuer, paths, read.reasons[0], body, signature)
         if not self._trust.is_signed:
-            return _Judged(read.ledger, damaged=read.damaged)
+            return _Judged(read.ledger, self._standing(issuer, body, signature), damaged=read.damaged)
         return self._believe(issuer, paths, read, body, signature, is_own=is_own)
+
+    def _standing(self, issuer: IssuerUrl, body: bytes, signature: bytes | None) -> SignedFile | None:
+        """The signature that a ledger which is believed anyway has already, so that it is not signed twice."""
+        verdict = None if self._trust.keys is None else _verdict(self._trust.keys, issuer, body, signature)
+        if signature is None or not isinstance(verdict, SignatureHeader) or verdict.role != "mirror":
+            return None
+        return SignedFile(body, signature, verdict.kid)
 
     def _unreadable(
         self, issuer: IssuerUrl, paths: RepositoryPaths, first: Reason, body: bytes, signature: bytes | None

@@ -135,8 +135,8 @@ def _plan_issuers(world: World, ports: Ports) -> tuple[IssuerPlan, ...]:
 def _with_named_commits(plan: Plan, ports: Ports, named_commits: NamedCommits) -> Plan:
     """The plan again, where it would commit or put and the public objects name a commit that says more.
 
-    Somebody may have set the branch back: then what is public names the commit that was there before. Of an issuer
-    whose objects cannot be looked at nothing is decided.
+    Somebody may have set the branch back: then what is public names the commit that was there before. With an empty
+    disk nothing is decided of an issuer whose objects cannot be looked at.
     """
     committed = pending_issuers(committer_of(plan.world, ports), plan.world.memory, ledger_changes(plan))
     put = {each.url for each in plan.issuers if any(decision is not None for _, decision in each.decisions)}
@@ -147,7 +147,9 @@ def _with_named_commits(plan: Plan, ports: Ports, named_commits: NamedCommits) -
             try:
                 pending += [each.url] if named_commits(each.url) else []
             except BucketError as error:
-                unseen[each.url] = reason_of(error)
+                # A kept disk knows what it decided itself: no object keeps it from a revocation.
+                if plan.world.is_new_disk:
+                    unseen[each.url] = reason_of(error)
     issuers = tuple(_undecided(each, unseen[each.url]) if each.url in unseen else each for each in plan.issuers)
     plan = replace(plan, issuers=issuers)
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mirror.errors import BucketError, HistoryError
-from mirror.model import CommitId, IssuerName, IssuerUrl, Level, Status
+from mirror.model import CommitId, IssuerName, IssuerUrl, KeyPolicy, Level, Status
 from mirror.reconcile.controller import run_once
 from mirror.report import ExitStatus, Report
 from support.fakes import FakeHistory, FakeRemote
@@ -122,16 +122,25 @@ def test_commit_that_the_server_lost_is_told_and_everything_goes_on(shared: Situ
     assert "snapshot.unknown" in names(report)
 
 
-@pytest.mark.parametrize("is_kept", [True, False], ids=["kept-disk", "empty-disk"])
-def test_issuer_whose_objects_cannot_be_looked_at_is_not_decided(shared: Situation, is_kept: bool) -> None:
+def test_empty_disk_decides_nothing_of_an_issuer_whose_objects_cannot_be_looked_at(shared: Situation) -> None:
     """They may name a commit that knows a revocation which is not known here: 1, no commit, no put."""
     shared.run(ONE, ONE)
     head, puts = remote_of(shared).head, shared.world.bucket.count("put")
     shared.world.bucket.fails["head"] = BucketError("No.", code="AccessDenied")
-    report = (shared if is_kept else shared.beside()).run(BOTH, BOTH)
+    report = shared.beside().run(BOTH, BOTH)
     assert report.exit_status is ExitStatus.FAILED
     assert any("AccessDenied" in code or code.startswith("bucket.") for code in codes(report)), codes(report)
     assert (remote_of(shared).head, shared.world.bucket.count("put")) == (head, puts)
+
+
+def test_object_that_cannot_be_looked_at_keeps_no_kept_disk_from_a_revocation(shared: Situation) -> None:
+    """A kept disk knows what it decided itself: what `keys.revoked` names leaves the public set at once."""
+    report = shared.run(BOTH, BOTH)
+    gone = report.issuers[0].records[0].key
+    shared.world.bucket.fails["head"] = BucketError("No.", code="AccessDenied")
+    shared.policy = KeyPolicy(revoked=frozenset({gone.thumbprint}))
+    shared.run(BOTH, BOTH)
+    assert gone.kid.encode() not in (shared.public() or b"")
 
 
 def test_git_that_breaks_while_a_named_commit_is_fetched_decides_nothing(shared: Situation) -> None:
