@@ -395,6 +395,10 @@ class References:
         """Damage must not pass for an empty branch: on an empty branch everything would begin anew."""
         exists = (self._git.directory / name).exists() or self._git.run("rev-parse", "--verify", "--quiet", name).ok
         if exists:
+            # Another process may have made it since we asked.
+            (found,) = self._objects.info([name])
+            if found is not None:
+                return CommitId(found.id)
             raise HistoryError(
                 f"The reference {name} of the git repository is damaged.",
                 remedy=f"With a remote, move {self._git.directory} away: it is fetched anew. Else see `git fsck`.",
