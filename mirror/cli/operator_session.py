@@ -126,7 +126,9 @@ def open_desk(
             _fetch(settings, ports.history)
             local = local_state.load_local_state(configured.state_dir)
             trust = trust_of(settings, ports.history, local, keys)
-            trust = replace(trust, is_first_signing=trust.is_first_signing or as_it_is)
+            if as_it_is:
+                # With the own key alone, so that what another key signed is signed anew before that key goes.
+                trust = replace(trust, keys=keys and keys.own(), is_first_signing=True)
             memory = load_history(ports.history, [each.url for each in publications(settings)], trust)
             now = datetime.now(UTC).replace(microsecond=0)
             desk = Desk(options, settings, issuers, ports, memory, trust, now, lasting=settings is configured)

@@ -10,7 +10,7 @@ from base64 import b64encode
 from binascii import a2b_base64
 from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Literal, TypeAlias, cast
 
@@ -442,6 +442,11 @@ class LedgerTrust:
     signing_key: PrivateKey
     role: Role
     keys: Mapping[str, PublicKey]
+
+    def own(self) -> "LedgerTrust":
+        """The same, with the own key as the only one that is believed."""
+        kid = self.signing_key.kid
+        return replace(self, keys={kid: self.keys[kid]})
 
     def sign(self, body: bytes, issuer: IssuerUrl) -> bytes:
         """As `sign_ledger`."""

@@ -391,6 +391,16 @@ def test_branch_of_an_unknown_signer_is_signed_with_an_operators_key(office: Off
     assert office.statuses() == {"A": Status.PUBLISHED, "B": Status.PUBLISHED}
 
 
+def test_branch_that_a_former_key_signed_is_signed_with_the_own_key(office: Office) -> None:
+    """The former key is still listed when a key is changed; its signatures would not count once it is removed."""
+    office.seed(ledger(A, B), keys=ledger_trust(MIRROR))
+    signing(office)
+    own = write_key(office.folder / "own", number=OPERATOR)
+    ended = office.run("adopt", "--branch", "--no-pass", "--signing-key", str(own))
+    assert (ended.status, "Committed as " in ended.out) == (0, True), ended.err
+    assert office.signed_by(ledger_trust(OPERATOR)) == (signer(number=OPERATOR).kid, "operator")
+
+
 def test_branch_that_moved_since_it_was_shown_is_not_signed(office: Office) -> None:
     """Compare-and-swap on the head that was shown: what somebody pushed meanwhile was not read. 1, and read again."""
     office.seed(ledger(A))
