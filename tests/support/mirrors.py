@@ -4,11 +4,16 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from support.gits import git
+from mirror.model import IssuerUrl, Ledger
+from mirror.trust.ledger import LedgerRead, read_ledger
+from mirror.trust.merge import merge
+from support.gits import files_at, git
+from support.pushers import contains
 from support.worlds import PROJECT, World
 
 
@@ -70,3 +75,30 @@ def branch(repository: Path) -> str:
     if not (repository / "HEAD").exists():
         return ""
     return git(repository, "for-each-ref", "--format=%(objectname)", "refs/heads/main")
+
+
+def commits_left_out(repository: Path, mirrors: Iterable[Mirror]) -> int:
+    """How many commits that a mirror ever had are not part of `main`; fails the test when one of them is missed.
+
+    A commit is left out only where `main` says all of it: of two mirrors that wrote the same files at the same second,
+    the one that was killed before its push moves its branch to the other's commit, without a merge.
+    """
+    standing, count = ledgers_of(repository, "main"), 0
+    for mirror in mirrors:
+        for commit in mirror.commits:
+            if not contains(repository, commit):
+                for path, ledger in ledgers_of(mirror.repository, commit).items():
+                    assert merge(standing[path], ledger) == standing[path], (commit, path)
+                count += 1
+    return count
+
+
+def ledgers_of(repository: Path, commit: str) -> dict[str, Ledger]:
+    """Every ledger of a commit, by path."""
+    ledgers = {}
+    for path, body in files_at(repository, commit).items():
+        if path.startswith("ledger/") and path.endswith(".json"):
+            read = read_ledger(body, issuer=IssuerUrl(json.loads(body)["issuer"]))
+            assert isinstance(read, LedgerRead)
+            ledgers[path] = read.ledger
+    return ledgers

@@ -19,7 +19,7 @@ from support.apiserver import Apiserver, raw_answer
 from support.chronicles import settings
 from support.gits import bare, fsck_strict, git
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body
-from support.mirrors import Mirror, branch
+from support.mirrors import Mirror, commits_left_out
 from support.s3 import S3Server
 from support.situations import BASE_URL
 from support.stages import discovery_body
@@ -86,10 +86,8 @@ class Fleet:
         mirror.note(running)
 
     def judge(self, *numbers: int) -> None:
-        """Every issuer is public with the keys of its cluster, and no commit that ever was is missing."""
-        head = branch(self.remote)
-        for commit in frozenset[str]().union(*(mirror.commits for mirror in self.mirrors)):
-            git(self.remote, "merge-base", "--is-ancestor", commit, head)
+        """Every issuer is public with the keys of its cluster, and nothing that was ever committed is missing."""
+        commits_left_out(self.remote, self.mirrors)
         for place, url in enumerate(self.issuers):
             kids = {POOL[(place + number) % len(POOL)].kid for number in numbers}
             _, key = object_keys(url, BASE_URL, "")
