@@ -17,7 +17,7 @@ from mirror.ports import Ports
 T = TypeVar("T")
 
 
-class Bounded:
+class DeadlineExecutor:
     """Carries every call out in a daemon thread of its own, which is left behind when its time is over.
 
     The timeouts of a socket count silence only: a store that sends one byte now and then, a resolver that hangs or a
@@ -71,7 +71,7 @@ def _carry_out(call: Callable[[], T], future: "Future[T]") -> None:
 R = TypeVar("R")
 
 
-def each_at_once(
+def thread_map(
     work: Callable[[T], R], things: Iterable[T], *, workers: int, cancel: Callable[[], None]
 ) -> tuple[R, ...]:
     """The results of `work`, in the order of `things`, from at most `workers` threads.
@@ -89,18 +89,20 @@ def each_at_once(
             raise
 
 
-class _Asks(BaseException):
+class _PortUsed(BaseException):
     """The work wants to ask the outside world. No `Exception`, because work turns those into its issuer's failure."""
 
 
-class _Nobody:
+class _InterruptingPort:
     """Stands for every port: whoever asks it anything is interrupted before anything has happened."""
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise _Asks(name)
+        raise _PortUsed(name)
 
 
-def for_each(work: Callable[[T, Ports], R], things: Sequence[T], ports: Ports, *, workers: int) -> tuple[R, ...]:
+def thread_map_with_ports(
+    work: Callable[[T, Ports], R], things: Sequence[T], ports: Ports, *, workers: int
+) -> tuple[R, ...]:
     """The results of `work`, in the order of `things`; what `work` raises is raised here.
 
     Args:
@@ -109,20 +111,20 @@ def for_each(work: Callable[[T, Ports], R], things: Sequence[T], ports: Ports, *
         ports: The outside world.
         workers: How many ask at the same time.
     """
-    nobody = _nobody(ports)
+    nobody = _interrupting_ports(ports)
     done: dict[int, R] = {}
     for at, thing in enumerate(things):
         try:
             done[at] = work(thing, nobody)
-        except _Asks:
+        except _PortUsed:
             continue
     asking = [at for at in range(len(things)) if at not in done]
     if asking:
-        answers = each_at_once(lambda at: work(things[at], ports), asking, workers=workers, cancel=ports.cancel)
+        answers = thread_map(lambda at: work(things[at], ports), asking, workers=workers, cancel=ports.cancel)
         done.update(zip(asking, answers, strict=True))
     return tuple(done[at] for at in range(len(things)))
 
 
-def _nobody(ports: Ports) -> Ports:
-    nobody = cast("Any", _Nobody())
+def _interrupting_ports(ports: Ports) -> Ports:
+    nobody = cast("Any", _InterruptingPort())
     return replace(ports, source=nobody, history=nobody, view=nobody, cdn=nobody, bucket=lambda _: nobody)

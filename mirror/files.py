@@ -25,7 +25,7 @@ def write_atomically(path: Path, text: str) -> None:
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with drafting(draft, f".{glob.escape(path.name)}.*", draft.touch):
+        with temp_file(draft, f".{glob.escape(path.name)}.*", draft.touch):
             draft.write_text(text)
             draft.replace(path)
     except OSError as error:
@@ -52,10 +52,10 @@ def update_atomically(path: Path, change: Callable[[], str | None]) -> None:
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with draft_lock(path.parent):  # as long as it is held nobody looks for abandoned drafts either
+        with lock_temp_file(path.parent):  # as long as it is held nobody looks for abandoned drafts either
             text = change()
             if text is not None:
-                remove_abandoned(path.parent, f".{glob.escape(path.name)}.*")
+                remove_stale_temp_files(path.parent, f".{glob.escape(path.name)}.*")
                 draft.write_text(text)
                 draft.replace(path)
     except OSError as error:
@@ -63,22 +63,22 @@ def update_atomically(path: Path, change: Callable[[], str | None]) -> None:
 
 
 @contextlib.contextmanager
-def drafting(draft: Path, abandoned: str, make: Callable[[], None]) -> Iterator[None]:
+def temp_file(draft: Path, abandoned: str, make: Callable[[], None]) -> Iterator[None]:
     """Let `make` begin `draft`, which is locked while the block runs; drafts named `abandoned` that nobody holds go.
 
     Raises:
         OSError: It cannot be made.
     """
     with contextlib.ExitStack() as held:
-        with draft_lock(draft.parent):  # nobody takes a draft away that its maker has not locked yet
-            remove_abandoned(draft.parent, abandoned)
+        with lock_temp_file(draft.parent):  # nobody takes a draft away that its maker has not locked yet
+            remove_stale_temp_files(draft.parent, abandoned)
             make()
-            held.enter_context(draft_lock(draft))
+            held.enter_context(lock_temp_file(draft))
         yield
 
 
 @contextlib.contextmanager
-def draft_lock(draft: Path) -> Iterator[None]:
+def lock_temp_file(draft: Path) -> Iterator[None]:
     """Show as long as the block runs that somebody works on `draft`, a file or a folder.
 
     Raises:
@@ -92,7 +92,7 @@ def draft_lock(draft: Path) -> Iterator[None]:
         os.close(opened)
 
 
-def remove_abandoned(folder: Path, pattern: str) -> None:
+def remove_stale_temp_files(folder: Path, pattern: str) -> None:
     """Remove the drafts of that name that nobody works on any more; what cannot be removed stays."""
     for draft in folder.glob(pattern):
         with contextlib.suppress(OSError):

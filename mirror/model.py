@@ -310,7 +310,7 @@ class PublicObject:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedObject:
     """One line of a bucket listing."""
 
     key: ObjectKey
@@ -320,7 +320,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredObject:
     """One object as it stands in the bucket; `snapshot` is the metadata of that name, None where there is none."""
 
     body: bytes
@@ -396,7 +396,7 @@ def cloud_of(audience: str) -> Cloud:
 
 
 @dataclass(frozen=True, slots=True)
-class Audiences:
+class TokenAudiences:
     """The configured audiences of an issuer's tokens, by cloud; all empty where none is configured."""
 
     aws: tuple[str, ...] = ()
@@ -404,7 +404,7 @@ class Audiences:
     azure: tuple[str, ...] = ()
 
     @classmethod
-    def sorted_out(cls, texts: Iterable[str]) -> "Audiences":
+    def sorted_out(cls, texts: Iterable[str]) -> "TokenAudiences":
         """Give each audience of a plain list to the cloud that it is meant for."""
         found: dict[Cloud, list[str]] = {cloud: [] for cloud in Cloud}
         for text in texts:
@@ -441,7 +441,7 @@ class Audiences:
 
 _USUAL: dict[Cloud, tuple[str, ...]] = {Cloud.AWS: (STS_AUDIENCE,), Cloud.GCP: (), Cloud.AZURE: (AZURE_AUDIENCE,)}
 """What a cloud's tools take by themselves."""
-NO_AUDIENCES = Audiences()
+NO_AUDIENCES = TokenAudiences()
 """Nothing is configured."""
 GOOGLE_PROVIDER = re.compile(
     r"(?:https:)?//iam\.googleapis\.com/projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]+"

@@ -23,12 +23,12 @@ LIMIT_SECONDS = 600.0
 
 Numbers = tuple[int, int]
 """Modulus and exponent of an RSA key."""
-Shown = tuple[Iterable[Answer | Unusable], frozenset[Thumbprint]]
+AnswersAndCheckedKeys = tuple[Iterable[Answer | Unusable], frozenset[Thumbprint]]
 """What the apiservers of an issuer answered, and the keys of it whose strength was checked before."""
 
 
 def sound_keys(
-    shown: Mapping[IssuerName, Shown],
+    shown: Mapping[IssuerName, AnswersAndCheckedKeys],
     *,
     few: int = FEW_KEYS,
     command: Sequence[str] | None = None,

@@ -16,11 +16,11 @@ from mirror.model import (
     ETag,
     Heads,
     IssuerName,
-    Listed,
+    ListedObject,
     ObjectKey,
     PublicObject,
     Reason,
-    Stored,
+    StoredObject,
     Unusable,
     Version,
 )
@@ -29,7 +29,7 @@ from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier
 
 @dataclass(frozen=True, slots=True)
 class StoredHeaders:
-    """One object as it stands in the bucket, without its body; the fields are those of `Stored`."""
+    """One object as it stands in the bucket, without its body; the fields are those of `StoredObject`."""
 
     etag: ETag
     size_bytes: int
@@ -40,27 +40,27 @@ class StoredHeaders:
 
 
 @dataclass(frozen=True, slots=True)
-class Landed:
+class PutStored:
     """The object stands in the bucket as meant, put by us or found so when we looked."""
 
     etag: ETag
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
+class PutConflict:
     """What stands there is neither what was seen before nor what we meant: somebody else wrote (fact 37).
 
     `stored` is what stands there now; None when the object that was seen is gone.
     """
 
-    stored: Stored | None
+    stored: StoredObject | None
 
 
-PutOutcome = Landed | Foreign
+PutResult = PutStored | PutConflict
 
 
 @dataclass(frozen=True, slots=True)
-class Openness:
+class AccessSettings:
     """What a bucket says about who may read an object; None where our rights do not suffice to learn it."""
 
     exists: bool | None = None
@@ -69,7 +69,7 @@ class Openness:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PublicResponse:
     """What anybody gets from a public URL. `last_modified` is aware, UTC; `seconds` is the whole look."""
 
     body: bytes
@@ -80,16 +80,16 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class NotSeen:
+class PublicFailure:
     """Why the world gets nothing usable from a public URL."""
 
     reason: Reason
 
 
-Look = Seen | NotSeen
+PublicResult = PublicResponse | PublicFailure
 
 
-class Source(Protocol):
+class ApiserverClient(Protocol):
     """The apiservers."""
 
     def ask(
@@ -199,11 +199,11 @@ class History(Protocol):
 class Bucket(Protocol):
     """One bucket as seen with our credentials. Every method but `openness` raises BucketError."""
 
-    def list(self, prefix: str) -> Mapping[ObjectKey, Listed]:
+    def list(self, prefix: str) -> Mapping[ObjectKey, ListedObject]:
         """Every object below `prefix`."""
         ...
 
-    def get(self, key: ObjectKey) -> Stored | None:
+    def get(self, key: ObjectKey) -> StoredObject | None:
         """One object; None when it is absent."""
         ...
 
@@ -211,19 +211,19 @@ class Bucket(Protocol):
         """One object's headers; None when it is absent."""
         ...
 
-    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
+    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutResult:
         """Write one object if it still has the ETag `seen` (None: if it is still absent)."""
         ...
 
-    def openness(self, key: ObjectKey) -> Openness:
+    def openness(self, key: ObjectKey) -> AccessSettings:
         """Why the world may not read one object, as far as the bucket tells. Raises nothing."""
         ...
 
 
-class PublicView(Protocol):
+class PublicEndpoint(Protocol):
     """The public URL as the world sees it, without credentials."""
 
-    def look(self, url: str, *, readback: Readback) -> Look:
+    def look(self, url: str, *, readback: Readback) -> PublicResult:
         """GET it as a relying party would. Never raises for what the web does."""
         ...
 
@@ -237,7 +237,7 @@ class Cdn(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class OwnToken:
+class WebIdentityToken:
     """Whose word the mirror's own AWS credentials rest on: the `iss` that the web-identity token in `file` claims."""
 
     file: Path
@@ -254,11 +254,11 @@ class Ports:
     any thread.
     """
 
-    source: Source
+    source: ApiserverClient
     history: History
     bucket: Callable[[Publish], Bucket]
-    view: PublicView
+    view: PublicEndpoint
     cdn: Cdn
     ledger_trust: Callable[[], LedgerTrust | LedgerVerifier | None] = lambda: None
-    own_token: Callable[[Publish], OwnToken | None] = lambda _: None
+    own_token: Callable[[Publish], WebIdentityToken | None] = lambda _: None
     cancel: Callable[[], None] = lambda: None

@@ -82,7 +82,7 @@ class ObjectReport:
 
 
 @dataclass(frozen=True, slots=True)
-class PublicLook:
+class PublicReadback:
     """How the world saw an issuer's documents: `ok` unless something is wrong, and the slowest answer (None: none)."""
 
     ok: bool
@@ -110,7 +110,7 @@ class IssuerReport:
     failures: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
     safe_to_sign_at: datetime | None = None
-    look: PublicLook | None = None
+    look: PublicReadback | None = None
 
     @property
     def state(self) -> State:

@@ -19,7 +19,7 @@ from typing import Any
 from mirror.addresses import bucket_url, common_folder
 from mirror.config.settings import Publish
 from mirror.model import IssuerUrl, ObjectKey, Reason
-from mirror.ports import Openness
+from mirror.ports import AccessSettings
 
 Policy = dict[str, Any]
 """A policy document of IAM (IAM user guide, "IAM JSON policy element reference")."""
@@ -471,7 +471,7 @@ def behind_cdn(reason: Reason) -> Reason:
     return Reason(FORBIDDEN, reason.sentence, _CDN)
 
 
-def why_private(reason: Reason, openness: Openness, publish: Publish, key: ObjectKey) -> Reason:
+def why_private(reason: Reason, openness: AccessSettings, publish: Publish, key: ObjectKey) -> Reason:
     """The 403 of `reason`, told by its cause; `reason` itself where the bucket lets us learn nothing.
 
     Codes: `object_missing`, `block_public_access`, `bucket_policy`, or `forbidden`.

@@ -10,7 +10,7 @@ from mirror.check.ports import AccessBlock, Aws, BucketFacts, BucketOf, Identity
 from mirror.check.result import Finding, Place, Station, counted
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
-from mirror.model import IssuerName, ObjectKey, Stored
+from mirror.model import IssuerName, ObjectKey, StoredObject
 
 
 def bucket(publish: Publish, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[Finding]:
@@ -243,7 +243,7 @@ def objects(
     """Whether the mirror may read and write the two objects of an issuer."""
     for key in keys:
         place = Place(Station.RIGHTS, f"s3://{publish.bucket}/{key}", name)
-        there: Stored | None = None
+        there: StoredObject | None = None
         try:
             there = bucket(publish).get(key)
         except BucketError as error:
@@ -254,7 +254,7 @@ def objects(
         yield _put(place, publish, key, there, aws)
 
 
-def _read(place: Place, there: Stored | None) -> Finding:
+def _read(place: Place, there: StoredObject | None) -> Finding:
     if there is not None:
         return place.ok("rights.get", "The mirror may read it (s3:GetObject).")
     # What is absent is told by a listing where reading is refused, so it says nothing about the right to read.
@@ -262,7 +262,7 @@ def _read(place: Place, there: Stored | None) -> Finding:
     return place.note("rights.get_unknown", sentence, "Check again after the first pass.")
 
 
-def _put(place: Place, publish: Publish, key: ObjectKey, there: Stored | None, aws: Aws) -> Finding:
+def _put(place: Place, publish: Publish, key: ObjectKey, there: StoredObject | None, aws: Aws) -> Finding:
     if not publish.conditional_writes:
         sentence = "Whether the mirror may write it shows only at a real write: `conditional_writes` is false."
         return place.note("rights.put_untested", sentence)

@@ -33,7 +33,7 @@ from mirror.history.ledger_keys import load_verification_keys, readable_signing_
 from mirror.history.ledger_reader import Trust, load_history
 from mirror.history.remote import Remote
 from mirror.history.repository import Repository, is_repository, scratch
-from mirror.model import CommitId, IssuerUrl, ObjectKey, Reason, Stored
+from mirror.model import CommitId, IssuerUrl, ObjectKey, Reason, StoredObject
 from mirror.publish.listing import Target, target
 from mirror.publish.s3 import S3Clients
 from mirror.trust.ledger import stated_issuer
@@ -304,7 +304,7 @@ class RealAws:
 
         return _asked("s3:ListBucket", publish, ask)
 
-    def may_put(self, publish: Publish, key: ObjectKey, there: Stored | None) -> PutVerdict:
+    def may_put(self, publish: Publish, key: ObjectKey, there: StoredObject | None) -> PutVerdict:
         """See `mirror.check.ports.Aws`.
 
         Two conditions stop the write, each by itself: an ETag that no object has, and an MD5 of other bytes. A store

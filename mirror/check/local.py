@@ -13,7 +13,7 @@ from mirror.check.result import Finding, Level, Place, Station, counted, moment,
 from mirror.config.settings import Issuer, Publish, Repository, Settings
 from mirror.history.git_command import presentable
 from mirror.model import IssuerName
-from mirror.ports import OwnToken
+from mirror.ports import WebIdentityToken
 from mirror.reconcile.planner import CODE, REMEDY, circular_credentials
 
 SOON = timedelta(days=30)
@@ -155,7 +155,7 @@ def credentials(publish: Publish, aws: Aws) -> Iterator[Finding]:
         yield _who(place, publish, aws.identity(publish))
 
 
-def circular(issuers: Iterable[Issuer], own_token: Callable[[Publish], OwnToken | None]) -> Iterator[Finding]:
+def circular(issuers: Iterable[Issuer], own_token: Callable[[Publish], WebIdentityToken | None]) -> Iterator[Finding]:
     """Warnings of credentials that rest on an issuer that the mirror publishes itself."""
     for each in circular_credentials(issuers, own_token):
         place = Place(Station.CREDENTIALS, str(each.token_file))

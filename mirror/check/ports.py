@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from mirror.config.settings import Publish
-from mirror.model import CommitId, ObjectKey, Reason, Stored
-from mirror.ports import Bucket, OwnToken, PublicView, Source
+from mirror.model import CommitId, ObjectKey, Reason, StoredObject
+from mirror.ports import ApiserverClient, Bucket, PublicEndpoint, WebIdentityToken
 from mirror.trust.ledger_signature import SignatureHeader, Unbelieved
 
 
@@ -86,7 +86,7 @@ class Aws(Protocol):
         """Why the prefix may not be listed; None when it may."""
         ...
 
-    def may_put(self, publish: Publish, key: ObjectKey, there: Stored | None) -> PutVerdict:
+    def may_put(self, publish: Publish, key: ObjectKey, there: StoredObject | None) -> PutVerdict:
         """Whether the object, of which `there` is known, may be written: asked by a write that cannot take effect."""
         ...
 
@@ -155,11 +155,11 @@ LockHolder = Callable[[Path], str | None]
 class Instruments:
     """Everything that the doctor looks with. `cancel` makes whatever runs end soon; callable from any thread."""
 
-    source: Source
-    view: PublicView
+    source: ApiserverClient
+    view: PublicEndpoint
     bucket: BucketOf
     aws: Aws
-    own_token: Callable[[Publish], OwnToken | None]
+    own_token: Callable[[Publish], WebIdentityToken | None]
     history: HistoryView
     lock_holder: LockHolder
     cancel: Callable[[], None] = lambda: None

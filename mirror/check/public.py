@@ -7,7 +7,7 @@ from mirror.addresses import discovery_url, jwks_uri, object_keys
 from mirror.check.ports import BucketOf
 from mirror.check.result import Finding, Level, Place, Station, counted
 from mirror.model import MEDIA_TYPE_DISCOVERY, Answer, Key, Observed, PublicObject
-from mirror.ports import NotSeen, PublicView, Seen
+from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse
 from mirror.publish.publisher import explained, judge
 from mirror.reconcile.state import Publication
 from mirror.trust.discovery import observe
@@ -25,7 +25,7 @@ class Sight:
     keys: tuple[Key, ...] | None = None
 
 
-def public(publication: Publication, view: PublicView, bucket: BucketOf) -> Sight:
+def public(publication: Publication, view: PublicEndpoint, bucket: BucketOf) -> Sight:
     """Look at both documents without credentials, and at the bucket where there is nothing to be seen."""
     issuer, publish = publication.issuer, publication.issuer.publish
     whole = Place(Station.PUBLIC, publication.url, issuer.name)
@@ -37,9 +37,11 @@ def public(publication: Publication, view: PublicView, bucket: BucketOf) -> Sigh
     for each, look in zip(expected, looks, strict=True):
         place = Place(Station.PUBLIC, each.url, issuer.name)
         found += (
-            _seen(place, look, each) if isinstance(look, Seen) else _not_seen(place, look, publication, each, bucket)
+            _seen(place, look, each)
+            if isinstance(look, PublicResponse)
+            else _not_seen(place, look, publication, each, bucket)
         )
-    bodies = [look.body for look in looks if isinstance(look, Seen)]
+    bodies = [look.body for look in looks if isinstance(look, PublicResponse)]
     if len(bodies) != len(expected):
         return Sight(tuple(found))
     believed = _believed(whole, publication, *bodies)
@@ -56,7 +58,7 @@ def _expected(publication: Publication) -> tuple[PublicObject, PublicObject]:
     )
 
 
-def _seen(place: Place, look: Seen, expected: PublicObject) -> Iterator[Finding]:
+def _seen(place: Place, look: PublicResponse, expected: PublicObject) -> Iterator[Finding]:
     reasons = [each for each in judge(look, expected) if each.code != "stale_or_foreign"]
     yield from (
         Finding(
@@ -72,7 +74,7 @@ def _seen(place: Place, look: Seen, expected: PublicObject) -> Iterator[Finding]
 
 
 def _not_seen(
-    place: Place, look: NotSeen, publication: Publication, expected: PublicObject, bucket: BucketOf
+    place: Place, look: PublicFailure, publication: Publication, expected: PublicObject, bucket: BucketOf
 ) -> Iterator[Finding]:
     publish = publication.issuer.publish
     if look.reason.code in _HIDDEN and bucket(publish).openness(expected.key).exists is False:

@@ -16,7 +16,7 @@ from mirror.check.local import circular, configuration, credentials, git, issuer
 from mirror.check.ports import Instruments
 from mirror.check.public import Sight, public
 from mirror.check.result import Diagnosis, Finding, Level, Place, Station
-from mirror.concurrency import Bounded, each_at_once
+from mirror.concurrency import DeadlineExecutor, thread_map
 from mirror.config.settings import Issuer, Publish, Settings
 from mirror.model import Answer, IssuerName, ObjectKey, Observation, Thumbprint, Unusable
 from mirror.new_keys import sound_keys
@@ -72,7 +72,7 @@ def examine(
     seen = _Seen()
     needed = max(STATION_SECONDS, settings.limits.source_deadline_seconds + _MARGIN_SECONDS)
     seconds = needed if station_seconds is None else station_seconds
-    bounded = Bounded(seconds)
+    bounded = DeadlineExecutor(seconds)
 
     def cancel() -> None:
         instruments.cancel()
@@ -87,14 +87,14 @@ def examine(
         *_of_issuers(settings, chosen, instruments, now, seen),
     ]
     wanted = [job for job in at_once if _is_wanted(job, stations)]
-    found = each_at_once(guarded, wanted, workers=WORKERS, cancel=cancel)
+    found = thread_map(guarded, wanted, workers=WORKERS, cancel=cancel)
     after = [job for job in _from_clusters(chosen, seen, now) if job.place.station in stations]
-    found += each_at_once(guarded, after, workers=1, cancel=cancel)
+    found += thread_map(guarded, after, workers=1, cancel=cancel)
     told = (each for each in _flat(found) if each.station in stations or each.code in _OWN_CODES)
     return Diagnosis(now, tuple(sorted(told, key=_order(settings))))
 
 
-def _guarded(job: _Job, bounded: Bounded, seconds: float) -> tuple[Finding, ...]:
+def _guarded(job: _Job, bounded: DeadlineExecutor, seconds: float) -> tuple[Finding, ...]:
     try:
         return bounded.run(lambda: tuple(job.work()))
     except TimeoutError:

@@ -35,7 +35,7 @@ from mirror.model import (
     Unusable,
     key_id,
 )
-from mirror.ports import Ports, Seen
+from mirror.ports import Ports, PublicResponse
 from mirror.publish.publisher import reason_of
 from mirror.reconcile.state import Beliefs, Publication, believe
 from mirror.report import ExitStatus, Report
@@ -212,7 +212,7 @@ def _public_jwks(publication: Publication, ports: Ports) -> bytes | Reason | Non
     why: Reason | None = None
     if publish.readback.enabled:
         look = ports.view.look(jwks_uri(publication.url), readback=publish.readback)
-        if isinstance(look, Seen):
+        if isinstance(look, PublicResponse):
             return look.body
         why = look.reason
     # S3 answers 403 to the world for what is absent and for what is not public: only the bucket itself can tell.
@@ -371,7 +371,7 @@ def _public_state(desk: Desk, publication: Publication, material: frozenset[Thum
     if not publish.readback.enabled:
         return ExitStatus.CURRENT
     look = desk.ports.view.look(url, readback=publish.readback)
-    if isinstance(look, Seen) and _has_any(look.body, material):
+    if isinstance(look, PublicResponse) and _has_any(look.body, material):
         click.echo(f"The key is gone from the bucket, and a cache still shows it in {escaped(url)}.", err=True)
         return ExitStatus.HELD
     return ExitStatus.CURRENT

@@ -123,14 +123,14 @@ def _subjects(settings: Settings) -> "tuple[Subject, ...]":
 
 
 def _verified(asked: "Question", settings: Settings) -> "Verification":
-    from mirror.concurrency import each_at_once  # noqa: PLC0415  `--help` does without
+    from mirror.concurrency import thread_map  # noqa: PLC0415  `--help` does without
     from mirror.federation.verify import examine  # noqa: PLC0415  `--help` does without
     from mirror.federation.verify_result import Verification  # noqa: PLC0415  `--help` does without
     from mirror.publish.public_endpoint import PublicWeb  # noqa: PLC0415  httpx only when it is needed
 
     now = datetime.now(UTC)
     with PublicWeb() as web:
-        issuers = each_at_once(
+        issuers = thread_map(
             lambda subject: examine(subject, asked.token, web, now),
             asked.subjects,
             workers=settings.limits.puts,

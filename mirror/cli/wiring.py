@@ -12,7 +12,7 @@ from mirror.check.ports import Instruments
 from mirror.config.settings import Issuer, Limits, Publish, Readback, Settings
 from mirror.errors import UsageError
 from mirror.model import IssuerUrl, Ledger, Reason
-from mirror.ports import Bucket, NotSeen, OwnToken, Ports, Seen
+from mirror.ports import Bucket, Ports, PublicFailure, PublicResponse, WebIdentityToken
 from mirror.publish.listing import Target, target
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class _LateWeb:
         self._lock = Lock()
         self._web: PublicWeb | None = None
 
-    def look(self, url: str, *, readback: Readback) -> Seen | NotSeen:
+    def look(self, url: str, *, readback: Readback) -> PublicResponse | PublicFailure:
         """See `mirror.ports.PublicView`."""
         from mirror.publish.public_endpoint import PublicWeb  # noqa: PLC0415  see the class
 
@@ -126,13 +126,13 @@ class _LateCdn:
             self._cloudfront.close()
 
 
-def own_token(publish: Publish) -> OwnToken | None:
+def own_token(publish: Publish) -> WebIdentityToken | None:
     """See `mirror.ports.Ports`; read anew at each call, because such tokens are rotated on disk (fact 20)."""
     from mirror.aws.sessions import issuer_of_file, token_file  # noqa: PLC0415  botocore takes long to import
 
     path = token_file(publish, os.environ)
     issuer = issuer_of_file(path) if path is not None else None
-    return OwnToken(path, issuer) if path is not None and issuer is not None else None
+    return WebIdentityToken(path, issuer) if path is not None and issuer is not None else None
 
 
 @contextmanager

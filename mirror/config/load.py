@@ -15,7 +15,7 @@ from mirror.config.schema import Repository as RepositoryShape
 from mirror.config.settings import Settings
 from mirror.config.yaml_reader import Location, Problem, refusal
 from mirror.errors import UsageError
-from mirror.model import Audiences, IssuerName, IssuerUrl, KeyPolicy, Thumbprint
+from mirror.model import IssuerName, IssuerUrl, KeyPolicy, Thumbprint, TokenAudiences
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _NO_FILE = (
@@ -327,9 +327,13 @@ def _issuer(
     )
 
 
-def _audiences(filled: IssuerEntry) -> Audiences:
+def _audiences(filled: IssuerEntry) -> TokenAudiences:
     found = filled.audiences
-    return Audiences.sorted_out(found) if isinstance(found, tuple) else Audiences(found.aws, found.gcp, found.azure)
+    return (
+        TokenAudiences.sorted_out(found)
+        if isinstance(found, tuple)
+        else TokenAudiences(found.aws, found.gcp, found.azure)
+    )
 
 
 def _tls(filled: IssuerEntry, locate: _Locate) -> settings.Tls:

@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal
 
-from mirror.model import Audiences, IssuerName, IssuerUrl, KeyPolicy
+from mirror.model import IssuerName, IssuerUrl, KeyPolicy, TokenAudiences
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +112,16 @@ class Issuer:
     tls: Tls = field(default_factory=Tls)
     auth: Auth = field(default_factory=Auth)
     audiences: tuple[str, ...] = ()
-    audiences_by_cloud: Audiences | None = None
+    audiences_by_cloud: TokenAudiences | None = None
     keys: KeyPolicy = field(default_factory=KeyPolicy)
     former_issuers: tuple[FormerIssuer, ...] = ()
     discovery_extra: Mapping[str, object] = field(default_factory=dict)
     probe_token_file: Path | None = None
 
     @property
-    def clouds(self) -> Audiences:
+    def clouds(self) -> TokenAudiences:
         """The audiences by cloud: as configured, else a plain list sorted out by the texts themselves."""
-        return Audiences.sorted_out(self.audiences) if self.audiences_by_cloud is None else self.audiences_by_cloud
+        return TokenAudiences.sorted_out(self.audiences) if self.audiences_by_cloud is None else self.audiences_by_cloud
 
     @property
     def expected_answers(self) -> int:

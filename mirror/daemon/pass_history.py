@@ -10,7 +10,7 @@ from datetime import datetime
 
 from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, KeyId, Observed, Version, key_id
 from mirror.reconcile.state import Publication
-from mirror.report import Effect, ExitStatus, IssuerReport, PublicLook, Report, State
+from mirror.report import Effect, ExitStatus, IssuerReport, PublicReadback, Report, State
 
 RESULTS = {ExitStatus.CURRENT: "current", ExitStatus.FAILED: "failed", ExitStatus.HELD: "held"}
 """How a pass is counted, by the exit status that it would have alone."""
@@ -31,7 +31,7 @@ class Known:
     is_former: bool = False
     report: IssuerReport | None = None
     succeeded_at: datetime | None = None
-    look: PublicLook | None = None
+    look: PublicReadback | None = None
     looked_at: datetime | None = None
     safe_to_sign_at: datetime | None = None
     public: frozenset[KeyId] = frozenset()

@@ -12,15 +12,15 @@ from mirror.model import (
     MEDIA_TYPE_DISCOVERY,
     MEDIA_TYPE_JWKS,
     NO_AUDIENCES,
-    Audiences,
     Cloud,
     IssuerName,
     IssuerUrl,
     Ledger,
     Note,
     Reason,
+    TokenAudiences,
 )
-from mirror.ports import NotSeen, PublicView, Seen
+from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse
 from mirror.trust.discovery import (
     UNKNOWN_KEY,
     PublicDiscovery,
@@ -56,12 +56,12 @@ class Subject:
     name: IssuerName
     issuer: IssuerUrl
     publish: Publish
-    audiences: Audiences = NO_AUDIENCES
+    audiences: TokenAudiences = NO_AUDIENCES
     is_former: bool = False
     ledger: Ledger | None = None
 
 
-def examine(subject: Subject, given: TokenView | None, view: PublicView, now: datetime) -> IssuerView:
+def examine(subject: Subject, given: TokenView | None, view: PublicEndpoint, now: datetime) -> IssuerView:
     """Look at an issuer's documents as a relying party does, and at the token; it never raises for what the web does.
 
     Args:
@@ -85,14 +85,14 @@ def examine(subject: Subject, given: TokenView | None, view: PublicView, now: da
 # ---------------------------------------------------------------------------------------------- documents
 
 
-def _with_documents(found: IssuerView, subject: Subject, view: PublicView) -> IssuerView:
+def _with_documents(found: IssuerView, subject: Subject, view: PublicEndpoint) -> IssuerView:
     if not subject.publish.readback.enabled:
         sentence = "The public URL may not be looked at: `publish.readback.enabled` is false."
         remedy = "Run `oidc-mirror verify` where the public URL can be reached, with read-back enabled."
         return replace(found, checks=(failed("discovery", Reason("readback_disabled", sentence, remedy)),))
     url = discovery_url(subject.issuer)
     look = view.look(url, readback=subject.publish.readback)
-    if isinstance(look, NotSeen):
+    if isinstance(look, PublicFailure):
         return replace(found, checks=(_unseen("discovery", url, look),))
     found = replace(found, documents=(_document(url, look),))
     discovery = read_public_discovery(look.body, subject.issuer)
@@ -102,10 +102,10 @@ def _with_documents(found: IssuerView, subject: Subject, view: PublicView) -> Is
     return _with_keys(replace(found, checks=checks), discovery, subject, view)
 
 
-def _with_keys(found: IssuerView, discovery: PublicDiscovery, subject: Subject, view: PublicView) -> IssuerView:
+def _with_keys(found: IssuerView, discovery: PublicDiscovery, subject: Subject, view: PublicEndpoint) -> IssuerView:
     url = discovery.jwks_uri
     look = view.look(url, readback=subject.publish.readback)
-    if isinstance(look, NotSeen):
+    if isinstance(look, PublicFailure):
         return replace(found, checks=(*found.checks, _unseen("jwks", url, look)))
     found = replace(found, documents=(*found.documents, _document(url, look)))
     records = subject.ledger.records if subject.ledger is not None else ()
@@ -131,21 +131,23 @@ def _key_ops(keys: PublicKeys) -> tuple[Note, ...]:
     return (Note(KEY_OPS, "A key has the member key_ops, which STS does not take (RFC 7517, section 4.3)."),)
 
 
-def _document(url: str, look: Seen) -> Document:
+def _document(url: str, look: PublicResponse) -> Document:
     return Document(url, len(look.body), look.content_type, look.cache_control, look.seconds)
 
 
-def _told(subject: str, url: str, look: Seen, keys: int | None = None) -> Check:
+def _told(subject: str, url: str, look: PublicResponse, keys: int | None = None) -> Check:
     count = "" if keys is None else f"{keys} {'key' if keys == 1 else 'keys'}, "
     return passed(subject, f"{url} ({count}{len(look.body)} bytes in {look.seconds:.2f} s)")
 
 
-def _unseen(subject: str, url: str, look: NotSeen) -> Check:
+def _unseen(subject: str, url: str, look: PublicFailure) -> Check:
     reason = look.reason
     return failed(subject, replace(reason, sentence=f"{url}: {reason.sentence}"))
 
 
-def _notes(subject: str, look: Seen, notes: tuple[Note, ...], media_types: tuple[str, ...]) -> Iterator[Check]:
+def _notes(
+    subject: str, look: PublicResponse, notes: tuple[Note, ...], media_types: tuple[str, ...]
+) -> Iterator[Check]:
     headers = (caching_note(look.cache_control), media_type_note(look.content_type, media_types))
     for note in (*notes, *headers):
         if note is not None:
@@ -218,7 +220,7 @@ def _token_checks(token: Token, found: IssuerView, subject: Subject, now: dateti
     return (signature, *claims, *ignored)
 
 
-def _usual(audiences: Audiences, token: Token) -> tuple[str, ...]:
+def _usual(audiences: TokenAudiences, token: Token) -> tuple[str, ...]:
     """Give those audiences of the token that a cloud accepts for which none is configured."""
     unconfigured = [cloud for cloud in Cloud if not audiences.of_cloud(cloud)]
     return tuple(each for each in token.audiences if any(audiences.accepts(cloud, each) for cloud in unconfigured))

@@ -21,7 +21,7 @@ from typing import Self
 
 from mirror.config.settings import Repository as Settings
 from mirror.errors import BranchMovedError, HistoryError
-from mirror.files import drafting
+from mirror.files import temp_file
 from mirror.history.commit_graph import MOST_VERSIONS, Past
 from mirror.history.git_command import LOCAL_TIMEOUT_SECONDS, SETTLED_SECONDS, Git, presentable, remove_stale_locks, why
 from mirror.history.objects import Objects, Snapshots
@@ -286,7 +286,7 @@ def create(path: Path, *, branch: str, environ: Mapping[str, str], stop: threadi
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Crash window: a draft stays. Whoever makes the repository next removes it.
-        with drafting(draft, f"{glob.escape(path.name)}.new-*", draft.mkdir):
+        with temp_file(draft, f"{glob.escape(path.name)}.new-*", draft.mkdir):
             git.demand(
                 "init", "--quiet", "--bare", "--template=", f"--initial-branch={branch}",
                 sentence=f"A git repository could not be made at {path}.",

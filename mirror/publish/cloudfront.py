@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from mirror.aws.errors import S3_ERRORS, cause_of, code_of
 from mirror.aws.sessions import impatient, session
-from mirror.concurrency import Bounded
+from mirror.concurrency import DeadlineExecutor
 from mirror.config.settings import Publish
 from mirror.model import Reason
 
@@ -37,7 +37,7 @@ class CloudFront:
     """
 
     def __init__(self, *, request_seconds: float = REQUEST_SECONDS) -> None:
-        self._bounded = Bounded(request_seconds)
+        self._bounded = DeadlineExecutor(request_seconds)
         self._lock = Lock()
         self._clients: list[CloudFrontClient] = []
 

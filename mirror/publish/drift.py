@@ -22,8 +22,18 @@ from enum import StrEnum
 
 from mirror.addresses import discovery_url, jwks_uri, object_keys
 from mirror.config.settings import Issuer
-from mirror.model import MEDIA_TYPE_DISCOVERY, Documents, ETag, Event, IssuerUrl, Level, Listed, PublicObject, Stored
-from mirror.ports import Seen
+from mirror.model import (
+    MEDIA_TYPE_DISCOVERY,
+    Documents,
+    ETag,
+    Event,
+    IssuerUrl,
+    Level,
+    ListedObject,
+    PublicObject,
+    StoredObject,
+)
+from mirror.ports import PublicResponse
 
 
 class Action(StrEnum):
@@ -80,13 +90,13 @@ def etag_of(body: bytes) -> ETag:
     return ETag(hashlib.md5(body, usedforsecurity=False).hexdigest())
 
 
-def needs_body(wanted: PublicObject, listed: Listed | None, committed: frozenset[bytes]) -> bool:
+def needs_body(wanted: PublicObject, listed: ListedObject | None, committed: frozenset[bytes]) -> bool:
     """Whether the listing alone cannot tell what stands at `wanted.key`, so that the object must be read."""
     return listed is not None and listed.etag not in {etag_of(body) for body in (wanted.body, *committed)}
 
 
 def standing_body(
-    wanted: PublicObject, listed: Listed | None, stored: Stored | None, committed: frozenset[bytes]
+    wanted: PublicObject, listed: ListedObject | None, stored: StoredObject | None, committed: frozenset[bytes]
 ) -> bytes | None:
     """The body that stands at the key: as read, or as the listing's ETag tells; None when nothing does."""
     if stored is not None:
@@ -96,7 +106,7 @@ def standing_body(
 
 
 def decide(
-    wanted: PublicObject, listed: Listed | None, stored: Stored | None, known: Knowledge
+    wanted: PublicObject, listed: ListedObject | None, stored: StoredObject | None, known: Knowledge
 ) -> tuple[Decision | None, Event | None]:
     """Decide about one object.
 
@@ -147,7 +157,7 @@ def _waits(wanted: PublicObject, what: str, *, is_wrong: bool) -> Waiting:
     return Waiting(wanted, event, is_wrong=is_wrong)
 
 
-def _drift(wanted: PublicObject, listed: Listed, known: Knowledge) -> Event:
+def _drift(wanted: PublicObject, listed: ListedObject, known: Knowledge) -> Event:
     sentence = (
         f"Somebody else wrote {wanted.key} at {listed.last_modified.isoformat()} (ETag {listed.etag}): "
         "find out who may write to the bucket; each of them could be any pod."
@@ -204,7 +214,7 @@ def max_age_of(cache_control: str) -> int | None:
     return max((int(seconds) for seconds in _MAX_AGE.findall(cache_control)), default=None)
 
 
-def max_age_seconds(seen: Seen) -> int:
+def max_age_seconds(seen: PublicResponse) -> int:
     """How long caches may keep the JWKS that was seen, in seconds."""
     said = max_age_of(seen.cache_control)
     return LONGEST_MAX_AGE_SECONDS if said is None else said
@@ -223,6 +233,6 @@ class Window:
         return safe_to_sign_at(self.last_modified, self.max_age_seconds)
 
 
-def window(seen: Seen) -> Window | None:
+def window(seen: PublicResponse) -> Window | None:
     """The window of a public JWKS as seen; None when it says no Last-Modified."""
     return None if seen.last_modified is None else Window(seen.last_modified, max_age_seconds(seen))

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from mirror.addresses import common_folder
-from mirror.concurrency import each_at_once
+from mirror.concurrency import thread_map
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
-from mirror.model import Listed, ObjectKey, PublicObject, Stored
+from mirror.model import ListedObject, ObjectKey, PublicObject, StoredObject
 from mirror.ports import Bucket, Ports
 from mirror.publish.drift import needs_body
 
@@ -23,7 +23,7 @@ Target = tuple[str | None, ...]
 class Shown:
     """One bucket as listed, or why it could not be."""
 
-    listing: Mapping[ObjectKey, Listed] = field(default_factory=dict)
+    listing: Mapping[ObjectKey, ListedObject] = field(default_factory=dict)
     error: BucketError | None = None
 
 
@@ -51,13 +51,13 @@ def list_buckets(ports: Ports, keys: Iterable[tuple[Publish, ObjectKey]], *, wor
         except BucketError as error:
             return Shown(error=error)
 
-    shown = each_at_once(one, groups.values(), workers=workers, cancel=ports.cancel)
+    shown = thread_map(one, groups.values(), workers=workers, cancel=ports.cancel)
     return dict(zip(groups, shown, strict=True))
 
 
 def read_body(
-    bucket: Bucket, wanted: PublicObject, listed: Listed | None, committed: frozenset[bytes]
-) -> Stored | None:
+    bucket: Bucket, wanted: PublicObject, listed: ListedObject | None, committed: frozenset[bytes]
+) -> StoredObject | None:
     """The object as it stands, where its line in the listing does not tell what it is.
 
     One that is listed and that nobody here may read (encrypted with somebody else's key, say) has no bytes: it is
@@ -73,4 +73,4 @@ def read_body(
     except BucketError as error:
         if error.code not in UNREADABLE_CODES:
             raise
-        return Stored(b"", listed.etag, "", "", None, listed.last_modified)
+        return StoredObject(b"", listed.etag, "", "", None, listed.last_modified)

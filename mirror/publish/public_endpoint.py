@@ -18,7 +18,7 @@ import httpx
 
 from mirror.config.settings import Readback
 from mirror.model import Reason
-from mirror.ports import Look, NotSeen, Seen
+from mirror.ports import PublicFailure, PublicResponse, PublicResult
 from mirror.publish.publisher import judge
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class PublicWeb:
     ) -> None:
         self.close()
 
-    def look(self, url: str, *, readback: Readback) -> Look:
+    def look(self, url: str, *, readback: Readback) -> PublicResult:
         """GET `url` within 5 s in all, and say what came.
 
         TLS is verified, against `readback.ca_file` alone when it is set. With `readback.connect_to` the connection
@@ -77,7 +77,7 @@ class PublicWeb:
         try:
             return task.result()
         except CancelledError:
-            return NotSeen(cancelled())
+            return PublicFailure(cancelled())
 
     def close(self) -> None:
         """End the connections and the thread; another look starts them again."""
@@ -109,38 +109,38 @@ class PublicWeb:
             await transport.aclose()
         self._transports.clear()
 
-    async def _look(self, url: str, readback: Readback) -> Look:
+    async def _look(self, url: str, readback: Readback) -> PublicResult:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
             async with asyncio.timeout(self._total_seconds):
                 answer = await self._get(_https(url), readback)
         except TimeoutError:
-            return NotSeen(too_slow(self._total_seconds))
+            return PublicFailure(too_slow(self._total_seconds))
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            return NotSeen(cause_of_error(error))
-        return answer if isinstance(answer, NotSeen) else _seen(*answer, loop.time() - began)
+            return PublicFailure(cause_of_error(error))
+        return answer if isinstance(answer, PublicFailure) else _seen(*answer, loop.time() - began)
 
-    async def _get(self, url: httpx.URL, readback: Readback) -> tuple[httpx.Response, bytes] | NotSeen:
+    async def _get(self, url: httpx.URL, readback: Readback) -> tuple[httpx.Response, bytes] | PublicFailure:
         try:
             transport = self._transport(url, readback)
         except (OSError, ssl.SSLError) as error:
-            return NotSeen(unusable_ca_file(error))
+            return PublicFailure(unusable_ca_file(error))
         response = await transport.handle_async_request(_request(url, readback, self._total_seconds))
         try:
             return await self._read(response)
         finally:
             await response.aclose()
 
-    async def _read(self, response: httpx.Response) -> tuple[httpx.Response, bytes] | NotSeen:
+    async def _read(self, response: httpx.Response) -> tuple[httpx.Response, bytes] | PublicFailure:
         if response.status_code != httpx.codes.OK:
             beginning = await _up_to(response, MAX_ERROR_BODY_BYTES)
             headers = response.headers
             location, region = headers.get("location", ""), headers.get("x-amz-bucket-region", "")
-            return NotSeen(cause_of_status(response.status_code, location, beginning, region=region))
+            return PublicFailure(cause_of_status(response.status_code, location, beginning, region=region))
         body = await _up_to(response, self._max_body_bytes)
         if len(body) > self._max_body_bytes:
-            return NotSeen(too_large(self._max_body_bytes))
+            return PublicFailure(too_large(self._max_body_bytes))
         return response, body
 
     def _transport(self, url: httpx.URL, readback: Readback) -> httpx.AsyncHTTPTransport:
@@ -193,8 +193,8 @@ async def _up_to(response: httpx.Response, max_bytes: int) -> bytes:
     return body
 
 
-def _seen(response: httpx.Response, body: bytes, seconds: float) -> Seen:
-    return Seen(
+def _seen(response: httpx.Response, body: bytes, seconds: float) -> PublicResponse:
+    return PublicResponse(
         body=body,
         content_type=response.headers.get("content-type", ""),
         cache_control=response.headers.get("cache-control", ""),

@@ -8,9 +8,9 @@ from mirror.aws.iam_policy import FORBIDDEN, behind_cdn, is_served_by_bucket, wh
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, Event, Level, PublicObject, Reason
-from mirror.ports import Bucket, Foreign, NotSeen, PublicView, Seen, StoredHeaders
+from mirror.ports import Bucket, PublicEndpoint, PublicFailure, PublicResponse, PutConflict, StoredHeaders
 from mirror.publish.drift import Action, Decision, Put, Waiting, busy, window
-from mirror.report import Effect, ObjectReport, PublicLook, reason_from
+from mirror.report import Effect, ObjectReport, PublicReadback, reason_from
 
 JWKS_SUFFIX = "/openid/v1/jwks"
 STALE = "readback.stale"
@@ -28,7 +28,7 @@ class Published:
     failures: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
     safe_to_sign_at: datetime | None = None
-    look: PublicLook | None = None
+    look: PublicReadback | None = None
 
     def and_then(self, other: "Published") -> "Published":
         """Both, one after the other."""
@@ -73,9 +73,9 @@ def _carry_out_one(
         outcome = bucket.put(wanted, snapshot=snapshot, seen=decision.seen)
     except BucketError as error:
         return Published((_told(decision, Effect.FAILED),), failures=(reason_of(error),))
-    if isinstance(outcome, Foreign) and shared:
+    if isinstance(outcome, PutConflict) and shared:
         return Published((_told(decision, Effect.WAITING),), (_race(wanted, Level.WARNING),))
-    if isinstance(outcome, Foreign):
+    if isinstance(outcome, PutConflict):
         return Published((_told(decision, Effect.FAILED),), (_race(wanted, Level.ERROR),), (_lost_race(wanted),))
     return Published((_told(decision, Effect.PUT),), _told_repair(decision))
 
@@ -177,13 +177,13 @@ class Looked:
     failures: tuple[Reason, ...] = field(default=())
     seconds: float | None = None
 
-    def told(self) -> PublicLook:
+    def told(self) -> PublicReadback:
         """The look as the report has it."""
-        return PublicLook(not self.failures, self.seconds)
+        return PublicReadback(not self.failures, self.seconds)
 
 
 def read_back(
-    view: PublicView, bucket: Bucket, objects: Sequence[PublicObject], publish: Publish, freshness: Freshness
+    view: PublicEndpoint, bucket: Bucket, objects: Sequence[PublicObject], publish: Publish, freshness: Freshness
 ) -> Looked:
     """GET an issuer's public URLs as a relying party would, and compare them with what was meant.
 
@@ -203,14 +203,14 @@ def read_back(
     return result
 
 
-def _look(view: PublicView, bucket: Bucket, wanted: PublicObject, publish: Publish, freshness: Freshness) -> Looked:
+def _look(view: PublicEndpoint, bucket: Bucket, wanted: PublicObject, publish: Publish, freshness: Freshness) -> Looked:
     look = view.look(wanted.url, readback=publish.readback)
-    if isinstance(look, NotSeen):
+    if isinstance(look, PublicFailure):
         return _failed(wanted, (explained(look.reason, bucket, wanted, publish),))
     return replace(_judged(look, wanted, publish, freshness), seconds=look.seconds)
 
 
-def _judged(look: Seen, wanted: PublicObject, publish: Publish, freshness: Freshness) -> Looked:
+def _judged(look: PublicResponse, wanted: PublicObject, publish: Publish, freshness: Freshness) -> Looked:
     reasons = judge(look, wanted)
     if not reasons:
         found = window(look) if wanted.url.endswith(JWKS_SUFFIX) else None
@@ -249,7 +249,7 @@ OTHER_BYTES = "stale_or_foreign"
 """The code of a public URL whose bytes are not those that we published."""
 
 
-def judge(seen: Seen, expected: PublicObject) -> tuple[Reason, ...]:
+def judge(seen: PublicResponse, expected: PublicObject) -> tuple[Reason, ...]:
     """Every way in which what the world sees differs from what we meant; empty when all is right.
 
     Codes: `stale_or_foreign`, `wrong_content_type` (the media type is compared, not its parameters) and
@@ -259,7 +259,7 @@ def judge(seen: Seen, expected: PublicObject) -> tuple[Reason, ...]:
     return tuple(reason for reason in reasons if reason is not None)
 
 
-def _judge_body(seen: Seen, expected: PublicObject) -> Reason | None:
+def _judge_body(seen: PublicResponse, expected: PublicObject) -> Reason | None:
     if seen.body == expected.body:
         return None
     sentence = f"The public URL shows {len(seen.body)} other bytes than the {len(expected.body)} that we published."
@@ -267,7 +267,7 @@ def _judge_body(seen: Seen, expected: PublicObject) -> Reason | None:
     return Reason(OTHER_BYTES, sentence, remedy, expected.url)
 
 
-def _judge_type(seen: Seen, expected: PublicObject) -> Reason | None:
+def _judge_type(seen: PublicResponse, expected: PublicObject) -> Reason | None:
     if _media_type(seen.content_type) == _media_type(expected.content_type):
         return None
     sentence = f"The public URL says Content-Type `{seen.content_type}` instead of `{expected.content_type}`."
@@ -275,7 +275,7 @@ def _judge_type(seen: Seen, expected: PublicObject) -> Reason | None:
     return Reason("wrong_content_type", sentence, remedy, expected.url)
 
 
-def _judge_cache(seen: Seen, expected: PublicObject) -> Reason | None:
+def _judge_cache(seen: PublicResponse, expected: PublicObject) -> Reason | None:
     if _directives(seen.cache_control) == _directives(expected.cache_control):
         return None
     sentence = f"The public URL says Cache-Control `{seen.cache_control}` instead of `{expected.cache_control}`."

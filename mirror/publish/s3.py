@@ -23,11 +23,11 @@ from mirror.aws.errors import (
 )
 from mirror.aws.sessions import CONNECT_SECONDS, READ_ATTEMPTS, READ_SECONDS
 from mirror.aws.sessions import session as session_of
-from mirror.concurrency import Bounded
+from mirror.concurrency import DeadlineExecutor
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
-from mirror.model import CommitId, ETag, Listed, ObjectKey, PublicObject, Stored
-from mirror.ports import Foreign, Landed, Openness, PutOutcome, StoredHeaders
+from mirror.model import CommitId, ETag, ListedObject, ObjectKey, PublicObject, StoredObject
+from mirror.ports import AccessSettings, PutConflict, PutResult, PutStored, StoredHeaders
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -64,7 +64,7 @@ class S3Bucket:
         self._publish = publish
         self._max_pages = max_pages
         self._clients = S3Clients(publish, connections=puts, read_seconds=read_seconds)
-        self._bounded = Bounded(request_seconds)
+        self._bounded = DeadlineExecutor(request_seconds)
 
     def close(self) -> None:
         """Close the pooled connections."""
@@ -77,20 +77,20 @@ class S3Bucket:
         """
         self._bounded.cancel()
 
-    def list(self, prefix: str) -> Mapping[ObjectKey, Listed]:
+    def list(self, prefix: str) -> Mapping[ObjectKey, ListedObject]:
         """All objects whose key begins with `prefix`, by key; a request for each 1000 of them.
 
         Raises:
             BucketError: the listing is not whole, or is longer than `MAX_LIST_PAGES`.
         """
-        found: dict[ObjectKey, Listed] = {}
+        found: dict[ObjectKey, ListedObject] = {}
         with s3_errors_translated(Attempt("listed", "s3:ListBucket", self._publish, prefix)):
             for number, page in enumerate(self._pages(prefix), start=1):
                 self._refuse_endless(number)
                 found.update((ObjectKey(entry["Key"]), listed(entry)) for entry in page.get("Contents", ()))
         return found
 
-    def get(self, key: ObjectKey) -> Stored | None:
+    def get(self, key: ObjectKey) -> StoredObject | None:
         """The object under `key`, or None when there is none.
 
         Its body is cut one byte over `MAX_OBJECT_BYTES`, and is empty where the object is archived and cannot be read:
@@ -111,15 +111,15 @@ class S3Bucket:
         with s3_errors_translated(self._reading(key)):
             return self._bounded.run(lambda: self._head(key))
 
-    def openness(self, key: ObjectKey) -> Openness:
+    def openness(self, key: ObjectKey) -> AccessSettings:
         """What the bucket says about who may read the object; raises nothing, because it only explains a failure."""
         try:
             with s3_errors_translated(self._reading(key)):
                 return self._bounded.run(lambda: ask(self._clients.reads, self._publish, key))
         except BucketError:
-            return Openness()
+            return AccessSettings()
 
-    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
+    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutResult:
         """Put `obj` over exactly the object whose ETag was `seen` (None: where none is), decided by reading back.
 
         `snapshot` becomes metadata of the object. A plain 200 to a conditional write is believed; after anything else
@@ -132,7 +132,7 @@ class S3Bucket:
             return self._put_conditionally(obj, snapshot, seen)
         return self._put_after_looking(obj, snapshot, seen)
 
-    def _put_conditionally(self, obj: PublicObject, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
+    def _put_conditionally(self, obj: PublicObject, snapshot: CommitId, seen: ETag | None) -> PutResult:
         request = put_request(self._publish, obj, snapshot)
         conditional: PutObjectRequestTypeDef = (
             {**request, "IfNoneMatch": "*"} if seen is None else {**request, "IfMatch": seen}
@@ -149,7 +149,7 @@ class S3Bucket:
             raise outcome
         return outcome
 
-    def _put_after_looking(self, obj: PublicObject, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
+    def _put_after_looking(self, obj: PublicObject, snapshot: CommitId, seen: ETag | None) -> PutResult:
         """For a store without conditional writes: two writers can both believe that they won, so run only one."""
         before = self.get(obj.key)
         if _etag(before) != seen:
@@ -159,12 +159,10 @@ class S3Bucket:
             return self._after(failure, obj, seen)
         return _found(obj, self.get(obj.key))
 
-    def _try(
-        self, obj: PublicObject, request: "PutObjectRequestTypeDef", seen: ETag | None
-    ) -> PutOutcome | BucketError:
+    def _try(self, obj: PublicObject, request: "PutObjectRequestTypeDef", seen: ETag | None) -> PutResult | BucketError:
         sent = self._send(request)
         if not isinstance(sent, BucketError):
-            return Landed(sent)
+            return PutStored(sent)
         try:
             return self._after(sent, obj, seen)
         except BucketError as error:
@@ -177,7 +175,7 @@ class S3Bucket:
         except BucketError as error:
             return error
 
-    def _after(self, failure: BucketError, obj: PublicObject, seen: ETag | None) -> PutOutcome:
+    def _after(self, failure: BucketError, obj: PublicObject, seen: ETag | None) -> PutResult:
         """What a failed write really did; raises `failure` when the object still is what was seen."""
         if failure.code in NOT_SENT_CODES:
             raise failure
@@ -186,7 +184,7 @@ class S3Bucket:
         except BucketError:
             raise failure from None
         found = _found(obj, there)
-        if isinstance(found, Foreign) and _etag(there) == seen:
+        if isinstance(found, PutConflict) and _etag(there) == seen:
             raise failure
         return found
 
@@ -199,7 +197,7 @@ class S3Bucket:
         while (page := self._bounded.run(lambda: next(pages, None))) is not None:
             yield page
 
-    def _get(self, key: ObjectKey) -> Stored | None:
+    def _get(self, key: ObjectKey) -> StoredObject | None:
         try:
             answer = self._clients.reads.get_object(Bucket=self._publish.bucket, Key=key, **owner(self._publish))
         except ClientError as error:
@@ -210,9 +208,9 @@ class S3Bucket:
             raise
         return _stored(answer)
 
-    def _archived(self, key: ObjectKey) -> Stored | None:
+    def _archived(self, key: ObjectKey) -> StoredObject | None:
         answer = self._clients.reads.head_object(Bucket=self._publish.bucket, Key=key, **owner(self._publish))
-        return Stored(body=b"", **headers(answer))
+        return StoredObject(body=b"", **headers(answer))
 
     def _head(self, key: ObjectKey) -> StoredHeaders | None:
         try:
@@ -232,7 +230,7 @@ class S3Bucket:
             raise bucket_error_for("TooManyObjects", attempt, cause=f"more than {self._max_pages} pages")
 
 
-def _stored(answer: Any) -> Stored:
+def _stored(answer: Any) -> StoredObject:
     stream = answer["Body"]
     try:
         body = b""
@@ -240,21 +238,21 @@ def _stored(answer: Any) -> Stored:
             body += chunk
     finally:
         stream.close()
-    return Stored(body=body[: MAX_OBJECT_BYTES + 1], **headers(answer))
+    return StoredObject(body=body[: MAX_OBJECT_BYTES + 1], **headers(answer))
 
 
-def _found(obj: PublicObject, there: Stored | None) -> PutOutcome:
+def _found(obj: PublicObject, there: StoredObject | None) -> PutResult:
     if there is not None and _is_as_meant(obj, there):
-        return Landed(there.etag)
-    return Foreign(there)
+        return PutStored(there.etag)
+    return PutConflict(there)
 
 
-def _is_as_meant(obj: PublicObject, there: Stored) -> bool:
+def _is_as_meant(obj: PublicObject, there: StoredObject) -> bool:
     meant = (obj.body, obj.content_type, obj.cache_control)
     return (there.body, there.content_type, there.cache_control) == meant
 
 
-def _etag(there: Stored | None) -> ETag | None:
+def _etag(there: StoredObject | None) -> ETag | None:
     return None if there is None else there.etag
 
 
@@ -289,9 +287,9 @@ def unquoted(etag: str) -> ETag:
     return ETag(etag.strip('"'))
 
 
-def listed(entry: "ObjectTypeDef") -> Listed:
+def listed(entry: "ObjectTypeDef") -> ListedObject:
     """One line of a listing."""
-    return Listed(
+    return ListedObject(
         key=ObjectKey(entry["Key"]),
         etag=unquoted(entry["ETag"]),
         size_bytes=entry["Size"],
@@ -300,7 +298,7 @@ def listed(entry: "ObjectTypeDef") -> Listed:
 
 
 def headers(answer: Any) -> dict[str, Any]:
-    """The fields that `Stored` and `StoredHeaders` share."""
+    """The fields that `StoredObject` and `StoredHeaders` share."""
     return {
         "etag": unquoted(answer["ETag"]),
         "content_type": answer.get("ContentType", ""),
@@ -392,11 +390,11 @@ _NO_BLOCK = "NoSuchPublicAccessBlockConfiguration"
 _NO_POLICY = "NoSuchBucketPolicy"
 
 
-def ask(client: "S3Client", publish: Publish, key: ObjectKey) -> Openness:
+def ask(client: "S3Client", publish: Publish, key: ObjectKey) -> AccessSettings:
     """What the bucket says about itself; what cannot be learned is None, and nothing is raised."""
     names: Any = {"Bucket": publish.bucket, **owner(publish)}
     no_blocks: tuple[str, ...] = ()
-    return Openness(
+    return AccessSettings(
         exists=_known(lambda: bool(client.head_object(Key=key, **names)), "", absent=False),
         blocks=_known(lambda: _blocks(client.get_public_access_block(**names)), _NO_BLOCK, absent=no_blocks),
         policy=_known(lambda: str(client.get_bucket_policy(**names)["Policy"]), _NO_POLICY, absent=""),

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from functools import cache
 
 from mirror.addresses import object_keys
-from mirror.concurrency import for_each
+from mirror.concurrency import thread_map_with_ports
 from mirror.config.settings import Settings
 from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
 from mirror.history.ledger_reader import HistoryState, NamedCommits, Trust, load_history, with_named_commits
@@ -124,7 +124,7 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
 
 
 def _plan_issuers(world: World, ports: Ports) -> tuple[IssuerPlan, ...]:
-    return for_each(
+    return thread_map_with_ports(
         lambda each, reachable: plan_publication(each, world, reachable),
         publications(world.settings),
         ports,

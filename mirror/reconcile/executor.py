@@ -12,7 +12,7 @@ from functools import partial
 from itertools import groupby
 
 from mirror.addresses import jwks_uri, repository_paths
-from mirror.concurrency import each_at_once, for_each
+from mirror.concurrency import thread_map, thread_map_with_ports
 from mirror.config.settings import Publish
 from mirror.errors import BucketError, HistoryError, MirrorError, RemoteError, UsageError
 from mirror.history.ledger_reader import load_history, public_path
@@ -103,7 +103,7 @@ def path_of(url: str) -> str:
 
 def tell(ports: Ports, wanted: Iterable[Invalidation], *, workers: int) -> tuple[Event, ...]:
     """Ask for them at once; a failure is a warning, because every cache turns over by itself."""
-    told = each_at_once(lambda each: tuple(_told(ports.cdn, each)), wanted, workers=workers, cancel=ports.cancel)
+    told = thread_map(lambda each: tuple(_told(ports.cdn, each)), wanted, workers=workers, cancel=ports.cancel)
     return tuple(event for events in told for event in events)
 
 
@@ -166,10 +166,14 @@ class Publishing:
     def publish(self, plans: Sequence[IssuerPlan]) -> Done:
         """Put what must be put, then look at what was put or is due; what goes wrong stays with its issuer."""
         workers = self.world.settings.limits.puts
-        put = for_each(lambda each, ports: replace(self, ports=ports).put(each), plans, self.ports, workers=workers)
+        put = thread_map_with_ports(
+            lambda each, ports: replace(self, ports=ports).put(each), plans, self.ports, workers=workers
+        )
         # A kill between the puts and this leaves caches that are stale, for max-age at the longest; see `invalidating`.
         told = self._invalidate(self._changed(put))
-        looked = for_each(lambda each, ports: replace(self, ports=ports).look(each), put, self.ports, workers=workers)
+        looked = thread_map_with_ports(
+            lambda each, ports: replace(self, ports=ports).look(each), put, self.ports, workers=workers
+        )
         return Done(looked, told + self._invalidate(_stale(looked)))
 
     def put(self, planned: IssuerPlan) -> Progress:

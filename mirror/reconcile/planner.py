@@ -35,11 +35,11 @@ from mirror.model import (
     PublicObject,
     Reason,
     Status,
-    Stored,
+    StoredObject,
     Thumbprint,
     key_id,
 )
-from mirror.ports import Bucket, OwnToken, Ports
+from mirror.ports import Bucket, Ports, WebIdentityToken
 from mirror.publish.drift import Decision, Knowledge, decide, etag_of, public_objects, standing_body
 from mirror.publish.listing import Shown, read_body, target
 from mirror.publish.publisher import JWKS_SUFFIX, reason_of
@@ -193,7 +193,7 @@ class _ObjectDiffer:
         publish = self.planned.issuer.publish
         return object_keys(self.planned.url, publish.base_url, publish.prefix)
 
-    def _foreign(self, key: ObjectKey, wanted: dict[ObjectKey, bytes]) -> Stored | None:
+    def _foreign(self, key: ObjectKey, wanted: dict[ObjectKey, bytes]) -> StoredObject | None:
         """The object at `key` where it is not what we would put."""
         listed = self.shown.listing.get(key)
         if listed is None or (key in wanted and listed.etag == etag_of(wanted[key])):
@@ -202,7 +202,7 @@ class _ObjectDiffer:
         return None if stored is None or stored.body == wanted.get(key) else stored
 
 
-def _names_commit(stored: Stored | None) -> bool:
+def _names_commit(stored: StoredObject | None) -> bool:
     """Whether the object's metadata names a commit; its form alone, because anybody who may write it may invent it."""
     snapshot = stored.snapshot if stored is not None else None
     return snapshot is not None and len(snapshot) in (40, 64) and not snapshot.strip("0123456789abcdef")
@@ -298,7 +298,10 @@ class Circular:
 
 
 def circular_credentials(
-    issuers: Iterable[Issuer], own_token: Callable[[Publish], OwnToken | None], *, left_out: Iterable[Issuer] = ()
+    issuers: Iterable[Issuer],
+    own_token: Callable[[Publish], WebIdentityToken | None],
+    *,
+    left_out: Iterable[Issuer] = (),
 ) -> tuple[Circular, ...]:
     """Every issuer (former ones included) of which a token gives the credentials for any entry.
 

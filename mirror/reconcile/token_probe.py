@@ -14,7 +14,7 @@ from mirror.addresses import jwks_uri
 from mirror.config.settings import Issuer, Readback
 from mirror.files import read_small, why_unreadable
 from mirror.model import Event, Key, Ledger, Level
-from mirror.ports import Look, PublicView, Seen
+from mirror.ports import PublicEndpoint, PublicResponse, PublicResult
 from mirror.publish.publisher import Published
 from mirror.reconcile.state import IssuerPlan
 from mirror.report import Effect
@@ -104,15 +104,15 @@ def _defect(error: Exception) -> Event:
 class Remembering:
     """A public view that keeps what it saw last of each URL, so that nobody has to look twice in a pass."""
 
-    def __init__(self, view: PublicView) -> None:
+    def __init__(self, view: PublicEndpoint) -> None:
         self._view = view
         self._lock = Lock()
         self._bodies: dict[str, bytes] = {}
 
-    def look(self, url: str, *, readback: Readback) -> Look:
+    def look(self, url: str, *, readback: Readback) -> PublicResult:
         """See `mirror.ports.PublicView`."""
         look = self._view.look(url, readback=readback)
-        if isinstance(look, Seen):
+        if isinstance(look, PublicResponse):
             with self._lock:
                 self._bodies[url] = look.body
         return look

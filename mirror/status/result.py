@@ -20,7 +20,7 @@ from mirror.model import (
     Version,
     key_id,
 )
-from mirror.ports import NotSeen, PublicView, Seen
+from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse
 from mirror.publish.drift import window
 from mirror.reconcile.state import Publication
 from mirror.report import ExitStatus
@@ -203,7 +203,7 @@ class Sight:
     failures: tuple[Reason, ...] = ()
 
 
-def public_sight(publication: Publication, ledger: Ledger, view: PublicView) -> Sight:
+def public_sight(publication: Publication, ledger: Ledger, view: PublicEndpoint) -> Sight:
     """Look at the public JWKS as the world does, where there is something to see and the settings allow it."""
     issuer = publication.issuer
     documents = render(ledger, issuer.discovery_extra)
@@ -211,12 +211,12 @@ def public_sight(publication: Publication, ledger: Ledger, view: PublicView) -> 
         return Sight()
     url = jwks_uri(publication.url)
     look = view.look(url, readback=issuer.publish.readback)
-    if isinstance(look, NotSeen):
+    if isinstance(look, PublicFailure):
         return Sight(failures=(replace(look.reason, code=f"readback.{look.reason.code}", where=url),))
     return _seen(look, url, documents.jwks, ledger)
 
 
-def _seen(look: Seen, url: str, meant: bytes, ledger: Ledger) -> Sight:
+def _seen(look: PublicResponse, url: str, meant: bytes, ledger: Ledger) -> Sight:
     shown = public_keys(look.body, ledger)
     events: tuple[Event, ...] = ()
     if look.body != meant:

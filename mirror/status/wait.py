@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from mirror.errors import UsageError
 from mirror.log import escaped
 from mirror.model import IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, Status, key_id
-from mirror.ports import Look, NotSeen, Seen
+from mirror.ports import PublicFailure, PublicResponse, PublicResult
 from mirror.publish.drift import max_age_seconds, safe_to_sign_at
 from mirror.status.result import public_keys
 from mirror.trust.operator_actions import find_key, matching
@@ -48,7 +48,9 @@ class Progress:
 class Wait:
     """One wait for one key. `tell` gets a line whenever something changed."""
 
-    def __init__(self, wanted: Wanted, look: Callable[[], Look], clock: Clock, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, wanted: Wanted, look: Callable[[], PublicResult], clock: Clock, tell: Callable[[str], None]
+    ) -> None:
         self._wanted = wanted
         self._look = look
         self._clock = clock
@@ -100,9 +102,9 @@ class Wait:
         self._there_since = self._there_since or self._clock.now()
         return self._present(*found, self._there_since)
 
-    def _find(self, look: Look) -> tuple[Key, Seen] | str:
+    def _find(self, look: PublicResult) -> tuple[Key, PublicResponse] | str:
         """The key as the world sees it, or the sentence that says why it does not."""
-        if isinstance(look, NotSeen):
+        if isinstance(look, PublicFailure):
             return _unreadable(look.reason)
         shown = public_keys(look.body, self._wanted.ledger)
         if shown is None:
@@ -110,7 +112,7 @@ class Wait:
         key = self._named(shown.keys)
         return self._absent() if key is None else (key, look)
 
-    def _present(self, key: Key, look: Seen, there_since: datetime) -> Progress:
+    def _present(self, key: Key, look: PublicResponse, there_since: datetime) -> Progress:
         since = look.last_modified or there_since
         safe_at = safe_to_sign_at(since, max_age_seconds(look))
         sentence = (

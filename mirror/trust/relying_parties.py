@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from mirror.model import NO_AUDIENCES, Audiences, Cloud, IssuerUrl, Key, Note, Reason
+from mirror.model import NO_AUDIENCES, Cloud, IssuerUrl, Key, Note, Reason, TokenAudiences
 from mirror.trust.discovery import documents
 from mirror.trust.tokens import Token
 
@@ -129,7 +129,7 @@ class Shown:
 
     issuer: IssuerUrl
     keys: tuple[Key, ...]
-    audiences: Audiences = NO_AUDIENCES
+    audiences: TokenAudiences = NO_AUDIENCES
     token: Token | None = None
     has_unknown_key: bool = False
     has_key_ops: bool = False

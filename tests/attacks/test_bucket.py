@@ -10,7 +10,7 @@ import pytest
 from mirror.aws.errors import Attempt, bucket_error
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, ObjectKey, PublicObject
-from mirror.ports import Foreign, Landed, Openness
+from mirror.ports import AccessSettings, PutConflict, PutStored
 from mirror.publish.s3 import S3Bucket
 from support.fault_proxy import Fault, FaultProxy, answer, error_answer, running_fault_proxy
 from support.s3 import SECRET_KEY, Store, aws_environment
@@ -41,7 +41,7 @@ class Line:
 
     def seen(self) -> ETag:
         outcome = self.direct.put(BEFORE, snapshot=SNAPSHOT, seen=None)
-        assert isinstance(outcome, Landed)
+        assert isinstance(outcome, PutStored)
         return outcome.etag
 
     def body(self) -> bytes | None:
@@ -84,7 +84,7 @@ def test_put_took_effect_and_its_answer_did_not_arrive_landed(line: Line, fault:
     settings = replace(line.store.publish, endpoint_url=line.proxy.url, conditional_writes=conditional)
     bucket = S3Bucket(settings, puts=1, read_seconds=READ_SECONDS)
     line.proxy.faults.append(fault)
-    assert isinstance(bucket.put(WANTED, snapshot=SNAPSHOT, seen=seen), Landed)
+    assert isinstance(bucket.put(WANTED, snapshot=SNAPSHOT, seen=seen), PutStored)
     bucket.close()
     assert line.body() == b"wanted"
     assert line.proxy.methods().count("PUT") == 1
@@ -105,7 +105,7 @@ def test_put_without_effect_goes_through_at_the_second_try(line: Line, fault: Fa
     """A transient failure that changed nothing is tried once more, under the same condition."""
     seen = line.seen()
     line.proxy.faults.append(fault)
-    assert isinstance(line.faulty.put(WANTED, snapshot=SNAPSHOT, seen=seen), Landed)
+    assert isinstance(line.faulty.put(WANTED, snapshot=SNAPSHOT, seen=seen), PutStored)
     assert line.body() == b"wanted"
     puts = [head for head in line.proxy.requests if head.startswith(b"PUT")]
     assert len(puts) == 2
@@ -150,10 +150,10 @@ def test_answer_lost_and_another_writer_came_after_is_foreign(line: Line) -> Non
     """When somebody else's object stands there after a lost answer, it is told and not overwritten."""
     seen = line.seen()
     third = line.direct.put(replace(BEFORE, body=b"third"), snapshot=SNAPSHOT, seen=seen)
-    assert isinstance(third, Landed)
+    assert isinstance(third, PutStored)
     line.proxy.faults.append(Fault("PUT", answer=b""))
     outcome = line.faulty.put(WANTED, snapshot=SNAPSHOT, seen=seen)
-    assert isinstance(outcome, Foreign)
+    assert isinstance(outcome, PutConflict)
     assert outcome.stored is not None
     assert outcome.stored.body == b"third"
     assert line.proxy.methods().count("PUT") == 1
@@ -392,7 +392,7 @@ def test_foreign_owner_is_named(line: Line) -> None:
 def test_openness_is_what_the_bucket_says(line: Line) -> None:
     """An object that is there, in a bucket without policy and without Block Public Access."""
     line.seen()
-    assert line.direct.openness(WANTED.key) == Openness(exists=True, blocks=(), policy="")
+    assert line.direct.openness(WANTED.key) == AccessSettings(exists=True, blocks=(), policy="")
     assert line.direct.openness(ObjectKey("absent")).exists is False
 
 
@@ -435,7 +435,7 @@ def test_openness_of_a_store_that_hangs_is_unknown_in_time(line: Line) -> None:
     settings = replace(line.store.publish, endpoint_url=line.proxy.url)
     bucket = S3Bucket(settings, puts=1, read_seconds=30, request_seconds=1.0)
     began = time.monotonic()
-    assert bucket.openness(WANTED.key) == Openness()
+    assert bucket.openness(WANTED.key) == AccessSettings()
     assert time.monotonic() - began < 20
 
 

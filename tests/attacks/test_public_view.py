@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mirror.config.settings import Readback
-from mirror.ports import NotSeen, Seen
+from mirror.ports import PublicFailure, PublicResponse
 from mirror.publish.public_endpoint import PublicWeb
 from support import apiserver
 from support.apiserver import Apiserver, Lever, always, raw_answer
@@ -91,7 +91,7 @@ def test_faulty_host_is_a_reason_in_time(web: PublicWeb, tmp_path: Path, lever: 
         look = web.look(URL, readback=readback_of(host, tmp_path))
         elapsed_seconds = time.monotonic() - began
         asked = len(host.requests)
-    assert isinstance(look, NotSeen)
+    assert isinstance(look, PublicFailure)
     assert (look.reason.code, bool(look.reason.remedy)) == (code, True)
     assert elapsed_seconds < TOTAL_SECONDS + 1
     assert asked == 1
@@ -101,7 +101,7 @@ def test_body_of_just_the_limit_is_seen(web: PublicWeb, tmp_path: Path) -> None:
     """The limit itself is allowed."""
     with public_host() as host:
         host.pull(always(raw_answer("200 OK", LARGE[1:])))
-        assert isinstance(web.look(URL, readback=readback_of(host, tmp_path)), Seen)
+        assert isinstance(web.look(URL, readback=readback_of(host, tmp_path)), PublicResponse)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_host_without_tls_is_a_reason_in_time(
         began = time.monotonic()
         look = web.look(URL, readback=readback_of(host, tmp_path))
         elapsed_seconds = time.monotonic() - began
-    assert isinstance(look, NotSeen)
+    assert isinstance(look, PublicFailure)
     assert look.reason.code in codes
     assert elapsed_seconds < TOTAL_SECONDS + 1
 
@@ -151,7 +151,7 @@ def test_wrong_certificate_is_refused_before_any_request(
     with host() as server:
         look = web.look(URL, readback=readback_of(server, tmp_path))
         assert server.requests == []
-    assert isinstance(look, NotSeen)
+    assert isinstance(look, PublicFailure)
     assert look.reason.code == code
 
 
@@ -168,7 +168,7 @@ def test_wrong_certificate_is_refused_before_any_request(
 def test_unusable_url_is_a_reason(web: PublicWeb, url: str, code: str) -> None:
     """A URL that leads nowhere is a value like any other failure, and nothing is asked without TLS."""
     look = web.look(url, readback=Readback())
-    assert isinstance(look, NotSeen)
+    assert isinstance(look, PublicFailure)
     assert look.reason.code == code
 
 
@@ -179,7 +179,7 @@ def test_unusable_ca_file_is_named(web: PublicWeb, tmp_path: Path, content: byte
     if content is not None:
         path.write_bytes(content)
     look = web.look("https://127.0.0.1:1/", readback=Readback(ca_file=path))
-    assert isinstance(look, NotSeen)
+    assert isinstance(look, PublicFailure)
     assert look.reason.code == "ca_file"
 
 
@@ -188,5 +188,5 @@ def test_public_ca_is_not_trusted_beside_the_ca_file(web: PublicWeb, tmp_path: P
     with public_host() as host:
         readback = Readback(ca_file=ca_file(tmp_path, "stranger"), connect_to=("127.0.0.1", host.port))
         look = web.look(URL, readback=readback)
-    assert isinstance(look, NotSeen)
+    assert isinstance(look, PublicFailure)
     assert look.reason.code == "tls_untrusted"

@@ -11,7 +11,7 @@ import pytest
 
 from mirror.aws import sessions
 from mirror.config.settings import Publish, Readback
-from mirror.ports import Seen
+from mirror.ports import PublicResponse
 from mirror.publish.public_endpoint import PublicWeb
 from mirror.publish.s3 import S3Bucket
 from mirror.reconcile.controller import run_once
@@ -48,7 +48,7 @@ class Line:
         """Whether both objects, as anybody gets them from the store, are the bytes of the newest commit."""
         files = self.situation.world.history.files()
         looks = {path: self.web.look(f"{BASE_URL}/{key}", readback=self.readback) for key, path in FILES.items()}
-        return all(isinstance(look, Seen) and look.body == files[path] for path, look in looks.items())
+        return all(isinstance(look, PublicResponse) and look.body == files[path] for path, look in looks.items())
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from botocore.session import Session
 from mirror.config.settings import Publish
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, ObjectKey, PublicObject
-from mirror.ports import Foreign, Landed, NotSeen, Seen
+from mirror.ports import PublicFailure, PublicResponse, PutConflict, PutStored
 from mirror.publish.public_endpoint import PublicWeb, judge
 from mirror.publish.publisher import Freshness, read_back
 from mirror.publish.s3 import S3Bucket
@@ -88,7 +88,7 @@ def web() -> Iterator[PublicWeb]:
 
 def landed(world: World, obj: PublicObject | None = None, seen: ETag | None = None) -> ETag:
     outcome = world.bucket.put(obj or world.wanted, snapshot=SNAPSHOT, seen=seen)
-    assert isinstance(outcome, Landed)
+    assert isinstance(outcome, PutStored)
     return outcome.etag
 
 
@@ -110,14 +110,14 @@ def test_object_of_somebody_else_is_not_overwritten(world: World, seen: ETag | N
     """A condition that does not hold leaves the object, and the outcome carries it."""
     landed(world, replace(world.wanted, body=b"theirs"))
     outcome = world.bucket.put(world.wanted, snapshot=SNAPSHOT, seen=seen)
-    assert isinstance(outcome, Foreign)
+    assert isinstance(outcome, PutConflict)
     assert outcome.stored is not None
     assert outcome.stored.body == b"theirs"
 
 
 def test_vanished_object_is_not_created(world: World) -> None:
     """radosgw answers 412 where AWS answers 404: both are "it is gone"."""
-    assert world.bucket.put(world.wanted, snapshot=SNAPSHOT, seen=ETag("0" * 32)) == Foreign(None)
+    assert world.bucket.put(world.wanted, snapshot=SNAPSHOT, seen=ETag("0" * 32)) == PutConflict(None)
     assert world.bucket.get(KEY) is None
     assert world.bucket.head(KEY) is None
 
@@ -140,7 +140,7 @@ def test_two_writers_race_for_one_object_and_none_of_their_states_is_lost(world:
             before, seen = (b"", None) if there is None else (there.body, there.etag)
             body = state(writer, len(lines), before)
             outcome = world.bucket.put(replace(world.wanted, body=body), snapshot=SNAPSHOT, seen=seen)
-            lines += [body[len(before) :]] if isinstance(outcome, Landed) else []
+            lines += [body[len(before) :]] if isinstance(outcome, PutStored) else []
         return lines
 
     with ThreadPoolExecutor(2) as pool:
@@ -164,9 +164,9 @@ def test_two_writers_that_saw_the_same_race_and_one_wins(world: World) -> None:
             )
             stored = world.bucket.get(KEY)
             assert stored is not None
-            won = [obj.body for obj, outcome in zip(racers, outcomes, strict=True) if isinstance(outcome, Landed)]
+            won = [obj.body for obj, outcome in zip(racers, outcomes, strict=True) if isinstance(outcome, PutStored)]
             assert won == [stored.body]
-            (lost,) = [outcome for outcome in outcomes if isinstance(outcome, Foreign)]
+            (lost,) = [outcome for outcome in outcomes if isinstance(outcome, PutConflict)]
             assert lost.stored is not None
             assert lost.stored.body == stored.body
             seen = stored.etag
@@ -200,7 +200,7 @@ def test_object_without_policy_is_seen_as_forbidden(world: World, web: PublicWeb
     """Without a bucket policy the world gets 403, and the remedy names the policy."""
     landed(world)
     look = web.look(world.wanted.url, readback=world.publish.readback)
-    assert isinstance(look, NotSeen)
+    assert isinstance(look, PublicFailure)
     assert (look.reason.code, "bucket policy" in look.reason.remedy) == ("forbidden", True)
 
 
@@ -209,7 +209,7 @@ def test_object_with_policy_is_seen_as_meant(world: World, web: PublicWeb) -> No
     landed(world)
     world.make_public()
     look = web.look(world.wanted.url, readback=world.publish.readback)
-    assert isinstance(look, Seen)
+    assert isinstance(look, PublicResponse)
     assert judge(look, world.wanted) == ()
     assert look.last_modified is not None
 
@@ -220,7 +220,7 @@ def test_other_keys_stay_private_under_the_policy(world: World, web: PublicWeb) 
     landed(world, other)
     world.make_public()
     look = web.look(other.url, readback=world.publish.readback)
-    assert isinstance(look, NotSeen)
+    assert isinstance(look, PublicFailure)
     assert look.reason.code == "forbidden"
 
 

@@ -12,7 +12,7 @@ import pytest
 from mirror.cli.wiring import open_ports
 from mirror.config.settings import Issuer, Publish, Readback, Repository, Settings
 from mirror.model import Answer, CommitId, ETag, IssuerName, IssuerUrl, PublicObject
-from mirror.ports import PutOutcome, Seen
+from mirror.ports import PublicResponse, PutResult
 from mirror.publish.s3 import S3Bucket
 from mirror.reconcile.controller import run_once
 from mirror.report import Effect, ExitStatus, Report
@@ -34,13 +34,13 @@ class NotingBucket(S3Bucket):
         super().__init__(publish, puts=16)
         self.noted: dict[str, PublicObject] = {}
 
-    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
+    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutResult:
         self.noted[obj.url] = obj
         return super().put(obj, snapshot=snapshot, seen=seen)
 
-    def look(self, url: str, *, readback: Readback) -> Seen:
+    def look(self, url: str, *, readback: Readback) -> PublicResponse:
         obj = self.noted[url]
-        return Seen(obj.body, obj.content_type, obj.cache_control, None, 0.01)
+        return PublicResponse(obj.body, obj.content_type, obj.cache_control, None, 0.01)
 
 
 @dataclass

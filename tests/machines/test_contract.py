@@ -51,7 +51,7 @@ from mirror.model import (
     ObjectKey,
     PublicObject,
     Status,
-    Stored,
+    StoredObject,
     Thumbprint,
     Unusable,
     key_id,
@@ -624,7 +624,7 @@ class Contract(RuleBasedStateMachine):
         if not holds:
             self.violations.append(what)
 
-    def judge_put(self, before: Stored | None, put: PublicObject) -> None:
+    def judge_put(self, before: StoredObject | None, put: PublicObject) -> None:
         """What may become public, and what may leave."""
         if put.key != JWKS_KEY or self.kind == "open":
             return

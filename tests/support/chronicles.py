@@ -23,7 +23,7 @@ from mirror.model import (
     key_id,
 )
 from mirror.reconcile.state import publications
-from mirror.report import Effect, IssuerReport, ObjectReport, PublicLook, Report
+from mirror.report import Effect, IssuerReport, ObjectReport, PublicReadback, Report
 from support.fakes import MOMENT
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
 
@@ -71,7 +71,7 @@ def issuer(name: str, **changes: object) -> IssuerReport:
         retain_removed=DAY,
         objects=documents(name, Effect.UNCHANGED),
         safe_to_sign_at=MOMENT - 11 * DAY,
-        look=PublicLook(ok=True, seconds=0.21),
+        look=PublicReadback(ok=True, seconds=0.21),
     )
     return replace(plain, **changes)  # type: ignore[arg-type]  # fields by name
 
@@ -151,7 +151,7 @@ def everything() -> Chronicle:
         events=(
             Event("bucket.drift", "Somebody else wrote <i>openid/v1/jwks</i>; it is as committed again.", Level.ERROR),
         ),
-        look=PublicLook(ok=False, seconds=None),
+        look=PublicReadback(ok=False, seconds=None),
         safe_to_sign_at=None,
     )
     return after(report(retiring, held, failed, issuer("lab"), unpushed_commits=2, repository_mode="trusted"))

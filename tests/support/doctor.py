@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from mirror.check.ports import AccessBlock, BucketFacts, HistoryState, Identity, Instruments, Missed, PutVerdict
 from mirror.check.result import Finding, Level
 from mirror.config.settings import Publish
-from mirror.model import CommitId, ObjectKey, Stored
+from mirror.model import CommitId, ObjectKey, StoredObject
 from support.fakes import FakeWorld
 from support.situations import DISCOVERY_KEY, JWKS_KEY
 
@@ -79,7 +79,7 @@ class FakeAws:
     def may_list(self, publish: Publish, prefix: str) -> Missed | None:
         return self.list_refused
 
-    def may_put(self, publish: Publish, key: ObjectKey, there: Stored | None) -> PutVerdict:
+    def may_put(self, publish: Publish, key: ObjectKey, there: StoredObject | None) -> PutVerdict:
         self.puts.append(key)
         return self.verdict
 

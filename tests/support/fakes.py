@@ -15,15 +15,26 @@ from mirror.model import (
     ETag,
     Heads,
     IssuerName,
-    Listed,
+    ListedObject,
     ObjectKey,
     PublicObject,
     Reason,
-    Stored,
+    StoredObject,
     Unusable,
     Version,
 )
-from mirror.ports import Bucket, Foreign, Landed, NotSeen, Openness, OwnToken, Ports, PutOutcome, Seen, StoredHeaders
+from mirror.ports import (
+    AccessSettings,
+    Bucket,
+    Ports,
+    PublicFailure,
+    PublicResponse,
+    PutConflict,
+    PutResult,
+    PutStored,
+    StoredHeaders,
+    WebIdentityToken,
+)
 from mirror.trust.ledger_signature import LedgerTrust
 
 MOMENT = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -320,26 +331,26 @@ class FakeHistory:
 class FakeBucket:
     """A bucket with conditional writes. `fails` maps an operation to the error it raises."""
 
-    objects: dict[ObjectKey, Stored] = field(default_factory=dict)
+    objects: dict[ObjectKey, StoredObject] = field(default_factory=dict)
     fails: dict[str, BucketError] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     before_put: Callable[["FakeBucket", PublicObject], None] | None = None
-    open: Openness = field(default_factory=Openness)
+    open: AccessSettings = field(default_factory=AccessSettings)
 
     def _request(self, operation: str, what: str) -> None:
         self.requests.append(f"{operation} {what}")
         if operation in self.fails:
             raise self.fails[operation]
 
-    def list(self, prefix: str) -> Mapping[ObjectKey, Listed]:
+    def list(self, prefix: str) -> Mapping[ObjectKey, ListedObject]:
         self._request("list", prefix)
         return {
-            key: Listed(key, stored.etag, len(stored.body), stored.last_modified)
+            key: ListedObject(key, stored.etag, len(stored.body), stored.last_modified)
             for key, stored in self.objects.items()
             if key.startswith(prefix)
         }
 
-    def get(self, key: ObjectKey) -> Stored | None:
+    def get(self, key: ObjectKey) -> StoredObject | None:
         self._request("get", key)
         return self.objects.get(key)
 
@@ -357,17 +368,17 @@ class FakeBucket:
             stored.last_modified,
         )
 
-    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
+    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutResult:
         if self.before_put is not None:
             self.before_put(self, obj)
         self._request("put", obj.key)
         there = self.objects.get(obj.key)
         if (there.etag if there is not None else None) != seen:
-            return Foreign(there)
+            return PutConflict(there)
         self.write(obj.key, obj.body, obj.content_type, obj.cache_control, snapshot)
-        return Landed(self.objects[obj.key].etag)
+        return PutStored(self.objects[obj.key].etag)
 
-    def openness(self, key: ObjectKey) -> Openness:
+    def openness(self, key: ObjectKey) -> AccessSettings:
         self._request("openness", key)
         return self.open
 
@@ -382,7 +393,7 @@ class FakeBucket:
         snapshot: str | None = None,
     ) -> None:
         etag = ETag(hashlib.md5(body, usedforsecurity=False).hexdigest())
-        self.objects[ObjectKey(key)] = Stored(body, etag, content_type, cache_control, snapshot, MOMENT)
+        self.objects[ObjectKey(key)] = StoredObject(body, etag, content_type, cache_control, snapshot, MOMENT)
 
     def count(self, operation: str) -> int:
         return sum(request.startswith(operation + " ") for request in self.requests)
@@ -395,17 +406,17 @@ class FakeWeb:
     bucket: FakeBucket
     base_url: str
     blocked: Reason | None = None
-    cached: dict[str, Stored] = field(default_factory=dict)
+    cached: dict[str, StoredObject] = field(default_factory=dict)
     looks: list[str] = field(default_factory=list)
 
-    def look(self, url: str, *, readback: Readback) -> Seen | NotSeen:
+    def look(self, url: str, *, readback: Readback) -> PublicResponse | PublicFailure:
         self.looks.append(url)
         if self.blocked is not None:
-            return NotSeen(self.blocked)
+            return PublicFailure(self.blocked)
         stored = self.cached.get(url) or self.bucket.objects.get(ObjectKey(url.removeprefix(self.base_url + "/")))
         if stored is None:
-            return NotSeen(Reason("not_found", "It is not there.", "Publish it."))
-        return Seen(stored.body, stored.content_type, stored.cache_control, stored.last_modified, 0.01)
+            return PublicFailure(Reason("not_found", "It is not there.", "Publish it."))
+        return PublicResponse(stored.body, stored.content_type, stored.cache_control, stored.last_modified, 0.01)
 
 
 @dataclass
@@ -431,7 +442,7 @@ class FakeWorld:
     base_url: str = "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"
     web: FakeWeb = field(init=False)
     cdn: FakeCdn = field(default_factory=FakeCdn)
-    own_token: OwnToken | None = None
+    own_token: WebIdentityToken | None = None
     ledger_trust: LedgerTrust | None = None
 
     def __post_init__(self) -> None:

@@ -35,10 +35,10 @@ from mirror.model import (
     ObjectKey,
     PublicObject,
     Reason,
-    Stored,
+    StoredObject,
     Unusable,
 )
-from mirror.ports import Bucket, History, Landed, Openness, Ports, PutOutcome
+from mirror.ports import AccessSettings, Bucket, History, Ports, PutResult, PutStored
 from mirror.reconcile.controller import run_once
 from mirror.report import Report
 from mirror.trust.discovery import documents
@@ -167,7 +167,7 @@ class Fleet:
     bucket: FakeBucket = field(default_factory=FakeBucket)
     source: FakeSource = field(default_factory=FakeSource)
     remote: Path = field(init=False)
-    landed: Callable[[Stored | None, PublicObject], object] = lambda *_: None
+    landed: Callable[[StoredObject | None, PublicObject], object] = lambda *_: None
     disks: int = 0
 
     def __post_init__(self) -> None:
@@ -360,12 +360,12 @@ class _Bucket(FakeBucket):
     """The shared objects as one mirror reaches them."""
 
     down: bool = False
-    landed: Callable[[Stored | None, PublicObject], object] = lambda *_: None
+    landed: Callable[[StoredObject | None, PublicObject], object] = lambda *_: None
 
-    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutOutcome:
+    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutResult:
         before = self.objects.get(obj.key)
         outcome = super().put(obj, snapshot=snapshot, seen=seen)
-        if isinstance(outcome, Landed):
+        if isinstance(outcome, PutStored):
             self.landed(before, obj)
         return outcome
 
@@ -374,8 +374,8 @@ class _Bucket(FakeBucket):
             raise BucketError("The bucket cannot be reached.", code="EndpointConnectionError")
         super()._request(operation, what)
 
-    def openness(self, key: ObjectKey) -> Openness:
-        return Openness() if self.down else super().openness(key)
+    def openness(self, key: ObjectKey) -> AccessSettings:
+        return AccessSettings() if self.down else super().openness(key)
 
 
 def public_kids(world: Fleet, key: str = JWKS_KEY) -> frozenset[str] | None:

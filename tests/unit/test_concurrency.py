@@ -12,7 +12,7 @@ from threading import Event, current_thread, main_thread
 
 import pytest
 
-from mirror.concurrency import Bounded, each_at_once, for_each
+from mirror.concurrency import DeadlineExecutor, thread_map, thread_map_with_ports
 from mirror.config.settings import Publish
 from mirror.model import IssuerUrl, ObjectKey
 from mirror.ports import Ports
@@ -31,7 +31,7 @@ def hang() -> Iterator[Event]:
 
 def test_call_gives_its_value() -> None:
     """What the call returns is returned."""
-    assert Bounded(LONG_SECONDS).run(lambda: "value") == "value"
+    assert DeadlineExecutor(LONG_SECONDS).run(lambda: "value") == "value"
 
 
 def test_call_that_fails_raises_its_error() -> None:
@@ -42,13 +42,13 @@ def test_call_that_fails_raises_its_error() -> None:
         raise error
 
     with pytest.raises(KeyError) as caught:
-        Bounded(LONG_SECONDS).run(fail)
+        DeadlineExecutor(LONG_SECONDS).run(fail)
     assert caught.value is error
 
 
 def test_call_that_hangs_is_left_behind(hang: Event) -> None:
     """When the time is over the caller goes on, and what comes later harms nobody."""
-    bounded = Bounded(0.05)
+    bounded = DeadlineExecutor(0.05)
     with pytest.raises(TimeoutError):
         bounded.run(hang.wait)
     assert bounded.run(lambda: 1) == 1
@@ -64,14 +64,14 @@ def test_late_outcome_is_dropped(hang: Event) -> None:
         raise KeyError
 
     with pytest.raises(TimeoutError):
-        Bounded(0.05).run(late)
+        DeadlineExecutor(0.05).run(late)
     hang.set()
     assert ended.wait(LONG_SECONDS)
 
 
 def test_cancelled_calls_end_at_once_and_none_begins_after(hang: Event) -> None:
     """An interrupt waits for no socket."""
-    bounded, begun = Bounded(LONG_SECONDS), Event()
+    bounded, begun = DeadlineExecutor(LONG_SECONDS), Event()
 
     def wait() -> None:
         begun.set()
@@ -98,7 +98,7 @@ def test_work_that_asks_nobody_is_done_in_this_thread() -> None:
     def work(number: int, _: Ports) -> tuple[int, bool]:
         return number, current_thread() is main_thread()
 
-    assert for_each(work, range(5), ports, workers=2) == tuple((number, True) for number in range(5))
+    assert thread_map_with_ports(work, range(5), ports, workers=2) == tuple((number, True) for number in range(5))
 
 
 @pytest.mark.parametrize("port", ["bucket", "history", "view"])
@@ -119,7 +119,7 @@ def test_work_that_asks_is_done_in_a_thread_with_the_real_ports(port: str) -> No
         except Exception as error:  # noqa: BLE001  as the steps of a pass do
             return error
 
-    first, asked, last = for_each(work, range(3), ports, workers=2)
+    first, asked, last = thread_map_with_ports(work, range(3), ports, workers=2)
     assert (first, last) == (0, 2)
     assert asked == (asks[port](ports), False, True)
 
@@ -131,12 +131,12 @@ def test_exception_of_work_is_raised() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        for_each(work, [IssuerUrl("https://a.example")], FakeWorld().ports(), workers=1)
+        thread_map_with_ports(work, [IssuerUrl("https://a.example")], FakeWorld().ports(), workers=1)
 
 
 def test_results_keep_the_order() -> None:
     """Whoever is faster, the results stand as the things did."""
-    assert each_at_once(lambda n: n * n, range(50), workers=4, cancel=lambda: None) == tuple(n * n for n in range(50))
+    assert thread_map(lambda n: n * n, range(50), workers=4, cancel=lambda: None) == tuple(n * n for n in range(50))
 
 
 def test_early_end_cancels_what_runs() -> None:
@@ -150,6 +150,6 @@ def test_early_end_cancels_what_runs() -> None:
         assert ended.wait(30)
 
     with pytest.raises(KeyboardInterrupt):
-        each_at_once(work, range(100), workers=2, cancel=ended.set)
+        thread_map(work, range(100), workers=2, cancel=ended.set)
     assert ended.is_set()
     assert len(began) < 100

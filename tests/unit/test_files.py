@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mirror.errors import HistoryError
-from mirror.files import draft_lock, remove_abandoned, update_atomically, write_atomically
+from mirror.files import lock_temp_file, remove_stale_temp_files, update_atomically, write_atomically
 
 
 def test_draft_of_a_killed_writer_is_removed_by_the_next(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_draft_of_a_living_writer_stays(tmp_path: Path) -> None:
     """An operator's command may write at the same moment; drafts of other files are nobody's business here."""
     for name in (".notes.json.1", ".audit.json.2"):
         (tmp_path / name).touch()
-    with draft_lock(tmp_path / ".notes.json.1"):
+    with lock_temp_file(tmp_path / ".notes.json.1"):
         write_atomically(tmp_path / "notes.json", "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".audit.json.2", ".notes.json.1", "notes.json"]
 
@@ -29,8 +29,8 @@ def test_abandoned_folder_is_removed_with_what_is_in_it(tmp_path: Path) -> None:
     """A draft may be a half-made repository; a living one's stays."""
     for name in ("new-1", "new-2"):
         (tmp_path / name / "refs").mkdir(parents=True)
-    with draft_lock(tmp_path / "new-2"):
-        remove_abandoned(tmp_path, "new-*")
+    with lock_temp_file(tmp_path / "new-2"):
+        remove_stale_temp_files(tmp_path, "new-*")
     assert [path.name for path in tmp_path.iterdir()] == ["new-2"]
 
 

@@ -29,7 +29,7 @@ from mirror.aws.iam_policy import (
 )
 from mirror.config.settings import Publish
 from mirror.model import IssuerUrl, ObjectKey, PublicObject, Reason
-from mirror.ports import Openness
+from mirror.ports import AccessSettings
 from mirror.publish.publisher import Freshness, read_back
 from support.doctor import allow, policy_of
 from support.fakes import MOMENT, FakeBucket, FakeWeb
@@ -343,16 +343,18 @@ def policy(*statements: object) -> str:
 @pytest.mark.parametrize(
     ("openness", "code", "word"),
     [
-        pytest.param(Openness(), "forbidden", "All at once.", id="nothing-learned"),
-        pytest.param(Openness(exists=False, blocks=(), policy=""), "object_missing", "prefix", id="missing"),
-        pytest.param(Openness(True, ("RestrictPublicBuckets",), ""), "block_public_access", "Restrict", id="blocked"),
-        pytest.param(Openness(True, (), ""), "bucket_policy", "render bucket-policy", id="no-policy"),
-        pytest.param(Openness(True, None, policy()), "bucket_policy", "s3:GetObject", id="empty-policy"),
-        pytest.param(Openness(None, None, policy(ALLOW)), "forbidden", "of the account", id="something-above"),
-        pytest.param(Openness(True, (), None), "forbidden", "All at once.", id="policy-not-readable"),
+        pytest.param(AccessSettings(), "forbidden", "All at once.", id="nothing-learned"),
+        pytest.param(AccessSettings(exists=False, blocks=(), policy=""), "object_missing", "prefix", id="missing"),
+        pytest.param(
+            AccessSettings(True, ("RestrictPublicBuckets",), ""), "block_public_access", "Restrict", id="blocked"
+        ),
+        pytest.param(AccessSettings(True, (), ""), "bucket_policy", "render bucket-policy", id="no-policy"),
+        pytest.param(AccessSettings(True, None, policy()), "bucket_policy", "s3:GetObject", id="empty-policy"),
+        pytest.param(AccessSettings(None, None, policy(ALLOW)), "forbidden", "of the account", id="something-above"),
+        pytest.param(AccessSettings(True, (), None), "forbidden", "All at once.", id="policy-not-readable"),
     ],
 )
-def test_forbidden_is_told_by_its_cause(openness: Openness, code: str, word: str) -> None:
+def test_forbidden_is_told_by_its_cause(openness: AccessSettings, code: str, word: str) -> None:
     """Each cause has its code and its remedy; where nothing can be learned all remedies stand."""
     reason = why_private(SEEN, openness, PUBLISH, KEY)
     assert (reason.code, word in reason.remedy) == (code, True)
@@ -411,7 +413,7 @@ def test_pass_tells_why_the_world_is_refused(tmp_path: Path) -> None:
     """The report and the event of a failed read-back name the cause in the bucket."""
     situation = Situation(tmp_path)
     situation.world.web.blocked = SEEN
-    situation.world.bucket.open = Openness(True, ("BlockPublicPolicy",), "")
+    situation.world.bucket.open = AccessSettings(True, ("BlockPublicPolicy",), "")
     report = situation.run(ONE, ONE)
     assert [reason.code for reason in report.issuers[0].failures] == ["readback.block_public_access"] * 2
     causes = [event.fields["cause"] for event in report.issuers[0].events if event.name == "readback.failed"]

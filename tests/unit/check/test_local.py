@@ -21,7 +21,7 @@ from mirror.check.local import circular, configuration, credentials, git, issuer
 from mirror.check.ports import HistoryState, Missed
 from mirror.config.settings import Auth, Issuer, Readback, Repository, Tls
 from mirror.model import Reason
-from mirror.ports import OwnToken
+from mirror.ports import WebIdentityToken
 from support.askers import AUDIENCE, issuer
 from support.doctor import ACCOUNT, HEAD, FakeAws, FakeHistoryView, told, worst
 from support.fakes import FakeWorld
@@ -220,7 +220,7 @@ def test_store_without_sts_is_a_note() -> None:
 def test_token_of_an_own_issuer_is_circular(tmp_path: Path) -> None:
     """The finding of a pass, with its remedy."""
     issuers = Situation(tmp_path).settings().issuers
-    (found,) = circular(issuers, lambda _: OwnToken(tmp_path, ISSUER))
+    (found,) = circular(issuers, lambda _: WebIdentityToken(tmp_path, ISSUER))
     assert told([found]) == [("warning", "credentials.circular")]
     assert list(circular(issuers, lambda _: None)) == []
 

@@ -7,7 +7,7 @@ import pytest
 
 from mirror.check.public import public
 from mirror.model import Reason
-from mirror.ports import NotSeen, Openness, Seen
+from mirror.ports import AccessSettings, PublicFailure, PublicResponse
 from mirror.reconcile.state import Publication, publications
 from support.doctor import told
 from support.situations import BOTH, DISCOVERY_KEY, JWKS_KEY, ONE, Situation
@@ -42,7 +42,7 @@ def test_published_documents_are_ok_and_their_keys_known(situation: Situation) -
 def test_nothing_published_yet_is_a_warning(tmp_path: Path) -> None:
     """The bucket tells that from a policy that hides what is there."""
     fresh = Situation(tmp_path)
-    fresh.world.bucket.open = Openness(exists=False)
+    fresh.world.bucket.open = AccessSettings(exists=False)
     assert looked(fresh) == [("warning", "public.nothing_yet")] * 2
 
 
@@ -62,7 +62,7 @@ def test_bucket_that_cannot_be_asked_hides_no_failure(tmp_path: Path) -> None:
 def test_cause_of_a_hidden_document_is_what_the_bucket_says(situation: Situation) -> None:
     """Block Public Access, as in a pass."""
     situation.world.web.blocked = FORBIDDEN
-    situation.world.bucket.open = Openness(exists=True, blocks=("RestrictPublicBuckets",))
+    situation.world.bucket.open = AccessSettings(exists=True, blocks=("RestrictPublicBuckets",))
     assert looked(situation) == [("failed", "public.block_public_access")] * 2
 
 
@@ -98,9 +98,9 @@ def test_slow_answer_is_a_warning(situation: Situation) -> None:
     """AWS gives up after five seconds."""
 
     class Slowly:
-        def look(self, url: str, *, readback: object) -> Seen | NotSeen:
+        def look(self, url: str, *, readback: object) -> PublicResponse | PublicFailure:
             look = situation.world.web.look(url, readback=publication(situation).issuer.publish.readback)
-            return replace(look, seconds=3.0) if isinstance(look, Seen) else look
+            return replace(look, seconds=3.0) if isinstance(look, PublicResponse) else look
 
     sight = public(publication(situation), Slowly(), situation.world.ports().bucket)
     assert told(sight.findings)[:2] == [("warning", "public.slow")] * 2

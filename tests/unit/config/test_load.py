@@ -10,7 +10,7 @@ import pytest
 from mirror.config.load import load, parse
 from mirror.config.settings import Auth, Issuer, Limits, Publish, Readback, Repository, Settings, Tls
 from mirror.errors import UsageError
-from mirror.model import Audiences, Cloud, IssuerName, IssuerUrl, KeyPolicy
+from mirror.model import Cloud, IssuerName, IssuerUrl, KeyPolicy, TokenAudiences
 
 BASE = Path("/etc/oidc-mirror")
 S3 = "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"
@@ -434,7 +434,7 @@ LIST = (
     [
         pytest.param(
             LIST,
-            Audiences(
+            TokenAudiences(
                 ("sts.amazonaws.com",),
                 ("//iam.googleapis.com/p", "https://iam.googleapis.com/q"),
                 ("api://AzureADTokenExchangeUSGov",),
@@ -442,13 +442,13 @@ LIST = (
             4,
             id="list",
         ),
-        pytest.param("{aws: [a, b], gcp: g, azure: z}", Audiences(("a", "b"), ("g",), ("z",)), 4, id="map"),
-        pytest.param("{azure: [z]}", Audiences(azure=("z",)), 1, id="one cloud"),
-        pytest.param("{}", Audiences(), 0, id="empty map"),
-        pytest.param("[]", Audiences(), 0, id="empty list"),
+        pytest.param("{aws: [a, b], gcp: g, azure: z}", TokenAudiences(("a", "b"), ("g",), ("z",)), 4, id="map"),
+        pytest.param("{azure: [z]}", TokenAudiences(azure=("z",)), 1, id="one cloud"),
+        pytest.param("{}", TokenAudiences(), 0, id="empty map"),
+        pytest.param("[]", TokenAudiences(), 0, id="empty list"),
     ],
 )
-def test_audiences_are_those_of_their_cloud(written: str, clouds: Audiences, everything: int) -> None:
+def test_audiences_are_those_of_their_cloud(written: str, clouds: TokenAudiences, everything: int) -> None:
     """As a map they are where they were written; as a list their texts say whose they are."""
     text = _text(f"audiences: {written}")
     issuer = _parse(text).issuers[0]
@@ -458,14 +458,14 @@ def test_audiences_are_those_of_their_cloud(written: str, clouds: Audiences, eve
 def test_cloud_without_audiences_takes_its_usual_one() -> None:
     """Google's usual one is a pattern: the full name of a pool's provider."""
     provider = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/p"
-    for found in (Audiences(), Audiences(("a",), (), ()), Audiences((), (), ("z",))):
+    for found in (TokenAudiences(), TokenAudiences(("a",), (), ()), TokenAudiences((), (), ("z",))):
         assert found.of(Cloud.AWS) == (found.aws or ("sts.amazonaws.com",))
         assert found.of(Cloud.AZURE) == (found.azure or ("api://AzureADTokenExchange",))
         assert found.of(Cloud.GCP) == ()
         assert found.accepts(Cloud.GCP, provider)
         assert found.accepts(Cloud.GCP, f"https:{provider}")
         assert not found.accepts(Cloud.GCP, f"{provider}/x")
-    assert not Audiences(gcp=("g",)).accepts(Cloud.GCP, provider)
+    assert not TokenAudiences(gcp=("g",)).accepts(Cloud.GCP, provider)
 
 
 def test_audience_that_is_good_at_two_clouds_is_a_warning() -> None:
@@ -480,9 +480,9 @@ def test_audience_that_is_good_at_two_clouds_is_a_warning() -> None:
 def test_issuer_replaces_the_default_audiences_in_whatever_form() -> None:
     """A list over a map, a map over a list; a map over a map cloud by cloud."""
     for below, own, found in (
-        ("[x]", "{azure: z}", Audiences(azure=("z",))),
-        ("{azure: z}", "[x]", Audiences(("x",))),
-        ("{aws: a, azure: z}", "{aws: b}", Audiences(("b",), (), ("z",))),
+        ("[x]", "{azure: z}", TokenAudiences(azure=("z",))),
+        ("{azure: z}", "[x]", TokenAudiences(("x",))),
+        ("{aws: a, azure: z}", "{aws: b}", TokenAudiences(("b",), (), ("z",))),
     ):
         text = _text(f"audiences: {own}", top=f"defaults: {{audiences: {below}}}")
         assert _parse(text).issuers[0].clouds == found

@@ -15,7 +15,7 @@ from mirror.daemon.metrics import families, render, resumed
 from mirror.daemon.pass_history import Chronicle
 from mirror.model import Event, IssuerName, Level, Reason, Status, Unusable
 from mirror.reconcile.state import publications
-from mirror.report import Effect, PublicLook
+from mirror.report import Effect, PublicReadback
 from support.chronicles import (
     DAY,
     HOSTILE,
@@ -145,7 +145,7 @@ def test_readback_is_the_worst_of_an_entry() -> None:
     """An entry with a former issuer has one series: all must be right, the slowest counts, repairs add up."""
     former = (FormerIssuer(url_of("old"), date(2027, 1, 1)),)
     bad = replace(
-        issuer("old", look=PublicLook(ok=False, seconds=2.5), objects=documents("old", Effect.PUT, "repair")),
+        issuer("old", look=PublicReadback(ok=False, seconds=2.5), objects=documents("old", Effect.PUT, "repair")),
         name=IssuerName("a"),
     )
     found = samples(after(report(issuer("a"), bad), of=settings("a", former=former)))

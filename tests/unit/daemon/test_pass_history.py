@@ -9,7 +9,7 @@ from mirror.config.settings import FormerIssuer
 from mirror.daemon.pass_history import Chronicle
 from mirror.model import IssuerName, Reason, Status, key_id
 from mirror.reconcile.state import publications
-from mirror.report import Effect, IssuerReport, PublicLook
+from mirror.report import Effect, IssuerReport, PublicReadback
 from support.chronicles import DAY, NEW, OLD, after, documents, issuer, record, report, settings, url_of
 from support.fakes import MOMENT
 
@@ -67,7 +67,7 @@ def test_failed_issuer_keeps_its_last_success() -> None:
     assert found.issuers[url_of("b")].succeeded_at == MOMENT + DAY
 
 
-LOOKED = PublicLook(ok=True, seconds=0.1)
+LOOKED = PublicReadback(ok=True, seconds=0.1)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ LOOKED = PublicLook(ok=True, seconds=0.1)
         pytest.param(
             {"look": None, "safe_to_sign_at": None, "objects": documents("a", Effect.WAITING)}, False, id="put waits"
         ),
-        pytest.param({"look": PublicLook(ok=False, seconds=None), "safe_to_sign_at": None}, False, id="seen wrong"),
+        pytest.param({"look": PublicReadback(ok=False, seconds=None), "safe_to_sign_at": None}, False, id="seen wrong"),
         pytest.param({"look": LOOKED, "safe_to_sign_at": None}, False, id="seen without a date"),
     ],
 )
@@ -93,7 +93,7 @@ def test_safe_to_sign_is_void_after_a_change_that_nobody_saw(second: dict[str, o
 
 def test_newest_look_counts() -> None:
     """A look replaces the one before; a pass without a look keeps it, with its date."""
-    bad = PublicLook(ok=False, seconds=None)
+    bad = PublicReadback(ok=False, seconds=None)
     reports = (
         report(issuer("a")),
         report(issuer("a", look=bad), now=MOMENT + DAY),

@@ -13,7 +13,7 @@ from mirror.daemon.scheduler import Verdict
 from mirror.daemon.status_page import MOST_CARDS, REFRESH_SECONDS, Advice, advice, cards, key_bars, render
 from mirror.model import Event, IssuerName, Level, Reason, Status, Unusable
 from mirror.reconcile.state import publications
-from mirror.report import Effect, PublicLook
+from mirror.report import Effect, PublicReadback
 from support.chronicles import (
     DAY,
     HOSTILE,
@@ -210,7 +210,7 @@ def test_list_of_issuers_names_what_needs_somebody() -> None:
 
 def test_failed_look_takes_back_that_the_last_state_is_public() -> None:
     """Both sentences cannot be true."""
-    failed = issuer("a", failures=(Reason("x", "Broken.", ""),), look=PublicLook(ok=False, seconds=None))
+    failed = issuer("a", failures=(Reason("x", "Broken.", ""),), look=PublicReadback(ok=False, seconds=None))
     assert (
         cards(after(report(failed)), MOMENT)[0].sentence
         == "Something failed, and what is public is not what was meant."

@@ -13,7 +13,7 @@ import pytest
 from mirror.federation.error_catalog import explain
 from mirror.federation.verify import Subject, examine, question
 from mirror.federation.verify_result import Verification
-from mirror.model import Audiences
+from mirror.model import TokenAudiences
 from mirror.report import ExitStatus
 from mirror.trust.discovery import documents
 from mirror.trust.relying_parties import Party
@@ -25,7 +25,7 @@ NOW = int(MOMENT.timestamp())
 AWS, GCP, AZURE = "sts.amazonaws.com", "google.example.com", "api://AzureADTokenExchange"
 OTHER_AWS = "cluster.identifier.kubernetes.domain"
 PROVIDER = "//iam.googleapis.com/projects/42/locations/global/workloadIdentityPools/syd-prod/providers/syd-prod"
-CONFIGURED = Audiences((AWS, OTHER_AWS), (GCP,), (AZURE,))
+CONFIGURED = TokenAudiences((AWS, OTHER_AWS), (GCP,), (AZURE,))
 NOBODY: tuple[Party, ...] = ()
 RSA, EC, EC384 = signer("RSA"), signer("P-256"), signer("P-384")
 
@@ -39,7 +39,7 @@ class Row:
     code: str = ""
     answer: str = ""
     by: str = "RSA"
-    audiences: Audiences = CONFIGURED
+    audiences: TokenAudiences = CONFIGURED
     header: Mapping[str, Any] = field(default_factory=dict)
     key_ops: bool = False
     notes: tuple[str, ...] = ()
@@ -64,15 +64,15 @@ ROWS = {
         # https://cloud.google.com/iam/docs/troubleshooting-workload-identity-federation
         "The audience in ID Token [//iam.googleapis.com/…] does not match the expected audience google.example.com.",
     ),
-    "gcp-usual": Row({"aud": PROVIDER}, (Party.GCP,), audiences=Audiences((AWS,), azure=(AZURE,))),
+    "gcp-usual": Row({"aud": PROVIDER}, (Party.GCP,), audiences=TokenAudiences((AWS,), azure=(AZURE,))),
     "gcp-usual-with-scheme": Row(
-        {"aud": f"https:{PROVIDER}"}, (Party.GCP,), audiences=Audiences((AWS,), azure=(AZURE,))
+        {"aud": f"https:{PROVIDER}"}, (Party.GCP,), audiences=TokenAudiences((AWS,), azure=(AZURE,))
     ),
-    "aws-usual": Row({"aud": AWS}, (Party.AWS,), audiences=Audiences((), (GCP,), (AZURE,))),
+    "aws-usual": Row({"aud": AWS}, (Party.AWS,), audiences=TokenAudiences((), (GCP,), (AZURE,))),
     "azure-sovereign": Row(
         {"aud": "api://AzureADTokenExchangeUSGov"},
         (Party.ENTRA,),
-        audiences=Audiences((AWS,), (GCP,), ("api://AzureADTokenExchangeUSGov",)),
+        audiences=TokenAudiences((AWS,), (GCP,), ("api://AzureADTokenExchangeUSGov",)),
     ),
     "azure-usual-in-a-sovereign-cloud": Row(
         {"aud": AZURE},
@@ -81,7 +81,7 @@ ROWS = {
         # https://learn.microsoft.com/en-us/entra/identity-platform/reference-error-codes
         "AADSTS700212: No matching federated identity record found for presented assertion audience"
         " 'api://AzureADTokenExchange'.",
-        audiences=Audiences((AWS,), (GCP,), ("api://AzureADTokenExchangeUSGov",)),
+        audiences=TokenAudiences((AWS,), (GCP,), ("api://AzureADTokenExchangeUSGov",)),
     ),
     "nobodys-audience": Row(
         {"aud": "other"},
@@ -93,14 +93,17 @@ ROWS = {
     "audience-in-upper-case": Row({"aud": AWS.upper()}, NOBODY, "wrong_audience", invalid("Incorrect token audience")),
     # Where a cloud has no audience of its own in the configuration nobody knows what its provider names.
     "for-aws-where-only-aws-is-configured": Row(
-        {"aud": AWS}, tuple(Party), audiences=Audiences((AWS,)), notes=("gcp_usual_audience", "entra_usual_audience")
+        {"aud": AWS},
+        tuple(Party),
+        audiences=TokenAudiences((AWS,)),
+        notes=("gcp_usual_audience", "entra_usual_audience"),
     ),
     "for-azure-where-only-aws-is-configured": Row(
         {"aud": AZURE},
         (Party.GCP, Party.ENTRA),
         "aws_audience",
         invalid("Incorrect token audience"),
-        audiences=Audiences((AWS,)),
+        audiences=TokenAudiences((AWS,)),
         notes=("gcp_usual_audience",),
     ),
     # Several audiences.

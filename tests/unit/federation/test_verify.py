@@ -13,7 +13,7 @@ from mirror.cli.verify_text import lines
 from mirror.federation.causes import STS_SILENT
 from mirror.federation.verify import Subject, examine, question
 from mirror.federation.verify_result import IssuerView, Login, Verification, to_json
-from mirror.model import Audiences, IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, Status
+from mirror.model import IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, Status, TokenAudiences
 from mirror.report import ExitStatus
 from mirror.trust.discovery import documents
 from mirror.trust.relying_parties import Party
@@ -42,7 +42,10 @@ def publish(world: FakeWorld, *keys: Key, **headers: str) -> None:
 
 
 def subject(world: FakeWorld, **changes: object) -> Subject:
-    return replace(Subject(NAME, ISSUER, world.publish(), Audiences((AUDIENCE,), (AUDIENCE,), (AUDIENCE,))), **changes)  # type: ignore[arg-type]  # by name
+    return replace(
+        Subject(NAME, ISSUER, world.publish(), TokenAudiences((AUDIENCE,), (AUDIENCE,), (AUDIENCE,))),
+        **changes,  # type: ignore[arg-type]  # by name
+    )
 
 
 def verified(

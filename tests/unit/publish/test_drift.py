@@ -11,8 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.config.settings import FormerIssuer, Issuer, Publish
-from mirror.model import Documents, ETag, IssuerName, IssuerUrl, Level, Listed, ObjectKey, PublicObject, Stored
-from mirror.ports import Seen
+from mirror.model import (
+    Documents,
+    ETag,
+    IssuerName,
+    IssuerUrl,
+    Level,
+    ListedObject,
+    ObjectKey,
+    PublicObject,
+    StoredObject,
+)
+from mirror.ports import PublicResponse
 from mirror.publish.drift import (
     Action,
     Knowledge,
@@ -36,12 +46,12 @@ OLD = b"old"
 SNAPSHOT = "a" * 40
 
 
-def listed(body: bytes, etag: str | None = None) -> Listed:
-    return Listed(KEY, ETag(etag) if etag else etag_of(body), len(body), MOMENT)
+def listed(body: bytes, etag: str | None = None) -> ListedObject:
+    return ListedObject(KEY, ETag(etag) if etag else etag_of(body), len(body), MOMENT)
 
 
-def stored(body: bytes, snapshot: str | None = None) -> Stored:
-    return Stored(body, etag_of(body), "text/plain", "", snapshot, MOMENT)
+def stored(body: bytes, snapshot: str | None = None) -> StoredObject:
+    return StoredObject(body, etag_of(body), "text/plain", "", snapshot, MOMENT)
 
 
 KNOWN = Knowledge(committed=frozenset({OLD}))
@@ -58,7 +68,7 @@ KNOWN = Knowledge(committed=frozenset({OLD}))
     ],
     ids=["absent", "as_meant", "earlier_state", "unknown", "etag_is_no_md5"],
 )
-def test_body_is_read_only_when_the_listing_does_not_tell(line: Listed | None, *, needed: bool) -> None:
+def test_body_is_read_only_when_the_listing_does_not_tell(line: ListedObject | None, *, needed: bool) -> None:
     """A pass over unchanged objects costs no GET."""
     assert needs_body(WANTED, line, frozenset({OLD})) is needed
 
@@ -225,12 +235,12 @@ def test_longest_age_of_the_header_counts(text: str, seconds: int | None) -> Non
 @pytest.mark.parametrize(("text", "seconds"), [("max-age=60", 60), ("max-age=0", 0), ("public", 3600)])
 def test_unsaid_age_counts_as_the_longest(text: str, seconds: int) -> None:
     """Without a max-age caches choose for themselves, so the longest that we allow is assumed; 0 stays 0."""
-    assert max_age_seconds(Seen(b"", "application/jwk-set+json", text, AT, 0.1)) == seconds
+    assert max_age_seconds(PublicResponse(b"", "application/jwk-set+json", text, AT, 0.1)) == seconds
 
 
 @pytest.mark.parametrize("last_modified", [AT, None], ids=["said", "unsaid"])
 def test_window_needs_a_last_modified(last_modified: datetime | None) -> None:
     """The window of what was seen ends as computed from its headers; without Last-Modified there is none."""
-    found = window(Seen(b"", "application/jwk-set+json", "max-age=300", last_modified, 0.1))
+    found = window(PublicResponse(b"", "application/jwk-set+json", "max-age=300", last_modified, 0.1))
     expected = None if last_modified is None else safe_to_sign_at(AT, 300)
     assert (None if found is None else found.safe_to_sign_at) == expected

@@ -8,7 +8,7 @@ import pytest
 
 from mirror.config.settings import Readback
 from mirror.model import CommitId, ObjectKey, PublicObject
-from mirror.ports import NotSeen, Seen
+from mirror.ports import PublicFailure, PublicResponse
 from mirror.publish.public_endpoint import TOTAL_SECONDS, PublicWeb, cause_of_status, judge
 from mirror.publish.s3 import S3Bucket
 from support.apiserver import Apiserver, Connection, raw_answer
@@ -17,7 +17,7 @@ from support.tls import ca_file
 from support.web import BODY, HEADERS, HOST, URL, public_host, readback_of
 
 OBJECT = PublicObject(ObjectKey("id/openid/v1/jwks"), URL, BODY, HEADERS["content_type"], HEADERS["cache_control"])
-SEEN = Seen(BODY, OBJECT.content_type, OBJECT.cache_control, None, 0.1)
+SEEN = PublicResponse(BODY, OBJECT.content_type, OBJECT.cache_control, None, 0.1)
 GOOD = raw_answer("200 OK", BODY, **HEADERS)
 
 
@@ -37,7 +37,7 @@ def host() -> Iterator[Apiserver]:
 def test_published_object_is_seen_whole(web: PublicWeb, host: Apiserver, tmp_path: Path) -> None:
     """Bytes, both headers, the date in UTC and the time that it took are told."""
     look = web.look(URL, readback=readback_of(host, tmp_path))
-    assert isinstance(look, Seen)
+    assert isinstance(look, PublicResponse)
     assert (look.body, look.content_type, look.cache_control) == (BODY, OBJECT.content_type, OBJECT.cache_control)
     assert look.last_modified == datetime(2026, 11, 23, 8, tzinfo=UTC)
     assert 0 < look.seconds < 5
@@ -57,23 +57,23 @@ def test_cookie_of_the_host_is_not_kept(web: PublicWeb, host: Apiserver, tmp_pat
     """Every look is a stranger's: a cookie that was set is not sent back."""
     host.pull(lambda connection, _: connection.send(raw_answer("200 OK", BODY, set_cookie="a=b", **HEADERS)))
     readback = readback_of(host, tmp_path)
-    assert all(isinstance(web.look(URL, readback=readback), Seen) for _ in range(2))
+    assert all(isinstance(web.look(URL, readback=readback), PublicResponse) for _ in range(2))
     assert "cookie" not in host.requests[1].headers
 
 
 def test_connections_are_kept_between_looks(web: PublicWeb, host: Apiserver, tmp_path: Path) -> None:
     """Two looks at one host share a connection."""
     readback = readback_of(host, tmp_path)
-    assert all(isinstance(web.look(URL, readback=readback), Seen) for _ in range(2))
+    assert all(isinstance(web.look(URL, readback=readback), PublicResponse) for _ in range(2))
     assert host.connections == 1
 
 
 def test_connection_is_not_shared_between_names(web: PublicWeb, host: Apiserver, tmp_path: Path) -> None:
     """With `connect_to` every name is verified on a connection of its own, not on one verified for another."""
     readback = readback_of(host, tmp_path)
-    assert isinstance(web.look(URL, readback=readback), Seen)
+    assert isinstance(web.look(URL, readback=readback), PublicResponse)
     stranger = web.look("https://evil.example.com/id/openid/v1/jwks", readback=readback)
-    assert isinstance(stranger, NotSeen)
+    assert isinstance(stranger, PublicFailure)
     assert stranger.reason.code == "tls_name"
     assert len(host.requests) == 1
 
@@ -83,17 +83,17 @@ def test_many_threads_look_at_once(web: PublicWeb, host: Apiserver, tmp_path: Pa
     readback = readback_of(host, tmp_path)
     with ThreadPoolExecutor(16) as pool:
         looks = tuple(pool.map(lambda _: web.look(URL, readback=readback), range(48)))
-    assert all(isinstance(look, Seen) for look in looks)
+    assert all(isinstance(look, PublicResponse) for look in looks)
 
 
 def test_closed_view_looks_again(host: Apiserver, tmp_path: Path) -> None:
     """`close` may be called at any time and twice; the next look starts anew."""
     view = PublicWeb()
     view.close()
-    assert isinstance(view.look(URL, readback=readback_of(host, tmp_path)), Seen)
+    assert isinstance(view.look(URL, readback=readback_of(host, tmp_path)), PublicResponse)
     view.close()
     view.close()
-    assert isinstance(view.look(URL, readback=readback_of(host, tmp_path)), Seen)
+    assert isinstance(view.look(URL, readback=readback_of(host, tmp_path)), PublicResponse)
     view.close()
 
 
@@ -109,7 +109,7 @@ def test_look_in_flight_ends_with_the_view(host: Apiserver, tmp_path: Path) -> N
 
         host.pull(close_the_view)
         look = view.look(URL, readback=readback)
-    assert isinstance(look, NotSeen)
+    assert isinstance(look, PublicFailure)
     assert look.reason.code == "cancelled"
 
 
@@ -123,10 +123,10 @@ def test_bucket_host_of_either_style_is_read(web: PublicWeb, store: Store, style
     bucket.close()
     url = f"https://{store.publish.bucket}.{style}.amazonaws.com/{key}"
     look = web.look(url, readback=store.publish.readback)
-    assert isinstance(look, Seen)
+    assert isinstance(look, PublicResponse)
     assert judge(look, OBJECT) == ()
     missing = web.look(f"{url}-no", readback=store.publish.readback)
-    assert isinstance(missing, NotSeen)
+    assert isinstance(missing, PublicFailure)
     assert missing.reason.code == "not_found"
 
 
@@ -137,7 +137,7 @@ def test_unreadable_date_is_none(web: PublicWeb, host: Apiserver, tmp_path: Path
     dated = headers if date is None else {**headers, "last_modified": date}
     host.pull(lambda connection, _: connection.send(raw_answer("200 OK", BODY, **dated)))
     look = web.look(URL, readback=readback_of(host, tmp_path))
-    assert isinstance(look, Seen)
+    assert isinstance(look, PublicResponse)
     assert look.last_modified is None
 
 
@@ -154,13 +154,13 @@ def test_unreadable_date_is_none(web: PublicWeb, host: Apiserver, tmp_path: Path
         pytest.param(replace(SEEN, cache_control=""), ("wrong_cache_control",), id="no-cache-header"),
         pytest.param(replace(SEEN, cache_control="no-store"), ("wrong_cache_control",), id="other-cache-header"),
         pytest.param(
-            Seen(b"x", "text/html", "private", None, 0.1),
+            PublicResponse(b"x", "text/html", "private", None, 0.1),
             ("stale_or_foreign", "wrong_content_type", "wrong_cache_control"),
             id="all-at-once",
         ),
     ],
 )
-def test_look_is_judged(seen: Seen, codes: tuple[str, ...]) -> None:
+def test_look_is_judged(seen: PublicResponse, codes: tuple[str, ...]) -> None:
     """Every difference from what we meant is a reason, each with its remedy and the URL."""
     reasons = judge(seen, OBJECT)
     assert tuple(reason.code for reason in reasons) == codes
@@ -209,16 +209,16 @@ def test_changed_ca_file_is_read_again(web: PublicWeb, host: Apiserver, tmp_path
     right = readback.ca_file.read_bytes()
     readback.ca_file.write_bytes(ca_file(tmp_path, "stranger").read_bytes())
     first = web.look(URL, readback=readback)
-    assert isinstance(first, NotSeen)
+    assert isinstance(first, PublicFailure)
     assert first.reason.code == "tls_untrusted"
     readback.ca_file.write_bytes(right)
-    assert isinstance(web.look(URL, readback=readback), Seen)
+    assert isinstance(web.look(URL, readback=readback), PublicResponse)
 
 
 def test_view_without_settings_asks_the_public_web(web: PublicWeb) -> None:
     """Without `connect_to` and CA file the public web is asked, with the public CAs."""
     look = web.look("https://127.0.0.1:1/", readback=Readback())
-    assert isinstance(look, NotSeen)
+    assert isinstance(look, PublicFailure)
     assert look.reason.code == "unreachable"
 
 

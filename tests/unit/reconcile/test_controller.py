@@ -21,7 +21,7 @@ from mirror.model import (
     Key,
     KeyPolicy,
     Kid,
-    Listed,
+    ListedObject,
     ObjectKey,
     Observed,
     Reason,
@@ -857,7 +857,7 @@ def test_object_that_changed_since_the_listing_is_left_alone(here: Situation) ->
     here.run(ONE, ONE)
 
     class Moving(FakeBucket):
-        def list(self, prefix: str) -> Mapping[ObjectKey, Listed]:
+        def list(self, prefix: str) -> Mapping[ObjectKey, ListedObject]:
             found = super().list(prefix)
             self.write(JWKS_KEY, b"newer", "application/jwk-set+json", "public, max-age=300")
             return found

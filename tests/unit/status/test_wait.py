@@ -8,26 +8,28 @@ import pytest
 
 from mirror.errors import UsageError
 from mirror.model import Key, KeyRecord, Ledger, Reason, Revocation, Status
-from mirror.ports import Look, NotSeen, Seen
+from mirror.ports import PublicFailure, PublicResponse, PublicResult
 from mirror.status.wait import POLL, Clock, Wait, Wanted
 from support.fakes import MOMENT
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body, with_kid
 from support.situations import ISSUER, NAME
 
 OLD, NEW = RSA_KEYS[0], RSA_KEYS[1]
-BLOCKED = NotSeen(Reason("forbidden", "The bucket says \x1b[31m403.", "Allow it."))
+BLOCKED = PublicFailure(Reason("forbidden", "The bucket says \x1b[31m403.", "Allow it."))
 SAFE = timedelta(seconds=60) + timedelta(minutes=5)
 
 
-def shown(*keys: Key, since: datetime | None = MOMENT, body: bytes | None = None) -> Seen:
-    return Seen(jwks_body(*keys) if body is None else body, "application/jwk-set+json", "max-age=60", since, 0.1)
+def shown(*keys: Key, since: datetime | None = MOMENT, body: bytes | None = None) -> PublicResponse:
+    return PublicResponse(
+        jwks_body(*keys) if body is None else body, "application/jwk-set+json", "max-age=60", since, 0.1
+    )
 
 
 @dataclass
 class Public:
     """What the world sees, as a function of the time; `told` are the lines of the wait."""
 
-    at: Callable[[datetime], Look]
+    at: Callable[[datetime], PublicResult]
     now: datetime = MOMENT
     slept: list[float] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
@@ -45,7 +47,7 @@ class Public:
         self.now += timedelta(seconds=seconds)
 
 
-def from_minute(minutes: int, before: Look, after: Look) -> Callable[[datetime], Look]:
+def from_minute(minutes: int, before: PublicResult, after: PublicResult) -> Callable[[datetime], PublicResult]:
     return lambda now: before if now < MOMENT + timedelta(minutes=minutes) else after
 
 
@@ -122,11 +124,11 @@ def test_without_last_modified_the_first_look_counts() -> None:
     ],
     ids=["unreadable", "missing", "no_json", "empty"],
 )
-def test_look_without_the_key_starts_the_first_look_anew(away: Look, words: str) -> None:
+def test_look_without_the_key_starts_the_first_look_anew(away: PublicResult, words: str) -> None:
     """Time before an interruption does not count where only our own looks tell the time."""
     here = shown(OLD, NEW, since=None)
 
-    def at(now: datetime) -> Look:
+    def at(now: datetime) -> PublicResult:
         return away if timedelta(minutes=2) <= now - MOMENT < timedelta(minutes=3) else here
 
     public = Public(at)

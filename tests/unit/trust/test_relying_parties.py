@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mirror.model import NO_AUDIENCES, Audiences, IssuerUrl, Key, Reason
+from mirror.model import NO_AUDIENCES, IssuerUrl, Key, Reason, TokenAudiences
 from mirror.trust.relying_parties import LIMITS, Answer, Party, Shown, answers, compatibility
 from mirror.trust.tokens import Token, read_token
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
@@ -30,8 +30,8 @@ def told(shown: Shown) -> dict[str, tuple[list[str], list[str]]]:
     return {str(a.party): ([r.code for r in a.reasons], [n.code for n in a.notes]) for a in found}
 
 
-def everywhere(*texts: str) -> Audiences:
-    return Audiences(texts, texts, texts)
+def everywhere(*texts: str) -> TokenAudiences:
+    return TokenAudiences(texts, texts, texts)
 
 
 NOTHING: tuple[list[str], list[str]] = ([], [])
@@ -94,21 +94,24 @@ ROWS: dict[str, tuple[Shown, Party, list[str], list[str]]] = {
     ),
     "aws-one-in-a-list": (Shown(ISSUER, (EC256,), everywhere("a"), token(aud=["a"])), Party.AWS, [], []),
     "aws-of-azure": (
-        Shown(ISSUER, (EC256,), Audiences(), token(aud="api://AzureADTokenExchange")),
+        Shown(ISSUER, (EC256,), TokenAudiences(), token(aud="api://AzureADTokenExchange")),
         Party.AWS,
         [],
         [],
     ),
     "aws-of-azure-configured": (
         Shown(
-            ISSUER, (EC256,), Audiences(azure=("api://AzureADTokenExchange",)), token(aud="api://AzureADTokenExchange")
+            ISSUER,
+            (EC256,),
+            TokenAudiences(azure=("api://AzureADTokenExchange",)),
+            token(aud="api://AzureADTokenExchange"),
         ),
         Party.AWS,
         ["aws_audience"],
         [],
     ),
     "aws-usual": (
-        Shown(ISSUER, (EC256,), Audiences(gcp=("a",)), token(aud="sts.amazonaws.com")),
+        Shown(ISSUER, (EC256,), TokenAudiences(gcp=("a",)), token(aud="sts.amazonaws.com")),
         Party.AWS,
         [],
         [],
@@ -116,7 +119,7 @@ ROWS: dict[str, tuple[Shown, Party, list[str], list[str]]] = {
     "aws-no-iat": (Shown(ISSUER, (EC256,), NO_AUDIENCES, token(iat=None)), Party.AWS, ["aws_no_iat"], []),
     "aws-key-ops": (Shown(ISSUER, (RSA,), has_key_ops=True), Party.AWS, ["aws_key_ops"], []),
     "gcp-of-aws": (
-        Shown(ISSUER, (EC256,), Audiences(aws=("a",)), token(aud="a")),
+        Shown(ISSUER, (EC256,), TokenAudiences(aws=("a",)), token(aud="a")),
         Party.GCP,
         [],
         ["gcp_usual_audience"],
@@ -125,7 +128,7 @@ ROWS: dict[str, tuple[Shown, Party, list[str], list[str]]] = {
         Shown(
             ISSUER,
             (EC256,),
-            Audiences(aws=("a",)),
+            TokenAudiences(aws=("a",)),
             token(aud="//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/p"),
         ),
         Party.GCP,
@@ -136,7 +139,7 @@ ROWS: dict[str, tuple[Shown, Party, list[str], list[str]]] = {
         Shown(
             ISSUER,
             (EC256,),
-            Audiences(gcp=("g",)),
+            TokenAudiences(gcp=("g",)),
             token(aud="//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/p"),
         ),
         Party.GCP,
@@ -157,13 +160,13 @@ ROWS: dict[str, tuple[Shown, Party, list[str], list[str]]] = {
         ["entra_lifetime"],
     ),
     "entra-of-aws": (
-        Shown(ISSUER, (RSA,), Audiences(aws=("a",)), token("RSA", aud="a")),
+        Shown(ISSUER, (RSA,), TokenAudiences(aws=("a",)), token("RSA", aud="a")),
         Party.ENTRA,
         [],
         ["entra_usual_audience"],
     ),
     "entra-usual": (
-        Shown(ISSUER, (RSA,), Audiences(aws=("a",)), token("RSA", aud="api://AzureADTokenExchange")),
+        Shown(ISSUER, (RSA,), TokenAudiences(aws=("a",)), token("RSA", aud="api://AzureADTokenExchange")),
         Party.ENTRA,
         [],
         [],

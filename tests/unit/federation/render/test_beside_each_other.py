@@ -23,7 +23,7 @@ from cfnlint.api import lint_all
 from mirror.config.settings import Issuer, Repository, Settings
 from mirror.federation.render.base import Kind, Rendered, Request, Workload, text_of
 from mirror.federation.render.kinds import KINDS
-from mirror.model import Audiences, IssuerName, IssuerUrl
+from mirror.model import IssuerName, IssuerUrl, TokenAudiences
 from support.iam_linter import lint, lint_trust
 from support.rendering import ACCOUNT, BASE, ENTRY
 
@@ -33,7 +33,7 @@ ISSUERS = tuple(
         ENTRY,
         name=IssuerName(name),
         issuer=IssuerUrl(f"{BASE}/{path}"),
-        audiences_by_cloud=Audiences(AWS, GOOGLE, AZURE),
+        audiences_by_cloud=TokenAudiences(AWS, GOOGLE, AZURE),
     )
     for name, path in (("prod", "prod"), ("gcp-prod", "gcp/prod"))
 )

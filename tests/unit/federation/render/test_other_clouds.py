@@ -14,7 +14,7 @@ import yaml
 from mirror.errors import UsageError
 from mirror.federation.render.base import Workload
 from mirror.federation.render.kinds import KINDS
-from mirror.model import Audiences, IssuerName
+from mirror.model import IssuerName, TokenAudiences
 from support.rendering import ACCOUNT, ENTRY, ISSUER, notes, text, with_audiences
 
 SUBJECT = "system:serviceaccount:default:app"
@@ -175,7 +175,9 @@ def test_each_cloud_is_told_of_its_own_audience(kind: str, own: str) -> None:
         written = text(kind, issuer=issuer)
         assert "sts.amazonaws.com" not in written
         assert notes(kind, issuer=issuer).find("another cloud's") == -1
-    by_cloud = replace(ENTRY, audiences_by_cloud=Audiences(gcp=("sts.amazonaws.com",), azure=("sts.amazonaws.com",)))
+    by_cloud = replace(
+        ENTRY, audiences_by_cloud=TokenAudiences(gcp=("sts.amazonaws.com",), azure=("sts.amazonaws.com",))
+    )
     assert "another cloud's" in notes(kind, issuer=by_cloud)
 
 
@@ -258,7 +260,7 @@ def test_pool_and_credential_keep_the_names_that_they_have() -> None:
 
 def test_list_with_a_comma_has_another_separator(tmp_path: Path) -> None:
     """gcloud splits at commas unless told otherwise."""
-    issuer = replace(ENTRY, audiences_by_cloud=Audiences(gcp=("a,b", "c")))
+    issuer = replace(ENTRY, audiences_by_cloud=TokenAudiences(gcp=("a,b", "c")))
     _, (_, provider, _) = run(text("workload-identity-provider", issuer=issuer), tmp_path, GOOGLE)
     assert "--allowed-audiences=^;^a,b;c" in provider
 
