@@ -14,8 +14,8 @@ from mirror.addresses.issuer_urls import (
     url_problems,
 )
 from mirror.addresses.paths import (
-    Conflict,
-    Place,
+    PathConflict,
+    PublishLocation,
     RepositoryPaths,
     common_folder,
     discovery_url,
@@ -37,8 +37,8 @@ from mirror.addresses.s3_urls import (
 
 __all__ = [
     "BucketUrl",
-    "Conflict",
-    "Place",
+    "PathConflict",
+    "PublishLocation",
     "RepositoryPaths",
     "UrlParts",
     "bucket_url",

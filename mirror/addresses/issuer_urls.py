@@ -226,7 +226,7 @@ _LIKE = 0.8
 """From which likeness on two texts are worth comparing."""
 
 
-def difference(one: str, other: str) -> str:
+def describe_difference(one: str, other: str) -> str:
     """In what two texts differ, as the end of a sentence; `one` is the stranger, `other` the configured one."""
     tests = (
         (one.rstrip("/") == other.rstrip("/"), "they differ in the slash at the end alone, which counts"),
@@ -240,7 +240,7 @@ def difference(one: str, other: str) -> str:
     return next((sentence for is_it, sentence in tests if is_it), _first_difference(one, other))
 
 
-def nearest(issuer: str, configured: Iterable[IssuerUrl]) -> IssuerUrl | None:
+def closest_issuer(issuer: str, configured: Iterable[IssuerUrl]) -> IssuerUrl | None:
     """The configured issuer that `issuer` was most likely meant to be; None when none is like it."""
     ranked = sorted(((_likeness(issuer, each), each) for each in configured), key=lambda pair: (-pair[0], pair[1]))
     return ranked[0][1] if ranked and ranked[0][0] >= _LIKE else None

@@ -25,7 +25,7 @@ class RepositoryPaths:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PublishLocation:
     """One published issuer, former ones included.
 
     `label` is how its configuration entry is called; `store` tells buckets apart (endpoint and bucket name).
@@ -39,11 +39,11 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
+class PathConflict:
     """That the files of two issuers cannot stand beside each other: `path` of `first` covers one of `second`."""
 
-    first: Place
-    second: Place
+    first: PublishLocation
+    second: PublishLocation
     path: str
 
 
@@ -111,24 +111,24 @@ def repository_paths(issuer: IssuerUrl) -> RepositoryPaths:
     )
 
 
-def path_conflicts(places: Iterable[Place]) -> tuple[Conflict, ...]:
+def path_conflicts(places: Iterable[PublishLocation]) -> tuple[PathConflict, ...]:
     """Every pair of issuers of which one's published path equals, or is a directory above, another's.
 
     Paths are compared as (store, object key) and, case-folded, as repository paths: git work trees may stand on
     file systems that ignore case. Issuers must be valid and inside their base URL. Takes O(n log n).
     """
-    pairs: dict[tuple[int, int], Conflict] = {}
+    pairs: dict[tuple[int, int], PathConflict] = {}
     owned = sorted((path, number, place) for number, place in enumerate(places) for path in _paths(place))
     upper_path, upper_number, upper = "\0", -1, None
     for path, number, place in owned:
         if upper is None or not path.startswith(upper_path):
             upper_path, upper_number, upper = path, number, place
         else:  # no two paths of one issuer lie below each other
-            pairs.setdefault((upper_number, number), Conflict(upper, place, _shown(upper_path)))
+            pairs.setdefault((upper_number, number), PathConflict(upper, place, _shown(upper_path)))
     return tuple(pairs[pair] for pair in sorted(pairs))
 
 
-def _paths(place: Place) -> Iterator[str]:
+def _paths(place: PublishLocation) -> Iterator[str]:
     # Each ends with a slash: after sorting, what lies below a path follows it directly, and `a` is not above `ab`.
     discovery, jwks = object_keys(place.issuer, place.base_url, place.prefix)
     files = repository_paths(place.issuer)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from mirror.addresses import (
-    Conflict,
-    Place,
+    PathConflict,
+    PublishLocation,
     bucket_url,
     default_base_url,
     is_aws_endpoint,
@@ -235,7 +235,7 @@ def fleet_findings(entries: tuple[Entry, ...]) -> Iterator[FleetFinding]:
     yield from _equal_names(entries)
     owners: dict[IssuerUrl, str] = {}
     origins: dict[str, tuple[Entry, Location]] = {}
-    places: list[Place] = []
+    places: list[PublishLocation] = []
     for entry in entries:
         for path, issuer in issuers_of(entry):
             label = _label(entry, path)
@@ -264,7 +264,7 @@ def _equal_names(entries: tuple[Entry, ...]) -> Iterator[FleetFinding]:
             yield entry, ("name",), f"The name {entry.shape.name} belongs to {first}. Choose another one."
 
 
-def _place(entry: Entry, label: str, issuer: IssuerUrl) -> Iterator[Place]:
+def _place(entry: Entry, label: str, issuer: IssuerUrl) -> Iterator[PublishLocation]:
     """Where an issuer is published; nothing when that is a mistake of its own."""
     publish = entry.publish
     if "publish" in entry.bad:
@@ -276,10 +276,10 @@ def _place(entry: Entry, label: str, issuer: IssuerUrl) -> Iterator[Place]:
         return
     endpoint = publish.endpoint_url or ""
     server = "" if is_aws_endpoint(endpoint) else endpoint
-    yield Place(label, issuer, f"{server}/{publish.bucket}", base_url, publish.prefix)
+    yield PublishLocation(label, issuer, f"{server}/{publish.bucket}", base_url, publish.prefix)
 
 
-def _conflict_text(conflict: Conflict) -> str:
+def _conflict_text(conflict: PathConflict) -> str:
     first = conflict.first
     return (
         f"The file {conflict.path} of {first.label} ({first.issuer}) and those of this issuer cannot stand beside"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mirror.addresses import discovery_url
-from mirror.addresses.issuer_urls import difference, nearest
+from mirror.addresses.issuer_urls import closest_issuer, describe_difference
 from mirror.config.settings import Publish
 from mirror.federation.verify_result import Document, IssuerView, TokenView, failures_of
 from mirror.model import (
@@ -195,12 +195,12 @@ def _read(body: bytes) -> tuple[Token | None, tuple[Reason, ...]]:
 
 
 def _of_nobody(token: Token, issuers: tuple[IssuerUrl, ...]) -> Reason:
-    like = nearest(token.issuer, issuers)
+    like = closest_issuer(token.issuer, issuers)
     sentence = f"The token's iss {quoted(token.issuer)} is no issuer of this configuration"
     if like is not None:
         return Reason(
             "unknown_issuer",
-            f"{sentence}; the nearest is {quoted(like)}: {difference(token.issuer, like)}.",
+            f"{sentence}; the nearest is {quoted(like)}: {describe_difference(token.issuer, like)}.",
             "Make them the same, to the letter: the cluster's --service-account-issuer, the configuration, the clouds.",
             "token claims.iss",
         )

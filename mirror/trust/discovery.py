@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from mirror.addresses import jwks_uri
-from mirror.addresses.issuer_urls import difference
+from mirror.addresses.issuer_urls import describe_difference
 from mirror.errors import UsageError
 from mirror.model import (
     Answer,
@@ -318,7 +318,7 @@ _LISTS = ("response_types_supported", "subject_types_supported", "id_token_signi
 def _issuer_reasons(shown: object, issuer: IssuerUrl) -> tuple[Reason, ...]:
     if shown == issuer:
         return ()
-    how = f"; {difference(shown, issuer)}" if isinstance(shown, str) else ""
+    how = f"; {describe_difference(shown, issuer)}" if isinstance(shown, str) else ""
     sentence = f"The document's issuer is {described(shown)}, not {quoted(issuer)}{how} (fact 30)."
     return (Reason("wrong_issuer", sentence, _MIRROR, "discovery issuer"),)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mirror.addresses.issuer_urls import difference
+from mirror.addresses.issuer_urls import describe_difference
 from mirror.model import Event, IssuerName, IssuerUrl, Key, Ledger, Level, Reason, Status
 from mirror.trust.parsing import Refused, quoted
 from mirror.trust.tokens import Token, expired_since, in_words, read_token, recorded_signer, signing_key
@@ -41,7 +41,7 @@ def believe_probe(body: bytes, issuers: tuple[IssuerUrl, ...], *, file: str, now
     if isinstance(token, Refused):
         return unusable(file, token.reasons[0].code, token.reasons[0].sentence, token.reasons[0].remedy)
     if token.issuer not in issuers:
-        how = difference(token.issuer, issuers[0])
+        how = describe_difference(token.issuer, issuers[0])
         sentence = f"Its iss is {quoted(token.issuer)}, the issuer {quoted(issuers[0])}; {how}."
         return unusable(file, "wrong_issuer", sentence, "Project a token of this cluster into it.")
     since = expired_since(token, now)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from mirror.addresses.issuer_urls import difference
+from mirror.addresses.issuer_urls import describe_difference
 from mirror.model import IssuerName, IssuerUrl, Key, KeyName, KeyRecord, Kid, Ledger, Reason, Status
 from mirror.trust.jwks import MAX_KID_CHARACTERS, is_printable_text, public_key
 from mirror.trust.parsing import Refused, as_argument, decode, described, quoted, read_object, refused
@@ -306,7 +306,7 @@ def expired_since(token: Token, now: datetime) -> timedelta | None:
 def _issuer(token: Token, issuer: IssuerUrl) -> Check:
     if token.issuer == issuer:
         return passed("iss", f"{quoted(issuer)}, to the letter")
-    how = difference(token.issuer, issuer)
+    how = describe_difference(token.issuer, issuer)
     sentence = f"The token's iss is {quoted(token.issuer)}, the issuer {quoted(issuer)}; {how}."
     return failed("iss", Reason("wrong_issuer", sentence, "They are compared code point by code point (fact 30)."))
 

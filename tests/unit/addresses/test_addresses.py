@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mirror.addresses import (
     BucketUrl,
-    Place,
+    PublishLocation,
     RepositoryPaths,
     bucket_url,
     canonical_url,
@@ -328,8 +328,8 @@ def test_repository_paths_follow_host_and_path(issuer: str, place: str) -> None:
     )
 
 
-def _place(path: str, *, base: str = BASE, store: str = "/b", prefix: str = "") -> Place:
-    return Place(f"{base}{path}", IssuerUrl(f"{base}{path}"), store, base, prefix)
+def _place(path: str, *, base: str = BASE, store: str = "/b", prefix: str = "") -> PublishLocation:
+    return PublishLocation(f"{base}{path}", IssuerUrl(f"{base}{path}"), store, base, prefix)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,10 @@ def _place(path: str, *, base: str = BASE, store: str = "/b", prefix: str = "") 
 )
 @pytest.mark.parametrize("turn", [lambda *pair: pair, lambda *pair: pair[::-1]], ids=["in order", "reversed"])
 def test_covering_paths_conflict(
-    first: Place, second: Place, path: str, turn: Callable[..., tuple[Place, Place]]
+    first: PublishLocation,
+    second: PublishLocation,
+    path: str,
+    turn: Callable[..., tuple[PublishLocation, PublishLocation]],
 ) -> None:
     """Equal paths and a path above another are found in any order, once a pair."""
     conflicts = path_conflicts(turn(first, second))
@@ -368,7 +371,7 @@ def test_covering_paths_conflict(
         (_place("/a"), _place("/a", base="https://c.example", store="/other")),
     ],
 )
-def test_issuers_beside_each_other_do_not_conflict(first: Place, second: Place) -> None:
+def test_issuers_beside_each_other_do_not_conflict(first: PublishLocation, second: PublishLocation) -> None:
     """A folder of issuers, equal beginnings of names, and other buckets are no trouble."""
     assert path_conflicts((first, second)) == ()
 

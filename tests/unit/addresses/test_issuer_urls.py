@@ -2,7 +2,7 @@
 
 import pytest
 
-from mirror.addresses.issuer_urls import difference, nearest
+from mirror.addresses.issuer_urls import closest_issuer, describe_difference
 from mirror.model import IssuerUrl
 
 ISSUER = IssuerUrl("https://oidc-bucket.s3-ap-southeast-2.amazonaws.com/cluster/identifier")
@@ -26,15 +26,15 @@ ISSUER = IssuerUrl("https://oidc-bucket.s3-ap-southeast-2.amazonaws.com/cluster/
 )
 def test_difference_is_named(stranger: str, part: str) -> None:
     """The smallest explanation that fits, as the end of a sentence."""
-    assert part in difference(stranger, ISSUER)
+    assert part in describe_difference(stranger, ISSUER)
 
 
 def test_nearest_issuer_is_the_most_alike() -> None:
     """A slip is recognised; what is like nothing is nobody's."""
     others = (IssuerUrl("https://keys.example.com/a"), ISSUER, IssuerUrl("https://keys.example.com/b"))
-    assert nearest(ISSUER + "/", others) == ISSUER
-    assert nearest("https://s3.ap-southeast-2.amazonaws.com/oidc-bucket/cluster/identifier", others) == ISSUER
-    assert nearest("https://keys.example.com/b/", others) == "https://keys.example.com/b"
-    assert nearest("kubernetes/serviceaccount", others) is None
-    assert nearest("x", ()) is None
-    assert nearest("y" * 20_000, others) is None
+    assert closest_issuer(ISSUER + "/", others) == ISSUER
+    assert closest_issuer("https://s3.ap-southeast-2.amazonaws.com/oidc-bucket/cluster/identifier", others) == ISSUER
+    assert closest_issuer("https://keys.example.com/b/", others) == "https://keys.example.com/b"
+    assert closest_issuer("kubernetes/serviceaccount", others) is None
+    assert closest_issuer("x", ()) is None
+    assert closest_issuer("y" * 20_000, others) is None
