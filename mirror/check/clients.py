@@ -37,7 +37,7 @@ from mirror.model import CommitId, IssuerUrl, ObjectKey, Reason, StoredObject
 from mirror.publish.listing import Target, target
 from mirror.publish.s3 import S3Clients
 from mirror.trust.ledger import stated_issuer
-from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier, SignatureHeader, Unbelieved
+from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier, SignatureHeader, VerificationFailure
 
 REMOTE_SECONDS = 15.0
 FSCK_SECONDS = 15.0
@@ -409,7 +409,7 @@ def signing_state(
     return SigningState(sample, warning=signing_key_warning(settings), ledgers=found)
 
 
-def _sample(settings: Settings, keys: LedgerVerifier | None) -> SignatureHeader | Unbelieved | None:
+def _sample(settings: Settings, keys: LedgerVerifier | None) -> SignatureHeader | VerificationFailure | None:
     """What becomes of a signature that the mirror's key makes; None when this user cannot read the key."""
     own = readable_signing_key(settings)
     if own is None or keys is None:

@@ -6,7 +6,7 @@ from mirror.check.ports import LedgerVerdict, SigningState
 from mirror.check.result import Finding, Place, Station, counted
 from mirror.config.settings import Repository
 from mirror.history.git_command import presentable
-from mirror.trust.ledger_signature import Role, SignatureHeader, Unbelieved
+from mirror.trust.ledger_signature import Role, SignatureHeader, VerificationFailure
 
 _SHOWN = 20
 _MAKE_KEY = "ssh-keygen -t ed25519 -N '' -f signing_key"
@@ -32,7 +32,7 @@ def ledgers(settings: Repository, signing: SigningState, *, issuers: int) -> Ite
         yield _trusted(place, settings, signing.ledgers, issuers=issuers)
 
 
-def _own_key(settings: Repository, sample: SignatureHeader | Unbelieved | None) -> Finding:
+def _own_key(settings: Repository, sample: SignatureHeader | VerificationFailure | None) -> Finding:
     place = Place(Station.GIT, str(settings.signing_key or settings.allowed_signers))
     if settings.signing_key is None:
         sentence = "`repository.signing_key` is not set: with this configuration ledgers can only be read."
@@ -40,7 +40,7 @@ def _own_key(settings: Repository, sample: SignatureHeader | Unbelieved | None) 
     if sample is None:
         sentence = "This user cannot read the signing key; ledgers are judged by `repository.allowed_signers`."
         return place.note("repository.read_only", sentence, "Sign decisions with a key of your own: --signing-key FILE")
-    if isinstance(sample, Unbelieved):
+    if isinstance(sample, VerificationFailure):
         sentence = f"The signing key made a signature that is not believed: {sample.sentence}"
         return place.failed("repository.signing_key", sentence, f"Make another key: {_MAKE_KEY}")
     sentence = f"A signature was made with {sample.kid} and verified."
@@ -80,7 +80,7 @@ def _unsigned(place: Place, found: Iterable[LedgerVerdict]) -> Iterator[Finding]
 
 def _unbelieved(found: Iterable[LedgerVerdict]) -> Iterator[Finding]:
     for each in found:
-        if not isinstance(each.verdict, Unbelieved):
+        if not isinstance(each.verdict, VerificationFailure):
             continue
         place = Place(Station.GIT, each.path)
         code = _CODES[each.verdict.code]
@@ -123,7 +123,7 @@ def _trusted(place: Place, settings: Repository, found: Iterable[LedgerVerdict],
 
 def _is_signed_for_us(each: LedgerVerdict) -> bool:
     """Whether it has a signature for this repository and issuer; without any key it is by an unknown signer."""
-    return isinstance(each.verdict, Unbelieved) and each.verdict.code == "unknown_signer"
+    return isinstance(each.verdict, VerificationFailure) and each.verdict.code == "unknown_signer"
 
 
 def _listed(found: Sequence[LedgerVerdict]) -> str:

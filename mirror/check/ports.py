@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from mirror.config.settings import Publish
 from mirror.model import CommitId, ObjectKey, Reason, StoredObject
 from mirror.ports import ApiserverClient, Bucket, PublicEndpoint, WebIdentityToken
-from mirror.trust.ledger_signature import SignatureHeader, Unbelieved
+from mirror.trust.ledger_signature import SignatureHeader, VerificationFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class LedgerVerdict:
     path: str
     issuer: str
     is_configured: bool
-    verdict: SignatureHeader | Unbelieved | None
+    verdict: SignatureHeader | VerificationFailure | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class SigningState:
     `refused` tells why the files of keys cannot be used; then no ledger is judged. `warning` is about their rights.
     """
 
-    sample: SignatureHeader | Unbelieved | None = None
+    sample: SignatureHeader | VerificationFailure | None = None
     refused: Reason | None = None
     warning: Reason | None = None
     ledgers: tuple[LedgerVerdict, ...] = ()

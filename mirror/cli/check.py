@@ -283,22 +283,22 @@ def distinct(keys: Iterable[AnyKey]) -> tuple[AnyKey, ...]:
 
 def _weak_pairs(found: dict[IssuerName, tuple[AnyKey, ...]]) -> tuple[tuple[Thumbprint, Thumbprint], ...]:
     from mirror.reconcile.state import fast_numbers  # noqa: PLC0415  `--help` does without
-    from mirror.trust.weak_keys import weak_pairs  # noqa: PLC0415  `--help` does without
+    from mirror.trust.weak_keys import shared_prime_pairs  # noqa: PLC0415  `--help` does without
 
-    return weak_pairs((key for keys in found.values() for key in keys), number=fast_numbers())
+    return shared_prime_pairs((key for keys in found.values() for key in keys), number=fast_numbers())
 
 
 def fleet_lines(
     found: dict[IssuerName, tuple[AnyKey, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]
 ) -> Iterator[str]:
     """What was found, in words."""
-    from mirror.trust.weak_keys import shared_keys  # noqa: PLC0415  `--help` does without
+    from mirror.trust.weak_keys import keys_used_twice  # noqa: PLC0415  `--help` does without
 
     holders = {key.thumbprint: name for name, keys in found.items() for key in keys}
     for a, b in weak:
         yield f"{click.style('failed', fg='red')} shared_prime: {_pair(holders, a, b)}"
         yield f"  remedy: {_REMEDY}"
-    for events in shared_keys(found).values():
+    for events in keys_used_twice(found).values():
         yield from (f"{click.style('warning', fg='yellow')}: {escaped(event.sentence)}" for event in events)
     count = sum(len(keys) for keys in found.values())
     yield f"{count} keys of {len(found)} issuers compared: {len(weak)} pairs share a prime."
@@ -309,12 +309,12 @@ def findings(
 ) -> "Iterator[Finding]":
     """What was found, as findings of the doctor."""
     from mirror.check.result import Place, Station  # noqa: PLC0415  `--help` does without
-    from mirror.trust.weak_keys import shared_keys  # noqa: PLC0415  `--help` does without
+    from mirror.trust.weak_keys import keys_used_twice  # noqa: PLC0415  `--help` does without
 
     holders = {key.thumbprint: name for name, keys in found.items() for key in keys}
     for a, b in weak:
         yield Place(Station.FLEET, a).failed("shared_prime", _pair(holders, a, b), _REMEDY)
-    for name, events in shared_keys(found).items():
+    for name, events in keys_used_twice(found).items():
         for event in events:
             place = Place(Station.FLEET, event.fields.get("thumbprint", ""), name)
             yield place.warning(event.name, event.sentence, "Give each cluster ServiceAccount keys of its own.")

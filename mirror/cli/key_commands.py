@@ -39,9 +39,17 @@ from mirror.ports import Ports, PublicResponse
 from mirror.publish.publisher import reason_of
 from mirror.reconcile.state import Beliefs, Publication, believe
 from mirror.report import ExitStatus, Report
-from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
-from mirror.trust.lifecycle import Circumstances
-from mirror.trust.operator_actions import Adoption, adopt, approve, find_key, find_material, read_public, revoke
+from mirror.trust.ledger import ALL_THUMBPRINTS
+from mirror.trust.lifecycle import PassContext
+from mirror.trust.operator_actions import (
+    Adoption,
+    adopt,
+    approve,
+    find_key,
+    find_key_material,
+    parse_public_jwks,
+    revoke,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +198,7 @@ def _find(desk: Desk, publication: Publication, beliefs: Beliefs) -> _Found:
     if isinstance(body, Reason):
         return _Found(publication, observations, body)
     policy = replace(issuer.keys, revoked=desk.revoked(issuer))
-    given = Circumstances(observations, issuer.expected_answers, desk.now, suspects=beliefs.suspects)
+    given = PassContext(observations, issuer.expected_answers, desk.now, suspects=beliefs.suspects)
     bodies = frozenset(each for each in (body, _public_discovery(publication, desk.ports)) if each is not None)
     return _Found(publication, observations, adopt(publication.url, body, policy, given), bodies)
 
@@ -378,7 +386,7 @@ def _public_state(desk: Desk, publication: Publication, material: frozenset[Thum
 
 
 def _has_any(jwks: bytes, material: frozenset[Thumbprint]) -> bool:
-    keys, _ = read_public(jwks, KeyPolicy(kid="opaque"), known=ALL_THUMBPRINTS)
+    keys, _ = parse_public_jwks(jwks, KeyPolicy(kid="opaque"), known=ALL_THUMBPRINTS)
     return any(thumbprint in material for _, thumbprint in keys)
 
 
@@ -389,7 +397,7 @@ def _material(desk: Desk, name: str, key: str | None) -> frozenset[Thumbprint]:
         if not known.records:
             raise UsageError(f"No key of {name} is known yet.", remedy="Let a mirror make its first pass.")
         return frozenset(record.key.thumbprint for record in known.records)
-    found = find_material(known, key)
+    found = find_key_material(known, key)
     if isinstance(found, Reason):
         keep_out = "A key that is not known yet is kept out by its thumbprint in `keys.revoked` of the configuration."
         refuse(replace(found, remedy=f"{found.remedy} {keep_out}"))

@@ -35,7 +35,7 @@ from mirror.reconcile.state import Publication, publications, trust_of
 from mirror.report import ExitStatus, Report
 from mirror.trust.ledger import moment_text
 from mirror.trust.ledger_signature import LedgerTrust
-from mirror.trust.lifecycle import Outcome, revoked_thumbprints
+from mirror.trust.lifecycle import LedgerUpdate, revoked_thumbprints
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +233,7 @@ class Decision:
     """
 
     publication: Publication
-    outcome: Outcome
+    outcome: LedgerUpdate
     stands: Callable[[Ledger], bool] = lambda _: True
     takes_over: frozenset[bytes] = field(default_factory=frozenset)
 

@@ -9,13 +9,13 @@ from mirror.cli.text import QUIET_FROM
 from mirror.federation.verify_result import IssuerView, Login, TokenView, Verification, failures_of
 from mirror.log import escaped
 from mirror.model import Reason
-from mirror.trust.relying_parties import Answer, Party
-from mirror.trust.tokens import Check, Finding
+from mirror.trust.relying_parties import Party, PartyVerdict
+from mirror.trust.tokens import TokenCheck, TokenCheckStatus
 
 _WORDS = {
-    Finding.PASSED: ("ok", "green"),
-    Finding.NOTED: ("note", "yellow"),
-    Finding.FAILED: ("failed", "red"),
+    TokenCheckStatus.PASSED: ("ok", "green"),
+    TokenCheckStatus.NOTED: ("note", "yellow"),
+    TokenCheckStatus.FAILED: ("failed", "red"),
 }
 _NAMES = {Party.AWS: "AWS", Party.GCP: "GCP", Party.ENTRA: "Entra"}
 _MAX_CLAIM_CHARACTERS = 300
@@ -36,7 +36,7 @@ def lines(found: Verification) -> Iterator[str]:
 def _is_quiet(issuer: IssuerView) -> bool:
     """Whether there is nothing to tell of an issuer among many."""
     return all(answer.accepts for answer in issuer.answers) and all(
-        check.finding is Finding.PASSED for check in issuer.checks + issuer.token_checks
+        check.finding is TokenCheckStatus.PASSED for check in issuer.checks + issuer.token_checks
     )
 
 
@@ -77,14 +77,14 @@ def _issuer(issuer: IssuerView, given: TokenView | None) -> Iterator[str]:
         yield from _answer(answer, told, with_token=given is not None)
 
 
-def _check(check: Check) -> Iterator[str]:
+def _check(check: TokenCheck) -> Iterator[str]:
     word, colour = _WORDS[check.finding]
     yield f"  {click.style(f'{word:<6}', fg=colour)}  {check.subject:<10} {escaped(check.sentence)}"
     if check.remedy:
         yield f"          {'':<10} remedy: {escaped(check.remedy)}"
 
 
-def _answer(answer: Answer, told: tuple[Reason, ...], *, with_token: bool) -> Iterator[str]:
+def _answer(answer: PartyVerdict, told: tuple[Reason, ...], *, with_token: bool) -> Iterator[str]:
     name = click.style(f"{_NAMES[answer.party]:<6}", bold=True)
     own = [reason for reason in answer.reasons if reason not in told]
     if answer.accepts:

@@ -30,16 +30,16 @@ from mirror.trust.discovery import (
     read_public_discovery,
     read_public_jwks,
 )
-from mirror.trust.parsing import Refused, quoted
-from mirror.trust.relying_parties import Shown, answers
+from mirror.trust.parsing import Rejected, quote
+from mirror.trust.relying_parties import PartyInput, answers
 from mirror.trust.tokens import (
-    Check,
     Token,
+    TokenCheck,
     check_claims,
-    failed,
+    check_failed,
+    check_passed,
+    check_warning,
     leading_token,
-    noted,
-    passed,
     read_token,
     signing_key,
 )
@@ -78,7 +78,7 @@ def examine(subject: Subject, given: TokenView | None, view: PublicEndpoint, now
     common = failures_of(found.checks + found.token_checks) + problems
     has_unknown_key = any(check.code == UNKNOWN_KEY for check in found.checks)
     has_key_ops = any(check.code == KEY_OPS for check in found.checks)
-    shown = Shown(subject.issuer, found.keys, subject.audiences, token, has_unknown_key, has_key_ops)
+    shown = PartyInput(subject.issuer, found.keys, subject.audiences, token, has_unknown_key, has_key_ops)
     return replace(found, answers=answers(shown, common))
 
 
@@ -89,15 +89,15 @@ def _with_documents(found: IssuerView, subject: Subject, view: PublicEndpoint) -
     if not subject.publish.readback.enabled:
         sentence = "The public URL may not be looked at: `publish.readback.enabled` is false."
         remedy = "Run `oidc-mirror verify` where the public URL can be reached, with read-back enabled."
-        return replace(found, checks=(failed("discovery", Reason("readback_disabled", sentence, remedy)),))
+        return replace(found, checks=(check_failed("discovery", Reason("readback_disabled", sentence, remedy)),))
     url = discovery_url(subject.issuer)
     look = view.look(url, readback=subject.publish.readback)
     if isinstance(look, PublicFailure):
         return replace(found, checks=(_unseen("discovery", url, look),))
     found = replace(found, documents=(_document(url, look),))
     discovery = read_public_discovery(look.body, subject.issuer)
-    if isinstance(discovery, Refused):
-        return replace(found, checks=tuple(failed("discovery", reason) for reason in discovery.reasons))
+    if isinstance(discovery, Rejected):
+        return replace(found, checks=tuple(check_failed("discovery", reason) for reason in discovery.reasons))
     checks = (_told("discovery", url, look), *_notes("discovery", look, discovery.notes, (MEDIA_TYPE_DISCOVERY,)))
     return _with_keys(replace(found, checks=checks), discovery, subject, view)
 
@@ -110,8 +110,8 @@ def _with_keys(found: IssuerView, discovery: PublicDiscovery, subject: Subject, 
     found = replace(found, documents=(*found.documents, _document(url, look)))
     records = subject.ledger.records if subject.ledger is not None else ()
     keys = read_public_jwks(look.body, known=frozenset(record.key.thumbprint for record in records))
-    if isinstance(keys, Refused):
-        return replace(found, checks=found.checks + tuple(failed("jwks", reason) for reason in keys.reasons))
+    if isinstance(keys, Rejected):
+        return replace(found, checks=found.checks + tuple(check_failed("jwks", reason) for reason in keys.reasons))
     media_types = (MEDIA_TYPE_JWKS, MEDIA_TYPE_DISCOVERY)
     notes = _notes("jwks", look, keys.notes + _unnamed_algorithms(discovery, keys) + _key_ops(keys), media_types)
     return replace(found, keys=keys.keys, checks=(*found.checks, _told("jwks", url, look, len(keys.keys)), *notes))
@@ -135,23 +135,23 @@ def _document(url: str, look: PublicResponse) -> Document:
     return Document(url, len(look.body), look.content_type, look.cache_control, look.seconds)
 
 
-def _told(subject: str, url: str, look: PublicResponse, keys: int | None = None) -> Check:
+def _told(subject: str, url: str, look: PublicResponse, keys: int | None = None) -> TokenCheck:
     count = "" if keys is None else f"{keys} {'key' if keys == 1 else 'keys'}, "
-    return passed(subject, f"{url} ({count}{len(look.body)} bytes in {look.seconds:.2f} s)")
+    return check_passed(subject, f"{url} ({count}{len(look.body)} bytes in {look.seconds:.2f} s)")
 
 
-def _unseen(subject: str, url: str, look: PublicFailure) -> Check:
+def _unseen(subject: str, url: str, look: PublicFailure) -> TokenCheck:
     reason = look.reason
-    return failed(subject, replace(reason, sentence=f"{url}: {reason.sentence}"))
+    return check_failed(subject, replace(reason, sentence=f"{url}: {reason.sentence}"))
 
 
 def _notes(
     subject: str, look: PublicResponse, notes: tuple[Note, ...], media_types: tuple[str, ...]
-) -> Iterator[Check]:
+) -> Iterator[TokenCheck]:
     headers = (caching_note(look.cache_control), media_type_note(look.content_type, media_types))
     for note in (*notes, *headers):
         if note is not None:
-            yield noted(subject, note.code, note.sentence)
+            yield check_warning(subject, note.code, note.sentence)
 
 
 # -------------------------------------------------------------------------------------------------- token
@@ -188,32 +188,34 @@ def question(subjects: tuple[Subject, ...], body: bytes | None, *, named: bool) 
 def _read(body: bytes) -> tuple[Token | None, tuple[Reason, ...]]:
     """Read the token, and why the clouds would refuse what stands in the file; its claims are told all the same."""
     token = read_token(body)
-    if not isinstance(token, Refused):
+    if not isinstance(token, Rejected):
         return token, ()
     first = read_token(leading_token(body))
-    return (None if isinstance(first, Refused) else first), token.reasons
+    return (None if isinstance(first, Rejected) else first), token.reasons
 
 
 def _of_nobody(token: Token, issuers: tuple[IssuerUrl, ...]) -> Reason:
     like = closest_issuer(token.issuer, issuers)
-    sentence = f"The token's iss {quoted(token.issuer)} is no issuer of this configuration"
+    sentence = f"The token's iss {quote(token.issuer)} is no issuer of this configuration"
     if like is not None:
         return Reason(
             "unknown_issuer",
-            f"{sentence}; the nearest is {quoted(like)}: {describe_difference(token.issuer, like)}.",
+            f"{sentence}; the nearest is {quote(like)}: {describe_difference(token.issuer, like)}.",
             "Make them the same, to the letter: the cluster's --service-account-issuer, the configuration, the clouds.",
             "token claims.iss",
         )
-    shown = ", ".join(map(quoted, issuers[:_SHOWN_ISSUERS]))
+    shown = ", ".join(map(quote, issuers[:_SHOWN_ISSUERS]))
     more = f" and {len(issuers) - _SHOWN_ISSUERS} more" if len(issuers) > _SHOWN_ISSUERS else ""
     remedy = f"Configured: {shown}{more}."
     return Reason("unknown_issuer", f"{sentence}, and none is like it.", remedy, "token claims.iss")
 
 
-def _token_checks(token: Token, found: IssuerView, subject: Subject, now: datetime) -> tuple[Check, ...]:
+def _token_checks(token: Token, found: IssuerView, subject: Subject, now: datetime) -> tuple[TokenCheck, ...]:
     signature = _signature(token, found, subject)
     ignored = tuple(
-        noted("header", "key_in_header", f"The header's {name} is ignored: keys come from the public JWKS alone.")
+        check_warning(
+            "header", "key_in_header", f"The header's {name} is ignored: keys come from the public JWKS alone."
+        )
         for name in token.ignored
     )
     claims = check_claims(token, subject.issuer, subject.audiences.all(), now, _usual(subject.audiences, token))
@@ -226,11 +228,13 @@ def _usual(audiences: TokenAudiences, token: Token) -> tuple[str, ...]:
     return tuple(each for each in token.audiences if any(audiences.accepts(cloud, each) for cloud in unconfigured))
 
 
-def _signature(token: Token, found: IssuerView, subject: Subject) -> Check:
+def _signature(token: Token, found: IssuerView, subject: Subject) -> TokenCheck:
     if not found.keys:
         sentence = "No public key could be read, so nobody can verify the signature."
-        return failed("signature", Reason("no_public_keys", sentence, "Mend what is told of the documents first."))
+        return check_failed(
+            "signature", Reason("no_public_keys", sentence, "Mend what is told of the documents first.")
+        )
     key = signing_key(token, found.keys, name=subject.name, ledger=subject.ledger)
     if isinstance(key, Reason):
-        return failed("signature", key)
-    return passed("signature", f"by public key {key.thumbprint} ({key.alg}, kid {quoted(key.kid)})")
+        return check_failed("signature", key)
+    return check_passed("signature", f"by public key {key.thumbprint} ({key.alg}, kid {quote(key.kid)})")

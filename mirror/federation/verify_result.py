@@ -9,8 +9,8 @@ from datetime import datetime
 from mirror.federation.causes import Cause
 from mirror.model import IssuerName, IssuerUrl, Key, Note, Reason
 from mirror.report import ExitStatus
-from mirror.trust.relying_parties import Answer, Party
-from mirror.trust.tokens import Check, Finding, Token
+from mirror.trust.relying_parties import Party, PartyVerdict
+from mirror.trust.tokens import Token, TokenCheck, TokenCheckStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class IssuerView:
     is_former: bool = False
     documents: tuple[Document, ...] = ()
     keys: tuple[Key, ...] = ()
-    checks: tuple[Check, ...] = ()
-    token_checks: tuple[Check, ...] = ()
-    answers: tuple[Answer, ...] = ()
+    checks: tuple[TokenCheck, ...] = ()
+    token_checks: tuple[TokenCheck, ...] = ()
+    answers: tuple[PartyVerdict, ...] = ()
 
     def accepted_by(self, party: Party) -> bool:
         """Whether the relying party would accept the documents, and the token where there is one."""
@@ -88,12 +88,12 @@ class Verification:
         return ExitStatus.CURRENT if is_good else ExitStatus.FAILED
 
 
-def failures_of(checks: tuple[Check, ...]) -> tuple[Reason, ...]:
+def failures_of(checks: tuple[TokenCheck, ...]) -> tuple[Reason, ...]:
     """The reasons of the checks that failed."""
     return tuple(
         Reason(check.code, check.sentence, check.remedy, check.subject)
         for check in checks
-        if check.finding is Finding.FAILED
+        if check.finding is TokenCheckStatus.FAILED
     )
 
 
@@ -152,7 +152,7 @@ def _issuer(issuer: IssuerView) -> dict[str, object]:
     }
 
 
-def _check(check: Check) -> dict[str, object]:
+def _check(check: TokenCheck) -> dict[str, object]:
     return {
         "check": check.subject,
         "finding": str(check.finding),
@@ -162,7 +162,7 @@ def _check(check: Check) -> dict[str, object]:
     }
 
 
-def _answer(answer: Answer) -> dict[str, object]:
+def _answer(answer: PartyVerdict) -> dict[str, object]:
     return {
         "name": str(answer.party),
         "accepts": answer.accepts,

@@ -18,11 +18,16 @@ from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
 from mirror.history.commit_graph import blob_id
 from mirror.model import CommitId, Event, Heads, IssuerUrl, KeyId, Ledger, Level, Reason, key_id
 from mirror.ports import History
-from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
-from mirror.trust.ledger import LedgerRead, read_ledger
-from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier, SignatureHeader, Unbelieved, verify_ledger
+from mirror.trust.ledger import ALL_THUMBPRINTS, LedgerRead, read_ledger
+from mirror.trust.ledger_signature import (
+    LedgerTrust,
+    LedgerVerifier,
+    SignatureHeader,
+    VerificationFailure,
+    verify_ledger,
+)
 from mirror.trust.merge import merge
-from mirror.trust.parsing import Refused
+from mirror.trust.parsing import Rejected
 
 _COMMITS_AT_ONCE = 500
 
@@ -289,7 +294,7 @@ class _Reader:
         if body is None:
             return _ABSENT
         read = read_ledger(body, issuer=issuer, known=ALL_THUMBPRINTS)
-        if isinstance(read, Refused):
+        if isinstance(read, Rejected):
             return self._unreadable(issuer, paths, read.reasons[0], body, signature)
         if not self._trust.is_signed:
             return _Judged(read.ledger, self._standing(issuer, body, signature), damaged=read.damaged)
@@ -307,7 +312,7 @@ class _Reader:
     ) -> _Judged:
         keys = self._trust.keys if self._trust.is_signed else None
         verdict = _verdict(keys, issuer, body, signature) if keys is not None else None
-        if isinstance(verdict, Unbelieved) and verdict.code == "foreign":  # a whole ledger, of something else
+        if isinstance(verdict, VerificationFailure) and verdict.code == "foreign":  # a whole ledger, of something else
             return _Judged(why=Reason("ledger.unsigned", verdict.sentence, _REMEDY, paths.ledger))
         return _Judged(why=replace(first, code="ledger.damaged", where=f"{paths.ledger} {first.where}".strip()))
 
@@ -350,7 +355,7 @@ class _Reader:
         if body is None or signature is None or self._trust.keys is not None or self._trust.is_first_signing:
             return
         verdict = verify_ledger(body, signature, issuer=issuer, repository=self._trust.repository, keys={})
-        if isinstance(verdict, Unbelieved) and verdict.code == "unknown_signer":
+        if isinstance(verdict, VerificationFailure) and verdict.code == "unknown_signer":
             raise UsageError(
                 f"repository.signed: the ledgers of this repository are signed (that of {issuer} by {verdict.kid}), "
                 "and this mirror has no signing key. Nothing was done.",
@@ -494,14 +499,14 @@ def _role(keys: LedgerTrust | LedgerVerifier) -> str:
 def _may_be_ours(keys: LedgerTrust | LedgerVerifier, issuer: IssuerUrl, signature: bytes | None) -> bool:
     """Whether the signature's form and header are right, whatever it signs."""
     verdict = _verdict(keys, issuer, b"", signature)
-    return isinstance(verdict, Unbelieved) and verdict.code == "false" and signature is not None
+    return isinstance(verdict, VerificationFailure) and verdict.code == "false" and signature is not None
 
 
 def _verdict(
     keys: LedgerTrust | LedgerVerifier, issuer: IssuerUrl, body: bytes, signature: bytes | None
-) -> SignatureHeader | Unbelieved:
+) -> SignatureHeader | VerificationFailure:
     if signature is None:
-        return Unbelieved("false", "The ledger has no signature.")
+        return VerificationFailure("false", "The ledger has no signature.")
     return keys.verify(body, signature, issuer)
 
 

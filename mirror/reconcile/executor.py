@@ -45,11 +45,10 @@ from mirror.reconcile.reporting import (
 from mirror.reconcile.state import IssuerPlan, Plan, World, defect, publications
 from mirror.reconcile.token_probe import Remembering
 from mirror.report import Effect, Report, reason_from
-from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
-from mirror.trust.ledger import read_ledger
+from mirror.trust.ledger import ALL_THUMBPRINTS, read_ledger
 from mirror.trust.ledger_signature import LedgerTrust
 from mirror.trust.lifecycle import revoked_thumbprints
-from mirror.trust.parsing import Refused
+from mirror.trust.parsing import Rejected
 
 MOST_PATHS = 3000
 """What CloudFront takes at once (its developer guide, "Quotas on invalidations")."""
@@ -280,7 +279,7 @@ class Publishing:
         path = repository_paths(planned.url).ledger
         body = self.ports.history.read(CommitId(snapshot), [path]).get(path, b"")
         read = read_ledger(body, issuer=planned.url, known=ALL_THUMBPRINTS)
-        return isinstance(read, Refused) or not revoked <= revoked_thumbprints(read.ledger)
+        return isinstance(read, Rejected) or not revoked <= revoked_thumbprints(read.ledger)
 
     # -- look -------------------------------------------------------------------------------------------
 

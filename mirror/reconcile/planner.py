@@ -48,21 +48,21 @@ from mirror.reconcile.state import IssuerPlan, Publication, World, defect
 from mirror.reconcile.token_probe import with_probe
 from mirror.report import reason_from
 from mirror.trust.discovery import render
-from mirror.trust.ledger import EVERYTHING as ALL_THUMBPRINTS
+from mirror.trust.ledger import ALL_THUMBPRINTS
 from mirror.trust.lifecycle import (
-    Circumstances,
-    Outcome,
+    LedgerUpdate,
+    PassContext,
     advance,
+    empty_allowed,
     held_missing_since,
     is_clock_wrong,
-    is_emptied,
+    is_empty_by_revocation,
     kept_key,
-    may_be_empty,
     published_keys,
     revoked_thumbprints,
 )
-from mirror.trust.operator_actions import adopt, read_public
-from mirror.trust.parsing import as_argument
+from mirror.trust.operator_actions import adopt, parse_public_jwks
+from mirror.trust.parsing import shell_argument
 
 _ANY_KID = KeyPolicy(kid="opaque")
 
@@ -175,8 +175,8 @@ class _ObjectDiffer:
             return False
         if self.world.local.is_adopted(self.planned.url, jwks.body):
             return False
-        there, left_out = read_public(jwks.body, _ANY_KID, known=ALL_THUMBPRINTS)
-        ours, _ = read_public(bodies.get(jwks_key), _ANY_KID, known=ALL_THUMBPRINTS)
+        there, left_out = parse_public_jwks(jwks.body, _ANY_KID, known=ALL_THUMBPRINTS)
+        ours, _ = parse_public_jwks(bodies.get(jwks_key), _ANY_KID, known=ALL_THUMBPRINTS)
         return bool(there.keys() - ours.keys()) or (bool(left_out) and _has_keys(jwks.body))
 
     def not_repaired(self) -> tuple[Event, ...]:
@@ -215,7 +215,7 @@ def _holds_revoked(
     if body is None or not revoked or not wanted.url.endswith(JWKS_SUFFIX):
         return False
     return any(thumbprint in revoked for _, thumbprint in there) or bool(
-        read_public(body, _ANY_KID, known=ALL_THUMBPRINTS)[1]
+        parse_public_jwks(body, _ANY_KID, known=ALL_THUMBPRINTS)[1]
     )
 
 
@@ -241,7 +241,7 @@ def _keys_of(body: bytes | None, wanted: PublicObject) -> frozenset[KeyId]:
     """The keys of a body that stands where a JWKS belongs; none for discovery, and none where it is not believed."""
     if body is None or not wanted.url.endswith(JWKS_SUFFIX):
         return frozenset()
-    return frozenset(read_public(body, _ANY_KID, known=ALL_THUMBPRINTS)[0])
+    return frozenset(parse_public_jwks(body, _ANY_KID, known=ALL_THUMBPRINTS)[0])
 
 
 WARN_WITHIN = timedelta(days=14)
@@ -377,7 +377,7 @@ def _plan_publication(publication: Publication, world: World, ports: Ports) -> I
     return plan_objects(planned, outcome.ledger, world, ports)
 
 
-def _recovered(publication: Publication, policy: KeyPolicy, given: Circumstances, ports: Ports) -> Outcome | None:
+def _recovered(publication: Publication, policy: KeyPolicy, given: PassContext, ports: Ports) -> LedgerUpdate | None:
     """The ledger of a trusted repository in which nothing of the issuer can be read: as `adopt` would make it.
 
     What apiservers show is published, and no key of the public document is taken away before its time.
@@ -392,7 +392,7 @@ def _recovered(publication: Publication, policy: KeyPolicy, given: Circumstances
     return None if isinstance(found, Reason) else found.outcome
 
 
-def _is_tolerant(publication: Publication, known: IssuerHistory, outcome: Outcome, world: World) -> bool:
+def _is_tolerant(publication: Publication, known: IssuerHistory, outcome: LedgerUpdate, world: World) -> bool:
     """Whether another mirror's ledger stays: mirrors that do not know each other's keys report, and do not fight."""
     since = world.local.of(publication.url).tolerated_since
     if since is None and world.is_new_disk:
@@ -416,9 +416,9 @@ def revoked_of(issuer: Issuer, world: World) -> frozenset[Thumbprint]:
 
 def _circumstances(
     publication: Publication, observations: tuple[Observation, ...], world: World, apiservers: str
-) -> Circumstances:
+) -> PassContext:
     issuer = publication.issuer
-    return Circumstances(
+    return PassContext(
         observations=observations,
         replicas=issuer.expected_answers,
         now=world.now,
@@ -453,7 +453,7 @@ HELD_EVENTS = {
 """Events after which something is not as it should be until an operator acts, and what he may do."""
 
 
-def held_changes(issuer: Issuer, outcome: Outcome) -> tuple[Reason, ...]:
+def held_changes(issuer: Issuer, outcome: LedgerUpdate) -> tuple[Reason, ...]:
     """Every change of the issuer that waits for an operator, with the command that decides it."""
     keys = tuple(_held_key(issuer, record) for record in outcome.ledger.records if record.status is Status.HELD)
     told = tuple(
@@ -475,7 +475,7 @@ def _holds_up(event: Event, ledger: Ledger) -> bool:
 
 def _emptied_unasked(issuer: Issuer, ledger: Ledger) -> tuple[Reason, ...]:
     """Revocations that left no key together, none of them by `--last`: nobody asked for an empty set."""
-    if not is_emptied(ledger) or may_be_empty(ledger):
+    if not is_empty_by_revocation(ledger) or empty_allowed(ledger):
         return ()
     kept = kept_key(ledger)
     if kept is not None:
@@ -491,7 +491,7 @@ def _emptied_unasked(issuer: Issuer, ledger: Ledger) -> tuple[Reason, ...]:
 
 def emptied(ledger: Ledger) -> tuple[Event, ...]:
     """`issuer.emptied`, as long as an operator's `revoke --last` leaves no key public."""
-    if not is_emptied(ledger) or not may_be_empty(ledger):
+    if not is_empty_by_revocation(ledger) or not empty_allowed(ledger):
         return ()
     sentence = f"Every key of {ledger.issuer} is revoked and its public set is empty: no token of it is accepted."
     return (Event("issuer.emptied", sentence, Level.WARNING),)
@@ -499,7 +499,7 @@ def emptied(ledger: Ledger) -> tuple[Event, ...]:
 
 def _held_key(issuer: Issuer, record: KeyRecord) -> Reason:
     sentence = f"Key {record.key.thumbprint} is held ({record.held_because}) and not public."
-    remedy = f"Check it, then: oidc-mirror approve {issuer.name} {as_argument(record.key.thumbprint)}"
+    remedy = f"Check it, then: oidc-mirror approve {issuer.name} {shell_argument(record.key.thumbprint)}"
     return Reason("key.held", sentence, remedy)
 
 

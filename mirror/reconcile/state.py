@@ -40,9 +40,9 @@ from mirror.publish.listing import Shown, Target
 from mirror.reconcile.local_state import Audits, LocalState
 from mirror.trust.discovery import observe
 from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier
-from mirror.trust.lifecycle import Outcome
+from mirror.trust.lifecycle import LedgerUpdate
 from mirror.trust.tokens import Token
-from mirror.trust.weak_keys import shared_keys, suspects
+from mirror.trust.weak_keys import keys_sharing_primes, keys_used_twice
 
 Answers = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
 
@@ -51,8 +51,8 @@ Answers = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
 class Beliefs:
     """Everything that apiservers showed in this pass, by issuer name.
 
-    `defects` names issuers whose answers made our own code fail. `suspects` are new keys that must be held, with the
-    reason's code; `events` what keys of several issuers have in common.
+    `defects` names issuers whose answers made our own code fail. `keys_sharing_primes` are new keys that must be held,
+    with the reason's code; `events` what keys of several issuers have in common.
     """
 
     observations: Mapping[IssuerName, tuple[Observation, ...]] = field(default_factory=dict)
@@ -91,8 +91,8 @@ def believe(
     known = {key.thumbprint: key for key in recorded_keys(memory)}
     followed = _followed(memory)
     new = [key for keys in shown.values() for key in keys if key.thumbprint not in followed]
-    suspected = suspects(new, (*known.values(), *left_out()), number=fast_numbers()) if new else {}
-    return Beliefs(observations, defects, suspected, shared_keys(shown))
+    suspected = keys_sharing_primes(new, (*known.values(), *left_out()), number=fast_numbers()) if new else {}
+    return Beliefs(observations, defects, suspected, keys_used_twice(shown))
 
 
 def defect(error: Exception) -> Reason:
@@ -216,7 +216,7 @@ class IssuerPlan:
     publication: Publication
     observations: tuple[Observation, ...] = ()
     before: Ledger | None = None
-    outcome: Outcome | None = None
+    outcome: LedgerUpdate | None = None
     decisions: tuple[Decided, ...] = ()
     events: tuple[Event, ...] = ()
     drift: tuple[Event, ...] = ()

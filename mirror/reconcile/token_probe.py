@@ -20,7 +20,7 @@ from mirror.reconcile.state import IssuerPlan
 from mirror.report import Effect
 from mirror.trust.discovery import PublicKeys, read_public_jwks
 from mirror.trust.lifecycle import published_keys
-from mirror.trust.token_probe import Probed, believe_probe, is_fresh, judge_probe, unusable
+from mirror.trust.token_probe import ProbeResult, is_fresh, read_probe_token, unusable, verify_probe_token
 from mirror.trust.tokens import MAX_TOKEN_BYTES, Token
 
 _STANDING = (Effect.UNCHANGED, Effect.PUT, Effect.PLANNED)
@@ -56,7 +56,7 @@ def _token_in(file: Path, issuer: Issuer, now: datetime) -> Token | Event:
         body = read_small(file, _MAX_FILE_BYTES)
     except OSError as error:
         return _unreadable(file, error)
-    return believe_probe(body, urls, file=str(file), now=now)
+    return read_probe_token(body, urls, file=str(file), now=now)
 
 
 def _unreadable(file: Path, error: OSError) -> Event:
@@ -64,7 +64,7 @@ def _unreadable(file: Path, error: OSError) -> Event:
     return unusable(str(file), "unreadable", f"It cannot be read: {why_unreadable(error)}.", remedy)
 
 
-def probed(planned: IssuerPlan, published: Published, ledger: Ledger | None, seen: bytes | None) -> Probed:
+def probed(planned: IssuerPlan, published: Published, ledger: Ledger | None, seen: bytes | None) -> ProbeResult:
     """What the probe of one publication tells after (or, in a dry run, without) publishing.
 
     Args:
@@ -74,12 +74,12 @@ def probed(planned: IssuerPlan, published: Published, ledger: Ledger | None, see
         seen: the public JWKS as the world got it in this pass; None when nobody looked or nothing came.
     """
     if planned.probe is None or ledger is None or not ledger.records:
-        return Probed()  # what is public, if anything, is not ours yet
+        return ProbeResult()  # what is public, if anything, is not ours yet
     try:
         public = _public(planned, published, ledger, seen)
-        return judge_probe(planned.probe, public, name=planned.issuer.name, ledger=ledger)
+        return verify_probe_token(planned.probe, public, name=planned.issuer.name, ledger=ledger)
     except Exception as error:  # noqa: BLE001  looking on never costs the pass
-        return Probed((_defect(error),))
+        return ProbeResult((_defect(error),))
 
 
 def _public(planned: IssuerPlan, published: Published, ledger: Ledger, seen: bytes | None) -> tuple[Key, ...]:

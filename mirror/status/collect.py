@@ -60,7 +60,7 @@ from mirror.status.result import (
     public_sight,
 )
 from mirror.trust.discovery import render
-from mirror.trust.lifecycle import Outcome
+from mirror.trust.lifecycle import LedgerUpdate
 
 
 def standing(settings: Settings, ports: Ports, now: datetime, *, names: frozenset[IssuerName]) -> Standing:
@@ -172,7 +172,7 @@ def _issuer(publication: Publication, world: World, ports: Ports) -> IssuerStand
         objects=_objects(publication, ledger, planned),
         events=known.events + planned.drift + sight.events,
         failures=known.failures + planned.failures + sight.failures,
-        held=held_changes(issuer, Outcome(ledger, (), ())),
+        held=held_changes(issuer, LedgerUpdate(ledger, (), ())),
     )
 
 

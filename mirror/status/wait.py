@@ -13,8 +13,8 @@ from mirror.model import IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, 
 from mirror.ports import PublicFailure, PublicResponse, PublicResult
 from mirror.publish.drift import max_age_seconds, safe_to_sign_at
 from mirror.status.result import public_keys
-from mirror.trust.operator_actions import find_key, matching
-from mirror.trust.parsing import as_argument
+from mirror.trust.operator_actions import find_key, match_keys
+from mirror.trust.parsing import shell_argument
 
 POLL = timedelta(seconds=10)
 
@@ -83,7 +83,7 @@ class Wait:
     def _demand_possible(self) -> None:
         """Refuse what waiting cannot bring about, whatever the public JWKS still shows."""
         ledger = self._wanted.ledger
-        found = () if ledger is None else matching(ledger, self._wanted.text)
+        found = () if ledger is None else match_keys(ledger, self._wanted.text)
         if ledger is None or not found:
             return
         one = find_key(ledger, self._wanted.text)
@@ -130,7 +130,7 @@ class Wait:
         # The rule of all commands that take a KEY is about ledgers; what is public makes one.
         records = tuple(KeyRecord(key, Status.PUBLISHED, 1, self._clock.now()) for key in keys)
         public = Ledger(self._wanted.issuer, records)
-        if not matching(public, self._wanted.text):
+        if not match_keys(public, self._wanted.text):
             return None
         found = find_key(public, self._wanted.text)
         if isinstance(found, Reason):
@@ -143,11 +143,11 @@ class Wait:
 
     def _ledger_says(self) -> str:
         ledger = self._wanted.ledger
-        found = () if ledger is None else matching(ledger, self._wanted.text)
+        found = () if ledger is None else match_keys(ledger, self._wanted.text)
         if not found:
             return "" if ledger is None else "git does not know it: no apiserver showed it so far"
         if found[0].status is Status.HELD:
-            argument = as_argument(found[0].key.thumbprint)
+            argument = shell_argument(found[0].key.thumbprint)
             return f"it is held; check it, then: oidc-mirror approve {self._wanted.name} {argument}"
         return f"git says that it is {found[0].status}"
 

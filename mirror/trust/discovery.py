@@ -26,8 +26,8 @@ from mirror.model import (
     key_id,
 )
 from mirror.trust.jwks import is_printable_text, read_jwks
-from mirror.trust.lifecycle import may_be_empty, published_keys
-from mirror.trust.parsing import Refused, described, quoted, read_object
+from mirror.trust.lifecycle import empty_allowed, published_keys
+from mirror.trust.parsing import Rejected, describe_json, quote, read_object
 
 _DOCUMENT = "discovery"
 
@@ -41,7 +41,7 @@ class Discovery:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class DiscoveryRule:
     """What one member must be: `holds(value, issuer)`, the sentence and remedy otherwise, and the source."""
 
     member: str
@@ -52,7 +52,7 @@ class Rule:
     citation: str
 
 
-def read_discovery(body: bytes, *, issuer: IssuerUrl, jwks_uri: str) -> Discovery | Refused:
+def read_discovery(body: bytes, *, issuer: IssuerUrl, jwks_uri: str) -> Discovery | Rejected:
     """Read a discovery document (OpenID Connect Discovery 1.0, section 3); unknown members are ignored.
 
     Args:
@@ -66,16 +66,16 @@ def read_discovery(body: bytes, *, issuer: IssuerUrl, jwks_uri: str) -> Discover
     """
     document = read_object(body, _DOCUMENT)
     if isinstance(document, Reason):
-        return Refused((document,))
+        return Rejected((document,))
     reasons = tuple(
         _reason(rule, document.get(rule.member), issuer)
         for rule in RULES
         if not rule.holds(document.get(rule.member), issuer)
     )
-    return Refused(reasons) if reasons else Discovery(issuer, _notes(document.get("jwks_uri"), jwks_uri))
+    return Rejected(reasons) if reasons else Discovery(issuer, _notes(document.get("jwks_uri"), jwks_uri))
 
 
-def _reason(rule: Rule, value: object, issuer: IssuerUrl) -> Reason:
+def _reason(rule: DiscoveryRule, value: object, issuer: IssuerUrl) -> Reason:
     sentence = f"{rule.sentence(value, issuer)} ({rule.citation})."
     return Reason(rule.code, sentence, rule.remedy, f"{_DOCUMENT} {rule.member}")
 
@@ -83,7 +83,7 @@ def _reason(rule: Rule, value: object, issuer: IssuerUrl) -> Reason:
 def _notes(shown: object, jwks_uri: str) -> tuple[Note, ...]:
     if shown == jwks_uri:
         return ()
-    sentence = f"The apiserver's jwks_uri is {described(shown)}; the mirror publishes {quoted(jwks_uri)} (fact 12)."
+    sentence = f"The apiserver's jwks_uri is {describe_json(shown)}; the mirror publishes {quote(jwks_uri)} (fact 12)."
     return (Note("foreign_jwks_uri", sentence),)
 
 
@@ -92,7 +92,7 @@ def _is_issuer(value: object, issuer: IssuerUrl) -> bool:
 
 
 def _other_issuer(value: object, issuer: IssuerUrl) -> str:
-    sentence = f"The apiserver's issuer is {described(value)}, the configured one {quoted(issuer)}"
+    sentence = f"The apiserver's issuer is {describe_json(value)}, the configured one {quote(issuer)}"
     if isinstance(value, str) and value.removesuffix("/") == issuer.removesuffix("/"):
         return f"{sentence}; they differ in the slash at the end alone, which counts"
     return sentence
@@ -109,7 +109,7 @@ def _lacks(member: str, wanted: str) -> Callable[[object, IssuerUrl], str]:
 _NOT_KUBERNETES = "Look at what answers under this address; kube-apiserver always sends it."
 
 RULES = (
-    Rule(
+    DiscoveryRule(
         "issuer",
         "wrong_issuer",
         _is_issuer,
@@ -117,7 +117,7 @@ RULES = (
         "Configure the first --service-account-issuer of this apiserver, letter by letter.",
         "OpenID Connect Discovery 1.0, section 4.3; facts 11, 30",
     ),
-    Rule(
+    DiscoveryRule(
         "response_types_supported",
         "wrong_response_types",
         _contains("id_token"),
@@ -125,7 +125,7 @@ RULES = (
         _NOT_KUBERNETES,
         "OpenID Connect Discovery 1.0, section 3; fact 2",
     ),
-    Rule(
+    DiscoveryRule(
         "subject_types_supported",
         "wrong_subject_types",
         _contains("public"),
@@ -152,7 +152,7 @@ def render(ledger: Ledger, extra: Mapping[str, object] = _NOTHING) -> Documents 
         UsageError, ValueError: as `documents`.
     """
     keys = published_keys(ledger)
-    return documents(ledger.issuer, keys, extra) if keys or may_be_empty(ledger) else None
+    return documents(ledger.issuer, keys, extra) if keys or empty_allowed(ledger) else None
 
 
 def documents(issuer: IssuerUrl, keys: tuple[Key, ...], extra: Mapping[str, object] = _NOTHING) -> Documents:
@@ -213,8 +213,8 @@ def observe(
     """
     discovery = read_discovery(answer.discovery, issuer=issuer, jwks_uri=jwks_uri(issuer))
     jwks = read_jwks(answer.jwks, policy=policy, known=known)
-    if isinstance(discovery, Refused) or isinstance(jwks, Refused):
-        reasons = tuple(reason for each in (discovery, jwks) if isinstance(each, Refused) for reason in each.reasons)
+    if isinstance(discovery, Rejected) or isinstance(jwks, Rejected):
+        reasons = tuple(reason for each in (discovery, jwks) if isinstance(each, Rejected) for reason in each.reasons)
         return Unusable(answer.apiserver, reasons, answer.date, answer.certificate_expires_at)
     notes = discovery.notes + jwks.notes
     return Observed(answer.apiserver, jwks.keys, notes, answer.date, answer.certificate_expires_at)
@@ -248,7 +248,7 @@ class PublicKeys:
     with_key_ops: bool = False
 
 
-def read_public_discovery(body: bytes, issuer: IssuerUrl) -> PublicDiscovery | Refused:
+def read_public_discovery(body: bytes, issuer: IssuerUrl) -> PublicDiscovery | Rejected:
     """Read a public discovery document (OpenID Connect Discovery 1.0, sections 3 and 4.3).
 
     Args:
@@ -260,18 +260,18 @@ def read_public_discovery(body: bytes, issuer: IssuerUrl) -> PublicDiscovery | R
     """
     document = read_object(body, "discovery")
     if isinstance(document, Reason):
-        return Refused((replace(document, remedy=_MIRROR),))
+        return Rejected((replace(document, remedy=_MIRROR),))
     reasons = _issuer_reasons(document.get("issuer"), issuer) + _uri_reasons(document.get("jwks_uri"))
     reasons += tuple(_missing(name) for name in _LISTS if not _is_list_of_texts(document.get(name)))
     if reasons:
-        return Refused(reasons)
+        return Rejected(reasons)
     found = str(document["jwks_uri"])
     algorithms = document["id_token_signing_alg_values_supported"]
     assert isinstance(algorithms, list)  # noqa: S101  the table of lists said so; this tells mypy
     return PublicDiscovery(found, tuple(algorithms), _uri_notes(found, issuer))
 
 
-def read_public_jwks(body: bytes, *, known: frozenset[Thumbprint]) -> PublicKeys | Refused:
+def read_public_jwks(body: bytes, *, known: frozenset[Thumbprint]) -> PublicKeys | Rejected:
     """Read a public JWKS by the rules that apiservers' answers are read by; any kid will do.
 
     Args:
@@ -282,8 +282,8 @@ def read_public_jwks(body: bytes, *, known: frozenset[Thumbprint]) -> PublicKeys
         The keys with a note for each that relying parties may not know, or all reasons of `read_jwks`.
     """
     keys = read_jwks(body, policy=_PUBLIC, known=known)
-    if isinstance(keys, Refused):
-        return Refused(tuple(replace(reason, remedy=_MIRROR) for reason in keys.reasons))
+    if isinstance(keys, Rejected):
+        return Rejected(tuple(replace(reason, remedy=_MIRROR) for reason in keys.reasons))
     notes = tuple(Note(note.code, _unknown_key(note)) for note in keys.notes)
     return PublicKeys(keys.keys, notes, _has_key_ops(body))
 
@@ -308,7 +308,7 @@ def media_type_note(content_type: str, expected: tuple[str, ...]) -> Note | None
     """Give a note where the media type is not one of `expected`: some relying parties look at it (facts 32, 35)."""
     if content_type.partition(";")[0].strip().lower() in expected:
         return None
-    shown = quoted(content_type) if content_type else "missing"
+    shown = quote(content_type) if content_type else "missing"
     return Note("content_type", f"The content type is {shown}, not {' or '.join(expected)} (facts 32, 35).")
 
 
@@ -319,7 +319,7 @@ def _issuer_reasons(shown: object, issuer: IssuerUrl) -> tuple[Reason, ...]:
     if shown == issuer:
         return ()
     how = f"; {describe_difference(shown, issuer)}" if isinstance(shown, str) else ""
-    sentence = f"The document's issuer is {described(shown)}, not {quoted(issuer)}{how} (fact 30)."
+    sentence = f"The document's issuer is {describe_json(shown)}, not {quote(issuer)}{how} (fact 30)."
     return (Reason("wrong_issuer", sentence, _MIRROR, "discovery issuer"),)
 
 
@@ -329,14 +329,14 @@ def _uri_reasons(shown: object) -> tuple[Reason, ...]:
     )
     if is_url:
         return ()
-    sentence = f"The document's jwks_uri is {described(shown)}, and no https URL."
+    sentence = f"The document's jwks_uri is {describe_json(shown)}, and no https URL."
     return (Reason("wrong_jwks_uri", sentence, _MIRROR, "discovery jwks_uri"),)
 
 
 def _uri_notes(shown: str, issuer: IssuerUrl) -> tuple[Note, ...]:
     if shown == jwks_uri(issuer):
         return ()
-    sentence = f"The jwks_uri {quoted(shown)} is not where this mirror publishes; clouds follow it all the same."
+    sentence = f"The jwks_uri {quote(shown)} is not where this mirror publishes; clouds follow it all the same."
     return (Note("foreign_jwks_uri", sentence),)
 
 

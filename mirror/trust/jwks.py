@@ -21,7 +21,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwcrypto.jwk import JWK
 
 from mirror.model import EcKey, Key, KeyPolicy, Kid, Note, Reason, RsaKey, Thumbprint, key_id
-from mirror.trust.parsing import Refused, decode_coordinate, decode_uint, encode, quoted, read_object, refused, step
+from mirror.trust.parsing import (
+    Rejected,
+    decode_coordinate,
+    decode_uint,
+    encode,
+    json_path_step,
+    quote,
+    read_object,
+    reject,
+)
 from mirror.trust.weak_keys import MAX_MODULUS_BITS, SMALL_MULTIPLES, checking_cost, is_small_multiple, weaknesses
 
 MAX_KEYS = 200
@@ -42,7 +51,7 @@ class KeySet:
     notes: tuple[Note, ...] = ()
 
 
-def read_jwks(body: bytes, *, policy: KeyPolicy, known: Container[Thumbprint] = frozenset()) -> KeySet | Refused:
+def read_jwks(body: bytes, *, policy: KeyPolicy, known: Container[Thumbprint] = frozenset()) -> KeySet | Rejected:
     """Read a JWKS (RFC 7517, section 5) of RSA and EC signature keys.
 
     Args:
@@ -56,17 +65,17 @@ def read_jwks(body: bytes, *, policy: KeyPolicy, known: Container[Thumbprint] = 
     """
     document = read_object(body, _DOCUMENT)
     if isinstance(document, Reason):
-        return Refused((document,))
+        return Rejected((document,))
     entries = _entries(document)
     if isinstance(entries, Reason):
-        return refused((*private_members(document, _DOCUMENT), entries))
+        return reject((*private_members(document, _DOCUMENT), entries))
     if sum(checking_cost(n) for n, _ in _new_rsa_keys(entries, known).values()) > MAX_CHECKING_COST:
-        return refused((*private_members(document, _DOCUMENT), _too_costly()))
+        return reject((*private_members(document, _DOCUMENT), _too_costly()))
     read = tuple(_read_entry(entry, f"{_DOCUMENT} keys[{i}]", policy, known) for i, entry in enumerate(entries))
     reasons = private_members(document, _DOCUMENT) + tuple(
         reason for each in read if isinstance(each, tuple) for reason in each
     )
-    return refused(reasons) if reasons else _collected(read)
+    return reject(reasons) if reasons else _collected(read)
 
 
 def _entries(document: dict[str, object]) -> list[object] | Reason:
@@ -115,28 +124,28 @@ def _read_entry(
         return (Reason("bad_key", sentence, "Look at the key files of this apiserver.", where),)
     if entry["kty"] in KNOWN_TYPES:
         return read_key(entry, where, kid=policy.kid, known=known)
-    sentence = f"A key is of the type {quoted(entry['kty'])}, which relying parties may not know (facts 8, 31)."
+    sentence = f"A key is of the type {quote(entry['kty'])}, which relying parties may not know (facts 8, 31)."
     if policy.unknown_keys == "skip":
         return Note("unknown_key_skipped", f"{sentence} It is left out.")
     return (Reason("unknown_key", sentence, "Remove the key, or set keys.unknown_keys to skip.", f"{where}.kty"),)
 
 
-def _collected(read: tuple[Key | Note | tuple[Reason, ...], ...]) -> KeySet | Refused:
+def _collected(read: tuple[Key | Note | tuple[Reason, ...], ...]) -> KeySet | Rejected:
     notes = tuple(each for each in read if isinstance(each, Note))
     # A key file that is given twice is published twice (fact 3): equal entries are one.
     distinct = {each: None for each in read if not isinstance(each, Note | tuple)}
     keys = tuple(sorted(distinct, key=key_id))
     conflicts = tuple(_conflicts(keys))
     if conflicts:
-        return Refused(conflicts)
-    return KeySet(keys, notes) if keys else Refused((_empty(),))
+        return Rejected(conflicts)
+    return KeySet(keys, notes) if keys else Rejected((_empty(),))
 
 
 def _conflicts(keys: tuple[Key, ...]) -> Iterator[Reason]:
     kids: set[Kid] = set()
     for key in keys:
         if key.kid in kids:
-            sentence = f"names two different keys {quoted(key.kid)} (fact 7)"
+            sentence = f"names two different keys {quote(key.kid)} (fact 7)"
             yield _set_reason("duplicate_kid", sentence, "Give each key its own kid at the external signer.")
         kids.add(key.kid)
 
@@ -260,7 +269,7 @@ MAX_KID_CHARACTERS = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class KeyRule:
     """What one member must be: `holds(members)`, the end of a sentence that says so, the remedy, and the source."""
 
     member: str
@@ -318,7 +327,7 @@ def _unknown_type(where: str) -> Reason:
     return Reason("bad_key", sentence, "Only RSA and EC keys sign ServiceAccount tokens for clouds.", f"{where}.kty")
 
 
-def _failed(rules: tuple[Rule, ...], members: Members, where: str) -> tuple[Reason, ...]:
+def _failed(rules: tuple[KeyRule, ...], members: Members, where: str) -> tuple[Reason, ...]:
     return tuple(
         Reason(
             rule.code,
@@ -377,7 +386,7 @@ def _wrong_kid(key: Key, where: str) -> tuple[Reason, ...]:
     right = kubernetes_kid(key)
     if key.kid == right:
         return ()
-    sentence = f"The kid is {quoted(key.kid)}, but kube-apiserver computes {quoted(right)} for this key (fact 7)."
+    sentence = f"The kid is {quote(key.kid)}, but kube-apiserver computes {quote(right)} for this key (fact 7)."
     return (
         Reason("wrong_kid", sentence, "Set keys.kid to opaque if an external signer names the keys.", f"{where}.kid"),
     )
@@ -431,9 +440,11 @@ _UINT = "is no base64url number of minimal length without padding"
 _COORDINATE = "is no base64url number of the curve's full length without padding"
 
 COMMON_RULES = (
-    Rule("kid", "bad_kid", _has_kid, "is not 1 to 1024 printable characters", _SIGNER, "RFC 7517, section 4.5; fact 7"),
-    Rule("use", "wrong_use", _one_of("use", "sig"), "is not sig", _SIGNER, "RFC 7517, section 4.2"),
-    Rule(
+    KeyRule(
+        "kid", "bad_kid", _has_kid, "is not 1 to 1024 printable characters", _SIGNER, "RFC 7517, section 4.5; fact 7"
+    ),
+    KeyRule("use", "wrong_use", _one_of("use", "sig"), "is not sig", _SIGNER, "RFC 7517, section 4.2"),
+    KeyRule(
         "key_ops",
         "wrong_key_ops",
         _one_of("key_ops", ["verify"]),
@@ -443,7 +454,7 @@ COMMON_RULES = (
     ),
 )
 RSA_RULES = (
-    Rule(
+    KeyRule(
         "alg",
         "wrong_alg",
         _one_of("alg", *RSA_ALGORITHMS),
@@ -451,12 +462,12 @@ RSA_RULES = (
         _SIGNER,
         "RFC 7518, section 3.3; fact 8",
     ),
-    Rule("n", "bad_encoding", _is_uint("n"), _UINT, _SIGNER, "RFC 7518, section 6.3.1.1; fact 45"),
-    Rule("e", "bad_encoding", _is_uint("e"), _UINT, _SIGNER, "RFC 7518, section 6.3.1.2; fact 45"),
+    KeyRule("n", "bad_encoding", _is_uint("n"), _UINT, _SIGNER, "RFC 7518, section 6.3.1.1; fact 45"),
+    KeyRule("e", "bad_encoding", _is_uint("e"), _UINT, _SIGNER, "RFC 7518, section 6.3.1.2; fact 45"),
 )
 EC_RULES = (
-    Rule("crv", "wrong_curve", _has_curve, "is not P-256, P-384 or P-521", _SIGNER, "RFC 7518, section 6.2.1.1"),
-    Rule(
+    KeyRule("crv", "wrong_curve", _has_curve, "is not P-256, P-384 or P-521", _SIGNER, "RFC 7518, section 6.2.1.1"),
+    KeyRule(
         "alg",
         "wrong_alg",
         _has_algorithm_of_curve,
@@ -464,9 +475,9 @@ EC_RULES = (
         _SIGNER,
         "RFC 7518, section 3.4; fact 8",
     ),
-    Rule("x", "bad_encoding", _is_coordinate("x"), _COORDINATE, _SIGNER, "RFC 7518, section 6.2.1.2; fact 45"),
-    Rule("y", "bad_encoding", _is_coordinate("y"), _COORDINATE, _SIGNER, "RFC 7518, section 6.2.1.3; fact 45"),
-    Rule("y", "not_on_curve", _is_point, "makes no point of the curve with x", _SIGNER, "RFC 7518, section 6.2.1"),
+    KeyRule("x", "bad_encoding", _is_coordinate("x"), _COORDINATE, _SIGNER, "RFC 7518, section 6.2.1.2; fact 45"),
+    KeyRule("y", "bad_encoding", _is_coordinate("y"), _COORDINATE, _SIGNER, "RFC 7518, section 6.2.1.3; fact 45"),
+    KeyRule("y", "not_on_curve", _is_point, "makes no point of the curve with x", _SIGNER, "RFC 7518, section 6.2.1"),
 )
 
 
@@ -500,7 +511,7 @@ def _members(value: object, where: str) -> Iterator[tuple[str, str]]:
     """Give every member of every object below `value` as (path, name); `value` is of bounded depth."""
     if isinstance(value, dict):
         for name, child in value.items():
-            path = where + step(name)
+            path = where + json_path_step(name)
             yield path, name
             yield from _members(child, path)
     elif isinstance(value, list):

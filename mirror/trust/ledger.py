@@ -43,7 +43,17 @@ from mirror.trust.jwks import (
     read_key,
 )
 from mirror.trust.merge import joined
-from mirror.trust.parsing import MAX_REASONS, Refused, described, encode, limited, quoted, read_object, refused, step
+from mirror.trust.parsing import (
+    MAX_REASONS,
+    Rejected,
+    describe_json,
+    encode,
+    json_path_step,
+    limited,
+    quote,
+    read_object,
+    reject,
+)
 
 VERSION = 1
 MAX_BYTES = 4 * 1024 * 1024
@@ -55,14 +65,14 @@ _INDENT = 4
 """How deep a record stands in the file."""
 
 
-class _Everything(Container[Thumbprint]):
+class _AllThumbprints(Container[Thumbprint]):
     """Contains every thumbprint."""
 
     def __contains__(self, item: object) -> bool:
         return True
 
 
-EVERYTHING: Container[Thumbprint] = _Everything()
+ALL_THUMBPRINTS: Container[Thumbprint] = _AllThumbprints()
 """For `known`, where the file can only have been written by this mirror, which checked every key when it came in."""
 
 
@@ -80,7 +90,7 @@ class LedgerRead:
 # ------------------------------------------------------------------------------------------------- reading
 
 
-def read_ledger(body: bytes, *, issuer: IssuerUrl, known: Container[Thumbprint] = frozenset()) -> LedgerRead | Refused:
+def read_ledger(body: bytes, *, issuer: IssuerUrl, known: Container[Thumbprint] = frozenset()) -> LedgerRead | Rejected:
     """Read a ledger file: the same rules for keys as in `read_jwks`, with any kid.
 
     Args:
@@ -95,12 +105,12 @@ def read_ledger(body: bytes, *, issuer: IssuerUrl, known: Container[Thumbprint] 
     """
     document = _object(body)
     if isinstance(document, Reason):
-        return Refused((document,))
+        return Rejected((document,))
     reasons, entries = _head_reasons(document, issuer), document.get("keys")
     if not isinstance(entries, list):
-        return refused((*reasons, _reason("bad_records", "The member keys is not an array of records.", "keys")))
+        return reject((*reasons, _reason("bad_records", "The member keys is not an array of records.", "keys")))
     if reasons:
-        return Refused(reasons)
+        return Rejected(reasons)
     damaged = [_unknown(name) for name in document if name not in _MEMBERS]
     records: list[KeyRecord] = []
     for i, entry in enumerate(entries):
@@ -128,7 +138,7 @@ def _head_reasons(document: dict[str, object], issuer: IssuerUrl) -> tuple[Reaso
     reasons = []
     shown, version = document.get("issuer"), document.get("version")
     if shown != issuer:
-        sentence = f"The ledger is of the issuer {described(shown)}, not of {quoted(issuer)}."
+        sentence = f"The ledger is of the issuer {describe_json(shown)}, not of {quote(issuer)}."
         reasons.append(_reason("wrong_issuer", sentence, "issuer"))
     if type(version) is not int or version != VERSION:
         reasons.append(_reason("wrong_version", f"The ledger's version is not {VERSION}.", "version"))
@@ -136,13 +146,13 @@ def _head_reasons(document: dict[str, object], issuer: IssuerUrl) -> tuple[Reaso
 
 
 def _unknown(name: str) -> Reason:
-    return _reason("unknown_member", f"A ledger has no member {quoted(name)}.", step(name).removeprefix("."))
+    return _reason("unknown_member", f"A ledger has no member {quote(name)}.", json_path_step(name).removeprefix("."))
 
 
 def _duplicates(records: Iterable[KeyRecord]) -> Iterator[Reason]:
     for (kid, thumbprint), times in sorted(Counter(key_id(record.key) for record in records).items()):
         if times > 1:
-            sentence = f"The key {quoted(kid)}, {thumbprint}, is recorded {times} times; the records are merged."
+            sentence = f"The key {quote(kid)}, {thumbprint}, is recorded {times} times; the records are merged."
             yield _reason("duplicate_key", sentence, "keys")
 
 
@@ -334,7 +344,7 @@ def read_record(
         return None, (Reason("bad_record", "A record of the ledger is not an object.", _RECORD_REMEDY, where),)
     status = _status(entry.get("status"))
     if status is None:
-        sentence = f"The status {described(entry.get('status'))} is none of {', '.join(Status)}."
+        sentence = f"The status {describe_json(entry.get('status'))} is none of {', '.join(Status)}."
         return None, (Reason("bad_status", sentence, _RECORD_REMEDY, f"{where}.status"),)
     found = _read(entry, status, where, known)
     if isinstance(found, KeyRecord):
@@ -373,7 +383,10 @@ def _member_reasons(entry: Mapping[str, object], status: Status, where: str) -> 
     )
     foreign = tuple(
         Reason(
-            "unknown_member", f"A {status} record has no place for {quoted(name)}.", _RECORD_REMEDY, where + step(name)
+            "unknown_member",
+            f"A {status} record has no place for {quote(name)}.",
+            _RECORD_REMEDY,
+            where + json_path_step(name),
         )
         for name in sorted(entry.keys() - required - _OPTIONAL[status])
     )

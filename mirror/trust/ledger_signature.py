@@ -26,7 +26,7 @@ from jwcrypto.jwk import JWK
 from jwcrypto.jws import JWS, InvalidJWSSignature
 
 from mirror.model import IssuerUrl, Reason
-from mirror.trust.parsing import decode, quoted, read_object
+from mirror.trust.parsing import decode, quote, read_object
 
 Role: TypeAlias = Literal["mirror", "operator"]
 TYP = "oidc-mirror-ledger"
@@ -57,7 +57,7 @@ class SignatureHeader:
 
 
 @dataclass(frozen=True, slots=True)
-class Unbelieved:
+class VerificationFailure:
     """Why a ledger is not believed.
 
     `code` is `damaged` (the form is wrong), `foreign` (another `typ`, issuer or repository), `unknown_signer` (no
@@ -211,7 +211,7 @@ def _signer(line: str, number: int) -> PublicKey | Reason:
         sentence = "A PEM line stands among the allowed signers, perhaps of a private key."
         return Reason("signers_private", sentence, f"Remove it, and change the key if it is one. {_WRITE_LINE}", where)
     if kind not in _KNOWN_TYPES and any(word in _KNOWN_TYPES for word in words[1:]):
-        sentence = f"Names or options stand before the key: {quoted(kind)}."
+        sentence = f"Names or options stand before the key: {quote(kind)}."
         return Reason("signers_options", sentence, f"Remove them. {_WRITE_LINE}", where)
     if kind in _KNOWN_TYPES and kind not in _ALGORITHMS:
         sentence = f"The key is {_named(kind)}, which cannot sign ledgers."
@@ -219,7 +219,7 @@ def _signer(line: str, number: int) -> PublicKey | Reason:
         return Reason("signers_type", sentence, remedy, where)
     key = _public_key(kind, words[1]) if kind in _ALGORITHMS and len(words) > 1 else None
     if key is None:
-        sentence = f"The line beginning with {quoted(kind)} is no ssh public key."
+        sentence = f"The line beginning with {quote(kind)} is no ssh public key."
         return Reason("signers_no_key", sentence, f"Correct or remove it. {_WRITE_LINE}", where)
     if not _is_strong(key):
         remedy = "List a stronger key instead: ssh-keygen -t ed25519 -N '' -f signing_key"
@@ -270,7 +270,7 @@ def _text(word: bytes) -> str:
 def _named(kind: str) -> str:
     if kind.endswith(_CERTIFICATE):
         return "an ssh certificate"
-    return _UNFIT_TYPES.get(kind, f"a key of type {quoted(kind)}")
+    return _UNFIT_TYPES.get(kind, f"a key of type {quote(kind)}")
 
 
 def _described(key: _PublicMaterial) -> tuple[str, str]:
@@ -316,7 +316,7 @@ def sign_ledger(body: bytes, *, issuer: IssuerUrl, repository: str, role: Role, 
 
 def verify_ledger(
     body: bytes, signature: bytes, *, issuer: IssuerUrl, repository: str, keys: Mapping[str, PublicKey]
-) -> SignatureHeader | Unbelieved:
+) -> SignatureHeader | VerificationFailure:
     """Tell who signed a ledger, or why it is not believed.
 
     Args:
@@ -328,19 +328,23 @@ def verify_ledger(
     """
     read = _read_signature(signature)
     if isinstance(read, str):
-        return Unbelieved("damaged", read)
+        return VerificationFailure("damaged", read)
     text, header, typ = read
     foreign = _foreign(header, typ, issuer=issuer, repository=repository)
     if foreign:
-        return Unbelieved("foreign", foreign, header.kid)
+        return VerificationFailure("foreign", foreign, header.kid)
     key = keys.get(header.kid)
     if key is None:
-        return Unbelieved("unknown_signer", f"No key that is listed here has the kid {header.kid}.", header.kid)
+        return VerificationFailure(
+            "unknown_signer", f"No key that is listed here has the kid {header.kid}.", header.kid
+        )
     # The key decides which algorithm verifies (RFC 8725, section 3.1); the header may only agree.
     if header.alg != key.alg:
-        return Unbelieved("false", f"The header says {header.alg}, and its key signs with {key.alg}.", header.kid)
+        return VerificationFailure(
+            "false", f"The header says {header.alg}, and its key signs with {key.alg}.", header.kid
+        )
     if not _is_signed(text, body, key):
-        return Unbelieved("false", f"Key {header.kid} did not sign these bytes.", header.kid)
+        return VerificationFailure("false", f"Key {header.kid} did not sign these bytes.", header.kid)
     return header
 
 
@@ -414,11 +418,11 @@ def _read_header(body: bytes) -> tuple[SignatureHeader, str] | None:
 def _foreign(header: SignatureHeader, typ: str, *, issuer: IssuerUrl, repository: str) -> str:
     """Say what a signature of the right form is for, where it is not for this ledger; else empty."""
     if typ != TYP:
-        return f"The signature is of another kind: its typ is {quoted(typ)}."
+        return f"The signature is of another kind: its typ is {quote(typ)}."
     if header.repository != repository:
-        return f"The signature is for the repository {quoted(header.repository)}, and this one is {quoted(repository)}."
+        return f"The signature is for the repository {quote(header.repository)}, and this one is {quote(repository)}."
     if header.issuer != issuer:
-        return f"The signature is for another issuer: {quoted(header.issuer)}."
+        return f"The signature is for another issuer: {quote(header.issuer)}."
     return ""
 
 
@@ -429,7 +433,7 @@ class LedgerVerifier:
     repository: str
     keys: Mapping[str, PublicKey]
 
-    def verify(self, body: bytes, signature: bytes, issuer: IssuerUrl) -> SignatureHeader | Unbelieved:
+    def verify(self, body: bytes, signature: bytes, issuer: IssuerUrl) -> SignatureHeader | VerificationFailure:
         """As `verify_ledger`."""
         return verify_ledger(body, signature, issuer=issuer, repository=self.repository, keys=self.keys)
 
@@ -452,6 +456,6 @@ class LedgerTrust:
         """As `sign_ledger`."""
         return sign_ledger(body, issuer=issuer, repository=self.repository, role=self.role, key=self.signing_key)
 
-    def verify(self, body: bytes, signature: bytes, issuer: IssuerUrl) -> SignatureHeader | Unbelieved:
+    def verify(self, body: bytes, signature: bytes, issuer: IssuerUrl) -> SignatureHeader | VerificationFailure:
         """As `verify_ledger`."""
         return verify_ledger(body, signature, issuer=issuer, repository=self.repository, keys=self.keys)

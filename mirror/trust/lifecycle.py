@@ -74,7 +74,7 @@ MOST_CLOCK_SKEW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
+class PassContext:
     """What one pass knows besides the ledger.
 
     `now` is aware, UTC, whole seconds. `replicas` is how many observations make "every apiserver answered".
@@ -96,7 +96,7 @@ class Circumstances:
     held_missing_since: Mapping[KeyId, datetime] = field(default_factory=dict)
 
 
-def unheard(observations: Iterable[Observation], replicas: int) -> tuple[str, ...]:
+def missing_answers(observations: Iterable[Observation], replicas: int) -> tuple[str, ...]:
     """Why "every apiserver answered" does not hold: the apiservers that did not, or a sentence; empty when it does."""
     observations = tuple(observations)
     silent = tuple(o.apiserver for o in observations if isinstance(o, Unusable))
@@ -133,7 +133,7 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LedgerUpdate:
     """The ledger after a pass, the arrows taken, and what else is worth reporting.
 
     `held_missing` are the held keys that every apiserver answered without in this pass, see `held_missing_since`.
@@ -145,7 +145,7 @@ class Outcome:
     held_missing: frozenset[KeyId] = frozenset()
 
 
-def advance(before: Ledger, policy: KeyPolicy, given: Circumstances) -> Outcome:
+def advance(before: Ledger, policy: KeyPolicy, given: PassContext) -> LedgerUpdate:
     """Take every arrow of the table that `given` allows. Equal input gives equal output; a second call does nothing.
 
     Args:
@@ -153,7 +153,7 @@ def advance(before: Ledger, policy: KeyPolicy, given: Circumstances) -> Outcome:
         policy: The issuer's `keys` configuration.
         given: The observations and circumstances of this pass.
     """
-    step = _Step(before, policy, given)
+    step = _LedgerUpdate(before, policy, given)
     step.age_known_keys()
     step.admit_new_keys()
     step.revoke_configured()
@@ -161,8 +161,8 @@ def advance(before: Ledger, policy: KeyPolicy, given: Circumstances) -> Outcome:
     return step.outcome()
 
 
-def held_missing_since(given: Circumstances, outcome: Outcome) -> Mapping[KeyId, datetime]:
-    """What the next pass gets as `Circumstances.held_missing_since`: to be remembered by this machine, not in git.
+def held_missing_since(given: PassContext, outcome: LedgerUpdate) -> Mapping[KeyId, datetime]:
+    """What the next pass gets as `PassContext.held_missing_since`: to be remembered by this machine, not in git.
 
     A key that is seen again, or is held no more, is forgotten. A change of the apiservers begins anew, and no moment is
     later than now: it was written while the clock was wrong.
@@ -185,10 +185,10 @@ def revoked_thumbprints(ledger: Ledger) -> frozenset[Thumbprint]:
     return frozenset(r.key.thumbprint for r in ledger.records if r.status is Status.REVOKED)
 
 
-class _Step:
+class _LedgerUpdate:
     """The working state of one `advance`: records by identity, and what happened so far."""
 
-    def __init__(self, before: Ledger, policy: KeyPolicy, given: Circumstances) -> None:
+    def __init__(self, before: Ledger, policy: KeyPolicy, given: PassContext) -> None:
         self.before = before
         self.policy = policy
         self.given = given
@@ -199,7 +199,7 @@ class _Step:
         self.held_missing: set[KeyId] = set()
         self.revoked = revoked_thumbprints(before) | policy.revoked
         self.order = next_order(before)
-        self.blocked_by = unheard(given.observations, given.replicas)
+        self.blocked_by = missing_answers(given.observations, given.replicas)
         self.clock_is_wrong = is_clock_wrong(given.observations, given.now)
         self.all_answered = not self.blocked_by and not self.clock_is_wrong
         if self.clock_is_wrong and not self.blocked_by:
@@ -416,7 +416,7 @@ class _Step:
         fields = {"kid": key.kid, "thumbprint": key.thumbprint}
         self.events.append(Event(name, f"Key {key.thumbprint} {sentence}.", Level.WARNING, fields))
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> LedgerUpdate:
         """The result, with the events that only the whole shows."""
         self._tell_blocked_retirement()
         self._tell_replacement()
@@ -424,10 +424,10 @@ class _Step:
             sentence = "The apiservers or their CA changed; retiring keys start their time anew."
             self.events.append(Event("sources.changed", sentence))
         records = tuple(record for _, record in sorted(self.records.items()))
-        after = settled(Ledger(self.before.issuer, records))
+        after = clear_empty_permission(Ledger(self.before.issuer, records))
         self._tell_kept_key(after)
         self._tell_left_out(after)
-        return Outcome(after, tuple(self.transitions), tuple(self.events), frozenset(self.held_missing))
+        return LedgerUpdate(after, tuple(self.transitions), tuple(self.events), frozenset(self.held_missing))
 
     def _tell_kept_key(self, after: Ledger) -> None:
         kept = kept_key(after)
@@ -461,19 +461,19 @@ class _Step:
             self.events.append(Event("keys.replaced", sentence, Level.WARNING))
 
 
-def is_emptied(ledger: Ledger) -> bool:
+def is_empty_by_revocation(ledger: Ledger) -> bool:
     """Whether no key is public and some were revoked."""
     return not ledger.public_keys() and any(record.status is Status.REVOKED for record in ledger.records)
 
 
-def may_be_empty(ledger: Ledger) -> bool:
+def empty_allowed(ledger: Ledger) -> bool:
     """Whether an operator revoked with `last`, and no key was public since; otherwise an empty set is not published."""
     return any(_permits(record) for record in ledger.records)
 
 
 def kept_key(ledger: Ledger) -> KeyRecord | None:
     """The revoked key that stays public because nothing else would be; None where a key is public or none may be."""
-    if ledger.public_keys() or may_be_empty(ledger):
+    if ledger.public_keys() or empty_allowed(ledger):
         return None
     candidates = [record for record in ledger.records if _may_be_kept(record)]
     return max(candidates, key=_revoked_last, default=None)
@@ -496,9 +496,9 @@ def published_keys(ledger: Ledger) -> tuple[Key, ...]:
     return (kept.key,)
 
 
-def settled(ledger: Ledger) -> Ledger:
+def clear_empty_permission(ledger: Ledger) -> Ledger:
     """The ledger as a step leaves it: with public keys nobody's earlier permission to empty the set stands."""
-    if not ledger.public_keys() or not may_be_empty(ledger):
+    if not ledger.public_keys() or not empty_allowed(ledger):
         return ledger
     return replace(ledger, records=tuple(_taken_back(record) for record in ledger.records))
 

@@ -35,18 +35,18 @@ from mirror.model import (
 from mirror.trust.jwks import KNOWN_TYPES, MAX_KEYS, is_printable_text, private_members, read_key
 from mirror.trust.ledger import MAX_REASON_CHARACTERS
 from mirror.trust.lifecycle import (
-    Circumstances,
-    Outcome,
+    LedgerUpdate,
+    PassContext,
     Transition,
     advance,
+    clear_empty_permission,
     is_clock_wrong,
     kept_key,
+    missing_answers,
     next_order,
     revoked_thumbprints,
-    settled,
-    unheard,
 )
-from mirror.trust.parsing import quoted, read_object
+from mirror.trust.parsing import quote, read_object
 
 FEWEST_CHARACTERS = 8
 """How long the beginning of a kid or a thumbprint must be to name a key."""
@@ -58,7 +58,7 @@ _NOTHING: frozenset[Thumbprint] = frozenset()
 # ------------------------------------------------------------------------------------------------- finding
 
 
-def matching(ledger: Ledger, text: str) -> tuple[KeyRecord, ...]:
+def match_keys(ledger: Ledger, text: str) -> tuple[KeyRecord, ...]:
     """The records that `text` may mean: those of a full thumbprint; else those whose kid it is or whose names begin so.
 
     The beginning of a kid or of a thumbprint counts from `FEWEST_CHARACTERS` on. Nobody but the key itself can have its
@@ -80,19 +80,19 @@ def find_key(ledger: Ledger, text: str) -> KeyRecord | Reason:
     Returns:
         The record, or why there is not exactly one: `key.unknown`, `key.ambiguous`.
     """
-    found = matching(ledger, text)
+    found = match_keys(ledger, text)
     if len(found) == 1:
         return found[0]
     return _ambiguous(found, text) if found else _unknown(ledger, text)
 
 
-def find_material(ledger: Ledger, text: str) -> Thumbprint | Reason:
+def find_key_material(ledger: Ledger, text: str) -> Thumbprint | Reason:
     """The one key material that `text` names, under however many kids it is recorded.
 
     Returns:
         The thumbprint, or why there is not exactly one: `key.unknown`, `key.ambiguous`.
     """
-    found = matching(ledger, text)
+    found = match_keys(ledger, text)
     thumbprints = {record.key.thumbprint for record in found}
     if len(thumbprints) == 1:
         return thumbprints.pop()
@@ -101,20 +101,20 @@ def find_material(ledger: Ledger, text: str) -> Thumbprint | Reason:
 
 def _unknown(ledger: Ledger, text: str) -> Reason:
     if len(text) < FEWEST_CHARACTERS:
-        sentence = f"No key has exactly the kid or thumbprint {quoted(text)}."
+        sentence = f"No key has exactly the kid or thumbprint {quote(text)}."
         remedy = f"Give the whole kid or thumbprint, or at least its first {FEWEST_CHARACTERS} characters."
         return Reason("key.unknown", sentence, remedy)
     known = f"Known are: {_listed(ledger.records)}." if ledger.records else "No key of this issuer is known yet."
-    return Reason("key.unknown", f"No key has a kid or thumbprint that is or begins with {quoted(text)}.", known)
+    return Reason("key.unknown", f"No key has a kid or thumbprint that is or begins with {quote(text)}.", known)
 
 
 def _ambiguous(found: tuple[KeyRecord, ...], text: str) -> Reason:
-    sentence = f"{len(found)} keys have a kid or thumbprint that is or begins with {quoted(text)}."
+    sentence = f"{len(found)} keys have a kid or thumbprint that is or begins with {quote(text)}."
     return Reason("key.ambiguous", sentence, f"Give more of one of them: {_listed(found)}.")
 
 
 def _listed(records: Iterable[KeyRecord]) -> str:
-    names = [f"{r.key.thumbprint} (kid {quoted(r.key.kid)}, {r.status})" for r in records]
+    names = [f"{r.key.thumbprint} (kid {quote(r.key.kid)}, {r.status})" for r in records]
     more = [f"and {len(names) - _MOST_LISTED} more"] if len(names) > _MOST_LISTED else []
     return ", ".join(names[:_MOST_LISTED] + more)
 
@@ -128,7 +128,7 @@ def approve(
     now: datetime,
     *,
     revoked: frozenset[Thumbprint] = _NOTHING,
-) -> Outcome | Reason:
+) -> LedgerUpdate | Reason:
     """Held -> published. Another public key of the same kid begins to retire; approving twice changes nothing.
 
     Args:
@@ -148,7 +148,7 @@ def approve(
         sentence = f"Key {record.key.thumbprint} is {record.status}, not held."
         return Reason("key.not_held", sentence, "Nothing to approve: it is decided anew when an apiserver shows it.")
     if record.status is Status.PUBLISHED:
-        return Outcome(ledger, (), ())
+        return LedgerUpdate(ledger, (), ())
     moved = [_moved(record, Status.PUBLISHED, held_because=None)]
     moved += [
         _moved(other, Status.RETIRING, missing_since=now, returned_at=None)
@@ -167,7 +167,7 @@ def approve(
 
 def revoke(
     ledger: Ledger, thumbprints: Iterable[Thumbprint], *, now: datetime, reason: str, last: bool
-) -> Outcome | Reason:
+) -> LedgerUpdate | Reason:
     """Any -> revoked, for every record of the key material, whatever its kid; revoking twice changes nothing.
 
     Args:
@@ -226,10 +226,10 @@ def _moved(record: KeyRecord, status: Status, **changes: datetime | str | Revoca
     return trimmed(changed)
 
 
-def _outcome(ledger: Ledger, moved: Iterable[KeyRecord], transitions: tuple[Transition, ...]) -> Outcome:
+def _outcome(ledger: Ledger, moved: Iterable[KeyRecord], transitions: tuple[Transition, ...]) -> LedgerUpdate:
     after = {key_id(r.key): r for r in (*ledger.records, *moved)}
     decided = Ledger(ledger.issuer, tuple(after[identity] for identity in sorted(after)))
-    return Outcome(settled(decided), transitions, ())
+    return LedgerUpdate(clear_empty_permission(decided), transitions, ())
 
 
 _DOCUMENT = "public jwks"
@@ -240,11 +240,11 @@ _REMEDY = "Look at who published it: a token signed by this key is refused once 
 class Adoption:
     """The first ledger of an issuer, and why parts of the public document did not come into it."""
 
-    outcome: Outcome
+    outcome: LedgerUpdate
     left_out: tuple[Reason, ...]
 
 
-def adopt(issuer: IssuerUrl, public_jwks: bytes | None, policy: KeyPolicy, given: Circumstances) -> Adoption | Reason:
+def adopt(issuer: IssuerUrl, public_jwks: bytes | None, policy: KeyPolicy, given: PassContext) -> Adoption | Reason:
     """The ledger of an issuer that had none, made of what its apiservers show and of what is public.
 
     The policy `new_keys: hold` is answered by adopting; a key that is held for another reason (two keys of one kid)
@@ -264,7 +264,7 @@ def adopt(issuer: IssuerUrl, public_jwks: bytes | None, policy: KeyPolicy, given
     if not shown.ledger.records:
         sentence = "No apiserver of this issuer showed a key that is believed; nothing can be adopted."
         return Reason("adopt.nothing_shown", sentence, "Run `oidc-mirror run --dry-run`, and follow its remedies.")
-    believed, left_out = read_public(public_jwks, policy)
+    believed, left_out = parse_public_jwks(public_jwks, policy)
     records = {key_id(record.key): record for record in shown.ledger.records}
     records |= {key_id(r.key): _published(r) for r in records.values() if _is_public_and_held(r, believed)}
     gone = {identity: key for identity, key in believed.items() if identity not in records}
@@ -274,7 +274,7 @@ def adopt(issuer: IssuerUrl, public_jwks: bytes | None, policy: KeyPolicy, given
     records |= {key_id(record.key): record for record in others}
     ledger = Ledger(issuer, tuple(records[identity] for identity in sorted(records)))
     events = shown.events + (_blocked(given) if others else ())
-    return Adoption(Outcome(ledger, tuple(told), events), left_out + refused)
+    return Adoption(LedgerUpdate(ledger, tuple(told), events), left_out + refused)
 
 
 _SENTENCES = {
@@ -293,9 +293,9 @@ def _published(record: KeyRecord) -> KeyRecord:
     return replace(record, status=Status.PUBLISHED, held_because=None)
 
 
-def _blocked(given: Circumstances) -> tuple[Event, ...]:
+def _blocked(given: PassContext) -> tuple[Event, ...]:
     """Why nothing may begin to retire; nothing when it may."""
-    silent = unheard(given.observations, given.replicas)
+    silent = missing_answers(given.observations, given.replicas)
     skewed = is_clock_wrong(given.observations, given.now)
     if not silent and not skewed:
         return ()
@@ -305,7 +305,7 @@ def _blocked(given: Circumstances) -> tuple[Event, ...]:
 
 
 def _others(
-    gone: Mapping[KeyId, Key], revoked: frozenset[Thumbprint], given: Circumstances
+    gone: Mapping[KeyId, Key], revoked: frozenset[Thumbprint], given: PassContext
 ) -> tuple[tuple[KeyRecord, ...], tuple[Reason, ...]]:
     """Records of public keys that no apiserver shows, and why others get none."""
     kids = Counter(kid for kid, _ in gone)
@@ -322,20 +322,20 @@ def _others(
     return tuple(welcome), tuple(refused)
 
 
-def _other(key: Key, given: Circumstances) -> KeyRecord:
+def _other(key: Key, given: PassContext) -> KeyRecord:
     if _blocked(given):
         return KeyRecord(key, Status.PUBLISHED, 1, given.now)
     return KeyRecord(key, Status.RETIRING, 1, given.now, missing_since=given.now)
 
 
 def _left_out(key: Key, code: str, why: str) -> Reason:
-    return Reason(code, f"Key {key.thumbprint} (kid {quoted(key.kid)}) {why}.", _REMEDY, _DOCUMENT)
+    return Reason(code, f"Key {key.thumbprint} (kid {quote(key.kid)}) {why}.", _REMEDY, _DOCUMENT)
 
 
 # ------------------------------------------------------------------------------------- the public document
 
 
-def read_public(
+def parse_public_jwks(
     body: bytes | None, policy: KeyPolicy, *, known: Container[Thumbprint] = frozenset()
 ) -> tuple[Mapping[KeyId, Key], tuple[Reason, ...]]:
     """The keys of the public JWKS that are believed, and every reason why others are not; neither where it is absent.

@@ -61,7 +61,7 @@ def _parsed(text: str, document: str) -> dict[str, object] | Reason:
     try:
         value = json.loads(text, object_pairs_hook=_members, parse_constant=_constant, parse_float=_finite)
     except _DuplicateMemberError as error:
-        return _reason("duplicate_member", document, f"has the member {quoted(str(error))} twice in one object")
+        return _reason("duplicate_member", document, f"has the member {quote(str(error))} twice in one object")
     except json.JSONDecodeError as error:
         return _reason("not_json", document, f"is not JSON: {error.msg} at character {error.pos}")
     except ValueError:
@@ -140,7 +140,7 @@ def decode_coordinate(text: object, size_bytes: int) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejected:
     """A document that is not believed, with every reason found in it, in the order of the document.
 
     Raises:
@@ -158,13 +158,13 @@ MAX_REASONS = 256
 """How many reasons one document may have: a hostile one could hold as many faults as it has bytes."""
 
 
-def refused(reasons: tuple[Reason, ...]) -> Refused:
+def reject(reasons: tuple[Reason, ...]) -> Rejected:
     """Refuse with the reasons of `limited`.
 
     Raises:
         ValueError: there is no reason.
     """
-    return Refused(limited(reasons))
+    return Rejected(limited(reasons))
 
 
 def limited(reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
@@ -178,7 +178,7 @@ def limited(reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
 _SHOWN_CHARACTERS = 80
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     r"""Give `text` in double quotes, at most 80 characters of it, with everything unprintable escaped.
 
     Control characters, line and bidirectional marks and lone surrogates become `\u....`, so that a hostile
@@ -188,21 +188,21 @@ def quoted(text: str) -> str:
     return f'"{shown}…"' if len(text) > _SHOWN_CHARACTERS else f'"{shown}"'
 
 
-def described(value: object) -> str:
+def describe_json(value: object) -> str:
     """Give a JSON value for a sentence: a text quoted, everything else by its type alone (it may be huge)."""
     if isinstance(value, str):
-        return quoted(value)
+        return quote(value)
     return _TYPES.get(type(value), "nothing")
 
 
-def step(name: str) -> str:
+def json_path_step(name: str) -> str:
     """Give a member name for the `where` of a reason: as it is when it is a plain word, else quoted."""
     return (
-        f".{name}" if name.isidentifier() and name.isascii() and len(name) <= _SHOWN_CHARACTERS else f"[{quoted(name)}]"
+        f".{name}" if name.isidentifier() and name.isascii() and len(name) <= _SHOWN_CHARACTERS else f"[{quote(name)}]"
     )
 
 
-def as_argument(thumbprint: str) -> str:
+def shell_argument(thumbprint: str) -> str:
     """Give a thumbprint as the last word of a command: one that begins with a hyphen (1 in 64) is no option."""
     return f"-- {thumbprint}" if thumbprint.startswith("-") else thumbprint
 

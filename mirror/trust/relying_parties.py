@@ -14,7 +14,7 @@ from mirror.model import NO_AUDIENCES, Cloud, IssuerUrl, Key, Note, Reason, Toke
 from mirror.trust.discovery import documents
 from mirror.trust.tokens import Token
 
-Keys = tuple[Key, ...]
+PartyKeys = tuple[Key, ...]
 
 AWS_ISSUER_CHARACTERS = 255
 AWS_KEYS_OF_A_TYPE = 100
@@ -28,7 +28,7 @@ class Limit:
     """One limit of a relying party: whether it `is_met`, the sentence when it is not, and the source."""
 
     code: str
-    is_met: Callable[[IssuerUrl, Keys], bool]
+    is_met: Callable[[IssuerUrl, PartyKeys], bool]
     sentence: str
     citation: str
 
@@ -45,23 +45,23 @@ def compatibility(issuer: IssuerUrl, keys: tuple[Key, ...]) -> tuple[Note, ...]:
     )
 
 
-def _signs_with(*algorithms: str) -> Callable[[IssuerUrl, Keys], bool]:
+def _signs_with(*algorithms: str) -> Callable[[IssuerUrl, PartyKeys], bool]:
     return lambda _, keys: all(key.alg in algorithms for key in keys)
 
 
-def _jwks_issuer_up_to(max_characters: int) -> Callable[[IssuerUrl, Keys], bool]:
+def _jwks_issuer_up_to(max_characters: int) -> Callable[[IssuerUrl, PartyKeys], bool]:
     return lambda issuer, _: len(issuer) <= max_characters
 
 
-def _issuer_has_no_port(issuer: IssuerUrl, _: Keys) -> bool:
+def _issuer_has_no_port(issuer: IssuerUrl, _: PartyKeys) -> bool:
     return _PORT.match(issuer) is None
 
 
-def _few_of_each_type(_: IssuerUrl, keys: Keys) -> bool:
+def _few_of_each_type(_: IssuerUrl, keys: PartyKeys) -> bool:
     return all(count <= AWS_KEYS_OF_A_TYPE for count in Counter(key.kty for key in keys).values())
 
 
-def _fits_nimbus(issuer: IssuerUrl, keys: Keys) -> bool:
+def _fits_nimbus(issuer: IssuerUrl, keys: PartyKeys) -> bool:
     return len(documents(issuer, keys).jwks) <= NIMBUS_JWKS_BYTES
 
 
@@ -120,7 +120,7 @@ ENTRA_LIFETIME = timedelta(hours=25)
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PartyInput:
     """What a relying party looks at: the issuer, its public keys, the configured audiences and perhaps a token.
 
     Without configured audiences those of a token are not compared. `has_unknown_key` tells that the JWKS also holds a
@@ -136,36 +136,36 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PartyRule:
     """One limit of a relying party; `holds` is true where it does not apply."""
 
     party: Party
     code: str
-    holds: Callable[[Shown], bool]
+    holds: Callable[[PartyInput], bool]
     sentence: str
     remedy: str = ""
     is_note: bool = False
 
 
-def _can_use_a_key(party: Party) -> Callable[[Shown], bool]:
+def _can_use_a_key(party: Party) -> Callable[[PartyInput], bool]:
     return lambda shown: not shown.keys or any(key.alg in ALGORITHMS[party] for key in shown.keys)
 
 
-def _can_use_every_key(party: Party) -> Callable[[Shown], bool]:
+def _can_use_every_key(party: Party) -> Callable[[PartyInput], bool]:
     """Whether no key is of a foreign algorithm; where all are, that is a refusal, and not told twice."""
     return lambda shown: not _can_use_a_key(party)(shown) or all(key.alg in ALGORITHMS[party] for key in shown.keys)
 
 
-def _takes_the_algorithm(party: Party) -> Callable[[Shown], bool]:
+def _takes_the_algorithm(party: Party) -> Callable[[PartyInput], bool]:
     return lambda shown: shown.token is None or shown.token.alg in ALGORITHMS[party]
 
 
-def _issuer_up_to(characters: int) -> Callable[[Shown], bool]:
+def _issuer_up_to(characters: int) -> Callable[[PartyInput], bool]:
     return lambda shown: len(shown.issuer) <= characters
 
 
-def _audience_up_to(party: Party, characters: int) -> Callable[[Shown], bool]:
-    def holds(shown: Shown) -> bool:
+def _audience_up_to(party: Party, characters: int) -> Callable[[PartyInput], bool]:
+    def holds(shown: PartyInput) -> bool:
         return shown.token is None or any(len(each) <= characters for each in _meant(party, shown, shown.token))
 
     return holds
@@ -187,53 +187,53 @@ def _authorized_party(token: Token) -> str:
     return azp if isinstance(azp, str) else ""
 
 
-def _meant(party: Party, shown: Shown, token: Token) -> tuple[str, ...]:
+def _meant(party: Party, shown: PartyInput, token: Token) -> tuple[str, ...]:
     """The token's audiences that count: those that the party is told about, or all where none is."""
     compared = _compared(party, token)
     return tuple(each for each in compared if shown.audiences.accepts(CLOUDS[party], each)) or compared or ("",)
 
 
-def _knows_the_audience(party: Party) -> Callable[[Shown], bool]:
+def _knows_the_audience(party: Party) -> Callable[[PartyInput], bool]:
     """Whether the token is for this party, as far as that is known; no audience at all is told for everybody.
 
     What Google and Entra take is known only where it is configured: elsewhere a provider or a credential may name any
     audience, and the usual one is only what is likely. AWS has every audience of a plain list that is not another's.
     """
 
-    def holds(shown: Shown) -> bool:
+    def holds(shown: PartyInput) -> bool:
         is_known = party is Party.AWS or bool(shown.audiences.of_cloud(CLOUDS[party]))
         return not is_known or _is_for(party, shown)
 
     return holds
 
 
-def _has_the_usual_audience(party: Party) -> Callable[[Shown], bool]:
+def _has_the_usual_audience(party: Party) -> Callable[[PartyInput], bool]:
     """Whether the token is for what the party takes where no audience of it is configured."""
     return lambda shown: bool(shown.audiences.of_cloud(CLOUDS[party])) or _is_for(party, shown)
 
 
-def _is_for(party: Party, shown: Shown) -> bool:
+def _is_for(party: Party, shown: PartyInput) -> bool:
     token = shown.token
     if token is None or not token.audiences or not shown.audiences:
         return True
     return any(shown.audiences.accepts(CLOUDS[party], each) for each in _compared(party, token))
 
 
-def _has_one_audience_or_azp(shown: Shown) -> bool:
+def _has_one_audience_or_azp(shown: PartyInput) -> bool:
     token = shown.token
     return token is None or len(token.audiences) <= 1 or _authorized_party(token) != ""
 
 
-def _few_keys_of_each_type(shown: Shown) -> bool:
+def _few_keys_of_each_type(shown: PartyInput) -> bool:
     return all(count <= AWS_KEYS_OF_A_TYPE for count in Counter(key.kty for key in shown.keys).values())
 
 
-def _has_no_port(shown: Shown) -> bool:
+def _has_no_port(shown: PartyInput) -> bool:
     return ":" not in shown.issuer.removeprefix("https://").partition("/")[0]
 
 
-def _lives_up_to(longest: timedelta) -> Callable[[Shown], bool]:
-    def holds(shown: Shown) -> bool:
+def _lives_up_to(longest: timedelta) -> Callable[[PartyInput], bool]:
+    def holds(shown: PartyInput) -> bool:
         token = shown.token
         if token is None or token.expires_at is None or token.issued_at is None:
             return True
@@ -242,15 +242,15 @@ def _lives_up_to(longest: timedelta) -> Callable[[Shown], bool]:
     return holds
 
 
-def _says_when_issued(shown: Shown) -> bool:
+def _says_when_issued(shown: PartyInput) -> bool:
     return shown.token is None or shown.token.issued_at is not None
 
 
-def _has_short_subject(shown: Shown) -> bool:
+def _has_short_subject(shown: PartyInput) -> bool:
     return shown.token is None or len(shown.token.subject.encode()) <= GCP_SUBJECT_BYTES
 
 
-def _has_one_audience(shown: Shown) -> bool:
+def _has_one_audience(shown: PartyInput) -> bool:
     return shown.token is None or len(shown.token.audiences) <= 1  # none at all is told for everybody
 
 
@@ -258,35 +258,35 @@ _RSA = "Sign with an RSA key: RS256 works everywhere (fact 26)."
 _SHORTER = "Choose a shorter audience."
 
 ROWS = (
-    Row(
+    PartyRule(
         Party.AWS,
         "aws_issuer_length",
         _issuer_up_to(AWS_ISSUER_CHARACTERS),
         "AWS accepts at most 255 characters of issuer.",
         "Give the cluster a shorter issuer.",
     ),
-    Row(
+    PartyRule(
         Party.AWS,
         "aws_issuer_port",
         _has_no_port,
         "AWS discourages an issuer with a port; IAM drops :443 from ARNs and condition keys.",
         is_note=True,
     ),
-    Row(
+    PartyRule(
         Party.AWS,
         "aws_key_count",
         _few_keys_of_each_type,
         "AWS accepts at most 100 RSA and 100 EC keys (fact 34).",
         "Remove old key files from the apiservers.",
     ),
-    Row(
+    PartyRule(
         Party.AWS,
         "aws_audience_length",
         _audience_up_to(Party.AWS, AWS_AUDIENCE_CHARACTERS),
         "AWS takes audiences of at most 255 characters.",
         _SHORTER,
     ),
-    Row(
+    PartyRule(
         Party.AWS,
         "aws_authorized_party",
         _has_one_audience_or_azp,
@@ -294,70 +294,70 @@ ROWS = (
         " authorized party is not present.",
         "Project a token of its own for AWS, with one audience. Kubernetes never writes azp.",
     ),
-    Row(
+    PartyRule(
         Party.AWS,
         "aws_audience",
         _knows_the_audience(Party.AWS),
         "The token is for none of the audiences that AWS is told about: Incorrect token audience.",
         "Project a token with an audience of AWS, or add this one under `audiences` (aws).",
     ),
-    Row(
+    PartyRule(
         Party.AWS,
         "aws_no_iat",
         _says_when_issued,
         "STS refuses a token without iat: Missing a required claim: iat.",
         "Take a projected token: kube-apiserver always writes iat.",
     ),
-    Row(
+    PartyRule(
         Party.AWS,
         "aws_key_ops",
         lambda shown: not shown.has_key_ops,
         "STS refuses a JWKS in which a key has the member key_ops: Couldn't retrieve verification key.",
         "Run a pass: `oidc-mirror run --once`. The mirror publishes keys without key_ops.",
     ),
-    Row(
+    PartyRule(
         Party.GCP,
         "gcp_keys",
         _can_use_a_key(Party.GCP),
         "Google accepts only RS256 and ES256, and no public key is for them.",
         _RSA,
     ),
-    Row(
+    PartyRule(
         Party.GCP,
         "gcp_some_keys",
         _can_use_every_key(Party.GCP),
         "Google accepts only tokens of the keys for RS256 and ES256.",
         is_note=True,
     ),
-    Row(
+    PartyRule(
         Party.GCP,
         "gcp_algorithm",
         _takes_the_algorithm(Party.GCP),
         "Google accepts only RS256 and ES256; the token is signed with another algorithm.",
         _RSA,
     ),
-    Row(
+    PartyRule(
         Party.GCP,
         "gcp_audience_length",
         _audience_up_to(Party.GCP, GCP_AUDIENCE_CHARACTERS),
         "Google takes audiences of at most 256 characters.",
         _SHORTER,
     ),
-    Row(
+    PartyRule(
         Party.GCP,
         "gcp_audiences",
         lambda shown: len(shown.audiences.gcp) <= GCP_AUDIENCES,
         "Google takes at most 10 audiences a provider, and more are configured.",
         is_note=True,
     ),
-    Row(
+    PartyRule(
         Party.GCP,
         "gcp_audience",
         _knows_the_audience(Party.GCP),
         "The token is for none of the audiences that Google is told about: The audience in ID Token does not match.",
         "Project a token with an audience of Google, or add this one under `audiences` (gcp).",
     ),
-    Row(
+    PartyRule(
         Party.GCP,
         "gcp_usual_audience",
         _has_the_usual_audience(Party.GCP),
@@ -365,77 +365,77 @@ ROWS = (
         " name of the pool's provider: Google accepts it only where the provider names its audience.",
         is_note=True,
     ),
-    Row(
+    PartyRule(
         Party.GCP,
         "gcp_lifetime",
         _lives_up_to(GCP_LIFETIME - timedelta(seconds=1)),
         "Google accepts only tokens that live less than 48 hours.",
         "Set expirationSeconds of the projected token below 172800.",
     ),
-    Row(
+    PartyRule(
         Party.GCP,
         "gcp_no_iat",
         _says_when_issued,
         "Google wants to know when a token was issued, and this one has no iat.",
         "Take a projected token.",
     ),
-    Row(
+    PartyRule(
         Party.GCP,
         "gcp_subject_length",
         _has_short_subject,
         "Google takes at most 127 bytes as google.subject; this sub has more, so map a shorter attribute.",
         is_note=True,
     ),
-    Row(
+    PartyRule(
         Party.ENTRA,
         "entra_issuer_length",
         _issuer_up_to(ENTRA_ISSUER_CHARACTERS),
         "Entra accepts at most 600 characters of issuer.",
         "Give the cluster a shorter issuer.",
     ),
-    Row(
+    PartyRule(
         Party.ENTRA,
         "entra_unknown_key",
         lambda shown: not shown.has_unknown_key,
         "Entra refuses a whole JWKS for one key of a type that it does not know (fact 31).",
         "Run a pass: the mirror leaves such keys out.",
     ),
-    Row(
+    PartyRule(
         Party.ENTRA,
         "entra_keys",
         _can_use_a_key(Party.ENTRA),
         "Entra accepts only RS256, and no public key is for it.",
         _RSA,
     ),
-    Row(
+    PartyRule(
         Party.ENTRA,
         "entra_some_keys",
         _can_use_every_key(Party.ENTRA),
         "Entra accepts only tokens of the keys for RS256.",
         is_note=True,
     ),
-    Row(
+    PartyRule(
         Party.ENTRA,
         "entra_algorithm",
         _takes_the_algorithm(Party.ENTRA),
         "Entra accepts only RS256; the token is signed with another algorithm.",
         _RSA,
     ),
-    Row(
+    PartyRule(
         Party.ENTRA,
         "entra_one_audience",
         _has_one_audience,
         "Entra accepts only tokens with exactly one audience.",
         "Project a token of its own for Entra, with one audience.",
     ),
-    Row(
+    PartyRule(
         Party.ENTRA,
         "entra_audience",
         _knows_the_audience(Party.ENTRA),
         "The token is for none of the audiences that Entra is told about: AADSTS700212.",
         "Project a token with an audience of Azure, or add this one under `audiences` (azure).",
     ),
-    Row(
+    PartyRule(
         Party.ENTRA,
         "entra_usual_audience",
         _has_the_usual_audience(Party.ENTRA),
@@ -443,21 +443,21 @@ ROWS = (
         " api://AzureADTokenExchange: Entra accepts it only where the federated credential names its audience.",
         is_note=True,
     ),
-    Row(
+    PartyRule(
         Party.ENTRA,
         "entra_no_iat",
         _says_when_issued,
         "Entra counts a token's lifetime from iat, and this one has no iat: AADSTS70023.",
         "Take a projected token: kube-apiserver always writes iat.",
     ),
-    Row(
+    PartyRule(
         Party.ENTRA,
         "entra_lifetime",
         _lives_up_to(ENTRA_LIFETIME),
         "Entra may refuse a token that lives longer than 25 hours (AADSTS70023).",
         is_note=True,
     ),
-    Row(
+    PartyRule(
         Party.ENTRA,
         "entra_audience_length",
         _audience_up_to(Party.ENTRA, ENTRA_AUDIENCE_CHARACTERS),
@@ -468,7 +468,7 @@ ROWS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PartyVerdict:
     """What one relying party would say: it accepts when there is no reason. `notes` are worth knowing."""
 
     party: Party
@@ -481,7 +481,7 @@ class Answer:
         return not self.reasons
 
 
-def answers(shown: Shown, common: tuple[Reason, ...]) -> tuple[Answer, ...]:
+def answers(shown: PartyInput, common: tuple[Reason, ...]) -> tuple[PartyVerdict, ...]:
     """What each relying party would answer.
 
     Args:
@@ -491,8 +491,8 @@ def answers(shown: Shown, common: tuple[Reason, ...]) -> tuple[Answer, ...]:
     return tuple(_answer(party, shown, common) for party in Party)
 
 
-def _answer(party: Party, shown: Shown, common: tuple[Reason, ...]) -> Answer:
+def _answer(party: Party, shown: PartyInput, common: tuple[Reason, ...]) -> PartyVerdict:
     broken = [row for row in ROWS if row.party is party and not row.holds(shown)]
     reasons = tuple(Reason(row.code, row.sentence, row.remedy) for row in broken if not row.is_note)
     notes = tuple(Note(row.code, row.sentence) for row in broken if row.is_note)
-    return Answer(party, common + reasons, notes)
+    return PartyVerdict(party, common + reasons, notes)

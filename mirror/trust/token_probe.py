@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from mirror.addresses.issuer_urls import describe_difference
 from mirror.model import Event, IssuerName, IssuerUrl, Key, Ledger, Level, Reason, Status
-from mirror.trust.parsing import Refused, quoted
+from mirror.trust.parsing import Rejected, quote
 from mirror.trust.tokens import Token, expired_since, in_words, read_token, recorded_signer, signing_key
 
 _NO_FAILURE = frozenset({Status.HELD, Status.REVOKED})
@@ -21,14 +21,14 @@ RENEWED_WITHIN = timedelta(hours=25)
 
 
 @dataclass(frozen=True, slots=True)
-class Probed:
+class ProbeResult:
     """What a probe tells: nothing when the signing key is public."""
 
     events: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
 
 
-def believe_probe(body: bytes, issuers: tuple[IssuerUrl, ...], *, file: str, now: datetime) -> Token | Event:
+def read_probe_token(body: bytes, issuers: tuple[IssuerUrl, ...], *, file: str, now: datetime) -> Token | Event:
     """Give the token to probe with, or the warning `probe.unusable` that says why it tells nothing.
 
     Args:
@@ -38,11 +38,11 @@ def believe_probe(body: bytes, issuers: tuple[IssuerUrl, ...], *, file: str, now
         now: aware, UTC.
     """
     token = read_token(body)
-    if isinstance(token, Refused):
+    if isinstance(token, Rejected):
         return unusable(file, token.reasons[0].code, token.reasons[0].sentence, token.reasons[0].remedy)
     if token.issuer not in issuers:
         how = describe_difference(token.issuer, issuers[0])
-        sentence = f"Its iss is {quoted(token.issuer)}, the issuer {quoted(issuers[0])}; {how}."
+        sentence = f"Its iss is {quote(token.issuer)}, the issuer {quote(issuers[0])}; {how}."
         return unusable(file, "wrong_issuer", sentence, "Project a token of this cluster into it.")
     since = expired_since(token, now)
     if since is not None:
@@ -58,11 +58,11 @@ def is_fresh(token: Token, now: datetime) -> bool:
 
 def unusable(file: str, cause: str, sentence: str, remedy: str) -> Event:
     """The warning `probe.unusable`: no failure, because nothing is known to be wrong."""
-    told = f"The probe token in {quoted(file)} cannot be used, so nobody looks at the signing key. {sentence} {remedy}"
+    told = f"The probe token in {quote(file)} cannot be used, so nobody looks at the signing key. {sentence} {remedy}"
     return Event("probe.unusable", told.strip(), Level.WARNING, {"cause": cause, "file": file})
 
 
-def judge_probe(token: Token, public: Iterable[Key], *, name: IssuerName, ledger: Ledger) -> Probed:
+def verify_probe_token(token: Token, public: Iterable[Key], *, name: IssuerName, ledger: Ledger) -> ProbeResult:
     """Tell whether the key that signed the probe is public.
 
     Args:
@@ -77,11 +77,11 @@ def judge_probe(token: Token, public: Iterable[Key], *, name: IssuerName, ledger
     """
     found = signing_key(token, public, name=name, ledger=ledger)
     if not isinstance(found, Reason):
-        return Probed()
+        return ProbeResult()
     sentence = f"The cluster signs tokens that nobody can verify; pods are about to be logged out. {found.sentence}"
     fields = {"kid": token.kid, "cause": found.code}
     event = Event("signing_key.not_public", sentence, Level.ERROR, fields)
     record = recorded_signer(token, ledger)
     if record is not None and record.status in _NO_FAILURE:
-        return Probed((event,))
-    return Probed((event,), (Reason(event.name, sentence, found.remedy),))
+        return ProbeResult((event,))
+    return ProbeResult((event,), (Reason(event.name, sentence, found.remedy),))

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from mirror.addresses.issuer_urls import describe_difference
 from mirror.model import IssuerName, IssuerUrl, Key, KeyName, KeyRecord, Kid, Ledger, Reason, Status
 from mirror.trust.jwks import MAX_KID_CHARACTERS, is_printable_text, public_key
-from mirror.trust.parsing import Refused, as_argument, decode, described, quoted, read_object, refused
+from mirror.trust.parsing import Rejected, decode, describe_json, quote, read_object, reject, shell_argument
 
 MAX_TOKEN_BYTES = 20_000
 """What STS takes at most (API reference of AssumeRoleWithWebIdentity, WebIdentityToken)."""
@@ -54,7 +54,7 @@ class Token:
     signature: bytes = field(default=b"", repr=False)
 
 
-def read_token(body: bytes) -> Token | Refused:
+def read_token(body: bytes) -> Token | Rejected:
     """Read a JWS in compact form (RFC 7515, section 7.1) whose payload is a set of claims (RFC 7519, section 4).
 
     Args:
@@ -68,7 +68,7 @@ def read_token(body: bytes) -> Token | Refused:
     text = body.removesuffix(b"\n").removesuffix(b"\r")
     flaw = _flaw(text)
     if flaw is not None:
-        return Refused((flaw,))
+        return Rejected((flaw,))
     header_text, claims_text, signature_text = text.split(b".")
     header, claims = _object(header_text, "header"), _object(claims_text, "claims")
     signature = decode(signature_text.decode("ascii"))
@@ -77,7 +77,7 @@ def read_token(body: bytes) -> Token | Refused:
     if signature is None:
         reasons += (_encoding("signature"),)
     if reasons or isinstance(header, tuple) or isinstance(claims, tuple) or signature is None:
-        return refused(reasons)
+        return reject(reasons)
     return _built(header, claims, text.rpartition(b".")[0], signature)
 
 
@@ -160,13 +160,13 @@ def _alg_reason(alg: object) -> Reason | None:
     if alg in ALGORITHMS:
         return None
     word = alg.lower() if isinstance(alg, str) else ""
-    code, what = "token_alg_unknown", f"{described(alg)}, which no relying party accepts for ServiceAccount tokens"
+    code, what = "token_alg_unknown", f"{describe_json(alg)}, which no relying party accepts for ServiceAccount tokens"
     if word == "none":
         code, what = "token_alg_none", "none: the token is not signed"
     elif word.startswith("hs"):
         code, what = (
             "token_alg_symmetric",
-            f"{quoted(word.upper())}: a shared secret; who verifies it could have made it",
+            f"{quote(word.upper())}: a shared secret; who verifies it could have made it",
         )
     return Reason(code, f"The token's alg is {what} (RFC 8725, section 3.1).", _SIGNER, "token header.alg")
 
@@ -202,7 +202,7 @@ def _claim_reasons(claims: Mapping[str, object]) -> tuple[Reason, ...]:
     return tuple(
         Reason(
             "token_claim",
-            f"The claim {name} is {described(claims.get(name))}, not {what} (RFC 7519, section 4.1).",
+            f"The claim {name} is {describe_json(claims.get(name))}, not {what} (RFC 7519, section 4.1).",
             _FRESH,
             f"token claims.{name}",
         )
@@ -233,7 +233,7 @@ def _moment(seconds: object) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(cast("float", seconds), UTC)
 
 
-class Finding(StrEnum):
+class TokenCheckStatus(StrEnum):
     """How a check went. `NOTED` is worth telling and stops nobody."""
 
     PASSED = "passed"
@@ -242,29 +242,29 @@ class Finding(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class TokenCheck:
     """One thing that was looked at: `subject` names it; `code` is stable, and empty when it passed."""
 
     subject: str
-    finding: Finding
+    finding: TokenCheckStatus
     sentence: str
     code: str = ""
     remedy: str = ""
 
 
-def passed(subject: str, sentence: str) -> Check:
+def check_passed(subject: str, sentence: str) -> TokenCheck:
     """All is well."""
-    return Check(subject, Finding.PASSED, sentence)
+    return TokenCheck(subject, TokenCheckStatus.PASSED, sentence)
 
 
-def noted(subject: str, code: str, sentence: str, remedy: str = "") -> Check:
+def check_warning(subject: str, code: str, sentence: str, remedy: str = "") -> TokenCheck:
     """Worth telling, and no failure."""
-    return Check(subject, Finding.NOTED, sentence, code, remedy)
+    return TokenCheck(subject, TokenCheckStatus.NOTED, sentence, code, remedy)
 
 
-def failed(subject: str, reason: Reason) -> Check:
+def check_failed(subject: str, reason: Reason) -> TokenCheck:
     """It is wrong, and why."""
-    return Check(subject, Finding.FAILED, reason.sentence, reason.code, reason.remedy)
+    return TokenCheck(subject, TokenCheckStatus.FAILED, reason.sentence, reason.code, reason.remedy)
 
 
 _READ_AGAIN = "Take a fresh token; an application must read its token file anew, because kubelet renews it."
@@ -276,7 +276,7 @@ _SHOWN_AUDIENCES = 5
 
 def check_claims(
     token: Token, issuer: IssuerUrl, audiences: tuple[str, ...], now: datetime, usual: tuple[str, ...] = ()
-) -> tuple[Check, ...]:
+) -> tuple[TokenCheck, ...]:
     """Check every claim that relying parties look at, in the order in which people read them.
 
     Args:
@@ -303,47 +303,49 @@ def expired_since(token: Token, now: datetime) -> timedelta | None:
     return now - token.expires_at
 
 
-def _issuer(token: Token, issuer: IssuerUrl) -> Check:
+def _issuer(token: Token, issuer: IssuerUrl) -> TokenCheck:
     if token.issuer == issuer:
-        return passed("iss", f"{quoted(issuer)}, to the letter")
+        return check_passed("iss", f"{quote(issuer)}, to the letter")
     how = describe_difference(token.issuer, issuer)
-    sentence = f"The token's iss is {quoted(token.issuer)}, the issuer {quoted(issuer)}; {how}."
-    return failed("iss", Reason("wrong_issuer", sentence, "They are compared code point by code point (fact 30)."))
+    sentence = f"The token's iss is {quote(token.issuer)}, the issuer {quote(issuer)}; {how}."
+    return check_failed(
+        "iss", Reason("wrong_issuer", sentence, "They are compared code point by code point (fact 30).")
+    )
 
 
-def _audience(token: Token, audiences: tuple[str, ...], usual: tuple[str, ...]) -> Check:
-    told = ", ".join(quoted(each) for each in token.audiences[:_SHOWN_AUDIENCES])
+def _audience(token: Token, audiences: tuple[str, ...], usual: tuple[str, ...]) -> TokenCheck:
+    told = ", ".join(quote(each) for each in token.audiences[:_SHOWN_AUDIENCES])
     if len(token.audiences) > _SHOWN_AUDIENCES:
         told += f" and {len(token.audiences) - _SHOWN_AUDIENCES} more"
     if not token.audiences:
         sentence = "The token has no aud; every cloud wants one."
-        return failed("aud", Reason("no_audience", sentence, "Use a projected token with an audience (fact 21)."))
+        return check_failed("aud", Reason("no_audience", sentence, "Use a projected token with an audience (fact 21)."))
     if not audiences:
         sentence = f"{told}; not compared, because no `audiences` are configured for this issuer"
-        return noted("aud", "audiences_unknown", sentence, "Add the clouds' audiences to the issuer's entry.")
+        return check_warning("aud", "audiences_unknown", sentence, "Add the clouds' audiences to the issuer's entry.")
     common = [each for each in token.audiences if each in audiences]
     if common:
-        return passed("aud", f"{told}; configured: {', '.join(map(quoted, common[:_SHOWN_AUDIENCES]))}")
+        return check_passed("aud", f"{told}; configured: {', '.join(map(quote, common[:_SHOWN_AUDIENCES]))}")
     if any(each in usual for each in token.audiences):
-        return passed("aud", f"{told}; the usual audience of a cloud for which none is configured")
-    wanted = ", ".join(map(quoted, audiences[:_SHOWN_AUDIENCES]))
+        return check_passed("aud", f"{told}; the usual audience of a cloud for which none is configured")
+    wanted = ", ".join(map(quote, audiences[:_SHOWN_AUDIENCES]))
     sentence = f"The token is for {told}, and configured is {wanted}."
     remedy = "The pod's projected volume, the provider in the cloud and `audiences` must name one audience."
-    return failed("aud", Reason("wrong_audience", sentence, remedy))
+    return check_failed("aud", Reason("wrong_audience", sentence, remedy))
 
 
-def _expiry(token: Token, now: datetime) -> Check:
+def _expiry(token: Token, now: datetime) -> TokenCheck:
     if token.expires_at is None:
         sentence = "The token has no exp: it would live for ever, and no cloud takes it."
-        return failed("exp", Reason("no_expiry", sentence, "Use a projected token, not one of a Secret."))
+        return check_failed("exp", Reason("no_expiry", sentence, "Use a projected token, not one of a Secret."))
     since = expired_since(token, now)
     if since is not None:
         sentence = f"The token expired {in_words(since)} ago, at {moment(token.expires_at)}."
-        return failed("exp", Reason("expired", sentence, _READ_AGAIN))
-    return passed("exp", f"expires in {in_words(token.expires_at - now)}, at {moment(token.expires_at)}")
+        return check_failed("exp", Reason("expired", sentence, _READ_AGAIN))
+    return check_passed("exp", f"expires in {in_words(token.expires_at - now)}, at {moment(token.expires_at)}")
 
 
-def _beginning(token: Token, now: datetime) -> Check | None:
+def _beginning(token: Token, now: datetime) -> TokenCheck | None:
     """The claims nbf and iat: what lies in the future is wrong; they are told only then, or with the token's age."""
     for name, code, at, what in (
         ("nbf", "not_yet_valid", token.not_before, "is not valid before"),
@@ -352,17 +354,19 @@ def _beginning(token: Token, now: datetime) -> Check | None:
         if at is not None and at > now:
             sentence = f"The token {what} {moment(at)}, which is in {in_words(at - now)}."
             remedy = "Compare this machine's clock with those of the apiservers."
-            return failed(name, Reason(code, sentence, remedy))
+            return check_failed(name, Reason(code, sentence, remedy))
     if token.issued_at is None:
         return None
-    return passed("iat", f"issued {in_words(now - token.issued_at)} ago, at {moment(token.issued_at)}")
+    return check_passed("iat", f"issued {in_words(now - token.issued_at)} ago, at {moment(token.issued_at)}")
 
 
-def _subject(token: Token) -> Check:
+def _subject(token: Token) -> TokenCheck:
     if _SUBJECT.fullmatch(token.subject):
-        return passed("sub", quoted(token.subject))
-    sentence = f"{quoted(token.subject)} is not system:serviceaccount:NAMESPACE:NAME"
-    return noted("sub", "foreign_subject", sentence, "Conditions on :sub that are written for pods do not fit it.")
+        return check_passed("sub", quote(token.subject))
+    sentence = f"{quote(token.subject)} is not system:serviceaccount:NAMESPACE:NAME"
+    return check_warning(
+        "sub", "foreign_subject", sentence, "Conditions on :sub that are written for pods do not fit it."
+    )
 
 
 def moment(at: datetime) -> str:
@@ -444,9 +448,9 @@ def signing_key(token: Token, public: Iterable[Key], *, name: IssuerName, ledger
         return _unknown(token, keys, name)
     if all(key.alg != token.alg for key in named):
         algorithms = ", ".join(sorted({key.alg for key in named}))
-        sentence = f"The public key of kid {quoted(token.kid)} signs with {algorithms}, and the token says {token.alg}."
+        sentence = f"The public key of kid {quote(token.kid)} signs with {algorithms}, and the token says {token.alg}."
         return Reason("alg_mismatch", sentence, "Nobody but a forger would change it: find out who made this token.")
-    sentence = f"The public key of kid {quoted(token.kid)} did not make this signature."
+    sentence = f"The public key of kid {quote(token.kid)} did not make this signature."
     remedy = "The token was changed or cut off, or another cluster's signer names its key alike: take a fresh one."
     return Reason("bad_signature", sentence, remedy)
 
@@ -464,15 +468,15 @@ def recorded_signer(token: Token, ledger: Ledger | None) -> KeyRecord | None:
 
 def _not_public(token: Token, record: KeyRecord, name: IssuerName, keys: tuple[Key, ...]) -> Reason:
     what, remedy = _FATES[record.status]
-    words = {"name": name, "key": as_argument(record.key.thumbprint), "because": record.held_because or "by policy"}
+    words = {"name": name, "key": shell_argument(record.key.thumbprint), "because": record.held_because or "by policy"}
     did = "is named by the token" if isinstance(record.key, KeyName) else "signed it"
-    sentence = f"Key {record.key.thumbprint} (kid {quoted(token.kid)}) {did} and is not public: "
+    sentence = f"Key {record.key.thumbprint} (kid {quote(token.kid)}) {did} and is not public: "
     told = f"{sentence}{what.format_map(words)}; {_shown(keys)}."
     return Reason("key_not_public", told, remedy.format_map(words))
 
 
 def _unknown(token: Token, keys: tuple[Key, ...], name: IssuerName) -> Reason:
-    sentence = f"The token is signed by kid {quoted(token.kid)}, which is not in the public JWKS; {_shown(keys)}."
+    sentence = f"The token is signed by kid {quote(token.kid)}, which is not in the public JWKS; {_shown(keys)}."
     remedy = (
         f"Run `oidc-mirror run --dry-run --only {name}`: does an apiserver show this key? The public half of its"
         " signing key must stand in a --service-account-key-file too (fact 9)."
@@ -485,7 +489,7 @@ def _shown(keys: tuple[Key, ...]) -> str:
 
 
 def _kids(keys: tuple[Key, ...]) -> Iterator[str]:
-    yield from (quoted(key.kid) for key in keys[:_SHOWN_KIDS])
+    yield from (quote(key.kid) for key in keys[:_SHOWN_KIDS])
     if len(keys) > _SHOWN_KIDS:
         yield f"and {len(keys) - _SHOWN_KIDS} more"
 

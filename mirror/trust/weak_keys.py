@@ -38,7 +38,7 @@ _ROCA_GENERATOR = 65537
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class StrengthCheck:
     """One way in which a key is weak: `is_weak(n, e)`, the end of a sentence that says so, and the source.
 
     `member` is the JWK member to blame.
@@ -51,7 +51,7 @@ class Check:
     citation: str
 
 
-def weaknesses(n: int, e: int, *, checked_before: bool = False) -> tuple[Check, ...]:
+def weaknesses(n: int, e: int, *, checked_before: bool = False) -> tuple[StrengthCheck, ...]:
     """Give the checks that the RSA key (`n`, `e`) fails; none means that nothing is wrong that we know of.
 
     The costly checks run only on a key of sound shape: what has an absurd size must not cost us time.
@@ -68,7 +68,7 @@ def weaknesses(n: int, e: int, *, checked_before: bool = False) -> tuple[Check, 
 
 
 @lru_cache(MOST_REMEMBERED)
-def _factoring_failures(n: int, e: int) -> tuple[Check, ...]:
+def _factoring_failures(n: int, e: int) -> tuple[StrengthCheck, ...]:
     """Run the costly checks; the costliest runs only where no other one failed.
 
     The verdict follows from the numbers alone, so it is remembered: a key that several replicas show is checked once.
@@ -213,22 +213,24 @@ def _primes_up_to(limit: int) -> tuple[int, ...]:
 
 
 SHAPE_CHECKS = (
-    Check("size", "n", _wrong_size, "has a modulus outside 2048..8192 bits", "RFC 7518, section 3.3; fact 43"),
-    Check("even", "n", _even_modulus, "has an even modulus", "fact 43"),
-    Check("exponent", "e", _unsound_exponent, "has an even exponent or one outside 65537..2^32", "fact 43"),
+    StrengthCheck("size", "n", _wrong_size, "has a modulus outside 2048..8192 bits", "RFC 7518, section 3.3; fact 43"),
+    StrengthCheck("even", "n", _even_modulus, "has an even modulus", "fact 43"),
+    StrengthCheck("exponent", "e", _unsound_exponent, "has an even exponent or one outside 65537..2^32", "fact 43"),
 )
 """Cheap; always looked at."""
 
 FACTORING_CHECKS = (
-    Check("small_factor", "n", _has_small_factor, "has a prime factor below 2^20", "fact 43"),
-    Check("perfect_power", "n", _is_perfect_power, "has a modulus that is a power of one number", "fact 43"),
-    Check("close_primes", "n", _has_close_primes, "has two primes so close that Fermat's method finds them", "fact 43"),
-    Check("roca", "n", _has_roca_fingerprint, "has the fingerprint of ROCA (CVE-2017-15361)", "fact 44"),
+    StrengthCheck("small_factor", "n", _has_small_factor, "has a prime factor below 2^20", "fact 43"),
+    StrengthCheck("perfect_power", "n", _is_perfect_power, "has a modulus that is a power of one number", "fact 43"),
+    StrengthCheck(
+        "close_primes", "n", _has_close_primes, "has two primes so close that Fermat's method finds them", "fact 43"
+    ),
+    StrengthCheck("roca", "n", _has_roca_fingerprint, "has the fingerprint of ROCA (CVE-2017-15361)", "fact 44"),
 )
 """Costly (milliseconds); for an odd modulus of sound size."""
 
 PRIMALITY_CHECKS = (
-    Check(
+    StrengthCheck(
         "prime",
         "n",
         _is_prime,
@@ -252,7 +254,7 @@ _DIGITS_PER_BIT = 0.30103
 _Pair = tuple[Any, Any]
 
 
-def shared_keys(shown: Mapping[IssuerName, Iterable[AnyKey]]) -> Mapping[IssuerName, tuple[Event, ...]]:
+def keys_used_twice(shown: Mapping[IssuerName, Iterable[AnyKey]]) -> Mapping[IssuerName, tuple[Event, ...]]:
     """Tell of every key that two issuers show: the pods of either can sign for the other (fact 34).
 
     Args:
@@ -284,19 +286,19 @@ def _shared(name: IssuerName, key: AnyKey, names: Sequence[IssuerName]) -> Event
     return Event("key.shared", sentence, Level.WARNING, {"kid": key.kid, "thumbprint": key.thumbprint})
 
 
-def suspects(
+def keys_sharing_primes(
     new: Iterable[Key], known: Iterable[AnyKey], *, number: Callable[[int], Any] = Decimal
 ) -> Mapping[Thumbprint, str]:
     """Give the new RSA keys whose modulus shares a prime with, or is a multiple of, another one: somebody can sign.
 
-    Equal moduli are one key, told by `shared_keys`. A modulus of which another one is a multiple is no suspect by
+    Equal moduli are one key, told by `keys_used_twice`. A modulus of which another one is a multiple is no suspect by
     that alone: anybody can publish a multiple, and must not hold up the key of somebody else by it.
 
     Args:
         new: keys that no ledger lets be public yet; they are compared with each other too. 10 ms a new key for
             1000 known ones; 22 s where 10 000 are new.
         known: keys of all ledgers; those whose material is not kept are not compared.
-        number: as in `weak_pairs`; it matters where many keys are new.
+        number: as in `shared_prime_pairs`; it matters where many keys are new.
 
     Returns:
         `shared_prime` for the thumbprint of each suspect, as `Circumstances.suspects` wants it.
@@ -312,7 +314,7 @@ def suspects(
     return {thumbprint: SHARED_PRIME for n in weak for thumbprint in fresh[n]}
 
 
-def weak_pairs(
+def shared_prime_pairs(
     keys: Iterable[AnyKey], *, number: Callable[[int], Any] = Decimal
 ) -> tuple[tuple[Thumbprint, Thumbprint], ...]:
     """Give every two keys of the whole fleet whose moduli differ and have a factor in common, sorted.

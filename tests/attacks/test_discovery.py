@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mirror.model import IssuerUrl
 from mirror.trust.discovery import Discovery, read_discovery
-from mirror.trust.parsing import Refused
+from mirror.trust.parsing import Rejected
 from support.captures import capture
 
 ISSUER = IssuerUrl("https://oidc-bucket.s3-ap-southeast-2.amazonaws.com/cluster/identifier")
@@ -20,7 +20,7 @@ GOOD = json.loads(REAL)
 def refusal(body: bytes) -> list[str]:
     """The codes of all reasons; nothing may have been believed."""
     read = read_discovery(body, issuer=ISSUER, jwks_uri=URI)
-    assert isinstance(read, Refused), read
+    assert isinstance(read, Rejected), read
     assert all(reason.sentence.isprintable() and reason.remedy and reason.where for reason in read.reasons)
     return [reason.code for reason in read.reasons]
 
@@ -54,7 +54,7 @@ def test_another_issuer_is_refused(issuer: object) -> None:
 def test_slash_at_the_end_is_told() -> None:
     """The commonest mistake is named, so that nobody has to compare long texts by eye."""
     read = read_discovery(json.dumps({**GOOD, "issuer": ISSUER + "/"}).encode(), issuer=ISSUER, jwks_uri=URI)
-    assert isinstance(read, Refused)
+    assert isinstance(read, Rejected)
     assert "slash at the end" in read.reasons[0].sentence
 
 
@@ -103,7 +103,7 @@ def test_broken_document_is_refused(body: bytes, code: str) -> None:
 def test_nothing_makes_the_reader_raise(document: bytes | dict[str, object]) -> None:
     """Whatever an apiserver sends is judged, never raised."""
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    assert isinstance(read_discovery(body, issuer=ISSUER, jwks_uri=URI), Discovery | Refused)
+    assert isinstance(read_discovery(body, issuer=ISSUER, jwks_uri=URI), Discovery | Rejected)
 
 
 @given(st.integers(0, len(REAL) - 1), st.binary(max_size=3))

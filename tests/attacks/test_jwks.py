@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mirror.model import KeyPolicy
 from mirror.trust.jwks import CURVES, KeySet, coordinate_bytes, read_jwks, thumbprint_of
-from mirror.trust.parsing import Refused, decode_uint, encode
+from mirror.trust.parsing import Rejected, decode_uint, encode
 from support.captures import capture
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body, with_kid
 
@@ -38,7 +38,7 @@ RFC_7515_EC = {
 def refusal(body: bytes, policy: KeyPolicy = KUBERNETES) -> list[tuple[str, str]]:
     """Code and place of every reason; nothing may have been believed."""
     read = read_jwks(body, policy=policy)
-    assert isinstance(read, Refused), read
+    assert isinstance(read, Rejected), read
     assert all(reason.sentence.isprintable() and reason.remedy for reason in read.reasons)
     return [(reason.code, reason.where) for reason in read.reasons]
 
@@ -177,7 +177,7 @@ def test_private_member_spoils_the_set(member: str, spoil: Callable[[str], dict[
 def test_private_value_is_never_told() -> None:
     """No reason repeats the private number."""
     read = read_jwks(with_entry({**RSA, "d": "SECRETSECRET"}), policy=KUBERNETES)
-    assert isinstance(read, Refused)
+    assert isinstance(read, Rejected)
     assert "SECRET" not in str(read)
 
 

@@ -24,7 +24,7 @@ from mirror.model import (
 )
 from mirror.trust.jwks import thumbprint_of
 from mirror.trust.ledger import LAST_MOMENT, MAX_BYTES, LedgerRead, read_ledger, write_ledger
-from mirror.trust.parsing import MAX_REASONS, Refused, encode
+from mirror.trust.parsing import MAX_REASONS, Rejected, encode
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
 from support.strategies import ISSUER, ledgers
 
@@ -57,7 +57,7 @@ Change = Callable[[dict[str, Any]], object]
 def refusal(body: bytes) -> list[tuple[str, str]]:
     """Code and place of every reason; nothing may have been believed."""
     read = read_ledger(body, issuer=ISSUER)
-    assert isinstance(read, Refused), read
+    assert isinstance(read, Rejected), read
     return places(read.reasons)
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from jwcrypto.jws import JWS
 
 from mirror.model import IssuerUrl
-from mirror.trust.ledger_signature import PublicKey, SignatureHeader, Unbelieved, sign_ledger, verify_ledger
+from mirror.trust.ledger_signature import PublicKey, SignatureHeader, VerificationFailure, sign_ledger, verify_ledger
 from support.signers import KINDS, material, signer
 
 ISSUER = IssuerUrl("https://oidc-bucket.s3.ap-southeast-2.amazonaws.com/a")
@@ -60,14 +60,14 @@ def with_members(**members: Any) -> bytes:
     return compact(json.dumps(changed, sort_keys=True, separators=(",", ":")).encode())
 
 
-def judged(signature: bytes, *keys: PublicKey, body: bytes = BODY) -> SignatureHeader | Unbelieved:
+def judged(signature: bytes, *keys: PublicKey, body: bytes = BODY) -> SignatureHeader | VerificationFailure:
     listed = {key.kid: key for key in keys or (KEY.public(),)}
     return verify_ledger(body, signature, issuer=ISSUER, repository="prod", keys=listed)
 
 
 def code(signature: bytes, *keys: PublicKey) -> str:
     found = judged(signature, *keys)
-    assert isinstance(found, Unbelieved)
+    assert isinstance(found, VerificationFailure)
     assert found.sentence.isprintable()
     return found.code
 
@@ -260,7 +260,7 @@ def test_payload_of_a_ledger_with_dots_has_one_meaning() -> None:
     """A ledger cannot move the border between header and payload."""
     body = b"x." + encoded(BODY)
     assert isinstance(judged(compact(CANONICAL.encode(), body), body=body), SignatureHeader)
-    assert isinstance(judged(compact(CANONICAL.encode(), body)), Unbelieved)
+    assert isinstance(judged(compact(CANONICAL.encode(), body)), VerificationFailure)
 
 
 @pytest.mark.parametrize("length", [0, 1, 32, 63, 65, 66, 96, 128])
@@ -306,5 +306,5 @@ def test_added_order_makes_no_second_ed25519_signature() -> None:
 def test_nobody_listed_believes_nothing() -> None:
     """An empty set of keys is no permission."""
     found = verify_ledger(BODY, GOOD, issuer=ISSUER, repository="prod", keys={})
-    assert isinstance(found, Unbelieved)
+    assert isinstance(found, VerificationFailure)
     assert found.code == "unknown_signer"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mirror.model import KeyPolicy, KeyRecord, Ledger, Revocation, Status
 from mirror.trust.jwks import KeySet, read_jwks
 from mirror.trust.ledger import LedgerRead, read_ledger, stated_issuer, write_ledger
-from mirror.trust.parsing import Refused
+from mirror.trust.parsing import Rejected
 from support.captures import capture
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body, with_kid
 from support.strategies import ISSUER
@@ -25,7 +25,7 @@ JSON = st.recursive(
 @given(st.binary() | st.text().map(str.encode) | JSON.map(lambda value: json.dumps({"keys": value}).encode()))
 def test_no_bytes_make_the_jwks_reader_raise(body: bytes) -> None:
     """Whatever an apiserver sends is judged, never raised."""
-    assert isinstance(read_jwks(body, policy=KeyPolicy()), KeySet | Refused)
+    assert isinstance(read_jwks(body, policy=KeyPolicy()), KeySet | Rejected)
 
 
 @given(
@@ -34,7 +34,7 @@ def test_no_bytes_make_the_jwks_reader_raise(body: bytes) -> None:
 def test_no_key_makes_the_jwks_reader_raise(entry: dict[str, object]) -> None:
     """Whatever stands in a key is judged, never raised."""
     assert isinstance(
-        read_jwks(json.dumps({"keys": [entry]}).encode(), policy=KeyPolicy(kid="opaque")), KeySet | Refused
+        read_jwks(json.dumps({"keys": [entry]}).encode(), policy=KeyPolicy(kid="opaque")), KeySet | Rejected
     )
 
 
@@ -76,7 +76,7 @@ def with_member(index: int, name: str, value: object) -> bytes:
 @given(st.binary() | st.text().map(str.encode))
 def test_no_bytes_make_the_ledger_reader_raise(body: bytes) -> None:
     """Whatever a remote holds is judged, never raised."""
-    assert isinstance(read_ledger(body, issuer=ISSUER), Ledger | Refused)
+    assert isinstance(read_ledger(body, issuer=ISSUER), Ledger | Rejected)
     assert stated_issuer(body) is None or isinstance(stated_issuer(body), str)
 
 
@@ -91,11 +91,11 @@ JSON = (
 def test_no_value_makes_the_reader_raise(index: int, name: str, value: object) -> None:
     """Whatever stands in a record is judged, never raised; what is believed is written and read again."""
     read = read_ledger(with_member(index, name, value), issuer=ISSUER)
-    assert isinstance(read, Refused) or is_stable(read.ledger)
+    assert isinstance(read, Rejected) or is_stable(read.ledger)
 
 
 @given(st.integers(0, len(BODY) - 1), st.binary(max_size=2))
 def test_mutated_ledger_is_judged(position: int, replacement: bytes) -> None:
     """A ledger with some bytes changed is refused, or believed as one that is written and read again."""
     read = read_ledger(BODY[:position] + replacement + BODY[position + 1 :], issuer=ISSUER)
-    assert isinstance(read, Refused) or is_stable(read.ledger)
+    assert isinstance(read, Rejected) or is_stable(read.ledger)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.model import IssuerName, Key, Ledger, Reason
-from mirror.trust.parsing import Refused
-from mirror.trust.tokens import Finding, Token, check_claims, read_token, signing_key
+from mirror.trust.parsing import Rejected
+from mirror.trust.tokens import Token, TokenCheckStatus, check_claims, read_token, signing_key
 from support.situations import ISSUER
 from support.tokens import AUDIENCE, Signer, captured, claims, compact, mint, part, signer, text
 
@@ -24,7 +24,7 @@ NAME = IssuerName("syd-prod")
 
 def refused(body: bytes) -> list[str]:
     found = read_token(body)
-    assert isinstance(found, Refused)
+    assert isinstance(found, Rejected)
     _tells_nothing(body, " ".join(f"{r.sentence} {r.remedy} {r.where}" for r in found.reasons))
     return [reason.code for reason in found.reasons]
 
@@ -291,7 +291,7 @@ def test_well_signed_token_with_a_wrong_claim_is_refused(changes: dict[str, obje
     """To the second and to the code point; what comes from the token is told escaped."""
     token = read_token(payload(**changes))
     assert isinstance(token, Token)
-    failures = [c for c in check_claims(token, ISSUER, (AUDIENCE,), NOW) if c.finding is Finding.FAILED]
+    failures = [c for c in check_claims(token, ISSUER, (AUDIENCE,), NOW) if c.finding is TokenCheckStatus.FAILED]
     assert [check.code for check in failures] == [code]
     assert all(check.sentence.isprintable() for check in failures)
 
@@ -306,7 +306,7 @@ def test_token_does_not_tell_its_secret() -> None:
 @given(st.binary(max_size=300))
 def test_random_bytes_never_raise(body: bytes) -> None:
     """Whatever comes is a token or refused with a reason."""
-    assert isinstance(read_token(body), Token | Refused)
+    assert isinstance(read_token(body), Token | Rejected)
 
 
 @given(
@@ -320,4 +320,4 @@ def test_random_bytes_never_raise(body: bytes) -> None:
 )
 def test_random_members_never_raise(head: dict[str, object], body: dict[str, object]) -> None:
     """Nor does any combination of members and types."""
-    assert isinstance(read_token(compact(head, body, b"s")), Token | Refused)
+    assert isinstance(read_token(compact(head, body, b"s")), Token | Rejected)

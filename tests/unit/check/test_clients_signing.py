@@ -10,7 +10,7 @@ from mirror.check.clients import RealHistory
 from mirror.check.ports import LedgerVerdict, SigningState
 from mirror.config.settings import Repository as Settings
 from mirror.model import IssuerUrl
-from mirror.trust.ledger_signature import SignatureHeader, Unbelieved, sign_ledger
+from mirror.trust.ledger_signature import SignatureHeader, VerificationFailure, sign_ledger
 from support.gits import bare, commit, environment, open_repository
 from support.signers import public_line, signer, write_key
 from support.situations import ISSUER, LEDGER
@@ -41,7 +41,7 @@ def look(tmp: Path, files: dict[str, bytes], *, key: bool = True, signers: str |
     return RealHistory(settings, environment(tmp), issuers=[ISSUER]).look().signing
 
 
-def verdict(state: SigningState) -> SignatureHeader | Unbelieved | None:
+def verdict(state: SigningState) -> SignatureHeader | VerificationFailure | None:
     (one,) = state.ledgers
     assert (one.path, one.issuer, one.is_configured) == (LEDGER, ISSUER, True)
     return one.verdict
@@ -49,7 +49,7 @@ def verdict(state: SigningState) -> SignatureHeader | Unbelieved | None:
 
 def code(state: SigningState) -> str:
     found = verdict(state)
-    assert isinstance(found, Unbelieved)
+    assert isinstance(found, VerificationFailure)
     return found.code
 
 
@@ -123,7 +123,7 @@ def test_ledgers_of_other_configurations_are_judged_by_what_they_state(tmp_path:
     assert one == LedgerVerdict("ledger/x/keys.json", "", is_configured=False, verdict=None)
     assert two == LedgerVerdict(path, OTHER, is_configured=False, verdict=two.verdict)
     assert isinstance(two.verdict, SignatureHeader)
-    assert isinstance(three.verdict, Unbelieved)
+    assert isinstance(three.verdict, VerificationFailure)
     assert (three.path, three.issuer, three.verdict.code) == (wrong, "", "foreign")
 
 

@@ -9,7 +9,7 @@ from mirror.check.ports import LedgerVerdict, SigningState
 from mirror.check.result import Finding
 from mirror.config.settings import Repository
 from mirror.model import IssuerUrl, Reason
-from mirror.trust.ledger_signature import Role, SignatureHeader, Unbelieved
+from mirror.trust.ledger_signature import Role, SignatureHeader, VerificationFailure
 from support.doctor import told
 
 REMOTE = "https://git.example.com/x"
@@ -23,7 +23,7 @@ def header(kid: str = OWN, role: Role = "mirror", issuer: str = "https://i") -> 
 
 
 def ledger(
-    verdict: SignatureHeader | Unbelieved | None, *, name: str = "a", is_configured: bool = True
+    verdict: SignatureHeader | VerificationFailure | None, *, name: str = "a", is_configured: bool = True
 ) -> LedgerVerdict:
     return LedgerVerdict(f"ledger/{name}/keys.json", f"https://{name}", is_configured, verdict)
 
@@ -33,7 +33,7 @@ def found(
     key: str | None = "/key",
     signers: str | None = None,
     remote: str | None = REMOTE,
-    sample: SignatureHeader | Unbelieved | None = None,
+    sample: SignatureHeader | VerificationFailure | None = None,
     refused: Reason | None = None,
 ) -> list[Finding]:
     settings = Repository(
@@ -67,7 +67,7 @@ def test_local_repository_needs_no_signatures() -> None:
 
 def test_signed_repository_without_a_key_fails() -> None:
     """A mirror that trusts the remote would publish what the signing ones refuse."""
-    unlisted = Unbelieved("unknown_signer", "No key.", OTHER)
+    unlisted = VerificationFailure("unknown_signer", "No key.", OTHER)
     (failed,) = trusted(ledger(unlisted), ledger(None, name="b"))
     assert (failed.level, failed.code) == ("failed", "repository.signed")
     assert "https://a" in failed.sentence
@@ -78,7 +78,7 @@ def test_signed_repository_without_a_key_fails() -> None:
 @pytest.mark.parametrize("code", ["damaged", "foreign", "unknown_signer"])
 def test_other_signatures_do_not_make_a_repository_signed(code: str) -> None:
     """What is signed for another repository or issuer, or is not ours, says nothing about this one."""
-    verdict = Unbelieved(code, "No.", OTHER)  # type: ignore[arg-type]  # one of the codes
+    verdict = VerificationFailure(code, "No.", OTHER)  # type: ignore[arg-type]  # one of the codes
     is_configured = code != "unknown_signer"
     assert told(trusted(ledger(verdict, is_configured=is_configured))) == [("warning", "repository.unsigned")]
 
@@ -91,7 +91,7 @@ def test_key_that_signs_is_told() -> None:
 
 def test_key_that_cannot_sign_fails() -> None:
     """A signature that does not verify would stop every mirror that reads it."""
-    (one,) = found(sample=Unbelieved("false", "It does not fit."))
+    (one,) = found(sample=VerificationFailure("false", "It does not fit."))
     assert (one.level, one.code, "It does not fit." in one.sentence) == ("failed", "repository.signing_key", True)
 
 
@@ -142,16 +142,16 @@ def test_many_ledgers_are_counted() -> None:
     [
         (None, True, ("warning", "ledger.unsigned")),
         (None, False, ("note", "ledger.unsigned")),
-        (Unbelieved("false", "No."), True, ("warning", "ledger.unsigned")),
-        (Unbelieved("foreign", "No."), True, ("warning", "ledger.unsigned")),
-        (Unbelieved("damaged", "No."), True, ("warning", "ledger.damaged")),
-        (Unbelieved("unknown_signer", "No.", OTHER), True, ("failed", "ledger.unknown_signer")),
-        (Unbelieved("unknown_signer", "No.", OTHER), False, ("note", "ledger.unknown_signer")),
-        (Unbelieved("false", "No."), False, ("note", "ledger.unsigned")),
+        (VerificationFailure("false", "No."), True, ("warning", "ledger.unsigned")),
+        (VerificationFailure("foreign", "No."), True, ("warning", "ledger.unsigned")),
+        (VerificationFailure("damaged", "No."), True, ("warning", "ledger.damaged")),
+        (VerificationFailure("unknown_signer", "No.", OTHER), True, ("failed", "ledger.unknown_signer")),
+        (VerificationFailure("unknown_signer", "No.", OTHER), False, ("note", "ledger.unknown_signer")),
+        (VerificationFailure("false", "No."), False, ("note", "ledger.unsigned")),
     ],
 )
 def test_ledger_that_is_not_believed_is_told(
-    verdict: Unbelieved | None, is_configured: bool, expected: tuple[str, str]
+    verdict: VerificationFailure | None, is_configured: bool, expected: tuple[str, str]
 ) -> None:
     """With why, and what to do; those of other configurations are not ours to mend."""
     assert told(found(ledger(verdict, is_configured=is_configured), sample=header())) == [MADE, expected]

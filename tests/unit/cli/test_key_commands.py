@@ -23,7 +23,7 @@ from mirror.model import IssuerUrl, KeyPolicy, KeyRecord, Kid, Ledger, ObjectKey
 from mirror.reconcile.state import Publication, publications
 from mirror.report import ExitStatus, Report
 from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
-from mirror.trust.lifecycle import Outcome
+from mirror.trust.lifecycle import LedgerUpdate
 from mirror.trust.merge import merge
 from mirror.trust.operator_actions import revoke
 from support.captures import capture
@@ -77,7 +77,7 @@ def revoking(prints: Iterable[Thumbprint], *, last: bool = False) -> Callable[[D
         decisions = []
         for at, ledger in desk.ledgers():
             outcome = revoke(ledger, material, now=desk.now, reason="stolen", last=last)
-            assert isinstance(outcome, Outcome)
+            assert isinstance(outcome, LedgerUpdate)
             decisions.append(Decision(at, outcome))
         return decisions
 
@@ -237,7 +237,7 @@ def test_approval_of_a_key_that_was_revoked_meanwhile_is_refused(shared: Situati
     """The other operator's revocation wins, and ours is told so: exit 2, nothing more is committed."""
     held = held_key(shared)
     gone = revoke(ledger_of(shared), {held.key.thumbprint}, now=shared.now, reason="stolen", last=False)
-    assert isinstance(gone, Outcome)
+    assert isinstance(gone, LedgerUpdate)
     others_first(shared, gone.ledger)
     with pytest.raises(UsageError, match="a revoked key never comes back"):
         commit(desk_of(shared), lambda desk: decide_approval(desk, key_id(held.key)))
@@ -258,7 +258,7 @@ def test_revocation_by_two_operators_at_once_stands(shared: Situation) -> None:
     shared.run(BOTH, BOTH)
     first = ledger_of(shared).records[0].key.thumbprint
     gone = revoke(ledger_of(shared), {first}, now=shared.now, reason="also", last=False)
-    assert isinstance(gone, Outcome)
+    assert isinstance(gone, LedgerUpdate)
     others_first(shared, gone.ledger)
     commit(desk_of(shared), lambda desk: decide_revocation(desk, frozenset({first}), reason="mine", last=False)[0])
     assert [each.status for each in ledger_of(shared).records] == [Status.REVOKED, Status.PUBLISHED]
@@ -346,9 +346,9 @@ def test_revocation_that_would_empty_the_issuer_is_held(here: Situation) -> None
     here.run(BOTH, BOTH)
     before = ledger_of(here)
     halves = [revoke(before, {each.key.thumbprint}, now=here.now, reason="x", last=False) for each in before.records]
-    one, two = (each.ledger for each in halves if isinstance(each, Outcome))
+    one, two = (each.ledger for each in halves if isinstance(each, LedgerUpdate))
     ((publication, _),) = desk_of(here).ledgers()
-    commit(desk_of(here), lambda _: [Decision(publication, Outcome(merge(one, two), (), ()))])
+    commit(desk_of(here), lambda _: [Decision(publication, LedgerUpdate(merge(one, two), (), ()))])
     report = here.run()
     material = frozenset(each.key.thumbprint for each in before.records)
     assert public_state(desk_of(here), publication, material, report) is ExitStatus.HELD
@@ -484,10 +484,10 @@ def test_set_that_two_operators_emptied_is_held(here: Situation) -> None:
     here.run(BOTH, BOTH)
     before = ledger_of(here)
     halves = [revoke(before, {each.key.thumbprint}, now=here.now, reason="x", last=False) for each in before.records]
-    one, two = (each.ledger for each in halves if isinstance(each, Outcome))
+    one, two = (each.ledger for each in halves if isinstance(each, LedgerUpdate))
     desk = desk_of(here)
     ((publication, _),) = desk.ledgers()
-    commit(desk, lambda _: [Decision(publication, Outcome(merge(one, two), (), ()))])
+    commit(desk, lambda _: [Decision(publication, LedgerUpdate(merge(one, two), (), ()))])
     report = here.run()
     assert report.exit_status is ExitStatus.HELD
     assert [each.code for each in report.issuers[0].held] == ["revocation.held"]
@@ -528,7 +528,7 @@ def test_revocation_reaches_former_issuers(here: Situation) -> None:
     lines = described(desk, lambda record: record.key == base.records[0].key)
     assert sum(FORMER in line for line in lines) == 1
     gone = revoke(old, {base.records[0].key.thumbprint}, now=here.now, reason="x", last=True)
-    assert isinstance(gone, Outcome)
+    assert isinstance(gone, LedgerUpdate)
     changed = with_former(desk_of(here), gone.ledger)
     assert changed.revoked(changed.issuers[0]) == {base.records[0].key.thumbprint}
 

@@ -17,7 +17,7 @@ from mirror.model import IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, 
 from mirror.report import ExitStatus
 from mirror.trust.discovery import documents
 from mirror.trust.relying_parties import Party
-from mirror.trust.tokens import Finding
+from mirror.trust.tokens import TokenCheckStatus
 from support.fakes import MOMENT, FakeWorld
 from support.situations import BASE_URL, DISCOVERY_KEY, ISSUER, JWKS_KEY, NAME
 from support.tokens import AUDIENCE, captured, claims, compact, mint, signer
@@ -82,12 +82,12 @@ def one(found: Verification) -> IssuerView:
 
 def failed(found: Verification) -> list[tuple[str, str]]:
     issuer = one(found)
-    return [(c.subject, c.code) for c in issuer.checks + issuer.token_checks if c.finding is Finding.FAILED]
+    return [(c.subject, c.code) for c in issuer.checks + issuer.token_checks if c.finding is TokenCheckStatus.FAILED]
 
 
 def noted(found: Verification) -> list[str]:
     issuer = one(found)
-    return [c.code for c in issuer.checks + issuer.token_checks if c.finding is Finding.NOTED]
+    return [c.code for c in issuer.checks + issuer.token_checks if c.finding is TokenCheckStatus.NOTED]
 
 
 def accepting(found: Verification) -> list[str]:

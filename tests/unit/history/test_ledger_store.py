@@ -13,7 +13,7 @@ from mirror.model import CommitId, Heads, Ledger
 from mirror.trust.discovery import render
 from mirror.trust.ledger import read_ledger, write_ledger
 from mirror.trust.merge import merge
-from mirror.trust.parsing import Refused
+from mirror.trust.parsing import Rejected
 from support.fakes import FakeHistory
 from support.strategies import ISSUER, ledgers
 
@@ -51,7 +51,7 @@ def test_short_way_decides_as_the_long_way(drawn: Ledger, form: str, is_shorter:
     before = Ledger(ISSUER, ledger.records[:-1]) if is_shorter else ledger
     files = _files(before, form) if before.records else {}
     read = read_ledger(files[PATHS.ledger], issuer=ISSUER) if files else None
-    assert not isinstance(read, Refused)
+    assert not isinstance(read, Rejected)
     known = IssuerHistory(PATHS, read.ledger if read is not None else None, files)
     state = HistoryState(Heads(COMMIT, None), COMMIT, (COMMIT,), {ISSUER: known})
     committer = Committer(FakeHistory(), reread=lambda _: state)

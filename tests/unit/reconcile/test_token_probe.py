@@ -19,7 +19,7 @@ from mirror.reconcile.state import IssuerPlan, Publication
 from mirror.reconcile.token_probe import probed, with_probe
 from mirror.report import ExitStatus, Report, to_json
 from mirror.trust.discovery import documents
-from mirror.trust.parsing import as_argument
+from mirror.trust.parsing import shell_argument
 from mirror.trust.tokens import Token, read_token
 from support.fakes import MOMENT
 from support.situations import BASE_URL, ISSUER, JWKS_KEY, Situation
@@ -126,7 +126,7 @@ def test_held_signing_key_is_held(cluster: Cluster) -> None:
     cluster.sign(NEW)
     report = cluster.once()
     assert (names(report), report.exit_status) == (["signing_key.not_public"], ExitStatus.HELD)
-    assert f"oidc-mirror approve syd-prod {as_argument(NEW.key.thumbprint)}" in words(report)
+    assert f"oidc-mirror approve syd-prod {shell_argument(NEW.key.thumbprint)}" in words(report)
     assert "error: The cluster signs tokens that nobody can verify" in words(report)
 
 

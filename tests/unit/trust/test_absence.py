@@ -25,7 +25,7 @@ from mirror.model import (
     Unusable,
     key_id,
 )
-from mirror.trust.lifecycle import MOST_HELD, Circumstances, Outcome, advance, held_missing_since, published_keys
+from mirror.trust.lifecycle import MOST_HELD, LedgerUpdate, PassContext, advance, held_missing_since, published_keys
 from mirror.trust.merge import merge
 from mirror.trust.operator_actions import approve
 
@@ -60,13 +60,15 @@ def held(*, returned_at: datetime | None = None) -> Ledger:
     )
 
 
-def step(before: Ledger, *seen: Observation, policy: KeyPolicy = HOLD, now: datetime = NOW, **given: object) -> Outcome:
-    circumstances = Circumstances(seen, replicas=len(seen), now=now)
+def step(
+    before: Ledger, *seen: Observation, policy: KeyPolicy = HOLD, now: datetime = NOW, **given: object
+) -> LedgerUpdate:
+    circumstances = PassContext(seen, replicas=len(seen), now=now)
     return advance(before, policy, replace(circumstances, **given))  # type: ignore[arg-type]  # fields by name
 
 
-def status_of(at: Outcome | Ledger, key: Key) -> Status:
-    found = at.ledger if isinstance(at, Outcome) else at
+def status_of(at: LedgerUpdate | Ledger, key: Key) -> Status:
+    found = at.ledger if isinstance(at, LedgerUpdate) else at
     return next(record.status for record in found.records if key_id(record.key) == key_id(key))
 
 
@@ -140,7 +142,7 @@ def test_machine_remembers_since_when_held_keys_are_missing(
 ) -> None:
     """Since the first pass that missed it, until it is seen again or held no more."""
     remembered = {key_id(key): since for key, since in before.items()}
-    given = Circumstances(seen, replicas=len(seen), now=NOW, held_missing_since=remembered)
+    given = PassContext(seen, replicas=len(seen), now=NOW, held_missing_since=remembered)
     given = replace(given, **more)  # type: ignore[arg-type]  # fields by name
     outcome = advance(held(), HOLD, given)
     assert held_missing_since(given, outcome) == {key_id(key): since for key, since in after.items()}
@@ -157,7 +159,7 @@ def test_held_key_that_came_back_is_not_dropped_by_absence_again() -> None:
 def test_approved_key_keeps_its_return() -> None:
     """So it does not retire at once where a mirror does not see it."""
     approved = approve(held(returned_at=NOW - HOUR), key_id(K), NOW)
-    assert isinstance(approved, Outcome)
+    assert isinstance(approved, LedgerUpdate)
     assert step(approved.ledger, shows(A)).ledger == approved.ledger
 
 
@@ -197,7 +199,7 @@ class Mirror:
     puts: int = 0
 
     def look(self, shared: Ledger, now: datetime) -> Ledger:
-        given = Circumstances((shows(*self.shown),), 1, now, held_missing_since=self.memory)
+        given = PassContext((shows(*self.shown),), 1, now, held_missing_since=self.memory)
         outcome = advance(shared, self.policy, given)
         self.memory = held_missing_since(given, outcome)
         after = merge(shared, outcome.ledger)

@@ -15,7 +15,7 @@ from mirror.trust.discovery import (
     read_public_discovery,
     read_public_jwks,
 )
-from mirror.trust.parsing import Refused
+from mirror.trust.parsing import Rejected
 from support.captures import capture
 from support.keys import RSA_KEYS, jwks_body
 from support.situations import ISSUER
@@ -68,7 +68,7 @@ def test_captured_document_is_read() -> None:
 def test_unusable_discovery_is_refused(body: bytes, codes: list[str]) -> None:
     """All reasons at once, each with a remedy."""
     found = read_public_discovery(body, ISSUER)
-    assert isinstance(found, Refused)
+    assert isinstance(found, Rejected)
     assert [reason.code for reason in found.reasons] == codes
     assert all(reason.remedy for reason in found.reasons)
 
@@ -76,7 +76,7 @@ def test_unusable_discovery_is_refused(body: bytes, codes: list[str]) -> None:
 def test_slash_is_named() -> None:
     """The difference that people do not see."""
     found = read_public_discovery(changed(issuer=ISSUER + "/"), ISSUER)
-    assert isinstance(found, Refused)
+    assert isinstance(found, Rejected)
     assert "slash at the end alone" in found.reasons[0].sentence
 
 
@@ -102,7 +102,7 @@ def test_key_of_unknown_type_is_a_note() -> None:
 @pytest.mark.parametrize("body", [b"{}", b'{"keys":[]}', b'{"keys":[{"kty":"RSA"}]}', b"no"])
 def test_unusable_jwks_is_refused(body: bytes) -> None:
     """By the rules that hold for an apiserver's answer."""
-    assert isinstance(read_public_jwks(body, known=frozenset()), Refused)
+    assert isinstance(read_public_jwks(body, known=frozenset()), Rejected)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from mirror.model import EcKey, Key, KeyPolicy, key_id
 from mirror.trust.jwks import KNOWN_TEST_KEYS, KeySet, kubernetes_kid, read_jwks, thumbprint_of
-from mirror.trust.parsing import Refused, encode
+from mirror.trust.parsing import Rejected, encode
 from support.captures import FOLDER, RawAnswer, captures
 from support.keys import EC_KEYS, KEYS, RSA_KEYS, jwks_body, with_kid
 from support.strategies import key_sets
@@ -118,7 +118,7 @@ def test_strength_of_known_keys_is_not_checked_again() -> None:
     weak = encode((3**1293).to_bytes(257))
     body = json.dumps({"keys": [{"kty": "RSA", "kid": "a", "n": weak, "e": "AQAB"}]}).encode()
     refused = read_jwks(body, policy=OPAQUE)
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, Rejected)
     assert {reason.code for reason in refused.reasons} == {"weak_key"}
     known = frozenset({thumbprint_of("RSA", n=weak, e="AQAB")})
     read = read_jwks(body, policy=OPAQUE, known=known)

@@ -22,7 +22,7 @@ from mirror.model import (
 )
 from mirror.trust.jwks import thumbprint_of
 from mirror.trust.ledger import (
-    EVERYTHING,
+    ALL_THUMBPRINTS,
     LedgerRead,
     left_out,
     moment_of,
@@ -31,7 +31,7 @@ from mirror.trust.ledger import (
     stated_issuer,
     write_ledger,
 )
-from mirror.trust.parsing import Refused, encode
+from mirror.trust.parsing import Rejected, encode
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
 from support.strategies import ISSUER, ledgers
 
@@ -227,7 +227,7 @@ def test_largest_ledger_is_read() -> None:
     """4 MiB are believed, however many records there are."""
     records = tuple(replace(PUBLISHED, key=with_kid(EC_KEYS[0], f"k{number:03}")) for number in range(600))
     body = write_ledger(Ledger(ISSUER, records)).ljust(MOST_BYTES)
-    assert read_ledger(body, issuer=ISSUER, known=EVERYTHING) == LedgerRead(Ledger(ISSUER, records))
+    assert read_ledger(body, issuer=ISSUER, known=ALL_THUMBPRINTS) == LedgerRead(Ledger(ISSUER, records))
 
 
 def long_ago(days: int, **fields: object) -> KeyRecord:
@@ -275,7 +275,7 @@ def test_key_that_was_checked_before_is_not_checked_again() -> None:
     read = read_ledger(weak, issuer=ISSUER)
     assert isinstance(read, LedgerRead)
     assert (read.ledger.records, {reason.code for reason in read.damaged}) == ((), {"weak_key"})
-    assert read_ledger(weak, issuer=ISSUER, known=EVERYTHING) == LedgerRead(
+    assert read_ledger(weak, issuer=ISSUER, known=ALL_THUMBPRINTS) == LedgerRead(
         Ledger(ISSUER, (replace(PUBLISHED, key=key),))
     )
 
@@ -301,13 +301,13 @@ def test_key_that_was_checked_before_is_not_checked_again() -> None:
 )
 def test_refused_ledger_says_all_that_an_operator_needs(body: bytes, reason: Reason) -> None:
     """Code, sentence, remedy and place; nothing of the ledger is believed."""
-    assert read_ledger(body, issuer=ISSUER) == Refused((reason,))
+    assert read_ledger(body, issuer=ISSUER) == Rejected((reason,))
 
 
 def test_what_is_no_json_is_said_of_the_ledger() -> None:
     """The report has many documents: the reason names the one it is about."""
     read = read_ledger(b"[", issuer=ISSUER)
-    assert isinstance(read, Refused)
+    assert isinstance(read, Rejected)
     assert [reason.where.split()[0] for reason in read.reasons] == ["ledger"]
 
 

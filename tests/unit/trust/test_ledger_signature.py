@@ -19,7 +19,7 @@ from mirror.trust.ledger_signature import (
     PrivateKey,
     PublicKey,
     SignatureHeader,
-    Unbelieved,
+    VerificationFailure,
     read_allowed_signers,
     read_private_key,
     sign_ledger,
@@ -36,7 +36,7 @@ def signed(key: PrivateKey, body: bytes = BODY, repository: str = "prod") -> byt
     return sign_ledger(body, issuer=ISSUER, repository=repository, role="mirror", key=key)
 
 
-def verified(signature: bytes, *keys: PublicKey, body: bytes = BODY) -> SignatureHeader | Unbelieved:
+def verified(signature: bytes, *keys: PublicKey, body: bytes = BODY) -> SignatureHeader | VerificationFailure:
     return verify_ledger(body, signature, issuer=ISSUER, repository="prod", keys={key.kid: key for key in keys})
 
 
@@ -307,7 +307,7 @@ def test_other_repository_or_issuer_is_foreign() -> None:
 
 def foreign(signature: bytes) -> tuple[str, str]:
     found = verified(signature, signer().public())
-    assert isinstance(found, Unbelieved)
+    assert isinstance(found, VerificationFailure)
     return found.code, found.kid
 
 
@@ -315,7 +315,7 @@ def test_unlisted_key_is_an_unknown_signer() -> None:
     """A signature of ours by a key that nobody lists here is reported with its kid, whether or not it fits."""
     for signature in (signed(signer(number=1)), signed(signer(number=1), b"other")):
         found = verified(signature, signer().public())
-        assert isinstance(found, Unbelieved)
+        assert isinstance(found, VerificationFailure)
         assert (found.code, found.kid) == ("unknown_signer", signer(number=1).kid)
 
 
@@ -324,7 +324,9 @@ def test_changed_ledger_is_false(kind: str) -> None:
     """One byte more, less or other in the ledger, and its signature does not count."""
     for body in (BODY + b"\n", BODY[:-1], BODY.replace(b"x", b"y"), b""):
         found = verified(signed(signer(kind)), signer(kind).public(), body=body)
-        assert found == Unbelieved("false", f"Key {signer(kind).kid} did not sign these bytes.", signer(kind).kid)
+        assert found == VerificationFailure(
+            "false", f"Key {signer(kind).kid} did not sign these bytes.", signer(kind).kid
+        )
 
 
 def test_trust_signs_and_verifies_with_its_own_values() -> None:
@@ -336,7 +338,7 @@ def test_trust_signs_and_verifies_with_its_own_values() -> None:
     signature = trust.sign(BODY, ISSUER)
     assert trust.verify(BODY, signature, ISSUER) == header
     assert LedgerVerifier("prod", keys).verify(BODY, signature, ISSUER) == header
-    assert isinstance(LedgerVerifier("test", keys).verify(BODY, signature, ISSUER), Unbelieved)
+    assert isinstance(LedgerVerifier("test", keys).verify(BODY, signature, ISSUER), VerificationFailure)
 
 
 _SIGNED = {kind: signed(signer(kind)) for kind in KINDS}
@@ -347,7 +349,7 @@ def test_flipped_byte_of_a_signature_is_never_believed(kind: str, where: int, bi
     """There is one text of a signature: whichever byte changes, it is another one."""
     signature = bytearray(_SIGNED[kind])
     signature[where % len(signature)] ^= bits
-    assert isinstance(verified(bytes(signature), signer(kind).public()), Unbelieved)
+    assert isinstance(verified(bytes(signature), signer(kind).public()), VerificationFailure)
 
 
 @given(st.sampled_from(KINDS), st.integers(0), st.integers(1, 255))
@@ -355,13 +357,13 @@ def test_flipped_byte_of_a_ledger_is_never_believed(kind: str, where: int, bits:
     """Every byte of the ledger is signed."""
     body = bytearray(BODY)
     body[where % len(body)] ^= bits
-    assert isinstance(verified(_SIGNED[kind], signer(kind).public(), body=bytes(body)), Unbelieved)
+    assert isinstance(verified(_SIGNED[kind], signer(kind).public(), body=bytes(body)), VerificationFailure)
 
 
 @given(st.binary(max_size=5000), st.binary(max_size=100))
 def test_no_bytes_make_verifying_raise(signature: bytes, body: bytes) -> None:
     """Any bytes are judged, and none are believed."""
-    assert isinstance(verified(signature, signer().public(), body=body), Unbelieved)
+    assert isinstance(verified(signature, signer().public(), body=body), VerificationFailure)
 
 
 @given(st.lists(st.binary(max_size=80), min_size=3, max_size=3))
@@ -369,7 +371,7 @@ def test_no_parts_make_verifying_raise(parts: list[bytes]) -> None:
     """Well-formed base64url of anything is judged, and not believed."""
     text = b".".join(urlsafe_b64encode(part).rstrip(b"=") for part in (parts[0], b"", parts[2])) + b"\n"
     found = verified(text, signer().public())
-    assert isinstance(found, Unbelieved)
+    assert isinstance(found, VerificationFailure)
     assert found.code == "damaged"
 
 

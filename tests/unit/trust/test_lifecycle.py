@@ -25,7 +25,15 @@ from mirror.model import (
     Unusable,
     key_id,
 )
-from mirror.trust.lifecycle import MOST_HELD, MOST_KEYS_OF_A_KIND, Circumstances, Outcome, advance, clock_skew, unheard
+from mirror.trust.lifecycle import (
+    MOST_HELD,
+    MOST_KEYS_OF_A_KIND,
+    LedgerUpdate,
+    PassContext,
+    advance,
+    clock_skew,
+    missing_answers,
+)
 
 ISSUER = IssuerUrl("https://issuer.example.com/cluster")
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -70,16 +78,16 @@ def silent(apiserver: str = "https://two") -> Unusable:
 
 def step(
     before: Ledger, *observations: Observation, policy: KeyPolicy = POLICY, now: datetime = NOW, **given: object
-) -> Outcome:
-    circumstances = Circumstances(observations, replicas=len(observations), now=now)
+) -> LedgerUpdate:
+    circumstances = PassContext(observations, replicas=len(observations), now=now)
     return advance(before, policy, replace(circumstances, **given))  # type: ignore[arg-type]  # fields by name
 
 
-def statuses(outcome: Outcome) -> dict[str, Status]:
+def statuses(outcome: LedgerUpdate) -> dict[str, Status]:
     return {r.key.kid: r.status for r in outcome.ledger.records}
 
 
-def names(outcome: Outcome) -> set[str]:
+def names(outcome: LedgerUpdate) -> set[str]:
     return {event.name for event in outcome.events}
 
 
@@ -277,10 +285,10 @@ def test_skew_is_that_of_the_median_apiserver() -> None:
 
 def test_unheard_names_the_silent_ones() -> None:
     """The apiservers that block a retirement are named once each; no answer at all is not "every apiserver"."""
-    assert unheard([shows(A), silent("https://x"), silent("https://x")], 2) == ("https://x",)
-    assert unheard([shows(A)], 1) == ()
-    assert unheard([shows(A)], 3) == ("2 replica(s) that were not found",)
-    assert unheard([], 0) == ("1 replica(s) that were not found",)
+    assert missing_answers([shows(A), silent("https://x"), silent("https://x")], 2) == ("https://x",)
+    assert missing_answers([shows(A)], 1) == ()
+    assert missing_answers([shows(A)], 3) == ("2 replica(s) that were not found",)
+    assert missing_answers([], 0) == ("1 replica(s) that were not found",)
 
 
 def test_all_keys_replaced_at_once_is_told() -> None:

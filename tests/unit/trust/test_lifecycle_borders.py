@@ -23,7 +23,7 @@ from mirror.model import (
     trimmed,
 )
 from mirror.trust import lifecycle
-from mirror.trust.lifecycle import Circumstances, Outcome, advance
+from mirror.trust.lifecycle import LedgerUpdate, PassContext, advance
 from mirror.trust.merge import merge
 
 ISSUER = IssuerUrl("https://issuer.example.com/cluster")
@@ -63,16 +63,16 @@ def shows(*keys: RsaKey, apiserver: str = "https://one") -> Observed:
 SILENT = Unusable("https://two", (Reason("timeout", "It did not answer.", "Wait."),))
 
 
-def step(before: Ledger, *seen: Observation, policy: KeyPolicy | None = None, **given: object) -> Outcome:
-    circumstances = Circumstances(seen, replicas=len(seen), now=NOW)
+def step(before: Ledger, *seen: Observation, policy: KeyPolicy | None = None, **given: object) -> LedgerUpdate:
+    circumstances = PassContext(seen, replicas=len(seen), now=NOW)
     return advance(before, policy or KeyPolicy(), replace(circumstances, **given))  # type: ignore[arg-type]  # fields by name
 
 
-def after(outcome: Outcome, key: RsaKey) -> KeyRecord:
+def after(outcome: LedgerUpdate, key: RsaKey) -> KeyRecord:
     return next(r for r in outcome.ledger.records if key_id(r.key) == key_id(key))
 
 
-def told(outcome: Outcome) -> list[str]:
+def told(outcome: LedgerUpdate) -> list[str]:
     return [event.name for event in outcome.events]
 
 

@@ -26,14 +26,14 @@ from mirror.model import (
 )
 from mirror.trust.discovery import documents, render
 from mirror.trust.lifecycle import (
-    Circumstances,
-    Outcome,
+    LedgerUpdate,
+    PassContext,
     advance,
-    is_emptied,
+    clear_empty_permission,
+    empty_allowed,
+    is_empty_by_revocation,
     kept_key,
-    may_be_empty,
     published_keys,
-    settled,
 )
 from mirror.trust.merge import merge
 from mirror.trust.operator_actions import approve, revoke
@@ -73,12 +73,12 @@ def ledger(*records: KeyRecord) -> Ledger:
 def passed(before: Ledger, *shown: Key, now: datetime = NOW) -> Ledger:
     """The ledger after a pass in which the only apiserver showed these keys."""
     observed = Observed("https://one", tuple(sorted(shown, key=key_id)))
-    return advance(before, KeyPolicy(), Circumstances((observed,), 1, now)).ledger
+    return advance(before, KeyPolicy(), PassContext((observed,), 1, now)).ledger
 
 
 def revoked(before: Ledger, key: Key, *, last: bool = False) -> Ledger:
     outcome = revoke(before, [key.thumbprint], now=NOW, reason="stolen", last=last)
-    return outcome.ledger if isinstance(outcome, Outcome) else before
+    return outcome.ledger if isinstance(outcome, LedgerUpdate) else before
 
 
 def test_permission_lasts_while_the_set_is_empty() -> None:
@@ -86,21 +86,21 @@ def test_permission_lasts_while_the_set_is_empty() -> None:
     emptied = revoked(ledger(record(A, P)), A, last=True)
     again = passed(emptied, A)
     assert again == emptied
-    assert may_be_empty(again)
+    assert empty_allowed(again)
 
 
 def test_next_public_key_takes_the_permission_back() -> None:
     """`--last` was about the keys that were there; a key that came afterwards is no part of it."""
     after = passed(revoked(ledger(record(A, P)), A, last=True), A, B)
-    assert not may_be_empty(after)
+    assert not empty_allowed(after)
     assert [(r.status, r.generation) for r in after.records] == [(X, 3), (P, 1)]
 
 
 def test_approved_key_takes_the_permission_back() -> None:
     """A decision that makes a key public ends the empty set as a pass does."""
     outcome = approve(ledger(record(A, X, last=True), record(B, H)), key_id(B), NOW)
-    assert isinstance(outcome, Outcome)
-    assert not may_be_empty(outcome.ledger)
+    assert isinstance(outcome, LedgerUpdate)
+    assert not empty_allowed(outcome.ledger)
 
 
 def test_two_revocations_after_an_old_permission_empty_nothing() -> None:
@@ -108,7 +108,7 @@ def test_two_revocations_after_an_old_permission_empty_nothing() -> None:
     emptied = revoked(ledger(record(A, P)), A, last=True)
     both = passed(emptied, A, B, C)
     merged = merge(revoked(both, B), revoked(both, C))
-    assert is_emptied(merged)
+    assert is_empty_by_revocation(merged)
     assert published_keys(merged) == (C,)
     assert render(merged) == documents(ISSUER, (C,))
 
@@ -116,7 +116,7 @@ def test_two_revocations_after_an_old_permission_empty_nothing() -> None:
 def test_revocation_takes_back_what_a_merge_left() -> None:
     """A merge can hold a permission beside public keys; who revokes before the next pass takes it back."""
     met = merge(ledger(record(A, X, 2, last=True)), ledger(record(A, P), record(B, P), record(C, P)))
-    assert may_be_empty(met)
+    assert empty_allowed(met)
     assert published_keys(merge(revoked(met, B), revoked(met, C))) == (C,)
 
 
@@ -163,7 +163,7 @@ def test_one_mirror_drops_and_another_revokes_the_last_but_one() -> None:
     merged = merge(passed(both, B), revoked(both, B))
     assert published_keys(merged) == (B,)
     observed = Observed("https://one", (B,))
-    outcome = advance(merged, KeyPolicy(), Circumstances((observed,), 1, NOW))
+    outcome = advance(merged, KeyPolicy(), PassContext((observed,), 1, NOW))
     assert outcome.ledger == merged
     assert [event.name for event in outcome.events] == ["key.revoked_shown", "revocation.held"]
     assert outcome.events[-1].fields == {"kid": "b", "thumbprint": "t-b"}
@@ -189,7 +189,7 @@ def test_revocations_count_on() -> None:
     assert [r.revocation and r.revocation.order for r in two.records] == [1, 2, None]
     policy = KeyPolicy(revoked=frozenset({B.thumbprint}))
     observed = Observed("https://one", (A, B, C))
-    configured = advance(one, policy, Circumstances((observed,), 1, NOW)).ledger
+    configured = advance(one, policy, PassContext((observed,), 1, NOW)).ledger
     assert configured.records[1].revocation == Revocation(
         NOW, "named in keys.revoked of the configuration", revoked_from=P, order=2
     )
@@ -216,14 +216,14 @@ def test_permission_given_again_wins() -> None:
 
 def test_ledger_of_an_earlier_version_keeps_its_empty_set() -> None:
     """There only the key that was revoked last has `last`; that is enough."""
-    assert may_be_empty(passed(ledger(record(A, X), record(B, X, last=True)), A, B))
+    assert empty_allowed(passed(ledger(record(A, X), record(B, X, last=True)), A, B))
 
 
 def test_settled_ledger_stays() -> None:
     """Taking back twice takes back once; the highest generation there is stays readable."""
     full = ledger(record(A, X, 2**53, last=True), record(B, P))
-    assert settled(settled(full)) == settled(full)
-    assert [r.generation for r in settled(full).records] == [2**53, 1]
+    assert clear_empty_permission(clear_empty_permission(full)) == clear_empty_permission(full)
+    assert [r.generation for r in clear_empty_permission(full).records] == [2**53, 1]
 
 
 # ------------------------------------------------------------------------------------------ every history
@@ -257,7 +257,7 @@ def stepped(at: Ledger, chosen: Sequence[tuple[str, Sequence[Key]]]) -> Ledger:
             at = revoked(at, keys[0])
         elif held:
             outcome = approve(at, key_id(held[0].key), now)
-            at = outcome.ledger if isinstance(outcome, Outcome) else at
+            at = outcome.ledger if isinstance(outcome, LedgerUpdate) else at
     return at
 
 

@@ -25,7 +25,7 @@ from mirror.model import (
     Unusable,
     key_id,
 )
-from mirror.trust.lifecycle import MOST_HELD, MOST_KEYS_OF_A_KIND, Circumstances, Outcome, advance
+from mirror.trust.lifecycle import MOST_HELD, MOST_KEYS_OF_A_KIND, LedgerUpdate, PassContext, advance
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 P, R, H, D, X = Status.PUBLISHED, Status.RETIRING, Status.HELD, Status.DROPPED, Status.REVOKED
@@ -55,8 +55,8 @@ def silent(number: int) -> Unusable:
     return Unusable(f"https://silent-{number}", (Reason("timeout", "It did not answer.", "Wait."),))
 
 
-def step(before: Ledger, *seen: Observation, policy: KeyPolicy | None = None, **given: object) -> Outcome:
-    circumstances = Circumstances(seen, replicas=len(seen), now=NOW)
+def step(before: Ledger, *seen: Observation, policy: KeyPolicy | None = None, **given: object) -> LedgerUpdate:
+    circumstances = PassContext(seen, replicas=len(seen), now=NOW)
     return advance(before, policy or KeyPolicy(), replace(circumstances, **given))  # type: ignore[arg-type]  # by name
 
 
@@ -100,7 +100,7 @@ SHOWN = "is revoked, and an apiserver still shows it"
     ],
 )
 def test_each_arrow_says_what_happened(
-    happens: Callable[[], Outcome], name: str, status: Status, sentence: str, held_because: str | None
+    happens: Callable[[], LedgerUpdate], name: str, status: Status, sentence: str, held_because: str | None
 ) -> None:
     """One transition, with the sentence that the commit and the report repeat; the record agrees with it."""
     outcome = happens()
@@ -214,6 +214,6 @@ def crowded() -> Ledger:
         *("silent_replicas", "replaced", "skewed", "sources_changed"),
     ],
 )
-def test_each_event_says_what_an_operator_needs(happens: Callable[[], Outcome], event: Event) -> None:
+def test_each_event_says_what_an_operator_needs(happens: Callable[[], LedgerUpdate], event: Event) -> None:
     """Its name, sentence, level and machine-readable facts, whole; it is told once."""
     assert [each for each in happens().events if each.name == event.name] == [event]

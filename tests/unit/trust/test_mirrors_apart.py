@@ -22,12 +22,12 @@ from mirror.model import (
 )
 from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
 from mirror.trust.lifecycle import (
-    Circumstances,
-    Outcome,
+    LedgerUpdate,
+    PassContext,
     advance,
+    empty_allowed,
     held_missing_since,
     kept_key,
-    may_be_empty,
     published_keys,
     revoked_thumbprints,
 )
@@ -61,7 +61,7 @@ class Mirror:
     def look(self, now: datetime) -> None:
         """A pass while the remote is away."""
         observed = Observed("https://one", tuple(sorted(self.shown, key=key_id)))
-        given = Circumstances((observed,), 1, now, held_missing_since=self.missing)
+        given = PassContext((observed,), 1, now, held_missing_since=self.missing)
         outcome = advance(self.head, self.policy, given)
         self.missing = held_missing_since(given, outcome)
         self.head = outcome.ledger
@@ -92,10 +92,10 @@ class Fleet:
         else:
             last = what == "last"
             outcome = revoke(mirror.head, [key.thumbprint], now=self.now, reason="stolen", last=last)
-            if isinstance(outcome, Outcome):
+            if isinstance(outcome, LedgerUpdate):
                 self.asked |= revoked_thumbprints(outcome.ledger)
-                self.emptied |= may_be_empty(outcome.ledger)
-        if isinstance(outcome, Outcome):
+                self.emptied |= empty_allowed(outcome.ledger)
+        if isinstance(outcome, LedgerUpdate):
             mirror.head = outcome.ledger
 
     def settle(self) -> None:

@@ -26,9 +26,9 @@ from mirror.model import (
 )
 from mirror.trust.discovery import render
 from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
-from mirror.trust.lifecycle import Outcome, is_emptied, may_be_empty, published_keys
+from mirror.trust.lifecycle import LedgerUpdate, empty_allowed, is_empty_by_revocation, published_keys
 from mirror.trust.merge import merge
-from mirror.trust.operator_actions import approve, find_key, find_material, revoke
+from mirror.trust.operator_actions import approve, find_key, find_key_material, revoke
 from support.strategies import ledgers, printable
 
 ISSUER = IssuerUrl("https://issuer.example.com/cluster")
@@ -56,9 +56,9 @@ def ledger(*records: KeyRecord) -> Ledger:
     return Ledger(ISSUER, tuple(sorted(records, key=lambda r: key_id(r.key))))
 
 
-def statuses(outcome: Outcome | Reason) -> dict[str, tuple[Status, int]]:
+def statuses(outcome: LedgerUpdate | Reason) -> dict[str, tuple[Status, int]]:
     """Status and generation of each record, by thumbprint."""
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, LedgerUpdate)
     return {r.key.thumbprint.removeprefix("thumbprint-of-"): (r.status, r.generation) for r in outcome.ledger.records}
 
 
@@ -153,7 +153,7 @@ LIARS = (record(key("1111", V.thumbprint), D), record(key("2222", V.kid), D))
 )
 def test_records_that_are_named_like_a_key_do_not_hide_it(text: str, expected: str) -> None:
     """Whoever adds records with V's thumbprint and V's kid as kids keeps nobody from revoking V by its thumbprint."""
-    result = find_material(ledger(record(V, P), *LIARS), text)
+    result = find_key_material(ledger(record(V, P), *LIARS), text)
     assert (result.code if isinstance(result, Reason) else result) == expected
 
 
@@ -201,7 +201,7 @@ def test_hostile_kid_is_escaped_in_a_reason() -> None:
 )
 def test_material_is_found_whatever_its_kids(text: str, expected: str) -> None:
     """One key under two kids is one material: it can be revoked by its thumbprint."""
-    result = find_material(KNOWN, text)
+    result = find_key_material(KNOWN, text)
     assert (result.code if isinstance(result, Reason) else result) == expected
 
 
@@ -235,11 +235,11 @@ def test_long_list_of_candidates_is_cut(many: int, more: bool) -> None:
     ids=["approved", "revoked"],
 )
 def test_decision_says_what_became_of_each_key(
-    decide: Callable[[], Outcome | Reason], told: list[tuple[Key, Status, str]]
+    decide: Callable[[], LedgerUpdate | Reason], told: list[tuple[Key, Status, str]]
 ) -> None:
     """The sentences of the commit: git keeps them for ever."""
     result = decide()
-    assert isinstance(result, Outcome)
+    assert isinstance(result, LedgerUpdate)
     assert [(each.key, each.status, each.sentence) for each in result.transitions] == told
 
 
@@ -262,7 +262,7 @@ def test_decision_says_what_became_of_each_key(
     ],
     ids=["revoked", "not held", "no reason", "last key"],
 )
-def test_refused_decision_says_what_to_do(decide: Callable[[], Outcome | Reason], remedy: str) -> None:
+def test_refused_decision_says_what_to_do(decide: Callable[[], LedgerUpdate | Reason], remedy: str) -> None:
     """Whoever is called at night reads the remedy, not the code."""
     result = decide()
     assert isinstance(result, Reason)
@@ -276,7 +276,7 @@ def test_held_key_becomes_published() -> None:
     """Its generation grows by one, what held it is gone, and nothing else moves."""
     outcome = approve(ledger(record(A, P), record(B, H)), key_id(B), NOW)
     assert statuses(outcome) == {"aaaa": (P, 1), "bbbb": (P, 2)}
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, LedgerUpdate)
     assert outcome.ledger.records[1].held_because is None
     assert [(t.key, t.status) for t in outcome.transitions] == [(B, P)]
 
@@ -284,8 +284,8 @@ def test_held_key_becomes_published() -> None:
 def test_approving_twice_changes_nothing() -> None:
     """The second approval finds the key public."""
     first = approve(ledger(record(B, H)), key_id(B), NOW)
-    assert isinstance(first, Outcome)
-    assert approve(first.ledger, key_id(B), NOW + HOUR) == Outcome(first.ledger, (), ())
+    assert isinstance(first, LedgerUpdate)
+    assert approve(first.ledger, key_id(B), NOW + HOUR) == LedgerUpdate(first.ledger, (), ())
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_approved_key_retires_the_other_of_its_kid(other: Status, after: tuple[S
     """The other public key of the kid begins to retire now; one that is not published stays as it is."""
     outcome = approve(ledger(record(Y, other), record(Z, H)), key_id(Z), NOW)
     assert statuses(outcome) == {"yyyy": after, "zzzz": (P, 2)}
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, LedgerUpdate)
     if other is P:
         assert outcome.ledger.records[0].missing_since == NOW
         assert outcome.ledger.records[0].returned_at is None
@@ -307,7 +307,7 @@ def test_returned_key_that_retires_forgets_its_return() -> None:
     """Only a published record may say when it came back; else nobody could read the ledger."""
     returned = record(Y, P, returned_at=NOW - HOUR)
     outcome = approve(ledger(returned, record(Z, H)), key_id(Z), NOW)
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, LedgerUpdate)
     assert outcome.ledger.records[0] == record(Y, R, missing_since=NOW, generation=2)
 
 
@@ -341,7 +341,7 @@ def test_key_of_any_status_is_revoked_under_every_kid(status: Status) -> None:
     """The fields of the former status are gone, and every record of the material has moved once."""
     known = ledger(record(A, status), record(key("aaaa", "other"), H), record(B, P))
     outcome = revoke(known, {A.thumbprint}, now=NOW, reason="stolen laptop", last=False)
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, LedgerUpdate)
     moved = [r for r in outcome.ledger.records if r.key.thumbprint == A.thumbprint]
     told = Revocation(NOW, "stolen laptop", order=1)
     assert [replace(r, key=A) for r in moved] == [
@@ -363,19 +363,19 @@ def test_last_public_key_is_held() -> None:
 def test_last_key_with_last_empties_the_set() -> None:
     """Then, and only then, a set without keys is published."""
     outcome = revoke(ledger(record(A, P), record(C, H)), {A.thumbprint}, now=NOW, reason="stolen", last=True)
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, LedgerUpdate)
     documents = render(outcome.ledger)
     assert documents is not None
     assert documents.jwks == b'{"keys":[]}'
-    assert (is_emptied(outcome.ledger), may_be_empty(outcome.ledger)) == (True, True)
+    assert (is_empty_by_revocation(outcome.ledger), empty_allowed(outcome.ledger)) == (True, True)
 
 
 def test_last_is_not_recorded_while_keys_are_left() -> None:
     """A leave that was not needed must not allow a later accident."""
     outcome = revoke(ledger(record(A, P), record(B, P)), {A.thumbprint}, now=NOW, reason="stolen", last=True)
-    assert isinstance(outcome, Outcome)
-    assert not may_be_empty(outcome.ledger)
-    assert not is_emptied(outcome.ledger)
+    assert isinstance(outcome, LedgerUpdate)
+    assert not empty_allowed(outcome.ledger)
+    assert not is_empty_by_revocation(outcome.ledger)
 
 
 def test_held_key_is_revoked_without_last() -> None:
@@ -388,7 +388,7 @@ def test_revoking_twice_changes_nothing() -> None:
     """Neither the moment nor the reason of the first revocation is touched."""
     known = ledger(record(A, X), record(B, P))
     outcome = revoke(known, {A.thumbprint}, now=NOW, reason="again", last=False)
-    assert outcome == Outcome(known, (), ())
+    assert outcome == LedgerUpdate(known, (), ())
 
 
 def test_set_that_two_operators_emptied_is_published_empty_by_last() -> None:
@@ -396,22 +396,22 @@ def test_set_that_two_operators_emptied_is_published_empty_by_last() -> None:
     known = ledger(record(A, P), record(B, P))
     one = revoke(known, {A.thumbprint}, now=NOW, reason="one", last=False)
     two = revoke(known, {B.thumbprint}, now=NOW, reason="two", last=False)
-    assert isinstance(one, Outcome)
-    assert isinstance(two, Outcome)
+    assert isinstance(one, LedgerUpdate)
+    assert isinstance(two, LedgerUpdate)
     merged = merge(one.ledger, two.ledger)
     assert published_keys(merged) == (B,)
-    assert (is_emptied(merged), may_be_empty(merged)) == (True, False)
+    assert (is_empty_by_revocation(merged), empty_allowed(merged)) == (True, False)
     held = revoke(merged, {B.thumbprint}, now=NOW + HOUR, reason="two", last=False)
     assert code(held) == "revocation.held"
-    assert revoke(merged, {A.thumbprint}, now=NOW + HOUR, reason="one", last=False) == Outcome(merged, (), ())
+    assert revoke(merged, {A.thumbprint}, now=NOW + HOUR, reason="one", last=False) == LedgerUpdate(merged, (), ())
     asked = revoke(merged, {A.thumbprint, B.thumbprint}, now=NOW + HOUR, reason="both", last=True)
     assert statuses(asked) == {"aaaa": (X, 3), "bbbb": (X, 3)}
-    assert isinstance(asked, Outcome)
+    assert isinstance(asked, LedgerUpdate)
     assert published_keys(asked.ledger) == ()
     assert render(asked.ledger) is not None
     assert [r.revocation and r.revocation.reason for r in asked.ledger.records] == ["one", "two"]
     again = revoke(asked.ledger, {A.thumbprint, B.thumbprint}, now=NOW + HOUR, reason="both", last=True)
-    assert again == Outcome(asked.ledger, (), ())
+    assert again == LedgerUpdate(asked.ledger, (), ())
 
 
 @pytest.mark.parametrize(
@@ -444,7 +444,9 @@ def test_revocation_holds_for_every_ledger(known: Ledger, data: st.DataObject, r
     assert not {key.thumbprint for key in merged.public_keys()} & material
     if known.public_keys() and not last:
         assert merged.public_keys()
-    assert revoke(outcome.ledger, material, now=NOW + HOUR, reason=reason, last=last) == Outcome(outcome.ledger, (), ())
+    assert revoke(outcome.ledger, material, now=NOW + HOUR, reason=reason, last=last) == LedgerUpdate(
+        outcome.ledger, (), ()
+    )
 
 
 @PATIENTLY
@@ -457,7 +459,7 @@ def test_approval_holds_for_every_ledger(known: Ledger, data: st.DataObject) -> 
         return
     identity = key_id(data.draw(st.sampled_from(held)).key)
     outcome = approve(known, identity, NOW)
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, LedgerUpdate)
     assert read_ledger(write_ledger(outcome.ledger), issuer=known.issuer) == LedgerRead(outcome.ledger)
     before = {key_id(key) for key in known.public_keys()}
     assert {key_id(key) for key in outcome.ledger.public_keys()} == before | {identity}
@@ -470,8 +472,8 @@ def test_decision_is_possible_at_the_highest_generation() -> None:
     known = ledger(record(A, P, generation=MAX_GENERATION), record(B, H, generation=MAX_GENERATION))
     revoked = revoke(known, {B.thumbprint}, now=NOW, reason="stolen", last=False)
     assert statuses(revoked)["bbbb"] == (X, MAX_GENERATION)
-    assert isinstance(revoked, Outcome)
+    assert isinstance(revoked, LedgerUpdate)
     assert merge(revoked.ledger, known) == revoked.ledger
     approved = approve(known, key_id(B), NOW)
-    assert isinstance(approved, Outcome)
+    assert isinstance(approved, LedgerUpdate)
     assert merge(approved.ledger, known) == approved.ledger

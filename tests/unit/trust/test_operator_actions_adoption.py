@@ -18,7 +18,7 @@ from mirror.model import (
     key_id,
 )
 from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
-from mirror.trust.lifecycle import Circumstances, advance
+from mirror.trust.lifecycle import PassContext, advance
 from mirror.trust.operator_actions import Adoption, adopt
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body, with_kid
 
@@ -38,8 +38,8 @@ def silent() -> Unusable:
     return Unusable("https://two", (Reason("timeout", "It did not answer.", "Wait."),))
 
 
-def given(*observations: Observation) -> Circumstances:
-    return Circumstances(observations, len(observations), NOW)
+def given(*observations: Observation) -> PassContext:
+    return PassContext(observations, len(observations), NOW)
 
 
 def adopted(result: Adoption | Reason) -> dict[str, Status]:
@@ -202,7 +202,7 @@ def test_next_whole_pass_begins_the_retirement() -> None:
 
 def test_too_few_answers_begin_no_retirement() -> None:
     """`expect_replicas` counts here as in a pass."""
-    result = adopt(ISSUER, jwks_body(A, C), POLICY, Circumstances((shows(A),), 3, NOW))
+    result = adopt(ISSUER, jwks_body(A, C), POLICY, PassContext((shows(A),), 3, NOW))
     assert adopted(result) == {A.thumbprint: P, C.thumbprint: P}
     assert blocked(result) == ["2 replica(s) that were not found"]
 

@@ -16,17 +16,17 @@ from mirror.model import Reason
 from mirror.trust.parsing import (
     MAX_DEPTH,
     MAX_REASONS,
-    Refused,
-    as_argument,
+    Rejected,
     decode,
     decode_coordinate,
     decode_uint,
-    described,
+    describe_json,
     encode,
-    quoted,
+    json_path_step,
+    quote,
     read_object,
-    refused,
-    step,
+    reject,
+    shell_argument,
 )
 
 
@@ -173,15 +173,15 @@ def test_coordinates_have_full_length(text: str, size: int, expected: int | None
     ],
 )
 def test_quoted_text_is_harmless(text: str, expected: str) -> None:
-    """Nothing unprintable and nothing long leaves `quoted`."""
-    assert quoted(text) == expected
+    """Nothing unprintable and nothing long leaves `quote`."""
+    assert quote(text) == expected
 
 
 @given(st.text())
 def test_any_text_becomes_printable(text: str) -> None:
     """Whatever comes from outside can stand on a terminal."""
-    assert quoted(text).isprintable()
-    assert step(text).isprintable()
+    assert quote(text).isprintable()
+    assert json_path_step(text).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -198,26 +198,26 @@ def test_any_text_becomes_printable(text: str) -> None:
 )
 def test_values_are_described_by_type(value: object, expected: str) -> None:
     """Only texts are shown; of anything else the type is told."""
-    assert described(value) == expected
+    assert describe_json(value) == expected
 
 
 @pytest.mark.parametrize(("name", "expected"), [("kid", ".kid"), ("a.b", '["a.b"]'), ("é", '["é"]'), ("", '[""]')])
 def test_odd_member_names_are_quoted_in_places(name: str, expected: str) -> None:
     """A path can be read back although member names come from outside."""
-    assert step(name) == expected
+    assert json_path_step(name) == expected
 
 
 def test_refusal_without_a_reason_is_impossible() -> None:
     """Nobody can refuse without saying why."""
     with pytest.raises(ValueError, match="needs a reason"):
-        Refused(())
+        Rejected(())
 
 
 def test_flood_of_reasons_is_cut() -> None:
     """A document with a fault in every byte costs a bounded report."""
     reasons = tuple(Reason("bad", str(number), "") for number in range(MAX_REASONS + 5))
-    assert refused(reasons[:MAX_REASONS]).reasons == reasons[:MAX_REASONS]
-    told = refused(reasons).reasons
+    assert reject(reasons[:MAX_REASONS]).reasons == reasons[:MAX_REASONS]
+    told = reject(reasons).reasons
     assert told[:MAX_REASONS] == reasons[:MAX_REASONS]
     assert [reason.code for reason in told[MAX_REASONS:]] == ["more_reasons"]
     assert told[-1].sentence == "Further reasons are left out."
@@ -226,4 +226,4 @@ def test_flood_of_reasons_is_cut() -> None:
 @pytest.mark.parametrize(("thumbprint", "expected"), [("-abc", "-- -abc"), ("abc", "abc"), ("_-a", "_-a")])
 def test_thumbprint_that_begins_with_a_hyphen_is_no_option(thumbprint: str, expected: str) -> None:
     """A command that is printed for copying works for every key."""
-    assert as_argument(thumbprint) == expected
+    assert shell_argument(thumbprint) == expected

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from mirror.model import NO_AUDIENCES, IssuerUrl, Key, Reason, TokenAudiences
-from mirror.trust.relying_parties import LIMITS, Answer, Party, Shown, answers, compatibility
+from mirror.trust.relying_parties import LIMITS, Party, PartyInput, PartyVerdict, answers, compatibility
 from mirror.trust.tokens import Token, read_token
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
 from support.situations import ISSUER
@@ -24,7 +24,7 @@ def token(kind: str = "P-256", **changes: object) -> Token:
     return found
 
 
-def told(shown: Shown) -> dict[str, tuple[list[str], list[str]]]:
+def told(shown: PartyInput) -> dict[str, tuple[list[str], list[str]]]:
     """By party: the codes of its refusals and of its notes."""
     found = answers(shown, ())
     return {str(a.party): ([r.code for r in a.reasons], [n.code for n in a.notes]) for a in found}
@@ -41,66 +41,73 @@ def test_rsa_works_everywhere() -> None:
     """One RSA key and a token of an hour for one audience: nobody has anything to say (fact 26)."""
     real = read_token(captured("17-token-lifetimes/no-max-1h"))
     assert isinstance(real, Token)
-    assert told(Shown(ISSUER, (RSA,), everywhere(AUDIENCE), real)) == dict.fromkeys(("AWS", "GCP", "Entra"), NOTHING)
+    assert told(PartyInput(ISSUER, (RSA,), everywhere(AUDIENCE), real)) == dict.fromkeys(
+        ("AWS", "GCP", "Entra"), NOTHING
+    )
 
 
-ROWS: dict[str, tuple[Shown, Party, list[str], list[str]]] = {
-    "aws-long-issuer": (Shown(IssuerUrl("https://" + "a" * 248), (RSA,)), Party.AWS, ["aws_issuer_length"], []),
-    "aws-longest-issuer": (Shown(IssuerUrl("https://" + "a" * 247), (RSA,)), Party.AWS, [], []),
-    "aws-port": (Shown(IssuerUrl("https://keys.example.com:8443/a"), (RSA,)), Party.AWS, [], ["aws_issuer_port"]),
-    "aws-100-keys": (Shown(ISSUER, tuple(with_kid(RSA, str(n)) for n in range(100))), Party.AWS, [], []),
-    "aws-101-keys": (Shown(ISSUER, tuple(with_kid(RSA, str(n)) for n in range(101))), Party.AWS, ["aws_key_count"], []),
+ROWS: dict[str, tuple[PartyInput, Party, list[str], list[str]]] = {
+    "aws-long-issuer": (PartyInput(IssuerUrl("https://" + "a" * 248), (RSA,)), Party.AWS, ["aws_issuer_length"], []),
+    "aws-longest-issuer": (PartyInput(IssuerUrl("https://" + "a" * 247), (RSA,)), Party.AWS, [], []),
+    "aws-port": (PartyInput(IssuerUrl("https://keys.example.com:8443/a"), (RSA,)), Party.AWS, [], ["aws_issuer_port"]),
+    "aws-100-keys": (PartyInput(ISSUER, tuple(with_kid(RSA, str(n)) for n in range(100))), Party.AWS, [], []),
+    "aws-101-keys": (
+        PartyInput(ISSUER, tuple(with_kid(RSA, str(n)) for n in range(101))),
+        Party.AWS,
+        ["aws_key_count"],
+        [],
+    ),
     "aws-long-audience": (
-        Shown(ISSUER, (EC256,), NO_AUDIENCES, token(aud="a" * 256)),
+        PartyInput(ISSUER, (EC256,), NO_AUDIENCES, token(aud="a" * 256)),
         Party.AWS,
         ["aws_audience_length"],
         [],
     ),
     "aws-other-long-audience": (
-        Shown(ISSUER, (EC256,), everywhere("a"), token(aud=["a", "b" * 256], azp="a")),
+        PartyInput(ISSUER, (EC256,), everywhere("a"), token(aud=["a", "b" * 256], azp="a")),
         Party.AWS,
         [],
         [],
     ),
     "aws-configured-long-audience": (
-        Shown(ISSUER, (EC256,), everywhere("b" * 256), token(aud=["a", "b" * 256], azp="b" * 256)),
+        PartyInput(ISSUER, (EC256,), everywhere("b" * 256), token(aud=["a", "b" * 256], azp="b" * 256)),
         Party.AWS,
         ["aws_audience_length"],
         [],
     ),
     "aws-two-audiences": (
-        Shown(ISSUER, (EC256,), everywhere("a", "b"), token(aud=["a", "b"])),
+        PartyInput(ISSUER, (EC256,), everywhere("a", "b"), token(aud=["a", "b"])),
         Party.AWS,
         ["aws_authorized_party"],
         [],
     ),
     "aws-two-audiences-and-azp": (
-        Shown(ISSUER, (EC256,), everywhere("a", "b"), token(aud=["a", "b"], azp="b")),
+        PartyInput(ISSUER, (EC256,), everywhere("a", "b"), token(aud=["a", "b"], azp="b")),
         Party.AWS,
         [],
         [],
     ),
     "aws-empty-azp": (
-        Shown(ISSUER, (EC256,), everywhere("a"), token(aud=["a", "b"], azp="")),
+        PartyInput(ISSUER, (EC256,), everywhere("a"), token(aud=["a", "b"], azp="")),
         Party.AWS,
         ["aws_authorized_party"],
         [],
     ),
     "aws-azp-of-nobody": (
-        Shown(ISSUER, (EC256,), everywhere("a"), token(aud="a", azp="other")),
+        PartyInput(ISSUER, (EC256,), everywhere("a"), token(aud="a", azp="other")),
         Party.AWS,
         ["aws_audience"],
         [],
     ),
-    "aws-one-in-a-list": (Shown(ISSUER, (EC256,), everywhere("a"), token(aud=["a"])), Party.AWS, [], []),
+    "aws-one-in-a-list": (PartyInput(ISSUER, (EC256,), everywhere("a"), token(aud=["a"])), Party.AWS, [], []),
     "aws-of-azure": (
-        Shown(ISSUER, (EC256,), TokenAudiences(), token(aud="api://AzureADTokenExchange")),
+        PartyInput(ISSUER, (EC256,), TokenAudiences(), token(aud="api://AzureADTokenExchange")),
         Party.AWS,
         [],
         [],
     ),
     "aws-of-azure-configured": (
-        Shown(
+        PartyInput(
             ISSUER,
             (EC256,),
             TokenAudiences(azure=("api://AzureADTokenExchange",)),
@@ -111,21 +118,21 @@ ROWS: dict[str, tuple[Shown, Party, list[str], list[str]]] = {
         [],
     ),
     "aws-usual": (
-        Shown(ISSUER, (EC256,), TokenAudiences(gcp=("a",)), token(aud="sts.amazonaws.com")),
+        PartyInput(ISSUER, (EC256,), TokenAudiences(gcp=("a",)), token(aud="sts.amazonaws.com")),
         Party.AWS,
         [],
         [],
     ),
-    "aws-no-iat": (Shown(ISSUER, (EC256,), NO_AUDIENCES, token(iat=None)), Party.AWS, ["aws_no_iat"], []),
-    "aws-key-ops": (Shown(ISSUER, (RSA,), has_key_ops=True), Party.AWS, ["aws_key_ops"], []),
+    "aws-no-iat": (PartyInput(ISSUER, (EC256,), NO_AUDIENCES, token(iat=None)), Party.AWS, ["aws_no_iat"], []),
+    "aws-key-ops": (PartyInput(ISSUER, (RSA,), has_key_ops=True), Party.AWS, ["aws_key_ops"], []),
     "gcp-of-aws": (
-        Shown(ISSUER, (EC256,), TokenAudiences(aws=("a",)), token(aud="a")),
+        PartyInput(ISSUER, (EC256,), TokenAudiences(aws=("a",)), token(aud="a")),
         Party.GCP,
         [],
         ["gcp_usual_audience"],
     ),
     "gcp-usual": (
-        Shown(
+        PartyInput(
             ISSUER,
             (EC256,),
             TokenAudiences(aws=("a",)),
@@ -136,7 +143,7 @@ ROWS: dict[str, tuple[Shown, Party, list[str], list[str]]] = {
         [],
     ),
     "gcp-other-project-where-configured": (
-        Shown(
+        PartyInput(
             ISSUER,
             (EC256,),
             TokenAudiences(gcp=("g",)),
@@ -147,90 +154,100 @@ ROWS: dict[str, tuple[Shown, Party, list[str], list[str]]] = {
         [],
     ),
     "entra-no-iat": (
-        Shown(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", iat=None)),
+        PartyInput(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", iat=None)),
         Party.ENTRA,
         ["entra_no_iat"],
         [],
     ),
-    "entra-25h": (Shown(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", exp=90_000)), Party.ENTRA, [], []),
+    "entra-25h": (PartyInput(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", exp=90_000)), Party.ENTRA, [], []),
     "entra-over-25h": (
-        Shown(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", exp=90_001)),
+        PartyInput(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", exp=90_001)),
         Party.ENTRA,
         [],
         ["entra_lifetime"],
     ),
     "entra-of-aws": (
-        Shown(ISSUER, (RSA,), TokenAudiences(aws=("a",)), token("RSA", aud="a")),
+        PartyInput(ISSUER, (RSA,), TokenAudiences(aws=("a",)), token("RSA", aud="a")),
         Party.ENTRA,
         [],
         ["entra_usual_audience"],
     ),
     "entra-usual": (
-        Shown(ISSUER, (RSA,), TokenAudiences(aws=("a",)), token("RSA", aud="api://AzureADTokenExchange")),
+        PartyInput(ISSUER, (RSA,), TokenAudiences(aws=("a",)), token("RSA", aud="api://AzureADTokenExchange")),
         Party.ENTRA,
         [],
         [],
     ),
-    "aws-ES384": (Shown(ISSUER, (EC384,), NO_AUDIENCES, token("P-384")), Party.AWS, [], []),
-    "gcp-no-key": (Shown(ISSUER, (EC384,)), Party.GCP, ["gcp_keys"], []),
-    "gcp-some-keys": (Shown(ISSUER, (EC384, RSA)), Party.GCP, [], ["gcp_some_keys"]),
+    "aws-ES384": (PartyInput(ISSUER, (EC384,), NO_AUDIENCES, token("P-384")), Party.AWS, [], []),
+    "gcp-no-key": (PartyInput(ISSUER, (EC384,)), Party.GCP, ["gcp_keys"], []),
+    "gcp-some-keys": (PartyInput(ISSUER, (EC384, RSA)), Party.GCP, [], ["gcp_some_keys"]),
     "gcp-ES384-token": (
-        Shown(ISSUER, (EC384, RSA), NO_AUDIENCES, token("P-384")),
+        PartyInput(ISSUER, (EC384, RSA), NO_AUDIENCES, token("P-384")),
         Party.GCP,
         ["gcp_algorithm"],
         ["gcp_some_keys"],
     ),
-    "gcp-48h": (Shown(ISSUER, (EC256,), NO_AUDIENCES, token(exp=172_800)), Party.GCP, ["gcp_lifetime"], []),
-    "gcp-under-48h": (Shown(ISSUER, (EC256,), NO_AUDIENCES, token(exp=172_799)), Party.GCP, [], []),
-    "gcp-no-iat": (Shown(ISSUER, (EC256,), NO_AUDIENCES, token(iat=None)), Party.GCP, ["gcp_no_iat"], []),
-    "gcp-no-exp": (Shown(ISSUER, (EC256,), NO_AUDIENCES, token(exp=None)), Party.GCP, [], []),
+    "gcp-48h": (PartyInput(ISSUER, (EC256,), NO_AUDIENCES, token(exp=172_800)), Party.GCP, ["gcp_lifetime"], []),
+    "gcp-under-48h": (PartyInput(ISSUER, (EC256,), NO_AUDIENCES, token(exp=172_799)), Party.GCP, [], []),
+    "gcp-no-iat": (PartyInput(ISSUER, (EC256,), NO_AUDIENCES, token(iat=None)), Party.GCP, ["gcp_no_iat"], []),
+    "gcp-no-exp": (PartyInput(ISSUER, (EC256,), NO_AUDIENCES, token(exp=None)), Party.GCP, [], []),
     "gcp-long-audience": (
-        Shown(ISSUER, (EC256,), NO_AUDIENCES, token(aud="a" * 257)),
+        PartyInput(ISSUER, (EC256,), NO_AUDIENCES, token(aud="a" * 257)),
         Party.GCP,
         ["gcp_audience_length"],
         [],
     ),
-    "gcp-many-audiences": (Shown(ISSUER, (RSA,), everywhere(*map(str, range(11)))), Party.GCP, [], ["gcp_audiences"]),
+    "gcp-many-audiences": (
+        PartyInput(ISSUER, (RSA,), everywhere(*map(str, range(11)))),
+        Party.GCP,
+        [],
+        ["gcp_audiences"],
+    ),
     "gcp-long-subject": (
-        Shown(ISSUER, (EC256,), NO_AUDIENCES, token(sub="é" * 64)),
+        PartyInput(ISSUER, (EC256,), NO_AUDIENCES, token(sub="é" * 64)),
         Party.GCP,
         [],
         ["gcp_subject_length"],
     ),
-    "entra-long-issuer": (Shown(IssuerUrl("https://" + "a" * 593), (RSA,)), Party.ENTRA, ["entra_issuer_length"], []),
-    "entra-EC-alone": (Shown(ISSUER, (EC256,)), Party.ENTRA, ["entra_keys"], []),
-    "entra-some-keys": (Shown(ISSUER, (EC256, RSA)), Party.ENTRA, [], ["entra_some_keys"]),
+    "entra-long-issuer": (
+        PartyInput(IssuerUrl("https://" + "a" * 593), (RSA,)),
+        Party.ENTRA,
+        ["entra_issuer_length"],
+        [],
+    ),
+    "entra-EC-alone": (PartyInput(ISSUER, (EC256,)), Party.ENTRA, ["entra_keys"], []),
+    "entra-some-keys": (PartyInput(ISSUER, (EC256, RSA)), Party.ENTRA, [], ["entra_some_keys"]),
     "entra-EC-token": (
-        Shown(ISSUER, (EC256, RSA), NO_AUDIENCES, token()),
+        PartyInput(ISSUER, (EC256, RSA), NO_AUDIENCES, token()),
         Party.ENTRA,
         ["entra_algorithm"],
         ["entra_some_keys"],
     ),
     "entra-two-audiences": (
-        Shown(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", aud=["a", "b"])),
+        PartyInput(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", aud=["a", "b"])),
         Party.ENTRA,
         ["entra_one_audience"],
         [],
     ),
-    "entra-no-audience": (Shown(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", aud=None)), Party.ENTRA, [], []),
+    "entra-no-audience": (PartyInput(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", aud=None)), Party.ENTRA, [], []),
     "entra-long-audience": (
-        Shown(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", aud="a" * 601)),
+        PartyInput(ISSUER, (RSA,), NO_AUDIENCES, token("RSA", aud="a" * 601)),
         Party.ENTRA,
         ["entra_audience_length"],
         [],
     ),
     "entra-unknown-key": (
-        Shown(ISSUER, (RSA,), has_unknown_key=True),
+        PartyInput(ISSUER, (RSA,), has_unknown_key=True),
         Party.ENTRA,
         ["entra_unknown_key"],
         [],
     ),
-    "no-keys": (Shown(ISSUER, ()), Party.ENTRA, [], []),
+    "no-keys": (PartyInput(ISSUER, ()), Party.ENTRA, [], []),
 }
 
 
 @pytest.mark.parametrize(("shown", "party", "reasons", "notes"), ROWS.values(), ids=ROWS)
-def test_limit_of_a_relying_party(shown: Shown, party: Party, reasons: list[str], notes: list[str]) -> None:
+def test_limit_of_a_relying_party(shown: PartyInput, party: Party, reasons: list[str], notes: list[str]) -> None:
     """On the limit and past it: what that party alone says."""
     assert told(shown)[str(party)] == (reasons, notes)
 
@@ -238,11 +255,11 @@ def test_limit_of_a_relying_party(shown: Shown, party: Party, reasons: list[str]
 def test_what_holds_for_everybody_comes_first() -> None:
     """A token that expired is refused by all, whatever else they say."""
     expired = Reason("expired", "It expired.", "Take another.")
-    found = answers(Shown(ISSUER, (EC256,), NO_AUDIENCES, token()), (expired,))
+    found = answers(PartyInput(ISSUER, (EC256,), NO_AUDIENCES, token()), (expired,))
     assert [answer.accepts for answer in found] == [False] * 3
     assert all(answer.reasons[0] == expired for answer in found)
     assert replace(found[0], reasons=()).accepts
-    assert Answer(Party.AWS).accepts
+    assert PartyVerdict(Party.AWS).accepts
 
 
 HOST = "https://oidc.example.com"

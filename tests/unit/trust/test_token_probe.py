@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from mirror.model import Event, IssuerName, IssuerUrl, KeyRecord, Ledger, Level, Revocation, Status, trimmed
-from mirror.trust.token_probe import Probed, believe_probe, is_fresh, judge_probe
+from mirror.trust.token_probe import ProbeResult, is_fresh, read_probe_token, verify_probe_token
 from mirror.trust.tokens import Token, read_token
 from support.situations import ISSUER
 from support.tokens import captured, claims, mint, signer
@@ -17,15 +17,15 @@ NAME = IssuerName("syd-prod")
 
 
 def believed(body: bytes, now: datetime = NOW) -> Token | Event:
-    return believe_probe(body, (ISSUER, FORMER), file="/run/token", now=now)
+    return read_probe_token(body, (ISSUER, FORMER), file="/run/token", now=now)
 
 
-def judged(record: KeyRecord | None, *, kid: str | None = None, public: bool = False) -> Probed:
+def judged(record: KeyRecord | None, *, kid: str | None = None, public: bool = False) -> ProbeResult:
     by = signer() if kid is None else signer().called(kid)
     token = read_token(mint(by, claims(0)))
     assert isinstance(token, Token)
     keys = (signer().key,) if public else (signer("P-256", 1).key,)
-    return judge_probe(token, keys, name=NAME, ledger=Ledger(ISSUER, () if record is None else (record,)))
+    return verify_probe_token(token, keys, name=NAME, ledger=Ledger(ISSUER, () if record is None else (record,)))
 
 
 def test_fresh_token_of_the_issuer_is_a_probe() -> None:
@@ -57,7 +57,7 @@ def test_token_that_tells_nothing_is_a_warning(body: bytes, cause: str, part: st
 
 def test_public_signing_key_is_nothing_to_tell() -> None:
     """All is well: no event in any pass."""
-    assert judged(None, public=True) == Probed()
+    assert judged(None, public=True) == ProbeResult()
 
 
 @pytest.mark.parametrize("status", [None, Status.PUBLISHED, Status.RETIRING, Status.DROPPED])

@@ -14,12 +14,12 @@ import pytest
 
 from mirror.model import IssuerName, Key, KeyPolicy, KeyRecord, Ledger, Reason, Revocation, Status, Thumbprint, trimmed
 from mirror.trust.jwks import KeySet, read_jwks
-from mirror.trust.parsing import Refused
+from mirror.trust.parsing import Rejected
 from mirror.trust.tokens import (
     MAX_TOKEN_BYTES,
-    Check,
-    Finding,
     Token,
+    TokenCheck,
+    TokenCheckStatus,
     check_claims,
     expired_since,
     in_words,
@@ -101,7 +101,7 @@ def test_text_after_the_token_is_told_as_what_it_is(after: bytes, line: int) -> 
     """It is no encrypted token, however many dots a log line has; and the text is not repeated."""
     good = mint(signer(), claims(0))
     found = read_token(good + after)
-    assert isinstance(found, Refused)
+    assert isinstance(found, Rejected)
     (reason,) = found.reasons
     assert (reason.code, f"(line {line})" in reason.sentence) == ("token_shape", True)
     assert "JWE" not in reason.sentence
@@ -123,7 +123,7 @@ def test_text_after_the_token_is_told_as_what_it_is(after: bytes, line: int) -> 
 def test_shape_that_is_no_token_is_told(body: bytes, words: str) -> None:
     """Only a header that names an encryption makes a JWE (RFC 7516, section 4.1.2)."""
     found = read_token(body)
-    assert isinstance(found, Refused)
+    assert isinstance(found, Rejected)
     assert [reason.code for reason in found.reasons] == ["token_shape"]
     assert words in found.reasons[0].sentence
 
@@ -142,7 +142,7 @@ def token(**changes: object) -> Token:
     return found
 
 
-def checks(*audiences: str, **changes: object) -> dict[str, Check]:
+def checks(*audiences: str, **changes: object) -> dict[str, TokenCheck]:
     return {check.subject: check for check in check_claims(token(**changes), ISSUER, audiences, NOW)}
 
 
@@ -150,7 +150,7 @@ def test_good_token_passes_every_check() -> None:
     """iss, aud, exp, iat and sub, each with a sentence for people."""
     found = checks(AUDIENCE)
     assert list(found) == ["iss", "aud", "exp", "iat", "sub"]
-    assert {check.finding for check in found.values()} == {Finding.PASSED}
+    assert {check.finding for check in found.values()} == {TokenCheckStatus.PASSED}
     assert found["exp"].sentence == "expires in 1 h, at 2026-11-25 13:00:00Z"
     assert found["iat"].sentence == "issued 0 s ago, at 2026-11-25 12:00:00Z"
 
@@ -159,7 +159,7 @@ def test_expired_token_says_for_how_long() -> None:
     """In words and as a date."""
     found = checks(AUDIENCE, exp=int((NOW - timedelta(hours=3, minutes=12, seconds=5)).timestamp()))["exp"]
     assert found.sentence == "The token expired 3 h 12 min ago, at 2026-11-25 08:47:55Z."
-    assert (found.code, found.finding) == ("expired", Finding.FAILED)
+    assert (found.code, found.finding) == ("expired", TokenCheckStatus.FAILED)
 
 
 def test_expiry_counts_from_its_second() -> None:
@@ -180,14 +180,14 @@ def test_missing_claims_are_told() -> None:
 def test_unconfigured_audiences_are_a_note() -> None:
     """Nothing to compare with: said so, and no refusal."""
     found = checks()["aud"]
-    assert (found.finding, found.code) == (Finding.NOTED, "audiences_unknown")
+    assert (found.finding, found.code) == (TokenCheckStatus.NOTED, "audiences_unknown")
     assert "no `audiences` are configured" in found.sentence
 
 
 def test_one_common_audience_is_enough() -> None:
     """A token may be for several, and several may be configured; long lists are counted."""
     found = checks("a", AUDIENCE, aud=["x", AUDIENCE, *map(str, range(9))])["aud"]
-    assert found.finding is Finding.PASSED
+    assert found.finding is TokenCheckStatus.PASSED
     assert "and 6 more" in found.sentence
     assert f'configured: "{AUDIENCE}"' in found.sentence
 
@@ -195,7 +195,7 @@ def test_one_common_audience_is_enough() -> None:
 def test_usual_audience_of_a_cloud_passes_and_is_told_as_such() -> None:
     """Nobody configured it, and the cloud takes it all the same; who is configured stays out of the sentence."""
     found = {each.subject: each for each in check_claims(token(), ISSUER, ("other",), NOW, (AUDIENCE,))}
-    assert found["aud"].finding is Finding.PASSED
+    assert found["aud"].finding is TokenCheckStatus.PASSED
     assert "usual audience" in found["aud"].sentence
     assert "other" not in found["aud"].sentence
 
@@ -230,7 +230,11 @@ def test_time_in_the_future_is_told_with_how_far() -> None:
 def test_subject_that_is_no_service_account_is_a_note(subject: str) -> None:
     """The token may be right all the same; conditions in the cloud will not fit."""
     found = checks(AUDIENCE, sub=subject)["sub"]
-    assert (found.finding, found.code, found.sentence.isprintable()) == (Finding.NOTED, "foreign_subject", True)
+    assert (found.finding, found.code, found.sentence.isprintable()) == (
+        TokenCheckStatus.NOTED,
+        "foreign_subject",
+        True,
+    )
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,9 @@ from mirror.trust.weak_keys import (
     SMALL_MULTIPLES,
     checking_cost,
     is_small_multiple,
-    shared_keys,
-    suspects,
-    weak_pairs,
+    keys_sharing_primes,
+    keys_used_twice,
+    shared_prime_pairs,
     weaknesses,
 )
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
@@ -202,7 +202,7 @@ def name(text: str) -> IssuerName:
 def test_key_of_two_issuers_is_told_at_both() -> None:
     """Each of the two gets a warning that names the key and both issuers; the one that shows others gets none."""
     a, b, c = RSA_KEYS[:3]
-    found = shared_keys({name("perth"): (a, b), name("sydney"): (a,), name("hobart"): (c,)})
+    found = keys_used_twice({name("perth"): (a, b), name("sydney"): (a,), name("hobart"): (c,)})
     assert set(found) == {"perth", "sydney"}
     for events in found.values():
         (event,) = events
@@ -214,14 +214,14 @@ def test_key_of_two_issuers_is_told_at_both() -> None:
 def test_shared_key_is_told_by_its_material() -> None:
     """Another kid makes no other key; each issuer is told the kid that it shows itself."""
     other_name = with_kid(EC_KEYS[0], "other")
-    found = shared_keys({name("perth"): (EC_KEYS[0],), name("sydney"): (other_name,)})
+    found = keys_used_twice({name("perth"): (EC_KEYS[0],), name("sydney"): (other_name,)})
     assert [found[name(n)][0].fields["kid"] for n in ("perth", "sydney")] == [EC_KEYS[0].kid, "other"]
 
 
 def test_replicas_of_one_issuer_share_no_key() -> None:
     """The same key twice at one issuer, under one kid or two, is its own affair."""
     a = RSA_KEYS[0]
-    assert shared_keys({name("perth"): (a, a, with_kid(a, "twin"))}) == {}
+    assert keys_used_twice({name("perth"): (a, a, with_kid(a, "twin"))}) == {}
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_replicas_of_one_issuer_share_no_key() -> None:
 )
 def test_sentence_of_a_key_that_many_share_stays_short(count: int, more: str) -> None:
     """At most five other issuers are named; the rest is a number."""
-    found = shared_keys({name(f"c{i:02}"): (RSA_KEYS[0],) for i in range(count)})
+    found = keys_used_twice({name(f"c{i:02}"): (RSA_KEYS[0],) for i in range(count)})
     sentence = found[name("c00")][0].sentence
     assert f"c01, c02, c03, c04, c05{more}:" in sentence
     assert len(found) == count
@@ -238,7 +238,7 @@ def test_sentence_of_a_key_that_many_share_stays_short(count: int, more: str) ->
 def test_two_shared_keys_are_two_events() -> None:
     """Every shared key is told, in a fixed order."""
     shown = {name(n): RSA_KEYS[:2] for n in ("sydney", "perth")}
-    told = [event.fields["thumbprint"] for event in shared_keys(shown)[name("perth")]]
+    told = [event.fields["thumbprint"] for event in keys_used_twice(shown)[name("perth")]]
     assert told == sorted(key.thumbprint for key in RSA_KEYS[:2])
 
 
@@ -276,26 +276,26 @@ def test_two_shared_keys_are_two_events() -> None:
 )
 def test_suspects(new: list[int], known: list[int], held: list[int]) -> None:
     """A new modulus with a factor of another one is held; one whose multiple somebody shows is not."""
-    found = suspects(map(rsa, new), map(rsa, known))
+    found = keys_sharing_primes(map(rsa, new), map(rsa, known))
     assert found == {rsa(n).thumbprint: "shared_prime" for n in held}
 
 
 def test_every_name_of_a_suspect_modulus_is_held() -> None:
     """One modulus under two exponents is two thumbprints, and both are held."""
-    found = suspects([rsa(P * Q), rsa(P * Q, "Aw")], [rsa(P * R)])
+    found = keys_sharing_primes([rsa(P * Q), rsa(P * Q, "Aw")], [rsa(P * R)])
     assert set(found) == {rsa(P * Q).thumbprint, rsa(P * Q, "Aw").thumbprint}
 
 
 def test_elliptic_keys_are_no_suspects() -> None:
     """Only RSA keys have primes to share."""
-    assert suspects(EC_KEYS, RSA_KEYS) == {}
-    assert suspects(RSA_KEYS[:1], EC_KEYS) == {}
+    assert keys_sharing_primes(EC_KEYS, RSA_KEYS) == {}
+    assert keys_sharing_primes(RSA_KEYS[:1], EC_KEYS) == {}
 
 
 def test_sound_keys_are_no_suspects() -> None:
     """Real keys, compared with each other, share nothing."""
-    assert suspects(RSA_KEYS, RSA_KEYS) == {}
-    assert weak_pairs(RSA_KEYS) == ()
+    assert keys_sharing_primes(RSA_KEYS, RSA_KEYS) == {}
+    assert shared_prime_pairs(RSA_KEYS) == ()
 
 
 def test_many_new_keys_are_sieved_to_the_same_answer() -> None:
@@ -305,8 +305,8 @@ def test_many_new_keys_are_sieved_to_the_same_answer() -> None:
     multiple_elsewhere, guilty = sound[0], sound[1]
     known = [rsa(multiple_elsewhere * S), rsa(primes[2] * R)]
     assert len(sound) > FEW_KEYS
-    assert suspects(map(rsa, sound), known) == {rsa(guilty).thumbprint: "shared_prime"}
-    assert suspects(map(rsa, sound), []) == {}
+    assert keys_sharing_primes(map(rsa, sound), known) == {rsa(guilty).thumbprint: "shared_prime"}
+    assert keys_sharing_primes(map(rsa, sound), []) == {}
 
 
 moduli = st.lists(st.sampled_from(PRIMES[:12]), min_size=2, max_size=3, unique=True).map(lambda ps: rsa(_product(ps)))
@@ -335,7 +335,7 @@ def test_suspects_are_what_the_definition_says(new: list[Key], known: list[Key])
     def is_weak(n: int) -> bool:
         return any(gcd(n, m) > 1 and m % n != 0 for m in everything)
 
-    assert set(suspects(new, known)) == {key.thumbprint for key in new if is_weak(number_of(key))}
+    assert set(keys_sharing_primes(new, known)) == {key.thumbprint for key in new if is_weak(number_of(key))}
 
 
 @settings(deadline=None)
@@ -349,7 +349,7 @@ def test_weak_pairs_are_what_gcd_says(number: Callable[[int], Any] | None, keys:
         for a, b in combinations(unique, 2)
         if gcd(number_of(a), number_of(b)) > 1
     }
-    found = weak_pairs(keys) if number is None else weak_pairs(keys, number=number)
+    found = shared_prime_pairs(keys) if number is None else shared_prime_pairs(keys, number=number)
     assert found == tuple(sorted(expected))
 
 
@@ -358,4 +358,4 @@ def test_weak_pairs_of_real_size() -> None:
     prime, other, third = (2**1024 - 105, 2**1279 - 1, 2**1023 + 1155)
     weak = rsa(prime * other), rsa(prime * third)
     pair = tuple(sorted(key.thumbprint for key in weak))
-    assert weak_pairs((*RSA_KEYS, *EC_KEYS, *weak)) == (pair,)
+    assert shared_prime_pairs((*RSA_KEYS, *EC_KEYS, *weak)) == (pair,)
