@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from mirror.config.settings import Issuer, Publish, Readback
+from mirror.config.settings import Issuer, PublishSettings, ReadbackSettings
 from mirror.model import (
     Answer,
     CommitId,
@@ -223,7 +223,7 @@ class Bucket(Protocol):
 class PublicEndpoint(Protocol):
     """The public URL as the world sees it, without credentials."""
 
-    def look(self, url: str, *, readback: Readback) -> PublicResult:
+    def look(self, url: str, *, readback: ReadbackSettings) -> PublicResult:
         """GET it as a relying party would. Never raises for what the web does."""
         ...
 
@@ -231,7 +231,7 @@ class PublicEndpoint(Protocol):
 class Cdn(Protocol):
     """The cache of a CloudFront distribution in front of a bucket."""
 
-    def invalidate(self, publish: Publish, paths: Sequence[str], *, reference: str) -> Reason | None:
+    def invalidate(self, publish: PublishSettings, paths: Sequence[str], *, reference: str) -> Reason | None:
         """Let a distribution forget these paths, once for each `reference`; None when it will. Never raises."""
         ...
 
@@ -256,9 +256,9 @@ class Ports:
 
     source: ApiserverClient
     history: History
-    bucket: Callable[[Publish], Bucket]
+    bucket: Callable[[PublishSettings], Bucket]
     view: PublicEndpoint
     cdn: Cdn
     ledger_trust: Callable[[], LedgerTrust | LedgerVerifier | None] = lambda: None
-    own_token: Callable[[Publish], WebIdentityToken | None] = lambda _: None
+    own_token: Callable[[PublishSettings], WebIdentityToken | None] = lambda _: None
     cancel: Callable[[], None] = lambda: None

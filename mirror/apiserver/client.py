@@ -16,7 +16,7 @@ from mirror import __version__
 from mirror.apiserver.errors import Failure, Told, redacted, redacted_body, shown
 from mirror.apiserver.tls import certificate_expires_at
 from mirror.apiserver.transport_errors import explain
-from mirror.config.settings import Limits
+from mirror.config.settings import LimitSettings
 from mirror.model import MEDIA_TYPE_DISCOVERY, MEDIA_TYPE_JWKS, TRANSIENT_CODES, Answer, Reason, Unusable
 
 Login = Literal["anonymous", "token", "certificate"]
@@ -191,7 +191,7 @@ class Line:
     transport: httpx.AsyncHTTPTransport
     apiserver: str
     access: Access
-    limits: Limits
+    limits: LimitSettings
     deadline: float
     _opened: list[Any] = field(default_factory=list)
 
@@ -220,7 +220,9 @@ class Line:
 
 
 @asynccontextmanager
-async def connected(apiserver: str, access: Access, limits: Limits, deadline: float) -> AsyncIterator[Line | Reason]:
+async def connected(
+    apiserver: str, access: Access, limits: LimitSettings, deadline: float
+) -> AsyncIterator[Line | Reason]:
     """A line to `apiserver`, `https://host[:port][/prefix]`, that is hung up at the end; or why there can be none.
 
     Args:
@@ -242,7 +244,7 @@ async def connected(apiserver: str, access: Access, limits: Limits, deadline: fl
         await line.hang_up()
 
 
-async def _reply(transport: httpx.AsyncHTTPTransport, request: httpx.Request, limits: Limits) -> Reply:
+async def _reply(transport: httpx.AsyncHTTPTransport, request: httpx.Request, limits: LimitSettings) -> Reply:
     response = await transport.handle_async_request(request)
     try:
         taken = response.status_code == HTTP_OK
@@ -266,7 +268,7 @@ async def _read(response: httpx.Response, max_bytes: int) -> tuple[bytes, bool]:
     return bytes(body), True
 
 
-def _request(apiserver: str, document: Document, access: Access, limits: Limits) -> httpx.Request:
+def _request(apiserver: str, document: Document, access: Access, limits: LimitSettings) -> httpx.Request:
     """The request for `document`.
 
     Raises:
@@ -318,7 +320,7 @@ class Heard:
         return Answer(apiserver, discovery, jwks, self.date, self.certificate_expires_at)
 
 
-async def converse(apiserver: str, access: Access, limits: Limits, deadline: float) -> Heard:
+async def converse(apiserver: str, access: Access, limits: LimitSettings, deadline: float) -> Heard:
     """Ask `apiserver` for discovery, then for the JWKS, over a connection of its own.
 
     After an answer that refuses discovery the JWKS is asked for all the same, so that the operator hears of both;

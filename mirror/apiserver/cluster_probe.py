@@ -11,7 +11,7 @@ from mirror.apiserver.credentials import Opened, open_issuer
 from mirror.apiserver.endpoints import Found, find_endpoints
 from mirror.apiserver.poller import Island, Resolve
 from mirror.apiserver.tls import Contexts
-from mirror.config.settings import Auth, Issuer, Limits, Publish
+from mirror.config.settings import AuthSettings, Issuer, LimitSettings, PublishSettings
 from mirror.model import Answer, IssuerName, IssuerUrl, Reason, Unusable
 
 
@@ -29,7 +29,7 @@ class Survey:
 
 
 def survey(
-    kubeconfig: Path, context: str | None, limits: Limits, *, resolve: Resolve = socket.getaddrinfo
+    kubeconfig: Path, context: str | None, limits: LimitSettings, *, resolve: Resolve = socket.getaddrinfo
 ) -> Survey | tuple[Reason, ...]:
     """Ask the server of a kubeconfig for its documents and its replicas, and each replica for its documents.
 
@@ -54,13 +54,13 @@ def _unnamed(kubeconfig: Path, context: str | None) -> Issuer:
     return Issuer(
         IssuerName("init"),
         IssuerUrl(""),
-        Publish("", "", ""),
-        auth=Auth(kubeconfig=kubeconfig, context=context),
+        PublishSettings("", "", ""),
+        auth=AuthSettings(kubeconfig=kubeconfig, context=context),
         discover="endpointslices",
     )
 
 
-async def _look(opened: Opened, limits: Limits) -> Survey | tuple[Reason, ...]:
+async def _look(opened: Opened, limits: LimitSettings) -> Survey | tuple[Reason, ...]:
     server, loop = opened.addresses[0], asyncio.get_running_loop()
     heard = await converse(server, opened.access, limits, loop.time() + limits.total_seconds)
     answer = heard.outcome(server)
@@ -72,7 +72,7 @@ async def _look(opened: Opened, limits: Limits) -> Survey | tuple[Reason, ...]:
     return Survey(answer, found.urls, await _who_answers(found, opened, limits))
 
 
-async def _who_answers(found: Found, opened: Opened, limits: Limits) -> tuple[str, ...]:
+async def _who_answers(found: Found, opened: Opened, limits: LimitSettings) -> tuple[str, ...]:
     deadline = asyncio.get_running_loop().time() + limits.total_seconds
     heard = await asyncio.gather(*(converse(url, opened.replicas, limits, deadline) for url in found.urls))
     outcomes = [each.outcome(url) for url, each in zip(found.urls, heard, strict=True)]

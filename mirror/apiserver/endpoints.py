@@ -18,7 +18,7 @@ from mirror.apiserver.credentials import Opened
 from mirror.apiserver.errors import LookupFailure, shown
 from mirror.apiserver.transport_errors import explain
 from mirror.config.fields import place_of_apiserver, prefix_of_apiserver
-from mirror.config.settings import Issuer, Limits
+from mirror.config.settings import Issuer, LimitSettings
 from mirror.model import MEDIA_TYPE_DISCOVERY, Reason, Unusable
 from mirror.trust.parsing import read_object
 
@@ -164,7 +164,7 @@ class Found:
         return tuple(reason for each in self.unusable for reason in each.reasons)
 
 
-async def find(issuer: Issuer, opened: Opened, limits: Limits, deadline: float) -> Found:
+async def find(issuer: Issuer, opened: Opened, limits: LimitSettings, deadline: float) -> Found:
     """The apiservers of `issuer`; who could not be found is `Unusable`, so that nothing retires for lack of it.
 
     Args:
@@ -184,7 +184,7 @@ async def find(issuer: Issuer, opened: Opened, limits: Limits, deadline: float) 
         return _failed(address, explain(error, where="", connect_seconds=limits.connect_seconds))
 
 
-async def _behind_name(address: str, limits: Limits, deadline: float) -> Found:
+async def _behind_name(address: str, limits: LimitSettings, deadline: float) -> Found:
     host, port = place_of_apiserver(address)
     loop = asyncio.get_running_loop()
     try:
@@ -200,7 +200,7 @@ async def _behind_name(address: str, limits: Limits, deadline: float) -> Found:
     return replace(found, urls=tuple(url + prefix_of_apiserver(address) for url in found.urls))
 
 
-async def find_endpoints(address: str, access: Access, limits: Limits, deadline: float) -> Found:
+async def find_endpoints(address: str, access: Access, limits: LimitSettings, deadline: float) -> Found:
     """What the apiserver at `address` lists as the ready endpoints of `default/kubernetes`."""
     replicas: set[Replica] = set()
     bad: dict[str, None] = {}

@@ -60,13 +60,13 @@ def read_kubeconfig(path: Path, context: str | None) -> Kubeconfig | tuple[Reaso
     except OSError as error:
         return (LookupFailure.KUBECONFIG_UNREADABLE.reason(f"{path}: {why_unreadable(error)}"),)
     # The reader of our own configuration: neither aliases nor tags, no name twice, bounded in depth.
-    read = yaml_reader.read(text)
+    read = yaml_reader.load_strict_yaml(text)
     if not read.readable or read.problems or not isinstance(read.data, dict):
         return (LookupFailure.KUBECONFIG_INVALID.reason(f"{path}: {_first_problem(read)}"),)
     return _Reader(path, read.data).read(context)
 
 
-def _first_problem(read: yaml_reader.Document) -> str:
+def _first_problem(read: yaml_reader.YamlDocument) -> str:
     if not read.problems:
         return "it is no mapping of keys"
     first = read.problems[0]

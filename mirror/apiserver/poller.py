@@ -16,7 +16,7 @@ from mirror.apiserver.credentials import Opened, open_issuer
 from mirror.apiserver.endpoints import Found, find
 from mirror.apiserver.errors import Failure
 from mirror.apiserver.tls import MOST_KEPT, Contexts
-from mirror.config.settings import LOAD_BALANCER_CONNECTIONS, Issuer, Limits
+from mirror.config.settings import LOAD_BALANCER_CONNECTIONS, Issuer, LimitSettings
 from mirror.model import Answer, IssuerName, Reason, Unusable
 
 _GOLDEN_RATIO = 0.6180339887498949
@@ -207,7 +207,7 @@ class Apiservers:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: LimitSettings,
         *,
         resolve: Resolve = socket.getaddrinfo,
         environ: Mapping[str, str] = _NO_ENVIRONMENT,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mirror import __version__
 from mirror.apiserver.poller import Told
-from mirror.config.settings import Issuer, Limits
+from mirror.config.settings import Issuer, LimitSettings
 from mirror.model import Answer, IssuerName, Unusable
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Job:
     """
 
     issuers: tuple[Issuer, ...]
-    limits: Limits
+    limits: LimitSettings
     turn: int
     ends_at: float
 
@@ -137,7 +137,7 @@ class Crew:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: LimitSettings,
         *,
         alone: Alone,
         command: Sequence[str],
@@ -230,7 +230,7 @@ class Crew:
                 process.kill()
 
 
-def _jobs(issuers: Sequence[Issuer], limits: Limits, turn: int, ends_at: float, size: int) -> tuple[Job, ...]:
+def _jobs(issuers: Sequence[Issuer], limits: LimitSettings, turn: int, ends_at: float, size: int) -> tuple[Job, ...]:
     """Shares of equal size, made anew in each turn: who is slow, or dead, stands beside others every time."""
     mixed = Random(turn).sample(tuple(issuers), len(issuers))  # noqa: S311  no secret
     share = replace(limits, concurrency=limits.concurrency // size)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from weakref import WeakValueDictionary
 
 from mirror.apiserver.errors import Failure, shown
-from mirror.config.settings import Tls
+from mirror.config.settings import TlsSettings
 from mirror.files import read_small, why_unreadable
 from mirror.model import Reason
 
@@ -73,7 +73,7 @@ class Contexts:
         self._alive = WeakValueDictionary(self._kept)
         self._system = None
 
-    def context(self, tls: Tls) -> ssl.SSLContext | Reason:
+    def context(self, tls: TlsSettings) -> ssl.SSLContext | Reason:
         """The context for `tls`, or why there is none: a file is missing, unreadable or no PEM."""
         material = read_material(tls)
         return material if isinstance(material, Reason) else self.of(material)
@@ -104,7 +104,7 @@ def certificate_expires_at(connection: ssl.SSLObject | None) -> datetime | None:
         return None
 
 
-def read_material(tls: Tls) -> Material | Reason:
+def read_material(tls: TlsSettings) -> Material | Reason:
     """The files of `tls`, or why one of them cannot be read."""
     try:
         ca = None if tls.ca_file is None else read_small(tls.ca_file, MAX_PEM_BYTES)

@@ -15,7 +15,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError, LocationParseError
 
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 
 UNKNOWN = "Unknown"
@@ -276,7 +276,7 @@ class Attempt:
 
     verb: str
     action: str
-    publish: Publish
+    publish: PublishSettings
     key: str = ""
 
     def sentence(self) -> str:
@@ -362,7 +362,7 @@ def _words(attempt: Attempt, region: str) -> dict[str, str]:
     }
 
 
-def _profile(publish: Publish) -> tuple[str, str]:
+def _profile(publish: PublishSettings) -> tuple[str, str]:
     """The name of the profile that botocore uses, and the setting that it comes from."""
     if publish.profile is not None:
         return publish.profile, "publish.profile"

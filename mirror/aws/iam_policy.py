@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mirror.addresses import bucket_url, common_folder
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.model import IssuerUrl, ObjectKey, Reason
 from mirror.ports import AccessSettings
 
@@ -461,7 +461,7 @@ _CDN = (
 )
 
 
-def is_served_by_bucket(publish: Publish) -> bool:
+def is_served_by_bucket(publish: PublishSettings) -> bool:
     """Whether the public URL is the store's own, so that the bucket's settings decide who may read."""
     return bucket_url(publish.base_url) is not None or publish.base_url.startswith(f"{publish.endpoint_url}/")
 
@@ -471,7 +471,7 @@ def behind_cdn(reason: Reason) -> Reason:
     return Reason(FORBIDDEN, reason.sentence, _CDN)
 
 
-def why_private(reason: Reason, openness: AccessSettings, publish: Publish, key: ObjectKey) -> Reason:
+def why_private(reason: Reason, openness: AccessSettings, publish: PublishSettings, key: ObjectKey) -> Reason:
     """The 403 of `reason`, told by its cause; `reason` itself where the bucket lets us learn nothing.
 
     Codes: `object_missing`, `block_public_access`, `bucket_policy`, or `forbidden`.

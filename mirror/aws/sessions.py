@@ -25,14 +25,14 @@ from botocore.session import Session
 from botocore.session import Session as BotocoreSession
 from botocore.utils import parse_timestamp
 
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 5.0
 READ_ATTEMPTS = 2
 
 
-def session(publish: Publish) -> boto3.session.Session:
+def session(publish: PublishSettings) -> boto3.session.Session:
     """A session as `publish.profile` and `publish.role_arn` say; the role is assumed at the first request.
 
     Raises:
@@ -110,7 +110,7 @@ MAX_TOKEN_BYTES = 16 * 1024
 _JWT_PARTS = 3
 
 
-def token_file(publish: Publish, environ: Mapping[str, str]) -> Path | None:
+def token_file(publish: PublishSettings, environ: Mapping[str, str]) -> Path | None:
     """The file of the web-identity token behind the credentials for `publish`; None when there is none.
 
     `environ` is the process's own environment, which is where botocore looks.

@@ -8,12 +8,12 @@ from mirror.aws.iam_policy import Grants, grants, is_served_by_bucket, partition
 from mirror.check.local import is_aws
 from mirror.check.ports import AccessBlock, Aws, BucketFacts, BucketOf, Identity, Missed
 from mirror.check.result import Finding, Place, Station, counted
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import IssuerName, ObjectKey, StoredObject
 
 
-def bucket(publish: Publish, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[Finding]:
+def bucket(publish: PublishSettings, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[Finding]:
     """Findings about one bucket, its policy included; where it cannot be reached, that alone."""
     place = Place(Station.BUCKET, f"bucket {publish.bucket}")
     facts = aws.bucket(publish)
@@ -27,7 +27,7 @@ def bucket(publish: Publish, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[
     yield from policy(publish, facts, aws, keys)
 
 
-def _reached(place: Place, publish: Publish, facts: BucketFacts) -> Iterator[Finding]:
+def _reached(place: Place, publish: PublishSettings, facts: BucketFacts) -> Iterator[Finding]:
     region = facts.region
     if isinstance(region, Missed) and region.code == "AccessDenied":
         yield unseen(place, "the bucket itself", "s3:ListBucket", publish, region)
@@ -46,7 +46,7 @@ def _reached(place: Place, publish: Publish, facts: BucketFacts) -> Iterator[Fin
         yield place.ok("bucket.reached", f"The bucket is there, in {region}.")
 
 
-def _owner(place: Place, publish: Publish, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[Finding]:
+def _owner(place: Place, publish: PublishSettings, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[Finding]:
     who = aws.identity(publish)
     if publish.expected_bucket_owner is not None or not isinstance(who, Identity):
         return  # every request carries the expected owner; without identity there is nothing to compare with
@@ -63,7 +63,7 @@ def _owner(place: Place, publish: Publish, aws: Aws, keys: Collection[ObjectKey]
         yield place.note("bucket.owner_unset", sentence, remedy)
 
 
-def _versioning(place: Place, publish: Publish, facts: BucketFacts) -> Iterator[Finding]:
+def _versioning(place: Place, publish: PublishSettings, facts: BucketFacts) -> Iterator[Finding]:
     if isinstance(facts.versioning, Missed):
         yield unseen(place, "whether versions are kept", "s3:GetBucketVersioning", publish, facts.versioning)
     elif facts.versioning == "Enabled":
@@ -79,7 +79,7 @@ def _encryption(place: Place, facts: BucketFacts) -> Iterator[Finding]:
         yield place.failed("bucket.kms", sentence, "Set the bucket's default encryption to SSE-S3 (AES256).")
 
 
-def _conditional_writes(place: Place, publish: Publish) -> Finding:
+def _conditional_writes(place: Place, publish: PublishSettings) -> Finding:
     if not publish.conditional_writes:
         sentence = "Conditional writes are off: of two mirrors each can believe that it wrote."
         return place.note("bucket.unconditional", sentence, "Run one mirror only, or use a store that has them.")
@@ -95,7 +95,7 @@ _RENDER_BUCKET_POLICY = "`oidc-mirror provision bucket` sets it, `oidc-mirror re
 _READERS = f"Allow s3:GetObject on exactly the published keys to everybody: {_RENDER_BUCKET_POLICY}."
 
 
-def policy(publish: Publish, facts: BucketFacts, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[Finding]:
+def policy(publish: PublishSettings, facts: BucketFacts, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[Finding]:
     """Findings about public access to one bucket.
 
     Args:
@@ -122,7 +122,7 @@ def policy(publish: Publish, facts: BucketFacts, aws: Aws, keys: Collection[Obje
         yield place.note("policy.acls_in_force", sentence, remedy)
 
 
-def _blocks(place: Place, publish: Publish, facts: BucketFacts, aws: Aws) -> Iterator[Finding]:
+def _blocks(place: Place, publish: PublishSettings, facts: BucketFacts, aws: Aws) -> Iterator[Finding]:
     own = facts.access_block
     if isinstance(own, Missed):
         yield unseen(place, "the bucket's public access block", "s3:GetBucketPublicAccessBlock", publish, own)
@@ -156,7 +156,9 @@ def _block(place: Place, whose: str, block: AccessBlock | None, remedy: str) -> 
         yield place.ok(code, f"No public access block of {whose} is in the way of the policy.")
 
 
-def _policy(place: Place, publish: Publish, facts: BucketFacts, keys: Collection[ObjectKey]) -> Iterator[Finding]:
+def _policy(
+    place: Place, publish: PublishSettings, facts: BucketFacts, keys: Collection[ObjectKey]
+) -> Iterator[Finding]:
     text = facts.policy
     if isinstance(text, Missed):
         yield unseen(place, "the bucket policy", "s3:GetBucketPolicy", publish, text)
@@ -173,7 +175,7 @@ def _policy(place: Place, publish: Publish, facts: BucketFacts, keys: Collection
     yield from _judged(place, found, len(keys))
 
 
-def _none(place: Place, publish: Publish, facts: BucketFacts) -> Finding:
+def _none(place: Place, publish: PublishSettings, facts: BucketFacts) -> Finding:
     elsewhere = not is_served_by_bucket(publish) or not is_aws(publish)
     if elsewhere or facts.ownership in _ACLS_IN_FORCE:
         sentence = (
@@ -205,7 +207,7 @@ def _judged(place: Place, found: Grants, total: int) -> Iterator[Finding]:
         yield place.ok("policy.exact", f"The bucket policy lets everybody read no more than {counted(total, 'key')}.")
 
 
-def unseen(place: Place, what: str, action: str, publish: Publish, missed: Missed) -> Finding:
+def unseen(place: Place, what: str, action: str, publish: PublishSettings, missed: Missed) -> Finding:
     """A note: what could not be looked at, and why. The mirror itself works without the right to see it."""
     sentence = f"Could not see {what}: {missed.code}"
     sentence += f" ({missed.cause})." if missed.cause else "."
@@ -226,7 +228,7 @@ def _some(texts: Collection[str]) -> str:
 _RENDER_WRITER_POLICY = "`oidc-mirror render writer-policy` prints what is needed"
 
 
-def listing(publish: Publish, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[Finding]:
+def listing(publish: PublishSettings, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[Finding]:
     """Whether the mirror may list what a pass lists: below the folder that all `keys` of the bucket share."""
     prefix = common_folder(keys)
     place = Place(Station.RIGHTS, f"s3://{publish.bucket}/{prefix}")
@@ -238,7 +240,7 @@ def listing(publish: Publish, aws: Aws, keys: Collection[ObjectKey]) -> Iterator
 
 
 def objects(
-    name: IssuerName, publish: Publish, keys: Collection[ObjectKey], bucket: BucketOf, aws: Aws
+    name: IssuerName, publish: PublishSettings, keys: Collection[ObjectKey], bucket: BucketOf, aws: Aws
 ) -> Iterator[Finding]:
     """Whether the mirror may read and write the two objects of an issuer."""
     for key in keys:
@@ -262,7 +264,7 @@ def _read(place: Place, there: StoredObject | None) -> Finding:
     return place.note("rights.get_unknown", sentence, "Check again after the first pass.")
 
 
-def _put(place: Place, publish: Publish, key: ObjectKey, there: StoredObject | None, aws: Aws) -> Finding:
+def _put(place: Place, publish: PublishSettings, key: ObjectKey, there: StoredObject | None, aws: Aws) -> Finding:
     if not publish.conditional_writes:
         sentence = "Whether the mirror may write it shows only at a real write: `conditional_writes` is false."
         return place.note("rights.put_untested", sentence)
@@ -276,7 +278,7 @@ def _put(place: Place, publish: Publish, key: ObjectKey, there: StoredObject | N
     return _missing(place, publish, "s3:PutObject", _arn(publish, key), verdict)
 
 
-def _missing(place: Place, publish: Publish, action: str, resource: str, missed: Missed) -> Finding:
+def _missing(place: Place, publish: PublishSettings, action: str, resource: str, missed: Missed) -> Finding:
     verb = _VERBS[action]
     code = f"rights.{_CODES[action]}"
     cause = f" ({missed.cause})" if missed.cause else ""
@@ -288,7 +290,7 @@ def _missing(place: Place, publish: Publish, action: str, resource: str, missed:
     return place.failed(code, f"The mirror may not {verb}: {action} is denied.", remedy)
 
 
-def _arn(publish: Publish, key: str = "") -> str:
+def _arn(publish: PublishSettings, key: str = "") -> str:
     return f"arn:{partition_of(publish.region)}:s3:::{publish.bucket}" + (f"/{key}" if key else "")
 
 

@@ -25,8 +25,8 @@ from mirror.check.ports import (
     PutVerdict,
     SigningState,
 )
-from mirror.config.settings import Publish
-from mirror.config.settings import Repository as Settings
+from mirror.config.settings import PublishSettings
+from mirror.config.settings import RepositorySettings as Settings
 from mirror.errors import BucketError, HistoryError, MirrorError, PushRefusedError, RemoteError, UsageError
 from mirror.history.git_command import Git, presentable
 from mirror.history.ledger_keys import load_verification_keys, readable_signing_key, signing_key_warning
@@ -234,7 +234,7 @@ class RealAws:
         for clients in self._clients.values():
             clients.close()
 
-    def credentials(self, publish: Publish) -> str | Missed | None:
+    def credentials(self, publish: PublishSettings) -> str | Missed | None:
         """See `mirror.check.ports.Aws`."""
 
         def look() -> str | None:
@@ -243,7 +243,7 @@ class RealAws:
 
         return _asked("sts:GetCallerIdentity", publish, look)
 
-    def identity(self, publish: Publish) -> Identity | Missed:
+    def identity(self, publish: PublishSettings) -> Identity | Missed:
         """See `mirror.check.ports.Aws`; asked once for each bucket, whoever wants to know."""
 
         def ask() -> Identity:
@@ -257,7 +257,7 @@ class RealAws:
                 self._identities[key] = _asked("sts:GetCallerIdentity", _elsewhere(publish, "STS"), ask)
             return self._identities[key]
 
-    def account_block(self, publish: Publish, account: str) -> AccessBlock | Missed | None:
+    def account_block(self, publish: PublishSettings, account: str) -> AccessBlock | Missed | None:
         """See `mirror.check.ports.Aws`."""
 
         def ask() -> AccessBlock | None:
@@ -267,7 +267,7 @@ class RealAws:
         found = _asked("s3:GetAccountPublicAccessBlock", _elsewhere(publish, "S3 Control"), ask)
         return None if isinstance(found, Missed) and found.code in NONE_SET else found
 
-    def bucket(self, publish: Publish) -> BucketFacts:
+    def bucket(self, publish: PublishSettings) -> BucketFacts:
         """See `mirror.check.ports.Aws`; a bucket that cannot be reached is asked no more."""
         region = self._region(publish)
         if isinstance(region, Missed) and region.code != "AccessDenied":
@@ -280,7 +280,7 @@ class RealAws:
         encryption = self._ask(publish, ENCRYPTION)
         return BucketFacts(region, access_block, policy, ownership, grants, versioning, encryption)
 
-    def _ask(self, publish: Publish, question: Question[T]) -> T | Missed:
+    def _ask(self, publish: PublishSettings, question: Question[T]) -> T | Missed:
         def call() -> T:
             operation = getattr(self._s3(publish).reads, question.operation)
             return question.read(operation(Bucket=publish.bucket, **_owner(publish)))
@@ -288,7 +288,7 @@ class RealAws:
         found = _asked(question.action, publish, call)
         return question.empty if isinstance(found, Missed) and found.code in NONE_SET else found
 
-    def belongs_to(self, publish: Publish, account: str, prefix: str) -> bool | Missed:
+    def belongs_to(self, publish: PublishSettings, account: str, prefix: str) -> bool | Missed:
         """See `mirror.check.ports.Aws`; by listing, which a writer may, where it may not look at the bucket itself."""
         missed = self.may_list(publish, prefix)
         if missed is not None:
@@ -296,7 +296,7 @@ class RealAws:
         owned = self.may_list(replace(publish, expected_bucket_owner=account), prefix)
         return False if owned is not None and owned.code == "AccessDenied" else owned or True
 
-    def may_list(self, publish: Publish, prefix: str) -> Missed | None:
+    def may_list(self, publish: PublishSettings, prefix: str) -> Missed | None:
         """See `mirror.check.ports.Aws`."""
 
         def ask() -> None:
@@ -304,7 +304,7 @@ class RealAws:
 
         return _asked("s3:ListBucket", publish, ask)
 
-    def may_put(self, publish: Publish, key: ObjectKey, there: StoredObject | None) -> PutVerdict:
+    def may_put(self, publish: PublishSettings, key: ObjectKey, there: StoredObject | None) -> PutVerdict:
         """See `mirror.check.ports.Aws`.
 
         Two conditions stop the write, each by itself: an ETag that no object has, and an MD5 of other bytes. A store
@@ -328,7 +328,7 @@ class RealAws:
 
         return _asked("s3:PutObject", publish, ask, key=key)
 
-    def _region(self, publish: Publish) -> str | Missed | None:
+    def _region(self, publish: PublishSettings) -> str | Missed | None:
         def ask() -> str | None:
             try:
                 told: Any = self._s3(publish).reads.head_bucket(Bucket=publish.bucket, **_owner(publish))
@@ -346,12 +346,12 @@ class RealAws:
             return Missed("NoSuchBucket", "there is no bucket of this name", remedy)
         return found
 
-    def _s3(self, publish: Publish) -> S3Clients:
+    def _s3(self, publish: PublishSettings) -> S3Clients:
         with self._lock:
             return self._clients.setdefault(target(publish), S3Clients(publish, connections=8))
 
 
-def _asked(action: str, publish: Publish, ask: Callable[[], T], *, key: str = "") -> T | Missed:
+def _asked(action: str, publish: PublishSettings, ask: Callable[[], T], *, key: str = "") -> T | Missed:
     try:
         with s3_errors_translated(Attempt("asked about", action, publish, key)):
             return ask()
@@ -359,12 +359,12 @@ def _asked(action: str, publish: Publish, ask: Callable[[], T], *, key: str = ""
         return Missed(error.code, error.cause, error.remedy)
 
 
-def _elsewhere(publish: Publish, service: str) -> Publish:
+def _elsewhere(publish: PublishSettings, service: str) -> PublishSettings:
     """For the words of failures: the endpoint is that of another service than S3."""
     return replace(publish, endpoint_url=f"{service} of {publish.region}")
 
 
-def _owner(publish: Publish) -> Any:
+def _owner(publish: PublishSettings) -> Any:
     owner = publish.expected_bucket_owner
     return {} if owner is None else {"ExpectedBucketOwner": owner}
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from mirror.check.ports import LedgerVerdict, SigningState
 from mirror.check.result import Finding, Place, Station, counted
-from mirror.config.settings import Repository
+from mirror.config.settings import RepositorySettings
 from mirror.history.git_command import presentable
 from mirror.trust.ledger_signature import Role, SignatureHeader, VerificationFailure
 
@@ -16,7 +16,7 @@ _LIST_KEY = (
 )
 
 
-def ledgers(settings: Repository, signing: SigningState, *, issuers: int) -> Iterator[Finding]:
+def ledgers(settings: RepositorySettings, signing: SigningState, *, issuers: int) -> Iterator[Finding]:
     """Whether the mirror can sign, and each ledger of the newest head: by whom it is signed, or why not believed."""
     place = Place(Station.GIT, presentable(settings.remote or str(settings.path)))
     if signing.refused is not None:
@@ -32,7 +32,7 @@ def ledgers(settings: Repository, signing: SigningState, *, issuers: int) -> Ite
         yield _trusted(place, settings, signing.ledgers, issuers=issuers)
 
 
-def _own_key(settings: Repository, sample: SignatureHeader | VerificationFailure | None) -> Finding:
+def _own_key(settings: RepositorySettings, sample: SignatureHeader | VerificationFailure | None) -> Finding:
     place = Place(Station.GIT, str(settings.signing_key or settings.allowed_signers))
     if settings.signing_key is None:
         sentence = "`repository.signing_key` is not set: with this configuration ledgers can only be read."
@@ -102,7 +102,7 @@ _CODES = {
 }
 
 
-def _trusted(place: Place, settings: Repository, found: Iterable[LedgerVerdict], *, issuers: int) -> Finding:
+def _trusted(place: Place, settings: RepositorySettings, found: Iterable[LedgerVerdict], *, issuers: int) -> Finding:
     signed = [each for each in found if each.is_configured and _is_signed_for_us(each)]
     if signed:
         sentence = (

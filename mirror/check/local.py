@@ -10,7 +10,7 @@ from mirror.addresses import is_aws_endpoint
 from mirror.check.ledgers import ledgers
 from mirror.check.ports import Aws, HistoryState, HistoryView, Identity, LockHolder, Missed
 from mirror.check.result import Finding, Level, Place, Station, counted, moment, span
-from mirror.config.settings import Issuer, Publish, Repository, Settings
+from mirror.config.settings import Issuer, PublishSettings, RepositorySettings, Settings
 from mirror.history.git_command import presentable
 from mirror.model import IssuerName
 from mirror.ports import WebIdentityToken
@@ -134,12 +134,12 @@ _NO_CREDENTIALS = (
 )
 
 
-def is_aws(publish: Publish) -> bool:
+def is_aws(publish: PublishSettings) -> bool:
     """Whether AWS itself keeps the bucket, not a store that only speaks its language."""
     return publish.endpoint_url is None or is_aws_endpoint(publish.endpoint_url)
 
 
-def credentials(publish: Publish, aws: Aws) -> Iterator[Finding]:
+def credentials(publish: PublishSettings, aws: Aws) -> Iterator[Finding]:
     """Findings about the credentials for one bucket."""
     place = Place(Station.CREDENTIALS, f"credentials for bucket {publish.bucket}")
     method = aws.credentials(publish)
@@ -155,14 +155,16 @@ def credentials(publish: Publish, aws: Aws) -> Iterator[Finding]:
         yield _who(place, publish, aws.identity(publish))
 
 
-def circular(issuers: Iterable[Issuer], own_token: Callable[[Publish], WebIdentityToken | None]) -> Iterator[Finding]:
+def circular(
+    issuers: Iterable[Issuer], own_token: Callable[[PublishSettings], WebIdentityToken | None]
+) -> Iterator[Finding]:
     """Warnings of credentials that rest on an issuer that the mirror publishes itself."""
     for each in circular_credentials(issuers, own_token):
         place = Place(Station.CREDENTIALS, str(each.token_file))
         yield place.warning(CODE, each.sentence, REMEDY)
 
 
-def _who(place: Place, publish: Publish, found: Identity | Missed) -> Finding:
+def _who(place: Place, publish: PublishSettings, found: Identity | Missed) -> Finding:
     if isinstance(found, Identity):
         return place.ok("credentials.identity", f"They make the mirror {found.arn} of account {found.account}.")
     sentence = f"STS does not say who the mirror is: {found.code}"
@@ -175,7 +177,7 @@ def _who(place: Place, publish: Publish, found: Identity | Missed) -> Finding:
     return place.failed(code, sentence, found.remedy)
 
 
-def git(settings: Repository, view: HistoryView, *, issuers: int) -> Iterator[Finding]:
+def git(settings: RepositorySettings, view: HistoryView, *, issuers: int) -> Iterator[Finding]:
     """The local repository, the remote, whether the mirror may push, and who signed the ledgers.
 
     `issuers` is how many are configured.

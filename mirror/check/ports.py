@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.model import CommitId, ObjectKey, Reason, StoredObject
 from mirror.ports import ApiserverClient, Bucket, PublicEndpoint, WebIdentityToken
 from mirror.trust.ledger_signature import SignatureHeader, VerificationFailure
@@ -62,31 +62,31 @@ PutVerdict = Literal["allowed", "wrote"] | Missed
 class Aws(Protocol):
     """AWS, or a store that speaks its language, with the credentials that `publish` names. Nothing raises."""
 
-    def credentials(self, publish: Publish) -> str | Missed | None:
+    def credentials(self, publish: PublishSettings) -> str | Missed | None:
         """Where the credentials come from, in botocore's word; None when there are none."""
         ...
 
-    def identity(self, publish: Publish) -> Identity | Missed:
+    def identity(self, publish: PublishSettings) -> Identity | Missed:
         """`sts:GetCallerIdentity`."""
         ...
 
-    def account_block(self, publish: Publish, account: str) -> AccessBlock | Missed | None:
+    def account_block(self, publish: PublishSettings, account: str) -> AccessBlock | Missed | None:
         """The public access block of an account."""
         ...
 
-    def bucket(self, publish: Publish) -> BucketFacts:
+    def bucket(self, publish: PublishSettings) -> BucketFacts:
         """What the bucket says of itself."""
         ...
 
-    def belongs_to(self, publish: Publish, account: str, prefix: str) -> bool | Missed:
+    def belongs_to(self, publish: PublishSettings, account: str, prefix: str) -> bool | Missed:
         """Whether the bucket belongs to the account, asked by listing `prefix`."""
         ...
 
-    def may_list(self, publish: Publish, prefix: str) -> Missed | None:
+    def may_list(self, publish: PublishSettings, prefix: str) -> Missed | None:
         """Why the prefix may not be listed; None when it may."""
         ...
 
-    def may_put(self, publish: Publish, key: ObjectKey, there: StoredObject | None) -> PutVerdict:
+    def may_put(self, publish: PublishSettings, key: ObjectKey, there: StoredObject | None) -> PutVerdict:
         """Whether the object, of which `there` is known, may be written: asked by a write that cannot take effect."""
         ...
 
@@ -144,7 +144,7 @@ class HistoryView(Protocol):
         ...
 
 
-BucketOf = Callable[[Publish], Bucket]
+BucketOf = Callable[[PublishSettings], Bucket]
 """The bucket behind `publish` settings; the same adapter for settings that need the same client."""
 
 LockHolder = Callable[[Path], str | None]
@@ -159,7 +159,7 @@ class Instruments:
     view: PublicEndpoint
     bucket: BucketOf
     aws: Aws
-    own_token: Callable[[Publish], WebIdentityToken | None]
+    own_token: Callable[[PublishSettings], WebIdentityToken | None]
     history: HistoryView
     lock_holder: LockHolder
     cancel: Callable[[], None] = lambda: None

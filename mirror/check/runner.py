@@ -17,7 +17,7 @@ from mirror.check.ports import Instruments
 from mirror.check.public import Sight, public
 from mirror.check.result import Diagnosis, Finding, Level, Place, Station
 from mirror.concurrency import DeadlineExecutor, thread_map
-from mirror.config.settings import Issuer, Publish, Settings
+from mirror.config.settings import Issuer, PublishSettings, Settings
 from mirror.model import Answer, IssuerName, ObjectKey, Observation, Thumbprint, Unusable
 from mirror.new_keys import sound_keys
 from mirror.publish.listing import Target, target
@@ -174,7 +174,7 @@ def _of_bucket(settings: Settings, published: Sequence[Publication], instruments
     yield _Job(Place(Station.RIGHTS, subject), partial(listing, publish, aws, names))
 
 
-def _store(publish: Publish) -> tuple[str | None, str]:
+def _store(publish: PublishSettings) -> tuple[str | None, str]:
     return publish.endpoint_url, publish.bucket
 
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mirror.cli.options import common, common_options
-from mirror.config.settings import Repository as RepositorySettings
-from mirror.config.settings import Settings
+from mirror.config.settings import RepositorySettings, Settings
 from mirror.errors import HistoryError
 from mirror.history.key_history import Life, Lives, to_json
 from mirror.log import escaped

@@ -44,12 +44,12 @@ def entry_of(kubeconfig: Path, context: str | None) -> str | tuple[Reason, ...]:
     """What the cluster says, believed and written as YAML; or every reason why nothing can be proposed."""
     from mirror.apiserver.cluster_probe import survey  # noqa: PLC0415  `--help` does without
     from mirror.apiserver.kubeconfig import read_kubeconfig  # noqa: PLC0415  `--help` does without
-    from mirror.config.settings import Limits  # noqa: PLC0415  `--help` does without
+    from mirror.config.settings import LimitSettings  # noqa: PLC0415  `--help` does without
 
     read = read_kubeconfig(kubeconfig, context)
     if isinstance(read, tuple):
         return read
-    seen = survey(kubeconfig, read.context, Limits())
+    seen = survey(kubeconfig, read.context, LimitSettings())
     found = seen if isinstance(seen, tuple) else propose(kubeconfig, read, seen)
     return found if isinstance(found, tuple) else written(found)
 
@@ -149,7 +149,11 @@ def _dump(part: Mapping[str, object]) -> str:
 
     text = yaml.safe_dump(dict(part), sort_keys=False, width=10_000)
     # Our reader knows numbers that YAML 1.1 takes for text, such as 1e3.
-    return text if yaml_reader.read(text).data == part else yaml.safe_dump(dict(part), width=10_000, default_style='"')
+    return (
+        text
+        if yaml_reader.load_strict_yaml(text).data == part
+        else yaml.safe_dump(dict(part), width=10_000, default_style='"')
+    )
 
 
 def _parts(found: Proposal) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:

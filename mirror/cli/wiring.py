@@ -9,7 +9,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from mirror.check.ports import Instruments
-from mirror.config.settings import Issuer, Limits, Publish, Readback, Settings
+from mirror.config.settings import Issuer, LimitSettings, PublishSettings, ReadbackSettings, Settings
 from mirror.errors import UsageError
 from mirror.model import IssuerUrl, Ledger, Reason
 from mirror.ports import Bucket, Ports, PublicFailure, PublicResponse, WebIdentityToken
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class _LateApiservers:
     """The apiservers; httpx is imported in the thread that asks, while others wait for git and the bucket."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: LimitSettings) -> None:
         self._limits = limits
         self._lock = Lock()
         self._apiservers: Apiservers | None = None
@@ -58,7 +58,7 @@ class _Buckets:
         self._lock = Lock()
         self._buckets: dict[Target, S3Bucket] = {}
 
-    def __call__(self, publish: Publish) -> Bucket:
+    def __call__(self, publish: PublishSettings) -> Bucket:
         """The adapter for `publish`; boto3 is imported here, at the first call."""
         from mirror.publish.s3 import S3Bucket  # noqa: PLC0415  see the docstring
 
@@ -86,7 +86,7 @@ class _LateWeb:
         self._lock = Lock()
         self._web: PublicWeb | None = None
 
-    def look(self, url: str, *, readback: Readback) -> PublicResponse | PublicFailure:
+    def look(self, url: str, *, readback: ReadbackSettings) -> PublicResponse | PublicFailure:
         """See `mirror.ports.PublicView`."""
         from mirror.publish.public_endpoint import PublicWeb  # noqa: PLC0415  see the class
 
@@ -107,7 +107,7 @@ class _LateCdn:
         self._lock = Lock()
         self._cloudfront: CloudFront | None = None
 
-    def invalidate(self, publish: Publish, paths: Sequence[str], *, reference: str) -> Reason | None:
+    def invalidate(self, publish: PublishSettings, paths: Sequence[str], *, reference: str) -> Reason | None:
         """See `mirror.ports.Cdn`."""
         from mirror.publish.cloudfront import CloudFront  # noqa: PLC0415  see the class
 
@@ -126,7 +126,7 @@ class _LateCdn:
             self._cloudfront.close()
 
 
-def own_token(publish: Publish) -> WebIdentityToken | None:
+def own_token(publish: PublishSettings) -> WebIdentityToken | None:
     """See `mirror.ports.Ports`; read anew at each call, because such tokens are rotated on disk (fact 20)."""
     from mirror.aws.sessions import issuer_of_file, token_file  # noqa: PLC0415  botocore takes long to import
 

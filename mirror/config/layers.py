@@ -10,20 +10,20 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from mirror.config.schema import LIST_FORM, MAP_FORM, IssuerEntry, Publish, Root, Shape
-from mirror.config.yaml_reader import Document, Location, Problem, key_text
+from mirror.config.schema import LIST_FORM, MAP_FORM, IssuerEntry, Publish, Root, Section
+from mirror.config.yaml_reader import Location, Problem, YamlDocument, key_text
 
 Raw = Mapping[str, object]
-Finding = tuple[Location, str]
+FieldError = tuple[Location, str]
 _Row = tuple[str, Location, object]
-_Model = TypeVar("_Model", bound=Shape)
+_Model = TypeVar("_Model", bound=Section)
 
 _WHOLE = "discovery_extra"  # its members are JSON values: not merged deeper, and null is one of them
 _STAND_INS = {"name": "stand-in", "issuer": "https://stand-in.invalid"}
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class IssuerConfig:
     """One issuer with its layers merged.
 
     `own` is the entry as written; `publish` is in effect for it; `bad` are the keys of the entry in which a mistake
@@ -39,16 +39,16 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Layers:
+class MergedConfig:
     """What the files hold, filled into shapes as far as it fits; `bad` are the keys of the main file that do not."""
 
     root_raw: Raw
     root: Root
-    entries: tuple[Entry, ...]
+    entries: tuple[IssuerConfig, ...]
     bad: frozenset[str]
     problems: tuple[Problem, ...]
 
-    def trace(self, entry: Entry, path: Location) -> tuple[str, Location]:
+    def trace(self, entry: IssuerConfig, path: Location) -> tuple[str, Location]:
         """The file and the full way to the layer of `entry` in which the value at `path` was written."""
         return _trace(self.root_raw, entry.file, entry.path, entry.own, path)
 
@@ -68,7 +68,7 @@ def merged(below: Raw, above: Raw) -> dict[str, object]:
     return result
 
 
-def stack(main: Document, issuer_files: Mapping[str, Document]) -> Layers:
+def merge_layers(main: YamlDocument, issuer_files: Mapping[str, YamlDocument]) -> MergedConfig:
     """Fill the shapes with what the readable files hold, noting every mistake on the way."""
     raw = merged({}, main.data) if isinstance(main.data, dict) else {}
     listed = raw.pop("issuers", [])
@@ -85,17 +85,19 @@ def stack(main: Document, issuer_files: Mapping[str, Document]) -> Layers:
     entries = tuple(_entries(raw, bad, rows, problems))
     # Whether an unreadable file holds issuers is not known, so nobody may say that there are none.
     unsure = frozenset() if all(document.readable for document in issuer_files.values()) else frozenset({"issuers"})
-    return Layers(raw, root, entries, bad | unsure, tuple(problems))
+    return MergedConfig(raw, root, entries, bad | unsure, tuple(problems))
 
 
-def _rows(file: str, document: Document, problems: list[Problem]) -> Iterator[_Row]:
+def _rows(file: str, document: YamlDocument, problems: list[Problem]) -> Iterator[_Row]:
     if isinstance(document.data, list):
         yield from ((file, (index,), row) for index, row in enumerate(document.data))
     elif document.readable:
         problems.append(Problem(file, (), "The file is no list of issuers. Begin each entry with a hyphen."))
 
 
-def _entries(raw: Raw, root_bad: frozenset[str], rows: Iterable[_Row], problems: list[Problem]) -> Iterator[Entry]:
+def _entries(
+    raw: Raw, root_bad: frozenset[str], rows: Iterable[_Row], problems: list[Problem]
+) -> Iterator[IssuerConfig]:
     defaults = _section(raw, "defaults")
     common_raw = merged(_section(raw, "publish"), _section(defaults, "publish"))
     common, _, common_bad = _filled(Publish, common_raw)
@@ -110,7 +112,7 @@ def _entries(raw: Raw, root_bad: frozenset[str], rows: Iterable[_Row], problems:
         filled, found, bad = _filled(IssuerEntry, layer)
         problems.extend(Problem(*_trace(raw, file, path, own, inner), text) for inner, text in found)
         unsure = frozenset({"publish"}) if common_bad or "publish" in root_bad else frozenset()
-        yield Entry(file, path, own, filled, filled.publish or common, bad | unsure)
+        yield IssuerConfig(file, path, own, filled, filled.publish or common, bad | unsure)
 
 
 def _section(raw: Raw, key: str) -> Raw:
@@ -118,7 +120,7 @@ def _section(raw: Raw, key: str) -> Raw:
     return value if isinstance(value, dict) else {}
 
 
-def _filled(model: type[_Model], raw: Raw) -> tuple[_Model, list[Finding], frozenset[str]]:
+def _filled(model: type[_Model], raw: Raw) -> tuple[_Model, list[FieldError], frozenset[str]]:
     """A shape with what fits; what does not is left at its default, found, and named by its first key."""
     try:
         return model.model_validate(raw), [], frozenset()

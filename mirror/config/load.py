@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from mirror.config import rules, settings, yaml_reader
 from mirror.config.fields import max_age_seconds
-from mirror.config.layers import Entry, Layers, stack
+from mirror.config.layers import IssuerConfig, MergedConfig, merge_layers
 from mirror.config.rules import fleet_findings, public_base_url, publish_findings
 from mirror.config.schema import IssuerEntry, Keys, Publish, Readback
 from mirror.config.schema import Limits as LimitsShape
@@ -22,7 +22,7 @@ _NO_FILE = (
     "Name the file with `--config` or in `$OIDC_MIRROR_CONFIG`; config/mirror.example.yaml shows how to write one."
 )
 SIGNING_KEY_VARIABLE = "OIDC_MIRROR_SIGNING_KEY"
-_PUBLISH_RULE = rules.Rule(frozenset({"publish", "issuer", "former_issuers"}), publish_findings)
+_PUBLISH_RULE = rules.ConfigRule(frozenset({"publish", "issuer", "former_issuers"}), publish_findings)
 
 
 class _TooLargeError(ValueError):
@@ -50,7 +50,7 @@ def load(path: Path, environ: Mapping[str, str] = _NOTHING) -> Settings:
 def _loaded(path: Path) -> Settings:
     text = _main_text(path)
     base = path.absolute().parent
-    main = yaml_reader.read(text)
+    main = yaml_reader.load_strict_yaml(text)
     folder = _issuers_dir(main)
     if folder is None:
         return _settings({"": text}, main, base)
@@ -61,11 +61,11 @@ def _loaded(path: Path) -> Settings:
 
 def issuers_folder(text: str, *, base: Path) -> Path | None:
     """The folder of issuers that a configuration names, whatever else is wrong in it; nothing is read from the disk."""
-    folder = _issuers_dir(yaml_reader.read(text))
+    folder = _issuers_dir(yaml_reader.load_strict_yaml(text))
     return None if folder is None else base / folder
 
 
-def _issuers_dir(main: yaml_reader.Document) -> str | None:
+def _issuers_dir(main: yaml_reader.YamlDocument) -> str | None:
     folder = main.data.get("issuers_dir") if isinstance(main.data, dict) else None
     return folder if isinstance(folder, str) and folder and folder.isprintable() else None
 
@@ -81,22 +81,24 @@ def parse(text: str, *, base: Path, issuer_files: Mapping[str, str] = _NOTHING) 
     Raises:
         UsageError: Anything is wrong; `problems` has every mistake, each as `path: sentence remedy`.
     """
-    return _settings({"": text, **issuer_files}, yaml_reader.read(text), base)
+    return _settings({"": text, **issuer_files}, yaml_reader.load_strict_yaml(text), base)
 
 
 def _settings(
-    texts: Mapping[str, str], main: yaml_reader.Document, base: Path, unfound: Iterable[Problem] = ()
+    texts: Mapping[str, str], main: yaml_reader.YamlDocument, base: Path, unfound: Iterable[Problem] = ()
 ) -> Settings:
-    files = {file: yaml_reader.read(text, file=file) for file, text in texts.items() if file}
+    files = {file: yaml_reader.load_strict_yaml(text, file=file) for file, text in texts.items() if file}
     unfound = tuple(unfound)
-    layers = stack(main, files | {problem.file: yaml_reader.Document() for problem in unfound})
+    layers = merge_layers(main, files | {problem.file: yaml_reader.YamlDocument() for problem in unfound})
     unread = [*unfound, *(problem for read in (main, *files.values()) for problem in read.problems)]
     problems = [*unread, *_uncovered(layers.problems, unread)]
     if main.readable:
         problems += _uncovered(_rule_problems(layers), unread)
     if problems:
         wanted = {problem.file for problem in problems}
-        lines = {file: yaml_reader.read(texts[file], with_lines=True).lines for file in wanted & texts.keys()}
+        lines = {
+            file: yaml_reader.load_strict_yaml(texts[file], with_lines=True).lines for file in wanted & texts.keys()
+        }
         raise refusal(problems, lines)
     return to_settings(layers, base, tuple(dict.fromkeys(_warnings(layers))))
 
@@ -113,7 +115,7 @@ def _uncovered(found: Iterable[Problem], unread: Iterable[Problem]) -> list[Prob
     ]
 
 
-def _rule_problems(layers: Layers) -> Iterator[Problem]:
+def _rule_problems(layers: MergedConfig) -> Iterator[Problem]:
     yield from (Problem("", path, text) for path, text in rules.root_findings(layers))
     for entry in layers.entries:
         for rule in (*rules.ISSUER_RULES, _PUBLISH_RULE):
@@ -123,13 +125,13 @@ def _rule_problems(layers: Layers) -> Iterator[Problem]:
         yield Problem(entry.file, entry.path + path, text)
 
 
-def _warnings(layers: Layers) -> Iterator[str]:
+def _warnings(layers: MergedConfig) -> Iterator[str]:
     yield from (str(Problem("", path, text)) for path, text in rules.root_warnings(layers.root))
     for entry in layers.entries:
         yield from _entry_warnings(layers, entry)
 
 
-def _entry_warnings(layers: Layers, entry: Entry) -> Iterator[str]:
+def _entry_warnings(layers: MergedConfig, entry: IssuerConfig) -> Iterator[str]:
     for path, text in rules.entry_warnings(entry):
         yield str(Problem(*layers.trace(entry, path), text))
 
@@ -209,7 +211,7 @@ def _cause(error: Exception) -> str:
 _Locate = Callable[[str | None], Path | None]
 
 
-def to_settings(layers: Layers, base: Path, warnings: tuple[str, ...]) -> settings.Settings:
+def to_settings(layers: MergedConfig, base: Path, warnings: tuple[str, ...]) -> settings.Settings:
     """The settings of files without any mistake.
 
     Args:
@@ -238,8 +240,8 @@ def to_settings(layers: Layers, base: Path, warnings: tuple[str, ...]) -> settin
     )
 
 
-def _limits(limits: LimitsShape) -> settings.Limits:
-    return settings.Limits(
+def _limits(limits: LimitsShape) -> settings.LimitSettings:
+    return settings.LimitSettings(
         connect_seconds=limits.connect.total_seconds(),
         total_seconds=limits.total.total_seconds(),
         source_deadline_seconds=limits.source_deadline.total_seconds(),
@@ -249,9 +251,9 @@ def _limits(limits: LimitsShape) -> settings.Limits:
     )
 
 
-def _repository(repository: RepositoryShape, state_dir: Path, locate: _Locate) -> settings.Repository:
+def _repository(repository: RepositoryShape, state_dir: Path, locate: _Locate) -> settings.RepositorySettings:
     author_name, author_email = repository.author
-    return settings.Repository(
+    return settings.RepositorySettings(
         path=state_dir / repository.path,
         remote=repository.remote,
         branch=repository.branch,
@@ -270,17 +272,17 @@ class _Publishes:
 
     def __init__(self, locate: _Locate) -> None:
         self._locate = locate
-        self._known: dict[int, settings.Publish] = {}
+        self._known: dict[int, settings.PublishSettings] = {}
 
-    def of(self, publish: Publish) -> settings.Publish:
+    def of(self, publish: Publish) -> settings.PublishSettings:
         # The shapes outlive this object, so their ids stay theirs.
         if id(publish) not in self._known:
             self._known[id(publish)] = _publish(publish, self._locate)
         return self._known[id(publish)]
 
 
-def _publish(publish: Publish, locate: _Locate) -> settings.Publish:
-    return settings.Publish(
+def _publish(publish: Publish, locate: _Locate) -> settings.PublishSettings:
+    return settings.PublishSettings(
         bucket=publish.bucket or "",
         region=publish.region or "",
         base_url=public_base_url(publish),
@@ -299,12 +301,12 @@ def _publish(publish: Publish, locate: _Locate) -> settings.Publish:
     )
 
 
-def _readback(readback: Readback, locate: _Locate) -> settings.Readback:
-    return settings.Readback(readback.enabled, locate(readback.ca_file), readback.connect_to)
+def _readback(readback: Readback, locate: _Locate) -> settings.ReadbackSettings:
+    return settings.ReadbackSettings(readback.enabled, locate(readback.ca_file), readback.connect_to)
 
 
 def _issuer(
-    entry: Entry, publish: settings.Publish, revoked_everywhere: tuple[str, ...], locate: _Locate
+    entry: IssuerConfig, publish: settings.PublishSettings, revoked_everywhere: tuple[str, ...], locate: _Locate
 ) -> settings.Issuer:
     filled = entry.shape
     return settings.Issuer(
@@ -321,7 +323,9 @@ def _issuer(
         audiences=filled.audiences if isinstance(filled.audiences, tuple) else _audiences(filled).all(),
         audiences_by_cloud=None if isinstance(filled.audiences, tuple) else _audiences(filled),
         keys=_policy(filled.keys, revoked_everywhere),
-        former_issuers=tuple(settings.FormerIssuer(IssuerUrl(it.issuer), it.until) for it in filled.former_issuers),
+        former_issuers=tuple(
+            settings.FormerIssuerSettings(IssuerUrl(it.issuer), it.until) for it in filled.former_issuers
+        ),
         discovery_extra=filled.discovery_extra,
         probe_token_file=locate(filled.probe_token_file),
     )
@@ -336,17 +340,19 @@ def _audiences(filled: IssuerEntry) -> TokenAudiences:
     )
 
 
-def _tls(filled: IssuerEntry, locate: _Locate) -> settings.Tls:
+def _tls(filled: IssuerEntry, locate: _Locate) -> settings.TlsSettings:
     tls = filled.tls
     if filled.auth.in_cluster:
-        return settings.Tls(settings.SERVICE_ACCOUNT / "ca.crt", tls.server_name)
-    return settings.Tls(locate(tls.ca_file), tls.server_name, locate(tls.client_cert_file), locate(tls.client_key_file))
+        return settings.TlsSettings(settings.SERVICE_ACCOUNT / "ca.crt", tls.server_name)
+    return settings.TlsSettings(
+        locate(tls.ca_file), tls.server_name, locate(tls.client_cert_file), locate(tls.client_key_file)
+    )
 
 
-def _auth(filled: IssuerEntry, locate: _Locate) -> settings.Auth:
+def _auth(filled: IssuerEntry, locate: _Locate) -> settings.AuthSettings:
     auth = filled.auth
     token_file = settings.SERVICE_ACCOUNT / "token" if auth.in_cluster else locate(auth.token_file)
-    return settings.Auth(token_file, locate(auth.kubeconfig), auth.context, auth.in_cluster)
+    return settings.AuthSettings(token_file, locate(auth.kubeconfig), auth.context, auth.in_cluster)
 
 
 def _policy(keys: Keys, revoked_everywhere: tuple[str, ...]) -> KeyPolicy:

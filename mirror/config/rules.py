@@ -21,7 +21,7 @@ from mirror.addresses import (
     path_conflicts,
 )
 from mirror.config.fields import place_of_apiserver, prefix_of_apiserver
-from mirror.config.layers import Entry, Finding, Layers
+from mirror.config.layers import FieldError, IssuerConfig, MergedConfig
 from mirror.config.schema import IssuerEntry, Publish, Root
 from mirror.config.yaml_reader import Location, path_text
 from mirror.model import Cloud, IssuerUrl, cloud_of
@@ -35,26 +35,26 @@ LEAST_RETAINED_BEHIND_BALANCER = timedelta(hours=24)  # design, section 4.1
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ConfigRule:
     """A rule about an issuer: `needs` are the entry's keys that must fit before `check` can be asked."""
 
     needs: frozenset[str]
-    check: Callable[[Entry], Iterator[Finding]]
+    check: Callable[[IssuerConfig], Iterator[FieldError]]
 
 
-def _issuer(entry: Entry) -> Iterator[Finding]:
+def _issuer(entry: IssuerConfig) -> Iterator[FieldError]:
     filled = entry.shape
     for reason in issuer_problems(filled.issuer, allow_private=filled.allow_private_issuer):
         yield ("issuer",), f"{reason.sentence} {reason.remedy}"
 
 
-def _former_issuers(entry: Entry) -> Iterator[Finding]:
+def _former_issuers(entry: IssuerConfig) -> Iterator[FieldError]:
     for index, former in enumerate(entry.shape.former_issuers):
         for reason in issuer_problems(former.issuer, allow_private=entry.shape.allow_private_issuer):
             yield ("former_issuers", index, "issuer"), f"{reason.sentence} {reason.remedy}"
 
 
-def _apiservers(entry: Entry) -> Iterator[Finding]:
+def _apiservers(entry: IssuerConfig) -> Iterator[FieldError]:
     filled = entry.shape
     if not (filled.apiservers or filled.auth.kubeconfig or filled.auth.in_cluster):
         yield ("apiservers",), _nobody_to_ask(filled)
@@ -73,7 +73,7 @@ def _nobody_to_ask(filled: IssuerEntry) -> str:
     return "There is no apiserver to ask. List every replica, each as https://host:port."
 
 
-def _discovery(entry: Entry) -> Iterator[Finding]:
+def _discovery(entry: IssuerConfig) -> Iterator[FieldError]:
     filled = entry.shape
     if filled.discover and len(filled.apiservers) > 1:
         yield ("apiservers", 1), "discover finds the replicas behind one address. Leave one, or remove discover."
@@ -82,7 +82,7 @@ def _discovery(entry: Entry) -> Iterator[Finding]:
         yield ("discover",), text
 
 
-def _own_cluster(entry: Entry) -> Iterator[Finding]:
+def _own_cluster(entry: IssuerConfig) -> Iterator[FieldError]:
     if not entry.shape.auth.in_cluster:
         return
     for index, url in enumerate(entry.shape.apiservers):
@@ -91,7 +91,7 @@ def _own_cluster(entry: Entry) -> Iterator[Finding]:
             yield ("apiservers", index), text
 
 
-def _replicas(entry: Entry) -> Iterator[Finding]:
+def _replicas(entry: IssuerConfig) -> Iterator[FieldError]:
     filled = entry.shape
     expected = filled.expect_replicas
     if filled.discover and expected is None:
@@ -102,7 +102,7 @@ def _replicas(entry: Entry) -> Iterator[Finding]:
         yield ("expect_replicas",), text
 
 
-def _load_balancer(entry: Entry) -> Iterator[Finding]:
+def _load_balancer(entry: IssuerConfig) -> Iterator[FieldError]:
     filled = entry.shape
     if filled.load_balancer and filled.discover:
         yield ("load_balancer",), "discover finds the single replicas. Remove load_balancer, or discover."
@@ -120,7 +120,7 @@ def _is_behind_balancer(filled: IssuerEntry) -> bool:
     return filled.load_balancer or (filled.auth.in_cluster and not filled.discover)
 
 
-def _login(entry: Entry) -> Iterator[Finding]:
+def _login(entry: IssuerConfig) -> Iterator[FieldError]:
     auth, tls = entry.shape.auth, entry.shape.tls
     if auth.context and not auth.kubeconfig:
         yield ("auth", "context"), "A context belongs to a kubeconfig. Add auth.kubeconfig, or remove the context."
@@ -137,7 +137,7 @@ def _login(entry: Entry) -> Iterator[Finding]:
         yield from ((path, text) for path, value in others if value)
 
 
-def _client_certificate(entry: Entry) -> Iterator[Finding]:
+def _client_certificate(entry: IssuerConfig) -> Iterator[FieldError]:
     tls = entry.shape.tls
     if tls.client_cert_file and not tls.client_key_file:
         yield ("tls", "client_cert_file"), "A client certificate needs its key. Add tls.client_key_file."
@@ -145,7 +145,7 @@ def _client_certificate(entry: Entry) -> Iterator[Finding]:
         yield ("tls", "client_key_file"), "A key needs its client certificate. Add tls.client_cert_file."
 
 
-def _audiences(entry: Entry) -> Iterator[Finding]:
+def _audiences(entry: IssuerConfig) -> Iterator[FieldError]:
     found = entry.shape.audiences
     lists: dict[Location, tuple[str, ...]] = {("audiences",): found} if isinstance(found, tuple) else {}
     if not isinstance(found, tuple):
@@ -160,20 +160,20 @@ def _audiences(entry: Entry) -> Iterator[Finding]:
 
 
 ISSUER_RULES = (
-    Rule(frozenset({"issuer", "allow_private_issuer"}), _issuer),
-    Rule(frozenset({"former_issuers", "allow_private_issuer"}), _former_issuers),
-    Rule(frozenset({"apiservers", "discover", "auth"}), _apiservers),
-    Rule(frozenset({"apiservers", "discover", "auth"}), _discovery),
-    Rule(frozenset({"apiservers", "auth"}), _own_cluster),
-    Rule(frozenset({"apiservers", "discover", "expect_replicas", "auth"}), _replicas),
-    Rule(frozenset({"load_balancer", "discover", "expect_replicas", "auth", "keys"}), _load_balancer),
-    Rule(frozenset({"auth", "tls"}), _login),
-    Rule(frozenset({"tls"}), _client_certificate),
-    Rule(frozenset({"audiences"}), _audiences),
+    ConfigRule(frozenset({"issuer", "allow_private_issuer"}), _issuer),
+    ConfigRule(frozenset({"former_issuers", "allow_private_issuer"}), _former_issuers),
+    ConfigRule(frozenset({"apiservers", "discover", "auth"}), _apiservers),
+    ConfigRule(frozenset({"apiservers", "discover", "auth"}), _discovery),
+    ConfigRule(frozenset({"apiservers", "auth"}), _own_cluster),
+    ConfigRule(frozenset({"apiservers", "discover", "expect_replicas", "auth"}), _replicas),
+    ConfigRule(frozenset({"load_balancer", "discover", "expect_replicas", "auth", "keys"}), _load_balancer),
+    ConfigRule(frozenset({"auth", "tls"}), _login),
+    ConfigRule(frozenset({"tls"}), _client_certificate),
+    ConfigRule(frozenset({"audiences"}), _audiences),
 )
 
 
-def root_findings(layers: Layers) -> Iterator[Finding]:
+def root_findings(layers: MergedConfig) -> Iterator[FieldError]:
     """Mistakes about keys outside the issuers."""
     root = layers.root
     if root.repository.require_push and not root.repository.remote and "repository" not in layers.bad:
@@ -182,7 +182,7 @@ def root_findings(layers: Layers) -> Iterator[Finding]:
         yield ("issuers",), "No issuer is configured. Add one entry for each cluster."
 
 
-def root_warnings(root: Root) -> Iterator[Finding]:
+def root_warnings(root: Root) -> Iterator[FieldError]:
     """What is allowed outside the issuers but has no effect."""
     limits = root.limits
     if limits.connect > limits.total:
@@ -191,7 +191,7 @@ def root_warnings(root: Root) -> Iterator[Finding]:
         yield ("limits", "total"), "It is longer than limits.source_deadline, which ends the asking first."
 
 
-def entry_warnings(entry: Entry) -> Iterator[Finding]:
+def entry_warnings(entry: IssuerConfig) -> Iterator[FieldError]:
     """What is allowed in an issuer but unwise."""
     for reason in issuer_warnings(entry.shape.issuer):
         yield ("issuer",), f"{reason.sentence} {reason.remedy}"
@@ -209,7 +209,7 @@ def entry_warnings(entry: Entry) -> Iterator[Finding]:
         )
 
 
-def _shared_audiences(entry: Entry) -> Iterator[Finding]:
+def _shared_audiences(entry: IssuerConfig) -> Iterator[FieldError]:
     found = entry.shape.audiences
     if isinstance(found, tuple):
         return
@@ -227,14 +227,14 @@ def _shared_audiences(entry: Entry) -> Iterator[Finding]:
                 yield ("audiences", cloud, index), text
 
 
-FleetFinding = tuple[Entry, Location, str]
+FleetError = tuple[IssuerConfig, Location, str]
 
 
-def fleet_findings(entries: tuple[Entry, ...]) -> Iterator[FleetFinding]:
+def fleet_findings(entries: tuple[IssuerConfig, ...]) -> Iterator[FleetError]:
     """Equal names and issuers, told at the later entry; covering paths, told at the issuer whose path is covered."""
     yield from _equal_names(entries)
     owners: dict[IssuerUrl, str] = {}
-    origins: dict[str, tuple[Entry, Location]] = {}
+    origins: dict[str, tuple[IssuerConfig, Location]] = {}
     places: list[PublishLocation] = []
     for entry in entries:
         for path, issuer in issuers_of(entry):
@@ -249,11 +249,11 @@ def fleet_findings(entries: tuple[Entry, ...]) -> Iterator[FleetFinding]:
         yield *origins[conflict.second.label], _conflict_text(conflict)
 
 
-def _label(entry: Entry, path: Location = ()) -> str:
+def _label(entry: IssuerConfig, path: Location = ()) -> str:
     return entry.file + path_text(entry.path + path, inside=bool(entry.file))
 
 
-def _equal_names(entries: tuple[Entry, ...]) -> Iterator[FleetFinding]:
+def _equal_names(entries: tuple[IssuerConfig, ...]) -> Iterator[FleetError]:
     owners: dict[str, str] = {}
     for entry in entries:
         if "name" in entry.bad:
@@ -264,7 +264,7 @@ def _equal_names(entries: tuple[Entry, ...]) -> Iterator[FleetFinding]:
             yield entry, ("name",), f"The name {entry.shape.name} belongs to {first}. Choose another one."
 
 
-def _place(entry: Entry, label: str, issuer: IssuerUrl) -> Iterator[PublishLocation]:
+def _place(entry: IssuerConfig, label: str, issuer: IssuerUrl) -> Iterator[PublishLocation]:
     """Where an issuer is published; nothing when that is a mistake of its own."""
     publish = entry.publish
     if "publish" in entry.bad:
@@ -313,7 +313,7 @@ def _bucket_base_url(publish: Publish, bucket: str, region: str) -> str:
     return f"{endpoint}/{bucket}"
 
 
-def publish_findings(entry: Entry) -> Iterator[Finding]:
+def publish_findings(entry: IssuerConfig) -> Iterator[FieldError]:
     """Mistakes about the bucket of one issuer and its public URL."""
     publish = entry.publish
     missing = [key for key in ("bucket", "region") if getattr(publish, key) is None]
@@ -330,7 +330,7 @@ def publish_findings(entry: Entry) -> Iterator[Finding]:
     yield from elsewhere or _outside(entry, base_url)
 
 
-def _inherited(entry: Entry) -> Iterator[Finding]:
+def _inherited(entry: IssuerConfig) -> Iterator[FieldError]:
     own = entry.own.get("publish")
     if not isinstance(own, dict) or "base_url" in own or entry.publish.base_url is None:
         return
@@ -342,7 +342,7 @@ def _inherited(entry: Entry) -> Iterator[Finding]:
         yield ("publish", key), text
 
 
-def _other_bucket(publish: Publish, base_url: str) -> Iterator[Finding]:
+def _other_bucket(publish: Publish, base_url: str) -> Iterator[FieldError]:
     """An S3 host says which bucket and folder it is; writing elsewhere would never be seen."""
     place = bucket_url(base_url, home=publish.region or "")
     if place is None or (publish.endpoint_url and not is_aws_endpoint(publish.endpoint_url)):
@@ -361,7 +361,7 @@ def _other_bucket(publish: Publish, base_url: str) -> Iterator[Finding]:
         yield ("publish", "prefix"), text
 
 
-def _outside(entry: Entry, base_url: str) -> Iterator[Finding]:
+def _outside(entry: IssuerConfig, base_url: str) -> Iterator[FieldError]:
     for path, issuer in issuers_of(entry):
         try:
             object_keys(issuer, base_url, entry.publish.prefix)
@@ -383,7 +383,7 @@ def _hint(issuer: IssuerUrl, publish: Publish) -> str:
     return "Correct the issuer or publish.bucket, or set publish.base_url to the custom domain."
 
 
-def issuers_of(entry: Entry) -> Iterator[tuple[Location, IssuerUrl]]:
+def issuers_of(entry: IssuerConfig) -> Iterator[tuple[Location, IssuerUrl]]:
     """The valid issuers of an entry, former ones included, each with the way to it."""
     filled = entry.shape
     texts: list[tuple[Location, str]] = [(("issuer",), filled.issuer)]

@@ -163,7 +163,7 @@ Day = Annotated[date, BeforeValidator(_from_text(_day)), _schema(DAY_PATTERN)]
 Audience = Annotated[str, BeforeValidator(_from_text(_audience)), _schema(minLength=1, maxLength=255)]
 GoogleAudience = Annotated[str, BeforeValidator(_from_text(_google_audience)), _schema(minLength=1, maxLength=256)]
 AzureAudience = Annotated[str, BeforeValidator(_from_text(_azure_audience)), _schema(minLength=1, maxLength=600)]
-Thumbprint = Annotated[str, BeforeValidator(_from_text(_thumbprint)), _schema(THUMBPRINT_PATTERN)]
+ThumbprintText = Annotated[str, BeforeValidator(_from_text(_thumbprint)), _schema(THUMBPRINT_PATTERN)]
 Apiserver = Annotated[str, BeforeValidator(_from_text(fields.apiserver)), _schema("^https://[^/?#@]+(/[^?#@]+)?$")]
 Proxy = Annotated[str, BeforeValidator(_from_text(fields.proxy)), _schema("^https?://[^/?#@]+/?$")]
 BaseUrl = Annotated[str, BeforeValidator(_from_text(fields.base_url)), _schema("^https://[^?#@]+$")]
@@ -175,7 +175,7 @@ ListenAddress = Annotated[
 ]
 BucketName = Annotated[str, BeforeValidator(_from_text(fields.bucket)), _schema(fields.BUCKET_PATTERN)]
 Region = Annotated[str, BeforeValidator(_from_text(fields.region)), _schema(fields.REGION_PATTERN)]
-Account = Annotated[
+AccountId = Annotated[
     str,
     BeforeValidator(fields.account),
     WithJsonSchema({"type": ["string", "integer"], "pattern": fields.ACCOUNT_PATTERN}),
@@ -184,7 +184,7 @@ RoleArn = Annotated[str, BeforeValidator(_from_text(fields.role_arn)), _schema(f
 Distribution = Annotated[str, BeforeValidator(_from_text(fields.distribution)), _schema(fields.DISTRIBUTION_PATTERN)]
 Prefix = Annotated[str, BeforeValidator(_prefix), _schema(maxLength=MAX_TEXT_CHARACTERS)]
 CacheControl = Annotated[str, BeforeValidator(_from_text(fields.cache_control)), _TEXT_SCHEMA]
-Remote = Annotated[str, BeforeValidator(_from_text(fields.remote)), _TEXT_SCHEMA]
+RemoteUrl = Annotated[str, BeforeValidator(_from_text(fields.remote)), _TEXT_SCHEMA]
 Branch = Annotated[str, BeforeValidator(_from_text(fields.branch)), _TEXT_SCHEMA]
 RepositoryName = Annotated[str, BeforeValidator(_from_text(fields.name)), _schema(fields.NAME_PATTERN)]
 Author = Annotated[tuple[str, str], BeforeValidator(_from_text(fields.author)), _schema("^[^<>]+ <[^<> ]+>$")]
@@ -209,13 +209,13 @@ def _key(default: Any = ..., *, description: str) -> Any:
     return Field(default, description=description)
 
 
-class Shape(BaseModel):
+class Section(BaseModel):
     """A section: nothing is converted silently, and an unknown key is a mistake."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, defer_build=True)
 
 
-class Limits(Shape):
+class Limits(Section):
     """What a slow or hostile outside world may cost."""
 
     connect: PositiveDuration = _key("5s", description="How long a connection to an apiserver may take.")
@@ -230,17 +230,17 @@ class Limits(Shape):
     puts: Count = _key(16, description="How many objects are written at the same time.")
 
 
-class Http(Shape):
+class Http(Section):
     """The daemon's own pages: health, readiness, metrics and status."""
 
     listen: ListenAddress | None = _key("127.0.0.1:9797", description="Address and port to listen on, host:port.")
 
 
-class Repository(Shape):
+class Repository(Section):
     """The git repository that keeps every state."""
 
     path: FileName = _key("snapshots.git", description="The bare repository; relative to state_dir.")
-    remote: Remote | None = _key(
+    remote: RemoteUrl | None = _key(
         None,
         description="Where the history is fetched from and pushed to: https://, ssh://, user@host:path or an"
         " absolute path. Mirrors that write to one bucket must share one remote.",
@@ -268,7 +268,7 @@ class Repository(Shape):
     author: Author = _key("oidc-mirror <oidc-mirror@localhost>", description="Who commits, as Name <mail address>.")
 
 
-class Readback(Shape):
+class Readback(Section):
     """How the public URL is read, as a relying party would."""
 
     enabled: bool = _key(True, description="Read the public URL after each change and every audit_interval.")
@@ -280,7 +280,7 @@ class Readback(Shape):
     )
 
 
-class Publish(Shape):
+class Publish(Section):
     """Where objects are published and how. Every key can be overridden in `defaults` and for each issuer."""
 
     bucket: BucketName | None = _key(None, description="The bucket's name, without dots. Required.")
@@ -292,7 +292,7 @@ class Publish(Shape):
         description="The public https URL of the folder, where it is not the bucket's own: a custom domain or"
         " CloudFront. Every issuer must be inside.",
     )
-    expected_bucket_owner: Account | None = _key(
+    expected_bucket_owner: AccountId | None = _key(
         None, description="AWS account that must own the bucket; protects against a bucket made anew by others."
     )
     profile: Text | None = _key(None, description="Profile of the AWS configuration files.")
@@ -315,7 +315,7 @@ class Publish(Shape):
     readback: Readback = _key({}, description="How the public URL is checked.")
 
 
-class Tls(Shape):
+class Tls(Section):
     """How an issuer's apiservers are verified. It cannot be switched off."""
 
     ca_file: FileName | None = _key(None, description="Certificates that alone are trusted; without it the system's.")
@@ -326,7 +326,7 @@ class Tls(Shape):
     client_key_file: FileName | None = _key(None, description="Key of the client certificate, PEM.")
 
 
-class Auth(Shape):
+class Auth(Section):
     """How the mirror logs in at the apiservers; anonymous when empty."""
 
     token_file: FileName | None = _key(None, description="File with a ServiceAccount token; read again in every pass.")
@@ -337,7 +337,7 @@ class Auth(Shape):
     in_cluster: bool = _key(False, description="Use the pod's own ServiceAccount, for its own cluster only.")
 
 
-class Keys(Shape):
+class Keys(Section):
     """How an issuer's keys are treated."""
 
     new_keys: Literal["publish", "hold"] = _key(
@@ -353,19 +353,19 @@ class Keys(Shape):
     unknown_keys: Literal["skip", "refuse"] = _key(
         "skip", description="Leave a key of unknown type out with a note, or refuse the whole answer."
     )
-    revoked: Annotated[tuple[Thumbprint, ...], _Items] = _key(
+    revoked: Annotated[tuple[ThumbprintText, ...], _Items] = _key(
         (), description="RFC 7638 thumbprints that are never public; those of defaults are added, not replaced."
     )
 
 
-class FormerIssuer(Shape):
+class FormerIssuer(Section):
     """An issuer of the past under which the same keys stay public while tokens of it live."""
 
     issuer: Text = _key(description="The former issuer, exactly as tokens have it.")
     until: Day = _key(description="The last day, UTC, on which it gets new keys.")
 
 
-class Audiences(Shape):
+class Audiences(Section):
     """The audiences of the pods' tokens by cloud; a cloud with none takes its usual one."""
 
     aws: Annotated[tuple[Audience, ...], _OneOrList, _Items, Field(max_length=100), _OrText()] = _key(
@@ -394,7 +394,7 @@ class _TwoForms:
         return {"anyOf": describe(section)["oneOf"]}
 
 
-class IssuerKeys(Shape):
+class IssuerKeys(Section):
     """What `defaults` may hold: every key of an issuer but its name and its URL."""
 
     apiservers: Annotated[tuple[Apiserver, ...], _Items] = _key(
@@ -458,7 +458,7 @@ class _OrFalse:
         return {"anyOf": [{"const": False}, describe(section)]}
 
 
-class Root(Shape):
+class Root(Section):
     """The whole file."""
 
     interval: PositiveDuration = _key("5m", description="How often the daemon makes a pass.")

@@ -14,7 +14,7 @@ from mirror.model import IssuerName, IssuerUrl, KeyPolicy, TokenAudiences
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class LimitSettings:
     """What a hostile or slow outside world may cost us."""
 
     connect_seconds: float = 5.0
@@ -26,7 +26,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
+class TlsSettings:
     """How an issuer's apiservers are verified; with `ca_file` against that file alone."""
 
     ca_file: Path | None = None
@@ -42,10 +42,10 @@ LOAD_BALANCER_CONNECTIONS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Auth:
+class AuthSettings:
     """How we log in at an issuer's apiservers; anonymous when nothing is set.
 
-    With `in_cluster` the pod's own files stand in `token_file` and in `Tls.ca_file`.
+    With `in_cluster` the pod's own files stand in `token_file` and in `TlsSettings.ca_file`.
     """
 
     token_file: Path | None = None
@@ -55,7 +55,7 @@ class Auth:
 
 
 @dataclass(frozen=True, slots=True)
-class Readback:
+class ReadbackSettings:
     """How the public URL is looked at; `connect_to` is (host, port), as curl's `--connect-to`."""
 
     enabled: bool = True
@@ -64,7 +64,7 @@ class Readback:
 
 
 @dataclass(frozen=True, slots=True)
-class Publish:
+class PublishSettings:
     """Where and how an issuer's objects are published. `base_url` has no trailing slash."""
 
     bucket: str
@@ -81,11 +81,11 @@ class Publish:
     jwks_content_type: str = "application/jwk-set+json"
     audit_interval_seconds: float = 3600.0
     cloudfront_distribution: str | None = None
-    readback: Readback = field(default_factory=Readback)
+    readback: ReadbackSettings = field(default_factory=ReadbackSettings)
 
 
 @dataclass(frozen=True, slots=True)
-class FormerIssuer:
+class FormerIssuerSettings:
     """An issuer text of the past under which the same keys stay public; `until` is the last day, UTC."""
 
     issuer: IssuerUrl
@@ -103,18 +103,18 @@ class Issuer:
 
     name: IssuerName
     issuer: IssuerUrl
-    publish: Publish
+    publish: PublishSettings
     apiservers: tuple[str, ...] = ()
     load_balancer: bool = False
     discover: Literal["dns", "endpointslices"] | None = None
     expect_replicas: int | None = None
     proxy: str | None = None
-    tls: Tls = field(default_factory=Tls)
-    auth: Auth = field(default_factory=Auth)
+    tls: TlsSettings = field(default_factory=TlsSettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
     audiences: tuple[str, ...] = ()
     audiences_by_cloud: TokenAudiences | None = None
     keys: KeyPolicy = field(default_factory=KeyPolicy)
-    former_issuers: tuple[FormerIssuer, ...] = ()
+    former_issuers: tuple[FormerIssuerSettings, ...] = ()
     discovery_extra: Mapping[str, object] = field(default_factory=dict)
     probe_token_file: Path | None = None
 
@@ -133,7 +133,7 @@ class Issuer:
 
 
 @dataclass(frozen=True, slots=True)
-class Repository:
+class RepositorySettings:
     """The git repository that keeps the history.
 
     With `signing_key` only signed ledgers are believed; without it the remote is trusted. `name` is what the signatures
@@ -160,9 +160,9 @@ class Settings:
     """
 
     state_dir: Path
-    repository: Repository
+    repository: RepositorySettings
     issuers: tuple[Issuer, ...]
-    limits: Limits = field(default_factory=Limits)
+    limits: LimitSettings = field(default_factory=LimitSettings)
     interval: timedelta = timedelta(minutes=5)
     max_failures: int = 0
     metrics_file: Path | None = None

@@ -161,7 +161,7 @@ _WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None} | {
 
 
 @dataclass(slots=True)
-class Document:
+class YamlDocument:
     """What a file holds. `data` is only worth a look where `readable`; `lines` is filled when it was asked for."""
 
     data: object = None
@@ -179,7 +179,7 @@ class _Open:
     key: str | None = None
 
 
-def read(text: str, *, file: str = "", with_lines: bool = False) -> Document:
+def load_strict_yaml(text: str, *, file: str = "", with_lines: bool = False) -> YamlDocument:
     """Read one file's text; every mistake is a problem of the result, and nothing is raised.
 
     Args:
@@ -190,10 +190,10 @@ def read(text: str, *, file: str = "", with_lines: bool = False) -> Document:
     text = text.removeprefix("\ufeff")
     refused = _refused(text)
     if refused:
-        return Document(problems=[Problem(file, (), refused)])
+        return YamlDocument(problems=[Problem(file, (), refused)])
     plain = read_json(text, max_depth=MAX_DEPTH) if not with_lines and text.lstrip()[:1] in ("{", "[") else None
     if plain is not None:
-        return Document(data=plain.data, readable=True)
+        return YamlDocument(data=plain.data, readable=True)
     return _Builder(file, with_lines=with_lines).build(text)
 
 
@@ -212,10 +212,10 @@ class _Builder:
         self._file = file
         self._with_lines = with_lines
         self._stack: list[_Open] = []
-        self._document = Document()
+        self._document = YamlDocument()
         self._documents = 0
 
-    def build(self, text: str) -> Document:
+    def build(self, text: str) -> YamlDocument:
         try:
             for event in _events(text):
                 if not self._take(event):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mirror.addresses import is_aws_endpoint, object_keys
-from mirror.config.settings import Issuer, Publish, Settings
+from mirror.config.settings import Issuer, PublishSettings, Settings
 from mirror.model import IssuerUrl, ObjectKey
 
 
@@ -12,12 +12,12 @@ def issuer_urls(issuer: Issuer) -> tuple[IssuerUrl, ...]:
     return (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
 
 
-def in_same_bucket(settings: Settings, publish: Publish) -> tuple[Issuer, ...]:
+def in_same_bucket(settings: Settings, publish: PublishSettings) -> tuple[Issuer, ...]:
     """All issuers of the configuration whose documents stand in the bucket of `publish`."""
     return tuple(each for each in settings.issuers if _store(each.publish) == _store(publish))
 
 
-def written_alike(settings: Settings, publish: Publish) -> tuple[Issuer, ...]:
+def written_alike(settings: Settings, publish: PublishSettings) -> tuple[Issuer, ...]:
     """Those of `in_same_bucket` that the mirror writes with the same credentials as `publish` names."""
     identity = (publish.profile, publish.role_arn)
     return tuple(
@@ -30,7 +30,7 @@ def document_keys(issuers: tuple[Issuer, ...]) -> tuple[ObjectKey, ...]:
     return tuple(sorted({key for issuer in issuers for key in _keys(issuer)}))
 
 
-def _store(publish: Publish) -> tuple[str, str]:
+def _store(publish: PublishSettings) -> tuple[str, str]:
     """A bucket in the world: however AWS's own endpoint is written, its names are unique."""
     endpoint = publish.endpoint_url or ""
     return ("" if is_aws_endpoint(endpoint) else endpoint, publish.bucket)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from mirror.addresses import discovery_url
 from mirror.addresses.issuer_urls import closest_issuer, describe_difference
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.federation.verify_result import Document, IssuerView, TokenView, failures_of
 from mirror.model import (
     MEDIA_TYPE_DISCOVERY,
@@ -55,7 +55,7 @@ class Subject:
 
     name: IssuerName
     issuer: IssuerUrl
-    publish: Publish
+    publish: PublishSettings
     audiences: TokenAudiences = NO_AUDIENCES
     is_former: bool = False
     ledger: Ledger | None = None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from mirror.config.settings import Repository
+from mirror.config.settings import RepositorySettings
 from mirror.errors import UsageError
 from mirror.model import Reason
 from mirror.trust.ledger_signature import (
@@ -34,7 +34,7 @@ _NEW_KEY = "ssh-keygen -t ed25519 -N '' -f FILE"
 
 
 def load_ledger_trust(
-    repository: Repository, *, signing_key: Path | None = None, role: Role = "mirror"
+    repository: RepositorySettings, *, signing_key: Path | None = None, role: Role = "mirror"
 ) -> LedgerTrust | None:
     """Read who is believed and who signs; None in trusted mode, where no signing key is configured.
 
@@ -69,7 +69,7 @@ def load_ledger_trust(
     return LedgerTrust(repository.name, key, role, {key.kid: key.public(), **listed})
 
 
-def load_verification_keys(repository: Repository) -> LedgerVerifier | None:
+def load_verification_keys(repository: RepositorySettings) -> LedgerVerifier | None:
     """Read who is believed, for commands that only read; None in trusted mode, where neither file is configured.
 
     A signing key that this user cannot read is left out where `allowed_signers` is set: operators read the history on
@@ -89,7 +89,7 @@ def load_verification_keys(repository: Repository) -> LedgerVerifier | None:
     return LedgerVerifier(repository.name, listed if own is None else {own.kid: own.public(), **listed})
 
 
-def readable_signing_key(repository: Repository) -> PrivateKey | None:
+def readable_signing_key(repository: RepositorySettings) -> PrivateKey | None:
     """Read the mirror's own key where this user can read its file; None where not, or where none is configured.
 
     Raises:
@@ -99,7 +99,7 @@ def readable_signing_key(repository: Repository) -> PrivateKey | None:
     return _signing_key(path) if path is not None and os.access(path, os.R_OK) else None
 
 
-def signing_key_warning(repository: Repository) -> Reason | None:
+def signing_key_warning(repository: RepositorySettings) -> Reason | None:
     """Say that everybody on this machine may read the signing key; None where not, or where it cannot be looked at."""
     path = repository.signing_key
     try:
@@ -126,7 +126,7 @@ def _with_path(remedy: str, path: Path) -> str:
     return remedy.replace("FILE", shlex.quote(str(path)))
 
 
-def _allowed_signers(repository: Repository) -> Mapping[str, PublicKey]:
+def _allowed_signers(repository: RepositorySettings) -> Mapping[str, PublicKey]:
     path = repository.allowed_signers
     if path is None:
         return {}
@@ -143,7 +143,7 @@ def _allowed_signers(repository: Repository) -> Mapping[str, PublicKey]:
     return {each.kid: each for each in found if isinstance(each, PublicKey)}
 
 
-def _refuse_unlisted(key: PrivateKey, path: Path, repository: Repository) -> NoReturn:
+def _refuse_unlisted(key: PrivateKey, path: Path, repository: RepositorySettings) -> NoReturn:
     signers = shlex.quote(str(repository.allowed_signers or "allowed_signers"))
     listing = "" if repository.allowed_signers else f", and set `repository.allowed_signers` to {signers}"
     raise UsageError(

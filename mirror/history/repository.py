@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mirror.config.settings import Repository as Settings
+from mirror.config.settings import RepositorySettings as Settings
 from mirror.errors import BranchMovedError, HistoryError
 from mirror.files import temp_file
 from mirror.history.commit_graph import MOST_VERSIONS, Past

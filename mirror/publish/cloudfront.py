@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from mirror.aws.errors import S3_ERRORS, cause_of, code_of
 from mirror.aws.sessions import impatient, session
 from mirror.concurrency import DeadlineExecutor
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.model import Reason
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class CloudFront:
         """Make whatever runs end at once, and all that follows; callable from any thread."""
         self._bounded.cancel()
 
-    def invalidate(self, publish: Publish, paths: Sequence[str], *, reference: str) -> Reason | None:
+    def invalidate(self, publish: PublishSettings, paths: Sequence[str], *, reference: str) -> Reason | None:
         """See `mirror.ports.Cdn`. `paths` begin with a slash; `reference` is CloudFront's `CallerReference`."""
         try:
             self._bounded.run(lambda: self._invalidate(publish, paths, reference))
@@ -58,7 +58,7 @@ class CloudFront:
             return _reason(error, publish)
         return None
 
-    def _invalidate(self, publish: Publish, paths: Sequence[str], reference: str) -> None:
+    def _invalidate(self, publish: PublishSettings, paths: Sequence[str], reference: str) -> None:
         batch = {"Paths": {"Quantity": len(paths), "Items": list(paths)}, "CallerReference": reference}
         # Safe to send twice: CloudFront answers a known reference with the invalidation that it stands for.
         self._client(publish).create_invalidation(
@@ -66,14 +66,14 @@ class CloudFront:
             InvalidationBatch=batch,  # type: ignore[arg-type]  # a plain dictionary of that shape
         )
 
-    def _client(self, publish: Publish) -> "CloudFrontClient":
+    def _client(self, publish: PublishSettings) -> "CloudFrontClient":
         with self._lock:  # making clients is not thread-safe in botocore, using them is
             client = session(publish).client("cloudfront", region_name=publish.region, config=impatient())
             self._clients.append(client)
             return client
 
 
-def _reason(error: Exception, publish: Publish) -> Reason:
+def _reason(error: Exception, publish: PublishSettings) -> Reason:
     told = error.response if isinstance(error, ClientError) else {}
     code = code_of(error, told)
     distribution = publish.cloudfront_distribution or ""

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from mirror.addresses import common_folder
 from mirror.concurrency import thread_map
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import ListedObject, ObjectKey, PublicObject, StoredObject
 from mirror.ports import Bucket, Ports
@@ -27,7 +27,7 @@ class Shown:
     error: BucketError | None = None
 
 
-def target(publish: Publish) -> Target:
+def target(publish: PublishSettings) -> Target:
     """The identity of the bucket and the credentials that `publish` names."""
     return (
         publish.endpoint_url,
@@ -40,12 +40,14 @@ def target(publish: Publish) -> Target:
     )
 
 
-def list_buckets(ports: Ports, keys: Iterable[tuple[Publish, ObjectKey]], *, workers: int) -> Mapping[Target, Shown]:
+def list_buckets(
+    ports: Ports, keys: Iterable[tuple[PublishSettings, ObjectKey]], *, workers: int
+) -> Mapping[Target, Shown]:
     """List every bucket once, below the longest folder that its keys share. Errors are values."""
     found = sorted(((target(publish), publish, key) for publish, key in keys), key=lambda entry: repr(entry[0]))
     groups = {each: tuple(group) for each, group in groupby(found, key=lambda entry: entry[0])}
 
-    def one(group: tuple[tuple[Target, Publish, ObjectKey], ...]) -> Shown:
+    def one(group: tuple[tuple[Target, PublishSettings, ObjectKey], ...]) -> Shown:
         try:
             return Shown(ports.bucket(group[0][1]).list(common_folder(key for _, _, key in group)))
         except BucketError as error:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import httpx
 
-from mirror.config.settings import Readback
+from mirror.config.settings import ReadbackSettings
 from mirror.model import Reason
 from mirror.ports import PublicFailure, PublicResponse, PublicResult
 from mirror.publish.publisher import judge
@@ -64,7 +64,7 @@ class PublicWeb:
     ) -> None:
         self.close()
 
-    def look(self, url: str, *, readback: Readback) -> PublicResult:
+    def look(self, url: str, *, readback: ReadbackSettings) -> PublicResult:
         """GET `url` within 5 s in all, and say what came.
 
         TLS is verified, against `readback.ca_file` alone when it is set. With `readback.connect_to` the connection
@@ -109,7 +109,7 @@ class PublicWeb:
             await transport.aclose()
         self._transports.clear()
 
-    async def _look(self, url: str, readback: Readback) -> PublicResult:
+    async def _look(self, url: str, readback: ReadbackSettings) -> PublicResult:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -121,7 +121,7 @@ class PublicWeb:
             return PublicFailure(cause_of_error(error))
         return answer if isinstance(answer, PublicFailure) else _seen(*answer, loop.time() - began)
 
-    async def _get(self, url: httpx.URL, readback: Readback) -> tuple[httpx.Response, bytes] | PublicFailure:
+    async def _get(self, url: httpx.URL, readback: ReadbackSettings) -> tuple[httpx.Response, bytes] | PublicFailure:
         try:
             transport = self._transport(url, readback)
         except (OSError, ssl.SSLError) as error:
@@ -143,7 +143,7 @@ class PublicWeb:
             return PublicFailure(too_large(self._max_body_bytes))
         return response, body
 
-    def _transport(self, url: httpx.URL, readback: Readback) -> httpx.AsyncHTTPTransport:
+    def _transport(self, url: httpx.URL, readback: ReadbackSettings) -> httpx.AsyncHTTPTransport:
         """The shared connections; runs in the loop's thread alone. A bare transport knows no cookies and no netrc."""
         changed = 0 if readback.ca_file is None else readback.ca_file.stat().st_mtime_ns
         # Pools go by address, and with connect_to all names have one: a connection verified for one of them must not
@@ -171,7 +171,7 @@ def _context(ca_file: Path | None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(ca_file))
 
 
-def _request(url: httpx.URL, readback: Readback, total_seconds: float) -> httpx.Request:
+def _request(url: httpx.URL, readback: ReadbackSettings, total_seconds: float) -> httpx.Request:
     timeout = httpx.Timeout(total_seconds, connect=CONNECT_SHARE * total_seconds).as_dict()
     extensions: dict[str, Any] = {"timeout": timeout}
     headers = {"Host": url.netloc.decode("ascii"), **_HEADERS}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from mirror.aws.iam_policy import FORBIDDEN, behind_cdn, is_served_by_bucket, why_private
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, Event, Level, PublicObject, Reason
 from mirror.ports import Bucket, PublicEndpoint, PublicFailure, PublicResponse, PutConflict, StoredHeaders
@@ -183,7 +183,11 @@ class Looked:
 
 
 def read_back(
-    view: PublicEndpoint, bucket: Bucket, objects: Sequence[PublicObject], publish: Publish, freshness: Freshness
+    view: PublicEndpoint,
+    bucket: Bucket,
+    objects: Sequence[PublicObject],
+    publish: PublishSettings,
+    freshness: Freshness,
 ) -> Looked:
     """GET an issuer's public URLs as a relying party would, and compare them with what was meant.
 
@@ -203,14 +207,16 @@ def read_back(
     return result
 
 
-def _look(view: PublicEndpoint, bucket: Bucket, wanted: PublicObject, publish: Publish, freshness: Freshness) -> Looked:
+def _look(
+    view: PublicEndpoint, bucket: Bucket, wanted: PublicObject, publish: PublishSettings, freshness: Freshness
+) -> Looked:
     look = view.look(wanted.url, readback=publish.readback)
     if isinstance(look, PublicFailure):
         return _failed(wanted, (explained(look.reason, bucket, wanted, publish),))
     return replace(_judged(look, wanted, publish, freshness), seconds=look.seconds)
 
 
-def _judged(look: PublicResponse, wanted: PublicObject, publish: Publish, freshness: Freshness) -> Looked:
+def _judged(look: PublicResponse, wanted: PublicObject, publish: PublishSettings, freshness: Freshness) -> Looked:
     reasons = judge(look, wanted)
     if not reasons:
         found = window(look) if wanted.url.endswith(JWKS_SUFFIX) else None
@@ -221,7 +227,7 @@ def _judged(look: PublicResponse, wanted: PublicObject, publish: Publish, freshn
     return _failed(wanted, reasons)
 
 
-def explained(reason: Reason, bucket: Bucket, wanted: PublicObject, publish: Publish) -> Reason:
+def explained(reason: Reason, bucket: Bucket, wanted: PublicObject, publish: PublishSettings) -> Reason:
     """Why the world gets 403, told by its cause as far as the bucket says it; every other reason is as it was."""
     if reason.code != FORBIDDEN:
         return reason
@@ -230,7 +236,7 @@ def explained(reason: Reason, bucket: Bucket, wanted: PublicObject, publish: Pub
     return why_private(reason, bucket.openness(wanted.key), publish, wanted.key)
 
 
-def _may_lag(body: bytes, wanted: PublicObject, publish: Publish, freshness: Freshness) -> bool:
+def _may_lag(body: bytes, wanted: PublicObject, publish: PublishSettings, freshness: Freshness) -> bool:
     changed = freshness.changed_at(wanted)
     patience = timedelta(seconds=publish.max_age_seconds) + STALE_GRACE
     return changed is not None and freshness.now <= changed + patience and freshness.was_ours(body)

@@ -24,7 +24,7 @@ from mirror.aws.errors import (
 from mirror.aws.sessions import CONNECT_SECONDS, READ_ATTEMPTS, READ_SECONDS
 from mirror.aws.sessions import session as session_of
 from mirror.concurrency import DeadlineExecutor
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, ListedObject, ObjectKey, PublicObject, StoredObject
 from mirror.ports import AccessSettings, PutConflict, PutResult, PutStored, StoredHeaders
@@ -54,7 +54,7 @@ class S3Bucket:
 
     def __init__(
         self,
-        publish: Publish,
+        publish: PublishSettings,
         *,
         puts: int,
         read_seconds: float = READ_SECONDS,
@@ -256,7 +256,7 @@ def _etag(there: StoredObject | None) -> ETag | None:
     return None if there is None else there.etag
 
 
-def is_absent_under(key: ObjectKey, error: ClientError, client: "S3Client", publish: Publish) -> bool:
+def is_absent_under(key: ObjectKey, error: ClientError, client: "S3Client", publish: PublishSettings) -> bool:
     """Whether `error`, the answer to a GET or HEAD of `key`, means that there is no such object.
 
     Who may not list the whole bucket, as our own writer policy has it, gets 403 for an absent object (S3 API reference,
@@ -314,7 +314,7 @@ class S3Clients:
     Whatever botocore reads from the environment holds: credentials, `AWS_CA_BUNDLE`, `AWS_ENDPOINT_URL_S3`, proxies.
     """
 
-    def __init__(self, publish: Publish, *, connections: int, read_seconds: float = READ_SECONDS) -> None:
+    def __init__(self, publish: PublishSettings, *, connections: int, read_seconds: float = READ_SECONDS) -> None:
         self._publish = publish
         self._connections = connections
         self._read_seconds = read_seconds
@@ -390,7 +390,7 @@ _NO_BLOCK = "NoSuchPublicAccessBlockConfiguration"
 _NO_POLICY = "NoSuchBucketPolicy"
 
 
-def ask(client: "S3Client", publish: Publish, key: ObjectKey) -> AccessSettings:
+def ask(client: "S3Client", publish: PublishSettings, key: ObjectKey) -> AccessSettings:
     """What the bucket says about itself; what cannot be learned is None, and nothing is raised."""
     names: Any = {"Bucket": publish.bucket, **owner(publish)}
     no_blocks: tuple[str, ...] = ()
@@ -416,12 +416,12 @@ def _blocks(answer: Any) -> tuple[str, ...]:
     return tuple(name for name in ("BlockPublicPolicy", "RestrictPublicBuckets") if configuration.get(name))
 
 
-def owner(publish: Publish) -> Any:
+def owner(publish: PublishSettings) -> Any:
     """The member by which a store refuses a bucket of another account (fact 38); nothing where none is configured."""
     return {} if publish.expected_bucket_owner is None else {"ExpectedBucketOwner": publish.expected_bucket_owner}
 
 
-def put_request(publish: Publish, obj: PublicObject, snapshot: CommitId) -> "PutObjectRequestTypeDef":
+def put_request(publish: PublishSettings, obj: PublicObject, snapshot: CommitId) -> "PutObjectRequestTypeDef":
     """An unconditional put of `obj`."""
     request: PutObjectRequestTypeDef = {
         "Bucket": publish.bucket,

@@ -13,7 +13,7 @@ from itertools import groupby
 
 from mirror.addresses import jwks_uri, repository_paths
 from mirror.concurrency import thread_map, thread_map_with_ports
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError, HistoryError, MirrorError, RemoteError, UsageError
 from mirror.history.ledger_reader import load_history, public_path
 from mirror.history.ledger_store import ATTEMPTS, CommitResult, Committer, commit_ledgers
@@ -58,7 +58,7 @@ MOST_PATHS = 3000
 class Changed:
     """A public URL whose cached copies are old; `what` tells this change from others of the same URL."""
 
-    publish: Publish
+    publish: PublishSettings
     url: str
     what: str
 
@@ -67,7 +67,7 @@ class Changed:
 class Invalidation:
     """What one distribution is told. The same changes of the same commit have the same `reference`."""
 
-    publish: Publish
+    publish: PublishSettings
     paths: tuple[str, ...]
     reference: str
     left_out: int = field(default=0)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror.apiserver.kubeconfig import read_kubeconfig
-from mirror.config.settings import Issuer, Publish
+from mirror.config.settings import Issuer, PublishSettings
 from mirror.files import update_atomically, write_atomically
 from mirror.history.ledger_reader import DecidedLedger
 from mirror.model import IssuerUrl, KeyId, Kid, Ledger, Thumbprint
@@ -260,7 +260,9 @@ class Audits:
 
     stamps: Mapping[IssuerUrl, Stamp] = field(default_factory=dict)
 
-    def due(self, issuer: IssuerUrl, publish: Publish, bodies: Iterable[bytes], ledger: Ledger, now: datetime) -> bool:
+    def due(
+        self, issuer: IssuerUrl, publish: PublishSettings, bodies: Iterable[bytes], ledger: Ledger, now: datetime
+    ) -> bool:
         """Whether the issuer's headers and public URLs must be looked at in this pass.
 
         `bodies` are those that should stand: a put of others that was never looked at, because the pass was killed,
@@ -273,13 +275,15 @@ class Audits:
         age = now - stamp.at
         return not timedelta(0) <= age < timedelta(seconds=publish.audit_interval_seconds)
 
-    def stood_at(self, issuer: IssuerUrl, publish: Publish, bodies: Iterable[bytes], ledger: Ledger) -> datetime | None:
+    def stood_at(
+        self, issuer: IssuerUrl, publish: PublishSettings, bodies: Iterable[bytes], ledger: Ledger
+    ) -> datetime | None:
         """When exactly these bodies were last seen to stand as these settings say; None when they never were."""
         stamp = self.stamps.get(issuer)
         return stamp.at if stamp is not None and stamp.what == fingerprint(publish, bodies, ledger) else None
 
 
-def fingerprint(publish: Publish, bodies: Iterable[bytes], ledger: Ledger) -> str:
+def fingerprint(publish: PublishSettings, bodies: Iterable[bytes], ledger: Ledger) -> str:
     """A short digest of what should be seen: bodies, revocations, and every setting that says how they should stand."""
     digest = hashlib.sha256(repr(publish).encode())
     for body in bodies:

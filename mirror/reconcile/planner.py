@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from mirror.addresses import jwks_uri, object_keys
-from mirror.config.settings import Issuer, Publish
+from mirror.config.settings import Issuer, PublishSettings
 from mirror.errors import BucketError, MirrorError
 from mirror.history.ledger_reader import IssuerHistory, public_path
 from mirror.model import (
@@ -299,7 +299,7 @@ class Circular:
 
 def circular_credentials(
     issuers: Iterable[Issuer],
-    own_token: Callable[[Publish], WebIdentityToken | None],
+    own_token: Callable[[PublishSettings], WebIdentityToken | None],
     *,
     left_out: Iterable[Issuer] = (),
 ) -> tuple[Circular, ...]:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from mirror.addresses import repository_paths
-from mirror.config.settings import Issuer, Repository, Settings
+from mirror.config.settings import Issuer, RepositorySettings, Settings
 from mirror.errors import RemoteError
 from mirror.history.ledger_reader import HistoryState, Trust
 from mirror.model import (
@@ -282,7 +282,7 @@ def trust_of(
     return replace(trust, is_first_signing=is_first, trusts_own_head=local.is_former)
 
 
-def mode_of(settings: Repository, keys: LedgerTrust | LedgerVerifier | None) -> RepositoryMode:
+def mode_of(settings: RepositorySettings, keys: LedgerTrust | LedgerVerifier | None) -> RepositoryMode:
     """How git is believed, in a word."""
     if keys is not None:
         return "signed"

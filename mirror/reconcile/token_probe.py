@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 
 from mirror.addresses import jwks_uri
-from mirror.config.settings import Issuer, Readback
+from mirror.config.settings import Issuer, ReadbackSettings
 from mirror.files import read_small, why_unreadable
 from mirror.model import Event, Key, Ledger, Level
 from mirror.ports import PublicEndpoint, PublicResponse, PublicResult
@@ -109,7 +109,7 @@ class Remembering:
         self._lock = Lock()
         self._bodies: dict[str, bytes] = {}
 
-    def look(self, url: str, *, readback: Readback) -> PublicResult:
+    def look(self, url: str, *, readback: ReadbackSettings) -> PublicResult:
         """See `mirror.ports.PublicView`."""
         look = self._view.look(url, readback=readback)
         if isinstance(look, PublicResponse):

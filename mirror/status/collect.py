@@ -16,7 +16,7 @@ from mirror.addresses import (
     object_keys,
     repository_paths,
 )
-from mirror.config.settings import Publish, Settings
+from mirror.config.settings import PublishSettings, Settings
 from mirror.errors import BucketError, HistoryError, RemoteError
 from mirror.history.ledger_reader import load_history
 from mirror.model import (
@@ -291,14 +291,14 @@ def _stores(wanted: Iterable[Publication]) -> Iterator[_Store]:
             yield publish.endpoint_url, publish.bucket, key
 
 
-def _holder(issuer: IssuerUrl, publishes: Iterable[Publish]) -> Publish | None:
+def _holder(issuer: IssuerUrl, publishes: Iterable[PublishSettings]) -> PublishSettings | None:
     """The settings of the bucket that holds the issuer's URL, the closest one."""
     fitting = [each for each in publishes if is_inside(issuer, each.base_url)]
     return max(fitting, key=lambda each: len(canonical_url(each.base_url)), default=None)
 
 
 def _documents(
-    issuer: IssuerUrl, publish: Publish | None, live: frozenset[_Store], ports: Ports
+    issuer: IssuerUrl, publish: PublishSettings | None, live: frozenset[_Store], ports: Ports
 ) -> Iterator[Abandoned]:
     urls = (discovery_url(issuer), jwks_uri(issuer))
     if publish is None:
@@ -311,7 +311,7 @@ def _documents(
         yield Abandoned(url, s3_url, ("aws", "s3", "rm", s3_url, *_options(publish)))
 
 
-def _options(publish: Publish) -> Iterator[str]:
+def _options(publish: PublishSettings) -> Iterator[str]:
     given: Mapping[str, str | None] = {
         "--region": publish.region,
         "--profile": publish.profile,

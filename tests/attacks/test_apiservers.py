@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config.settings import Tls
+from mirror.config.settings import TlsSettings
 from mirror.model import Answer
 from support import apiserver as lever
 from support.apiserver import Apiserver, Greeting, Lever, raw_answer
@@ -33,8 +33,8 @@ CODES_BY_STATUS = {
 
 
 @pytest.fixture
-def trusted(tmp_path: Path) -> Tls:
-    return Tls(ca_file=ca_file(tmp_path))
+def trusted(tmp_path: Path) -> TlsSettings:
+    return TlsSettings(ca_file=ca_file(tmp_path))
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ NULL_HEADER = b"HTTP/1.1 200 OK\r\nx: \x00\r\n\r\n"
     ],
 )
 @pytest.mark.usefixtures("quickly")
-def test_hostile_answer_is_unusable(trusted: Tls, attack: Lever, expected: str) -> None:
+def test_hostile_answer_is_unusable(trusted: TlsSettings, attack: Lever, expected: str) -> None:
     """Whatever an apiserver does after the handshake, it ends in time, under the expected code, and is not believed."""
     with Apiserver() as server:
         server.pull(attack)
@@ -122,13 +122,13 @@ def test_hostile_answer_is_unusable(trusted: Tls, attack: Lever, expected: str) 
     ids=["handshake-hangs", "closes-at-once", "speaks-no-tls"],
 )
 @pytest.mark.usefixtures("quickly")
-def test_connection_without_tls_is_unusable(trusted: Tls, greeting: Greeting, expected: str) -> None:
+def test_connection_without_tls_is_unusable(trusted: TlsSettings, greeting: Greeting, expected: str) -> None:
     """A handshake that is never answered (fact 18), refused, or no TLS at all, ends in time."""
     with Apiserver(greeting=greeting) as server:
         assert codes(ask_one(issuer(server.url, tls=trusted), SMALL)) == [(expected,)]
 
 
-def test_hung_handshake_within_the_total_names_the_connect_limit(trusted: Tls) -> None:
+def test_hung_handshake_within_the_total_names_the_connect_limit(trusted: TlsSettings) -> None:
     """While the total leaves time for both tries, the sentence names the limit that cut them: limits.connect."""
     with Apiserver(greeting="hang") as server:
         (answer,) = ask_one(issuer(server.url, tls=trusted), limits(connect_seconds=0.2))
@@ -154,7 +154,7 @@ def test_wrong_certificate_gets_no_request(
     """A certificate that does not verify ends the conversation before the token is sent, without a second try."""
     (tmp_path / "token").write_text("s3cr3t")
     with Apiserver(context()) as server:
-        asked = issuer(server.url, tls=Tls(ca_file=ca_file(tmp_path)), token_file=tmp_path / "token")
+        asked = issuer(server.url, tls=TlsSettings(ca_file=ca_file(tmp_path)), token_file=tmp_path / "token")
         assert codes(ask_one(asked)) == [(expected,)]
         assert (server.requests, server.connections) == ([], 1)
 
@@ -165,7 +165,7 @@ def test_system_trust_does_not_accept_a_private_ca() -> None:
         assert codes(ask_one(issuer(server.url))) == [("tls_untrusted",)]
 
 
-def test_demanded_client_certificate_is_named(trusted: Tls) -> None:
+def test_demanded_client_certificate_is_named(trusted: TlsSettings) -> None:
     """An apiserver that insists on a client certificate gives a TLS failure whose remedy names the setting."""
     with Apiserver(server_context("127.0.0.1", client_ca="cluster")) as server:
         (answer,) = ask_one(issuer(server.url, tls=trusted))
@@ -175,7 +175,7 @@ def test_demanded_client_certificate_is_named(trusted: Tls) -> None:
 
 
 @pytest.mark.parametrize("attack", [lever.endless_body, lever.endless_headers, lever.endless_error_body])
-def test_endless_answers_stay_in_bounded_memory(trusted: Tls, attack: Lever) -> None:
+def test_endless_answers_stay_in_bounded_memory(trusted: TlsSettings, attack: Lever) -> None:
     """Eight endless answers at once cost a few times their limits, not what the servers could send."""
     with Apiserver() as server:
         server.pull(attack)
@@ -189,7 +189,7 @@ def test_endless_answers_stay_in_bounded_memory(trusted: Tls, attack: Lever) -> 
     assert peak_bytes < 16 * 1024 * 1024
 
 
-def test_hostile_apiservers_do_not_spoil_a_good_one(trusted: Tls) -> None:
+def test_hostile_apiservers_do_not_spoil_a_good_one(trusted: TlsSettings) -> None:
     """Beside hanging and endless replicas a good one is heard in the same pass."""
     with Apiserver() as good, Apiserver(greeting="hang") as hanging, Apiserver() as endless:
         endless.pull(lever.endless_tiny_chunks)
@@ -202,7 +202,7 @@ def test_hostile_apiservers_do_not_spoil_a_good_one(trusted: Tls) -> None:
     [each for each in captures() if each.status() != 200 and "-head" not in each.name],
     ids=lambda each: each.name,
 )
-def test_captured_refusal_gives_its_code(trusted: Tls, refusal: RawAnswer) -> None:
+def test_captured_refusal_gives_its_code(trusted: TlsSettings, refusal: RawAnswer) -> None:
     """Every answer other than 200 that a real kube-apiserver gave has its stable code."""
     with Apiserver() as server:
         server.serve(discovery=refusal.raw, jwks=refusal.raw)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config.settings import Readback
+from mirror.config.settings import ReadbackSettings
 from mirror.ports import PublicFailure, PublicResponse
 from mirror.publish.public_endpoint import PublicWeb
 from support import apiserver
@@ -167,7 +167,7 @@ def test_wrong_certificate_is_refused_before_any_request(
 )
 def test_unusable_url_is_a_reason(web: PublicWeb, url: str, code: str) -> None:
     """A URL that leads nowhere is a value like any other failure, and nothing is asked without TLS."""
-    look = web.look(url, readback=Readback())
+    look = web.look(url, readback=ReadbackSettings())
     assert isinstance(look, PublicFailure)
     assert look.reason.code == code
 
@@ -178,7 +178,7 @@ def test_unusable_ca_file_is_named(web: PublicWeb, tmp_path: Path, content: byte
     path = tmp_path / "ca.crt"
     if content is not None:
         path.write_bytes(content)
-    look = web.look("https://127.0.0.1:1/", readback=Readback(ca_file=path))
+    look = web.look("https://127.0.0.1:1/", readback=ReadbackSettings(ca_file=path))
     assert isinstance(look, PublicFailure)
     assert look.reason.code == "ca_file"
 
@@ -186,7 +186,7 @@ def test_unusable_ca_file_is_named(web: PublicWeb, tmp_path: Path, content: byte
 def test_public_ca_is_not_trusted_beside_the_ca_file(web: PublicWeb, tmp_path: Path) -> None:
     """With `ca_file` that CA alone counts: a host of another one is refused."""
     with public_host() as host:
-        readback = Readback(ca_file=ca_file(tmp_path, "stranger"), connect_to=("127.0.0.1", host.port))
+        readback = ReadbackSettings(ca_file=ca_file(tmp_path, "stranger"), connect_to=("127.0.0.1", host.port))
         look = web.look(URL, readback=readback)
     assert isinstance(look, PublicFailure)
     assert look.reason.code == "tls_untrusted"

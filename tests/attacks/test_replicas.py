@@ -15,7 +15,7 @@ import pytest
 
 from mirror.apiserver.endpoints import MAX_PAGES
 from mirror.apiserver.poller import Apiservers
-from mirror.config.settings import Auth, Issuer, Tls
+from mirror.config.settings import AuthSettings, Issuer, TlsSettings
 from mirror.model import Answer, Unusable
 from support.apiserver import Apiserver, Connection
 from support.askers import codes, ignore, issuer, limits
@@ -57,8 +57,8 @@ def eavesdropper(host: str = "127.0.0.9") -> Iterator[tuple[int, bytearray]]:
 
 def pod_issuer(folder: Path) -> Issuer:
     (folder / "token").write_text(TOKEN)
-    auth = Auth(token_file=folder / "token", in_cluster=True)
-    return issuer(auth=auth, tls=Tls(ca_file(folder)), discover="endpointslices", expect_replicas=1)
+    auth = AuthSettings(token_file=folder / "token", in_cluster=True)
+    return issuer(auth=auth, tls=TlsSettings(ca_file(folder)), discover="endpointslices", expect_replicas=1)
 
 
 def ask(api: Apiserver, folder: Path) -> tuple[Answer | Unusable, ...]:
@@ -143,7 +143,10 @@ def test_loopback_is_no_endpoint_of_a_cluster_elsewhere(tmp_path: Path) -> None:
         api.answer(FIRST_PAGE, slices(local.host, port=local.port))
         resolve = FakeResolver(**{HOST.replace(".", "_"): (api.host,)})
         asked = issuer(
-            f"https://{HOST}:{api.port}", tls=Tls(ca_file(tmp_path)), discover="endpointslices", expect_replicas=1
+            f"https://{HOST}:{api.port}",
+            tls=TlsSettings(ca_file(tmp_path)),
+            discover="endpointslices",
+            expect_replicas=1,
         )
         answers = Apiservers(limits(), resolve=resolve).ask([asked], turn=0, progress=ignore)[asked.name]
         assert (codes(answers), local.connections) == ([("bad_endpoint",)], 0)
@@ -190,7 +193,7 @@ def test_poisoned_name_hears_no_token(tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN)
     with eavesdropper() as (port, heard), Apiserver(server_context("evil.example.com"), host="127.0.0.8") as evil:
         asked: Any = {"discover": "dns", "expect_replicas": 1, "token_file": tmp_path / "token"}
-        tls = Tls(ca_file(tmp_path))
+        tls = TlsSettings(ca_file(tmp_path))
         for number, address in ((port, "127.0.0.9"), (evil.port, "127.0.0.8")):
             entry = issuer(f"https://{HOST}:{number}", tls=tls, **asked)
             resolve = FakeResolver(**{HOST.replace(".", "_"): (address,)})

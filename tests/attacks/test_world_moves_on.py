@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config.settings import FormerIssuer
+from mirror.config.settings import FormerIssuerSettings
 from mirror.errors import BucketError
 from mirror.model import Answer, IssuerUrl
 from mirror.reconcile import local_state
@@ -189,7 +189,7 @@ def test_publication_that_waits_does_not_hold_up_the_retirements_of_its_sibling(
     here.run(BOTH, BOTH)
     here.run(ONE, ONE, after=MINUTES)
     old = IssuerUrl(f"{BASE_URL}/old")
-    here.former = (FormerIssuer(old, date(2027, 1, 1)),)
+    here.former = (FormerIssuerSettings(old, date(2027, 1, 1)),)
     here.world.bucket.write("old/openid/v1/jwks", documents(old, (RSA_KEYS[0],)).jwks)
     here.apiservers = ("https://10.1.0.11:6443", "https://10.1.0.12:6443")
     assert here.run(after=MINUTES).committed

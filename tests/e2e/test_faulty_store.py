@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mirror.aws import sessions
-from mirror.config.settings import Publish, Readback
+from mirror.config.settings import PublishSettings, ReadbackSettings
 from mirror.ports import PublicResponse
 from mirror.publish.public_endpoint import PublicWeb
 from mirror.publish.s3 import S3Bucket
@@ -32,7 +32,7 @@ class Line:
     """A mirror, and its store behind a proxy with faults; the world looks past the proxy."""
 
     situation: Situation
-    readback: Readback
+    readback: ReadbackSettings
     proxy: FaultProxy
     web: PublicWeb
     bucket: S3Bucket
@@ -60,8 +60,8 @@ def running_line(server: S3Server, folder: Path, *, read_seconds: float) -> Iter
         running_fault_proxy(server.certificates, server.port) as proxy,
         PublicWeb() as web,
     ):
-        readback = Readback(ca_file=server.certificates.ca_file, connect_to=("localhost", server.port))
-        publish = Publish(BUCKET, REGION, BASE_URL, endpoint_url=proxy.url, readback=readback)
+        readback = ReadbackSettings(ca_file=server.certificates.ca_file, connect_to=("localhost", server.port))
+        publish = PublishSettings(BUCKET, REGION, BASE_URL, endpoint_url=proxy.url, readback=readback)
         situation.world.publish = lambda **_: publish  # type: ignore[method-assign]  # a lever of the fake
         with closing(S3Bucket(publish, puts=2, read_seconds=read_seconds)) as bucket:
             yield Line(situation, readback, proxy, web, bucket)

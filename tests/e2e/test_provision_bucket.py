@@ -15,7 +15,7 @@ from botocore.config import Config
 
 from mirror.aws.iam_policy import PUBLIC_SID, partition_of
 from mirror.cli.main import main
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.federation.provision.aws_admin import BucketOffice
 from mirror.federation.provision.bucket import AccessBlock, BucketSight, Plan, Wanted, plan_bucket
 from mirror.model import ObjectKey
@@ -43,7 +43,7 @@ class Gate:
     """A bucket of the gateway that need not exist, as its owner and as the world meet it."""
 
     gateway: Radosgw
-    publish: Publish
+    publish: PublishSettings
     owner: "S3Client"
     folder: Path
 

@@ -13,7 +13,7 @@ import boto3.session
 import pytest
 
 from mirror.cli.main import main
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.federation.provision.aws_admin import BucketOffice, ProviderRegistry
 from mirror.federation.provision.bucket import MEANT_BLOCK, Wanted, plan_bucket
@@ -205,7 +205,7 @@ def refusal(code: str = "AccessDenied", status: int = 403) -> Any:
 
 
 def offices(moto: Moto) -> tuple[BucketOffice, Wanted, boto3.session.Session]:
-    publish = Publish("oidc-bucket", REGION, BASE)
+    publish = PublishSettings("oidc-bucket", REGION, BASE)
     keys = (ObjectKey("a/.well-known/openid-configuration"), ObjectKey("a/openid/v1/jwks"))
     session = boto3.session.Session()
     return (
@@ -252,7 +252,7 @@ def test_step_that_is_refused_while_s3_settles_is_tried_again(moto: Moto) -> Non
 
     session.events.register("before-call.s3.PutBucketPolicy", refuse)
     pauses: list[float] = []
-    publish = Publish("oidc-bucket", REGION, BASE)
+    publish = PublishSettings("oidc-bucket", REGION, BASE)
     patient = BucketOffice(publish, session, pause=pauses.append)
     seen = patient.look()
     patient.apply(plan_bucket(seen, wanted).differences, seen, lambda _: None)
@@ -325,7 +325,7 @@ def test_store_without_a_setting_gets_a_note(moto: Moto) -> None:
     _, wanted, session = offices(moto)
     session.client("s3", region_name="us-east-1").create_bucket(Bucket="oidc-bucket")
     session.events.register("before-call.s3.GetBucketOwnershipControls", lambda **_: refusal("NotImplemented", 501))
-    office = BucketOffice(Publish("oidc-bucket", REGION, BASE, endpoint_url=moto.url), session)
+    office = BucketOffice(PublishSettings("oidc-bucket", REGION, BASE, endpoint_url=moto.url), session)
     seen = office.look()
     assert "The store knows no object ownership." in seen.unknown
     assert [each.code for each in plan_bucket(seen, wanted).differences] == ["enable_versioning", "put_policy"]
@@ -334,6 +334,6 @@ def test_store_without_a_setting_gets_a_note(moto: Moto) -> None:
 def test_absent_bucket_of_another_owner_is_not_made_here(moto: Moto) -> None:
     """A bucket that the configuration gives to one account is never made in another."""
     _, wanted, session = offices(moto)
-    office = BucketOffice(Publish("oidc-bucket", REGION, BASE, expected_bucket_owner="999999999999"), session)
+    office = BucketOffice(PublishSettings("oidc-bucket", REGION, BASE, expected_bucket_owner="999999999999"), session)
     plan = plan_bucket(office.look(), wanted)
     assert ([each.code for each in plan.problems], plan.differences) == (["wrong_account"], ())

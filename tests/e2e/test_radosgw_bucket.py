@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from botocore.session import Session
 
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, ObjectKey, PublicObject
 from mirror.ports import PublicFailure, PublicResponse, PutConflict, PutStored
@@ -40,7 +40,7 @@ class World:
     """A fresh bucket of the gateway, its owner's client, and one object that belongs there."""
 
     gateway: Radosgw
-    publish: Publish
+    publish: PublishSettings
     owner: "S3Client"
     bucket: S3Bucket
     home: Path

@@ -16,7 +16,7 @@ from mirror.check.bucket import bucket as bucket_station
 from mirror.check.bucket import listing, objects
 from mirror.check.clients import RealAws
 from mirror.check.result import Finding
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.model import IssuerName, ObjectKey
 from mirror.publish.s3 import S3Bucket
 from support.doctor import worst
@@ -36,7 +36,7 @@ class World:
     """A bucket with one of our two objects, its owner's client, and the environment's home."""
 
     gateway: Radosgw
-    publish: Publish
+    publish: PublishSettings
     owner: "S3Client"
     home: Path
 

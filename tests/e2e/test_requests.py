@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mirror.cli.wiring import open_ports
-from mirror.config.settings import Issuer, Publish, Readback, Repository, Settings
+from mirror.config.settings import Issuer, PublishSettings, ReadbackSettings, RepositorySettings, Settings
 from mirror.model import Answer, CommitId, ETag, IssuerName, IssuerUrl, PublicObject
 from mirror.ports import PublicResponse, PutResult
 from mirror.publish.s3 import S3Bucket
@@ -30,7 +30,7 @@ CASE = "03-ec2-signs-rsa1-kept/"
 class NotingBucket(S3Bucket):
     """A bucket that notes what was put: as a public view it stands in for two thousand looks that are not counted."""
 
-    def __init__(self, publish: Publish) -> None:
+    def __init__(self, publish: PublishSettings) -> None:
         super().__init__(publish, puts=16)
         self.noted: dict[str, PublicObject] = {}
 
@@ -38,7 +38,7 @@ class NotingBucket(S3Bucket):
         self.noted[obj.url] = obj
         return super().put(obj, snapshot=snapshot, seen=seen)
 
-    def look(self, url: str, *, readback: Readback) -> PublicResponse:
+    def look(self, url: str, *, readback: ReadbackSettings) -> PublicResponse:
         obj = self.noted[url]
         return PublicResponse(obj.body, obj.content_type, obj.cache_control, None, 0.01)
 
@@ -65,7 +65,7 @@ class Fleet:
         return report, self.server.requests()[before:]
 
     @property
-    def publish(self) -> Publish:
+    def publish(self) -> PublishSettings:
         return self.settings.issuers[0].publish
 
 
@@ -82,7 +82,7 @@ def running_fleet(folder: Path) -> Iterator[Fleet]:
             each.name: (Answer("https://a", discovery_of(each.issuer), jwks),) for each in issuers
         }
         state = folder / "state"
-        settings = Settings(state, Repository(state / "snapshots.git"), issuers)
+        settings = Settings(state, RepositorySettings(state / "snapshots.git"), issuers)
         state.mkdir()
         yield Fleet(server, settings, FakeSource(dict(answers)))
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from mirror.config.settings import Repository
+from mirror.config.settings import RepositorySettings
 from mirror.history.ledger_keys import load_ledger_trust
 from mirror.model import Answer, CommitId, Key, KeyPolicy, Status, key_id
 from mirror.reconcile.controller import run_once
@@ -98,7 +98,7 @@ def trust() -> LedgerTrust | LedgerVerifier | None:
     """The one key that all mirrors of a signed history sign with."""
     with tempfile.TemporaryDirectory() as folder:
         path = signer("mirror").private_file(Path(folder, "key"))
-        return load_ledger_trust(Repository(Path(folder), signing_key=path))
+        return load_ledger_trust(RepositorySettings(Path(folder), signing_key=path))
 
 
 class Crowd:

@@ -5,21 +5,21 @@ from pathlib import Path
 from typing import Literal
 
 from mirror.apiserver.poller import Apiservers
-from mirror.config.settings import Auth, Issuer, Limits, Publish, Tls
+from mirror.config.settings import AuthSettings, Issuer, LimitSettings, PublishSettings, TlsSettings
 from mirror.model import Answer, IssuerName, IssuerUrl, Unusable
 
-PUBLISH = Publish("oidc-bucket", "ap-southeast-2", "https://oidc-bucket.s3-ap-southeast-2.amazonaws.com")
+PUBLISH = PublishSettings("oidc-bucket", "ap-southeast-2", "https://oidc-bucket.s3-ap-southeast-2.amazonaws.com")
 AUDIENCE = "cluster.identifier.kubernetes.domain"
 
 
 def issuer(
     *apiservers: str,
     name: str = "syd-prod",
-    tls: Tls | None = None,
+    tls: TlsSettings | None = None,
     token_file: Path | None = None,
     load_balancer: bool = False,
     proxy: str | None = None,
-    auth: Auth | None = None,
+    auth: AuthSettings | None = None,
     discover: Literal["dns", "endpointslices"] | None = None,
     expect_replicas: int | None = None,
 ) -> Issuer:
@@ -29,8 +29,8 @@ def issuer(
         issuer=IssuerUrl(f"{PUBLISH.base_url}/{name}"),
         publish=PUBLISH,
         apiservers=apiservers,
-        tls=tls or Tls(),
-        auth=auth or Auth(token_file=token_file),
+        tls=tls or TlsSettings(),
+        auth=auth or AuthSettings(token_file=token_file),
         load_balancer=load_balancer,
         proxy=proxy,
         audiences=(AUDIENCE,),
@@ -46,9 +46,9 @@ def limits(
     source_deadline_seconds: float = 20.0,
     max_body_bytes: int = 64 * 1024,
     concurrency: int = 16,
-) -> Limits:
+) -> LimitSettings:
     """Limits wide enough for a busy machine; a test of one limit makes that one small."""
-    return Limits(
+    return LimitSettings(
         connect_seconds=connect_seconds,
         total_seconds=total_seconds,
         source_deadline_seconds=source_deadline_seconds,
@@ -61,7 +61,7 @@ def ignore(_: IssuerName) -> None:
     """A progress callback for tests that do not look at progress."""
 
 
-def ask_one(asked: Issuer, within: Limits | None = None) -> tuple[Answer | Unusable, ...]:
+def ask_one(asked: Issuer, within: LimitSettings | None = None) -> tuple[Answer | Unusable, ...]:
     """What the apiservers of one issuer answer."""
     return Apiservers(within or limits()).ask([asked], turn=0, progress=ignore)[asked.name]
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from mirror.config.settings import FormerIssuer, Issuer, Publish, Repository, Settings
+from mirror.config.settings import FormerIssuerSettings, Issuer, PublishSettings, RepositorySettings, Settings
 from mirror.daemon.pass_history import Chronicle
 from mirror.model import (
     CommitId,
@@ -38,13 +38,13 @@ def url_of(name: str) -> IssuerUrl:
     return IssuerUrl(f"{BASE_URL}/cluster/{name}")
 
 
-def settings(*names: str, former: tuple[FormerIssuer, ...] = ()) -> Settings:
-    publish = Publish(bucket="oidc-bucket", region="ap-southeast-2", base_url=BASE_URL)
+def settings(*names: str, former: tuple[FormerIssuerSettings, ...] = ()) -> Settings:
+    publish = PublishSettings(bucket="oidc-bucket", region="ap-southeast-2", base_url=BASE_URL)
     issuers = tuple(
         Issuer(IssuerName(name), url_of(name), publish, apiservers=("https://10.0.0.11:6443",), former_issuers=former)
         for name in names
     )
-    return Settings(Path("/state"), Repository(Path("/state/snapshots.git")), issuers)
+    return Settings(Path("/state"), RepositorySettings(Path("/state/snapshots.git")), issuers)
 
 
 def record(key: Key, status: Status, *, age: timedelta = DAY, missing: timedelta | None = None) -> KeyRecord:

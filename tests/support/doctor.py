@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from mirror.check.ports import AccessBlock, BucketFacts, HistoryState, Identity, Instruments, Missed, PutVerdict
 from mirror.check.result import Finding, Level
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.model import CommitId, ObjectKey, StoredObject
 from support.fakes import FakeWorld
 from support.situations import DISCOVERY_KEY, JWKS_KEY
@@ -59,27 +59,27 @@ class FakeAws:
     puts: list[str] = field(default_factory=list)
     raises: Exception | None = None
 
-    def credentials(self, publish: Publish) -> str | Missed | None:
+    def credentials(self, publish: PublishSettings) -> str | Missed | None:
         return self.source
 
-    def identity(self, publish: Publish) -> Identity | Missed:
+    def identity(self, publish: PublishSettings) -> Identity | Missed:
         return self.who
 
-    def account_block(self, publish: Publish, account: str) -> AccessBlock | Missed | None:
+    def account_block(self, publish: PublishSettings, account: str) -> AccessBlock | Missed | None:
         return self.block
 
-    def bucket(self, publish: Publish) -> BucketFacts:
+    def bucket(self, publish: PublishSettings) -> BucketFacts:
         if self.raises is not None:
             raise self.raises
         return self.facts
 
-    def belongs_to(self, publish: Publish, account: str, prefix: str) -> bool | Missed:
+    def belongs_to(self, publish: PublishSettings, account: str, prefix: str) -> bool | Missed:
         return self.ours
 
-    def may_list(self, publish: Publish, prefix: str) -> Missed | None:
+    def may_list(self, publish: PublishSettings, prefix: str) -> Missed | None:
         return self.list_refused
 
-    def may_put(self, publish: Publish, key: ObjectKey, there: StoredObject | None) -> PutVerdict:
+    def may_put(self, publish: PublishSettings, key: ObjectKey, there: StoredObject | None) -> PutVerdict:
         self.puts.append(key)
         return self.verdict
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from mirror.config.settings import Issuer, Publish, Readback
+from mirror.config.settings import Issuer, PublishSettings, ReadbackSettings
 from mirror.errors import BranchMovedError, BucketError, HistoryError, PushRefusedError, RemoteError
 from mirror.model import (
     Answer,
@@ -409,7 +409,7 @@ class FakeWeb:
     cached: dict[str, StoredObject] = field(default_factory=dict)
     looks: list[str] = field(default_factory=list)
 
-    def look(self, url: str, *, readback: Readback) -> PublicResponse | PublicFailure:
+    def look(self, url: str, *, readback: ReadbackSettings) -> PublicResponse | PublicFailure:
         self.looks.append(url)
         if self.blocked is not None:
             return PublicFailure(self.blocked)
@@ -426,7 +426,7 @@ class FakeCdn:
     told: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
     fails: Reason | None = None
 
-    def invalidate(self, publish: Publish, paths: Sequence[str], *, reference: str) -> Reason | None:
+    def invalidate(self, publish: PublishSettings, paths: Sequence[str], *, reference: str) -> Reason | None:
         if self.fails is None:
             self.told.append((publish.cloudfront_distribution or "", tuple(paths), reference))
         return self.fails
@@ -449,7 +449,7 @@ class FakeWorld:
         self.web = FakeWeb(self.bucket, self.base_url)
 
     def ports(self) -> Ports:
-        def bucket(_: Publish) -> Bucket:
+        def bucket(_: PublishSettings) -> Bucket:
             return self.bucket
 
         return Ports(
@@ -462,6 +462,6 @@ class FakeWorld:
             own_token=lambda _: self.own_token,
         )
 
-    def publish(self, **changes: object) -> Publish:
-        plain = Publish(bucket="oidc-bucket", region="ap-southeast-2", base_url=self.base_url)
+    def publish(self, **changes: object) -> PublishSettings:
+        plain = PublishSettings(bucket="oidc-bucket", region="ap-southeast-2", base_url=self.base_url)
         return replace(plain, **changes)  # type: ignore[arg-type]  # fields of Publish by name

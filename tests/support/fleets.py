@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from mirror.cli.main import main
 from mirror.cli.wiring import open_ports
-from mirror.config.settings import Issuer, Publish, Repository, Settings
+from mirror.config.settings import Issuer, PublishSettings, RepositorySettings, Settings
 from mirror.errors import BucketError, MirrorError, UsageError
 from mirror.history.repository import Repository as GitHistory
 from mirror.model import (
@@ -246,15 +246,17 @@ class GitMirror:
     # ------------------------------------------------------------------------------------------- configuration
 
     def settings(self) -> Settings:
-        publish = Publish(bucket=BUCKET, region="ap-southeast-2", base_url=BASE_URL)
+        publish = PublishSettings(bucket=BUCKET, region="ap-southeast-2", base_url=BASE_URL)
         policy = self.policy or self.fleet.policy
         issuers = tuple(
             Issuer(name, url, publish, apiservers=REPLICAS, keys=policy) for name, url in self.fleet.issuers.items()
         )
         return Settings(self.disk, self._repository(), issuers)
 
-    def _repository(self) -> Repository:
-        plain = Repository(self.disk / "snapshots.git", remote=str(self.fleet.remote), require_push=self.require_push)
+    def _repository(self) -> RepositorySettings:
+        plain = RepositorySettings(
+            self.disk / "snapshots.git", remote=str(self.fleet.remote), require_push=self.require_push
+        )
         if self.signing_key is None:
             return plain
         key = self.signing_key.private_file(self.disk / "signing_key")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from mirror.config.settings import Repository as Settings
+from mirror.config.settings import RepositorySettings as Settings
 from mirror.history.repository import Repository
 from mirror.model import CommitId
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config.settings import Publish, Readback
+from mirror.config.settings import PublishSettings, ReadbackSettings
 from support.s3 import ACCESS_KEY, REGION, SECRET_KEY, Certificates, aws_environment, write_certificates
 
 PROGRAMS = ("radosgw", "radosgw-admin", "ceph", "ceph-mon", "ceph-osd", "ceph-authtool", "monmaptool")
@@ -68,14 +68,14 @@ class Radosgw:
         # By address: radosgw reads another Host than its own as the name of a bucket (s3.md).
         return f"https://127.0.0.1:{self.tls_port}"
 
-    def publish(self, bucket: str) -> Publish:
+    def publish(self, bucket: str) -> PublishSettings:
         """Settings whose issuers look like AWS, and whose every connection goes to this gateway."""
-        return Publish(
+        return PublishSettings(
             bucket=bucket,
             region=REGION,
             base_url=f"https://{bucket}.{DNS_NAME}",
             endpoint_url=self.url,
-            readback=Readback(ca_file=self.certificates.ca_file, connect_to=("127.0.0.1", self.tls_port)),
+            readback=ReadbackSettings(ca_file=self.certificates.ca_file, connect_to=("127.0.0.1", self.tls_port)),
         )
 
 

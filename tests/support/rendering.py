@@ -9,7 +9,7 @@ from typing import Any
 import kubernetes_validate
 import yaml
 
-from mirror.config.settings import Issuer, Publish, Repository, Settings
+from mirror.config.settings import Issuer, PublishSettings, RepositorySettings, Settings
 from mirror.federation.render.base import ControlPlane, Login, Request, Workload, text_of
 from mirror.federation.render.kinds import KINDS
 from mirror.model import IssuerName, IssuerUrl
@@ -17,7 +17,7 @@ from mirror.model import IssuerName, IssuerUrl
 BASE = "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"
 ISSUER = IssuerUrl(f"{BASE}/cluster/identifier/")
 AUDIENCES = ("cluster.identifier.kubernetes.domain", "sts.amazonaws.com")
-PUBLISH = Publish("oidc-bucket", "ap-southeast-2", BASE)
+PUBLISH = PublishSettings("oidc-bucket", "ap-southeast-2", BASE)
 ENTRY = Issuer(IssuerName("syd-prod"), ISSUER, PUBLISH, apiservers=("https://10.0.0.11:6443",), audiences=AUDIENCES)
 ACCOUNT = "111122223333"
 VERSIONS = ("1.25", "1.29", "1.33", "1.37")
@@ -34,7 +34,7 @@ def request(
     login: Login | None = None,
 ) -> Request:
     return Request(
-        Settings(Path("state"), Repository(Path("git")), (issuer,)),
+        Settings(Path("state"), RepositorySettings(Path("git")), (issuer,)),
         issuer,
         form or KINDS[kind].default_format,
         workload or Workload(),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config.settings import Publish, Readback
+from mirror.config.settings import PublishSettings, ReadbackSettings
 from support.tls import ca_file, server_certificate
 
 REGION = "ap-southeast-2"
@@ -85,14 +85,14 @@ class S3Server:
         finally:
             connection.close()
 
-    def publish(self, bucket: str) -> Publish:
+    def publish(self, bucket: str) -> PublishSettings:
         """Settings whose issuers look like AWS, and whose every connection goes to this server."""
-        return Publish(
+        return PublishSettings(
             bucket=bucket,
             region=REGION,
             base_url=f"https://{bucket}.s3.{REGION}.amazonaws.com",
             endpoint_url=self.url,
-            readback=Readback(ca_file=self.certificates.ca_file, connect_to=("localhost", self.port)),
+            readback=ReadbackSettings(ca_file=self.certificates.ca_file, connect_to=("localhost", self.port)),
         )
 
 
@@ -198,7 +198,7 @@ class Store:
     """A fresh bucket of the session's server, with the environment that reaches it."""
 
     server: S3Server
-    publish: Publish
+    publish: PublishSettings
     home: Path
 
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from mirror.config.settings import FormerIssuer, Issuer, Repository, Settings
+from mirror.config.settings import FormerIssuerSettings, Issuer, RepositorySettings, Settings
 from mirror.model import Answer, IssuerName, IssuerUrl, KeyPolicy, Reason, Unusable
 from mirror.reconcile.controller import dry_run, run_once
 from mirror.report import Report
@@ -49,7 +49,7 @@ class Situation:
     require_push: bool = False
     name: IssuerName = NAME
     issuer: IssuerUrl = ISSUER
-    former: tuple[FormerIssuer, ...] = ()
+    former: tuple[FormerIssuerSettings, ...] = ()
     discover: Literal["dns", "endpointslices"] | None = None
     expect_replicas: int | None = None
 
@@ -64,7 +64,9 @@ class Situation:
             discover=self.discover,
             expect_replicas=self.expect_replicas,
         )
-        repository = Repository(self.state_dir / "snapshots.git", remote=self.remote, require_push=self.require_push)
+        repository = RepositorySettings(
+            self.state_dir / "snapshots.git", remote=self.remote, require_push=self.require_push
+        )
         return Settings(self.state_dir, repository, (issuer,))
 
     def show(self, *answers: Answer | Unusable | str) -> None:

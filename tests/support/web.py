@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mirror.config.settings import Readback
+from mirror.config.settings import ReadbackSettings
 from support.apiserver import Apiserver
 from support.s3 import CA_NAME, CERTIFICATE_NAMES
 from support.tls import ca_file, server_context
@@ -22,6 +22,6 @@ def public_host(*names: str, by: str = CA_NAME) -> Apiserver:
     return Apiserver(server_context(*(names or CERTIFICATE_NAMES), by=by))
 
 
-def readback_of(host: Apiserver, folder: Path) -> Readback:
+def readback_of(host: Apiserver, folder: Path) -> ReadbackSettings:
     """The settings that lead every public URL to `host`, trusting its CA alone."""
-    return Readback(ca_file=ca_file(folder, CA_NAME), connect_to=("127.0.0.1", host.port))
+    return ReadbackSettings(ca_file=ca_file(folder, CA_NAME), connect_to=("127.0.0.1", host.port))

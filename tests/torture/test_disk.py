@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config.settings import Tls
+from mirror.config.settings import TlsSettings
 from mirror.report import ExitStatus
 from support.apiserver import Apiserver
 from support.askers import ask_one, codes, issuer
@@ -144,7 +144,7 @@ def test_certificate_that_ends_between_passes_is_told_and_its_successor_trusted(
     """One and the same asker: asked, refused, asked again, as the certificate of the apiserver changes."""
     good, expired = server_context("127.0.0.1"), server_context("127.0.0.1", valid_for=-HOUR)
     with Apiserver(good) as server:
-        asked = issuer(server.url, tls=Tls(ca_file=ca_file(tmp_path)))
+        asked = issuer(server.url, tls=TlsSettings(ca_file=ca_file(tmp_path)))
         found = []
         for context in (good, expired, good):
             server.context = context

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mirror.apiserver.poller import Apiservers
-from mirror.config.settings import Tls
+from mirror.config.settings import TlsSettings
 from mirror.model import Key, KeyPolicy, Status, Unusable, key_id
 from mirror.report import ExitStatus, Report
 from support.apiserver import Apiserver, raw_answer
@@ -125,7 +125,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         within = limits(total_seconds=2.0)
         made.mirror.ports["source"] = Apiservers(within, resolve=names)
         made.mirror.situation.apiservers = (f"https://{HOST}:{port}",)
-        made.mirror.issuer["tls"] = Tls(ca_file(tmp_path))
+        made.mirror.issuer["tls"] = TlsSettings(ca_file(tmp_path))
         yield made
 
 

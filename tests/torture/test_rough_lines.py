@@ -16,7 +16,7 @@ from random import Random
 import pytest
 
 from mirror.apiserver.poller import Apiservers
-from mirror.config.settings import Publish, Readback, Tls
+from mirror.config.settings import PublishSettings, ReadbackSettings, TlsSettings
 from mirror.model import IssuerUrl, Key, KeyPolicy
 from mirror.publish.public_endpoint import PublicWeb
 from mirror.publish.s3 import S3Bucket
@@ -56,7 +56,7 @@ class Afar:
     mirror: OnDisk
     world: World
     lines: tuple[RoughLine, ...]
-    publish: Publish
+    publish: PublishSettings
     shown: list[tuple[Key, ...]] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
 
@@ -98,9 +98,9 @@ def afar(s3_server: S3Server, tmp_path: Path) -> Iterator[Afar]:
         server = stack.enter_context(running_git_server(tmp_path, server_context("localhost")))
         ports = (*(each.port for each in world.replicas), s3_server.port, server.port)
         lines = tuple(stack.enter_context(running_rough_line(port)) for port in ports)
-        readback = Readback(ca_file=certificates.ca_file, connect_to=("localhost", lines[2].port))
-        publish = Publish(BUCKET, REGION, BASE_URL, endpoint_url=lines[2].url, readback=readback)
-        mirror.issuer = {"tls": Tls(ca_file(tmp_path)), "publish": publish}
+        readback = ReadbackSettings(ca_file=certificates.ca_file, connect_to=("localhost", lines[2].port))
+        publish = PublishSettings(BUCKET, REGION, BASE_URL, endpoint_url=lines[2].url, readback=readback)
+        mirror.issuer = {"tls": TlsSettings(ca_file(tmp_path)), "publish": publish}
         mirror.situation.apiservers = tuple(line.url for line in lines[:2])
         mirror.situation.policy = KeyPolicy(retain_removed=timedelta(0))
         mirror.situation.remote = f"{lines[3].url}/remote.git"

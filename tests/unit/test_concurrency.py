@@ -13,7 +13,7 @@ from threading import Event, current_thread, main_thread
 import pytest
 
 from mirror.concurrency import DeadlineExecutor, thread_map, thread_map_with_ports
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.model import IssuerUrl, ObjectKey
 from mirror.ports import Ports
 from support.fakes import FakeWorld
@@ -88,7 +88,7 @@ def test_cancelled_calls_end_at_once_and_none_begins_after(hang: Event) -> None:
     assert time.monotonic() - began < LONG_SECONDS / 2
 
 
-PUBLISH = Publish("bucket", "region", "https://oidc.example.com")
+PUBLISH = PublishSettings("bucket", "region", "https://oidc.example.com")
 
 
 def test_work_that_asks_nobody_is_done_in_this_thread() -> None:

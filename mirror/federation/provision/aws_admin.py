@@ -15,7 +15,7 @@ from mirror.addresses import is_aws_endpoint
 from mirror.aws.errors import admin_error, admin_errors_translated, code_of
 from mirror.aws.iam_policy import provider_url
 from mirror.aws.sessions import impatient
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.federation.provision.bucket import OWNERSHIP, AccessBlock, BucketSight, Difference
 from mirror.federation.provision.iam_provider import Provider, ProviderSight
@@ -130,7 +130,7 @@ class BucketOffice:
     """
 
     def __init__(
-        self, publish: Publish, session: boto3.session.Session, *, pause: Callable[[float], None] = time.sleep
+        self, publish: PublishSettings, session: boto3.session.Session, *, pause: Callable[[float], None] = time.sleep
     ) -> None:
         self._publish = publish
         self._session = session

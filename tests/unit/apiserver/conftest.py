@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config.settings import Tls
+from mirror.config.settings import TlsSettings
 from support.apiserver import Apiserver
 from support.tls import ca_file
 
@@ -17,5 +17,5 @@ def server() -> Iterator[Apiserver]:
 
 
 @pytest.fixture
-def trusted(tmp_path: Path) -> Tls:
-    return Tls(ca_file=ca_file(tmp_path))
+def trusted(tmp_path: Path) -> TlsSettings:
+    return TlsSettings(ca_file=ca_file(tmp_path))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mirror.apiserver.poller import Apiservers
-from mirror.config.settings import Auth, Issuer, Tls
+from mirror.config.settings import AuthSettings, Issuer, TlsSettings
 from mirror.model import Answer, Unusable
 from support.apiserver import Apiserver
 from support.askers import AUDIENCE, ask_one, codes, ignore, issuer, limits
@@ -20,8 +20,8 @@ from support.replicas import replicas
 from support.tls import ca_file, client_files, server_context
 
 
-def by(path: Path, *apiservers: str, context: str | None = None, tls: Tls | None = None, **more: Any) -> Issuer:
-    return issuer(*apiservers, auth=Auth(kubeconfig=path, context=context), tls=tls, **more)
+def by(path: Path, *apiservers: str, context: str | None = None, tls: TlsSettings | None = None, **more: Any) -> Issuer:
+    return issuer(*apiservers, auth=AuthSettings(kubeconfig=path, context=context), tls=tls, **more)
 
 
 def urls(answers: tuple[Answer | Unusable, ...]) -> list[str]:
@@ -110,7 +110,7 @@ def test_server_name_of_the_configuration_comes_first(tmp_path: Path) -> None:
     with Apiserver(server_context("kubernetes")) as server:
         path = kubeconfig(tmp_path, server.url, cluster={"tls-server-name": "kubernetes"})
         assert codes(ask_one(by(path))) == [()]
-        assert codes(ask_one(by(path, tls=Tls(server_name="other")))) == [("tls_wrong_name",)]
+        assert codes(ask_one(by(path, tls=TlsSettings(server_name="other")))) == [("tls_wrong_name",)]
 
 
 def test_ca_of_the_kubeconfig_is_the_only_anchor(tmp_path: Path) -> None:
@@ -192,10 +192,12 @@ def test_token_for_a_cloud_is_never_sent(tmp_path: Path, audience: object, place
     with Apiserver() as server:
         environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(server.port)}
         if place.startswith("in-cluster"):
-            auth = Auth(token_file=tmp_path / "token", in_cluster=True)
-            asked = issuer(auth=auth, tls=Tls(ca_file(tmp_path)), load_balancer=place == "in-cluster")
+            auth = AuthSettings(token_file=tmp_path / "token", in_cluster=True)
+            asked = issuer(auth=auth, tls=TlsSettings(ca_file(tmp_path)), load_balancer=place == "in-cluster")
             if place == "in-cluster-endpointslices":
-                asked = issuer(auth=auth, tls=Tls(ca_file(tmp_path)), discover="endpointslices", expect_replicas=1)
+                asked = issuer(
+                    auth=auth, tls=TlsSettings(ca_file(tmp_path)), discover="endpointslices", expect_replicas=1
+                )
         else:
             user = {"token": cloud_token(audience)} if place == "token" else {"tokenFile": "token"}
             asked = by(kubeconfig(tmp_path, server.url, user=user))
@@ -213,6 +215,6 @@ def test_malformed_token_of_a_kubeconfig_is_not_sent(tmp_path: Path) -> None:
 def test_proxy_that_cannot_be_used_costs_the_lookup(tmp_path: Path) -> None:
     """An address of a proxy that nobody understands gives `bad_address` for the list, and nothing goes past it."""
     with Apiserver() as api:
-        tls = Tls(ca_file(tmp_path))
+        tls = TlsSettings(ca_file(tmp_path))
         asked = issuer(api.url, tls=tls, proxy="ftp://127.0.0.1:1", discover="endpointslices", expect_replicas=1)
         assert (codes(ask_one(asked)), api.connections) == ([("bad_address",)], 0)

@@ -10,7 +10,7 @@ import pytest
 
 from mirror.apiserver.endpoints import MAX_REPLICAS
 from mirror.apiserver.poller import Apiservers
-from mirror.config.settings import Auth, Issuer, Limits, Tls
+from mirror.config.settings import AuthSettings, Issuer, LimitSettings, TlsSettings
 from mirror.model import Answer, IssuerName, Unusable
 from support.apiserver import Apiserver, never_answer, raw_answer
 from support.askers import ask_one, codes, ignore, issuer, limits
@@ -30,11 +30,11 @@ OWN_NAME = "kubernetes.default.svc"
 
 
 @pytest.fixture
-def trusted(tmp_path: Path) -> Tls:
-    return Tls(ca_file=ca_file(tmp_path))
+def trusted(tmp_path: Path) -> TlsSettings:
+    return TlsSettings(ca_file=ca_file(tmp_path))
 
 
-def behind(port: int, tls: Tls, **more: Any) -> Issuer:
+def behind(port: int, tls: TlsSettings, **more: Any) -> Issuer:
     """An issuer whose replicas stand behind HOST."""
     return issuer(f"https://{HOST}:{port}", tls=tls, discover="dns", expect_replicas=2, **more)
 
@@ -44,7 +44,7 @@ def resolver(*found: str) -> FakeResolver:
     return FakeResolver(**{HOST.replace(".", "_"): found})
 
 
-def ask(asked: Issuer, *found: str, within: Limits | None = None) -> tuple[Answer | Unusable, ...]:
+def ask(asked: Issuer, *found: str, within: LimitSettings | None = None) -> tuple[Answer | Unusable, ...]:
     """What is answered when HOST has the addresses `found`."""
     apiservers = Apiservers(within or limits(), resolve=resolver(*found))
     return apiservers.ask([asked], turn=0, progress=ignore)[asked.name]
@@ -57,7 +57,7 @@ def urls(answers: tuple[Answer | Unusable, ...]) -> list[str]:
 # ---------------------------------------------------------------------------------------------- discover: dns
 
 
-def test_every_address_of_the_host_is_asked_under_its_name(trusted: Tls) -> None:
+def test_every_address_of_the_host_is_asked_under_its_name(trusted: TlsSettings) -> None:
     """Each address is one replica, however often and in whatever form it comes; the order is stable."""
     with replicas(3) as servers:
         found = ("127.0.0.4", "127.0.0.2", "127.0.0.3", "127.0.0.2", "::ffff:127.0.0.3")
@@ -67,7 +67,7 @@ def test_every_address_of_the_host_is_asked_under_its_name(trusted: Tls) -> None
         assert [server.connections for server in servers] == [1] * 3
 
 
-def test_replicas_of_a_gateway_are_asked_below_its_prefix(trusted: Tls) -> None:
+def test_replicas_of_a_gateway_are_asked_below_its_prefix(trusted: TlsSettings) -> None:
     """Each address behind the name has the cluster at the same path."""
     with replicas(2) as servers:
         for each in servers:
@@ -80,30 +80,30 @@ def test_replicas_of_a_gateway_are_asked_below_its_prefix(trusted: Tls) -> None:
         assert urls(answers) == [f"{server.url}/c/1" for server in servers]
 
 
-def test_configured_server_name_comes_before_the_host(trusted: Tls) -> None:
+def test_configured_server_name_comes_before_the_host(trusted: TlsSettings) -> None:
     """`tls.server_name` is the name that every address must show."""
     with replicas(2, OWN_NAME) as servers:
         found = ("127.0.0.2", "127.0.0.3")
         assert codes(ask(behind(servers[0].port, trusted), *found)) == [("tls_wrong_name",)] * 2
-        named = Tls(trusted.ca_file, server_name=OWN_NAME)
+        named = TlsSettings(trusted.ca_file, server_name=OWN_NAME)
         assert codes(ask(behind(servers[0].port, named), *found)) == [()] * 2
 
 
-def test_ipv6_addresses_are_asked_too(trusted: Tls) -> None:
+def test_ipv6_addresses_are_asked_too(trusted: TlsSettings) -> None:
     """AAAA records count as A records do; a family that cannot be reached is an apiserver that did not answer."""
     with replicas(1) as servers:
         answers = ask(behind(servers[0].port, trusted), "::1", "127.0.0.2")
         assert (codes(answers), urls(answers)[1]) == ([(), ("unreachable",)], f"https://[::1]:{servers[0].port}")
 
 
-def test_dead_replica_is_named(trusted: Tls) -> None:
+def test_dead_replica_is_named(trusted: TlsSettings) -> None:
     """An address at which nothing listens is one answer that is missing."""
     with replicas(1) as servers:
         answers = ask(behind(servers[0].port, trusted), "127.0.0.2", "127.0.0.3")
         assert (codes(answers), urls(answers)[1]) == ([(), ("unreachable",)], f"https://127.0.0.3:{servers[0].port}")
 
 
-def test_name_that_does_not_resolve_is_an_answer_that_is_missing(trusted: Tls) -> None:
+def test_name_that_does_not_resolve_is_an_answer_that_is_missing(trusted: TlsSettings) -> None:
     """A failed lookup is `unreachable` under the configured text, tried twice, in the resolver's words."""
     unknown = FakeResolver()
     asked = behind(6443, trusted)
@@ -114,7 +114,7 @@ def test_name_that_does_not_resolve_is_an_answer_that_is_missing(trusted: Tls) -
     assert unknown.asked == [HOST] * 2
 
 
-def test_fault_of_an_unknown_kind_stays_with_its_issuer(trusted: Tls) -> None:
+def test_fault_of_an_unknown_kind_stays_with_its_issuer(trusted: TlsSettings) -> None:
     """A lookup, or an environment, that fails as nobody foresaw makes its own issuer unusable; the others are asked."""
 
     class Broken(dict[str, str]):
@@ -128,7 +128,7 @@ def test_fault_of_an_unknown_kind_stays_with_its_issuer(trusted: Tls) -> None:
     with Apiserver() as server:
         issuers = [
             behind(6443, trusted, name="lookup"),
-            issuer(name="environment", tls=trusted, auth=Auth(in_cluster=True)),
+            issuer(name="environment", tls=trusted, auth=AuthSettings(in_cluster=True)),
             issuer(server.url, name="good", tls=trusted),
         ]
         apiservers = Apiservers(limits(), resolve=resolve, environ=Broken())
@@ -136,23 +136,23 @@ def test_fault_of_an_unknown_kind_stays_with_its_issuer(trusted: Tls) -> None:
     assert [codes(each) for each in answers.values()] == [[("bad_address",)], [("unexpected",)], [()]]
 
 
-def test_name_without_addresses_is_told(trusted: Tls) -> None:
+def test_name_without_addresses_is_told(trusted: TlsSettings) -> None:
     """An empty answer of the resolver is no empty list of replicas."""
     assert codes(ask(behind(6443, trusted))) == [("nothing_found",)]
 
 
-def test_link_local_address_is_told(trusted: Tls) -> None:
+def test_link_local_address_is_told(trusted: TlsSettings) -> None:
     """An address that holds on one network card only is not asked."""
     assert codes(ask(behind(6443, trusted), "fe80::1%eth0")) == [("bad_endpoint",)]
 
 
-def test_more_addresses_than_replicas_can_be_are_not_asked(trusted: Tls) -> None:
+def test_more_addresses_than_replicas_can_be_are_not_asked(trusted: TlsSettings) -> None:
     """A name with hundreds of addresses is refused as a whole: a cluster has a handful of apiservers."""
     found = tuple(f"127.0.{number // 250}.{number % 250 + 2}" for number in range(MAX_REPLICAS + 1))
     assert codes(ask(behind(1, trusted), *found)) == [("too_many_replicas",)]
 
 
-def test_hanging_resolver_costs_its_own_issuer_the_total_and_nobody_else(trusted: Tls) -> None:
+def test_hanging_resolver_costs_its_own_issuer_the_total_and_nobody_else(trusted: TlsSettings) -> None:
     """The lookup is part of the apiserver's time; the other issuers are asked meanwhile."""
     release = threading.Event()
 
@@ -172,7 +172,7 @@ def test_hanging_resolver_costs_its_own_issuer_the_total_and_nobody_else(trusted
     assert "limits.total" in late.reasons[0].sentence
 
 
-def test_slow_lookup_leaves_less_time_for_asking(trusted: Tls) -> None:
+def test_slow_lookup_leaves_less_time_for_asking(trusted: TlsSettings) -> None:
     """What the lookup took is not given again: lookup and answer together fit into limits.total."""
 
     def resolve(host: Any, port: Any, *rest: object) -> list[Any]:
@@ -188,7 +188,7 @@ def test_slow_lookup_leaves_less_time_for_asking(trusted: Tls) -> None:
         assert time.monotonic() - begun < 1.5
 
 
-def test_source_deadline_ends_a_lookup(trusted: Tls) -> None:
+def test_source_deadline_ends_a_lookup(trusted: TlsSettings) -> None:
     """When the pass has no more time, who was still looked for is late under the configured text."""
     release = threading.Event()
 
@@ -203,7 +203,7 @@ def test_source_deadline_ends_a_lookup(trusted: Tls) -> None:
     assert (codes(answers), urls(answers)) == ([("timeout",)], [f"https://{HOST}:6443"])
 
 
-def test_found_replicas_are_asked_at_the_same_time(trusted: Tls) -> None:
+def test_found_replicas_are_asked_at_the_same_time(trusted: TlsSettings) -> None:
     """One issuer alone hires one worker; what its lookup finds is asked by more of them, up to the limit."""
     found = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
     with replicas(3) as servers:
@@ -218,7 +218,7 @@ def test_found_replicas_are_asked_at_the_same_time(trusted: Tls) -> None:
         assert [server.connections for server in servers] == [2, 1, 1]
 
 
-def test_replicas_are_asked_through_the_proxy(trusted: Tls) -> None:
+def test_replicas_are_asked_through_the_proxy(trusted: TlsSettings) -> None:
     """With `proxy` the tunnel goes to the address that was found."""
     with replicas(1) as servers, Proxy() as proxy:
         asked = behind(servers[0].port, trusted, proxy=proxy.url)
@@ -226,7 +226,7 @@ def test_replicas_are_asked_through_the_proxy(trusted: Tls) -> None:
         assert proxy.tunnels == [f"127.0.0.2:{servers[0].port}"]
 
 
-def test_system_resolver_finds_localhost(trusted: Tls) -> None:
+def test_system_resolver_finds_localhost(trusted: TlsSettings) -> None:
     """With the real resolver: the addresses of localhost are asked under that name."""
     with Apiserver(server_context("localhost")) as server:
         asked = issuer(f"https://localhost:{server.port}", tls=trusted, discover="dns", expect_replicas=1)
@@ -239,10 +239,10 @@ def test_system_resolver_finds_localhost(trusted: Tls) -> None:
 # ------------------------------------------------------------------------------------ discover: endpointslices
 
 
-def pod(folder: Path, token: str = "s3cr3t") -> Auth:
+def pod(folder: Path, token: str = "s3cr3t") -> AuthSettings:
     """The login of a pod whose ServiceAccount files are in `folder`."""
     (folder / "token").write_text(token)
-    return Auth(token_file=folder / "token", in_cluster=True)
+    return AuthSettings(token_file=folder / "token", in_cluster=True)
 
 
 def service_of(server: Apiserver) -> Mapping[str, str]:
@@ -250,11 +250,11 @@ def service_of(server: Apiserver) -> Mapping[str, str]:
     return {"KUBERNETES_SERVICE_HOST": server.host, "KUBERNETES_SERVICE_PORT": str(server.port)}
 
 
-def ask_in_cluster(api: Apiserver, asked: Issuer, within: Limits | None = None) -> tuple[Answer | Unusable, ...]:
+def ask_in_cluster(api: Apiserver, asked: Issuer, within: LimitSettings | None = None) -> tuple[Answer | Unusable, ...]:
     return Apiservers(within or limits(), environ=service_of(api)).ask([asked], turn=0, progress=ignore)[asked.name]
 
 
-def in_cluster(folder: Path, tls: Tls) -> Issuer:
+def in_cluster(folder: Path, tls: TlsSettings) -> Issuer:
     return issuer(tls=tls, auth=pod(folder), discover="endpointslices", expect_replicas=2)
 
 
@@ -262,7 +262,7 @@ def endpoints_of(*servers: Apiserver) -> bytes:
     return listed(slice_list([endpointslice(*(endpoint(each.host) for each in servers), port=servers[0].port)]))
 
 
-def test_ready_endpoints_are_asked_with_the_pods_token(trusted: Tls, tmp_path: Path) -> None:
+def test_ready_endpoints_are_asked_with_the_pods_token(trusted: TlsSettings, tmp_path: Path) -> None:
     """The list is read from the cluster's service; each endpoint is asked under kubernetes.default.svc."""
     with Apiserver() as api, replicas(2, OWN_NAME) as servers:
         api.answer(FIRST_PAGE, endpoints_of(*servers))
@@ -274,7 +274,7 @@ def test_ready_endpoints_are_asked_with_the_pods_token(trusted: Tls, tmp_path: P
         assert api.requests[0].headers["accept"] == "application/json"
 
 
-def test_pages_are_put_together(trusted: Tls, tmp_path: Path) -> None:
+def test_pages_are_put_together(trusted: TlsSettings, tmp_path: Path) -> None:
     """Every page is read over one connection before anybody is asked; a replica in two slices is asked once."""
     with Apiserver() as api, replicas(2, OWN_NAME) as servers:
         first, second = ([endpointslice(endpoint(each.host), port=each.port)] for each in servers)
@@ -284,15 +284,15 @@ def test_pages_are_put_together(trusted: Tls, tmp_path: Path) -> None:
         assert (api.connections, [server.connections for server in servers]) == (1, [1, 1])
 
 
-def test_server_name_holds_for_found_endpoints(trusted: Tls, tmp_path: Path) -> None:
+def test_server_name_holds_for_found_endpoints(trusted: TlsSettings, tmp_path: Path) -> None:
     """`tls.server_name` is verified at the API and at every endpoint."""
     with Apiserver(server_context("kubernetes")) as api, replicas(1, "kubernetes") as servers:
         api.answer(FIRST_PAGE, endpoints_of(*servers))
-        named = Tls(trusted.ca_file, server_name="kubernetes")
+        named = TlsSettings(trusted.ca_file, server_name="kubernetes")
         assert codes(ask_in_cluster(api, in_cluster(tmp_path, named))) == [()]
 
 
-def test_another_cluster_is_asked_for_its_endpoints(trusted: Tls) -> None:
+def test_another_cluster_is_asked_for_its_endpoints(trusted: TlsSettings) -> None:
     """Outside of the cluster the configured apiserver is asked for the list, with the configured login."""
     with Apiserver() as api, replicas(1, OWN_NAME) as servers:
         api.answer(FIRST_PAGE, endpoints_of(*servers))
@@ -300,7 +300,7 @@ def test_another_cluster_is_asked_for_its_endpoints(trusted: Tls) -> None:
         assert codes(ask_one(asked)) == [()]
 
 
-def test_forbidden_list_prints_the_role(trusted: Tls, tmp_path: Path) -> None:
+def test_forbidden_list_prints_the_role(trusted: TlsSettings, tmp_path: Path) -> None:
     """Without the right to list, the remedy is the exact role and its binding."""
     with Apiserver() as api:
         api.answer(FIRST_PAGE, FORBIDDEN)
@@ -329,7 +329,9 @@ def test_forbidden_list_prints_the_role(trusted: Tls, tmp_path: Path) -> None:
     ],
     ids=["401", "404", "redirect", "410", "html", "no-json", "shape", "empty", "large", "503"],
 )
-def test_list_that_is_not_had_is_an_answer_that_is_missing(trusted: Tls, tmp_path: Path, raw: bytes, code: str) -> None:
+def test_list_that_is_not_had_is_an_answer_that_is_missing(
+    trusted: TlsSettings, tmp_path: Path, raw: bytes, code: str
+) -> None:
     """Whatever goes wrong with the list is one apiserver that did not answer, with its stable code."""
     with Apiserver() as api:
         api.answer(FIRST_PAGE, raw)
@@ -337,7 +339,7 @@ def test_list_that_is_not_had_is_an_answer_that_is_missing(trusted: Tls, tmp_pat
         assert (codes(answers), urls(answers)) == ([(code,)], [api.url])
 
 
-def test_busy_api_is_asked_once_more(trusted: Tls, tmp_path: Path) -> None:
+def test_busy_api_is_asked_once_more(trusted: TlsSettings, tmp_path: Path) -> None:
     """A 429 of the list is tried again after its Retry-After, as for the documents."""
     with Apiserver() as api, replicas(1, OWN_NAME) as servers:
         api.answer(FIRST_PAGE, endpoints_of(*servers))
@@ -347,7 +349,7 @@ def test_busy_api_is_asked_once_more(trusted: Tls, tmp_path: Path) -> None:
         assert time.monotonic() - begun >= 1
 
 
-def test_silent_api_costs_the_total(trusted: Tls, tmp_path: Path) -> None:
+def test_silent_api_costs_the_total(trusted: TlsSettings, tmp_path: Path) -> None:
     """A list that never comes is `timeout`."""
     with Apiserver() as api:
         api.pull(never_answer)
@@ -358,7 +360,7 @@ def test_silent_api_costs_the_total(trusted: Tls, tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------- auth.in_cluster
 
 
-def test_service_of_the_cluster_is_a_load_balancer(trusted: Tls, tmp_path: Path) -> None:
+def test_service_of_the_cluster_is_a_load_balancer(trusted: TlsSettings, tmp_path: Path) -> None:
     """Without discover the pod's own service is asked over five connections with the pod's token."""
     with Apiserver() as api:
         asked = issuer(tls=trusted, auth=pod(tmp_path), load_balancer=True)
@@ -379,14 +381,14 @@ def test_service_of_the_cluster_is_a_load_balancer(trusted: Tls, tmp_path: Path)
     ],
     ids=["none", "no-port", "empty", "user", "path", "link"],
 )
-def test_outside_of_a_pod_nobody_is_asked(trusted: Tls, tmp_path: Path, environ: dict[str, str]) -> None:
+def test_outside_of_a_pod_nobody_is_asked(trusted: TlsSettings, tmp_path: Path, environ: dict[str, str]) -> None:
     """An environment that names no service is `not_in_cluster`, and the token stays here."""
     asked = issuer(tls=trusted, auth=pod(tmp_path), load_balancer=True)
     answers = Apiservers(limits(), environ=environ).ask([asked], turn=0, progress=ignore)[asked.name]
     assert (codes(answers), urls(answers)) == ([("not_in_cluster",)], ["https://kubernetes.default.svc"])
 
 
-def test_ipv6_service_is_put_into_brackets(trusted: Tls, tmp_path: Path) -> None:
+def test_ipv6_service_is_put_into_brackets(trusted: TlsSettings, tmp_path: Path) -> None:
     """kubelet gives an IPv6 address bare."""
     asked = issuer(tls=trusted, auth=pod(tmp_path))
     environ = {"KUBERNETES_SERVICE_HOST": "::1", "KUBERNETES_SERVICE_PORT": "1"}
@@ -396,6 +398,6 @@ def test_ipv6_service_is_put_into_brackets(trusted: Tls, tmp_path: Path) -> None
 
 def test_missing_files_of_the_pod_are_all_told(tmp_path: Path) -> None:
     """Token, CA and service: every reason at once."""
-    auth = Auth(token_file=tmp_path / "token", in_cluster=True)
-    (answer,) = ask_one(issuer(tls=Tls(ca_file=tmp_path / "ca.crt"), auth=auth))
+    auth = AuthSettings(token_file=tmp_path / "token", in_cluster=True)
+    (answer,) = ask_one(issuer(tls=TlsSettings(ca_file=tmp_path / "ca.crt"), auth=auth))
     assert codes([answer]) == [("token_unreadable", "ca_unreadable", "not_in_cluster")]

@@ -19,7 +19,7 @@ import pytest
 from cryptography.x509 import load_pem_x509_certificate
 
 from mirror.apiserver.poller import Apiservers, Board, Island
-from mirror.config.settings import LOAD_BALANCER_CONNECTIONS, Tls
+from mirror.config.settings import LOAD_BALANCER_CONNECTIONS, TlsSettings
 from mirror.model import Answer, IssuerName, Reason, Unusable
 from support.apiserver import (
     Apiserver,
@@ -42,7 +42,7 @@ FORBIDDEN = capture("01-rsa1/anonymous-unbound-discovery").raw
 UNAVAILABLE = raw_answer("503 Service Unavailable", b"starting", retry_after="0")
 
 
-def test_both_documents_come_back_byte_for_byte(server: Apiserver, trusted: Tls) -> None:
+def test_both_documents_come_back_byte_for_byte(server: Apiserver, trusted: TlsSettings) -> None:
     """A good apiserver gives one Answer with its exact bodies and the last Date header."""
     date = datetime(2026, 11, 23, 4, 21, 34, tzinfo=UTC)
     assert ask_one(issuer(server.url, tls=trusted)) == (
@@ -51,7 +51,7 @@ def test_both_documents_come_back_byte_for_byte(server: Apiserver, trusted: Tls)
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_apiserver_behind_a_prefix_is_asked_there(server: Apiserver, trusted: Tls, slash: str) -> None:
+def test_apiserver_behind_a_prefix_is_asked_there(server: Apiserver, trusted: TlsSettings, slash: str) -> None:
     """A gateway has the cluster below a path of its own: both documents are asked for below it, and nowhere else."""
     prefix = "/k8s/clusters/c-m-abc123"
     for path, raw in (("/.well-known/openid-configuration", DISCOVERY.raw), ("/openid/v1/jwks", JWKS.raw)):
@@ -78,7 +78,7 @@ def certificate_end(*names: str) -> datetime:
     ids=["403", "503", "jwks-redirect"],
 )
 def test_end_of_the_certificate_is_known_from_a_refusal(
-    server: Apiserver, trusted: Tls, answers: dict[str, bytes]
+    server: Apiserver, trusted: TlsSettings, answers: dict[str, bytes]
 ) -> None:
     """Whatever the apiserver answered, the end of its own certificate is told."""
     server.serve(**answers)
@@ -87,7 +87,7 @@ def test_end_of_the_certificate_is_known_from_a_refusal(
     assert answer.certificate_expires_at == certificate_end("127.0.0.1", "kubernetes.default.svc")
 
 
-def test_end_of_the_certificate_survives_a_connection_that_breaks(server: Apiserver, trusted: Tls) -> None:
+def test_end_of_the_certificate_survives_a_connection_that_breaks(server: Apiserver, trusted: TlsSettings) -> None:
     """A server that answers one document and then is silent has told the end of its certificate."""
     server.once(DISCOVERY.raw, never_answer)
     (answer,) = ask_one(issuer(server.url, tls=trusted), limits(total_seconds=0.7))
@@ -95,9 +95,9 @@ def test_end_of_the_certificate_survives_a_connection_that_breaks(server: Apiser
     assert answer.certificate_expires_at == certificate_end("127.0.0.1", "kubernetes.default.svc")
 
 
-def test_end_of_the_certificate_is_the_apiservers_behind_a_proxy(trusted: Tls) -> None:
+def test_end_of_the_certificate_is_the_apiservers_behind_a_proxy(trusted: TlsSettings) -> None:
     """Through a tunnel the certificate is that of the apiserver."""
-    named = Tls(trusted.ca_file, server_name="kubernetes.default.svc")
+    named = TlsSettings(trusted.ca_file, server_name="kubernetes.default.svc")
     with Apiserver(server_context("kubernetes.default.svc")) as server, Proxy() as proxy:
         (answer,) = ask_one(issuer(server.url, tls=named, proxy=proxy.url))
     assert answer.certificate_expires_at == certificate_end("kubernetes.default.svc")
@@ -110,7 +110,7 @@ def test_end_of_the_certificate_is_unknown_where_nobody_was_reached() -> None:
     assert answer.certificate_expires_at is None
 
 
-def test_one_connection_carries_both_requests(server: Apiserver, trusted: Tls) -> None:
+def test_one_connection_carries_both_requests(server: Apiserver, trusted: TlsSettings) -> None:
     """Discovery comes first, the JWKS second, over one connection, with the headers that apiservers need (fact 4)."""
     ask_one(issuer(server.url, tls=trusted))
     assert [(request.connection, request.method, request.target) for request in server.requests] == [
@@ -126,14 +126,14 @@ def test_one_connection_carries_both_requests(server: Apiserver, trusted: Tls) -
         assert "authorization" not in request.headers
 
 
-def test_load_balancer_is_asked_over_five_connections(server: Apiserver, trusted: Tls) -> None:
+def test_load_balancer_is_asked_over_five_connections(server: Apiserver, trusted: TlsSettings) -> None:
     """With `load_balancer` each of five answers comes over a connection of its own."""
     answers = ask_one(issuer(server.url, tls=trusted, load_balancer=True))
     assert [(type(answer), answer.apiserver) for answer in answers] == [(Answer, server.url)] * 5
     assert (server.connections, {request.connection for request in server.requests}) == (5, {0, 1, 2, 3, 4})
 
 
-def test_token_is_sent_and_read_again(server: Apiserver, trusted: Tls, tmp_path: Path) -> None:
+def test_token_is_sent_and_read_again(server: Apiserver, trusted: TlsSettings, tmp_path: Path) -> None:
     """The bearer token goes with both requests, and a rotated file is seen by the next pass (fact 20)."""
     token = tmp_path / "token"
     apiservers = Apiservers(limits())
@@ -144,7 +144,7 @@ def test_token_is_sent_and_read_again(server: Apiserver, trusted: Tls, tmp_path:
     assert sent == ["Bearer first"] * 2 + ["Bearer second"] * 2
 
 
-def test_without_usable_token_nothing_is_sent(server: Apiserver, trusted: Tls, tmp_path: Path) -> None:
+def test_without_usable_token_nothing_is_sent(server: Apiserver, trusted: TlsSettings, tmp_path: Path) -> None:
     """A missing token file fails every apiserver of the issuer, and no connection is made."""
     answers = ask_one(issuer(server.url, server.url, tls=trusted, token_file=tmp_path / "missing"))
     assert (codes(answers), server.connections) == ([("token_unreadable",)] * 2, 0)
@@ -152,22 +152,22 @@ def test_without_usable_token_nothing_is_sent(server: Apiserver, trusted: Tls, t
 
 def test_without_usable_ca_nothing_is_sent(server: Apiserver, tmp_path: Path) -> None:
     """A missing CA file fails the issuer instead of falling back to the system's trust."""
-    answers = ask_one(issuer(server.url, tls=Tls(ca_file=tmp_path / "missing")))
+    answers = ask_one(issuer(server.url, tls=TlsSettings(ca_file=tmp_path / "missing")))
     assert (codes(answers), server.connections) == ([("ca_unreadable",)], 0)
 
 
-def test_client_certificate_is_presented(trusted: Tls, tmp_path: Path) -> None:
+def test_client_certificate_is_presented(trusted: TlsSettings, tmp_path: Path) -> None:
     """An apiserver that demands a client certificate of its CA is satisfied."""
     files = client_files(tmp_path)
-    tls = Tls(trusted.ca_file, client_cert_file=files.certificate, client_key_file=files.key)
+    tls = TlsSettings(trusted.ca_file, client_cert_file=files.certificate, client_key_file=files.key)
     with Apiserver(server_context("127.0.0.1", client_ca="cluster")) as server:
         assert codes(ask_one(issuer(server.url, tls=tls))) == [()]
 
 
-def test_forbidden_client_certificate_advises_binding_its_user(trusted: Tls, tmp_path: Path) -> None:
+def test_forbidden_client_certificate_advises_binding_its_user(trusted: TlsSettings, tmp_path: Path) -> None:
     """The remedy of a 403 fits the client certificate."""
     files = client_files(tmp_path)
-    tls = Tls(trusted.ca_file, client_cert_file=files.certificate, client_key_file=files.key)
+    tls = TlsSettings(trusted.ca_file, client_cert_file=files.certificate, client_key_file=files.key)
     with Apiserver() as server:
         server.serve(discovery=FORBIDDEN, jwks=FORBIDDEN)
         (answer,) = ask_one(issuer(server.url, tls=tls))
@@ -175,25 +175,25 @@ def test_forbidden_client_certificate_advises_binding_its_user(trusted: Tls, tmp
     assert "--user=NAME" in answer.reasons[0].remedy
 
 
-def test_server_name_is_verified_instead_of_the_address(trusted: Tls) -> None:
+def test_server_name_is_verified_instead_of_the_address(trusted: TlsSettings) -> None:
     """With `server_name` the certificate is checked for that name alone, and the Host header stays the address."""
     with Apiserver(server_context("kubernetes.default.svc")) as server:
-        named = Tls(trusted.ca_file, server_name="kubernetes.default.svc")
+        named = TlsSettings(trusted.ca_file, server_name="kubernetes.default.svc")
         assert codes(ask_one(issuer(server.url, tls=named))) == [()]
         assert server.requests[0].headers["host"] == f"127.0.0.1:{server.port}"
-        other = Tls(trusted.ca_file, server_name="kubernetes")
+        other = TlsSettings(trusted.ca_file, server_name="kubernetes")
         assert codes(ask_one(issuer(server.url, tls=other))) == [("tls_wrong_name",)]
 
 
-def test_proxy_is_used_with_the_server_name(trusted: Tls) -> None:
+def test_proxy_is_used_with_the_server_name(trusted: TlsSettings) -> None:
     """With `proxy` the connection is a tunnel through it, verified end to end under `server_name`."""
-    named = Tls(trusted.ca_file, server_name="kubernetes.default.svc")
+    named = TlsSettings(trusted.ca_file, server_name="kubernetes.default.svc")
     with Apiserver(server_context("kubernetes.default.svc")) as server, Proxy() as proxy:
         assert codes(ask_one(issuer(server.url, tls=named, proxy=proxy.url))) == [()]
         assert proxy.tunnels == [f"127.0.0.1:{server.port}"]
 
 
-def test_token_is_not_shown_to_the_proxy(server: Apiserver, trusted: Tls, tmp_path: Path) -> None:
+def test_token_is_not_shown_to_the_proxy(server: Apiserver, trusted: TlsSettings, tmp_path: Path) -> None:
     """The proxy sees the tunnel's target, and no Authorization header."""
     (tmp_path / "token").write_text("s3cr3t")
     with Proxy() as proxy:
@@ -201,7 +201,7 @@ def test_token_is_not_shown_to_the_proxy(server: Apiserver, trusted: Tls, tmp_pa
         assert b"s3cr3t" not in proxy.seen
 
 
-def test_refusing_proxy_is_named(server: Apiserver, trusted: Tls) -> None:
+def test_refusing_proxy_is_named(server: Apiserver, trusted: TlsSettings) -> None:
     """A proxy that makes no tunnel gives `unreachable` with the proxy in the sentence."""
     with Proxy(refuse=True) as proxy:
         (answer,) = ask_one(issuer(server.url, tls=trusted, proxy=proxy.url))
@@ -209,14 +209,14 @@ def test_refusing_proxy_is_named(server: Apiserver, trusted: Tls) -> None:
     assert (answer.reasons[0].code, "proxy" in answer.reasons[0].sentence) == ("unreachable", True)
 
 
-def test_tls_proxy_is_verified_against_the_system(server: Apiserver, trusted: Tls) -> None:
+def test_tls_proxy_is_verified_against_the_system(server: Apiserver, trusted: TlsSettings) -> None:
     """A proxy spoken to over TLS must be trusted by the system; the issuer's CA does not vouch for it."""
     with Apiserver() as pretender:
         assert codes(ask_one(issuer(server.url, tls=trusted, proxy=pretender.url))) == [("tls_untrusted",)]
 
 
 @pytest.mark.parametrize("proxy", ["ftp://127.0.0.1:1", "socks5://127.0.0.1:1", "http://127.0.0.1:x"])
-def test_unusable_proxy_address_is_said(server: Apiserver, trusted: Tls, proxy: str) -> None:
+def test_unusable_proxy_address_is_said(server: Apiserver, trusted: TlsSettings, proxy: str) -> None:
     """A proxy that cannot be used gives `bad_address`, and nothing is sent past it."""
     assert codes(ask_one(issuer(server.url, tls=trusted, proxy=proxy))) == [("bad_address",)]
     assert server.connections == 0
@@ -233,27 +233,27 @@ def test_address_that_is_no_https_url_is_refused(address: str) -> None:
     [BUSY, FORBIDDEN, UNAVAILABLE, raw_answer("408 Request Timeout"), close_without_answer, reset_in_body],
     ids=["429", "403-at-start", "503", "408", "closed", "reset-in-body"],
 )
-def test_transient_failure_is_tried_once_more(server: Apiserver, trusted: Tls, first: bytes | Lever) -> None:
+def test_transient_failure_is_tried_once_more(server: Apiserver, trusted: TlsSettings, first: bytes | Lever) -> None:
     """What may pass by itself is tried a second time, over a new connection, and then believed."""
     server.once(first)
     assert codes(ask_one(issuer(server.url, tls=trusted))) == [()]
     assert server.connections == 2
 
 
-def test_reset_between_the_two_requests_is_tried_again(server: Apiserver, trusted: Tls) -> None:
+def test_reset_between_the_two_requests_is_tried_again(server: Apiserver, trusted: TlsSettings) -> None:
     """A connection that breaks after discovery costs nothing but a new connection."""
     server.once(answer_then_reset)
     assert codes(ask_one(issuer(server.url, tls=trusted))) == [()]
 
 
-def test_there_is_no_third_try(server: Apiserver, trusted: Tls) -> None:
+def test_there_is_no_third_try(server: Apiserver, trusted: TlsSettings) -> None:
     """After two tries the failure stands."""
     server.once(UNAVAILABLE, UNAVAILABLE)
     assert codes(ask_one(issuer(server.url, tls=trusted))) == [("server_error",)]
     assert len(server.requests) == 2
 
 
-def test_lasting_refusal_is_not_tried_again(server: Apiserver, trusted: Tls) -> None:
+def test_lasting_refusal_is_not_tried_again(server: Apiserver, trusted: TlsSettings) -> None:
     """A 404 is not asked for a second time, and both documents' reasons are told."""
     missing = capture("06-issuer-query/anonymous-discovery").raw
     server.serve(discovery=missing, jwks=missing)
@@ -267,7 +267,7 @@ def test_lasting_refusal_is_not_tried_again(server: Apiserver, trusted: Tls) -> 
     assert answer.date is not None
 
 
-def test_jwks_alone_forbidden_names_the_jwks(server: Apiserver, trusted: Tls) -> None:
+def test_jwks_alone_forbidden_names_the_jwks(server: Apiserver, trusted: TlsSettings) -> None:
     """Discovery readable and JWKS forbidden (fact 16) gives one reason, at the JWKS."""
     server.serve(jwks=FORBIDDEN)
     (answer,) = ask_one(issuer(server.url, tls=trusted))
@@ -275,7 +275,7 @@ def test_jwks_alone_forbidden_names_the_jwks(server: Apiserver, trusted: Tls) ->
     assert [(reason.code, reason.where) for reason in answer.reasons] == [("forbidden", "jwks")]
 
 
-def test_retry_after_is_waited_for(server: Apiserver, trusted: Tls) -> None:
+def test_retry_after_is_waited_for(server: Apiserver, trusted: TlsSettings) -> None:
     """A Retry-After within the total is honoured before the second try."""
     server.once(BUSY)  # asks for one second
     begun = time.monotonic()
@@ -283,7 +283,7 @@ def test_retry_after_is_waited_for(server: Apiserver, trusted: Tls) -> None:
     assert time.monotonic() - begun >= 1
 
 
-def test_retry_after_beyond_the_total_is_not_waited_for(server: Apiserver, trusted: Tls) -> None:
+def test_retry_after_beyond_the_total_is_not_waited_for(server: Apiserver, trusted: TlsSettings) -> None:
     """A Retry-After longer than the total ends the asking at once, as `rate_limited`."""
     server.once(raw_answer("429 Too Many Requests", retry_after="3600"))
     assert codes(ask_one(issuer(server.url, tls=trusted))) == [("rate_limited",)]
@@ -299,7 +299,7 @@ def test_closed_port_is_unreachable_in_the_systems_words() -> None:
     assert "Connection refused" in answer.reasons[0].sentence
 
 
-def test_each_issuer_is_told_once(server: Apiserver, trusted: Tls) -> None:
+def test_each_issuer_is_told_once(server: Apiserver, trusted: TlsSettings) -> None:
     """Progress is told once an issuer, and all answers come back under their names in configured order."""
     told: list[IssuerName] = []
     issuers = [issuer(server.url, server.url, name=name, tls=trusted) for name in ("one", "two", "three")]
@@ -314,7 +314,7 @@ def test_nobody_to_ask_is_no_error() -> None:
     assert Apiservers(limits()).ask([], turn=0, progress=ignore) == {}
 
 
-def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: Tls) -> None:
+def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: TlsSettings) -> None:
     """What `progress` raises is not swallowed."""
 
     def fail(_: IssuerName) -> None:
@@ -325,7 +325,7 @@ def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: Tls) -
     assert caught.group_contains(KeyError)
 
 
-def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: Tls) -> None:
+def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: TlsSettings) -> None:
     """When the pass runs out of time, who has answered keeps the answer and the rest are `timeout`."""
     with Apiserver() as slow:
         slow.pull(never_answer)
@@ -336,7 +336,7 @@ def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: T
     assert codes(answers[IssuerName("slow")]) == [("timeout",)]
 
 
-def test_who_was_not_asked_in_time_is_timeout(server: Apiserver, trusted: Tls) -> None:
+def test_who_was_not_asked_in_time_is_timeout(server: Apiserver, trusted: TlsSettings) -> None:
     """With one connection at a time and a silent first apiserver, the second is never asked and says so."""
     server.pull(never_answer)
     within = limits(source_deadline_seconds=0.7, concurrency=1)
@@ -347,7 +347,7 @@ def test_who_was_not_asked_in_time_is_timeout(server: Apiserver, trusted: Tls) -
     assert server.connections == 1
 
 
-def test_cancel_ends_a_running_ask(server: Apiserver, trusted: Tls) -> None:
+def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> None:
     """`cancel` from another thread ends asking soon, long before any deadline."""
     server.pull(never_answer)
     apiservers = Apiservers(limits(total_seconds=60, source_deadline_seconds=60))
@@ -366,7 +366,7 @@ def test_cancel_ends_a_running_ask(server: Apiserver, trusted: Tls) -> None:
     assert (answer.reasons[0].code, "interrupted" in answer.reasons[0].sentence) == ("timeout", True)
 
 
-def test_after_cancel_nobody_is_asked(server: Apiserver, trusted: Tls) -> None:
+def test_after_cancel_nobody_is_asked(server: Apiserver, trusted: TlsSettings) -> None:
     """An `ask` that begins after `cancel` asks nobody, so that a stop between two passes is not lost."""
     apiservers = Apiservers(limits())
     apiservers.cancel()
@@ -375,7 +375,7 @@ def test_after_cancel_nobody_is_asked(server: Apiserver, trusted: Tls) -> None:
     assert server.connections == 0
 
 
-def test_hanging_name_lookup_does_not_hold_up_the_pass(server: Apiserver, trusted: Tls) -> None:
+def test_hanging_name_lookup_does_not_hold_up_the_pass(server: Apiserver, trusted: TlsSettings) -> None:
     """A name lookup that never ends costs its own apiserver the total, and nobody else anything."""
     release = threading.Event()
 
@@ -403,7 +403,7 @@ def test_name_that_does_not_resolve_is_unreachable() -> None:
     assert "DNS: Name or service not known" in answer.reasons[0].sentence
 
 
-def test_fault_of_an_unknown_kind_stays_with_its_apiserver(server: Apiserver, trusted: Tls) -> None:
+def test_fault_of_an_unknown_kind_stays_with_its_apiserver(server: Apiserver, trusted: TlsSettings) -> None:
     """An error that nobody foresaw makes one apiserver `unexpected`; the others' answers survive."""
 
     def resolve(*_: object) -> list[Any]:

@@ -16,7 +16,7 @@ import pytest
 from mirror.apiserver.poller import Apiservers, Told
 from mirror.apiserver.process_pool import Crew
 from mirror.cli.worker import command
-from mirror.config.settings import Issuer, Limits, Tls
+from mirror.config.settings import Issuer, LimitSettings, TlsSettings
 from mirror.model import Answer, IssuerName, Unusable
 from support.apiserver import Apiserver, never_answer
 from support.askers import codes, ignore, issuer, limits
@@ -30,7 +30,7 @@ START_SECONDS = 5.0
 class Alone:
     """This process, which remembers whom it was to ask."""
 
-    within: Limits
+    within: LimitSettings
     asked: list[IssuerName] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -44,13 +44,13 @@ class Alone:
         self._apiservers.cancel()
 
 
-def crew(within: Limits | None = None, words: Sequence[str] = (), *, alone: Alone | None = None) -> Crew:
+def crew(within: LimitSettings | None = None, words: Sequence[str] = (), *, alone: Alone | None = None) -> Crew:
     """A crew of two that thinks that every apiserver is many."""
     within = within or limits()
     return Crew(within, alone=alone or Alone(within), command=words or command(), cores=2, apiservers_a_process=1)
 
 
-def named(server: Apiserver, trusted: Tls, *names: str) -> list[Issuer]:
+def named(server: Apiserver, trusted: TlsSettings, *names: str) -> list[Issuer]:
     """Issuers of those names with that one apiserver."""
     return [issuer(server.url, name=name, tls=trusted) for name in names]
 
@@ -69,7 +69,7 @@ def children() -> set[str]:
     return set(Path(ours).read_text(encoding="ascii").split())
 
 
-def test_crew_answers_as_one_process_does(server: Apiserver, trusted: Tls) -> None:
+def test_crew_answers_as_one_process_does(server: Apiserver, trusted: TlsSettings) -> None:
     """The same answers under the same names in configured order, each told once, nobody asked by this process."""
     told: list[IssuerName] = []
     issuers = [issuer(server.url, server.url, name=name, tls=trusted) for name in ("one", "two", "three")]
@@ -91,7 +91,7 @@ def test_crew_answers_as_one_process_does(server: Apiserver, trusted: Tls) -> No
     ids=["one core", "few apiservers", "one connection at a time"],
 )
 def test_where_a_crew_is_not_worth_it_this_process_asks(
-    server: Apiserver, trusted: Tls, cores: int, worth_it: int, concurrency: int
+    server: Apiserver, trusted: TlsSettings, cores: int, worth_it: int, concurrency: int
 ) -> None:
     """On one core, for few apiservers, and where one connection is allowed, no process is started."""
     within = limits(concurrency=concurrency)
@@ -102,7 +102,7 @@ def test_where_a_crew_is_not_worth_it_this_process_asks(
     assert alone.asked == ["one", "two", "three"]
 
 
-def test_what_asking_does_not_need_stays_here(server: Apiserver, trusted: Tls) -> None:
+def test_what_asking_does_not_need_stays_here(server: Apiserver, trusted: TlsSettings) -> None:
     """Members for the discovery document may be of any type, and are not sent to another process."""
     extra = MappingProxyType({"a": 1})
     issuers = [replace(each, discovery_extra=extra) for each in named(server, trusted, "one", "two")]
@@ -112,7 +112,7 @@ def test_what_asking_does_not_need_stays_here(server: Apiserver, trusted: Tls) -
     assert alone.asked == []
 
 
-def test_issuer_without_apiservers_has_no_answers(server: Apiserver, trusted: Tls) -> None:
+def test_issuer_without_apiservers_has_no_answers(server: Apiserver, trusted: TlsSettings) -> None:
     """Nobody to ask is no error, and takes nothing from the others."""
     issuers = [issuer(name="none"), *(issuer(server.url, name=name, tls=trusted) for name in ("one", "two"))]
     answers = crew().ask(issuers, turn=0, progress=ignore)
@@ -143,7 +143,7 @@ def _of_another_version() -> tuple[str, ...]:
 
 @pytest.mark.parametrize("lost", LOST)
 def test_whom_a_lost_process_left_unasked_this_one_asks(
-    server: Apiserver, trusted: Tls, tmp_path: Path, lost: str
+    server: Apiserver, trusted: TlsSettings, tmp_path: Path, lost: str
 ) -> None:
     """Want of memory, a limit of processes, an upgrade below a running daemon: nothing is lost but time."""
     told: list[IssuerName] = []
@@ -155,7 +155,7 @@ def test_whom_a_lost_process_left_unasked_this_one_asks(
     assert len(alone.asked) == (1 if lost == "one ends" else 2)
 
 
-def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: Tls) -> None:
+def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: TlsSettings) -> None:
     """When the time is over, who has answered keeps the answer, and the rest say that they were late."""
     with Apiserver() as slow:
         slow.pull(never_answer)
@@ -167,7 +167,7 @@ def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: T
     assert "limits.source_deadline" in late.reasons[0].sentence
 
 
-def test_half_of_an_answer_is_heard_at_the_deadline(server: Apiserver, trusted: Tls) -> None:
+def test_half_of_an_answer_is_heard_at_the_deadline(server: Apiserver, trusted: TlsSettings) -> None:
     """A replica that answered counts although the other one hangs, however late its process began to ask."""
     late = ("sh", "-c", 'sleep 1.5; exec "$@"', "sh", *command())
     with Apiserver() as slow:
@@ -181,7 +181,7 @@ def test_half_of_an_answer_is_heard_at_the_deadline(server: Apiserver, trusted: 
 
 
 @pytest.mark.parametrize("count", [2, 8000], ids=["a small job", "a job that no buffer holds"])
-def test_process_that_never_ends_is_ended(trusted: Tls, count: int) -> None:
+def test_process_that_never_ends_is_ended(trusted: TlsSettings, count: int) -> None:
     """The deadline holds for the processes too, whatever they do, also when they do not even read."""
     issuers = [issuer("https://127.0.0.1:1", name=f"n{number}", tls=trusted) for number in range(count)]
     within = limits(source_deadline_seconds=1.0)
@@ -190,7 +190,7 @@ def test_process_that_never_ends_is_ended(trusted: Tls, count: int) -> None:
     assert len(answers) == count
 
 
-def test_cancel_ends_a_running_ask(server: Apiserver, trusted: Tls) -> None:
+def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> None:
     """`cancel` from another thread ends asking and its processes, long before any deadline."""
     server.pull(never_answer)
     asking = crew(limits(total_seconds=60, source_deadline_seconds=60))
@@ -216,7 +216,7 @@ def test_cancel_ends_a_running_ask(server: Apiserver, trusted: Tls) -> None:
     assert left == [set()]
 
 
-def test_after_cancel_nobody_is_asked(server: Apiserver, trusted: Tls) -> None:
+def test_after_cancel_nobody_is_asked(server: Apiserver, trusted: TlsSettings) -> None:
     """An `ask` that begins after `cancel` asks nobody, so that a stop between two passes is not lost."""
     asking = crew()
     asking.cancel()
@@ -225,7 +225,7 @@ def test_after_cancel_nobody_is_asked(server: Apiserver, trusted: Tls) -> None:
     assert server.connections == 0
 
 
-def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: Tls) -> None:
+def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: TlsSettings) -> None:
     """What `progress` raises is not swallowed, and no process is left behind."""
 
     def fail(_: IssuerName) -> None:
@@ -269,7 +269,7 @@ def is_worker(number: str) -> bool:
         return False
 
 
-def test_signals_to_the_whole_unit_end_nobody_early(server: Apiserver, trusted: Tls) -> None:
+def test_signals_to_the_whole_unit_end_nobody_early(server: Apiserver, trusted: TlsSettings) -> None:
     """systemd sends SIGTERM and SIGHUP to all processes: those that ask go on until the mirror decides."""
     server.pull(never_answer)
     asking = crew(limits(total_seconds=60, source_deadline_seconds=60))
@@ -289,7 +289,9 @@ def test_signals_to_the_whole_unit_end_nobody_early(server: Apiserver, trusted: 
     assert not thread.is_alive()
 
 
-def test_nothing_is_imported_from_the_current_directory(server: Apiserver, trusted: Tls, tmp_path: Path) -> None:
+def test_nothing_is_imported_from_the_current_directory(
+    server: Apiserver, trusted: TlsSettings, tmp_path: Path
+) -> None:
     """Whoever may write where the mirror is started must not run in its processes."""
     evidence = tmp_path / "evidence"
     for name in ("httpx", "socket", "mirror"):

@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mirror.apiserver.tls import MAX_PEM_BYTES, Contexts, certificate_expires_at
-from mirror.config.settings import Tls
+from mirror.config.settings import TlsSettings
 from mirror.model import Reason
 from support.tls import authority, ca_file, client_files
 
 
-def code(tls: Tls) -> str:
+def code(tls: TlsSettings) -> str:
     result = Contexts().context(tls)
     return result.code if isinstance(result, Reason) else "context"
 
@@ -55,7 +55,7 @@ def test_end_of_a_certificate(certificate: dict[str, str] | None, ends: datetime
 @pytest.mark.parametrize("with_ca", [True, False], ids=["own-ca", "system"])
 def test_every_context_verifies(tmp_path: Path, with_ca: bool) -> None:
     """Whatever is configured, certificate and name are verified with TLS 1.2 or later."""
-    context = Contexts().context(Tls(ca_file=ca_file(tmp_path) if with_ca else None))
+    context = Contexts().context(TlsSettings(ca_file=ca_file(tmp_path) if with_ca else None))
     assert isinstance(context, ssl.SSLContext)
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
@@ -63,7 +63,7 @@ def test_every_context_verifies(tmp_path: Path, with_ca: bool) -> None:
 
 def test_own_ca_is_the_only_anchor(tmp_path: Path) -> None:
     """With a CA file the context trusts that CA and not one of the system's."""
-    context = Contexts().context(Tls(ca_file=ca_file(tmp_path)))
+    context = Contexts().context(TlsSettings(ca_file=ca_file(tmp_path)))
     assert isinstance(context, ssl.SSLContext)
     assert len(context.get_ca_certs()) == 1
 
@@ -73,16 +73,16 @@ def test_same_content_shares_a_context(tmp_path: Path) -> None:
     contexts = Contexts()
     first, copy = ca_file(tmp_path), tmp_path / "copy.crt"
     copy.write_bytes(first.read_bytes())
-    context = contexts.context(Tls(ca_file=first))
-    assert contexts.context(Tls(ca_file=copy)) is context
-    assert contexts.context(Tls(ca_file=ca_file(tmp_path, "other"))) is not context
-    assert contexts.context(Tls(ca_file=first, server_name="kubernetes")) is not context
+    context = contexts.context(TlsSettings(ca_file=first))
+    assert contexts.context(TlsSettings(ca_file=copy)) is context
+    assert contexts.context(TlsSettings(ca_file=ca_file(tmp_path, "other"))) is not context
+    assert contexts.context(TlsSettings(ca_file=first, server_name="kubernetes")) is not context
 
 
 def test_context_lives_on_while_passes_use_it(tmp_path: Path) -> None:
     """A pass finds the contexts of the pass before, and none that the pass before did not use."""
     contexts = Contexts()
-    tls = Tls(ca_file=ca_file(tmp_path))
+    tls = TlsSettings(ca_file=ca_file(tmp_path))
     first = contexts.context(tls)
     contexts.begin_pass()
     assert contexts.context(tls) is first
@@ -94,7 +94,7 @@ def test_context_lives_on_while_passes_use_it(tmp_path: Path) -> None:
 def test_contexts_beyond_the_limit_live_as_long_as_they_are_held(tmp_path: Path) -> None:
     """A fleet of clusters that each have a CA does not fill the memory: only the first ones wait for the next pass."""
     contexts = Contexts(keep=1)
-    first, second = Tls(ca_file=ca_file(tmp_path)), Tls(ca_file=ca_file(tmp_path, "other"))
+    first, second = TlsSettings(ca_file=ca_file(tmp_path)), TlsSettings(ca_file=ca_file(tmp_path, "other"))
     kept, held = contexts.context(first), contexts.context(second)
     assert contexts.context(second) is held
     alive = [weakref.ref(each) for each in (kept, held) if isinstance(each, ssl.SSLContext)]
@@ -108,10 +108,10 @@ def test_contexts_beyond_the_limit_live_as_long_as_they_are_held(tmp_path: Path)
 def test_system_trust_is_read_again_each_pass() -> None:
     """The system's trust store is shared within a pass, and read anew in the next."""
     contexts = Contexts()
-    first, first_system = contexts.context(Tls()), contexts.system()
-    assert (contexts.context(Tls()), contexts.system()) == (first, first_system)
+    first, first_system = contexts.context(TlsSettings()), contexts.system()
+    assert (contexts.context(TlsSettings()), contexts.system()) == (first, first_system)
     contexts.begin_pass()
-    assert contexts.context(Tls()) is not first
+    assert contexts.context(TlsSettings()) is not first
     assert contexts.system() is not first_system
 
 
@@ -119,9 +119,9 @@ def test_renewed_ca_gives_a_new_context(tmp_path: Path) -> None:
     """A CA file with new content is not served from the cache."""
     contexts = Contexts()
     path = ca_file(tmp_path)
-    first = contexts.context(Tls(ca_file=path))
+    first = contexts.context(TlsSettings(ca_file=path))
     path.write_bytes(authority("other").cert_pem.bytes())
-    assert contexts.context(Tls(ca_file=path)) is not first
+    assert contexts.context(TlsSettings(ca_file=path)) is not first
 
 
 def test_bundle_with_comments_in_any_language_is_read(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_bundle_with_comments_in_any_language_is_read(tmp_path: Path) -> None:
     path = tmp_path / "bundle.crt"
     blocks = (authority("one").cert_pem.bytes(), authority("two").cert_pem.bytes())
     path.write_bytes("# Zertifizierungsstelle für Zürich\n".encode() + b"\n# next\n".join(blocks))
-    context = Contexts().context(Tls(ca_file=path))
+    context = Contexts().context(TlsSettings(ca_file=path))
     assert isinstance(context, ssl.SSLContext)
     assert len(context.get_ca_certs()) == 2
 
@@ -146,13 +146,13 @@ def _block(inside: bytes) -> bytes:
 def test_ca_file_without_certificates_is_refused(tmp_path: Path, content: bytes) -> None:
     """A CA file that holds no PEM certificate is refused instead of trusting nobody, or everybody."""
     (tmp_path / "ca.crt").write_bytes(content)
-    assert code(Tls(ca_file=tmp_path / "ca.crt")) == "ca_not_pem"
+    assert code(TlsSettings(ca_file=tmp_path / "ca.crt")) == "ca_not_pem"
 
 
 def test_missing_or_huge_ca_file_is_unreadable(tmp_path: Path) -> None:
     """A CA file that is missing or far too large is said to be unreadable."""
     (tmp_path / "huge").write_bytes(b"x" * (MAX_PEM_BYTES + 1))
-    assert [code(Tls(ca_file=tmp_path / name)) for name in ("missing", "huge")] == ["ca_unreadable"] * 2
+    assert [code(TlsSettings(ca_file=tmp_path / name)) for name in ("missing", "huge")] == ["ca_unreadable"] * 2
 
 
 def test_client_certificate_is_loaded(tmp_path: Path) -> None:
@@ -160,14 +160,14 @@ def test_client_certificate_is_loaded(tmp_path: Path) -> None:
     files = client_files(tmp_path)
     both = tmp_path / "both.pem"
     both.write_bytes(files.certificate.read_bytes() + files.key.read_bytes())
-    assert code(Tls(client_cert_file=files.certificate, client_key_file=files.key)) == "context"
-    assert code(Tls(client_cert_file=both)) == "context"
+    assert code(TlsSettings(client_cert_file=files.certificate, client_key_file=files.key)) == "context"
+    assert code(TlsSettings(client_cert_file=both)) == "context"
 
 
 def test_client_certificate_with_another_key_is_invalid(tmp_path: Path) -> None:
     """A certificate and a key that do not belong together are refused."""
     one, two = client_files(tmp_path, "one"), client_files(tmp_path, "two")
-    assert code(Tls(client_cert_file=one.certificate, client_key_file=two.key)) == "client_cert_invalid"
+    assert code(TlsSettings(client_cert_file=one.certificate, client_key_file=two.key)) == "client_cert_invalid"
 
 
 def test_key_with_passphrase_is_invalid_and_never_asks(tmp_path: Path) -> None:
@@ -176,12 +176,12 @@ def test_key_with_passphrase_is_invalid_and_never_asks(tmp_path: Path) -> None:
     key = load_pem_private_key(files.key.read_bytes(), None)
     encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
     files.key.write_bytes(encrypted)
-    assert code(Tls(client_cert_file=files.certificate, client_key_file=files.key)) == "client_cert_invalid"
+    assert code(TlsSettings(client_cert_file=files.certificate, client_key_file=files.key)) == "client_cert_invalid"
 
 
 def test_missing_client_files_are_unreadable(tmp_path: Path) -> None:
     """A missing certificate or key is said to be unreadable."""
     files = client_files(tmp_path)
     missing = tmp_path / "missing"
-    assert code(Tls(client_cert_file=missing, client_key_file=files.key)) == "client_cert_unreadable"
-    assert code(Tls(client_cert_file=files.certificate, client_key_file=missing)) == "client_cert_unreadable"
+    assert code(TlsSettings(client_cert_file=missing, client_key_file=files.key)) == "client_cert_unreadable"
+    assert code(TlsSettings(client_cert_file=files.certificate, client_key_file=missing)) == "client_cert_unreadable"

@@ -9,9 +9,9 @@ from botocore import exceptions as boto
 from urllib3.exceptions import LocationParseError, ProxyError, SSLError
 
 from mirror.aws.errors import REMEDIES, Attempt, bucket_error
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 
-PUBLISH = Publish(bucket="bucket", region="ap-southeast-2", base_url="https://unused")
+PUBLISH = PublishSettings(bucket="bucket", region="ap-southeast-2", base_url="https://unused")
 WRITING = Attempt("written", "s3:PutObject", PUBLISH, "id/jwks")
 
 

@@ -27,7 +27,7 @@ from mirror.aws.iam_policy import (
     why_private,
     writer_policy,
 )
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.model import IssuerUrl, ObjectKey, PublicObject, Reason
 from mirror.ports import AccessSettings
 from mirror.publish.publisher import Freshness, read_back
@@ -330,7 +330,7 @@ def test_no_policy_makes_the_reader_raise(statements: list[object]) -> None:
     assert found is None or isinstance(found, Grants)
 
 
-PUBLISH = Publish("bucket", "eu-west-1", "https://bucket.s3.eu-west-1.amazonaws.com")
+PUBLISH = PublishSettings("bucket", "eu-west-1", "https://bucket.s3.eu-west-1.amazonaws.com")
 KEY = ObjectKey("id/openid/v1/jwks")
 SEEN = Reason("forbidden", "The public URL is not public: HTTP 403.", "All at once.")
 ALLOW = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::bucket/{KEY}"}
@@ -404,7 +404,7 @@ def test_policy_is_read(text: str, expected: bool) -> None:
         ),
     ],
 )
-def test_host_of_the_store_is_told_from_a_cdn(publish: Publish, expected: bool) -> None:
+def test_host_of_the_store_is_told_from_a_cdn(publish: PublishSettings, expected: bool) -> None:
     """Only where the store itself answers do the bucket's settings say why."""
     assert is_served_by_bucket(publish) is expected
 

@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.aws.sessions import claimed_issuer, issuer_of_file, moment, session, token_file
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from support.captures import FOLDER
 from support.s3 import aws_environment
 from support.situations import ISSUER
 
-PUBLISH = Publish("oidc-bucket", "ap-southeast-2", "https://oidc-bucket.s3-ap-southeast-2.amazonaws.com")
+PUBLISH = PublishSettings("oidc-bucket", "ap-southeast-2", "https://oidc-bucket.s3-ap-southeast-2.amazonaws.com")
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_descriptions_from_elsewhere_hold(tmp_path: Path, monkeypatch: pytest.Mo
     assert "assume_role" in dir(client)
 
 
-PLAIN = Publish("bucket", "eu-west-1", "https://unused")
-PROFILED = Publish("bucket", "eu-west-1", "https://unused", profile="mirror")
+PLAIN = PublishSettings("bucket", "eu-west-1", "https://unused")
+PROFILED = PublishSettings("bucket", "eu-west-1", "https://unused", profile="mirror")
 TOKEN = Path("/var/run/token")
 IN_ENVIRONMENT = {"AWS_WEB_IDENTITY_TOKEN_FILE": str(TOKEN), "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/mirror"}
 STATIC = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "secret"}
@@ -101,8 +101,8 @@ def files(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path
 
 
-def publish(profile: str | None) -> Publish:
-    return Publish("bucket", "eu-west-1", "https://unused", profile=profile)
+def publish(profile: str | None) -> PublishSettings:
+    return PublishSettings("bucket", "eu-west-1", "https://unused", profile=profile)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from mirror.check.bucket import bucket, listing, objects
 from mirror.check.ports import AccessBlock, Missed, PutVerdict
 from mirror.check.result import Finding
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import ObjectKey
 from support.doctor import ACCOUNT, DENIED, FakeAws, allow, policy_of, told, worst
@@ -27,7 +27,7 @@ BLOCKED = replace(RESTRICTED, restrict_buckets=False)
 GONE = Missed("NoSuchBucket", "none", "Create it.")
 
 
-def looked(aws: FakeAws, publish: Publish = OURS) -> tuple[Finding, ...]:
+def looked(aws: FakeAws, publish: PublishSettings = OURS) -> tuple[Finding, ...]:
     return tuple(bucket(publish, aws, KEYS))
 
 
@@ -130,7 +130,7 @@ def test_bucket_in_order_has_nothing_but_ok() -> None:
         pytest.param(FakeAws().set(public_grants=("READ",)), OURS, [("warning", "policy.acl")], id="acl-grants"),
     ],
 )
-def test_fault_is_found(aws: FakeAws, publish: Publish, expected: list[tuple[str, str]]) -> None:
+def test_fault_is_found(aws: FakeAws, publish: PublishSettings, expected: list[tuple[str, str]]) -> None:
     """Each fault alone gives exactly its finding; what only AWS has is no more than a note elsewhere."""
     found = looked(aws, publish)
     assert sorted(worst(found)) == sorted(expected)

@@ -11,7 +11,7 @@ from botocore.session import Session
 from mirror.check import clients
 from mirror.check.clients import RealAws
 from mirror.check.ports import AccessBlock, Identity, Missed
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.model import ObjectKey
 from mirror.publish.s3 import S3Bucket
 from support.fault_proxy import Fault, FaultProxy, answer, error_answer, running_fault_proxy
@@ -30,7 +30,7 @@ class Asked:
     """The instrument, a fresh bucket, and its owner's client."""
 
     aws: RealAws
-    publish: Publish
+    publish: PublishSettings
     owner: "S3Client"
     store: Store
 
@@ -50,7 +50,7 @@ def proxy(store: Store) -> Iterator[FaultProxy]:
         yield running
 
 
-def through(proxy: FaultProxy, publish: Publish) -> Publish:
+def through(proxy: FaultProxy, publish: PublishSettings) -> PublishSettings:
     return replace(publish, endpoint_url=proxy.url)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mirror.check.clients import RealHistory
 from mirror.check.ports import HistoryState
-from mirror.config.settings import Repository as Settings
+from mirror.config.settings import RepositorySettings as Settings
 from support.gits import bare, commit, environment, git, head_of, open_repository, program
 from support.situations import ISSUER, LEDGER
 

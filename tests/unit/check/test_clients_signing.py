@@ -8,7 +8,7 @@ import pytest
 from mirror.addresses import repository_paths
 from mirror.check.clients import RealHistory
 from mirror.check.ports import LedgerVerdict, SigningState
-from mirror.config.settings import Repository as Settings
+from mirror.config.settings import RepositorySettings as Settings
 from mirror.model import IssuerUrl
 from mirror.trust.ledger_signature import SignatureHeader, VerificationFailure, sign_ledger
 from support.gits import bare, commit, environment, open_repository

@@ -7,7 +7,7 @@ import pytest
 from mirror.check.ledgers import ledgers
 from mirror.check.ports import LedgerVerdict, SigningState
 from mirror.check.result import Finding
-from mirror.config.settings import Repository
+from mirror.config.settings import RepositorySettings
 from mirror.model import IssuerUrl, Reason
 from mirror.trust.ledger_signature import Role, SignatureHeader, VerificationFailure
 from support.doctor import told
@@ -36,7 +36,7 @@ def found(
     sample: SignatureHeader | VerificationFailure | None = None,
     refused: Reason | None = None,
 ) -> list[Finding]:
-    settings = Repository(
+    settings = RepositorySettings(
         Path("/r"),
         remote,
         signing_key=None if key is None else Path(key),

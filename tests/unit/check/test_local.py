@@ -19,7 +19,7 @@ import pytest
 from mirror.check.cluster import tokens
 from mirror.check.local import circular, configuration, credentials, git, issuer_files, state
 from mirror.check.ports import HistoryState, Missed
-from mirror.config.settings import Auth, Issuer, Readback, Repository, Tls
+from mirror.config.settings import AuthSettings, Issuer, ReadbackSettings, RepositorySettings, TlsSettings
 from mirror.model import Reason
 from mirror.ports import WebIdentityToken
 from support.askers import AUDIENCE, issuer
@@ -68,17 +68,19 @@ def test_good_files_are_told_with_their_end(tmp_path: Path) -> None:
     files, ca = client_files(tmp_path), ca_file(tmp_path)
     (tmp_path / "kubeconfig").touch(0o600)
     files.key.chmod(0o600)
-    tls = Tls(ca_file=ca, client_cert_file=files.certificate, client_key_file=files.key)
+    tls = TlsSettings(ca_file=ca, client_cert_file=files.certificate, client_key_file=files.key)
     one = issuer("https://10.0.0.1:6443", tls=tls)
     one = replace(
-        one, auth=Auth(kubeconfig=tmp_path / "kubeconfig"), publish=replace(one.publish, readback=Readback(ca_file=ca))
+        one,
+        auth=AuthSettings(kubeconfig=tmp_path / "kubeconfig"),
+        publish=replace(one.publish, readback=ReadbackSettings(ca_file=ca)),
     )
     assert told(issuer_files(one, NOW)) == [("ok", "file.certificate")] * 3
 
 
 def test_missing_files_are_each_told(tmp_path: Path) -> None:
     """All at once, each with the key to correct; a folder is no file."""
-    tls = Tls(ca_file=tmp_path / "none", client_cert_file=tmp_path, client_key_file=tmp_path / "none")
+    tls = TlsSettings(ca_file=tmp_path / "none", client_cert_file=tmp_path, client_key_file=tmp_path / "none")
     found = list(issuer_files(issuer("https://10.0.0.1:6443", tls=tls), NOW))
     assert told(found) == [("failed", "file.unreadable")] * 3
     assert [each.sentence.partition(":")[0] for each in found] == [
@@ -92,7 +94,7 @@ def test_private_key_that_all_may_read_is_a_warning(tmp_path: Path) -> None:
     """With the command that mends it."""
     files = client_files(tmp_path)
     files.key.chmod(0o644)
-    found = list(issuer_files(issuer("https://10.0.0.1:6443", tls=Tls(client_key_file=files.key)), NOW))
+    found = list(issuer_files(issuer("https://10.0.0.1:6443", tls=TlsSettings(client_key_file=files.key)), NOW))
     assert told(found) == [("warning", "file.not_private")]
     assert f"chmod o= {files.key}" in found[0].remedy
 
@@ -110,7 +112,9 @@ def test_certificate_near_its_end_is_told(tmp_path: Path, valid_for: timedelta, 
     leaf = server_certificate("client", valid_for=valid_for, made=timedelta(days=-2))
     path = tmp_path / "client.crt"
     path.write_bytes(leaf.cert_chain_pems[0].bytes())
-    assert told(issuer_files(issuer("https://10.0.0.1:6443", tls=Tls(client_cert_file=path)), NOW)) == [expected]
+    assert told(issuer_files(issuer("https://10.0.0.1:6443", tls=TlsSettings(client_cert_file=path)), NOW)) == [
+        expected
+    ]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +167,7 @@ def test_probe_token_is_one_for_a_cloud(
 ) -> None:
     """Its audience is a relying party's, as it should be."""
     one = with_token(tmp_path, token(claims))
-    probing = replace(one, auth=Auth(), probe_token_file=one.auth.token_file)
+    probing = replace(one, auth=AuthSettings(), probe_token_file=one.auth.token_file)
     assert told(tokens(probing, NOW)) == expected
 
 
@@ -269,12 +273,12 @@ def test_history_is_told(
     tmp_path: Path, state: HistoryState, remote: str | None, expected: list[tuple[str, str]]
 ) -> None:
     """Local repository, remote, right to push: each with its own finding."""
-    assert told(git(Repository(tmp_path, remote=remote), FakeHistoryView(state), issuers=1)) == expected
+    assert told(git(RepositorySettings(tmp_path, remote=remote), FakeHistoryView(state), issuers=1)) == expected
 
 
 def test_absent_repository_is_a_note(tmp_path: Path) -> None:
     """Before the first pass there is none."""
-    found = git(Repository(tmp_path / "none.git"), FakeHistoryView(HistoryState()), issuers=1)
+    found = git(RepositorySettings(tmp_path / "none.git"), FakeHistoryView(HistoryState()), issuers=1)
     assert told(found) == [("note", "git.absent"), ("note", "git.no_remote")]
 
 

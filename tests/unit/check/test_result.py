@@ -26,7 +26,7 @@ from mirror.check.result import (
     stations,
     to_json,
 )
-from mirror.config.settings import FormerIssuer, Settings
+from mirror.config.settings import FormerIssuerSettings, Settings
 from mirror.federation.causes import Station as About
 from mirror.model import IssuerName, IssuerUrl
 from mirror.report import ExitStatus
@@ -41,7 +41,7 @@ OLD = IssuerUrl(f"{BASE_URL}/old")
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     made = Situation(tmp_path).settings()
-    former = (FormerIssuer(OLD, date(2027, 1, 31)),)
+    former = (FormerIssuerSettings(OLD, date(2027, 1, 31)),)
     other = replace(made.issuers[0], name=OTHER, issuer=IssuerUrl(f"{ISSUER}-2"), former_issuers=former)
     return replace(made, issuers=(*made.issuers, other))
 

@@ -15,7 +15,7 @@ from mirror.cli.key_commands import _public_state as public_state
 from mirror.cli.key_commands import adopt_command, decide_approval, decide_revocation, take_over
 from mirror.cli.operator_session import Decision, Desk, commit, described
 from mirror.cli.options import Common
-from mirror.config.settings import FormerIssuer
+from mirror.config.settings import FormerIssuerSettings
 from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
 from mirror.history.ledger_reader import HistoryState, Trust, load_history
 from mirror.history.ledger_store import Committer, LedgerChange, commit_ledgers
@@ -470,7 +470,7 @@ def test_key_is_approved_under_every_text_that_has_it(here: Situation) -> None:
 
 def with_former(desk: Desk, ledger: Ledger) -> Desk:
     """The desk with one former issuer and its ledger."""
-    issuer = replace(desk.issuers[0], former_issuers=(FormerIssuer(FORMER, date(2027, 1, 31)),))
+    issuer = replace(desk.issuers[0], former_issuers=(FormerIssuerSettings(FORMER, date(2027, 1, 31)),))
     known = replace(desk.memory.issuers[ISSUER], ledger=ledger)
     memory = replace(desk.memory, issuers={**desk.memory.issuers, FORMER: known})
     return replace(desk, settings=replace(desk.settings, issuers=(issuer,)), issuers=(issuer,), memory=memory)

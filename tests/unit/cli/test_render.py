@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from mirror.cli.main import main
 from mirror.cli.render import login_of
-from mirror.config.settings import Auth, Tls
+from mirror.config.settings import AuthSettings, TlsSettings
 from mirror.federation.render.base import Login
 from mirror.federation.render.kinds import KINDS
 from support.rendering import ENTRY
@@ -166,7 +166,7 @@ def test_certificate_names_its_user(content: bytes | None, user: str | None, tmp
     path = tmp_path / "mirror.crt"
     if content is not None:
         path.write_bytes(content)
-    issuer = replace(ENTRY, tls=Tls(client_cert_file=path, client_key_file=tmp_path / "mirror.key"))
+    issuer = replace(ENTRY, tls=TlsSettings(client_cert_file=path, client_key_file=tmp_path / "mirror.key"))
     assert login_of(issuer, ASKED) == replace(ASKED, user=user, way="user")
     asked = replace(ASKED, user="said", way="user")
     assert login_of(issuer, asked) == asked
@@ -190,7 +190,7 @@ def test_token_names_its_service_account(content: bytes | None, login: Login, tm
     path = tmp_path / "token"
     if content is not None:
         path.write_bytes(content)
-    assert login_of(replace(ENTRY, auth=Auth(token_file=path)), ASKED) == login
+    assert login_of(replace(ENTRY, auth=AuthSettings(token_file=path)), ASKED) == login
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_kubeconfig_names_who_it_is(user: dict[str, object], login: Login, tmp_p
     }
     path = tmp_path / "admin.conf"
     path.write_text(yaml.safe_dump(config))
-    assert login_of(replace(ENTRY, auth=Auth(kubeconfig=path)), ASKED) == login
+    assert login_of(replace(ENTRY, auth=AuthSettings(kubeconfig=path)), ASKED) == login
 
 
 def test_nothing_configured_is_anonymous() -> None:

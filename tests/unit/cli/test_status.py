@@ -10,7 +10,7 @@ import pytest
 from click import unstyle
 
 from mirror.cli.status import lines
-from mirror.config.settings import FormerIssuer, Issuer, Settings
+from mirror.config.settings import FormerIssuerSettings, Issuer, Settings
 from mirror.errors import BucketError, HistoryError
 from mirror.model import CommitId, IssuerName, IssuerUrl, KeyPolicy, Reason, Status, Thumbprint, Version
 from mirror.reconcile.state import publications
@@ -454,7 +454,7 @@ def test_former_issuer_is_told_as_such(here: Situation) -> None:
     """An entry's former issuers stand beside it, marked, and are not abandoned."""
     settings = here.settings()
     issuer: Issuer = replace(
-        settings.issuers[0], former_issuers=(FormerIssuer(OTHER, (here.now + timedelta(days=9)).date()),)
+        settings.issuers[0], former_issuers=(FormerIssuerSettings(OTHER, (here.now + timedelta(days=9)).date()),)
     )
     found = look(here, replace(settings, issuers=(issuer,)))
     assert [(each.issuer, each.is_former) for each in found.issuers] == [(issuer.issuer, False), (OTHER, True)]

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from mirror.config.load import load, parse
-from mirror.config.settings import Auth, Issuer, Limits, Publish, Readback, Repository, Settings, Tls
+from mirror.config.settings import (
+    AuthSettings,
+    Issuer,
+    LimitSettings,
+    PublishSettings,
+    ReadbackSettings,
+    RepositorySettings,
+    Settings,
+    TlsSettings,
+)
 from mirror.errors import UsageError
 from mirror.model import Cloud, IssuerName, IssuerUrl, KeyPolicy, TokenAudiences
 
@@ -41,10 +50,10 @@ def _problems(text: str, **files: str) -> tuple[str, ...]:
 
 def test_least_configuration_has_every_default() -> None:
     """Nothing but bucket, region and one issuer gives exactly the defaults of `Settings`."""
-    publish = Publish("oidc-bucket", "ap-southeast-2", S3)
+    publish = PublishSettings("oidc-bucket", "ap-southeast-2", S3)
     assert _parse(_text()) == Settings(
         state_dir=Path("/var/lib/oidc-mirror"),
-        repository=Repository(Path("/var/lib/oidc-mirror/snapshots.git")),
+        repository=RepositorySettings(Path("/var/lib/oidc-mirror/snapshots.git")),
         issuers=(Issuer(IssuerName("a"), IssuerUrl(f"{S3}/a"), publish, ("https://10.0.0.11:6443",)),),
     )
 
@@ -70,27 +79,27 @@ def test_every_key_arrives() -> None:
             issuer=f"{S3}/p/a",
         )
     )
-    publish = Publish(
+    publish = PublishSettings(
         "oidc-bucket", "ap-southeast-2", f"{S3}/p", prefix="p", expected_bucket_owner="123456789012", profile="q",
         role_arn="arn:aws:iam::123456789012:role/r", conditional_writes=False, max_age_seconds=60,
         cache_control="max-age=60, must-revalidate", jwks_content_type="application/json", audit_interval_seconds=0,
-        readback=Readback(enabled=False, ca_file=BASE / "r.crt", connect_to=("127.0.0.1", 1)),
+        readback=ReadbackSettings(enabled=False, ca_file=BASE / "r.crt", connect_to=("127.0.0.1", 1)),
     )  # fmt: skip
     issuer = Issuer(
         IssuerName("a"), IssuerUrl(f"{S3}/p/a"), publish, ("https://10.0.0.11:6443",), expect_replicas=1,
-        proxy="http://proxy:3128", tls=Tls(BASE / "ca.crt", "::1", BASE / "c", Path("/k")), audiences=("x",),
-        auth=Auth(token_file=BASE / "t"), discovery_extra={"a": [1, None]},
+        proxy="http://proxy:3128", tls=TlsSettings(BASE / "ca.crt", "::1", BASE / "c", Path("/k")), audiences=("x",),
+        auth=AuthSettings(token_file=BASE / "t"), discovery_extra={"a": [1, None]},
         keys=KeyPolicy("hold", timedelta(hours=12), "opaque", "refuse", frozenset({THUMBPRINTS[0]})),  # type: ignore[arg-type]  # a plain text stands for its NewType
     )  # fmt: skip
     assert settings == Settings(
         state_dir=BASE / "state",
-        repository=Repository(
+        repository=RepositorySettings(
             BASE / "state" / "r.git", "git@h:x.git", "b/c", sign=True, require_push=True,
             signing_key=BASE / "keys/ledger", allowed_signers=Path("/s"), name="a.b_c-1", author_name="A B",
             author_email="a@b",
         ),
         issuers=(issuer,),
-        limits=Limits(1, 2, 3, 2048, 4, 5),
+        limits=LimitSettings(1, 2, 3, 2048, 4, 5),
         interval=timedelta(minutes=1),
         max_failures=3,
         http_listen=("::1", 0),
@@ -118,8 +127,8 @@ def test_issuer_overrides_defaults_section_by_section() -> None:
     defaults += " discovery_extra: {a: {b: c}, d: e}}"
     own = "tls: {server_name: own}\n    auth: null\n    audiences: [y]\n    discovery_extra: {a: {f: null}}"
     issuer = _parse(_text(own, top=defaults)).issuers[0]
-    assert issuer.tls == Tls(BASE / "ca", "own")
-    assert (issuer.auth, issuer.audiences) == (Auth(), ("y",))
+    assert issuer.tls == TlsSettings(BASE / "ca", "own")
+    assert (issuer.auth, issuer.audiences) == (AuthSettings(), ("y",))
     assert issuer.discovery_extra == {"a": {"f": None}, "d": "e"}
 
 
@@ -137,7 +146,7 @@ def test_publish_is_overridden_in_three_layers() -> None:
     text += f"  - {{name: c, issuer: {S3}/c, apiservers: [https://c]}}\n"
     first, second, third = _parse(text + "defaults: {publish: {role_arn: null, audit_interval: 2h}}\n").issuers
     assert (first.publish.profile, first.publish.audit_interval_seconds) == ("own", 7200)
-    assert first.publish.readback == Readback(enabled=False, ca_file=BASE / "c")
+    assert first.publish.readback == ReadbackSettings(enabled=False, ca_file=BASE / "c")
     assert (second.publish.profile, second.publish.readback.enabled) == ("g", True)
     assert second.publish is third.publish
 
@@ -315,7 +324,7 @@ def test_in_cluster_uses_the_pods_own_files() -> None:
     issuer = parse(_bare("auth: {in_cluster: true}\n    tls: {server_name: kubernetes}"), base=Path("/x")).issuers[0]
     folder = Path("/var/run/secrets/kubernetes.io/serviceaccount")
     assert (issuer.auth.token_file, issuer.auth.in_cluster) == (folder / "token", True)
-    assert issuer.tls == Tls(folder / "ca.crt", "kubernetes")
+    assert issuer.tls == TlsSettings(folder / "ca.crt", "kubernetes")
 
 
 def _bare(entry: str) -> str:

@@ -64,7 +64,9 @@ def test_schema_is_valid_and_describes_every_key() -> None:
 def test_example_is_a_valid_configuration() -> None:
     """The example works as it is, for reader and schema, without a warning."""
     assert load(EXAMPLE).warnings == ()
-    jsonschema.validate(yaml_reader.read(EXAMPLE.read_text()).data, SCHEMA, cls=jsonschema.Draft202012Validator)
+    jsonschema.validate(
+        yaml_reader.load_strict_yaml(EXAMPLE.read_text()).data, SCHEMA, cls=jsonschema.Draft202012Validator
+    )
 
 
 def test_example_with_every_key_is_a_valid_configuration() -> None:
@@ -72,12 +74,12 @@ def test_example_with_every_key_is_a_valid_configuration() -> None:
     text = _uncommented(without=frozenset({"issuers_dir", "discover", "kubeconfig", "context", "in_cluster"}))
     settings = parse(text, base=Path("/x"))
     assert settings.issuers[0].publish.profile == "syd"
-    jsonschema.validate(yaml_reader.read(text).data, SCHEMA, cls=jsonschema.Draft202012Validator)
+    jsonschema.validate(yaml_reader.load_strict_yaml(text).data, SCHEMA, cls=jsonschema.Draft202012Validator)
 
 
 def test_example_shows_every_key() -> None:
     """No key of the shape is missing from the example; `defaults` repeats those of an issuer."""
-    data = yaml_reader.read(_uncommented())
+    data = yaml_reader.load_strict_yaml(_uncommented())
     assert data.problems == []
     missing = []
     for path in KEYS:
@@ -91,7 +93,7 @@ def test_example_shows_every_key() -> None:
 
 def test_example_shows_the_defaults() -> None:
     """What the example says of a key with a default is the default."""
-    data = yaml_reader.read(_uncommented()).data
+    data = yaml_reader.load_strict_yaml(_uncommented()).data
     shown = {
         path: (_written(data, path), value["default"])
         for path, value in KEYS.items()
@@ -105,10 +107,10 @@ def test_example_shows_the_defaults() -> None:
 def test_schema_refuses_what_the_reader_refuses(key: str) -> None:
     """Units, kinds, bounds, unknown and missing keys are in the schema."""
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(yaml_reader.read(key).data, SCHEMA, cls=jsonschema.Draft202012Validator)
+        jsonschema.validate(yaml_reader.load_strict_yaml(key).data, SCHEMA, cls=jsonschema.Draft202012Validator)
 
 
 def test_schema_takes_http_false() -> None:
     """The one key with two kinds has both in the schema."""
     for text in ("http: false", "http: {listen: '127.0.0.1:1'}"):
-        jsonschema.validate(yaml_reader.read(text).data, SCHEMA, cls=jsonschema.Draft202012Validator)
+        jsonschema.validate(yaml_reader.load_strict_yaml(text).data, SCHEMA, cls=jsonschema.Draft202012Validator)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.config import yaml_reader
-from mirror.config.yaml_reader import MAX_PROBLEMS, read
+from mirror.config.yaml_reader import MAX_PROBLEMS, load_strict_yaml
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from mirror.config.yaml_reader import MAX_PROBLEMS, read
 )  # fmt: skip
 def test_plain_word_means_what_it_looks_like(written: str, meant: object) -> None:
     """Only true, false, null and decimal numbers are no text; YAML 1.1's surprises are text."""
-    result = read(f"key: {written}\n" if written != "-" else "key:\n  -\n")
+    result = load_strict_yaml(f"key: {written}\n" if written != "-" else "key:\n  -\n")
     assert result.problems == []
     assert result.data == {"key": meant}
     assert isinstance(result.data, dict)
@@ -34,9 +34,9 @@ def test_plain_word_means_what_it_looks_like(written: str, meant: object) -> Non
 
 def test_lines_are_known_when_asked_for() -> None:
     """Each key and item has the line on which its value begins."""
-    result = read("a:\n  - b\n  - c: d\ne: f\n", with_lines=True)
+    result = load_strict_yaml("a:\n  - b\n  - c: d\ne: f\n", with_lines=True)
     assert result.lines == {(): 1, ("a",): 2, ("a", 0): 2, ("a", 1): 3, ("a", 1, "c"): 3, ("e",): 4}
-    assert read("a: b\n").lines == {}
+    assert load_strict_yaml("a: b\n").lines == {}
 
 
 @pytest.mark.parametrize(
@@ -66,24 +66,24 @@ def test_lines_are_known_when_asked_for() -> None:
 )  # fmt: skip
 def test_every_mistake_is_told_with_its_line(text: str, told: list[str]) -> None:
     """Reading goes on after a mistake, as long as what follows is clear."""
-    assert [str(problem) for problem in read(text).problems] == told
+    assert [str(problem) for problem in load_strict_yaml(text).problems] == told
 
 
 def test_quoted_words_may_be_keys() -> None:
     """Quotes make any word text; the merge sign too."""
-    result = read('"1": a\n"true": b\n"<<": c\n')
+    result = load_strict_yaml('"1": a\n"true": b\n"<<": c\n')
     assert (result.data, result.problems) == ({"1": "a", "true": "b", "<<": "c"}, [])
 
 
 def test_byte_order_mark_at_the_start_is_ignored() -> None:
     """Editors on Windows put one there; it changes nothing."""
-    assert read("\ufeffa: b\n").data == {"a": "b"}
-    assert read('\ufeff{"a": "b"}').data == {"a": "b"}
+    assert load_strict_yaml("\ufeffa: b\n").data == {"a": "b"}
+    assert load_strict_yaml('\ufeff{"a": "b"}').data == {"a": "b"}
 
 
 def test_reading_stops_after_many_mistakes() -> None:
     """A file of another kind is not told in thousands of lines."""
-    result = read("a: b\n" * 5000)
+    result = load_strict_yaml("a: b\n" * 5000)
     assert len(result.problems) == MAX_PROBLEMS
     assert not result.readable
 
@@ -98,7 +98,7 @@ JSON_VALUES = st.recursive(
 @given(st.dictionaries(st.text(max_size=20), JSON_VALUES, max_size=5), st.booleans(), st.sampled_from([None, 2]))
 def test_json_is_read_as_it_was_written(data: dict[str, Any], ascii_only: bool, indent: int | None) -> None:
     """Whatever Python's json writes is read back equal, escaped surrogate pairs included."""
-    result = read(json.dumps(data, ensure_ascii=ascii_only, indent=indent))
+    result = load_strict_yaml(json.dumps(data, ensure_ascii=ascii_only, indent=indent))
     assert (result.problems, result.data) == ([], data)
 
 
@@ -116,5 +116,5 @@ def test_doubtful_json_is_left_to_the_yaml_reader(text: str) -> None:
 
 def test_json_mistake_is_told_with_its_line() -> None:
     """A duplicate name in JSON is told as in YAML."""
-    problems = read('{"a": 1,\n "a": 2}').problems
+    problems = load_strict_yaml('{"a": 1,\n "a": 2}').problems
     assert [str(it) for it in problems] == ["a (line 2): The key a stands twice in one mapping. Remove one of them."]

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mirror import __version__
-from mirror.config.settings import FormerIssuer
+from mirror.config.settings import FormerIssuerSettings
 from mirror.daemon.metrics import families, render, resumed
 from mirror.daemon.pass_history import Chronicle
 from mirror.model import Event, IssuerName, Level, Reason, Status, Unusable
@@ -143,7 +143,7 @@ def test_token_that_was_signed_in_vain_is_told() -> None:
 
 def test_readback_is_the_worst_of_an_entry() -> None:
     """An entry with a former issuer has one series: all must be right, the slowest counts, repairs add up."""
-    former = (FormerIssuer(url_of("old"), date(2027, 1, 1)),)
+    former = (FormerIssuerSettings(url_of("old"), date(2027, 1, 1)),)
     bad = replace(
         issuer("old", look=PublicReadback(ok=False, seconds=2.5), objects=documents("old", Effect.PUT, "repair")),
         name=IssuerName("a"),

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mirror.config.settings import FormerIssuer
+from mirror.config.settings import FormerIssuerSettings
 from mirror.daemon.pass_history import Chronicle
 from mirror.daemon.scheduler import Verdict
 from mirror.daemon.status_page import MOST_CARDS, REFRESH_SECONDS, Advice, advice, cards, key_bars, render
@@ -190,7 +190,7 @@ def test_drift_and_readback_are_told() -> None:
 
 def test_former_issuer_is_marked() -> None:
     """It has a card of its own, which the list of issuers leads to."""
-    former = (FormerIssuer(url_of("old"), date(2027, 1, 1)),)
+    former = (FormerIssuerSettings(url_of("old"), date(2027, 1, 1)),)
     old = replace(issuer("old"), name=IssuerName("a"))
     html = page(after(report(issuer("a"), old), of=settings("a", former=former)))
     found = Tags(html)

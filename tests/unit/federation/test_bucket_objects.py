@@ -4,22 +4,22 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from mirror.config.settings import FormerIssuer, Issuer, Publish, Repository, Settings
+from mirror.config.settings import FormerIssuerSettings, Issuer, PublishSettings, RepositorySettings, Settings
 from mirror.federation.bucket_objects import document_keys, in_same_bucket, written_alike
 from mirror.model import IssuerName, IssuerUrl
 
 BASE = "https://b.s3.eu-west-1.amazonaws.com"
-HERE = Publish("b", "eu-west-1", BASE)
+HERE = PublishSettings("b", "eu-west-1", BASE)
 
 
-def issuer(name: str, publish: Publish, *former: str) -> Issuer:
-    old = tuple(FormerIssuer(IssuerUrl(f"{BASE}/{each}"), date(2030, 1, 1)) for each in former)
+def issuer(name: str, publish: PublishSettings, *former: str) -> Issuer:
+    old = tuple(FormerIssuerSettings(IssuerUrl(f"{BASE}/{each}"), date(2030, 1, 1)) for each in former)
     return Issuer(IssuerName(name), IssuerUrl(f"{BASE}/{name}"), publish, former_issuers=old)
 
 
 SETTINGS = Settings(
     Path("state"),
-    Repository(Path("git")),
+    RepositorySettings(Path("git")),
     (
         issuer("a", HERE, "old"),
         issuer("b", replace(HERE, role_arn="arn:aws:iam::111122223333:role/other")),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config.settings import Repository
+from mirror.config.settings import RepositorySettings
 from mirror.errors import UsageError
 from mirror.history.ledger_keys import load_ledger_trust, load_verification_keys, signing_key_warning
 from mirror.model import IssuerUrl
@@ -16,14 +16,14 @@ from support.signers import key_file, public_line, signer, write_key
 ISSUER = IssuerUrl("https://oidc-bucket.s3.ap-southeast-2.amazonaws.com/a")
 
 
-def repository(tmp_path: Path, *, key: bool = False, signers: str | None = None) -> Repository:
+def repository(tmp_path: Path, *, key: bool = False, signers: str | None = None) -> RepositorySettings:
     """Settings in `tmp_path`, with files that can be read where they are wanted."""
     key_path, signers_path = tmp_path / "key", tmp_path / "signers"
     if key:
         write_key(key_path)
     if signers is not None:
         signers_path.write_text(signers)
-    return Repository(
+    return RepositorySettings(
         tmp_path / "snapshots.git",
         signing_key=key_path if key else None,
         allowed_signers=None if signers is None else signers_path,
@@ -66,7 +66,7 @@ def test_allowed_signers_alone_are_for_reading(tmp_path: Path) -> None:
     assert verifier.keys == {signer("P-256").kid: signer("P-256").public()}
 
 
-def refused(settings: Repository) -> UsageError:
+def refused(settings: RepositorySettings) -> UsageError:
     """The one error that every command gives."""
     with pytest.raises(UsageError) as caught:
         load_ledger_trust(settings)
@@ -77,12 +77,12 @@ def test_missing_signing_key_is_refused_with_the_command_that_makes_it(tmp_path:
     """The remedy is a command for a shell: pasted, it makes the key that was missing."""
     path = tmp_path / "my keys" / "ledger"
     path.parent.mkdir()
-    error = refused(Repository(tmp_path, signing_key=path))
+    error = refused(RepositorySettings(tmp_path, signing_key=path))
     assert error.sentence == f"The signing key {path} cannot be read."
     assert error.cause == "No such file or directory"
     command = error.remedy.partition(": ")[2]
     subprocess.run(command, shell=True, check=True, capture_output=True)  # noqa: S602
-    assert load_ledger_trust(Repository(tmp_path, signing_key=path)) is not None
+    assert load_ledger_trust(RepositorySettings(tmp_path, signing_key=path)) is not None
 
 
 @pytest.mark.parametrize(
@@ -110,13 +110,13 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     """A folder, a pipe that would never end, and a path that no system can have."""
     os.mkfifo(tmp_path / "pipe")
     for path, cause in ((tmp_path, "not a regular file"), (tmp_path / "pipe", "not a regular file"), ("a\0b", "null")):
-        assert cause in refused(Repository(tmp_path, signing_key=Path(path))).cause
+        assert cause in refused(RepositorySettings(tmp_path, signing_key=Path(path))).cause
 
 
 @pytest.mark.parametrize("path", ["/run/credentials/oidc-mirror.service/mirror_signing_key", "/var/run/secrets/x/key"])
 def test_missing_secret_of_a_unit_or_pod_is_made_elsewhere(path: str) -> None:
     """Nobody can write where systemd and Kubernetes show secrets, so no remedy tells anybody to."""
-    error = refused(Repository(Path("/r"), signing_key=Path(path)))
+    error = refused(RepositorySettings(Path("/r"), signing_key=Path(path)))
     assert path in error.sentence
     assert path not in error.remedy
     assert "LoadCredential=" in error.remedy
@@ -126,7 +126,7 @@ def test_linked_key_is_read(tmp_path: Path) -> None:
     """Secrets of Kubernetes are links to files."""
     write_key(tmp_path / "real")
     (tmp_path / "key").symlink_to("real")
-    assert load_ledger_trust(Repository(tmp_path, signing_key=tmp_path / "key")) is not None
+    assert load_ledger_trust(RepositorySettings(tmp_path, signing_key=tmp_path / "key")) is not None
 
 
 def test_every_bad_line_of_the_allowed_signers_is_reported(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_unlisted_operator_is_refused_before_anything_is_signed(tmp_path: Path, 
     command = caught.value.remedy.rpartition(": ")[2]
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)  # noqa: S602
     path = tmp_path / ("signers" if signers else "allowed_signers")
-    listed = Repository(tmp_path, signing_key=tmp_path / "key", allowed_signers=path)
+    listed = RepositorySettings(tmp_path, signing_key=tmp_path / "key", allowed_signers=path)
     assert load_ledger_trust(listed, signing_key=own, role="operator") is not None
 
 
@@ -227,5 +227,5 @@ def test_world_readable_signing_key_is_a_warning(tmp_path: Path, mode: int, is_o
 
 def test_absent_signing_key_is_no_warning(tmp_path: Path) -> None:
     """What is not there is reported by whoever reads it."""
-    assert signing_key_warning(Repository(tmp_path)) is None
-    assert signing_key_warning(Repository(tmp_path, signing_key=tmp_path / "none")) is None
+    assert signing_key_warning(RepositorySettings(tmp_path)) is None
+    assert signing_key_warning(RepositorySettings(tmp_path, signing_key=tmp_path / "none")) is None

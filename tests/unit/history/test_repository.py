@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mirror.config.settings import Repository as Settings
+from mirror.config.settings import RepositorySettings as Settings
 from mirror.errors import BranchMovedError, HistoryError, PushRefusedError
 from mirror.history.ledger_store import readme_files
 from mirror.history.objects import MAX_TREE_FILE_BYTES

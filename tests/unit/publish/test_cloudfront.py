@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import boto3.session
 import pytest
 
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.publish.cloudfront import CloudFront
 from support.apiserver import Apiserver, always, never_answer, raw_answer
 from support.aws_stub import running_moto
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudfront import CloudFrontClient
     from mypy_boto3_cloudfront.type_defs import DistributionConfigTypeDef
 
-PUBLISH = Publish(
+PUBLISH = PublishSettings(
     "bucket",
     "ap-southeast-2",
     "https://oidc.example.com",
@@ -40,7 +40,7 @@ DISTRIBUTION: "DistributionConfigTypeDef" = {
 class Distribution:
     """A distribution of the stub, with the operator's own client."""
 
-    publish: Publish
+    publish: PublishSettings
     operator: "CloudFrontClient"
 
     def invalidated(self) -> list[tuple[str, list[str]]]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.config.settings import FormerIssuer, Issuer, Publish
+from mirror.config.settings import FormerIssuerSettings, Issuer, PublishSettings
 from mirror.model import (
     Documents,
     ETag,
@@ -149,7 +149,7 @@ DOCUMENTS = Documents(discovery=b"discovery", jwks=b"jwks")
 
 
 def issuer_of(url: str, **publish: str) -> Issuer:
-    settings = Publish(bucket="bucket", region="ap-southeast-2", base_url=BASE, **publish)  # type: ignore[arg-type] # only text settings are varied
+    settings = PublishSettings(bucket="bucket", region="ap-southeast-2", base_url=BASE, **publish)  # type: ignore[arg-type] # only text settings are varied
     return Issuer(name=IssuerName("syd"), issuer=IssuerUrl(url), publish=settings)
 
 
@@ -179,7 +179,7 @@ def test_issuer_text_makes_key_and_url(issuer: str, prefix: str, key: str, url: 
 
 def test_former_issuer_has_its_own_objects() -> None:
     """A former issuer's text makes other keys under the settings of its entry."""
-    former = FormerIssuer(IssuerUrl(f"{BASE}/old"), date(2027, 1, 31))
+    former = FormerIssuerSettings(IssuerUrl(f"{BASE}/old"), date(2027, 1, 31))
     jwks, discovery = public_objects(issuer_of(f"{BASE}/new"), former.issuer, DOCUMENTS)
     assert (jwks.key, discovery.url) == ("old/openid/v1/jwks", f"{BASE}/old/.well-known/openid-configuration")
 

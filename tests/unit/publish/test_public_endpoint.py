@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config.settings import Readback
+from mirror.config.settings import ReadbackSettings
 from mirror.model import CommitId, ObjectKey, PublicObject
 from mirror.ports import PublicFailure, PublicResponse
 from mirror.publish.public_endpoint import TOTAL_SECONDS, PublicWeb, cause_of_status, judge
@@ -217,7 +217,7 @@ def test_changed_ca_file_is_read_again(web: PublicWeb, host: Apiserver, tmp_path
 
 def test_view_without_settings_asks_the_public_web(web: PublicWeb) -> None:
     """Without `connect_to` and CA file the public web is asked, with the public CAs."""
-    look = web.look("https://127.0.0.1:1/", readback=Readback())
+    look = web.look("https://127.0.0.1:1/", readback=ReadbackSettings())
     assert isinstance(look, PublicFailure)
     assert look.reason.code == "unreachable"
 

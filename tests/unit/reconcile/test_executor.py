@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.model import CommitId, Level, ObjectKey, Reason
 from mirror.reconcile.executor import MOST_PATHS, Changed, guarded, invalidations, path_of, tell
 from mirror.report import ExitStatus
@@ -12,7 +12,7 @@ from support.situations import BOTH, DISCOVERY_KEY, JWKS_KEY, LAST, ONE, Situati
 
 COMMIT = CommitId("c" * 40)
 DISTRIBUTION = "E2QWRUHAPOMQZL"
-PUBLISH = Publish("bucket", "eu-west-1", "https://oidc.example.com", cloudfront_distribution=DISTRIBUTION)
+PUBLISH = PublishSettings("bucket", "eu-west-1", "https://oidc.example.com", cloudfront_distribution=DISTRIBUTION)
 URL = "https://oidc.example.com/a/openid/v1/jwks"
 DISTURBED = Reason("cdn.AccessDenied", "It was not told.", "Allow it.")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config.settings import Auth, Issuer
+from mirror.config.settings import AuthSettings, Issuer
 from mirror.model import Answer, Status, Unusable
 from mirror.reconcile.local_state import apiserver_fingerprint
 from mirror.report import Report
@@ -93,7 +93,7 @@ def test_apiserver_of_a_kubeconfig_is_one_source(tmp_path: Path) -> None:
 
     def digest(server: str = "https://10.0.0.1", **parts: dict[str, str]) -> str:
         path = kubeconfig(tmp_path, server, **parts)
-        return apiserver_fingerprint(replace(plain, auth=Auth(kubeconfig=path)))
+        return apiserver_fingerprint(replace(plain, auth=AuthSettings(kubeconfig=path)))
 
     first = digest(user={"token": "one"})
     assert digest(user={"token": "two"}) == first
@@ -102,7 +102,7 @@ def test_apiserver_of_a_kubeconfig_is_one_source(tmp_path: Path) -> None:
         digest("https://10.0.0.2"),
         digest(cluster={"certificate-authority-data": "Yw=="}),
         digest(cluster={"tls-server-name": "kubernetes"}),
-        apiserver_fingerprint(replace(plain, auth=Auth(kubeconfig=tmp_path / "missing"))),
+        apiserver_fingerprint(replace(plain, auth=AuthSettings(kubeconfig=tmp_path / "missing"))),
     }
     assert len(others | {first}) == 6
 
@@ -110,8 +110,8 @@ def test_apiserver_of_a_kubeconfig_is_one_source(tmp_path: Path) -> None:
 def test_one_answer_is_enough_only_where_one_is_expected(tmp_path: Path) -> None:
     """The service of the own cluster, with five connections, is not complete with one answer."""
     publish = Situation(tmp_path).settings().issuers[0]
-    in_cluster = replace(publish, apiservers=(), load_balancer=True, auth=Auth(in_cluster=True))
-    by_kubeconfig: Issuer = replace(publish, apiservers=(), auth=Auth(kubeconfig=tmp_path / "config"))
+    in_cluster = replace(publish, apiservers=(), load_balancer=True, auth=AuthSettings(in_cluster=True))
+    by_kubeconfig: Issuer = replace(publish, apiservers=(), auth=AuthSettings(kubeconfig=tmp_path / "config"))
     assert (in_cluster.expected_answers, by_kubeconfig.expected_answers) == (5, 1)
 
 

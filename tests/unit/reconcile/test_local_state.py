@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config.settings import Publish
+from mirror.config.settings import PublishSettings
 from mirror.errors import HistoryError
 from mirror.history.ledger_reader import DecidedLedger
 from mirror.model import IssuerUrl, KeyName, KeyPolicy, KeyRecord, Kid, Ledger, Revocation, Status, Thumbprint
@@ -360,7 +360,7 @@ def test_remote_that_is_back_ends_the_patience(tmp_path: Path) -> None:
 
 
 AUDITED_ISSUER = IssuerUrl("https://issuer.example.com")
-PUBLISH = Publish(bucket="b", region="r", base_url="https://issuer.example.com")
+PUBLISH = PublishSettings(bucket="b", region="r", base_url="https://issuer.example.com")
 BODIES = (b"jwks", b"discovery")
 LEDGER = Ledger(AUDITED_ISSUER)
 STAMPED = Audits({AUDITED_ISSUER: Stamp(MOMENT, fingerprint(PUBLISH, BODIES, LEDGER))})
@@ -379,7 +379,7 @@ STAMPED = Audits({AUDITED_ISSUER: Stamp(MOMENT, fingerprint(PUBLISH, BODIES, LED
     ],
     ids=["never", "just_now", "before_the_interval", "at_the_interval", "from_the_future", "other_settings", "always"],
 )
-def test_due(audits: Audits, publish: Publish, age: int, *, due: bool) -> None:
+def test_due(audits: Audits, publish: PublishSettings, age: int, *, due: bool) -> None:
     """Due when never, too long ago, in the future, or under other settings."""
     assert audits.due(AUDITED_ISSUER, publish, BODIES, LEDGER, MOMENT + timedelta(seconds=age)) is due
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config.settings import FormerIssuer
+from mirror.config.settings import FormerIssuerSettings
 from mirror.model import IssuerUrl, RsaKey
 from mirror.reconcile.local_state import apiserver_fingerprint
 from mirror.report import ExitStatus
@@ -29,7 +29,7 @@ def here(tmp_path: Path) -> Situation:
         replace(a, discovery=a.discovery.replace(b"cluster/identifier", b"old")) for a in (answer(ONE), answer(ONE))
     )
     made.run(*before)
-    made.issuer, made.former = ISSUER, (FormerIssuer(OLD, date(2026, 11, 24)),)
+    made.issuer, made.former = ISSUER, (FormerIssuerSettings(OLD, date(2026, 11, 24)),)
     return made
 
 
@@ -64,7 +64,7 @@ def test_former_issuer_gets_new_keys_until_its_last_day_ends(here: Situation) ->
 
 def test_former_issuer_that_was_never_published_waits_for_nobody(here: Situation) -> None:
     """Its time was over before it had any key: a revocation under the issuer is no reason to ask an operator there."""
-    here.former = (FormerIssuer(IssuerUrl(f"{BASE_URL}/older"), date(2020, 1, 1)),)
+    here.former = (FormerIssuerSettings(IssuerUrl(f"{BASE_URL}/older"), date(2020, 1, 1)),)
     records = here.run(BOTH, BOTH).issuers[0].records
     here.policy = replace(here.policy, revoked=frozenset({records[0].key.thumbprint}))
     report = here.run()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config.settings import FormerIssuer, Issuer, Publish
+from mirror.config.settings import FormerIssuerSettings, Issuer, PublishSettings
 from mirror.model import IssuerName, IssuerUrl, Level
 from mirror.ports import WebIdentityToken
 from mirror.reconcile.controller import run_once
@@ -15,14 +15,14 @@ from mirror.report import ExitStatus, State
 from support.fakes import MOMENT
 from support.situations import BASE_URL, BOTH, ISSUER, ONE, Situation, answer, silent
 
-PUBLISH = Publish("bucket", "eu-west-1", "https://oidc.example.com")
+PUBLISH = PublishSettings("bucket", "eu-west-1", "https://oidc.example.com")
 OLD = IssuerUrl("https://oidc.example.com/old")
 FIRST = Issuer(IssuerName("first"), IssuerUrl("https://oidc.example.com/first"), PUBLISH)
 SECOND = Issuer(
     IssuerName("second"),
     IssuerUrl("https://oidc.example.com/second"),
     replace(PUBLISH, profile="p"),
-    former_issuers=(FormerIssuer(OLD, date(2027, 1, 31)),),
+    former_issuers=(FormerIssuerSettings(OLD, date(2027, 1, 31)),),
 )
 FILE = Path("/var/run/token")
 
@@ -106,6 +106,6 @@ def test_apiserver_that_was_refused_is_told_too(tmp_path: Path) -> None:
 
 def test_former_issuer_does_not_repeat_it(tmp_path: Path) -> None:
     """The same apiservers stand behind a former issuer: the event is told at the issuer alone."""
-    here = Situation(tmp_path, former=(FormerIssuer(IssuerUrl(f"{BASE_URL}/old"), date(2027, 1, 31)),))
+    here = Situation(tmp_path, former=(FormerIssuerSettings(IssuerUrl(f"{BASE_URL}/old"), date(2027, 1, 31)),))
     report = here.run(replace(answer(ONE), certificate_expires_at=MOMENT + DAY), answer(ONE))
     assert [[event.name for event in each.events].count(NAME) for each in report.issuers] == [1, 0]

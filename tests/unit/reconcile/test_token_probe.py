@@ -10,7 +10,7 @@ import pytest
 from click import unstyle
 
 from mirror.cli.text import lines
-from mirror.config.settings import Auth, FormerIssuer, Settings
+from mirror.config.settings import AuthSettings, FormerIssuerSettings, Settings
 from mirror.errors import BucketError, HistoryError
 from mirror.model import Answer, IssuerUrl, Key, KeyPolicy, KeyRecord, Ledger, Reason, Status
 from mirror.publish.publisher import Published
@@ -218,7 +218,7 @@ def test_probe_that_cannot_be_used_is_a_warning(cluster: Cluster, body: bytes | 
 
 def test_own_token_serves_as_a_probe(cluster: Cluster) -> None:
     """Without `probe_token_file` the mirror's own ServiceAccount token tells the same: one key signs all."""
-    cluster.changes = {"auth": Auth(token_file=cluster.file)}
+    cluster.changes = {"auth": AuthSettings(token_file=cluster.file)}
     assert names(cluster.once()) == []
     cluster.sign(NEW)
     report = cluster.once()
@@ -239,7 +239,7 @@ def test_own_token_serves_as_a_probe(cluster: Cluster) -> None:
 )
 def test_own_token_that_tells_nothing_is_not_told(cluster: Cluster, body: bytes | None) -> None:
     """It need not be one of this issuer, nor a JWT; whether it logs in is for the apiserver to say."""
-    cluster.changes = {"auth": Auth(token_file=cluster.file)}
+    cluster.changes = {"auth": AuthSettings(token_file=cluster.file)}
     cluster.file.unlink()
     if body is not None:
         cluster.file.write_bytes(body)
@@ -249,7 +249,7 @@ def test_own_token_that_tells_nothing_is_not_told(cluster: Cluster, body: bytes 
 def test_token_of_a_former_issuer_is_held_against_its_documents(cluster: Cluster) -> None:
     """In the middle of a migration: told for the issuer that it is of, and a warning once at most."""
     day = (cluster.now + timedelta(days=30)).date()
-    cluster.changes |= {"former_issuers": (FormerIssuer(FORMER, day),)}
+    cluster.changes |= {"former_issuers": (FormerIssuerSettings(FORMER, day),)}
     cluster.sign(NEW, iss=FORMER)
     report = cluster.once()
     assert [[e.name for e in each.events if e.name.startswith("signing")] for each in report.issuers] == [

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from cfnlint.api import lint_all
 
-from mirror.config.settings import Issuer, Repository, Settings
+from mirror.config.settings import Issuer, RepositorySettings, Settings
 from mirror.federation.render.base import Kind, Rendered, Request, Workload, text_of
 from mirror.federation.render.kinds import KINDS
 from mirror.model import IssuerName, IssuerUrl, TokenAudiences
@@ -37,7 +37,7 @@ ISSUERS = tuple(
     )
     for name, path in (("prod", "prod"), ("gcp-prod", "gcp/prod"))
 )
-SETTINGS = Settings(Path("state"), Repository(Path("git")), ISSUERS)
+SETTINGS = Settings(Path("state"), RepositorySettings(Path("git")), ISSUERS)
 NAMESPACES = ("default", "shop")
 FORMATS = [(kind, form) for kind in KINDS.values() for form in kind.formats]
 ODD = Workload(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mirror.config.settings import FormerIssuer
+from mirror.config.settings import FormerIssuerSettings
 from mirror.errors import UsageError
 from mirror.federation.render.base import ControlPlane
 from mirror.model import IssuerUrl
@@ -17,7 +17,7 @@ from support.rendering import BASE, ENTRY, ISSUER, comments, notes, objects, tex
 JWKS_URI = f"{BASE}/cluster/identifier/openid/v1/jwks"
 DEFAULT = "https://kubernetes.default.svc.cluster.local"
 OLD, NEW = "/etc/kubernetes/pki/sa", "/etc/kubernetes/pki/sa-new"
-MOVED = replace(ENTRY, former_issuers=(FormerIssuer(IssuerUrl(f"{BASE}/old"), date(2027, 1, 31)),))
+MOVED = replace(ENTRY, former_issuers=(FormerIssuerSettings(IssuerUrl(f"{BASE}/old"), date(2027, 1, 31)),))
 ROTATION = ControlPlane(is_rotation=True)
 
 # kubeadm API reference: the members of ClusterConfiguration that are used here, and their types. No package of schemas

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from cfnlint.api import lint_all
 
-from mirror.config.settings import Issuer, Publish, Repository, Settings
+from mirror.config.settings import Issuer, PublishSettings, RepositorySettings, Settings
 from mirror.errors import UsageError
 from mirror.federation.render.base import Request, Workload, text_of
 from mirror.federation.render.kinds import FORMATS, KINDS
@@ -21,9 +21,9 @@ from support.iam_linter import lint, lint_trust
 BASE = "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"
 ISSUER = IssuerUrl(f"{BASE}/cluster/identifier/")
 HERE = ISSUER.removeprefix("https://")
-PUBLISH = Publish("oidc-bucket", "ap-southeast-2", BASE)
+PUBLISH = PublishSettings("oidc-bucket", "ap-southeast-2", BASE)
 ENTRY = Issuer(IssuerName("syd-prod"), ISSUER, PUBLISH, audiences=("sts.amazonaws.com",))
-SETTINGS = Settings(Path("state"), Repository(Path("git")), (ENTRY,))
+SETTINGS = Settings(Path("state"), RepositorySettings(Path("git")), (ENTRY,))
 WORKLOADS = {
     "plain": Workload(),
     "full": Workload(

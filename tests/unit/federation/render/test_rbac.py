@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from mirror.config.settings import Auth, Issuer, Tls
+from mirror.config.settings import AuthSettings, Issuer, TlsSettings
 from mirror.federation.render.base import Login
 from mirror.federation.render.rbac import UNKNOWN_USER
 from support.rendering import ENTRY, comments, demand_valid, notes, objects, text
 
 ROLE = "system:service-account-issuer-discovery"
 GROUP = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:unauthenticated"}
-TOKEN = replace(ENTRY, auth=Auth(token_file=Path("/run/token")))
-INSIDE = replace(ENTRY, auth=Auth(token_file=Path("/run/token"), in_cluster=True), discover="endpointslices")
-CERTIFICATE = replace(ENTRY, tls=Tls(client_cert_file=Path("mirror.crt"), client_key_file=Path("mirror.key")))
-KUBECONFIG = replace(ENTRY, auth=Auth(kubeconfig=Path("admin.conf")))
+TOKEN = replace(ENTRY, auth=AuthSettings(token_file=Path("/run/token")))
+INSIDE = replace(ENTRY, auth=AuthSettings(token_file=Path("/run/token"), in_cluster=True), discover="endpointslices")
+CERTIFICATE = replace(ENTRY, tls=TlsSettings(client_cert_file=Path("mirror.crt"), client_key_file=Path("mirror.key")))
+KUBECONFIG = replace(ENTRY, auth=AuthSettings(kubeconfig=Path("admin.conf")))
 MIRROR = Login("oidc", "mirror", way="service-account")
 
 
