@@ -271,7 +271,7 @@ _PROFILE_VARIABLES = ("AWS_DEFAULT_PROFILE", "AWS_PROFILE")  # in botocore's ord
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class S3Operation:
     """What was tried: the `verb` of the sentence, the S3 `action` that it needs, and on which `key` (or prefix)."""
 
     verb: str
@@ -287,7 +287,7 @@ class Attempt:
 
 
 @contextmanager
-def s3_errors_translated(attempt: Attempt) -> Iterator[None]:
+def s3_errors_translated(attempt: S3Operation) -> Iterator[None]:
     """Turn everything that botocore, urllib3 and sockets raise inside the block into a `BucketError`.
 
     Raises:
@@ -300,12 +300,12 @@ def s3_errors_translated(attempt: Attempt) -> Iterator[None]:
         raise bucket_error(error, attempt) from None
 
 
-def bucket_error_for(code: str, attempt: Attempt, *, cause: str) -> BucketError:
+def bucket_error_for(code: str, attempt: S3Operation, *, cause: str) -> BucketError:
     """A failure that we found, not the store."""
     return BucketError(attempt.sentence(), cause=cause, remedy=_remedy(code, {}, attempt), code=code)
 
 
-def bucket_error(error: Exception, attempt: Attempt) -> BucketError:
+def bucket_error(error: Exception, attempt: S3Operation) -> BucketError:
     """Say in words what `error` means for `attempt`; never repeats a secret."""
     told = error.response if isinstance(error, boto.ClientError) else {}
     code = code_of(error, told)
@@ -332,7 +332,7 @@ def _clean(text: str, *, max_characters: int = 300) -> str:
     return without_users.strip().rstrip(":")[:max_characters]
 
 
-def _remedy(code: str, told: Mapping[str, Any], attempt: Attempt) -> str:
+def _remedy(code: str, told: Mapping[str, Any], attempt: S3Operation) -> str:
     region = _right_region(told)
     if code == "PermanentRedirect" and region:
         template = REMEDY_RIGHT_REGION
@@ -345,7 +345,7 @@ def _remedy(code: str, told: Mapping[str, Any], attempt: Attempt) -> str:
     return template.format_map(_words(attempt, region))
 
 
-def _words(attempt: Attempt, region: str) -> dict[str, str]:
+def _words(attempt: S3Operation, region: str) -> dict[str, str]:
     publish = attempt.publish
     profile, profile_setting = _profile(publish)
     resource = f"{publish.bucket}" if attempt.action == "s3:ListBucket" else f"{publish.bucket}/{attempt.key}"

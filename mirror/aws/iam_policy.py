@@ -334,7 +334,7 @@ def _dangerous(allowing: Iterable[_Statement]) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PolicyDocument:
     """A bucket's policy as it stands: its other members, our statement, and those of others, in their order."""
 
     members: Mapping[str, Any]
@@ -342,7 +342,7 @@ class Standing:
     foreign: tuple[Statement, ...]
 
 
-def read_policy(text: str) -> Standing | None:
+def read_policy(text: str) -> PolicyDocument | None:
     """The parts of a policy's text; None when it is none that this program understands."""
     try:
         policy = json.loads(text)
@@ -354,19 +354,19 @@ def read_policy(text: str) -> Standing | None:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     ours = tuple(each for each in statements if each.get("Sid") == PUBLIC_SID)
-    return Standing(members, ours, tuple(each for each in statements if each.get("Sid") != PUBLIC_SID))
+    return PolicyDocument(members, ours, tuple(each for each in statements if each.get("Sid") != PUBLIC_SID))
 
 
-NOTHING = Standing(document(), (), ())
+NOTHING = PolicyDocument(document(), (), ())
 """The policy of a bucket that has none."""
 
 
-def is_right(standing: Standing, wanted: Statement) -> bool:
+def is_right(standing: PolicyDocument, wanted: Statement) -> bool:
     """Whether our statement stands exactly once and says exactly what it should, in whatever order."""
     return len(standing.ours) == 1 and _normal(standing.ours[0]) == _normal(wanted)
 
 
-def is_within(standing: Standing, wanted: Statement) -> bool:
+def is_within(standing: PolicyDocument, wanted: Statement) -> bool:
     """Whether our statement as it stands opens nothing that it should not."""
     return all(
         {**_normal(each), "Resource": None} == {**_normal(wanted), "Resource": None}
@@ -375,7 +375,7 @@ def is_within(standing: Standing, wanted: Statement) -> bool:
     )
 
 
-def merged(standing: Standing, wanted: Statement) -> str:
+def merged(standing: PolicyDocument, wanted: Statement) -> str:
     """The text of the policy with our statement behind those of others, which stay as they are."""
     members = {name: value for name, value in standing.members.items() if name != "Statement"}
     return compact({**members, "Statement": [*standing.foreign, wanted]})
@@ -390,7 +390,7 @@ def _as_set(value: Any) -> frozenset[str]:
     return frozenset(map(str, value if isinstance(value, list) else [value]))
 
 
-def opened(standing: Standing) -> frozenset[str]:
+def opened(standing: PolicyDocument) -> frozenset[str]:
     """The resources that our statement opens now, whole."""
     return frozenset().union(*(_as_set(each.get("Resource", [])) for each in standing.ours))
 
@@ -471,7 +471,7 @@ def behind_cdn(reason: Reason) -> Reason:
     return Reason(FORBIDDEN, reason.sentence, _CDN)
 
 
-def why_private(reason: Reason, openness: AccessSettings, publish: PublishSettings, key: ObjectKey) -> Reason:
+def explain_forbidden(reason: Reason, openness: AccessSettings, publish: PublishSettings, key: ObjectKey) -> Reason:
     """The 403 of `reason`, told by its cause; `reason` itself where the bucket lets us learn nothing.
 
     Codes: `object_missing`, `block_public_access`, `bucket_policy`, or `forbidden`.
@@ -485,7 +485,7 @@ def why_private(reason: Reason, openness: AccessSettings, publish: PublishSettin
         return Reason("block_public_access", sentence, _BLOCK.format(blocks=blocks))
     if openness.policy is None:
         return reason
-    if not opens(openness.policy, publish.bucket, key):
+    if not allows_public_read(openness.policy, publish.bucket, key):
         kind = "does not let everybody read this object" if openness.policy else "is missing"
         sentence = f"{reason.sentence} The policy of bucket {publish.bucket} {kind}."
         return Reason("bucket_policy", sentence, _POLICY)
@@ -493,7 +493,7 @@ def why_private(reason: Reason, openness: AccessSettings, publish: PublishSettin
     return Reason(FORBIDDEN, sentence, _ABOVE)
 
 
-def opens(policy: str, bucket: str, key: ObjectKey) -> bool:
+def allows_public_read(policy: str, bucket: str, key: ObjectKey) -> bool:
     """Whether a bucket policy lets everybody GET the object, as far as its own text tells.
 
     A statement with a condition, or of the Not… kinds, is not counted as an allowance; a matching Deny without a

@@ -62,7 +62,7 @@ def moment(value: str) -> datetime:
         return parse_timestamp(value)
 
 
-def impatient() -> Config:
+def short_timeouts() -> Config:
     """The configuration of clients that ask small questions: short timeouts, two attempts."""
     return Config(
         connect_timeout=CONNECT_SECONDS,
@@ -90,7 +90,7 @@ class _Role:
 
     def __init__(self, made: BotocoreSession, region: str, role_arn: str) -> None:
         self._base = made.get_component("credential_provider")
-        self._sts = partial(made.create_client, region_name=region, config=impatient())
+        self._sts = partial(made.create_client, region_name=region, config=short_timeouts())
         self._role_arn = role_arn
 
     def load_credentials(self) -> Credentials:

@@ -13,8 +13,8 @@ from typing import Any, Generic, TypeVar
 from botocore.exceptions import ClientError
 
 from mirror.addresses import repository_paths
-from mirror.aws.errors import Attempt, s3_errors_translated, stated_code
-from mirror.aws.sessions import impatient, session
+from mirror.aws.errors import S3Operation, s3_errors_translated, stated_code
+from mirror.aws.sessions import session, short_timeouts
 from mirror.check.ports import (
     AccessBlock,
     BucketFacts,
@@ -247,7 +247,7 @@ class RealAws:
         """See `mirror.check.ports.Aws`; asked once for each bucket, whoever wants to know."""
 
         def ask() -> Identity:
-            client = session(publish).client("sts", region_name=publish.region, config=impatient())
+            client = session(publish).client("sts", region_name=publish.region, config=short_timeouts())
             told = client.get_caller_identity()
             return Identity(told["Account"], told["Arn"])
 
@@ -261,7 +261,7 @@ class RealAws:
         """See `mirror.check.ports.Aws`."""
 
         def ask() -> AccessBlock | None:
-            client = session(publish).client("s3control", region_name=publish.region, config=impatient())
+            client = session(publish).client("s3control", region_name=publish.region, config=short_timeouts())
             return block(client.get_public_access_block(AccountId=account))
 
         found = _asked("s3:GetAccountPublicAccessBlock", _elsewhere(publish, "S3 Control"), ask)
@@ -353,7 +353,7 @@ class RealAws:
 
 def _asked(action: str, publish: PublishSettings, ask: Callable[[], T], *, key: str = "") -> T | Missed:
     try:
-        with s3_errors_translated(Attempt("asked about", action, publish, key)):
+        with s3_errors_translated(S3Operation("asked about", action, publish, key)):
             return ask()
     except BucketError as error:
         return Missed(error.code, error.cause, error.remedy)

@@ -7,7 +7,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.aws.errors import code_of
-from mirror.aws.sessions import impatient
+from mirror.aws.sessions import short_timeouts
 from mirror.federation.causes import STS_SILENT
 from mirror.federation.error_catalog import explain
 from mirror.federation.verify_result import Login
@@ -30,7 +30,7 @@ def log_in(token: str, role_arn: str, region: str) -> Login:
         region: whose STS is asked.
     """
     try:
-        config = impatient().merge(Config(signature_version=UNSIGNED))
+        config = short_timeouts().merge(Config(signature_version=UNSIGNED))
         client = boto3.session.Session(region_name=region).client("sts", config=config)
         answer = client.assume_role_with_web_identity(
             RoleArn=role_arn,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from mirror.aws.errors import S3_ERRORS, cause_of, code_of
-from mirror.aws.sessions import impatient, session
+from mirror.aws.sessions import session, short_timeouts
 from mirror.concurrency import DeadlineExecutor
 from mirror.config.settings import PublishSettings
 from mirror.model import Reason
@@ -68,7 +68,7 @@ class CloudFront:
 
     def _client(self, publish: PublishSettings) -> "CloudFrontClient":
         with self._lock:  # making clients is not thread-safe in botocore, using them is
-            client = session(publish).client("cloudfront", region_name=publish.region, config=impatient())
+            client = session(publish).client("cloudfront", region_name=publish.region, config=short_timeouts())
             self._clients.append(client)
             return client
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from mirror.aws.iam_policy import FORBIDDEN, behind_cdn, is_served_by_bucket, why_private
+from mirror.aws.iam_policy import FORBIDDEN, behind_cdn, explain_forbidden, is_served_by_bucket
 from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, Event, Level, PublicObject, Reason
@@ -233,7 +233,7 @@ def explained(reason: Reason, bucket: Bucket, wanted: PublicObject, publish: Pub
         return reason
     if not is_served_by_bucket(publish):
         return behind_cdn(reason)
-    return why_private(reason, bucket.openness(wanted.key), publish, wanted.key)
+    return explain_forbidden(reason, bucket.openness(wanted.key), publish, wanted.key)
 
 
 def _may_lag(body: bytes, wanted: PublicObject, publish: PublishSettings, freshness: Freshness) -> bool:

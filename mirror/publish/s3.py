@@ -16,7 +16,7 @@ from mirror.aws.errors import (
     NOT_SENT_CODES,
     S3_ERRORS,
     TRANSIENT_CODES,
-    Attempt,
+    S3Operation,
     bucket_error_for,
     code_of,
     s3_errors_translated,
@@ -84,7 +84,7 @@ class S3Bucket:
             BucketError: the listing is not whole, or is longer than `MAX_LIST_PAGES`.
         """
         found: dict[ObjectKey, ListedObject] = {}
-        with s3_errors_translated(Attempt("listed", "s3:ListBucket", self._publish, prefix)):
+        with s3_errors_translated(S3Operation("listed", "s3:ListBucket", self._publish, prefix)):
             for number, page in enumerate(self._pages(prefix), start=1):
                 self._refuse_endless(number)
                 found.update((ObjectKey(entry["Key"]), listed(entry)) for entry in page.get("Contents", ()))
@@ -170,7 +170,7 @@ class S3Bucket:
 
     def _send(self, request: "PutObjectRequestTypeDef") -> ETag | BucketError:
         try:
-            with s3_errors_translated(Attempt("written", "s3:PutObject", self._publish, request["Key"])):
+            with s3_errors_translated(S3Operation("written", "s3:PutObject", self._publish, request["Key"])):
                 return unquoted(self._bounded.run(lambda: self._clients.writes.put_object(**request))["ETag"])
         except BucketError as error:
             return error
@@ -221,12 +221,12 @@ class S3Bucket:
             raise
         return StoredHeaders(size_bytes=answer["ContentLength"], **headers(answer))
 
-    def _reading(self, key: ObjectKey) -> Attempt:
-        return Attempt("read", "s3:GetObject", self._publish, key)
+    def _reading(self, key: ObjectKey) -> S3Operation:
+        return S3Operation("read", "s3:GetObject", self._publish, key)
 
     def _refuse_endless(self, pages: int) -> None:
         if pages > self._max_pages:
-            attempt = Attempt("listed", "s3:ListBucket", self._publish)
+            attempt = S3Operation("listed", "s3:ListBucket", self._publish)
             raise bucket_error_for("TooManyObjects", attempt, cause=f"more than {self._max_pages} pages")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from mirror.aws.errors import Attempt, bucket_error
+from mirror.aws.errors import S3Operation, bucket_error
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, ObjectKey, PublicObject
 from mirror.ports import AccessSettings, PutConflict, PutStored
@@ -489,6 +489,6 @@ def test_secrets_in_errors_of_the_store_are_not_told(line: Line) -> None:
 def test_user_in_an_url_is_not_told(store: Store) -> None:
     """A password in the URL of an error's text is cut out."""
     error = OSError("cannot connect to https://user:pass@proxy.example.com/")
-    told = str(bucket_error(error, Attempt("read", "s3:GetObject", store.publish, "k")))
+    told = str(bucket_error(error, S3Operation("read", "s3:GetObject", store.publish, "k")))
     assert "user:pass" not in told
     assert "proxy.example.com" in told

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from mirror.addresses import is_aws_endpoint
 from mirror.aws.errors import admin_error, admin_errors_translated, code_of
 from mirror.aws.iam_policy import provider_url
-from mirror.aws.sessions import impatient
+from mirror.aws.sessions import short_timeouts
 from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.federation.provision.bucket import OWNERSHIP, AccessBlock, BucketSight, Difference
@@ -41,7 +41,7 @@ class Account:
         self._region = region
         self._is_aws = is_aws
         self._unknown = unknown
-        self._config = impatient() if is_aws else impatient().merge(_SHORT)
+        self._config = short_timeouts() if is_aws else short_timeouts().merge(_SHORT)
 
     def caller(self) -> str | None:
         """The account of the credentials.
@@ -280,7 +280,7 @@ class BucketOffice:
     @property
     def _s3(self) -> "S3Client":
         if self._client is None:
-            config = impatient().merge(
+            config = short_timeouts().merge(
                 Config(
                     request_checksum_calculation="when_required",
                     s3={"addressing_style": "path"} if self._publish.endpoint_url else None,
@@ -323,7 +323,7 @@ class ProviderRegistry:
             BucketError: IAM or STS could not be asked.
         """
         with admin_errors_translated("The account of the credentials could not be asked.", "sts:GetCallerIdentity"):
-            sts = self._session.client("sts", region_name=self._region, config=impatient())
+            sts = self._session.client("sts", region_name=self._region, config=short_timeouts())
             account = str(sts.get_caller_identity()["Account"])
         with admin_errors_translated(
             "The OIDC providers of the account could not be listed.", "iam:ListOpenIDConnectProviders"
@@ -379,5 +379,5 @@ class ProviderRegistry:
     @property
     def _iam(self) -> "IAMClient":
         if self._client is None:
-            self._client = self._session.client("iam", region_name=self._region, config=impatient())
+            self._client = self._session.client("iam", region_name=self._region, config=short_timeouts())
         return self._client

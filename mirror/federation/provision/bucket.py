@@ -10,7 +10,7 @@ from mirror.aws.iam_policy import (
     MAX_BUCKET_POLICY_BYTES,
     NOTHING,
     PUBLIC_SID,
-    Standing,
+    PolicyDocument,
     Statement,
     denying_names,
     is_right,
@@ -171,7 +171,7 @@ def _refusals(seen: BucketSight, wanted: Wanted) -> Iterator[Reason]:
         )
 
 
-def _obstacles(seen: BucketSight, wanted: Wanted, standing: Standing | None) -> Iterator[Reason]:
+def _obstacles(seen: BucketSight, wanted: Wanted, standing: PolicyDocument | None) -> Iterator[Reason]:
     """Why nothing is opened: neither the policy nor the bucket's public access block is touched then."""
     if standing is None:
         yield Reason(
@@ -221,7 +221,7 @@ def _above(seen: BucketSight) -> Iterator[Reason]:
         )
 
 
-def _differences(seen: BucketSight, wanted: Wanted, standing: Standing | None) -> Iterator[Difference]:
+def _differences(seen: BucketSight, wanted: Wanted, standing: PolicyDocument | None) -> Iterator[Difference]:
     if seen.state == "absent":
         after = f"exists in {wanted.region}, ownership {OWNERSHIP} (ACLs are off)"
         yield Difference("create_bucket", "bucket", "does not exist", after)
@@ -239,7 +239,7 @@ def _differences(seen: BucketSight, wanted: Wanted, standing: Standing | None) -
         yield _policy_difference(wanted, standing)
 
 
-def _policy_difference(wanted: Wanted, standing: Standing) -> Difference:
+def _policy_difference(wanted: Wanted, standing: PolicyDocument) -> Difference:
     statement = _statement(wanted)
     meant, now = set(statement["Resource"]), set(opened(standing))
     parts = [f"opens {len(meant)} objects to everybody for reading"]
@@ -251,7 +251,7 @@ def _policy_difference(wanted: Wanted, standing: Standing) -> Difference:
     return Difference("put_policy", "bucket policy", before, "\n".join(parts), merged(standing, statement))
 
 
-def _notes(seen: BucketSight, wanted: Wanted, standing: Standing | None) -> Iterator[Note]:
+def _notes(seen: BucketSight, wanted: Wanted, standing: PolicyDocument | None) -> Iterator[Note]:
     if seen.state == "ours" and seen.ownership not in (None, OWNERSHIP):
         yield Note(
             "ownership",

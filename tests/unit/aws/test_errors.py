@@ -8,11 +8,11 @@ import pytest
 from botocore import exceptions as boto
 from urllib3.exceptions import LocationParseError, ProxyError, SSLError
 
-from mirror.aws.errors import REMEDIES, Attempt, bucket_error
+from mirror.aws.errors import REMEDIES, S3Operation, bucket_error
 from mirror.config.settings import PublishSettings
 
 PUBLISH = PublishSettings(bucket="bucket", region="ap-southeast-2", base_url="https://unused")
-WRITING = Attempt("written", "s3:PutObject", PUBLISH, "id/jwks")
+WRITING = S3Operation("written", "s3:PutObject", PUBLISH, "id/jwks")
 
 
 def told_by_store(code: str | None, *, operation: str = "PutObject", status: int = 400) -> boto.ClientError:

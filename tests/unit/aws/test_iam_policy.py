@@ -14,17 +14,17 @@ from mirror.addresses import common_folder, object_keys
 from mirror.aws.iam_policy import (
     PUBLIC_SID,
     Grants,
+    allows_public_read,
     bucket_policy,
     compact,
     conditions,
+    explain_forbidden,
     grants,
     is_served_by_bucket,
-    opens,
     partition_of,
     provider_arn,
     subject,
     trust_policy,
-    why_private,
     writer_policy,
 )
 from mirror.config.settings import PublishSettings
@@ -356,7 +356,7 @@ def policy(*statements: object) -> str:
 )
 def test_forbidden_is_told_by_its_cause(openness: AccessSettings, code: str, word: str) -> None:
     """Each cause has its code and its remedy; where nothing can be learned all remedies stand."""
-    reason = why_private(SEEN, openness, PUBLISH, KEY)
+    reason = explain_forbidden(SEEN, openness, PUBLISH, KEY)
     assert (reason.code, word in reason.remedy) == (code, True)
     assert reason.sentence.startswith(SEEN.sentence)
 
@@ -388,7 +388,7 @@ def test_forbidden_is_told_by_its_cause(openness: AccessSettings, code: str, wor
 )
 def test_policy_is_read(text: str, expected: bool) -> None:
     """What opens the object to everybody is told from what does not."""
-    assert opens(text, "bucket", KEY) is expected
+    assert allows_public_read(text, "bucket", KEY) is expected
 
 
 @pytest.mark.parametrize(
