@@ -30,9 +30,9 @@ from mirror.config.settings import RepositorySettings as Settings
 from mirror.errors import BucketError, HistoryError, MirrorError, PushRefusedError, RemoteError, UsageError
 from mirror.history.git_command import Git, presentable
 from mirror.history.ledger_keys import load_verification_keys, readable_signing_key, signing_key_warning
-from mirror.history.ledger_reader import Trust, load_history
-from mirror.history.remote import Remote
-from mirror.history.repository import Repository, is_repository, scratch
+from mirror.history.ledger_reader import VerificationContext, load_history
+from mirror.history.remote import GitRemote
+from mirror.history.repository import GitRepository, is_repository, temporary_clone
 from mirror.model import CommitId, IssuerUrl, ObjectKey, Reason, StoredObject
 from mirror.publish.listing import Target, target
 from mirror.publish.s3 import S3Clients
@@ -64,23 +64,23 @@ class RealHistory:
     def look(self) -> HistoryState:
         """See `mirror.check.ports.HistoryView`."""
         try:
-            with scratch(self._settings, self._environ) as copy:
+            with temporary_clone(self._settings, self._environ) as copy:
                 return self._through(copy)
         except (HistoryError, RemoteError) as error:
             return HistoryState(unreadable=_reason("git.unreadable", error))
 
     def _through(self, copy: Settings) -> HistoryState:
-        with Repository(copy, self._environ, remote_timeout_seconds=self._remote_seconds) as repository:
+        with GitRepository(copy, self._environ, remote_timeout_seconds=self._remote_seconds) as repository:
             repository.prepare()
             state = HistoryState(local=repository.heads().local, damaged=self._damage())
             if copy.remote is not None:
                 state = self._with_remote(copy, repository, state)
             head = state.remote or state.local
             state = replace(state, signing=signing_state(self._settings, repository, head, self._issuers))
-            memory = load_history(repository, self._issuers, Trust(is_first_signing=True))
+            memory = load_history(repository, self._issuers, VerificationContext(is_first_signing=True))
             return replace(state, broken=tuple(each.failures[0] for each in memory.issuers.values() if each.failures))
 
-    def _with_remote(self, copy: Settings, repository: Repository, state: HistoryState) -> HistoryState:
+    def _with_remote(self, copy: Settings, repository: GitRepository, state: HistoryState) -> HistoryState:
         try:
             repository.fetch(shallow=state.local is None)
         except (HistoryError, RemoteError) as error:
@@ -103,7 +103,7 @@ class RealHistory:
 
     def _rehearse(self, copy: Settings, commit: CommitId) -> Reason | None:
         git = Git(copy.path, self._environ, stop=threading.Event())
-        remote = Remote(git, copy.remote or "", copy.branch, timeout_seconds=self._remote_seconds)
+        remote = GitRemote(git, copy.remote or "", copy.branch, timeout_seconds=self._remote_seconds)
         try:
             remote.push(commit, rehearse=True)
         except PushRefusedError:
@@ -119,7 +119,7 @@ def _first(copy: Settings, environ: Mapping[str, str]) -> CommitId:
     Raises:
         HistoryError: The temporary folder cannot be written.
     """
-    with Repository(replace(copy, branch="rehearsal", sign=False), environ) as repository:
+    with GitRepository(replace(copy, branch="rehearsal", sign=False), environ) as repository:
         return repository.commit(
             base=None, parents=(), changes={"README.md": b"\n"}, message="rehearsal", when=_BEGINNING, expect=None
         )
@@ -384,7 +384,7 @@ _SAMPLE_ISSUER = IssuerUrl("https://oidc-mirror.invalid")
 
 
 def signing_state(
-    settings: Settings, repository: Repository, head: CommitId | None, issuers: Iterable[IssuerUrl]
+    settings: Settings, repository: GitRepository, head: CommitId | None, issuers: Iterable[IssuerUrl]
 ) -> SigningState:
     """Read the keys, sign and verify a sample, and judge every ledger of `head`.
 
@@ -419,7 +419,7 @@ def _sample(settings: Settings, keys: LedgerVerifier | None) -> SignatureHeader 
 
 
 def _judged(
-    repository: Repository, head: CommitId, keys: LedgerVerifier, configured: Mapping[str, IssuerUrl]
+    repository: GitRepository, head: CommitId, keys: LedgerVerifier, configured: Mapping[str, IssuerUrl]
 ) -> Iterator[LedgerVerdict]:
     paths = [path for path in repository.list_paths(head, _LEDGERS) if path.endswith(_FILE)]
     for begin in range(0, len(paths), _AT_ONCE):

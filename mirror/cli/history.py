@@ -12,15 +12,15 @@ import click
 from mirror.cli.options import common, common_options
 from mirror.config.settings import RepositorySettings, Settings
 from mirror.errors import HistoryError
-from mirror.history.key_history import Life, Lives, to_json
+from mirror.history.key_history import KeyHistories, KeyHistory, to_json
 from mirror.log import escaped
 from mirror.model import IssuerName, IssuerUrl
 from mirror.reconcile.state import publications
 
 if TYPE_CHECKING:
-    from mirror.history.repository import Repository
+    from mirror.history.repository import GitRepository
 
-Biography = tuple[IssuerName, IssuerUrl, Lives]
+Biography = tuple[IssuerName, IssuerUrl, KeyHistories]
 """An entry of the configuration, one of the issuers that are published for it, and the lives of that one's keys."""
 
 
@@ -64,27 +64,28 @@ def read(settings: Settings) -> tuple[Biography, ...]:
         HistoryError: There is no history yet, or it cannot be read.
         RemoteError: There is none on this machine, and the remote cannot be fetched from.
     """
-    from mirror.history.key_history import lives_of  # noqa: PLC0415  `--help` does without
+    from mirror.history.key_history import load_histories  # noqa: PLC0415  `--help` does without
     from mirror.history.ledger_keys import load_verification_keys  # noqa: PLC0415  `--help` does without
 
     keys = load_verification_keys(settings.repository)
     with opened(settings.repository) as repository:
         return tuple(
-            (each.issuer.name, each.url, lives_of(repository, each.url, keys=keys)) for each in publications(settings)
+            (each.issuer.name, each.url, load_histories(repository, each.url, keys=keys))
+            for each in publications(settings)
         )
 
 
 @contextmanager
-def opened(settings: RepositorySettings) -> Iterator["Repository"]:
+def opened(settings: RepositorySettings) -> Iterator["GitRepository"]:
     """A temporary view of the history: the local repository, or, where there is none, a copy of the remote.
 
     Raises:
         HistoryError: There is neither, or it cannot be read.
         RemoteError: The remote cannot be fetched from.
     """
-    from mirror.history.repository import Repository, scratch  # noqa: PLC0415  `--help` does without
+    from mirror.history.repository import GitRepository, temporary_clone  # noqa: PLC0415  `--help` does without
 
-    with scratch(settings, os.environ) as copy, Repository(copy, os.environ) as repository:
+    with temporary_clone(settings, os.environ) as copy, GitRepository(copy, os.environ) as repository:
         repository.prepare()
         if repository.heads().local is None and settings.remote is not None:
             repository.fetch(shallow=False)
@@ -127,7 +128,7 @@ def lines(biographies: tuple[Biography, ...]) -> Iterator[str]:
 COLOURS = {"published": "green", "retiring": "yellow", "held": "magenta", "revoked": "red", "dropped": None}
 
 
-def _life(life: Life) -> Iterator[str]:
+def _life(life: KeyHistory) -> Iterator[str]:
     record, status = life.record, str(life.status)
     shown = click.style(status, fg=COLOURS[status], bold=True)
     yield f"  key {escaped(record.key.kid)}  {record.key.alg or '-'}  {shown}"

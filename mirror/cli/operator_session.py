@@ -22,9 +22,9 @@ from mirror.config.settings import Issuer, Settings
 from mirror.errors import HistoryError, RemoteError, UsageError
 from mirror.history.commit_message import IssuerChanges, compose
 from mirror.history.ledger_keys import load_ledger_trust
-from mirror.history.ledger_reader import HistoryState, Trust, load_history
+from mirror.history.ledger_reader import HistoryState, VerificationContext, load_history
 from mirror.history.ledger_store import CommitResult, Committer, LedgerChange, commit_ledgers
-from mirror.history.repository import as_operator, is_repository
+from mirror.history.repository import is_repository, with_operator_identity
 from mirror.log import configure, escaped, log_report
 from mirror.model import KeyRecord, Ledger, Reason, Thumbprint, key_id
 from mirror.ports import History, Ports
@@ -51,7 +51,7 @@ class Desk:
     issuers: tuple[Issuer, ...]
     ports: Ports
     memory: HistoryState
-    trust: Trust
+    trust: VerificationContext
     now: datetime
     lasting: bool
 
@@ -119,7 +119,7 @@ def open_desk(
     issuers = selected(configured, names).issuers
     with _placed(configured) as settings:
         # The decision is the operator's; what the pass afterwards commits is the mirror's own.
-        own = replace(settings, repository=as_operator(settings.repository, os.environ))
+        own = replace(settings, repository=with_operator_identity(settings.repository, os.environ))
         keys = _keys(settings, signing_key)
         with open_ports(own, dry_run=False, ledger_trust=lambda: keys) as ports:
             ports.history.prepare()
@@ -175,7 +175,7 @@ def _fetch(settings: Settings, history: History) -> None:
         history.fetch(shallow=history.heads().local is None)
 
 
-def _newest(settings: Settings, history: History, trust: Trust) -> HistoryState:
+def _newest(settings: Settings, history: History, trust: VerificationContext) -> HistoryState:
     _fetch(settings, history)
     return load_history(history, [each.url for each in publications(settings)], trust)
 

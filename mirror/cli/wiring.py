@@ -146,11 +146,13 @@ def open_ports(
     from mirror.apiserver.process_pool import Crew, usable_cores  # noqa: PLC0415  `--help` does without
     from mirror.cli.worker import command  # noqa: PLC0415  `--help` does without
     from mirror.history.ledger_keys import load_ledger_trust, load_verification_keys  # noqa: PLC0415  `--help` does without
-    from mirror.history.repository import Repository, scratch  # noqa: PLC0415  `--help` does without
+    from mirror.history.repository import GitRepository, temporary_clone  # noqa: PLC0415  `--help` does without
 
     with ExitStack() as stack:
-        repository = stack.enter_context(scratch(settings.repository, os.environ)) if dry_run else settings.repository
-        history = stack.enter_context(Repository(repository, environ=os.environ))
+        repository = (
+            stack.enter_context(temporary_clone(settings.repository, os.environ)) if dry_run else settings.repository
+        )
+        history = stack.enter_context(GitRepository(repository, environ=os.environ))
         buckets, web, cdn = _Buckets(settings.limits.puts), _LateWeb(), _LateCdn()
         for each in (buckets, web, cdn):
             stack.callback(each.close)
@@ -240,13 +242,13 @@ def known_ledgers(settings: Settings, issuers: Sequence[IssuerUrl]) -> Mapping[I
     """
     from mirror.history.ledger_keys import load_verification_keys  # noqa: PLC0415  `--help` does without
     from mirror.history.ledger_reader import load_history  # noqa: PLC0415  `--help` does without
-    from mirror.history.repository import Repository, is_repository, scratch  # noqa: PLC0415  `--help` does without
+    from mirror.history.repository import GitRepository, is_repository, temporary_clone  # noqa: PLC0415  `--help` does without
     from mirror.reconcile import local_state  # noqa: PLC0415  `--help` does without
     from mirror.reconcile.state import trust_of  # noqa: PLC0415  `--help` does without
 
     if not is_repository(settings.repository.path):
         return dict.fromkeys(issuers)
     keys, local = load_verification_keys(settings.repository), local_state.load_local_state(settings.state_dir)
-    with scratch(settings.repository, os.environ) as copy, Repository(copy, os.environ) as repository:
+    with temporary_clone(settings.repository, os.environ) as copy, GitRepository(copy, os.environ) as repository:
         trust = trust_of(settings, repository, local, keys)
         return {url: known.ledger for url, known in load_history(repository, issuers, trust).issuers.items()}

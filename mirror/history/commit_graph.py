@@ -15,8 +15,8 @@ from typing import Generic, TypeVar
 
 from mirror.errors import HistoryError, RemoteError
 from mirror.history.git_command import Git, why
-from mirror.history.objects import Objects
-from mirror.history.remote import REMOTE_TIMEOUT_SECONDS, Remote
+from mirror.history.objects import ObjectReader
+from mirror.history.remote import REMOTE_TIMEOUT_SECONDS, GitRemote
 from mirror.model import CommitId, Version
 
 MOST_ANSWERS = 100_000
@@ -32,7 +32,7 @@ class _Slot(Generic[Answer]):
     found: tuple[Answer, ...] = ()
 
 
-class Answers(Generic[Answer]):
+class Memo(Generic[Answer]):
     """The answers of one state, such as the head of a branch; those of another state are forgotten.
 
     Callable from any thread. Two that ask the same thing wait for one search; different things are searched at once.
@@ -112,20 +112,20 @@ _DIGITS_SHA1 = 40
 _FOLDERS = ("ledger", "public")
 
 
-class Past:
+class CommitLog:
     """The past of one branch, `local`, a full reference name.
 
     Callable from any thread: what is asked twice of one head is answered from memory, and the remote is asked by one
     thread, for whose answer the others wait.
     """
 
-    def __init__(self, git: Git, objects: Objects, remote: Remote | None, local: str) -> None:
+    def __init__(self, git: Git, objects: ObjectReader, remote: GitRemote | None, local: str) -> None:
         self._git = git
         self._objects = objects
         self._remote = remote
         self._local = local
-        self._changes: Answers[datetime | None] = Answers()
-        self._held: Answers[bool] = Answers()
+        self._changes: Memo[datetime | None] = Memo()
+        self._held: Memo[bool] = Memo()
         self._deepening = threading.Lock()
         self._fetches = 0
         self._completed: bool | None = None
@@ -325,7 +325,7 @@ class Past:
             return self._completed is True or not self._is_shallow()
 
     @staticmethod
-    def _deepen(remote: Remote) -> bool:
+    def _deepen(remote: GitRemote) -> bool:
         try:
             remote.deepen()
         except RemoteError:

@@ -40,7 +40,7 @@ _CHUNK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class CompletedProcess:
     """How a child ended. `stopped` says in words why it was killed, and is empty when it ended by itself.
 
     `status` is its exit status, negative for a signal. `err` is the end of its stderr, at most 16 KiB.
@@ -205,7 +205,7 @@ def run(
     pass_fds: Sequence[int] = (),
     max_file_bytes: int | None = None,
     max_out_bytes: int = MAX_OUT_BYTES,
-) -> Finished:
+) -> CompletedProcess:
     """Run `argv` to its end, or kill it with its children at its deadline, at `stop`, or when it says too much.
 
     Raises:
@@ -221,7 +221,7 @@ def run(
             stopped = _why_stop(child, deadline, timeout_seconds, stop, max_out_bytes)
     finally:
         child.kill()
-    return Finished(child.process.returncode, bytes(child.out), child.err, stopped)
+    return CompletedProcess(child.process.returncode, bytes(child.out), child.err, stopped)
 
 
 def _ended(child: Child) -> bool:
@@ -320,7 +320,7 @@ def presentable(text: str) -> str:
     return joined if len(joined) <= SHOWN_CHARACTERS else "…" + joined[-SHOWN_CHARACTERS:]
 
 
-def why(finished: Finished) -> str:
+def why(finished: CompletedProcess) -> str:
     """What went wrong with a git command, in git's words or ours."""
     return "; ".join(part for part in (finished.stopped, presentable(finished.err)) if part) or (
         f"git ended with status {finished.status}"
@@ -351,7 +351,7 @@ class Git:
         extra_environ: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
         max_file_bytes: int | None = None,
-    ) -> Finished:
+    ) -> CompletedProcess:
         """Run a git command to its end; no file that it writes gets larger than `max_file_bytes` (on Linux).
 
         Raises:

@@ -31,7 +31,7 @@ GONE_STATUSES = frozenset({Status.DROPPED, Status.REVOKED})
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerVersion:
     """One version of a ledger; `ledger` is None where the file was missing or is not believed."""
 
     version: Version
@@ -39,7 +39,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StatusPeriod:
     """A time in which a key had one status. `since` and `until` are dates of commits (UTC); `until` None: still.
 
     `commit` and `author` are of the commit that began it.
@@ -53,11 +53,11 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class KeyHistory:
     """One key: its record as last known, and its steps, at least one, the oldest first."""
 
     record: KeyRecord
-    steps: tuple[Step, ...]
+    steps: tuple[StatusPeriod, ...]
 
     @property
     def status(self) -> Status:
@@ -91,15 +91,15 @@ class Rotation:
 
 
 @dataclass(frozen=True, slots=True)
-class Lives:
+class KeyHistories:
     """All keys of one issuer, the oldest first. `unreadable` are the versions that say nothing."""
 
-    lives: tuple[Life, ...] = ()
+    lives: tuple[KeyHistory, ...] = ()
     rotations: tuple[Rotation, ...] = ()
     unreadable: tuple[CommitId, ...] = ()
 
 
-def lives(entries: Iterable[Entry]) -> Lives:
+def build_histories(entries: Iterable[LedgerVersion]) -> KeyHistories:
     """Trace every key through the versions of one ledger, which come in an order in which each follows its parents."""
     trace = _Trace()
     for entry in entries:
@@ -108,17 +108,17 @@ def lives(entries: Iterable[Entry]) -> Lives:
 
 
 class _Trace:
-    """The working state of one `lives`."""
+    """The working state of one `build_histories`."""
 
     def __init__(self) -> None:
         self.tips: frozenset[CommitId] = frozenset()
         self.state: Ledger | None = None
         self.records: dict[KeyId, KeyRecord] = {}
-        self.steps: dict[KeyId, list[Step]] = {}
+        self.steps: dict[KeyId, list[StatusPeriod]] = {}
         self.rotations: list[Rotation] = []
         self.unreadable: list[CommitId] = []
 
-    def follow(self, entry: Entry) -> None:
+    def follow(self, entry: LedgerVersion) -> None:
         """Take one version in."""
         version, ledger = entry.version, entry.ledger
         self.tips = (self.tips - frozenset(version.parents)) | {version.commit}
@@ -144,7 +144,7 @@ class _Trace:
         since = max(version.when, steps[-1].since) if steps else version.when
         if steps:
             steps[-1] = replace(steps[-1], until=since)
-        steps.append(Step(status, since, version.commit, version.author))
+        steps.append(StatusPeriod(status, since, version.commit, version.author))
 
     def _note_rotation(self, version: Version, after: Ledger) -> None:
         before = _public(self.state)
@@ -152,10 +152,10 @@ class _Trace:
         if before and new:
             self.rotations.append(Rotation(version.when, version.commit, tuple(sorted(new))))
 
-    def result(self) -> Lives:
-        found = (Life(self.records[identity], tuple(steps)) for identity, steps in self.steps.items())
+    def result(self) -> KeyHistories:
+        found = (KeyHistory(self.records[identity], tuple(steps)) for identity, steps in self.steps.items())
         ordered = sorted(found, key=lambda life: (life.steps[0].since, key_id(life.record.key)))
-        return Lives(tuple(ordered), tuple(self.rotations), tuple(self.unreadable))
+        return KeyHistories(tuple(ordered), tuple(self.rotations), tuple(self.unreadable))
 
 
 def _public(ledger: Ledger | None) -> frozenset[KeyId]:
@@ -165,7 +165,7 @@ def _public(ledger: Ledger | None) -> frozenset[KeyId]:
 # --------------------------------------------------------------------------------------------------- JSON
 
 
-def to_json(found: Lives) -> dict[str, object]:
+def to_json(found: KeyHistories) -> dict[str, object]:
     """The lives as plain data: the same history gives the same text, whenever it is asked."""
     return {
         "keys": [_life(life) for life in found.lives],
@@ -190,7 +190,7 @@ def _identity(identity: KeyId) -> dict[str, object]:
     return {"kid": identity[0], "thumbprint": identity[1]}
 
 
-def _life(life: Life) -> dict[str, object]:
+def _life(life: KeyHistory) -> dict[str, object]:
     record = life.record
     revocation = record.revocation
     return {
@@ -218,9 +218,9 @@ def _life(life: Life) -> dict[str, object]:
     }
 
 
-def lives_of(
+def load_histories(
     history: History, issuer: IssuerUrl, *, most: int = MOST_VERSIONS, keys: LedgerVerifier | None = None
-) -> Lives:
+) -> KeyHistories:
     """The lives of all keys that the newest `most` versions of the issuer's ledger tell of; none without a ledger.
 
     With `keys` a version counts when it is signed by one of them, or is older than the first one that is.
@@ -242,5 +242,5 @@ def lives_of(
             read = read if is_signed or not has_begun else None
         believed = read.ledger if isinstance(read, LedgerRead) else None
         known |= frozenset(record.key.thumbprint for record in believed.records) if believed else frozenset()
-        entries.append(Entry(version, believed))
-    return lives(entries)
+        entries.append(LedgerVersion(version, believed))
+    return build_histories(entries)

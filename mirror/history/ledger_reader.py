@@ -45,7 +45,7 @@ class DecidedLedger:
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class VerificationContext:
     """By what ledgers are believed.
 
     `keys` is None where the remote is trusted; `repository` is the name that signatures must have. `decided` are the
@@ -127,7 +127,7 @@ def public_path(url: str) -> str:
 def load_history(
     history: History,
     issuers: Iterable[IssuerUrl],
-    trust: Trust,
+    trust: VerificationContext,
     *,
     named_commits: NamedCommits = lambda _: None,
     before: CommitId | None = None,
@@ -147,7 +147,7 @@ def load_history(
     """
     heads = history.heads()
     parents = _parents(history, heads)
-    reader = _Reader(history, trust, heads, parents[-1] if parents else None, named_commits)
+    reader = _LedgerReader(history, trust, heads, parents[-1] if parents else None, named_commits)
     paths = {issuer: repository_paths(issuer) for issuer in issuers}
     wanted = [path for each in paths.values() for path in (each.ledger, each.signature, each.discovery, each.jwks)]
     commits = dict.fromkeys(commit for commit in (heads.local, heads.remote, before) if commit is not None)
@@ -158,14 +158,18 @@ def load_history(
 
 
 def with_named_commits(
-    history: History, state: HistoryState, trust: Trust, issuers: Iterable[IssuerUrl], named_commits: NamedCommits
+    history: History,
+    state: HistoryState,
+    trust: VerificationContext,
+    issuers: Iterable[IssuerUrl],
+    named_commits: NamedCommits,
 ) -> HistoryState:
     """The state with the ledgers that the public objects of `issuers` name merged in: git may have been set back.
 
     Raises:
         HistoryError: The repository could not be read.
     """
-    reader = _Reader(history, trust, state.heads, state.base, named_commits)
+    reader = _LedgerReader(history, trust, state.heads, state.base, named_commits)
     return replace(
         state, issuers={**state.issuers, **{url: reader.refresh(url, state.issuers[url]) for url in issuers}}
     )
@@ -183,7 +187,7 @@ def _parents(history: History, heads: Heads) -> tuple[CommitId, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
+class _CheckedLedger:
     """One ledger file: `ledger` when it is believed (or readable, of an untrusted one None); else `why`.
 
     `signed` is the file where its signature needs no renewal. `damaged` are records that were left out.
@@ -196,15 +200,20 @@ class _Judged:
     unknown_signer: str = ""
 
 
-_ABSENT = _Judged()
+_ABSENT = _CheckedLedger()
 _REMEDY = "See who changed it (git log of that file); the next commit writes it anew."
 
 
-class _Reader:
+class _LedgerReader:
     """Reads ledgers of one state of the repository."""
 
     def __init__(
-        self, history: History, trust: Trust, heads: Heads, base: CommitId | None, named_commits: NamedCommits
+        self,
+        history: History,
+        trust: VerificationContext,
+        heads: Heads,
+        base: CommitId | None,
+        named_commits: NamedCommits,
     ) -> None:
         self._history = history
         self._trust = trust
@@ -289,7 +298,9 @@ class _Reader:
 
     # -- one file ---------------------------------------------------------------------------------------
 
-    def _judge(self, issuer: IssuerUrl, paths: RepositoryPaths, text: Mapping[str, bytes], *, is_own: bool) -> _Judged:
+    def _judge(
+        self, issuer: IssuerUrl, paths: RepositoryPaths, text: Mapping[str, bytes], *, is_own: bool
+    ) -> _CheckedLedger:
         body, signature = text.get(paths.ledger), text.get(paths.signature)
         if body is None:
             return _ABSENT
@@ -297,7 +308,7 @@ class _Reader:
         if isinstance(read, Rejected):
             return self._unreadable(issuer, paths, read.reasons[0], body, signature)
         if not self._trust.is_signed:
-            return _Judged(read.ledger, self._standing(issuer, body, signature), damaged=read.damaged)
+            return _CheckedLedger(read.ledger, self._standing(issuer, body, signature), damaged=read.damaged)
         return self._believe(issuer, paths, read, body, signature, is_own=is_own)
 
     def _standing(self, issuer: IssuerUrl, body: bytes, signature: bytes | None) -> SignedFile | None:
@@ -309,12 +320,12 @@ class _Reader:
 
     def _unreadable(
         self, issuer: IssuerUrl, paths: RepositoryPaths, first: Reason, body: bytes, signature: bytes | None
-    ) -> _Judged:
+    ) -> _CheckedLedger:
         keys = self._trust.keys if self._trust.is_signed else None
         verdict = _verdict(keys, issuer, body, signature) if keys is not None else None
         if isinstance(verdict, VerificationFailure) and verdict.code == "foreign":  # a whole ledger, of something else
-            return _Judged(why=Reason("ledger.unsigned", verdict.sentence, _REMEDY, paths.ledger))
-        return _Judged(why=replace(first, code="ledger.damaged", where=f"{paths.ledger} {first.where}".strip()))
+            return _CheckedLedger(why=Reason("ledger.unsigned", verdict.sentence, _REMEDY, paths.ledger))
+        return _CheckedLedger(why=replace(first, code="ledger.damaged", where=f"{paths.ledger} {first.where}".strip()))
 
     def _believe(
         self,
@@ -325,7 +336,7 @@ class _Reader:
         signature: bytes | None,
         *,
         is_own: bool,
-    ) -> _Judged:
+    ) -> _CheckedLedger:
         """Whether this mirror decided on the file, or a known key signed it."""
         keys, decided = self._trust.keys, self._trust.decided.get(issuer)
         if keys is None:  # only signed ledgers are asked about
@@ -334,21 +345,21 @@ class _Reader:
         ours = decided is not None and decided.ledger == blob_id(body, digits)
         file = SignedFile(body, signature or b"", decided.kid if decided is not None else "")
         if ours and decided is not None and signature is not None and _is_remembered(decided, signature, digits, keys):
-            return _Judged(read.ledger, file, damaged=read.damaged)
+            return _CheckedLedger(read.ledger, file, damaged=read.damaged)
         verdict = _verdict(keys, issuer, body, signature)
         if isinstance(verdict, SignatureHeader):
             # What an operator signed a mirror signs anew, so that the operator's key can be given up at any time.
             by_mirror = verdict.role == "mirror"
             file = replace(file, kid=verdict.kid if by_mirror else "")
             lasting = by_mirror or _role(keys) == "operator"
-            return _Judged(read.ledger, file if lasting else None, damaged=read.damaged)
+            return _CheckedLedger(read.ledger, file if lasting else None, damaged=read.damaged)
         if is_own and (ours or self._trust.trusts_own_head):
-            return _Judged(read.ledger, damaged=read.damaged)
+            return _CheckedLedger(read.ledger, damaged=read.damaged)
         if verdict.code == "unknown_signer":
             reason = Reason("ledger.unknown_signer", f"{verdict.sentence}", _unlisted(verdict.kid), paths.ledger)
-            return _Judged(why=reason, unknown_signer=verdict.kid)
+            return _CheckedLedger(why=reason, unknown_signer=verdict.kid)
         code = "ledger.damaged" if verdict.code == "damaged" else "ledger.unsigned"
-        return _Judged(why=Reason(code, verdict.sentence, _REMEDY, paths.ledger))
+        return _CheckedLedger(why=Reason(code, verdict.sentence, _REMEDY, paths.ledger))
 
     def _demand_unsigned(self, issuer: IssuerUrl, body: bytes | None, signature: bytes | None) -> None:
         """Make sure that no mirror signs what this one trusts without a look: it would undo what the others decide."""
@@ -366,7 +377,7 @@ class _Reader:
 
     # -- where the newest file is not believed ------------------------------------------------------------
 
-    def _fall_back(self, issuer: IssuerUrl, found: IssuerHistory, newest: _Judged) -> IssuerHistory:
+    def _fall_back(self, issuer: IssuerUrl, found: IssuerHistory, newest: _CheckedLedger) -> IssuerHistory:
         """What else is believed, and what is reported about the file that is not."""
         paths = found.paths
         stands = paths.ledger in found.files
@@ -544,7 +555,7 @@ def _unknown_snapshot(issuer: IssuerUrl, commit: str) -> Event:
     return Event("snapshot.unknown", sentence, Level.WARNING, {"commit": commit[:64]})
 
 
-def _lost(paths: RepositoryPaths, trust: Trust, *, stands: bool) -> Reason:
+def _lost(paths: RepositoryPaths, trust: VerificationContext, *, stands: bool) -> Reason:
     if trust.is_signed:
         return Reason(
             "ledger.lost",

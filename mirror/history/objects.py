@@ -19,13 +19,13 @@ from mirror.history.git_command import TICK_SECONDS, Child, Git, presentable
 from mirror.model import CommitId
 
 MAX_OBJECT_BYTES = 64 * 1024 * 1024
-"""A folder of more than a million names; a file is not read above 4 MiB, see `Snapshots.contents`."""
+"""A folder of more than a million names; a file is not read above 4 MiB, see `TreeReader.contents`."""
 _HEADER = re.compile(rb"([0-9a-f]{40,64}) (blob|tree|commit|tag) (\d+)")
 _QUESTIONS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class GitObject:
     """One object: its id, its kind (`blob`, `tree`, `commit`, `tag`), its size, and its bytes where asked for.
 
     `body` is cut at `MAX_OBJECT_BYTES` + 1 bytes: what is larger is not ours, and whoever reads it refuses it.
@@ -37,7 +37,7 @@ class Found:
     body: bytes = b""
 
 
-class Objects:
+class ObjectReader:
     """The conversation; it begins with the first question and ends with `close`. Callable from any thread."""
 
     def __init__(self, git: Git) -> None:
@@ -45,7 +45,7 @@ class Objects:
         self._child: Child | None = None
         self._lock = threading.Lock()
 
-    def info(self, names: Sequence[str]) -> tuple[Found | None, ...]:
+    def info(self, names: Sequence[str]) -> tuple[GitObject | None, ...]:
         """What `names` (ids, references, `<commit>:<path>`) are; None for each that does not exist.
 
         Raises:
@@ -53,7 +53,7 @@ class Objects:
         """
         return self._ask("info", names)
 
-    def contents(self, names: Sequence[str]) -> tuple[Found | None, ...]:
+    def contents(self, names: Sequence[str]) -> tuple[GitObject | None, ...]:
         """As `info`, with the objects' bytes.
 
         Raises:
@@ -66,9 +66,9 @@ class Objects:
         with self._lock:
             self._drop()
 
-    def _ask(self, command: str, names: Sequence[str]) -> tuple[Found | None, ...]:
+    def _ask(self, command: str, names: Sequence[str]) -> tuple[GitObject | None, ...]:
         with self._lock:
-            answers: list[Found | None] = []
+            answers: list[GitObject | None] = []
             try:
                 for begin in range(0, len(names), _QUESTIONS_AT_ONCE):
                     answers += self._exchange(command, names[begin : begin + _QUESTIONS_AT_ONCE])
@@ -78,7 +78,7 @@ class Objects:
                 raise
             return tuple(answers)
 
-    def _exchange(self, command: str, names: Sequence[str]) -> list[Found | None]:
+    def _exchange(self, command: str, names: Sequence[str]) -> list[GitObject | None]:
         if self._child is None:
             self._child = self._git.start("cat-file", "--batch-command", "--buffer")
         child, deadline = self._child, time.monotonic() + self._git.timeout_seconds
@@ -87,18 +87,18 @@ class Objects:
         child.send(f"{lines}flush\n".encode("utf-8", "surrogateescape"))
         return [None if name is None else self._answer(child, command, deadline) for name in asked]
 
-    def _answer(self, child: Child, command: str, deadline: float) -> Found | None:
+    def _answer(self, child: Child, command: str, deadline: float) -> GitObject | None:
         line = self._line(child, deadline)
         header = _HEADER.fullmatch(line)
         if header is None:
             if line.endswith((b" missing", b" submodule")):  # of a submodule git has at most the id
                 return None
             raise HistoryError("git gave an answer that this program does not understand.", cause=_shown(line))
-        found = Found(header[1].decode(), header[2].decode(), int(header[3]))
+        found = GitObject(header[1].decode(), header[2].decode(), int(header[3]))
         if command == "info":
             return found
         body = self._body(child, found.size_bytes, deadline)
-        return Found(found.id, found.kind, found.size_bytes, body)
+        return GitObject(found.id, found.kind, found.size_bytes, body)
 
     def _line(self, child: Child, deadline: float) -> bytes:
         while (end := child.out.find(b"\n")) < 0:
@@ -172,7 +172,7 @@ class BadTreeError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TreeEntry:
     """One line of a tree: a subtree, a file (its blob's id), or what is neither (a link, a commit); `mode` is git's."""
 
     mode: bytes
@@ -198,7 +198,7 @@ class Entry:
         return int(self.mode, 8) & _KIND_BITS
 
 
-def parse_tree(body: bytes, *, id_bytes: int) -> dict[str, Entry]:
+def parse_tree(body: bytes, *, id_bytes: int) -> dict[str, TreeEntry]:
     """The entries of one tree object, each mode, name, zero byte, id; ids have `id_bytes` bytes (20 or 32).
 
     A name that is no UTF-8 keeps its bytes as surrogates.
@@ -217,11 +217,11 @@ def parse_tree(body: bytes, *, id_bytes: int) -> dict[str, Entry]:
         if mode.strip(b"01234567"):
             raise BadTreeError("a tree object is damaged")
         at = end + 1 + id_bytes
-        entries[name] = Entry(mode, body[end + 1 : at].hex())
+        entries[name] = TreeEntry(mode, body[end + 1 : at].hex())
     return entries
 
 
-def files(read: Reader, root: str | None, *, under: str = "") -> Mapping[str, Entry]:
+def files(read: Reader, root: str | None, *, under: str = "") -> Mapping[str, TreeEntry]:
     """Every file of the tree `root` (None: an empty one), each path beginning with `under`.
 
     Args:
@@ -232,7 +232,7 @@ def files(read: Reader, root: str | None, *, under: str = "") -> Mapping[str, En
     Raises:
         BadTreeError: A tree is damaged, or it unfolds to more than 200 000 entries.
     """
-    found: dict[str, Entry] = {}
+    found: dict[str, TreeEntry] = {}
     level = {} if root is None else {under: root}
     seen = 0
     while level:
@@ -246,7 +246,7 @@ def files(read: Reader, root: str | None, *, under: str = "") -> Mapping[str, En
     return found
 
 
-def find(read: Reader, root: str, paths: Collection[str]) -> Mapping[str, Entry]:
+def find(read: Reader, root: str, paths: Collection[str]) -> Mapping[str, TreeEntry]:
     """What stands at `paths` (such as `ledger/a/keys.json`) below the tree `root`; what is absent is absent.
 
     Only folders on the way to `paths` are read, all of one depth at once and each of them once: git itself, asked for
@@ -261,7 +261,7 @@ def find(read: Reader, root: str, paths: Collection[str]) -> Mapping[str, Entry]
         BadTreeError: A tree is damaged.
     """
     wanted = _names_by_folder(paths)
-    found: dict[str, Entry] = {}
+    found: dict[str, TreeEntry] = {}
     level = {"": root} if wanted else {}
     while level:
         trees = _read_trees(read, level.values())
@@ -292,7 +292,7 @@ def _joined(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def _read_trees(read: Reader, trees: Iterable[str]) -> dict[str, dict[str, Entry]]:
+def _read_trees(read: Reader, trees: Iterable[str]) -> dict[str, dict[str, TreeEntry]]:
     ids = list(dict.fromkeys(trees))
     return {tree: parse_tree(body, id_bytes=len(tree) // 2) for tree, body in zip(ids, read(ids), strict=True)}
 
@@ -302,10 +302,10 @@ MAX_TREE_FILE_BYTES = 4 * 1024 * 1024
 _REMEDY = "Check it with `git fsck`; with a remote, move it away: it is fetched anew."
 
 
-class Snapshots:
+class TreeReader:
     """The commits of one repository as folders of files. Callable from any thread: it keeps nothing."""
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: ObjectReader) -> None:
         self._objects = objects
 
     def read(self, commit: CommitId, paths: Iterable[str]) -> Mapping[str, bytes]:
@@ -344,7 +344,7 @@ class Snapshots:
             HistoryError: The repository could not be read, or has more than 200 000 entries there.
         """
         try:
-            found: Mapping[str, Entry] = files(self._tree_bodies, self.tree(commit, under), under=under)
+            found: Mapping[str, TreeEntry] = files(self._tree_bodies, self.tree(commit, under), under=under)
         except BadTreeError as error:
             raise _unreadable(error) from error
         return {path: entry.id for path, entry in sorted(found.items())}
@@ -368,7 +368,7 @@ class Snapshots:
             )
         return found.id
 
-    def _entries(self, commit: CommitId, paths: Collection[str]) -> Mapping[str, Entry]:
+    def _entries(self, commit: CommitId, paths: Collection[str]) -> Mapping[str, TreeEntry]:
         try:
             return find(self._tree_bodies, self._root(commit), paths)
         except BadTreeError as error:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from mirror.errors import PushRefusedError, RemoteError
-from mirror.history.git_command import Finished, Git, presentable, why
+from mirror.history.git_command import CompletedProcess, Git, presentable, why
 
 REMOTE_TIMEOUT_SECONDS = 120.0
 MAX_FETCHED_FILE_BYTES = 1024 * 1024 * 1024
@@ -43,7 +43,7 @@ _REMEDIES = (
 _OTHERWISE = "Try `git ls-remote` with `repository.remote` as the user that runs the mirror."
 
 
-class Remote:
+class GitRemote:
     """One branch of one remote, seen from one local repository.
 
     One fetch or push may take `timeout_seconds`, and write no file over `max_file_bytes`.
@@ -160,7 +160,7 @@ class Remote:
         """Whether `head` contains `commit`, as far as this repository knows; it need not even have `head`."""
         return commit == head or self._git.run("merge-base", "--is-ancestor", commit, head).ok
 
-    def _talk(self, *arguments: str) -> Finished:
+    def _talk(self, *arguments: str) -> CompletedProcess:
         return self._git.run(
             *arguments,
             extra_environ=self._ssh_environment(),
@@ -196,19 +196,19 @@ def _uses_ssh(url: str) -> bool:
     return url.startswith("ssh://") or not (url.startswith("/") or "://" in url)
 
 
-def _locked(finished: Finished, refusal: str) -> RemoteError:
+def _locked(finished: CompletedProcess, refusal: str) -> RemoteError:
     """The remote has nothing new and yet did not write; git's advice around the line that tells why is left out."""
     telling = [line for line in finished.err.splitlines() if _NOT_WRITTEN.search(line)]
     return RemoteError(
         "The remote's branch is locked, or the remote cannot write it.",
-        cause=why(Finished(finished.status, b"", "\n".join((*telling, refusal)))),
+        cause=why(CompletedProcess(finished.status, b"", "\n".join((*telling, refusal)))),
         remedy="Somebody may be pushing just now: try again. When it stays so, see that the remote's disk is not full "
         "and that it may be written to, and remove the `.lock` file that a push which died left there.",
     )
 
 
-def _failed(sentence: str, finished: Finished, *, also: str = "") -> RemoteError:
+def _failed(sentence: str, finished: CompletedProcess, *, also: str = "") -> RemoteError:
     said = f"{finished.err}\n{also}"
     remedy = next((words for pattern, words in _REMEDIES if re.search(pattern, said)), _OTHERWISE)
-    shown = Finished(finished.status, b"", said, finished.stopped)
+    shown = CompletedProcess(finished.status, b"", said, finished.stopped)
     return RemoteError(sentence, cause=why(shown), remedy=remedy, damaged=remedy == _DAMAGED_REMEDY)

@@ -22,14 +22,14 @@ from typing import Self
 from mirror.config.settings import RepositorySettings as Settings
 from mirror.errors import BranchMovedError, HistoryError
 from mirror.files import temp_file
-from mirror.history.commit_graph import MOST_VERSIONS, Past
+from mirror.history.commit_graph import MOST_VERSIONS, CommitLog
 from mirror.history.git_command import LOCAL_TIMEOUT_SECONDS, SETTLED_SECONDS, Git, presentable, remove_stale_locks, why
-from mirror.history.objects import Objects, Snapshots
-from mirror.history.remote import MAX_FETCHED_FILE_BYTES, REMOTE_TIMEOUT_SECONDS, Remote
+from mirror.history.objects import ObjectReader, TreeReader
+from mirror.history.remote import MAX_FETCHED_FILE_BYTES, REMOTE_TIMEOUT_SECONDS, GitRemote
 from mirror.model import CommitId, Heads, Version
 
 
-class Repository:
+class GitRepository:
     """One bare repository and, where the settings name one, its remote.
 
     The environment is an argument. What only asks is for any number of threads at once; `prepare`, `fetch`, `commit`,
@@ -51,11 +51,11 @@ class Repository:
         self._environ = environ
         self._stop = threading.Event()
         self._git = Git(settings.path, environ, stop=self._stop, timeout_seconds=timeout_seconds)
-        self._objects = Objects(self._git)
+        self._objects = ObjectReader(self._git)
         self._remote = (
             None
             if settings.remote is None
-            else Remote(
+            else GitRemote(
                 self._git,
                 settings.remote,
                 settings.branch,
@@ -68,8 +68,8 @@ class Repository:
         self._local = f"refs/heads/{settings.branch}"
         self._tracking = f"refs/remotes/origin/{settings.branch}"
         self._references = References(self._git, self._objects)
-        self._past = Past(self._git, self._objects, self._remote, self._local)
-        self._snapshots = Snapshots(self._objects)
+        self._past = CommitLog(self._git, self._objects, self._remote, self._local)
+        self._snapshots = TreeReader(self._objects)
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +95,7 @@ class Repository:
         """
         self._objects.close()  # each pass of a daemon sees the repository as it is by then
         if not is_repository(self._settings.path):
-            create(self._settings.path, branch=self._settings.branch, environ=self._environ, stop=self._stop)
+            init_bare(self._settings.path, branch=self._settings.branch, environ=self._environ, stop=self._stop)
         try:
             remove_stale_locks(self._settings.path, settled_seconds=self._settled_seconds)
         except OSError as error:
@@ -207,7 +207,7 @@ class Repository:
         head = self._required_remote().head()
         return None if head is None else CommitId(head)
 
-    def _required_remote(self) -> Remote:
+    def _required_remote(self) -> GitRemote:
         if self._remote is None:
             raise HistoryError("No git remote is configured.", remedy="Set `repository.remote`.")
         return self._remote
@@ -215,27 +215,27 @@ class Repository:
     # ------------------------------------------------------------------------------- what others here answer
 
     def is_ancestor(self, old: CommitId, new: CommitId) -> bool:
-        """As `Past.is_ancestor`."""
+        """As `CommitLog.is_ancestor`."""
         return self._past.is_ancestor(old, new)
 
     def read(self, commit: CommitId, paths: Iterable[str]) -> Mapping[str, bytes]:
-        """As `Snapshots.read`."""
+        """As `TreeReader.read`."""
         return self._snapshots.read(commit, paths)
 
     def list_paths(self, commit: CommitId, under: str) -> Mapping[str, str]:
-        """As `Snapshots.list_paths`."""
+        """As `TreeReader.list_paths`."""
         return self._snapshots.list_paths(commit, under)
 
     def knows(self, commit: str) -> bool:
-        """As `Past.knows`."""
+        """As `CommitLog.knows`."""
         return self._past.knows(commit)
 
     def obtain(self, commit: str) -> bool:
-        """As `Past.obtain`."""
+        """As `CommitLog.obtain`."""
         return self._past.obtain(commit)
 
     def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
-        """As `Past.path_history`."""
+        """As `CommitLog.path_history`."""
         return self._past.path_history(paths, at=at)
 
     def blobs(self, names: Sequence[str]) -> tuple[str | None, ...]:
@@ -243,26 +243,26 @@ class Repository:
         return tuple(one.id if one is not None and one.kind == "blob" else None for one in self._objects.info(names))
 
     def contents(self, blobs: Iterable[str]) -> Mapping[str, bytes]:
-        """As `Snapshots.contents`."""
+        """As `TreeReader.contents`."""
         return self._snapshots.contents(blobs)
 
     def holds(self, body: bytes) -> bool:
-        """As `Past.holds`."""
+        """As `CommitLog.holds`."""
         return self._past.holds(body)
 
     def changed_at(self, path: str) -> datetime | None:
-        """As `Past.changed_at`."""
+        """As `CommitLog.changed_at`."""
         return self._past.changed_at(path)
 
     def versions(
         self, path: str | None, *, most: int = MOST_VERSIONS, at: CommitId | None = None
     ) -> tuple[Version, ...]:
-        """As `Past.versions`."""
+        """As `CommitLog.versions`."""
         return self._past.versions(path, most=most, at=at)
 
     def collect_garbage(self) -> None:
         """As `upkeep.collect`."""
-        collect(self._git, clock=self._clock)
+        gc(self._git, clock=self._clock)
 
 
 OLDEST_GIT = (2, 36)
@@ -273,7 +273,7 @@ def is_repository(path: Path) -> bool:
     return (path / "HEAD").is_file() and (path / "objects").is_dir() and (path / "refs").is_dir()
 
 
-def create(path: Path, *, branch: str, environ: Mapping[str, str], stop: threading.Event) -> None:
+def init_bare(path: Path, *, branch: str, environ: Mapping[str, str], stop: threading.Event) -> None:
     """Make a bare repository at `path`, complete or not at all: it is initialised beside it, then renamed.
 
     Raises:
@@ -322,7 +322,7 @@ _IDENTITY = re.compile(r"(.+) <([^<>]+)> \d+ [+-]\d{4}\s*")
 _VARIABLES = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL")
 
 
-def as_operator(settings: Settings, environ: Mapping[str, str]) -> Settings:
+def with_operator_identity(settings: Settings, environ: Mapping[str, str]) -> Settings:
     """The settings with the name and address that git's configuration or environment gives the caller.
 
     Where git has none it would make one up from the host's name; then the mirror's own stays.
@@ -346,7 +346,7 @@ DISK_REMEDY = "See that the disk is not full and that this user may write to the
 class References:
     """Full reference names in, commits out."""
 
-    def __init__(self, git: Git, objects: Objects) -> None:
+    def __init__(self, git: Git, objects: ObjectReader) -> None:
         self._git = git
         self._objects = objects
 
@@ -412,7 +412,7 @@ class References:
 
 
 @contextmanager
-def scratch(settings: Settings, environ: Mapping[str, str]) -> Iterator[Settings]:
+def temporary_clone(settings: Settings, environ: Mapping[str, str]) -> Iterator[Settings]:
     """Settings of a temporary repository that borrows the real one's objects and starts from its branch.
 
     Where there is no repository yet the copy is empty, as a first pass would find it. What a fetch brings stays in
@@ -429,9 +429,9 @@ def scratch(settings: Settings, environ: Mapping[str, str]) -> Iterator[Settings
 
 
 def _borrow(real: Settings, copy: Settings, environ: Mapping[str, str]) -> None:
-    with Repository(real, environ) as repository:
+    with GitRepository(real, environ) as repository:
         head = repository.heads().local
-    with Repository(copy, environ) as repository:
+    with GitRepository(copy, environ) as repository:
         repository.prepare()
         try:
             # gitrepository-layout(5): objects of the folders named here are read as if they were our own.
@@ -509,7 +509,7 @@ DAY_SECONDS = 24 * 3600.0
 GC_TIMEOUT_SECONDS = 600.0
 
 
-def collect(git: Git, *, clock: Callable[[], float]) -> None:
+def gc(git: Git, *, clock: Callable[[], float]) -> None:
     """Run `git gc` unless it ran within a day of `clock` (seconds since 1970), as a stamp file beside tells.
 
     Raises:

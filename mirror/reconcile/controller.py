@@ -19,7 +19,13 @@ from mirror.addresses import object_keys
 from mirror.concurrency import thread_map_with_ports
 from mirror.config.settings import Settings
 from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
-from mirror.history.ledger_reader import HistoryState, NamedCommits, Trust, load_history, with_named_commits
+from mirror.history.ledger_reader import (
+    HistoryState,
+    NamedCommits,
+    VerificationContext,
+    load_history,
+    with_named_commits,
+)
 from mirror.history.ledger_store import pending_issuers
 from mirror.model import CommitId, Event, Heads, IssuerName, IssuerUrl, Key, Level, Reason
 from mirror.ports import History, Ports
@@ -112,7 +118,7 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
                 settings.issuers, asked.result(), memory, left_out=lambda: _keys_left_out(settings, ports, trust)
             )
         except (HistoryError, RemoteError) as error:
-            trust = Trust(keys, settings.repository.name)
+            trust = VerificationContext(keys, settings.repository.name)
             world = World(settings, now, _NOTHING, Beliefs(), buckets, audits=audits, trust=trust)
             return Plan(world, failures=(reason_from("history.failed", error),))
         world = World(
@@ -266,7 +272,7 @@ def _fetch(settings: Settings, history: History) -> _Remote:
     return replace(remote, events=(*remote.events, Event("history.rewritten", sentence, Level.ERROR, fields)))
 
 
-def _keys_left_out(settings: Settings, ports: Ports, trust: Trust) -> Iterable[Key]:
+def _keys_left_out(settings: Settings, ports: Ports, trust: VerificationContext) -> Iterable[Key]:
     """What git knows of issuers that this pass leaves alone; new keys are compared with those too."""
     urls = [each.url for each in publications(replace(settings, issuers=settings.left_out))]
     return recorded_keys(load_history(ports.history, urls, trust))

@@ -12,7 +12,7 @@ from typing import Any
 from mirror.addresses import repository_paths
 from mirror.config.settings import Issuer, RepositorySettings, Settings
 from mirror.errors import RemoteError
-from mirror.history.ledger_reader import HistoryState, Trust
+from mirror.history.ledger_reader import HistoryState, VerificationContext
 from mirror.model import (
     Answer,
     CommitId,
@@ -188,7 +188,7 @@ class World:
     remote_error: RemoteError | None = None
     local: LocalState = field(default_factory=LocalState)
     audits: Audits = field(default_factory=Audits)
-    trust: Trust = field(default_factory=Trust)
+    trust: VerificationContext = field(default_factory=VerificationContext)
     is_new_disk: bool = False
     push_rejected: bool = False
 
@@ -259,7 +259,7 @@ def trust_of(
     keys: LedgerTrust | LedgerVerifier | None,
     *,
     before: CommitId | None = None,
-) -> Trust:
+) -> VerificationContext:
     """How the ledgers of this repository are believed.
 
     Args:
@@ -274,7 +274,7 @@ def trust_of(
     """
     known = local.issuers.items() if local.repository == settings.repository.name else ()
     decided = {url: state.decided for url, state in known if state.decided is not None}
-    trust = Trust(keys, settings.repository.name, decided)
+    trust = VerificationContext(keys, settings.repository.name, decided)
     if keys is None:
         return trust
     heads = (history.heads().local, history.heads().remote, before)

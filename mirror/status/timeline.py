@@ -9,7 +9,7 @@ from importlib import resources
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from mirror.history.key_history import GONE_STATUSES, Life, Lives, Rotation, Step
+from mirror.history.key_history import GONE_STATUSES, KeyHistories, KeyHistory, Rotation, StatusPeriod
 from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, Status
 
 TICKS = 4
@@ -41,7 +41,7 @@ class Segment:
     status: Status
     x: float
     width: float
-    step: Step
+    step: StatusPeriod
     is_public: bool
 
 
@@ -49,7 +49,7 @@ class Segment:
 class Bar:
     """One key's row. `gone` is where it left, percent; None while it is there."""
 
-    life: Life
+    life: KeyHistory
     segments: tuple[Segment, ...]
     gone: float | None
 
@@ -83,7 +83,7 @@ class Chart:
     unreadable: tuple[str, ...]
 
 
-def page(biographies: Iterable[tuple[IssuerName, IssuerUrl, Lives]], *, now: datetime) -> str:
+def page(biographies: Iterable[tuple[IssuerName, IssuerUrl, KeyHistories]], *, now: datetime) -> str:
     """The page; `now` (aware) is where the bars of living keys end."""
     charts = tuple(chart(name, issuer, lives, now=now) for name, issuer, lives in biographies)
     folder = resources.files("mirror.status") / "templates"
@@ -99,7 +99,7 @@ def page_template(text: str) -> Template:
     return environment.from_string(text)
 
 
-def chart(name: IssuerName, issuer: IssuerUrl, lives: Lives, *, now: datetime) -> Chart:
+def chart(name: IssuerName, issuer: IssuerUrl, lives: KeyHistories, *, now: datetime) -> Chart:
     """One issuer's timeline, from its first key to `now`; where that is less than a minute, there is room after it."""
     start = min((life.steps[0].since for life in lives.lives), default=now)
     end = max(now, start + _SHORTEST_SPAN)
@@ -109,13 +109,13 @@ def chart(name: IssuerName, issuer: IssuerUrl, lives: Lives, *, now: datetime) -
     return Chart(name, issuer, bars, marks, ticks(axis), lives.unreadable)
 
 
-def _bar(axis: Axis, life: Life, now: datetime) -> Bar:
+def _bar(axis: Axis, life: KeyHistory, now: datetime) -> Bar:
     steps = (step for step in life.steps if step.status not in GONE_STATUSES or step is not life.steps[-1])
     segments = tuple(_segment(axis, step, now) for step in steps)
     return Bar(life, segments, None if life.gone_at is None else axis.percent(life.gone_at))
 
 
-def _segment(axis: Axis, step: Step, now: datetime) -> Segment:
+def _segment(axis: Axis, step: StatusPeriod, now: datetime) -> Segment:
     x = axis.percent(step.since)
     width = axis.percent(step.until or now) - x
     return Segment(step.status, x, round(max(width, 0.0), 3), step, step.status in PUBLIC_STATUSES)

@@ -12,7 +12,7 @@ import pytest
 
 from mirror.errors import HistoryError, PushRefusedError, RemoteError
 from mirror.history.remote import DEFAULT_SSH
-from mirror.history.repository import Repository
+from mirror.history.repository import GitRepository
 from support.gits import (
     WHEN,
     bare,
@@ -34,7 +34,7 @@ def remote(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def mine(tmp_path: Path, remote: Path) -> Iterator[Repository]:
+def mine(tmp_path: Path, remote: Path) -> Iterator[GitRepository]:
     """A mirror that has pushed one commit."""
     with open_repository(tmp_path, remote=remote) as repository:
         commit(repository, {LEDGER: b"one"}, message="ours")
@@ -85,7 +85,7 @@ def hostile(remote: Path, kind: str) -> None:
     "kind",
     ["git-folder", "dot-dot", "slash-in-name", "missing-blob", "duplicate-names", "garbled-tree"],
 )
-def test_hostile_objects_are_refused(tmp_path: Path, remote: Path, mine: Repository, kind: str) -> None:
+def test_hostile_objects_are_refused(tmp_path: Path, remote: Path, mine: GitRepository, kind: str) -> None:
     """Objects that git fsck refuses are not taken over, and no reference of ours moves."""
     before = state(tmp_path)
     hostile(remote, kind)
@@ -97,7 +97,7 @@ def test_hostile_objects_are_refused(tmp_path: Path, remote: Path, mine: Reposit
     commit(mine, {LEDGER: b"two"})
 
 
-def test_corrupt_objects_are_refused(tmp_path: Path, remote: Path, mine: Repository) -> None:
+def test_corrupt_objects_are_refused(tmp_path: Path, remote: Path, mine: GitRepository) -> None:
     """A remote whose disk lies gives an error, and no reference of ours moves."""
     with open_repository(tmp_path, name="other.git", remote=remote) as other:
         other.fetch(shallow=False)
@@ -116,7 +116,7 @@ def test_corrupt_objects_are_refused(tmp_path: Path, remote: Path, mine: Reposit
     assert not mine.knows(second)
 
 
-def test_huge_object_is_refused(tmp_path: Path, remote: Path, mine: Repository) -> None:
+def test_huge_object_is_refused(tmp_path: Path, remote: Path, mine: GitRepository) -> None:
     """A remote that sends more than a history can hold is cut off before it fills the disk."""
 
     with open_repository(tmp_path, name="other.git", remote=remote) as other:
@@ -136,7 +136,7 @@ def test_huge_object_is_refused(tmp_path: Path, remote: Path, mine: Repository) 
     assert state(tmp_path) == before
 
 
-def test_rewound_remote_moves_only_our_record_of_it(tmp_path: Path, remote: Path, mine: Repository) -> None:
+def test_rewound_remote_moves_only_our_record_of_it(tmp_path: Path, remote: Path, mine: GitRepository) -> None:
     """A remote whose branch was rewritten is recorded as it is; our own commits stay and count as unpushed."""
     first = head_of(mine)
     second = commit(mine, {LEDGER: b"two"})
@@ -150,7 +150,7 @@ def test_rewound_remote_moves_only_our_record_of_it(tmp_path: Path, remote: Path
     assert git(remote, "rev-parse", "main") == second
 
 
-def test_unrelated_remote_is_never_overwritten(tmp_path: Path, remote: Path, mine: Repository) -> None:
+def test_unrelated_remote_is_never_overwritten(tmp_path: Path, remote: Path, mine: GitRepository) -> None:
     """A remote with another history is not overwritten by a push; both histories can be merged."""
     with open_repository(tmp_path, name="other.git") as other:
         foreign = commit(other, {"public/b": b"x"})
@@ -178,7 +178,7 @@ def test_unrelated_remote_is_never_overwritten(tmp_path: Path, remote: Path, min
         pytest.param("unpacker error", False, id="unpacker"),
     ],
 )
-def test_refusal_is_told_from_a_lost_race(tmp_path: Path, mine: Repository, reason: str, refused: bool) -> None:
+def test_refusal_is_told_from_a_lost_race(tmp_path: Path, mine: GitRepository, reason: str, refused: bool) -> None:
     """Only what fetching and merging can mend is a PushRefusedError; the rest waits for somebody."""
     (tmp_path / "bin").mkdir()
     line = f"!\\trefs/heads/main:refs/heads/main\\t[remote rejected] ({reason})"
@@ -197,7 +197,7 @@ PATH=/usr/local/bin:/usr/bin:/bin exec git "$@" """,
     assert refused or reason in caught.value.cause
 
 
-def test_race_inside_the_push_is_a_refusal(tmp_path: Path, remote: Path, mine: Repository) -> None:
+def test_race_inside_the_push_is_a_refusal(tmp_path: Path, remote: Path, mine: GitRepository) -> None:
     """Somebody who pushes between our asking and our writing makes it a refusal that a merge mends."""
     with open_repository(tmp_path, name="other.git", remote=remote) as other:
         other.fetch(shallow=False)
@@ -248,7 +248,7 @@ def test_locked_remote_branch_that_does_not_exist_yet_is_no_lost_race(tmp_path: 
 
 @pytest.mark.parametrize(("moved", "refused"), [(True, True), (False, False)], ids=["moved", "same"])
 def test_unclear_refusal_is_decided_by_the_remotes_head(
-    tmp_path: Path, remote: Path, mine: Repository, moved: bool, refused: bool
+    tmp_path: Path, remote: Path, mine: GitRepository, moved: bool, refused: bool
 ) -> None:
     """A server that says the same of a lock and of a lost race is asked for its branch, and that decides."""
     (tmp_path / "bin").mkdir()
@@ -276,7 +276,7 @@ PATH=/usr/local/bin:/usr/bin:/bin exec git "$@" """,
     assert isinstance(caught.value, PushRefusedError) is refused
 
 
-def test_two_pushers_at_once_both_arrive(tmp_path: Path, remote: Path, mine: Repository) -> None:
+def test_two_pushers_at_once_both_arrive(tmp_path: Path, remote: Path, mine: GitRepository) -> None:
     """Mirrors that push at the same instant all get their commits in by fetching, merging and pushing again."""
     failures: list[BaseException] = []
 
@@ -298,7 +298,7 @@ def test_two_pushers_at_once_both_arrive(tmp_path: Path, remote: Path, mine: Rep
     fsck_strict(remote)
 
 
-def _commit_and_push(mirror: Repository, path: str) -> None:
+def _commit_and_push(mirror: GitRepository, path: str) -> None:
     for _ in range(20):
         mirror.fetch(shallow=False)
         heads = mirror.heads()
@@ -314,7 +314,7 @@ def _commit_and_push(mirror: Repository, path: str) -> None:
     raise AssertionError("never got through")
 
 
-def test_hooks_words_are_told(remote: Path, mine: Repository) -> None:
+def test_hooks_words_are_told(remote: Path, mine: GitRepository) -> None:
     """A remote that refuses by a hook is quoted, without its control characters."""
     program(remote / "hooks" / "pre-receive", "printf 'only \\033[31msigned commits' >&2; exit 1")
     commit(mine, {LEDGER: b"two"})
@@ -326,7 +326,7 @@ def test_hooks_words_are_told(remote: Path, mine: Repository) -> None:
     assert mine.unpushed() == 1
 
 
-def test_talkative_remote_costs_no_memory(remote: Path, mine: Repository) -> None:
+def test_talkative_remote_costs_no_memory(remote: Path, mine: GitRepository) -> None:
     """Megabytes of words from the remote are read, and their end is kept."""
     program(remote / "hooks" / "pre-receive", "head -c 5000000 /dev/zero | tr '\\0' x >&2; echo the end >&2; exit 1")
     commit(mine, {LEDGER: b"two"})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.history.key_history import Entry, Lives, lives
+from mirror.history.key_history import KeyHistories, LedgerVersion, build_histories
 from mirror.model import CommitId, IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Revocation, Status, Version, key_id
 from mirror.status.timeline import page
 from support.fakes import MOMENT
@@ -38,7 +38,7 @@ def record(key: Key, status: Status, generation: int) -> KeyRecord:
     return KeyRecord(key, status, generation, MOMENT, held_because=held, revocation=revocation)
 
 
-def biography() -> Lives:
+def biography() -> KeyHistories:
     published, retiring, dropped, held, revoked = (
         Status.PUBLISHED,
         Status.RETIRING,
@@ -58,8 +58,8 @@ def biography() -> Lives:
         records = sorted((record(key, status, number + 1) for key, status in step.items()), key=lambda r: key_id(r.key))
         parents = (CommitId(f"{number - 1:040x}"),) if number else ()
         version = Version(CommitId(f"{number:040x}"), parents, MOMENT.replace(month=number + 1), "somebody", "subject")
-        entries.append(Entry(version, Ledger(IssuerUrl("https://issuer.example.com"), tuple(records))))
-    return lives(entries)
+        entries.append(LedgerVersion(version, Ledger(IssuerUrl("https://issuer.example.com"), tuple(records))))
+    return build_histories(entries)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from mirror.cli.main import main
 from mirror.cli.wiring import open_ports
 from mirror.config.settings import Issuer, PublishSettings, RepositorySettings, Settings
 from mirror.errors import BucketError, MirrorError, UsageError
-from mirror.history.repository import Repository as GitHistory
+from mirror.history.repository import GitRepository as GitHistory
 from mirror.model import (
     Answer,
     CommitId,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mirror.config.settings import RepositorySettings as Settings
-from mirror.history.repository import Repository
+from mirror.history.repository import GitRepository
 from mirror.model import CommitId
 
 WHEN = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -66,13 +66,13 @@ def fsck_strict(directory: Path) -> None:
 
 def open_repository(
     tmp: Path, *, name: str = "snapshots.git", remote: str | Path | None = None, **options: object
-) -> Repository:
+) -> GitRepository:
     """A prepared repository of ours in `tmp`; `options` are fields of the settings, `extra_environ` goes to git."""
     extra = options.pop("extra_environ", {})
     assert isinstance(extra, dict)
     limits = {key: options.pop(key) for key in tuple(options) if key in _CONSTRUCTOR}
     settings = Settings(path=tmp / name, remote=None if remote is None else str(remote), **options)  # type: ignore[arg-type]  # fields by name
-    repository = Repository(settings, environment(tmp, **extra), **limits)  # type: ignore[arg-type]  # arguments by name
+    repository = GitRepository(settings, environment(tmp, **extra), **limits)  # type: ignore[arg-type]  # arguments by name
     repository.prepare()
     return repository
 
@@ -81,7 +81,7 @@ _CONSTRUCTOR = ("timeout_seconds", "remote_timeout_seconds", "max_fetched_file_b
 
 
 def commit(
-    repository: Repository, changes: Mapping[str, bytes | None], *, message: str = "change", minutes: int = 0
+    repository: GitRepository, changes: Mapping[str, bytes | None], *, message: str = "change", minutes: int = 0
 ) -> CommitId:
     """A commit on top of the local branch."""
     head = repository.heads().local
@@ -95,7 +95,7 @@ def commit(
     )
 
 
-def head_of(repository: Repository) -> CommitId:
+def head_of(repository: GitRepository) -> CommitId:
     """The local branch, which must exist."""
     local = repository.heads().local
     assert local is not None

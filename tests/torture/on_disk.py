@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror.history.remote import REMOTE_TIMEOUT_SECONDS
-from mirror.history.repository import Repository
+from mirror.history.repository import GitRepository
 from mirror.reconcile.controller import run_once
 from mirror.report import Report
 from support.gits import bare, environment
@@ -56,7 +56,7 @@ class OnDisk:
         self.situation.now += HOUR
         settings = self.situation.settings()
         settings = replace(settings, issuers=tuple(replace(each, **self.issuer) for each in settings.issuers))
-        with Repository(
+        with GitRepository(
             settings.repository,
             environment(self.tmp, **self.environ),
             settled_seconds=0,

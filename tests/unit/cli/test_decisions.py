@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from mirror.cli.main import main
-from mirror.history.ledger_reader import HistoryState, Trust, load_history
+from mirror.history.ledger_reader import HistoryState, VerificationContext, load_history
 from mirror.history.ledger_store import Committer, LedgerChange, commit_ledgers
-from mirror.history.repository import Repository
+from mirror.history.repository import GitRepository
 from mirror.model import IssuerUrl, Key, KeyRecord, Ledger, Revocation, Status, key_id, trimmed
 from mirror.trust.ledger import LedgerRead, read_ledger
 from mirror.trust.ledger_signature import LedgerTrust, SignatureHeader
@@ -118,11 +118,11 @@ class Office:
         return verdict.kid, verdict.role
 
 
-def push(repository: Repository, changed: Ledger, keys: LedgerTrust | None) -> None:
+def push(repository: GitRepository, changed: Ledger, keys: LedgerTrust | None) -> None:
     repository.fetch(shallow=False)
 
     def reread(issuers: Iterable[IssuerUrl]) -> HistoryState:
-        return load_history(repository, issuers, Trust(keys))
+        return load_history(repository, issuers, VerificationContext(keys))
 
     changes = {ISSUER: LedgerChange(changed)}
     done = commit_ledgers(

@@ -3,7 +3,7 @@
 from click import unstyle
 
 from mirror.cli.history import lines, moment
-from mirror.history.key_history import Entry, Lives, lives
+from mirror.history.key_history import KeyHistories, LedgerVersion, build_histories
 from mirror.model import CommitId, IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Revocation, Status, Version, key_id
 from support.fakes import MOMENT
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
@@ -25,8 +25,8 @@ def told(*states: tuple[Key, Status], unreadable: tuple[CommitId, ...] = ()) -> 
         for key, status in sorted(states, key=lambda state: key_id(state[0]))
     )
     version = Version(CommitId("ab" * 20), (), MOMENT, "ann\x1b[31m", "subject")
-    found = lives([Entry(version, Ledger(ISSUER, tuple(records)))])
-    return unstyle("\n".join(lines(((NAME, ISSUER, Lives(found.lives, found.rotations, unreadable)),))))
+    found = build_histories([LedgerVersion(version, Ledger(ISSUER, tuple(records)))])
+    return unstyle("\n".join(lines(((NAME, ISSUER, KeyHistories(found.lives, found.rotations, unreadable)),))))
 
 
 def test_each_key_is_told_whole() -> None:

@@ -17,7 +17,7 @@ from mirror.cli.operator_session import Decision, Desk, commit, described
 from mirror.cli.options import Common
 from mirror.config.settings import FormerIssuerSettings
 from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
-from mirror.history.ledger_reader import HistoryState, Trust, load_history
+from mirror.history.ledger_reader import HistoryState, VerificationContext, load_history
 from mirror.history.ledger_store import Committer, LedgerChange, commit_ledgers
 from mirror.model import IssuerUrl, KeyPolicy, KeyRecord, Kid, Ledger, ObjectKey, Reason, Status, Thumbprint, key_id
 from mirror.reconcile.state import Publication, publications
@@ -65,9 +65,18 @@ def desk_of(here: Situation, *, lasting: bool = True, **repository: object) -> D
     history = here.world.history
     if settings.repository.remote is not None:
         history.fetch(shallow=False)
-    memory = load_history(history, [each.url for each in publications(settings)], Trust())
+    memory = load_history(history, [each.url for each in publications(settings)], VerificationContext())
     options = Common(Path("mirror.yaml"), "info", "json")
-    return Desk(options, settings, settings.issuers, here.world.ports(), memory, Trust(), here.now, lasting=lasting)
+    return Desk(
+        options,
+        settings,
+        settings.issuers,
+        here.world.ports(),
+        memory,
+        VerificationContext(),
+        here.now,
+        lasting=lasting,
+    )
 
 
 def revoking(prints: Iterable[Thumbprint], *, last: bool = False) -> Callable[[Desk], list[Decision]]:
@@ -96,7 +105,7 @@ def push_from_elsewhere(here: Situation, ledger: Ledger, name: str = "other") ->
     history.fetch(shallow=False)
 
     def reread(issuers: Iterable[IssuerUrl]) -> HistoryState:
-        return load_history(history, issuers, Trust())
+        return load_history(history, issuers, VerificationContext())
 
     change = {ISSUER: LedgerChange(ledger)}
     commit_ledgers(Committer(history, reread), reread([ISSUER]), change, message="x\n", now=here.now, push=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.history.commit_graph import MOST_ANSWERS, Answers
-from mirror.history.repository import Repository
+from mirror.history.commit_graph import MOST_ANSWERS, Memo
+from mirror.history.repository import GitRepository
 from mirror.model import CommitId
 from support.gits import WHEN, bare, commit, counting_git, git, head_of, open_repository
 
@@ -17,7 +17,7 @@ A, B = "ledger/a/keys.json", "public/a/jwks"
 
 
 @pytest.fixture
-def noted(tmp_path: Path) -> Iterator[tuple[Repository, Path]]:
+def noted(tmp_path: Path) -> Iterator[tuple[GitRepository, Path]]:
     """A repository with two commits, and the file in which each start of git is noted from then on."""
     extra, notes = counting_git(tmp_path)
     with open_repository(tmp_path, extra_environ=extra) as repository:
@@ -31,7 +31,7 @@ def logs(notes: Path) -> int:
     return sum(" log " in f" {line} " for line in notes.read_text().splitlines())
 
 
-def test_second_question_starts_no_git(noted: tuple[Repository, Path]) -> None:
+def test_second_question_starts_no_git(noted: tuple[GitRepository, Path]) -> None:
     """What was asked of one head is not asked of git again; neither is what had the answer no."""
     repository, notes = noted
     for _ in range(3):
@@ -42,7 +42,7 @@ def test_second_question_starts_no_git(noted: tuple[Repository, Path]) -> None:
     assert logs(notes) == 3
 
 
-def test_new_head_is_asked_anew(noted: tuple[Repository, Path], tmp_path: Path) -> None:
+def test_new_head_is_asked_anew(noted: tuple[GitRepository, Path], tmp_path: Path) -> None:
     """When the branch moves, by us or by somebody else, the answers are those of the new head."""
     repository, _ = noted
     assert repository.changed_at(A) == WHEN + timedelta(minutes=2)
@@ -56,7 +56,7 @@ def test_new_head_is_asked_anew(noted: tuple[Repository, Path], tmp_path: Path) 
     assert repository.holds(b"four")
 
 
-def test_many_threads_ask_each_question_once(noted: tuple[Repository, Path]) -> None:
+def test_many_threads_ask_each_question_once(noted: tuple[GitRepository, Path]) -> None:
     """Threads that ask the same and different things at once all get the right answer, and git is started once each."""
     repository, notes = noted
     head = head_of(repository)
@@ -75,7 +75,7 @@ def test_many_threads_ask_each_question_once(noted: tuple[Repository, Path]) -> 
     assert logs(notes) == 3
 
 
-def test_date_that_no_calendar_holds_is_long_ago(noted: tuple[Repository, Path], tmp_path: Path) -> None:
+def test_date_that_no_calendar_holds_is_long_ago(noted: tuple[GitRepository, Path], tmp_path: Path) -> None:
     """Whoever dates a commit of a far millennium stops no pass: it counts as made in 1970."""
     repository, _ = noted
     path = tmp_path / "snapshots.git"
@@ -98,7 +98,7 @@ def remote(tmp_path: Path) -> Path:
     return path
 
 
-def shallow(tmp_path: Path, remote: Path, extra: dict[str, str]) -> Repository:
+def shallow(tmp_path: Path, remote: Path, extra: dict[str, str]) -> GitRepository:
     pod = open_repository(tmp_path, name="pod.git", remote=f"file://{remote}", extra_environ=extra)
     pod.fetch(shallow=True)
     newest = pod.heads().remote
@@ -158,7 +158,7 @@ def test_shallow_remote_is_asked_for_the_rest_once(tmp_path: Path, remote: Path)
 
 def test_answer_is_searched_once_a_state() -> None:
     """What is known is not searched again; another state forgets it, also when the first one comes back."""
-    known: Answers[bool] = Answers()
+    known: Memo[bool] = Memo()
     searched: list[str] = []
 
     def ask(state: str, question: str) -> bool:
@@ -171,7 +171,7 @@ def test_answer_is_searched_once_a_state() -> None:
 
 def test_none_is_an_answer() -> None:
     """An answer that is None is kept like any other."""
-    known: Answers[int | None] = Answers()
+    known: Memo[int | None] = Memo()
     searched: list[str] = []
 
     def search() -> int | None:
@@ -185,7 +185,7 @@ def test_none_is_an_answer() -> None:
 
 def test_failed_search_is_kept_by_nobody() -> None:
     """A search that raised is told to the one who asked, and the next one searches again."""
-    known: Answers[int] = Answers()
+    known: Memo[int] = Memo()
     with pytest.raises(ZeroDivisionError):
         known.get("s", "a", lambda: 1 // 0)
     assert known.get("s", "a", lambda: 7) == 7
@@ -193,7 +193,7 @@ def test_failed_search_is_kept_by_nobody() -> None:
 
 def test_same_question_of_two_threads_is_searched_once() -> None:
     """Who asks what is being searched waits for that answer; another question is searched meanwhile."""
-    known: Answers[int] = Answers()
+    known: Memo[int] = Memo()
     searching, go_on = threading.Event(), threading.Event()
     searches: list[str] = []
     found: list[int] = []
@@ -219,7 +219,7 @@ def test_same_question_of_two_threads_is_searched_once() -> None:
 
 def test_memory_is_bounded() -> None:
     """Somebody who makes us ask something else each time cannot fill the memory: what is over the limit makes room."""
-    known: Answers[int] = Answers()
+    known: Memo[int] = Memo()
     searched: list[str] = []
 
     def ask(question: str) -> None:

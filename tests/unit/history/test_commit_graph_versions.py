@@ -6,21 +6,21 @@ from pathlib import Path
 import pytest
 
 from mirror.history.commit_graph import MOST_VERSIONS, read_versions
-from mirror.history.repository import Repository
+from mirror.history.repository import GitRepository
 from mirror.model import CommitId
 from support.gits import WHEN, bare, commit, git, head_of, open_repository
 
 A, B = "ledger/a/keys.json", "ledger/b/keys.json"
 
 
-def merge(repository: Repository, *parents: CommitId, body: bytes, message: str) -> CommitId:
+def merge(repository: GitRepository, *parents: CommitId, body: bytes, message: str) -> CommitId:
     return repository.commit(
         base=parents[0], parents=parents, changes={A: body}, message=message, when=WHEN, expect=parents[0]
     )
 
 
 def subjects(
-    repository: Repository, path: str | None = A, *, most: int = MOST_VERSIONS, at: CommitId | None = None
+    repository: GitRepository, path: str | None = A, *, most: int = MOST_VERSIONS, at: CommitId | None = None
 ) -> list[str]:
     return [version.subject for version in repository.versions(path, most=most, at=at)]
 

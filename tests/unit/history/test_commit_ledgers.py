@@ -8,7 +8,7 @@ import pytest
 from mirror.addresses import repository_paths
 from mirror.errors import BranchMovedError, HistoryError, RemoteError
 from mirror.history.commit_graph import blob_id
-from mirror.history.ledger_reader import DecidedLedger, HistoryState, IssuerHistory, Trust, load_history
+from mirror.history.ledger_reader import DecidedLedger, HistoryState, IssuerHistory, VerificationContext, load_history
 from mirror.history.ledger_store import (
     CommitResult,
     Committer,
@@ -51,8 +51,8 @@ class Mirror:
     configured: tuple[IssuerUrl, ...] = (ISSUER,)
     left_out: tuple[IssuerUrl, ...] = ()
 
-    def trust(self) -> Trust:
-        return Trust(self.keys, decided=self.decided)
+    def trust(self) -> VerificationContext:
+        return VerificationContext(self.keys, decided=self.decided)
 
     def committer(self) -> Committer:
         return Committer(self.history, self.reread, self.keys, others={issuer: {} for issuer in self.left_out})

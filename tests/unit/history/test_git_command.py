@@ -18,7 +18,7 @@ from mirror.history.git_command import (
     KEPT_STDERR_BYTES,
     SHOWN_CHARACTERS,
     Child,
-    Finished,
+    CompletedProcess,
     Git,
     busy,
     git_environment,
@@ -27,7 +27,7 @@ from mirror.history.git_command import (
     run,
     why,
 )
-from mirror.history.repository import Repository
+from mirror.history.repository import GitRepository
 from support.gits import bare, commit, environment, fsck_strict, git, head_of, log, open_repository, program
 
 LOCKS = ("refs/heads/main.lock", "packed-refs.lock", "shallow.lock", "objects/info/commit-graph.lock", "gc.pid")
@@ -44,7 +44,7 @@ with open_repository(Path(sys.argv[1]), extra_environ={"PATH": os.environ["PATH"
 """
 
 
-def commit_again(repository: Repository, changes: dict[str, bytes]) -> None:
+def commit_again(repository: GitRepository, changes: dict[str, bytes]) -> None:
     """Commit as a pass does: the git of a killed mirror may still move the branch, then it is read again."""
     for _ in range(5):
         try:
@@ -287,8 +287,11 @@ def test_long_words_are_shortened() -> None:
 
 def test_silent_failure_has_words() -> None:
     """A git that fails without a word is told by its exit status."""
-    assert why(Finished(7, b"", "")) == "git ended with status 7"
-    assert why(Finished(-15, b"", "fatal: x", "it did not end within 1 s")) == "it did not end within 1 s; fatal: x"
+    assert why(CompletedProcess(7, b"", "")) == "git ended with status 7"
+    assert (
+        why(CompletedProcess(-15, b"", "fatal: x", "it did not end within 1 s"))
+        == "it did not end within 1 s; fatal: x"
+    )
 
 
 def test_inherited_repository_is_ignored(tmp_path: Path) -> None:
@@ -342,7 +345,9 @@ def test_demanded_command_that_fails_is_an_error(tmp_path: Path) -> None:
 ENVIRON = {"PATH": os.environ["PATH"]}
 
 
-def run_python(code: str, *, stdin: bytes = b"", timeout_seconds: float = 20, max_out_bytes: int = 10**8) -> Finished:
+def run_python(
+    code: str, *, stdin: bytes = b"", timeout_seconds: float = 20, max_out_bytes: int = 10**8
+) -> CompletedProcess:
     return run(
         [sys.executable, "-S", "-c", code],
         environ=ENVIRON,

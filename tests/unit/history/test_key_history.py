@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from mirror.history.key_history import Entry, Life, Lives, lives, to_json
+from mirror.history.key_history import KeyHistories, KeyHistory, LedgerVersion, build_histories, to_json
 from mirror.model import CommitId, IssuerUrl, Key, KeyRecord, Ledger, Revocation, Status, Version, key_id
 from support.fakes import MOMENT
 from support.keys import EC_KEYS, RSA_KEYS
@@ -43,15 +43,15 @@ def version(number: int, *parents: int, minutes: int | None = None) -> Version:
     return Version(commit(number), tuple(commit(parent) for parent in parents), when, "somebody", "subject")
 
 
-def entry(number: int, *parents: int, minutes: int | None = None, **keys: tuple[Status, int]) -> Entry:
+def entry(number: int, *parents: int, minutes: int | None = None, **keys: tuple[Status, int]) -> LedgerVersion:
     """A version whose ledger holds the keys `a`, `b`, `c`: status and generation."""
     by_name: dict[str, Key] = {"a": A, "b": B, "c": C}
     records = [record(by_name[name], *state) for name, state in keys.items()]
     ledger = Ledger(ISSUER, tuple(sorted(records, key=lambda each: key_id(each.key))))
-    return Entry(version(number, *parents, minutes=minutes), ledger)
+    return LedgerVersion(version(number, *parents, minutes=minutes), ledger)
 
 
-def steps(found: Lives, key: Key) -> list[tuple[Status, int]]:
+def steps(found: KeyHistories, key: Key) -> list[tuple[Status, int]]:
     """The status of each step, and the number of the commit that began it."""
     (life,) = (each for each in found.lives if each.record.key == key)
     return [(step.status, int(step.commit, 16)) for step in life.steps]
@@ -67,7 +67,7 @@ ROTATION = (
 
 def test_rotation_is_traced() -> None:
     """The old key is published, retires and is dropped; the new one is public since its commit; one rotation."""
-    found = lives(ROTATION)
+    found = build_histories(ROTATION)
     assert steps(found, A) == [(PUBLISHED, 1), (RETIRING, 3), (DROPPED, 4)]
     assert steps(found, B) == [(PUBLISHED, 2)]
     assert [(each.at, each.commit, each.keys) for each in found.rotations] == [(at(2), commit(2), (key_id(B),))]
@@ -94,7 +94,7 @@ def test_rotation_is_traced() -> None:
 def test_dates_of_a_life(states: list[Status], published: int | None, retiring: int | None, gone: int | None) -> None:
     """First publication, the retirement that still holds, and the end; a key that came back is not gone."""
     entries = [entry(n, *((n - 1,) if n > 1 else ()), a=(status, n)) for n, status in enumerate(states, 1)]
-    (life,) = lives(entries).lives
+    (life,) = build_histories(entries).lives
     assert (life.published_at, life.retiring_at, life.gone_at) == tuple(
         None if minute is None else at(minute) for minute in (published, retiring, gone)
     )
@@ -103,13 +103,13 @@ def test_dates_of_a_life(states: list[Status], published: int | None, retiring: 
 
 def test_first_key_and_returning_key_are_no_rotation() -> None:
     """Nothing is rotated while nothing else is public, nor when a retiring key is seen again."""
-    found = lives([entry(1, a=(PUBLISHED, 1)), entry(2, 1, a=(RETIRING, 2)), entry(3, 2, a=(PUBLISHED, 3))])
+    found = build_histories([entry(1, a=(PUBLISHED, 1)), entry(2, 1, a=(RETIRING, 2)), entry(3, 2, a=(PUBLISHED, 3))])
     assert found.rotations == ()
 
 
 def test_parallel_branches_take_no_step_back() -> None:
     """A slower mirror's older ledger, told after the newer one, moves no key back; its own new key counts."""
-    found = lives(
+    found = build_histories(
         [
             entry(1, a=(PUBLISHED, 1)),
             entry(2, 1, a=(RETIRING, 2)),
@@ -123,13 +123,13 @@ def test_parallel_branches_take_no_step_back() -> None:
 
 def test_reverted_ledger_is_told_as_it_is() -> None:
     """On one line of commits the ledger is the truth, also when somebody took a generation back."""
-    found = lives([entry(1, a=(PUBLISHED, 1)), entry(2, 1, a=(RETIRING, 2)), entry(3, 2, a=(PUBLISHED, 1))])
+    found = build_histories([entry(1, a=(PUBLISHED, 1)), entry(2, 1, a=(RETIRING, 2)), entry(3, 2, a=(PUBLISHED, 1))])
     assert steps(found, A) == [(PUBLISHED, 1), (RETIRING, 2), (PUBLISHED, 3)]
 
 
 def test_removed_record_counts_as_dropped() -> None:
     """A key that somebody took out of the file is not public any more; put back, it goes on."""
-    found = lives(
+    found = build_histories(
         [
             entry(1, a=(PUBLISHED, 1), b=(PUBLISHED, 1)),
             entry(2, 1, b=(PUBLISHED, 1)),
@@ -141,21 +141,23 @@ def test_removed_record_counts_as_dropped() -> None:
 
 def test_unreadable_version_is_told_and_ends_no_life() -> None:
     """A ledger that is missing or not believed says nothing; the next one goes on from the one before."""
-    found = lives([entry(1, a=(PUBLISHED, 1)), Entry(version(2, 1), None), entry(3, 2, a=(PUBLISHED, 1))])
+    found = build_histories(
+        [entry(1, a=(PUBLISHED, 1)), LedgerVersion(version(2, 1), None), entry(3, 2, a=(PUBLISHED, 1))]
+    )
     assert steps(found, A) == [(PUBLISHED, 1)]
     assert found.unreadable == (commit(2),)
 
 
 def test_clock_that_goes_back_gives_no_negative_time() -> None:
     """A step begins no earlier than the one that it follows, whatever a committer's clock said."""
-    found = lives([entry(1, minutes=60, a=(PUBLISHED, 1)), entry(2, 1, minutes=5, a=(RETIRING, 2))])
+    found = build_histories([entry(1, minutes=60, a=(PUBLISHED, 1)), entry(2, 1, minutes=5, a=(RETIRING, 2))])
     first, second = found.lives[0].steps
     assert first.since == first.until == second.since == at(60)
 
 
 def test_no_version_gives_no_life() -> None:
     """An issuer without ledger has no keys, no rotations, and JSON that says so."""
-    assert lives([]) == Lives()
+    assert build_histories([]) == KeyHistories()
 
 
 def test_json_is_stable_and_as_documented() -> None:
@@ -163,12 +165,12 @@ def test_json_is_stable_and_as_documented() -> None:
     entries = [
         *ROTATION,
         entry(5, 4, a=(DROPPED, 3), b=(REVOKED, 2), c=(HELD, 1)),
-        Entry(version(6, 5), None),
+        LedgerVersion(version(6, 5), None),
     ]
-    document = {"version": 1, "issuers": [{"name": "syd", "issuer": ISSUER, **to_json(lives(entries))}]}
+    document = {"version": 1, "issuers": [{"name": "syd", "issuer": ISSUER, **to_json(build_histories(entries))}]}
     jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker()).validate(document)
     assert json.dumps(document) == json.dumps(
-        {"version": 1, "issuers": [{"name": "syd", "issuer": ISSUER, **to_json(lives(entries))}]}
+        {"version": 1, "issuers": [{"name": "syd", "issuer": ISSUER, **to_json(build_histories(entries))}]}
     )
     (revoked,) = (key for key in document["issuers"][0]["keys"] if key["kid"] == B.kid)  # type: ignore[index]  # plain data
     assert revoked["revocation"]["reason"] == "lost"
@@ -177,5 +179,7 @@ def test_json_is_stable_and_as_documented() -> None:
 
 def test_oldest_key_comes_first() -> None:
     """Keys are told by age, not by kid."""
-    found: tuple[Life, ...] = lives([entry(1, b=(PUBLISHED, 1)), entry(2, 1, b=(PUBLISHED, 1), a=(PUBLISHED, 1))]).lives
+    found: tuple[KeyHistory, ...] = build_histories(
+        [entry(1, b=(PUBLISHED, 1)), entry(2, 1, b=(PUBLISHED, 1), a=(PUBLISHED, 1))]
+    ).lives
     assert [life.record.key for life in found] == [B, A]

@@ -15,7 +15,7 @@ from mirror.history.ledger_reader import (
     DecidedLedger,
     HistoryState,
     IssuerHistory,
-    Trust,
+    VerificationContext,
     load_history,
     public_path,
     with_named_commits,
@@ -35,8 +35,8 @@ PATHS = repository_paths(ISSUER)
 A, B, C = RSA_KEYS[0], RSA_KEYS[1], EC_KEYS[0]
 OWN, LISTED, STRANGER = 0, 1, 2
 """Numbers of keys: the mirror's own, one of `allowed_signers`, and one that nobody lists."""
-SIGNED = Trust(ledger_trust(OWN, LISTED))
-TRUSTED = Trust()
+SIGNED = VerificationContext(ledger_trust(OWN, LISTED))
+TRUSTED = VerificationContext()
 SHA1 = 40
 
 
@@ -97,7 +97,9 @@ def on_remote(*states: Files) -> Git:
     return history
 
 
-def read(history: FakeHistory, trust: Trust = SIGNED, *named: str, before: CommitId | None = None) -> IssuerHistory:
+def read(
+    history: FakeHistory, trust: VerificationContext = SIGNED, *named: str, before: CommitId | None = None
+) -> IssuerHistory:
     found = load_history(
         history, [ISSUER], trust, named_commits=lambda _: tuple(named) if named else None, before=before
     )
@@ -126,7 +128,7 @@ class Case:
     keeps: bool = False
     decided: DecidedLedger | None = None
     is_own: bool = False
-    trust: Trust = SIGNED
+    trust: VerificationContext = SIGNED
 
 
 OF_MIRROR = signed(A)
@@ -142,13 +144,13 @@ CASES = (
         signed(A, by=LISTED, role="operator"),
         believed=True,
         keeps=True,
-        trust=Trust(ledger_trust(LISTED, OWN, role="operator")),
+        trust=VerificationContext(ledger_trust(LISTED, OWN, role="operator")),
     ),
     Case(
         "somebody who only reads believes as a mirror",
         signed(A, by=LISTED, role="operator"),
         believed=True,
-        trust=Trust(LedgerVerifier("oidc-mirror", ledger_trust(OWN, LISTED).keys)),
+        trust=VerificationContext(LedgerVerifier("oidc-mirror", ledger_trust(OWN, LISTED).keys)),
     ),
     Case("nobody here lists its key", signed(A, by=STRANGER), believed=False, told="ledger.unknown_signer"),
     Case("nobody signed it", unsigned(A), believed=False, told="ledger.unsigned"),
@@ -337,7 +339,7 @@ def damaged(body: bytes, key: Key, **changes: object) -> bytes:
 
 
 @pytest.mark.parametrize("trust", [SIGNED, TRUSTED], ids=["signed", "trusted"])
-def test_damaged_record_counts_as_in_our_own_head(trust: Trust) -> None:
+def test_damaged_record_counts_as_in_our_own_head(trust: VerificationContext) -> None:
     """It alone is reported; the others of its file count as they stand."""
     history = Git(remote=FakeRemote())
     mine = signed(A, B) if trust is SIGNED else unsigned(A, B)
@@ -414,7 +416,7 @@ def test_parents_are_the_heads_that_no_other_contains(
 
 
 @pytest.mark.parametrize("trust", [SIGNED, TRUSTED], ids=["signed", "trusted"])
-def test_older_ledger_on_top_loses_nothing(trust: Trust) -> None:
+def test_older_ledger_on_top_loses_nothing(trust: VerificationContext) -> None:
     """A commit on the branch has an older, believed file: merged with what stood there before, and reported."""
     make = signed if trust is SIGNED else unsigned
     history = Git(remote=FakeRemote())
@@ -545,7 +547,7 @@ def test_commit_that_the_server_does_not_give_is_told() -> None:
     [(None, False), ((), False), (("ab" * 20,), True)],
     ids=["no-objects", "objects-of-others", "objects-of-a-mirror"],
 )
-def test_issuer_without_any_ledger(trust: Trust, named: tuple[str, ...] | None, lost: bool) -> None:
+def test_issuer_without_any_ledger(trust: VerificationContext, named: tuple[str, ...] | None, lost: bool) -> None:
     """Its objects name a commit that nobody has: in signed mode its revocations are unknown, so nothing is decided."""
     history = on_remote({"x": b"x"})
     state = load_history(history, [ISSUER], trust, named_commits=lambda _: named)
@@ -651,7 +653,7 @@ def test_named_commit_that_was_pushed_after_our_fetch_is_no_rewriting() -> None:
 
 
 @pytest.mark.parametrize("trust", [SIGNED, TRUSTED], ids=["signed", "trusted"])
-def test_decided_ledger_that_no_head_has_counts(trust: Trust) -> None:
+def test_decided_ledger_that_no_head_has_counts(trust: VerificationContext) -> None:
     """Our branch was moved on this disk too: the file is still there, by its id, and its revocation holds."""
     make = signed if trust is SIGNED else unsigned
     history = on_remote(make(A, B))

@@ -13,43 +13,43 @@ from mirror.history.objects import (
     MAX_ENTRIES,
     MAX_TREE_FILE_BYTES,
     BadTreeError,
-    Entry,
-    Found,
-    Objects,
-    Snapshots,
+    GitObject,
+    ObjectReader,
+    TreeEntry,
+    TreeReader,
     files,
     find,
     parse_tree,
 )
-from mirror.history.repository import Repository
+from mirror.history.repository import GitRepository
 from mirror.model import CommitId
 from support.gits import commit, counting_git, environment, git, open_repository
 
 
-class NotedObjects(Objects):
+class NotedObjects(ObjectReader):
     """Objects that notes what it is asked for: one list an exchange."""
 
     def __init__(self, git: Git) -> None:
         super().__init__(git)
         self.exchanges: list[tuple[str, ...]] = []
 
-    def info(self, names: Sequence[str]) -> tuple[Found | None, ...]:
+    def info(self, names: Sequence[str]) -> tuple[GitObject | None, ...]:
         self.exchanges.append(tuple(names))
         return super().info(names)
 
-    def contents(self, names: Sequence[str]) -> tuple[Found | None, ...]:
+    def contents(self, names: Sequence[str]) -> tuple[GitObject | None, ...]:
         self.exchanges.append(tuple(names))
         return super().contents(names)
 
 
 @pytest.fixture
-def repo(tmp_path: Path) -> Iterator[Repository]:
+def repo(tmp_path: Path) -> Iterator[GitRepository]:
     with open_repository(tmp_path) as repository:
         yield repository
 
 
 @pytest.fixture
-def objects(tmp_path: Path, repo: Repository) -> Iterator[NotedObjects]:
+def objects(tmp_path: Path, repo: GitRepository) -> Iterator[NotedObjects]:
     noted = NotedObjects(Git(tmp_path / "snapshots.git", environment(tmp_path), stop=threading.Event()))
     yield noted
     noted.close()
@@ -69,11 +69,11 @@ def issuers(count: int) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("count", [10, 300])
-def test_each_tree_and_file_is_asked_for_once(repo: Repository, objects: NotedObjects, count: int) -> None:
+def test_each_tree_and_file_is_asked_for_once(repo: GitRepository, objects: NotedObjects, count: int) -> None:
     """What is asked for grows with the issuers, never with their square: each tree and file by its id, once."""
     files = issuers(count)
     head = commit(repo, {**files, "README.md": b"r", "public/bucket/stranger/jwks": b"not wanted"})
-    assert Snapshots(objects).read(head, [*files, "ledger/bucket/new/keys.json"]) == files
+    assert TreeReader(objects).read(head, [*files, "ledger/bucket/new/keys.json"]) == files
     asked = [name for names in objects.exchanges for name in names]
     folders_shared = 5  # the root, ledger, ledger/bucket, public, public/bucket
     folders_of_one = 5  # ledger/…/c, public/…/c, .well-known, openid, openid/v1
@@ -87,7 +87,7 @@ def test_each_tree_and_file_is_asked_for_once(repo: Repository, objects: NotedOb
 ODD_PATHS = ("", "a\nb", "a\0b", "../x", "./x", "a//b", "/a", "a/", "ledger/a0/below", "new/x")
 
 
-def test_what_is_no_file_of_ours_reads_as_nothing(repo: Repository, tmp_path: Path) -> None:
+def test_what_is_no_file_of_ours_reads_as_nothing(repo: GitRepository, tmp_path: Path) -> None:
     """Absent paths are absent; a link, a submodule, a folder, another mode or a huge file in the way has no bytes."""
     files = {"ledger/a0": b"same", "ledger/\udcff": b"odd name"}
     commit(repo, {**files, "ledger/huge": b"x" * (MAX_TREE_FILE_BYTES + 1)})
@@ -105,7 +105,7 @@ def test_what_is_no_file_of_ours_reads_as_nothing(repo: Repository, tmp_path: Pa
     assert set(repo.list_paths(head, "ledger")) == {*files, "ledger/huge", "ledger/program"}
 
 
-def test_lost_file_is_trouble_of_its_path_alone(repo: Repository, tmp_path: Path) -> None:
+def test_lost_file_is_trouble_of_its_path_alone(repo: GitRepository, tmp_path: Path) -> None:
     """The bytes of a file whose object is gone are none, so nobody believes it; the others are read."""
     files = issuers(8)  # more than 100 objects would stand in a pack
     head = commit(repo, files)
@@ -115,7 +115,7 @@ def test_lost_file_is_trouble_of_its_path_alone(repo: Repository, tmp_path: Path
 
 
 @pytest.mark.parametrize("lost", ["tree", "root", "commit"])
-def test_lost_folder_is_an_error(repo: Repository, tmp_path: Path, lost: str) -> None:
+def test_lost_folder_is_an_error(repo: GitRepository, tmp_path: Path, lost: str) -> None:
     """A folder that is gone stops the reading with a remedy; nothing below it passes for absent."""
     files = issuers(8)
     head = commit(repo, files)
@@ -167,10 +167,10 @@ def test_tree_is_parsed() -> None:
     """Files and folders are read with mode and id; submodules are neither; odd names keep their bytes."""
     body = line("40000", "a", 1) + line("100644", "b", 2) + line("160000", "sub", 3) + line("100755", "\udcff", 4)
     assert parse_tree(body, id_bytes=20) == {
-        "a": Entry(b"40000", tree_id(1)),
-        "b": Entry(b"100644", tree_id(2)),
-        "sub": Entry(b"160000", tree_id(3)),
-        "\udcff": Entry(b"100755", tree_id(4)),
+        "a": TreeEntry(b"40000", tree_id(1)),
+        "b": TreeEntry(b"100644", tree_id(2)),
+        "sub": TreeEntry(b"160000", tree_id(3)),
+        "\udcff": TreeEntry(b"100755", tree_id(4)),
     }
 
 

@@ -15,7 +15,7 @@ from mirror.config.settings import RepositorySettings as Settings
 from mirror.errors import BranchMovedError, HistoryError, PushRefusedError
 from mirror.history.ledger_store import readme_files
 from mirror.history.objects import MAX_TREE_FILE_BYTES
-from mirror.history.repository import Repository, as_operator, commit_stream, identity, quoted
+from mirror.history.repository import GitRepository, commit_stream, identity, quoted, with_operator_identity
 from mirror.model import CommitId, Heads
 from support.gits import (
     WHEN,
@@ -36,7 +36,7 @@ A, B, C = "ledger/a/keys.json", "public/a/jwks", "public/b/jwks"
 
 
 @pytest.fixture
-def repo(tmp_path: Path) -> Iterator[Repository]:
+def repo(tmp_path: Path) -> Iterator[GitRepository]:
     with open_repository(tmp_path) as repository:
         yield repository
 
@@ -46,7 +46,7 @@ def remote(tmp_path: Path) -> Path:
     return bare(tmp_path / "remote.git")
 
 
-def shared(tmp_path: Path, name: str, remote: Path) -> Repository:
+def shared(tmp_path: Path, name: str, remote: Path) -> GitRepository:
     """A mirror with a repository of its own and a common remote, which it has fetched."""
     repository = open_repository(tmp_path, name=name, remote=remote)
     repository.fetch(shallow=False)
@@ -67,7 +67,7 @@ def test_missing_repository_is_created(tmp_path: Path) -> None:
     assert git(path / "y.git", "symbolic-ref", "HEAD") == "refs/heads/main"
 
 
-def test_commit_is_read_back(repo: Repository, tmp_path: Path) -> None:
+def test_commit_is_read_back(repo: GitRepository, tmp_path: Path) -> None:
     """A commit holds exactly the files given, with our identity and date, and the branch names it."""
     first = commit(repo, {**readme_files(None), A: b"one", B: b"\x00\xff\n"}, message="first")
     assert repo.heads() == Heads(first, None)
@@ -79,7 +79,7 @@ def test_commit_is_read_back(repo: Repository, tmp_path: Path) -> None:
     fsck_strict(path)
 
 
-def test_changes_apply_to_the_tree_of_the_base(repo: Repository, tmp_path: Path) -> None:
+def test_changes_apply_to_the_tree_of_the_base(repo: GitRepository, tmp_path: Path) -> None:
     """Files that a commit does not mention stay, None removes one, and a file may give way to a folder."""
     commit(repo, {A: b"one", B: b"two", "x": b"file"})
     second = commit(repo, {B: None, C: b"three", "x": None, "x/y": b"inside"})
@@ -87,7 +87,7 @@ def test_changes_apply_to_the_tree_of_the_base(repo: Repository, tmp_path: Path)
     fsck_strict(tmp_path / "snapshots.git")
 
 
-def test_merge_keeps_both_parents_in_order(repo: Repository, tmp_path: Path) -> None:
+def test_merge_keeps_both_parents_in_order(repo: GitRepository, tmp_path: Path) -> None:
     """A commit may stand on the tree of its second parent; both parents are recorded as given."""
     first = commit(repo, {A: b"base"})
     left = commit(repo, {A: b"left"})
@@ -101,7 +101,7 @@ def test_merge_keeps_both_parents_in_order(repo: Repository, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("expected_exists", [True, False])
-def test_moved_branch_refuses_the_commit(repo: Repository, tmp_path: Path, expected_exists: bool) -> None:
+def test_moved_branch_refuses_the_commit(repo: GitRepository, tmp_path: Path, expected_exists: bool) -> None:
     """A commit made for an older head, or for an empty branch, changes nothing once the branch has moved."""
     first = commit(repo, {A: b"one"})
     second = commit(repo, {A: b"two"})
@@ -114,7 +114,7 @@ def test_moved_branch_refuses_the_commit(repo: Repository, tmp_path: Path, expec
     assert len(log(tmp_path / "snapshots.git")) == 2
 
 
-def test_vanished_branch_refuses_the_commit(repo: Repository, tmp_path: Path) -> None:
+def test_vanished_branch_refuses_the_commit(repo: GitRepository, tmp_path: Path) -> None:
     """Somebody who deletes the branch does not get it made anew from an old state."""
     first = commit(repo, {A: b"one"})
     git(tmp_path / "snapshots.git", "update-ref", "-d", "refs/heads/main")
@@ -146,7 +146,7 @@ def test_racing_writers_lose_no_commit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "nonsense\n", "1" * 40 + "\n"], ids=["empty", "garbage", "missing-object"])
-def test_damaged_branch_is_no_empty_branch(repo: Repository, tmp_path: Path, content: str) -> None:
+def test_damaged_branch_is_no_empty_branch(repo: GitRepository, tmp_path: Path, content: str) -> None:
     """A reference that a power cut emptied is an error with a remedy, never the beginning of a new history."""
     commit(repo, {A: b"one"})
     (tmp_path / "snapshots.git" / "refs" / "heads" / "main").write_text(content)
@@ -154,7 +154,7 @@ def test_damaged_branch_is_no_empty_branch(repo: Repository, tmp_path: Path, con
         repo.heads()
 
 
-def test_full_disk_is_no_moved_branch(repo: Repository, tmp_path: Path) -> None:
+def test_full_disk_is_no_moved_branch(repo: GitRepository, tmp_path: Path) -> None:
     """A branch that cannot be written though it is as expected gives an error about the disk."""
     first = commit(repo, {A: b"one"})
     (tmp_path / "snapshots.git" / "refs" / "heads" / "main.lock").mkdir()
@@ -219,7 +219,7 @@ def test_steady_pass_starts_one_git(tmp_path: Path) -> None:
     assert len(notes.read_text().splitlines()) == 1
 
 
-def test_open_conversation_sees_what_others_write(repo: Repository, tmp_path: Path) -> None:
+def test_open_conversation_sees_what_others_write(repo: GitRepository, tmp_path: Path) -> None:
     """Objects, packs and references that come later are seen by the process that is already running."""
     first = commit(repo, {A: b"one"})
     assert repo.heads().local == first
@@ -232,7 +232,7 @@ def test_open_conversation_sees_what_others_write(repo: Repository, tmp_path: Pa
     assert repo.read(second, [A]) == {A: b"two"}
 
 
-def test_many_and_large_files_do_not_deadlock(repo: Repository) -> None:
+def test_many_and_large_files_do_not_deadlock(repo: GitRepository) -> None:
     """Ten thousand questions with more bytes in both directions than any pipe holds are all answered."""
     files = {f"public/{number:05}/{'x' * 60}": b"y" * (number % 50) for number in range(10_000)}
     files |= {f"ledger/{number}": bytes([number]) * 1_000_000 for number in range(5)}
@@ -242,19 +242,19 @@ def test_many_and_large_files_do_not_deadlock(repo: Repository) -> None:
 
 
 @pytest.mark.parametrize("path", ["a\nb", "a\0b", "../x", "./x", "a//b", "/a", f"{A}/below-a-file"])
-def test_path_that_is_not_ours_counts_as_absent(repo: Repository, path: str) -> None:
+def test_path_that_is_not_ours_counts_as_absent(repo: GitRepository, path: str) -> None:
     """A path that would break the conversation, or leave the tree is absent, and the next answers fit."""
     head = commit(repo, {A: b"one"})
     assert repo.read(head, [path, A]) == {A: b"one"}
 
 
-def test_oversized_file_is_not_read(repo: Repository) -> None:
+def test_oversized_file_is_not_read(repo: GitRepository) -> None:
     """A huge file costs no memory, reads as no bytes, and the next answer is right."""
     head = commit(repo, {A: b"x" * (MAX_TREE_FILE_BYTES + 1), B: b"two"})
     assert repo.read(head, [A, B]) == {A: b"", B: b"two"}
 
 
-def test_unknown_commit_is_an_error(repo: Repository) -> None:
+def test_unknown_commit_is_an_error(repo: GitRepository) -> None:
     """A commit that does not exist is never taken for an empty one."""
     head = commit(repo, {A: b"one"})
     nobody = CommitId("1" * 40)
@@ -271,7 +271,7 @@ def test_unknown_commit_is_an_error(repo: Repository) -> None:
     assert not repo.knows(nobody)
 
 
-def test_listed_paths(repo: Repository) -> None:
+def test_listed_paths(repo: GitRepository) -> None:
     """list_paths gives the blobs of one folder."""
     first = commit(repo, {"README.md": b"r", A: b"one", B: b"same"})
     second = commit(repo, {"README.md": b"R", A: b"two", C: b"new"})
@@ -280,7 +280,7 @@ def test_listed_paths(repo: Repository) -> None:
     assert repo.list_paths(first, "absent") == {}
 
 
-def test_damaged_object_has_no_bytes(repo: Repository, tmp_path: Path) -> None:
+def test_damaged_object_has_no_bytes(repo: GitRepository, tmp_path: Path) -> None:
     """The bytes of a corrupt object are none, and it can be read again once it is mended."""
     head = commit(repo, {A: b"one"})
     blob = repo.list_paths(head, "ledger")[A]
@@ -294,7 +294,7 @@ def test_damaged_object_has_no_bytes(repo: Repository, tmp_path: Path) -> None:
     assert repo.read(head, [A]) == {A: b"one"}
 
 
-def test_missing_tree_is_an_error(repo: Repository, tmp_path: Path) -> None:
+def test_missing_tree_is_an_error(repo: GitRepository, tmp_path: Path) -> None:
     """A folder whose tree object is gone is damage, never an empty folder."""
     head = commit(repo, {A: b"one"})
     tree = git(tmp_path / "snapshots.git", "rev-parse", f"{head}:ledger/a")
@@ -307,7 +307,7 @@ def test_missing_tree_is_an_error(repo: Repository, tmp_path: Path) -> None:
         repo.list_paths(head, "ledger/a")
 
 
-def test_garbled_tree_is_an_error(repo: Repository, tmp_path: Path) -> None:
+def test_garbled_tree_is_an_error(repo: GitRepository, tmp_path: Path) -> None:
     """A tree object that is no tree stops the reading; nothing below it counts as absent."""
     path = tmp_path / "snapshots.git"
     blob = git(path, "hash-object", "-w", "--stdin", stdin=b"x")
@@ -326,7 +326,7 @@ _AUTHOR = ("-c", "user.name=a", "-c", "user.email=a@b")
 # --------------------------------------------------------------------------------------------------- the past
 
 
-def test_known_commits_are_known(repo: Repository, tmp_path: Path) -> None:
+def test_known_commits_are_known(repo: GitRepository, tmp_path: Path) -> None:
     """Only the full id of a commit of ours is known: no prefix, no reference, no blob, no text from outside."""
     head = commit(repo, {A: b"one"})
     blob = repo.list_paths(head, "ledger")[A]
@@ -335,7 +335,7 @@ def test_known_commits_are_known(repo: Repository, tmp_path: Path) -> None:
         assert not repo.knows(text), text
 
 
-def test_bytes_of_the_past_are_held(repo: Repository, tmp_path: Path) -> None:
+def test_bytes_of_the_past_are_held(repo: GitRepository, tmp_path: Path) -> None:
     """Bytes that any commit of the branch had are held; those of an object that was never accepted are not."""
     assert not repo.holds(b"one")
     commit(repo, {"README.md": b"readme", A: b"one"})
@@ -348,7 +348,7 @@ def test_bytes_of_the_past_are_held(repo: Repository, tmp_path: Path) -> None:
     assert [repo.holds(body) for body in (b"foreign", b"readme", b"never")] == [False] * 3
 
 
-def test_time_of_a_change_is_told(repo: Repository) -> None:
+def test_time_of_a_change_is_told(repo: GitRepository) -> None:
     """changed_at is the date of the newest commit that changed the file, whatever came after it."""
     assert repo.changed_at(A) is None
     commit(repo, {A: b"one", B: b"x"}, minutes=1)
@@ -408,7 +408,7 @@ def test_second_pusher_is_refused_and_converges(tmp_path: Path, remote: Path) ->
     fsck_strict(remote)
 
 
-def test_remote_is_asked_for_nothing_without_one(repo: Repository) -> None:
+def test_remote_is_asked_for_nothing_without_one(repo: GitRepository) -> None:
     """Without a configured remote, fetch and push are errors with the remedy, and nothing waits to be pushed."""
     with pytest.raises(HistoryError, match="no commit to push"):
         repo.push()
@@ -535,7 +535,7 @@ def test_garbage_is_collected_daily(tmp_path: Path) -> None:
     assert list((tmp_path / "snapshots.git" / "objects" / "pack").glob("*.pack"))
 
 
-def test_failing_gc_is_told_and_waits_a_day(repo: Repository, tmp_path: Path) -> None:
+def test_failing_gc_is_told_and_waits_a_day(repo: GitRepository, tmp_path: Path) -> None:
     """A gc that fails is an error once a day, not in every pass; so is a stamp that cannot be written."""
     commit(repo, {A: b"one"})
     (tmp_path / "snapshots.git" / "packed-refs.lock").mkdir()
@@ -610,52 +610,52 @@ def test_unfit_git_is_refused(tmp_path: Path, script: str, said: str) -> None:
     assert not (tmp_path / "snapshots.git").exists()
 
 
-def test_missing_git_is_told(tmp_path: Path, repo: Repository) -> None:
+def test_missing_git_is_told(tmp_path: Path, repo: GitRepository) -> None:
     """Without a git command every call says what to install."""
     empty = {**environment(tmp_path), "PATH": str(tmp_path / "nothing")}
-    fresh = Repository(Settings(path=tmp_path / "other.git"), empty)
+    fresh = GitRepository(Settings(path=tmp_path / "other.git"), empty)
     with pytest.raises(HistoryError, match="Install git"):
         fresh.prepare()
-    existing = Repository(Settings(path=tmp_path / "snapshots.git"), empty)
+    existing = GitRepository(Settings(path=tmp_path / "snapshots.git"), empty)
     with pytest.raises(HistoryError, match="Install git"):
         existing.heads()
 
 
-def test_git_that_got_older_is_told(tmp_path: Path, repo: Repository) -> None:
+def test_git_that_got_older_is_told(tmp_path: Path, repo: GitRepository) -> None:
     """A git that does not know the conversation gives the version to install, also for an existing repository."""
     (tmp_path / "bin").mkdir()
     program(tmp_path / "bin" / "git", 'echo "error: unknown option \\`batch-command\'" >&2; exit 129')
-    old = Repository(Settings(path=tmp_path / "snapshots.git"), {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"})
+    old = GitRepository(Settings(path=tmp_path / "snapshots.git"), {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"})
     with pytest.raises(HistoryError, match="too old"):
         old.heads()
 
 
-def test_git_that_dies_silently_is_told(tmp_path: Path, repo: Repository) -> None:
+def test_git_that_dies_silently_is_told(tmp_path: Path, repo: GitRepository) -> None:
     """A git that ends in the middle of a conversation is told by its exit status."""
     (tmp_path / "bin").mkdir()
     program(tmp_path / "bin" / "git", "exit 7")
-    dying = Repository(Settings(path=tmp_path / "snapshots.git"), {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"})
+    dying = GitRepository(Settings(path=tmp_path / "snapshots.git"), {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"})
     with pytest.raises(HistoryError, match="status 7"):
         dying.heads()
 
 
-def test_puzzling_answer_is_an_error(tmp_path: Path, repo: Repository) -> None:
+def test_puzzling_answer_is_an_error(tmp_path: Path, repo: GitRepository) -> None:
     """An answer that git never gives is an error, not a guess."""
     (tmp_path / "bin").mkdir()
     program(tmp_path / "bin" / "git", "echo hello; sleep 60")
-    odd = Repository(Settings(path=tmp_path / "snapshots.git"), {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"})
+    odd = GitRepository(Settings(path=tmp_path / "snapshots.git"), {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"})
     with pytest.raises(HistoryError, match="does not understand"):
         odd.heads()
 
 
 @pytest.mark.parametrize("call", ["heads", "commit"])
-def test_hanging_git_is_killed(tmp_path: Path, repo: Repository, call: str) -> None:
+def test_hanging_git_is_killed(tmp_path: Path, repo: GitRepository, call: str) -> None:
     """A git that hangs is killed with its children at the timeout, and the error says how long it was waited for."""
     first = commit(repo, {A: b"one"})
     (tmp_path / "bin").mkdir()
     program(tmp_path / "bin" / "git", f"sleep 300 & echo $! > {tmp_path}/child; wait")
     path = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
-    hung = Repository(Settings(path=tmp_path / "snapshots.git"), path, timeout_seconds=0.5)
+    hung = GitRepository(Settings(path=tmp_path / "snapshots.git"), path, timeout_seconds=0.5)
     with pytest.raises(HistoryError, match=r"0\.5 s"):
         hung.heads() if call == "heads" else hung.is_ancestor(first, CommitId("1" * 40))
     child = int((tmp_path / "child").read_text())
@@ -672,12 +672,12 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def test_cancelled_repository_ends_soon(tmp_path: Path, repo: Repository) -> None:
+def test_cancelled_repository_ends_soon(tmp_path: Path, repo: GitRepository) -> None:
     """cancel ends a running git within a second or two and lets no other one start its work."""
     commit(repo, {A: b"one"})
     (tmp_path / "bin").mkdir()
     program(tmp_path / "bin" / "git", "sleep 300")
-    slow = Repository(Settings(path=tmp_path / "snapshots.git"), {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"})
+    slow = GitRepository(Settings(path=tmp_path / "snapshots.git"), {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"})
     timer = threading.Timer(0.3, slow.cancel)
     timer.start()
     with pytest.raises(HistoryError, match="program is ending"):
@@ -723,7 +723,7 @@ def test_identity_is_the_operators_where_git_has_one(
     clean = environment(tmp_path, **environ)
     Path(clean["GIT_CONFIG_GLOBAL"]).write_text(config)
     settings = Settings(tmp_path / "absent.git")
-    found = as_operator(settings, clean)
+    found = with_operator_identity(settings, clean)
     assert (found.author_name, found.author_email) == expected
     assert found.path == settings.path
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mirror.history.key_history import Entry, Lives, lives
+from mirror.history.key_history import KeyHistories, LedgerVersion, build_histories
 from mirror.model import CommitId, IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Revocation, Status, Version, key_id
 from mirror.status.timeline import Axis, chart, page
 from support.fakes import MOMENT
@@ -20,7 +20,7 @@ HOSTILE = with_kid(EC_KEYS[0], "\"'><script>alert(1)</script><img src=https://ev
 DAY = timedelta(days=1)
 
 
-def entry(day: int, *states: tuple[Key, Status]) -> Entry:
+def entry(day: int, *states: tuple[Key, Status]) -> LedgerVersion:
     records = tuple(
         KeyRecord(
             key,
@@ -34,10 +34,10 @@ def entry(day: int, *states: tuple[Key, Status]) -> Entry:
     )
     parents = (CommitId(f"{day - 1:040x}"),) if day else ()
     version = Version(CommitId(f"{day:040x}"), parents, MOMENT + day * DAY, "<i>ann</i>", "subject")
-    return Entry(version, Ledger(ISSUER, records))
+    return LedgerVersion(version, Ledger(ISSUER, records))
 
 
-FOUND = lives(
+FOUND = build_histories(
     [
         entry(0, (OLD, Status.PUBLISHED)),
         entry(1, (OLD, Status.PUBLISHED), (NEW, Status.PUBLISHED)),
@@ -95,7 +95,7 @@ def test_bars_stand_where_time_says() -> None:
 )
 def test_axis_says_what_its_length_needs(age: timedelta, texts: list[str]) -> None:
     """A key that was seen just now still has an axis, of a minute; a long history has days."""
-    found = chart(NAME, ISSUER, lives([entry(0, (OLD, Status.PUBLISHED))]), now=MOMENT + age)
+    found = chart(NAME, ISSUER, build_histories([entry(0, (OLD, Status.PUBLISHED))]), now=MOMENT + age)
     assert [tick.text for tick in found.ticks] == texts
 
 
@@ -107,14 +107,16 @@ def test_moment_outside_of_the_axis_stands_at_its_edge(hours: int, percent: floa
 
 def test_bar_of_a_living_key_ends_now() -> None:
     """The first minute of a history has room for what is to come, and no bar claims it."""
-    found = chart(NAME, ISSUER, lives([entry(0, (OLD, Status.PUBLISHED))]), now=MOMENT + timedelta(seconds=30))
+    found = chart(
+        NAME, ISSUER, build_histories([entry(0, (OLD, Status.PUBLISHED))]), now=MOMENT + timedelta(seconds=30)
+    )
     assert [(segment.x, segment.width) for segment in found.bars[0].segments] == [(1.0, 49.0)]
 
 
 def test_key_that_came_back_shows_its_absence() -> None:
     """Between two lives there is a thin dropped part; only the last end is a cross."""
     states = (Status.PUBLISHED, Status.DROPPED, Status.PUBLISHED, Status.REVOKED)
-    found = lives([entry(day, (OLD, status)) for day, status in enumerate(states)])
+    found = build_histories([entry(day, (OLD, status)) for day, status in enumerate(states)])
     (bar,) = chart(NAME, ISSUER, found, now=NOW).bars
     assert [segment.status for segment in bar.segments] == [*states[:3]]
     assert bar.gone == 74.5
@@ -130,8 +132,8 @@ def test_text_from_outside_stays_text() -> None:
     assert "<b>lost</b>" in hostile.text
 
 
-def _with(key: Key) -> Lives:
-    return lives([entry(0, (key, Status.PUBLISHED)), entry(1, (key, Status.REVOKED))])
+def _with(key: Key) -> KeyHistories:
+    return build_histories([entry(0, (key, Status.PUBLISHED)), entry(1, (key, Status.REVOKED))])
 
 
 def test_page_needs_nothing_from_outside_and_allows_nothing() -> None:
@@ -163,7 +165,7 @@ def test_every_status_is_said_in_words() -> None:
 
 def test_issuer_without_keys_and_unreadable_commit_are_said() -> None:
     """An empty chart is a sentence, and what could not be read is named."""
-    empty = Lives(unreadable=(CommitId("ab" * 20),))
+    empty = KeyHistories(unreadable=(CommitId("ab" * 20),))
     text = Outline(page([(NAME, ISSUER, empty)], now=NOW)).text
     assert "No key has been seen yet." in text
     assert "Commit abababababab says nothing" in text
