@@ -34,7 +34,7 @@ from mirror.history.ledger_reader import VerificationContext, load_history
 from mirror.history.remote import GitRemote
 from mirror.history.repository import GitRepository, is_repository, temporary_clone
 from mirror.model import CommitId, IssuerUrl, ObjectKey, Reason, StoredObject
-from mirror.publish.listing import Target, target
+from mirror.publish.listing import Target, bucket_identity
 from mirror.publish.s3 import S3Clients
 from mirror.trust.ledger import stated_issuer
 from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier, SignatureHeader, VerificationFailure
@@ -251,7 +251,7 @@ class RealAws:
             told = client.get_caller_identity()
             return Identity(told["Account"], told["Arn"])
 
-        key = target(publish)
+        key = bucket_identity(publish)
         with self._asking:
             if key not in self._identities:
                 self._identities[key] = _asked("sts:GetCallerIdentity", _elsewhere(publish, "STS"), ask)
@@ -348,7 +348,7 @@ class RealAws:
 
     def _s3(self, publish: PublishSettings) -> S3Clients:
         with self._lock:
-            return self._clients.setdefault(target(publish), S3Clients(publish, connections=8))
+            return self._clients.setdefault(bucket_identity(publish), S3Clients(publish, connections=8))
 
 
 def _asked(action: str, publish: PublishSettings, ask: Callable[[], T], *, key: str = "") -> T | Missed:

@@ -8,7 +8,7 @@ from mirror.check.ports import BucketOf
 from mirror.check.result import Finding, Level, Place, Station, counted
 from mirror.model import MEDIA_TYPE_DISCOVERY, Answer, Key, Observed, PublicObject
 from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse
-from mirror.publish.publisher import explained, judge
+from mirror.publish.publisher import compare, explained
 from mirror.reconcile.state import Publication
 from mirror.trust.discovery import observe
 
@@ -59,7 +59,7 @@ def _expected(publication: Publication) -> tuple[PublicObject, PublicObject]:
 
 
 def _seen(place: Place, look: PublicResponse, expected: PublicObject) -> Iterator[Finding]:
-    reasons = [each for each in judge(look, expected) if each.code != "stale_or_foreign"]
+    reasons = [each for each in compare(look, expected) if each.code != "stale_or_foreign"]
     yield from (
         Finding(
             place.station, place.subject, Level.FAILED, f"public.{each.code}", each.sentence, each.remedy, place.issuer

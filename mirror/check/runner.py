@@ -20,7 +20,7 @@ from mirror.concurrency import DeadlineExecutor, thread_map
 from mirror.config.settings import Issuer, PublishSettings, Settings
 from mirror.model import Answer, IssuerName, ObjectKey, Observation, Thumbprint, Unusable
 from mirror.new_keys import sound_keys
-from mirror.publish.listing import Target, target
+from mirror.publish.listing import Target, bucket_identity
 from mirror.reconcile.state import Publication, publications
 from mirror.trust.discovery import observe
 
@@ -147,7 +147,7 @@ def _shared(settings: Settings, chosen: Sequence[Issuer], instruments: Instrumen
         partial(git, settings.repository, instruments.history, issuers=len(settings.issuers)),
     )
     yield _Job(Place(Station.CREDENTIALS, "credentials"), partial(circular, settings.issuers, instruments.own_token))
-    wanted = {target(issuer.publish) for issuer in chosen}
+    wanted = {bucket_identity(issuer.publish) for issuer in chosen}
     for each, published in _by_target(settings).items():
         if each in wanted:
             yield from _of_bucket(settings, published, instruments)
@@ -156,7 +156,7 @@ def _shared(settings: Settings, chosen: Sequence[Issuer], instruments: Instrumen
 def _by_target(settings: Settings) -> Mapping[Target, tuple[Publication, ...]]:
     found: dict[Target, tuple[Publication, ...]] = {}
     for each in publications(settings):
-        key = target(each.issuer.publish)
+        key = bucket_identity(each.issuer.publish)
         found[key] = (*found.get(key, ()), each)
     return found
 

@@ -126,10 +126,10 @@ def _verified(asked: "Question", settings: Settings) -> "Verification":
     from mirror.concurrency import thread_map  # noqa: PLC0415  `--help` does without
     from mirror.federation.verify import examine  # noqa: PLC0415  `--help` does without
     from mirror.federation.verify_result import Verification  # noqa: PLC0415  `--help` does without
-    from mirror.publish.public_endpoint import PublicWeb  # noqa: PLC0415  httpx only when it is needed
+    from mirror.publish.public_endpoint import PublicHttpClient  # noqa: PLC0415  httpx only when it is needed
 
     now = datetime.now(UTC)
-    with PublicWeb() as web:
+    with PublicHttpClient() as web:
         issuers = thread_map(
             lambda subject: examine(subject, asked.token, web, now),
             asked.subjects,

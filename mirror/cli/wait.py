@@ -47,7 +47,7 @@ def command(ctx: click.Context, *, name: str, key: str, timeout: timedelta) -> N
     Exit status: 0 it is safe; 1 not within --timeout, or something could not be read; 2 usage or configuration error.
     """
     from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
-    from mirror.publish.public_endpoint import PublicWeb  # noqa: PLC0415  httpx only when it is needed
+    from mirror.publish.public_endpoint import PublicHttpClient  # noqa: PLC0415  httpx only when it is needed
     from mirror.status.wait import Clock, Wait, Wanted  # noqa: PLC0415  `--help` does without
 
     settings = selected(common(ctx).load(), (name,))
@@ -60,7 +60,7 @@ def command(ctx: click.Context, *, name: str, key: str, timeout: timedelta) -> N
         )
     ledger = known_ledgers(settings, (issuer.issuer,))[issuer.issuer]
     wanted, url = Wanted(issuer.name, issuer.issuer, key, ledger), jwks_uri(issuer.issuer)
-    with PublicWeb() as web:
+    with PublicHttpClient() as web:
         wait = Wait(wanted, lambda: web.look(url, readback=readback), _real_clock(Clock), click.echo)
         ctx.exit(int(ExitStatus.CURRENT if wait.run(timeout) else ExitStatus.FAILED))
 

@@ -13,12 +13,12 @@ from mirror.config.settings import Issuer, LimitSettings, PublishSettings, Readb
 from mirror.errors import UsageError
 from mirror.model import IssuerUrl, Ledger, Reason
 from mirror.ports import Bucket, Ports, PublicFailure, PublicResponse, WebIdentityToken
-from mirror.publish.listing import Target, target
+from mirror.publish.listing import Target, bucket_identity
 
 if TYPE_CHECKING:
     from mirror.apiserver.poller import Apiservers, Told
     from mirror.publish.cloudfront import CloudFront
-    from mirror.publish.public_endpoint import PublicWeb
+    from mirror.publish.public_endpoint import PublicHttpClient
     from mirror.publish.s3 import S3Bucket
     from mirror.trust.ledger_signature import LedgerTrust
 
@@ -62,7 +62,7 @@ class _Buckets:
         """The adapter for `publish`; boto3 is imported here, at the first call."""
         from mirror.publish.s3 import S3Bucket  # noqa: PLC0415  see the docstring
 
-        identity = target(publish)
+        identity = bucket_identity(publish)
         with self._lock:
             if identity not in self._buckets:
                 self._buckets[identity] = S3Bucket(publish, puts=self._puts)
@@ -84,14 +84,14 @@ class _LateWeb:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._web: PublicWeb | None = None
+        self._web: PublicHttpClient | None = None
 
     def look(self, url: str, *, readback: ReadbackSettings) -> PublicResponse | PublicFailure:
         """See `mirror.ports.PublicView`."""
-        from mirror.publish.public_endpoint import PublicWeb  # noqa: PLC0415  see the class
+        from mirror.publish.public_endpoint import PublicHttpClient  # noqa: PLC0415  see the class
 
         with self._lock:
-            self._web = self._web or PublicWeb()
+            self._web = self._web or PublicHttpClient()
         return self._web.look(url, readback=readback)
 
     def close(self) -> None:

@@ -6,7 +6,7 @@
     a state that we committed earlier        update; drift if what we mean stood there before
     anything else                            drift: somebody else wrote a trust anchor (fact 37); repair
 
-A put waits only where `Knowledge.waits_for` says so (`mirror.reconcile.planner`). A body that changed after it was
+A put waits only where `DriftContext.waits_for` says so (`mirror.reconcile.planner`). A body that changed after it was
 listed waits for the next pass: it may be newer than the history that we fetched.
 
 Pure: from when on a new key may sign.
@@ -45,7 +45,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
+class PutObject:
     """One object to write; `seen` is the ETag that it must still have, None when it must still be absent."""
 
     wanted: PublicObject
@@ -54,7 +54,7 @@ class Put:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class Deferred:
     """The object differs, and the put waits for the git remote or for the next pass.
 
     `is_wrong` tells that what stands there is not known to be right: the world's view decides then.
@@ -65,11 +65,11 @@ class Waiting:
     is_wrong: bool = True
 
 
-Decision = Put | Waiting
+ObjectDecision = PutObject | Deferred
 
 
 @dataclass(frozen=True, slots=True)
-class Knowledge:
+class DriftContext:
     """What we know about the body that stands at a key, and about who may have written it.
 
     `committed` are the bytes that git holds for this object, now or at the commit that the object's own metadata names:
@@ -105,9 +105,9 @@ def standing_body(
     return None if listed is None else next((body for body in known if etag_of(body) == listed.etag), None)
 
 
-def decide(
-    wanted: PublicObject, listed: ListedObject | None, stored: StoredObject | None, known: Knowledge
-) -> tuple[Decision | None, Event | None]:
+def plan_object(
+    wanted: PublicObject, listed: ListedObject | None, stored: StoredObject | None, known: DriftContext
+) -> tuple[ObjectDecision | None, Event | None]:
     """Decide about one object.
 
     Args:
@@ -131,33 +131,33 @@ def decide(
     if known.waits_for:
         return _waits(wanted, known.waits_for, is_wrong=body not in known.committed), drift
     action = Action.UPDATE if drift is None else Action.REPAIR
-    return Put(wanted, action, listed.etag), drift
+    return PutObject(wanted, action, listed.etag), drift
 
 
-def _absent(wanted: PublicObject, stood_at: datetime | None) -> tuple[Decision, Event | None]:
+def _absent(wanted: PublicObject, stood_at: datetime | None) -> tuple[ObjectDecision, Event | None]:
     if stood_at is None:
-        return Put(wanted, Action.CREATE, None), None
+        return PutObject(wanted, Action.CREATE, None), None
     sentence = (
         f"Somebody deleted {wanted.key}, which stood there at {stood_at.isoformat()}: "
         "find out who may write to the bucket; each of them could be any pod."
     )
     event = Event("bucket.drift", sentence, Level.ERROR, {"key": wanted.key, "seen_at": stood_at.isoformat()})
-    return Put(wanted, Action.REPAIR, None), event
+    return PutObject(wanted, Action.REPAIR, None), event
 
 
-def busy(wanted: PublicObject) -> Waiting:
+def busy(wanted: PublicObject) -> Deferred:
     """Somebody writes the object right now: nothing is done to it in this pass."""
     sentence = f"{wanted.key} changed while this pass read it; the next pass decides."
-    return Waiting(wanted, Event("bucket.changed", sentence, Level.WARNING, {"key": wanted.key}), is_wrong=False)
+    return Deferred(wanted, Event("bucket.changed", sentence, Level.WARNING, {"key": wanted.key}), is_wrong=False)
 
 
-def _waits(wanted: PublicObject, what: str, *, is_wrong: bool) -> Waiting:
+def _waits(wanted: PublicObject, what: str, *, is_wrong: bool) -> Deferred:
     sentence = f"Putting {wanted.key} would {what}; it waits until the git remote answers and takes our commits."
     event = Event("removal.waits", sentence, Level.WARNING, {"key": wanted.key})
-    return Waiting(wanted, event, is_wrong=is_wrong)
+    return Deferred(wanted, event, is_wrong=is_wrong)
 
 
-def _drift(wanted: PublicObject, listed: ListedObject, known: Knowledge) -> Event:
+def _drift(wanted: PublicObject, listed: ListedObject, known: DriftContext) -> Event:
     sentence = (
         f"Somebody else wrote {wanted.key} at {listed.last_modified.isoformat()} (ETag {listed.etag}): "
         "find out who may write to the bucket; each of them could be any pod."
@@ -221,7 +221,7 @@ def max_age_seconds(seen: PublicResponse) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class SigningWindow:
     """What a key's safety rests on: when the JWKS changed (aware, UTC), and how long the one before may be kept."""
 
     last_modified: datetime
@@ -233,6 +233,6 @@ class Window:
         return safe_to_sign_at(self.last_modified, self.max_age_seconds)
 
 
-def window(seen: PublicResponse) -> Window | None:
+def signing_window(seen: PublicResponse) -> SigningWindow | None:
     """The window of a public JWKS as seen; None when it says no Last-Modified."""
-    return None if seen.last_modified is None else Window(seen.last_modified, max_age_seconds(seen))
+    return None if seen.last_modified is None else SigningWindow(seen.last_modified, max_age_seconds(seen))

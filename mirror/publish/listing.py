@@ -20,14 +20,14 @@ Target = tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class BucketListing:
     """One bucket as listed, or why it could not be."""
 
     listing: Mapping[ObjectKey, ListedObject] = field(default_factory=dict)
     error: BucketError | None = None
 
 
-def target(publish: PublishSettings) -> Target:
+def bucket_identity(publish: PublishSettings) -> Target:
     """The identity of the bucket and the credentials that `publish` names."""
     return (
         publish.endpoint_url,
@@ -42,16 +42,18 @@ def target(publish: PublishSettings) -> Target:
 
 def list_buckets(
     ports: Ports, keys: Iterable[tuple[PublishSettings, ObjectKey]], *, workers: int
-) -> Mapping[Target, Shown]:
+) -> Mapping[Target, BucketListing]:
     """List every bucket once, below the longest folder that its keys share. Errors are values."""
-    found = sorted(((target(publish), publish, key) for publish, key in keys), key=lambda entry: repr(entry[0]))
+    found = sorted(
+        ((bucket_identity(publish), publish, key) for publish, key in keys), key=lambda entry: repr(entry[0])
+    )
     groups = {each: tuple(group) for each, group in groupby(found, key=lambda entry: entry[0])}
 
-    def one(group: tuple[tuple[Target, PublishSettings, ObjectKey], ...]) -> Shown:
+    def one(group: tuple[tuple[Target, PublishSettings, ObjectKey], ...]) -> BucketListing:
         try:
-            return Shown(ports.bucket(group[0][1]).list(common_folder(key for _, _, key in group)))
+            return BucketListing(ports.bucket(group[0][1]).list(common_folder(key for _, _, key in group)))
         except BucketError as error:
-            return Shown(error=error)
+            return BucketListing(error=error)
 
     shown = thread_map(one, groups.values(), workers=workers, cancel=ports.cancel)
     return dict(zip(groups, shown, strict=True))

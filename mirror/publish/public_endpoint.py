@@ -19,13 +19,13 @@ import httpx
 from mirror.config.settings import ReadbackSettings
 from mirror.model import Reason
 from mirror.ports import PublicFailure, PublicResponse, PublicResult
-from mirror.publish.publisher import judge
+from mirror.publish.publisher import compare
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
 
-__all__ = ["PublicWeb", "judge"]
+__all__ = ["PublicHttpClient", "compare"]
 
 TOTAL_SECONDS = 5.0  # AWS STS gives up after that (fact 27)
 # Of the total, for name and TCP, and again for TLS: together less than the deadline, because httpcore leaves the socket
@@ -41,7 +41,7 @@ _Kind = tuple[Path | None, int, tuple[str, int] | None, str]
 """What connections must have in common to be shared: CA file, its mtime in ns, connect_to, and then the TLS name."""
 
 
-class PublicWeb:
+class PublicHttpClient:
     """Looks at public URLs as AWS would: no credentials, no proxy, no redirect. Safe for many threads.
 
     One event loop in a thread of its own does the asking, because only a cancelled task ends a look on time whatever

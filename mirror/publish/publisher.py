@@ -9,7 +9,7 @@ from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, Event, Level, PublicObject, Reason
 from mirror.ports import Bucket, PublicEndpoint, PublicFailure, PublicResponse, PutConflict, StoredHeaders
-from mirror.publish.drift import Action, Decision, Put, Waiting, busy, window
+from mirror.publish.drift import Action, Deferred, ObjectDecision, PutObject, busy, signing_window
 from mirror.report import Effect, ObjectReport, PublicReadback, reason_from
 
 JWKS_SUFFIX = "/openid/v1/jwks"
@@ -20,7 +20,7 @@ STALE_GRACE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class ObjectResults:
     """What became of one issuer's objects, in publishing order."""
 
     objects: tuple[ObjectReport, ...] = ()
@@ -30,9 +30,9 @@ class Published:
     safe_to_sign_at: datetime | None = None
     look: PublicReadback | None = None
 
-    def and_then(self, other: "Published") -> "Published":
+    def and_then(self, other: "ObjectResults") -> "ObjectResults":
         """Both, one after the other."""
-        return Published(
+        return ObjectResults(
             self.objects + other.objects,
             self.events + other.events,
             self.failures + other.failures,
@@ -48,14 +48,14 @@ def reason_of(error: BucketError) -> Reason:
 
 
 def carry_out(
-    bucket: Bucket, decisions: Sequence[tuple[PublicObject, Decision | None]], *, snapshot: CommitId, shared: bool
-) -> Published:
+    bucket: Bucket, decisions: Sequence[tuple[PublicObject, ObjectDecision | None]], *, snapshot: CommitId, shared: bool
+) -> ObjectResults:
     """Put one issuer's objects in order: the JWKS first, so that discovery never promises what is not there.
 
     What comes after one that did not come to stand as meant is not tried: the next pass does. `shared` tells that other
     mirrors may write to the same bucket, so that a lost race is nothing to be alarmed about.
     """
-    done = Published()
+    done = ObjectResults()
     for wanted, decision in decisions:
         step = _carry_out_one(bucket, wanted, decision, snapshot, shared=shared)
         done = done.and_then(step)
@@ -65,35 +65,35 @@ def carry_out(
 
 
 def _carry_out_one(
-    bucket: Bucket, wanted: PublicObject, decision: Decision | None, snapshot: CommitId, *, shared: bool
-) -> Published:
-    if not isinstance(decision, Put):
-        return on_paper(wanted, decision)
+    bucket: Bucket, wanted: PublicObject, decision: ObjectDecision | None, snapshot: CommitId, *, shared: bool
+) -> ObjectResults:
+    if not isinstance(decision, PutObject):
+        return planned_result(wanted, decision)
     try:
         outcome = bucket.put(wanted, snapshot=snapshot, seen=decision.seen)
     except BucketError as error:
-        return Published((_told(decision, Effect.FAILED),), failures=(reason_of(error),))
+        return ObjectResults((_told(decision, Effect.FAILED),), failures=(reason_of(error),))
     if isinstance(outcome, PutConflict) and shared:
-        return Published((_told(decision, Effect.WAITING),), (_race(wanted, Level.WARNING),))
+        return ObjectResults((_told(decision, Effect.WAITING),), (_race(wanted, Level.WARNING),))
     if isinstance(outcome, PutConflict):
-        return Published((_told(decision, Effect.FAILED),), (_race(wanted, Level.ERROR),), (_lost_race(wanted),))
-    return Published((_told(decision, Effect.PUT),), _told_repair(decision))
+        return ObjectResults((_told(decision, Effect.FAILED),), (_race(wanted, Level.ERROR),), (_lost_race(wanted),))
+    return ObjectResults((_told(decision, Effect.PUT),), _told_repair(decision))
 
 
-def on_paper(wanted: PublicObject, decision: Decision | None) -> Published:
+def planned_result(wanted: PublicObject, decision: ObjectDecision | None) -> ObjectResults:
     """What a decision says before (or without) being carried out."""
     if decision is None:
-        return Published((ObjectReport(wanted.url, wanted.key, Effect.UNCHANGED),))
-    if isinstance(decision, Waiting):
-        return Published((ObjectReport(wanted.url, wanted.key, Effect.WAITING),), (decision.event,))
-    return Published((_told(decision, Effect.PLANNED),))
+        return ObjectResults((ObjectReport(wanted.url, wanted.key, Effect.UNCHANGED),))
+    if isinstance(decision, Deferred):
+        return ObjectResults((ObjectReport(wanted.url, wanted.key, Effect.WAITING),), (decision.event,))
+    return ObjectResults((_told(decision, Effect.PLANNED),))
 
 
-def _told(decision: Put, effect: Effect) -> ObjectReport:
+def _told(decision: PutObject, effect: Effect) -> ObjectReport:
     return ObjectReport(decision.wanted.url, decision.wanted.key, effect, str(decision.action))
 
 
-def _told_repair(decision: Put) -> tuple[Event, ...]:
+def _told_repair(decision: PutObject) -> tuple[Event, ...]:
     if decision.action is not Action.REPAIR:
         return ()
     return (
@@ -125,7 +125,7 @@ def headers_differ(wanted: PublicObject, headers: StoredHeaders) -> bool:
 
 def audit_headers(
     bucket: Bucket, wanted: PublicObject, etag: ETag | None, *, lacks: Callable[[str], bool] = lambda _: False
-) -> tuple[Put | Waiting | None, Event | None]:
+) -> tuple[PutObject | Deferred | None, Event | None]:
     """Look at the headers of an object whose bytes were right when they had `etag`; a put repairs them.
 
     An object that has another ETag by now is not touched: it may be newer than what we know. A JWKS that names a commit
@@ -139,20 +139,20 @@ def audit_headers(
         return busy(wanted), None
     if not headers_differ(wanted, headers):
         is_behind = wanted.url.endswith(JWKS_SUFFIX) and headers.snapshot is not None and lacks(headers.snapshot)
-        return (Put(wanted, Action.UPDATE, headers.etag) if is_behind else None), None
+        return (PutObject(wanted, Action.UPDATE, headers.etag) if is_behind else None), None
     sentence = (
         f"The headers of {wanted.key} are not ours: content type {headers.content_type!r}, "
         f"cache control {headers.cache_control!r}."
     )
     fields = {"key": wanted.key, "etag": headers.etag, "last_modified": headers.last_modified.isoformat()}
-    return Put(wanted, Action.REPAIR, headers.etag), Event("bucket.drift", sentence, Level.ERROR, fields)
+    return PutObject(wanted, Action.REPAIR, headers.etag), Event("bucket.drift", sentence, Level.ERROR, fields)
 
 
 # ---------------------------------------------------------------------------------------------- read-back
 
 
 @dataclass(frozen=True, slots=True)
-class Freshness:
+class CacheContext:
     """What is needed to tell a cache that lags from a wrong document.
 
     `was_ours` says whether a body was ever committed; `changed_at` when the wanted state was committed.
@@ -164,7 +164,7 @@ class Freshness:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class ReadbackResult:
     """What the world sees of one issuer: `fresh` when every object is as meant.
 
     `safe_to_sign_at` is when every copy of the JWKS from before the one that was seen has turned over; None unless the
@@ -187,13 +187,13 @@ def read_back(
     bucket: Bucket,
     objects: Sequence[PublicObject],
     publish: PublishSettings,
-    freshness: Freshness,
-) -> Looked:
+    freshness: CacheContext,
+) -> ReadbackResult:
     """GET an issuer's public URLs as a relying party would, and compare them with what was meant.
 
     `bucket` is asked only why the world may not read an object.
     """
-    result = Looked(fresh=True)
+    result = ReadbackResult(fresh=True)
     for wanted in objects:
         seen = _look(view, bucket, wanted, publish, freshness)
         result = replace(
@@ -208,22 +208,24 @@ def read_back(
 
 
 def _look(
-    view: PublicEndpoint, bucket: Bucket, wanted: PublicObject, publish: PublishSettings, freshness: Freshness
-) -> Looked:
+    view: PublicEndpoint, bucket: Bucket, wanted: PublicObject, publish: PublishSettings, freshness: CacheContext
+) -> ReadbackResult:
     look = view.look(wanted.url, readback=publish.readback)
     if isinstance(look, PublicFailure):
         return _failed(wanted, (explained(look.reason, bucket, wanted, publish),))
     return replace(_judged(look, wanted, publish, freshness), seconds=look.seconds)
 
 
-def _judged(look: PublicResponse, wanted: PublicObject, publish: PublishSettings, freshness: Freshness) -> Looked:
-    reasons = judge(look, wanted)
+def _judged(
+    look: PublicResponse, wanted: PublicObject, publish: PublishSettings, freshness: CacheContext
+) -> ReadbackResult:
+    reasons = compare(look, wanted)
     if not reasons:
-        found = window(look) if wanted.url.endswith(JWKS_SUFFIX) else None
-        return Looked(fresh=True, safe_to_sign_at=found.safe_to_sign_at if found is not None else None)
+        found = signing_window(look) if wanted.url.endswith(JWKS_SUFFIX) else None
+        return ReadbackResult(fresh=True, safe_to_sign_at=found.safe_to_sign_at if found is not None else None)
     if look.body != wanted.body and _may_lag(look.body, wanted, publish, freshness):
         sentence = f"{wanted.url} still shows an earlier state: a cache in front of the bucket has not turned over yet."
-        return Looked(fresh=False, events=(Event(STALE, sentence, Level.WARNING, {"url": wanted.url}),))
+        return ReadbackResult(fresh=False, events=(Event(STALE, sentence, Level.WARNING, {"url": wanted.url}),))
     return _failed(wanted, reasons)
 
 
@@ -236,26 +238,26 @@ def explained(reason: Reason, bucket: Bucket, wanted: PublicObject, publish: Pub
     return explain_forbidden(reason, bucket.openness(wanted.key), publish, wanted.key)
 
 
-def _may_lag(body: bytes, wanted: PublicObject, publish: PublishSettings, freshness: Freshness) -> bool:
+def _may_lag(body: bytes, wanted: PublicObject, publish: PublishSettings, freshness: CacheContext) -> bool:
     changed = freshness.changed_at(wanted)
     patience = timedelta(seconds=publish.max_age_seconds) + STALE_GRACE
     return changed is not None and freshness.now <= changed + patience and freshness.was_ours(body)
 
 
-def _failed(wanted: PublicObject, reasons: tuple[Reason, ...]) -> Looked:
+def _failed(wanted: PublicObject, reasons: tuple[Reason, ...]) -> ReadbackResult:
     events = tuple(
         Event("readback.failed", reason.sentence, Level.ERROR, {"url": wanted.url, "cause": reason.code})
         for reason in reasons
     )
     failures = tuple(replace(reason, code=f"readback.{reason.code}", where=wanted.url) for reason in reasons)
-    return Looked(fresh=False, events=events, failures=failures)
+    return ReadbackResult(fresh=False, events=events, failures=failures)
 
 
 OTHER_BYTES = "stale_or_foreign"
 """The code of a public URL whose bytes are not those that we published."""
 
 
-def judge(seen: PublicResponse, expected: PublicObject) -> tuple[Reason, ...]:
+def compare(seen: PublicResponse, expected: PublicObject) -> tuple[Reason, ...]:
     """Every way in which what the world sees differs from what we meant; empty when all is right.
 
     Codes: `stale_or_foreign`, `wrong_content_type` (the media type is compared, not its parameters) and

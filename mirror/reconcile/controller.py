@@ -29,8 +29,8 @@ from mirror.history.ledger_reader import (
 from mirror.history.ledger_store import pending_issuers
 from mirror.model import CommitId, Event, Heads, IssuerName, IssuerUrl, Key, Level, Reason
 from mirror.ports import History, Ports
-from mirror.publish.drift import Put, Waiting
-from mirror.publish.listing import Shown, Target, list_buckets, target
+from mirror.publish.drift import Deferred, PutObject
+from mirror.publish.listing import BucketListing, Target, bucket_identity, list_buckets
 from mirror.publish.publisher import reason_of
 from mirror.reconcile import local_state
 from mirror.reconcile.executor import Applied, apply, committer_of
@@ -196,7 +196,7 @@ def _asking(settings: Settings, ports: Ports, now: datetime, progress: Progress)
 # ------------------------------------------------------------------------------------------------ the bucket
 
 
-def _list_buckets(settings: Settings, ports: Ports) -> Mapping[Target, Shown]:
+def _list_buckets(settings: Settings, ports: Ports) -> Mapping[Target, BucketListing]:
     keys = [
         (each.issuer.publish, key)
         for each in publications(settings)
@@ -205,14 +205,14 @@ def _list_buckets(settings: Settings, ports: Ports) -> Mapping[Target, Shown]:
     return list_buckets(ports, keys, workers=settings.limits.puts)
 
 
-def _named_commits(settings: Settings, ports: Ports, buckets: Mapping[Target, Shown]) -> NamedCommits:
+def _named_commits(settings: Settings, ports: Ports, buckets: Mapping[Target, BucketListing]) -> NamedCommits:
     """What the public objects of an issuer name as their `snapshot`, looked at once; BucketError where that fails."""
     publishes = {each.url: each.issuer.publish for each in publications(settings)}
 
     @cache
     def named(url: IssuerUrl) -> tuple[str, ...] | None:
         publish = publishes[url]
-        listing = buckets[target(publish)].listing
+        listing = buckets[bucket_identity(publish)].listing
         discovery_key, jwks_key = object_keys(url, publish.base_url, publish.prefix)
         # Each revocation is followed by a put of the JWKS; without one the other document has to do.
         key = next((each for each in (jwks_key, discovery_key) if each in listing), None)
@@ -352,8 +352,8 @@ def _tolerated_since(since: datetime | None, planned: IssuerPlan, world: World) 
     is_recent = since is not None and timedelta(0) <= world.now - since < interval
     if is_recent or planned.is_tolerant:
         return since
-    waits = any(isinstance(decision, Waiting) for _, decision in planned.decisions)
-    overwrites = since is not None and any(isinstance(decision, Put) for _, decision in planned.decisions)
+    waits = any(isinstance(decision, Deferred) for _, decision in planned.decisions)
+    overwrites = since is not None and any(isinstance(decision, PutObject) for _, decision in planned.decisions)
     if world.memory.issuers[planned.url].unknown_signer or (
         world.has_remote and not world.remote_fetched and (waits or overwrites)
     ):

@@ -19,13 +19,13 @@ from mirror.history.ledger_reader import load_history, public_path
 from mirror.history.ledger_store import ATTEMPTS, CommitResult, Committer, commit_ledgers
 from mirror.model import CommitId, Event, Ledger, Level, ObjectKey, Reason
 from mirror.ports import Cdn, Ports
-from mirror.publish.drift import Decision, Waiting
-from mirror.publish.listing import Shown, target
+from mirror.publish.drift import Deferred, ObjectDecision
+from mirror.publish.listing import BucketListing, bucket_identity
 from mirror.publish.publisher import (
     OTHER_BYTES,
     STALE,
-    Freshness,
-    Published,
+    CacheContext,
+    ObjectResults,
     audit_headers,
     carry_out,
     read_back,
@@ -138,7 +138,7 @@ class Progress:
     """
 
     planned: IssuerPlan
-    published: Published
+    published: ObjectResults
     stamp: Stamp | None = None
     look: bool = False
     seen: bytes | None = None
@@ -240,13 +240,13 @@ class Publishing:
         """Whether the remote, which was fetched, did not take our commits: then nobody else knows of our removals."""
         return self.world.remote_fetched and not self.recorded.pushed
 
-    def _shown(self, planned: IssuerPlan) -> Shown:
-        return self.world.buckets[target(planned.issuer.publish)]
+    def _shown(self, planned: IssuerPlan) -> BucketListing:
+        return self.world.buckets[bucket_identity(planned.issuer.publish)]
 
-    def _audit(self, planned: IssuerPlan, done: Published) -> Published:
+    def _audit(self, planned: IssuerPlan, done: ObjectResults) -> ObjectResults:
         """Look at the headers of what was not put just now, and repair them."""
         bucket, listing = self.ports.bucket(planned.issuer.publish), self._shown(planned).listing
-        decisions: list[tuple[int, Decision]] = []
+        decisions: list[tuple[int, ObjectDecision]] = []
         events: list[Event] = []
         for at, (wanted, _) in enumerate(planned.decisions):
             listed = listing.get(wanted.key)
@@ -283,11 +283,11 @@ class Publishing:
 
     # -- look -------------------------------------------------------------------------------------------
 
-    def _must_look(self, planned: IssuerPlan, done: Published) -> bool:
+    def _must_look(self, planned: IssuerPlan, done: ObjectResults) -> bool:
         """Whether the world's view decides: all stands as meant, or what stands there may be wrong."""
         if done.failures or not planned.decisions:
             return False
-        wrong = any(isinstance(decision, Waiting) and decision.is_wrong for _, decision in planned.decisions)
+        wrong = any(isinstance(decision, Deferred) and decision.is_wrong for _, decision in planned.decisions)
         return wrong or _is_well(done)
 
     def _look(self, progress: Progress) -> Progress:
@@ -298,7 +298,9 @@ class Publishing:
         if not publish.readback.enabled:
             return replace(progress, stamp=stamp if _is_well(progress.published) else None)
         history = self.ports.history
-        freshness = Freshness(self.world.now, history.holds, lambda wanted: history.changed_at(public_path(wanted.url)))
+        freshness = CacheContext(
+            self.world.now, history.holds, lambda wanted: history.changed_at(public_path(wanted.url))
+        )
         view, bucket = Remembering(self.ports.view), self.ports.bucket(publish)
         looked = read_back(view, bucket, [wanted for wanted, _ in planned.decisions], publish, freshness)
         seen = replace(
@@ -326,7 +328,7 @@ def _stale(looked: Iterable[Progress]) -> Iterator[Changed]:
                 yield Changed(each.planned.issuer.publish, url, "stale")
 
 
-def _is_well(done: Published) -> bool:
+def _is_well(done: ObjectResults) -> bool:
     """Whether every object stands as meant, as far as we know."""
     return not done.failures and all(each.effect in (Effect.UNCHANGED, Effect.PUT) for each in done.objects)
 

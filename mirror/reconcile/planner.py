@@ -40,8 +40,8 @@ from mirror.model import (
     key_id,
 )
 from mirror.ports import Bucket, Ports, WebIdentityToken
-from mirror.publish.drift import Decision, Knowledge, decide, etag_of, public_objects, standing_body
-from mirror.publish.listing import Shown, read_body, target
+from mirror.publish.drift import DriftContext, ObjectDecision, etag_of, plan_object, public_objects, standing_body
+from mirror.publish.listing import BucketListing, bucket_identity, read_body
 from mirror.publish.publisher import JWKS_SUFFIX, reason_of
 from mirror.reconcile.local_state import apiserver_fingerprint
 from mirror.reconcile.state import IssuerPlan, Publication, World, defect
@@ -71,7 +71,7 @@ def plan_objects(planned: IssuerPlan, ledger: Ledger, world: World, ports: Ports
     """Compare the documents of `ledger` with the bucket, and decide what to put."""
     issuer, publication = planned.issuer, planned.publication
     known = world.memory.issuers[planned.url]
-    shown = world.buckets[target(issuer.publish)]
+    shown = world.buckets[bucket_identity(issuer.publish)]
     if shown.error is not None:
         return _without_bucket(planned, known, shown.error)
     documents = render(ledger, issuer.discovery_extra)
@@ -104,13 +104,13 @@ class _ObjectDiffer:
 
     planned: IssuerPlan
     bucket: Bucket
-    shown: Shown
+    shown: BucketListing
     known: IssuerHistory
     world: World
     ports: Ports
     stood_at: datetime | None
 
-    def decide(self, wanted: PublicObject, ledger: Ledger) -> tuple[Decision | None, Event | None]:
+    def decide(self, wanted: PublicObject, ledger: Ledger) -> tuple[ObjectDecision | None, Event | None]:
         """What to do about one object of `ledger`, and the event when somebody else wrote it."""
         listed = self.shown.listing.get(wanted.key)
         path = public_path(wanted.url)
@@ -126,10 +126,10 @@ class _ObjectDiffer:
             committed |= {stored.body}  # an operator has just taken it over
         body = standing_body(wanted, listed, stored, committed)
         if body == wanted.body:
-            return None, None  # so says `decide` too, whatever else is known: nothing else needs to be found out
+            return None, None  # so says `plan_object` too, whatever else is known: nothing else needs to be found out
         waits_for = self._waits_for(wanted, body, ledger, is_unknown=_names_commit(stored) and not own)
         is_foreign = stored is not None and stored.snapshot is not None and not own and not self.world.has_remote
-        return decide(wanted, listed, stored, Knowledge(committed, waits_for, is_foreign, self.stood_at))
+        return plan_object(wanted, listed, stored, DriftContext(committed, waits_for, is_foreign, self.stood_at))
 
     def _waits_for(self, wanted: PublicObject, body: bytes | None, ledger: Ledger, *, is_unknown: bool) -> str:
         """What a put would do that has to wait; empty when it may be made.

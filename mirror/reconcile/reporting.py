@@ -6,7 +6,7 @@ from mirror.errors import MirrorError
 from mirror.history.commit_message import IssuerChanges, compose
 from mirror.history.ledger_store import CommitResult, Committer, LedgerChange, is_pending
 from mirror.model import Event, IssuerUrl
-from mirror.publish.publisher import Published, on_paper
+from mirror.publish.publisher import ObjectResults, planned_result
 from mirror.reconcile.state import IssuerPlan, Plan, mode_of
 from mirror.reconcile.token_probe import probed
 from mirror.report import Change, IssuerReport, Report, reason_from
@@ -47,11 +47,11 @@ def preview(plan: Plan, committer: Committer) -> Report:
     return replace(plan_report(plan, issuers), dry_run=True, message=message)
 
 
-def untouched(planned: IssuerPlan) -> Published:
+def untouched(planned: IssuerPlan) -> ObjectResults:
     """What the decisions of a plan say without being carried out."""
-    done = Published()
+    done = ObjectResults()
     for wanted, decision in planned.decisions:
-        done = done.and_then(on_paper(wanted, decision))
+        done = done.and_then(planned_result(wanted, decision))
     return done
 
 
@@ -65,13 +65,13 @@ def stopped(plan: Plan, code: str, error: MirrorError, recorded: CommitResult | 
 
 
 def _undone(planned: IssuerPlan) -> IssuerReport:
-    report = issuer_report(planned, Published())
+    report = issuer_report(planned, ObjectResults())
     records = planned.before.records if planned.before is not None else ()
     events = tuple(event for event in report.events if not event.name.startswith("key."))
     return replace(report, records=records, changes=(), events=events)
 
 
-def issuer_report(planned: IssuerPlan, published: Published, seen: bytes | None = None) -> IssuerReport:
+def issuer_report(planned: IssuerPlan, published: ObjectResults, seen: bytes | None = None) -> IssuerReport:
     """One publication: what its apiservers said, what changed, and what became of its objects.
 
     `seen` is the public JWKS as the world got it in this pass.

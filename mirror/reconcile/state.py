@@ -35,8 +35,8 @@ from mirror.model import (
 )
 from mirror.new_keys import sound_keys
 from mirror.ports import History
-from mirror.publish.drift import Decision
-from mirror.publish.listing import Shown, Target
+from mirror.publish.drift import ObjectDecision
+from mirror.publish.listing import BucketListing, Target
 from mirror.reconcile.local_state import Audits, LocalState
 from mirror.trust.discovery import observe
 from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier
@@ -138,7 +138,7 @@ def recorded_keys(memory: HistoryState) -> Iterable[Key]:
     return (key for key in keys if not isinstance(key, KeyName))
 
 
-Decided = tuple[PublicObject, Decision | None]
+Decided = tuple[PublicObject, ObjectDecision | None]
 """One object as it should stand, and what must be done for it (None: nothing)."""
 
 
@@ -184,7 +184,7 @@ class World:
     now: datetime
     memory: HistoryState
     beliefs: Beliefs
-    buckets: Mapping[Target, Shown]
+    buckets: Mapping[Target, BucketListing]
     remote_error: RemoteError | None = None
     local: LocalState = field(default_factory=LocalState)
     audits: Audits = field(default_factory=Audits)

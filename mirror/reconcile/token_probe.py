@@ -15,7 +15,7 @@ from mirror.config.settings import Issuer, ReadbackSettings
 from mirror.files import read_small, why_unreadable
 from mirror.model import Event, Key, Ledger, Level
 from mirror.ports import PublicEndpoint, PublicResponse, PublicResult
-from mirror.publish.publisher import Published
+from mirror.publish.publisher import ObjectResults
 from mirror.reconcile.state import IssuerPlan
 from mirror.report import Effect
 from mirror.trust.discovery import PublicKeys, read_public_jwks
@@ -64,7 +64,7 @@ def _unreadable(file: Path, error: OSError) -> Event:
     return unusable(str(file), "unreadable", f"It cannot be read: {why_unreadable(error)}.", remedy)
 
 
-def probed(planned: IssuerPlan, published: Published, ledger: Ledger | None, seen: bytes | None) -> ProbeResult:
+def probed(planned: IssuerPlan, published: ObjectResults, ledger: Ledger | None, seen: bytes | None) -> ProbeResult:
     """What the probe of one publication tells after (or, in a dry run, without) publishing.
 
     Args:
@@ -82,7 +82,7 @@ def probed(planned: IssuerPlan, published: Published, ledger: Ledger | None, see
         return ProbeResult((_defect(error),))
 
 
-def _public(planned: IssuerPlan, published: Published, ledger: Ledger, seen: bytes | None) -> tuple[Key, ...]:
+def _public(planned: IssuerPlan, published: ObjectResults, ledger: Ledger, seen: bytes | None) -> tuple[Key, ...]:
     """The keys that the world sees: as read back in this pass, else as the snapshot has them."""
     if seen is not None:
         shown = read_public_jwks(seen, known=frozenset(record.key.thumbprint for record in ledger.records))

@@ -32,8 +32,8 @@ from mirror.model import (
     key_id,
 )
 from mirror.ports import Ports
-from mirror.publish.drift import Action, Decision, Put, Waiting, public_objects
-from mirror.publish.listing import list_buckets, target
+from mirror.publish.drift import Action, Deferred, ObjectDecision, PutObject, public_objects
+from mirror.publish.listing import bucket_identity, list_buckets
 from mirror.publish.publisher import reason_of
 from mirror.reconcile import local_state
 from mirror.reconcile.planner import held_changes, plan_objects
@@ -178,7 +178,7 @@ def _issuer(publication: Publication, world: World, ports: Ports) -> IssuerStand
 
 def _unknown_to_git(found: IssuerStanding, publication: Publication, world: World) -> IssuerStanding:
     publish = publication.issuer.publish
-    shown = world.buckets[target(publish)]
+    shown = world.buckets[bucket_identity(publish)]
     if shown.error is not None:
         return replace(found, failures=(reason_of(shown.error),))
     keys = object_keys(publication.url, publish.base_url, publish.prefix)
@@ -208,13 +208,13 @@ _STATES = {
 }
 
 
-def _state(decision: Decision | None) -> ObjectState:
+def _state(decision: ObjectDecision | None) -> ObjectState:
     match decision:
         case None:
             return ObjectState.CURRENT
-        case Put(action=action):
+        case PutObject(action=action):
             return _STATES[action]
-        case Waiting():
+        case Deferred():
             return ObjectState.DRIFT
         case _:
             assert_never(decision)

@@ -21,7 +21,7 @@ from mirror.model import (
     key_id,
 )
 from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse
-from mirror.publish.drift import window
+from mirror.publish.drift import signing_window
 from mirror.reconcile.state import Publication
 from mirror.report import ExitStatus
 from mirror.trust.discovery import render
@@ -223,7 +223,7 @@ def _seen(look: PublicResponse, url: str, meant: bytes, ledger: Ledger) -> Sight
         sentence = f"{url} shows other bytes than the newest snapshot: an earlier state, or somebody else's."
         events = (Event("readback.differs", sentence, Level.WARNING, {"url": url}),)
     keys = None if shown is None else frozenset(key_id(key) for key in shown.keys)
-    found = window(look)
+    found = signing_window(look)
     return Sight(keys, None if found is None else found.safe_to_sign_at, events)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mirror.config.settings import ReadbackSettings
 from mirror.ports import PublicFailure, PublicResponse
-from mirror.publish.public_endpoint import PublicWeb
+from mirror.publish.public_endpoint import PublicHttpClient
 from support import apiserver
 from support.apiserver import Apiserver, Lever, always, raw_answer
 from support.s3 import CA_NAME, CERTIFICATE_NAMES
@@ -23,8 +23,8 @@ LARGE = b"x" * (MAX_BODY_BYTES + 1)
 
 
 @pytest.fixture
-def web() -> Iterator[PublicWeb]:
-    with PublicWeb(total_seconds=TOTAL_SECONDS, max_body_bytes=MAX_BODY_BYTES) as view:
+def web() -> Iterator[PublicHttpClient]:
+    with PublicHttpClient(total_seconds=TOTAL_SECONDS, max_body_bytes=MAX_BODY_BYTES) as view:
         yield view
 
 
@@ -83,7 +83,7 @@ FAULTS: dict[str, tuple[Lever, str]] = {
 
 
 @pytest.mark.parametrize(("lever", "code"), FAULTS.values(), ids=FAULTS)
-def test_faulty_host_is_a_reason_in_time(web: PublicWeb, tmp_path: Path, lever: Lever, code: str) -> None:
+def test_faulty_host_is_a_reason_in_time(web: PublicHttpClient, tmp_path: Path, lever: Lever, code: str) -> None:
     """Whatever the host does, the look ends by its deadline with the cause and a remedy."""
     with public_host() as host:
         host.pull(lever)
@@ -97,7 +97,7 @@ def test_faulty_host_is_a_reason_in_time(web: PublicWeb, tmp_path: Path, lever: 
     assert asked == 1
 
 
-def test_body_of_just_the_limit_is_seen(web: PublicWeb, tmp_path: Path) -> None:
+def test_body_of_just_the_limit_is_seen(web: PublicHttpClient, tmp_path: Path) -> None:
     """The limit itself is allowed."""
     with public_host() as host:
         host.pull(always(raw_answer("200 OK", LARGE[1:])))
@@ -113,7 +113,7 @@ def test_body_of_just_the_limit_is_seen(web: PublicWeb, tmp_path: Path) -> None:
     ],
 )
 def test_host_without_tls_is_a_reason_in_time(
-    web: PublicWeb, tmp_path: Path, greeting: apiserver.Greeting, codes: set[str]
+    web: PublicHttpClient, tmp_path: Path, greeting: apiserver.Greeting, codes: set[str]
 ) -> None:
     """A host that does not get through the TLS handshake costs one deadline at most."""
     with public_host() as host:
@@ -145,7 +145,7 @@ def test_host_without_tls_is_a_reason_in_time(
     ],
 )
 def test_wrong_certificate_is_refused_before_any_request(
-    web: PublicWeb, tmp_path: Path, host: Callable[[], Apiserver], code: str
+    web: PublicHttpClient, tmp_path: Path, host: Callable[[], Apiserver], code: str
 ) -> None:
     """The certificate must be that of the URL's own host, wherever the connection goes."""
     with host() as server:
@@ -165,7 +165,7 @@ def test_wrong_certificate_is_refused_before_any_request(
         pytest.param("http://127.0.0.1:1/", "protocol_error", id="without-tls"),
     ],
 )
-def test_unusable_url_is_a_reason(web: PublicWeb, url: str, code: str) -> None:
+def test_unusable_url_is_a_reason(web: PublicHttpClient, url: str, code: str) -> None:
     """A URL that leads nowhere is a value like any other failure, and nothing is asked without TLS."""
     look = web.look(url, readback=ReadbackSettings())
     assert isinstance(look, PublicFailure)
@@ -173,7 +173,7 @@ def test_unusable_url_is_a_reason(web: PublicWeb, url: str, code: str) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"no certificate"], ids=["missing", "no-pem"])
-def test_unusable_ca_file_is_named(web: PublicWeb, tmp_path: Path, content: bytes | None) -> None:
+def test_unusable_ca_file_is_named(web: PublicHttpClient, tmp_path: Path, content: bytes | None) -> None:
     """A CA file that cannot be loaded never means "trust the usual ones"."""
     path = tmp_path / "ca.crt"
     if content is not None:
@@ -183,7 +183,7 @@ def test_unusable_ca_file_is_named(web: PublicWeb, tmp_path: Path, content: byte
     assert look.reason.code == "ca_file"
 
 
-def test_public_ca_is_not_trusted_beside_the_ca_file(web: PublicWeb, tmp_path: Path) -> None:
+def test_public_ca_is_not_trusted_beside_the_ca_file(web: PublicHttpClient, tmp_path: Path) -> None:
     """With `ca_file` that CA alone counts: a host of another one is refused."""
     with public_host() as host:
         readback = ReadbackSettings(ca_file=ca_file(tmp_path, "stranger"), connect_to=("127.0.0.1", host.port))

@@ -12,7 +12,7 @@ import pytest
 from mirror.aws import sessions
 from mirror.config.settings import PublishSettings, ReadbackSettings
 from mirror.ports import PublicResponse
-from mirror.publish.public_endpoint import PublicWeb
+from mirror.publish.public_endpoint import PublicHttpClient
 from mirror.publish.s3 import S3Bucket
 from mirror.reconcile.controller import run_once
 from mirror.report import Effect, ExitStatus, Report
@@ -34,7 +34,7 @@ class Line:
     situation: Situation
     readback: ReadbackSettings
     proxy: FaultProxy
-    web: PublicWeb
+    web: PublicHttpClient
     bucket: S3Bucket
 
     def run(self, *cases: str) -> Report:
@@ -58,7 +58,7 @@ def running_line(server: S3Server, folder: Path, *, read_seconds: float) -> Iter
     with (
         aws_environment(server.certificates.ca_file, folder),
         running_fault_proxy(server.certificates, server.port) as proxy,
-        PublicWeb() as web,
+        PublicHttpClient() as web,
     ):
         readback = ReadbackSettings(ca_file=server.certificates.ca_file, connect_to=("localhost", server.port))
         publish = PublishSettings(BUCKET, REGION, BASE_URL, endpoint_url=proxy.url, readback=readback)

@@ -21,7 +21,7 @@ from mirror.federation.error_catalog import explain
 from mirror.federation.verify import Subject, examine, question
 from mirror.federation.verify_result import Verification
 from mirror.model import IssuerUrl
-from mirror.publish.public_endpoint import PublicWeb
+from mirror.publish.public_endpoint import PublicHttpClient
 from mirror.report import ExitStatus
 from mirror.trust.relying_parties import Party
 from support.moto import ACCOUNT, Moto
@@ -76,7 +76,7 @@ class Federation:
         (issuer,) = load(self.world.folder / "mirror.yaml").issuers
         asked = question((Subject(issuer.name, issuer.issuer, issuer.publish, issuer.clouds),), TOKEN, named=True)
         now = datetime.fromtimestamp(claims()["iat"], UTC) + timedelta(minutes=1)
-        with PublicWeb() as web:
+        with PublicHttpClient() as web:
             found = tuple(examine(each, asked.token, web, now) for each in asked.subjects)
         return Verification(now, found, asked.token)
 

@@ -19,8 +19,8 @@ from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, ObjectKey, PublicObject
 from mirror.ports import PublicFailure, PublicResponse, PutConflict, PutStored
-from mirror.publish.public_endpoint import PublicWeb, judge
-from mirror.publish.publisher import Freshness, read_back
+from mirror.publish.public_endpoint import PublicHttpClient, compare
+from mirror.publish.publisher import CacheContext, read_back
 from mirror.publish.s3 import S3Bucket
 from support.radosgw import Radosgw
 from support.s3 import ACCESS_KEY, aws_environment
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.radosgw
 
 SNAPSHOT = CommitId("a" * 40)
 KEY = ObjectKey("id/openid/v1/jwks")
-NEVER_COMMITTED = Freshness(datetime(2026, 11, 23, tzinfo=UTC), lambda _: False, lambda _: None)
+NEVER_COMMITTED = CacheContext(datetime(2026, 11, 23, tzinfo=UTC), lambda _: False, lambda _: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,8 @@ def world(radosgw: Radosgw, radosgw_environment: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def web() -> Iterator[PublicWeb]:
-    with PublicWeb() as view:
+def web() -> Iterator[PublicHttpClient]:
+    with PublicHttpClient() as view:
         yield view
 
 
@@ -196,7 +196,7 @@ def test_wrong_credentials_are_named(world: World, credentials: dict[str, str], 
         bucket.close()
 
 
-def test_object_without_policy_is_seen_as_forbidden(world: World, web: PublicWeb) -> None:
+def test_object_without_policy_is_seen_as_forbidden(world: World, web: PublicHttpClient) -> None:
     """Without a bucket policy the world gets 403, and the remedy names the policy."""
     landed(world)
     look = web.look(world.wanted.url, readback=world.publish.readback)
@@ -204,17 +204,17 @@ def test_object_without_policy_is_seen_as_forbidden(world: World, web: PublicWeb
     assert (look.reason.code, "bucket policy" in look.reason.remedy) == ("forbidden", True)
 
 
-def test_object_with_policy_is_seen_as_meant(world: World, web: PublicWeb) -> None:
+def test_object_with_policy_is_seen_as_meant(world: World, web: PublicHttpClient) -> None:
     """With a policy for exactly this key the world sees bytes, content type and cache header as meant."""
     landed(world)
     world.make_public()
     look = web.look(world.wanted.url, readback=world.publish.readback)
     assert isinstance(look, PublicResponse)
-    assert judge(look, world.wanted) == ()
+    assert compare(look, world.wanted) == ()
     assert look.last_modified is not None
 
 
-def test_other_keys_stay_private_under_the_policy(world: World, web: PublicWeb) -> None:
+def test_other_keys_stay_private_under_the_policy(world: World, web: PublicHttpClient) -> None:
     """The policy opens one key, not the bucket."""
     other = replace(world.wanted, key=ObjectKey("private"), url=f"{world.publish.base_url}/private")
     landed(world, other)
@@ -224,7 +224,7 @@ def test_other_keys_stay_private_under_the_policy(world: World, web: PublicWeb) 
     assert look.reason.code == "forbidden"
 
 
-def test_cause_of_a_forbidden_read_is_found_in_the_bucket(world: World, web: PublicWeb) -> None:
+def test_cause_of_a_forbidden_read_is_found_in_the_bucket(world: World, web: PublicHttpClient) -> None:
     """The 403 of the world is told by what the bucket's owner sees: no object, no policy, a policy for another key."""
 
     def cause() -> str:
@@ -240,7 +240,7 @@ def test_cause_of_a_forbidden_read_is_found_in_the_bucket(world: World, web: Pub
     assert cause() == ""
 
 
-def test_block_public_access_is_named_before_the_policy(world: World, web: PublicWeb) -> None:
+def test_block_public_access_is_named_before_the_policy(world: World, web: PublicHttpClient) -> None:
     """A bucket that refuses public policies is told so: `provision` of a policy alone would not help."""
     landed(world)
     world.owner.put_public_access_block(

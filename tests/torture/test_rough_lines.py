@@ -18,7 +18,7 @@ import pytest
 from mirror.apiserver.poller import Apiservers
 from mirror.config.settings import PublishSettings, ReadbackSettings, TlsSettings
 from mirror.model import IssuerUrl, Key, KeyPolicy
-from mirror.publish.public_endpoint import PublicWeb
+from mirror.publish.public_endpoint import PublicHttpClient
 from mirror.publish.s3 import S3Bucket
 from mirror.report import ExitStatus
 from mirror.trust.discovery import render
@@ -67,7 +67,7 @@ class Afar:
     def reached_within(self, seconds: float) -> Iterator[None]:
         """The passes of the block share their adapters, as those of a daemon do, and have these limits."""
         bucket = S3Bucket(self.publish, puts=2, read_seconds=seconds / 2, request_seconds=seconds)
-        with closing(bucket), PublicWeb(total_seconds=seconds) as web:
+        with closing(bucket), PublicHttpClient(total_seconds=seconds) as web:
             source = Apiservers(limits(total_seconds=seconds))
             self.mirror.ports = {"source": source, "bucket": lambda _: bucket, "view": web}
             self.mirror.remote_timeout_seconds = 2 * seconds

@@ -30,7 +30,7 @@ from mirror.aws.iam_policy import (
 from mirror.config.settings import PublishSettings
 from mirror.model import IssuerUrl, ObjectKey, PublicObject, Reason
 from mirror.ports import AccessSettings
-from mirror.publish.publisher import Freshness, read_back
+from mirror.publish.publisher import CacheContext, read_back
 from support.doctor import allow, policy_of
 from support.fakes import MOMENT, FakeBucket, FakeWeb
 from support.iam_linter import lint, lint_trust
@@ -424,7 +424,7 @@ def test_bucket_behind_a_cdn_is_not_asked() -> None:
     """A bucket behind CloudFront is private on purpose: the remedy speaks of the CDN."""
     publish, bucket = replace(PUBLISH, base_url="https://oidc.example.com"), FakeBucket()
     wanted = PublicObject(KEY, f"{publish.base_url}/{KEY}", b"{}", "application/jwk-set+json", publish.cache_control)
-    freshness = Freshness(MOMENT, lambda _: False, lambda _: None)
+    freshness = CacheContext(MOMENT, lambda _: False, lambda _: None)
     looked = read_back(FakeWeb(bucket, publish.base_url, SEEN), bucket, [wanted], publish, freshness)
     (reason,) = looked.failures
     assert (reason.code, "origin access control" in reason.remedy) == ("readback.forbidden", True)

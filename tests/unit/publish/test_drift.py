@@ -25,18 +25,18 @@ from mirror.model import (
 from mirror.ports import PublicResponse
 from mirror.publish.drift import (
     Action,
-    Knowledge,
-    Put,
-    Waiting,
-    decide,
+    Deferred,
+    DriftContext,
+    PutObject,
     etag_of,
     max_age_of,
     max_age_seconds,
     needs_body,
+    plan_object,
     public_objects,
     safe_to_sign_at,
+    signing_window,
     standing_body,
-    window,
 )
 from support.fakes import MOMENT
 
@@ -54,7 +54,7 @@ def stored(body: bytes, snapshot: str | None = None) -> StoredObject:
     return StoredObject(body, etag_of(body), "text/plain", "", snapshot, MOMENT)
 
 
-KNOWN = Knowledge(committed=frozenset({OLD}))
+KNOWN = DriftContext(committed=frozenset({OLD}))
 
 
 @pytest.mark.parametrize(
@@ -75,28 +75,28 @@ def test_body_is_read_only_when_the_listing_does_not_tell(line: ListedObject | N
 
 def test_absent_object_is_created() -> None:
     """Nothing there: a put that demands that nothing is there."""
-    assert decide(WANTED, None, None, KNOWN) == (Put(WANTED, Action.CREATE, None), None)
+    assert plan_object(WANTED, None, None, KNOWN) == (PutObject(WANTED, Action.CREATE, None), None)
 
 
 def test_object_as_meant_is_left_alone() -> None:
     """The same bytes need nothing, whether the listing or the body tells."""
-    assert decide(WANTED, listed(b"new"), None, KNOWN) == (None, None)
-    assert decide(WANTED, listed(b"new", "kms"), stored(b"new"), KNOWN) == (None, None)
+    assert plan_object(WANTED, listed(b"new"), None, KNOWN) == (None, None)
+    assert plan_object(WANTED, listed(b"new", "kms"), stored(b"new"), KNOWN) == (None, None)
 
 
 def test_earlier_state_is_updated_without_alarm() -> None:
     """What git held before is replaced on the condition that it is still there, and is no drift."""
-    assert decide(WANTED, listed(OLD), None, KNOWN) == (Put(WANTED, Action.UPDATE, etag_of(OLD)), None)
-    assert decide(WANTED, listed(OLD, "kms"), replace(stored(OLD), etag=ETag("kms")), KNOWN) == (
-        Put(WANTED, Action.UPDATE, ETag("kms")),
+    assert plan_object(WANTED, listed(OLD), None, KNOWN) == (PutObject(WANTED, Action.UPDATE, etag_of(OLD)), None)
+    assert plan_object(WANTED, listed(OLD, "kms"), replace(stored(OLD), etag=ETag("kms")), KNOWN) == (
+        PutObject(WANTED, Action.UPDATE, ETag("kms")),
         None,
     )
 
 
 def test_foreign_body_is_drift_and_repaired() -> None:
     """Somebody else wrote a trust anchor (fact 37): an error event, and a put on the ETag that was seen."""
-    decision, event = decide(WANTED, listed(b"evil"), stored(b"evil"), KNOWN)
-    assert decision == Put(WANTED, Action.REPAIR, etag_of(b"evil"))
+    decision, event = plan_object(WANTED, listed(b"evil"), stored(b"evil"), KNOWN)
+    assert decision == PutObject(WANTED, Action.REPAIR, etag_of(b"evil"))
     assert event is not None
     assert (event.name, event.level) == ("bucket.drift", Level.ERROR)
     assert event.fields["etag"] == etag_of(b"evil")
@@ -105,8 +105,8 @@ def test_foreign_body_is_drift_and_repaired() -> None:
 def test_other_mirror_without_a_shared_remote_is_repaired_with_advice() -> None:
     """A commit that we do not know: two mirrors share no history, and the event says how to mend that."""
     facts = replace(KNOWN, is_other_mirror=True)
-    decision, event = decide(WANTED, listed(b"else"), stored(b"else", SNAPSHOT), facts)
-    assert decision == Put(WANTED, Action.REPAIR, etag_of(b"else"))
+    decision, event = plan_object(WANTED, listed(b"else"), stored(b"else", SNAPSHOT), facts)
+    assert decision == PutObject(WANTED, Action.REPAIR, etag_of(b"else"))
     assert event is not None
     assert "repository.remote" in event.sentence
 
@@ -114,8 +114,8 @@ def test_other_mirror_without_a_shared_remote_is_repaired_with_advice() -> None:
 @pytest.mark.parametrize(("there", "is_wrong"), [(b"else", True), (OLD, False)], ids=["drift", "our_earlier_state"])
 def test_put_that_has_to_wait_waits(there: bytes, *, is_wrong: bool) -> None:
     """The reason is reported, and whether what stands there is known to be wrong."""
-    decision, event = decide(WANTED, listed(there), stored(there), replace(KNOWN, waits_for="take a key away"))
-    assert isinstance(decision, Waiting)
+    decision, event = plan_object(WANTED, listed(there), stored(there), replace(KNOWN, waits_for="take a key away"))
+    assert isinstance(decision, Deferred)
     assert decision.is_wrong is is_wrong
     assert "take a key away" in decision.event.sentence
     assert (event is not None) is is_wrong
@@ -123,8 +123,8 @@ def test_put_that_has_to_wait_waits(there: bytes, *, is_wrong: bool) -> None:
 
 def test_body_that_changed_since_the_listing_waits() -> None:
     """It may be newer than the history that was fetched: the next pass decides."""
-    decision, event = decide(WANTED, listed(b"listed"), stored(b"newer"), KNOWN)
-    assert isinstance(decision, Waiting)
+    decision, event = plan_object(WANTED, listed(b"listed"), stored(b"newer"), KNOWN)
+    assert isinstance(decision, Deferred)
     assert not decision.is_wrong
     assert event is None
 
@@ -137,10 +137,10 @@ def test_standing_body_is_known_from_the_etag_alone() -> None:
     assert standing_body(WANTED, None, None, frozenset({OLD})) is None
 
 
-@given(st.builds(Knowledge, committed=st.just(frozenset({OLD})), waits_for=st.text()), st.booleans())
-def test_object_as_meant_is_left_alone_whatever_else_is_known(facts: Knowledge, read: bool) -> None:
+@given(st.builds(DriftContext, committed=st.just(frozenset({OLD})), waits_for=st.text()), st.booleans())
+def test_object_as_meant_is_left_alone_whatever_else_is_known(facts: DriftContext, read: bool) -> None:
     """So a pass need not find out anything else about it."""
-    assert decide(WANTED, listed(b"new"), stored(b"new", SNAPSHOT) if read else None, facts) == (None, None)
+    assert plan_object(WANTED, listed(b"new"), stored(b"new", SNAPSHOT) if read else None, facts) == (None, None)
 
 
 BASE = "https://bucket.s3.ap-southeast-2.amazonaws.com"
@@ -241,6 +241,6 @@ def test_unsaid_age_counts_as_the_longest(text: str, seconds: int) -> None:
 @pytest.mark.parametrize("last_modified", [AT, None], ids=["said", "unsaid"])
 def test_window_needs_a_last_modified(last_modified: datetime | None) -> None:
     """The window of what was seen ends as computed from its headers; without Last-Modified there is none."""
-    found = window(PublicResponse(b"", "application/jwk-set+json", "max-age=300", last_modified, 0.1))
+    found = signing_window(PublicResponse(b"", "application/jwk-set+json", "max-age=300", last_modified, 0.1))
     expected = None if last_modified is None else safe_to_sign_at(AT, 300)
     assert (None if found is None else found.safe_to_sign_at) == expected

@@ -9,7 +9,7 @@ import pytest
 from mirror.config.settings import ReadbackSettings
 from mirror.model import CommitId, ObjectKey, PublicObject
 from mirror.ports import PublicFailure, PublicResponse
-from mirror.publish.public_endpoint import TOTAL_SECONDS, PublicWeb, cause_of_status, judge
+from mirror.publish.public_endpoint import TOTAL_SECONDS, PublicHttpClient, cause_of_status, compare
 from mirror.publish.s3 import S3Bucket
 from support.apiserver import Apiserver, Connection, raw_answer
 from support.s3 import Store
@@ -22,8 +22,8 @@ GOOD = raw_answer("200 OK", BODY, **HEADERS)
 
 
 @pytest.fixture
-def web() -> Iterator[PublicWeb]:
-    with PublicWeb() as view:
+def web() -> Iterator[PublicHttpClient]:
+    with PublicHttpClient() as view:
         yield view
 
 
@@ -34,17 +34,17 @@ def host() -> Iterator[Apiserver]:
         yield server
 
 
-def test_published_object_is_seen_whole(web: PublicWeb, host: Apiserver, tmp_path: Path) -> None:
+def test_published_object_is_seen_whole(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
     """Bytes, both headers, the date in UTC and the time that it took are told."""
     look = web.look(URL, readback=readback_of(host, tmp_path))
     assert isinstance(look, PublicResponse)
     assert (look.body, look.content_type, look.cache_control) == (BODY, OBJECT.content_type, OBJECT.cache_control)
     assert look.last_modified == datetime(2026, 11, 23, 8, tzinfo=UTC)
     assert 0 < look.seconds < 5
-    assert judge(look, OBJECT) == ()
+    assert compare(look, OBJECT) == ()
 
 
-def test_request_is_that_of_an_anonymous_relying_party(web: PublicWeb, host: Apiserver, tmp_path: Path) -> None:
+def test_request_is_that_of_an_anonymous_relying_party(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
     """The request carries the URL's own host, our name, and nothing by which anybody could be known."""
     web.look(URL, readback=readback_of(host, tmp_path))
     (request,) = host.requests
@@ -53,7 +53,7 @@ def test_request_is_that_of_an_anonymous_relying_party(web: PublicWeb, host: Api
     assert not {"authorization", "cookie"} & set(request.headers)
 
 
-def test_cookie_of_the_host_is_not_kept(web: PublicWeb, host: Apiserver, tmp_path: Path) -> None:
+def test_cookie_of_the_host_is_not_kept(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
     """Every look is a stranger's: a cookie that was set is not sent back."""
     host.pull(lambda connection, _: connection.send(raw_answer("200 OK", BODY, set_cookie="a=b", **HEADERS)))
     readback = readback_of(host, tmp_path)
@@ -61,14 +61,14 @@ def test_cookie_of_the_host_is_not_kept(web: PublicWeb, host: Apiserver, tmp_pat
     assert "cookie" not in host.requests[1].headers
 
 
-def test_connections_are_kept_between_looks(web: PublicWeb, host: Apiserver, tmp_path: Path) -> None:
+def test_connections_are_kept_between_looks(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
     """Two looks at one host share a connection."""
     readback = readback_of(host, tmp_path)
     assert all(isinstance(web.look(URL, readback=readback), PublicResponse) for _ in range(2))
     assert host.connections == 1
 
 
-def test_connection_is_not_shared_between_names(web: PublicWeb, host: Apiserver, tmp_path: Path) -> None:
+def test_connection_is_not_shared_between_names(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
     """With `connect_to` every name is verified on a connection of its own, not on one verified for another."""
     readback = readback_of(host, tmp_path)
     assert isinstance(web.look(URL, readback=readback), PublicResponse)
@@ -78,7 +78,7 @@ def test_connection_is_not_shared_between_names(web: PublicWeb, host: Apiserver,
     assert len(host.requests) == 1
 
 
-def test_many_threads_look_at_once(web: PublicWeb, host: Apiserver, tmp_path: Path) -> None:
+def test_many_threads_look_at_once(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
     """Sixteen threads may share one view."""
     readback = readback_of(host, tmp_path)
     with ThreadPoolExecutor(16) as pool:
@@ -88,7 +88,7 @@ def test_many_threads_look_at_once(web: PublicWeb, host: Apiserver, tmp_path: Pa
 
 def test_closed_view_looks_again(host: Apiserver, tmp_path: Path) -> None:
     """`close` may be called at any time and twice; the next look starts anew."""
-    view = PublicWeb()
+    view = PublicHttpClient()
     view.close()
     assert isinstance(view.look(URL, readback=readback_of(host, tmp_path)), PublicResponse)
     view.close()
@@ -99,7 +99,7 @@ def test_closed_view_looks_again(host: Apiserver, tmp_path: Path) -> None:
 
 def test_look_in_flight_ends_with_the_view(host: Apiserver, tmp_path: Path) -> None:
     """`close` ends a look that hangs, and the looking thread gets an answer, not an exception."""
-    view = PublicWeb(total_seconds=60)
+    view = PublicHttpClient(total_seconds=60)
     readback = readback_of(host, tmp_path)
     with ThreadPoolExecutor(1) as closer:
 
@@ -115,7 +115,7 @@ def test_look_in_flight_ends_with_the_view(host: Apiserver, tmp_path: Path) -> N
 
 @pytest.mark.s3
 @pytest.mark.parametrize("style", ["s3.ap-southeast-2", "s3-ap-southeast-2"], ids=["dot", "dash"])
-def test_bucket_host_of_either_style_is_read(web: PublicWeb, store: Store, style: str) -> None:
+def test_bucket_host_of_either_style_is_read(web: PublicHttpClient, store: Store, style: str) -> None:
     """A real S3 server is read under the issuer's own host, dotted or dashed."""
     key = ObjectKey("id/.well-known/openid-configuration")
     bucket = S3Bucket(store.publish, puts=1)
@@ -124,14 +124,14 @@ def test_bucket_host_of_either_style_is_read(web: PublicWeb, store: Store, style
     url = f"https://{store.publish.bucket}.{style}.amazonaws.com/{key}"
     look = web.look(url, readback=store.publish.readback)
     assert isinstance(look, PublicResponse)
-    assert judge(look, OBJECT) == ()
+    assert compare(look, OBJECT) == ()
     missing = web.look(f"{url}-no", readback=store.publish.readback)
     assert isinstance(missing, PublicFailure)
     assert missing.reason.code == "not_found"
 
 
 @pytest.mark.parametrize("date", [None, "yesterday", "Mon, 99 Nov 2026 08:00:00 GMT", "", "\xff"])
-def test_unreadable_date_is_none(web: PublicWeb, host: Apiserver, tmp_path: Path, date: str | None) -> None:
+def test_unreadable_date_is_none(web: PublicHttpClient, host: Apiserver, tmp_path: Path, date: str | None) -> None:
     """A `Last-Modified` that says nothing readable costs only itself."""
     headers = {name: value for name, value in HEADERS.items() if name != "last_modified"}
     dated = headers if date is None else {**headers, "last_modified": date}
@@ -162,7 +162,7 @@ def test_unreadable_date_is_none(web: PublicWeb, host: Apiserver, tmp_path: Path
 )
 def test_look_is_judged(seen: PublicResponse, codes: tuple[str, ...]) -> None:
     """Every difference from what we meant is a reason, each with its remedy and the URL."""
-    reasons = judge(seen, OBJECT)
+    reasons = compare(seen, OBJECT)
     assert tuple(reason.code for reason in reasons) == codes
     assert all(reason.remedy and reason.where == URL for reason in reasons)
 
@@ -202,7 +202,7 @@ def test_host_of_another_region_is_its_own_cause(status: int, code: str, region:
     assert "rm;" not in reason.sentence
 
 
-def test_changed_ca_file_is_read_again(web: PublicWeb, host: Apiserver, tmp_path: Path) -> None:
+def test_changed_ca_file_is_read_again(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
     """A CA that was renewed in place is used by the next look, without a restart."""
     readback = readback_of(host, tmp_path)
     assert readback.ca_file is not None
@@ -215,7 +215,7 @@ def test_changed_ca_file_is_read_again(web: PublicWeb, host: Apiserver, tmp_path
     assert isinstance(web.look(URL, readback=readback), PublicResponse)
 
 
-def test_view_without_settings_asks_the_public_web(web: PublicWeb) -> None:
+def test_view_without_settings_asks_the_public_web(web: PublicHttpClient) -> None:
     """Without `connect_to` and CA file the public web is asked, with the public CAs."""
     look = web.look("https://127.0.0.1:1/", readback=ReadbackSettings())
     assert isinstance(look, PublicFailure)

@@ -13,7 +13,7 @@ from mirror.cli.text import lines
 from mirror.config.settings import AuthSettings, FormerIssuerSettings, Settings
 from mirror.errors import BucketError, HistoryError
 from mirror.model import Answer, IssuerUrl, Key, KeyPolicy, KeyRecord, Ledger, Reason, Status
-from mirror.publish.publisher import Published
+from mirror.publish.publisher import ObjectResults
 from mirror.reconcile.controller import dry_run, run_once
 from mirror.reconcile.state import IssuerPlan, Publication
 from mirror.reconcile.token_probe import probed, with_probe
@@ -288,7 +288,7 @@ def test_defect_of_the_probe_costs_nobody_the_pass(cluster: Cluster) -> None:
     assert isinstance(token, Token)
     broken = replace(plan, probe=replace(token, signature=None))  # type: ignore[arg-type]  # no bytes
     ledger = Ledger(ISSUER, (KeyRecord(OLD.key, Status.PUBLISHED, 1, cluster.now),))
-    found = probed(broken, Published(), ledger, documents(ISSUER, (OLD.key,)).jwks)
+    found = probed(broken, ObjectResults(), ledger, documents(ISSUER, (OLD.key,)).jwks)
     assert [event.fields["cause"] for event in found.events] == ["defect"]
     assert found.failures == ()
 
