@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from mirror.apiserver.process_pool import usable_cores
+from mirror.apiserver.process_pool import available_cpus
 from mirror.model import Answer, IssuerName, Thumbprint, Unusable
 from mirror.trust.jwks import new_rsa_keys
 from mirror.trust.weak_keys import weaknesses
@@ -49,7 +49,7 @@ def sound_keys(
     numbers = tuple({numbers for keys in new.values() for numbers in keys.values()})
     if len(numbers) <= few:
         return {}
-    size = min(usable_cores() if cores is None else cores, MOST_PROCESSES)
+    size = min(available_cpus() if cores is None else cores, MOST_PROCESSES)
     sound = _together(numbers, size, worker_command() if command is None else command)
     return {
         name: frozenset(thumbprint for thumbprint, each in keys.items() if each in sound) for name, keys in new.items()

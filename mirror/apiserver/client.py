@@ -13,13 +13,13 @@ from typing import Any, Literal
 import httpx
 
 from mirror import __version__
-from mirror.apiserver.errors import Failure, Told, redacted, redacted_body, shown
+from mirror.apiserver.errors import FailureKind, _FailureTable, printable, redacted, redacted_body
 from mirror.apiserver.tls import certificate_expires_at
-from mirror.apiserver.transport_errors import explain
+from mirror.apiserver.transport_errors import reason_for_exception
 from mirror.config.settings import LimitSettings
 from mirror.model import MEDIA_TYPE_DISCOVERY, MEDIA_TYPE_JWKS, TRANSIENT_CODES, Answer, Reason, Unusable
 
-Login = Literal["anonymous", "token", "certificate"]
+LoginMethod = Literal["anonymous", "token", "certificate"]
 """How we log in at an apiserver: it decides what helps against a 401 or 403."""
 
 HTTP_OK = 200
@@ -28,7 +28,7 @@ _MAX_RETRY_AFTER_DIGITS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class DocumentRequest:
     """One document that is asked for, such as the two that every apiserver serves (facts 1 and 4).
 
     `media_types` are those that we take, parameters such as a charset aside. For the JWKS `application/json` is
@@ -40,16 +40,16 @@ class Document:
     path: str
     accept: str
     media_types: frozenset[str]
-    failures: Mapping[int, Told] = field(default_factory=dict)
+    failures: Mapping[int, _FailureTable] = field(default_factory=dict)
 
 
-DISCOVERY = Document(
+DISCOVERY = DocumentRequest(
     "discovery",
     "/.well-known/openid-configuration",
     MEDIA_TYPE_DISCOVERY,
     frozenset({MEDIA_TYPE_DISCOVERY}),
 )
-JWKS = Document(
+JWKS = DocumentRequest(
     "jwks",
     "/openid/v1/jwks",
     f"{MEDIA_TYPE_JWKS}, {MEDIA_TYPE_DISCOVERY}",
@@ -58,7 +58,7 @@ JWKS = Document(
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpResponse:
     """One HTTP answer as it came: header names in lower case, and as much of the body as the limit let in.
 
     `complete` tells whether that was all of it. `certificate_expires_at` (aware, UTC) is the end of the certificate
@@ -72,32 +72,34 @@ class Reply:
     certificate_expires_at: datetime | None = None
 
 
-_FORBIDDEN: Mapping[Login, Failure] = {
-    "anonymous": Failure.FORBIDDEN_ANONYMOUS,
-    "token": Failure.FORBIDDEN_TOKEN,
-    "certificate": Failure.FORBIDDEN_CERTIFICATE,
+_FORBIDDEN: Mapping[LoginMethod, FailureKind] = {
+    "anonymous": FailureKind.FORBIDDEN_ANONYMOUS,
+    "token": FailureKind.FORBIDDEN_TOKEN,
+    "certificate": FailureKind.FORBIDDEN_CERTIFICATE,
 }
-_UNAUTHORIZED: Mapping[Login, Failure] = {
-    "anonymous": Failure.UNAUTHORIZED_ANONYMOUS,
-    "token": Failure.UNAUTHORIZED_TOKEN,
-    "certificate": Failure.UNAUTHORIZED_CERTIFICATE,
+_UNAUTHORIZED: Mapping[LoginMethod, FailureKind] = {
+    "anonymous": FailureKind.UNAUTHORIZED_ANONYMOUS,
+    "token": FailureKind.UNAUTHORIZED_TOKEN,
+    "certificate": FailureKind.UNAUTHORIZED_CERTIFICATE,
 }
-_BY_STATUS: Mapping[int, Failure] = {
-    301: Failure.REDIRECT,
-    302: Failure.REDIRECT,
-    303: Failure.REDIRECT,
-    307: Failure.REDIRECT,
-    308: Failure.REDIRECT,
-    404: Failure.NOT_FOUND,
-    406: Failure.NOT_ACCEPTABLE,
-    408: Failure.REQUEST_TIMEOUT,
-    429: Failure.RATE_LIMITED,
+_BY_STATUS: Mapping[int, FailureKind] = {
+    301: FailureKind.REDIRECT,
+    302: FailureKind.REDIRECT,
+    303: FailureKind.REDIRECT,
+    307: FailureKind.REDIRECT,
+    308: FailureKind.REDIRECT,
+    404: FailureKind.NOT_FOUND,
+    406: FailureKind.NOT_ACCEPTABLE,
+    408: FailureKind.REQUEST_TIMEOUT,
+    429: FailureKind.RATE_LIMITED,
 }
 _STATUS_MESSAGE = re.compile(rb'"message"\s*:\s*"((?:[^"\\]|\\.)*)')
 _USER_INFO = re.compile(r"//[^/?#]*@")
 
 
-def judge(document: Document, reply: Reply, login: Login, *, max_body_bytes: int, secret: str = "") -> Reason | None:
+def check_response(
+    document: DocumentRequest, reply: HttpResponse, login: LoginMethod, *, max_body_bytes: int, secret: str = ""
+) -> Reason | None:
     """Why `reply` is not taken for `document`, or None when it is.
 
     Args:
@@ -113,15 +115,15 @@ def judge(document: Document, reply: Reply, login: Login, *, max_body_bytes: int
         return failure.reason(_status_detail(reply), where=document.where)
     encoding = reply.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
-        return Failure.WRONG_CONTENT_ENCODING.reason(shown(encoding), where=document.where)
+        return FailureKind.WRONG_CONTENT_ENCODING.reason(printable(encoding), where=document.where)
     content_type = reply.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() not in document.media_types:
         wanted = " or ".join(sorted(document.media_types))
-        return Failure.WRONG_CONTENT_TYPE.reason(f"{shown(content_type)!r}, not {wanted}", where=document.where)
-    return None if reply.complete else Failure.TOO_LARGE.reason(str(max_body_bytes), where=document.where)
+        return FailureKind.WRONG_CONTENT_TYPE.reason(f"{printable(content_type)!r}, not {wanted}", where=document.where)
+    return None if reply.complete else FailureKind.TOO_LARGE.reason(str(max_body_bytes), where=document.where)
 
 
-def date_of(reply: Reply) -> datetime | None:
+def date_of(reply: HttpResponse) -> datetime | None:
     """The `Date` header (RFC 9110, section 6.6.1) as aware UTC, None where it is absent or unreadable."""
     text = reply.headers.get("date", "")
     if not 0 < len(text) <= _MAX_DATE_CHARACTERS:
@@ -133,23 +135,23 @@ def date_of(reply: Reply) -> datetime | None:
         return None
 
 
-def retry_after_seconds(reply: Reply) -> int | None:
+def retry_after_seconds(reply: HttpResponse) -> int | None:
     """The `Retry-After` header (RFC 9110, section 10.2.3) where it counts seconds; a date there is not honoured."""
     text = reply.headers.get("retry-after", "").strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_RETRY_AFTER_DIGITS else None
 
 
-def _failure_of_status(status: int, login: Login) -> Failure:
+def _failure_of_status(status: int, login: LoginMethod) -> FailureKind:
     if status == 401:  # noqa: PLR2004 - HTTP statuses are known by number
         return _UNAUTHORIZED[login]
     if status == 403:  # noqa: PLR2004 - as above
         return _FORBIDDEN[login]
     if 500 <= status <= 599:  # noqa: PLR2004 - as above
-        return Failure.SERVER_ERROR
-    return _BY_STATUS.get(status, Failure.BAD_STATUS)
+        return FailureKind.SERVER_ERROR
+    return _BY_STATUS.get(status, FailureKind.BAD_STATUS)
 
 
-def _without(secret: str, reply: Reply) -> Reply:
+def _without(secret: str, reply: HttpResponse) -> HttpResponse:
     """The reply that every sentence quotes from: whatever is told of it later, the token is not in it."""
     if not secret:
         return reply
@@ -157,10 +159,10 @@ def _without(secret: str, reply: Reply) -> Reply:
     return replace(reply, headers=headers, body=redacted_body(reply.body, secret, complete=reply.complete))
 
 
-def _status_detail(reply: Reply) -> str:
+def _status_detail(reply: HttpResponse) -> str:
     """The status, and what explains it: the target of a redirect, a Status object's message, or the body's start."""
     said = _USER_INFO.sub("//", reply.headers.get("location", "")) or _message(reply.body)
-    return f"status {reply.status}" + (f", {shown(said)}" if said.strip() else "")
+    return f"status {reply.status}" + (f", {printable(said)}" if said.strip() else "")
 
 
 def _message(body: bytes) -> str:
@@ -174,23 +176,23 @@ _MIN_PIECE_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class ConnectionSettings:
     """How the apiservers of one issuer are spoken to. `proxy` may carry a password: neither it nor the token prints."""
 
     context: ssl.SSLContext
-    login: Login = "anonymous"
+    login: LoginMethod = "anonymous"
     token: str = field(default="", repr=False)
     proxy: str | None = field(default=None, repr=False)
     proxy_context: ssl.SSLContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Connection:
     """One connection, or what it will be, and the rules for speaking over it."""
 
     transport: httpx.AsyncHTTPTransport
     apiserver: str
-    access: Access
+    access: ConnectionSettings
     limits: LimitSettings
     deadline: float
     _opened: list[Any] = field(default_factory=list)
@@ -200,7 +202,7 @@ class Line:
         while self._opened:
             await self._opened.pop().aclose()
 
-    async def fetch(self, document: Document) -> Reply | Reason:
+    async def fetch(self, document: DocumentRequest) -> HttpResponse | Reason:
         """What came for `document`, or what went wrong on the wire."""
         try:
             request = _request(self.apiserver, document, self.access, self.limits)
@@ -208,10 +210,10 @@ class Line:
             async with asyncio.timeout_at(self.deadline):
                 return await _reply(self.transport, request, self.limits)
         except TimeoutError:
-            return Failure.TOTAL_TIMEOUT.reason(f"{self.limits.total_seconds:g}", where=document.where)
+            return FailureKind.TOTAL_TIMEOUT.reason(f"{self.limits.total_seconds:g}", where=document.where)
         except Exception as error:  # noqa: BLE001 - whatever one apiserver provokes, the others' answers must survive
             seconds, token = self.limits.connect_seconds, self.access.token
-            return explain(error, where=document.where, connect_seconds=seconds, secret=token)
+            return reason_for_exception(error, where=document.where, connect_seconds=seconds, secret=token)
 
     async def _note(self, event: str, info: Mapping[str, Any]) -> None:
         # httpcore loses the socket when the deadline cancels a TLS handshake: remember it, so as to close it.
@@ -220,9 +222,9 @@ class Line:
 
 
 @asynccontextmanager
-async def connected(
-    apiserver: str, access: Access, limits: LimitSettings, deadline: float
-) -> AsyncIterator[Line | Reason]:
+async def connect(
+    apiserver: str, access: ConnectionSettings, limits: LimitSettings, deadline: float
+) -> AsyncIterator[Connection | Reason]:
     """A line to `apiserver`, `https://host[:port][/prefix]`, that is hung up at the end; or why there can be none.
 
     Args:
@@ -234,9 +236,9 @@ async def connected(
     try:
         transport = _transport(access)
     except (httpx.InvalidURL, ValueError, ImportError) as error:
-        yield explain(error, where="", connect_seconds=limits.connect_seconds)
+        yield reason_for_exception(error, where="", connect_seconds=limits.connect_seconds)
         return
-    line = Line(transport, apiserver, access, limits, deadline)
+    line = Connection(transport, apiserver, access, limits, deadline)
     try:
         async with transport:
             yield line
@@ -244,7 +246,7 @@ async def connected(
         await line.hang_up()
 
 
-async def _reply(transport: httpx.AsyncHTTPTransport, request: httpx.Request, limits: LimitSettings) -> Reply:
+async def _reply(transport: httpx.AsyncHTTPTransport, request: httpx.Request, limits: LimitSettings) -> HttpResponse:
     response = await transport.handle_async_request(request)
     try:
         taken = response.status_code == HTTP_OK
@@ -252,7 +254,7 @@ async def _reply(transport: httpx.AsyncHTTPTransport, request: httpx.Request, li
     finally:
         await response.aclose()
     expires_at = certificate_expires_at(response.extensions["network_stream"].get_extra_info("ssl_object"))
-    return Reply(response.status_code, response.headers, body, complete, expires_at)
+    return HttpResponse(response.status_code, response.headers, body, complete, expires_at)
 
 
 async def _read(response: httpx.Response, max_bytes: int) -> tuple[bytes, bool]:
@@ -268,7 +270,9 @@ async def _read(response: httpx.Response, max_bytes: int) -> tuple[bytes, bool]:
     return bytes(body), True
 
 
-def _request(apiserver: str, document: Document, access: Access, limits: LimitSettings) -> httpx.Request:
+def _request(
+    apiserver: str, document: DocumentRequest, access: ConnectionSettings, limits: LimitSettings
+) -> httpx.Request:
     """The request for `document`.
 
     Raises:
@@ -289,7 +293,7 @@ def _request(apiserver: str, document: Document, access: Access, limits: LimitSe
     return httpx.Request("GET", url, headers=headers, extensions={"timeout": {"connect": limits.connect_seconds}})
 
 
-def _transport(access: Access) -> httpx.AsyncHTTPTransport:
+def _transport(access: ConnectionSettings) -> httpx.AsyncHTTPTransport:
     """A transport for one conversation: microseconds to make, because the TLS context is there already.
 
     Raises:
@@ -300,7 +304,7 @@ def _transport(access: Access) -> httpx.AsyncHTTPTransport:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Response:
     """What one conversation gave: the bodies that were taken, by document, or every reason why not.
 
     `retry_after_seconds` is the server's wish where it had one.
@@ -320,17 +324,19 @@ class Heard:
         return Answer(apiserver, discovery, jwks, self.date, self.certificate_expires_at)
 
 
-async def converse(apiserver: str, access: Access, limits: LimitSettings, deadline: float) -> Heard:
+async def fetch_documents(
+    apiserver: str, access: ConnectionSettings, limits: LimitSettings, deadline: float
+) -> Response:
     """Ask `apiserver` for discovery, then for the JWKS, over a connection of its own.
 
     After an answer that refuses discovery the JWKS is asked for all the same, so that the operator hears of both;
     not after a broken connection or a server in trouble. The arguments are those of
     `mirror.apiserver.client.connected`.
     """
-    heard = Heard({})
-    async with connected(apiserver, access, limits, deadline) as line:
+    heard = Response({})
+    async with connect(apiserver, access, limits, deadline) as line:
         if isinstance(line, Reason):
-            return Heard({}, (line,))
+            return Response({}, (line,))
         for document in (DISCOVERY, JWKS):
             reply = await line.fetch(document)
             heard = _add(heard, document, reply, line)
@@ -339,12 +345,12 @@ async def converse(apiserver: str, access: Access, limits: LimitSettings, deadli
     return heard
 
 
-def _add(heard: Heard, document: Document, reply: Reply | Reason, line: Line) -> Heard:
+def _add(heard: Response, document: DocumentRequest, reply: HttpResponse | Reason, line: Connection) -> Response:
     if isinstance(reply, Reason):
         return replace(heard, bodies={}, reasons=(*heard.reasons, reply))
     max_body_bytes, secret = line.limits.max_body_bytes, line.access.token
-    flaw = judge(document, reply, line.access.login, max_body_bytes=max_body_bytes, secret=secret)
-    return Heard(
+    flaw = check_response(document, reply, line.access.login, max_body_bytes=max_body_bytes, secret=secret)
+    return Response(
         {**heard.bodies, document.where: reply.body},
         (*heard.reasons, flaw) if flaw else heard.reasons,
         date_of(reply) or heard.date,

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mirror.apiserver.client import converse
-from mirror.apiserver.credentials import Opened, open_issuer
-from mirror.apiserver.endpoints import Found, find_endpoints
-from mirror.apiserver.poller import Island, Resolve
-from mirror.apiserver.tls import Contexts
+from mirror.apiserver.client import fetch_documents
+from mirror.apiserver.credentials import IssuerConnection, open_issuer_connection
+from mirror.apiserver.endpoints import DiscoveredReplicas, find_endpoints
+from mirror.apiserver.poller import Resolve, ResolverLoop
+from mirror.apiserver.tls import TlsContextCache
 from mirror.config.settings import AuthSettings, Issuer, LimitSettings, PublishSettings
 from mirror.model import Answer, IssuerName, IssuerUrl, Reason, Unusable
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class ClusterProbe:
     """What was seen: the server's answer, where its replicas stand, and which of them answered from here.
 
     `untold` are the reasons why the replicas are not known; then `replicas` is empty.
@@ -28,9 +28,9 @@ class Survey:
     untold: tuple[Reason, ...] = ()
 
 
-def survey(
+def probe_cluster(
     kubeconfig: Path, context: str | None, limits: LimitSettings, *, resolve: Resolve = socket.getaddrinfo
-) -> Survey | tuple[Reason, ...]:
+) -> ClusterProbe | tuple[Reason, ...]:
     """Ask the server of a kubeconfig for its documents and its replicas, and each replica for its documents.
 
     Args:
@@ -42,10 +42,10 @@ def survey(
     Returns:
         What was seen; or every reason why the cluster could not be asked.
     """
-    opened = open_issuer(_unnamed(kubeconfig, context), Contexts(), {})
+    opened = open_issuer_connection(_unnamed(kubeconfig, context), TlsContextCache(), {})
     if isinstance(opened, tuple):
         return opened
-    with asyncio.Runner(loop_factory=partial(Island, resolve)) as runner:
+    with asyncio.Runner(loop_factory=partial(ResolverLoop, resolve)) as runner:
         return runner.run(_look(opened, limits))
 
 
@@ -60,20 +60,20 @@ def _unnamed(kubeconfig: Path, context: str | None) -> Issuer:
     )
 
 
-async def _look(opened: Opened, limits: LimitSettings) -> Survey | tuple[Reason, ...]:
+async def _look(opened: IssuerConnection, limits: LimitSettings) -> ClusterProbe | tuple[Reason, ...]:
     server, loop = opened.addresses[0], asyncio.get_running_loop()
-    heard = await converse(server, opened.access, limits, loop.time() + limits.total_seconds)
+    heard = await fetch_documents(server, opened.access, limits, loop.time() + limits.total_seconds)
     answer = heard.outcome(server)
     if isinstance(answer, Unusable):
         return answer.reasons
     found = await find_endpoints(server, opened.access, limits, loop.time() + limits.total_seconds)
     if found.unusable:
-        return Survey(answer, untold=found.reasons)
-    return Survey(answer, found.urls, await _who_answers(found, opened, limits))
+        return ClusterProbe(answer, untold=found.reasons)
+    return ClusterProbe(answer, found.urls, await _who_answers(found, opened, limits))
 
 
-async def _who_answers(found: Found, opened: Opened, limits: LimitSettings) -> tuple[str, ...]:
+async def _who_answers(found: DiscoveredReplicas, opened: IssuerConnection, limits: LimitSettings) -> tuple[str, ...]:
     deadline = asyncio.get_running_loop().time() + limits.total_seconds
-    heard = await asyncio.gather(*(converse(url, opened.replicas, limits, deadline) for url in found.urls))
+    heard = await asyncio.gather(*(fetch_documents(url, opened.replicas, limits, deadline) for url in found.urls))
     outcomes = [each.outcome(url) for url, each in zip(found.urls, heard, strict=True)]
     return tuple(each.apiserver for each in outcomes if isinstance(each, Answer))

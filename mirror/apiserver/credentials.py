@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mirror.addresses import is_host, is_port
-from mirror.apiserver.client import Access, Login
-from mirror.apiserver.errors import Failure, LookupFailure, shown
+from mirror.apiserver.client import ConnectionSettings, LoginMethod
+from mirror.apiserver.errors import DiscoveryFailureKind, FailureKind, printable
 from mirror.apiserver.kubeconfig import Kubeconfig, read_kubeconfig
-from mirror.apiserver.tls import Contexts, Material, read_material
+from mirror.apiserver.tls import TlsContextCache, TlsMaterial, read_material
 from mirror.config.fields import place_of_apiserver
 from mirror.config.settings import Issuer
 from mirror.files import read_small, why_unreadable
@@ -22,11 +22,11 @@ IN_CLUSTER_NAME = "kubernetes.default.svc"
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class IssuerConnection:
     """`addresses` are asked with `access`, and what discovery finds behind them with `replicas`: under one TLS name."""
 
-    access: Access
-    replicas: Access
+    access: ConnectionSettings
+    replicas: ConnectionSettings
     addresses: tuple[str, ...]
 
 
@@ -34,13 +34,15 @@ class Opened:
 class _Credentials:
     """What the files of one issuer say, or why they say nothing; `token` and `proxy` are secrets."""
 
-    material: Material | Reason
+    material: TlsMaterial | Reason
     addresses: tuple[str, ...] | Reason
     token: str | Reason = field(default="", repr=False)
     proxy: str | None = field(default=None, repr=False)
 
 
-def open_issuer(issuer: Issuer, contexts: Contexts, environ: Mapping[str, str]) -> Opened | tuple[Reason, ...]:
+def open_issuer_connection(
+    issuer: Issuer, contexts: TlsContextCache, environ: Mapping[str, str]
+) -> IssuerConnection | tuple[Reason, ...]:
     """Read the issuer's files; or every reason why its apiservers cannot be asked.
 
     Args:
@@ -66,7 +68,7 @@ def _by_kubeconfig(issuer: Issuer, path: Path) -> _Credentials | tuple[Reason, .
         return found
     place = f"the kubeconfig {path}"
     name = issuer.tls.server_name or found.server_name
-    material = Material(found.ca, name, found.client_cert, found.client_key, place, place)
+    material = TlsMaterial(found.ca, name, found.client_cert, found.client_key, place, place)
     addresses = issuer.apiservers or (found.server,)
     return _Credentials(material, addresses, _token_of(issuer, found), issuer.proxy or found.proxy)
 
@@ -76,7 +78,7 @@ def _token_of(issuer: Issuer, found: Kubeconfig) -> str | Reason:
         return read_token(found.token_file, issuer.audiences)
     if not found.token:
         return ""
-    return judge_token(found.token, issuer.audiences, place=f"the token of {issuer.auth.kubeconfig}")
+    return check_token(found.token, issuer.audiences, place=f"the token of {issuer.auth.kubeconfig}")
 
 
 def _own_service(environ: Mapping[str, str]) -> tuple[str, ...] | Reason:
@@ -85,23 +87,27 @@ def _own_service(environ: Mapping[str, str]) -> tuple[str, ...] | Reason:
     host = f"[{host}]" if ":" in host else host
     if not (is_host(host.lower()) and is_port(port)):
         words = "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT do not name a service"
-        return LookupFailure.NOT_IN_CLUSTER.reason(words)
+        return DiscoveryFailureKind.NOT_IN_CLUSTER.reason(words)
     return (f"https://{host}:{port}",)
 
 
-def _opened(issuer: Issuer, found: _Credentials, contexts: Contexts) -> Opened | tuple[Reason, ...]:
+def _opened(issuer: Issuer, found: _Credentials, contexts: TlsContextCache) -> IssuerConnection | tuple[Reason, ...]:
     material, token, addresses = found.material, found.token, found.addresses
     context = material if isinstance(material, Reason) else contexts.of(material)
     if isinstance(material, Reason) or isinstance(context, Reason):
         return _reasons(token, context, addresses)
     if isinstance(token, Reason) or isinstance(addresses, Reason):
         return _reasons(token, addresses)
-    access = Access(context, _login(token, material), token, found.proxy, _proxy_context(found.proxy, contexts))
+    access = ConnectionSettings(
+        context, _login(token, material), token, found.proxy, _proxy_context(found.proxy, contexts)
+    )
     if issuer.discover is None:
-        return Opened(access, access, addresses)
+        return IssuerConnection(access, access, addresses)
     name = material.server_name or _name_of_replicas(issuer, addresses[0])
     named = contexts.of(replace(material, server_name=name))
-    return (named,) if isinstance(named, Reason) else Opened(access, replace(access, context=named), addresses)
+    return (
+        (named,) if isinstance(named, Reason) else IssuerConnection(access, replace(access, context=named), addresses)
+    )
 
 
 def _reasons(*found: object) -> tuple[Reason, ...]:
@@ -114,13 +120,13 @@ def _name_of_replicas(issuer: Issuer, address: str) -> str:
     return place_of_apiserver(address)[0].strip("[]")
 
 
-def _login(token: str, material: Material) -> Login:
+def _login(token: str, material: TlsMaterial) -> LoginMethod:
     if token:
         return "token"
     return "certificate" if material.client_cert else "anonymous"
 
 
-def _proxy_context(proxy: str | None, contexts: Contexts) -> ssl.SSLContext | None:
+def _proxy_context(proxy: str | None, contexts: TlsContextCache) -> ssl.SSLContext | None:
     return contexts.system() if proxy is not None and proxy.startswith("https:") else None
 
 
@@ -147,21 +153,21 @@ def read_token(path: Path, audiences: Collection[str], *, clouds: Collection[str
     try:
         content = read_small(path, MAX_TOKEN_BYTES)
     except OSError as error:
-        return Failure.TOKEN_UNREADABLE.reason(f"{path}: {why_unreadable(error)}")
-    return judge_token(content.removesuffix(b"\n").removesuffix(b"\r"), audiences, place=str(path), clouds=clouds)
+        return FailureKind.TOKEN_UNREADABLE.reason(f"{path}: {why_unreadable(error)}")
+    return check_token(content.removesuffix(b"\n").removesuffix(b"\r"), audiences, place=str(path), clouds=clouds)
 
 
-def judge_token(
+def check_token(
     token: bytes, audiences: Collection[str], *, place: str, clouds: Collection[str] = CLOUD_AUDIENCES
 ) -> str | Reason:
     """The token as text, or why it is not sent; `place` names where it stands, for the sentence."""
     flaw = _flaw(token)
     if flaw:
-        return Failure.TOKEN_MALFORMED.reason(f"{place} {flaw}")
+        return FailureKind.TOKEN_MALFORMED.reason(f"{place} {flaw}")
     found = _audiences_of(token)
     wrong = found & {*clouds, *audiences} | {each for each in found if clouds and each.startswith(GOOGLE_PREFIXES)}
     if wrong:
-        return Failure.WRONG_TOKEN.reason(", ".join(map(shown, sorted(wrong))))
+        return FailureKind.WRONG_TOKEN.reason(", ".join(map(printable, sorted(wrong))))
     return token.decode("ascii")
 
 

@@ -13,10 +13,17 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlencode
 
-from mirror.apiserver.client import Access, Document, Line, connected, judge, retry_after_seconds
-from mirror.apiserver.credentials import Opened
-from mirror.apiserver.errors import LookupFailure, shown
-from mirror.apiserver.transport_errors import explain
+from mirror.apiserver.client import (
+    Connection,
+    ConnectionSettings,
+    DocumentRequest,
+    check_response,
+    connect,
+    retry_after_seconds,
+)
+from mirror.apiserver.credentials import IssuerConnection
+from mirror.apiserver.errors import DiscoveryFailureKind, printable
+from mirror.apiserver.transport_errors import reason_for_exception
 from mirror.config.fields import place_of_apiserver, prefix_of_apiserver
 from mirror.config.settings import Issuer, LimitSettings
 from mirror.model import MEDIA_TYPE_DISCOVERY, Reason, Unusable
@@ -29,11 +36,11 @@ _PATH = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
 _LABEL = "kubernetes.io/service-name"
 _WHERE = "endpointslices"
 _MAX_TOKEN_CHARACTERS = 4096
-_FAILURES = {403: LookupFailure.FORBIDDEN_ENDPOINTSLICES, 404: LookupFailure.NO_ENDPOINTSLICES}
+_FAILURES = {403: DiscoveryFailureKind.FORBIDDEN_ENDPOINTSLICES, 404: DiscoveryFailureKind.NO_ENDPOINTSLICES}
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class EndpointSlicePage:
     """One page of the list: the ready replicas as (address, port), what is no address, and how the list goes on."""
 
     replicas: tuple[tuple[Address, int], ...] = ()
@@ -41,14 +48,14 @@ class Page:
     token: str = ""
 
 
-def page_document(token: str) -> Document:
+def page_document(token: str) -> DocumentRequest:
     """The request for the page that begins at `token`, "" for the first (API concepts, "Retrieving large results")."""
     query = {"labelSelector": f"{_LABEL}=kubernetes", "limit": str(PAGE_ITEMS)} | ({"continue": token} if token else {})
     path = f"{_PATH}?{urlencode(query)}"
-    return Document(_WHERE, path, MEDIA_TYPE_DISCOVERY, frozenset({MEDIA_TYPE_DISCOVERY}), _FAILURES)
+    return DocumentRequest(_WHERE, path, MEDIA_TYPE_DISCOVERY, frozenset({MEDIA_TYPE_DISCOVERY}), _FAILURES)
 
 
-def read_page(body: bytes) -> Page | Reason:
+def read_page(body: bytes) -> EndpointSlicePage | Reason:
     """The page in `body`, a discovery.k8s.io/v1 EndpointSliceList; or why it is not taken as a whole."""
     found = read_object(body, _WHERE)
     if isinstance(found, Reason):
@@ -56,7 +63,7 @@ def read_page(body: bytes) -> Page | Reason:
     try:
         return _parsed_page(found)
     except _WrongShapeError as error:
-        return LookupFailure.ENDPOINTSLICES_INVALID.reason(str(error), where=_WHERE)
+        return DiscoveryFailureKind.ENDPOINTSLICES_INVALID.reason(str(error), where=_WHERE)
 
 
 def can_be_apiserver(address: Address, *, on_loopback: bool) -> bool:
@@ -75,9 +82,9 @@ class _WrongShapeError(ValueError):
     """The answer is JSON, but not what the API gives; the text says in which respect."""
 
 
-def _parsed_page(found: Mapping[str, Any]) -> Page:
+def _parsed_page(found: Mapping[str, Any]) -> EndpointSlicePage:
     if found.get("kind") != "EndpointSliceList":
-        raise _WrongShapeError(f"its kind is {shown(repr(found.get('kind')))}")
+        raise _WrongShapeError(f"its kind is {printable(repr(found.get('kind')))}")
     token = _member(found, "metadata", dict).get("continue") or ""
     if not isinstance(token, str) or len(token) > _MAX_TOKEN_CHARACTERS:
         raise _WrongShapeError("metadata.continue is no text of a usual length")
@@ -87,10 +94,10 @@ def _parsed_page(found: Mapping[str, Any]) -> Page:
         for text, port in _ready(item):
             address = _address(text, item.get("addressType"))
             if address is None:
-                bad.append(shown(text))
+                bad.append(printable(text))
             else:
                 replicas.append((address, port))
-    return Page(tuple(replicas), tuple(bad), token)
+    return EndpointSlicePage(tuple(replicas), tuple(bad), token)
 
 
 def _ready(item: Any) -> Iterator[tuple[str, int]]:
@@ -148,7 +155,7 @@ Replica = tuple[Address, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DiscoveredReplicas:
     """The URLs of the replicas, and what else a lookup gave: each is an apiserver that did not answer.
 
     `retry_after_seconds` is the server's wish where it had one.
@@ -164,7 +171,9 @@ class Found:
         return tuple(reason for each in self.unusable for reason in each.reasons)
 
 
-async def find(issuer: Issuer, opened: Opened, limits: LimitSettings, deadline: float) -> Found:
+async def discover_replicas(
+    issuer: Issuer, opened: IssuerConnection, limits: LimitSettings, deadline: float
+) -> DiscoveredReplicas:
     """The apiservers of `issuer`; who could not be found is `Unusable`, so that nothing retires for lack of it.
 
     Args:
@@ -174,24 +183,24 @@ async def find(issuer: Issuer, opened: Opened, limits: LimitSettings, deadline: 
         deadline: When it must have ended, in the event loop's time.
     """
     if issuer.discover is None:
-        return Found(opened.addresses)
+        return DiscoveredReplicas(opened.addresses)
     address = opened.addresses[0]
     try:
         if issuer.discover == "dns":
             return await _behind_name(address, limits, deadline)
         return await find_endpoints(address, opened.access, limits, deadline)
     except Exception as error:  # noqa: BLE001 - whatever one lookup provokes, the others' answers must survive
-        return _failed(address, explain(error, where="", connect_seconds=limits.connect_seconds))
+        return _failed(address, reason_for_exception(error, where="", connect_seconds=limits.connect_seconds))
 
 
-async def _behind_name(address: str, limits: LimitSettings, deadline: float) -> Found:
+async def _behind_name(address: str, limits: LimitSettings, deadline: float) -> DiscoveredReplicas:
     host, port = place_of_apiserver(address)
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout_at(deadline):
             answers = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except TimeoutError:
-        return _failed(address, LookupFailure.LOOKUP_TIMEOUT.reason(f"{limits.total_seconds:g}"))
+        return _failed(address, DiscoveryFailureKind.LOOKUP_TIMEOUT.reason(f"{limits.total_seconds:g}"))
     texts = {str(place[0]) for *_, place in answers}
     # A link-local address is good on one of our own network cards only: it says nothing about an apiserver.
     scoped = sorted(text for text in texts if "%" in text)
@@ -200,18 +209,20 @@ async def _behind_name(address: str, limits: LimitSettings, deadline: float) -> 
     return replace(found, urls=tuple(url + prefix_of_apiserver(address) for url in found.urls))
 
 
-async def find_endpoints(address: str, access: Access, limits: LimitSettings, deadline: float) -> Found:
+async def find_endpoints(
+    address: str, access: ConnectionSettings, limits: LimitSettings, deadline: float
+) -> DiscoveredReplicas:
     """What the apiserver at `address` lists as the ready endpoints of `default/kubernetes`."""
     replicas: set[Replica] = set()
     bad: dict[str, None] = {}
     on_loopback = _is_on_loopback(address)
-    async with connected(address, access, limits, deadline) as line:
+    async with connect(address, access, limits, deadline) as line:
         if isinstance(line, Reason):
             return _failed(address, line)
         token = ""
         for _ in range(MAX_PAGES):
             page = await _fetched_page(line, token)
-            if isinstance(page, Found):
+            if isinstance(page, DiscoveredReplicas):
                 return page
             good = {each for each in page.replicas if can_be_apiserver(each[0], on_loopback=on_loopback)}
             replicas |= good
@@ -219,43 +230,43 @@ async def find_endpoints(address: str, access: Access, limits: LimitSettings, de
             token = page.token
             if not token:
                 return _found(address, replicas, bad)
-    return _failed(address, LookupFailure.TOO_MANY_REPLICAS.reason(f"the list has more than {MAX_PAGES} pages"))
+    return _failed(address, DiscoveryFailureKind.TOO_MANY_REPLICAS.reason(f"the list has more than {MAX_PAGES} pages"))
 
 
-async def _fetched_page(line: Line, token: str) -> Page | Found:
+async def _fetched_page(line: Connection, token: str) -> EndpointSlicePage | DiscoveredReplicas:
     document = page_document(token)
     reply = await line.fetch(document)
     if isinstance(reply, Reason):
         return _failed(line.apiserver, reply)
     secret, max_body_bytes = line.access.token, line.limits.max_body_bytes
-    flaw = judge(document, reply, line.access.login, max_body_bytes=max_body_bytes, secret=secret)
+    flaw = check_response(document, reply, line.access.login, max_body_bytes=max_body_bytes, secret=secret)
     page = flaw or read_page(reply.body)
     if isinstance(page, Reason):
         unusable = Unusable(line.apiserver, (page,), None, reply.certificate_expires_at)
-        return Found((), (unusable,), retry_after_seconds(reply))
+        return DiscoveredReplicas((), (unusable,), retry_after_seconds(reply))
     return page
 
 
-def _found(address: str, replicas: Iterable[Replica], bad: Iterable[str]) -> Found:
+def _found(address: str, replicas: Iterable[Replica], bad: Iterable[str]) -> DiscoveredReplicas:
     # Written in two ways, one replica must not count as two.
     plain = {(_plain(where), port) for where, port in replicas}
     unique = sorted(plain, key=lambda each: (each[0].version, int(each[0]), each[1]))
     wrong = tuple(bad)
     count = len(unique) + len(wrong)
     if count > MAX_REPLICAS:
-        return _failed(address, LookupFailure.TOO_MANY_REPLICAS.reason(f"{count}, at most {MAX_REPLICAS}"))
+        return _failed(address, DiscoveryFailureKind.TOO_MANY_REPLICAS.reason(f"{count}, at most {MAX_REPLICAS}"))
     if not unique and not wrong:
-        return _failed(address, LookupFailure.NOTHING_FOUND.reason(f"nothing stands behind {address}"))
-    unusable = tuple(Unusable(address, (LookupFailure.BAD_ENDPOINT.reason(shown(text)),)) for text in wrong)
-    return Found(tuple(_url(*each) for each in unique), unusable)
+        return _failed(address, DiscoveryFailureKind.NOTHING_FOUND.reason(f"nothing stands behind {address}"))
+    unusable = tuple(Unusable(address, (DiscoveryFailureKind.BAD_ENDPOINT.reason(printable(text)),)) for text in wrong)
+    return DiscoveredReplicas(tuple(_url(*each) for each in unique), unusable)
 
 
 def _plain(address: Address) -> Address:
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
-def _failed(address: str, reason: Reason) -> Found:
-    return Found((), (Unusable(address, (reason,)),))
+def _failed(address: str, reason: Reason) -> DiscoveredReplicas:
+    return DiscoveredReplicas((), (Unusable(address, (reason,)),))
 
 
 def _url(address: Address, port: int) -> str:

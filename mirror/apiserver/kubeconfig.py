@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirror.apiserver.errors import LookupFailure, shown
+from mirror.apiserver.errors import DiscoveryFailureKind, printable
 from mirror.config import fields, yaml_reader
 from mirror.files import read_small, why_unreadable
 from mirror.model import Reason
@@ -56,25 +56,25 @@ def read_kubeconfig(path: Path, context: str | None) -> Kubeconfig | tuple[Reaso
     try:
         text = read_small(path, MAX_KUBECONFIG_BYTES).decode()
     except UnicodeDecodeError:
-        return (LookupFailure.KUBECONFIG_INVALID.reason(f"{path} is not UTF-8"),)
+        return (DiscoveryFailureKind.KUBECONFIG_INVALID.reason(f"{path} is not UTF-8"),)
     except OSError as error:
-        return (LookupFailure.KUBECONFIG_UNREADABLE.reason(f"{path}: {why_unreadable(error)}"),)
+        return (DiscoveryFailureKind.KUBECONFIG_UNREADABLE.reason(f"{path}: {why_unreadable(error)}"),)
     # The reader of our own configuration: neither aliases nor tags, no name twice, bounded in depth.
     read = yaml_reader.load_strict_yaml(text)
     if not read.readable or read.problems or not isinstance(read.data, dict):
-        return (LookupFailure.KUBECONFIG_INVALID.reason(f"{path}: {_first_problem(read)}"),)
-    return _Reader(path, read.data).read(context)
+        return (DiscoveryFailureKind.KUBECONFIG_INVALID.reason(f"{path}: {_first_problem(read)}"),)
+    return _KubeconfigReader(path, read.data).read(context)
 
 
 def _first_problem(read: yaml_reader.YamlDocument) -> str:
     if not read.problems:
         return "it is no mapping of keys"
     first = read.problems[0]
-    sentence = shown(first.text.partition(". ")[0]).removesuffix(".")
+    sentence = printable(first.text.partition(". ")[0]).removesuffix(".")
     return f"line {first.line}: {sentence}" if first.line else sentence
 
 
-class _Reader:
+class _KubeconfigReader:
     """Takes one kubeconfig apart, collecting every reason against it."""
 
     def __init__(self, path: Path, data: Mapping[str, object]) -> None:
@@ -121,7 +121,7 @@ class _Reader:
         if cluster.get("insecure-skip-tls-verify"):
             why.append("insecure-skip-tls-verify switches verification off")
         self._reasons += [
-            LookupFailure.KUBECONFIG_REFUSED.reason(f"{self._path}: {each}") for each in dict.fromkeys(why)
+            DiscoveryFailureKind.KUBECONFIG_REFUSED.reason(f"{self._path}: {each}") for each in dict.fromkeys(why)
         ]
         if not cluster.get("server"):
             self._invalid("its cluster names no server")
@@ -139,7 +139,7 @@ class _Reader:
         if len(found) == 1 and isinstance(found[0], dict):
             return found[0]
         many = "stands several times" if len(found) > 1 else "is no mapping" if found else "is missing"
-        self._invalid(f"the {key} {shown(name)} {many}: it has {self._names(section)}")
+        self._invalid(f"the {key} {printable(name)} {many}: it has {self._names(section)}")
         return None
 
     def _entries(self, section: str) -> Iterator[Mapping[str, object]]:
@@ -148,7 +148,7 @@ class _Reader:
 
     def _names(self, section: str) -> str:
         names = [str(each.get("name")) for each in self._entries(section)]
-        return shown(", ".join(names)) if names else f"no {section}"
+        return printable(", ".join(names)) if names else f"no {section}"
 
     def _text(self, part: Mapping[str, object], key: str, whose: str) -> str:
         value = part.get(key)
@@ -185,8 +185,8 @@ class _Reader:
         try:
             return None if path is None else read_small(path, MAX_MEMBER_BYTES)
         except OSError as error:
-            self._reasons.append(LookupFailure.KUBECONFIG_UNREADABLE.reason(f"{path}: {why_unreadable(error)}"))
+            self._reasons.append(DiscoveryFailureKind.KUBECONFIG_UNREADABLE.reason(f"{path}: {why_unreadable(error)}"))
             return None
 
     def _invalid(self, words: str) -> None:
-        self._reasons.append(LookupFailure.KUBECONFIG_INVALID.reason(f"{self._path}: {words}"))
+        self._reasons.append(DiscoveryFailureKind.KUBECONFIG_INVALID.reason(f"{self._path}: {words}"))

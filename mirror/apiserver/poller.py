@@ -11,22 +11,22 @@ from threading import Lock, Thread
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from mirror.apiserver.client import Heard, converse
-from mirror.apiserver.credentials import Opened, open_issuer
-from mirror.apiserver.endpoints import Found, find
-from mirror.apiserver.errors import Failure
-from mirror.apiserver.tls import MOST_KEPT, Contexts
+from mirror.apiserver.client import Response, fetch_documents
+from mirror.apiserver.credentials import IssuerConnection, open_issuer_connection
+from mirror.apiserver.endpoints import DiscoveredReplicas, discover_replicas
+from mirror.apiserver.errors import FailureKind
+from mirror.apiserver.tls import MOST_KEPT, TlsContextCache
 from mirror.config.settings import LOAD_BALANCER_CONNECTIONS, Issuer, LimitSettings
 from mirror.model import Answer, IssuerName, Reason, Unusable
 
 _GOLDEN_RATIO = 0.6180339887498949
 
-Told = Callable[[IssuerName, tuple[Answer | Unusable, ...]], None]
+OnAnswer = Callable[[IssuerName, tuple[Answer | Unusable, ...]], None]
 """Hears of an issuer once, when it is complete: its name, and its answers in configured order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PollRequest:
     """One conversation to be had: `slot` is its place among the answers of its issuer.
 
     `lookup` means that the apiservers must be found first. `spent_seconds` is what finding this one took: it counts
@@ -40,19 +40,19 @@ class Question:
     spent_seconds: float = 0.0
 
 
-class Board:
+class PollQueue:
     """The answers of a pass, by issuer, in configured order; `told` hears of each issuer that is complete.
 
     What was told is forgotten. An issuer without apiservers has no questions and is never told.
     """
 
-    def __init__(self, issuers: Sequence[Issuer], told: Told) -> None:
-        questions = {issuer.name: _questions_of(issuer) for issuer in issuers}
+    def __init__(self, issuers: Sequence[Issuer], told: OnAnswer) -> None:
+        questions = {issuer.name: _requests_of(issuer) for issuer in issuers}
         self._questions = {name: asked for name, asked in questions.items() if asked}
         self._answers: dict[IssuerName, dict[int, Answer | Unusable]] = {name: {} for name in self._questions}
         self._told = told
 
-    def questions(self, turn: int) -> Iterator[Question]:
+    def questions(self, turn: int) -> Iterator[PollRequest]:
         """All questions, those of one issuer together, beginning with another issuer each `turn`.
 
         The steps are the golden ratio of the number of issuers: when time is over after a part of them, a few
@@ -63,7 +63,7 @@ class Board:
         for questions in (*all_questions[begin:], *all_questions[:begin]):
             yield from questions
 
-    def put(self, question: Question, answer: Answer | Unusable) -> None:
+    def put(self, question: PollRequest, answer: Answer | Unusable) -> None:
         """Note `answer`."""
         name = question.issuer.name
         answers = self._answers[name]
@@ -77,12 +77,12 @@ class Board:
         return name not in self._answers
 
     def found(
-        self, lookup: Question, apiservers: Sequence[str], unusable: Sequence[Unusable], *, spent_seconds: float
-    ) -> tuple[Question, ...]:
+        self, lookup: PollRequest, apiservers: Sequence[str], unusable: Sequence[Unusable], *, spent_seconds: float
+    ) -> tuple[PollRequest, ...]:
         """Put what a lookup found in its place: the questions that are to be asked now."""
         name, slots = lookup.issuer.name, _slots(lookup.issuer, apiservers)
-        asked = tuple(Question(lookup.issuer, slot, text, False, spent_seconds) for slot, text in enumerate(slots))
-        failed = tuple(Question(lookup.issuer, len(asked) + at, each.apiserver) for at, each in enumerate(unusable))
+        asked = tuple(PollRequest(lookup.issuer, slot, text, False, spent_seconds) for slot, text in enumerate(slots))
+        failed = tuple(PollRequest(lookup.issuer, len(asked) + at, each.apiserver) for at, each in enumerate(unusable))
         self._questions[name] = asked + failed
         for question, answer in zip(failed, unusable, strict=True):
             self.put(question, answer)
@@ -95,11 +95,11 @@ class Board:
                 self.put(question, Unusable(question.apiserver, (reason,)))
 
 
-def _questions_of(issuer: Issuer) -> tuple[Question, ...]:
+def _requests_of(issuer: Issuer) -> tuple[PollRequest, ...]:
     if issuer.apiservers and issuer.discover is None:
-        return tuple(Question(issuer, slot, text) for slot, text in enumerate(_slots(issuer, issuer.apiservers)))
+        return tuple(PollRequest(issuer, slot, text) for slot, text in enumerate(_slots(issuer, issuer.apiservers)))
     if issuer.apiservers or issuer.auth.kubeconfig is not None or issuer.auth.in_cluster:
-        return (Question(issuer, 0, _label(issuer), lookup=True),)
+        return (PollRequest(issuer, 0, _label(issuer), lookup=True),)
     return ()
 
 
@@ -119,7 +119,7 @@ Resolve = Callable[..., list[Any]]
 """As `socket.getaddrinfo`."""
 
 
-class Island(asyncio.SelectorEventLoop):
+class ResolverLoop(asyncio.SelectorEventLoop):
     """A loop that looks each name up in a daemon thread of its own.
 
     asyncio's thread pool has few threads, so that a handful of hanging lookups would stop everybody's, and both
@@ -179,21 +179,21 @@ _PAUSE_SECONDS = 0.1
 # A starting apiserver refuses for 50 to 110 ms what it is about to allow (fact 17).
 _PAUSE_AFTER_FORBIDDEN_SECONDS = 0.3
 _NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
-_Outcome = TypeVar("_Outcome", Heard, Found)
+_Outcome = TypeVar("_Outcome", Response, DiscoveredReplicas)
 
 
 @dataclass(slots=True)
-class _Work:
+class _PollState:
     """What is still to be asked in a pass, and who is at it; the issuers that are being asked, opened, by name."""
 
-    board: Board
-    waiting: deque[Question]
+    board: PollQueue
+    waiting: deque[PollRequest]
     group: asyncio.TaskGroup
     workers: int = 0
-    opened: dict[IssuerName, Opened | tuple[Reason, ...]] = field(default_factory=dict)
+    opened: dict[IssuerName, IssuerConnection | tuple[Reason, ...]] = field(default_factory=dict)
 
 
-class Apiservers:
+class ApiserverPoller:
     """The apiservers of all issuers as the source of a pass.
 
     One object serves one pass at a time, from any thread. After `cancel` it asks nobody any more.
@@ -216,7 +216,7 @@ class Apiservers:
         self._limits = limits
         self._resolve = resolve
         self._environ = environ
-        self._contexts = Contexts(keep_contexts)
+        self._contexts = TlsContextCache(keep_contexts)
         self._lock = Lock()
         self._cancelled = False
         self._interrupt: Callable[[], object] | None = None
@@ -243,16 +243,16 @@ class Apiservers:
         self.tell(issuers, turn=turn, told=told)
         return {issuer.name: heard.get(issuer.name, ()) for issuer in issuers}
 
-    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: Told, ends_at: float | None = None) -> None:
+    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: OnAnswer, ends_at: float | None = None) -> None:
         """As `ask`, but `told` hears the answers, and asking ends at `ends_at` where that is given.
 
         `ends_at` is a moment of `time.monotonic`, which all processes of a machine share. Of an issuer without
         apiservers nothing is told.
         """
         self._contexts.begin_pass()
-        board = Board(issuers, told)
+        board = PollQueue(issuers, told)
         left_seconds = self._limits.source_deadline_seconds if ends_at is None else ends_at - time.monotonic()
-        with asyncio.Runner(loop_factory=partial(Island, self._resolve)) as runner:
+        with asyncio.Runner(loop_factory=partial(ResolverLoop, self._resolve)) as runner:
             runner.run(self._work_for(left_seconds, board, turn))
 
     def cancel(self) -> None:
@@ -262,7 +262,7 @@ class Apiservers:
             if self._interrupt is not None:
                 self._interrupt()
 
-    async def _work_for(self, seconds: float, board: Board, turn: int) -> None:
+    async def _work_for(self, seconds: float, board: PollQueue, turn: int) -> None:
         work = asyncio.ensure_future(self._work(board, board.questions(turn)))
         self._arm(work)
         try:
@@ -273,8 +273,8 @@ class Apiservers:
         await asyncio.wait({work})
         if not work.cancelled():
             work.result()  # raises what `progress` raised
-        late = Failure.NOT_IN_TIME.reason(f"{self._limits.source_deadline_seconds:g}")
-        board.fill(Failure.INTERRUPTED.reason() if self._cancelled else late)
+        late = FailureKind.NOT_IN_TIME.reason(f"{self._limits.source_deadline_seconds:g}")
+        board.fill(FailureKind.INTERRUPTED.reason() if self._cancelled else late)
 
     def _arm(self, work: asyncio.Future[None]) -> None:
         loop = asyncio.get_running_loop()
@@ -288,17 +288,17 @@ class Apiservers:
         with self._lock:
             self._interrupt = None
 
-    async def _work(self, board: Board, questions: Iterable[Question]) -> None:
+    async def _work(self, board: PollQueue, questions: Iterable[PollRequest]) -> None:
         async with asyncio.TaskGroup() as group:
-            work = _Work(board, deque(questions), group)
+            work = _PollState(board, deque(questions), group)
             self._hire(work, len(work.waiting))
 
-    def _hire(self, work: _Work, wanted: int) -> None:
+    def _hire(self, work: _PollState, wanted: int) -> None:
         for _ in range(min(self._limits.concurrency - work.workers, wanted)):
             work.workers += 1
             work.group.create_task(self._worker(work))
 
-    async def _worker(self, work: _Work) -> None:
+    async def _worker(self, work: _PollState) -> None:
         while work.waiting:
             question = work.waiting.popleft()
             name = question.issuer.name
@@ -316,26 +316,26 @@ class Apiservers:
                 work.opened.pop(name, None)
         work.workers -= 1
 
-    def _open(self, issuer: Issuer) -> Opened | tuple[Reason, ...]:
+    def _open(self, issuer: Issuer) -> IssuerConnection | tuple[Reason, ...]:
         try:
-            return open_issuer(issuer, self._contexts, self._environ)
+            return open_issuer_connection(issuer, self._contexts, self._environ)
         except Exception as error:  # noqa: BLE001 - whatever one issuer's files provoke, the others must be asked
-            return (Failure.UNEXPECTED.reason(type(error).__name__),)
+            return (FailureKind.UNEXPECTED.reason(type(error).__name__),)
 
-    async def _look_up(self, work: _Work, question: Question, opened: Opened) -> None:
+    async def _look_up(self, work: _PollState, question: PollRequest, opened: IssuerConnection) -> None:
         """Find the issuer's apiservers; they are asked next, so that its answers stay together."""
         begun = asyncio.get_running_loop().time()
         deadline = begun + self._limits.total_seconds
-        found = await _twice(lambda: find(question.issuer, opened, self._limits, deadline), deadline)
+        found = await _twice(lambda: discover_replicas(question.issuer, opened, self._limits, deadline), deadline)
         spent_seconds = asyncio.get_running_loop().time() - begun
         asked = work.board.found(question, found.urls, found.unusable, spent_seconds=spent_seconds)
         work.waiting.extendleft(reversed(asked))
         self._hire(work, len(asked))
 
-    async def _answer(self, question: Question, opened: Opened) -> Answer | Unusable:
+    async def _answer(self, question: PollRequest, opened: IssuerConnection) -> Answer | Unusable:
         access = opened.access if question.issuer.discover is None else opened.replicas
         deadline = asyncio.get_running_loop().time() + self._limits.total_seconds - question.spent_seconds
-        heard = await _twice(lambda: converse(question.apiserver, access, self._limits, deadline), deadline)
+        heard = await _twice(lambda: fetch_documents(question.apiserver, access, self._limits, deadline), deadline)
         return heard.outcome(question.apiserver)
 
 
@@ -350,7 +350,7 @@ async def _twice(once: Callable[[], Awaitable[_Outcome]], deadline: float) -> _O
     return outcome
 
 
-def _pause_seconds(outcome: Heard | Found) -> float | None:
+def _pause_seconds(outcome: Response | DiscoveredReplicas) -> float | None:
     """How long to wait before the second try; None when a second try would hear the same."""
     codes = {reason.code for reason in outcome.reasons}
     if not codes & _TRIED_AGAIN:

@@ -12,7 +12,7 @@ from threading import Lock, Thread, Timer
 from typing import TYPE_CHECKING, Protocol
 
 from mirror import __version__
-from mirror.apiserver.poller import Told
+from mirror.apiserver.poller import OnAnswer
 from mirror.config.settings import Issuer, LimitSettings
 from mirror.model import Answer, IssuerName, Unusable
 
@@ -24,7 +24,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 
 
-def usable_cores(
+def available_cpus(
     *,
     cgroups: Path = CGROUPS,
     own_cgroup: Path = OWN_CGROUP,
@@ -49,7 +49,7 @@ def usable_cores(
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Task:
     """Ask the apiservers of `issuers` within `limits`, and until `ends_at` (a moment of `time.monotonic`).
 
     `turn` is that of `mirror.ports.Source.ask`.
@@ -61,7 +61,7 @@ class Job:
     ends_at: float
 
 
-def give(line: "Connection", job: Job) -> None:
+def send_task(line: "Connection", job: Task) -> None:
     """Send `job`, after the version of who sends it.
 
     Raises:
@@ -72,7 +72,7 @@ def give(line: "Connection", job: Job) -> None:
     line.send(job)
 
 
-def work(line: "Connection", ask: Callable[[Job, Told], object]) -> bool:
+def run_task(line: "Connection", ask: Callable[[Task, OnAnswer], object]) -> bool:
     """Do the one job that comes over `line`, and tell each issuer's answers as soon as they are complete.
 
     When nobody listens any more this process ends at once.
@@ -86,7 +86,7 @@ def work(line: "Connection", ask: Callable[[Job, Told], object]) -> bool:
     """
     with suppress(EOFError, OSError):  # whoever started us has ended meanwhile
         if line.recv() == __version__:
-            job: Job = line.recv()
+            job: Task = line.recv()
             Thread(target=_end_with, args=(line,), daemon=True).start()
             ask(job, lambda name, answers: line.send((name, answers)))
             return True
@@ -105,13 +105,13 @@ MOST_PROCESSES = 4
 _LAST_WORDS_SECONDS = 1.0
 """So long after the deadline, which they keep themselves, the processes may tell what they have heard."""
 
-Answers = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
+AnswersByIssuer = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
 
 
-class Alone(Protocol):
+class SingleProcess(Protocol):
     """One process that asks; see `mirror.apiserver.poller.Apiservers`."""
 
-    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: Told, ends_at: float | None) -> None:
+    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: OnAnswer, ends_at: float | None) -> None:
         """Ask every apiserver of `issuers`."""
         ...
 
@@ -120,7 +120,7 @@ class Alone(Protocol):
         ...
 
 
-class Crew:
+class WorkerPool:
     """The apiservers of all issuers: few are asked by this process, many by several that live for one `ask`.
 
     What is told and what is returned is the same. One object serves one pass at a time, from any thread. After `cancel`
@@ -129,7 +129,7 @@ class Crew:
     Args:
         limits: What a slow or hostile apiserver may cost. The processes share `concurrency`.
         alone: Asks where one process is enough, and for the processes that could not start or were lost.
-        command: Starts a process that does a `Job`, see `mirror.apiserver.process_pool.work`; a descriptor's number is
+        command: Starts a process that does a `Task`, see `mirror.apiserver.process_pool.work`; a descriptor's number is
             added.
         cores: How many may compute at the same time.
         apiservers_a_process: From how many on another process is worth its start.
@@ -139,7 +139,7 @@ class Crew:
         self,
         limits: LimitSettings,
         *,
-        alone: Alone,
+        alone: SingleProcess,
         command: Sequence[str],
         cores: int,
         apiservers_a_process: int = APISERVERS_A_PROCESS,
@@ -153,7 +153,7 @@ class Crew:
         self._cancelled = False
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def ask(self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]) -> Answers:
+    def ask(self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]) -> AnswersByIssuer:
         """As `mirror.apiserver.poller.Apiservers.ask`."""
         ends_at = time.monotonic() + self._limits.source_deadline_seconds
         size = self._size(issuers)
@@ -184,7 +184,7 @@ class Crew:
         asked = sum(issuer.expected_answers for issuer in issuers)
         return min(self._cores, MOST_PROCESSES, self._limits.concurrency, asked // self._apiservers_a_process)
 
-    def _together(self, jobs: Sequence[Job]) -> Generator[tuple[IssuerName, tuple[Answer | Unusable, ...]]]:
+    def _together(self, jobs: Sequence[Task]) -> Generator[tuple[IssuerName, tuple[Answer | Unusable, ...]]]:
         """What the processes tell, until all have ended."""
         left_seconds = jobs[0].ends_at + _LAST_WORDS_SECONDS - time.monotonic()
         with suppress(OSError), ExitStack() as stack:  # OSError: a process cannot start, as over a limit of them
@@ -195,7 +195,7 @@ class Crew:
             timer.start()
             for line, job in zip(lines, jobs, strict=True):
                 with suppress(OSError):  # it is gone already: nothing will come from it
-                    give(line, job)
+                    send_task(line, job)
             yield from _told(lines)
 
     @contextmanager
@@ -230,11 +230,11 @@ class Crew:
                 process.kill()
 
 
-def _jobs(issuers: Sequence[Issuer], limits: LimitSettings, turn: int, ends_at: float, size: int) -> tuple[Job, ...]:
+def _jobs(issuers: Sequence[Issuer], limits: LimitSettings, turn: int, ends_at: float, size: int) -> tuple[Task, ...]:
     """Shares of equal size, made anew in each turn: who is slow, or dead, stands beside others every time."""
     mixed = Random(turn).sample(tuple(issuers), len(issuers))  # noqa: S311  no secret
     share = replace(limits, concurrency=limits.concurrency // size)
-    return tuple(Job(tuple(map(_bare, mixed[at::size])), share, turn, ends_at) for at in range(size))
+    return tuple(Task(tuple(map(_bare, mixed[at::size])), share, turn, ends_at) for at in range(size))
 
 
 def _bare(issuer: Issuer) -> Issuer:

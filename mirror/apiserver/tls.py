@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from weakref import WeakValueDictionary
 
-from mirror.apiserver.errors import Failure, shown
+from mirror.apiserver.errors import FailureKind, printable
 from mirror.config.settings import TlsSettings
 from mirror.files import read_small, why_unreadable
 from mirror.model import Reason
@@ -21,7 +21,7 @@ _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICAT
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class TlsMaterial:
     """All that a context is made of, by content: files that are renewed in place give a new context.
 
     `ca` None means the system's trust; `client_key` empty means that the key stands beside the certificate. `ca_place`
@@ -56,14 +56,14 @@ class _NamedContext(ssl.SSLContext):
         return super().wrap_bio(incoming, outgoing, server_side, self.name, session)
 
 
-class Contexts:
+class TlsContextCache:
     """Contexts shared by content, as long as somebody holds them; `keep` of a pass are held until the next one ends."""
 
     def __init__(self, keep: int = MOST_KEPT) -> None:
         self._keep = keep
-        self._kept: dict[Material, ssl.SSLContext] = {}
-        self._used: dict[Material, ssl.SSLContext] = {}
-        self._alive: WeakValueDictionary[Material, ssl.SSLContext] = WeakValueDictionary()
+        self._kept: dict[TlsMaterial, ssl.SSLContext] = {}
+        self._used: dict[TlsMaterial, ssl.SSLContext] = {}
+        self._alive: WeakValueDictionary[TlsMaterial, ssl.SSLContext] = WeakValueDictionary()
         self._system: ssl.SSLContext | None = None
 
     def begin_pass(self) -> None:
@@ -78,7 +78,7 @@ class Contexts:
         material = read_material(tls)
         return material if isinstance(material, Reason) else self.of(material)
 
-    def of(self, material: Material) -> ssl.SSLContext | Reason:
+    def of(self, material: TlsMaterial) -> ssl.SSLContext | Reason:
         """The context of `material`, or why there is none: it is no PEM, or key and certificate do not fit."""
         context = self._alive.get(material) or _build(material)
         if isinstance(context, ssl.SSLContext):
@@ -104,23 +104,23 @@ def certificate_expires_at(connection: ssl.SSLObject | None) -> datetime | None:
         return None
 
 
-def read_material(tls: TlsSettings) -> Material | Reason:
+def read_material(tls: TlsSettings) -> TlsMaterial | Reason:
     """The files of `tls`, or why one of them cannot be read."""
     try:
         ca = None if tls.ca_file is None else read_small(tls.ca_file, MAX_PEM_BYTES)
     except OSError as error:
-        return Failure.CA_UNREADABLE.reason(f"{tls.ca_file}: {why_unreadable(error)}")
+        return FailureKind.CA_UNREADABLE.reason(f"{tls.ca_file}: {why_unreadable(error)}")
     client: list[bytes] = []
     for path in (tls.client_cert_file, tls.client_key_file):
         try:
             client.append(b"" if path is None else read_small(path, MAX_PEM_BYTES))
         except OSError as error:
-            return Failure.CLIENT_CERT_UNREADABLE.reason(f"{path}: {why_unreadable(error)}")
+            return FailureKind.CLIENT_CERT_UNREADABLE.reason(f"{path}: {why_unreadable(error)}")
     places = [str(path) for path in (tls.client_cert_file, tls.client_key_file) if path is not None]
-    return Material(ca, tls.server_name, client[0], client[1], str(tls.ca_file), " and ".join(places))
+    return TlsMaterial(ca, tls.server_name, client[0], client[1], str(tls.ca_file), " and ".join(places))
 
 
-def _build(material: Material) -> ssl.SSLContext | Reason:
+def _build(material: TlsMaterial) -> ssl.SSLContext | Reason:
     context = _bare(ssl.SSLContext if material.server_name is None else _NamedContext)
     if isinstance(context, _NamedContext):
         context.name = material.server_name or ""
@@ -137,22 +137,22 @@ def _bare(kind: type[ssl.SSLContext]) -> ssl.SSLContext:
     return context
 
 
-def _trust(context: ssl.SSLContext, material: Material) -> Reason | None:
+def _trust(context: ssl.SSLContext, material: TlsMaterial) -> Reason | None:
     if material.ca is None:
         context.load_default_certs()
         return None
     # Only the blocks: comments around them may hold any bytes, and OpenSSL's reader wants ASCII.
     blocks = _CERTIFICATE.findall(material.ca)
     if not blocks:
-        return Failure.CA_NOT_PEM.reason(f"{material.ca_place} has no BEGIN CERTIFICATE block")
+        return FailureKind.CA_NOT_PEM.reason(f"{material.ca_place} has no BEGIN CERTIFICATE block")
     try:
         context.load_verify_locations(cadata=b"\n".join(blocks).decode("ascii"))
     except (ValueError, ssl.SSLError) as error:  # ValueError: bytes in a block that are not ASCII
-        return Failure.CA_NOT_PEM.reason(f"{material.ca_place}: {shown(str(error))}")
+        return FailureKind.CA_NOT_PEM.reason(f"{material.ca_place}: {printable(str(error))}")
     return None
 
 
-def _present(context: ssl.SSLContext, material: Material) -> Reason | None:
+def _present(context: ssl.SSLContext, material: TlsMaterial) -> Reason | None:
     if not material.client_cert:
         return None
     try:
@@ -160,7 +160,7 @@ def _present(context: ssl.SSLContext, material: Material) -> Reason | None:
             # An empty password, because without one OpenSSL would ask for it on the terminal.
             context.load_cert_chain(certificate, key if material.client_key else None, password="")
     except OSError as error:
-        return Failure.CLIENT_CERT_INVALID.reason(f"{material.client_place}: {shown(str(error))}")
+        return FailureKind.CLIENT_CERT_INVALID.reason(f"{material.client_place}: {printable(str(error))}")
     return None
 
 

@@ -5,7 +5,7 @@ import ssl
 
 import httpx
 
-from mirror.apiserver.errors import Failure, redacted, shown
+from mirror.apiserver.errors import FailureKind, printable, redacted
 from mirror.model import Reason
 
 _X509_NOT_YET_VALID, _X509_EXPIRED = 9, 10  # X509_V_ERR_*, OpenSSL's x509_vfy.h
@@ -16,7 +16,7 @@ _NO_TLS_FAULT = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, s
 _CONNECTION_ENDED = ("Server disconnected", "peer closed connection", "peer unexpectedly closed connection")
 
 
-def explain(error: Exception, *, where: str, connect_seconds: float, secret: str = "") -> Reason:
+def reason_for_exception(error: Exception, *, where: str, connect_seconds: float, secret: str = "") -> Reason:
     """The reason behind `error`, which asking for the document `where` raised.
 
     Args:
@@ -30,34 +30,34 @@ def explain(error: Exception, *, where: str, connect_seconds: float, secret: str
     if tls is not None:
         return _explain_tls(tls, where)
     if isinstance(error, httpx.ConnectTimeout):
-        return Failure.CONNECT_TIMEOUT.reason(f"{connect_seconds:g}", where=where)
+        return FailureKind.CONNECT_TIMEOUT.reason(f"{connect_seconds:g}", where=where)
     if isinstance(error, httpx.ProxyError):
-        return Failure.PROXY_REFUSED.reason(shown(str(error)), where=where)
+        return FailureKind.PROXY_REFUSED.reason(printable(str(error)), where=where)
     if isinstance(error, (httpx.ProtocolError, httpx.DecodingError)):
         return _explain_protocol(redacted(str(error), secret), where)
     if isinstance(error, (httpx.TransportError, OSError)):
-        return Failure.UNREACHABLE.reason(_system_words(chain), where=where)
+        return FailureKind.UNREACHABLE.reason(_system_words(chain), where=where)
     if isinstance(error, (httpx.InvalidURL, ValueError, ImportError)):
-        return Failure.BAD_ADDRESS.reason(type(error).__name__, where=where)
-    return Failure.UNEXPECTED.reason(type(chain[-1]).__name__, where=where)
+        return FailureKind.BAD_ADDRESS.reason(type(error).__name__, where=where)
+    return FailureKind.UNEXPECTED.reason(type(chain[-1]).__name__, where=where)
 
 
 def _explain_tls(error: ssl.SSLError, where: str) -> Reason:
     if not isinstance(error, ssl.SSLCertVerificationError):
         words = (error.reason or error.strerror or str(error)).replace("_", " ").lower()
-        return Failure.TLS_FAILED.reason(shown(words), where=where)
-    failure = Failure.TLS_UNTRUSTED
+        return FailureKind.TLS_FAILED.reason(printable(words), where=where)
+    failure = FailureKind.TLS_UNTRUSTED
     if error.verify_code in _X509_WRONG_NAME:
-        failure = Failure.TLS_WRONG_NAME
+        failure = FailureKind.TLS_WRONG_NAME
     elif error.verify_code in (_X509_NOT_YET_VALID, _X509_EXPIRED):
-        failure = Failure.TLS_EXPIRED
-    return failure.reason(shown(error.verify_message.rstrip(".")), where=where)
+        failure = FailureKind.TLS_EXPIRED
+    return failure.reason(printable(error.verify_message.rstrip(".")), where=where)
 
 
 def _explain_protocol(words: str, where: str) -> Reason:
     if words.startswith(_CONNECTION_ENDED):
-        return Failure.UNREACHABLE.reason("it closed the connection before the answer was complete", where=where)
-    return Failure.NOT_HTTP.reason(shown(words), where=where)
+        return FailureKind.UNREACHABLE.reason("it closed the connection before the answer was complete", where=where)
+    return FailureKind.NOT_HTTP.reason(printable(words), where=where)
 
 
 def _system_words(chain: tuple[BaseException, ...]) -> str:
@@ -65,7 +65,7 @@ def _system_words(chain: tuple[BaseException, ...]) -> str:
     for error in reversed(chain):
         if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno is not None:
             # Resolver errors have negative numbers and words of their own.
-            return shown(os.strerror(error.errno) if error.errno > 0 else f"DNS: {error.strerror}")
+            return printable(os.strerror(error.errno) if error.errno > 0 else f"DNS: {error.strerror}")
     return "the connection broke"
 
 

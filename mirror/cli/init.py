@@ -16,7 +16,7 @@ from mirror.model import IssuerUrl, KeyPolicy, Reason, Unusable
 from mirror.report import ExitStatus
 
 if TYPE_CHECKING:
-    from mirror.apiserver.cluster_probe import Survey
+    from mirror.apiserver.cluster_probe import ClusterProbe
     from mirror.apiserver.kubeconfig import Kubeconfig
 
 
@@ -42,14 +42,14 @@ def command(ctx: click.Context, *, kubeconfig: Path, context: str | None) -> Non
 
 def entry_of(kubeconfig: Path, context: str | None) -> str | tuple[Reason, ...]:
     """What the cluster says, believed and written as YAML; or every reason why nothing can be proposed."""
-    from mirror.apiserver.cluster_probe import survey  # noqa: PLC0415  `--help` does without
+    from mirror.apiserver.cluster_probe import probe_cluster  # noqa: PLC0415  `--help` does without
     from mirror.apiserver.kubeconfig import read_kubeconfig  # noqa: PLC0415  `--help` does without
     from mirror.config.settings import LimitSettings  # noqa: PLC0415  `--help` does without
 
     read = read_kubeconfig(kubeconfig, context)
     if isinstance(read, tuple):
         return read
-    seen = survey(kubeconfig, read.context, LimitSettings())
+    seen = probe_cluster(kubeconfig, read.context, LimitSettings())
     found = seen if isinstance(seen, tuple) else propose(kubeconfig, read, seen)
     return found if isinstance(found, tuple) else written(found)
 
@@ -83,11 +83,11 @@ class Proposal:
     issuer: IssuerUrl
     kubeconfig: Path
     login: "Kubeconfig"
-    seen: "Survey"
+    seen: "ClusterProbe"
     opaque: bool = False
 
 
-def propose(kubeconfig: Path, login: "Kubeconfig", seen: "Survey") -> Proposal | tuple[Reason, ...]:
+def propose(kubeconfig: Path, login: "Kubeconfig", seen: "ClusterProbe") -> Proposal | tuple[Reason, ...]:
     """Believe the answer as a pass would; or every reason why the cluster cannot be mirrored as it is."""
     from mirror.trust.parsing import read_object  # noqa: PLC0415  `--help` does without
 
@@ -188,7 +188,7 @@ def _apiservers(found: Proposal) -> Iterator[tuple[tuple[str, ...], Mapping[str,
         yield comments, {"load_balancer": True}
 
 
-def _why_the_server(seen: "Survey") -> Iterator[str]:
+def _why_the_server(seen: "ClusterProbe") -> Iterator[str]:
     for reason in seen.untold:
         yield f"The replicas are not known. {escaped(reason.sentence)}"
         yield f"  {escaped(reason.remedy)}"

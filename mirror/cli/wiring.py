@@ -16,7 +16,7 @@ from mirror.ports import Bucket, Ports, PublicFailure, PublicResponse, WebIdenti
 from mirror.publish.listing import Target, bucket_identity
 
 if TYPE_CHECKING:
-    from mirror.apiserver.poller import Apiservers, Told
+    from mirror.apiserver.poller import ApiserverPoller, OnAnswer
     from mirror.publish.cloudfront import CloudFront
     from mirror.publish.public_endpoint import PublicHttpClient
     from mirror.publish.s3 import S3Bucket
@@ -29,15 +29,15 @@ class _LateApiservers:
     def __init__(self, limits: LimitSettings) -> None:
         self._limits = limits
         self._lock = Lock()
-        self._apiservers: Apiservers | None = None
+        self._apiservers: ApiserverPoller | None = None
         self._cancelled = False
 
-    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: "Told", ends_at: float | None) -> None:
+    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: "OnAnswer", ends_at: float | None) -> None:
         """See `mirror.apiserver.process_pool.Alone`."""
-        from mirror.apiserver.poller import Apiservers  # noqa: PLC0415  see the class
+        from mirror.apiserver.poller import ApiserverPoller  # noqa: PLC0415  see the class
 
         with self._lock:
-            self._apiservers = self._apiservers or Apiservers(self._limits, environ=os.environ)
+            self._apiservers = self._apiservers or ApiserverPoller(self._limits, environ=os.environ)
             if self._cancelled:
                 self._apiservers.cancel()
         self._apiservers.tell(issuers, turn=turn, told=told, ends_at=ends_at)
@@ -143,7 +143,7 @@ def open_ports(
 
     `ledger_trust` gives the keys of somebody else than the mirror: an operator's.
     """
-    from mirror.apiserver.process_pool import Crew, usable_cores  # noqa: PLC0415  `--help` does without
+    from mirror.apiserver.process_pool import WorkerPool, available_cpus  # noqa: PLC0415  `--help` does without
     from mirror.cli.worker import command  # noqa: PLC0415  `--help` does without
     from mirror.history.ledger_keys import load_ledger_trust, load_verification_keys  # noqa: PLC0415  `--help` does without
     from mirror.history.repository import GitRepository, temporary_clone  # noqa: PLC0415  `--help` does without
@@ -163,8 +163,8 @@ def open_ports(
             history.cancel()
 
         yield Ports(
-            source=Crew(
-                settings.limits, alone=_LateApiservers(settings.limits), command=command(), cores=usable_cores()
+            source=WorkerPool(
+                settings.limits, alone=_LateApiservers(settings.limits), command=command(), cores=available_cpus()
             ),
             history=history,
             bucket=buckets,

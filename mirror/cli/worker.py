@@ -26,13 +26,13 @@ def main() -> None:
     lean()
     from multiprocessing.connection import Connection  # noqa: PLC0415  after `lean`
 
-    from mirror.apiserver.poller import Apiservers, Told  # noqa: PLC0415  as above
-    from mirror.apiserver.process_pool import Job, work  # noqa: PLC0415  as above
+    from mirror.apiserver.poller import ApiserverPoller, OnAnswer  # noqa: PLC0415  as above
+    from mirror.apiserver.process_pool import Task, run_task  # noqa: PLC0415  as above
 
-    def ask(job: Job, told: Told) -> None:
-        apiservers = Apiservers(job.limits, environ=os.environ, keep_contexts=0)
+    def ask(job: Task, told: OnAnswer) -> None:
+        apiservers = ApiserverPoller(job.limits, environ=os.environ, keep_contexts=0)
         apiservers.tell(job.issuers, turn=job.turn, told=told, ends_at=job.ends_at)
 
     with Connection(int(sys.argv[1])) as line:
-        done = work(line, ask)
+        done = run_task(line, ask)
         os._exit(0 if done else 1)  # without tearing every module down, see `mirror.cli.startup.leave`

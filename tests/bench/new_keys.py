@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from bench.keys import rsa_keys  # noqa: E402  found by the path above
-from mirror.apiserver.process_pool import usable_cores  # noqa: E402  as above
+from mirror.apiserver.process_pool import available_cpus  # noqa: E402  as above
 from mirror.model import Answer, IssuerName  # noqa: E402  as above
 from mirror.new_keys import sound_keys  # noqa: E402  as above
 from mirror.trust.parsing import decode_uint  # noqa: E402  as above
@@ -55,7 +55,7 @@ def of_many_keys(count: int) -> Iterator[str]:
         IssuerName(f"cluster-{at}"): ((Answer("https://10.0.0.1", b"{}", jwks_body(key)),), frozenset[str]())
         for at, key in enumerate(keys)
     }
-    for cores in range(1, usable_cores() + 1):
+    for cores in range(1, available_cpus() + 1):
         begun = time.perf_counter()
         found = sound_keys(shown, few=0, cores=cores)  # type: ignore[arg-type]
         seconds = time.perf_counter() - begun

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from mirror.apiserver.poller import Apiservers
+from mirror.apiserver.poller import ApiserverPoller
 from mirror.config.settings import AuthSettings, Issuer, LimitSettings, PublishSettings, TlsSettings
 from mirror.model import Answer, IssuerName, IssuerUrl, Unusable
 
@@ -63,7 +63,7 @@ def ignore(_: IssuerName) -> None:
 
 def ask_one(asked: Issuer, within: LimitSettings | None = None) -> tuple[Answer | Unusable, ...]:
     """What the apiservers of one issuer answer."""
-    return Apiservers(within or limits()).ask([asked], turn=0, progress=ignore)[asked.name]
+    return ApiserverPoller(within or limits()).ask([asked], turn=0, progress=ignore)[asked.name]
 
 
 def codes(answers: Sequence[Answer | Unusable]) -> list[tuple[str, ...]]:

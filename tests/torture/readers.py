@@ -11,7 +11,7 @@ import jwt
 import yaml
 
 from mirror.addresses import jwks_uri
-from mirror.apiserver.credentials import judge_token
+from mirror.apiserver.credentials import check_token
 from mirror.apiserver.endpoints import read_page
 from mirror.apiserver.kubeconfig import Kubeconfig, read_kubeconfig
 from mirror.model import IssuerUrl, KeyName, KeyPolicy, Reason
@@ -169,7 +169,7 @@ def make_token(chance: Random) -> bytes:
 
 def judge_token_of_ours(body: bytes) -> bool:
     """What is sent to an apiserver fits into a header, and is for none of the clouds as PyJWT reads it."""
-    read = judge_token(body, ["cluster.identifier.kubernetes.domain"], place="the file")
+    read = check_token(body, ["cluster.identifier.kubernetes.domain"], place="the file")
     if isinstance(read, Reason):
         return False
     assert read.encode("ascii") == body

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mirror.apiserver.poller import Apiservers
+from mirror.apiserver.poller import ApiserverPoller
 from mirror.config.settings import TlsSettings
 from mirror.model import Key, KeyPolicy, Status, Unusable, key_id
 from mirror.report import ExitStatus, Report
@@ -123,7 +123,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         for address, key in ((OLD, FIRST), (NEW, SECOND), (STRANGER, STRANGERS), (NEIGHBOUR, STRANGERS)):
             made.show(address, key)
         within = limits(total_seconds=2.0)
-        made.mirror.ports["source"] = Apiservers(within, resolve=names)
+        made.mirror.ports["source"] = ApiserverPoller(within, resolve=names)
         made.mirror.situation.apiservers = (f"https://{HOST}:{port}",)
         made.mirror.issuer["tls"] = TlsSettings(ca_file(tmp_path))
         yield made

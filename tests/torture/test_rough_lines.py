@@ -15,7 +15,7 @@ from random import Random
 
 import pytest
 
-from mirror.apiserver.poller import Apiservers
+from mirror.apiserver.poller import ApiserverPoller
 from mirror.config.settings import PublishSettings, ReadbackSettings, TlsSettings
 from mirror.model import IssuerUrl, Key, KeyPolicy
 from mirror.publish.public_endpoint import PublicHttpClient
@@ -68,7 +68,7 @@ class Afar:
         """The passes of the block share their adapters, as those of a daemon do, and have these limits."""
         bucket = S3Bucket(self.publish, puts=2, read_seconds=seconds / 2, request_seconds=seconds)
         with closing(bucket), PublicHttpClient(total_seconds=seconds) as web:
-            source = Apiservers(limits(total_seconds=seconds))
+            source = ApiserverPoller(limits(total_seconds=seconds))
             self.mirror.ports = {"source": source, "bucket": lambda _: bucket, "view": web}
             self.mirror.remote_timeout_seconds = 2 * seconds
             yield

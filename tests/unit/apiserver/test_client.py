@@ -6,17 +6,26 @@ from urllib.parse import quote
 
 import pytest
 
-from mirror.apiserver.client import DISCOVERY, JWKS, Document, Login, Reply, date_of, judge, retry_after_seconds
+from mirror.apiserver.client import (
+    DISCOVERY,
+    JWKS,
+    DocumentRequest,
+    HttpResponse,
+    LoginMethod,
+    check_response,
+    date_of,
+    retry_after_seconds,
+)
 from support.captures import capture
 
 
-def code(document: Document, reply: Reply, login: Login = "anonymous") -> str:
-    reason = judge(document, reply, login, max_body_bytes=10)
+def code(document: DocumentRequest, reply: HttpResponse, login: LoginMethod = "anonymous") -> str:
+    reason = check_response(document, reply, login, max_body_bytes=10)
     return reason.code if reason else "taken"
 
 
-def ok(content_type: str, **headers: str) -> Reply:
-    return Reply(200, {"content-type": content_type, **headers}, b"{}")
+def ok(content_type: str, **headers: str) -> HttpResponse:
+    return HttpResponse(200, {"content-type": content_type, **headers}, b"{}")
 
 
 @pytest.mark.parametrize(
@@ -30,7 +39,7 @@ def ok(content_type: str, **headers: str) -> Reply:
     ],
     ids=["discovery", "discovery-charset", "jwks", "jwks-charset", "jwks-as-json"],
 )
-def test_right_content_type_is_taken(document: Document, content_type: str) -> None:
+def test_right_content_type_is_taken(document: DocumentRequest, content_type: str) -> None:
     """The media type decides, whatever its case and parameters."""
     assert code(document, ok(content_type)) == "taken"
 
@@ -47,7 +56,7 @@ def test_right_content_type_is_taken(document: Document, content_type: str) -> N
     ],
     ids=["jwks-for-discovery", "none", "login-page", "sent-twice", "plain", "prefix"],
 )
-def test_other_content_type_is_refused(document: Document, content_type: str) -> None:
+def test_other_content_type_is_refused(document: DocumentRequest, content_type: str) -> None:
     """Any other media type is `wrong_content_type`."""
     assert code(document, ok(content_type)) == "wrong_content_type"
 
@@ -65,8 +74,11 @@ def test_identity_encoding_is_taken() -> None:
 
 def test_cut_answer_is_too_large() -> None:
     """A body that went on beyond the limit is refused, and the limit named."""
-    reason = judge(
-        DISCOVERY, Reply(200, {"content-type": "application/json"}, b"{}", complete=False), "token", max_body_bytes=4096
+    reason = check_response(
+        DISCOVERY,
+        HttpResponse(200, {"content-type": "application/json"}, b"{}", complete=False),
+        "token",
+        max_body_bytes=4096,
     )
     assert reason is not None
     assert (reason.code, "4096" in reason.sentence) == ("too_large", True)
@@ -100,7 +112,7 @@ def test_cut_answer_is_too_large() -> None:
 )
 def test_status_gives_its_code(status: int, expected: str) -> None:
     """Every status but 200 is refused under its stable code."""
-    assert code(JWKS, Reply(status, {"content-type": "application/json"}, b"")) == expected
+    assert code(JWKS, HttpResponse(status, {"content-type": "application/json"}, b"")) == expected
 
 
 @pytest.mark.parametrize(
@@ -114,16 +126,16 @@ def test_status_gives_its_code(status: int, expected: str) -> None:
         ("certificate", 401, "client CA"),
     ],
 )
-def test_remedy_fits_the_login(login: Login, status: int, words: str) -> None:
+def test_remedy_fits_the_login(login: LoginMethod, status: int, words: str) -> None:
     """401 and 403 advise what helps for the way in which we logged in."""
-    reason = judge(DISCOVERY, Reply(status, {}, b""), login, max_body_bytes=10)
+    reason = check_response(DISCOVERY, HttpResponse(status, {}, b""), login, max_body_bytes=10)
     assert reason is not None
     assert words in reason.remedy
 
 
 def test_forbidden_names_the_cluster_role() -> None:
     """The remedy of an anonymous 403 is a whole command for the ClusterRoleBinding (fact 15)."""
-    reason = judge(DISCOVERY, Reply(403, {}, b""), "anonymous", max_body_bytes=10)
+    reason = check_response(DISCOVERY, HttpResponse(403, {}, b""), "anonymous", max_body_bytes=10)
     assert reason is not None
     assert (
         "kubectl create clusterrolebinding oidc-mirror --clusterrole=system:service-account-issuer-discovery "
@@ -134,7 +146,7 @@ def test_forbidden_names_the_cluster_role() -> None:
 def test_message_of_a_status_object_is_told() -> None:
     """The apiserver's own words for a 403 are in the sentence, the rest of its JSON is not."""
     raw = capture("01-rsa1/nobody-discovery")
-    reason = judge(DISCOVERY, Reply(403, {}, raw.body()), "certificate", max_body_bytes=10)
+    reason = check_response(DISCOVERY, HttpResponse(403, {}, raw.body()), "certificate", max_body_bytes=10)
     assert reason is not None
     assert 'User "lab-nobody" cannot get path "/.well-known/openid-configuration"' in reason.sentence
     assert "apiVersion" not in reason.sentence
@@ -147,7 +159,7 @@ def test_message_of_a_status_object_is_told() -> None:
 )
 def test_hostile_body_is_short_and_printable(body: bytes) -> None:
     """Whatever an error's body holds, the sentence stays short and shows only printable characters."""
-    reason = judge(DISCOVERY, Reply(500, {}, body), "anonymous", max_body_bytes=10)
+    reason = check_response(DISCOVERY, HttpResponse(500, {}, body), "anonymous", max_body_bytes=10)
     assert reason is not None
     assert reason.sentence.isprintable()
     assert len(reason.sentence) < 2_500
@@ -155,35 +167,37 @@ def test_hostile_body_is_short_and_printable(body: bytes) -> None:
 
 TOKEN = "S3cr3t+t0ken/Of.a_kind=="
 ECHOES = {
-    "body": Reply(400, {}, f"bad header: Authorization: Bearer {TOKEN}".encode()),
-    "status-object": Reply(401, {}, json.dumps({"message": f"token {TOKEN} is bad"}).encode()),
-    "location": Reply(302, {"location": f"https://elsewhere.example/?t={TOKEN}"}, b""),
-    "location-percent-encoded": Reply(302, {"location": f"https://elsewhere.example/?t={quote(TOKEN, safe='')}"}, b""),
-    "content-type": Reply(200, {"content-type": f"text/{TOKEN}"}, b""),
-    "content-encoding": Reply(200, {"content-type": "application/json", "content-encoding": TOKEN}, b""),
-    "cut": Reply(500, {}, b"you sent: " + TOKEN.encode()[:-2], complete=False),
+    "body": HttpResponse(400, {}, f"bad header: Authorization: Bearer {TOKEN}".encode()),
+    "status-object": HttpResponse(401, {}, json.dumps({"message": f"token {TOKEN} is bad"}).encode()),
+    "location": HttpResponse(302, {"location": f"https://elsewhere.example/?t={TOKEN}"}, b""),
+    "location-percent-encoded": HttpResponse(
+        302, {"location": f"https://elsewhere.example/?t={quote(TOKEN, safe='')}"}, b""
+    ),
+    "content-type": HttpResponse(200, {"content-type": f"text/{TOKEN}"}, b""),
+    "content-encoding": HttpResponse(200, {"content-type": "application/json", "content-encoding": TOKEN}, b""),
+    "cut": HttpResponse(500, {}, b"you sent: " + TOKEN.encode()[:-2], complete=False),
 }
 
 
 @pytest.mark.parametrize("reply", ECHOES.values(), ids=ECHOES)
-def test_echoed_token_is_not_told(reply: Reply) -> None:
+def test_echoed_token_is_not_told(reply: HttpResponse) -> None:
     """An answer that repeats our Authorization header does not carry the token into the sentence, in whatever case."""
-    reason = judge(DISCOVERY, reply, "token", max_body_bytes=10, secret=TOKEN)
+    reason = check_response(DISCOVERY, reply, "token", max_body_bytes=10, secret=TOKEN)
     assert reason is not None
     assert "s3cr3t" not in str(reason).lower()
 
 
 def test_echoed_token_is_replaced_where_it_stood() -> None:
     """What stands around the token is still told."""
-    reason = judge(DISCOVERY, ECHOES["body"], "token", max_body_bytes=10, secret=TOKEN)
+    reason = check_response(DISCOVERY, ECHOES["body"], "token", max_body_bytes=10, secret=TOKEN)
     assert reason is not None
     assert "Authorization: Bearer ***" in reason.sentence
 
 
 def test_redirect_names_its_target_without_user_info() -> None:
     """Where a redirect points is told, a password in it is not."""
-    reply = Reply(302, {"location": "https://user:pass@elsewhere.example/login"}, b"")
-    reason = judge(DISCOVERY, reply, "anonymous", max_body_bytes=10)
+    reply = HttpResponse(302, {"location": "https://user:pass@elsewhere.example/login"}, b"")
+    reason = check_response(DISCOVERY, reply, "anonymous", max_body_bytes=10)
     assert reason is not None
     assert "https://elsewhere.example/login" in reason.sentence
     assert "pass" not in reason.sentence
@@ -196,7 +210,7 @@ def test_redirect_names_its_target_without_user_info() -> None:
 )
 def test_every_http_date_is_read(text: str) -> None:
     """The three date forms of RFC 9110 give the same aware UTC time."""
-    assert date_of(Reply(200, {"date": text}, b"")) == datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
+    assert date_of(HttpResponse(200, {"date": text}, b"")) == datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +228,7 @@ def test_every_http_date_is_read(text: str) -> None:
 )
 def test_unreadable_date_is_none(headers: dict[str, str]) -> None:
     """A Date header that cannot be read counts as absent."""
-    assert date_of(Reply(200, headers, b"")) is None
+    assert date_of(HttpResponse(200, headers, b"")) is None
 
 
 @pytest.mark.parametrize(
@@ -224,4 +238,4 @@ def test_unreadable_date_is_none(headers: dict[str, str]) -> None:
 )
 def test_retry_after_counts_seconds(text: str, seconds: int | None) -> None:
     """Only a plain number of seconds is honoured."""
-    assert retry_after_seconds(Reply(429, {"retry-after": text}, b"")) == seconds
+    assert retry_after_seconds(HttpResponse(429, {"retry-after": text}, b"")) == seconds

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mirror.apiserver.poller import Apiservers
+from mirror.apiserver.poller import ApiserverPoller
 from mirror.config.settings import AuthSettings, Issuer, TlsSettings
 from mirror.model import Answer, Unusable
 from support.apiserver import Apiserver
@@ -56,7 +56,7 @@ def test_kubeconfig_behind_a_load_balancer_is_asked_five_times(tmp_path: Path) -
 
 def test_kubeconfig_is_read_again_in_every_pass(tmp_path: Path) -> None:
     """A new token, and a new server, are seen by the next pass (fact 20)."""
-    apiservers = Apiservers(limits())
+    apiservers = ApiserverPoller(limits())
     with Apiserver() as one, Apiserver() as two:
         for server, token in ((one, "first"), (one, "second"), (two, "third")):
             path = kubeconfig(tmp_path, server.url, user={"token": token})
@@ -91,7 +91,7 @@ def test_inline_key_is_on_no_disk_and_no_descriptor_stays(tmp_path: Path) -> Non
     with Apiserver(server_context("127.0.0.1", client_ca="cluster")) as server:
         path = kubeconfig(tmp_path, server.url, user=user)
         before = set(tmp_path.iterdir())
-        apiservers = Apiservers(limits())
+        apiservers = ApiserverPoller(limits())
         apiservers.ask([by(path)], turn=0, progress=ignore)
     assert [name for name in open_files() if "memfd:pem" in name] == []
     assert set(tmp_path.iterdir()) == before
@@ -201,7 +201,7 @@ def test_token_for_a_cloud_is_never_sent(tmp_path: Path, audience: object, place
         else:
             user = {"token": cloud_token(audience)} if place == "token" else {"tokenFile": "token"}
             asked = by(kubeconfig(tmp_path, server.url, user=user))
-        answers = Apiservers(limits(), environ=environ).ask([asked], turn=0, progress=ignore)[asked.name]
+        answers = ApiserverPoller(limits(), environ=environ).ask([asked], turn=0, progress=ignore)[asked.name]
         assert (codes(answers), server.connections) == ([("wrong_token",)], 0)
 
 

@@ -5,18 +5,18 @@ from ipaddress import ip_address
 
 import pytest
 
-from mirror.apiserver.endpoints import Page, can_be_apiserver, page_document, read_page
+from mirror.apiserver.endpoints import EndpointSlicePage, can_be_apiserver, page_document, read_page
 from mirror.model import Reason
 from support.endpointslices import FIRST_PAGE, endpoint, endpointslice, slice_list
 
 
-def read(*slices: object, **changes: object) -> Page:
+def read(*slices: object, **changes: object) -> EndpointSlicePage:
     page = read_page(slice_list(slices, **changes))  # type: ignore[arg-type]  # `token` is text where it is given
-    assert isinstance(page, Page), page
+    assert isinstance(page, EndpointSlicePage), page
     return page
 
 
-def replicas(page: Page) -> list[str]:
+def replicas(page: EndpointSlicePage) -> list[str]:
     return [f"{address} {port}" for address, port in page.replicas]
 
 
@@ -40,7 +40,7 @@ def test_further_addresses_of_an_endpoint_are_the_same_replica() -> None:
 
 def test_lists_that_the_api_leaves_out_are_empty() -> None:
     """Go writes an empty list as null; a slice without endpoints needs no port."""
-    assert read(endpointslice(endpoints=None, ports=None)) == read(items=None) == Page()
+    assert read(endpointslice(endpoints=None, ports=None)) == read(items=None) == EndpointSlicePage()
 
 
 def test_port_is_found_by_its_name() -> None:

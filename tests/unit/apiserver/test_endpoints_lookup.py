@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mirror.apiserver.endpoints import MAX_REPLICAS
-from mirror.apiserver.poller import Apiservers
+from mirror.apiserver.poller import ApiserverPoller
 from mirror.config.settings import AuthSettings, Issuer, LimitSettings, TlsSettings
 from mirror.model import Answer, IssuerName, Unusable
 from support.apiserver import Apiserver, never_answer, raw_answer
@@ -46,7 +46,7 @@ def resolver(*found: str) -> FakeResolver:
 
 def ask(asked: Issuer, *found: str, within: LimitSettings | None = None) -> tuple[Answer | Unusable, ...]:
     """What is answered when HOST has the addresses `found`."""
-    apiservers = Apiservers(within or limits(), resolve=resolver(*found))
+    apiservers = ApiserverPoller(within or limits(), resolve=resolver(*found))
     return apiservers.ask([asked], turn=0, progress=ignore)[asked.name]
 
 
@@ -107,7 +107,7 @@ def test_name_that_does_not_resolve_is_an_answer_that_is_missing(trusted: TlsSet
     """A failed lookup is `unreachable` under the configured text, tried twice, in the resolver's words."""
     unknown = FakeResolver()
     asked = behind(6443, trusted)
-    (answer,) = Apiservers(limits(), resolve=unknown).ask([asked], turn=0, progress=ignore)[asked.name]
+    (answer,) = ApiserverPoller(limits(), resolve=unknown).ask([asked], turn=0, progress=ignore)[asked.name]
     assert isinstance(answer, Unusable)
     assert (answer.apiserver, answer.reasons[0].code) == (f"https://{HOST}:6443", "unreachable")
     assert "DNS: Name or service not known" in answer.reasons[0].sentence
@@ -131,7 +131,7 @@ def test_fault_of_an_unknown_kind_stays_with_its_issuer(trusted: TlsSettings) ->
             issuer(name="environment", tls=trusted, auth=AuthSettings(in_cluster=True)),
             issuer(server.url, name="good", tls=trusted),
         ]
-        apiservers = Apiservers(limits(), resolve=resolve, environ=Broken())
+        apiservers = ApiserverPoller(limits(), resolve=resolve, environ=Broken())
         answers = apiservers.ask(issuers, turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[("bad_address",)], [("unexpected",)], [()]]
 
@@ -164,7 +164,7 @@ def test_hanging_resolver_costs_its_own_issuer_the_total_and_nobody_else(trusted
     with Apiserver() as server:
         issuers = [behind(6443, trusted, name="hangs"), issuer(server.url, name="quick", tls=trusted)]
         within = limits(total_seconds=0.5)
-        answers = Apiservers(within, resolve=resolve).ask(issuers, turn=0, progress=ignore)
+        answers = ApiserverPoller(within, resolve=resolve).ask(issuers, turn=0, progress=ignore)
     release.set()
     assert [codes(each) for each in answers.values()] == [[("timeout",)], [()]]
     (late,) = answers[IssuerName("hangs")]
@@ -183,7 +183,7 @@ def test_slow_lookup_leaves_less_time_for_asking(trusted: TlsSettings) -> None:
     with replicas(1) as servers:
         servers[0].pull(never_answer)
         asked, begun = behind(servers[0].port, trusted), time.monotonic()
-        answers = Apiservers(limits(total_seconds=1.0), resolve=resolve).ask([asked], turn=0, progress=ignore)
+        answers = ApiserverPoller(limits(total_seconds=1.0), resolve=resolve).ask([asked], turn=0, progress=ignore)
         assert codes(answers[asked.name]) == [("timeout",)]
         assert time.monotonic() - begun < 1.5
 
@@ -198,7 +198,7 @@ def test_source_deadline_ends_a_lookup(trusted: TlsSettings) -> None:
 
     asked = behind(6443, trusted)
     within = limits(source_deadline_seconds=0.3)
-    answers = Apiservers(within, resolve=resolve).ask([asked], turn=0, progress=ignore)[asked.name]
+    answers = ApiserverPoller(within, resolve=resolve).ask([asked], turn=0, progress=ignore)[asked.name]
     release.set()
     assert (codes(answers), urls(answers)) == ([("timeout",)], [f"https://{HOST}:6443"])
 
@@ -251,7 +251,9 @@ def service_of(server: Apiserver) -> Mapping[str, str]:
 
 
 def ask_in_cluster(api: Apiserver, asked: Issuer, within: LimitSettings | None = None) -> tuple[Answer | Unusable, ...]:
-    return Apiservers(within or limits(), environ=service_of(api)).ask([asked], turn=0, progress=ignore)[asked.name]
+    return ApiserverPoller(within or limits(), environ=service_of(api)).ask([asked], turn=0, progress=ignore)[
+        asked.name
+    ]
 
 
 def in_cluster(folder: Path, tls: TlsSettings) -> Issuer:
@@ -384,7 +386,7 @@ def test_service_of_the_cluster_is_a_load_balancer(trusted: TlsSettings, tmp_pat
 def test_outside_of_a_pod_nobody_is_asked(trusted: TlsSettings, tmp_path: Path, environ: dict[str, str]) -> None:
     """An environment that names no service is `not_in_cluster`, and the token stays here."""
     asked = issuer(tls=trusted, auth=pod(tmp_path), load_balancer=True)
-    answers = Apiservers(limits(), environ=environ).ask([asked], turn=0, progress=ignore)[asked.name]
+    answers = ApiserverPoller(limits(), environ=environ).ask([asked], turn=0, progress=ignore)[asked.name]
     assert (codes(answers), urls(answers)) == ([("not_in_cluster",)], ["https://kubernetes.default.svc"])
 
 
@@ -392,7 +394,7 @@ def test_ipv6_service_is_put_into_brackets(trusted: TlsSettings, tmp_path: Path)
     """kubelet gives an IPv6 address bare."""
     asked = issuer(tls=trusted, auth=pod(tmp_path))
     environ = {"KUBERNETES_SERVICE_HOST": "::1", "KUBERNETES_SERVICE_PORT": "1"}
-    answers = Apiservers(limits(), environ=environ).ask([asked], turn=0, progress=ignore)[asked.name]
+    answers = ApiserverPoller(limits(), environ=environ).ask([asked], turn=0, progress=ignore)[asked.name]
     assert (codes(answers), urls(answers)) == ([("unreachable",)], ["https://[::1]:1"])
 
 

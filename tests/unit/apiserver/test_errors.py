@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from mirror.apiserver.errors import Failure, LookupFailure, Told, shown
+from mirror.apiserver.errors import DiscoveryFailureKind, FailureKind, _FailureTable, printable
 from mirror.model import TRANSIENT_CODES
 
 
-@pytest.mark.parametrize("failure", [*Failure, *LookupFailure], ids=lambda failure: failure.name.lower())
-def test_every_failure_has_sentence_and_remedy(failure: Told) -> None:
+@pytest.mark.parametrize("failure", [*FailureKind, *DiscoveryFailureKind], ids=lambda failure: failure.name.lower())
+def test_every_failure_has_sentence_and_remedy(failure: _FailureTable) -> None:
     """Each failure tells what happened, with the detail, and what to do, in whole sentences."""
     reason = failure.reason("{braces} stay", where="jwks")
     assert ("{detail}" in failure.value.sentence) == ("{braces} stay" in reason.sentence)
@@ -20,7 +20,7 @@ def test_every_failure_has_sentence_and_remedy(failure: Told) -> None:
 def test_every_code_is_documented() -> None:
     """docs/reference/apiservers.md names every code that asking can give, and the transient ones as such."""
     text = (Path(__file__).parents[3] / "docs" / "reference" / "apiservers.md").read_text()
-    codes = {failure.value.code for failure in (*Failure, *LookupFailure)}
+    codes = {failure.value.code for failure in (*FailureKind, *DiscoveryFailureKind)}
     assert {code for code in codes if f"`{code}`" not in text} == set()
     transient = text.partition("another apiserver of the issuer answers: ")[2].partition(". All others")[0]
     assert set(transient.replace("`", "").split(", ")) == TRANSIENT_CODES
@@ -30,8 +30,8 @@ def test_transient_codes_are_those_of_the_model() -> None:
     """The codes that may pass by themselves all come from here, and the model knows each."""
     transient = {"UNREACHABLE", "PROXY_REFUSED", "CONNECT_TIMEOUT", "TOTAL_TIMEOUT", "NOT_IN_TIME", "INTERRUPTED"}
     transient |= {"REQUEST_TIMEOUT", "RATE_LIMITED", "SERVER_ERROR"}
-    assert {failure.name for failure in Failure if failure.value.code in TRANSIENT_CODES} == transient
-    assert {failure.value.code for failure in Failure} >= TRANSIENT_CODES
+    assert {failure.name for failure in FailureKind if failure.value.code in TRANSIENT_CODES} == transient
+    assert {failure.value.code for failure in FailureKind} >= TRANSIENT_CODES
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_transient_codes_are_those_of_the_model() -> None:
 )
 def test_text_from_outside_is_shown_in_one_safe_line(text: str, expected: str) -> None:
     """Text from outside becomes one short line in which only printable characters stand as they are."""
-    assert shown(text) == expected
+    assert printable(text) == expected

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from cryptography.x509 import load_pem_x509_certificate
 
-from mirror.apiserver.poller import Apiservers, Board, Island
+from mirror.apiserver.poller import ApiserverPoller, PollQueue, ResolverLoop
 from mirror.config.settings import LOAD_BALANCER_CONNECTIONS, TlsSettings
 from mirror.model import Answer, IssuerName, Reason, Unusable
 from support.apiserver import (
@@ -136,7 +136,7 @@ def test_load_balancer_is_asked_over_five_connections(server: Apiserver, trusted
 def test_token_is_sent_and_read_again(server: Apiserver, trusted: TlsSettings, tmp_path: Path) -> None:
     """The bearer token goes with both requests, and a rotated file is seen by the next pass (fact 20)."""
     token = tmp_path / "token"
-    apiservers = Apiservers(limits())
+    apiservers = ApiserverPoller(limits())
     for content in ("first", "second"):
         token.write_text(f"{content}\n")
         apiservers.ask([issuer(server.url, tls=trusted, token_file=token)], turn=0, progress=ignore)
@@ -303,7 +303,7 @@ def test_each_issuer_is_told_once(server: Apiserver, trusted: TlsSettings) -> No
     """Progress is told once an issuer, and all answers come back under their names in configured order."""
     told: list[IssuerName] = []
     issuers = [issuer(server.url, server.url, name=name, tls=trusted) for name in ("one", "two", "three")]
-    answers = Apiservers(limits(concurrency=2)).ask(issuers, turn=1, progress=told.append)
+    answers = ApiserverPoller(limits(concurrency=2)).ask(issuers, turn=1, progress=told.append)
     assert list(answers) == ["one", "two", "three"]
     assert sorted(told) == ["one", "three", "two"]
     assert [codes(each) for each in answers.values()] == [[(), ()]] * 3
@@ -311,7 +311,7 @@ def test_each_issuer_is_told_once(server: Apiserver, trusted: TlsSettings) -> No
 
 def test_nobody_to_ask_is_no_error() -> None:
     """Without issuers there are no answers."""
-    assert Apiservers(limits()).ask([], turn=0, progress=ignore) == {}
+    assert ApiserverPoller(limits()).ask([], turn=0, progress=ignore) == {}
 
 
 def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: TlsSettings) -> None:
@@ -321,7 +321,7 @@ def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: TlsSet
         raise KeyError("caller")
 
     with pytest.raises(ExceptionGroup) as caught:
-        Apiservers(limits()).ask([issuer(server.url, tls=trusted)], turn=0, progress=fail)
+        ApiserverPoller(limits()).ask([issuer(server.url, tls=trusted)], turn=0, progress=fail)
     assert caught.group_contains(KeyError)
 
 
@@ -331,7 +331,7 @@ def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: T
         slow.pull(never_answer)
         issuers = [issuer(slow.url, name="slow", tls=trusted), issuer(server.url, name="quick", tls=trusted)]
         within = limits(source_deadline_seconds=1.0)
-        answers = Apiservers(within).ask(issuers, turn=0, progress=ignore)
+        answers = ApiserverPoller(within).ask(issuers, turn=0, progress=ignore)
     assert codes(answers[IssuerName("quick")]) == [()]
     assert codes(answers[IssuerName("slow")]) == [("timeout",)]
 
@@ -350,7 +350,7 @@ def test_who_was_not_asked_in_time_is_timeout(server: Apiserver, trusted: TlsSet
 def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> None:
     """`cancel` from another thread ends asking soon, long before any deadline."""
     server.pull(never_answer)
-    apiservers = Apiservers(limits(total_seconds=60, source_deadline_seconds=60))
+    apiservers = ApiserverPoller(limits(total_seconds=60, source_deadline_seconds=60))
     answers: list[Any] = []
     asking = threading.Thread(
         target=lambda: answers.append(apiservers.ask([issuer(server.url, tls=trusted)], turn=0, progress=ignore))
@@ -368,7 +368,7 @@ def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> N
 
 def test_after_cancel_nobody_is_asked(server: Apiserver, trusted: TlsSettings) -> None:
     """An `ask` that begins after `cancel` asks nobody, so that a stop between two passes is not lost."""
-    apiservers = Apiservers(limits())
+    apiservers = ApiserverPoller(limits())
     apiservers.cancel()
     answers = apiservers.ask([issuer(server.url, tls=trusted)], turn=0, progress=ignore)
     assert codes(answers[IssuerName("syd-prod")]) == [("timeout",)]
@@ -384,7 +384,7 @@ def test_hanging_name_lookup_does_not_hold_up_the_pass(server: Apiserver, truste
         return []
 
     issuers = [issuer("https://hangs.invalid:6443", name="hangs"), issuer(server.url, name="quick", tls=trusted)]
-    answers = Apiservers(limits(total_seconds=0.5), resolve=resolve).ask(issuers, turn=0, progress=ignore)
+    answers = ApiserverPoller(limits(total_seconds=0.5), resolve=resolve).ask(issuers, turn=0, progress=ignore)
     release.set()
     assert [codes(each) for each in answers.values()] == [[("timeout",)], [()]]
 
@@ -396,7 +396,7 @@ def test_name_that_does_not_resolve_is_unreachable() -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     asked = issuer("https://nowhere.invalid:6443")
-    answers = Apiservers(limits(), resolve=resolve).ask([asked], turn=0, progress=ignore)
+    answers = ApiserverPoller(limits(), resolve=resolve).ask([asked], turn=0, progress=ignore)
     (answer,) = answers[asked.name]
     assert isinstance(answer, Unusable)
     assert answer.reasons[0].code == "unreachable"
@@ -410,7 +410,7 @@ def test_fault_of_an_unknown_kind_stays_with_its_apiserver(server: Apiserver, tr
         raise KeyError("a fault of ours")
 
     issuers = [issuer("https://broken.invalid", name="broken"), issuer(server.url, name="good", tls=trusted)]
-    answers = Apiservers(limits(), resolve=resolve).ask(issuers, turn=0, progress=ignore)
+    answers = ApiserverPoller(limits(), resolve=resolve).ask(issuers, turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[("unexpected",)], [()]]
 
 
@@ -434,7 +434,7 @@ def nobody(_name: IssuerName, _answers: tuple[Answer | Unusable, ...]) -> None:
 def test_load_balancer_has_five_places() -> None:
     """A URL that hides replicas is asked over five connections, each with a place of its own."""
     listener = Listener()
-    Board([issuer("https://a", load_balancer=True)], listener).fill(LATE)
+    PollQueue([issuer("https://a", load_balancer=True)], listener).fill(LATE)
     ((_, answers),) = listener.heard
     assert [answer.apiserver for answer in answers] == ["https://a"] * LOAD_BALANCER_CONNECTIONS
 
@@ -442,7 +442,7 @@ def test_load_balancer_has_five_places() -> None:
 def test_answers_stand_in_configured_order() -> None:
     """Answers come back in the order of the configuration, whatever the order in which they came in."""
     listener = Listener()
-    board = Board([issuer("https://a", "https://b", name="one")], listener)
+    board = PollQueue([issuer("https://a", "https://b", name="one")], listener)
     first, second = board.questions(0)
     board.put(second, Answer("https://b", b"", b""))
     assert listener.heard == []
@@ -457,7 +457,7 @@ def test_answers_stand_in_configured_order() -> None:
 def test_fill_keeps_what_was_heard() -> None:
     """Filling gives the reason to those alone that have not answered, and completes each issuer once."""
     listener = Listener()
-    board = Board([issuer("https://a", "https://b", name="one"), issuer("https://c", name="two")], listener)
+    board = PollQueue([issuer("https://a", "https://b", name="one"), issuer("https://c", name="two")], listener)
     first, *_ = board.questions(0)
     board.put(first, Answer("https://a", b"", b""))
     board.fill(LATE)
@@ -469,7 +469,7 @@ def test_fill_keeps_what_was_heard() -> None:
 def test_issuer_without_apiservers_is_complete_and_not_told() -> None:
     """For an issuer for which nobody is configured there is nothing to ask."""
     listener = Listener()
-    board = Board([issuer(name="none")], listener)
+    board = PollQueue([issuer(name="none")], listener)
     board.fill(LATE)
     assert board.is_complete(IssuerName("none"))
     assert listener.heard == []
@@ -479,7 +479,7 @@ def test_issuer_without_apiservers_is_complete_and_not_told() -> None:
 def test_every_issuer_is_first_before_long(count: int) -> None:
     """When time is over after a tenth of the issuers, thirty turns reach every one."""
     issuers = [issuer("https://a", name=f"i{number}") for number in range(count)]
-    board = Board(issuers, nobody)
+    board = PollQueue(issuers, nobody)
     reach = max(1, count // 10)
     reached = {question.issuer.name for turn in range(30) for question in list(board.questions(turn))[:reach]}
     assert len(reached) == count
@@ -487,7 +487,7 @@ def test_every_issuer_is_first_before_long(count: int) -> None:
 
 def test_turn_changes_the_order_only() -> None:
     """Each turn asks the same questions, those of one issuer together."""
-    board = Board([issuer("https://a", "https://b", name=f"i{number}") for number in range(5)], nobody)
+    board = PollQueue([issuer("https://a", "https://b", name=f"i{number}") for number in range(5)], nobody)
     orders = [[(q.issuer.name, q.slot) for q in board.questions(turn)] for turn in (0, 1, 10**9)]
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
     assert orders[0] != orders[1]
@@ -498,7 +498,7 @@ def look_up(resolve: Any, timeout_seconds: float = 5.0) -> list[Any]:
         async with asyncio.timeout(timeout_seconds):
             return await asyncio.get_running_loop().getaddrinfo("name", 1, type=socket.SOCK_STREAM)
 
-    with asyncio.Runner(loop_factory=partial(Island, resolve)) as runner:
+    with asyncio.Runner(loop_factory=partial(ResolverLoop, resolve)) as runner:
         return runner.run(once())
 
 
@@ -555,6 +555,6 @@ def test_lookup_that_ends_after_its_deadline_is_ignored() -> None:
         release.set()
         await asyncio.sleep(0.1)
 
-    with asyncio.Runner(loop_factory=partial(Island, late)) as runner:
+    with asyncio.Runner(loop_factory=partial(ResolverLoop, late)) as runner:
         runner.run(give_up_then_release())
     assert failures == []

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.apiserver.process_pool import usable_cores
+from mirror.apiserver.process_pool import available_cpus
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_quota_of_the_control_group_counts(tmp_path: Path, limit: str | None, co
         (group / "cpu.max").write_text(f"{limit}\n", encoding="ascii")
     own = tmp_path / "cgroup"
     own.write_text("0::/system.slice/oidc-mirror.service\n", encoding="ascii")
-    assert usable_cores(cgroups=tmp_path, own_cgroup=own, affinity=lambda: 8) == cores
+    assert available_cpus(cgroups=tmp_path, own_cgroup=own, affinity=lambda: 8) == cores
 
 
 @pytest.mark.parametrize("text", [None, "", "2:cpu:/elsewhere\n"], ids=["no file", "empty", "cgroup v1"])
@@ -38,9 +38,9 @@ def test_without_a_group_of_our_own_the_affinity_counts(tmp_path: Path, text: st
     own = tmp_path / "cgroup"
     if text is not None:
         own.write_text(text, encoding="ascii")
-    assert usable_cores(cgroups=tmp_path, own_cgroup=own, affinity=lambda: 3) == 3
+    assert available_cpus(cgroups=tmp_path, own_cgroup=own, affinity=lambda: 3) == 3
 
 
 def test_this_machine_has_cores() -> None:
     """The real files give a number that makes sense."""
-    assert usable_cores() >= 1
+    assert available_cpus() >= 1

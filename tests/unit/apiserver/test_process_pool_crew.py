@@ -13,8 +13,8 @@ from types import MappingProxyType
 
 import pytest
 
-from mirror.apiserver.poller import Apiservers, Told
-from mirror.apiserver.process_pool import Crew
+from mirror.apiserver.poller import ApiserverPoller, OnAnswer
+from mirror.apiserver.process_pool import WorkerPool
 from mirror.cli.worker import command
 from mirror.config.settings import Issuer, LimitSettings, TlsSettings
 from mirror.model import Answer, IssuerName, Unusable
@@ -34,9 +34,9 @@ class Alone:
     asked: list[IssuerName] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._apiservers = Apiservers(self.within)
+        self._apiservers = ApiserverPoller(self.within)
 
-    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: Told, ends_at: float | None) -> None:
+    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: OnAnswer, ends_at: float | None) -> None:
         self.asked += [issuer.name for issuer in issuers]
         self._apiservers.tell(issuers, turn=turn, told=told, ends_at=ends_at)
 
@@ -44,10 +44,10 @@ class Alone:
         self._apiservers.cancel()
 
 
-def crew(within: LimitSettings | None = None, words: Sequence[str] = (), *, alone: Alone | None = None) -> Crew:
+def crew(within: LimitSettings | None = None, words: Sequence[str] = (), *, alone: Alone | None = None) -> WorkerPool:
     """A crew of two that thinks that every apiserver is many."""
     within = within or limits()
-    return Crew(within, alone=alone or Alone(within), command=words or command(), cores=2, apiservers_a_process=1)
+    return WorkerPool(within, alone=alone or Alone(within), command=words or command(), cores=2, apiservers_a_process=1)
 
 
 def named(server: Apiserver, trusted: TlsSettings, *names: str) -> list[Issuer]:
@@ -78,7 +78,7 @@ def test_crew_answers_as_one_process_does(server: Apiserver, trusted: TlsSetting
     assert list(answers) == ["one", "two", "three"]
     assert sorted(told) == ["one", "three", "two"]
     assert alone.asked == []
-    by_one = Apiservers(limits()).ask(issuers, turn=1, progress=ignore)
+    by_one = ApiserverPoller(limits()).ask(issuers, turn=1, progress=ignore)
     assert [replace(each, date=None) for each in answers[IssuerName("three")]] == [
         replace(each, date=None) for each in by_one[IssuerName("three")]
     ]
@@ -96,7 +96,7 @@ def test_where_a_crew_is_not_worth_it_this_process_asks(
     """On one core, for few apiservers, and where one connection is allowed, no process is started."""
     within = limits(concurrency=concurrency)
     alone = Alone(within)
-    asking = Crew(within, alone=alone, command=("false",), cores=cores, apiservers_a_process=worth_it)
+    asking = WorkerPool(within, alone=alone, command=("false",), cores=cores, apiservers_a_process=worth_it)
     issuers = named(server, trusted, "one", "two", "three")
     assert [codes(each) for each in asking.ask(issuers, turn=0, progress=ignore).values()] == [[()]] * 3
     assert alone.asked == ["one", "two", "three"]

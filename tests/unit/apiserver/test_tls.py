@@ -15,14 +15,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from mirror.apiserver.tls import MAX_PEM_BYTES, Contexts, certificate_expires_at
+from mirror.apiserver.tls import MAX_PEM_BYTES, TlsContextCache, certificate_expires_at
 from mirror.config.settings import TlsSettings
 from mirror.model import Reason
 from support.tls import authority, ca_file, client_files
 
 
 def code(tls: TlsSettings) -> str:
-    result = Contexts().context(tls)
+    result = TlsContextCache().context(tls)
     return result.code if isinstance(result, Reason) else "context"
 
 
@@ -55,7 +55,7 @@ def test_end_of_a_certificate(certificate: dict[str, str] | None, ends: datetime
 @pytest.mark.parametrize("with_ca", [True, False], ids=["own-ca", "system"])
 def test_every_context_verifies(tmp_path: Path, with_ca: bool) -> None:
     """Whatever is configured, certificate and name are verified with TLS 1.2 or later."""
-    context = Contexts().context(TlsSettings(ca_file=ca_file(tmp_path) if with_ca else None))
+    context = TlsContextCache().context(TlsSettings(ca_file=ca_file(tmp_path) if with_ca else None))
     assert isinstance(context, ssl.SSLContext)
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
@@ -63,14 +63,14 @@ def test_every_context_verifies(tmp_path: Path, with_ca: bool) -> None:
 
 def test_own_ca_is_the_only_anchor(tmp_path: Path) -> None:
     """With a CA file the context trusts that CA and not one of the system's."""
-    context = Contexts().context(TlsSettings(ca_file=ca_file(tmp_path)))
+    context = TlsContextCache().context(TlsSettings(ca_file=ca_file(tmp_path)))
     assert isinstance(context, ssl.SSLContext)
     assert len(context.get_ca_certs()) == 1
 
 
 def test_same_content_shares_a_context(tmp_path: Path) -> None:
     """Two files of the same bytes give one context, other bytes or another name give another."""
-    contexts = Contexts()
+    contexts = TlsContextCache()
     first, copy = ca_file(tmp_path), tmp_path / "copy.crt"
     copy.write_bytes(first.read_bytes())
     context = contexts.context(TlsSettings(ca_file=first))
@@ -81,7 +81,7 @@ def test_same_content_shares_a_context(tmp_path: Path) -> None:
 
 def test_context_lives_on_while_passes_use_it(tmp_path: Path) -> None:
     """A pass finds the contexts of the pass before, and none that the pass before did not use."""
-    contexts = Contexts()
+    contexts = TlsContextCache()
     tls = TlsSettings(ca_file=ca_file(tmp_path))
     first = contexts.context(tls)
     contexts.begin_pass()
@@ -93,7 +93,7 @@ def test_context_lives_on_while_passes_use_it(tmp_path: Path) -> None:
 
 def test_contexts_beyond_the_limit_live_as_long_as_they_are_held(tmp_path: Path) -> None:
     """A fleet of clusters that each have a CA does not fill the memory: only the first ones wait for the next pass."""
-    contexts = Contexts(keep=1)
+    contexts = TlsContextCache(keep=1)
     first, second = TlsSettings(ca_file=ca_file(tmp_path)), TlsSettings(ca_file=ca_file(tmp_path, "other"))
     kept, held = contexts.context(first), contexts.context(second)
     assert contexts.context(second) is held
@@ -107,7 +107,7 @@ def test_contexts_beyond_the_limit_live_as_long_as_they_are_held(tmp_path: Path)
 
 def test_system_trust_is_read_again_each_pass() -> None:
     """The system's trust store is shared within a pass, and read anew in the next."""
-    contexts = Contexts()
+    contexts = TlsContextCache()
     first, first_system = contexts.context(TlsSettings()), contexts.system()
     assert (contexts.context(TlsSettings()), contexts.system()) == (first, first_system)
     contexts.begin_pass()
@@ -117,7 +117,7 @@ def test_system_trust_is_read_again_each_pass() -> None:
 
 def test_renewed_ca_gives_a_new_context(tmp_path: Path) -> None:
     """A CA file with new content is not served from the cache."""
-    contexts = Contexts()
+    contexts = TlsContextCache()
     path = ca_file(tmp_path)
     first = contexts.context(TlsSettings(ca_file=path))
     path.write_bytes(authority("other").cert_pem.bytes())
@@ -129,7 +129,7 @@ def test_bundle_with_comments_in_any_language_is_read(tmp_path: Path) -> None:
     path = tmp_path / "bundle.crt"
     blocks = (authority("one").cert_pem.bytes(), authority("two").cert_pem.bytes())
     path.write_bytes("# Zertifizierungsstelle für Zürich\n".encode() + b"\n# next\n".join(blocks))
-    context = Contexts().context(TlsSettings(ca_file=path))
+    context = TlsContextCache().context(TlsSettings(ca_file=path))
     assert isinstance(context, ssl.SSLContext)
     assert len(context.get_ca_certs()) == 2
 

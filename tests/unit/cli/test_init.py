@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from mirror.apiserver.poller import Apiservers
+from mirror.apiserver.poller import ApiserverPoller
 from mirror.cli.init import name_from
 from mirror.cli.main import main
 from mirror.config.load import parse
@@ -64,7 +64,7 @@ def test_replicas_that_answer_are_listed(capsys: Out, tmp_path: Path) -> None:
         assert "set `repository.signing_key`" in out
         assert "ssh-keygen -t ed25519 -N '' -f signing_key" in out
         assert "s3cr3t" not in out
-        answers = Apiservers(limits()).ask([issuer], turn=0, progress=ignore)[issuer.name]
+        answers = ApiserverPoller(limits()).ask([issuer], turn=0, progress=ignore)[issuer.name]
         assert codes(answers) == [(), ()]
 
 
