@@ -10,7 +10,7 @@ from enum import StrEnum
 from mirror.aws.iam_policy import provider_url
 from mirror.config.settings import Issuer, Settings
 from mirror.federation.causes import Cause as Known
-from mirror.federation.causes import Station as About
+from mirror.federation.causes import CauseArea as About
 from mirror.federation.error_catalog import explain
 from mirror.model import IssuerName, IssuerUrl, Key, Reason
 from mirror.report import ExitStatus

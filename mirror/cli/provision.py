@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import boto3.session
 
     from mirror.config.settings import Issuer, Settings
-    from mirror.federation.provision.bucket import Difference, Plan
+    from mirror.federation.provision.bucket import BucketChange, ProvisionPlan
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,20 +71,20 @@ def bucket(
     """
     from mirror.aws.iam_policy import partition_of  # noqa: PLC0415  `--help` does without
     from mirror.federation.bucket_objects import document_keys, in_same_bucket  # noqa: PLC0415  `--help` does without
-    from mirror.federation.provision.aws_admin import BucketOffice  # noqa: PLC0415  `--help` does without
-    from mirror.federation.provision.bucket import Wanted, plan_bucket  # noqa: PLC0415  `--help` does without
+    from mirror.federation.provision.aws_admin import S3Admin  # noqa: PLC0415  `--help` does without
+    from mirror.federation.provision.bucket import DesiredBucket, plan_bucket  # noqa: PLC0415  `--help` does without
 
     settings = common(ctx).load()
     publish = named(settings, name).publish
     issuers = in_same_bucket(settings, publish)
-    wanted = Wanted(
+    wanted = DesiredBucket(
         bucket=publish.bucket,
         region=publish.region,
         partition=partition_of(publish.region),
         keys=document_keys(issuers),
         base_urls=tuple({each.publish.base_url for each in issuers}),
     )
-    office = BucketOffice(publish, _session(publish, profile, role_arn))
+    office = S3Admin(publish, _session(publish, profile, role_arn))
     seen = office.look()
     carry_out(
         ctx,
@@ -107,7 +107,7 @@ def provider(
     Its URL is exactly the issuer. Its audiences are those that the configuration has for AWS, else sts.amazonaws.com;
     more audiences are reported and left. No thumbprint is set: IAM fills one in, which is reported.
     """
-    from mirror.federation.provision.aws_admin import ProviderRegistry  # noqa: PLC0415  `--help` does without
+    from mirror.federation.provision.aws_admin import IamProviderAdmin  # noqa: PLC0415  `--help` does without
     from mirror.federation.provision.iam_provider import (  # noqa: PLC0415  `--help` does without
         audience_problems,
         plan_provider,
@@ -117,7 +117,7 @@ def provider(
     audiences = issuer.clouds.of(Cloud.AWS)
     for problem in audience_problems(audiences):
         raise UsageError(problem.sentence, remedy=problem.remedy)
-    registry = ProviderRegistry(_session(issuer.publish, profile, role_arn), issuer.publish.region)
+    registry = IamProviderAdmin(_session(issuer.publish, profile, role_arn), issuer.publish.region)
     seen = registry.look(issuer.issuer)
     former = tuple(each.issuer for each in issuer.former_issuers)
     carry_out(
@@ -153,8 +153,8 @@ def _session(publish: Any, profile: str | None, role_arn: str | None) -> "boto3.
 
 def carry_out(
     ctx: click.Context,
-    plan: "Plan",
-    apply: "Callable[[Plan, Callable[[Difference], None]], None]",
+    plan: "ProvisionPlan",
+    apply: "Callable[[ProvisionPlan, Callable[[BucketChange], None]], None]",
     *,
     dry_run: bool,
     yes: bool,
@@ -175,7 +175,7 @@ def carry_out(
     ctx.exit(status)
 
 
-def lines(plan: "Plan") -> list[str]:
+def lines(plan: "ProvisionPlan") -> list[str]:
     """A plan in words."""
     told = [escaped(plan.title)]
     for each in plan.differences:

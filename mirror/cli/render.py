@@ -17,7 +17,15 @@ from mirror.config.fields import duration
 from mirror.config.fields import role_arn as checked_arn
 from mirror.config.settings import Issuer
 from mirror.errors import UsageError
-from mirror.federation.render.base import NAMESPACE, SERVICE_ACCOUNT, ControlPlane, Login, Request, Workload, text_of
+from mirror.federation.render.base import (
+    NAMESPACE,
+    SERVICE_ACCOUNT,
+    ControlPlane,
+    MirrorIdentity,
+    RenderRequest,
+    Workload,
+    text_of,
+)
 from mirror.federation.render.kinds import FORMATS, KINDS
 from mirror.files import read_small
 from mirror.log import escaped
@@ -27,7 +35,7 @@ MAX_FILE_BYTES = 1024 * 1024
 _SERVICE_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):([a-z0-9.-]{1,253})")
 
 
-def login_of(issuer: Issuer, asked: Login) -> Login:
+def login_of(issuer: Issuer, asked: MirrorIdentity) -> MirrorIdentity:
     """`asked`, with what files on this machine say where nobody said it; a file that cannot be read says nothing."""
     from mirror.apiserver.kubeconfig import read_kubeconfig  # noqa: PLC0415  `--help` does without
 
@@ -42,7 +50,7 @@ def login_of(issuer: Issuer, asked: Login) -> Login:
     return asked
 
 
-def _of_kubeconfig(found: object, asked: Login) -> Login:
+def _of_kubeconfig(found: object, asked: MirrorIdentity) -> MirrorIdentity:
     from mirror.apiserver.kubeconfig import Kubeconfig  # noqa: PLC0415  `--help` does without
 
     if not isinstance(found, Kubeconfig):
@@ -52,11 +60,11 @@ def _of_kubeconfig(found: object, asked: Login) -> Login:
     return _of_certificate(found.client_cert, asked) if found.client_cert else asked
 
 
-def _of_certificate(pem: bytes, asked: Login) -> Login:
+def _of_certificate(pem: bytes, asked: MirrorIdentity) -> MirrorIdentity:
     return replace(asked, way="user", user=common_name(pem))
 
 
-def _of_token(token: bytes, asked: Login) -> Login:
+def _of_token(token: bytes, asked: MirrorIdentity) -> MirrorIdentity:
     """The ServiceAccount of its `sub`, unverified: it only chooses whom a binding would be for.
 
     One that is not here is taken for the mirror's own; one of nobody's ServiceAccount is some user's.
@@ -275,7 +283,7 @@ _OPTIONS: tuple[Callable[[F], F], ...] = (  # in the order of the help
     ),
     click.option(
         "--mirror",
-        default=f"{Login().namespace}/{Login().service_account}",
+        default=f"{MirrorIdentity().namespace}/{MirrorIdentity().service_account}",
         callback=_fits(f"{_LABEL}/{_SUBDOMAIN}"),
         show_default=True,
         metavar="NAMESPACE/NAME",
@@ -350,14 +358,16 @@ def command(ctx: click.Context, /, *, kind: str, name: str, form: str | None, **
     workload, control_plane = workload_of(options), control_plane_of(options)
     settings = common(ctx).load()
     issuer = named(settings, name)
-    login = _login(issuer, options) if chosen.needs_login else Login()
-    piece = chosen.render(Request(settings, issuer, form or chosen.default_format, workload, control_plane, login))
+    login = _login(issuer, options) if chosen.needs_login else MirrorIdentity()
+    piece = chosen.render(
+        RenderRequest(settings, issuer, form or chosen.default_format, workload, control_plane, login)
+    )
     click.echo(text_of(piece), nl=False)
     for note in piece.notes:
         click.echo(f"note: {escaped(note)}", err=True)
 
 
-def _login(issuer: "Issuer", options: dict[str, Any]) -> Login:
+def _login(issuer: "Issuer", options: dict[str, Any]) -> MirrorIdentity:
     """As whom the mirror asks the issuer's apiservers; files are read where they are here."""
     namespace, _, account = options["mirror"].partition("/")
-    return login_of(issuer, Login(namespace, account, options["user"]))
+    return login_of(issuer, MirrorIdentity(namespace, account, options["user"]))

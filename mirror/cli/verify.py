@@ -17,7 +17,7 @@ from mirror.config.settings import Settings
 from mirror.errors import HistoryError, UsageError
 
 if TYPE_CHECKING:
-    from mirror.federation.verify import Question, Subject
+    from mirror.federation.verify import VerifiedIssuer, VerifyRequest
     from mirror.federation.verify_result import Verification
 
 MAX_FILE_BYTES = 20_003
@@ -89,13 +89,13 @@ def _token(file: str) -> bytes:
         ) from error
 
 
-def _subjects(settings: Settings) -> "tuple[Subject, ...]":
+def _subjects(settings: Settings) -> "tuple[VerifiedIssuer, ...]":
     """Every issuer, followed by its former ones, with what git on this machine knows of it.
 
     Raises:
         UsageError: Not one of them may be looked at.
     """
-    from mirror.federation.verify import Subject  # noqa: PLC0415  `--help` does without
+    from mirror.federation.verify import VerifiedIssuer  # noqa: PLC0415  `--help` does without
     from mirror.reconcile.state import publications  # noqa: PLC0415  `--help` does without
 
     if not any(issuer.publish.readback.enabled for issuer in settings.issuers):
@@ -110,7 +110,7 @@ def _subjects(settings: Settings) -> "tuple[Subject, ...]":
     except HistoryError:
         ledgers = dict.fromkeys(urls)  # it only makes sentences better; who looks from outside has none either
     return tuple(
-        Subject(
+        VerifiedIssuer(
             each.issuer.name,
             each.url,
             each.issuer.publish,
@@ -122,16 +122,16 @@ def _subjects(settings: Settings) -> "tuple[Subject, ...]":
     )
 
 
-def _verified(asked: "Question", settings: Settings) -> "Verification":
+def _verified(asked: "VerifyRequest", settings: Settings) -> "Verification":
     from mirror.concurrency import thread_map  # noqa: PLC0415  `--help` does without
-    from mirror.federation.verify import examine  # noqa: PLC0415  `--help` does without
+    from mirror.federation.verify import verify_issuer  # noqa: PLC0415  `--help` does without
     from mirror.federation.verify_result import Verification  # noqa: PLC0415  `--help` does without
     from mirror.publish.public_endpoint import PublicHttpClient  # noqa: PLC0415  httpx only when it is needed
 
     now = datetime.now(UTC)
     with PublicHttpClient() as web:
         issuers = thread_map(
-            lambda subject: examine(subject, asked.token, web, now),
+            lambda subject: verify_issuer(subject, asked.token, web, now),
             asked.subjects,
             workers=settings.limits.puts,
             cancel=web.close,

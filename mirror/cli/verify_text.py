@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import click
 
 from mirror.cli.text import QUIET_FROM
-from mirror.federation.verify_result import IssuerView, Login, TokenView, Verification, failures_of
+from mirror.federation.verify_result import IssuerResult, StsResult, TokenResult, Verification, failures_of
 from mirror.log import escaped
 from mirror.model import Reason
 from mirror.trust.relying_parties import Party, PartyVerdict
@@ -33,7 +33,7 @@ def lines(found: Verification) -> Iterator[str]:
     yield _closing(found)
 
 
-def _is_quiet(issuer: IssuerView) -> bool:
+def _is_quiet(issuer: IssuerResult) -> bool:
     """Whether there is nothing to tell of an issuer among many."""
     return all(answer.accepts for answer in issuer.answers) and all(
         check.finding is TokenCheckStatus.PASSED for check in issuer.checks + issuer.token_checks
@@ -43,7 +43,7 @@ def _is_quiet(issuer: IssuerView) -> bool:
 # -------------------------------------------------------------------------------------------------- token
 
 
-def _token(view: TokenView) -> Iterator[str]:
+def _token(view: TokenResult) -> Iterator[str]:
     yield click.style("token", bold=True)
     token = view.token
     if token is not None:
@@ -63,7 +63,7 @@ def _value(value: object) -> str:
 # ------------------------------------------------------------------------------------------------- issuer
 
 
-def _issuer(issuer: IssuerView, given: TokenView | None) -> Iterator[str]:
+def _issuer(issuer: IssuerResult, given: TokenResult | None) -> Iterator[str]:
     former = "  (former issuer)" if issuer.is_former else ""
     yield f"{click.style(issuer.name, bold=True)}  {escaped(issuer.issuer)}{former}"
     for check in issuer.checks:
@@ -103,7 +103,7 @@ def _answer(answer: PartyVerdict, told: tuple[Reason, ...], *, with_token: bool)
 # --------------------------------------------------------------------------------------------------- STS
 
 
-def _login(login: Login) -> Iterator[str]:
+def _login(login: StsResult) -> Iterator[str]:
     head = f"{click.style('STS', bold=True)} in {login.region}"
     if login.accepted:
         yield f"{head} {click.style('accepts', fg='green')}: {escaped(login.assumed_role_arn)}"

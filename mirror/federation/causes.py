@@ -10,7 +10,7 @@ _PROVIDER = (
 )
 
 
-class Station(StrEnum):
+class CauseArea(StrEnum):
     """What a cause is about: where `check` has findings of its own to put beside it."""
 
     DOCUMENTS = "documents"
@@ -29,7 +29,7 @@ class Cause:
     """One cause of an error: a stable code, what it is about, a sentence, and what to look at."""
 
     code: str
-    station: Station
+    station: CauseArea
     sentence: str
     remedy: str
 
@@ -38,7 +38,7 @@ class Cause:
 
 NOT_PUBLIC = Cause(
     "documents_not_public",
-    Station.DOCUMENTS,
+    CauseArea.DOCUMENTS,
     "One of the two public documents cannot be read by everybody, so it is not public: the bucket policy, Block Public"
     " Access, or the URL.",
     "Run `oidc-mirror verify NAME`: it reads both as AWS does, and names the cause. `oidc-mirror provision bucket NAME`"
@@ -46,51 +46,51 @@ NOT_PUBLIC = Cause(
 )
 TOO_SLOW = Cause(
     "documents_slow",
-    Station.DOCUMENTS,
+    CauseArea.DOCUMENTS,
     "The documents are slow: AWS ends a fetch after 5 seconds. CloudTrail does not log it.",
     "`oidc-mirror verify NAME` shows how long each document took. Look at the CDN or proxy in front of the bucket.",
 )
 FETCHED_TOO_OFTEN = Cause(
     "documents_not_cached",
-    Station.DOCUMENTS,
+    CauseArea.DOCUMENTS,
     "Cache-Control forbids caching (no-cache, max-age=0), so that many logins at once make AWS fetch too often.",
     "Set `publish.cache_control` to `public, max-age=300`, and check that no proxy changes the header.",
 )
 KEY_NOT_PUBLIC = Cause(
     "signing_key_not_public",
-    Station.KEYS,
+    CauseArea.KEYS,
     "The signing key is not public: the JWKS lacks the key that signed the token, or caches do not have it yet.",
     f"Run `{_VERIFY}`: it names the key. `oidc-mirror wait NAME KEY` returns when a new key may sign.",
 )
 WRONG_JWKS_URI = Cause(
     "jwks_uri_wrong",
-    Station.DOCUMENTS,
+    CauseArea.DOCUMENTS,
     "The discovery document names another jwks_uri than the public one (kube-apiserver's own is private).",
     "Run `oidc-mirror verify NAME`: it begins at the issuer and follows its jwks_uri.",
 )
 IDP_FAILED = Cause(
     "idp_communication",
-    Station.DOCUMENTS,
+    CauseArea.DOCUMENTS,
     "AWS could not reach the issuer's host just now. The SDKs try again by themselves.",
     "If it lasts, run `oidc-mirror verify NAME`, and look at how long each document takes.",
 )
 BAD_SIGNATURE = Cause(
     "signature_wrong",
-    Station.KEYS,
+    CauseArea.KEYS,
     "The signature is wrong: the public key of this kid did not sign the token. Another cluster has the kid, or the"
     " token was changed.",
     f"Run `{_VERIFY}`, and compare the kids with `oidc-mirror status NAME`.",
 )
 ALGORITHM = Cause(
     "algorithm",
-    Station.KEYS,
+    CauseArea.KEYS,
     "The cloud does not accept the algorithm: AWS takes RS256/384/512 and ES256/384/512, Google RS256 and ES256,"
     " Entra RS256.",
     f"Run `{_VERIFY}`: it shows alg. Sign with an RSA key of 2048 bits or more; RS256 works everywhere.",
 )
 KEY_FORM = Cause(
     "jwk_not_accepted",
-    Station.KEYS,
+    CauseArea.KEYS,
     "The cloud cannot parse the JWKS: a key of it has a type or a member that the cloud does not take.",
     "Run `oidc-mirror verify NAME`, then `oidc-mirror run --once`: the mirror publishes RSA and EC keys with plain"
     " members alone.",
@@ -100,35 +100,35 @@ KEY_FORM = Cause(
 
 NO_PROVIDER = Cause(
     "provider_missing",
-    Station.PROVIDER,
+    CauseArea.PROVIDER,
     "The provider is missing: the role's account has no IAM OIDC provider for this issuer.",
     "Compare `aws iam list-open-id-connect-providers` in the role's account; `oidc-mirror provision provider NAME`"
     " creates it.",
 )
 ISSUER_DIFFERS = Cause(
     "issuer_differs",
-    Station.ISSUER,
+    CauseArea.ISSUER,
     "The issuer differs: the token's iss and the provider's URL are not the same text. A slash at the end, upper case"
     " or another host style counts.",
     f"Run `{_VERIFY}`: it shows the iss and the nearest configured issuer. They are compared code point by code point.",
 )
 AUDIENCE_UNKNOWN = Cause(
     "audience_unknown",
-    Station.AUDIENCE,
+    CauseArea.AUDIENCE,
     "The token's audience (aud) is not registered: the provider's client ids, or Google's allowed audiences, lack it.",
     f"Compare the aud of `{_VERIFY}` with the provider: `oidc-mirror provision provider NAME --dry-run` shows what AWS"
     f" lacks, `{_PROVIDER}` what Google takes. `audiences` and the pod's projected volume must name the same.",
 )
 SEVERAL_AUDIENCES = Cause(
     "several_audiences",
-    Station.AUDIENCE,
+    CauseArea.AUDIENCE,
     "The token has more than one audience (aud) and no authorized party (azp), which Kubernetes never writes.",
     f"Run `{_VERIFY}`: it shows aud. Project a token of its own for each cloud, with one audience:"
     " `oidc-mirror render pod NAME`.",
 )
 THUMBPRINT = Cause(
     "thumbprint_outdated",
-    Station.PROVIDER,
+    CauseArea.PROVIDER,
     "The provider's thumbprint does not fit the certificate of the issuer's host. It counts only for a certificate of"
     " no public CA, or where the host demands TLS 1.3.",
     "`oidc-mirror provision provider NAME --dry-run` shows the thumbprints. Let the host accept TLS 1.2 with a"
@@ -137,7 +137,7 @@ THUMBPRINT = Cause(
 )
 PROVIDER_NOT_MADE = Cause(
     "provider_not_created",
-    Station.DOCUMENTS,
+    CauseArea.DOCUMENTS,
     "IAM did not create the provider, because it could not connect to the issuer's host.",
     "Make the documents public first (`oidc-mirror run --once`, `oidc-mirror verify NAME`), then run"
     " `oidc-mirror provision provider NAME`.",
@@ -147,57 +147,57 @@ PROVIDER_NOT_MADE = Cause(
 
 EXPIRED = Cause(
     "token_expired",
-    Station.TOKEN,
+    CauseArea.TOKEN,
     "The token is expired: its exp has passed. The application read its token file once and kept it.",
     f"`{_VERIFY}` shows when it expired. Kubelet renews projected tokens on disk: use an SDK that reads the token file"
     " again.",
 )
 CLOCK = Cause(
     "clock_wrong",
-    Station.TOKEN,
+    CauseArea.TOKEN,
     "A clock is wrong: the token's iat or nbf lies in the future, or its exp in the past.",
     f"Compare `date -u` on the control plane with `{_VERIFY}`; `oidc-mirror run --once` reports `clock.skewed`.",
 )
 CLAIM_MISSING = Cause(
     "claim_missing",
-    Station.TOKEN,
+    CauseArea.TOKEN,
     "The token lacks a claim that the cloud requires (iss, sub, aud, exp or iat): a token of a Secret has no audience.",
     f"Run `{_VERIFY}`: it shows every claim. Use a projected token with an audience: `oidc-mirror render pod NAME`.",
 )
 CLAIM_EMPTY = Cause(
     "claim_empty",
-    Station.TOKEN,
+    CauseArea.TOKEN,
     "A claim of the token is empty: aud, sub or iss has no text.",
     f"Run `{_VERIFY}`: it shows every claim. Set the audience of the projected token: `oidc-mirror render pod NAME`.",
 )
 CLAIM_NO_NUMBER = Cause(
     "claim_no_number",
-    Station.TOKEN,
+    CauseArea.TOKEN,
     "A time claim of the token is not a number: exp, iat or nbf must be seconds since 1970.",
     f"Run `{_VERIFY}`: it names the claim. Take a token of kube-apiserver: `kubectl create token NAME`.",
 )
 REJECTED_CLAIM = Cause(
     "claim_rejected",
-    Station.TOKEN,
+    CauseArea.TOKEN,
     "AWS refused a claim of the token: expired, revoked, or not that of a login.",
     f"Run `{_VERIFY}`, and take a fresh token of the pod.",
 )
 NO_JWT = Cause(
     "token_malformed",
-    Station.TOKEN,
+    CauseArea.TOKEN,
     "The token is not a compact JWT: another file, several lines, an opaque or an encrypted token.",
     f"Run `{_VERIFY}`: it says what is wrong with the token without printing it.",
 )
 TOKEN_FILE = Cause(
     "token_file_unreadable",
-    Station.TOKEN,
+    CauseArea.TOKEN,
     "The application cannot read its token file: it is missing, or belongs to root.",
     "In the pod run `ls -lL $AWS_WEB_IDENTITY_TOKEN_FILE`. Compare volume and fsGroup with `oidc-mirror render pod"
     " NAME`.",
 )
 NO_CREDENTIALS = Cause(
     "no_credentials",
-    Station.TOKEN,
+    CauseArea.TOKEN,
     "The SDK did not try the token: the pod has no role ARN and token file in its environment.",
     "In the pod run `env | grep AWS_`. Compare it with `oidc-mirror render pod NAME`.",
 )
@@ -206,7 +206,7 @@ NO_CREDENTIALS = Cause(
 
 TRUST_POLICY = Cause(
     "trust_policy",
-    Station.ROLE,
+    CauseArea.ROLE,
     "The role's trust policy does not fit: another provider, or a condition on the subject (:sub) or audience (:aud)"
     " that"
     " the token does not meet.",
@@ -215,51 +215,51 @@ TRUST_POLICY = Cause(
 )
 NO_ROLE = Cause(
     "role_missing",
-    Station.ROLE,
+    CauseArea.ROLE,
     "No role has this ARN. STS gives the same answer as for a refusal.",
     "Compare the ARN with `aws iam get-role`: account, path and upper case count.",
 )
 ORGANISATION = Cause(
     "organisation_policy",
-    Station.ROLE,
+    CauseArea.ROLE,
     "A service or resource control policy of the organisation denies sts:AssumeRoleWithWebIdentity.",
     "Ask who runs the AWS organisation. The denied call stands in CloudTrail of the role's account:"
     " `aws cloudtrail lookup-events`.",
 )
 BAD_ARN = Cause(
     "role_arn_malformed",
-    Station.ROLE,
+    CauseArea.ROLE,
     "The role's ARN is not written as IAM writes it.",
     "Copy it from `aws iam get-role`: arn:aws:iam::<12 digits>:role/<name>.",
 )
 SESSION_TOO_LONG = Cause(
     "session_too_long",
-    Station.ROLE,
+    CauseArea.ROLE,
     "The session is longer than the role's MaxSessionDuration.",
     "Compare `aws iam get-role --role-name ROLE --query Role.MaxSessionDuration`; `oidc-mirror render iam-role NAME"
     " --session-duration 12h` sets it.",
 )
 SESSION_POLICY = Cause(
     "session_policy",
-    Station.ROLE,
+    CauseArea.ROLE,
     "The session policy of the request is malformed or too large. The token is not the cause.",
     "Correct what the application sends as Policy or PolicyArns: `aws iam simulate-custom-policy` checks a policy.",
 )
 REGION_OFF = Cause(
     "region_disabled",
-    Station.CLOUD,
+    CauseArea.CLOUD,
     "STS is not active for this account in this region.",
     "Compare `aws account list-regions`; activate the region in the account's settings, or set AWS_REGION.",
 )
 STS_SILENT = Cause(
     "sts_silent",
-    Station.CLOUD,
+    CauseArea.CLOUD,
     "STS did not answer: what came says nothing about the token.",
     "Check the network, proxies, AWS_ENDPOINT_URL_STS, AWS_CA_BUNDLE and AWS_PROFILE of this machine.",
 )
 THROTTLED = Cause(
     "throttled",
-    Station.CLOUD,
+    CauseArea.CLOUD,
     "Too many requests of this account at once.",
     "Let clients keep their credentials until they expire, and try again with a pause that grows.",
 )
@@ -268,32 +268,32 @@ THROTTLED = Cause(
 
 GCP_FETCH = Cause(
     "gcp_documents_unreadable",
-    Station.DOCUMENTS,
+    CauseArea.DOCUMENTS,
     "The documents are not public for Google: it could not read the discovery document or the JWKS of the issuer.",
     "Run `oidc-mirror verify NAME`: it reads both as the world does.",
 )
 GCP_CONDITION = Cause(
     "gcp_condition",
-    Station.SUBJECT,
+    CauseArea.SUBJECT,
     "The attribute condition of the workload identity pool's provider refuses the token's claims, mostly its subject.",
     f"Compare `{_PROVIDER}` (attributeCondition) with the sub of `{_VERIFY}`.",
 )
 GCP_LIFETIME = Cause(
     "gcp_lifetime",
-    Station.TOKEN,
+    CauseArea.TOKEN,
     "Google accepts only tokens that live less than 48 hours and whose iat is not too old.",
     f"`{_VERIFY}` shows both. Set expirationSeconds of the projected token to 172799 or less (43200 and less is"
     " usual).",
 )
 GCP_POOL = Cause(
     "gcp_pool_missing",
-    Station.PROVIDER,
+    CauseArea.PROVIDER,
     "The workload identity pool or its provider is missing, disabled or deleted, or the project's number is wrong.",
     f"Run `{_PROVIDER}` in the project; `oidc-mirror render workload-identity-provider NAME` makes both.",
 )
 GCP_AUDIENCE_PARAMETER = Cause(
     "gcp_audience_parameter",
-    Station.AUDIENCE,
+    CauseArea.AUDIENCE,
     "The request's audience is not the full name of the pool's provider: it must begin with"
     " //iam.googleapis.com/projects/"
     " and the project's number.",
@@ -301,7 +301,7 @@ GCP_AUDIENCE_PARAMETER = Cause(
 )
 GCP_IMPERSONATION = Cause(
     "gcp_impersonation",
-    Station.SUBJECT,
+    CauseArea.SUBJECT,
     "The pool's principal lacks roles/iam.workloadIdentityUser on the service account: another subject or pool is"
     " bound, or"
     " the service account does not exist.",
@@ -311,7 +311,7 @@ GCP_IMPERSONATION = Cause(
 )
 GCP_MAPPING = Cause(
     "gcp_attribute_mapping",
-    Station.SUBJECT,
+    CauseArea.SUBJECT,
     "The provider's attribute mapping gives no text for google.subject: a claim that the token lacks, or an expression"
     " of"
     " another type.",
@@ -319,27 +319,27 @@ GCP_MAPPING = Cause(
 )
 GCP_SUBJECT_LENGTH = Cause(
     "gcp_subject_length",
-    Station.SUBJECT,
+    CauseArea.SUBJECT,
     "The subject is too long: Google takes 127 bytes as google.subject.",
     f"`{_VERIFY}` shows the sub. Shorten the names of namespace and ServiceAccount, or map another attribute.",
 )
 GCP_API_OFF = Cause(
     "gcp_api_disabled",
-    Station.CLOUD,
+    CauseArea.CLOUD,
     "An API of the Google Cloud project is disabled: sts.googleapis.com or iamcredentials.googleapis.com.",
     "Run `gcloud services list --enabled`, then `gcloud services enable sts.googleapis.com"
     " iamcredentials.googleapis.com`.",
 )
 GCP_FEDERATED_TOKEN = Cause(
     "gcp_federated_token",
-    Station.CLOUD,
+    CauseArea.CLOUD,
     "The API does not take the federated token: it must be exchanged for a token of a service account first.",
     "Set service_account_impersonation_url in the credentials file: `gcloud iam workload-identity-pools"
     " create-cred-config --service-account=…`.",
 )
 GCP_ORGANISATION = Cause(
     "gcp_organisation_policy",
-    Station.CLOUD,
+    CauseArea.CLOUD,
     "A policy of the Google Cloud organisation does not allow this issuer as a provider.",
     "Ask its administrators: `gcloud resource-manager org-policies describe iam.workloadIdentityPoolProviders"
     " --project=PROJECT`.",
@@ -349,26 +349,26 @@ GCP_ORGANISATION = Cause(
 
 ENTRA_ISSUER = Cause(
     "entra_issuer",
-    Station.ISSUER,
+    CauseArea.ISSUER,
     "No federated credential of the application has this issuer, to the letter.",
     f"Compare the iss of `{_VERIFY}` with `{_CREDENTIALS}`: a slash at the end counts.",
 )
 ENTRA_AUDIENCE = Cause(
     "entra_audience",
-    Station.AUDIENCE,
+    CauseArea.AUDIENCE,
     "No federated credential of the application has this audience. Entra wants exactly one, by default"
     " api://AzureADTokenExchange.",
     f"Compare the aud of `{_VERIFY}` with `{_CREDENTIALS}` and the pod's projected volume.",
 )
 ENTRA_SUBJECT = Cause(
     "entra_subject",
-    Station.SUBJECT,
+    CauseArea.SUBJECT,
     "No federated credential of the application has this subject; upper and lower case count.",
     f"Compare the sub of `{_VERIFY}` (system:serviceaccount:NAMESPACE:NAME) with `{_CREDENTIALS}`.",
 )
 ENTRA_NO_MATCH = Cause(
     "entra_no_match",
-    Station.SUBJECT,
+    CauseArea.SUBJECT,
     "No federated credential of the application has issuer, subject and audience of the token together.",
     f"Compare iss, sub and aud of `{_VERIFY}` with `{_CREDENTIALS}`; `oidc-mirror render federated-credential NAME`"
     " makes"
@@ -376,19 +376,19 @@ ENTRA_NO_MATCH = Cause(
 )
 ENTRA_NO_CREDENTIAL = Cause(
     "entra_no_credential",
-    Station.PROVIDER,
+    CauseArea.PROVIDER,
     "The application or managed identity has no federated credential at all, or its client id is another one's.",
     f"Run `{_CREDENTIALS}`; `oidc-mirror render federated-credential NAME` makes one.",
 )
 ENTRA_KEY_NOT_PUBLIC = Cause(
     "entra_signing_key_not_public",
-    Station.KEYS,
+    CauseArea.KEYS,
     "The signing key is not public for Entra: the JWKS lacks it, or Entra's cache is older than the key.",
     f"Run `{_VERIFY}`: it names the key. `oidc-mirror wait NAME KEY` returns when a new key may sign.",
 )
 ENTRA_KEY_TYPE = Cause(
     "entra_key_type",
-    Station.KEYS,
+    CauseArea.KEYS,
     "Entra cannot parse the signing keys: one key of the JWKS has a type that Entra does not take, which breaks the"
     " whole"
     " set.",
@@ -396,56 +396,56 @@ ENTRA_KEY_TYPE = Cause(
 )
 ENTRA_SIGNATURE = Cause(
     "entra_signature",
-    Station.KEYS,
+    CauseArea.KEYS,
     "Entra found no public key that made the signature, or refuses its algorithm: it takes RS256 only.",
     f"Run `{_VERIFY}`. One key of a type that Entra does not know breaks the whole set.",
 )
 ENTRA_FETCH = Cause(
     "entra_documents_unreadable",
-    Station.DOCUMENTS,
+    CauseArea.DOCUMENTS,
     "The documents are not public for Entra: it could not read the discovery document or the JWKS of the issuer.",
     "Run `oidc-mirror verify NAME`: it reads both as the world does.",
 )
 ENTRA_OWN_TOKEN = Cause(
     "entra_own_token",
-    Station.TOKEN,
+    CauseArea.TOKEN,
     "The token is Entra's own, such as that of an AKS or az login. The pod's projected token must be sent.",
     f"Run `{_VERIFY}`: iss must be the cluster's issuer. Use the file in AZURE_FEDERATED_TOKEN_FILE.",
 )
 ENTRA_LIFETIME = Cause(
     "entra_lifetime",
-    Station.TOKEN,
+    CauseArea.TOKEN,
     "The token lives longer than Entra accepts, or lacks the claim iat, from which Entra counts.",
     f"`{_VERIFY}` shows iat and exp. Project a token of 24 hours or less: `oidc-mirror render pod NAME --expiration"
     " 1h`.",
 )
 ENTRA_APPLICATION = Cause(
     "entra_application_missing",
-    Station.PROVIDER,
+    CauseArea.PROVIDER,
     "The application is missing in this tenant: the client id is wrong, or of another tenant.",
     "Compare AZURE_CLIENT_ID with `az ad sp show --id CLIENT_ID` or `az identity show`, and AZURE_TENANT_ID.",
 )
 ENTRA_TENANT = Cause(
     "entra_tenant",
-    Station.CLOUD,
+    CauseArea.CLOUD,
     "The tenant is missing: its id is wrong, or it is in another sovereign cloud.",
     "Compare AZURE_TENANT_ID and AZURE_AUTHORITY_HOST with `az account show`.",
 )
 ENTRA_RESOURCE = Cause(
     "entra_resource",
-    Station.CLOUD,
+    CauseArea.CLOUD,
     "The resource or scope that the application asks for does not exist in this tenant. The token is not the cause.",
     "Correct the scope of the request, such as https://storage.azure.com/.default: `az ad sp show --id RESOURCE`.",
 )
 ENTRA_POLICY = Cause(
     "entra_policy",
-    Station.CLOUD,
+    CauseArea.CLOUD,
     "A policy of the tenant forbids this login: conditional access, or the restriction of issuers for federation.",
     "Ask the tenant's administrators; the sign-in log of Entra names the policy.",
 )
 ENTRA_SECRET = Cause(
     "entra_client_secret",
-    Station.TOKEN,
+    CauseArea.TOKEN,
     "The application sent a client secret or certificate of its own instead of the pod's token.",
     "In the pod run `env | grep AZURE_`: unset AZURE_CLIENT_SECRET, and set AZURE_FEDERATED_TOKEN_FILE.",
 )

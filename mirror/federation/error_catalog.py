@@ -13,15 +13,15 @@ from mirror.federation.causes import Cause
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ErrorRow:
     """One kind of error text, and its causes, the likeliest first."""
 
     pattern: re.Pattern[str]
     causes: tuple[Cause, ...]
 
 
-def _row(pattern: str, *causes: Cause) -> Row:
-    return Row(re.compile(pattern), causes)
+def _row(pattern: str, *causes: Cause) -> ErrorRow:
+    return ErrorRow(re.compile(pattern), causes)
 
 
 _CLAIM = r"(?:iss|sub|aud|exp|iat|nbf|azp|issuer|subject|audience)"
@@ -407,7 +407,7 @@ def plain(text: str) -> str:
     return " ".join(text.split()).lower()
 
 
-def _causes(text: str, rows: tuple[Row, ...]) -> tuple[Cause, ...]:
+def _causes(text: str, rows: tuple[ErrorRow, ...]) -> tuple[Cause, ...]:
     return tuple(dict.fromkeys(cause for row in rows if row.pattern.search(text) for cause in row.causes))
 
 

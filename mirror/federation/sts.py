@@ -10,7 +10,7 @@ from mirror.aws.errors import code_of
 from mirror.aws.sessions import short_timeouts
 from mirror.federation.causes import STS_SILENT
 from mirror.federation.error_catalog import explain
-from mirror.federation.verify_result import Login
+from mirror.federation.verify_result import StsResult
 
 SESSION_NAME = "oidc-mirror-verify"
 SESSION_SECONDS = 900
@@ -18,7 +18,7 @@ SESSION_SECONDS = 900
 MAX_MESSAGE_CHARACTERS = 500
 
 
-def log_in(token: str, role_arn: str, region: str) -> Login:
+def log_in(token: str, role_arn: str, region: str) -> StsResult:
     """What STS says to the token for `role_arn`; it never raises for what STS or the network does.
 
     Whatever botocore reads from the environment holds, such as `AWS_ENDPOINT_URL_STS` and `AWS_CA_BUNDLE`; credentials
@@ -43,15 +43,15 @@ def log_in(token: str, role_arn: str, region: str) -> Login:
         told = error.response.get("Error", {})
         code, message = str(told.get("Code", "Unknown")), str(told.get("Message", ""))
         safe = _safe(message, token)
-        return Login(role_arn, region, error_code=code[:64], error=safe, causes=explain(f"{code}: {safe}"))
+        return StsResult(role_arn, region, error_code=code[:64], error=safe, causes=explain(f"{code}: {safe}"))
     except ResponseParserError:
         # Its text repeats the answer, which may be half of one with credentials in it.
-        return Login(role_arn, region, error_code="BadAnswer", error="It is not XML.", causes=(STS_SILENT,))
+        return StsResult(role_arn, region, error_code="BadAnswer", error="It is not XML.", causes=(STS_SILENT,))
     except (BotoCoreError, HTTPClientError, OSError, ValueError, LookupError) as error:
         # The last two: an endpoint that is no URL, an answer without the role.
         safe = _safe(str(error), token)
-        return Login(role_arn, region, error_code=code_of(error, {}), error=safe, causes=(STS_SILENT,))
-    return Login(role_arn, region, assumed_role_arn=arn)
+        return StsResult(role_arn, region, error_code=code_of(error, {}), error=safe, causes=(STS_SILENT,))
+    return StsResult(role_arn, region, assumed_role_arn=arn)
 
 
 def _safe(message: str, token: str) -> str:

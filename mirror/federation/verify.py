@@ -7,7 +7,7 @@ from datetime import datetime
 from mirror.addresses import discovery_url
 from mirror.addresses.issuer_urls import closest_issuer, describe_difference
 from mirror.config.settings import PublishSettings
-from mirror.federation.verify_result import Document, IssuerView, TokenView, failures_of
+from mirror.federation.verify_result import DocumentResult, IssuerResult, TokenResult, failures_of
 from mirror.model import (
     MEDIA_TYPE_DISCOVERY,
     MEDIA_TYPE_JWKS,
@@ -50,7 +50,7 @@ KEY_OPS = "key_ops"
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class VerifiedIssuer:
     """One public issuer that is looked at. `ledger` is what git on this machine knows of it, for better sentences."""
 
     name: IssuerName
@@ -61,7 +61,9 @@ class Subject:
     ledger: Ledger | None = None
 
 
-def examine(subject: Subject, given: TokenView | None, view: PublicEndpoint, now: datetime) -> IssuerView:
+def verify_issuer(
+    subject: VerifiedIssuer, given: TokenResult | None, view: PublicEndpoint, now: datetime
+) -> IssuerResult:
     """Look at an issuer's documents as a relying party does, and at the token; it never raises for what the web does.
 
     Args:
@@ -70,7 +72,7 @@ def examine(subject: Subject, given: TokenView | None, view: PublicEndpoint, now
         view: the public URLs.
         now: aware, UTC.
     """
-    found = _with_documents(IssuerView(subject.name, subject.issuer, subject.is_former), subject, view)
+    found = _with_documents(IssuerResult(subject.name, subject.issuer, subject.is_former), subject, view)
     token = given.token if given is not None else None
     if token is not None:
         found = replace(found, token_checks=_token_checks(token, found, subject, now))
@@ -85,7 +87,7 @@ def examine(subject: Subject, given: TokenView | None, view: PublicEndpoint, now
 # ---------------------------------------------------------------------------------------------- documents
 
 
-def _with_documents(found: IssuerView, subject: Subject, view: PublicEndpoint) -> IssuerView:
+def _with_documents(found: IssuerResult, subject: VerifiedIssuer, view: PublicEndpoint) -> IssuerResult:
     if not subject.publish.readback.enabled:
         sentence = "The public URL may not be looked at: `publish.readback.enabled` is false."
         remedy = "Run `oidc-mirror verify` where the public URL can be reached, with read-back enabled."
@@ -102,7 +104,9 @@ def _with_documents(found: IssuerView, subject: Subject, view: PublicEndpoint) -
     return _with_keys(replace(found, checks=checks), discovery, subject, view)
 
 
-def _with_keys(found: IssuerView, discovery: PublicDiscovery, subject: Subject, view: PublicEndpoint) -> IssuerView:
+def _with_keys(
+    found: IssuerResult, discovery: PublicDiscovery, subject: VerifiedIssuer, view: PublicEndpoint
+) -> IssuerResult:
     url = discovery.jwks_uri
     look = view.look(url, readback=subject.publish.readback)
     if isinstance(look, PublicFailure):
@@ -131,8 +135,8 @@ def _key_ops(keys: PublicKeys) -> tuple[Note, ...]:
     return (Note(KEY_OPS, "A key has the member key_ops, which STS does not take (RFC 7517, section 4.3)."),)
 
 
-def _document(url: str, look: PublicResponse) -> Document:
-    return Document(url, len(look.body), look.content_type, look.cache_control, look.seconds)
+def _document(url: str, look: PublicResponse) -> DocumentResult:
+    return DocumentResult(url, len(look.body), look.content_type, look.cache_control, look.seconds)
 
 
 def _told(subject: str, url: str, look: PublicResponse, keys: int | None = None) -> TokenCheck:
@@ -158,14 +162,14 @@ def _notes(
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class VerifyRequest:
     """Who is looked at, and the token that is held against them; nobody, where a token is of nobody."""
 
-    subjects: tuple[Subject, ...]
-    token: TokenView | None = None
+    subjects: tuple[VerifiedIssuer, ...]
+    token: TokenResult | None = None
 
 
-def question(subjects: tuple[Subject, ...], body: bytes | None, *, named: bool) -> Question:
+def question(subjects: tuple[VerifiedIssuer, ...], body: bytes | None, *, named: bool) -> VerifyRequest:
     """Read the token, and let its iss choose among the issuers.
 
     Args:
@@ -174,15 +178,15 @@ def question(subjects: tuple[Subject, ...], body: bytes | None, *, named: bool) 
         named: whether the operator chose the issuer: then a token of another one is held against it all the same.
     """
     if body is None:
-        return Question(subjects)
+        return VerifyRequest(subjects)
     token, problems = _read(body)
     if token is None:
-        return Question(subjects[:1] if named else (), TokenView(None, problems))
+        return VerifyRequest(subjects[:1] if named else (), TokenResult(None, problems))
     matching = tuple(subject for subject in subjects if subject.issuer == token.issuer)
     if matching or named:
-        return Question((matching or subjects)[:1], TokenView(token, problems))
+        return VerifyRequest((matching or subjects)[:1], TokenResult(token, problems))
     nobody = _of_nobody(token, tuple(subject.issuer for subject in subjects))
-    return Question((), TokenView(token, (*problems, nobody)))
+    return VerifyRequest((), TokenResult(token, (*problems, nobody)))
 
 
 def _read(body: bytes) -> tuple[Token | None, tuple[Reason, ...]]:
@@ -210,7 +214,7 @@ def _of_nobody(token: Token, issuers: tuple[IssuerUrl, ...]) -> Reason:
     return Reason("unknown_issuer", f"{sentence}, and none is like it.", remedy, "token claims.iss")
 
 
-def _token_checks(token: Token, found: IssuerView, subject: Subject, now: datetime) -> tuple[TokenCheck, ...]:
+def _token_checks(token: Token, found: IssuerResult, subject: VerifiedIssuer, now: datetime) -> tuple[TokenCheck, ...]:
     signature = _signature(token, found, subject)
     ignored = tuple(
         check_warning(
@@ -228,7 +232,7 @@ def _usual(audiences: TokenAudiences, token: Token) -> tuple[str, ...]:
     return tuple(each for each in token.audiences if any(audiences.accepts(cloud, each) for cloud in unconfigured))
 
 
-def _signature(token: Token, found: IssuerView, subject: Subject) -> TokenCheck:
+def _signature(token: Token, found: IssuerResult, subject: VerifiedIssuer) -> TokenCheck:
     if not found.keys:
         sentence = "No public key could be read, so nobody can verify the signature."
         return check_failed(

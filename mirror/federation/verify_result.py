@@ -14,7 +14,7 @@ from mirror.trust.tokens import Token, TokenCheck, TokenCheckStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class DocumentResult:
     """A public document as it came: `seconds` is the whole look."""
 
     url: str
@@ -25,13 +25,13 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
-class IssuerView:
+class IssuerResult:
     """One issuer as relying parties see it: `checks` of its documents, `token_checks` of the token where it has one."""
 
     name: IssuerName
     issuer: IssuerUrl
     is_former: bool = False
-    documents: tuple[Document, ...] = ()
+    documents: tuple[DocumentResult, ...] = ()
     keys: tuple[Key, ...] = ()
     checks: tuple[TokenCheck, ...] = ()
     token_checks: tuple[TokenCheck, ...] = ()
@@ -43,7 +43,7 @@ class IssuerView:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenView:
+class TokenResult:
     """The token that was given: what it says, or why it is none; `problems` also say that it is nobody's."""
 
     token: Token | None
@@ -51,7 +51,7 @@ class TokenView:
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class StsResult:
     """What STS said to AssumeRoleWithWebIdentity: who one would be, or its error and what that means."""
 
     role_arn: str
@@ -72,9 +72,9 @@ class Verification:
     """Everything that was looked at. `token` is None where none was given, `login` where STS was not asked."""
 
     now: datetime
-    issuers: tuple[IssuerView, ...]
-    token: TokenView | None = None
-    login: Login | None = None
+    issuers: tuple[IssuerResult, ...]
+    token: TokenResult | None = None
+    login: StsResult | None = None
 
     @property
     def exit_status(self) -> ExitStatus:
@@ -112,7 +112,7 @@ def to_json(found: Verification) -> dict[str, object]:
     }
 
 
-def _token(view: TokenView) -> dict[str, object]:
+def _token(view: TokenResult) -> dict[str, object]:
     token = view.token
     claims: dict[str, object] | None = None
     if token is not None:
@@ -130,7 +130,7 @@ def _token(view: TokenView) -> dict[str, object]:
     return {"content": claims, "problems": [_reason(reason) for reason in view.problems]}
 
 
-def _issuer(issuer: IssuerView) -> dict[str, object]:
+def _issuer(issuer: IssuerResult) -> dict[str, object]:
     return {
         "name": issuer.name,
         "issuer": issuer.issuer,
@@ -171,7 +171,7 @@ def _answer(answer: PartyVerdict) -> dict[str, object]:
     }
 
 
-def _login(login: Login) -> dict[str, object]:
+def _login(login: StsResult) -> dict[str, object]:
     return {
         "role_arn": login.role_arn,
         "region": login.region,

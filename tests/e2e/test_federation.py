@@ -18,7 +18,7 @@ from mirror.cli.main import main
 from mirror.cli.verify_text import lines
 from mirror.config.load import load
 from mirror.federation.error_catalog import explain
-from mirror.federation.verify import Subject, examine, question
+from mirror.federation.verify import VerifiedIssuer, question, verify_issuer
 from mirror.federation.verify_result import Verification
 from mirror.model import IssuerUrl
 from mirror.publish.public_endpoint import PublicHttpClient
@@ -74,10 +74,12 @@ class Federation:
     def verified(self) -> Verification:
         """What `verify` finds, a minute after the token was minted: it is from the past."""
         (issuer,) = load(self.world.folder / "mirror.yaml").issuers
-        asked = question((Subject(issuer.name, issuer.issuer, issuer.publish, issuer.clouds),), TOKEN, named=True)
+        asked = question(
+            (VerifiedIssuer(issuer.name, issuer.issuer, issuer.publish, issuer.clouds),), TOKEN, named=True
+        )
         now = datetime.fromtimestamp(claims()["iat"], UTC) + timedelta(minutes=1)
         with PublicHttpClient() as web:
-            found = tuple(examine(each, asked.token, web, now) for each in asked.subjects)
+            found = tuple(verify_issuer(each, asked.token, web, now) for each in asked.subjects)
         return Verification(now, found, asked.token)
 
     def told(self) -> str:

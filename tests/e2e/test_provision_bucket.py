@@ -16,8 +16,8 @@ from botocore.config import Config
 from mirror.aws.iam_policy import PUBLIC_SID, partition_of
 from mirror.cli.main import main
 from mirror.config.settings import PublishSettings
-from mirror.federation.provision.aws_admin import BucketOffice
-from mirror.federation.provision.bucket import AccessBlock, BucketSight, Plan, Wanted, plan_bucket
+from mirror.federation.provision.aws_admin import S3Admin
+from mirror.federation.provision.bucket import AccessBlock, BucketState, DesiredBucket, ProvisionPlan, plan_bucket
 from mirror.model import ObjectKey
 from support.provisioning import recorded
 from support.radosgw import Radosgw
@@ -47,12 +47,14 @@ class Gate:
     owner: "S3Client"
     folder: Path
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> DesiredBucket:
         region = self.publish.region
-        return Wanted(self.publish.bucket, region, partition_of(region), (DISCOVERY, JWKS), (self.publish.base_url,))
+        return DesiredBucket(
+            self.publish.bucket, region, partition_of(region), (DISCOVERY, JWKS), (self.publish.base_url,)
+        )
 
-    def office(self, session: boto3.session.Session | None = None) -> BucketOffice:
-        return BucketOffice(self.publish, session or boto3.session.Session(), pause=lambda _: None)
+    def office(self, session: boto3.session.Session | None = None) -> S3Admin:
+        return S3Admin(self.publish, session or boto3.session.Session(), pause=lambda _: None)
 
     def fill(self) -> None:
         for key in (DISCOVERY, JWKS, SECRET):
@@ -97,7 +99,7 @@ def gate(radosgw: Radosgw, radosgw_environment: Path) -> Iterator[Gate]:
     owner.close()
 
 
-def mend(gate: Gate, session: boto3.session.Session | None = None) -> Plan:
+def mend(gate: Gate, session: boto3.session.Session | None = None) -> ProvisionPlan:
     office = gate.office(session)
     seen = office.look()
     plan = plan_bucket(seen, gate.wanted())
@@ -105,7 +107,7 @@ def mend(gate: Gate, session: boto3.session.Session | None = None) -> Plan:
     return plan
 
 
-def codes(plan: Plan) -> list[str]:
+def codes(plan: ProvisionPlan) -> list[str]:
     return [each.code for each in plan.differences]
 
 
@@ -219,7 +221,7 @@ def test_sight_of_a_store_that_is_not_aws_has_notes_only(gate: Gate) -> None:
     """What only AWS tells is missing, and that is no failure."""
     mend(gate)
     seen = gate.office().look()
-    assert replace(seen, unknown=(), policy=None) == BucketSight(
+    assert replace(seen, unknown=(), policy=None) == BucketState(
         "ours", versioning="Enabled", block=AccessBlock(), is_aws=False
     )
     assert seen.unknown

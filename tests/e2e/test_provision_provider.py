@@ -15,8 +15,8 @@ import pytest
 from mirror.cli.main import main
 from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
-from mirror.federation.provision.aws_admin import BucketOffice, ProviderRegistry
-from mirror.federation.provision.bucket import MEANT_BLOCK, Wanted, plan_bucket
+from mirror.federation.provision.aws_admin import IamProviderAdmin, S3Admin
+from mirror.federation.provision.bucket import MEANT_BLOCK, DesiredBucket, plan_bucket
 from mirror.federation.provision.iam_provider import plan_provider
 from mirror.model import IssuerUrl, ObjectKey
 from support.moto import ACCOUNT, Moto
@@ -81,7 +81,7 @@ def test_missing_audience_is_added_and_nothing_else(account: Account) -> None:
         return SimpleNamespace(status_code=200), {}
 
     session.events.register("before-call.iam.AddClientIDToOpenIDConnectProvider", answer)
-    registry = ProviderRegistry(session, REGION)
+    registry = IamProviderAdmin(session, REGION)
     seen = registry.look(ISSUER)
     plan = plan_provider(seen, ISSUER, ("theirs", "ours"))
     registry.apply(plan.differences, ISSUER, ("theirs", "ours"), seen, lambda _: None)
@@ -122,7 +122,7 @@ def test_second_run_sends_no_write(account: Account) -> None:
     session = boto3.session.Session()
     with recorded(session) as calls:
         for _ in range(2):
-            registry = ProviderRegistry(session, REGION)
+            registry = IamProviderAdmin(session, REGION)
             seen = registry.look(ISSUER)
             plan = plan_provider(seen, ISSUER, ("a",))
             registry.apply(plan.differences, ISSUER, ("a",), seen, lambda _: None)
@@ -159,7 +159,7 @@ def test_provider_that_vanishes_meanwhile_makes_no_plan(account: Account) -> Non
     account.iam.create_open_id_connect_provider(Url=ISSUER, ClientIDList=["a"])
     session = boto3.session.Session()
     session.events.register("before-call.iam.GetOpenIDConnectProvider", lambda **_: refusal("NoSuchEntity", 404))
-    plan = plan_provider(ProviderRegistry(session, REGION).look(ISSUER), ISSUER, ("a",))
+    plan = plan_provider(IamProviderAdmin(session, REGION).look(ISSUER), ISSUER, ("a",))
     assert ([each.code for each in plan.problems], plan.differences) == (["provider_unreadable"], ())
 
 
@@ -169,7 +169,7 @@ def test_provider_that_may_not_be_read_is_a_failure(account: Account) -> None:
     session = boto3.session.Session()
     session.events.register("before-call.iam.GetOpenIDConnectProvider", lambda **_: refusal())
     with pytest.raises(BucketError) as caught:
-        ProviderRegistry(session, REGION).look(ISSUER)
+        IamProviderAdmin(session, REGION).look(ISSUER)
     assert "iam:GetOpenIDConnectProvider" in caught.value.remedy
 
 
@@ -204,13 +204,13 @@ def refusal(code: str = "AccessDenied", status: int = 403) -> Any:
 # ------------------------------------------------------------------------------------------- a bucket of AWS
 
 
-def offices(moto: Moto) -> tuple[BucketOffice, Wanted, boto3.session.Session]:
+def offices(moto: Moto) -> tuple[S3Admin, DesiredBucket, boto3.session.Session]:
     publish = PublishSettings("oidc-bucket", REGION, BASE)
     keys = (ObjectKey("a/.well-known/openid-configuration"), ObjectKey("a/openid/v1/jwks"))
     session = boto3.session.Session()
     return (
-        BucketOffice(publish, session, pause=lambda _: None),
-        Wanted("oidc-bucket", REGION, "aws", keys, (BASE,)),
+        S3Admin(publish, session, pause=lambda _: None),
+        DesiredBucket("oidc-bucket", REGION, "aws", keys, (BASE,)),
         session,
     )
 
@@ -253,13 +253,13 @@ def test_step_that_is_refused_while_s3_settles_is_tried_again(moto: Moto) -> Non
     session.events.register("before-call.s3.PutBucketPolicy", refuse)
     pauses: list[float] = []
     publish = PublishSettings("oidc-bucket", REGION, BASE)
-    patient = BucketOffice(publish, session, pause=pauses.append)
+    patient = S3Admin(publish, session, pause=pauses.append)
     seen = patient.look()
     patient.apply(plan_bucket(seen, wanted).differences, seen, lambda _: None)
     assert len(pauses) == 3
     assert plan_bucket(office.look(), wanted).differences == ()
     session.events.register("before-call.s3.PutBucketVersioning", lambda **_: refusal())
-    suspended, refused = replace(office.look(), versioning=None), BucketOffice(publish, session)
+    suspended, refused = replace(office.look(), versioning=None), S3Admin(publish, session)
     with pytest.raises(BucketError) as caught:
         refused.apply(plan_bucket(suspended, wanted).differences, suspended, lambda _: None)
     assert (caught.value.code, len(pauses)) == ("AccessDenied", 3)
@@ -325,7 +325,7 @@ def test_store_without_a_setting_gets_a_note(moto: Moto) -> None:
     _, wanted, session = offices(moto)
     session.client("s3", region_name="us-east-1").create_bucket(Bucket="oidc-bucket")
     session.events.register("before-call.s3.GetBucketOwnershipControls", lambda **_: refusal("NotImplemented", 501))
-    office = BucketOffice(PublishSettings("oidc-bucket", REGION, BASE, endpoint_url=moto.url), session)
+    office = S3Admin(PublishSettings("oidc-bucket", REGION, BASE, endpoint_url=moto.url), session)
     seen = office.look()
     assert "The store knows no object ownership." in seen.unknown
     assert [each.code for each in plan_bucket(seen, wanted).differences] == ["enable_versioning", "put_policy"]
@@ -334,6 +334,6 @@ def test_store_without_a_setting_gets_a_note(moto: Moto) -> None:
 def test_absent_bucket_of_another_owner_is_not_made_here(moto: Moto) -> None:
     """A bucket that the configuration gives to one account is never made in another."""
     _, wanted, session = offices(moto)
-    office = BucketOffice(PublishSettings("oidc-bucket", REGION, BASE, expected_bucket_owner="999999999999"), session)
+    office = S3Admin(PublishSettings("oidc-bucket", REGION, BASE, expected_bucket_owner="999999999999"), session)
     plan = plan_bucket(office.look(), wanted)
     assert ([each.code for each in plan.problems], plan.differences) == (["wrong_account"], ())

@@ -10,7 +10,7 @@ import kubernetes_validate
 import yaml
 
 from mirror.config.settings import Issuer, PublishSettings, RepositorySettings, Settings
-from mirror.federation.render.base import ControlPlane, Login, Request, Workload, text_of
+from mirror.federation.render.base import ControlPlane, MirrorIdentity, RenderRequest, Workload, text_of
 from mirror.federation.render.kinds import KINDS
 from mirror.model import IssuerName, IssuerUrl
 
@@ -31,15 +31,15 @@ def request(
     issuer: Issuer = ENTRY,
     workload: Workload | None = None,
     control_plane: ControlPlane | None = None,
-    login: Login | None = None,
-) -> Request:
-    return Request(
+    login: MirrorIdentity | None = None,
+) -> RenderRequest:
+    return RenderRequest(
         Settings(Path("state"), RepositorySettings(Path("git")), (issuer,)),
         issuer,
         form or KINDS[kind].default_format,
         workload or Workload(),
         control_plane or ControlPlane(),
-        login or Login(),
+        login or MirrorIdentity(),
     )
 
 

@@ -17,8 +17,8 @@ from mirror.aws.iam_policy import provider_url
 from mirror.aws.sessions import short_timeouts
 from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
-from mirror.federation.provision.bucket import OWNERSHIP, AccessBlock, BucketSight, Difference
-from mirror.federation.provision.iam_provider import Provider, ProviderSight
+from mirror.federation.provision.bucket import OWNERSHIP, AccessBlock, BucketChange, BucketState
+from mirror.federation.provision.iam_provider import Provider, ProviderState
 from mirror.model import IssuerUrl
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ NO_ACCESS_BLOCK = "NoSuchPublicAccessBlockConfiguration"
 _SHORT = Config(connect_timeout=2.0, read_timeout=3.0, retries={"mode": "standard", "total_max_attempts": 1})
 
 
-class Account:
+class AccountReader:
     """The account behind a session. In place of AWS another store may stand: then nothing of it is more than a note.
 
     What could not be seen is added to `unknown`, as sentences.
@@ -123,7 +123,7 @@ _UNSET = frozenset(
 _UNSUPPORTED = frozenset({"NotImplemented", "MethodNotAllowed", "405"})
 
 
-class BucketOffice:
+class S3Admin:
     """One bucket of AWS, or of a store that speaks S3. Every method raises `BucketError` and nothing else.
 
     `session` has the credentials of who administers the bucket, not the mirror's own.
@@ -140,9 +140,9 @@ class BucketOffice:
         self._unknown: list[str] = []
         self._is_aws = publish.endpoint_url is None or is_aws_endpoint(publish.endpoint_url)
         self._demands_owner = self._is_aws or publish.expected_bucket_owner is not None
-        self._aws = Account(session, publish.region, is_aws=self._is_aws, unknown=self._unknown)
+        self._aws = AccountReader(session, publish.region, is_aws=self._is_aws, unknown=self._unknown)
 
-    def look(self) -> BucketSight:
+    def look(self) -> BucketState:
         """The bucket as it is now.
 
         Raises:
@@ -157,13 +157,13 @@ class BucketOffice:
             state = "elsewhere"
         account_block = None if account is None else self._aws.access_block(account)
         if state != "ours":
-            return BucketSight(
+            return BucketState(
                 state, region, account_block=account_block, unknown=tuple(self._unknown), is_aws=self._is_aws
             )
         versioning = self._get("versioning", "s3:GetBucketVersioning", "get_bucket_versioning")
         ownership = self._get("object ownership", "s3:GetBucketOwnershipControls", "get_bucket_ownership_controls")
         block = self._get("public access block", "s3:GetBucketPublicAccessBlock", "get_public_access_block")
-        return BucketSight(
+        return BucketState(
             state="ours",
             region=region,
             versioning=versioning.get("Status"),
@@ -175,7 +175,9 @@ class BucketOffice:
             is_aws=self._is_aws,
         )
 
-    def apply(self, differences: tuple[Difference, ...], seen: BucketSight, done: Callable[[Difference], None]) -> None:
+    def apply(
+        self, differences: tuple[BucketChange, ...], seen: BucketState, done: Callable[[BucketChange], None]
+    ) -> None:
         """Carry out every difference, in order; `done` is told each.
 
         Crash window: after any of them the bucket opens less than it should, never more, and the next run goes on.
@@ -236,7 +238,7 @@ class BucketOffice:
 
     # ------------------------------------------------------------------------------------------------ applying
 
-    def _apply(self, difference: Difference, seen: BucketSight) -> None:
+    def _apply(self, difference: BucketChange, seen: BucketState) -> None:
         sentence = f"The bucket `{self._name}`: {difference.what} could not be set."
         match difference.code:
             case "create_bucket":
@@ -264,7 +266,7 @@ class BucketOffice:
             more["CreateBucketConfiguration"] = {"LocationConstraint": region}
         self._s3.create_bucket(Bucket=self._name, **more)
 
-    def _put_policy(self, text: str, seen: BucketSight, sentence: str) -> None:
+    def _put_policy(self, text: str, seen: BucketState, sentence: str) -> None:
         # S3 has no conditional write for policies: what somebody else put meanwhile must not get lost.
         if self._policy() != seen.policy:
             raise admin_error("PolicyChanged", sentence)
@@ -305,7 +307,7 @@ _AWS_REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]+")
 _PREFIX = ":oidc-provider/"
 
 
-class ProviderRegistry:
+class IamProviderAdmin:
     """The OIDC providers of the account of `session`. Every method raises `BucketError` and nothing else.
 
     `region` tells the partition; that of a store other than AWS tells none, and is left out.
@@ -316,7 +318,7 @@ class ProviderRegistry:
         self._region = region if _AWS_REGION.fullmatch(region) else "us-east-1"
         self._client: IAMClient | None = None
 
-    def look(self, issuer: IssuerUrl) -> ProviderSight:
+    def look(self, issuer: IssuerUrl) -> ProviderState:
         """The provider of `issuer`, and which others there are.
 
         Raises:
@@ -331,15 +333,15 @@ class ProviderRegistry:
             listed = self._iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]
             arns = {arn.partition(_PREFIX)[2]: arn for arn in (entry["Arn"] for entry in listed)}
         arn = arns.get(provider_url(issuer))
-        return ProviderSight(account, None if arn is None else self._get(arn), frozenset(arns))
+        return ProviderState(account, None if arn is None else self._get(arn), frozenset(arns))
 
     def apply(
         self,
-        differences: tuple[Difference, ...],
+        differences: tuple[BucketChange, ...],
         issuer: IssuerUrl,
         audiences: tuple[str, ...],
-        seen: ProviderSight,
-        done: Callable[[Difference], None],
+        seen: ProviderState,
+        done: Callable[[BucketChange], None],
     ) -> None:
         """Carry out every difference, in order; `done` is told each.
 
@@ -358,7 +360,7 @@ class ProviderRegistry:
             # Without ThumbprintList: IAM fills one in, and compares it only where no public CA helps (fact 29).
             self._iam.create_open_id_connect_provider(Url=issuer, ClientIDList=sorted(set(audiences)))
 
-    def _add(self, seen: ProviderSight, audience: str) -> None:
+    def _add(self, seen: ProviderState, audience: str) -> None:
         with admin_errors_translated(
             f"The audience {audience} could not be added.", "iam:AddClientIDToOpenIDConnectProvider"
         ):

@@ -26,7 +26,7 @@ from mirror.model import Note, ObjectKey, Reason
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class BucketChange:
     """One thing that is not as it should be: `code` says which call mends it, `before` and `after` are words.
 
     `payload` is what the call sends, such as the text of a policy, where the code alone does not tell.
@@ -40,14 +40,14 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ProvisionPlan:
     """Everything about one resource, `title`, in the order in which it is mended.
 
     `problems` are what keeps the resource from being as it should, and what this program does not touch.
     """
 
     title: str
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[BucketChange, ...] = ()
     problems: tuple[Reason, ...] = ()
     notes: tuple[Note, ...] = ()
 
@@ -89,7 +89,7 @@ MEANT_BLOCK = AccessBlock(block_acls=True, ignore_acls=True)
 """A policy may open objects, ACLs may not."""
 
 
-def meant_block(seen: "BucketSight") -> AccessBlock | None:
+def meant_block(seen: "BucketState") -> AccessBlock | None:
     """What should be blocked; None where nothing need be set.
 
     On AWS that is `MEANT_BLOCK`. On another store the switches of ACLs stay as they are: with BlockPublicAcls radosgw
@@ -101,7 +101,7 @@ def meant_block(seen: "BucketSight") -> AccessBlock | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DesiredBucket:
     """The bucket as it should be: `keys` are the objects that the world reads, of `issuers` issuers.
 
     `base_urls` are the public URLs under which they are read.
@@ -115,7 +115,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class BucketSight:
+class BucketState:
     """The bucket as it was seen. None stands for what is not set, or, in `unknown`, for what could not be seen.
 
     `state` is `foreign` when it exists and is not ours to change, and `elsewhere` when there is none and the account of
@@ -134,20 +134,20 @@ class BucketSight:
     is_aws: bool = True
 
 
-def plan_bucket(seen: BucketSight, wanted: Wanted) -> Plan:
+def plan_bucket(seen: BucketState, wanted: DesiredBucket) -> ProvisionPlan:
     """What must be done, in an order in which each step is possible; all that keeps it from being done as well."""
     title = f"bucket {wanted.bucket} in {wanted.region}"
     notes = tuple(Note("not_seen", each) for each in seen.unknown)
     refused = tuple(_refusals(seen, wanted))
     if refused:
-        return Plan(title, (), refused, notes)
+        return ProvisionPlan(title, (), refused, notes)
     standing = NOTHING if seen.policy is None else read_policy(seen.policy)
     problems = tuple(_obstacles(seen, wanted, standing))
     differences = tuple(_differences(seen, wanted, None if problems else standing))
-    return Plan(title, differences, (*problems, *_above(seen)), (*notes, *_notes(seen, wanted, standing)))
+    return ProvisionPlan(title, differences, (*problems, *_above(seen)), (*notes, *_notes(seen, wanted, standing)))
 
 
-def _refusals(seen: BucketSight, wanted: Wanted) -> Iterator[Reason]:
+def _refusals(seen: BucketState, wanted: DesiredBucket) -> Iterator[Reason]:
     """Why the bucket is not touched at all."""
     if seen.state == "foreign":
         yield Reason(
@@ -171,7 +171,7 @@ def _refusals(seen: BucketSight, wanted: Wanted) -> Iterator[Reason]:
         )
 
 
-def _obstacles(seen: BucketSight, wanted: Wanted, standing: PolicyDocument | None) -> Iterator[Reason]:
+def _obstacles(seen: BucketState, wanted: DesiredBucket, standing: PolicyDocument | None) -> Iterator[Reason]:
     """Why nothing is opened: neither the policy nor the bucket's public access block is touched then."""
     if standing is None:
         yield Reason(
@@ -194,7 +194,7 @@ def _obstacles(seen: BucketSight, wanted: Wanted, standing: PolicyDocument | Non
         yield _too_large(size, wanted)
 
 
-def _too_large(size: int, wanted: Wanted) -> Reason:
+def _too_large(size: int, wanted: DesiredBucket) -> Reason:
     """Two objects an issuer, each named whole: a star in their place would open more than is published."""
     issuers = len(wanted.keys) // 2
     arns = object_arns(wanted.bucket, wanted.keys, wanted.partition)
@@ -209,7 +209,7 @@ def _too_large(size: int, wanted: Wanted) -> Reason:
     )
 
 
-def _above(seen: BucketSight) -> Iterator[Reason]:
+def _above(seen: BucketState) -> Iterator[Reason]:
     if seen.account_block is not None and seen.account_block.forbids_policy:
         yield Reason(
             "account_block",
@@ -221,25 +221,27 @@ def _above(seen: BucketSight) -> Iterator[Reason]:
         )
 
 
-def _differences(seen: BucketSight, wanted: Wanted, standing: PolicyDocument | None) -> Iterator[Difference]:
+def _differences(seen: BucketState, wanted: DesiredBucket, standing: PolicyDocument | None) -> Iterator[BucketChange]:
     if seen.state == "absent":
         after = f"exists in {wanted.region}, ownership {OWNERSHIP} (ACLs are off)"
-        yield Difference("create_bucket", "bucket", "does not exist", after)
+        yield BucketChange("create_bucket", "bucket", "does not exist", after)
     if seen.versioning != "Enabled":
         before = "never switched on" if seen.versioning is None else seen.versioning.lower()
-        yield Difference("enable_versioning", "versioning", before, "enabled")
+        yield BucketChange("enable_versioning", "versioning", before, "enabled")
     if standing is None:
         return
     block = meant_block(seen)
     if block is not None and seen.block != block:
         unset = "that of a new bucket" if seen.state == "absent" else "not set"
         before = unset if seen.block is None else seen.block.words()
-        yield Difference("set_access_block", "public access block", before, block.words(), json.dumps(block.switches()))
+        yield BucketChange(
+            "set_access_block", "public access block", before, block.words(), json.dumps(block.switches())
+        )
     if not is_right(standing, _statement(wanted)):
         yield _policy_difference(wanted, standing)
 
 
-def _policy_difference(wanted: Wanted, standing: PolicyDocument) -> Difference:
+def _policy_difference(wanted: DesiredBucket, standing: PolicyDocument) -> BucketChange:
     statement = _statement(wanted)
     meant, now = set(statement["Resource"]), set(opened(standing))
     parts = [f"opens {len(meant)} objects to everybody for reading"]
@@ -248,10 +250,10 @@ def _policy_difference(wanted: Wanted, standing: PolicyDocument) -> Difference:
     if standing.foreign:
         parts.append(f"keeps {len(standing.foreign)} statements of others")
     before = f"our statement opens {len(now)} resources" if standing.ours else "no statement of ours"
-    return Difference("put_policy", "bucket policy", before, "\n".join(parts), merged(standing, statement))
+    return BucketChange("put_policy", "bucket policy", before, "\n".join(parts), merged(standing, statement))
 
 
-def _notes(seen: BucketSight, wanted: Wanted, standing: PolicyDocument | None) -> Iterator[Note]:
+def _notes(seen: BucketState, wanted: DesiredBucket, standing: PolicyDocument | None) -> Iterator[Note]:
     if seen.state == "ours" and seen.ownership not in (None, OWNERSHIP):
         yield Note(
             "ownership",
@@ -277,5 +279,5 @@ def _notes(seen: BucketSight, wanted: Wanted, standing: PolicyDocument | None) -
         )
 
 
-def _statement(wanted: Wanted) -> Statement:
+def _statement(wanted: DesiredBucket) -> Statement:
     return public_statement(wanted.bucket, wanted.keys, wanted.partition)

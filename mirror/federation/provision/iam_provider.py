@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mirror.aws.iam_policy import provider_url
-from mirror.federation.provision.bucket import Difference, Plan
+from mirror.federation.provision.bucket import BucketChange, ProvisionPlan
 from mirror.model import IssuerUrl, Note, Reason
 
 MAX_AUDIENCES = 100
@@ -27,7 +27,7 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
-class ProviderSight:
+class ProviderState:
     """The providers of an account: that of the issuer, if any, and the URLs of all, without their scheme."""
 
     account: str
@@ -63,26 +63,26 @@ def _audience_problems(audiences: tuple[str, ...]) -> Iterator[Reason]:
 
 
 def plan_provider(
-    seen: ProviderSight, issuer: IssuerUrl, audiences: tuple[str, ...], former: tuple[IssuerUrl, ...] = ()
-) -> Plan:
+    seen: ProviderState, issuer: IssuerUrl, audiences: tuple[str, ...], former: tuple[IssuerUrl, ...] = ()
+) -> ProvisionPlan:
     """What must be done; no audience is ever removed, because pods whose role this program does not know may use it."""
     title = f"OIDC provider of {issuer} in account {seen.account}"
     problems = tuple(_limits(seen, issuer, audiences))
     differences = () if problems else tuple(_differences(seen, issuer, audiences))
-    return Plan(title, differences, problems, tuple(_notes(seen, issuer, audiences, former)))
+    return ProvisionPlan(title, differences, problems, tuple(_notes(seen, issuer, audiences, former)))
 
 
-def _differences(seen: ProviderSight, issuer: IssuerUrl, audiences: tuple[str, ...]) -> Iterator[Difference]:
+def _differences(seen: ProviderState, issuer: IssuerUrl, audiences: tuple[str, ...]) -> Iterator[BucketChange]:
     if seen.found is None:
         named = ", ".join(sorted(set(audiences)))
         after = f"exists for {issuer} with the audiences {named}; IAM fills in the thumbprint"
-        yield Difference("create_provider", "provider", "does not exist", after)
+        yield BucketChange("create_provider", "provider", "does not exist", after)
         return
     for each in sorted(set(audiences) - seen.found.audiences):
-        yield Difference("add_audience", f"audience {each}", "not accepted", "accepted", each)
+        yield BucketChange("add_audience", f"audience {each}", "not accepted", "accepted", each)
 
 
-def _limits(seen: ProviderSight, issuer: IssuerUrl, audiences: tuple[str, ...]) -> Iterator[Reason]:
+def _limits(seen: ProviderState, issuer: IssuerUrl, audiences: tuple[str, ...]) -> Iterator[Reason]:
     yield from audience_problems(audiences)
     if seen.found is not None and len(seen.found.audiences | set(audiences)) > MAX_AUDIENCES >= len(set(audiences)):
         yield Reason(
@@ -99,7 +99,7 @@ def _limits(seen: ProviderSight, issuer: IssuerUrl, audiences: tuple[str, ...]) 
 
 
 def _notes(
-    seen: ProviderSight, issuer: IssuerUrl, audiences: tuple[str, ...], former: tuple[IssuerUrl, ...]
+    seen: ProviderState, issuer: IssuerUrl, audiences: tuple[str, ...], former: tuple[IssuerUrl, ...]
 ) -> Iterator[Note]:
     extra = () if seen.found is None else sorted(seen.found.audiences - set(audiences))
     if extra:

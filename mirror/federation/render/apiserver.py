@@ -10,7 +10,7 @@ from typing import Any
 
 from mirror.addresses import jwks_uri
 from mirror.errors import UsageError
-from mirror.federation.render.base import ControlPlane, Kind, Rendered, Request, Step, made_by
+from mirror.federation.render.base import ControlPlane, Rendered, Renderer, RenderRequest, Step, made_by
 from mirror.model import AZURE_AUDIENCES, GOOGLE_PREFIXES, STS_AUDIENCE
 
 Flag = tuple[str, str]
@@ -26,18 +26,18 @@ class Stage:
     signing_key_file: str
 
 
-def issuers(request: Request) -> tuple[str, ...]:
+def issuers(request: RenderRequest) -> tuple[str, ...]:
     """All accepted issuers, the one that is signed with and that the document names first (fact 11)."""
     former = (str(each.issuer) for each in request.issuer.former_issuers)
     return tuple(dict.fromkeys((str(request.issuer.issuer), *former, *request.control_plane.kept_issuers)))
 
 
-def api_audiences(request: Request) -> tuple[str, ...]:
+def api_audiences(request: RenderRequest) -> tuple[str, ...]:
     """What the apiserver takes tokens for: by default its issuers, as kube-apiserver itself does without the flag."""
     return tuple(dict.fromkeys((*issuers(request), *request.control_plane.api_audiences)))
 
 
-def flags(request: Request, stage: Stage) -> tuple[Flag, ...]:
+def flags(request: RenderRequest, stage: Stage) -> tuple[Flag, ...]:
     """Every flag of a stage. The key file and the issuer repeat, the signing key file never does (facts 9, 11)."""
     return (
         *(("service-account-issuer", each) for each in issuers(request)),
@@ -48,7 +48,7 @@ def flags(request: Request, stage: Stage) -> tuple[Flag, ...]:
     )
 
 
-def comments(request: Request) -> Iterator[str]:
+def comments(request: RenderRequest) -> Iterator[str]:
     """What holds for every stage."""
     yield "The issuer is exactly the configured text: a slash more or less, and every token is another issuer's."
     if len(issuers(request)) > 1:
@@ -72,7 +72,7 @@ def comments(request: Request) -> Iterator[str]:
     )
 
 
-def notes(request: Request) -> tuple[str, ...]:
+def notes(request: RenderRequest) -> tuple[str, ...]:
     """What asks for a second look."""
     clouds = {*request.issuer.audiences, STS_AUDIENCE, *AZURE_AUDIENCES}
     shared = [each for each in api_audiences(request) if each in clouds or each.startswith(GOOGLE_PREFIXES)]
@@ -83,7 +83,7 @@ def notes(request: Request) -> tuple[str, ...]:
     )
 
 
-def stages(request: Request) -> tuple[Stage, ...]:
+def stages(request: RenderRequest) -> tuple[Stage, ...]:
     """How it shall be: one stage, or the three of a rotation in their order (facts 10, 22, 23)."""
     plane = request.control_plane
     if not plane.is_rotation:
@@ -101,7 +101,7 @@ def controller_manager_key(stage: Stage) -> Flag:
     return ("service-account-private-key-file", stage.signing_key_file)
 
 
-def _verify_both(request: Request) -> Iterator[str]:
+def _verify_both(request: RenderRequest) -> Iterator[str]:
     plane, name = request.control_plane, request.issuer.name
     yield "Step 1 of 3: every apiserver verifies with the old and the new key, and still signs with the old one."
     yield from _make_pair(plane)
@@ -119,7 +119,7 @@ def _make_pair(plane: ControlPlane) -> Iterator[str]:
     yield f"  openssl rsa -in {private} -pubout -out {plane.new_key_files[0]}"
 
 
-def _sign_with_new(request: Request) -> Iterator[str]:
+def _sign_with_new(request: RenderRequest) -> Iterator[str]:
     yield "Step 2 of 3: sign with the new key; the old one still verifies. Again one apiserver after the other."
     yield "kube-controller-manager signs tokens in Secrets: give it the new --service-account-private-key-file too."
     yield (
@@ -129,7 +129,7 @@ def _sign_with_new(request: Request) -> Iterator[str]:
     )
 
 
-def _forget_old(request: Request) -> Iterator[str]:
+def _forget_old(request: RenderRequest) -> Iterator[str]:
     hours = request.issuer.keys.retain_removed.total_seconds() / 3600
     yield "Step 3 of 3: forget the old key. One apiserver after the other."
     yield f"The mirror takes it from the public set {hours:g} h after every apiserver stopped showing it."
@@ -139,22 +139,22 @@ _MANIFEST = "Put them into `command` of each kube-apiserver's manifest, in place
 _SHELL = "Put them into the command line of each kube-apiserver, in place of the flags of the same names."
 
 
-def _words(request: Request, stage: Stage) -> list[str]:
+def _words(request: RenderRequest, stage: Stage) -> list[str]:
     return [f"--{name}={value}" for name, value in flags(request, stage)]
 
 
-def _comments(request: Request, how: str) -> tuple[str, ...]:
+def _comments(request: RenderRequest, how: str) -> tuple[str, ...]:
     return (made_by("apiserver-flags", request), how, *comments(request))
 
 
-def _yaml(request: Request) -> Rendered:
+def _yaml(request: RenderRequest) -> Rendered:
     told = stages(request)
     steps = tuple(Step(each.comments, _words(request, each)) for each in told)
     value: Any = steps if len(steps) > 1 else steps[0]
     return Rendered("yaml", value, _comments(request, _MANIFEST), notes(request))
 
 
-def _json(request: Request) -> Rendered:
+def _json(request: RenderRequest) -> Rendered:
     told = stages(request)
     value: Any = [{"step": list(each.comments), "flags": _words(request, each)} for each in told]
     if len(told) == 1:
@@ -162,12 +162,12 @@ def _json(request: Request) -> Rendered:
     return Rendered("json", value, notes=(*_comments(request, _MANIFEST)[1:], *notes(request)))
 
 
-def _shell(request: Request) -> Rendered:
+def _shell(request: RenderRequest) -> Rendered:
     commands = tuple(Step(each.comments, ("kube-apiserver", *_words(request, each))) for each in stages(request))
     return Rendered("shell", commands, _comments(request, _SHELL), notes(request))
 
 
-APISERVER_FLAGS = Kind(
+APISERVER_FLAGS = Renderer(
     "apiserver-flags",
     "The flags of every kube-apiserver of the issuer; with --rotation the three steps of a key's rotation.",
     {"yaml": _yaml, "shell": _shell, "json": _json},
@@ -217,7 +217,7 @@ def _volumes(files: tuple[str, ...]) -> list[dict[str, Any]]:
     ]
 
 
-def _configuration(request: Request, stage: Stage, version: str, arguments: _Arguments) -> dict[str, Any]:
+def _configuration(request: RenderRequest, stage: Stage, version: str, arguments: _Arguments) -> dict[str, Any]:
     files = (*stage.key_files, stage.signing_key_file)
     found: dict[str, Any] = {
         "apiVersion": f"kubeadm.k8s.io/{version}",
@@ -230,17 +230,17 @@ def _configuration(request: Request, stage: Stage, version: str, arguments: _Arg
     return found
 
 
-def _rendered(request: Request, told: tuple[Stage, ...], version: str, arguments: _Arguments) -> Rendered:
+def _rendered(request: RenderRequest, told: tuple[Stage, ...], version: str, arguments: _Arguments) -> Rendered:
     steps = tuple(Step(each.comments, _configuration(request, each, version, arguments)) for each in told)
     head = (made_by("kubeadm", request), *_HOW, *comments(request))
     return Rendered("yaml", steps if len(steps) > 1 else steps[0], head, notes(request))
 
 
-def _v1beta4(request: Request) -> Rendered:
+def _v1beta4(request: RenderRequest) -> Rendered:
     return _rendered(request, stages(request), "v1beta4", _list)
 
 
-def _v1beta3(request: Request) -> Rendered:
+def _v1beta3(request: RenderRequest) -> Rendered:
     if len(issuers(request)) > 1:
         raise UsageError(
             "v1beta3 cannot name several issuers: a flag stands once in its map.",
@@ -265,7 +265,7 @@ def _in_one_file(stage: Stage) -> Stage:
     return Stage((*stage.comments, *how), (together,), stage.signing_key_file)
 
 
-KUBEADM = Kind(
+KUBEADM = Renderer(
     "kubeadm",
     "The same flags as kubeadm's ClusterConfiguration.",
     {"v1beta4": _v1beta4, "v1beta3": _v1beta3},

@@ -30,10 +30,10 @@ from mirror.federation.render.base import (
     Block,
     Call,
     Expression,
-    Kind,
     Lines,
     Rendered,
-    Request,
+    Renderer,
+    RenderRequest,
     Template,
     made_by,
     quoted,
@@ -46,11 +46,11 @@ MAX_TRUST_POLICY_CHARACTERS = 2048
 _ACCOUNT_COMMAND = '"$(aws sts get-caller-identity --query Account --output text)"'
 
 
-def _trust(request: Request, provider: Any) -> Policy:
+def _trust(request: RenderRequest, provider: Any) -> Policy:
     return trust_policy(request.issuer.issuer, provider, request.workload.all_subjects(), request.audiences())
 
 
-def _role_comments(request: Request, how: str) -> tuple[str, ...]:
+def _role_comments(request: RenderRequest, how: str) -> tuple[str, ...]:
     return (
         made_by("iam-role", request),
         how,
@@ -59,7 +59,7 @@ def _role_comments(request: Request, how: str) -> tuple[str, ...]:
     )
 
 
-def _role_notes(request: Request) -> tuple[str, ...]:
+def _role_notes(request: RenderRequest) -> tuple[str, ...]:
     told = []
     if request.workload.all_subjects() == (subject(NAMESPACE, SERVICE_ACCOUNT),):
         told.append(
@@ -79,7 +79,7 @@ def _role_notes(request: Request) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _role_cloudformation(request: Request) -> Rendered:
+def _role_cloudformation(request: RenderRequest) -> Rendered:
     workload = request.workload
     where = f":oidc-provider/{provider_url(request.issuer.issuer)}"
     arn = {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}" + where}
@@ -106,7 +106,7 @@ def _role_cloudformation(request: Request) -> Rendered:
     return Rendered("yaml", template, _role_comments(request, how), _role_notes(request))
 
 
-def _role_terraform(request: Request) -> Rendered:
+def _role_terraform(request: RenderRequest) -> Rendered:
     workload, label = request.workload, terraform_label(request.role_name())
     arn = Template(
         (
@@ -140,7 +140,7 @@ def _role_terraform(request: Request) -> Rendered:
     return Rendered("hcl", tuple(blocks), _role_comments(request, "Put it into a .tf file."), _role_notes(request))
 
 
-def _role_cli(request: Request) -> Rendered:
+def _role_cli(request: RenderRequest) -> Rendered:
     workload, name = request.workload, request.role_name()
     partition = partition_of(request.issuer.publish.region)
     provider = provider_arn(request.issuer.issuer, request.account() or ACCOUNT_TO_FILL_IN, partition)
@@ -163,7 +163,7 @@ def _role_cli(request: Request) -> Rendered:
     return Rendered("shell", (STRICT, *commands), _role_comments(request, how), _role_notes(request))
 
 
-def _create_or_leave(request: Request, create: str) -> tuple[str, ...]:
+def _create_or_leave(request: RenderRequest, create: str) -> tuple[str, ...]:
     """Make the role; leave one that is for the same subjects of the same issuer, and stop at any other.
 
     Nothing is corrected in a role that exists: others may have added statements to its trust policy.
@@ -191,12 +191,12 @@ def _create_or_leave(request: Request, create: str) -> tuple[str, ...]:
     )
 
 
-def _role_json(request: Request) -> Rendered:
+def _role_json(request: RenderRequest) -> Rendered:
     template = _role_cloudformation(request)
     return Rendered("json", template.value, notes=(*template.comments[1:], *template.notes))
 
 
-def _trust_policy(request: Request) -> Rendered:
+def _trust_policy(request: RenderRequest) -> Rendered:
     account = request.account()
     if account is None:
         raise UsageError(
@@ -207,7 +207,7 @@ def _trust_policy(request: Request) -> Rendered:
     return Rendered("json", _trust(request, arn), notes=(how, *_role_notes(request)))
 
 
-IAM_ROLE = Kind(
+IAM_ROLE = Renderer(
     "iam-role",
     "A role for ServiceAccounts of the cluster, by the exact subject and audience of their tokens.",
     {
@@ -220,7 +220,7 @@ IAM_ROLE = Kind(
 )
 
 
-def _bucket_policy(request: Request) -> Rendered:
+def _bucket_policy(request: RenderRequest) -> Rendered:
     publish = request.issuer.publish
     issuers = in_same_bucket(request.settings, publish)
     policy = bucket_policy(publish.bucket, document_keys(issuers), partition_of(publish.region))
@@ -235,7 +235,7 @@ def _bucket_policy(request: Request) -> Rendered:
     return Rendered("json", policy, notes=tuple(notes))
 
 
-BUCKET_POLICY = Kind(
+BUCKET_POLICY = Renderer(
     "bucket-policy",
     "The bucket's policy: the world reads exactly the published documents of all issuers in it.",
     {"json": _bucket_policy},
@@ -248,11 +248,11 @@ _NO_THUMBPRINT = (
 )
 
 
-def _audiences(request: Request) -> list[str]:
+def _audiences(request: RenderRequest) -> list[str]:
     return sorted(set(request.audiences()))
 
 
-def _provider_comments(request: Request, how: str) -> tuple[str, ...]:
+def _provider_comments(request: RenderRequest, how: str) -> tuple[str, ...]:
     return (
         made_by("iam-provider", request),
         how,
@@ -261,7 +261,7 @@ def _provider_comments(request: Request, how: str) -> tuple[str, ...]:
     )
 
 
-def _provider_cloudformation(request: Request) -> Rendered:
+def _provider_cloudformation(request: RenderRequest) -> Rendered:
     properties: dict[str, Any] = {"Url": str(request.issuer.issuer), "ClientIdList": _audiences(request)}
     template = {
         "AWSTemplateFormatVersion": "2010-09-09",
@@ -273,7 +273,7 @@ def _provider_cloudformation(request: Request) -> Rendered:
     return Rendered("yaml", template, _provider_comments(request, how), request.audience_notes(Cloud.AWS))
 
 
-def _provider_terraform(request: Request) -> Rendered:
+def _provider_terraform(request: RenderRequest) -> Rendered:
     provider = Block(
         ("resource", "aws_iam_openid_connect_provider", terraform_label(request.issuer.name)),
         {"url": str(request.issuer.issuer), "client_id_list": _audiences(request)},
@@ -282,7 +282,7 @@ def _provider_terraform(request: Request) -> Rendered:
     return Rendered("hcl", (provider,), _provider_comments(request, how), request.audience_notes(Cloud.AWS))
 
 
-def _provider_cli(request: Request) -> Rendered:
+def _provider_cli(request: RenderRequest) -> Rendered:
     how = (
         "Run it in the account, as often as you like: it adds what is missing. Or:"
         f" oidc-mirror provision provider {request.issuer.name}"
@@ -310,12 +310,12 @@ def _provider_cli(request: Request) -> Rendered:
     )
 
 
-def _provider_json(request: Request) -> Rendered:
+def _provider_json(request: RenderRequest) -> Rendered:
     template = _provider_cloudformation(request)
     return Rendered("json", template.value, notes=(*template.comments[1:], *template.notes))
 
 
-IAM_PROVIDER = Kind(
+IAM_PROVIDER = Renderer(
     "iam-provider",
     "The IAM OIDC provider of the issuer, with the configured audiences.",
     {
@@ -327,7 +327,7 @@ IAM_PROVIDER = Kind(
 )
 
 
-def _writer_policy(request: Request) -> Rendered:
+def _writer_policy(request: RenderRequest) -> Rendered:
     publish = request.issuer.publish
     issuers = written_alike(request.settings, publish)
     distributions = {each.publish.cloudfront_distribution for each in issuers} - {None}
@@ -340,7 +340,7 @@ def _writer_policy(request: Request) -> Rendered:
     return Rendered("json", policy, notes=tuple(_writer_notes(request, len(compact(policy)), len(issuers))))
 
 
-def _writer_notes(request: Request, size: int, issuers: int) -> list[str]:
+def _writer_notes(request: RenderRequest, size: int, issuers: int) -> list[str]:
     publish = request.issuer.publish
     who = publish.role_arn or (f"profile {publish.profile}" if publish.profile else "the mirror's own identity")
     told = [f"Attach it to {who}; issuers that it covers in bucket {publish.bucket}: {issuers}."]
@@ -357,7 +357,7 @@ def _writer_notes(request: Request, size: int, issuers: int) -> list[str]:
     return told
 
 
-WRITER_POLICY = Kind(
+WRITER_POLICY = Renderer(
     "writer-policy",
     "The least rights of the mirror's own role: put, get and list exactly the published documents.",
     {"json": _writer_policy},

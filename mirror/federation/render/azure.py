@@ -4,7 +4,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from mirror.errors import UsageError
-from mirror.federation.render.base import STRICT, Assignment, Kind, Lines, Quoted, Rendered, Request, made_by, quoted
+from mirror.federation.render.base import (
+    STRICT,
+    Assignment,
+    Lines,
+    Quoted,
+    Rendered,
+    Renderer,
+    RenderRequest,
+    made_by,
+    quoted,
+)
 from mirror.federation.render.naming import MAX_CREDENTIAL_CHARACTERS, workload_name
 from mirror.federation.render.pod import exact_subjects
 from mirror.model import Cloud
@@ -15,7 +25,7 @@ _IDENTITY = '"${IDENTITY:?is the name of the managed identity}"'
 _GROUP = '"${RESOURCE_GROUP:?is the resource group of the managed identity}"'
 
 
-def credentials(request: Request) -> list[dict[str, Any]]:
+def credentials(request: RenderRequest) -> list[dict[str, Any]]:
     """One credential a subject: Entra compares issuer, subject and its one audience with the exact texts."""
     subjects = exact_subjects(request)
     if len(subjects) > MAX_CREDENTIALS:
@@ -37,7 +47,7 @@ def credentials(request: Request) -> list[dict[str, Any]]:
     ]
 
 
-def _cli(request: Request) -> Rendered:
+def _cli(request: RenderRequest) -> Rendered:
     commands: list[tuple[str, ...]] = [
         STRICT,
         Assignment(("identity", _IDENTITY)),
@@ -69,7 +79,7 @@ _CREATE_OR_LEAVE = (
 )
 
 
-def _json(request: Request) -> Rendered:
+def _json(request: RenderRequest) -> Rendered:
     found = credentials(request)
     told = (
         "For an application instead of a managed identity:",
@@ -80,7 +90,7 @@ def _json(request: Request) -> Rendered:
     return Rendered("json", value, notes=(" ".join(told), *more, *request.audience_notes(Cloud.AZURE)))
 
 
-def _comments(request: Request) -> Iterator[str]:
+def _comments(request: RenderRequest) -> Iterator[str]:
     yield made_by("federated-credential", request)
     yield "Run it as a script, with IDENTITY and RESOURCE_GROUP set in the environment, as often as you like."
     yield "Entra compares issuer, subject and audience with the exact texts: a slash at the end counts."
@@ -91,7 +101,7 @@ def _comments(request: Request) -> Iterator[str]:
     )
 
 
-KIND = Kind(
+KIND = Renderer(
     "federated-credential",
     "Azure: the az commands that let a managed identity take the tokens; as JSON for an application.",
     {"cli": _cli, "json": _json},

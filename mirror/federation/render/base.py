@@ -70,7 +70,7 @@ class ControlPlane:
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class MirrorIdentity:
     """As whom the mirror asks the apiservers.
 
     `namespace` and `service_account` are its own in a cluster. `user` is the name that a client certificate or a
@@ -84,7 +84,7 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RenderRequest:
     """What is asked for: the piece for `issuer` in one of the kind's formats."""
 
     settings: Settings
@@ -92,7 +92,7 @@ class Request:
     format: str
     workload: Workload = Workload()
     control_plane: ControlPlane = ControlPlane()
-    login: Login = Login()
+    login: MirrorIdentity = MirrorIdentity()
 
     def audiences(self, cloud: Cloud = Cloud.AWS) -> tuple[str, ...]:
         """The audiences that a cloud is told to accept: the chosen one alone, else its own of the configuration.
@@ -198,7 +198,7 @@ class Rendered:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class Renderer:
     """One kind of piece: its name, a sentence of help, and how it is made in each format; the first is the default.
 
     `needs_login` tells that its request must say as whom the mirror asks.
@@ -206,7 +206,7 @@ class Kind:
 
     name: str
     sentence: str
-    formats: Mapping[str, Callable[[Request], Rendered]]
+    formats: Mapping[str, Callable[[RenderRequest], Rendered]]
     needs_login: bool = False
 
     @property
@@ -214,7 +214,7 @@ class Kind:
         """The format without `--format`."""
         return next(iter(self.formats))
 
-    def render(self, request: Request) -> Rendered:
+    def render(self, request: RenderRequest) -> Rendered:
         """The piece.
 
         Raises:
@@ -223,7 +223,7 @@ class Kind:
         return self.formats[request.format](request)
 
 
-def made_by(kind: str, request: Request) -> str:
+def made_by(kind: str, request: RenderRequest) -> str:
     """The first comment of every piece: what it is of, and where it comes from."""
     return f"Made by `oidc-mirror render {kind} {request.issuer.name}` for issuer {request.issuer.issuer}"
 

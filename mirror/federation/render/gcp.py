@@ -5,7 +5,17 @@ import shlex
 from collections.abc import Iterator
 
 from mirror.errors import UsageError
-from mirror.federation.render.base import STRICT, Assignment, Kind, Lines, Quoted, Rendered, Request, made_by, quoted
+from mirror.federation.render.base import (
+    STRICT,
+    Assignment,
+    Lines,
+    Quoted,
+    Rendered,
+    Renderer,
+    RenderRequest,
+    made_by,
+    quoted,
+)
 from mirror.federation.render.pod import TOKEN_FILE, exact_subjects
 from mirror.model import Cloud
 from mirror.trust.relying_parties import GCP_SUBJECT_BYTES
@@ -26,7 +36,7 @@ def _condition(subjects: tuple[str, ...]) -> str:
     return f"assertion.sub in [{', '.join(map(json.dumps, subjects))}]"
 
 
-def _cli(request: Request) -> Rendered:
+def _cli(request: RenderRequest) -> Rendered:
     subjects, pool = exact_subjects(request), request.pool()
     audiences = request.audiences(Cloud.GCP)
     assignments = {
@@ -94,7 +104,7 @@ def _script(allowed: str) -> tuple[str, ...]:
     )
 
 
-def _json(request: Request) -> Rendered:
+def _json(request: RenderRequest) -> Rendered:
     """What Google's libraries read through GOOGLE_APPLICATION_CREDENTIALS in the pod; no secret is in it."""
     audience = f"//iam.googleapis.com/projects/PROJECT_NUMBER/{request.pool_path()}/providers/{request.pool()}"
     value = {
@@ -112,7 +122,7 @@ def _json(request: Request) -> Rendered:
     return Rendered("json", value, notes=(*told, *_notes(request, exact_subjects(request))))
 
 
-def _comments(request: Request) -> Iterator[str]:
+def _comments(request: RenderRequest) -> Iterator[str]:
     yield made_by("workload-identity-provider", request)
     yield "Run it as a script in the project, with PROJECT_NUMBER and GOOGLE_SERVICE_ACCOUNT set in the environment."
     yield "It stops at the first error and adds what is missing: run it for each ServiceAccount."
@@ -123,7 +133,7 @@ def _comments(request: Request) -> Iterator[str]:
     )
 
 
-def _notes(request: Request, subjects: tuple[str, ...]) -> Iterator[str]:
+def _notes(request: RenderRequest, subjects: tuple[str, ...]) -> Iterator[str]:
     yield from request.audience_notes(Cloud.GCP)
     if not request.audiences(Cloud.GCP):
         yield f"The pod's token needs the audience {request.audience(Cloud.GCP)}, with the project's number in it."
@@ -134,7 +144,7 @@ def _notes(request: Request, subjects: tuple[str, ...]) -> Iterator[str]:
         )
 
 
-KIND = Kind(
+KIND = Renderer(
     "workload-identity-provider",
     "Google Cloud: the gcloud commands of pool, provider and binding; as JSON the credentials file of the pods.",
     {"cli": _cli, "json": _json},

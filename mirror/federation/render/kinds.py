@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from mirror.federation.render import apiserver, aws, azure, gcp, pod, rbac
-from mirror.federation.render.base import Kind
+from mirror.federation.render.base import Renderer
 
-KINDS: Mapping[str, Kind] = {
+KINDS: Mapping[str, Renderer] = {
     kind.name: kind
     for kind in (
         apiserver.APISERVER_FLAGS,

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from mirror.errors import UsageError
-from mirror.federation.render.base import ACCOUNT_TO_FILL_IN, Kind, Rendered, Request, made_by
+from mirror.federation.render.base import ACCOUNT_TO_FILL_IN, Rendered, Renderer, RenderRequest, made_by
 from mirror.federation.render.naming import account_of
 
 TOKEN_FOLDER = PurePosixPath("/var/run/secrets/oidc-token")
@@ -14,7 +14,7 @@ WEBHOOK = "amazon-eks-pod-identity-webhook"
 REGIONAL = "regional"
 
 
-def names(request: Request) -> tuple[str, str]:
+def names(request: RenderRequest) -> tuple[str, str]:
     """Namespace and ServiceAccount: those of the options if they are a subject, else of the first subject that has any.
 
     Raises:
@@ -31,7 +31,7 @@ def names(request: Request) -> tuple[str, str]:
     return asked if asked in found else found[0]
 
 
-def exact_subjects(request: Request) -> tuple[str, ...]:
+def exact_subjects(request: RenderRequest) -> tuple[str, ...]:
     """All subjects, for a cloud that compares them as they are.
 
     Raises:
@@ -46,7 +46,7 @@ def exact_subjects(request: Request) -> tuple[str, ...]:
     return subjects
 
 
-def environment(request: Request) -> dict[str, str]:
+def environment(request: RenderRequest) -> dict[str, str]:
     """What the AWS SDKs and the aws CLI read (AWS SDKs and Tools reference guide, "Assume role with web identity")."""
     region = request.issuer.publish.region
     return {
@@ -58,7 +58,7 @@ def environment(request: Request) -> dict[str, str]:
     }
 
 
-def annotations(request: Request) -> dict[str, str]:
+def annotations(request: RenderRequest) -> dict[str, str]:
     """What amazon-eks-pod-identity-webhook reads from a ServiceAccount (its README)."""
     return {
         "eks.amazonaws.com/role-arn": request.role_arn(),
@@ -68,19 +68,19 @@ def annotations(request: Request) -> dict[str, str]:
     }
 
 
-def notes(request: Request) -> Iterator[str]:
+def notes(request: RenderRequest) -> Iterator[str]:
     """What asks for a second look."""
     if ACCOUNT_TO_FILL_IN in request.role_arn().split(":"):
         yield f"The role's account is not known: replace {ACCOUNT_TO_FILL_IN}, or give --account or --role-arn."
 
 
-Object = dict[str, Any]
+PodObject = dict[str, Any]
 
 _NOBODY = 65_534
 _TOKEN, _SCRATCH = "oidc-token", "tmp"
 
 
-def _pod(request: Request, container: Object) -> Object:
+def _pod(request: RenderRequest, container: PodObject) -> PodObject:
     namespace, account = names(request)
     return {
         "apiVersion": "v1",
@@ -103,8 +103,8 @@ def _pod(request: Request, container: Object) -> Object:
     }
 
 
-def _container(request: Request, further: Object) -> Object:
-    mounts: list[Object] = [{"name": _SCRATCH, "mountPath": "/tmp"}]  # noqa: S108  a folder of the pod
+def _container(request: RenderRequest, further: PodObject) -> PodObject:
+    mounts: list[PodObject] = [{"name": _SCRATCH, "mountPath": "/tmp"}]  # noqa: S108  a folder of the pod
     if not request.workload.is_webhook:
         mounts.insert(0, {"name": _TOKEN, "mountPath": str(TOKEN_FOLDER), "readOnly": True})
     return {
@@ -121,8 +121,8 @@ def _container(request: Request, further: Object) -> Object:
     }
 
 
-def _volumes(request: Request) -> list[Object]:
-    scratch: Object = {"name": _SCRATCH, "emptyDir": {}}
+def _volumes(request: RenderRequest) -> list[PodObject]:
+    scratch: PodObject = {"name": _SCRATCH, "emptyDir": {}}
     if request.workload.is_webhook:
         return [scratch]
     token = {
@@ -133,14 +133,14 @@ def _volumes(request: Request) -> list[Object]:
     return [{"name": _TOKEN, "projected": {"sources": [{"serviceAccountToken": token}]}}, scratch]
 
 
-def _env(request: Request) -> list[Object]:
+def _env(request: RenderRequest) -> list[PodObject]:
     found = {"HOME": "/tmp"}  # noqa: S108  a folder of the pod; the aws CLI keeps its cache at home
     if not request.workload.is_webhook:
         found = environment(request) | found
     return [{"name": name, "value": value} for name, value in found.items()]
 
 
-def _pod_comments(request: Request) -> Iterator[str]:
+def _pod_comments(request: RenderRequest) -> Iterator[str]:
     _, account = names(request)
     yield made_by("pod", request)
     yield "Apply it, and read who it is:"
@@ -161,21 +161,21 @@ def _pod_comments(request: Request) -> Iterator[str]:
     yield "Write the image with a digest, or your own."
 
 
-def _pod_notes(request: Request) -> tuple[str, ...]:
+def _pod_notes(request: RenderRequest) -> tuple[str, ...]:
     return () if request.workload.is_webhook else tuple(notes(request))
 
 
-def _pod_yaml(request: Request) -> Rendered:
+def _pod_yaml(request: RenderRequest) -> Rendered:
     value = _pod(request, {"env": _env(request)})
     return Rendered("yaml", value, tuple(_pod_comments(request)), _pod_notes(request))
 
 
-def _pod_json(request: Request) -> Rendered:
+def _pod_json(request: RenderRequest) -> Rendered:
     value = _pod(request, {"env": _env(request)})
     return Rendered("json", value, notes=(*tuple(_pod_comments(request))[1:], *_pod_notes(request)))
 
 
-def _configmap(request: Request) -> Rendered:
+def _configmap(request: RenderRequest) -> Rendered:
     """The same with the environment in a ConfigMap, which several workloads can share."""
     namespace, account = names(request)
     name = f"{account[:249].rstrip('.-')}-aws"  # 253 characters at most, as every object
@@ -189,23 +189,23 @@ def _configmap(request: Request) -> Rendered:
     return Rendered("yaml", (settings, pod), tuple(_pod_comments(request)), _pod_notes(request))
 
 
-POD = Kind(
+POD = Renderer(
     "pod",
     "A pod that has the role: a projected token and what the AWS SDKs read, in its env or in a ConfigMap.",
     {"yaml": _pod_yaml, "configmap": _configmap, "json": _pod_json},
 )
 
 
-def service_account(request: Request) -> Object:
+def service_account(request: RenderRequest) -> PodObject:
     """The object."""
     namespace, name = names(request)
-    metadata: Object = {"name": name, "namespace": namespace}
+    metadata: PodObject = {"name": name, "namespace": namespace}
     if request.workload.is_webhook:
         metadata["annotations"] = annotations(request)
     return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
 
 
-def _account_comments(request: Request) -> Iterator[str]:
+def _account_comments(request: RenderRequest) -> Iterator[str]:
     namespace, name = names(request)
     yield made_by("service-account", request)
     yield "Apply it:"
@@ -217,21 +217,21 @@ def _account_comments(request: Request) -> Iterator[str]:
         yield "It needs no annotation: the pod asks for its token itself, see `render pod`."
 
 
-def _account_notes(request: Request) -> tuple[str, ...]:
+def _account_notes(request: RenderRequest) -> tuple[str, ...]:
     return tuple(notes(request)) if request.workload.is_webhook else ()
 
 
-def _account_yaml(request: Request) -> Rendered:
+def _account_yaml(request: RenderRequest) -> Rendered:
     return Rendered("yaml", service_account(request), tuple(_account_comments(request)), _account_notes(request))
 
 
-def _account_json(request: Request) -> Rendered:
+def _account_json(request: RenderRequest) -> Rendered:
     return Rendered(
         "json", service_account(request), notes=(*tuple(_account_comments(request))[1:], *_account_notes(request))
     )
 
 
-SERVICE_ACCOUNT_KIND = Kind(
+SERVICE_ACCOUNT_KIND = Renderer(
     "service-account",
     "The ServiceAccount of the pods; with --webhook annotated for amazon-eks-pod-identity-webhook.",
     {"yaml": _account_yaml, "json": _account_json},

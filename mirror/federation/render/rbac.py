@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, assert_never
 
-from mirror.federation.render.base import Kind, Login, Rendered, Request, made_by
+from mirror.federation.render.base import MirrorIdentity, Rendered, Renderer, RenderRequest, made_by
 
 DISCOVERY_ROLE = "system:service-account-issuer-discovery"
 """The ClusterRole of every cluster that may read both documents (fact 15)."""
@@ -11,10 +11,10 @@ UNKNOWN_USER = "USER-NAME-OF-THE-MIRROR"
 _GROUP = "rbac.authorization.k8s.io"
 _BINDING = "oidc-mirror"
 _APISERVERS = "oidc-mirror-apiservers"
-Object = dict[str, Any]
+RbacObject = dict[str, Any]
 
 
-def objects(request: Request) -> tuple[Object, ...]:
+def objects(request: RenderRequest) -> tuple[RbacObject, ...]:
     """The objects, in the order of their making."""
     login = request.login
     subject = _subject(login)
@@ -24,7 +24,7 @@ def objects(request: Request) -> tuple[Object, ...]:
     return tuple(found)
 
 
-def _binding(subject: dict[str, str]) -> Object:
+def _binding(subject: dict[str, str]) -> RbacObject:
     return {
         "apiVersion": f"{_GROUP}/v1",
         "kind": "ClusterRoleBinding",
@@ -34,7 +34,7 @@ def _binding(subject: dict[str, str]) -> Object:
     }
 
 
-def _service_account(login: Login) -> Object:
+def _service_account(login: MirrorIdentity) -> RbacObject:
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
@@ -43,7 +43,7 @@ def _service_account(login: Login) -> Object:
     }
 
 
-def _apiservers_role(subject: dict[str, str]) -> Iterator[Object]:
+def _apiservers_role(subject: dict[str, str]) -> Iterator[RbacObject]:
     """That the list of apiservers may be read; it is kept in `default`."""
     yield {
         "apiVersion": f"{_GROUP}/v1",
@@ -60,7 +60,7 @@ def _apiservers_role(subject: dict[str, str]) -> Iterator[Object]:
     }
 
 
-def _subject(login: Login) -> dict[str, str]:
+def _subject(login: MirrorIdentity) -> dict[str, str]:
     match login.way:
         case "anonymous":
             return {"apiGroup": _GROUP, "kind": "Group", "name": "system:unauthenticated"}
@@ -72,7 +72,7 @@ def _subject(login: Login) -> dict[str, str]:
             assert_never(login.way)
 
 
-def _comments(request: Request) -> Iterator[str]:
+def _comments(request: RenderRequest) -> Iterator[str]:
     yield made_by("rbac", request)
     login = request.login
     yield "Apply it:"
@@ -102,24 +102,24 @@ def _comments(request: Request) -> Iterator[str]:
         yield "`discover: endpointslices` reads the addresses of the apiservers, which are listed in namespace default."
 
 
-def _notes(request: Request) -> tuple[str, ...]:
+def _notes(request: RenderRequest) -> tuple[str, ...]:
     if request.login.way == "user" and request.login.user is None:
         return (f"The mirror's user name could not be read: replace {UNKNOWN_USER}, or give --user.",)
     return ()
 
 
-def _yaml(request: Request) -> Rendered:
+def _yaml(request: RenderRequest) -> Rendered:
     found = objects(request)
     value = found if len(found) > 1 else found[0]
     return Rendered("yaml", value, tuple(_comments(request)), _notes(request))
 
 
-def _json(request: Request) -> Rendered:
+def _json(request: RenderRequest) -> Rendered:
     value = {"apiVersion": "v1", "kind": "List", "items": list(objects(request))}
     return Rendered("json", value, notes=(*tuple(_comments(request))[1:], *_notes(request)))
 
 
-KIND = Kind(
+KIND = Renderer(
     "rbac",
     "What the mirror's login needs in the cluster: a ServiceAccount token needs no binding.",
     {"yaml": _yaml, "json": _json},

@@ -27,7 +27,7 @@ from mirror.check.result import (
     to_json,
 )
 from mirror.config.settings import FormerIssuerSettings, Settings
-from mirror.federation.causes import Station as About
+from mirror.federation.causes import CauseArea as About
 from mirror.model import IssuerName, IssuerUrl
 from mirror.report import ExitStatus
 from support.fakes import MOMENT

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from mirror.cli.main import main
 from mirror.cli.render import login_of
 from mirror.config.settings import AuthSettings, TlsSettings
-from mirror.federation.render.base import Login
+from mirror.federation.render.base import MirrorIdentity
 from mirror.federation.render.kinds import KINDS
 from support.rendering import ENTRY
 
@@ -131,7 +131,7 @@ def test_help_names_every_kind_with_its_formats(capsys: pytest.CaptureFixture[st
         assert ", ".join(kind.formats) in out
 
 
-ASKED = Login("oidc-mirror", "oidc-mirror")
+ASKED = MirrorIdentity("oidc-mirror", "oidc-mirror")
 USER = replace(ASKED, way="user")
 
 
@@ -175,7 +175,7 @@ def test_certificate_names_its_user(content: bytes | None, user: str | None, tmp
 @pytest.mark.parametrize(
     ("content", "login"),
     [
-        pytest.param(POD + b"\n", Login("ops", "mirror", way="service-account"), id="service-account"),
+        pytest.param(POD + b"\n", MirrorIdentity("ops", "mirror", way="service-account"), id="service-account"),
         pytest.param(token(b'{"sub": "system:serviceaccount:ops"}'), USER, id="no-name"),
         pytest.param(token(b'{"sub": "admin"}'), USER, id="another"),
         pytest.param(token(b'{"sub": "system:serviceaccount:a\\nb:c"}'), USER, id="control-character"),
@@ -185,7 +185,7 @@ def test_certificate_names_its_user(content: bytes | None, user: str | None, tmp
         pytest.param(None, replace(ASKED, way="service-account"), id="missing"),
     ],
 )
-def test_token_names_its_service_account(content: bytes | None, login: Login, tmp_path: Path) -> None:
+def test_token_names_its_service_account(content: bytes | None, login: MirrorIdentity, tmp_path: Path) -> None:
     """Where it can be read; else the mirror's usual one."""
     path = tmp_path / "token"
     if content is not None:
@@ -196,8 +196,8 @@ def test_token_names_its_service_account(content: bytes | None, login: Login, tm
 @pytest.mark.parametrize(
     ("user", "login"),
     [
-        pytest.param({"token": POD.decode()}, Login("ops", "mirror", way="service-account"), id="token"),
-        pytest.param({"tokenFile": "token"}, Login("ops", "mirror", way="service-account"), id="token-file"),
+        pytest.param({"token": POD.decode()}, MirrorIdentity("ops", "mirror", way="service-account"), id="token"),
+        pytest.param({"tokenFile": "token"}, MirrorIdentity("ops", "mirror", way="service-account"), id="token-file"),
         pytest.param(
             {
                 "client-certificate-data": b64encode(certificate("admin")).decode(),
@@ -210,7 +210,7 @@ def test_token_names_its_service_account(content: bytes | None, login: Login, tm
         pytest.param({}, ASKED, id="anonymous"),
     ],
 )
-def test_kubeconfig_names_who_it_is(user: dict[str, object], login: Login, tmp_path: Path) -> None:
+def test_kubeconfig_names_who_it_is(user: dict[str, object], login: MirrorIdentity, tmp_path: Path) -> None:
     """Token, file or certificate of the chosen context; a refused one leaves the name open."""
     (tmp_path / "token").write_bytes(POD)
     config = {

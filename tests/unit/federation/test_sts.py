@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mirror.federation.sts import log_in
-from mirror.federation.verify_result import Login
+from mirror.federation.verify_result import StsResult
 from support.s3 import aws_environment
 from support.sts import ACCEPTED, SECRET, Sts, running_sts
 from support.tls import ca_file
@@ -22,7 +22,7 @@ def sts(tmp_path: Path) -> Iterator[Sts]:
         yield made
 
 
-def asked() -> Login:
+def asked() -> StsResult:
     found = log_in(TOKEN, ROLE, "ap-southeast-2")
     assert all(part not in repr(found) for part in (*TOKEN.split("."), SECRET))
     return found

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mirror.federation.error_catalog import explain
-from mirror.federation.verify import Subject, examine, question
+from mirror.federation.verify import VerifiedIssuer, question, verify_issuer
 from mirror.federation.verify_result import Verification
 from mirror.model import TokenAudiences
 from mirror.report import ExitStatus
@@ -210,10 +210,10 @@ def verified(row: Row) -> Verification:
         jwks["keys"] = [each | {"key_ops": ["verify"]} for each in jwks["keys"]]
     world.bucket.write(DISCOVERY_KEY, shown.discovery, "application/json", "public, max-age=300")
     world.bucket.write(JWKS_KEY, json.dumps(jwks).encode(), "application/jwk-set+json", "public, max-age=300")
-    subject = Subject(NAME, ISSUER, world.publish(), row.audiences)
+    subject = VerifiedIssuer(NAME, ISSUER, world.publish(), row.audiences)
     asked = question((subject,), token(row), named=True)
     return Verification(
-        MOMENT, tuple(examine(each, asked.token, world.web, MOMENT) for each in asked.subjects), asked.token
+        MOMENT, tuple(verify_issuer(each, asked.token, world.web, MOMENT) for each in asked.subjects), asked.token
     )
 
 

@@ -11,8 +11,8 @@ from click import unstyle
 
 from mirror.cli.verify_text import lines
 from mirror.federation.causes import STS_SILENT
-from mirror.federation.verify import Subject, examine, question
-from mirror.federation.verify_result import IssuerView, Login, Verification, to_json
+from mirror.federation.verify import VerifiedIssuer, question, verify_issuer
+from mirror.federation.verify_result import IssuerResult, StsResult, Verification, to_json
 from mirror.model import IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, Status, TokenAudiences
 from mirror.report import ExitStatus
 from mirror.trust.discovery import documents
@@ -41,9 +41,9 @@ def publish(world: FakeWorld, *keys: Key, **headers: str) -> None:
     world.bucket.write(JWKS_KEY, shown.jwks, headers.get("content_type", "application/jwk-set+json"), cache)
 
 
-def subject(world: FakeWorld, **changes: object) -> Subject:
+def subject(world: FakeWorld, **changes: object) -> VerifiedIssuer:
     return replace(
-        Subject(NAME, ISSUER, world.publish(), TokenAudiences((AUDIENCE,), (AUDIENCE,), (AUDIENCE,))),
+        VerifiedIssuer(NAME, ISSUER, world.publish(), TokenAudiences((AUDIENCE,), (AUDIENCE,), (AUDIENCE,))),
         **changes,  # type: ignore[arg-type]  # by name
     )
 
@@ -51,13 +51,13 @@ def subject(world: FakeWorld, **changes: object) -> Subject:
 def verified(
     world: FakeWorld,
     body: bytes | None = None,
-    *subjects: Subject,
+    *subjects: VerifiedIssuer,
     named: bool = False,
     now: datetime = MOMENT,
-    login: Login | None = None,
+    login: StsResult | None = None,
 ) -> Verification:
     asked = question(subjects or (subject(world),), body, named=named)
-    found = tuple(examine(each, asked.token, world.web, now) for each in asked.subjects)
+    found = tuple(verify_issuer(each, asked.token, world.web, now) for each in asked.subjects)
     whole = Verification(now, found, asked.token, login)
     jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker()).validate(to_json(whole))
     if body is not None:
@@ -75,7 +75,7 @@ def words(found: Verification) -> str:
     return unstyle("\n".join(lines(found)))
 
 
-def one(found: Verification) -> IssuerView:
+def one(found: Verification) -> IssuerResult:
     (issuer,) = found.issuers
     return issuer
 
@@ -309,7 +309,7 @@ def test_hostile_claims_are_told_escaped_and_short(world: FakeWorld) -> None:
 
 def test_login_is_told(world: FakeWorld) -> None:
     """Who one would be; exit 0 with everything else right."""
-    login = Login("arn:aws:iam::1:role/a", "eu-west-1", assumed_role_arn="arn:aws:sts::1:assumed-role/a/b")
+    login = StsResult("arn:aws:iam::1:role/a", "eu-west-1", assumed_role_arn="arn:aws:sts::1:assumed-role/a/b")
     found = verified(world, fresh(), login=login)
     assert found.exit_status is ExitStatus.CURRENT
     assert "STS in eu-west-1 accepts: arn:aws:sts::1:assumed-role/a/b" in words(found)
@@ -318,7 +318,7 @@ def test_login_is_told(world: FakeWorld) -> None:
 @pytest.mark.parametrize("causes", [(STS_SILENT,), ()])
 def test_refused_login_fails(world: FakeWorld, causes: tuple[object, ...]) -> None:
     """STS has the last word: exit 1 with its error and the causes that are known."""
-    login = Login("arn:aws:iam::1:role/a", "eu-west-1", error_code="Strange", error="No.\x1b", causes=causes)  # type: ignore[arg-type]  # causes
+    login = StsResult("arn:aws:iam::1:role/a", "eu-west-1", error_code="Strange", error="No.\x1b", causes=causes)  # type: ignore[arg-type]  # causes
     found = verified(world, fresh(), login=login)
     assert found.exit_status is ExitStatus.FAILED
     assert r"Strange: No.\x1b" in words(found)

@@ -7,12 +7,19 @@ from typing import Any
 import pytest
 
 from mirror.aws.iam_policy import MAX_BUCKET_POLICY_BYTES, PUBLIC_SID, public_statement
-from mirror.federation.provision.bucket import MEANT_BLOCK, AccessBlock, BucketSight, Plan, Wanted, plan_bucket
+from mirror.federation.provision.bucket import (
+    MEANT_BLOCK,
+    AccessBlock,
+    BucketState,
+    DesiredBucket,
+    ProvisionPlan,
+    plan_bucket,
+)
 from mirror.model import ObjectKey
 
 KEYS = (ObjectKey("id/.well-known/openid-configuration"), ObjectKey("id/openid/v1/jwks"))
 HOST = "https://b.s3.ap-southeast-2.amazonaws.com"
-WANTED = Wanted("b", "ap-southeast-2", "aws", KEYS, (HOST,))
+WANTED = DesiredBucket("b", "ap-southeast-2", "aws", KEYS, (HOST,))
 OURS = public_statement("b", KEYS, "aws")
 ALL_OF_IT = {
     "Sid": "Theirs",
@@ -28,7 +35,7 @@ def policy(*statements: Any, **members: str) -> str:
     return json.dumps({"Version": "2012-10-17", **members, "Statement": list(statements)})
 
 
-RIGHT = BucketSight(
+RIGHT = BucketState(
     state="ours",
     region="ap-southeast-2",
     versioning="Enabled",
@@ -38,21 +45,21 @@ RIGHT = BucketSight(
 )
 
 
-def changes(plan: Plan) -> list[str]:
+def changes(plan: ProvisionPlan) -> list[str]:
     return [each.code for each in plan.differences]
 
 
-def problems(plan: Plan) -> list[str]:
+def problems(plan: ProvisionPlan) -> list[str]:
     return [each.code for each in plan.problems]
 
 
-def notes(plan: Plan) -> list[str]:
+def notes(plan: ProvisionPlan) -> list[str]:
     return [each.code for each in plan.notes]
 
 
 def test_right_bucket_needs_nothing() -> None:
     """What is as it should be makes an empty plan."""
-    assert plan_bucket(RIGHT, WANTED) == Plan("bucket b in ap-southeast-2")
+    assert plan_bucket(RIGHT, WANTED) == ProvisionPlan("bucket b in ap-southeast-2")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +76,7 @@ def test_our_statement_in_the_words_of_aws_is_right(ours: Any) -> None:
 
 def test_absent_bucket_is_made_whole_in_the_right_order() -> None:
     """Everything else follows the bucket, and the policy comes last: S3 refuses it before the block is lifted."""
-    plan = plan_bucket(BucketSight("absent"), WANTED)
+    plan = plan_bucket(BucketState("absent"), WANTED)
     assert changes(plan) == ["create_bucket", "enable_versioning", "set_access_block", "put_policy"]
     assert json.loads(plan.differences[-1].payload) == {"Version": "2012-10-17", "Statement": [OURS]}
     assert json.loads(plan.differences[2].payload) == MEANT_BLOCK.switches()
@@ -94,7 +101,7 @@ def test_absent_bucket_is_made_whole_in_the_right_order() -> None:
         pytest.param(replace(RIGHT, block=AccessBlock(), is_aws=False), [], id="other-store-acls-open"),
     ],
 )
-def test_each_difference_is_mended_alone(seen: BucketSight, expected: list[str]) -> None:
+def test_each_difference_is_mended_alone(seen: BucketState, expected: list[str]) -> None:
     """One thing that is off makes one difference, and no problem."""
     plan = plan_bucket(seen, WANTED)
     assert (changes(plan), problems(plan)) == (expected, [])
@@ -138,12 +145,12 @@ def test_policy_never_opens_more_than_the_documents() -> None:
 @pytest.mark.parametrize(
     ("seen", "code"),
     [
-        pytest.param(BucketSight("foreign"), "foreign_bucket", id="foreign"),
-        pytest.param(BucketSight("elsewhere"), "wrong_account", id="owner"),
+        pytest.param(BucketState("foreign"), "foreign_bucket", id="foreign"),
+        pytest.param(BucketState("elsewhere"), "wrong_account", id="owner"),
         pytest.param(replace(RIGHT, region="us-east-1", versioning=None), "wrong_region", id="region"),
     ],
 )
-def test_bucket_that_is_not_ours_to_change_is_refused_whole(seen: BucketSight, code: str) -> None:
+def test_bucket_that_is_not_ours_to_change_is_refused_whole(seen: BucketState, code: str) -> None:
     """Another account's bucket, or one elsewhere, gets no difference at all."""
     plan = plan_bucket(seen, WANTED)
     assert (changes(plan), problems(plan)) == ([], [code])
@@ -249,14 +256,14 @@ def many(count: int) -> tuple[ObjectKey, ...]:
 
 def test_policy_over_the_limit_is_refused_with_how_many_fit() -> None:
     """Stars would open more than is published: the number that fits is told, and is right."""
-    plan = plan_bucket(BucketSight("absent"), replace(WANTED, keys=many(1000)))
+    plan = plan_bucket(BucketState("absent"), replace(WANTED, keys=many(1000)))
     assert changes(plan) == ["create_bucket", "enable_versioning"]
     assert problems(plan) == ["policy_too_large"]
     fitting = int(plan.problems[0].sentence.split("about ")[1].split()[0])
-    fits = plan_bucket(BucketSight("absent"), replace(WANTED, keys=many(fitting)))
+    fits = plan_bucket(BucketState("absent"), replace(WANTED, keys=many(fitting)))
     assert problems(fits) == []
     assert len(fits.differences[-1].payload) <= MAX_BUCKET_POLICY_BYTES
-    assert problems(plan_bucket(BucketSight("absent"), replace(WANTED, keys=many(fitting + 2)))) == ["policy_too_large"]
+    assert problems(plan_bucket(BucketState("absent"), replace(WANTED, keys=many(fitting + 2)))) == ["policy_too_large"]
 
 
 def test_sid_marks_our_statement() -> None:

@@ -3,18 +3,18 @@
 import pytest
 
 from mirror.aws.iam_policy import provider_url
-from mirror.federation.provision.bucket import Difference, Plan
-from mirror.federation.provision.iam_provider import Provider, ProviderSight, audience_problems, plan_provider
+from mirror.federation.provision.bucket import BucketChange, ProvisionPlan
+from mirror.federation.provision.iam_provider import Provider, ProviderState, audience_problems, plan_provider
 from mirror.model import IssuerUrl
 
 ISSUER = IssuerUrl("https://oidc.example.com/a")
 URL = "oidc.example.com/a"
 ARN = f"arn:aws:iam::111122223333:oidc-provider/{URL}"
-ABSENT = ProviderSight("111122223333")
+ABSENT = ProviderState("111122223333")
 
 
-def there(*audiences: str, urls: frozenset[str] = frozenset({URL})) -> ProviderSight:
-    return ProviderSight("111122223333", Provider(ARN, URL, frozenset(audiences)), urls)
+def there(*audiences: str, urls: frozenset[str] = frozenset({URL})) -> ProviderState:
+    return ProviderState("111122223333", Provider(ARN, URL, frozenset(audiences)), urls)
 
 
 def test_absent_provider_is_made_with_its_audiences() -> None:
@@ -27,7 +27,7 @@ def test_absent_provider_is_made_with_its_audiences() -> None:
 
 def test_right_provider_needs_nothing() -> None:
     """Every audience is there: the plan is empty."""
-    assert plan_provider(there("a", "b"), ISSUER, ("b", "a")) == Plan(
+    assert plan_provider(there("a", "b"), ISSUER, ("b", "a")) == ProvisionPlan(
         f"OIDC provider of {ISSUER} in account 111122223333"
     )
 
@@ -35,7 +35,7 @@ def test_right_provider_needs_nothing() -> None:
 def test_thumbprints_are_shown_with_when_they_matter() -> None:
     """IAM wants at least one: nothing is to be removed, and most hosts do without it."""
     found = Provider(ARN, URL, frozenset({"a"}), ("9e99a48a9960b14926bb7f3b02e22da2b0ab7280", "0" * 40))
-    plan = plan_provider(ProviderSight("111122223333", found, frozenset({URL})), ISSUER, ("a",))
+    plan = plan_provider(ProviderState("111122223333", found, frozenset({URL})), ISSUER, ("a",))
     (note,) = plan.notes
     assert (note.code, plan.differences, plan.problems) == ("thumbprints", (), ())
     assert f"9e99a48a9960b14926bb7f3b02e22da2b0ab7280, {'0' * 40}" in note.sentence
@@ -56,7 +56,7 @@ def test_port_443_is_no_part_of_the_provider() -> None:
 def test_missing_audience_is_added_and_a_foreign_one_left() -> None:
     """Pods that this program does not know may use an audience: it is told, never removed."""
     plan = plan_provider(there("other"), ISSUER, ("a",))
-    assert plan.differences == (Difference("add_audience", "audience a", "not accepted", "accepted", "a"),)
+    assert plan.differences == (BucketChange("add_audience", "audience a", "not accepted", "accepted", "a"),)
     assert [note.code for note in plan.notes] == ["extra_audiences"]
     assert "other" in plan.notes[0].sentence
 
@@ -68,7 +68,7 @@ def test_missing_audience_is_added_and_a_foreign_one_left() -> None:
 )
 def test_provider_that_differs_in_its_slash_is_told_and_not_taken(issuer: IssuerUrl, other: str) -> None:
     """Relying parties compare the whole text (fact 30), so the other provider is of no use to this issuer."""
-    plan = plan_provider(ProviderSight("1", None, frozenset({other})), issuer, ("a",))
+    plan = plan_provider(ProviderState("1", None, frozenset({other})), issuer, ("a",))
     assert [each.code for each in plan.differences] == ["create_provider"]
     assert [note.code for note in plan.notes] == ["almost_same"]
 
@@ -83,14 +83,14 @@ def test_former_issuers_are_told() -> None:
 def test_full_account_is_told_before() -> None:
     """The quota of AWS is a hundred providers: an operator learns it before AWS refuses."""
     urls = frozenset(f"oidc.example.com/{number}" for number in range(100))
-    assert [note.code for note in plan_provider(ProviderSight("1", None, urls), ISSUER, ("a",)).notes] == [
+    assert [note.code for note in plan_provider(ProviderState("1", None, urls), ISSUER, ("a",)).notes] == [
         "many_providers"
     ]
 
 
 def test_provider_that_vanishes_while_it_is_looked_at_is_a_problem() -> None:
     """A list that names it and a read that does not find it make no plan."""
-    plan = plan_provider(ProviderSight("1", None, frozenset({URL})), ISSUER, ("a",))
+    plan = plan_provider(ProviderState("1", None, frozenset({URL})), ISSUER, ("a",))
     assert ([each.code for each in plan.problems], plan.differences) == (["provider_unreadable"], ())
 
 

@@ -21,7 +21,7 @@ import yaml
 from cfnlint.api import lint_all
 
 from mirror.config.settings import Issuer, RepositorySettings, Settings
-from mirror.federation.render.base import Kind, Rendered, Request, Workload, text_of
+from mirror.federation.render.base import Rendered, Renderer, RenderRequest, Workload, text_of
 from mirror.federation.render.kinds import KINDS
 from mirror.model import IssuerName, IssuerUrl, TokenAudiences
 from support.iam_linter import lint, lint_trust
@@ -60,9 +60,9 @@ class Where:
     def subject(self) -> str:
         return f"system:serviceaccount:{self.namespace}:web"
 
-    def rendered(self, kind: Kind, form: str) -> Rendered:
+    def rendered(self, kind: Renderer, form: str) -> Rendered:
         workload = Workload(self.namespace, "web", account=ACCOUNT)
-        return kind.render(Request(SETTINGS, self.issuer, form, workload))
+        return kind.render(RenderRequest(SETTINGS, self.issuer, form, workload))
 
     def text(self, kind: str, form: str) -> str:
         return text_of(self.rendered(KINDS[kind], form))
@@ -150,7 +150,7 @@ def shells() -> Iterator[tuple[str, str]]:
             yield f"{kind.name} {form} of {where.issuer.name}/{where.namespace}", text_of(piece)
     for kind, form in FORMATS:
         for workload in (ODD, Workload()):
-            plain = Request(SETTINGS, replace(ISSUERS[0], audiences_by_cloud=None), form, workload)
+            plain = RenderRequest(SETTINGS, replace(ISSUERS[0], audiences_by_cloud=None), form, workload)
             if kind.formats[form](replace(plain, workload=Workload(account=ACCOUNT))).syntax == "shell":
                 yield f"{kind.name} {form} of an odd workload", text_of(kind.render(plain))
 

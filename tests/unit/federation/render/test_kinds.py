@@ -13,7 +13,7 @@ from cfnlint.api import lint_all
 
 from mirror.config.settings import Issuer, PublishSettings, RepositorySettings, Settings
 from mirror.errors import UsageError
-from mirror.federation.render.base import Request, Workload, text_of
+from mirror.federation.render.base import RenderRequest, Workload, text_of
 from mirror.federation.render.kinds import FORMATS, KINDS
 from mirror.model import IssuerName, IssuerUrl
 from support.iam_linter import lint, lint_trust
@@ -47,11 +47,11 @@ of_workload = pytest.mark.parametrize("workload", list(WORKLOADS))
 
 def rendered(kind: str, form: str, workload: str = "plain", issuer: Issuer = ENTRY) -> str:
     settings = replace(SETTINGS, issuers=(issuer,))
-    return text_of(KINDS[kind].render(Request(settings, issuer, form, WORKLOADS[workload])))
+    return text_of(KINDS[kind].render(RenderRequest(settings, issuer, form, WORKLOADS[workload])))
 
 
 def notes(kind: str, form: str, workload: Workload, settings: Settings = SETTINGS) -> str:
-    return " ".join(KINDS[kind].render(Request(settings, settings.issuers[0], form, workload)).notes)
+    return " ".join(KINDS[kind].render(RenderRequest(settings, settings.issuers[0], form, workload)).notes)
 
 
 def comments(text: str) -> str:
@@ -200,7 +200,7 @@ def test_commands_stop_at_the_first_error(tmp_path: Path) -> None:
 
 def role_answer(issuer: Issuer, workload: Workload) -> str:
     """What IAM shows of a role that was made for a workload."""
-    request = Request(SETTINGS, issuer, "trust-policy", replace(workload, account="111122223333"))
+    request = RenderRequest(SETTINGS, issuer, "trust-policy", replace(workload, account="111122223333"))
     policy = text_of(KINDS["iam-role"].render(request)).replace("'", "")
     return f"if [ \"$2\" = get-role ]; then echo '{policy}'; fi"
 
@@ -222,7 +222,7 @@ def test_commands_leave_the_role_that_exists_for_the_same_subjects(tmp_path: Pat
 def test_commands_stop_at_a_role_of_somebody_else(issuer: Issuer, workload: Workload, tmp_path: Path) -> None:
     """The second deployment does not replace the first one's subject, nor attach policies to its role."""
     asked = replace(WORKLOADS["full"], subjects=(), role_name="shared")
-    text = text_of(KINDS["iam-role"].render(Request(SETTINGS, ENTRY, "cli", asked)))
+    text = text_of(KINDS["iam-role"].render(RenderRequest(SETTINGS, ENTRY, "cli", asked)))
     status, stderr, found = run(text, tmp_path, role_answer(issuer, workload))
     assert (status, [each[1] for each in found]) == (1, ["get-role"])
     assert "exists and is not for these subjects" in stderr
@@ -293,7 +293,7 @@ def test_issuer_without_audience_has_the_usual_one(kind: str) -> None:
 @pytest.mark.parametrize(("kind", "form"), [(k.name, f) for k in KINDS.values() for f in k.formats])
 def test_every_piece_says_what_to_do_with_it(kind: str, form: str) -> None:
     """In comments where its syntax has them, else beside it; and the same words make the same bytes."""
-    request = Request(SETTINGS, ENTRY, form, Workload(account="111122223333"))
+    request = RenderRequest(SETTINGS, ENTRY, form, Workload(account="111122223333"))
     text = text_of(KINDS[kind].render(request))
     told: Any = comments(text) or " ".join(KINDS[kind].render(request).notes)
     assert len(told) > 40
@@ -304,6 +304,6 @@ def test_every_piece_says_what_to_do_with_it(kind: str, form: str) -> None:
 
 def test_comment_never_ends_early() -> None:
     """A line break in a name would make the rest of a comment part of the document."""
-    piece = KINDS["iam-provider"].render(Request(SETTINGS, ENTRY, "cloudformation"))
+    piece = KINDS["iam-provider"].render(RenderRequest(SETTINGS, ENTRY, "cloudformation"))
     text = text_of(replace(piece, comments=("one\nEvil: true",)))
     assert text.startswith("# one Evil: true\nAWSTemplate")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mirror.config.settings import AuthSettings, Issuer, TlsSettings
-from mirror.federation.render.base import Login
+from mirror.federation.render.base import MirrorIdentity
 from mirror.federation.render.rbac import UNKNOWN_USER
 from support.rendering import ENTRY, comments, demand_valid, notes, objects, text
 
@@ -17,7 +17,7 @@ TOKEN = replace(ENTRY, auth=AuthSettings(token_file=Path("/run/token")))
 INSIDE = replace(ENTRY, auth=AuthSettings(token_file=Path("/run/token"), in_cluster=True), discover="endpointslices")
 CERTIFICATE = replace(ENTRY, tls=TlsSettings(client_cert_file=Path("mirror.crt"), client_key_file=Path("mirror.key")))
 KUBECONFIG = replace(ENTRY, auth=AuthSettings(kubeconfig=Path("admin.conf")))
-MIRROR = Login("oidc", "mirror", way="service-account")
+MIRROR = MirrorIdentity("oidc", "mirror", way="service-account")
 
 
 def user(name: str) -> dict[str, str]:
@@ -25,17 +25,17 @@ def user(name: str) -> dict[str, str]:
 
 
 CASES = [
-    pytest.param(ENTRY, Login(), [GROUP], id="anonymous"),
+    pytest.param(ENTRY, MirrorIdentity(), [GROUP], id="anonymous"),
     pytest.param(TOKEN, MIRROR, [], id="token"),
     pytest.param(KUBECONFIG, MIRROR, [], id="kubeconfig-token"),
-    pytest.param(CERTIFICATE, Login(user="mirror", way="user"), [user("mirror")], id="certificate"),
-    pytest.param(KUBECONFIG, Login(user="admin", way="user"), [user("admin")], id="kubeconfig-certificate"),
-    pytest.param(CERTIFICATE, Login(way="user"), [user(UNKNOWN_USER)], id="certificate-elsewhere"),
+    pytest.param(CERTIFICATE, MirrorIdentity(user="mirror", way="user"), [user("mirror")], id="certificate"),
+    pytest.param(KUBECONFIG, MirrorIdentity(user="admin", way="user"), [user("admin")], id="kubeconfig-certificate"),
+    pytest.param(CERTIFICATE, MirrorIdentity(way="user"), [user(UNKNOWN_USER)], id="certificate-elsewhere"),
 ]
 
 
 @pytest.mark.parametrize(("issuer", "login", "subjects"), CASES)
-def test_login_gets_a_binding_for_itself_alone(issuer: Issuer, login: Login, subjects: list[Any]) -> None:
+def test_login_gets_a_binding_for_itself_alone(issuer: Issuer, login: MirrorIdentity, subjects: list[Any]) -> None:
     """Exactly one binding to exactly its subject, or none where every cluster has one (fact 15)."""
     found = objects("rbac", issuer=issuer, login=login)
     bindings = [each for each in found if each["kind"] == "ClusterRoleBinding"]
@@ -62,8 +62,8 @@ def test_token_needs_no_binding_and_the_comment_says_so() -> None:
 
 def test_unknown_name_is_told() -> None:
     """A certificate that is elsewhere leaves a name that nobody has, and a note to replace it."""
-    assert UNKNOWN_USER in notes("rbac", issuer=CERTIFICATE, login=Login(way="user"))
-    assert notes("rbac", issuer=CERTIFICATE, login=Login(user="mirror", way="user")) == ""
+    assert UNKNOWN_USER in notes("rbac", issuer=CERTIFICATE, login=MirrorIdentity(way="user"))
+    assert notes("rbac", issuer=CERTIFICATE, login=MirrorIdentity(user="mirror", way="user")) == ""
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,12 @@ def test_unknown_name_is_told() -> None:
             INSIDE, MIRROR, {"kind": "ServiceAccount", "name": "mirror", "namespace": "oidc"}, id="in-cluster"
         ),
         pytest.param(
-            replace(CERTIFICATE, discover="endpointslices"), Login(user="m", way="user"), user("m"), id="user"
+            replace(CERTIFICATE, discover="endpointslices"), MirrorIdentity(user="m", way="user"), user("m"), id="user"
         ),
-        pytest.param(replace(ENTRY, discover="endpointslices"), Login(), GROUP, id="anonymous"),
+        pytest.param(replace(ENTRY, discover="endpointslices"), MirrorIdentity(), GROUP, id="anonymous"),
     ],
 )
-def test_discovery_reads_the_slices_of_default(issuer: Issuer, login: Login, subject: dict[str, str]) -> None:
+def test_discovery_reads_the_slices_of_default(issuer: Issuer, login: MirrorIdentity, subject: dict[str, str]) -> None:
     """A Role in `default` that lists EndpointSlices and nothing else, bound to who asks."""
     *_, role, binding = objects("rbac", issuer=issuer, login=login)
     assert role["rules"] == [{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list"]}]
