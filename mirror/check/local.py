@@ -14,7 +14,7 @@ from mirror.config.settings import Issuer, PublishSettings, RepositorySettings, 
 from mirror.history.git_command import presentable
 from mirror.model import IssuerName
 from mirror.ports import WebIdentityToken
-from mirror.reconcile.planner import CODE, REMEDY, circular_credentials
+from mirror.reconcile.planner import CODE, REMEDY, find_self_dependent_credentials
 
 SOON = timedelta(days=30)
 _MAX_BYTES = 1024 * 1024
@@ -159,7 +159,7 @@ def circular(
     issuers: Iterable[Issuer], own_token: Callable[[PublishSettings], WebIdentityToken | None]
 ) -> Iterator[Finding]:
     """Warnings of credentials that rest on an issuer that the mirror publishes itself."""
-    for each in circular_credentials(issuers, own_token):
+    for each in find_self_dependent_credentials(issuers, own_token):
         place = Place(Station.CREDENTIALS, str(each.token_file))
         yield place.warning(CODE, each.sentence, REMEDY)
 

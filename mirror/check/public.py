@@ -9,7 +9,7 @@ from mirror.check.result import Finding, Level, Place, Station, counted
 from mirror.model import MEDIA_TYPE_DISCOVERY, Answer, Key, Observed, PublicObject
 from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse
 from mirror.publish.publisher import compare, explained
-from mirror.reconcile.state import Publication
+from mirror.reconcile.state import PublishedIssuer
 from mirror.trust.discovery import observe
 
 SLOW_SECONDS = 2.5  # AWS gives up after 5 (fact 27)
@@ -25,7 +25,7 @@ class Sight:
     keys: tuple[Key, ...] | None = None
 
 
-def public(publication: Publication, view: PublicEndpoint, bucket: BucketOf) -> Sight:
+def public(publication: PublishedIssuer, view: PublicEndpoint, bucket: BucketOf) -> Sight:
     """Look at both documents without credentials, and at the bucket where there is nothing to be seen."""
     issuer, publish = publication.issuer, publication.issuer.publish
     whole = Place(Station.PUBLIC, publication.url, issuer.name)
@@ -48,7 +48,7 @@ def public(publication: Publication, view: PublicEndpoint, bucket: BucketOf) -> 
     return Sight((*found, *believed.findings), believed.keys)
 
 
-def _expected(publication: Publication) -> tuple[PublicObject, PublicObject]:
+def _expected(publication: PublishedIssuer) -> tuple[PublicObject, PublicObject]:
     """Both objects as they should be, but for the bytes, which only the ledger knows."""
     url, publish = publication.url, publication.issuer.publish
     discovery, jwks = object_keys(url, publish.base_url, publish.prefix)
@@ -74,7 +74,7 @@ def _seen(place: Place, look: PublicResponse, expected: PublicObject) -> Iterato
 
 
 def _not_seen(
-    place: Place, look: PublicFailure, publication: Publication, expected: PublicObject, bucket: BucketOf
+    place: Place, look: PublicFailure, publication: PublishedIssuer, expected: PublicObject, bucket: BucketOf
 ) -> Iterator[Finding]:
     publish = publication.issuer.publish
     if look.reason.code in _HIDDEN and bucket(publish).openness(expected.key).exists is False:
@@ -85,7 +85,7 @@ def _not_seen(
     yield place.failed(f"public.{reason.code}", reason.sentence, reason.remedy)
 
 
-def _believed(place: Place, publication: Publication, discovery: bytes, jwks: bytes) -> Sight:
+def _believed(place: Place, publication: PublishedIssuer, discovery: bytes, jwks: bytes) -> Sight:
     answer = Answer(publication.url, discovery, jwks)
     found = observe(answer, issuer=publication.url, policy=publication.issuer.keys, known=frozenset())
     if not isinstance(found, Observed):

@@ -21,7 +21,7 @@ from mirror.config.settings import Issuer, PublishSettings, Settings
 from mirror.model import Answer, IssuerName, ObjectKey, Observation, Thumbprint, Unusable
 from mirror.new_keys import sound_keys
 from mirror.publish.listing import Target, bucket_identity
-from mirror.reconcile.state import Publication, publications
+from mirror.reconcile.state import PublishedIssuer, publications
 from mirror.trust.discovery import observe
 
 EVERYWHERE = frozenset(Station)
@@ -153,15 +153,15 @@ def _shared(settings: Settings, chosen: Sequence[Issuer], instruments: Instrumen
             yield from _of_bucket(settings, published, instruments)
 
 
-def _by_target(settings: Settings) -> Mapping[Target, tuple[Publication, ...]]:
-    found: dict[Target, tuple[Publication, ...]] = {}
+def _by_target(settings: Settings) -> Mapping[Target, tuple[PublishedIssuer, ...]]:
+    found: dict[Target, tuple[PublishedIssuer, ...]] = {}
     for each in publications(settings):
         key = bucket_identity(each.issuer.publish)
         found[key] = (*found.get(key, ()), each)
     return found
 
 
-def _of_bucket(settings: Settings, published: Sequence[Publication], instruments: Instruments) -> Iterator[_Job]:
+def _of_bucket(settings: Settings, published: Sequence[PublishedIssuer], instruments: Instruments) -> Iterator[_Job]:
     publish = published[0].issuer.publish
     aws = instruments.aws
     # One bucket may be written with several credentials; its policy is one for all.
@@ -178,7 +178,7 @@ def _store(publish: PublishSettings) -> tuple[str | None, str]:
     return publish.endpoint_url, publish.bucket
 
 
-def _keys(publication: Publication) -> tuple[ObjectKey, ObjectKey]:
+def _keys(publication: PublishedIssuer) -> tuple[ObjectKey, ObjectKey]:
     publish = publication.issuer.publish
     return object_keys(publication.url, publish.base_url, publish.prefix)
 
@@ -200,7 +200,7 @@ def _files(issuer: Issuer, now: datetime) -> Iterator[Finding]:
     yield from tokens(issuer, now)
 
 
-def _of_publication(publication: Publication, instruments: Instruments, seen: _Seen) -> Iterator[_Job]:
+def _of_publication(publication: PublishedIssuer, instruments: Instruments, seen: _Seen) -> Iterator[_Job]:
     name, publish = publication.issuer.name, publication.issuer.publish
 
     def look() -> tuple[Finding, ...]:

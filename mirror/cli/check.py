@@ -237,10 +237,10 @@ def compared(settings: "Settings", now: datetime) -> tuple[tuple[str, ...], "Dia
         UsageError: A ledger in it is not believed.
     """
     from mirror.check.result import Diagnosis  # noqa: PLC0415  `--help` does without
-    from mirror.reconcile.state import advice, fast_numbers  # noqa: PLC0415  `--help` does without
+    from mirror.reconcile.state import gmpy2_hint, integer_type  # noqa: PLC0415  `--help` does without
 
     found = known_keys(settings)
-    told = advice(sum(map(len, found.values())), fast_numbers())
+    told = gmpy2_hint(sum(map(len, found.values())), integer_type())
     if told is not None:
         click.echo(told, err=True)
     weak = _weak_pairs(found)
@@ -282,10 +282,10 @@ def distinct(keys: Iterable[AnyKey]) -> tuple[AnyKey, ...]:
 
 
 def _weak_pairs(found: dict[IssuerName, tuple[AnyKey, ...]]) -> tuple[tuple[Thumbprint, Thumbprint], ...]:
-    from mirror.reconcile.state import fast_numbers  # noqa: PLC0415  `--help` does without
+    from mirror.reconcile.state import integer_type  # noqa: PLC0415  `--help` does without
     from mirror.trust.weak_keys import shared_prime_pairs  # noqa: PLC0415  `--help` does without
 
-    return shared_prime_pairs((key for keys in found.values() for key in keys), number=fast_numbers())
+    return shared_prime_pairs((key for keys in found.values() for key in keys), number=integer_type())
 
 
 def fleet_lines(

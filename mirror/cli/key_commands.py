@@ -37,7 +37,7 @@ from mirror.model import (
 )
 from mirror.ports import Ports, PublicResponse
 from mirror.publish.publisher import reason_of
-from mirror.reconcile.state import Beliefs, Publication, believe
+from mirror.reconcile.state import PublishedIssuer, ValidatedAnswers, validate_answers
 from mirror.report import ExitStatus, Report
 from mirror.trust.ledger import ALL_THUMBPRINTS
 from mirror.trust.lifecycle import PassContext
@@ -56,7 +56,7 @@ from mirror.trust.operator_actions import (
 class _Found:
     """What one publication would become, or why it cannot be adopted."""
 
-    publication: Publication
+    publication: PublishedIssuer
     observations: tuple[Observation, ...]
     result: Adoption | Reason
     bodies: frozenset[bytes] = frozenset()
@@ -151,7 +151,7 @@ def _branch_lines(desk: Desk) -> list[str]:
     return lines
 
 
-def take_over(ctx: click.Context, desk: Desk, wanted: list[Publication], *, yes: bool, no_pass: bool) -> NoReturn:
+def take_over(ctx: click.Context, desk: Desk, wanted: list[PublishedIssuer], *, yes: bool, no_pass: bool) -> NoReturn:
     """Adopt what can be adopted of `wanted` in one commit, and end the command; what cannot be is told (status 1).
 
     Raises:
@@ -170,14 +170,14 @@ def take_over(ctx: click.Context, desk: Desk, wanted: list[Publication], *, yes:
     finish(ctx, desk, no_pass=no_pass, so_far=so_far)
 
 
-def _look_up(desk: Desk, wanted: list[Publication]) -> list[_Found]:
+def _look_up(desk: Desk, wanted: list[PublishedIssuer]) -> list[_Found]:
     """Ask the apiservers of all issuers at once, and read what is public."""
     answers = desk.ports.source.ask(desk.issuers, turn=0, progress=lambda _: None)
-    beliefs = believe(desk.issuers, answers, desk.memory)
+    beliefs = validate_answers(desk.issuers, answers, desk.memory)
     return [_find(desk, each, beliefs) for each in wanted]
 
 
-def _unknown(desk: Desk, *, demanded: bool) -> list[Publication]:
+def _unknown(desk: Desk, *, demanded: bool) -> list[PublishedIssuer]:
     """The publications without a ledger; when `demanded`, each issuer must have one."""
     wanted = [each for each in desk.publications() if desk.memory.issuers[each.url].ledger is None]
     left = [issuer.name for issuer in desk.issuers if issuer not in [each.issuer for each in wanted]]
@@ -189,7 +189,7 @@ def _unknown(desk: Desk, *, demanded: bool) -> list[Publication]:
     return wanted
 
 
-def _find(desk: Desk, publication: Publication, beliefs: Beliefs) -> _Found:
+def _find(desk: Desk, publication: PublishedIssuer, beliefs: ValidatedAnswers) -> _Found:
     issuer = publication.issuer
     if issuer.name in beliefs.defects:
         return _Found(publication, (), beliefs.defects[issuer.name])
@@ -203,7 +203,7 @@ def _find(desk: Desk, publication: Publication, beliefs: Beliefs) -> _Found:
     return _Found(publication, observations, adopt(publication.url, body, policy, given), bodies)
 
 
-def _public_discovery(publication: Publication, ports: Ports) -> bytes | None:
+def _public_discovery(publication: PublishedIssuer, ports: Ports) -> bytes | None:
     """The discovery document that is replaced; only remembered, so it is nothing to stop for when it cannot be read."""
     publish = publication.issuer.publish
     discovery_key, _ = object_keys(publication.url, publish.base_url, publish.prefix)
@@ -214,7 +214,7 @@ def _public_discovery(publication: Publication, ports: Ports) -> bytes | None:
     return stored.body if stored is not None else None
 
 
-def _public_jwks(publication: Publication, ports: Ports) -> bytes | Reason | None:
+def _public_jwks(publication: PublishedIssuer, ports: Ports) -> bytes | Reason | None:
     """The JWKS as the world reads it (`publish.readback` says how, and whether); None when there is none."""
     publish = publication.issuer.publish
     why: Reason | None = None
@@ -364,7 +364,9 @@ def revoke_command(
         ctx.exit(next(each for each in (ExitStatus.FAILED, ExitStatus.HELD, ExitStatus.CURRENT) if each in found))
 
 
-def _public_state(desk: Desk, publication: Publication, material: frozenset[Thumbprint], report: Report) -> ExitStatus:
+def _public_state(
+    desk: Desk, publication: PublishedIssuer, material: frozenset[Thumbprint], report: Report
+) -> ExitStatus:
     """What became of the key in public: gone, still shown by a cache or kept as the last one (held), or failed."""
     publish, url = publication.issuer.publish, jwks_uri(publication.url)
     _, jwks_key = object_keys(publication.url, publish.base_url, publish.prefix)

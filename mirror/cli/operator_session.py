@@ -29,9 +29,9 @@ from mirror.log import configure, escaped, log_report
 from mirror.model import KeyRecord, Ledger, Reason, Thumbprint, key_id
 from mirror.ports import History, Ports
 from mirror.reconcile import local_state
-from mirror.reconcile.controller import run_once
+from mirror.reconcile.controller import reconcile
 from mirror.reconcile.local_state import record_adopted
-from mirror.reconcile.state import Publication, publications, trust_of
+from mirror.reconcile.state import PublishedIssuer, publications, trust_of
 from mirror.report import ExitStatus, Report
 from mirror.trust.ledger import moment_text
 from mirror.trust.ledger_signature import LedgerTrust
@@ -72,11 +72,11 @@ class Desk:
         """
         return replace(self, memory=_newest(self.settings, self.ports.history, self.trust))
 
-    def publications(self) -> tuple[Publication, ...]:
+    def publications(self) -> tuple[PublishedIssuer, ...]:
         """What is published for `issuers`: each, followed by its former ones."""
         return publications(replace(self.settings, issuers=self.issuers))
 
-    def ledgers(self) -> tuple[tuple[Publication, Ledger], ...]:
+    def ledgers(self) -> tuple[tuple[PublishedIssuer, Ledger], ...]:
         """The ledgers that there are of `publications`."""
         found = ((each, self.memory.issuers[each.url].ledger) for each in self.publications())
         return tuple((each, ledger) for each, ledger in found if ledger is not None)
@@ -232,7 +232,7 @@ class Decision:
     the public documents, somebody else's, that it replaces.
     """
 
-    publication: Publication
+    publication: PublishedIssuer
     outcome: LedgerUpdate
     stands: Callable[[Ledger], bool] = lambda _: True
     takes_over: frozenset[bytes] = field(default_factory=frozenset)
@@ -252,7 +252,7 @@ def described(desk: Desk, keys: Callable[[KeyRecord], bool]) -> tuple[str, ...]:
     return tuple(line for each, record in chosen for line in _described(each, record))
 
 
-def _described(publication: Publication, record: KeyRecord) -> tuple[str, ...]:
+def _described(publication: PublishedIssuer, record: KeyRecord) -> tuple[str, ...]:
     because = f" ({record.held_because})" if record.held_because else ""
     return (
         f"issuer      {escaped(publication.url)} ({publication.issuer.name})",
@@ -377,7 +377,7 @@ def one_pass(desk: Desk) -> Report:
     chosen = {issuer.name for issuer in desk.issuers}
     settings = desk.settings.narrowed(lambda issuer: issuer.name in chosen)
     with open_ports(settings, dry_run=False, ledger_trust=desk.ports.ledger_trust) as ports:  # type: ignore[arg-type]  # an operator's keys can sign
-        report = run_once(settings, ports, datetime.now(UTC))
+        report = reconcile(settings, ports, datetime.now(UTC))
     log_report(configure(desk.options.log_level, desk.options.log_format), report)
     show(report, "text")
     return report

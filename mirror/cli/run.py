@@ -91,10 +91,10 @@ def one_pass(settings: Settings, options: Common, *, dry_run: bool, books: bool 
     # Imported only now: a configuration error answers without httpx, boto3 and cryptography.
     from mirror.cli.wiring import open_ports, open_state_dir  # noqa: PLC0415
     from mirror.reconcile.controller import dry_run as propose_only  # noqa: PLC0415
-    from mirror.reconcile.controller import run_once  # noqa: PLC0415
+    from mirror.reconcile.controller import reconcile  # noqa: PLC0415
 
     now = datetime.now(UTC)
-    one = propose_only if dry_run else run_once
+    one = propose_only if dry_run else reconcile
     with (
         open_state_dir(settings, dry_run=dry_run),
         _progress(len(settings.issuers)) as progress,

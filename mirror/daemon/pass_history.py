@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, KeyId, Observed, Version, key_id
-from mirror.reconcile.state import Publication
+from mirror.reconcile.state import PublishedIssuer
 from mirror.report import Effect, ExitStatus, IssuerReport, PublicReadback, Report, State
 
 RESULTS = {ExitStatus.CURRENT: "current", ExitStatus.FAILED: "failed", ExitStatus.HELD: "held"}
@@ -73,11 +73,11 @@ class Chronicle:
             found[known.name] = (*found.get(known.name, ()), known)
         return found
 
-    def configured(self, publications: Iterable[Publication]) -> "Chronicle":
+    def configured(self, publications: Iterable[PublishedIssuer]) -> "Chronicle":
         """The same with exactly these issuers: what is no longer configured is forgotten."""
         return replace(self, issuers={each.url: self._known(each) for each in publications})
 
-    def _known(self, publication: Publication) -> Known:
+    def _known(self, publication: PublishedIssuer) -> Known:
         name, url = publication.issuer.name, publication.url
         is_former = url != publication.issuer.issuer
         known = self.issuers.get(url)

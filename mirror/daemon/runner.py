@@ -18,7 +18,7 @@ from mirror.log import log_report
 from mirror.model import Reason, Version
 from mirror.ports import Ports
 from mirror.reconcile import local_state
-from mirror.reconcile.controller import run_once
+from mirror.reconcile.controller import reconcile
 from mirror.reconcile.state import publications
 from mirror.report import Report, reason_from
 
@@ -87,7 +87,7 @@ class Passes:
         try:
             self._configuration.refresh()
             settings = self._configuration.settings
-            return run_once(settings, self._ports(settings), now)
+            return reconcile(settings, self._ports(settings), now)
         except MirrorError as error:
             return _broken(now, reason_from("pass.failed", error))
         except Exception as error:  # noqa: BLE001  the scheduler would swallow it: here it becomes a failed pass

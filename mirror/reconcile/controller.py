@@ -3,7 +3,7 @@
     config --> source --> trust ---------> history --> publish --> read back --> report
                bytes      plan (pure)      commit      put         GET           exit status
 
-`propose` ends with the plan and changes nothing; `apply` does the rest. The apiservers are asked in a thread of their
+`plan_pass` ends with the plan and changes nothing; `apply` does the rest. The apiservers are asked in a thread of their
 own while the bucket is listed and the git remote is fetched, in that order: what a listing shows is judged with a
 history that is not older than it.
 """
@@ -33,31 +33,33 @@ from mirror.publish.drift import Deferred, PutObject
 from mirror.publish.listing import BucketListing, Target, bucket_identity, list_buckets
 from mirror.publish.publisher import reason_of
 from mirror.reconcile import local_state
-from mirror.reconcile.executor import Applied, apply, committer_of
-from mirror.reconcile.local_state import IssuerState, LocalState
-from mirror.reconcile.planner import circular_credentials, plan_publication
+from mirror.reconcile.executor import ApplyResult, apply, committer_of
+from mirror.reconcile.local_state import LocalIssuerState, LocalState
+from mirror.reconcile.planner import find_self_dependent_credentials, plan_issuer
 from mirror.reconcile.reporting import ledger_changes, preview
 from mirror.reconcile.state import (
-    Answers,
-    Beliefs,
+    AnswersByIssuer,
     IssuerPlan,
+    ObservedState,
     Plan,
-    World,
-    believe,
+    ValidatedAnswers,
+    ledger_keys,
     publications,
-    recorded_keys,
     trust_of,
+    validate_answers,
 )
 from mirror.report import Effect, IssuerReport, Report, followed_by, reason_from
 
-Progress = Callable[[IssuerName], None]
+ProgressCallback = Callable[[IssuerName], None]
 
 MOST_FOLLOW_UPS = 2
 """How often a pass is followed by another one at once, because the branch moved while it published."""
 _NOTHING = HistoryState(Heads(None, None), None, (), {})
 
 
-def run_once(settings: Settings, ports: Ports, now: datetime, *, progress: Progress = lambda _: None) -> Report:
+def reconcile(
+    settings: Settings, ports: Ports, now: datetime, *, progress: ProgressCallback = lambda _: None
+) -> Report:
     """One whole pass.
 
     Args:
@@ -70,7 +72,7 @@ def run_once(settings: Settings, ports: Ports, now: datetime, *, progress: Progr
         UsageError: A signing key cannot be used, or git is signed and this mirror has no key.
     """
     try:
-        plan = propose(settings, ports, now, progress=progress)
+        plan = plan_pass(settings, ports, now, progress=progress)
     except UsageError as error:
         if error.code == "repository.signed":
             _forget_trust(settings)
@@ -81,31 +83,31 @@ def run_once(settings: Settings, ports: Ports, now: datetime, *, progress: Progr
         if not _has_moved(plan.world, applied, ports):
             break
         # Somebody else decided while this pass published: a slow mirror must not undo a revocation.
-        plan = propose(settings, ports, now, progress=progress)
+        plan = plan_pass(settings, ports, now, progress=progress)
         applied = apply(plan, ports, plan.world.audits)
         report = followed_by(report, _save_local_state(settings, plan, applied))
     return report
 
 
-def dry_run(settings: Settings, ports: Ports, now: datetime, *, progress: Progress = lambda _: None) -> Report:
-    """What `run_once` would do.
+def dry_run(settings: Settings, ports: Ports, now: datetime, *, progress: ProgressCallback = lambda _: None) -> Report:
+    """What `reconcile` would do.
 
     Raises:
-        UsageError: As `run_once`.
+        UsageError: As `reconcile`.
     """
-    plan = propose(settings, ports, now, progress=progress)
+    plan = plan_pass(settings, ports, now, progress=progress)
     return preview(plan, committer_of(plan.world, ports))
 
 
-def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progress = lambda _: None) -> Plan:
+def plan_pass(settings: Settings, ports: Ports, now: datetime, *, progress: ProgressCallback = lambda _: None) -> Plan:
     """The plan of a pass. Nothing outside changes by it.
 
     Raises:
-        UsageError: As `run_once`.
+        UsageError: As `reconcile`.
     """
     now = now.replace(microsecond=0)
     keys = ports.ledger_trust()
-    with _asking(settings, ports, now, progress) as asked:
+    with _poll_in_background(settings, ports, now, progress) as asked:
         buckets = _list_buckets(settings, ports)
         local, audits = local_state.load_local_state(settings.state_dir), local_state.load_verified(settings.state_dir)
         named_commits = _named_commits(settings, ports, buckets)
@@ -114,14 +116,14 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
             trust = trust_of(settings, ports.history, local, keys, before=remote.before)
             urls = [each.url for each in publications(settings)]
             memory = load_history(ports.history, urls, trust, named_commits=named_commits, before=remote.before)
-            beliefs = believe(
+            beliefs = validate_answers(
                 settings.issuers, asked.result(), memory, left_out=lambda: _keys_left_out(settings, ports, trust)
             )
         except (HistoryError, RemoteError) as error:
             trust = VerificationContext(keys, settings.repository.name)
-            world = World(settings, now, _NOTHING, Beliefs(), buckets, audits=audits, trust=trust)
+            world = ObservedState(settings, now, _NOTHING, ValidatedAnswers(), buckets, audits=audits, trust=trust)
             return Plan(world, failures=(reason_from("history.failed", error),))
-        world = World(
+        world = ObservedState(
             settings, now, memory, beliefs, buckets, remote.error, local, audits, trust, is_new_disk=remote.is_new_disk
         )
     plan = Plan(world, _plan_issuers(world, ports), events=_events(settings, ports, local, remote))
@@ -129,9 +131,9 @@ def propose(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
     return _with_named_commits(plan, ports, named_commits)
 
 
-def _plan_issuers(world: World, ports: Ports) -> tuple[IssuerPlan, ...]:
+def _plan_issuers(world: ObservedState, ports: Ports) -> tuple[IssuerPlan, ...]:
     return thread_map_with_ports(
-        lambda each, reachable: plan_publication(each, world, reachable),
+        lambda each, reachable: plan_issuer(each, world, reachable),
         publications(world.settings),
         ports,
         workers=world.settings.limits.puts,
@@ -174,14 +176,16 @@ def _undecided(planned: IssuerPlan, reason: Reason) -> IssuerPlan:
     return replace(planned, outcome=None, decisions=(), failures=(*planned.failures, reason))
 
 
-def _events(settings: Settings, ports: Ports, local: LocalState, remote: "_Remote") -> tuple[Event, ...]:
-    found = circular_credentials(settings.issuers, ports.own_token, left_out=settings.left_out)
+def _events(settings: Settings, ports: Ports, local: LocalState, remote: "_FetchResult") -> tuple[Event, ...]:
+    found = find_self_dependent_credentials(settings.issuers, ports.own_token, left_out=settings.left_out)
     unread = (Event("state.unread", local.warning, Level.WARNING),) if local.warning else ()
     return remote.events + unread + tuple(each.event for each in found)
 
 
 @contextmanager
-def _asking(settings: Settings, ports: Ports, now: datetime, progress: Progress) -> Iterator[Future[Answers]]:
+def _poll_in_background(
+    settings: Settings, ports: Ports, now: datetime, progress: ProgressCallback
+) -> Iterator[Future[AnswersByIssuer]]:
     """Ask the apiservers in the background; whoever leaves early ends the asking."""
     turn = int(now.timestamp() // max(settings.interval.total_seconds(), 1))
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="source") as pool:
@@ -228,7 +232,7 @@ def _named_commits(settings: Settings, ports: Ports, buckets: Mapping[Target, Bu
 
 
 @dataclass(frozen=True, slots=True)
-class _Remote:
+class _FetchResult:
     """How the fetch went: the error when there was one, what to report, and the remote's head before it."""
 
     is_new_disk: bool = False
@@ -238,7 +242,7 @@ class _Remote:
     failures: tuple[Reason, ...] = ()
 
 
-def _fetch(settings: Settings, history: History) -> _Remote:
+def _fetch(settings: Settings, history: History) -> _FetchResult:
     """Learn the remote's branch, where there is a remote.
 
     Raises:
@@ -247,9 +251,9 @@ def _fetch(settings: Settings, history: History) -> _Remote:
     """
     history.prepare()
     heads = history.heads()
-    remote = _Remote(is_new_disk=heads.local is None, before=heads.remote)
+    remote = _FetchResult(is_new_disk=heads.local is None, before=heads.remote)
     if settings.repository.remote is None:
-        return _Remote()
+        return _FetchResult()
     try:
         faults = history.fetch(shallow=heads.local is None)
     except RemoteError as error:
@@ -275,10 +279,10 @@ def _fetch(settings: Settings, history: History) -> _Remote:
 def _keys_left_out(settings: Settings, ports: Ports, trust: VerificationContext) -> Iterable[Key]:
     """What git knows of issuers that this pass leaves alone; new keys are compared with those too."""
     urls = [each.url for each in publications(replace(settings, issuers=settings.left_out))]
-    return recorded_keys(load_history(ports.history, urls, trust))
+    return ledger_keys(load_history(ports.history, urls, trust))
 
 
-def _has_moved(world: World, applied: Applied, ports: Ports) -> bool:
+def _has_moved(world: ObservedState, applied: ApplyResult, ports: Ports) -> bool:
     """Whether another mirror decided while this one put: the branch moved, or an object was written first."""
     if not (world.remote_fetched and applied.recorded is not None and applied.recorded.pushed):
         return False
@@ -304,7 +308,7 @@ def _stands(issuer: IssuerReport) -> bool:
     return bool(issuer.objects) and all(o.effect in (Effect.UNCHANGED, Effect.PUT) for o in issuer.objects)
 
 
-def _save_local_state(settings: Settings, plan: Plan, applied: Applied) -> Report:
+def _save_local_state(settings: Settings, plan: Plan, applied: ApplyResult) -> Report:
     """Keep what the next pass wants to know; without it that pass looks at more, so it is no failure."""
     report, recorded = applied.report, applied.recorded
     decided = {each.url: each for each in plan.issuers if each.outcome is not None and recorded is not None}
@@ -332,7 +336,9 @@ def _save_local_state(settings: Settings, plan: Plan, applied: Applied) -> Repor
     return report
 
 
-def _after(known: IssuerState, planned: IssuerPlan, world: World, applied: Applied) -> IssuerState:
+def _after(
+    known: LocalIssuerState, planned: IssuerPlan, world: ObservedState, applied: ApplyResult
+) -> LocalIssuerState:
     """What is remembered of an issuer after it was decided about."""
     recorded = applied.recorded
     decided = recorded.decided.get(planned.url) if recorded is not None else None
@@ -346,7 +352,7 @@ def _after(known: IssuerState, planned: IssuerPlan, world: World, applied: Appli
     )
 
 
-def _tolerated_since(since: datetime | None, planned: IssuerPlan, world: World) -> datetime | None:
+def _tolerated_since(since: datetime | None, planned: IssuerPlan, world: ObservedState) -> datetime | None:
     """When another writer's ledger or documents were first left alone, or last overwritten."""
     interval = timedelta(seconds=planned.issuer.publish.audit_interval_seconds)
     is_recent = since is not None and timedelta(0) <= world.now - since < interval

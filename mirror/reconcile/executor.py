@@ -31,19 +31,19 @@ from mirror.publish.publisher import (
     read_back,
     reason_of,
 )
-from mirror.reconcile.local_state import Audits, Stamp, fingerprint
-from mirror.reconcile.planner import held_changes, plan_objects
+from mirror.reconcile.local_state import VerificationCache, VerifiedAt, fingerprint
+from mirror.reconcile.planner import pending_approvals, plan_object_changes
 from mirror.reconcile.reporting import (
+    aborted_report,
     issuer_report,
     ledger_changes,
     message_of,
     plan_report,
+    planned_only,
     preview,
-    stopped,
-    untouched,
 )
-from mirror.reconcile.state import IssuerPlan, Plan, World, defect, publications
-from mirror.reconcile.token_probe import Remembering
+from mirror.reconcile.state import IssuerPlan, ObservedState, Plan, internal_error, publications
+from mirror.reconcile.token_probe import CachingPublicEndpoint
 from mirror.report import Effect, Report, reason_from
 from mirror.trust.ledger import ALL_THUMBPRINTS, read_ledger
 from mirror.trust.ledger_signature import LedgerTrust
@@ -55,7 +55,7 @@ MOST_PATHS = 3000
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class ChangedPath:
     """A public URL whose cached copies are old; `what` tells this change from others of the same URL."""
 
     publish: PublishSettings
@@ -73,19 +73,19 @@ class Invalidation:
     left_out: int = field(default=0)
 
 
-def invalidations(changed: Iterable[Changed], commit: CommitId) -> tuple[Invalidation, ...]:
+def invalidations(changed: Iterable[ChangedPath], commit: CommitId) -> tuple[Invalidation, ...]:
     """One for each distribution (as one identity sees it) that any change is behind; none for other buckets. Pure."""
     behind = sorted((each for each in changed if each.publish.cloudfront_distribution), key=_order)
     return tuple(_invalidation(tuple(group), commit) for _, group in groupby(behind, key=lambda it: _order(it)[0]))
 
 
-def _order(changed: Changed) -> tuple[tuple[str, ...], str, str]:
+def _order(changed: ChangedPath) -> tuple[tuple[str, ...], str, str]:
     publish = changed.publish
     identity = (publish.cloudfront_distribution or "", publish.profile or "", publish.role_arn or "")
     return identity, path_of(changed.url), changed.what
 
 
-def _invalidation(changed: tuple[Changed, ...], commit: CommitId) -> Invalidation:
+def _invalidation(changed: tuple[ChangedPath, ...], commit: CommitId) -> Invalidation:
     told = changed[:MOST_PATHS]
     digest = hashlib.sha256(repr([(path_of(each.url), each.what) for each in told]).encode()).hexdigest()
     paths = tuple(dict.fromkeys(path_of(each.url) for each in told))
@@ -100,13 +100,15 @@ def path_of(url: str) -> str:
     return "/" + url.removeprefix("https://").partition("/")[2].replace("~", "%7E")
 
 
-def tell(ports: Ports, wanted: Iterable[Invalidation], *, workers: int) -> tuple[Event, ...]:
+def send_invalidations(ports: Ports, wanted: Iterable[Invalidation], *, workers: int) -> tuple[Event, ...]:
     """Ask for them at once; a failure is a warning, because every cache turns over by itself."""
-    told = thread_map(lambda each: tuple(_told(ports.cdn, each)), wanted, workers=workers, cancel=ports.cancel)
+    told = thread_map(
+        lambda each: tuple(_invalidation_event(ports.cdn, each)), wanted, workers=workers, cancel=ports.cancel
+    )
     return tuple(event for events in told for event in events)
 
 
-def _told(cdn: Cdn, wanted: Invalidation) -> Iterator[Event]:
+def _invalidation_event(cdn: Cdn, wanted: Invalidation) -> Iterator[Event]:
     distribution = wanted.publish.cloudfront_distribution or ""
     fields = {"distribution": distribution, "paths": str(len(wanted.paths)), "reference": wanted.reference}
     reason = cdn.invalidate(wanted.publish, wanted.paths, reference=wanted.reference)
@@ -121,7 +123,7 @@ def _told(cdn: Cdn, wanted: Invalidation) -> Iterator[Event]:
         yield Event("cdn.invalidation_partial", sentence, Level.WARNING, fields)
 
 
-def guarded(work: Callable[[], tuple[Event, ...]]) -> tuple[Event, ...]:
+def never_failing(work: Callable[[], tuple[Event, ...]]) -> tuple[Event, ...]:
     """Whatever goes wrong with a cache stays with the cache."""
     try:
         return work()
@@ -131,7 +133,7 @@ def guarded(work: Callable[[], tuple[Event, ...]]) -> tuple[Event, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class IssuerProgress:
     """How far one publication is: its plan (at the newest snapshot), what was done, and when it was seen to be right.
 
     `look` tells that the world's view is still to be taken; `seen` is the public JWKS in it, None where nothing came.
@@ -139,30 +141,30 @@ class Progress:
 
     planned: IssuerPlan
     published: ObjectResults
-    stamp: Stamp | None = None
+    stamp: VerifiedAt | None = None
     look: bool = False
     seen: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class PublishResult:
     """What publishing came to, and what the caches in front of the buckets were told."""
 
-    issuers: tuple[Progress, ...]
+    issuers: tuple[IssuerProgress, ...]
     events: tuple[Event, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Publishing:
+class Publisher:
     """What publishing needs: `commit` is the newest snapshot, `audits` when each issuer was last seen to be right."""
 
-    world: World
+    world: ObservedState
     recorded: CommitResult
     commit: CommitId
     ports: Ports
-    audits: Audits
+    audits: VerificationCache
 
-    def publish(self, plans: Sequence[IssuerPlan]) -> Done:
+    def publish(self, plans: Sequence[IssuerPlan]) -> PublishResult:
         """Put what must be put, then look at what was put or is due; what goes wrong stays with its issuer."""
         workers = self.world.settings.limits.puts
         put = thread_map_with_ports(
@@ -173,23 +175,25 @@ class Publishing:
         looked = thread_map_with_ports(
             lambda each, ports: replace(self, ports=ports).look(each), put, self.ports, workers=workers
         )
-        return Done(looked, told + self._invalidate(_stale(looked)))
+        return PublishResult(looked, told + self._invalidate(_stale(looked)))
 
-    def put(self, planned: IssuerPlan) -> Progress:
+    def put(self, planned: IssuerPlan) -> IssuerProgress:
         """Put what must be put for one publication."""
-        return _guarded(lambda: self._put(planned), Progress(planned, untouched(planned)))
+        return _guarded(lambda: self._put(planned), IssuerProgress(planned, planned_only(planned)))
 
-    def look(self, progress: Progress) -> Progress:
+    def look(self, progress: IssuerProgress) -> IssuerProgress:
         """Look at one publication as the world does, where that is to be done."""
         return _guarded(lambda: self._look(progress), replace(progress, stamp=None)) if progress.look else progress
 
     # -- caches -----------------------------------------------------------------------------------------
 
-    def _invalidate(self, changed: Iterable[Changed]) -> tuple[Event, ...]:
+    def _invalidate(self, changed: Iterable[ChangedPath]) -> tuple[Event, ...]:
         workers = self.world.settings.limits.puts
-        return guarded(lambda: tell(self.ports, invalidations(changed, self.commit), workers=workers))
+        return never_failing(
+            lambda: send_invalidations(self.ports, invalidations(changed, self.commit), workers=workers)
+        )
 
-    def _changed(self, progress: Iterable[Progress]) -> Iterator[Changed]:
+    def _changed(self, progress: Iterable[IssuerProgress]) -> Iterator[ChangedPath]:
         """What was put in this pass. A repair of the same commit differs by what it wrote over."""
         for each in progress:
             publish = each.planned.issuer.publish
@@ -198,14 +202,14 @@ class Publishing:
                 if done.effect is Effect.PUT:
                     before = listing.get(ObjectKey(done.key))
                     what = "" if before is None else f"{before.etag} {before.last_modified.isoformat()}"
-                    yield Changed(publish, done.url, what)
+                    yield ChangedPath(publish, done.url, what)
 
     # -- put --------------------------------------------------------------------------------------------
 
-    def _put(self, planned: IssuerPlan) -> Progress:
+    def _put(self, planned: IssuerPlan) -> IssuerProgress:
         current = self._at_newest_snapshot(planned)
         if current.outcome is None or self._shown(current).error is not None:
-            return Progress(current, untouched(current))
+            return IssuerProgress(current, planned_only(current))
         bodies = tuple(wanted.body for wanted, _ in current.decisions)
         due = self.audits.due(current.url, current.issuer.publish, bodies, current.outcome.ledger, self.world.now)
         bucket = self.ports.bucket(current.issuer.publish)
@@ -213,8 +217,8 @@ class Publishing:
         if due and _is_well(done):
             done = self._audit(current, done)
         if _is_well(done) and not due and not any(o.effect is Effect.PUT for o in done.objects):
-            return Progress(current, done, self.audits.stamps.get(current.url))
-        return Progress(current, done, look=self._must_look(current, done))
+            return IssuerProgress(current, done, self.audits.stamps.get(current.url))
+        return IssuerProgress(current, done, look=self._must_look(current, done))
 
     def _at_newest_snapshot(self, planned: IssuerPlan) -> IssuerPlan:
         """The plan again, where another mirror's changes were merged into the ledger meanwhile, or the push failed."""
@@ -231,10 +235,10 @@ class Publishing:
         if ledger == planned.outcome.ledger and not self._is_rejected():
             return planned
         outcome = replace(planned.outcome, ledger=ledger)
-        merged = replace(planned, outcome=outcome, held=held_changes(planned.issuer, outcome))
+        merged = replace(planned, outcome=outcome, held=pending_approvals(planned.issuer, outcome))
         if self._shown(planned).error is not None:
             return merged
-        return plan_objects(merged, ledger, replace(self.world, push_rejected=self._is_rejected()), self.ports)
+        return plan_object_changes(merged, ledger, replace(self.world, push_rejected=self._is_rejected()), self.ports)
 
     def _is_rejected(self) -> bool:
         """Whether the remote, which was fetched, did not take our commits: then nobody else knows of our removals."""
@@ -290,18 +294,18 @@ class Publishing:
         wrong = any(isinstance(decision, Deferred) and decision.is_wrong for _, decision in planned.decisions)
         return wrong or _is_well(done)
 
-    def _look(self, progress: Progress) -> Progress:
+    def _look(self, progress: IssuerProgress) -> IssuerProgress:
         planned, publish = progress.planned, progress.planned.issuer.publish
         bodies = tuple(wanted.body for wanted, _ in planned.decisions)
         ledger = planned.outcome.ledger if planned.outcome is not None else Ledger(planned.url)
-        stamp = Stamp(self.world.now, fingerprint(publish, bodies, ledger))
+        stamp = VerifiedAt(self.world.now, fingerprint(publish, bodies, ledger))
         if not publish.readback.enabled:
             return replace(progress, stamp=stamp if _is_well(progress.published) else None)
         history = self.ports.history
         freshness = CacheContext(
             self.world.now, history.holds, lambda wanted: history.changed_at(public_path(wanted.url))
         )
-        view, bucket = Remembering(self.ports.view), self.ports.bucket(publish)
+        view, bucket = CachingPublicEndpoint(self.ports.view), self.ports.bucket(publish)
         looked = read_back(view, bucket, [wanted for wanted, _ in planned.decisions], publish, freshness)
         seen = replace(
             progress.published,
@@ -314,7 +318,7 @@ class Publishing:
         return replace(progress, published=seen, stamp=stamped, seen=view.body(jwks_uri(planned.url)))
 
 
-def _stale(looked: Iterable[Progress]) -> Iterator[Changed]:
+def _stale(looked: Iterable[IssuerProgress]) -> Iterator[ChangedPath]:
     """What a cache still shows from before an earlier pass, whose invalidation may have been lost with it.
 
     Asked for in every pass until it is gone: the same reference is one invalidation.
@@ -325,7 +329,7 @@ def _stale(looked: Iterable[Progress]) -> Iterator[Changed]:
             url = event.fields.get("url", "")
             is_old = event.name == STALE or event.fields.get("cause") == OTHER_BYTES
             if is_old and url not in put:
-                yield Changed(each.planned.issuer.publish, url, "stale")
+                yield ChangedPath(each.planned.issuer.publish, url, "stale")
 
 
 def _is_well(done: ObjectResults) -> bool:
@@ -333,14 +337,14 @@ def _is_well(done: ObjectResults) -> bool:
     return not done.failures and all(each.effect in (Effect.UNCHANGED, Effect.PUT) for each in done.objects)
 
 
-def _guarded(work: Callable[[], Progress], so_far: Progress) -> Progress:
+def _guarded(work: Callable[[], IssuerProgress], so_far: IssuerProgress) -> IssuerProgress:
     """One issuer's trouble never stops another's change; what was done before it is not forgotten."""
     try:
         return work()
     except MirrorError as error:
         reason = reason_from("history.failed", error)
     except Exception as error:  # noqa: BLE001  whatever it is, it stays with its issuer (design, 4)
-        reason = defect(error)
+        reason = internal_error(error)
     failed = replace(so_far.published, failures=(*so_far.published.failures, reason))
     return replace(so_far, published=failed, stamp=None, look=False)
 
@@ -350,7 +354,7 @@ EPHEMERAL_PUSH_ATTEMPTS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class ApplyResult:
     """What came of a plan: the report, when each issuer was last seen to be right, and what was committed.
 
     `has_put` tells that something was put, `lost_race` that a put was not made, because another mirror wrote the object
@@ -358,33 +362,33 @@ class Applied:
     """
 
     report: Report
-    audits: Audits
+    audits: VerificationCache
     recorded: CommitResult | None = None
     has_put: bool = False
     lost_race: bool = False
 
 
-def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
+def apply(plan: Plan, ports: Ports, audits: VerificationCache) -> ApplyResult:
     """Commit what the plan decided, publish the newest snapshot, and look at it as the world does.
 
     Nothing is put that is not committed; and as long as the remote has none of our history, or this disk was never
     pushed from (or `require_push` says so), nothing that is not pushed.
     """
     if plan.failures:
-        return Applied(replace(preview(plan, committer_of(plan.world, ports)), dry_run=False), audits)
+        return ApplyResult(replace(preview(plan, committer_of(plan.world, ports)), dry_run=False), audits)
     try:
         recorded = _record(plan, ports)
     except UsageError:
         raise
     except MirrorError as error:
-        return Applied(stopped(plan, "history.failed", error), audits)
+        return ApplyResult(aborted_report(plan, "history.failed", error), audits)
     blocked = _blocked_by_push(plan, recorded)
     if blocked is not None:
-        return Applied(stopped(plan, "push.failed", blocked, recorded), audits)
+        return ApplyResult(aborted_report(plan, "push.failed", blocked, recorded), audits)
     if recorded.commit is None:
-        return Applied(replace(preview(plan, committer_of(plan.world, ports)), dry_run=False), audits)
-    done = Publishing(plan.world, recorded, recorded.commit, ports, audits).publish(plan.issuers)
-    return Applied(
+        return ApplyResult(replace(preview(plan, committer_of(plan.world, ports)), dry_run=False), audits)
+    done = Publisher(plan.world, recorded, recorded.commit, ports, audits).publish(plan.issuers)
+    return ApplyResult(
         _report(plan, recorded, done, ports),
         _stamped(audits, done.issuers),
         recorded,
@@ -393,7 +397,7 @@ def apply(plan: Plan, ports: Ports, audits: Audits) -> Applied:
     )
 
 
-def committer_of(world: World, ports: Ports) -> Committer:
+def committer_of(world: ObservedState, ports: Ports) -> Committer:
     """How this pass commits."""
     settings = world.settings
     everything = publications(replace(settings, issuers=(*settings.issuers, *settings.left_out)))
@@ -419,12 +423,12 @@ def _record(plan: Plan, ports: Ports) -> CommitResult:
     )
 
 
-def _lost_race(done: Progress) -> bool:
+def _lost_race(done: IssuerProgress) -> bool:
     """Whether an object changed between our look at it and our put."""
     return any(event.name == "bucket.changed" for event in done.published.events)
 
 
-def _has_put(done: Progress) -> bool:
+def _has_put(done: IssuerProgress) -> bool:
     return any(each.effect is Effect.PUT for each in done.published.objects)
 
 
@@ -446,14 +450,14 @@ def _pushes_first(plan: Plan) -> bool:
     return is_new or plan.world.settings.repository.require_push
 
 
-def _stamped(audits: Audits, done: tuple[Progress, ...]) -> Audits:
+def _stamped(audits: VerificationCache, done: tuple[IssuerProgress, ...]) -> VerificationCache:
     passed = {each.planned.url for each in done}
     stamps = {url: stamp for url, stamp in audits.stamps.items() if url not in passed}  # `--only` left these alone
     stamps |= {each.planned.url: each.stamp for each in done if each.stamp is not None}
-    return Audits(stamps)
+    return VerificationCache(stamps)
 
 
-def _report(plan: Plan, recorded: CommitResult, done: Done, ports: Ports) -> Report:
+def _report(plan: Plan, recorded: CommitResult, done: PublishResult, ports: Ports) -> Report:
     issuers = tuple(issuer_report(each.planned, each.published, each.seen) for each in done.issuers)
     report = plan_report(plan, issuers)
     report = replace(report, commit=recorded.commit, committed=recorded.made, events=report.events + done.events)

@@ -33,7 +33,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class IssuerState:
+class LocalIssuerState:
     """What is remembered of one issuer.
 
     `apiservers` is the fingerprint of its apiservers and their CA in the last pass (`apiserver_fingerprint`). `adopted`
@@ -49,7 +49,7 @@ class IssuerState:
     tolerated_since: datetime | None = None
 
 
-_NOTHING = IssuerState()
+_NOTHING = LocalIssuerState()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,14 @@ class LocalState:
     are checked. `warning` says why the file was not believed.
     """
 
-    issuers: Mapping[IssuerUrl, IssuerState] = field(default_factory=dict)
+    issuers: Mapping[IssuerUrl, LocalIssuerState] = field(default_factory=dict)
     has_pushed: bool = False
     repository: str = ""
     trusted_head: str = ""
     is_former: bool = False
     warning: str = ""
 
-    def of(self, issuer: IssuerUrl) -> IssuerState:
+    def of(self, issuer: IssuerUrl) -> LocalIssuerState:
         """What is remembered of `issuer`."""
         return self.issuers.get(issuer, _NOTHING)
 
@@ -80,7 +80,7 @@ class LocalState:
         """Whether an operator here took over these very bytes, and nothing of ours stands in their place yet."""
         return digest_of(body) in self.of(issuer).adopted
 
-    def changed(self, issuer: IssuerUrl, change: Callable[[IssuerState], IssuerState]) -> "LocalState":
+    def changed(self, issuer: IssuerUrl, change: Callable[[LocalIssuerState], LocalIssuerState]) -> "LocalState":
         """The state with what `change` makes of one issuer's."""
         return replace(self, issuers={**self.issuers, issuer: change(self.of(issuer))})
 
@@ -170,7 +170,7 @@ def _load_former(state_dir: Path) -> LocalState:
         content = json.loads((state_dir / FORMER_FILE_NAME).read_bytes())
         sources, adopted = content["sources"], content.get("adopted", {})
         issuers = {
-            IssuerUrl(url): IssuerState(str(sources.get(url, "")), frozenset(map(str, adopted.get(url, ()))))
+            IssuerUrl(url): LocalIssuerState(str(sources.get(url, "")), frozenset(map(str, adopted.get(url, ()))))
             for url in {**sources, **adopted}
         }
         return LocalState(issuers, has_pushed=bool(content.get("has_pushed", True)), is_former=True)
@@ -178,9 +178,9 @@ def _load_former(state_dir: Path) -> LocalState:
         return LocalState()
 
 
-def _read_issuer(entry: Mapping[str, Any]) -> IssuerState:
+def _read_issuer(entry: Mapping[str, Any]) -> LocalIssuerState:
     decided, since = entry.get("decided"), entry.get("tolerated_since")
-    return IssuerState(
+    return LocalIssuerState(
         apiservers=str(entry.get("apiservers", "")),
         adopted=frozenset(map(str, entry.get("adopted", ()))),
         decided=None if decided is None else DecidedLedger(*(str(decided[each]) for each in _DECIDED)),
@@ -228,7 +228,7 @@ def _text(state: LocalState) -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
-def _members(state: IssuerState) -> dict[str, object]:
+def _members(state: LocalIssuerState) -> dict[str, object]:
     decided, since = state.decided, state.tolerated_since
     members: dict[str, object] = {
         "apiservers": state.apiservers,
@@ -247,7 +247,7 @@ VERIFIED_FILE_NAME = "audit.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class VerifiedAt:
     """When an issuer's objects were last right (aware, UTC), and what they were (`fingerprint`)."""
 
     at: datetime
@@ -255,10 +255,10 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True)
-class Audits:
+class VerificationCache:
     """All stamps, by issuer."""
 
-    stamps: Mapping[IssuerUrl, Stamp] = field(default_factory=dict)
+    stamps: Mapping[IssuerUrl, VerifiedAt] = field(default_factory=dict)
 
     def due(
         self, issuer: IssuerUrl, publish: PublishSettings, bodies: Iterable[bytes], ledger: Ledger, now: datetime
@@ -293,20 +293,20 @@ def fingerprint(publish: PublishSettings, bodies: Iterable[bytes], ledger: Ledge
     return digest.hexdigest()[:16]
 
 
-def load_verified(state_dir: Path) -> Audits:
+def load_verified(state_dir: Path) -> VerificationCache:
     """The remembered stamps; none when the file is missing or damaged."""
     try:
         entries = json.loads((state_dir / VERIFIED_FILE_NAME).read_bytes())["issuers"]
-        return Audits({IssuerUrl(url): _stamp(entry) for url, entry in entries.items()})
+        return VerificationCache({IssuerUrl(url): _stamp(entry) for url, entry in entries.items()})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return Audits()
+        return VerificationCache()
 
 
-def _stamp(entry: dict[str, str]) -> Stamp:
-    return Stamp(datetime.fromisoformat(entry["at"]).astimezone(UTC), str(entry["what"]))
+def _stamp(entry: dict[str, str]) -> VerifiedAt:
+    return VerifiedAt(datetime.fromisoformat(entry["at"]).astimezone(UTC), str(entry["what"]))
 
 
-def save_verified(state_dir: Path, audits: Audits) -> None:
+def save_verified(state_dir: Path, audits: VerificationCache) -> None:
     """Write the stamps by rename, so that a reader or a kill never sees half a file.
 
     Raises:

@@ -44,8 +44,8 @@ from mirror.publish.drift import DriftContext, ObjectDecision, etag_of, plan_obj
 from mirror.publish.listing import BucketListing, bucket_identity, read_body
 from mirror.publish.publisher import JWKS_SUFFIX, reason_of
 from mirror.reconcile.local_state import apiserver_fingerprint
-from mirror.reconcile.state import IssuerPlan, Publication, World, defect
-from mirror.reconcile.token_probe import with_probe
+from mirror.reconcile.state import IssuerPlan, ObservedState, PublishedIssuer, internal_error
+from mirror.reconcile.token_probe import attach_probe_token
 from mirror.report import reason_from
 from mirror.trust.discovery import render
 from mirror.trust.ledger import ALL_THUMBPRINTS
@@ -67,7 +67,7 @@ from mirror.trust.parsing import shell_argument
 _ANY_KID = KeyPolicy(kid="opaque")
 
 
-def plan_objects(planned: IssuerPlan, ledger: Ledger, world: World, ports: Ports) -> IssuerPlan:
+def plan_object_changes(planned: IssuerPlan, ledger: Ledger, world: ObservedState, ports: Ports) -> IssuerPlan:
     """Compare the documents of `ledger` with the bucket, and decide what to put."""
     issuer, publication = planned.issuer, planned.publication
     known = world.memory.issuers[planned.url]
@@ -80,7 +80,7 @@ def plan_objects(planned: IssuerPlan, ledger: Ledger, world: World, ports: Ports
     differ = _ObjectDiffer(planned, ports.bucket(issuer.publish), shown, known, world, ports, stood_at)
     try:
         if known.ledger is None and (ledger.records or known.is_lost) and differ.removes_foreign_keys(wanted):
-            held = () if known.is_lost else (takeover(publication),)
+            held = () if known.is_lost else (adoption_required(publication),)
             return replace(planned, outcome=None, held=held)
         results = tuple(differ.decide(each, ledger) for each in wanted)
     except BucketError as error:
@@ -106,7 +106,7 @@ class _ObjectDiffer:
     bucket: Bucket
     shown: BucketListing
     known: IssuerHistory
-    world: World
+    world: ObservedState
     ports: Ports
     stood_at: datetime | None
 
@@ -274,7 +274,7 @@ REMEDY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Circular:
+class SelfDependentCredentials:
     """`writers` are the entries that are published with a token of `issuer`, whose entry is `name`."""
 
     name: IssuerName
@@ -297,12 +297,12 @@ class Circular:
         return Event(CODE, f"{self.sentence} {REMEDY}", Level.WARNING, fields)
 
 
-def circular_credentials(
+def find_self_dependent_credentials(
     issuers: Iterable[Issuer],
     own_token: Callable[[PublishSettings], WebIdentityToken | None],
     *,
     left_out: Iterable[Issuer] = (),
-) -> tuple[Circular, ...]:
+) -> tuple[SelfDependentCredentials, ...]:
     """Every issuer (former ones included) of which a token gives the credentials for any entry.
 
     Args:
@@ -315,7 +315,7 @@ def circular_credentials(
     tokens = {each.publish.profile: own_token(each.publish) for each in entries}  # only the profile tells them apart
     found = dict.fromkeys(token for token in tokens.values() if token is not None and token.issuer in ours)
     return tuple(
-        Circular(
+        SelfDependentCredentials(
             ours[IssuerUrl(token.issuer)],
             IssuerUrl(token.issuer),
             token.file,
@@ -329,24 +329,24 @@ def _texts(entry: Issuer) -> tuple[IssuerUrl, ...]:
     return (entry.issuer, *(former.issuer for former in entry.former_issuers))
 
 
-def plan_publication(publication: Publication, world: World, ports: Ports) -> IssuerPlan:
+def plan_issuer(publication: PublishedIssuer, world: ObservedState, ports: Ports) -> IssuerPlan:
     """Decide for one publication; whatever goes wrong stays with it."""
     try:
-        return with_probe(_plan_publication(publication, world, ports), world.now)
+        return attach_probe_token(_plan_publication(publication, world, ports), world.now)
     except BucketError as error:
         return _undecided(publication, world, reason_of(error))
     except MirrorError as error:
         return _undecided(publication, world, reason_from("history.failed", error))
     except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
-        return _undecided(publication, world, defect(error))
+        return _undecided(publication, world, internal_error(error))
 
 
-def _undecided(publication: Publication, world: World, reason: Reason) -> IssuerPlan:
+def _undecided(publication: PublishedIssuer, world: ObservedState, reason: Reason) -> IssuerPlan:
     observations = world.beliefs.observations.get(publication.issuer.name, ())
     return IssuerPlan(publication, observations, failures=(reason,))
 
 
-def _plan_publication(publication: Publication, world: World, ports: Ports) -> IssuerPlan:
+def _plan_publication(publication: PublishedIssuer, world: ObservedState, ports: Ports) -> IssuerPlan:
     issuer, known = publication.issuer, world.memory.issuers[publication.url]
     before = known.ledger or Ledger(publication.url)
     observations = world.beliefs.observations.get(issuer.name, ())
@@ -362,22 +362,24 @@ def _plan_publication(publication: Publication, world: World, ports: Ports) -> I
     outcome = advance(before, policy, given)
     if known.is_lost:
         outcome = _recovered(publication, policy, given, ports) or outcome
-    found = _mismatch(issuer, known) + emptied(outcome.ledger) + world.beliefs.events.get(issuer.name, ())
+    found = _mismatch(issuer, known) + emptied_event(outcome.ledger) + world.beliefs.events.get(issuer.name, ())
     # With a wrong clock no retirement starts anew: the next pass must see the change of apiservers once more.
     kept = "" if is_clock_wrong(observations, world.now) else apiservers
     planned = replace(
         start,
         outcome=outcome,
-        held=held_changes(issuer, outcome),
+        held=pending_approvals(issuer, outcome),
         events=events + found,
         apiservers=kept,
         held_missing_since=held_missing_since(given, outcome),
         is_tolerant=_is_tolerant(publication, known, outcome, world),
     )
-    return plan_objects(planned, outcome.ledger, world, ports)
+    return plan_object_changes(planned, outcome.ledger, world, ports)
 
 
-def _recovered(publication: Publication, policy: KeyPolicy, given: PassContext, ports: Ports) -> LedgerUpdate | None:
+def _recovered(
+    publication: PublishedIssuer, policy: KeyPolicy, given: PassContext, ports: Ports
+) -> LedgerUpdate | None:
     """The ledger of a trusted repository in which nothing of the issuer can be read: as `adopt` would make it.
 
     What apiservers show is published, and no key of the public document is taken away before its time.
@@ -392,7 +394,9 @@ def _recovered(publication: Publication, policy: KeyPolicy, given: PassContext, 
     return None if isinstance(found, Reason) else found.outcome
 
 
-def _is_tolerant(publication: Publication, known: IssuerHistory, outcome: LedgerUpdate, world: World) -> bool:
+def _is_tolerant(
+    publication: PublishedIssuer, known: IssuerHistory, outcome: LedgerUpdate, world: ObservedState
+) -> bool:
     """Whether another mirror's ledger stays: mirrors that do not know each other's keys report, and do not fight."""
     since = world.local.of(publication.url).tolerated_since
     if since is None and world.is_new_disk:
@@ -402,12 +406,14 @@ def _is_tolerant(publication: Publication, known: IssuerHistory, outcome: Ledger
     return bool(known.unknown_signer) and is_recent and not outcome.transitions
 
 
-def _expiring(publication: Publication, observations: tuple[Observation, ...], world: World) -> tuple[Event, ...]:
+def _expiring(
+    publication: PublishedIssuer, observations: tuple[Observation, ...], world: ObservedState
+) -> tuple[Event, ...]:
     # A former issuer has the same apiservers: once is enough.
     return expiring(observations, world.now) if publication.until is None else ()
 
 
-def revoked_of(issuer: Issuer, world: World) -> frozenset[Thumbprint]:
+def revoked_of(issuer: Issuer, world: ObservedState) -> frozenset[Thumbprint]:
     """The key material that is revoked for an entry: by the configuration, or under any of its issuer texts."""
     urls = (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
     ledgers = (world.memory.issuers[url].ledger for url in urls if url in world.memory.issuers)
@@ -415,7 +421,7 @@ def revoked_of(issuer: Issuer, world: World) -> frozenset[Thumbprint]:
 
 
 def _circumstances(
-    publication: Publication, observations: tuple[Observation, ...], world: World, apiservers: str
+    publication: PublishedIssuer, observations: tuple[Observation, ...], world: ObservedState, apiservers: str
 ) -> PassContext:
     issuer = publication.issuer
     return PassContext(
@@ -453,7 +459,7 @@ HELD_EVENTS = {
 """Events after which something is not as it should be until an operator acts, and what he may do."""
 
 
-def held_changes(issuer: Issuer, outcome: LedgerUpdate) -> tuple[Reason, ...]:
+def pending_approvals(issuer: Issuer, outcome: LedgerUpdate) -> tuple[Reason, ...]:
     """Every change of the issuer that waits for an operator, with the command that decides it."""
     keys = tuple(_held_key(issuer, record) for record in outcome.ledger.records if record.status is Status.HELD)
     told = tuple(
@@ -489,7 +495,7 @@ def _emptied_unasked(issuer: Issuer, ledger: Ledger) -> tuple[Reason, ...]:
     return (Reason("emptied.held", sentence, remedy),)
 
 
-def emptied(ledger: Ledger) -> tuple[Event, ...]:
+def emptied_event(ledger: Ledger) -> tuple[Event, ...]:
     """`issuer.emptied`, as long as an operator's `revoke --last` leaves no key public."""
     if not is_empty_by_revocation(ledger) or not empty_allowed(ledger):
         return ()
@@ -503,7 +509,7 @@ def _held_key(issuer: Issuer, record: KeyRecord) -> Reason:
     return Reason("key.held", sentence, remedy)
 
 
-def takeover(publication: Publication) -> Reason:
+def adoption_required(publication: PublishedIssuer) -> Reason:
     """Somebody else's documents stand where git knows of none."""
     sentence = f"Documents of {publication.url} are public already and differ from what this mirror would put."
     remedy = f"Look at both, then: oidc-mirror adopt {publication.issuer.name}"

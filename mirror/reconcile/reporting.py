@@ -8,7 +8,7 @@ from mirror.history.ledger_store import CommitResult, Committer, LedgerChange, i
 from mirror.model import Event, IssuerUrl
 from mirror.publish.publisher import ObjectResults, planned_result
 from mirror.reconcile.state import IssuerPlan, Plan, mode_of
-from mirror.reconcile.token_probe import probed
+from mirror.reconcile.token_probe import check_probe_token
 from mirror.report import Change, IssuerReport, Report, reason_from
 from mirror.trust.lifecycle import published_keys
 from mirror.trust.relying_parties import compatibility
@@ -42,12 +42,12 @@ def ledger_changes(plan: Plan) -> dict[IssuerUrl, LedgerChange]:
 
 def preview(plan: Plan, committer: Committer) -> Report:
     """The report of a plan that is not carried out."""
-    issuers = tuple(issuer_report(each, untouched(each)) for each in plan.issuers)
+    issuers = tuple(issuer_report(each, planned_only(each)) for each in plan.issuers)
     message = message_of(plan) if is_pending(committer, plan.world.memory, ledger_changes(plan)) else ""
     return replace(plan_report(plan, issuers), dry_run=True, message=message)
 
 
-def untouched(planned: IssuerPlan) -> ObjectResults:
+def planned_only(planned: IssuerPlan) -> ObjectResults:
     """What the decisions of a plan say without being carried out."""
     done = ObjectResults()
     for wanted, decision in planned.decisions:
@@ -55,7 +55,7 @@ def untouched(planned: IssuerPlan) -> ObjectResults:
     return done
 
 
-def stopped(plan: Plan, code: str, error: MirrorError, recorded: CommitResult | None = None) -> Report:
+def aborted_report(plan: Plan, code: str, error: MirrorError, recorded: CommitResult | None = None) -> Report:
     """The report of a pass that ended before its puts: nothing that it wanted has happened, but a commit may have."""
     issuers = tuple(_undone(each) for each in plan.issuers)
     report = plan_report(plan, issuers)
@@ -79,7 +79,7 @@ def issuer_report(planned: IssuerPlan, published: ObjectResults, seen: bytes | N
     outcome = planned.outcome
     transitions = outcome.transitions if outcome is not None else ()
     ledger = outcome.ledger if outcome is not None else planned.before
-    probe = probed(planned, published, ledger, seen)
+    probe = check_probe_token(planned, published, ledger, seen)
     told = tuple(
         Event(
             f"key.{t.status}",

@@ -37,18 +37,18 @@ from mirror.new_keys import sound_keys
 from mirror.ports import History
 from mirror.publish.drift import ObjectDecision
 from mirror.publish.listing import BucketListing, Target
-from mirror.reconcile.local_state import Audits, LocalState
+from mirror.reconcile.local_state import LocalState, VerificationCache
 from mirror.trust.discovery import observe
 from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier
 from mirror.trust.lifecycle import LedgerUpdate
 from mirror.trust.tokens import Token
 from mirror.trust.weak_keys import keys_sharing_primes, keys_used_twice
 
-Answers = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
+AnswersByIssuer = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Beliefs:
+class ValidatedAnswers:
     """Everything that apiservers showed in this pass, by issuer name.
 
     `defects` names issuers whose answers made our own code fail. `keys_sharing_primes` are new keys that must be held,
@@ -61,13 +61,13 @@ class Beliefs:
     events: Mapping[IssuerName, tuple[Event, ...]] = field(default_factory=dict)
 
 
-def believe(
+def validate_answers(
     issuers: Iterable[Issuer],
-    answers: Answers,
+    answers: AnswersByIssuer,
     memory: HistoryState,
     *,
     left_out: Callable[[], Iterable[Key]] = tuple,
-) -> Beliefs:
+) -> ValidatedAnswers:
     """Validate every answer; what fails unexpectedly stays with its issuer.
 
     Args:
@@ -86,16 +86,16 @@ def believe(
         try:
             observations[issuer.name] = _observations(issuer, answers.get(issuer.name, ()), memory, checked)
         except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
-            defects[issuer.name] = defect(error)
+            defects[issuer.name] = internal_error(error)
     shown = {name: tuple(_keys(found)) for name, found in observations.items()}
-    known = {key.thumbprint: key for key in recorded_keys(memory)}
+    known = {key.thumbprint: key for key in ledger_keys(memory)}
     followed = _followed(memory)
     new = [key for keys in shown.values() for key in keys if key.thumbprint not in followed]
-    suspected = keys_sharing_primes(new, (*known.values(), *left_out()), number=fast_numbers()) if new else {}
-    return Beliefs(observations, defects, suspected, keys_used_twice(shown))
+    suspected = keys_sharing_primes(new, (*known.values(), *left_out()), number=integer_type()) if new else {}
+    return ValidatedAnswers(observations, defects, suspected, keys_used_twice(shown))
 
 
-def defect(error: Exception) -> Reason:
+def internal_error(error: Exception) -> Reason:
     """An exception that nobody expected, as a reason of one issuer: nothing lost, nobody else stopped."""
     sentence = f"This issuer's pass failed unexpectedly: {type(error).__name__}: {error}"
     return Reason("broken", sentence, "This is a defect of oidc-mirror: please report it with this sentence.")
@@ -131,19 +131,19 @@ def _followed(memory: HistoryState) -> frozenset[Thumbprint]:
     return frozenset(r.key.thumbprint for records in ledgers for r in records if r.status is not Status.DROPPED)
 
 
-def recorded_keys(memory: HistoryState) -> Iterable[Key]:
+def ledger_keys(memory: HistoryState) -> Iterable[Key]:
     """The keys of all ledgers whose material is kept, whatever their status."""
     ledgers = (known.ledger for known in memory.issuers.values())
     keys = (record.key for ledger in ledgers if ledger is not None for record in ledger.records)
     return (key for key in keys if not isinstance(key, KeyName))
 
 
-Decided = tuple[PublicObject, ObjectDecision | None]
+ObjectAction = tuple[PublicObject, ObjectDecision | None]
 """One object as it should stand, and what must be done for it (None: nothing)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Publication:
+class PublishedIssuer:
     """One issuer text under which an entry's keys are public: the issuer's own, or that of a former issuer.
 
     Each has a ledger, documents and objects of its own. `until` is the last day (UTC) on which a former one gets new
@@ -159,20 +159,20 @@ class Publication:
         return self.until is None or now.date() <= self.until
 
 
-def publications(settings: Settings) -> tuple[Publication, ...]:
+def publications(settings: Settings) -> tuple[PublishedIssuer, ...]:
     """Everything that a pass publishes: each issuer, followed by its former ones."""
     return tuple(
         publication
         for issuer in settings.issuers
         for publication in (
-            Publication(issuer, issuer.issuer),
-            *(Publication(issuer, former.issuer, former.until) for former in issuer.former_issuers),
+            PublishedIssuer(issuer, issuer.issuer),
+            *(PublishedIssuer(issuer, former.issuer, former.until) for former in issuer.former_issuers),
         )
     )
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class ObservedState:
     """Everything that was read before anything is decided. `remote_error` tells why the git remote was not fetched.
 
     `local` is what this machine remembers beside git, `audits` when it last saw each issuer to be right, `trust` by
@@ -183,11 +183,11 @@ class World:
     settings: Settings
     now: datetime
     memory: HistoryState
-    beliefs: Beliefs
+    beliefs: ValidatedAnswers
     buckets: Mapping[Target, BucketListing]
     remote_error: RemoteError | None = None
     local: LocalState = field(default_factory=LocalState)
-    audits: Audits = field(default_factory=Audits)
+    audits: VerificationCache = field(default_factory=VerificationCache)
     trust: VerificationContext = field(default_factory=VerificationContext)
     is_new_disk: bool = False
     push_rejected: bool = False
@@ -213,11 +213,11 @@ class IssuerPlan:
     came from in this pass (`local_state.apiserver_fingerprint`), where that was decided about.
     """
 
-    publication: Publication
+    publication: PublishedIssuer
     observations: tuple[Observation, ...] = ()
     before: Ledger | None = None
     outcome: LedgerUpdate | None = None
-    decisions: tuple[Decided, ...] = ()
+    decisions: tuple[ObjectAction, ...] = ()
     events: tuple[Event, ...] = ()
     drift: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
@@ -245,7 +245,7 @@ class Plan:
     `failures` are those that keep every issuer from being decided, `reported` those that do not.
     """
 
-    world: World
+    world: ObservedState
     issuers: tuple[IssuerPlan, ...] = ()
     failures: tuple[Reason, ...] = ()
     events: tuple[Event, ...] = ()
@@ -316,7 +316,7 @@ MANY_KEYS = 2000
 _SLOW: Callable[[int], Any] = Decimal
 
 
-def fast_numbers() -> Callable[[int], Any]:
+def integer_type() -> Callable[[int], Any]:
     """gmpy2 where somebody installed it: 2 s instead of 22 s for 10 000 keys."""
     try:
         from gmpy2 import mpz  # noqa: PLC0415  optional
@@ -326,7 +326,7 @@ def fast_numbers() -> Callable[[int], Any]:
     return number
 
 
-def advice(count: int, number: Callable[[int], Any]) -> str | None:
+def gmpy2_hint(count: int, number: Callable[[int], Any]) -> str | None:
     """How the next comparison of `count` keys would be faster; None when it would not, or is fast enough."""
     if count < MANY_KEYS or number is not _SLOW:
         return None

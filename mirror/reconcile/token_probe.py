@@ -27,7 +27,7 @@ _STANDING = (Effect.UNCHANGED, Effect.PUT, Effect.PLANNED)
 _MAX_FILE_BYTES = MAX_TOKEN_BYTES + 2  # a line break
 
 
-def with_probe(planned: IssuerPlan, now: datetime) -> IssuerPlan:
+def attach_probe_token(planned: IssuerPlan, now: datetime) -> IssuerPlan:
     """The plan with the token to probe with, or with the warning why there is none."""
     try:
         found = _read(planned.issuer, now)
@@ -64,7 +64,9 @@ def _unreadable(file: Path, error: OSError) -> Event:
     return unusable(str(file), "unreadable", f"It cannot be read: {why_unreadable(error)}.", remedy)
 
 
-def probed(planned: IssuerPlan, published: ObjectResults, ledger: Ledger | None, seen: bytes | None) -> ProbeResult:
+def check_probe_token(
+    planned: IssuerPlan, published: ObjectResults, ledger: Ledger | None, seen: bytes | None
+) -> ProbeResult:
     """What the probe of one publication tells after (or, in a dry run, without) publishing.
 
     Args:
@@ -101,7 +103,7 @@ def _defect(error: Exception) -> Event:
     return Event("probe.unusable", f"{sentence} Please report this as a defect.", Level.WARNING, {"cause": "defect"})
 
 
-class Remembering:
+class CachingPublicEndpoint:
     """A public view that keeps what it saw last of each URL, so that nobody has to look twice in a pass."""
 
     def __init__(self, view: PublicEndpoint) -> None:

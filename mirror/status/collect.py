@@ -36,13 +36,13 @@ from mirror.publish.drift import Action, Deferred, ObjectDecision, PutObject, pu
 from mirror.publish.listing import bucket_identity, list_buckets
 from mirror.publish.publisher import reason_of
 from mirror.reconcile import local_state
-from mirror.reconcile.planner import held_changes, plan_objects
+from mirror.reconcile.planner import pending_approvals, plan_object_changes
 from mirror.reconcile.state import (
-    Beliefs,
     IssuerPlan,
-    Publication,
-    World,
-    defect,
+    ObservedState,
+    PublishedIssuer,
+    ValidatedAnswers,
+    internal_error,
     mode_of,
     publications,
     trust_of,
@@ -88,7 +88,7 @@ def standing(settings: Settings, ports: Ports, now: datetime, *, names: frozense
     except HistoryError as error:
         mode = mode_of(settings.repository, ports.ledger_trust())
         return Standing(now, mode=mode, failures=(reason_from("history.failed", error),))
-    world = World(settings, now, memory, Beliefs(), buckets, remote_error, local, trust=trust)
+    world = ObservedState(settings, now, memory, ValidatedAnswers(), buckets, remote_error, local, trust=trust)
     mode = mode_of(settings.repository, trust.keys)
     result = Standing(now, memory.base, mode, issuers=_issuers(everything, world, ports, names))
     if result.mode == "trusted":
@@ -116,7 +116,7 @@ def _fetch(settings: Settings, ports: Ports) -> RemoteError | None:
     return None
 
 
-def _with_git(found: Standing, everything: tuple[Publication, ...], world: World, ports: Ports) -> Standing:
+def _with_git(found: Standing, everything: tuple[PublishedIssuer, ...], world: ObservedState, ports: Ports) -> Standing:
     """The standing, with what git tells of the whole."""
     history, base = ports.history, world.memory.base
     try:
@@ -139,32 +139,32 @@ def _with_git(found: Standing, everything: tuple[Publication, ...], world: World
 
 
 def _issuers(
-    everything: tuple[Publication, ...], world: World, ports: Ports, names: frozenset[IssuerName]
+    everything: tuple[PublishedIssuer, ...], world: ObservedState, ports: Ports, names: frozenset[IssuerName]
 ) -> tuple[IssuerStanding, ...]:
     told = [each for each in everything if each.issuer.name in names]
 
-    def one(publication: Publication) -> IssuerStanding:
+    def one(publication: PublishedIssuer) -> IssuerStanding:
         try:
             return _issuer(publication, world, ports)
         except Exception as error:  # noqa: BLE001  one issuer's trouble never hides how the others stand
-            return replace(_named(publication), failures=(defect(error),))
+            return replace(_named(publication), failures=(internal_error(error),))
 
     with ThreadPoolExecutor(max_workers=world.settings.limits.puts) as pool:
         return tuple(pool.map(one, told))
 
 
-def _named(publication: Publication) -> IssuerStanding:
+def _named(publication: PublishedIssuer) -> IssuerStanding:
     issuer = publication.issuer
     return IssuerStanding(issuer.name, publication.url, is_former=publication.url != issuer.issuer)
 
 
-def _issuer(publication: Publication, world: World, ports: Ports) -> IssuerStanding:
+def _issuer(publication: PublishedIssuer, world: ObservedState, ports: Ports) -> IssuerStanding:
     known, found = world.memory.issuers[publication.url], _named(publication)
     found = replace(found, failures=known.failures, events=known.events)
     if known.ledger is None:
         return found if known.is_lost else _unknown_to_git(found, publication, world)
     ledger, issuer = known.ledger, publication.issuer
-    planned = plan_objects(IssuerPlan(publication, before=ledger), ledger, world, ports)
+    planned = plan_object_changes(IssuerPlan(publication, before=ledger), ledger, world, ports)
     sight = public_sight(publication, ledger, ports.view)
     return replace(
         found,
@@ -172,11 +172,11 @@ def _issuer(publication: Publication, world: World, ports: Ports) -> IssuerStand
         objects=_objects(publication, ledger, planned),
         events=known.events + planned.drift + sight.events,
         failures=known.failures + planned.failures + sight.failures,
-        held=held_changes(issuer, LedgerUpdate(ledger, (), ())),
+        held=pending_approvals(issuer, LedgerUpdate(ledger, (), ())),
     )
 
 
-def _unknown_to_git(found: IssuerStanding, publication: Publication, world: World) -> IssuerStanding:
+def _unknown_to_git(found: IssuerStanding, publication: PublishedIssuer, world: ObservedState) -> IssuerStanding:
     publish = publication.issuer.publish
     shown = world.buckets[bucket_identity(publish)]
     if shown.error is not None:
@@ -191,7 +191,7 @@ def _unknown_to_git(found: IssuerStanding, publication: Publication, world: Worl
     return replace(found, events=(Event("takeover.possible", sentence, Level.WARNING),))
 
 
-def _objects(publication: Publication, ledger: Ledger, planned: IssuerPlan) -> tuple[ObjectStanding, ...]:
+def _objects(publication: PublishedIssuer, ledger: Ledger, planned: IssuerPlan) -> tuple[ObjectStanding, ...]:
     documents = render(ledger, publication.issuer.discovery_extra)
     wanted = public_objects(publication.issuer, publication.url, documents) if documents is not None else ()
     decided = {each.key: decision for each, decision in planned.decisions}
@@ -220,7 +220,7 @@ def _state(decision: ObjectDecision | None) -> ObjectState:
             assert_never(decision)
 
 
-def _key(record: KeyRecord, publication: Publication, sight: Sight) -> KeyStanding:
+def _key(record: KeyRecord, publication: PublishedIssuer, sight: Sight) -> KeyStanding:
     missing_since, retain = record.missing_since, publication.issuer.keys.retain_removed
     shown = None if sight.keys is None else key_id(record.key) in sight.keys
     return KeyStanding(
@@ -238,7 +238,7 @@ _Store = tuple[str | None, str, ObjectKey]
 
 
 def abandoned(
-    paths: Iterable[str], publications: Iterable[Publication], ports: Ports
+    paths: Iterable[str], publications: Iterable[PublishedIssuer], ports: Ports
 ) -> tuple[tuple[Abandoned, ...], tuple[Reason, ...]]:
     """The public documents of issuers that git knows and the configuration does not.
 
@@ -267,7 +267,7 @@ def abandoned(
     return tuple(found), tuple(dict.fromkeys(failures))
 
 
-def issuers_without_configuration(paths: Iterable[str], wanted: Iterable[Publication]) -> tuple[IssuerUrl, ...]:
+def issuers_without_configuration(paths: Iterable[str], wanted: Iterable[PublishedIssuer]) -> tuple[IssuerUrl, ...]:
     """The issuers whose documents are below `public/` and that no publication names, sorted.
 
     A path that no valid issuer could have is nobody's document.
@@ -283,7 +283,7 @@ def _public_paths(issuer: IssuerUrl) -> tuple[str, str]:
     return paths.discovery, paths.jwks
 
 
-def _stores(wanted: Iterable[Publication]) -> Iterator[_Store]:
+def _stores(wanted: Iterable[PublishedIssuer]) -> Iterator[_Store]:
     """Every object that is wanted, wherever it is: one bucket has several host styles, so two issuers may share it."""
     for each in wanted:
         publish = each.issuer.publish

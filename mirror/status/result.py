@@ -22,7 +22,7 @@ from mirror.model import (
 )
 from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse
 from mirror.publish.drift import signing_window
-from mirror.reconcile.state import Publication
+from mirror.reconcile.state import PublishedIssuer
 from mirror.report import ExitStatus
 from mirror.trust.discovery import render
 from mirror.trust.jwks import KeySet, read_jwks
@@ -203,7 +203,7 @@ class Sight:
     failures: tuple[Reason, ...] = ()
 
 
-def public_sight(publication: Publication, ledger: Ledger, view: PublicEndpoint) -> Sight:
+def public_sight(publication: PublishedIssuer, ledger: Ledger, view: PublicEndpoint) -> Sight:
     """Look at the public JWKS as the world does, where there is something to see and the settings allow it."""
     issuer = publication.issuer
     documents = render(ledger, issuer.discovery_extra)

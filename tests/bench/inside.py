@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mirror.cli.wiring import open_ports
 from mirror.config.load import load
-from mirror.reconcile.controller import run_once
+from mirror.reconcile.controller import reconcile
 
 PARALLEL = 50
 
@@ -29,7 +29,7 @@ def main() -> None:
         words = curl_words(Path(sys.argv[2]), Path(folder))
         for _ in range(int(sys.argv[3]) + 1):
             begun = time.monotonic()
-            report = run_once(settings, ports, datetime.now(UTC))
+            report = reconcile(settings, ports, datetime.now(UTC))
             passes.append(time.monotonic() - begun)
             if report.exit_status:
                 raise SystemExit(f"the pass ended with {report.exit_status}")

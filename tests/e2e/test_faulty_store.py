@@ -14,7 +14,7 @@ from mirror.config.settings import PublishSettings, ReadbackSettings
 from mirror.ports import PublicResponse
 from mirror.publish.public_endpoint import PublicHttpClient
 from mirror.publish.s3 import S3Bucket
-from mirror.reconcile.controller import run_once
+from mirror.reconcile.controller import reconcile
 from mirror.report import Effect, ExitStatus, Report
 from support.fault_proxy import Fault, FaultProxy, answer, error_answer, running_fault_proxy
 from support.s3 import REGION, S3Server, aws_environment
@@ -42,7 +42,7 @@ class Line:
         self.situation.show(*cases)
         self.situation.now += timedelta(minutes=5)
         ports = replace(self.situation.world.ports(), bucket=lambda _: self.bucket, view=self.web)
-        return run_once(self.situation.settings(), ports, self.situation.now)
+        return reconcile(self.situation.settings(), ports, self.situation.now)
 
     def is_snapshot(self) -> bool:
         """Whether both objects, as anybody gets them from the store, are the bytes of the newest commit."""

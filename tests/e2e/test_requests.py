@@ -14,7 +14,7 @@ from mirror.config.settings import Issuer, PublishSettings, ReadbackSettings, Re
 from mirror.model import Answer, CommitId, ETag, IssuerName, IssuerUrl, PublicObject
 from mirror.ports import PublicResponse, PutResult
 from mirror.publish.s3 import S3Bucket
-from mirror.reconcile.controller import run_once
+from mirror.reconcile.controller import reconcile
 from mirror.report import Effect, ExitStatus, Report
 from support.captures import capture
 from support.fakes import MOMENT, FakeSource
@@ -55,13 +55,13 @@ class Fleet:
         """The first pass."""
         with open_ports(self.settings, dry_run=False) as ports, closing(NotingBucket(self.publish)) as bucket:
             seeing = replace(ports, source=self.source, bucket=lambda _: bucket, view=bucket)
-            return run_once(self.settings, seeing, MOMENT)
+            return reconcile(self.settings, seeing, MOMENT)
 
     def run(self) -> tuple[Report, Sequence[str]]:
         """A pass five minutes later, and the requests that the server got in it."""
         before = len(self.server.requests())
         with open_ports(self.settings, dry_run=False) as ports:
-            report = run_once(self.settings, replace(ports, source=self.source), MOMENT + timedelta(minutes=5))
+            report = reconcile(self.settings, replace(ports, source=self.source), MOMENT + timedelta(minutes=5))
         return report, self.server.requests()[before:]
 
     @property

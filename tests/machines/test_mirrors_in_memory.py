@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from mirror.config.settings import RepositorySettings
 from mirror.history.ledger_keys import load_ledger_trust
 from mirror.model import Answer, CommitId, Key, KeyPolicy, Status, key_id
-from mirror.reconcile.controller import run_once
+from mirror.reconcile.controller import reconcile
 from mirror.report import Report
 from mirror.trust.discovery import documents
 from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier
@@ -131,7 +131,7 @@ class Crowd:
         key = mirror.state_dir / "signing_key" if self.signed else None
         made = replace(plain, repository=replace(plain.repository, signing_key=key))
         ports = replace(mirror.world.ports(), ledger_trust=trust if self.signed else lambda: None)
-        report = run_once(made, ports, self.now)
+        report = reconcile(made, ports, self.now)
         if self.remote.head is not None:
             self.past.append(self.remote.head)
         public = self.public()

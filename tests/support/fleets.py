@@ -1,6 +1,6 @@
 """Mirrors with disks of their own, one real git remote and one bucket in memory: signed or trusted, kept or empty.
 
-A pass is `run_once` with the program's own ports, but for the apiservers, the bucket and the public URL. Commands of
+A pass is `reconcile` with the program's own ports, but for the apiservers, the bucket and the public URL. Commands of
 operators are the real command line on the same disks; with `--no-pass` it needs git alone.
 """
 
@@ -39,7 +39,7 @@ from mirror.model import (
     Unusable,
 )
 from mirror.ports import AccessSettings, Bucket, History, Ports, PutResult, PutStored
-from mirror.reconcile.controller import run_once
+from mirror.reconcile.controller import reconcile
 from mirror.report import Report
 from mirror.trust.discovery import documents
 from support.fakes import FakeBucket, FakeCdn, FakeSource, FakeWeb
@@ -297,7 +297,7 @@ class GitMirror:
         environ = clean_environ(self.disk)
         try:
             with open_ports(settings, dry_run=False) as real, GitHistory(settings.repository, environ) as history:
-                report = run_once(settings, self._ports(real, history), self.fleet.now)
+                report = reconcile(settings, self._ports(real, history), self.fleet.now)
         except UsageError as error:
             return Ended(2, frozenset(), error=f"{error} {error.problems}")
         except MirrorError as error:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from mirror.config.settings import FormerIssuerSettings, Issuer, RepositorySettings, Settings
 from mirror.model import Answer, IssuerName, IssuerUrl, KeyPolicy, Reason, Unusable
-from mirror.reconcile.controller import dry_run, run_once
+from mirror.reconcile.controller import dry_run, reconcile
 from mirror.report import Report
 from support.captures import capture
 from support.fakes import MOMENT, FakeHistory, FakeRemote, FakeWorld
@@ -79,7 +79,7 @@ class Situation:
         self.now += after
         if answers:
             self.show(*answers)
-        return run_once(self.settings(), self.world.ports(), self.now)
+        return reconcile(self.settings(), self.world.ports(), self.now)
 
     def plan(self, *answers: Answer | Unusable | str) -> Report:
         if answers:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mirror.history.remote import REMOTE_TIMEOUT_SECONDS
 from mirror.history.repository import GitRepository
-from mirror.reconcile.controller import run_once
+from mirror.reconcile.controller import reconcile
 from mirror.report import Report
 from support.gits import bare, environment
 from support.machine import refuse_or_skip
@@ -63,7 +63,7 @@ class OnDisk:
             remote_timeout_seconds=self.remote_timeout_seconds,
         ) as history:
             ports = replace(self.situation.world.ports(), history=history, **self.ports)
-            return run_once(settings, ports, self.situation.now)
+            return reconcile(settings, ports, self.situation.now)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import pytest
 from mirror.check.public import public
 from mirror.model import Reason
 from mirror.ports import AccessSettings, PublicFailure, PublicResponse
-from mirror.reconcile.state import Publication, publications
+from mirror.reconcile.state import PublishedIssuer, publications
 from support.doctor import told
 from support.situations import BOTH, DISCOVERY_KEY, JWKS_KEY, ONE, Situation
 
@@ -22,7 +22,7 @@ def situation(tmp_path: Path) -> Situation:
     return made
 
 
-def publication(situation: Situation) -> Publication:
+def publication(situation: Situation) -> PublishedIssuer:
     return publications(situation.settings())[0]
 
 

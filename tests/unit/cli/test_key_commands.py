@@ -20,7 +20,7 @@ from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
 from mirror.history.ledger_reader import HistoryState, VerificationContext, load_history
 from mirror.history.ledger_store import Committer, LedgerChange, commit_ledgers
 from mirror.model import IssuerUrl, KeyPolicy, KeyRecord, Kid, Ledger, ObjectKey, Reason, Status, Thumbprint, key_id
-from mirror.reconcile.state import Publication, publications
+from mirror.reconcile.state import PublishedIssuer, publications
 from mirror.report import ExitStatus, Report
 from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
 from mirror.trust.lifecycle import LedgerUpdate
@@ -344,7 +344,7 @@ def test_status_of_a_revocation_is_what_is_public(
     assert told in capsys.readouterr().err
 
 
-def with_readback(publication: Publication, *, enabled: bool) -> Publication:
+def with_readback(publication: PublishedIssuer, *, enabled: bool) -> PublishedIssuer:
     publish = publication.issuer.publish
     publish = replace(publish, readback=replace(publish.readback, enabled=enabled))
     return replace(publication, issuer=replace(publication.issuer, publish=publish))

@@ -28,7 +28,7 @@ from mirror.model import (
     RsaKey,
     Unusable,
 )
-from mirror.reconcile.controller import propose, run_once
+from mirror.reconcile.controller import plan_pass, reconcile
 from mirror.report import Effect, ExitStatus, Report, State
 from mirror.trust.discovery import documents
 from mirror.trust.jwks import thumbprint_of
@@ -214,7 +214,7 @@ def test_one_issuers_defect_does_not_stop_the_others(here: Situation) -> None:
         settings.issuers[0], name=IssuerName("bad"), issuer=IssuerUrl(ISSUER + "2"), apiservers=("https://x",)
     )
     here.world.source.answers["bad"] = ("not an answer",)  # type: ignore[assignment]  # a defect of an adapter
-    report = run_once(replace(settings, issuers=(bad, *settings.issuers)), here.world.ports(), here.now)
+    report = reconcile(replace(settings, issuers=(bad, *settings.issuers)), here.world.ports(), here.now)
     assert [issuer.state for issuer in report.issuers] == [State.FAILED, State.CHANGED]
     assert here.public() == capture(f"{ONE}-jwks").body()
 
@@ -733,7 +733,7 @@ def test_interrupt_while_git_is_read_cancels_the_asking(here: Situation) -> None
     """Whoever leaves the pass early ends the asking too."""
     here.world.source, here.world.history = PatientSource(), Interrupted()
     with pytest.raises(KeyboardInterrupt):
-        propose(here.settings(), here.world.ports(), here.now)
+        plan_pass(here.settings(), here.world.ports(), here.now)
     assert here.world.source.cancelled
 
 
@@ -908,7 +908,7 @@ def test_nobody_answered_at_all_is_a_failure(here: Situation) -> None:
     here.run(ONE, ONE)
     assert here.run(after=HOUR).exit_status is ExitStatus.CURRENT
     here.world.source.answers = {}
-    assert run_once(here.settings(), here.world.ports(), here.now).exit_status is ExitStatus.FAILED
+    assert reconcile(here.settings(), here.world.ports(), here.now).exit_status is ExitStatus.FAILED
 
 
 def test_foreign_documents_are_held_where_every_key_waits(here: Situation) -> None:
@@ -936,7 +936,7 @@ def test_key_that_two_issuers_show_is_told(here: Situation) -> None:
         replace(a, discovery=a.discovery.replace(b"cluster/identifier", b"cluster/identifier-twin"))
         for a in (answer(ONE), answer(ONE))
     )
-    report = run_once(replace(settings, issuers=(*settings.issuers, twin)), here.world.ports(), here.now)
+    report = reconcile(replace(settings, issuers=(*settings.issuers, twin)), here.world.ports(), here.now)
     assert [[e.name for e in each.events if e.name == "key.shared"] for each in report.issuers] == [["key.shared"]] * 2
     assert report.exit_status is ExitStatus.CURRENT
 
@@ -962,7 +962,7 @@ def test_key_that_shares_a_prime_with_one_of_an_issuer_left_out_is_held(here: Si
     discovery = answer(ONE).discovery.replace(b"cluster/identifier", b"cluster/identifier-twin")
     here.world.source.answers = {"twin": (Answer("https://10.0.0.21:6443", discovery, jwks_body(second)),)}
     settings = replace(here.settings(), issuers=(known, twin)).narrowed(lambda issuer: issuer.name == "twin")
-    report = run_once(settings, here.world.ports(), here.now)
+    report = reconcile(settings, here.world.ports(), here.now)
     assert report.exit_status is ExitStatus.HELD
     assert [record.held_because for record in report.issuers[0].records] == ["shared_prime"]
 

@@ -5,7 +5,7 @@ import pytest
 
 from mirror.config.settings import PublishSettings
 from mirror.model import CommitId, Level, ObjectKey, Reason
-from mirror.reconcile.executor import MOST_PATHS, Changed, guarded, invalidations, path_of, tell
+from mirror.reconcile.executor import MOST_PATHS, ChangedPath, invalidations, never_failing, path_of, send_invalidations
 from mirror.report import ExitStatus
 from support.fakes import FakeWorld
 from support.situations import BOTH, DISCOVERY_KEY, JWKS_KEY, LAST, ONE, Situation
@@ -62,7 +62,7 @@ def test_defect_in_a_cdn_is_a_warning() -> None:
     def work() -> tuple[()]:
         raise KeyError("x")
 
-    (event,) = guarded(work)
+    (event,) = never_failing(work)
     assert (event.name, event.level) == ("cdn.invalidation_failed", Level.WARNING)
 
 
@@ -112,11 +112,11 @@ def test_dry_run_tells_nobody(behind_cdn: Situation) -> None:
 def test_distributions_are_told_apart() -> None:
     """One invalidation a distribution and identity, whatever buckets and issuers lie behind it."""
     changed = (
-        Changed(PUBLISH, URL, "1"),
-        Changed(replace(PUBLISH, bucket="other"), "https://oidc.example.com/b", "1"),
-        Changed(replace(PUBLISH, cloudfront_distribution="E1"), URL, "1"),
-        Changed(replace(PUBLISH, profile="p"), URL, "1"),
-        Changed(replace(PUBLISH, cloudfront_distribution=None), URL, "1"),
+        ChangedPath(PUBLISH, URL, "1"),
+        ChangedPath(replace(PUBLISH, bucket="other"), "https://oidc.example.com/b", "1"),
+        ChangedPath(replace(PUBLISH, cloudfront_distribution="E1"), URL, "1"),
+        ChangedPath(replace(PUBLISH, profile="p"), URL, "1"),
+        ChangedPath(replace(PUBLISH, cloudfront_distribution=None), URL, "1"),
     )
     made = invalidations(changed, COMMIT)
     named = [(each.publish.cloudfront_distribution, each.publish.profile, each.paths) for each in made]
@@ -129,7 +129,7 @@ def test_distributions_are_told_apart() -> None:
 
 def test_reference_follows_from_commit_and_changes() -> None:
     """The same changes in any order are one invalidation; another commit or another change is another."""
-    one, two = Changed(PUBLISH, URL, "1"), Changed(PUBLISH, f"{URL}2", "1")
+    one, two = ChangedPath(PUBLISH, URL, "1"), ChangedPath(PUBLISH, f"{URL}2", "1")
     (first,), (again,) = invalidations((one, two), COMMIT), invalidations((two, one), COMMIT)
     assert first == again
     others = [
@@ -144,8 +144,8 @@ def test_reference_follows_from_commit_and_changes() -> None:
 def test_more_paths_than_cloudfront_takes_are_told() -> None:
     """What is over the limit is left to the cache's own age, and said."""
     world = FakeWorld()
-    made = invalidations((Changed(PUBLISH, f"{URL}{n}", "") for n in range(MOST_PATHS + 2)), COMMIT)
-    events = tell(world.ports(), made, workers=2)
+    made = invalidations((ChangedPath(PUBLISH, f"{URL}{n}", "") for n in range(MOST_PATHS + 2)), COMMIT)
+    events = send_invalidations(world.ports(), made, workers=2)
     assert len(world.cdn.told[0][1]) == MOST_PATHS
     assert [event.name for event in events] == ["cdn.invalidated", "cdn.invalidation_partial"]
     assert events[1].sentence.startswith("2 further")

@@ -18,10 +18,10 @@ from mirror.reconcile.local_state import (
     FORMER_FILE_NAME,
     LOCAL_STATE_FILE_NAME,
     VERIFIED_FILE_NAME,
-    Audits,
-    IssuerState,
+    LocalIssuerState,
     LocalState,
-    Stamp,
+    VerificationCache,
+    VerifiedAt,
     digest_of,
     fingerprint,
     load_local_state,
@@ -39,7 +39,7 @@ OTHER = IssuerUrl("https://oidc.example.com/other")
 HOUR = timedelta(hours=1)
 FULL = LocalState(
     {
-        ISSUER: IssuerState(
+        ISSUER: LocalIssuerState(
             apiservers="abc",
             adopted=frozenset({digest_of(b"theirs"), digest_of(b"others")}),
             decided=DecidedLedger("1" * 40, "2" * 40, "SHA256:mine"),
@@ -49,7 +49,7 @@ FULL = LocalState(
             },
             tolerated_since=MOMENT,
         ),
-        OTHER: IssuerState(decided=DecidedLedger("3" * 40)),
+        OTHER: LocalIssuerState(decided=DecidedLedger("3" * 40)),
     },
     has_pushed=True,
     repository="oidc-mirror",
@@ -80,8 +80,8 @@ def test_state_comes_back(tmp_path: Path, state: LocalState) -> None:
 
 def test_issuer_of_which_nothing_is_remembered_is_not_written(tmp_path: Path) -> None:
     """The file does not grow by issuers that came and went."""
-    save(tmp_path, LocalState({ISSUER: IssuerState(), OTHER: IssuerState(apiservers="x")}))
-    assert load_local_state(tmp_path) == LocalState({OTHER: IssuerState(apiservers="x")})
+    save(tmp_path, LocalState({ISSUER: LocalIssuerState(), OTHER: LocalIssuerState(apiservers="x")}))
+    assert load_local_state(tmp_path) == LocalState({OTHER: LocalIssuerState(apiservers="x")})
 
 
 def test_same_state_does_not_touch_the_file(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_same_state_has_the_same_bytes(tmp_path: Path) -> None:
 def test_moments_of_other_time_zones_are_read_as_utc(tmp_path: Path) -> None:
     """A hand that restores a file may write any."""
     zone = timezone(timedelta(hours=5))
-    save(tmp_path, LocalState({ISSUER: IssuerState(tolerated_since=MOMENT.astimezone(zone))}))
+    save(tmp_path, LocalState({ISSUER: LocalIssuerState(tolerated_since=MOMENT.astimezone(zone))}))
     found = load_local_state(tmp_path).of(ISSUER).tolerated_since
     assert (found, found.tzinfo if found else None) == (MOMENT, UTC)
 
@@ -192,7 +192,7 @@ def test_state_directory_that_is_gone_is_an_error(tmp_path: Path) -> None:
         (
             json.dumps({"sources": {ISSUER: "abc"}, "adopted": {ISSUER: ["d"], OTHER: ["e"]}, "vouched": {ISSUER: []}}),
             LocalState(
-                {ISSUER: IssuerState("abc", frozenset({"d"})), OTHER: IssuerState("", frozenset({"e"}))},
+                {ISSUER: LocalIssuerState("abc", frozenset({"d"})), OTHER: LocalIssuerState("", frozenset({"e"}))},
                 has_pushed=True,
                 is_former=True,
             ),
@@ -211,7 +211,7 @@ def test_file_of_earlier_programs_is_read_once(tmp_path: Path) -> None:
     (tmp_path / FORMER_FILE_NAME).write_text(json.dumps({"sources": {ISSUER: "abc"}}))
     update(tmp_path, lambda state: state)
     assert not (tmp_path / FORMER_FILE_NAME).exists()
-    assert load_local_state(tmp_path) == LocalState({ISSUER: IssuerState("abc")}, has_pushed=True)
+    assert load_local_state(tmp_path) == LocalState({ISSUER: LocalIssuerState("abc")}, has_pushed=True)
 
 
 def test_both_files_stand_after_a_kill(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_pass_after_an_upgrade_changes_no_apiservers(tmp_path: Path) -> None:
 
 def test_unknown_issuer_has_nothing(tmp_path: Path) -> None:
     """And apiservers that were never known have not changed."""
-    assert LocalState().of(ISSUER) == IssuerState()
+    assert LocalState().of(ISSUER) == LocalIssuerState()
     assert not LocalState().apiservers_changed(ISSUER, "abc")
     assert not FULL.apiservers_changed(ISSUER, "abc")
     assert FULL.apiservers_changed(ISSUER, "def")
@@ -363,13 +363,13 @@ AUDITED_ISSUER = IssuerUrl("https://issuer.example.com")
 PUBLISH = PublishSettings(bucket="b", region="r", base_url="https://issuer.example.com")
 BODIES = (b"jwks", b"discovery")
 LEDGER = Ledger(AUDITED_ISSUER)
-STAMPED = Audits({AUDITED_ISSUER: Stamp(MOMENT, fingerprint(PUBLISH, BODIES, LEDGER))})
+STAMPED = VerificationCache({AUDITED_ISSUER: VerifiedAt(MOMENT, fingerprint(PUBLISH, BODIES, LEDGER))})
 
 
 @pytest.mark.parametrize(
     ("audits", "publish", "age", "due"),
     [
-        (Audits(), PUBLISH, 0, True),
+        (VerificationCache(), PUBLISH, 0, True),
         (STAMPED, PUBLISH, 0, False),
         (STAMPED, PUBLISH, 3599, False),
         (STAMPED, PUBLISH, 3600, True),
@@ -379,7 +379,7 @@ STAMPED = Audits({AUDITED_ISSUER: Stamp(MOMENT, fingerprint(PUBLISH, BODIES, LED
     ],
     ids=["never", "just_now", "before_the_interval", "at_the_interval", "from_the_future", "other_settings", "always"],
 )
-def test_due(audits: Audits, publish: PublishSettings, age: int, *, due: bool) -> None:
+def test_due(audits: VerificationCache, publish: PublishSettings, age: int, *, due: bool) -> None:
     """Due when never, too long ago, in the future, or under other settings."""
     assert audits.due(AUDITED_ISSUER, publish, BODIES, LEDGER, MOMENT + timedelta(seconds=age)) is due
 
@@ -408,12 +408,12 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 def test_damaged_file_means_audit_now(tmp_path: Path, text: str) -> None:
     """A cache that cannot be read is no reason to fail, and no reason to skip a look."""
     (tmp_path / VERIFIED_FILE_NAME).write_text(text)
-    assert load_verified(tmp_path) == Audits()
+    assert load_verified(tmp_path) == VerificationCache()
 
 
 def test_missing_file_means_audit_now(tmp_path: Path) -> None:
     """The first pass looks at everything."""
-    assert load_verified(tmp_path) == Audits()
+    assert load_verified(tmp_path) == VerificationCache()
 
 
 def test_unwritable_directory_is_told(tmp_path: Path) -> None:

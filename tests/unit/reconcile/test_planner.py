@@ -9,8 +9,8 @@ import pytest
 from mirror.config.settings import FormerIssuerSettings, Issuer, PublishSettings
 from mirror.model import IssuerName, IssuerUrl, Level
 from mirror.ports import WebIdentityToken
-from mirror.reconcile.controller import run_once
-from mirror.reconcile.planner import circular_credentials
+from mirror.reconcile.controller import reconcile
+from mirror.reconcile.planner import find_self_dependent_credentials
 from mirror.report import ExitStatus, State
 from support.fakes import MOMENT
 from support.situations import BASE_URL, BOTH, ISSUER, ONE, Situation, answer, silent
@@ -38,7 +38,7 @@ FILE = Path("/var/run/token")
 )
 def test_token_of_an_own_issuer_is_found(issuer: str, entry: str | None) -> None:
     """The token's `iss` is compared code point by code point with every issuer that is published."""
-    found = circular_credentials(
+    found = find_self_dependent_credentials(
         (FIRST, SECOND), lambda publish: None if publish.profile else WebIdentityToken(FILE, issuer)
     )
     assert [(each.name, each.writers) for each in found] == ([] if entry is None else [(entry, ("first",))])
@@ -46,7 +46,7 @@ def test_token_of_an_own_issuer_is_found(issuer: str, entry: str | None) -> None
 
 def test_token_that_writes_for_all_is_told_once() -> None:
     """Two profiles with one token are one finding."""
-    (found,) = circular_credentials((FIRST, SECOND), lambda _: WebIdentityToken(FILE, FIRST.issuer))
+    (found,) = find_self_dependent_credentials((FIRST, SECOND), lambda _: WebIdentityToken(FILE, FIRST.issuer))
     assert found.writers == ("first", "second")
 
 
@@ -56,7 +56,7 @@ def test_pass_over_a_part_knows_the_whole_configuration(tmp_path: Path) -> None:
     situation.show(ONE, ONE)
     situation.world.own_token = WebIdentityToken(FILE, FIRST.issuer)
     whole = replace(situation.settings(), issuers=(*situation.settings().issuers, FIRST))
-    report = run_once(whole.narrowed(lambda issuer: issuer is not FIRST), situation.world.ports(), situation.now)
+    report = reconcile(whole.narrowed(lambda issuer: issuer is not FIRST), situation.world.ports(), situation.now)
     (event,) = report.events
     assert (event.name, event.fields["entry"]) == ("credentials.circular", "first")
 

@@ -7,7 +7,7 @@ import pytest
 
 from mirror.errors import BucketError, HistoryError
 from mirror.model import CommitId, IssuerName, IssuerUrl, KeyPolicy, Level, Status
-from mirror.reconcile.controller import run_once
+from mirror.reconcile.controller import reconcile
 from mirror.report import ExitStatus, Report
 from support.fakes import FakeHistory, FakeRemote
 from support.signers import ledger_trust
@@ -187,11 +187,11 @@ def test_issuers_that_a_pass_leaves_alone_stay_as_they_are(shared: Situation) ->
     theirs = answer(ONE)
     theirs = replace(theirs, discovery=theirs.discovery.replace(ISSUER.encode(), other.encode()))
     shared.world.source.answers["mel-prod"] = (theirs, theirs)
-    run_once(both, shared.world.ports(), shared.now)
+    reconcile(both, shared.world.ports(), shared.now)
     path = LEDGER.replace("cluster/identifier", "other")
     before = shared.world.history.files()[path]
     shared.show(LAST, LAST)
-    report = run_once(both.narrowed(lambda each: each.name == "syd-prod"), shared.world.ports(), shared.now)
+    report = reconcile(both.narrowed(lambda each: each.name == "syd-prod"), shared.world.ports(), shared.now)
     assert [each.name for each in report.issuers] == ["syd-prod"]
     assert shared.world.history.files()[path] == before
     assert CommitId(report.commit or "") == shared.world.history.head

@@ -22,21 +22,21 @@ from mirror.model import CommitId, Heads, Key, KeyRecord, Ledger, Level, Observe
 from mirror.reconcile.local_state import (
     FORMER_FILE_NAME,
     LOCAL_STATE_FILE_NAME,
-    IssuerState,
+    LocalIssuerState,
     LocalState,
     load_local_state,
     update,
 )
 from mirror.reconcile.state import (
     MANY_KEYS,
-    Beliefs,
-    advice,
-    believe,
-    fast_numbers,
+    ValidatedAnswers,
+    gmpy2_hint,
+    integer_type,
+    ledger_keys,
     mode_of,
-    recorded_keys,
     trust_of,
     unsigned_remote,
+    validate_answers,
 )
 from mirror.report import ExitStatus, Report
 from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier, SignatureHeader
@@ -102,7 +102,7 @@ def test_decided_ledgers_count_under_their_repositorys_name_alone(
     tmp_path: Path, keys: LedgerTrust | None, repository: str, is_known: bool
 ) -> None:
     """A repository made anew has another name: what was decided in the old one proves nothing there."""
-    local = LocalState({ISSUER: IssuerState(decided=DECIDED)}, repository=repository)
+    local = LocalState({ISSUER: LocalIssuerState(decided=DECIDED)}, repository=repository)
     trust = trust_of(Situation(tmp_path).settings(), FakeHistory(), local, keys)
     assert trust.decided == ({ISSUER: DECIDED} if is_known else {})
     assert trust.is_signed is (keys is not None)
@@ -266,7 +266,7 @@ def memory(*records: KeyRecord) -> HistoryState:
     return HistoryState(Heads(None, None), None, (), {ISSUER: known})
 
 
-def believed(known: HistoryState) -> tuple[Beliefs, bool]:
+def believed(known: HistoryState) -> tuple[ValidatedAnswers, bool]:
     """What is believed of the one captured answer, and whether its key was compared with those of other issuers."""
     asked = []
 
@@ -275,7 +275,7 @@ def believed(known: HistoryState) -> tuple[Beliefs, bool]:
         return ()
 
     issuer = Issuer(NAME, ISSUER, FakeWorld(base_url=BASE_URL).publish())
-    return believe([issuer], {NAME: (answer(ONE),)}, known, left_out=left_out), bool(asked)
+    return validate_answers([issuer], {NAME: (answer(ONE),)}, known, left_out=left_out), bool(asked)
 
 
 def shown() -> Key:
@@ -305,7 +305,7 @@ def test_key_is_compared_when_it_comes_and_when_it_returns(
     records = () if status is None else (KeyRecord(shown(), status, 1, NOW, held_because=held, revocation=revocation),)
     known = memory(*(trimmed(record) for record in records))
     assert believed(known)[1] is is_new
-    assert list(recorded_keys(known)) == ([shown()] if is_recorded else [])
+    assert list(ledger_keys(known)) == ([shown()] if is_recorded else [])
 
 
 @pytest.mark.parametrize(
@@ -315,10 +315,10 @@ def test_key_is_compared_when_it_comes_and_when_it_returns(
 )
 def test_extra_is_named_where_it_helps(count: int, number: Callable[[int], Any], *, is_told: bool) -> None:
     """With many keys and Python's own numbers the extra is named, and else nothing is."""
-    told = advice(count, number)
+    told = gmpy2_hint(count, number)
     assert (told is not None and "[fleet]" in told) is is_told
 
 
 def test_numbers_are_exact() -> None:
     """Whichever are installed, they hold a modulus."""
-    assert int(fast_numbers()(2**2048 + 1)) == 2**2048 + 1
+    assert int(integer_type()(2**2048 + 1)) == 2**2048 + 1

@@ -14,9 +14,9 @@ from mirror.config.settings import AuthSettings, FormerIssuerSettings, Settings
 from mirror.errors import BucketError, HistoryError
 from mirror.model import Answer, IssuerUrl, Key, KeyPolicy, KeyRecord, Ledger, Reason, Status
 from mirror.publish.publisher import ObjectResults
-from mirror.reconcile.controller import dry_run, run_once
-from mirror.reconcile.state import IssuerPlan, Publication
-from mirror.reconcile.token_probe import probed, with_probe
+from mirror.reconcile.controller import dry_run, reconcile
+from mirror.reconcile.state import IssuerPlan, PublishedIssuer
+from mirror.reconcile.token_probe import attach_probe_token, check_probe_token
 from mirror.report import ExitStatus, Report, to_json
 from mirror.trust.discovery import documents
 from mirror.trust.parsing import shell_argument
@@ -51,7 +51,7 @@ class Cluster(Situation):
         self.file.write_bytes(mint(by, claims(self.now.timestamp(), **changes)))
 
     def once(self) -> Report:
-        return run_once(self.settings(), self.world.ports(), self.now)
+        return reconcile(self.settings(), self.world.ports(), self.now)
 
 
 @pytest.fixture
@@ -281,14 +281,14 @@ def test_pass_that_stops_before_its_puts_judges_what_was_public(cluster: Cluster
 def test_defect_of_the_probe_costs_nobody_the_pass(cluster: Cluster) -> None:
     """Whatever our own code does: a warning that repeats nothing of the token."""
     issuer = cluster.settings().issuers[0]
-    plan = IssuerPlan(Publication(issuer, ISSUER))
-    naive = with_probe(plan, cluster.now.replace(tzinfo=None))
+    plan = IssuerPlan(PublishedIssuer(issuer, ISSUER))
+    naive = attach_probe_token(plan, cluster.now.replace(tzinfo=None))
     assert [event.fields["cause"] for event in naive.events] == ["defect"]
     token = read_token(cluster.file.read_bytes())
     assert isinstance(token, Token)
     broken = replace(plan, probe=replace(token, signature=None))  # type: ignore[arg-type]  # no bytes
     ledger = Ledger(ISSUER, (KeyRecord(OLD.key, Status.PUBLISHED, 1, cluster.now),))
-    found = probed(broken, ObjectResults(), ledger, documents(ISSUER, (OLD.key,)).jwks)
+    found = check_probe_token(broken, ObjectResults(), ledger, documents(ISSUER, (OLD.key,)).jwks)
     assert [event.fields["cause"] for event in found.events] == ["defect"]
     assert found.failures == ()
 
