@@ -11,7 +11,7 @@ from mirror.cli.history import moment
 from mirror.cli.options import common, common_options
 from mirror.log import escaped
 from mirror.model import PUBLIC_STATUSES, Reason, Status
-from mirror.status.result import IssuerStanding, KeyStanding, ObjectState, Standing, to_json
+from mirror.status.result import IssuerStatus, ObjectState, PublicKeyStatus, StatusReport, to_json
 
 
 @click.command("status")
@@ -35,12 +35,12 @@ def command(ctx: click.Context, *, name: str | None, output: str) -> None:
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
     from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
     from mirror.cli.wiring import open_ports  # noqa: PLC0415  `--help` does without
-    from mirror.status.collect import standing  # noqa: PLC0415  `--help` does without
+    from mirror.status.collect import collect_status  # noqa: PLC0415  `--help` does without
 
     settings = common(ctx).load()
     names = frozenset(issuer.name for issuer in selected(settings, () if name is None else (name,)).issuers)
     with open_ports(settings, dry_run=True) as ports:
-        found = standing(settings, ports, datetime.now(UTC), names=names)
+        found = collect_status(settings, ports, datetime.now(UTC), names=names)
     if output == "json":
         click.echo(json.dumps(to_json(found), indent=2))
     else:
@@ -48,7 +48,7 @@ def command(ctx: click.Context, *, name: str | None, output: str) -> None:
     ctx.exit(int(found.exit_status))
 
 
-def lines(standing: Standing) -> Iterator[str]:
+def lines(standing: StatusReport) -> Iterator[str]:
     """The standing in words, line by line; everything from outside is escaped."""
     for reason in standing.failures:
         yield from _reason("failed", reason, "red", "")
@@ -60,7 +60,7 @@ def lines(standing: Standing) -> Iterator[str]:
     yield from _git(standing)
 
 
-def _issuer(issuer: IssuerStanding, now: datetime) -> Iterator[str]:
+def _issuer(issuer: IssuerStatus, now: datetime) -> Iterator[str]:
     word, colour = _word(issuer)
     former = "  (former issuer)" if issuer.is_former else ""
     state = click.style(word, fg=colour, bold=True)
@@ -79,7 +79,7 @@ def _issuer(issuer: IssuerStanding, now: datetime) -> Iterator[str]:
         yield from _reason("held", reason, "yellow", "  ")
 
 
-def _word(issuer: IssuerStanding) -> tuple[str, str]:
+def _word(issuer: IssuerStatus) -> tuple[str, str]:
     """How an issuer stands, in one word and its colour, the worst first."""
     if issuer.failures:
         return "unread", "red"
@@ -100,7 +100,7 @@ _OBJECTS = {
 _COLOURS = {"published": "green", "retiring": "yellow", "held": "magenta", "revoked": "red", "dropped": None}
 
 
-def _key(key: KeyStanding, now: datetime) -> Iterator[str]:
+def _key(key: PublicKeyStatus, now: datetime) -> Iterator[str]:
     record = key.record
     status = click.style(str(record.status), fg=_COLOURS[record.status], bold=True)
     yield f"  key {escaped(record.key.kid)}  {record.key.alg or '-'}  {status}"
@@ -114,7 +114,7 @@ def _key(key: KeyStanding, now: datetime) -> Iterator[str]:
         yield f"      revoked {moment(record.revocation.at)}: {escaped(record.revocation.reason)}"
 
 
-def _safety(key: KeyStanding, now: datetime) -> str:
+def _safety(key: PublicKeyStatus, now: datetime) -> str:
     if key.in_public_jwks is None:
         return "safe to sign: unknown, because the public JWKS was not looked at or is not usable"
     if not key.in_public_jwks:
@@ -134,7 +134,7 @@ def _reason(word: str, reason: Reason, colour: str, indent: str) -> Iterator[str
         yield f"{indent}  remedy: {escaped(reason.remedy)}"
 
 
-def _abandoned(standing: Standing) -> Iterator[str]:
+def _abandoned(standing: StatusReport) -> Iterator[str]:
     if not standing.abandoned:
         return
     yield click.style("Abandoned: public, and of no configured issuer. The mirror deletes nothing; you may:", bold=True)
@@ -146,7 +146,7 @@ def _abandoned(standing: Standing) -> Iterator[str]:
             yield f"  {escaped(each.url)} (in no bucket of the configuration)"
 
 
-def _git(standing: Standing) -> Iterator[str]:
+def _git(standing: StatusReport) -> Iterator[str]:
     last = standing.last_commit
     if last is None:
         yield "No commit yet."

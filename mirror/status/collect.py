@@ -50,20 +50,20 @@ from mirror.reconcile.state import (
 )
 from mirror.report import reason_from
 from mirror.status.result import (
-    Abandoned,
-    IssuerStanding,
-    KeyStanding,
-    ObjectStanding,
+    IssuerStatus,
     ObjectState,
-    Sight,
-    Standing,
-    public_sight,
+    ObjectStatus,
+    OrphanedDocument,
+    PublicKeyStatus,
+    PublicKeysView,
+    StatusReport,
+    read_public_keys,
 )
 from mirror.trust.discovery import render
 from mirror.trust.lifecycle import LedgerUpdate
 
 
-def standing(settings: Settings, ports: Ports, now: datetime, *, names: frozenset[IssuerName]) -> Standing:
+def collect_status(settings: Settings, ports: Ports, now: datetime, *, names: frozenset[IssuerName]) -> StatusReport:
     """How the issuers called `names` stand.
 
     Args:
@@ -87,10 +87,10 @@ def standing(settings: Settings, ports: Ports, now: datetime, *, names: frozense
         memory = load_history(ports.history, [each.url for each in everything], trust)
     except HistoryError as error:
         mode = mode_of(settings.repository, ports.ledger_trust())
-        return Standing(now, mode=mode, failures=(reason_from("history.failed", error),))
+        return StatusReport(now, mode=mode, failures=(reason_from("history.failed", error),))
     world = ObservedState(settings, now, memory, ValidatedAnswers(), buckets, remote_error, local, trust=trust)
     mode = mode_of(settings.repository, trust.keys)
-    result = Standing(now, memory.base, mode, issuers=_issuers(everything, world, ports, names))
+    result = StatusReport(now, memory.base, mode, issuers=_issuers(everything, world, ports, names))
     if result.mode == "trusted":
         result = replace(result, events=(unsigned_remote(settings),))
     if remote_error is not None:
@@ -116,7 +116,9 @@ def _fetch(settings: Settings, ports: Ports) -> RemoteError | None:
     return None
 
 
-def _with_git(found: Standing, everything: tuple[PublishedIssuer, ...], world: ObservedState, ports: Ports) -> Standing:
+def _with_git(
+    found: StatusReport, everything: tuple[PublishedIssuer, ...], world: ObservedState, ports: Ports
+) -> StatusReport:
     """The standing, with what git tells of the whole."""
     history, base = ports.history, world.memory.base
     try:
@@ -125,7 +127,7 @@ def _with_git(found: Standing, everything: tuple[PublishedIssuer, ...], world: O
         paths = () if base is None else history.list_paths(base, "public")
     except HistoryError as error:
         return replace(found, failures=(*found.failures, reason_from("history.failed", error)))
-    left, failures = abandoned(paths, everything, ports)
+    left, failures = orphaned(paths, everything, ports)
     return replace(
         found,
         last_commit=last[-1] if last else None,
@@ -140,10 +142,10 @@ def _with_git(found: Standing, everything: tuple[PublishedIssuer, ...], world: O
 
 def _issuers(
     everything: tuple[PublishedIssuer, ...], world: ObservedState, ports: Ports, names: frozenset[IssuerName]
-) -> tuple[IssuerStanding, ...]:
+) -> tuple[IssuerStatus, ...]:
     told = [each for each in everything if each.issuer.name in names]
 
-    def one(publication: PublishedIssuer) -> IssuerStanding:
+    def one(publication: PublishedIssuer) -> IssuerStatus:
         try:
             return _issuer(publication, world, ports)
         except Exception as error:  # noqa: BLE001  one issuer's trouble never hides how the others stand
@@ -153,19 +155,19 @@ def _issuers(
         return tuple(pool.map(one, told))
 
 
-def _named(publication: PublishedIssuer) -> IssuerStanding:
+def _named(publication: PublishedIssuer) -> IssuerStatus:
     issuer = publication.issuer
-    return IssuerStanding(issuer.name, publication.url, is_former=publication.url != issuer.issuer)
+    return IssuerStatus(issuer.name, publication.url, is_former=publication.url != issuer.issuer)
 
 
-def _issuer(publication: PublishedIssuer, world: ObservedState, ports: Ports) -> IssuerStanding:
+def _issuer(publication: PublishedIssuer, world: ObservedState, ports: Ports) -> IssuerStatus:
     known, found = world.memory.issuers[publication.url], _named(publication)
     found = replace(found, failures=known.failures, events=known.events)
     if known.ledger is None:
         return found if known.is_lost else _unknown_to_git(found, publication, world)
     ledger, issuer = known.ledger, publication.issuer
     planned = plan_object_changes(IssuerPlan(publication, before=ledger), ledger, world, ports)
-    sight = public_sight(publication, ledger, ports.view)
+    sight = read_public_keys(publication, ledger, ports.view)
     return replace(
         found,
         keys=tuple(_key(record, publication, sight) for record in ledger.records),
@@ -176,7 +178,7 @@ def _issuer(publication: PublishedIssuer, world: ObservedState, ports: Ports) ->
     )
 
 
-def _unknown_to_git(found: IssuerStanding, publication: PublishedIssuer, world: ObservedState) -> IssuerStanding:
+def _unknown_to_git(found: IssuerStatus, publication: PublishedIssuer, world: ObservedState) -> IssuerStatus:
     publish = publication.issuer.publish
     shown = world.buckets[bucket_identity(publish)]
     if shown.error is not None:
@@ -191,12 +193,12 @@ def _unknown_to_git(found: IssuerStanding, publication: PublishedIssuer, world: 
     return replace(found, events=(Event("takeover.possible", sentence, Level.WARNING),))
 
 
-def _objects(publication: PublishedIssuer, ledger: Ledger, planned: IssuerPlan) -> tuple[ObjectStanding, ...]:
+def _objects(publication: PublishedIssuer, ledger: Ledger, planned: IssuerPlan) -> tuple[ObjectStatus, ...]:
     documents = render(ledger, publication.issuer.discovery_extra)
     wanted = public_objects(publication.issuer, publication.url, documents) if documents is not None else ()
     decided = {each.key: decision for each, decision in planned.decisions}
     return tuple(
-        ObjectStanding(each.url, each.key, _state(decided[each.key]) if each.key in decided else ObjectState.UNKNOWN)
+        ObjectStatus(each.url, each.key, _state(decided[each.key]) if each.key in decided else ObjectState.UNKNOWN)
         for each in wanted
     )
 
@@ -220,10 +222,10 @@ def _state(decision: ObjectDecision | None) -> ObjectState:
             assert_never(decision)
 
 
-def _key(record: KeyRecord, publication: PublishedIssuer, sight: Sight) -> KeyStanding:
+def _key(record: KeyRecord, publication: PublishedIssuer, sight: PublicKeysView) -> PublicKeyStatus:
     missing_since, retain = record.missing_since, publication.issuer.keys.retain_removed
     shown = None if sight.keys is None else key_id(record.key) in sight.keys
-    return KeyStanding(
+    return PublicKeyStatus(
         record,
         leaves_at=None if missing_since is None else missing_since + retain,
         in_public_jwks=shown,
@@ -237,9 +239,9 @@ _ENDS = ("/.well-known/openid-configuration", "/openid/v1/jwks")
 _Store = tuple[str | None, str, ObjectKey]
 
 
-def abandoned(
+def orphaned(
     paths: Iterable[str], publications: Iterable[PublishedIssuer], ports: Ports
-) -> tuple[tuple[Abandoned, ...], tuple[Reason, ...]]:
+) -> tuple[tuple[OrphanedDocument, ...], tuple[Reason, ...]]:
     """The public documents of issuers that git knows and the configuration does not.
 
     Args:
@@ -254,7 +256,7 @@ def abandoned(
     gone = issuers_without_configuration(paths, wanted)
     live = frozenset(_stores(wanted))
     publishes = tuple(dict.fromkeys(each.issuer.publish for each in wanted))
-    found: list[Abandoned] = []
+    found: list[OrphanedDocument] = []
     failures: list[Reason] = []
     for issuer in gone[:MOST]:
         try:
@@ -299,16 +301,16 @@ def _holder(issuer: IssuerUrl, publishes: Iterable[PublishSettings]) -> PublishS
 
 def _documents(
     issuer: IssuerUrl, publish: PublishSettings | None, live: frozenset[_Store], ports: Ports
-) -> Iterator[Abandoned]:
+) -> Iterator[OrphanedDocument]:
     urls = (discovery_url(issuer), jwks_uri(issuer))
     if publish is None:
-        yield from (Abandoned(url) for url in urls)
+        yield from (OrphanedDocument(url) for url in urls)
         return
     for url, key in zip(urls, object_keys(issuer, publish.base_url, publish.prefix), strict=True):
         if (publish.endpoint_url, publish.bucket, key) in live or ports.bucket(publish).head(key) is None:
             continue
         s3_url = f"s3://{publish.bucket}/{key}"
-        yield Abandoned(url, s3_url, ("aws", "s3", "rm", s3_url, *_options(publish)))
+        yield OrphanedDocument(url, s3_url, ("aws", "s3", "rm", s3_url, *_options(publish)))
 
 
 def _options(publish: PublishSettings) -> Iterator[str]:

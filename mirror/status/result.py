@@ -39,7 +39,7 @@ class ObjectState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class KeyStanding:
+class PublicKeyStatus:
     """One key. `leaves_at` while it retires. `in_public_jwks` None: not looked at, or nothing could be read there.
 
     `safe_to_sign_at` is known only of keys that the public JWKS contains; dates are aware, UTC.
@@ -52,7 +52,7 @@ class KeyStanding:
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectStanding:
+class ObjectStatus:
     """One object of an issuer in the bucket."""
 
     url: str
@@ -61,7 +61,7 @@ class ObjectStanding:
 
 
 @dataclass(frozen=True, slots=True)
-class IssuerStanding:
+class IssuerStatus:
     """One published issuer; `is_former` when it is one of an entry's former ones.
 
     `failures` are what could not be read, `held` what waits for an operator, `events` what else is worth telling.
@@ -70,15 +70,15 @@ class IssuerStanding:
     name: IssuerName
     issuer: IssuerUrl
     is_former: bool
-    keys: tuple[KeyStanding, ...] = ()
-    objects: tuple[ObjectStanding, ...] = ()
+    keys: tuple[PublicKeyStatus, ...] = ()
+    objects: tuple[ObjectStatus, ...] = ()
     events: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Abandoned:
+class OrphanedDocument:
     """A public document of an issuer that is configured no more.
 
     `s3_url` and `command` (which deletes it) are empty where no configured bucket holds its URL.
@@ -90,7 +90,7 @@ class Abandoned:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StatusReport:
     """Everything. `last_commit` is None before the first pass; `unpushed_commits` None where that is not known."""
 
     now: datetime
@@ -98,8 +98,8 @@ class Standing:
     mode: RepositoryMode = "local"
     last_commit: Version | None = None
     unpushed_commits: int | None = None
-    issuers: tuple[IssuerStanding, ...] = ()
-    abandoned: tuple[Abandoned, ...] = ()
+    issuers: tuple[IssuerStatus, ...] = ()
+    abandoned: tuple[OrphanedDocument, ...] = ()
     events: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
 
@@ -111,7 +111,7 @@ class Standing:
         return ExitStatus.HELD if any(issuer.held for issuer in self.issuers) else ExitStatus.CURRENT
 
 
-def to_json(standing: Standing) -> dict[str, object]:
+def to_json(standing: StatusReport) -> dict[str, object]:
     """The standing as plain data; its JSON Schema is `docs/reference/status.schema.json`."""
     last = standing.last_commit
     return {
@@ -134,7 +134,7 @@ def to_json(standing: Standing) -> dict[str, object]:
     }
 
 
-def _issuer(issuer: IssuerStanding) -> dict[str, object]:
+def _issuer(issuer: IssuerStatus) -> dict[str, object]:
     return {
         "name": issuer.name,
         "issuer": issuer.issuer,
@@ -147,7 +147,7 @@ def _issuer(issuer: IssuerStanding) -> dict[str, object]:
     }
 
 
-def _key(key: KeyStanding) -> dict[str, object]:
+def _key(key: PublicKeyStatus) -> dict[str, object]:
     record = key.record
     revocation = record.revocation
     return {
@@ -194,7 +194,7 @@ _ANY_KID = KeyPolicy(kid="opaque")
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class PublicKeysView:
     """What the world sees of an issuer's keys; `keys` is None where it was not looked, or nothing was seen."""
 
     keys: frozenset[KeyId] | None = None
@@ -203,20 +203,20 @@ class Sight:
     failures: tuple[Reason, ...] = ()
 
 
-def public_sight(publication: PublishedIssuer, ledger: Ledger, view: PublicEndpoint) -> Sight:
+def read_public_keys(publication: PublishedIssuer, ledger: Ledger, view: PublicEndpoint) -> PublicKeysView:
     """Look at the public JWKS as the world does, where there is something to see and the settings allow it."""
     issuer = publication.issuer
     documents = render(ledger, issuer.discovery_extra)
     if documents is None or not issuer.publish.readback.enabled:
-        return Sight()
+        return PublicKeysView()
     url = jwks_uri(publication.url)
     look = view.look(url, readback=issuer.publish.readback)
     if isinstance(look, PublicFailure):
-        return Sight(failures=(replace(look.reason, code=f"readback.{look.reason.code}", where=url),))
+        return PublicKeysView(failures=(replace(look.reason, code=f"readback.{look.reason.code}", where=url),))
     return _seen(look, url, documents.jwks, ledger)
 
 
-def _seen(look: PublicResponse, url: str, meant: bytes, ledger: Ledger) -> Sight:
+def _seen(look: PublicResponse, url: str, meant: bytes, ledger: Ledger) -> PublicKeysView:
     shown = public_keys(look.body, ledger)
     events: tuple[Event, ...] = ()
     if look.body != meant:
@@ -224,7 +224,7 @@ def _seen(look: PublicResponse, url: str, meant: bytes, ledger: Ledger) -> Sight
         events = (Event("readback.differs", sentence, Level.WARNING, {"url": url}),)
     keys = None if shown is None else frozenset(key_id(key) for key in shown.keys)
     found = signing_window(look)
-    return Sight(keys, None if found is None else found.safe_to_sign_at, events)
+    return PublicKeysView(keys, None if found is None else found.safe_to_sign_at, events)
 
 
 def public_keys(body: bytes, ledger: Ledger | None) -> KeySet | None:

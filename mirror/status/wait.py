@@ -20,7 +20,7 @@ POLL = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AwaitedKey:
     """Which key of which issuer, and what the ledger says, where there is one to read."""
 
     name: IssuerName
@@ -38,18 +38,18 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class WaitProgress:
     """What is known after a look, in a sentence, and when the key is safe where it is public."""
 
     sentence: str
     safe_at: datetime | None = None
 
 
-class Wait:
+class KeyWaiter:
     """One wait for one key. `tell` gets a line whenever something changed."""
 
     def __init__(
-        self, wanted: Wanted, look: Callable[[], PublicResult], clock: Clock, tell: Callable[[str], None]
+        self, wanted: AwaitedKey, look: Callable[[], PublicResult], clock: Clock, tell: Callable[[str], None]
     ) -> None:
         self._wanted = wanted
         self._look = look
@@ -94,11 +94,11 @@ class Wait:
                 f"Key {one.key.thumbprint} is revoked: it is never public again.", remedy="Sign with another key."
             )
 
-    def _progress(self) -> Progress:
+    def _progress(self) -> WaitProgress:
         found = self._find(self._look())
         if isinstance(found, str):
             self._there_since = None
-            return Progress(found)
+            return WaitProgress(found)
         self._there_since = self._there_since or self._clock.now()
         return self._present(*found, self._there_since)
 
@@ -112,14 +112,14 @@ class Wait:
         key = self._named(shown.keys)
         return self._absent() if key is None else (key, look)
 
-    def _present(self, key: Key, look: PublicResponse, there_since: datetime) -> Progress:
+    def _present(self, key: Key, look: PublicResponse, there_since: datetime) -> WaitProgress:
         since = look.last_modified or there_since
         safe_at = safe_to_sign_at(since, max_age_seconds(look))
         sentence = (
             f"Key {key.thumbprint} (kid {escaped(key.kid)}) is in the public JWKS since "
             f"{_moment(since)} at the latest; caches have turned over at {_moment(safe_at)}"
         )
-        return Progress(sentence, safe_at)
+        return WaitProgress(sentence, safe_at)
 
     def _named(self, keys: tuple[Key, ...]) -> Key | None:
         """The key of the public JWKS that is meant.

@@ -15,8 +15,8 @@ from mirror.errors import BucketError, HistoryError
 from mirror.model import CommitId, IssuerName, IssuerUrl, KeyPolicy, Reason, Status, Thumbprint, Version
 from mirror.reconcile.state import publications
 from mirror.report import ExitStatus
-from mirror.status.collect import MOST, abandoned, issuers_without_configuration, standing
-from mirror.status.result import IssuerStanding, ObjectState, Standing, to_json
+from mirror.status.collect import MOST, collect_status, issuers_without_configuration, orphaned
+from mirror.status.result import IssuerStatus, ObjectState, StatusReport, to_json
 from support.fakes import MOMENT, FakeHistory, FakeRemote
 from support.signers import ledger_trust
 from support.situations import BASE_URL, BOTH, DISCOVERY_KEY, JWKS_KEY, LAST, LEDGER, NAME, ONE, PUBLIC, Situation
@@ -31,25 +31,25 @@ def here(tmp_path: Path) -> Situation:
     return Situation(tmp_path)
 
 
-def look(here: Situation, settings: Settings | None = None, *names: str) -> Standing:
+def look(here: Situation, settings: Settings | None = None, *names: str) -> StatusReport:
     before = (here.world.history.files(), dict(here.world.bucket.objects), here.world.source.asked.copy())
     chosen = frozenset(IssuerName(name) for name in names or (NAME,))
-    found = standing(settings or here.settings(), here.world.ports(), here.now, names=chosen)
+    found = collect_status(settings or here.settings(), here.world.ports(), here.now, names=chosen)
     assert before == (here.world.history.files(), here.world.bucket.objects, here.world.source.asked)
     jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker()).validate(to_json(found))
     return found
 
 
-def one(found: Standing) -> IssuerStanding:
+def one(found: StatusReport) -> IssuerStatus:
     (issuer,) = found.issuers
     return issuer
 
 
-def words(found: Standing) -> str:
+def words(found: StatusReport) -> str:
     return unstyle("\n".join(lines(found)))
 
 
-def states(found: Standing) -> list[ObjectState]:
+def states(found: StatusReport) -> list[ObjectState]:
     return [each.state for each in one(found).objects]
 
 
@@ -195,7 +195,7 @@ def test_laptop_without_history_sees_the_remotes(here: Situation) -> None:
     here.world.history.remote = FakeRemote()
     here.run(ONE, ONE)
     laptop = here.beside()
-    found = standing(laptop.settings(), laptop.world.ports(), here.now, names=frozenset({NAME}))
+    found = collect_status(laptop.settings(), laptop.world.ports(), here.now, names=frozenset({NAME}))
     assert [key.record.status for key in one(found).keys] == [Status.PUBLISHED]
     assert found.last_commit is not None
     assert found.last_commit.commit == found.snapshot == here.world.history.head
@@ -250,7 +250,7 @@ def test_missing_last_modified_leaves_safety_unknown(here: Situation) -> None:
             return replace(view(url, readback=readback), last_modified=None)  # type: ignore[arg-type]  # a Seen
 
     ports = replace(here.world.ports(), view=Undated())  # type: ignore[arg-type]  # see above
-    found = standing(here.settings(), ports, here.now, names=frozenset({NAME}))
+    found = collect_status(here.settings(), ports, here.now, names=frozenset({NAME}))
     assert (one(found).keys[0].in_public_jwks, one(found).keys[0].safe_to_sign_at) == (True, None)
     assert "has no Last-Modified" in words(found)
 
@@ -315,7 +315,7 @@ def test_history_that_breaks_while_it_is_read_is_a_failure(here: Situation) -> N
 
     history = Breaking(**{each.name: getattr(here.world.history, each.name) for each in fields(FakeHistory)})
     ports = replace(here.world.ports(), history=history)
-    found = standing(moved(here), ports, here.now, names=frozenset({NAME}))
+    found = collect_status(moved(here), ports, here.now, names=frozenset({NAME}))
     assert [reason.code for reason in found.failures] == ["history.failed"]
     assert (len(found.issuers), found.abandoned, found.exit_status) == (1, (), ExitStatus.FAILED)
 
@@ -337,7 +337,7 @@ def test_defect_of_one_issuer_hides_no_other(here: Situation) -> None:
             raise RuntimeError("unexpected")
 
     ports = replace(here.world.ports(), view=Defective())  # type: ignore[arg-type]  # never returns
-    found = standing(here.settings(), ports, here.now, names=frozenset({NAME}))
+    found = collect_status(here.settings(), ports, here.now, names=frozenset({NAME}))
     assert [reason.code for reason in one(found).failures] == ["broken"]
 
 
@@ -445,7 +445,7 @@ def test_path_that_is_no_issuers_is_not_told(here: Situation, path: str) -> None
 def test_flood_of_strange_issuers_is_counted(here: Situation) -> None:
     """At most 500 issuers are looked at; the rest is a number."""
     paths = [f"public/host.example.com/{number}/openid/v1/jwks" for number in range(MOST + 3)]
-    found, failures = abandoned(paths, publications(here.settings()), here.world.ports())
+    found, failures = orphaned(paths, publications(here.settings()), here.world.ports())
     assert len(found) == 2 * MOST
     assert [reason.sentence[:17] for reason in failures] == ["3 further issuers"]
 

@@ -9,7 +9,7 @@ import pytest
 from mirror.errors import UsageError
 from mirror.model import Key, KeyRecord, Ledger, Reason, Revocation, Status
 from mirror.ports import PublicFailure, PublicResponse, PublicResult
-from mirror.status.wait import POLL, Clock, Wait, Wanted
+from mirror.status.wait import POLL, AwaitedKey, Clock, KeyWaiter
 from support.fakes import MOMENT
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body, with_kid
 from support.situations import ISSUER, NAME
@@ -38,8 +38,8 @@ class Public:
         self, text: str = NEW.kid, *, ledger: Ledger | None = None, timeout: timedelta = timedelta(minutes=30)
     ) -> bool:
         clock = Clock(lambda: self.now, self._sleep)
-        wanted = Wanted(NAME, ISSUER, text, ledger)
-        return Wait(wanted, lambda: self.at(self.now), clock, self.told.append).run(timeout)
+        wanted = AwaitedKey(NAME, ISSUER, text, ledger)
+        return KeyWaiter(wanted, lambda: self.at(self.now), clock, self.told.append).run(timeout)
 
     def _sleep(self, seconds: float) -> None:
         assert seconds > 0
