@@ -6,19 +6,19 @@ from dataclasses import replace
 from mirror.addresses import common_folder
 from mirror.aws.iam_policy import Grants, grants, is_served_by_bucket, partition_of
 from mirror.check.local import is_aws
-from mirror.check.ports import AccessBlock, Aws, BucketFacts, BucketOf, Identity, Missed
-from mirror.check.result import Finding, Place, Station, counted
+from mirror.check.ports import Aws, BucketFacts, BucketOf, Identity, PublicAccessBlock, Unavailable
+from mirror.check.result import CheckResult, CheckTarget, Component, counted
 from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import IssuerName, ObjectKey, StoredObject
 
 
-def bucket(publish: PublishSettings, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[Finding]:
+def bucket(publish: PublishSettings, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[CheckResult]:
     """Findings about one bucket, its policy included; where it cannot be reached, that alone."""
-    place = Place(Station.BUCKET, f"bucket {publish.bucket}")
+    place = CheckTarget(Component.BUCKET, f"bucket {publish.bucket}")
     facts = aws.bucket(publish)
     yield from _reached(place, publish, facts)
-    if isinstance(facts.region, Missed) and facts.region.code != "AccessDenied":
+    if isinstance(facts.region, Unavailable) and facts.region.code != "AccessDenied":
         return
     yield from _owner(place, publish, aws, keys)
     yield from _versioning(place, publish, facts)
@@ -27,11 +27,11 @@ def bucket(publish: PublishSettings, aws: Aws, keys: Collection[ObjectKey]) -> I
     yield from policy(publish, facts, aws, keys)
 
 
-def _reached(place: Place, publish: PublishSettings, facts: BucketFacts) -> Iterator[Finding]:
+def _reached(place: CheckTarget, publish: PublishSettings, facts: BucketFacts) -> Iterator[CheckResult]:
     region = facts.region
-    if isinstance(region, Missed) and region.code == "AccessDenied":
+    if isinstance(region, Unavailable) and region.code == "AccessDenied":
         yield unseen(place, "the bucket itself", "s3:ListBucket", publish, region)
-    elif isinstance(region, Missed):
+    elif isinstance(region, Unavailable):
         cause = f" ({region.cause})" if region.cause else ""
         sentence = f"The bucket cannot be looked at: {region.code}{cause}."
         yield place.failed("bucket.unreachable", sentence, region.remedy)
@@ -46,7 +46,9 @@ def _reached(place: Place, publish: PublishSettings, facts: BucketFacts) -> Iter
         yield place.ok("bucket.reached", f"The bucket is there, in {region}.")
 
 
-def _owner(place: Place, publish: PublishSettings, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[Finding]:
+def _owner(
+    place: CheckTarget, publish: PublishSettings, aws: Aws, keys: Collection[ObjectKey]
+) -> Iterator[CheckResult]:
     who = aws.identity(publish)
     if publish.expected_bucket_owner is not None or not isinstance(who, Identity):
         return  # every request carries the expected owner; without identity there is nothing to compare with
@@ -63,8 +65,8 @@ def _owner(place: Place, publish: PublishSettings, aws: Aws, keys: Collection[Ob
         yield place.note("bucket.owner_unset", sentence, remedy)
 
 
-def _versioning(place: Place, publish: PublishSettings, facts: BucketFacts) -> Iterator[Finding]:
-    if isinstance(facts.versioning, Missed):
+def _versioning(place: CheckTarget, publish: PublishSettings, facts: BucketFacts) -> Iterator[CheckResult]:
+    if isinstance(facts.versioning, Unavailable):
         yield unseen(place, "whether versions are kept", "s3:GetBucketVersioning", publish, facts.versioning)
     elif facts.versioning == "Enabled":
         yield place.ok("bucket.versioning", "Versions are kept: an overwritten document can be looked at later.")
@@ -73,13 +75,13 @@ def _versioning(place: Place, publish: PublishSettings, facts: BucketFacts) -> I
         yield place.note("bucket.versioning", sentence, "`oidc-mirror provision bucket` switches versioning on.")
 
 
-def _encryption(place: Place, facts: BucketFacts) -> Iterator[Finding]:
+def _encryption(place: CheckTarget, facts: BucketFacts) -> Iterator[CheckResult]:
     if isinstance(facts.encryption, str) and facts.encryption.startswith("aws:kms"):
         sentence = f"Objects are encrypted with {facts.encryption}: nobody can read them without credentials."
         yield place.failed("bucket.kms", sentence, "Set the bucket's default encryption to SSE-S3 (AES256).")
 
 
-def _conditional_writes(place: Place, publish: PublishSettings) -> Finding:
+def _conditional_writes(place: CheckTarget, publish: PublishSettings) -> CheckResult:
     if not publish.conditional_writes:
         sentence = "Conditional writes are off: of two mirrors each can believe that it wrote."
         return place.note("bucket.unconditional", sentence, "Run one mirror only, or use a store that has them.")
@@ -95,7 +97,9 @@ _RENDER_BUCKET_POLICY = "`oidc-mirror provision bucket` sets it, `oidc-mirror re
 _READERS = f"Allow s3:GetObject on exactly the published keys to everybody: {_RENDER_BUCKET_POLICY}."
 
 
-def policy(publish: PublishSettings, facts: BucketFacts, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[Finding]:
+def policy(
+    publish: PublishSettings, facts: BucketFacts, aws: Aws, keys: Collection[ObjectKey]
+) -> Iterator[CheckResult]:
     """Findings about public access to one bucket.
 
     Args:
@@ -104,7 +108,7 @@ def policy(publish: PublishSettings, facts: BucketFacts, aws: Aws, keys: Collect
         aws: For the block of the account.
         keys: All keys that the mirror publishes in it.
     """
-    place = Place(Station.POLICY, f"bucket {publish.bucket}")
+    place = CheckTarget(Component.POLICY, f"bucket {publish.bucket}")
     if is_served_by_bucket(publish):
         yield from _blocks(place, publish, facts, aws)
     else:
@@ -122,9 +126,9 @@ def policy(publish: PublishSettings, facts: BucketFacts, aws: Aws, keys: Collect
         yield place.note("policy.acls_in_force", sentence, remedy)
 
 
-def _blocks(place: Place, publish: PublishSettings, facts: BucketFacts, aws: Aws) -> Iterator[Finding]:
+def _blocks(place: CheckTarget, publish: PublishSettings, facts: BucketFacts, aws: Aws) -> Iterator[CheckResult]:
     own = facts.access_block
-    if isinstance(own, Missed):
+    if isinstance(own, Unavailable):
         yield unseen(place, "the bucket's public access block", "s3:GetBucketPublicAccessBlock", publish, own)
     else:
         yield from _block(place, "the bucket", own, "`oidc-mirror provision bucket` switches off what is in the way")
@@ -132,14 +136,14 @@ def _blocks(place: Place, publish: PublishSettings, facts: BucketFacts, aws: Aws
     if not isinstance(who, Identity):
         return  # told at the credentials
     block = aws.account_block(publish, publish.expected_bucket_owner or who.account)
-    if isinstance(block, Missed):
+    if isinstance(block, Unavailable):
         yield unseen(place, "the account's public access block", "s3:GetAccountPublicAccessBlock", publish, block)
     else:
         remedy = "An administrator of the account must switch it off: `aws s3control put-public-access-block`"
         yield from _block(place, "the account", block, remedy)
 
 
-def _block(place: Place, whose: str, block: AccessBlock | None, remedy: str) -> Iterator[Finding]:
+def _block(place: CheckTarget, whose: str, block: PublicAccessBlock | None, remedy: str) -> Iterator[CheckResult]:
     names = {
         "BlockPublicPolicy": block and block.block_policy,
         "RestrictPublicBuckets": block and block.restrict_buckets,
@@ -157,10 +161,10 @@ def _block(place: Place, whose: str, block: AccessBlock | None, remedy: str) -> 
 
 
 def _policy(
-    place: Place, publish: PublishSettings, facts: BucketFacts, keys: Collection[ObjectKey]
-) -> Iterator[Finding]:
+    place: CheckTarget, publish: PublishSettings, facts: BucketFacts, keys: Collection[ObjectKey]
+) -> Iterator[CheckResult]:
     text = facts.policy
-    if isinstance(text, Missed):
+    if isinstance(text, Unavailable):
         yield unseen(place, "the bucket policy", "s3:GetBucketPolicy", publish, text)
         return
     if not text:
@@ -175,7 +179,7 @@ def _policy(
     yield from _judged(place, found, len(keys))
 
 
-def _none(place: Place, publish: PublishSettings, facts: BucketFacts) -> Finding:
+def _none(place: CheckTarget, publish: PublishSettings, facts: BucketFacts) -> CheckResult:
     elsewhere = not is_served_by_bucket(publish) or not is_aws(publish)
     if elsewhere or facts.ownership in _ACLS_IN_FORCE:
         sentence = (
@@ -185,7 +189,7 @@ def _none(place: Place, publish: PublishSettings, facts: BucketFacts) -> Finding
     return place.failed("policy.none", "There is no bucket policy: nobody can read the documents.", _READERS)
 
 
-def _judged(place: Place, found: Grants, total: int) -> Iterator[Finding]:
+def _judged(place: CheckTarget, found: Grants, total: int) -> Iterator[CheckResult]:
     if found.denied:
         sentence = f"The bucket policy denies reading to everybody: {_some(found.denied)}."
         yield place.failed("policy.denies", sentence, "Remove or narrow the Deny statement.")
@@ -207,7 +211,7 @@ def _judged(place: Place, found: Grants, total: int) -> Iterator[Finding]:
         yield place.ok("policy.exact", f"The bucket policy lets everybody read no more than {counted(total, 'key')}.")
 
 
-def unseen(place: Place, what: str, action: str, publish: PublishSettings, missed: Missed) -> Finding:
+def unseen(place: CheckTarget, what: str, action: str, publish: PublishSettings, missed: Unavailable) -> CheckResult:
     """A note: what could not be looked at, and why. The mirror itself works without the right to see it."""
     sentence = f"Could not see {what}: {missed.code}"
     sentence += f" ({missed.cause})." if missed.cause else "."
@@ -228,10 +232,10 @@ def _some(texts: Collection[str]) -> str:
 _RENDER_WRITER_POLICY = "`oidc-mirror render writer-policy` prints what is needed"
 
 
-def listing(publish: PublishSettings, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[Finding]:
+def listing(publish: PublishSettings, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[CheckResult]:
     """Whether the mirror may list what a pass lists: below the folder that all `keys` of the bucket share."""
     prefix = common_folder(keys)
-    place = Place(Station.RIGHTS, f"s3://{publish.bucket}/{prefix}")
+    place = CheckTarget(Component.RIGHTS, f"s3://{publish.bucket}/{prefix}")
     missed = aws.may_list(publish, prefix)
     if missed is None:
         yield place.ok("rights.list", "The mirror may list it (s3:ListBucket).")
@@ -241,22 +245,22 @@ def listing(publish: PublishSettings, aws: Aws, keys: Collection[ObjectKey]) -> 
 
 def objects(
     name: IssuerName, publish: PublishSettings, keys: Collection[ObjectKey], bucket: BucketOf, aws: Aws
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """Whether the mirror may read and write the two objects of an issuer."""
     for key in keys:
-        place = Place(Station.RIGHTS, f"s3://{publish.bucket}/{key}", name)
+        place = CheckTarget(Component.RIGHTS, f"s3://{publish.bucket}/{key}", name)
         there: StoredObject | None = None
         try:
             there = bucket(publish).get(key)
         except BucketError as error:
-            missed = Missed(error.code, error.cause, error.remedy)
+            missed = Unavailable(error.code, error.cause, error.remedy)
             yield _missing(place, publish, "s3:GetObject", _arn(publish, key), missed)
         else:
             yield _read(place, there)
         yield _put(place, publish, key, there, aws)
 
 
-def _read(place: Place, there: StoredObject | None) -> Finding:
+def _read(place: CheckTarget, there: StoredObject | None) -> CheckResult:
     if there is not None:
         return place.ok("rights.get", "The mirror may read it (s3:GetObject).")
     # What is absent is told by a listing where reading is refused, so it says nothing about the right to read.
@@ -264,7 +268,9 @@ def _read(place: Place, there: StoredObject | None) -> Finding:
     return place.note("rights.get_unknown", sentence, "Check again after the first pass.")
 
 
-def _put(place: Place, publish: PublishSettings, key: ObjectKey, there: StoredObject | None, aws: Aws) -> Finding:
+def _put(
+    place: CheckTarget, publish: PublishSettings, key: ObjectKey, there: StoredObject | None, aws: Aws
+) -> CheckResult:
     if not publish.conditional_writes:
         sentence = "Whether the mirror may write it shows only at a real write: `conditional_writes` is false."
         return place.note("rights.put_untested", sentence)
@@ -278,7 +284,9 @@ def _put(place: Place, publish: PublishSettings, key: ObjectKey, there: StoredOb
     return _missing(place, publish, "s3:PutObject", _arn(publish, key), verdict)
 
 
-def _missing(place: Place, publish: PublishSettings, action: str, resource: str, missed: Missed) -> Finding:
+def _missing(
+    place: CheckTarget, publish: PublishSettings, action: str, resource: str, missed: Unavailable
+) -> CheckResult:
     verb = _VERBS[action]
     code = f"rights.{_CODES[action]}"
     cause = f" ({missed.cause})" if missed.cause else ""

@@ -16,14 +16,14 @@ from mirror.addresses import repository_paths
 from mirror.aws.errors import S3Operation, s3_errors_translated, stated_code
 from mirror.aws.sessions import session, short_timeouts
 from mirror.check.ports import (
-    AccessBlock,
     BucketFacts,
-    HistoryState,
+    HistoryFacts,
     Identity,
     LedgerVerdict,
-    Missed,
+    PublicAccessBlock,
     PutVerdict,
     SigningState,
+    Unavailable,
 )
 from mirror.config.settings import PublishSettings
 from mirror.config.settings import RepositorySettings as Settings
@@ -45,7 +45,7 @@ _DAMAGE = "Keep the folder as it is, move it away, and let the next pass fetch t
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-class RealHistory:
+class HistoryInspector:
     """The adapter behind `mirror.check.ports.HistoryView`."""
 
     def __init__(
@@ -61,18 +61,18 @@ class RealHistory:
         self._issuers = tuple(issuers)
         self._remote_seconds = remote_seconds
 
-    def look(self) -> HistoryState:
+    def look(self) -> HistoryFacts:
         """See `mirror.check.ports.HistoryView`."""
         try:
             with temporary_clone(self._settings, self._environ) as copy:
                 return self._through(copy)
         except (HistoryError, RemoteError) as error:
-            return HistoryState(unreadable=_reason("git.unreadable", error))
+            return HistoryFacts(unreadable=_reason("git.unreadable", error))
 
-    def _through(self, copy: Settings) -> HistoryState:
+    def _through(self, copy: Settings) -> HistoryFacts:
         with GitRepository(copy, self._environ, remote_timeout_seconds=self._remote_seconds) as repository:
             repository.prepare()
-            state = HistoryState(local=repository.heads().local, damaged=self._damage())
+            state = HistoryFacts(local=repository.heads().local, damaged=self._damage())
             if copy.remote is not None:
                 state = self._with_remote(copy, repository, state)
             head = state.remote or state.local
@@ -80,7 +80,7 @@ class RealHistory:
             memory = load_history(repository, self._issuers, VerificationContext(is_first_signing=True))
             return replace(state, broken=tuple(each.failures[0] for each in memory.issuers.values() if each.failures))
 
-    def _with_remote(self, copy: Settings, repository: GitRepository, state: HistoryState) -> HistoryState:
+    def _with_remote(self, copy: Settings, repository: GitRepository, state: HistoryFacts) -> HistoryFacts:
         try:
             repository.fetch(shallow=state.local is None)
         except (HistoryError, RemoteError) as error:
@@ -172,7 +172,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Question(Generic[T]):
+class BucketSetting(Generic[T]):
     """One question: the right that it needs, boto3's call, the reader of its answer, and what "there is none" means.
 
     The reader raises LookupError or ValueError for an answer that is malformed.
@@ -184,10 +184,10 @@ class Question(Generic[T]):
     empty: T
 
 
-def block(told: Any) -> AccessBlock | None:
+def block(told: Any) -> PublicAccessBlock | None:
     """The public access block of a bucket or an account."""
     members = told["PublicAccessBlockConfiguration"]
-    return AccessBlock(*(bool(members.get(name)) for name in _BLOCK_MEMBERS))
+    return PublicAccessBlock(*(bool(members.get(name)) for name in _BLOCK_MEMBERS))
 
 
 def _ownership(told: Any) -> str:
@@ -205,14 +205,16 @@ def _encryption(told: Any) -> str:
     return str(rules[0].get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm", ""))
 
 
-ACCESS_BLOCK: Question[AccessBlock | None] = Question(
+ACCESS_BLOCK: BucketSetting[PublicAccessBlock | None] = BucketSetting(
     "s3:GetBucketPublicAccessBlock", "get_public_access_block", block, None
 )
-POLICY = Question("s3:GetBucketPolicy", "get_bucket_policy", lambda told: str(told["Policy"]), "")
-OWNERSHIP = Question("s3:GetBucketOwnershipControls", "get_bucket_ownership_controls", _ownership, "")
-GRANTS: Question[tuple[str, ...]] = Question("s3:GetBucketAcl", "get_bucket_acl", _public_grants, ())
-VERSIONING = Question("s3:GetBucketVersioning", "get_bucket_versioning", lambda told: str(told.get("Status", "")), "")
-ENCRYPTION = Question("s3:GetEncryptionConfiguration", "get_bucket_encryption", _encryption, "")
+POLICY = BucketSetting("s3:GetBucketPolicy", "get_bucket_policy", lambda told: str(told["Policy"]), "")
+OWNERSHIP = BucketSetting("s3:GetBucketOwnershipControls", "get_bucket_ownership_controls", _ownership, "")
+GRANTS: BucketSetting[tuple[str, ...]] = BucketSetting("s3:GetBucketAcl", "get_bucket_acl", _public_grants, ())
+VERSIONING = BucketSetting(
+    "s3:GetBucketVersioning", "get_bucket_versioning", lambda told: str(told.get("Status", "")), ""
+)
+ENCRYPTION = BucketSetting("s3:GetEncryptionConfiguration", "get_bucket_encryption", _encryption, "")
 
 
 _NO_SUCH_ETAG = "0" * 32
@@ -220,13 +222,13 @@ _NO_SUCH_ETAG = "0" * 32
 _STOPPED = frozenset({"412", "PreconditionFailed", "NoSuchKey", "BadDigest", "ConditionalRequestConflict"})
 
 
-class RealAws:
+class AwsClient:
     """The adapter behind `mirror.check.ports.Aws`; safe for many threads. One pair of S3 clients a bucket."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._clients: dict[Target, S3Clients] = {}
-        self._identities: dict[Target, Identity | Missed] = {}
+        self._identities: dict[Target, Identity | Unavailable] = {}
         self._asking = Lock()
 
     def close(self) -> None:
@@ -234,7 +236,7 @@ class RealAws:
         for clients in self._clients.values():
             clients.close()
 
-    def credentials(self, publish: PublishSettings) -> str | Missed | None:
+    def credentials(self, publish: PublishSettings) -> str | Unavailable | None:
         """See `mirror.check.ports.Aws`."""
 
         def look() -> str | None:
@@ -243,7 +245,7 @@ class RealAws:
 
         return _asked("sts:GetCallerIdentity", publish, look)
 
-    def identity(self, publish: PublishSettings) -> Identity | Missed:
+    def identity(self, publish: PublishSettings) -> Identity | Unavailable:
         """See `mirror.check.ports.Aws`; asked once for each bucket, whoever wants to know."""
 
         def ask() -> Identity:
@@ -257,20 +259,20 @@ class RealAws:
                 self._identities[key] = _asked("sts:GetCallerIdentity", _elsewhere(publish, "STS"), ask)
             return self._identities[key]
 
-    def account_block(self, publish: PublishSettings, account: str) -> AccessBlock | Missed | None:
+    def account_block(self, publish: PublishSettings, account: str) -> PublicAccessBlock | Unavailable | None:
         """See `mirror.check.ports.Aws`."""
 
-        def ask() -> AccessBlock | None:
+        def ask() -> PublicAccessBlock | None:
             client = session(publish).client("s3control", region_name=publish.region, config=short_timeouts())
             return block(client.get_public_access_block(AccountId=account))
 
         found = _asked("s3:GetAccountPublicAccessBlock", _elsewhere(publish, "S3 Control"), ask)
-        return None if isinstance(found, Missed) and found.code in NONE_SET else found
+        return None if isinstance(found, Unavailable) and found.code in NONE_SET else found
 
     def bucket(self, publish: PublishSettings) -> BucketFacts:
         """See `mirror.check.ports.Aws`; a bucket that cannot be reached is asked no more."""
         region = self._region(publish)
-        if isinstance(region, Missed) and region.code != "AccessDenied":
+        if isinstance(region, Unavailable) and region.code != "AccessDenied":
             return BucketFacts(region, region, region, region, region, region, region)
         access_block = self._ask(publish, ACCESS_BLOCK)
         policy = self._ask(publish, POLICY)
@@ -280,15 +282,15 @@ class RealAws:
         encryption = self._ask(publish, ENCRYPTION)
         return BucketFacts(region, access_block, policy, ownership, grants, versioning, encryption)
 
-    def _ask(self, publish: PublishSettings, question: Question[T]) -> T | Missed:
+    def _ask(self, publish: PublishSettings, question: BucketSetting[T]) -> T | Unavailable:
         def call() -> T:
             operation = getattr(self._s3(publish).reads, question.operation)
             return question.read(operation(Bucket=publish.bucket, **_owner(publish)))
 
         found = _asked(question.action, publish, call)
-        return question.empty if isinstance(found, Missed) and found.code in NONE_SET else found
+        return question.empty if isinstance(found, Unavailable) and found.code in NONE_SET else found
 
-    def belongs_to(self, publish: PublishSettings, account: str, prefix: str) -> bool | Missed:
+    def belongs_to(self, publish: PublishSettings, account: str, prefix: str) -> bool | Unavailable:
         """See `mirror.check.ports.Aws`; by listing, which a writer may, where it may not look at the bucket itself."""
         missed = self.may_list(publish, prefix)
         if missed is not None:
@@ -296,7 +298,7 @@ class RealAws:
         owned = self.may_list(replace(publish, expected_bucket_owner=account), prefix)
         return False if owned is not None and owned.code == "AccessDenied" else owned or True
 
-    def may_list(self, publish: PublishSettings, prefix: str) -> Missed | None:
+    def may_list(self, publish: PublishSettings, prefix: str) -> Unavailable | None:
         """See `mirror.check.ports.Aws`."""
 
         def ask() -> None:
@@ -328,7 +330,7 @@ class RealAws:
 
         return _asked("s3:PutObject", publish, ask, key=key)
 
-    def _region(self, publish: PublishSettings) -> str | Missed | None:
+    def _region(self, publish: PublishSettings) -> str | Unavailable | None:
         def ask() -> str | None:
             try:
                 told: Any = self._s3(publish).reads.head_bucket(Bucket=publish.bucket, **_owner(publish))
@@ -341,9 +343,9 @@ class RealAws:
             return _region_in(told)
 
         found = _asked("s3:ListBucket", publish, ask)
-        if isinstance(found, Missed) and found.code == "404":
+        if isinstance(found, Unavailable) and found.code == "404":
             remedy = "Create the bucket with `oidc-mirror provision bucket`, or correct `publish.bucket`."
-            return Missed("NoSuchBucket", "there is no bucket of this name", remedy)
+            return Unavailable("NoSuchBucket", "there is no bucket of this name", remedy)
         return found
 
     def _s3(self, publish: PublishSettings) -> S3Clients:
@@ -351,12 +353,12 @@ class RealAws:
             return self._clients.setdefault(bucket_identity(publish), S3Clients(publish, connections=8))
 
 
-def _asked(action: str, publish: PublishSettings, ask: Callable[[], T], *, key: str = "") -> T | Missed:
+def _asked(action: str, publish: PublishSettings, ask: Callable[[], T], *, key: str = "") -> T | Unavailable:
     try:
         with s3_errors_translated(S3Operation("asked about", action, publish, key)):
             return ask()
     except BucketError as error:
-        return Missed(error.code, error.cause, error.remedy)
+        return Unavailable(error.code, error.cause, error.remedy)
 
 
 def _elsewhere(publish: PublishSettings, service: str) -> PublishSettings:

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 from mirror.apiserver.credentials import claims_of, read_token
 from mirror.check.local import SOON, privacy
-from mirror.check.result import Finding, Level, Place, Station, counted, key_name, moment, span
+from mirror.check.result import CheckLevel, CheckResult, CheckTarget, Component, counted, key_name, moment, span
 from mirror.config.settings import Issuer
 from mirror.model import Key, Observation, Observed, Reason, Thumbprint
 from mirror.trust.lifecycle import MOST_CLOCK_SKEW
 from mirror.trust.relying_parties import compatibility
 
 
-def keys(issuer: Issuer, observations: Sequence[Observation], public: Sequence[Key] | None) -> Iterator[Finding]:
+def keys(issuer: Issuer, observations: Sequence[Observation], public: Sequence[Key] | None) -> Iterator[CheckResult]:
     """Findings about the keys of one issuer.
 
     Args:
@@ -24,7 +24,7 @@ def keys(issuer: Issuer, observations: Sequence[Observation], public: Sequence[K
     if not heard:
         return
     shown = {key.thumbprint: key for each in heard for key in each.keys}
-    place = Place(Station.KEYS, "apiservers", issuer.name)
+    place = CheckTarget(Component.KEYS, "apiservers", issuer.name)
     yield from _each(issuer, heard)
     if any({key.thumbprint for key in each.keys} != set(shown) for each in heard):
         yield from (_partial(issuer, key, heard) for key in shown.values() if not _everywhere(key, heard))
@@ -35,20 +35,20 @@ def keys(issuer: Issuer, observations: Sequence[Observation], public: Sequence[K
         yield from _against_public(issuer, shown, {key.thumbprint: key for key in public})
 
 
-def _each(issuer: Issuer, heard: Sequence[Observed]) -> Iterator[Finding]:
+def _each(issuer: Issuer, heard: Sequence[Observed]) -> Iterator[CheckResult]:
     told: set[tuple[str, tuple[Key, ...]]] = set()
     for each in heard:
         if (each.apiserver, each.keys) not in told:
             told.add((each.apiserver, each.keys))
             sentence = f"It shows {', '.join(key_name(key) for key in each.keys)}."
-            yield Place(Station.KEYS, each.apiserver, issuer.name).ok("keys.shown", sentence)
+            yield CheckTarget(Component.KEYS, each.apiserver, issuer.name).ok("keys.shown", sentence)
 
 
 def _everywhere(key: Key, heard: Sequence[Observed]) -> bool:
     return all(key.thumbprint in {other.thumbprint for other in each.keys} for each in heard)
 
 
-def _partial(issuer: Issuer, key: Key, heard: Sequence[Observed]) -> Finding:
+def _partial(issuer: Issuer, key: Key, heard: Sequence[Observed]) -> CheckResult:
     holders = [each.apiserver for each in heard if key.thumbprint in {other.thumbprint for other in each.keys}]
     others = [each.apiserver for each in heard if each.apiserver not in holders]
     without = f"not {', '.join(dict.fromkeys(others))}" if others else "but not in each of its answers"
@@ -57,12 +57,12 @@ def _partial(issuer: Issuer, key: Key, heard: Sequence[Observed]) -> Finding:
         "Normal while a rotation restarts the apiservers one by one (fact 10); otherwise give all of them the same "
         "--service-account-key-file flags: until then they refuse each other's tokens."
     )
-    return Place(Station.KEYS, key.thumbprint, issuer.name).warning("keys.differ", sentence, remedy)
+    return CheckTarget(Component.KEYS, key.thumbprint, issuer.name).warning("keys.differ", sentence, remedy)
 
 
 def _against_public(
     issuer: Issuer, shown: Mapping[Thumbprint, Key], public: Mapping[Thumbprint, Key]
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     for thumbprint, key in shown.items():
         if thumbprint not in public:
             sentence = f"{key_name(key)} is not public: clouds refuse tokens that are signed with it."
@@ -70,18 +70,18 @@ def _against_public(
                 f"Run `oidc-mirror --once --only {issuer.name}`; `oidc-mirror status {issuer.name}` tells whether it "
                 "is held or revoked."
             )
-            yield Place(Station.KEYS, thumbprint, issuer.name).warning("keys.not_public", sentence, remedy)
+            yield CheckTarget(Component.KEYS, thumbprint, issuer.name).warning("keys.not_public", sentence, remedy)
     for thumbprint, key in public.items():
         if thumbprint not in shown:
             sentence = f"{key_name(key)} is public, and no apiserver that answered shows it."
             remedy = f"It retires, or was put there by somebody else: `oidc-mirror status {issuer.name}` tells."
-            yield Place(Station.KEYS, thumbprint, issuer.name).note("keys.only_public", sentence, remedy)
+            yield CheckTarget(Component.KEYS, thumbprint, issuer.name).note("keys.only_public", sentence, remedy)
     if set(shown) == set(public):
-        place = Place(Station.KEYS, "public", issuer.name)
+        place = CheckTarget(Component.KEYS, "public", issuer.name)
         yield place.ok("keys.public", f"What the apiservers show is public, exactly: {counted(len(shown), 'key')}.")
 
 
-def apiservers(issuer: Issuer, observations: Sequence[Observation], now: datetime) -> Iterator[Finding]:
+def apiservers(issuer: Issuer, observations: Sequence[Observation], now: datetime) -> Iterator[CheckResult]:
     """What each apiserver showed, or every reason why it is of no use; its certificate and its clock.
 
     Args:
@@ -90,35 +90,35 @@ def apiservers(issuer: Issuer, observations: Sequence[Observation], now: datetim
         now: The moment of the look, aware, UTC.
     """
     if not observations:
-        place = Place(Station.APISERVERS, "apiservers", issuer.name)
+        place = CheckTarget(Component.APISERVERS, "apiservers", issuer.name)
         yield place.failed("apiservers.none", "No apiserver was found to ask.", "Correct `apiservers` of this issuer.")
     expected = issuer.expect_replicas
     if expected is not None and len(observations) < expected:
-        place = Place(Station.APISERVERS, "apiservers", issuer.name)
+        place = CheckTarget(Component.APISERVERS, "apiservers", issuer.name)
         sentence = f"{counted(len(observations), 'replica')} answered or failed, {expected} are expected."
         remedy = "Until all are found no key is retired: correct `expect_replicas`, or find the missing ones."
         yield place.warning("apiservers.missing", sentence, remedy)
-    seen: list[Finding] = []
+    seen: list[CheckResult] = []
     for observation in observations:
         found = tuple(_one(issuer, observation, now))
         yield from (each for each in found if each not in seen)
         seen += found
 
 
-def _one(issuer: Issuer, observation: Observation, now: datetime) -> Iterator[Finding]:
-    place = Place(Station.APISERVERS, observation.apiserver, issuer.name)
+def _one(issuer: Issuer, observation: Observation, now: datetime) -> Iterator[CheckResult]:
+    place = CheckTarget(Component.APISERVERS, observation.apiserver, issuer.name)
     if isinstance(observation, Observed):
         yield place.ok("apiserver.believed", f"It shows this issuer and {counted(len(observation.keys), 'key')}.")
         yield from (place.note(each.code, each.sentence) for each in observation.notes)
     else:
-        yield from (place.of_reason(Level.FAILED, reason) for reason in observation.reasons)
+        yield from (place.of_reason(CheckLevel.FAILED, reason) for reason in observation.reasons)
     if observation.certificate_expires_at is not None:
         yield _certificate(place, observation.certificate_expires_at, now)
     if observation.date is not None:
         yield from _clock(place, observation.date, now)
 
 
-def _certificate(place: Place, ends: datetime, now: datetime) -> Finding:
+def _certificate(place: CheckTarget, ends: datetime, now: datetime) -> CheckResult:
     sentence = f"Its certificate ends in {span(ends - now)}, {moment(ends)}."
     if ends - now < SOON:
         remedy = "Renew it (kubeadm: `kubeadm certs renew apiserver`) and restart the apiserver."
@@ -126,7 +126,7 @@ def _certificate(place: Place, ends: datetime, now: datetime) -> Finding:
     return place.ok("tls.valid", sentence)
 
 
-def _clock(place: Place, date: datetime, now: datetime) -> Iterator[Finding]:
+def _clock(place: CheckTarget, date: datetime, now: datetime) -> Iterator[CheckResult]:
     if abs(date - now) > MOST_CLOCK_SKEW:
         sentence = f"Its clock and this machine's differ by {span(date - now)}: no key begins or ends retiring."
         yield place.warning("clock.skewed", sentence, "Let both follow NTP; the token checks of clouds need it too.")
@@ -136,25 +136,25 @@ SHORT = timedelta(minutes=10)  # the shortest life that Kubernetes gives (fact 2
 LONG = timedelta(days=2)
 
 
-def tokens(issuer: Issuer, now: datetime) -> Iterator[Finding]:
+def tokens(issuer: Issuer, now: datetime) -> Iterator[CheckResult]:
     """The apiserver token of an issuer, and the probe token where it has one."""
     if issuer.auth.token_file is not None:
         path = issuer.auth.token_file
-        place = Place(Station.CONFIGURATION, str(path), issuer.name)
+        place = CheckTarget(Component.CONFIGURATION, str(path), issuer.name)
         yield from privacy("auth.token_file", path, issuer.name)
         token = read_token(path, issuer.audiences)
         yield from _judged(place, "auth.token_file", token, now)
     if issuer.probe_token_file is not None:
         path = issuer.probe_token_file
-        place = Place(Station.CONFIGURATION, str(path), issuer.name)
+        place = CheckTarget(Component.CONFIGURATION, str(path), issuer.name)
         yield from privacy("probe_token_file", path, issuer.name)
         # A probe is a token for a cloud: here no audience is a wrong one.
         yield from _judged(place, "probe_token_file", read_token(path, (), clouds=()), now)
 
 
-def _judged(place: Place, key: str, token: str | Reason, now: datetime) -> Iterator[Finding]:
+def _judged(place: CheckTarget, key: str, token: str | Reason, now: datetime) -> Iterator[CheckResult]:
     if isinstance(token, Reason):
-        yield place.of_reason(Level.FAILED, token)
+        yield place.of_reason(CheckLevel.FAILED, token)
         return
     claims = claims_of(token.encode())
     issued, expires = _time(claims.get("iat")), _time(claims.get("exp"))
@@ -167,7 +167,9 @@ def _judged(place: Place, key: str, token: str | Reason, now: datetime) -> Itera
         yield from _living(place, key, issued, expires, now)
 
 
-def _living(place: Place, key: str, issued: datetime | None, expires: datetime, now: datetime) -> Iterator[Finding]:
+def _living(
+    place: CheckTarget, key: str, issued: datetime | None, expires: datetime, now: datetime
+) -> Iterator[CheckResult]:
     age = "" if issued is None or issued > now else f", issued {span(now - issued)} ago"
     sentence = f"{key} is valid for {span(expires - now)} more{age}."
     if expires - now < SHORT:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from mirror.check.ports import LedgerVerdict, SigningState
-from mirror.check.result import Finding, Place, Station, counted
+from mirror.check.result import CheckResult, CheckTarget, Component, counted
 from mirror.config.settings import RepositorySettings
 from mirror.history.git_command import presentable
 from mirror.trust.ledger_signature import Role, SignatureHeader, VerificationFailure
@@ -16,9 +16,9 @@ _LIST_KEY = (
 )
 
 
-def ledgers(settings: RepositorySettings, signing: SigningState, *, issuers: int) -> Iterator[Finding]:
+def ledgers(settings: RepositorySettings, signing: SigningState, *, issuers: int) -> Iterator[CheckResult]:
     """Whether the mirror can sign, and each ledger of the newest head: by whom it is signed, or why not believed."""
-    place = Place(Station.GIT, presentable(settings.remote or str(settings.path)))
+    place = CheckTarget(Component.GIT, presentable(settings.remote or str(settings.path)))
     if signing.refused is not None:
         yield place.failed(signing.refused.code, signing.refused.sentence, signing.refused.remedy)
     elif settings.signing_key is not None or settings.allowed_signers is not None:
@@ -32,8 +32,8 @@ def ledgers(settings: RepositorySettings, signing: SigningState, *, issuers: int
         yield _trusted(place, settings, signing.ledgers, issuers=issuers)
 
 
-def _own_key(settings: RepositorySettings, sample: SignatureHeader | VerificationFailure | None) -> Finding:
-    place = Place(Station.GIT, str(settings.signing_key or settings.allowed_signers))
+def _own_key(settings: RepositorySettings, sample: SignatureHeader | VerificationFailure | None) -> CheckResult:
+    place = CheckTarget(Component.GIT, str(settings.signing_key or settings.allowed_signers))
     if settings.signing_key is None:
         sentence = "`repository.signing_key` is not set: with this configuration ledgers can only be read."
         return place.note("repository.read_only", sentence, "Set it where `oidc-mirror run` is used.")
@@ -47,7 +47,7 @@ def _own_key(settings: RepositorySettings, sample: SignatureHeader | Verificatio
     return place.ok("repository.signing_key", sentence)
 
 
-def _signers(place: Place, signing: SigningState) -> Iterator[Finding]:
+def _signers(place: CheckTarget, signing: SigningState) -> Iterator[CheckResult]:
     """The believed ledgers key by key: what one has to know before a line of `allowed_signers` goes."""
     found: dict[tuple[str, Role], list[LedgerVerdict]] = {}
     for each in signing.ledgers:
@@ -65,7 +65,7 @@ def _signers(place: Place, signing: SigningState) -> Iterator[Finding]:
             yield place.ok("ledger.signed", sentence)
 
 
-def _unsigned(place: Place, found: Iterable[LedgerVerdict]) -> Iterator[Finding]:
+def _unsigned(place: CheckTarget, found: Iterable[LedgerVerdict]) -> Iterator[CheckResult]:
     """The ledgers without any signature, in one finding: before the first signed pass that is all of them."""
     bare = [each for each in found if each.verdict is None]
     ours, others = [each for each in bare if each.is_configured], [each for each in bare if not each.is_configured]
@@ -78,11 +78,11 @@ def _unsigned(place: Place, found: Iterable[LedgerVerdict]) -> Iterator[Finding]
         yield place.note("ledger.unsigned", sentence)
 
 
-def _unbelieved(found: Iterable[LedgerVerdict]) -> Iterator[Finding]:
+def _unbelieved(found: Iterable[LedgerVerdict]) -> Iterator[CheckResult]:
     for each in found:
         if not isinstance(each.verdict, VerificationFailure):
             continue
-        place = Place(Station.GIT, each.path)
+        place = CheckTarget(Component.GIT, each.path)
         code = _CODES[each.verdict.code]
         sentence = f"The ledger is not believed: {each.verdict.sentence}"
         if not each.is_configured:
@@ -102,7 +102,9 @@ _CODES = {
 }
 
 
-def _trusted(place: Place, settings: RepositorySettings, found: Iterable[LedgerVerdict], *, issuers: int) -> Finding:
+def _trusted(
+    place: CheckTarget, settings: RepositorySettings, found: Iterable[LedgerVerdict], *, issuers: int
+) -> CheckResult:
     signed = [each for each in found if each.is_configured and _is_signed_for_us(each)]
     if signed:
         sentence = (

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mirror.addresses import is_aws_endpoint
 from mirror.check.ledgers import ledgers
-from mirror.check.ports import Aws, HistoryState, HistoryView, Identity, LockHolder, Missed
-from mirror.check.result import Finding, Level, Place, Station, counted, moment, span
+from mirror.check.ports import Aws, HistoryFacts, HistoryView, Identity, LockHolder, Unavailable
+from mirror.check.result import CheckLevel, CheckResult, CheckTarget, Component, counted, moment, span
 from mirror.config.settings import Issuer, PublishSettings, RepositorySettings, Settings
 from mirror.history.git_command import presentable
 from mirror.model import IssuerName
@@ -22,22 +22,22 @@ _MAX_BYTES = 1024 * 1024
 _OF_A_POD = ("/var/run/secrets/", "/run/secrets/")
 
 
-def configuration(settings: Settings) -> Iterator[Finding]:
+def configuration(settings: Settings) -> Iterator[CheckResult]:
     """What is allowed but unwise, and who may read the key that all issuers share; git uses it and tells the rest."""
     if settings.repository.signing_key is not None:
         yield from privacy("repository.signing_key", settings.repository.signing_key, None)
     yield from as_text(settings)
 
 
-def as_text(settings: Settings) -> Iterator[Finding]:
+def as_text(settings: Settings) -> Iterator[CheckResult]:
     """What is allowed but unwise. Looks at nothing outside: a pull request is judged where no file of it exists."""
-    place = Place(Station.CONFIGURATION, "configuration")
+    place = CheckTarget(Component.CONFIGURATION, "configuration")
     for sentence in settings.warnings:
         yield place.warning("configuration.unwise", sentence, "Change it, or leave it knowingly.")
     yield place.ok("configuration.valid", f"It is valid: {counted(len(settings.issuers), 'issuer')}.")
 
 
-def issuer_files(issuer: Issuer, now: datetime) -> Iterator[Finding]:
+def issuer_files(issuer: Issuer, now: datetime) -> Iterator[CheckResult]:
     """The files of one issuer but its token: readable, private where they should be, certificates in their time."""
     certificates = {"tls.ca_file": issuer.tls.ca_file, "tls.client_cert_file": issuer.tls.client_cert_file}
     certificates["publish.readback.ca_file"] = issuer.publish.readback.ca_file
@@ -52,7 +52,7 @@ def issuer_files(issuer: Issuer, now: datetime) -> Iterator[Finding]:
             yield from privacy(key, path, issuer.name)
 
 
-def privacy(key: str, path: Path, issuer: IssuerName | None) -> Iterator[Finding]:
+def privacy(key: str, path: Path, issuer: IssuerName | None) -> Iterator[CheckResult]:
     """A warning when everybody on this machine may read a private file; nothing when it cannot be looked at."""
     try:
         mode = path.stat().st_mode
@@ -60,13 +60,13 @@ def privacy(key: str, path: Path, issuer: IssuerName | None) -> Iterator[Finding
         return
     if mode & stat.S_IROTH and not str(path).startswith(_OF_A_POD):
         sentence = f"{key}: every user of this machine may read {path}."
-        yield Place(Station.CONFIGURATION, str(path), issuer).warning(
+        yield CheckTarget(Component.CONFIGURATION, str(path), issuer).warning(
             "file.not_private", sentence, f"Run `chmod o= {path}`."
         )
 
 
-def _file(key: str, path: Path, issuer: IssuerName | None) -> Iterator[Finding]:
-    place = Place(Station.CONFIGURATION, str(path), issuer)
+def _file(key: str, path: Path, issuer: IssuerName | None) -> Iterator[CheckResult]:
+    place = CheckTarget(Component.CONFIGURATION, str(path), issuer)
     try:
         problem = "" if stat.S_ISREG(path.stat().st_mode) else "it is no regular file"
     except OSError as error:
@@ -78,9 +78,9 @@ def _file(key: str, path: Path, issuer: IssuerName | None) -> Iterator[Finding]:
         yield place.failed("file.unreadable", f"{key}: {path} cannot be read: {problem}.", remedy)
 
 
-def _certificates(key: str, path: Path, issuer: IssuerName, now: datetime) -> Iterator[Finding]:
+def _certificates(key: str, path: Path, issuer: IssuerName, now: datetime) -> Iterator[CheckResult]:
     """Findings about the times of the certificates of a PEM file; nothing where there are none to be read."""
-    place = Place(Station.CONFIGURATION, str(path), issuer)
+    place = CheckTarget(Component.CONFIGURATION, str(path), issuer)
     ends = sorted(_ends(path))
     if not ends:
         return
@@ -139,13 +139,13 @@ def is_aws(publish: PublishSettings) -> bool:
     return publish.endpoint_url is None or is_aws_endpoint(publish.endpoint_url)
 
 
-def credentials(publish: PublishSettings, aws: Aws) -> Iterator[Finding]:
+def credentials(publish: PublishSettings, aws: Aws) -> Iterator[CheckResult]:
     """Findings about the credentials for one bucket."""
-    place = Place(Station.CREDENTIALS, f"credentials for bucket {publish.bucket}")
+    place = CheckTarget(Component.CREDENTIALS, f"credentials for bucket {publish.bucket}")
     method = aws.credentials(publish)
     if method is None:
         yield place.failed("credentials.none", "There are no AWS credentials.", _NO_CREDENTIALS)
-    elif isinstance(method, Missed):
+    elif isinstance(method, Unavailable):
         cause = f" ({method.cause})" if method.cause else ""
         yield place.failed(
             "credentials.unusable", f"The AWS credentials cannot be got: {method.code}{cause}.", method.remedy
@@ -157,14 +157,14 @@ def credentials(publish: PublishSettings, aws: Aws) -> Iterator[Finding]:
 
 def circular(
     issuers: Iterable[Issuer], own_token: Callable[[PublishSettings], WebIdentityToken | None]
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """Warnings of credentials that rest on an issuer that the mirror publishes itself."""
     for each in find_self_dependent_credentials(issuers, own_token):
-        place = Place(Station.CREDENTIALS, str(each.token_file))
+        place = CheckTarget(Component.CREDENTIALS, str(each.token_file))
         yield place.warning(CODE, each.sentence, REMEDY)
 
 
-def _who(place: Place, publish: PublishSettings, found: Identity | Missed) -> Finding:
+def _who(place: CheckTarget, publish: PublishSettings, found: Identity | Unavailable) -> CheckResult:
     if isinstance(found, Identity):
         return place.ok("credentials.identity", f"They make the mirror {found.arn} of account {found.account}.")
     sentence = f"STS does not say who the mirror is: {found.code}"
@@ -177,29 +177,29 @@ def _who(place: Place, publish: PublishSettings, found: Identity | Missed) -> Fi
     return place.failed(code, sentence, found.remedy)
 
 
-def git(settings: RepositorySettings, view: HistoryView, *, issuers: int) -> Iterator[Finding]:
+def git(settings: RepositorySettings, view: HistoryView, *, issuers: int) -> Iterator[CheckResult]:
     """The local repository, the remote, whether the mirror may push, and who signed the ledgers.
 
     `issuers` is how many are configured.
     """
     state = view.look()
-    local = Place(Station.GIT, str(settings.path))
+    local = CheckTarget(Component.GIT, str(settings.path))
     yield from _local(local, settings.path, state)
-    yield from (local.of_reason(Level.FAILED, reason) for reason in state.broken)
+    yield from (local.of_reason(CheckLevel.FAILED, reason) for reason in state.broken)
     if settings.remote is None:
         sentence = "No git remote is configured: the history of the keys is on this machine alone."
         yield local.note("git.no_remote", sentence, "Set `repository.remote`; several mirrors of one bucket need it.")
     elif state.unreadable is None:
-        yield from _remote(Place(Station.GIT, presentable(settings.remote)), state)
+        yield from _remote(CheckTarget(Component.GIT, presentable(settings.remote)), state)
     if state.unreadable is None:
         yield from ledgers(settings, state.signing, issuers=issuers)
 
 
-def _local(place: Place, path: Path, state: HistoryState) -> Iterator[Finding]:
+def _local(place: CheckTarget, path: Path, state: HistoryFacts) -> Iterator[CheckResult]:
     if state.unreadable is not None:
-        yield place.of_reason(Level.FAILED, state.unreadable)
+        yield place.of_reason(CheckLevel.FAILED, state.unreadable)
     elif state.damaged is not None:
-        yield place.of_reason(Level.FAILED, state.damaged)
+        yield place.of_reason(CheckLevel.FAILED, state.damaged)
     elif not path.exists():
         yield place.note("git.absent", "There is no local repository yet; the first pass creates it.")
     elif not os.access(path, os.W_OK | os.X_OK):
@@ -211,14 +211,14 @@ def _local(place: Place, path: Path, state: HistoryState) -> Iterator[Finding]:
         yield place.ok("git.whole", f"The local repository is whole and can be written; it is at {state.local[:12]}.")
 
 
-def _remote(place: Place, state: HistoryState) -> Iterator[Finding]:
+def _remote(place: CheckTarget, state: HistoryFacts) -> Iterator[CheckResult]:
     if state.fetch is not None:
-        yield place.of_reason(Level.FAILED, state.fetch)
+        yield place.of_reason(CheckLevel.FAILED, state.fetch)
         return
     at = f"at {state.remote[:12]}" if state.remote is not None else "still without our branch"
     yield place.ok("git.fetched", f"The remote can be fetched from; it is {at}.")
     if state.push is not None:
-        yield place.of_reason(Level.FAILED, state.push)
+        yield place.of_reason(CheckLevel.FAILED, state.push)
         return
     sentence = "The remote lets us begin a push (rehearsed; hooks and branch protection speak only at a real one)."
     yield place.ok("git.may_push", sentence)
@@ -234,9 +234,9 @@ def _remote(place: Place, state: HistoryState) -> Iterator[Finding]:
 _REMEDY = "Create it, give this user the right to write there, or set `state_dir` to another place."
 
 
-def state(state_dir: Path, lock_holder: LockHolder) -> Iterator[Finding]:
+def state(state_dir: Path, lock_holder: LockHolder) -> Iterator[CheckResult]:
     """The state directory is looked at, never written to."""
-    place = Place(Station.STATE, str(state_dir))
+    place = CheckTarget(Component.STATE, str(state_dir))
     if not state_dir.exists():
         yield _absent(place, state_dir)
         return
@@ -253,7 +253,7 @@ def state(state_dir: Path, lock_holder: LockHolder) -> Iterator[Finding]:
         yield place.note("state.locked", f"The state directory can be written; {holder} works in it now.")
 
 
-def _absent(place: Place, state_dir: Path) -> Finding:
+def _absent(place: CheckTarget, state_dir: Path) -> CheckResult:
     above = next(folder for folder in state_dir.parents if folder.exists())
     if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
         sentence = "The state directory does not exist yet; the first pass creates it."

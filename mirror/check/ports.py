@@ -12,7 +12,7 @@ from mirror.trust.ledger_signature import SignatureHeader, VerificationFailure
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
+class Unavailable:
     """A question to AWS (or a store) that got no answer: the stable code, what was said, and the remedy."""
 
     code: str
@@ -29,7 +29,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class AccessBlock:
+class PublicAccessBlock:
     """A public access block; None where the store has none of its own."""
 
     block_acls: bool
@@ -46,31 +46,31 @@ class BucketFacts:
     are the rights that its ACL gives to everybody. `versioning` is `Enabled`, `Suspended` or empty.
     """
 
-    region: str | Missed | None
-    access_block: AccessBlock | Missed | None
-    policy: str | Missed
-    ownership: str | Missed
-    public_grants: tuple[str, ...] | Missed
-    versioning: str | Missed
-    encryption: str | Missed
+    region: str | Unavailable | None
+    access_block: PublicAccessBlock | Unavailable | None
+    policy: str | Unavailable
+    ownership: str | Unavailable
+    public_grants: tuple[str, ...] | Unavailable
+    versioning: str | Unavailable
+    encryption: str | Unavailable
 
 
-PutVerdict = Literal["allowed", "wrote"] | Missed
+PutVerdict = Literal["allowed", "wrote"] | Unavailable
 """Whether we may write an object; `wrote` when the store ignored every condition that should have stopped it."""
 
 
 class Aws(Protocol):
     """AWS, or a store that speaks its language, with the credentials that `publish` names. Nothing raises."""
 
-    def credentials(self, publish: PublishSettings) -> str | Missed | None:
+    def credentials(self, publish: PublishSettings) -> str | Unavailable | None:
         """Where the credentials come from, in botocore's word; None when there are none."""
         ...
 
-    def identity(self, publish: PublishSettings) -> Identity | Missed:
+    def identity(self, publish: PublishSettings) -> Identity | Unavailable:
         """`sts:GetCallerIdentity`."""
         ...
 
-    def account_block(self, publish: PublishSettings, account: str) -> AccessBlock | Missed | None:
+    def account_block(self, publish: PublishSettings, account: str) -> PublicAccessBlock | Unavailable | None:
         """The public access block of an account."""
         ...
 
@@ -78,11 +78,11 @@ class Aws(Protocol):
         """What the bucket says of itself."""
         ...
 
-    def belongs_to(self, publish: PublishSettings, account: str, prefix: str) -> bool | Missed:
+    def belongs_to(self, publish: PublishSettings, account: str, prefix: str) -> bool | Unavailable:
         """Whether the bucket belongs to the account, asked by listing `prefix`."""
         ...
 
-    def may_list(self, publish: PublishSettings, prefix: str) -> Missed | None:
+    def may_list(self, publish: PublishSettings, prefix: str) -> Unavailable | None:
         """Why the prefix may not be listed; None when it may."""
         ...
 
@@ -119,7 +119,7 @@ class SigningState:
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryState:
+class HistoryFacts:
     """How the git history stands; each failure is a reason, None where there is none or it was not tried.
 
     `unpushed` is None where it is not known. `broken` are the reasons why ledgers are not believed.
@@ -139,7 +139,7 @@ class HistoryState:
 class HistoryView(Protocol):
     """The git repository and its remote, looked at without moving anything."""
 
-    def look(self) -> HistoryState:
+    def look(self) -> HistoryFacts:
         """Read, fetch into a copy, and rehearse a push."""
         ...
 
@@ -152,7 +152,7 @@ LockHolder = Callable[[Path], str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Instruments:
+class CheckClients:
     """Everything that the doctor looks with. `cancel` makes whatever runs end soon; callable from any thread."""
 
     source: ApiserverClient

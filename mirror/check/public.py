@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mirror.addresses import discovery_url, jwks_uri, object_keys
 from mirror.check.ports import BucketOf
-from mirror.check.result import Finding, Level, Place, Station, counted
+from mirror.check.result import CheckLevel, CheckResult, CheckTarget, Component, counted
 from mirror.model import MEDIA_TYPE_DISCOVERY, Answer, Key, Observed, PublicObject
 from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse
 from mirror.publish.publisher import compare, explained
@@ -18,24 +18,24 @@ _NOT_OURS = "Run `oidc-mirror --once` to repair it, and find out who wrote it: `
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class PublicDocuments:
     """What was found at the public URLs of one issuer, and the keys of its JWKS; None where they are not to be had."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
     keys: tuple[Key, ...] | None = None
 
 
-def public(publication: PublishedIssuer, view: PublicEndpoint, bucket: BucketOf) -> Sight:
+def public(publication: PublishedIssuer, view: PublicEndpoint, bucket: BucketOf) -> PublicDocuments:
     """Look at both documents without credentials, and at the bucket where there is nothing to be seen."""
     issuer, publish = publication.issuer, publication.issuer.publish
-    whole = Place(Station.PUBLIC, publication.url, issuer.name)
+    whole = CheckTarget(Component.PUBLIC, publication.url, issuer.name)
     if not publish.readback.enabled:
-        return Sight((whole.note("public.not_looked", "Not looked at: `publish.readback` is off."),))
+        return PublicDocuments((whole.note("public.not_looked", "Not looked at: `publish.readback` is off."),))
     expected = _expected(publication)
     looks = [view.look(each.url, readback=publish.readback) for each in expected]
-    found: list[Finding] = []
+    found: list[CheckResult] = []
     for each, look in zip(expected, looks, strict=True):
-        place = Place(Station.PUBLIC, each.url, issuer.name)
+        place = CheckTarget(Component.PUBLIC, each.url, issuer.name)
         found += (
             _seen(place, look, each)
             if isinstance(look, PublicResponse)
@@ -43,9 +43,9 @@ def public(publication: PublishedIssuer, view: PublicEndpoint, bucket: BucketOf)
         )
     bodies = [look.body for look in looks if isinstance(look, PublicResponse)]
     if len(bodies) != len(expected):
-        return Sight(tuple(found))
+        return PublicDocuments(tuple(found))
     believed = _believed(whole, publication, *bodies)
-    return Sight((*found, *believed.findings), believed.keys)
+    return PublicDocuments((*found, *believed.findings), believed.keys)
 
 
 def _expected(publication: PublishedIssuer) -> tuple[PublicObject, PublicObject]:
@@ -58,11 +58,17 @@ def _expected(publication: PublishedIssuer) -> tuple[PublicObject, PublicObject]
     )
 
 
-def _seen(place: Place, look: PublicResponse, expected: PublicObject) -> Iterator[Finding]:
+def _seen(place: CheckTarget, look: PublicResponse, expected: PublicObject) -> Iterator[CheckResult]:
     reasons = [each for each in compare(look, expected) if each.code != "stale_or_foreign"]
     yield from (
-        Finding(
-            place.station, place.subject, Level.FAILED, f"public.{each.code}", each.sentence, each.remedy, place.issuer
+        CheckResult(
+            place.station,
+            place.subject,
+            CheckLevel.FAILED,
+            f"public.{each.code}",
+            each.sentence,
+            each.remedy,
+            place.issuer,
         )
         for each in reasons
     )
@@ -74,8 +80,8 @@ def _seen(place: Place, look: PublicResponse, expected: PublicObject) -> Iterato
 
 
 def _not_seen(
-    place: Place, look: PublicFailure, publication: PublishedIssuer, expected: PublicObject, bucket: BucketOf
-) -> Iterator[Finding]:
+    place: CheckTarget, look: PublicFailure, publication: PublishedIssuer, expected: PublicObject, bucket: BucketOf
+) -> Iterator[CheckResult]:
     publish = publication.issuer.publish
     if look.reason.code in _HIDDEN and bucket(publish).openness(expected.key).exists is False:
         sentence = "Nothing is published there yet."
@@ -85,17 +91,17 @@ def _not_seen(
     yield place.failed(f"public.{reason.code}", reason.sentence, reason.remedy)
 
 
-def _believed(place: Place, publication: PublishedIssuer, discovery: bytes, jwks: bytes) -> Sight:
+def _believed(place: CheckTarget, publication: PublishedIssuer, discovery: bytes, jwks: bytes) -> PublicDocuments:
     answer = Answer(publication.url, discovery, jwks)
     found = observe(answer, issuer=publication.url, policy=publication.issuer.keys, known=frozenset())
     if not isinstance(found, Observed):
         reasons = tuple(place.failed(f"public.{each.code}", each.sentence, _NOT_OURS) for each in found.reasons)
-        return Sight(reasons)
+        return PublicDocuments(reasons)
     strange = [each for each in found.notes if each.code == "foreign_jwks_uri"]
     if strange:
         sentence = (
             "The public discovery document sends relying parties to keys that are not ours: its jwks_uri is wrong."
         )
-        return Sight((place.failed("public.foreign_jwks_uri", sentence, _NOT_OURS),), found.keys)
+        return PublicDocuments((place.failed("public.foreign_jwks_uri", sentence, _NOT_OURS),), found.keys)
     good = place.ok("public.believed", f"Relying parties find this issuer and {counted(len(found.keys), 'key')}.")
-    return Sight((good,), found.keys)
+    return PublicDocuments((good,), found.keys)

@@ -16,7 +16,7 @@ from mirror.model import IssuerName, IssuerUrl, Key, Reason
 from mirror.report import ExitStatus
 
 
-class Level(StrEnum):
+class CheckLevel(StrEnum):
     """How a finding weighs, the worst first. Only `failed` makes the exit status 1."""
 
     FAILED = "failed"
@@ -25,7 +25,7 @@ class Level(StrEnum):
     OK = "ok"
 
 
-class Station(StrEnum):
+class Component(StrEnum):
     """Where something was looked at, in the order of the way that the documents take."""
 
     CONFIGURATION = "configuration"
@@ -42,7 +42,7 @@ class Station(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One thing that was looked at, and how it is.
 
     `subject` names it: a URL, a file, a bucket. `code` is stable, the sentence for people, `remedy` says what to do
@@ -50,9 +50,9 @@ class Finding:
     outside is escaped where it is printed.
     """
 
-    station: Station
+    station: Component
     subject: str
-    level: Level
+    level: CheckLevel
     code: str
     sentence: str
     remedy: str = ""
@@ -60,69 +60,69 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CheckTarget:
     """Where findings of one look belong."""
 
-    station: Station
+    station: Component
     subject: str
     issuer: IssuerName | None = None
 
-    def ok(self, code: str, sentence: str) -> Finding:
+    def ok(self, code: str, sentence: str) -> CheckResult:
         """It is as it should be."""
-        return self._found(Level.OK, code, sentence, "")
+        return self._found(CheckLevel.OK, code, sentence, "")
 
-    def note(self, code: str, sentence: str, remedy: str = "") -> Finding:
+    def note(self, code: str, sentence: str, remedy: str = "") -> CheckResult:
         """Worth knowing; nothing is wrong."""
-        return self._found(Level.NOTE, code, sentence, remedy)
+        return self._found(CheckLevel.NOTE, code, sentence, remedy)
 
-    def warning(self, code: str, sentence: str, remedy: str) -> Finding:
+    def warning(self, code: str, sentence: str, remedy: str) -> CheckResult:
         """It works, and will not for ever or not safely."""
-        return self._found(Level.WARNING, code, sentence, remedy)
+        return self._found(CheckLevel.WARNING, code, sentence, remedy)
 
-    def failed(self, code: str, sentence: str, remedy: str) -> Finding:
+    def failed(self, code: str, sentence: str, remedy: str) -> CheckResult:
         """It does not work."""
-        return self._found(Level.FAILED, code, sentence, remedy)
+        return self._found(CheckLevel.FAILED, code, sentence, remedy)
 
-    def of_reason(self, level: Level, reason: Reason) -> Finding:
+    def of_reason(self, level: CheckLevel, reason: Reason) -> CheckResult:
         """A reason of another part of the program, `where` included."""
         where = f"[{reason.where}] " if reason.where else ""
         return self._found(level, reason.code, where + reason.sentence, reason.remedy)
 
-    def _found(self, level: Level, code: str, sentence: str, remedy: str) -> Finding:
-        return Finding(self.station, self.subject, level, code, sentence, remedy, self.issuer)
+    def _found(self, level: CheckLevel, code: str, sentence: str, remedy: str) -> CheckResult:
+        return CheckResult(self.station, self.subject, level, code, sentence, remedy, self.issuer)
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class CheckCause:
     """One possible cause of an error that was asked about: its code, a sentence, the remedy, and where it shows."""
 
     code: str
     sentence: str
     remedy: str
-    stations: tuple[Station, ...] = ()
+    stations: tuple[Component, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosis:
+class CheckReport:
     """Everything that was found at `now` (aware, UTC). `causes` are those of an error that was asked about."""
 
     now: datetime
-    findings: tuple[Finding, ...]
-    causes: tuple[Cause, ...] = ()
+    findings: tuple[CheckResult, ...]
+    causes: tuple[CheckCause, ...] = ()
 
     @property
     def exit_status(self) -> ExitStatus:
         """1 when a finding failed; a change that waits for an operator is not the doctor's business."""
-        return ExitStatus.FAILED if self.counts[Level.FAILED] else ExitStatus.CURRENT
+        return ExitStatus.FAILED if self.counts[CheckLevel.FAILED] else ExitStatus.CURRENT
 
     @property
-    def counts(self) -> Mapping[Level, int]:
+    def counts(self) -> Mapping[CheckLevel, int]:
         """How many findings there are of each level, zeros included."""
         found = Counter(each.level for each in self.findings)
-        return {level: found[level] for level in Level}
+        return {level: found[level] for level in CheckLevel}
 
 
-def to_json(diagnosis: Diagnosis) -> dict[str, object]:
+def to_json(diagnosis: CheckReport) -> dict[str, object]:
     """The diagnosis as plain data; its JSON Schema is `docs/reference/check.schema.json`."""
     return {
         "version": 1,
@@ -153,11 +153,11 @@ def to_json(diagnosis: Diagnosis) -> dict[str, object]:
     }
 
 
-WHERE: Mapping[About, tuple[Station, ...]] = {
-    About.DOCUMENTS: (Station.PUBLIC,),
-    About.KEYS: (Station.KEYS, Station.PUBLIC),
-    About.ISSUER: (Station.APISERVERS, Station.PUBLIC),
-    About.TOKEN: (Station.APISERVERS,),
+WHERE: Mapping[About, tuple[Component, ...]] = {
+    About.DOCUMENTS: (Component.PUBLIC,),
+    About.KEYS: (Component.KEYS, Component.PUBLIC),
+    About.ISSUER: (Component.APISERVERS, Component.PUBLIC),
+    About.TOKEN: (Component.APISERVERS,),
     About.AUDIENCE: (),
     About.SUBJECT: (),
     About.PROVIDER: (),
@@ -169,26 +169,26 @@ WHERE: Mapping[About, tuple[Station, ...]] = {
 _UNREADABLE = frozenset({"documents_not_public", "gcp_documents_unreadable", "entra_documents_unreadable"})
 """Causes that show at the bucket too: it says why the world may not read."""
 
-_UNKNOWN = Cause(
+_UNKNOWN = CheckCause(
     "unknown_error",
     "This program does not know the error as one of AWS STS, Google or Entra. So it checks everything.",
     "Give the whole text, in quotes, as the cloud wrote it.",
-    tuple(each for each in Station if each is not Station.FLEET),
+    tuple(each for each in Component if each is not Component.FLEET),
 )
 
 
-def causes(text: str) -> tuple[Cause, ...]:
+def causes(text: str) -> tuple[CheckCause, ...]:
     """What an error text may come from, the likeliest first; never none."""
     found = explain(text)
-    return tuple(Cause(each.code, each.sentence, each.remedy, _where(each)) for each in found) or (_UNKNOWN,)
+    return tuple(CheckCause(each.code, each.sentence, each.remedy, _where(each)) for each in found) or (_UNKNOWN,)
 
 
-def _where(cause: Known) -> tuple[Station, ...]:
-    more = (Station.POLICY, Station.BUCKET) if cause.code in _UNREADABLE else ()
+def _where(cause: Known) -> tuple[Component, ...]:
+    more = (Component.POLICY, Component.BUCKET) if cause.code in _UNREADABLE else ()
     return WHERE[cause.station] + more
 
 
-def stations(found: tuple[Cause, ...]) -> tuple[Station, ...]:
+def stations(found: tuple[CheckCause, ...]) -> tuple[Component, ...]:
     """Where the causes show, those of the likeliest cause first, none twice."""
     return tuple(dict.fromkeys(station for cause in found for station in cause.stations))
 
@@ -199,11 +199,11 @@ def named_issuers(text: str, settings: Settings) -> frozenset[IssuerName]:
     return frozenset(found or {each.name for each in settings.issuers})
 
 
-def arranged(diagnosis: Diagnosis, found: tuple[Cause, ...]) -> Diagnosis:
+def sort_by_cause(diagnosis: CheckReport, found: tuple[CheckCause, ...]) -> CheckReport:
     """The diagnosis with the causes, and its findings in their order."""
     order = stations(found)
 
-    def place(finding: Finding) -> int:
+    def place(finding: CheckResult) -> int:
         return order.index(finding.station) if finding.station in order else len(order)
 
     return replace(diagnosis, findings=tuple(sorted(diagnosis.findings, key=place)), causes=found)

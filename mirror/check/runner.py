@@ -13,9 +13,9 @@ from mirror.addresses import object_keys
 from mirror.check.bucket import bucket, listing, objects
 from mirror.check.cluster import apiservers, keys, tokens
 from mirror.check.local import circular, configuration, credentials, git, issuer_files, state
-from mirror.check.ports import Instruments
-from mirror.check.public import Sight, public
-from mirror.check.result import Diagnosis, Finding, Level, Place, Station
+from mirror.check.ports import CheckClients
+from mirror.check.public import PublicDocuments, public
+from mirror.check.result import CheckLevel, CheckReport, CheckResult, CheckTarget, Component
 from mirror.concurrency import DeadlineExecutor, thread_map
 from mirror.config.settings import Issuer, PublishSettings, Settings
 from mirror.model import Answer, IssuerName, ObjectKey, Observation, Thumbprint, Unusable
@@ -24,7 +24,7 @@ from mirror.publish.listing import Target, bucket_identity
 from mirror.reconcile.state import PublishedIssuer, publications
 from mirror.trust.discovery import observe
 
-EVERYWHERE = frozenset(Station)
+EVERYWHERE = frozenset(Component)
 WORKERS = 16
 STATION_SECONDS = 75.0
 """How long a station may take, unless `limits.source_deadline` lets the hearing of the apiservers take longer."""
@@ -37,27 +37,27 @@ _DEFECT = "This is a defect of oidc-mirror: please report it with this sentence.
 class _Job:
     """One station's work, and where its own failure would be told."""
 
-    place: Place
-    work: Callable[[], Iterable[Finding]]
+    place: CheckTarget
+    work: Callable[[], Iterable[CheckResult]]
 
 
 @dataclass(slots=True)
-class _Seen:
+class _SharedResults:
     """What jobs leave for the stations that come after them; each key is written by one job."""
 
     observations: dict[IssuerName, tuple[Observation, ...]] = field(default_factory=dict)
-    public: dict[IssuerName, Sight] = field(default_factory=dict)
+    public: dict[IssuerName, PublicDocuments] = field(default_factory=dict)
 
 
-def examine(
+def run_checks(
     settings: Settings,
-    instruments: Instruments,
+    instruments: CheckClients,
     now: datetime,
     *,
     names: frozenset[IssuerName],
-    stations: frozenset[Station] = EVERYWHERE,
+    stations: frozenset[Component] = EVERYWHERE,
     station_seconds: float | None = None,
-) -> Diagnosis:
+) -> CheckReport:
     """Look at every station, and give all findings: what all issuers share first, then issuer by issuer.
 
     Args:
@@ -69,7 +69,7 @@ def examine(
         station_seconds: How long one of them may take; by default what `limits.source_deadline` needs, if more.
     """
     chosen = tuple(issuer for issuer in settings.issuers if issuer.name in names)
-    seen = _Seen()
+    seen = _SharedResults()
     needed = max(STATION_SECONDS, settings.limits.source_deadline_seconds + _MARGIN_SECONDS)
     seconds = needed if station_seconds is None else station_seconds
     bounded = DeadlineExecutor(seconds)
@@ -78,7 +78,7 @@ def examine(
         instruments.cancel()
         bounded.cancel()
 
-    def guarded(job: _Job) -> tuple[Finding, ...]:
+    def guarded(job: _Job) -> tuple[CheckResult, ...]:
         return _guarded(job, bounded, seconds)
 
     at_once = [
@@ -91,10 +91,10 @@ def examine(
     after = [job for job in _from_clusters(chosen, seen, now) if job.place.station in stations]
     found += thread_map(guarded, after, workers=1, cancel=cancel)
     told = (each for each in _flat(found) if each.station in stations or each.code in _OWN_CODES)
-    return Diagnosis(now, tuple(sorted(told, key=_order(settings))))
+    return CheckReport(now, tuple(sorted(told, key=_order(settings))))
 
 
-def _guarded(job: _Job, bounded: DeadlineExecutor, seconds: float) -> tuple[Finding, ...]:
+def _guarded(job: _Job, bounded: DeadlineExecutor, seconds: float) -> tuple[CheckResult, ...]:
     try:
         return bounded.run(lambda: tuple(job.work()))
     except TimeoutError:
@@ -107,19 +107,19 @@ def _guarded(job: _Job, bounded: DeadlineExecutor, seconds: float) -> tuple[Find
 
 
 _SERVES = {
-    Station.APISERVERS: frozenset({Station.APISERVERS, Station.KEYS}),
-    Station.PUBLIC: frozenset({Station.PUBLIC, Station.KEYS}),
-    Station.BUCKET: frozenset({Station.BUCKET, Station.POLICY}),
+    Component.APISERVERS: frozenset({Component.APISERVERS, Component.KEYS}),
+    Component.PUBLIC: frozenset({Component.PUBLIC, Component.KEYS}),
+    Component.BUCKET: frozenset({Component.BUCKET, Component.POLICY}),
 }
 """Jobs whose work is needed, or told, by other stations too."""
 
 
-def _is_wanted(job: _Job, stations: frozenset[Station]) -> bool:
+def _is_wanted(job: _Job, stations: frozenset[Component]) -> bool:
     return bool(_SERVES.get(job.place.station, frozenset({job.place.station})) & stations)
 
 
-def _hearing(chosen: Sequence[Issuer], instruments: Instruments, seen: _Seen) -> _Job:
-    def work() -> tuple[Finding, ...]:
+def _hearing(chosen: Sequence[Issuer], instruments: CheckClients, seen: _SharedResults) -> _Job:
+    def work() -> tuple[CheckResult, ...]:
         answers = instruments.source.ask(chosen, turn=0, progress=lambda _: None)
         checked = sound_keys({name: (heard, frozenset()) for name, heard in answers.items()})
         for issuer in chosen:
@@ -128,7 +128,7 @@ def _hearing(chosen: Sequence[Issuer], instruments: Instruments, seen: _Seen) ->
             seen.observations[issuer.name] = tuple(_judged(issuer, each, known) for each in heard)
         return ()
 
-    return _Job(Place(Station.APISERVERS, "apiservers"), work)
+    return _Job(CheckTarget(Component.APISERVERS, "apiservers"), work)
 
 
 def _judged(issuer: Issuer, answer: Answer | Unusable, known: frozenset[Thumbprint]) -> Observation:
@@ -137,16 +137,19 @@ def _judged(issuer: Issuer, answer: Answer | Unusable, known: frozenset[Thumbpri
     return observe(answer, issuer=issuer.issuer, policy=issuer.keys, known=known)
 
 
-def _shared(settings: Settings, chosen: Sequence[Issuer], instruments: Instruments) -> Iterator[_Job]:
-    yield _Job(Place(Station.CONFIGURATION, "configuration"), partial(configuration, settings))
+def _shared(settings: Settings, chosen: Sequence[Issuer], instruments: CheckClients) -> Iterator[_Job]:
+    yield _Job(CheckTarget(Component.CONFIGURATION, "configuration"), partial(configuration, settings))
     yield _Job(
-        Place(Station.STATE, str(settings.state_dir)), partial(state, settings.state_dir, instruments.lock_holder)
+        CheckTarget(Component.STATE, str(settings.state_dir)),
+        partial(state, settings.state_dir, instruments.lock_holder),
     )
     yield _Job(
-        Place(Station.GIT, str(settings.repository.path)),
+        CheckTarget(Component.GIT, str(settings.repository.path)),
         partial(git, settings.repository, instruments.history, issuers=len(settings.issuers)),
     )
-    yield _Job(Place(Station.CREDENTIALS, "credentials"), partial(circular, settings.issuers, instruments.own_token))
+    yield _Job(
+        CheckTarget(Component.CREDENTIALS, "credentials"), partial(circular, settings.issuers, instruments.own_token)
+    )
     wanted = {bucket_identity(issuer.publish) for issuer in chosen}
     for each, published in _by_target(settings).items():
         if each in wanted:
@@ -161,7 +164,7 @@ def _by_target(settings: Settings) -> Mapping[Target, tuple[PublishedIssuer, ...
     return found
 
 
-def _of_bucket(settings: Settings, published: Sequence[PublishedIssuer], instruments: Instruments) -> Iterator[_Job]:
+def _of_bucket(settings: Settings, published: Sequence[PublishedIssuer], instruments: CheckClients) -> Iterator[_Job]:
     publish = published[0].issuer.publish
     aws = instruments.aws
     # One bucket may be written with several credentials; its policy is one for all.
@@ -169,9 +172,9 @@ def _of_bucket(settings: Settings, published: Sequence[PublishedIssuer], instrum
     everything = tuple(key for each in here for key in _keys(each))
     names = tuple(key for each in published for key in _keys(each))
     subject = f"bucket {publish.bucket}"
-    yield _Job(Place(Station.CREDENTIALS, subject), partial(credentials, publish, aws))
-    yield _Job(Place(Station.BUCKET, subject), partial(bucket, publish, aws, everything))
-    yield _Job(Place(Station.RIGHTS, subject), partial(listing, publish, aws, names))
+    yield _Job(CheckTarget(Component.CREDENTIALS, subject), partial(credentials, publish, aws))
+    yield _Job(CheckTarget(Component.BUCKET, subject), partial(bucket, publish, aws, everything))
+    yield _Job(CheckTarget(Component.RIGHTS, subject), partial(listing, publish, aws, names))
 
 
 def _store(publish: PublishSettings) -> tuple[str | None, str]:
@@ -184,10 +187,10 @@ def _keys(publication: PublishedIssuer) -> tuple[ObjectKey, ObjectKey]:
 
 
 def _of_issuers(
-    settings: Settings, chosen: Sequence[Issuer], instruments: Instruments, now: datetime, seen: _Seen
+    settings: Settings, chosen: Sequence[Issuer], instruments: CheckClients, now: datetime, seen: _SharedResults
 ) -> Iterator[_Job]:
     for issuer in chosen:
-        place = Place(Station.CONFIGURATION, issuer.issuer, issuer.name)
+        place = CheckTarget(Component.CONFIGURATION, issuer.issuer, issuer.name)
         yield _Job(place, partial(_files, issuer, now))
     names = {issuer.name for issuer in chosen}
     for each in publications(settings):
@@ -195,47 +198,49 @@ def _of_issuers(
             yield from _of_publication(each, instruments, seen)
 
 
-def _files(issuer: Issuer, now: datetime) -> Iterator[Finding]:
+def _files(issuer: Issuer, now: datetime) -> Iterator[CheckResult]:
     yield from issuer_files(issuer, now)
     yield from tokens(issuer, now)
 
 
-def _of_publication(publication: PublishedIssuer, instruments: Instruments, seen: _Seen) -> Iterator[_Job]:
+def _of_publication(publication: PublishedIssuer, instruments: CheckClients, seen: _SharedResults) -> Iterator[_Job]:
     name, publish = publication.issuer.name, publication.issuer.publish
 
-    def look() -> tuple[Finding, ...]:
+    def look() -> tuple[CheckResult, ...]:
         sight = public(publication, instruments.view, instruments.bucket)
         if publication.until is None:
             seen.public[name] = sight
         return sight.findings
 
-    yield _Job(Place(Station.PUBLIC, publication.url, name), look)
+    yield _Job(CheckTarget(Component.PUBLIC, publication.url, name), look)
     yield _Job(
-        Place(Station.RIGHTS, publication.url, name),
+        CheckTarget(Component.RIGHTS, publication.url, name),
         partial(objects, name, publish, _keys(publication), instruments.bucket, instruments.aws),
     )
 
 
-def _from_clusters(chosen: Sequence[Issuer], seen: _Seen, now: datetime) -> Iterator[_Job]:
+def _from_clusters(chosen: Sequence[Issuer], seen: _SharedResults, now: datetime) -> Iterator[_Job]:
     for issuer in chosen:
         heard = seen.observations.get(issuer.name)
         if heard is None:
             continue  # hearing itself failed, and that is told
         sight = seen.public.get(issuer.name)
         shown = None if sight is None else sight.keys
-        yield _Job(Place(Station.APISERVERS, issuer.issuer, issuer.name), partial(apiservers, issuer, heard, now))
-        yield _Job(Place(Station.KEYS, issuer.issuer, issuer.name), partial(keys, issuer, heard, shown))
+        yield _Job(
+            CheckTarget(Component.APISERVERS, issuer.issuer, issuer.name), partial(apiservers, issuer, heard, now)
+        )
+        yield _Job(CheckTarget(Component.KEYS, issuer.issuer, issuer.name), partial(keys, issuer, heard, shown))
 
 
-def _flat(found: Iterable[tuple[Finding, ...]]) -> Iterator[Finding]:
+def _flat(found: Iterable[tuple[CheckResult, ...]]) -> Iterator[CheckResult]:
     for findings in found:
         yield from findings
 
 
-def _order(settings: Settings) -> Callable[[Finding], tuple[int, int, int]]:
+def _order(settings: Settings) -> Callable[[CheckResult], tuple[int, int, int]]:
     """What all share, then issuers as configured; within each by station, the worst first."""
     places = {issuer.name: number for number, issuer in enumerate(settings.issuers, start=1)}
-    stations, levels = list(Station), list(Level)
+    stations, levels = list(Component), list(CheckLevel)
     return lambda each: (
         0 if each.issuer is None else places[each.issuer],
         stations.index(each.station),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirror.check.result import Cause, Diagnosis, Finding, Level, counted
+from mirror.check.result import CheckCause, CheckLevel, CheckReport, CheckResult, counted
 from mirror.cli.options import common, common_options
 from mirror.errors import UsageError
 from mirror.log import escaped
@@ -66,9 +66,9 @@ def command(
     ctx.exit(int(found.exit_status))
 
 
-def _diagnosis(settings: "Settings", name: str | None, text: str | None) -> "Diagnosis":
+def _diagnosis(settings: "Settings", name: str | None, text: str | None) -> "CheckReport":
     from mirror.check import result  # noqa: PLC0415  `--help` does without
-    from mirror.check.runner import EVERYWHERE, examine  # noqa: PLC0415  `--help` does without
+    from mirror.check.runner import EVERYWHERE, run_checks  # noqa: PLC0415  `--help` does without
     from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
     from mirror.cli.wiring import open_instruments  # noqa: PLC0415  `--help` does without
 
@@ -78,8 +78,8 @@ def _diagnosis(settings: "Settings", name: str | None, text: str | None) -> "Dia
         names = result.named_issuers(text, settings)
     stations = EVERYWHERE if text is None else frozenset(result.stations(causes))
     with open_instruments(settings) as instruments, _patience():
-        found = examine(settings, instruments, datetime.now(UTC), names=names, stations=stations)
-    return found if text is None else result.arranged(found, causes)
+        found = run_checks(settings, instruments, datetime.now(UTC), names=names, stations=stations)
+    return found if text is None else result.sort_by_cause(found, causes)
 
 
 @contextmanager
@@ -94,11 +94,11 @@ def _patience() -> Iterator[None]:
         yield
 
 
-def _as_text(settings: "Settings") -> "Diagnosis":
+def _as_text(settings: "Settings") -> "CheckReport":
     from mirror.check.local import as_text  # noqa: PLC0415  `--help` does without
-    from mirror.check.result import Diagnosis  # noqa: PLC0415  `--help` does without
+    from mirror.check.result import CheckReport  # noqa: PLC0415  `--help` does without
 
-    return Diagnosis(datetime.now(UTC), tuple(as_text(settings)))
+    return CheckReport(datetime.now(UTC), tuple(as_text(settings)))
 
 
 def _demand_one_question(name: str | None, explain: str | None, *, fleet: bool, configuration: bool) -> None:
@@ -115,13 +115,13 @@ WIDTH = 80
 QUIET_FROM = 20
 """From this many issuers on, those with nothing to mend are only counted."""
 
-_COLOURS = {Level.FAILED: "red", Level.WARNING: "yellow", Level.NOTE: "cyan", Level.OK: "green"}
+_COLOURS = {CheckLevel.FAILED: "red", CheckLevel.WARNING: "yellow", CheckLevel.NOTE: "cyan", CheckLevel.OK: "green"}
 _MARGIN = 12
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 _COMMAND = re.compile(r"`[^`]*`")
 
 
-def check_lines(diagnosis: Diagnosis, issuers: Mapping[IssuerName, IssuerUrl]) -> Iterator[str]:
+def check_lines(diagnosis: CheckReport, issuers: Mapping[IssuerName, IssuerUrl]) -> Iterator[str]:
     """All findings, line by line, with colours (click takes them away where there is no terminal).
 
     Args:
@@ -133,7 +133,7 @@ def check_lines(diagnosis: Diagnosis, issuers: Mapping[IssuerName, IssuerUrl]) -
     many = len(groups) > QUIET_FROM
     quiet = 0
     for name, found in groups:
-        if many and name is not None and all(each.level in (Level.OK, Level.NOTE) for each in found):
+        if many and name is not None and all(each.level in (CheckLevel.OK, CheckLevel.NOTE) for each in found):
             quiet += 1
             continue
         yield _heading(name, issuers)
@@ -150,7 +150,7 @@ def _heading(name: IssuerName | None, issuers: Mapping[IssuerName, IssuerUrl]) -
     return f"{click.style(name, bold=True)}  {escaped(issuers.get(name, IssuerUrl('')))}"
 
 
-def _stations(found: Iterable[Finding]) -> Iterator[str]:
+def _stations(found: Iterable[CheckResult]) -> Iterator[str]:
     for station, findings in groupby(found, key=lambda each: each.station):
         yield f" {click.style(station, underline=True)}"
         for subject, about in _by_subject(findings).items():
@@ -159,18 +159,18 @@ def _stations(found: Iterable[Finding]) -> Iterator[str]:
                 yield from _finding(finding, is_repeated=before is not None and before.remedy == finding.remedy)
 
 
-def _by_subject(findings: Iterable[Finding]) -> Mapping[str, tuple[Finding, ...]]:
+def _by_subject(findings: Iterable[CheckResult]) -> Mapping[str, tuple[CheckResult, ...]]:
     """The findings come the worst first, so that the subjects do too."""
-    found: dict[str, tuple[Finding, ...]] = {}
+    found: dict[str, tuple[CheckResult, ...]] = {}
     for each in findings:
         found[each.subject] = (*found.get(each.subject, ()), each)
     return found
 
 
-def _finding(finding: Finding, *, is_repeated: bool) -> Iterator[str]:
-    is_ok = finding.level is Level.OK
+def _finding(finding: CheckResult, *, is_repeated: bool) -> Iterator[str]:
+    is_ok = finding.level is CheckLevel.OK
     told = finding.sentence if is_ok else f"{finding.code}: {finding.sentence}"
-    level = click.style(finding.level, fg=_COLOURS[finding.level], bold=finding.level is Level.FAILED)
+    level = click.style(finding.level, fg=_COLOURS[finding.level], bold=finding.level is CheckLevel.FAILED)
     first, *more = _wrapped(told, "")
     yield f"   {level}{first[3 + len(finding.level) :]}"
     yield from more
@@ -193,7 +193,7 @@ def _wrapped(text: str, label: str, *, margin: int = _MARGIN) -> Iterator[str]:
         yield line.replace(_NO_BREAK, " ")
 
 
-def _causes(diagnosis: Diagnosis) -> Iterator[str]:
+def _causes(diagnosis: CheckReport) -> Iterator[str]:
     if not diagnosis.causes:
         return
     yield click.style("What the error may come from, the likeliest first", bold=True)
@@ -206,37 +206,37 @@ def _causes(diagnosis: Diagnosis) -> Iterator[str]:
     yield ""
 
 
-def _found(cause: Cause, findings: Iterable[Finding]) -> str:
+def _found(cause: CheckCause, findings: Iterable[CheckResult]) -> str:
     """In a sentence, what was found where the cause would show."""
     if not cause.stations:
         return "It lies in the cloud's account, where this program does not look."
     here = [each for each in findings if each.station in cause.stations]
-    wrong = dict.fromkeys(each.code for each in here if each.level in (Level.FAILED, Level.WARNING))
+    wrong = dict.fromkeys(each.code for each in here if each.level in (CheckLevel.FAILED, CheckLevel.WARNING))
     if wrong:
         return f"{', '.join(wrong)} (below)."
     return f"Nothing is wrong at {', '.join(cause.stations)}."
 
 
-def _closing(diagnosis: Diagnosis) -> str:
+def _closing(diagnosis: CheckReport) -> str:
     return ", ".join(_number(level, number) for level, number in diagnosis.counts.items())
 
 
-def _number(level: Level, number: int) -> str:
-    told = counted(number, level) if level in (Level.WARNING, Level.NOTE) else f"{number} {level}"
-    return click.style(told, fg=_COLOURS[level], bold=level is Level.FAILED) if number else told
+def _number(level: CheckLevel, number: int) -> str:
+    told = counted(number, level) if level in (CheckLevel.WARNING, CheckLevel.NOTE) else f"{number} {level}"
+    return click.style(told, fg=_COLOURS[level], bold=level is CheckLevel.FAILED) if number else told
 
 
 _REMEDY = "Make new ServiceAccount keys for both clusters, then: oidc-mirror revoke NAME THUMBPRINT"
 
 
-def compared(settings: "Settings", now: datetime) -> tuple[tuple[str, ...], "Diagnosis"]:
+def compared(settings: "Settings", now: datetime) -> tuple[tuple[str, ...], "CheckReport"]:
     """What `check --fleet` tells: its lines, and the same as findings.
 
     Raises:
         HistoryError: The history cannot be read.
         UsageError: A ledger in it is not believed.
     """
-    from mirror.check.result import Diagnosis  # noqa: PLC0415  `--help` does without
+    from mirror.check.result import CheckReport  # noqa: PLC0415  `--help` does without
     from mirror.reconcile.state import gmpy2_hint, integer_type  # noqa: PLC0415  `--help` does without
 
     found = known_keys(settings)
@@ -244,7 +244,7 @@ def compared(settings: "Settings", now: datetime) -> tuple[tuple[str, ...], "Dia
     if told is not None:
         click.echo(told, err=True)
     weak = _weak_pairs(found)
-    return tuple(fleet_lines(found, weak)), Diagnosis(now, tuple(findings(found, weak)))
+    return tuple(fleet_lines(found, weak)), CheckReport(now, tuple(findings(found, weak)))
 
 
 def known_keys(settings: "Settings") -> dict[IssuerName, tuple[AnyKey, ...]]:
@@ -306,20 +306,20 @@ def fleet_lines(
 
 def findings(
     found: dict[IssuerName, tuple[AnyKey, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]
-) -> "Iterator[Finding]":
+) -> "Iterator[CheckResult]":
     """What was found, as findings of the doctor."""
-    from mirror.check.result import Place, Station  # noqa: PLC0415  `--help` does without
+    from mirror.check.result import CheckTarget, Component  # noqa: PLC0415  `--help` does without
     from mirror.trust.weak_keys import keys_used_twice  # noqa: PLC0415  `--help` does without
 
     holders = {key.thumbprint: name for name, keys in found.items() for key in keys}
     for a, b in weak:
-        yield Place(Station.FLEET, a).failed("shared_prime", _pair(holders, a, b), _REMEDY)
+        yield CheckTarget(Component.FLEET, a).failed("shared_prime", _pair(holders, a, b), _REMEDY)
     for name, events in keys_used_twice(found).items():
         for event in events:
-            place = Place(Station.FLEET, event.fields.get("thumbprint", ""), name)
+            place = CheckTarget(Component.FLEET, event.fields.get("thumbprint", ""), name)
             yield place.warning(event.name, event.sentence, "Give each cluster ServiceAccount keys of its own.")
     if not weak:
-        yield Place(Station.FLEET, "fleet").ok("fleet.compared", f"{len(holders)} keys share no prime.")
+        yield CheckTarget(Component.FLEET, "fleet").ok("fleet.compared", f"{len(holders)} keys share no prime.")
 
 
 def _pair(holders: Mapping[Thumbprint, IssuerName], a: Thumbprint, b: Thumbprint) -> str:

@@ -8,7 +8,7 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from mirror.check.ports import Instruments
+from mirror.check.ports import CheckClients
 from mirror.config.settings import Issuer, LimitSettings, PublishSettings, ReadbackSettings, Settings
 from mirror.errors import UsageError
 from mirror.model import IssuerUrl, Ledger, Reason
@@ -210,21 +210,21 @@ def open_state_dir(settings: Settings, *, dry_run: bool) -> Iterator[None]:
 
 
 @contextmanager
-def open_instruments(settings: Settings) -> Iterator[Instruments]:
+def open_instruments(settings: Settings) -> Iterator[CheckClients]:
     """The real world, for looking only."""
-    from mirror.check.clients import RealAws, RealHistory, lock_holder  # noqa: PLC0415  boto3 takes long to import
+    from mirror.check.clients import AwsClient, HistoryInspector, lock_holder  # noqa: PLC0415  boto3 takes long to import
     from mirror.reconcile.state import publications  # noqa: PLC0415  `--help` does without
 
-    aws = RealAws()
+    aws = AwsClient()
     try:
         with open_ports(settings, dry_run=True) as ports:
-            yield Instruments(
+            yield CheckClients(
                 source=ports.source,
                 view=ports.view,
                 bucket=ports.bucket,
                 aws=aws,
                 own_token=ports.own_token,
-                history=RealHistory(
+                history=HistoryInspector(
                     settings.repository, os.environ, issuers=[each.url for each in publications(settings)]
                 ),
                 lock_holder=lock_holder,

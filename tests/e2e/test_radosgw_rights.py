@@ -14,8 +14,8 @@ from botocore.session import Session
 from mirror.aws.iam_policy import writer_policy
 from mirror.check.bucket import bucket as bucket_station
 from mirror.check.bucket import listing, objects
-from mirror.check.clients import RealAws
-from mirror.check.result import Finding
+from mirror.check.clients import AwsClient
+from mirror.check.result import CheckResult
 from mirror.config.settings import PublishSettings
 from mirror.model import IssuerName, ObjectKey
 from mirror.publish.s3 import S3Bucket
@@ -69,8 +69,8 @@ def world(radosgw: Radosgw, radosgw_environment: Path) -> Iterator[World]:
     owner.close()
 
 
-def rights(world: World) -> list[Finding]:
-    aws, bucket = RealAws(), S3Bucket(world.publish, puts=1)
+def rights(world: World) -> list[CheckResult]:
+    aws, bucket = AwsClient(), S3Bucket(world.publish, puts=1)
     try:
         found = list(listing(world.publish, aws, KEYS))
         return found + list(objects(IssuerName("syd-prod"), world.publish, KEYS, lambda _: bucket, aws))
@@ -117,7 +117,7 @@ def test_rendered_writer_policy_is_enough(world: World) -> None:
     for statement in policy["Statement"]:
         statement["Principal"] = {"AWS": f"arn:aws:iam:::user/{user}"}
     world.owner.put_bucket_policy(Bucket=world.publish.bucket, Policy=json.dumps(policy))
-    before, aws = world.state(), RealAws()
+    before, aws = world.state(), AwsClient()
     ca_file = world.gateway.certificates.ca_file
     with aws_environment(ca_file, world.home, AWS_ACCESS_KEY_ID=user, AWS_SECRET_ACCESS_KEY=secret):
         assert worst(rights(world)) == [("note", "rights.get_unknown")]  # of the one that is not there yet
@@ -132,7 +132,7 @@ def test_rendered_writer_policy_is_enough(world: World) -> None:
 
 def test_bucket_without_public_policy_is_told(world: World) -> None:
     """Nobody may read: the store says that there is no policy, then that it opens nothing to everybody."""
-    aws = RealAws()
+    aws = AwsClient()
     assert ("warning", "policy.none") in worst(bucket_station(world.publish, aws, KEYS))
     world.allow(world.gateway.new_user()[0], "s3:GetObject")
     assert ("failed", "policy.narrow") in worst(bucket_station(world.publish, aws, KEYS))

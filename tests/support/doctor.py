@@ -4,8 +4,16 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from mirror.check.ports import AccessBlock, BucketFacts, HistoryState, Identity, Instruments, Missed, PutVerdict
-from mirror.check.result import Finding, Level
+from mirror.check.ports import (
+    BucketFacts,
+    CheckClients,
+    HistoryFacts,
+    Identity,
+    PublicAccessBlock,
+    PutVerdict,
+    Unavailable,
+)
+from mirror.check.result import CheckLevel, CheckResult
 from mirror.config.settings import PublishSettings
 from mirror.model import CommitId, ObjectKey, StoredObject
 from support.fakes import FakeWorld
@@ -13,8 +21,8 @@ from support.situations import DISCOVERY_KEY, JWKS_KEY
 
 ACCOUNT = "111122223333"
 HEAD = CommitId("c0ffee" + "0" * 34)
-DENIED = Missed("AccessDenied", "AccessDenied: no", "Allow it.")
-OPEN = AccessBlock(block_acls=True, ignore_acls=True, block_policy=False, restrict_buckets=False)
+DENIED = Unavailable("AccessDenied", "AccessDenied: no", "Allow it.")
+OPEN = PublicAccessBlock(block_acls=True, ignore_acls=True, block_policy=False, restrict_buckets=False)
 
 
 def allow(
@@ -49,23 +57,25 @@ FACTS = BucketFacts(
 class FakeAws:
     """AWS with a bucket in order. Each answer may be set; `puts` are the keys that were tried."""
 
-    source: str | Missed | None = "env"
-    who: Identity | Missed = field(default_factory=lambda: Identity(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:role/mirror"))
-    block: AccessBlock | Missed | None = None
+    source: str | Unavailable | None = "env"
+    who: Identity | Unavailable = field(
+        default_factory=lambda: Identity(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:role/mirror")
+    )
+    block: PublicAccessBlock | Unavailable | None = None
     facts: BucketFacts = FACTS
-    ours: bool | Missed = True
-    list_refused: Missed | None = None
+    ours: bool | Unavailable = True
+    list_refused: Unavailable | None = None
     verdict: PutVerdict = "allowed"
     puts: list[str] = field(default_factory=list)
     raises: Exception | None = None
 
-    def credentials(self, publish: PublishSettings) -> str | Missed | None:
+    def credentials(self, publish: PublishSettings) -> str | Unavailable | None:
         return self.source
 
-    def identity(self, publish: PublishSettings) -> Identity | Missed:
+    def identity(self, publish: PublishSettings) -> Identity | Unavailable:
         return self.who
 
-    def account_block(self, publish: PublishSettings, account: str) -> AccessBlock | Missed | None:
+    def account_block(self, publish: PublishSettings, account: str) -> PublicAccessBlock | Unavailable | None:
         return self.block
 
     def bucket(self, publish: PublishSettings) -> BucketFacts:
@@ -73,10 +83,10 @@ class FakeAws:
             raise self.raises
         return self.facts
 
-    def belongs_to(self, publish: PublishSettings, account: str, prefix: str) -> bool | Missed:
+    def belongs_to(self, publish: PublishSettings, account: str, prefix: str) -> bool | Unavailable:
         return self.ours
 
-    def may_list(self, publish: PublishSettings, prefix: str) -> Missed | None:
+    def may_list(self, publish: PublishSettings, prefix: str) -> Unavailable | None:
         return self.list_refused
 
     def may_put(self, publish: PublishSettings, key: ObjectKey, there: StoredObject | None) -> PutVerdict:
@@ -93,18 +103,18 @@ class FakeAws:
 class FakeHistoryView:
     """A repository that stands as `state` says; `before` runs first, so that a test can make the look hang."""
 
-    state: HistoryState = field(default_factory=lambda: HistoryState(local=HEAD, remote=HEAD, unpushed=0))
+    state: HistoryFacts = field(default_factory=lambda: HistoryFacts(local=HEAD, remote=HEAD, unpushed=0))
     before: Callable[[], object] = lambda: None
 
-    def look(self) -> HistoryState:
+    def look(self) -> HistoryFacts:
         self.before()
         return self.state
 
 
-def instruments(world: FakeWorld, aws: FakeAws | None = None, history: FakeHistoryView | None = None) -> Instruments:
+def instruments(world: FakeWorld, aws: FakeAws | None = None, history: FakeHistoryView | None = None) -> CheckClients:
     """The instruments that look at a fake world."""
     ports = world.ports()
-    return Instruments(
+    return CheckClients(
         source=ports.source,
         view=ports.view,
         bucket=ports.bucket,
@@ -115,11 +125,11 @@ def instruments(world: FakeWorld, aws: FakeAws | None = None, history: FakeHisto
     )
 
 
-def told(findings: Iterable[Finding]) -> list[tuple[str, str]]:
+def told(findings: Iterable[CheckResult]) -> list[tuple[str, str]]:
     """Level and code of each finding."""
     return [(str(each.level), each.code) for each in findings]
 
 
-def worst(findings: Iterable[Finding]) -> list[tuple[str, str]]:
+def worst(findings: Iterable[CheckResult]) -> list[tuple[str, str]]:
     """Level and code of each finding that is not `ok`."""
-    return [(str(each.level), each.code) for each in findings if each.level is not Level.OK]
+    return [(str(each.level), each.code) for each in findings if each.level is not CheckLevel.OK]

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from mirror.check.bucket import bucket, listing, objects
-from mirror.check.ports import AccessBlock, Missed, PutVerdict
-from mirror.check.result import Finding
+from mirror.check.ports import PublicAccessBlock, PutVerdict, Unavailable
+from mirror.check.result import CheckResult
 from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import ObjectKey
@@ -22,12 +22,12 @@ OURS = FakeWorld().publish(expected_bucket_owner=ACCOUNT)
 STORE = replace(OURS, endpoint_url="https://store.example.com")
 CDN = replace(OURS, base_url="https://oidc.example.com")
 CLOUDFRONT = {"Service": "cloudfront.amazonaws.com"}
-RESTRICTED = AccessBlock(block_acls=True, ignore_acls=True, block_policy=True, restrict_buckets=True)
+RESTRICTED = PublicAccessBlock(block_acls=True, ignore_acls=True, block_policy=True, restrict_buckets=True)
 BLOCKED = replace(RESTRICTED, restrict_buckets=False)
-GONE = Missed("NoSuchBucket", "none", "Create it.")
+GONE = Unavailable("NoSuchBucket", "none", "Create it.")
 
 
-def looked(aws: FakeAws, publish: PublishSettings = OURS) -> tuple[Finding, ...]:
+def looked(aws: FakeAws, publish: PublishSettings = OURS) -> tuple[CheckResult, ...]:
     return tuple(bucket(publish, aws, KEYS))
 
 
@@ -74,13 +74,13 @@ def test_bucket_in_order_has_nothing_but_ok() -> None:
         pytest.param(FakeAws(block=RESTRICTED), OURS, [("failed", "policy.account_block")], id="account-restricted"),
         pytest.param(FakeAws(block=DENIED), OURS, [("note", "bucket.unseen")], id="account-unseen"),
         pytest.param(
-            FakeAws(block=Missed("NoSuchHost", "", "Look.")),
+            FakeAws(block=Unavailable("NoSuchHost", "", "Look.")),
             STORE,
             [("note", "bucket.conditional"), ("note", "bucket.unseen")],
             id="account-of-a-store",
         ),
         pytest.param(
-            FakeAws(block=Missed("NoSuchHost", "dns", "Look.")),
+            FakeAws(block=Unavailable("NoSuchHost", "dns", "Look.")),
             OURS,
             [("warning", "bucket.unseen")],
             id="account-silent",
@@ -153,7 +153,7 @@ def test_region_remedy_is_the_key_to_set() -> None:
     assert "`publish.region: eu-west-1`" in found.remedy
 
 
-def looked_at_rights(world: FakeWorld, aws: FakeAws, **publish: object) -> list[Finding]:
+def looked_at_rights(world: FakeWorld, aws: FakeAws, **publish: object) -> list[CheckResult]:
     return list(objects(NAME, world.publish(**publish), KEYS[:1], world.ports().bucket, aws))
 
 
@@ -185,7 +185,7 @@ def test_refused_list_names_the_action_and_the_bucket() -> None:
         pytest.param(
             DENIED, "rights.put", f"`s3:PutObject` on `arn:aws:s3:::oidc-bucket/{DISCOVERY_KEY}`", id="denied"
         ),
-        pytest.param(Missed("SlowDown", "", "Wait."), "rights.put", "Wait.", id="busy"),
+        pytest.param(Unavailable("SlowDown", "", "Wait."), "rights.put", "Wait.", id="busy"),
         pytest.param(
             "wrote", "rights.put_unconditional", "publish.conditional_writes: false", id="store-ignores-conditions"
         ),

@@ -9,8 +9,8 @@ import pytest
 from botocore.session import Session
 
 from mirror.check import clients
-from mirror.check.clients import RealAws
-from mirror.check.ports import AccessBlock, Identity, Missed
+from mirror.check.clients import AwsClient
+from mirror.check.ports import Identity, PublicAccessBlock, Unavailable
 from mirror.config.settings import PublishSettings
 from mirror.model import ObjectKey
 from mirror.publish.s3 import S3Bucket
@@ -29,7 +29,7 @@ KEY = ObjectKey("id/openid/v1/jwks")
 class Asked:
     """The instrument, a fresh bucket, and its owner's client."""
 
-    aws: RealAws
+    aws: AwsClient
     publish: PublishSettings
     owner: "S3Client"
     store: Store
@@ -38,7 +38,7 @@ class Asked:
 @pytest.fixture
 def asked(store: Store) -> Iterator[Asked]:
     owner = cast("S3Client", Session().create_client("s3", region_name="us-east-1", endpoint_url=store.server.url))
-    aws = RealAws()
+    aws = AwsClient()
     yield Asked(aws, store.publish, owner, store)
     aws.close()
     owner.close()
@@ -71,7 +71,7 @@ def test_changed_bucket_says_so(asked: Asked) -> None:
     asked.owner.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     asked.owner.put_bucket_policy(Bucket=bucket, Policy=policy)
     facts = asked.aws.bucket(asked.publish)
-    assert facts.access_block == AccessBlock(
+    assert facts.access_block == PublicAccessBlock(
         block_acls=False, ignore_acls=False, block_policy=False, restrict_buckets=True
     )
     assert (facts.policy, facts.versioning) == (policy, "Enabled")
@@ -81,7 +81,7 @@ def test_absent_bucket_is_missed(asked: Asked) -> None:
     """HEAD has no body: the status says it."""
     gone = replace(asked.publish, bucket="no-such-bucket")
     region = asked.aws.bucket(gone).region
-    assert isinstance(region, Missed)
+    assert isinstance(region, Unavailable)
     assert (region.code, "provision bucket" in region.remedy) == ("NoSuchBucket", True)
 
 
@@ -100,7 +100,7 @@ def test_region_is_told_by_the_store(asked: Asked, proxy: FaultProxy, reply: byt
     """A redirect, a refusal and a plain answer all carry the bucket's real region; it is never followed."""
     proxy.faults.append(Fault("HEAD", answer=reply))
     found = asked.aws.bucket(through(proxy, asked.publish)).region
-    assert (found.code if isinstance(found, Missed) else found) == region
+    assert (found.code if isinstance(found, Unavailable) else found) == region
     assert proxy.methods().count("HEAD") == 1
 
 
@@ -109,7 +109,7 @@ def test_denied_questions_are_missed_one_by_one(asked: Asked, proxy: FaultProxy)
     publish = through(proxy, asked.publish)
     proxy.faults.append(Fault("GET", answer=error_answer(403, "AccessDenied")))
     facts = asked.aws.bucket(publish)
-    assert isinstance(facts.access_block, Missed)
+    assert isinstance(facts.access_block, Unavailable)
     assert facts.policy == ""
 
 
@@ -142,7 +142,7 @@ def test_answers_to_the_write_are_told_apart(asked: Asked, proxy: FaultProxy, re
     """Only what a store says after its access check means that we may write; nothing is sent twice."""
     proxy.faults.append(Fault("PUT", answer=reply))
     found = asked.aws.may_put(through(proxy, asked.publish), KEY, None)
-    assert (found.code if isinstance(found, Missed) else found) == verdict
+    assert (found.code if isinstance(found, Unavailable) else found) == verdict
     assert proxy.methods() == ["PUT"]
 
 
@@ -164,7 +164,7 @@ def test_owner_is_compared_by_listing(asked: Asked, proxy: FaultProxy) -> None:
     assert asked.aws.belongs_to(publish, "444455556666", "id/") is False
     assert [b"x-amz-expected-bucket-owner" in head.lower() for head in proxy.requests] == [False, True]
     proxy.faults.append(Fault("GET", answer=error_answer(403, "AccessDenied")))
-    assert isinstance(asked.aws.belongs_to(publish, "444455556666", "id/"), Missed)
+    assert isinstance(asked.aws.belongs_to(publish, "444455556666", "id/"), Unavailable)
 
 
 def test_configured_owner_goes_with_each_request(asked: Asked, proxy: FaultProxy) -> None:
@@ -193,7 +193,7 @@ def test_account_that_is_not_reached_is_missed(asked: Asked) -> None:
         asked.store.server.certificates.ca_file, asked.store.home, AWS_ENDPOINT_URL_S3_CONTROL="https://localhost:1"
     ):
         found = asked.aws.account_block(asked.publish, "000000000000")
-    assert isinstance(found, Missed)
+    assert isinstance(found, Unavailable)
     assert "S3 Control of ap-southeast-2" in found.remedy
 
 
@@ -203,7 +203,7 @@ def test_credentials_that_are_not_there_are_told(asked: Asked) -> None:
     with aws_environment(ca_file, home, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY=""):
         assert asked.aws.credentials(asked.publish) is None
         missed = asked.aws.credentials(replace(asked.publish, profile="nobody"))
-    assert isinstance(missed, Missed)
+    assert isinstance(missed, Unavailable)
     assert missed.code == "ProfileNotFound"
 
 
@@ -234,6 +234,6 @@ def test_credentials_that_are_not_there_are_told(asked: Asked) -> None:
         ),
     ],
 )
-def test_answers_are_read(question: clients.Question[object], told: object, read: object) -> None:
+def test_answers_are_read(question: clients.BucketSetting[object], told: object, read: object) -> None:
     """As AWS and radosgw write them."""
     assert question.read(told) == read

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from mirror.check.clients import RealHistory
-from mirror.check.ports import HistoryState
+from mirror.check.clients import HistoryInspector
+from mirror.check.ports import HistoryFacts
 from mirror.config.settings import RepositorySettings as Settings
 from support.gits import bare, commit, environment, git, head_of, open_repository, program
 from support.situations import ISSUER, LEDGER
 
 
-def look(tmp: Path, remote: Path | str | None = None, **extra: str) -> HistoryState:
+def look(tmp: Path, remote: Path | str | None = None, **extra: str) -> HistoryFacts:
     settings = Settings(tmp / "snapshots.git", remote=None if remote is None else str(remote))
-    return RealHistory(settings, environment(tmp, **extra)).look()
+    return HistoryInspector(settings, environment(tmp, **extra)).look()
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -31,7 +31,7 @@ def test_whole_repository_and_remote_are_told(tmp_path: Path) -> None:
         repository.push()
         head = head_of(repository)
     before = tree(tmp_path)
-    assert look(tmp_path, remote) == HistoryState(local=head, remote=head, unpushed=0)
+    assert look(tmp_path, remote) == HistoryFacts(local=head, remote=head, unpushed=0)
     assert tree(tmp_path) == before
 
 
@@ -121,6 +121,6 @@ def test_ledger_that_is_not_believed_is_told(tmp_path: Path, is_remote: bool) ->
         commit(repository, {LEDGER: b"{}"})
         repository.push()
     settings = Settings(tmp_path / "snapshots.git", remote=str(remote))
-    (broken,) = RealHistory(settings, environment(tmp_path), issuers=[ISSUER]).look().broken
+    (broken,) = HistoryInspector(settings, environment(tmp_path), issuers=[ISSUER]).look().broken
     assert broken.code == "ledger.damaged"
     assert broken.where.startswith(LEDGER)

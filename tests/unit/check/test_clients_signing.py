@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mirror.addresses import repository_paths
-from mirror.check.clients import RealHistory
+from mirror.check.clients import HistoryInspector
 from mirror.check.ports import LedgerVerdict, SigningState
 from mirror.config.settings import RepositorySettings as Settings
 from mirror.model import IssuerUrl
@@ -38,7 +38,7 @@ def look(tmp: Path, files: dict[str, bytes], *, key: bool = True, signers: str |
         allowed_signers=None if signers is None else tmp / "signers",
         name="prod",
     )
-    return RealHistory(settings, environment(tmp), issuers=[ISSUER]).look().signing
+    return HistoryInspector(settings, environment(tmp), issuers=[ISSUER]).look().signing
 
 
 def verdict(state: SigningState) -> SignatureHeader | VerificationFailure | None:
@@ -106,7 +106,7 @@ def test_files_of_keys_that_cannot_be_used_are_told(tmp_path: Path) -> None:
 def test_missing_key_is_told(tmp_path: Path) -> None:
     """With the system's word and the command that makes one."""
     settings = Settings(tmp_path / "r.git", signing_key=tmp_path / "none")
-    refused = RealHistory(settings, environment(tmp_path)).look().signing.refused
+    refused = HistoryInspector(settings, environment(tmp_path)).look().signing.refused
     assert refused is not None
     assert "(No such file or directory)" in refused.sentence
     assert f"-f {tmp_path / 'none'}" in refused.remedy
@@ -137,7 +137,7 @@ def test_unreachable_remote_leaves_the_local_ledgers_judged(tmp_path: Path) -> N
         signing_key=write_key(tmp_path / "key"),
         name="prod",
     )
-    state = RealHistory(settings, environment(tmp_path), issuers=[ISSUER]).look()
+    state = HistoryInspector(settings, environment(tmp_path), issuers=[ISSUER]).look()
     assert state.fetch is not None
     assert isinstance(verdict(state.signing), SignatureHeader)
 

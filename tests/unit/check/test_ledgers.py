@@ -6,7 +6,7 @@ import pytest
 
 from mirror.check.ledgers import ledgers
 from mirror.check.ports import LedgerVerdict, SigningState
-from mirror.check.result import Finding
+from mirror.check.result import CheckResult
 from mirror.config.settings import RepositorySettings
 from mirror.model import IssuerUrl, Reason
 from mirror.trust.ledger_signature import Role, SignatureHeader, VerificationFailure
@@ -35,7 +35,7 @@ def found(
     remote: str | None = REMOTE,
     sample: SignatureHeader | VerificationFailure | None = None,
     refused: Reason | None = None,
-) -> list[Finding]:
+) -> list[CheckResult]:
     settings = RepositorySettings(
         Path("/r"),
         remote,
@@ -45,7 +45,7 @@ def found(
     return list(ledgers(settings, SigningState(sample, refused, ledgers=verdicts), issuers=3))
 
 
-def trusted(*verdicts: LedgerVerdict) -> list[Finding]:
+def trusted(*verdicts: LedgerVerdict) -> list[CheckResult]:
     return found(*verdicts, key=None)
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from mirror.check.cluster import tokens
 from mirror.check.local import circular, configuration, credentials, git, issuer_files, state
-from mirror.check.ports import HistoryState, Missed
+from mirror.check.ports import HistoryFacts, Unavailable
 from mirror.config.settings import AuthSettings, Issuer, ReadbackSettings, RepositorySettings, TlsSettings
 from mirror.model import Reason
 from mirror.ports import WebIdentityToken
@@ -188,15 +188,15 @@ def test_identity_is_told() -> None:
     [
         pytest.param(FakeAws(source=None), ("failed", "credentials.none"), id="none"),
         pytest.param(
-            FakeAws(source=Missed("ProfileNotFound", "no", "Correct it.")),
+            FakeAws(source=Unavailable("ProfileNotFound", "no", "Correct it.")),
             ("failed", "credentials.unusable"),
             id="profile",
         ),
         pytest.param(
-            FakeAws(who=Missed("ExpiredToken", "old", "Renew.")), ("failed", "credentials.expired"), id="expired"
+            FakeAws(who=Unavailable("ExpiredToken", "old", "Renew.")), ("failed", "credentials.expired"), id="expired"
         ),
         pytest.param(
-            FakeAws(who=Missed("InvalidAccessKeyId", "", "Correct.")),
+            FakeAws(who=Unavailable("InvalidAccessKeyId", "", "Correct.")),
             ("failed", "credentials.refused"),
             id="unknown-key",
         ),
@@ -211,13 +211,13 @@ def test_unusable_credentials_are_failures(aws: FakeAws, expected: tuple[str, st
 
 def test_sts_that_is_not_reached_is_a_warning() -> None:
     """Keys of the environment need no STS: a network may have a way to S3 alone."""
-    aws = FakeAws(who=Missed("ConnectTimeout", "", "Look."))
+    aws = FakeAws(who=Unavailable("ConnectTimeout", "", "Look."))
     assert told(credentials(PUBLISH, aws))[-1] == ("warning", "credentials.unknown")
 
 
 def test_store_without_sts_is_a_note() -> None:
     """What only AWS has is no fault of a store that is not AWS."""
-    aws = FakeAws(who=Missed("NoSuchHost", "", "Look."), source="something-new")
+    aws = FakeAws(who=Unavailable("NoSuchHost", "", "Look."), source="something-new")
     assert told(credentials(STORE, aws)) == [("ok", "credentials.found"), ("note", "credentials.unknown")]
 
 
@@ -240,29 +240,29 @@ UNSIGNED = ("warning", "repository.unsigned")
     ("state", "remote", "expected"),
     [
         pytest.param(
-            HistoryState(HEAD, remote=HEAD, unpushed=0), REMOTE, [WHOLE, FETCHED, MAY_PUSH, UNSIGNED], id="in-order"
+            HistoryFacts(HEAD, remote=HEAD, unpushed=0), REMOTE, [WHOLE, FETCHED, MAY_PUSH, UNSIGNED], id="in-order"
         ),
-        pytest.param(HistoryState(HEAD), None, [WHOLE, ("note", "git.no_remote")], id="no-remote"),
-        pytest.param(HistoryState(), None, [("note", "git.empty"), ("note", "git.no_remote")], id="empty"),
-        pytest.param(HistoryState(unreadable=REASON), REMOTE, [("failed", "code")], id="unreadable"),
+        pytest.param(HistoryFacts(HEAD), None, [WHOLE, ("note", "git.no_remote")], id="no-remote"),
+        pytest.param(HistoryFacts(), None, [("note", "git.empty"), ("note", "git.no_remote")], id="empty"),
+        pytest.param(HistoryFacts(unreadable=REASON), REMOTE, [("failed", "code")], id="unreadable"),
         pytest.param(
-            HistoryState(HEAD, damaged=REASON), None, [("failed", "code"), ("note", "git.no_remote")], id="damaged"
+            HistoryFacts(HEAD, damaged=REASON), None, [("failed", "code"), ("note", "git.no_remote")], id="damaged"
         ),
         pytest.param(
-            HistoryState(HEAD, broken=(REASON, REASON)),
+            HistoryFacts(HEAD, broken=(REASON, REASON)),
             None,
             [WHOLE, ("failed", "code"), ("failed", "code"), ("note", "git.no_remote")],
             id="ledgers-broken",
         ),
-        pytest.param(HistoryState(HEAD, fetch=REASON), REMOTE, [WHOLE, ("failed", "code"), UNSIGNED], id="remote-down"),
+        pytest.param(HistoryFacts(HEAD, fetch=REASON), REMOTE, [WHOLE, ("failed", "code"), UNSIGNED], id="remote-down"),
         pytest.param(
-            HistoryState(HEAD, push=REASON, unpushed=1),
+            HistoryFacts(HEAD, push=REASON, unpushed=1),
             REMOTE,
             [WHOLE, FETCHED, ("failed", "code"), UNSIGNED],
             id="denied",
         ),
         pytest.param(
-            HistoryState(HEAD, unpushed=2),
+            HistoryFacts(HEAD, unpushed=2),
             REMOTE,
             [WHOLE, FETCHED, MAY_PUSH, ("warning", "git.unpushed"), UNSIGNED],
             id="unpushed",
@@ -270,7 +270,7 @@ UNSIGNED = ("warning", "repository.unsigned")
     ],
 )
 def test_history_is_told(
-    tmp_path: Path, state: HistoryState, remote: str | None, expected: list[tuple[str, str]]
+    tmp_path: Path, state: HistoryFacts, remote: str | None, expected: list[tuple[str, str]]
 ) -> None:
     """Local repository, remote, right to push: each with its own finding."""
     assert told(git(RepositorySettings(tmp_path, remote=remote), FakeHistoryView(state), issuers=1)) == expected
@@ -278,7 +278,7 @@ def test_history_is_told(
 
 def test_absent_repository_is_a_note(tmp_path: Path) -> None:
     """Before the first pass there is none."""
-    found = git(RepositorySettings(tmp_path / "none.git"), FakeHistoryView(HistoryState()), issuers=1)
+    found = git(RepositorySettings(tmp_path / "none.git"), FakeHistoryView(HistoryFacts()), issuers=1)
     assert told(found) == [("note", "git.absent"), ("note", "git.no_remote")]
 
 

@@ -15,13 +15,13 @@ import pytest
 
 from mirror.check.result import (
     WHERE,
-    Cause,
-    Diagnosis,
-    Place,
-    Station,
-    arranged,
+    CheckCause,
+    CheckReport,
+    CheckTarget,
+    Component,
     causes,
     named_issuers,
+    sort_by_cause,
     span,
     stations,
     to_json,
@@ -55,9 +55,9 @@ def test_sts_error_leads_to_the_public_documents() -> None:
     """Fact 27: not public, slow, fetched too often, or a key that is not public."""
     found = causes(RETRIEVE)
     assert found[0].code == "documents_not_public"
-    assert stations(found)[:3] == (Station.PUBLIC, Station.POLICY, Station.BUCKET)
-    assert {each.stations for each in found if each.code == "documents_slow"} == {(Station.PUBLIC,)}
-    assert Station.KEYS in stations(found)
+    assert stations(found)[:3] == (Component.PUBLIC, Component.POLICY, Component.BUCKET)
+    assert {each.stations for each in found if each.code == "documents_slow"} == {(Component.PUBLIC,)}
+    assert Component.KEYS in stations(found)
 
 
 def test_unknown_error_looks_everywhere() -> None:
@@ -65,7 +65,7 @@ def test_unknown_error_looks_everywhere() -> None:
     (cause,) = causes("the printer is on fire")
     assert (cause.code, stations((cause,))) == (
         "unknown_error",
-        tuple(each for each in Station if each is not Station.FLEET),
+        tuple(each for each in Component if each is not Component.FLEET),
     )
 
 
@@ -96,34 +96,34 @@ def test_port_that_iam_drops_hides_no_issuer(settings: Settings) -> None:
 
 def test_findings_come_in_the_order_of_the_causes() -> None:
     """What the likeliest cause would show is told first."""
-    findings = tuple(Place(station, "x").ok("a", "b") for station in Station)
-    found = arranged(Diagnosis(MOMENT, findings), causes(RETRIEVE))
-    assert [each.station for each in found.findings][:3] == [Station.PUBLIC, Station.POLICY, Station.BUCKET]
+    findings = tuple(CheckTarget(station, "x").ok("a", "b") for station in Component)
+    found = sort_by_cause(CheckReport(MOMENT, findings), causes(RETRIEVE))
+    assert [each.station for each in found.findings][:3] == [Component.PUBLIC, Component.POLICY, Component.BUCKET]
     assert len(found.findings) == len(findings)
     assert found.causes == causes(RETRIEVE)
 
 
 NOW = datetime(2026, 11, 23, 8, 0, 0, 5, tzinfo=UTC)
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs/reference/check.schema.json").read_text())
-PLACE = Place(Station.BUCKET, "bucket b", IssuerName("syd-prod"))
+PLACE = CheckTarget(Component.BUCKET, "bucket b", IssuerName("syd-prod"))
 FAILED = PLACE.failed("x.y", "It is so.", "Do it.")
 
 
 def test_diagnosis_obeys_its_schema() -> None:
     """Every field, with and without an issuer and a remedy; the schema knows every station and level."""
-    causes = (Cause("c", "Because.", "Do.", (Station.KEYS,)),)
-    document = to_json(Diagnosis(NOW, (FAILED, Place(Station.GIT, "x").ok("a.b", "Good.")), causes))
+    causes = (CheckCause("c", "Because.", "Do.", (Component.KEYS,)),)
+    document = to_json(CheckReport(NOW, (FAILED, CheckTarget(Component.GIT, "x").ok("a.b", "Good.")), causes))
     jsonschema.Draft202012Validator(SCHEMA).validate(document)
     assert document["exit_status"] == 1
     assert document["counts"] == {"failed": 1, "warning": 0, "note": 0, "ok": 1}
     assert document["time"] == "2026-11-23T08:00:00+00:00"
-    assert SCHEMA["$defs"]["station"]["enum"] == [str(each) for each in Station]
+    assert SCHEMA["$defs"]["station"]["enum"] == [str(each) for each in Component]
 
 
 def test_warnings_leave_the_exit_status_0() -> None:
     """Only what failed makes it 1."""
-    assert Diagnosis(NOW, (PLACE.warning("a", "b", "c"), PLACE.note("a", "b"))).exit_status is ExitStatus.CURRENT
-    assert Diagnosis(NOW, (FAILED,)).exit_status is ExitStatus.FAILED
+    assert CheckReport(NOW, (PLACE.warning("a", "b", "c"), PLACE.note("a", "b"))).exit_status is ExitStatus.CURRENT
+    assert CheckReport(NOW, (FAILED,)).exit_status is ExitStatus.FAILED
 
 
 @pytest.mark.parametrize(

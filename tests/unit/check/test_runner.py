@@ -8,9 +8,9 @@ from threading import Event
 import pytest
 
 from mirror.addresses import object_keys
-from mirror.check.ports import HistoryState
-from mirror.check.result import Diagnosis, Station
-from mirror.check.runner import examine
+from mirror.check.ports import HistoryFacts
+from mirror.check.result import CheckReport, Component
+from mirror.check.runner import run_checks
 from mirror.model import IssuerName, IssuerUrl, Reason
 from mirror.report import ExitStatus
 from support.doctor import FakeAws, FakeHistoryView, allow, instruments, policy_of, worst
@@ -26,15 +26,15 @@ def situation(tmp_path: Path) -> Situation:
     return made
 
 
-def examined(situation: Situation, aws: FakeAws | None = None, history: FakeHistoryView | None = None) -> Diagnosis:
+def examined(situation: Situation, aws: FakeAws | None = None, history: FakeHistoryView | None = None) -> CheckReport:
     tools = instruments(situation.world, aws, history)
-    return examine(situation.settings(), tools, situation.now, names=ALL, station_seconds=1)
+    return run_checks(situation.settings(), tools, situation.now, names=ALL, station_seconds=1)
 
 
 def test_world_in_order_has_nothing_to_mend(situation: Situation) -> None:
     """Every station speaks, and none has more than a note."""
     found = examined(situation)
-    assert {each.station for each in found.findings} == set(Station) - {Station.FLEET}
+    assert {each.station for each in found.findings} == set(Component) - {Component.FLEET}
     assert [each for each in worst(found.findings) if each[0] != "note"] == []
     assert found.exit_status is ExitStatus.CURRENT
 
@@ -51,7 +51,7 @@ def test_what_is_shared_comes_first_and_the_worst_first_in_a_station(situation: 
     situation.show(ONE, silent(code="forbidden"))
     found = examined(situation).findings
     assert [each.issuer for each in found] == sorted((each.issuer for each in found), key=lambda name: name or "")
-    assert next(each for each in found if each.station is Station.APISERVERS).code == "forbidden"
+    assert next(each for each in found if each.station is Component.APISERVERS).code == "forbidden"
 
 
 def test_failed_finding_is_exit_status_1(situation: Situation) -> None:
@@ -67,15 +67,15 @@ def test_station_that_hangs_hides_no_other(situation: Situation) -> None:
     found = examined(situation, history=FakeHistoryView(before=forever.wait))
     forever.set()
     assert time.monotonic() - before < 30
-    assert [each.code for each in found.findings if each.station is Station.GIT] == ["station.timeout"]
-    assert {each.station for each in found.findings} == set(Station) - {Station.FLEET}
+    assert [each.code for each in found.findings if each.station is Component.GIT] == ["station.timeout"]
+    assert {each.station for each in found.findings} == set(Component) - {Component.FLEET}
 
 
 def test_station_that_breaks_hides_no_other_and_tells_no_secret(situation: Situation) -> None:
     """Only the kind of an unknown error is told."""
     found = examined(situation, FakeAws(raises=RuntimeError("AKIA-secret")))
     (broken,) = [each for each in found.findings if each.code == "station.broken"]
-    assert (broken.station, "RuntimeError" in broken.sentence) == (Station.BUCKET, True)
+    assert (broken.station, "RuntimeError" in broken.sentence) == (Component.BUCKET, True)
     assert "AKIA-secret" not in repr(found)
 
 
@@ -84,8 +84,8 @@ def test_hearing_that_breaks_is_told_once(situation: Situation) -> None:
     tools = instruments(situation.world)
     settings = situation.settings()
     situation.world.source.answers = None  # type: ignore[assignment]  # a defect of the source
-    found = examine(settings, tools, situation.now, names=ALL)
-    assert [e.code for e in found.findings if e.station in (Station.APISERVERS, Station.KEYS)] == ["station.broken"]
+    found = run_checks(settings, tools, situation.now, names=ALL)
+    assert [e.code for e in found.findings if e.station in (Component.APISERVERS, Component.KEYS)] == ["station.broken"]
 
 
 def test_other_issuers_are_not_asked_but_their_keys_count(situation: Situation) -> None:
@@ -93,7 +93,7 @@ def test_other_issuers_are_not_asked_but_their_keys_count(situation: Situation) 
     settings = situation.settings()
     other = replace(settings.issuers[0], name=IssuerName("other"), issuer=IssuerUrl(f"{settings.issuers[0].issuer}-2"))
     both = replace(settings, issuers=(*settings.issuers, other))
-    found = examine(both, instruments(situation.world), situation.now, names=ALL)
+    found = run_checks(both, instruments(situation.world), situation.now, names=ALL)
     assert {each.issuer for each in found.findings} == {None, NAME}
     (narrow,) = [each for each in found.findings if each.code == "policy.narrow"]
     assert "identifier-2/" in narrow.sentence
@@ -109,21 +109,21 @@ def test_bucket_that_is_written_with_two_credentials_has_one_policy(situation: S
     keys = [key for each in (first, other) for key in object_keys(each.issuer, publish.base_url, "")]
     aws = FakeAws().set(policy=policy_of(allow(*keys)))
     both = replace(settings, issuers=(first, other))
-    found = examine(both, instruments(situation.world, aws), situation.now, names=ALL)
+    found = run_checks(both, instruments(situation.world, aws), situation.now, names=ALL)
     assert [each.code for each in found.findings if each.code.startswith("policy.")][-1] == "policy.exact"
     assert {each.code for each in found.findings} & {"policy.wider", "policy.narrow"} == set()
 
 
 def test_wanted_stations_alone_are_told(situation: Situation) -> None:
     """For the keys the apiservers and the public URLs are looked at too."""
-    wanted = frozenset({Station.KEYS})
-    found = examine(situation.settings(), instruments(situation.world), situation.now, names=ALL, stations=wanted)
-    assert {each.station for each in found.findings} == {Station.KEYS}
+    wanted = frozenset({Component.KEYS})
+    found = run_checks(situation.settings(), instruments(situation.world), situation.now, names=ALL, stations=wanted)
+    assert {each.station for each in found.findings} == {Component.KEYS}
     assert "keys.public" in {each.code for each in found.findings}
 
 
 def test_broken_history_is_told_with_everything_else(situation: Situation) -> None:
     """An unreadable repository stops no other station."""
-    state = HistoryState(unreadable=Reason("git.unreadable", "No.", "Mend it."))
+    state = HistoryFacts(unreadable=Reason("git.unreadable", "No.", "Mend it."))
     found = examined(situation, history=FakeHistoryView(state))
     assert [each for each in worst(found.findings) if each[0] == "failed"] == [("failed", "git.unreadable")]

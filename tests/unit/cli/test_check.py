@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from click import unstyle
 
-from mirror.check.result import Cause, Diagnosis, Finding, Place, Station
+from mirror.check.result import CheckCause, CheckReport, CheckResult, CheckTarget, Component
 from mirror.cli.check import QUIET_FROM, WIDTH, check_lines, distinct, findings, fleet_lines
 from mirror.model import IssuerName, IssuerUrl, KeyName, Kid
 from support.doctor import told
@@ -16,18 +16,18 @@ from support.keys import RSA_KEYS
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 NAME = IssuerName("syd-prod")
 URLS = {NAME: IssuerUrl("https://oidc.example.com/syd")}
-PLACE = Place(Station.APISERVERS, "https://10.0.0.11:6443", NAME)
+PLACE = CheckTarget(Component.APISERVERS, "https://10.0.0.11:6443", NAME)
 COMMAND = "`kubectl create clusterrolebinding oidc-mirror --group=system:unauthenticated --clusterrole=long`"
 
 
-def text(*findings: Finding, causes: tuple[Cause, ...] = ()) -> str:
-    return unstyle("\n".join(check_lines(Diagnosis(NOW, findings, causes), URLS)))
+def text(*findings: CheckResult, causes: tuple[CheckCause, ...] = ()) -> str:
+    return unstyle("\n".join(check_lines(CheckReport(NOW, findings, causes), URLS)))
 
 
 def test_findings_are_grouped_and_counted() -> None:
     """Heading, station, subject, then level, code, sentence and remedy; the counts at the end."""
     shown = text(
-        Place(Station.STATE, "/var/lib").ok("state.writable", "Good."),
+        CheckTarget(Component.STATE, "/var/lib").ok("state.writable", "Good."),
         PLACE.failed("forbidden", "No.", "Bind it."),
         PLACE.ok("tls.valid", "Long."),
     )
@@ -64,14 +64,15 @@ def test_same_remedy_is_told_once() -> None:
 
 def test_text_from_outside_is_escaped() -> None:
     """No control character reaches the terminal, from the subject or the sentence."""
-    shown = text(Place(Station.GIT, "a\x1b[31m", NAME).warning("x", "b\x1b]0;title\x07 c\u202ed", "e\rf"))
+    shown = text(CheckTarget(Component.GIT, "a\x1b[31m", NAME).warning("x", "b\x1b]0;title\x07 c\u202ed", "e\rf"))
     assert not [character for character in shown if not character.isprintable() and character != "\n"]
 
 
 def test_many_quiet_issuers_are_only_counted() -> None:
     """Of a fleet, those with something to mend are shown."""
     quiet = [
-        Place(Station.KEYS, "x", IssuerName(f"n{number}")).ok("keys.same", "Same.") for number in range(QUIET_FROM)
+        CheckTarget(Component.KEYS, "x", IssuerName(f"n{number}")).ok("keys.same", "Same.")
+        for number in range(QUIET_FROM)
     ]
     shown = text(*quiet, PLACE.failed("forbidden", "No.", "Bind it."))
     assert "n3" not in shown
@@ -82,9 +83,9 @@ def test_many_quiet_issuers_are_only_counted() -> None:
 def test_causes_come_first_with_what_was_found_for_them() -> None:
     """Before the findings: each cause, its remedy, and whether it shows."""
     causes = (
-        Cause("hidden", "Hidden.", "Open it.", (Station.APISERVERS,)),
-        Cause("role", "Denied.", "Ask.", ()),
-        Cause("git", "Torn.", "Mend.", (Station.GIT, Station.STATE)),
+        CheckCause("hidden", "Hidden.", "Open it.", (Component.APISERVERS,)),
+        CheckCause("role", "Denied.", "Ask.", ()),
+        CheckCause("git", "Torn.", "Mend.", (Component.GIT, Component.STATE)),
     )
     shown = text(PLACE.failed("forbidden", "y", "z"), causes=causes)
     assert shown.splitlines()[:11] == [
