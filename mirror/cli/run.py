@@ -117,8 +117,10 @@ def _keep_books(settings: Settings, report: Report, began: datetime, logger: "Fi
 
     ended_at = datetime.now(UTC)
     seconds = max((ended_at - began).total_seconds(), 0.0)
-    before = status_files.resume(settings).configured(publications(settings))
-    status_files.keep(settings, before.after(report, ended_at=ended_at, seconds=seconds, commits=()), logger)
+    before = status_files.load_counters(settings).configured(publications(settings))
+    status_files.write_status_files(
+        settings, before.after(report, ended_at=ended_at, seconds=seconds, commits=()), logger
+    )
 
 
 def show(report: Report, output: str) -> None:

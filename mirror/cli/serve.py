@@ -15,8 +15,8 @@ from mirror.cli.options import Common
 from mirror.cli.wiring import open_ports, open_state_dir
 from mirror.config.settings import Settings
 from mirror.daemon.config_watcher import Configuration
-from mirror.daemon.daemon import Daemon, Notifier
-from mirror.daemon.runner import Passes
+from mirror.daemon.daemon import Daemon, SystemdNotifier
+from mirror.daemon.runner import PassRunner
 from mirror.log import configure
 from mirror.report import Report, to_json
 
@@ -35,10 +35,10 @@ def serve(options: Common, load: Callable[[], Settings], output: str) -> int:
     logger = configure(options.log_level, options.log_format)
     configuration = Configuration(load, options.config, logger)
     settings = configuration.settings
-    notifier = Notifier(os.environ)
+    notifier = SystemdNotifier(os.environ)
     with ExitStack() as stack:
         stack.enter_context(open_state_dir(settings, dry_run=False))
-        passes = Passes(
+        passes = PassRunner(
             configuration,
             lambda wanted: open_ports(wanted, dry_run=False),
             logger,
@@ -51,7 +51,7 @@ def serve(options: Common, load: Callable[[], Settings], output: str) -> int:
 
 
 @contextmanager
-def _pages(address: tuple[str, int], daemon: Daemon, passes: Passes) -> Iterator[None]:
+def _pages(address: tuple[str, int], daemon: Daemon, passes: PassRunner) -> Iterator[None]:
     from mirror.daemon.metrics import render  # noqa: PLC0415  `http: false` does without
     from mirror.daemon.status_page import Page  # noqa: PLC0415  `http: false` does without
     from mirror.daemon.web import Server, Sources, application, listen  # noqa: PLC0415  `http: false` does without

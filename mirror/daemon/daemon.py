@@ -15,9 +15,9 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from mirror.daemon.config_watcher import Configuration
-from mirror.daemon.pass_history import Chronicle
-from mirror.daemon.runner import Passes
-from mirror.daemon.scheduler import BEAT_SECONDS, Schedule, Verdict, health, patience_seconds, readiness
+from mirror.daemon.pass_history import PassHistory
+from mirror.daemon.runner import PassRunner
+from mirror.daemon.scheduler import BEAT_SECONDS, HealthResult, Schedule, health, max_silence_seconds, readiness
 from mirror.report import ExitStatus, State
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _MICROSECONDS = 1_000_000
 _NANOSECONDS_IN_A_MICROSECOND = 1000
 
 
-class Notifier:
+class SystemdNotifier:
     """Sends states to the socket that systemd named; silent where it named none. Never raises: it is only told.
 
     `watchdog_seconds` is how often at least `WATCHDOG=1` is expected; None where nobody watches.
@@ -80,7 +80,7 @@ END_SECONDS = 1.3
 _LOOK_AT_FILES_SECONDS = 10.0
 
 
-class Word(Enum):
+class Command(Enum):
     """What the main thread hears."""
 
     STOP = auto()
@@ -90,10 +90,10 @@ class Word(Enum):
 
 
 _SIGNALS = {
-    signal.SIGTERM: Word.STOP,
-    signal.SIGINT: Word.STOP,
-    signal.SIGHUP: Word.RELOAD,
-    signal.SIGUSR1: Word.NOW,
+    signal.SIGTERM: Command.STOP,
+    signal.SIGINT: Command.STOP,
+    signal.SIGHUP: Command.RELOAD,
+    signal.SIGUSR1: Command.NOW,
 }
 
 
@@ -103,8 +103,8 @@ class Daemon:
     def __init__(
         self,
         configuration: Configuration,
-        passes: Passes,
-        notifier: Notifier,
+        passes: PassRunner,
+        notifier: SystemdNotifier,
         logger: "FilteringBoundLogger",
     ) -> None:
         self._configuration = configuration
@@ -112,25 +112,25 @@ class Daemon:
         self._notifier = notifier
         self._logger = logger
         # Made to be filled by a signal handler that interrupts whatever holds it.
-        self._words: SimpleQueue[Word] = SimpleQueue()
+        self._words: SimpleQueue[Command] = SimpleQueue()
         self._schedule = Schedule(
             passes.run,
-            lambda: self._words.put(Word.ENDED),
+            lambda: self._words.put(Command.ENDED),
             logger,
             interval=configuration.settings.interval,
         )
         self._looked_at_files = time.monotonic()
 
-    def health(self) -> Verdict:
+    def health(self) -> HealthResult:
         """Whether process and scheduler are alive."""
         return health(self._schedule.pulse(), time.monotonic(), self._patience())
 
-    def readiness(self) -> Verdict:
+    def readiness(self) -> HealthResult:
         """Whether a pass has ended lately."""
         return readiness(self._schedule.pulse(), time.monotonic(), self._patience())
 
     def _patience(self) -> float:
-        return patience_seconds(self._configuration.settings)
+        return max_silence_seconds(self._configuration.settings)
 
     def run(self) -> int:
         """Serve, and give the exit status: 0 after a stop, 1 when the failure budget is spent.
@@ -144,14 +144,14 @@ class Daemon:
             self._notifier.send("READY=1", self._notifier.status("The first pass runs."))
             while True:
                 word = self._hear(self._tick_seconds())
-                if word is Word.STOP:
+                if word is Command.STOP:
                     return self._stop()
-                if word is Word.ENDED and self._ended():
+                if word is Command.ENDED and self._ended():
                     self._stop()
                     return ExitStatus.FAILED
-                if word is Word.RELOAD:
+                if word is Command.RELOAD:
                     self._reload()
-                if word is Word.NOW:
+                if word is Command.NOW:
                     self._schedule.now()
                 self._tick()
 
@@ -167,7 +167,7 @@ class Daemon:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _hear(self, seconds: float) -> Word | None:
+    def _hear(self, seconds: float) -> Command | None:
         try:
             return self._words.get(timeout=max(seconds, 0.0))
         except Empty:
@@ -233,11 +233,11 @@ class Daemon:
     def _wait_for_end(self, deadline: float) -> None:
         """Until no pass runs, the deadline is over, or somebody says stop again."""
         while self._schedule.running and (left := deadline - time.monotonic()) > 0:
-            if self._hear(min(left, BEAT_SECONDS)) is Word.STOP:
+            if self._hear(min(left, BEAT_SECONDS)) is Command.STOP:
                 return
 
 
-def summary(chronicle: Chronicle) -> str:
+def summary(chronicle: PassHistory) -> str:
     """How things stand, in one line for `systemctl status`."""
     report = chronicle.report
     if report is None or chronicle.ended_at is None or chronicle.seconds is None:

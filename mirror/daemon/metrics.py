@@ -14,17 +14,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from mirror import __version__
-from mirror.daemon.pass_history import RESULTS, Chronicle, Known
+from mirror.daemon.pass_history import RESULTS, IssuerState, PassHistory
 from mirror.model import TRANSIENT_CODES, IssuerName, Observation, Observed, Status
 
 PREFIX = "oidc_mirror_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _NOT_PUBLIC = "signing_key.not_public"
 APISERVER_STATES = ("usable", "unreachable", "refused")
-_Group = tuple[Known, ...]
+_Group = tuple[IssuerState, ...]
 
 
-def render(chronicle: Chronicle) -> bytes:
+def render(chronicle: PassHistory) -> bytes:
     """The metrics in Prometheus' text form, version 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Rendering(chronicle))
@@ -34,7 +34,7 @@ def render(chronicle: Chronicle) -> bytes:
 class _Rendering(Collector):
     """Shows one chronicle to a registry."""
 
-    def __init__(self, chronicle: Chronicle) -> None:
+    def __init__(self, chronicle: PassHistory) -> None:
         self._chronicle = chronicle
 
     def collect(self) -> Iterator[Metric]:
@@ -42,7 +42,7 @@ class _Rendering(Collector):
         return families(self._chronicle)
 
 
-def families(chronicle: Chronicle) -> Iterator[Metric]:
+def families(chronicle: PassHistory) -> Iterator[Metric]:
     """Every metric, those without a sample included."""
     yield from _of_passes(chronicle)
     groups = chronicle.groups()
@@ -61,7 +61,7 @@ def families(chronicle: Chronicle) -> Iterator[Metric]:
 # ------------------------------------------------------------------------------------------------- passes
 
 
-def _of_passes(chronicle: Chronicle) -> Iterator[Metric]:
+def _of_passes(chronicle: PassHistory) -> Iterator[Metric]:
     build = _gauge("build_info", "The running version, as a label.", "version")
     build.add_metric([__version__], 1)
     yield build
@@ -162,7 +162,7 @@ def _of_keys(groups: Mapping[IssuerName, _Group]) -> Iterator[Metric]:
     yield _counted("issuer_held", "Changes that wait for an operator.", held)
 
 
-def _signs_in_vain(known: Known) -> bool:
+def _signs_in_vain(known: IssuerState) -> bool:
     return known.report is not None and any(each.name == _NOT_PUBLIC for each in known.report.events)
 
 
@@ -170,7 +170,7 @@ def _later(moments: dict[tuple[bool, str], float], at: tuple[bool, str], moment:
     moments[at] = max(moment.timestamp(), moments.get(at, 0.0))
 
 
-def _of_readback(chronicle: Chronicle, groups: Mapping[IssuerName, _Group]) -> Iterator[Metric]:
+def _of_readback(chronicle: PassHistory, groups: Mapping[IssuerName, _Group]) -> Iterator[Metric]:
     ok = _gauge(
         "readback_ok", "Whether the world sees the documents as meant (1) or not (0), by the last look.", "issuer"
     )
@@ -216,7 +216,7 @@ def _counted(name: str, text: str, values: Mapping[IssuerName, float]) -> GaugeM
 # ---------------------------------------------------------------------------------------- what was counted
 
 
-def resumed(text: str) -> Chronicle:
+def resumed(text: str) -> PassHistory:
     """What an earlier process counted, from the file that it wrote: counters go on, a last success stays known.
 
     Text that is no such file gives an empty chronicle.
@@ -235,5 +235,5 @@ def resumed(text: str) -> Chronicle:
                 elif name == "issuer_last_success_timestamp_seconds" and sample.value > 0:
                     succeeded[issuer] = datetime.fromtimestamp(sample.value, UTC)
     except (ValueError, KeyError, OverflowError, OSError):
-        return Chronicle()
-    return Chronicle(passes=passes, repaired_before=repaired, succeeded_before=succeeded)
+        return PassHistory()
+    return PassHistory(passes=passes, repaired_before=repaired, succeeded_before=succeeded)

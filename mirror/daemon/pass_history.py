@@ -19,7 +19,7 @@ _REPAIR = "repair"
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class IssuerState:
     """What is known of one published issuer; `is_former` when it is one of an entry's former ones.
 
     `report` is that of the last pass that decided about it. `succeeded_at` is when a pass last found nothing failed
@@ -49,14 +49,14 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Chronicle:
+class PassHistory:
     """Everything that is remembered. `report`, `ended_at` and `seconds` are None before the first pass has ended.
 
     `passes` counts by result (`RESULTS`); `failed_in_a_row` since the last pass that did not fail. `commits` are the
     newest, newest first. `repaired_before` and `succeeded_before`, by name, were learned by an earlier process.
     """
 
-    issuers: Mapping[IssuerUrl, Known] = field(default_factory=dict)
+    issuers: Mapping[IssuerUrl, IssuerState] = field(default_factory=dict)
     report: Report | None = None
     ended_at: datetime | None = None
     seconds: float | None = None
@@ -66,26 +66,28 @@ class Chronicle:
     repaired_before: Mapping[IssuerName, int] = field(default_factory=dict)
     succeeded_before: Mapping[IssuerName, datetime] = field(default_factory=dict)
 
-    def groups(self) -> Mapping[IssuerName, tuple[Known, ...]]:
+    def groups(self) -> Mapping[IssuerName, tuple[IssuerState, ...]]:
         """What is known by entry of the configuration: the issuer itself first, then its former ones."""
-        found: dict[IssuerName, tuple[Known, ...]] = {}
+        found: dict[IssuerName, tuple[IssuerState, ...]] = {}
         for known in self.issuers.values():
             found[known.name] = (*found.get(known.name, ()), known)
         return found
 
-    def configured(self, publications: Iterable[PublishedIssuer]) -> "Chronicle":
+    def configured(self, publications: Iterable[PublishedIssuer]) -> "PassHistory":
         """The same with exactly these issuers: what is no longer configured is forgotten."""
         return replace(self, issuers={each.url: self._known(each) for each in publications})
 
-    def _known(self, publication: PublishedIssuer) -> Known:
+    def _known(self, publication: PublishedIssuer) -> IssuerState:
         name, url = publication.issuer.name, publication.url
         is_former = url != publication.issuer.issuer
         known = self.issuers.get(url)
         if known is None:
-            return Known(name, url, is_former, succeeded_at=self.succeeded_before.get(name))
+            return IssuerState(name, url, is_former, succeeded_at=self.succeeded_before.get(name))
         return replace(known, name=name, is_former=is_former)
 
-    def after(self, report: Report, *, ended_at: datetime, seconds: float, commits: tuple[Version, ...]) -> "Chronicle":
+    def after(
+        self, report: Report, *, ended_at: datetime, seconds: float, commits: tuple[Version, ...]
+    ) -> "PassHistory":
         """The chronicle after a pass that took `seconds` and ended at `ended_at` (aware, UTC)."""
         told = {each.issuer: each for each in report.issuers}
         failed = report.exit_status is ExitStatus.FAILED
@@ -102,7 +104,7 @@ class Chronicle:
         )
 
 
-def _after(known: Known, told: IssuerReport | None, now: datetime) -> Known:
+def _after(known: IssuerState, told: IssuerReport | None, now: datetime) -> IssuerState:
     if told is None:  # nothing could be decided in this pass
         return known
     stands = bool(told.objects) and all(each.effect in _STANDING for each in told.objects)
@@ -120,7 +122,7 @@ def _after(known: Known, told: IssuerReport | None, now: datetime) -> Known:
     )
 
 
-def _safe_to_sign_at(known: Known, told: IssuerReport) -> datetime | None:
+def _safe_to_sign_at(known: IssuerState, told: IssuerReport) -> datetime | None:
     """From when on the public keys may sign; what was seen before a change, or before a look that failed, is void."""
     if told.look is not None or told.safe_to_sign_at is not None:
         return told.safe_to_sign_at

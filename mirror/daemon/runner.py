@@ -39,7 +39,7 @@ class _Opened:
     stack: ExitStack
 
 
-class Passes:
+class PassRunner:
     """Makes passes, one at a time, and remembers what came of them in `chronicle`.
 
     Adapters live as long as the settings, the credentials on disk and the buckets are good. After a pass in which they
@@ -61,7 +61,7 @@ class Passes:
         self._opened: _Opened | None = None
         self._stopping = Event()
         settings = configuration.settings
-        self.chronicle = status_files.resume(settings).configured(publications(settings))
+        self.chronicle = status_files.load_counters(settings).configured(publications(settings))
         # A daemon that starts looks at everything once: what it shows of the world is then never unknown for an hour.
         with suppress(OSError):
             (settings.state_dir / local_state.VERIFIED_FILE_NAME).unlink()
@@ -116,7 +116,7 @@ class Passes:
         settings, commits = self._configuration.settings, self._commits(report)
         chronicle = self.chronicle.configured(publications(settings))
         self.chronicle = chronicle.after(report, ended_at=datetime.now(UTC), seconds=seconds, commits=commits)
-        status_files.keep(settings, self.chronicle, self._logger)
+        status_files.write_status_files(settings, self.chronicle, self._logger)
         self._tell(report)
 
     def _ports(self, settings: Settings) -> Ports:

@@ -34,7 +34,7 @@ INTERVALS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
+class Heartbeat:
     """When the daemon began, when the scheduler last beat, and when a pass last ended (None: none yet)."""
 
     began: float
@@ -43,19 +43,19 @@ class Pulse:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class HealthResult:
     """A yes or no, and one sentence for people."""
 
     ok: bool
     sentence: str
 
 
-def patience_seconds(settings: Settings) -> float:
+def max_silence_seconds(settings: Settings) -> float:
     """How long no pass may end: three intervals, and what asking all apiservers may take."""
     return INTERVALS * settings.interval.total_seconds() + settings.limits.source_deadline_seconds
 
 
-def health(pulse: Pulse, now: float, patience: float) -> Verdict:
+def health(pulse: Heartbeat, now: float, patience: float) -> HealthResult:
     """Whether the process and its scheduler are alive. Passes that fail are no reason to start anew.
 
     Args:
@@ -65,23 +65,25 @@ def health(pulse: Pulse, now: float, patience: float) -> Verdict:
     """
     silence = now - pulse.beat
     if silence > LONGEST_SILENCE_SECONDS:
-        return Verdict(ok=False, sentence=f"The scheduler has given no sign of life for {_words(silence)}.")
+        return HealthResult(ok=False, sentence=f"The scheduler has given no sign of life for {_words(silence)}.")
     since = now - (pulse.began if pulse.ended is None else pulse.ended)
     if since > patience:
-        return Verdict(ok=False, sentence=f"No pass has ended for {_words(since)}; at most {_words(patience)} is good.")
-    return Verdict(ok=True, sentence="The scheduler is alive.")
+        return HealthResult(
+            ok=False, sentence=f"No pass has ended for {_words(since)}; at most {_words(patience)} is good."
+        )
+    return HealthResult(ok=True, sentence="The scheduler is alive.")
 
 
-def readiness(pulse: Pulse, now: float, patience: float) -> Verdict:
+def readiness(pulse: Heartbeat, now: float, patience: float) -> HealthResult:
     """Whether a pass has ended, whatever came of it, and lately. The arguments are those of `health`."""
     if pulse.ended is None:
-        return Verdict(ok=False, sentence="No pass has ended yet.")
+        return HealthResult(ok=False, sentence="No pass has ended yet.")
     since = now - pulse.ended
     if since > patience:
-        return Verdict(
+        return HealthResult(
             ok=False, sentence=f"The last pass ended {_words(since)} ago; at most {_words(patience)} is good."
         )
-    return Verdict(ok=True, sentence=f"The last pass ended {_words(since)} ago.")
+    return HealthResult(ok=True, sentence=f"The last pass ended {_words(since)} ago.")
 
 
 def _words(seconds: float) -> str:
@@ -146,9 +148,9 @@ class Schedule:
         """Whether a pass runs."""
         return self._running
 
-    def pulse(self) -> Pulse:
+    def pulse(self) -> Heartbeat:
         """The signs of life so far."""
-        return Pulse(self._began, self._beat, self._ended)
+        return Heartbeat(self._began, self._beat, self._ended)
 
     def now(self) -> None:
         """A pass now; when one runs, right after it."""
@@ -208,7 +210,7 @@ class Schedule:
                 self._due(_PASS)
 
 
-class _Bridge(logging.Handler):
+class _LibraryLogHandler(logging.Handler):
     """Tells in our logs what a library would print on stderr beside them."""
 
     def __init__(self, logger: "FilteringBoundLogger") -> None:
@@ -224,5 +226,5 @@ class _Bridge(logging.Handler):
 def _listen_to_libraries(logger: "FilteringBoundLogger") -> None:
     for name in ("apscheduler", "uvicorn"):
         library = logging.getLogger(name)
-        library.handlers = [_Bridge(logger)]
+        library.handlers = [_LibraryLogHandler(logger)]
         library.propagate = False

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mirror.config.settings import Settings
-from mirror.daemon.pass_history import Chronicle
+from mirror.daemon.pass_history import PassHistory
 from mirror.errors import HistoryError
 from mirror.files import write_atomically
 from mirror.log import escaped
@@ -19,7 +19,7 @@ LAST_ERROR = "last_error"
 _MOST_METRICS_BYTES = 16 * 1024 * 1024
 
 
-def keep(settings: Settings, chronicle: Chronicle, logger: "FilteringBoundLogger") -> None:
+def write_status_files(settings: Settings, chronicle: PassHistory, logger: "FilteringBoundLogger") -> None:
     """Write both files after a pass; what cannot be written is told and changes nothing else."""
     report = chronicle.report
     if report is not None:
@@ -28,17 +28,17 @@ def keep(settings: Settings, chronicle: Chronicle, logger: "FilteringBoundLogger
         _guarded(lambda: _write_metrics(settings, chronicle), "metrics.unwritten", logger)
 
 
-def resume(settings: Settings) -> Chronicle:
+def load_counters(settings: Settings) -> PassHistory:
     """What the metrics file says that was counted before; an empty chronicle where there is none."""
     if settings.metrics_file is None:
-        return Chronicle()
+        return PassHistory()
     from mirror.daemon.metrics import resumed  # noqa: PLC0415  not every configuration has metrics
 
     try:
         with settings.metrics_file.open("rb") as file:
             return resumed(file.read(_MOST_METRICS_BYTES).decode("utf-8", "replace"))
     except OSError:
-        return Chronicle()
+        return PassHistory()
 
 
 def last_error(report: Report) -> str:
@@ -68,7 +68,7 @@ def _write_last_error(settings: Settings, report: Report) -> None:
         path.unlink(missing_ok=True)
 
 
-def _write_metrics(settings: Settings, chronicle: Chronicle) -> None:
+def _write_metrics(settings: Settings, chronicle: PassHistory) -> None:
     from mirror.daemon.metrics import render  # noqa: PLC0415  not every configuration has metrics
 
     if settings.metrics_file is not None:

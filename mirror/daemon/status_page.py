@@ -13,8 +13,8 @@ from threading import Lock
 from jinja2 import Template
 
 from mirror import __version__
-from mirror.daemon.pass_history import Chronicle, Known
-from mirror.daemon.scheduler import Verdict
+from mirror.daemon.pass_history import IssuerState, PassHistory
+from mirror.daemon.scheduler import HealthResult
 from mirror.model import PUBLIC_STATUSES, KeyRecord, Level, Observation, Observed, Reason, Status, Unusable, key_id
 from mirror.report import Effect, IssuerReport, State
 from mirror.status.timeline import Axis, Tick, page_template, style_hash, ticks
@@ -32,7 +32,7 @@ _ORDER = (Status.HELD, Status.PUBLISHED, Status.RETIRING, Status.REVOKED, Status
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class TimelineSegment:
     """A part of a bar, in percent of the width; `planned` when it lies in the future."""
 
     status: Status
@@ -46,12 +46,12 @@ class KeyBar:
     """One key: its record, its bar, and sentences about its dates."""
 
     record: KeyRecord
-    stretches: tuple[Stretch, ...]
+    stretches: tuple[TimelineSegment, ...]
     sentences: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class KeyBars:
+class KeyTimeline:
     """All keys on one axis; `now_x` is today. `left_out` counts keys that are gone and not shown."""
 
     bars: tuple[KeyBar, ...]
@@ -60,7 +60,7 @@ class KeyBars:
     left_out: int
 
 
-def key_bars(known: Known, now: datetime) -> KeyBars | None:
+def key_bars(known: IssuerState, now: datetime) -> KeyTimeline | None:
     """The timeline of an issuer; None while it has no key."""
     report = known.report
     if report is None or not report.records:
@@ -75,7 +75,7 @@ def key_bars(known: Known, now: datetime) -> KeyBars | None:
     )
     now_x = axis.percent(now)
     dates = tuple(each for each in ticks(axis) if abs(each.x - now_x) > _LABEL_PERCENT)
-    return KeyBars(bars, dates, now_x, len(gone) - len(gone[:_MOST_GONE]))
+    return KeyTimeline(bars, dates, now_x, len(gone) - len(gone[:_MOST_GONE]))
 
 
 def _axis(records: list[KeyRecord], retain: timedelta, now: datetime) -> Axis:
@@ -85,10 +85,10 @@ def _axis(records: list[KeyRecord], retain: timedelta, now: datetime) -> Axis:
     return Axis(start, max(now + (now - start) * _FUTURE_SHARE, *leaving, now))
 
 
-def _stretches(record: KeyRecord, axis: Axis, now: datetime, retain: timedelta) -> Iterator[Stretch]:
-    def stretch(status: Status, since: datetime, until: datetime, *, planned: bool = False) -> Stretch:
+def _stretches(record: KeyRecord, axis: Axis, now: datetime, retain: timedelta) -> Iterator[TimelineSegment]:
+    def stretch(status: Status, since: datetime, until: datetime, *, planned: bool = False) -> TimelineSegment:
         x = axis.percent(since)
-        return Stretch(status, x, round(max(axis.percent(until) - x, _NARROWEST), 3), planned)
+        return TimelineSegment(status, x, round(max(axis.percent(until) - x, _NARROWEST), 3), planned)
 
     match record.status:
         case Status.RETIRING if record.missing_since is not None:
@@ -103,7 +103,7 @@ def _stretches(record: KeyRecord, axis: Axis, now: datetime, retain: timedelta) 
             yield stretch(record.status, record.first_seen, now)
 
 
-def _sentences(record: KeyRecord, known: Known, now: datetime) -> Iterator[str]:
+def _sentences(record: KeyRecord, known: IssuerState, now: datetime) -> Iterator[str]:
     yield f"first seen {_moment(record.first_seen)}"
     if record.status is Status.RETIRING and record.missing_since is not None and known.report is not None:
         leaves_at = record.missing_since + known.report.retain_removed
@@ -118,7 +118,7 @@ def _sentences(record: KeyRecord, known: Known, now: datetime) -> Iterator[str]:
         yield f"revoked {_moment(record.revocation.at)}: {record.revocation.reason}"
 
 
-def _safety(known: Known, now: datetime) -> str:
+def _safety(known: IssuerState, now: datetime) -> str:
     if known.safe_to_sign_at is None:
         return "safe to sign: not known yet"
     if known.safe_to_sign_at <= now:
@@ -153,7 +153,7 @@ class Advice:
 
 
 @dataclass(frozen=True, slots=True)
-class ApiserverBox:
+class ApiserverPanel:
     """One apiserver: `mark` is `good`, `warn` or `bad`; `missing` are keys that others show and it does not."""
 
     url: str
@@ -176,15 +176,15 @@ class DocumentLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class IssuerPanel:
     """One published issuer."""
 
-    known: Known
+    known: IssuerState
     mark: str
     word: str
     sentence: str
-    apiservers: tuple[ApiserverBox, ...] = ()
-    keys: KeyBars | None = None
+    apiservers: tuple[ApiserverPanel, ...] = ()
+    keys: KeyTimeline | None = None
     documents: tuple[DocumentLine, ...] = ()
     look: str = ""
     look_mark: str = "quiet"
@@ -207,11 +207,11 @@ MARKS = {
 }
 
 
-def cards(chronicle: Chronicle, now: datetime) -> tuple[Card, ...]:
+def issuer_panels(chronicle: PassHistory, now: datetime) -> tuple[IssuerPanel, ...]:
     """Every published issuer, the ones that need somebody first."""
     order = {state: place for place, state in enumerate(State)}
 
-    def urgency(card: Card) -> int:
+    def urgency(card: IssuerPanel) -> int:
         report = card.known.report
         return -1 if report is None else order[report.state]
 
@@ -226,12 +226,12 @@ def advice(reason: Reason) -> Advice:
     return Advice(reason.sentence, found["words"].strip(), found["command"])
 
 
-def _card(known: Known, now: datetime) -> Card:
+def _card(known: IssuerState, now: datetime) -> IssuerPanel:
     report = known.report
     if report is None:
-        return Card(known, "quiet", "unknown", "No pass has decided about it yet.")
+        return IssuerPanel(known, "quiet", "unknown", "No pass has decided about it yet.")
     look_mark, look = _look(known)
-    return Card(
+    return IssuerPanel(
         known,
         MARKS[report.state],
         str(report.state),
@@ -247,7 +247,7 @@ def _card(known: Known, now: datetime) -> Card:
     )
 
 
-def _sentence(known: Known, report: IssuerReport) -> str:
+def _sentence(known: IssuerState, report: IssuerReport) -> str:
     unusable = sum(isinstance(each, Unusable) for each in report.observations)
     match report.state:
         case State.FAILED if known.look is not None and not known.look.ok:
@@ -270,7 +270,7 @@ def _sentence(known: Known, report: IssuerReport) -> str:
             return "Everything is current."
 
 
-def _boxes(known: Known, report: IssuerReport, now: datetime) -> Iterator[ApiserverBox]:
+def _boxes(known: IssuerState, report: IssuerReport, now: datetime) -> Iterator[ApiserverPanel]:
     shown = known.shown()
     for each in report.observations:
         expires_at = each.certificate_expires_at
@@ -279,15 +279,15 @@ def _boxes(known: Known, report: IssuerReport, now: datetime) -> Iterator[Apiser
             missing = sorted(shown - {key_id(key) for key in each.keys})
             kids = tuple(kid for kid, _ in missing)
             mark = "warn" if kids or soon else "good"
-            yield ApiserverBox(each.apiserver, mark, "reachable", (), len(each.keys), kids, expires_at, soon)
+            yield ApiserverPanel(each.apiserver, mark, "reachable", (), len(each.keys), kids, expires_at, soon)
         else:
             yield _unusable(each, expires_at, soon=soon)
 
 
-def _unusable(each: Observation, expires_at: datetime | None, *, soon: bool) -> ApiserverBox:
+def _unusable(each: Observation, expires_at: datetime | None, *, soon: bool) -> ApiserverPanel:
     reasons = each.reasons if isinstance(each, Unusable) else ()
     word = ", ".join(dict.fromkeys(reason.code for reason in reasons))
-    return ApiserverBox(
+    return ApiserverPanel(
         each.apiserver, "bad", word, tuple(map(advice, reasons)), expires_at=expires_at, expires_soon=soon
     )
 
@@ -299,7 +299,7 @@ def _documents(report: IssuerReport) -> Iterator[DocumentLine]:
         yield DocumentLine(each.url, "good" if good else "warn", word)
 
 
-def _look(known: Known) -> tuple[str, str]:
+def _look(known: IssuerState) -> tuple[str, str]:
     if known.look is None or known.looked_at is None:
         return "quiet", "The public URLs were not read yet."
     took = "" if known.look.seconds is None else f" within {known.look.seconds:.2f} s"
@@ -320,11 +320,11 @@ _QUIET = frozenset({State.CURRENT, State.CHANGED})
 class Page:
     """Renders the page for many readers at once; safe for many threads."""
 
-    def __init__(self, chronicle: Callable[[], Chronicle], health: Callable[[], Verdict]) -> None:
+    def __init__(self, chronicle: Callable[[], PassHistory], health: Callable[[], HealthResult]) -> None:
         self._chronicle = chronicle
         self._health = health
         self._lock = Lock()
-        self._made: tuple[float, Chronicle, str] | None = None
+        self._made: tuple[float, PassHistory, str] | None = None
 
     def render(self) -> tuple[str, str]:
         """The page, and the hash of its style sheet for the policy that goes with it."""
@@ -337,9 +337,9 @@ class Page:
         return made[2], _style()[1]
 
 
-def render(chronicle: Chronicle, health: Verdict, now: datetime) -> str:
+def render(chronicle: PassHistory, health: HealthResult, now: datetime) -> str:
     """The page of a chronicle at `now` (aware, UTC)."""
-    every = cards(chronicle, now)
+    every = issuer_panels(chronicle, now)
     many = len(every) > MOST_CARDS
     lines = tuple(card for card in every if many and _is_quiet(card))
     full = tuple(card for card in every if card not in lines) if many else every
@@ -362,11 +362,11 @@ def render(chronicle: Chronicle, health: Verdict, now: datetime) -> str:
     )
 
 
-def _is_quiet(card: Card) -> bool:
+def _is_quiet(card: IssuerPanel) -> bool:
     return card.known.report is not None and card.known.report.state in _QUIET
 
 
-def _headline(chronicle: Chronicle, every: tuple[Card, ...], health: Verdict) -> tuple[str, str]:
+def _headline(chronicle: PassHistory, every: tuple[IssuerPanel, ...], health: HealthResult) -> tuple[str, str]:
     """The whole in one sentence, and its mark."""
     if not health.ok:  # whatever the last pass said, it is no longer so for sure
         return "bad", "The mirror is stuck"
@@ -390,7 +390,7 @@ def _issuers(number: int) -> str:
     return f"{number} issuer" if number == 1 else f"{number} issuers"
 
 
-def _counts(every: tuple[Card, ...]) -> tuple[tuple[str, str, int], ...]:
+def _counts(every: tuple[IssuerPanel, ...]) -> tuple[tuple[str, str, int], ...]:
     """(mark, word, how many) for each state that occurs, the worst first."""
     counted = Counter((card.mark, card.word) for card in every)
     return tuple((mark, word, number) for (mark, word), number in counted.items())

@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mirror.daemon.metrics import CONTENT_TYPE
-from mirror.daemon.scheduler import Verdict
+from mirror.daemon.scheduler import HealthResult
 from mirror.errors import UsageError
 
 _HEADERS = {
@@ -39,8 +39,8 @@ _PAGES = "This daemon serves /, /healthz, /readyz and /metrics."
 class Sources:
     """Where the answers come from, each asked at a request. `page` gives HTML, and the hash of its style sheet."""
 
-    health: Callable[[], Verdict]
-    readiness: Callable[[], Verdict]
+    health: Callable[[], HealthResult]
+    readiness: Callable[[], HealthResult]
     metrics: Callable[[], bytes]
     page: Callable[[], tuple[str, str]]
 
@@ -77,7 +77,7 @@ def application(sources: Sources, *, listen_host: str) -> Starlette:
     return made
 
 
-def _told(verdict: Verdict) -> Response:
+def _told(verdict: HealthResult) -> Response:
     return PlainTextResponse(f"{verdict.sentence}\n", HTTPStatus.OK if verdict.ok else HTTPStatus.SERVICE_UNAVAILABLE)
 
 

@@ -10,13 +10,13 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from mirror.daemon.metrics import render
-from mirror.daemon.scheduler import Verdict
+from mirror.daemon.scheduler import HealthResult
 from mirror.daemon.status_page import Page as StatusPage
 from mirror.daemon.web import Server, Sources, application, listen
 from support.chronicles import HOSTILE, NAMES, everything
 
 REQUIRED = os.environ.get("OIDC_MIRROR_REQUIRE_CHROMIUM") == "1"
-ALIVE = Verdict(ok=True, sentence="Alive.")
+ALIVE = HealthResult(ok=True, sentence="Alive.")
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from mirror.config.settings import FormerIssuerSettings, Issuer, PublishSettings, RepositorySettings, Settings
-from mirror.daemon.pass_history import Chronicle
+from mirror.daemon.pass_history import PassHistory
 from mirror.model import (
     CommitId,
     Event,
@@ -92,10 +92,10 @@ def report(*issuers: IssuerReport, **changes: object) -> Report:
     return replace(plain, **changes)  # type: ignore[arg-type]  # fields by name
 
 
-def after(*reports: Report, begin: Chronicle | None = None, of: Settings | None = None) -> Chronicle:
+def after(*reports: Report, begin: PassHistory | None = None, of: Settings | None = None) -> PassHistory:
     """The chronicle after these passes, whose settings have the issuers of the last one unless they are given."""
     names = dict.fromkeys(each.name for each in reports[-1].issuers) if reports else ()
-    chronicle = (begin or Chronicle()).configured(publications(of or settings(*names)))
+    chronicle = (begin or PassHistory()).configured(publications(of or settings(*names)))
     for each in reports:
         chronicle = chronicle.after(each, ended_at=each.now, seconds=0.5, commits=COMMITS)
     return chronicle
@@ -107,7 +107,7 @@ COMMITS = (
 )
 
 
-def everything() -> Chronicle:
+def everything() -> PassHistory:
     """An issuer in every state, with hostile text in whatever comes from outside."""
     retiring = issuer(
         "syd-prod",

@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from mirror.daemon.metrics import families
-from mirror.daemon.pass_history import Chronicle
+from mirror.daemon.pass_history import PassHistory
 
 FOLDER = Path(__file__).parents[2] / "config" / "prometheus"
 ALERTS, TESTS, DASHBOARD = (FOLDER / name for name in ("alerts.yaml", "alerts.test.yaml", "dashboard.json"))
 REQUIRED = os.environ.get("OIDC_MIRROR_REQUIRE_PROMTOOL") == "1"
-NAMES = {family.name + ("_total" if family.type == "counter" else "") for family in families(Chronicle())}
+NAMES = {family.name + ("_total" if family.type == "counter" else "") for family in families(PassHistory())}
 
 
 @pytest.fixture(scope="module")

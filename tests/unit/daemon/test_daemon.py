@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.daemon.daemon import Notifier
+from mirror.daemon.daemon import SystemdNotifier
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -24,7 +24,7 @@ def manager(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, str
 def test_states_arrive_in_one_datagram(manager: tuple[socket.socket, str]) -> None:
     """Assignments are lines of one message; a status is one line whatever is in it."""
     heard, name = manager
-    notifier = Notifier({"NOTIFY_SOCKET": name})
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": name})
     notifier.send("READY=1", notifier.status("2 current\nREADY=0 of 2"))
     assert heard.recv(4096) == b"READY=1\nSTATUS=2 current READY=0 of 2"
 
@@ -32,20 +32,20 @@ def test_states_arrive_in_one_datagram(manager: tuple[socket.socket, str]) -> No
 def test_reloading_says_when(manager: tuple[socket.socket, str]) -> None:
     """Type=notify-reload wants the monotonic time in microseconds."""
     heard, name = manager
-    Notifier({"NOTIFY_SOCKET": name}).reloading()
+    SystemdNotifier({"NOTIFY_SOCKET": name}).reloading()
     assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=[0-9]{6,}", heard.recv(4096))
 
 
 @pytest.mark.parametrize("name", ["", "@", "relative", "/nowhere/at/all", "vsock:2:1"])
 def test_without_a_manager_nothing_happens(name: str) -> None:
     """It is only told: no socket, a wrong name and a dead manager are all the same."""
-    Notifier({"NOTIFY_SOCKET": name}).send("READY=1")
+    SystemdNotifier({"NOTIFY_SOCKET": name}).send("READY=1")
 
 
 def test_manager_that_does_not_read_holds_nobody(manager: tuple[socket.socket, str]) -> None:
     """When its queue is full the message is lost, and the daemon goes on."""
     _, name = manager
-    notifier = Notifier({"NOTIFY_SOCKET": name})
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": name})
     for _ in range(2000):
         notifier.send("WATCHDOG=1")
 
@@ -63,4 +63,4 @@ def test_manager_that_does_not_read_holds_nobody(manager: tuple[socket.socket, s
 )
 def test_watchdog_is_this_process_own(environ: dict[str, str], seconds: float | None) -> None:
     """sd_watchdog_enabled(3)."""
-    assert Notifier(environ).watchdog_seconds == seconds
+    assert SystemdNotifier(environ).watchdog_seconds == seconds

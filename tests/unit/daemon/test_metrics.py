@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mirror import __version__
 from mirror.config.settings import FormerIssuerSettings
 from mirror.daemon.metrics import families, render, resumed
-from mirror.daemon.pass_history import Chronicle
+from mirror.daemon.pass_history import PassHistory
 from mirror.model import Event, IssuerName, Level, Reason, Status, Unusable
 from mirror.reconcile.state import publications
 from mirror.report import Effect, PublicReadback
@@ -38,7 +38,7 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 Samples = Mapping[tuple[str, ...], float]
 
 
-def samples(chronicle: Chronicle) -> Samples:
+def samples(chronicle: PassHistory) -> Samples:
     """{(name without prefix, label values in the order of their names…): value}"""
     found: dict[tuple[str, ...], float] = {}
     for family in text_string_to_metric_families(render(chronicle).decode()):
@@ -61,7 +61,7 @@ def test_pass_is_told() -> None:
 
 def test_before_the_first_pass_nothing_is_claimed() -> None:
     """Counters are zero, an issuer has never succeeded, and what is not known has no sample."""
-    found = samples(Chronicle().configured(publications(settings("a"))))
+    found = samples(PassHistory().configured(publications(settings("a"))))
     assert found["issuer_last_success_timestamp_seconds", "a"] == 0
     assert found["passes_total", "failed"] == 0
     names = {key[0] for key in found}
@@ -184,7 +184,8 @@ def test_file_that_is_none_resumes_nothing(text: str) -> None:
 def test_document_and_metrics_say_the_same() -> None:
     """Every metric is explained with its labels, and nothing else is."""
     wanted = {
-        (family.name + ("_total" if family.type == "counter" else ""), family.type) for family in families(Chronicle())
+        (family.name + ("_total" if family.type == "counter" else ""), family.type)
+        for family in families(PassHistory())
     }
     labels: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(render(everything()).decode()):

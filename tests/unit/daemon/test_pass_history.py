@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 
 from mirror.config.settings import FormerIssuerSettings
-from mirror.daemon.pass_history import Chronicle
+from mirror.daemon.pass_history import PassHistory
 from mirror.model import IssuerName, Reason, Status, key_id
 from mirror.reconcile.state import publications
 from mirror.report import Effect, IssuerReport, PublicReadback
@@ -52,7 +52,7 @@ def test_renamed_issuer_keeps_what_is_known() -> None:
 def test_former_issuers_stand_behind_their_entry() -> None:
     """One group an entry, the issuer itself first."""
     former = (FormerIssuerSettings(url_of("old"), date(2027, 1, 1)),)
-    found = Chronicle().configured(publications(settings("a", former=former))).groups()
+    found = PassHistory().configured(publications(settings("a", former=former))).groups()
     assert [(each.url, each.is_former) for each in found[IssuerName("a")]] == [
         (url_of("a"), False),
         (url_of("old"), True),

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from mirror.config.settings import Settings
 from mirror.daemon.config_watcher import Configuration
 from mirror.daemon.daemon import summary
-from mirror.daemon.runner import Passes
+from mirror.daemon.runner import PassRunner
 from mirror.errors import BucketError
 from mirror.log import configure
 from mirror.ports import Ports
@@ -24,7 +24,7 @@ LOGGER = configure("debug", "json")
 
 
 class Theatre:
-    """A situation whose passes are made by `Passes`; it notes what is opened and closed."""
+    """A situation whose passes are made by `PassRunner`; it notes what is opened and closed."""
 
     def __init__(self, state_dir: Path) -> None:
         self.situation = Situation(state_dir)
@@ -39,7 +39,7 @@ class Theatre:
         path.write_text("{}")
         self.path = path
         self.configuration = Configuration(lambda: self.settings, path, LOGGER)
-        self.passes = Passes(self.configuration, self.open_ports, LOGGER, tell=self.told.append)
+        self.passes = PassRunner(self.configuration, self.open_ports, LOGGER, tell=self.told.append)
 
     @contextmanager
     def open_ports(self, _: Settings) -> Iterator[Ports]:
@@ -120,7 +120,7 @@ def test_first_pass_of_a_daemon_looks_at_everything(theatre: Theatre) -> None:
     theatre.situation.world.web.looks.clear()
     theatre.run()
     assert theatre.situation.world.web.looks == []
-    again = Passes(theatre.configuration, theatre.open_ports, LOGGER)
+    again = PassRunner(theatre.configuration, theatre.open_ports, LOGGER)
     again.run()
     assert theatre.situation.world.web.looks
 

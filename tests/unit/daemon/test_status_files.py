@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from mirror.config.settings import Settings
 from mirror.daemon import status_files
 from mirror.daemon.metrics import render
-from mirror.daemon.pass_history import Chronicle
+from mirror.daemon.pass_history import PassHistory
 from mirror.log import configure
 from mirror.model import Reason, Unusable
 from mirror.report import Report
@@ -22,10 +22,10 @@ LOGGER = configure("debug", "json")
 GOOD = report(issuer("a"))
 
 
-def kept(state_dir: Path, *passes: Report, metrics_file: Path | None = None) -> tuple[Settings, Chronicle]:
+def kept(state_dir: Path, *passes: Report, metrics_file: Path | None = None) -> tuple[Settings, PassHistory]:
     where = replace(settings("a"), state_dir=state_dir, metrics_file=metrics_file)
-    chronicle = after(*passes, begin=status_files.resume(where), of=where)
-    status_files.keep(where, chronicle, LOGGER)
+    chronicle = after(*passes, begin=status_files.load_counters(where), of=where)
+    status_files.write_status_files(where, chronicle, LOGGER)
     return where, chronicle
 
 

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 import pytest
 
 from mirror.config.settings import FormerIssuerSettings
-from mirror.daemon.pass_history import Chronicle
-from mirror.daemon.scheduler import Verdict
-from mirror.daemon.status_page import MOST_CARDS, REFRESH_SECONDS, Advice, advice, cards, key_bars, render
+from mirror.daemon.pass_history import PassHistory
+from mirror.daemon.scheduler import HealthResult
+from mirror.daemon.status_page import MOST_CARDS, REFRESH_SECONDS, Advice, advice, issuer_panels, key_bars, render
 from mirror.model import Event, IssuerName, Level, Reason, Status, Unusable
 from mirror.reconcile.state import publications
 from mirror.report import Effect, PublicReadback
@@ -33,7 +33,7 @@ from support.fakes import MOMENT
 from support.keys import EC_KEYS, KEYS
 
 SILENT = Unusable("https://2", (Reason("timeout", "Late.", ""),))
-ALIVE = Verdict(ok=True, sentence="Alive.")
+ALIVE = HealthResult(ok=True, sentence="Alive.")
 
 
 class Tags(HTMLParser):
@@ -52,11 +52,11 @@ class Tags(HTMLParser):
         self.text += data
 
 
-def page(chronicle: Chronicle, health: Verdict = ALIVE) -> str:
+def page(chronicle: PassHistory, health: HealthResult = ALIVE) -> str:
     return render(chronicle, health, MOMENT)
 
 
-def text(chronicle: Chronicle, health: Verdict = ALIVE) -> str:
+def text(chronicle: PassHistory, health: HealthResult = ALIVE) -> str:
     return re.sub(r"\s+", " ", Tags(page(chronicle, health)).text)
 
 
@@ -90,7 +90,12 @@ def test_page_renews_itself_without_a_script() -> None:
 
 def test_what_needs_somebody_comes_first() -> None:
     """Failed, then held, then the rest in the order of the configuration."""
-    assert [card.known.name for card in cards(everything(), MOMENT)] == ["fra-prod", "syd-stage", "syd-prod", "lab"]
+    assert [card.known.name for card in issuer_panels(everything(), MOMENT)] == [
+        "fra-prod",
+        "syd-stage",
+        "syd-prod",
+        "lab",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +116,7 @@ def test_headline_is_the_worst(changes: dict[str, object], said: str) -> None:
 
 def test_page_before_the_first_pass() -> None:
     """It claims nothing."""
-    said = text(Chronicle().configured(publications(settings("a"))))
+    said = text(PassHistory().configured(publications(settings("a"))))
     assert "The first pass has not ended yet" in said
     assert "No pass has decided about it yet." in said
     assert "No commit yet." in said
@@ -129,7 +134,7 @@ def test_failed_pass_is_told_with_its_remedy() -> None:
 
 def test_stuck_daemon_says_that_it_is_old() -> None:
     """The page must not look fresh, let alone green, when nothing runs any more."""
-    stuck = Verdict(ok=False, sentence="No pass has ended for 1:00:00.")
+    stuck = HealthResult(ok=False, sentence="No pass has ended for 1:00:00.")
     said = text(after(report(issuer("a"))), stuck)
     assert "No pass has ended for 1:00:00. What stands below is old." in said
     assert '<header class="bad">' in page(after(report(issuer("a"))), stuck)
@@ -212,7 +217,7 @@ def test_failed_look_takes_back_that_the_last_state_is_public() -> None:
     """Both sentences cannot be true."""
     failed = issuer("a", failures=(Reason("x", "Broken.", ""),), look=PublicReadback(ok=False, seconds=None))
     assert (
-        cards(after(report(failed)), MOMENT)[0].sentence
+        issuer_panels(after(report(failed)), MOMENT)[0].sentence
         == "Something failed, and what is public is not what was meant."
     )
 
@@ -244,7 +249,7 @@ def test_state_is_told_in_words(changes: dict[str, object], said: str) -> None:
 def test_events_that_only_inform_are_left_out() -> None:
     """Warnings and errors are told, each sentence once."""
     events = (Event("a", "Fine.", Level.INFO), Event("b", "Odd.", Level.WARNING), Event("c", "Odd.", Level.ERROR))
-    assert cards(after(report(issuer("a", events=events))), MOMENT)[0].events == ("Odd.",)
+    assert issuer_panels(after(report(issuer("a", events=events))), MOMENT)[0].events == ("Odd.",)
 
 
 def test_many_quiet_issuers_are_lines() -> None:

@@ -15,14 +15,14 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mirror.daemon.metrics import render
-from mirror.daemon.pass_history import Chronicle
-from mirror.daemon.scheduler import Verdict
+from mirror.daemon.pass_history import PassHistory
+from mirror.daemon.scheduler import HealthResult
 from mirror.daemon.status_page import Page
 from mirror.daemon.web import Server, Sources, accepts, application, listen
 from mirror.errors import UsageError
 from support.chronicles import after, everything, issuer, report
 
-ALIVE, DEAD = Verdict(ok=True, sentence="Alive."), Verdict(ok=False, sentence="The scheduler is silent.")
+ALIVE, DEAD = HealthResult(ok=True, sentence="Alive."), HealthResult(ok=False, sentence="The scheduler is silent.")
 
 
 class Client:
@@ -43,7 +43,7 @@ class Client:
         return self.request("GET", path, **headers)
 
 
-def client(chronicle: Chronicle, health: Verdict = ALIVE, readiness: Verdict = ALIVE) -> Client:
+def client(chronicle: PassHistory, health: HealthResult = ALIVE, readiness: HealthResult = ALIVE) -> Client:
     page = Page(lambda: chronicle, lambda: health)
     sources = Sources(lambda: health, lambda: readiness, lambda: render(chronicle), page.render)
     return Client(application(sources, listen_host="127.0.0.1"))
@@ -51,9 +51,9 @@ def client(chronicle: Chronicle, health: Verdict = ALIVE, readiness: Verdict = A
 
 @pytest.mark.parametrize(("verdict", "status"), [(ALIVE, 200), (DEAD, 503)])
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-def test_probes_say_why(path: str, verdict: Verdict, status: int) -> None:
+def test_probes_say_why(path: str, verdict: HealthResult, status: int) -> None:
     """200 or 503, and one sentence."""
-    answer = client(Chronicle(), verdict, verdict).get(path)
+    answer = client(PassHistory(), verdict, verdict).get(path)
     assert (answer.status_code, answer.text) == (status, f"{verdict.sentence}\n")
 
 
@@ -95,7 +95,7 @@ def test_head_answers_as_get_without_a_body(path: str) -> None:
 @pytest.mark.parametrize("path", ["/", "/metrics"])
 def test_other_methods_are_refused_in_plain_words(path: str, method: str) -> None:
     """Nothing can be changed from here."""
-    answer = client(Chronicle()).request(method, path)
+    answer = client(PassHistory()).request(method, path)
     assert (answer.status_code, answer.text) == (405, "Only GET and HEAD.\n")
     assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
 
@@ -103,7 +103,7 @@ def test_other_methods_are_refused_in_plain_words(path: str, method: str) -> Non
 @pytest.mark.parametrize("path", ["/favicon.ico", "/../etc/passwd", "/%00", "/healthz/", "/<script>"])
 def test_other_pages_are_not_there(path: str) -> None:
     """404 in a sentence that repeats nothing of what was asked."""
-    answer = client(Chronicle()).get(path)
+    answer = client(PassHistory()).get(path)
     assert answer.status_code == 404
     assert answer.text == "There is no such page. This daemon serves /, /healthz, /readyz and /metrics.\n"
 
@@ -147,10 +147,10 @@ def test_many_readers_get_one_rendering() -> None:
     chronicles = [after(report(issuer("a")))]
     asked = []
 
-    def chronicle() -> Chronicle:
+    def chronicle() -> PassHistory:
         return chronicles[-1]
 
-    def health() -> Verdict:
+    def health() -> HealthResult:
         asked.append(1)
         return ALIVE
 

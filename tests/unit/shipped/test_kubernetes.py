@@ -16,7 +16,7 @@ from starlette.routing import Route
 from mirror.cli.main import DEFAULT_CONFIG, cli
 from mirror.config.load import load
 from mirror.config.settings import SERVICE_ACCOUNT
-from mirror.daemon.scheduler import Verdict
+from mirror.daemon.scheduler import HealthResult
 from mirror.daemon.web import Sources, application
 from support.machine import demand
 
@@ -25,7 +25,7 @@ OVERLAYS = ("cronjob", "deployment", "sharded")
 VERSIONS = ("1.29", "1.37")
 OLDEST_MINOR = 25
 Object = dict[str, Any]
-ALIVE = Verdict(ok=True, sentence="Alive.")
+ALIVE = HealthResult(ok=True, sentence="Alive.")
 
 
 @cache
