@@ -14,7 +14,7 @@ from mirror.cli.options import common_options
 from mirror.errors import UsageError
 
 if TYPE_CHECKING:
-    from mirror.demo.world import DemoKey, World
+    from mirror.demo.world import DemoKey, DemoWorld
 
 
 @click.command("demo")
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, *, serve: bool) -> None:
     """Two apiserver replicas, an S3 server and a git repository: first pass, rotation, retirement, a refusal."""
     try:
-        from mirror.demo.world import running_world  # noqa: PLC0415  only with the extra
+        from mirror.demo.world import running_demo_world  # noqa: PLC0415  only with the extra
     except ImportError as error:
         raise UsageError(
             "The demo needs packages that are not installed.",
             cause=str(error),
             remedy="In the checkout run `make demo`, or `pip install '.[demo]'` and then this command again.",
         ) from error
-    with tempfile.TemporaryDirectory(prefix="oidc-mirror-demo-") as name, running_world(Path(name)) as world:
+    with tempfile.TemporaryDirectory(prefix="oidc-mirror-demo-") as name, running_demo_world(Path(name)) as world:
         story = _Story(world)
         story.tell()
         if serve:
@@ -44,7 +44,7 @@ def command(ctx: click.Context, *, serve: bool) -> None:
 class _Story:
     """The steps of the demo. Each runs the real command in a process of its own."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: "DemoWorld") -> None:
         self.world = world
         self.went_as_told = True
         self._step = 0

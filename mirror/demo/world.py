@@ -62,7 +62,7 @@ FORBIDDEN = json.dumps({"kind": "Status", "apiVersion": "v1", "status": "Failure
 
 
 @dataclass(slots=True)
-class Replica:
+class DemoReplica:
     """One running apiserver. Its keys can be changed at any time, as by a restart with other flags."""
 
     issuer: str
@@ -92,9 +92,9 @@ class Replica:
 
 
 @contextmanager
-def running_replica(issuer: str, tls: ssl.SSLContext) -> Iterator[Replica]:
+def running_replica(issuer: str, tls: ssl.SSLContext) -> Iterator[DemoReplica]:
     """Serve a replica on a free loopback port until the block ends."""
-    replica = Replica(issuer)
+    replica = DemoReplica(issuer)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -131,11 +131,11 @@ RETAIN_REMOVED_SECONDS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class DemoWorld:
     """Everything that runs. `environ` is what the mirror's process needs to reach it."""
 
     folder: Path
-    replicas: tuple[Replica, Replica]
+    replicas: tuple[DemoReplica, DemoReplica]
     s3_port: int
     ca_file: Path
     config_file: Path
@@ -153,7 +153,7 @@ class World:
 
 
 @contextmanager
-def running_world(folder: Path) -> Iterator[World]:
+def running_demo_world(folder: Path) -> Iterator[DemoWorld]:
     """Run the world in `folder` until the block ends."""
     ca = trustme.CA(organization_name="oidc-mirror demo")
     leaf = ca.issue_cert("127.0.0.1", "localhost", f"*.s3.{REGION}.amazonaws.com")
@@ -170,10 +170,10 @@ def running_world(folder: Path) -> Iterator[World]:
         create_bucket(port, ca_file, BUCKET)
         config_file = folder / "mirror.yaml"
         config_file.write_text(yaml.safe_dump(configuration((first, second), port), sort_keys=False))
-        yield World(folder, (first, second), port, ca_file, config_file, _mirror_environment(ca_file))
+        yield DemoWorld(folder, (first, second), port, ca_file, config_file, _mirror_environment(ca_file))
 
 
-def configuration(replicas: tuple[Replica, Replica], s3_port: int) -> dict[str, object]:
+def configuration(replicas: tuple[DemoReplica, DemoReplica], s3_port: int) -> dict[str, object]:
     """The configuration file of the demo; relative paths are in its folder."""
     return {
         "state_dir": "state",
