@@ -1,19 +1,19 @@
 """`python -m mirror` is `oidc-mirror`."""
 
-from mirror.cli.startup import INTERRUPTED, lean, leave, steady
+from mirror.cli.startup import INTERRUPTED, exit_now, speed_up_imports, steady
 
 
 def main() -> None:
     """Run the command line, and end the process with its exit status."""
     output = steady()
     try:
-        lean()
-        from mirror.cli.main import main as run  # noqa: PLC0415  after `lean`, so that it holds for every import
+        speed_up_imports()
+        from mirror.cli.main import main as run  # noqa: PLC0415  after `speed_up_imports`, so that it holds for every import
 
         status = run()
     except KeyboardInterrupt:  # while Python was still importing: nothing was begun
         status = INTERRUPTED
-    leave(status, output)
+    exit_now(status, output)
 
 
 if __name__ == "__main__":

@@ -70,14 +70,14 @@ def _diagnosis(settings: "Settings", name: str | None, text: str | None) -> "Che
     from mirror.check import result  # noqa: PLC0415  `--help` does without
     from mirror.check.runner import EVERYWHERE, run_checks  # noqa: PLC0415  `--help` does without
     from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
-    from mirror.cli.wiring import open_instruments  # noqa: PLC0415  `--help` does without
+    from mirror.cli.wiring import open_check_clients  # noqa: PLC0415  `--help` does without
 
     names = frozenset(issuer.name for issuer in selected(settings, () if name is None else (name,)).issuers)
     causes = () if text is None else result.causes(text)
     if text is not None and name is None:
         names = result.named_issuers(text, settings)
     stations = EVERYWHERE if text is None else frozenset(result.stations(causes))
-    with open_instruments(settings) as instruments, _patience():
+    with open_check_clients(settings) as instruments, _patience():
         found = run_checks(settings, instruments, datetime.now(UTC), names=names, stations=stations)
     return found if text is None else result.sort_by_cause(found, causes)
 

@@ -32,7 +32,7 @@ def command(ctx: click.Context, *, serve: bool) -> None:
             remedy="In the checkout run `make demo`, or `pip install '.[demo]'` and then this command again.",
         ) from error
     with tempfile.TemporaryDirectory(prefix="oidc-mirror-demo-") as name, running_demo_world(Path(name)) as world:
-        story = _Story(world)
+        story = _Demo(world)
         story.tell()
         if serve:
             story.wait()
@@ -41,7 +41,7 @@ def command(ctx: click.Context, *, serve: bool) -> None:
         ctx.exit(0 if story.went_as_told else 1)
 
 
-class _Story:
+class _Demo:
     """The steps of the demo. Each runs the real command in a process of its own."""
 
     def __init__(self, world: "DemoWorld") -> None:

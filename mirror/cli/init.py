@@ -50,8 +50,8 @@ def entry_of(kubeconfig: Path, context: str | None) -> str | tuple[Reason, ...]:
     if isinstance(read, tuple):
         return read
     seen = probe_cluster(kubeconfig, read.context, LimitSettings())
-    found = seen if isinstance(seen, tuple) else propose(kubeconfig, read, seen)
-    return found if isinstance(found, tuple) else written(found)
+    found = seen if isinstance(seen, tuple) else suggest_issuer(kubeconfig, read, seen)
+    return found if isinstance(found, tuple) else to_yaml(found)
 
 
 def _refuse(ctx: click.Context, reasons: tuple[Reason, ...]) -> None:
@@ -76,7 +76,7 @@ _MAX_NAME_CHARACTERS = 63
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class IssuerSuggestion:
     """A cluster whose answer was believed; `opaque` when its key ids are not those that Kubernetes computes."""
 
     name: str
@@ -87,7 +87,9 @@ class Proposal:
     opaque: bool = False
 
 
-def propose(kubeconfig: Path, login: "Kubeconfig", seen: "ClusterProbe") -> Proposal | tuple[Reason, ...]:
+def suggest_issuer(
+    kubeconfig: Path, login: "Kubeconfig", seen: "ClusterProbe"
+) -> IssuerSuggestion | tuple[Reason, ...]:
     """Believe the answer as a pass would; or every reason why the cluster cannot be mirrored as it is."""
     from mirror.trust.parsing import read_object  # noqa: PLC0415  `--help` does without
 
@@ -98,14 +100,14 @@ def propose(kubeconfig: Path, login: "Kubeconfig", seen: "ClusterProbe") -> Prop
     problems = issuer_problems(issuer, allow_private=False)
     if problems:
         return tuple(_unfit(problem, issuer) for problem in problems)
-    found = Proposal(name_from(login.context), issuer, kubeconfig, login, seen)
+    found = IssuerSuggestion(name_from(login.context), issuer, kubeconfig, login, seen)
     strict, opaque = (observe_as(found, policy) for policy in (KeyPolicy(), KeyPolicy(kid="opaque")))
     if not isinstance(strict, Unusable):
         return found
     return strict.reasons if isinstance(opaque, Unusable) else replace(found, opaque=True)
 
 
-def observe_as(found: Proposal, policy: KeyPolicy) -> object:
+def observe_as(found: IssuerSuggestion, policy: KeyPolicy) -> object:
     """What a pass with this key policy would make of the answer."""
     from mirror.trust.discovery import observe  # noqa: PLC0415  `--help` does without
 
@@ -127,7 +129,7 @@ def _unfit(problem: Reason, issuer: IssuerUrl) -> Reason:
 # ------------------------------------------------------------------------------------------------------ YAML
 
 
-def written(found: Proposal) -> str:
+def to_yaml(found: IssuerSuggestion) -> str:
     """The entry as YAML that the configuration takes, in `issuers` or as a file of `issuers_dir`."""
     origin = escaped(f"context {found.login.context} of {found.kubeconfig}")
     head = (
@@ -156,7 +158,7 @@ def _dump(part: Mapping[str, object]) -> str:
     )
 
 
-def _parts(found: Proposal) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
+def _parts(found: IssuerSuggestion) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
     yield (), {"name": found.name}
     yield ("Check: this is what tokens of the cluster have as `iss`, to the letter.",), {"issuer": str(found.issuer)}
     yield from _apiservers(found)
@@ -171,7 +173,7 @@ def _parts(found: Proposal) -> Iterator[tuple[tuple[str, ...], Mapping[str, obje
     yield comments, {"auth": {"kubeconfig": str(found.kubeconfig), "context": found.login.context}}
 
 
-def _apiservers(found: Proposal) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
+def _apiservers(found: IssuerSuggestion) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
     from mirror.apiserver.credentials import IN_CLUSTER_NAME  # noqa: PLC0415  `--help` does without
 
     seen, server = found.seen, found.seen.answer.apiserver
@@ -198,7 +200,7 @@ def _why_the_server(seen: "ClusterProbe") -> Iterator[str]:
     yield "Better than the URL of a load balancer: list every replica, where this machine reaches them."
 
 
-def _hints(found: Proposal) -> Iterator[str]:
+def _hints(found: IssuerSuggestion) -> Iterator[str]:
     yield "Check: the audiences of the pods' tokens; a token with one of them is never sent to an apiserver."
     yield "audiences: [sts.amazonaws.com]"
     place = bucket_url(found.issuer)

@@ -8,16 +8,16 @@ import click
 
 from mirror.addresses import jwks_uri, object_keys
 from mirror.cli.operator_session import (
-    Decision,
-    Desk,
+    KeyDecision,
+    OperatorSession,
     ask,
     commit,
     decision_options,
-    described,
-    finish,
+    describe_keys,
     one_pass,
-    open_desk,
-    refuse,
+    open_session,
+    reject,
+    run_pass_and_exit,
 )
 from mirror.cli.options import KeyCommand, common
 from mirror.errors import BucketError, RemoteError, UsageError
@@ -93,19 +93,19 @@ def adopt_command(
         remedy = "Give one NAME or more, or `--all`, or `--branch`."
         raise UsageError("It must be clear what is adopted.", remedy=remedy)
     if branch:
-        with open_desk(common(ctx), (), signing_key=signing_key, as_it_is=True) as desk:
+        with open_session(common(ctx), (), signing_key=signing_key, as_it_is=True) as desk:
             adopt_branch(ctx, desk, yes=yes)
-            finish(ctx, desk, no_pass=no_pass)
-    with open_desk(common(ctx), names, signing_key=signing_key, adopts=True) as desk:
+            run_pass_and_exit(ctx, desk, no_pass=no_pass)
+    with open_session(common(ctx), names, signing_key=signing_key, adopts=True) as desk:
         wanted = _unknown(desk, demanded=not everything)
         if not wanted:
             click.echo("The history knows every issuer already: there is nothing to adopt.")
             ctx.exit(ExitStatus.CURRENT)
         chosen = tuple(each for each in desk.issuers if each in [publication.issuer for publication in wanted])
-        take_over(ctx, replace(desk, issuers=chosen), wanted, yes=yes, no_pass=no_pass)
+        adopt_documents(ctx, replace(desk, issuers=chosen), wanted, yes=yes, no_pass=no_pass)
 
 
-def adopt_branch(ctx: click.Context, desk: Desk, *, yes: bool) -> None:
+def adopt_branch(ctx: click.Context, desk: OperatorSession, *, yes: bool) -> None:
     """Sign every ledger of the branch as it is, by compare-and-swap on the head that was shown.
 
     Raises:
@@ -133,7 +133,7 @@ def adopt_branch(ctx: click.Context, desk: Desk, *, yes: bool) -> None:
     click.echo(f"Committed as {result.commit}." if result.made else "Every ledger was signed already.")
 
 
-def _branch_lines(desk: Desk) -> list[str]:
+def _branch_lines(desk: OperatorSession) -> list[str]:
     """What an operator must see: the head and its author, and the keys of every issuer."""
     base = desk.memory.base
     versions = desk.ports.history.versions(None, most=1, at=base) if base is not None else ()
@@ -151,7 +151,9 @@ def _branch_lines(desk: Desk) -> list[str]:
     return lines
 
 
-def take_over(ctx: click.Context, desk: Desk, wanted: list[PublishedIssuer], *, yes: bool, no_pass: bool) -> NoReturn:
+def adopt_documents(
+    ctx: click.Context, desk: OperatorSession, wanted: list[PublishedIssuer], *, yes: bool, no_pass: bool
+) -> NoReturn:
     """Adopt what can be adopted of `wanted` in one commit, and end the command; what cannot be is told (status 1).
 
     Raises:
@@ -167,17 +169,17 @@ def take_over(ctx: click.Context, desk: Desk, wanted: list[PublishedIssuer], *, 
     ask(ctx, told, "Adopt this?", yes=yes)
     commit(desk, lambda _: decisions)
     so_far = ExitStatus.CURRENT if len(decisions) == len(found) else ExitStatus.FAILED
-    finish(ctx, desk, no_pass=no_pass, so_far=so_far)
+    run_pass_and_exit(ctx, desk, no_pass=no_pass, so_far=so_far)
 
 
-def _look_up(desk: Desk, wanted: list[PublishedIssuer]) -> list[_Found]:
+def _look_up(desk: OperatorSession, wanted: list[PublishedIssuer]) -> list[_Found]:
     """Ask the apiservers of all issuers at once, and read what is public."""
     answers = desk.ports.source.ask(desk.issuers, turn=0, progress=lambda _: None)
     beliefs = validate_answers(desk.issuers, answers, desk.memory)
     return [_find(desk, each, beliefs) for each in wanted]
 
 
-def _unknown(desk: Desk, *, demanded: bool) -> list[PublishedIssuer]:
+def _unknown(desk: OperatorSession, *, demanded: bool) -> list[PublishedIssuer]:
     """The publications without a ledger; when `demanded`, each issuer must have one."""
     wanted = [each for each in desk.publications() if desk.memory.issuers[each.url].ledger is None]
     left = [issuer.name for issuer in desk.issuers if issuer not in [each.issuer for each in wanted]]
@@ -189,7 +191,7 @@ def _unknown(desk: Desk, *, demanded: bool) -> list[PublishedIssuer]:
     return wanted
 
 
-def _find(desk: Desk, publication: PublishedIssuer, beliefs: ValidatedAnswers) -> _Found:
+def _find(desk: OperatorSession, publication: PublishedIssuer, beliefs: ValidatedAnswers) -> _Found:
     issuer = publication.issuer
     if issuer.name in beliefs.defects:
         return _Found(publication, (), beliefs.defects[issuer.name])
@@ -234,8 +236,8 @@ def _public_jwks(publication: PublishedIssuer, ports: Ports) -> bytes | Reason |
     return why or stored.body
 
 
-def _decision(found: _Found, adoption: Adoption) -> Decision:
-    return Decision(found.publication, adoption.outcome, takes_over=found.bodies)
+def _decision(found: _Found, adoption: Adoption) -> KeyDecision:
+    return KeyDecision(found.publication, adoption.outcome, takes_over=found.bodies)
 
 
 def _lines(found: _Found) -> list[str]:
@@ -278,19 +280,19 @@ def approve_command(
     committed or not pushed, or the pass failed; 2 usage; 3 a change waits for an operator; 130 the question was
     answered with no.
     """
-    with open_desk(common(ctx), (name,), signing_key=signing_key) as desk:
+    with open_session(common(ctx), (name,), signing_key=signing_key) as desk:
         named = find_key(desk.every_key(), key)
         if isinstance(named, Reason):
-            refuse(named)
+            reject(named)
         identity = key_id(named.key)
         decide_approval(desk, identity)
-        told = described(desk, lambda record: key_id(record.key) == identity)
+        told = describe_keys(desk, lambda record: key_id(record.key) == identity)
         ask(ctx, told, "Publish this key?", yes=yes)
         commit(desk, lambda newest: decide_approval(newest, identity))
-        finish(ctx, desk, no_pass=no_pass)
+        run_pass_and_exit(ctx, desk, no_pass=no_pass)
 
 
-def decide_approval(desk: Desk, identity: KeyId) -> list[Decision]:
+def decide_approval(desk: OperatorSession, identity: KeyId) -> list[KeyDecision]:
     """The decision under each of the issuer's texts that has the key.
 
     Raises:
@@ -304,9 +306,9 @@ def decide_approval(desk: Desk, identity: KeyId) -> list[Decision]:
         if isinstance(outcome, Reason):
             refusals.append(outcome)
         else:
-            decisions.append(Decision(each, outcome, lambda merged: _has_public_key(merged, identity)))
+            decisions.append(KeyDecision(each, outcome, lambda merged: _has_public_key(merged, identity)))
     if not decisions:
-        refuse(refusals[0])
+        reject(refusals[0])
     return decisions
 
 
@@ -344,14 +346,14 @@ def revoke_command(
     """
     if (key is None) is not everything:
         raise UsageError("It must be clear what is revoked.", remedy="Give one KEY, or `--all`.")
-    with open_desk(common(ctx), (name,), signing_key=signing_key) as desk:
+    with open_session(common(ctx), (name,), signing_key=signing_key) as desk:
         material = _material(desk, name, key)
         decisions, held = decide_revocation(desk, material, reason=reason, last=last)
         for each in held:
             click.echo(f"held: {escaped(each.sentence)}\n  remedy: {escaped(each.remedy)}", err=True)
         if held and not any(each.outcome.transitions for each in decisions):
             ctx.exit(ExitStatus.HELD)
-        ask(ctx, described(desk, lambda record: record.key.thumbprint in material), "Revoke for ever?", yes=yes)
+        ask(ctx, describe_keys(desk, lambda record: record.key.thumbprint in material), "Revoke for ever?", yes=yes)
         decisions = list(commit(desk, lambda newest: decide_revocation(newest, material, reason=reason, last=last)[0]))
         status = ExitStatus.HELD if held else ExitStatus.CURRENT
         if no_pass:
@@ -365,7 +367,7 @@ def revoke_command(
 
 
 def _public_state(
-    desk: Desk, publication: PublishedIssuer, material: frozenset[Thumbprint], report: Report
+    desk: OperatorSession, publication: PublishedIssuer, material: frozenset[Thumbprint], report: Report
 ) -> ExitStatus:
     """What became of the key in public: gone, still shown by a cache or kept as the last one (held), or failed."""
     publish, url = publication.issuer.publish, jwks_uri(publication.url)
@@ -392,7 +394,7 @@ def _has_any(jwks: bytes, material: frozenset[Thumbprint]) -> bool:
     return any(thumbprint in material for _, thumbprint in keys)
 
 
-def _material(desk: Desk, name: str, key: str | None) -> frozenset[Thumbprint]:
+def _material(desk: OperatorSession, name: str, key: str | None) -> frozenset[Thumbprint]:
     """The key material that is meant; without `key` all that is known."""
     known = desk.every_key()
     if key is None:
@@ -402,13 +404,13 @@ def _material(desk: Desk, name: str, key: str | None) -> frozenset[Thumbprint]:
     found = find_key_material(known, key)
     if isinstance(found, Reason):
         keep_out = "A key that is not known yet is kept out by its thumbprint in `keys.revoked` of the configuration."
-        refuse(replace(found, remedy=f"{found.remedy} {keep_out}"))
+        reject(replace(found, remedy=f"{found.remedy} {keep_out}"))
     return frozenset({found})
 
 
 def decide_revocation(
-    desk: Desk, material: frozenset[Thumbprint], *, reason: str, last: bool
-) -> tuple[list[Decision], list[Reason]]:
+    desk: OperatorSession, material: frozenset[Thumbprint], *, reason: str, last: bool
+) -> tuple[list[KeyDecision], list[Reason]]:
     """The revocation under each of the issuer's texts, and why it is held under others.
 
     Raises:
@@ -418,11 +420,11 @@ def decide_revocation(
     for each, ledger in desk.ledgers():
         outcome = revoke(ledger, material, now=desk.now, reason=reason, last=last)
         if not isinstance(outcome, Reason):
-            decisions.append(Decision(each, outcome, lambda merged: not _has_public_material(merged, material)))
+            decisions.append(KeyDecision(each, outcome, lambda merged: not _has_public_material(merged, material)))
         elif outcome.code == "revocation.held":
             held.append(outcome)
         else:
-            refuse(outcome)
+            reject(outcome)
     return decisions, held
 
 

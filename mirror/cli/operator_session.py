@@ -39,7 +39,7 @@ from mirror.trust.lifecycle import LedgerUpdate, revoked_thumbprints
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class OperatorSession:
     """Where an operator decides: the newest history of all mirrors, as of `now` (aware, UTC, whole seconds).
 
     `issuers` are those that the command is about; `trust` says by what ledgers are believed, and with which key they
@@ -64,11 +64,11 @@ class Desk:
             others={each.url: each.issuer.discovery_extra for each in publications(self.settings)},
         )
 
-    def newest(self) -> "Desk":
+    def newest(self) -> "OperatorSession":
         """The desk as others have moved the branch meanwhile.
 
         Raises:
-            HistoryError, RemoteError, UsageError: As `open_desk`.
+            HistoryError, RemoteError, UsageError: As `open_session`.
         """
         return replace(self, memory=_newest(self.settings, self.ports.history, self.trust))
 
@@ -93,14 +93,14 @@ class Desk:
 
 
 @contextmanager
-def open_desk(
+def open_session(
     options: Common,
     names: tuple[str, ...],
     *,
     signing_key: Path | None = None,
     as_it_is: bool = False,
     adopts: bool = False,
-) -> Iterator[Desk]:
+) -> Iterator[OperatorSession]:
     """Fetch, and read what every mirror knows of the issuers `names` (none: of all).
 
     Args:
@@ -131,10 +131,12 @@ def open_desk(
                 trust = replace(trust, keys=keys and keys.own(), is_first_signing=True)
             memory = load_history(ports.history, [each.url for each in publications(settings)], trust)
             now = datetime.now(UTC).replace(microsecond=0)
-            desk = Desk(options, settings, issuers, ports, memory, trust, now, lasting=settings is configured)
+            desk = OperatorSession(
+                options, settings, issuers, ports, memory, trust, now, lasting=settings is configured
+            )
             if not as_it_is:
-                _demand_believed(desk, adopts=adopts)
-                _tell_unbelieved(desk)
+                _require_trusted_ledgers(desk, adopts=adopts)
+                _warn_of_untrusted_ledgers(desk)
             yield desk
 
 
@@ -180,7 +182,7 @@ def _newest(settings: Settings, history: History, trust: VerificationContext) ->
     return load_history(history, [each.url for each in publications(settings)], trust)
 
 
-def _tell_unbelieved(desk: Desk) -> None:
+def _warn_of_untrusted_ledgers(desk: OperatorSession) -> None:
     """Print what the ledgers of the issuers had wrong: the commit of the decision writes them anew."""
     for each in desk.publications():
         known = desk.memory.issuers[each.url]
@@ -190,7 +192,7 @@ def _tell_unbelieved(desk: Desk) -> None:
             click.echo(f"warning [{reason.code}]: {escaped(reason.sentence)}", err=True)
 
 
-def _demand_believed(desk: Desk, *, adopts: bool) -> None:
+def _require_trusted_ledgers(desk: OperatorSession, *, adopts: bool) -> None:
     as_it_is = replace(desk.trust, is_first_signing=True)
     for each in desk.publications():
         known = desk.memory.issuers[each.url]
@@ -225,7 +227,7 @@ def decision_options(function: F) -> F:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class KeyDecision:
     """What becomes of one publication.
 
     `stands` tells whether a ledger, merged with what others committed, still says what was decided. `takes_over` are
@@ -241,12 +243,12 @@ class Decision:
 # -------------------------------------------------------------------------------------------- the question
 
 
-def refuse(reason: Reason) -> NoReturn:
+def reject(reason: Reason) -> NoReturn:
     """End with what the operator's words cannot mean."""
     raise UsageError(reason.sentence, remedy=reason.remedy)
 
 
-def described(desk: Desk, keys: Callable[[KeyRecord], bool]) -> tuple[str, ...]:
+def describe_keys(desk: OperatorSession, keys: Callable[[KeyRecord], bool]) -> tuple[str, ...]:
     """What an operator must see before a decision: the chosen `keys` of the desk, whole, nothing shortened."""
     chosen = ((each, record) for each, ledger in desk.ledgers() for record in ledger.records if keys(record))
     return tuple(line for each, record in chosen for line in _described(each, record))
@@ -278,7 +280,7 @@ def ask(ctx: click.Context, told: Iterable[str], question: str, *, yes: bool) ->
 # ---------------------------------------------------------------------------------------------- the commit
 
 
-def commit(desk: Desk, decide: Callable[[Desk], Sequence[Decision]]) -> Sequence[Decision]:
+def commit(desk: OperatorSession, decide: Callable[[OperatorSession], Sequence[KeyDecision]]) -> Sequence[KeyDecision]:
     """Commit what `decide` gives, on the newest history, and push it.
 
     Where another commit came first and the decision does not stand after merging with it, it is made once more.
@@ -303,7 +305,7 @@ def commit(desk: Desk, decide: Callable[[Desk], Sequence[Decision]]) -> Sequence
         result = commit_ledgers(
             desk.committer(), desk.memory, changes, message=_message(decisions), now=desk.now, push=shared
         )
-        _demand_recorded(decisions, result)
+        _require_committed(decisions, result)
         if result.push_error is not None:
             raise _not_pushed(desk, result.push_error)
         if all(each.stands(result.ledgers[each.publication.url]) for each in decisions):
@@ -319,7 +321,7 @@ def commit(desk: Desk, decide: Callable[[Desk], Sequence[Decision]]) -> Sequence
 _MOST_DECISIONS = 3
 
 
-def _message(decisions: Sequence[Decision]) -> str:
+def _message(decisions: Sequence[KeyDecision]) -> str:
     return compose(
         tuple(
             IssuerChanges(
@@ -332,7 +334,7 @@ def _message(decisions: Sequence[Decision]) -> str:
     )
 
 
-def _not_pushed(desk: Desk, error: RemoteError) -> RemoteError:
+def _not_pushed(desk: OperatorSession, error: RemoteError) -> RemoteError:
     if desk.lasting:
         sentence = "The decision is committed on this machine, and was not pushed; no pass was made."
         remedy = "The next pass here pushes it, or the same command once more."
@@ -341,7 +343,7 @@ def _not_pushed(desk: Desk, error: RemoteError) -> RemoteError:
     return RemoteError(sentence, cause=str(error), remedy=remedy)
 
 
-def _demand_recorded(decisions: Sequence[Decision], recorded: CommitResult) -> None:
+def _require_committed(decisions: Sequence[KeyDecision], recorded: CommitResult) -> None:
     lost = [d.publication.url for d in decisions if d.publication.url not in recorded.ledgers]
     if lost:
         raise HistoryError(
@@ -361,7 +363,9 @@ def _told(recorded: CommitResult, *, shared: bool) -> str:
 # ------------------------------------------------------------------------------------------------ the pass
 
 
-def finish(ctx: click.Context, desk: Desk, *, no_pass: bool, so_far: ExitStatus = ExitStatus.CURRENT) -> NoReturn:
+def run_pass_and_exit(
+    ctx: click.Context, desk: OperatorSession, *, no_pass: bool, so_far: ExitStatus = ExitStatus.CURRENT
+) -> NoReturn:
     """One pass for the desk's issuers unless `no_pass`, its report, and the end of the command.
 
     `so_far` is what the decision came to; the exit status is the worse of it and the pass's.
@@ -372,7 +376,7 @@ def finish(ctx: click.Context, desk: Desk, *, no_pass: bool, so_far: ExitStatus 
     ctx.exit(next(status for status in _WORST_FIRST if status in found))
 
 
-def one_pass(desk: Desk) -> Report:
+def one_pass(desk: OperatorSession) -> Report:
     """One pass for the desk's issuers, reported as `run --once` does."""
     chosen = {issuer.name for issuer in desk.issuers}
     settings = desk.settings.narrowed(lambda issuer: issuer.name in chosen)

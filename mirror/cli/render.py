@@ -35,7 +35,7 @@ MAX_FILE_BYTES = 1024 * 1024
 _SERVICE_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):([a-z0-9.-]{1,253})")
 
 
-def login_of(issuer: Issuer, asked: MirrorIdentity) -> MirrorIdentity:
+def apiserver_identity(issuer: Issuer, asked: MirrorIdentity) -> MirrorIdentity:
     """`asked`, with what files on this machine say where nobody said it; a file that cannot be read says nothing."""
     from mirror.apiserver.kubeconfig import read_kubeconfig  # noqa: PLC0415  `--help` does without
 
@@ -370,4 +370,4 @@ def command(ctx: click.Context, /, *, kind: str, name: str, form: str | None, **
 def _login(issuer: "Issuer", options: dict[str, Any]) -> MirrorIdentity:
     """As whom the mirror asks the issuer's apiservers; files are read where they are here."""
     namespace, _, account = options["mirror"].partition("/")
-    return login_of(issuer, MirrorIdentity(namespace, account, options["user"]))
+    return apiserver_identity(issuer, MirrorIdentity(namespace, account, options["user"]))

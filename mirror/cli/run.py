@@ -103,7 +103,7 @@ def one_pass(settings: Settings, options: Common, *, dry_run: bool, books: bool 
         report = one(settings, ports, now, progress=progress)
         logger = configure(options.log_level, options.log_format)
         if books:
-            _keep_books(settings, report, now, logger)
+            _write_status_files(settings, report, now, logger)
     with suppress(OSError):  # a log that nobody can take must not cost the report
         for warning in settings.warnings:
             logger.warning("configuration.unwise", sentence=warning)
@@ -111,7 +111,7 @@ def one_pass(settings: Settings, options: Common, *, dry_run: bool, books: bool 
     return report
 
 
-def _keep_books(settings: Settings, report: Report, began: datetime, logger: "FilteringBoundLogger") -> None:
+def _write_status_files(settings: Settings, report: Report, began: datetime, logger: "FilteringBoundLogger") -> None:
     from mirror.daemon import status_files  # noqa: PLC0415  `--help` does without
     from mirror.reconcile.state import publications  # noqa: PLC0415  `--help` does without
 

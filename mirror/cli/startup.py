@@ -65,7 +65,7 @@ _DONE = (0, 3)
 """The statuses (design 4.6) of a command that did its work; 1 comes before both."""
 
 
-def lean() -> None:
+def speed_up_imports() -> None:
     """Prepare this process for many imports; call it first.
 
     - The garbage collector runs rarely: what imports allocate lives as long as the process.
@@ -91,7 +91,7 @@ def _without_command_line() -> ModuleType:
     return module
 
 
-def leave(status: int, output: Output) -> NoReturn:
+def exit_now(status: int, output: Output) -> NoReturn:
     """End the process with `status` without tearing every module down; what was written is flushed.
 
     When not all of it arrived at `output`, the command did not do what it is for: that is told, and is a failure.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mirror.trust.ledger_signature import LedgerTrust
 
 
-class _LateApiservers:
+class _LazyApiservers:
     """The apiservers; httpx is imported in the thread that asks, while others wait for git and the bucket."""
 
     def __init__(self, limits: LimitSettings) -> None:
@@ -79,7 +79,7 @@ class _Buckets:
             bucket.close()
 
 
-class _LateWeb:
+class _LazyPublicEndpoint:
     """The public view; httpx is imported at the first look, which most passes do not take."""
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class _LateWeb:
             self._web.close()
 
 
-class _LateCdn:
+class _LazyCdn:
     """CloudFront; boto3 is imported at the first invalidation."""
 
     def __init__(self) -> None:
@@ -126,7 +126,7 @@ class _LateCdn:
             self._cloudfront.close()
 
 
-def own_token(publish: PublishSettings) -> WebIdentityToken | None:
+def web_identity_token(publish: PublishSettings) -> WebIdentityToken | None:
     """See `mirror.ports.Ports`; read anew at each call, because such tokens are rotated on disk (fact 20)."""
     from mirror.aws.sessions import issuer_of_file, token_file  # noqa: PLC0415  botocore takes long to import
 
@@ -153,7 +153,7 @@ def open_ports(
             stack.enter_context(temporary_clone(settings.repository, os.environ)) if dry_run else settings.repository
         )
         history = stack.enter_context(GitRepository(repository, environ=os.environ))
-        buckets, web, cdn = _Buckets(settings.limits.puts), _LateWeb(), _LateCdn()
+        buckets, web, cdn = _Buckets(settings.limits.puts), _LazyPublicEndpoint(), _LazyCdn()
         for each in (buckets, web, cdn):
             stack.callback(each.close)
 
@@ -164,7 +164,7 @@ def open_ports(
 
         yield Ports(
             source=WorkerPool(
-                settings.limits, alone=_LateApiservers(settings.limits), command=command(), cores=available_cpus()
+                settings.limits, alone=_LazyApiservers(settings.limits), command=command(), cores=available_cpus()
             ),
             history=history,
             bucket=buckets,
@@ -172,7 +172,7 @@ def open_ports(
             cdn=cdn,
             ledger_trust=ledger_trust
             or partial(load_verification_keys if dry_run else load_ledger_trust, settings.repository),
-            own_token=own_token,
+            own_token=web_identity_token,
             cancel=cancel,
         )
 
@@ -210,7 +210,7 @@ def open_state_dir(settings: Settings, *, dry_run: bool) -> Iterator[None]:
 
 
 @contextmanager
-def open_instruments(settings: Settings) -> Iterator[CheckClients]:
+def open_check_clients(settings: Settings) -> Iterator[CheckClients]:
     """The real world, for looking only."""
     from mirror.check.clients import AwsClient, HistoryInspector, lock_holder  # noqa: PLC0415  boto3 takes long to import
     from mirror.reconcile.state import publications  # noqa: PLC0415  `--help` does without

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from mirror.cli.startup import lean
+from mirror.cli.startup import speed_up_imports
 
 
 def command() -> tuple[str, ...]:
@@ -23,8 +23,8 @@ def main() -> None:
     # Ctrl-C, and what systemd sends to all processes of a unit, reach us too: who started us decides and ends us.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-    lean()
-    from multiprocessing.connection import Connection  # noqa: PLC0415  after `lean`
+    speed_up_imports()
+    from multiprocessing.connection import Connection  # noqa: PLC0415  after `speed_up_imports`
 
     from mirror.apiserver.poller import ApiserverPoller, OnAnswer  # noqa: PLC0415  as above
     from mirror.apiserver.process_pool import Task, run_task  # noqa: PLC0415  as above

@@ -12,8 +12,8 @@ import pytest
 
 from mirror.addresses import jwks_uri
 from mirror.cli.key_commands import _public_state as public_state
-from mirror.cli.key_commands import adopt_command, decide_approval, decide_revocation, take_over
-from mirror.cli.operator_session import Decision, Desk, commit, described
+from mirror.cli.key_commands import adopt_command, adopt_documents, decide_approval, decide_revocation
+from mirror.cli.operator_session import KeyDecision, OperatorSession, commit, describe_keys
 from mirror.cli.options import Common
 from mirror.config.settings import FormerIssuerSettings
 from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
@@ -58,7 +58,7 @@ def shared(tmp_path: Path) -> Situation:
     return with_remote(tmp_path)
 
 
-def desk_of(here: Situation, *, lasting: bool = True, **repository: object) -> Desk:
+def desk_of(here: Situation, *, lasting: bool = True, **repository: object) -> OperatorSession:
     """The desk of an operator on the mirror's own machine, after its fetch."""
     settings = here.settings()
     settings = replace(settings, repository=replace(settings.repository, **repository))  # type: ignore[arg-type]  # fields by name
@@ -67,7 +67,7 @@ def desk_of(here: Situation, *, lasting: bool = True, **repository: object) -> D
         history.fetch(shallow=False)
     memory = load_history(history, [each.url for each in publications(settings)], VerificationContext())
     options = Common(Path("mirror.yaml"), "info", "json")
-    return Desk(
+    return OperatorSession(
         options,
         settings,
         settings.issuers,
@@ -79,15 +79,15 @@ def desk_of(here: Situation, *, lasting: bool = True, **repository: object) -> D
     )
 
 
-def revoking(prints: Iterable[Thumbprint], *, last: bool = False) -> Callable[[Desk], list[Decision]]:
+def revoking(prints: Iterable[Thumbprint], *, last: bool = False) -> Callable[[OperatorSession], list[KeyDecision]]:
     material = frozenset(prints)
 
-    def decide(desk: Desk) -> list[Decision]:
+    def decide(desk: OperatorSession) -> list[KeyDecision]:
         decisions = []
         for at, ledger in desk.ledgers():
             outcome = revoke(ledger, material, now=desk.now, reason="stolen", last=last)
             assert isinstance(outcome, LedgerUpdate)
-            decisions.append(Decision(at, outcome))
+            decisions.append(KeyDecision(at, outcome))
         return decisions
 
     return decide
@@ -357,7 +357,7 @@ def test_revocation_that_would_empty_the_issuer_is_held(here: Situation) -> None
     halves = [revoke(before, {each.key.thumbprint}, now=here.now, reason="x", last=False) for each in before.records]
     one, two = (each.ledger for each in halves if isinstance(each, LedgerUpdate))
     ((publication, _),) = desk_of(here).ledgers()
-    commit(desk_of(here), lambda _: [Decision(publication, LedgerUpdate(merge(one, two), (), ()))])
+    commit(desk_of(here), lambda _: [KeyDecision(publication, LedgerUpdate(merge(one, two), (), ()))])
     report = here.run()
     material = frozenset(each.key.thumbprint for each in before.records)
     assert public_state(desk_of(here), publication, material, report) is ExitStatus.HELD
@@ -393,7 +393,7 @@ def take_over_all(here: Situation) -> int:
     """The exit status of adopting everything that the desk's issuers publish."""
     desk = desk_of(here)
     with pytest.raises(click.exceptions.Exit) as stop:
-        take_over(click.Context(adopt_command), desk, list(desk.publications()), yes=True, no_pass=True)
+        adopt_documents(click.Context(adopt_command), desk, list(desk.publications()), yes=True, no_pass=True)
     return int(stop.value.exit_code)
 
 
@@ -477,7 +477,7 @@ def test_key_is_approved_under_every_text_that_has_it(here: Situation) -> None:
     assert [each.publication.url for each in decisions] == [ISSUER, FORMER]
 
 
-def with_former(desk: Desk, ledger: Ledger) -> Desk:
+def with_former(desk: OperatorSession, ledger: Ledger) -> OperatorSession:
     """The desk with one former issuer and its ledger."""
     issuer = replace(desk.issuers[0], former_issuers=(FormerIssuerSettings(FORMER, date(2027, 1, 31)),))
     known = replace(desk.memory.issuers[ISSUER], ledger=ledger)
@@ -496,7 +496,7 @@ def test_set_that_two_operators_emptied_is_held(here: Situation) -> None:
     one, two = (each.ledger for each in halves if isinstance(each, LedgerUpdate))
     desk = desk_of(here)
     ((publication, _),) = desk.ledgers()
-    commit(desk, lambda _: [Decision(publication, LedgerUpdate(merge(one, two), (), ()))])
+    commit(desk, lambda _: [KeyDecision(publication, LedgerUpdate(merge(one, two), (), ()))])
     report = here.run()
     assert report.exit_status is ExitStatus.HELD
     assert [each.code for each in report.issuers[0].held] == ["revocation.held"]
@@ -534,7 +534,7 @@ def test_revocation_reaches_former_issuers(here: Situation) -> None:
     desk = with_former(desk_of(here), old)
     assert [each.url for each, _ in desk.ledgers()] == [ISSUER, FORMER]
     assert desk.every_key() == base
-    lines = described(desk, lambda record: record.key == base.records[0].key)
+    lines = describe_keys(desk, lambda record: record.key == base.records[0].key)
     assert sum(FORMER in line for line in lines) == 1
     gone = revoke(old, {base.records[0].key.thumbprint}, now=here.now, reason="x", last=True)
     assert isinstance(gone, LedgerUpdate)
@@ -548,7 +548,7 @@ def test_hostile_kid_cannot_steer_the_terminal(here: Situation) -> None:
     desk = desk_of(here)
     evil = KeyRecord(replace(STRANGER, kid=Kid("k\x1b[2J\u202e")), Status.HELD, 1, here.now, held_because="policy")
     known = replace(desk.memory.issuers[ISSUER], ledger=Ledger(ISSUER, (evil,)))
-    lines = described(replace(desk, memory=replace(desk.memory, issuers={ISSUER: known})), lambda _: True)
+    lines = describe_keys(replace(desk, memory=replace(desk.memory, issuers={ISSUER: known})), lambda _: True)
     assert all(line.isprintable() for line in lines)
     assert any("\\x1b" in line for line in lines)
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from mirror.cli.main import main
-from mirror.cli.render import login_of
+from mirror.cli.render import apiserver_identity
 from mirror.config.settings import AuthSettings, TlsSettings
 from mirror.federation.render.base import MirrorIdentity
 from mirror.federation.render.kinds import KINDS
@@ -167,9 +167,9 @@ def test_certificate_names_its_user(content: bytes | None, user: str | None, tmp
     if content is not None:
         path.write_bytes(content)
     issuer = replace(ENTRY, tls=TlsSettings(client_cert_file=path, client_key_file=tmp_path / "mirror.key"))
-    assert login_of(issuer, ASKED) == replace(ASKED, user=user, way="user")
+    assert apiserver_identity(issuer, ASKED) == replace(ASKED, user=user, way="user")
     asked = replace(ASKED, user="said", way="user")
-    assert login_of(issuer, asked) == asked
+    assert apiserver_identity(issuer, asked) == asked
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_token_names_its_service_account(content: bytes | None, login: MirrorIde
     path = tmp_path / "token"
     if content is not None:
         path.write_bytes(content)
-    assert login_of(replace(ENTRY, auth=AuthSettings(token_file=path)), ASKED) == login
+    assert apiserver_identity(replace(ENTRY, auth=AuthSettings(token_file=path)), ASKED) == login
 
 
 @pytest.mark.parametrize(
@@ -221,9 +221,9 @@ def test_kubeconfig_names_who_it_is(user: dict[str, object], login: MirrorIdenti
     }
     path = tmp_path / "admin.conf"
     path.write_text(yaml.safe_dump(config))
-    assert login_of(replace(ENTRY, auth=AuthSettings(kubeconfig=path)), ASKED) == login
+    assert apiserver_identity(replace(ENTRY, auth=AuthSettings(kubeconfig=path)), ASKED) == login
 
 
 def test_nothing_configured_is_anonymous() -> None:
     """Nothing is read, nothing is guessed."""
-    assert login_of(ENTRY, ASKED) == ASKED
+    assert apiserver_identity(ENTRY, ASKED) == ASKED
