@@ -30,7 +30,7 @@ class DeadlineExecutor:
         self._waiting: set[Future[Any]] = set()
         self._cancelled = False
 
-    def run(self, call: Callable[[], T]) -> T:
+    def call(self, call: Callable[[], T]) -> T:
         """What `call` returns, or raises.
 
         Raises:

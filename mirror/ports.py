@@ -92,7 +92,7 @@ PublicResult = PublicResponse | PublicFailure
 class ApiserverClient(Protocol):
     """The apiservers."""
 
-    def ask(
+    def poll(
         self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]
     ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
         """Ask every apiserver for both documents. Never raises for what an apiserver does."""
@@ -143,7 +143,7 @@ class History(Protocol):
         """Commit `changes` on the tree of `base`, and move the branch from `expect`; else BranchMovedError."""
         ...
 
-    def advance(self, new: CommitId, *, expect: CommitId | None) -> None:
+    def fast_forward(self, new: CommitId, *, expect: CommitId | None) -> None:
         """Move the branch from `expect` to an existing commit that holds all it says; else BranchMovedError."""
         ...
 
@@ -159,7 +159,7 @@ class History(Protocol):
         """How many commits of the branch the remote is not known to have."""
         ...
 
-    def knows(self, commit: str) -> bool:
+    def has_commit(self, commit: str) -> bool:
         """Whether the text is the id of a commit of our history."""
         ...
 
@@ -179,11 +179,11 @@ class History(Protocol):
         """The bytes of files by id; what cannot be read is absent."""
         ...
 
-    def holds(self, body: bytes) -> bool:
+    def contains_blob(self, body: bytes) -> bool:
         """Whether these very bytes were ever committed as a file."""
         ...
 
-    def changed_at(self, path: str) -> datetime | None:
+    def last_changed_at(self, path: str) -> datetime | None:
         """When the branch last changed a file (committer date, UTC); None when it never did."""
         ...
 
@@ -215,7 +215,7 @@ class Bucket(Protocol):
         """Write one object if it still has the ETag `seen` (None: if it is still absent)."""
         ...
 
-    def openness(self, key: ObjectKey) -> AccessSettings:
+    def access_settings(self, key: ObjectKey) -> AccessSettings:
         """Why the world may not read one object, as far as the bucket tells. Raises nothing."""
         ...
 
@@ -223,7 +223,7 @@ class Bucket(Protocol):
 class PublicEndpoint(Protocol):
     """The public URL as the world sees it, without credentials."""
 
-    def look(self, url: str, *, readback: ReadbackSettings) -> PublicResult:
+    def get_document(self, url: str, *, readback: ReadbackSettings) -> PublicResult:
         """GET it as a relying party would. Never raises for what the web does."""
         ...
 

@@ -197,7 +197,7 @@ class Connection:
     deadline: float
     _opened: list[Any] = field(default_factory=list)
 
-    async def hang_up(self) -> None:
+    async def close(self) -> None:
         """Close the socket; once more does no harm."""
         while self._opened:
             await self._opened.pop().aclose()
@@ -243,7 +243,7 @@ async def connect(
         async with transport:
             yield line
     finally:
-        await line.hang_up()
+        await line.close()
 
 
 async def _reply(transport: httpx.AsyncHTTPTransport, request: httpx.Request, limits: LimitSettings) -> HttpResponse:

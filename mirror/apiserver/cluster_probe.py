@@ -25,7 +25,7 @@ class ClusterProbe:
     answer: Answer
     replicas: tuple[str, ...] = ()
     answered: tuple[str, ...] = ()
-    untold: tuple[Reason, ...] = ()
+    replica_reasons: tuple[Reason, ...] = ()
 
 
 def probe_cluster(
@@ -68,7 +68,7 @@ async def _look(opened: IssuerConnection, limits: LimitSettings) -> ClusterProbe
         return answer.reasons
     found = await find_endpoints(server, opened.access, limits, loop.time() + limits.total_seconds)
     if found.unusable:
-        return ClusterProbe(answer, untold=found.reasons)
+        return ClusterProbe(answer, replica_reasons=found.reasons)
     return ClusterProbe(answer, found.urls, await _who_answers(found, opened, limits))
 
 

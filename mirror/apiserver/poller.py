@@ -34,7 +34,7 @@ class PollRequest:
     """
 
     issuer: Issuer
-    slot: int
+    index: int
     apiserver: str
     lookup: bool = False
     spent_seconds: float = 0.0
@@ -52,7 +52,7 @@ class PollQueue:
         self._answers: dict[IssuerName, dict[int, Answer | Unusable]] = {name: {} for name in self._questions}
         self._told = told
 
-    def questions(self, turn: int) -> Iterator[PollRequest]:
+    def requests(self, turn: int) -> Iterator[PollRequest]:
         """All questions, those of one issuer together, beginning with another issuer each `turn`.
 
         The steps are the golden ratio of the number of issuers: when time is over after a part of them, a few
@@ -63,11 +63,11 @@ class PollQueue:
         for questions in (*all_questions[begin:], *all_questions[:begin]):
             yield from questions
 
-    def put(self, question: PollRequest, answer: Answer | Unusable) -> None:
+    def put_answer(self, question: PollRequest, answer: Answer | Unusable) -> None:
         """Note `answer`."""
         name = question.issuer.name
         answers = self._answers[name]
-        answers[question.slot] = answer
+        answers[question.index] = answer
         if len(answers) == len(self._questions[name]):
             del self._answers[name]
             self._told(name, tuple(answers[slot] for slot in sorted(answers)))
@@ -76,7 +76,7 @@ class PollQueue:
         """Whether nothing more is to be asked for that issuer."""
         return name not in self._answers
 
-    def found(
+    def replace_lookup(
         self, lookup: PollRequest, apiservers: Sequence[str], unusable: Sequence[Unusable], *, spent_seconds: float
     ) -> tuple[PollRequest, ...]:
         """Put what a lookup found in its place: the questions that are to be asked now."""
@@ -85,14 +85,14 @@ class PollQueue:
         failed = tuple(PollRequest(lookup.issuer, len(asked) + at, each.apiserver) for at, each in enumerate(unusable))
         self._questions[name] = asked + failed
         for question, answer in zip(failed, unusable, strict=True):
-            self.put(question, answer)
+            self.put_answer(question, answer)
         return asked
 
-    def fill(self, reason: Reason) -> None:
+    def fail_pending(self, reason: Reason) -> None:
         """Give every apiserver that has not answered `reason`."""
         for name, answers in list(self._answers.items()):
-            for question in [each for each in self._questions[name] if each.slot not in answers]:
-                self.put(question, Unusable(question.apiserver, (reason,)))
+            for question in [each for each in self._questions[name] if each.index not in answers]:
+                self.put_answer(question, Unusable(question.apiserver, (reason,)))
 
 
 def _requests_of(issuer: Issuer) -> tuple[PollRequest, ...]:
@@ -186,7 +186,7 @@ _Outcome = TypeVar("_Outcome", Response, DiscoveredReplicas)
 class _PollState:
     """What is still to be asked in a pass, and who is at it; the issuers that are being asked, opened, by name."""
 
-    board: PollQueue
+    queue: PollQueue
     waiting: deque[PollRequest]
     group: asyncio.TaskGroup
     workers: int = 0
@@ -221,7 +221,7 @@ class ApiserverPoller:
         self._cancelled = False
         self._interrupt: Callable[[], object] | None = None
 
-    def ask(
+    def poll(
         self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]
     ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
         """What each apiserver of `issuers` answers, in configured order; behind a load balancer five answers a URL.
@@ -240,10 +240,10 @@ class ApiserverPoller:
             heard[name] = answers
             progress(name)
 
-        self.tell(issuers, turn=turn, told=told)
+        self.poll_each(issuers, turn=turn, told=told)
         return {issuer.name: heard.get(issuer.name, ()) for issuer in issuers}
 
-    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: OnAnswer, ends_at: float | None = None) -> None:
+    def poll_each(self, issuers: Sequence[Issuer], *, turn: int, told: OnAnswer, ends_at: float | None = None) -> None:
         """As `ask`, but `told` hears the answers, and asking ends at `ends_at` where that is given.
 
         `ends_at` is a moment of `time.monotonic`, which all processes of a machine share. Of an issuer without
@@ -263,7 +263,7 @@ class ApiserverPoller:
                 self._interrupt()
 
     async def _work_for(self, seconds: float, board: PollQueue, turn: int) -> None:
-        work = asyncio.ensure_future(self._work(board, board.questions(turn)))
+        work = asyncio.ensure_future(self._work(board, board.requests(turn)))
         self._arm(work)
         try:
             await asyncio.wait({work}, timeout=max(0.0, seconds))
@@ -274,7 +274,7 @@ class ApiserverPoller:
         if not work.cancelled():
             work.result()  # raises what `progress` raised
         late = FailureKind.NOT_IN_TIME.reason(f"{self._limits.source_deadline_seconds:g}")
-        board.fill(FailureKind.INTERRUPTED.reason() if self._cancelled else late)
+        board.fail_pending(FailureKind.INTERRUPTED.reason() if self._cancelled else late)
 
     def _arm(self, work: asyncio.Future[None]) -> None:
         loop = asyncio.get_running_loop()
@@ -307,12 +307,12 @@ class ApiserverPoller:
                 work.opened[name] = self._open(question.issuer)
             opened = work.opened[name]
             if isinstance(opened, tuple):
-                work.board.put(question, Unusable(question.apiserver, opened))
+                work.queue.put_answer(question, Unusable(question.apiserver, opened))
             elif question.lookup:
                 await self._look_up(work, question, opened)
             else:
-                work.board.put(question, await self._answer(question, opened))
-            if work.board.is_complete(name):
+                work.queue.put_answer(question, await self._answer(question, opened))
+            if work.queue.is_complete(name):
                 work.opened.pop(name, None)
         work.workers -= 1
 
@@ -328,7 +328,7 @@ class ApiserverPoller:
         deadline = begun + self._limits.total_seconds
         found = await _twice(lambda: discover_replicas(question.issuer, opened, self._limits, deadline), deadline)
         spent_seconds = asyncio.get_running_loop().time() - begun
-        asked = work.board.found(question, found.urls, found.unusable, spent_seconds=spent_seconds)
+        asked = work.queue.replace_lookup(question, found.urls, found.unusable, spent_seconds=spent_seconds)
         work.waiting.extendleft(reversed(asked))
         self._hire(work, len(asked))
 

@@ -153,7 +153,7 @@ class WorkerPool:
         self._cancelled = False
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def ask(self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]) -> AnswersByIssuer:
+    def poll(self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]) -> AnswersByIssuer:
         """As `mirror.apiserver.poller.Apiservers.ask`."""
         ends_at = time.monotonic() + self._limits.source_deadline_seconds
         size = self._size(issuers)

@@ -32,7 +32,7 @@ def public(publication: PublishedIssuer, view: PublicEndpoint, bucket: BucketOf)
     if not publish.readback.enabled:
         return PublicDocuments((whole.note("public.not_looked", "Not looked at: `publish.readback` is off."),))
     expected = _expected(publication)
-    looks = [view.look(each.url, readback=publish.readback) for each in expected]
+    looks = [view.get_document(each.url, readback=publish.readback) for each in expected]
     found: list[CheckResult] = []
     for each, look in zip(expected, looks, strict=True):
         place = CheckTarget(Component.PUBLIC, each.url, issuer.name)
@@ -62,7 +62,7 @@ def _seen(place: CheckTarget, look: PublicResponse, expected: PublicObject) -> I
     reasons = [each for each in compare(look, expected) if each.code != "stale_or_foreign"]
     yield from (
         CheckResult(
-            place.station,
+            place.component,
             place.subject,
             CheckLevel.FAILED,
             f"public.{each.code}",
@@ -83,7 +83,7 @@ def _not_seen(
     place: CheckTarget, look: PublicFailure, publication: PublishedIssuer, expected: PublicObject, bucket: BucketOf
 ) -> Iterator[CheckResult]:
     publish = publication.issuer.publish
-    if look.reason.code in _HIDDEN and bucket(publish).openness(expected.key).exists is False:
+    if look.reason.code in _HIDDEN and bucket(publish).access_settings(expected.key).exists is False:
         sentence = "Nothing is published there yet."
         yield place.warning("public.nothing_yet", sentence, "The first pass publishes it: `oidc-mirror --once`.")
         return

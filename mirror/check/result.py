@@ -50,7 +50,7 @@ class CheckResult:
     outside is escaped where it is printed.
     """
 
-    station: Component
+    component: Component
     subject: str
     level: CheckLevel
     code: str
@@ -63,7 +63,7 @@ class CheckResult:
 class CheckTarget:
     """Where findings of one look belong."""
 
-    station: Component
+    component: Component
     subject: str
     issuer: IssuerName | None = None
 
@@ -89,7 +89,7 @@ class CheckTarget:
         return self._found(level, reason.code, where + reason.sentence, reason.remedy)
 
     def _found(self, level: CheckLevel, code: str, sentence: str, remedy: str) -> CheckResult:
-        return CheckResult(self.station, self.subject, level, code, sentence, remedy, self.issuer)
+        return CheckResult(self.component, self.subject, level, code, sentence, remedy, self.issuer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class CheckCause:
     code: str
     sentence: str
     remedy: str
-    stations: tuple[Component, ...] = ()
+    components: tuple[Component, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +134,14 @@ def to_json(diagnosis: CheckReport) -> dict[str, object]:
                 "code": each.code,
                 "sentence": each.sentence,
                 "remedy": each.remedy,
-                "stations": [str(station) for station in each.stations],
+                "stations": [str(station) for station in each.components],
             }
             for each in diagnosis.causes
         ],
         "findings": [
             {
                 "issuer": each.issuer,
-                "station": str(each.station),
+                "station": str(each.component),
                 "subject": each.subject,
                 "level": str(each.level),
                 "code": each.code,
@@ -185,12 +185,12 @@ def causes(text: str) -> tuple[CheckCause, ...]:
 
 def _where(cause: Known) -> tuple[Component, ...]:
     more = (Component.POLICY, Component.BUCKET) if cause.code in _UNREADABLE else ()
-    return WHERE[cause.station] + more
+    return WHERE[cause.area] + more
 
 
 def stations(found: tuple[CheckCause, ...]) -> tuple[Component, ...]:
     """Where the causes show, those of the likeliest cause first, none twice."""
-    return tuple(dict.fromkeys(station for cause in found for station in cause.stations))
+    return tuple(dict.fromkeys(station for cause in found for station in cause.components))
 
 
 def named_issuers(text: str, settings: Settings) -> frozenset[IssuerName]:
@@ -204,7 +204,7 @@ def sort_by_cause(diagnosis: CheckReport, found: tuple[CheckCause, ...]) -> Chec
     order = stations(found)
 
     def place(finding: CheckResult) -> int:
-        return order.index(finding.station) if finding.station in order else len(order)
+        return order.index(finding.component) if finding.component in order else len(order)
 
     return replace(diagnosis, findings=tuple(sorted(diagnosis.findings, key=place)), causes=found)
 

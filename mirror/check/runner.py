@@ -88,15 +88,15 @@ def run_checks(
     ]
     wanted = [job for job in at_once if _is_wanted(job, stations)]
     found = thread_map(guarded, wanted, workers=WORKERS, cancel=cancel)
-    after = [job for job in _from_clusters(chosen, seen, now) if job.place.station in stations]
+    after = [job for job in _from_clusters(chosen, seen, now) if job.place.component in stations]
     found += thread_map(guarded, after, workers=1, cancel=cancel)
-    told = (each for each in _flat(found) if each.station in stations or each.code in _OWN_CODES)
+    told = (each for each in _flat(found) if each.component in stations or each.code in _OWN_CODES)
     return CheckReport(now, tuple(sorted(told, key=_order(settings))))
 
 
 def _guarded(job: _Job, bounded: DeadlineExecutor, seconds: float) -> tuple[CheckResult, ...]:
     try:
-        return bounded.run(lambda: tuple(job.work()))
+        return bounded.call(lambda: tuple(job.work()))
     except TimeoutError:
         sentence = f"It was not done after {seconds:g} s, and was left."
         remedy = "Look at what it asks: a hanging network, file system or helper program."
@@ -115,12 +115,12 @@ _SERVES = {
 
 
 def _is_wanted(job: _Job, stations: frozenset[Component]) -> bool:
-    return bool(_SERVES.get(job.place.station, frozenset({job.place.station})) & stations)
+    return bool(_SERVES.get(job.place.component, frozenset({job.place.component})) & stations)
 
 
 def _hearing(chosen: Sequence[Issuer], instruments: CheckClients, seen: _SharedResults) -> _Job:
     def work() -> tuple[CheckResult, ...]:
-        answers = instruments.source.ask(chosen, turn=0, progress=lambda _: None)
+        answers = instruments.source.poll(chosen, turn=0, progress=lambda _: None)
         checked = sound_keys({name: (heard, frozenset()) for name, heard in answers.items()})
         for issuer in chosen:
             known = checked.get(issuer.name, frozenset())
@@ -208,7 +208,7 @@ def _of_publication(publication: PublishedIssuer, instruments: CheckClients, see
 
     def look() -> tuple[CheckResult, ...]:
         sight = public(publication, instruments.view, instruments.bucket)
-        if publication.until is None:
+        if publication.accepts_new_keys_until is None:
             seen.public[name] = sight
         return sight.findings
 
@@ -243,6 +243,6 @@ def _order(settings: Settings) -> Callable[[CheckResult], tuple[int, int, int]]:
     stations, levels = list(Component), list(CheckLevel)
     return lambda each: (
         0 if each.issuer is None else places[each.issuer],
-        stations.index(each.station),
+        stations.index(each.component),
         levels.index(each.level),
     )

@@ -151,7 +151,7 @@ def _heading(name: IssuerName | None, issuers: Mapping[IssuerName, IssuerUrl]) -
 
 
 def _stations(found: Iterable[CheckResult]) -> Iterator[str]:
-    for station, findings in groupby(found, key=lambda each: each.station):
+    for station, findings in groupby(found, key=lambda each: each.component):
         yield f" {click.style(station, underline=True)}"
         for subject, about in _by_subject(findings).items():
             yield f"  {escaped(subject)}"
@@ -208,13 +208,13 @@ def _causes(diagnosis: CheckReport) -> Iterator[str]:
 
 def _found(cause: CheckCause, findings: Iterable[CheckResult]) -> str:
     """In a sentence, what was found where the cause would show."""
-    if not cause.stations:
+    if not cause.components:
         return "It lies in the cloud's account, where this program does not look."
-    here = [each for each in findings if each.station in cause.stations]
+    here = [each for each in findings if each.component in cause.components]
     wrong = dict.fromkeys(each.code for each in here if each.level in (CheckLevel.FAILED, CheckLevel.WARNING))
     if wrong:
         return f"{', '.join(wrong)} (below)."
-    return f"Nothing is wrong at {', '.join(cause.stations)}."
+    return f"Nothing is wrong at {', '.join(cause.components)}."
 
 
 def _closing(diagnosis: CheckReport) -> str:

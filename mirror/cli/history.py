@@ -91,7 +91,7 @@ def opened(settings: RepositorySettings) -> Iterator["GitRepository"]:
             repository.fetch(shallow=False)
             newest = repository.heads().remote
             if newest is not None:
-                repository.advance(newest, expect=None)
+                repository.fast_forward(newest, expect=None)
         if repository.heads().local is None:
             raise HistoryError(
                 f"There is no history in {settings.path}"

@@ -191,7 +191,7 @@ def _apiservers(found: IssuerSuggestion) -> Iterator[tuple[tuple[str, ...], Mapp
 
 
 def _why_the_server(seen: "ClusterProbe") -> Iterator[str]:
-    for reason in seen.untold:
+    for reason in seen.replica_reasons:
         yield f"The replicas are not known. {escaped(reason.sentence)}"
         yield f"  {escaped(reason.remedy)}"
     if seen.replicas:

@@ -122,7 +122,7 @@ def adopt_branch(ctx: click.Context, desk: OperatorSession, *, yes: bool) -> Non
     shared = desk.settings.repository.remote is not None
     message = "Sign the ledgers of the branch as they are\n"
     result = commit_ledgers(
-        desk.committer(), desk.memory, changes, message=message, now=desk.now, push=shared, attempts=1
+        desk.committer(), desk.history, changes, message=message, now=desk.now, push=shared, attempts=1
     )
     if result.push_error is not None:
         raise RemoteError(
@@ -135,7 +135,7 @@ def adopt_branch(ctx: click.Context, desk: OperatorSession, *, yes: bool) -> Non
 
 def _branch_lines(desk: OperatorSession) -> list[str]:
     """What an operator must see: the head and its author, and the keys of every issuer."""
-    base = desk.memory.base
+    base = desk.history.base
     versions = desk.ports.history.versions(None, most=1, at=base) if base is not None else ()
     lines = [f"head    {base or 'none'}"]
     lines += [
@@ -174,14 +174,14 @@ def adopt_documents(
 
 def _look_up(desk: OperatorSession, wanted: list[PublishedIssuer]) -> list[_Found]:
     """Ask the apiservers of all issuers at once, and read what is public."""
-    answers = desk.ports.source.ask(desk.issuers, turn=0, progress=lambda _: None)
-    beliefs = validate_answers(desk.issuers, answers, desk.memory)
+    answers = desk.ports.source.poll(desk.issuers, turn=0, progress=lambda _: None)
+    beliefs = validate_answers(desk.issuers, answers, desk.history)
     return [_find(desk, each, beliefs) for each in wanted]
 
 
 def _unknown(desk: OperatorSession, *, demanded: bool) -> list[PublishedIssuer]:
     """The publications without a ledger; when `demanded`, each issuer must have one."""
-    wanted = [each for each in desk.publications() if desk.memory.issuers[each.url].ledger is None]
+    wanted = [each for each in desk.publications() if desk.history.issuers[each.url].ledger is None]
     left = [issuer.name for issuer in desk.issuers if issuer not in [each.issuer for each in wanted]]
     if left and demanded:
         raise UsageError(
@@ -193,8 +193,8 @@ def _unknown(desk: OperatorSession, *, demanded: bool) -> list[PublishedIssuer]:
 
 def _find(desk: OperatorSession, publication: PublishedIssuer, beliefs: ValidatedAnswers) -> _Found:
     issuer = publication.issuer
-    if issuer.name in beliefs.defects:
-        return _Found(publication, (), beliefs.defects[issuer.name])
+    if issuer.name in beliefs.internal_errors:
+        return _Found(publication, (), beliefs.internal_errors[issuer.name])
     observations = beliefs.observations[issuer.name]
     body = _public_jwks(publication, desk.ports)
     if isinstance(body, Reason):
@@ -221,7 +221,7 @@ def _public_jwks(publication: PublishedIssuer, ports: Ports) -> bytes | Reason |
     publish = publication.issuer.publish
     why: Reason | None = None
     if publish.readback.enabled:
-        look = ports.view.look(jwks_uri(publication.url), readback=publish.readback)
+        look = ports.view.get_document(jwks_uri(publication.url), readback=publish.readback)
         if isinstance(look, PublicResponse):
             return look.body
         why = look.reason
@@ -237,7 +237,7 @@ def _public_jwks(publication: PublishedIssuer, ports: Ports) -> bytes | Reason |
 
 
 def _decision(found: _Found, adoption: Adoption) -> KeyDecision:
-    return KeyDecision(found.publication, adoption.outcome, takes_over=found.bodies)
+    return KeyDecision(found.publication, adoption.outcome, replaces=found.bodies)
 
 
 def _lines(found: _Found) -> list[str]:
@@ -382,7 +382,7 @@ def _public_state(
         return ExitStatus.HELD if report.exit_status is ExitStatus.HELD else ExitStatus.FAILED
     if not publish.readback.enabled:
         return ExitStatus.CURRENT
-    look = desk.ports.view.look(url, readback=publish.readback)
+    look = desk.ports.view.get_document(url, readback=publish.readback)
     if isinstance(look, PublicResponse) and _has_any(look.body, material):
         click.echo(f"The key is gone from the bucket, and a cache still shows it in {escaped(url)}.", err=True)
         return ExitStatus.HELD

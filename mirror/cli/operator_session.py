@@ -50,10 +50,10 @@ class OperatorSession:
     settings: Settings
     issuers: tuple[Issuer, ...]
     ports: Ports
-    memory: HistoryState
+    history: HistoryState
     trust: VerificationContext
     now: datetime
-    lasting: bool
+    persistent: bool
 
     def committer(self) -> Committer:
         """How the decision is committed."""
@@ -70,7 +70,7 @@ class OperatorSession:
         Raises:
             HistoryError, RemoteError, UsageError: As `open_session`.
         """
-        return replace(self, memory=_newest(self.settings, self.ports.history, self.trust))
+        return replace(self, history=_newest(self.settings, self.ports.history, self.trust))
 
     def publications(self) -> tuple[PublishedIssuer, ...]:
         """What is published for `issuers`: each, followed by its former ones."""
@@ -78,7 +78,7 @@ class OperatorSession:
 
     def ledgers(self) -> tuple[tuple[PublishedIssuer, Ledger], ...]:
         """The ledgers that there are of `publications`."""
-        found = ((each, self.memory.issuers[each.url].ledger) for each in self.publications())
+        found = ((each, self.history.issuers[each.url].ledger) for each in self.publications())
         return tuple((each, ledger) for each, ledger in found if ledger is not None)
 
     def every_key(self) -> Ledger:
@@ -132,7 +132,7 @@ def open_session(
             memory = load_history(ports.history, [each.url for each in publications(settings)], trust)
             now = datetime.now(UTC).replace(microsecond=0)
             desk = OperatorSession(
-                options, settings, issuers, ports, memory, trust, now, lasting=settings is configured
+                options, settings, issuers, ports, memory, trust, now, persistent=settings is configured
             )
             if not as_it_is:
                 _require_trusted_ledgers(desk, adopts=adopts)
@@ -185,7 +185,7 @@ def _newest(settings: Settings, history: History, trust: VerificationContext) ->
 def _warn_of_untrusted_ledgers(desk: OperatorSession) -> None:
     """Print what the ledgers of the issuers had wrong: the commit of the decision writes them anew."""
     for each in desk.publications():
-        known = desk.memory.issuers[each.url]
+        known = desk.history.issuers[each.url]
         for event in known.events:
             click.echo(f"{event.level} [{event.name}]: {escaped(event.sentence)}", err=True)
         for reason in known.failures:
@@ -195,7 +195,7 @@ def _warn_of_untrusted_ledgers(desk: OperatorSession) -> None:
 def _require_trusted_ledgers(desk: OperatorSession, *, adopts: bool) -> None:
     as_it_is = replace(desk.trust, is_first_signing=True)
     for each in desk.publications():
-        known = desk.memory.issuers[each.url]
+        known = desk.history.issuers[each.url]
         if not known.is_lost or known.paths.ledger not in known.files:
             continue
         readable = load_history(desk.ports.history, [each.url], as_it_is).issuers[each.url].ledger is not None
@@ -237,7 +237,7 @@ class KeyDecision:
     publication: PublishedIssuer
     outcome: LedgerUpdate
     stands: Callable[[Ledger], bool] = lambda _: True
-    takes_over: frozenset[bytes] = field(default_factory=frozenset)
+    replaces: frozenset[bytes] = field(default_factory=frozenset)
 
 
 # -------------------------------------------------------------------------------------------- the question
@@ -299,11 +299,11 @@ def commit(desk: OperatorSession, decide: Callable[[OperatorSession], Sequence[K
         changes = {
             d.publication.url: LedgerChange(d.outcome.ledger, d.publication.issuer.discovery_extra) for d in decisions
         }
-        bodies = {each.publication.url: each.takes_over for each in decisions if each.takes_over}
+        bodies = {each.publication.url: each.replaces for each in decisions if each.replaces}
         if bodies:
             record_adopted(desk.settings.state_dir, bodies)
         result = commit_ledgers(
-            desk.committer(), desk.memory, changes, message=_message(decisions), now=desk.now, push=shared
+            desk.committer(), desk.history, changes, message=_message(decisions), now=desk.now, push=shared
         )
         _require_committed(decisions, result)
         if result.push_error is not None:
@@ -335,7 +335,7 @@ def _message(decisions: Sequence[KeyDecision]) -> str:
 
 
 def _not_pushed(desk: OperatorSession, error: RemoteError) -> RemoteError:
-    if desk.lasting:
+    if desk.persistent:
         sentence = "The decision is committed on this machine, and was not pushed; no pass was made."
         remedy = "The next pass here pushes it, or the same command once more."
     else:

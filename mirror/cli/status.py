@@ -135,10 +135,10 @@ def _reason(word: str, reason: Reason, colour: str, indent: str) -> Iterator[str
 
 
 def _abandoned(standing: StatusReport) -> Iterator[str]:
-    if not standing.abandoned:
+    if not standing.orphaned:
         return
     yield click.style("Abandoned: public, and of no configured issuer. The mirror deletes nothing; you may:", bold=True)
-    for each in standing.abandoned:
+    for each in standing.orphaned:
         if each.command:
             yield f"  {escaped(each.s3_url)}"
             yield f"    {shlex.join(each.command)}"

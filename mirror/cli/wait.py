@@ -61,7 +61,7 @@ def command(ctx: click.Context, *, name: str, key: str, timeout: timedelta) -> N
     ledger = known_ledgers(settings, (issuer.issuer,))[issuer.issuer]
     wanted, url = AwaitedKey(issuer.name, issuer.issuer, key, ledger), jwks_uri(issuer.issuer)
     with PublicHttpClient() as web:
-        wait = KeyWaiter(wanted, lambda: web.look(url, readback=readback), _real_clock(Clock), click.echo)
+        wait = KeyWaiter(wanted, lambda: web.get_document(url, readback=readback), _real_clock(Clock), click.echo)
         ctx.exit(int(ExitStatus.CURRENT if wait.run(timeout) else ExitStatus.FAILED))
 
 

@@ -40,7 +40,7 @@ class _LazyApiservers:
             self._apiservers = self._apiservers or ApiserverPoller(self._limits, environ=os.environ)
             if self._cancelled:
                 self._apiservers.cancel()
-        self._apiservers.tell(issuers, turn=turn, told=told, ends_at=ends_at)
+        self._apiservers.poll_each(issuers, turn=turn, told=told, ends_at=ends_at)
 
     def cancel(self) -> None:
         """See `mirror.apiserver.process_pool.Alone`."""
@@ -86,13 +86,13 @@ class _LazyPublicEndpoint:
         self._lock = Lock()
         self._web: PublicHttpClient | None = None
 
-    def look(self, url: str, *, readback: ReadbackSettings) -> PublicResponse | PublicFailure:
+    def get_document(self, url: str, *, readback: ReadbackSettings) -> PublicResponse | PublicFailure:
         """See `mirror.ports.PublicView`."""
         from mirror.publish.public_endpoint import PublicHttpClient  # noqa: PLC0415  see the class
 
         with self._lock:
             self._web = self._web or PublicHttpClient()
-        return self._web.look(url, readback=readback)
+        return self._web.get_document(url, readback=readback)
 
     def close(self) -> None:
         """Give the connections back."""

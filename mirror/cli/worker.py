@@ -31,7 +31,7 @@ def main() -> None:
 
     def ask(job: Task, told: OnAnswer) -> None:
         apiservers = ApiserverPoller(job.limits, environ=os.environ, keep_contexts=0)
-        apiservers.tell(job.issuers, turn=job.turn, told=told, ends_at=job.ends_at)
+        apiservers.poll_each(job.issuers, turn=job.turn, told=told, ends_at=job.ends_at)
 
     with Connection(int(sys.argv[1])) as line:
         done = run_task(line, ask)

@@ -143,7 +143,7 @@ class Daemon:
             # Ready: the configuration is good, lock and port are ours. What apiservers say takes a pass: /readyz.
             self._notifier.send("READY=1", self._notifier.status("The first pass runs."))
             while True:
-                word = self._hear(self._tick_seconds())
+                word = self._next_command(self._tick_seconds())
                 if word is Command.STOP:
                     return self._stop()
                 if word is Command.ENDED and self._ended():
@@ -153,7 +153,7 @@ class Daemon:
                     self._reload()
                 if word is Command.NOW:
                     self._schedule.now()
-                self._tick()
+                self._on_tick()
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
@@ -167,7 +167,7 @@ class Daemon:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _hear(self, seconds: float) -> Command | None:
+    def _next_command(self, seconds: float) -> Command | None:
         try:
             return self._words.get(timeout=max(seconds, 0.0))
         except Empty:
@@ -179,8 +179,8 @@ class Daemon:
         watchdog = self._notifier.watchdog_seconds
         return BEAT_SECONDS if watchdog is None else min(BEAT_SECONDS, watchdog / 2)
 
-    def _tick(self) -> None:
-        self._schedule.nudge()
+    def _on_tick(self) -> None:
+        self._schedule.recover_from_clock_step()
         if self._notifier.watchdog_seconds is not None and self.health().ok:
             self._notifier.send("WATCHDOG=1")
         if time.monotonic() - self._looked_at_files >= _LOOK_AT_FILES_SECONDS:
@@ -218,7 +218,7 @@ class Daemon:
         self._notifier.send("STOPPING=1", self._notifier.status("Stopping."))
         self._logger.info("service.stopping", running=self._schedule.running)
         self._schedule.stop()
-        self._passes.stop_asking()
+        self._passes.stop_polling()
         self._wait_for_end(deadline)
         if self._schedule.running:
             self._passes.cancel()
@@ -233,7 +233,7 @@ class Daemon:
     def _wait_for_end(self, deadline: float) -> None:
         """Until no pass runs, the deadline is over, or somebody says stop again."""
         while self._schedule.running and (left := deadline - time.monotonic()) > 0:
-            if self._hear(min(left, BEAT_SECONDS)) is Command.STOP:
+            if self._next_command(min(left, BEAT_SECONDS)) is Command.STOP:
                 return
 
 

@@ -154,7 +154,7 @@ def _of_keys(groups: Mapping[IssuerName, _Group]) -> Iterator[Metric]:
     yield keys
     yield safe
     yield leaves
-    hidden = {name: float(len(group[0].shown() - group[0].public)) for name, group in groups.items()}
+    hidden = {name: float(len(group[0].apiserver_keys() - group[0].public)) for name, group in groups.items()}
     yield _counted("issuer_keys_not_public", "Keys that an apiserver shows and that are not public.", hidden)
     unknown = {name: float(any(_signs_in_vain(each) for each in group)) for name, group in groups.items()}
     yield _counted("issuer_signing_key_not_public", "Whether a token was signed by a key that is not public.", unknown)

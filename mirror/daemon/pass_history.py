@@ -37,7 +37,7 @@ class IssuerState:
     public: frozenset[KeyId] = frozenset()
     repaired: int = 0
 
-    def shown(self) -> frozenset[KeyId]:
+    def apiserver_keys(self) -> frozenset[KeyId]:
         """Every key that an apiserver showed in the last pass."""
         observations = () if self.report is None else self.report.observations
         return frozenset(key_id(key) for each in observations if isinstance(each, Observed) for key in each.keys)

@@ -95,7 +95,7 @@ class PassRunner:
             remedy = "This is a defect of oidc-mirror: please report it with this sentence."
             return _broken(now, Reason("pass.failed", sentence, remedy))
 
-    def stop_asking(self) -> None:
+    def stop_polling(self) -> None:
         """The pass that runs asks no apiserver any more, and what it comes to is not counted; from any thread."""
         self._stopping.set()
         if self._opened is not None:

@@ -38,7 +38,7 @@ class Heartbeat:
     """When the daemon began, when the scheduler last beat, and when a pass last ended (None: none yet)."""
 
     began: float
-    beat: float
+    heartbeat: float
     ended: float | None = None
 
 
@@ -63,7 +63,7 @@ def health(pulse: Heartbeat, now: float, patience: float) -> HealthResult:
         now: Seconds, by the same clock.
         patience: How long no pass may end, seconds.
     """
-    silence = now - pulse.beat
+    silence = now - pulse.heartbeat
     if silence > LONGEST_SILENCE_SECONDS:
         return HealthResult(ok=False, sentence=f"The scheduler has given no sign of life for {_words(silence)}.")
     since = now - (pulse.began if pulse.ended is None else pulse.ended)
@@ -163,7 +163,7 @@ class Schedule:
             self._interval = interval
             self._scheduler.reschedule_job(_PASS, trigger=self._trigger())
 
-    def nudge(self) -> None:
+    def recover_from_clock_step(self) -> None:
         """Mend what a wall clock that was set back does: call it now and then."""
         now = time.monotonic()
         if now - self._beat > _LATE * BEAT_SECONDS:

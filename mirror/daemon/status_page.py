@@ -159,7 +159,7 @@ class ApiserverPanel:
     url: str
     mark: str
     word: str
-    told: tuple[Advice, ...] = ()
+    problems: tuple[Advice, ...] = ()
     keys: int | None = None
     missing: tuple[str, ...] = ()
     expires_at: datetime | None = None
@@ -179,7 +179,7 @@ class DocumentLine:
 class IssuerPanel:
     """One published issuer."""
 
-    known: IssuerState
+    state: IssuerState
     mark: str
     word: str
     sentence: str
@@ -195,7 +195,7 @@ class IssuerPanel:
     @property
     def anchor(self) -> str:
         """Its id in the page: a name, and for a former issuer its path, in which no space can be."""
-        return f"{self.known.name}:{self.known.url}" if self.known.is_former else str(self.known.name)
+        return f"{self.state.name}:{self.state.url}" if self.state.is_former else str(self.state.name)
 
 
 MARKS = {
@@ -212,7 +212,7 @@ def issuer_panels(chronicle: PassHistory, now: datetime) -> tuple[IssuerPanel, .
     order = {state: place for place, state in enumerate(State)}
 
     def urgency(card: IssuerPanel) -> int:
-        report = card.known.report
+        report = card.state.report
         return -1 if report is None else order[report.state]
 
     return tuple(sorted((_card(known, now) for known in chronicle.issuers.values()), key=urgency))
@@ -271,7 +271,7 @@ def _sentence(known: IssuerState, report: IssuerReport) -> str:
 
 
 def _boxes(known: IssuerState, report: IssuerReport, now: datetime) -> Iterator[ApiserverPanel]:
-    shown = known.shown()
+    shown = known.apiserver_keys()
     for each in report.observations:
         expires_at = each.certificate_expires_at
         soon = expires_at is not None and expires_at - now < CERTIFICATE_SOON
@@ -363,7 +363,7 @@ def render(chronicle: PassHistory, health: HealthResult, now: datetime) -> str:
 
 
 def _is_quiet(card: IssuerPanel) -> bool:
-    return card.known.report is not None and card.known.report.state in _QUIET
+    return card.state.report is not None and card.state.report.state in _QUIET
 
 
 def _headline(chronicle: PassHistory, every: tuple[IssuerPanel, ...], health: HealthResult) -> tuple[str, str]:
@@ -379,7 +379,7 @@ def _headline(chronicle: PassHistory, every: tuple[IssuerPanel, ...], health: He
         State.HELD: "waiting for an operator",
         State.DEGRADED: "degraded",
     }
-    states = [card.known.report.state for card in every if card.known.report is not None]
+    states = [card.state.report.state for card in every if card.state.report is not None]
     for state, word in words.items():
         if state in states:
             return MARKS[state], f"{states.count(state)} of {_issuers(len(every))} {word}"

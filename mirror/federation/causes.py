@@ -29,7 +29,7 @@ class Cause:
     """One cause of an error: a stable code, what it is about, a sentence, and what to look at."""
 
     code: str
-    station: CauseArea
+    area: CauseArea
     sentence: str
     remedy: str
 

@@ -93,7 +93,7 @@ def _with_documents(found: IssuerResult, subject: VerifiedIssuer, view: PublicEn
         remedy = "Run `oidc-mirror verify` where the public URL can be reached, with read-back enabled."
         return replace(found, checks=(check_failed("discovery", Reason("readback_disabled", sentence, remedy)),))
     url = discovery_url(subject.issuer)
-    look = view.look(url, readback=subject.publish.readback)
+    look = view.get_document(url, readback=subject.publish.readback)
     if isinstance(look, PublicFailure):
         return replace(found, checks=(_unseen("discovery", url, look),))
     found = replace(found, documents=(_document(url, look),))
@@ -108,7 +108,7 @@ def _with_keys(
     found: IssuerResult, discovery: PublicDiscovery, subject: VerifiedIssuer, view: PublicEndpoint
 ) -> IssuerResult:
     url = discovery.jwks_uri
-    look = view.look(url, readback=subject.publish.readback)
+    look = view.get_document(url, readback=subject.publish.readback)
     if isinstance(look, PublicFailure):
         return replace(found, checks=(*found.checks, _unseen("jwks", url, look)))
     found = replace(found, documents=(*found.documents, _document(url, look)))

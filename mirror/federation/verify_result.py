@@ -179,7 +179,7 @@ def _login(login: StsResult) -> dict[str, object]:
         "assumed_role_arn": login.assumed_role_arn or None,
         "error": None if login.accepted else {"code": login.error_code, "message": login.error},
         "causes": [
-            {"code": each.code, "station": str(each.station), "sentence": each.sentence, "remedy": each.remedy}
+            {"code": each.code, "station": str(each.area), "sentence": each.sentence, "remedy": each.remedy}
             for each in login.causes
         ],
     }

@@ -159,7 +159,7 @@ class CommitLog:
             base = self._merge_base(old, new)
         return base == old
 
-    def knows(self, commit: str) -> bool:
+    def has_commit(self, commit: str) -> bool:
         """Whether the text is the full id of a commit that this repository has.
 
         Raises:
@@ -208,7 +208,7 @@ class CommitLog:
         lines = (line.split() for line in finished.out.decode().splitlines())
         return {CommitId(commit): tuple(map(CommitId, parents)) for commit, *parents in lines}
 
-    def holds(self, body: bytes) -> bool:
+    def contains_blob(self, body: bytes) -> bool:
         """Whether a commit of the branch ever held these very bytes as a file below `public/` or `ledger/`.
 
         Raises:
@@ -220,7 +220,7 @@ class CommitLog:
         blob = blob_id(body, len(head))
         return self._held.get(self._state(head), blob, lambda: self._find_held(head, blob))
 
-    def changed_at(self, path: str) -> datetime | None:
+    def last_changed_at(self, path: str) -> datetime | None:
         """When the branch last changed the file (committer date, UTC); None: never.
 
         Raises:
@@ -240,7 +240,7 @@ class CommitLog:
         """
         words = () if excluding is None else (f"^{excluding}",)
         sentence = "The commits that wait to be pushed could not be counted."
-        return int(self._git.demand("rev-list", "--count", self._local, *words, "--", sentence=sentence))
+        return int(self._git.check_output("rev-list", "--count", self._local, *words, "--", sentence=sentence))
 
     def versions(
         self, path: str | None, *, most: int = MOST_VERSIONS, at: CommitId | None = None
@@ -262,10 +262,12 @@ class CommitLog:
 
     def _versions(self, path: str | None, most: int, tip: str) -> tuple[Version, ...]:
         words = (*LISTED, f"--max-count={most}", tip, "--", *(() if path is None else (path,)))
-        return read_versions(self._git.demand("rev-list", *words, sentence="The past of a file could not be read."))
+        return read_versions(
+            self._git.check_output("rev-list", *words, sentence="The past of a file could not be read.")
+        )
 
     def _head(self) -> CommitId | None:
-        (head,) = self._objects.info([self._local])
+        (head,) = self._objects.stat([self._local])
         return None if head is None else CommitId(head.id)
 
     def _state(self, head: CommitId) -> Hashable:
@@ -287,7 +289,7 @@ class CommitLog:
         sentence = "The history of a file could not be read."
         # `log` is for people and obeys their configuration; what would add lines is switched off.
         fixed = ("log", "-1", "--no-patch", "--no-show-signature", "--no-renames", "--no-color", "--format=%H")
-        return self._git.demand(*fixed, *words, head, "--", *paths, sentence=sentence).decode().strip()
+        return self._git.check_output(*fixed, *words, head, "--", *paths, sentence=sentence).decode().strip()
 
     def _merge_base(self, old: CommitId, new: CommitId) -> str | None:
         finished = self._git.run("merge-base", old, new)
@@ -298,14 +300,14 @@ class CommitLog:
         return finished.out.decode().strip()
 
     def _has_commit(self, commit: str) -> bool:
-        (found,) = self._objects.info([commit])
+        (found,) = self._objects.stat([commit])
         return found is not None and found.kind == "commit"
 
     def _kind(self, name: str) -> str | None:
         was_shallow = self._is_shallow()
-        (found,) = self._objects.info([name])
+        (found,) = self._objects.stat([name])
         if found is None and self._deepened(was_shallow):
-            (found,) = self._objects.info([name])
+            (found,) = self._objects.stat([name])
         return None if found is None else found.kind
 
     def _is_shallow(self) -> bool:

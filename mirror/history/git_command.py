@@ -117,7 +117,7 @@ class Child:
         if stdin is not None and not stdin.closed and stdin not in self._streams():
             self._watch(stdin, selectors.EVENT_WRITE)
 
-    def pump(self, seconds: float) -> bool:
+    def poll_pipes(self, seconds: float) -> bool:
         """Serve all pipes once, waiting at most `seconds`; False when nothing moved."""
         ready = self._selector.select(max(0.0, seconds)) if self._selector.get_map() else []
         for key, _ in ready:
@@ -127,7 +127,7 @@ class Child:
                 self._read(key.fileobj)
         return bool(ready)
 
-    def silent(self) -> bool:
+    def at_eof(self) -> bool:
         """Whether both of its outputs have ended."""
         return not any(stream in self._streams() for stream in (self.process.stdout, self.process.stderr))
 
@@ -229,12 +229,12 @@ def _ended(child: Child) -> bool:
 
     A grandchild (an ssh master, a credential cache) may hold the pipes open for hours: it is not waited for.
     """
-    if child.silent():
+    if child.at_eof():
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.process.wait(TICK_SECONDS)
         return child.process.poll() is not None
     exited = child.process.poll() is not None
-    return not child.pump(TICK_SECONDS) and exited
+    return not child.poll_pipes(TICK_SECONDS) and exited
 
 
 def _why_stop(child: Child, deadline: float, timeout_seconds: float, stop: threading.Event, max_out_bytes: int) -> str:
@@ -373,7 +373,7 @@ class Git:
             except OSError as error:
                 raise _no_git(error) from error
 
-    def demand(self, *arguments: str, sentence: str, remedy: str = "", stdin: bytes = b"") -> bytes:
+    def check_output(self, *arguments: str, sentence: str, remedy: str = "", stdin: bytes = b"") -> bytes:
         """Run a git command that must succeed, and give what it printed.
 
         Raises:

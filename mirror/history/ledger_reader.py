@@ -232,8 +232,8 @@ class _LedgerReader:
         """What the heads, and the ledger that this mirror decided on, say of one issuer."""
         local, remote = self._heads.local, self._heads.remote
         for text in texts.values():
-            self._demand_unsigned(issuer, text.get(paths.ledger), text.get(paths.signature))
-        judged = {commit: self._judge(issuer, paths, text, is_own=commit == local) for commit, text in texts.items()}
+            self._require_unsigned(issuer, text.get(paths.ledger), text.get(paths.signature))
+        judged = {commit: self._check(issuer, paths, text, is_own=commit == local) for commit, text in texts.items()}
         newest = _ABSENT if self.base is None else judged[self.base]
         shared = None if remote is None else judged[remote].ledger
         heads = [texts[head] for head in (local, remote) if head is not None]
@@ -298,7 +298,7 @@ class _LedgerReader:
 
     # -- one file ---------------------------------------------------------------------------------------
 
-    def _judge(
+    def _check(
         self, issuer: IssuerUrl, paths: RepositoryPaths, text: Mapping[str, bytes], *, is_own: bool
     ) -> _CheckedLedger:
         body, signature = text.get(paths.ledger), text.get(paths.signature)
@@ -308,10 +308,10 @@ class _LedgerReader:
         if isinstance(read, Rejected):
             return self._unreadable(issuer, paths, read.reasons[0], body, signature)
         if not self._trust.is_signed:
-            return _CheckedLedger(read.ledger, self._standing(issuer, body, signature), damaged=read.damaged)
-        return self._believe(issuer, paths, read, body, signature, is_own=is_own)
+            return _CheckedLedger(read.ledger, self._current(issuer, body, signature), damaged=read.damaged)
+        return self._accept(issuer, paths, read, body, signature, is_own=is_own)
 
-    def _standing(self, issuer: IssuerUrl, body: bytes, signature: bytes | None) -> SignedFile | None:
+    def _current(self, issuer: IssuerUrl, body: bytes, signature: bytes | None) -> SignedFile | None:
         """The signature that a ledger which is believed anyway has already, so that it is not signed twice."""
         verdict = None if self._trust.keys is None else _verdict(self._trust.keys, issuer, body, signature)
         if signature is None or not isinstance(verdict, SignatureHeader) or verdict.role != "mirror":
@@ -327,7 +327,7 @@ class _LedgerReader:
             return _CheckedLedger(why=Reason("ledger.unsigned", verdict.sentence, _REMEDY, paths.ledger))
         return _CheckedLedger(why=replace(first, code="ledger.damaged", where=f"{paths.ledger} {first.where}".strip()))
 
-    def _believe(
+    def _accept(
         self,
         issuer: IssuerUrl,
         paths: RepositoryPaths,
@@ -361,7 +361,7 @@ class _LedgerReader:
         code = "ledger.damaged" if verdict.code == "damaged" else "ledger.unsigned"
         return _CheckedLedger(why=Reason(code, verdict.sentence, _REMEDY, paths.ledger))
 
-    def _demand_unsigned(self, issuer: IssuerUrl, body: bytes | None, signature: bytes | None) -> None:
+    def _require_unsigned(self, issuer: IssuerUrl, body: bytes | None, signature: bytes | None) -> None:
         """Make sure that no mirror signs what this one trusts without a look: it would undo what the others decide."""
         if body is None or signature is None or self._trust.keys is not None or self._trust.is_first_signing:
             return
@@ -420,7 +420,7 @@ class _LedgerReader:
                 events.append(_unknown_snapshot(issuer, commit))
                 continue
             text = self._history.read(CommitId(commit), [paths.ledger, paths.signature])
-            judged = self._judge(issuer, paths, text, is_own=False)
+            judged = self._check(issuer, paths, text, is_own=False)
             ledgers += [judged.ledger] if judged.ledger is not None else []
         return tuple(ledgers), tuple(events)
 
@@ -437,7 +437,7 @@ class _LedgerReader:
         known: dict[tuple[str | None, str | None], Ledger | None] = {}
         for commits in _batches(tuple(parents)):
             pairs = self._pairs(commits, paths)
-            self._judge_pairs(issuer, pairs.values(), known)
+            self._check_pairs(issuer, pairs.values(), known)
             for commit in commits:
                 if commit not in wanted:
                     continue
@@ -455,7 +455,7 @@ class _LedgerReader:
         blobs = self._history.blobs([f"{each}:{path}" for each in commits for path in (paths.ledger, paths.signature)])
         return {commit: (blobs[2 * at], blobs[2 * at + 1]) for at, commit in enumerate(commits)}
 
-    def _judge_pairs(
+    def _check_pairs(
         self,
         issuer: IssuerUrl,
         pairs: Iterable[tuple[str | None, str | None]],

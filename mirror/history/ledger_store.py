@@ -169,7 +169,7 @@ def _commit(
     if not files:
         newest = state.parents[-1] if state.parents else None
         if newest is not None and newest != local:
-            history.advance(newest, expect=local)
+            history.fast_forward(newest, expect=local)
         return _result(pending, newest, made=False)
     standing = {} if state.base is None else history.read(state.base, [README])
     if state.base is None or README in standing:

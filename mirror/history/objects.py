@@ -45,7 +45,7 @@ class ObjectReader:
         self._child: Child | None = None
         self._lock = threading.Lock()
 
-    def info(self, names: Sequence[str]) -> tuple[GitObject | None, ...]:
+    def stat(self, names: Sequence[str]) -> tuple[GitObject | None, ...]:
         """What `names` (ids, references, `<commit>:<path>`) are; None for each that does not exist.
 
         Raises:
@@ -53,7 +53,7 @@ class ObjectReader:
         """
         return self._ask("info", names)
 
-    def contents(self, names: Sequence[str]) -> tuple[GitObject | None, ...]:
+    def read(self, names: Sequence[str]) -> tuple[GitObject | None, ...]:
         """As `info`, with the objects' bytes.
 
         Raises:
@@ -120,8 +120,8 @@ class ObjectReader:
         return bytes(body[:size_bytes])
 
     def _wait(self, child: Child, deadline: float) -> None:
-        moved = child.pump(TICK_SECONDS)
-        if not moved and child.silent():
+        moved = child.poll_pipes(TICK_SECONDS)
+        if not moved and child.at_eof():
             child.kill()
             raise _ended(child)
         if self._git.stop.is_set() or time.monotonic() >= deadline:
@@ -332,10 +332,10 @@ class TreeReader:
         # Sizes first: what somebody pushed may be as large as the fetch allowed.
         small = [
             one.id
-            for one in self._objects.info(ids)
+            for one in self._objects.stat(ids)
             if one is not None and one.kind == "blob" and one.size_bytes <= MAX_TREE_FILE_BYTES
         ]
-        return {one.id: one.body for one in self._objects.contents(small) if one is not None}
+        return {one.id: one.body for one in self._objects.read(small) if one is not None}
 
     def list_paths(self, commit: CommitId, under: str) -> Mapping[str, str]:
         """Every file of `commit` below the folder `under`, with the id of its blob.
@@ -344,12 +344,12 @@ class TreeReader:
             HistoryError: The repository could not be read, or has more than 200 000 entries there.
         """
         try:
-            found: Mapping[str, TreeEntry] = files(self._tree_bodies, self.tree(commit, under), under=under)
+            found: Mapping[str, TreeEntry] = files(self._tree_bodies, self.tree_id(commit, under), under=under)
         except BadTreeError as error:
             raise _unreadable(error) from error
         return {path: entry.id for path, entry in sorted(found.items())}
 
-    def tree(self, commit: CommitId, under: str = "") -> str | None:
+    def tree_id(self, commit: CommitId, under: str = "") -> str | None:
         """The id of the folder `under` of `commit` (empty: its root); None when there is no such folder.
 
         Raises:
@@ -361,7 +361,7 @@ class TreeReader:
         return entry.id if entry is not None and entry.is_tree else None
 
     def _root(self, commit: CommitId) -> str:
-        (found,) = self._objects.info([f"{commit}^{{tree}}"])
+        (found,) = self._objects.stat([f"{commit}^{{tree}}"])
         if found is None:
             raise HistoryError(
                 f"The git repository has lost commit {commit}, or never had that commit.", remedy=_REMEDY
@@ -375,7 +375,7 @@ class TreeReader:
             raise _unreadable(error) from error
 
     def _tree_bodies(self, ids: Iterable[str]) -> tuple[bytes, ...]:
-        found = self._objects.contents(tuple(ids))
+        found = self._objects.read(tuple(ids))
         if any(one is None or one.kind != "tree" for one in found):
             raise BadTreeError("a tree object is missing, or is no tree")
         return tuple(one.body for one in found if one is not None)

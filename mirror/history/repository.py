@@ -132,7 +132,7 @@ class GitRepository:
             BranchMovedError: The branch is not `expect` any more; it is as the other one left it.
             HistoryError: The commit could not be written or signed.
         """
-        tree = None if base is None else self._snapshots.tree(base)
+        tree = None if base is None else self._snapshots.tree_id(base)
         commit = write_commit(
             self._git, self._settings, tree=tree, parents=parents, changes=changes, message=message, when=when
         )
@@ -140,7 +140,7 @@ class GitRepository:
         self._references.swap(self._local, commit, expect=expect)
         return commit
 
-    def advance(self, new: CommitId, *, expect: CommitId | None) -> None:
+    def fast_forward(self, new: CommitId, *, expect: CommitId | None) -> None:
         """Move the branch from `expect` to `new`, an existing commit that holds all that `expect` says.
 
         Raises:
@@ -226,9 +226,9 @@ class GitRepository:
         """As `TreeReader.list_paths`."""
         return self._snapshots.list_paths(commit, under)
 
-    def knows(self, commit: str) -> bool:
+    def has_commit(self, commit: str) -> bool:
         """As `CommitLog.knows`."""
-        return self._past.knows(commit)
+        return self._past.has_commit(commit)
 
     def obtain(self, commit: str) -> bool:
         """As `CommitLog.obtain`."""
@@ -240,19 +240,19 @@ class GitRepository:
 
     def blobs(self, names: Sequence[str]) -> tuple[str | None, ...]:
         """The ids of the files that `<commit>:<path>` names; None for what is absent, or no file."""
-        return tuple(one.id if one is not None and one.kind == "blob" else None for one in self._objects.info(names))
+        return tuple(one.id if one is not None and one.kind == "blob" else None for one in self._objects.stat(names))
 
     def contents(self, blobs: Iterable[str]) -> Mapping[str, bytes]:
         """As `TreeReader.contents`."""
         return self._snapshots.contents(blobs)
 
-    def holds(self, body: bytes) -> bool:
+    def contains_blob(self, body: bytes) -> bool:
         """As `CommitLog.holds`."""
-        return self._past.holds(body)
+        return self._past.contains_blob(body)
 
-    def changed_at(self, path: str) -> datetime | None:
+    def last_changed_at(self, path: str) -> datetime | None:
         """As `CommitLog.changed_at`."""
-        return self._past.changed_at(path)
+        return self._past.last_changed_at(path)
 
     def versions(
         self, path: str | None, *, most: int = MOST_VERSIONS, at: CommitId | None = None
@@ -287,7 +287,7 @@ def init_bare(path: Path, *, branch: str, environ: Mapping[str, str], stop: thre
         path.parent.mkdir(parents=True, exist_ok=True)
         # Crash window: a draft stays. Whoever makes the repository next removes it.
         with temp_file(draft, f"{glob.escape(path.name)}.new-*", draft.mkdir):
-            git.demand(
+            git.check_output(
                 "init", "--quiet", "--bare", "--template=", f"--initial-branch={branch}",
                 sentence=f"A git repository could not be made at {path}.",
                 remedy="See that this user may write there and that the disk is not full.",
@@ -356,7 +356,7 @@ class References:
         Raises:
             HistoryError: The repository could not be read, or a reference exists and names nothing.
         """
-        found = self._objects.info(names)
+        found = self._objects.stat(names)
         return tuple(
             CommitId(one.id) if one is not None else self._absent(name) for name, one in zip(names, found, strict=True)
         )
@@ -396,7 +396,7 @@ class References:
         exists = (self._git.directory / name).exists() or self._git.run("rev-parse", "--verify", "--quiet", name).ok
         if exists:
             # Another process may have made it since we asked.
-            (found,) = self._objects.info([name])
+            (found,) = self._objects.stat([name])
             if found is not None:
                 return CommitId(found.id)
             raise HistoryError(
@@ -408,7 +408,7 @@ class References:
     def _update(self, instruction: str) -> None:
         sentence = "A git reference could not be written."
         line = f"{instruction}\n".encode()
-        self._git.demand("update-ref", "--stdin", stdin=line, sentence=sentence, remedy=DISK_REMEDY)
+        self._git.check_output("update-ref", "--stdin", stdin=line, sentence=sentence, remedy=DISK_REMEDY)
 
 
 @contextmanager
@@ -446,7 +446,7 @@ def _borrow(real: Settings, copy: Settings, environ: Mapping[str, str]) -> None:
                 remedy="Free space there, or set TMPDIR to another folder.",
             ) from error
         if head is not None:
-            repository.advance(head, expect=None)
+            repository.fast_forward(head, expect=None)
 
 
 _SCRATCH = b"refs/oidc-mirror/scratch"

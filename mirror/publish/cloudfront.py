@@ -53,7 +53,7 @@ class CloudFront:
     def invalidate(self, publish: PublishSettings, paths: Sequence[str], *, reference: str) -> Reason | None:
         """See `mirror.ports.Cdn`. `paths` begin with a slash; `reference` is CloudFront's `CallerReference`."""
         try:
-            self._bounded.run(lambda: self._invalidate(publish, paths, reference))
+            self._bounded.call(lambda: self._invalidate(publish, paths, reference))
         except (*S3_ERRORS, ValueError, LookupError) as error:
             return _reason(error, publish)
         return None

@@ -48,9 +48,9 @@ class Action(StrEnum):
 class PutObject:
     """One object to write; `seen` is the ETag that it must still have, None when it must still be absent."""
 
-    wanted: PublicObject
+    desired: PublicObject
     action: Action
-    seen: ETag | None
+    expected_etag: ETag | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Deferred:
     `is_wrong` tells that what stands there is not known to be right: the world's view decides then.
     """
 
-    wanted: PublicObject
+    desired: PublicObject
     event: Event
     is_wrong: bool = True
 
@@ -82,7 +82,7 @@ class DriftContext:
     committed: frozenset[bytes] = frozenset()
     waits_for: str = ""
     is_other_mirror: bool = False
-    stood_at: datetime | None = None
+    last_verified_at: datetime | None = None
 
 
 def etag_of(body: bytes) -> ETag:
@@ -120,14 +120,14 @@ def plan_object(
         The decision (None: nothing to do), and the event `bucket.drift` when somebody else wrote here.
     """
     if listed is None:
-        return _absent(wanted, known.stood_at)
+        return _absent(wanted, known.last_verified_at)
     body = standing_body(wanted, listed, stored, known.committed)
     if body == wanted.body:
         return None, None
     if stored is not None and stored.etag != listed.etag:
         return busy(wanted), None
     foreign = stored is not None and body not in known.committed
-    drift = _drift(wanted, listed, known) if foreign or known.stood_at is not None else None
+    drift = _drift(wanted, listed, known) if foreign or known.last_verified_at is not None else None
     if known.waits_for:
         return _waits(wanted, known.waits_for, is_wrong=body not in known.committed), drift
     action = Action.UPDATE if drift is None else Action.REPAIR

@@ -64,7 +64,7 @@ class PublicHttpClient:
     ) -> None:
         self.close()
 
-    def look(self, url: str, *, readback: ReadbackSettings) -> PublicResult:
+    def get_document(self, url: str, *, readback: ReadbackSettings) -> PublicResult:
         """GET `url` within 5 s in all, and say what came.
 
         TLS is verified, against `readback.ca_file` alone when it is set. With `readback.connect_to` the connection

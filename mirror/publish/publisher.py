@@ -70,7 +70,7 @@ def _carry_out_one(
     if not isinstance(decision, PutObject):
         return planned_result(wanted, decision)
     try:
-        outcome = bucket.put(wanted, snapshot=snapshot, seen=decision.seen)
+        outcome = bucket.put(wanted, snapshot=snapshot, seen=decision.expected_etag)
     except BucketError as error:
         return ObjectResults((_told(decision, Effect.FAILED),), failures=(reason_of(error),))
     if isinstance(outcome, PutConflict) and shared:
@@ -90,14 +90,14 @@ def planned_result(wanted: PublicObject, decision: ObjectDecision | None) -> Obj
 
 
 def _told(decision: PutObject, effect: Effect) -> ObjectReport:
-    return ObjectReport(decision.wanted.url, decision.wanted.key, effect, str(decision.action))
+    return ObjectReport(decision.desired.url, decision.desired.key, effect, str(decision.action))
 
 
 def _told_repair(decision: PutObject) -> tuple[Event, ...]:
     if decision.action is not Action.REPAIR:
         return ()
     return (
-        Event("drift.repaired", f"{decision.wanted.key} is as committed again.", fields={"key": decision.wanted.key}),
+        Event("drift.repaired", f"{decision.desired.key} is as committed again.", fields={"key": decision.desired.key}),
     )
 
 
@@ -210,7 +210,7 @@ def read_back(
 def _look(
     view: PublicEndpoint, bucket: Bucket, wanted: PublicObject, publish: PublishSettings, freshness: CacheContext
 ) -> ReadbackResult:
-    look = view.look(wanted.url, readback=publish.readback)
+    look = view.get_document(wanted.url, readback=publish.readback)
     if isinstance(look, PublicFailure):
         return _failed(wanted, (explained(look.reason, bucket, wanted, publish),))
     return replace(_judged(look, wanted, publish, freshness), seconds=look.seconds)
@@ -235,7 +235,7 @@ def explained(reason: Reason, bucket: Bucket, wanted: PublicObject, publish: Pub
         return reason
     if not is_served_by_bucket(publish):
         return behind_cdn(reason)
-    return explain_forbidden(reason, bucket.openness(wanted.key), publish, wanted.key)
+    return explain_forbidden(reason, bucket.access_settings(wanted.key), publish, wanted.key)
 
 
 def _may_lag(body: bytes, wanted: PublicObject, publish: PublishSettings, freshness: CacheContext) -> bool:

@@ -100,7 +100,7 @@ class S3Bucket:
             BucketError: it could not be read.
         """
         with s3_errors_translated(self._reading(key)):
-            return self._bounded.run(lambda: self._get(key))
+            return self._bounded.call(lambda: self._get(key))
 
     def head(self, key: ObjectKey) -> StoredHeaders | None:
         """What stands beside the object under `key`, without its body, or None when there is none.
@@ -109,13 +109,13 @@ class S3Bucket:
             BucketError: it could not be looked at.
         """
         with s3_errors_translated(self._reading(key)):
-            return self._bounded.run(lambda: self._head(key))
+            return self._bounded.call(lambda: self._head(key))
 
-    def openness(self, key: ObjectKey) -> AccessSettings:
+    def access_settings(self, key: ObjectKey) -> AccessSettings:
         """What the bucket says about who may read the object; raises nothing, because it only explains a failure."""
         try:
             with s3_errors_translated(self._reading(key)):
-                return self._bounded.run(lambda: ask(self._clients.reads, self._publish, key))
+                return self._bounded.call(lambda: ask(self._clients.reads, self._publish, key))
         except BucketError:
             return AccessSettings()
 
@@ -171,7 +171,7 @@ class S3Bucket:
     def _send(self, request: "PutObjectRequestTypeDef") -> ETag | BucketError:
         try:
             with s3_errors_translated(S3Operation("written", "s3:PutObject", self._publish, request["Key"])):
-                return unquoted(self._bounded.run(lambda: self._clients.writes.put_object(**request))["ETag"])
+                return unquoted(self._bounded.call(lambda: self._clients.writes.put_object(**request))["ETag"])
         except BucketError as error:
             return error
 
@@ -194,7 +194,7 @@ class S3Bucket:
                 Bucket=self._publish.bucket, Prefix=prefix, **owner(self._publish)
             )
         )
-        while (page := self._bounded.run(lambda: next(pages, None))) is not None:
+        while (page := self._bounded.call(lambda: next(pages, None))) is not None:
             yield page
 
     def _get(self, key: ObjectKey) -> StoredObject | None:

@@ -77,14 +77,14 @@ def reconcile(
         if error.code == "repository.signed":
             _forget_trust(settings)
         raise
-    applied = apply(plan, ports, plan.world.audits)
+    applied = apply(plan, ports, plan.observed.verification_cache)
     report = _save_local_state(settings, plan, applied)
     for _ in range(MOST_FOLLOW_UPS):
-        if not _has_moved(plan.world, applied, ports):
+        if not _has_moved(plan.observed, applied, ports):
             break
         # Somebody else decided while this pass published: a slow mirror must not undo a revocation.
         plan = plan_pass(settings, ports, now, progress=progress)
-        applied = apply(plan, ports, plan.world.audits)
+        applied = apply(plan, ports, plan.observed.verification_cache)
         report = followed_by(report, _save_local_state(settings, plan, applied))
     return report
 
@@ -96,7 +96,7 @@ def dry_run(settings: Settings, ports: Ports, now: datetime, *, progress: Progre
         UsageError: As `reconcile`.
     """
     plan = plan_pass(settings, ports, now, progress=progress)
-    return preview(plan, committer_of(plan.world, ports))
+    return preview(plan, committer_of(plan.observed, ports))
 
 
 def plan_pass(settings: Settings, ports: Ports, now: datetime, *, progress: ProgressCallback = lambda _: None) -> Plan:
@@ -121,7 +121,9 @@ def plan_pass(settings: Settings, ports: Ports, now: datetime, *, progress: Prog
             )
         except (HistoryError, RemoteError) as error:
             trust = VerificationContext(keys, settings.repository.name)
-            world = ObservedState(settings, now, _NOTHING, ValidatedAnswers(), buckets, audits=audits, trust=trust)
+            world = ObservedState(
+                settings, now, _NOTHING, ValidatedAnswers(), buckets, verification_cache=audits, trust=trust
+            )
             return Plan(world, failures=(reason_from("history.failed", error),))
         world = ObservedState(
             settings, now, memory, beliefs, buckets, remote.error, local, audits, trust, is_new_disk=remote.is_new_disk
@@ -146,34 +148,34 @@ def _with_named_commits(plan: Plan, ports: Ports, named_commits: NamedCommits) -
     Somebody may have set the branch back: then what is public names the commit that was there before. With an empty
     disk nothing is decided of an issuer whose objects cannot be looked at.
     """
-    committed = pending_issuers(committer_of(plan.world, ports), plan.world.memory, ledger_changes(plan))
-    put = {each.url for each in plan.issuers if any(decision is not None for _, decision in each.decisions)}
+    committed = pending_issuers(committer_of(plan.observed, ports), plan.observed.history, ledger_changes(plan))
+    put = {each.url for each in plan.issuers if any(decision is not None for _, decision in each.object_actions)}
     unseen: dict[IssuerUrl, Reason] = {}
     pending = []
     for each in plan.issuers:
-        if each.url in committed | put and each.outcome is not None:
+        if each.url in committed | put and each.transition_result is not None:
             try:
                 pending += [each.url] if named_commits(each.url) else []
             except BucketError as error:
                 # A kept disk knows what it decided itself: no object keeps it from a revocation.
-                if plan.world.is_new_disk:
+                if plan.observed.is_new_disk:
                     unseen[each.url] = reason_of(error)
     issuers = tuple(_undecided(each, unseen[each.url]) if each.url in unseen else each for each in plan.issuers)
     plan = replace(plan, issuers=issuers)
     try:
-        memory = with_named_commits(ports.history, plan.world.memory, plan.world.trust, pending, named_commits)
+        memory = with_named_commits(ports.history, plan.observed.history, plan.observed.trust, pending, named_commits)
     except HistoryError as error:
         return replace(plan, issuers=(), failures=(*plan.failures, reason_from("history.failed", error)))
-    if memory.issuers == plan.world.memory.issuers:
+    if memory.issuers == plan.observed.history.issuers:
         return plan
-    world = replace(plan.world, memory=memory)
+    world = replace(plan.observed, history=memory)
     again = {each.url: each for each in _plan_issuers(world, ports)}
     issuers = tuple(each if each.url in unseen else again[each.url] for each in issuers)
-    return replace(plan, world=world, issuers=issuers)
+    return replace(plan, observed=world, issuers=issuers)
 
 
 def _undecided(planned: IssuerPlan, reason: Reason) -> IssuerPlan:
-    return replace(planned, outcome=None, decisions=(), failures=(*planned.failures, reason))
+    return replace(planned, transition_result=None, object_actions=(), failures=(*planned.failures, reason))
 
 
 def _events(settings: Settings, ports: Ports, local: LocalState, remote: "_FetchResult") -> tuple[Event, ...]:
@@ -189,7 +191,7 @@ def _poll_in_background(
     """Ask the apiservers in the background; whoever leaves early ends the asking."""
     turn = int(now.timestamp() // max(settings.interval.total_seconds(), 1))
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="source") as pool:
-        asked = pool.submit(ports.source.ask, settings.issuers, turn=turn, progress=progress)
+        asked = pool.submit(ports.source.poll, settings.issuers, turn=turn, progress=progress)
         try:
             yield asked
         finally:
@@ -311,14 +313,14 @@ def _stands(issuer: IssuerReport) -> bool:
 def _save_local_state(settings: Settings, plan: Plan, applied: ApplyResult) -> Report:
     """Keep what the next pass wants to know; without it that pass looks at more, so it is no failure."""
     report, recorded = applied.report, applied.recorded
-    decided = {each.url: each for each in plan.issuers if each.outcome is not None and recorded is not None}
+    decided = {each.url: each for each in plan.issuers if each.transition_result is not None and recorded is not None}
     stand = [each.issuer for each in report.issuers if _stands(each)]
 
     def edit(state: LocalState) -> LocalState:
         for url, each in decided.items():
-            state = state.changed(url, lambda known, each=each: _after(known, each, plan.world, applied))  # type: ignore[misc]  # a default binds the loop's value
+            state = state.changed(url, lambda known, each=each: _after(known, each, plan.observed, applied))  # type: ignore[misc]  # a default binds the loop's value
         if recorded is not None:
-            is_trusted = plan.world.trust.keys is None
+            is_trusted = plan.observed.trust.keys is None
             state = replace(
                 state,
                 has_pushed=state.has_pushed or recorded.pushed,
@@ -358,9 +360,9 @@ def _tolerated_since(since: datetime | None, planned: IssuerPlan, world: Observe
     is_recent = since is not None and timedelta(0) <= world.now - since < interval
     if is_recent or planned.is_tolerant:
         return since
-    waits = any(isinstance(decision, Deferred) for _, decision in planned.decisions)
-    overwrites = since is not None and any(isinstance(decision, PutObject) for _, decision in planned.decisions)
-    if world.memory.issuers[planned.url].unknown_signer or (
+    waits = any(isinstance(decision, Deferred) for _, decision in planned.object_actions)
+    overwrites = since is not None and any(isinstance(decision, PutObject) for _, decision in planned.object_actions)
+    if world.history.issuers[planned.url].unknown_signer or (
         world.has_remote and not world.remote_fetched and (waits or overwrites)
     ):
         return world.now

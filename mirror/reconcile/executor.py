@@ -158,15 +158,15 @@ class PublishResult:
 class Publisher:
     """What publishing needs: `commit` is the newest snapshot, `audits` when each issuer was last seen to be right."""
 
-    world: ObservedState
+    observed: ObservedState
     recorded: CommitResult
     commit: CommitId
     ports: Ports
-    audits: VerificationCache
+    verification_cache: VerificationCache
 
     def publish(self, plans: Sequence[IssuerPlan]) -> PublishResult:
         """Put what must be put, then look at what was put or is due; what goes wrong stays with its issuer."""
-        workers = self.world.settings.limits.puts
+        workers = self.observed.settings.limits.puts
         put = thread_map_with_ports(
             lambda each, ports: replace(self, ports=ports).put(each), plans, self.ports, workers=workers
         )
@@ -188,7 +188,7 @@ class Publisher:
     # -- caches -----------------------------------------------------------------------------------------
 
     def _invalidate(self, changed: Iterable[ChangedPath]) -> tuple[Event, ...]:
-        workers = self.world.settings.limits.puts
+        workers = self.observed.settings.limits.puts
         return never_failing(
             lambda: send_invalidations(self.ports, invalidations(changed, self.commit), workers=workers)
         )
@@ -208,51 +208,57 @@ class Publisher:
 
     def _put(self, planned: IssuerPlan) -> IssuerProgress:
         current = self._at_newest_snapshot(planned)
-        if current.outcome is None or self._shown(current).error is not None:
+        if current.transition_result is None or self._shown(current).error is not None:
             return IssuerProgress(current, planned_only(current))
-        bodies = tuple(wanted.body for wanted, _ in current.decisions)
-        due = self.audits.due(current.url, current.issuer.publish, bodies, current.outcome.ledger, self.world.now)
+        bodies = tuple(wanted.body for wanted, _ in current.object_actions)
+        due = self.verification_cache.is_due(
+            current.url, current.issuer.publish, bodies, current.transition_result.ledger, self.observed.now
+        )
         bucket = self.ports.bucket(current.issuer.publish)
-        done = carry_out(bucket, current.decisions, snapshot=self.commit, shared=self.world.has_remote)
+        done = carry_out(bucket, current.object_actions, snapshot=self.commit, shared=self.observed.has_remote)
         if due and _is_well(done):
             done = self._audit(current, done)
         if _is_well(done) and not due and not any(o.effect is Effect.PUT for o in done.objects):
-            return IssuerProgress(current, done, self.audits.stamps.get(current.url))
+            return IssuerProgress(current, done, self.verification_cache.stamps.get(current.url))
         return IssuerProgress(current, done, look=self._must_look(current, done))
 
     def _at_newest_snapshot(self, planned: IssuerPlan) -> IssuerPlan:
         """The plan again, where another mirror's changes were merged into the ledger meanwhile, or the push failed."""
-        if planned.outcome is None:
+        if planned.transition_result is None:
             return planned
-        ledger = self.recorded.ledgers.get(planned.url, planned.outcome.ledger if planned.is_tolerant else None)
+        ledger = self.recorded.ledgers.get(
+            planned.url, planned.transition_result.ledger if planned.is_tolerant else None
+        )
         if ledger is None:
             sentence = (
                 f"Its ledger could not be recorded, and nothing of it is put: {self.recorded.errors[planned.url]}"
             )
             remedy = "See what was pushed to the repository last, and restore the ledger."
             broken = Reason("ledger.broken", sentence, remedy)
-            return replace(planned, outcome=None, decisions=(), failures=(*planned.failures, broken))
-        if ledger == planned.outcome.ledger and not self._is_rejected():
+            return replace(planned, transition_result=None, object_actions=(), failures=(*planned.failures, broken))
+        if ledger == planned.transition_result.ledger and not self._is_rejected():
             return planned
-        outcome = replace(planned.outcome, ledger=ledger)
-        merged = replace(planned, outcome=outcome, held=pending_approvals(planned.issuer, outcome))
+        outcome = replace(planned.transition_result, ledger=ledger)
+        merged = replace(planned, transition_result=outcome, held=pending_approvals(planned.issuer, outcome))
         if self._shown(planned).error is not None:
             return merged
-        return plan_object_changes(merged, ledger, replace(self.world, push_rejected=self._is_rejected()), self.ports)
+        return plan_object_changes(
+            merged, ledger, replace(self.observed, push_rejected=self._is_rejected()), self.ports
+        )
 
     def _is_rejected(self) -> bool:
         """Whether the remote, which was fetched, did not take our commits: then nobody else knows of our removals."""
-        return self.world.remote_fetched and not self.recorded.pushed
+        return self.observed.remote_fetched and not self.recorded.pushed
 
     def _shown(self, planned: IssuerPlan) -> BucketListing:
-        return self.world.buckets[bucket_identity(planned.issuer.publish)]
+        return self.observed.buckets[bucket_identity(planned.issuer.publish)]
 
     def _audit(self, planned: IssuerPlan, done: ObjectResults) -> ObjectResults:
         """Look at the headers of what was not put just now, and repair them."""
         bucket, listing = self.ports.bucket(planned.issuer.publish), self._shown(planned).listing
         decisions: list[tuple[int, ObjectDecision]] = []
         events: list[Event] = []
-        for at, (wanted, _) in enumerate(planned.decisions):
+        for at, (wanted, _) in enumerate(planned.object_actions):
             listed = listing.get(wanted.key)
             if done.objects[at].effect is not Effect.UNCHANGED or listed is None:
                 continue
@@ -264,8 +270,8 @@ class Publisher:
                 return replace(done, failures=(*done.failures, reason_of(error)))
             events += [event] if event is not None else []
             decisions += [(at, decision)] if decision is not None else []
-        steps = [(planned.decisions[at][0], decision) for at, decision in decisions]
-        repaired = carry_out(bucket, steps, snapshot=self.commit, shared=self.world.has_remote)
+        steps = [(planned.object_actions[at][0], decision) for at, decision in decisions]
+        repaired = carry_out(bucket, steps, snapshot=self.commit, shared=self.observed.has_remote)
         by_key = {each.key: each for each in repaired.objects}
         audited = replace(done, objects=tuple(by_key.get(each.key, each) for each in done.objects))
         return replace(audited, events=(*done.events, *events)).and_then(replace(repaired, objects=()))
@@ -275,11 +281,15 @@ class Publisher:
 
         A mirror with an empty disk reads that commit, so that a branch that was set back brings no key back.
         """
-        revoked = revoked_thumbprints(planned.outcome.ledger) if planned.outcome is not None else frozenset()
+        revoked = (
+            revoked_thumbprints(planned.transition_result.ledger)
+            if planned.transition_result is not None
+            else frozenset()
+        )
         if not revoked:
             return False
         if not self.ports.history.obtain(snapshot):
-            return not self.world.has_remote or self.world.remote_fetched
+            return not self.observed.has_remote or self.observed.remote_fetched
         path = repository_paths(planned.url).ledger
         body = self.ports.history.read(CommitId(snapshot), [path]).get(path, b"")
         read = read_ledger(body, issuer=planned.url, known=ALL_THUMBPRINTS)
@@ -289,24 +299,24 @@ class Publisher:
 
     def _must_look(self, planned: IssuerPlan, done: ObjectResults) -> bool:
         """Whether the world's view decides: all stands as meant, or what stands there may be wrong."""
-        if done.failures or not planned.decisions:
+        if done.failures or not planned.object_actions:
             return False
-        wrong = any(isinstance(decision, Deferred) and decision.is_wrong for _, decision in planned.decisions)
+        wrong = any(isinstance(decision, Deferred) and decision.is_wrong for _, decision in planned.object_actions)
         return wrong or _is_well(done)
 
     def _look(self, progress: IssuerProgress) -> IssuerProgress:
         planned, publish = progress.planned, progress.planned.issuer.publish
-        bodies = tuple(wanted.body for wanted, _ in planned.decisions)
-        ledger = planned.outcome.ledger if planned.outcome is not None else Ledger(planned.url)
-        stamp = VerifiedAt(self.world.now, fingerprint(publish, bodies, ledger))
+        bodies = tuple(wanted.body for wanted, _ in planned.object_actions)
+        ledger = planned.transition_result.ledger if planned.transition_result is not None else Ledger(planned.url)
+        stamp = VerifiedAt(self.observed.now, fingerprint(publish, bodies, ledger))
         if not publish.readback.enabled:
             return replace(progress, stamp=stamp if _is_well(progress.published) else None)
         history = self.ports.history
         freshness = CacheContext(
-            self.world.now, history.holds, lambda wanted: history.changed_at(public_path(wanted.url))
+            self.observed.now, history.contains_blob, lambda wanted: history.last_changed_at(public_path(wanted.url))
         )
         view, bucket = CachingPublicEndpoint(self.ports.view), self.ports.bucket(publish)
-        looked = read_back(view, bucket, [wanted for wanted, _ in planned.decisions], publish, freshness)
+        looked = read_back(view, bucket, [wanted for wanted, _ in planned.object_actions], publish, freshness)
         seen = replace(
             progress.published,
             events=progress.published.events + looked.events,
@@ -375,7 +385,7 @@ def apply(plan: Plan, ports: Ports, audits: VerificationCache) -> ApplyResult:
     pushed from (or `require_push` says so), nothing that is not pushed.
     """
     if plan.failures:
-        return ApplyResult(replace(preview(plan, committer_of(plan.world, ports)), dry_run=False), audits)
+        return ApplyResult(replace(preview(plan, committer_of(plan.observed, ports)), dry_run=False), audits)
     try:
         recorded = _record(plan, ports)
     except UsageError:
@@ -386,8 +396,8 @@ def apply(plan: Plan, ports: Ports, audits: VerificationCache) -> ApplyResult:
     if blocked is not None:
         return ApplyResult(aborted_report(plan, "push.failed", blocked, recorded), audits)
     if recorded.commit is None:
-        return ApplyResult(replace(preview(plan, committer_of(plan.world, ports)), dry_run=False), audits)
-    done = Publisher(plan.world, recorded, recorded.commit, ports, audits).publish(plan.issuers)
+        return ApplyResult(replace(preview(plan, committer_of(plan.observed, ports)), dry_run=False), audits)
+    done = Publisher(plan.observed, recorded, recorded.commit, ports, audits).publish(plan.issuers)
     return ApplyResult(
         _report(plan, recorded, done, ports),
         _stamped(audits, done.issuers),
@@ -411,10 +421,10 @@ def committer_of(world: ObservedState, ports: Ports) -> Committer:
 
 
 def _record(plan: Plan, ports: Ports) -> CommitResult:
-    world = plan.world
+    world = plan.observed
     return commit_ledgers(
         committer_of(world, ports),
-        world.memory,
+        world.history,
         ledger_changes(plan),
         message=message_of(plan),
         now=world.now,
@@ -434,7 +444,7 @@ def _has_put(done: IssuerProgress) -> bool:
 
 def _blocked_by_push(plan: Plan, recorded: CommitResult) -> RemoteError | None:
     """Why nothing may be put: a push that has to come first did not happen."""
-    world = plan.world
+    world = plan.observed
     if not world.has_remote or not _pushes_first(plan) or recorded.pushed or recorded.commit is None:
         return None
     return recorded.push_error or world.remote_error or RemoteError("The git remote was not pushed to.")
@@ -445,9 +455,9 @@ def _pushes_first(plan: Plan) -> bool:
 
     What a pod commits whose disk is new is gone with it, however many passes it makes, unless it is pushed once.
     """
-    memory, local = plan.world.memory, plan.world.local
+    memory, local = plan.observed.history, plan.observed.local_state
     is_new = memory.heads.local is None or memory.heads.remote is None or not (local.has_pushed or memory.is_pushed)
-    return is_new or plan.world.settings.repository.require_push
+    return is_new or plan.observed.settings.repository.require_push
 
 
 def _stamped(audits: VerificationCache, done: tuple[IssuerProgress, ...]) -> VerificationCache:
@@ -467,7 +477,7 @@ def _report(plan: Plan, recorded: CommitResult, done: PublishResult, ports: Port
         event = Event("push.failed", str(recorded.push_error), Level.WARNING)
         report = replace(report, events=(*report.events, event))
     try:
-        unpushed = ports.history.unpushed() if plan.world.has_remote and not recorded.pushed else 0
+        unpushed = ports.history.unpushed() if plan.observed.has_remote and not recorded.pushed else 0
         ports.history.collect_garbage()
     except HistoryError as error:
         return replace(report, events=(*report.events, Event("history.untidy", str(error), Level.WARNING)))

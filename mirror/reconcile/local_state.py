@@ -260,7 +260,7 @@ class VerificationCache:
 
     stamps: Mapping[IssuerUrl, VerifiedAt] = field(default_factory=dict)
 
-    def due(
+    def is_due(
         self, issuer: IssuerUrl, publish: PublishSettings, bodies: Iterable[bytes], ledger: Ledger, now: datetime
     ) -> bool:
         """Whether the issuer's headers and public URLs must be looked at in this pass.
@@ -275,7 +275,7 @@ class VerificationCache:
         age = now - stamp.at
         return not timedelta(0) <= age < timedelta(seconds=publish.audit_interval_seconds)
 
-    def stood_at(
+    def last_verified_at(
         self, issuer: IssuerUrl, publish: PublishSettings, bodies: Iterable[bytes], ledger: Ledger
     ) -> datetime | None:
         """When exactly these bodies were last seen to stand as these settings say; None when they never were."""

@@ -70,32 +70,34 @@ _ANY_KID = KeyPolicy(kid="opaque")
 def plan_object_changes(planned: IssuerPlan, ledger: Ledger, world: ObservedState, ports: Ports) -> IssuerPlan:
     """Compare the documents of `ledger` with the bucket, and decide what to put."""
     issuer, publication = planned.issuer, planned.publication
-    known = world.memory.issuers[planned.url]
+    known = world.history.issuers[planned.url]
     shown = world.buckets[bucket_identity(issuer.publish)]
     if shown.error is not None:
         return _without_bucket(planned, known, shown.error)
     documents = render(ledger, issuer.discovery_extra)
     wanted = public_objects(issuer, planned.url, documents) if documents is not None else ()
-    stood_at = world.audits.stood_at(planned.url, issuer.publish, (each.body for each in wanted), ledger)
+    stood_at = world.verification_cache.last_verified_at(
+        planned.url, issuer.publish, (each.body for each in wanted), ledger
+    )
     differ = _ObjectDiffer(planned, ports.bucket(issuer.publish), shown, known, world, ports, stood_at)
     try:
         if known.ledger is None and (ledger.records or known.is_lost) and differ.removes_foreign_keys(wanted):
             held = () if known.is_lost else (adoption_required(publication),)
-            return replace(planned, outcome=None, held=held)
-        results = tuple(differ.decide(each, ledger) for each in wanted)
+            return replace(planned, transition_result=None, held=held)
+        results = tuple(differ.plan(each, ledger) for each in wanted)
     except BucketError as error:
         return _without_bucket(planned, known, error)
     decisions = tuple((each, decision) for each, (decision, _) in zip(wanted, results, strict=True))
     drift = tuple(event for _, event in results if event is not None)
     if not wanted and not ledger.records:
         drift = differ.not_repaired()
-    return replace(planned, decisions=decisions, drift=drift)
+    return replace(planned, object_actions=decisions, drift=drift)
 
 
 def _without_bucket(planned: IssuerPlan, known: IssuerHistory, error: BucketError) -> IssuerPlan:
     failed = replace(planned, failures=(*planned.failures, reason_of(error)))
     # Without a ledger and without the bucket nobody can tell whether somebody else's documents are public.
-    return replace(failed, outcome=None) if known.ledger is None else failed
+    return replace(failed, transition_result=None) if known.ledger is None else failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,32 +106,34 @@ class _ObjectDiffer:
 
     planned: IssuerPlan
     bucket: Bucket
-    shown: BucketListing
-    known: IssuerHistory
-    world: ObservedState
+    listing: BucketListing
+    history: IssuerHistory
+    observed: ObservedState
     ports: Ports
-    stood_at: datetime | None
+    last_verified_at: datetime | None
 
-    def decide(self, wanted: PublicObject, ledger: Ledger) -> tuple[ObjectDecision | None, Event | None]:
+    def plan(self, wanted: PublicObject, ledger: Ledger) -> tuple[ObjectDecision | None, Event | None]:
         """What to do about one object of `ledger`, and the event when somebody else wrote it."""
-        listed = self.shown.listing.get(wanted.key)
+        listed = self.listing.listing.get(wanted.key)
         path = public_path(wanted.url)
-        committed = self.known.known_texts.get(path, frozenset())
+        committed = self.history.known_texts.get(path, frozenset())
         stored = read_body(self.bucket, wanted, listed, committed)
         if stored is None and listed is not None and self._is_cut_off() and listed.etag != etag_of(wanted.body):
             stored = self.bucket.get(wanted.key)  # the bytes are known, but who put them counts now
-        own = stored is not None and stored.snapshot is not None and self.ports.history.knows(stored.snapshot)
+        own = stored is not None and stored.snapshot is not None and self.ports.history.has_commit(stored.snapshot)
         if stored is not None and stored.snapshot is not None and own:
             # What the metadata claims is believed only if that commit really holds these bytes.
             committed |= frozenset(self.ports.history.read(CommitId(stored.snapshot), [path]).values())
-        if stored is not None and self.world.local.is_adopted(self.planned.url, stored.body):
+        if stored is not None and self.observed.local_state.is_adopted(self.planned.url, stored.body):
             committed |= {stored.body}  # an operator has just taken it over
         body = standing_body(wanted, listed, stored, committed)
         if body == wanted.body:
             return None, None  # so says `plan_object` too, whatever else is known: nothing else needs to be found out
         waits_for = self._waits_for(wanted, body, ledger, is_unknown=_names_commit(stored) and not own)
-        is_foreign = stored is not None and stored.snapshot is not None and not own and not self.world.has_remote
-        return plan_object(wanted, listed, stored, DriftContext(committed, waits_for, is_foreign, self.stood_at))
+        is_foreign = stored is not None and stored.snapshot is not None and not own and not self.observed.has_remote
+        return plan_object(
+            wanted, listed, stored, DriftContext(committed, waits_for, is_foreign, self.last_verified_at)
+        )
 
     def _waits_for(self, wanted: PublicObject, body: bytes | None, ledger: Ledger, *, is_unknown: bool) -> str:
         """What a put would do that has to wait; empty when it may be made.
@@ -138,8 +142,8 @@ class _ObjectDiffer:
         """
         there, ours, revoked = _keys_of(body, wanted), _keys_of(wanted.body, wanted), revoked_thumbprints(ledger)
         lost = frozenset(identity for identity in there - ours if identity[1] not in revoked)
-        unheard = self.world.push_rejected or self._is_cut_off()
-        if unheard and lost & self.known.remote_public_keys:
+        unheard = self.observed.push_rejected or self._is_cut_off()
+        if unheard and lost & self.history.remote_public_keys:
             return "take away a key that the remote's ledger has as public"
         if _holds_revoked(body, there, revoked, wanted):
             return ""  # taking revoked keys away never waits
@@ -147,7 +151,7 @@ class _ObjectDiffer:
             return "undo what a mirror published whose signing key is not listed here"
         if not (self._is_cut_off() and is_unknown and self._tolerates_unknown()):
             return ""
-        before = published_keys(self.known.ledger) if self.known.ledger is not None else ()
+        before = published_keys(self.history.ledger) if self.history.ledger is not None else ()
         returning = (ours - there) & {key_id(key) for key in before}
         if lost or returning or not wanted.url.endswith(JWKS_SUFFIX):
             return "undo what another mirror may have published"
@@ -155,12 +159,12 @@ class _ObjectDiffer:
 
     def _tolerates_unknown(self) -> bool:
         """Whether documents of a commit that nobody here knows stay: for one audit interval, then once in each."""
-        since = self.world.local.of(self.planned.url).tolerated_since
+        since = self.observed.local_state.of(self.planned.url).tolerated_since
         interval = timedelta(seconds=self.planned.issuer.publish.audit_interval_seconds)
-        return since is None or timedelta(0) <= self.world.now - since < interval
+        return since is None or timedelta(0) <= self.observed.now - since < interval
 
     def _is_cut_off(self) -> bool:
-        return self.world.has_remote and not self.world.remote_fetched
+        return self.observed.has_remote and not self.observed.remote_fetched
 
     # -- before the first ledger --------------------------------------------------------------------------
 
@@ -173,7 +177,7 @@ class _ObjectDiffer:
             return True
         if jwks is None:
             return False
-        if self.world.local.is_adopted(self.planned.url, jwks.body):
+        if self.observed.local_state.is_adopted(self.planned.url, jwks.body):
             return False
         there, left_out = parse_public_jwks(jwks.body, _ANY_KID, known=ALL_THUMBPRINTS)
         ours, _ = parse_public_jwks(bodies.get(jwks_key), _ANY_KID, known=ALL_THUMBPRINTS)
@@ -181,7 +185,7 @@ class _ObjectDiffer:
 
     def not_repaired(self) -> tuple[Event, ...]:
         """`bucket.drift` for documents that stand where neither git nor an apiserver says what belongs there."""
-        if not any(key in self.shown.listing for key in self._keys()):
+        if not any(key in self.listing.listing for key in self._keys()):
             return ()
         sentence = (
             f"Documents of {self.planned.url} are public, and neither git nor an apiserver says what they should be: "
@@ -195,7 +199,7 @@ class _ObjectDiffer:
 
     def _foreign(self, key: ObjectKey, wanted: dict[ObjectKey, bytes]) -> StoredObject | None:
         """The object at `key` where it is not what we would put."""
-        listed = self.shown.listing.get(key)
+        listed = self.listing.listing.get(key)
         if listed is None or (key in wanted and listed.etag == etag_of(wanted[key])):
             return None
         stored = self.bucket.get(key)
@@ -342,18 +346,18 @@ def plan_issuer(publication: PublishedIssuer, world: ObservedState, ports: Ports
 
 
 def _undecided(publication: PublishedIssuer, world: ObservedState, reason: Reason) -> IssuerPlan:
-    observations = world.beliefs.observations.get(publication.issuer.name, ())
+    observations = world.validated.observations.get(publication.issuer.name, ())
     return IssuerPlan(publication, observations, failures=(reason,))
 
 
 def _plan_publication(publication: PublishedIssuer, world: ObservedState, ports: Ports) -> IssuerPlan:
-    issuer, known = publication.issuer, world.memory.issuers[publication.url]
+    issuer, known = publication.issuer, world.history.issuers[publication.url]
     before = known.ledger or Ledger(publication.url)
-    observations = world.beliefs.observations.get(issuer.name, ())
+    observations = world.validated.observations.get(issuer.name, ())
     events = _expiring(publication, observations, world) + known.events
     start = IssuerPlan(publication, observations, before, events=events, failures=known.failures)
-    if issuer.name in world.beliefs.defects:
-        return replace(start, failures=(*start.failures, world.beliefs.defects[issuer.name]))
+    if issuer.name in world.validated.internal_errors:
+        return replace(start, failures=(*start.failures, world.validated.internal_errors[issuer.name]))
     if known.is_lost and world.trust.is_signed:
         return start  # its revocations are unknown
     apiservers = apiserver_fingerprint(issuer)
@@ -362,12 +366,12 @@ def _plan_publication(publication: PublishedIssuer, world: ObservedState, ports:
     outcome = advance(before, policy, given)
     if known.is_lost:
         outcome = _recovered(publication, policy, given, ports) or outcome
-    found = _mismatch(issuer, known) + emptied_event(outcome.ledger) + world.beliefs.events.get(issuer.name, ())
+    found = _mismatch(issuer, known) + emptied_event(outcome.ledger) + world.validated.events.get(issuer.name, ())
     # With a wrong clock no retirement starts anew: the next pass must see the change of apiservers once more.
     kept = "" if is_clock_wrong(observations, world.now) else apiservers
     planned = replace(
         start,
-        outcome=outcome,
+        transition_result=outcome,
         held=pending_approvals(issuer, outcome),
         events=events + found,
         apiservers=kept,
@@ -398,7 +402,7 @@ def _is_tolerant(
     publication: PublishedIssuer, known: IssuerHistory, outcome: LedgerUpdate, world: ObservedState
 ) -> bool:
     """Whether another mirror's ledger stays: mirrors that do not know each other's keys report, and do not fight."""
-    since = world.local.of(publication.url).tolerated_since
+    since = world.local_state.of(publication.url).tolerated_since
     if since is None and world.is_new_disk:
         since = known.foreign_since  # a pod remembers nothing: the branch tells since when
     interval = timedelta(seconds=publication.issuer.publish.audit_interval_seconds)
@@ -410,13 +414,13 @@ def _expiring(
     publication: PublishedIssuer, observations: tuple[Observation, ...], world: ObservedState
 ) -> tuple[Event, ...]:
     # A former issuer has the same apiservers: once is enough.
-    return expiring(observations, world.now) if publication.until is None else ()
+    return expiring(observations, world.now) if publication.accepts_new_keys_until is None else ()
 
 
 def revoked_of(issuer: Issuer, world: ObservedState) -> frozenset[Thumbprint]:
     """The key material that is revoked for an entry: by the configuration, or under any of its issuer texts."""
     urls = (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
-    ledgers = (world.memory.issuers[url].ledger for url in urls if url in world.memory.issuers)
+    ledgers = (world.history.issuers[url].ledger for url in urls if url in world.history.issuers)
     return issuer.keys.revoked.union(*(revoked_thumbprints(ledger) for ledger in ledgers if ledger is not None))
 
 
@@ -428,11 +432,11 @@ def _circumstances(
         observations=observations,
         replicas=issuer.expected_answers,
         now=world.now,
-        may_drop=not world.has_remote or (world.remote_fetched and world.memory.is_pushed),
-        may_admit=publication.admits(world.now),
-        sources_changed=world.local.apiservers_changed(publication.url, apiservers),
-        suspects=world.beliefs.suspects,
-        held_missing_since=world.local.of(publication.url).held_missing_since,
+        may_drop=not world.has_remote or (world.remote_fetched and world.history.is_pushed),
+        may_admit=publication.accepts_new_keys(world.now),
+        sources_changed=world.local_state.apiservers_changed(publication.url, apiservers),
+        suspects=world.validated.suspects,
+        held_missing_since=world.local_state.of(publication.url).held_missing_since,
     )
 
 

@@ -23,10 +23,10 @@ def message_of(plan: Plan) -> str:
         IssuerChanges(
             name=each.issuer.name,
             issuer=each.url,
-            events=tuple((str(t.status), t.key, t.sentence) for t in each.outcome.transitions),
+            events=tuple((str(t.status), t.key, t.sentence) for t in each.transition_result.transitions),
         )
         for each in plan.issuers
-        if each.outcome is not None and each.outcome.transitions
+        if each.transition_result is not None and each.transition_result.transitions
     )
     return compose(changes) or UNTOLD
 
@@ -34,23 +34,23 @@ def message_of(plan: Plan) -> str:
 def ledger_changes(plan: Plan) -> dict[IssuerUrl, LedgerChange]:
     """What the plan would have committed."""
     return {
-        each.url: LedgerChange(each.outcome.ledger, each.issuer.discovery_extra)
+        each.url: LedgerChange(each.transition_result.ledger, each.issuer.discovery_extra)
         for each in plan.issuers
-        if each.outcome is not None and not each.is_tolerant
+        if each.transition_result is not None and not each.is_tolerant
     }
 
 
 def preview(plan: Plan, committer: Committer) -> Report:
     """The report of a plan that is not carried out."""
     issuers = tuple(issuer_report(each, planned_only(each)) for each in plan.issuers)
-    message = message_of(plan) if is_pending(committer, plan.world.memory, ledger_changes(plan)) else ""
+    message = message_of(plan) if is_pending(committer, plan.observed.history, ledger_changes(plan)) else ""
     return replace(plan_report(plan, issuers), dry_run=True, message=message)
 
 
 def planned_only(planned: IssuerPlan) -> ObjectResults:
     """What the decisions of a plan say without being carried out."""
     done = ObjectResults()
-    for wanted, decision in planned.decisions:
+    for wanted, decision in planned.object_actions:
         done = done.and_then(planned_result(wanted, decision))
     return done
 
@@ -66,7 +66,7 @@ def aborted_report(plan: Plan, code: str, error: MirrorError, recorded: CommitRe
 
 def _undone(planned: IssuerPlan) -> IssuerReport:
     report = issuer_report(planned, ObjectResults())
-    records = planned.before.records if planned.before is not None else ()
+    records = planned.previous_ledger.records if planned.previous_ledger is not None else ()
     events = tuple(event for event in report.events if not event.name.startswith("key."))
     return replace(report, records=records, changes=(), events=events)
 
@@ -76,9 +76,9 @@ def issuer_report(planned: IssuerPlan, published: ObjectResults, seen: bytes | N
 
     `seen` is the public JWKS as the world got it in this pass.
     """
-    outcome = planned.outcome
+    outcome = planned.transition_result
     transitions = outcome.transitions if outcome is not None else ()
-    ledger = outcome.ledger if outcome is not None else planned.before
+    ledger = outcome.ledger if outcome is not None else planned.previous_ledger
     probe = check_probe_token(planned, published, ledger, seen)
     told = tuple(
         Event(
@@ -108,13 +108,13 @@ def issuer_report(planned: IssuerPlan, published: ObjectResults, seen: bytes | N
 
 def plan_report(plan: Plan, issuers: tuple[IssuerReport, ...]) -> Report:
     """The report of a plan, with the state of git as the pass found it."""
-    heads = plan.world.memory.heads
+    heads = plan.observed.history.heads
     return Report(
-        now=plan.world.now,
+        now=plan.observed.now,
         dry_run=False,
         issuers=issuers,
         commit=heads.local or heads.remote,
         events=plan.events,
         failures=plan.failures + plan.reported,
-        repository_mode=mode_of(plan.world.settings.repository, plan.world.trust.keys),
+        repository_mode=mode_of(plan.observed.settings.repository, plan.observed.trust.keys),
     )

@@ -56,7 +56,7 @@ class ValidatedAnswers:
     """
 
     observations: Mapping[IssuerName, tuple[Observation, ...]] = field(default_factory=dict)
-    defects: Mapping[IssuerName, Reason] = field(default_factory=dict)
+    internal_errors: Mapping[IssuerName, Reason] = field(default_factory=dict)
     suspects: Mapping[Thumbprint, str] = field(default_factory=dict)
     events: Mapping[IssuerName, tuple[Event, ...]] = field(default_factory=dict)
 
@@ -152,11 +152,11 @@ class PublishedIssuer:
 
     issuer: Issuer
     url: IssuerUrl
-    until: date | None = None
+    accepts_new_keys_until: date | None = None
 
-    def admits(self, now: datetime) -> bool:
+    def accepts_new_keys(self, now: datetime) -> bool:
         """Whether new keys are published under this issuer at `now` (aware, UTC)."""
-        return self.until is None or now.date() <= self.until
+        return self.accepts_new_keys_until is None or now.date() <= self.accepts_new_keys_until
 
 
 def publications(settings: Settings) -> tuple[PublishedIssuer, ...]:
@@ -182,12 +182,12 @@ class ObservedState:
 
     settings: Settings
     now: datetime
-    memory: HistoryState
-    beliefs: ValidatedAnswers
+    history: HistoryState
+    validated: ValidatedAnswers
     buckets: Mapping[Target, BucketListing]
     remote_error: RemoteError | None = None
-    local: LocalState = field(default_factory=LocalState)
-    audits: VerificationCache = field(default_factory=VerificationCache)
+    local_state: LocalState = field(default_factory=LocalState)
+    verification_cache: VerificationCache = field(default_factory=VerificationCache)
     trust: VerificationContext = field(default_factory=VerificationContext)
     is_new_disk: bool = False
     push_rejected: bool = False
@@ -215,9 +215,9 @@ class IssuerPlan:
 
     publication: PublishedIssuer
     observations: tuple[Observation, ...] = ()
-    before: Ledger | None = None
-    outcome: LedgerUpdate | None = None
-    decisions: tuple[ObjectAction, ...] = ()
+    previous_ledger: Ledger | None = None
+    transition_result: LedgerUpdate | None = None
+    object_actions: tuple[ObjectAction, ...] = ()
     events: tuple[Event, ...] = ()
     drift: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
@@ -245,7 +245,7 @@ class Plan:
     `failures` are those that keep every issuer from being decided, `reported` those that do not.
     """
 
-    world: ObservedState
+    observed: ObservedState
     issuers: tuple[IssuerPlan, ...] = ()
     failures: tuple[Reason, ...] = ()
     events: tuple[Event, ...] = ()
@@ -302,7 +302,7 @@ def unsigned_remote(settings: Settings) -> Event:
 
 def _is_first_signing(settings: Settings, history: History, local: LocalState, heads: Sequence[CommitId]) -> bool:
     """Whether this machine trusted this repository until now, and nobody is known to have signed anything in it."""
-    trusted = history.knows(local.trusted_head) if local.trusted_head else local.is_former and bool(heads)
+    trusted = history.has_commit(local.trusted_head) if local.trusted_head else local.is_former and bool(heads)
     if not trusted:
         return False
     everything = publications(replace(settings, issuers=(*settings.issuers, *settings.left_out)))

@@ -93,7 +93,7 @@ def _public(planned: IssuerPlan, published: ObjectResults, ledger: Ledger, seen:
     if any(each.url == url and each.effect in _STANDING for each in published.objects):
         return keys
     # It did not come to stand there: a key that is new in this pass is not public.
-    before = published_keys(planned.before) if planned.before is not None else ()
+    before = published_keys(planned.previous_ledger) if planned.previous_ledger is not None else ()
     return tuple(key for key in keys if key in before)
 
 
@@ -111,9 +111,9 @@ class CachingPublicEndpoint:
         self._lock = Lock()
         self._bodies: dict[str, bytes] = {}
 
-    def look(self, url: str, *, readback: ReadbackSettings) -> PublicResult:
+    def get_document(self, url: str, *, readback: ReadbackSettings) -> PublicResult:
         """See `mirror.ports.PublicView`."""
-        look = self._view.look(url, readback=readback)
+        look = self._view.get_document(url, readback=readback)
         if isinstance(look, PublicResponse):
             with self._lock:
                 self._bodies[url] = look.body

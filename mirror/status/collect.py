@@ -112,7 +112,7 @@ def _fetch(settings: Settings, ports: Ports) -> RemoteError | None:
     newest = history.heads().remote
     if is_empty and newest is not None:
         # Only the scratch copy's branch: from here on it is asked like that of a machine with a history.
-        history.advance(newest, expect=None)
+        history.fast_forward(newest, expect=None)
     return None
 
 
@@ -120,7 +120,7 @@ def _with_git(
     found: StatusReport, everything: tuple[PublishedIssuer, ...], world: ObservedState, ports: Ports
 ) -> StatusReport:
     """The standing, with what git tells of the whole."""
-    history, base = ports.history, world.memory.base
+    history, base = ports.history, world.history.base
     try:
         last = history.versions(None, most=1)
         unpushed = history.unpushed() if world.remote_fetched else None
@@ -132,7 +132,7 @@ def _with_git(
         found,
         last_commit=last[-1] if last else None,
         unpushed_commits=unpushed,
-        abandoned=left,
+        orphaned=left,
         failures=found.failures + failures,
     )
 
@@ -161,12 +161,12 @@ def _named(publication: PublishedIssuer) -> IssuerStatus:
 
 
 def _issuer(publication: PublishedIssuer, world: ObservedState, ports: Ports) -> IssuerStatus:
-    known, found = world.memory.issuers[publication.url], _named(publication)
+    known, found = world.history.issuers[publication.url], _named(publication)
     found = replace(found, failures=known.failures, events=known.events)
     if known.ledger is None:
         return found if known.is_lost else _unknown_to_git(found, publication, world)
     ledger, issuer = known.ledger, publication.issuer
-    planned = plan_object_changes(IssuerPlan(publication, before=ledger), ledger, world, ports)
+    planned = plan_object_changes(IssuerPlan(publication, previous_ledger=ledger), ledger, world, ports)
     sight = read_public_keys(publication, ledger, ports.view)
     return replace(
         found,
@@ -196,7 +196,7 @@ def _unknown_to_git(found: IssuerStatus, publication: PublishedIssuer, world: Ob
 def _objects(publication: PublishedIssuer, ledger: Ledger, planned: IssuerPlan) -> tuple[ObjectStatus, ...]:
     documents = render(ledger, publication.issuer.discovery_extra)
     wanted = public_objects(publication.issuer, publication.url, documents) if documents is not None else ()
-    decided = {each.key: decision for each, decision in planned.decisions}
+    decided = {each.key: decision for each, decision in planned.object_actions}
     return tuple(
         ObjectStatus(each.url, each.key, _state(decided[each.key]) if each.key in decided else ObjectState.UNKNOWN)
         for each in wanted

@@ -99,7 +99,7 @@ class StatusReport:
     last_commit: Version | None = None
     unpushed_commits: int | None = None
     issuers: tuple[IssuerStatus, ...] = ()
-    abandoned: tuple[OrphanedDocument, ...] = ()
+    orphaned: tuple[OrphanedDocument, ...] = ()
     events: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
 
@@ -129,7 +129,7 @@ def to_json(standing: StatusReport) -> dict[str, object]:
         "issuers": [_issuer(issuer) for issuer in standing.issuers],
         "abandoned": [
             {"url": each.url, "s3_url": each.s3_url or None, "command": list(each.command)}
-            for each in standing.abandoned
+            for each in standing.orphaned
         ],
     }
 
@@ -210,7 +210,7 @@ def read_public_keys(publication: PublishedIssuer, ledger: Ledger, view: PublicE
     if documents is None or not issuer.publish.readback.enabled:
         return PublicKeysView()
     url = jwks_uri(publication.url)
-    look = view.look(url, readback=issuer.publish.readback)
+    look = view.get_document(url, readback=issuer.publish.readback)
     if isinstance(look, PublicFailure):
         return PublicKeysView(failures=(replace(look.reason, code=f"readback.{look.reason.code}", where=url),))
     return _seen(look, url, documents.jwks, ledger)

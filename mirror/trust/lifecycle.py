@@ -154,8 +154,8 @@ def advance(before: Ledger, policy: KeyPolicy, given: PassContext) -> LedgerUpda
         given: The observations and circumstances of this pass.
     """
     step = _LedgerUpdate(before, policy, given)
-    step.age_known_keys()
-    step.admit_new_keys()
+    step.update_known_keys()
+    step.add_new_keys()
     step.revoke_configured()
     step.drop_retired_keys()
     return step.outcome()
@@ -203,7 +203,7 @@ class _LedgerUpdate:
         self.clock_is_wrong = is_clock_wrong(given.observations, given.now)
         self.all_answered = not self.blocked_by and not self.clock_is_wrong
         if self.clock_is_wrong and not self.blocked_by:
-            self._tell_wrong_clock()
+            self._report_wrong_clock()
 
     def _seen(self) -> dict[KeyId, Key]:
         """The keys that apiservers show.
@@ -218,7 +218,7 @@ class _LedgerUpdate:
             shown[key_id(key)] = with_first_alg(key, (each.alg for each in others if each is not None))
         return shown
 
-    def _tell_wrong_clock(self) -> None:
+    def _report_wrong_clock(self) -> None:
         skew = clock_skew(self.given.observations, self.given.now) or timedelta(0)
         sentence = (
             f"This machine's clock differs by {int(skew.total_seconds())} s from the apiservers'; "
@@ -228,7 +228,7 @@ class _LedgerUpdate:
 
     # -- arrows -----------------------------------------------------------------------------------------
 
-    def age_known_keys(self) -> None:
+    def update_known_keys(self) -> None:
         """The arrows of keys that the ledger knows: absence, return, and the restart of `missing_since`."""
         for identity, record in sorted(self.records.items()):
             if identity in self.seen:
@@ -242,7 +242,7 @@ class _LedgerUpdate:
 
     def _seen_again(self, identity: KeyId, record: KeyRecord) -> None:
         if record.key.thumbprint in self.revoked:
-            self._tell("key.revoked_shown", record.key, "is revoked, and an apiserver still shows it")
+            self._report("key.revoked_shown", record.key, "is revoked, and an apiserver still shows it")
             return
         shown = self.seen[identity]
         if record.key != shown and record.status is not Status.DROPPED:
@@ -254,7 +254,7 @@ class _LedgerUpdate:
         if record.status is Status.HELD:
             self._held_is_missing(identity, record)
         elif record.status is Status.PUBLISHED and self._came_back_lately(record):
-            self._tell_disagreement(record)
+            self._report_disagreement(record)
         elif record.status is Status.PUBLISHED:
             self._move(
                 identity,
@@ -268,13 +268,13 @@ class _LedgerUpdate:
         self.held_missing.add(identity)
         since = self.given.held_missing_since.get(identity)
         if record.returned_at is not None:
-            self._tell_disagreement(record)
+            self._report_disagreement(record)
         elif since is not None and not self.given.sources_changed and self._is_over(since):
             self._move(identity, Status.DROPPED, "is gone before it was approved", held_because=None)
 
-    def _tell_disagreement(self, record: KeyRecord) -> None:
+    def _report_disagreement(self, record: KeyRecord) -> None:
         sentence = "came back and no apiserver of this mirror shows it: replicas or mirrors may differ"
-        self._tell("apiservers.disagree", record.key, sentence)
+        self._report("apiservers.disagree", record.key, sentence)
 
     def _came_back_lately(self, record: KeyRecord) -> bool:
         # A replica that flaps makes two commits, not two an interval.
@@ -282,7 +282,7 @@ class _LedgerUpdate:
         came = record.returned_at
         return came is not None and came <= self.given.now < came + self.policy.retain_removed
 
-    def admit_new_keys(self) -> None:
+    def add_new_keys(self) -> None:
         """-- or dropped -> published or held: keys that are shown and are not (or no longer) followed."""
         fresh = [key for identity, key in sorted(self.seen.items()) if self._is_fresh(identity)]
         kids = Counter(key.kid for key in fresh if key.thumbprint not in self.revoked)
@@ -299,7 +299,7 @@ class _LedgerUpdate:
     def _refuse_revoked(self, key: Key) -> None:
         if key_id(key) in self.records:
             return  # told as "seen again", and moved by `revoke_configured`
-        self._tell("key.revoked_shown", key, "is revoked, and an apiserver still shows it")
+        self._report("key.revoked_shown", key, "is revoked, and an apiserver still shows it")
         known = any(r.key.thumbprint == key.thumbprint for r in self.records.values())
         never_public = not self.given.may_admit and not self.records
         if not known and not never_public:
@@ -322,7 +322,7 @@ class _LedgerUpdate:
     def _admit(self, key: Key, held_because: str | None) -> None:
         identity = key_id(key)
         if held_because is not None and sum(r.status is Status.HELD for r in self.records.values()) >= MOST_HELD:
-            self._tell("ledger.full", key, f"is not recorded, because {MOST_HELD} keys are held already")
+            self._report("ledger.full", key, f"is not recorded, because {MOST_HELD} keys are held already")
             return
         returned_at = self.given.now if identity in self.records else None
         if identity not in self.records:
@@ -347,7 +347,9 @@ class _LedgerUpdate:
                 if not is_last:
                     self._revoke(record, record.status)
                 elif record.status in PUBLIC_STATUSES:
-                    self._tell("revocation.held", record.key, "is the last public key: it is revoked only by `--last`")
+                    self._report(
+                        "revocation.held", record.key, "is the last public key: it is revoked only by `--last`"
+                    )
 
     def _is_to_be_revoked(self, record: KeyRecord) -> bool:
         return record.key.thumbprint in self.revoked and record.status is not Status.REVOKED
@@ -365,7 +367,7 @@ class _LedgerUpdate:
         due = [r for r in self._public() if self._is_due(r)]
         if due and len(due) == len(self._public()):
             for record in due:
-                self._tell("retirement.blocked", record.key, "stays, because nothing else is public")
+                self._report("retirement.blocked", record.key, "stays, because nothing else is public")
             return
         for record in due:
             self._move(key_id(record.key), Status.DROPPED, "leaves the public set", missing_since=None)
@@ -412,33 +414,33 @@ class _LedgerUpdate:
         self.records[identity] = trimmed(changed)
         self.transitions.append(Transition(changed.key, status, sentence))
 
-    def _tell(self, name: str, key: AnyKey, sentence: str) -> None:
+    def _report(self, name: str, key: AnyKey, sentence: str) -> None:
         fields = {"kid": key.kid, "thumbprint": key.thumbprint}
         self.events.append(Event(name, f"Key {key.thumbprint} {sentence}.", Level.WARNING, fields))
 
     def outcome(self) -> LedgerUpdate:
         """The result, with the events that only the whole shows."""
-        self._tell_blocked_retirement()
-        self._tell_replacement()
+        self._report_blocked_retirement()
+        self._report_replacement()
         if self.given.sources_changed:
             sentence = "The apiservers or their CA changed; retiring keys start their time anew."
             self.events.append(Event("sources.changed", sentence))
         records = tuple(record for _, record in sorted(self.records.items()))
         after = clear_empty_permission(Ledger(self.before.issuer, records))
-        self._tell_kept_key(after)
-        self._tell_left_out(after)
+        self._report_kept_key(after)
+        self._report_left_out(after)
         return LedgerUpdate(after, tuple(self.transitions), tuple(self.events), frozenset(self.held_missing))
 
-    def _tell_kept_key(self, after: Ledger) -> None:
+    def _report_kept_key(self, after: Ledger) -> None:
         kept = kept_key(after)
         if kept is not None:
             sentence = (
                 "is revoked and stays public, because revocations left no other key: it leaves when another key is "
                 "public, or by `revoke --last`"
             )
-            self._tell("revocation.held", kept.key, sentence)
+            self._report("revocation.held", kept.key, sentence)
 
-    def _tell_left_out(self, after: Ledger) -> None:
+    def _report_left_out(self, after: Ledger) -> None:
         gone = left_out(after)
         if gone:
             sentence = (
@@ -446,13 +448,13 @@ class _LedgerUpdate:
             )
             self.events.append(Event("ledger.full", sentence, Level.WARNING))
 
-    def _tell_blocked_retirement(self) -> None:
+    def _report_blocked_retirement(self) -> None:
         waiting = any(key_id(r.key) not in self.seen for r in self._public())
         if waiting and self.blocked_by:
             sentence = f"Keys that no apiserver shows stay public until these answer: {', '.join(self.blocked_by)}."
             self.events.append(Event("retirement.blocked", sentence, Level.WARNING))
 
-    def _tell_replacement(self) -> None:
+    def _report_replacement(self) -> None:
         moved = {t.status for t in self.transitions}
         old = {key_id(r.key) for r in self.before.records if r.status is Status.PUBLISHED}
         still = any(self.records[identity].status is Status.PUBLISHED for identity in old)

@@ -392,8 +392,8 @@ def test_foreign_owner_is_named(line: Line) -> None:
 def test_openness_is_what_the_bucket_says(line: Line) -> None:
     """An object that is there, in a bucket without policy and without Block Public Access."""
     line.seen()
-    assert line.direct.openness(WANTED.key) == AccessSettings(exists=True, blocks=(), policy="")
-    assert line.direct.openness(ObjectKey("absent")).exists is False
+    assert line.direct.access_settings(WANTED.key) == AccessSettings(exists=True, blocks=(), policy="")
+    assert line.direct.access_settings(ObjectKey("absent")).exists is False
 
 
 @pytest.mark.parametrize(("operation", "method"), [("get", "GET"), ("head", "HEAD")])
@@ -425,7 +425,7 @@ def test_openness_that_cannot_be_learned_is_unknown(line: Line, said: bytes) -> 
     """Without the rights, or at a store that knows no such question, nothing is said about it and nothing raised."""
     line.seen()
     line.proxy.faults.extend([Fault("HEAD", answer=answer(403, b"")), *[Fault("GET", answer=said)] * 2])
-    found = line.faulty.openness(WANTED.key)
+    found = line.faulty.access_settings(WANTED.key)
     assert (found.exists, found.blocks, found.policy) == (None, None, None)
 
 
@@ -435,7 +435,7 @@ def test_openness_of_a_store_that_hangs_is_unknown_in_time(line: Line) -> None:
     settings = replace(line.store.publish, endpoint_url=line.proxy.url)
     bucket = S3Bucket(settings, puts=1, read_seconds=30, request_seconds=1.0)
     began = time.monotonic()
-    assert bucket.openness(WANTED.key) == AccessSettings()
+    assert bucket.access_settings(WANTED.key) == AccessSettings()
     assert time.monotonic() - began < 20
 
 

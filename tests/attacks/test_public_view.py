@@ -88,7 +88,7 @@ def test_faulty_host_is_a_reason_in_time(web: PublicHttpClient, tmp_path: Path, 
     with public_host() as host:
         host.pull(lever)
         began = time.monotonic()
-        look = web.look(URL, readback=readback_of(host, tmp_path))
+        look = web.get_document(URL, readback=readback_of(host, tmp_path))
         elapsed_seconds = time.monotonic() - began
         asked = len(host.requests)
     assert isinstance(look, PublicFailure)
@@ -101,7 +101,7 @@ def test_body_of_just_the_limit_is_seen(web: PublicHttpClient, tmp_path: Path) -
     """The limit itself is allowed."""
     with public_host() as host:
         host.pull(always(raw_answer("200 OK", LARGE[1:])))
-        assert isinstance(web.look(URL, readback=readback_of(host, tmp_path)), PublicResponse)
+        assert isinstance(web.get_document(URL, readback=readback_of(host, tmp_path)), PublicResponse)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_host_without_tls_is_a_reason_in_time(
     with public_host() as host:
         host.greeting = greeting
         began = time.monotonic()
-        look = web.look(URL, readback=readback_of(host, tmp_path))
+        look = web.get_document(URL, readback=readback_of(host, tmp_path))
         elapsed_seconds = time.monotonic() - began
     assert isinstance(look, PublicFailure)
     assert look.reason.code in codes
@@ -149,7 +149,7 @@ def test_wrong_certificate_is_refused_before_any_request(
 ) -> None:
     """The certificate must be that of the URL's own host, wherever the connection goes."""
     with host() as server:
-        look = web.look(URL, readback=readback_of(server, tmp_path))
+        look = web.get_document(URL, readback=readback_of(server, tmp_path))
         assert server.requests == []
     assert isinstance(look, PublicFailure)
     assert look.reason.code == code
@@ -167,7 +167,7 @@ def test_wrong_certificate_is_refused_before_any_request(
 )
 def test_unusable_url_is_a_reason(web: PublicHttpClient, url: str, code: str) -> None:
     """A URL that leads nowhere is a value like any other failure, and nothing is asked without TLS."""
-    look = web.look(url, readback=ReadbackSettings())
+    look = web.get_document(url, readback=ReadbackSettings())
     assert isinstance(look, PublicFailure)
     assert look.reason.code == code
 
@@ -178,7 +178,7 @@ def test_unusable_ca_file_is_named(web: PublicHttpClient, tmp_path: Path, conten
     path = tmp_path / "ca.crt"
     if content is not None:
         path.write_bytes(content)
-    look = web.look("https://127.0.0.1:1/", readback=ReadbackSettings(ca_file=path))
+    look = web.get_document("https://127.0.0.1:1/", readback=ReadbackSettings(ca_file=path))
     assert isinstance(look, PublicFailure)
     assert look.reason.code == "ca_file"
 
@@ -187,6 +187,6 @@ def test_public_ca_is_not_trusted_beside_the_ca_file(web: PublicHttpClient, tmp_
     """With `ca_file` that CA alone counts: a host of another one is refused."""
     with public_host() as host:
         readback = ReadbackSettings(ca_file=ca_file(tmp_path, "stranger"), connect_to=("127.0.0.1", host.port))
-        look = web.look(URL, readback=readback)
+        look = web.get_document(URL, readback=readback)
     assert isinstance(look, PublicFailure)
     assert look.reason.code == "tls_untrusted"

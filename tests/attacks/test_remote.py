@@ -103,7 +103,7 @@ def test_corrupt_objects_are_refused(tmp_path: Path, remote: Path, mine: GitRepo
         other.fetch(shallow=False)
         theirs = other.heads().remote
         assert theirs is not None
-        other.advance(theirs, expect=None)
+        other.fast_forward(theirs, expect=None)
         second = commit(other, {LEDGER: b"two"})
         other.push()
     for path in remote.glob("objects/??/*"):
@@ -113,7 +113,7 @@ def test_corrupt_objects_are_refused(tmp_path: Path, remote: Path, mine: GitRepo
     with pytest.raises(RemoteError):
         mine.fetch(shallow=False)
     assert state(tmp_path) == before
-    assert not mine.knows(second)
+    assert not mine.has_commit(second)
 
 
 def test_huge_object_is_refused(tmp_path: Path, remote: Path, mine: GitRepository) -> None:
@@ -123,7 +123,7 @@ def test_huge_object_is_refused(tmp_path: Path, remote: Path, mine: GitRepositor
         other.fetch(shallow=False)
         theirs = other.heads().remote
         assert theirs is not None
-        other.advance(theirs, expect=None)
+        other.fast_forward(theirs, expect=None)
         commit(other, {LEDGER: os.urandom(3_000_000)})
         other.push()
     before = state(tmp_path)
@@ -203,7 +203,7 @@ def test_race_inside_the_push_is_a_refusal(tmp_path: Path, remote: Path, mine: G
         other.fetch(shallow=False)
         theirs = other.heads().remote
         assert theirs is not None
-        other.advance(theirs, expect=None)
+        other.fast_forward(theirs, expect=None)
         winner = commit(other, {"public/b": b"x"})
     git(remote, "fetch", "-q", str(tmp_path / "other.git"), "main")
     program(
@@ -263,7 +263,7 @@ PATH=/usr/local/bin:/usr/bin:/bin exec git "$@" """,
             other.fetch(shallow=False)
             theirs = other.heads().remote
             assert theirs is not None
-            other.advance(theirs, expect=None)
+            other.fast_forward(theirs, expect=None)
             commit(other, {"public/b": b"x"})
             other.push()
     commit(mine, {LEDGER: b"two"})

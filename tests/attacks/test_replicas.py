@@ -64,7 +64,7 @@ def pod_issuer(folder: Path) -> Issuer:
 def ask(api: Apiserver, folder: Path) -> tuple[Answer | Unusable, ...]:
     environ = {"KUBERNETES_SERVICE_HOST": api.host, "KUBERNETES_SERVICE_PORT": str(api.port)}
     asked = pod_issuer(folder)
-    return ApiserverPoller(limits(), environ=environ).ask([asked], turn=0, progress=ignore)[asked.name]
+    return ApiserverPoller(limits(), environ=environ).poll([asked], turn=0, progress=ignore)[asked.name]
 
 
 def slices(*addresses: str, port: int = 6443, kind: str = "IPv4") -> bytes:
@@ -148,7 +148,7 @@ def test_loopback_is_no_endpoint_of_a_cluster_elsewhere(tmp_path: Path) -> None:
             discover="endpointslices",
             expect_replicas=1,
         )
-        answers = ApiserverPoller(limits(), resolve=resolve).ask([asked], turn=0, progress=ignore)[asked.name]
+        answers = ApiserverPoller(limits(), resolve=resolve).poll([asked], turn=0, progress=ignore)[asked.name]
         assert (codes(answers), local.connections) == ([("bad_endpoint",)], 0)
 
 
@@ -197,6 +197,6 @@ def test_poisoned_name_hears_no_token(tmp_path: Path) -> None:
         for number, address in ((port, "127.0.0.9"), (evil.port, "127.0.0.8")):
             entry = issuer(f"https://{HOST}:{number}", tls=tls, **asked)
             resolve = FakeResolver(**{HOST.replace(".", "_"): (address,)})
-            answers = ApiserverPoller(limits(), resolve=resolve).ask([entry], turn=0, progress=ignore)[entry.name]
+            answers = ApiserverPoller(limits(), resolve=resolve).poll([entry], turn=0, progress=ignore)[entry.name]
             assert codes(answers) in ([("tls_failed",)], [("tls_wrong_name",)])
         assert (evil.requests, TOKEN.encode() in heard) == ([], False)

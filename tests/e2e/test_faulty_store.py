@@ -47,7 +47,9 @@ class Line:
     def is_snapshot(self) -> bool:
         """Whether both objects, as anybody gets them from the store, are the bytes of the newest commit."""
         files = self.situation.world.history.files()
-        looks = {path: self.web.look(f"{BASE_URL}/{key}", readback=self.readback) for key, path in FILES.items()}
+        looks = {
+            path: self.web.get_document(f"{BASE_URL}/{key}", readback=self.readback) for key, path in FILES.items()
+        }
         return all(isinstance(look, PublicResponse) and look.body == files[path] for path, look in looks.items())
 
 

@@ -199,7 +199,7 @@ def test_wrong_credentials_are_named(world: World, credentials: dict[str, str], 
 def test_object_without_policy_is_seen_as_forbidden(world: World, web: PublicHttpClient) -> None:
     """Without a bucket policy the world gets 403, and the remedy names the policy."""
     landed(world)
-    look = web.look(world.wanted.url, readback=world.publish.readback)
+    look = web.get_document(world.wanted.url, readback=world.publish.readback)
     assert isinstance(look, PublicFailure)
     assert (look.reason.code, "bucket policy" in look.reason.remedy) == ("forbidden", True)
 
@@ -208,7 +208,7 @@ def test_object_with_policy_is_seen_as_meant(world: World, web: PublicHttpClient
     """With a policy for exactly this key the world sees bytes, content type and cache header as meant."""
     landed(world)
     world.make_public()
-    look = web.look(world.wanted.url, readback=world.publish.readback)
+    look = web.get_document(world.wanted.url, readback=world.publish.readback)
     assert isinstance(look, PublicResponse)
     assert compare(look, world.wanted) == ()
     assert look.last_modified is not None
@@ -219,7 +219,7 @@ def test_other_keys_stay_private_under_the_policy(world: World, web: PublicHttpC
     other = replace(world.wanted, key=ObjectKey("private"), url=f"{world.publish.base_url}/private")
     landed(world, other)
     world.make_public()
-    look = web.look(other.url, readback=world.publish.readback)
+    look = web.get_document(other.url, readback=world.publish.readback)
     assert isinstance(look, PublicFailure)
     assert look.reason.code == "forbidden"
 

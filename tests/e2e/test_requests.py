@@ -38,7 +38,7 @@ class NotingBucket(S3Bucket):
         self.noted[obj.url] = obj
         return super().put(obj, snapshot=snapshot, seen=seen)
 
-    def look(self, url: str, *, readback: ReadbackSettings) -> PublicResponse:
+    def get_document(self, url: str, *, readback: ReadbackSettings) -> PublicResponse:
         obj = self.noted[url]
         return PublicResponse(obj.body, obj.content_type, obj.cache_control, None, 0.01)
 

@@ -63,7 +63,7 @@ def ignore(_: IssuerName) -> None:
 
 def ask_one(asked: Issuer, within: LimitSettings | None = None) -> tuple[Answer | Unusable, ...]:
     """What the apiservers of one issuer answer."""
-    return ApiserverPoller(within or limits()).ask([asked], turn=0, progress=ignore)[asked.name]
+    return ApiserverPoller(within or limits()).poll([asked], turn=0, progress=ignore)[asked.name]
 
 
 def codes(answers: Sequence[Answer | Unusable]) -> list[tuple[str, ...]]:

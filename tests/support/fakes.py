@@ -48,7 +48,7 @@ class FakeSource:
     asked: list[str] = field(default_factory=list)
     cancelled: bool = False
 
-    def ask(
+    def poll(
         self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]
     ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
         for issuer in issuers:
@@ -205,7 +205,7 @@ class FakeHistory:
         """As a server that gives every commit it ever had."""
         lost = self.remote is None or self.remote.down or self.remote.forgets
         is_there = not lost and commit in self.commits.by_id
-        return is_there or self.knows(commit)
+        return is_there or self.has_commit(commit)
 
     def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
         newest_first = self.commits.newest_first(at)
@@ -265,7 +265,7 @@ class FakeHistory:
         self._move(made, expect)
         return made
 
-    def advance(self, new: CommitId, *, expect: CommitId | None) -> None:
+    def fast_forward(self, new: CommitId, *, expect: CommitId | None) -> None:
         self._move(new, expect)
 
     def _move(self, new: CommitId, expect: CommitId | None) -> None:
@@ -288,18 +288,18 @@ class FakeHistory:
     def unpushed(self) -> int:
         return int(self.head != self.tracking)
 
-    def knows(self, commit: str) -> bool:
+    def has_commit(self, commit: str) -> bool:
         """As in a real repository, what was fetched is known too, accepted or not."""
         return CommitId(commit) in self.commits.reachable(self.head, self.tracking)
 
-    def holds(self, body: bytes) -> bool:
+    def contains_blob(self, body: bytes) -> bool:
         return any(
             body == text and path.startswith(("public/", "ledger/"))
             for each in self.commits.reachable(self.head)
             for path, text in self.commits.by_id[each].files.items()
         )
 
-    def changed_at(self, path: str) -> datetime | None:
+    def last_changed_at(self, path: str) -> datetime | None:
         at, when = self.head, None
         while at is not None and path in self.commits.by_id[at].files:
             commit = self.commits.by_id[at]
@@ -378,7 +378,7 @@ class FakeBucket:
         self.write(obj.key, obj.body, obj.content_type, obj.cache_control, snapshot)
         return PutStored(self.objects[obj.key].etag)
 
-    def openness(self, key: ObjectKey) -> AccessSettings:
+    def access_settings(self, key: ObjectKey) -> AccessSettings:
         self._request("openness", key)
         return self.open
 
@@ -409,7 +409,7 @@ class FakeWeb:
     cached: dict[str, StoredObject] = field(default_factory=dict)
     looks: list[str] = field(default_factory=list)
 
-    def look(self, url: str, *, readback: ReadbackSettings) -> PublicResponse | PublicFailure:
+    def get_document(self, url: str, *, readback: ReadbackSettings) -> PublicResponse | PublicFailure:
         self.looks.append(url)
         if self.blocked is not None:
             return PublicFailure(self.blocked)

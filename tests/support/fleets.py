@@ -376,8 +376,8 @@ class _Bucket(FakeBucket):
             raise BucketError("The bucket cannot be reached.", code="EndpointConnectionError")
         super()._request(operation, what)
 
-    def openness(self, key: ObjectKey) -> AccessSettings:
-        return AccessSettings() if self.down else super().openness(key)
+    def access_settings(self, key: ObjectKey) -> AccessSettings:
+        return AccessSettings() if self.down else super().access_settings(key)
 
 
 def public_kids(world: Fleet, key: str = JWKS_KEY) -> frozenset[str] | None:

@@ -31,7 +31,7 @@ def hang() -> Iterator[Event]:
 
 def test_call_gives_its_value() -> None:
     """What the call returns is returned."""
-    assert DeadlineExecutor(LONG_SECONDS).run(lambda: "value") == "value"
+    assert DeadlineExecutor(LONG_SECONDS).call(lambda: "value") == "value"
 
 
 def test_call_that_fails_raises_its_error() -> None:
@@ -42,7 +42,7 @@ def test_call_that_fails_raises_its_error() -> None:
         raise error
 
     with pytest.raises(KeyError) as caught:
-        DeadlineExecutor(LONG_SECONDS).run(fail)
+        DeadlineExecutor(LONG_SECONDS).call(fail)
     assert caught.value is error
 
 
@@ -50,8 +50,8 @@ def test_call_that_hangs_is_left_behind(hang: Event) -> None:
     """When the time is over the caller goes on, and what comes later harms nobody."""
     bounded = DeadlineExecutor(0.05)
     with pytest.raises(TimeoutError):
-        bounded.run(hang.wait)
-    assert bounded.run(lambda: 1) == 1
+        bounded.call(hang.wait)
+    assert bounded.call(lambda: 1) == 1
 
 
 def test_late_outcome_is_dropped(hang: Event) -> None:
@@ -64,7 +64,7 @@ def test_late_outcome_is_dropped(hang: Event) -> None:
         raise KeyError
 
     with pytest.raises(TimeoutError):
-        DeadlineExecutor(0.05).run(late)
+        DeadlineExecutor(0.05).call(late)
     hang.set()
     assert ended.wait(LONG_SECONDS)
 
@@ -79,12 +79,12 @@ def test_cancelled_calls_end_at_once_and_none_begins_after(hang: Event) -> None:
 
     began = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(bounded.run, wait)
+        running = pool.submit(bounded.call, wait)
         assert begun.wait(LONG_SECONDS)
         bounded.cancel()
         assert isinstance(running.exception(), CancelledError)
     with pytest.raises(CancelledError):
-        bounded.run(lambda: pytest.fail("it was begun"))
+        bounded.call(lambda: pytest.fail("it was begun"))
     assert time.monotonic() - began < LONG_SECONDS / 2
 
 

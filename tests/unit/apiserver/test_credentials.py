@@ -60,7 +60,7 @@ def test_kubeconfig_is_read_again_in_every_pass(tmp_path: Path) -> None:
     with Apiserver() as one, Apiserver() as two:
         for server, token in ((one, "first"), (one, "second"), (two, "third")):
             path = kubeconfig(tmp_path, server.url, user={"token": token})
-            apiservers.ask([by(path)], turn=0, progress=ignore)
+            apiservers.poll([by(path)], turn=0, progress=ignore)
         sent = [[request.headers["authorization"] for request in server.requests] for server in (one, two)]
     assert sent == [["Bearer first"] * 2 + ["Bearer second"] * 2, ["Bearer third"] * 2]
 
@@ -92,7 +92,7 @@ def test_inline_key_is_on_no_disk_and_no_descriptor_stays(tmp_path: Path) -> Non
         path = kubeconfig(tmp_path, server.url, user=user)
         before = set(tmp_path.iterdir())
         apiservers = ApiserverPoller(limits())
-        apiservers.ask([by(path)], turn=0, progress=ignore)
+        apiservers.poll([by(path)], turn=0, progress=ignore)
     assert [name for name in open_files() if "memfd:pem" in name] == []
     assert set(tmp_path.iterdir()) == before
 
@@ -201,7 +201,7 @@ def test_token_for_a_cloud_is_never_sent(tmp_path: Path, audience: object, place
         else:
             user = {"token": cloud_token(audience)} if place == "token" else {"tokenFile": "token"}
             asked = by(kubeconfig(tmp_path, server.url, user=user))
-        answers = ApiserverPoller(limits(), environ=environ).ask([asked], turn=0, progress=ignore)[asked.name]
+        answers = ApiserverPoller(limits(), environ=environ).poll([asked], turn=0, progress=ignore)[asked.name]
         assert (codes(answers), server.connections) == ([("wrong_token",)], 0)
 
 

@@ -47,7 +47,7 @@ def resolver(*found: str) -> FakeResolver:
 def ask(asked: Issuer, *found: str, within: LimitSettings | None = None) -> tuple[Answer | Unusable, ...]:
     """What is answered when HOST has the addresses `found`."""
     apiservers = ApiserverPoller(within or limits(), resolve=resolver(*found))
-    return apiservers.ask([asked], turn=0, progress=ignore)[asked.name]
+    return apiservers.poll([asked], turn=0, progress=ignore)[asked.name]
 
 
 def urls(answers: tuple[Answer | Unusable, ...]) -> list[str]:
@@ -107,7 +107,7 @@ def test_name_that_does_not_resolve_is_an_answer_that_is_missing(trusted: TlsSet
     """A failed lookup is `unreachable` under the configured text, tried twice, in the resolver's words."""
     unknown = FakeResolver()
     asked = behind(6443, trusted)
-    (answer,) = ApiserverPoller(limits(), resolve=unknown).ask([asked], turn=0, progress=ignore)[asked.name]
+    (answer,) = ApiserverPoller(limits(), resolve=unknown).poll([asked], turn=0, progress=ignore)[asked.name]
     assert isinstance(answer, Unusable)
     assert (answer.apiserver, answer.reasons[0].code) == (f"https://{HOST}:6443", "unreachable")
     assert "DNS: Name or service not known" in answer.reasons[0].sentence
@@ -132,7 +132,7 @@ def test_fault_of_an_unknown_kind_stays_with_its_issuer(trusted: TlsSettings) ->
             issuer(server.url, name="good", tls=trusted),
         ]
         apiservers = ApiserverPoller(limits(), resolve=resolve, environ=Broken())
-        answers = apiservers.ask(issuers, turn=0, progress=ignore)
+        answers = apiservers.poll(issuers, turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[("bad_address",)], [("unexpected",)], [()]]
 
 
@@ -164,7 +164,7 @@ def test_hanging_resolver_costs_its_own_issuer_the_total_and_nobody_else(trusted
     with Apiserver() as server:
         issuers = [behind(6443, trusted, name="hangs"), issuer(server.url, name="quick", tls=trusted)]
         within = limits(total_seconds=0.5)
-        answers = ApiserverPoller(within, resolve=resolve).ask(issuers, turn=0, progress=ignore)
+        answers = ApiserverPoller(within, resolve=resolve).poll(issuers, turn=0, progress=ignore)
     release.set()
     assert [codes(each) for each in answers.values()] == [[("timeout",)], [()]]
     (late,) = answers[IssuerName("hangs")]
@@ -183,7 +183,7 @@ def test_slow_lookup_leaves_less_time_for_asking(trusted: TlsSettings) -> None:
     with replicas(1) as servers:
         servers[0].pull(never_answer)
         asked, begun = behind(servers[0].port, trusted), time.monotonic()
-        answers = ApiserverPoller(limits(total_seconds=1.0), resolve=resolve).ask([asked], turn=0, progress=ignore)
+        answers = ApiserverPoller(limits(total_seconds=1.0), resolve=resolve).poll([asked], turn=0, progress=ignore)
         assert codes(answers[asked.name]) == [("timeout",)]
         assert time.monotonic() - begun < 1.5
 
@@ -198,7 +198,7 @@ def test_source_deadline_ends_a_lookup(trusted: TlsSettings) -> None:
 
     asked = behind(6443, trusted)
     within = limits(source_deadline_seconds=0.3)
-    answers = ApiserverPoller(within, resolve=resolve).ask([asked], turn=0, progress=ignore)[asked.name]
+    answers = ApiserverPoller(within, resolve=resolve).poll([asked], turn=0, progress=ignore)[asked.name]
     release.set()
     assert (codes(answers), urls(answers)) == ([("timeout",)], [f"https://{HOST}:6443"])
 
@@ -251,7 +251,7 @@ def service_of(server: Apiserver) -> Mapping[str, str]:
 
 
 def ask_in_cluster(api: Apiserver, asked: Issuer, within: LimitSettings | None = None) -> tuple[Answer | Unusable, ...]:
-    return ApiserverPoller(within or limits(), environ=service_of(api)).ask([asked], turn=0, progress=ignore)[
+    return ApiserverPoller(within or limits(), environ=service_of(api)).poll([asked], turn=0, progress=ignore)[
         asked.name
     ]
 
@@ -386,7 +386,7 @@ def test_service_of_the_cluster_is_a_load_balancer(trusted: TlsSettings, tmp_pat
 def test_outside_of_a_pod_nobody_is_asked(trusted: TlsSettings, tmp_path: Path, environ: dict[str, str]) -> None:
     """An environment that names no service is `not_in_cluster`, and the token stays here."""
     asked = issuer(tls=trusted, auth=pod(tmp_path), load_balancer=True)
-    answers = ApiserverPoller(limits(), environ=environ).ask([asked], turn=0, progress=ignore)[asked.name]
+    answers = ApiserverPoller(limits(), environ=environ).poll([asked], turn=0, progress=ignore)[asked.name]
     assert (codes(answers), urls(answers)) == ([("not_in_cluster",)], ["https://kubernetes.default.svc"])
 
 
@@ -394,7 +394,7 @@ def test_ipv6_service_is_put_into_brackets(trusted: TlsSettings, tmp_path: Path)
     """kubelet gives an IPv6 address bare."""
     asked = issuer(tls=trusted, auth=pod(tmp_path))
     environ = {"KUBERNETES_SERVICE_HOST": "::1", "KUBERNETES_SERVICE_PORT": "1"}
-    answers = ApiserverPoller(limits(), environ=environ).ask([asked], turn=0, progress=ignore)[asked.name]
+    answers = ApiserverPoller(limits(), environ=environ).poll([asked], turn=0, progress=ignore)[asked.name]
     assert (codes(answers), urls(answers)) == ([("unreachable",)], ["https://[::1]:1"])
 
 

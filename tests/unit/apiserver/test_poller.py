@@ -139,7 +139,7 @@ def test_token_is_sent_and_read_again(server: Apiserver, trusted: TlsSettings, t
     apiservers = ApiserverPoller(limits())
     for content in ("first", "second"):
         token.write_text(f"{content}\n")
-        apiservers.ask([issuer(server.url, tls=trusted, token_file=token)], turn=0, progress=ignore)
+        apiservers.poll([issuer(server.url, tls=trusted, token_file=token)], turn=0, progress=ignore)
     sent = [request.headers["authorization"] for request in server.requests]
     assert sent == ["Bearer first"] * 2 + ["Bearer second"] * 2
 
@@ -303,7 +303,7 @@ def test_each_issuer_is_told_once(server: Apiserver, trusted: TlsSettings) -> No
     """Progress is told once an issuer, and all answers come back under their names in configured order."""
     told: list[IssuerName] = []
     issuers = [issuer(server.url, server.url, name=name, tls=trusted) for name in ("one", "two", "three")]
-    answers = ApiserverPoller(limits(concurrency=2)).ask(issuers, turn=1, progress=told.append)
+    answers = ApiserverPoller(limits(concurrency=2)).poll(issuers, turn=1, progress=told.append)
     assert list(answers) == ["one", "two", "three"]
     assert sorted(told) == ["one", "three", "two"]
     assert [codes(each) for each in answers.values()] == [[(), ()]] * 3
@@ -311,7 +311,7 @@ def test_each_issuer_is_told_once(server: Apiserver, trusted: TlsSettings) -> No
 
 def test_nobody_to_ask_is_no_error() -> None:
     """Without issuers there are no answers."""
-    assert ApiserverPoller(limits()).ask([], turn=0, progress=ignore) == {}
+    assert ApiserverPoller(limits()).poll([], turn=0, progress=ignore) == {}
 
 
 def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: TlsSettings) -> None:
@@ -321,7 +321,7 @@ def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: TlsSet
         raise KeyError("caller")
 
     with pytest.raises(ExceptionGroup) as caught:
-        ApiserverPoller(limits()).ask([issuer(server.url, tls=trusted)], turn=0, progress=fail)
+        ApiserverPoller(limits()).poll([issuer(server.url, tls=trusted)], turn=0, progress=fail)
     assert caught.group_contains(KeyError)
 
 
@@ -331,7 +331,7 @@ def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: T
         slow.pull(never_answer)
         issuers = [issuer(slow.url, name="slow", tls=trusted), issuer(server.url, name="quick", tls=trusted)]
         within = limits(source_deadline_seconds=1.0)
-        answers = ApiserverPoller(within).ask(issuers, turn=0, progress=ignore)
+        answers = ApiserverPoller(within).poll(issuers, turn=0, progress=ignore)
     assert codes(answers[IssuerName("quick")]) == [()]
     assert codes(answers[IssuerName("slow")]) == [("timeout",)]
 
@@ -353,7 +353,7 @@ def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> N
     apiservers = ApiserverPoller(limits(total_seconds=60, source_deadline_seconds=60))
     answers: list[Any] = []
     asking = threading.Thread(
-        target=lambda: answers.append(apiservers.ask([issuer(server.url, tls=trusted)], turn=0, progress=ignore))
+        target=lambda: answers.append(apiservers.poll([issuer(server.url, tls=trusted)], turn=0, progress=ignore))
     )
     asking.start()
     while not server.requests:
@@ -370,7 +370,7 @@ def test_after_cancel_nobody_is_asked(server: Apiserver, trusted: TlsSettings) -
     """An `ask` that begins after `cancel` asks nobody, so that a stop between two passes is not lost."""
     apiservers = ApiserverPoller(limits())
     apiservers.cancel()
-    answers = apiservers.ask([issuer(server.url, tls=trusted)], turn=0, progress=ignore)
+    answers = apiservers.poll([issuer(server.url, tls=trusted)], turn=0, progress=ignore)
     assert codes(answers[IssuerName("syd-prod")]) == [("timeout",)]
     assert server.connections == 0
 
@@ -384,7 +384,7 @@ def test_hanging_name_lookup_does_not_hold_up_the_pass(server: Apiserver, truste
         return []
 
     issuers = [issuer("https://hangs.invalid:6443", name="hangs"), issuer(server.url, name="quick", tls=trusted)]
-    answers = ApiserverPoller(limits(total_seconds=0.5), resolve=resolve).ask(issuers, turn=0, progress=ignore)
+    answers = ApiserverPoller(limits(total_seconds=0.5), resolve=resolve).poll(issuers, turn=0, progress=ignore)
     release.set()
     assert [codes(each) for each in answers.values()] == [[("timeout",)], [()]]
 
@@ -396,7 +396,7 @@ def test_name_that_does_not_resolve_is_unreachable() -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     asked = issuer("https://nowhere.invalid:6443")
-    answers = ApiserverPoller(limits(), resolve=resolve).ask([asked], turn=0, progress=ignore)
+    answers = ApiserverPoller(limits(), resolve=resolve).poll([asked], turn=0, progress=ignore)
     (answer,) = answers[asked.name]
     assert isinstance(answer, Unusable)
     assert answer.reasons[0].code == "unreachable"
@@ -410,7 +410,7 @@ def test_fault_of_an_unknown_kind_stays_with_its_apiserver(server: Apiserver, tr
         raise KeyError("a fault of ours")
 
     issuers = [issuer("https://broken.invalid", name="broken"), issuer(server.url, name="good", tls=trusted)]
-    answers = ApiserverPoller(limits(), resolve=resolve).ask(issuers, turn=0, progress=ignore)
+    answers = ApiserverPoller(limits(), resolve=resolve).poll(issuers, turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[("unexpected",)], [()]]
 
 
@@ -434,7 +434,7 @@ def nobody(_name: IssuerName, _answers: tuple[Answer | Unusable, ...]) -> None:
 def test_load_balancer_has_five_places() -> None:
     """A URL that hides replicas is asked over five connections, each with a place of its own."""
     listener = Listener()
-    PollQueue([issuer("https://a", load_balancer=True)], listener).fill(LATE)
+    PollQueue([issuer("https://a", load_balancer=True)], listener).fail_pending(LATE)
     ((_, answers),) = listener.heard
     assert [answer.apiserver for answer in answers] == ["https://a"] * LOAD_BALANCER_CONNECTIONS
 
@@ -443,11 +443,11 @@ def test_answers_stand_in_configured_order() -> None:
     """Answers come back in the order of the configuration, whatever the order in which they came in."""
     listener = Listener()
     board = PollQueue([issuer("https://a", "https://b", name="one")], listener)
-    first, second = board.questions(0)
-    board.put(second, Answer("https://b", b"", b""))
+    first, second = board.requests(0)
+    board.put_answer(second, Answer("https://b", b"", b""))
     assert listener.heard == []
     assert not board.is_complete(IssuerName("one"))
-    board.put(first, Answer("https://a", b"", b""))
+    board.put_answer(first, Answer("https://a", b"", b""))
     assert board.is_complete(IssuerName("one"))
     ((name, answers),) = listener.heard
     assert name == "one"
@@ -458,10 +458,10 @@ def test_fill_keeps_what_was_heard() -> None:
     """Filling gives the reason to those alone that have not answered, and completes each issuer once."""
     listener = Listener()
     board = PollQueue([issuer("https://a", "https://b", name="one"), issuer("https://c", name="two")], listener)
-    first, *_ = board.questions(0)
-    board.put(first, Answer("https://a", b"", b""))
-    board.fill(LATE)
-    board.fill(LATE)
+    first, *_ = board.requests(0)
+    board.put_answer(first, Answer("https://a", b"", b""))
+    board.fail_pending(LATE)
+    board.fail_pending(LATE)
     assert [name for name, _ in listener.heard] == ["one", "two"]
     assert [type(answer) for answer in listener.heard[0][1]] == [Answer, Unusable]
 
@@ -470,7 +470,7 @@ def test_issuer_without_apiservers_is_complete_and_not_told() -> None:
     """For an issuer for which nobody is configured there is nothing to ask."""
     listener = Listener()
     board = PollQueue([issuer(name="none")], listener)
-    board.fill(LATE)
+    board.fail_pending(LATE)
     assert board.is_complete(IssuerName("none"))
     assert listener.heard == []
 
@@ -481,14 +481,14 @@ def test_every_issuer_is_first_before_long(count: int) -> None:
     issuers = [issuer("https://a", name=f"i{number}") for number in range(count)]
     board = PollQueue(issuers, nobody)
     reach = max(1, count // 10)
-    reached = {question.issuer.name for turn in range(30) for question in list(board.questions(turn))[:reach]}
+    reached = {question.issuer.name for turn in range(30) for question in list(board.requests(turn))[:reach]}
     assert len(reached) == count
 
 
 def test_turn_changes_the_order_only() -> None:
     """Each turn asks the same questions, those of one issuer together."""
     board = PollQueue([issuer("https://a", "https://b", name=f"i{number}") for number in range(5)], nobody)
-    orders = [[(q.issuer.name, q.slot) for q in board.questions(turn)] for turn in (0, 1, 10**9)]
+    orders = [[(q.issuer.name, q.index) for q in board.requests(turn)] for turn in (0, 1, 10**9)]
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
     assert orders[0] != orders[1]
 

@@ -38,7 +38,7 @@ class Alone:
 
     def tell(self, issuers: Sequence[Issuer], *, turn: int, told: OnAnswer, ends_at: float | None) -> None:
         self.asked += [issuer.name for issuer in issuers]
-        self._apiservers.tell(issuers, turn=turn, told=told, ends_at=ends_at)
+        self._apiservers.poll_each(issuers, turn=turn, told=told, ends_at=ends_at)
 
     def cancel(self) -> None:
         self._apiservers.cancel()
@@ -74,11 +74,11 @@ def test_crew_answers_as_one_process_does(server: Apiserver, trusted: TlsSetting
     told: list[IssuerName] = []
     issuers = [issuer(server.url, server.url, name=name, tls=trusted) for name in ("one", "two", "three")]
     alone = Alone(limits())
-    answers = crew(alone=alone).ask(issuers, turn=1, progress=told.append)
+    answers = crew(alone=alone).poll(issuers, turn=1, progress=told.append)
     assert list(answers) == ["one", "two", "three"]
     assert sorted(told) == ["one", "three", "two"]
     assert alone.asked == []
-    by_one = ApiserverPoller(limits()).ask(issuers, turn=1, progress=ignore)
+    by_one = ApiserverPoller(limits()).poll(issuers, turn=1, progress=ignore)
     assert [replace(each, date=None) for each in answers[IssuerName("three")]] == [
         replace(each, date=None) for each in by_one[IssuerName("three")]
     ]
@@ -98,7 +98,7 @@ def test_where_a_crew_is_not_worth_it_this_process_asks(
     alone = Alone(within)
     asking = WorkerPool(within, alone=alone, command=("false",), cores=cores, apiservers_a_process=worth_it)
     issuers = named(server, trusted, "one", "two", "three")
-    assert [codes(each) for each in asking.ask(issuers, turn=0, progress=ignore).values()] == [[()]] * 3
+    assert [codes(each) for each in asking.poll(issuers, turn=0, progress=ignore).values()] == [[()]] * 3
     assert alone.asked == ["one", "two", "three"]
 
 
@@ -107,7 +107,7 @@ def test_what_asking_does_not_need_stays_here(server: Apiserver, trusted: TlsSet
     extra = MappingProxyType({"a": 1})
     issuers = [replace(each, discovery_extra=extra) for each in named(server, trusted, "one", "two")]
     alone = Alone(limits())
-    answers = crew(alone=alone).ask(issuers, turn=0, progress=ignore)
+    answers = crew(alone=alone).poll(issuers, turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[()]] * 2
     assert alone.asked == []
 
@@ -115,7 +115,7 @@ def test_what_asking_does_not_need_stays_here(server: Apiserver, trusted: TlsSet
 def test_issuer_without_apiservers_has_no_answers(server: Apiserver, trusted: TlsSettings) -> None:
     """Nobody to ask is no error, and takes nothing from the others."""
     issuers = [issuer(name="none"), *(issuer(server.url, name=name, tls=trusted) for name in ("one", "two"))]
-    answers = crew().ask(issuers, turn=0, progress=ignore)
+    answers = crew().poll(issuers, turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[], [()], [()]]
 
 
@@ -149,7 +149,7 @@ def test_whom_a_lost_process_left_unasked_this_one_asks(
     told: list[IssuerName] = []
     alone = Alone(limits())
     asking = crew(words=LOST[lost](tmp_path), alone=alone)
-    answers = asking.ask(named(server, trusted, "one", "two"), turn=0, progress=told.append)
+    answers = asking.poll(named(server, trusted, "one", "two"), turn=0, progress=told.append)
     assert [codes(each) for each in answers.values()] == [[()]] * 2
     assert sorted(told) == ["one", "two"]
     assert len(alone.asked) == (1 if lost == "one ends" else 2)
@@ -160,7 +160,7 @@ def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: T
     with Apiserver() as slow:
         slow.pull(never_answer)
         issuers = [issuer(slow.url, name="slow", tls=trusted), issuer(server.url, name="quick", tls=trusted)]
-        answers = crew(limits(source_deadline_seconds=START_SECONDS)).ask(issuers, turn=0, progress=ignore)
+        answers = crew(limits(source_deadline_seconds=START_SECONDS)).poll(issuers, turn=0, progress=ignore)
     assert codes(answers[IssuerName("quick")]) == [()]
     (late,) = answers[IssuerName("slow")]
     assert isinstance(late, Unusable)
@@ -175,7 +175,7 @@ def test_half_of_an_answer_is_heard_at_the_deadline(server: Apiserver, trusted: 
         issuers = [issuer(slow.url, server.url, name=name, tls=trusted) for name in ("one", "two")]
         within = limits(source_deadline_seconds=START_SECONDS)
         alone = Alone(within)
-        answers = crew(within, late, alone=alone).ask(issuers, turn=0, progress=ignore)
+        answers = crew(within, late, alone=alone).poll(issuers, turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[("timeout",), ()]] * 2
     assert alone.asked == []
 
@@ -185,7 +185,7 @@ def test_process_that_never_ends_is_ended(trusted: TlsSettings, count: int) -> N
     """The deadline holds for the processes too, whatever they do, also when they do not even read."""
     issuers = [issuer("https://127.0.0.1:1", name=f"n{number}", tls=trusted) for number in range(count)]
     within = limits(source_deadline_seconds=1.0)
-    answers = crew(within, ("sh", "-c", "exec sleep 600")).ask(issuers, turn=0, progress=ignore)
+    answers = crew(within, ("sh", "-c", "exec sleep 600")).poll(issuers, turn=0, progress=ignore)
     assert {tuple(codes(each)) for each in answers.values()} == {(("timeout",),)}
     assert len(answers) == count
 
@@ -199,7 +199,7 @@ def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> N
     answers: list[Mapping[IssuerName, tuple[Answer | Unusable, ...]]] = []
 
     def ask() -> None:
-        answers.append(asking.ask(issuers, turn=0, progress=ignore))
+        answers.append(asking.poll(issuers, turn=0, progress=ignore))
         left.append(children())
 
     thread = threading.Thread(target=ask)
@@ -220,7 +220,7 @@ def test_after_cancel_nobody_is_asked(server: Apiserver, trusted: TlsSettings) -
     """An `ask` that begins after `cancel` asks nobody, so that a stop between two passes is not lost."""
     asking = crew()
     asking.cancel()
-    answers = asking.ask(named(server, trusted, "one", "two"), turn=0, progress=ignore)
+    answers = asking.poll(named(server, trusted, "one", "two"), turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[("timeout",)]] * 2
     assert server.connections == 0
 
@@ -232,7 +232,7 @@ def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: TlsSet
         raise KeyError("caller")
 
     with pytest.raises(KeyError):
-        crew().ask(named(server, trusted, "one", "two"), turn=0, progress=fail)
+        crew().poll(named(server, trusted, "one", "two"), turn=0, progress=fail)
 
 
 def test_processes_end_with_the_one_that_started_them(server: Apiserver, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_signals_to_the_whole_unit_end_nobody_early(server: Apiserver, trusted: 
     server.pull(never_answer)
     asking = crew(limits(total_seconds=60, source_deadline_seconds=60))
     issuers = named(server, trusted, "one", "two")
-    thread = threading.Thread(target=lambda: asking.ask(issuers, turn=0, progress=ignore))
+    thread = threading.Thread(target=lambda: asking.poll(issuers, turn=0, progress=ignore))
     thread.start()
     while len(server.requests) < len(issuers):
         time.sleep(0.01)
@@ -298,7 +298,7 @@ def test_nothing_is_imported_from_the_current_directory(
         (tmp_path / f"{name}.py").write_text(f"open({str(evidence)!r}, 'w')\n", encoding="utf-8")
     words = ("sh", "-c", f'cd {tmp_path} && exec "$@"', "sh", *command())
     alone = Alone(limits())
-    answers = crew(words=words, alone=alone).ask(named(server, trusted, "one", "two"), turn=0, progress=ignore)
+    answers = crew(words=words, alone=alone).poll(named(server, trusted, "one", "two"), turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[()]] * 2
     assert alone.asked == []
     assert not evidence.exists()

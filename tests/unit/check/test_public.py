@@ -98,8 +98,8 @@ def test_slow_answer_is_a_warning(situation: Situation) -> None:
     """AWS gives up after five seconds."""
 
     class Slowly:
-        def look(self, url: str, *, readback: object) -> PublicResponse | PublicFailure:
-            look = situation.world.web.look(url, readback=publication(situation).issuer.publish.readback)
+        def get_document(self, url: str, *, readback: object) -> PublicResponse | PublicFailure:
+            look = situation.world.web.get_document(url, readback=publication(situation).issuer.publish.readback)
             return replace(look, seconds=3.0) if isinstance(look, PublicResponse) else look
 
     sight = public(publication(situation), Slowly(), situation.world.ports().bucket)

@@ -56,7 +56,7 @@ def test_sts_error_leads_to_the_public_documents() -> None:
     found = causes(RETRIEVE)
     assert found[0].code == "documents_not_public"
     assert stations(found)[:3] == (Component.PUBLIC, Component.POLICY, Component.BUCKET)
-    assert {each.stations for each in found if each.code == "documents_slow"} == {(Component.PUBLIC,)}
+    assert {each.components for each in found if each.code == "documents_slow"} == {(Component.PUBLIC,)}
     assert Component.KEYS in stations(found)
 
 
@@ -98,7 +98,7 @@ def test_findings_come_in_the_order_of_the_causes() -> None:
     """What the likeliest cause would show is told first."""
     findings = tuple(CheckTarget(station, "x").ok("a", "b") for station in Component)
     found = sort_by_cause(CheckReport(MOMENT, findings), causes(RETRIEVE))
-    assert [each.station for each in found.findings][:3] == [Component.PUBLIC, Component.POLICY, Component.BUCKET]
+    assert [each.component for each in found.findings][:3] == [Component.PUBLIC, Component.POLICY, Component.BUCKET]
     assert len(found.findings) == len(findings)
     assert found.causes == causes(RETRIEVE)
 

@@ -34,7 +34,7 @@ def examined(situation: Situation, aws: FakeAws | None = None, history: FakeHist
 def test_world_in_order_has_nothing_to_mend(situation: Situation) -> None:
     """Every station speaks, and none has more than a note."""
     found = examined(situation)
-    assert {each.station for each in found.findings} == set(Component) - {Component.FLEET}
+    assert {each.component for each in found.findings} == set(Component) - {Component.FLEET}
     assert [each for each in worst(found.findings) if each[0] != "note"] == []
     assert found.exit_status is ExitStatus.CURRENT
 
@@ -51,7 +51,7 @@ def test_what_is_shared_comes_first_and_the_worst_first_in_a_station(situation: 
     situation.show(ONE, silent(code="forbidden"))
     found = examined(situation).findings
     assert [each.issuer for each in found] == sorted((each.issuer for each in found), key=lambda name: name or "")
-    assert next(each for each in found if each.station is Component.APISERVERS).code == "forbidden"
+    assert next(each for each in found if each.component is Component.APISERVERS).code == "forbidden"
 
 
 def test_failed_finding_is_exit_status_1(situation: Situation) -> None:
@@ -67,15 +67,15 @@ def test_station_that_hangs_hides_no_other(situation: Situation) -> None:
     found = examined(situation, history=FakeHistoryView(before=forever.wait))
     forever.set()
     assert time.monotonic() - before < 30
-    assert [each.code for each in found.findings if each.station is Component.GIT] == ["station.timeout"]
-    assert {each.station for each in found.findings} == set(Component) - {Component.FLEET}
+    assert [each.code for each in found.findings if each.component is Component.GIT] == ["station.timeout"]
+    assert {each.component for each in found.findings} == set(Component) - {Component.FLEET}
 
 
 def test_station_that_breaks_hides_no_other_and_tells_no_secret(situation: Situation) -> None:
     """Only the kind of an unknown error is told."""
     found = examined(situation, FakeAws(raises=RuntimeError("AKIA-secret")))
     (broken,) = [each for each in found.findings if each.code == "station.broken"]
-    assert (broken.station, "RuntimeError" in broken.sentence) == (Component.BUCKET, True)
+    assert (broken.component, "RuntimeError" in broken.sentence) == (Component.BUCKET, True)
     assert "AKIA-secret" not in repr(found)
 
 
@@ -85,7 +85,9 @@ def test_hearing_that_breaks_is_told_once(situation: Situation) -> None:
     settings = situation.settings()
     situation.world.source.answers = None  # type: ignore[assignment]  # a defect of the source
     found = run_checks(settings, tools, situation.now, names=ALL)
-    assert [e.code for e in found.findings if e.station in (Component.APISERVERS, Component.KEYS)] == ["station.broken"]
+    assert [e.code for e in found.findings if e.component in (Component.APISERVERS, Component.KEYS)] == [
+        "station.broken"
+    ]
 
 
 def test_other_issuers_are_not_asked_but_their_keys_count(situation: Situation) -> None:
@@ -118,7 +120,7 @@ def test_wanted_stations_alone_are_told(situation: Situation) -> None:
     """For the keys the apiservers and the public URLs are looked at too."""
     wanted = frozenset({Component.KEYS})
     found = run_checks(situation.settings(), instruments(situation.world), situation.now, names=ALL, stations=wanted)
-    assert {each.station for each in found.findings} == {Component.KEYS}
+    assert {each.component for each in found.findings} == {Component.KEYS}
     assert "keys.public" in {each.code for each in found.findings}
 
 

@@ -64,7 +64,7 @@ def test_replicas_that_answer_are_listed(capsys: Out, tmp_path: Path) -> None:
         assert "set `repository.signing_key`" in out
         assert "ssh-keygen -t ed25519 -N '' -f signing_key" in out
         assert "s3cr3t" not in out
-        answers = ApiserverPoller(limits()).ask([issuer], turn=0, progress=ignore)[issuer.name]
+        answers = ApiserverPoller(limits()).poll([issuer], turn=0, progress=ignore)[issuer.name]
         assert codes(answers) == [(), ()]
 
 

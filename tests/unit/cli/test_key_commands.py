@@ -75,7 +75,7 @@ def desk_of(here: Situation, *, lasting: bool = True, **repository: object) -> O
         memory,
         VerificationContext(),
         here.now,
-        lasting=lasting,
+        persistent=lasting,
     )
 
 
@@ -480,9 +480,9 @@ def test_key_is_approved_under_every_text_that_has_it(here: Situation) -> None:
 def with_former(desk: OperatorSession, ledger: Ledger) -> OperatorSession:
     """The desk with one former issuer and its ledger."""
     issuer = replace(desk.issuers[0], former_issuers=(FormerIssuerSettings(FORMER, date(2027, 1, 31)),))
-    known = replace(desk.memory.issuers[ISSUER], ledger=ledger)
-    memory = replace(desk.memory, issuers={**desk.memory.issuers, FORMER: known})
-    return replace(desk, settings=replace(desk.settings, issuers=(issuer,)), issuers=(issuer,), memory=memory)
+    known = replace(desk.history.issuers[ISSUER], ledger=ledger)
+    memory = replace(desk.history, issuers={**desk.history.issuers, FORMER: known})
+    return replace(desk, settings=replace(desk.settings, issuers=(issuer,)), issuers=(issuer,), history=memory)
 
 
 # ------------------------------------------------------------------------------------------ the next passes
@@ -547,8 +547,8 @@ def test_hostile_kid_cannot_steer_the_terminal(here: Situation) -> None:
     here.run(BOTH, BOTH)
     desk = desk_of(here)
     evil = KeyRecord(replace(STRANGER, kid=Kid("k\x1b[2J\u202e")), Status.HELD, 1, here.now, held_because="policy")
-    known = replace(desk.memory.issuers[ISSUER], ledger=Ledger(ISSUER, (evil,)))
-    lines = describe_keys(replace(desk, memory=replace(desk.memory, issuers={ISSUER: known})), lambda _: True)
+    known = replace(desk.history.issuers[ISSUER], ledger=Ledger(ISSUER, (evil,)))
+    lines = describe_keys(replace(desk, history=replace(desk.history, issuers={ISSUER: known})), lambda _: True)
     assert all(line.isprintable() for line in lines)
     assert any("\\x1b" in line for line in lines)
 

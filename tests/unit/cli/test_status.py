@@ -243,7 +243,7 @@ def test_disabled_readback_is_not_looked_at(here: Situation) -> None:
 def test_missing_last_modified_leaves_safety_unknown(here: Situation) -> None:
     """A store that does not say when: the key is public, and when it is safe is not known."""
     here.run(ONE, ONE)
-    view = here.world.web.look
+    view = here.world.web.get_document
 
     class Undated:
         def look(self, url: str, *, readback: object) -> object:
@@ -317,7 +317,7 @@ def test_history_that_breaks_while_it_is_read_is_a_failure(here: Situation) -> N
     ports = replace(here.world.ports(), history=history)
     found = collect_status(moved(here), ports, here.now, names=frozenset({NAME}))
     assert [reason.code for reason in found.failures] == ["history.failed"]
-    assert (len(found.issuers), found.abandoned, found.exit_status) == (1, (), ExitStatus.FAILED)
+    assert (len(found.issuers), found.orphaned, found.exit_status) == (1, (), ExitStatus.FAILED)
 
 
 def test_public_documents_that_git_does_not_know_are_told(here: Situation) -> None:
@@ -371,7 +371,7 @@ def test_documents_of_an_issuer_no_longer_configured_are_abandoned(here: Situati
     """Both are told with their S3 URL and the command that deletes them; nothing is deleted."""
     here.run(ONE, ONE)
     found = look(here, moved(here))
-    assert [each.s3_url for each in found.abandoned] == [
+    assert [each.s3_url for each in found.orphaned] == [
         f"s3://oidc-bucket/{DISCOVERY_KEY}",
         f"s3://oidc-bucket/{JWKS_KEY}",
     ]
@@ -383,7 +383,7 @@ def test_deleted_documents_are_abandoned_no_more(here: Situation) -> None:
     """What the operator deleted is not told again."""
     here.run(ONE, ONE)
     here.world.bucket.objects.clear()
-    assert look(here, moved(here)).abandoned == ()
+    assert look(here, moved(here)).orphaned == ()
 
 
 def test_other_host_style_of_a_live_issuer_is_not_abandoned(here: Situation) -> None:
@@ -392,7 +392,7 @@ def test_other_host_style_of_a_live_issuer_is_not_abandoned(here: Situation) -> 
     settings = here.settings()
     style = IssuerUrl("https://oidc-bucket.s3.ap-southeast-2.amazonaws.com/cluster/identifier")
     other = replace(settings, issuers=(replace(settings.issuers[0], issuer=style),))
-    assert look(here, other).abandoned == ()
+    assert look(here, other).orphaned == ()
 
 
 def test_unreadable_object_is_a_failure(here: Situation) -> None:
@@ -400,7 +400,7 @@ def test_unreadable_object_is_a_failure(here: Situation) -> None:
     here.run(ONE, ONE)
     here.world.bucket.fails["head"] = DENIED
     found = look(here, moved(here))
-    assert (found.abandoned, found.exit_status) == ((), ExitStatus.FAILED)
+    assert (found.orphaned, found.exit_status) == ((), ExitStatus.FAILED)
 
 
 def test_documents_outside_of_every_bucket_are_told_without_command(here: Situation) -> None:
@@ -410,7 +410,7 @@ def test_documents_outside_of_every_bucket_are_told_without_command(here: Situat
     settings = moved(here, publish=new)
     issuer = replace(settings.issuers[0], issuer=IssuerUrl("https://keys.example.com/other"))
     found = look(here, replace(settings, issuers=(issuer,)))
-    assert [each.command for each in found.abandoned] == [(), ()]
+    assert [each.command for each in found.orphaned] == [(), ()]
     assert f"{BASE_URL}/{JWKS_KEY} (in no bucket of the configuration)" in words(found)
 
 

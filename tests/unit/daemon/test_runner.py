@@ -139,9 +139,9 @@ def test_stopped_pass_is_not_counted(theatre: Theatre, when: str) -> None:
     """What was broken off tells nothing about the world: no failure, no `last_error`, and no further pass."""
     source = theatre.situation.world.source
     if when == "before":
-        theatre.passes.stop_asking()
+        theatre.passes.stop_polling()
     else:
-        interrupt(theatre, theatre.passes.stop_asking)
+        interrupt(theatre, theatre.passes.stop_polling)
     theatre.passes.run()
     assert theatre.passes.chronicle.report is None
     assert theatre.told == []

@@ -133,7 +133,7 @@ def test_clock_that_was_set_back_delays_nothing() -> None:
         done = len(heard)
 
         def nudged() -> bool:
-            schedule.nudge()
+            schedule.recover_from_clock_step()
             return len(heard) > done
 
         wait_until(nudged)
@@ -155,12 +155,12 @@ def test_scheduler_that_is_dead_or_stuck_gives_no_beat(way: str) -> None:
         time.sleep(0.2)
         before = schedule.pulse()
         time.sleep(2.2)
-        schedule.nudge()
+        schedule.recover_from_clock_step()
         time.sleep(0.1)
         pulse = schedule.pulse()
-        assert pulse.beat == before.beat
-        assert health(pulse, pulse.beat + 29, 1000).ok
-        assert not health(pulse, pulse.beat + 31, 1000).ok
+        assert pulse.heartbeat == before.heartbeat
+        assert health(pulse, pulse.heartbeat + 29, 1000).ok
+        assert not health(pulse, pulse.heartbeat + 31, 1000).ok
         release.set()
         time.sleep(0.2)
 
@@ -182,15 +182,15 @@ PATIENCE = 100.0
 @pytest.mark.parametrize(
     ("pulse", "alive", "ready"),
     [
-        pytest.param(Heartbeat(began=1000, beat=1000), True, False, id="just begun"),
-        pytest.param(Heartbeat(began=901, beat=1000), True, False, id="the first pass takes long"),
-        pytest.param(Heartbeat(began=899, beat=1000), False, False, id="the first pass never ends"),
-        pytest.param(Heartbeat(began=0, beat=1000, ended=1000), True, True, id="a pass has just ended"),
-        pytest.param(Heartbeat(began=0, beat=1000, ended=901), True, True, id="a pass ended in time"),
-        pytest.param(Heartbeat(began=0, beat=1000, ended=899), False, False, id="was ready once, and is stuck"),
-        pytest.param(Heartbeat(began=0, beat=971, ended=1000), True, True, id="the machine was busy"),
-        pytest.param(Heartbeat(began=0, beat=969, ended=1000), False, True, id="the scheduler is silent"),
-        pytest.param(Heartbeat(began=0, beat=0, ended=0), False, False, id="all is long ago"),
+        pytest.param(Heartbeat(began=1000, heartbeat=1000), True, False, id="just begun"),
+        pytest.param(Heartbeat(began=901, heartbeat=1000), True, False, id="the first pass takes long"),
+        pytest.param(Heartbeat(began=899, heartbeat=1000), False, False, id="the first pass never ends"),
+        pytest.param(Heartbeat(began=0, heartbeat=1000, ended=1000), True, True, id="a pass has just ended"),
+        pytest.param(Heartbeat(began=0, heartbeat=1000, ended=901), True, True, id="a pass ended in time"),
+        pytest.param(Heartbeat(began=0, heartbeat=1000, ended=899), False, False, id="was ready once, and is stuck"),
+        pytest.param(Heartbeat(began=0, heartbeat=971, ended=1000), True, True, id="the machine was busy"),
+        pytest.param(Heartbeat(began=0, heartbeat=969, ended=1000), False, True, id="the scheduler is silent"),
+        pytest.param(Heartbeat(began=0, heartbeat=0, ended=0), False, False, id="all is long ago"),
     ],
 )
 def test_verdicts(pulse: Heartbeat, *, alive: bool, ready: bool) -> None:
@@ -203,9 +203,9 @@ def test_verdicts(pulse: Heartbeat, *, alive: bool, ready: bool) -> None:
 @pytest.mark.parametrize(
     ("pulse", "said"),
     [
-        (Heartbeat(began=0, beat=0, ended=999), "The scheduler has given no sign of life for 0:16:40."),
-        (Heartbeat(began=0, beat=999), "No pass has ended for 0:16:40; at most 0:01:40 is good."),
-        (Heartbeat(began=0, beat=999, ended=999), "The scheduler is alive."),
+        (Heartbeat(began=0, heartbeat=0, ended=999), "The scheduler has given no sign of life for 0:16:40."),
+        (Heartbeat(began=0, heartbeat=999), "No pass has ended for 0:16:40; at most 0:01:40 is good."),
+        (Heartbeat(began=0, heartbeat=999, ended=999), "The scheduler is alive."),
     ],
 )
 def test_health_is_told_in_words(pulse: Heartbeat, said: str) -> None:
@@ -216,9 +216,9 @@ def test_health_is_told_in_words(pulse: Heartbeat, said: str) -> None:
 @pytest.mark.parametrize(
     ("pulse", "said"),
     [
-        (Heartbeat(began=0, beat=0), "No pass has ended yet."),
-        (Heartbeat(began=0, beat=0, ended=940), "The last pass ended 0:01:00 ago."),
-        (Heartbeat(began=0, beat=0, ended=0), "The last pass ended 0:16:40 ago; at most 0:01:40 is good."),
+        (Heartbeat(began=0, heartbeat=0), "No pass has ended yet."),
+        (Heartbeat(began=0, heartbeat=0, ended=940), "The last pass ended 0:01:00 ago."),
+        (Heartbeat(began=0, heartbeat=0, ended=0), "The last pass ended 0:16:40 ago; at most 0:01:40 is good."),
     ],
 )
 def test_readiness_is_told_in_words(pulse: Heartbeat, said: str) -> None:

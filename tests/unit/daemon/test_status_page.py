@@ -90,7 +90,7 @@ def test_page_renews_itself_without_a_script() -> None:
 
 def test_what_needs_somebody_comes_first() -> None:
     """Failed, then held, then the rest in the order of the configuration."""
-    assert [card.known.name for card in issuer_panels(everything(), MOMENT)] == [
+    assert [card.state.name for card in issuer_panels(everything(), MOMENT)] == [
         "fra-prod",
         "syd-stage",
         "syd-prod",

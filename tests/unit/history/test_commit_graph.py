@@ -35,25 +35,25 @@ def test_second_question_starts_no_git(noted: tuple[GitRepository, Path]) -> Non
     """What was asked of one head is not asked of git again; neither is what had the answer no."""
     repository, notes = noted
     for _ in range(3):
-        assert repository.changed_at(A) == WHEN + timedelta(minutes=2)
-        assert repository.changed_at("public/never") is None
-        assert repository.holds(b"one")
-        assert not repository.holds(b"never")
+        assert repository.last_changed_at(A) == WHEN + timedelta(minutes=2)
+        assert repository.last_changed_at("public/never") is None
+        assert repository.contains_blob(b"one")
+        assert not repository.contains_blob(b"never")
     assert logs(notes) == 3
 
 
 def test_new_head_is_asked_anew(noted: tuple[GitRepository, Path], tmp_path: Path) -> None:
     """When the branch moves, by us or by somebody else, the answers are those of the new head."""
     repository, _ = noted
-    assert repository.changed_at(A) == WHEN + timedelta(minutes=2)
-    assert not repository.holds(b"three")
+    assert repository.last_changed_at(A) == WHEN + timedelta(minutes=2)
+    assert not repository.contains_blob(b"three")
     commit(repository, {A: b"three"}, minutes=3)
-    assert repository.changed_at(A) == WHEN + timedelta(minutes=3)
-    assert repository.holds(b"three")
+    assert repository.last_changed_at(A) == WHEN + timedelta(minutes=3)
+    assert repository.contains_blob(b"three")
     with open_repository(tmp_path) as other:
         commit(other, {A: b"four"}, minutes=4)
-    assert repository.changed_at(A) == WHEN + timedelta(minutes=4)
-    assert repository.holds(b"four")
+    assert repository.last_changed_at(A) == WHEN + timedelta(minutes=4)
+    assert repository.contains_blob(b"four")
 
 
 def test_many_threads_ask_each_question_once(noted: tuple[GitRepository, Path]) -> None:
@@ -61,12 +61,12 @@ def test_many_threads_ask_each_question_once(noted: tuple[GitRepository, Path]) 
     repository, notes = noted
     head = head_of(repository)
     questions = (
-        lambda: repository.changed_at(A) == WHEN + timedelta(minutes=2),
-        lambda: repository.changed_at(B) == WHEN + timedelta(minutes=1),
-        lambda: repository.holds(b"one"),
-        lambda: not repository.holds(b"never"),
-        lambda: repository.knows(head),
-        lambda: not repository.knows("1" * 40),
+        lambda: repository.last_changed_at(A) == WHEN + timedelta(minutes=2),
+        lambda: repository.last_changed_at(B) == WHEN + timedelta(minutes=1),
+        lambda: repository.contains_blob(b"one"),
+        lambda: not repository.contains_blob(b"never"),
+        lambda: repository.has_commit(head),
+        lambda: not repository.has_commit("1" * 40),
         lambda: repository.read(head, [A]) == {A: b"two"},
     )
     with ThreadPoolExecutor(14) as pool:
@@ -83,8 +83,8 @@ def test_date_that_no_calendar_holds_is_long_ago(noted: tuple[GitRepository, Pat
     tree = git(path, "hash-object", "-w", "--stdin", "-t", "tree", stdin=b"")
     text = f"tree {tree}\nparent {head}\nauthor a <a@b> 1 +0000\ncommitter a <a@b> 99999999999999 +0000\n\nx\n"
     odd = CommitId(git(path, "hash-object", "-w", "-t", "commit", "--stdin", stdin=text.encode()))
-    repository.advance(odd, expect=head)
-    assert repository.changed_at(A) == datetime(1970, 1, 1, tzinfo=UTC)
+    repository.fast_forward(odd, expect=head)
+    assert repository.last_changed_at(A) == datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def shallow(tmp_path: Path, remote: Path, extra: dict[str, str]) -> GitRepositor
     pod.fetch(shallow=True)
     newest = pod.heads().remote
     assert newest is not None
-    pod.advance(newest, expect=None)
+    pod.fast_forward(newest, expect=None)
     return pod
 
 
@@ -113,10 +113,10 @@ def test_many_threads_complete_a_shallow_history_once(tmp_path: Path, remote: Pa
     extra, notes = counting_git(tmp_path)
     with shallow(tmp_path, remote, extra) as pod:
         questions = (
-            lambda: pod.knows(first),
-            lambda: pod.holds(b"0"),
-            lambda: pod.holds(b"x1"),
-            lambda: pod.changed_at("public/1") == WHEN + timedelta(minutes=1),
+            lambda: pod.has_commit(first),
+            lambda: pod.contains_blob(b"0"),
+            lambda: pod.contains_blob(b"x1"),
+            lambda: pod.last_changed_at("public/1") == WHEN + timedelta(minutes=1),
             lambda: pod.is_ancestor(CommitId(first), head_of(pod)),
             lambda: len(pod.versions(A)) == 4,
         )
@@ -132,14 +132,14 @@ def test_answer_of_a_shallow_history_lasts_until_the_next_fetch(tmp_path: Path, 
     with shallow(tmp_path, remote, extra) as pod:
         remote.rename(tmp_path / "away.git")
         with ThreadPoolExecutor(8) as pool:
-            assert list(pool.map(pod.holds, [b"0"] * 16)) == [False] * 16
+            assert list(pool.map(pod.contains_blob, [b"0"] * 16)) == [False] * 16
         assert notes.read_text().count("--unshallow") == 1
-        assert pod.changed_at("public/1") == WHEN + timedelta(minutes=3)
+        assert pod.last_changed_at("public/1") == WHEN + timedelta(minutes=3)
         (tmp_path / "away.git").rename(remote)
-        assert not pod.holds(b"0")
+        assert not pod.contains_blob(b"0")
         pod.fetch(shallow=False)
-        assert pod.holds(b"0")
-        assert pod.changed_at("public/1") == WHEN + timedelta(minutes=1)
+        assert pod.contains_blob(b"0")
+        assert pod.last_changed_at("public/1") == WHEN + timedelta(minutes=1)
     assert notes.read_text().count("--unshallow") == 2
 
 
@@ -149,10 +149,10 @@ def test_shallow_remote_is_asked_for_the_rest_once(tmp_path: Path, remote: Path)
     git(tmp_path, "clone", "--quiet", "--bare", "--depth=2", f"file://{remote}", str(copy))
     extra, notes = counting_git(tmp_path)
     with shallow(tmp_path, copy, extra) as pod:
-        assert pod.holds(b"2")
+        assert pod.contains_blob(b"2")
         for _ in range(2):
-            assert not pod.holds(b"0")
-            assert not pod.holds(b"1")
+            assert not pod.contains_blob(b"0")
+            assert not pod.contains_blob(b"1")
     assert notes.read_text().count("--unshallow") == 1
 
 

@@ -70,7 +70,7 @@ def test_shallow_history_is_completed(tmp_path: Path) -> None:
         shallow.fetch(shallow=True)
         newest = shallow.heads().remote
         assert newest is not None
-        shallow.advance(newest, expect=None)
+        shallow.fast_forward(newest, expect=None)
         assert subjects(shallow, None, most=1) == ["2"]
         assert (tmp_path / "second.git" / "shallow").exists()
         assert subjects(shallow) == ["0", "1", "2"]

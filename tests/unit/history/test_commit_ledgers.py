@@ -438,7 +438,7 @@ def test_equal_commits_of_two_mirrors_are_one() -> None:
 
         def commit(self, **given: object) -> CommitId:
             assert first.history.head is not None
-            self.advance(first.history.head, expect=self.head)
+            self.fast_forward(first.history.head, expect=self.head)
             return first.history.head
 
     mirror = Mirror(Same(commits=first.history.commits, remote=first.history.remote))

@@ -339,7 +339,7 @@ def test_demanded_command_that_fails_is_an_error(tmp_path: Path) -> None:
     """A command that must succeed and does not gives our sentence with git's reason."""
     here = Git(bare(tmp_path / "x.git"), environment(tmp_path), stop=threading.Event())
     with pytest.raises(HistoryError, match="It did not work"):
-        here.demand("rev-parse", "--verify", "nothing", sentence="It did not work.")
+        here.check_output("rev-parse", "--verify", "nothing", sentence="It did not work.")
 
 
 ENVIRON = {"PATH": os.environ["PATH"]}
@@ -441,11 +441,11 @@ def test_conversation_goes_back_and_forth() -> None:
         child.out.clear()
         child.send(b"hello\n")
         while b"\n" not in child.out:
-            child.pump(1)
+            child.poll_pipes(1)
         assert child.out == b"HELLO\n"
     child.send(b"", last=True)
-    while not child.silent():
-        child.pump(1)
+    while not child.at_eof():
+        child.poll_pipes(1)
     child.kill()
     assert child.process.returncode == 0
 
@@ -455,13 +455,13 @@ def test_dead_child_is_closed_quietly() -> None:
     child = Child.start(["true"], environ=ENVIRON)
     child.process.wait()
     child.send(b"x" * 100_000)
-    while not child.silent():
-        child.pump(0.1)
-    child.pump(0.1)
+    while not child.at_eof():
+        child.poll_pipes(0.1)
+    child.poll_pipes(0.1)
     child.send(b"more")
     child.kill()
     child.kill()
-    assert child.pump(0) is False
+    assert child.poll_pipes(0) is False
 
 
 def test_missing_program_is_an_oserror() -> None:
@@ -477,8 +477,8 @@ def test_file_size_is_limited(tmp_path: Path) -> None:
     child = Child.start([sys.executable, "-S", "-c", code], environ=ENVIRON, stdin=False, max_file_bytes=10_000)
     with pytest.raises(subprocess.TimeoutExpired):
         child.process.wait(0.05)
-    while not child.silent():
-        child.pump(0.1)
+    while not child.at_eof():
+        child.poll_pipes(0.1)
     assert child.process.wait(10) != 0
     child.kill()
     assert big.stat().st_size <= 10_000

@@ -641,7 +641,7 @@ def test_named_commit_that_was_pushed_after_our_fetch_is_no_rewriting() -> None:
     state = load_history(history, [ISSUER], SIGNED)
 
     class Knowing(Git):
-        def knows(self, commit: str) -> bool:
+        def has_commit(self, commit: str) -> bool:
             return commit in self.commits.by_id
 
     knowing = Knowing(commits=history.commits, remote=history.remote, tracking=history.tracking)

@@ -33,13 +33,13 @@ class NotedObjects(ObjectReader):
         super().__init__(git)
         self.exchanges: list[tuple[str, ...]] = []
 
-    def info(self, names: Sequence[str]) -> tuple[GitObject | None, ...]:
+    def stat(self, names: Sequence[str]) -> tuple[GitObject | None, ...]:
         self.exchanges.append(tuple(names))
-        return super().info(names)
+        return super().stat(names)
 
-    def contents(self, names: Sequence[str]) -> tuple[GitObject | None, ...]:
+    def read(self, names: Sequence[str]) -> tuple[GitObject | None, ...]:
         self.exchanges.append(tuple(names))
-        return super().contents(names)
+        return super().read(names)
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def same_commit(tmp_path: Path, remote: Path, name: str) -> CommitId:
         repository.fetch(shallow=False)
         head = repository.heads().remote
         assert head is not None
-        repository.advance(head, expect=None)
+        repository.fast_forward(head, expect=None)
         return commit(repository, {FILE: b"same"})
 
 
@@ -163,7 +163,7 @@ def test_head_that_contains_our_commit_is_a_success(tmp_path: Path, remote: Path
         other.fetch(shallow=False)
         same_commit_in = other.heads().remote
         assert same_commit_in is not None
-        other.advance(same_commit_in, expect=None)
+        other.fast_forward(same_commit_in, expect=None)
         assert commit(other, {FILE: b"same"}) == ours
         newest = commit(other, {FILE: b"more"}, minutes=1)
         other.push()
@@ -179,11 +179,11 @@ def test_other_commit_refuses_the_push(tmp_path: Path, remote: Path) -> None:
         repository.fetch(shallow=False)
         head = repository.heads().remote
         assert head is not None
-        repository.advance(head, expect=None)
+        repository.fast_forward(head, expect=None)
         commit(repository, {FILE: b"other"})
         with open_repository(tmp_path, name="two.git", remote=remote) as winner:
             winner.fetch(shallow=False)
-            winner.advance(head, expect=None)
+            winner.fast_forward(head, expect=None)
             theirs = commit(winner, {FILE: b"same"})
             winner.push()
         with pytest.raises(PushRefusedError):
@@ -217,7 +217,7 @@ def test_commit_that_no_branch_has_is_asked_for_by_its_id(
         git(remote, "gc", "--quiet", "--prune=now")
     with open_repository(tmp_path, remote=f"file://{remote}") as repository:
         repository.fetch(shallow=shallow)
-        assert not repository.knows(lost)
+        assert not repository.has_commit(lost)
         assert repository.obtain(lost) is given
         assert repository.obtain(lost) is given
         assert (repository.read(lost, [FILE]) if given else {FILE: b"2"}) == {FILE: b"2"}

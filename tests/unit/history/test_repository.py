@@ -109,7 +109,7 @@ def test_moved_branch_refuses_the_commit(repo: GitRepository, tmp_path: Path, ex
     with pytest.raises(BranchMovedError):
         repo.commit(base=second, parents=(second,), changes={A: b"lost"}, message="x", when=WHEN, expect=stale)
     with pytest.raises(BranchMovedError):
-        repo.advance(second, expect=stale)
+        repo.fast_forward(second, expect=stale)
     assert repo.heads().local == second
     assert len(log(tmp_path / "snapshots.git")) == 2
 
@@ -159,7 +159,7 @@ def test_full_disk_is_no_moved_branch(repo: GitRepository, tmp_path: Path) -> No
     first = commit(repo, {A: b"one"})
     (tmp_path / "snapshots.git" / "refs" / "heads" / "main.lock").mkdir()
     with pytest.raises(HistoryError, match="could not be moved") as caught:
-        repo.advance(first, expect=first)
+        repo.fast_forward(first, expect=first)
     assert not isinstance(caught.value, BranchMovedError)
 
 
@@ -215,7 +215,7 @@ def test_steady_pass_starts_one_git(tmp_path: Path) -> None:
         assert repository.read(head, [A, B]) == {A: b"one"}
         assert list(repository.list_paths(head, "ledger")) == [A]
         assert repository.unpushed() == 0
-        assert repository.knows(head)
+        assert repository.has_commit(head)
     assert len(notes.read_text().splitlines()) == 1
 
 
@@ -268,7 +268,7 @@ def test_unknown_commit_is_an_error(repo: GitRepository) -> None:
         repo.read(nobody, [A])
     with pytest.raises(HistoryError, match="never had that commit"):
         repo.list_paths(nobody, "ledger")
-    assert not repo.knows(nobody)
+    assert not repo.has_commit(nobody)
 
 
 def test_listed_paths(repo: GitRepository) -> None:
@@ -330,32 +330,32 @@ def test_known_commits_are_known(repo: GitRepository, tmp_path: Path) -> None:
     """Only the full id of a commit of ours is known: no prefix, no reference, no blob, no text from outside."""
     head = commit(repo, {A: b"one"})
     blob = repo.list_paths(head, "ledger")[A]
-    assert repo.knows(head)
+    assert repo.has_commit(head)
     for text in (head[:12], "main", "refs/heads/main", blob, "", f"{head}\n", f"{head}^{{tree}}", head.upper() + "X"):
-        assert not repo.knows(text), text
+        assert not repo.has_commit(text), text
 
 
 def test_bytes_of_the_past_are_held(repo: GitRepository, tmp_path: Path) -> None:
     """Bytes that any commit of the branch had are held; those of an object that was never accepted are not."""
-    assert not repo.holds(b"one")
+    assert not repo.contains_blob(b"one")
     commit(repo, {"README.md": b"readme", A: b"one"})
     head = commit(repo, {A: b"two"})
     path = tmp_path / "snapshots.git"
     git(path, "hash-object", "-w", "--stdin", stdin=b"foreign")
     side = repo.commit(base=head, parents=(head,), changes={B: b"merged"}, message="m", when=WHEN, expect=head)
     repo.commit(base=side, parents=(side, head), changes={C: b"by merge"}, message="m", when=WHEN, expect=side)
-    assert [repo.holds(body) for body in (b"one", b"two", b"merged", b"by merge")] == [True] * 4
-    assert [repo.holds(body) for body in (b"foreign", b"readme", b"never")] == [False] * 3
+    assert [repo.contains_blob(body) for body in (b"one", b"two", b"merged", b"by merge")] == [True] * 4
+    assert [repo.contains_blob(body) for body in (b"foreign", b"readme", b"never")] == [False] * 3
 
 
 def test_time_of_a_change_is_told(repo: GitRepository) -> None:
     """changed_at is the date of the newest commit that changed the file, whatever came after it."""
-    assert repo.changed_at(A) is None
+    assert repo.last_changed_at(A) is None
     commit(repo, {A: b"one", B: b"x"}, minutes=1)
     commit(repo, {B: b"y"}, minutes=2)
-    assert repo.changed_at(A) == datetime(2026, 11, 23, 8, 1, tzinfo=UTC)
-    assert repo.changed_at(B) == WHEN + timedelta(minutes=2)
-    assert repo.changed_at("public/*") is None
+    assert repo.last_changed_at(A) == datetime(2026, 11, 23, 8, 1, tzinfo=UTC)
+    assert repo.last_changed_at(B) == WHEN + timedelta(minutes=2)
+    assert repo.last_changed_at("public/*") is None
 
 
 # -------------------------------------------------------------------------------------------------- the remote
@@ -402,7 +402,7 @@ def test_second_pusher_is_refused_and_converges(tmp_path: Path, remote: Path) ->
         one.fetch(shallow=False)
         merged = one.heads().remote
         assert merged is not None
-        one.advance(merged, expect=ours)
+        one.fast_forward(merged, expect=ours)
     assert sorted(log(remote)) == ["m", "one", "two"]
     assert files_at(remote) == {A: b"one", B: b"two"}
     fsck_strict(remote)
@@ -435,7 +435,7 @@ def test_shallow_pod_commits_and_pushes(tmp_path: Path, remote: Path) -> None:
         pod.fetch(shallow=True)
         assert pod.heads() == Heads(None, made[-1])
         assert len(log(tmp_path / "pod.git", made[-1])) == 1
-        pod.advance(made[-1], expect=None)
+        pod.fast_forward(made[-1], expect=None)
         commit(pod, {A: b"pod"}, message="pod")
         assert pod.unpushed() == 1
         pod.push()
@@ -451,7 +451,7 @@ def test_shallow_pod_that_lost_a_race_merges(tmp_path: Path, remote: Path) -> No
         open_repository(tmp_path, name="author.git", remote=remote) as author,
     ):
         pod.fetch(shallow=True)
-        pod.advance(made[-1], expect=None)
+        pod.fast_forward(made[-1], expect=None)
         ours = commit(pod, {B: b"pod"}, message="pod")
         theirs = commit(author, {C: b"author"})
         author.push()
@@ -470,11 +470,11 @@ def test_shallow_history_is_completed_on_demand(tmp_path: Path, remote: Path) ->
     pods = [open_repository(tmp_path, name=f"pod{n}.git", remote=f"file://{remote}") for n in range(3)]
     for pod in pods:
         pod.fetch(shallow=True)
-        pod.advance(made[-1], expect=None)
-    assert pods[0].knows(made[0])
+        pod.fast_forward(made[-1], expect=None)
+    assert pods[0].has_commit(made[0])
     assert pods[0].is_ancestor(made[0], made[-1])
-    assert pods[1].holds(b"0")
-    assert pods[2].changed_at("public/1") == WHEN + timedelta(minutes=1)
+    assert pods[1].contains_blob(b"0")
+    assert pods[2].last_changed_at("public/1") == WHEN + timedelta(minutes=1)
     for pod in pods:
         assert not (tmp_path / "pod0.git" / "shallow").exists()
         pod.close()
@@ -486,12 +486,12 @@ def test_shallow_history_without_remote_answers_from_what_it_has(tmp_path: Path,
     extra, notes = counting_git(tmp_path)
     with open_repository(tmp_path, name="pod.git", remote=f"file://{remote}", extra_environ=extra) as pod:
         pod.fetch(shallow=True)
-        pod.advance(made[-1], expect=None)
+        pod.fast_forward(made[-1], expect=None)
         remote.rename(tmp_path / "gone.git")
         notes.unlink()
-        assert not pod.knows(made[0])
-        assert not pod.holds(b"0")
-        assert pod.changed_at(A) == WHEN + timedelta(minutes=2)
+        assert not pod.has_commit(made[0])
+        assert not pod.contains_blob(b"0")
+        assert pod.last_changed_at(A) == WHEN + timedelta(minutes=2)
         assert notes.read_text().count("--unshallow") == 1
 
 
@@ -502,7 +502,7 @@ def test_unrelated_history_in_a_shallow_pod_is_no_ancestor(tmp_path: Path, remot
         pod.fetch(shallow=True)
         own = pod.commit(base=None, parents=(), changes={A: b"x"}, message="own", when=WHEN, expect=None)
         assert not pod.is_ancestor(made[-1], own)
-        assert pod.knows(made[0])
+        assert pod.has_commit(made[0])
 
 
 def test_shallow_is_for_empty_repositories_alone(tmp_path: Path, remote: Path) -> None:

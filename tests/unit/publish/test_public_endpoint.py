@@ -36,7 +36,7 @@ def host() -> Iterator[Apiserver]:
 
 def test_published_object_is_seen_whole(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
     """Bytes, both headers, the date in UTC and the time that it took are told."""
-    look = web.look(URL, readback=readback_of(host, tmp_path))
+    look = web.get_document(URL, readback=readback_of(host, tmp_path))
     assert isinstance(look, PublicResponse)
     assert (look.body, look.content_type, look.cache_control) == (BODY, OBJECT.content_type, OBJECT.cache_control)
     assert look.last_modified == datetime(2026, 11, 23, 8, tzinfo=UTC)
@@ -46,7 +46,7 @@ def test_published_object_is_seen_whole(web: PublicHttpClient, host: Apiserver, 
 
 def test_request_is_that_of_an_anonymous_relying_party(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
     """The request carries the URL's own host, our name, and nothing by which anybody could be known."""
-    web.look(URL, readback=readback_of(host, tmp_path))
+    web.get_document(URL, readback=readback_of(host, tmp_path))
     (request,) = host.requests
     assert (request.method, request.target, request.headers["host"]) == ("GET", "/id/openid/v1/jwks", HOST)
     assert request.headers["user-agent"] == "oidc-mirror"
@@ -57,22 +57,22 @@ def test_cookie_of_the_host_is_not_kept(web: PublicHttpClient, host: Apiserver, 
     """Every look is a stranger's: a cookie that was set is not sent back."""
     host.pull(lambda connection, _: connection.send(raw_answer("200 OK", BODY, set_cookie="a=b", **HEADERS)))
     readback = readback_of(host, tmp_path)
-    assert all(isinstance(web.look(URL, readback=readback), PublicResponse) for _ in range(2))
+    assert all(isinstance(web.get_document(URL, readback=readback), PublicResponse) for _ in range(2))
     assert "cookie" not in host.requests[1].headers
 
 
 def test_connections_are_kept_between_looks(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
     """Two looks at one host share a connection."""
     readback = readback_of(host, tmp_path)
-    assert all(isinstance(web.look(URL, readback=readback), PublicResponse) for _ in range(2))
+    assert all(isinstance(web.get_document(URL, readback=readback), PublicResponse) for _ in range(2))
     assert host.connections == 1
 
 
 def test_connection_is_not_shared_between_names(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
     """With `connect_to` every name is verified on a connection of its own, not on one verified for another."""
     readback = readback_of(host, tmp_path)
-    assert isinstance(web.look(URL, readback=readback), PublicResponse)
-    stranger = web.look("https://evil.example.com/id/openid/v1/jwks", readback=readback)
+    assert isinstance(web.get_document(URL, readback=readback), PublicResponse)
+    stranger = web.get_document("https://evil.example.com/id/openid/v1/jwks", readback=readback)
     assert isinstance(stranger, PublicFailure)
     assert stranger.reason.code == "tls_name"
     assert len(host.requests) == 1
@@ -82,7 +82,7 @@ def test_many_threads_look_at_once(web: PublicHttpClient, host: Apiserver, tmp_p
     """Sixteen threads may share one view."""
     readback = readback_of(host, tmp_path)
     with ThreadPoolExecutor(16) as pool:
-        looks = tuple(pool.map(lambda _: web.look(URL, readback=readback), range(48)))
+        looks = tuple(pool.map(lambda _: web.get_document(URL, readback=readback), range(48)))
     assert all(isinstance(look, PublicResponse) for look in looks)
 
 
@@ -90,10 +90,10 @@ def test_closed_view_looks_again(host: Apiserver, tmp_path: Path) -> None:
     """`close` may be called at any time and twice; the next look starts anew."""
     view = PublicHttpClient()
     view.close()
-    assert isinstance(view.look(URL, readback=readback_of(host, tmp_path)), PublicResponse)
+    assert isinstance(view.get_document(URL, readback=readback_of(host, tmp_path)), PublicResponse)
     view.close()
     view.close()
-    assert isinstance(view.look(URL, readback=readback_of(host, tmp_path)), PublicResponse)
+    assert isinstance(view.get_document(URL, readback=readback_of(host, tmp_path)), PublicResponse)
     view.close()
 
 
@@ -108,7 +108,7 @@ def test_look_in_flight_ends_with_the_view(host: Apiserver, tmp_path: Path) -> N
             connection.wait()
 
         host.pull(close_the_view)
-        look = view.look(URL, readback=readback)
+        look = view.get_document(URL, readback=readback)
     assert isinstance(look, PublicFailure)
     assert look.reason.code == "cancelled"
 
@@ -122,10 +122,10 @@ def test_bucket_host_of_either_style_is_read(web: PublicHttpClient, store: Store
     bucket.put(replace(OBJECT, key=key), snapshot=CommitId("a" * 40), seen=None)
     bucket.close()
     url = f"https://{store.publish.bucket}.{style}.amazonaws.com/{key}"
-    look = web.look(url, readback=store.publish.readback)
+    look = web.get_document(url, readback=store.publish.readback)
     assert isinstance(look, PublicResponse)
     assert compare(look, OBJECT) == ()
-    missing = web.look(f"{url}-no", readback=store.publish.readback)
+    missing = web.get_document(f"{url}-no", readback=store.publish.readback)
     assert isinstance(missing, PublicFailure)
     assert missing.reason.code == "not_found"
 
@@ -136,7 +136,7 @@ def test_unreadable_date_is_none(web: PublicHttpClient, host: Apiserver, tmp_pat
     headers = {name: value for name, value in HEADERS.items() if name != "last_modified"}
     dated = headers if date is None else {**headers, "last_modified": date}
     host.pull(lambda connection, _: connection.send(raw_answer("200 OK", BODY, **dated)))
-    look = web.look(URL, readback=readback_of(host, tmp_path))
+    look = web.get_document(URL, readback=readback_of(host, tmp_path))
     assert isinstance(look, PublicResponse)
     assert look.last_modified is None
 
@@ -208,16 +208,16 @@ def test_changed_ca_file_is_read_again(web: PublicHttpClient, host: Apiserver, t
     assert readback.ca_file is not None
     right = readback.ca_file.read_bytes()
     readback.ca_file.write_bytes(ca_file(tmp_path, "stranger").read_bytes())
-    first = web.look(URL, readback=readback)
+    first = web.get_document(URL, readback=readback)
     assert isinstance(first, PublicFailure)
     assert first.reason.code == "tls_untrusted"
     readback.ca_file.write_bytes(right)
-    assert isinstance(web.look(URL, readback=readback), PublicResponse)
+    assert isinstance(web.get_document(URL, readback=readback), PublicResponse)
 
 
 def test_view_without_settings_asks_the_public_web(web: PublicHttpClient) -> None:
     """Without `connect_to` and CA file the public web is asked, with the public CAs."""
-    look = web.look("https://127.0.0.1:1/", readback=ReadbackSettings())
+    look = web.get_document("https://127.0.0.1:1/", readback=ReadbackSettings())
     assert isinstance(look, PublicFailure)
     assert look.reason.code == "unreachable"
 

@@ -711,7 +711,7 @@ class PatientSource(FakeSource):
         super().__init__()
         self.ended = Event()
 
-    def ask(
+    def poll(
         self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]
     ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
         assert self.ended.wait(30)

@@ -381,7 +381,7 @@ STAMPED = VerificationCache({AUDITED_ISSUER: VerifiedAt(MOMENT, fingerprint(PUBL
 )
 def test_due(audits: VerificationCache, publish: PublishSettings, age: int, *, due: bool) -> None:
     """Due when never, too long ago, in the future, or under other settings."""
-    assert audits.due(AUDITED_ISSUER, publish, BODIES, LEDGER, MOMENT + timedelta(seconds=age)) is due
+    assert audits.is_due(AUDITED_ISSUER, publish, BODIES, LEDGER, MOMENT + timedelta(seconds=age)) is due
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
@@ -424,7 +424,7 @@ def test_unwritable_directory_is_told(tmp_path: Path) -> None:
 
 def test_other_bodies_are_due() -> None:
     """What was put by a pass that was killed before its look is looked at by the next one."""
-    assert STAMPED.due(AUDITED_ISSUER, PUBLISH, (b"jwks", b"new"), LEDGER, MOMENT)
+    assert STAMPED.is_due(AUDITED_ISSUER, PUBLISH, (b"jwks", b"new"), LEDGER, MOMENT)
 
 
 def test_new_revocation_is_due() -> None:
@@ -436,7 +436,7 @@ def test_new_revocation_is_due() -> None:
         MOMENT,
         revocation=Revocation(MOMENT, "x"),
     )
-    assert STAMPED.due(AUDITED_ISSUER, PUBLISH, BODIES, Ledger(AUDITED_ISSUER, (revoked,)), MOMENT)
+    assert STAMPED.is_due(AUDITED_ISSUER, PUBLISH, BODIES, Ledger(AUDITED_ISSUER, (revoked,)), MOMENT)
 
 
 def test_stamp_without_a_time_zone_is_taken_as_one(tmp_path: Path) -> None:
