@@ -184,6 +184,8 @@ class Unusable:
 
 
 Observation = Observed | Unusable
+AnswersByIssuer = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
+"""What the apiservers of each issuer answered in this pass, in configured order."""
 
 TRANSIENT_CODES = frozenset({"unreachable", "timeout", "rate_limited", "server_error"})
 """Codes of `Unusable` that may pass by themselves; every other one is a refusal that somebody must look at."""

@@ -99,7 +99,7 @@ class ApiserverClient(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Make a running `ask` end soon; callable from any thread."""
+        """Make a running `poll` end soon; callable from any thread."""
         ...
 
 
@@ -197,7 +197,7 @@ class History(Protocol):
 
 
 class Bucket(Protocol):
-    """One bucket as seen with our credentials. Every method but `openness` raises BucketError."""
+    """One bucket as seen with our credentials. Every method but `access_settings` raises BucketError."""
 
     def list(self, prefix: str) -> Mapping[ObjectKey, ListedObject]:
         """Every object below `prefix`."""

@@ -1,4 +1,4 @@
 """Asking the apiservers: bytes and reasons out, nothing believed yet (design, section 4.1).
 
-`mirror.apiserver.poller.Apiservers` is the way in. It imports httpx: import it where a pass begins.
+`mirror.apiserver.poller.ApiserverPoller` is the way in. It imports httpx: import it where a pass begins.
 """

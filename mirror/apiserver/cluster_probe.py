@@ -19,7 +19,7 @@ from mirror.model import Answer, IssuerName, IssuerUrl, Reason, Unusable
 class ClusterProbe:
     """What was seen: the server's answer, where its replicas stand, and which of them answered from here.
 
-    `untold` are the reasons why the replicas are not known; then `replicas` is empty.
+    `replica_reasons` are the reasons why the replicas are not known; then `replicas` is empty.
     """
 
     answer: Answer

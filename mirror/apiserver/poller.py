@@ -244,7 +244,7 @@ class ApiserverPoller:
         return {issuer.name: heard.get(issuer.name, ()) for issuer in issuers}
 
     def poll_each(self, issuers: Sequence[Issuer], *, turn: int, told: OnAnswer, ends_at: float | None = None) -> None:
-        """As `ask`, but `told` hears the answers, and asking ends at `ends_at` where that is given.
+        """As `poll`, but `told` hears the answers, and asking ends at `ends_at` where that is given.
 
         `ends_at` is a moment of `time.monotonic`, which all processes of a machine share. Of an issuer without
         apiservers nothing is told.
@@ -256,7 +256,7 @@ class ApiserverPoller:
             runner.run(self._work_for(left_seconds, board, turn))
 
     def cancel(self) -> None:
-        """End a running `ask` at once, and every later one before it begins; from any thread, as often as one likes."""
+        """End a running `poll` at once, and every later one before it begins; callable from any thread, repeatedly."""
         with self._lock:
             self._cancelled = True
             if self._interrupt is not None:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from mirror import __version__
 from mirror.apiserver.poller import OnAnswer
 from mirror.config.settings import Issuer, LimitSettings
-from mirror.model import Answer, IssuerName, Unusable
+from mirror.model import Answer, AnswersByIssuer, IssuerName, Unusable
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -52,7 +52,7 @@ def available_cpus(
 class Task:
     """Ask the apiservers of `issuers` within `limits`, and until `ends_at` (a moment of `time.monotonic`).
 
-    `turn` is that of `mirror.ports.Source.ask`.
+    `turn` is that of `mirror.ports.ApiserverClient.poll`.
     """
 
     issuers: tuple[Issuer, ...]
@@ -105,11 +105,9 @@ MOST_PROCESSES = 4
 _LAST_WORDS_SECONDS = 1.0
 """So long after the deadline, which they keep themselves, the processes may tell what they have heard."""
 
-AnswersByIssuer = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
-
 
 class SingleProcess(Protocol):
-    """One process that asks; see `mirror.apiserver.poller.Apiservers`."""
+    """One process that asks; see `mirror.apiserver.poller.ApiserverPoller`."""
 
     def tell(self, issuers: Sequence[Issuer], *, turn: int, told: OnAnswer, ends_at: float | None) -> None:
         """Ask every apiserver of `issuers`."""
@@ -121,7 +119,7 @@ class SingleProcess(Protocol):
 
 
 class WorkerPool:
-    """The apiservers of all issuers: few are asked by this process, many by several that live for one `ask`.
+    """The apiservers of all issuers: few are asked by this process, many by several that live for one `poll`.
 
     What is told and what is returned is the same. One object serves one pass at a time, from any thread. After `cancel`
     it asks nobody any more.
@@ -154,7 +152,7 @@ class WorkerPool:
         self._running: list[subprocess.Popen[bytes]] = []
 
     def poll(self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]) -> AnswersByIssuer:
-        """As `mirror.apiserver.poller.Apiservers.ask`."""
+        """As `mirror.apiserver.poller.ApiserverPoller.poll`."""
         ends_at = time.monotonic() + self._limits.source_deadline_seconds
         size = self._size(issuers)
         heard: dict[IssuerName, tuple[Answer | Unusable, ...]] = {}
@@ -174,7 +172,7 @@ class WorkerPool:
         return {issuer.name: heard.get(issuer.name, ()) for issuer in issuers}
 
     def cancel(self) -> None:
-        """End a running `ask` at once, and every later one before it begins; from any thread, as often as one likes."""
+        """End a running `poll` at once, and every later one before it begins; callable from any thread, repeatedly."""
         with self._lock:
             self._cancelled = True
         self._kill()

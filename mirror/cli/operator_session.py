@@ -43,7 +43,7 @@ class OperatorSession:
     """Where an operator decides: the newest history of all mirrors, as of `now` (aware, UTC, whole seconds).
 
     `issuers` are those that the command is about; `trust` says by what ledgers are believed, and with which key they
-    are signed. `lasting` tells whether the repository outlives the command.
+    are signed. `persistent` tells whether the repository outlives the command.
     """
 
     options: Common
@@ -230,7 +230,7 @@ def decision_options(function: F) -> F:
 class KeyDecision:
     """What becomes of one publication.
 
-    `stands` tells whether a ledger, merged with what others committed, still says what was decided. `takes_over` are
+    `stands` tells whether a ledger, merged with what others committed, still says what was decided. `replaces` are
     the public documents, somebody else's, that it replaces.
     """
 

@@ -21,18 +21,18 @@ from mirror.model import CommitId, Version
 
 MOST_ANSWERS = 100_000
 """What is kept at most: whoever writes to a bucket could make us ask something else in every pass."""
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class _Slot(Generic[Answer]):
+class _Slot(Generic[T]):
     """The place of one answer; empty until it is found."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    found: tuple[Answer, ...] = ()
+    found: tuple[T, ...] = ()
 
 
-class Memo(Generic[Answer]):
+class Memo(Generic[T]):
     """The answers of one state, such as the head of a branch; those of another state are forgotten.
 
     Callable from any thread. Two that ask the same thing wait for one search; different things are searched at once.
@@ -41,9 +41,9 @@ class Memo(Generic[Answer]):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._state: Hashable = None
-        self._slots: dict[str, _Slot[Answer]] = {}
+        self._slots: dict[str, _Slot[T]] = {}
 
-    def get(self, state: Hashable, question: str, search: Callable[[], Answer]) -> Answer:
+    def get(self, state: Hashable, question: str, search: Callable[[], T]) -> T:
         """The answer to `question` in `state`: the one that is known, or what `search` finds.
 
         Whatever `search` raises is passed on, and kept by nobody: the next one who asks searches again.
@@ -54,7 +54,7 @@ class Memo(Generic[Answer]):
                 slot.found = (search(),)
             return slot.found[0]
 
-    def _slot(self, state: Hashable, question: str) -> _Slot[Answer]:
+    def _slot(self, state: Hashable, question: str) -> _Slot[T]:
         with self._lock:
             is_full = question not in self._slots and len(self._slots) >= MOST_ANSWERS
             if state != self._state or is_full:

@@ -54,7 +54,7 @@ class ObjectReader:
         return self._ask("info", names)
 
     def read(self, names: Sequence[str]) -> tuple[GitObject | None, ...]:
-        """As `info`, with the objects' bytes.
+        """As `stat`, with the objects' bytes.
 
         Raises:
             HistoryError: git did not answer, or an object is damaged.

@@ -33,7 +33,7 @@ class GitRepository:
     """One bare repository and, where the settings name one, its remote.
 
     The environment is an argument. What only asks is for any number of threads at once; `prepare`, `fetch`, `commit`,
-    `advance`, `push` and `collect_garbage` are for one at a time; `cancel` is also for a signal handler.
+    `fast_forward`, `push` and `collect_garbage` are for one at a time; `cancel` is also for a signal handler.
     """
 
     def __init__(

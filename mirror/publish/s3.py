@@ -48,8 +48,8 @@ _PAUSE_SECONDS = 0.2
 class S3Bucket:
     """One bucket as one identity sees it; safe for many threads, and for many writers at once.
 
-    Every method but `openness` raises `BucketError`, and nothing else, for whatever the store, the network or the
-    credentials do.
+    Every method but `access_settings` raises `BucketError`, and nothing else, for whatever the store, the network or
+    the credentials do.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ from mirror.history.ledger_reader import (
     with_named_commits,
 )
 from mirror.history.ledger_store import pending_issuers
-from mirror.model import CommitId, Event, Heads, IssuerName, IssuerUrl, Key, Level, Reason
+from mirror.model import AnswersByIssuer, CommitId, Event, Heads, IssuerName, IssuerUrl, Key, Level, Reason
 from mirror.ports import History, Ports
 from mirror.publish.drift import Deferred, PutObject
 from mirror.publish.listing import BucketListing, Target, bucket_identity, list_buckets
@@ -38,7 +38,6 @@ from mirror.reconcile.local_state import LocalIssuerState, LocalState
 from mirror.reconcile.planner import find_self_dependent_credentials, plan_issuer
 from mirror.reconcile.reporting import ledger_changes, preview
 from mirror.reconcile.state import (
-    AnswersByIssuer,
     IssuerPlan,
     ObservedState,
     Plan,

@@ -15,6 +15,7 @@ from mirror.errors import RemoteError
 from mirror.history.ledger_reader import HistoryState, VerificationContext
 from mirror.model import (
     Answer,
+    AnswersByIssuer,
     CommitId,
     Event,
     IssuerName,
@@ -44,14 +45,12 @@ from mirror.trust.lifecycle import LedgerUpdate
 from mirror.trust.tokens import Token
 from mirror.trust.weak_keys import keys_sharing_primes, keys_used_twice
 
-AnswersByIssuer = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
-
 
 @dataclass(frozen=True, slots=True)
 class ValidatedAnswers:
     """Everything that apiservers showed in this pass, by issuer name.
 
-    `defects` names issuers whose answers made our own code fail. `keys_sharing_primes` are new keys that must be held,
+    `internal_errors` names issuers whose answers made our own code fail. `suspects` are new keys that must be held,
     with the reason's code; `events` what keys of several issuers have in common.
     """
 
@@ -175,9 +174,9 @@ def publications(settings: Settings) -> tuple[PublishedIssuer, ...]:
 class ObservedState:
     """Everything that was read before anything is decided. `remote_error` tells why the git remote was not fetched.
 
-    `local` is what this machine remembers beside git, `audits` when it last saw each issuer to be right, `trust` by
-    what ledgers are believed. `is_new_disk` tells that the pass began without any history of its own. `push_rejected`
-    tells, once it is known, that the remote was fetched and did not take our commits.
+    `local_state` is what this machine keeps beside git. `verification_cache` says when it last saw each issuer to be
+    right, `trust` which ledgers are trusted. `is_new_disk`: the pass began without a history of its own.
+    `push_rejected`: the remote was fetched and did not take our commits; false until that is known.
     """
 
     settings: Settings
@@ -207,9 +206,9 @@ class ObservedState:
 class IssuerPlan:
     """What the pass would do for one publication.
 
-    `outcome` is None where nothing may be decided: then nothing of this issuer is committed or put. `is_tolerant` tells
-    that another writer's ledger and documents are left as they are in this pass. `held_missing_since` is what the next
-    pass wants to know of held keys. `probe` is a token that the cluster signed. `apiservers` says where the documents
+    `transition_result` is None where nothing may be decided: then nothing of this issuer is committed or put.
+    `is_tolerant`: another writer's ledger and documents are left as they are in this pass. `held_missing_since` is what
+    the next pass needs to know about held keys. `probe` is a token that the cluster signed. `apiservers` says where the documents
     came from in this pass (`local_state.apiserver_fingerprint`), where that was decided about.
     """
 
