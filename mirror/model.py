@@ -1,4 +1,4 @@
-"""The nouns of the mirror: frozen values that pass from one station to the next.
+"""The nouns of the mirror: frozen values that pass from one component to the next.
 
 Nothing here does any input or output; a value that is reached through `mirror.trust` has been validated.
 """

@@ -1,7 +1,7 @@
 """Checks the strength of many new keys in several processes: Python computes on one core at a time.
 
 A new RSA key costs about 40 ms, and a new fleet shows thousands of them. What these processes find sound is not checked
-again (`known` of `mirror.trust.jwks.read_jwks`); everything else is checked by this process, which has the reasons.
+again (`already_checked` of `mirror.trust.jwks.read_jwks`); this process checks everything else and gives the reasons.
 """
 
 import signal
@@ -28,7 +28,7 @@ AnswersAndCheckedKeys = tuple[Iterable[Answer | Unusable], frozenset[Thumbprint]
 
 
 def sound_keys(
-    shown: Mapping[IssuerName, AnswersAndCheckedKeys],
+    answers_by_issuer: Mapping[IssuerName, AnswersAndCheckedKeys],
     *,
     few: int = FEW_KEYS,
     command: Sequence[str] | None = None,
@@ -39,12 +39,12 @@ def sound_keys(
     A process that cannot start, or is lost, costs time and nothing else: its keys are not among the result.
 
     Args:
-        shown: the answers of every issuer.
+        answers_by_issuer: the answers of every issuer.
         few: up to so many new keys nobody is asked.
         command: starts a process that does `main`.
         cores: how many processes may compute at the same time.
     """
-    new = {name: _new_keys(*each) for name, each in shown.items()}
+    new = {name: _new_keys(*each) for name, each in answers_by_issuer.items()}
     # A key that several issuers show is checked once.
     numbers = tuple({numbers for keys in new.values() for numbers in keys.values()})
     if len(numbers) <= few:
@@ -56,10 +56,12 @@ def sound_keys(
     }
 
 
-def _new_keys(answers: Iterable[Answer | Unusable], known: frozenset[Thumbprint]) -> Mapping[Thumbprint, Numbers]:
+def _new_keys(
+    answers: Iterable[Answer | Unusable], already_checked: frozenset[Thumbprint]
+) -> Mapping[Thumbprint, Numbers]:
     bodies = {answer.jwks for answer in answers if isinstance(answer, Answer)}
     try:
-        return {thumbprint: each for body in bodies for thumbprint, each in new_rsa_keys(body, known).items()}
+        return {thumbprint: each for body in bodies for thumbprint, each in new_rsa_keys(body, already_checked).items()}
     except Exception:  # noqa: BLE001  whoever reads the answers meets the defect again, and it stays with its issuer
         return {}
 

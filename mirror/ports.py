@@ -211,8 +211,8 @@ class Bucket(Protocol):
         """One object's headers; None when it is absent."""
         ...
 
-    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutResult:
-        """Write one object if it still has the ETag `seen` (None: if it is still absent)."""
+    def put(self, obj: PublicObject, *, snapshot: CommitId, expected_etag: ETag | None) -> PutResult:
+        """Write one object if it still has the ETag `expected_etag` (None: if it is still absent)."""
         ...
 
     def access_settings(self, key: ObjectKey) -> AccessSettings:

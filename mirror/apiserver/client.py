@@ -331,7 +331,7 @@ async def fetch_documents(
 
     After an answer that refuses discovery the JWKS is asked for all the same, so that the operator hears of both;
     not after a broken connection or a server in trouble. The arguments are those of
-    `mirror.apiserver.client.connected`.
+    `mirror.apiserver.client.connect`.
     """
     heard = Response({})
     async with connect(apiserver, access, limits, deadline) as line:
@@ -345,15 +345,15 @@ async def fetch_documents(
     return heard
 
 
-def _add(heard: Response, document: DocumentRequest, reply: HttpResponse | Reason, line: Connection) -> Response:
+def _add(response: Response, document: DocumentRequest, reply: HttpResponse | Reason, line: Connection) -> Response:
     if isinstance(reply, Reason):
-        return replace(heard, bodies={}, reasons=(*heard.reasons, reply))
+        return replace(response, bodies={}, reasons=(*response.reasons, reply))
     max_body_bytes, secret = line.limits.max_body_bytes, line.access.token
     flaw = check_response(document, reply, line.access.login, max_body_bytes=max_body_bytes, secret=secret)
     return Response(
-        {**heard.bodies, document.where: reply.body},
-        (*heard.reasons, flaw) if flaw else heard.reasons,
-        date_of(reply) or heard.date,
-        retry_after_seconds(reply) if flaw else heard.retry_after_seconds,
+        {**response.bodies, document.where: reply.body},
+        (*response.reasons, flaw) if flaw else response.reasons,
+        date_of(reply) or response.date,
+        retry_after_seconds(reply) if flaw else response.retry_after_seconds,
         reply.certificate_expires_at,
     )

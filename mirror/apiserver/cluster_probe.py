@@ -1,4 +1,4 @@
-"""Looking at one cluster through a kubeconfig, to propose how it may be configured. Nothing is written anywhere."""
+"""Looking at one cluster through a kubeconfig, to suggest how it may be configured. Nothing is written anywhere."""
 
 import asyncio
 import socket
@@ -72,8 +72,10 @@ async def _look(opened: IssuerConnection, limits: LimitSettings) -> ClusterProbe
     return ClusterProbe(answer, found.urls, await _who_answers(found, opened, limits))
 
 
-async def _who_answers(found: DiscoveredReplicas, opened: IssuerConnection, limits: LimitSettings) -> tuple[str, ...]:
+async def _who_answers(
+    replicas: DiscoveredReplicas, opened: IssuerConnection, limits: LimitSettings
+) -> tuple[str, ...]:
     deadline = asyncio.get_running_loop().time() + limits.total_seconds
-    heard = await asyncio.gather(*(fetch_documents(url, opened.replicas, limits, deadline) for url in found.urls))
-    outcomes = [each.outcome(url) for url, each in zip(found.urls, heard, strict=True)]
+    heard = await asyncio.gather(*(fetch_documents(url, opened.replicas, limits, deadline) for url in replicas.urls))
+    outcomes = [each.outcome(url) for url, each in zip(replicas.urls, heard, strict=True)]
     return tuple(each.apiserver for each in outcomes if isinstance(each, Answer))

@@ -73,12 +73,12 @@ def _by_kubeconfig(issuer: Issuer, path: Path) -> _Credentials | tuple[Reason, .
     return _Credentials(material, addresses, _token_of(issuer, found), issuer.proxy or found.proxy)
 
 
-def _token_of(issuer: Issuer, found: Kubeconfig) -> str | Reason:
-    if found.token_file is not None:
-        return read_token(found.token_file, issuer.audiences)
-    if not found.token:
+def _token_of(issuer: Issuer, kubeconfig: Kubeconfig) -> str | Reason:
+    if kubeconfig.token_file is not None:
+        return read_token(kubeconfig.token_file, issuer.audiences)
+    if not kubeconfig.token:
         return ""
-    return check_token(found.token, issuer.audiences, place=f"the token of {issuer.auth.kubeconfig}")
+    return check_token(kubeconfig.token, issuer.audiences, place=f"the token of {issuer.auth.kubeconfig}")
 
 
 def _own_service(environ: Mapping[str, str]) -> tuple[str, ...] | Reason:
@@ -91,15 +91,17 @@ def _own_service(environ: Mapping[str, str]) -> tuple[str, ...] | Reason:
     return (f"https://{host}:{port}",)
 
 
-def _opened(issuer: Issuer, found: _Credentials, contexts: TlsContextCache) -> IssuerConnection | tuple[Reason, ...]:
-    material, token, addresses = found.material, found.token, found.addresses
+def _opened(
+    issuer: Issuer, credentials: _Credentials, contexts: TlsContextCache
+) -> IssuerConnection | tuple[Reason, ...]:
+    material, token, addresses = credentials.material, credentials.token, credentials.addresses
     context = material if isinstance(material, Reason) else contexts.of(material)
     if isinstance(material, Reason) or isinstance(context, Reason):
         return _reasons(token, context, addresses)
     if isinstance(token, Reason) or isinstance(addresses, Reason):
         return _reasons(token, addresses)
     access = ConnectionSettings(
-        context, _login(token, material), token, found.proxy, _proxy_context(found.proxy, contexts)
+        context, _login(token, material), token, credentials.proxy, _proxy_context(credentials.proxy, contexts)
     )
     if issuer.discover is None:
         return IssuerConnection(access, access, addresses)

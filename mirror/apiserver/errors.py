@@ -224,7 +224,7 @@ def printable(text: str) -> str:
 
 
 class DiscoveryFailureKind(_FailureTable):
-    """The table; as `mirror.apiserver.errors.Failure`."""
+    """The table; as `mirror.apiserver.errors.FailureKind`."""
 
     KUBECONFIG_UNREADABLE = FailureText(
         "kubeconfig_unreadable",

@@ -22,12 +22,12 @@ from mirror.model import Answer, IssuerName, Reason, Unusable
 _GOLDEN_RATIO = 0.6180339887498949
 
 OnAnswer = Callable[[IssuerName, tuple[Answer | Unusable, ...]], None]
-"""Hears of an issuer once, when it is complete: its name, and its answers in configured order."""
+"""Called for an issuer once, when it is complete: its name, and its answers in configured order."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollRequest:
-    """One conversation to be had: `slot` is its place among the answers of its issuer.
+    """One conversation to be had: `index` is its place among the answers of its issuer.
 
     `lookup` means that the apiservers must be found first. `spent_seconds` is what finding this one took: it counts
     towards the apiserver's limit.
@@ -41,16 +41,16 @@ class PollRequest:
 
 
 class PollQueue:
-    """The answers of a pass, by issuer, in configured order; `told` hears of each issuer that is complete.
+    """The answers of a pass, by issuer, in configured order; `on_answer` is called for each issuer that is complete.
 
-    What was told is forgotten. An issuer without apiservers has no questions and is never told.
+    Reported answers are dropped. An issuer without apiservers has no requests and is never reported.
     """
 
-    def __init__(self, issuers: Sequence[Issuer], told: OnAnswer) -> None:
-        questions = {issuer.name: _requests_of(issuer) for issuer in issuers}
-        self._questions = {name: asked for name, asked in questions.items() if asked}
+    def __init__(self, issuers: Sequence[Issuer], on_answer: OnAnswer) -> None:
+        requests = {issuer.name: _requests_of(issuer) for issuer in issuers}
+        self._questions = {name: asked for name, asked in requests.items() if asked}
         self._answers: dict[IssuerName, dict[int, Answer | Unusable]] = {name: {} for name in self._questions}
-        self._told = told
+        self._on_answer = on_answer
 
     def requests(self, turn: int) -> Iterator[PollRequest]:
         """All questions, those of one issuer together, beginning with another issuer each `turn`.
@@ -63,14 +63,14 @@ class PollQueue:
         for questions in (*all_questions[begin:], *all_questions[:begin]):
             yield from questions
 
-    def put_answer(self, question: PollRequest, answer: Answer | Unusable) -> None:
+    def put_answer(self, request: PollRequest, answer: Answer | Unusable) -> None:
         """Note `answer`."""
-        name = question.issuer.name
+        name = request.issuer.name
         answers = self._answers[name]
-        answers[question.index] = answer
+        answers[request.index] = answer
         if len(answers) == len(self._questions[name]):
             del self._answers[name]
-            self._told(name, tuple(answers[slot] for slot in sorted(answers)))
+            self._on_answer(name, tuple(answers[slot] for slot in sorted(answers)))
 
     def is_complete(self, name: IssuerName) -> bool:
         """Whether nothing more is to be asked for that issuer."""
@@ -84,15 +84,15 @@ class PollQueue:
         asked = tuple(PollRequest(lookup.issuer, slot, text, False, spent_seconds) for slot, text in enumerate(slots))
         failed = tuple(PollRequest(lookup.issuer, len(asked) + at, each.apiserver) for at, each in enumerate(unusable))
         self._questions[name] = asked + failed
-        for question, answer in zip(failed, unusable, strict=True):
-            self.put_answer(question, answer)
+        for request, answer in zip(failed, unusable, strict=True):
+            self.put_answer(request, answer)
         return asked
 
     def fail_pending(self, reason: Reason) -> None:
         """Give every apiserver that has not answered `reason`."""
         for name, answers in list(self._answers.items()):
-            for question in [each for each in self._questions[name] if each.index not in answers]:
-                self.put_answer(question, Unusable(question.apiserver, (reason,)))
+            for request in [each for each in self._questions[name] if each.index not in answers]:
+                self.put_answer(request, Unusable(request.apiserver, (reason,)))
 
 
 def _requests_of(issuer: Issuer) -> tuple[PollRequest, ...]:
@@ -236,24 +236,26 @@ class ApiserverPoller:
         """
         heard: dict[IssuerName, tuple[Answer | Unusable, ...]] = {}
 
-        def told(name: IssuerName, answers: tuple[Answer | Unusable, ...]) -> None:
+        def on_answer(name: IssuerName, answers: tuple[Answer | Unusable, ...]) -> None:
             heard[name] = answers
             progress(name)
 
-        self.poll_each(issuers, turn=turn, told=told)
+        self.poll_each(issuers, turn=turn, on_answer=on_answer)
         return {issuer.name: heard.get(issuer.name, ()) for issuer in issuers}
 
-    def poll_each(self, issuers: Sequence[Issuer], *, turn: int, told: OnAnswer, ends_at: float | None = None) -> None:
-        """As `poll`, but `told` hears the answers, and asking ends at `ends_at` where that is given.
+    def poll_each(
+        self, issuers: Sequence[Issuer], *, turn: int, on_answer: OnAnswer, ends_at: float | None = None
+    ) -> None:
+        """As `poll`, but `on_answer` hears the answers, and asking ends at `ends_at` where that is given.
 
         `ends_at` is a moment of `time.monotonic`, which all processes of a machine share. Of an issuer without
         apiservers nothing is told.
         """
         self._contexts.begin_pass()
-        board = PollQueue(issuers, told)
+        queue = PollQueue(issuers, on_answer)
         left_seconds = self._limits.source_deadline_seconds if ends_at is None else ends_at - time.monotonic()
         with asyncio.Runner(loop_factory=partial(ResolverLoop, self._resolve)) as runner:
-            runner.run(self._work_for(left_seconds, board, turn))
+            runner.run(self._work_for(left_seconds, queue, turn))
 
     def cancel(self) -> None:
         """End a running `poll` at once, and every later one before it begins; callable from any thread, repeatedly."""
@@ -262,8 +264,8 @@ class ApiserverPoller:
             if self._interrupt is not None:
                 self._interrupt()
 
-    async def _work_for(self, seconds: float, board: PollQueue, turn: int) -> None:
-        work = asyncio.ensure_future(self._work(board, board.requests(turn)))
+    async def _work_for(self, seconds: float, queue: PollQueue, turn: int) -> None:
+        work = asyncio.ensure_future(self._work(queue, queue.requests(turn)))
         self._arm(work)
         try:
             await asyncio.wait({work}, timeout=max(0.0, seconds))
@@ -274,7 +276,7 @@ class ApiserverPoller:
         if not work.cancelled():
             work.result()  # raises what `progress` raised
         late = FailureKind.NOT_IN_TIME.reason(f"{self._limits.source_deadline_seconds:g}")
-        board.fail_pending(FailureKind.INTERRUPTED.reason() if self._cancelled else late)
+        queue.fail_pending(FailureKind.INTERRUPTED.reason() if self._cancelled else late)
 
     def _arm(self, work: asyncio.Future[None]) -> None:
         loop = asyncio.get_running_loop()
@@ -288,30 +290,30 @@ class ApiserverPoller:
         with self._lock:
             self._interrupt = None
 
-    async def _work(self, board: PollQueue, questions: Iterable[PollRequest]) -> None:
+    async def _work(self, queue: PollQueue, requests: Iterable[PollRequest]) -> None:
         async with asyncio.TaskGroup() as group:
-            work = _PollState(board, deque(questions), group)
+            work = _PollState(queue, deque(requests), group)
             self._hire(work, len(work.waiting))
 
-    def _hire(self, work: _PollState, wanted: int) -> None:
-        for _ in range(min(self._limits.concurrency - work.workers, wanted)):
+    def _hire(self, work: _PollState, count: int) -> None:
+        for _ in range(min(self._limits.concurrency - work.workers, count)):
             work.workers += 1
             work.group.create_task(self._worker(work))
 
     async def _worker(self, work: _PollState) -> None:
         while work.waiting:
-            question = work.waiting.popleft()
-            name = question.issuer.name
+            request = work.waiting.popleft()
+            name = request.issuer.name
             # Opened when first needed: a thousand CAs read at once would hold up the first connections.
             if name not in work.opened:
-                work.opened[name] = self._open(question.issuer)
+                work.opened[name] = self._open(request.issuer)
             opened = work.opened[name]
             if isinstance(opened, tuple):
-                work.queue.put_answer(question, Unusable(question.apiserver, opened))
-            elif question.lookup:
-                await self._look_up(work, question, opened)
+                work.queue.put_answer(request, Unusable(request.apiserver, opened))
+            elif request.lookup:
+                await self._look_up(work, request, opened)
             else:
-                work.queue.put_answer(question, await self._answer(question, opened))
+                work.queue.put_answer(request, await self._answer(request, opened))
             if work.queue.is_complete(name):
                 work.opened.pop(name, None)
         work.workers -= 1
@@ -322,21 +324,21 @@ class ApiserverPoller:
         except Exception as error:  # noqa: BLE001 - whatever one issuer's files provoke, the others must be asked
             return (FailureKind.UNEXPECTED.reason(type(error).__name__),)
 
-    async def _look_up(self, work: _PollState, question: PollRequest, opened: IssuerConnection) -> None:
+    async def _look_up(self, work: _PollState, request: PollRequest, opened: IssuerConnection) -> None:
         """Find the issuer's apiservers; they are asked next, so that its answers stay together."""
         begun = asyncio.get_running_loop().time()
         deadline = begun + self._limits.total_seconds
-        found = await _twice(lambda: discover_replicas(question.issuer, opened, self._limits, deadline), deadline)
+        found = await _twice(lambda: discover_replicas(request.issuer, opened, self._limits, deadline), deadline)
         spent_seconds = asyncio.get_running_loop().time() - begun
-        asked = work.queue.replace_lookup(question, found.urls, found.unusable, spent_seconds=spent_seconds)
+        asked = work.queue.replace_lookup(request, found.urls, found.unusable, spent_seconds=spent_seconds)
         work.waiting.extendleft(reversed(asked))
         self._hire(work, len(asked))
 
-    async def _answer(self, question: PollRequest, opened: IssuerConnection) -> Answer | Unusable:
-        access = opened.access if question.issuer.discover is None else opened.replicas
-        deadline = asyncio.get_running_loop().time() + self._limits.total_seconds - question.spent_seconds
-        heard = await _twice(lambda: fetch_documents(question.apiserver, access, self._limits, deadline), deadline)
-        return heard.outcome(question.apiserver)
+    async def _answer(self, request: PollRequest, opened: IssuerConnection) -> Answer | Unusable:
+        access = opened.access if request.issuer.discover is None else opened.replicas
+        deadline = asyncio.get_running_loop().time() + self._limits.total_seconds - request.spent_seconds
+        heard = await _twice(lambda: fetch_documents(request.apiserver, access, self._limits, deadline), deadline)
+        return heard.outcome(request.apiserver)
 
 
 async def _twice(once: Callable[[], Awaitable[_Outcome]], deadline: float) -> _Outcome:

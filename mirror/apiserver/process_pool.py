@@ -61,15 +61,15 @@ class Task:
     ends_at: float
 
 
-def send_task(line: "Connection", job: Task) -> None:
-    """Send `job`, after the version of who sends it.
+def send_task(line: "Connection", task: Task) -> None:
+    """Send `task`, after the version of who sends it.
 
     Raises:
         OSError: The process at the other end is gone.
     """
     # An upgrade below a running daemon: what one version pickles, another one may read as something else.
     line.send(__version__)
-    line.send(job)
+    line.send(task)
 
 
 def run_task(line: "Connection", ask: Callable[[Task, OnAnswer], object]) -> bool:
@@ -86,9 +86,9 @@ def run_task(line: "Connection", ask: Callable[[Task, OnAnswer], object]) -> boo
     """
     with suppress(EOFError, OSError):  # whoever started us has ended meanwhile
         if line.recv() == __version__:
-            job: Task = line.recv()
+            task: Task = line.recv()
             Thread(target=_end_with, args=(line,), daemon=True).start()
-            ask(job, lambda name, answers: line.send((name, answers)))
+            ask(task, lambda name, answers: line.send((name, answers)))
             return True
     return False
 
@@ -109,12 +109,12 @@ _LAST_WORDS_SECONDS = 1.0
 class SingleProcess(Protocol):
     """One process that asks; see `mirror.apiserver.poller.ApiserverPoller`."""
 
-    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: OnAnswer, ends_at: float | None) -> None:
+    def poll_each(self, issuers: Sequence[Issuer], *, turn: int, on_answer: OnAnswer, ends_at: float | None) -> None:
         """Ask every apiserver of `issuers`."""
         ...
 
     def cancel(self) -> None:
-        """Make a running `tell` end soon; callable from any thread."""
+        """Make a running `poll_each` end soon; callable from any thread."""
         ...
 
 
@@ -126,9 +126,8 @@ class WorkerPool:
 
     Args:
         limits: What a slow or hostile apiserver may cost. The processes share `concurrency`.
-        alone: Asks where one process is enough, and for the processes that could not start or were lost.
-        command: Starts a process that does a `Task`, see `mirror.apiserver.process_pool.work`; a descriptor's number is
-            added.
+        single_process: Asks where one process is enough, and for the processes that could not start or were lost.
+        command: Starts a process that does a `Task`, see `run_task`; a descriptor's number is added.
         cores: How many may compute at the same time.
         apiservers_a_process: From how many on another process is worth its start.
     """
@@ -137,13 +136,13 @@ class WorkerPool:
         self,
         limits: LimitSettings,
         *,
-        alone: SingleProcess,
+        single_process: SingleProcess,
         command: Sequence[str],
         cores: int,
         apiservers_a_process: int = APISERVERS_A_PROCESS,
     ) -> None:
         self._limits = limits
-        self._alone = alone
+        self._single_process = single_process
         self._command = tuple(command)
         self._cores = cores
         self._apiservers_a_process = apiservers_a_process
@@ -157,18 +156,18 @@ class WorkerPool:
         size = self._size(issuers)
         heard: dict[IssuerName, tuple[Answer | Unusable, ...]] = {}
 
-        def told(name: IssuerName, answers: tuple[Answer | Unusable, ...]) -> None:
+        def on_answer(name: IssuerName, answers: tuple[Answer | Unusable, ...]) -> None:
             heard[name] = answers
             progress(name)
 
         if size > 1:
-            with closing(self._together(_jobs(issuers, self._limits, turn, ends_at, size))) as answered:
+            with closing(self._together(_tasks(issuers, self._limits, turn, ends_at, size))) as answered:
                 for name, answers in answered:
-                    told(name, answers)
+                    on_answer(name, answers)
         # Whom a process left unasked that was lost, as for want of memory; everybody, where no process could start.
         silent = [issuer for issuer in issuers if issuer.name not in heard]
         if silent:
-            self._alone.tell(silent, turn=turn, told=told, ends_at=ends_at)
+            self._single_process.poll_each(silent, turn=turn, on_answer=on_answer, ends_at=ends_at)
         return {issuer.name: heard.get(issuer.name, ()) for issuer in issuers}
 
     def cancel(self) -> None:
@@ -176,25 +175,25 @@ class WorkerPool:
         with self._lock:
             self._cancelled = True
         self._kill()
-        self._alone.cancel()
+        self._single_process.cancel()
 
     def _size(self, issuers: Sequence[Issuer]) -> int:
         asked = sum(issuer.expected_answers for issuer in issuers)
         return min(self._cores, MOST_PROCESSES, self._limits.concurrency, asked // self._apiservers_a_process)
 
-    def _together(self, jobs: Sequence[Task]) -> Generator[tuple[IssuerName, tuple[Answer | Unusable, ...]]]:
+    def _together(self, tasks: Sequence[Task]) -> Generator[tuple[IssuerName, tuple[Answer | Unusable, ...]]]:
         """What the processes tell, until all have ended."""
-        left_seconds = jobs[0].ends_at + _LAST_WORDS_SECONDS - time.monotonic()
+        left_seconds = tasks[0].ends_at + _LAST_WORDS_SECONDS - time.monotonic()
         with suppress(OSError), ExitStack() as stack:  # OSError: a process cannot start, as over a limit of them
-            lines = [stack.enter_context(self._process()) for _ in jobs]
+            lines = [stack.enter_context(self._process()) for _ in tasks]
             # Whatever a process does, even reading nothing: its end ends every waiting for it.
             timer = Timer(left_seconds, self._kill)
             stack.callback(timer.cancel)
             timer.start()
-            for line, job in zip(lines, jobs, strict=True):
+            for line, task in zip(lines, tasks, strict=True):
                 with suppress(OSError):  # it is gone already: nothing will come from it
-                    send_task(line, job)
-            yield from _told(lines)
+                    send_task(line, task)
+            yield from _received(lines)
 
     @contextmanager
     def _process(self) -> "Iterator[Connection]":
@@ -228,7 +227,7 @@ class WorkerPool:
                 process.kill()
 
 
-def _jobs(issuers: Sequence[Issuer], limits: LimitSettings, turn: int, ends_at: float, size: int) -> tuple[Task, ...]:
+def _tasks(issuers: Sequence[Issuer], limits: LimitSettings, turn: int, ends_at: float, size: int) -> tuple[Task, ...]:
     """Shares of equal size, made anew in each turn: who is slow, or dead, stands beside others every time."""
     mixed = Random(turn).sample(tuple(issuers), len(issuers))  # noqa: S311  no secret
     share = replace(limits, concurrency=limits.concurrency // size)
@@ -240,7 +239,7 @@ def _bare(issuer: Issuer) -> Issuer:
     return replace(issuer, discovery_extra={})
 
 
-def _told(lines: "list[Connection]") -> Iterator[tuple[IssuerName, tuple[Answer | Unusable, ...]]]:
+def _received(lines: "list[Connection]") -> Iterator[tuple[IssuerName, tuple[Answer | Unusable, ...]]]:
     """What comes over the lines until all are closed."""
     from multiprocessing.connection import wait  # noqa: PLC0415  most passes do without
 
@@ -249,8 +248,8 @@ def _told(lines: "list[Connection]") -> Iterator[tuple[IssuerName, tuple[Answer 
         ready = wait(open_lines)
         for line in [each for each in open_lines if each in ready]:
             try:
-                told = line.recv()
+                answer = line.recv()
             except Exception:  # noqa: BLE001  it was closed, or broke off within a message: nothing more comes from there
                 open_lines.remove(line)
             else:
-                yield told
+                yield answer

@@ -127,10 +127,10 @@ _BAD_SETTING = re.compile(r"Invalid|Unsupported|Unknown|NoRegion")
 _FILE_LIBRARIES = frozenset({"PEM", "X509"})
 
 
-def code_of(error: Exception, told: Mapping[str, Any]) -> str:
-    """The code of `error`; `told` is the store's answer, empty where there was none."""
+def code_of(error: Exception, response: Mapping[str, Any]) -> str:
+    """The code of `error`; `response` is the store's answer, empty where there was none."""
     if isinstance(error, boto.ClientError):
-        raw = stated_code(told)
+        raw = stated_code(response)
         return _SAME_AS.get(raw, raw)
     inner = getattr(error, "kwargs", {}).get("error", error)  # botocore keeps the error below its own as a member
     if isinstance(error, boto.ProxyConnectionError) or isinstance(inner, LocationParseError):
@@ -142,10 +142,10 @@ def code_of(error: Exception, told: Mapping[str, Any]) -> str:
     return next((code for kind, code in _CODES if isinstance(error, kind)), _code_of_name(error))
 
 
-def stated_code(told: Mapping[str, Any]) -> str:
+def stated_code(response: Mapping[str, Any]) -> str:
     """The code that the store states, or the HTTP status where it states none."""
-    status = told.get("ResponseMetadata", {}).get("HTTPStatusCode", UNKNOWN)
-    code = str(told.get("Error", {}).get("Code") or status)
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", UNKNOWN)
+    code = str(response.get("Error", {}).get("Code") or status)
     return code if _CODE.fullmatch(code) else UNKNOWN
 
 
@@ -264,7 +264,7 @@ S3_ERRORS = (
     OSError,
     CancelledError,
 )
-"""What botocore and the libraries below it raise, also in the middle of a body, and what `Bounded` raises."""
+"""What botocore and the libraries below it raise, also in the middle of a body, and what `DeadlineExecutor` raises."""
 
 _STS_OPERATIONS = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity"})
 _PROFILE_VARIABLES = ("AWS_DEFAULT_PROFILE", "AWS_PROFILE")  # in botocore's order
@@ -315,11 +315,11 @@ def bucket_error(error: Exception, attempt: S3Operation) -> BucketError:
     return BucketError(attempt.sentence(), cause=cause_of(error, told, code), remedy=remedy, code=code)
 
 
-def cause_of(error: Exception, told: Mapping[str, Any], code: str) -> str:
-    """What the outside world said, in one short line without any secret; `told` is the service's own answer."""
+def cause_of(error: Exception, response: Mapping[str, Any], code: str) -> str:
+    """What the outside world said, in one short line without any secret; `response` is the service's own answer."""
     if isinstance(error, boto.ClientError):
         # Only these two: the other members of an S3 error hold key ids, tokens and the string that was signed.
-        return _clean(f"{stated_code(told)}: {told.get('Error', {}).get('Message', '')}")
+        return _clean(f"{stated_code(response)}: {response.get('Error', {}).get('Message', '')}")
     if code == "Cancelled":
         return ""
     if code == "CredentialRetrieval":
@@ -332,14 +332,14 @@ def _clean(text: str, *, max_characters: int = 300) -> str:
     return without_users.strip().rstrip(":")[:max_characters]
 
 
-def _remedy(code: str, told: Mapping[str, Any], attempt: S3Operation) -> str:
-    region = _right_region(told)
+def _remedy(code: str, response: Mapping[str, Any], attempt: S3Operation) -> str:
+    region = _right_region(response)
     if code == "PermanentRedirect" and region:
         template = REMEDY_RIGHT_REGION
-    elif code == "AccessDenied" and "kms:" in str(told.get("Error", {}).get("Message", "")).lower():
+    elif code == "AccessDenied" and "kms:" in str(response.get("Error", {}).get("Message", "")).lower():
         template = REMEDY_KMS
     else:
-        template = REMEDIES.get(code, REMEDY_OTHER if told else REMEDY_NO_ANSWER)
+        template = REMEDIES.get(code, REMEDY_OTHER if response else REMEDY_NO_ANSWER)
     if code == "AccessDenied" and attempt.publish.expected_bucket_owner:
         template += " " + REMEDY_OWNER
     return template.format_map(_words(attempt, region))
@@ -370,10 +370,10 @@ def _profile(publish: PublishSettings) -> tuple[str, str]:
     return next(((name, variable) for name, variable in found if name), ("default", "publish.profile"))
 
 
-def _right_region(told: Mapping[str, Any]) -> str:
+def _right_region(response: Mapping[str, Any]) -> str:
     """The region that the store itself names: an S3 error has `Region`, every answer of AWS the header."""
-    headers = told.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    region = str(told.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region") or "")
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    region = str(response.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region") or "")
     return region if re.fullmatch(r"[a-z0-9-]{2,40}", region) else ""
 
 

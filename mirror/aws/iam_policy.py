@@ -242,19 +242,19 @@ class _Statement:
     negated: frozenset[str] = field(default_factory=frozenset)
 
 
-def grants(policy: str, bucket: str, wanted: Iterable[ObjectKey], partition: str) -> Grants | None:
+def grants(policy: str, bucket: str, desired_keys: Iterable[ObjectKey], partition: str) -> Grants | None:
     """Judge the text of a policy; None when it is no policy.
 
     Args:
         policy: The JSON text (IAM JSON policy elements reference).
         bucket: The bucket's name.
-        wanted: The keys that everybody should be able to read.
+        desired_keys: The keys that everybody should be able to read.
         partition: The second word of its ARNs: `aws`, or that of China or a government's cloud.
     """
     statements = _public_statements(policy)
     if statements is None:
         return None
-    arns = {key: f"arn:{partition}:s3:::{bucket}/{key}" for key in wanted}
+    arns = {key: f"arn:{partition}:s3:::{bucket}/{key}" for key in desired_keys}
     plain = [each for each in statements if not each.conditions]
     allowing = [each for each in plain if each.allows]
     denying = [each for each in statements if not each.allows and not each.conditions <= _HARMLESS_DENIAL]
@@ -316,12 +316,12 @@ def _reads(statement: _Statement, arn: str) -> bool:
     return (acts != ("NotAction" in statement.negated)) and (covers != ("NotResource" in statement.negated))
 
 
-def _wider(allowing: Iterable[_Statement], wanted: frozenset[str]) -> Iterator[str]:
+def _wider(allowing: Iterable[_Statement], allowed: frozenset[str]) -> Iterator[str]:
     for each in allowing:
         if "NotResource" in each.negated:
             yield f"everything but {', '.join(each.resources)}"
         elif any(_matches_pattern(action, _GET, ignoring_case=True) for action in each.actions):
-            yield from (resource for resource in each.resources if resource not in wanted)
+            yield from (resource for resource in each.resources if resource not in allowed)
 
 
 def _dangerous(allowing: Iterable[_Statement]) -> Iterator[str]:
@@ -361,24 +361,24 @@ NOTHING = PolicyDocument(document(), (), ())
 """The policy of a bucket that has none."""
 
 
-def is_right(standing: PolicyDocument, wanted: Statement) -> bool:
+def is_right(current_policy: PolicyDocument, desired: Statement) -> bool:
     """Whether our statement stands exactly once and says exactly what it should, in whatever order."""
-    return len(standing.ours) == 1 and _normal(standing.ours[0]) == _normal(wanted)
+    return len(current_policy.ours) == 1 and _normal(current_policy.ours[0]) == _normal(desired)
 
 
-def is_within(standing: PolicyDocument, wanted: Statement) -> bool:
+def is_within(current_policy: PolicyDocument, desired: Statement) -> bool:
     """Whether our statement as it stands opens nothing that it should not."""
     return all(
-        {**_normal(each), "Resource": None} == {**_normal(wanted), "Resource": None}
-        and _as_set(each.get("Resource", [])) <= _as_set(wanted["Resource"])
-        for each in standing.ours
+        {**_normal(each), "Resource": None} == {**_normal(desired), "Resource": None}
+        and _as_set(each.get("Resource", [])) <= _as_set(desired["Resource"])
+        for each in current_policy.ours
     )
 
 
-def merged(standing: PolicyDocument, wanted: Statement) -> str:
+def merged(current_policy: PolicyDocument, desired: Statement) -> str:
     """The text of the policy with our statement behind those of others, which stay as they are."""
-    members = {name: value for name, value in standing.members.items() if name != "Statement"}
-    return compact({**members, "Statement": [*standing.foreign, wanted]})
+    members = {name: value for name, value in current_policy.members.items() if name != "Statement"}
+    return compact({**members, "Statement": [*current_policy.foreign, desired]})
 
 
 def _normal(statement: Statement) -> dict[str, Any]:
@@ -390,9 +390,9 @@ def _as_set(value: Any) -> frozenset[str]:
     return frozenset(map(str, value if isinstance(value, list) else [value]))
 
 
-def opened(standing: PolicyDocument) -> frozenset[str]:
+def opened(current_policy: PolicyDocument) -> frozenset[str]:
     """The resources that our statement opens now, whole."""
-    return frozenset().union(*(_as_set(each.get("Resource", [])) for each in standing.ours))
+    return frozenset().union(*(_as_set(each.get("Resource", [])) for each in current_policy.ours))
 
 
 # ------------------------------------------------------------------------------------- statements of others

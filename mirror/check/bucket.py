@@ -176,7 +176,7 @@ def _policy(
         return
     if not is_served_by_bucket(publish):
         found = replace(found, missing=(), denied=())
-    yield from _judged(place, found, len(keys))
+    yield from _policy_results(place, found, len(keys))
 
 
 def _none(place: CheckTarget, publish: PublishSettings, facts: BucketFacts) -> CheckResult:
@@ -189,25 +189,25 @@ def _none(place: CheckTarget, publish: PublishSettings, facts: BucketFacts) -> C
     return place.failed("policy.none", "There is no bucket policy: nobody can read the documents.", _READERS)
 
 
-def _judged(place: CheckTarget, found: Grants, total: int) -> Iterator[CheckResult]:
-    if found.denied:
-        sentence = f"The bucket policy denies reading to everybody: {_some(found.denied)}."
+def _policy_results(place: CheckTarget, grants: Grants, total: int) -> Iterator[CheckResult]:
+    if grants.denied:
+        sentence = f"The bucket policy denies reading to everybody: {_some(grants.denied)}."
         yield place.failed("policy.denies", sentence, "Remove or narrow the Deny statement.")
-    if found.missing:
-        sentence = f"The bucket policy lets not everybody read {counted(len(found.missing), 'published key')}: "
-        conditions = f" (conditions of {_some(found.conditional)} are not judged)" if found.conditional else ""
-        yield place.failed("policy.narrow", f"{sentence}{_some(found.missing)}{conditions}.", _READERS)
-    if found.dangerous:
-        sentence = f"The bucket policy lets everybody do more than read: {_some(found.dangerous)}."
+    if grants.missing:
+        sentence = f"The bucket policy lets not everybody read {counted(len(grants.missing), 'published key')}: "
+        conditions = f" (conditions of {_some(grants.conditional)} are not judged)" if grants.conditional else ""
+        yield place.failed("policy.narrow", f"{sentence}{_some(grants.missing)}{conditions}.", _READERS)
+    if grants.dangerous:
+        sentence = f"The bucket policy lets everybody do more than read: {_some(grants.dangerous)}."
         yield place.failed(
             "policy.dangerous",
             sentence,
             f"Take it away at once: who can write the JWKS can be any pod. {_RENDER_BUCKET_POLICY}.",
         )
-    if found.wider:
-        sentence = f"The bucket policy lets everybody read more than the published keys: {_some(found.wider)}."
+    if grants.wider:
+        sentence = f"The bucket policy lets everybody read more than the published keys: {_some(grants.wider)}."
         yield place.warning("policy.wider", sentence, f"Name exactly the published keys: {_RENDER_BUCKET_POLICY}.")
-    if not (found.denied or found.missing or found.dangerous or found.wider):
+    if not (grants.denied or grants.missing or grants.dangerous or grants.wider):
         yield place.ok("policy.exact", f"The bucket policy lets everybody read no more than {counted(total, 'key')}.")
 
 

@@ -184,24 +184,24 @@ class BucketSetting(Generic[T]):
     empty: T
 
 
-def block(told: Any) -> PublicAccessBlock | None:
+def block(response: Any) -> PublicAccessBlock | None:
     """The public access block of a bucket or an account."""
-    members = told["PublicAccessBlockConfiguration"]
+    members = response["PublicAccessBlockConfiguration"]
     return PublicAccessBlock(*(bool(members.get(name)) for name in _BLOCK_MEMBERS))
 
 
-def _ownership(told: Any) -> str:
-    rules = told["OwnershipControls"].get("Rules") or [{}]
+def _ownership(response: Any) -> str:
+    rules = response["OwnershipControls"].get("Rules") or [{}]
     return str(rules[0].get("ObjectOwnership", ""))
 
 
-def _public_grants(told: Any) -> tuple[str, ...]:
-    grants = told.get("Grants", ())
+def _public_grants(response: Any) -> tuple[str, ...]:
+    grants = response.get("Grants", ())
     return tuple(str(each["Permission"]) for each in grants if str(each["Grantee"].get("URI", "")).endswith(_EVERYBODY))
 
 
-def _encryption(told: Any) -> str:
-    rules = told["ServerSideEncryptionConfiguration"].get("Rules") or [{}]
+def _encryption(response: Any) -> str:
+    rules = response["ServerSideEncryptionConfiguration"].get("Rules") or [{}]
     return str(rules[0].get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm", ""))
 
 
@@ -371,9 +371,9 @@ def _owner(publish: PublishSettings) -> Any:
     return {} if owner is None else {"ExpectedBucketOwner": owner}
 
 
-def _region_in(told: Any) -> str | None:
-    headers = told.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    region = headers.get("x-amz-bucket-region") or told.get("BucketRegion")
+def _region_in(response: Any) -> str | None:
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    region = headers.get("x-amz-bucket-region") or response.get("BucketRegion")
     return str(region) if region else None
 
 
@@ -407,7 +407,7 @@ def signing_state(
     if keys is None:
         keys = LedgerVerifier(settings.name, {})  # nobody is believed by a signature, and each can still be read
     configured = {repository_paths(issuer).ledger: issuer for issuer in issuers}
-    found = () if head is None else tuple(_judged(repository, head, keys, configured))
+    found = () if head is None else tuple(_ledger_verdicts(repository, head, keys, configured))
     return SigningState(sample, warning=signing_key_warning(settings), ledgers=found)
 
 
@@ -420,7 +420,7 @@ def _sample(settings: Settings, keys: LedgerVerifier | None) -> SignatureHeader 
     return trust.verify(_SAMPLE, trust.sign(_SAMPLE, _SAMPLE_ISSUER), _SAMPLE_ISSUER)
 
 
-def _judged(
+def _ledger_verdicts(
     repository: GitRepository, head: CommitId, keys: LedgerVerifier, configured: Mapping[str, IssuerUrl]
 ) -> Iterator[LedgerVerdict]:
     paths = [path for path in repository.list_paths(head, _LEDGERS) if path.endswith(_FILE)]

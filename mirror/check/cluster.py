@@ -35,22 +35,22 @@ def keys(issuer: Issuer, observations: Sequence[Observation], public: Sequence[K
         yield from _against_public(issuer, shown, {key.thumbprint: key for key in public})
 
 
-def _each(issuer: Issuer, heard: Sequence[Observed]) -> Iterator[CheckResult]:
+def _each(issuer: Issuer, observed: Sequence[Observed]) -> Iterator[CheckResult]:
     told: set[tuple[str, tuple[Key, ...]]] = set()
-    for each in heard:
+    for each in observed:
         if (each.apiserver, each.keys) not in told:
             told.add((each.apiserver, each.keys))
             sentence = f"It shows {', '.join(key_name(key) for key in each.keys)}."
             yield CheckTarget(Component.KEYS, each.apiserver, issuer.name).ok("keys.shown", sentence)
 
 
-def _everywhere(key: Key, heard: Sequence[Observed]) -> bool:
-    return all(key.thumbprint in {other.thumbprint for other in each.keys} for each in heard)
+def _everywhere(key: Key, observed: Sequence[Observed]) -> bool:
+    return all(key.thumbprint in {other.thumbprint for other in each.keys} for each in observed)
 
 
-def _partial(issuer: Issuer, key: Key, heard: Sequence[Observed]) -> CheckResult:
-    holders = [each.apiserver for each in heard if key.thumbprint in {other.thumbprint for other in each.keys}]
-    others = [each.apiserver for each in heard if each.apiserver not in holders]
+def _partial(issuer: Issuer, key: Key, observed: Sequence[Observed]) -> CheckResult:
+    holders = [each.apiserver for each in observed if key.thumbprint in {other.thumbprint for other in each.keys}]
+    others = [each.apiserver for each in observed if each.apiserver not in holders]
     without = f"not {', '.join(dict.fromkeys(others))}" if others else "but not in each of its answers"
     sentence = f"{', '.join(dict.fromkeys(holders))} shows {key_name(key)}, {without}."
     remedy = (
@@ -61,9 +61,9 @@ def _partial(issuer: Issuer, key: Key, heard: Sequence[Observed]) -> CheckResult
 
 
 def _against_public(
-    issuer: Issuer, shown: Mapping[Thumbprint, Key], public: Mapping[Thumbprint, Key]
+    issuer: Issuer, keys: Mapping[Thumbprint, Key], public: Mapping[Thumbprint, Key]
 ) -> Iterator[CheckResult]:
-    for thumbprint, key in shown.items():
+    for thumbprint, key in keys.items():
         if thumbprint not in public:
             sentence = f"{key_name(key)} is not public: clouds refuse tokens that are signed with it."
             remedy = (
@@ -72,13 +72,13 @@ def _against_public(
             )
             yield CheckTarget(Component.KEYS, thumbprint, issuer.name).warning("keys.not_public", sentence, remedy)
     for thumbprint, key in public.items():
-        if thumbprint not in shown:
+        if thumbprint not in keys:
             sentence = f"{key_name(key)} is public, and no apiserver that answered shows it."
             remedy = f"It retires, or was put there by somebody else: `oidc-mirror status {issuer.name}` tells."
             yield CheckTarget(Component.KEYS, thumbprint, issuer.name).note("keys.only_public", sentence, remedy)
-    if set(shown) == set(public):
+    if set(keys) == set(public):
         place = CheckTarget(Component.KEYS, "public", issuer.name)
-        yield place.ok("keys.public", f"What the apiservers show is public, exactly: {counted(len(shown), 'key')}.")
+        yield place.ok("keys.public", f"What the apiservers show is public, exactly: {counted(len(keys), 'key')}.")
 
 
 def apiservers(issuer: Issuer, observations: Sequence[Observation], now: datetime) -> Iterator[CheckResult]:
@@ -143,16 +143,16 @@ def tokens(issuer: Issuer, now: datetime) -> Iterator[CheckResult]:
         place = CheckTarget(Component.CONFIGURATION, str(path), issuer.name)
         yield from privacy("auth.token_file", path, issuer.name)
         token = read_token(path, issuer.audiences)
-        yield from _judged(place, "auth.token_file", token, now)
+        yield from _token_results(place, "auth.token_file", token, now)
     if issuer.probe_token_file is not None:
         path = issuer.probe_token_file
         place = CheckTarget(Component.CONFIGURATION, str(path), issuer.name)
         yield from privacy("probe_token_file", path, issuer.name)
         # A probe is a token for a cloud: here no audience is a wrong one.
-        yield from _judged(place, "probe_token_file", read_token(path, (), clouds=()), now)
+        yield from _token_results(place, "probe_token_file", read_token(path, (), clouds=()), now)
 
 
-def _judged(place: CheckTarget, key: str, token: str | Reason, now: datetime) -> Iterator[CheckResult]:
+def _token_results(place: CheckTarget, key: str, token: str | Reason, now: datetime) -> Iterator[CheckResult]:
     if isinstance(token, Reason):
         yield place.of_reason(CheckLevel.FAILED, token)
         return

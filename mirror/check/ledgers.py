@@ -65,9 +65,9 @@ def _signers(place: CheckTarget, signing: SigningState) -> Iterator[CheckResult]
             yield place.ok("ledger.signed", sentence)
 
 
-def _unsigned(place: CheckTarget, found: Iterable[LedgerVerdict]) -> Iterator[CheckResult]:
+def _unsigned(place: CheckTarget, verdicts: Iterable[LedgerVerdict]) -> Iterator[CheckResult]:
     """The ledgers without any signature, in one finding: before the first signed pass that is all of them."""
-    bare = [each for each in found if each.verdict is None]
+    bare = [each for each in verdicts if each.verdict is None]
     ours, others = [each for each in bare if each.is_configured], [each for each in bare if not each.is_configured]
     if ours:
         sentence = f"{counted(len(ours), 'ledger')} without a signature, so not believed: {_listed(ours)}."
@@ -78,8 +78,8 @@ def _unsigned(place: CheckTarget, found: Iterable[LedgerVerdict]) -> Iterator[Ch
         yield place.note("ledger.unsigned", sentence)
 
 
-def _unbelieved(found: Iterable[LedgerVerdict]) -> Iterator[CheckResult]:
-    for each in found:
+def _unbelieved(verdicts: Iterable[LedgerVerdict]) -> Iterator[CheckResult]:
+    for each in verdicts:
         if not isinstance(each.verdict, VerificationFailure):
             continue
         place = CheckTarget(Component.GIT, each.path)
@@ -103,9 +103,9 @@ _CODES = {
 
 
 def _trusted(
-    place: CheckTarget, settings: RepositorySettings, found: Iterable[LedgerVerdict], *, issuers: int
+    place: CheckTarget, settings: RepositorySettings, verdicts: Iterable[LedgerVerdict], *, issuers: int
 ) -> CheckResult:
-    signed = [each for each in found if each.is_configured and _is_signed_for_us(each)]
+    signed = [each for each in verdicts if each.is_configured and _is_signed_for_us(each)]
     if signed:
         sentence = (
             f"Other mirrors sign the ledgers of this repository ({_listed(signed)}), and this one has no signing key."
@@ -128,7 +128,7 @@ def _is_signed_for_us(each: LedgerVerdict) -> bool:
     return isinstance(each.verdict, VerificationFailure) and each.verdict.code == "unknown_signer"
 
 
-def _listed(found: Sequence[LedgerVerdict]) -> str:
-    shown = [each.issuer or each.path for each in found[:_SHOWN]]
-    more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+def _listed(verdicts: Sequence[LedgerVerdict]) -> str:
+    shown = [each.issuer or each.path for each in verdicts[:_SHOWN]]
+    more = [f"and {len(verdicts) - _SHOWN} more"] if len(verdicts) > _SHOWN else []
     return ", ".join([*shown, *more])

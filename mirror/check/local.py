@@ -164,17 +164,17 @@ def circular(
         yield place.warning(CODE, each.sentence, REMEDY)
 
 
-def _who(place: CheckTarget, publish: PublishSettings, found: Identity | Unavailable) -> CheckResult:
-    if isinstance(found, Identity):
-        return place.ok("credentials.identity", f"They make the mirror {found.arn} of account {found.account}.")
-    sentence = f"STS does not say who the mirror is: {found.code}"
-    sentence += f" ({found.cause})." if found.cause else "."
+def _who(place: CheckTarget, publish: PublishSettings, identity: Identity | Unavailable) -> CheckResult:
+    if isinstance(identity, Identity):
+        return place.ok("credentials.identity", f"They make the mirror {identity.arn} of account {identity.account}.")
+    sentence = f"STS does not say who the mirror is: {identity.code}"
+    sentence += f" ({identity.cause})." if identity.cause else "."
     if not is_aws(publish):
         return place.note("credentials.unknown", f"{sentence} Stores that are not AWS have no such service.")
-    if found.code in _UNREACHED:
-        return place.warning("credentials.unknown", sentence, found.remedy)
-    code = "credentials.expired" if found.code == "ExpiredToken" else "credentials.refused"
-    return place.failed(code, sentence, found.remedy)
+    if identity.code in _UNREACHED:
+        return place.warning("credentials.unknown", sentence, identity.remedy)
+    code = "credentials.expired" if identity.code == "ExpiredToken" else "credentials.refused"
+    return place.failed(code, sentence, identity.remedy)
 
 
 def git(settings: RepositorySettings, view: HistoryView, *, issuers: int) -> Iterator[CheckResult]:

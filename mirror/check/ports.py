@@ -1,4 +1,4 @@
-"""What the doctor needs beyond the ports of a pass: small protocols, each with one real adapter and one fake."""
+"""What the checks need beyond the ports of a pass: small protocols, each with one real adapter and one fake."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -153,7 +153,7 @@ LockHolder = Callable[[Path], str | None]
 
 @dataclass(frozen=True, slots=True)
 class CheckClients:
-    """Everything that the doctor looks with. `cancel` makes whatever runs end soon; callable from any thread."""
+    """Everything that the checks look with. `cancel` makes whatever runs end soon; callable from any thread."""
 
     source: ApiserverClient
     view: PublicEndpoint

@@ -93,7 +93,7 @@ def _not_seen(
 
 def _believed(place: CheckTarget, publication: PublishedIssuer, discovery: bytes, jwks: bytes) -> PublicDocuments:
     answer = Answer(publication.url, discovery, jwks)
-    found = observe(answer, issuer=publication.url, policy=publication.issuer.keys, known=frozenset())
+    found = observe(answer, issuer=publication.url, policy=publication.issuer.keys, already_checked=frozenset())
     if not isinstance(found, Observed):
         reasons = tuple(place.failed(f"public.{each.code}", each.sentence, _NOT_OURS) for each in found.reasons)
         return PublicDocuments(reasons)

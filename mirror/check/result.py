@@ -112,7 +112,7 @@ class CheckReport:
 
     @property
     def exit_status(self) -> ExitStatus:
-        """1 when a finding failed; a change that waits for an operator is not the doctor's business."""
+        """1 when a finding failed; a change that waits for an operator is not the business of the checks."""
         return ExitStatus.FAILED if self.counts[CheckLevel.FAILED] else ExitStatus.CURRENT
 
     @property
@@ -134,7 +134,7 @@ def to_json(diagnosis: CheckReport) -> dict[str, object]:
                 "code": each.code,
                 "sentence": each.sentence,
                 "remedy": each.remedy,
-                "stations": [str(station) for station in each.components],
+                "stations": [str(component) for component in each.components],
             }
             for each in diagnosis.causes
         ],
@@ -188,9 +188,9 @@ def _where(cause: Known) -> tuple[Component, ...]:
     return WHERE[cause.area] + more
 
 
-def stations(found: tuple[CheckCause, ...]) -> tuple[Component, ...]:
+def components_of(causes: tuple[CheckCause, ...]) -> tuple[Component, ...]:
     """Where the causes show, those of the likeliest cause first, none twice."""
-    return tuple(dict.fromkeys(station for cause in found for station in cause.components))
+    return tuple(dict.fromkeys(component for cause in causes for component in cause.components))
 
 
 def named_issuers(text: str, settings: Settings) -> frozenset[IssuerName]:
@@ -199,14 +199,14 @@ def named_issuers(text: str, settings: Settings) -> frozenset[IssuerName]:
     return frozenset(found or {each.name for each in settings.issuers})
 
 
-def sort_by_cause(diagnosis: CheckReport, found: tuple[CheckCause, ...]) -> CheckReport:
+def sort_by_cause(diagnosis: CheckReport, causes: tuple[CheckCause, ...]) -> CheckReport:
     """The diagnosis with the causes, and its findings in their order."""
-    order = stations(found)
+    order = components_of(causes)
 
     def place(finding: CheckResult) -> int:
         return order.index(finding.component) if finding.component in order else len(order)
 
-    return replace(diagnosis, findings=tuple(sorted(diagnosis.findings, key=place)), causes=found)
+    return replace(diagnosis, findings=tuple(sorted(diagnosis.findings, key=place)), causes=causes)
 
 
 def _texts(issuer: Issuer) -> tuple[IssuerUrl, ...]:

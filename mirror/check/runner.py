@@ -26,8 +26,8 @@ from mirror.trust.discovery import observe
 
 EVERYWHERE = frozenset(Component)
 WORKERS = 16
-STATION_SECONDS = 75.0
-"""How long a station may take, unless `limits.source_deadline` lets the hearing of the apiservers take longer."""
+COMPONENT_SECONDS = 75.0
+"""How long a component may take, unless `limits.source_deadline` lets polling the apiservers take longer."""
 _MARGIN_SECONDS = 15.0
 _OWN_CODES = frozenset({"station.timeout", "station.broken"})
 _DEFECT = "This is a defect of oidc-mirror: please report it with this sentence."
@@ -35,7 +35,7 @@ _DEFECT = "This is a defect of oidc-mirror: please report it with this sentence.
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One station's work, and where its own failure would be told."""
+    """One component's work, and where its own failure is reported."""
 
     place: CheckTarget
     work: Callable[[], Iterable[CheckResult]]
@@ -43,7 +43,7 @@ class _Job:
 
 @dataclass(slots=True)
 class _SharedResults:
-    """What jobs leave for the stations that come after them; each key is written by one job."""
+    """What jobs leave for the components that come after them; each key is written by one job."""
 
     observations: dict[IssuerName, tuple[Observation, ...]] = field(default_factory=dict)
     public: dict[IssuerName, PublicDocuments] = field(default_factory=dict)
@@ -51,46 +51,46 @@ class _SharedResults:
 
 def run_checks(
     settings: Settings,
-    instruments: CheckClients,
+    clients: CheckClients,
     now: datetime,
     *,
     names: frozenset[IssuerName],
-    stations: frozenset[Component] = EVERYWHERE,
-    station_seconds: float | None = None,
+    components: frozenset[Component] = EVERYWHERE,
+    component_seconds: float | None = None,
 ) -> CheckReport:
-    """Look at every station, and give all findings: what all issuers share first, then issuer by issuer.
+    """Check every component, and give all results: what all issuers share first, then issuer by issuer.
 
     Args:
         settings: The whole configuration: what others publish in a bucket belongs to what is right there.
-        instruments: What is looked with.
+        clients: What is looked with.
         now: The moment, aware, UTC.
         names: The issuers that are looked at.
-        stations: The stations that are wanted.
-        station_seconds: How long one of them may take; by default what `limits.source_deadline` needs, if more.
+        components: The components that are checked.
+        component_seconds: How long one of them may take; by default what `limits.source_deadline` needs, if more.
     """
     chosen = tuple(issuer for issuer in settings.issuers if issuer.name in names)
     seen = _SharedResults()
-    needed = max(STATION_SECONDS, settings.limits.source_deadline_seconds + _MARGIN_SECONDS)
-    seconds = needed if station_seconds is None else station_seconds
+    needed = max(COMPONENT_SECONDS, settings.limits.source_deadline_seconds + _MARGIN_SECONDS)
+    seconds = needed if component_seconds is None else component_seconds
     bounded = DeadlineExecutor(seconds)
 
     def cancel() -> None:
-        instruments.cancel()
+        clients.cancel()
         bounded.cancel()
 
     def guarded(job: _Job) -> tuple[CheckResult, ...]:
         return _guarded(job, bounded, seconds)
 
     at_once = [
-        _hearing(chosen, instruments, seen),
-        *_shared(settings, chosen, instruments),
-        *_of_issuers(settings, chosen, instruments, now, seen),
+        _poll_apiservers(chosen, clients, seen),
+        *_shared(settings, chosen, clients),
+        *_of_issuers(settings, chosen, clients, now, seen),
     ]
-    wanted = [job for job in at_once if _is_wanted(job, stations)]
+    wanted = [job for job in at_once if _is_wanted(job, components)]
     found = thread_map(guarded, wanted, workers=WORKERS, cancel=cancel)
-    after = [job for job in _from_clusters(chosen, seen, now) if job.place.component in stations]
+    after = [job for job in _from_clusters(chosen, seen, now) if job.place.component in components]
     found += thread_map(guarded, after, workers=1, cancel=cancel)
-    told = (each for each in _flat(found) if each.component in stations or each.code in _OWN_CODES)
+    told = (each for each in _flat(found) if each.component in components or each.code in _OWN_CODES)
     return CheckReport(now, tuple(sorted(told, key=_order(settings))))
 
 
@@ -101,7 +101,7 @@ def _guarded(job: _Job, bounded: DeadlineExecutor, seconds: float) -> tuple[Chec
         sentence = f"It was not done after {seconds:g} s, and was left."
         remedy = "Look at what it asks: a hanging network, file system or helper program."
         return (job.place.failed("station.timeout", sentence, remedy),)
-    except Exception as error:  # noqa: BLE001  one station's defect never hides another's findings
+    except Exception as error:  # noqa: BLE001  one component's defect never hides another's results
         # Only the kind: the text of an unknown error might hold a secret.
         return (job.place.failed("station.broken", f"It failed unexpectedly: {type(error).__name__}.", _DEFECT),)
 
@@ -111,49 +111,49 @@ _SERVES = {
     Component.PUBLIC: frozenset({Component.PUBLIC, Component.KEYS}),
     Component.BUCKET: frozenset({Component.BUCKET, Component.POLICY}),
 }
-"""Jobs whose work is needed, or told, by other stations too."""
+"""Jobs whose work is needed, or reported, by other components too."""
 
 
-def _is_wanted(job: _Job, stations: frozenset[Component]) -> bool:
-    return bool(_SERVES.get(job.place.component, frozenset({job.place.component})) & stations)
+def _is_wanted(job: _Job, components: frozenset[Component]) -> bool:
+    return bool(_SERVES.get(job.place.component, frozenset({job.place.component})) & components)
 
 
-def _hearing(chosen: Sequence[Issuer], instruments: CheckClients, seen: _SharedResults) -> _Job:
+def _poll_apiservers(chosen: Sequence[Issuer], clients: CheckClients, shared: _SharedResults) -> _Job:
     def work() -> tuple[CheckResult, ...]:
-        answers = instruments.source.poll(chosen, turn=0, progress=lambda _: None)
+        answers = clients.source.poll(chosen, turn=0, progress=lambda _: None)
         checked = sound_keys({name: (heard, frozenset()) for name, heard in answers.items()})
         for issuer in chosen:
             known = checked.get(issuer.name, frozenset())
             heard = answers.get(issuer.name, ())
-            seen.observations[issuer.name] = tuple(_judged(issuer, each, known) for each in heard)
+            shared.observations[issuer.name] = tuple(_validated(issuer, each, known) for each in heard)
         return ()
 
     return _Job(CheckTarget(Component.APISERVERS, "apiservers"), work)
 
 
-def _judged(issuer: Issuer, answer: Answer | Unusable, known: frozenset[Thumbprint]) -> Observation:
+def _validated(issuer: Issuer, answer: Answer | Unusable, already_checked: frozenset[Thumbprint]) -> Observation:
     if isinstance(answer, Unusable):
         return answer
-    return observe(answer, issuer=issuer.issuer, policy=issuer.keys, known=known)
+    return observe(answer, issuer=issuer.issuer, policy=issuer.keys, already_checked=already_checked)
 
 
-def _shared(settings: Settings, chosen: Sequence[Issuer], instruments: CheckClients) -> Iterator[_Job]:
+def _shared(settings: Settings, chosen: Sequence[Issuer], clients: CheckClients) -> Iterator[_Job]:
     yield _Job(CheckTarget(Component.CONFIGURATION, "configuration"), partial(configuration, settings))
     yield _Job(
         CheckTarget(Component.STATE, str(settings.state_dir)),
-        partial(state, settings.state_dir, instruments.lock_holder),
+        partial(state, settings.state_dir, clients.lock_holder),
     )
     yield _Job(
         CheckTarget(Component.GIT, str(settings.repository.path)),
-        partial(git, settings.repository, instruments.history, issuers=len(settings.issuers)),
+        partial(git, settings.repository, clients.history, issuers=len(settings.issuers)),
     )
     yield _Job(
-        CheckTarget(Component.CREDENTIALS, "credentials"), partial(circular, settings.issuers, instruments.own_token)
+        CheckTarget(Component.CREDENTIALS, "credentials"), partial(circular, settings.issuers, clients.own_token)
     )
     wanted = {bucket_identity(issuer.publish) for issuer in chosen}
     for each, published in _by_target(settings).items():
         if each in wanted:
-            yield from _of_bucket(settings, published, instruments)
+            yield from _of_bucket(settings, published, clients)
 
 
 def _by_target(settings: Settings) -> Mapping[Target, tuple[PublishedIssuer, ...]]:
@@ -164,9 +164,9 @@ def _by_target(settings: Settings) -> Mapping[Target, tuple[PublishedIssuer, ...
     return found
 
 
-def _of_bucket(settings: Settings, published: Sequence[PublishedIssuer], instruments: CheckClients) -> Iterator[_Job]:
+def _of_bucket(settings: Settings, published: Sequence[PublishedIssuer], clients: CheckClients) -> Iterator[_Job]:
     publish = published[0].issuer.publish
-    aws = instruments.aws
+    aws = clients.aws
     # One bucket may be written with several credentials; its policy is one for all.
     here = [each for each in publications(settings) if _store(each.issuer.publish) == _store(publish)]
     everything = tuple(key for each in here for key in _keys(each))
@@ -187,7 +187,7 @@ def _keys(publication: PublishedIssuer) -> tuple[ObjectKey, ObjectKey]:
 
 
 def _of_issuers(
-    settings: Settings, chosen: Sequence[Issuer], instruments: CheckClients, now: datetime, seen: _SharedResults
+    settings: Settings, chosen: Sequence[Issuer], clients: CheckClients, now: datetime, shared: _SharedResults
 ) -> Iterator[_Job]:
     for issuer in chosen:
         place = CheckTarget(Component.CONFIGURATION, issuer.issuer, issuer.name)
@@ -195,7 +195,7 @@ def _of_issuers(
     names = {issuer.name for issuer in chosen}
     for each in publications(settings):
         if each.issuer.name in names:
-            yield from _of_publication(each, instruments, seen)
+            yield from _of_publication(each, clients, shared)
 
 
 def _files(issuer: Issuer, now: datetime) -> Iterator[CheckResult]:
@@ -203,28 +203,28 @@ def _files(issuer: Issuer, now: datetime) -> Iterator[CheckResult]:
     yield from tokens(issuer, now)
 
 
-def _of_publication(publication: PublishedIssuer, instruments: CheckClients, seen: _SharedResults) -> Iterator[_Job]:
+def _of_publication(publication: PublishedIssuer, clients: CheckClients, shared: _SharedResults) -> Iterator[_Job]:
     name, publish = publication.issuer.name, publication.issuer.publish
 
     def look() -> tuple[CheckResult, ...]:
-        sight = public(publication, instruments.view, instruments.bucket)
+        sight = public(publication, clients.view, clients.bucket)
         if publication.accepts_new_keys_until is None:
-            seen.public[name] = sight
+            shared.public[name] = sight
         return sight.findings
 
     yield _Job(CheckTarget(Component.PUBLIC, publication.url, name), look)
     yield _Job(
         CheckTarget(Component.RIGHTS, publication.url, name),
-        partial(objects, name, publish, _keys(publication), instruments.bucket, instruments.aws),
+        partial(objects, name, publish, _keys(publication), clients.bucket, clients.aws),
     )
 
 
-def _from_clusters(chosen: Sequence[Issuer], seen: _SharedResults, now: datetime) -> Iterator[_Job]:
+def _from_clusters(chosen: Sequence[Issuer], shared: _SharedResults, now: datetime) -> Iterator[_Job]:
     for issuer in chosen:
-        heard = seen.observations.get(issuer.name)
+        heard = shared.observations.get(issuer.name)
         if heard is None:
             continue  # hearing itself failed, and that is told
-        sight = seen.public.get(issuer.name)
+        sight = shared.public.get(issuer.name)
         shown = None if sight is None else sight.keys
         yield _Job(
             CheckTarget(Component.APISERVERS, issuer.issuer, issuer.name), partial(apiservers, issuer, heard, now)
@@ -232,17 +232,17 @@ def _from_clusters(chosen: Sequence[Issuer], seen: _SharedResults, now: datetime
         yield _Job(CheckTarget(Component.KEYS, issuer.issuer, issuer.name), partial(keys, issuer, heard, shown))
 
 
-def _flat(found: Iterable[tuple[CheckResult, ...]]) -> Iterator[CheckResult]:
-    for findings in found:
+def _flat(results: Iterable[tuple[CheckResult, ...]]) -> Iterator[CheckResult]:
+    for findings in results:
         yield from findings
 
 
 def _order(settings: Settings) -> Callable[[CheckResult], tuple[int, int, int]]:
-    """What all share, then issuers as configured; within each by station, the worst first."""
+    """What all share, then issuers as configured; within each by component, the worst first."""
     places = {issuer.name: number for number, issuer in enumerate(settings.issuers, start=1)}
-    stations, levels = list(Component), list(CheckLevel)
+    components, levels = list(Component), list(CheckLevel)
     return lambda each: (
         0 if each.issuer is None else places[each.issuer],
-        stations.index(each.component),
+        components.index(each.component),
         levels.index(each.level),
     )

@@ -55,7 +55,7 @@ def command(
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
     from mirror.check.result import to_json  # noqa: PLC0415  `--help` does without
 
-    _demand_one_question(name, explain, fleet=fleet, configuration=configuration)
+    _require_one_question(name, explain, fleet=fleet, configuration=configuration)
     settings = common(ctx).load()
     if fleet:
         told, found = compared(settings, datetime.now(UTC))
@@ -76,9 +76,9 @@ def _diagnosis(settings: "Settings", name: str | None, text: str | None) -> "Che
     causes = () if text is None else result.causes(text)
     if text is not None and name is None:
         names = result.named_issuers(text, settings)
-    stations = EVERYWHERE if text is None else frozenset(result.stations(causes))
-    with open_check_clients(settings) as instruments, _patience():
-        found = run_checks(settings, instruments, datetime.now(UTC), names=names, stations=stations)
+    components = EVERYWHERE if text is None else frozenset(result.components_of(causes))
+    with open_check_clients(settings) as clients, _patience():
+        found = run_checks(settings, clients, datetime.now(UTC), names=names, components=components)
     return found if text is None else result.sort_by_cause(found, causes)
 
 
@@ -101,7 +101,7 @@ def _as_text(settings: "Settings") -> "CheckReport":
     return CheckReport(datetime.now(UTC), tuple(as_text(settings)))
 
 
-def _demand_one_question(name: str | None, explain: str | None, *, fleet: bool, configuration: bool) -> None:
+def _require_one_question(name: str | None, explain: str | None, *, fleet: bool, configuration: bool) -> None:
     asked = [option for option, given in (("--fleet", fleet), ("--configuration", configuration)) if given]
     if not asked or (len(asked) == 1 and name is None and explain is None):
         return
@@ -137,7 +137,7 @@ def check_lines(diagnosis: CheckReport, issuers: Mapping[IssuerName, IssuerUrl])
             quiet += 1
             continue
         yield _heading(name, issuers)
-        yield from _stations(found)
+        yield from _component_lines(found)
         yield ""
     if quiet:
         yield f"{counted(quiet, 'issuer')} more with nothing to mend."
@@ -150,9 +150,9 @@ def _heading(name: IssuerName | None, issuers: Mapping[IssuerName, IssuerUrl]) -
     return f"{click.style(name, bold=True)}  {escaped(issuers.get(name, IssuerUrl('')))}"
 
 
-def _stations(found: Iterable[CheckResult]) -> Iterator[str]:
-    for station, findings in groupby(found, key=lambda each: each.component):
-        yield f" {click.style(station, underline=True)}"
+def _component_lines(results: Iterable[CheckResult]) -> Iterator[str]:
+    for component, findings in groupby(results, key=lambda each: each.component):
+        yield f" {click.style(component, underline=True)}"
         for subject, about in _by_subject(findings).items():
             yield f"  {escaped(subject)}"
             for before, finding in zip((None, *about), about, strict=False):
@@ -307,7 +307,7 @@ def fleet_lines(
 def findings(
     found: dict[IssuerName, tuple[AnyKey, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]
 ) -> "Iterator[CheckResult]":
-    """What was found, as findings of the doctor."""
+    """What was found, as check results."""
     from mirror.check.result import CheckTarget, Component  # noqa: PLC0415  `--help` does without
     from mirror.trust.weak_keys import keys_used_twice  # noqa: PLC0415  `--help` does without
 

@@ -128,13 +128,13 @@ def lines(biographies: tuple[Biography, ...]) -> Iterator[str]:
 COLOURS = {"published": "green", "retiring": "yellow", "held": "magenta", "revoked": "red", "dropped": None}
 
 
-def _life(life: KeyHistory) -> Iterator[str]:
-    record, status = life.record, str(life.status)
+def _life(history: KeyHistory) -> Iterator[str]:
+    record, status = history.record, str(history.status)
     shown = click.style(status, fg=COLOURS[status], bold=True)
     yield f"  key {escaped(record.key.kid)}  {record.key.alg or '-'}  {shown}"
     yield f"      thumbprint  {record.key.thumbprint}"
     yield f"      first seen  {moment(record.first_seen)}"
-    for step in life.steps:
+    for step in history.steps:
         until = "now" if step.until is None else moment(step.until)
         yield (
             f"      {step.status:<10}  {moment(step.since)}  to {until:<20}  "

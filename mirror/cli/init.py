@@ -88,30 +88,30 @@ class IssuerSuggestion:
 
 
 def suggest_issuer(
-    kubeconfig: Path, login: "Kubeconfig", seen: "ClusterProbe"
+    kubeconfig: Path, login: "Kubeconfig", probe: "ClusterProbe"
 ) -> IssuerSuggestion | tuple[Reason, ...]:
     """Believe the answer as a pass would; or every reason why the cluster cannot be mirrored as it is."""
     from mirror.trust.parsing import read_object  # noqa: PLC0415  `--help` does without
 
-    read = read_object(seen.answer.discovery, "discovery")
+    read = read_object(probe.answer.discovery, "discovery")
     if isinstance(read, Reason):
         return (read,)
     issuer = IssuerUrl(str(read.get("issuer") or ""))
     problems = issuer_problems(issuer, allow_private=False)
     if problems:
         return tuple(_unfit(problem, issuer) for problem in problems)
-    found = IssuerSuggestion(name_from(login.context), issuer, kubeconfig, login, seen)
+    found = IssuerSuggestion(name_from(login.context), issuer, kubeconfig, login, probe)
     strict, opaque = (observe_as(found, policy) for policy in (KeyPolicy(), KeyPolicy(kid="opaque")))
     if not isinstance(strict, Unusable):
         return found
     return strict.reasons if isinstance(opaque, Unusable) else replace(found, opaque=True)
 
 
-def observe_as(found: IssuerSuggestion, policy: KeyPolicy) -> object:
+def observe_as(suggestion: IssuerSuggestion, policy: KeyPolicy) -> object:
     """What a pass with this key policy would make of the answer."""
     from mirror.trust.discovery import observe  # noqa: PLC0415  `--help` does without
 
-    return observe(found.seen.answer, issuer=found.issuer, policy=policy, known=frozenset())
+    return observe(suggestion.seen.answer, issuer=suggestion.issuer, policy=policy, already_checked=frozenset())
 
 
 def name_from(context: str) -> str:
@@ -129,19 +129,19 @@ def _unfit(problem: Reason, issuer: IssuerUrl) -> Reason:
 # ------------------------------------------------------------------------------------------------------ YAML
 
 
-def to_yaml(found: IssuerSuggestion) -> str:
+def to_yaml(suggestion: IssuerSuggestion) -> str:
     """The entry as YAML that the configuration takes, in `issuers` or as a file of `issuers_dir`."""
-    origin = escaped(f"context {found.login.context} of {found.kubeconfig}")
+    origin = escaped(f"context {suggestion.login.context} of {suggestion.kubeconfig}")
     head = (
         f"An issuer entry for oidc-mirror, from {origin}.",
         "Put it under `issuers`, or into a file of issuers_dir, and check what the comments say.",
     )
     lines = [f"# {line}" for line in head]
-    for number, (comments, part) in enumerate(_parts(found)):
+    for number, (comments, part) in enumerate(_parts(suggestion)):
         lines += [f"  # {comment}" for comment in comments] if number else []
         dumped = _dump(part).splitlines()
         lines += [f"{'- ' if number == 0 and at == 0 else '  '}{line}" for at, line in enumerate(dumped)]
-    return "\n".join([*lines, *(f"  # {line}" for line in _hints(found))]) + "\n"
+    return "\n".join([*lines, *(f"  # {line}" for line in _hints(suggestion))]) + "\n"
 
 
 def _dump(part: Mapping[str, object]) -> str:
@@ -158,29 +158,32 @@ def _dump(part: Mapping[str, object]) -> str:
     )
 
 
-def _parts(found: IssuerSuggestion) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
-    yield (), {"name": found.name}
-    yield ("Check: this is what tokens of the cluster have as `iss`, to the letter.",), {"issuer": str(found.issuer)}
-    yield from _apiservers(found)
-    if found.opaque:
+def _parts(suggestion: IssuerSuggestion) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
+    yield (), {"name": suggestion.name}
+    yield (
+        ("Check: this is what tokens of the cluster have as `iss`, to the letter.",),
+        {"issuer": str(suggestion.issuer)},
+    )
+    yield from _apiservers(suggestion)
+    if suggestion.opaque:
         opaque = ("Check: an external signer makes the key ids; they are not those of Kubernetes.",)
         yield opaque, {"keys": {"kid": "opaque"}}
     comments = (
         "Server, CA and login come from this kubeconfig, read again in every pass. For a mirror that runs for years a",
         "ServiceAccount token is better: it may read the documents and nothing else. Then write, instead of this:",
-        f"  tls: {{ca_file: {found.name}-ca.crt}}   and   auth: {{token_file: …}}",
+        f"  tls: {{ca_file: {suggestion.name}-ca.crt}}   and   auth: {{token_file: …}}",
     )
-    yield comments, {"auth": {"kubeconfig": str(found.kubeconfig), "context": found.login.context}}
+    yield comments, {"auth": {"kubeconfig": str(suggestion.kubeconfig), "context": suggestion.login.context}}
 
 
-def _apiservers(found: IssuerSuggestion) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
+def _apiservers(suggestion: IssuerSuggestion) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
     from mirror.apiserver.credentials import IN_CLUSTER_NAME  # noqa: PLC0415  `--help` does without
 
-    seen, server = found.seen, found.seen.answer.apiserver
+    seen, server = suggestion.seen, suggestion.seen.answer.apiserver
     if seen.replicas and seen.replicas == seen.answered:
         comments = ("Check: every replica, as the EndpointSlices of the cluster list them. All of them answered.",)
         yield comments, {"apiservers": list(seen.replicas)}
-        if not found.login.server_name:
+        if not suggestion.login.server_name:
             comments = ("The name in their certificates, because their addresses need not be in there.",)
             yield comments, {"tls": {"server_name": IN_CLUSTER_NAME}}
         return
@@ -190,20 +193,20 @@ def _apiservers(found: IssuerSuggestion) -> Iterator[tuple[tuple[str, ...], Mapp
         yield comments, {"load_balancer": True}
 
 
-def _why_the_server(seen: "ClusterProbe") -> Iterator[str]:
-    for reason in seen.replica_reasons:
+def _why_the_server(probe: "ClusterProbe") -> Iterator[str]:
+    for reason in probe.replica_reasons:
         yield f"The replicas are not known. {escaped(reason.sentence)}"
         yield f"  {escaped(reason.remedy)}"
-    if seen.replicas:
-        yield f"The EndpointSlices list {', '.join(seen.replicas)},"
-        yield f"of which {', '.join(seen.answered) or 'none'} answered from here."
+    if probe.replicas:
+        yield f"The EndpointSlices list {', '.join(probe.replicas)},"
+        yield f"of which {', '.join(probe.answered) or 'none'} answered from here."
     yield "Better than the URL of a load balancer: list every replica, where this machine reaches them."
 
 
-def _hints(found: IssuerSuggestion) -> Iterator[str]:
+def _hints(suggestion: IssuerSuggestion) -> Iterator[str]:
     yield "Check: the audiences of the pods' tokens; a token with one of them is never sent to an apiserver."
     yield "audiences: [sts.amazonaws.com]"
-    place = bucket_url(found.issuer)
+    place = bucket_url(suggestion.issuer)
     if place is not None:
         yield f"Its documents belong into bucket {place.bucket} in {place.region}: see `publish` in the main file."
     yield "Have every ledger in git signed: set `repository.signing_key` in the main file to the key that this makes:"

@@ -93,19 +93,19 @@ def adopt_command(
         remedy = "Give one NAME or more, or `--all`, or `--branch`."
         raise UsageError("It must be clear what is adopted.", remedy=remedy)
     if branch:
-        with open_session(common(ctx), (), signing_key=signing_key, as_it_is=True) as desk:
-            adopt_branch(ctx, desk, yes=yes)
-            run_pass_and_exit(ctx, desk, no_pass=no_pass)
-    with open_session(common(ctx), names, signing_key=signing_key, adopts=True) as desk:
-        wanted = _unknown(desk, demanded=not everything)
+        with open_session(common(ctx), (), signing_key=signing_key, as_it_is=True) as session:
+            adopt_branch(ctx, session, yes=yes)
+            run_pass_and_exit(ctx, session, no_pass=no_pass)
+    with open_session(common(ctx), names, signing_key=signing_key, adopts=True) as session:
+        wanted = _unknown(session, demanded=not everything)
         if not wanted:
             click.echo("The history knows every issuer already: there is nothing to adopt.")
             ctx.exit(ExitStatus.CURRENT)
-        chosen = tuple(each for each in desk.issuers if each in [publication.issuer for publication in wanted])
-        adopt_documents(ctx, replace(desk, issuers=chosen), wanted, yes=yes, no_pass=no_pass)
+        chosen = tuple(each for each in session.issuers if each in [publication.issuer for publication in wanted])
+        adopt_documents(ctx, replace(session, issuers=chosen), wanted, yes=yes, no_pass=no_pass)
 
 
-def adopt_branch(ctx: click.Context, desk: OperatorSession, *, yes: bool) -> None:
+def adopt_branch(ctx: click.Context, session: OperatorSession, *, yes: bool) -> None:
     """Sign every ledger of the branch as it is, by compare-and-swap on the head that was shown.
 
     Raises:
@@ -113,16 +113,16 @@ def adopt_branch(ctx: click.Context, desk: OperatorSession, *, yes: bool) -> Non
         HistoryError: It could not be committed.
         RemoteError: It could not be pushed, or somebody pushed meanwhile.
     """
-    if desk.trust.keys is None:
+    if session.trust.keys is None:
         raise UsageError(
             "Ledgers are not signed here: the branch needs no adoption.", remedy="Set `repository.signing_key` first."
         )
-    ask(ctx, _branch_lines(desk), "Sign these ledgers as they are?", yes=yes)
-    changes = {each.url: LedgerChange(ledger, each.issuer.discovery_extra) for each, ledger in desk.ledgers()}
-    shared = desk.settings.repository.remote is not None
+    ask(ctx, _branch_lines(session), "Sign these ledgers as they are?", yes=yes)
+    changes = {each.url: LedgerChange(ledger, each.issuer.discovery_extra) for each, ledger in session.ledgers()}
+    shared = session.settings.repository.remote is not None
     message = "Sign the ledgers of the branch as they are\n"
     result = commit_ledgers(
-        desk.committer(), desk.history, changes, message=message, now=desk.now, push=shared, attempts=1
+        session.committer(), session.history, changes, message=message, now=session.now, push=shared, attempts=1
     )
     if result.push_error is not None:
         raise RemoteError(
@@ -133,15 +133,15 @@ def adopt_branch(ctx: click.Context, desk: OperatorSession, *, yes: bool) -> Non
     click.echo(f"Committed as {result.commit}." if result.made else "Every ledger was signed already.")
 
 
-def _branch_lines(desk: OperatorSession) -> list[str]:
+def _branch_lines(session: OperatorSession) -> list[str]:
     """What an operator must see: the head and its author, and the keys of every issuer."""
-    base = desk.history.base
-    versions = desk.ports.history.versions(None, most=1, at=base) if base is not None else ()
+    base = session.history.base
+    versions = session.ports.history.versions(None, most=1, at=base) if base is not None else ()
     lines = [f"head    {base or 'none'}"]
     lines += [
         f"author  {escaped(each.author)} at {each.when.isoformat()}: {escaped(each.subject)}" for each in versions
     ]
-    for each, ledger in desk.ledgers():
+    for each, ledger in session.ledgers():
         lines.append(f"{each.issuer.name}: {escaped(each.url)}")
         lines += [
             f"  {record.status}: kid {escaped(record.key.kid)}, thumbprint {record.key.thumbprint}"
@@ -152,37 +152,37 @@ def _branch_lines(desk: OperatorSession) -> list[str]:
 
 
 def adopt_documents(
-    ctx: click.Context, desk: OperatorSession, wanted: list[PublishedIssuer], *, yes: bool, no_pass: bool
+    ctx: click.Context, session: OperatorSession, chosen: list[PublishedIssuer], *, yes: bool, no_pass: bool
 ) -> NoReturn:
-    """Adopt what can be adopted of `wanted` in one commit, and end the command; what cannot be is told (status 1).
+    """Adopt what can be adopted of `chosen` in one commit, and end the command; what cannot be is told (status 1).
 
     Raises:
         HistoryError: It could not be committed.
         RemoteError: It could not be pushed.
     """
-    found = _look_up(desk, wanted)
+    found = _look_up(session, chosen)
     told = [line for each in found for line in _lines(each)]
     decisions = [_decision(each, each.result) for each in found if isinstance(each.result, Adoption)]
     if not decisions:
         click.echo("\n".join(told))
         ctx.exit(ExitStatus.FAILED)
     ask(ctx, told, "Adopt this?", yes=yes)
-    commit(desk, lambda _: decisions)
+    commit(session, lambda _: decisions)
     so_far = ExitStatus.CURRENT if len(decisions) == len(found) else ExitStatus.FAILED
-    run_pass_and_exit(ctx, desk, no_pass=no_pass, so_far=so_far)
+    run_pass_and_exit(ctx, session, no_pass=no_pass, so_far=so_far)
 
 
-def _look_up(desk: OperatorSession, wanted: list[PublishedIssuer]) -> list[_Found]:
+def _look_up(session: OperatorSession, chosen: list[PublishedIssuer]) -> list[_Found]:
     """Ask the apiservers of all issuers at once, and read what is public."""
-    answers = desk.ports.source.poll(desk.issuers, turn=0, progress=lambda _: None)
-    beliefs = validate_answers(desk.issuers, answers, desk.history)
-    return [_find(desk, each, beliefs) for each in wanted]
+    answers = session.ports.source.poll(session.issuers, turn=0, progress=lambda _: None)
+    validated = validate_answers(session.issuers, answers, session.history)
+    return [_find(session, each, validated) for each in chosen]
 
 
-def _unknown(desk: OperatorSession, *, demanded: bool) -> list[PublishedIssuer]:
+def _unknown(session: OperatorSession, *, demanded: bool) -> list[PublishedIssuer]:
     """The publications without a ledger; when `demanded`, each issuer must have one."""
-    wanted = [each for each in desk.publications() if desk.history.issuers[each.url].ledger is None]
-    left = [issuer.name for issuer in desk.issuers if issuer not in [each.issuer for each in wanted]]
+    wanted = [each for each in session.publications() if session.history.issuers[each.url].ledger is None]
+    left = [issuer.name for issuer in session.issuers if issuer not in [each.issuer for each in wanted]]
     if left and demanded:
         raise UsageError(
             f"The history knows {', '.join(left)} already; only what it does not know can be adopted.",
@@ -191,17 +191,17 @@ def _unknown(desk: OperatorSession, *, demanded: bool) -> list[PublishedIssuer]:
     return wanted
 
 
-def _find(desk: OperatorSession, publication: PublishedIssuer, beliefs: ValidatedAnswers) -> _Found:
+def _find(session: OperatorSession, publication: PublishedIssuer, validated: ValidatedAnswers) -> _Found:
     issuer = publication.issuer
-    if issuer.name in beliefs.internal_errors:
-        return _Found(publication, (), beliefs.internal_errors[issuer.name])
-    observations = beliefs.observations[issuer.name]
-    body = _public_jwks(publication, desk.ports)
+    if issuer.name in validated.internal_errors:
+        return _Found(publication, (), validated.internal_errors[issuer.name])
+    observations = validated.observations[issuer.name]
+    body = _public_jwks(publication, session.ports)
     if isinstance(body, Reason):
         return _Found(publication, observations, body)
-    policy = replace(issuer.keys, revoked=desk.revoked(issuer))
-    given = PassContext(observations, issuer.expected_answers, desk.now, suspects=beliefs.suspects)
-    bodies = frozenset(each for each in (body, _public_discovery(publication, desk.ports)) if each is not None)
+    policy = replace(issuer.keys, revoked=session.revoked(issuer))
+    given = PassContext(observations, issuer.expected_answers, session.now, suspects=validated.suspects)
+    bodies = frozenset(each for each in (body, _public_discovery(publication, session.ports)) if each is not None)
     return _Found(publication, observations, adopt(publication.url, body, policy, given), bodies)
 
 
@@ -280,29 +280,29 @@ def approve_command(
     committed or not pushed, or the pass failed; 2 usage; 3 a change waits for an operator; 130 the question was
     answered with no.
     """
-    with open_session(common(ctx), (name,), signing_key=signing_key) as desk:
-        named = find_key(desk.every_key(), key)
+    with open_session(common(ctx), (name,), signing_key=signing_key) as session:
+        named = find_key(session.every_key(), key)
         if isinstance(named, Reason):
             reject(named)
         identity = key_id(named.key)
-        decide_approval(desk, identity)
-        told = describe_keys(desk, lambda record: key_id(record.key) == identity)
+        decide_approval(session, identity)
+        told = describe_keys(session, lambda record: key_id(record.key) == identity)
         ask(ctx, told, "Publish this key?", yes=yes)
-        commit(desk, lambda newest: decide_approval(newest, identity))
-        run_pass_and_exit(ctx, desk, no_pass=no_pass)
+        commit(session, lambda newest: decide_approval(newest, identity))
+        run_pass_and_exit(ctx, session, no_pass=no_pass)
 
 
-def decide_approval(desk: OperatorSession, identity: KeyId) -> list[KeyDecision]:
+def decide_approval(session: OperatorSession, identity: KeyId) -> list[KeyDecision]:
     """The decision under each of the issuer's texts that has the key.
 
     Raises:
         UsageError: It cannot be approved under any of them.
     """
     decisions, refusals = [], []
-    for each, ledger in desk.ledgers():
+    for each, ledger in session.ledgers():
         if all(key_id(record.key) != identity for record in ledger.records):
             continue
-        outcome = approve(ledger, identity, desk.now, revoked=desk.revoked(each.issuer))
+        outcome = approve(ledger, identity, session.now, revoked=session.revoked(each.issuer))
         if isinstance(outcome, Reason):
             refusals.append(outcome)
         else:
@@ -346,34 +346,36 @@ def revoke_command(
     """
     if (key is None) is not everything:
         raise UsageError("It must be clear what is revoked.", remedy="Give one KEY, or `--all`.")
-    with open_session(common(ctx), (name,), signing_key=signing_key) as desk:
-        material = _material(desk, name, key)
-        decisions, held = decide_revocation(desk, material, reason=reason, last=last)
+    with open_session(common(ctx), (name,), signing_key=signing_key) as session:
+        material = _material(session, name, key)
+        decisions, held = decide_revocation(session, material, reason=reason, last=last)
         for each in held:
             click.echo(f"held: {escaped(each.sentence)}\n  remedy: {escaped(each.remedy)}", err=True)
         if held and not any(each.outcome.transitions for each in decisions):
             ctx.exit(ExitStatus.HELD)
-        ask(ctx, describe_keys(desk, lambda record: record.key.thumbprint in material), "Revoke for ever?", yes=yes)
-        decisions = list(commit(desk, lambda newest: decide_revocation(newest, material, reason=reason, last=last)[0]))
+        ask(ctx, describe_keys(session, lambda record: record.key.thumbprint in material), "Revoke for ever?", yes=yes)
+        decisions = list(
+            commit(session, lambda newest: decide_revocation(newest, material, reason=reason, last=last)[0])
+        )
         status = ExitStatus.HELD if held else ExitStatus.CURRENT
         if no_pass:
-            if any(_has_public_material(ledger, material) for _, ledger in desk.ledgers()):
+            if any(_has_public_material(ledger, material) for _, ledger in session.ledgers()):
                 click.echo("The key is still public: the next pass of a mirror takes it away.")
             ctx.exit(status)
-        report = one_pass(desk)
-        found = {status, *(_public_state(desk, each.publication, material, report) for each in decisions)}
+        report = one_pass(session)
+        found = {status, *(_public_state(session, each.publication, material, report) for each in decisions)}
         click.echo("Relying parties may trust it until they fetch the set again: deny its tokens there meanwhile.")
         ctx.exit(next(each for each in (ExitStatus.FAILED, ExitStatus.HELD, ExitStatus.CURRENT) if each in found))
 
 
 def _public_state(
-    desk: OperatorSession, publication: PublishedIssuer, material: frozenset[Thumbprint], report: Report
+    session: OperatorSession, publication: PublishedIssuer, material: frozenset[Thumbprint], report: Report
 ) -> ExitStatus:
     """What became of the key in public: gone, still shown by a cache or kept as the last one (held), or failed."""
     publish, url = publication.issuer.publish, jwks_uri(publication.url)
     _, jwks_key = object_keys(publication.url, publish.base_url, publish.prefix)
     try:
-        stored = desk.ports.bucket(publish).get(jwks_key)
+        stored = session.ports.bucket(publish).get(jwks_key)
     except BucketError as error:
         click.echo(f"Whether {escaped(url)} still has the key is not known: {escaped(str(error))}", err=True)
         return ExitStatus.FAILED
@@ -382,7 +384,7 @@ def _public_state(
         return ExitStatus.HELD if report.exit_status is ExitStatus.HELD else ExitStatus.FAILED
     if not publish.readback.enabled:
         return ExitStatus.CURRENT
-    look = desk.ports.view.get_document(url, readback=publish.readback)
+    look = session.ports.view.get_document(url, readback=publish.readback)
     if isinstance(look, PublicResponse) and _has_any(look.body, material):
         click.echo(f"The key is gone from the bucket, and a cache still shows it in {escaped(url)}.", err=True)
         return ExitStatus.HELD
@@ -390,13 +392,13 @@ def _public_state(
 
 
 def _has_any(jwks: bytes, material: frozenset[Thumbprint]) -> bool:
-    keys, _ = parse_public_jwks(jwks, KeyPolicy(kid="opaque"), known=ALL_THUMBPRINTS)
+    keys, _ = parse_public_jwks(jwks, KeyPolicy(kid="opaque"), already_checked=ALL_THUMBPRINTS)
     return any(thumbprint in material for _, thumbprint in keys)
 
 
-def _material(desk: OperatorSession, name: str, key: str | None) -> frozenset[Thumbprint]:
+def _material(session: OperatorSession, name: str, key: str | None) -> frozenset[Thumbprint]:
     """The key material that is meant; without `key` all that is known."""
-    known = desk.every_key()
+    known = session.every_key()
     if key is None:
         if not known.records:
             raise UsageError(f"No key of {name} is known yet.", remedy="Let a mirror make its first pass.")
@@ -409,7 +411,7 @@ def _material(desk: OperatorSession, name: str, key: str | None) -> frozenset[Th
 
 
 def decide_revocation(
-    desk: OperatorSession, material: frozenset[Thumbprint], *, reason: str, last: bool
+    session: OperatorSession, material: frozenset[Thumbprint], *, reason: str, last: bool
 ) -> tuple[list[KeyDecision], list[Reason]]:
     """The revocation under each of the issuer's texts, and why it is held under others.
 
@@ -417,8 +419,8 @@ def decide_revocation(
         UsageError: The reason is no text that the ledger can keep.
     """
     decisions, held = [], []
-    for each, ledger in desk.ledgers():
-        outcome = revoke(ledger, material, now=desk.now, reason=reason, last=last)
+    for each, ledger in session.ledgers():
+        outcome = revoke(ledger, material, now=session.now, reason=reason, last=last)
         if not isinstance(outcome, Reason):
             decisions.append(KeyDecision(each, outcome, lambda merged: not _has_public_material(merged, material)))
         elif outcome.code == "revocation.held":

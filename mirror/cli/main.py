@@ -140,7 +140,7 @@ def main(args: Sequence[str] | None = None) -> int:
         show(error)
         status = ExitStatus.USAGE if isinstance(error, UsageError) else ExitStatus.FAILED
     except Exception as error:  # noqa: BLE001  the last resort: people get a sentence, not our traceback
-        status = _defect(error, options)
+        status = _internal_error(error, options)
     return int(status or 0)
 
 
@@ -152,7 +152,7 @@ def _colours() -> bool | None:
 def _aborted(cause: BaseException | None, options: dict[str, Any]) -> int:
     """Ctrl-C. Click makes one exception of it, of Ctrl-C or Ctrl-D at a question, and of a stray EOFError of ours."""
     if isinstance(cause, EOFError):
-        return _defect(cause, options)
+        return _internal_error(cause, options)
     if isinstance(cause, KeyboardInterrupt):
         click.echo("Interrupted; the next pass finishes what this one began.", err=True)
     else:
@@ -160,10 +160,10 @@ def _aborted(cause: BaseException | None, options: dict[str, Any]) -> int:
     return ExitStatus.INTERRUPTED
 
 
-def _defect(error: Exception, options: dict[str, Any]) -> int:
+def _internal_error(error: Exception, options: dict[str, Any]) -> int:
     if options.get("log_level") == "debug":
         log(error, options["log_format"])
-    show(told(error))
+    show(internal_error(error))
     return ExitStatus.FAILED
 
 
@@ -180,7 +180,7 @@ _MAX_CHARACTERS = 300
 _PACKAGE = Path(mirror.__file__).parent
 
 
-def told(error: BaseException) -> MirrorError:
+def internal_error(error: BaseException) -> MirrorError:
     """`error` in one sentence: what it is, and which line of ours it came from."""
     said = f"{type(error).__name__}: {error}".removesuffix(": ")[:_MAX_CHARACTERS]
     return MirrorError(

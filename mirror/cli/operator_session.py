@@ -129,15 +129,15 @@ def open_session(
             if as_it_is:
                 # With the own key alone, so that what another key signed is signed anew before that key goes.
                 trust = replace(trust, keys=keys and keys.own(), is_first_signing=True)
-            memory = load_history(ports.history, [each.url for each in publications(settings)], trust)
+            history_state = load_history(ports.history, [each.url for each in publications(settings)], trust)
             now = datetime.now(UTC).replace(microsecond=0)
-            desk = OperatorSession(
-                options, settings, issuers, ports, memory, trust, now, persistent=settings is configured
+            session = OperatorSession(
+                options, settings, issuers, ports, history_state, trust, now, persistent=settings is configured
             )
             if not as_it_is:
-                _require_trusted_ledgers(desk, adopts=adopts)
-                _warn_of_untrusted_ledgers(desk)
-            yield desk
+                _require_trusted_ledgers(session, adopts=adopts)
+                _warn_of_untrusted_ledgers(session)
+            yield session
 
 
 def _keys(settings: Settings, signing_key: Path | None) -> LedgerTrust | None:
@@ -182,23 +182,23 @@ def _newest(settings: Settings, history: History, trust: VerificationContext) ->
     return load_history(history, [each.url for each in publications(settings)], trust)
 
 
-def _warn_of_untrusted_ledgers(desk: OperatorSession) -> None:
+def _warn_of_untrusted_ledgers(session: OperatorSession) -> None:
     """Print what the ledgers of the issuers had wrong: the commit of the decision writes them anew."""
-    for each in desk.publications():
-        known = desk.history.issuers[each.url]
+    for each in session.publications():
+        known = session.history.issuers[each.url]
         for event in known.events:
             click.echo(f"{event.level} [{event.name}]: {escaped(event.sentence)}", err=True)
         for reason in known.failures:
             click.echo(f"warning [{reason.code}]: {escaped(reason.sentence)}", err=True)
 
 
-def _require_trusted_ledgers(desk: OperatorSession, *, adopts: bool) -> None:
-    as_it_is = replace(desk.trust, is_first_signing=True)
-    for each in desk.publications():
-        known = desk.history.issuers[each.url]
+def _require_trusted_ledgers(session: OperatorSession, *, adopts: bool) -> None:
+    as_it_is = replace(session.trust, is_first_signing=True)
+    for each in session.publications():
+        known = session.history.issuers[each.url]
         if not known.is_lost or known.paths.ledger not in known.files:
             continue
-        readable = load_history(desk.ports.history, [each.url], as_it_is).issuers[each.url].ledger is not None
+        readable = load_history(session.ports.history, [each.url], as_it_is).issuers[each.url].ledger is not None
         if readable or not adopts:
             raise HistoryError(
                 f"The ledger of {each.url} in git is not believed; nothing was decided.",
@@ -248,9 +248,9 @@ def reject(reason: Reason) -> NoReturn:
     raise UsageError(reason.sentence, remedy=reason.remedy)
 
 
-def describe_keys(desk: OperatorSession, keys: Callable[[KeyRecord], bool]) -> tuple[str, ...]:
+def describe_keys(session: OperatorSession, keys: Callable[[KeyRecord], bool]) -> tuple[str, ...]:
     """What an operator must see before a decision: the chosen `keys` of the desk, whole, nothing shortened."""
-    chosen = ((each, record) for each, ledger in desk.ledgers() for record in ledger.records if keys(record))
+    chosen = ((each, record) for each, ledger in session.ledgers() for record in ledger.records if keys(record))
     return tuple(line for each, record in chosen for line in _described(each, record))
 
 
@@ -267,9 +267,9 @@ def _described(publication: PublishedIssuer, record: KeyRecord) -> tuple[str, ..
     )
 
 
-def ask(ctx: click.Context, told: Iterable[str], question: str, *, yes: bool) -> None:
+def ask(ctx: click.Context, lines: Iterable[str], question: str, *, yes: bool) -> None:
     """Tell what the decision is about, and on a terminal ask; a refusal ends the command with 130."""
-    for line in told:
+    for line in lines:
         click.echo(line)
     if yes or not sys.stdin.isatty() or click.confirm(question):
         return
@@ -280,7 +280,9 @@ def ask(ctx: click.Context, told: Iterable[str], question: str, *, yes: bool) ->
 # ---------------------------------------------------------------------------------------------- the commit
 
 
-def commit(desk: OperatorSession, decide: Callable[[OperatorSession], Sequence[KeyDecision]]) -> Sequence[KeyDecision]:
+def commit(
+    session: OperatorSession, decide: Callable[[OperatorSession], Sequence[KeyDecision]]
+) -> Sequence[KeyDecision]:
     """Commit what `decide` gives, on the newest history, and push it.
 
     Where another commit came first and the decision does not stand after merging with it, it is made once more.
@@ -293,25 +295,25 @@ def commit(desk: OperatorSession, decide: Callable[[OperatorSession], Sequence[K
         RemoteError: It could not be pushed.
         UsageError: After the commits of others nothing is to be decided any more.
     """
-    shared = desk.settings.repository.remote is not None
+    shared = session.settings.repository.remote is not None
     for _ in range(_MOST_DECISIONS):
-        decisions = decide(desk)
+        decisions = decide(session)
         changes = {
             d.publication.url: LedgerChange(d.outcome.ledger, d.publication.issuer.discovery_extra) for d in decisions
         }
         bodies = {each.publication.url: each.replaces for each in decisions if each.replaces}
         if bodies:
-            record_adopted(desk.settings.state_dir, bodies)
+            record_adopted(session.settings.state_dir, bodies)
         result = commit_ledgers(
-            desk.committer(), desk.history, changes, message=_message(decisions), now=desk.now, push=shared
+            session.committer(), session.history, changes, message=_message(decisions), now=session.now, push=shared
         )
         _require_committed(decisions, result)
         if result.push_error is not None:
-            raise _not_pushed(desk, result.push_error)
+            raise _not_pushed(session, result.push_error)
         if all(each.stands(result.ledgers[each.publication.url]) for each in decisions):
-            click.echo(_told(result, shared=shared))
+            click.echo(_commit_line(result, shared=shared))
             return decisions
-        desk = desk.newest()
+        session = session.newest()
     raise HistoryError(
         "Other mirrors or operators changed the same keys again and again; the decision does not stand.",
         remedy="See `oidc-mirror history`, and try again.",
@@ -334,8 +336,8 @@ def _message(decisions: Sequence[KeyDecision]) -> str:
     )
 
 
-def _not_pushed(desk: OperatorSession, error: RemoteError) -> RemoteError:
-    if desk.persistent:
+def _not_pushed(session: OperatorSession, error: RemoteError) -> RemoteError:
+    if session.persistent:
         sentence = "The decision is committed on this machine, and was not pushed; no pass was made."
         remedy = "The next pass here pushes it, or the same command once more."
     else:
@@ -353,7 +355,7 @@ def _require_committed(decisions: Sequence[KeyDecision], recorded: CommitResult)
         )
 
 
-def _told(recorded: CommitResult, *, shared: bool) -> str:
+def _commit_line(recorded: CommitResult, *, shared: bool) -> str:
     where = " and pushed" if shared else ""
     return (
         f"Committed{where} as {recorded.commit}." if recorded.made else "Recorded already: there is nothing to change."
@@ -364,7 +366,7 @@ def _told(recorded: CommitResult, *, shared: bool) -> str:
 
 
 def run_pass_and_exit(
-    ctx: click.Context, desk: OperatorSession, *, no_pass: bool, so_far: ExitStatus = ExitStatus.CURRENT
+    ctx: click.Context, session: OperatorSession, *, no_pass: bool, so_far: ExitStatus = ExitStatus.CURRENT
 ) -> NoReturn:
     """One pass for the desk's issuers unless `no_pass`, its report, and the end of the command.
 
@@ -372,17 +374,17 @@ def run_pass_and_exit(
     """
     if no_pass:
         ctx.exit(so_far)
-    found = {so_far, one_pass(desk).exit_status}
+    found = {so_far, one_pass(session).exit_status}
     ctx.exit(next(status for status in _WORST_FIRST if status in found))
 
 
-def one_pass(desk: OperatorSession) -> Report:
+def one_pass(session: OperatorSession) -> Report:
     """One pass for the desk's issuers, reported as `run --once` does."""
-    chosen = {issuer.name for issuer in desk.issuers}
-    settings = desk.settings.narrowed(lambda issuer: issuer.name in chosen)
-    with open_ports(settings, dry_run=False, ledger_trust=desk.ports.ledger_trust) as ports:  # type: ignore[arg-type]  # an operator's keys can sign
+    chosen = {issuer.name for issuer in session.issuers}
+    settings = session.settings.narrowed(lambda issuer: issuer.name in chosen)
+    with open_ports(settings, dry_run=False, ledger_trust=session.ports.ledger_trust) as ports:  # type: ignore[arg-type]  # an operator's keys can sign
         report = reconcile(settings, ports, datetime.now(UTC))
-    log_report(configure(desk.options.log_level, desk.options.log_format), report)
+    log_report(configure(session.options.log_level, session.options.log_format), report)
     show(report, "text")
     return report
 

@@ -35,44 +35,44 @@ MAX_FILE_BYTES = 1024 * 1024
 _SERVICE_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):([a-z0-9.-]{1,253})")
 
 
-def apiserver_identity(issuer: Issuer, asked: MirrorIdentity) -> MirrorIdentity:
-    """`asked`, with what files on this machine say where nobody said it; a file that cannot be read says nothing."""
+def apiserver_identity(issuer: Issuer, identity: MirrorIdentity) -> MirrorIdentity:
+    """`identity`, with what files on this machine say where nobody said it; a file that cannot be read says nothing."""
     from mirror.apiserver.kubeconfig import read_kubeconfig  # noqa: PLC0415  `--help` does without
 
-    if asked.user is not None:
-        return replace(asked, way="user")
+    if identity.user is not None:
+        return replace(identity, way="user")
     if issuer.auth.kubeconfig is not None:
-        return _of_kubeconfig(read_kubeconfig(issuer.auth.kubeconfig, issuer.auth.context), asked)
+        return _of_kubeconfig(read_kubeconfig(issuer.auth.kubeconfig, issuer.auth.context), identity)
     if issuer.auth.token_file is not None:
-        return _of_token(_read(issuer.auth.token_file), asked)
+        return _of_token(_read(issuer.auth.token_file), identity)
     if issuer.tls.client_cert_file is not None:
-        return _of_certificate(_read(issuer.tls.client_cert_file), asked)
-    return asked
+        return _of_certificate(_read(issuer.tls.client_cert_file), identity)
+    return identity
 
 
-def _of_kubeconfig(found: object, asked: MirrorIdentity) -> MirrorIdentity:
+def _of_kubeconfig(found: object, identity: MirrorIdentity) -> MirrorIdentity:
     from mirror.apiserver.kubeconfig import Kubeconfig  # noqa: PLC0415  `--help` does without
 
     if not isinstance(found, Kubeconfig):
-        return replace(asked, way="user")
+        return replace(identity, way="user")
     if found.token or found.token_file is not None:
-        return _of_token(found.token if found.token_file is None else _read(found.token_file), asked)
-    return _of_certificate(found.client_cert, asked) if found.client_cert else asked
+        return _of_token(found.token if found.token_file is None else _read(found.token_file), identity)
+    return _of_certificate(found.client_cert, identity) if found.client_cert else identity
 
 
-def _of_certificate(pem: bytes, asked: MirrorIdentity) -> MirrorIdentity:
-    return replace(asked, way="user", user=common_name(pem))
+def _of_certificate(pem: bytes, identity: MirrorIdentity) -> MirrorIdentity:
+    return replace(identity, way="user", user=common_name(pem))
 
 
-def _of_token(token: bytes, asked: MirrorIdentity) -> MirrorIdentity:
+def _of_token(token: bytes, identity: MirrorIdentity) -> MirrorIdentity:
     """The ServiceAccount of its `sub`, unverified: it only chooses whom a binding would be for.
 
     One that is not here is taken for the mirror's own; one of nobody's ServiceAccount is some user's.
     """
     found = _SERVICE_ACCOUNT.fullmatch(_subject(token))
     if found is not None:
-        return replace(asked, way="service-account", namespace=found[1], service_account=found[2])
-    return replace(asked, way="user" if token else "service-account")
+        return replace(identity, way="service-account", namespace=found[1], service_account=found[2])
+    return replace(identity, way="user" if token else "service-account")
 
 
 def _subject(token: bytes) -> str:

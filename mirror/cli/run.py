@@ -63,7 +63,7 @@ def command(
         ctx.exit(serve(options, load, output))
     settings = load()
     with _interruptible():
-        report = one_pass(settings, options, dry_run=dry_run, books=not (dry_run or only))
+        report = one_pass(settings, options, dry_run=dry_run, write_status=not (dry_run or only))
     show(report, output)
     ctx.exit(int(report.exit_status))
 
@@ -83,8 +83,8 @@ def selected(settings: Settings, only: tuple[str, ...]) -> Settings:
     return settings.narrowed(lambda issuer: issuer.name in only)
 
 
-def one_pass(settings: Settings, options: Common, *, dry_run: bool, books: bool = False) -> Report:
-    """One pass, or its plan, with its events logged; with `books` also `last_error` and the metrics file are kept.
+def one_pass(settings: Settings, options: Common, *, dry_run: bool, write_status: bool = False) -> Report:
+    """One pass, or its plan, with its events logged; `write_status` also writes `last_error` and the metrics file.
 
     A pass over a part of the issuers keeps none: what the others had there would be gone.
     """
@@ -102,7 +102,7 @@ def one_pass(settings: Settings, options: Common, *, dry_run: bool, books: bool 
     ):
         report = one(settings, ports, now, progress=progress)
         logger = configure(options.log_level, options.log_format)
-        if books:
+        if write_status:
             _write_status_files(settings, report, now, logger)
     with suppress(OSError):  # a log that nobody can take must not cost the report
         for warning in settings.warnings:

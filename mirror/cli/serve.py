@@ -42,7 +42,7 @@ def serve(options: Common, load: Callable[[], Settings], output: str) -> int:
             configuration,
             lambda wanted: open_ports(wanted, dry_run=False),
             logger,
-            tell=_print_line if output == "json" else lambda _: None,
+            on_report=_print_line if output == "json" else lambda _: None,
         )
         daemon = Daemon(configuration, passes, notifier, logger)
         if settings.http_listen is not None:

@@ -48,16 +48,16 @@ def command(ctx: click.Context, *, name: str | None, output: str) -> None:
     ctx.exit(int(found.exit_status))
 
 
-def lines(standing: StatusReport) -> Iterator[str]:
+def lines(report: StatusReport) -> Iterator[str]:
     """The standing in words, line by line; everything from outside is escaped."""
-    for reason in standing.failures:
+    for reason in report.failures:
         yield from _reason("failed", reason, "red", "")
-    for issuer in standing.issuers:
-        yield from _issuer(issuer, standing.now)
-    for event in standing.events:
+    for issuer in report.issuers:
+        yield from _issuer(issuer, report.now)
+    for event in report.events:
         yield f"{event.level} {event.name}: {escaped(event.sentence)}"
-    yield from _abandoned(standing)
-    yield from _git(standing)
+    yield from _orphaned(report)
+    yield from _git(report)
 
 
 def _issuer(issuer: IssuerStatus, now: datetime) -> Iterator[str]:
@@ -134,11 +134,11 @@ def _reason(word: str, reason: Reason, colour: str, indent: str) -> Iterator[str
         yield f"{indent}  remedy: {escaped(reason.remedy)}"
 
 
-def _abandoned(standing: StatusReport) -> Iterator[str]:
-    if not standing.orphaned:
+def _orphaned(report: StatusReport) -> Iterator[str]:
+    if not report.orphaned:
         return
     yield click.style("Abandoned: public, and of no configured issuer. The mirror deletes nothing; you may:", bold=True)
-    for each in standing.orphaned:
+    for each in report.orphaned:
         if each.command:
             yield f"  {escaped(each.s3_url)}"
             yield f"    {shlex.join(each.command)}"
@@ -146,13 +146,13 @@ def _abandoned(standing: StatusReport) -> Iterator[str]:
             yield f"  {escaped(each.url)} (in no bucket of the configuration)"
 
 
-def _git(standing: StatusReport) -> Iterator[str]:
-    last = standing.last_commit
+def _git(report: StatusReport) -> Iterator[str]:
+    last = report.last_commit
     if last is None:
         yield "No commit yet."
     else:
         yield f"Last commit {last.commit} of {moment(last.when)}: {escaped(last.subject)}"
-    if standing.unpushed_commits:
-        number = standing.unpushed_commits
+    if report.unpushed_commits:
+        number = report.unpushed_commits
         yield f"{number} {'commit' if number == 1 else 'commits'} not pushed yet."
-    yield f"Repository mode: {standing.mode}."
+    yield f"Repository mode: {report.mode}."

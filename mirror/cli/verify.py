@@ -122,7 +122,7 @@ def _subjects(settings: Settings) -> "tuple[VerifiedIssuer, ...]":
     )
 
 
-def _verified(asked: "VerifyRequest", settings: Settings) -> "Verification":
+def _verified(request: "VerifyRequest", settings: Settings) -> "Verification":
     from mirror.concurrency import thread_map  # noqa: PLC0415  `--help` does without
     from mirror.federation.verify import verify_issuer  # noqa: PLC0415  `--help` does without
     from mirror.federation.verify_result import Verification  # noqa: PLC0415  `--help` does without
@@ -131,20 +131,20 @@ def _verified(asked: "VerifyRequest", settings: Settings) -> "Verification":
     now = datetime.now(UTC)
     with PublicHttpClient() as web:
         issuers = thread_map(
-            lambda subject: verify_issuer(subject, asked.token, web, now),
-            asked.subjects,
+            lambda subject: verify_issuer(subject, request.token, web, now),
+            request.subjects,
             workers=settings.limits.puts,
             cancel=web.close,
         )
-    return Verification(now, issuers, asked.token)
+    return Verification(now, issuers, request.token)
 
 
-def _with_login(found: "Verification", body: bytes, role_arn: str, settings: Settings) -> "Verification":
+def _with_login(verification: "Verification", body: bytes, role_arn: str, settings: Settings) -> "Verification":
     """The verification, with the answer of STS in the region of the token's issuer; unasked where it has none."""
     from mirror.federation.sts import log_in  # noqa: PLC0415  boto3 only when it is needed
 
-    if found.token is None or found.token.token is None or not found.issuers:
-        return found
-    name = found.issuers[0].name
+    if verification.token is None or verification.token.token is None or not verification.issuers:
+        return verification
+    name = verification.issuers[0].name
     region = next(issuer.publish.region for issuer in settings.issuers if issuer.name == name)
-    return replace(found, login=log_in(body.decode("ascii").strip(), role_arn, region))
+    return replace(verification, login=log_in(body.decode("ascii").strip(), role_arn, region))

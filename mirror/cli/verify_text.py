@@ -21,16 +21,16 @@ _NAMES = {Party.AWS: "AWS", Party.GCP: "GCP", Party.ENTRA: "Entra"}
 _MAX_CLAIM_CHARACTERS = 300
 
 
-def lines(found: Verification) -> Iterator[str]:
+def lines(verification: Verification) -> Iterator[str]:
     """The whole answer, line by line, with colours (click takes them away where there is no terminal)."""
-    if found.token is not None:
-        yield from _token(found.token)
-    for issuer in found.issuers:
-        if len(found.issuers) < QUIET_FROM or not _is_quiet(issuer):
-            yield from _issuer(issuer, found.token)
-    if found.login is not None:
-        yield from _login(found.login)
-    yield _closing(found)
+    if verification.token is not None:
+        yield from _token(verification.token)
+    for issuer in verification.issuers:
+        if len(verification.issuers) < QUIET_FROM or not _is_quiet(issuer):
+            yield from _issuer(issuer, verification.token)
+    if verification.login is not None:
+        yield from _login(verification.login)
+    yield _closing(verification)
 
 
 def _is_quiet(issuer: IssuerResult) -> bool:
@@ -63,7 +63,7 @@ def _value(value: object) -> str:
 # ------------------------------------------------------------------------------------------------- issuer
 
 
-def _issuer(issuer: IssuerResult, given: TokenResult | None) -> Iterator[str]:
+def _issuer(issuer: IssuerResult, token: TokenResult | None) -> Iterator[str]:
     former = "  (former issuer)" if issuer.is_former else ""
     yield f"{click.style(issuer.name, bold=True)}  {escaped(issuer.issuer)}{former}"
     for check in issuer.checks:
@@ -72,9 +72,9 @@ def _issuer(issuer: IssuerResult, given: TokenResult | None) -> Iterator[str]:
         yield f"          key        {escaped(key.kid)} ({key.alg})"
     for check in issuer.token_checks:
         yield from _check(check)
-    told = failures_of(issuer.checks + issuer.token_checks) + (given.problems if given is not None else ())
+    told = failures_of(issuer.checks + issuer.token_checks) + (token.problems if token is not None else ())
     for answer in issuer.answers:
-        yield from _answer(answer, told, with_token=given is not None)
+        yield from _answer(answer, told, with_token=token is not None)
 
 
 def _check(check: TokenCheck) -> Iterator[str]:
@@ -84,9 +84,9 @@ def _check(check: TokenCheck) -> Iterator[str]:
         yield f"          {'':<10} remedy: {escaped(check.remedy)}"
 
 
-def _answer(answer: PartyVerdict, told: tuple[Reason, ...], *, with_token: bool) -> Iterator[str]:
+def _answer(answer: PartyVerdict, reasons: tuple[Reason, ...], *, with_token: bool) -> Iterator[str]:
     name = click.style(f"{_NAMES[answer.party]:<6}", bold=True)
-    own = [reason for reason in answer.reasons if reason not in told]
+    own = [reason for reason in answer.reasons if reason not in reasons]
     if answer.accepts:
         what = "these documents and this token" if with_token else "these documents"
         yield f"  {name}  {click.style('would accept', fg='green')} {what}"
@@ -123,10 +123,14 @@ def _reason(word: str, reason: Reason) -> Iterator[str]:
     yield f"          remedy: {escaped(reason.remedy)}"
 
 
-def _closing(found: Verification) -> str:
-    if not found.issuers:
+def _closing(verification: Verification) -> str:
+    if not verification.issuers:
         return "No issuer was looked at."
-    accepted = sum(issuer.accepted_by(Party.AWS) for issuer in found.issuers)
-    what = "with this token" if found.token is not None and found.token.token is not None else "as they are public"
-    noun = "issuer" if len(found.issuers) == 1 else "issuers"
-    return f"AWS would accept {accepted} of {len(found.issuers)} {noun} {what}."
+    accepted = sum(issuer.accepted_by(Party.AWS) for issuer in verification.issuers)
+    what = (
+        "with this token"
+        if verification.token is not None and verification.token.token is not None
+        else "as they are public"
+    )
+    noun = "issuer" if len(verification.issuers) == 1 else "issuers"
+    return f"AWS would accept {accepted} of {len(verification.issuers)} {noun} {what}."

@@ -32,18 +32,18 @@ class _LazyApiservers:
         self._apiservers: ApiserverPoller | None = None
         self._cancelled = False
 
-    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: "OnAnswer", ends_at: float | None) -> None:
-        """See `mirror.apiserver.process_pool.Alone`."""
+    def poll_each(self, issuers: Sequence[Issuer], *, turn: int, on_answer: "OnAnswer", ends_at: float | None) -> None:
+        """See `mirror.apiserver.process_pool.SingleProcess`."""
         from mirror.apiserver.poller import ApiserverPoller  # noqa: PLC0415  see the class
 
         with self._lock:
             self._apiservers = self._apiservers or ApiserverPoller(self._limits, environ=os.environ)
             if self._cancelled:
                 self._apiservers.cancel()
-        self._apiservers.poll_each(issuers, turn=turn, told=told, ends_at=ends_at)
+        self._apiservers.poll_each(issuers, turn=turn, on_answer=on_answer, ends_at=ends_at)
 
     def cancel(self) -> None:
-        """See `mirror.apiserver.process_pool.Alone`."""
+        """See `mirror.apiserver.process_pool.SingleProcess`."""
         with self._lock:
             self._cancelled = True
             if self._apiservers is not None:
@@ -87,7 +87,7 @@ class _LazyPublicEndpoint:
         self._web: PublicHttpClient | None = None
 
     def get_document(self, url: str, *, readback: ReadbackSettings) -> PublicResponse | PublicFailure:
-        """See `mirror.ports.PublicView`."""
+        """See `mirror.ports.PublicEndpoint`."""
         from mirror.publish.public_endpoint import PublicHttpClient  # noqa: PLC0415  see the class
 
         with self._lock:
@@ -164,7 +164,10 @@ def open_ports(
 
         yield Ports(
             source=WorkerPool(
-                settings.limits, alone=_LazyApiservers(settings.limits), command=command(), cores=available_cpus()
+                settings.limits,
+                single_process=_LazyApiservers(settings.limits),
+                command=command(),
+                cores=available_cpus(),
             ),
             history=history,
             bucket=buckets,

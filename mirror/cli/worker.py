@@ -1,4 +1,4 @@
-"""One process of the crew that asks the apiservers (`mirror.apiserver.process_pool`)."""
+"""One process of the pool that polls the apiservers (`mirror.apiserver.process_pool`)."""
 
 import os
 import signal
@@ -29,10 +29,10 @@ def main() -> None:
     from mirror.apiserver.poller import ApiserverPoller, OnAnswer  # noqa: PLC0415  as above
     from mirror.apiserver.process_pool import Task, run_task  # noqa: PLC0415  as above
 
-    def ask(job: Task, told: OnAnswer) -> None:
+    def poll(job: Task, on_answer: OnAnswer) -> None:
         apiservers = ApiserverPoller(job.limits, environ=os.environ, keep_contexts=0)
-        apiservers.poll_each(job.issuers, turn=job.turn, told=told, ends_at=job.ends_at)
+        apiservers.poll_each(job.issuers, turn=job.turn, on_answer=on_answer, ends_at=job.ends_at)
 
     with Connection(int(sys.argv[1])) as line:
-        done = run_task(line, ask)
-        os._exit(0 if done else 1)  # without tearing every module down, see `mirror.cli.startup.leave`
+        done = run_task(line, poll)
+        os._exit(0 if done else 1)  # without tearing every module down, see `mirror.cli.startup.exit_now`

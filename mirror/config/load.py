@@ -103,13 +103,13 @@ def _settings(
     return to_settings(layers, base, tuple(dict.fromkeys(_warnings(layers))))
 
 
-def _uncovered(found: Iterable[Problem], unread: Iterable[Problem]) -> list[Problem]:
+def _uncovered(problems: Iterable[Problem], unread: Iterable[Problem]) -> list[Problem]:
     """Without what is at, above or below a value that could not be read properly: it was told already."""
     covers = {(problem.file, problem.path) for problem in unread}
     above = {(file, path[:end]) for file, path in covers for end in range(len(path))}
     return [
         problem
-        for problem in found
+        for problem in problems
         if (problem.file, problem.path) not in above
         and not any((problem.file, problem.path[:end]) in covers for end in range(len(problem.path) + 1))
     ]
@@ -145,7 +145,7 @@ class _Folder:
     warnings: list[str] = field(default_factory=list)
 
 
-def _folder(folder: Path, shown: str) -> _Folder:
+def _folder(folder: Path, value: str) -> _Folder:
     """Read every `*.yaml` file in the order of the names; hidden files are Kubernetes' own."""
     result = _Folder()
     try:
@@ -154,7 +154,7 @@ def _folder(folder: Path, shown: str) -> _Folder:
         result.problems.append(_unread("", ("issuers_dir",), error))
         return result
     for file in files:
-        name = f"{shown}/{file.name}"
+        name = f"{value}/{file.name}"
         if file.suffix == ".yaml":
             _add_file(result, file, name)
         elif file.suffix in (".yml", ".json"):

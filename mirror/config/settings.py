@@ -1,6 +1,6 @@
 """The resolved configuration: frozen values with units in their names, every default and override applied.
 
-`mirror.config.load` makes them out of YAML; the stations take from here what they need and know no YAML.
+`mirror.config.load` makes them out of YAML; the components take from here what they need and know no YAML.
 Paths are absolute.
 """
 
@@ -170,8 +170,8 @@ class Settings:
     warnings: tuple[str, ...] = ()
     left_out: tuple[Issuer, ...] = ()
 
-    def narrowed(self, wanted: Callable[[Issuer], bool]) -> "Settings":
-        """The settings with those issuers alone that are `wanted`; the others are left out, not forgotten."""
-        left_out = tuple(issuer for issuer in self.issuers if not wanted(issuer))
-        kept = tuple(issuer for issuer in self.issuers if wanted(issuer))
+    def narrowed(self, is_wanted: Callable[[Issuer], bool]) -> "Settings":
+        """The settings with those issuers alone that are `is_wanted`; the others are left out, not forgotten."""
+        left_out = tuple(issuer for issuer in self.issuers if not is_wanted(issuer))
+        kept = tuple(issuer for issuer in self.issuers if is_wanted(issuer))
         return replace(self, issuers=kept, left_out=self.left_out + left_out)

@@ -59,7 +59,7 @@ class Configuration:
             self._seen = self._files.digest()  # first: what changes while they are read is seen the next time
             try:
                 settings = self._load()
-                _demand_same_place(self._settings, settings)
+                _require_same_place(self._settings, settings)
             except UsageError as error:
                 self._refuse(error)
                 return False
@@ -87,7 +87,7 @@ class Configuration:
             self._logger.warning("configuration.unwise", sentence=warning)
 
 
-def _demand_same_place(before: Settings, after: Settings) -> None:
+def _require_same_place(before: Settings, after: Settings) -> None:
     """The lock that keeps a second daemon away belongs to one state directory."""
     if before.state_dir != after.state_dir:
         raise UsageError("state_dir cannot change while the daemon runs.", remedy="Restart it.")

@@ -200,13 +200,13 @@ class Daemon:
     def _ended(self) -> bool:
         """After a pass; True when the failure budget is spent."""
         self._schedule.set_interval(self._configuration.settings.interval)
-        chronicle = self._passes.chronicle
-        self._notifier.send(self._notifier.status(summary(chronicle)))
+        pass_history = self._passes.chronicle
+        self._notifier.send(self._notifier.status(summary(pass_history)))
         most = self._configuration.settings.max_failures
-        if not 0 < most <= chronicle.failed_in_a_row:
+        if not 0 < most <= pass_history.failed_in_a_row:
             return False
         self._logger.error(
-            "service.gave_up", sentence=f"{chronicle.failed_in_a_row} passes failed in a row (max_failures: {most})."
+            "service.gave_up", sentence=f"{pass_history.failed_in_a_row} passes failed in a row (max_failures: {most})."
         )
         return True
 
@@ -237,12 +237,12 @@ class Daemon:
                 return
 
 
-def summary(chronicle: PassHistory) -> str:
+def summary(pass_history: PassHistory) -> str:
     """How things stand, in one line for `systemctl status`."""
-    report = chronicle.report
-    if report is None or chronicle.ended_at is None or chronicle.seconds is None:
+    report = pass_history.report
+    if report is None or pass_history.ended_at is None or pass_history.seconds is None:
         return "No pass has ended yet."
-    ended = f"pass ended {chronicle.ended_at:%Y-%m-%d %H:%M:%SZ} after {chronicle.seconds:.1f} s"
+    ended = f"pass ended {pass_history.ended_at:%Y-%m-%d %H:%M:%SZ} after {pass_history.seconds:.1f} s"
     if report.failures:
         return f"FAILED: {report.failures[0].sentence} ({ended})"
     states = [each.state for each in report.issuers]

@@ -24,28 +24,28 @@ APISERVER_STATES = ("usable", "unreachable", "refused")
 _Group = tuple[IssuerState, ...]
 
 
-def render(chronicle: PassHistory) -> bytes:
+def render(pass_history: PassHistory) -> bytes:
     """The metrics in Prometheus' text form, version 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Rendering(chronicle))
+    registry.register(_Rendering(pass_history))
     return generate_latest(registry)
 
 
 class _Rendering(Collector):
     """Shows one chronicle to a registry."""
 
-    def __init__(self, chronicle: PassHistory) -> None:
-        self._chronicle = chronicle
+    def __init__(self, pass_history: PassHistory) -> None:
+        self._chronicle = pass_history
 
     def collect(self) -> Iterator[Metric]:
         """See `families`."""
         return families(self._chronicle)
 
 
-def families(chronicle: PassHistory) -> Iterator[Metric]:
+def families(pass_history: PassHistory) -> Iterator[Metric]:
     """Every metric, those without a sample included."""
-    yield from _of_passes(chronicle)
-    groups = chronicle.groups()
+    yield from _of_passes(pass_history)
+    groups = pass_history.groups()
     yield _succeeded(groups)
     yield _apiservers(groups)
     yield _certificates(groups)
@@ -55,27 +55,27 @@ def families(chronicle: PassHistory) -> Iterator[Metric]:
         {name: float(group[0].replicas_disagree()) for name, group in groups.items()},
     )
     yield from _of_keys(groups)
-    yield from _of_readback(chronicle, groups)
+    yield from _of_readback(pass_history, groups)
 
 
 # ------------------------------------------------------------------------------------------------- passes
 
 
-def _of_passes(chronicle: PassHistory) -> Iterator[Metric]:
+def _of_passes(pass_history: PassHistory) -> Iterator[Metric]:
     build = _gauge("build_info", "The running version, as a label.", "version")
     build.add_metric([__version__], 1)
     yield build
-    yield _plain("pass_duration_seconds", "How long the last pass took.", chronicle.seconds)
-    ended = None if chronicle.ended_at is None else chronicle.ended_at.timestamp()
+    yield _plain("pass_duration_seconds", "How long the last pass took.", pass_history.seconds)
+    ended = None if pass_history.ended_at is None else pass_history.ended_at.timestamp()
     yield _plain("pass_last_end_timestamp_seconds", "When the last pass ended.", ended)
     passes = CounterMetricFamily(f"{PREFIX}passes", "Passes by result: current, failed or held.", labels=["result"])
     for result in RESULTS.values():
-        passes.add_metric([result], chronicle.passes.get(result, 0))
+        passes.add_metric([result], pass_history.passes.get(result, 0))
     yield passes
-    unpushed = None if chronicle.report is None else chronicle.report.unpushed_commits
+    unpushed = None if pass_history.report is None else pass_history.report.unpushed_commits
     mode = _gauge("repository_mode", "How git is believed: 1 for local, trusted or signed.", "mode")
-    if chronicle.report is not None and chronicle.report.repository_mode is not None:
-        mode.add_metric([chronicle.report.repository_mode], 1)
+    if pass_history.report is not None and pass_history.report.repository_mode is not None:
+        mode.add_metric([pass_history.report.repository_mode], 1)
     yield mode
     yield _plain("unpushed_commits", "Commits that the git remote is not known to have.", unpushed)
 
@@ -162,15 +162,15 @@ def _of_keys(groups: Mapping[IssuerName, _Group]) -> Iterator[Metric]:
     yield _counted("issuer_held", "Changes that wait for an operator.", held)
 
 
-def _signs_in_vain(known: IssuerState) -> bool:
-    return known.report is not None and any(each.name == _NOT_PUBLIC for each in known.report.events)
+def _signs_in_vain(state: IssuerState) -> bool:
+    return state.report is not None and any(each.name == _NOT_PUBLIC for each in state.report.events)
 
 
 def _later(moments: dict[tuple[bool, str], float], at: tuple[bool, str], moment: datetime) -> None:
     moments[at] = max(moment.timestamp(), moments.get(at, 0.0))
 
 
-def _of_readback(chronicle: PassHistory, groups: Mapping[IssuerName, _Group]) -> Iterator[Metric]:
+def _of_readback(pass_history: PassHistory, groups: Mapping[IssuerName, _Group]) -> Iterator[Metric]:
     ok = _gauge(
         "readback_ok", "Whether the world sees the documents as meant (1) or not (0), by the last look.", "issuer"
     )
@@ -185,7 +185,7 @@ def _of_readback(chronicle: PassHistory, groups: Mapping[IssuerName, _Group]) ->
             ok.add_metric([name], float(all(look.ok for look in looks)))
         if slowest:
             seconds.add_metric([name], max(slowest))
-        repaired.add_metric([name], chronicle.repaired_before.get(name, 0) + sum(each.repaired for each in group))
+        repaired.add_metric([name], pass_history.repaired_before.get(name, 0) + sum(each.repaired for each in group))
     yield ok
     yield seconds
     yield repaired

@@ -104,27 +104,27 @@ class PassHistory:
         )
 
 
-def _after(known: IssuerState, told: IssuerReport | None, now: datetime) -> IssuerState:
-    if told is None:  # nothing could be decided in this pass
-        return known
-    stands = bool(told.objects) and all(each.effect in _STANDING for each in told.objects)
-    repaired = sum(each.effect is Effect.PUT and each.action == _REPAIR for each in told.objects)
-    public = frozenset(key_id(each.key) for each in told.records if each.status in PUBLIC_STATUSES)
+def _after(state: IssuerState, report: IssuerReport | None, now: datetime) -> IssuerState:
+    if report is None:  # nothing could be decided in this pass
+        return state
+    stands = bool(report.objects) and all(each.effect in _STANDING for each in report.objects)
+    repaired = sum(each.effect is Effect.PUT and each.action == _REPAIR for each in report.objects)
+    public = frozenset(key_id(each.key) for each in report.records if each.status in PUBLIC_STATUSES)
     return replace(
-        known,
-        report=told,
-        succeeded_at=known.succeeded_at if told.state is State.FAILED else now,
-        look=told.look or known.look,
-        looked_at=known.looked_at if told.look is None else now,
-        safe_to_sign_at=_safe_to_sign_at(known, told),
-        public=public if stands else known.public,
-        repaired=known.repaired + repaired,
+        state,
+        report=report,
+        succeeded_at=state.succeeded_at if report.state is State.FAILED else now,
+        look=report.look or state.look,
+        looked_at=state.looked_at if report.look is None else now,
+        safe_to_sign_at=_safe_to_sign_at(state, report),
+        public=public if stands else state.public,
+        repaired=state.repaired + repaired,
     )
 
 
-def _safe_to_sign_at(known: IssuerState, told: IssuerReport) -> datetime | None:
+def _safe_to_sign_at(state: IssuerState, report: IssuerReport) -> datetime | None:
     """From when on the public keys may sign; what was seen before a change, or before a look that failed, is void."""
-    if told.look is not None or told.safe_to_sign_at is not None:
-        return told.safe_to_sign_at
-    unchanged = all(each.effect is Effect.UNCHANGED for each in told.objects)
-    return known.safe_to_sign_at if unchanged else None
+    if report.look is not None or report.safe_to_sign_at is not None:
+        return report.safe_to_sign_at
+    unchanged = all(each.effect is Effect.UNCHANGED for each in report.objects)
+    return state.safe_to_sign_at if unchanged else None

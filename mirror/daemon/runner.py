@@ -52,12 +52,12 @@ class PassRunner:
         open_ports: OpenPorts,
         logger: "FilteringBoundLogger",
         *,
-        tell: Callable[[Report], None] = lambda _: None,
+        on_report: Callable[[Report], None] = lambda _: None,
     ) -> None:
         self._configuration = configuration
         self._open_ports = open_ports
         self._logger = logger
-        self._tell = tell
+        self._tell = on_report
         self._opened: _Opened | None = None
         self._stopping = Event()
         settings = configuration.settings
@@ -80,7 +80,7 @@ class PassRunner:
         if _blames_adapters(report):
             self.close()
         # Circles of a pass, and the megabytes of a closed boto3 client, would add up for hours: this process collects
-        # rarely by itself (see `mirror.cli.startup.lean`).
+        # rarely by itself (see `mirror.cli.startup.speed_up_imports`).
         gc.collect()
 
     def _pass(self, now: datetime) -> Report:
@@ -114,8 +114,8 @@ class PassRunner:
 
     def _remember(self, report: Report, seconds: float) -> None:
         settings, commits = self._configuration.settings, self._commits(report)
-        chronicle = self.chronicle.configured(publications(settings))
-        self.chronicle = chronicle.after(report, ended_at=datetime.now(UTC), seconds=seconds, commits=commits)
+        pass_history = self.chronicle.configured(publications(settings))
+        self.chronicle = pass_history.after(report, ended_at=datetime.now(UTC), seconds=seconds, commits=commits)
         status_files.write_status_files(settings, self.chronicle, self._logger)
         self._tell(report)
 

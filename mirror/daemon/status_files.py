@@ -19,13 +19,13 @@ LAST_ERROR = "last_error"
 _MOST_METRICS_BYTES = 16 * 1024 * 1024
 
 
-def write_status_files(settings: Settings, chronicle: PassHistory, logger: "FilteringBoundLogger") -> None:
+def write_status_files(settings: Settings, pass_history: PassHistory, logger: "FilteringBoundLogger") -> None:
     """Write both files after a pass; what cannot be written is told and changes nothing else."""
-    report = chronicle.report
+    report = pass_history.report
     if report is not None:
         _guarded(lambda: _write_last_error(settings, report), "last_error.unwritten", logger)
     if settings.metrics_file is not None:
-        _guarded(lambda: _write_metrics(settings, chronicle), "metrics.unwritten", logger)
+        _guarded(lambda: _write_metrics(settings, pass_history), "metrics.unwritten", logger)
 
 
 def load_counters(settings: Settings) -> PassHistory:
@@ -68,11 +68,11 @@ def _write_last_error(settings: Settings, report: Report) -> None:
         path.unlink(missing_ok=True)
 
 
-def _write_metrics(settings: Settings, chronicle: PassHistory) -> None:
+def _write_metrics(settings: Settings, pass_history: PassHistory) -> None:
     from mirror.daemon.metrics import render  # noqa: PLC0415  not every configuration has metrics
 
     if settings.metrics_file is not None:
-        write_atomically(settings.metrics_file, render(chronicle).decode())
+        write_atomically(settings.metrics_file, render(pass_history).decode())
 
 
 def _guarded(work: Callable[[], None], event: str, logger: "FilteringBoundLogger") -> None:

@@ -60,9 +60,9 @@ class KeyTimeline:
     left_out: int
 
 
-def key_bars(known: IssuerState, now: datetime) -> KeyTimeline | None:
+def key_bars(state: IssuerState, now: datetime) -> KeyTimeline | None:
     """The timeline of an issuer; None while it has no key."""
-    report = known.report
+    report = state.report
     if report is None or not report.records:
         return None
     records = sorted(report.records, key=lambda each: (_ORDER.index(each.status), each.first_seen, each.key.kid))
@@ -70,7 +70,7 @@ def key_bars(known: IssuerState, now: datetime) -> KeyTimeline | None:
     shown = [each for each in records if each.status not in _GONE] + gone[:_MOST_GONE]
     axis = _axis(shown, report.retain_removed, now)
     bars = tuple(
-        KeyBar(each, tuple(_stretches(each, axis, now, report.retain_removed)), tuple(_sentences(each, known, now)))
+        KeyBar(each, tuple(_stretches(each, axis, now, report.retain_removed)), tuple(_sentences(each, state, now)))
         for each in shown
     )
     now_x = axis.percent(now)
@@ -103,27 +103,27 @@ def _stretches(record: KeyRecord, axis: Axis, now: datetime, retain: timedelta) 
             yield stretch(record.status, record.first_seen, now)
 
 
-def _sentences(record: KeyRecord, known: IssuerState, now: datetime) -> Iterator[str]:
+def _sentences(record: KeyRecord, state: IssuerState, now: datetime) -> Iterator[str]:
     yield f"first seen {_moment(record.first_seen)}"
-    if record.status is Status.RETIRING and record.missing_since is not None and known.report is not None:
-        leaves_at = record.missing_since + known.report.retain_removed
+    if record.status is Status.RETIRING and record.missing_since is not None and state.report is not None:
+        leaves_at = record.missing_since + state.report.retain_removed
         word = "leaves at" if leaves_at > now else "may leave since"
         yield f"on no apiserver since {_moment(record.missing_since)}"
         yield f"{word} {_moment(leaves_at)}"
     if record.status is Status.PUBLISHED:
-        yield _safety(known, now)
+        yield _safety(state, now)
     if record.status is Status.HELD:
         yield f"not public; held because: {record.held_because}"
     if record.revocation is not None:
         yield f"revoked {_moment(record.revocation.at)}: {record.revocation.reason}"
 
 
-def _safety(known: IssuerState, now: datetime) -> str:
-    if known.safe_to_sign_at is None:
+def _safety(state: IssuerState, now: datetime) -> str:
+    if state.safe_to_sign_at is None:
         return "safe to sign: not known yet"
-    if known.safe_to_sign_at <= now:
-        return f"safe to sign since {_moment(known.safe_to_sign_at)}"
-    return f"do not sign with it before {_moment(known.safe_to_sign_at)}"
+    if state.safe_to_sign_at <= now:
+        return f"safe to sign since {_moment(state.safe_to_sign_at)}"
+    return f"do not sign with it before {_moment(state.safe_to_sign_at)}"
 
 
 def _moment(when: datetime) -> str:
@@ -207,7 +207,7 @@ MARKS = {
 }
 
 
-def issuer_panels(chronicle: PassHistory, now: datetime) -> tuple[IssuerPanel, ...]:
+def issuer_panels(pass_history: PassHistory, now: datetime) -> tuple[IssuerPanel, ...]:
     """Every published issuer, the ones that need somebody first."""
     order = {state: place for place, state in enumerate(State)}
 
@@ -215,7 +215,7 @@ def issuer_panels(chronicle: PassHistory, now: datetime) -> tuple[IssuerPanel, .
         report = card.state.report
         return -1 if report is None else order[report.state]
 
-    return tuple(sorted((_card(known, now) for known in chronicle.issuers.values()), key=urgency))
+    return tuple(sorted((_card(known, now) for known in pass_history.issuers.values()), key=urgency))
 
 
 def advice(reason: Reason) -> Advice:
@@ -226,18 +226,18 @@ def advice(reason: Reason) -> Advice:
     return Advice(reason.sentence, found["words"].strip(), found["command"])
 
 
-def _card(known: IssuerState, now: datetime) -> IssuerPanel:
-    report = known.report
+def _card(state: IssuerState, now: datetime) -> IssuerPanel:
+    report = state.report
     if report is None:
-        return IssuerPanel(known, "quiet", "unknown", "No pass has decided about it yet.")
-    look_mark, look = _look(known)
+        return IssuerPanel(state, "quiet", "unknown", "No pass has decided about it yet.")
+    look_mark, look = _look(state)
     return IssuerPanel(
-        known,
+        state,
         MARKS[report.state],
         str(report.state),
-        _sentence(known, report),
-        tuple(_boxes(known, report, now)),
-        key_bars(known, now),
+        _sentence(state, report),
+        tuple(_boxes(state, report, now)),
+        key_bars(state, now),
         tuple(_documents(report)),
         look,
         look_mark,
@@ -247,10 +247,10 @@ def _card(known: IssuerState, now: datetime) -> IssuerPanel:
     )
 
 
-def _sentence(known: IssuerState, report: IssuerReport) -> str:
+def _sentence(state: IssuerState, report: IssuerReport) -> str:
     unusable = sum(isinstance(each, Unusable) for each in report.observations)
     match report.state:
-        case State.FAILED if known.look is not None and not known.look.ok:
+        case State.FAILED if state.look is not None and not state.look.ok:
             return "Something failed, and what is public is not what was meant."
         case State.FAILED:
             return "Something failed; the last good state stays public."
@@ -264,14 +264,14 @@ def _sentence(known: IssuerState, report: IssuerReport) -> str:
             return "Mirrored, but not all of it is public yet."
         case State.CHANGED:
             return "Changed in the last pass, and public."
-        case _ if known.replicas_disagree():
+        case _ if state.replicas_disagree():
             return "Everything is current. The apiservers show different keys: a rotation is under way."
         case _:
             return "Everything is current."
 
 
-def _boxes(known: IssuerState, report: IssuerReport, now: datetime) -> Iterator[ApiserverPanel]:
-    shown = known.apiserver_keys()
+def _boxes(state: IssuerState, report: IssuerReport, now: datetime) -> Iterator[ApiserverPanel]:
+    shown = state.apiserver_keys()
     for each in report.observations:
         expires_at = each.certificate_expires_at
         soon = expires_at is not None and expires_at - now < CERTIFICATE_SOON
@@ -299,13 +299,13 @@ def _documents(report: IssuerReport) -> Iterator[DocumentLine]:
         yield DocumentLine(each.url, "good" if good else "warn", word)
 
 
-def _look(known: IssuerState) -> tuple[str, str]:
-    if known.look is None or known.looked_at is None:
+def _look(state: IssuerState) -> tuple[str, str]:
+    if state.look is None or state.looked_at is None:
         return "quiet", "The public URLs were not read yet."
-    took = "" if known.look.seconds is None else f" within {known.look.seconds:.2f} s"
-    if known.look.ok:
-        return "good", f"The world read these documents as meant{took}, at {known.looked_at:%Y-%m-%d %H:%M:%SZ}."
-    return "bad", f"The world does not see what is meant, since a look at {known.looked_at:%Y-%m-%d %H:%M:%SZ}."
+    took = "" if state.look.seconds is None else f" within {state.look.seconds:.2f} s"
+    if state.look.ok:
+        return "good", f"The world read these documents as meant{took}, at {state.looked_at:%Y-%m-%d %H:%M:%SZ}."
+    return "bad", f"The world does not see what is meant, since a look at {state.looked_at:%Y-%m-%d %H:%M:%SZ}."
 
 
 def _count(number: int, noun: str) -> str:
@@ -320,38 +320,38 @@ _QUIET = frozenset({State.CURRENT, State.CHANGED})
 class Page:
     """Renders the page for many readers at once; safe for many threads."""
 
-    def __init__(self, chronicle: Callable[[], PassHistory], health: Callable[[], HealthResult]) -> None:
-        self._chronicle = chronicle
+    def __init__(self, pass_history: Callable[[], PassHistory], health: Callable[[], HealthResult]) -> None:
+        self._chronicle = pass_history
         self._health = health
         self._lock = Lock()
         self._made: tuple[float, PassHistory, str] | None = None
 
     def render(self) -> tuple[str, str]:
         """The page, and the hash of its style sheet for the policy that goes with it."""
-        chronicle = self._chronicle()
+        pass_history = self._chronicle()
         with self._lock:  # who comes while it is made gets the same one
             made = self._made
-            if made is None or made[1] is not chronicle or time.monotonic() - made[0] > _KEPT_SECONDS:
-                html = render(chronicle, self._health(), datetime.now(UTC))
-                made = self._made = (time.monotonic(), chronicle, html)
+            if made is None or made[1] is not pass_history or time.monotonic() - made[0] > _KEPT_SECONDS:
+                html = render(pass_history, self._health(), datetime.now(UTC))
+                made = self._made = (time.monotonic(), pass_history, html)
         return made[2], _style()[1]
 
 
-def render(chronicle: PassHistory, health: HealthResult, now: datetime) -> str:
+def render(pass_history: PassHistory, health: HealthResult, now: datetime) -> str:
     """The page of a chronicle at `now` (aware, UTC)."""
-    every = issuer_panels(chronicle, now)
+    every = issuer_panels(pass_history, now)
     many = len(every) > MOST_CARDS
     lines = tuple(card for card in every if many and _is_quiet(card))
     full = tuple(card for card in every if card not in lines) if many else every
-    mark, headline = _headline(chronicle, every, health)
-    report = chronicle.report
+    mark, headline = _headline(pass_history, every, health)
+    report = pass_history.report
     return _template().render(
         cards=full,
         lines=lines,
         mark=mark,
         headline=headline,
         counts=_counts(every),
-        chronicle=chronicle,
+        pass_history=pass_history,
         report=report,
         failures=() if report is None else tuple(map(advice, report.failures)),
         health=health,
@@ -366,13 +366,13 @@ def _is_quiet(card: IssuerPanel) -> bool:
     return card.state.report is not None and card.state.report.state in _QUIET
 
 
-def _headline(chronicle: PassHistory, every: tuple[IssuerPanel, ...], health: HealthResult) -> tuple[str, str]:
+def _headline(pass_history: PassHistory, every: tuple[IssuerPanel, ...], health: HealthResult) -> tuple[str, str]:
     """The whole in one sentence, and its mark."""
     if not health.ok:  # whatever the last pass said, it is no longer so for sure
         return "bad", "The mirror is stuck"
-    if chronicle.report is None:
+    if pass_history.report is None:
         return "quiet", "The first pass has not ended yet"
-    if chronicle.report.failures:
+    if pass_history.report.failures:
         return "bad", "The last pass failed"
     words = {
         State.FAILED: "failed",

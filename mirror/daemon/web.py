@@ -50,10 +50,10 @@ def application(sources: Sources, *, listen_host: str) -> Starlette:
 
     # Plain functions: starlette runs them in threads, so that a large page holds up no probe.
     def healthz(_: Request) -> Response:
-        return _told(sources.health())
+        return _health_response(sources.health())
 
     def readyz(_: Request) -> Response:
-        return _told(sources.readiness())
+        return _health_response(sources.readiness())
 
     def metrics(_: Request) -> Response:
         return Response(sources.metrics(), headers={"Content-Type": CONTENT_TYPE})
@@ -77,7 +77,7 @@ def application(sources: Sources, *, listen_host: str) -> Starlette:
     return made
 
 
-def _told(verdict: HealthResult) -> Response:
+def _health_response(verdict: HealthResult) -> Response:
     return PlainTextResponse(f"{verdict.sentence}\n", HTTPStatus.OK if verdict.ok else HTTPStatus.SERVICE_UNAVAILABLE)
 
 

@@ -87,38 +87,43 @@ def verify_issuer(
 # ---------------------------------------------------------------------------------------------- documents
 
 
-def _with_documents(found: IssuerResult, subject: VerifiedIssuer, view: PublicEndpoint) -> IssuerResult:
+def _with_documents(result: IssuerResult, subject: VerifiedIssuer, view: PublicEndpoint) -> IssuerResult:
     if not subject.publish.readback.enabled:
         sentence = "The public URL may not be looked at: `publish.readback.enabled` is false."
         remedy = "Run `oidc-mirror verify` where the public URL can be reached, with read-back enabled."
-        return replace(found, checks=(check_failed("discovery", Reason("readback_disabled", sentence, remedy)),))
+        return replace(result, checks=(check_failed("discovery", Reason("readback_disabled", sentence, remedy)),))
     url = discovery_url(subject.issuer)
     look = view.get_document(url, readback=subject.publish.readback)
     if isinstance(look, PublicFailure):
-        return replace(found, checks=(_unseen("discovery", url, look),))
-    found = replace(found, documents=(_document(url, look),))
+        return replace(result, checks=(_unseen("discovery", url, look),))
+    result = replace(result, documents=(_document(url, look),))
     discovery = read_public_discovery(look.body, subject.issuer)
     if isinstance(discovery, Rejected):
-        return replace(found, checks=tuple(check_failed("discovery", reason) for reason in discovery.reasons))
-    checks = (_told("discovery", url, look), *_notes("discovery", look, discovery.notes, (MEDIA_TYPE_DISCOVERY,)))
-    return _with_keys(replace(found, checks=checks), discovery, subject, view)
+        return replace(result, checks=tuple(check_failed("discovery", reason) for reason in discovery.reasons))
+    checks = (
+        _read_check("discovery", url, look),
+        *_notes("discovery", look, discovery.notes, (MEDIA_TYPE_DISCOVERY,)),
+    )
+    return _with_keys(replace(result, checks=checks), discovery, subject, view)
 
 
 def _with_keys(
-    found: IssuerResult, discovery: PublicDiscovery, subject: VerifiedIssuer, view: PublicEndpoint
+    result: IssuerResult, discovery: PublicDiscovery, subject: VerifiedIssuer, view: PublicEndpoint
 ) -> IssuerResult:
     url = discovery.jwks_uri
     look = view.get_document(url, readback=subject.publish.readback)
     if isinstance(look, PublicFailure):
-        return replace(found, checks=(*found.checks, _unseen("jwks", url, look)))
-    found = replace(found, documents=(*found.documents, _document(url, look)))
+        return replace(result, checks=(*result.checks, _unseen("jwks", url, look)))
+    result = replace(result, documents=(*result.documents, _document(url, look)))
     records = subject.ledger.records if subject.ledger is not None else ()
-    keys = read_public_jwks(look.body, known=frozenset(record.key.thumbprint for record in records))
+    keys = read_public_jwks(look.body, already_checked=frozenset(record.key.thumbprint for record in records))
     if isinstance(keys, Rejected):
-        return replace(found, checks=found.checks + tuple(check_failed("jwks", reason) for reason in keys.reasons))
+        return replace(result, checks=result.checks + tuple(check_failed("jwks", reason) for reason in keys.reasons))
     media_types = (MEDIA_TYPE_JWKS, MEDIA_TYPE_DISCOVERY)
     notes = _notes("jwks", look, keys.notes + _unnamed_algorithms(discovery, keys) + _key_ops(keys), media_types)
-    return replace(found, keys=keys.keys, checks=(*found.checks, _told("jwks", url, look, len(keys.keys)), *notes))
+    return replace(
+        result, keys=keys.keys, checks=(*result.checks, _read_check("jwks", url, look, len(keys.keys)), *notes)
+    )
 
 
 def _unnamed_algorithms(discovery: PublicDiscovery, keys: PublicKeys) -> tuple[Note, ...]:
@@ -139,7 +144,7 @@ def _document(url: str, look: PublicResponse) -> DocumentResult:
     return DocumentResult(url, len(look.body), look.content_type, look.cache_control, look.seconds)
 
 
-def _told(subject: str, url: str, look: PublicResponse, keys: int | None = None) -> TokenCheck:
+def _read_check(subject: str, url: str, look: PublicResponse, keys: int | None = None) -> TokenCheck:
     count = "" if keys is None else f"{keys} {'key' if keys == 1 else 'keys'}, "
     return check_passed(subject, f"{url} ({count}{len(look.body)} bytes in {look.seconds:.2f} s)")
 
@@ -214,8 +219,8 @@ def _of_nobody(token: Token, issuers: tuple[IssuerUrl, ...]) -> Reason:
     return Reason("unknown_issuer", f"{sentence}, and none is like it.", remedy, "token claims.iss")
 
 
-def _token_checks(token: Token, found: IssuerResult, subject: VerifiedIssuer, now: datetime) -> tuple[TokenCheck, ...]:
-    signature = _signature(token, found, subject)
+def _token_checks(token: Token, result: IssuerResult, subject: VerifiedIssuer, now: datetime) -> tuple[TokenCheck, ...]:
+    signature = _signature(token, result, subject)
     ignored = tuple(
         check_warning(
             "header", "key_in_header", f"The header's {name} is ignored: keys come from the public JWKS alone."
@@ -232,13 +237,13 @@ def _usual(audiences: TokenAudiences, token: Token) -> tuple[str, ...]:
     return tuple(each for each in token.audiences if any(audiences.accepts(cloud, each) for cloud in unconfigured))
 
 
-def _signature(token: Token, found: IssuerResult, subject: VerifiedIssuer) -> TokenCheck:
-    if not found.keys:
+def _signature(token: Token, result: IssuerResult, subject: VerifiedIssuer) -> TokenCheck:
+    if not result.keys:
         sentence = "No public key could be read, so nobody can verify the signature."
         return check_failed(
             "signature", Reason("no_public_keys", sentence, "Mend what is told of the documents first.")
         )
-    key = signing_key(token, found.keys, name=subject.name, ledger=subject.ledger)
+    key = signing_key(token, result.keys, name=subject.name, ledger=subject.ledger)
     if isinstance(key, Reason):
         return check_failed("signature", key)
     return check_passed("signature", f"by public key {key.thumbprint} ({key.alg}, kid {quote(key.kid)})")

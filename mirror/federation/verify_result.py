@@ -100,15 +100,15 @@ def failures_of(checks: tuple[TokenCheck, ...]) -> tuple[Reason, ...]:
 # --------------------------------------------------------------------------------------------------- JSON
 
 
-def to_json(found: Verification) -> dict[str, object]:
+def to_json(verification: Verification) -> dict[str, object]:
     """The verification as plain data; its JSON Schema is `docs/reference/verify.schema.json`."""
     return {
         "version": 1,
-        "time": _time(found.now),
-        "exit_status": int(found.exit_status),
-        "token": None if found.token is None else _token(found.token),
-        "issuers": [_issuer(issuer) for issuer in found.issuers],
-        "sts": None if found.login is None else _login(found.login),
+        "time": _time(verification.now),
+        "exit_status": int(verification.exit_status),
+        "token": None if verification.token is None else _token(verification.token),
+        "issuers": [_issuer(issuer) for issuer in verification.issuers],
+        "sts": None if verification.login is None else _login(verification.login),
     }
 
 

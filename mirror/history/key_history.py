@@ -165,15 +165,15 @@ def _public(ledger: Ledger | None) -> frozenset[KeyId]:
 # --------------------------------------------------------------------------------------------------- JSON
 
 
-def to_json(found: KeyHistories) -> dict[str, object]:
+def to_json(histories: KeyHistories) -> dict[str, object]:
     """The lives as plain data: the same history gives the same text, whenever it is asked."""
     return {
-        "keys": [_life(life) for life in found.lives],
+        "keys": [_life(life) for life in histories.lives],
         "rotations": [
             {"at": time_text(each.at), "commit": each.commit, "keys": [_identity(key) for key in each.keys]}
-            for each in found.rotations
+            for each in histories.rotations
         ],
-        "unreadable_commits": list(found.unreadable),
+        "unreadable_commits": list(histories.unreadable),
     }
 
 
@@ -190,17 +190,17 @@ def _identity(identity: KeyId) -> dict[str, object]:
     return {"kid": identity[0], "thumbprint": identity[1]}
 
 
-def _life(life: KeyHistory) -> dict[str, object]:
-    record = life.record
+def _life(history: KeyHistory) -> dict[str, object]:
+    record = history.record
     revocation = record.revocation
     return {
         **_identity(key_id(record.key)),
         "alg": record.key.alg,
-        "status": str(life.status),
+        "status": str(history.status),
         "first_seen": time_text(record.first_seen),
-        "published_at": _optional(life.published_at),
-        "retiring_at": _optional(life.retiring_at),
-        "gone_at": _optional(life.gone_at),
+        "published_at": _optional(history.published_at),
+        "retiring_at": _optional(history.retiring_at),
+        "gone_at": _optional(history.gone_at),
         "held_because": record.held_because,
         "revocation": None
         if revocation is None
@@ -213,7 +213,7 @@ def _life(life: KeyHistory) -> dict[str, object]:
                 "commit": step.commit,
                 "author": step.author,
             }
-            for step in life.steps
+            for step in history.steps
         ],
     }
 
@@ -235,7 +235,7 @@ def load_histories(
         text = history.read(version.commit, (paths.ledger, paths.signature))
         body, signature = text.get(paths.ledger), text.get(paths.signature, b"")
         # The strength of a key is checked once: it is the same key in every later version.
-        read = None if body is None else read_ledger(body, issuer=issuer, known=known)
+        read = None if body is None else read_ledger(body, issuer=issuer, already_checked=known)
         if keys is not None and body is not None:
             is_signed = isinstance(keys.verify(body, signature, issuer), SignatureHeader)
             has_begun |= is_signed

@@ -273,19 +273,23 @@ class _LedgerReader:
         }
         bodies = self._history.contents(blobs.values()) if blobs else {}
         found = {url: bodies[blob] for url, blob in blobs.items() if blob in bodies}
-        read = {url: read_ledger(body, issuer=url, known=ALL_THUMBPRINTS) for url, body in found.items()}
+        read = {url: read_ledger(body, issuer=url, already_checked=ALL_THUMBPRINTS) for url, body in found.items()}
         return {url: each.ledger for url, each in read.items() if isinstance(each, LedgerRead)}
 
-    def refresh(self, issuer: IssuerUrl, known: IssuerHistory) -> IssuerHistory:
+    def refresh(self, issuer: IssuerUrl, issuer_history: IssuerHistory) -> IssuerHistory:
         """What the commits that the issuer's public objects name add to what is known."""
         named = self._named_commits(issuer)
-        ledgers, events = self._named(issuer, known.paths, named)
-        merged = _merged((known.ledger, *ledgers))
-        if merged is None or known.ledger is None or merged == merge(known.ledger, known.ledger):
-            return replace(known, events=known.events + events)
+        ledgers, events = self._named(issuer, issuer_history.paths, named)
+        merged = _merged((issuer_history.ledger, *ledgers))
+        if (
+            merged is None
+            or issuer_history.ledger is None
+            or merged == merge(issuer_history.ledger, issuer_history.ledger)
+        ):
+            return replace(issuer_history, events=issuer_history.events + events)
         if not self._has_moved():
-            events = (*events, _rewritten(known.paths))
-        return replace(known, ledger=merged, events=known.events + events)
+            events = (*events, _rewritten(issuer_history.paths))
+        return replace(issuer_history, ledger=merged, events=issuer_history.events + events)
 
     def _has_moved(self) -> bool:
         """Whether another mirror pushed, and then put, since our fetch; else somebody set the branch back."""
@@ -304,7 +308,7 @@ class _LedgerReader:
         body, signature = text.get(paths.ledger), text.get(paths.signature)
         if body is None:
             return _ABSENT
-        read = read_ledger(body, issuer=issuer, known=ALL_THUMBPRINTS)
+        read = read_ledger(body, issuer=issuer, already_checked=ALL_THUMBPRINTS)
         if isinstance(read, Rejected):
             return self._unreadable(issuer, paths, read.reasons[0], body, signature)
         if not self._trust.is_signed:
@@ -377,19 +381,19 @@ class _LedgerReader:
 
     # -- where the newest file is not believed ------------------------------------------------------------
 
-    def _fall_back(self, issuer: IssuerUrl, found: IssuerHistory, newest: _CheckedLedger) -> IssuerHistory:
+    def _fall_back(self, issuer: IssuerUrl, issuer_history: IssuerHistory, newest: _CheckedLedger) -> IssuerHistory:
         """What else is believed, and what is reported about the file that is not."""
-        paths = found.paths
-        stands = paths.ledger in found.files
+        paths = issuer_history.paths
+        stands = paths.ledger in issuer_history.files
         try:
             named = self._named_commits(issuer)
         except BucketError:
             named = ()  # before anything is put the objects are looked at once more
-        if not stands and named is None and found.ledger is None:
-            return found  # nobody has ever heard of it
+        if not stands and named is None and issuer_history.ledger is None:
+            return issuer_history  # nobody has ever heard of it
         ledgers, events = self._named(issuer, paths, named)
         nearest, changed_by = self._nearest(issuer, paths)
-        merged = _merged((found.ledger, *ledgers, *nearest))
+        merged = _merged((issuer_history.ledger, *ledgers, *nearest))
         failures = (newest.why,) if newest.why is not None and newest.why.code != "ledger.unsigned" else ()
         if newest.why is not None and newest.why.code == "ledger.unsigned":
             events = (*events, _unsigned(newest.why, changed_by))
@@ -397,10 +401,12 @@ class _LedgerReader:
             events = (*events, _rewritten(paths))
         is_lost = merged is None and (stands or (self._trust.is_signed and bool(named)))
         return replace(
-            found,
+            issuer_history,
             ledger=merged,
-            events=found.events + events,
-            failures=found.failures + failures + ((_lost(paths, self._trust, stands=stands),) if is_lost else ()),
+            events=issuer_history.events + events,
+            failures=issuer_history.failures
+            + failures
+            + ((_lost(paths, self._trust, stands=stands),) if is_lost else ()),
             is_lost=is_lost,
             unknown_signer=newest.unknown_signer,
             foreign_since=self._changed_at(changed_by) if newest.unknown_signer else None,
@@ -459,13 +465,13 @@ class _LedgerReader:
         self,
         issuer: IssuerUrl,
         pairs: Iterable[tuple[str | None, str | None]],
-        known: dict[tuple[str | None, str | None], Ledger | None],
+        checked: dict[tuple[str | None, str | None], Ledger | None],
     ) -> None:
         """Judge files of the past: signatures first, because somebody may have pushed ledgers of megabytes."""
-        new = [pair for pair in dict.fromkeys(pairs) if pair not in known]
+        new = [pair for pair in dict.fromkeys(pairs) if pair not in checked]
         signatures = self._history.contents(blob for _, blob in new if blob is not None)
         for ledger, signature in new:
-            known[ledger, signature] = self._past_ledger(issuer, ledger, signatures.get(signature or ""))
+            checked[ledger, signature] = self._past_ledger(issuer, ledger, signatures.get(signature or ""))
 
     def _past_ledger(self, issuer: IssuerUrl, blob: str | None, signature: bytes | None) -> Ledger | None:
         keys = self._trust.keys if self._trust.is_signed else None
@@ -474,7 +480,7 @@ class _LedgerReader:
         body = self._history.contents([blob]).get(blob, b"")
         if keys is not None and not isinstance(_verdict(keys, issuer, body, signature), SignatureHeader):
             return None
-        read = read_ledger(body, issuer=issuer, known=ALL_THUMBPRINTS)
+        read = read_ledger(body, issuer=issuer, already_checked=ALL_THUMBPRINTS)
         return read.ledger if isinstance(read, LedgerRead) else None
 
 

@@ -232,20 +232,20 @@ def _merged_others(committer: Committer, changes: Mapping[IssuerUrl, LedgerChang
 
 
 def _changed_files(
-    known: IssuerHistory, ledger: Ledger, ledger_file: SignedFile, extra: Mapping[str, object]
+    issuer_history: IssuerHistory, ledger: Ledger, ledger_file: SignedFile, extra: Mapping[str, object]
 ) -> dict[str, bytes]:
     """The files of one issuer that differ from those on the base."""
-    files = {known.paths.ledger: ledger_file.ledger}
+    files = {issuer_history.paths.ledger: ledger_file.ledger}
     if ledger_file.signature:
-        files[known.paths.signature] = ledger_file.signature
+        files[issuer_history.paths.signature] = ledger_file.signature
     documents = render(ledger, extra)
     if documents is not None:
-        files[known.paths.discovery] = documents.discovery
-        files[known.paths.jwks] = documents.jwks
-    return {path: body for path, body in files.items() if known.files.get(path) != body}
+        files[issuer_history.paths.discovery] = documents.discovery
+        files[issuer_history.paths.jwks] = documents.jwks
+    return {path: body for path, body in files.items() if issuer_history.files.get(path) != body}
 
 
-def _ledger_file(keys: LedgerTrust | None, known: IssuerHistory, ledger: Ledger) -> SignedFile | None:
+def _ledger_file(keys: LedgerTrust | None, issuer_history: IssuerHistory, ledger: Ledger) -> SignedFile | None:
     """The ledger as a file, signed where git is; None without any record.
 
     A signature that stands already is taken again, because not every algorithm gives the same one twice.
@@ -257,11 +257,11 @@ def _ledger_file(keys: LedgerTrust | None, known: IssuerHistory, ledger: Ledger)
         return None
     # The bytes on the base were read by the rules of ledgers: where they are the same, nothing is checked again.
     text = ledger_text(ledger)
-    if known.files.get(known.paths.ledger) != text:
+    if issuer_history.files.get(issuer_history.paths.ledger) != text:
         text = write_ledger(ledger)
     if keys is None:
         return SignedFile(text)
-    standing = [each for each in known.signed if each.ledger == text]
+    standing = [each for each in issuer_history.signed if each.ledger == text]
     if standing:
         return min(standing, key=lambda each: blob_id(each.signature, _SHA1_DIGITS))
     by_mirror = keys.signing_key.kid if keys.role == "mirror" else ""
@@ -327,11 +327,11 @@ _EARLIER = frozenset({"10f0c8f4ece9b5c2c07d62cf7976ac2c684277f7daf04134f61c9ddfc
 """SHA-256 of the texts that earlier programs wrote; any other text is somebody's own and stays."""
 
 
-def readme_files(standing: bytes | None) -> dict[str, bytes]:
+def readme_files(current: bytes | None) -> dict[str, bytes]:
     """The README where the next commit shall write it.
 
     Args:
-        standing: The file on the branch; None where there is none.
+        current: The file on the branch; None where there is none.
     """
-    is_earlier = standing is not None and hashlib.sha256(standing).hexdigest() in _EARLIER
-    return {README: _README.encode()} if standing is None or is_earlier else {}
+    is_earlier = current is not None and hashlib.sha256(current).hexdigest() in _EARLIER
+    return {README: _README.encode()} if current is None or is_earlier else {}

@@ -227,7 +227,7 @@ class GitRepository:
         return self._snapshots.list_paths(commit, under)
 
     def has_commit(self, commit: str) -> bool:
-        """As `CommitLog.knows`."""
+        """As `CommitLog.has_commit`."""
         return self._past.has_commit(commit)
 
     def obtain(self, commit: str) -> bool:
@@ -247,11 +247,11 @@ class GitRepository:
         return self._snapshots.contents(blobs)
 
     def contains_blob(self, body: bytes) -> bool:
-        """As `CommitLog.holds`."""
+        """As `CommitLog.contains_blob`."""
         return self._past.contains_blob(body)
 
     def last_changed_at(self, path: str) -> datetime | None:
-        """As `CommitLog.changed_at`."""
+        """As `CommitLog.last_changed_at`."""
         return self._past.last_changed_at(path)
 
     def versions(
@@ -261,7 +261,7 @@ class GitRepository:
         return self._past.versions(path, most=most, at=at)
 
     def collect_garbage(self) -> None:
-        """As `upkeep.collect`."""
+        """As `gc`."""
         gc(self._git, clock=self._clock)
 
 

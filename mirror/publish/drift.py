@@ -46,7 +46,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PutObject:
-    """One object to write; `seen` is the ETag that it must still have, None when it must still be absent."""
+    """One object to write; `expected_etag` is the ETag that it must still have, None when it must still be absent."""
 
     desired: PublicObject
     action: Action
@@ -75,8 +75,8 @@ class DriftContext:
     `committed` are the bytes that git holds for this object, now or at the commit that the object's own metadata names:
     metadata alone proves nothing, whoever writes the object writes that too. `waits_for` says what a put would do that
     has to wait; empty when it may be made. `is_other_mirror` tells that the metadata names a commit of another mirror,
-    with which this one shares no remote. `stood_at` is when this mirror last saw the object stand as it means it now
-    (aware, UTC): what differs since then was somebody else.
+    with which this one shares no remote. `last_verified_at` is when this mirror last saw the object as it
+    should be now (aware, UTC): what differs since then was changed by somebody else.
     """
 
     committed: frozenset[bytes] = frozenset()
@@ -90,81 +90,81 @@ def etag_of(body: bytes) -> ETag:
     return ETag(hashlib.md5(body, usedforsecurity=False).hexdigest())
 
 
-def needs_body(wanted: PublicObject, listed: ListedObject | None, committed: frozenset[bytes]) -> bool:
-    """Whether the listing alone cannot tell what stands at `wanted.key`, so that the object must be read."""
-    return listed is not None and listed.etag not in {etag_of(body) for body in (wanted.body, *committed)}
+def needs_body(desired: PublicObject, listed: ListedObject | None, committed: frozenset[bytes]) -> bool:
+    """Whether the listing alone cannot tell what stands at `desired.key`, so that the object must be read."""
+    return listed is not None and listed.etag not in {etag_of(body) for body in (desired.body, *committed)}
 
 
-def standing_body(
-    wanted: PublicObject, listed: ListedObject | None, stored: StoredObject | None, committed: frozenset[bytes]
+def stored_body(
+    desired: PublicObject, listed: ListedObject | None, stored: StoredObject | None, committed: frozenset[bytes]
 ) -> bytes | None:
     """The body that stands at the key: as read, or as the listing's ETag tells; None when nothing does."""
     if stored is not None:
         return stored.body
-    known = (wanted.body, *committed)
+    known = (desired.body, *committed)
     return None if listed is None else next((body for body in known if etag_of(body) == listed.etag), None)
 
 
 def plan_object(
-    wanted: PublicObject, listed: ListedObject | None, stored: StoredObject | None, known: DriftContext
+    desired: PublicObject, listed: ListedObject | None, stored: StoredObject | None, context: DriftContext
 ) -> tuple[ObjectDecision | None, Event | None]:
     """Decide about one object.
 
     Args:
-        wanted: The object as it should stand.
+        desired: The object as it should stand.
         listed: Its line of the listing, None when it is absent.
         stored: The object as read, where `needs_body` asked for it.
-        known: What is known about the body that stands there.
+        context: What is known about the body that stands there.
 
     Returns:
         The decision (None: nothing to do), and the event `bucket.drift` when somebody else wrote here.
     """
     if listed is None:
-        return _absent(wanted, known.last_verified_at)
-    body = standing_body(wanted, listed, stored, known.committed)
-    if body == wanted.body:
+        return _absent(desired, context.last_verified_at)
+    body = stored_body(desired, listed, stored, context.committed)
+    if body == desired.body:
         return None, None
     if stored is not None and stored.etag != listed.etag:
-        return busy(wanted), None
-    foreign = stored is not None and body not in known.committed
-    drift = _drift(wanted, listed, known) if foreign or known.last_verified_at is not None else None
-    if known.waits_for:
-        return _waits(wanted, known.waits_for, is_wrong=body not in known.committed), drift
+        return busy(desired), None
+    foreign = stored is not None and body not in context.committed
+    drift = _drift(desired, listed, context) if foreign or context.last_verified_at is not None else None
+    if context.waits_for:
+        return _waits(desired, context.waits_for, is_wrong=body not in context.committed), drift
     action = Action.UPDATE if drift is None else Action.REPAIR
-    return PutObject(wanted, action, listed.etag), drift
+    return PutObject(desired, action, listed.etag), drift
 
 
-def _absent(wanted: PublicObject, stood_at: datetime | None) -> tuple[ObjectDecision, Event | None]:
+def _absent(desired: PublicObject, stood_at: datetime | None) -> tuple[ObjectDecision, Event | None]:
     if stood_at is None:
-        return PutObject(wanted, Action.CREATE, None), None
+        return PutObject(desired, Action.CREATE, None), None
     sentence = (
-        f"Somebody deleted {wanted.key}, which stood there at {stood_at.isoformat()}: "
+        f"Somebody deleted {desired.key}, which stood there at {stood_at.isoformat()}: "
         "find out who may write to the bucket; each of them could be any pod."
     )
-    event = Event("bucket.drift", sentence, Level.ERROR, {"key": wanted.key, "seen_at": stood_at.isoformat()})
-    return PutObject(wanted, Action.REPAIR, None), event
+    event = Event("bucket.drift", sentence, Level.ERROR, {"key": desired.key, "seen_at": stood_at.isoformat()})
+    return PutObject(desired, Action.REPAIR, None), event
 
 
-def busy(wanted: PublicObject) -> Deferred:
+def busy(desired: PublicObject) -> Deferred:
     """Somebody writes the object right now: nothing is done to it in this pass."""
-    sentence = f"{wanted.key} changed while this pass read it; the next pass decides."
-    return Deferred(wanted, Event("bucket.changed", sentence, Level.WARNING, {"key": wanted.key}), is_wrong=False)
+    sentence = f"{desired.key} changed while this pass read it; the next pass decides."
+    return Deferred(desired, Event("bucket.changed", sentence, Level.WARNING, {"key": desired.key}), is_wrong=False)
 
 
-def _waits(wanted: PublicObject, what: str, *, is_wrong: bool) -> Deferred:
-    sentence = f"Putting {wanted.key} would {what}; it waits until the git remote answers and takes our commits."
-    event = Event("removal.waits", sentence, Level.WARNING, {"key": wanted.key})
-    return Deferred(wanted, event, is_wrong=is_wrong)
+def _waits(desired: PublicObject, what: str, *, is_wrong: bool) -> Deferred:
+    sentence = f"Putting {desired.key} would {what}; it waits until the git remote answers and takes our commits."
+    event = Event("removal.waits", sentence, Level.WARNING, {"key": desired.key})
+    return Deferred(desired, event, is_wrong=is_wrong)
 
 
-def _drift(wanted: PublicObject, listed: ListedObject, known: DriftContext) -> Event:
+def _drift(desired: PublicObject, listed: ListedObject, context: DriftContext) -> Event:
     sentence = (
-        f"Somebody else wrote {wanted.key} at {listed.last_modified.isoformat()} (ETag {listed.etag}): "
+        f"Somebody else wrote {desired.key} at {listed.last_modified.isoformat()} (ETag {listed.etag}): "
         "find out who may write to the bucket; each of them could be any pod."
     )
-    if known.is_other_mirror:
+    if context.is_other_mirror:
         sentence += " It looks like another mirror: give both the same `repository.remote`, or stop one."
-    fields = {"key": wanted.key, "etag": listed.etag, "last_modified": listed.last_modified.isoformat()}
+    fields = {"key": desired.key, "etag": listed.etag, "last_modified": listed.last_modified.isoformat()}
     return Event("bucket.drift", sentence, Level.ERROR, fields)
 
 
@@ -214,9 +214,9 @@ def max_age_of(cache_control: str) -> int | None:
     return max((int(seconds) for seconds in _MAX_AGE.findall(cache_control)), default=None)
 
 
-def max_age_seconds(seen: PublicResponse) -> int:
+def max_age_seconds(response: PublicResponse) -> int:
     """How long caches may keep the JWKS that was seen, in seconds."""
-    said = max_age_of(seen.cache_control)
+    said = max_age_of(response.cache_control)
     return LONGEST_MAX_AGE_SECONDS if said is None else said
 
 
@@ -233,6 +233,6 @@ class SigningWindow:
         return safe_to_sign_at(self.last_modified, self.max_age_seconds)
 
 
-def signing_window(seen: PublicResponse) -> SigningWindow | None:
+def signing_window(response: PublicResponse) -> SigningWindow | None:
     """The window of a public JWKS as seen; None when it says no Last-Modified."""
-    return None if seen.last_modified is None else SigningWindow(seen.last_modified, max_age_seconds(seen))
+    return None if response.last_modified is None else SigningWindow(response.last_modified, max_age_seconds(response))

@@ -60,7 +60,7 @@ def list_buckets(
 
 
 def read_body(
-    bucket: Bucket, wanted: PublicObject, listed: ListedObject | None, committed: frozenset[bytes]
+    bucket: Bucket, desired: PublicObject, listed: ListedObject | None, committed: frozenset[bytes]
 ) -> StoredObject | None:
     """The object as it stands, where its line in the listing does not tell what it is.
 
@@ -70,10 +70,10 @@ def read_body(
     Raises:
         BucketError: It could not be read.
     """
-    if listed is None or not needs_body(wanted, listed, committed):
+    if listed is None or not needs_body(desired, listed, committed):
         return None
     try:
-        return bucket.get(wanted.key)
+        return bucket.get(desired.key)
     except BucketError as error:
         if error.code not in UNREADABLE_CODES:
             raise

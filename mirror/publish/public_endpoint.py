@@ -269,14 +269,14 @@ def cause_of_error(error: Exception) -> Reason:
     if isinstance(error, httpx.ConnectError) and any(isinstance(inner, ssl.SSLError) for inner in errors):
         return Reason("tls_failed", f"TLS with the public host failed: {error}.", _TRUST)
     if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError | httpx.PoolTimeout | OSError):
-        return Reason("unreachable", f"The public host cannot be reached: {_told(error)}.", _UNREACHABLE)
-    return Reason("protocol_error", f"The public host did not answer as HTTP asks: {_told(error)}.", _SERVER)
+        return Reason("unreachable", f"The public host cannot be reached: {_error_text(error)}.", _UNREACHABLE)
+    return Reason("protocol_error", f"The public host did not answer as HTTP asks: {_error_text(error)}.", _SERVER)
 
 
 def unusable_ca_file(error: Exception) -> Reason:
     """`publish.readback.ca_file` could not be loaded."""
     remedy = "Name a readable PEM file with the CA's certificate in `publish.readback.ca_file`."
-    return Reason("ca_file", f"The CA file of the read-back cannot be loaded: {_told(error)}.", remedy)
+    return Reason("ca_file", f"The CA file of the read-back cannot be loaded: {_error_text(error)}.", remedy)
 
 
 def too_slow(seconds: float) -> Reason:
@@ -319,7 +319,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         waiting += [current.__context__, current.__cause__, *getattr(current, "exceptions", ())]
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return (str(error) or type(error).__name__).rstrip(".")[:200]
 
 

@@ -65,35 +65,37 @@ def carry_out(
 
 
 def _carry_out_one(
-    bucket: Bucket, wanted: PublicObject, decision: ObjectDecision | None, snapshot: CommitId, *, shared: bool
+    bucket: Bucket, desired: PublicObject, decision: ObjectDecision | None, snapshot: CommitId, *, shared: bool
 ) -> ObjectResults:
     if not isinstance(decision, PutObject):
-        return planned_result(wanted, decision)
+        return planned_result(desired, decision)
     try:
-        outcome = bucket.put(wanted, snapshot=snapshot, seen=decision.expected_etag)
+        outcome = bucket.put(desired, snapshot=snapshot, expected_etag=decision.expected_etag)
     except BucketError as error:
-        return ObjectResults((_told(decision, Effect.FAILED),), failures=(reason_of(error),))
+        return ObjectResults((_reported(decision, Effect.FAILED),), failures=(reason_of(error),))
     if isinstance(outcome, PutConflict) and shared:
-        return ObjectResults((_told(decision, Effect.WAITING),), (_race(wanted, Level.WARNING),))
+        return ObjectResults((_reported(decision, Effect.WAITING),), (_race(desired, Level.WARNING),))
     if isinstance(outcome, PutConflict):
-        return ObjectResults((_told(decision, Effect.FAILED),), (_race(wanted, Level.ERROR),), (_lost_race(wanted),))
-    return ObjectResults((_told(decision, Effect.PUT),), _told_repair(decision))
+        return ObjectResults(
+            (_reported(decision, Effect.FAILED),), (_race(desired, Level.ERROR),), (_lost_race(desired),)
+        )
+    return ObjectResults((_reported(decision, Effect.PUT),), _repair_events(decision))
 
 
-def planned_result(wanted: PublicObject, decision: ObjectDecision | None) -> ObjectResults:
+def planned_result(desired: PublicObject, decision: ObjectDecision | None) -> ObjectResults:
     """What a decision says before (or without) being carried out."""
     if decision is None:
-        return ObjectResults((ObjectReport(wanted.url, wanted.key, Effect.UNCHANGED),))
+        return ObjectResults((ObjectReport(desired.url, desired.key, Effect.UNCHANGED),))
     if isinstance(decision, Deferred):
-        return ObjectResults((ObjectReport(wanted.url, wanted.key, Effect.WAITING),), (decision.event,))
-    return ObjectResults((_told(decision, Effect.PLANNED),))
+        return ObjectResults((ObjectReport(desired.url, desired.key, Effect.WAITING),), (decision.event,))
+    return ObjectResults((_reported(decision, Effect.PLANNED),))
 
 
-def _told(decision: PutObject, effect: Effect) -> ObjectReport:
+def _reported(decision: PutObject, effect: Effect) -> ObjectReport:
     return ObjectReport(decision.desired.url, decision.desired.key, effect, str(decision.action))
 
 
-def _told_repair(decision: PutObject) -> tuple[Event, ...]:
+def _repair_events(decision: PutObject) -> tuple[Event, ...]:
     if decision.action is not Action.REPAIR:
         return ()
     return (
@@ -101,30 +103,30 @@ def _told_repair(decision: PutObject) -> tuple[Event, ...]:
     )
 
 
-def _race(wanted: PublicObject, level: Level) -> Event:
-    sentence = f"Somebody else wrote {wanted.key} while this pass ran; nothing was overwritten."
-    return Event("bucket.changed", sentence, level, {"key": wanted.key})
+def _race(desired: PublicObject, level: Level) -> Event:
+    sentence = f"Somebody else wrote {desired.key} while this pass ran; nothing was overwritten."
+    return Event("bucket.changed", sentence, level, {"key": desired.key})
 
 
-def _lost_race(wanted: PublicObject) -> Reason:
-    sentence = f"{wanted.key} was not put, because it changed after it was read."
+def _lost_race(desired: PublicObject) -> Reason:
+    sentence = f"{desired.key} was not put, because it changed after it was read."
     return Reason("bucket.changed", sentence, "Nothing to do at once: the next pass decides on what is there now.")
 
 
 # ------------------------------------------------------------------------------------------- header audit
 
 
-def headers_differ(wanted: PublicObject, headers: StoredHeaders) -> bool:
+def headers_differ(desired: PublicObject, headers: StoredHeaders) -> bool:
     """Whether the object's headers are not those that we put. Any snapshot will do, but there must be one."""
     return (
-        headers.content_type != wanted.content_type
-        or headers.cache_control != wanted.cache_control
+        headers.content_type != desired.content_type
+        or headers.cache_control != desired.cache_control
         or headers.snapshot is None
     )
 
 
 def audit_headers(
-    bucket: Bucket, wanted: PublicObject, etag: ETag | None, *, lacks: Callable[[str], bool] = lambda _: False
+    bucket: Bucket, desired: PublicObject, etag: ETag | None, *, lacks: Callable[[str], bool] = lambda _: False
 ) -> tuple[PutObject | Deferred | None, Event | None]:
     """Look at the headers of an object whose bytes were right when they had `etag`; a put repairs them.
 
@@ -134,18 +136,18 @@ def audit_headers(
     Raises:
         BucketError: They could not be read.
     """
-    headers = bucket.head(wanted.key)
+    headers = bucket.head(desired.key)
     if headers is None or headers.etag != etag:
-        return busy(wanted), None
-    if not headers_differ(wanted, headers):
-        is_behind = wanted.url.endswith(JWKS_SUFFIX) and headers.snapshot is not None and lacks(headers.snapshot)
-        return (PutObject(wanted, Action.UPDATE, headers.etag) if is_behind else None), None
+        return busy(desired), None
+    if not headers_differ(desired, headers):
+        is_behind = desired.url.endswith(JWKS_SUFFIX) and headers.snapshot is not None and lacks(headers.snapshot)
+        return (PutObject(desired, Action.UPDATE, headers.etag) if is_behind else None), None
     sentence = (
-        f"The headers of {wanted.key} are not ours: content type {headers.content_type!r}, "
+        f"The headers of {desired.key} are not ours: content type {headers.content_type!r}, "
         f"cache control {headers.cache_control!r}."
     )
-    fields = {"key": wanted.key, "etag": headers.etag, "last_modified": headers.last_modified.isoformat()}
-    return PutObject(wanted, Action.REPAIR, headers.etag), Event("bucket.drift", sentence, Level.ERROR, fields)
+    fields = {"key": desired.key, "etag": headers.etag, "last_modified": headers.last_modified.isoformat()}
+    return PutObject(desired, Action.REPAIR, headers.etag), Event("bucket.drift", sentence, Level.ERROR, fields)
 
 
 # ---------------------------------------------------------------------------------------------- read-back
@@ -177,7 +179,7 @@ class ReadbackResult:
     failures: tuple[Reason, ...] = field(default=())
     seconds: float | None = None
 
-    def told(self) -> PublicReadback:
+    def summary(self) -> PublicReadback:
         """The look as the report has it."""
         return PublicReadback(not self.failures, self.seconds)
 
@@ -208,48 +210,50 @@ def read_back(
 
 
 def _look(
-    view: PublicEndpoint, bucket: Bucket, wanted: PublicObject, publish: PublishSettings, freshness: CacheContext
+    view: PublicEndpoint, bucket: Bucket, desired: PublicObject, publish: PublishSettings, freshness: CacheContext
 ) -> ReadbackResult:
-    look = view.get_document(wanted.url, readback=publish.readback)
+    look = view.get_document(desired.url, readback=publish.readback)
     if isinstance(look, PublicFailure):
-        return _failed(wanted, (explained(look.reason, bucket, wanted, publish),))
-    return replace(_judged(look, wanted, publish, freshness), seconds=look.seconds)
+        return _failed(desired, (explained(look.reason, bucket, desired, publish),))
+    return replace(_readback_result(look, desired, publish, freshness), seconds=look.seconds)
 
 
-def _judged(
-    look: PublicResponse, wanted: PublicObject, publish: PublishSettings, freshness: CacheContext
+def _readback_result(
+    look: PublicResponse, desired: PublicObject, publish: PublishSettings, freshness: CacheContext
 ) -> ReadbackResult:
-    reasons = compare(look, wanted)
+    reasons = compare(look, desired)
     if not reasons:
-        found = signing_window(look) if wanted.url.endswith(JWKS_SUFFIX) else None
+        found = signing_window(look) if desired.url.endswith(JWKS_SUFFIX) else None
         return ReadbackResult(fresh=True, safe_to_sign_at=found.safe_to_sign_at if found is not None else None)
-    if look.body != wanted.body and _may_lag(look.body, wanted, publish, freshness):
-        sentence = f"{wanted.url} still shows an earlier state: a cache in front of the bucket has not turned over yet."
-        return ReadbackResult(fresh=False, events=(Event(STALE, sentence, Level.WARNING, {"url": wanted.url}),))
-    return _failed(wanted, reasons)
+    if look.body != desired.body and _may_lag(look.body, desired, publish, freshness):
+        sentence = (
+            f"{desired.url} still shows an earlier state: a cache in front of the bucket has not turned over yet."
+        )
+        return ReadbackResult(fresh=False, events=(Event(STALE, sentence, Level.WARNING, {"url": desired.url}),))
+    return _failed(desired, reasons)
 
 
-def explained(reason: Reason, bucket: Bucket, wanted: PublicObject, publish: PublishSettings) -> Reason:
+def explained(reason: Reason, bucket: Bucket, desired: PublicObject, publish: PublishSettings) -> Reason:
     """Why the world gets 403, told by its cause as far as the bucket says it; every other reason is as it was."""
     if reason.code != FORBIDDEN:
         return reason
     if not is_served_by_bucket(publish):
         return behind_cdn(reason)
-    return explain_forbidden(reason, bucket.access_settings(wanted.key), publish, wanted.key)
+    return explain_forbidden(reason, bucket.access_settings(desired.key), publish, desired.key)
 
 
-def _may_lag(body: bytes, wanted: PublicObject, publish: PublishSettings, freshness: CacheContext) -> bool:
-    changed = freshness.changed_at(wanted)
+def _may_lag(body: bytes, desired: PublicObject, publish: PublishSettings, freshness: CacheContext) -> bool:
+    changed = freshness.changed_at(desired)
     patience = timedelta(seconds=publish.max_age_seconds) + STALE_GRACE
     return changed is not None and freshness.now <= changed + patience and freshness.was_ours(body)
 
 
-def _failed(wanted: PublicObject, reasons: tuple[Reason, ...]) -> ReadbackResult:
+def _failed(desired: PublicObject, reasons: tuple[Reason, ...]) -> ReadbackResult:
     events = tuple(
-        Event("readback.failed", reason.sentence, Level.ERROR, {"url": wanted.url, "cause": reason.code})
+        Event("readback.failed", reason.sentence, Level.ERROR, {"url": desired.url, "cause": reason.code})
         for reason in reasons
     )
-    failures = tuple(replace(reason, code=f"readback.{reason.code}", where=wanted.url) for reason in reasons)
+    failures = tuple(replace(reason, code=f"readback.{reason.code}", where=desired.url) for reason in reasons)
     return ReadbackResult(fresh=False, events=events, failures=failures)
 
 
@@ -257,36 +261,36 @@ OTHER_BYTES = "stale_or_foreign"
 """The code of a public URL whose bytes are not those that we published."""
 
 
-def compare(seen: PublicResponse, expected: PublicObject) -> tuple[Reason, ...]:
+def compare(response: PublicResponse, expected: PublicObject) -> tuple[Reason, ...]:
     """Every way in which what the world sees differs from what we meant; empty when all is right.
 
     Codes: `stale_or_foreign`, `wrong_content_type` (the media type is compared, not its parameters) and
     `wrong_cache_control`.
     """
-    reasons = (_judge_body(seen, expected), _judge_type(seen, expected), _judge_cache(seen, expected))
+    reasons = (_compare_body(response, expected), _compare_type(response, expected), _compare_cache(response, expected))
     return tuple(reason for reason in reasons if reason is not None)
 
 
-def _judge_body(seen: PublicResponse, expected: PublicObject) -> Reason | None:
-    if seen.body == expected.body:
+def _compare_body(response: PublicResponse, expected: PublicObject) -> Reason | None:
+    if response.body == expected.body:
         return None
-    sentence = f"The public URL shows {len(seen.body)} other bytes than the {len(expected.body)} that we published."
+    sentence = f"The public URL shows {len(response.body)} other bytes than the {len(expected.body)} that we published."
     remedy = "Invalidate the CDN in front of the bucket; without one, find out what else serves this URL."
     return Reason(OTHER_BYTES, sentence, remedy, expected.url)
 
 
-def _judge_type(seen: PublicResponse, expected: PublicObject) -> Reason | None:
-    if _media_type(seen.content_type) == _media_type(expected.content_type):
+def _compare_type(response: PublicResponse, expected: PublicObject) -> Reason | None:
+    if _media_type(response.content_type) == _media_type(expected.content_type):
         return None
-    sentence = f"The public URL says Content-Type `{seen.content_type}` instead of `{expected.content_type}`."
+    sentence = f"The public URL says Content-Type `{response.content_type}` instead of `{expected.content_type}`."
     remedy = "The next audit repairs the object; a proxy or CDN in front of it must not change the header."
     return Reason("wrong_content_type", sentence, remedy, expected.url)
 
 
-def _judge_cache(seen: PublicResponse, expected: PublicObject) -> Reason | None:
-    if _directives(seen.cache_control) == _directives(expected.cache_control):
+def _compare_cache(response: PublicResponse, expected: PublicObject) -> Reason | None:
+    if _directives(response.cache_control) == _directives(expected.cache_control):
         return None
-    sentence = f"The public URL says Cache-Control `{seen.cache_control}` instead of `{expected.cache_control}`."
+    sentence = f"The public URL says Cache-Control `{response.cache_control}` instead of `{expected.cache_control}`."
     remedy = "The next audit repairs the object; a proxy or CDN in front of it must not change the header."
     return Reason("wrong_cache_control", sentence, remedy, expected.url)
 

@@ -119,8 +119,8 @@ class S3Bucket:
         except BucketError:
             return AccessSettings()
 
-    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutResult:
-        """Put `obj` over exactly the object whose ETag was `seen` (None: where none is), decided by reading back.
+    def put(self, obj: PublicObject, *, snapshot: CommitId, expected_etag: ETag | None) -> PutResult:
+        """Put `obj` over exactly the object with `expected_etag` (None: where none is), decided by reading back.
 
         `snapshot` becomes metadata of the object. A plain 200 to a conditional write is believed; after anything else
         the object is read, because the write may have taken effect although its answer was lost (fact 36).
@@ -129,42 +129,44 @@ class S3Bucket:
             BucketError: the object still is what was seen; nothing was changed as far as the store tells.
         """
         if self._publish.conditional_writes:
-            return self._put_conditionally(obj, snapshot, seen)
-        return self._put_after_looking(obj, snapshot, seen)
+            return self._put_conditionally(obj, snapshot, expected_etag)
+        return self._put_after_looking(obj, snapshot, expected_etag)
 
-    def _put_conditionally(self, obj: PublicObject, snapshot: CommitId, seen: ETag | None) -> PutResult:
+    def _put_conditionally(self, obj: PublicObject, snapshot: CommitId, expected_etag: ETag | None) -> PutResult:
         request = put_request(self._publish, obj, snapshot)
         conditional: PutObjectRequestTypeDef = (
-            {**request, "IfNoneMatch": "*"} if seen is None else {**request, "IfMatch": seen}
+            {**request, "IfNoneMatch": "*"} if expected_etag is None else {**request, "IfMatch": expected_etag}
         )
         for pause_seconds in (_PAUSE_SECONDS,) * (_TRIES - 1):
-            outcome = self._try(obj, conditional, seen)
+            outcome = self._try(obj, conditional, expected_etag)
             if not isinstance(outcome, BucketError):
                 return outcome
             if outcome.code not in TRANSIENT_CODES:
                 raise outcome
             time.sleep(pause_seconds)
-        outcome = self._try(obj, conditional, seen)
+        outcome = self._try(obj, conditional, expected_etag)
         if isinstance(outcome, BucketError):
             raise outcome
         return outcome
 
-    def _put_after_looking(self, obj: PublicObject, snapshot: CommitId, seen: ETag | None) -> PutResult:
+    def _put_after_looking(self, obj: PublicObject, snapshot: CommitId, expected_etag: ETag | None) -> PutResult:
         """For a store without conditional writes: two writers can both believe that they won, so run only one."""
         before = self.get(obj.key)
-        if _etag(before) != seen:
+        if _etag(before) != expected_etag:
             return _found(obj, before)
         failure = self._send(put_request(self._publish, obj, snapshot))
         if isinstance(failure, BucketError):
-            return self._after(failure, obj, seen)
+            return self._after(failure, obj, expected_etag)
         return _found(obj, self.get(obj.key))
 
-    def _try(self, obj: PublicObject, request: "PutObjectRequestTypeDef", seen: ETag | None) -> PutResult | BucketError:
+    def _try(
+        self, obj: PublicObject, request: "PutObjectRequestTypeDef", expected_etag: ETag | None
+    ) -> PutResult | BucketError:
         sent = self._send(request)
         if not isinstance(sent, BucketError):
             return PutStored(sent)
         try:
-            return self._after(sent, obj, seen)
+            return self._after(sent, obj, expected_etag)
         except BucketError as error:
             return error
 
@@ -175,7 +177,7 @@ class S3Bucket:
         except BucketError as error:
             return error
 
-    def _after(self, failure: BucketError, obj: PublicObject, seen: ETag | None) -> PutResult:
+    def _after(self, failure: BucketError, obj: PublicObject, expected_etag: ETag | None) -> PutResult:
         """What a failed write really did; raises `failure` when the object still is what was seen."""
         if failure.code in NOT_SENT_CODES:
             raise failure
@@ -184,7 +186,7 @@ class S3Bucket:
         except BucketError:
             raise failure from None
         found = _found(obj, there)
-        if isinstance(found, PutConflict) and _etag(there) == seen:
+        if isinstance(found, PutConflict) and _etag(there) == expected_etag:
             raise failure
         return found
 

@@ -1,4 +1,4 @@
-"""One pass: ask, believe, decide, commit, publish, look, report. The daemon, the CronJob and `--once` only call it.
+"""One pass: poll, validate, plan, commit, publish, read back, report. Daemon, CronJob and `--once` only call it.
 
     config --> source --> trust ---------> history --> publish --> read back --> report
                bytes      plan (pure)      commit      put         GET           exit status
@@ -114,30 +114,39 @@ def plan_pass(settings: Settings, ports: Ports, now: datetime, *, progress: Prog
             remote = _fetch(settings, ports.history)
             trust = trust_of(settings, ports.history, local, keys, before=remote.before)
             urls = [each.url for each in publications(settings)]
-            memory = load_history(ports.history, urls, trust, named_commits=named_commits, before=remote.before)
+            history_state = load_history(ports.history, urls, trust, named_commits=named_commits, before=remote.before)
             beliefs = validate_answers(
-                settings.issuers, asked.result(), memory, left_out=lambda: _keys_left_out(settings, ports, trust)
+                settings.issuers, asked.result(), history_state, left_out=lambda: _keys_left_out(settings, ports, trust)
             )
         except (HistoryError, RemoteError) as error:
             trust = VerificationContext(keys, settings.repository.name)
-            world = ObservedState(
+            observed = ObservedState(
                 settings, now, _NOTHING, ValidatedAnswers(), buckets, verification_cache=audits, trust=trust
             )
-            return Plan(world, failures=(reason_from("history.failed", error),))
-        world = ObservedState(
-            settings, now, memory, beliefs, buckets, remote.error, local, audits, trust, is_new_disk=remote.is_new_disk
+            return Plan(observed, failures=(reason_from("history.failed", error),))
+        observed = ObservedState(
+            settings,
+            now,
+            history_state,
+            beliefs,
+            buckets,
+            remote.error,
+            local,
+            audits,
+            trust,
+            is_new_disk=remote.is_new_disk,
         )
-    plan = Plan(world, _plan_issuers(world, ports), events=_events(settings, ports, local, remote))
+    plan = Plan(observed, _plan_issuers(observed, ports), events=_events(settings, ports, local, remote))
     plan = replace(plan, reported=remote.failures)
     return _with_named_commits(plan, ports, named_commits)
 
 
-def _plan_issuers(world: ObservedState, ports: Ports) -> tuple[IssuerPlan, ...]:
+def _plan_issuers(observed: ObservedState, ports: Ports) -> tuple[IssuerPlan, ...]:
     return thread_map_with_ports(
-        lambda each, reachable: plan_issuer(each, world, reachable),
-        publications(world.settings),
+        lambda each, reachable: plan_issuer(each, observed, reachable),
+        publications(observed.settings),
         ports,
-        workers=world.settings.limits.puts,
+        workers=observed.settings.limits.puts,
     )
 
 
@@ -162,15 +171,17 @@ def _with_named_commits(plan: Plan, ports: Ports, named_commits: NamedCommits) -
     issuers = tuple(_undecided(each, unseen[each.url]) if each.url in unseen else each for each in plan.issuers)
     plan = replace(plan, issuers=issuers)
     try:
-        memory = with_named_commits(ports.history, plan.observed.history, plan.observed.trust, pending, named_commits)
+        history_state = with_named_commits(
+            ports.history, plan.observed.history, plan.observed.trust, pending, named_commits
+        )
     except HistoryError as error:
         return replace(plan, issuers=(), failures=(*plan.failures, reason_from("history.failed", error)))
-    if memory.issuers == plan.observed.history.issuers:
+    if history_state.issuers == plan.observed.history.issuers:
         return plan
-    world = replace(plan.observed, history=memory)
-    again = {each.url: each for each in _plan_issuers(world, ports)}
+    observed = replace(plan.observed, history=history_state)
+    again = {each.url: each for each in _plan_issuers(observed, ports)}
     issuers = tuple(each if each.url in unseen else again[each.url] for each in issuers)
-    return replace(plan, observed=world, issuers=issuers)
+    return replace(plan, observed=observed, issuers=issuers)
 
 
 def _undecided(planned: IssuerPlan, reason: Reason) -> IssuerPlan:
@@ -283,9 +294,9 @@ def _keys_left_out(settings: Settings, ports: Ports, trust: VerificationContext)
     return ledger_keys(load_history(ports.history, urls, trust))
 
 
-def _has_moved(world: ObservedState, applied: ApplyResult, ports: Ports) -> bool:
+def _has_moved(observed: ObservedState, applied: ApplyResult, ports: Ports) -> bool:
     """Whether another mirror decided while this one put: the branch moved, or an object was written first."""
-    if not (world.remote_fetched and applied.recorded is not None and applied.recorded.pushed):
+    if not (observed.remote_fetched and applied.recorded is not None and applied.recorded.pushed):
         return False
     if applied.lost_race or not applied.has_put:
         return applied.lost_race
@@ -338,31 +349,31 @@ def _save_local_state(settings: Settings, plan: Plan, applied: ApplyResult) -> R
 
 
 def _after(
-    known: LocalIssuerState, planned: IssuerPlan, world: ObservedState, applied: ApplyResult
+    previous: LocalIssuerState, planned: IssuerPlan, observed: ObservedState, applied: ApplyResult
 ) -> LocalIssuerState:
     """What is remembered of an issuer after it was decided about."""
     recorded = applied.recorded
     decided = recorded.decided.get(planned.url) if recorded is not None else None
     return replace(
-        known,
+        previous,
         # An issuer that could not be decided must hear of a change of apiservers later.
-        apiservers=planned.apiservers or known.apiservers,
-        decided=decided or known.decided,
+        apiservers=planned.apiservers or previous.apiservers,
+        decided=decided or previous.decided,
         held_missing_since=planned.held_missing_since,
-        tolerated_since=_tolerated_since(known.tolerated_since, planned, world),
+        tolerated_since=_tolerated_since(previous.tolerated_since, planned, observed),
     )
 
 
-def _tolerated_since(since: datetime | None, planned: IssuerPlan, world: ObservedState) -> datetime | None:
+def _tolerated_since(since: datetime | None, planned: IssuerPlan, observed: ObservedState) -> datetime | None:
     """When another writer's ledger or documents were first left alone, or last overwritten."""
     interval = timedelta(seconds=planned.issuer.publish.audit_interval_seconds)
-    is_recent = since is not None and timedelta(0) <= world.now - since < interval
+    is_recent = since is not None and timedelta(0) <= observed.now - since < interval
     if is_recent or planned.is_tolerant:
         return since
     waits = any(isinstance(decision, Deferred) for _, decision in planned.object_actions)
     overwrites = since is not None and any(isinstance(decision, PutObject) for _, decision in planned.object_actions)
-    if world.history.issuers[planned.url].unknown_signer or (
-        world.has_remote and not world.remote_fetched and (waits or overwrites)
+    if observed.history.issuers[planned.url].unknown_signer or (
+        observed.has_remote and not observed.remote_fetched and (waits or overwrites)
     ):
-        return world.now
+        return observed.now
     return None

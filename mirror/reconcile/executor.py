@@ -100,26 +100,26 @@ def path_of(url: str) -> str:
     return "/" + url.removeprefix("https://").partition("/")[2].replace("~", "%7E")
 
 
-def send_invalidations(ports: Ports, wanted: Iterable[Invalidation], *, workers: int) -> tuple[Event, ...]:
+def send_invalidations(ports: Ports, invalidations: Iterable[Invalidation], *, workers: int) -> tuple[Event, ...]:
     """Ask for them at once; a failure is a warning, because every cache turns over by itself."""
     told = thread_map(
-        lambda each: tuple(_invalidation_event(ports.cdn, each)), wanted, workers=workers, cancel=ports.cancel
+        lambda each: tuple(_invalidation_event(ports.cdn, each)), invalidations, workers=workers, cancel=ports.cancel
     )
     return tuple(event for events in told for event in events)
 
 
-def _invalidation_event(cdn: Cdn, wanted: Invalidation) -> Iterator[Event]:
-    distribution = wanted.publish.cloudfront_distribution or ""
-    fields = {"distribution": distribution, "paths": str(len(wanted.paths)), "reference": wanted.reference}
-    reason = cdn.invalidate(wanted.publish, wanted.paths, reference=wanted.reference)
+def _invalidation_event(cdn: Cdn, invalidation: Invalidation) -> Iterator[Event]:
+    distribution = invalidation.publish.cloudfront_distribution or ""
+    fields = {"distribution": distribution, "paths": str(len(invalidation.paths)), "reference": invalidation.reference}
+    reason = cdn.invalidate(invalidation.publish, invalidation.paths, reference=invalidation.reference)
     if reason is not None:
         sentence = f"{reason.sentence} {reason.remedy}"
         yield Event("cdn.invalidation_failed", sentence, Level.WARNING, {**fields, "code": reason.code})
         return
-    sentence = f"The CloudFront distribution {distribution} was told to drop {len(wanted.paths)} changed path(s)."
+    sentence = f"The CloudFront distribution {distribution} was told to drop {len(invalidation.paths)} changed path(s)."
     yield Event("cdn.invalidated", sentence, fields=fields)
-    if wanted.left_out:
-        sentence = f"{wanted.left_out} further path(s) were too many at once: they turn over within max-age."
+    if invalidation.left_out:
+        sentence = f"{invalidation.left_out} further path(s) were too many at once: they turn over within max-age."
         yield Event("cdn.invalidation_partial", sentence, Level.WARNING, fields)
 
 
@@ -156,7 +156,7 @@ class PublishResult:
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """What publishing needs: `commit` is the newest snapshot, `audits` when each issuer was last seen to be right."""
+    """Puts and reads back. `commit` is the newest snapshot; `verification_cache`: when each issuer was last right."""
 
     observed: ObservedState
     recorded: CommitResult
@@ -292,7 +292,7 @@ class Publisher:
             return not self.observed.has_remote or self.observed.remote_fetched
         path = repository_paths(planned.url).ledger
         body = self.ports.history.read(CommitId(snapshot), [path]).get(path, b"")
-        read = read_ledger(body, issuer=planned.url, known=ALL_THUMBPRINTS)
+        read = read_ledger(body, issuer=planned.url, already_checked=ALL_THUMBPRINTS)
         return isinstance(read, Rejected) or not revoked <= revoked_thumbprints(read.ledger)
 
     # -- look -------------------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ class Publisher:
             events=progress.published.events + looked.events,
             failures=progress.published.failures + looked.failures,
             safe_to_sign_at=looked.safe_to_sign_at,
-            look=looked.told(),
+            look=looked.summary(),
         )
         stamped = stamp if looked.fresh and _is_well(seen) else None
         return replace(progress, published=seen, stamp=stamped, seen=view.body(jwks_uri(planned.url)))
@@ -407,29 +407,29 @@ def apply(plan: Plan, ports: Ports, audits: VerificationCache) -> ApplyResult:
     )
 
 
-def committer_of(world: ObservedState, ports: Ports) -> Committer:
+def committer_of(observed: ObservedState, ports: Ports) -> Committer:
     """How this pass commits."""
-    settings = world.settings
+    settings = observed.settings
     everything = publications(replace(settings, issuers=(*settings.issuers, *settings.left_out)))
     return Committer(
         ports.history,
-        reread=lambda issuers: load_history(ports.history, issuers, world.trust),
-        keys=world.trust.keys if isinstance(world.trust.keys, LedgerTrust) else None,
+        reread=lambda issuers: load_history(ports.history, issuers, observed.trust),
+        keys=observed.trust.keys if isinstance(observed.trust.keys, LedgerTrust) else None,
         others={each.url: each.issuer.discovery_extra for each in everything},
-        always=world.trust.is_first_signing,
+        always=observed.trust.is_first_signing,
     )
 
 
 def _record(plan: Plan, ports: Ports) -> CommitResult:
-    world = plan.observed
+    observed = plan.observed
     return commit_ledgers(
-        committer_of(world, ports),
-        world.history,
+        committer_of(observed, ports),
+        observed.history,
         ledger_changes(plan),
         message=message_of(plan),
-        now=world.now,
-        push=world.remote_fetched,
-        attempts=EPHEMERAL_PUSH_ATTEMPTS if world.has_remote and _pushes_first(plan) else ATTEMPTS,
+        now=observed.now,
+        push=observed.remote_fetched,
+        attempts=EPHEMERAL_PUSH_ATTEMPTS if observed.has_remote and _pushes_first(plan) else ATTEMPTS,
     )
 
 
@@ -444,10 +444,10 @@ def _has_put(done: IssuerProgress) -> bool:
 
 def _blocked_by_push(plan: Plan, recorded: CommitResult) -> RemoteError | None:
     """Why nothing may be put: a push that has to come first did not happen."""
-    world = plan.observed
-    if not world.has_remote or not _pushes_first(plan) or recorded.pushed or recorded.commit is None:
+    observed = plan.observed
+    if not observed.has_remote or not _pushes_first(plan) or recorded.pushed or recorded.commit is None:
         return None
-    return recorded.push_error or world.remote_error or RemoteError("The git remote was not pushed to.")
+    return recorded.push_error or observed.remote_error or RemoteError("The git remote was not pushed to.")
 
 
 def _pushes_first(plan: Plan) -> bool:
@@ -455,8 +455,12 @@ def _pushes_first(plan: Plan) -> bool:
 
     What a pod commits whose disk is new is gone with it, however many passes it makes, unless it is pushed once.
     """
-    memory, local = plan.observed.history, plan.observed.local_state
-    is_new = memory.heads.local is None or memory.heads.remote is None or not (local.has_pushed or memory.is_pushed)
+    history_state, local = plan.observed.history, plan.observed.local_state
+    is_new = (
+        history_state.heads.local is None
+        or history_state.heads.remote is None
+        or not (local.has_pushed or history_state.is_pushed)
+    )
     return is_new or plan.observed.settings.repository.require_push
 
 

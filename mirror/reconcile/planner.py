@@ -5,9 +5,6 @@ Reads what a listing cannot tell (a body, the commit that an object names) and c
 Whether the mirror's own AWS credentials rest on an issuer that it publishes.
 Then an unannounced rotation of that issuer locks the mirror out: STS no longer accepts the token that would let it
 publish the new key.
-
-Decide for one issuer: believe or refuse what apiservers said, move its keys, compare with the bucket.
-Reads (a body that a listing cannot tell, the commit that an object names) and changes nothing.
 """
 
 import json
@@ -40,7 +37,7 @@ from mirror.model import (
     key_id,
 )
 from mirror.ports import Bucket, Ports, WebIdentityToken
-from mirror.publish.drift import DriftContext, ObjectDecision, etag_of, plan_object, public_objects, standing_body
+from mirror.publish.drift import DriftContext, ObjectDecision, etag_of, plan_object, public_objects, stored_body
 from mirror.publish.listing import BucketListing, bucket_identity, read_body
 from mirror.publish.publisher import JWKS_SUFFIX, reason_of
 from mirror.reconcile.local_state import apiserver_fingerprint
@@ -67,19 +64,19 @@ from mirror.trust.parsing import shell_argument
 _ANY_KID = KeyPolicy(kid="opaque")
 
 
-def plan_object_changes(planned: IssuerPlan, ledger: Ledger, world: ObservedState, ports: Ports) -> IssuerPlan:
+def plan_object_changes(planned: IssuerPlan, ledger: Ledger, observed: ObservedState, ports: Ports) -> IssuerPlan:
     """Compare the documents of `ledger` with the bucket, and decide what to put."""
     issuer, publication = planned.issuer, planned.publication
-    known = world.history.issuers[planned.url]
-    shown = world.buckets[bucket_identity(issuer.publish)]
+    known = observed.history.issuers[planned.url]
+    shown = observed.buckets[bucket_identity(issuer.publish)]
     if shown.error is not None:
         return _without_bucket(planned, known, shown.error)
     documents = render(ledger, issuer.discovery_extra)
     wanted = public_objects(issuer, planned.url, documents) if documents is not None else ()
-    stood_at = world.verification_cache.last_verified_at(
+    stood_at = observed.verification_cache.last_verified_at(
         planned.url, issuer.publish, (each.body for each in wanted), ledger
     )
-    differ = _ObjectDiffer(planned, ports.bucket(issuer.publish), shown, known, world, ports, stood_at)
+    differ = _ObjectDiffer(planned, ports.bucket(issuer.publish), shown, known, observed, ports, stood_at)
     try:
         if known.ledger is None and (ledger.records or known.is_lost) and differ.removes_foreign_keys(wanted):
             held = () if known.is_lost else (adoption_required(publication),)
@@ -94,10 +91,10 @@ def plan_object_changes(planned: IssuerPlan, ledger: Ledger, world: ObservedStat
     return replace(planned, object_actions=decisions, drift=drift)
 
 
-def _without_bucket(planned: IssuerPlan, known: IssuerHistory, error: BucketError) -> IssuerPlan:
+def _without_bucket(planned: IssuerPlan, issuer_history: IssuerHistory, error: BucketError) -> IssuerPlan:
     failed = replace(planned, failures=(*planned.failures, reason_of(error)))
     # Without a ledger and without the bucket nobody can tell whether somebody else's documents are public.
-    return replace(failed, transition_result=None) if known.ledger is None else failed
+    return replace(failed, transition_result=None) if issuer_history.ledger is None else failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,40 +109,40 @@ class _ObjectDiffer:
     ports: Ports
     last_verified_at: datetime | None
 
-    def plan(self, wanted: PublicObject, ledger: Ledger) -> tuple[ObjectDecision | None, Event | None]:
+    def plan(self, desired: PublicObject, ledger: Ledger) -> tuple[ObjectDecision | None, Event | None]:
         """What to do about one object of `ledger`, and the event when somebody else wrote it."""
-        listed = self.listing.listing.get(wanted.key)
-        path = public_path(wanted.url)
+        listed = self.listing.listing.get(desired.key)
+        path = public_path(desired.url)
         committed = self.history.known_texts.get(path, frozenset())
-        stored = read_body(self.bucket, wanted, listed, committed)
-        if stored is None and listed is not None and self._is_cut_off() and listed.etag != etag_of(wanted.body):
-            stored = self.bucket.get(wanted.key)  # the bytes are known, but who put them counts now
+        stored = read_body(self.bucket, desired, listed, committed)
+        if stored is None and listed is not None and self._is_cut_off() and listed.etag != etag_of(desired.body):
+            stored = self.bucket.get(desired.key)  # the bytes are known, but who put them counts now
         own = stored is not None and stored.snapshot is not None and self.ports.history.has_commit(stored.snapshot)
         if stored is not None and stored.snapshot is not None and own:
             # What the metadata claims is believed only if that commit really holds these bytes.
             committed |= frozenset(self.ports.history.read(CommitId(stored.snapshot), [path]).values())
         if stored is not None and self.observed.local_state.is_adopted(self.planned.url, stored.body):
             committed |= {stored.body}  # an operator has just taken it over
-        body = standing_body(wanted, listed, stored, committed)
-        if body == wanted.body:
+        body = stored_body(desired, listed, stored, committed)
+        if body == desired.body:
             return None, None  # so says `plan_object` too, whatever else is known: nothing else needs to be found out
-        waits_for = self._waits_for(wanted, body, ledger, is_unknown=_names_commit(stored) and not own)
+        waits_for = self._waits_for(desired, body, ledger, is_unknown=_names_commit(stored) and not own)
         is_foreign = stored is not None and stored.snapshot is not None and not own and not self.observed.has_remote
         return plan_object(
-            wanted, listed, stored, DriftContext(committed, waits_for, is_foreign, self.last_verified_at)
+            desired, listed, stored, DriftContext(committed, waits_for, is_foreign, self.last_verified_at)
         )
 
-    def _waits_for(self, wanted: PublicObject, body: bytes | None, ledger: Ledger, *, is_unknown: bool) -> str:
+    def _waits_for(self, desired: PublicObject, body: bytes | None, ledger: Ledger, *, is_unknown: bool) -> str:
         """What a put would do that has to wait; empty when it may be made.
 
         `is_unknown` tells that the object names a commit which this mirror does not have.
         """
-        there, ours, revoked = _keys_of(body, wanted), _keys_of(wanted.body, wanted), revoked_thumbprints(ledger)
+        there, ours, revoked = _keys_of(body, desired), _keys_of(desired.body, desired), revoked_thumbprints(ledger)
         lost = frozenset(identity for identity in there - ours if identity[1] not in revoked)
         unheard = self.observed.push_rejected or self._is_cut_off()
         if unheard and lost & self.history.remote_public_keys:
             return "take away a key that the remote's ledger has as public"
-        if _holds_revoked(body, there, revoked, wanted):
+        if _holds_revoked(body, there, revoked, desired):
             return ""  # taking revoked keys away never waits
         if self.planned.is_tolerant:
             return "undo what a mirror published whose signing key is not listed here"
@@ -153,7 +150,7 @@ class _ObjectDiffer:
             return ""
         before = published_keys(self.history.ledger) if self.history.ledger is not None else ()
         returning = (ours - there) & {key_id(key) for key in before}
-        if lost or returning or not wanted.url.endswith(JWKS_SUFFIX):
+        if lost or returning or not desired.url.endswith(JWKS_SUFFIX):
             return "undo what another mirror may have published"
         return ""
 
@@ -168,9 +165,9 @@ class _ObjectDiffer:
 
     # -- before the first ledger --------------------------------------------------------------------------
 
-    def removes_foreign_keys(self, wanted: tuple[PublicObject, ...]) -> bool:
+    def removes_foreign_keys(self, desired: tuple[PublicObject, ...]) -> bool:
         """Whether a put would take keys away that somebody else made public, of an issuer that git does not know."""
-        bodies = {each.key: each.body for each in wanted}
+        bodies = {each.key: each.body for each in desired}
         discovery_key, jwks_key = self._keys()
         discovery, jwks = self._foreign(discovery_key, bodies), self._foreign(jwks_key, bodies)
         if discovery is not None and _names_other_jwks(discovery.body, jwks_uri(self.planned.url)):
@@ -179,8 +176,8 @@ class _ObjectDiffer:
             return False
         if self.observed.local_state.is_adopted(self.planned.url, jwks.body):
             return False
-        there, left_out = parse_public_jwks(jwks.body, _ANY_KID, known=ALL_THUMBPRINTS)
-        ours, _ = parse_public_jwks(bodies.get(jwks_key), _ANY_KID, known=ALL_THUMBPRINTS)
+        there, left_out = parse_public_jwks(jwks.body, _ANY_KID, already_checked=ALL_THUMBPRINTS)
+        ours, _ = parse_public_jwks(bodies.get(jwks_key), _ANY_KID, already_checked=ALL_THUMBPRINTS)
         return bool(there.keys() - ours.keys()) or (bool(left_out) and _has_keys(jwks.body))
 
     def not_repaired(self) -> tuple[Event, ...]:
@@ -213,13 +210,13 @@ def _names_commit(stored: StoredObject | None) -> bool:
 
 
 def _holds_revoked(
-    body: bytes | None, there: frozenset[KeyId], revoked: frozenset[Thumbprint], wanted: PublicObject
+    body: bytes | None, there: frozenset[KeyId], revoked: frozenset[Thumbprint], desired: PublicObject
 ) -> bool:
     """Whether a JWKS holds a revoked key, or may hold any because it cannot be believed as a whole."""
-    if body is None or not revoked or not wanted.url.endswith(JWKS_SUFFIX):
+    if body is None or not revoked or not desired.url.endswith(JWKS_SUFFIX):
         return False
     return any(thumbprint in revoked for _, thumbprint in there) or bool(
-        parse_public_jwks(body, _ANY_KID, known=ALL_THUMBPRINTS)[1]
+        parse_public_jwks(body, _ANY_KID, already_checked=ALL_THUMBPRINTS)[1]
     )
 
 
@@ -241,11 +238,11 @@ def _has_keys(jwks: bytes) -> bool:
     return bool(document.get("keys")) if isinstance(document, dict) else False
 
 
-def _keys_of(body: bytes | None, wanted: PublicObject) -> frozenset[KeyId]:
+def _keys_of(body: bytes | None, desired: PublicObject) -> frozenset[KeyId]:
     """The keys of a body that stands where a JWKS belongs; none for discovery, and none where it is not believed."""
-    if body is None or not wanted.url.endswith(JWKS_SUFFIX):
+    if body is None or not desired.url.endswith(JWKS_SUFFIX):
         return frozenset()
-    return frozenset(parse_public_jwks(body, _ANY_KID, known=ALL_THUMBPRINTS)[0])
+    return frozenset(parse_public_jwks(body, _ANY_KID, already_checked=ALL_THUMBPRINTS)[0])
 
 
 WARN_WITHIN = timedelta(days=14)
@@ -333,42 +330,42 @@ def _texts(entry: Issuer) -> tuple[IssuerUrl, ...]:
     return (entry.issuer, *(former.issuer for former in entry.former_issuers))
 
 
-def plan_issuer(publication: PublishedIssuer, world: ObservedState, ports: Ports) -> IssuerPlan:
+def plan_issuer(publication: PublishedIssuer, observed: ObservedState, ports: Ports) -> IssuerPlan:
     """Decide for one publication; whatever goes wrong stays with it."""
     try:
-        return attach_probe_token(_plan_publication(publication, world, ports), world.now)
+        return attach_probe_token(_plan_publication(publication, observed, ports), observed.now)
     except BucketError as error:
-        return _undecided(publication, world, reason_of(error))
+        return _undecided(publication, observed, reason_of(error))
     except MirrorError as error:
-        return _undecided(publication, world, reason_from("history.failed", error))
+        return _undecided(publication, observed, reason_from("history.failed", error))
     except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
-        return _undecided(publication, world, internal_error(error))
+        return _undecided(publication, observed, internal_error(error))
 
 
-def _undecided(publication: PublishedIssuer, world: ObservedState, reason: Reason) -> IssuerPlan:
-    observations = world.validated.observations.get(publication.issuer.name, ())
+def _undecided(publication: PublishedIssuer, observed: ObservedState, reason: Reason) -> IssuerPlan:
+    observations = observed.validated.observations.get(publication.issuer.name, ())
     return IssuerPlan(publication, observations, failures=(reason,))
 
 
-def _plan_publication(publication: PublishedIssuer, world: ObservedState, ports: Ports) -> IssuerPlan:
-    issuer, known = publication.issuer, world.history.issuers[publication.url]
+def _plan_publication(publication: PublishedIssuer, observed: ObservedState, ports: Ports) -> IssuerPlan:
+    issuer, known = publication.issuer, observed.history.issuers[publication.url]
     before = known.ledger or Ledger(publication.url)
-    observations = world.validated.observations.get(issuer.name, ())
-    events = _expiring(publication, observations, world) + known.events
+    observations = observed.validated.observations.get(issuer.name, ())
+    events = _expiring(publication, observations, observed) + known.events
     start = IssuerPlan(publication, observations, before, events=events, failures=known.failures)
-    if issuer.name in world.validated.internal_errors:
-        return replace(start, failures=(*start.failures, world.validated.internal_errors[issuer.name]))
-    if known.is_lost and world.trust.is_signed:
+    if issuer.name in observed.validated.internal_errors:
+        return replace(start, failures=(*start.failures, observed.validated.internal_errors[issuer.name]))
+    if known.is_lost and observed.trust.is_signed:
         return start  # its revocations are unknown
     apiservers = apiserver_fingerprint(issuer)
-    policy = replace(issuer.keys, revoked=revoked_of(issuer, world))
-    given = _circumstances(publication, observations, world, apiservers)
+    policy = replace(issuer.keys, revoked=revoked_of(issuer, observed))
+    given = _pass_context(publication, observations, observed, apiservers)
     outcome = advance(before, policy, given)
     if known.is_lost:
         outcome = _recovered(publication, policy, given, ports) or outcome
-    found = _mismatch(issuer, known) + emptied_event(outcome.ledger) + world.validated.events.get(issuer.name, ())
+    found = _mismatch(issuer, known) + emptied_event(outcome.ledger) + observed.validated.events.get(issuer.name, ())
     # With a wrong clock no retirement starts anew: the next pass must see the change of apiservers once more.
-    kept = "" if is_clock_wrong(observations, world.now) else apiservers
+    kept = "" if is_clock_wrong(observations, observed.now) else apiservers
     planned = replace(
         start,
         transition_result=outcome,
@@ -376,13 +373,13 @@ def _plan_publication(publication: PublishedIssuer, world: ObservedState, ports:
         events=events + found,
         apiservers=kept,
         held_missing_since=held_missing_since(given, outcome),
-        is_tolerant=_is_tolerant(publication, known, outcome, world),
+        is_tolerant=_is_tolerant(publication, known, outcome, observed),
     )
-    return plan_object_changes(planned, outcome.ledger, world, ports)
+    return plan_object_changes(planned, outcome.ledger, observed, ports)
 
 
 def _recovered(
-    publication: PublishedIssuer, policy: KeyPolicy, given: PassContext, ports: Ports
+    publication: PublishedIssuer, policy: KeyPolicy, context: PassContext, ports: Ports
 ) -> LedgerUpdate | None:
     """The ledger of a trusted repository in which nothing of the issuer can be read: as `adopt` would make it.
 
@@ -394,60 +391,62 @@ def _recovered(
     publish = publication.issuer.publish
     _, jwks_key = object_keys(publication.url, publish.base_url, publish.prefix)
     stored = ports.bucket(publish).get(jwks_key)
-    found = adopt(publication.url, stored.body if stored is not None else None, policy, given)
+    found = adopt(publication.url, stored.body if stored is not None else None, policy, context)
     return None if isinstance(found, Reason) else found.outcome
 
 
 def _is_tolerant(
-    publication: PublishedIssuer, known: IssuerHistory, outcome: LedgerUpdate, world: ObservedState
+    publication: PublishedIssuer, issuer_history: IssuerHistory, outcome: LedgerUpdate, observed: ObservedState
 ) -> bool:
     """Whether another mirror's ledger stays: mirrors that do not know each other's keys report, and do not fight."""
-    since = world.local_state.of(publication.url).tolerated_since
-    if since is None and world.is_new_disk:
-        since = known.foreign_since  # a pod remembers nothing: the branch tells since when
+    since = observed.local_state.of(publication.url).tolerated_since
+    if since is None and observed.is_new_disk:
+        since = issuer_history.foreign_since  # a pod remembers nothing: the branch tells since when
     interval = timedelta(seconds=publication.issuer.publish.audit_interval_seconds)
-    is_recent = since is not None and timedelta(0) <= world.now - since < interval
-    return bool(known.unknown_signer) and is_recent and not outcome.transitions
+    is_recent = since is not None and timedelta(0) <= observed.now - since < interval
+    return bool(issuer_history.unknown_signer) and is_recent and not outcome.transitions
 
 
 def _expiring(
-    publication: PublishedIssuer, observations: tuple[Observation, ...], world: ObservedState
+    publication: PublishedIssuer, observations: tuple[Observation, ...], observed: ObservedState
 ) -> tuple[Event, ...]:
     # A former issuer has the same apiservers: once is enough.
-    return expiring(observations, world.now) if publication.accepts_new_keys_until is None else ()
+    return expiring(observations, observed.now) if publication.accepts_new_keys_until is None else ()
 
 
-def revoked_of(issuer: Issuer, world: ObservedState) -> frozenset[Thumbprint]:
+def revoked_of(issuer: Issuer, observed: ObservedState) -> frozenset[Thumbprint]:
     """The key material that is revoked for an entry: by the configuration, or under any of its issuer texts."""
     urls = (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
-    ledgers = (world.history.issuers[url].ledger for url in urls if url in world.history.issuers)
+    ledgers = (observed.history.issuers[url].ledger for url in urls if url in observed.history.issuers)
     return issuer.keys.revoked.union(*(revoked_thumbprints(ledger) for ledger in ledgers if ledger is not None))
 
 
-def _circumstances(
-    publication: PublishedIssuer, observations: tuple[Observation, ...], world: ObservedState, apiservers: str
+def _pass_context(
+    publication: PublishedIssuer, observations: tuple[Observation, ...], observed: ObservedState, apiservers: str
 ) -> PassContext:
     issuer = publication.issuer
     return PassContext(
         observations=observations,
         replicas=issuer.expected_answers,
-        now=world.now,
-        may_drop=not world.has_remote or (world.remote_fetched and world.history.is_pushed),
-        may_admit=publication.accepts_new_keys(world.now),
-        sources_changed=world.local_state.apiservers_changed(publication.url, apiservers),
-        suspects=world.validated.suspects,
-        held_missing_since=world.local_state.of(publication.url).held_missing_since,
+        now=observed.now,
+        may_drop=not observed.has_remote or (observed.remote_fetched and observed.history.is_pushed),
+        may_admit=publication.accepts_new_keys(observed.now),
+        sources_changed=observed.local_state.apiservers_changed(publication.url, apiservers),
+        suspects=observed.validated.suspects,
+        held_missing_since=observed.local_state.of(publication.url).held_missing_since,
     )
 
 
-def _mismatch(issuer: Issuer, known: IssuerHistory) -> tuple[Event, ...]:
+def _mismatch(issuer: Issuer, issuer_history: IssuerHistory) -> tuple[Event, ...]:
     """`history.mismatch` where a committed document is not what the committed ledger says."""
-    rendered = render(known.ledger, issuer.discovery_extra) if known.ledger is not None else None
+    rendered = render(issuer_history.ledger, issuer.discovery_extra) if issuer_history.ledger is not None else None
     if rendered is None:
         return ()
-    paths = known.paths
+    paths = issuer_history.paths
     pairs = ((paths.jwks, rendered.jwks, Level.ERROR), (paths.discovery, rendered.discovery, Level.WARNING))
-    return tuple(_rendered_anew(path, level) for path, body, level in pairs if known.files.get(path, body) != body)
+    return tuple(
+        _rendered_anew(path, level) for path, body, level in pairs if issuer_history.files.get(path, body) != body
+    )
 
 
 def _rendered_anew(path: str, level: Level) -> Event:

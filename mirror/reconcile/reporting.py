@@ -71,15 +71,15 @@ def _undone(planned: IssuerPlan) -> IssuerReport:
     return replace(report, records=records, changes=(), events=events)
 
 
-def issuer_report(planned: IssuerPlan, published: ObjectResults, seen: bytes | None = None) -> IssuerReport:
+def issuer_report(planned: IssuerPlan, published: ObjectResults, public_jwks: bytes | None = None) -> IssuerReport:
     """One publication: what its apiservers said, what changed, and what became of its objects.
 
-    `seen` is the public JWKS as the world got it in this pass.
+    `public_jwks` is the public JWKS as the world got it in this pass.
     """
     outcome = planned.transition_result
     transitions = outcome.transitions if outcome is not None else ()
     ledger = outcome.ledger if outcome is not None else planned.previous_ledger
-    probe = check_probe_token(planned, published, ledger, seen)
+    probe = check_probe_token(planned, published, ledger, public_jwks)
     told = tuple(
         Event(
             f"key.{t.status}",

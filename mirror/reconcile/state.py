@@ -63,7 +63,7 @@ class ValidatedAnswers:
 def validate_answers(
     issuers: Iterable[Issuer],
     answers: AnswersByIssuer,
-    memory: HistoryState,
+    history_state: HistoryState,
     *,
     left_out: Callable[[], Iterable[Key]] = tuple,
 ) -> ValidatedAnswers:
@@ -72,23 +72,23 @@ def validate_answers(
     Args:
         issuers: Whose answers.
         answers: What their apiservers said.
-        memory: What git knows of them.
+        history_state: What git knows of them.
         left_out: Gives the known keys of all other issuers, with which new keys are compared too; called only when
             there are new keys.
     """
     observations: dict[IssuerName, tuple[Observation, ...]] = {}
     defects: dict[IssuerName, Reason] = {}
     asked = tuple(issuers)
-    remembered = [each for each in asked if each.issuer in memory.issuers]  # who is not is a defect, told below
-    checked = sound_keys({each.name: (answers.get(each.name, ()), _known(each, memory)) for each in remembered})
+    remembered = [each for each in asked if each.issuer in history_state.issuers]  # who is not is a defect, told below
+    checked = sound_keys({each.name: (answers.get(each.name, ()), _known(each, history_state)) for each in remembered})
     for issuer in asked:
         try:
-            observations[issuer.name] = _observations(issuer, answers.get(issuer.name, ()), memory, checked)
+            observations[issuer.name] = _observations(issuer, answers.get(issuer.name, ()), history_state, checked)
         except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
             defects[issuer.name] = internal_error(error)
     shown = {name: tuple(_keys(found)) for name, found in observations.items()}
-    known = {key.thumbprint: key for key in ledger_keys(memory)}
-    followed = _followed(memory)
+    known = {key.thumbprint: key for key in ledger_keys(history_state)}
+    followed = _followed(history_state)
     new = [key for keys in shown.values() for key in keys if key.thumbprint not in followed]
     suspected = keys_sharing_primes(new, (*known.values(), *left_out()), number=integer_type()) if new else {}
     return ValidatedAnswers(observations, defects, suspected, keys_used_twice(shown))
@@ -100,22 +100,22 @@ def internal_error(error: Exception) -> Reason:
     return Reason("broken", sentence, "This is a defect of oidc-mirror: please report it with this sentence.")
 
 
-def _known(issuer: Issuer, memory: HistoryState) -> frozenset[Thumbprint]:
-    ledger = memory.issuers[issuer.issuer].ledger
+def _known(issuer: Issuer, history_state: HistoryState) -> frozenset[Thumbprint]:
+    ledger = history_state.issuers[issuer.issuer].ledger
     return frozenset(record.key.thumbprint for record in ledger.records) if ledger is not None else frozenset()
 
 
 def _observations(
     issuer: Issuer,
     answers: Iterable[Answer | Unusable],
-    memory: HistoryState,
+    history_state: HistoryState,
     checked: Mapping[IssuerName, frozenset[Thumbprint]],
 ) -> tuple[Observation, ...]:
-    known = _known(issuer, memory) | checked.get(issuer.name, frozenset())
+    known = _known(issuer, history_state) | checked.get(issuer.name, frozenset())
     return tuple(
         answer
         if isinstance(answer, Unusable)
-        else observe(answer, issuer=issuer.issuer, policy=issuer.keys, known=known)
+        else observe(answer, issuer=issuer.issuer, policy=issuer.keys, already_checked=known)
         for answer in answers
     )
 
@@ -124,15 +124,15 @@ def _keys(observations: Iterable[Observation]) -> Iterable[Key]:
     return (key for o in observations if isinstance(o, Observed) for key in o.keys)
 
 
-def _followed(memory: HistoryState) -> frozenset[Thumbprint]:
+def _followed(history_state: HistoryState) -> frozenset[Thumbprint]:
     """The keys that were compared when they came in and are remembered since; a dropped one is new when it returns."""
-    ledgers = (known.ledger.records for known in memory.issuers.values() if known.ledger is not None)
+    ledgers = (known.ledger.records for known in history_state.issuers.values() if known.ledger is not None)
     return frozenset(r.key.thumbprint for records in ledgers for r in records if r.status is not Status.DROPPED)
 
 
-def ledger_keys(memory: HistoryState) -> Iterable[Key]:
+def ledger_keys(history_state: HistoryState) -> Iterable[Key]:
     """The keys of all ledgers whose material is kept, whatever their status."""
-    ledgers = (known.ledger for known in memory.issuers.values())
+    ledgers = (known.ledger for known in history_state.issuers.values())
     keys = (record.key for ledger in ledgers if ledger is not None for record in ledger.records)
     return (key for key in keys if not isinstance(key, KeyName))
 
@@ -145,8 +145,8 @@ ObjectAction = tuple[PublicObject, ObjectDecision | None]
 class PublishedIssuer:
     """One issuer text under which an entry's keys are public: the issuer's own, or that of a former issuer.
 
-    Each has a ledger, documents and objects of its own. `until` is the last day (UTC) on which a former one gets new
-    keys; None for the issuer itself.
+    Each has a ledger, documents and objects of its own. `accepts_new_keys_until` is the last day (UTC) on which a
+    former one gets new keys; None for the issuer itself.
     """
 
     issuer: Issuer
@@ -208,8 +208,8 @@ class IssuerPlan:
 
     `transition_result` is None where nothing may be decided: then nothing of this issuer is committed or put.
     `is_tolerant`: another writer's ledger and documents are left as they are in this pass. `held_missing_since` is what
-    the next pass needs to know about held keys. `probe` is a token that the cluster signed. `apiservers` says where the documents
-    came from in this pass (`local_state.apiserver_fingerprint`), where that was decided about.
+    the next pass needs to know about held keys. `probe` is a token that the cluster signed. `apiservers` says where the
+    documents came from in this pass (`local_state.apiserver_fingerprint`), where that was decided about.
     """
 
     publication: PublishedIssuer

@@ -32,7 +32,7 @@ def attach_probe_token(planned: IssuerPlan, now: datetime) -> IssuerPlan:
     try:
         found = _read(planned.issuer, now)
     except Exception as error:  # noqa: BLE001  looking on never costs the pass
-        return replace(planned, events=(*planned.events, _defect(error)))
+        return replace(planned, events=(*planned.events, _internal_error(error)))
     if isinstance(found, Token) and found.issuer == planned.url:
         return replace(planned, probe=found)
     if isinstance(found, Event) and planned.url == planned.issuer.issuer:  # told once, not for each former issuer
@@ -65,7 +65,7 @@ def _unreadable(file: Path, error: OSError) -> Event:
 
 
 def check_probe_token(
-    planned: IssuerPlan, published: ObjectResults, ledger: Ledger | None, seen: bytes | None
+    planned: IssuerPlan, published: ObjectResults, ledger: Ledger | None, public_jwks: bytes | None
 ) -> ProbeResult:
     """What the probe of one publication tells after (or, in a dry run, without) publishing.
 
@@ -73,21 +73,25 @@ def check_probe_token(
         planned: the plan, with its probe.
         published: what became of the objects.
         ledger: the ledger of the snapshot.
-        seen: the public JWKS as the world got it in this pass; None when nobody looked or nothing came.
+        public_jwks: the public JWKS as the world got it in this pass; None when nobody looked or nothing came.
     """
     if planned.probe is None or ledger is None or not ledger.records:
         return ProbeResult()  # what is public, if anything, is not ours yet
     try:
-        public = _public(planned, published, ledger, seen)
+        public = _public(planned, published, ledger, public_jwks)
         return verify_probe_token(planned.probe, public, name=planned.issuer.name, ledger=ledger)
     except Exception as error:  # noqa: BLE001  looking on never costs the pass
-        return ProbeResult((_defect(error),))
+        return ProbeResult((_internal_error(error),))
 
 
-def _public(planned: IssuerPlan, published: ObjectResults, ledger: Ledger, seen: bytes | None) -> tuple[Key, ...]:
+def _public(
+    planned: IssuerPlan, published: ObjectResults, ledger: Ledger, public_jwks: bytes | None
+) -> tuple[Key, ...]:
     """The keys that the world sees: as read back in this pass, else as the snapshot has them."""
-    if seen is not None:
-        shown = read_public_jwks(seen, known=frozenset(record.key.thumbprint for record in ledger.records))
+    if public_jwks is not None:
+        shown = read_public_jwks(
+            public_jwks, already_checked=frozenset(record.key.thumbprint for record in ledger.records)
+        )
         return shown.keys if isinstance(shown, PublicKeys) else ()
     keys, url = published_keys(ledger), jwks_uri(planned.url)
     if any(each.url == url and each.effect in _STANDING for each in published.objects):
@@ -97,7 +101,7 @@ def _public(planned: IssuerPlan, published: ObjectResults, ledger: Ledger, seen:
     return tuple(key for key in keys if key in before)
 
 
-def _defect(error: Exception) -> Event:
+def _internal_error(error: Exception) -> Event:
     # Only the kind: the text could repeat a part of the token.
     sentence = f"The probe failed unexpectedly ({type(error).__name__}), so nobody looks at the signing key."
     return Event("probe.unusable", f"{sentence} Please report this as a defect.", Level.WARNING, {"cause": "defect"})
@@ -112,7 +116,7 @@ class CachingPublicEndpoint:
         self._bodies: dict[str, bytes] = {}
 
     def get_document(self, url: str, *, readback: ReadbackSettings) -> PublicResult:
-        """See `mirror.ports.PublicView`."""
+        """See `mirror.ports.PublicEndpoint`."""
         look = self._view.get_document(url, readback=readback)
         if isinstance(look, PublicResponse):
             with self._lock:

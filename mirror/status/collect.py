@@ -88,15 +88,15 @@ def collect_status(settings: Settings, ports: Ports, now: datetime, *, names: fr
     except HistoryError as error:
         mode = mode_of(settings.repository, ports.ledger_trust())
         return StatusReport(now, mode=mode, failures=(reason_from("history.failed", error),))
-    world = ObservedState(settings, now, memory, ValidatedAnswers(), buckets, remote_error, local, trust=trust)
+    observed = ObservedState(settings, now, memory, ValidatedAnswers(), buckets, remote_error, local, trust=trust)
     mode = mode_of(settings.repository, trust.keys)
-    result = StatusReport(now, memory.base, mode, issuers=_issuers(everything, world, ports, names))
+    result = StatusReport(now, memory.base, mode, issuers=_issuers(everything, observed, ports, names))
     if result.mode == "trusted":
         result = replace(result, events=(unsigned_remote(settings),))
     if remote_error is not None:
         code = "remote.damaged" if remote_error.damaged else "remote.unreachable"
         result = replace(result, failures=(reason_from(code, remote_error),))
-    return _with_git(result, everything, world, ports)
+    return _with_git(result, everything, observed, ports)
 
 
 def _fetch(settings: Settings, ports: Ports) -> RemoteError | None:
@@ -117,23 +117,23 @@ def _fetch(settings: Settings, ports: Ports) -> RemoteError | None:
 
 
 def _with_git(
-    found: StatusReport, everything: tuple[PublishedIssuer, ...], world: ObservedState, ports: Ports
+    report: StatusReport, everything: tuple[PublishedIssuer, ...], observed: ObservedState, ports: Ports
 ) -> StatusReport:
     """The standing, with what git tells of the whole."""
-    history, base = ports.history, world.history.base
+    history, base = ports.history, observed.history.base
     try:
         last = history.versions(None, most=1)
-        unpushed = history.unpushed() if world.remote_fetched else None
+        unpushed = history.unpushed() if observed.remote_fetched else None
         paths = () if base is None else history.list_paths(base, "public")
     except HistoryError as error:
-        return replace(found, failures=(*found.failures, reason_from("history.failed", error)))
+        return replace(report, failures=(*report.failures, reason_from("history.failed", error)))
     left, failures = orphaned(paths, everything, ports)
     return replace(
-        found,
+        report,
         last_commit=last[-1] if last else None,
         unpushed_commits=unpushed,
         orphaned=left,
-        failures=found.failures + failures,
+        failures=report.failures + failures,
     )
 
 
@@ -141,17 +141,17 @@ def _with_git(
 
 
 def _issuers(
-    everything: tuple[PublishedIssuer, ...], world: ObservedState, ports: Ports, names: frozenset[IssuerName]
+    everything: tuple[PublishedIssuer, ...], observed: ObservedState, ports: Ports, names: frozenset[IssuerName]
 ) -> tuple[IssuerStatus, ...]:
     told = [each for each in everything if each.issuer.name in names]
 
     def one(publication: PublishedIssuer) -> IssuerStatus:
         try:
-            return _issuer(publication, world, ports)
+            return _issuer(publication, observed, ports)
         except Exception as error:  # noqa: BLE001  one issuer's trouble never hides how the others stand
             return replace(_named(publication), failures=(internal_error(error),))
 
-    with ThreadPoolExecutor(max_workers=world.settings.limits.puts) as pool:
+    with ThreadPoolExecutor(max_workers=observed.settings.limits.puts) as pool:
         return tuple(pool.map(one, told))
 
 
@@ -160,37 +160,37 @@ def _named(publication: PublishedIssuer) -> IssuerStatus:
     return IssuerStatus(issuer.name, publication.url, is_former=publication.url != issuer.issuer)
 
 
-def _issuer(publication: PublishedIssuer, world: ObservedState, ports: Ports) -> IssuerStatus:
-    known, found = world.history.issuers[publication.url], _named(publication)
+def _issuer(publication: PublishedIssuer, observed: ObservedState, ports: Ports) -> IssuerStatus:
+    known, found = observed.history.issuers[publication.url], _named(publication)
     found = replace(found, failures=known.failures, events=known.events)
     if known.ledger is None:
-        return found if known.is_lost else _unknown_to_git(found, publication, world)
+        return found if known.is_lost else _unknown_to_git(found, publication, observed)
     ledger, issuer = known.ledger, publication.issuer
-    planned = plan_object_changes(IssuerPlan(publication, previous_ledger=ledger), ledger, world, ports)
-    sight = read_public_keys(publication, ledger, ports.view)
+    planned = plan_object_changes(IssuerPlan(publication, previous_ledger=ledger), ledger, observed, ports)
+    view = read_public_keys(publication, ledger, ports.view)
     return replace(
         found,
-        keys=tuple(_key(record, publication, sight) for record in ledger.records),
+        keys=tuple(_key(record, publication, view) for record in ledger.records),
         objects=_objects(publication, ledger, planned),
-        events=known.events + planned.drift + sight.events,
-        failures=known.failures + planned.failures + sight.failures,
+        events=known.events + planned.drift + view.events,
+        failures=known.failures + planned.failures + view.failures,
         held=pending_approvals(issuer, LedgerUpdate(ledger, (), ())),
     )
 
 
-def _unknown_to_git(found: IssuerStatus, publication: PublishedIssuer, world: ObservedState) -> IssuerStatus:
+def _unknown_to_git(status: IssuerStatus, publication: PublishedIssuer, observed: ObservedState) -> IssuerStatus:
     publish = publication.issuer.publish
-    shown = world.buckets[bucket_identity(publish)]
+    shown = observed.buckets[bucket_identity(publish)]
     if shown.error is not None:
-        return replace(found, failures=(reason_of(shown.error),))
+        return replace(status, failures=(reason_of(shown.error),))
     keys = object_keys(publication.url, publish.base_url, publish.prefix)
     if not any(key in shown.listing for key in keys):
-        return found
+        return status
     sentence = (
         "Documents are public that git does not know; the first pass compares them with what apiservers show, and "
-        f"where they differ asks for: oidc-mirror adopt {found.name}"
+        f"where they differ asks for: oidc-mirror adopt {status.name}"
     )
-    return replace(found, events=(Event("takeover.possible", sentence, Level.WARNING),))
+    return replace(status, events=(Event("takeover.possible", sentence, Level.WARNING),))
 
 
 def _objects(publication: PublishedIssuer, ledger: Ledger, planned: IssuerPlan) -> tuple[ObjectStatus, ...]:
@@ -222,14 +222,14 @@ def _state(decision: ObjectDecision | None) -> ObjectState:
             assert_never(decision)
 
 
-def _key(record: KeyRecord, publication: PublishedIssuer, sight: PublicKeysView) -> PublicKeyStatus:
+def _key(record: KeyRecord, publication: PublishedIssuer, view: PublicKeysView) -> PublicKeyStatus:
     missing_since, retain = record.missing_since, publication.issuer.keys.retain_removed
-    shown = None if sight.keys is None else key_id(record.key) in sight.keys
+    shown = None if view.keys is None else key_id(record.key) in view.keys
     return PublicKeyStatus(
         record,
         leaves_at=None if missing_since is None else missing_since + retain,
         in_public_jwks=shown,
-        safe_to_sign_at=sight.safe_to_sign_at if shown and record.status in PUBLIC_STATUSES else None,
+        safe_to_sign_at=view.safe_to_sign_at if shown and record.status in PUBLIC_STATUSES else None,
     )
 
 
@@ -269,12 +269,12 @@ def orphaned(
     return tuple(found), tuple(dict.fromkeys(failures))
 
 
-def issuers_without_configuration(paths: Iterable[str], wanted: Iterable[PublishedIssuer]) -> tuple[IssuerUrl, ...]:
+def issuers_without_configuration(paths: Iterable[str], published: Iterable[PublishedIssuer]) -> tuple[IssuerUrl, ...]:
     """The issuers whose documents are below `public/` and that no publication names, sorted.
 
     A path that no valid issuer could have is nobody's document.
     """
-    expected = {path for each in wanted for path in _public_paths(each.url)}
+    expected = {path for each in published for path in _public_paths(each.url)}
     places = (path.removesuffix(end) for path in paths for end in _ENDS if path.endswith(end) and path not in expected)
     found = (IssuerUrl(f"https://{place.removeprefix('public/')}") for place in places if place.startswith("public/"))
     return tuple(sorted({issuer for issuer in found if not issuer_problems(issuer, allow_private=True)}))
@@ -285,9 +285,9 @@ def _public_paths(issuer: IssuerUrl) -> tuple[str, str]:
     return paths.discovery, paths.jwks
 
 
-def _stores(wanted: Iterable[PublishedIssuer]) -> Iterator[_Store]:
+def _stores(published: Iterable[PublishedIssuer]) -> Iterator[_Store]:
     """Every object that is wanted, wherever it is: one bucket has several host styles, so two issuers may share it."""
-    for each in wanted:
+    for each in published:
         publish = each.issuer.publish
         for key in object_keys(each.url, publish.base_url, publish.prefix):
             yield publish.endpoint_url, publish.bucket, key

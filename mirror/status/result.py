@@ -111,25 +111,24 @@ class StatusReport:
         return ExitStatus.HELD if any(issuer.held for issuer in self.issuers) else ExitStatus.CURRENT
 
 
-def to_json(standing: StatusReport) -> dict[str, object]:
+def to_json(report: StatusReport) -> dict[str, object]:
     """The standing as plain data; its JSON Schema is `docs/reference/status.schema.json`."""
-    last = standing.last_commit
+    last = report.last_commit
     return {
         "version": 1,
-        "time": _time(standing.now),
-        "exit_status": int(standing.exit_status),
-        "repository": {"mode": standing.mode},
-        "snapshot": standing.snapshot,
+        "time": _time(report.now),
+        "exit_status": int(report.exit_status),
+        "repository": {"mode": report.mode},
+        "snapshot": report.snapshot,
         "last_commit": None
         if last is None
         else {"commit": last.commit, "at": _time(last.when), "author": last.author, "subject": last.subject},
-        "unpushed_commits": standing.unpushed_commits,
-        "events": [_event(event) for event in standing.events],
-        "failures": [_reason(reason) for reason in standing.failures],
-        "issuers": [_issuer(issuer) for issuer in standing.issuers],
+        "unpushed_commits": report.unpushed_commits,
+        "events": [_event(event) for event in report.events],
+        "failures": [_reason(reason) for reason in report.failures],
+        "issuers": [_issuer(issuer) for issuer in report.issuers],
         "abandoned": [
-            {"url": each.url, "s3_url": each.s3_url or None, "command": list(each.command)}
-            for each in standing.orphaned
+            {"url": each.url, "s3_url": each.s3_url or None, "command": list(each.command)} for each in report.orphaned
         ],
     }
 
@@ -228,7 +227,7 @@ def _seen(look: PublicResponse, url: str, meant: bytes, ledger: Ledger) -> Publi
 
 
 def public_keys(body: bytes, ledger: Ledger | None) -> KeySet | None:
-    """The keys of a public JWKS; None when it is none that relying parties could believe."""
+    """The keys of a public JWKS; None when it is none that relying parties could trust."""
     known = frozenset(record.key.thumbprint for record in ledger.records) if ledger is not None else frozenset()
-    shown = read_jwks(body, policy=_ANY_KID, known=known)
+    shown = read_jwks(body, policy=_ANY_KID, already_checked=known)
     return shown if isinstance(shown, KeySet) else None

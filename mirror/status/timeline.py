@@ -99,20 +99,20 @@ def page_template(text: str) -> Template:
     return environment.from_string(text)
 
 
-def chart(name: IssuerName, issuer: IssuerUrl, lives: KeyHistories, *, now: datetime) -> Chart:
+def chart(name: IssuerName, issuer: IssuerUrl, histories: KeyHistories, *, now: datetime) -> Chart:
     """One issuer's timeline, from its first key to `now`; where that is less than a minute, there is room after it."""
-    start = min((life.steps[0].since for life in lives.lives), default=now)
+    start = min((life.steps[0].since for life in histories.lives), default=now)
     end = max(now, start + _SHORTEST_SPAN)
     axis = Axis(start, end)
-    marks = tuple(Mark(axis.percent(each.at), each) for each in lives.rotations)
-    bars = tuple(_bar(axis, life, now) for life in lives.lives)
-    return Chart(name, issuer, bars, marks, ticks(axis), lives.unreadable)
+    marks = tuple(Mark(axis.percent(each.at), each) for each in histories.rotations)
+    bars = tuple(_bar(axis, life, now) for life in histories.lives)
+    return Chart(name, issuer, bars, marks, ticks(axis), histories.unreadable)
 
 
-def _bar(axis: Axis, life: KeyHistory, now: datetime) -> Bar:
-    steps = (step for step in life.steps if step.status not in GONE_STATUSES or step is not life.steps[-1])
+def _bar(axis: Axis, history: KeyHistory, now: datetime) -> Bar:
+    steps = (step for step in history.steps if step.status not in GONE_STATUSES or step is not history.steps[-1])
     segments = tuple(_segment(axis, step, now) for step in steps)
-    return Bar(life, segments, None if life.gone_at is None else axis.percent(life.gone_at))
+    return Bar(history, segments, None if history.gone_at is None else axis.percent(history.gone_at))
 
 
 def _segment(axis: Axis, step: StatusPeriod, now: datetime) -> Segment:

@@ -46,15 +46,15 @@ class WaitProgress:
 
 
 class KeyWaiter:
-    """One wait for one key. `tell` gets a line whenever something changed."""
+    """One wait for one key. `on_progress` gets a line whenever something changed."""
 
     def __init__(
-        self, wanted: AwaitedKey, look: Callable[[], PublicResult], clock: Clock, tell: Callable[[str], None]
+        self, awaited: AwaitedKey, look: Callable[[], PublicResult], clock: Clock, on_progress: Callable[[str], None]
     ) -> None:
-        self._wanted = wanted
+        self._wanted = awaited
         self._look = look
         self._clock = clock
-        self._tell = tell
+        self._tell = on_progress
         self._there_since: datetime | None = None
 
     def run(self, timeout: timedelta) -> bool:
@@ -63,7 +63,7 @@ class KeyWaiter:
         Raises:
             UsageError: KEY names several keys, or one that is revoked.
         """
-        self._demand_possible()
+        self._require_possible()
         deadline = self._clock.now() + timeout
         told = None
         while True:
@@ -80,7 +80,7 @@ class KeyWaiter:
                 return False
             self._clock.sleep(_pause(now, deadline, progress.safe_at))
 
-    def _demand_possible(self) -> None:
+    def _require_possible(self) -> None:
         """Refuse what waiting cannot bring about, whatever the public JWKS still shows."""
         ledger = self._wanted.ledger
         found = () if ledger is None else match_keys(ledger, self._wanted.text)

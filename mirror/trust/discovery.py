@@ -80,10 +80,10 @@ def _reason(rule: DiscoveryRule, value: object, issuer: IssuerUrl) -> Reason:
     return Reason(rule.code, sentence, rule.remedy, f"{_DOCUMENT} {rule.member}")
 
 
-def _notes(shown: object, jwks_uri: str) -> tuple[Note, ...]:
-    if shown == jwks_uri:
+def _notes(value: object, jwks_uri: str) -> tuple[Note, ...]:
+    if value == jwks_uri:
         return ()
-    sentence = f"The apiserver's jwks_uri is {describe_json(shown)}; the mirror publishes {quote(jwks_uri)} (fact 12)."
+    sentence = f"The apiserver's jwks_uri is {describe_json(value)}; the mirror publishes {quote(jwks_uri)} (fact 12)."
     return (Note("foreign_jwks_uri", sentence),)
 
 
@@ -98,12 +98,12 @@ def _other_issuer(value: object, issuer: IssuerUrl) -> str:
     return sentence
 
 
-def _contains(wanted: str) -> Callable[[object, IssuerUrl], bool]:
-    return lambda value, _: isinstance(value, list) and wanted in value
+def _contains(expected: str) -> Callable[[object, IssuerUrl], bool]:
+    return lambda value, _: isinstance(value, list) and expected in value
 
 
-def _lacks(member: str, wanted: str) -> Callable[[object, IssuerUrl], str]:
-    return lambda _value, _issuer: f"The member {member} is no array that contains {wanted}"
+def _lacks(member: str, expected: str) -> Callable[[object, IssuerUrl], str]:
+    return lambda _value, _issuer: f"The member {member} is no array that contains {expected}"
 
 
 _NOT_KUBERNETES = "Look at what answers under this address; kube-apiserver always sends it."
@@ -198,7 +198,7 @@ def _go_json(value: Mapping[str, object], *, sort_keys: bool = False) -> str:
 
 
 def observe(
-    answer: Answer, *, issuer: IssuerUrl, policy: KeyPolicy, known: frozenset[Thumbprint]
+    answer: Answer, *, issuer: IssuerUrl, policy: KeyPolicy, already_checked: frozenset[Thumbprint]
 ) -> Observed | Unusable:
     """Judge both documents of one apiserver; one bad one makes the whole observation unusable.
 
@@ -206,13 +206,13 @@ def observe(
         answer: the two bodies, not yet believed.
         issuer: the configured issuer.
         policy: the issuer's key policy.
-        known: thumbprints of keys whose strength was checked when they came into our own ledger.
+        already_checked: thumbprints of keys whose strength was checked when they came into our own ledger.
 
     Returns:
         The believed keys with the notes of both documents, or all reasons of both at once.
     """
     discovery = read_discovery(answer.discovery, issuer=issuer, jwks_uri=jwks_uri(issuer))
-    jwks = read_jwks(answer.jwks, policy=policy, known=known)
+    jwks = read_jwks(answer.jwks, policy=policy, already_checked=already_checked)
     if isinstance(discovery, Rejected) or isinstance(jwks, Rejected):
         reasons = tuple(reason for each in (discovery, jwks) if isinstance(each, Rejected) for reason in each.reasons)
         return Unusable(answer.apiserver, reasons, answer.date, answer.certificate_expires_at)
@@ -271,17 +271,17 @@ def read_public_discovery(body: bytes, issuer: IssuerUrl) -> PublicDiscovery | R
     return PublicDiscovery(found, tuple(algorithms), _uri_notes(found, issuer))
 
 
-def read_public_jwks(body: bytes, *, known: frozenset[Thumbprint]) -> PublicKeys | Rejected:
+def read_public_jwks(body: bytes, *, already_checked: frozenset[Thumbprint]) -> PublicKeys | Rejected:
     """Read a public JWKS by the rules that apiservers' answers are read by; any kid will do.
 
     Args:
         body: what the world gets.
-        known: thumbprints of keys whose strength was checked before.
+        already_checked: thumbprints of keys whose strength was checked before.
 
     Returns:
         The keys with a note for each that relying parties may not know, or all reasons of `read_jwks`.
     """
-    keys = read_jwks(body, policy=_PUBLIC, known=known)
+    keys = read_jwks(body, policy=_PUBLIC, already_checked=already_checked)
     if isinstance(keys, Rejected):
         return Rejected(tuple(replace(reason, remedy=_MIRROR) for reason in keys.reasons))
     notes = tuple(Note(note.code, _unknown_key(note)) for note in keys.notes)
@@ -315,28 +315,28 @@ def media_type_note(content_type: str, expected: tuple[str, ...]) -> Note | None
 _LISTS = ("response_types_supported", "subject_types_supported", "id_token_signing_alg_values_supported")
 
 
-def _issuer_reasons(shown: object, issuer: IssuerUrl) -> tuple[Reason, ...]:
-    if shown == issuer:
+def _issuer_reasons(value: object, issuer: IssuerUrl) -> tuple[Reason, ...]:
+    if value == issuer:
         return ()
-    how = f"; {describe_difference(shown, issuer)}" if isinstance(shown, str) else ""
-    sentence = f"The document's issuer is {describe_json(shown)}, not {quote(issuer)}{how} (fact 30)."
+    how = f"; {describe_difference(value, issuer)}" if isinstance(value, str) else ""
+    sentence = f"The document's issuer is {describe_json(value)}, not {quote(issuer)}{how} (fact 30)."
     return (Reason("wrong_issuer", sentence, _MIRROR, "discovery issuer"),)
 
 
-def _uri_reasons(shown: object) -> tuple[Reason, ...]:
+def _uri_reasons(value: object) -> tuple[Reason, ...]:
     is_url = (
-        is_printable_text(shown, MAX_URL_CHARACTERS) and str(shown).startswith("https://") and " " not in str(shown)
+        is_printable_text(value, MAX_URL_CHARACTERS) and str(value).startswith("https://") and " " not in str(value)
     )
     if is_url:
         return ()
-    sentence = f"The document's jwks_uri is {describe_json(shown)}, and no https URL."
+    sentence = f"The document's jwks_uri is {describe_json(value)}, and no https URL."
     return (Reason("wrong_jwks_uri", sentence, _MIRROR, "discovery jwks_uri"),)
 
 
-def _uri_notes(shown: str, issuer: IssuerUrl) -> tuple[Note, ...]:
-    if shown == jwks_uri(issuer):
+def _uri_notes(value: str, issuer: IssuerUrl) -> tuple[Note, ...]:
+    if value == jwks_uri(issuer):
         return ()
-    sentence = f"The jwks_uri {quote(shown)} is not where this mirror publishes; clouds follow it all the same."
+    sentence = f"The jwks_uri {quote(value)} is not where this mirror publishes; clouds follow it all the same."
     return (Note("foreign_jwks_uri", sentence),)
 
 

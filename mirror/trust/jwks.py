@@ -51,13 +51,15 @@ class KeySet:
     notes: tuple[Note, ...] = ()
 
 
-def read_jwks(body: bytes, *, policy: KeyPolicy, known: Container[Thumbprint] = frozenset()) -> KeySet | Rejected:
+def read_jwks(
+    body: bytes, *, policy: KeyPolicy, already_checked: Container[Thumbprint] = frozenset()
+) -> KeySet | Rejected:
     """Read a JWKS (RFC 7517, section 5) of RSA and EC signature keys.
 
     Args:
         body: the bytes that the apiserver sent.
         policy: how kids and keys of unknown type are treated.
-        known: thumbprints of keys whose strength was checked when they came into our own ledger.
+        already_checked: thumbprints of keys whose strength was checked when they came into our own ledger.
 
     Returns:
         The set, or all reasons of all keys: the codes of `read_object` and `read_key`, and `private_key`, `no_keys`,
@@ -69,9 +71,11 @@ def read_jwks(body: bytes, *, policy: KeyPolicy, known: Container[Thumbprint] = 
     entries = _entries(document)
     if isinstance(entries, Reason):
         return reject((*private_members(document, _DOCUMENT), entries))
-    if sum(checking_cost(n) for n, _ in _new_rsa_keys(entries, known).values()) > MAX_CHECKING_COST:
+    if sum(checking_cost(n) for n, _ in _new_rsa_keys(entries, already_checked).values()) > MAX_CHECKING_COST:
         return reject((*private_members(document, _DOCUMENT), _too_costly()))
-    read = tuple(_read_entry(entry, f"{_DOCUMENT} keys[{i}]", policy, known) for i, entry in enumerate(entries))
+    read = tuple(
+        _read_entry(entry, f"{_DOCUMENT} keys[{i}]", policy, already_checked) for i, entry in enumerate(entries)
+    )
     reasons = private_members(document, _DOCUMENT) + tuple(
         reason for each in read if isinstance(each, tuple) for reason in each
     )
@@ -90,19 +94,19 @@ def _entries(document: dict[str, object]) -> list[object] | Reason:
     return entries
 
 
-def new_rsa_keys(body: bytes, known: Container[Thumbprint]) -> Mapping[Thumbprint, tuple[int, int]]:
+def new_rsa_keys(body: bytes, already_checked: Container[Thumbprint]) -> Mapping[Thumbprint, tuple[int, int]]:
     """Give modulus and exponent of each RSA key in a JWKS whose strength has to be checked; none for what is no JWKS.
 
     Args:
         body: the bytes that the apiserver sent.
-        known: as in `read_jwks`.
+        already_checked: as in `read_jwks`.
     """
     document = read_object(body, _DOCUMENT)
     entries = _entries(document) if isinstance(document, dict) else []
-    return {} if isinstance(entries, Reason) else _new_rsa_keys(entries, known)
+    return {} if isinstance(entries, Reason) else _new_rsa_keys(entries, already_checked)
 
 
-def _new_rsa_keys(entries: list[object], known: Container[Thumbprint]) -> dict[Thumbprint, tuple[int, int]]:
+def _new_rsa_keys(entries: list[object], already_checked: Container[Thumbprint]) -> dict[Thumbprint, tuple[int, int]]:
     found: dict[Thumbprint, tuple[int, int]] = {}
     for entry in entries:
         if not isinstance(entry, dict) or entry.get("kty") != "RSA":
@@ -111,19 +115,19 @@ def _new_rsa_keys(entries: list[object], known: Container[Thumbprint]) -> dict[T
         # Nothing costly is computed with a modulus of absurd size.
         if n is not None and e is not None and n.bit_length() <= MAX_MODULUS_BITS:
             thumbprint = thumbprint_of("RSA", n=str(entry["n"]), e=str(entry["e"]))
-            if thumbprint not in known:
+            if thumbprint not in already_checked:
                 found[thumbprint] = (n, e)
     return found
 
 
 def _read_entry(
-    entry: object, where: str, policy: KeyPolicy, known: Container[Thumbprint]
+    entry: object, where: str, policy: KeyPolicy, already_checked: Container[Thumbprint]
 ) -> Key | Note | tuple[Reason, ...]:
     if not isinstance(entry, dict) or not isinstance(entry.get("kty"), str):
         sentence = "An entry of keys is no object with a key type (RFC 7517, section 4.1)."
         return (Reason("bad_key", sentence, "Look at the key files of this apiserver.", where),)
     if entry["kty"] in KNOWN_TYPES:
-        return read_key(entry, where, kid=policy.kid, known=known)
+        return read_key(entry, where, kid=policy.kid, already_checked=already_checked)
     sentence = f"A key is of the type {quote(entry['kty'])}, which relying parties may not know (facts 8, 31)."
     if policy.unknown_keys == "skip":
         return Note("unknown_key_skipped", f"{sentence} It is left out.")
@@ -294,7 +298,7 @@ def read_key(
     where: str,
     *,
     kid: Literal["kubernetes", "opaque"],
-    known: Container[Thumbprint],
+    already_checked: Container[Thumbprint],
 ) -> Key | tuple[Reason, ...]:
     """Read one key of a known type; private members have been looked for before.
 
@@ -302,7 +306,7 @@ def read_key(
         members: the JWK; members that no rule names are ignored (RFC 7517, section 4).
         where: the place for reasons, such as `jwks keys[2]`.
         kid: `kubernetes` recomputes the kid and enforces it (fact 7); `opaque` takes any text.
-        known: keys whose strength was checked before; only their shape is.
+        already_checked: keys whose strength was checked before; only their shape is.
 
     Returns:
         The key, its `alg` set where it was absent (fact 8), or all reasons, with the codes `bad_key`, `bad_kid`,
@@ -317,7 +321,7 @@ def read_key(
     if any(reason.code != "wrong_alg" for reason in broken):
         return failed + broken
     key = _built(members)
-    weak = _weaknesses(key, where, known)
+    weak = _weaknesses(key, where, already_checked)
     wrong_kid = () if weak or kid == "opaque" or not _has_kid(members) else _wrong_kid(key, where)
     return failed + broken + weak + wrong_kid or key
 
@@ -351,13 +355,13 @@ def _built(members: Members) -> Key:
     return EcKey(kid, alg, crv, x, y, thumbprint_of("EC", crv=crv, x=x, y=y))
 
 
-def _weaknesses(key: Key, where: str, known: Container[Thumbprint]) -> tuple[Reason, ...]:
+def _weaknesses(key: Key, where: str, already_checked: Container[Thumbprint]) -> tuple[Reason, ...]:
     source = KNOWN_TEST_KEYS.get(key.thumbprint)
     if source is not None:
         sentence = f"The private half of this key is public: {source}."
         return (Reason("known_test_key", sentence, "Make a new key pair; this one must never sign.", where),)
     if isinstance(key, EcKey):
-        return () if key.thumbprint in known else _small_private_key(key, where)
+        return () if key.thumbprint in already_checked else _small_private_key(key, where)
     n, e = decode_uint(key.n) or 0, decode_uint(key.e) or 0
     return tuple(
         Reason(
@@ -366,7 +370,7 @@ def _weaknesses(key: Key, where: str, known: Container[Thumbprint]) -> tuple[Rea
             "Make a new RSA key of 2048 to 4096 bits with a current library.",
             f"{where}.{check.member}",
         )
-        for check in weaknesses(n, e, checked_before=key.thumbprint in known)
+        for check in weaknesses(n, e, checked_before=key.thumbprint in already_checked)
     )
 
 

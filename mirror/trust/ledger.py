@@ -73,7 +73,7 @@ class _AllThumbprints(Container[Thumbprint]):
 
 
 ALL_THUMBPRINTS: Container[Thumbprint] = _AllThumbprints()
-"""For `known`, where the file can only have been written by this mirror, which checked every key when it came in."""
+"""For `already_checked`, where only this mirror can have written the file: it checked every key when it came in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +90,15 @@ class LedgerRead:
 # ------------------------------------------------------------------------------------------------- reading
 
 
-def read_ledger(body: bytes, *, issuer: IssuerUrl, known: Container[Thumbprint] = frozenset()) -> LedgerRead | Rejected:
+def read_ledger(
+    body: bytes, *, issuer: IssuerUrl, already_checked: Container[Thumbprint] = frozenset()
+) -> LedgerRead | Rejected:
     """Read a ledger file: the same rules for keys as in `read_jwks`, with any kid.
 
     Args:
         body: the bytes of the file, from the local repository or from a remote.
         issuer: the issuer whose ledger it must be.
-        known: thumbprints of keys whose strength was checked before.
+        already_checked: thumbprints of keys whose strength was checked before.
 
     Returns:
         The ledger and the reasons why records were left out: the codes of `read_record`, `unknown_member`, and
@@ -114,7 +116,7 @@ def read_ledger(body: bytes, *, issuer: IssuerUrl, known: Container[Thumbprint] 
     damaged = [_unknown(name) for name in document if name not in _MEMBERS]
     records: list[KeyRecord] = []
     for i, entry in enumerate(entries):
-        record, why = read_record(entry, f"{_DOCUMENT} keys[{i}]", known=known)
+        record, why = read_record(entry, f"{_DOCUMENT} keys[{i}]", already_checked=already_checked)
         # A hostile file has room for a million faults: what is over the limit is not even collected.
         damaged += why if len(damaged) <= MAX_REASONS else ()
         records += (record,) if record is not None else ()
@@ -174,7 +176,7 @@ def write_ledger(ledger: Ledger) -> bytes:
     body = ledger_text(ledger)
     known = frozenset(record.key.thumbprint for record in ledger.records)
     meant = Ledger(ledger.issuer, tuple(trimmed(record) for record in _written(ledger)))
-    if read_ledger(body, issuer=ledger.issuer, known=known) != LedgerRead(meant):
+    if read_ledger(body, issuer=ledger.issuer, already_checked=known) != LedgerRead(meant):
         raise ValueError(f"the ledger of {ledger.issuer!r} could not be read again")
     return body
 
@@ -325,14 +327,14 @@ def _revocation_members(revocation: Revocation) -> dict[str, object]:
 
 
 def read_record(
-    entry: object, where: str, *, known: Container[Thumbprint]
+    entry: object, where: str, *, already_checked: Container[Thumbprint]
 ) -> tuple[KeyRecord | None, tuple[Reason, ...]]:
     """Read one record; every field and every combination of fields as `KeyRecord` says.
 
     Args:
         entry: one element of the ledger's `keys`.
         where: the place for reasons, such as `ledger keys[2]`.
-        known: keys whose strength was checked before.
+        already_checked: keys whose strength was checked before.
 
     Returns:
         The record and no reason; or None and every reason, with the codes of `read_key` and `bad_record`,
@@ -346,14 +348,14 @@ def read_record(
     if status is None:
         sentence = f"The status {describe_json(entry.get('status'))} is none of {', '.join(Status)}."
         return None, (Reason("bad_status", sentence, _RECORD_REMEDY, f"{where}.status"),)
-    found = _read(entry, status, where, known)
+    found = _read(entry, status, where, already_checked)
     if isinstance(found, KeyRecord):
         return found, ()
     return (_salvaged(entry) if status is Status.REVOKED else None), found
 
 
 def _read(
-    entry: dict[str, object], status: Status, where: str, known: Container[Thumbprint]
+    entry: dict[str, object], status: Status, where: str, already_checked: Container[Thumbprint]
 ) -> KeyRecord | tuple[Reason, ...]:
     revocation = _revocation(entry.get("revoked")) if status is Status.REVOKED else None
     keeps_material = "key" in _REQUIRED[status] or (
@@ -364,7 +366,7 @@ def _read(
         + _member_reasons(entry, status, where)
         + _value_reasons(entry, where)
     )
-    key = _read_key(entry.get("key"), f"{where}.key", known) if keeps_material else _name(entry)
+    key = _read_key(entry.get("key"), f"{where}.key", already_checked) if keeps_material else _name(entry)
     if isinstance(key, tuple):
         return reasons + key
     reasons += _identity_reasons(entry, *(_stated(entry) if isinstance(key, KeyName) else key_id(key)), where)
@@ -401,11 +403,11 @@ def _value_reasons(entry: Mapping[str, object], where: str) -> tuple[Reason, ...
     )
 
 
-def _read_key(members: object, where: str, known: Container[Thumbprint]) -> Key | tuple[Reason, ...]:
+def _read_key(members: object, where: str, already_checked: Container[Thumbprint]) -> Key | tuple[Reason, ...]:
     """Read a key under the rule `opaque`: the policy for kids may have been another one when it came in."""
     if not isinstance(members, dict):
         return (Reason("bad_key", "The key of a record is not an object.", _RECORD_REMEDY, where),)
-    key = read_key(members, where, kid="opaque", known=known)
+    key = read_key(members, where, kid="opaque", already_checked=already_checked)
     if isinstance(key, tuple) or key.members() == members:
         return key
     sentence = "The key has not exactly the members that are published (fact 26)."

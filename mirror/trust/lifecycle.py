@@ -145,15 +145,15 @@ class LedgerUpdate:
     held_missing: frozenset[KeyId] = frozenset()
 
 
-def advance(before: Ledger, policy: KeyPolicy, given: PassContext) -> LedgerUpdate:
-    """Take every arrow of the table that `given` allows. Equal input gives equal output; a second call does nothing.
+def advance(before: Ledger, policy: KeyPolicy, context: PassContext) -> LedgerUpdate:
+    """Take every arrow of the table that `context` allows. Equal input gives equal output; a second call does nothing.
 
     Args:
         before: The ledger, as validated.
         policy: The issuer's `keys` configuration.
-        given: The observations and circumstances of this pass.
+        context: The observations and circumstances of this pass.
     """
-    step = _LedgerUpdate(before, policy, given)
+    step = _LedgerUpdate(before, policy, context)
     step.update_known_keys()
     step.add_new_keys()
     step.revoke_configured()
@@ -161,17 +161,17 @@ def advance(before: Ledger, policy: KeyPolicy, given: PassContext) -> LedgerUpda
     return step.outcome()
 
 
-def held_missing_since(given: PassContext, outcome: LedgerUpdate) -> Mapping[KeyId, datetime]:
+def held_missing_since(context: PassContext, outcome: LedgerUpdate) -> Mapping[KeyId, datetime]:
     """What the next pass gets as `PassContext.held_missing_since`: to be remembered by this machine, not in git.
 
     A key that is seen again, or is held no more, is forgotten. A change of the apiservers begins anew, and no moment is
     later than now: it was written while the clock was wrong.
     """
-    seen = {key_id(key) for o in given.observations if isinstance(o, Observed) for key in o.keys}
+    seen = {key_id(key) for o in context.observations if isinstance(o, Observed) for key in o.keys}
     held = {key_id(r.key) for r in outcome.ledger.records if r.status is Status.HELD} - seen
-    before = {} if given.sources_changed else given.held_missing_since
-    known = {identity: min(since, given.now) for identity, since in before.items() if identity in held}
-    return {**dict.fromkeys(held & outcome.held_missing, given.now), **known}
+    before = {} if context.sources_changed else context.held_missing_since
+    known = {identity: min(since, context.now) for identity, since in before.items() if identity in held}
+    return {**dict.fromkeys(held & outcome.held_missing, context.now), **known}
 
 
 def next_order(ledger: Ledger) -> int:
@@ -188,10 +188,10 @@ def revoked_thumbprints(ledger: Ledger) -> frozenset[Thumbprint]:
 class _LedgerUpdate:
     """The working state of one `advance`: records by identity, and what happened so far."""
 
-    def __init__(self, before: Ledger, policy: KeyPolicy, given: PassContext) -> None:
+    def __init__(self, before: Ledger, policy: KeyPolicy, context: PassContext) -> None:
         self.before = before
         self.policy = policy
-        self.given = given
+        self.given = context
         self.records: dict[KeyId, KeyRecord] = {key_id(r.key): r for r in before.records}
         self.transitions: list[Transition] = []
         self.events: list[Event] = []
@@ -199,8 +199,8 @@ class _LedgerUpdate:
         self.held_missing: set[KeyId] = set()
         self.revoked = revoked_thumbprints(before) | policy.revoked
         self.order = next_order(before)
-        self.blocked_by = missing_answers(given.observations, given.replicas)
-        self.clock_is_wrong = is_clock_wrong(given.observations, given.now)
+        self.blocked_by = missing_answers(context.observations, context.replicas)
+        self.clock_is_wrong = is_clock_wrong(context.observations, context.now)
         self.all_answered = not self.blocked_by and not self.clock_is_wrong
         if self.clock_is_wrong and not self.blocked_by:
             self._report_wrong_clock()

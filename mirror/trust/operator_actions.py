@@ -108,9 +108,9 @@ def _unknown(ledger: Ledger, text: str) -> Reason:
     return Reason("key.unknown", f"No key has a kid or thumbprint that is or begins with {quote(text)}.", known)
 
 
-def _ambiguous(found: tuple[KeyRecord, ...], text: str) -> Reason:
-    sentence = f"{len(found)} keys have a kid or thumbprint that is or begins with {quote(text)}."
-    return Reason("key.ambiguous", sentence, f"Give more of one of them: {_listed(found)}.")
+def _ambiguous(records: tuple[KeyRecord, ...], text: str) -> Reason:
+    sentence = f"{len(records)} keys have a kid or thumbprint that is or begins with {quote(text)}."
+    return Reason("key.ambiguous", sentence, f"Give more of one of them: {_listed(records)}.")
 
 
 def _listed(records: Iterable[KeyRecord]) -> str:
@@ -244,7 +244,7 @@ class Adoption:
     left_out: tuple[Reason, ...]
 
 
-def adopt(issuer: IssuerUrl, public_jwks: bytes | None, policy: KeyPolicy, given: PassContext) -> Adoption | Reason:
+def adopt(issuer: IssuerUrl, public_jwks: bytes | None, policy: KeyPolicy, context: PassContext) -> Adoption | Reason:
     """The ledger of an issuer that had none, made of what its apiservers show and of what is public.
 
     The policy `new_keys: hold` is answered by adopting; a key that is held for another reason (two keys of one kid)
@@ -255,12 +255,12 @@ def adopt(issuer: IssuerUrl, public_jwks: bytes | None, policy: KeyPolicy, given
         issuer: The configured issuer, or one of its former ones.
         public_jwks: The public JWKS as the world reads it; None when there is none.
         policy: The issuer's `keys`; whatever is revoked stays out.
-        given: What the apiservers show, `now`, and how many answers make "every apiserver answered".
+        context: What the apiservers show, `now`, and how many answers make "every apiserver answered".
 
     Returns:
         The adoption, or why nothing can be adopted now: `adopt.nothing_shown`.
     """
-    shown = advance(Ledger(issuer), replace(policy, new_keys="publish"), given)
+    shown = advance(Ledger(issuer), replace(policy, new_keys="publish"), context)
     if not shown.ledger.records:
         sentence = "No apiserver of this issuer showed a key that is believed; nothing can be adopted."
         return Reason("adopt.nothing_shown", sentence, "Run `oidc-mirror run --dry-run`, and follow its remedies.")
@@ -268,12 +268,12 @@ def adopt(issuer: IssuerUrl, public_jwks: bytes | None, policy: KeyPolicy, given
     records = {key_id(record.key): record for record in shown.ledger.records}
     records |= {key_id(r.key): _published(r) for r in records.values() if _is_public_and_held(r, believed)}
     gone = {identity: key for identity, key in believed.items() if identity not in records}
-    others, refused = _others(gone, policy.revoked, given)
+    others, refused = _others(gone, policy.revoked, context)
     told = [Transition(r.key, r.status, _SENTENCES[r.status]) for _, r in sorted(records.items())]
     told += [Transition(r.key, r.status, "is adopted: it is public, and no apiserver shows it") for r in others]
     records |= {key_id(record.key): record for record in others}
     ledger = Ledger(issuer, tuple(records[identity] for identity in sorted(records)))
-    events = shown.events + (_blocked(given) if others else ())
+    events = shown.events + (_blocked(context) if others else ())
     return Adoption(LedgerUpdate(ledger, tuple(told), events), left_out + refused)
 
 
@@ -293,10 +293,10 @@ def _published(record: KeyRecord) -> KeyRecord:
     return replace(record, status=Status.PUBLISHED, held_because=None)
 
 
-def _blocked(given: PassContext) -> tuple[Event, ...]:
+def _blocked(context: PassContext) -> tuple[Event, ...]:
     """Why nothing may begin to retire; nothing when it may."""
-    silent = missing_answers(given.observations, given.replicas)
-    skewed = is_clock_wrong(given.observations, given.now)
+    silent = missing_answers(context.observations, context.replicas)
+    skewed = is_clock_wrong(context.observations, context.now)
     if not silent and not skewed:
         return ()
     why = f"these answer: {', '.join(silent)}" if silent else "this machine's clock is right"
@@ -305,7 +305,7 @@ def _blocked(given: PassContext) -> tuple[Event, ...]:
 
 
 def _others(
-    gone: Mapping[KeyId, Key], revoked: frozenset[Thumbprint], given: PassContext
+    gone: Mapping[KeyId, Key], revoked: frozenset[Thumbprint], context: PassContext
 ) -> tuple[tuple[KeyRecord, ...], tuple[Reason, ...]]:
     """Records of public keys that no apiserver shows, and why others get none."""
     kids = Counter(kid for kid, _ in gone)
@@ -318,14 +318,14 @@ def _others(
             # Nobody can tell which one is meant (fact 7).
             refused.append(_left_out(key, "duplicate_kid", "shares its kid with another one"))
         else:
-            welcome.append(_other(key, given))
+            welcome.append(_other(key, context))
     return tuple(welcome), tuple(refused)
 
 
-def _other(key: Key, given: PassContext) -> KeyRecord:
-    if _blocked(given):
-        return KeyRecord(key, Status.PUBLISHED, 1, given.now)
-    return KeyRecord(key, Status.RETIRING, 1, given.now, missing_since=given.now)
+def _other(key: Key, context: PassContext) -> KeyRecord:
+    if _blocked(context):
+        return KeyRecord(key, Status.PUBLISHED, 1, context.now)
+    return KeyRecord(key, Status.RETIRING, 1, context.now, missing_since=context.now)
 
 
 def _left_out(key: Key, code: str, why: str) -> Reason:
@@ -336,11 +336,11 @@ def _left_out(key: Key, code: str, why: str) -> Reason:
 
 
 def parse_public_jwks(
-    body: bytes | None, policy: KeyPolicy, *, known: Container[Thumbprint] = frozenset()
+    body: bytes | None, policy: KeyPolicy, *, already_checked: Container[Thumbprint] = frozenset()
 ) -> tuple[Mapping[KeyId, Key], tuple[Reason, ...]]:
     """The keys of the public JWKS that are believed, and every reason why others are not; neither where it is absent.
 
-    The strength of `known` keys is not checked.
+    The strength of `already_checked` keys is not checked.
     Other than an apiserver's answer it is read key by key: one bad key must not take the good ones from the world.
     """
     if body is None:
@@ -353,12 +353,14 @@ def parse_public_jwks(
     if private or not isinstance(entries, list) or len(entries) > MAX_KEYS:
         shape = Reason("no_keys", f"It holds no array of at most {MAX_KEYS} keys.", _REMEDY, _DOCUMENT)
         return {}, private or (shape,)
-    read = [_read_entry(entry, f"{_DOCUMENT} keys[{i}]", policy, known) for i, entry in enumerate(entries)]
+    read = [_read_entry(entry, f"{_DOCUMENT} keys[{i}]", policy, already_checked) for i, entry in enumerate(entries)]
     reasons = tuple(reason for each in read if isinstance(each, tuple) for reason in each)
     return {key_id(each): each for each in read if not isinstance(each, tuple)}, reasons
 
 
-def _read_entry(entry: object, where: str, policy: KeyPolicy, known: Container[Thumbprint]) -> Key | tuple[Reason, ...]:
+def _read_entry(
+    entry: object, where: str, policy: KeyPolicy, already_checked: Container[Thumbprint]
+) -> Key | tuple[Reason, ...]:
     if not isinstance(entry, dict) or entry.get("kty") not in KNOWN_TYPES:
         return (Reason("bad_key", "An entry of keys is no RSA or EC key.", _REMEDY, where),)
-    return read_key(entry, where, kid=policy.kid, known=known)
+    return read_key(entry, where, kid=policy.kid, already_checked=already_checked)

@@ -165,8 +165,10 @@ def _issuer_up_to(characters: int) -> Callable[[PartyInput], bool]:
 
 
 def _audience_up_to(party: Party, characters: int) -> Callable[[PartyInput], bool]:
-    def holds(shown: PartyInput) -> bool:
-        return shown.token is None or any(len(each) <= characters for each in _meant(party, shown, shown.token))
+    def holds(party_input: PartyInput) -> bool:
+        return party_input.token is None or any(
+            len(each) <= characters for each in _meant(party, party_input, party_input.token)
+        )
 
     return holds
 
@@ -187,10 +189,10 @@ def _authorized_party(token: Token) -> str:
     return azp if isinstance(azp, str) else ""
 
 
-def _meant(party: Party, shown: PartyInput, token: Token) -> tuple[str, ...]:
+def _meant(party: Party, party_input: PartyInput, token: Token) -> tuple[str, ...]:
     """The token's audiences that count: those that the party is told about, or all where none is."""
     compared = _compared(party, token)
-    return tuple(each for each in compared if shown.audiences.accepts(CLOUDS[party], each)) or compared or ("",)
+    return tuple(each for each in compared if party_input.audiences.accepts(CLOUDS[party], each)) or compared or ("",)
 
 
 def _knows_the_audience(party: Party) -> Callable[[PartyInput], bool]:
@@ -200,9 +202,9 @@ def _knows_the_audience(party: Party) -> Callable[[PartyInput], bool]:
     audience, and the usual one is only what is likely. AWS has every audience of a plain list that is not another's.
     """
 
-    def holds(shown: PartyInput) -> bool:
-        is_known = party is Party.AWS or bool(shown.audiences.of_cloud(CLOUDS[party]))
-        return not is_known or _is_for(party, shown)
+    def holds(party_input: PartyInput) -> bool:
+        is_known = party is Party.AWS or bool(party_input.audiences.of_cloud(CLOUDS[party]))
+        return not is_known or _is_for(party, party_input)
 
     return holds
 
@@ -212,29 +214,29 @@ def _has_the_usual_audience(party: Party) -> Callable[[PartyInput], bool]:
     return lambda shown: bool(shown.audiences.of_cloud(CLOUDS[party])) or _is_for(party, shown)
 
 
-def _is_for(party: Party, shown: PartyInput) -> bool:
-    token = shown.token
-    if token is None or not token.audiences or not shown.audiences:
+def _is_for(party: Party, party_input: PartyInput) -> bool:
+    token = party_input.token
+    if token is None or not token.audiences or not party_input.audiences:
         return True
-    return any(shown.audiences.accepts(CLOUDS[party], each) for each in _compared(party, token))
+    return any(party_input.audiences.accepts(CLOUDS[party], each) for each in _compared(party, token))
 
 
-def _has_one_audience_or_azp(shown: PartyInput) -> bool:
-    token = shown.token
+def _has_one_audience_or_azp(party_input: PartyInput) -> bool:
+    token = party_input.token
     return token is None or len(token.audiences) <= 1 or _authorized_party(token) != ""
 
 
-def _few_keys_of_each_type(shown: PartyInput) -> bool:
-    return all(count <= AWS_KEYS_OF_A_TYPE for count in Counter(key.kty for key in shown.keys).values())
+def _few_keys_of_each_type(party_input: PartyInput) -> bool:
+    return all(count <= AWS_KEYS_OF_A_TYPE for count in Counter(key.kty for key in party_input.keys).values())
 
 
-def _has_no_port(shown: PartyInput) -> bool:
-    return ":" not in shown.issuer.removeprefix("https://").partition("/")[0]
+def _has_no_port(party_input: PartyInput) -> bool:
+    return ":" not in party_input.issuer.removeprefix("https://").partition("/")[0]
 
 
 def _lives_up_to(longest: timedelta) -> Callable[[PartyInput], bool]:
-    def holds(shown: PartyInput) -> bool:
-        token = shown.token
+    def holds(party_input: PartyInput) -> bool:
+        token = party_input.token
         if token is None or token.expires_at is None or token.issued_at is None:
             return True
         return token.expires_at - token.issued_at <= longest
@@ -242,16 +244,16 @@ def _lives_up_to(longest: timedelta) -> Callable[[PartyInput], bool]:
     return holds
 
 
-def _says_when_issued(shown: PartyInput) -> bool:
-    return shown.token is None or shown.token.issued_at is not None
+def _says_when_issued(party_input: PartyInput) -> bool:
+    return party_input.token is None or party_input.token.issued_at is not None
 
 
-def _has_short_subject(shown: PartyInput) -> bool:
-    return shown.token is None or len(shown.token.subject.encode()) <= GCP_SUBJECT_BYTES
+def _has_short_subject(party_input: PartyInput) -> bool:
+    return party_input.token is None or len(party_input.token.subject.encode()) <= GCP_SUBJECT_BYTES
 
 
-def _has_one_audience(shown: PartyInput) -> bool:
-    return shown.token is None or len(shown.token.audiences) <= 1  # none at all is told for everybody
+def _has_one_audience(party_input: PartyInput) -> bool:
+    return party_input.token is None or len(party_input.token.audiences) <= 1  # none at all is told for everybody
 
 
 _RSA = "Sign with an RSA key: RS256 works everywhere (fact 26)."
@@ -481,18 +483,18 @@ class PartyVerdict:
         return not self.reasons
 
 
-def answers(shown: PartyInput, common: tuple[Reason, ...]) -> tuple[PartyVerdict, ...]:
+def answers(party_input: PartyInput, common: tuple[Reason, ...]) -> tuple[PartyVerdict, ...]:
     """What each relying party would answer.
 
     Args:
-        shown: what it looks at.
+        party_input: what it looks at.
         common: why none of them would accept: what is wrong with the documents or the token for everybody.
     """
-    return tuple(_answer(party, shown, common) for party in Party)
+    return tuple(_answer(party, party_input, common) for party in Party)
 
 
-def _answer(party: Party, shown: PartyInput, common: tuple[Reason, ...]) -> PartyVerdict:
-    broken = [row for row in ROWS if row.party is party and not row.holds(shown)]
+def _answer(party: Party, party_input: PartyInput, common: tuple[Reason, ...]) -> PartyVerdict:
+    broken = [row for row in ROWS if row.party is party and not row.holds(party_input)]
     reasons = tuple(Reason(row.code, row.sentence, row.remedy) for row in broken if not row.is_note)
     notes = tuple(Note(row.code, row.sentence) for row in broken if row.is_note)
     return PartyVerdict(party, common + reasons, notes)

@@ -254,17 +254,17 @@ _DIGITS_PER_BIT = 0.30103
 _Pair = tuple[Any, Any]
 
 
-def keys_used_twice(shown: Mapping[IssuerName, Iterable[AnyKey]]) -> Mapping[IssuerName, tuple[Event, ...]]:
+def keys_used_twice(keys_by_issuer: Mapping[IssuerName, Iterable[AnyKey]]) -> Mapping[IssuerName, tuple[Event, ...]]:
     """Tell of every key that two issuers show: the pods of either can sign for the other (fact 34).
 
     Args:
-        shown: what the apiservers of each issuer show in this pass.
+        keys_by_issuer: what the apiservers of each issuer show in this pass.
 
     Returns:
         The events `key.shared` of each issuer that has any; they change nothing.
     """
     holders: dict[Thumbprint, dict[IssuerName, AnyKey]] = {}
-    for name, keys in sorted(shown.items()):
+    for name, keys in sorted(keys_by_issuer.items()):
         for key in keys:
             holders.setdefault(key.thumbprint, {}).setdefault(name, key)
     found: dict[IssuerName, tuple[Event, ...]] = {}
@@ -287,7 +287,7 @@ def _shared(name: IssuerName, key: AnyKey, names: Sequence[IssuerName]) -> Event
 
 
 def keys_sharing_primes(
-    new: Iterable[Key], known: Iterable[AnyKey], *, number: Callable[[int], Any] = Decimal
+    new: Iterable[Key], known_keys: Iterable[AnyKey], *, number: Callable[[int], Any] = Decimal
 ) -> Mapping[Thumbprint, str]:
     """Give the new RSA keys whose modulus shares a prime with, or is a multiple of, another one: somebody can sign.
 
@@ -297,16 +297,16 @@ def keys_sharing_primes(
     Args:
         new: keys that no ledger lets be public yet; they are compared with each other too. 10 ms a new key for
             1000 known ones; 22 s where 10 000 are new.
-        known: keys of all ledgers; those whose material is not kept are not compared.
+        known_keys: keys of all ledgers; those whose material is not kept are not compared.
         number: as in `shared_prime_pairs`; it matters where many keys are new.
 
     Returns:
-        `shared_prime` for the thumbprint of each suspect, as `Circumstances.suspects` wants it.
+        `shared_prime` for the thumbprint of each suspect, as `PassContext.suspects` wants it.
     """
     fresh = _moduli(new)
     if not fresh:
         return {}
-    others: Iterable[int] = {*fresh, *_moduli(known)}
+    others: Iterable[int] = {*fresh, *_moduli(known_keys)}
     if len(fresh) > FEW_KEYS:
         others = _weak_moduli(sorted(others), number)
     ordered = sorted(others)

@@ -40,7 +40,7 @@ class Line:
     faulty: S3Bucket
 
     def seen(self) -> ETag:
-        outcome = self.direct.put(BEFORE, snapshot=SNAPSHOT, seen=None)
+        outcome = self.direct.put(BEFORE, snapshot=SNAPSHOT, expected_etag=None)
         assert isinstance(outcome, PutStored)
         return outcome.etag
 
@@ -84,7 +84,7 @@ def test_put_took_effect_and_its_answer_did_not_arrive_landed(line: Line, fault:
     settings = replace(line.store.publish, endpoint_url=line.proxy.url, conditional_writes=conditional)
     bucket = S3Bucket(settings, puts=1, read_seconds=READ_SECONDS)
     line.proxy.faults.append(fault)
-    assert isinstance(bucket.put(WANTED, snapshot=SNAPSHOT, seen=seen), PutStored)
+    assert isinstance(bucket.put(WANTED, snapshot=SNAPSHOT, expected_etag=seen), PutStored)
     bucket.close()
     assert line.body() == b"wanted"
     assert line.proxy.methods().count("PUT") == 1
@@ -105,7 +105,7 @@ def test_put_without_effect_goes_through_at_the_second_try(line: Line, fault: Fa
     """A transient failure that changed nothing is tried once more, under the same condition."""
     seen = line.seen()
     line.proxy.faults.append(fault)
-    assert isinstance(line.faulty.put(WANTED, snapshot=SNAPSHOT, seen=seen), PutStored)
+    assert isinstance(line.faulty.put(WANTED, snapshot=SNAPSHOT, expected_etag=seen), PutStored)
     assert line.body() == b"wanted"
     puts = [head for head in line.proxy.requests if head.startswith(b"PUT")]
     assert len(puts) == 2
@@ -140,7 +140,7 @@ def test_failing_put_is_an_error_and_changes_nothing(
     seen = None if absent else line.seen()
     line.proxy.faults.extend([fault] * 4)
     with pytest.raises(BucketError) as caught:
-        line.faulty.put(WANTED, snapshot=SNAPSHOT, seen=seen)
+        line.faulty.put(WANTED, snapshot=SNAPSHOT, expected_etag=seen)
     assert (caught.value.code, told[1] in caught.value.remedy) == (told[0], True)
     assert line.body() == (None if absent else b"before")
     assert line.proxy.methods().count("PUT") == puts
@@ -149,10 +149,10 @@ def test_failing_put_is_an_error_and_changes_nothing(
 def test_answer_lost_and_another_writer_came_after_is_foreign(line: Line) -> None:
     """When somebody else's object stands there after a lost answer, it is told and not overwritten."""
     seen = line.seen()
-    third = line.direct.put(replace(BEFORE, body=b"third"), snapshot=SNAPSHOT, seen=seen)
+    third = line.direct.put(replace(BEFORE, body=b"third"), snapshot=SNAPSHOT, expected_etag=seen)
     assert isinstance(third, PutStored)
     line.proxy.faults.append(Fault("PUT", answer=b""))
-    outcome = line.faulty.put(WANTED, snapshot=SNAPSHOT, seen=seen)
+    outcome = line.faulty.put(WANTED, snapshot=SNAPSHOT, expected_etag=seen)
     assert isinstance(outcome, PutConflict)
     assert outcome.stored is not None
     assert outcome.stored.body == b"third"
@@ -165,7 +165,7 @@ def test_put_and_reading_back_both_fail_gives_the_error_of_the_put(line: Line) -
     denied = Fault("GET", answer=error_answer(403, "AccessDenied"))
     line.proxy.faults.extend([Fault("PUT", answer=SLOW_DOWN), denied, Fault("PUT", answer=SLOW_DOWN), denied])
     with pytest.raises(BucketError) as caught:
-        line.faulty.put(WANTED, snapshot=SNAPSHOT, seen=seen)
+        line.faulty.put(WANTED, snapshot=SNAPSHOT, expected_etag=seen)
     assert caught.value.code == "SlowDown"
 
 
@@ -345,7 +345,7 @@ def operate(bucket: S3Bucket, operation: str) -> None:
     if operation == "list":
         bucket.list("")
     elif operation == "put":
-        bucket.put(WANTED, snapshot=SNAPSHOT, seen=None)
+        bucket.put(WANTED, snapshot=SNAPSHOT, expected_etag=None)
     else:
         {"get": bucket.get, "head": bucket.head}[operation](WANTED.key)
 
@@ -454,7 +454,7 @@ def test_unreachable_store_is_an_error_of_every_operation(store: Store, endpoint
         lambda: bucket.list(""),
         lambda: bucket.get(WANTED.key),
         lambda: bucket.head(WANTED.key),
-        lambda: bucket.put(WANTED, snapshot=SNAPSHOT, seen=None),
+        lambda: bucket.put(WANTED, snapshot=SNAPSHOT, expected_etag=None),
     )
     for operation in operations:
         with pytest.raises(BucketError) as caught:

@@ -258,7 +258,9 @@ def test_keys_that_are_known_cost_nothing() -> None:
     body = large_keys(20)
     moduli = [decode_uint(entry["n"]) for entry in json.loads(body)["keys"]]
     known = frozenset(thumbprint_of("RSA", n=number(n), e="AQAB") for n in moduli if n is not None)
-    assert isinstance(read_jwks(body, policy=OPAQUE, known=known), KeySet)
+    assert isinstance(read_jwks(body, policy=OPAQUE, already_checked=known), KeySet)
     weak = small_ec("P-256", 2, 1)
     thumbprint = thumbprint_of("EC", crv="P-256", x=weak["x"], y=weak["y"])
-    assert isinstance(read_jwks(json.dumps({"keys": [weak]}).encode(), policy=OPAQUE, known={thumbprint}), KeySet)
+    assert isinstance(
+        read_jwks(json.dumps({"keys": [weak]}).encode(), policy=OPAQUE, already_checked={thumbprint}), KeySet
+    )

@@ -324,7 +324,9 @@ def test_weak_key_is_believed_only_when_it_was_checked_before() -> None:
     body = write_ledger(Ledger(ISSUER, (weak,)))
     told, records = damage(body)
     assert ({code for code, _ in told}, records) == ({"weak_key"}, ())
-    assert read_ledger(body, issuer=ISSUER, known=frozenset({thumbprint})) == LedgerRead(Ledger(ISSUER, (weak,)))
+    assert read_ledger(body, issuer=ISSUER, already_checked=frozenset({thumbprint})) == LedgerRead(
+        Ledger(ISSUER, (weak,))
+    )
 
 
 # ------------------------------------------------------------------------------------ revocations that are damaged

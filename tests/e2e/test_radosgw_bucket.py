@@ -87,7 +87,7 @@ def web() -> Iterator[PublicHttpClient]:
 
 
 def landed(world: World, obj: PublicObject | None = None, seen: ETag | None = None) -> ETag:
-    outcome = world.bucket.put(obj or world.wanted, snapshot=SNAPSHOT, seen=seen)
+    outcome = world.bucket.put(obj or world.wanted, snapshot=SNAPSHOT, expected_etag=seen)
     assert isinstance(outcome, PutStored)
     return outcome.etag
 
@@ -109,7 +109,7 @@ def test_object_is_created_replaced_and_read(world: World) -> None:
 def test_object_of_somebody_else_is_not_overwritten(world: World, seen: ETag | None) -> None:
     """A condition that does not hold leaves the object, and the outcome carries it."""
     landed(world, replace(world.wanted, body=b"theirs"))
-    outcome = world.bucket.put(world.wanted, snapshot=SNAPSHOT, seen=seen)
+    outcome = world.bucket.put(world.wanted, snapshot=SNAPSHOT, expected_etag=seen)
     assert isinstance(outcome, PutConflict)
     assert outcome.stored is not None
     assert outcome.stored.body == b"theirs"
@@ -117,7 +117,7 @@ def test_object_of_somebody_else_is_not_overwritten(world: World, seen: ETag | N
 
 def test_vanished_object_is_not_created(world: World) -> None:
     """radosgw answers 412 where AWS answers 404: both are "it is gone"."""
-    assert world.bucket.put(world.wanted, snapshot=SNAPSHOT, seen=ETag("0" * 32)) == PutConflict(None)
+    assert world.bucket.put(world.wanted, snapshot=SNAPSHOT, expected_etag=ETag("0" * 32)) == PutConflict(None)
     assert world.bucket.get(KEY) is None
     assert world.bucket.head(KEY) is None
 
@@ -139,7 +139,7 @@ def test_two_writers_race_for_one_object_and_none_of_their_states_is_lost(world:
             there = world.bucket.get(KEY)
             before, seen = (b"", None) if there is None else (there.body, there.etag)
             body = state(writer, len(lines), before)
-            outcome = world.bucket.put(replace(world.wanted, body=body), snapshot=SNAPSHOT, seen=seen)
+            outcome = world.bucket.put(replace(world.wanted, body=body), snapshot=SNAPSHOT, expected_etag=seen)
             lines += [body[len(before) :]] if isinstance(outcome, PutStored) else []
         return lines
 
@@ -160,7 +160,7 @@ def test_two_writers_that_saw_the_same_race_and_one_wins(world: World) -> None:
         for number in range(25):
             racers = [replace(world.wanted, body=b"%s %d" % (name, number)) for name in (b"first", b"second")]
             outcomes = tuple(
-                pool.map(lambda obj, seen=seen: world.bucket.put(obj, snapshot=SNAPSHOT, seen=seen), racers)
+                pool.map(lambda obj, seen=seen: world.bucket.put(obj, snapshot=SNAPSHOT, expected_etag=seen), racers)
             )
             stored = world.bucket.get(KEY)
             assert stored is not None
@@ -186,7 +186,7 @@ def test_wrong_credentials_are_named(world: World, credentials: dict[str, str], 
         operations = (
             lambda: bucket.list(""),
             lambda: bucket.get(KEY),
-            lambda: bucket.put(world.wanted, snapshot=SNAPSHOT, seen=None),
+            lambda: bucket.put(world.wanted, snapshot=SNAPSHOT, expected_etag=None),
         )
         for operation in operations:
             with pytest.raises(BucketError) as caught:

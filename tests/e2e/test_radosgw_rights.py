@@ -1,4 +1,4 @@
-"""The doctor's look at rights and public access against radosgw, which enforces signatures and policies."""
+"""The checks of rights and public access against radosgw, which enforces signatures and policies."""
 
 import json
 import uuid
@@ -19,7 +19,7 @@ from mirror.check.result import CheckResult
 from mirror.config.settings import PublishSettings
 from mirror.model import IssuerName, ObjectKey
 from mirror.publish.s3 import S3Bucket
-from support.doctor import worst
+from support.check_clients import worst
 from support.radosgw import Radosgw
 from support.s3 import aws_environment
 

@@ -34,9 +34,9 @@ class NotingBucket(S3Bucket):
         super().__init__(publish, puts=16)
         self.noted: dict[str, PublicObject] = {}
 
-    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutResult:
+    def put(self, obj: PublicObject, *, snapshot: CommitId, expected_etag: ETag | None) -> PutResult:
         self.noted[obj.url] = obj
-        return super().put(obj, snapshot=snapshot, seen=seen)
+        return super().put(obj, snapshot=snapshot, expected_etag=expected_etag)
 
     def get_document(self, url: str, *, readback: ReadbackSettings) -> PublicResponse:
         obj = self.noted[url]

@@ -368,12 +368,12 @@ class FakeBucket:
             stored.last_modified,
         )
 
-    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutResult:
+    def put(self, obj: PublicObject, *, snapshot: CommitId, expected_etag: ETag | None) -> PutResult:
         if self.before_put is not None:
             self.before_put(self, obj)
         self._request("put", obj.key)
         there = self.objects.get(obj.key)
-        if (there.etag if there is not None else None) != seen:
+        if (there.etag if there is not None else None) != expected_etag:
             return PutConflict(there)
         self.write(obj.key, obj.body, obj.content_type, obj.cache_control, snapshot)
         return PutStored(self.objects[obj.key].etag)

@@ -364,9 +364,9 @@ class _Bucket(FakeBucket):
     down: bool = False
     landed: Callable[[StoredObject | None, PublicObject], object] = lambda *_: None
 
-    def put(self, obj: PublicObject, *, snapshot: CommitId, seen: ETag | None) -> PutResult:
+    def put(self, obj: PublicObject, *, snapshot: CommitId, expected_etag: ETag | None) -> PutResult:
         before = self.objects.get(obj.key)
-        outcome = super().put(obj, snapshot=snapshot, seen=seen)
+        outcome = super().put(obj, snapshot=snapshot, expected_etag=expected_etag)
         if isinstance(outcome, PutStored):
             self.landed(before, obj)
         return outcome

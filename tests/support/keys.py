@@ -33,7 +33,7 @@ def jwks_body(*keys: Key) -> bytes:
 
 
 def thumbprints(*keys: Key) -> frozenset[Thumbprint]:
-    """What `known` would hold for `keys`."""
+    """What `already_checked` would hold for `keys`."""
     return frozenset(key.thumbprint for key in keys)
 
 

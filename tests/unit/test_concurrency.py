@@ -107,8 +107,8 @@ def test_work_that_asks_is_done_in_a_thread_with_the_real_ports(port: str) -> No
     ports = FakeWorld().ports()
     asks = {
         "bucket": lambda given: given.bucket(PUBLISH).get(ObjectKey("a")),
-        "history": lambda given: given.history.changed_at("public/a"),
-        "view": lambda given: given.view.look("https://a.example/", readback=PUBLISH.readback),
+        "history": lambda given: given.history.last_changed_at("public/a"),
+        "view": lambda given: given.view.get_document("https://a.example/", readback=PUBLISH.readback),
     }
 
     def work(number: int, given: Ports) -> object:

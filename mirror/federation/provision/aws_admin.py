@@ -176,7 +176,7 @@ class S3Admin:
         )
 
     def apply(
-        self, differences: tuple[BucketChange, ...], seen: BucketState, done: Callable[[BucketChange], None]
+        self, differences: tuple[BucketChange, ...], observed: BucketState, done: Callable[[BucketChange], None]
     ) -> None:
         """Carry out every difference, in order; `done` is told each.
 
@@ -187,7 +187,7 @@ class S3Admin:
         """
         for number, difference in enumerate(differences):
             settles = any(each.code in ("create_bucket", "set_access_block") for each in differences[:number])
-            self._until_settled(partial(self._apply, difference, seen), tries=_TRIES if settles else 1)
+            self._until_settled(partial(self._apply, difference, observed), tries=_TRIES if settles else 1)
             done(difference)
 
     def _until_settled(self, call: Callable[[], None], *, tries: int) -> None:
@@ -238,7 +238,7 @@ class S3Admin:
 
     # ------------------------------------------------------------------------------------------------ applying
 
-    def _apply(self, difference: BucketChange, seen: BucketState) -> None:
+    def _apply(self, difference: BucketChange, observed: BucketState) -> None:
         sentence = f"The bucket `{self._name}`: {difference.what} could not be set."
         match difference.code:
             case "create_bucket":
@@ -255,7 +255,7 @@ class S3Admin:
                         Bucket=self._name, PublicAccessBlockConfiguration=json.loads(difference.payload), **self._ours()
                     )
             case "put_policy":
-                self._put_policy(difference.payload, seen, sentence)
+                self._put_policy(difference.payload, observed, sentence)
             case _:
                 raise ValueError(difference.code)
 
@@ -266,9 +266,9 @@ class S3Admin:
             more["CreateBucketConfiguration"] = {"LocationConstraint": region}
         self._s3.create_bucket(Bucket=self._name, **more)
 
-    def _put_policy(self, text: str, seen: BucketState, sentence: str) -> None:
+    def _put_policy(self, text: str, observed: BucketState, sentence: str) -> None:
         # S3 has no conditional write for policies: what somebody else put meanwhile must not get lost.
-        if self._policy() != seen.policy:
+        if self._policy() != observed.policy:
             raise admin_error("PolicyChanged", sentence)
         with admin_errors_translated(sentence, "s3:PutBucketPolicy"):
             self._s3.put_bucket_policy(Bucket=self._name, Policy=text, **self._ours())
@@ -340,7 +340,7 @@ class IamProviderAdmin:
         differences: tuple[BucketChange, ...],
         issuer: IssuerUrl,
         audiences: tuple[str, ...],
-        seen: ProviderState,
+        observed: ProviderState,
         done: Callable[[BucketChange], None],
     ) -> None:
         """Carry out every difference, in order; `done` is told each.
@@ -352,7 +352,7 @@ class IamProviderAdmin:
             if difference.code == "create_provider":
                 self._create(issuer, audiences)
             else:
-                self._add(seen, difference.payload)
+                self._add(observed, difference.payload)
             done(difference)
 
     def _create(self, issuer: IssuerUrl, audiences: tuple[str, ...]) -> None:
@@ -360,11 +360,11 @@ class IamProviderAdmin:
             # Without ThumbprintList: IAM fills one in, and compares it only where no public CA helps (fact 29).
             self._iam.create_open_id_connect_provider(Url=issuer, ClientIDList=sorted(set(audiences)))
 
-    def _add(self, seen: ProviderState, audience: str) -> None:
+    def _add(self, observed: ProviderState, audience: str) -> None:
         with admin_errors_translated(
             f"The audience {audience} could not be added.", "iam:AddClientIDToOpenIDConnectProvider"
         ):
-            arn = "" if seen.found is None else seen.found.arn
+            arn = "" if observed.found is None else observed.found.arn
             self._iam.add_client_id_to_open_id_connect_provider(OpenIDConnectProviderArn=arn, ClientID=audience)
 
     def _get(self, arn: str) -> Provider | None:

@@ -89,15 +89,15 @@ MEANT_BLOCK = AccessBlock(block_acls=True, ignore_acls=True)
 """A policy may open objects, ACLs may not."""
 
 
-def meant_block(seen: "BucketState") -> AccessBlock | None:
+def meant_block(observed: "BucketState") -> AccessBlock | None:
     """What should be blocked; None where nothing need be set.
 
     On AWS that is `MEANT_BLOCK`. On another store the switches of ACLs stay as they are: with BlockPublicAcls radosgw
     16 refuses every put, whatever its ACL.
     """
-    if seen.is_aws:
+    if observed.is_aws:
         return MEANT_BLOCK
-    return None if seen.block is None else replace(seen.block, block_policy=False, restrict_buckets=False)
+    return None if observed.block is None else replace(observed.block, block_policy=False, restrict_buckets=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,70 +134,74 @@ class BucketState:
     is_aws: bool = True
 
 
-def plan_bucket(seen: BucketState, wanted: DesiredBucket) -> ProvisionPlan:
+def plan_bucket(observed: BucketState, desired: DesiredBucket) -> ProvisionPlan:
     """What must be done, in an order in which each step is possible; all that keeps it from being done as well."""
-    title = f"bucket {wanted.bucket} in {wanted.region}"
-    notes = tuple(Note("not_seen", each) for each in seen.unknown)
-    refused = tuple(_refusals(seen, wanted))
+    title = f"bucket {desired.bucket} in {desired.region}"
+    notes = tuple(Note("not_seen", each) for each in observed.unknown)
+    refused = tuple(_refusals(observed, desired))
     if refused:
         return ProvisionPlan(title, (), refused, notes)
-    standing = NOTHING if seen.policy is None else read_policy(seen.policy)
-    problems = tuple(_obstacles(seen, wanted, standing))
-    differences = tuple(_differences(seen, wanted, None if problems else standing))
-    return ProvisionPlan(title, differences, (*problems, *_above(seen)), (*notes, *_notes(seen, wanted, standing)))
+    standing = NOTHING if observed.policy is None else read_policy(observed.policy)
+    problems = tuple(_obstacles(observed, desired, standing))
+    differences = tuple(_differences(observed, desired, None if problems else standing))
+    return ProvisionPlan(
+        title, differences, (*problems, *_above(observed)), (*notes, *_notes(observed, desired, standing))
+    )
 
 
-def _refusals(seen: BucketState, wanted: DesiredBucket) -> Iterator[Reason]:
+def _refusals(observed: BucketState, desired: DesiredBucket) -> Iterator[Reason]:
     """Why the bucket is not touched at all."""
-    if seen.state == "foreign":
+    if observed.state == "foreign":
         yield Reason(
             "foreign_bucket",
-            f"The bucket {wanted.bucket} exists and belongs to another AWS account, or who runs this may not see it.",
+            f"The bucket {desired.bucket} exists and belongs to another AWS account, or who runs this may not see it.",
             "Choose another name (`publish.bucket`), correct `publish.expected_bucket_owner`, or run this with rights"
             " of the bucket's account (s3:ListBucket).",
         )
-    elif seen.state == "elsewhere":
+    elif observed.state == "elsewhere":
         yield Reason(
             "wrong_account",
-            f"The bucket {wanted.bucket} does not exist, and the credentials are of another account.",
+            f"The bucket {desired.bucket} does not exist, and the credentials are of another account.",
             "Run this with credentials of that account (`--profile`, `--role-arn`), or correct"
             " `publish.expected_bucket_owner`.",
         )
-    elif seen.state == "ours" and seen.region and seen.region != wanted.region:
+    elif observed.state == "ours" and observed.region and observed.region != desired.region:
         yield Reason(
             "wrong_region",
-            f"The bucket {wanted.bucket} is in {seen.region}, and the configuration says {wanted.region}.",
-            f"Set `publish.region: {seen.region}`; the region is part of the issuer's host as well.",
+            f"The bucket {desired.bucket} is in {observed.region}, and the configuration says {desired.region}.",
+            f"Set `publish.region: {observed.region}`; the region is part of the issuer's host as well.",
         )
 
 
-def _obstacles(seen: BucketState, wanted: DesiredBucket, standing: PolicyDocument | None) -> Iterator[Reason]:
+def _obstacles(
+    observed: BucketState, desired: DesiredBucket, current_policy: PolicyDocument | None
+) -> Iterator[Reason]:
     """Why nothing is opened: neither the policy nor the bucket's public access block is touched then."""
-    if standing is None:
+    if current_policy is None:
         yield Reason(
             "policy_unreadable",
             "The bucket's policy is none that this program understands; it was not touched.",
             "Correct or remove it (aws s3api get-bucket-policy), and run the command again.",
         )
         return
-    widened = () if is_within(standing, _statement(wanted)) else (PUBLIC_SID,)
-    public = (*public_names(standing.foreign), *widened)
-    if public and seen.block is not None and seen.block.restrict_buckets:
+    widened = () if is_within(current_policy, _statement(desired)) else (PUBLIC_SID,)
+    public = (*public_names(current_policy.foreign), *widened)
+    if public and observed.block is not None and observed.block.restrict_buckets:
         yield Reason(
             "would_open_more",
             f"Statements of the policy open more than the documents ({', '.join(public)}), and only Block Public"
             " Access keeps them from it.",
             "Remove or narrow these statements, and run the command again.",
         )
-    size = len(merged(standing, _statement(wanted)).encode())
+    size = len(merged(current_policy, _statement(desired)).encode())
     if size > MAX_BUCKET_POLICY_BYTES:
-        yield _too_large(size, wanted)
+        yield _too_large(size, desired)
 
 
-def _too_large(size: int, wanted: DesiredBucket) -> Reason:
+def _too_large(size: int, desired: DesiredBucket) -> Reason:
     """Two objects an issuer, each named whole: a star in their place would open more than is published."""
-    issuers = len(wanted.keys) // 2
-    arns = object_arns(wanted.bucket, wanted.keys, wanted.partition)
+    issuers = len(desired.keys) // 2
+    arns = object_arns(desired.bucket, desired.keys, desired.partition)
     an_issuer = sum(len(arn) + len('"",') for arn in arns) / issuers
     fitting = max(0, issuers - int(-(-(size - MAX_BUCKET_POLICY_BYTES) // an_issuer)))
     return Reason(
@@ -209,8 +213,8 @@ def _too_large(size: int, wanted: DesiredBucket) -> Reason:
     )
 
 
-def _above(seen: BucketState) -> Iterator[Reason]:
-    if seen.account_block is not None and seen.account_block.forbids_policy:
+def _above(observed: BucketState) -> Iterator[Reason]:
+    if observed.account_block is not None and observed.account_block.forbids_policy:
         yield Reason(
             "account_block",
             "Block Public Access of the whole AWS account forbids that any policy opens a bucket; it wins over the"
@@ -221,57 +225,59 @@ def _above(seen: BucketState) -> Iterator[Reason]:
         )
 
 
-def _differences(seen: BucketState, wanted: DesiredBucket, standing: PolicyDocument | None) -> Iterator[BucketChange]:
-    if seen.state == "absent":
-        after = f"exists in {wanted.region}, ownership {OWNERSHIP} (ACLs are off)"
+def _differences(
+    observed: BucketState, desired: DesiredBucket, current_policy: PolicyDocument | None
+) -> Iterator[BucketChange]:
+    if observed.state == "absent":
+        after = f"exists in {desired.region}, ownership {OWNERSHIP} (ACLs are off)"
         yield BucketChange("create_bucket", "bucket", "does not exist", after)
-    if seen.versioning != "Enabled":
-        before = "never switched on" if seen.versioning is None else seen.versioning.lower()
+    if observed.versioning != "Enabled":
+        before = "never switched on" if observed.versioning is None else observed.versioning.lower()
         yield BucketChange("enable_versioning", "versioning", before, "enabled")
-    if standing is None:
+    if current_policy is None:
         return
-    block = meant_block(seen)
-    if block is not None and seen.block != block:
-        unset = "that of a new bucket" if seen.state == "absent" else "not set"
-        before = unset if seen.block is None else seen.block.words()
+    block = meant_block(observed)
+    if block is not None and observed.block != block:
+        unset = "that of a new bucket" if observed.state == "absent" else "not set"
+        before = unset if observed.block is None else observed.block.words()
         yield BucketChange(
             "set_access_block", "public access block", before, block.words(), json.dumps(block.switches())
         )
-    if not is_right(standing, _statement(wanted)):
-        yield _policy_difference(wanted, standing)
+    if not is_right(current_policy, _statement(desired)):
+        yield _policy_difference(desired, current_policy)
 
 
-def _policy_difference(wanted: DesiredBucket, standing: PolicyDocument) -> BucketChange:
-    statement = _statement(wanted)
-    meant, now = set(statement["Resource"]), set(opened(standing))
+def _policy_difference(desired: DesiredBucket, current_policy: PolicyDocument) -> BucketChange:
+    statement = _statement(desired)
+    meant, now = set(statement["Resource"]), set(opened(current_policy))
     parts = [f"opens {len(meant)} objects to everybody for reading"]
     parts += [f"+ {arn}" for arn in sorted(meant - now)]
     parts += [f"- {arn}" for arn in sorted(now - meant)]
-    if standing.foreign:
-        parts.append(f"keeps {len(standing.foreign)} statements of others")
-    before = f"our statement opens {len(now)} resources" if standing.ours else "no statement of ours"
-    return BucketChange("put_policy", "bucket policy", before, "\n".join(parts), merged(standing, statement))
+    if current_policy.foreign:
+        parts.append(f"keeps {len(current_policy.foreign)} statements of others")
+    before = f"our statement opens {len(now)} resources" if current_policy.ours else "no statement of ours"
+    return BucketChange("put_policy", "bucket policy", before, "\n".join(parts), merged(current_policy, statement))
 
 
-def _notes(seen: BucketState, wanted: DesiredBucket, standing: PolicyDocument | None) -> Iterator[Note]:
-    if seen.state == "ours" and seen.ownership not in (None, OWNERSHIP):
+def _notes(observed: BucketState, desired: DesiredBucket, current_policy: PolicyDocument | None) -> Iterator[Note]:
+    if observed.state == "ours" and observed.ownership not in (None, OWNERSHIP):
         yield Note(
             "ownership",
-            f"Object ownership is {seen.ownership}: ACLs still count. Once no object needs one, set {OWNERSHIP}.",
+            f"Object ownership is {observed.ownership}: ACLs still count. Once no object needs one, set {OWNERSHIP}.",
         )
-    foreign = () if standing is None else standing.foreign
+    foreign = () if current_policy is None else current_policy.foreign
     if public := public_names(foreign):
         yield Note(
             "foreign_public",
             f"Statements of others open the bucket to everybody ({', '.join(public)}); they were not touched.",
         )
-    if denying := denying_names(foreign, object_arns(wanted.bucket, wanted.keys, wanted.partition)):
+    if denying := denying_names(foreign, object_arns(desired.bucket, desired.keys, desired.partition)):
         yield Note(
             "foreign_denial",
             f"Statements of others forbid everybody to read our documents ({', '.join(denying)}); they were not"
             " touched, and win over ours.",
         )
-    if elsewhere := sorted(url for url in wanted.base_urls if bucket_url(url) is None):
+    if elsewhere := sorted(url for url in desired.base_urls if bucket_url(url) is None):
         yield Note(
             "other_host",
             f"The world reads the documents at {', '.join(elsewhere)}. When that is CloudFront with origin access"
@@ -279,5 +285,5 @@ def _notes(seen: BucketState, wanted: DesiredBucket, standing: PolicyDocument | 
         )
 
 
-def _statement(wanted: DesiredBucket) -> Statement:
-    return public_statement(wanted.bucket, wanted.keys, wanted.partition)
+def _statement(desired: DesiredBucket) -> Statement:
+    return public_statement(desired.bucket, desired.keys, desired.partition)

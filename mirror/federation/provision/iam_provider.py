@@ -63,34 +63,36 @@ def _audience_problems(audiences: tuple[str, ...]) -> Iterator[Reason]:
 
 
 def plan_provider(
-    seen: ProviderState, issuer: IssuerUrl, audiences: tuple[str, ...], former: tuple[IssuerUrl, ...] = ()
+    observed: ProviderState, issuer: IssuerUrl, audiences: tuple[str, ...], former: tuple[IssuerUrl, ...] = ()
 ) -> ProvisionPlan:
     """What must be done; no audience is ever removed, because pods whose role this program does not know may use it."""
-    title = f"OIDC provider of {issuer} in account {seen.account}"
-    problems = tuple(_limits(seen, issuer, audiences))
-    differences = () if problems else tuple(_differences(seen, issuer, audiences))
-    return ProvisionPlan(title, differences, problems, tuple(_notes(seen, issuer, audiences, former)))
+    title = f"OIDC provider of {issuer} in account {observed.account}"
+    problems = tuple(_limits(observed, issuer, audiences))
+    differences = () if problems else tuple(_differences(observed, issuer, audiences))
+    return ProvisionPlan(title, differences, problems, tuple(_notes(observed, issuer, audiences, former)))
 
 
-def _differences(seen: ProviderState, issuer: IssuerUrl, audiences: tuple[str, ...]) -> Iterator[BucketChange]:
-    if seen.found is None:
+def _differences(observed: ProviderState, issuer: IssuerUrl, audiences: tuple[str, ...]) -> Iterator[BucketChange]:
+    if observed.found is None:
         named = ", ".join(sorted(set(audiences)))
         after = f"exists for {issuer} with the audiences {named}; IAM fills in the thumbprint"
         yield BucketChange("create_provider", "provider", "does not exist", after)
         return
-    for each in sorted(set(audiences) - seen.found.audiences):
+    for each in sorted(set(audiences) - observed.found.audiences):
         yield BucketChange("add_audience", f"audience {each}", "not accepted", "accepted", each)
 
 
-def _limits(seen: ProviderState, issuer: IssuerUrl, audiences: tuple[str, ...]) -> Iterator[Reason]:
+def _limits(observed: ProviderState, issuer: IssuerUrl, audiences: tuple[str, ...]) -> Iterator[Reason]:
     yield from audience_problems(audiences)
-    if seen.found is not None and len(seen.found.audiences | set(audiences)) > MAX_AUDIENCES >= len(set(audiences)):
+    if observed.found is not None and len(observed.found.audiences | set(audiences)) > MAX_AUDIENCES >= len(
+        set(audiences)
+    ):
         yield Reason(
             "too_many_audiences",
             f"The provider would have more than {MAX_AUDIENCES} audiences.",
             "Remove those that nobody uses (aws iam remove-client-id-from-open-id-connect-provider).",
         )
-    if seen.found is None and provider_url(issuer) in seen.urls:
+    if observed.found is None and provider_url(issuer) in observed.urls:
         yield Reason(
             "provider_unreadable",
             "The account lists a provider of this issuer, and gives none.",
@@ -99,32 +101,32 @@ def _limits(seen: ProviderState, issuer: IssuerUrl, audiences: tuple[str, ...]) 
 
 
 def _notes(
-    seen: ProviderState, issuer: IssuerUrl, audiences: tuple[str, ...], former: tuple[IssuerUrl, ...]
+    observed: ProviderState, issuer: IssuerUrl, audiences: tuple[str, ...], former: tuple[IssuerUrl, ...]
 ) -> Iterator[Note]:
-    extra = () if seen.found is None else sorted(seen.found.audiences - set(audiences))
+    extra = () if observed.found is None else sorted(observed.found.audiences - set(audiences))
     if extra:
         yield Note(
             "extra_audiences",
             f"The provider accepts more audiences than the configuration has ({', '.join(extra)}); they are left. To"
             " remove one: aws iam remove-client-id-from-open-id-connect-provider",
         )
-    thumbprints = () if seen.found is None else seen.found.thumbprints
+    thumbprints = () if observed.found is None else observed.found.thumbprints
     if thumbprints:
         yield Note("thumbprints", _THUMBPRINTS.format(thumbprints=", ".join(thumbprints)))
     almost = _almost(issuer)
-    if almost in seen.urls:
+    if almost in observed.urls:
         yield Note(
             "almost_same",
             f"There is also a provider of https://{almost}, which differs in its last slash alone: STS compares the"
             " whole text, so it takes no token of this issuer.",
         )
-    if seen.found is None and len(seen.urls) >= MAX_PROVIDERS:
+    if observed.found is None and len(observed.urls) >= MAX_PROVIDERS:
         yield Note(
             "many_providers",
-            f"The account has {len(seen.urls)} providers; without a larger quota AWS takes {MAX_PROVIDERS}.",
+            f"The account has {len(observed.urls)} providers; without a larger quota AWS takes {MAX_PROVIDERS}.",
         )
     for each in former:
-        there = provider_url(each) in seen.urls
+        there = provider_url(each) in observed.urls
         told = "has its provider; keep it until no token of it is valid" if there else "has no provider in this account"
         yield Note("former_issuer", f"The former issuer {each} {told}.")
 

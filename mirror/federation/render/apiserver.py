@@ -190,12 +190,12 @@ _HOW = (
 _Arguments = Callable[[tuple[Flag, ...]], Any]
 
 
-def _list(found: tuple[Flag, ...]) -> list[dict[str, str]]:
-    return [{"name": name, "value": value} for name, value in found]
+def _list(flags: tuple[Flag, ...]) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in flags]
 
 
-def _component(found: tuple[Flag, ...], files: tuple[str, ...], arguments: _Arguments) -> dict[str, Any]:
-    component: dict[str, Any] = {"extraArgs": arguments(found)}
+def _component(flags: tuple[Flag, ...], files: tuple[str, ...], arguments: _Arguments) -> dict[str, Any]:
+    component: dict[str, Any] = {"extraArgs": arguments(flags)}
     if volumes := _volumes(files):
         component["extraVolumes"] = volumes
     return component
@@ -230,8 +230,8 @@ def _configuration(request: RenderRequest, stage: Stage, version: str, arguments
     return found
 
 
-def _rendered(request: RenderRequest, told: tuple[Stage, ...], version: str, arguments: _Arguments) -> Rendered:
-    steps = tuple(Step(each.comments, _configuration(request, each, version, arguments)) for each in told)
+def _rendered(request: RenderRequest, stages: tuple[Stage, ...], version: str, arguments: _Arguments) -> Rendered:
+    steps = tuple(Step(each.comments, _configuration(request, each, version, arguments)) for each in stages)
     head = (made_by("kubeadm", request), *_HOW, *comments(request))
     return Rendered("yaml", steps if len(steps) > 1 else steps[0], head, notes(request))
 

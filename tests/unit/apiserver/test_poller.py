@@ -367,7 +367,7 @@ def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> N
 
 
 def test_after_cancel_nobody_is_asked(server: Apiserver, trusted: TlsSettings) -> None:
-    """An `ask` that begins after `cancel` asks nobody, so that a stop between two passes is not lost."""
+    """A `poll` that begins after `cancel` asks nobody, so that a stop between two passes is not lost."""
     apiservers = ApiserverPoller(limits())
     apiservers.cancel()
     answers = apiservers.poll([issuer(server.url, tls=trusted)], turn=0, progress=ignore)

@@ -31,7 +31,7 @@ from mirror.config.settings import PublishSettings
 from mirror.model import IssuerUrl, ObjectKey, PublicObject, Reason
 from mirror.ports import AccessSettings
 from mirror.publish.publisher import CacheContext, read_back
-from support.doctor import allow, policy_of
+from support.check_clients import allow, policy_of
 from support.fakes import MOMENT, FakeBucket, FakeWeb
 from support.iam_linter import lint, lint_trust
 from support.situations import ONE, Situation

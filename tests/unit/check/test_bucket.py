@@ -13,7 +13,7 @@ from mirror.check.result import CheckResult
 from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import ObjectKey
-from support.doctor import ACCOUNT, DENIED, FakeAws, allow, policy_of, told, worst
+from support.check_clients import ACCOUNT, DENIED, FakeAws, allow, policy_of, told, worst
 from support.fakes import FakeWorld
 from support.situations import DISCOVERY_KEY, JWKS_KEY, NAME
 

@@ -1,4 +1,4 @@
-"""The git station's instrument against real git."""
+"""The client of the git checks against real git."""
 
 from pathlib import Path
 

@@ -8,7 +8,7 @@ import pytest
 from mirror.check.cluster import apiservers, keys
 from mirror.model import Note, Observed, Reason, Unusable
 from support.askers import issuer
-from support.doctor import told, worst
+from support.check_clients import told, worst
 from support.keys import EC_KEYS, RSA_KEYS
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)

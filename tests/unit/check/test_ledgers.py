@@ -10,7 +10,7 @@ from mirror.check.result import CheckResult
 from mirror.config.settings import RepositorySettings
 from mirror.model import IssuerUrl, Reason
 from mirror.trust.ledger_signature import Role, SignatureHeader, VerificationFailure
-from support.doctor import told
+from support.check_clients import told
 
 REMOTE = "https://git.example.com/x"
 OWN, OTHER = "SHA256:own", "SHA256:other"

@@ -2,7 +2,7 @@
 
 The mirror's own AWS credentials.
 
-The git station.
+The git checks.
 
 The state directory.
 """
@@ -23,7 +23,7 @@ from mirror.config.settings import AuthSettings, Issuer, ReadbackSettings, Repos
 from mirror.model import Reason
 from mirror.ports import WebIdentityToken
 from support.askers import AUDIENCE, issuer
-from support.doctor import ACCOUNT, HEAD, FakeAws, FakeHistoryView, told, worst
+from support.check_clients import ACCOUNT, HEAD, FakeAws, FakeHistoryView, told, worst
 from support.fakes import FakeWorld
 from support.situations import ISSUER, Situation
 from support.tls import ca_file, client_files, server_certificate

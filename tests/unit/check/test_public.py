@@ -9,7 +9,7 @@ from mirror.check.public import public
 from mirror.model import Reason
 from mirror.ports import AccessSettings, PublicFailure, PublicResponse
 from mirror.reconcile.state import PublishedIssuer, publications
-from support.doctor import told
+from support.check_clients import told
 from support.situations import BOTH, DISCOVERY_KEY, JWKS_KEY, ONE, Situation
 
 FORBIDDEN = Reason("forbidden", "Not public.", "Open it.")

@@ -20,10 +20,10 @@ from mirror.check.result import (
     CheckTarget,
     Component,
     causes,
+    components_of,
     named_issuers,
     sort_by_cause,
     span,
-    stations,
     to_json,
 )
 from mirror.config.settings import FormerIssuerSettings, Settings
@@ -55,15 +55,15 @@ def test_sts_error_leads_to_the_public_documents() -> None:
     """Fact 27: not public, slow, fetched too often, or a key that is not public."""
     found = causes(RETRIEVE)
     assert found[0].code == "documents_not_public"
-    assert stations(found)[:3] == (Component.PUBLIC, Component.POLICY, Component.BUCKET)
+    assert components_of(found)[:3] == (Component.PUBLIC, Component.POLICY, Component.BUCKET)
     assert {each.components for each in found if each.code == "documents_slow"} == {(Component.PUBLIC,)}
-    assert Component.KEYS in stations(found)
+    assert Component.KEYS in components_of(found)
 
 
 def test_unknown_error_looks_everywhere() -> None:
     """It is said that the text is not known."""
     (cause,) = causes("the printer is on fire")
-    assert (cause.code, stations((cause,))) == (
+    assert (cause.code, components_of((cause,))) == (
         "unknown_error",
         tuple(each for each in Component if each is not Component.FLEET),
     )

@@ -1,4 +1,4 @@
-"""All stations together: independent, bounded, ordered."""
+"""All components together: independent, bounded, ordered."""
 
 import time
 from dataclasses import replace
@@ -13,7 +13,7 @@ from mirror.check.result import CheckReport, Component
 from mirror.check.runner import run_checks
 from mirror.model import IssuerName, IssuerUrl, Reason
 from mirror.report import ExitStatus
-from support.doctor import FakeAws, FakeHistoryView, allow, instruments, policy_of, worst
+from support.check_clients import FakeAws, FakeHistoryView, allow, instruments, policy_of, worst
 from support.situations import NAME, ONE, Situation, silent
 
 ALL = frozenset({NAME})
@@ -28,11 +28,11 @@ def situation(tmp_path: Path) -> Situation:
 
 def examined(situation: Situation, aws: FakeAws | None = None, history: FakeHistoryView | None = None) -> CheckReport:
     tools = instruments(situation.world, aws, history)
-    return run_checks(situation.settings(), tools, situation.now, names=ALL, station_seconds=1)
+    return run_checks(situation.settings(), tools, situation.now, names=ALL, component_seconds=1)
 
 
 def test_world_in_order_has_nothing_to_mend(situation: Situation) -> None:
-    """Every station speaks, and none has more than a note."""
+    """Every component reports, and none has more than a note."""
     found = examined(situation)
     assert {each.component for each in found.findings} == set(Component) - {Component.FLEET}
     assert [each for each in worst(found.findings) if each[0] != "note"] == []
@@ -46,7 +46,7 @@ def test_looking_changes_nothing(situation: Situation) -> None:
     assert (dict(situation.world.bucket.objects), situation.world.history.head) == before
 
 
-def test_what_is_shared_comes_first_and_the_worst_first_in_a_station(situation: Situation) -> None:
+def test_what_is_shared_comes_first_and_the_worst_first_in_a_component(situation: Situation) -> None:
     """The order in which people read it."""
     situation.show(ONE, silent(code="forbidden"))
     found = examined(situation).findings
@@ -119,13 +119,13 @@ def test_bucket_that_is_written_with_two_credentials_has_one_policy(situation: S
 def test_wanted_stations_alone_are_told(situation: Situation) -> None:
     """For the keys the apiservers and the public URLs are looked at too."""
     wanted = frozenset({Component.KEYS})
-    found = run_checks(situation.settings(), instruments(situation.world), situation.now, names=ALL, stations=wanted)
+    found = run_checks(situation.settings(), instruments(situation.world), situation.now, names=ALL, components=wanted)
     assert {each.component for each in found.findings} == {Component.KEYS}
     assert "keys.public" in {each.code for each in found.findings}
 
 
 def test_broken_history_is_told_with_everything_else(situation: Situation) -> None:
-    """An unreadable repository stops no other station."""
+    """An unreadable repository stops no other component."""
     state = HistoryFacts(unreadable=Reason("git.unreadable", "No.", "Mend it."))
     found = examined(situation, history=FakeHistoryView(state))
     assert [each for each in worst(found.findings) if each[0] == "failed"] == [("failed", "git.unreadable")]

@@ -1,4 +1,4 @@
-"""The doctor's findings in words.
+"""The results of `check` in words.
 
 `check --fleet` in words.
 """
@@ -10,7 +10,7 @@ from click import unstyle
 from mirror.check.result import CheckCause, CheckReport, CheckResult, CheckTarget, Component
 from mirror.cli.check import QUIET_FROM, WIDTH, check_lines, distinct, findings, fleet_lines
 from mirror.model import IssuerName, IssuerUrl, KeyName, Kid
-from support.doctor import told
+from support.check_clients import told
 from support.keys import RSA_KEYS
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)

@@ -246,8 +246,8 @@ def test_missing_last_modified_leaves_safety_unknown(here: Situation) -> None:
     view = here.world.web.get_document
 
     class Undated:
-        def look(self, url: str, *, readback: object) -> object:
-            return replace(view(url, readback=readback), last_modified=None)  # type: ignore[arg-type]  # a Seen
+        def get_document(self, url: str, *, readback: object) -> object:
+            return replace(view(url, readback=readback), last_modified=None)  # type: ignore[arg-type]  # a PublicResponse
 
     ports = replace(here.world.ports(), view=Undated())  # type: ignore[arg-type]  # see above
     found = collect_status(here.settings(), ports, here.now, names=frozenset({NAME}))
@@ -333,7 +333,7 @@ def test_defect_of_one_issuer_hides_no_other(here: Situation) -> None:
     here.run(ONE, ONE)
 
     class Defective:
-        def look(self, url: str, *, readback: object) -> object:
+        def get_document(self, url: str, *, readback: object) -> object:
             raise RuntimeError("unexpected")
 
     ports = replace(here.world.ports(), view=Defective())  # type: ignore[arg-type]  # never returns

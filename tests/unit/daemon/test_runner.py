@@ -39,7 +39,7 @@ class Theatre:
         path.write_text("{}")
         self.path = path
         self.configuration = Configuration(lambda: self.settings, path, LOGGER)
-        self.passes = PassRunner(self.configuration, self.open_ports, LOGGER, tell=self.told.append)
+        self.passes = PassRunner(self.configuration, self.open_ports, LOGGER, on_report=self.told.append)
 
     @contextmanager
     def open_ports(self, _: Settings) -> Iterator[Ports]:

@@ -36,7 +36,7 @@ from mirror.publish.drift import (
     public_objects,
     safe_to_sign_at,
     signing_window,
-    standing_body,
+    stored_body,
 )
 from support.fakes import MOMENT
 
@@ -131,10 +131,10 @@ def test_body_that_changed_since_the_listing_waits() -> None:
 
 def test_standing_body_is_known_from_the_etag_alone() -> None:
     """Without a GET the listing tells the body, if it is one of ours."""
-    assert standing_body(WANTED, listed(OLD), None, frozenset({OLD})) == OLD
-    assert standing_body(WANTED, listed(b"new"), None, frozenset()) == b"new"
-    assert standing_body(WANTED, listed(b"else"), None, frozenset({OLD})) is None
-    assert standing_body(WANTED, None, None, frozenset({OLD})) is None
+    assert stored_body(WANTED, listed(OLD), None, frozenset({OLD})) == OLD
+    assert stored_body(WANTED, listed(b"new"), None, frozenset()) == b"new"
+    assert stored_body(WANTED, listed(b"else"), None, frozenset({OLD})) is None
+    assert stored_body(WANTED, None, None, frozenset({OLD})) is None
 
 
 @given(st.builds(DriftContext, committed=st.just(frozenset({OLD})), waits_for=st.text()), st.booleans())

@@ -119,7 +119,7 @@ def test_bucket_host_of_either_style_is_read(web: PublicHttpClient, store: Store
     """A real S3 server is read under the issuer's own host, dotted or dashed."""
     key = ObjectKey("id/.well-known/openid-configuration")
     bucket = S3Bucket(store.publish, puts=1)
-    bucket.put(replace(OBJECT, key=key), snapshot=CommitId("a" * 40), seen=None)
+    bucket.put(replace(OBJECT, key=key), snapshot=CommitId("a" * 40), expected_etag=None)
     bucket.close()
     url = f"https://{store.publish.bucket}.{style}.amazonaws.com/{key}"
     look = web.get_document(url, readback=store.publish.readback)

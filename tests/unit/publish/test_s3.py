@@ -36,7 +36,7 @@ def careful(store: Store) -> Iterator[S3Bucket]:
 
 
 def landed(bucket: S3Bucket, obj: PublicObject = WANTED, seen: ETag | None = None) -> ETag:
-    outcome = bucket.put(obj, snapshot=SNAPSHOT, seen=seen)
+    outcome = bucket.put(obj, snapshot=SNAPSHOT, expected_etag=seen)
     assert isinstance(outcome, PutStored)
     return outcome.etag
 
@@ -75,7 +75,7 @@ def test_same_object_of_another_mirror_counts_as_landed(kind: str, request: pyte
     """Two mirrors that put the same converge: the later one finds its work done."""
     bucket: S3Bucket = request.getfixturevalue(kind)
     first = landed(bucket)
-    assert bucket.put(WANTED, snapshot=LATER, seen=None) == PutStored(first)
+    assert bucket.put(WANTED, snapshot=LATER, expected_etag=None) == PutStored(first)
 
 
 @pytest.mark.parametrize("kind", ["bucket", "careful"])
@@ -84,7 +84,7 @@ def test_foreign_object_is_kept_and_told(kind: str, seen: ETag | None, request: 
     """An object that is not what was seen is not overwritten, and the outcome carries it."""
     bucket: S3Bucket = request.getfixturevalue(kind)
     landed(bucket, OTHER)
-    outcome = bucket.put(WANTED, snapshot=LATER, seen=seen)
+    outcome = bucket.put(WANTED, snapshot=LATER, expected_etag=seen)
     assert isinstance(outcome, PutConflict)
     assert outcome.stored is not None
     assert outcome.stored.body == b"other"
@@ -95,7 +95,7 @@ def test_foreign_object_is_kept_and_told(kind: str, seen: ETag | None, request: 
 def test_vanished_object_is_told_and_not_created(kind: str, request: pytest.FixtureRequest) -> None:
     """When what was seen is gone, the write does not happen."""
     bucket: S3Bucket = request.getfixturevalue(kind)
-    assert bucket.put(WANTED, snapshot=SNAPSHOT, seen=ETag("0" * 32)) == PutConflict(None)
+    assert bucket.put(WANTED, snapshot=SNAPSHOT, expected_etag=ETag("0" * 32)) == PutConflict(None)
     assert bucket.get(KEY) is None
 
 
@@ -109,7 +109,7 @@ def test_vanished_object_is_told_and_not_created(kind: str, request: pytest.Fixt
 def test_same_bytes_under_other_headers_are_foreign(bucket: S3Bucket, there: PublicObject) -> None:
     """Equal bytes are not enough: a relying party reads the headers too."""
     landed(bucket, there)
-    assert isinstance(bucket.put(WANTED, snapshot=LATER, seen=None), PutConflict)
+    assert isinstance(bucket.put(WANTED, snapshot=LATER, expected_etag=None), PutConflict)
 
 
 def test_headers_are_repaired_over_the_same_bytes(bucket: S3Bucket) -> None:
@@ -151,13 +151,13 @@ def test_object_at_the_limit_is_read_and_a_larger_one_is_cut(bucket: S3Bucket) -
     stored = bucket.get(large.key)
     assert stored is not None
     assert len(stored.body) == MAX_OBJECT_BYTES + 1
-    assert isinstance(bucket.put(replace(WANTED, key=large.key), snapshot=LATER, seen=etag), PutStored)
+    assert isinstance(bucket.put(replace(WANTED, key=large.key), snapshot=LATER, expected_etag=etag), PutStored)
 
 
 def test_foreign_object_too_large_to_read_is_foreign(bucket: S3Bucket) -> None:
     """What a put finds there although nothing should be there is not passed over."""
     landed(bucket, replace(WANTED, body=b"x" * (MAX_OBJECT_BYTES + 1)))
-    assert isinstance(bucket.put(WANTED, snapshot=LATER, seen=None), PutConflict)
+    assert isinstance(bucket.put(WANTED, snapshot=LATER, expected_etag=None), PutConflict)
 
 
 def test_racing_writers_have_one_winner(bucket: S3Bucket) -> None:
@@ -167,7 +167,7 @@ def test_racing_writers_have_one_winner(bucket: S3Bucket) -> None:
         key = ObjectKey(f"race/{number}")
         racers = [replace(WANTED, key=key, body=body) for body in bodies]
         with ThreadPoolExecutor(2) as pool:
-            outcomes = tuple(pool.map(lambda obj: bucket.put(obj, snapshot=SNAPSHOT, seen=None), racers))
+            outcomes = tuple(pool.map(lambda obj: bucket.put(obj, snapshot=SNAPSHOT, expected_etag=None), racers))
         winners = [obj.body for obj, outcome in zip(racers, outcomes, strict=True) if isinstance(outcome, PutStored)]
         stored = bucket.get(key)
         assert stored is not None
@@ -229,7 +229,7 @@ def test_missing_credentials_name_the_right(store: Store, role: str | None) -> N
     with aws_environment(store.server.certificates.ca_file, store.home, AWS_ACCESS_KEY_ID=""):
         bucket = S3Bucket(replace(store.publish, role_arn=role), puts=1)
         with pytest.raises(BucketError) as caught:
-            bucket.put(WANTED, snapshot=SNAPSHOT, seen=None)
+            bucket.put(WANTED, snapshot=SNAPSHOT, expected_etag=None)
     assert caught.value.code in {"NoCredentials", "PartialCredentials"}
     assert "s3:PutObject" in caught.value.remedy
 

@@ -201,7 +201,7 @@ JWKS = capture("04b-rotated-away-rsa3-only/jwks").body()
 
 def look(discovery: bytes = DISCOVERY, jwks: bytes = JWKS) -> Observed | Unusable:
     answer = Answer("https://10.0.0.11:6443", discovery, jwks, DATE)
-    return observe(answer, issuer=BUCKET_ISSUER, policy=KeyPolicy(), known=frozenset())
+    return observe(answer, issuer=BUCKET_ISSUER, policy=KeyPolicy(), already_checked=frozenset())
 
 
 def test_real_answer_is_observed() -> None:

@@ -32,7 +32,7 @@ def changed(**members: object) -> bytes:
 def test_our_own_documents_are_read() -> None:
     """What the mirror renders, relying parties can use without a note."""
     assert read_public_discovery(OURS.discovery, ISSUER) == PublicDiscovery(jwks_uri(ISSUER), ("ES256", "RS256"))
-    found = read_public_jwks(OURS.jwks, known=frozenset())
+    found = read_public_jwks(OURS.jwks, already_checked=frozenset())
     assert isinstance(found, PublicKeys)
     assert (set(found.keys), found.notes) == ({RSA_KEYS[0], signer().key}, ())
 
@@ -93,7 +93,9 @@ def test_foreign_jwks_uri_is_a_note() -> None:
 def test_key_of_unknown_type_is_a_note() -> None:
     """Some relying parties refuse the whole set for it (fact 31)."""
     keys = json.loads(jwks_body(RSA_KEYS[0]))["keys"]
-    found = read_public_jwks(json.dumps({"keys": [*keys, {"kty": "AKP", "kid": "x"}]}).encode(), known=frozenset())
+    found = read_public_jwks(
+        json.dumps({"keys": [*keys, {"kty": "AKP", "kid": "x"}]}).encode(), already_checked=frozenset()
+    )
     assert isinstance(found, PublicKeys)
     assert [note.code for note in found.notes] == ["unknown_key_skipped"]
     assert "left out" not in found.notes[0].sentence
@@ -102,7 +104,7 @@ def test_key_of_unknown_type_is_a_note() -> None:
 @pytest.mark.parametrize("body", [b"{}", b'{"keys":[]}', b'{"keys":[{"kty":"RSA"}]}', b"no"])
 def test_unusable_jwks_is_refused(body: bytes) -> None:
     """By the rules that hold for an apiserver's answer."""
-    assert isinstance(read_public_jwks(body, known=frozenset()), Rejected)
+    assert isinstance(read_public_jwks(body, already_checked=frozenset()), Rejected)
 
 
 @pytest.mark.parametrize(
@@ -144,10 +146,10 @@ def test_other_content_type_is_a_note(content_type: str, is_told: bool) -> None:
 def test_key_with_key_ops_is_told() -> None:
     """STS does not take it, so whoever answers for STS must know; our own documents never have it."""
     own = documents(ISSUER, (RSA_KEYS[0],)).jwks
-    read = read_public_jwks(own, known=frozenset())
+    read = read_public_jwks(own, already_checked=frozenset())
     assert isinstance(read, PublicKeys)
     assert not read.with_key_ops
     foreign = json.dumps({"keys": [RSA_KEYS[0].members() | {"key_ops": ["verify"]}]}).encode()
-    read = read_public_jwks(foreign, known=frozenset())
+    read = read_public_jwks(foreign, already_checked=frozenset())
     assert isinstance(read, PublicKeys)
     assert read.with_key_ops

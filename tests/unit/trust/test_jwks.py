@@ -121,7 +121,7 @@ def test_strength_of_known_keys_is_not_checked_again() -> None:
     assert isinstance(refused, Rejected)
     assert {reason.code for reason in refused.reasons} == {"weak_key"}
     known = frozenset({thumbprint_of("RSA", n=weak, e="AQAB")})
-    read = read_jwks(body, policy=OPAQUE, known=known)
+    read = read_jwks(body, policy=OPAQUE, already_checked=known)
     assert isinstance(read, KeySet)
     assert [key.kid for key in read.keys] == ["a"]
 

@@ -227,7 +227,7 @@ def test_largest_ledger_is_read() -> None:
     """4 MiB are believed, however many records there are."""
     records = tuple(replace(PUBLISHED, key=with_kid(EC_KEYS[0], f"k{number:03}")) for number in range(600))
     body = write_ledger(Ledger(ISSUER, records)).ljust(MOST_BYTES)
-    assert read_ledger(body, issuer=ISSUER, known=ALL_THUMBPRINTS) == LedgerRead(Ledger(ISSUER, records))
+    assert read_ledger(body, issuer=ISSUER, already_checked=ALL_THUMBPRINTS) == LedgerRead(Ledger(ISSUER, records))
 
 
 def long_ago(days: int, **fields: object) -> KeyRecord:
@@ -275,7 +275,7 @@ def test_key_that_was_checked_before_is_not_checked_again() -> None:
     read = read_ledger(weak, issuer=ISSUER)
     assert isinstance(read, LedgerRead)
     assert (read.ledger.records, {reason.code for reason in read.damaged}) == ((), {"weak_key"})
-    assert read_ledger(weak, issuer=ISSUER, known=ALL_THUMBPRINTS) == LedgerRead(
+    assert read_ledger(weak, issuer=ISSUER, already_checked=ALL_THUMBPRINTS) == LedgerRead(
         Ledger(ISSUER, (replace(PUBLISHED, key=key),))
     )
 

@@ -47,7 +47,7 @@ def adopted(result: Adoption | Reason) -> dict[str, Status]:
     assert isinstance(result, Adoption)
     ledger = result.outcome.ledger
     known = frozenset(r.key.thumbprint for r in ledger.records)
-    assert read_ledger(write_ledger(ledger), issuer=ISSUER, known=known) == LedgerRead(ledger)
+    assert read_ledger(write_ledger(ledger), issuer=ISSUER, already_checked=known) == LedgerRead(ledger)
     assert {r.generation for r in ledger.records} == {1}
     assert {(t.key, t.status) for t in result.outcome.transitions} == {(r.key, r.status) for r in ledger.records}
     return {r.key.thumbprint: r.status for r in ledger.records}

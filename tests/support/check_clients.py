@@ -1,4 +1,4 @@
-"""The doctor's instruments in memory: AWS and git as values, with everything in order until a test says otherwise."""
+"""The clients of the checks in memory: AWS and git as values, with everything in order until a test says otherwise."""
 
 import json
 from collections.abc import Callable, Iterable

@@ -27,8 +27,8 @@ START_SECONDS = 5.0
 
 
 @dataclass
-class Alone:
-    """This process, which remembers whom it was to ask."""
+class CountingPoller:
+    """Polls in this process, and keeps the names of the issuers that it polled."""
 
     within: LimitSettings
     asked: list[IssuerName] = field(default_factory=list)
@@ -36,18 +36,29 @@ class Alone:
     def __post_init__(self) -> None:
         self._apiservers = ApiserverPoller(self.within)
 
-    def tell(self, issuers: Sequence[Issuer], *, turn: int, told: OnAnswer, ends_at: float | None) -> None:
+    def poll_each(self, issuers: Sequence[Issuer], *, turn: int, on_answer: OnAnswer, ends_at: float | None) -> None:
         self.asked += [issuer.name for issuer in issuers]
-        self._apiservers.poll_each(issuers, turn=turn, told=told, ends_at=ends_at)
+        self._apiservers.poll_each(issuers, turn=turn, on_answer=on_answer, ends_at=ends_at)
 
     def cancel(self) -> None:
         self._apiservers.cancel()
 
 
-def crew(within: LimitSettings | None = None, words: Sequence[str] = (), *, alone: Alone | None = None) -> WorkerPool:
-    """A crew of two that thinks that every apiserver is many."""
+def pool(
+    within: LimitSettings | None = None,
+    words: Sequence[str] = (),
+    *,
+    poller: CountingPoller | None = None,
+) -> WorkerPool:
+    """A pool of two that takes every apiserver for many."""
     within = within or limits()
-    return WorkerPool(within, alone=alone or Alone(within), command=words or command(), cores=2, apiservers_a_process=1)
+    return WorkerPool(
+        within,
+        single_process=poller or CountingPoller(within),
+        command=words or command(),
+        cores=2,
+        apiservers_a_process=1,
+    )
 
 
 def named(server: Apiserver, trusted: TlsSettings, *names: str) -> list[Issuer]:
@@ -73,11 +84,11 @@ def test_crew_answers_as_one_process_does(server: Apiserver, trusted: TlsSetting
     """The same answers under the same names in configured order, each told once, nobody asked by this process."""
     told: list[IssuerName] = []
     issuers = [issuer(server.url, server.url, name=name, tls=trusted) for name in ("one", "two", "three")]
-    alone = Alone(limits())
-    answers = crew(alone=alone).poll(issuers, turn=1, progress=told.append)
+    poller = CountingPoller(limits())
+    answers = pool(poller=poller).poll(issuers, turn=1, progress=told.append)
     assert list(answers) == ["one", "two", "three"]
     assert sorted(told) == ["one", "three", "two"]
-    assert alone.asked == []
+    assert poller.asked == []
     by_one = ApiserverPoller(limits()).poll(issuers, turn=1, progress=ignore)
     assert [replace(each, date=None) for each in answers[IssuerName("three")]] == [
         replace(each, date=None) for each in by_one[IssuerName("three")]
@@ -95,27 +106,27 @@ def test_where_a_crew_is_not_worth_it_this_process_asks(
 ) -> None:
     """On one core, for few apiservers, and where one connection is allowed, no process is started."""
     within = limits(concurrency=concurrency)
-    alone = Alone(within)
-    asking = WorkerPool(within, alone=alone, command=("false",), cores=cores, apiservers_a_process=worth_it)
+    poller = CountingPoller(within)
+    asking = WorkerPool(within, single_process=poller, command=("false",), cores=cores, apiservers_a_process=worth_it)
     issuers = named(server, trusted, "one", "two", "three")
     assert [codes(each) for each in asking.poll(issuers, turn=0, progress=ignore).values()] == [[()]] * 3
-    assert alone.asked == ["one", "two", "three"]
+    assert poller.asked == ["one", "two", "three"]
 
 
 def test_what_asking_does_not_need_stays_here(server: Apiserver, trusted: TlsSettings) -> None:
     """Members for the discovery document may be of any type, and are not sent to another process."""
     extra = MappingProxyType({"a": 1})
     issuers = [replace(each, discovery_extra=extra) for each in named(server, trusted, "one", "two")]
-    alone = Alone(limits())
-    answers = crew(alone=alone).poll(issuers, turn=0, progress=ignore)
+    poller = CountingPoller(limits())
+    answers = pool(poller=poller).poll(issuers, turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[()]] * 2
-    assert alone.asked == []
+    assert poller.asked == []
 
 
 def test_issuer_without_apiservers_has_no_answers(server: Apiserver, trusted: TlsSettings) -> None:
     """Nobody to ask is no error, and takes nothing from the others."""
     issuers = [issuer(name="none"), *(issuer(server.url, name=name, tls=trusted) for name in ("one", "two"))]
-    answers = crew().poll(issuers, turn=0, progress=ignore)
+    answers = pool().poll(issuers, turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[], [()], [()]]
 
 
@@ -147,12 +158,12 @@ def test_whom_a_lost_process_left_unasked_this_one_asks(
 ) -> None:
     """Want of memory, a limit of processes, an upgrade below a running daemon: nothing is lost but time."""
     told: list[IssuerName] = []
-    alone = Alone(limits())
-    asking = crew(words=LOST[lost](tmp_path), alone=alone)
+    poller = CountingPoller(limits())
+    asking = pool(words=LOST[lost](tmp_path), poller=poller)
     answers = asking.poll(named(server, trusted, "one", "two"), turn=0, progress=told.append)
     assert [codes(each) for each in answers.values()] == [[()]] * 2
     assert sorted(told) == ["one", "two"]
-    assert len(alone.asked) == (1 if lost == "one ends" else 2)
+    assert len(poller.asked) == (1 if lost == "one ends" else 2)
 
 
 def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: TlsSettings) -> None:
@@ -160,7 +171,7 @@ def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: T
     with Apiserver() as slow:
         slow.pull(never_answer)
         issuers = [issuer(slow.url, name="slow", tls=trusted), issuer(server.url, name="quick", tls=trusted)]
-        answers = crew(limits(source_deadline_seconds=START_SECONDS)).poll(issuers, turn=0, progress=ignore)
+        answers = pool(limits(source_deadline_seconds=START_SECONDS)).poll(issuers, turn=0, progress=ignore)
     assert codes(answers[IssuerName("quick")]) == [()]
     (late,) = answers[IssuerName("slow")]
     assert isinstance(late, Unusable)
@@ -174,10 +185,10 @@ def test_half_of_an_answer_is_heard_at_the_deadline(server: Apiserver, trusted: 
         slow.pull(never_answer)
         issuers = [issuer(slow.url, server.url, name=name, tls=trusted) for name in ("one", "two")]
         within = limits(source_deadline_seconds=START_SECONDS)
-        alone = Alone(within)
-        answers = crew(within, late, alone=alone).poll(issuers, turn=0, progress=ignore)
+        poller = CountingPoller(within)
+        answers = pool(within, late, poller=poller).poll(issuers, turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[("timeout",), ()]] * 2
-    assert alone.asked == []
+    assert poller.asked == []
 
 
 @pytest.mark.parametrize("count", [2, 8000], ids=["a small job", "a job that no buffer holds"])
@@ -185,7 +196,7 @@ def test_process_that_never_ends_is_ended(trusted: TlsSettings, count: int) -> N
     """The deadline holds for the processes too, whatever they do, also when they do not even read."""
     issuers = [issuer("https://127.0.0.1:1", name=f"n{number}", tls=trusted) for number in range(count)]
     within = limits(source_deadline_seconds=1.0)
-    answers = crew(within, ("sh", "-c", "exec sleep 600")).poll(issuers, turn=0, progress=ignore)
+    answers = pool(within, ("sh", "-c", "exec sleep 600")).poll(issuers, turn=0, progress=ignore)
     assert {tuple(codes(each)) for each in answers.values()} == {(("timeout",),)}
     assert len(answers) == count
 
@@ -193,7 +204,7 @@ def test_process_that_never_ends_is_ended(trusted: TlsSettings, count: int) -> N
 def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> None:
     """`cancel` from another thread ends asking and its processes, long before any deadline."""
     server.pull(never_answer)
-    asking = crew(limits(total_seconds=60, source_deadline_seconds=60))
+    asking = pool(limits(total_seconds=60, source_deadline_seconds=60))
     issuers = named(server, trusted, "one", "two")
     left: list[set[str]] = []
     answers: list[Mapping[IssuerName, tuple[Answer | Unusable, ...]]] = []
@@ -217,8 +228,8 @@ def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> N
 
 
 def test_after_cancel_nobody_is_asked(server: Apiserver, trusted: TlsSettings) -> None:
-    """An `ask` that begins after `cancel` asks nobody, so that a stop between two passes is not lost."""
-    asking = crew()
+    """A `poll` that begins after `cancel` asks nobody, so that a stop between two passes is not lost."""
+    asking = pool()
     asking.cancel()
     answers = asking.poll(named(server, trusted, "one", "two"), turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[("timeout",)]] * 2
@@ -232,7 +243,7 @@ def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: TlsSet
         raise KeyError("caller")
 
     with pytest.raises(KeyError):
-        crew().poll(named(server, trusted, "one", "two"), turn=0, progress=fail)
+        pool().poll(named(server, trusted, "one", "two"), turn=0, progress=fail)
 
 
 def test_processes_end_with_the_one_that_started_them(server: Apiserver, tmp_path: Path) -> None:
@@ -242,11 +253,12 @@ def test_processes_end_with_the_one_that_started_them(server: Apiserver, tmp_pat
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from mirror.config.settings import Tls\n"
+        "from mirror.config.settings import TlsSettings\n"
         "from support.askers import issuer, limits, ignore\n"
-        "from unit.apiserver.test_process_pool_crew import crew\n"
-        f"issuers = [issuer({server.url!r}, name=n, tls=Tls(ca_file=Path({str(ca)!r}))) for n in ('one', 'two')]\n"
-        "crew(limits(total_seconds=60, source_deadline_seconds=60)).ask(issuers, turn=0, progress=ignore)\n"
+        "from unit.apiserver.test_process_pool_workers import pool\n"
+        f"tls = TlsSettings(ca_file=Path({str(ca)!r}))\n"
+        f"issuers = [issuer({server.url!r}, name=n, tls=tls) for n in ('one', 'two')]\n"
+        "pool(limits(total_seconds=60, source_deadline_seconds=60)).poll(issuers, turn=0, progress=ignore)\n"
     )
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([sys.executable, "-c", program], env=environ) as process:
@@ -272,7 +284,7 @@ def is_worker(number: str) -> bool:
 def test_signals_to_the_whole_unit_end_nobody_early(server: Apiserver, trusted: TlsSettings) -> None:
     """systemd sends SIGTERM and SIGHUP to all processes: those that ask go on until the mirror decides."""
     server.pull(never_answer)
-    asking = crew(limits(total_seconds=60, source_deadline_seconds=60))
+    asking = pool(limits(total_seconds=60, source_deadline_seconds=60))
     issuers = named(server, trusted, "one", "two")
     thread = threading.Thread(target=lambda: asking.poll(issuers, turn=0, progress=ignore))
     thread.start()
@@ -297,8 +309,8 @@ def test_nothing_is_imported_from_the_current_directory(
     for name in ("httpx", "socket", "mirror"):
         (tmp_path / f"{name}.py").write_text(f"open({str(evidence)!r}, 'w')\n", encoding="utf-8")
     words = ("sh", "-c", f'cd {tmp_path} && exec "$@"', "sh", *command())
-    alone = Alone(limits())
-    answers = crew(words=words, alone=alone).poll(named(server, trusted, "one", "two"), turn=0, progress=ignore)
+    poller = CountingPoller(limits())
+    answers = pool(words=words, poller=poller).poll(named(server, trusted, "one", "two"), turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[()]] * 2
-    assert alone.asked == []
+    assert poller.asked == []
     assert not evidence.exists()
