@@ -333,16 +333,16 @@ async def fetch_documents(
     not after a broken connection or a server in trouble. The arguments are those of
     `mirror.apiserver.client.connect`.
     """
-    heard = Response({})
+    response = Response({})
     async with connect(apiserver, access, limits, deadline) as line:
         if isinstance(line, Reason):
             return Response({}, (line,))
         for document in (DISCOVERY, JWKS):
             reply = await line.fetch(document)
-            heard = _add(heard, document, reply, line)
-            if isinstance(reply, Reason) or any(reason.code in TRANSIENT_CODES for reason in heard.reasons):
+            response = _add(response, document, reply, line)
+            if isinstance(reply, Reason) or any(reason.code in TRANSIENT_CODES for reason in response.reasons):
                 break
-    return heard
+    return response
 
 
 def _add(response: Response, document: DocumentRequest, reply: HttpResponse | Reason, line: Connection) -> Response:

@@ -151,14 +151,14 @@ class ResolverLoop(asyncio.SelectorEventLoop):
             try:
                 addresses = self._resolve(host, port, family, type, proto, flags)
             except Exception as error:  # noqa: BLE001 - a future carries it to who asked
-                self._tell(found, error)
+                self._settle_each(found, error)
             else:
-                self._tell(found, addresses)
+                self._settle_each(found, addresses)
 
         Thread(target=look_up, name="resolver", daemon=True).start()
         return await found
 
-    def _tell(self, found: asyncio.Future[list[Any]], result: list[Any] | Exception) -> None:
+    def _settle_each(self, found: asyncio.Future[list[Any]], result: list[Any] | Exception) -> None:
         try:
             self.call_soon_threadsafe(_settle, found, result)
         except RuntimeError:  # the loop has ended meanwhile: nobody waits any more
@@ -234,14 +234,14 @@ class ApiserverPoller:
             progress: Called once an issuer, in this thread, when all its apiservers have answered or time is over.
                 It must return at once.
         """
-        heard: dict[IssuerName, tuple[Answer | Unusable, ...]] = {}
+        received: dict[IssuerName, tuple[Answer | Unusable, ...]] = {}
 
         def on_answer(name: IssuerName, answers: tuple[Answer | Unusable, ...]) -> None:
-            heard[name] = answers
+            received[name] = answers
             progress(name)
 
         self.poll_each(issuers, turn=turn, on_answer=on_answer)
-        return {issuer.name: heard.get(issuer.name, ()) for issuer in issuers}
+        return {issuer.name: received.get(issuer.name, ()) for issuer in issuers}
 
     def poll_each(
         self, issuers: Sequence[Issuer], *, turn: int, on_answer: OnAnswer, ends_at: float | None = None
@@ -337,8 +337,8 @@ class ApiserverPoller:
     async def _answer(self, request: PollRequest, opened: IssuerConnection) -> Answer | Unusable:
         access = opened.access if request.issuer.discover is None else opened.replicas
         deadline = asyncio.get_running_loop().time() + self._limits.total_seconds - request.spent_seconds
-        heard = await _twice(lambda: fetch_documents(request.apiserver, access, self._limits, deadline), deadline)
-        return heard.outcome(request.apiserver)
+        response = await _twice(lambda: fetch_documents(request.apiserver, access, self._limits, deadline), deadline)
+        return response.outcome(request.apiserver)
 
 
 async def _twice(once: Callable[[], Awaitable[_Outcome]], deadline: float) -> _Outcome:

@@ -154,10 +154,10 @@ class WorkerPool:
         """As `mirror.apiserver.poller.ApiserverPoller.poll`."""
         ends_at = time.monotonic() + self._limits.source_deadline_seconds
         size = self._size(issuers)
-        heard: dict[IssuerName, tuple[Answer | Unusable, ...]] = {}
+        received: dict[IssuerName, tuple[Answer | Unusable, ...]] = {}
 
         def on_answer(name: IssuerName, answers: tuple[Answer | Unusable, ...]) -> None:
-            heard[name] = answers
+            received[name] = answers
             progress(name)
 
         if size > 1:
@@ -165,10 +165,10 @@ class WorkerPool:
                 for name, answers in answered:
                     on_answer(name, answers)
         # Whom a process left unasked that was lost, as for want of memory; everybody, where no process could start.
-        silent = [issuer for issuer in issuers if issuer.name not in heard]
+        silent = [issuer for issuer in issuers if issuer.name not in received]
         if silent:
             self._single_process.poll_each(silent, turn=turn, on_answer=on_answer, ends_at=ends_at)
-        return {issuer.name: heard.get(issuer.name, ()) for issuer in issuers}
+        return {issuer.name: received.get(issuer.name, ()) for issuer in issuers}
 
     def cancel(self) -> None:
         """End a running `poll` at once, and every later one before it begins; callable from any thread, repeatedly."""

@@ -243,10 +243,10 @@ def admin_error(code: str, sentence: str) -> BucketError:
 
 
 def _admin_error(error: Exception, sentence: str, action: str) -> BucketError:
-    told = error.response if isinstance(error, boto.ClientError) else {}
-    code = code_of(error, told)
+    response = error.response if isinstance(error, boto.ClientError) else {}
+    code = code_of(error, response)
     # Only code and message: other members of an answer hold key ids and the string that was signed.
-    said = f"{stated_code(told)}: {told.get('Error', {}).get('Message', '')}" if told else str(error)
+    said = f"{stated_code(response)}: {response.get('Error', {}).get('Message', '')}" if response else str(error)
     if code == "CredentialRetrieval":
         said = type(error).__name__  # its text may be the output of the operator's own credential_process
     cause = re.sub(r"//[^/@\s]*@", "//", said).strip().rstrip(":")[:300]
@@ -307,12 +307,12 @@ def bucket_error_for(code: str, attempt: S3Operation, *, cause: str) -> BucketEr
 
 def bucket_error(error: Exception, attempt: S3Operation) -> BucketError:
     """Say in words what `error` means for `attempt`; never repeats a secret."""
-    told = error.response if isinstance(error, boto.ClientError) else {}
-    code = code_of(error, told)
-    remedy = _remedy(code, told, attempt)
+    response = error.response if isinstance(error, boto.ClientError) else {}
+    code = code_of(error, response)
+    remedy = _remedy(code, response, attempt)
     if isinstance(error, boto.ClientError) and error.operation_name in _STS_OPERATIONS:
         remedy = REMEDY_ROLE
-    return BucketError(attempt.sentence(), cause=cause_of(error, told, code), remedy=remedy, code=code)
+    return BucketError(attempt.sentence(), cause=cause_of(error, response, code), remedy=remedy, code=code)
 
 
 def cause_of(error: Exception, response: Mapping[str, Any], code: str) -> str:

@@ -208,11 +208,11 @@ def _encryption(response: Any) -> str:
 ACCESS_BLOCK: BucketSetting[PublicAccessBlock | None] = BucketSetting(
     "s3:GetBucketPublicAccessBlock", "get_public_access_block", block, None
 )
-POLICY = BucketSetting("s3:GetBucketPolicy", "get_bucket_policy", lambda told: str(told["Policy"]), "")
+POLICY = BucketSetting("s3:GetBucketPolicy", "get_bucket_policy", lambda response: str(response["Policy"]), "")
 OWNERSHIP = BucketSetting("s3:GetBucketOwnershipControls", "get_bucket_ownership_controls", _ownership, "")
 GRANTS: BucketSetting[tuple[str, ...]] = BucketSetting("s3:GetBucketAcl", "get_bucket_acl", _public_grants, ())
 VERSIONING = BucketSetting(
-    "s3:GetBucketVersioning", "get_bucket_versioning", lambda told: str(told.get("Status", "")), ""
+    "s3:GetBucketVersioning", "get_bucket_versioning", lambda response: str(response.get("Status", "")), ""
 )
 ENCRYPTION = BucketSetting("s3:GetEncryptionConfiguration", "get_bucket_encryption", _encryption, "")
 

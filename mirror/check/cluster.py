@@ -20,16 +20,16 @@ def keys(issuer: Issuer, observations: Sequence[Observation], public: Sequence[K
         observations: What its apiservers showed.
         public: The keys of the public JWKS; None where it could not be read.
     """
-    heard = [each for each in observations if isinstance(each, Observed)]
-    if not heard:
+    observed = [each for each in observations if isinstance(each, Observed)]
+    if not observed:
         return
-    shown = {key.thumbprint: key for each in heard for key in each.keys}
+    shown = {key.thumbprint: key for each in observed for key in each.keys}
     place = CheckTarget(Component.KEYS, "apiservers", issuer.name)
-    yield from _each(issuer, heard)
-    if any({key.thumbprint for key in each.keys} != set(shown) for each in heard):
-        yield from (_partial(issuer, key, heard) for key in shown.values() if not _everywhere(key, heard))
-    elif len(heard) > 1:
-        yield place.ok("keys.same", f"All {len(heard)} answers show the same: {counted(len(shown), 'key')}.")
+    yield from _each(issuer, observed)
+    if any({key.thumbprint for key in each.keys} != set(shown) for each in observed):
+        yield from (_partial(issuer, key, observed) for key in shown.values() if not _everywhere(key, observed))
+    elif len(observed) > 1:
+        yield place.ok("keys.same", f"All {len(observed)} answers show the same: {counted(len(shown), 'key')}.")
     yield from (place.note(each.code, each.sentence) for each in compatibility(issuer.issuer, tuple(shown.values())))
     if public is not None:
         yield from _against_public(issuer, shown, {key.thumbprint: key for key in public})

@@ -90,8 +90,8 @@ def run_checks(
     found = thread_map(guarded, wanted, workers=WORKERS, cancel=cancel)
     after = [job for job in _from_clusters(chosen, seen, now) if job.place.component in components]
     found += thread_map(guarded, after, workers=1, cancel=cancel)
-    told = (each for each in _flat(found) if each.component in components or each.code in _OWN_CODES)
-    return CheckReport(now, tuple(sorted(told, key=_order(settings))))
+    results = (each for each in _flat(found) if each.component in components or each.code in _OWN_CODES)
+    return CheckReport(now, tuple(sorted(results, key=_order(settings))))
 
 
 def _guarded(job: _Job, bounded: DeadlineExecutor, seconds: float) -> tuple[CheckResult, ...]:
@@ -123,9 +123,9 @@ def _poll_apiservers(chosen: Sequence[Issuer], clients: CheckClients, shared: _S
         answers = clients.source.poll(chosen, turn=0, progress=lambda _: None)
         checked = sound_keys({name: (heard, frozenset()) for name, heard in answers.items()})
         for issuer in chosen:
-            known = checked.get(issuer.name, frozenset())
+            already_checked = checked.get(issuer.name, frozenset())
             heard = answers.get(issuer.name, ())
-            shared.observations[issuer.name] = tuple(_validated(issuer, each, known) for each in heard)
+            shared.observations[issuer.name] = tuple(_validated(issuer, each, already_checked) for each in heard)
         return ()
 
     return _Job(CheckTarget(Component.APISERVERS, "apiservers"), work)

@@ -58,11 +58,11 @@ def command(
     _require_one_question(name, explain, fleet=fleet, configuration=configuration)
     settings = common(ctx).load()
     if fleet:
-        told, found = compared(settings, datetime.now(UTC))
+        text, found = compared(settings, datetime.now(UTC))
     else:
         found = _as_text(settings) if configuration else _diagnosis(settings, name, explain)
-        told = tuple(check_lines(found, {issuer.name: issuer.issuer for issuer in settings.issuers}))
-    click.echo(json.dumps(to_json(found), indent=2) if output == "json" else "\n".join(told))
+        text = tuple(check_lines(found, {issuer.name: issuer.issuer for issuer in settings.issuers}))
+    click.echo(json.dumps(to_json(found), indent=2) if output == "json" else "\n".join(text))
     ctx.exit(int(found.exit_status))
 
 
@@ -169,9 +169,9 @@ def _by_subject(findings: Iterable[CheckResult]) -> Mapping[str, tuple[CheckResu
 
 def _finding(finding: CheckResult, *, is_repeated: bool) -> Iterator[str]:
     is_ok = finding.level is CheckLevel.OK
-    told = finding.sentence if is_ok else f"{finding.code}: {finding.sentence}"
+    text = finding.sentence if is_ok else f"{finding.code}: {finding.sentence}"
     level = click.style(finding.level, fg=_COLOURS[finding.level], bold=finding.level is CheckLevel.FAILED)
-    first, *more = _wrapped(told, "")
+    first, *more = _wrapped(text, "")
     yield f"   {level}{first[3 + len(finding.level) :]}"
     yield from more
     if finding.remedy:
@@ -222,8 +222,8 @@ def _closing(diagnosis: CheckReport) -> str:
 
 
 def _number(level: CheckLevel, number: int) -> str:
-    told = counted(number, level) if level in (CheckLevel.WARNING, CheckLevel.NOTE) else f"{number} {level}"
-    return click.style(told, fg=_COLOURS[level], bold=level is CheckLevel.FAILED) if number else told
+    text = counted(number, level) if level in (CheckLevel.WARNING, CheckLevel.NOTE) else f"{number} {level}"
+    return click.style(text, fg=_COLOURS[level], bold=level is CheckLevel.FAILED) if number else text
 
 
 _REMEDY = "Make new ServiceAccount keys for both clusters, then: oidc-mirror revoke NAME THUMBPRINT"
@@ -240,9 +240,9 @@ def compared(settings: "Settings", now: datetime) -> tuple[tuple[str, ...], "Che
     from mirror.reconcile.state import gmpy2_hint, integer_type  # noqa: PLC0415  `--help` does without
 
     found = known_keys(settings)
-    told = gmpy2_hint(sum(map(len, found.values())), integer_type())
-    if told is not None:
-        click.echo(told, err=True)
+    text = gmpy2_hint(sum(map(len, found.values())), integer_type())
+    if text is not None:
+        click.echo(text, err=True)
     weak = _weak_pairs(found)
     return tuple(fleet_lines(found, weak)), CheckReport(now, tuple(findings(found, weak)))
 
@@ -267,10 +267,10 @@ def known_keys(settings: "Settings") -> dict[IssuerName, tuple[AnyKey, ...]]:
         memory = load_history(repository, [each.url for each in everything], trust)
     keys: dict[IssuerName, list[AnyKey]] = {}
     for each in everything:
-        known = memory.issuers[each.url]
-        if known.is_lost:
-            raise UsageError(f"The ledger of {each.url} is not believed.", cause=known.failures[0].sentence)
-        records = known.ledger.records if known.ledger is not None else ()
+        issuer_history = memory.issuers[each.url]
+        if issuer_history.is_lost:
+            raise UsageError(f"The ledger of {each.url} is not believed.", cause=issuer_history.failures[0].sentence)
+        records = issuer_history.ledger.records if issuer_history.ledger is not None else ()
         keys.setdefault(each.issuer.name, []).extend(record.key for record in records)
     return {name: distinct(found) for name, found in keys.items()}
 

@@ -161,12 +161,12 @@ def adopt_documents(
         RemoteError: It could not be pushed.
     """
     found = _look_up(session, chosen)
-    told = [line for each in found for line in _lines(each)]
+    summary = [line for each in found for line in _lines(each)]
     decisions = [_decision(each, each.result) for each in found if isinstance(each.result, Adoption)]
     if not decisions:
-        click.echo("\n".join(told))
+        click.echo("\n".join(summary))
         ctx.exit(ExitStatus.FAILED)
-    ask(ctx, told, "Adopt this?", yes=yes)
+    ask(ctx, summary, "Adopt this?", yes=yes)
     commit(session, lambda _: decisions)
     so_far = ExitStatus.CURRENT if len(decisions) == len(found) else ExitStatus.FAILED
     run_pass_and_exit(ctx, session, no_pass=no_pass, so_far=so_far)
@@ -241,22 +241,22 @@ def _decision(found: _Found, adoption: Adoption) -> KeyDecision:
 
 
 def _lines(found: _Found) -> list[str]:
-    told = [f"{found.publication.issuer.name}: {escaped(found.publication.url)}"]
-    told += [_unusable(each) for each in found.observations if isinstance(each, Unusable)]
+    summary = [f"{found.publication.issuer.name}: {escaped(found.publication.url)}"]
+    summary += [_unusable(each) for each in found.observations if isinstance(each, Unusable)]
     if isinstance(found.result, Reason):
         return [
-            *told,
+            *summary,
             f"  not adopted: {escaped(found.result.sentence)}",
             f"    remedy: {escaped(found.result.remedy)}",
         ]
     outcome = found.result.outcome
-    told += [
+    summary += [
         f"  {t.status}: key {t.key.thumbprint} ({t.key.alg}, kid {escaped(t.key.kid)}) {t.sentence}"
         for t in outcome.transitions
     ]
-    told += [f"  {event.level}: {escaped(event.sentence)}" for event in outcome.events]
-    told += [f"  left out [{escaped(each.where)}]: {escaped(each.sentence)}" for each in found.result.left_out]
-    return told
+    summary += [f"  {event.level}: {escaped(event.sentence)}" for event in outcome.events]
+    summary += [f"  left out [{escaped(each.where)}]: {escaped(each.sentence)}" for each in found.result.left_out]
+    return summary
 
 
 def _unusable(each: Unusable) -> str:
@@ -286,8 +286,8 @@ def approve_command(
             reject(named)
         identity = key_id(named.key)
         decide_approval(session, identity)
-        told = describe_keys(session, lambda record: key_id(record.key) == identity)
-        ask(ctx, told, "Publish this key?", yes=yes)
+        summary = describe_keys(session, lambda record: key_id(record.key) == identity)
+        ask(ctx, summary, "Publish this key?", yes=yes)
         commit(session, lambda newest: decide_approval(newest, identity))
         run_pass_and_exit(ctx, session, no_pass=no_pass)
 

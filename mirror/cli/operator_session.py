@@ -65,7 +65,7 @@ class OperatorSession:
         )
 
     def newest(self) -> "OperatorSession":
-        """The desk as others have moved the branch meanwhile.
+        """The session as others have moved the branch meanwhile.
 
         Raises:
             HistoryError, RemoteError, UsageError: As `open_session`.
@@ -185,25 +185,25 @@ def _newest(settings: Settings, history: History, trust: VerificationContext) ->
 def _warn_of_untrusted_ledgers(session: OperatorSession) -> None:
     """Print what the ledgers of the issuers had wrong: the commit of the decision writes them anew."""
     for each in session.publications():
-        known = session.history.issuers[each.url]
-        for event in known.events:
+        issuer_history = session.history.issuers[each.url]
+        for event in issuer_history.events:
             click.echo(f"{event.level} [{event.name}]: {escaped(event.sentence)}", err=True)
-        for reason in known.failures:
+        for reason in issuer_history.failures:
             click.echo(f"warning [{reason.code}]: {escaped(reason.sentence)}", err=True)
 
 
 def _require_trusted_ledgers(session: OperatorSession, *, adopts: bool) -> None:
     as_it_is = replace(session.trust, is_first_signing=True)
     for each in session.publications():
-        known = session.history.issuers[each.url]
-        if not known.is_lost or known.paths.ledger not in known.files:
+        issuer_history = session.history.issuers[each.url]
+        if not issuer_history.is_lost or issuer_history.paths.ledger not in issuer_history.files:
             continue
         readable = load_history(session.ports.history, [each.url], as_it_is).issuers[each.url].ledger is not None
         if readable or not adopts:
             raise HistoryError(
                 f"The ledger of {each.url} in git is not believed; nothing was decided.",
-                cause=known.failures[-1].sentence,
-                remedy=known.failures[-1].remedy,
+                cause=issuer_history.failures[-1].sentence,
+                remedy=issuer_history.failures[-1].remedy,
             )
 
 
@@ -249,7 +249,7 @@ def reject(reason: Reason) -> NoReturn:
 
 
 def describe_keys(session: OperatorSession, keys: Callable[[KeyRecord], bool]) -> tuple[str, ...]:
-    """What an operator must see before a decision: the chosen `keys` of the desk, whole, nothing shortened."""
+    """What an operator must see before a decision: the chosen `keys` of the session, whole, nothing shortened."""
     chosen = ((each, record) for each, ledger in session.ledgers() for record in ledger.records if keys(record))
     return tuple(line for each, record in chosen for line in _described(each, record))
 
@@ -368,7 +368,7 @@ def _commit_line(recorded: CommitResult, *, shared: bool) -> str:
 def run_pass_and_exit(
     ctx: click.Context, session: OperatorSession, *, no_pass: bool, so_far: ExitStatus = ExitStatus.CURRENT
 ) -> NoReturn:
-    """One pass for the desk's issuers unless `no_pass`, its report, and the end of the command.
+    """One pass for the session's issuers unless `no_pass`, its report, and the end of the command.
 
     `so_far` is what the decision came to; the exit status is the worse of it and the pass's.
     """
@@ -379,7 +379,7 @@ def run_pass_and_exit(
 
 
 def one_pass(session: OperatorSession) -> Report:
-    """One pass for the desk's issuers, reported as `run --once` does."""
+    """One pass for the session's issuers, reported as `run --once` does."""
     chosen = {issuer.name for issuer in session.issuers}
     settings = session.settings.narrowed(lambda issuer: issuer.name in chosen)
     with open_ports(settings, dry_run=False, ledger_trust=session.ports.ledger_trust) as ports:  # type: ignore[arg-type]  # an operator's keys can sign

@@ -177,21 +177,21 @@ def carry_out(
 
 def lines(plan: "ProvisionPlan") -> list[str]:
     """A plan in words."""
-    told = [escaped(plan.title)]
+    output = [escaped(plan.title)]
     for each in plan.differences:
         after = escaped_lines(each.after)
-        told.append(
+        output.append(
             f"  {click.style('change', fg='yellow')} {escaped(each.what)}: {escaped(each.before)} -> {after[0]}"
         )
-        told += [f"    {line}" for line in after[1:]]
+        output += [f"    {line}" for line in after[1:]]
     for note in plan.notes:
-        told.append(f"  {click.style('note', fg='cyan')} {note.code}: {escaped(note.sentence)}")
+        output.append(f"  {click.style('note', fg='cyan')} {note.code}: {escaped(note.sentence)}")
     for problem in plan.problems:
-        told.append(f"  {click.style('problem', fg='red')} {problem.code}: {escaped(problem.sentence)}")
-        told.append(f"    remedy: {escaped(problem.remedy)}")
+        output.append(f"  {click.style('problem', fg='red')} {problem.code}: {escaped(problem.sentence)}")
+        output.append(f"    remedy: {escaped(problem.remedy)}")
     if not plan.differences and not plan.problems:
-        told.append("  All is as it should be: there is nothing to do.")
-    return told
+        output.append("  All is as it should be: there is nothing to do.")
+    return output
 
 
 def escaped_lines(text: str) -> list[str]:

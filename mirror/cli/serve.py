@@ -57,8 +57,8 @@ def _pages(address: tuple[str, int], daemon: Daemon, passes: PassRunner) -> Iter
     from mirror.daemon.web import Server, Sources, application, listen  # noqa: PLC0415  `http: false` does without
 
     listener = listen(address)
-    page = Page(lambda: passes.chronicle, daemon.health)
-    sources = Sources(daemon.health, daemon.readiness, lambda: render(passes.chronicle), page.render)
+    page = Page(lambda: passes.pass_history, daemon.health)
+    sources = Sources(daemon.health, daemon.readiness, lambda: render(passes.pass_history), page.render)
     server = Server(application(sources, listen_host=address[0]), listener)
     server.start()
     try:

@@ -29,8 +29,8 @@ def lines(report: Report) -> Iterator[str]:
         yield click.style("Plan: nothing was changed.", bold=True)
     for reason in report.failures:
         yield from _reason("failed", reason, "red", "")
-    told = [i for i in report.issuers if i.state is not State.CURRENT or len(report.issuers) < QUIET_FROM]
-    for issuer in told:
+    listed = [i for i in report.issuers if i.state is not State.CURRENT or len(report.issuers) < QUIET_FROM]
+    for issuer in listed:
         yield from _issuer(issuer, dry_run=report.dry_run)
     for event in report.events:
         yield f"{click.style(event.level, fg='yellow')}: {escaped(event.sentence)}"
@@ -65,8 +65,8 @@ def _issuer(issuer: IssuerReport, *, dry_run: bool) -> Iterator[str]:
 def _unusable(observation: Unusable) -> Iterator[str]:
     for reason in observation.reasons:
         where = f" [{reason.where}]" if reason.where else ""
-        told = f"{click.style(reason.code, fg='red')}{escaped(where)}: {escaped(reason.sentence)}"
-        yield f"  {escaped(observation.apiserver)} {told}"
+        problem = f"{click.style(reason.code, fg='red')}{escaped(where)}: {escaped(reason.sentence)}"
+        yield f"  {escaped(observation.apiserver)} {problem}"
         if reason.remedy:
             yield f"    remedy: {escaped(reason.remedy)}"
 

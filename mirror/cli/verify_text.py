@@ -72,9 +72,9 @@ def _issuer(issuer: IssuerResult, token: TokenResult | None) -> Iterator[str]:
         yield f"          key        {escaped(key.kid)} ({key.alg})"
     for check in issuer.token_checks:
         yield from _check(check)
-    told = failures_of(issuer.checks + issuer.token_checks) + (token.problems if token is not None else ())
+    reasons = failures_of(issuer.checks + issuer.token_checks) + (token.problems if token is not None else ())
     for answer in issuer.answers:
-        yield from _answer(answer, told, with_token=token is not None)
+        yield from _answer(answer, reasons, with_token=token is not None)
 
 
 def _check(check: TokenCheck) -> Iterator[str]:

@@ -220,9 +220,9 @@ def _shared_audiences(entry: IssuerConfig) -> Iterator[FieldError]:
             if cloud_of(audience) not in (cloud, Cloud.AWS):
                 of.append(str(cloud_of(audience)))
             if of:
-                told = " and ".join(dict.fromkeys(of))
+                both = " and ".join(dict.fromkeys(of))
                 text = (
-                    f"This is also an audience of {told}: a token for one cloud is good at the other. Use one for each."
+                    f"This is also an audience of {both}: a token for one cloud is good at the other. Use one for each."
                 )
                 yield ("audiences", cloud, index), text
 

@@ -129,12 +129,12 @@ def refusal(problems: Iterable[Problem], lines: Mapping[str, Mapping[Location, i
         lines: For each file the line of each path; a missing path stands at its nearest known parent.
     """
     placed = {_placed(problem, lines.get(problem.file, {})) for problem in problems}
-    told = tuple(str(problem) for problem in sorted(placed, key=_order))
-    mistakes = "one mistake" if len(told) == 1 else f"{len(told)} mistakes"
+    texts = tuple(str(problem) for problem in sorted(placed, key=_order))
+    mistakes = "one mistake" if len(texts) == 1 else f"{len(texts)} mistakes"
     return UsageError(
         f"The configuration has {mistakes}, so nothing was done.",
         remedy="Correct what is listed and start again.",
-        problems=told,
+        problems=texts,
     )
 
 

@@ -195,12 +195,12 @@ class Daemon:
         self._schedule.set_interval(self._configuration.settings.interval)
         self._schedule.now()
         text = "" if good else "The configuration has mistakes; the one before goes on. "
-        self._notifier.send("READY=1", self._notifier.status(text + summary(self._passes.chronicle)))
+        self._notifier.send("READY=1", self._notifier.status(text + summary(self._passes.pass_history)))
 
     def _ended(self) -> bool:
         """After a pass; True when the failure budget is spent."""
         self._schedule.set_interval(self._configuration.settings.interval)
-        pass_history = self._passes.chronicle
+        pass_history = self._passes.pass_history
         self._notifier.send(self._notifier.status(summary(pass_history)))
         most = self._configuration.settings.max_failures
         if not 0 < most <= pass_history.failed_in_a_row:

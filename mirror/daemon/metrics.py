@@ -1,7 +1,7 @@
-"""Pure: the chronicle as Prometheus metrics; `docs/reference/metrics.md` explains each.
+"""Pure: the pass history as Prometheus metrics; `docs/reference/metrics.md` explains each.
 
-Series are made anew from the chronicle at each rendering, so those of issuers that left the configuration vanish. Texts
-from outside become labels only where the ledger bounds their number: the kid of a recorded key.
+Series are made anew from the pass history at each rendering, so those of issuers that left the configuration vanish.
+Texts from outside become labels only where the ledger bounds their number: the kid of a recorded key.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,14 +32,14 @@ def render(pass_history: PassHistory) -> bytes:
 
 
 class _Rendering(Collector):
-    """Shows one chronicle to a registry."""
+    """Shows one pass history to a registry."""
 
     def __init__(self, pass_history: PassHistory) -> None:
-        self._chronicle = pass_history
+        self._pass_history = pass_history
 
     def collect(self) -> Iterator[Metric]:
         """See `families`."""
-        return families(self._chronicle)
+        return families(self._pass_history)
 
 
 def families(pass_history: PassHistory) -> Iterator[Metric]:
@@ -138,17 +138,17 @@ def _of_keys(groups: Mapping[IssuerName, _Group]) -> Iterator[Metric]:
     safe = _gauge("key_safe_to_sign_timestamp_seconds", "From when on a public key may sign.", "issuer", "kid")
     leaves = _gauge("key_leaves_timestamp_seconds", "When a retiring key may leave the public set.", "issuer", "kid")
     for name, group in groups.items():
-        known = group[0]
-        records = () if known.report is None else known.report.records
+        state = group[0]
+        records = () if state.report is None else state.report.records
         for status in Status:
             keys.add_metric([name, str(status)], sum(each.status is status for each in records))
         # One kid can be on two records; one of them is public at most, or both change together: the later date counts.
         moments: dict[tuple[bool, str], float] = {}
         for record in records:
-            if record.status is Status.PUBLISHED and known.safe_to_sign_at is not None:
-                _later(moments, (True, record.key.kid), known.safe_to_sign_at)
-            if record.missing_since is not None and record.status is Status.RETIRING and known.report is not None:
-                _later(moments, (False, record.key.kid), record.missing_since + known.report.retain_removed)
+            if record.status is Status.PUBLISHED and state.safe_to_sign_at is not None:
+                _later(moments, (True, record.key.kid), state.safe_to_sign_at)
+            if record.missing_since is not None and record.status is Status.RETIRING and state.report is not None:
+                _later(moments, (False, record.key.kid), record.missing_since + state.report.retain_removed)
         for (is_safe, kid), moment in moments.items():
             (safe if is_safe else leaves).add_metric([name, kid], moment)
     yield keys
@@ -219,7 +219,7 @@ def _counted(name: str, text: str, values: Mapping[IssuerName, float]) -> GaugeM
 def resumed(text: str) -> PassHistory:
     """What an earlier process counted, from the file that it wrote: counters go on, a last success stays known.
 
-    Text that is no such file gives an empty chronicle.
+    Text that is no such file gives an empty pass history.
     """
     passes: dict[str, int] = {}
     repaired: dict[IssuerName, int] = {}

@@ -69,8 +69,8 @@ class PassHistory:
     def groups(self) -> Mapping[IssuerName, tuple[IssuerState, ...]]:
         """What is known by entry of the configuration: the issuer itself first, then its former ones."""
         found: dict[IssuerName, tuple[IssuerState, ...]] = {}
-        for known in self.issuers.values():
-            found[known.name] = (*found.get(known.name, ()), known)
+        for state in self.issuers.values():
+            found[state.name] = (*found.get(state.name, ()), state)
         return found
 
     def configured(self, publications: Iterable[PublishedIssuer]) -> "PassHistory":
@@ -80,21 +80,21 @@ class PassHistory:
     def _known(self, publication: PublishedIssuer) -> IssuerState:
         name, url = publication.issuer.name, publication.url
         is_former = url != publication.issuer.issuer
-        known = self.issuers.get(url)
-        if known is None:
+        state = self.issuers.get(url)
+        if state is None:
             return IssuerState(name, url, is_former, succeeded_at=self.succeeded_before.get(name))
-        return replace(known, name=name, is_former=is_former)
+        return replace(state, name=name, is_former=is_former)
 
     def after(
         self, report: Report, *, ended_at: datetime, seconds: float, commits: tuple[Version, ...]
     ) -> "PassHistory":
-        """The chronicle after a pass that took `seconds` and ended at `ended_at` (aware, UTC)."""
-        told = {each.issuer: each for each in report.issuers}
+        """The pass history after a pass that took `seconds` and ended at `ended_at` (aware, UTC)."""
+        reports = {each.issuer: each for each in report.issuers}
         failed = report.exit_status is ExitStatus.FAILED
         result = RESULTS[report.exit_status]
         return replace(
             self,
-            issuers={url: _after(known, told.get(url), report.now) for url, known in self.issuers.items()},
+            issuers={url: _after(state, reports.get(url), report.now) for url, state in self.issuers.items()},
             report=report,
             ended_at=ended_at,
             seconds=seconds,

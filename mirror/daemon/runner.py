@@ -40,7 +40,7 @@ class _Opened:
 
 
 class PassRunner:
-    """Makes passes, one at a time, and remembers what came of them in `chronicle`.
+    """Makes passes, one at a time, and remembers what came of them in `pass_history`.
 
     Adapters live as long as the settings, the credentials on disk and the buckets are good. After a pass in which they
     failed the next one begins with new ones, so that nothing stale can make it fail again.
@@ -57,11 +57,11 @@ class PassRunner:
         self._configuration = configuration
         self._open_ports = open_ports
         self._logger = logger
-        self._tell = on_report
+        self._on_report = on_report
         self._opened: _Opened | None = None
         self._stopping = Event()
         settings = configuration.settings
-        self.chronicle = status_files.load_counters(settings).configured(publications(settings))
+        self.pass_history = status_files.load_counters(settings).configured(publications(settings))
         # A daemon that starts looks at everything once: what it shows of the world is then never unknown for an hour.
         with suppress(OSError):
             (settings.state_dir / local_state.VERIFIED_FILE_NAME).unlink()
@@ -114,10 +114,10 @@ class PassRunner:
 
     def _remember(self, report: Report, seconds: float) -> None:
         settings, commits = self._configuration.settings, self._commits(report)
-        pass_history = self.chronicle.configured(publications(settings))
-        self.chronicle = pass_history.after(report, ended_at=datetime.now(UTC), seconds=seconds, commits=commits)
-        status_files.write_status_files(settings, self.chronicle, self._logger)
-        self._tell(report)
+        pass_history = self.pass_history.configured(publications(settings))
+        self.pass_history = pass_history.after(report, ended_at=datetime.now(UTC), seconds=seconds, commits=commits)
+        status_files.write_status_files(settings, self.pass_history, self._logger)
+        self._on_report(report)
 
     def _ports(self, settings: Settings) -> Ports:
         credentials = aws_digest(os.environ)
@@ -135,13 +135,13 @@ class PassRunner:
 
     def _commits(self, report: Report) -> tuple[Version, ...]:
         """The newest commits, newest first; read only when there is a new one."""
-        before = self.chronicle.report
+        before = self.pass_history.report
         if self._opened is None or report.commit is None or (before is not None and before.commit == report.commit):
-            return self.chronicle.commits
+            return self.pass_history.commits
         try:
             return tuple(reversed(self._opened.ports.history.versions(None, most=SHOWN_COMMITS)))
         except MirrorError:
-            return self.chronicle.commits
+            return self.pass_history.commits
 
 
 def _blames_adapters(report: Report) -> bool:

@@ -29,7 +29,7 @@ def write_status_files(settings: Settings, pass_history: PassHistory, logger: "F
 
 
 def load_counters(settings: Settings) -> PassHistory:
-    """What the metrics file says that was counted before; an empty chronicle where there is none."""
+    """What the metrics file says that was counted before; an empty pass history where there is none."""
     if settings.metrics_file is None:
         return PassHistory()
     from mirror.daemon.metrics import resumed  # noqa: PLC0415  not every configuration has metrics

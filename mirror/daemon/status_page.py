@@ -321,14 +321,14 @@ class Page:
     """Renders the page for many readers at once; safe for many threads."""
 
     def __init__(self, pass_history: Callable[[], PassHistory], health: Callable[[], HealthResult]) -> None:
-        self._chronicle = pass_history
+        self._pass_history = pass_history
         self._health = health
         self._lock = Lock()
         self._made: tuple[float, PassHistory, str] | None = None
 
     def render(self) -> tuple[str, str]:
         """The page, and the hash of its style sheet for the policy that goes with it."""
-        pass_history = self._chronicle()
+        pass_history = self._pass_history()
         with self._lock:  # who comes while it is made gets the same one
             made = self._made
             if made is None or made[1] is not pass_history or time.monotonic() - made[0] > _KEPT_SECONDS:
@@ -338,7 +338,7 @@ class Page:
 
 
 def render(pass_history: PassHistory, health: HealthResult, now: datetime) -> str:
-    """The page of a chronicle at `now` (aware, UTC)."""
+    """The page of a pass history at `now` (aware, UTC)."""
     every = issuer_panels(pass_history, now)
     many = len(every) > MOST_CARDS
     lines = tuple(card for card in every if many and _is_quiet(card))

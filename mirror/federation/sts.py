@@ -40,8 +40,8 @@ def log_in(token: str, role_arn: str, region: str) -> StsResult:
         )
         arn = str(answer["AssumedRoleUser"]["Arn"])
     except ClientError as error:
-        told = error.response.get("Error", {})
-        code, message = str(told.get("Code", "Unknown")), str(told.get("Message", ""))
+        details = error.response.get("Error", {})
+        code, message = str(details.get("Code", "Unknown")), str(details.get("Message", ""))
         safe = _safe(message, token)
         return StsResult(role_arn, region, error_code=code[:64], error=safe, causes=explain(f"{code}: {safe}"))
     except ResponseParserError:

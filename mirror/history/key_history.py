@@ -229,18 +229,18 @@ def load_histories(
         HistoryError: The repository could not be read.
     """
     paths = repository_paths(issuer)
-    known: frozenset[Thumbprint] = frozenset()
+    already_checked: frozenset[Thumbprint] = frozenset()
     entries, has_begun = [], False
     for version in history.versions(paths.ledger, most=most):
         text = history.read(version.commit, (paths.ledger, paths.signature))
         body, signature = text.get(paths.ledger), text.get(paths.signature, b"")
         # The strength of a key is checked once: it is the same key in every later version.
-        read = None if body is None else read_ledger(body, issuer=issuer, already_checked=known)
+        read = None if body is None else read_ledger(body, issuer=issuer, already_checked=already_checked)
         if keys is not None and body is not None:
             is_signed = isinstance(keys.verify(body, signature, issuer), SignatureHeader)
             has_begun |= is_signed
             read = read if is_signed or not has_begun else None
         believed = read.ledger if isinstance(read, LedgerRead) else None
-        known |= frozenset(record.key.thumbprint for record in believed.records) if believed else frozenset()
+        already_checked |= frozenset(record.key.thumbprint for record in believed.records) if believed else frozenset()
         entries.append(LedgerVersion(version, believed))
     return build_histories(entries)

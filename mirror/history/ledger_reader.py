@@ -440,14 +440,14 @@ class _LedgerReader:
             return (), None  # it took too long: what else is believed decides
         wanted = set(parents).difference(*parents.values())  # those that no other one follows
         found: list[Ledger] = []
-        known: dict[tuple[str | None, str | None], Ledger | None] = {}
+        checked: dict[tuple[str | None, str | None], Ledger | None] = {}
         for commits in _batches(tuple(parents)):
             pairs = self._pairs(commits, paths)
-            self._check_pairs(issuer, pairs.values(), known)
+            self._check_pairs(issuer, pairs.values(), checked)
             for commit in commits:
                 if commit not in wanted:
                     continue
-                ledger = known[pairs[commit]]
+                ledger = checked[pairs[commit]]
                 if ledger is None:
                     wanted |= set(parents[commit])
                 else:

@@ -197,17 +197,17 @@ def _pending(committer: Committer, state: HistoryState, changes: Mapping[IssuerU
     decided: dict[IssuerUrl, SignedFile] = {}
     pending: set[IssuerUrl] = set()
     for issuer, change in changes.items():
-        known = state.issuers[issuer]
-        merged = change.ledger if known.ledger is None else merge(change.ledger, known.ledger)
+        issuer_history = state.issuers[issuer]
+        merged = change.ledger if issuer_history.ledger is None else merge(change.ledger, issuer_history.ledger)
         try:
-            ledger_file = _ledger_file(committer.keys, known, merged)
+            ledger_file = _ledger_file(committer.keys, issuer_history, merged)
         except ValueError as error:
             errors[issuer] = str(error)
             continue
         ledgers[issuer] = merged
         if ledger_file is not None:
             decided[issuer] = ledger_file
-            changed = _changed_files(known, merged, ledger_file, change.extra)
+            changed = _changed_files(issuer_history, merged, ledger_file, change.extra)
             files |= changed
             pending |= {issuer} if changed else set()
     if len(state.parents) > 1 or committer.always:
@@ -219,15 +219,15 @@ def _merged_others(committer: Committer, changes: Mapping[IssuerUrl, LedgerChang
     """Files of the issuers that this pass does not change, where what is known of them is not what the base says."""
     state = committer.reread([issuer for issuer in committer.others if issuer not in changes])
     files: dict[str, bytes | None] = {}
-    for issuer, known in state.issuers.items():
-        if known.ledger is None:
+    for issuer, issuer_history in state.issuers.items():
+        if issuer_history.ledger is None:
             continue
         try:
-            ledger_file = _ledger_file(committer.keys, known, known.ledger)
+            ledger_file = _ledger_file(committer.keys, issuer_history, issuer_history.ledger)
         except ValueError:
             continue  # it breaks a rule of its own: the pass that has this issuer reports it
         if ledger_file is not None:
-            files |= _changed_files(known, known.ledger, ledger_file, committer.others[issuer])
+            files |= _changed_files(issuer_history, issuer_history.ledger, ledger_file, committer.others[issuer])
     return files
 
 

@@ -74,10 +74,10 @@ class CloudFront:
 
 
 def _reason(error: Exception, publish: PublishSettings) -> Reason:
-    told = error.response if isinstance(error, ClientError) else {}
-    code = code_of(error, told)
+    response = error.response if isinstance(error, ClientError) else {}
+    code = code_of(error, response)
     distribution = publish.cloudfront_distribution or ""
-    cause = cause_of(error, told, code)
+    cause = cause_of(error, response, code)
     said = f" ({cause})" if cause else ""
     sentence = f"The CloudFront distribution `{distribution}` was not told what changed{said}."
     remedies = (_REMEDIES.get(code, ""), _PATIENCE)

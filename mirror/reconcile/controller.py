@@ -115,7 +115,7 @@ def plan_pass(settings: Settings, ports: Ports, now: datetime, *, progress: Prog
             trust = trust_of(settings, ports.history, local, keys, before=remote.before)
             urls = [each.url for each in publications(settings)]
             history_state = load_history(ports.history, urls, trust, named_commits=named_commits, before=remote.before)
-            beliefs = validate_answers(
+            validated = validate_answers(
                 settings.issuers, asked.result(), history_state, left_out=lambda: _keys_left_out(settings, ports, trust)
             )
         except (HistoryError, RemoteError) as error:
@@ -128,7 +128,7 @@ def plan_pass(settings: Settings, ports: Ports, now: datetime, *, progress: Prog
             settings,
             now,
             history_state,
-            beliefs,
+            validated,
             buckets,
             remote.error,
             local,

@@ -86,10 +86,10 @@ def _order(changed: ChangedPath) -> tuple[tuple[str, ...], str, str]:
 
 
 def _invalidation(changed: tuple[ChangedPath, ...], commit: CommitId) -> Invalidation:
-    told = changed[:MOST_PATHS]
-    digest = hashlib.sha256(repr([(path_of(each.url), each.what) for each in told]).encode()).hexdigest()
-    paths = tuple(dict.fromkeys(path_of(each.url) for each in told))
-    return Invalidation(told[0].publish, paths, f"oidc-mirror-{commit[:16]}-{digest[:32]}", len(changed) - len(told))
+    sent = changed[:MOST_PATHS]
+    digest = hashlib.sha256(repr([(path_of(each.url), each.what) for each in sent]).encode()).hexdigest()
+    paths = tuple(dict.fromkeys(path_of(each.url) for each in sent))
+    return Invalidation(sent[0].publish, paths, f"oidc-mirror-{commit[:16]}-{digest[:32]}", len(changed) - len(sent))
 
 
 def path_of(url: str) -> str:
@@ -171,11 +171,11 @@ class Publisher:
             lambda each, ports: replace(self, ports=ports).put(each), plans, self.ports, workers=workers
         )
         # A kill between the puts and this leaves caches that are stale, for max-age at the longest; see `invalidating`.
-        told = self._invalidate(self._changed(put))
+        events = self._invalidate(self._changed(put))
         looked = thread_map_with_ports(
             lambda each, ports: replace(self, ports=ports).look(each), put, self.ports, workers=workers
         )
-        return PublishResult(looked, told + self._invalidate(_stale(looked)))
+        return PublishResult(looked, events + self._invalidate(_stale(looked)))
 
     def put(self, planned: IssuerPlan) -> IssuerProgress:
         """Put what must be put for one publication."""

@@ -67,26 +67,32 @@ _ANY_KID = KeyPolicy(kid="opaque")
 def plan_object_changes(planned: IssuerPlan, ledger: Ledger, observed: ObservedState, ports: Ports) -> IssuerPlan:
     """Compare the documents of `ledger` with the bucket, and decide what to put."""
     issuer, publication = planned.issuer, planned.publication
-    known = observed.history.issuers[planned.url]
-    shown = observed.buckets[bucket_identity(issuer.publish)]
-    if shown.error is not None:
-        return _without_bucket(planned, known, shown.error)
+    issuer_history = observed.history.issuers[planned.url]
+    listing = observed.buckets[bucket_identity(issuer.publish)]
+    if listing.error is not None:
+        return _without_bucket(planned, issuer_history, listing.error)
     documents = render(ledger, issuer.discovery_extra)
-    wanted = public_objects(issuer, planned.url, documents) if documents is not None else ()
-    stood_at = observed.verification_cache.last_verified_at(
-        planned.url, issuer.publish, (each.body for each in wanted), ledger
+    desired = public_objects(issuer, planned.url, documents) if documents is not None else ()
+    last_verified_at = observed.verification_cache.last_verified_at(
+        planned.url, issuer.publish, (each.body for each in desired), ledger
     )
-    differ = _ObjectDiffer(planned, ports.bucket(issuer.publish), shown, known, observed, ports, stood_at)
+    differ = _ObjectDiffer(
+        planned, ports.bucket(issuer.publish), listing, issuer_history, observed, ports, last_verified_at
+    )
     try:
-        if known.ledger is None and (ledger.records or known.is_lost) and differ.removes_foreign_keys(wanted):
-            held = () if known.is_lost else (adoption_required(publication),)
+        if (
+            issuer_history.ledger is None
+            and (ledger.records or issuer_history.is_lost)
+            and differ.removes_foreign_keys(desired)
+        ):
+            held = () if issuer_history.is_lost else (adoption_required(publication),)
             return replace(planned, transition_result=None, held=held)
-        results = tuple(differ.plan(each, ledger) for each in wanted)
+        results = tuple(differ.plan(each, ledger) for each in desired)
     except BucketError as error:
-        return _without_bucket(planned, known, error)
-    decisions = tuple((each, decision) for each, (decision, _) in zip(wanted, results, strict=True))
+        return _without_bucket(planned, issuer_history, error)
+    decisions = tuple((each, decision) for each, (decision, _) in zip(desired, results, strict=True))
     drift = tuple(event for _, event in results if event is not None)
-    if not wanted and not ledger.records:
+    if not desired and not ledger.records:
         drift = differ.not_repaired()
     return replace(planned, object_actions=decisions, drift=drift)
 
@@ -348,22 +354,26 @@ def _undecided(publication: PublishedIssuer, observed: ObservedState, reason: Re
 
 
 def _plan_publication(publication: PublishedIssuer, observed: ObservedState, ports: Ports) -> IssuerPlan:
-    issuer, known = publication.issuer, observed.history.issuers[publication.url]
-    before = known.ledger or Ledger(publication.url)
+    issuer, issuer_history = publication.issuer, observed.history.issuers[publication.url]
+    before = issuer_history.ledger or Ledger(publication.url)
     observations = observed.validated.observations.get(issuer.name, ())
-    events = _expiring(publication, observations, observed) + known.events
-    start = IssuerPlan(publication, observations, before, events=events, failures=known.failures)
+    events = _expiring(publication, observations, observed) + issuer_history.events
+    start = IssuerPlan(publication, observations, before, events=events, failures=issuer_history.failures)
     if issuer.name in observed.validated.internal_errors:
         return replace(start, failures=(*start.failures, observed.validated.internal_errors[issuer.name]))
-    if known.is_lost and observed.trust.is_signed:
+    if issuer_history.is_lost and observed.trust.is_signed:
         return start  # its revocations are unknown
     apiservers = apiserver_fingerprint(issuer)
     policy = replace(issuer.keys, revoked=revoked_of(issuer, observed))
     given = _pass_context(publication, observations, observed, apiservers)
     outcome = advance(before, policy, given)
-    if known.is_lost:
+    if issuer_history.is_lost:
         outcome = _recovered(publication, policy, given, ports) or outcome
-    found = _mismatch(issuer, known) + emptied_event(outcome.ledger) + observed.validated.events.get(issuer.name, ())
+    found = (
+        _mismatch(issuer, issuer_history)
+        + emptied_event(outcome.ledger)
+        + observed.validated.events.get(issuer.name, ())
+    )
     # With a wrong clock no retirement starts anew: the next pass must see the change of apiservers once more.
     kept = "" if is_clock_wrong(observations, observed.now) else apiservers
     planned = replace(
@@ -373,7 +383,7 @@ def _plan_publication(publication: PublishedIssuer, observed: ObservedState, por
         events=events + found,
         apiservers=kept,
         held_missing_since=held_missing_since(given, outcome),
-        is_tolerant=_is_tolerant(publication, known, outcome, observed),
+        is_tolerant=_is_tolerant(publication, issuer_history, outcome, observed),
     )
     return plan_object_changes(planned, outcome.ledger, observed, ports)
 

@@ -80,7 +80,7 @@ def issuer_report(planned: IssuerPlan, published: ObjectResults, public_jwks: by
     transitions = outcome.transitions if outcome is not None else ()
     ledger = outcome.ledger if outcome is not None else planned.previous_ledger
     probe = check_probe_token(planned, published, ledger, public_jwks)
-    told = tuple(
+    changes = tuple(
         Event(
             f"key.{t.status}",
             f"Key {t.key.thumbprint} {t.sentence}.",
@@ -97,7 +97,7 @@ def issuer_report(planned: IssuerPlan, published: ObjectResults, public_jwks: by
         retain_removed=planned.issuer.keys.retain_removed,
         changes=tuple(Change(t.key, t.status, t.sentence) for t in transitions),
         objects=published.objects,
-        events=told + further + planned.events + planned.drift + published.events + probe.events,
+        events=changes + further + planned.events + planned.drift + published.events + probe.events,
         notes=compatibility(planned.url, published_keys(ledger)) if ledger is not None else (),
         failures=planned.failures + published.failures + probe.failures,
         held=planned.held + published.held,

@@ -87,10 +87,10 @@ def validate_answers(
         except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
             defects[issuer.name] = internal_error(error)
     shown = {name: tuple(_keys(found)) for name, found in observations.items()}
-    known = {key.thumbprint: key for key in ledger_keys(history_state)}
+    known_keys = {key.thumbprint: key for key in ledger_keys(history_state)}
     followed = _followed(history_state)
     new = [key for keys in shown.values() for key in keys if key.thumbprint not in followed]
-    suspected = keys_sharing_primes(new, (*known.values(), *left_out()), number=integer_type()) if new else {}
+    suspected = keys_sharing_primes(new, (*known_keys.values(), *left_out()), number=integer_type()) if new else {}
     return ValidatedAnswers(observations, defects, suspected, keys_used_twice(shown))
 
 
@@ -111,11 +111,11 @@ def _observations(
     history_state: HistoryState,
     checked: Mapping[IssuerName, frozenset[Thumbprint]],
 ) -> tuple[Observation, ...]:
-    known = _known(issuer, history_state) | checked.get(issuer.name, frozenset())
+    already_checked = _known(issuer, history_state) | checked.get(issuer.name, frozenset())
     return tuple(
         answer
         if isinstance(answer, Unusable)
-        else observe(answer, issuer=issuer.issuer, policy=issuer.keys, already_checked=known)
+        else observe(answer, issuer=issuer.issuer, policy=issuer.keys, already_checked=already_checked)
         for answer in answers
     )
 

@@ -143,7 +143,7 @@ def _with_git(
 def _issuers(
     everything: tuple[PublishedIssuer, ...], observed: ObservedState, ports: Ports, names: frozenset[IssuerName]
 ) -> tuple[IssuerStatus, ...]:
-    told = [each for each in everything if each.issuer.name in names]
+    chosen = [each for each in everything if each.issuer.name in names]
 
     def one(publication: PublishedIssuer) -> IssuerStatus:
         try:
@@ -152,7 +152,7 @@ def _issuers(
             return replace(_named(publication), failures=(internal_error(error),))
 
     with ThreadPoolExecutor(max_workers=observed.settings.limits.puts) as pool:
-        return tuple(pool.map(one, told))
+        return tuple(pool.map(one, chosen))
 
 
 def _named(publication: PublishedIssuer) -> IssuerStatus:
@@ -161,19 +161,19 @@ def _named(publication: PublishedIssuer) -> IssuerStatus:
 
 
 def _issuer(publication: PublishedIssuer, observed: ObservedState, ports: Ports) -> IssuerStatus:
-    known, found = observed.history.issuers[publication.url], _named(publication)
-    found = replace(found, failures=known.failures, events=known.events)
-    if known.ledger is None:
-        return found if known.is_lost else _unknown_to_git(found, publication, observed)
-    ledger, issuer = known.ledger, publication.issuer
+    issuer_history, found = observed.history.issuers[publication.url], _named(publication)
+    found = replace(found, failures=issuer_history.failures, events=issuer_history.events)
+    if issuer_history.ledger is None:
+        return found if issuer_history.is_lost else _unknown_to_git(found, publication, observed)
+    ledger, issuer = issuer_history.ledger, publication.issuer
     planned = plan_object_changes(IssuerPlan(publication, previous_ledger=ledger), ledger, observed, ports)
     view = read_public_keys(publication, ledger, ports.view)
     return replace(
         found,
         keys=tuple(_key(record, publication, view) for record in ledger.records),
         objects=_objects(publication, ledger, planned),
-        events=known.events + planned.drift + view.events,
-        failures=known.failures + planned.failures + view.failures,
+        events=issuer_history.events + planned.drift + view.events,
+        failures=issuer_history.failures + planned.failures + view.failures,
         held=pending_approvals(issuer, LedgerUpdate(ledger, (), ())),
     )
 

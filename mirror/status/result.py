@@ -228,6 +228,8 @@ def _seen(look: PublicResponse, url: str, meant: bytes, ledger: Ledger) -> Publi
 
 def public_keys(body: bytes, ledger: Ledger | None) -> KeySet | None:
     """The keys of a public JWKS; None when it is none that relying parties could trust."""
-    known = frozenset(record.key.thumbprint for record in ledger.records) if ledger is not None else frozenset()
-    shown = read_jwks(body, policy=_ANY_KID, already_checked=known)
+    already_checked = (
+        frozenset(record.key.thumbprint for record in ledger.records) if ledger is not None else frozenset()
+    )
+    shown = read_jwks(body, policy=_ANY_KID, already_checked=already_checked)
     return shown if isinstance(shown, KeySet) else None

@@ -54,7 +54,7 @@ class KeyWaiter:
         self._wanted = awaited
         self._look = look
         self._clock = clock
-        self._tell = on_progress
+        self._on_progress = on_progress
         self._there_since: datetime | None = None
 
     def run(self, timeout: timedelta) -> bool:
@@ -65,18 +65,18 @@ class KeyWaiter:
         """
         self._require_possible()
         deadline = self._clock.now() + timeout
-        told = None
+        last_sentence = None
         while True:
             progress = self._progress()
             now = self._clock.now()
             if progress.safe_at is not None and progress.safe_at <= now:
-                self._tell(f"{progress.sentence}: it is safe to sign with.")
+                self._on_progress(f"{progress.sentence}: it is safe to sign with.")
                 return True
-            if progress.sentence != told:
-                told = progress.sentence
-                self._tell(f"{told}.")
+            if progress.sentence != last_sentence:
+                last_sentence = progress.sentence
+                self._on_progress(f"{last_sentence}.")
             if now >= deadline:
-                self._tell(f"Not safe to sign with after {_seconds(timeout)} s: {told}.")
+                self._on_progress(f"Not safe to sign with after {_seconds(timeout)} s: {last_sentence}.")
                 return False
             self._clock.sleep(_pause(now, deadline, progress.safe_at))
 

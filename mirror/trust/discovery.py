@@ -164,7 +164,7 @@ def documents(issuer: IssuerUrl, keys: tuple[Key, ...], extra: Mapping[str, obje
         extra: further members of the discovery document (`discovery_extra`); they follow after the five, sorted.
 
     Raises:
-        UsageError: `extra` would change one of the five members that the mirror vouches for.
+        UsageError: `extra` would change one of the five members that the mirror itself writes.
         ValueError: `extra` holds what JSON cannot say (NaN, a lone surrogate).
     """
     members = {

@@ -174,9 +174,9 @@ def write_ledger(ledger: Ledger) -> bytes:
         ValueError: the ledger breaks a rule of its own, so the file could not be read as it is meant.
     """
     body = ledger_text(ledger)
-    known = frozenset(record.key.thumbprint for record in ledger.records)
+    already_checked = frozenset(record.key.thumbprint for record in ledger.records)
     meant = Ledger(ledger.issuer, tuple(trimmed(record) for record in _written(ledger)))
-    if read_ledger(body, issuer=ledger.issuer, already_checked=known) != LedgerRead(meant):
+    if read_ledger(body, issuer=ledger.issuer, already_checked=already_checked) != LedgerRead(meant):
         raise ValueError(f"the ledger of {ledger.issuer!r} could not be read again")
     return body
 

@@ -196,8 +196,8 @@ def revoke(
         for before in ledger.records
         if before.key.thumbprint in material and (after := _revoked(before, revocation)) is not before
     ]
-    told = tuple(Transition(r.key, r.status, f"was revoked by an operator: {reason}") for r in moved)
-    return _outcome(ledger, moved, told)
+    transitions = tuple(Transition(r.key, r.status, f"was revoked by an operator: {reason}") for r in moved)
+    return _outcome(ledger, moved, transitions)
 
 
 def _held(public: Iterable[KeyRecord]) -> Reason:
@@ -269,12 +269,12 @@ def adopt(issuer: IssuerUrl, public_jwks: bytes | None, policy: KeyPolicy, conte
     records |= {key_id(r.key): _published(r) for r in records.values() if _is_public_and_held(r, believed)}
     gone = {identity: key for identity, key in believed.items() if identity not in records}
     others, refused = _others(gone, policy.revoked, context)
-    told = [Transition(r.key, r.status, _SENTENCES[r.status]) for _, r in sorted(records.items())]
-    told += [Transition(r.key, r.status, "is adopted: it is public, and no apiserver shows it") for r in others]
+    transitions = [Transition(r.key, r.status, _SENTENCES[r.status]) for _, r in sorted(records.items())]
+    transitions += [Transition(r.key, r.status, "is adopted: it is public, and no apiserver shows it") for r in others]
     records |= {key_id(record.key): record for record in others}
     ledger = Ledger(issuer, tuple(records[identity] for identity in sorted(records)))
     events = shown.events + (_blocked(context) if others else ())
-    return Adoption(LedgerUpdate(ledger, tuple(told), events), left_out + refused)
+    return Adoption(LedgerUpdate(ledger, tuple(transitions), events), left_out + refused)
 
 
 _SENTENCES = {

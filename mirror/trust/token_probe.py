@@ -58,8 +58,8 @@ def is_fresh(token: Token, now: datetime) -> bool:
 
 def unusable(file: str, cause: str, sentence: str, remedy: str) -> Event:
     """The warning `probe.unusable`: no failure, because nothing is known to be wrong."""
-    told = f"The probe token in {quote(file)} cannot be used, so nobody looks at the signing key. {sentence} {remedy}"
-    return Event("probe.unusable", told.strip(), Level.WARNING, {"cause": cause, "file": file})
+    text = f"The probe token in {quote(file)} cannot be used, so nobody looks at the signing key. {sentence} {remedy}"
+    return Event("probe.unusable", text.strip(), Level.WARNING, {"cause": cause, "file": file})
 
 
 def verify_probe_token(token: Token, public: Iterable[Key], *, name: IssuerName, ledger: Ledger) -> ProbeResult:

@@ -314,22 +314,22 @@ def _issuer(token: Token, issuer: IssuerUrl) -> TokenCheck:
 
 
 def _audience(token: Token, audiences: tuple[str, ...], usual: tuple[str, ...]) -> TokenCheck:
-    told = ", ".join(quote(each) for each in token.audiences[:_SHOWN_AUDIENCES])
+    text = ", ".join(quote(each) for each in token.audiences[:_SHOWN_AUDIENCES])
     if len(token.audiences) > _SHOWN_AUDIENCES:
-        told += f" and {len(token.audiences) - _SHOWN_AUDIENCES} more"
+        text += f" and {len(token.audiences) - _SHOWN_AUDIENCES} more"
     if not token.audiences:
         sentence = "The token has no aud; every cloud wants one."
         return check_failed("aud", Reason("no_audience", sentence, "Use a projected token with an audience (fact 21)."))
     if not audiences:
-        sentence = f"{told}; not compared, because no `audiences` are configured for this issuer"
+        sentence = f"{text}; not compared, because no `audiences` are configured for this issuer"
         return check_warning("aud", "audiences_unknown", sentence, "Add the clouds' audiences to the issuer's entry.")
     common = [each for each in token.audiences if each in audiences]
     if common:
-        return check_passed("aud", f"{told}; configured: {', '.join(map(quote, common[:_SHOWN_AUDIENCES]))}")
+        return check_passed("aud", f"{text}; configured: {', '.join(map(quote, common[:_SHOWN_AUDIENCES]))}")
     if any(each in usual for each in token.audiences):
-        return check_passed("aud", f"{told}; the usual audience of a cloud for which none is configured")
+        return check_passed("aud", f"{text}; the usual audience of a cloud for which none is configured")
     wanted = ", ".join(map(quote, audiences[:_SHOWN_AUDIENCES]))
-    sentence = f"The token is for {told}, and configured is {wanted}."
+    sentence = f"The token is for {text}, and configured is {wanted}."
     remedy = "The pod's projected volume, the provider in the cloud and `audiences` must name one audience."
     return check_failed("aud", Reason("wrong_audience", sentence, remedy))
 
@@ -471,8 +471,8 @@ def _not_public(token: Token, record: KeyRecord, name: IssuerName, keys: tuple[K
     words = {"name": name, "key": shell_argument(record.key.thumbprint), "because": record.held_because or "by policy"}
     did = "is named by the token" if isinstance(record.key, KeyName) else "signed it"
     sentence = f"Key {record.key.thumbprint} (kid {quote(token.kid)}) {did} and is not public: "
-    told = f"{sentence}{what.format_map(words)}; {_shown(keys)}."
-    return Reason("key_not_public", told, remedy.format_map(words))
+    text = f"{sentence}{what.format_map(words)}; {_shown(keys)}."
+    return Reason("key_not_public", text, remedy.format_map(words))
 
 
 def _unknown(token: Token, keys: tuple[Key, ...], name: IssuerName) -> Reason:

@@ -13,7 +13,7 @@ from mirror.daemon.metrics import render
 from mirror.daemon.scheduler import HealthResult
 from mirror.daemon.status_page import Page as StatusPage
 from mirror.daemon.web import Server, Sources, application, listen
-from support.chronicles import HOSTILE, NAMES, everything
+from support.pass_histories import HOSTILE, NAMES, everything
 
 REQUIRED = os.environ.get("OIDC_MIRROR_REQUIRE_CHROMIUM") == "1"
 ALIVE = HealthResult(ok=True, sentence="Alive.")
@@ -31,9 +31,9 @@ FLAGS = (
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    chronicle = everything()
-    page = StatusPage(lambda: chronicle, lambda: ALIVE)
-    sources = Sources(lambda: ALIVE, lambda: ALIVE, lambda: render(chronicle), page.render)
+    pass_history = everything()
+    page = StatusPage(lambda: pass_history, lambda: ALIVE)
+    sources = Sources(lambda: ALIVE, lambda: ALIVE, lambda: render(pass_history), page.render)
     listener = listen(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     server = Server(application(sources, listen_host="127.0.0.1"), listener)

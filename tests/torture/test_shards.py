@@ -16,10 +16,10 @@ from mirror.addresses import object_keys
 from mirror.daemon.sharding import Shard, shard_of, sharded
 from mirror.model import IssuerUrl, Key
 from support.apiserver import Apiserver, raw_answer
-from support.chronicles import settings
 from support.gits import bare, fsck_strict, git
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body
 from support.mirrors import Mirror, commits_left_out
+from support.pass_histories import settings
 from support.s3 import S3Server
 from support.situations import BASE_URL
 from support.stages import discovery_body

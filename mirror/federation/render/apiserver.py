@@ -148,16 +148,16 @@ def _comments(request: RenderRequest, how: str) -> tuple[str, ...]:
 
 
 def _yaml(request: RenderRequest) -> Rendered:
-    told = stages(request)
-    steps = tuple(Step(each.comments, _words(request, each)) for each in told)
+    rollout = stages(request)
+    steps = tuple(Step(each.comments, _words(request, each)) for each in rollout)
     value: Any = steps if len(steps) > 1 else steps[0]
     return Rendered("yaml", value, _comments(request, _MANIFEST), notes(request))
 
 
 def _json(request: RenderRequest) -> Rendered:
-    told = stages(request)
-    value: Any = [{"step": list(each.comments), "flags": _words(request, each)} for each in told]
-    if len(told) == 1:
+    rollout = stages(request)
+    value: Any = [{"step": list(each.comments), "flags": _words(request, each)} for each in rollout]
+    if len(rollout) == 1:
         value = value[0]["flags"]
     return Rendered("json", value, notes=(*_comments(request, _MANIFEST)[1:], *notes(request)))
 

@@ -60,23 +60,23 @@ def _role_comments(request: RenderRequest, how: str) -> tuple[str, ...]:
 
 
 def _role_notes(request: RenderRequest) -> tuple[str, ...]:
-    told = []
+    notes = []
     if request.workload.all_subjects() == (subject(NAMESPACE, SERVICE_ACCOUNT),):
-        told.append(
+        notes.append(
             f"The role is for ServiceAccount {SERVICE_ACCOUNT} of namespace {NAMESPACE}: choose others with --namespace"
             " and --service-account."
         )
-    told += request.audience_notes(Cloud.AWS)
+    notes += request.audience_notes(Cloud.AWS)
     patterns = [each for each in request.workload.all_subjects() if "*" in each or "?" in each]
     if patterns:
-        told.append(f"The role is for every ServiceAccount that fits {', '.join(patterns)}: prefer to name each.")
+        notes.append(f"The role is for every ServiceAccount that fits {', '.join(patterns)}: prefer to name each.")
     size = len(json.dumps(_trust(request, provider_arn(request.issuer.issuer, "0" * 12, "aws")), separators=(",", ":")))
     if size > MAX_TRUST_POLICY_CHARACTERS:
-        told.append(
+        notes.append(
             f"The trust policy has about {size} characters; AWS takes {MAX_TRUST_POLICY_CHARACTERS} unless the quota is"
             " raised: use several roles."
         )
-    return tuple(told)
+    return tuple(notes)
 
 
 def _role_cloudformation(request: RenderRequest) -> Rendered:
@@ -343,18 +343,18 @@ def _writer_policy(request: RenderRequest) -> Rendered:
 def _writer_notes(request: RenderRequest, size: int, issuers: int) -> list[str]:
     publish = request.issuer.publish
     who = publish.role_arn or (f"profile {publish.profile}" if publish.profile else "the mirror's own identity")
-    told = [f"Attach it to {who}; issuers that it covers in bucket {publish.bucket}: {issuers}."]
+    notes = [f"Attach it to {who}; issuers that it covers in bucket {publish.bucket}: {issuers}."]
     if size > MAX_INLINE_POLICY_CHARACTERS:
-        told.append(
+        notes.append(
             f"It has {size} characters, and a role takes {MAX_INLINE_POLICY_CHARACTERS} inline"
             f" ({MAX_MANAGED_POLICY_CHARACTERS} in a managed policy): give the issuers several roles"
             " (`publish.role_arn` of an issuer), or allow a folder with a star."
         )
     elif size > MAX_MANAGED_POLICY_CHARACTERS:
-        told.append(
+        notes.append(
             f"It has {size} characters: put it inline, because a managed policy takes {MAX_MANAGED_POLICY_CHARACTERS}."
         )
-    return told
+    return notes
 
 
 WRITER_POLICY = Renderer(

@@ -81,13 +81,13 @@ _CREATE_OR_LEAVE = (
 
 def _json(request: RenderRequest) -> Rendered:
     found = credentials(request)
-    told = (
+    notes = (
         "For an application instead of a managed identity:",
         "az ad app federated-credential create --id APPLICATION --parameters FILE",
     )
     more = ("Each member of the list is a FILE of its own.",) if len(found) > 1 else ()
     value: Any = found if len(found) > 1 else found[0]
-    return Rendered("json", value, notes=(" ".join(told), *more, *request.audience_notes(Cloud.AZURE)))
+    return Rendered("json", value, notes=(" ".join(notes), *more, *request.audience_notes(Cloud.AZURE)))
 
 
 def _comments(request: RenderRequest) -> Iterator[str]:

@@ -114,12 +114,12 @@ def _json(request: RenderRequest) -> Rendered:
         "token_url": "https://sts.googleapis.com/v1/token",
         "credential_source": {"file": str(TOKEN_FILE)},
     }
-    told = (
+    notes = (
         "Put it into a ConfigMap that the pod mounts, and set GOOGLE_APPLICATION_CREDENTIALS to its path.",
         "Replace PROJECT_NUMBER by the number of the project.",
         f"The pod's token has the audience {request.audience(Cloud.GCP)}.",
     )
-    return Rendered("json", value, notes=(*told, *_notes(request, exact_subjects(request))))
+    return Rendered("json", value, notes=(*notes, *_notes(request, exact_subjects(request))))
 
 
 def _comments(request: RenderRequest) -> Iterator[str]:

@@ -13,7 +13,7 @@ from mirror.config.load import load
 from mirror.daemon.config_watcher import Configuration, aws_digest
 from mirror.errors import UsageError
 from mirror.log import configure
-from support.chronicles import url_of
+from support.pass_histories import url_of
 
 LOGGER = configure("debug", "json")
 PUBLISH = {"bucket": "oidc-bucket", "region": "ap-southeast-2"}

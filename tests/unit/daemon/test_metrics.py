@@ -1,4 +1,4 @@
-"""The chronicle as metrics, read with Prometheus' own parser."""
+"""The pass history as metrics, read with Prometheus' own parser."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,9 @@ from mirror.daemon.pass_history import PassHistory
 from mirror.model import Event, IssuerName, Level, Reason, Status, Unusable
 from mirror.reconcile.state import publications
 from mirror.report import Effect, PublicReadback
-from support.chronicles import (
+from support.fakes import MOMENT
+from support.keys import with_kid
+from support.pass_histories import (
     DAY,
     HOSTILE,
     NEW,
@@ -31,17 +33,15 @@ from support.chronicles import (
     shows,
     url_of,
 )
-from support.fakes import MOMENT
-from support.keys import with_kid
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 Samples = Mapping[tuple[str, ...], float]
 
 
-def samples(chronicle: PassHistory) -> Samples:
+def samples(pass_history: PassHistory) -> Samples:
     """{(name without prefix, label values in the order of their names…): value}"""
     found: dict[tuple[str, ...], float] = {}
-    for family in text_string_to_metric_families(render(chronicle).decode()):
+    for family in text_string_to_metric_families(render(pass_history).decode()):
         for sample in family.samples:
             key = (sample.name.removeprefix("oidc_mirror_"), *(sample.labels[name] for name in sorted(sample.labels)))
             assert key not in found, f"{key} is there twice"

@@ -10,8 +10,8 @@ from mirror.daemon.pass_history import PassHistory
 from mirror.model import IssuerName, Reason, Status, key_id
 from mirror.reconcile.state import publications
 from mirror.report import Effect, IssuerReport, PublicReadback
-from support.chronicles import DAY, NEW, OLD, after, documents, issuer, record, report, settings, url_of
 from support.fakes import MOMENT
+from support.pass_histories import DAY, NEW, OLD, after, documents, issuer, record, report, settings, url_of
 
 BROKEN = Reason("history.failed", "The disk is full.", "Free some.")
 

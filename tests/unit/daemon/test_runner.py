@@ -17,7 +17,7 @@ from mirror.errors import BucketError
 from mirror.log import configure
 from mirror.ports import Ports
 from mirror.report import ExitStatus, Report
-from support.chronicles import after, issuer, report
+from support.pass_histories import after, issuer, report
 from support.situations import ONE, Situation
 
 LOGGER = configure("debug", "json")
@@ -54,7 +54,7 @@ class Theatre:
 
     def run(self) -> ExitStatus:
         self.passes.run()
-        found = self.passes.chronicle.report
+        found = self.passes.pass_history.report
         assert found is not None
         return found.exit_status
 
@@ -107,10 +107,10 @@ def test_pass_that_cannot_even_begin_is_a_failed_pass(theatre: Theatre, error: E
     with capture_logs() as logs:
         assert theatre.run() is ExitStatus.FAILED
     assert [each["event"] for each in logs if each["log_level"] == "error"] == ["pass.failed"]
-    assert theatre.passes.chronicle.failed_in_a_row == 1
+    assert theatre.passes.pass_history.failed_in_a_row == 1
     theatre.refuses = None
     assert theatre.run() is ExitStatus.CURRENT
-    assert theatre.passes.chronicle.passes == {"failed": 1, "current": 1}
+    assert theatre.passes.pass_history.passes == {"failed": 1, "current": 1}
 
 
 def test_first_pass_of_a_daemon_looks_at_everything(theatre: Theatre) -> None:
@@ -128,10 +128,10 @@ def test_first_pass_of_a_daemon_looks_at_everything(theatre: Theatre) -> None:
 def test_commits_are_read_when_there_is_a_new_one(theatre: Theatre) -> None:
     """Newest first."""
     theatre.run()
-    first = theatre.passes.chronicle.commits
+    first = theatre.passes.pass_history.commits
     assert [each.commit for each in first] == [theatre.situation.world.history.head]
     theatre.run()
-    assert theatre.passes.chronicle.commits is first
+    assert theatre.passes.pass_history.commits is first
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
@@ -143,7 +143,7 @@ def test_stopped_pass_is_not_counted(theatre: Theatre, when: str) -> None:
     else:
         interrupt(theatre, theatre.passes.stop_polling)
     theatre.passes.run()
-    assert theatre.passes.chronicle.report is None
+    assert theatre.passes.pass_history.report is None
     assert theatre.told == []
     assert not (theatre.situation.state_dir / "last_error").exists()
     assert source.cancelled is (when == "meanwhile")
@@ -192,5 +192,5 @@ def test_summary_of_a_failed_pass_says_why(theatre: Theatre) -> None:
     """Its first reason."""
     theatre.refuses = BucketError("The bucket is gone.", code="x")
     theatre.run()
-    assert summary(theatre.passes.chronicle).startswith("FAILED: The bucket is gone. (pass ended ")
-    assert json.dumps(summary(theatre.passes.chronicle))
+    assert summary(theatre.passes.pass_history).startswith("FAILED: The bucket is gone. (pass ended ")
+    assert json.dumps(summary(theatre.passes.pass_history))

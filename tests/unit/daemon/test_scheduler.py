@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from mirror.daemon.scheduler import LONGEST_SILENCE_SECONDS, Heartbeat, Schedule, health, max_silence_seconds, readiness
 from mirror.log import configure
-from support.chronicles import settings
+from support.pass_histories import settings
 
 LOGGER = configure("debug", "json")
 LONG = timedelta(hours=1)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mirror.daemon.sharding import MOST_SHARDS, Shard, read_shard, shard_of, sharded
 from mirror.errors import UsageError
 from mirror.model import IssuerUrl
-from support.chronicles import settings
+from support.pass_histories import settings
 from support.strategies import issuers
 
 counts = st.integers(1, 24)

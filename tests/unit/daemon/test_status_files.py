@@ -12,7 +12,7 @@ from mirror.daemon.pass_history import PassHistory
 from mirror.log import configure
 from mirror.model import Reason, Unusable
 from mirror.report import Report
-from support.chronicles import after, issuer, report, settings
+from support.pass_histories import after, issuer, report, settings
 
 BROKEN = report(
     issuer("a", failures=(Reason("put.failed", "No\x1b[31m rights.", "Ask."),)),
@@ -24,9 +24,9 @@ GOOD = report(issuer("a"))
 
 def kept(state_dir: Path, *passes: Report, metrics_file: Path | None = None) -> tuple[Settings, PassHistory]:
     where = replace(settings("a"), state_dir=state_dir, metrics_file=metrics_file)
-    chronicle = after(*passes, begin=status_files.load_counters(where), of=where)
-    status_files.write_status_files(where, chronicle, LOGGER)
-    return where, chronicle
+    pass_history = after(*passes, begin=status_files.load_counters(where), of=where)
+    status_files.write_status_files(where, pass_history, LOGGER)
+    return where, pass_history
 
 
 def test_last_error_is_written_and_removed(tmp_path: Path) -> None:
@@ -55,8 +55,8 @@ def test_metrics_file_holds_what_the_page_shows(tmp_path: Path) -> None:
     folder = tmp_path / "textfile"
     folder.mkdir()
     path = folder / "oidc-mirror.prom"
-    _, chronicle = kept(tmp_path, GOOD, metrics_file=path)
-    assert path.read_bytes() == render(chronicle)
+    _, pass_history = kept(tmp_path, GOOD, metrics_file=path)
+    assert path.read_bytes() == render(pass_history)
     kept(tmp_path, GOOD, metrics_file=path)
     assert 'oidc_mirror_passes_total{result="current"} 2.0' in path.read_text()
     assert list(folder.iterdir()) == [path]

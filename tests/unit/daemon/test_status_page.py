@@ -14,7 +14,9 @@ from mirror.daemon.status_page import MOST_CARDS, REFRESH_SECONDS, Advice, advic
 from mirror.model import Event, IssuerName, Level, Reason, Status, Unusable
 from mirror.reconcile.state import publications
 from mirror.report import Effect, PublicReadback
-from support.chronicles import (
+from support.fakes import MOMENT
+from support.keys import EC_KEYS, KEYS
+from support.pass_histories import (
     DAY,
     HOSTILE,
     NEW,
@@ -29,8 +31,6 @@ from support.chronicles import (
     shows,
     url_of,
 )
-from support.fakes import MOMENT
-from support.keys import EC_KEYS, KEYS
 
 SILENT = Unusable("https://2", (Reason("timeout", "Late.", ""),))
 ALIVE = HealthResult(ok=True, sentence="Alive.")
@@ -52,12 +52,12 @@ class Tags(HTMLParser):
         self.text += data
 
 
-def page(chronicle: PassHistory, health: HealthResult = ALIVE) -> str:
-    return render(chronicle, health, MOMENT)
+def page(pass_history: PassHistory, health: HealthResult = ALIVE) -> str:
+    return render(pass_history, health, MOMENT)
 
 
-def text(chronicle: PassHistory, health: HealthResult = ALIVE) -> str:
-    return re.sub(r"\s+", " ", Tags(page(chronicle, health)).text)
+def text(pass_history: PassHistory, health: HealthResult = ALIVE) -> str:
+    return re.sub(r"\s+", " ", Tags(page(pass_history, health)).text)
 
 
 def test_page_has_nothing_that_acts_or_loads() -> None:

@@ -20,7 +20,7 @@ from mirror.daemon.scheduler import HealthResult
 from mirror.daemon.status_page import Page
 from mirror.daemon.web import Server, Sources, accepts, application, listen
 from mirror.errors import UsageError
-from support.chronicles import after, everything, issuer, report
+from support.pass_histories import after, everything, issuer, report
 
 ALIVE, DEAD = HealthResult(ok=True, sentence="Alive."), HealthResult(ok=False, sentence="The scheduler is silent.")
 
@@ -43,9 +43,9 @@ class Client:
         return self.request("GET", path, **headers)
 
 
-def client(chronicle: PassHistory, health: HealthResult = ALIVE, readiness: HealthResult = ALIVE) -> Client:
-    page = Page(lambda: chronicle, lambda: health)
-    sources = Sources(lambda: health, lambda: readiness, lambda: render(chronicle), page.render)
+def client(pass_history: PassHistory, health: HealthResult = ALIVE, readiness: HealthResult = ALIVE) -> Client:
+    page = Page(lambda: pass_history, lambda: health)
+    sources = Sources(lambda: health, lambda: readiness, lambda: render(pass_history), page.render)
     return Client(application(sources, listen_host="127.0.0.1"))
 
 
@@ -144,21 +144,21 @@ def test_host_header_is_never_repeated() -> None:
 
 def test_many_readers_get_one_rendering() -> None:
     """A page is made once for all who come at the same time, and anew after a pass."""
-    chronicles = [after(report(issuer("a")))]
+    histories = [after(report(issuer("a")))]
     asked = []
 
-    def chronicle() -> PassHistory:
-        return chronicles[-1]
+    def pass_history() -> PassHistory:
+        return histories[-1]
 
     def health() -> HealthResult:
         asked.append(1)
         return ALIVE
 
-    page = Page(chronicle, health)
+    page = Page(pass_history, health)
     with ThreadPoolExecutor(8) as pool:
         found = {made for made, _ in pool.map(lambda _: page.render(), range(50))}
     assert len(found) == len(asked) <= 3  # a slow machine may take longer than a page is kept
-    chronicles.append(after(report(issuer("a"), issuer("b"))))
+    histories.append(after(report(issuer("a"), issuer("b"))))
     assert page.render()[0] not in found
 
 
