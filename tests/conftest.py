@@ -2,6 +2,15 @@
 
 from hypothesis import HealthCheck, settings
 
+from support.limits import (
+    _no_process_outlives_its_test,
+    pytest_configure,
+    pytest_runtest_call,
+    pytest_runtest_setup,
+    pytest_runtest_teardown,
+    pytest_timeout_cancel_timer,
+    pytest_timeout_set_timer,
+)
 from support.moto import moto, moto_server
 from support.radosgw import radosgw, radosgw_environment
 from support.s3 import s3_server, store
@@ -10,4 +19,18 @@ from support.s3 import s3_server, store
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
 
-__all__ = ["moto", "moto_server", "radosgw", "radosgw_environment", "s3_server", "store"]
+__all__ = [
+    "_no_process_outlives_its_test",
+    "moto",
+    "moto_server",
+    "pytest_configure",
+    "pytest_runtest_call",
+    "pytest_runtest_setup",
+    "pytest_runtest_teardown",
+    "pytest_timeout_cancel_timer",
+    "pytest_timeout_set_timer",
+    "radosgw",
+    "radosgw_environment",
+    "s3_server",
+    "store",
+]
