@@ -1,5 +1,7 @@
 """Fixtures that every test may ask for, and how Hypothesis behaves in all of them."""
 
+import sys
+
 from hypothesis import HealthCheck, settings
 
 from support.limits import (
@@ -14,6 +16,10 @@ from support.limits import (
 from support.moto import moto, moto_server
 from support.radosgw import radosgw, radosgw_environment
 from support.s3 import s3_server, store
+
+# jsonschema would build 38 grammars with it, two seconds of CPU, for formats that no schema of ours has. None says that
+# there is no such module (Python's reference, section 5.3.1).
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # modules alone, says typeshed
 
 # A clean checkout under coverage on two busy cores draws its first examples slowly: speed is no property here.
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
