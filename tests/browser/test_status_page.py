@@ -64,9 +64,7 @@ Opened: TypeAlias = "tuple[Page, list[str], list[str]]"
 
 
 @contextmanager
-def opened(
-    browser: "Browser", url: str, *, width: int, dark: bool = False
-) -> Iterator["Opened"]:
+def opened(browser: "Browser", url: str, *, width: int, dark: bool = False) -> Iterator["Opened"]:
     """The page, every URL that was asked for, and every word on the console."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light")
     try:

@@ -75,6 +75,11 @@ class S3Server:
         assert status == 200, status
         return bucket
 
+    def delete(self, bucket: str, key: str) -> None:
+        """Delete an object, or none."""
+        status = self.request("DELETE", f"/{bucket}/{key}", host=f"localhost:{self.port}")
+        assert status in (204, 404), status
+
     def request(self, method: str, path: str, *, host: str) -> int:
         """Send one anonymous request with this `Host` and give the status."""
         context = ssl.create_default_context(cafile=str(self.certificates.ca_file))

@@ -19,7 +19,9 @@ def run(folder: Path, test: str, *, by: str = "exec", limit: int = 1) -> tuple[s
     """Run one test of a suite of its own, started by such a line of a shell; its output, and the ids of its processes."""
     pids = folder / "pids"
     pids.touch()
-    (folder / "conftest.py").write_text("from support.limits import *\nfrom support.limits import _no_process_outlives_its_test\n")
+    (folder / "conftest.py").write_text(
+        "from support.limits import *\nfrom support.limits import _no_process_outlives_its_test\n"
+    )
     (folder / "test_it.py").write_text(test)
     (folder / "stubborn").write_text(STUBBORN.format(pids=pids))
     words = f"'{sys.executable}' -m pytest -p no:cacheprovider -p no:xdist -p no:cov --rootdir=. -o timeout={limit} test_it.py"

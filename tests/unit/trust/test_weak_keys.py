@@ -107,7 +107,12 @@ def test_sound_keys_pass(key: RsaKey) -> None:
         pytest.param(lambda: rough(2**1030) ** 2, 65537, ["perfect_power", "close_primes"], id="square"),
         pytest.param(lambda: rough(2**700) ** 3, 65537, ["perfect_power"], id="cube"),
         pytest.param(lambda: rough(2**22) ** 97, 65537, ["perfect_power"], id="high power"),
-        pytest.param(lambda: rough(2**1024 + 2**900) * rough(2**1024 + 2**900 + 2**100), 65537, ["close_primes"], id="close factors"),
+        pytest.param(
+            lambda: rough(2**1024 + 2**900) * rough(2**1024 + 2**900 + 2**100),
+            65537,
+            ["close_primes"],
+            id="close factors",
+        ),
     ],
 )
 def test_weak_keys_are_told(n: int | Callable[[], int], e: int, expected: list[str]) -> None:
