@@ -2,12 +2,12 @@
 # Paths are relative and each tool is started as a module, so that a checkout may stand anywhere.
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fix reference bench soak torture audit licences sbom lock install clean
+.PHONY: help setup demo test test-unit lint fix reference bench soak torture audit licences sbom lock install clean
 
 python := .venv/bin/python
 
 help: ## Lists the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s  %s\n", $$1, $$2 }' Makefile
 
 setup: ## Makes .venv with the locked packages and this project; needs git and Python 3.11 or newer.
 	@scripts/debian-packages run
@@ -20,6 +20,9 @@ test: setup ## Runs all tests and the coverage gates; tests against radosgw are 
 	@scripts/debian-packages test
 	@scripts/relying-parties
 	@scripts/test
+
+test-unit: setup ## Runs the unit tests that start no server, with few examples of each property: for the loop of an edit.
+	@scripts/test-unit $(ARGS)
 
 lint: setup ## Checks style, format, types and the direction of imports.
 	$(python) -m ruff check .

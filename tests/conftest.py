@@ -21,9 +21,13 @@ from support.s3 import s3_server, store
 # there is no such module (Python's reference, section 5.3.1).
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # modules alone, says typeshed
 
-# A clean checkout under coverage on two busy cores draws its first examples slowly: speed is no property here.
-settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("project")
+# How many examples a property gets: `suite` in the suite, `quick` in the loop of an edit, `long` in `make torture`. A clean
+# checkout under coverage on two busy cores draws its first examples slowly: speed is no property here.
+for name, max_examples in {"quick": 10, "suite": 50, "long": 1000}.items():
+    settings.register_profile(
+        name, deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=max_examples
+    )
+settings.load_profile("suite")
 
 __all__ = [
     "_no_process_outlives_its_test",

@@ -97,7 +97,8 @@ class DemoStage:
     def _environ(self) -> dict[str, str]:
         config = str(self.world.folder / "mirror.yaml")
         path = f"{self.world.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        return self.world.environ() | {"OIDC_MIRROR_CONFIG": config, "PATH": path, "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+        shown = {"OIDC_MIRROR_CONFIG": config, "PATH": path, "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+        return self.world.environ_without_coverage() | shown
 
     def _write_config(self) -> None:
         (self.world.folder / "mirror.yaml").write_text(json.dumps(self.world.config))

@@ -17,7 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PARTS = {
     "crash": ("test_crash.py",),
-    "crowd": ("test_crowd.py",),
+    "crowd": ("test_two_mirrors.py", "test_crowd.py"),
     "input": ("test_hostile_input.py",),
     "disk": ("test_disk.py",),
     "network": ("test_network.py", "test_names.py", "test_lost_names.py", "test_rough_lines.py"),

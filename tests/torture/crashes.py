@@ -112,8 +112,7 @@ class Scene:
         config.write_text(json.dumps(self.world.config))
         mirror = [sys.executable, "-m", "mirror", "--config", str(config), *self.words]
         command = [sys.executable, "-I", "-S", str(KILLER), str(number), mode, str(result), *mirror]
-        plain = {name: value for name, value in self.world.environ().items() if not name.startswith("COV")}
-        environ = plain | {"PYTHONDONTWRITEBYTECODE": "1"}
+        environ = self.world.environ_without_coverage()
         with (self.folder / "killed.out").open("w") as out:
             done = subprocess.run(
                 command,

@@ -19,6 +19,8 @@ from support.proxy import Proxy
 from support.replicas import replicas
 from support.tls import ca_file, client_files, server_context
 
+pytestmark = pytest.mark.server
+
 
 def by(path: Path, *apiservers: str, context: str | None = None, tls: TlsSettings | None = None, **more: Any) -> Issuer:
     return issuer(*apiservers, auth=AuthSettings(kubeconfig=path, context=context), tls=tls, **more)

@@ -20,6 +20,8 @@ from support.proxy import Proxy
 from support.replicas import HOST, FakeResolver, replicas
 from support.tls import ca_file, server_context
 
+pytestmark = pytest.mark.server
+
 BUSY = capture("23-too-many-requests/discovery-429").raw
 FORBIDDEN = raw_answer(
     "403 Forbidden",

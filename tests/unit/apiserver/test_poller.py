@@ -35,6 +35,8 @@ from support.captures import capture
 from support.proxy import Proxy
 from support.tls import client_files, server_certificate, server_context
 
+pytestmark = pytest.mark.server
+
 DISCOVERY = capture("01-rsa1/anonymous-bound-discovery")
 JWKS = capture("01-rsa1/anonymous-bound-jwks")
 BUSY = capture("23-too-many-requests/discovery-429").raw

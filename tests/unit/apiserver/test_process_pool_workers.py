@@ -22,6 +22,8 @@ from support.apiserver import Apiserver, never_answer
 from support.askers import codes, ignore, issuer, limits
 from support.tls import ca_file
 
+pytestmark = pytest.mark.server
+
 START_SECONDS = 5.0
 """A busy machine takes its time to start two processes."""
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudfront import CloudFrontClient
     from mypy_boto3_cloudfront.type_defs import DistributionConfigTypeDef
 
+pytestmark = pytest.mark.server
+
 PUBLISH = PublishSettings(
     "bucket",
     "ap-southeast-2",

@@ -16,6 +16,8 @@ from support.s3 import Store
 from support.tls import ca_file
 from support.web import BODY, HEADERS, HOST, URL, public_host, readback_of
 
+pytestmark = pytest.mark.server
+
 OBJECT = PublicObject(ObjectKey("id/openid/v1/jwks"), URL, BODY, HEADERS["content_type"], HEADERS["cache_control"])
 SEEN = PublicResponse(BODY, OBJECT.content_type, OBJECT.cache_control, None, 0.1)
 GOOD = raw_answer("200 OK", BODY, **HEADERS)

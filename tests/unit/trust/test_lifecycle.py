@@ -396,7 +396,7 @@ policies = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 @given(passes, policies)
 def test_contract_holds_in_every_history(history: list[tuple[list[Observation], int, bool]], policy: KeyPolicy) -> None:
     """Whatever apiservers do: no key is public that none showed, none leaves early, and the set never empties."""

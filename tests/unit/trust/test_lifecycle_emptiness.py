@@ -261,7 +261,7 @@ def stepped(at: Ledger, chosen: Sequence[tuple[str, Sequence[Key]]]) -> Ledger:
     return at
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(beginning=beginnings(), branches=st.lists(steps, min_size=1, max_size=4))
 def test_no_merge_is_empty_without_a_permission_of_its_own(
     beginning: Ledger, branches: list[list[tuple[str, list[Key]]]]

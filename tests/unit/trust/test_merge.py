@@ -246,7 +246,7 @@ def ledgers(draw: st.DrawFn) -> Ledger:
     return joined(ISSUER, draw(st.lists(records(), max_size=4)))
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=10 * settings().max_examples)
 @given(ledgers(), ledgers(), ledgers())
 def test_merge_is_a_join(a: Ledger, b: Ledger, c: Ledger) -> None:
     """Commutative, associative, idempotent; every revocation of either side is in the result."""
