@@ -50,7 +50,7 @@ class Mirror:
         config.write_text(json.dumps(self.world.config))
         command = [sys.executable, "-m", "mirror", "--config", str(config), "--once", "--output", "json", *words]
         with out.open("wb") as stdout, (self.world.folder / "err").open("wb") as stderr:
-            process = subprocess.Popen(command, env=self.world.environ_without_coverage(), cwd=PROJECT, stdout=stdout, stderr=stderr)
+            process = subprocess.Popen(command, env=self.world.environ(), cwd=PROJECT, stdout=stdout, stderr=stderr)
         return Running(process, out)
 
     def note(self, running: Running) -> None:

@@ -38,7 +38,7 @@ def use_default_signals() -> None:
 
 def open_standard_streams() -> None:
     """Open `/dev/null` for each of stdin, stdout and stderr that is closed, else the next file would take its place."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004  the last of the three
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
 
@@ -53,7 +53,7 @@ def children(of: int | None = None) -> frozenset[int]:
 
 
 def kill_children(kept: frozenset[int]) -> frozenset[int]:
-    """Kill every child except `kept`, and all their descendants; gives the children, which are still to be waited for."""
+    """Kill every child except `kept`, and all their descendants; gives the children, which nobody has waited for."""
     found = children() - kept
     for pid in found:
         _kill(pid)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +74,19 @@ class S3Server:
         status = self.request("PUT", f"/{bucket}", host=f"localhost:{self.port}")
         assert status == 200, status
         return bucket
+
+    def put(self, bucket: str, objects: Mapping[str, bytes]) -> None:
+        """Put these objects, all over one connection."""
+        context = ssl.create_default_context(cafile=str(self.certificates.ca_file))
+        connection = http.client.HTTPSConnection("localhost", self.port, context=context, timeout=10)
+        try:
+            for key, body in objects.items():
+                connection.request("PUT", f"/{bucket}/{key}", body=body)
+                answer = connection.getresponse()
+                assert answer.status == 200, answer.read()
+                answer.read()
+        finally:
+            connection.close()
 
     def delete(self, bucket: str, key: str) -> None:
         """Delete an object, or none."""

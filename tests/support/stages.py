@@ -98,7 +98,7 @@ class DemoStage:
         config = str(self.world.folder / "mirror.yaml")
         path = f"{self.world.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
         shown = {"OIDC_MIRROR_CONFIG": config, "PATH": path, "TZ": "UTC", "LC_ALL": "C.UTF-8"}
-        return self.world.environ_without_coverage() | shown
+        return self.world.environ() | shown
 
     def _write_config(self) -> None:
         (self.world.folder / "mirror.yaml").write_text(json.dumps(self.world.config))

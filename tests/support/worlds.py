@@ -102,12 +102,10 @@ class World:
         for replica in self.replicas:
             replica.pull(lever)
 
-    def environ_without_coverage(self) -> dict[str, str]:
-        """For commands that tests run by the dozen: measuring coverage takes as long as the command itself."""
-        return {name: value for name, value in self.environ().items() if not name.startswith("COV")}
-
     def environ(self) -> dict[str, str]:
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GIT_", "OIDC_"))}
+        """That of the program: none of this machine's settings, and no coverage, which takes as long as a command."""
+        of_others = ("AWS_", "GIT_", "OIDC_", "COVERAGE_")
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(of_others)}
         return plain | {
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,

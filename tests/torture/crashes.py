@@ -112,7 +112,7 @@ class Scene:
         config.write_text(json.dumps(self.world.config))
         mirror = [sys.executable, "-m", "mirror", "--config", str(config), *self.words]
         command = [sys.executable, "-I", "-S", str(KILLER), str(number), mode, str(result), *mirror]
-        environ = self.world.environ_without_coverage()
+        environ = self.world.environ()
         with (self.folder / "killed.out").open("w") as out:
             done = subprocess.run(
                 command,

@@ -1,7 +1,7 @@
 """Two mirrors as real processes, one real git remote, one S3 bucket, and kill -9 at any moment: they end as one.
 
-The suite runs a few interleavings, `make torture ARGS="--only crowd"` a hundred. Each is decided by its number alone, but
-for what the machine's own speed decides.
+The suite runs a few interleavings, `make torture ARGS="--only crowd"` a hundred. Each is decided by its number alone,
+but for what the machine's own speed decides.
 """
 
 import time
