@@ -42,16 +42,11 @@ from mirror.report import ExitStatus, Report
 from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier, SignatureHeader
 from support.fakes import MOMENT, Commit, FakeHistory, FakeRemote, FakeWorld
 from support.signers import ledger_trust, signer
-from support.situations import BASE_URL, ISSUER, LEDGER, NAME, ONE, Situation, answer, with_remote
+from support.situations import BASE_URL, ISSUER, LEDGER, NAME, ONE, Situation, answer
 
 SIGNATURE = f"{LEDGER}.jws"
 DECIDED = DecidedLedger("1" * 40)
 KEYS = ledger_trust()
-
-
-@pytest.fixture
-def shared(tmp_path: Path) -> Situation:
-    return with_remote(tmp_path)
 
 
 def codes(report: Report) -> list[str]:
