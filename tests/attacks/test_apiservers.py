@@ -33,11 +33,6 @@ CODES_BY_STATUS = {
 
 
 @pytest.fixture
-def trusted(tmp_path: Path) -> TlsSettings:
-    return TlsSettings(ca_file=ca_file(tmp_path))
-
-
-@pytest.fixture
 def quickly() -> Iterator[None]:
     begun = time.monotonic()
     yield

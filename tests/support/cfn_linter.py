@@ -1,7 +1,7 @@
 """cfn-lint, which knows the schema of every resource of CloudFormation, as a judge of our templates."""
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cfnlint.rules import RulesCollection
@@ -16,7 +16,7 @@ def findings(template: str) -> tuple[str, ...]:
     return tuple(str(each) for each in found if not each.rule.id.startswith("I"))
 
 
-def _options() -> object:
+def _options() -> Any:
     """As `cfnlint.api.lint_all`, which loads all its rules at each call."""
     from cfnlint.config import ManualArgs  # noqa: PLC0415
     from cfnlint.helpers import REGIONS  # noqa: PLC0415

@@ -5,6 +5,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = (
     "bash",
@@ -88,3 +90,9 @@ def make_checkout(tmp_path: Path) -> Checkout:
     made.calls_file.touch()
     made.fake("python3", FAKE_PYTHON)
     return made
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    """A checkout without an environment."""
+    return make_checkout(tmp_path)

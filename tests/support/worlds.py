@@ -13,6 +13,8 @@ from http.client import HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from support.apiserver import Apiserver, Lever
 from support.captures import RawAnswer, capture
 from support.s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Server
@@ -207,3 +209,10 @@ def running_world(server: S3Server, folder: Path) -> Iterator[World]:
     with ExitStack() as stack:
         first, second = (stack.enter_context(Apiserver(context)) for _ in range(2))
         yield World(folder, (first, second), server)
+
+
+@pytest.fixture
+def world(s3_server: S3Server, tmp_path: Path) -> Iterator[World]:
+    """A world in the test's own folder, on the server of the session."""
+    with running_world(s3_server, tmp_path) as made:
+        yield made

@@ -1,16 +1,8 @@
 """What scripts/debian-packages, scripts/test and .ci/run do, run for real beside fake commands."""
 
-from pathlib import Path
-
 import pytest
 
-from support.checkouts import Checkout, make_checkout
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    return make_checkout(tmp_path)
-
+from support.checkouts import Checkout
 
 # --------------------------------------------------------------------------------------------- debian-packages
 

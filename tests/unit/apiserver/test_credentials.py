@@ -10,9 +10,8 @@ import pytest
 
 from mirror.apiserver.poller import ApiserverPoller
 from mirror.config.settings import AuthSettings, Issuer, TlsSettings
-from mirror.model import Answer, Unusable
 from support.apiserver import Apiserver
-from support.askers import AUDIENCE, ask_one, codes, ignore, issuer, limits
+from support.askers import AUDIENCE, ask_one, codes, ignore, issuer, limits, urls
 from support.endpointslices import FIRST_PAGE, endpoint, endpointslice, listed, slice_list
 from support.kubeconfigs import ca_data, content, kubeconfig
 from support.proxy import Proxy
@@ -24,10 +23,6 @@ pytestmark = pytest.mark.server
 
 def by(path: Path, *apiservers: str, context: str | None = None, tls: TlsSettings | None = None, **more: Any) -> Issuer:
     return issuer(*apiservers, auth=AuthSettings(kubeconfig=path, context=context), tls=tls, **more)
-
-
-def urls(answers: tuple[Answer | Unusable, ...]) -> list[str]:
-    return [each.apiserver for each in answers]
 
 
 def data_of(path: Path) -> str:

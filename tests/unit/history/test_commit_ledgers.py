@@ -17,11 +17,12 @@ from mirror.history.ledger_store import (
     is_pending,
     pending_issuers,
 )
-from mirror.model import CommitId, IssuerUrl, Key, KeyRecord, Ledger, Revocation, Status, key_id, trimmed
+from mirror.model import CommitId, IssuerUrl, Key, Ledger, Status
 from mirror.trust.ledger import write_ledger
 from mirror.trust.ledger_signature import LedgerTrust, SignatureHeader
 from support.fakes import MOMENT, FakeHistory, FakeRemote
 from support.keys import KEYS, RSA_KEYS
+from support.ledger_files import ledger, record
 from support.signers import ledger_trust, signer
 
 ISSUER = IssuerUrl("https://oidc.example.com/cluster/one")
@@ -29,16 +30,6 @@ OTHER = IssuerUrl("https://oidc.example.com/cluster/two")
 PATHS, OTHER_PATHS = repository_paths(ISSUER), repository_paths(OTHER)
 A, B, C = RSA_KEYS[:3]
 OWN, THEIRS = 0, 1
-
-
-def record(key: Key, status: Status = Status.PUBLISHED, generation: int = 1) -> KeyRecord:
-    revocation = Revocation(MOMENT, "stolen") if status is Status.REVOKED else None
-    return trimmed(KeyRecord(key, status, generation, MOMENT, revocation=revocation))
-
-
-def ledger(*entries: Key | KeyRecord, issuer: IssuerUrl = ISSUER) -> Ledger:
-    records = [each if isinstance(each, KeyRecord) else record(each) for each in entries]
-    return Ledger(issuer, tuple(sorted(records, key=lambda each: key_id(each.key))))
 
 
 @dataclass

@@ -24,12 +24,6 @@ GOOD = raw_answer("200 OK", BODY, **HEADERS)
 
 
 @pytest.fixture
-def web() -> Iterator[PublicHttpClient]:
-    with PublicHttpClient() as view:
-        yield view
-
-
-@pytest.fixture
 def host() -> Iterator[Apiserver]:
     with public_host() as server:
         server.pull(lambda connection, _: connection.send(GOOD))
