@@ -12,13 +12,11 @@ A history is of one kind:
     trusted   the remote is trusted; nobody pushes who should not, somebody writes to the bucket
     open      the remote is trusted, and somebody pushes: what is public is what he says, and nothing gets stuck
 
-A few histories by default, the same ones on every machine; `OIDC_MIRROR_HISTORIES=300` searches among so many, anew
-in every run, and shrinks what it finds. That takes minutes, so give it time: `-o timeout=0`. `-s` shows how often each
-rule was taken.
+A few histories in the suite, the same ones on every machine; `make torture ARGS="--only histories --histories 300"`
+searches among so many, anew in every run, and shrinks what it finds. pytest's `-s` shows how often each rule was taken.
 """
 
 import json
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -64,6 +62,7 @@ from support.gits import git
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
 from support.pushers import PUSHER, SIGNATURE, Record, blob, contains, dropped, record, signed_by
 from support.situations import DISCOVERY_KEY, ISSUER, JWKS_KEY, LEDGER, NAME, silent
+from torture.scale import scale, tally
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 RETAIN = timedelta(hours=24)
@@ -742,20 +741,20 @@ def _die() -> None:
     raise Killed
 
 
-FEW_HISTORIES = 4
-HISTORIES = int(os.environ.get("OIDC_MIRROR_HISTORIES", FEW_HISTORIES))
-STEPS = 12 if HISTORIES > FEW_HISTORIES else 6
+SEARCHES = scale().everything
+HISTORIES = scale().histories
+STEPS = 12 if SEARCHES else 6
 RULES = 40
 """How many rules and kinds there are at least; a long run takes each of them."""
 
 SETTINGS = settings(
     max_examples=HISTORIES,
     stateful_step_count=STEPS,
-    derandomize=HISTORIES <= FEW_HISTORIES,
+    derandomize=not SEARCHES,
     database=None,
     deadline=None,
     suppress_health_check=list(HealthCheck),
-    phases=[Phase.generate] if HISTORIES <= FEW_HISTORIES else [Phase.generate, Phase.shrink],
+    phases=[Phase.generate, Phase.shrink] if SEARCHES else [Phase.generate],
 )
 
 
@@ -769,3 +768,4 @@ def test_contract_holds_in_random_histories() -> None:
     if HISTORIES >= 100:
         assert not {what for what in expected if not TAKEN[what]}
         assert len(TAKEN) >= RULES
+    tally("histories", "real git", histories=HISTORIES)

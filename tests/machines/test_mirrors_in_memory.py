@@ -1,12 +1,11 @@
 """Mirrors in memory that die at any moment, lose their disks and race each other: they end as one, whatever happened.
 
 Ledgers are merged by `mirror.trust.merge`, git and the bucket are fakes, so that thousands of histories take minutes:
-`OIDC_MIRROR_MEMORY_HISTORIES=5000` with `-o timeout=0` searches among so many, anew in every run. In signed mode
-somebody without a key pushes too: he adds a key, damages, deletes and replays ledgers, and sets the branch back.
+`make torture ARGS="--only histories --histories 600"` searches among 4800, anew in every run. In signed mode somebody
+without a key pushes too: he adds a key, damages, deletes and replays ledgers, and sets the branch back.
 """
 
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
@@ -31,12 +30,14 @@ from support.keys import EC_KEYS, RSA_KEYS
 from support.ledger_signers import signer
 from support.pushers import SIGNATURE, ledger_body, record
 from support.situations import ISSUER, JWKS_KEY, LEDGER, with_remote
+from torture.scale import scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FEW_HISTORIES = 30
-HISTORIES = int(os.environ.get("OIDC_MIRROR_MEMORY_HISTORIES", FEW_HISTORIES))
+SEARCHES = scale().everything
+HISTORIES = 8 * scale().histories
+"""In memory so many take as long as one with real git."""
 STEADY, STOLEN, NOBODYS = RSA_KEYS[0], EC_KEYS[2], RSA_KEYS[5]
 ROTATING: tuple[Key, ...] = (*RSA_KEYS[1:3], *EC_KEYS[:2])
 MIRRORS = 3
@@ -261,11 +262,11 @@ def live(taken: list[Pass | Push], *, signed: bool) -> None:
 
 SETTINGS = settings(
     max_examples=HISTORIES // 2,
-    derandomize=HISTORIES <= FEW_HISTORIES,
+    derandomize=not SEARCHES,
     database=None,
     deadline=None,
     suppress_health_check=list(HealthCheck),
-    phases=[Phase.generate] if HISTORIES <= FEW_HISTORIES else [Phase.generate, Phase.shrink],
+    phases=[Phase.generate, Phase.shrink] if SEARCHES else [Phase.generate],
 )
 
 

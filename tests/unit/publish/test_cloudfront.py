@@ -1,3 +1,5 @@
+"""Invalidations at CloudFront: what is sent, and each failure as a reason, in time."""
+
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

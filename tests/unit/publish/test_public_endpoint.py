@@ -1,3 +1,5 @@
+"""Anonymous reads of public URLs: what is sent and kept, how much is read, and why a read fails."""
+
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

@@ -1,3 +1,5 @@
+"""The bucket as it works: objects are listed, read, and put only over what was seen."""
+
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
