@@ -416,7 +416,7 @@ def _sample(settings: Settings, keys: LedgerVerifier | None) -> SignatureHeader 
     own = readable_signing_key(settings)
     if own is None or keys is None:
         return None
-    trust = LedgerTrust(settings.name, own, "mirror", keys.keys)
+    trust = LedgerTrust(settings.name, keys.keys, own, "mirror")
     return trust.verify(_SAMPLE, trust.sign(_SAMPLE, _SAMPLE_ISSUER), _SAMPLE_ISSUER)
 
 

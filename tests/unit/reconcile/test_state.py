@@ -72,9 +72,7 @@ def codes(report: Report) -> list[str]:
     ],
     ids=["local", "trusted", "signed", "signed-local", "only-reading"],
 )
-def test_mode_in_a_word(
-    tmp_path: Path, remote: str | None, keys: LedgerTrust | LedgerVerifier | None, mode: str
-) -> None:
+def test_mode_in_a_word(tmp_path: Path, remote: str | None, keys: LedgerVerifier | None, mode: str) -> None:
     """There is no third way: with a key only signed ledgers count."""
     settings = replace(Situation(tmp_path, remote=remote).settings().repository)
     assert mode_of(settings, keys) == mode
