@@ -50,21 +50,21 @@ class VerificationContext:
     """By what ledgers are believed.
 
     `keys` is None where the remote is trusted; `repository` is the name that signatures must have. `decided` are the
-    ledgers that this mirror decided on. `is_first_signing` tells that this pass begins to sign: it still trusts what it
-    finds. `trusts_own_head` tells that the own head counts although this machine does not remember what it decided on:
-    an earlier program wrote it.
+    ledgers that this mirror decided on. With `as_it_is` every ledger that can be read is believed, whoever signed it:
+    in the pass that begins to sign, and where somebody has read the history. With `trusts_own_head` the own head counts
+    although this machine does not remember what it decided on: an earlier program wrote it.
     """
 
     keys: LedgerVerifier | None = None
     repository: str = "oidc-mirror"
     decided: Mapping[IssuerUrl, DecidedLedger] = field(default_factory=dict)
-    is_first_signing: bool = False
+    as_it_is: bool = False
     trusts_own_head: bool = False
 
     @property
     def is_signed(self) -> bool:
         """Whether only signed ledgers count."""
-        return self.keys is not None and not self.is_first_signing
+        return self.keys is not None and not self.as_it_is
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,12 +321,12 @@ class _LedgerReader:
             by_mirror = verdict.role == "mirror"
             lasting = by_mirror or (isinstance(keys, LedgerTrust) and keys.role == "operator")
             return (SignedFile(body, signature or b"", verdict.kid if by_mirror else "") if lasting else None), None
-        is_believed = self._trust.is_first_signing or (is_own and (ours or self._trust.trusts_own_head))
+        is_believed = self._trust.as_it_is or (is_own and (ours or self._trust.trusts_own_head))
         return None, None if is_believed else verdict
 
     def _require_unsigned(self, issuer: IssuerUrl, body: bytes | None, signature: bytes | None) -> None:
         """Make sure that no mirror signs what this one trusts without a look: it would undo what the others decide."""
-        if body is None or signature is None or self._trust.keys is not None or self._trust.is_first_signing:
+        if body is None or signature is None or self._trust.keys is not None or self._trust.as_it_is:
             return
         verdict = verify_ledger(body, signature, issuer=issuer, repository=self._trust.repository, keys={})
         if isinstance(verdict, VerificationFailure) and verdict.code == "unknown_signer":

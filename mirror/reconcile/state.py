@@ -278,7 +278,7 @@ def trust_of(
         return trust
     heads = (history.heads().local, history.heads().remote, before)
     is_first = _is_first_signing(settings, history, local, [head for head in dict.fromkeys(heads) if head is not None])
-    return replace(trust, is_first_signing=is_first, trusts_own_head=local.is_former)
+    return replace(trust, as_it_is=is_first, trusts_own_head=local.is_former)
 
 
 def mode_of(settings: RepositorySettings, keys: LedgerVerifier | None) -> RepositoryMode:

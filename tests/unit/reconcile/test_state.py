@@ -152,8 +152,8 @@ def test_one_pass_trusts_what_it_signs_first(
     known = {"local": history.head or "", "remote": history.tracking or "", "elsewhere": "ab" * 20, "": ""}
     state = LocalState(trusted_head=known[trusted], is_former=is_former)
     settings = Situation(tmp_path).settings()
-    assert trust_of(settings, history, state, KEYS).is_first_signing is is_first
-    assert trust_of(settings, history, state, None).is_first_signing is False
+    assert trust_of(settings, history, state, KEYS).as_it_is is is_first
+    assert trust_of(settings, history, state, None).as_it_is is False
 
 
 def test_first_pass_with_a_key_signs_what_it_trusted(shared: Situation) -> None:
