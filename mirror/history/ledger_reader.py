@@ -305,7 +305,7 @@ class _LedgerReader:
         return _CheckedLedger(read.ledger, signed, damaged=read.damaged)
 
     def _verify(
-        self, issuer: IssuerUrl, body: bytes, signature: bytes | None, *, is_own: bool
+        self, issuer: IssuerUrl, body: bytes, signature: bytes | None, *, is_own: bool = False
     ) -> tuple[SignedFile | None, VerificationFailure | None]:
         """The file where its signature needs no renewal, and why it is not believed where it is not."""
         keys, decided = self._trust.keys, self._trust.decided.get(issuer, _UNDECIDED)
@@ -399,7 +399,7 @@ class _LedgerReader:
             return (), None  # it took too long: what else is believed decides
         wanted = set(parents).difference(*parents.values())  # those that no other one follows
         found: list[Ledger] = []
-        believed = cache(partial(self._past_ledger, issuer, paths))
+        believed = cache(partial(self._past_ledger, issuer))
         for commits in _batches(tuple(parents)):
             names = [f"{commit}:{path}" for commit in commits for path in (paths.ledger, paths.signature)]
             blobs = self._history.blobs(names)
@@ -414,15 +414,16 @@ class _LedgerReader:
                     found.append(ledger)
         return tuple(found), next(iter(parents), None)
 
-    def _past_ledger(
-        self, issuer: IssuerUrl, paths: RepositoryPaths, blob: str | None, signature: bytes | None
-    ) -> Ledger | None:
-        """A file of the past; its signature is looked at first, because somebody may have pushed megabytes."""
+    def _past_ledger(self, issuer: IssuerUrl, blob: str | None, signature: bytes | None) -> Ledger | None:
+        """A file of the past; first of all its signature is looked at: somebody may have pushed megabytes."""
         keys = self._trust.keys if self._trust.is_signed else None
         if blob is None or (keys is not None and not _may_be_ours(keys, issuer, signature)):
             return None
-        text = {paths.ledger: self._history.contents([blob]).get(blob, b"")}
-        return self._check(issuer, paths, text if signature is None else {**text, paths.signature: signature}).ledger
+        body = self._history.contents([blob]).get(blob, b"")
+        if self._verify(issuer, body, signature)[1] is not None:
+            return None
+        read = read_ledger(body, issuer=issuer, already_checked=ALL_THUMBPRINTS)
+        return read.ledger if isinstance(read, LedgerRead) else None
 
 
 def _batches(commits: tuple[CommitId, ...]) -> Iterator[tuple[CommitId, ...]]:
