@@ -24,7 +24,7 @@ from mirror.model import (
     Unusable,
     Version,
 )
-from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier
+from mirror.trust.ledger_signature import LedgerVerifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +259,6 @@ class Ports:
     bucket: Callable[[PublishSettings], Bucket]
     view: PublicEndpoint
     cdn: Cdn
-    ledger_trust: Callable[[], LedgerTrust | LedgerVerifier | None] = lambda: None
+    ledger_trust: Callable[[], LedgerVerifier | None] = lambda: None
     own_token: Callable[[PublishSettings], WebIdentityToken | None] = lambda _: None
     cancel: Callable[[], None] = lambda: None

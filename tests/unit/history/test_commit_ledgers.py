@@ -186,7 +186,7 @@ def test_first_signing_signs_what_was_trusted() -> None:
     mirror.commit(ledger(A))
     body = mirror.file()
     mirror.keys = ledger_trust(OWN)
-    state = load_history(mirror.history, [ISSUER], replace(mirror.trust(), is_first_signing=True))
+    state = load_history(mirror.history, [ISSUER], replace(mirror.trust(), as_it_is=True))
     assert mirror.commit(ledger(A), state=state).made
     assert mirror.file() == body
     assert mirror.signer_of(ledger_trust(OWN))[1] == "mirror"
@@ -198,7 +198,7 @@ def test_first_signing_signs_every_issuer_of_the_configuration() -> None:
     mirror.configured = (ISSUER, OTHER)
     mirror.commit(ledger(A), ledger(B, issuer=OTHER))
     mirror.keys = ledger_trust(OWN)
-    trust = replace(mirror.trust(), is_first_signing=True)
+    trust = replace(mirror.trust(), as_it_is=True)
 
     def reread(issuers: Iterable[IssuerUrl]) -> HistoryState:
         return load_history(mirror.history, issuers, trust)

@@ -243,7 +243,7 @@ def test_signature_of_the_past_stops_nobody() -> None:
 
 def test_first_signing_still_trusts_what_it_finds() -> None:
     """For one pass everything counts, and nothing is lost."""
-    found = read(on_remote(unsigned(A)), replace(SIGNED, is_first_signing=True))
+    found = read(on_remote(unsigned(A)), replace(SIGNED, as_it_is=True))
     assert (found.ledger, found.signed, found.events, found.failures) == (ledger(A), (), (), ())
 
 

@@ -171,7 +171,7 @@ def test_private_half_is_never_printed() -> None:
     for kind in KINDS:
         key = signer(kind)
         secret = json.loads(key.jwk.export_private())["d"]
-        trust = LedgerTrust("prod", key, "mirror", {key.kid: key.public()})
+        trust = LedgerTrust("prod", {key.kid: key.public()}, key, "mirror")
         for text in (repr(key), str(key), f"{trust}", repr(trust), str(key.jwk), repr(key.public())):
             assert secret not in text
         assert not key.public().jwk.has_private
@@ -334,7 +334,7 @@ def test_trust_signs_and_verifies_with_its_own_values() -> None:
     """`LedgerTrust` signs for its repository and role; `LedgerVerifier` believes the same without a private key."""
     operator, own = signer(number=1), signer()
     keys = {key.kid: key.public() for key in (operator, own)}
-    trust = LedgerTrust("prod", operator, "operator", keys)
+    trust = LedgerTrust("prod", keys, operator, "operator")
     header = SignatureHeader("EdDSA", ISSUER, operator.kid, "prod", "operator")
     signature = trust.sign(BODY, ISSUER)
     assert trust.verify(BODY, signature, ISSUER) == header
