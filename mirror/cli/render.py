@@ -111,7 +111,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 MIN_SESSION_SECONDS, MAX_SESSION_SECONDS = 3600, 43_200
 """What IAM takes as a role's longest session (IAM API, CreateRole)."""
 MIN_TOKEN_SECONDS, MAX_TOKEN_SECONDS = 600, 2**32
-"""What an apiserver takes as the life of a token (fact 21; Kubernetes API, TokenRequestSpec)."""
+"""What an apiserver takes as the life of a token (facts.md#21; Kubernetes API, TokenRequestSpec)."""
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # Kubernetes: names of namespaces are RFC 1123 labels
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"  # names of ServiceAccounts are RFC 1123 subdomains

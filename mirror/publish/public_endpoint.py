@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PublicHttpClient", "compare"]
 
-TOTAL_SECONDS = 5.0  # AWS STS gives up after that (fact 27)
+TOTAL_SECONDS = 5.0  # AWS STS gives up after that (facts.md#27)
 # Of the total, for name and TCP, and again for TLS: together less than the deadline, because httpcore leaves the socket
 # of a handshake open when it is cancelled from outside, and closes it when its own time is over.
 CONNECT_SHARE = 0.48

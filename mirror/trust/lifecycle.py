@@ -119,7 +119,7 @@ def clock_skew(observations: Iterable[Observation], now: datetime) -> timedelta 
     return timedelta(seconds=abs(now.timestamp() - median(dates))) if dates else None
 
 
-MOST_KEYS_OF_A_KIND = 100  # AWS answers with an error to a JWKS of more than 100 RSA or 100 EC keys (fact 34)
+MOST_KEYS_OF_A_KIND = 100  # AWS answers with an error to a JWKS of more than 100 RSA or 100 EC keys (facts.md#34)
 MOST_HELD = 32
 
 

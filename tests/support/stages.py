@@ -170,7 +170,7 @@ Act = Callable[[re.Match[str], Direction], None]
 
 
 def discovery_body(issuer: str, keys: tuple[Key, ...]) -> bytes:
-    """The discovery document of an apiserver with these keys (fact 2)."""
+    """The discovery document of an apiserver with these keys (facts.md#2)."""
     document = {
         "issuer": issuer,
         "jwks_uri": f"{issuer}/openid/v1/jwks",

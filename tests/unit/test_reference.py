@@ -131,6 +131,7 @@ def test_links_lead_somewhere(page: str) -> None:
     """Every relative link names a file that is there, and every anchor a heading of its page."""
     text = (FOLDER / page).read_text()
     headings = {f"#{each.strip().lower().replace(' ', '-')}" for each in re.findall(r"^## (.*)$", text, re.MULTILINE)}
+    headings |= {f"#{each}" for each in re.findall(r'<a id="([^"]+)"></a>', text)}
     for target in re.findall(r"\]\(([^)]+)\)", text):
         if target.startswith("#"):
             assert target in headings

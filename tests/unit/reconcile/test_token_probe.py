@@ -95,7 +95,10 @@ def test_unchanged_pass_between_audits_asks_for_nothing_more(cluster: Cluster) -
 
 
 def test_signing_key_that_no_apiserver_shows_fails_the_pass(cluster: Cluster) -> None:
-    """The apiserver signs with a key that it does not publish (fact 9): error, exit 1, told once with the remedy."""
+    """The apiserver signs with a key that it does not publish: error, exit 1, told once with the remedy.
+
+    See facts.md#9.
+    """
     cluster.once()
     cluster.sign(NEW)
     report = cluster.once()

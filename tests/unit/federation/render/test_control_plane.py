@@ -66,7 +66,7 @@ def values(pairs: list[tuple[str, str]], name: str) -> list[str]:
 
 
 def test_flags_are_those_of_the_article_corrected() -> None:
-    """The exact issuer with its slash, our jwks_uri, its own audience, no feature gate (facts 9, 12, 30)."""
+    """The exact issuer with its slash, our jwks_uri, its own audience, no feature gate (facts.md#9, #12, #30)."""
     (found,) = objects("apiserver-flags")
     assert found == [
         f"--service-account-issuer={ISSUER}",
@@ -164,7 +164,7 @@ def rotation(kind: str = "apiserver-flags", form: str | None = None) -> list[Any
 
 
 def test_rotation_verifies_then_signs_then_forgets() -> None:
-    """Facts 10, 22, 23: both keys verify before the new one signs and while the old one's tokens live."""
+    """facts.md#10, #22, #23: both keys verify before the new one signs and while the old one's tokens live."""
     found = list(map(flags, rotation()))
     verifying = [values(each, "service-account-key-file") for each in found]
     signing = [values(each, "service-account-signing-key-file") for each in found]
@@ -269,7 +269,7 @@ def test_controller_manager_signs_with_the_new_key_too() -> None:
 
 
 def test_map_gets_one_file_with_all_keys() -> None:
-    """v1beta3 cannot repeat a name; a file may hold several keys (fact 9), and the comment makes it."""
+    """v1beta3 cannot repeat a name; a file may hold several keys (facts.md#9), and the comment makes it."""
     found = rotation("kubeadm", "v1beta3")
     assert [values(arguments(each), "service-account-key-file") for each in found] == [
         ["/etc/kubernetes/pki/sa-all.pub"],
@@ -289,7 +289,7 @@ def test_file_with_all_keys_is_none_of_its_parts() -> None:
 
 
 def test_former_issuers_stay_accepted_behind_the_new_one() -> None:
-    """Fact 11: the first one signs; the old tokens' audience is the old issuer."""
+    """facts.md#11: the first one signs; the old tokens' audience is the old issuer."""
     plane = ControlPlane(kept_issuers=(DEFAULT,), migration_step=2)
     (found,) = map(flags, objects("apiserver-flags", issuer=MOVED, control_plane=plane))
     assert values(found, "service-account-issuer") == [ISSUER, f"{BASE}/old", DEFAULT]
