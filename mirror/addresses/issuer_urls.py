@@ -227,7 +227,7 @@ _LIKE = 0.8
 
 
 def describe_difference(one: str, other: str) -> str:
-    """In what two texts differ, as the end of a sentence; `one` is the stranger, `other` the configured one."""
+    """In what two texts differ, as the end of a sentence; `one` is the reported text, `other` the configured one."""
     tests = (
         (one.rstrip("/") == other.rstrip("/"), "they differ in the slash at the end alone, which counts"),
         (one.casefold() == other.casefold(), "they differ in upper and lower case alone, which counts"),

@@ -68,7 +68,7 @@ def common_options(function: F) -> F:
             default=None,
             expose_value=False,
             callback=_override,
-            help="What is less important is not logged.",
+            help="The lowest level that is logged.",
         ),
         click.option(
             "--config",

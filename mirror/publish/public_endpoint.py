@@ -222,7 +222,7 @@ _NOT_THERE = "Check that the issuer's path, `publish.prefix` and `publish.base_u
 _WRONG_HOST = "Relying parties follow no redirect: use the host of the bucket's own region in the issuer and base_url."
 _UNREACHABLE = "Check that the public host listens on port 443 and that this machine may reach it (`publish.readback`)."
 _TRUST = (
-    "Serve a certificate that public CAs vouch for; for tests and closed networks name the CA in "
+    "Serve a certificate that a public CA issued; for tests and closed networks name the CA in "
     "`publish.readback.ca_file`."
 )
 _SERVER = "Look at the store or at the CDN in front of it; the next pass looks again."

@@ -17,7 +17,7 @@ Pure: nothing here reads a clock, a file or the network, and nothing is logged; 
 Mirrors whose replicas differ for good write little: a held key that came back stays held, and one that is published
 comes and goes twice in each `retain_removed`. Nothing public changes by it.
 
-Not hearing is not hearing "gone": an apiserver that did not answer, or was not believed, blocks every arrow that
+An unreachable apiserver never removes a key: one that did not answer, or was not believed, blocks every arrow that
 takes a key away. It never blocks an addition.
 
 May the public set of an issuer be empty? Only after `revoke --last`, and only until a key is public again.

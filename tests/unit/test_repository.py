@@ -194,6 +194,18 @@ def test_no_fact_is_cited_without_its_page() -> None:
     assert [each for each in found if each[1]] == []
 
 
+def test_readme_is_short_and_its_pictures_are_there() -> None:
+    """At most 120 lines, a quick start of at most 15, pictures for light and dark pages, a diagram that is both."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120
+    (quick,) = re.findall(r"## Quick start\n.*?```sh\n(.*?)```", text, re.DOTALL)
+    assert len(quick.splitlines()) <= 15
+    pictures = re.findall(r'(?:src|srcset)="([^"]+)"', text)
+    assert sorted({name.rpartition("-")[2] for name in pictures}) == ["dark.png", "light.png"]
+    assert [name for name in pictures if not (ROOT / name).is_file()] == []
+    assert "prefers-color-scheme: dark" in (ROOT / "docs/images/overview.svg").read_text(encoding="utf-8")
+
+
 def test_make_help_lists_every_target() -> None:
     """`make` alone prints each target of the Makefile with a sentence."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
