@@ -2,7 +2,7 @@
 # Paths are relative and each tool is started as a module, so that a checkout may stand anywhere.
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fix reference bench soak torture audit licences sbom dist lock install clean
+.PHONY: help setup demo test lint fix reference bench soak torture audit licences sbom dist pictures lock install clean
 
 python := .venv/bin/python
 
@@ -55,6 +55,9 @@ sbom: setup ## Writes the bill of materials of what is shipped (CycloneDX) to bu
 	@mkdir -p build
 	@$(python) -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
 		--output-file build/sbom.json requirements.lock
+
+pictures: setup ## Takes the pictures of the README anew, with a headless Chromium.
+	@$(python) tests/browser/screenshots.py docs/images
 
 dist: setup ## Builds a release into dist: wheel, sdist, kustomize tree, SBOM, this architecture's image, checksums.
 	@scripts/dist

@@ -201,13 +201,15 @@ def _migrate(request: RenderRequest) -> Iterator[str]:
         case 1:
             yield f"Migration, step 1 of 3: every apiserver accepts {new}. Tokens still name {former[0]}."
             yield "Restart one apiserver after the other. An apiserver refuses tokens of issuers that it does not list."
-            yield (
-                "Go to step 2 (--migration 2) when every apiserver runs with these flags, and"
-                f" `oidc-mirror verify {name}` finds the documents of the new issuer."
-            )
+            yield "Go to step 2 (--migration 2) when every apiserver runs with these flags."
         case 2:
             yield f"Migration, step 2 of 3: tokens name {new}. The former issuer is still accepted."
-            yield "Begin only when step 1 stands on every apiserver. Restart one apiserver after the other."
+            yield "Begin only when every apiserver runs with the flags of step 1."
+            yield (
+                "Take the first apiserver out of its load balancer and restart it: the mirror reads the new issuer's"
+                " documents there. Put it back, and go on with the others, when this command finds them public:"
+            )
+            yield f"  oidc-mirror verify {name}"
             yield (
                 "Then wait until the tokens of the former issuer are gone: the longest expiry that a pod asks for"
                 f" ({request.workload.expiration_seconds} s here). Tokens in Secrets have no expiry; recreate them:"

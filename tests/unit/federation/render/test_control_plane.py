@@ -240,6 +240,7 @@ def test_present_issuer_stays_first_without_a_step() -> None:
     assert objects("kubeadm", control_plane=kept) == objects("kubeadm", control_plane=MIGRATION[0])
     assert "Migration, step 1 of 3" in comments("kubeadm", control_plane=kept)
     assert "--migration 2" in comments("kubeadm", control_plane=kept)
+    assert "oidc-mirror verify syd-prod" in comments("kubeadm", control_plane=MIGRATION[1])
 
 
 def test_discovery_document_names_the_keys_of_its_own_issuer() -> None:
