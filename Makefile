@@ -2,7 +2,7 @@
 # Paths are relative and each tool is started as a module, so that a checkout may stand anywhere.
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint fix reference bench soak torture audit licences sbom lock install clean
+.PHONY: help setup demo test test-unit lint fix reference bench soak torture audit licences sbom dist pictures lock install clean
 
 python := .venv/bin/python
 
@@ -58,6 +58,12 @@ sbom: setup ## Writes the bill of materials of what is shipped (CycloneDX) to bu
 	@mkdir -p build
 	@$(python) -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
 		--output-file build/sbom.json requirements.lock
+
+pictures: setup ## Takes the pictures of the README anew, with a headless Chromium.
+	@$(python) tests/browser/screenshots.py docs/images
+
+dist: setup ## Builds a release into dist: wheel, sdist, kustomize tree, SBOM, this architecture's image, checksums.
+	@scripts/dist
 
 # The other locks are held to the versions of the development lock: what is shipped is what was tested.
 lock: setup ## Makes the lock files from pyproject.toml, keeping versions that fit. Newest ones: ARGS=--upgrade

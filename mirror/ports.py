@@ -48,7 +48,7 @@ class PutStored:
 
 @dataclass(frozen=True, slots=True)
 class PutConflict:
-    """What stands there is neither what was seen before nor what we meant: somebody else wrote (fact 37).
+    """What stands there is neither what was seen before nor what we meant: somebody else wrote (facts.md#37).
 
     `stored` is what stands there now; None when the object that was seen is gone.
     """

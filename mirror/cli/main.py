@@ -97,7 +97,7 @@ def _first_word(args: Sequence[str]) -> int:
     type=click.Choice(LEVELS),
     default="info",
     show_default=True,
-    help="What is less important is not logged.",
+    help="The lowest level that is logged.",
 )
 @click.option(
     "--log-format",

@@ -14,7 +14,7 @@ from mirror.log import LEVELS, LogFormat
 
 F = TypeVar("F", bound=Callable[..., Any])
 _WHOLE_ID = re.compile(r"-[A-Za-z0-9_-]{42}")
-"""A thumbprint (RFC 7638), or a kid of Kubernetes (fact 7), that begins with `-`, as one of 64 does."""
+"""A thumbprint (RFC 7638), or a kid of Kubernetes (facts.md#7), that begins with `-`, as one of 64 does."""
 
 
 class KeyCommand(click.Command):
@@ -68,7 +68,7 @@ def common_options(function: F) -> F:
             default=None,
             expose_value=False,
             callback=_override,
-            help="What is less important is not logged.",
+            help="The lowest level that is logged.",
         ),
         click.option(
             "--config",

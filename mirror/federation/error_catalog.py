@@ -1,4 +1,4 @@
-"""Errors of the clouds' token exchanges: what each means and what to check (facts 27, 28). Pure.
+"""Errors of the clouds' token exchanges: what each means and what to check (facts.md#27, #28). Pure.
 
 The likeliest cause stands first. A pattern means what a text says, not one wording of it: clouds change their words. It
 is held against lower-case text with plain quotes and single spaces. Beside each row stands a public page with the text.

@@ -42,7 +42,7 @@ from mirror.publish.listing import BucketListing, bucket_identity, read_body
 from mirror.publish.publisher import JWKS_SUFFIX, reason_of
 from mirror.reconcile.local_state import apiserver_fingerprint, is_recent
 from mirror.reconcile.state import IssuerPlan, ObservedState, PublishedIssuer, internal_error
-from mirror.reconcile.token_probe import attach_probe_token
+from mirror.reconcile.token_probe import attach_probe_token, check_own_token
 from mirror.report import reason_from
 from mirror.trust.discovery import render
 from mirror.trust.ledger import ALL_THUMBPRINTS
@@ -336,7 +336,8 @@ def _texts(entry: Issuer) -> tuple[IssuerUrl, ...]:
 def plan_issuer(publication: PublishedIssuer, observed: ObservedState, ports: Ports) -> IssuerPlan:
     """Decide for one publication; whatever goes wrong stays with it."""
     try:
-        return attach_probe_token(_plan_publication(publication, observed, ports), observed.now)
+        planned = check_own_token(_plan_publication(publication, observed, ports), observed.now)
+        return attach_probe_token(planned, observed.now)
     except BucketError as error:
         return _undecided(publication, observed, reason_of(error))
     except MirrorError as error:

@@ -397,7 +397,7 @@ def test_answer_without_the_headers_of_an_object_is_an_error(line: Line) -> None
 
 
 def test_foreign_owner_is_named(line: Line) -> None:
-    """A bucket of another account answers 403, and the remedy names the owner that was expected (fact 38)."""
+    """A bucket of another account answers 403, and the remedy names the owner that was expected (facts.md#38)."""
     settings = replace(line.publish, endpoint_url=line.proxy.url, expected_bucket_owner="123456789012")
     bucket = S3Bucket(settings, puts=1)
     line.proxy.faults.append(Fault("GET", answer=error_answer(403, "AccessDenied")))

@@ -73,7 +73,7 @@ def test_faults_of_several_stations_are_told_beside_each_other(world: World) -> 
 
 
 def test_wrong_issuers_are_told_apart(world: World) -> None:
-    """A slash at the end is said to be the only difference; 404 means that the issuer is no https URL (fact 13)."""
+    """A slash at the end is said to be the only difference; 404 means that the issuer is no https URL (facts.md#13)."""
     published(world)
     world.issuer["issuer"] = f"{ISSUER}/"
     world.replicas[1].pull(always(capture("06-issuer-bare-host/anonymous-discovery").raw))

@@ -52,7 +52,7 @@ def test_kubeconfig_behind_a_load_balancer_is_asked_five_times(tmp_path: Path) -
 
 
 def test_kubeconfig_is_read_again_in_every_pass(tmp_path: Path) -> None:
-    """A new token, and a new server, are seen by the next pass (fact 20)."""
+    """A new token, and a new server, are seen by the next pass (facts.md#20)."""
     apiservers = ApiserverPoller(limits())
     with Apiserver() as one, Apiserver() as two:
         for server, token in ((one, "first"), (one, "second"), (two, "third")):

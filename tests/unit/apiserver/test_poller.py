@@ -103,7 +103,10 @@ def test_end_of_the_certificate_is_unknown_where_nobody_was_reached() -> None:
 
 
 def test_one_connection_carries_both_requests(server: Apiserver, trusted: TlsSettings) -> None:
-    """Discovery comes first, the JWKS second, over one connection, with the headers that apiservers need (fact 4)."""
+    """Discovery comes first, the JWKS second, over one connection, with the headers that apiservers need.
+
+    See facts.md#4.
+    """
     ask_one(issuer(server.url, tls=trusted))
     assert [(request.connection, request.method, request.target) for request in server.requests] == [
         (0, "GET", "/.well-known/openid-configuration"),
@@ -126,7 +129,7 @@ def test_load_balancer_is_asked_over_five_connections(server: Apiserver, trusted
 
 
 def test_token_is_sent_and_read_again(server: Apiserver, trusted: TlsSettings, tmp_path: Path) -> None:
-    """The bearer token goes with both requests, and a rotated file is seen by the next pass (fact 20)."""
+    """The bearer token goes with both requests, and a rotated file is seen by the next pass (facts.md#20)."""
     token = tmp_path / "token"
     apiservers = ApiserverPoller(limits())
     for content in ("first", "second"):
@@ -260,7 +263,7 @@ def test_lasting_refusal_is_not_tried_again(server: Apiserver, trusted: TlsSetti
 
 
 def test_jwks_alone_forbidden_names_the_jwks(server: Apiserver, trusted: TlsSettings) -> None:
-    """Discovery readable and JWKS forbidden (fact 16) gives one reason, at the JWKS."""
+    """Discovery readable and JWKS forbidden (facts.md#16) gives one reason, at the JWKS."""
     server.serve(jwks=FORBIDDEN)
     (answer,) = ask_one(issuer(server.url, tls=trusted))
     assert isinstance(answer, Unusable)

@@ -176,7 +176,7 @@ def test_owner_is_compared_by_listing(asked: Asked, proxy: FaultProxy) -> None:
 
 
 def test_configured_owner_goes_with_each_request(asked: Asked, proxy: FaultProxy) -> None:
-    """A bucket that was made anew by somebody else answers 403 (fact 38)."""
+    """A bucket that was made anew by somebody else answers 403 (facts.md#38)."""
     publish = replace(through(proxy, asked.publish), expected_bucket_owner="111122223333")
     asked.aws.bucket(publish)
     asked.aws.may_list(publish, "id/")

@@ -146,7 +146,7 @@ def test_refused_answer_leaves_everything_untouched(
 
 
 def test_foreign_jwks_uri_is_a_note(here: Situation) -> None:
-    """An apiserver's own private `jwks_uri` (fact 12) is told, and ours is published."""
+    """An apiserver's own private `jwks_uri` (facts.md#12) is told, and ours is published."""
     report = here.run("07-no-jwks-uri/")
     assert report.exit_status is ExitStatus.CURRENT
     assert f'"jwks_uri":"{ISSUER}/openid/v1/jwks"'.encode() in (here.public(DISCOVERY_KEY) or b"")

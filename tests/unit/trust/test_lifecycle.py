@@ -330,7 +330,7 @@ def test_suspect_key_is_held_whatever_the_policy() -> None:
 
 @pytest.mark.parametrize("make", [rsa, ec], ids=["RSA", "EC"])
 def test_hundred_and_first_key_of_a_kind_is_held(make: object) -> None:
-    """AWS takes 100 RSA and 100 EC keys (fact 34): what is over waits for an operator."""
+    """AWS takes 100 RSA and 100 EC keys (facts.md#34): what is over waits for an operator."""
     assert callable(make)
     many = [make(f"k{i:03}") for i in range(MOST_KEYS_OF_A_KIND)]
     before = ledger(*(record(key, P) for key in many))

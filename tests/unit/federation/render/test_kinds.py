@@ -72,7 +72,7 @@ def test_cloudformation_linter_would_see_a_wrong_template() -> None:
 
 
 def test_cloudformation_provider_is_the_issuer_without_thumbprint() -> None:
-    """The URL is the issuer's exact text, and nothing is set that AWS finds out itself (fact 29)."""
+    """The URL is the issuer's exact text, and nothing is set that AWS finds out itself (facts.md#29)."""
     template = yaml.safe_load(rendered("iam-provider", "cloudformation"))
     assert template["Resources"]["Provider"]["Properties"] == {"Url": ISSUER, "ClientIdList": ["sts.amazonaws.com"]}
     assert template == json.loads(rendered("iam-provider", "json"))
