@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import venv
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,11 @@ pytestmark = [pytest.mark.s3, pytest.mark.timeout(600)]
 UV = str(Path(sys.executable).with_name("uv"))
 
 
-def run(*command: str | Path, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")} | environ
+def run(
+    *command: str | Path, cwd: Path | None = None, environ: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment |= environ or {}
     words = list(map(str, command))
     return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
@@ -32,7 +36,7 @@ def run(*command: str | Path, cwd: Path | None = None, **environ: str) -> subpro
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("release") / "dist"
     # The image is built and run in test_image.py; here its base is one that nobody has.
-    done = run(PROJECT / "scripts/dist", DIST=str(folder), OIDC_MIRROR_BASE="localhost/no-such-base")
+    done = run(PROJECT / "scripts/dist", environ={"DIST": str(folder), "OIDC_MIRROR_BASE": "localhost/no-such-base"})
     assert done.returncode == 0, done.stderr
     assert "No image: " in done.stderr
     return folder
@@ -45,7 +49,8 @@ def wheel(dist: Path) -> Path:
 
 def test_release_has_every_file_and_its_checksum(dist: Path) -> None:
     """Wheel, sdist, kustomize tree and bill of materials; SHA256SUMS names each with its own sum."""
-    sums = dict(reversed(line.split("  ")) for line in (dist / "SHA256SUMS").read_text().splitlines())
+    lines = (line.split("  ") for line in (dist / "SHA256SUMS").read_text().splitlines())
+    sums = {name: digest for digest, name in lines}
     assert sums == {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in dist.iterdir() if path.name != "SHA256SUMS"
     }
@@ -80,9 +85,11 @@ def test_release_that_needs_an_image_fails_without(tmp_path: Path) -> None:
     """Where the image is demanded its absence is no message alone."""
     done = run(
         PROJECT / "scripts/dist",
-        DIST=str(tmp_path / "dist"),
-        OIDC_MIRROR_BASE="localhost/no-such-base",
-        OIDC_MIRROR_REQUIRE_IMAGE="1",
+        environ={
+            "DIST": str(tmp_path / "dist"),
+            "OIDC_MIRROR_BASE": "localhost/no-such-base",
+            "OIDC_MIRROR_REQUIRE_IMAGE": "1",
+        },
     )
     assert done.returncode == 1
     assert "No image: " in done.stderr
@@ -93,7 +100,7 @@ def make_a_pass(program: Path, world: World) -> None:
     config.write_text(json.dumps(world.config))
     world.show("01-rsa1/anonymous-bound-", "01-rsa1/anonymous-bound-")
     for committed in (True, False):
-        done = run(program, "--config", config, "--once", "--output", "json", **world.environ())
+        done = run(program, "--config", config, "--once", "--output", "json", environ=world.environ())
         assert done.returncode == 0, done.stdout + done.stderr
         assert json.loads(done.stdout)["committed"] is committed
     assert world.public(JWKS_KEY).status == 200
@@ -124,7 +131,7 @@ def test_sdist_installs_itself(dist: Path, tmp_path: Path) -> None:
     with tarfile.open(dist / f"oidc_mirror-{__version__}.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
     source, root = tmp_path / f"oidc_mirror-{__version__}", tmp_path / "root"
-    done = run("make", "--directory", source, "install", DESTDIR=str(root))
+    done = run("make", "--directory", source, "install", environ={"DESTDIR": str(root)})
     assert done.returncode == 0, done.stderr
     program = root / "opt/oidc-mirror/bin/oidc-mirror"
     assert (root / "etc/systemd/system/oidc-mirror.service").exists()
