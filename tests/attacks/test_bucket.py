@@ -335,7 +335,7 @@ def test_body_that_stalls_is_an_error_in_time(line: Line) -> None:
     with pytest.raises(BucketError) as caught:
         line.faulty.get(WANTED.key)
     assert caught.value.code == "ReadTimeout"
-    assert time.monotonic() - began < 2 * READ_SECONDS + 3
+    assert time.monotonic() - began < 20  # far from the 30 s that the store takes each time, on a busy machine too
     assert line.proxy.methods().count("GET") == 2
 
 
