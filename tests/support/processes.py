@@ -52,9 +52,22 @@ def children(of: int | None = None) -> frozenset[int]:
     return frozenset(found)
 
 
+_SERVERS: set[int] = set()
+
+
+@contextlib.contextmanager
+def serving(pid: int) -> Iterator[None]:
+    """A server that its own fixture ends, whatever test happened to need it first: nothing here kills it."""
+    _SERVERS.add(pid)
+    try:
+        yield
+    finally:
+        _SERVERS.discard(pid)
+
+
 def kill_children(kept: frozenset[int]) -> frozenset[int]:
     """Kill every child except `kept`, and all their descendants; gives the children, which nobody has waited for."""
-    found = children() - kept
+    found = children() - kept - _SERVERS
     for pid in found:
         _kill(pid)
     return found

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from mirror.config.settings import PublishSettings, ReadbackSettings
+from support.processes import serving
 from support.tls import ca_file, server_certificate
 
 REGION = "ap-southeast-2"
@@ -160,8 +161,9 @@ def running_ministack(directory: Path) -> Iterator[S3Server]:
             )
     server = S3Server(port, certificates, directory / "access.log")
     try:
-        _wait_until_ready(server, process)
-        yield server
+        with serving(process.pid):
+            _wait_until_ready(server, process)
+            yield server
     finally:
         _end(process)
 
