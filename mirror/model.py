@@ -25,6 +25,8 @@ ETag = NewType("ETag", str)
 CommitId = NewType("CommitId", str)
 """A full git commit id, 40 (or 64) hexadecimal digits."""
 
+ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+"""Storage classes whose objects nobody can GET before they are restored (S3 user guide, "Understanding S3 Glacier")."""
 MEDIA_TYPE_DISCOVERY = "application/json"
 MEDIA_TYPE_JWKS = "application/jwk-set+json"  # RFC 7517, section 8.5.2
 
@@ -319,11 +321,16 @@ class ListedObject:
     etag: ETag
     size_bytes: int
     last_modified: datetime
+    storage_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object as it stands in the bucket; `snapshot` is the metadata of that name, None where there is none."""
+    """One object as it stands in the bucket; `snapshot` is the metadata of that name, None where there is none.
+
+    `altering` are headers and the storage class, each as `Name: value`, that change what clients get and that no object
+    of ours has.
+    """
 
     body: bytes
     etag: ETag
@@ -331,6 +338,7 @@ class StoredObject:
     cache_control: str
     snapshot: str | None
     last_modified: datetime
+    altering: tuple[str, ...] = ()
 
 
 # ------------------------------------------------------------------------------------------------ history

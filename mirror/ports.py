@@ -37,6 +37,7 @@ class StoredHeaders:
     cache_control: str
     snapshot: str | None
     last_modified: datetime
+    altering: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 `to_json` is stable; its JSON Schema is `docs/reference/report.schema.json`.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 
@@ -17,6 +17,7 @@ from mirror.model import (
     Event,
     IssuerName,
     IssuerUrl,
+    KeyId,
     KeyRecord,
     Note,
     Observation,
@@ -25,6 +26,7 @@ from mirror.model import (
     RepositoryMode,
     Status,
     Unusable,
+    key_id,
 )
 
 
@@ -39,14 +41,25 @@ class ExitStatus(IntEnum):
 
 
 class State(StrEnum):
-    """An issuer's state after a pass, the worst first."""
+    """An issuer's state after a pass, the worst first; every output and the exit status are made of it.
+
+    `waiting_for_push`: what was decided is not public, because the git remote must have it first. `unpublished`:
+    nothing of the issuer was ever public.
+    """
 
     FAILED = "failed"
+    WAITING_FOR_PUSH = "waiting_for_push"
+    UNPUBLISHED = "unpublished"
     HELD = "held"
     DEGRADED = "degraded"
     CHANGED = "changed"
     CURRENT = "current"
 
+
+FAILING_STATES = frozenset({State.FAILED, State.WAITING_FOR_PUSH, State.UNPUBLISHED})
+"""States of an issuer that make the exit status 1."""
+PUSH_FAILED = "push.failed"
+FORBIDDEN = "forbidden"
 
 DEGRADING = frozenset({"issuer.emptied", "readback.stale"})
 """Events after which an issuer is not current, though nothing failed yet."""
@@ -95,7 +108,11 @@ class IssuerReport:
 
     `notes` are what relying parties may make of the published keys. `failures` make the exit status 1, `held` make it
     3. `records` is the ledger after the pass; `retain_removed` is how long a retiring key stays. `safe_to_sign_at`
-    is when the public keys may sign, and `look` how the world saw them, where this pass looked.
+    is when the public keys may sign, and `look` how the world saw them, where this pass looked. `expected_apiservers`
+    is how many answers make "every apiserver answered". `blocked_by` is the code of the pass's failure that kept this
+    issuer's changes from being carried out, or the whole issuer from being decided; empty where nothing did. A former
+    issuer that gets no new keys any more need not be public (`must_be_public`). `known_safe` is from when on the keys
+    may sign that were seen in public before this pass.
     """
 
     name: IssuerName
@@ -111,20 +128,51 @@ class IssuerReport:
     held: tuple[Reason, ...] = ()
     safe_to_sign_at: datetime | None = None
     look: PublicReadback | None = None
+    expected_apiservers: int = 0
+    blocked_by: str = ""
+    must_be_public: bool = True
+    known_safe: Mapping[KeyId, datetime] = field(default_factory=dict)
+
+    def key_safe_at(self, record: KeyRecord) -> datetime | None:
+        """From when on a key may sign, as far as this pass tells; None of a key that is not public."""
+        return key_safe_at(record, self.known_safe, self.safe_to_sign_at, self.look)
 
     @property
     def state(self) -> State:
-        """The worst that holds."""
-        if self.all_failures():
+        """The worst that holds. Current means: every key that should be public is, and nothing waits."""
+        if self.all_failures() or self.blocked_by not in ("", PUSH_FAILED):
             return State.FAILED
+        if self.blocked_by:
+            return State.WAITING_FOR_PUSH
         if self.held:
             return State.HELD
-        if any(isinstance(o, Unusable) for o in self.observations):
-            return State.DEGRADED
-        if any(o.effect is Effect.WAITING for o in self.objects):
-            return State.DEGRADED
-        if any(event.name in DEGRADING for event in self.events):
-            return State.DEGRADED
+        is_public = bool(self.objects) or any(record.status in PUBLIC_STATUSES for record in self.records)
+        if self.must_be_public and not is_public:
+            return State.UNPUBLISHED
+        return State.DEGRADED if self._is_degraded() else self._unless_changed()
+
+    @property
+    def rotating(self) -> bool:
+        """Whether a rotation is under way: apiservers show different keys, or a key is on its way out."""
+        return self.replicas_disagree() or any(record.status is Status.RETIRING for record in self.records)
+
+    def replicas_disagree(self) -> bool:
+        """Whether believed apiservers showed different sets of keys."""
+        return len({frozenset(map(key_id, o.keys)) for o in self.observations if isinstance(o, Observed)}) > 1
+
+    def missing_apiservers(self) -> int:
+        """How many of the expected apiservers were not even found."""
+        return max(0, self.expected_apiservers - len(self.observations))
+
+    def _is_degraded(self) -> bool:
+        return (
+            self.missing_apiservers() > 0
+            or any(isinstance(o, Unusable) for o in self.observations)
+            or any(o.effect is Effect.WAITING for o in self.objects)
+            or any(event.name in DEGRADING for event in self.events)
+        )
+
+    def _unless_changed(self) -> State:
         if self.changes or any(o.effect in (Effect.PLANNED, Effect.PUT) for o in self.objects):
             return State.CHANGED
         return State.CURRENT
@@ -133,10 +181,13 @@ class IssuerReport:
         """`failures`, and what apiservers did that somebody must look at: a refused answer, or none usable."""
         found = list(self.failures)
         unusable = [o for o in self.observations if isinstance(o, Unusable)]
-        if len(unusable) == len(self.observations) and (unusable or not self.failures):
+        if len(unusable) == len(self.observations) and (unusable or not (self.failures or self.blocked_by)):
             sentence = "No apiserver of this issuer gave a usable answer; the last good state stays public."
             found.append(Reason("no_usable_apiserver", sentence, "Follow the remedy that is told beside an apiserver."))
-        if any(reason.code not in TRANSIENT_CODES for o in unusable for reason in o.reasons):
+        # A restarting apiserver refuses for a moment what another one takes in this very pass (kube-apiserver loads its
+        # RBAC rules after it begins to listen): the credential is right then.
+        passing = TRANSIENT_CODES | {FORBIDDEN} if len(unusable) < len(self.observations) else TRANSIENT_CODES
+        if any(reason.code not in passing for o in unusable for reason in o.reasons):
             sentence = "An answer of an apiserver was refused; nothing was taken from it."
             found.append(Reason("answer_refused", sentence, "Follow the remedy that is told beside the apiserver."))
         return tuple(found)
@@ -163,11 +214,32 @@ class Report:
     @property
     def exit_status(self) -> ExitStatus:
         """Computed from what happened, never set."""
-        if self.failures or any(issuer.all_failures() for issuer in self.issuers):
-            return ExitStatus.FAILED
-        if any(issuer.held for issuer in self.issuers):
-            return ExitStatus.HELD
-        return ExitStatus.CURRENT
+        return ExitStatus.FAILED if self.failures else exit_status_of(issuer.state for issuer in self.issuers)
+
+
+def exit_status_of(states: Iterable[State]) -> ExitStatus:
+    """What the states of all issuers make of the exit status: 1 comes before 3."""
+    found = frozenset(states)
+    if found & FAILING_STATES:
+        return ExitStatus.FAILED
+    return ExitStatus.HELD if State.HELD in found else ExitStatus.CURRENT
+
+
+def key_safe_at(
+    record: KeyRecord, known: Mapping[KeyId, datetime], seen_now: datetime | None, look: PublicReadback | None
+) -> datetime | None:
+    """From when on a public key may sign: by the first time that it was seen in public, whatever changed since.
+
+    Args:
+        record: The key.
+        known: By earlier looks, of each key that was seen.
+        seen_now: By the last look, for every key that it saw.
+        look: The last look; what is known earlier is void while the world does not see what is meant.
+    """
+    if record.status not in PUBLIC_STATUSES:
+        return None
+    earlier = known.get(key_id(record.key)) if look is None or look.ok else None
+    return min((moment for moment in (earlier, seen_now) if moment is not None), default=None)
 
 
 def followed_by(first: Report, second: Report) -> Report:
@@ -222,6 +294,8 @@ def _issuer(issuer: IssuerReport) -> dict[str, object]:
         "name": issuer.name,
         "issuer": issuer.issuer,
         "state": str(issuer.state),
+        "rotating": issuer.rotating,
+        "expected_apiservers": issuer.expected_apiservers,
         "apiservers": [_observation(o) for o in issuer.observations],
         "keys": [_record(record, issuer) for record in issuer.records],
         "changes": [
@@ -257,7 +331,7 @@ def _observation(observation: Observation) -> dict[str, object]:
 
 def _record(record: KeyRecord, issuer: IssuerReport) -> dict[str, object]:
     leaves = record.missing_since + issuer.retain_removed if record.missing_since else None
-    safe = issuer.safe_to_sign_at if record.status in PUBLIC_STATUSES else None
+    safe = issuer.key_safe_at(record)
     return {
         "kid": record.key.kid,
         "thumbprint": record.key.thumbprint,

@@ -92,6 +92,15 @@ def object_keys(issuer: IssuerUrl, base_url: str, prefix: str) -> tuple[ObjectKe
     return ObjectKey(folder + _DISCOVERY), ObjectKey(folder + _JWKS)
 
 
+def object_key_of(url: str, base_url: str, prefix: str) -> ObjectKey | None:
+    """The key of the object behind any public URL; None where the bucket does not hold it."""
+    if not url.startswith("https://") or set("?#%") & set(url) or not is_inside(IssuerUrl(url), base_url):
+        return None
+    base, place = _canonical_pair(IssuerUrl(url), base_url)
+    parts = [part for part in (prefix, place[len(base) + 1 :]) if part]
+    return ObjectKey("/".join(parts)) if place != base else None
+
+
 def common_folder(keys: Iterable[ObjectKey]) -> str:
     """The longest prefix that ends with a slash (or is empty) and that all keys share (at least one is given)."""
     ordered = sorted(keys)

@@ -163,47 +163,6 @@ def _code_of_name(error: Exception) -> str:
     return "InvalidConfiguration" if _BAD_SETTING.match(name) else name
 
 
-_ADMIN_CREDENTIALS = "Log in to AWS as an administrator of the account (environment, `--profile`, instance role)."
-_ADMIN_NETWORK = (
-    "Check the network, `HTTPS_PROXY`, `AWS_CA_BUNDLE` and `publish.endpoint_url`; then run the command again."
-)
-_ADMIN_REMEDIES: Mapping[str, str] = {
-    "AccessDenied": (
-        "Allow `{action}` to who runs this command, or run it as somebody else (`--profile`, `--role-arn`); the "
-        "mirror's own role needs and has no such right. A service control policy may forbid it too."
-    ),
-    "BucketAlreadyExists": "The name belongs to somebody else in AWS: choose another one (`publish.bucket`).",
-    "BucketAlreadyOwnedByYou": "Somebody made it at the same moment: run the command again.",
-    "ConditionalRequestConflict": "Something else is being changed at this moment: wait a minute and run it again.",
-    "EntityAlreadyExists": "Somebody made it at the same moment: run the command again.",
-    "ConcurrentModification": "Somebody changes it at this moment: run the command again.",
-    "LimitExceeded": "A quota of the account is used up: remove what nobody needs, or ask AWS for more.",
-    "TooManyBuckets": "The account has as many buckets as its quota allows: ask AWS for more.",
-    "NoSuchBucket": "Somebody removed the bucket at this moment: run the command again.",
-    "MalformedPolicy": "AWS refuses the whole policy: look at the statements that are not ours.",
-    "OpenIdIdpCommunicationError": (
-        "AWS reads the issuer's host when a provider is made: make a pass first (`oidc-mirror --once`), and see that "
-        "the world reaches the issuer."
-    ),
-    "PolicyChanged": "Somebody else changes the bucket's policy: see who, and run the command again.",
-    "NoCredentials": _ADMIN_CREDENTIALS,
-    "PartialCredentials": _ADMIN_CREDENTIALS,
-    "CredentialRetrieval": _ADMIN_CREDENTIALS,
-    "ExpiredToken": "The credentials are expired: log in again.",
-    "SsoLoginExpired": "Log in again with `aws sso login`.",
-    "InvalidAccessKeyId": _ADMIN_CREDENTIALS,
-    "SignatureDoesNotMatch": "The secret key does not belong to the access key: correct the credentials.",
-    "ProfileNotFound": "Correct `--profile` or `AWS_PROFILE`, or add the profile to the AWS configuration files.",
-    "MalformedAnswer": "What answered is not AWS: check `AWS_ENDPOINT_URL`, `publish.endpoint_url` and proxies.",
-    "NoSuchHost": _ADMIN_NETWORK,
-    "Unreachable": _ADMIN_NETWORK,
-    "ConnectTimeout": _ADMIN_NETWORK,
-    "ReadTimeout": _ADMIN_NETWORK,
-    "ConnectionClosed": _ADMIN_NETWORK,
-    "Tls": _ADMIN_NETWORK,
-    "CaBundle": "Let `AWS_CA_BUNDLE` name a readable PEM file, or remove it.",
-    "Proxy": "Correct `HTTPS_PROXY`, or set `NO_PROXY`.",
-}
 _ADMIN_OTHER = "Correct what the cause names, and run the command again: what is done already is not done twice."
 
 
@@ -239,20 +198,19 @@ def admin_errors_translated(sentence: str, action: str) -> Iterator[None]:
 
 def admin_error(code: str, sentence: str) -> BucketError:
     """A failure that we found, not the service."""
-    return BucketError(sentence, remedy=_ADMIN_REMEDIES[code], code=code)
+    return BucketError(sentence, remedy=REMEDIES[code].administrator, code=code)
 
 
 def _admin_error(error: Exception, sentence: str, action: str) -> BucketError:
     response = error.response if isinstance(error, boto.ClientError) else {}
     code = code_of(error, response)
-    # Only code and message: other members of an answer hold key ids and the string that was signed.
-    said = f"{stated_code(response)}: {response.get('Error', {}).get('Message', '')}" if response else str(error)
-    if code == "CredentialRetrieval":
-        said = type(error).__name__  # its text may be the output of the operator's own credential_process
-    cause = re.sub(r"//[^/@\s]*@", "//", said).strip().rstrip(":")[:300]
-    return BucketError(
-        sentence, cause=cause, remedy=_ADMIN_REMEDIES.get(code, _ADMIN_OTHER).format(action=action), code=code
-    )
+    remedy = REMEDIES.get(code, _NO_REMEDY).administrator or _ADMIN_OTHER
+    return BucketError(sentence, cause=cause_of(error, response, code), remedy=remedy.format(action=action), code=code)
+
+
+def cloudfront_remedy(code: str, distribution: str) -> str:
+    """What to do about a refused invalidation; empty where there is nothing particular to do."""
+    return REMEDIES.get(code, _NO_REMEDY).cloudfront.format(distribution=distribution)
 
 
 S3_ERRORS = (
@@ -339,7 +297,7 @@ def _remedy(code: str, response: Mapping[str, Any], attempt: S3Operation) -> str
     elif code == "AccessDenied" and "kms:" in str(response.get("Error", {}).get("Message", "")).lower():
         template = REMEDY_KMS
     else:
-        template = REMEDIES.get(code, REMEDY_OTHER if response else REMEDY_NO_ANSWER)
+        template = REMEDIES.get(code, _NO_REMEDY).mirror or (REMEDY_OTHER if response else REMEDY_NO_ANSWER)
     if code == "AccessDenied" and attempt.publish.expected_bucket_owner:
         template += " " + REMEDY_OWNER
     return template.format_map(_words(attempt, region))
@@ -393,6 +351,10 @@ REMEDY_ROLE = (
     "trust policy, and the right `sts:AssumeRole` of who assumes it."
 )
 
+_ADMIN_CREDENTIALS = "Log in to AWS as an administrator of the account (environment, `--profile`, instance role)."
+_ADMIN_NETWORK = (
+    "Check the network, `HTTPS_PROXY`, `AWS_CA_BUNDLE` and `publish.endpoint_url`; then run the command again."
+)
 _AGAIN = "The next pass tries again."
 _SWITCH_OFF = (
     "The store has no conditional writes: set `publish.conditional_writes: false`, and run one mirror only for it."
@@ -406,53 +368,163 @@ _CREDENTIALS_SOURCE = (
     "or the metadata service of the instance."
 )
 
-REMEDIES: Mapping[str, str] = {
-    "AccessDenied": (
-        "Allow `{action}` on `{resource}` to the mirror's own identity (`oidc-mirror render writer-policy`), "
-        "and `s3:ListBucket` on the bucket, without which S3 answers so for an object that does not exist."
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What to do about one code; empty where the general remedy of that column stands.
+
+    `mirror` is for the mirror's own requests, `administrator` for who runs `provision`, `cloudfront` for invalidations.
+    """
+
+    mirror: str = ""
+    administrator: str = ""
+    cloudfront: str = ""
+
+
+REMEDIES: Mapping[str, Remedy] = {
+    "AccessDenied": Remedy(
+        mirror=(
+            "Allow `{action}` on `{resource}` to the mirror's own identity (`oidc-mirror render writer-policy`), "
+            "and `s3:ListBucket` on the bucket, without which S3 answers so for an object that does not exist."
+        ),
+        administrator=(
+            "Allow `{action}` to who runs this command, or run it as somebody else (`--profile`, `--role-arn`); the "
+            "mirror's own role needs and has no such right. A service control policy may forbid it too."
+        ),
+        cloudfront="Allow `cloudfront:CreateInvalidation` on the distribution `{distribution}` to the mirror.",
     ),
-    "NoSuchBucket": "Create the bucket with `oidc-mirror provision bucket`, or correct `publish.bucket`.",
-    "NoSuchKey": "The object is gone; the next pass puts it again.",
-    "PermanentRedirect": "The bucket is in another region than `{region}`: correct `publish.region`.",
-    "BadRequest": "Check `publish.region` and the mirror's credentials.",
-    "NoCredentials": _NO_CREDENTIALS,
-    "PartialCredentials": _NO_CREDENTIALS,
-    "ExpiredToken": "The mirror's AWS credentials are expired: renew them, and let them be refreshed by themselves.",
-    "SsoLoginExpired": "Log in again with `aws sso login`; a mirror that runs unattended needs other credentials.",
-    "CredentialRetrieval": _CREDENTIALS_SOURCE,
-    "InvalidAccessKeyId": "The store does not know the mirror's access key: correct the credentials or the endpoint.",
-    "InvalidIdentityToken": "STS does not accept the mirror's web identity token: check its issuer's provider in IAM.",
-    "SignatureDoesNotMatch": "The secret key does not belong to the access key: correct the mirror's credentials.",
-    "ProfileNotFound": "Correct `{profile_setting}`, or add the profile `{profile}` to the AWS configuration files.",
-    "InvalidConfiguration": (
-        "Correct what the cause names: a variable AWS_* of the environment, the AWS configuration files, "
-        "`publish.endpoint_url` or `publish.bucket`."
+    "NoSuchBucket": Remedy(
+        mirror="Create the bucket with `oidc-mirror provision bucket`, or correct `publish.bucket`.",
+        administrator="Somebody removed the bucket at this moment: run the command again.",
     ),
-    "RequestTimeTooSkewed": "This machine's clock is off by more than 15 minutes: set it, or start an NTP client.",
-    "SlowDown": "The store asks to slow down: lower `limits.puts`. " + _AGAIN,
-    "InternalError": "The store had an error of its own. " + _AGAIN,
-    "ConditionalRequestConflict": "Somebody else wrote the object at the same moment. " + _AGAIN,
-    "PreconditionFailed": _SWITCH_OFF,
-    "NotImplemented": _SWITCH_OFF,
-    "KMS.DisabledException": REMEDY_KMS,
-    "InvalidRequest": "The store does not accept the request: check `publish.endpoint_url` and the bucket's settings.",
-    "NoSuchHost": "The name of {endpoint} does not resolve: check DNS, `publish.endpoint_url` and `publish.region`.",
-    "Unreachable": "{endpoint} does not accept connections: check the network, the firewall and `HTTPS_PROXY`.",
-    "ConnectTimeout": "{endpoint} cannot be reached: check the network, the firewall and `HTTPS_PROXY`.",
-    "ReadTimeout": "{endpoint} did not answer in time. " + _AGAIN,
-    "RequestTimeout": "{endpoint} did not get the request in time. " + _AGAIN,
-    "ConnectionClosed": "{endpoint} closed the connection in the middle. " + _AGAIN,
-    "IncompleteBody": "{endpoint} broke off in the middle of the object. " + _AGAIN,
-    "ChecksumMismatch": "The object was damaged on its way. " + _AGAIN,
-    "MalformedAnswer": "{endpoint} answered something that is not S3: check `publish.endpoint_url` and proxies.",
-    "CaBundle": (
-        "Let `AWS_CA_BUNDLE` (or `ca_bundle` of the AWS configuration files) name a readable PEM file with the CA of "
-        "{endpoint}, or remove it."
+    "NoSuchKey": Remedy(mirror="The object is gone; the next pass puts it again."),
+    "PermanentRedirect": Remedy(mirror="The bucket is in another region than `{region}`: correct `publish.region`."),
+    "BadRequest": Remedy(mirror="Check `publish.region` and the mirror's credentials."),
+    "NoCredentials": Remedy(
+        mirror=_NO_CREDENTIALS,
+        administrator=_ADMIN_CREDENTIALS,
+        cloudfront="Give the mirror AWS credentials that allow `cloudfront:CreateInvalidation`.",
     ),
-    "Tls": "The certificate of {endpoint} is not trusted: point `AWS_CA_BUNDLE` to its CA, or correct the endpoint.",
-    "Proxy": "The proxy of `HTTPS_PROXY` does not work: correct it, or set `NO_PROXY` for the endpoint.",
-    "Cancelled": "It was broken off because the mirror ends. " + _AGAIN,
-    "Unknown": "{endpoint} states no code that S3 has: check `publish.endpoint_url` and proxies.",
-    "TooManyObjects": "Give the mirror a bucket, or a `publish.prefix`, of its own.",
+    "PartialCredentials": Remedy(mirror=_NO_CREDENTIALS, administrator=_ADMIN_CREDENTIALS),
+    "ExpiredToken": Remedy(
+        mirror="The mirror's AWS credentials are expired: renew them, and let them be refreshed by themselves.",
+        administrator="The credentials are expired: log in again.",
+    ),
+    "SsoLoginExpired": Remedy(
+        mirror="Log in again with `aws sso login`; a mirror that runs unattended needs other credentials.",
+        administrator="Log in again with `aws sso login`.",
+    ),
+    "CredentialRetrieval": Remedy(mirror=_CREDENTIALS_SOURCE, administrator=_ADMIN_CREDENTIALS),
+    "InvalidAccessKeyId": Remedy(
+        mirror="The store does not know the mirror's access key: correct the credentials or the endpoint.",
+        administrator=_ADMIN_CREDENTIALS,
+    ),
+    "InvalidIdentityToken": Remedy(
+        mirror=("STS does not accept the mirror's web identity token: check its issuer's provider in IAM.")
+    ),
+    "SignatureDoesNotMatch": Remedy(
+        mirror="The secret key does not belong to the access key: correct the mirror's credentials.",
+        administrator="The secret key does not belong to the access key: correct the credentials.",
+    ),
+    "ProfileNotFound": Remedy(
+        mirror="Correct `{profile_setting}`, or add the profile `{profile}` to the AWS configuration files.",
+        administrator="Correct `--profile` or `AWS_PROFILE`, or add the profile to the AWS configuration files.",
+        cloudfront="Correct `publish.profile`, or add the profile to the AWS configuration files.",
+    ),
+    "InvalidConfiguration": Remedy(
+        mirror=(
+            "Correct what the cause names: a variable AWS_* of the environment, the AWS configuration files, "
+            "`publish.endpoint_url` or `publish.bucket`."
+        )
+    ),
+    "RequestTimeTooSkewed": Remedy(
+        mirror=("This machine's clock is off by more than 15 minutes: set it, or start an NTP client.")
+    ),
+    "SlowDown": Remedy(mirror="The store asks to slow down: lower `limits.puts`. " + _AGAIN),
+    "InternalError": Remedy(mirror="The store had an error of its own. " + _AGAIN),
+    "ConditionalRequestConflict": Remedy(
+        mirror="Somebody else wrote the object at the same moment. " + _AGAIN,
+        administrator="Something else is being changed at this moment: wait a minute and run it again.",
+    ),
+    "PreconditionFailed": Remedy(mirror=_SWITCH_OFF),
+    "NotImplemented": Remedy(mirror=_SWITCH_OFF),
+    "KMS.DisabledException": Remedy(mirror=REMEDY_KMS),
+    "InvalidRequest": Remedy(
+        mirror=("The store does not accept the request: check `publish.endpoint_url` and the bucket's settings.")
+    ),
+    "NoSuchHost": Remedy(
+        mirror="The name of {endpoint} does not resolve: check DNS, `publish.endpoint_url` and `publish.region`.",
+        administrator=_ADMIN_NETWORK,
+    ),
+    "Unreachable": Remedy(
+        mirror="{endpoint} does not accept connections: check the network, the firewall and `HTTPS_PROXY`.",
+        administrator=_ADMIN_NETWORK,
+    ),
+    "ConnectTimeout": Remedy(
+        mirror="{endpoint} cannot be reached: check the network, the firewall and `HTTPS_PROXY`.",
+        administrator=_ADMIN_NETWORK,
+    ),
+    "ReadTimeout": Remedy(mirror="{endpoint} did not answer in time. " + _AGAIN, administrator=_ADMIN_NETWORK),
+    "RequestTimeout": Remedy(mirror="{endpoint} did not get the request in time. " + _AGAIN),
+    "ConnectionClosed": Remedy(
+        mirror="{endpoint} closed the connection in the middle. " + _AGAIN, administrator=_ADMIN_NETWORK
+    ),
+    "IncompleteBody": Remedy(mirror="{endpoint} broke off in the middle of the object. " + _AGAIN),
+    "ChecksumMismatch": Remedy(mirror="The object was damaged on its way. " + _AGAIN),
+    "MalformedAnswer": Remedy(
+        mirror="{endpoint} answered something that is not S3: check `publish.endpoint_url` and proxies.",
+        administrator="What answered is not AWS: check `AWS_ENDPOINT_URL`, `publish.endpoint_url` and proxies.",
+    ),
+    "CaBundle": Remedy(
+        mirror=(
+            "Let `AWS_CA_BUNDLE` (or `ca_bundle` of the AWS configuration files) name a readable PEM file with the CA "
+            "of {endpoint}, or remove it."
+        ),
+        administrator="Let `AWS_CA_BUNDLE` name a readable PEM file, or remove it.",
+    ),
+    "Tls": Remedy(
+        mirror=(
+            "The certificate of {endpoint} is not trusted: point `AWS_CA_BUNDLE` to its CA, or correct the endpoint."
+        ),
+        administrator=_ADMIN_NETWORK,
+    ),
+    "Proxy": Remedy(
+        mirror="The proxy of `HTTPS_PROXY` does not work: correct it, or set `NO_PROXY` for the endpoint.",
+        administrator="Correct `HTTPS_PROXY`, or set `NO_PROXY`.",
+    ),
+    "Cancelled": Remedy(mirror="It was broken off because the mirror ends. " + _AGAIN),
+    "Unknown": Remedy(mirror="{endpoint} states no code that S3 has: check `publish.endpoint_url` and proxies."),
+    "TooManyObjects": Remedy(mirror="Give the mirror a bucket, or a `publish.prefix`, of its own."),
+    "BucketAlreadyExists": Remedy(
+        administrator=("The name belongs to somebody else in AWS: choose another one (`publish.bucket`).")
+    ),
+    "BucketAlreadyOwnedByYou": Remedy(administrator="Somebody made it at the same moment: run the command again."),
+    "EntityAlreadyExists": Remedy(administrator="Somebody made it at the same moment: run the command again."),
+    "ConcurrentModification": Remedy(administrator="Somebody changes it at this moment: run the command again."),
+    "LimitExceeded": Remedy(
+        administrator=("A quota of the account is used up: remove what nobody needs, or ask AWS for more.")
+    ),
+    "TooManyBuckets": Remedy(administrator="The account has as many buckets as its quota allows: ask AWS for more."),
+    "MalformedPolicy": Remedy(
+        administrator=("AWS refuses the whole policy: look at the statements that are not ours.")
+    ),
+    "OpenIdIdpCommunicationError": Remedy(
+        administrator=(
+            "AWS reads the issuer's host when a provider is made: make a pass first (`oidc-mirror --once`), and see "
+            "that the world reaches the issuer."
+        )
+    ),
+    "PolicyChanged": Remedy(
+        administrator=("Somebody else changes the bucket's policy: see who, and run the command again.")
+    ),
+    "NoSuchDistribution": Remedy(
+        cloudfront=(
+            "Correct `publish.cloudfront_distribution`, or the account of `publish.profile` and `publish.role_arn`."
+        )
+    ),
+    "TooManyInvalidationsInProgress": Remedy(
+        cloudfront=("CloudFront takes 3000 paths at once, and is still busy with earlier ones.")
+    ),
 }
 """By code; `AccessDenied` and its like are the store's own, the others name a failure without an answer."""
+_NO_REMEDY = Remedy()

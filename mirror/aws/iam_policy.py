@@ -1,19 +1,15 @@
-"""IAM policies: what the mirror needs, what a policy allows, and merging a statement into others' policies. Pure.
+"""IAM and bucket policies: what the mirror needs, and what a policy lets an anonymous request read. Pure.
 
-Each gives exactly what is needed: no statement has a wildcard in its resources, except where a service has none finer.
-
-What a bucket policy lets the whole world do, judged against the objects that should be public. Pure.
-An approximation of IAM's evaluation that errs to the side of telling: what it cannot judge it says so.
-
-Pure: from "the public URL answers 403" to what in the bucket makes it so.
-The one sentence for all of them is of little help to somebody at three in the morning: S3 itself says no more than
-AccessDenied, whether the object is missing, the policy is, or Block Public Access stands above it.
+Every statement that is made here gives exactly what is needed: no wildcard in its resources, except where a service has
+none finer. Every reader of a policy uses the one evaluator below, which has three answers (`Access`).
 """
 
 import json
+import operator
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 from mirror.addresses import bucket_url, common_folder
@@ -212,38 +208,154 @@ def _demanded(arns: list[str]) -> list[str]:
     return arns
 
 
+# --------------------------------------------------------------------- what an anonymous request may do
+
 _GET = "s3:GetObject"
-_HARMLESS_DENIAL = frozenset({"aws:securetransport", "s3:tlsversion"})
+_TLS_OF_RELYING_PARTIES = "1.2"
+
+_KNOWN_VALUES: Mapping[str, str] = {
+    "aws:securetransport": "true",  # the public URL is https
+    "aws:principaltype": "Anonymous",
+    "aws:userid": "anonymous",
+    "aws:viaawsservice": "false",
+    "s3:tlsversion": _TLS_OF_RELYING_PARTIES,
+}
+"""Condition keys, in lower case, whose value is the same in every anonymous GET over https."""
+
+_ABSENT_KEYS = (
+    "aws:calledvia",
+    "aws:calledviafirst",
+    "aws:calledvialast",
+    "aws:federatedprovider",
+    "aws:multifactorauthage",
+    "aws:multifactorauthpresent",
+    "aws:principalaccount",
+    "aws:principalarn",
+    "aws:principalisawsservice",
+    "aws:principalorgid",
+    "aws:principalorgpaths",
+    "aws:principalservicename",
+    "aws:principalservicenameslist",
+    "aws:principaltag/",
+    "aws:sourceaccount",
+    "aws:sourcearn",
+    "aws:sourceidentity",
+    "aws:sourceorgid",
+    "aws:sourceorgpaths",
+    "aws:sourcevpc",
+    "aws:sourcevpcarn",
+    "aws:sourcevpce",
+    "aws:tokenissuetime",
+    "aws:username",
+    "aws:vpceaccount",
+    "aws:vpceorgid",
+    "aws:vpceorgpaths",
+    "aws:vpcsourceip",
+    "s3:accesspointnetworkorigin",
+    "s3:dataaccesspointaccount",
+    "s3:dataaccesspointarn",
+    "s3:versionid",
+)
+"""Condition keys, in lower case, that no anonymous GET from the internet has; a slash at the end takes any tag.
+
+Source: IAM user guide, "AWS global condition context keys", "Availability" of each; a request through a VPC endpoint is
+none from the internet.
+"""
+
+_NEGATED = re.compile(r"(String|Numeric|Date|Arn)Not|NotIpAddress")
+_ORDER: Mapping[str, Callable[[float, float], bool]] = {
+    "NumericEquals": operator.eq,
+    "NumericNotEquals": operator.ne,
+    "NumericLessThan": operator.lt,
+    "NumericLessThanEquals": operator.le,
+    "NumericGreaterThan": operator.gt,
+    "NumericGreaterThanEquals": operator.ge,
+}
+_TEXT_OPERATORS = re.compile(r"Bool|String(Not)?(Equals(IgnoreCase)?|Like)")
+_WHOLE_WORLD = frozenset({"0.0.0.0/0", "::/0"})
+
+
+class Access(StrEnum):
+    """Whether an anonymous request may read an object, as far as the policy tells."""
+
+    READABLE = "readable by anyone"
+    NOT_READABLE = "not readable"
+    CONDITIONAL = "depends on a condition"
 
 
 @dataclass(frozen=True, slots=True)
-class Grants:
-    """What a policy gives to everybody.
+class ReadAccess:
+    """The answer of a policy about one object.
 
-    `missing` of the wanted keys nobody may read; `denied` are read-protected by a Deny. `wider` are resources beyond
-    the wanted ones that everybody may read, `dangerous` actions beyond reading, each with its resource.
-    `conditional` are statement ids whose Condition this program does not judge.
+    `because` has the names (Sid or `statement N`) of the Deny statements that forbid reading; `conditions` the
+    condition keys on which a conditional answer depends, each with the name of its statement.
     """
 
-    missing: tuple[ObjectKey, ...]
-    denied: tuple[ObjectKey, ...] = ()
-    wider: tuple[str, ...] = ()
-    dangerous: tuple[str, ...] = ()
-    conditional: tuple[str, ...] = ()
+    access: Access
+    because: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class _Statement:
-    name: str
-    allows: bool
-    actions: tuple[str, ...]
-    resources: tuple[str, ...]
-    conditions: frozenset[str]
-    negated: frozenset[str] = field(default_factory=frozenset)
+class PublicAccess:
+    """What a policy gives to everybody, against the objects that everybody should be able to read.
+
+    `objects` has the answer for each of them. `wider` are resources beyond them that everybody may read, `dangerous`
+    actions beyond reading, each with its resource.
+    """
+
+    objects: Mapping[ObjectKey, ReadAccess]
+    wider: tuple[str, ...] = ()
+    dangerous: tuple[str, ...] = ()
+
+    def keys_with(self, access: Access, *, denied: bool = False) -> tuple[ObjectKey, ...]:
+        """The objects with this answer; of those not readable the ones that a Deny forbids, or the others."""
+        return tuple(
+            key for key, each in self.objects.items() if each.access is access and bool(each.because) is denied
+        )
+
+    def conditions(self) -> tuple[str, ...]:
+        """The conditions on which any of the objects depends, none twice."""
+        return tuple(dict.fromkeys(name for each in self.objects.values() for name in each.conditions))
 
 
-def grants(policy: str, bucket: str, desired_keys: Iterable[ObjectKey], partition: str) -> Grants | None:
-    """Judge the text of a policy; None when it is no policy.
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """Whether a statement applies to an anonymous request: yes, no, or only where `conditions` hold."""
+
+    applies: bool
+    conditions: tuple[str, ...] = ()
+
+    @property
+    def is_certain(self) -> bool:
+        return self.applies and not self.conditions
+
+
+_NEVER, _ALWAYS = _Match(applies=False), _Match(applies=True)
+
+
+def parse_statements(policy: str) -> tuple[Statement, ...] | None:
+    """The statements of a policy's text; None when it is no policy that this program understands."""
+    try:
+        listed = json.loads(policy)["Statement"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    statements = listed if isinstance(listed, list) else [listed]
+    return tuple(statements) if all(map(_is_statement, statements)) else None
+
+
+def read_access(policy: str, bucket: str, key: ObjectKey, partition: str) -> ReadAccess | None:
+    """Whether an anonymous GET over https may read one object; None when the text is no policy.
+
+    Only what the policy says: Block Public Access, ACLs and KMS are not part of it.
+    Source: IAM user guide, "Policy evaluation logic".
+    """
+    statements = parse_statements(policy)
+    return None if statements is None else _read_access(statements, f"arn:{partition}:s3:::{bucket}/{key}")
+
+
+def public_access(policy: str, bucket: str, desired_keys: Iterable[ObjectKey], partition: str) -> PublicAccess | None:
+    """What the text of a policy gives to everybody; None when it is no policy.
 
     Args:
         policy: The JSON text (IAM JSON policy elements reference).
@@ -251,86 +363,179 @@ def grants(policy: str, bucket: str, desired_keys: Iterable[ObjectKey], partitio
         desired_keys: The keys that everybody should be able to read.
         partition: The second word of its ARNs: `aws`, or that of China or a government's cloud.
     """
-    statements = _public_statements(policy)
+    statements = parse_statements(policy)
     if statements is None:
         return None
     arns = {key: f"arn:{partition}:s3:::{bucket}/{key}" for key in desired_keys}
-    plain = [each for each in statements if not each.conditions]
-    allowing = [each for each in plain if each.allows]
-    denying = [each for each in statements if not each.allows and not each.conditions <= _HARMLESS_DENIAL]
-    denying += [each for each in plain if not each.allows]
-    names = [each.name for each in statements if each.allows and each.conditions]
-    return Grants(
-        missing=tuple(key for key, arn in arns.items() if not any(_reads(each, arn) for each in allowing)),
-        denied=tuple(key for key, arn in arns.items() if any(_reads(each, arn) for each in denying)),
-        wider=tuple(dict.fromkeys(_wider(allowing, frozenset(arns.values())))),
-        dangerous=tuple(dict.fromkeys(_dangerous(each for each in statements if each.allows))),
-        conditional=tuple(names),
+    given = [each for each in statements if each["Effect"] == "Allow" and _is_for_anyone(each).applies]
+    return PublicAccess(
+        objects={key: _read_access(statements, arn) for key, arn in arns.items()},
+        wider=tuple(dict.fromkeys(_wider(given, frozenset(arns.values())))),
+        dangerous=tuple(dict.fromkeys(_dangerous(given))),
     )
 
 
-def _public_statements(policy: str) -> list[_Statement] | None:
-    """The statements whose principal is everybody."""
-    try:
-        document = json.loads(policy)
-        listed = document["Statement"]
-        entries = listed if isinstance(listed, list) else [listed]
-        return [_read(each, number) for number, each in enumerate(entries, start=1) if _is_public(each)]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
+def public_names(foreign: Iterable[Statement]) -> tuple[str, ...]:
+    """Those statements that give anything to everybody, by Sid or number.
 
-
-def _read(entry: Mapping[str, Any], number: int) -> _Statement:
-    operators = entry.get("Condition") or {}
-    conditions = frozenset(str(key).lower() for keys in operators.values() for key in keys)
-    return _Statement(
-        name=str(entry.get("Sid") or f"statement {number}"),
-        allows=entry.get("Effect") == "Allow",
-        actions=_as_texts(entry.get("Action", entry.get("NotAction"))),
-        resources=_as_texts(entry.get("Resource", entry.get("NotResource"))),
-        conditions=conditions,
-        negated=frozenset({"NotAction", "NotResource"} & entry.keys()),
+    One with a condition that an anonymous request may meet counts too: whether it is narrow enough is for its author
+    to say.
+    """
+    return tuple(
+        _name(each, number)
+        for number, each in enumerate(foreign, start=1)
+        if each["Effect"] == "Allow" and _is_for_anyone(each).applies
     )
 
 
-def _is_public(entry: Mapping[str, Any]) -> bool:
-    if "NotPrincipal" in entry:
-        return True  # everybody but some
-    principal = entry.get("Principal")
+def _read_access(statements: Sequence[Statement], arn: str) -> ReadAccess:
+    """A Deny that applies wins; without any Allow nothing may be read; a condition that cannot be told stays open."""
+    named = [(each, _name(each, number), _matches(each, arn)) for number, each in enumerate(statements, start=1)]
+    denying = [(name, match) for each, name, match in named if each["Effect"] == "Deny" and match.applies]
+    allowing = [(name, match) for each, name, match in named if each["Effect"] == "Allow" and match.applies]
+    if denied := tuple(name for name, match in denying if match.is_certain):
+        return ReadAccess(Access.NOT_READABLE, because=denied)
+    if not allowing:
+        return ReadAccess(Access.NOT_READABLE)
+    is_allowed = any(match.is_certain for _, match in allowing)
+    open_ones = denying if is_allowed else denying + allowing
+    conditions = tuple(f"{key} ({name})" for name, match in open_ones for key in match.conditions)
+    return ReadAccess(Access.CONDITIONAL, conditions=conditions) if conditions else ReadAccess(Access.READABLE)
+
+
+def _matches(statement: Statement, arn: str) -> _Match:
+    """Whether the statement is about an anonymous GET of the object."""
+    if not _covers_action(statement) or not _covers_resource(statement, arn):
+        return _NEVER
+    return _is_for_anyone(statement)
+
+
+def _covers_action(statement: Statement) -> bool:
+    found = any(_matches_pattern(each.lower(), _GET.lower()) for each in _texts(statement, "Action", "NotAction"))
+    return found != ("NotAction" in statement)
+
+
+def _covers_resource(statement: Statement, arn: str) -> bool:
+    found = any(_matches_pattern(each, arn) for each in _texts(statement, "Resource", "NotResource"))
+    return found != ("NotResource" in statement)
+
+
+def _is_for_anyone(statement: Statement) -> _Match:
+    """Whether principal and conditions of the statement take an anonymous request."""
+    if "NotPrincipal" in statement:
+        is_named = not _is_everybody(statement["NotPrincipal"])
+    else:
+        is_named = _is_everybody(statement.get("Principal"))
+    return _met(statement) if is_named else _NEVER
+
+
+def _is_everybody(principal: Any) -> bool:
     return principal == "*" or (isinstance(principal, dict) and "*" in _as_texts(principal.get("AWS")))
 
 
-def _as_texts(value: Any) -> tuple[str, ...]:
-    return tuple(str(each) for each in value) if isinstance(value, list) else (str(value),) if value else ()
+def _met(statement: Statement) -> _Match:
+    """All conditions of a statement together; every one must hold."""
+    open_keys: list[str] = []
+    for condition, keys in (statement.get("Condition") or {}).items():
+        for key, values in keys.items():
+            holds = _holds(condition, key.lower(), _as_texts(values))
+            if holds is False:
+                return _NEVER
+            if holds is None:
+                open_keys.append(key)
+    return _Match(applies=True, conditions=tuple(dict.fromkeys(open_keys))) if open_keys else _ALWAYS
 
 
-def _matches_pattern(pattern: str, text: str, *, ignoring_case: bool = False) -> bool:
-    """IAM's wildcards: `*` is any text, `?` any character."""
-    words = "".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in pattern)
-    return re.fullmatch(words, text, re.DOTALL | (re.IGNORECASE if ignoring_case else 0)) is not None
+def _holds(condition: str, key: str, values: Sequence[str]) -> bool | None:
+    """Whether one condition holds for an anonymous GET over https; None when that depends on who asks, or when.
+
+    Source: IAM user guide, "IAM JSON policy elements: Condition operators", and "Multivalued context keys" for absent
+    keys.
+    """
+    plain = condition.removeprefix("ForAllValues:").removeprefix("ForAnyValue:").removesuffix("IfExists")
+    is_absent = any(key.startswith(each) if each.endswith("/") else key == each for each in _ABSENT_KEYS)
+    value = _KNOWN_VALUES.get(key)
+    if plain == "Null":
+        return None if not is_absent and value is None else ("true" in map(str.lower, values)) == is_absent
+    if is_absent:
+        if condition.startswith("ForAnyValue:"):
+            return False
+        is_lenient = condition.startswith("ForAllValues:") or condition.endswith("IfExists")
+        return is_lenient or _NEGATED.match(plain) is not None
+    if key == "aws:sourceip" and _WHOLE_WORLD & set(values):
+        return _NEGATED.match(plain) is None
+    return None if value is None else _compared(plain, value, values)
 
 
-def _reads(statement: _Statement, arn: str) -> bool:
-    acts = any(_matches_pattern(each, _GET, ignoring_case=True) for each in statement.actions)
-    covers = any(_matches_pattern(each, arn) for each in statement.resources)
-    return (acts != ("NotAction" in statement.negated)) and (covers != ("NotResource" in statement.negated))
+def _compared(condition: str, value: str, values: Sequence[str]) -> bool | None:
+    """A comparison with a value that is known; None for an operator that does not fit it."""
+    if condition in _ORDER:
+        try:
+            found = [_ORDER[condition](float(value), float(each)) for each in values]
+        except ValueError:
+            return None
+        return all(found) if condition == "NumericNotEquals" else any(found)
+    if not _TEXT_OPERATORS.fullmatch(condition):
+        return None
+    if condition == "Bool" or condition.endswith("IgnoreCase"):
+        value, values = value.lower(), [each.lower() for each in values]
+    is_like = condition.endswith("Like")
+    found_any = any(_matches_pattern(each, value) if is_like else each == value for each in values)
+    return found_any != ("Not" in condition)
 
 
-def _wider(allowing: Iterable[_Statement], allowed: frozenset[str]) -> Iterator[str]:
-    for each in allowing:
-        if "NotResource" in each.negated:
-            yield f"everything but {', '.join(each.resources)}"
-        elif any(_matches_pattern(action, _GET, ignoring_case=True) for action in each.actions):
-            yield from (resource for resource in each.resources if resource not in allowed)
-
-
-def _dangerous(allowing: Iterable[_Statement]) -> Iterator[str]:
-    for each in allowing:
-        where = ", ".join(each.resources)
-        if "NotAction" in each.negated:
-            yield f"everything but {', '.join(each.actions)} on {where}"
+def _wider(given: Iterable[Statement], allowed: frozenset[str]) -> Iterator[str]:
+    for each in given:
+        if not _is_for_anyone(each).is_certain or not _covers_action(each):
             continue
-        yield from (f"{action} on {where}" for action in each.actions if action.lower() != _GET.lower())
+        if "NotResource" in each:
+            yield f"everything but {', '.join(_texts(each, 'NotResource'))}"
+        else:
+            yield from (resource for resource in _texts(each, "Resource") if resource not in allowed)
+
+
+def _dangerous(given: Iterable[Statement]) -> Iterator[str]:
+    for each in given:
+        where = ", ".join(_texts(each, "Resource", "NotResource"))
+        if "NotAction" in each:
+            yield f"everything but {', '.join(_texts(each, 'NotAction'))} on {where}"
+            continue
+        yield from (f"{action} on {where}" for action in _texts(each, "Action") if action.lower() != _GET.lower())
+
+
+def _is_statement(entry: Any) -> bool:
+    """Whether this is a statement whose parts have the shapes that IAM's grammar gives them."""
+    if not isinstance(entry, dict) or entry.get("Effect") not in ("Allow", "Deny"):
+        return False
+    conditions = entry.get("Condition") or {}
+    return isinstance(conditions, dict) and all(isinstance(each, dict) for each in conditions.values())
+
+
+def _name(statement: Statement, number: int) -> str:
+    return str(statement.get("Sid") or f"statement {number}")
+
+
+def _texts(statement: Statement, *members: str) -> tuple[str, ...]:
+    return tuple(text for member in members for text in _as_texts(statement.get(member)))
+
+
+def _as_texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, bool):
+        return (str(value).lower(),)  # `true` without quotes is how IAM writes it, too
+    return tuple(text for each in value for text in _as_texts(each)) if isinstance(value, list) else _as_text(value)
+
+
+def _as_text(value: Any) -> tuple[str, ...]:
+    return () if value is None or value == "" else (str(value),)
+
+
+def _matches_pattern(pattern: str, text: str) -> bool:
+    """IAM's wildcards: `*` is any text, `?` one character."""
+    words = "".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in pattern)
+    return re.fullmatch(words, text, re.DOTALL) is not None
+
+
+# ----------------------------------------------------------------------------- our statement beside others
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,15 +549,10 @@ class PolicyDocument:
 
 def read_policy(text: str) -> PolicyDocument | None:
     """The parts of a policy's text; None when it is none that this program understands."""
-    try:
-        policy = json.loads(text)
-        listed = policy["Statement"]
-        statements = listed if isinstance(listed, list) else [listed]
-        if not all(isinstance(each, dict) for each in statements):
-            return None
-        members = {name: value for name, value in policy.items() if name != "Statement"}
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    statements = parse_statements(text)
+    if statements is None:
         return None
+    members = {name: value for name, value in json.loads(text).items() if name != "Statement"}
     ours = tuple(each for each in statements if each.get("Sid") == PUBLIC_SID)
     return PolicyDocument(members, ours, tuple(each for each in statements if each.get("Sid") != PUBLIC_SID))
 
@@ -395,54 +595,55 @@ def opened(current_policy: PolicyDocument) -> frozenset[str]:
     return frozenset().union(*(_as_set(each.get("Resource", [])) for each in current_policy.ours))
 
 
-# ------------------------------------------------------------------------------------- statements of others
-
-
-def public_names(foreign: Iterable[Statement]) -> tuple[str, ...]:
-    """Those statements of others that give anything to everybody, by Sid or number.
-
-    One with a condition counts too: whether it is narrow enough is for its author to say.
-    """
-    return tuple(_named(foreign, lambda each: each.get("Effect") == "Allow" and _is_for_everybody(each)))
-
-
 def denying_names(foreign: Iterable[Statement], arns: Iterable[str]) -> tuple[str, ...]:
-    """Those statements of others that without a condition forbid everybody to read one of `arns`."""
+    """Those statements of others that forbid everybody to read one of `arns`; with the condition, where one decides."""
     wanted = tuple(arns)
-    return tuple(_named(foreign, lambda each: _denies(each, wanted)))
+    found: list[str] = []
+    for number, each in enumerate(foreign, start=1):
+        match = next((match for arn in wanted if (match := _matches(each, arn)).applies), _NEVER)
+        if each["Effect"] == "Deny" and match.applies:
+            under = f" under a condition on {', '.join(match.conditions)}" if match.conditions else ""
+            found.append(_name(each, number) + under)
+    return tuple(found)
 
 
-def _named(statements: Iterable[Statement], chosen: Any) -> Iterator[str]:
-    for number, each in enumerate(statements, start=1):
-        if chosen(each):
-            yield str(each.get("Sid") or f"number {number}")
+# ------------------------------------------------------------------------------------------ Block Public Access
 
 
-def _is_for_everybody(statement: Statement) -> bool:
-    if "NotPrincipal" in statement:
-        return True
-    principal = statement.get("Principal")
-    texts = _listed(principal.get("AWS")) if isinstance(principal, dict) else _listed(principal)
-    return "*" in texts
+@dataclass(frozen=True, slots=True)
+class AccessBlock:
+    """The four switches of S3 Block Public Access, of a bucket or of an account."""
+
+    block_acls: bool = False
+    ignore_acls: bool = False
+    block_policy: bool = False
+    restrict_buckets: bool = False
+
+    @property
+    def forbids_policy(self) -> bool:
+        """Whether a policy that opens objects is refused or has no effect."""
+        return self.block_policy or self.restrict_buckets
+
+    def against_policies(self) -> tuple[str, ...]:
+        """The switches that are on and by which a policy that opens objects is refused or has no effect (fact 41)."""
+        return tuple(name for name in ("BlockPublicPolicy", "RestrictPublicBuckets") if self.switches()[name])
+
+    def words(self) -> str:
+        """What is blocked, for people."""
+        acls = "ACLs open nothing" if self.block_acls and self.ignore_acls else "ACLs may open objects"
+        return f"{acls}, {'no policy can open objects' if self.forbids_policy else 'a policy can open objects'}"
+
+    def switches(self) -> dict[str, bool]:
+        """The four of them as S3 names them (S3 API, PublicAccessBlockConfiguration)."""
+        return {
+            "BlockPublicAcls": self.block_acls,
+            "IgnorePublicAcls": self.ignore_acls,
+            "BlockPublicPolicy": self.block_policy,
+            "RestrictPublicBuckets": self.restrict_buckets,
+        }
 
 
-def _denies(statement: Statement, arns: tuple[str, ...]) -> bool:
-    if statement.get("Effect") != "Deny" or statement.get("Condition") or not _is_for_everybody(statement):
-        return False
-    acts = any(_fits(each.lower(), "s3:getobject") for each in _listed(statement.get("Action")))
-    return acts and any(_fits(pattern, arn) for pattern in _listed(statement.get("Resource")) for arn in arns)
-
-
-def _fits(pattern: str, text: str) -> bool:
-    words = "".join({"*": ".*", "?": "."}.get(each, re.escape(each)) for each in pattern)
-    return re.fullmatch(words, text, re.DOTALL) is not None
-
-
-def _listed(value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    return tuple(map(str, value)) if isinstance(value, list) else (str(value),)
-
+# --------------------------------------------------------------------------------- why the public URL answers 403
 
 FORBIDDEN = "forbidden"
 _POLICY = (
@@ -485,52 +686,24 @@ def explain_forbidden(reason: Reason, openness: AccessSettings, publish: Publish
         return Reason("block_public_access", sentence, _BLOCK.format(blocks=blocks))
     if openness.policy is None:
         return reason
-    if not allows_public_read(openness.policy, publish.bucket, key):
-        kind = "does not let everybody read this object" if openness.policy else "is missing"
-        sentence = f"{reason.sentence} The policy of bucket {publish.bucket} {kind}."
-        return Reason("bucket_policy", sentence, _POLICY)
-    sentence = f"{reason.sentence} The policy of bucket {publish.bucket} would let everybody read it."
-    return Reason(FORBIDDEN, sentence, _ABOVE)
+    return replace(reason, **_explained_by_policy(reason, openness.policy, publish, key))
 
 
-def allows_public_read(policy: str, bucket: str, key: ObjectKey) -> bool:
-    """Whether a bucket policy lets everybody GET the object, as far as its own text tells.
-
-    A statement with a condition, or of the Not… kinds, is not counted as an allowance; a matching Deny without a
-    condition wins. Source: the IAM user guide, "Policy evaluation logic".
-    """
-    try:
-        statements = json.loads(policy)["Statement"]
-    except (ValueError, TypeError, KeyError):
-        return False
-    matching = [each for each in _items(statements) if _lets_everybody_get(each, bucket, key)]
-    return bool(matching) and all(each.get("Effect") == "Allow" for each in matching)
-
-
-def _lets_everybody_get(statement: Any, bucket: str, key: ObjectKey) -> bool:
-    if not isinstance(statement, dict) or statement.get("Condition"):
-        return False
-    return (
-        _is_everybody(statement.get("Principal"))
-        and any(_fits_wildcard(str(text).lower(), "s3:getobject") for text in _items(statement.get("Action")))
-        and any(_covers(str(text), f"{bucket}/{key}") for text in _items(statement.get("Resource")))
-    )
-
-
-def _is_everybody(principal: Any) -> bool:
-    return principal == "*" or (isinstance(principal, dict) and "*" in _items(principal.get("AWS")))
-
-
-def _covers(resource: str, name: str) -> bool:
-    arn, colons, rest = resource.partition(":s3:::")
-    return resource == "*" or (bool(colons) and arn.startswith("arn:aws") and _fits_wildcard(rest, name))
-
-
-def _fits_wildcard(pattern: str, text: str) -> bool:
-    """IAM's wildcards: `*` is any text, `?` one character."""
-    signs = "".join({"*": ".*", "?": "."}.get(sign, re.escape(sign)) for sign in pattern)
-    return re.fullmatch(signs, text, re.DOTALL) is not None
-
-
-def _items(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, list) else (value,) if value else ()
+def _explained_by_policy(reason: Reason, policy: str, publish: PublishSettings, key: ObjectKey) -> dict[str, str]:
+    found = read_access(policy, publish.bucket, key, partition_of(publish.region)) if policy else None
+    code, remedy = "bucket_policy", _POLICY
+    if not policy:
+        what = "is missing"
+    elif found is None:
+        what = "is none that this program understands"
+    elif found.because:
+        what = f"denies everybody to read this object ({', '.join(found.because)})"
+        remedy = "Remove or narrow the Deny statement."
+    elif found.access is Access.NOT_READABLE:
+        what = "does not allow everybody to read this object"
+    elif found.access is Access.CONDITIONAL:
+        what = f"allows reading this object under a condition only: {', '.join(found.conditions)}"
+    else:
+        code, what, remedy = FORBIDDEN, "allows everybody to read it", _ABOVE
+    sentence = f"{reason.sentence} The policy of bucket {publish.bucket} {what}."
+    return {"code": code, "sentence": sentence, "remedy": remedy}

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from mirror.addresses import common_folder
-from mirror.aws.iam_policy import Grants, grants, is_served_by_bucket, partition_of
+from mirror.aws.iam_policy import Access, AccessBlock, PublicAccess, is_served_by_bucket, partition_of, public_access
 from mirror.check.local import is_aws
-from mirror.check.ports import Aws, BucketFacts, BucketOf, Identity, PublicAccessBlock, Unavailable
+from mirror.check.ports import Aws, BucketFacts, BucketOf, Identity, Unavailable
 from mirror.check.result import CheckResult, CheckTarget, Component, counted
 from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
@@ -143,12 +143,8 @@ def _blocks(place: CheckTarget, publish: PublishSettings, facts: BucketFacts, aw
         yield from _block(place, "the account", block, remedy)
 
 
-def _block(place: CheckTarget, whose: str, block: PublicAccessBlock | None, remedy: str) -> Iterator[CheckResult]:
-    names = {
-        "BlockPublicPolicy": block and block.block_policy,
-        "RestrictPublicBuckets": block and block.restrict_buckets,
-    }
-    standing = [name for name, value in names.items() if value]
+def _block(place: CheckTarget, whose: str, block: AccessBlock | None, remedy: str) -> Iterator[CheckResult]:
+    standing = () if block is None else block.against_policies()
     code = f"policy.{whose.removeprefix('the ')}_block"
     if "RestrictPublicBuckets" in standing:
         sentence = f"The public access block of {whose} has {' and '.join(standing)}: the world gets 403."
@@ -170,12 +166,12 @@ def _policy(
     if not text:
         yield _none(place, publish, facts)
         return
-    found = grants(text, publish.bucket, keys, partition_of(publish.region))
+    found = public_access(text, publish.bucket, keys, partition_of(publish.region))
     if found is None:
         yield place.warning("policy.unread", "The bucket policy cannot be understood.", "Look at it by hand.")
         return
     if not is_served_by_bucket(publish):
-        found = replace(found, missing=(), denied=())
+        found = replace(found, objects={})
     yield from _policy_results(place, found, len(keys))
 
 
@@ -189,25 +185,40 @@ def _none(place: CheckTarget, publish: PublishSettings, facts: BucketFacts) -> C
     return place.failed("policy.none", "There is no bucket policy: nobody can read the documents.", _READERS)
 
 
-def _policy_results(place: CheckTarget, grants: Grants, total: int) -> Iterator[CheckResult]:
-    if grants.denied:
-        sentence = f"The bucket policy denies reading to everybody: {_some(grants.denied)}."
+def _policy_results(place: CheckTarget, found: PublicAccess, total: int) -> Iterator[CheckResult]:
+    denied = found.keys_with(Access.NOT_READABLE, denied=True)
+    narrow = found.keys_with(Access.NOT_READABLE)
+    conditional = found.keys_with(Access.CONDITIONAL)
+    if denied:
+        because = dict.fromkeys(name for key in denied for name in found.objects[key].because)
+        sentence = f"The bucket policy denies reading to everybody ({', '.join(because)}): {_some(denied)}."
         yield place.failed("policy.denies", sentence, "Remove or narrow the Deny statement.")
-    if grants.missing:
-        sentence = f"The bucket policy lets not everybody read {counted(len(grants.missing), 'published key')}: "
-        conditions = f" (conditions of {_some(grants.conditional)} are not judged)" if grants.conditional else ""
-        yield place.failed("policy.narrow", f"{sentence}{_some(grants.missing)}{conditions}.", _READERS)
-    if grants.dangerous:
-        sentence = f"The bucket policy lets everybody do more than read: {_some(grants.dangerous)}."
+    if narrow:
+        sentence = f"The bucket policy does not allow everybody to read {counted(len(narrow), 'published key')}"
+        yield place.failed("policy.narrow", f"{sentence}: {_some(narrow)}.", _READERS)
+    if conditional:
+        sentence = (
+            f"Whether everybody may read {counted(len(conditional), 'published key')} depends on a condition of the "
+            f"bucket policy: {_some(found.conditions())}."
+        )
+        remedy = f"Relying parties ask from anywhere: remove the condition. {_READERS}"
+        yield place.warning("policy.conditional", sentence, remedy)
+    if found.dangerous:
+        sentence = f"The bucket policy lets everybody do more than read: {_some(found.dangerous)}."
         yield place.failed(
             "policy.dangerous",
             sentence,
-            f"Take it away at once: who can write the JWKS can be any pod. {_RENDER_BUCKET_POLICY}.",
+            "Take it away at once: anyone who can write the JWKS can add a key, and then be any pod. "
+            f"{_RENDER_BUCKET_POLICY}.",
         )
-    if grants.wider:
-        sentence = f"The bucket policy lets everybody read more than the published keys: {_some(grants.wider)}."
-        yield place.warning("policy.wider", sentence, f"Name exactly the published keys: {_RENDER_BUCKET_POLICY}.")
-    if not (grants.denied or grants.missing or grants.dangerous or grants.wider):
+    if found.wider:
+        sentence = f"The bucket policy lets everybody read more than the published keys: {_some(found.wider)}."
+        remedy = (
+            "Where another configuration publishes them, leave them. Else name exactly the published keys: "
+            "`oidc-mirror provision bucket NAME --remove-unlisted`."
+        )
+        yield place.warning("policy.wider", sentence, remedy)
+    if not (denied or narrow or conditional or found.dangerous or found.wider):
         yield place.ok("policy.exact", f"The bucket policy lets everybody read no more than {counted(total, 'key')}.")
 
 
@@ -275,6 +286,11 @@ def _put(
         sentence = "Whether the mirror may write it shows only at a real write: `conditional_writes` is false."
         return place.note("rights.put_untested", sentence)
     verdict = aws.may_put(publish, key, there)
+    if verdict == "unproven":
+        sentence = "It is not there yet, so whether the mirror may write it is not proven: nothing was written."
+        return place.note("rights.put_unknown", sentence, f"The first pass shows it; {_RENDER_WRITER_POLICY}.")
+    if verdict == "simulated":
+        return place.ok("rights.put", "The mirror may write it (s3:PutObject; by IAM's policy simulator).")
     if verdict == "allowed":
         return place.ok("rights.put", "The mirror may write it (s3:PutObject; asked by a write that cannot succeed).")
     if verdict == "wrote":

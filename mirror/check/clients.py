@@ -1,6 +1,7 @@
 """The real clients of `check`: AWS, the bucket, the git history and this machine. They only read."""
 
 import hashlib
+import re
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,17 +15,10 @@ from botocore.exceptions import ClientError
 
 from mirror.addresses import repository_paths
 from mirror.aws.errors import S3Operation, s3_errors_translated, stated_code
+from mirror.aws.iam_policy import AccessBlock, partition_of
+from mirror.aws.public_access import account_access_block, bucket_access_block, bucket_policy_text, unless_not_set
 from mirror.aws.sessions import session, short_timeouts
-from mirror.check.ports import (
-    BucketFacts,
-    HistoryFacts,
-    Identity,
-    LedgerVerdict,
-    PublicAccessBlock,
-    PutVerdict,
-    SigningState,
-    Unavailable,
-)
+from mirror.check.ports import BucketFacts, HistoryFacts, Identity, LedgerVerdict, PutVerdict, SigningState, Unavailable
 from mirror.config.settings import PublishSettings
 from mirror.config.settings import RepositorySettings as Settings
 from mirror.errors import BucketError, HistoryError, MirrorError, PushRefusedError, RemoteError, UsageError
@@ -155,39 +149,31 @@ def _name(process: Path) -> str:
         return ""
 
 
-NONE_SET = frozenset(
-    {
-        "NoSuchPublicAccessBlockConfiguration",
-        "NoSuchBucketPolicy",
-        "OwnershipControlsNotFoundError",
-        "ServerSideEncryptionConfigurationNotFoundError",
-    }
-)
-"""Codes that mean: there is none."""
-
 _EVERYBODY = ("/AllUsers", "/AuthenticatedUsers")
-_BLOCK_MEMBERS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 
 T = TypeVar("T")
 
 
+Read = Callable[[Any, Mapping[str, Any]], T]
+"""How one setting is read: from boto3's client, with the names of the bucket and its owner."""
+
+
 @dataclass(frozen=True, slots=True)
 class BucketSetting(Generic[T]):
-    """One question: the right that it needs, boto3's call, the reader of its answer, and what "there is none" means.
+    """One setting of a bucket: the right that it needs, and how it is read.
 
-    The reader raises LookupError or ValueError for an answer that is malformed.
+    The reader raises what botocore raises, and LookupError or ValueError for an answer that is malformed.
     """
 
     action: str
-    operation: str
-    read: Callable[[Any], T]
-    empty: T
+    read: Read[T]
 
 
-def block(response: Any) -> PublicAccessBlock | None:
-    """The public access block of a bucket or an account."""
-    members = response["PublicAccessBlockConfiguration"]
-    return PublicAccessBlock(*(bool(members.get(name)) for name in _BLOCK_MEMBERS))
+def _setting(action: str, operation: str, read: Callable[[Any], T], empty: T) -> BucketSetting[T]:
+    """A setting of one answer; `empty` is what "there is none" means."""
+    return BucketSetting(
+        action, lambda client, names: unless_not_set(lambda: read(getattr(client, operation)(**names)), empty)
+    )
 
 
 def _ownership(response: Any) -> str:
@@ -205,16 +191,14 @@ def _encryption(response: Any) -> str:
     return str(rules[0].get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm", ""))
 
 
-ACCESS_BLOCK: BucketSetting[PublicAccessBlock | None] = BucketSetting(
-    "s3:GetBucketPublicAccessBlock", "get_public_access_block", block, None
-)
-POLICY = BucketSetting("s3:GetBucketPolicy", "get_bucket_policy", lambda response: str(response["Policy"]), "")
-OWNERSHIP = BucketSetting("s3:GetBucketOwnershipControls", "get_bucket_ownership_controls", _ownership, "")
-GRANTS: BucketSetting[tuple[str, ...]] = BucketSetting("s3:GetBucketAcl", "get_bucket_acl", _public_grants, ())
-VERSIONING = BucketSetting(
+ACCESS_BLOCK = BucketSetting("s3:GetBucketPublicAccessBlock", bucket_access_block)
+POLICY = BucketSetting("s3:GetBucketPolicy", bucket_policy_text)
+OWNERSHIP = _setting("s3:GetBucketOwnershipControls", "get_bucket_ownership_controls", _ownership, "")
+GRANTS = _setting("s3:GetBucketAcl", "get_bucket_acl", _public_grants, tuple[str, ...]())
+VERSIONING = _setting(
     "s3:GetBucketVersioning", "get_bucket_versioning", lambda response: str(response.get("Status", "")), ""
 )
-ENCRYPTION = BucketSetting("s3:GetEncryptionConfiguration", "get_bucket_encryption", _encryption, "")
+ENCRYPTION = _setting("s3:GetEncryptionConfiguration", "get_bucket_encryption", _encryption, "")
 
 
 _NO_SUCH_ETAG = "0" * 32
@@ -259,15 +243,14 @@ class AwsClient:
                 self._identities[key] = _asked("sts:GetCallerIdentity", _elsewhere(publish, "STS"), ask)
             return self._identities[key]
 
-    def account_block(self, publish: PublishSettings, account: str) -> PublicAccessBlock | Unavailable | None:
+    def account_block(self, publish: PublishSettings, account: str) -> AccessBlock | Unavailable | None:
         """See `mirror.check.ports.Aws`."""
 
-        def ask() -> PublicAccessBlock | None:
+        def ask() -> AccessBlock | None:
             client = session(publish).client("s3control", region_name=publish.region, config=short_timeouts())
-            return block(client.get_public_access_block(AccountId=account))
+            return account_access_block(client, account)
 
-        found = _asked("s3:GetAccountPublicAccessBlock", _elsewhere(publish, "S3 Control"), ask)
-        return None if isinstance(found, Unavailable) and found.code in NONE_SET else found
+        return _asked("s3:GetAccountPublicAccessBlock", _elsewhere(publish, "S3 Control"), ask)
 
     def bucket(self, publish: PublishSettings) -> BucketFacts:
         """See `mirror.check.ports.Aws`; a bucket that cannot be reached is asked no more."""
@@ -282,13 +265,9 @@ class AwsClient:
         encryption = self._ask(publish, ENCRYPTION)
         return BucketFacts(region, access_block, policy, ownership, grants, versioning, encryption)
 
-    def _ask(self, publish: PublishSettings, question: BucketSetting[T]) -> T | Unavailable:
-        def call() -> T:
-            operation = getattr(self._s3(publish).reads, question.operation)
-            return question.read(operation(Bucket=publish.bucket, **_owner(publish)))
-
-        found = _asked(question.action, publish, call)
-        return question.empty if isinstance(found, Unavailable) and found.code in NONE_SET else found
+    def _ask(self, publish: PublishSettings, setting: BucketSetting[T]) -> T | Unavailable:
+        names = {"Bucket": publish.bucket, **_owner(publish)}
+        return _asked(setting.action, publish, lambda: setting.read(self._s3(publish).reads, names))
 
     def belongs_to(self, publish: PublishSettings, account: str, prefix: str) -> bool | Unavailable:
         """See `mirror.check.ports.Aws`; by listing, which a writer may, where it may not look at the bucket itself."""
@@ -312,12 +291,13 @@ class AwsClient:
         Two conditions stop the write, each by itself: an ETag that no object has, and an MD5 of other bytes. A store
         checks the rights first (seen on radosgw). If one ignored both, it would write what stands there already.
         """
-        body = b"oidc-mirror check" if there is None else there.body
+        if there is None:
+            return self._simulated(publish, key)
+        body = there.body
         other = hashlib.md5(body + b" but not these bytes", usedforsecurity=False).digest()
         request: dict[str, Any] = {"ContentMD5": b64encode(other).decode(), "IfMatch": _NO_SUCH_ETAG, "Body": body}
-        if there is not None:
-            request |= {"ContentType": there.content_type, "CacheControl": there.cache_control}
-            request |= {} if there.snapshot is None else {"Metadata": {"snapshot": there.snapshot}}
+        request |= {"ContentType": there.content_type, "CacheControl": there.cache_control}
+        request |= {} if there.snapshot is None else {"Metadata": {"snapshot": there.snapshot}}
 
         def ask() -> PutVerdict:
             try:
@@ -329,6 +309,24 @@ class AwsClient:
             return "wrote"
 
         return _asked("s3:PutObject", publish, ask, key=key)
+
+    def _simulated(self, publish: PublishSettings, key: ObjectKey) -> PutVerdict:
+        """What IAM's policy simulator says, where the mirror may ask it; it knows the identity's policies alone."""
+        who = self.identity(publish)
+        if publish.endpoint_url is not None or isinstance(who, Unavailable):
+            return "unproven"
+
+        def ask() -> bool:
+            client = session(publish).client("iam", region_name=publish.region, config=short_timeouts())
+            arn = f"arn:{partition_of(publish.region)}:s3:::{publish.bucket}/{key}"
+            told = client.simulate_principal_policy(
+                PolicySourceArn=simulated_identity(who.arn), ActionNames=["s3:PutObject"], ResourceArns=[arn]
+            )
+            return bool(told["EvaluationResults"][0]["EvalDecision"] == "allowed")
+
+        allowed = _asked("iam:SimulatePrincipalPolicy", _elsewhere(publish, "IAM"), ask, key=key)
+        # A denial may be wrong: a bucket policy can allow what the identity's own policies do not.
+        return "simulated" if allowed is True else "unproven"
 
     def _region(self, publish: PublishSettings) -> str | Unavailable | None:
         def ask() -> str | None:
@@ -351,6 +349,12 @@ class AwsClient:
     def _s3(self, publish: PublishSettings) -> S3Clients:
         with self._lock:
             return self._clients.setdefault(bucket_identity(publish), S3Clients(publish, connections=8))
+
+
+def simulated_identity(arn: str) -> str:
+    """The role behind a session's ARN; every other ARN as it is (IAM API, SimulatePrincipalPolicy)."""
+    found = re.fullmatch(r"arn:([a-z-]+):sts::([0-9]{12}):assumed-role/([^/]+)/.+", arn)
+    return arn if found is None else f"arn:{found[1]}:iam::{found[2]}:role/{found[3]}"
 
 
 def _asked(action: str, publish: PublishSettings, ask: Callable[[], T], *, key: str = "") -> T | Unavailable:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from mirror.aws.iam_policy import AccessBlock
 from mirror.config.settings import PublishSettings
 from mirror.model import CommitId, ObjectKey, Reason, StoredObject
 from mirror.ports import ApiserverClient, Bucket, PublicEndpoint, WebIdentityToken
@@ -29,16 +30,6 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class PublicAccessBlock:
-    """A public access block; None where the store has none of its own."""
-
-    block_acls: bool
-    ignore_acls: bool
-    block_policy: bool
-    restrict_buckets: bool
-
-
-@dataclass(frozen=True, slots=True)
 class BucketFacts:
     """What a bucket says of itself; each answer may be missing by itself.
 
@@ -47,7 +38,7 @@ class BucketFacts:
     """
 
     region: str | Unavailable | None
-    access_block: PublicAccessBlock | Unavailable | None
+    access_block: AccessBlock | Unavailable | None
     policy: str | Unavailable
     ownership: str | Unavailable
     public_grants: tuple[str, ...] | Unavailable
@@ -55,8 +46,12 @@ class BucketFacts:
     encryption: str | Unavailable
 
 
-PutVerdict = Literal["allowed", "wrote"] | Unavailable
-"""Whether we may write an object; `wrote` when the store ignored every condition that should have stopped it."""
+PutVerdict = Literal["allowed", "simulated", "unproven", "wrote"] | Unavailable
+"""Whether we may write an object.
+
+`simulated` when IAM's policy simulator says so, `unproven` when nothing says it and nothing was tried; `wrote` when the
+store ignored every condition that should have stopped a write.
+"""
 
 
 class Aws(Protocol):
@@ -70,7 +65,7 @@ class Aws(Protocol):
         """`sts:GetCallerIdentity`."""
         ...
 
-    def account_block(self, publish: PublishSettings, account: str) -> PublicAccessBlock | Unavailable | None:
+    def account_block(self, publish: PublishSettings, account: str) -> AccessBlock | Unavailable | None:
         """The public access block of an account."""
         ...
 
@@ -87,7 +82,10 @@ class Aws(Protocol):
         ...
 
     def may_put(self, publish: PublishSettings, key: ObjectKey, there: StoredObject | None) -> PutVerdict:
-        """Whether the object, of which `there` is known, may be written: asked by a write that cannot take effect."""
+        """Whether the object may be written: asked by a write of `there`, what stands there, that cannot take effect.
+
+        Where nothing stands nothing is written, because a store may ignore every condition.
+        """
         ...
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from mirror.addresses import discovery_url, jwks_uri, object_keys
 from mirror.check.ports import BucketOf
 from mirror.check.result import CheckLevel, CheckResult, CheckTarget, Component, counted
-from mirror.model import MEDIA_TYPE_DISCOVERY, Answer, Key, Observed, PublicObject
-from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse
+from mirror.model import MEDIA_TYPE_DISCOVERY, Answer, IssuerName, Key, Observed, PublicObject
+from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse, PublicResult
 from mirror.publish.publisher import compare, explained
 from mirror.reconcile.state import PublishedIssuer
-from mirror.trust.discovery import observe
+from mirror.trust.discovery import observe, other_jwks_uri
 
 SLOW_SECONDS = 2.5  # AWS gives up after 5 (facts.md#27)
 _HIDDEN = frozenset({"forbidden", "not_found"})
@@ -34,6 +34,9 @@ def public(publication: PublishedIssuer, view: PublicEndpoint, bucket: BucketOf)
     expected = _expected(publication)
     looks = [view.get_document(each.url, readback=publish.readback) for each in expected]
     found: list[CheckResult] = []
+    other = _other_layout(publication, looks[0], looks[1])
+    if other is not None:
+        return PublicDocuments((whole.warning("public.takeover", *_before_takeover(other, issuer.name)),))
     for each, look in zip(expected, looks, strict=True):
         place = CheckTarget(Component.PUBLIC, each.url, issuer.name)
         found += (
@@ -46,6 +49,21 @@ def public(publication: PublishedIssuer, view: PublicEndpoint, bucket: BucketOf)
         return PublicDocuments(tuple(found))
     believed = _believed(whole, publication, *bodies)
     return PublicDocuments((*found, *believed.findings), believed.keys)
+
+
+def _other_layout(publication: PublishedIssuer, discovery: PublicResult, jwks: PublicResult) -> str | None:
+    """The JWKS that another tool publishes this issuer's keys at, where nothing of ours stands yet."""
+    if not isinstance(discovery, PublicResponse) or isinstance(jwks, PublicResponse) or jwks.reason.code not in _HIDDEN:
+        return None
+    return other_jwks_uri(discovery.body, jwks_uri(publication.url))
+
+
+def _before_takeover(other: str, name: IssuerName) -> tuple[str, str]:
+    sentence = (
+        f"Another tool publishes this issuer: its discovery document names {other}. The first pass puts nothing in its "
+        "place until somebody adopts it."
+    )
+    return sentence, f"`oidc-mirror adopt {name}` reads the keys there and keeps each of them public for its time."
 
 
 def _expected(publication: PublishedIssuer) -> tuple[PublicObject, PublicObject]:

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import click
 
-from mirror.addresses import jwks_uri, object_keys
+from mirror.addresses import discovery_url, jwks_uri, object_key_of, object_keys
 from mirror.cli.operator_session import (
     KeyDecision,
     OperatorSession,
@@ -39,6 +39,7 @@ from mirror.ports import Ports, PublicResponse
 from mirror.publish.publisher import reason_of
 from mirror.reconcile.state import PublishedIssuer, ValidatedAnswers, validate_answers
 from mirror.report import ExitStatus, Report
+from mirror.trust.discovery import other_jwks_uri
 from mirror.trust.ledger import ALL_THUMBPRINTS
 from mirror.trust.lifecycle import PassContext
 from mirror.trust.operator_actions import (
@@ -54,12 +55,16 @@ from mirror.trust.operator_actions import (
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What one publication would become, or why it cannot be adopted."""
+    """What one publication would become, or why it cannot be adopted.
+
+    `former_jwks` is the URL of the JWKS that the public discovery document names, where that is not ours.
+    """
 
     publication: PublishedIssuer
     observations: tuple[Observation, ...]
     result: Adoption | Reason
     bodies: frozenset[bytes] = frozenset()
+    former_jwks: str | None = None
 
 
 @click.command("adopt")
@@ -199,15 +204,52 @@ def _find(session: OperatorSession, publication: PublishedIssuer, validated: Val
     body = _public_jwks(publication, session.ports)
     if isinstance(body, Reason):
         return _Found(publication, observations, body)
+    discovery = _public_discovery(publication, session.ports)
+    former_jwks = other_jwks_uri(discovery, jwks_uri(publication.url))
+    named = None if former_jwks is None else _named_jwks(publication, former_jwks, session.ports)
+    if isinstance(named, Reason):
+        return _Found(publication, observations, named)
     policy = replace(issuer.keys, revoked=session.revoked(issuer))
     given = PassContext(observations, issuer.expected_answers, session.now, suspects=validated.suspects)
-    bodies = frozenset(each for each in (body, _public_discovery(publication, session.ports)) if each is not None)
-    return _Found(publication, observations, adopt(publication.url, body, policy, given), bodies)
+    bodies = frozenset(each for each in (body, discovery) if each is not None)
+    result = adopt(publication.url, body, policy, given, named_jwks=named)
+    return _Found(publication, observations, result, bodies, former_jwks)
+
+
+def _named_jwks(publication: PublishedIssuer, url: str, ports: Ports) -> bytes | Reason:
+    """The JWKS that relying parties follow now; without it the keys that sign live tokens would be dropped unseen."""
+    publish = publication.issuer.publish
+    if publish.readback.enabled:
+        look = ports.view.get_document(url, readback=publish.readback)
+        if isinstance(look, PublicResponse):
+            return look.body
+        why = f"{look.reason.sentence} {look.reason.remedy}"
+    else:
+        key = object_key_of(url, publish.base_url, publish.prefix)
+        try:
+            stored = None if key is None else ports.bucket(publish).get(key)
+        except BucketError as error:
+            return reason_of(error)
+        if stored is not None:
+            return stored.body
+        why = "It is not in the bucket, and `publish.readback.enabled` is false."
+    sentence = f"The public discovery document names {url} as its keys, and that cannot be read: {why}"
+    remedy = (
+        "Make it readable, or remove the public discovery document if nothing trusts it any more; then adopt again."
+    )
+    return Reason("adopt.jwks_unread", sentence, remedy)
 
 
 def _public_discovery(publication: PublishedIssuer, ports: Ports) -> bytes | None:
-    """The discovery document that is replaced; only remembered, so it is nothing to stop for when it cannot be read."""
+    """The discovery document that is replaced, as the world reads it, else as the bucket has it.
+
+    It may be absent or unreadable for us: then the JWKS at our own place is all that there is.
+    """
     publish = publication.issuer.publish
+    if publish.readback.enabled:
+        look = ports.view.get_document(discovery_url(publication.url), readback=publish.readback)
+        if isinstance(look, PublicResponse):
+            return look.body
     discovery_key, _ = object_keys(publication.url, publish.base_url, publish.prefix)
     try:
         stored = ports.bucket(publish).get(discovery_key)
@@ -237,7 +279,7 @@ def _public_jwks(publication: PublishedIssuer, ports: Ports) -> bytes | Reason |
 
 
 def _decision(found: _Found, adoption: Adoption) -> KeyDecision:
-    return KeyDecision(found.publication, adoption.outcome, replaces=found.bodies)
+    return KeyDecision(found.publication, adoption.outcome, replaces=found.bodies, former_jwks=found.former_jwks)
 
 
 def _lines(found: _Found) -> list[str]:
@@ -255,6 +297,10 @@ def _lines(found: _Found) -> list[str]:
         for t in outcome.transitions
     ]
     summary += [f"  {event.level}: {escaped(event.sentence)}" for event in outcome.events]
+    if found.former_jwks is not None:
+        summary.append(
+            f"  its keys were read from {escaped(found.former_jwks)}, which stays; `status` tells when it may go"
+        )
     summary += [f"  left out [{escaped(each.where)}]: {escaped(each.sentence)}" for each in found.result.left_out]
     return summary
 

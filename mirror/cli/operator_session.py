@@ -238,6 +238,7 @@ class KeyDecision:
     outcome: LedgerUpdate
     stands: Callable[[Ledger], bool] = lambda _: True
     replaces: frozenset[bytes] = field(default_factory=frozenset)
+    former_jwks: str | None = None
 
 
 # -------------------------------------------------------------------------------------------- the question
@@ -303,7 +304,8 @@ def commit(
         }
         bodies = {each.publication.url: each.replaces for each in decisions if each.replaces}
         if bodies:
-            record_adopted(session.settings.state_dir, bodies)
+            former = {d.publication.url: {d.former_jwks: session.now} for d in decisions if d.former_jwks is not None}
+            record_adopted(session.settings.state_dir, bodies, former_jwks=former)
         result = commit_ledgers(
             session.committer(), session.history, changes, message=_message(decisions), now=session.now, push=shared
         )

@@ -59,15 +59,28 @@ def command() -> None:
 
 @command.command("bucket")
 @click.argument("name")
+@click.option(
+    "--remove-unlisted",
+    is_flag=True,
+    help="Close objects that exist and that this configuration does not publish.",
+)
 @provision_options
 @click.pass_context
 def bucket(
-    ctx: click.Context, *, name: str, dry_run: bool, yes: bool, profile: str | None, role_arn: str | None
+    ctx: click.Context,
+    *,
+    name: str,
+    remove_unlisted: bool,
+    dry_run: bool,
+    yes: bool,
+    profile: str | None,
+    role_arn: str | None,
 ) -> None:
     """Make or correct the bucket of the issuer NAME, for all issuers of the configuration that stand in it.
 
     Versioning on; a policy may open objects, ACLs may not; and the policy lets the world read exactly the published
-    documents. Statements of others are kept.
+    documents. Statements of others are kept; so is every object that our statement opened before, for another
+    configuration, as long as it exists: they are listed, and --remove-unlisted closes them.
     """
     from mirror.aws.iam_policy import partition_of  # noqa: PLC0415  `--help` does without
     from mirror.federation.bucket_objects import document_keys, in_same_bucket  # noqa: PLC0415  `--help` does without
@@ -83,9 +96,10 @@ def bucket(
         partition=partition_of(publish.region),
         keys=document_keys(issuers),
         base_urls=tuple({each.publish.base_url for each in issuers}),
+        remove_unlisted=remove_unlisted,
     )
     office = S3Admin(publish, _session(publish, profile, role_arn))
-    seen = office.look()
+    seen = office.look(wanted.keys)
     carry_out(
         ctx,
         plan_bucket(seen, wanted),

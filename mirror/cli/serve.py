@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from types import FrameType
 from typing import NoReturn
 
@@ -53,12 +54,19 @@ def serve(options: Common, load: Callable[[], Settings], output: str) -> int:
 @contextmanager
 def _pages(address: tuple[str, int], daemon: Daemon, passes: PassRunner) -> Iterator[None]:
     from mirror.daemon.metrics import render  # noqa: PLC0415  `http: false` does without
+    from mirror.daemon.status_memory import render_status  # noqa: PLC0415  `http: false` does without
     from mirror.daemon.status_page import Page  # noqa: PLC0415  `http: false` does without
     from mirror.daemon.web import Server, Sources, application, listen  # noqa: PLC0415  `http: false` does without
 
     listener = listen(address)
     page = Page(lambda: passes.pass_history, daemon.health)
-    sources = Sources(daemon.health, daemon.readiness, lambda: render(passes.pass_history), page.render)
+    sources = Sources(
+        daemon.health,
+        daemon.readiness,
+        lambda: render(passes.pass_history),
+        page.render,
+        lambda: render_status(passes.pass_history, datetime.now(UTC)),
+    )
     server = Server(application(sources, listen_host=address[0]), listener)
     server.start()
     try:

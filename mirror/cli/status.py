@@ -9,8 +9,10 @@ import click
 
 from mirror.cli.history import moment
 from mirror.cli.options import common, common_options
+from mirror.cli.text import COLOURS
 from mirror.log import escaped
 from mirror.model import PUBLIC_STATUSES, Reason, Status
+from mirror.reconcile.last_pass import LastPass
 from mirror.status.result import IssuerStatus, ObjectState, PublicKeyStatus, StatusReport, to_json
 
 
@@ -31,7 +33,8 @@ def command(ctx: click.Context, *, name: str | None, output: str) -> None:
     Reads git, the buckets and the public URLs; asks no apiserver and changes nothing.
 
     \b
-    Exit status: 0; 1 when something could not be read; 3 when a change waits for an operator.
+    Exit status: as that of a pass. 1 when the last pass failed, nothing was ever public, or something could not be
+    read; 3 when a change waits for an operator; else 0.
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
     from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
     from mirror.cli.wiring import open_ports  # noqa: PLC0415  `--help` does without
@@ -58,12 +61,13 @@ def lines(report: StatusReport) -> Iterator[str]:
         yield f"{event.level} {event.name}: {escaped(event.sentence)}"
     yield from _orphaned(report)
     yield from _git(report)
+    yield from _last_pass(report.last_pass)
 
 
 def _issuer(issuer: IssuerStatus, now: datetime) -> Iterator[str]:
-    word, colour = _word(issuer)
+    word, colour = str(issuer.state), COLOURS[issuer.state]
     former = "  (former issuer)" if issuer.is_former else ""
-    state = click.style(word, fg=colour, bold=True)
+    state = click.style(word, fg=colour, bold=True) + (" (rotating)" if issuer.rotating else "")
     yield f"{click.style(issuer.name, bold=True)}: {state}  {escaped(issuer.issuer)}{former}"
     if not issuer.keys and not issuer.failures:
         yield "  no keys yet"
@@ -77,17 +81,6 @@ def _issuer(issuer: IssuerStatus, now: datetime) -> Iterator[str]:
         yield from _reason("failed", reason, "red", "  ")
     for reason in issuer.held:
         yield from _reason("held", reason, "yellow", "  ")
-
-
-def _word(issuer: IssuerStatus) -> tuple[str, str]:
-    """How an issuer stands, in one word and its colour, the worst first."""
-    if issuer.failures:
-        return "unread", "red"
-    if issuer.held:
-        return "held", "yellow"
-    if issuer.events or any(each.state is not ObjectState.CURRENT for each in issuer.objects):
-        return "differs", "yellow"
-    return "current", "green"
 
 
 _OBJECTS = {
@@ -139,11 +132,25 @@ def _orphaned(report: StatusReport) -> Iterator[str]:
         return
     yield click.style("Abandoned: public, and of no configured issuer. The mirror deletes nothing; you may:", bold=True)
     for each in report.orphaned:
+        if each.needed_until is not None and each.needed_until > report.now:
+            yield f"  not before {moment(each.needed_until)}, until then relying parties may read it:"
         if each.command:
             yield f"  {escaped(each.s3_url)}"
             yield f"    {shlex.join(each.command)}"
         else:
             yield f"  {escaped(each.url)} (in no bucket of the configuration)"
+
+
+def _last_pass(last: LastPass | None) -> Iterator[str]:
+    if last is None:
+        yield "How the last pass ended is not known: there is no last-pass.json in this machine's state_dir."
+        return
+    for past in last.events:
+        name = f"{past.name}: " if past.name else ""
+        yield f"{moment(past.at)} {past.event.name}  {escaped(name + past.event.sentence)}"
+    for reason in last.failures:
+        yield from _reason("failed", reason, "red", "")
+    yield f"Last pass {moment(last.at)}: exit status {int(last.exit_status)}."
 
 
 def _git(report: StatusReport) -> Iterator[str]:

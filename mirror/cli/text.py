@@ -14,6 +14,8 @@ QUIET_FROM = 20
 
 COLOURS = {
     State.FAILED: "red",
+    State.WAITING_FOR_PUSH: "red",
+    State.UNPUBLISHED: "red",
     State.HELD: "yellow",
     State.DEGRADED: "yellow",
     State.CHANGED: "cyan",
@@ -39,7 +41,8 @@ def lines(report: Report) -> Iterator[str]:
 
 def _issuer(issuer: IssuerReport, *, dry_run: bool) -> Iterator[str]:
     state = click.style(str(issuer.state), fg=COLOURS[issuer.state], bold=True)
-    yield f"{click.style(issuer.name, bold=True)}: {state}  {escaped(issuer.issuer)}"
+    rotating = " (rotating)" if issuer.rotating else ""
+    yield f"{click.style(issuer.name, bold=True)}: {state}{rotating}  {escaped(issuer.issuer)}"
     for observation in issuer.observations:
         if isinstance(observation, Observed):
             yield f"  {escaped(observation.apiserver)} shows {_count(len(observation.keys), 'key')}"

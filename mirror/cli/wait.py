@@ -48,6 +48,7 @@ def command(ctx: click.Context, *, name: str, key: str, timeout: timedelta) -> N
     """
     from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
     from mirror.publish.public_endpoint import PublicHttpClient  # noqa: PLC0415  httpx only when it is needed
+    from mirror.reconcile.local_state import load_local_state  # noqa: PLC0415  `--help` does without
     from mirror.status.wait import AwaitedKey, Clock, KeyWaiter  # noqa: PLC0415  `--help` does without
 
     settings = selected(common(ctx).load(), (name,))
@@ -59,7 +60,8 @@ def command(ctx: click.Context, *, name: str, key: str, timeout: timedelta) -> N
             remedy="Run `oidc-mirror wait` where the public URL can be reached, with read-back enabled.",
         )
     ledger = known_ledgers(settings, (issuer.issuer,))[issuer.issuer]
-    wanted, url = AwaitedKey(issuer.name, issuer.issuer, key, ledger), jwks_uri(issuer.issuer)
+    known_safe = load_local_state(settings.state_dir).of(issuer.issuer).safe_to_sign
+    wanted, url = AwaitedKey(issuer.name, issuer.issuer, key, ledger, known_safe), jwks_uri(issuer.issuer)
     with PublicHttpClient() as web:
         wait = KeyWaiter(wanted, lambda: web.get_document(url, readback=readback), _real_clock(Clock), click.echo)
         ctx.exit(int(ExitStatus.CURRENT if wait.run(timeout) else ExitStatus.FAILED))

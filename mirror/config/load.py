@@ -234,6 +234,7 @@ def to_settings(layers: MergedConfig, base: Path, warnings: tuple[str, ...]) -> 
         limits=_limits(root.limits),
         interval=root.interval,
         max_failures=root.max_failures,
+        fail_on_drift=root.fail_on_drift,
         metrics_file=locate(root.metrics_file),
         http_listen=root.http.listen,
         warnings=warnings,

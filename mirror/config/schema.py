@@ -469,6 +469,9 @@ class Root(Section):
     max_failures: Annotated[int, Field(ge=0, le=1_000_000)] = _key(
         0, description="The daemon leaves after so many failed passes in a row; 0 means never."
     )
+    fail_on_drift: bool = _key(
+        False, description="Exit status 1 for a pass that had to repair somebody else's write, and did."
+    )
     metrics_file: FileName | None = _key(
         None, description="File that gets the metrics after each pass, for the textfile collector."
     )

@@ -165,6 +165,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     interval: timedelta = timedelta(minutes=5)
     max_failures: int = 0
+    fail_on_drift: bool = False
     metrics_file: Path | None = None
     http_listen: tuple[str, int] | None = ("127.0.0.1", 9797)
     warnings: tuple[str, ...] = ()

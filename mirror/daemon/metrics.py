@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from mirror import __version__
 from mirror.daemon.pass_history import RESULTS, IssuerState, PassHistory
 from mirror.model import TRANSIENT_CODES, IssuerName, Observation, Observed, Status
+from mirror.report import State
 
 PREFIX = "oidc_mirror_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -48,6 +49,12 @@ def families(pass_history: PassHistory) -> Iterator[Metric]:
     groups = pass_history.groups()
     yield _succeeded(groups)
     yield _apiservers(groups)
+    yield _counted(
+        "issuer_apiservers_expected",
+        "How many apiservers must answer before a key begins or ends retiring.",
+        {name: float(group[0].report.expected_apiservers) for name, group in groups.items() if group[0].report},
+    )
+    yield from _states(groups)
     yield _certificates(groups)
     yield _counted(
         "issuer_replicas_disagree",
@@ -92,6 +99,21 @@ def _succeeded(groups: Mapping[IssuerName, _Group]) -> Metric:
     return _counted(
         "issuer_last_success_timestamp_seconds", "When a pass last found nothing failed; 0 for never.", oldest
     )
+
+
+def _states(groups: Mapping[IssuerName, _Group]) -> Iterator[Metric]:
+    """One 1 for each entry: the worst of its issuers, as the report, the page and `status` have it."""
+    metric = _gauge("issuer_state", "An issuer's state: 1 for the one that holds.", "issuer", "state")
+    rotating = {}
+    for name, group in groups.items():
+        reports = [each.report for each in group if each.report is not None]
+        if reports:
+            worst = min((report.state for report in reports), key=list(State).index)
+            for state in State:
+                metric.add_metric([name, str(state)], float(state is worst))
+            rotating[name] = float(any(report.rotating for report in reports))
+    yield metric
+    yield _counted("issuer_rotating", "Whether a rotation of keys is under way.", rotating)
 
 
 def _apiservers(groups: Mapping[IssuerName, _Group]) -> Metric:
@@ -145,8 +167,9 @@ def _of_keys(groups: Mapping[IssuerName, _Group]) -> Iterator[Metric]:
         # One kid can be on two records; one of them is public at most, or both change together: the later date counts.
         moments: dict[tuple[bool, str], float] = {}
         for record in records:
-            if record.status is Status.PUBLISHED and state.safe_to_sign_at is not None:
-                _later(moments, (True, record.key.kid), state.safe_to_sign_at)
+            safe_at = state.key_safe_at(record) if record.status is Status.PUBLISHED else None
+            if safe_at is not None:
+                _later(moments, (True, record.key.kid), safe_at)
             if record.missing_since is not None and record.status is Status.RETIRING and state.report is not None:
                 _later(moments, (False, record.key.kid), record.missing_since + state.report.retain_removed)
         for (is_safe, kid), moment in moments.items():

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, KeyId, Observed, Version, key_id
+from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, KeyId, KeyRecord, Observed, Version, key_id
+from mirror.reconcile import last_pass
+from mirror.reconcile.last_pass import LastPass
 from mirror.reconcile.state import PublishedIssuer
-from mirror.report import Effect, ExitStatus, IssuerReport, PublicReadback, Report, State
+from mirror.report import FAILING_STATES, Effect, ExitStatus, IssuerReport, PublicReadback, Report, key_safe_at
 
 RESULTS = {ExitStatus.CURRENT: "current", ExitStatus.FAILED: "failed", ExitStatus.HELD: "held"}
 """How a pass is counted, by the exit status that it would have alone."""
@@ -37,6 +39,11 @@ class IssuerState:
     public: frozenset[KeyId] = frozenset()
     repaired: int = 0
 
+    def key_safe_at(self, record: KeyRecord) -> datetime | None:
+        """From when on a key may sign; None where that is not known, or the key is not public."""
+        state = {} if self.report is None else self.report.known_safe
+        return key_safe_at(record, state, self.safe_to_sign_at, self.look)
+
     def apiserver_keys(self) -> frozenset[KeyId]:
         """Every key that an apiserver showed in the last pass."""
         observations = () if self.report is None else self.report.observations
@@ -44,8 +51,7 @@ class IssuerState:
 
     def replicas_disagree(self) -> bool:
         """Whether believed apiservers showed different sets of keys."""
-        observations = () if self.report is None else self.report.observations
-        return len({frozenset(map(key_id, each.keys)) for each in observations if isinstance(each, Observed)}) > 1
+        return self.report is not None and self.report.replicas_disagree()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,7 @@ class PassHistory:
 
     `passes` counts by result (`RESULTS`); `failed_in_a_row` since the last pass that did not fail. `commits` are the
     newest, newest first. `repaired_before` and `succeeded_before`, by name, were learned by an earlier process.
+    `last_pass` has the events of the last seven days, those of earlier processes included.
     """
 
     issuers: Mapping[IssuerUrl, IssuerState] = field(default_factory=dict)
@@ -65,6 +72,7 @@ class PassHistory:
     commits: tuple[Version, ...] = ()
     repaired_before: Mapping[IssuerName, int] = field(default_factory=dict)
     succeeded_before: Mapping[IssuerName, datetime] = field(default_factory=dict)
+    last_pass: LastPass | None = None
 
     def groups(self) -> Mapping[IssuerName, tuple[IssuerState, ...]]:
         """What is known by entry of the configuration: the issuer itself first, then its former ones."""
@@ -94,32 +102,42 @@ class PassHistory:
         result = RESULTS[report.exit_status]
         return replace(
             self,
-            issuers={url: _after(state, reports.get(url), report.now) for url, state in self.issuers.items()},
+            issuers={url: _after(state, reports.get(url), report) for url, state in self.issuers.items()},
             report=report,
             ended_at=ended_at,
             seconds=seconds,
             passes={**self.passes, result: self.passes.get(result, 0) + 1},
+            last_pass=last_pass.after(self.last_pass, report),
             failed_in_a_row=self.failed_in_a_row + 1 if failed else 0,
             commits=commits,
         )
 
 
-def _after(state: IssuerState, report: IssuerReport | None, now: datetime) -> IssuerState:
+def _after(state: IssuerState, report: IssuerReport | None, whole: Report) -> IssuerState:
+    now = whole.now
     if report is None:  # nothing could be decided in this pass
-        return state
+        blocked_by = next((reason.code for reason in whole.failures), "")
+        return state if not blocked_by or state.report is None else _blocked(state, state.report, blocked_by)
+    if report.blocked_by and not report.records and state.report is not None:
+        return _blocked(state, state.report, report.blocked_by)
     stands = bool(report.objects) and all(each.effect in _STANDING for each in report.objects)
     repaired = sum(each.effect is Effect.PUT and each.action == _REPAIR for each in report.objects)
     public = frozenset(key_id(each.key) for each in report.records if each.status in PUBLIC_STATUSES)
     return replace(
         state,
         report=report,
-        succeeded_at=state.succeeded_at if report.state is State.FAILED else now,
+        succeeded_at=state.succeeded_at if report.state in FAILING_STATES else now,
         look=report.look or state.look,
         looked_at=state.looked_at if report.look is None else now,
         safe_to_sign_at=_safe_to_sign_at(state, report),
         public=public if stands else state.public,
         repaired=state.repaired + repaired,
     )
+
+
+def _blocked(state: IssuerState, last: IssuerReport, blocked_by: str) -> IssuerState:
+    """What is known after a pass that could not even read the ledger: what the last one saw, no longer current."""
+    return replace(state, report=replace(last, blocked_by=blocked_by, changes=(), events=()))
 
 
 def _safe_to_sign_at(state: IssuerState, report: IssuerReport) -> datetime | None:

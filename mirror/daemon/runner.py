@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from threading import Event
 from typing import TYPE_CHECKING
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from mirror.config.settings import Settings
 from mirror.daemon import status_files
 from mirror.daemon.config_watcher import Configuration, aws_digest
-from mirror.errors import MirrorError
+from mirror.errors import HistoryError, MirrorError
 from mirror.log import log_report
 from mirror.model import Reason, Version
 from mirror.ports import Ports
-from mirror.reconcile import local_state
+from mirror.reconcile import last_pass, local_state
 from mirror.reconcile.controller import reconcile
 from mirror.reconcile.state import publications
 from mirror.report import Report, reason_from
@@ -61,7 +61,8 @@ class PassRunner:
         self._opened: _Opened | None = None
         self._stopping = Event()
         settings = configuration.settings
-        self.pass_history = status_files.load_counters(settings).configured(publications(settings))
+        pass_history = status_files.load_counters(settings).configured(publications(settings))
+        self.pass_history = replace(pass_history, last_pass=last_pass.load(settings.state_dir))
         # A daemon that starts looks at everything once: what it shows of the world is then never unknown for an hour.
         with suppress(OSError):
             (settings.state_dir / local_state.VERIFIED_FILE_NAME).unlink()
@@ -117,6 +118,10 @@ class PassRunner:
         pass_history = self.pass_history.configured(publications(settings))
         self.pass_history = pass_history.after(report, ended_at=datetime.now(UTC), seconds=seconds, commits=commits)
         status_files.write_status_files(settings, self.pass_history, self._logger)
+        if not report.issuers and self.pass_history.last_pass is not None:
+            # `reconcile` did not come to its end, and so wrote nothing; what cannot be written is told by every pass.
+            with suppress(HistoryError):
+                last_pass.save(settings.state_dir, self.pass_history.last_pass)
         self._on_report(report)
 
     def _ports(self, settings: Settings) -> Ports:

@@ -111,19 +111,19 @@ def _sentences(record: KeyRecord, state: IssuerState, now: datetime) -> Iterator
         yield f"on no apiserver since {_moment(record.missing_since)}"
         yield f"{word} {_moment(leaves_at)}"
     if record.status is Status.PUBLISHED:
-        yield _safety(state, now)
+        yield _safety(state.key_safe_at(record), now)
     if record.status is Status.HELD:
         yield f"not public; held because: {record.held_because}"
     if record.revocation is not None:
         yield f"revoked {_moment(record.revocation.at)}: {record.revocation.reason}"
 
 
-def _safety(state: IssuerState, now: datetime) -> str:
-    if state.safe_to_sign_at is None:
+def _safety(safe_at: datetime | None, now: datetime) -> str:
+    if safe_at is None:
         return "safe to sign: not known yet"
-    if state.safe_to_sign_at <= now:
-        return f"safe to sign since {_moment(state.safe_to_sign_at)}"
-    return f"do not sign with it before {_moment(state.safe_to_sign_at)}"
+    if safe_at <= now:
+        return f"safe to sign since {_moment(safe_at)}"
+    return f"do not sign with it before {_moment(safe_at)}"
 
 
 def _moment(when: datetime) -> str:
@@ -200,6 +200,8 @@ class IssuerPanel:
 
 MARKS = {
     State.FAILED: "bad",
+    State.WAITING_FOR_PUSH: "bad",
+    State.UNPUBLISHED: "bad",
     State.HELD: "held",
     State.DEGRADED: "warn",
     State.CHANGED: "good",
@@ -254,8 +256,17 @@ def _sentence(state: IssuerState, report: IssuerReport) -> str:
             return "Something failed, and what is public is not what was meant."
         case State.FAILED:
             return "Something failed; the last good state stays public."
+        case State.WAITING_FOR_PUSH:
+            return "What was decided is not public: the git remote must have it first, and did not take it."
+        case State.UNPUBLISHED:
+            return "Nothing of this issuer was ever public, so no token of this cluster is accepted anywhere."
         case State.HELD:
             return f"{_count(len(report.held), 'change')} waiting for an operator; what is public stays as it is."
+        case State.DEGRADED if report.missing_apiservers():
+            found = len(report.observations)
+            return (
+                f"Mirrored, but only {found} of {_count(report.expected_apiservers, 'expected apiserver')} were found."
+            )
         case State.DEGRADED if unusable:
             return f"Mirrored, but {unusable} of {_count(len(report.observations), 'apiserver')} gave no usable answer."
         case State.DEGRADED if not any(each.status in PUBLIC_STATUSES for each in report.records):
@@ -376,6 +387,8 @@ def _headline(pass_history: PassHistory, every: tuple[IssuerPanel, ...], health:
         return "bad", "The last pass failed"
     words = {
         State.FAILED: "failed",
+        State.WAITING_FOR_PUSH: "waiting for the git remote",
+        State.UNPUBLISHED: "never published",
         State.HELD: "waiting for an operator",
         State.DEGRADED: "degraded",
     }

@@ -32,17 +32,21 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-_PAGES = "This daemon serves /, /healthz, /readyz and /metrics."
+_PAGES = "This daemon serves /, /healthz, /readyz, /metrics and /status.json."
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the answers come from, each asked at a request. `page` gives HTML, and the hash of its style sheet."""
+    """Where the answers come from, each asked at a request. `page` gives HTML, and the hash of its style sheet.
+
+    `status` gives what `status --output json` prints, from memory.
+    """
 
     health: Callable[[], HealthResult]
     readiness: Callable[[], HealthResult]
     metrics: Callable[[], bytes]
     page: Callable[[], tuple[str, str]]
+    status: Callable[[], bytes] = lambda: b"{}"
 
 
 def application(sources: Sources, *, listen_host: str) -> Starlette:
@@ -63,12 +67,16 @@ def application(sources: Sources, *, listen_host: str) -> Starlette:
         policy = f"{_HEADERS['Content-Security-Policy']}; style-src 'sha256-{style_hash}'"
         return HTMLResponse(html, headers={"Content-Security-Policy": policy})
 
+    def status(_: Request) -> Response:
+        return Response(sources.status(), media_type="application/json")
+
     made = Starlette(
         routes=[
             Route("/", page),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
+            Route("/status.json", status),
         ],
         middleware=[Middleware(_Guard, listen_host=listen_host)],
         exception_handlers={HTTPException: _refusal},

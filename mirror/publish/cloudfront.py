@@ -1,12 +1,12 @@
 """The cache of a CloudFront distribution, told to forget what has changed in the bucket behind it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from mirror.aws.errors import S3_ERRORS, cause_of, code_of
+from mirror.aws.errors import S3_ERRORS, cause_of, cloudfront_remedy, code_of
 from mirror.aws.sessions import session, short_timeouts
 from mirror.concurrency import DeadlineExecutor
 from mirror.config.settings import PublishSettings
@@ -19,15 +19,6 @@ REQUEST_SECONDS = 12.0
 """The longest that one invalidation takes to be accepted, its second attempt included."""
 
 _PATIENCE = "Nothing is lost: the cache turns over by itself within max-age ({max_age} s)."
-_REMEDIES: Mapping[str, str] = {
-    "AccessDenied": "Allow `cloudfront:CreateInvalidation` on the distribution `{distribution}` to the mirror.",
-    "NoSuchDistribution": (
-        "Correct `publish.cloudfront_distribution`, or the account of `publish.profile` and `publish.role_arn`."
-    ),
-    "TooManyInvalidationsInProgress": "CloudFront takes 3000 paths at once, and is still busy with earlier ones.",
-    "NoCredentials": "Give the mirror AWS credentials that allow `cloudfront:CreateInvalidation`.",
-    "ProfileNotFound": "Correct `publish.profile`, or add the profile to the AWS configuration files.",
-}
 
 
 class CloudFront:
@@ -80,7 +71,6 @@ def _reason(error: Exception, publish: PublishSettings) -> Reason:
     cause = cause_of(error, response, code)
     said = f" ({cause})" if cause else ""
     sentence = f"The CloudFront distribution `{distribution}` was not told what changed{said}."
-    remedies = (_REMEDIES.get(code, ""), _PATIENCE)
-    words = {"distribution": distribution, "max_age": str(publish.max_age_seconds)}
-    remedy = " ".join(remedy.format_map(words) for remedy in remedies if remedy)
+    patience = _PATIENCE.format(max_age=publish.max_age_seconds)
+    remedy = f"{cloudfront_remedy(code, distribution)} {patience}".strip()
     return Reason(f"cdn.{code}", sentence, remedy)

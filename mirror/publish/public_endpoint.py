@@ -138,6 +138,9 @@ class PublicHttpClient:
             headers = response.headers
             location, region = headers.get("location", ""), headers.get("x-amz-bucket-region", "")
             return PublicFailure(cause_of_status(response.status_code, location, beginning, region=region))
+        coding = response.headers.get("content-encoding", "").strip()
+        if coding.lower() not in ("", "identity"):
+            return PublicFailure(content_coding(coding))
         body = await _up_to(response, self._max_body_bytes)
         if len(body) > self._max_body_bytes:
             return PublicFailure(too_large(self._max_body_bytes))
@@ -283,6 +286,13 @@ def too_slow(seconds: float) -> Reason:
     """The whole answer did not come in time."""
     sentence = f"The public URL did not answer in full within {seconds:g} s, and AWS waits no longer."
     return Reason("too_slow", sentence, "Look at the network and at the CDN in front of the bucket, if there is one.")
+
+
+def content_coding(coding: str) -> Reason:
+    """The answer is encoded although nobody asked for it: relying parties decode it, or fail."""
+    sentence = f"The public URL answers with Content-Encoding `{coding[:60]}`, which no document of ours has."
+    remedy = "The next pass repairs the object; a proxy or CDN in front of it must not encode what nobody asked for."
+    return Reason("content_coding", sentence, remedy)
 
 
 def too_large(max_bytes: int) -> Reason:

@@ -1,6 +1,7 @@
 """Carry the object actions out, and read the result back as an anonymous client."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Container, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -9,7 +10,7 @@ from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, Event, Level, PublicObject, Reason
 from mirror.ports import Bucket, PublicEndpoint, PublicFailure, PublicResponse, PutConflict, StoredHeaders
-from mirror.publish.drift import Action, Deferred, ObjectDecision, PutObject, busy, signing_window
+from mirror.publish.drift import Action, Deferred, ObjectDecision, PutObject, busy, etag_of, signing_window
 from mirror.report import Effect, ObjectReport, PublicReadback, reason_from
 
 JWKS_SUFFIX = "/openid/v1/jwks"
@@ -116,22 +117,58 @@ def _lost_race(desired: PublicObject) -> Reason:
 # ------------------------------------------------------------------------------------------- header audit
 
 
-def headers_differ(desired: PublicObject, headers: StoredHeaders) -> bool:
-    """Whether the object's headers are not those that we put. Any snapshot will do, but there must be one."""
-    return (
-        headers.content_type != desired.content_type
-        or headers.cache_control != desired.cache_control
-        or headers.snapshot is None
+CONTENT_TYPE, CACHE_CONTROL, SNAPSHOT = "Content-Type", "Cache-Control", "x-amz-meta-snapshot"
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
+
+def differing_headers(desired: PublicObject, headers: StoredHeaders) -> dict[str, str]:
+    """The headers that are not those that we put, with their values; of the snapshot's any commit will do."""
+    found = {
+        CONTENT_TYPE: (headers.content_type, headers.content_type == desired.content_type),
+        CACHE_CONTROL: (headers.cache_control, headers.cache_control == desired.cache_control),
+        SNAPSHOT: (headers.snapshot or "", _COMMIT.fullmatch(headers.snapshot or "") is not None),
+    }
+    differing = {name: value for name, (value, is_right) in found.items() if not is_right}
+    return differing | {name: value for name, _, value in (each.partition(": ") for each in headers.altering)}
+
+
+def unkept_headers(bucket: Bucket, desired: PublicObject) -> frozenset[str]:
+    """The headers of an object that was put just now and that the store did not keep: they are missing.
+
+    Raises:
+        BucketError: They could not be read.
+    """
+    headers = bucket.head(desired.key)
+    if headers is None or headers.etag != etag_of(desired.body):
+        return frozenset()
+    return frozenset(name for name, value in differing_headers(desired, headers).items() if not value)
+
+
+def not_kept(desired: PublicObject, names: Collection[str]) -> Event:
+    """`bucket.header_not_kept`, told once: from then on the mirror does not put an object because of these headers."""
+    sentence = (
+        f"The store did not keep {', '.join(sorted(names))} of {desired.key}, which was put just now; the mirror no "
+        "longer compares it. Without Cache-Control caches choose for themselves how old a JWKS may be: use a store, or "
+        "a CDN in front of it, that sends it."
+    )
+    return Event(
+        "bucket.header_not_kept", sentence, Level.WARNING, {"key": desired.key, "headers": ", ".join(sorted(names))}
     )
 
 
 def audit_headers(
-    bucket: Bucket, desired: PublicObject, etag: ETag | None, *, lacks: Callable[[str], bool] = lambda _: False
+    bucket: Bucket,
+    desired: PublicObject,
+    etag: ETag | None,
+    *,
+    lacks: Callable[[str], bool] = lambda _: False,
+    unkept: Container[str] = (),
 ) -> tuple[PutObject | Deferred | None, Event | None]:
     """Look at the headers of an object whose bytes were right when they had `etag`; a put repairs them.
 
     An object that has another ETag by now is not touched: it may be newer than what we know. A JWKS that names a commit
-    of which `lacks` holds is put again with the newest one; that is no drift.
+    of which `lacks` holds is put again with the newest one; that is no drift. Of the headers `unkept` it is known that
+    the store keeps none.
 
     Raises:
         BucketError: They could not be read.
@@ -139,12 +176,16 @@ def audit_headers(
     headers = bucket.head(desired.key)
     if headers is None or headers.etag != etag:
         return busy(desired), None
-    if not headers_differ(desired, headers):
+    differing = {
+        name: value for name, value in differing_headers(desired, headers).items() if value or name not in unkept
+    }
+    if not differing:
         is_behind = desired.url.endswith(JWKS_SUFFIX) and headers.snapshot is not None and lacks(headers.snapshot)
         return (PutObject(desired, Action.UPDATE, headers.etag) if is_behind else None), None
+    listed = ", ".join(f"{name} {value!r}" for name, value in differing.items())
     sentence = (
-        f"The headers of {desired.key} are not ours: content type {headers.content_type!r}, "
-        f"cache control {headers.cache_control!r}."
+        f"Somebody else changed what clients get of {desired.key}: {listed}. Find out who may write to the bucket, and "
+        "which lifecycle rules it has."
     )
     fields = {"key": desired.key, "etag": headers.etag, "last_modified": headers.last_modified.isoformat()}
     return PutObject(desired, Action.REPAIR, headers.etag), Event("bucket.drift", sentence, Level.ERROR, fields)
@@ -157,12 +198,14 @@ def audit_headers(
 class CacheContext:
     """What is needed to tell a cache that lags from a wrong document.
 
-    `was_ours` says whether a body was ever committed; `changed_at` when the wanted state was committed.
+    `was_ours` says whether a body was ever committed; `changed_at` when the wanted state was committed; `unkept` are
+    headers that the store does not keep, so that the world misses them.
     """
 
     now: datetime
     was_ours: Callable[[bytes], bool]
     changed_at: Callable[[PublicObject], datetime | None]
+    unkept: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +264,7 @@ def _look(
 def _readback_result(
     look: PublicResponse, desired: PublicObject, publish: PublishSettings, freshness: CacheContext
 ) -> ReadbackResult:
-    reasons = compare(look, desired)
+    reasons = tuple(each for each in compare(look, desired) if not _is_unkept(each, look, freshness))
     if not reasons:
         found = signing_window(look) if desired.url.endswith(JWKS_SUFFIX) else None
         return ReadbackResult(fresh=True, safe_to_sign_at=found.safe_to_sign_at if found is not None else None)
@@ -231,6 +274,10 @@ def _readback_result(
         )
         return ReadbackResult(fresh=False, events=(Event(STALE, sentence, Level.WARNING, {"url": desired.url}),))
     return _failed(desired, reasons)
+
+
+def _is_unkept(reason: Reason, look: PublicResponse, freshness: CacheContext) -> bool:
+    return reason.code == "wrong_cache_control" and not look.cache_control and CACHE_CONTROL in freshness.unkept
 
 
 def explained(reason: Reason, bucket: Bucket, desired: PublicObject, publish: PublishSettings) -> Reason:

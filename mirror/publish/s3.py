@@ -21,12 +21,14 @@ from mirror.aws.errors import (
     code_of,
     s3_errors_translated,
 )
+from mirror.aws.iam_policy import AccessBlock
+from mirror.aws.public_access import bucket_access_block, bucket_policy_text
 from mirror.aws.sessions import CONNECT_SECONDS, READ_ATTEMPTS, READ_SECONDS
 from mirror.aws.sessions import session as session_of
 from mirror.concurrency import DeadlineExecutor
 from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
-from mirror.model import CommitId, ETag, ListedObject, ObjectKey, PublicObject, StoredObject
+from mirror.model import ARCHIVE_CLASSES, CommitId, ETag, ListedObject, ObjectKey, PublicObject, StoredObject
 from mirror.ports import AccessSettings, PutConflict, PutResult, PutStored, StoredHeaders
 
 if TYPE_CHECKING:
@@ -250,8 +252,10 @@ def _found(obj: PublicObject, there: StoredObject | None) -> PutResult:
 
 
 def _is_as_meant(obj: PublicObject, there: StoredObject) -> bool:
-    meant = (obj.body, obj.content_type, obj.cache_control)
-    return (there.body, there.content_type, there.cache_control) == meant
+    meant = (obj.body, obj.content_type, ())
+    # A store that drops Cache-Control is noticed by the audit; the write itself took effect.
+    keeps = there.cache_control in (obj.cache_control, "")
+    return keeps and (there.body, there.content_type, there.altering) == meant
 
 
 def _etag(there: StoredObject | None) -> ETag | None:
@@ -296,6 +300,7 @@ def listed(entry: "ObjectTypeDef") -> ListedObject:
         etag=unquoted(entry["ETag"]),
         size_bytes=entry["Size"],
         last_modified=entry["LastModified"].astimezone(UTC),
+        storage_class=str(entry.get("StorageClass", "")),
     )
 
 
@@ -307,7 +312,26 @@ def headers(answer: Any) -> dict[str, Any]:
         "cache_control": answer.get("CacheControl", ""),
         "snapshot": answer.get("Metadata", {}).get("snapshot"),
         "last_modified": answer["LastModified"].astimezone(UTC),
+        "altering": tuple(_altering(answer)),
     }
+
+
+_ALTERING = {
+    "ContentEncoding": "Content-Encoding",
+    "ContentDisposition": "Content-Disposition",
+    "ContentLanguage": "Content-Language",
+    "ExpiresString": "Expires",
+    "WebsiteRedirectLocation": "x-amz-website-redirect-location",
+}
+"""Members of an answer by the header that they were read from; no object of ours has one."""
+
+
+def _altering(answer: Any) -> Iterator[str]:
+    """What stands beside an object and changes what clients get of it."""
+    yield from (f"{header}: {answer[member]}" for member, header in _ALTERING.items() if answer.get(member))
+    storage_class = answer.get("StorageClass", "")
+    if storage_class in ARCHIVE_CLASSES or answer.get("ArchiveStatus"):
+        yield f"x-amz-storage-class: {storage_class}"
 
 
 class S3Clients:
@@ -388,34 +412,36 @@ def _refuse_region_redirect(context: dict[str, Any], **_: object) -> None:
 
 
 T = TypeVar("T")
-_NO_BLOCK = "NoSuchPublicAccessBlockConfiguration"
-_NO_POLICY = "NoSuchBucketPolicy"
 
 
 def ask(client: "S3Client", publish: PublishSettings, key: ObjectKey) -> AccessSettings:
     """What the bucket says about itself; what cannot be learned is None, and nothing is raised."""
     names: Any = {"Bucket": publish.bucket, **owner(publish)}
-    no_blocks: tuple[str, ...] = ()
     return AccessSettings(
-        exists=_known(lambda: bool(client.head_object(Key=key, **names)), "", absent=False),
-        blocks=_known(lambda: _blocks(client.get_public_access_block(**names)), _NO_BLOCK, absent=no_blocks),
-        policy=_known(lambda: str(client.get_bucket_policy(**names)["Policy"]), _NO_POLICY, absent=""),
+        exists=_known(lambda: _exists(client, key, names)),
+        blocks=_known(lambda: _blocks(bucket_access_block(client, names))),
+        policy=_known(lambda: bucket_policy_text(client, names)),
     )
 
 
-def _known(question: Callable[[], T], absent_code: str, *, absent: T) -> T | None:
+def _known(question: Callable[[], T]) -> T | None:
     try:
         return question()
-    except ClientError as error:
-        return absent if is_absent(error) or error.response["Error"]["Code"] == absent_code else None
     except (*S3_ERRORS, ValueError, LookupError):
         return None
 
 
-def _blocks(answer: Any) -> tuple[str, ...]:
-    """The switches by which a public bucket policy is refused or ignored (facts.md#41)."""
-    configuration = answer["PublicAccessBlockConfiguration"]
-    return tuple(name for name in ("BlockPublicPolicy", "RestrictPublicBuckets") if configuration.get(name))
+def _exists(client: "S3Client", key: ObjectKey, names: Any) -> bool:
+    try:
+        return bool(client.head_object(Key=key, **names))
+    except ClientError as error:
+        if is_absent(error):
+            return False
+        raise
+
+
+def _blocks(block: AccessBlock | None) -> tuple[str, ...]:
+    return () if block is None else block.against_policies()
 
 
 def owner(publish: PublishSettings) -> Any:

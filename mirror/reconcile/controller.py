@@ -27,12 +27,24 @@ from mirror.history.ledger_reader import (
     with_named_commits,
 )
 from mirror.history.ledger_store import pending_issuers
-from mirror.model import AnswersByIssuer, CommitId, Event, Heads, IssuerName, IssuerUrl, Key, Level, Reason
+from mirror.model import (
+    AnswersByIssuer,
+    CommitId,
+    Event,
+    Heads,
+    IssuerName,
+    IssuerUrl,
+    Key,
+    KeyId,
+    Level,
+    Reason,
+    key_id,
+)
 from mirror.ports import History, Ports
 from mirror.publish.drift import Deferred, PutObject
 from mirror.publish.listing import BucketListing, Target, bucket_identity, list_buckets
 from mirror.publish.publisher import reason_of
-from mirror.reconcile import local_state
+from mirror.reconcile import last_pass, local_state
 from mirror.reconcile.executor import ApplyResult, apply, committer_of
 from mirror.reconcile.local_state import LocalIssuerState, LocalState, is_recent
 from mirror.reconcile.planner import find_self_dependent_credentials, plan_issuer
@@ -47,7 +59,7 @@ from mirror.reconcile.state import (
     trust_of,
     validate_answers,
 )
-from mirror.report import Effect, IssuerReport, Report, followed_by, reason_from
+from mirror.report import Effect, IssuerReport, Report, followed_by, key_safe_at, reason_from
 
 ProgressCallback = Callable[[IssuerName], None]
 
@@ -123,7 +135,8 @@ def plan_pass(settings: Settings, ports: Ports, now: datetime, *, progress: Prog
             observed = ObservedState(
                 settings, now, _NOTHING, ValidatedAnswers(), buckets, verification_cache=audits, trust=trust
             )
-            return Plan(observed, failures=(reason_from("history.failed", error),))
+            issuers = tuple(IssuerPlan(each) for each in publications(settings))
+            return Plan(observed, issuers, failures=(reason_from("history.failed", error),))
         observed = ObservedState(
             settings,
             now,
@@ -175,7 +188,8 @@ def _with_named_commits(plan: Plan, ports: Ports, named_commits: NamedCommits) -
             ports.history, plan.observed.history, plan.observed.trust, pending, named_commits
         )
     except HistoryError as error:
-        return replace(plan, issuers=(), failures=(*plan.failures, reason_from("history.failed", error)))
+        issuers = tuple(IssuerPlan(each.publication, each.observations) for each in plan.issuers)
+        return replace(plan, issuers=issuers, failures=(*plan.failures, reason_from("history.failed", error)))
     if history_state.issuers == plan.observed.history.issuers:
         return plan
     observed = replace(plan.observed, history=history_state)
@@ -317,7 +331,7 @@ def _stands(issuer: IssuerReport) -> bool:
 
 def _save_local_state(settings: Settings, plan: Plan, applied: ApplyResult) -> Report:
     """Keep what the next pass wants to know; without it that pass looks at more, so it is no failure."""
-    report, recorded = applied.report, applied.recorded
+    report, recorded = _with_drift(settings, applied.report), applied.recorded
     decided = {each.url: each for each in plan.issuers if each.transition_result is not None and recorded is not None}
     stand = [each.issuer for each in report.issuers if _stands(each)]
 
@@ -337,10 +351,26 @@ def _save_local_state(settings: Settings, plan: Plan, applied: ApplyResult) -> R
     try:
         local_state.update(settings.state_dir, edit)
         local_state.save_verified(settings.state_dir, applied.audits)
+        left_alone = [each.url for each in publications(replace(settings, issuers=settings.left_out))]
+        last_pass.save(settings.state_dir, last_pass.after(last_pass.load(settings.state_dir), report, left_alone))
     except HistoryError as error:
         event = Event("state.unsaved", str(error), Level.WARNING)
         return replace(report, events=(*report.events, event))
     return report
+
+
+def _with_drift(settings: Settings, report: Report) -> Report:
+    """The report in which drift that was repaired is a failure all the same, where `fail_on_drift` says so."""
+    if not settings.fail_on_drift:
+        return report
+    return replace(report, issuers=tuple(_failed_by_drift(each) for each in report.issuers))
+
+
+def _failed_by_drift(issuer: IssuerReport) -> IssuerReport:
+    found = [event for event in issuer.events if event.name == "bucket.drift"]
+    remedy = "Find out who may write to the bucket. The pass repaired it; it fails because `fail_on_drift` is true."
+    reasons = tuple(Reason("bucket.drift", event.sentence, remedy, event.fields.get("key", "")) for event in found)
+    return replace(issuer, failures=(*issuer.failures, *reasons))
 
 
 def _after(
@@ -356,7 +386,20 @@ def _after(
         decided=decided or previous.decided,
         held_missing_since=planned.held_missing_since,
         tolerated_since=_tolerated_since(previous.tolerated_since, planned, observed),
+        safe_to_sign=_safe_to_sign(planned, applied),
+        unkept_headers=previous.unkept_headers | applied.unkept_headers.get(planned.url, frozenset()),
     )
+
+
+def _safe_to_sign(planned: IssuerPlan, applied: ApplyResult) -> dict[KeyId, datetime]:
+    """From when on each public key may sign. A key that leaves is forgotten: when it returns its time begins anew."""
+    report = next((each for each in applied.report.issuers if each.issuer == planned.url), None)
+    if report is None:
+        return dict(planned.known_safe)
+    safe = {
+        key_id(each.key): key_safe_at(each, planned.known_safe, report.safe_to_sign_at, None) for each in report.records
+    }
+    return {identity: moment for identity, moment in safe.items() if moment is not None}
 
 
 def _tolerated_since(since: datetime | None, planned: IssuerPlan, observed: ObservedState) -> datetime | None:

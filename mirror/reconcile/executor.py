@@ -6,7 +6,8 @@ reads the public URL back because no stamp says that it was right, and asks agai
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -17,7 +18,7 @@ from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError, HistoryError, MirrorError, RemoteError, UsageError
 from mirror.history.ledger_reader import load_history, public_path
 from mirror.history.ledger_store import ATTEMPTS, CommitResult, Committer, commit_ledgers
-from mirror.model import CommitId, Event, Ledger, Level, ObjectKey, Reason
+from mirror.model import ARCHIVE_CLASSES, CommitId, Event, IssuerUrl, Ledger, Level, ObjectKey, PublicObject, Reason
 from mirror.ports import Cdn, Ports
 from mirror.publish.drift import Deferred, ObjectDecision
 from mirror.publish.listing import BucketListing, bucket_identity
@@ -28,8 +29,10 @@ from mirror.publish.publisher import (
     ObjectResults,
     audit_headers,
     carry_out,
+    not_kept,
     read_back,
     reason_of,
+    unkept_headers,
 )
 from mirror.reconcile.local_state import VerificationCache, VerifiedAt, fingerprint
 from mirror.reconcile.planner import pending_approvals, plan_object_changes
@@ -137,6 +140,7 @@ class IssuerProgress:
     """How far one publication is: its plan (at the newest snapshot), what was done, and when it was seen to be right.
 
     `look` tells that the world's view is still to be taken; `seen` is the public JWKS in it, None where nothing came.
+    `unkept` are headers of which this pass learned that the store does not keep them.
     """
 
     planned: IssuerPlan
@@ -144,6 +148,7 @@ class IssuerProgress:
     stamp: VerifiedAt | None = None
     look: bool = False
     seen: bytes | None = None
+    unkept: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,16 +216,23 @@ class Publisher:
         if current.transition_result is None or self._shown(current).error is not None:
             return IssuerProgress(current, planned_only(current))
         bodies = tuple(wanted.body for wanted, _ in current.object_actions)
-        due = self.verification_cache.is_due(
-            current.url, current.issuer.publish, bodies, current.transition_result.ledger, self.observed.now
-        )
+        due = self._is_due(current, bodies, current.transition_result.ledger)
         bucket = self.ports.bucket(current.issuer.publish)
         done = carry_out(bucket, current.object_actions, snapshot=self.commit, shared=self.observed.has_remote)
+        unkept: frozenset[str] = frozenset()
         if due and _is_well(done):
-            done = self._audit(current, done)
+            done, unkept = self._audit(current, done)
         if _is_well(done) and not due and not any(o.effect is Effect.PUT for o in done.objects):
             return IssuerProgress(current, done, self.verification_cache.stamps.get(current.url))
-        return IssuerProgress(current, done, look=self._must_look(current, done))
+        return IssuerProgress(current, done, look=self._must_look(current, done), unkept=unkept)
+
+    def _is_due(self, planned: IssuerPlan, bodies: tuple[bytes, ...], ledger: Ledger) -> bool:
+        """Whether headers and public URLs are looked at: after each interval, and where a listing hints at a change."""
+        if self.verification_cache.is_due(planned.url, planned.issuer.publish, bodies, ledger, self.observed.now):
+            return True
+        listing, stamp = self._shown(planned).listing, self.verification_cache.stamps[planned.url]
+        lines = (listing[wanted.key] for wanted, _ in planned.object_actions if wanted.key in listing)
+        return any(each.last_modified > stamp.at or each.storage_class in ARCHIVE_CLASSES for each in lines)
 
     def _at_newest_snapshot(self, planned: IssuerPlan) -> IssuerPlan:
         """The plan again, where another mirror's changes were merged into the ledger meanwhile, or the push failed."""
@@ -253,8 +265,8 @@ class Publisher:
     def _shown(self, planned: IssuerPlan) -> BucketListing:
         return self.observed.buckets[bucket_identity(planned.issuer.publish)]
 
-    def _audit(self, planned: IssuerPlan, done: ObjectResults) -> ObjectResults:
-        """Look at the headers of what was not put just now, and repair them."""
+    def _audit(self, planned: IssuerPlan, done: ObjectResults) -> tuple[ObjectResults, frozenset[str]]:
+        """Look at the headers of what was not put just now, and repair them; also which the store does not keep."""
         bucket, listing = self.ports.bucket(planned.issuer.publish), self._shown(planned).listing
         decisions: list[tuple[int, ObjectDecision]] = []
         events: list[Event] = []
@@ -264,17 +276,39 @@ class Publisher:
                 continue
             try:
                 decision, event = audit_headers(
-                    bucket, wanted, listed.etag, lacks=partial(self._lacks_revocations, planned)
+                    bucket,
+                    wanted,
+                    listed.etag,
+                    lacks=partial(self._lacks_revocations, planned),
+                    unkept=self.observed.local_state.of(planned.url).unkept_headers,
                 )
             except BucketError as error:
-                return replace(done, failures=(*done.failures, reason_of(error)))
+                return replace(done, failures=(*done.failures, reason_of(error))), frozenset()
             events += [event] if event is not None else []
             decisions += [(at, decision)] if decision is not None else []
         steps = [(planned.object_actions[at][0], decision) for at, decision in decisions]
         repaired = carry_out(bucket, steps, snapshot=self.commit, shared=self.observed.has_remote)
         by_key = {each.key: each for each in repaired.objects}
         audited = replace(done, objects=tuple(by_key.get(each.key, each) for each in done.objects))
-        return replace(audited, events=(*done.events, *events)).and_then(replace(repaired, objects=()))
+        audited = replace(audited, events=(*done.events, *events)).and_then(replace(repaired, objects=()))
+        put = [wanted for wanted, _ in steps if by_key[wanted.key].effect is Effect.PUT]
+        unkept, told = self._unkept(planned, put)
+        return replace(audited, events=(*audited.events, *told)), unkept
+
+    def _unkept(self, planned: IssuerPlan, put: Iterable[PublicObject]) -> tuple[frozenset[str], tuple[Event, ...]]:
+        """The headers that the store did not keep of what was put just now, where that was not known."""
+        bucket, known = (
+            self.ports.bucket(planned.issuer.publish),
+            self.observed.local_state.of(planned.url).unkept_headers,
+        )
+        found: frozenset[str] = frozenset()
+        events: list[Event] = []
+        for wanted in put:
+            with suppress(BucketError):  # the next pass finds it out
+                missing = unkept_headers(bucket, wanted) - known
+                found |= missing
+                events += [not_kept(wanted, missing)] if missing else []
+        return found, tuple(events)
 
     def _lacks_revocations(self, planned: IssuerPlan, snapshot: str) -> bool:
         """Whether the commit that a JWKS names does not know every revocation.
@@ -312,20 +346,32 @@ class Publisher:
         if not publish.readback.enabled:
             return replace(progress, stamp=stamp if _is_well(progress.published) else None)
         history = self.ports.history
+        unkept = self.observed.local_state.of(planned.url).unkept_headers | progress.unkept
         freshness = CacheContext(
-            self.observed.now, history.contains_blob, lambda wanted: history.last_changed_at(public_path(wanted.url))
+            self.observed.now,
+            history.contains_blob,
+            lambda wanted: history.last_changed_at(public_path(wanted.url)),
+            unkept,
         )
         view, bucket = CachingPublicEndpoint(self.ports.view), self.ports.bucket(publish)
-        looked = read_back(view, bucket, [wanted for wanted, _ in planned.object_actions], publish, freshness)
+        wanted = [each for each, _ in planned.object_actions]
+        looked = read_back(view, bucket, wanted, publish, freshness)
+        told: tuple[Event, ...] = ()
+        if any(reason.code.endswith(".wrong_cache_control") for reason in looked.failures):
+            put = {each.key for each in progress.published.objects if each.effect is Effect.PUT}
+            learned, told = self._unkept(planned, [each for each in wanted if each.key in put])
+            if learned:
+                unkept |= learned
+                looked = read_back(view, bucket, wanted, publish, replace(freshness, unkept=unkept))
         seen = replace(
             progress.published,
-            events=progress.published.events + looked.events,
+            events=progress.published.events + told + looked.events,
             failures=progress.published.failures + looked.failures,
             safe_to_sign_at=looked.safe_to_sign_at,
             look=looked.summary(),
         )
         stamped = stamp if looked.fresh and _is_well(seen) else None
-        return replace(progress, published=seen, stamp=stamped, seen=view.body(jwks_uri(planned.url)))
+        return replace(progress, published=seen, stamp=stamped, seen=view.body(jwks_uri(planned.url)), unkept=unkept)
 
 
 def _stale(looked: Iterable[IssuerProgress]) -> Iterator[ChangedPath]:
@@ -368,7 +414,7 @@ class ApplyResult:
     """What came of a plan: the report, when each issuer was last seen to be right, and what was committed.
 
     `has_put` tells that something was put, `lost_race` that a put was not made, because another mirror wrote the object
-    first.
+    first. `unkept_headers` are those that a store was found not to keep.
     """
 
     report: Report
@@ -376,6 +422,7 @@ class ApplyResult:
     recorded: CommitResult | None = None
     has_put: bool = False
     lost_race: bool = False
+    unkept_headers: Mapping[IssuerUrl, frozenset[str]] = field(default_factory=dict)
 
 
 def apply(plan: Plan, ports: Ports, audits: VerificationCache) -> ApplyResult:
@@ -394,7 +441,8 @@ def apply(plan: Plan, ports: Ports, audits: VerificationCache) -> ApplyResult:
         return ApplyResult(aborted_report(plan, "history.failed", error), audits)
     blocked = _blocked_by_push(plan, recorded)
     if blocked is not None:
-        return ApplyResult(aborted_report(plan, "push.failed", blocked, recorded), audits)
+        report = aborted_report(plan, "push.failed", blocked, recorded)
+        return ApplyResult(replace(report, unpushed_commits=_unpushed(ports)), audits)
     if recorded.commit is None:
         return ApplyResult(replace(preview(plan, committer_of(plan.observed, ports)), dry_run=False), audits)
     done = Publisher(plan.observed, recorded, recorded.commit, ports, audits).publish(plan.issuers)
@@ -404,6 +452,7 @@ def apply(plan: Plan, ports: Ports, audits: VerificationCache) -> ApplyResult:
         recorded,
         has_put=any(map(_has_put, done.issuers)),
         lost_race=any(map(_lost_race, done.issuers)),
+        unkept_headers={each.planned.url: each.unkept for each in done.issuers if each.unkept},
     )
 
 
@@ -469,6 +518,13 @@ def _stamped(audits: VerificationCache, done: tuple[IssuerProgress, ...]) -> Ver
     stamps = {url: stamp for url, stamp in audits.stamps.items() if url not in passed}  # `--only` left these alone
     stamps |= {each.planned.url: each.stamp for each in done if each.stamp is not None}
     return VerificationCache(stamps)
+
+
+def _unpushed(ports: Ports) -> int:
+    try:
+        return ports.history.unpushed()
+    except HistoryError:
+        return 0  # the report says already what failed
 
 
 def _report(plan: Plan, recorded: CommitResult, done: PublishResult, ports: Ports) -> Report:

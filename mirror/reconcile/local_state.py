@@ -39,7 +39,9 @@ class LocalIssuerState:
     `apiservers` is the fingerprint of its apiservers and their CA in the last pass (`apiserver_fingerprint`). `adopted`
     are the digests of public documents that an operator took over and that still stand. `held_missing_since` tells
     since when every apiserver has answered without a held key. `tolerated_since` is when another writer's documents
-    were first left alone, or last overwritten.
+    were first left alone, or last overwritten. `unkept_headers` are headers that the store does not keep.
+    `safe_to_sign` is from when on each public key may sign, by the first look that saw it in public.
+    `former_jwks` are URLs that the public discovery document named before it was adopted, and when that was.
     """
 
     apiservers: str = ""
@@ -47,6 +49,9 @@ class LocalIssuerState:
     decided: DecidedLedger | None = None
     held_missing_since: Mapping[KeyId, datetime] = field(default_factory=dict)
     tolerated_since: datetime | None = None
+    unkept_headers: frozenset[str] = frozenset()
+    safe_to_sign: Mapping[KeyId, datetime] = field(default_factory=dict)
+    former_jwks: Mapping[str, datetime] = field(default_factory=dict)
 
 
 _NOTHING = LocalIssuerState()
@@ -118,8 +123,16 @@ def digest_of(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def record_adopted(state_dir: Path, bodies: Mapping[IssuerUrl, Iterable[bytes]]) -> None:
+def record_adopted(
+    state_dir: Path,
+    bodies: Mapping[IssuerUrl, Iterable[bytes]],
+    *,
+    former_jwks: Mapping[IssuerUrl, Mapping[str, datetime]] | None = None,
+) -> None:
     """An operator takes these public documents over; that they are not ours is no intrusion.
+
+    `former_jwks` are the URLs that their discovery documents name for the keys, where these are not ours, with the time
+    of the adoption.
 
     Raises:
         HistoryError: The state directory cannot be written.
@@ -128,7 +141,13 @@ def record_adopted(state_dir: Path, bodies: Mapping[IssuerUrl, Iterable[bytes]])
     def edit(state: LocalState) -> LocalState:
         for issuer, found in bodies.items():
             digests = frozenset(map(digest_of, found))
-            state = state.changed(issuer, lambda known, digests=digests: replace(known, adopted=digests))  # type: ignore[misc]  # a default binds the loop's value
+            former = (former_jwks or {}).get(issuer, {})
+            state = state.changed(
+                issuer,
+                lambda known, digests=digests, former=former: replace(  # type: ignore[misc]  # defaults bind the loop's values
+                    known, adopted=digests, former_jwks={**known.former_jwks, **former}
+                ),
+            )
         return state
 
     update(state_dir, edit)
@@ -189,12 +208,23 @@ def _read_issuer(entry: Mapping[str, Any]) -> LocalIssuerState:
         apiservers=str(entry.get("apiservers", "")),
         adopted=frozenset(map(str, entry.get("adopted", ()))),
         decided=None if decided is None else DecidedLedger(*(str(decided[each]) for each in _DECIDED)),
-        held_missing_since={
-            (Kid(str(each["kid"])), Thumbprint(str(each["thumbprint"]))): _moment(each["since"])
-            for each in entry.get("held_missing", ())
-        },
+        held_missing_since=_read_moments(entry.get("held_missing", ()), "since"),
         tolerated_since=None if since is None else _moment(since),
+        unkept_headers=frozenset(map(str, entry.get("unkept_headers", ()))),
+        safe_to_sign=_read_moments(entry.get("safe_to_sign", ()), "at"),
+        former_jwks={str(url): _moment(at) for url, at in entry.get("former_jwks", {}).items()},
     )
+
+
+def _read_moments(entries: Iterable[Mapping[str, Any]], name: str) -> dict[KeyId, datetime]:
+    return {(Kid(str(each["kid"])), Thumbprint(str(each["thumbprint"]))): _moment(each[name]) for each in entries}
+
+
+def _moments(moments: Mapping[KeyId, datetime], name: str) -> list[dict[str, str]]:
+    return [
+        {"kid": kid, "thumbprint": thumbprint, name: moment.isoformat()}
+        for (kid, thumbprint), moment in sorted(moments.items())
+    ]
 
 
 _DECIDED = ("ledger", "signature", "kid")
@@ -239,11 +269,11 @@ def _members(state: LocalIssuerState) -> dict[str, object]:
         "apiservers": state.apiservers,
         "adopted": sorted(state.adopted),
         "decided": decided and {each: getattr(decided, each) for each in _DECIDED},
-        "held_missing": [
-            {"kid": kid, "thumbprint": thumbprint, "since": moment.isoformat()}
-            for (kid, thumbprint), moment in sorted(state.held_missing_since.items())
-        ],
+        "held_missing": _moments(state.held_missing_since, "since"),
         "tolerated_since": since and since.isoformat(),
+        "unkept_headers": sorted(state.unkept_headers),
+        "safe_to_sign": _moments(state.safe_to_sign, "at"),
+        "former_jwks": {url: at.isoformat() for url, at in sorted(state.former_jwks.items())},
     }
     return {name: value for name, value in members.items() if value}
 

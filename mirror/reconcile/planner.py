@@ -351,12 +351,35 @@ def _undecided(publication: PublishedIssuer, observed: ObservedState, reason: Re
     return IssuerPlan(publication, observations, failures=(reason,))
 
 
+def _missing(publication: PublishedIssuer, observations: tuple[Observation, ...]) -> tuple[Event, ...]:
+    """`apiservers.missing`, where fewer apiservers were found than are expected; once for an entry."""
+    expected, found = publication.issuer.expected_answers, len(observations)
+    if found >= expected or publication.accepts_new_keys_until is not None:
+        return ()
+    sentence = (
+        f"{found} of {expected} expected apiservers were found; keys are added, and none begins or ends retiring until "
+        "all answer. Find the missing ones, or correct `expect_replicas`."
+    )
+    fields = {"found": str(found), "expected": str(expected)}
+    return (Event("apiservers.missing", sentence, Level.WARNING, fields),)
+
+
 def _plan_publication(publication: PublishedIssuer, observed: ObservedState, ports: Ports) -> IssuerPlan:
     issuer, issuer_history = publication.issuer, observed.history.issuers[publication.url]
     before = issuer_history.ledger or Ledger(publication.url)
     observations = observed.validated.observations.get(issuer.name, ())
-    events = _expiring(publication, observations, observed) + issuer_history.events
-    start = IssuerPlan(publication, observations, before, events=events, failures=issuer_history.failures)
+    events = (
+        _expiring(publication, observations, observed) + _missing(publication, observations) + issuer_history.events
+    )
+    start = IssuerPlan(
+        publication,
+        observations,
+        before,
+        events=events,
+        failures=issuer_history.failures,
+        must_be_public=publication.accepts_new_keys(observed.now),
+        known_safe=observed.local_state.of(publication.url).safe_to_sign,
+    )
     if issuer.name in observed.validated.internal_errors:
         return replace(start, failures=(*start.failures, observed.validated.internal_errors[issuer.name]))
     if issuer_history.is_lost and observed.trust.is_signed:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from mirror.errors import MirrorError
 from mirror.history.commit_message import IssuerChanges, compose
 from mirror.history.ledger_store import CommitResult, Committer, LedgerChange, is_pending
-from mirror.model import Event, IssuerUrl
+from mirror.model import Event, IssuerUrl, Status
 from mirror.publish.publisher import ObjectResults, planned_result
 from mirror.reconcile.state import IssuerPlan, Plan, mode_of
 from mirror.reconcile.token_probe import check_probe_token
@@ -13,6 +13,7 @@ from mirror.report import Change, IssuerReport, Report, reason_from
 from mirror.trust.lifecycle import published_keys
 from mirror.trust.relying_parties import compatibility
 
+_TRANSITION_EVENTS = frozenset(f"key.{status}" for status in Status)
 UNTOLD = "Bring git in line: merge branches, render what a ledger says\n"
 """The message of a commit in which no key changes."""
 
@@ -42,7 +43,9 @@ def ledger_changes(plan: Plan) -> dict[IssuerUrl, LedgerChange]:
 
 def preview(plan: Plan, committer: Committer) -> Report:
     """The report of a plan that is not carried out."""
-    issuers = tuple(issuer_report(each, planned_only(each)) for each in plan.issuers)
+    if plan.failures:
+        return replace(undecided(plan, plan.failures[0].code), dry_run=True)
+    issuers = tuple(_without_key_events(issuer_report(each, planned_only(each))) for each in plan.issuers)
     message = message_of(plan) if is_pending(committer, plan.observed.history, ledger_changes(plan)) else ""
     return replace(plan_report(plan, issuers), dry_run=True, message=message)
 
@@ -57,18 +60,32 @@ def planned_only(planned: IssuerPlan) -> ObjectResults:
 
 def aborted_report(plan: Plan, code: str, error: MirrorError, recorded: CommitResult | None = None) -> Report:
     """The report of a pass that ended before its puts: nothing that it wanted has happened, but a commit may have."""
-    issuers = tuple(_undone(each) for each in plan.issuers)
+    issuers = tuple(_undone(each, code) for each in plan.issuers)
     report = plan_report(plan, issuers)
     if recorded is not None:
         report = replace(report, commit=recorded.commit, committed=recorded.made)
     return replace(report, failures=(*report.failures, reason_from(code, error)))
 
 
-def _undone(planned: IssuerPlan) -> IssuerReport:
-    report = issuer_report(planned, ObjectResults())
+def undecided(plan: Plan, code: str) -> Report:
+    """The report of a pass that ended before anything could be decided, by a failure of that code."""
+    issuers = tuple(replace(_undone(each, code), blocked_by=code) for each in plan.issuers)
+    return plan_report(plan, issuers)
+
+
+def _undone(planned: IssuerPlan, code: str) -> IssuerReport:
+    """What is left of a plan that was not carried out: the ledger as it was, and whether something waits."""
+    report = _without_key_events(issuer_report(planned, ObjectResults()))
     records = planned.previous_ledger.records if planned.previous_ledger is not None else ()
-    events = tuple(event for event in report.events if not event.name.startswith("key."))
-    return replace(report, records=records, changes=(), events=events)
+    transitions = planned.transition_result.transitions if planned.transition_result is not None else ()
+    waits = bool(transitions) or any(decision is not None for _, decision in planned.object_actions)
+    objects = () if waits else planned_only(planned).objects
+    return replace(report, records=records, changes=(), objects=objects, blocked_by=code if waits else "")
+
+
+def _without_key_events(report: IssuerReport) -> IssuerReport:
+    """Without the events of transitions, which nobody committed; `changes` says what they would be."""
+    return replace(report, events=tuple(event for event in report.events if event.name not in _TRANSITION_EVENTS))
 
 
 def issuer_report(planned: IssuerPlan, published: ObjectResults, public_jwks: bytes | None = None) -> IssuerReport:
@@ -103,6 +120,9 @@ def issuer_report(planned: IssuerPlan, published: ObjectResults, public_jwks: by
         held=planned.held + published.held,
         safe_to_sign_at=published.safe_to_sign_at,
         look=published.look,
+        expected_apiservers=planned.issuer.expected_answers,
+        must_be_public=planned.must_be_public,
+        known_safe=planned.known_safe,
     )
 
 

@@ -210,6 +210,8 @@ class IssuerPlan:
     `is_tolerant`: another writer's ledger and documents are left as they are in this pass. `held_missing_since` is what
     the next pass needs to know about held keys. `probe` is a token that the cluster signed. `apiservers` says where the
     documents came from in this pass (`local_state.apiserver_fingerprint`), where that was decided about.
+    `must_be_public` is false for a former issuer that no longer gets new keys. `known_safe` is what earlier passes saw
+    (`IssuerState.safe_to_sign`).
     """
 
     publication: PublishedIssuer
@@ -225,6 +227,8 @@ class IssuerPlan:
     held_missing_since: Mapping[KeyId, datetime] = field(default_factory=dict)
     probe: Token | None = None
     apiservers: str = ""
+    must_be_public: bool = True
+    known_safe: Mapping[KeyId, datetime] = field(default_factory=dict)
 
     @property
     def issuer(self) -> Issuer:

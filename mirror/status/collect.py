@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from mirror.addresses import (
@@ -13,6 +13,7 @@ from mirror.addresses import (
     is_inside,
     issuer_problems,
     jwks_uri,
+    object_key_of,
     object_keys,
     repository_paths,
 )
@@ -20,10 +21,10 @@ from mirror.config.settings import PublishSettings, Settings
 from mirror.errors import BucketError, HistoryError, RemoteError
 from mirror.history.ledger_reader import load_history
 from mirror.model import (
-    PUBLIC_STATUSES,
     Event,
     IssuerName,
     IssuerUrl,
+    KeyId,
     KeyRecord,
     Ledger,
     Level,
@@ -32,10 +33,18 @@ from mirror.model import (
     key_id,
 )
 from mirror.ports import Ports
-from mirror.publish.drift import Action, Deferred, ObjectDecision, PutObject, public_objects
+from mirror.publish.drift import (
+    LONGEST_MAX_AGE_SECONDS,
+    MARGIN,
+    Action,
+    Deferred,
+    ObjectDecision,
+    PutObject,
+    public_objects,
+)
 from mirror.publish.listing import bucket_identity, list_buckets
 from mirror.publish.publisher import reason_of
-from mirror.reconcile import local_state
+from mirror.reconcile import last_pass, local_state
 from mirror.reconcile.planner import pending_approvals, plan_object_changes
 from mirror.reconcile.state import (
     IssuerPlan,
@@ -48,7 +57,7 @@ from mirror.reconcile.state import (
     trust_of,
     unsigned_remote,
 )
-from mirror.report import reason_from
+from mirror.report import key_safe_at, reason_from
 from mirror.status.result import (
     IssuerStatus,
     ObjectState,
@@ -87,10 +96,14 @@ def collect_status(settings: Settings, ports: Ports, now: datetime, *, names: fr
         memory = load_history(ports.history, [each.url for each in everything], trust)
     except HistoryError as error:
         mode = mode_of(settings.repository, ports.ledger_trust())
-        return StatusReport(now, mode=mode, failures=(reason_from("history.failed", error),))
+        last = last_pass.load(settings.state_dir)
+        return StatusReport(now, mode=mode, failures=(reason_from("history.failed", error),), last_pass=last)
     observed = ObservedState(settings, now, memory, ValidatedAnswers(), buckets, remote_error, local, trust=trust)
     mode = mode_of(settings.repository, trust.keys)
-    result = StatusReport(now, memory.base, mode, issuers=_issuers(everything, observed, ports, names))
+    last = last_pass.load(settings.state_dir)
+    known = {} if last is None else last.issuers
+    issuers = tuple(replace(each, last=known.get(each.issuer)) for each in _issuers(everything, observed, ports, names))
+    result = StatusReport(now, memory.base, mode, issuers=issuers, last_pass=last)
     if result.mode == "trusted":
         result = replace(result, events=(unsigned_remote(settings),))
     if remote_error is not None:
@@ -128,6 +141,8 @@ def _with_git(
     except HistoryError as error:
         return replace(report, failures=(*report.failures, reason_from("history.failed", error)))
     left, failures = orphaned(paths, everything, ports)
+    former, unread = former_jwks_objects(everything, observed, ports)
+    left, failures = left + former, failures + unread
     return replace(
         report,
         last_commit=last[-1] if last else None,
@@ -149,19 +164,20 @@ def _issuers(
         try:
             return _issuer(publication, observed, ports)
         except Exception as error:  # noqa: BLE001  one issuer's trouble never hides how the others stand
-            return replace(_named(publication), failures=(internal_error(error),))
+            return replace(_named(publication, observed.now), failures=(internal_error(error),))
 
     with ThreadPoolExecutor(max_workers=observed.settings.limits.puts) as pool:
         return tuple(pool.map(one, chosen))
 
 
-def _named(publication: PublishedIssuer) -> IssuerStatus:
+def _named(publication: PublishedIssuer, now: datetime) -> IssuerStatus:
     issuer = publication.issuer
-    return IssuerStatus(issuer.name, publication.url, is_former=publication.url != issuer.issuer)
+    is_former = publication.url != issuer.issuer
+    return IssuerStatus(issuer.name, publication.url, is_former, must_be_public=publication.accepts_new_keys(now))
 
 
 def _issuer(publication: PublishedIssuer, observed: ObservedState, ports: Ports) -> IssuerStatus:
-    issuer_history, found = observed.history.issuers[publication.url], _named(publication)
+    issuer_history, found = observed.history.issuers[publication.url], _named(publication, observed.now)
     found = replace(found, failures=issuer_history.failures, events=issuer_history.events)
     if issuer_history.ledger is None:
         return found if issuer_history.is_lost else _unknown_to_git(found, publication, observed)
@@ -170,7 +186,10 @@ def _issuer(publication: PublishedIssuer, observed: ObservedState, ports: Ports)
     view = read_public_keys(publication, ledger, ports.view)
     return replace(
         found,
-        keys=tuple(_key(record, publication, view) for record in ledger.records),
+        keys=tuple(
+            _key(record, publication, view, observed.local_state.of(publication.url).safe_to_sign)
+            for record in ledger.records
+        ),
         objects=_objects(publication, ledger, planned),
         events=issuer_history.events + planned.drift + view.events,
         failures=issuer_history.failures + planned.failures + view.failures,
@@ -222,17 +241,21 @@ def _state(decision: ObjectDecision | None) -> ObjectState:
             assert_never(decision)
 
 
-def _key(record: KeyRecord, publication: PublishedIssuer, view: PublicKeysView) -> PublicKeyStatus:
+def _key(
+    record: KeyRecord, publication: PublishedIssuer, view: PublicKeysView, known_safe: Mapping[KeyId, datetime]
+) -> PublicKeyStatus:
     missing_since, retain = record.missing_since, publication.issuer.keys.retain_removed
     shown = None if view.keys is None else key_id(record.key) in view.keys
     return PublicKeyStatus(
         record,
         leaves_at=None if missing_since is None else missing_since + retain,
         in_public_jwks=shown,
-        safe_to_sign_at=view.safe_to_sign_at if shown and record.status in PUBLIC_STATUSES else None,
+        safe_to_sign_at=key_safe_at(record, known_safe, view.safe_to_sign_at, None) if shown else None,
     )
 
 
+_CACHED = timedelta(seconds=LONGEST_MAX_AGE_SECONDS) + MARGIN
+"""How long relying parties may keep a discovery document of another tool: as for documents without a max-age."""
 MOST = 500
 """How many former issuers are looked at: who may push to the remote could list any number."""
 _ENDS = ("/.well-known/openid-configuration", "/openid/v1/jwks")
@@ -267,6 +290,33 @@ def orphaned(
         sentence = f"{len(gone) - MOST} further issuers of the git repository are not configured."
         failures.append(Reason("abandoned.many", sentence, "See who writes to the repository's folder `public`."))
     return tuple(found), tuple(dict.fromkeys(failures))
+
+
+def former_jwks_objects(
+    published: Iterable[PublishedIssuer], observed: ObservedState, ports: Ports
+) -> tuple[tuple[OrphanedDocument, ...], tuple[Reason, ...]]:
+    """The objects that adopted discovery documents named for their keys; unused once caches have turned over."""
+    everything = tuple(published)
+    live = frozenset(_stores(everything))
+    found: list[OrphanedDocument] = []
+    failures: list[Reason] = []
+    for each in everything:
+        publish = each.issuer.publish
+        for url, adopted_at in observed.local_state.of(each.url).former_jwks.items():
+            key = object_key_of(url, publish.base_url, publish.prefix)
+            if key is None:
+                found.append(OrphanedDocument(url, needed_until=adopted_at + _CACHED))
+                continue
+            try:
+                is_there = ports.bucket(publish).head(key) is not None
+            except BucketError as error:
+                failures.append(reason_of(error))
+                continue
+            if is_there and (publish.endpoint_url, publish.bucket, key) not in live:
+                s3_url = f"s3://{publish.bucket}/{key}"
+                command = ("aws", "s3", "rm", s3_url, *_options(publish))
+                found.append(OrphanedDocument(url, s3_url, command, adopted_at + _CACHED))
+    return tuple(found), tuple(failures)
 
 
 def issuers_without_configuration(paths: Iterable[str], published: Iterable[PublishedIssuer]) -> tuple[IssuerUrl, ...]:

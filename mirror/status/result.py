@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from mirror.addresses import jwks_uri
 from mirror.model import (
+    PUBLIC_STATUSES,
     CommitId,
     Event,
     IssuerName,
@@ -17,13 +18,15 @@ from mirror.model import (
     Level,
     Reason,
     RepositoryMode,
+    Status,
     Version,
     key_id,
 )
 from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse
 from mirror.publish.drift import signing_window
+from mirror.reconcile.last_pass import LastPass, LastResult, past_event_json
 from mirror.reconcile.state import PublishedIssuer
-from mirror.report import ExitStatus
+from mirror.report import ExitStatus, State, exit_status_of
 from mirror.trust.discovery import render
 from mirror.trust.jwks import KeySet, read_jwks
 
@@ -65,6 +68,7 @@ class IssuerStatus:
     """One published issuer; `is_former` when it is one of an entry's former ones.
 
     `failures` are what could not be read, `held` what waits for an operator, `events` what else is worth telling.
+    `last` is what its last pass on this machine came to; None where that is not known.
     """
 
     name: IssuerName
@@ -75,23 +79,55 @@ class IssuerStatus:
     events: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
+    last: LastResult | None = None
+    must_be_public: bool = True
+
+    @property
+    def state(self) -> State:
+        """The worst of what the last pass came to, and of what is seen now."""
+        seen = self._seen_state()
+        return seen if self.last is None else min(seen, self.last.state, key=list(State).index)
+
+    @property
+    def rotating(self) -> bool:
+        """Whether a rotation is under way: by the last pass, or because a key is on its way out."""
+        retires = any(key.record.status is Status.RETIRING for key in self.keys)
+        return retires or (self.last is not None and self.last.rotating)
+
+    def _seen_state(self) -> State:
+        public = [key for key in self.keys if key.record.status in PUBLIC_STATUSES]
+        if self.failures:
+            return State.FAILED
+        if self.must_be_public and not public and not self.objects:
+            return State.HELD if self.held else State.UNPUBLISHED
+        if self.held:
+            return State.HELD
+        differs = any(each.state is not ObjectState.CURRENT for each in self.objects)
+        hidden = any(key.in_public_jwks is False for key in public)
+        is_other = any(event.name == "readback.differs" for event in self.events)
+        return State.DEGRADED if differs or hidden or is_other else State.CURRENT
 
 
 @dataclass(frozen=True, slots=True)
 class OrphanedDocument:
     """A public document of an issuer that is configured no more.
 
-    `s3_url` and `command` (which deletes it) are empty where no configured bucket holds its URL.
+    `s3_url` and `command` (which deletes it) are empty where no configured bucket holds its URL. Until `needed_until`
+    relying parties may still read it, by a discovery document that they keep.
     """
 
     url: str
     s3_url: str = ""
     command: tuple[str, ...] = ()
+    needed_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """Everything. `last_commit` is None before the first pass; `unpushed_commits` None where that is not known."""
+    """Everything. `last_commit` is None before the first pass; `unpushed_commits` None where that is not known.
+
+    `last_pass` is None where this machine does not know how the last pass ended.
+    """
 
     now: datetime
     snapshot: CommitId | None = None
@@ -102,13 +138,15 @@ class StatusReport:
     orphaned: tuple[OrphanedDocument, ...] = ()
     events: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
+    last_pass: LastPass | None = None
 
     @property
     def exit_status(self) -> ExitStatus:
-        """1 when something could not be read, else 3 when something waits for an operator."""
-        if self.failures or any(issuer.failures for issuer in self.issuers):
+        """As that of a pass: 1 when something could not be read, or the last pass failed; 3 when something is held."""
+        has_failed = bool(self.last_pass and self.last_pass.failures)
+        if self.failures or has_failed:
             return ExitStatus.FAILED
-        return ExitStatus.HELD if any(issuer.held for issuer in self.issuers) else ExitStatus.CURRENT
+        return exit_status_of(issuer.state for issuer in self.issuers)
 
 
 def to_json(report: StatusReport) -> dict[str, object]:
@@ -124,12 +162,32 @@ def to_json(report: StatusReport) -> dict[str, object]:
         if last is None
         else {"commit": last.commit, "at": _time(last.when), "author": last.author, "subject": last.subject},
         "unpushed_commits": report.unpushed_commits,
+        "last_pass": _last_pass(report.last_pass),
+        "recent_events": None
+        if report.last_pass is None
+        else [past_event_json(each) for each in report.last_pass.events],
         "events": [_event(event) for event in report.events],
         "failures": [_reason(reason) for reason in report.failures],
         "issuers": [_issuer(issuer) for issuer in report.issuers],
         "abandoned": [
-            {"url": each.url, "s3_url": each.s3_url or None, "command": list(each.command)} for each in report.orphaned
+            {
+                "url": each.url,
+                "s3_url": each.s3_url or None,
+                "command": list(each.command),
+                "needed_until": _time(each.needed_until),
+            }
+            for each in report.orphaned
         ],
+    }
+
+
+def _last_pass(last: LastPass | None) -> dict[str, object] | None:
+    if last is None:
+        return None
+    return {
+        "time": _time(last.at),
+        "exit_status": int(last.exit_status),
+        "failures": [_reason(reason) for reason in last.failures],
     }
 
 
@@ -138,6 +196,8 @@ def _issuer(issuer: IssuerStatus) -> dict[str, object]:
         "name": issuer.name,
         "issuer": issuer.issuer,
         "former": issuer.is_former,
+        "state": str(issuer.state),
+        "rotating": issuer.rotating,
         "keys": [_key(key) for key in issuer.keys],
         "objects": [{"url": o.url, "key": o.key, "state": str(o.state)} for o in issuer.objects],
         "events": [_event(event) for event in issuer.events],

@@ -3,13 +3,13 @@
 Time and sleep are arguments; nothing here knows the network.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from mirror.errors import UsageError
 from mirror.log import escaped
-from mirror.model import IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, Status, key_id
+from mirror.model import IssuerName, IssuerUrl, Key, KeyId, KeyRecord, Ledger, Reason, Status, key_id
 from mirror.ports import PublicFailure, PublicResponse, PublicResult
 from mirror.publish.drift import max_age_seconds, safe_to_sign_at
 from mirror.status.result import public_keys
@@ -21,12 +21,16 @@ POLL = timedelta(seconds=10)
 
 @dataclass(frozen=True, slots=True)
 class AwaitedKey:
-    """Which key of which issuer, and what the ledger says, where there is one to read."""
+    """Which key of which issuer, and what the ledger says, where there is one to read.
+
+    `known_safe` is from when on the keys may sign that the mirror saw in public before.
+    """
 
     name: IssuerName
     issuer: IssuerUrl
     text: str
     ledger: Ledger | None = None
+    known_safe: Mapping[KeyId, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,13 @@ class KeyWaiter:
     def _present(self, key: Key, look: PublicResponse, there_since: datetime) -> WaitProgress:
         since = look.last_modified or there_since
         safe_at = safe_to_sign_at(since, max_age_seconds(look))
+        earlier = self._wanted.known_safe.get(key_id(key))
+        if earlier is not None and earlier < safe_at:  # the document changed since because of another key
+            sentence = (
+                f"Key {key.thumbprint} (kid {escaped(key.kid)}) is in the public JWKS; caches have turned over at "
+                f"{_moment(earlier)}"
+            )
+            return WaitProgress(sentence, earlier)
         sentence = (
             f"Key {key.thumbprint} (kid {escaped(key.kid)}) is in the public JWKS since "
             f"{_moment(since)} at the latest; caches have turned over at {_moment(safe_at)}"

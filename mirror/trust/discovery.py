@@ -248,6 +248,17 @@ class PublicKeys:
     with_key_ops: bool = False
 
 
+def other_jwks_uri(discovery: bytes | None, ours: str) -> str | None:
+    """The `jwks_uri` of a public discovery document, where it is another https URL than `ours`."""
+    document = None if discovery is None else read_object(discovery, "discovery")
+    uri = document.get("jwks_uri") if isinstance(document, Mapping) else None
+    is_other = isinstance(uri, str) and uri != ours and uri.startswith("https://") and uri.isprintable()
+    return uri if is_other and isinstance(uri, str) and len(uri) <= _MAX_JWKS_URI else None
+
+
+_MAX_JWKS_URI = 2048
+
+
 def read_public_discovery(body: bytes, issuer: IssuerUrl) -> PublicDiscovery | Rejected:
     """Read a public discovery document (OpenID Connect Discovery 1.0, sections 3 and 4.3).
 
@@ -281,11 +292,35 @@ def read_public_jwks(body: bytes, *, already_checked: frozenset[Thumbprint]) -> 
     Returns:
         The keys with a note for each that relying parties may not know, or all reasons of `read_jwks`.
     """
-    keys = read_jwks(body, policy=_PUBLIC, already_checked=already_checked)
+    named, repeated = _without_unnamed_copies(body)
+    keys = read_jwks(named, policy=_PUBLIC, already_checked=already_checked)
     if isinstance(keys, Rejected):
         return Rejected(tuple(replace(reason, remedy=_MIRROR) for reason in keys.reasons))
-    notes = tuple(Note(note.code, _unknown_key(note)) for note in keys.notes)
+    notes = tuple(Note(note.code, _unknown_key(note)) for note in keys.notes) + repeated
     return PublicKeys(keys.keys, notes, _has_key_ops(body))
+
+
+def _without_unnamed_copies(body: bytes) -> tuple[bytes, tuple[Note, ...]]:
+    """The set without entries of an empty kid that another entry repeats with a kid, and a note where there were any.
+
+    The guide of AWS's pod identity webhook (SELF_HOSTED_SETUP.md) makes such sets, and AWS accepts them.
+    """
+    document = read_object(body, _DOCUMENT)
+    entries = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(entries, list):
+        return body, ()
+    named = [_material(each) for each in entries if isinstance(each, dict) and each.get("kid")]
+    kept = [
+        each for each in entries if not (isinstance(each, dict) and each.get("kid") == "" and _material(each) in named)
+    ]
+    if len(kept) == len(entries):
+        return body, ()
+    sentence = f"{len(entries) - len(kept)} of its keys have an empty kid and stand there with a kid as well."
+    return json.dumps({**document, "keys": kept}).encode(), (Note("empty_kid", sentence),)
+
+
+def _material(entry: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in entry.items() if name != "kid"}
 
 
 def _has_key_ops(body: bytes) -> bool:

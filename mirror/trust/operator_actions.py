@@ -244,7 +244,14 @@ class Adoption:
     left_out: tuple[Reason, ...]
 
 
-def adopt(issuer: IssuerUrl, public_jwks: bytes | None, policy: KeyPolicy, context: PassContext) -> Adoption | Reason:
+def adopt(
+    issuer: IssuerUrl,
+    public_jwks: bytes | None,
+    policy: KeyPolicy,
+    context: PassContext,
+    *,
+    named_jwks: bytes | None = None,
+) -> Adoption | Reason:
     """The ledger of an issuer that had none, made of what its apiservers show and of what is public.
 
     The policy `new_keys: hold` is answered by adopting; a key that is held for another reason (two keys of one kid)
@@ -253,7 +260,9 @@ def adopt(issuer: IssuerUrl, public_jwks: bytes | None, policy: KeyPolicy, conte
 
     Args:
         issuer: The configured issuer, or one of its former ones.
-        public_jwks: The public JWKS as the world reads it; None when there is none.
+        public_jwks: The JWKS at the place where we publish it, as the world reads it; None when there is none.
+        named_jwks: The JWKS that the public discovery document names, where that is another one: relying parties trust
+            its keys now. None where it is the same, or there is none.
         policy: The issuer's `keys`; whatever is revoked stays out.
         context: What the apiservers show, `now`, and how many answers make "every apiserver answered".
 
@@ -265,6 +274,8 @@ def adopt(issuer: IssuerUrl, public_jwks: bytes | None, policy: KeyPolicy, conte
         sentence = "No apiserver of this issuer showed a key that is believed; nothing can be adopted."
         return Reason("adopt.nothing_shown", sentence, "Run `oidc-mirror run --dry-run`, and follow its remedies.")
     believed, left_out = parse_public_jwks(public_jwks, policy)
+    named, named_left_out = parse_public_jwks(named_jwks, policy)
+    believed, left_out = {**believed, **named}, (*left_out, *named_left_out)
     records = {key_id(record.key): record for record in shown.ledger.records}
     records |= {key_id(r.key): _published(r) for r in records.values() if _is_public_and_held(r, believed)}
     gone = {identity: key for identity, key in believed.items() if identity not in records}

@@ -13,11 +13,11 @@ import boto3.session
 import pytest
 from botocore.config import Config
 
-from mirror.aws.iam_policy import PUBLIC_SID, partition_of
+from mirror.aws.iam_policy import PUBLIC_SID, AccessBlock, compact, document, partition_of, public_statement
 from mirror.cli.main import main
 from mirror.config.settings import PublishSettings
 from mirror.federation.provision.aws_admin import S3Admin
-from mirror.federation.provision.bucket import AccessBlock, BucketState, DesiredBucket, ProvisionPlan, plan_bucket
+from mirror.federation.provision.bucket import BucketState, DesiredBucket, ProvisionPlan, plan_bucket
 from mirror.model import ObjectKey
 from support.provisioning import codes_of, recorded
 from support.radosgw import Radosgw
@@ -105,6 +105,25 @@ def mend(gate: Gate, session: boto3.session.Session | None = None) -> ProvisionP
     plan = plan_bucket(seen, gate.wanted())
     office.apply(plan.differences, seen, lambda _: None)
     return plan
+
+
+def test_documents_of_another_configuration_stay_readable(gate: Gate) -> None:
+    """The command as it was printed by `check`: two configurations in one bucket, and the world reads both."""
+    assert gate.command("--yes") == 0
+    gate.fill()
+    theirs = (ObjectKey("other/.well-known/openid-configuration"), ObjectKey("other/openid/v1/jwks"))
+    statement = public_statement(gate.publish.bucket, (DISCOVERY, JWKS, *theirs), "aws")
+    gate.owner.put_bucket_policy(Bucket=gate.publish.bucket, Policy=compact(document(statement)))
+    for key in theirs:
+        gate.owner.put_object(Bucket=gate.publish.bucket, Key=key, Body=b"{}")
+    assert gate.command("--yes") == 0
+    assert [gate.anonymous("GET", key) for key in (JWKS, *theirs)] == [200, 200, 200]
+    assert gate.command("--yes", "--remove-unlisted") == 0
+    assert [gate.anonymous("GET", key) for key in (JWKS, *theirs)] == [200, 403, 403]
+
+
+def codes(plan: ProvisionPlan) -> list[str]:
+    return [each.code for each in plan.differences]
 
 
 def test_bucket_without_policy_is_mended_for_exactly_the_documents(

@@ -4,15 +4,8 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from mirror.check.ports import (
-    BucketFacts,
-    CheckClients,
-    HistoryFacts,
-    Identity,
-    PublicAccessBlock,
-    PutVerdict,
-    Unavailable,
-)
+from mirror.aws.iam_policy import AccessBlock
+from mirror.check.ports import BucketFacts, CheckClients, HistoryFacts, Identity, PutVerdict, Unavailable
 from mirror.check.result import CheckLevel, CheckResult
 from mirror.config.settings import PublishSettings
 from mirror.model import CommitId, ObjectKey, StoredObject
@@ -22,7 +15,7 @@ from support.situations import DISCOVERY_KEY, JWKS_KEY
 ACCOUNT = "111122223333"
 HEAD = CommitId("c0ffee" + "0" * 34)
 DENIED = Unavailable("AccessDenied", "AccessDenied: no", "Allow it.")
-OPEN = PublicAccessBlock(block_acls=True, ignore_acls=True, block_policy=False, restrict_buckets=False)
+OPEN = AccessBlock(block_acls=True, ignore_acls=True, block_policy=False, restrict_buckets=False)
 
 
 def allow(
@@ -61,7 +54,7 @@ class FakeAws:
     who: Identity | Unavailable = field(
         default_factory=lambda: Identity(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:role/mirror")
     )
-    block: PublicAccessBlock | Unavailable | None = None
+    block: AccessBlock | Unavailable | None = None
     facts: BucketFacts = FACTS
     ours: bool | Unavailable = True
     list_refused: Unavailable | None = None
@@ -75,7 +68,7 @@ class FakeAws:
     def identity(self, publish: PublishSettings) -> Identity | Unavailable:
         return self.who
 
-    def account_block(self, publish: PublishSettings, account: str) -> PublicAccessBlock | Unavailable | None:
+    def account_block(self, publish: PublishSettings, account: str) -> AccessBlock | Unavailable | None:
         return self.block
 
     def bucket(self, publish: PublishSettings) -> BucketFacts:

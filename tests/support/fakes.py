@@ -329,13 +329,17 @@ class FakeHistory:
 
 @dataclass
 class FakeBucket:
-    """A bucket with conditional writes. `fails` maps an operation to the error it raises."""
+    """A bucket with conditional writes. `fails` maps an operation to the error it raises.
+
+    `drops_cache_control` is a store that does not keep that header.
+    """
 
     objects: dict[ObjectKey, StoredObject] = field(default_factory=dict)
     fails: dict[str, BucketError] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     before_put: Callable[["FakeBucket", PublicObject], None] | None = None
     open: AccessSettings = field(default_factory=AccessSettings)
+    drops_cache_control: bool = False
 
     def _request(self, operation: str, what: str) -> None:
         self.requests.append(f"{operation} {what}")
@@ -345,7 +349,7 @@ class FakeBucket:
     def list(self, prefix: str) -> Mapping[ObjectKey, ListedObject]:
         self._request("list", prefix)
         return {
-            key: ListedObject(key, stored.etag, len(stored.body), stored.last_modified)
+            key: ListedObject(key, stored.etag, len(stored.body), stored.last_modified, _storage_class(stored))
             for key, stored in self.objects.items()
             if key.startswith(prefix)
         }
@@ -366,6 +370,7 @@ class FakeBucket:
             stored.cache_control,
             stored.snapshot,
             stored.last_modified,
+            stored.altering,
         )
 
     def put(self, obj: PublicObject, *, snapshot: CommitId, expected_etag: ETag | None) -> PutResult:
@@ -375,7 +380,8 @@ class FakeBucket:
         there = self.objects.get(obj.key)
         if (there.etag if there is not None else None) != expected_etag:
             return PutConflict(there)
-        self.write(obj.key, obj.body, obj.content_type, obj.cache_control, snapshot)
+        cache_control = "" if self.drops_cache_control else obj.cache_control
+        self.write(obj.key, obj.body, obj.content_type, cache_control, snapshot)
         return PutStored(self.objects[obj.key].etag)
 
     def access_settings(self, key: ObjectKey) -> AccessSettings:
@@ -399,6 +405,10 @@ class FakeBucket:
         return sum(request.startswith(operation + " ") for request in self.requests)
 
 
+def _storage_class(stored: StoredObject) -> str:
+    return next((each.partition(": ")[2] for each in stored.altering if "storage-class" in each), "STANDARD")
+
+
 @dataclass
 class FakeWeb:
     """The world's view of a FakeBucket below `base_url`; `blocked` answers for every URL, `cached` for some."""
@@ -416,6 +426,8 @@ class FakeWeb:
         stored = self.cached.get(url) or self.bucket.objects.get(ObjectKey(url.removeprefix(self.base_url + "/")))
         if stored is None:
             return PublicFailure(Reason("not_found", "It is not there.", "Publish it."))
+        if any(each.startswith("Content-Encoding") for each in stored.altering):
+            return PublicFailure(Reason("content_coding", "It is encoded.", "Repair it."))
         return PublicResponse(stored.body, stored.content_type, stored.cache_control, stored.last_modified, 0.01)
 
 

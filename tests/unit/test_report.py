@@ -19,13 +19,15 @@ from support.situations import BOTH, LAST, ONE, Situation, silent
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/reference/report.schema.json").read_text())
 WHY = Reason("some_code", "It did not work.", "Mend it.", "jwks keys[0]")
 REFUSED = Unusable("https://one", (replace(WHY, code="wrong_issuer"),))
+FORBIDDEN = Unusable("https://two", (replace(WHY, code="forbidden"),))
 SLOW = Unusable("https://two", (replace(WHY, code="timeout"),))
 GOOD = Observed("https://three", (), certificate_expires_at=MOMENT)
+STANDS = ObjectReport("https://x/openid/v1/jwks", "openid/v1/jwks", Effect.UNCHANGED)
 PUT = ObjectReport("https://x/openid/v1/jwks", "openid/v1/jwks", Effect.PUT, "update")
 
 
 def issuer(**fields: object) -> IssuerReport:
-    plain = IssuerReport(IssuerName("syd"), IssuerUrl("https://issuer.example.com"), (GOOD,))
+    plain = IssuerReport(IssuerName("syd"), IssuerUrl("https://issuer.example.com"), (GOOD,), objects=(STANDS,))
     return replace(plain, **fields)  # type: ignore[arg-type]  # fields of IssuerReport by name
 
 
@@ -41,12 +43,38 @@ def report(*issuers: IssuerReport, **fields: object) -> Report:
         (issuer(observations=(GOOD, SLOW)), State.DEGRADED, ExitStatus.CURRENT),
         (issuer(objects=(replace(PUT, effect=Effect.WAITING),)), State.DEGRADED, ExitStatus.CURRENT),
         (issuer(events=(Event("issuer.emptied", "None left.", Level.WARNING),)), State.DEGRADED, ExitStatus.CURRENT),
+        (issuer(expected_apiservers=2), State.DEGRADED, ExitStatus.CURRENT),
+        (issuer(observations=(GOOD, FORBIDDEN)), State.DEGRADED, ExitStatus.CURRENT),
+        (issuer(observations=(FORBIDDEN,)), State.FAILED, ExitStatus.FAILED),
+        (issuer(objects=()), State.UNPUBLISHED, ExitStatus.FAILED),
+        (issuer(objects=(), must_be_public=False), State.CURRENT, ExitStatus.CURRENT),
+        (issuer(objects=(), blocked_by="push.failed"), State.WAITING_FOR_PUSH, ExitStatus.FAILED),
+        (issuer(blocked_by="push.failed", held=(WHY,)), State.WAITING_FOR_PUSH, ExitStatus.FAILED),
+        (issuer(blocked_by="history.failed"), State.FAILED, ExitStatus.FAILED),
         (issuer(held=(WHY,)), State.HELD, ExitStatus.HELD),
         (issuer(observations=(SLOW,)), State.FAILED, ExitStatus.FAILED),
         (issuer(observations=(GOOD, REFUSED)), State.FAILED, ExitStatus.FAILED),
         (issuer(failures=(WHY,), held=(WHY,)), State.FAILED, ExitStatus.FAILED),
     ],
-    ids=["current", "changed", "one_slow", "waiting", "emptied", "held", "none_usable", "refused", "failed_and_held"],
+    ids=[
+        "current",
+        "changed",
+        "one_slow",
+        "waiting",
+        "emptied",
+        "one_not_found",
+        "forbidden_beside_a_good_one",
+        "forbidden_alone",
+        "never_published",
+        "former_never_published",
+        "push_refused",
+        "push_refused_and_held",
+        "commit_failed",
+        "held",
+        "none_usable",
+        "refused",
+        "failed_and_held",
+    ],
 )
 def test_state_and_exit_status(given: IssuerReport, state: State, status: ExitStatus) -> None:
     """The worst that holds decides; 1 comes before 3; transient trouble of some replicas is no failure."""

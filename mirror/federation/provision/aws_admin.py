@@ -3,9 +3,9 @@
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3.session
 from botocore.config import Config
@@ -13,20 +13,21 @@ from botocore.exceptions import ClientError
 
 from mirror.addresses import is_aws_endpoint
 from mirror.aws.errors import admin_error, admin_errors_translated, code_of
-from mirror.aws.iam_policy import provider_url
+from mirror.aws.iam_policy import AccessBlock, opened, provider_url, read_policy
+from mirror.aws.public_access import account_access_block, bucket_access_block, bucket_policy_text, unless_not_set
 from mirror.aws.sessions import short_timeouts
 from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
-from mirror.federation.provision.bucket import OWNERSHIP, AccessBlock, BucketChange, BucketState
+from mirror.federation.provision.bucket import OWNERSHIP, BucketChange, BucketState
 from mirror.federation.provision.iam_provider import Provider, ProviderState
-from mirror.model import IssuerUrl
+from mirror.model import IssuerUrl, ObjectKey
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_s3 import S3Client
 
 
-NO_ACCESS_BLOCK = "NoSuchPublicAccessBlockConfiguration"
+T = TypeVar("T")
 _SHORT = Config(connect_timeout=2.0, read_timeout=3.0, retries={"mode": "standard", "total_max_attempts": 1})
 
 
@@ -68,43 +69,23 @@ class AccountReader:
         An administrator of one bucket may do without the right to see it: the bucket's own answer tells in the end.
         """
         try:
-            return access_block(
-                _asked("Block Public Access", "s3:GetAccountPublicAccessBlock", lambda: self._ask_block(account))
-            )
+            return _asked("Block Public Access", "s3:GetAccountPublicAccessBlock", lambda: self._ask_block(account))
         except BucketError as error:
             self._unknown.append(
                 f"Block Public Access of the account could not be seen ({error.code}); if it is on, it wins."
             )
             return None
 
-    def _ask_block(self, account: str) -> dict[str, Any]:
+    def _ask_block(self, account: str) -> AccessBlock | None:
         # The account stands before the host's name, which only AWS resolves.
         config = self._config.merge(Config(inject_host_prefix=self._is_aws))
         client = self._session.client("s3control", region_name=self._region, config=config)
-        try:
-            return dict(client.get_public_access_block(AccountId=account))
-        except ClientError as error:
-            if code_of(error, error.response) == NO_ACCESS_BLOCK:
-                return {}
-            raise
+        return account_access_block(client, account)
 
 
-def _asked(what: str, action: str, ask: Callable[[], Any]) -> Any:
+def _asked(what: str, action: str, ask: Callable[[], T]) -> T:
     with admin_errors_translated(f"AWS could not be asked for {what}.", action):
         return ask()
-
-
-def access_block(answer: dict[str, Any]) -> AccessBlock | None:
-    """The four switches out of an answer of S3; None when none is set."""
-    told = answer.get("PublicAccessBlockConfiguration")
-    if told is None:
-        return None
-    return AccessBlock(
-        block_acls=bool(told.get("BlockPublicAcls")),
-        ignore_acls=bool(told.get("IgnorePublicAcls")),
-        block_policy=bool(told.get("BlockPublicPolicy")),
-        restrict_buckets=bool(told.get("RestrictPublicBuckets")),
-    )
 
 
 FIRST_REGION = "us-east-1"
@@ -113,13 +94,6 @@ _TRIES = 6
 _PAUSE_SECONDS = 2.0
 _SETTLING = frozenset({"AccessDenied", "NoSuchBucket", "ConditionalRequestConflict"})
 """How S3 answers for some seconds after a bucket, or its public access block, changed."""
-_UNSET = frozenset(
-    {
-        "NoSuchBucketPolicy",
-        NO_ACCESS_BLOCK,
-        "OwnershipControlsNotFoundError",
-    }
-)
 _UNSUPPORTED = frozenset({"NotImplemented", "MethodNotAllowed", "405"})
 
 
@@ -142,8 +116,8 @@ class S3Admin:
         self._demands_owner = self._is_aws or publish.expected_bucket_owner is not None
         self._aws = AccountReader(session, publish.region, is_aws=self._is_aws, unknown=self._unknown)
 
-    def look(self) -> BucketState:
-        """The bucket as it is now.
+    def look(self, desired_keys: Collection[ObjectKey] = ()) -> BucketState:
+        """The bucket as it is now; of the objects that our statement opens, those beyond `desired_keys` are read too.
 
         Raises:
             BucketError: Something that decides could not be seen.
@@ -160,16 +134,18 @@ class S3Admin:
             return BucketState(
                 state, region, account_block=account_block, unknown=tuple(self._unknown), is_aws=self._is_aws
             )
-        versioning = self._get("versioning", "s3:GetBucketVersioning", "get_bucket_versioning")
-        ownership = self._get("object ownership", "s3:GetBucketOwnershipControls", "get_bucket_ownership_controls")
-        block = self._get("public access block", "s3:GetBucketPublicAccessBlock", "get_public_access_block")
+        versioning = self._get("versioning", "s3:GetBucketVersioning", self._versioning, None)
+        ownership = self._get("object ownership", "s3:GetBucketOwnershipControls", self._ownership, None)
+        block = self._get("public access block", "s3:GetBucketPublicAccessBlock", self._block, None)
+        policy = self._policy()
         return BucketState(
             state="ours",
             region=region,
-            versioning=versioning.get("Status"),
-            ownership=_ownership(ownership),
-            block=access_block(block),
-            policy=self._policy(),
+            versioning=versioning,
+            ownership=ownership,
+            block=block,
+            policy=policy,
+            existing=frozenset(self._existing(policy, desired_keys)),
             account_block=account_block,
             unknown=tuple(self._unknown),
             is_aws=self._is_aws,
@@ -217,24 +193,46 @@ class S3Admin:
                 raise
         return "ours", answer.get("BucketRegion", "") if self._is_aws else ""
 
-    def _get(self, what: str, action: str, call: str) -> dict[str, Any]:
-        """One setting of the bucket; empty when it is not set, or when a store other than AWS has no such thing."""
+    def _get(self, what: str, action: str, ask: Callable[[Any], T], empty: T) -> T:
+        """One setting of the bucket; `empty` when it is not set, or when a store other than AWS has no such thing."""
+        names = {"Bucket": self._name, **self._ours()}
         with admin_errors_translated(f"The {what} of the bucket `{self._name}` could not be seen.", action):
             try:
-                answer: dict[str, Any] = getattr(self._s3, call)(Bucket=self._name, **self._ours())
+                return unless_not_set(lambda: ask(names), empty)
             except ClientError as error:
-                code = code_of(error, error.response)
-                if code in _UNSET:
-                    return {}
-                if code in _UNSUPPORTED and not self._is_aws:
-                    self._unknown.append(f"The store knows no {what}.")
-                    return {}
-                raise
-        return answer
+                if code_of(error, error.response) not in _UNSUPPORTED or self._is_aws:
+                    raise
+                self._unknown.append(f"The store knows no {what}.")
+                return empty
+
+    def _versioning(self, names: Any) -> str | None:
+        return self._s3.get_bucket_versioning(**names).get("Status")
+
+    def _ownership(self, names: Any) -> str | None:
+        rules = self._s3.get_bucket_ownership_controls(**names).get("OwnershipControls", {}).get("Rules", [])
+        return str(rules[0]["ObjectOwnership"]) if rules else None
+
+    def _block(self, names: Any) -> AccessBlock | None:
+        return bucket_access_block(self._s3, names)
 
     def _policy(self) -> str | None:
-        text = self._get("policy", "s3:GetBucketPolicy", "get_bucket_policy").get("Policy")
-        return str(text) if text else None
+        return self._get("policy", "s3:GetBucketPolicy", lambda names: bucket_policy_text(self._s3, names), "") or None
+
+    def _existing(self, policy: str | None, desired_keys: Collection[ObjectKey]) -> Iterator[ObjectKey]:
+        document = None if policy is None else read_policy(policy)
+        for arn in sorted(opened(document)) if document is not None else ():
+            _, colons, key = arn.partition(f":s3:::{self._name}/")
+            if colons and not set("*?$") & set(key) and key not in desired_keys and self._may_exist(ObjectKey(key)):
+                yield ObjectKey(key)
+
+    def _may_exist(self, key: ObjectKey) -> bool:
+        """Whether the object exists, or that cannot be seen: on doubt nothing is closed."""
+        with admin_errors_translated(f"The object `{key}` of the bucket could not be looked at.", "s3:GetObject"):
+            try:
+                self._s3.head_object(Bucket=self._name, Key=key, **self._ours())
+            except ClientError as error:
+                return code_of(error, error.response) not in ("404", "NoSuchKey")
+        return True
 
     # ------------------------------------------------------------------------------------------------ applying
 
@@ -296,11 +294,6 @@ class S3Admin:
     def _ours(self) -> Any:
         """What makes S3 refuse a bucket of another account (facts.md#38)."""
         return self._owner
-
-
-def _ownership(answer: dict[str, Any]) -> str | None:
-    rules = answer.get("OwnershipControls", {}).get("Rules", [])
-    return str(rules[0]["ObjectOwnership"]) if rules else None
 
 
 _AWS_REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]+")

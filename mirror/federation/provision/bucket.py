@@ -10,6 +10,7 @@ from mirror.aws.iam_policy import (
     MAX_BUCKET_POLICY_BYTES,
     NOTHING,
     PUBLIC_SID,
+    AccessBlock,
     PolicyDocument,
     Statement,
     denying_names,
@@ -56,35 +57,6 @@ OWNERSHIP = "BucketOwnerEnforced"
 """Access control lists are off (facts.md#41)."""
 
 
-@dataclass(frozen=True, slots=True)
-class AccessBlock:
-    """The four switches of S3 Block Public Access, of a bucket or of an account."""
-
-    block_acls: bool = False
-    ignore_acls: bool = False
-    block_policy: bool = False
-    restrict_buckets: bool = False
-
-    @property
-    def forbids_policy(self) -> bool:
-        """Whether a policy that opens objects is refused or has no effect."""
-        return self.block_policy or self.restrict_buckets
-
-    def words(self) -> str:
-        """What is blocked, for people."""
-        acls = "ACLs open nothing" if self.block_acls and self.ignore_acls else "ACLs may open objects"
-        return f"{acls}, {'no policy can open objects' if self.forbids_policy else 'a policy can open objects'}"
-
-    def switches(self) -> dict[str, bool]:
-        """The four of them as S3 names them (S3 API, PublicAccessBlockConfiguration)."""
-        return {
-            "BlockPublicAcls": self.block_acls,
-            "IgnorePublicAcls": self.ignore_acls,
-            "BlockPublicPolicy": self.block_policy,
-            "RestrictPublicBuckets": self.restrict_buckets,
-        }
-
-
 MEANT_BLOCK = AccessBlock(block_acls=True, ignore_acls=True)
 """A policy may open objects, ACLs may not."""
 
@@ -104,7 +76,9 @@ def meant_block(observed: "BucketState") -> AccessBlock | None:
 class DesiredBucket:
     """The bucket as it should be: `keys` are the objects that the world reads, of `issuers` issuers.
 
-    `base_urls` are the public URLs under which they are read.
+    `base_urls` are the public URLs under which they are read. `remove_unlisted` closes every object that our statement
+    opens and this configuration does not publish; else those that exist stay open: another configuration may publish
+    them.
     """
 
     bucket: str
@@ -112,6 +86,7 @@ class DesiredBucket:
     partition: str
     keys: tuple[ObjectKey, ...]
     base_urls: tuple[str, ...] = ()
+    remove_unlisted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +95,8 @@ class BucketState:
 
     `state` is `foreign` when it exists and is not ours to change, and `elsewhere` when there is none and the account of
     the credentials is not the one that should own it. `region` is empty where the store names none.
-    `unknown` are sentences about what could not be looked at.
+    `unknown` are sentences about what could not be looked at. `existing` are objects that our statement opens, that
+    were not asked for, and that exist, or of which that could not be seen.
     """
 
     state: Literal["absent", "ours", "foreign", "elsewhere"]
@@ -132,6 +108,7 @@ class BucketState:
     account_block: AccessBlock | None = None
     unknown: tuple[str, ...] = ()
     is_aws: bool = True
+    existing: frozenset[ObjectKey] = frozenset()
 
 
 def plan_bucket(observed: BucketState, desired: DesiredBucket) -> ProvisionPlan:
@@ -142,11 +119,24 @@ def plan_bucket(observed: BucketState, desired: DesiredBucket) -> ProvisionPlan:
     if refused:
         return ProvisionPlan(title, (), refused, notes)
     standing = NOTHING if observed.policy is None else read_policy(observed.policy)
+    kept = () if desired.remove_unlisted else tuple(sorted(observed.existing - set(desired.keys)))
+    desired = replace(desired, keys=(*desired.keys, *kept))
+    notes += tuple(_kept(kept, desired))
     problems = tuple(_obstacles(observed, desired, standing))
     differences = tuple(_differences(observed, desired, None if problems else standing))
     return ProvisionPlan(
         title, differences, (*problems, *_above(observed)), (*notes, *_notes(observed, desired, standing))
     )
+
+
+def _kept(kept: tuple[ObjectKey, ...], desired: DesiredBucket) -> Iterator[Note]:
+    if kept:
+        listed = ", ".join(f"s3://{desired.bucket}/{key}" for key in kept)
+        yield Note(
+            "unlisted_kept",
+            f"{len(kept)} more objects stay public, because they exist and another configuration may publish them:"
+            f" {listed}. `--remove-unlisted` closes them.",
+        )
 
 
 def _refusals(observed: BucketState, desired: DesiredBucket) -> Iterator[Reason]:

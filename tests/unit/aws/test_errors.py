@@ -10,8 +10,9 @@ import pytest
 from botocore import exceptions as boto
 from urllib3.exceptions import LocationParseError, ProxyError, SSLError
 
-from mirror.aws.errors import REMEDIES, S3Operation, bucket_error
+from mirror.aws.errors import REMEDIES, S3Operation, admin_errors_translated, bucket_error
 from mirror.config.settings import PublishSettings
+from mirror.errors import BucketError
 
 PUBLISH = PublishSettings(bucket="bucket", region="ap-southeast-2", base_url="https://unused")
 WRITING = S3Operation("written", "s3:PutObject", PUBLISH, "id/jwks")
@@ -41,7 +42,16 @@ def environment() -> Iterator[dict[str, str]]:
         os.environ.update(before)
 
 
-@pytest.mark.parametrize("code", sorted(REMEDIES))
+@pytest.mark.parametrize("code", sorted(code for code, each in REMEDIES.items() if each.administrator))
+def test_every_remedy_of_an_administrator_is_filled_in(code: str) -> None:
+    """The same table serves `provision`: its column makes a whole sentence, too."""
+    with pytest.raises(BucketError) as caught, admin_errors_translated("It failed.", "s3:PutBucketPolicy"):
+        raise told_by_store(code)
+    assert caught.value.remedy.endswith((".", "`.", ")."))
+    assert not {"{", "}"} & set(caught.value.remedy)
+
+
+@pytest.mark.parametrize("code", sorted(code for code, each in REMEDIES.items() if each.mirror))
 def test_every_remedy_is_filled_in(code: str) -> None:
     """Each line of the table makes a whole sentence, with no brace left."""
     error = bucket_error(told_by_store(code), WRITING)

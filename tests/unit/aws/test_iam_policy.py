@@ -1,4 +1,4 @@
-"""What a bucket policy gives to everybody."""
+"""What a bucket policy gives to everybody, in one of three answers, and the policies that the mirror needs."""
 
 import json
 from dataclasses import replace
@@ -13,16 +13,20 @@ from hypothesis import strategies as st
 from mirror.addresses import common_folder, object_keys
 from mirror.aws.iam_policy import (
     PUBLIC_SID,
-    Grants,
-    allows_public_read,
+    Access,
+    PublicAccess,
+    ReadAccess,
     bucket_policy,
     compact,
     conditions,
     explain_forbidden,
-    grants,
     is_served_by_bucket,
+    parse_statements,
     partition_of,
     provider_arn,
+    public_access,
+    public_names,
+    read_access,
     subject,
     trust_policy,
     writer_policy,
@@ -188,56 +192,73 @@ A, B = ObjectKey("a/openid/v1/jwks"), ObjectKey("b/openid/v1/jwks")
 DENY = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::oidc-bucket/*"}
 INSECURE = {"Bool": {"aws:SecureTransport": "false"}}
 VPC = {"StringNotEquals": {"aws:SourceVpc": "vpc-1"}}
+NETWORK = {"IpAddress": {"aws:SourceIp": "203.0.113.0/24"}}
 
 
-def judged(*statements: object) -> Grants:
-    found = grants(policy_of(*statements), "oidc-bucket", (A, B), "aws")
+def judged(*statements: object) -> PublicAccess:
+    found = public_access(policy_of(*statements), "oidc-bucket", (A, B), "aws")
     assert found is not None
     return found
+
+
+def expect(
+    missing: tuple[ObjectKey, ...] = (),
+    *,
+    denied: str = "",
+    conditional: str = "",
+    wider: tuple[str, ...] = (),
+    dangerous: tuple[str, ...] = (),
+) -> PublicAccess:
+    """Both objects readable but for `missing` ones; or both denied by a statement, or both under a condition."""
+    answer = ReadAccess(Access.READABLE)
+    if denied:
+        answer = ReadAccess(Access.NOT_READABLE, because=(denied,))
+    if conditional:
+        answer = ReadAccess(Access.CONDITIONAL, conditions=(conditional,))
+    objects = {key: ReadAccess(Access.NOT_READABLE) if key in missing else answer for key in (A, B)}
+    return PublicAccess(objects, wider, dangerous)
 
 
 @pytest.mark.parametrize(
     ("statements", "expected"),
     [
-        pytest.param([allow(A, B)], Grants(()), id="exact"),
-        pytest.param([allow(A), allow(B)], Grants(()), id="two-statements"),
-        pytest.param([allow(A, B, action=["s3:getobject"])], Grants(()), id="actions-ignore-case"),
-        pytest.param([allow(A, B, principal={"AWS": "*"})], Grants(()), id="aws-star"),
-        pytest.param(
-            [allow(A, B, principal={"AWS": ["*", "arn:aws:iam::1:root"]})], Grants(()), id="star-among-others"
-        ),
-        pytest.param([allow(A)], Grants((B,)), id="one-missing"),
-        pytest.param([allow(A, B, principal={"AWS": "arn:aws:iam::1:root"})], Grants((A, B)), id="not-everybody"),
-        pytest.param([allow("*")], Grants((), wider=("arn:aws:s3:::oidc-bucket/*",)), id="whole-bucket"),
+        pytest.param([allow(A, B)], expect(), id="exact"),
+        pytest.param([allow(A), allow(B)], expect(), id="two-statements"),
+        pytest.param([allow(A, B, action=["s3:getobject"])], expect(), id="actions-ignore-case"),
+        pytest.param([allow(A, B, principal={"AWS": "*"})], expect(), id="aws-star"),
+        pytest.param([allow(A, B, principal={"AWS": ["*", "arn:aws:iam::1:root"]})], expect(), id="star-among-others"),
+        pytest.param([allow(A)], expect((B,)), id="one-missing"),
+        pytest.param([allow(A, B, principal={"AWS": "arn:aws:iam::1:root"})], expect((A, B)), id="not-everybody"),
+        pytest.param([allow("*")], expect(wider=("arn:aws:s3:::oidc-bucket/*",)), id="whole-bucket"),
         pytest.param(
             [allow("?/openid/v1/jwks")],
-            Grants((), wider=("arn:aws:s3:::oidc-bucket/?/openid/v1/jwks",)),
+            expect(wider=("arn:aws:s3:::oidc-bucket/?/openid/v1/jwks",)),
             id="question-mark",
         ),
-        pytest.param(
-            [allow(A, B), allow("old")], Grants((), wider=("arn:aws:s3:::oidc-bucket/old",)), id="one-key-more"
-        ),
+        pytest.param([allow(A, B), allow("old")], expect(wider=("arn:aws:s3:::oidc-bucket/old",)), id="one-key-more"),
         pytest.param(
             [allow(A, B), allow(A, action="s3:PutObject")],
-            Grants((), dangerous=(f"s3:PutObject on arn:aws:s3:::oidc-bucket/{A}",)),
+            expect(dangerous=(f"s3:PutObject on arn:aws:s3:::oidc-bucket/{A}",)),
             id="everybody-writes",
         ),
         pytest.param(
             [allow(A, B), allow(A, action="s3:PutObject", Condition=VPC, Sid="vpc")],
-            Grants((), dangerous=(f"s3:PutObject on arn:aws:s3:::oidc-bucket/{A}",), conditional=("vpc",)),
+            expect(dangerous=(f"s3:PutObject on arn:aws:s3:::oidc-bucket/{A}",)),
             id="writes-under-a-condition",
         ),
         pytest.param(
             [allow(A, B, action="s3:*")],
-            Grants((), dangerous=(f"s3:* on arn:aws:s3:::oidc-bucket/{A}, arn:aws:s3:::oidc-bucket/{B}",)),
+            expect(dangerous=(f"s3:* on arn:aws:s3:::oidc-bucket/{A}, arn:aws:s3:::oidc-bucket/{B}",)),
             id="every-action",
         ),
-        pytest.param([allow(A, B), DENY], Grants((), denied=(A, B)), id="denied"),
-        pytest.param([allow(A, B), DENY | {"Condition": INSECURE}], Grants(()), id="only-insecure-transport-denied"),
-        pytest.param([allow(A, B), DENY | {"Condition": VPC}], Grants((), denied=(A, B)), id="denied-from-outside"),
-        pytest.param([allow(A, B), {**DENY, "Action": "s3:PutObject"}], Grants(()), id="only-writing-denied"),
+        pytest.param([allow(A, B), DENY], expect(denied="statement 2"), id="denied"),
+        pytest.param([allow(A, B), DENY | {"Condition": INSECURE}], expect(), id="only-insecure-transport-denied"),
+        pytest.param([allow(A, B), DENY | {"Condition": VPC}], expect(denied="statement 2"), id="denied-from-outside"),
+        pytest.param([allow(A, B), {**DENY, "Action": "s3:PutObject"}], expect(), id="only-writing-denied"),
         pytest.param(
-            [allow(A, B, Condition=VPC)], Grants((A, B), conditional=("statement 1",)), id="readable-under-a-condition"
+            [allow(A, B, Condition=NETWORK)],
+            expect(conditional="aws:SourceIp (statement 1)"),
+            id="readable-under-a-condition",
         ),
         pytest.param(
             [
@@ -248,7 +269,10 @@ def judged(*statements: object) -> Grants:
                     "Resource": "arn:aws:s3:::oidc-bucket/*",
                 }
             ],
-            Grants((), dangerous=("everything but s3:PutObject on arn:aws:s3:::oidc-bucket/*",)),
+            expect(
+                wider=("arn:aws:s3:::oidc-bucket/*",),
+                dangerous=("everything but s3:PutObject on arn:aws:s3:::oidc-bucket/*",),
+            ),
             id="not-action",
         ),
         pytest.param(
@@ -260,7 +284,7 @@ def judged(*statements: object) -> Grants:
                     "NotResource": "arn:aws:s3:::oidc-bucket/x",
                 }
             ],
-            Grants((), wider=("everything but arn:aws:s3:::oidc-bucket/x",)),
+            expect(wider=("everything but arn:aws:s3:::oidc-bucket/x",)),
             id="not-resource",
         ),
         pytest.param(
@@ -272,12 +296,12 @@ def judged(*statements: object) -> Grants:
                     "Resource": "arn:aws:s3:::oidc-bucket/*",
                 }
             ],
-            Grants((), wider=("arn:aws:s3:::oidc-bucket/*",)),
+            expect(wider=("arn:aws:s3:::oidc-bucket/*",)),
             id="not-principal",
         ),
     ],
 )
-def test_policy_is_judged(statements: list[object], expected: Grants) -> None:
+def test_policy_is_judged(statements: list[object], expected: PublicAccess) -> None:
     """What everybody may read, what is missing, denied, wider or dangerous."""
     assert judged(*statements) == expected
 
@@ -286,20 +310,20 @@ def test_policy_is_judged(statements: list[object], expected: Grants) -> None:
 def test_partition_counts(region_partition: str, missing: tuple[ObjectKey, ...]) -> None:
     """In China an ARN of the commercial partition opens nothing, and the other way round."""
     statement = allow(A) | {"Resource": f"arn:aws-cn:s3:::oidc-bucket/{A}"}
-    found = grants(policy_of(statement), "oidc-bucket", (A,), region_partition)
+    found = public_access(policy_of(statement), "oidc-bucket", (A,), region_partition)
     assert found is not None
-    assert found.missing == missing
+    assert found.keys_with(Access.NOT_READABLE) == missing
 
 
 def test_policy_that_we_render_is_exact() -> None:
     """What `render bucket-policy` prints and `provision bucket` sets has nothing to be told about."""
     ours = json.dumps(bucket_policy("oidc-bucket", (A, B), "aws"))
-    assert grants(ours, "oidc-bucket", (A, B), "aws") == Grants(())
+    assert public_access(ours, "oidc-bucket", (A, B), "aws") == expect()
 
 
 def test_single_statement_needs_no_list() -> None:
     """IAM takes an object in place of a list."""
-    assert grants(json.dumps({"Statement": allow(A, B)}), "oidc-bucket", (A, B), "aws") == Grants(())
+    assert public_access(json.dumps({"Statement": allow(A, B)}), "oidc-bucket", (A, B), "aws") == expect()
 
 
 @pytest.mark.parametrize(
@@ -307,7 +331,9 @@ def test_single_statement_needs_no_list() -> None:
 )
 def test_what_is_no_policy_is_not_judged(text: str) -> None:
     """None, never an exception and never "nothing is wrong"."""
-    assert grants(text, "oidc-bucket", (A,), "aws") is None
+    assert public_access(text, "oidc-bucket", (A,), "aws") is None
+    assert read_access(text, "oidc-bucket", A, "aws") is None
+    assert parse_statements(text) is None
 
 
 values = st.recursive(
@@ -326,8 +352,8 @@ values = st.recursive(
 @given(st.lists(values, max_size=3))
 def test_no_policy_makes_the_reader_raise(statements: list[object]) -> None:
     """A bucket's policy is text from outside."""
-    found = grants(policy_of(*statements), "oidc-bucket", (A,), "aws")
-    assert found is None or isinstance(found, Grants)
+    found = public_access(policy_of(*statements), "oidc-bucket", (A,), "aws")
+    assert found is None or isinstance(found, PublicAccess)
 
 
 PUBLISH = PublishSettings("bucket", "eu-west-1", "https://bucket.s3.eu-west-1.amazonaws.com")
@@ -358,35 +384,127 @@ def test_forbidden_is_told_by_its_cause(openness: AccessSettings, code: str, wor
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "code", "word"),
     [
-        pytest.param(policy_of(ALLOW), True, id="exact"),
-        pytest.param(json.dumps({"Statement": ALLOW}), True, id="one-statement-without-a-list"),
-        pytest.param(policy_of({**ALLOW, "Principal": {"AWS": ["*"]}}), True, id="principal-in-a-list"),
-        pytest.param(policy_of({**ALLOW, "Resource": "arn:aws-cn:s3:::bucket/id/*"}), True, id="folder-in-china"),
-        pytest.param(policy_of({**ALLOW, "Resource": "arn:aws:s3:::bucke?/*"}), True, id="one-character"),
-        pytest.param(policy_of({**ALLOW, "Resource": "*"}), True, id="everything"),
-        pytest.param(policy_of({**ALLOW, "Action": ["s3:PutObject", "S3:Get*"]}), True, id="actions"),
-        pytest.param(policy_of({**ALLOW, "Resource": "arn:aws:s3:::bucket/other"}), False, id="other-key"),
-        pytest.param(policy_of({**ALLOW, "Resource": "arn:aws:s3:::bucket"}), False, id="bucket-alone"),
-        pytest.param(policy_of({**ALLOW, "Resource": f"arn:aws:sqs:::bucket/{KEY}"}), False, id="other-service"),
-        pytest.param(policy_of({**ALLOW, "Principal": {"AWS": "arn:aws:iam::1:root"}}), False, id="one-account"),
-        pytest.param(policy_of({**ALLOW, "Principal": {"Service": "x"}}), False, id="service"),
-        pytest.param(policy_of({**ALLOW, "Action": "s3:GetObjectVersion"}), False, id="other-action"),
-        pytest.param(policy_of({**ALLOW, "Condition": {"IpAddress": {}}}), False, id="condition"),
-        pytest.param(policy_of(ALLOW, {**ALLOW, "Effect": "Deny"}), False, id="denied"),
+        pytest.param("{", "bucket_policy", "understands", id="no-policy"),
+        pytest.param(policy_of(ALLOW, ALLOW | {"Effect": "Deny", "Sid": "vpc"}), "bucket_policy", "(vpc)", id="denied"),
+        pytest.param(policy_of(ALLOW | {"Condition": NETWORK}), "bucket_policy", "aws:SourceIp", id="condition"),
         pytest.param(
-            policy_of(ALLOW, {**ALLOW, "Effect": "Deny", "Condition": {"x": 1}}), True, id="deny-with-condition"
+            policy_of(ALLOW | {"Principal": {"Service": "x"}}), "bucket_policy", "not allow", id="not-allowed"
         ),
-        pytest.param(policy_of(ALLOW, "nonsense"), True, id="nonsense-beside"),
-        pytest.param("{", False, id="no-json"),
-        pytest.param("[]", False, id="list"),
-        pytest.param("{}", False, id="no-statement"),
     ],
 )
-def test_policy_is_read(text: str, expected: bool) -> None:
-    """What opens the object to everybody is told from what does not."""
-    assert allows_public_read(text, "bucket", KEY) is expected
+def test_policy_that_is_in_the_way_is_named(text: str, code: str, word: str) -> None:
+    """The report names the statement or the condition that keeps the world from reading."""
+    reason = explain_forbidden(SEEN, AccessSettings(True, (), text), PUBLISH, KEY)
+    assert (reason.code, word in reason.sentence) == (code, True)
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        pytest.param({"Principal": {"AWS": ["*"]}}, Access.READABLE, id="principal-in-a-list"),
+        pytest.param({"Resource": "arn:aws:s3:::bucke?/*"}, Access.READABLE, id="one-character"),
+        pytest.param({"Resource": "*"}, Access.READABLE, id="everything"),
+        pytest.param({"Action": ["s3:PutObject", "S3:Get*"]}, Access.READABLE, id="actions"),
+        pytest.param({"Resource": "arn:aws:s3:::bucket/other"}, Access.NOT_READABLE, id="other-key"),
+        pytest.param({"Resource": "arn:aws:s3:::bucket"}, Access.NOT_READABLE, id="bucket-alone"),
+        pytest.param({"Resource": f"arn:aws:sqs:::bucket/{KEY}"}, Access.NOT_READABLE, id="other-service"),
+        pytest.param({"Principal": {"Service": "x"}}, Access.NOT_READABLE, id="service"),
+        pytest.param({"Action": "s3:GetObjectVersion"}, Access.NOT_READABLE, id="other-action"),
+    ],
+)
+def test_statement_covers_the_object_or_not(statement: dict[str, object], expected: Access) -> None:
+    """Principal, action and resource must all take an anonymous GET of the object."""
+    found = read_access(policy_of(ALLOW | statement), "bucket", KEY, "aws")
+    assert found == ReadAccess(expected)
+
+
+def rows() -> list[Any]:
+    """Policies of real buckets with the answer of the IAM user guide, and of each the part that decides."""
+    get = {"Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/*"}
+    given = {"Effect": "Allow", **get}
+    forbidden = {"Effect": "Deny", **get}
+    without_action = {name: value for name, value in get.items() if name != "Action"}
+    role = {"AWS": "arn:aws:iam::123456789012:role/x"}
+    named = {name: value for name, value in forbidden.items() if name != "Principal"}
+    yes, no, depends = Access.READABLE, Access.NOT_READABLE, Access.CONDITIONAL
+
+    def row(name: str, expected: Access, *statements: object, why: str = "") -> Any:
+        return pytest.param(statements, expected, why, id=name)
+
+    def deny_if(condition: object) -> tuple[object, object]:
+        return given, forbidden | {"Condition": condition}
+
+    return [
+        row("exact-arn", yes, given | {"Principal": {"AWS": "*"}, "Resource": ["arn:aws:s3:::b/c/openid/v1/jwks"]}),
+        row("deny-unless-vpc-endpoint", no, *deny_if({"StringNotEquals": {"aws:SourceVpce": "vpce-1"}}), why="two"),
+        row("deny-not-principal", no, given, named | {"NotPrincipal": role}, why="two"),
+        row("deny-not-principal-of-everybody", yes, given, named | {"NotPrincipal": "*"}),
+        row("allow-not-action", yes, {"Effect": "Allow", **without_action, "NotAction": "s3:PutObject"}),
+        row("allow-not-action-reading", no, {"Effect": "Allow", **without_action, "NotAction": "s3:Get*"}),
+        row("deny-not-action", no, given, {"Effect": "Deny", **without_action, "NotAction": "s3:PutObject"}, why="two"),
+        row("allow-one-organisation", no, given | {"Condition": {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}}),
+        row("allow-one-tag", no, given | {"Condition": {"StringLike": {"aws:PrincipalTag/team": "*"}}}),
+        row("allow-from-one-network", depends, given | {"Condition": NETWORK}, why="aws:SourceIp (one)"),
+        row("allow-from-anywhere", yes, given | {"Condition": {"IpAddress": {"aws:SourceIp": ["0.0.0.0/0", "::/0"]}}}),
+        row("deny-from-anywhere", no, *deny_if({"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}), why="two"),
+        row("deny-from-nowhere", yes, *deny_if({"NotIpAddress": {"aws:SourceIp": "0.0.0.0/0"}})),
+        row(
+            "allow-one-referer",
+            depends,
+            given | {"Condition": {"StringLike": {"aws:Referer": "x"}}},
+            why="aws:Referer (one)",
+        ),
+        row("deny-without-tls", yes, *deny_if({"Bool": {"aws:SecureTransport": "false"}})),
+        row("deny-without-tls-unquoted", yes, *deny_if({"Bool": {"aws:SecureTransport": False}})),
+        row("deny-with-tls", no, *deny_if({"Bool": {"aws:SecureTransport": ["true"]}}), why="two"),
+        row("deny-unless-tls", yes, *deny_if({"BoolIfExists": {"aws:SecureTransport": "false"}})),
+        row("deny-old-tls", yes, *deny_if({"NumericLessThan": {"s3:TlsVersion": "1.2"}})),
+        row(
+            "deny-odd-tls", depends, *deny_if({"NumericLessThan": {"s3:TlsVersion": "new"}}), why="s3:TlsVersion (two)"
+        ),
+        row("deny-tls-not-in-list", yes, *deny_if({"NumericNotEquals": {"s3:TlsVersion": ["1.2", "1.3"]}})),
+        row("deny-null-endpoint", no, *deny_if({"Null": {"aws:SourceVpce": "true"}}), why="two"),
+        row("deny-any-endpoint", yes, *deny_if({"Null": {"aws:SourceVpce": "false"}})),
+        row("deny-null-transport", yes, *deny_if({"Null": {"aws:SecureTransport": "true"}})),
+        row("deny-null-referer", depends, *deny_if({"Null": {"aws:Referer": "true"}}), why="aws:Referer (two)"),
+        row("deny-if-exists", no, *deny_if({"StringEqualsIfExists": {"aws:SourceVpc": "v"}}), why="two"),
+        row("deny-for-all", no, *deny_if({"ForAllValues:StringEquals": {"aws:PrincipalOrgPaths": "v"}}), why="two"),
+        row("deny-for-any", yes, *deny_if({"ForAnyValue:StringNotEquals": {"aws:PrincipalOrgPaths": "v"}})),
+        row("deny-anonymous", no, *deny_if({"StringEqualsIgnoreCase": {"aws:PrincipalType": "anonymous"}}), why="two"),
+        row("deny-all-but-anonymous", yes, *deny_if({"StringNotLike": {"aws:PrincipalType": "Anon*"}})),
+        row(
+            "deny-wrong-operator",
+            depends,
+            *deny_if({"DateEquals": {"aws:PrincipalType": "x"}}),
+            why="aws:PrincipalType (two)",
+        ),
+        row("two-conditions-one-never", yes, *deny_if({"StringEquals": {"aws:Referer": "x", "aws:SourceVpc": "v"}})),
+        row("certain-beside-conditional", yes, given, given | {"Condition": NETWORK}),
+        row("nothing", no),
+        row("nothing-for-this-key", no, given | {"NotResource": "arn:aws:s3:::b/*", "Resource": []}),
+    ]
+
+
+@pytest.mark.parametrize(("statements", "expected", "why"), rows())
+def test_policy_has_one_of_three_answers(statements: tuple[dict[str, Any], ...], expected: Access, why: str) -> None:
+    """An anonymous GET over https is allowed, refused (by a named Deny), or depends on a named condition."""
+    named = [each | {"Sid": name} for each, name in zip(statements, ("one", "two"), strict=False)]
+    found = read_access(policy_of(*named), "b", ObjectKey("c/openid/v1/jwks"), "aws")
+    assert found is not None
+    assert (found.access, ", ".join(found.because or found.conditions)) == (expected, why)
+
+
+def test_statement_for_a_part_of_the_world_gives_nothing_to_everybody() -> None:
+    """What an anonymous request never meets is no gift to everybody; what it may meet is."""
+    statements: list[dict[str, Any]] = [
+        allow("*", Sid="all"),
+        allow("*", Sid="organisation", Condition={"StringEquals": {"aws:PrincipalOrgID": "o-1"}}),
+        allow("*", Sid="network", Condition=NETWORK),
+        DENY | {"Sid": "deny"},
+    ]
+    assert public_names(statements) == ("all", "network")
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from mirror.aws.iam_policy import AccessBlock
 from mirror.check.bucket import bucket, listing, objects
-from mirror.check.ports import PublicAccessBlock, PutVerdict, Unavailable
+from mirror.check.ports import PutVerdict, Unavailable
 from mirror.check.result import CheckResult
 from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
@@ -22,7 +23,7 @@ OURS = FakeWorld().publish(expected_bucket_owner=ACCOUNT)
 STORE = replace(OURS, endpoint_url="https://store.example.com")
 CDN = replace(OURS, base_url="https://oidc.example.com")
 CLOUDFRONT = {"Service": "cloudfront.amazonaws.com"}
-RESTRICTED = PublicAccessBlock(block_acls=True, ignore_acls=True, block_policy=True, restrict_buckets=True)
+RESTRICTED = AccessBlock(block_acls=True, ignore_acls=True, block_policy=True, restrict_buckets=True)
 BLOCKED = replace(RESTRICTED, restrict_buckets=False)
 GONE = Unavailable("NoSuchBucket", "none", "Create it.")
 
@@ -127,6 +128,23 @@ def test_bucket_in_order_has_nothing_but_ok() -> None:
             [("failed", "policy.denies")],
             id="policy-denies",
         ),
+        pytest.param(
+            FakeAws().set(policy=policy_of(allow(*KEYS, Condition={"IpAddress": {"aws:SourceIp": "203.0.113.0/24"}}))),
+            OURS,
+            [("warning", "policy.conditional")],
+            id="policy-conditional",
+        ),
+        pytest.param(
+            FakeAws().set(
+                policy=policy_of(
+                    allow(*KEYS),
+                    allow("*", Condition={"StringNotEquals": {"aws:SourceVpce": "vpce-1"}}) | {"Effect": "Deny"},
+                )
+            ),
+            OURS,
+            [("failed", "policy.denies")],
+            id="policy-for-one-vpc-endpoint",
+        ),
         pytest.param(FakeAws().set(public_grants=("READ",)), OURS, [("warning", "policy.acl")], id="acl-grants"),
     ],
 )
@@ -218,3 +236,10 @@ def test_without_conditional_writes_nothing_is_tried() -> None:
     aws = FakeAws()
     assert told(looked_at_rights(FakeWorld(), aws, conditional_writes=False))[-1] == ("note", "rights.put_untested")
     assert aws.puts == []
+
+
+@pytest.mark.parametrize(("verdict", "told_code"), [("unproven", "rights.put_unknown"), ("simulated", "rights.put")])
+def test_right_to_write_what_is_absent_is_never_tried(verdict: PutVerdict, told_code: str) -> None:
+    """Nothing was written, so the right is unproven, unless IAM's simulator says that it is there."""
+    found = looked_at_rights(FakeWorld(), FakeAws(verdict=verdict))[-1]
+    assert found.code == told_code

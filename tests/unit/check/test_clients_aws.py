@@ -1,19 +1,21 @@
 """AWS and the bucket through boto3: against ministack, and against canned answers where it has no such fault."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import pytest
 from botocore.session import Session
 
+from mirror.aws.iam_policy import AccessBlock
 from mirror.check import clients
 from mirror.check.clients import AwsClient
-from mirror.check.ports import Identity, PublicAccessBlock, Unavailable
+from mirror.check.ports import Identity, Unavailable
 from mirror.config.settings import PublishSettings
-from mirror.model import ObjectKey
+from mirror.model import ETag, ObjectKey, StoredObject
 from mirror.publish.s3 import S3Bucket
+from support.fakes import MOMENT
 from support.fault_proxy import Fault, FaultProxy, answer, error_answer, running_fault_proxy
 from support.s3 import REGION, S3Server, Store, aws_environment
 
@@ -79,7 +81,7 @@ def test_changed_bucket_says_so(asked: Asked) -> None:
     asked.owner.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     asked.owner.put_bucket_policy(Bucket=bucket, Policy=policy)
     facts = asked.aws.bucket(asked.publish)
-    assert facts.access_block == PublicAccessBlock(
+    assert facts.access_block == AccessBlock(
         block_acls=False, ignore_acls=False, block_policy=False, restrict_buckets=True
     )
     assert (facts.policy, facts.versioning) == (policy, "Enabled")
@@ -122,15 +124,34 @@ def test_denied_questions_are_missed_one_by_one(asked: Asked, proxy: FaultProxy)
 
 
 def test_write_right_is_found_without_writing(asked: Asked) -> None:
-    """An object that is there stays as it is, byte, header and date; one that is not there stays absent."""
-    assert asked.aws.may_put(asked.publish, KEY, None) == "allowed"
+    """An object that is there stays as it is, byte, header and date."""
     bucket = S3Bucket(asked.publish, puts=1)
-    assert bucket.list("") == {}
     asked.owner.put_object(Bucket=asked.publish.bucket, Key=KEY, Body=b"{}", Metadata={"snapshot": "a" * 40})
     before = bucket.get(KEY)
     assert asked.aws.may_put(asked.publish, KEY, before) == "allowed"
     assert bucket.get(KEY) == before
     bucket.close()
+
+
+def test_nothing_is_written_where_nothing_stands(asked: Asked, proxy: FaultProxy) -> None:
+    """A store that ignores every condition would keep what was sent: no request is made, and the right is unproven."""
+    assert asked.aws.may_put(through(proxy, asked.publish), KEY, None) == "unproven"
+    assert proxy.requests == []
+
+
+STANDING = StoredObject(b"{}", ETag("e"), "application/json", "", None, MOMENT)
+
+
+@pytest.mark.parametrize(
+    ("arn", "role"),
+    [
+        ("arn:aws:sts::111122223333:assumed-role/mirror/session", "arn:aws:iam::111122223333:role/mirror"),
+        ("arn:aws:iam::111122223333:user/mirror", "arn:aws:iam::111122223333:user/mirror"),
+    ],
+)
+def test_simulator_is_asked_about_the_role_of_a_session(arn: str, role: str) -> None:
+    """IAM simulates users and roles, and knows no sessions."""
+    assert clients.simulated_identity(arn) == role
 
 
 @pytest.mark.parametrize(
@@ -149,7 +170,7 @@ def test_write_right_is_found_without_writing(asked: Asked) -> None:
 def test_answers_to_the_write_are_told_apart(asked: Asked, proxy: FaultProxy, reply: bytes, verdict: str) -> None:
     """Only what a store says after its access check means that we may write; nothing is sent twice."""
     proxy.faults.append(Fault("PUT", answer=reply))
-    found = asked.aws.may_put(through(proxy, asked.publish), KEY, None)
+    found = asked.aws.may_put(through(proxy, asked.publish), KEY, STANDING)
     assert (found.code if isinstance(found, Unavailable) else found) == verdict
     assert proxy.methods() == ["PUT"]
 
@@ -180,7 +201,7 @@ def test_configured_owner_goes_with_each_request(asked: Asked, proxy: FaultProxy
     publish = replace(through(proxy, asked.publish), expected_bucket_owner="111122223333")
     asked.aws.bucket(publish)
     asked.aws.may_list(publish, "id/")
-    asked.aws.may_put(publish, KEY, None)
+    asked.aws.may_put(publish, KEY, STANDING)
     assert all(b"x-amz-expected-bucket-owner" in head.lower() for head in proxy.requests)
 
 
@@ -215,8 +236,18 @@ def test_credentials_that_are_not_there_are_told(asked: Asked) -> None:
     assert missed.code == "ProfileNotFound"
 
 
+@dataclass(frozen=True, slots=True)
+class Canned:
+    """A client that gives one answer to whatever it is asked."""
+
+    answer: object
+
+    def __getattr__(self, operation: str) -> Callable[..., object]:
+        return lambda **_: self.answer
+
+
 @pytest.mark.parametrize(
-    ("question", "told", "read"),
+    ("setting", "told", "read"),
     [
         (clients.OWNERSHIP, {"OwnershipControls": {"Rules": [{"ObjectOwnership": "ObjectWriter"}]}}, "ObjectWriter"),
         (clients.OWNERSHIP, {"OwnershipControls": {}}, ""),
@@ -242,6 +273,6 @@ def test_credentials_that_are_not_there_are_told(asked: Asked) -> None:
         ),
     ],
 )
-def test_answers_are_read(question: clients.BucketSetting[object], told: object, read: object) -> None:
+def test_answers_are_read(setting: clients.BucketSetting[object], told: object, read: object) -> None:
     """As AWS and radosgw write them."""
-    assert question.read(told) == read
+    assert setting.read(Canned(told), {"Bucket": "b"}) == read

@@ -1,5 +1,6 @@
 """What the world gets."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from mirror.check.public import public
 from mirror.model import Reason
 from mirror.ports import AccessSettings, PublicFailure, PublicResponse
 from mirror.reconcile.state import PublishedIssuer, publications
+from support.captures import capture
 from support.check_clients import told
-from support.situations import BOTH, DISCOVERY_KEY, JWKS_KEY, ONE, Situation
+from support.situations import BOTH, DISCOVERY_KEY, ISSUER, JWKS_KEY, ONE, Situation
 
 FORBIDDEN = Reason("forbidden", "Not public.", "Open it.")
 
@@ -124,3 +126,14 @@ def test_two_keys_are_counted(situation: Situation) -> None:
     situation.run(BOTH, BOTH)
     sight = public(publication(situation), situation.world.web, situation.world.ports().bucket)
     assert sight.findings[-1].sentence.endswith("2 keys.")
+
+
+def test_documents_of_another_tool_ask_for_adoption(tmp_path: Path) -> None:
+    """Before a takeover nothing of ours stands there, and no first pass publishes it: the operator adopts."""
+    fresh = Situation(tmp_path)
+    document = json.loads(capture("01-rsa1/anonymous-bound-discovery").body()) | {"jwks_uri": f"{ISSUER}/keys.json"}
+    fresh.world.bucket.write(DISCOVERY_KEY, json.dumps(document).encode())
+    sight = public(publication(fresh), fresh.world.web, fresh.world.ports().bucket)
+    assert told(sight.findings) == [("warning", "public.takeover")]
+    assert f"{ISSUER}/keys.json" in sight.findings[0].sentence
+    assert "oidc-mirror adopt syd-prod" in sight.findings[0].remedy

@@ -1,5 +1,6 @@
 """Decisions of operators over fakes: what moves under them, what the remote says, and what a pass makes of them."""
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import date
@@ -14,6 +15,7 @@ from mirror.cli.key_commands import _public_state as public_state
 from mirror.cli.key_commands import adopt_command, adopt_documents, decide_approval, decide_revocation
 from mirror.cli.operator_session import KeyDecision, OperatorSession, commit, describe_keys
 from mirror.cli.options import Common
+from mirror.cli.status import lines as status_lines
 from mirror.config.settings import FormerIssuerSettings
 from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
 from mirror.history.ledger_reader import HistoryState, VerificationContext, load_history
@@ -21,6 +23,7 @@ from mirror.history.ledger_store import Committer, LedgerChange, commit_ledgers
 from mirror.model import IssuerUrl, KeyPolicy, KeyRecord, Kid, Ledger, ObjectKey, Reason, Status, Thumbprint, key_id
 from mirror.reconcile.state import PublishedIssuer, publications
 from mirror.report import ExitStatus
+from mirror.status.collect import collect_status
 from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
 from mirror.trust.lifecycle import LedgerUpdate
 from mirror.trust.merge import merge
@@ -36,6 +39,7 @@ from support.situations import (
     JWKS_KEY,
     LAST,
     LEDGER,
+    NAME,
     ONE,
     Situation,
     answer,
@@ -400,6 +404,57 @@ def test_documents_that_were_taken_over_are_no_intrusion(here: Situation) -> Non
     assert here.public() != foreign
     here.world.bucket.write(JWKS_KEY, foreign)
     assert "bucket.drift" in event_names(here.run())
+
+
+FORMER_KEY = "cluster/identifier/keys.json"
+
+
+def other_layout(here: Situation) -> None:
+    """The layout of ccoctl and of the pod identity webhook's guide: the document names `ISSUER/keys.json`."""
+    document = json.loads(capture("01-rsa1/anonymous-bound-discovery").body())
+    document["jwks_uri"] = f"{ISSUER}/keys.json"
+    here.world.bucket.write(DISCOVERY_KEY, json.dumps(document).encode())
+    here.world.bucket.write(FORMER_KEY, capture("02-rsa1-ec2-overlap/jwks").body())
+
+
+def test_keys_behind_another_jwks_uri_retire_in_their_time(here: Situation) -> None:
+    """What relying parties trust now is adopted along `jwks_uri`: no key of it is dropped at once."""
+    other_layout(here)
+    here.show(LAST, LAST)
+    assert take_over_all(here) == ExitStatus.CURRENT
+    found = sorted(str(each.status) for each in ledger_of(here).records)
+    assert found == ["published", "retiring", "retiring"]
+    report = here.run()
+    assert "bucket.drift" not in event_names(report)
+    assert len(public_kids(here)) == 3
+    assert here.public(FORMER_KEY) == capture("02-rsa1-ec2-overlap/jwks").body()
+
+
+def test_keys_that_cannot_be_read_stop_the_adoption(here: Situation, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without them the keys that sign live tokens would be dropped without a word."""
+    other_layout(here)
+    del here.world.bucket.objects[ObjectKey(FORMER_KEY)]
+    here.show(LAST, LAST)
+    assert take_over_all(here) == ExitStatus.FAILED
+    assert f"{ISSUER}/keys.json" in capsys.readouterr().out
+    assert here.world.history.log() == []
+
+
+def test_former_jwks_is_listed_as_orphaned(here: Situation) -> None:
+    """It stays, and `status` tells its command and until when relying parties may read it."""
+    other_layout(here)
+    here.show(ONE, ONE)
+    take_over_all(here)
+    here.run()
+    found = collect_status(here.settings(), here.world.ports(), here.now, names=frozenset({NAME}))
+    (orphan,) = found.orphaned
+    assert orphan.s3_url == f"s3://oidc-bucket/{FORMER_KEY}"
+    assert orphan.command[:3] == ("aws", "s3", "rm")
+    assert orphan.needed_until is not None
+    assert orphan.needed_until > here.now
+    assert "not before" in "\n".join(status_lines(found))
+    del here.world.bucket.objects[ObjectKey(FORMER_KEY)]
+    assert collect_status(here.settings(), here.world.ports(), here.now, names=frozenset({NAME})).orphaned == ()
 
 
 def test_document_that_changed_after_it_was_taken_over_is_drift(here: Situation) -> None:

@@ -61,10 +61,12 @@ def states(found: StatusReport) -> list[ObjectState]:
 
 
 def test_before_the_first_pass_there_is_nothing(here: Situation) -> None:
-    """No keys, no commit, exit 0; the words say so."""
+    """No keys, no commit, and no token of the cluster is accepted: exit 1; how the last pass ended is not known."""
     found = look(here)
-    assert (found.exit_status, found.last_commit, one(found).keys) == (ExitStatus.CURRENT, None, ())
+    assert (found.exit_status, found.last_commit, one(found).keys) == (ExitStatus.FAILED, None, ())
     assert "no keys yet" in words(found)
+    assert "syd-prod: unpublished" in words(found)
+    assert "How the last pass ended is not known" in words(found)
     assert "No commit yet." in words(found)
 
 
@@ -128,7 +130,7 @@ def test_drift_is_told_and_is_no_failure_of_looking(here: Situation) -> None:
     assert [event.name for event in one(found).events] == ["bucket.drift", "readback.differs"]
     assert (one(found).keys[0].in_public_jwks, one(found).keys[0].safe_to_sign_at) == (None, None)
     assert found.exit_status is ExitStatus.CURRENT
-    assert "syd-prod: differs" in words(found)
+    assert "syd-prod: degraded" in words(found)
     assert "safe to sign: unknown" in words(found)
 
 
@@ -215,7 +217,7 @@ def test_unreadable_bucket_is_a_failure(here: Situation) -> None:
     found = look(here)
     assert states(found) == [ObjectState.UNKNOWN, ObjectState.UNKNOWN]
     assert (len(one(found).keys), found.exit_status) == (1, ExitStatus.FAILED)
-    assert "syd-prod: unread" in words(found)
+    assert "syd-prod: failed" in words(found)
 
 
 def test_unreadable_bucket_of_a_new_issuer_is_a_failure(here: Situation) -> None:
@@ -248,8 +250,9 @@ def test_disabled_readback_is_not_looked_at(here: Situation) -> None:
 
 
 def test_missing_last_modified_leaves_safety_unknown(here: Situation) -> None:
-    """A store that does not say when: the key is public, and when it is safe is not known."""
+    """A store that does not say when, and no pass here that saw it: the key is public, and no more is known."""
     here.run(ONE, ONE)
+    (here.state_dir / "local-state.json").unlink()
     view = here.world.web.get_document
 
     class Undated:
@@ -375,7 +378,7 @@ def test_documents_of_an_issuer_no_longer_configured_are_abandoned(here: Situati
         f"s3://oidc-bucket/{JWKS_KEY}",
     ]
     assert f"aws s3 rm s3://oidc-bucket/{JWKS_KEY} --region ap-southeast-2" in words(found)
-    assert found.exit_status is ExitStatus.CURRENT
+    assert found.exit_status is ExitStatus.FAILED  # the moved issuer has no document yet
 
 
 def test_deleted_documents_are_abandoned_no_more(here: Situation) -> None:

@@ -9,7 +9,7 @@ from mirror.config.settings import FormerIssuerSettings
 from mirror.daemon.pass_history import PassHistory
 from mirror.model import IssuerName, Reason, Status, key_id
 from mirror.reconcile.state import publications
-from mirror.report import Effect, IssuerReport, PublicReadback
+from mirror.report import Effect, IssuerReport, PublicReadback, State
 from support.fakes import MOMENT
 from support.pass_histories import DAY, NEW, OLD, after, documents, issuer, record, report, settings, url_of
 
@@ -30,7 +30,9 @@ def test_pass_that_decided_nothing_leaves_what_was_known() -> None:
     """When git cannot be read there is no report of any issuer: its keys and its last success stay known."""
     found = after(report(issuer("a")), report(failures=(BROKEN,), now=MOMENT + DAY), of=settings("a"))
     known = found.issuers[url_of("a")]
-    assert known.report == issuer("a")
+    assert known.report == replace(issuer("a"), blocked_by=BROKEN.code)
+    assert known.report is not None
+    assert known.report.state is State.FAILED
     assert known.succeeded_at == MOMENT
 
 

@@ -4,12 +4,15 @@ Listening, and what is said when that cannot be.
 """
 
 import asyncio
+import json
 import re
 import socket
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
+import jsonschema
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,9 +20,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mirror.daemon.metrics import render
 from mirror.daemon.pass_history import PassHistory
 from mirror.daemon.scheduler import HealthResult
+from mirror.daemon.status_memory import render_status
 from mirror.daemon.status_page import Page
 from mirror.daemon.web import Server, Sources, accepts, application, listen
 from mirror.errors import UsageError
+from support.fakes import MOMENT
 from support.pass_histories import after, everything, issuer, report
 
 ALIVE, DEAD = HealthResult(ok=True, sentence="Alive."), HealthResult(ok=False, sentence="The scheduler is silent.")
@@ -45,7 +50,13 @@ class Client:
 
 def client(pass_history: PassHistory, health: HealthResult = ALIVE, readiness: HealthResult = ALIVE) -> Client:
     page = Page(lambda: pass_history, lambda: health)
-    sources = Sources(lambda: health, lambda: readiness, lambda: render(pass_history), page.render)
+    sources = Sources(
+        lambda: health,
+        lambda: readiness,
+        lambda: render(pass_history),
+        page.render,
+        lambda: render_status(pass_history, MOMENT),
+    )
     return Client(application(sources, listen_host="127.0.0.1"))
 
 
@@ -55,6 +66,17 @@ def test_probes_say_why(path: str, verdict: HealthResult, status: int) -> None:
     """200 or 503, and one sentence."""
     answer = client(PassHistory(), verdict, verdict).get(path)
     assert (answer.status_code, answer.text) == (status, f"{verdict.sentence}\n")
+
+
+@pytest.mark.parametrize("pass_history", [PassHistory(), everything()], ids=["no-pass-yet", "everything"])
+def test_status_is_that_of_the_command(pass_history: PassHistory) -> None:
+    """`/status.json` is what `status --output json` prints, from memory."""
+    answer = client(pass_history).get("/status.json")
+    assert answer.headers["content-type"] == "application/json"
+    schema = json.loads((Path(__file__).parents[3] / "docs/reference/status.schema.json").read_text())
+    jsonschema.validate(answer.json(), schema)
+    told = {each["issuer"]: each["state"] for each in answer.json()["issuers"]}
+    assert told == {url: str(each.report.state) for url, each in pass_history.issuers.items() if each.report}
 
 
 def test_metrics_have_the_type_of_prometheus() -> None:
@@ -105,7 +127,7 @@ def test_other_pages_are_not_there(path: str) -> None:
     """404 in a sentence that repeats nothing of what was asked."""
     answer = client(PassHistory()).get(path)
     assert answer.status_code == 404
-    assert answer.text == "There is no such page. This daemon serves /, /healthz, /readyz and /metrics.\n"
+    assert answer.text == "There is no such page. This daemon serves /, /healthz, /readyz, /metrics and /status.json.\n"
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,20 @@ def test_published_object_is_seen_whole(web: PublicHttpClient, host: Apiserver, 
     assert compare(look, OBJECT) == ()
 
 
+@pytest.mark.parametrize(
+    ("coding", "is_seen"), [("gzip", False), ("br", False), ("aws-chunked", False), ("identity", True)]
+)
+def test_content_coding_is_never_accepted(
+    web: PublicHttpClient, host: Apiserver, tmp_path: Path, coding: str, is_seen: bool
+) -> None:
+    """Nobody asked for one: clients that decode our plain bytes fail, whatever the bytes are."""
+    host.pull(lambda connection, _: connection.send(raw_answer("200 OK", BODY, content_encoding=coding, **HEADERS)))
+    look = web.get_document(URL, readback=readback_of(host, tmp_path))
+    assert isinstance(look, PublicResponse) is is_seen
+    if isinstance(look, PublicFailure):
+        assert (look.reason.code, coding in look.reason.sentence) == ("content_coding", True)
+
+
 def test_request_is_that_of_an_anonymous_relying_party(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
     """The request carries the URL's own host, our name, and nothing by which anybody could be known."""
     web.get_document(URL, readback=readback_of(host, tmp_path))

@@ -125,9 +125,9 @@ def test_removed_key_leaves_after_its_time_alone(here: Situation) -> None:
         Answer("https://10.0.0.11:6443", b"{}", b"{}"),
         Answer("https://10.0.0.11:6443", capture(f"{ONE}-discovery").body(), b'{"keys":[]}'),
         answer("06-issuer-https-default/anonymous"),
-        silent("https://10.0.0.11:6443", "forbidden"),
+        silent("https://10.0.0.11:6443", "unauthorized"),
     ],
-    ids=["empty_objects", "no_keys", "wrong_issuer", "forbidden"],
+    ids=["empty_objects", "no_keys", "wrong_issuer", "unauthorized"],
 )
 @pytest.mark.parametrize("beside", [(), (ONE,)], ids=["alone", "beside_a_good_one"])
 def test_refused_answer_leaves_everything_untouched(

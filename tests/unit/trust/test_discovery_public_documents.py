@@ -153,3 +153,18 @@ def test_key_with_key_ops_is_told() -> None:
     read = read_public_jwks(foreign, already_checked=frozenset())
     assert isinstance(read, PublicKeys)
     assert read.with_key_ops
+
+
+def test_copy_with_an_empty_kid_is_a_note() -> None:
+    """The set of AWS's own guide has each key twice, once with an empty kid, and AWS accepts it."""
+    entry = json.loads(OURS.jwks)["keys"][0]
+    found = read_public_jwks(json.dumps({"keys": [entry, {**entry, "kid": ""}]}).encode(), already_checked=frozenset())
+    assert isinstance(found, PublicKeys)
+    assert [str(key.kid) for key in found.keys] == [entry["kid"]]
+    assert [note.code for note in found.notes] == ["empty_kid"]
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"keys": 1}', b"{", b'{"keys": [1, {"kid": ""}]}'])
+def test_key_with_an_empty_kid_alone_is_refused(body: bytes) -> None:
+    """Nobody can name it; and what is no set is none."""
+    assert isinstance(read_public_jwks(body, already_checked=frozenset()), Rejected)

@@ -6,15 +6,8 @@ from typing import Any
 
 import pytest
 
-from mirror.aws.iam_policy import MAX_BUCKET_POLICY_BYTES, PUBLIC_SID, public_statement
-from mirror.federation.provision.bucket import (
-    MEANT_BLOCK,
-    AccessBlock,
-    BucketState,
-    DesiredBucket,
-    ProvisionPlan,
-    plan_bucket,
-)
+from mirror.aws.iam_policy import MAX_BUCKET_POLICY_BYTES, PUBLIC_SID, AccessBlock, public_statement
+from mirror.federation.provision.bucket import MEANT_BLOCK, BucketState, DesiredBucket, ProvisionPlan, plan_bucket
 from mirror.model import ObjectKey
 from support.provisioning import codes_of
 
@@ -209,13 +202,42 @@ def test_statement_for_one_account_does_not_stop_the_lifting() -> None:
     assert (codes_of(plan), problems(plan)) == (["set_access_block", "put_policy"], [])
 
 
+THEIR_KEYS = (ObjectKey("other/.well-known/openid-configuration"), ObjectKey("other/openid/v1/jwks"))
+BOTH = public_statement("b", (*KEYS, *THEIR_KEYS), "aws")
+
+
+def test_objects_of_another_configuration_stay_public() -> None:
+    """Two configurations share a bucket: neither closes the other's live documents, and both say what stays open."""
+    seen = replace(RIGHT, policy=policy(BOTH), existing=frozenset(THEIR_KEYS))
+    plan = plan_bucket(seen, WANTED)
+    assert (codes_of(plan), notes(plan)) == ([], ["unlisted_kept"])
+    assert all(f"s3://b/{key}" in plan.notes[0].sentence for key in THEIR_KEYS)
+    missing = replace(seen, policy=policy(public_statement("b", THEIR_KEYS, "aws")))
+    (put,) = plan_bucket(missing, WANTED).differences
+    assert set(json.loads(put.payload)["Statement"][0]["Resource"]) == set(BOTH["Resource"])
+
+
+def test_objects_that_are_gone_or_given_up_are_closed() -> None:
+    """An ARN without an object opens nothing that anybody uses; `--remove-unlisted` closes the others."""
+    gone = plan_bucket(replace(RIGHT, policy=policy(BOTH)), WANTED)
+    assert (codes_of(gone), notes(gone)) == (["put_policy"], [])
+    seen = replace(RIGHT, policy=policy(BOTH), existing=frozenset(THEIR_KEYS))
+    given_up = plan_bucket(seen, replace(WANTED, remove_unlisted=True))
+    assert json.loads(given_up.differences[0].payload)["Statement"] == [OURS]
+
+
+INSECURE = {"Bool": {"aws:SecureTransport": "false"}}
+NETWORK = {"NotIpAddress": {"aws:SourceIp": "203.0.113.0/24"}}
+
+
 @pytest.mark.parametrize(
     ("denial", "told"),
     [
         pytest.param({"Action": "s3:Get*", "Resource": "arn:aws:s3:::b/id/*"}, True, id="our-objects"),
         pytest.param({"Action": ["s3:PutObject"], "Resource": "*"}, False, id="writing"),
         pytest.param({"Action": "*", "Resource": "arn:aws:s3:::b/other/?"}, False, id="other-objects"),
-        pytest.param({"Action": "*", "Resource": "*", "Condition": {"Bool": {}}}, False, id="conditional"),
+        pytest.param({"Action": "*", "Resource": "*", "Condition": INSECURE}, False, id="without-tls"),
+        pytest.param({"Action": "*", "Resource": "*", "Condition": NETWORK}, True, id="conditional"),
     ],
 )
 def test_foreign_denial_of_our_documents_is_told(denial: dict[str, Any], told: bool) -> None:

@@ -1,0 +1,123 @@
+"""The state of an issuer after a pass: current only when every key that should be public is, and nothing waits."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mirror.errors import HistoryError
+from mirror.report import Effect, ExitStatus, State
+from support.fakes import MOMENT, FakeHistory
+from support.situations import BOTH, LAST, ONE, Situation, silent, with_remote
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Situation:
+    return Situation(tmp_path)
+
+
+def test_new_key_that_the_remote_did_not_take_waits_for_push(tmp_path: Path) -> None:
+    """An empty disk, a refused push: the new key is not public, and no output may call its issuer current."""
+    one = with_remote(tmp_path)
+    one.run(ONE, ONE)
+    two = one.beside()
+    assert two.world.history.remote is not None
+    two.world.history.remote.refuses_pushes = True
+    public = two.public()
+    report = two.run(BOTH, BOTH)
+    assert two.public() == public
+    assert (report.issuers[0].state, report.exit_status) == (State.WAITING_FOR_PUSH, ExitStatus.FAILED)
+    assert report.unpushed_commits == 1
+
+
+def test_issuer_without_a_change_stays_current_when_the_push_is_refused(tmp_path: Path) -> None:
+    """What is public is what should be; the pass fails for its push alone."""
+    one = with_remote(tmp_path)
+    one.run(ONE, ONE)
+    assert one.world.history.remote is not None
+    one.world.history.remote.refuses_pushes = True
+    assert one.run(ONE, ONE).issuers[0].state is State.CURRENT
+
+
+def test_commit_that_failed_makes_the_issuer_failed(here: Situation) -> None:
+    """The branch could not be moved: the new key is in git nowhere, and not public."""
+    here.run(ONE, ONE)
+
+    def refuse(_: FakeHistory) -> None:
+        raise HistoryError("The branch cannot be moved.", cause="cannot lock ref", remedy="Mend its owner.")
+
+    here.world.history.moved_by = refuse
+    report = here.run(BOTH, BOTH)
+    assert (report.issuers[0].state, report.exit_status) == (State.FAILED, ExitStatus.FAILED)
+
+
+def test_repository_that_cannot_be_read_fails_every_issuer(here: Situation) -> None:
+    """Nothing is known of what should be public, so nobody is current."""
+    here.run(ONE, ONE)
+    here.world.history.broken = True
+    report = here.run(ONE, ONE)
+    assert [each.state for each in report.issuers] == [State.FAILED]
+    assert [reason.code for reason in report.failures] == ["history.failed"]
+    assert here.plan(ONE, ONE).issuers[0].state is State.FAILED
+
+
+def test_rotation_is_a_flag_beside_the_state(here: Situation) -> None:
+    """Nobody who alerts on the state is paged by a rotation."""
+    assert not here.run(ONE, ONE).issuers[0].rotating
+    here.run(ONE, BOTH)
+    report = here.run(ONE, BOTH)
+    assert (report.issuers[0].state, report.issuers[0].rotating) == (State.CURRENT, True)
+    here.run(LAST, LAST)
+    report = here.run(LAST, LAST)
+    assert (report.issuers[0].state, report.issuers[0].rotating) == (State.CURRENT, True)
+
+
+def test_replica_that_refuses_what_another_took_is_degraded(here: Situation) -> None:
+    """A restarting apiserver answers 403 for a moment; the credential is right, and everything goes on."""
+    here.run(ONE, ONE)
+    report = here.run(ONE, silent(code="forbidden"))
+    assert (report.issuers[0].state, report.exit_status) == (State.DEGRADED, ExitStatus.CURRENT)
+
+
+def test_replicas_that_are_not_found_are_degraded(tmp_path: Path) -> None:
+    """Three are expected, two were found: an event, a state, and no retirement."""
+    here = Situation(tmp_path, discover="endpointslices", expect_replicas=3)
+    here.run(ONE, ONE)
+    report = here.run(ONE, ONE)
+    assert report.issuers[0].state is State.DEGRADED
+    (event,) = [each for each in report.issuers[0].events if each.name == "apiservers.missing"]
+    assert (event.fields["found"], event.fields["expected"]) == ("2", "3")
+    assert here.run(ONE, ONE, ONE).issuers[0].state is State.CURRENT
+
+
+def test_dry_run_tells_no_transition_as_done(here: Situation) -> None:
+    """Nobody published the key: it stands among the changes, and no event says that it is public."""
+    report = here.plan(ONE, ONE)
+    assert [str(change.status) for change in report.issuers[0].changes] == ["published"]
+    assert [event.name for event in report.issuers[0].events if event.name.startswith("key.")] == []
+    assert {each.effect for each in report.issuers[0].objects} == {Effect.PLANNED}
+    assert "key.published" in [event.name for event in here.run(ONE, ONE).issuers[0].events]
+
+
+def test_former_issuer_that_gets_no_keys_need_not_be_public(here: Situation) -> None:
+    """A state that nobody can change is no trouble."""
+    report = here.run(ONE, ONE).issuers[0]
+    assert replace(report, objects=(), records=()).state is State.UNPUBLISHED
+    assert replace(report, objects=(), records=(), changes=(), must_be_public=False).state is State.CURRENT
+
+
+def test_safe_to_sign_never_moves_because_of_another_key(here: Situation) -> None:
+    """The old key may sign since the day it was seen in public; only the new one waits for caches."""
+    first = here.run(ONE, ONE).issuers[0]
+    (old,) = first.records
+    here.run(BOTH, BOTH, after=timedelta(hours=5))
+    here.world.bucket.objects = {
+        key: replace(stored, last_modified=here.now) for key, stored in here.world.bucket.objects.items()
+    }
+    second = here.run(after=timedelta(hours=2)).issuers[0]
+    at = {each.key.thumbprint: second.key_safe_at(each) for each in second.records}
+    assert at[old.key.thumbprint] == first.key_safe_at(old) == MOMENT + timedelta(minutes=10)
+    (new,) = [moment for thumbprint, moment in at.items() if thumbprint != old.key.thumbprint]
+    assert new is not None
+    assert new <= here.now
