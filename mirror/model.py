@@ -383,6 +383,12 @@ class Cloud(StrEnum):
 
 
 STS_AUDIENCE = "sts.amazonaws.com"
+AWS_KEYS_OF_A_TYPE = 100
+"""AWS answers with an error to a JWKS of more than 100 RSA or 100 EC keys (facts.md#34)."""
+AWS_AUDIENCES, AWS_AUDIENCE_CHARACTERS = 100, 255
+"""How many client ids a provider of IAM takes, and how long each may be (IAM API, CreateOpenIDConnectProvider)."""
+GCP_AUDIENCES = 10
+"""How many audiences a provider of Google's pool takes (the table "Relying parties" of the facts)."""
 AZURE_AUDIENCE = "api://AzureADTokenExchange"
 AZURE_AUDIENCES = (
     AZURE_AUDIENCE,

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from mirror.apiserver.process_pool import available_cpus
+from mirror.concurrency import available_cpus
 from mirror.model import Answer, IssuerName, Thumbprint, Unusable
 from mirror.trust.jwks import new_rsa_keys
 from mirror.trust.weak_keys import weaknesses

@@ -28,6 +28,7 @@ from mirror.model import (
     Unusable,
     key_id,
 )
+from mirror.text import iso_time, iso_time_or_none
 
 
 class ExitStatus(IntEnum):
@@ -276,15 +277,15 @@ def to_json(report: Report) -> dict[str, object]:
     """The report as plain data for `json.dumps`; kids are whole, times ISO 8601 UTC."""
     return {
         "version": 1,
-        "time": report.now.isoformat(),
+        "time": iso_time(report.now),
         "dry_run": report.dry_run,
         "exit_status": int(report.exit_status),
         "commit": report.commit,
         "committed": report.committed,
         "unpushed_commits": report.unpushed_commits,
         "repository": {"mode": report.repository_mode},
-        "failures": [_reason(reason) for reason in report.failures],
-        "events": [_event(event) for event in report.events],
+        "failures": [reason_json(reason) for reason in report.failures],
+        "events": [event_json(event) for event in report.events],
         "issuers": [_issuer(issuer) for issuer in report.issuers],
     }
 
@@ -310,10 +311,10 @@ def _issuer(issuer: IssuerReport) -> dict[str, object]:
         "objects": [
             {"url": o.url, "key": o.key, "effect": str(o.effect), "action": o.action or None} for o in issuer.objects
         ],
-        "events": [_event(event) for event in issuer.events],
-        "notes": [_note(note) for note in issuer.notes],
-        "failures": [_reason(reason) for reason in issuer.all_failures()],
-        "held": [_reason(reason) for reason in issuer.held],
+        "events": [event_json(event) for event in issuer.events],
+        "notes": [note_json(note) for note in issuer.notes],
+        "failures": [reason_json(reason) for reason in issuer.all_failures()],
+        "held": [reason_json(reason) for reason in issuer.held],
     }
 
 
@@ -323,9 +324,9 @@ def _observation(observation: Observation) -> dict[str, object]:
         "url": observation.apiserver,
         "usable": believed,
         "kids": [key.kid for key in observation.keys] if isinstance(observation, Observed) else [],
-        "notes": [_note(note) for note in observation.notes] if isinstance(observation, Observed) else [],
-        "reasons": [_reason(reason) for reason in observation.reasons] if isinstance(observation, Unusable) else [],
-        "certificate_expires_at": expires_at.isoformat() if expires_at else None,
+        "notes": [note_json(note) for note in observation.notes] if isinstance(observation, Observed) else [],
+        "reasons": [reason_json(reason) for reason in observation.reasons] if isinstance(observation, Unusable) else [],
+        "certificate_expires_at": iso_time_or_none(expires_at),
     }
 
 
@@ -337,19 +338,21 @@ def _record(record: KeyRecord, issuer: IssuerReport) -> dict[str, object]:
         "thumbprint": record.key.thumbprint,
         "alg": record.key.alg,
         "status": str(record.status),
-        "first_seen": record.first_seen.isoformat(),
-        "missing_since": record.missing_since.isoformat() if record.missing_since else None,
-        "leaves_at": leaves.isoformat() if leaves else None,
-        "safe_to_sign_at": safe.isoformat() if safe else None,
+        "first_seen": iso_time(record.first_seen),
+        "missing_since": iso_time_or_none(record.missing_since),
+        "leaves_at": iso_time_or_none(leaves),
+        "safe_to_sign_at": iso_time_or_none(safe),
         "held_because": record.held_because,
     }
 
 
-def _note(note: Note) -> dict[str, object]:
+def note_json(note: Note) -> dict[str, object]:
+    """A note in every JSON output."""
     return {"code": note.code, "sentence": note.sentence}
 
 
-def _reason(reason: Reason) -> dict[str, object]:
+def reason_json(reason: Reason) -> dict[str, object]:
+    """A reason in every JSON output."""
     return {
         "code": reason.code,
         "sentence": reason.sentence,
@@ -358,7 +361,8 @@ def _reason(reason: Reason) -> dict[str, object]:
     }
 
 
-def _event(event: Event) -> dict[str, object]:
+def event_json(event: Event) -> dict[str, object]:
+    """An event in every JSON output."""
     return {
         "event": event.name,
         "level": str(event.level),

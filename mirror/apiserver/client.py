@@ -15,9 +15,9 @@ import httpx
 from mirror import __version__
 from mirror.apiserver.errors import FailureKind, _FailureTable, printable, redacted, redacted_body
 from mirror.apiserver.tls import certificate_expires_at
-from mirror.apiserver.transport_errors import reason_for_exception
 from mirror.config.settings import LimitSettings
 from mirror.model import MEDIA_TYPE_DISCOVERY, MEDIA_TYPE_JWKS, TRANSIENT_CODES, Answer, Reason, Unusable
+from mirror.transport_errors import Cause, cause_of
 
 LoginMethod = Literal["anonymous", "token", "certificate"]
 """How we log in at an apiserver: it decides what helps against a 401 or 403."""
@@ -357,3 +357,15 @@ def _add(response: Response, document: DocumentRequest, reply: HttpResponse | Re
         retry_after_seconds(reply) if flaw else response.retry_after_seconds,
         reply.certificate_expires_at,
     )
+
+
+def reason_for_exception(error: Exception, *, where: str, connect_seconds: float, secret: str = "") -> Reason:
+    """The reason behind `error`, which asking for the document `where` raised.
+
+    `connect_seconds` is the limit that a connection had, for the sentence; `secret` the token that was sent.
+    """
+    cause, words = cause_of(error)
+    detail = f"{connect_seconds:g}" if cause is Cause.CONNECT_TIMEOUT else printable(redacted(words, secret))
+    if cause is Cause.DNS:
+        return FailureKind.UNREACHABLE.reason(f"DNS: {detail}", where=where)
+    return FailureKind[cause.name].reason(detail, where=where)

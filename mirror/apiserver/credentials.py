@@ -1,8 +1,6 @@
 """TLS material, token, proxy and addresses of one issuer, read from files in every pass."""
 
-import json
 import ssl
-from base64 import urlsafe_b64decode
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +14,7 @@ from mirror.config.fields import place_of_apiserver
 from mirror.config.settings import Issuer
 from mirror.files import read_small, why_unreadable
 from mirror.model import AZURE_AUDIENCES, GOOGLE_PREFIXES, STS_AUDIENCE, Reason
+from mirror.trust.parsing import unverified_claims
 
 IN_CLUSTER_NAME = "kubernetes.default.svc"
 """A name that the certificate of every apiserver has; found replicas are asked under it."""
@@ -184,17 +183,5 @@ def _flaw(token: bytes) -> str:
 
 
 def _audiences_of(token: bytes) -> frozenset[str]:
-    audience = claims_of(token).get("aud")
+    audience = unverified_claims(token).get("aud")
     return frozenset(each for each in (audience if isinstance(audience, list) else [audience]) if isinstance(each, str))
-
-
-def claims_of(token: bytes) -> Mapping[str, object]:
-    """The claims of a JWT (RFC 7519, section 4), unverified; none for an opaque token."""
-    parts = token.split(b".")
-    if len(parts) != 3:  # noqa: PLR2004 - RFC 7515, section 3.1: header, payload, signature
-        return {}
-    try:
-        claims = json.loads(urlsafe_b64decode(parts[1].rstrip(b"=") + b"=" * (-len(parts[1].rstrip(b"=")) % 4)))
-    except (ValueError, RecursionError):
-        return {}
-    return claims if isinstance(claims, dict) else {}

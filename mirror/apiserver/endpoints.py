@@ -19,11 +19,11 @@ from mirror.apiserver.client import (
     DocumentRequest,
     check_response,
     connect,
+    reason_for_exception,
     retry_after_seconds,
 )
 from mirror.apiserver.credentials import IssuerConnection
 from mirror.apiserver.errors import DiscoveryFailureKind, printable
-from mirror.apiserver.transport_errors import reason_for_exception
 from mirror.config.fields import place_of_apiserver, prefix_of_apiserver
 from mirror.config.settings import Issuer, LimitSettings
 from mirror.model import MEDIA_TYPE_DISCOVERY, Reason, Unusable

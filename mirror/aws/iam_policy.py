@@ -625,7 +625,7 @@ class AccessBlock:
         return self.block_policy or self.restrict_buckets
 
     def against_policies(self) -> tuple[str, ...]:
-        """The switches that are on and by which a policy that opens objects is refused or has no effect (fact 41)."""
+        """The switches that are on, and by which a public policy is refused or has no effect (facts.md#41)."""
         return tuple(name for name in ("BlockPublicPolicy", "RestrictPublicBuckets") if self.switches()[name])
 
     def words(self) -> str:

@@ -7,8 +7,6 @@ Which one botocore takes follows from its chain of credentials (`botocore.creden
 static keys of the environment come first, and a profile that is named explicitly switches the environment off.
 """
 
-import json
-from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
@@ -26,6 +24,7 @@ from botocore.session import Session as BotocoreSession
 from botocore.utils import parse_timestamp
 
 from mirror.config.settings import PublishSettings
+from mirror.trust.parsing import unverified_claims
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 5.0
@@ -107,7 +106,6 @@ class _Role:
 
 
 MAX_TOKEN_BYTES = 16 * 1024
-_JWT_PARTS = 3
 
 
 def token_file(publish: PublishSettings, environ: Mapping[str, str]) -> Path | None:
@@ -140,23 +138,11 @@ def _of_profile(profiles: Mapping[str, Mapping[str, Any]], name: str) -> Path | 
     return None
 
 
-def claimed_issuer(token: bytes) -> str | None:
-    """The `iss` that a JWT claims (RFC 7519, section 4.1.1), unverified; None when it is no JWT or claims none."""
-    parts = token.strip().split(b".")
-    if len(parts) != _JWT_PARTS:
-        return None
-    try:
-        claims = json.loads(urlsafe_b64decode(parts[1] + b"=" * (-len(parts[1]) % 4)))
-    except (ValueError, RecursionError):
-        return None
-    issuer = claims.get("iss") if isinstance(claims, dict) else None
-    return issuer if isinstance(issuer, str) else None
-
-
 def issuer_of_file(path: Path) -> str | None:
     """The `iss` that the token in a file claims; None when it cannot be read. Nothing else of the token is kept."""
     try:
         with path.open("rb") as file:
-            return claimed_issuer(file.read(MAX_TOKEN_BYTES))
+            issuer = unverified_claims(file.read(MAX_TOKEN_BYTES)).get("iss")
     except OSError:
         return None
+    return issuer if isinstance(issuer, str) else None

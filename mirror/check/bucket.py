@@ -7,10 +7,11 @@ from mirror.addresses import common_folder
 from mirror.aws.iam_policy import Access, AccessBlock, PublicAccess, is_served_by_bucket, partition_of, public_access
 from mirror.check.local import is_aws
 from mirror.check.ports import Aws, BucketFacts, BucketOf, Identity, Unavailable
-from mirror.check.result import CheckResult, CheckTarget, Component, counted
+from mirror.check.result import CheckResult, CheckTarget, Component
 from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import IssuerName, ObjectKey, StoredObject
+from mirror.text import counted
 
 
 def bucket(publish: PublishSettings, aws: Aws, keys: Collection[ObjectKey]) -> Iterator[CheckResult]:

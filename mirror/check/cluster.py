@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from mirror.apiserver.credentials import claims_of, read_token
+from mirror.apiserver.credentials import read_token
 from mirror.check.local import SOON, privacy
-from mirror.check.result import CheckLevel, CheckResult, CheckTarget, Component, counted, key_name, moment, span
+from mirror.check.result import CheckLevel, CheckResult, CheckTarget, Component
 from mirror.config.settings import Issuer
 from mirror.model import Key, Observation, Observed, Reason, Thumbprint
+from mirror.text import counted, in_words, key_name, moment
 from mirror.trust.lifecycle import MOST_CLOCK_SKEW
+from mirror.trust.parsing import unverified_claims
 from mirror.trust.relying_parties import compatibility
 
 
@@ -119,7 +121,7 @@ def _one(issuer: Issuer, observation: Observation, now: datetime) -> Iterator[Ch
 
 
 def _certificate(place: CheckTarget, ends: datetime, now: datetime) -> CheckResult:
-    sentence = f"Its certificate ends in {span(ends - now)}, {moment(ends)}."
+    sentence = f"Its certificate ends in {in_words(ends - now)}, {moment(ends)}."
     if ends - now < SOON:
         remedy = "Renew it (kubeadm: `kubeadm certs renew apiserver`) and restart the apiserver."
         return place.warning("tls.expires_soon", sentence, remedy)
@@ -128,7 +130,7 @@ def _certificate(place: CheckTarget, ends: datetime, now: datetime) -> CheckResu
 
 def _clock(place: CheckTarget, date: datetime, now: datetime) -> Iterator[CheckResult]:
     if abs(date - now) > MOST_CLOCK_SKEW:
-        sentence = f"Its clock and this machine's differ by {span(date - now)}: no key begins or ends retiring."
+        sentence = f"Its clock and this machine's differ by {in_words(date - now)}: no key begins or ends retiring."
         yield place.warning("clock.skewed", sentence, "Let both follow NTP; the token checks of clouds need it too.")
 
 
@@ -156,13 +158,13 @@ def _token_results(place: CheckTarget, key: str, token: str | Reason, now: datet
     if isinstance(token, Reason):
         yield place.of_reason(CheckLevel.FAILED, token)
         return
-    claims = claims_of(token.encode())
+    claims = unverified_claims(token.encode())
     issued, expires = _time(claims.get("iat")), _time(claims.get("exp"))
     if expires is None:
         yield place.note("token.endless", f"{key} is readable; it says no end of its life.")
     elif expires <= now:
         remedy = "Let kubelet project it, or renew it with `kubectl create token`; the file is read in every pass."
-        yield place.failed("token.expired", f"{key} expired {span(now - expires)} ago, {moment(expires)}.", remedy)
+        yield place.failed("token.expired", f"{key} expired {in_words(now - expires)} ago, {moment(expires)}.", remedy)
     else:
         yield from _living(place, key, issued, expires, now)
 
@@ -170,14 +172,14 @@ def _token_results(place: CheckTarget, key: str, token: str | Reason, now: datet
 def _living(
     place: CheckTarget, key: str, issued: datetime | None, expires: datetime, now: datetime
 ) -> Iterator[CheckResult]:
-    age = "" if issued is None or issued > now else f", issued {span(now - issued)} ago"
-    sentence = f"{key} is valid for {span(expires - now)} more{age}."
+    age = "" if issued is None or issued > now else f", issued {in_words(now - issued)} ago"
+    sentence = f"{key} is valid for {in_words(expires - now)} more{age}."
     if expires - now < SHORT:
         remedy = "See that it is renewed on disk: kubelet does so at 80 % of a projected token's life."
         yield place.warning("token.expires", sentence, remedy)
     elif issued is not None and expires - issued > LONG:
         remedy = "Prefer a projected token of an hour: a stolen one is then of no use soon."
-        yield place.note("token.long", f"{sentence} It lives for {span(expires - issued)} in all.", remedy)
+        yield place.note("token.long", f"{sentence} It lives for {in_words(expires - issued)} in all.", remedy)
     else:
         yield place.ok("token.valid", sentence)
 

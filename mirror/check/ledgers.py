@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from mirror.check.ports import LedgerVerdict, SigningState
-from mirror.check.result import CheckResult, CheckTarget, Component, counted
+from mirror.check.result import CheckResult, CheckTarget, Component
 from mirror.config.settings import RepositorySettings
 from mirror.history.git_command import presentable
+from mirror.text import counted
 from mirror.trust.ledger_signature import Role, SignatureHeader, VerificationFailure
 
 _SHOWN = 20

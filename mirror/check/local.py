@@ -9,12 +9,13 @@ from pathlib import Path
 from mirror.addresses import is_aws_endpoint
 from mirror.check.ledgers import ledgers
 from mirror.check.ports import Aws, HistoryFacts, HistoryView, Identity, LockHolder, Unavailable
-from mirror.check.result import CheckLevel, CheckResult, CheckTarget, Component, counted, moment, span
+from mirror.check.result import CheckLevel, CheckResult, CheckTarget, Component
 from mirror.config.settings import Issuer, PublishSettings, RepositorySettings, Settings
 from mirror.history.git_command import presentable
 from mirror.model import IssuerName
 from mirror.ports import WebIdentityToken
 from mirror.reconcile.planner import CODE, REMEDY, find_self_dependent_credentials
+from mirror.text import counted, in_words, moment
 
 SOON = timedelta(days=30)
 _MAX_BYTES = 1024 * 1024
@@ -88,7 +89,7 @@ def _certificates(key: str, path: Path, issuer: IssuerName, now: datetime) -> It
         remedy = f"Put a valid certificate into the file that `{key}` names."
         yield place.failed("file.certificate_expired", f"{key}: its certificate ended {moment(ends[-1])}.", remedy)
     elif ends[-1] - now < SOON:
-        sentence = f"{key}: its certificate ends in {span(ends[-1] - now)}, {moment(ends[-1])}."
+        sentence = f"{key}: its certificate ends in {in_words(ends[-1] - now)}, {moment(ends[-1])}."
         yield place.warning("file.certificate_expires", sentence, "Renew it before then.")
     else:
         yield place.ok("file.certificate", f"{key}: valid until {moment(ends[-1])}.")

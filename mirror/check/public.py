@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from mirror.addresses import discovery_url, jwks_uri, object_keys
 from mirror.check.ports import BucketOf
-from mirror.check.result import CheckLevel, CheckResult, CheckTarget, Component, counted
+from mirror.check.result import CheckLevel, CheckResult, CheckTarget, Component
 from mirror.model import MEDIA_TYPE_DISCOVERY, Answer, IssuerName, Key, Observed, PublicObject
 from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse, PublicResult
 from mirror.publish.publisher import compare, explained
 from mirror.reconcile.state import PublishedIssuer
+from mirror.text import counted
 from mirror.trust.discovery import observe, other_jwks_uri
 
 SLOW_SECONDS = 2.5  # AWS gives up after 5 (facts.md#27)

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 from mirror.aws.iam_policy import provider_url
@@ -12,8 +12,9 @@ from mirror.config.settings import Issuer, Settings
 from mirror.federation.causes import Cause as Known
 from mirror.federation.causes import CauseArea as About
 from mirror.federation.error_catalog import explain
-from mirror.model import IssuerName, IssuerUrl, Key, Reason
+from mirror.model import IssuerName, IssuerUrl, Reason
 from mirror.report import ExitStatus
+from mirror.text import iso_time
 
 
 class CheckLevel(StrEnum):
@@ -126,7 +127,7 @@ def to_json(diagnosis: CheckReport) -> dict[str, object]:
     """The diagnosis as plain data; its JSON Schema is `docs/reference/check.schema.json`."""
     return {
         "version": 1,
-        "time": diagnosis.now.replace(microsecond=0).isoformat(),
+        "time": iso_time(diagnosis.now),
         "exit_status": int(diagnosis.exit_status),
         "counts": {str(level): number for level, number in diagnosis.counts.items()},
         "causes": [
@@ -218,32 +219,3 @@ def _occurs(url: IssuerUrl, text: str) -> bool:
     plain = provider_url(url).removesuffix("/")
     text = text.replace(":443/", "/")  # IAM drops the port; others may show it
     return re.search(rf"(?<![A-Za-z0-9.-]){re.escape(plain)}/?(?![A-Za-z0-9_~/-])", text) is not None
-
-
-_DAY = timedelta(days=1)
-_HOUR = timedelta(hours=1)
-_MINUTE = timedelta(minutes=1)
-
-
-def span(length: timedelta) -> str:
-    """A length of time in its largest whole unit, without a sign: `3 days`, `1 hour`, `20 seconds`."""
-    length = abs(length)
-    for unit, noun in ((_DAY, "day"), (_HOUR, "hour"), (_MINUTE, "minute")):
-        if length >= unit:
-            return counted(length // unit, noun)
-    return counted(int(length.total_seconds()), "second")
-
-
-def moment(when: datetime) -> str:
-    """A moment in UTC, to the minute."""
-    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun in the right form."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def key_name(key: Key) -> str:
-    """A key by its full kid and its algorithm."""
-    return f"{key.kid} ({key.alg})"

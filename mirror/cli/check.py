@@ -12,49 +12,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirror.check.result import CheckCause, CheckLevel, CheckReport, CheckResult, counted
-from mirror.cli.options import common, common_options
+from mirror.check import result
+from mirror.check.result import CheckCause, CheckLevel, CheckReport, CheckResult, CheckTarget, Component, to_json
+from mirror.cli.history import opened
+from mirror.cli.options import common, selected
+from mirror.cli.wiring import open_check_clients
 from mirror.errors import UsageError
+from mirror.history.ledger_keys import load_verification_keys
+from mirror.history.ledger_reader import load_history
 from mirror.log import escaped
 from mirror.model import AnyKey, IssuerName, IssuerUrl, KeyName, Thumbprint
+from mirror.reconcile import local_state
+from mirror.reconcile.state import gmpy2_hint, integer_type, publications, trust_of
+from mirror.text import counted
+from mirror.trust.weak_keys import keys_used_twice, shared_prime_pairs
 
 if TYPE_CHECKING:
     from mirror.config.settings import Settings
 
 
-@click.command("check")
-@click.argument("name", required=False)
-@click.option("--fleet", is_flag=True, help="Compare every key of every issuer with every other one, and nothing else.")
-@click.option(
-    "--configuration", is_flag=True, help="Judge the configuration alone: no network, no secret, no other file."
-)
-@click.option("--explain", metavar="TEXT", help="The error that STS gave: tell its causes, and look at them first.")
-@click.option(
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How the findings are written.",
-)
-@common_options
-@click.pass_context
-def command(
+def main(
     ctx: click.Context, *, name: str | None, fleet: bool, configuration: bool, explain: str | None, output: str
 ) -> None:
-    """Find out what is wrong with the issuer NAME, or with all: each finding with its remedy.
-
-    Looks at the configuration and its files, the apiservers and their keys, the git remote, the AWS credentials,
-    the bucket, its policy and the writer's rights, and at the public URLs as AWS does. Changes nothing, and runs
-    beside a daemon. Whether a change waits for an operator is told by `status`.
-
-    \b
-    Exit status:
-      0  nothing failed (there may be warnings)
-      1  a finding failed; with --fleet: two keys share a prime, whoever knows one can compute the other
-      2  usage or configuration error
-    """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
-    from mirror.check.result import to_json  # noqa: PLC0415  `--help` does without
-
+    """See `mirror.cli.commands.check`."""
     _require_one_question(name, explain, fleet=fleet, configuration=configuration)
     settings = common(ctx).load()
     if fleet:
@@ -67,10 +47,7 @@ def command(
 
 
 def _diagnosis(settings: "Settings", name: str | None, text: str | None) -> "CheckReport":
-    from mirror.check import result  # noqa: PLC0415  `--help` does without
-    from mirror.check.runner import EVERYWHERE, run_checks  # noqa: PLC0415  `--help` does without
-    from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
-    from mirror.cli.wiring import open_check_clients  # noqa: PLC0415  `--help` does without
+    from mirror.check.runner import EVERYWHERE, run_checks  # noqa: PLC0415  it imports httpx
 
     names = frozenset(issuer.name for issuer in selected(settings, () if name is None else (name,)).issuers)
     causes = () if text is None else result.causes(text)
@@ -95,8 +72,7 @@ def _patience() -> Iterator[None]:
 
 
 def _as_text(settings: "Settings") -> "CheckReport":
-    from mirror.check.local import as_text  # noqa: PLC0415  `--help` does without
-    from mirror.check.result import CheckReport  # noqa: PLC0415  `--help` does without
+    from mirror.check.local import as_text  # noqa: PLC0415  it imports httpx
 
     return CheckReport(datetime.now(UTC), tuple(as_text(settings)))
 
@@ -236,9 +212,6 @@ def compared(settings: "Settings", now: datetime) -> tuple[tuple[str, ...], "Che
         HistoryError: The history cannot be read.
         UsageError: A ledger in it is not believed.
     """
-    from mirror.check.result import CheckReport  # noqa: PLC0415  `--help` does without
-    from mirror.reconcile.state import gmpy2_hint, integer_type  # noqa: PLC0415  `--help` does without
-
     found = known_keys(settings)
     text = gmpy2_hint(sum(map(len, found.values())), integer_type())
     if text is not None:
@@ -254,12 +227,6 @@ def known_keys(settings: "Settings") -> dict[IssuerName, tuple[AnyKey, ...]]:
         HistoryError: The history cannot be read.
         UsageError: A ledger in it is not believed.
     """
-    from mirror.cli.history import opened  # noqa: PLC0415  `--help` does without
-    from mirror.history.ledger_keys import load_verification_keys  # noqa: PLC0415  `--help` does without
-    from mirror.history.ledger_reader import load_history  # noqa: PLC0415  `--help` does without
-    from mirror.reconcile import local_state  # noqa: PLC0415  `--help` does without
-    from mirror.reconcile.state import publications, trust_of  # noqa: PLC0415  `--help` does without
-
     everything = publications(settings)
     with opened(settings.repository) as repository:
         local, verifier = local_state.load_local_state(settings.state_dir), load_verification_keys(settings.repository)
@@ -282,9 +249,6 @@ def distinct(keys: Iterable[AnyKey]) -> tuple[AnyKey, ...]:
 
 
 def _weak_pairs(found: dict[IssuerName, tuple[AnyKey, ...]]) -> tuple[tuple[Thumbprint, Thumbprint], ...]:
-    from mirror.reconcile.state import integer_type  # noqa: PLC0415  `--help` does without
-    from mirror.trust.weak_keys import shared_prime_pairs  # noqa: PLC0415  `--help` does without
-
     return shared_prime_pairs((key for keys in found.values() for key in keys), number=integer_type())
 
 
@@ -292,8 +256,6 @@ def fleet_lines(
     found: dict[IssuerName, tuple[AnyKey, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]
 ) -> Iterator[str]:
     """What was found, in words."""
-    from mirror.trust.weak_keys import keys_used_twice  # noqa: PLC0415  `--help` does without
-
     holders = {key.thumbprint: name for name, keys in found.items() for key in keys}
     for a, b in weak:
         yield f"{click.style('failed', fg='red')} shared_prime: {_pair(holders, a, b)}"
@@ -308,9 +270,6 @@ def findings(
     found: dict[IssuerName, tuple[AnyKey, ...]], weak: tuple[tuple[Thumbprint, Thumbprint], ...]
 ) -> "Iterator[CheckResult]":
     """What was found, as check results."""
-    from mirror.check.result import CheckTarget, Component  # noqa: PLC0415  `--help` does without
-    from mirror.trust.weak_keys import keys_used_twice  # noqa: PLC0415  `--help` does without
-
     holders = {key.thumbprint: name for name, keys in found.items() for key in keys}
     for a, b in weak:
         yield CheckTarget(Component.FLEET, a).failed("shared_prime", _pair(holders, a, b), _REMEDY)

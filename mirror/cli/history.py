@@ -5,46 +5,26 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import click
 
-from mirror.cli.options import common, common_options
+from mirror.cli.options import common, selected
 from mirror.config.settings import RepositorySettings, Settings
 from mirror.errors import HistoryError
-from mirror.history.key_history import KeyHistories, KeyHistory, to_json
+from mirror.history.key_history import KeyHistories, KeyHistory, load_histories, to_json
+from mirror.history.ledger_keys import load_verification_keys
+from mirror.history.repository import GitRepository, temporary_clone
 from mirror.log import escaped
 from mirror.model import IssuerName, IssuerUrl
 from mirror.reconcile.state import publications
-
-if TYPE_CHECKING:
-    from mirror.history.repository import GitRepository
+from mirror.text import moment
 
 Biography = tuple[IssuerName, IssuerUrl, KeyHistories]
 """An entry of the configuration, one of the issuers that are published for it, and the lives of that one's keys."""
 
 
-@click.command("history")
-@click.argument("name", required=False)
-@click.option(
-    "--output",
-    type=click.Choice(["text", "json", "html"]),
-    default="text",
-    show_default=True,
-    help="How the lives are written.",
-)
-@common_options
-@click.pass_context
-def command(ctx: click.Context, *, name: str | None, output: str) -> None:
-    """Tell the life of every key of the issuer NAME, or of all: first seen, published, retiring, gone.
-
-    Reads the repository on this machine, or else a temporary copy of the git remote. Changes nothing and takes no
-    lock.
-
-    Exit status: 0; 1 the repository could not be read; 2 usage or configuration error.
-    """
-    from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
-
+def main(ctx: click.Context, *, name: str | None, output: str) -> None:
+    """See `mirror.cli.commands.history`."""
     settings = selected(common(ctx).load(), () if name is None else (name,))
     biographies = read(settings)
     if output == "json":
@@ -64,9 +44,6 @@ def read(settings: Settings) -> tuple[Biography, ...]:
         HistoryError: There is no history yet, or it cannot be read.
         RemoteError: There is none on this machine, and the remote cannot be fetched from.
     """
-    from mirror.history.key_history import load_histories  # noqa: PLC0415  `--help` does without
-    from mirror.history.ledger_keys import load_verification_keys  # noqa: PLC0415  `--help` does without
-
     keys = load_verification_keys(settings.repository)
     with opened(settings.repository) as repository:
         return tuple(
@@ -83,8 +60,6 @@ def opened(settings: RepositorySettings) -> Iterator["GitRepository"]:
         HistoryError: There is neither, or it cannot be read.
         RemoteError: The remote cannot be fetched from.
     """
-    from mirror.history.repository import GitRepository, temporary_clone  # noqa: PLC0415  `--help` does without
-
     with temporary_clone(settings, os.environ) as copy, GitRepository(copy, os.environ) as repository:
         repository.prepare()
         if repository.heads().local is None and settings.remote is not None:
@@ -144,8 +119,3 @@ def _life(history: KeyHistory) -> Iterator[str]:
         yield f"      reason      {escaped(record.revocation.reason)}"
     elif record.held_because is not None:
         yield f"      held because  {escaped(record.held_because)}"
-
-
-def moment(when: datetime) -> str:
-    """A moment as people read it, in UTC."""
-    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -7,32 +7,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import yaml
 
 from mirror.addresses import bucket_url, issuer_problems
-from mirror.cli.options import common_options
+from mirror.apiserver.cluster_probe import probe_cluster
+from mirror.apiserver.credentials import IN_CLUSTER_NAME
+from mirror.apiserver.kubeconfig import read_kubeconfig
+from mirror.config import yaml_reader
+from mirror.config.settings import LimitSettings
 from mirror.errors import MirrorError, UsageError
 from mirror.log import escaped
 from mirror.model import IssuerUrl, KeyPolicy, Reason, Unusable
 from mirror.report import ExitStatus
+from mirror.trust.discovery import observe
+from mirror.trust.parsing import read_object
 
 if TYPE_CHECKING:
     from mirror.apiserver.cluster_probe import ClusterProbe
     from mirror.apiserver.kubeconfig import Kubeconfig
 
 
-@click.command("init")
-@click.option("--kubeconfig", metavar="FILE", required=True, type=click.Path(path_type=Path), help="The kubeconfig.")
-@click.option("--context", metavar="NAME", default=None, help="Its context; without it the current one.")
-@common_options
-@click.pass_context
-def command(ctx: click.Context, *, kubeconfig: Path, context: str | None) -> None:
-    """Ask a cluster, and print an issuer entry for it on stdout: YAML, a list of one, with what to check in comments.
-
-    It needs no configuration, and changes nothing.
-
-    \b
-    Exit status: 0 the entry was printed; 1 the cluster could not be asked, or its answer is not believed; 2 usage.
-    """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
+def main(ctx: click.Context, *, kubeconfig: Path, context: str | None) -> None:
+    """See `mirror.cli.commands`."""
     text = entry_of(kubeconfig.absolute(), context)
     if isinstance(text, str):
         click.echo(text, nl=False)
@@ -42,10 +38,6 @@ def command(ctx: click.Context, *, kubeconfig: Path, context: str | None) -> Non
 
 def entry_of(kubeconfig: Path, context: str | None) -> str | tuple[Reason, ...]:
     """What the cluster says, believed and written as YAML; or every reason why nothing can be proposed."""
-    from mirror.apiserver.cluster_probe import probe_cluster  # noqa: PLC0415  `--help` does without
-    from mirror.apiserver.kubeconfig import read_kubeconfig  # noqa: PLC0415  `--help` does without
-    from mirror.config.settings import LimitSettings  # noqa: PLC0415  `--help` does without
-
     read = read_kubeconfig(kubeconfig, context)
     if isinstance(read, tuple):
         return read
@@ -91,8 +83,6 @@ def suggest_issuer(
     kubeconfig: Path, login: "Kubeconfig", probe: "ClusterProbe"
 ) -> IssuerSuggestion | tuple[Reason, ...]:
     """Believe the answer as a pass would; or every reason why the cluster cannot be mirrored as it is."""
-    from mirror.trust.parsing import read_object  # noqa: PLC0415  `--help` does without
-
     read = read_object(probe.answer.discovery, "discovery")
     if isinstance(read, Reason):
         return (read,)
@@ -109,8 +99,6 @@ def suggest_issuer(
 
 def observe_as(suggestion: IssuerSuggestion, policy: KeyPolicy) -> object:
     """What a pass with this key policy would make of the answer."""
-    from mirror.trust.discovery import observe  # noqa: PLC0415  `--help` does without
-
     return observe(suggestion.seen.answer, issuer=suggestion.issuer, policy=policy, already_checked=frozenset())
 
 
@@ -145,9 +133,6 @@ def to_yaml(suggestion: IssuerSuggestion) -> str:
 
 
 def _dump(part: Mapping[str, object]) -> str:
-    import yaml  # noqa: PLC0415  `--help` does without
-
-    from mirror.config import yaml_reader  # noqa: PLC0415  `--help` does without
 
     text = yaml.safe_dump(dict(part), sort_keys=False, width=10_000)
     # Our reader knows numbers that YAML 1.1 takes for text, such as 1e3.
@@ -177,7 +162,6 @@ def _parts(suggestion: IssuerSuggestion) -> Iterator[tuple[tuple[str, ...], Mapp
 
 
 def _apiservers(suggestion: IssuerSuggestion) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
-    from mirror.apiserver.credentials import IN_CLUSTER_NAME  # noqa: PLC0415  `--help` does without
 
     seen, server = suggestion.seen, suggestion.seen.answer.apiserver
     if seen.replicas and seen.replicas == seen.answered:

@@ -12,14 +12,13 @@ from mirror.cli.operator_session import (
     OperatorSession,
     ask,
     commit,
-    decision_options,
     describe_keys,
     one_pass,
     open_session,
     reject,
     run_pass_and_exit,
 )
-from mirror.cli.options import KeyCommand, common
+from mirror.cli.options import common
 from mirror.errors import BucketError, RemoteError, UsageError
 from mirror.history.ledger_store import LedgerChange, commit_ledgers
 from mirror.log import escaped
@@ -39,6 +38,7 @@ from mirror.ports import Ports, PublicResponse
 from mirror.publish.publisher import reason_of
 from mirror.reconcile.state import PublishedIssuer, ValidatedAnswers, validate_answers
 from mirror.report import ExitStatus, Report
+from mirror.text import key_name, moment
 from mirror.trust.discovery import other_jwks_uri
 from mirror.trust.ledger import ALL_THUMBPRINTS
 from mirror.trust.lifecycle import PassContext
@@ -67,13 +67,7 @@ class _Found:
     former_jwks: str | None = None
 
 
-@click.command("adopt")
-@click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Every issuer that the history does not know yet.")
-@click.option("--branch", is_flag=True, help="Sign the ledgers on the branch as they are, after reading the history.")
-@decision_options
-@click.pass_context
-def adopt_command(
+def adopt_issuers(
     ctx: click.Context,
     *,
     names: tuple[str, ...],
@@ -83,17 +77,7 @@ def adopt_command(
     no_pass: bool,
     signing_key: Path | None,
 ) -> None:
-    """Take over the public documents of issuers that the history does not know yet.
-
-    Keys that an apiserver shows become published, the others of the public document begin to retire; what cannot be
-    believed is listed and left out.
-
-    With --branch every ledger of the configuration is signed as it stands on the branch, whoever wrote it: after the
-    signing key was changed or stolen, or the branch was restored. Read the history first.
-
-    Exit status: 0 adopted, and its pass found everything current; 1 something was not adopted, committed or pushed, or
-    the pass failed; 2 usage; 3 a change waits for an operator; 130 the question was answered with no.
-    """
+    """See `mirror.cli.commands.adopt`."""
     if [bool(names), everything, branch].count(True) != 1:
         remedy = "Give one NAME or more, or `--all`, or `--branch`."
         raise UsageError("It must be clear what is adopted.", remedy=remedy)
@@ -143,13 +127,11 @@ def _branch_lines(session: OperatorSession) -> list[str]:
     base = session.history.base
     versions = session.ports.history.versions(None, most=1, at=base) if base is not None else ()
     lines = [f"head    {base or 'none'}"]
-    lines += [
-        f"author  {escaped(each.author)} at {each.when.isoformat()}: {escaped(each.subject)}" for each in versions
-    ]
+    lines += [f"author  {escaped(each.author)} at {moment(each.when)}: {escaped(each.subject)}" for each in versions]
     for each, ledger in session.ledgers():
         lines.append(f"{each.issuer.name}: {escaped(each.url)}")
         lines += [
-            f"  {record.status}: kid {escaped(record.key.kid)}, thumbprint {record.key.thumbprint}"
+            f"  {record.status}: {key_name(record.key)}"
             for record in ledger.records
             if record.status in PUBLIC_STATUSES or record.status is Status.REVOKED
         ]
@@ -292,10 +274,7 @@ def _lines(found: _Found) -> list[str]:
             f"    remedy: {escaped(found.result.remedy)}",
         ]
     outcome = found.result.outcome
-    summary += [
-        f"  {t.status}: key {t.key.thumbprint} ({t.key.alg}, kid {escaped(t.key.kid)}) {t.sentence}"
-        for t in outcome.transitions
-    ]
+    summary += [f"  {t.status}: key {key_name(t.key)} {t.sentence}" for t in outcome.transitions]
     summary += [f"  {event.level}: {escaped(event.sentence)}" for event in outcome.events]
     if found.former_jwks is not None:
         summary.append(
@@ -310,22 +289,8 @@ def _unusable(each: Unusable) -> str:
     return f"  {escaped(each.apiserver)} gave no usable answer: {escaped(said)}"
 
 
-@click.command("approve", cls=KeyCommand)
-@click.argument("name")
-@click.argument("key")
-@decision_options
-@click.pass_context
-def approve_command(
-    ctx: click.Context, *, name: str, key: str, yes: bool, no_pass: bool, signing_key: Path | None
-) -> None:
-    """Publish the held KEY of the issuer NAME; another public key of the same kid begins to retire.
-
-    KEY is a kid or a thumbprint, or the first 8 or more characters of one. A kid that begins with - follows --.
-
-    Exit status: 0 the key is public by the ledger, and the pass found everything current; 1 the decision was not
-    committed or not pushed, or the pass failed; 2 usage; 3 a change waits for an operator; 130 the question was
-    answered with no.
-    """
+def approve_key(ctx: click.Context, *, name: str, key: str, yes: bool, no_pass: bool, signing_key: Path | None) -> None:
+    """See `mirror.cli.commands.approve`."""
     with open_session(common(ctx), (name,), signing_key=signing_key) as session:
         named = find_key(session.every_key(), key)
         if isinstance(named, Reason):
@@ -362,15 +327,7 @@ def _has_public_key(ledger: Ledger, identity: KeyId) -> bool:
     return any(key_id(key) == identity for key in ledger.public_keys())
 
 
-@click.command("revoke", cls=KeyCommand)
-@click.argument("name")
-@click.argument("key", required=False)
-@click.option("--all", "everything", is_flag=True, help="Every key that is known, public or not.")
-@click.option("--reason", metavar="TEXT", required=True, help="Why; it stands in the history for ever.")
-@click.option("--last", is_flag=True, help="Even if no public key is left: then the public set is empty.")
-@decision_options
-@click.pass_context
-def revoke_command(
+def revoke_key(
     ctx: click.Context,
     *,
     name: str,
@@ -382,14 +339,7 @@ def revoke_command(
     no_pass: bool,
     signing_key: Path | None,
 ) -> None:
-    """Take KEY of the issuer NAME from the public set, for ever and under whatever kid.
-
-    KEY is a kid or a thumbprint, or the first 8 or more characters of one. A kid that begins with - follows --.
-
-    Exit status: 0 the key is not public any more (with --no-pass: the revocation is committed and pushed); 1 it was not
-    committed or not pushed, or the key is still public; 2 usage; 3 it is held because nothing else is public, or a
-    cache still shows the key; 130 the question was answered with no.
-    """
+    """See `mirror.cli.commands.revoke`."""
     if (key is None) is not everything:
         raise UsageError("It must be clear what is revoked.", remedy="Give one KEY, or `--all`.")
     with open_session(common(ctx), (name,), signing_key=signing_key) as session:

@@ -15,29 +15,28 @@ import click
 
 import mirror
 from mirror import __version__
+from mirror.cli.options import GLOBAL_OPTIONS, global_options
 from mirror.errors import MirrorError, UsageError
-from mirror.log import LEVELS, LogFormat, configure, escaped, wants_no_colours
+from mirror.log import LogFormat, configure, escaped, wants_no_colours
 from mirror.report import ExitStatus
-
-DEFAULT_CONFIG = "/etc/oidc-mirror/mirror.yaml"
 
 
 class Commands(click.Group):
     """The group of commands; without one, `run` is meant."""
 
     TABLE: ClassVar[dict[str, tuple[str, str]]] = {
-        "run": ("mirror.cli.run", "The daemon; with --once one pass, with --dry-run its plan."),
-        "status": ("mirror.cli.status", "Tell what is public, what waits, and what leaves when."),
-        "history": ("mirror.cli.history", "Tell the life of every key, from git."),
-        "wait": ("mirror.cli.wait", "Return when a key is safe to sign with."),
-        "verify": ("mirror.cli.verify", "Act as a relying party: what AWS, GCP and Entra would accept."),
-        "approve": ("mirror.cli.key_commands:approve_command", "Publish a key that is held."),
-        "revoke": ("mirror.cli.key_commands:revoke_command", "Take a key from the public set, for ever."),
-        "adopt": ("mirror.cli.key_commands:adopt_command", "Take over documents that somebody else published."),
-        "check": ("mirror.cli.check", "Find out what is wrong, each finding with its remedy."),
-        "init": ("mirror.cli.init", "Print an issuer entry from a live cluster."),
+        "run": ("mirror.cli.commands:run", "The daemon; with --once one pass, with --dry-run its plan."),
+        "status": ("mirror.cli.commands:status", "Tell what is public, what waits, and what leaves when."),
+        "history": ("mirror.cli.commands:history", "Tell the life of every key, from git."),
+        "wait": ("mirror.cli.commands:wait", "Return when a key is safe to sign with."),
+        "verify": ("mirror.cli.commands:verify", "Act as a relying party: what AWS, GCP and Entra would accept."),
+        "approve": ("mirror.cli.commands:approve", "Publish a key that is held."),
+        "revoke": ("mirror.cli.commands:revoke", "Take a key from the public set, for ever."),
+        "adopt": ("mirror.cli.commands:adopt", "Take over documents that somebody else published."),
+        "check": ("mirror.cli.commands:check", "Find out what is wrong, each finding with its remedy."),
+        "init": ("mirror.cli.commands:init", "Print an issuer entry from a live cluster."),
         "render": ("mirror.cli.render", "Print a piece of the federation, filled in from the configuration."),
-        "provision": ("mirror.cli.provision", "Make or correct the bucket, or the OIDC provider in IAM."),
+        "provision": ("mirror.cli.commands:provision", "Make or correct the bucket, or the OIDC provider in IAM."),
         "schema": ("mirror.cli.schema", "Print the JSON Schema of the configuration."),
         "demo": ("mirror.cli.demo", "Show the main job in a small world on loopback."),
     }
@@ -76,7 +75,7 @@ def _first_word(args: Sequence[str]) -> int:
     at = 0
     while at < len(args):
         name = args[at].partition("=")[0]
-        if name not in ("--config", "--log-level", "--log-format"):
+        if name not in GLOBAL_OPTIONS:
             break
         at += 1 if "=" in args[at] else 2
     return min(at, len(args))
@@ -84,28 +83,7 @@ def _first_word(args: Sequence[str]) -> int:
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="oidc-mirror")
-@click.option(
-    "--config",
-    metavar="FILE",
-    envvar="OIDC_MIRROR_CONFIG",
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    help="The configuration file; without the option it is $OIDC_MIRROR_CONFIG.",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(LEVELS),
-    default="info",
-    show_default=True,
-    help="The lowest level that is logged.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "json", "console"]),
-    default="auto",
-    show_default=True,
-    help="Readable or JSON logs on stderr.",
-)
+@global_options
 @click.pass_context
 def cli(ctx: click.Context, config: str, log_level: str, log_format: str) -> None:
     """Mirror the OIDC discovery documents of private Kubernetes clusters to git and a public S3 bucket.

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn
 
 import click
 
-from mirror.cli.options import Common, common_options
-from mirror.cli.run import selected, show
+from mirror.cli.options import Common, selected
+from mirror.cli.run import show
 from mirror.cli.wiring import open_ports
 from mirror.config.settings import Issuer, Settings
 from mirror.errors import HistoryError, RemoteError, UsageError
@@ -33,7 +33,7 @@ from mirror.reconcile.controller import reconcile
 from mirror.reconcile.local_state import record_adopted
 from mirror.reconcile.state import PublishedIssuer, publications, trust_of
 from mirror.report import ExitStatus, Report
-from mirror.trust.ledger import moment_text
+from mirror.text import moment
 from mirror.trust.ledger_signature import LedgerTrust
 from mirror.trust.lifecycle import LedgerUpdate, revoked_thumbprints
 
@@ -207,25 +207,6 @@ def _require_trusted_ledgers(session: OperatorSession, *, adopts: bool) -> None:
             )
 
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def decision_options(function: F) -> F:
-    """The options of every operator decision, and the global ones."""
-    for option in (
-        click.option("--no-pass", is_flag=True, help="Only commit; the next pass of a mirror carries it out."),
-        click.option("--yes", is_flag=True, help="Do not ask on a terminal."),
-        click.option(
-            "--signing-key",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Sign the ledger with this ssh key; `repository.allowed_signers` must list its public half.",
-        ),
-    ):
-        function = option(function)
-    return common_options(function)
-
-
 @dataclass(frozen=True, slots=True)
 class KeyDecision:
     """What becomes of one publication.
@@ -262,7 +243,7 @@ def _described(publication: PublishedIssuer, record: KeyRecord) -> tuple[str, ..
         f"kid         {escaped(record.key.kid)}",
         f"thumbprint  {record.key.thumbprint}",
         f"alg         {record.key.alg or '-'}",
-        f"first seen  {moment_text(record.first_seen)}",
+        f"first seen  {moment(record.first_seen)}",
         f"status      {record.status}{escaped(because)}",
         "",
     )

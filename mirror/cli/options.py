@@ -2,17 +2,19 @@
 
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from mirror.config.settings import Settings
+from mirror.config.settings import Issuer, Settings
+from mirror.errors import UsageError
 from mirror.log import LEVELS, LogFormat
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 _WHOLE_ID = re.compile(r"-[A-Za-z0-9_-]{42}")
 """A thumbprint (RFC 7638), or a kid of Kubernetes (facts.md#7), that begins with `-`, as one of 64 does."""
 
@@ -34,11 +36,20 @@ class KeyCommand(click.Command):
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """The global options, wherever they stood."""
+    """The global options, wherever they stood; `read_before` are settings that `load` gives once."""
 
     config: Path
     log_level: str
     log_format: LogFormat
+    read_before: list[Settings] = field(default_factory=list)
+
+    def load_early(self) -> None:
+        """Read the configuration for the next `load`, so that its mistakes are reported before anything else is done.
+
+        Raises:
+            UsageError: It cannot be read, or has mistakes; all of them are told.
+        """
+        self.read_before.append(self.load())
 
     def load(self) -> Settings:
         """Read the configuration.
@@ -48,39 +59,71 @@ class Common:
         """
         from mirror.config.load import load  # noqa: PLC0415  pydantic and YAML only when they are needed
 
-        return load(self.config, os.environ)
+        return self.read_before.pop() if self.read_before else load(self.config, os.environ)
+
+
+DEFAULT_CONFIG = "/etc/oidc-mirror/mirror.yaml"
+_GLOBAL: dict[str, dict[str, Any]] = {
+    "--config": {
+        "metavar": "FILE",
+        "help": "The configuration file; without the option it is $OIDC_MIRROR_CONFIG.",
+    },
+    "--log-level": {"type": click.Choice(LEVELS), "help": "The lowest level that is logged."},
+    "--log-format": {"type": click.Choice(["auto", "json", "console"]), "help": "Readable or JSON logs on stderr."},
+}
+GLOBAL_OPTIONS = tuple(_GLOBAL)
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "--config": {"default": DEFAULT_CONFIG, "envvar": "OIDC_MIRROR_CONFIG"},
+    "--log-level": {"default": "info"},
+    "--log-format": {"default": "auto"},
+}
+
+
+def all_of(options: Iterable[Callable[[F], F]]) -> Callable[[F], F]:
+    """A decorator that adds every one of `options`, which `--help` lists in this order."""
+
+    def add(function: F) -> F:
+        for option in reversed(tuple(options)):
+            function = option(function)
+        return function
+
+    return add
+
+
+def global_options(function: F) -> F:
+    """The options before the command, with their defaults."""
+    return all_of(
+        click.option(name, show_default=True, **_DEFAULTS[name], **declared) for name, declared in _GLOBAL.items()
+    )(function)
 
 
 def common_options(function: F) -> F:
     """Accept the global options after the command too; they win over those before it."""
-    for option in (
-        click.option(
-            "--log-format",
-            type=click.Choice(["auto", "json", "console"]),
-            default=None,
-            expose_value=False,
-            callback=_override,
-            help="Readable or JSON logs on stderr.",
-        ),
-        click.option(
-            "--log-level",
-            type=click.Choice(LEVELS),
-            default=None,
-            expose_value=False,
-            callback=_override,
-            help="The lowest level that is logged.",
-        ),
-        click.option(
-            "--config",
-            metavar="FILE",
-            default=None,
-            expose_value=False,
-            callback=_override,
-            help="The configuration file.",
-        ),
-    ):
-        function = option(function)
-    return function
+    return all_of(
+        click.option(name, default=None, expose_value=False, callback=_override, **declared)
+        for name, declared in _GLOBAL.items()
+    )(function)
+
+
+def output_option(help_text: str, *more: str) -> Callable[[F], F]:
+    """`--output text|json`, and whatever else the command writes."""
+    forms = click.Choice(["text", "json", *more])
+    return click.option("--output", type=forms, default="text", show_default=True, help=help_text)
+
+
+yes_option = click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
+
+
+def read_by(reader: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, str | None], T | None]:
+    """A callback that takes what a field of the configuration takes: `reader` raises ValueError for anything else."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> T | None:
+        try:
+            return None if value is None else reader(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+
+    return read
 
 
 def _override(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
@@ -89,6 +132,49 @@ def _override(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 
 
 def common(ctx: click.Context) -> Common:
-    """The global options of the running command."""
+    """The global options of the running command: the same object each time."""
     options = ctx.obj
-    return Common(Path(options["config"]), options["log_level"], options["log_format"])
+    if "common" not in options:
+        options["common"] = Common(Path(options["config"]), options["log_level"], options["log_format"])
+    found: Common = options["common"]
+    return found
+
+
+def selected(settings: Settings, only: tuple[str, ...]) -> Settings:
+    """The settings with the issuers that `--only` names; all of them when it names none.
+
+    Raises:
+        UsageError: A name is not configured.
+    """
+    unknown = sorted(set(only) - {issuer.name for issuer in settings.issuers})
+    if unknown:
+        names = ", ".join(issuer.name for issuer in settings.issuers)
+        raise UsageError(f"No issuer is named {', '.join(unknown)}.", remedy=f"Configured are: {names}.")
+    if not only:
+        return settings
+    return settings.narrowed(lambda issuer: issuer.name in only)
+
+
+def named(settings: Settings, name: str) -> Issuer:
+    """The issuer of that name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    return selected(settings, (name,)).issuers[0]
+
+
+decision_options = all_of(
+    (
+        click.option(
+            "--signing-key",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Sign the ledger with this ssh key; `repository.allowed_signers` must list its public half.",
+        ),
+        yes_option,
+        click.option("--no-pass", is_flag=True, help="Only commit; the next pass of a mirror carries it out."),
+        common_options,
+    )
+)
+"""The options of every operator decision, and the global ones."""

@@ -1,72 +1,33 @@
 """`oidc-mirror provision`: the bucket and the OIDC provider, made or corrected; a second run does nothing."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from mirror.cli.options import common, common_options
-from mirror.config.fields import role_arn as checked_arn
+from mirror.aws.errors import admin_errors_translated
+from mirror.aws.iam_policy import partition_of
+from mirror.aws.sessions import session
+from mirror.cli.options import common, named
 from mirror.errors import UsageError
+from mirror.federation.bucket_objects import document_keys, in_same_bucket
+from mirror.federation.provision.aws_admin import IamProviderAdmin, S3Admin
+from mirror.federation.provision.bucket import DesiredBucket, plan_bucket
+from mirror.federation.provision.iam_provider import audience_problems, plan_provider
 from mirror.log import escaped
 from mirror.model import Cloud
 from mirror.report import ExitStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import boto3.session
 
-    from mirror.config.settings import Issuer, Settings
     from mirror.federation.provision.bucket import BucketChange, ProvisionPlan
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-def _arn(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """The option's text as the ARN of a role."""
-    try:
-        return None if value is None else checked_arn(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from error
-
-
-def provision_options(function: F) -> F:
-    """The options of everything that is provisioned, and the global ones."""
-    for option in (
-        click.option("--role-arn", metavar="ARN", callback=_arn, help="Assume this role first, to administer."),
-        click.option(
-            "--profile", metavar="PROFILE", help="The profile of the AWS configuration files to administer with."
-        ),
-        click.option("--yes", is_flag=True, help="Do not ask on a terminal."),
-        click.option("--dry-run", is_flag=True, help="Only tell the differences."),
-    ):
-        function = option(function)
-    return common_options(function)
-
-
-@click.group("provision")
-def command() -> None:
-    """Make or correct what the mirror needs in AWS. Each command looks first, tells the differences, and asks.
-
-    The credentials are those of whoever runs it (environment, --profile, --role-arn), never the mirror's own of
-    `publish.profile` and `publish.role_arn`: these need, and should have, no such rights.
-
-    \b
-    Exit status: 0 when all is as it should be; 1 when something could not be done; 2 usage or configuration error.
-    """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
-
-
-@command.command("bucket")
-@click.argument("name")
-@click.option(
-    "--remove-unlisted",
-    is_flag=True,
-    help="Close objects that exist and that this configuration does not publish.",
-)
-@provision_options
-@click.pass_context
-def bucket(
+def provision_bucket(
     ctx: click.Context,
     *,
     name: str,
@@ -76,17 +37,7 @@ def bucket(
     profile: str | None,
     role_arn: str | None,
 ) -> None:
-    """Make or correct the bucket of the issuer NAME, for all issuers of the configuration that stand in it.
-
-    Versioning on; a policy may open objects, ACLs may not; and the policy lets the world read exactly the published
-    documents. Statements of others are kept; so is every object that our statement opened before, for another
-    configuration, as long as it exists: they are listed, and --remove-unlisted closes them.
-    """
-    from mirror.aws.iam_policy import partition_of  # noqa: PLC0415  `--help` does without
-    from mirror.federation.bucket_objects import document_keys, in_same_bucket  # noqa: PLC0415  `--help` does without
-    from mirror.federation.provision.aws_admin import S3Admin  # noqa: PLC0415  `--help` does without
-    from mirror.federation.provision.bucket import DesiredBucket, plan_bucket  # noqa: PLC0415  `--help` does without
-
+    """See `mirror.cli.commands`."""
     settings = common(ctx).load()
     publish = named(settings, name).publish
     issuers = in_same_bucket(settings, publish)
@@ -109,24 +60,10 @@ def bucket(
     )
 
 
-@command.command("provider")
-@click.argument("name")
-@provision_options
-@click.pass_context
-def provider(
+def provision_provider(
     ctx: click.Context, *, name: str, dry_run: bool, yes: bool, profile: str | None, role_arn: str | None
 ) -> None:
-    """Make or correct the IAM OIDC provider of the issuer NAME in the account of the credentials.
-
-    Its URL is exactly the issuer. Its audiences are those that the configuration has for AWS, else sts.amazonaws.com;
-    more audiences are reported and left. No thumbprint is set: IAM fills one in, which is reported.
-    """
-    from mirror.federation.provision.aws_admin import IamProviderAdmin  # noqa: PLC0415  `--help` does without
-    from mirror.federation.provision.iam_provider import (  # noqa: PLC0415  `--help` does without
-        audience_problems,
-        plan_provider,
-    )
-
+    """See `mirror.cli.commands`."""
     issuer = named(common(ctx).load(), name)
     audiences = issuer.clouds.of(Cloud.AWS)
     for problem in audience_problems(audiences):
@@ -143,20 +80,7 @@ def provider(
     )
 
 
-def named(settings: "Settings", name: str) -> "Issuer":
-    """The issuer of that name.
-
-    Raises:
-        UsageError: There is none.
-    """
-    from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
-
-    return selected(settings, (name,)).issuers[0]
-
-
 def _session(publish: Any, profile: str | None, role_arn: str | None) -> "boto3.session.Session":
-    from mirror.aws.errors import admin_errors_translated  # noqa: PLC0415  `--help` does without
-    from mirror.aws.sessions import session  # noqa: PLC0415  `--help` does without
 
     with admin_errors_translated("There are no credentials to administer with.", "sts:GetCallerIdentity"):
         return session(replace(publish, profile=profile, role_arn=role_arn))

@@ -1,17 +1,16 @@
 """`oidc-mirror render`: print the resources of a federation, filled in from the configuration."""
 
-import json
 import re
-from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
-from mirror.cli.options import common, common_options
-from mirror.cli.provision import named
+from mirror.cli.options import all_of, common, common_options, named, read_by
 from mirror.config.fields import account as checked_account
 from mirror.config.fields import duration
 from mirror.config.fields import role_arn as checked_arn
@@ -29,6 +28,7 @@ from mirror.federation.render.base import (
 from mirror.federation.render.kinds import FORMATS, KINDS
 from mirror.files import read_small
 from mirror.log import escaped
+from mirror.trust.parsing import unverified_claims
 
 MAX_FILE_BYTES = 1024 * 1024
 # Nothing else: the name comes from the cluster, and stands in commands that are printed for copying.
@@ -37,7 +37,7 @@ _SERVICE_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):([a-z0-9
 
 def apiserver_identity(issuer: Issuer, identity: MirrorIdentity) -> MirrorIdentity:
     """`identity`, with what files on this machine say where nobody said it; a file that cannot be read says nothing."""
-    from mirror.apiserver.kubeconfig import read_kubeconfig  # noqa: PLC0415  `--help` does without
+    from mirror.apiserver.kubeconfig import read_kubeconfig  # noqa: PLC0415  it imports httpx
 
     if identity.user is not None:
         return replace(identity, way="user")
@@ -51,7 +51,7 @@ def apiserver_identity(issuer: Issuer, identity: MirrorIdentity) -> MirrorIdenti
 
 
 def _of_kubeconfig(found: object, identity: MirrorIdentity) -> MirrorIdentity:
-    from mirror.apiserver.kubeconfig import Kubeconfig  # noqa: PLC0415  `--help` does without
+    from mirror.apiserver.kubeconfig import Kubeconfig  # noqa: PLC0415  it imports httpx
 
     if not isinstance(found, Kubeconfig):
         return replace(identity, way="user")
@@ -69,27 +69,14 @@ def _of_token(token: bytes, identity: MirrorIdentity) -> MirrorIdentity:
 
     One that is not here is taken for the mirror's own; one of nobody's ServiceAccount is some user's.
     """
-    found = _SERVICE_ACCOUNT.fullmatch(_subject(token))
+    found = _SERVICE_ACCOUNT.fullmatch(str(unverified_claims(token).get("sub")))
     if found is not None:
         return replace(identity, way="service-account", namespace=found[1], service_account=found[2])
     return replace(identity, way="user" if token else "service-account")
 
 
-def _subject(token: bytes) -> str:
-    try:
-        payload = token.strip().split(b".")[1]
-        claims = json.loads(urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
-    except (ValueError, IndexError):
-        return ""
-    subject = claims.get("sub") if isinstance(claims, dict) else None
-    return subject if isinstance(subject, str) else ""
-
-
 def common_name(pem: bytes) -> str | None:
     """The user that Kubernetes makes of a client certificate (Kubernetes documentation, "Authenticating"), if any."""
-    from cryptography import x509  # noqa: PLC0415  only for a client certificate
-    from cryptography.x509.oid import NameOID  # noqa: PLC0415  the same
-
     try:
         names = x509.load_pem_x509_certificate(pem).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except ValueError:
@@ -105,8 +92,6 @@ def _read(path: Path) -> bytes:
     except OSError:
         return b""
 
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 MIN_SESSION_SECONDS, MAX_SESSION_SECONDS = 3600, 43_200
 """What IAM takes as a role's longest session (IAM API, CreateRole)."""
@@ -139,181 +124,172 @@ def _fits(pattern: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     return check
 
 
-def _seconds(low: int, high: int, words: str) -> Callable[[click.Context, click.Parameter, Any], int | None]:
-    """A callback that reads a duration between `low` and `high` seconds, or tells in `words` what is taken."""
+def _seconds(low: int, high: int, words: str) -> Callable[[str], int]:
+    """Reads a duration between `low` and `high` seconds, or tells in `words` what is taken."""
 
-    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-        if value is None:
-            return None
-        try:
-            seconds = int(duration(value).total_seconds())
-        except ValueError as error:
-            raise click.BadParameter(str(error), ctx, param) from error
+    def read(value: str) -> int:
+        seconds = int(duration(value).total_seconds())
         if not low <= seconds <= high:
-            raise click.BadParameter(words, ctx, param)
+            raise ValueError(words)
         return seconds
 
     return read
 
 
-def _checked(check: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, Any], str | None]:
-    """A callback that takes what a field of the configuration takes."""
-
-    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-        try:
-            return None if value is None else check(value)
-        except ValueError as error:
-            raise click.BadParameter(str(error), ctx, param) from error
-
-    return read
-
-
 _NEW, _PLANE = Workload(), ControlPlane()
-_OPTIONS: tuple[Callable[[F], F], ...] = (  # in the order of the help
-    click.option(
-        "--namespace", default=NAMESPACE, callback=_fits(_LABEL), show_default=True, help="The namespace of the pods."
-    ),
-    click.option(
-        "--service-account",
-        default=SERVICE_ACCOUNT,
-        callback=_fits(_SUBDOMAIN),
-        show_default=True,
-        help="The ServiceAccount of the pods.",
-    ),
-    click.option(
-        "--subject",
-        "subjects",
-        multiple=True,
-        callback=_fits(_SUBJECT),
-        help="A whole `sub` in place of both; may be repeated.",
-    ),
-    click.option("--audience", help="The audience of the pods' tokens; one of the issuer's `audiences`."),
-    click.option(
-        "--expiration",
-        "expiration_seconds",
-        default="1h",
-        show_default=True,
-        metavar="DURATION",
-        callback=_seconds(MIN_TOKEN_SECONDS, MAX_TOKEN_SECONDS, "An apiserver takes 10m and more, below 50000d."),
-        help="The life of the pods' tokens.",
-    ),
-    click.option(
-        "--role-name",
-        callback=_fits(_ROLE_NAME),
-        help="The role's name; without it <NAME>-<namespace>-<ServiceAccount>, with a hash where that is needed.",
-    ),
-    click.option(
-        "--pool", callback=_fits(_POOL), help="Google's pool and provider; without it after the issuer's name."
-    ),
-    click.option("--credential-name", callback=_fits(_CREDENTIAL), help="The name of Entra's credential."),
-    click.option(
-        "--account",
-        callback=_checked(checked_account),
-        help="The AWS account of the role, where the format cannot find it out.",
-    ),
-    click.option("--role-arn", metavar="ARN", callback=_checked(checked_arn), help="The role's ARN, in place of both."),
-    click.option(
-        "--managed-policy",
-        "managed_policies",
-        multiple=True,
-        callback=_fits(_POLICY_ARN),
-        metavar="ARN",
-        help="A policy of the role; may be repeated.",
-    ),
-    click.option(
-        "--session-duration",
-        "session_seconds",
-        metavar="DURATION",
-        callback=_seconds(MIN_SESSION_SECONDS, MAX_SESSION_SECONDS, "IAM takes 1h to 12h."),
-        help="The longest session, 1h to 12h.",
-    ),
-    click.option("--image", default=_NEW.image, callback=_fits(_IMAGE), show_default=True, help="The pod's image."),
-    click.option(
-        "--webhook", "is_webhook", is_flag=True, help="amazon-eks-pod-identity-webhook runs in the cluster and mounts."
-    ),
-    click.option(
-        "--rotation",
-        "rotation_step",
-        type=click.IntRange(1, 3),
-        metavar="1|2|3",
-        help="One step of a key rotation: 1 verifies with both keys, 2 signs with the new one, 3 forgets the old one.",
-    ),
-    click.option(
-        "--key-file",
-        "key_files",
-        multiple=True,
-        default=_PLANE.key_files,
-        callback=_fits(_PATH),
-        show_default=True,
-        help="A file of public keys, on the apiservers' hosts; may be repeated.",
-    ),
-    click.option(
-        "--signing-key-file",
-        default=_PLANE.signing_key_file,
-        callback=_fits(_PATH),
-        show_default=True,
-        help="The file of the signing key, on the apiservers' hosts.",
-    ),
-    click.option(
-        "--new-key-file",
-        "new_key_files",
-        multiple=True,
-        default=_PLANE.new_key_files,
-        callback=_fits(_PATH),
-        show_default=True,
-        help="The same after a rotation.",
-    ),
-    click.option(
-        "--new-signing-key-file",
-        default=_PLANE.new_signing_key_file,
-        callback=_fits(_PATH),
-        show_default=True,
-        help="The same after a rotation.",
-    ),
-    click.option(
-        "--keep-issuer",
-        "kept_issuers",
-        multiple=True,
-        metavar="URL",
-        callback=_fits(_URL),
-        help="The present issuer of a live cluster, which apiservers go on accepting; may be repeated.",
-    ),
-    click.option(
-        "--migration",
-        "migration_step",
-        type=click.IntRange(1, 3),
-        metavar="1|2|3",
-        help="One step of a change of the issuer: 1 accepts the new one (the default with --keep-issuer), 2 puts it"
-        " first, 3 forgets the former ones.",
-    ),
-    click.option(
-        "--api-audience",
-        "api_audiences",
-        multiple=True,
-        callback=_fits(_AUDIENCE),
-        help="Another audience of the apiserver itself; may be repeated.",
-    ),
-    click.option(
-        "--mirror",
-        default=f"{MirrorIdentity().namespace}/{MirrorIdentity().service_account}",
-        callback=_fits(f"{_LABEL}/{_SUBDOMAIN}"),
-        show_default=True,
-        metavar="NAMESPACE/NAME",
-        help="The mirror's own ServiceAccount in the cluster.",
-    ),
-    click.option(
-        "--user",
-        callback=_fits(_USER),
-        help="The mirror's user name at the apiservers, where its certificate cannot be read here.",
-    ),
+render_options = all_of(
+    (  # in the order of the help
+        click.option(
+            "--namespace",
+            default=NAMESPACE,
+            callback=_fits(_LABEL),
+            show_default=True,
+            help="The namespace of the pods.",
+        ),
+        click.option(
+            "--service-account",
+            default=SERVICE_ACCOUNT,
+            callback=_fits(_SUBDOMAIN),
+            show_default=True,
+            help="The ServiceAccount of the pods.",
+        ),
+        click.option(
+            "--subject",
+            "subjects",
+            multiple=True,
+            callback=_fits(_SUBJECT),
+            help="A whole `sub` in place of both; may be repeated.",
+        ),
+        click.option("--audience", help="The audience of the pods' tokens; one of the issuer's `audiences`."),
+        click.option(
+            "--expiration",
+            "expiration_seconds",
+            default="1h",
+            show_default=True,
+            metavar="DURATION",
+            callback=read_by(
+                _seconds(MIN_TOKEN_SECONDS, MAX_TOKEN_SECONDS, "An apiserver takes 10m and more, below 50000d.")
+            ),
+            help="The life of the pods' tokens.",
+        ),
+        click.option(
+            "--role-name",
+            callback=_fits(_ROLE_NAME),
+            help="The role's name; without it <NAME>-<namespace>-<ServiceAccount>, with a hash where that is needed.",
+        ),
+        click.option(
+            "--pool", callback=_fits(_POOL), help="Google's pool and provider; without it after the issuer's name."
+        ),
+        click.option("--credential-name", callback=_fits(_CREDENTIAL), help="The name of Entra's credential."),
+        click.option(
+            "--account",
+            callback=read_by(checked_account),
+            help="The AWS account of the role, where the format cannot find it out.",
+        ),
+        click.option(
+            "--role-arn", metavar="ARN", callback=read_by(checked_arn), help="The role's ARN, in place of both."
+        ),
+        click.option(
+            "--managed-policy",
+            "managed_policies",
+            multiple=True,
+            callback=_fits(_POLICY_ARN),
+            metavar="ARN",
+            help="A policy of the role; may be repeated.",
+        ),
+        click.option(
+            "--session-duration",
+            "session_seconds",
+            metavar="DURATION",
+            callback=read_by(_seconds(MIN_SESSION_SECONDS, MAX_SESSION_SECONDS, "IAM takes 1h to 12h.")),
+            help="The longest session, 1h to 12h.",
+        ),
+        click.option("--image", default=_NEW.image, callback=_fits(_IMAGE), show_default=True, help="The pod's image."),
+        click.option(
+            "--webhook",
+            "is_webhook",
+            is_flag=True,
+            help="amazon-eks-pod-identity-webhook runs in the cluster and mounts.",
+        ),
+        click.option(
+            "--rotation",
+            "rotation_step",
+            type=click.IntRange(1, 3),
+            metavar="1|2|3",
+            help="One step of a key rotation: 1 verifies with both keys, 2 signs with the new one, "
+            "3 forgets the old one.",
+        ),
+        click.option(
+            "--key-file",
+            "key_files",
+            multiple=True,
+            default=_PLANE.key_files,
+            callback=_fits(_PATH),
+            show_default=True,
+            help="A file of public keys, on the apiservers' hosts; may be repeated.",
+        ),
+        click.option(
+            "--signing-key-file",
+            default=_PLANE.signing_key_file,
+            callback=_fits(_PATH),
+            show_default=True,
+            help="The file of the signing key, on the apiservers' hosts.",
+        ),
+        click.option(
+            "--new-key-file",
+            "new_key_files",
+            multiple=True,
+            default=_PLANE.new_key_files,
+            callback=_fits(_PATH),
+            show_default=True,
+            help="The same after a rotation.",
+        ),
+        click.option(
+            "--new-signing-key-file",
+            default=_PLANE.new_signing_key_file,
+            callback=_fits(_PATH),
+            show_default=True,
+            help="The same after a rotation.",
+        ),
+        click.option(
+            "--keep-issuer",
+            "kept_issuers",
+            multiple=True,
+            metavar="URL",
+            callback=_fits(_URL),
+            help="The present issuer of a live cluster, which apiservers go on accepting; may be repeated.",
+        ),
+        click.option(
+            "--migration",
+            "migration_step",
+            type=click.IntRange(1, 3),
+            metavar="1|2|3",
+            help="One step of a change of the issuer: 1 accepts the new one (the default with --keep-issuer), 2 puts it"
+            " first, 3 forgets the former ones.",
+        ),
+        click.option(
+            "--api-audience",
+            "api_audiences",
+            multiple=True,
+            callback=_fits(_AUDIENCE),
+            help="Another audience of the apiserver itself; may be repeated.",
+        ),
+        click.option(
+            "--mirror",
+            default=f"{MirrorIdentity().namespace}/{MirrorIdentity().service_account}",
+            callback=_fits(f"{_LABEL}/{_SUBDOMAIN}"),
+            show_default=True,
+            metavar="NAMESPACE/NAME",
+            help="The mirror's own ServiceAccount in the cluster.",
+        ),
+        click.option(
+            "--user",
+            callback=_fits(_USER),
+            help="The mirror's user name at the apiservers, where its certificate cannot be read here.",
+        ),
+    )
 )
-
-
-def render_options(function: F) -> F:
-    """Every option of `render` that says what the configuration does not know."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+"""Every option of `render` that says what the configuration does not know."""
 
 
 def workload_of(options: dict[str, Any]) -> Workload:

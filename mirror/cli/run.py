@@ -11,45 +11,27 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirror.cli.options import Common, common, common_options
+from mirror.cli.options import Common, common, selected
 from mirror.cli.text import lines
+from mirror.cli.wiring import open_ports, open_state_dir
 from mirror.config.settings import Settings
-from mirror.errors import UsageError
+from mirror.daemon import status_files
+from mirror.daemon.sharding import read_shard, sharded
 from mirror.log import configure, log_report
 from mirror.model import IssuerName
+from mirror.reconcile.controller import dry_run as propose_only
+from mirror.reconcile.controller import reconcile
+from mirror.reconcile.state import publications
 from mirror.report import Report, to_json
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 
-@click.command("run")
-@click.option("--once", is_flag=True, help="One pass, then exit.")
-@click.option("--dry-run", is_flag=True, help="Tell what a pass would do and change nothing (implies --once).")
-@click.option("--only", metavar="NAME", multiple=True, help="Only this issuer; may be given several times.")
-@click.option("--shard", metavar="I/N", help="Only the issuers of part I (from 0) of N: for an Indexed Job.")
-@click.option(
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How the report is written; the daemon writes JSON alone, one line a pass.",
-)
-@common_options
-@click.pass_context
-def command(
+def main(
     ctx: click.Context, *, once: bool, dry_run: bool, only: tuple[str, ...], shard: str | None, output: str
 ) -> None:
-    """Ask every apiserver, believe what is valid, commit it, publish it, and look at it as the world does.
-
-    Without --once or --dry-run this is the daemon: a pass every `interval`, a status page and metrics on `http.listen`.
-    SIGHUP reads the configuration again, SIGUSR1 makes a pass now, SIGTERM ends it within 10 seconds.
-
-    Exit status of a pass: 0 everything is current; 1 something failed; 2 usage or configuration error; 3 a change waits
-    for an operator, and nothing failed. The daemon's: 0 after a stop; 1 after `max_failures` failed passes; 2.
-    """
-    from mirror.daemon.sharding import read_shard, sharded  # noqa: PLC0415  `--help` does without
-
+    """See `mirror.cli.commands.run`."""
     options = common(ctx)
     part = None if shard is None else read_shard(shard)
 
@@ -57,9 +39,8 @@ def command(
         return sharded(selected(options.load(), only), part)
 
     if not (once or dry_run):
-        from mirror.cli.serve import end_quietly, serve  # noqa: PLC0415  one pass does without
+        from mirror.cli.serve import serve  # noqa: PLC0415  one pass does without
 
-        end_quietly()
         ctx.exit(serve(options, load, output))
     settings = load()
     with _interruptible():
@@ -68,31 +49,12 @@ def command(
     ctx.exit(int(report.exit_status))
 
 
-def selected(settings: Settings, only: tuple[str, ...]) -> Settings:
-    """The settings with the issuers that `--only` names; all of them when it names none.
-
-    Raises:
-        UsageError: A name is not configured.
-    """
-    unknown = sorted(set(only) - {issuer.name for issuer in settings.issuers})
-    if unknown:
-        names = ", ".join(issuer.name for issuer in settings.issuers)
-        raise UsageError(f"No issuer is named {', '.join(unknown)}.", remedy=f"Configured are: {names}.")
-    if not only:
-        return settings
-    return settings.narrowed(lambda issuer: issuer.name in only)
-
-
 def one_pass(settings: Settings, options: Common, *, dry_run: bool, write_status: bool = False) -> Report:
     """One pass, or its plan, with its events logged; `write_status` also writes `last_error` and the metrics file.
 
     A pass over a part of the issuers keeps none: what the others had there would be gone.
     """
     # Imported only now: a configuration error answers without httpx, boto3 and cryptography.
-    from mirror.cli.wiring import open_ports, open_state_dir  # noqa: PLC0415
-    from mirror.reconcile.controller import dry_run as propose_only  # noqa: PLC0415
-    from mirror.reconcile.controller import reconcile  # noqa: PLC0415
-
     now = datetime.now(UTC)
     one = propose_only if dry_run else reconcile
     with (
@@ -112,9 +74,6 @@ def one_pass(settings: Settings, options: Common, *, dry_run: bool, write_status
 
 
 def _write_status_files(settings: Settings, report: Report, began: datetime, logger: "FilteringBoundLogger") -> None:
-    from mirror.daemon import status_files  # noqa: PLC0415  `--help` does without
-    from mirror.reconcile.state import publications  # noqa: PLC0415  `--help` does without
-
     ended_at = datetime.now(UTC)
     seconds = max((ended_at - began).total_seconds(), 0.0)
     before = status_files.load_counters(settings).configured(publications(settings))

@@ -2,13 +2,10 @@
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from types import FrameType
-from typing import NoReturn
 
 import click
 
@@ -17,7 +14,11 @@ from mirror.cli.wiring import open_ports, open_state_dir
 from mirror.config.settings import Settings
 from mirror.daemon.config_watcher import Configuration
 from mirror.daemon.daemon import Daemon, SystemdNotifier
+from mirror.daemon.metrics import render
 from mirror.daemon.runner import PassRunner
+from mirror.daemon.status_memory import render_status
+from mirror.daemon.status_page import Page
+from mirror.daemon.web import Server, Sources, application, listen
 from mirror.log import configure
 from mirror.report import Report, to_json
 
@@ -53,11 +54,6 @@ def serve(options: Common, load: Callable[[], Settings], output: str) -> int:
 
 @contextmanager
 def _pages(address: tuple[str, int], daemon: Daemon, passes: PassRunner) -> Iterator[None]:
-    from mirror.daemon.metrics import render  # noqa: PLC0415  `http: false` does without
-    from mirror.daemon.status_memory import render_status  # noqa: PLC0415  `http: false` does without
-    from mirror.daemon.status_page import Page  # noqa: PLC0415  `http: false` does without
-    from mirror.daemon.web import Server, Sources, application, listen  # noqa: PLC0415  `http: false` does without
-
     listener = listen(address)
     page = Page(lambda: passes.pass_history, daemon.health)
     sources = Sources(
@@ -78,17 +74,3 @@ def _pages(address: tuple[str, int], daemon: Daemon, passes: PassRunner) -> Iter
 def _print_line(report: Report) -> None:
     click.echo(json.dumps(to_json(report)))
     sys.stdout.flush()
-
-
-def end_quietly() -> None:
-    """Until the daemon listens itself: SIGTERM ends the process with 0, because nothing was begun; the others wait.
-
-    To reload or to make a pass is what happens next anyway, and must not end a process that starts.
-    """
-
-    def end(_signal: int, _frame: FrameType | None) -> NoReturn:
-        os._exit(0)
-
-    signal.signal(signal.SIGTERM, end)
-    for number in (signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, lambda *_: None)

@@ -6,8 +6,9 @@ Each measure below was measured on a `--once` pass over one unchanged cluster (d
 import gc
 import io
 import os
+import signal
 import sys
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 if TYPE_CHECKING:
@@ -89,6 +90,20 @@ def _without_command_line() -> ModuleType:
     module = ModuleType("httpx._main")
     module.__dict__["main"] = main
     return module
+
+
+def end_quietly() -> None:
+    """Until the daemon listens itself: SIGTERM ends the process with 0, because nothing was begun; the others wait.
+
+    To reload or to make a pass is what happens next anyway, and must not end a process that starts.
+    """
+
+    def end(_signal: int, _frame: FrameType | None) -> NoReturn:
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, lambda *_: None)
 
 
 def exit_now(status: int, output: Output) -> NoReturn:

@@ -7,39 +7,19 @@ from datetime import UTC, datetime
 
 import click
 
-from mirror.cli.history import moment
-from mirror.cli.options import common, common_options
+from mirror.cli.options import common, selected
 from mirror.cli.text import COLOURS
+from mirror.cli.wiring import open_ports
 from mirror.log import escaped
 from mirror.model import PUBLIC_STATUSES, Reason, Status
 from mirror.reconcile.last_pass import LastPass
+from mirror.status.collect import collect_status
 from mirror.status.result import IssuerStatus, ObjectState, PublicKeyStatus, StatusReport, to_json
+from mirror.text import counted, moment
 
 
-@click.command("status")
-@click.argument("name", required=False)
-@click.option(
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How the standing is written.",
-)
-@common_options
-@click.pass_context
-def command(ctx: click.Context, *, name: str | None, output: str) -> None:
-    """Tell how the issuer NAME stands, or all: keys and dates, held changes, drift, what is abandoned.
-
-    Reads git, the buckets and the public URLs; asks no apiserver and changes nothing.
-
-    \b
-    Exit status: as that of a pass. 1 when the last pass failed, nothing was ever public, or something could not be
-    read; 3 when a change waits for an operator; else 0.
-    """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
-    from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
-    from mirror.cli.wiring import open_ports  # noqa: PLC0415  `--help` does without
-    from mirror.status.collect import collect_status  # noqa: PLC0415  `--help` does without
-
+def main(ctx: click.Context, *, name: str | None, output: str) -> None:
+    """See `mirror.cli.commands.status`."""
     settings = common(ctx).load()
     names = frozenset(issuer.name for issuer in selected(settings, () if name is None else (name,)).issuers)
     with open_ports(settings, dry_run=True) as ports:
@@ -160,6 +140,5 @@ def _git(report: StatusReport) -> Iterator[str]:
     else:
         yield f"Last commit {last.commit} of {moment(last.when)}: {escaped(last.subject)}"
     if report.unpushed_commits:
-        number = report.unpushed_commits
-        yield f"{number} {'commit' if number == 1 else 'commits'} not pushed yet."
+        yield f"{counted(report.unpushed_commits, 'commit')} not pushed yet."
     yield f"Repository mode: {report.mode}."

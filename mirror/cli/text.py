@@ -8,6 +8,7 @@ import click
 from mirror.log import escaped
 from mirror.model import Observed, Reason, Unusable
 from mirror.report import Change, Effect, IssuerReport, ObjectReport, Report, State
+from mirror.text import counted, key_name
 
 QUIET_FROM = 20
 """From this many issuers on, those with nothing to tell are only counted."""
@@ -45,7 +46,7 @@ def _issuer(issuer: IssuerReport, *, dry_run: bool) -> Iterator[str]:
     yield f"{click.style(issuer.name, bold=True)}: {state}{rotating}  {escaped(issuer.issuer)}"
     for observation in issuer.observations:
         if isinstance(observation, Observed):
-            yield f"  {escaped(observation.apiserver)} shows {_count(len(observation.keys), 'key')}"
+            yield f"  {escaped(observation.apiserver)} shows {counted(len(observation.keys), 'key')}"
             yield from (f"    note: {escaped(note.sentence)}" for note in observation.notes)
         else:
             yield from _unusable(observation)
@@ -76,9 +77,7 @@ def _unusable(observation: Unusable) -> Iterator[str]:
 
 def _change(change: Change, *, dry_run: bool) -> str:
     verb = "would be" if dry_run else "is"
-    key = change.key
-    name = f"{key.thumbprint} ({key.alg or '-'}, kid {escaped(key.kid)})"
-    return f"  key {name} {change.sentence}: it {verb} {change.status}"
+    return f"  key {key_name(change.key)} {change.sentence}: it {verb} {change.status}"
 
 
 def _object(each: ObjectReport) -> str:
@@ -95,16 +94,12 @@ def _reason(word: str, reason: Reason, colour: str, indent: str) -> Iterator[str
 
 def _closing(report: Report) -> Iterator[str]:
     states = Counter(issuer.state for issuer in report.issuers)
-    counted = ", ".join(f"{states[state]} {state}" for state in State if states[state]) or "none decided"
+    by_state = ", ".join(f"{states[state]} {state}" for state in State if states[state]) or "none decided"
     subject = report.message.partition("\n")[0]
     if report.dry_run and subject:
         yield f"Would commit: {escaped(subject)}"
     elif report.committed:
         yield f"Committed {report.commit}: {escaped(subject)}" if subject else f"Committed {report.commit}"
     if report.unpushed_commits:
-        yield f"{_count(report.unpushed_commits, 'commit')} not pushed yet."
-    yield f"{_count(len(report.issuers), 'issuer')}: {counted}."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+        yield f"{counted(report.unpushed_commits, 'commit')} not pushed yet."
+    yield f"{counted(len(report.issuers), 'issuer')}: {by_state}."

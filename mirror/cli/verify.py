@@ -5,59 +5,26 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from mirror.cli.options import common, common_options
-from mirror.cli.run import selected
+from mirror.cli.options import common, selected
+from mirror.cli.verify_text import lines
 from mirror.cli.wiring import known_ledgers
-from mirror.config.fields import role_arn as checked_arn
+from mirror.concurrency import thread_map
 from mirror.config.settings import Settings
 from mirror.errors import HistoryError, UsageError
-
-if TYPE_CHECKING:
-    from mirror.federation.verify import VerifiedIssuer, VerifyRequest
-    from mirror.federation.verify_result import Verification
+from mirror.federation.verify import VerifiedIssuer, VerifyRequest, question, verify_issuer
+from mirror.federation.verify_result import Verification, to_json
+from mirror.publish.public_endpoint import PublicHttpClient
+from mirror.reconcile.state import publications
 
 MAX_FILE_BYTES = 20_003
 """The longest token, a line break, and one byte more that tells that it is too long."""
 
 
-def _arn(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """The option's text as the ARN of a role."""
-    try:
-        return None if value is None else checked_arn(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from error
-
-
-@click.command("verify")
-@click.argument("name", required=False)
-@click.option("--token-file", metavar="FILE", help="A token that is held against the public documents; - is stdin.")
-@click.option("--role-arn", metavar="ARN", callback=_arn, help="Log in to this role at AWS STS with the token, really.")
-@click.option(
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How the answer is written.",
-)
-@common_options
-@click.pass_context
-def command(ctx: click.Context, *, name: str | None, token_file: str | None, role_arn: str | None, output: str) -> None:
-    """Read the public documents of issuer NAME, or of all, as AWS, GCP and Entra do, and tell what each would answer.
-
-    Begins at the issuer and follows its jwks_uri; needs no credentials and changes nothing. A token chooses its issuer
-    by its iss; it is not printed, and sent nowhere but to STS with --role-arn.
-
-    \b
-    Exit status: 0 when AWS would accept the documents, the token if there is one, and STS if it was asked; 1 otherwise.
-    """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
-    from mirror.cli.verify_text import lines  # noqa: PLC0415  `--help` does without
-    from mirror.federation.verify import question  # noqa: PLC0415  `--help` does without
-    from mirror.federation.verify_result import to_json  # noqa: PLC0415  `--help` does without
-
+def main(ctx: click.Context, *, name: str | None, token_file: str | None, role_arn: str | None, output: str) -> None:
+    """See `mirror.cli.commands.verify`."""
     if role_arn is not None and token_file is None:
         raise UsageError("STS cannot be asked without a token.", remedy="Add --token-file FILE (- is stdin).")
     settings = selected(common(ctx).load(), () if name is None else (name,))
@@ -95,9 +62,6 @@ def _subjects(settings: Settings) -> "tuple[VerifiedIssuer, ...]":
     Raises:
         UsageError: Not one of them may be looked at.
     """
-    from mirror.federation.verify import VerifiedIssuer  # noqa: PLC0415  `--help` does without
-    from mirror.reconcile.state import publications  # noqa: PLC0415  `--help` does without
-
     if not any(issuer.publish.readback.enabled for issuer in settings.issuers):
         raise UsageError(
             "The public URL may not be looked at: `publish.readback.enabled` is false.",
@@ -123,11 +87,6 @@ def _subjects(settings: Settings) -> "tuple[VerifiedIssuer, ...]":
 
 
 def _verified(request: "VerifyRequest", settings: Settings) -> "Verification":
-    from mirror.concurrency import thread_map  # noqa: PLC0415  `--help` does without
-    from mirror.federation.verify import verify_issuer  # noqa: PLC0415  `--help` does without
-    from mirror.federation.verify_result import Verification  # noqa: PLC0415  `--help` does without
-    from mirror.publish.public_endpoint import PublicHttpClient  # noqa: PLC0415  httpx only when it is needed
-
     now = datetime.now(UTC)
     with PublicHttpClient() as web:
         issuers = thread_map(

@@ -2,55 +2,21 @@
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import click
 
 from mirror.addresses import jwks_uri
-from mirror.cli.options import KeyCommand, common, common_options
+from mirror.cli.options import common, selected
 from mirror.cli.wiring import known_ledgers
-from mirror.config.fields import duration
 from mirror.errors import UsageError
+from mirror.publish.public_endpoint import PublicHttpClient
+from mirror.reconcile.local_state import load_local_state
 from mirror.report import ExitStatus
-
-if TYPE_CHECKING:
-    from mirror.status.wait import Clock
+from mirror.status.wait import AwaitedKey, Clock, KeyWaiter
 
 
-def _duration(ctx: click.Context, param: click.Parameter, value: str) -> timedelta:
-    """The option's text as a duration, written as in the configuration."""
-    try:
-        return duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from error
-
-
-@click.command("wait", cls=KeyCommand)
-@click.argument("name")
-@click.argument("key")
-@click.option(
-    "--timeout",
-    metavar="DURATION",
-    default="30m",
-    callback=_duration,
-    show_default=True,
-    help="When to give up (exit status 1).",
-)
-@common_options
-@click.pass_context
-def command(ctx: click.Context, *, name: str, key: str, timeout: timedelta) -> None:
-    """Return when KEY of the issuer NAME is safe to sign with: public, and no cache without it any more.
-
-    KEY is a kid or a thumbprint, or a beginning of one, unique and of 8 characters or more; a kid that begins with
-    `-` follows `--`. Looks at the public JWKS as the world does; needs no credentials.
-
-    Exit status: 0 it is safe; 1 not within --timeout, or something could not be read; 2 usage or configuration error.
-    """
-    from mirror.cli.run import selected  # noqa: PLC0415  `--help` does without
-    from mirror.publish.public_endpoint import PublicHttpClient  # noqa: PLC0415  httpx only when it is needed
-    from mirror.reconcile.local_state import load_local_state  # noqa: PLC0415  `--help` does without
-    from mirror.status.wait import AwaitedKey, Clock, KeyWaiter  # noqa: PLC0415  `--help` does without
-
+def main(ctx: click.Context, *, name: str, key: str, timeout: timedelta) -> None:
+    """See `mirror.cli.commands.wait`."""
     settings = selected(common(ctx).load(), (name,))
     (issuer,) = settings.issuers
     readback = issuer.publish.readback

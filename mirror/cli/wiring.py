@@ -9,45 +9,22 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from mirror.check.ports import CheckClients
-from mirror.config.settings import Issuer, LimitSettings, PublishSettings, ReadbackSettings, Settings
+from mirror.cli.worker import command
+from mirror.concurrency import available_cpus
+from mirror.config.settings import PublishSettings, Settings
 from mirror.errors import UsageError
-from mirror.model import IssuerUrl, Ledger, Reason
-from mirror.ports import Bucket, Ports, PublicFailure, PublicResponse, WebIdentityToken
+from mirror.history.ledger_keys import load_ledger_trust, load_verification_keys
+from mirror.history.ledger_reader import load_history
+from mirror.history.repository import GitRepository, is_repository, temporary_clone
+from mirror.model import IssuerUrl, Ledger
+from mirror.ports import Bucket, Ports, WebIdentityToken
 from mirror.publish.listing import Target, bucket_identity
+from mirror.reconcile import local_state
+from mirror.reconcile.state import publications, trust_of
 
 if TYPE_CHECKING:
-    from mirror.apiserver.poller import ApiserverPoller, OnAnswer
-    from mirror.publish.cloudfront import CloudFront
-    from mirror.publish.public_endpoint import PublicHttpClient
     from mirror.publish.s3 import S3Bucket
     from mirror.trust.ledger_signature import LedgerTrust
-
-
-class _LazyApiservers:
-    """The apiservers; httpx is imported in the thread that asks, while others wait for git and the bucket."""
-
-    def __init__(self, limits: LimitSettings) -> None:
-        self._limits = limits
-        self._lock = Lock()
-        self._apiservers: ApiserverPoller | None = None
-        self._cancelled = False
-
-    def poll_each(self, issuers: Sequence[Issuer], *, turn: int, on_answer: "OnAnswer", ends_at: float | None) -> None:
-        """See `mirror.apiserver.process_pool.SingleProcess`."""
-        from mirror.apiserver.poller import ApiserverPoller  # noqa: PLC0415  see the class
-
-        with self._lock:
-            self._apiservers = self._apiservers or ApiserverPoller(self._limits, environ=os.environ)
-            if self._cancelled:
-                self._apiservers.cancel()
-        self._apiservers.poll_each(issuers, turn=turn, on_answer=on_answer, ends_at=ends_at)
-
-    def cancel(self) -> None:
-        """See `mirror.apiserver.process_pool.SingleProcess`."""
-        with self._lock:
-            self._cancelled = True
-            if self._apiservers is not None:
-                self._apiservers.cancel()
 
 
 class _Buckets:
@@ -79,53 +56,6 @@ class _Buckets:
             bucket.close()
 
 
-class _LazyPublicEndpoint:
-    """The public view; httpx is imported at the first look, which most passes do not take."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._web: PublicHttpClient | None = None
-
-    def get_document(self, url: str, *, readback: ReadbackSettings) -> PublicResponse | PublicFailure:
-        """See `mirror.ports.PublicEndpoint`."""
-        from mirror.publish.public_endpoint import PublicHttpClient  # noqa: PLC0415  see the class
-
-        with self._lock:
-            self._web = self._web or PublicHttpClient()
-        return self._web.get_document(url, readback=readback)
-
-    def close(self) -> None:
-        """Give the connections back."""
-        if self._web is not None:
-            self._web.close()
-
-
-class _LazyCdn:
-    """CloudFront; boto3 is imported at the first invalidation."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._cloudfront: CloudFront | None = None
-
-    def invalidate(self, publish: PublishSettings, paths: Sequence[str], *, reference: str) -> Reason | None:
-        """See `mirror.ports.Cdn`."""
-        from mirror.publish.cloudfront import CloudFront  # noqa: PLC0415  see the class
-
-        with self._lock:
-            self._cloudfront = self._cloudfront or CloudFront()
-        return self._cloudfront.invalidate(publish, paths, reference=reference)
-
-    def cancel(self) -> None:
-        """Make whatever runs end soon."""
-        if self._cloudfront is not None:
-            self._cloudfront.cancel()
-
-    def close(self) -> None:
-        """Give the connections back."""
-        if self._cloudfront is not None:
-            self._cloudfront.close()
-
-
 def web_identity_token(publish: PublishSettings) -> WebIdentityToken | None:
     """See `mirror.ports.Ports`; read anew at each call, because such tokens are rotated on disk (facts.md#20)."""
     from mirror.aws.sessions import issuer_of_file, token_file  # noqa: PLC0415  botocore takes long to import
@@ -143,17 +73,18 @@ def open_ports(
 
     `ledger_trust` gives the keys of somebody else than the mirror: an operator's.
     """
-    from mirror.apiserver.process_pool import WorkerPool, available_cpus  # noqa: PLC0415  `--help` does without
-    from mirror.cli.worker import command  # noqa: PLC0415  `--help` does without
-    from mirror.history.ledger_keys import load_ledger_trust, load_verification_keys  # noqa: PLC0415  `--help` does without
-    from mirror.history.repository import GitRepository, temporary_clone  # noqa: PLC0415  `--help` does without
+    # Not every command that imports this module opens the ports, and httpx and boto3 take long to import.
+    from mirror.apiserver.poller import ApiserverPoller  # noqa: PLC0415
+    from mirror.apiserver.process_pool import WorkerPool  # noqa: PLC0415
+    from mirror.publish.cloudfront import CloudFront  # noqa: PLC0415
+    from mirror.publish.public_endpoint import PublicHttpClient  # noqa: PLC0415
 
     with ExitStack() as stack:
         repository = (
             stack.enter_context(temporary_clone(settings.repository, os.environ)) if dry_run else settings.repository
         )
         history = stack.enter_context(GitRepository(repository, environ=os.environ))
-        buckets, web, cdn = _Buckets(settings.limits.puts), _LazyPublicEndpoint(), _LazyCdn()
+        buckets, web, cdn = _Buckets(settings.limits.puts), PublicHttpClient(), CloudFront()
         for each in (buckets, web, cdn):
             stack.callback(each.close)
 
@@ -165,7 +96,7 @@ def open_ports(
         yield Ports(
             source=WorkerPool(
                 settings.limits,
-                single_process=_LazyApiservers(settings.limits),
+                single_process=ApiserverPoller(settings.limits, environ=os.environ),
                 command=command(),
                 cores=available_cpus(),
             ),
@@ -216,7 +147,6 @@ def open_state_dir(settings: Settings, *, dry_run: bool) -> Iterator[None]:
 def open_check_clients(settings: Settings) -> Iterator[CheckClients]:
     """The real world, for looking only."""
     from mirror.check.clients import AwsClient, HistoryInspector, lock_holder  # noqa: PLC0415  boto3 takes long to import
-    from mirror.reconcile.state import publications  # noqa: PLC0415  `--help` does without
 
     aws = AwsClient()
     try:
@@ -243,12 +173,6 @@ def known_ledgers(settings: Settings, issuers: Sequence[IssuerUrl]) -> Mapping[I
     Raises:
         HistoryError: There is a repository, and it cannot be read.
     """
-    from mirror.history.ledger_keys import load_verification_keys  # noqa: PLC0415  `--help` does without
-    from mirror.history.ledger_reader import load_history  # noqa: PLC0415  `--help` does without
-    from mirror.history.repository import GitRepository, is_repository, temporary_clone  # noqa: PLC0415  `--help` does without
-    from mirror.reconcile import local_state  # noqa: PLC0415  `--help` does without
-    from mirror.reconcile.state import trust_of  # noqa: PLC0415  `--help` does without
-
     if not is_repository(settings.repository.path):
         return dict.fromkeys(issuers)
     keys, local = load_verification_keys(settings.repository), local_state.load_local_state(settings.state_dir)

@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from mirror.config import fields
+from mirror.model import AWS_AUDIENCE_CHARACTERS, AWS_AUDIENCES, GCP_AUDIENCES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -42,7 +43,6 @@ def json_schema() -> dict[str, object]:
 
 
 MAX_TEXT_CHARACTERS = 1024
-MAX_AUDIENCE_CHARACTERS = 255  # IAM, facts.md, table "Relying parties"
 MAX_GOOGLE_AUDIENCE_CHARACTERS = 256
 MAX_AZURE_AUDIENCE_CHARACTERS = 600
 MAX_EXTRA_MEMBERS = 64
@@ -87,8 +87,8 @@ def _name(text: str) -> str:
 
 
 def _audience(text: str) -> str:
-    if len(text) > MAX_AUDIENCE_CHARACTERS:
-        raise ValueError(f"AWS takes audiences of 1 to {MAX_AUDIENCE_CHARACTERS} characters. Choose a shorter one.")
+    if len(text) > AWS_AUDIENCE_CHARACTERS:
+        raise ValueError(f"AWS takes audiences of 1 to {AWS_AUDIENCE_CHARACTERS} characters. Choose a shorter one.")
     return text
 
 
@@ -160,7 +160,9 @@ Duration = Annotated[timedelta, BeforeValidator(fields.duration), _schema(fields
 PositiveDuration = Annotated[timedelta, BeforeValidator(_positive), _schema(fields.DURATION_PATTERN)]
 Size = Annotated[int, BeforeValidator(fields.size_bytes), _schema(fields.SIZE_PATTERN)]
 Day = Annotated[date, BeforeValidator(_from_text(_day)), _schema(DAY_PATTERN)]
-Audience = Annotated[str, BeforeValidator(_from_text(_audience)), _schema(minLength=1, maxLength=255)]
+Audience = Annotated[
+    str, BeforeValidator(_from_text(_audience)), _schema(minLength=1, maxLength=AWS_AUDIENCE_CHARACTERS)
+]
 GoogleAudience = Annotated[str, BeforeValidator(_from_text(_google_audience)), _schema(minLength=1, maxLength=256)]
 AzureAudience = Annotated[str, BeforeValidator(_from_text(_azure_audience)), _schema(minLength=1, maxLength=600)]
 ThumbprintText = Annotated[str, BeforeValidator(_from_text(_thumbprint)), _schema(THUMBPRINT_PATTERN)]
@@ -368,10 +370,10 @@ class FormerIssuer(Section):
 class Audiences(Section):
     """The audiences of the pods' tokens by cloud; a cloud with none takes its usual one."""
 
-    aws: Annotated[tuple[Audience, ...], _OneOrList, _Items, Field(max_length=100), _OrText()] = _key(
+    aws: Annotated[tuple[Audience, ...], _OneOrList, _Items, Field(max_length=AWS_AUDIENCES), _OrText()] = _key(
         (), description="Audiences that AWS accepts; without any sts.amazonaws.com."
     )
-    gcp: Annotated[tuple[GoogleAudience, ...], _OneOrList, _Items, Field(max_length=10), _OrText()] = _key(
+    gcp: Annotated[tuple[GoogleAudience, ...], _OneOrList, _Items, Field(max_length=GCP_AUDIENCES), _OrText()] = _key(
         (), description="Audiences that Google accepts; without any the full name of the pool's provider."
     )
     azure: Annotated[tuple[AzureAudience, ...], _OneOrList, _Items, Field(max_length=20), _OrText()] = _key(
@@ -418,7 +420,7 @@ class IssuerKeys(Section):
     tls: Tls = _key({}, description="How the apiservers are verified.")
     auth: Auth = _key({}, description="How the mirror logs in.")
     audiences: Annotated[
-        Annotated[tuple[Audience, ...], _Items, Field(max_length=100), Tag(LIST_FORM)]
+        Annotated[tuple[Audience, ...], _Items, Field(max_length=AWS_AUDIENCES), Tag(LIST_FORM)]
         | Annotated[Audiences, Tag(MAP_FORM)],
         Discriminator(_form),
         _TwoForms(),

@@ -19,6 +19,7 @@ from mirror.daemon.pass_history import PassHistory
 from mirror.daemon.runner import PassRunner
 from mirror.daemon.scheduler import BEAT_SECONDS, HealthResult, Schedule, health, max_silence_seconds, readiness
 from mirror.report import ExitStatus, State
+from mirror.text import counted, moment
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -242,10 +243,10 @@ def summary(pass_history: PassHistory) -> str:
     report = pass_history.report
     if report is None or pass_history.ended_at is None or pass_history.seconds is None:
         return "No pass has ended yet."
-    ended = f"pass ended {pass_history.ended_at:%Y-%m-%d %H:%M:%SZ} after {pass_history.seconds:.1f} s"
+    ended = f"pass ended {moment(pass_history.ended_at)} after {pass_history.seconds:.1f} s"
     if report.failures:
         return f"FAILED: {report.failures[0].sentence} ({ended})"
     states = [each.state for each in report.issuers]
-    counted = ", ".join(f"{states.count(state)} {state}" for state in State if state in states) or "no issuer"
+    by_state = ", ".join(f"{states.count(state)} {state}" for state in State if state in states) or "no issuer"
     unpushed = f"; {report.unpushed_commits} not pushed" if report.unpushed_commits else ""
-    return f"{counted} of {len(states)} issuer{'' if len(states) == 1 else 's'}{unpushed}; {ended}"
+    return f"{by_state} of {counted(len(states), 'issuer')}{unpushed}; {ended}"

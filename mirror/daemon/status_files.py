@@ -10,6 +10,7 @@ from mirror.files import write_atomically
 from mirror.log import escaped
 from mirror.model import Reason, Unusable
 from mirror.report import ExitStatus, Report
+from mirror.text import moment
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -45,7 +46,7 @@ def last_error(report: Report) -> str:
     """Every failure of a pass, in words, with its remedy, and what its apiservers answered; empty when none failed."""
     if report.exit_status is not ExitStatus.FAILED:
         return ""
-    lines = [f"The pass of {report.now.isoformat()} failed."]
+    lines = [f"The pass of {moment(report.now)} failed."]
     lines += [_line("", reason) for reason in report.failures]
     for issuer in report.issuers:
         failures = issuer.all_failures()

@@ -18,6 +18,7 @@ from mirror.daemon.scheduler import HealthResult
 from mirror.model import PUBLIC_STATUSES, KeyRecord, Level, Observation, Observed, Reason, Status, Unusable, key_id
 from mirror.report import Effect, IssuerReport, State
 from mirror.status.timeline import Axis, Tick, page_template, style_hash, ticks
+from mirror.text import counted, moment
 
 LONGEST_PAST = timedelta(days=30)
 """What is older stands at the left edge: the page is about today."""
@@ -104,30 +105,26 @@ def _stretches(record: KeyRecord, axis: Axis, now: datetime, retain: timedelta) 
 
 
 def _sentences(record: KeyRecord, state: IssuerState, now: datetime) -> Iterator[str]:
-    yield f"first seen {_moment(record.first_seen)}"
+    yield f"first seen {moment(record.first_seen)}"
     if record.status is Status.RETIRING and record.missing_since is not None and state.report is not None:
         leaves_at = record.missing_since + state.report.retain_removed
         word = "leaves at" if leaves_at > now else "may leave since"
-        yield f"on no apiserver since {_moment(record.missing_since)}"
-        yield f"{word} {_moment(leaves_at)}"
+        yield f"on no apiserver since {moment(record.missing_since)}"
+        yield f"{word} {moment(leaves_at)}"
     if record.status is Status.PUBLISHED:
         yield _safety(state.key_safe_at(record), now)
     if record.status is Status.HELD:
         yield f"not public; held because: {record.held_because}"
     if record.revocation is not None:
-        yield f"revoked {_moment(record.revocation.at)}: {record.revocation.reason}"
+        yield f"revoked {moment(record.revocation.at)}: {record.revocation.reason}"
 
 
 def _safety(safe_at: datetime | None, now: datetime) -> str:
     if safe_at is None:
         return "safe to sign: not known yet"
     if safe_at <= now:
-        return f"safe to sign since {_moment(safe_at)}"
-    return f"do not sign with it before {_moment(safe_at)}"
-
-
-def _moment(when: datetime) -> str:
-    return f"{when:%Y-%m-%d %H:%M:%SZ}"
+        return f"safe to sign since {moment(safe_at)}"
+    return f"do not sign with it before {moment(safe_at)}"
 
 
 CERTIFICATE_SOON = timedelta(days=14)
@@ -261,14 +258,16 @@ def _sentence(state: IssuerState, report: IssuerReport) -> str:
         case State.UNPUBLISHED:
             return "Nothing of this issuer was ever public, so no token of this cluster is accepted anywhere."
         case State.HELD:
-            return f"{_count(len(report.held), 'change')} waiting for an operator; what is public stays as it is."
+            return f"{counted(len(report.held), 'change')} waiting for an operator; what is public stays as it is."
         case State.DEGRADED if report.missing_apiservers():
             found = len(report.observations)
             return (
-                f"Mirrored, but only {found} of {_count(report.expected_apiservers, 'expected apiserver')} were found."
+                f"Mirrored, but only {found} of {counted(report.expected_apiservers, 'expected apiserver')} were found."
             )
         case State.DEGRADED if unusable:
-            return f"Mirrored, but {unusable} of {_count(len(report.observations), 'apiserver')} gave no usable answer."
+            return (
+                f"Mirrored, but {unusable} of {counted(len(report.observations), 'apiserver')} gave no usable answer."
+            )
         case State.DEGRADED if not any(each.status in PUBLIC_STATUSES for each in report.records):
             return "No key is public, so no token of this cluster is accepted anywhere."
         case State.DEGRADED:
@@ -315,12 +314,8 @@ def _look(state: IssuerState) -> tuple[str, str]:
         return "quiet", "The public URLs were not read yet."
     took = "" if state.look.seconds is None else f" within {state.look.seconds:.2f} s"
     if state.look.ok:
-        return "good", f"The world read these documents as meant{took}, at {state.looked_at:%Y-%m-%d %H:%M:%SZ}."
-    return "bad", f"The world does not see what is meant, since a look at {state.looked_at:%Y-%m-%d %H:%M:%SZ}."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+        return "good", f"The world read these documents as meant{took}, at {moment(state.looked_at)}."
+    return "bad", f"The world does not see what is meant, since a look at {moment(state.looked_at)}."
 
 
 REFRESH_SECONDS = 30
@@ -400,7 +395,7 @@ def _headline(pass_history: PassHistory, every: tuple[IssuerPanel, ...], health:
 
 
 def _issuers(number: int) -> str:
-    return f"{number} issuer" if number == 1 else f"{number} issuers"
+    return counted(number, "issuer")
 
 
 def _counts(every: tuple[IssuerPanel, ...]) -> tuple[tuple[str, str, int], ...]:

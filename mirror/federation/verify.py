@@ -21,6 +21,7 @@ from mirror.model import (
     TokenAudiences,
 )
 from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse
+from mirror.text import counted, key_name
 from mirror.trust.discovery import (
     UNKNOWN_KEY,
     PublicDiscovery,
@@ -145,7 +146,7 @@ def _document(url: str, look: PublicResponse) -> DocumentResult:
 
 
 def _read_check(subject: str, url: str, look: PublicResponse, keys: int | None = None) -> TokenCheck:
-    count = "" if keys is None else f"{keys} {'key' if keys == 1 else 'keys'}, "
+    count = "" if keys is None else f"{counted(keys, 'key')}, "
     return check_passed(subject, f"{url} ({count}{len(look.body)} bytes in {look.seconds:.2f} s)")
 
 
@@ -246,4 +247,4 @@ def _signature(token: Token, result: IssuerResult, subject: VerifiedIssuer) -> T
     key = signing_key(token, result.keys, name=subject.name, ledger=subject.ledger)
     if isinstance(key, Reason):
         return check_failed("signature", key)
-    return check_passed("signature", f"by public key {key.thumbprint} ({key.alg}, kid {quote(key.kid)})")
+    return check_passed("signature", f"by public key {key_name(key)}")

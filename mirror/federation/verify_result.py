@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mirror.federation.causes import Cause
-from mirror.model import IssuerName, IssuerUrl, Key, Note, Reason
-from mirror.report import ExitStatus
+from mirror.model import IssuerName, IssuerUrl, Key, Reason
+from mirror.report import ExitStatus, note_json, reason_json
+from mirror.text import iso_time_or_none
 from mirror.trust.relying_parties import Party, PartyVerdict
 from mirror.trust.tokens import Token, TokenCheck, TokenCheckStatus
 
@@ -104,7 +105,7 @@ def to_json(verification: Verification) -> dict[str, object]:
     """The verification as plain data; its JSON Schema is `docs/reference/verify.schema.json`."""
     return {
         "version": 1,
-        "time": _time(verification.now),
+        "time": iso_time_or_none(verification.now),
         "exit_status": int(verification.exit_status),
         "token": None if verification.token is None else _token(verification.token),
         "issuers": [_issuer(issuer) for issuer in verification.issuers],
@@ -122,12 +123,12 @@ def _token(view: TokenResult) -> dict[str, object]:
             "issuer": token.issuer,
             "subject": token.subject,
             "audiences": list(token.audiences),
-            "issued_at": _time(token.issued_at),
-            "not_before": _time(token.not_before),
-            "expires_at": _time(token.expires_at),
+            "issued_at": iso_time_or_none(token.issued_at),
+            "not_before": iso_time_or_none(token.not_before),
+            "expires_at": iso_time_or_none(token.expires_at),
             "claims": dict(token.claims),
         }
-    return {"content": claims, "problems": [_reason(reason) for reason in view.problems]}
+    return {"content": claims, "problems": [reason_json(reason) for reason in view.problems]}
 
 
 def _issuer(issuer: IssuerResult) -> dict[str, object]:
@@ -166,8 +167,8 @@ def _answer(answer: PartyVerdict) -> dict[str, object]:
     return {
         "name": str(answer.party),
         "accepts": answer.accepts,
-        "reasons": [_reason(reason) for reason in answer.reasons],
-        "notes": [_note(note) for note in answer.notes],
+        "reasons": [reason_json(reason) for reason in answer.reasons],
+        "notes": [note_json(note) for note in answer.notes],
     }
 
 
@@ -183,20 +184,3 @@ def _login(login: StsResult) -> dict[str, object]:
             for each in login.causes
         ],
     }
-
-
-def _note(note: Note) -> dict[str, object]:
-    return {"code": note.code, "sentence": note.sentence}
-
-
-def _reason(reason: Reason) -> dict[str, object]:
-    return {
-        "code": reason.code,
-        "sentence": reason.sentence,
-        "remedy": reason.remedy or None,
-        "where": reason.where or None,
-    }
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.replace(microsecond=0).isoformat()

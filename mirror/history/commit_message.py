@@ -21,6 +21,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from mirror.model import AnyKey, IssuerName, IssuerUrl, KeyId, Kid, Status, Thumbprint
+from mirror.text import PLAIN_KID, counted, kid_text
 
 _VERBS = {
     Status.PUBLISHED: "publish",
@@ -29,7 +30,6 @@ _VERBS = {
     Status.HELD: "hold",
     Status.REVOKED: "revoke",
 }
-_PLAIN_KID = re.compile(r"[A-Za-z0-9._~+/=-]+")
 _KEY_TRAILER = re.compile(r"Key-(Published|Retiring|Dropped|Held|Revoked): (.+) ([A-Za-z0-9_-]{43})")
 _SHOWN_KID = 8
 _SHOWN_LINE = 500
@@ -85,13 +85,8 @@ def read_trailers(message: str) -> tuple[RecordedChanges, ...]:
     return tuple(RecordedChanges(issuer, tuple(events)) for issuer, events in found)
 
 
-def written_kid(kid: Kid) -> str:
-    """A kid as one unmistakable word: itself, or a JSON string in ASCII."""
-    return kid if _PLAIN_KID.fullmatch(kid) else json.dumps(kid)
-
-
 def _subject(issuers: tuple[IssuerChanges, ...]) -> str:
-    who = issuers[0].name if len(issuers) == 1 else f"{len(issuers)} issuers"
+    who = issuers[0].name if len(issuers) == 1 else counted(len(issuers), "issuer")
     events = [(Status(status), key) for issuer in issuers for status, key, _ in issuer.events]
     others = sum(len(issuer.sentences) for issuer in issuers)
     if len(issuers) == 1 and len(events) == 1 and not others:
@@ -101,9 +96,9 @@ def _subject(issuers: tuple[IssuerChanges, ...]) -> str:
     parts = [f"{counts[status]} {status}" for status in _VERBS if counts[status]]
     if parts:
         number, _, rest = parts[0].partition(" ")
-        parts[0] = f"{number} {'key' if number == '1' else 'keys'} {rest}"
+        parts[0] = f"{counted(int(number), 'key')} {rest}"
     if others:
-        parts.append(f"{others} other {'change' if others == 1 else 'changes'}")
+        parts.append(counted(others, "other change"))
     return f"{who}: {', '.join(parts) or 'no key changes'}"
 
 
@@ -116,14 +111,13 @@ def _lines(issuer: IssuerChanges) -> list[str]:
 
 
 def _event_text(status: str, key: AnyKey, sentence: str) -> str:
-    text = f"{_VERBS[Status(status)]} key {written_kid(key.kid)} ({key.alg or '-'})"
+    text = f"{_VERBS[Status(status)]} key {kid_text(key.kid)} ({key.alg or '-'})"
     return f"{text}: {sentence}" if sentence else text
 
 
 def _trailers(issuer: IssuerChanges) -> list[str]:
     keys = [
-        f"Key-{Status(status).capitalize()}: {written_kid(key.kid)} {key.thumbprint}"
-        for status, key, _ in issuer.events
+        f"Key-{Status(status).capitalize()}: {kid_text(key.kid)} {key.thumbprint}" for status, key, _ in issuer.events
     ]
     return [f"Issuer: {issuer.issuer}", *keys]
 
@@ -137,8 +131,8 @@ def _read_event(line: str) -> tuple[Status, KeyId] | None:
 
 
 def _read_kid(text: str) -> Kid | None:
-    """The kid behind `written_kid`; None for a text that it never gives."""
-    if _PLAIN_KID.fullmatch(text):
+    """The kid behind `kid_text`; None for a text that it never gives."""
+    if PLAIN_KID.fullmatch(text):
         return Kid(text)
     try:
         kid = json.loads(text)
@@ -150,8 +144,8 @@ def _read_kid(text: str) -> Kid | None:
 def _short(kid: Kid) -> str:
     """The beginning of a kid, enough to recognise it by."""
     if len(kid) <= _SHOWN_KID:
-        return written_kid(kid)
-    return f"{written_kid(Kid(kid[:_SHOWN_KID]))}…"
+        return kid_text(kid)
+    return f"{kid_text(Kid(kid[:_SHOWN_KID]))}…"
 
 
 def _one_line(sentence: str) -> str:

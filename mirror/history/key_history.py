@@ -6,7 +6,7 @@ earlier ones, its ledger is joined with theirs, as the mirrors themselves do it.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from mirror.addresses import repository_paths
 from mirror.history.commit_graph import MOST_VERSIONS
@@ -23,6 +23,7 @@ from mirror.model import (
     key_id,
 )
 from mirror.ports import History
+from mirror.text import iso_time, iso_time_or_none
 from mirror.trust.ledger import LedgerRead, read_ledger
 from mirror.trust.ledger_signature import LedgerVerifier, SignatureHeader
 from mirror.trust.merge import merge
@@ -170,20 +171,11 @@ def to_json(histories: KeyHistories) -> dict[str, object]:
     return {
         "keys": [_life(life) for life in histories.lives],
         "rotations": [
-            {"at": time_text(each.at), "commit": each.commit, "keys": [_identity(key) for key in each.keys]}
+            {"at": iso_time(each.at), "commit": each.commit, "keys": [_identity(key) for key in each.keys]}
             for each in histories.rotations
         ],
         "unreadable_commits": list(histories.unreadable),
     }
-
-
-def time_text(moment: datetime) -> str:
-    """ISO 8601 in UTC, whole seconds, as in the report."""
-    return moment.astimezone(UTC).replace(microsecond=0).isoformat()
-
-
-def _optional(moment: datetime | None) -> str | None:
-    return None if moment is None else time_text(moment)
 
 
 def _identity(identity: KeyId) -> dict[str, object]:
@@ -197,19 +189,19 @@ def _life(history: KeyHistory) -> dict[str, object]:
         **_identity(key_id(record.key)),
         "alg": record.key.alg,
         "status": str(history.status),
-        "first_seen": time_text(record.first_seen),
-        "published_at": _optional(history.published_at),
-        "retiring_at": _optional(history.retiring_at),
-        "gone_at": _optional(history.gone_at),
+        "first_seen": iso_time(record.first_seen),
+        "published_at": iso_time_or_none(history.published_at),
+        "retiring_at": iso_time_or_none(history.retiring_at),
+        "gone_at": iso_time_or_none(history.gone_at),
         "held_because": record.held_because,
         "revocation": None
         if revocation is None
-        else {"at": time_text(revocation.at), "reason": revocation.reason, "last": revocation.last},
+        else {"at": iso_time(revocation.at), "reason": revocation.reason, "last": revocation.last},
         "steps": [
             {
                 "status": str(step.status),
-                "from": time_text(step.since),
-                "to": _optional(step.until),
+                "from": iso_time(step.since),
+                "to": iso_time_or_none(step.until),
                 "commit": step.commit,
                 "author": step.author,
             }

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -22,11 +22,11 @@ from typing import Self
 from mirror.config.settings import RepositorySettings as Settings
 from mirror.errors import BranchMovedError, HistoryError
 from mirror.files import temp_file
-from mirror.history.commit_graph import MOST_VERSIONS, CommitLog
+from mirror.history.commit_graph import CommitLog
 from mirror.history.git_command import LOCAL_TIMEOUT_SECONDS, SETTLED_SECONDS, Git, presentable, remove_stale_locks, why
 from mirror.history.objects import ObjectReader, TreeReader
 from mirror.history.remote import MAX_FETCHED_FILE_BYTES, REMOTE_TIMEOUT_SECONDS, GitRemote
-from mirror.model import CommitId, Heads, Version
+from mirror.model import CommitId, Heads
 
 
 class GitRepository:
@@ -68,8 +68,13 @@ class GitRepository:
         self._local = f"refs/heads/{settings.branch}"
         self._tracking = f"refs/remotes/origin/{settings.branch}"
         self._references = References(self._git, self._objects)
-        self._past = CommitLog(self._git, self._objects, self._remote, self._local)
-        self._snapshots = TreeReader(self._objects)
+        self._past = past = CommitLog(self._git, self._objects, self._remote, self._local)
+        self._snapshots = snapshots = TreeReader(self._objects)
+        # What `History` asks of commits and files, these two answer by themselves.
+        self.is_ancestor, self.has_commit, self.obtain = past.is_ancestor, past.has_commit, past.obtain
+        self.path_history, self.versions = past.path_history, past.versions
+        self.contains_blob, self.last_changed_at = past.contains_blob, past.last_changed_at
+        self.read, self.list_paths, self.contents = snapshots.read, snapshots.list_paths, snapshots.contents
 
     def __enter__(self) -> Self:
         return self
@@ -212,53 +217,9 @@ class GitRepository:
             raise HistoryError("No git remote is configured.", remedy="Set `repository.remote`.")
         return self._remote
 
-    # ------------------------------------------------------------------------------- what others here answer
-
-    def is_ancestor(self, old: CommitId, new: CommitId) -> bool:
-        """As `CommitLog.is_ancestor`."""
-        return self._past.is_ancestor(old, new)
-
-    def read(self, commit: CommitId, paths: Iterable[str]) -> Mapping[str, bytes]:
-        """As `TreeReader.read`."""
-        return self._snapshots.read(commit, paths)
-
-    def list_paths(self, commit: CommitId, under: str) -> Mapping[str, str]:
-        """As `TreeReader.list_paths`."""
-        return self._snapshots.list_paths(commit, under)
-
-    def has_commit(self, commit: str) -> bool:
-        """As `CommitLog.has_commit`."""
-        return self._past.has_commit(commit)
-
-    def obtain(self, commit: str) -> bool:
-        """As `CommitLog.obtain`."""
-        return self._past.obtain(commit)
-
-    def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
-        """As `CommitLog.path_history`."""
-        return self._past.path_history(paths, at=at)
-
     def blobs(self, names: Sequence[str]) -> tuple[str | None, ...]:
         """The ids of the files that `<commit>:<path>` names; None for what is absent, or no file."""
         return tuple(one.id if one is not None and one.kind == "blob" else None for one in self._objects.stat(names))
-
-    def contents(self, blobs: Iterable[str]) -> Mapping[str, bytes]:
-        """As `TreeReader.contents`."""
-        return self._snapshots.contents(blobs)
-
-    def contains_blob(self, body: bytes) -> bool:
-        """As `CommitLog.contains_blob`."""
-        return self._past.contains_blob(body)
-
-    def last_changed_at(self, path: str) -> datetime | None:
-        """As `CommitLog.last_changed_at`."""
-        return self._past.last_changed_at(path)
-
-    def versions(
-        self, path: str | None, *, most: int = MOST_VERSIONS, at: CommitId | None = None
-    ) -> tuple[Version, ...]:
-        """As `CommitLog.versions`."""
-        return self._past.versions(path, most=most, at=at)
 
     def collect_garbage(self) -> None:
         """As `gc`."""

@@ -34,6 +34,7 @@ from mirror.model import (
     StoredObject,
 )
 from mirror.ports import PublicResponse
+from mirror.text import iso_time, moment
 
 
 class Action(StrEnum):
@@ -138,10 +139,10 @@ def _absent(desired: PublicObject, stood_at: datetime | None) -> tuple[ObjectDec
     if stood_at is None:
         return PutObject(desired, Action.CREATE, None), None
     sentence = (
-        f"Somebody deleted {desired.key}, which stood there at {stood_at.isoformat()}: "
+        f"Somebody deleted {desired.key}, which stood there at {moment(stood_at)}: "
         "find out who may write to the bucket; each of them could be any pod."
     )
-    event = Event("bucket.drift", sentence, Level.ERROR, {"key": desired.key, "seen_at": stood_at.isoformat()})
+    event = Event("bucket.drift", sentence, Level.ERROR, {"key": desired.key, "seen_at": iso_time(stood_at)})
     return PutObject(desired, Action.REPAIR, None), event
 
 
@@ -159,12 +160,12 @@ def _waits(desired: PublicObject, what: str, *, is_wrong: bool) -> Deferred:
 
 def _drift(desired: PublicObject, listed: ListedObject, context: DriftContext) -> Event:
     sentence = (
-        f"Somebody else wrote {desired.key} at {listed.last_modified.isoformat()} (ETag {listed.etag}): "
+        f"Somebody else wrote {desired.key} at {moment(listed.last_modified)} (ETag {listed.etag}): "
         "find out who may write to the bucket; each of them could be any pod."
     )
     if context.is_other_mirror:
         sentence += " It looks like another mirror: give both the same `repository.remote`, or stop one."
-    fields = {"key": desired.key, "etag": listed.etag, "last_modified": listed.last_modified.isoformat()}
+    fields = {"key": desired.key, "etag": listed.etag, "last_modified": iso_time(listed.last_modified)}
     return Event("bucket.drift", sentence, Level.ERROR, fields)
 
 

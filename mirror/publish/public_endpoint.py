@@ -2,9 +2,7 @@
 
 import asyncio
 import re
-import socket
 import ssl
-from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -20,6 +18,7 @@ from mirror.config.settings import ReadbackSettings
 from mirror.model import Reason
 from mirror.ports import PublicFailure, PublicResponse, PublicResult
 from mirror.publish.publisher import compare
+from mirror.transport_errors import Cause, cause_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -33,6 +32,7 @@ TOTAL_SECONDS = 5.0  # AWS STS gives up after that (facts.md#27)
 CONNECT_SHARE = 0.48
 MAX_BODY_BYTES = 1024 * 1024
 MAX_ERROR_BODY_BYTES = 8 * 1024
+MAX_WORDS = 200
 POOL_CONNECTIONS = 16
 KEEPALIVE_SECONDS = 2.0
 _HEADERS = {"User-Agent": "oidc-mirror", "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -233,10 +233,6 @@ _SERVER = "Look at the store or at the CDN in front of it; the next pass looks a
 # What S3 says at a host of another region than the bucket's ("Error responses" of its API reference).
 _OTHER_REGION = frozenset({"PermanentRedirect", "TemporaryRedirect", "Redirect", "IllegalLocationConstraintException"})
 
-# OpenSSL's X509_V_ERR_* numbers (openssl-verify(1)): the certificate itself, not who signed it, is at fault.
-_EXPIRED = frozenset({9, 10})
-_WRONG_NAME = frozenset({62, 64})
-
 
 def cause_of_status(status: int, location: str, body: bytes, *, region: str = "") -> Reason:
     """Why an answer with `status` other than 200 helps nobody; `body` is the beginning of what came with it.
@@ -258,28 +254,37 @@ def cause_of_status(status: int, location: str, body: bytes, *, region: str = ""
     return Reason("wrong_status", f"The public URL answers HTTP {status}{said} instead of 200.", _SERVER)
 
 
+_CAUSES = {
+    Cause.TLS_UNTRUSTED: ("tls_untrusted", "The public host's certificate is not trusted: {}.", _TRUST),
+    Cause.TLS_EXPIRED: ("tls_expired", "The public host's certificate is not valid today: {}.", "Renew it."),
+    Cause.TLS_WRONG_NAME: (
+        "tls_wrong_name",
+        "The public host's certificate is for another name: {}.",
+        "Use a host that the certificate covers; for S3 a bucket name without dots.",
+    ),
+    Cause.TLS_FAILED: ("tls_failed", "TLS with the public host failed: {}.", _TRUST),
+    Cause.DNS: (
+        "dns",
+        "The public host's name does not resolve: {}.",
+        "Check the host in the issuer and its DNS record; the name must resolve for the whole world.",
+    ),
+    Cause.CONNECT_TIMEOUT: ("unreachable", "The public host cannot be reached: {}.", _UNREACHABLE),
+    Cause.UNREACHABLE: ("unreachable", "The public host cannot be reached: {}.", _UNREACHABLE),
+}
+_NOT_HTTP = ("protocol_error", "The public host did not answer as HTTP asks: {}.", _SERVER)
+
+
 def cause_of_error(error: Exception) -> Reason:
     """Why no answer came at all, from the error that httpx and what lies below it raised."""
-    errors = tuple(_chain(error))
-    for inner in errors:
-        if isinstance(inner, ssl.SSLCertVerificationError):
-            return _cause_of_certificate(inner)
-    for inner in errors:
-        if isinstance(inner, socket.gaierror):
-            remedy = "Check the host in the issuer and its DNS record; the name must resolve for the whole world."
-            return Reason("dns", f"The public host's name does not resolve: {inner.strerror}.", remedy)
-    # A connection that breaks later is an SSLError too, but not TLS's fault.
-    if isinstance(error, httpx.ConnectError) and any(isinstance(inner, ssl.SSLError) for inner in errors):
-        return Reason("tls_failed", f"TLS with the public host failed: {error}.", _TRUST)
-    if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError | httpx.PoolTimeout | OSError):
-        return Reason("unreachable", f"The public host cannot be reached: {_error_text(error)}.", _UNREACHABLE)
-    return Reason("protocol_error", f"The public host did not answer as HTTP asks: {_error_text(error)}.", _SERVER)
+    cause, words = cause_of(error)
+    code, sentence, remedy = _CAUSES.get(cause, _NOT_HTTP)
+    return Reason(code, sentence.format(words.rstrip(".")[:MAX_WORDS]), remedy)
 
 
 def unusable_ca_file(error: Exception) -> Reason:
     """`publish.readback.ca_file` could not be loaded."""
     remedy = "Name a readable PEM file with the CA's certificate in `publish.readback.ca_file`."
-    return Reason("ca_file", f"The CA file of the read-back cannot be loaded: {_error_text(error)}.", remedy)
+    return Reason("ca_file", f"The CA file of the read-back cannot be loaded: {cause_of(error)[1]}.", remedy)
 
 
 def too_slow(seconds: float) -> Reason:
@@ -304,33 +309,6 @@ def too_large(max_bytes: int) -> Reason:
 def cancelled() -> Reason:
     """The mirror was told to end before the answer came."""
     return Reason("cancelled", "The look at the public URL was broken off, because the mirror ends.", _SERVER)
-
-
-def _cause_of_certificate(error: ssl.SSLCertVerificationError) -> Reason:
-    said = error.verify_message.rstrip(".")
-    if error.verify_code in _EXPIRED:
-        return Reason("tls_expired", f"The public host's certificate is not valid today: {said}.", "Renew it.")
-    if error.verify_code in _WRONG_NAME:
-        remedy = "Use a host that the certificate covers; for S3 a bucket name without dots."
-        return Reason("tls_name", f"The public host's certificate is for another name: {said}.", remedy)
-    return Reason("tls_untrusted", f"The public host's certificate is not trusted: {said}.", _TRUST)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and everything that it came from, groups of connection attempts included."""
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        current = waiting.pop()
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        waiting += [current.__context__, current.__cause__, *getattr(current, "exceptions", ())]
-
-
-def _error_text(error: Exception) -> str:
-    return (str(error) or type(error).__name__).rstrip(".")[:200]
 
 
 def _store_code(body: bytes) -> str:

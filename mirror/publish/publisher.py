@@ -12,6 +12,7 @@ from mirror.model import CommitId, ETag, Event, Level, PublicObject, Reason
 from mirror.ports import Bucket, PublicEndpoint, PublicFailure, PublicResponse, PutConflict, StoredHeaders
 from mirror.publish.drift import Action, Deferred, ObjectDecision, PutObject, busy, etag_of, signing_window
 from mirror.report import Effect, ObjectReport, PublicReadback, reason_from
+from mirror.text import iso_time
 
 JWKS_SUFFIX = "/openid/v1/jwks"
 STALE = "readback.stale"
@@ -187,7 +188,7 @@ def audit_headers(
         f"Somebody else changed what clients get of {desired.key}: {listed}. Find out who may write to the bucket, and "
         "which lifecycle rules it has."
     )
-    fields = {"key": desired.key, "etag": headers.etag, "last_modified": headers.last_modified.isoformat()}
+    fields = {"key": desired.key, "etag": headers.etag, "last_modified": iso_time(headers.last_modified)}
     return PutObject(desired, Action.REPAIR, headers.etag), Event("bucket.drift", sentence, Level.ERROR, fields)
 
 

@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import cache
 
 from mirror.addresses import object_keys
-from mirror.concurrency import thread_map_with_ports
+from mirror.concurrency import thread_map
 from mirror.config.settings import Settings
 from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
 from mirror.history.ledger_reader import (
@@ -155,11 +155,11 @@ def plan_pass(settings: Settings, ports: Ports, now: datetime, *, progress: Prog
 
 
 def _plan_issuers(observed: ObservedState, ports: Ports) -> tuple[IssuerPlan, ...]:
-    return thread_map_with_ports(
-        lambda each, reachable: plan_issuer(each, observed, reachable),
+    return thread_map(
+        lambda each: plan_issuer(each, observed, ports),
         publications(observed.settings),
-        ports,
         workers=observed.settings.limits.puts,
+        cancel=ports.cancel,
     )
 
 

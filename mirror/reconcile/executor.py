@@ -13,7 +13,7 @@ from functools import partial
 from itertools import groupby
 
 from mirror.addresses import jwks_uri, repository_paths
-from mirror.concurrency import thread_map, thread_map_with_ports
+from mirror.concurrency import thread_map
 from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError, HistoryError, MirrorError, RemoteError, UsageError
 from mirror.history.ledger_reader import load_history, public_path
@@ -48,6 +48,7 @@ from mirror.reconcile.reporting import (
 from mirror.reconcile.state import IssuerPlan, ObservedState, Plan, internal_error, publications
 from mirror.reconcile.token_probe import CachingPublicEndpoint
 from mirror.report import Effect, Report, reason_from
+from mirror.text import counted
 from mirror.trust.ledger import ALL_THUMBPRINTS, read_ledger
 from mirror.trust.ledger_signature import LedgerTrust
 from mirror.trust.lifecycle import revoked_thumbprints
@@ -119,10 +120,12 @@ def _invalidation_event(cdn: Cdn, invalidation: Invalidation) -> Iterator[Event]
         sentence = f"{reason.sentence} {reason.remedy}"
         yield Event("cdn.invalidation_failed", sentence, Level.WARNING, {**fields, "code": reason.code})
         return
-    sentence = f"The CloudFront distribution {distribution} was told to drop {len(invalidation.paths)} changed path(s)."
+    paths = counted(len(invalidation.paths), "changed path")
+    sentence = f"The CloudFront distribution {distribution} was told to drop {paths}."
     yield Event("cdn.invalidated", sentence, fields=fields)
     if invalidation.left_out:
-        sentence = f"{invalidation.left_out} further path(s) were too many at once: they turn over within max-age."
+        paths = counted(invalidation.left_out, "further path")
+        sentence = f"{paths} did not fit into one request; caches drop them within max-age."
         yield Event("cdn.invalidation_partial", sentence, Level.WARNING, fields)
 
 
@@ -172,14 +175,10 @@ class Publisher:
     def publish(self, plans: Sequence[IssuerPlan]) -> PublishResult:
         """Put what must be put, then look at what was put or is due; what goes wrong stays with its issuer."""
         workers = self.observed.settings.limits.puts
-        put = thread_map_with_ports(
-            lambda each, ports: replace(self, ports=ports).put(each), plans, self.ports, workers=workers
-        )
+        put = thread_map(self.put, plans, workers=workers, cancel=self.ports.cancel)
         # A kill between the puts and this leaves caches that are stale, for max-age at the longest; see `invalidating`.
         events = self._invalidate(self._changed(put))
-        looked = thread_map_with_ports(
-            lambda each, ports: replace(self, ports=ports).look(each), put, self.ports, workers=workers
-        )
+        looked = thread_map(self.look, put, workers=workers, cancel=self.ports.cancel)
         return PublishResult(looked, events + self._invalidate(_stale(looked)))
 
     def put(self, planned: IssuerPlan) -> IssuerProgress:

@@ -44,6 +44,7 @@ from mirror.reconcile.local_state import apiserver_fingerprint, is_recent
 from mirror.reconcile.state import IssuerPlan, ObservedState, PublishedIssuer, internal_error
 from mirror.reconcile.token_probe import attach_probe_token, check_own_token
 from mirror.report import reason_from
+from mirror.text import in_words, iso_time, moment
 from mirror.trust.discovery import render
 from mirror.trust.ledger import ALL_THUMBPRINTS
 from mirror.trust.lifecycle import (
@@ -261,12 +262,12 @@ def _events(observations: Iterable[Observation], now: datetime) -> Iterator[Even
     shown = {(each.apiserver, each.certificate_expires_at) for each in observations if each.certificate_expires_at}
     for apiserver, ends in sorted(shown):
         if ends - now < WARN_WITHIN:
-            days = max(0, (ends - now) // timedelta(days=1))
+            when = f"ended at {moment(ends)}" if ends <= now else f"ends at {moment(ends)} (in {in_words(ends - now)})"
             sentence = (
-                f"The certificate of {apiserver} ends on {ends:%Y-%m-%d %H:%M} UTC, in {days} day(s). Renew it"
+                f"The certificate of {apiserver} {when}. Renew it"
                 " (kubeadm: `kubeadm certs renew apiserver`): from then on no key of this apiserver is seen."
             )
-            fields = {"apiserver": apiserver, "expires_at": ends.isoformat()}
+            fields = {"apiserver": apiserver, "expires_at": iso_time(ends)}
             yield Event("apiserver.certificate_expiring", sentence, Level.WARNING, fields)
 
 

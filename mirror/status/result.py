@@ -26,7 +26,8 @@ from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse
 from mirror.publish.drift import signing_window
 from mirror.reconcile.last_pass import LastPass, LastResult, past_event_json
 from mirror.reconcile.state import PublishedIssuer
-from mirror.report import ExitStatus, State, exit_status_of
+from mirror.report import ExitStatus, State, event_json, exit_status_of, reason_json
+from mirror.text import iso_time_or_none
 from mirror.trust.discovery import render
 from mirror.trust.jwks import KeySet, read_jwks
 
@@ -154,27 +155,27 @@ def to_json(report: StatusReport) -> dict[str, object]:
     last = report.last_commit
     return {
         "version": 1,
-        "time": _time(report.now),
+        "time": iso_time_or_none(report.now),
         "exit_status": int(report.exit_status),
         "repository": {"mode": report.mode},
         "snapshot": report.snapshot,
         "last_commit": None
         if last is None
-        else {"commit": last.commit, "at": _time(last.when), "author": last.author, "subject": last.subject},
+        else {"commit": last.commit, "at": iso_time_or_none(last.when), "author": last.author, "subject": last.subject},
         "unpushed_commits": report.unpushed_commits,
         "last_pass": _last_pass(report.last_pass),
         "recent_events": None
         if report.last_pass is None
         else [past_event_json(each) for each in report.last_pass.events],
-        "events": [_event(event) for event in report.events],
-        "failures": [_reason(reason) for reason in report.failures],
+        "events": [event_json(event) for event in report.events],
+        "failures": [reason_json(reason) for reason in report.failures],
         "issuers": [_issuer(issuer) for issuer in report.issuers],
         "abandoned": [
             {
                 "url": each.url,
                 "s3_url": each.s3_url or None,
                 "command": list(each.command),
-                "needed_until": _time(each.needed_until),
+                "needed_until": iso_time_or_none(each.needed_until),
             }
             for each in report.orphaned
         ],
@@ -185,9 +186,9 @@ def _last_pass(last: LastPass | None) -> dict[str, object] | None:
     if last is None:
         return None
     return {
-        "time": _time(last.at),
+        "time": iso_time_or_none(last.at),
         "exit_status": int(last.exit_status),
-        "failures": [_reason(reason) for reason in last.failures],
+        "failures": [reason_json(reason) for reason in last.failures],
     }
 
 
@@ -200,9 +201,9 @@ def _issuer(issuer: IssuerStatus) -> dict[str, object]:
         "rotating": issuer.rotating,
         "keys": [_key(key) for key in issuer.keys],
         "objects": [{"url": o.url, "key": o.key, "state": str(o.state)} for o in issuer.objects],
-        "events": [_event(event) for event in issuer.events],
-        "failures": [_reason(reason) for reason in issuer.failures],
-        "held": [_reason(reason) for reason in issuer.held],
+        "events": [event_json(event) for event in issuer.events],
+        "failures": [reason_json(reason) for reason in issuer.failures],
+        "held": [reason_json(reason) for reason in issuer.held],
     }
 
 
@@ -214,37 +215,15 @@ def _key(key: PublicKeyStatus) -> dict[str, object]:
         "thumbprint": record.key.thumbprint,
         "alg": record.key.alg,
         "status": str(record.status),
-        "first_seen": _time(record.first_seen),
-        "missing_since": _time(record.missing_since),
-        "leaves_at": _time(key.leaves_at),
+        "first_seen": iso_time_or_none(record.first_seen),
+        "missing_since": iso_time_or_none(record.missing_since),
+        "leaves_at": iso_time_or_none(key.leaves_at),
         "in_public_jwks": key.in_public_jwks,
-        "safe_to_sign_at": _time(key.safe_to_sign_at),
+        "safe_to_sign_at": iso_time_or_none(key.safe_to_sign_at),
         "held_because": record.held_because,
         "revocation": None
         if revocation is None
-        else {"at": _time(revocation.at), "reason": revocation.reason, "last": revocation.last},
-    }
-
-
-def _event(event: Event) -> dict[str, object]:
-    return {
-        "event": event.name,
-        "level": str(event.level),
-        "sentence": event.sentence,
-        "fields": dict(event.fields),
-    }
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.replace(microsecond=0).isoformat()
-
-
-def _reason(reason: Reason) -> dict[str, object]:
-    return {
-        "code": reason.code,
-        "sentence": reason.sentence,
-        "remedy": reason.remedy,
-        "where": reason.where or None,
+        else {"at": iso_time_or_none(revocation.at), "reason": revocation.reason, "last": revocation.last},
     }
 
 

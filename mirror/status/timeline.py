@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from mirror.history.key_history import GONE_STATUSES, KeyHistories, KeyHistory, Rotation, StatusPeriod
 from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, Status
+from mirror.text import iso_time, moment
 
 TICKS = 4
 _SHORTEST_SPAN = timedelta(minutes=1)
@@ -95,7 +96,7 @@ def page(biographies: Iterable[tuple[IssuerName, IssuerUrl, KeyHistories]], *, n
 def page_template(text: str) -> Template:
     """A page whose values are all escaped, with the filters `moment` and `machine`."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"moment": moment, "machine": machine}
+    environment.filters |= {"moment": moment, "machine": iso_time}
     return environment.from_string(text)
 
 
@@ -138,16 +139,6 @@ def _form(span: timedelta) -> str:
     if span >= _SPAN_IN_DAYS:
         return "%Y-%m-%d"
     return "%m-%d %H:%M" if span >= _SPAN_IN_MINUTES else "%m-%d %H:%M:%S"
-
-
-def moment(when: datetime | None) -> str:
-    """A moment as people read it, in UTC; empty for none."""
-    return "" if when is None else when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def machine(when: datetime) -> str:
-    """A moment as the attribute `datetime` has it."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def style_hash(css: str) -> str:

@@ -13,6 +13,7 @@ from mirror.model import IssuerName, IssuerUrl, Key, KeyId, KeyRecord, Ledger, R
 from mirror.ports import PublicFailure, PublicResponse, PublicResult
 from mirror.publish.drift import max_age_seconds, safe_to_sign_at
 from mirror.status.result import public_keys
+from mirror.text import key_name, moment
 from mirror.trust.operator_actions import find_key, match_keys
 from mirror.trust.parsing import shell_argument
 
@@ -123,12 +124,12 @@ class KeyWaiter:
         if earlier is not None and earlier < safe_at:  # the document changed since because of another key
             sentence = (
                 f"Key {key.thumbprint} (kid {escaped(key.kid)}) is in the public JWKS; caches have turned over at "
-                f"{_moment(earlier)}"
+                f"{moment(earlier)}"
             )
             return WaitProgress(sentence, earlier)
         sentence = (
-            f"Key {key.thumbprint} (kid {escaped(key.kid)}) is in the public JWKS since "
-            f"{_moment(since)} at the latest; caches have turned over at {_moment(safe_at)}"
+            f"Key {key_name(key)} is in the public JWKS since "
+            f"{moment(since)} at the latest; caches have turned over at {moment(safe_at)}"
         )
         return WaitProgress(sentence, safe_at)
 
@@ -172,10 +173,6 @@ def _pause(now: datetime, deadline: datetime, safe_at: datetime | None) -> float
 def _unreadable(reason: Reason) -> str:
     sentence = reason.sentence.rstrip(".")
     return f"The public JWKS cannot be read: {escaped(sentence)}. {escaped(reason.remedy.rstrip('.'))}"
-
-
-def _moment(when: datetime) -> str:
-    return when.strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _seconds(length: timedelta) -> int:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import cast
 
+from mirror.addresses.issuer_urls import MAX_ISSUER_CHARACTERS
 from mirror.model import (
     MAX_GENERATION,
     PUBLIC_STATUSES,
@@ -57,7 +58,6 @@ from mirror.trust.parsing import (
 
 VERSION = 1
 MAX_BYTES = 4 * 1024 * 1024
-MAX_ISSUER_CHARACTERS = 255
 _DOCUMENT = "ledger"
 _MEMBERS = ("issuer", "version", "keys")
 _REMEDY = "Restore the ledger from an earlier commit, or undo the manual edit."

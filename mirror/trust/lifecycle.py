@@ -46,6 +46,7 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from mirror.model import (
+    AWS_KEYS_OF_A_TYPE,
     MAX_GENERATION,
     PUBLIC_STATUSES,
     AnyKey,
@@ -67,6 +68,7 @@ from mirror.model import (
     key_id,
     trimmed,
 )
+from mirror.text import counted
 from mirror.trust.jwks import with_first_alg
 from mirror.trust.ledger import left_out
 
@@ -103,7 +105,7 @@ def missing_answers(observations: Iterable[Observation], replicas: int) -> tuple
     if silent:
         return tuple(dict.fromkeys(silent))
     if len(observations) < max(replicas, 1):
-        return (f"{max(replicas, 1) - len(observations)} replica(s) that were not found",)
+        return (f"{counted(max(replicas, 1) - len(observations), 'replica')} not found",)
     return ()
 
 
@@ -119,7 +121,6 @@ def clock_skew(observations: Iterable[Observation], now: datetime) -> timedelta 
     return timedelta(seconds=abs(now.timestamp() - median(dates))) if dates else None
 
 
-MOST_KEYS_OF_A_KIND = 100  # AWS answers with an error to a JWKS of more than 100 RSA or 100 EC keys (facts.md#34)
 MOST_HELD = 32
 
 
@@ -315,7 +316,7 @@ class _LedgerUpdate:
             return self.given.suspects[key.thumbprint]
         if kids[key.kid] > 1 or self._kid_is_taken(key, PUBLIC_STATUSES | {Status.HELD}):
             return "kid_taken"
-        if sum(isinstance(r.key, type(key)) for r in self._public()) >= MOST_KEYS_OF_A_KIND:
+        if sum(isinstance(r.key, type(key)) for r in self._public()) >= AWS_KEYS_OF_A_TYPE:
             return "too_many_keys"
         return None
 

@@ -32,6 +32,7 @@ from mirror.model import (
     key_id,
     trimmed,
 )
+from mirror.text import key_name
 from mirror.trust.jwks import KNOWN_TYPES, MAX_KEYS, is_printable_text, private_members, read_key
 from mirror.trust.ledger import MAX_REASON_CHARACTERS
 from mirror.trust.lifecycle import (
@@ -114,9 +115,9 @@ def _ambiguous(records: tuple[KeyRecord, ...], text: str) -> Reason:
 
 
 def _listed(records: Iterable[KeyRecord]) -> str:
-    names = [f"{r.key.thumbprint} (kid {quote(r.key.kid)}, {r.status})" for r in records]
+    names = [f"{key_name(r.key)}, {r.status}" for r in records]
     more = [f"and {len(names) - _MOST_LISTED} more"] if len(names) > _MOST_LISTED else []
-    return ", ".join(names[:_MOST_LISTED] + more)
+    return "; ".join(names[:_MOST_LISTED] + more)
 
 
 # ----------------------------------------------------------------------------------------------- approving
@@ -340,7 +341,7 @@ def _other(key: Key, context: PassContext) -> KeyRecord:
 
 
 def _left_out(key: Key, code: str, why: str) -> Reason:
-    return Reason(code, f"Key {key.thumbprint} (kid {quote(key.kid)}) {why}.", _REMEDY, _DOCUMENT)
+    return Reason(code, f"Key {key_name(key)} {why}.", _REMEDY, _DOCUMENT)
 
 
 # ------------------------------------------------------------------------------------- the public document

@@ -1,4 +1,4 @@
-"""Parse untrusted text: strict JSON, base64url, and text that is safe to print.
+"""Parse untrusted text: strict JSON, base64url, what a token claims, and text that is safe to print.
 
 Python's `json` alone keeps the last of two equal member names silently (facts.md#45), accepts NaN and lone
 surrogates, and raises RecursionError for deep nesting. A document that two readers understand differently
@@ -10,6 +10,7 @@ import math
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from codecs import BOM_UTF8
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NoReturn
@@ -137,6 +138,23 @@ def decode_coordinate(text: object, size_bytes: int) -> int | None:
     """Give the number of an EC coordinate, or None: exactly `size_bytes` long (RFC 7518, section 6.2.1.2)."""
     value = decode(text)
     return None if value is None or len(value) != size_bytes else int.from_bytes(value)
+
+
+def unverified_claims(token: bytes) -> Mapping[str, object]:
+    """Give what a JWT claims (RFC 7519, section 4), believed by nobody; nothing for what is no JWT.
+
+    It reads as much as the most lenient library does (padding, a duplicate name): a token must not be sent to the wrong
+    party because our reader is stricter than the receiver's. What is to be believed is read by `mirror.trust.tokens`.
+    """
+    parts = token.strip().split(b".")
+    if len(parts) != 3:  # noqa: PLR2004 - RFC 7515, section 3.1: header, payload, signature
+        return {}
+    payload = parts[1].rstrip(b"=")
+    try:
+        claims = json.loads(urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
+    except (ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,99 +3,27 @@
 What holds for every relying party (who signed, what expired) is decided elsewhere, and handed in.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from mirror.model import NO_AUDIENCES, Cloud, IssuerUrl, Key, Note, Reason, TokenAudiences
+from mirror.addresses.issuer_urls import MAX_ISSUER_CHARACTERS
+from mirror.model import (
+    AWS_AUDIENCE_CHARACTERS,
+    AWS_KEYS_OF_A_TYPE,
+    GCP_AUDIENCES,
+    NO_AUDIENCES,
+    Cloud,
+    IssuerUrl,
+    Key,
+    Note,
+    Reason,
+    TokenAudiences,
+)
 from mirror.trust.discovery import documents
 from mirror.trust.tokens import Token
-
-PartyKeys = tuple[Key, ...]
-
-AWS_ISSUER_CHARACTERS = 255
-AWS_KEYS_OF_A_TYPE = 100
-ENTRA_ISSUER_CHARACTERS = 600
-NIMBUS_JWKS_BYTES = 51_200
-_PORT = re.compile(r"https://[^/]*:[0-9]+(?:/|$)")
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """One limit of a relying party: whether it `is_met`, the sentence when it is not, and the source."""
-
-    code: str
-    is_met: Callable[[IssuerUrl, PartyKeys], bool]
-    sentence: str
-    citation: str
-
-
-def compatibility(issuer: IssuerUrl, keys: tuple[Key, ...]) -> tuple[Note, ...]:
-    """Give a note for each relying party limit that the documents of `issuer` with `keys` do not meet.
-
-    Args:
-        issuer: the configured issuer.
-        keys: the public keys, believed.
-    """
-    return tuple(
-        Note(limit.code, f"{limit.sentence} ({limit.citation}).") for limit in LIMITS if not limit.is_met(issuer, keys)
-    )
-
-
-def _signs_with(*algorithms: str) -> Callable[[IssuerUrl, PartyKeys], bool]:
-    return lambda _, keys: all(key.alg in algorithms for key in keys)
-
-
-def _jwks_issuer_up_to(max_characters: int) -> Callable[[IssuerUrl, PartyKeys], bool]:
-    return lambda issuer, _: len(issuer) <= max_characters
-
-
-def _issuer_has_no_port(issuer: IssuerUrl, _: PartyKeys) -> bool:
-    return _PORT.match(issuer) is None
-
-
-def _few_of_each_type(_: IssuerUrl, keys: PartyKeys) -> bool:
-    return all(count <= AWS_KEYS_OF_A_TYPE for count in Counter(key.kty for key in keys).values())
-
-
-def _fits_nimbus(issuer: IssuerUrl, keys: PartyKeys) -> bool:
-    return len(documents(issuer, keys).jwks) <= NIMBUS_JWKS_BYTES
-
-
-LIMITS = (
-    Limit(
-        "aws_algorithm",
-        _signs_with("RS256", "RS384", "RS512", "ES256", "ES384", "ES512"),
-        "AWS accepts only RS256/384/512 and ES256/384/512",
-        "facts.md, Relying parties",
-    ),
-    Limit(
-        "aws_issuer_length",
-        _jwks_issuer_up_to(AWS_ISSUER_CHARACTERS),
-        "AWS accepts at most 255 characters of issuer",
-        "facts.md, Relying parties",
-    ),
-    Limit("aws_issuer_port", _issuer_has_no_port, "AWS discourages an issuer with a port", "facts.md, Relying parties"),
-    Limit(
-        "aws_key_count", _few_of_each_type, "AWS accepts at most 100 RSA and 100 EC keys", "facts.md, Relying parties"
-    ),
-    Limit(
-        "gcp_algorithm", _signs_with("RS256", "ES256"), "GCP accepts only RS256 and ES256", "facts.md, Relying parties"
-    ),
-    Limit("entra_algorithm", _signs_with("RS256"), "Entra accepts only RS256", "facts.md, Relying parties"),
-    Limit(
-        "entra_issuer_length",
-        _jwks_issuer_up_to(ENTRA_ISSUER_CHARACTERS),
-        "Entra accepts at most 600 characters of issuer",
-        "facts.md, Relying parties",
-    ),
-    Limit(
-        "nimbus_size", _fits_nimbus, "Relying parties built on Nimbus refuse a JWKS over 51 200 bytes", "facts.md#33"
-    ),
-)
 
 
 class Party(StrEnum):
@@ -109,18 +37,18 @@ class Party(StrEnum):
 CLOUDS = {Party.AWS: Cloud.AWS, Party.GCP: Cloud.GCP, Party.ENTRA: Cloud.AZURE}
 """Each party's word in the configuration."""
 ALGORITHMS: dict[Party, tuple[str, ...]] = {
-    Party.AWS: ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512"),
     Party.GCP: ("RS256", "ES256"),
     Party.ENTRA: ("RS256",),
 }
-AWS_AUDIENCE_CHARACTERS = 255
+"""Whom not every key of a JWKS that we believe suits; AWS takes all that `mirror.trust.jwks` lets pass."""
 GCP_AUDIENCE_CHARACTERS = 256
-GCP_AUDIENCES = 10
 GCP_LIFETIME = timedelta(hours=48)
 GCP_SUBJECT_BYTES = 127
+ENTRA_ISSUER_CHARACTERS = 600
 ENTRA_AUDIENCE_CHARACTERS = 600
 ENTRA_LIFETIME = timedelta(hours=25)
 """What Entra was recorded to accept (AADSTS70023: a lifetime of at most 1.01:00:00)."""
+NIMBUS_JWKS_BYTES = 51_200
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +69,12 @@ class PartyInput:
 
 @dataclass(frozen=True, slots=True)
 class PartyRule:
-    """One limit of a relying party; `holds` is true where it does not apply."""
+    """One limit of a relying party; `holds` is true where it does not apply.
 
-    party: Party
+    `party` is None for libraries that many programs verify tokens with, and no cloud.
+    """
+
+    party: Party | None
     code: str
     holds: Callable[[PartyInput], bool]
     sentence: str
@@ -234,6 +165,10 @@ def _few_keys_of_each_type(party_input: PartyInput) -> bool:
     return all(count <= AWS_KEYS_OF_A_TYPE for count in Counter(key.kty for key in party_input.keys).values())
 
 
+def _fits_nimbus(party_input: PartyInput) -> bool:
+    return len(documents(party_input.issuer, party_input.keys).jwks) <= NIMBUS_JWKS_BYTES
+
+
 def _has_no_port(party_input: PartyInput) -> bool:
     return ":" not in party_input.issuer.removeprefix("https://").partition("/")[0]
 
@@ -267,7 +202,7 @@ ROWS = (
     PartyRule(
         Party.AWS,
         "aws_issuer_length",
-        _issuer_up_to(AWS_ISSUER_CHARACTERS),
+        _issuer_up_to(MAX_ISSUER_CHARACTERS),
         "AWS accepts at most 255 characters of issuer.",
         "Give the cluster a shorter issuer.",
     ),
@@ -470,7 +405,21 @@ ROWS = (
         "Entra takes audiences of at most 600 characters.",
         _SHORTER,
     ),
+    PartyRule(
+        None,
+        "nimbus_size",
+        _fits_nimbus,
+        "Relying parties built on Nimbus refuse a JWKS over 51 200 bytes (facts.md#33).",
+        is_note=True,
+    ),
 )
+"""Each limit once, from the table "Relying parties" of the facts."""
+
+
+def compatibility(issuer: IssuerUrl, keys: tuple[Key, ...]) -> tuple[Note, ...]:
+    """Give a note for each limit that the documents of `issuer` with the believed `keys` do not meet."""
+    shown = PartyInput(issuer, keys)
+    return tuple(Note(row.code, row.sentence) for row in ROWS if not row.holds(shown))
 
 
 @dataclass(frozen=True, slots=True)

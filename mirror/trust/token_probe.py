@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 
 from mirror.addresses.issuer_urls import describe_difference
 from mirror.model import Event, IssuerName, IssuerUrl, Key, Ledger, Level, Reason, Status
+from mirror.text import in_words
 from mirror.trust.parsing import Rejected, quote, shell_argument
-from mirror.trust.tokens import Token, expired_since, in_words, read_token, recorded_signer, signing_key
+from mirror.trust.tokens import Token, expired_since, read_token, recorded_signer, signing_key
 
 _NO_FAILURE = frozenset({Status.HELD, Status.REVOKED})
 """A held key waits for an operator, which the exit status says already; a revoked one is refused by his decision."""

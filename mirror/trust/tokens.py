@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from mirror.addresses.issuer_urls import describe_difference
 from mirror.model import IssuerName, IssuerUrl, Key, KeyName, KeyRecord, Kid, Ledger, Reason, Status
+from mirror.text import in_words, key_name, moment
 from mirror.trust.jwks import MAX_KID_CHARACTERS, is_printable_text, public_key
 from mirror.trust.parsing import Rejected, decode, describe_json, quote, read_object, reject, shell_argument
 
@@ -376,23 +377,6 @@ def _subject(token: Token) -> TokenCheck:
     )
 
 
-def moment(at: datetime) -> str:
-    """A date for people: `2026-11-23 08:00:00Z`."""
-    return f"{at:%Y-%m-%d %H:%M:%SZ}"
-
-
-def in_words(span: timedelta) -> str:
-    """A span for people, in its two largest units: `3 h 12 min`, `2 d 5 h`, `40 s`."""
-    seconds = int(span.total_seconds())
-    units = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
-    first = next((at for at, (_, size) in enumerate(units) if seconds >= size), len(units) - 1)
-    parts: list[str] = []
-    for unit, size in units[first : first + 2]:
-        parts += [f"{seconds // size} {unit}"] if seconds >= size or not parts else []
-        seconds %= size
-    return " ".join(parts)
-
-
 _HASHES = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
 _SHOWN_KIDS = 10
 
@@ -450,7 +434,7 @@ def signing_key(token: Token, public: Iterable[Key], *, name: IssuerName, ledger
         return found
     record = recorded_signer(token, ledger)
     if record is not None and record.key not in keys and not (named and isinstance(record.key, KeyName)):
-        return _not_public(token, record, name, keys)
+        return _not_public(record, name, keys)
     if not named:
         return _unknown(token, keys, name)
     if all(key.alg != token.alg for key in named):
@@ -473,11 +457,11 @@ def recorded_signer(token: Token, ledger: Ledger | None) -> KeyRecord | None:
     return next(signed, None) or next((r for r in named if isinstance(r.key, KeyName)), None)
 
 
-def _not_public(token: Token, record: KeyRecord, name: IssuerName, keys: tuple[Key, ...]) -> Reason:
+def _not_public(record: KeyRecord, name: IssuerName, keys: tuple[Key, ...]) -> Reason:
     what, remedy = _FATES[record.status]
     words = {"name": name, "key": shell_argument(record.key.thumbprint), "because": record.held_because or "by policy"}
     did = "is named by the token" if isinstance(record.key, KeyName) else "signed it"
-    sentence = f"Key {record.key.thumbprint} (kid {quote(token.kid)}) {did} and is not public: "
+    sentence = f"Key {key_name(record.key)} {did} and is not public: "
     text = f"{sentence}{what.format_map(words)}; {_shown(keys)}."
     return Reason("key_not_public", text, remedy.format_map(words))
 

@@ -44,15 +44,15 @@ FAULTS: dict[str, tuple[Lever, str]] = {
         "too_slow",
     ),
     "answers-late": (with_good(apiserver.slowly(TOTAL_SECONDS + 0.5)), "too_slow"),
-    "closes": (apiserver.close_without_answer, "protocol_error"),
-    "resets": (apiserver.reset_without_answer, "protocol_error"),
+    "closes": (apiserver.close_without_answer, "unreachable"),
+    "resets": (apiserver.reset_without_answer, "unreachable"),
     "closes-in-body": (
         lambda connection, _: apiserver.close_in_body(connection, raw_answer("200 OK", b"x" * 200)),
-        "protocol_error",
+        "unreachable",
     ),
     "resets-in-body": (
         lambda connection, _: apiserver.reset_in_body(connection, raw_answer("200 OK", b"x" * 200)),
-        "protocol_error",
+        "unreachable",
     ),
     "endless-headers": (apiserver.endless_headers, "protocol_error"),
     "endless-body": (apiserver.endless_body, "too_large"),
@@ -130,8 +130,8 @@ def test_host_without_tls_is_a_reason_in_time(
     ("host", "code"),
     [
         pytest.param(lambda: public_host(by="stranger"), "tls_untrusted", id="other-ca"),
-        pytest.param(lambda: public_host("other.example.com"), "tls_name", id="other-name"),
-        pytest.param(lambda: public_host("127.0.0.1"), "tls_name", id="address-of-connect-to"),
+        pytest.param(lambda: public_host("other.example.com"), "tls_wrong_name", id="other-name"),
+        pytest.param(lambda: public_host("127.0.0.1"), "tls_wrong_name", id="address-of-connect-to"),
         pytest.param(
             lambda: Apiserver(server_context(*CERTIFICATE_NAMES, by=CA_NAME, valid_for=timedelta(hours=-1))),
             "tls_expired",

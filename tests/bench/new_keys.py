@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from bench.keys import rsa_keys  # noqa: E402  found by the path above
-from mirror.apiserver.process_pool import available_cpus  # noqa: E402  as above
+from mirror.concurrency import available_cpus  # noqa: E402  as above
 from mirror.model import Answer, IssuerName  # noqa: E402  as above
 from mirror.new_keys import sound_keys  # noqa: E402  as above
 from mirror.trust.parsing import decode_uint  # noqa: E402  as above

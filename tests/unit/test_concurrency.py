@@ -8,15 +8,11 @@ Many things at once, and an early end.
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from threading import Event, current_thread, main_thread
+from threading import Event
 
 import pytest
 
-from mirror.concurrency import DeadlineExecutor, thread_map, thread_map_with_ports
-from mirror.config.settings import PublishSettings
-from mirror.model import IssuerUrl, ObjectKey
-from mirror.ports import Ports
-from support.fakes import FakeWorld
+from mirror.concurrency import DeadlineExecutor, thread_map
 
 LONG_SECONDS = 30.0
 
@@ -86,52 +82,6 @@ def test_cancelled_calls_end_at_once_and_none_begins_after(hang: Event) -> None:
     with pytest.raises(CancelledError):
         bounded.call(lambda: pytest.fail("it was begun"))
     assert time.monotonic() - began < LONG_SECONDS / 2
-
-
-PUBLISH = PublishSettings("bucket", "region", "https://oidc.example.com")
-
-
-def test_work_that_asks_nobody_is_done_in_this_thread() -> None:
-    """No thread is begun for what is only computed, and results keep the order."""
-    ports = FakeWorld().ports()
-
-    def work(number: int, _: Ports) -> tuple[int, bool]:
-        return number, current_thread() is main_thread()
-
-    assert thread_map_with_ports(work, range(5), ports, workers=2) == tuple((number, True) for number in range(5))
-
-
-@pytest.mark.parametrize("port", ["bucket", "history", "view"])
-def test_work_that_asks_is_done_in_a_thread_with_the_real_ports(port: str) -> None:
-    """Whoever asks gets a real answer in its place, even where it takes every exception for its own."""
-    ports = FakeWorld().ports()
-    asks = {
-        "bucket": lambda given: given.bucket(PUBLISH).get(ObjectKey("a")),
-        "history": lambda given: given.history.last_changed_at("public/a"),
-        "view": lambda given: given.view.get_document("https://a.example/", readback=PUBLISH.readback),
-    }
-
-    def work(number: int, given: Ports) -> object:
-        if number != 1:
-            return number
-        try:
-            return (asks[port](given), current_thread() is main_thread(), given is ports)
-        except Exception as error:  # noqa: BLE001  as the steps of a pass do
-            return error
-
-    first, asked, last = thread_map_with_ports(work, range(3), ports, workers=2)
-    assert (first, last) == (0, 2)
-    assert asked == (asks[port](ports), False, True)
-
-
-def test_exception_of_work_is_raised() -> None:
-    """A defect is not taken for a wish to ask."""
-
-    def work(_: IssuerUrl, __: Ports) -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        thread_map_with_ports(work, [IssuerUrl("https://a.example")], FakeWorld().ports(), workers=1)
 
 
 def test_results_keep_the_order() -> None:

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 from mirror.aws.iam_policy import provider_url
 from mirror.federation.provision.bucket import BucketChange, ProvisionPlan
-from mirror.model import IssuerUrl, Note, Reason
+from mirror.model import AWS_AUDIENCE_CHARACTERS, AWS_AUDIENCES, IssuerUrl, Note, Reason
 
-MAX_AUDIENCES = 100
-MAX_AUDIENCE_CHARACTERS = 255
 MAX_PROVIDERS = 100
 """What IAM takes (facts.md, table "Relying parties"; facts.md#29); the last is a quota that AWS raises."""
 
@@ -47,17 +45,17 @@ def _audience_problems(audiences: tuple[str, ...]) -> Iterator[Reason]:
             "The issuer has no `audiences`, so no provider can be made that takes its tokens.",
             "Write those of the pods' projected tokens, such as `audiences: [sts.amazonaws.com]`.",
         )
-    if len(set(audiences)) > MAX_AUDIENCES:
+    if len(set(audiences)) > AWS_AUDIENCES:
         yield Reason(
             "too_many_audiences",
-            f"The issuer has {len(set(audiences))} audiences, and a provider takes {MAX_AUDIENCES}.",
+            f"The issuer has {len(set(audiences))} audiences, and a provider takes {AWS_AUDIENCES}.",
             "Let pods share audiences: the role's trust policy tells them apart by their subject.",
         )
     for each in audiences:
-        if not 1 <= len(each) <= MAX_AUDIENCE_CHARACTERS:
+        if not 1 <= len(each) <= AWS_AUDIENCE_CHARACTERS:
             yield Reason(
                 "bad_audience",
-                f"An audience has {len(each)} characters, and IAM takes 1 to {MAX_AUDIENCE_CHARACTERS}.",
+                f"An audience has {len(each)} characters, and IAM takes 1 to {AWS_AUDIENCE_CHARACTERS}.",
                 "Shorten it in the pods' projected tokens and in `audiences`.",
             )
 
@@ -84,12 +82,12 @@ def _differences(observed: ProviderState, issuer: IssuerUrl, audiences: tuple[st
 
 def _limits(observed: ProviderState, issuer: IssuerUrl, audiences: tuple[str, ...]) -> Iterator[Reason]:
     yield from audience_problems(audiences)
-    if observed.found is not None and len(observed.found.audiences | set(audiences)) > MAX_AUDIENCES >= len(
+    if observed.found is not None and len(observed.found.audiences | set(audiences)) > AWS_AUDIENCES >= len(
         set(audiences)
     ):
         yield Reason(
             "too_many_audiences",
-            f"The provider would have more than {MAX_AUDIENCES} audiences.",
+            f"The provider would have more than {AWS_AUDIENCES} audiences.",
             "Remove those that nobody uses (aws iam remove-client-id-from-open-id-connect-provider).",
         )
     if observed.found is None and provider_url(issuer) in observed.urls:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.apiserver.process_pool import available_cpus
+from mirror.concurrency import available_cpus
 
 
 @pytest.mark.parametrize(

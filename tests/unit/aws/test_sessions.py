@@ -11,10 +11,8 @@ import botocore
 import pytest
 from botocore.exceptions import UnknownServiceError
 from botocore.utils import parse_timestamp
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mirror.aws.sessions import claimed_issuer, issuer_of_file, moment, session, token_file
+from mirror.aws.sessions import issuer_of_file, moment, session, token_file
 from mirror.config.settings import PublishSettings
 from support.captures import FOLDER
 from support.s3 import aws_environment
@@ -145,21 +143,8 @@ def test_missing_file_has_no_issuer(tmp_path: Path) -> None:
     assert issuer_of_file(tmp_path / "none") is None
 
 
-def payload(text: str) -> bytes:
-    return b"e30." + urlsafe_b64encode(text.encode()).rstrip(b"=") + b".sig"
-
-
-@pytest.mark.parametrize(
-    "token",
-    [b"", b"a.b", b"a.b.c", payload("[]"), payload('{"iss":1}'), payload("{}"), payload("[" * 100_000)],
-    ids=["empty", "two-parts", "no-json", "list", "number", "without", "deep"],
-)
-def test_what_is_no_token_claims_no_issuer(token: bytes) -> None:
-    """Nonsense is no issuer, and no exception."""
-    assert claimed_issuer(token) is None
-
-
-@given(st.binary())
-def test_no_bytes_raise(token: bytes) -> None:
-    """Whatever a file holds, reading it ends in a value."""
-    claimed_issuer(b"e30." + token + b".sig")
+@pytest.mark.parametrize("claims", [b"{}", b'{"iss":1}'], ids=["without", "number"])
+def test_what_names_no_issuer_has_none(tmp_path: Path, claims: bytes) -> None:
+    """An issuer is a text."""
+    (tmp_path / "token").write_bytes(b"e30." + urlsafe_b64encode(claims).rstrip(b"=") + b".sig")
+    assert issuer_of_file(tmp_path / "token") is None

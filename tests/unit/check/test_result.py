@@ -1,13 +1,11 @@
 """`check --explain`.
 
 The diagnosis as data.
-
-How spans are told.
 """
 
 import json
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import jsonschema
@@ -23,7 +21,6 @@ from mirror.check.result import (
     components_of,
     named_issuers,
     sort_by_cause,
-    span,
     to_json,
 )
 from mirror.config.settings import FormerIssuerSettings, Settings
@@ -124,19 +121,3 @@ def test_warnings_leave_the_exit_status_0() -> None:
     """Only what failed makes it 1."""
     assert CheckReport(NOW, (PLACE.warning("a", "b", "c"), PLACE.note("a", "b"))).exit_status is ExitStatus.CURRENT
     assert CheckReport(NOW, (FAILED,)).exit_status is ExitStatus.FAILED
-
-
-@pytest.mark.parametrize(
-    ("length", "words"),
-    [
-        (timedelta(days=3, hours=5), "3 days"),
-        (timedelta(days=-1), "1 day"),
-        (timedelta(hours=1, minutes=59), "1 hour"),
-        (timedelta(minutes=2), "2 minutes"),
-        (timedelta(seconds=1), "1 second"),
-        (timedelta(0), "0 seconds"),
-    ],
-)
-def test_span_is_told_in_its_largest_whole_unit(length: timedelta, words: str) -> None:
-    """Rounded down, without a sign."""
-    assert span(length) == words

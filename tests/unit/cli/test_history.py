@@ -2,7 +2,7 @@
 
 from click import unstyle
 
-from mirror.cli.history import lines, moment
+from mirror.cli.history import lines
 from mirror.history.key_history import KeyHistories, LedgerVersion, build_histories
 from mirror.model import CommitId, IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Revocation, Status, Version, key_id
 from support.fakes import MOMENT
@@ -54,8 +54,3 @@ def test_issuer_without_keys_says_so() -> None:
 def test_text_from_outside_is_escaped() -> None:
     """No control or format character of a kid or an author reaches the terminal."""
     assert all(line.isprintable() for line in told((HOSTILE, Status.PUBLISHED)).splitlines())
-
-
-def test_moments_are_utc() -> None:
-    """Whatever the zone of a moment, it is told in UTC."""
-    assert moment(MOMENT.astimezone()) == "2026-11-23 08:00:00Z"

@@ -11,8 +11,9 @@ import click
 import pytest
 
 from mirror.addresses import jwks_uri
+from mirror.cli.commands import adopt
 from mirror.cli.key_commands import _public_state as public_state
-from mirror.cli.key_commands import adopt_command, adopt_documents, decide_approval, decide_revocation
+from mirror.cli.key_commands import adopt_documents, decide_approval, decide_revocation
 from mirror.cli.operator_session import KeyDecision, OperatorSession, commit, describe_keys
 from mirror.cli.options import Common
 from mirror.cli.status import lines as status_lines
@@ -379,7 +380,7 @@ def take_over_all(here: Situation) -> int:
     """The exit status of adopting everything that the desk's issuers publish."""
     desk = desk_of(here)
     with pytest.raises(click.exceptions.Exit) as stop:
-        adopt_documents(click.Context(adopt_command), desk, list(desk.publications()), yes=True, no_pass=True)
+        adopt_documents(click.Context(adopt), desk, list(desk.publications()), yes=True, no_pass=True)
     return int(stop.value.exit_code)
 
 

@@ -5,7 +5,7 @@ import sys
 
 SIGNALLED = """
 import os, signal
-from mirror.cli.serve import end_quietly
+from mirror.cli.startup import end_quietly
 end_quietly()
 os.kill(os.getpid(), signal.SIGHUP)
 os.kill(os.getpid(), signal.SIGUSR1)

@@ -33,7 +33,7 @@ def test_last_error_is_written_and_removed(tmp_path: Path) -> None:
     """Every failure with its remedy, escaped; gone after a pass that did not fail."""
     kept(tmp_path, BROKEN)
     assert (tmp_path / "last_error").read_text() == (
-        "The pass of 2026-11-23T08:00:00+00:00 failed.\nx: Full. Free.\na: put.failed: No\\x1b[31m rights. Ask.\n"
+        "The pass of 2026-11-23 08:00:00Z failed.\nx: Full. Free.\na: put.failed: No\\x1b[31m rights. Ask.\n"
     )
     kept(tmp_path, replace(GOOD, issuers=(issuer("a", held=(Reason("key.held", "Held.", ""),)),)))
     assert not (tmp_path / "last_error").exists()

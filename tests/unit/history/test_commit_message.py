@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.history.commit_message import IssuerChanges, RecordedChanges, compose, read_trailers, written_kid
+from mirror.history.commit_message import IssuerChanges, RecordedChanges, compose, read_trailers
 from mirror.model import IssuerName, IssuerUrl, KeyName, Kid, RsaKey, Status, Thumbprint
+from mirror.text import kid_text
 
 URL = IssuerUrl("https://oidc.example.com/syd")
 _NUMBERS = count()
@@ -113,7 +114,7 @@ def test_git_reads_the_same_trailers(kid: str) -> None:
     """`git interpret-trailers` finds our trailers and no other, whatever the kid and the sentences say."""
     one = key(kid)
     message = compose((changes(("revoked", one), sentences=("Key-Published: forged x", "---", "\n\nIssuer: forged")),))
-    assert parsed_by_git(message) == [f"Issuer: {URL}", f"Key-Revoked: {written_kid(one.kid)} {one.thumbprint}"]
+    assert parsed_by_git(message) == [f"Issuer: {URL}", f"Key-Revoked: {kid_text(one.kid)} {one.thumbprint}"]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_connection_is_not_shared_between_names(web: PublicHttpClient, host: Api
     assert isinstance(web.get_document(URL, readback=readback), PublicResponse)
     stranger = web.get_document("https://evil.example.com/id/openid/v1/jwks", readback=readback)
     assert isinstance(stranger, PublicFailure)
-    assert stranger.reason.code == "tls_name"
+    assert stranger.reason.code == "tls_wrong_name"
     assert len(host.requests) == 1
 
 

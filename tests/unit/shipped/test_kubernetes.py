@@ -13,7 +13,8 @@ import pytest
 import yaml
 from starlette.routing import Route
 
-from mirror.cli.main import DEFAULT_CONFIG, cli
+from mirror.cli.main import cli
+from mirror.cli.options import DEFAULT_CONFIG
 from mirror.config.load import load
 from mirror.config.settings import SERVICE_ACCOUNT
 from mirror.daemon.scheduler import HealthResult

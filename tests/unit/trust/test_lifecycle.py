@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror.model import (
+    AWS_KEYS_OF_A_TYPE,
     EcKey,
     Key,
     KeyPolicy,
@@ -25,7 +26,6 @@ from mirror.model import (
 )
 from mirror.trust.lifecycle import (
     MOST_HELD,
-    MOST_KEYS_OF_A_KIND,
     LedgerUpdate,
     clock_skew,
     missing_answers,
@@ -263,8 +263,8 @@ def test_unheard_names_the_silent_ones() -> None:
     """The apiservers that block a retirement are named once each; no answer at all is not "every apiserver"."""
     assert missing_answers([shows(A), silent("https://x"), silent("https://x")], 2) == ("https://x",)
     assert missing_answers([shows(A)], 1) == ()
-    assert missing_answers([shows(A)], 3) == ("2 replica(s) that were not found",)
-    assert missing_answers([], 0) == ("1 replica(s) that were not found",)
+    assert missing_answers([shows(A)], 3) == ("2 replicas not found",)
+    assert missing_answers([], 0) == ("1 replica not found",)
 
 
 def test_all_keys_replaced_at_once_is_told() -> None:
@@ -332,7 +332,7 @@ def test_suspect_key_is_held_whatever_the_policy() -> None:
 def test_hundred_and_first_key_of_a_kind_is_held(make: object) -> None:
     """AWS takes 100 RSA and 100 EC keys (facts.md#34): what is over waits for an operator."""
     assert callable(make)
-    many = [make(f"k{i:03}") for i in range(MOST_KEYS_OF_A_KIND)]
+    many = [make(f"k{i:03}") for i in range(AWS_KEYS_OF_A_TYPE)]
     before = ledger(*(record(key, P) for key in many))
     outcome = step(before, shows(*many, make("zzz")))
     assert statuses(outcome)["zzz"] is H

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from mirror.model import (
+    AWS_KEYS_OF_A_TYPE,
     KeyPolicy,
     KeyRecord,
     Ledger,
@@ -57,7 +58,7 @@ def told(outcome: LedgerUpdate) -> list[str]:
 
 def test_limits_are_those_of_the_design() -> None:
     """100 keys of a kind is what AWS takes (facts.md#34), and 32 held ones are as many as anybody looks through."""
-    assert (lifecycle.MOST_KEYS_OF_A_KIND, lifecycle.MOST_HELD) == (100, 32)
+    assert (AWS_KEYS_OF_A_TYPE, lifecycle.MOST_HELD) == (100, 32)
 
 
 # -------------------------------------------------------------------------------------------------- revocation

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from mirror.model import (
+    AWS_KEYS_OF_A_TYPE,
     Event,
     IssuerUrl,
     KeyName,
@@ -23,7 +24,7 @@ from mirror.model import (
     Unusable,
     key_id,
 )
-from mirror.trust.lifecycle import MOST_HELD, MOST_KEYS_OF_A_KIND, LedgerUpdate
+from mirror.trust.lifecycle import MOST_HELD, LedgerUpdate
 from support.lifecycles import NOW, rsa, step
 
 P, R, H, D, X = Status.PUBLISHED, Status.RETIRING, Status.HELD, Status.DROPPED, Status.REVOKED
@@ -52,7 +53,7 @@ def silent(number: int) -> Unusable:
 REVOKE_A = KeyPolicy(revoked=frozenset({Thumbprint("t-a")}))
 HOLD = KeyPolicy(new_keys="hold")
 FULL = ledger(**{f"h{number:02}": H for number in range(MOST_HELD)}, b=P)
-CROWD = ledger(**{f"k{number:03}": P for number in range(MOST_KEYS_OF_A_KIND)})
+CROWD = ledger(**{f"k{number:03}": P for number in range(AWS_KEYS_OF_A_TYPE)})
 SHOWN = "is revoked, and an apiserver still shows it"
 
 

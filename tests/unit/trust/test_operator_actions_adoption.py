@@ -195,7 +195,7 @@ def test_too_few_answers_begin_no_retirement() -> None:
     """`expect_replicas` counts here as in a pass."""
     result = adopt(ISSUER, jwks_body(A, C), POLICY, PassContext((shows(A),), 3, NOW))
     assert adopted(result) == {A.thumbprint: P, C.thumbprint: P}
-    assert blocked(result) == ["2 replica(s) that were not found"]
+    assert blocked(result) == ["2 replicas not found"]
 
 
 def test_nothing_is_adopted_when_no_apiserver_answers() -> None:

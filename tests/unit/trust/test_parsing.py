@@ -7,6 +7,8 @@ Text from outside inside of sentences, and the refusal itself.
 
 import json
 import time
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -27,6 +29,7 @@ from mirror.trust.parsing import (
     read_object,
     reject,
     shell_argument,
+    unverified_claims,
 )
 
 
@@ -227,3 +230,38 @@ def test_flood_of_reasons_is_cut() -> None:
 def test_thumbprint_that_begins_with_a_hyphen_is_no_option(thumbprint: str, expected: str) -> None:
     """A command that is printed for copying works for every key."""
     assert shell_argument(thumbprint) == expected
+
+
+def jwt(claims: str, *, padding: bytes = b"") -> bytes:
+    return b"e30." + urlsafe_b64encode(claims.encode()).rstrip(b"=") + padding + b".c2ln"
+
+
+@pytest.mark.parametrize(
+    ("token", "claims"),
+    [
+        pytest.param(jwt('{"aud":"x"}'), {"aud": "x"}, id="plain"),
+        pytest.param(jwt('{"aud":"x"}') + b"\r\n", {"aud": "x"}, id="line-break-behind"),
+        pytest.param(jwt('{"aud":"xy"}', padding=b"="), {"aud": "xy"}, id="padding-that-Go-takes"),
+        pytest.param(jwt('{"aud":"x"}', padding=b"===="), {"aud": "x"}, id="too-much-padding"),
+        pytest.param(jwt('{"aud":"a","aud":"b"}'), {"aud": "b"}, id="name-twice"),
+        pytest.param(b"", {}, id="empty"),
+        pytest.param(b"opaque", {}, id="opaque"),
+        pytest.param(b"a.b", {}, id="two-parts"),
+        pytest.param(b"a.b.c.d.e", {}, id="encrypted"),
+        pytest.param(b"a.b.c", {}, id="no-JSON"),
+        pytest.param(jwt("[]"), {}, id="list"),
+        pytest.param(jwt("[" * 100_000), {}, id="deep"),
+    ],
+)
+def test_claims_of_any_token_are_read_as_a_lenient_receiver_reads_them(
+    token: bytes, claims: Mapping[str, object]
+) -> None:
+    """What some receiver takes for a JWT is one here too; everything else claims nothing."""
+    assert unverified_claims(token) == claims
+
+
+@given(st.binary())
+def test_no_payload_raises(payload: bytes) -> None:
+    """Whatever a token holds, reading its claims ends in a value."""
+    unverified_claims(b"e30." + payload + b".sig")
+    unverified_claims(b"e30." + urlsafe_b64encode(payload) + b".sig")

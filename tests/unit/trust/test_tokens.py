@@ -22,7 +22,6 @@ from mirror.trust.tokens import (
     TokenCheckStatus,
     check_claims,
     expired_since,
-    in_words,
     is_signed_by,
     leading_token,
     read_token,
@@ -237,25 +236,6 @@ def test_subject_that_is_no_service_account_is_a_note(subject: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("span", "words"),
-    [
-        (timedelta(0), "0 s"),
-        (timedelta(microseconds=900_000), "0 s"),
-        (timedelta(seconds=59), "59 s"),
-        (timedelta(seconds=60), "1 min"),
-        (timedelta(seconds=61), "1 min 1 s"),
-        (timedelta(hours=3, minutes=12, seconds=5), "3 h 12 min"),
-        (timedelta(hours=3, seconds=5), "3 h"),
-        (timedelta(days=2, hours=5, minutes=59), "2 d 5 h"),
-        (timedelta(days=400), "400 d"),
-    ],
-)
-def test_span_is_told_in_its_two_largest_units(span: timedelta, words: str) -> None:
-    """Nobody counts seconds of a day."""
-    assert in_words(span) == words
-
-
 NAME = IssuerName("syd-prod")
 AT = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -385,7 +365,7 @@ def test_odd_names_are_told_as_they_are() -> None:
     record = KeyRecord(replace(by.key, thumbprint=Thumbprint("-x")), Status.HELD, 1, AT, held_because="policy")
     found = signing_key(token_of(mint(by, claims(0))), (), name=NAME, ledger=Ledger(ISSUER, (record,)))
     assert isinstance(found, Reason)
-    assert '(kid "{name} {nobody}")' in found.sentence
+    assert '"{name} {nobody}" (' in found.sentence
     assert found.remedy.endswith("oidc-mirror approve syd-prod -- -x")
 
 

@@ -1,0 +1,299 @@
+"""The commands: their arguments, options and help, and nothing that takes long to import.
+
+`oidc-mirror COMMAND --help` and the mistakes of a configuration answer before what a command needs is imported.
+"""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mirror.cli.options import (
+    KeyCommand,
+    all_of,
+    common,
+    common_options,
+    decision_options,
+    output_option,
+    read_by,
+    yes_option,
+)
+from mirror.cli.startup import end_quietly
+from mirror.config.fields import duration
+from mirror.config.fields import role_arn as checked_arn
+
+
+def carry_out(ctx: click.Context, where: str, given: dict[str, Any]) -> None:
+    """Read the configuration, then `call`."""
+    common(ctx).load_early()
+    call(ctx, where, given)
+
+
+def call(ctx: click.Context, where: str, given: dict[str, Any]) -> None:
+    """Import the function that `where` (`module:name`) names, and call it."""
+    module, _, name = where.partition(":")
+    getattr(importlib.import_module(module), name)(ctx, **given)
+
+
+@click.command("run")
+@click.option("--once", is_flag=True, help="One pass, then exit.")
+@click.option("--dry-run", is_flag=True, help="Tell what a pass would do and change nothing (implies --once).")
+@click.option("--only", metavar="NAME", multiple=True, help="Only this issuer; may be given several times.")
+@click.option("--shard", metavar="I/N", help="Only the issuers of part I (from 0) of N: for an Indexed Job.")
+@output_option("How the report is written; the daemon writes JSON alone, one line a pass.")
+@common_options
+@click.pass_context
+def run(ctx: click.Context, /, **given: Any) -> None:
+    """Ask every apiserver, believe what is valid, commit it, publish it, and look at it as the world does.
+
+    Without --once or --dry-run this is the daemon: a pass every `interval`, a status page and metrics on `http.listen`.
+    SIGHUP reads the configuration again, SIGUSR1 makes a pass now, SIGTERM ends it within 10 seconds.
+
+    Exit status of a pass: 0 everything is current; 1 something failed; 2 usage or configuration error; 3 a change waits
+    for an operator, and nothing failed. The daemon's: 0 after a stop; 1 after `max_failures` failed passes; 2.
+    """
+    if not (given["once"] or given["dry_run"]):
+        end_quietly()
+    carry_out(ctx, "mirror.cli.run:main", given)
+
+
+@click.command("status")
+@click.argument("name", required=False)
+@output_option("How the standing is written.")
+@common_options
+@click.pass_context
+def status(ctx: click.Context, /, **given: Any) -> None:
+    """Tell how the issuer NAME stands, or all: keys and dates, held changes, drift, what is abandoned.
+
+    Reads git, the buckets and the public URLs; asks no apiserver and changes nothing.
+
+    \b
+    Exit status: as that of a pass. 1 when the last pass failed, nothing was ever public, or something could not be
+    read; 3 when a change waits for an operator; else 0.
+    """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
+    carry_out(ctx, "mirror.cli.status:main", given)
+
+
+@click.command("history")
+@click.argument("name", required=False)
+@output_option("How the lives are written.", "html")
+@common_options
+@click.pass_context
+def history(ctx: click.Context, /, **given: Any) -> None:
+    """Tell the life of every key of the issuer NAME, or of all: first seen, published, retiring, gone.
+
+    Reads the repository on this machine, or else a temporary copy of the git remote. Changes nothing and takes no
+    lock.
+
+    Exit status: 0; 1 the repository could not be read; 2 usage or configuration error.
+    """
+    carry_out(ctx, "mirror.cli.history:main", given)
+
+
+@click.command("wait", cls=KeyCommand)
+@click.argument("name")
+@click.argument("key")
+@click.option(
+    "--timeout",
+    metavar="DURATION",
+    default="30m",
+    callback=read_by(duration),
+    show_default=True,
+    help="When to give up (exit status 1).",
+)
+@common_options
+@click.pass_context
+def wait(ctx: click.Context, /, **given: Any) -> None:
+    """Return when KEY of the issuer NAME is safe to sign with: public, and no cache without it any more.
+
+    KEY is a kid or a thumbprint, or a beginning of one, unique and of 8 characters or more; a kid that begins with
+    `-` follows `--`. Looks at the public JWKS as the world does; needs no credentials.
+
+    Exit status: 0 it is safe; 1 not within --timeout, or something could not be read; 2 usage or configuration error.
+    """
+    carry_out(ctx, "mirror.cli.wait:main", given)
+
+
+@click.command("verify")
+@click.argument("name", required=False)
+@click.option("--token-file", metavar="FILE", help="A token that is held against the public documents; - is stdin.")
+@click.option(
+    "--role-arn",
+    metavar="ARN",
+    callback=read_by(checked_arn),
+    help="Log in to this role at AWS STS with the token, really.",
+)
+@output_option("How the answer is written.")
+@common_options
+@click.pass_context
+def verify(ctx: click.Context, /, **given: Any) -> None:
+    """Read the public documents of issuer NAME, or of all, as AWS, GCP and Entra do, and tell what each would answer.
+
+    Begins at the issuer and follows its jwks_uri; needs no credentials and changes nothing. A token chooses its issuer
+    by its iss; it is not printed, and sent nowhere but to STS with --role-arn.
+
+    \b
+    Exit status: 0 when AWS would accept the documents, the token if there is one, and STS if it was asked; 1 otherwise.
+    """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
+    carry_out(ctx, "mirror.cli.verify:main", given)
+
+
+@click.command("approve", cls=KeyCommand)
+@click.argument("name")
+@click.argument("key")
+@decision_options
+@click.pass_context
+def approve(ctx: click.Context, /, **given: Any) -> None:
+    """Publish the held KEY of the issuer NAME; another public key of the same kid begins to retire.
+
+    KEY is a kid or a thumbprint, or the first 8 or more characters of one. A kid that begins with - follows --.
+
+    Exit status: 0 the key is public by the ledger, and the pass found everything current; 1 the decision was not
+    committed or not pushed, or the pass failed; 2 usage; 3 a change waits for an operator; 130 the question was
+    answered with no.
+    """
+    carry_out(ctx, "mirror.cli.key_commands:approve_key", given)
+
+
+@click.command("revoke", cls=KeyCommand)
+@click.argument("name")
+@click.argument("key", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every key that is known, public or not.")
+@click.option("--reason", metavar="TEXT", required=True, help="Why; it stands in the history for ever.")
+@click.option("--last", is_flag=True, help="Even if no public key is left: then the public set is empty.")
+@decision_options
+@click.pass_context
+def revoke(ctx: click.Context, /, **given: Any) -> None:
+    """Take KEY of the issuer NAME from the public set, for ever and under whatever kid.
+
+    KEY is a kid or a thumbprint, or the first 8 or more characters of one. A kid that begins with - follows --.
+
+    Exit status: 0 the key is not public any more (with --no-pass: the revocation is committed and pushed); 1 it was not
+    committed or not pushed, or the key is still public; 2 usage; 3 it is held because nothing else is public, or a
+    cache still shows the key; 130 the question was answered with no.
+    """
+    carry_out(ctx, "mirror.cli.key_commands:revoke_key", given)
+
+
+@click.command("adopt")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every issuer that the history does not know yet.")
+@click.option("--branch", is_flag=True, help="Sign the ledgers on the branch as they are, after reading the history.")
+@decision_options
+@click.pass_context
+def adopt(ctx: click.Context, /, **given: Any) -> None:
+    """Take over the public documents of issuers that the history does not know yet.
+
+    Keys that an apiserver shows become published, the others of the public document begin to retire; what cannot be
+    believed is listed and left out.
+
+    With --branch every ledger of the configuration is signed as it stands on the branch, whoever wrote it: after the
+    signing key was changed or stolen, or the branch was restored. Read the history first.
+
+    Exit status: 0 adopted, and its pass found everything current; 1 something was not adopted, committed or pushed, or
+    the pass failed; 2 usage; 3 a change waits for an operator; 130 the question was answered with no.
+    """
+    carry_out(ctx, "mirror.cli.key_commands:adopt_issuers", given)
+
+
+@click.command("check")
+@click.argument("name", required=False)
+@click.option("--fleet", is_flag=True, help="Compare every key of every issuer with every other one, and nothing else.")
+@click.option(
+    "--configuration", is_flag=True, help="Judge the configuration alone: no network, no secret, no other file."
+)
+@click.option("--explain", metavar="TEXT", help="The error that STS gave: tell its causes, and look at them first.")
+@output_option("How the findings are written.")
+@common_options
+@click.pass_context
+def check(ctx: click.Context, /, **given: Any) -> None:
+    """Find out what is wrong with the issuer NAME, or with all: each finding with its remedy.
+
+    Looks at the configuration and its files, the apiservers and their keys, the git remote, the AWS credentials,
+    the bucket, its policy and the writer's rights, and at the public URLs as AWS does. Changes nothing, and runs
+    beside a daemon. Whether a change waits for an operator is told by `status`.
+
+    \b
+    Exit status:
+      0  nothing failed (there may be warnings)
+      1  a finding failed; with --fleet: two keys share a prime, whoever knows one can compute the other
+      2  usage or configuration error
+    """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
+    carry_out(ctx, "mirror.cli.check:main", given)
+
+
+@click.command("init")
+@click.option("--kubeconfig", metavar="FILE", required=True, type=click.Path(path_type=Path), help="The kubeconfig.")
+@click.option("--context", metavar="NAME", default=None, help="Its context; without it the current one.")
+@common_options
+@click.pass_context
+def init(ctx: click.Context, /, **given: Any) -> None:
+    """Ask a cluster, and print an issuer entry for it on stdout: YAML, a list of one, with what to check in comments.
+
+    It needs no configuration, and changes nothing.
+
+    \b
+    Exit status: 0 the entry was printed; 1 the cluster could not be asked, or its answer is not believed; 2 usage.
+    """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
+    call(ctx, "mirror.cli.init:main", given)
+
+
+provision_options = all_of(
+    (
+        click.option("--dry-run", is_flag=True, help="Only tell the differences."),
+        yes_option,
+        click.option(
+            "--profile", metavar="PROFILE", help="The profile of the AWS configuration files to administer with."
+        ),
+        click.option(
+            "--role-arn", metavar="ARN", callback=read_by(checked_arn), help="Assume this role first, to administer."
+        ),
+        common_options,
+    )
+)
+"""The options of everything that is provisioned, and the global ones."""
+
+
+@click.group("provision")
+def provision() -> None:
+    """Make or correct what the mirror needs in AWS. Each command looks first, tells the differences, and asks.
+
+    The credentials are those of whoever runs it (environment, --profile, --role-arn), never the mirror's own of
+    `publish.profile` and `publish.role_arn`: these need, and should have, no such rights.
+
+    \b
+    Exit status: 0 when all is as it should be; 1 when something could not be done; 2 usage or configuration error.
+    """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
+
+
+@provision.command("bucket")
+@click.argument("name")
+@click.option(
+    "--remove-unlisted",
+    is_flag=True,
+    help="Close objects that exist and that this configuration does not publish.",
+)
+@provision_options
+@click.pass_context
+def bucket(ctx: click.Context, /, **given: Any) -> None:
+    """Make or correct the bucket of the issuer NAME, for all issuers of the configuration that stand in it.
+
+    Versioning on; a policy may open objects, ACLs may not; and the policy lets the world read exactly the published
+    documents. Statements of others are kept; so is every object that our statement opened before, for another
+    configuration, as long as it exists: they are listed, and --remove-unlisted closes them.
+    """
+    carry_out(ctx, "mirror.cli.provision:provision_bucket", given)
+
+
+@provision.command("provider")
+@click.argument("name")
+@provision_options
+@click.pass_context
+def provider(ctx: click.Context, /, **given: Any) -> None:
+    """Make or correct the IAM OIDC provider of the issuer NAME in the account of the credentials.
+
+    Its URL is exactly the issuer. Its audiences are those that the configuration has for AWS, else sts.amazonaws.com;
+    more audiences are reported and left. No thumbprint is set: IAM fills one in, which is reported.
+    """
+    carry_out(ctx, "mirror.cli.provision:provision_provider", given)

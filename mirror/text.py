@@ -1,0 +1,51 @@
+"""The one text form of moments, lengths of time, numbers of things and names of keys. Pure."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+
+from mirror.model import AnyKey, Kid
+
+PLAIN_KID = re.compile(r"[A-Za-z0-9._~+/=-]+")
+
+
+def moment(when: datetime) -> str:
+    """An aware moment for people, in UTC: `2026-11-23 08:00:00Z`."""
+    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def iso_time(when: datetime) -> str:
+    """An aware moment in JSON: ISO 8601 in UTC, whole seconds (`2026-11-23T08:00:00+00:00`)."""
+    return when.astimezone(UTC).replace(microsecond=0).isoformat()
+
+
+def iso_time_or_none(when: datetime | None) -> str | None:
+    """`iso_time`, or None where there is no moment."""
+    return None if when is None else iso_time(when)
+
+
+def in_words(span: timedelta) -> str:
+    """A length of time without its sign, in its two largest units: `3 h 12 min`, `2 d 5 h`, `40 s`."""
+    seconds = int(abs(span).total_seconds())
+    units = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+    first = next((at for at, (_, size) in enumerate(units) if seconds >= size), len(units) - 1)
+    parts: list[str] = []
+    for unit, size in units[first : first + 2]:
+        parts += [f"{seconds // size} {unit}"] if seconds >= size or not parts else []
+        seconds %= size
+    return " ".join(parts)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun in the right form: `1 key`, `2 keys`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def kid_text(kid: Kid) -> str:
+    """A whole kid as one unmistakable word: itself, or a JSON string in ASCII where it has other characters."""
+    return kid if PLAIN_KID.fullmatch(kid) else json.dumps(kid)
+
+
+def key_name(key: AnyKey) -> str:
+    """How a sentence names a key: `KID (ALG, thumbprint THUMBPRINT)`; it is safe to print."""
+    return f"{kid_text(key.kid)} ({key.alg or '-'}, thumbprint {key.thumbprint})"

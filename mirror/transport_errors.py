@@ -1,0 +1,96 @@
+"""Why a connection or an answer failed, from the exceptions of httpx, ssl and the system: one table for every server.
+
+What that means for an apiserver or for the public URL, and what to do about it, stands with who asks.
+"""
+
+import os
+import socket
+import ssl
+from enum import Enum, auto
+
+import httpx
+
+
+class Cause(Enum):
+    """What went wrong, as far as anybody must act on it differently."""
+
+    TLS_UNTRUSTED = auto()
+    TLS_EXPIRED = auto()
+    """Outside its validity: not valid any more, or not yet."""
+    TLS_WRONG_NAME = auto()
+    TLS_FAILED = auto()
+    DNS = auto()
+    CONNECT_TIMEOUT = auto()
+    PROXY_REFUSED = auto()
+    NOT_HTTP = auto()
+    UNREACHABLE = auto()
+    """No connection, or one that ended before the answer was complete."""
+    BAD_ADDRESS = auto()
+    UNEXPECTED = auto()
+
+
+# X509_V_ERR_* of OpenSSL's x509_vfy.h: the certificate itself, not who signed it, is at fault.
+_OF_CERTIFICATE = {
+    9: Cause.TLS_EXPIRED,
+    10: Cause.TLS_EXPIRED,
+    62: Cause.TLS_WRONG_NAME,
+    64: Cause.TLS_WRONG_NAME,
+}
+# These only say that bytes are still awaited, or that the connection ended while they were.
+_NO_TLS_FAULT = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, ssl.SSLSyscallError)
+# httpx tells a broken connection from bad HTTP only by these words of h11 and httpcore.
+_CONNECTION_ENDED = ("Server disconnected", "peer closed connection", "peer unexpectedly closed connection")
+
+
+def cause_of(error: Exception) -> tuple[Cause, str]:
+    """What is behind `error`, and what the library or the system says of it, without a full stop.
+
+    The words are from outside: escape them, and take secrets out, because errors of HTTP quote the line that they did
+    not understand. Any exception has a cause: one that nobody foresaw must not take the other answers along.
+    """
+    chain = _chain(error)
+    tls = next((each for each in chain if isinstance(each, ssl.SSLError) and not isinstance(each, _NO_TLS_FAULT)), None)
+    if isinstance(tls, ssl.SSLCertVerificationError):
+        return _OF_CERTIFICATE.get(tls.verify_code, Cause.TLS_UNTRUSTED), tls.verify_message.rstrip(".")
+    if tls is not None:
+        return Cause.TLS_FAILED, (tls.reason or tls.strerror or str(tls)).replace("_", " ").lower()
+    if isinstance(error, httpx.ConnectTimeout):
+        return Cause.CONNECT_TIMEOUT, "the connection was not established in time"
+    if isinstance(error, httpx.ProxyError):
+        return Cause.PROXY_REFUSED, str(error)
+    if isinstance(error, httpx.UnsupportedProtocol):
+        return Cause.BAD_ADDRESS, str(error)
+    if isinstance(error, (httpx.ProtocolError, httpx.DecodingError)):
+        if str(error).startswith(_CONNECTION_ENDED):
+            return Cause.UNREACHABLE, "it closed the connection before the answer was complete"
+        return Cause.NOT_HTTP, str(error)
+    if isinstance(error, (httpx.TransportError, OSError)):
+        return _of_system(chain)
+    if isinstance(error, (httpx.InvalidURL, ValueError, ImportError)):
+        return Cause.BAD_ADDRESS, type(error).__name__
+    return Cause.UNEXPECTED, type(chain[-1]).__name__
+
+
+def _of_system(chain: tuple[BaseException, ...]) -> tuple[Cause, str]:
+    """What the system says: the innermost error that has a number, such as "Connection refused"."""
+    for error in reversed(chain):
+        if isinstance(error, socket.gaierror):  # a negative number, and words of its own
+            return Cause.DNS, str(error.strerror)
+        if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno is not None:
+            return Cause.UNREACHABLE, os.strerror(error.errno)
+    return Cause.UNREACHABLE, "the connection broke"
+
+
+def _chain(error: BaseException) -> tuple[BaseException, ...]:
+    """`error` and all that it came from, outermost first; of a group every member."""
+    found: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is None or each in found:
+            continue
+        found.append(each)
+        # httpcore's pool raises "from None": the TLS error is then the context only.
+        waiting.append(each.__cause__ or each.__context__)
+        waiting.extend(each.exceptions if isinstance(each, BaseExceptionGroup) else ())
+    return tuple(found)

@@ -1,0 +1,68 @@
+"""The one text form of moments, lengths of time, numbers of things and names of keys."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.model import AnyKey, KeyName, Kid, Thumbprint
+from mirror.text import counted, in_words, iso_time, iso_time_or_none, key_name, kid_text, moment
+from support.keys import RSA_KEYS, with_kid
+
+AT = datetime(2026, 11, 23, 8, 0, 0, 900_000, UTC)
+
+
+def test_moments_are_utc() -> None:
+    """Whatever the zone of a moment, people and programs read it in UTC, in whole seconds."""
+    elsewhere = AT.astimezone(timezone(timedelta(hours=11)))
+    assert moment(elsewhere) == "2026-11-23 08:00:00Z"
+    assert iso_time(elsewhere) == iso_time_or_none(elsewhere) == "2026-11-23T08:00:00+00:00"
+    assert iso_time_or_none(None) is None
+
+
+@pytest.mark.parametrize(
+    ("span", "words"),
+    [
+        (timedelta(0), "0 s"),
+        (timedelta(microseconds=900_000), "0 s"),
+        (timedelta(seconds=59), "59 s"),
+        (timedelta(seconds=60), "1 min"),
+        (timedelta(seconds=61), "1 min 1 s"),
+        (timedelta(hours=3, minutes=12, seconds=5), "3 h 12 min"),
+        (-timedelta(hours=3, minutes=12, seconds=5), "3 h 12 min"),
+        (timedelta(hours=3, seconds=5), "3 h"),
+        (timedelta(days=2, hours=5, minutes=59), "2 d 5 h"),
+        (timedelta(days=400), "400 d"),
+    ],
+)
+def test_span_is_told_in_its_two_largest_units(span: timedelta, words: str) -> None:
+    """Nobody counts seconds of a day."""
+    assert in_words(span) == words
+
+
+def test_noun_follows_its_number() -> None:
+    """One thing is no plural; none and several are."""
+    assert [counted(number, "key") for number in (0, 1, 2)] == ["0 keys", "1 key", "2 keys"]
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        (with_kid(RSA_KEYS[0], "8Hq_-~."), f"8Hq_-~. (RS256, thumbprint {RSA_KEYS[0].thumbprint})"),
+        (KeyName(Kid("two words"), "", Thumbprint("t")), '"two words" (-, thumbprint t)'),
+    ],
+    ids=["plain", "without-material"],
+)
+def test_key_is_named_by_its_kid_first(key: AnyKey, name: str) -> None:
+    """The kid stands first, the thumbprint follows, because a command takes it."""
+    assert key_name(key) == name
+
+
+@given(st.text(min_size=1))
+def test_kid_is_one_printable_word_or_quoted(text: str) -> None:
+    """No kid steers a terminal or passes for words of the sentence around it."""
+    shown = kid_text(Kid(text))
+    assert shown.isprintable()
+    assert shown.isascii()
+    assert shown == text or shown.startswith('"')
