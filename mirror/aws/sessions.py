@@ -26,6 +26,7 @@ from botocore.session import Session as BotocoreSession
 from botocore.utils import parse_timestamp
 
 from mirror.config.settings import PublishSettings
+from mirror.log import log_call, logs_calls
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 5.0
@@ -42,6 +43,9 @@ def session(publish: PublishSettings) -> boto3.session.Session:
     paths = made.get_component("data_loader").search_paths
     made.register_component("data_loader", _Loader(extra_search_paths=paths, include_default_search_paths=False))
     made.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
+    if logs_calls():
+        made.register("before-send", _log_request)
+        made.register("response-received", _log_response)
     if publish.role_arn is not None:
         made.register_component("credential_provider", _Role(made, publish.region, publish.role_arn))
     return boto3.session.Session(botocore_session=made)
@@ -60,6 +64,21 @@ def moment(value: str) -> datetime:
         return datetime.fromisoformat(value)
     except (TypeError, ValueError):  # TypeError: JSON answers count seconds instead
         return parse_timestamp(value)
+
+
+def _log_request(event_name: str, request: Any, **_: object) -> None:
+    # The URL alone: headers hold the signature, bodies of STS hold tokens, a query may hold either.
+    log_call("aws.request", operation=_operation(event_name), method=request.method, url=request.url.partition("?")[0])
+
+
+def _log_response(event_name: str, response_dict: Any, exception: BaseException | None, **_: object) -> None:
+    outcome = type(exception).__name__ if response_dict is None else response_dict["status_code"]
+    log_call("aws.response", operation=_operation(event_name), outcome=outcome)
+
+
+def _operation(event_name: str) -> str:
+    """`s3.PutObject` of `before-send.s3.PutObject`."""
+    return event_name.partition(".")[2]
 
 
 def short_timeouts() -> Config:

@@ -95,9 +95,8 @@ def _first_word(args: Sequence[str]) -> int:
 @click.option(
     "--log-level",
     type=click.Choice(LEVELS),
-    default="info",
-    show_default=True,
-    help="What is less important is not logged.",
+    help="Lowest level that is logged. [default: info; a pass whose report and log share a terminal logs only what the "
+    "report does not say]",
 )
 @click.option(
     "--log-format",
@@ -107,7 +106,7 @@ def _first_word(args: Sequence[str]) -> int:
     help="Readable or JSON logs on stderr.",
 )
 @click.pass_context
-def cli(ctx: click.Context, config: str, log_level: str, log_format: str) -> None:
+def cli(ctx: click.Context, config: str, log_level: str | None, log_format: str) -> None:
     """Mirror the OIDC discovery documents of private Kubernetes clusters to git and a public S3 bucket.
 
     Without a command, `run` is meant. The options below are accepted before and after the command.

@@ -384,7 +384,8 @@ def one_pass(session: OperatorSession) -> Report:
     settings = session.settings.narrowed(lambda issuer: issuer.name in chosen)
     with open_ports(settings, dry_run=False, ledger_trust=session.ports.ledger_trust) as ports:  # type: ignore[arg-type]  # an operator's keys can sign
         report = reconcile(settings, ports, datetime.now(UTC))
-    log_report(configure(session.options.log_level, session.options.log_format), report)
+    if session.options.logs_what_is_reported("text"):
+        log_report(configure(session.options.log_level, session.options.log_format), report)
     show(report, "text")
     return report
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from mirror.config.settings import Settings
 from mirror.log import LEVELS, LogFormat
 
 F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_LEVEL = "info"
 _WHOLE_ID = re.compile(r"-[A-Za-z0-9_-]{42}")
 """A thumbprint (RFC 7638), or a kid of Kubernetes (fact 7), that begins with `-`, as one of 64 does."""
 
@@ -34,11 +36,16 @@ class KeyCommand(click.Command):
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """The global options, wherever they stood."""
+    """The global options, wherever they stood. Without `log_level_given` the level is the default, `info`."""
 
     config: Path
     log_level: str
     log_format: LogFormat
+    log_level_given: bool = True
+
+    def logs_what_is_reported(self, output: str) -> bool:
+        """Whether what the report says is logged too: not where both would stand on one terminal."""
+        return self.log_level_given or output != "text" or not (sys.stdout.isatty() and sys.stderr.isatty())
 
     def load(self) -> Settings:
         """Read the configuration.
@@ -68,7 +75,7 @@ def common_options(function: F) -> F:
             default=None,
             expose_value=False,
             callback=_override,
-            help="What is less important is not logged.",
+            help="Lowest level that is logged.",
         ),
         click.option(
             "--config",
@@ -91,4 +98,5 @@ def _override(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 def common(ctx: click.Context) -> Common:
     """The global options of the running command."""
     options = ctx.obj
-    return Common(Path(options["config"]), options["log_level"], options["log_format"])
+    level = options["log_level"]
+    return Common(Path(options["config"]), level or DEFAULT_LEVEL, options["log_format"], log_level_given=bool(level))

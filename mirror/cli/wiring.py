@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mirror.check.ports import CheckClients
 from mirror.config.settings import Issuer, LimitSettings, PublishSettings, ReadbackSettings, Settings
 from mirror.errors import UsageError
+from mirror.log import logs_calls
 from mirror.model import IssuerUrl, Ledger, Reason
 from mirror.ports import Bucket, Ports, PublicFailure, PublicResponse, WebIdentityToken
 from mirror.publish.listing import Target, bucket_identity
@@ -167,7 +168,7 @@ def open_ports(
                 settings.limits,
                 single_process=_LazyApiservers(settings.limits),
                 command=command(),
-                cores=available_cpus(),
+                cores=1 if logs_calls() else available_cpus(),
             ),
             history=history,
             bucket=buckets,
