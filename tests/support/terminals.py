@@ -20,7 +20,7 @@ class Shown:
 def at_terminal(
     command: Sequence[str], environ: Mapping[str, str], folder: Path, *, typed: str = "", columns: int = 80
 ) -> Shown:
-    """Run `command` to its end with stdin, stdout and stderr on one terminal; `typed` waits in it from the beginning."""
+    """Run `command` to its end with stdin, stdout and stderr on one terminal; `typed` is typed ahead."""
     controller, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (40, columns))
     os.write(controller, typed.encode())
