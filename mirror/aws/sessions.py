@@ -66,14 +66,21 @@ def moment(value: str) -> datetime:
         return parse_timestamp(value)
 
 
-def _log_request(event_name: str, request: Any, **_: object) -> None:
+def _log_request(**sent: Any) -> None:
+    request = sent["request"]
     # The URL alone: headers hold the signature, bodies of STS hold tokens, a query may hold either.
-    log_call("aws.request", operation=_operation(event_name), method=request.method, url=request.url.partition("?")[0])
+    log_call(
+        "aws.request",
+        operation=_operation(sent["event_name"]),
+        method=request.method,
+        url=request.url.partition("?")[0],
+    )
 
 
-def _log_response(event_name: str, response_dict: Any, exception: BaseException | None, **_: object) -> None:
-    outcome = type(exception).__name__ if response_dict is None else response_dict["status_code"]
-    log_call("aws.response", operation=_operation(event_name), outcome=outcome)
+def _log_response(**received: Any) -> None:
+    answer = received["response_dict"]
+    outcome = type(received["exception"]).__name__ if answer is None else answer["status_code"]
+    log_call("aws.response", operation=_operation(received["event_name"]), outcome=outcome)
 
 
 def _operation(event_name: str) -> str:

@@ -1,5 +1,6 @@
 """`oidc-mirror approve`, `revoke` and `adopt`: what an operator decides about keys."""
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -11,6 +12,7 @@ from mirror.cli.operator_session import (
     KeyDecision,
     OperatorSession,
     ask,
+    ask_for_name,
     commit,
     decision_options,
     describe_keys,
@@ -87,7 +89,7 @@ def adopt_command(
     signing key was changed or stolen, or the branch was restored. Read the history first.
 
     Exit status: 0 adopted, and its pass found everything current; 1 something was not adopted, committed or pushed, or
-    the pass failed; 2 usage; 3 a change waits for an operator; 130 the question was answered with no.
+    the pass failed; 2 usage; 3 a change waits for an operator. The answer no changes nothing, and is 0.
     """
     if [bool(names), everything, branch].count(True) != 1:
         remedy = "Give one NAME or more, or `--all`, or `--branch`."
@@ -277,8 +279,8 @@ def approve_command(
     KEY is a kid or a thumbprint, or the first 8 or more characters of one. A kid that begins with - follows --.
 
     Exit status: 0 the key is public by the ledger, and the pass found everything current; 1 the decision was not
-    committed or not pushed, or the pass failed; 2 usage; 3 a change waits for an operator; 130 the question was
-    answered with no.
+    committed or not pushed, or the pass failed; 2 usage; 3 a change waits for an operator. The answer no changes
+    nothing, and is 0.
     """
     with open_session(common(ctx), (name,), signing_key=signing_key) as session:
         named = find_key(session.every_key(), key)
@@ -321,7 +323,11 @@ def _has_public_key(ledger: Ledger, identity: KeyId) -> bool:
 @click.argument("key", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every key that is known, public or not.")
 @click.option("--reason", metavar="TEXT", required=True, help="Why; it stands in the history for ever.")
-@click.option("--last", is_flag=True, help="Even if no public key is left: then the public set is empty.")
+@click.option(
+    "--last",
+    is_flag=True,
+    help="Even if no public key is left. Asks for the issuer's name; without a terminal it needs --yes.",
+)
 @decision_options
 @click.pass_context
 def revoke_command(
@@ -341,11 +347,17 @@ def revoke_command(
     KEY is a kid or a thumbprint, or the first 8 or more characters of one. A kid that begins with - follows --.
 
     Exit status: 0 the key is not public any more (with --no-pass: the revocation is committed and pushed); 1 it was not
-    committed or not pushed, or the key is still public; 2 usage; 3 it is held because nothing else is public, or a
-    cache still shows the key; 130 the question was answered with no.
+    committed or not pushed, or the key is still public; 2 usage, also `--last` without `--yes` where nobody can be
+    asked; 3 it is held because nothing else is public, or a cache still shows the key. The answer no changes nothing,
+    and is 0.
     """
     if (key is None) is not everything:
         raise UsageError("It must be clear what is revoked.", remedy="Give one KEY, or `--all`.")
+    if last and not yes and not sys.stdin.isatty():
+        raise UsageError(
+            f"`--last` may remove the last public key of {name}, and nobody can be asked here; nothing was changed.",
+            remedy="If that is meant, repeat the command with `--yes`.",
+        )
     with open_session(common(ctx), (name,), signing_key=signing_key) as session:
         material = _material(session, name, key)
         decisions, held = decide_revocation(session, material, reason=reason, last=last)
@@ -353,7 +365,7 @@ def revoke_command(
             click.echo(f"held: {escaped(each.sentence)}\n  remedy: {escaped(each.remedy)}", err=True)
         if held and not any(each.outcome.transitions for each in decisions):
             ctx.exit(ExitStatus.HELD)
-        ask(ctx, describe_keys(session, lambda record: record.key.thumbprint in material), "Revoke for ever?", yes=yes)
+        _ask_to_revoke(ctx, session, material, decisions, yes=yes)
         decisions = list(
             commit(session, lambda newest: decide_revocation(newest, material, reason=reason, last=last)[0])
         )
@@ -366,6 +378,30 @@ def revoke_command(
         found = {status, *(_public_state(session, each.publication, material, report) for each in decisions)}
         click.echo("Relying parties may trust it until they fetch the set again: deny its tokens there meanwhile.")
         ctx.exit(next(each for each in (ExitStatus.FAILED, ExitStatus.HELD, ExitStatus.CURRENT) if each in found))
+
+
+def _ask_to_revoke(
+    ctx: click.Context,
+    session: OperatorSession,
+    material: frozenset[Thumbprint],
+    decisions: list[KeyDecision],
+    *,
+    yes: bool,
+) -> None:
+    """Ask; where no public key would be left, what is lost is named and the issuer's name has to be typed."""
+    lines = describe_keys(session, lambda record: record.key.thumbprint in material)
+    emptied = [each for each in decisions if not tuple(each.outcome.ledger.public_keys())]
+    lost = [each for each in emptied if any(t.key.thumbprint in material for t in each.outcome.transitions)]
+    if not lost:
+        ask(ctx, lines, "Revoke for ever?", yes=yes)
+        return
+    name = lost[0].publication.issuer.name
+    urls = " and ".join(escaped(each.publication.url) for each in lost)
+    warning = (
+        f"This removes the last public key of {name} ({urls}): clouds refuse every token of the cluster, and every pod "
+        "loses its access. A revoked key never comes back."
+    )
+    ask_for_name(ctx, lines, warning, name, yes=yes)
 
 
 def _public_state(
