@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 @click.option(
     "--configuration", is_flag=True, help="Judge the configuration alone: no network, no secret, no other file."
 )
+@click.option(
+    "--files", is_flag=True, help="With --configuration: also the CA, certificate, kubeconfig and token files it names."
+)
 @click.option("--explain", metavar="TEXT", help="The error that STS gave: tell its causes, and look at them first.")
 @click.option(
     "--output",
@@ -46,6 +49,7 @@ def command(
     name: str | None,
     fleet: bool,
     configuration: bool,
+    files: bool,
     explain: str | None,
     output: str,
     verbose: bool,
@@ -65,12 +69,16 @@ def command(
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
     from mirror.check.result import to_json  # noqa: PLC0415  `--help` does without
 
+    if files and not configuration:
+        raise UsageError(
+            "`--files` belongs to `--configuration`.", remedy="Run `oidc-mirror check --configuration --files`."
+        )
     _require_one_question(name, explain, fleet=fleet, configuration=configuration)
     settings = common(ctx).load()
     if fleet:
         text, found = compared(settings, datetime.now(UTC))
     else:
-        found = _as_text(settings) if configuration else _diagnosis(settings, name, explain)
+        found = _as_text(settings, files=files) if configuration else _diagnosis(settings, name, explain)
         urls = {issuer.name: issuer.issuer for issuer in settings.issuers if name in (None, issuer.name)}
         text = tuple(check_lines(found, urls, verbose=verbose))
     click.echo(json.dumps(to_json(found), indent=2) if output == "json" else "\n".join(text))
@@ -105,11 +113,16 @@ def _patience() -> Iterator[None]:
         yield
 
 
-def _as_text(settings: "Settings") -> "CheckReport":
-    from mirror.check.local import as_text  # noqa: PLC0415  `--help` does without
+def _as_text(settings: "Settings", *, files: bool) -> "CheckReport":
+    from mirror.check.cluster import tokens  # noqa: PLC0415  `--help` does without
+    from mirror.check.local import as_text, issuer_files  # noqa: PLC0415  `--help` does without
     from mirror.check.result import CheckReport  # noqa: PLC0415  `--help` does without
 
-    return CheckReport(datetime.now(UTC), tuple(as_text(settings)))
+    now = datetime.now(UTC)
+    found = list(as_text(settings))
+    for issuer in settings.issuers if files else ():
+        found += (*issuer_files(issuer, now), *tokens(issuer, now))
+    return CheckReport(now, tuple(found))
 
 
 def _require_one_question(name: str | None, explain: str | None, *, fleet: bool, configuration: bool) -> None:
