@@ -383,7 +383,9 @@ def fleet_lines(
         yield f"{click.style('failed', fg='red')} shared_prime: {_pair(holders, a, b)}"
         yield f"  remedy: {_REMEDY}"
     for events in keys_used_twice(found).values():
-        yield from (f"{click.style('warning', fg='yellow')}: {escaped(event.sentence)}" for event in events)
+        yield from (
+            f"{click.style('warning', fg='yellow')} [{event.name}]: {escaped(event.sentence)}" for event in events
+        )
     count = sum(len(keys) for keys in found.values())
     yield f"{count} keys of {len(found)} issuers compared: {len(weak)} pairs share a prime."
 

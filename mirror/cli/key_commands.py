@@ -256,7 +256,7 @@ def _lines(found: _Found) -> list[str]:
         f"  {t.status}: key {t.key.thumbprint} ({t.key.alg}, kid {escaped(t.key.kid)}) {t.sentence}"
         for t in outcome.transitions
     ]
-    summary += [f"  {event.level}: {escaped(event.sentence)}" for event in outcome.events]
+    summary += [f"  {event.level} [{event.name}]: {escaped(event.sentence)}" for event in outcome.events]
     summary += [f"  left out [{escaped(each.where)}]: {escaped(each.sentence)}" for each in found.result.left_out]
     return summary
 

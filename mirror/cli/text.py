@@ -33,7 +33,7 @@ def lines(report: Report) -> Iterator[str]:
     for issuer in listed:
         yield from _issuer(issuer, dry_run=report.dry_run)
     for event in report.events:
-        yield f"{click.style(event.level, fg='yellow')}: {escaped(event.sentence)}"
+        yield f"{click.style(event.level, fg='yellow')} [{event.name}]: {escaped(event.sentence)}"
     yield from _closing(report)
 
 
@@ -59,7 +59,7 @@ def _issuer(issuer: IssuerReport, *, dry_run: bool) -> Iterator[str]:
             not (event.name.startswith("key.") and event.fields.get("thumbprint") in shown)
             and event.sentence not in failed
         ):
-            yield f"  {event.level}: {escaped(event.sentence)}"
+            yield f"  {event.level} [{event.name}]: {escaped(event.sentence)}"
     for reason in issuer.all_failures():
         yield from _reason("failed", reason, "red", "  ")
     for reason in issuer.held:

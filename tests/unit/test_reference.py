@@ -70,7 +70,7 @@ def names_in_the_program() -> frozenset[str]:
 
 def rows(part: str) -> Mapping[str, str]:
     """The rest of each row of a page's part, by the names in its first column."""
-    found = re.findall(r"^\| (`[^|]*`) \| (.*) \|$", part, re.MULTILINE)
+    found = re.findall(r"^\| (?:<a[^|]*>)?(`[^|]*`) \| (.*) \|$", part, re.MULTILINE)
     return {name: rest for names, rest in found for name in re.findall(r"`([^`]+)`", names)}
 
 
@@ -84,6 +84,13 @@ def test_events_page_names_all_and_only_what_there_is() -> None:
     assert {*events, *codes} - names_in_the_program() == set()
     assert set(events) & set(codes) == set()
     assert all(len(rest.split(" | ")) == 3 and all(rest.split(" | ")) for rest in events.values())
+
+
+def test_every_event_and_code_has_an_anchor_of_its_name() -> None:
+    """What a text names in brackets can be linked to, as the alerts' runbook_url does."""
+    page = (FOLDER / "events.md").read_text()
+    anchors = re.findall(r'<a id="([^"]+)"></a>', page)
+    assert sorted(anchors) == sorted({*rows(EVENTS), *rows(CODES)})
 
 
 def levels_in_the_program() -> Iterator[tuple[str, str]]:
@@ -131,6 +138,7 @@ def test_links_lead_somewhere(page: str) -> None:
     """Every relative link names a file that is there, and every anchor a heading of its page."""
     text = (FOLDER / page).read_text()
     headings = {f"#{each.strip().lower().replace(' ', '-')}" for each in re.findall(r"^## (.*)$", text, re.MULTILINE)}
+    headings |= {f"#{each}" for each in re.findall(r'<a id="([^"]+)"></a>', text)}
     for target in re.findall(r"\]\(([^)]+)\)", text):
         if target.startswith("#"):
             assert target in headings

@@ -119,7 +119,7 @@ def test_notes_events_held_and_unpushed_are_told() -> None:
     text = unstyle("\n".join(lines(one)))
     for word in (
         "It names another place.",
-        "warning: The clock is off.",
+        "warning [clock.skewed]: The clock is off.",
         "held some_code",
         "2 commits not pushed yet.",
     ):

@@ -192,7 +192,7 @@ def test_weak_pair_is_named_with_both_issuers_and_the_remedy() -> None:
 def test_shared_key_is_a_warning() -> None:
     """One key at two issuers is told for both."""
     text = unstyle("\n".join(fleet_lines({A: (RSA_KEYS[0],), B: (RSA_KEYS[0],)}, ())))
-    assert text.count("warning: ") == 2
+    assert text.count("warning [key.shared]: ") == 2
 
 
 def test_quiet_fleet_is_counted() -> None:

@@ -213,7 +213,7 @@ def test_probe_that_cannot_be_used_is_a_warning(cluster: Cluster, body: bytes | 
     report = cluster.once()
     assert (names(report), report.exit_status) == (["probe.unusable"], ExitStatus.CURRENT)
     assert part in words(report)
-    assert "warning: The probe token in" in words(report)
+    assert "warning [probe.unusable]: The probe token in" in words(report)
 
 
 def test_own_token_serves_as_a_probe(cluster: Cluster) -> None:
