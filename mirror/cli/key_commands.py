@@ -52,6 +52,7 @@ from mirror.trust.operator_actions import (
     parse_public_jwks,
     revoke,
 )
+from mirror.trust.parsing import kid_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +253,7 @@ def _lines(found: _Found) -> list[str]:
             f"    remedy: {escaped(found.result.remedy)}",
         ]
     outcome = found.result.outcome
-    summary += [
-        f"  {t.status}: key {t.key.thumbprint} ({t.key.alg}, kid {escaped(t.key.kid)}) {t.sentence}"
-        for t in outcome.transitions
-    ]
+    summary += [f"  {t.status}: key {kid_text(t.key.kid)} ({t.key.alg}) {t.sentence}" for t in outcome.transitions]
     summary += [f"  {event.level} [{event.name}]: {escaped(event.sentence)}" for event in outcome.events]
     summary += [f"  left out [{escaped(each.where)}]: {escaped(each.sentence)}" for each in found.result.left_out]
     return summary

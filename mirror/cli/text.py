@@ -8,6 +8,7 @@ import click
 from mirror.log import escaped
 from mirror.model import Level, Observed, Reason, Unusable
 from mirror.report import Change, Effect, IssuerReport, ObjectReport, Report, State
+from mirror.trust.parsing import kid_text
 
 QUIET_FROM = 20
 """From this many issuers on, those with nothing to tell are only counted."""
@@ -78,8 +79,7 @@ def _unusable(observation: Unusable) -> Iterator[str]:
 def _change(change: Change, *, dry_run: bool) -> str:
     verb = "would be" if dry_run else "is"
     key = change.key
-    name = f"{key.thumbprint} ({key.alg or '-'}, kid {escaped(key.kid)})"
-    return f"  key {name} {change.sentence}: it {verb} {change.status}"
+    return f"  key {kid_text(key.kid)} ({key.alg or '-'}) {change.sentence}: it {verb} {change.status}"
 
 
 def _object(each: ObjectReport) -> str:

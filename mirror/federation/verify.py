@@ -30,7 +30,7 @@ from mirror.trust.discovery import (
     read_public_discovery,
     read_public_jwks,
 )
-from mirror.trust.parsing import Rejected, quote
+from mirror.trust.parsing import Rejected, kid_text, quote
 from mirror.trust.relying_parties import PartyInput, answers
 from mirror.trust.tokens import (
     Token,
@@ -246,4 +246,4 @@ def _signature(token: Token, result: IssuerResult, subject: VerifiedIssuer) -> T
     key = signing_key(token, result.keys, name=subject.name, ledger=subject.ledger)
     if isinstance(key, Reason):
         return check_failed("signature", key)
-    return check_passed("signature", f"by public key {key.thumbprint} ({key.alg}, kid {quote(key.kid)})")
+    return check_passed("signature", f"by public key {kid_text(key.kid)} ({key.alg})")

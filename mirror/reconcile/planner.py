@@ -59,7 +59,7 @@ from mirror.trust.lifecycle import (
     revoked_thumbprints,
 )
 from mirror.trust.operator_actions import adopt, parse_public_jwks
-from mirror.trust.parsing import shell_argument
+from mirror.trust.parsing import kid_text, shell_argument
 
 _ANY_KID = KeyPolicy(kid="opaque")
 
@@ -498,7 +498,7 @@ def _emptied_unasked(issuer: Issuer, ledger: Ledger) -> tuple[Reason, ...]:
         return ()
     kept = kept_key(ledger)
     if kept is not None:
-        sentence = f"Key {kept.key.thumbprint} is revoked and stays public, because nothing else of the issuer is."
+        sentence = f"Key {kid_text(kept.key.kid)} is revoked and stays public, because nothing else of the issuer is."
         return (Reason("revocation.held", sentence, HELD_EVENTS["revocation.held"]),)
     sentence = (
         f"Revocations left no key of {ledger.issuer} that may be public; what is public stays as it is, with the keys "
@@ -517,7 +517,7 @@ def emptied_event(ledger: Ledger) -> tuple[Event, ...]:
 
 
 def _held_key(issuer: Issuer, record: KeyRecord) -> Reason:
-    sentence = f"Key {record.key.thumbprint} is held ({record.held_because}) and not public."
+    sentence = f"Key {kid_text(record.key.kid)} is held ({record.held_because}) and not public."
     remedy = f"Check it, then: oidc-mirror approve {issuer.name} {shell_argument(record.key.thumbprint)}"
     return Reason("key.held", sentence, remedy)
 

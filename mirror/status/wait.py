@@ -14,7 +14,7 @@ from mirror.ports import PublicFailure, PublicResponse, PublicResult
 from mirror.publish.drift import max_age_seconds, safe_to_sign_at
 from mirror.status.result import public_keys
 from mirror.trust.operator_actions import find_key, match_keys
-from mirror.trust.parsing import shell_argument
+from mirror.trust.parsing import kid_text, shell_argument
 
 POLL = timedelta(seconds=10)
 
@@ -91,7 +91,7 @@ class KeyWaiter:
             raise UsageError(one.sentence, remedy=one.remedy)
         if one.status is Status.REVOKED:
             raise UsageError(
-                f"Key {one.key.thumbprint} is revoked: it is never public again.", remedy="Sign with another key."
+                f"Key {kid_text(one.key.kid)} is revoked: it is never public again.", remedy="Sign with another key."
             )
 
     def _progress(self) -> WaitProgress:
@@ -116,7 +116,7 @@ class KeyWaiter:
         since = look.last_modified or there_since
         safe_at = safe_to_sign_at(since, max_age_seconds(look))
         sentence = (
-            f"Key {key.thumbprint} (kid {escaped(key.kid)}) is in the public JWKS since "
+            f"Key {kid_text(key.kid)} is in the public JWKS since "
             f"{_moment(since)} at the latest; caches have turned over at {_moment(safe_at)}"
         )
         return WaitProgress(sentence, safe_at)

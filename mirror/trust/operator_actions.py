@@ -46,7 +46,7 @@ from mirror.trust.lifecycle import (
     next_order,
     revoked_thumbprints,
 )
-from mirror.trust.parsing import quote, read_object
+from mirror.trust.parsing import kid_text, quote, read_object
 
 FEWEST_CHARACTERS = 8
 """How long the beginning of a kid or a thumbprint must be to name a key."""
@@ -114,7 +114,7 @@ def _ambiguous(records: tuple[KeyRecord, ...], text: str) -> Reason:
 
 
 def _listed(records: Iterable[KeyRecord]) -> str:
-    names = [f"{r.key.thumbprint} (kid {quote(r.key.kid)}, {r.status})" for r in records]
+    names = [f"{kid_text(r.key.kid)} (thumbprint {r.key.thumbprint}, {r.status})" for r in records]
     more = [f"and {len(names) - _MOST_LISTED} more"] if len(names) > _MOST_LISTED else []
     return ", ".join(names[:_MOST_LISTED] + more)
 
@@ -142,10 +142,10 @@ def approve(
     """
     record = next(r for r in ledger.records if key_id(r.key) == identity)
     if record.key.thumbprint in revoked | revoked_thumbprints(ledger):
-        sentence = f"Key {record.key.thumbprint} is revoked, and a revoked key never comes back."
+        sentence = f"Key {kid_text(record.key.kid)} is revoked, and a revoked key never comes back."
         return Reason("key.revoked", sentence, "Give the cluster a new signing key.")
     if record.status not in (Status.HELD, Status.PUBLISHED):
-        sentence = f"Key {record.key.thumbprint} is {record.status}, not held."
+        sentence = f"Key {kid_text(record.key.kid)} is {record.status}, not held."
         return Reason("key.not_held", sentence, "Nothing to approve: it is decided anew when an apiserver shows it.")
     if record.status is Status.PUBLISHED:
         return LedgerUpdate(ledger, (), ())
@@ -329,7 +329,7 @@ def _other(key: Key, context: PassContext) -> KeyRecord:
 
 
 def _left_out(key: Key, code: str, why: str) -> Reason:
-    return Reason(code, f"Key {key.thumbprint} (kid {quote(key.kid)}) {why}.", _REMEDY, _DOCUMENT)
+    return Reason(code, f"Key {kid_text(key.kid)} {why}.", _REMEDY, _DOCUMENT)
 
 
 # ------------------------------------------------------------------------------------- the public document

@@ -176,6 +176,7 @@ def limited(reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
 
 
 _SHOWN_CHARACTERS = 80
+_PLAIN_KID = re.compile(r"[A-Za-z0-9._~:-]+")
 
 
 def quote(text: str) -> str:
@@ -186,6 +187,11 @@ def quote(text: str) -> str:
     """
     shown = "".join(map(_visible, text[:_SHOWN_CHARACTERS]))
     return f'"{shown}…"' if len(text) > _SHOWN_CHARACTERS else f'"{shown}"'
+
+
+def kid_text(kid: str) -> str:
+    """Give a kid whole for a sentence: bare where it is one plain word, quoted and escaped otherwise."""
+    return kid if _PLAIN_KID.fullmatch(kid) else f'"{"".join(map(_visible, kid))}"'
 
 
 def describe_json(value: object) -> str:

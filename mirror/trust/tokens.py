@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from mirror.addresses.issuer_urls import describe_difference
 from mirror.model import IssuerName, IssuerUrl, Key, KeyName, KeyRecord, Kid, Ledger, Reason, Status
 from mirror.trust.jwks import MAX_KID_CHARACTERS, is_printable_text, public_key
-from mirror.trust.parsing import Rejected, decode, describe_json, quote, read_object, reject, shell_argument
+from mirror.trust.parsing import Rejected, decode, describe_json, kid_text, quote, read_object, reject, shell_argument
 
 MAX_TOKEN_BYTES = 20_000
 """What STS takes at most (API reference of AssumeRoleWithWebIdentity, WebIdentityToken)."""
@@ -443,7 +443,7 @@ def signing_key(token: Token, public: Iterable[Key], *, name: IssuerName, ledger
         return found
     record = recorded_signer(token, ledger)
     if record is not None and record.key not in keys and not (named and isinstance(record.key, KeyName)):
-        return _not_public(token, record, name, keys)
+        return _not_public(record, name, keys)
     if not named:
         return _unknown(token, keys, name)
     if all(key.alg != token.alg for key in named):
@@ -466,11 +466,11 @@ def recorded_signer(token: Token, ledger: Ledger | None) -> KeyRecord | None:
     return next(signed, None) or next((r for r in named if isinstance(r.key, KeyName)), None)
 
 
-def _not_public(token: Token, record: KeyRecord, name: IssuerName, keys: tuple[Key, ...]) -> Reason:
+def _not_public(record: KeyRecord, name: IssuerName, keys: tuple[Key, ...]) -> Reason:
     what, remedy = _FATES[record.status]
     words = {"name": name, "key": shell_argument(record.key.thumbprint), "because": record.held_because or "by policy"}
     did = "is named by the token" if isinstance(record.key, KeyName) else "signed it"
-    sentence = f"Key {record.key.thumbprint} (kid {quote(token.kid)}) {did} and is not public: "
+    sentence = f"Key {kid_text(record.key.kid)} {did} and is not public: "
     text = f"{sentence}{what.format_map(words)}; {_shown(keys)}."
     return Reason("key_not_public", text, remedy.format_map(words))
 

@@ -74,7 +74,7 @@ def test_replicas_that_differ_are_named() -> None:
     """Which key, who shows it, who does not."""
     found = keys(ISSUER, (GOOD, Observed(OTHER, (ONE, TWO))), None)
     (differs,) = [each for each in found if each.level != "ok"]
-    assert (differs.code, differs.subject) == ("keys.differ", TWO.thumbprint)
+    assert (differs.code, differs.subject) == ("keys.differ", TWO.kid)
     assert f"{OTHER} shows {TWO.kid} (RS256), not {URL}." in differs.sentence
 
 
