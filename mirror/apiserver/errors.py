@@ -242,7 +242,7 @@ class DiscoveryFailureKind(_FailureTable):
         "Log in with a ServiceAccount token instead, which may read the documents and nothing else: "
         "`kubectl create serviceaccount oidc-mirror --namespace kube-system`, then "
         "`kubectl create token oidc-mirror --namespace kube-system --duration 24h > token`; write "
-        "`auth.token_file: token` and `tls.ca_file` with the cluster's CA. Or use a kubeconfig with a client certificate.",
+        "`auth.token_file: token` and `tls.ca_file` with the cluster's CA. Or use a client certificate.",
     )
     NOT_IN_CLUSTER = FailureText(
         "not_in_cluster",
