@@ -375,7 +375,7 @@ def test_known_key_that_is_not_public_is_told_with_its_fate(record: KeyRecord, f
     found = signing_key(token, (RSA_KEYS[0],), name=NAME, ledger=ledger)
     assert isinstance(found, Reason)
     assert (found.code, fate in found.sentence, remedy in found.remedy) == ("key_not_public", True, True)
-    assert record.key.thumbprint in found.sentence
+    assert record.key.kid in found.sentence
     assert recorded_signer(token, ledger) == record
 
 
@@ -385,7 +385,7 @@ def test_odd_names_are_told_as_they_are() -> None:
     record = KeyRecord(replace(by.key, thumbprint=Thumbprint("-x")), Status.HELD, 1, AT, held_because="policy")
     found = signing_key(token_of(mint(by, claims(0))), (), name=NAME, ledger=Ledger(ISSUER, (record,)))
     assert isinstance(found, Reason)
-    assert '(kid "{name} {nobody}")' in found.sentence
+    assert 'Key "{name} {nobody}" signed it' in found.sentence
     assert found.remedy.endswith("oidc-mirror approve syd-prod -- -x")
 
 
