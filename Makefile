@@ -2,12 +2,12 @@
 # Paths are relative and each tool is started as a module, so that a checkout may stand anywhere.
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fix reference bench soak torture audit licences sbom lock install clean
+.PHONY: help setup demo test test-unit lint fix reference bench soak torture audit licences sbom dist pictures lock install clean
 
 python := .venv/bin/python
 
 help: ## Lists the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s  %s\n", $$1, $$2 }' Makefile
 
 setup: ## Makes .venv with the locked packages and this project; needs git and Python 3.11 or newer.
 	@scripts/debian-packages run
@@ -20,6 +20,9 @@ test: setup ## Runs all tests and the coverage gates; tests against radosgw are 
 	@scripts/debian-packages test
 	@scripts/relying-parties
 	@scripts/test
+
+test-unit: setup ## Runs the unit tests that start no server, with few examples of each property: for the loop of an edit.
+	@scripts/test-unit $(ARGS)
 
 lint: setup ## Checks style, format, types and the direction of imports.
 	$(python) -m ruff check .
@@ -55,6 +58,12 @@ sbom: setup ## Writes the bill of materials of what is shipped (CycloneDX) to bu
 	@mkdir -p build
 	@$(python) -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
 		--output-file build/sbom.json requirements.lock
+
+pictures: setup ## Takes the pictures of the README anew, with a headless Chromium.
+	@$(python) tests/browser/screenshots.py docs/images
+
+dist: setup ## Builds a release into dist: wheel, sdist, kustomize tree, SBOM, this architecture's image, checksums.
+	@scripts/dist
 
 # The other locks are held to the versions of the development lock: what is shipped is what was tested.
 lock: setup ## Makes the lock files from pyproject.toml, keeping versions that fit. Newest ones: ARGS=--upgrade

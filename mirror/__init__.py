@@ -1,3 +1,3 @@
 """Mirror the OIDC discovery documents of private Kubernetes clusters to a public S3 bucket."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

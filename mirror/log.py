@@ -35,7 +35,7 @@ def configure(level: str, log_format: LogFormat) -> "FilteringBoundLogger":
     """Set structlog up for this process, and give the logger.
 
     Args:
-        level: One of `LEVELS`; what is less important is not written.
+        level: One of `LEVELS`; the lowest level that is written.
         log_format: `auto` means readable on a terminal, JSON elsewhere.
     """
     import logging  # noqa: PLC0415  only for the number of a level

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, NewType
 IssuerName = NewType("IssuerName", str)
 """An operator's label for an issuer, `[a-z0-9][a-z0-9-]{0,62}`. Never part of any decision."""
 IssuerUrl = NewType("IssuerUrl", str)
-"""The exact `iss` text, compared code point by code point and never normalised (fact 30)."""
+"""The exact `iss` text, compared code point by code point and never normalised (facts.md#30)."""
 Kid = NewType("Kid", str)
 """A key id: 1..1024 printable characters. Text from outside: escape it before it reaches a terminal."""
 Thumbprint = NewType("Thumbprint", str)
@@ -86,7 +86,7 @@ class RsaKey:
     kty: ClassVar[Literal["RSA"]] = "RSA"
 
     def members(self) -> dict[str, str]:
-        """The JWK as published, members in the order of kube-apiserver (fact 3)."""
+        """The JWK as published, members in the order of kube-apiserver (facts.md#3)."""
         return {"use": "sig", "kty": "RSA", "kid": self.kid, "alg": self.alg, "n": self.n, "e": self.e}
 
 
@@ -103,7 +103,7 @@ class EcKey:
     kty: ClassVar[Literal["EC"]] = "EC"
 
     def members(self) -> dict[str, str]:
-        """The JWK as published, members in the order of kube-apiserver (fact 3)."""
+        """The JWK as published, members in the order of kube-apiserver (facts.md#3)."""
         return {
             "use": "sig",
             "kty": "EC",

@@ -24,7 +24,7 @@ from mirror.model import (
     Unusable,
     Version,
 )
-from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier
+from mirror.trust.ledger_signature import LedgerVerifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class PutStored:
 
 @dataclass(frozen=True, slots=True)
 class PutConflict:
-    """What stands there is neither what was seen before nor what we meant: somebody else wrote (fact 37).
+    """What stands there is neither what was seen before nor what we meant: somebody else wrote (facts.md#37).
 
     `stored` is what stands there now; None when the object that was seen is gone.
     """
@@ -259,6 +259,6 @@ class Ports:
     bucket: Callable[[PublishSettings], Bucket]
     view: PublicEndpoint
     cdn: Cdn
-    ledger_trust: Callable[[], LedgerTrust | LedgerVerifier | None] = lambda: None
+    ledger_trust: Callable[[], LedgerVerifier | None] = lambda: None
     own_token: Callable[[PublishSettings], WebIdentityToken | None] = lambda _: None
     cancel: Callable[[], None] = lambda: None

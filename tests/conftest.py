@@ -1,13 +1,46 @@
 """Fixtures that every test may ask for, and how Hypothesis behaves in all of them."""
 
+import sys
+
 from hypothesis import HealthCheck, settings
 
+from support.limits import (
+    _no_process_outlives_its_test,
+    pytest_configure,
+    pytest_runtest_call,
+    pytest_runtest_setup,
+    pytest_runtest_teardown,
+    pytest_timeout_cancel_timer,
+    pytest_timeout_set_timer,
+)
 from support.moto import moto, moto_server
 from support.radosgw import radosgw, radosgw_environment
 from support.s3 import s3_server, store
 
-# A clean checkout under coverage on two busy cores draws its first examples slowly: speed is no property here.
-settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("project")
+# jsonschema would build 38 grammars with it, two seconds of CPU, for formats that no schema of ours has. None says that
+# there is no such module (Python's reference, section 5.3.1).
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # modules alone, says typeshed
 
-__all__ = ["moto", "moto_server", "radosgw", "radosgw_environment", "s3_server", "store"]
+# How many examples a property gets: `suite` in the suite, `quick` in the loop of an edit, `long` in `make torture`.
+# A clean checkout under coverage on two busy cores draws its first examples slowly: speed is no property here.
+for name, max_examples in {"quick": 10, "suite": 50, "long": 1000}.items():
+    settings.register_profile(
+        name, deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=max_examples
+    )
+settings.load_profile("suite")
+
+__all__ = [
+    "_no_process_outlives_its_test",
+    "moto",
+    "moto_server",
+    "pytest_configure",
+    "pytest_runtest_call",
+    "pytest_runtest_setup",
+    "pytest_runtest_teardown",
+    "pytest_timeout_cancel_timer",
+    "pytest_timeout_set_timer",
+    "radosgw",
+    "radosgw_environment",
+    "s3_server",
+    "store",
+]

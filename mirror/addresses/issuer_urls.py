@@ -1,7 +1,7 @@
 """The rules of an issuer URL, in one table, each with its source; and in what two issuers differ.
 
 `urllib.parse.urlsplit` is not used on purpose: it silently removes tabs and newlines and lowers the scheme,
-so that a text which relying parties compare code point by code point (fact 30) would be judged by another text.
+so that a text which relying parties compare code point by code point (facts.md#30) would be judged by another text.
 """
 
 import re
@@ -115,7 +115,7 @@ class _Rule:
 
 _URL_RULES = (
     _Rule(
-        "url_not_https",  # OpenID Connect Discovery 1.0, section 3; facts 13 and "Relying parties"
+        "url_not_https",  # OpenID Connect Discovery 1.0, section 3; facts.md#13 and "Relying parties"
         lambda url: url.scheme != "https" or not url.host,
         "It is no https URL.",
         "Begin it with https:// in lower case, then the host.",
@@ -127,7 +127,7 @@ _URL_RULES = (
         "Remove everything up to and including the @.",
     ),
     _Rule(
-        "url_host_upper_case",  # fact 30: relying parties compare the text, S3 and TLS the lowered host
+        "url_host_upper_case",  # facts.md#30: relying parties compare the text, S3 and TLS the lowered host
         lambda url: url.host != url.host.lower(),
         "Its host is not in lower case.",
         "Write the host in lower case, in the apiservers' --service-account-issuer too.",
@@ -145,19 +145,19 @@ _URL_RULES = (
         "Correct the port, or remove it together with its colon.",
     ),
     _Rule(
-        "url_query",  # OpenID Connect Discovery 1.0, section 3; fact 13
+        "url_query",  # OpenID Connect Discovery 1.0, section 3; facts.md#13
         lambda url: url.query is not None,
         "It has a query.",
         "Remove the question mark and what follows it.",
     ),
     _Rule(
-        "url_fragment",  # OpenID Connect Discovery 1.0, section 3; fact 13
+        "url_fragment",  # OpenID Connect Discovery 1.0, section 3; facts.md#13
         lambda url: url.fragment is not None,
         "It has a fragment.",
         "Remove the # and what follows it.",
     ),
     _Rule(
-        "url_bad_path",  # fact 30: what needs escaping is compared differently by relying parties, git and S3
+        "url_bad_path",  # facts.md#30: what needs escaping is compared differently by relying parties, git and S3
         _has_bad_path,
         "Its path has a segment that is empty, begins with a dot, is git~1, or has other characters than A-Z a-z 0-9"
         " . _ ~ -.",
@@ -174,7 +174,7 @@ _ISSUER_RULES = (
 )
 _PUBLIC_RULES = (
     _Rule(
-        "issuer_private_host",  # fact 13; RFC 6761, section 6.3; RFC 6762, section 3
+        "issuer_private_host",  # facts.md#13; RFC 6761, section 6.3; RFC 6762, section 3
         lambda url: _PRIVATE_HOST.fullmatch(url.host.lower()) is not None,
         "Its host exists only inside a cluster or a local network, so no cloud can read it.",
         "Use a public host, or set allow_private_issuer: true in a closed network.",
@@ -227,7 +227,7 @@ _LIKE = 0.8
 
 
 def describe_difference(one: str, other: str) -> str:
-    """In what two texts differ, as the end of a sentence; `one` is the stranger, `other` the configured one."""
+    """In what two texts differ, as the end of a sentence; `one` is the reported text, `other` the configured one."""
     tests = (
         (one.rstrip("/") == other.rstrip("/"), "they differ in the slash at the end alone, which counts"),
         (one.casefold() == other.casefold(), "they differ in upper and lower case alone, which counts"),

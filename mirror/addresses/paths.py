@@ -1,6 +1,6 @@
 """The places of an issuer's two documents, and which issuers would write over each other.
 
-kube-apiserver serves them at fixed paths below the issuer (fact 1); OpenID Connect Discovery 1.0, section 4.1,
+kube-apiserver serves them at fixed paths below the issuer (facts.md#1); OpenID Connect Discovery 1.0, section 4.1,
 removes one slash at the issuer's end before the path of the discovery document is added.
 """
 

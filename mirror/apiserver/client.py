@@ -30,9 +30,9 @@ _MAX_RETRY_AFTER_DIGITS = 5
 
 @dataclass(frozen=True, slots=True)
 class DocumentRequest:
-    """One document that is asked for, such as the two that every apiserver serves (facts 1 and 4).
+    """One document that is asked for, such as the two that every apiserver serves (facts.md#1 and #4).
 
-    `media_types` are those that we take, parameters such as a charset aside. For the JWKS `application/json` is
+    `media_types` are those that we take; parameters such as a charset are ignored. For the JWKS `application/json` is
     one of them: apiservers never send it, but gateways in front of them do, and the body is validated anyway.
     `failures` are statuses that mean something else here than for the two documents.
     """

@@ -176,7 +176,7 @@ def _settle(found: asyncio.Future[list[Any]], result: list[Any] | Exception) -> 
 
 _TRIED_AGAIN = frozenset({"unreachable", "timeout", "rate_limited", "server_error", "forbidden"})
 _PAUSE_SECONDS = 0.1
-# A starting apiserver refuses for 50 to 110 ms what it is about to allow (fact 17).
+# A starting apiserver refuses for 50 to 110 ms what it is about to allow (facts.md#17).
 _PAUSE_AFTER_FORBIDDEN_SECONDS = 0.3
 _NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 _Outcome = TypeVar("_Outcome", Response, DiscoveredReplicas)

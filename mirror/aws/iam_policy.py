@@ -68,7 +68,7 @@ def object_arns(bucket: str, keys: Iterable[ObjectKey], partition: str) -> list[
 
 
 def public_statement(bucket: str, keys: Iterable[ObjectKey], partition: str) -> Statement:
-    """That the world may read exactly the objects `keys` (fact 41), and nothing else, and may not list them.
+    """That the world may read exactly the objects `keys` (facts.md#41), and nothing else, and may not list them.
 
     Raises:
         ValueError: There is no key: S3 takes no statement without a resource.
@@ -90,7 +90,7 @@ def bucket_policy(bucket: str, keys: Iterable[ObjectKey], partition: str) -> Pol
 def writer_policy(
     bucket: str, keys: Iterable[ObjectKey], partition: str, *, distributions: Iterable[str] = ()
 ) -> Policy:
-    """The least rights of the mirror's own role (fact 42).
+    """The least rights of the mirror's own role (facts.md#42).
 
     Listing is allowed below the folder that all keys share, which is what a pass lists; a pass over fewer issuers lists
     a folder in it. No right to delete: the mirror never deletes. `distributions` are the ids of CloudFront
@@ -136,7 +136,7 @@ def writer_policy(
 def provider_url(issuer: IssuerUrl) -> str:
     """The issuer as IAM keeps it in ARNs and condition keys.
 
-    It is the exact text without `https://`, a slash at its end included (fact 30), and without `:443`, which IAM drops
+    It is the exact text without `https://`, its final slash included (facts.md#30), and without `:443`, which IAM drops
     (IAM API, CreateOpenIDConnectProvider: "no port").
     """
     host, slash, path = issuer.removeprefix("https://").partition("/")

@@ -60,7 +60,7 @@ def _owner(
         )
         yield place.warning("bucket.foreign_owner", sentence, remedy)
     elif is_aws(publish):
-        sentence = "Who deletes the bucket lets others create it anew and read what the mirror writes (fact 38)."
+        sentence = "Who deletes the bucket lets others create it anew and read what the mirror writes."
         remedy = f'Set `publish.expected_bucket_owner: "{who.account}"`.'
         yield place.note("bucket.owner_unset", sentence, remedy)
 
@@ -122,7 +122,7 @@ def policy(
         )
     if facts.ownership in _ACLS_IN_FORCE:
         sentence = f"ACLs are in force (ownership {facts.ownership}): objects may be opened one by one."
-        remedy = "Set object ownership to BucketOwnerEnforced: the policy alone decides then (fact 41)."
+        remedy = "Set object ownership to BucketOwnerEnforced: the policy alone decides then."
         yield place.note("policy.acls_in_force", sentence, remedy)
 
 

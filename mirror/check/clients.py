@@ -78,7 +78,7 @@ class HistoryInspector:
                 state = self._with_remote(copy, repository, state)
             head = state.remote or state.local
             state = replace(state, signing=signing_state(self._settings, repository, head, self._issuers))
-            memory = load_history(repository, self._issuers, VerificationContext(is_first_signing=True))
+            memory = load_history(repository, self._issuers, VerificationContext(as_it_is=True))
             return replace(state, broken=tuple(each.failures[0] for each in memory.issuers.values() if each.failures))
 
     def _with_remote(self, copy: Settings, repository: GitRepository, state: HistoryFacts) -> HistoryFacts:
@@ -405,7 +405,7 @@ def _sample(settings: Settings, keys: LedgerVerifier | None) -> SignatureHeader 
     own = readable_signing_key(settings)
     if own is None or keys is None:
         return None
-    trust = LedgerTrust(settings.name, own, "mirror", keys.keys)
+    trust = LedgerTrust(settings.name, keys.keys, own, "mirror")
     return trust.verify(_SAMPLE, trust.sign(_SAMPLE, _SAMPLE_ISSUER), _SAMPLE_ISSUER)
 
 

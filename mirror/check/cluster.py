@@ -54,7 +54,7 @@ def _partial(issuer: Issuer, key: Key, observed: Sequence[Observed]) -> CheckRes
     without = f"not {', '.join(dict.fromkeys(others))}" if others else "but not in each of its answers"
     sentence = f"{', '.join(dict.fromkeys(holders))} shows {key_name(key)}, {without}."
     remedy = (
-        "Normal while a rotation restarts the apiservers one by one (fact 10); otherwise give all of them the same "
+        "Normal while a rotation restarts the apiservers one by one; otherwise give all of them the same "
         "--service-account-key-file flags: until then they refuse each other's tokens."
     )
     return CheckTarget(Component.KEYS, key.kid, issuer.name).warning("keys.differ", sentence, remedy)
@@ -132,7 +132,7 @@ def _clock(place: CheckTarget, date: datetime, now: datetime) -> Iterator[CheckR
         yield place.warning("clock.skewed", sentence, "Let both follow NTP; the token checks of clouds need it too.")
 
 
-SHORT = timedelta(minutes=10)  # the shortest life that Kubernetes gives (fact 21)
+SHORT = timedelta(minutes=10)  # the shortest life that Kubernetes gives (facts.md#21)
 LONG = timedelta(days=2)
 
 

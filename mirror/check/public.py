@@ -12,7 +12,7 @@ from mirror.publish.publisher import compare, explained
 from mirror.reconcile.state import PublishedIssuer
 from mirror.trust.discovery import observe
 
-SLOW_SECONDS = 2.5  # AWS gives up after 5 (fact 27)
+SLOW_SECONDS = 2.5  # AWS gives up after 5 (facts.md#27)
 _HIDDEN = frozenset({"forbidden", "not_found"})
 _NOT_OURS = "Run `oidc-mirror --once` to repair it, and find out who wrote it: `oidc-mirror status` tells of drift."
 

@@ -128,7 +128,7 @@ def open_session(
             trust = trust_of(settings, ports.history, local, keys)
             if as_it_is:
                 # With the own key alone, so that what another key signed is signed anew before that key goes.
-                trust = replace(trust, keys=keys and keys.own(), is_first_signing=True)
+                trust = replace(trust, keys=keys and keys.own(), as_it_is=True)
             history_state = load_history(ports.history, [each.url for each in publications(settings)], trust)
             now = datetime.now(UTC).replace(microsecond=0)
             session = OperatorSession(
@@ -193,7 +193,7 @@ def _warn_of_untrusted_ledgers(session: OperatorSession) -> None:
 
 
 def _require_trusted_ledgers(session: OperatorSession, *, adopts: bool) -> None:
-    as_it_is = replace(session.trust, is_first_signing=True)
+    as_it_is = replace(session.trust, as_it_is=True)
     for each in session.publications():
         issuer_history = session.history.issuers[each.url]
         if not issuer_history.is_lost or issuer_history.paths.ledger not in issuer_history.files:

@@ -16,7 +16,7 @@ from mirror.log import LEVELS, LogFormat
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_LEVEL = "info"
 _WHOLE_ID = re.compile(r"-[A-Za-z0-9_-]{42}")
-"""A thumbprint (RFC 7638), or a kid of Kubernetes (fact 7), that begins with `-`, as one of 64 does."""
+"""A thumbprint (RFC 7638), or a kid of Kubernetes (facts.md#7), that begins with `-`, as one of 64 does."""
 
 
 class KeyCommand(click.Command):

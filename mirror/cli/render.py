@@ -111,7 +111,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 MIN_SESSION_SECONDS, MAX_SESSION_SECONDS = 3600, 43_200
 """What IAM takes as a role's longest session (IAM API, CreateRole)."""
 MIN_TOKEN_SECONDS, MAX_TOKEN_SECONDS = 600, 2**32
-"""What an apiserver takes as the life of a token (fact 21; Kubernetes API, TokenRequestSpec)."""
+"""What an apiserver takes as the life of a token (facts.md#21; Kubernetes API, TokenRequestSpec)."""
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # Kubernetes: names of namespaces are RFC 1123 labels
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"  # names of ServiceAccounts are RFC 1123 subdomains
@@ -232,7 +232,11 @@ _OPTIONS: tuple[Callable[[F], F], ...] = (  # in the order of the help
         "--webhook", "is_webhook", is_flag=True, help="amazon-eks-pod-identity-webhook runs in the cluster and mounts."
     ),
     click.option(
-        "--rotation", "is_rotation", is_flag=True, help="The steps that put the new key in the place of the old one."
+        "--rotation",
+        "rotation_step",
+        type=click.IntRange(1, 3),
+        metavar="1|2|3",
+        help="One step of a key rotation: 1 verifies with both keys, 2 signs with the new one, 3 forgets the old one.",
     ),
     click.option(
         "--key-file",
@@ -272,7 +276,15 @@ _OPTIONS: tuple[Callable[[F], F], ...] = (  # in the order of the help
         multiple=True,
         metavar="URL",
         callback=_fits(_URL),
-        help="An issuer that apiservers go on accepting, such as a live cluster's present one; may be repeated.",
+        help="The present issuer of a live cluster, which apiservers go on accepting; may be repeated.",
+    ),
+    click.option(
+        "--migration",
+        "migration_step",
+        type=click.IntRange(1, 3),
+        metavar="1|2|3",
+        help="One step of a change of the issuer: 1 accepts the new one (the default with --keep-issuer), 2 puts it"
+        " first, 3 forgets the former ones.",
     ),
     click.option(
         "--api-audience",

@@ -130,7 +130,7 @@ class _LazyCdn:
 
 
 def web_identity_token(publish: PublishSettings) -> WebIdentityToken | None:
-    """See `mirror.ports.Ports`; read anew at each call, because such tokens are rotated on disk (fact 20)."""
+    """See `mirror.ports.Ports`; read anew at each call, because such tokens are rotated on disk (facts.md#20)."""
     from mirror.aws.sessions import issuer_of_file, token_file  # noqa: PLC0415  botocore takes long to import
 
     path = token_file(publish, os.environ)

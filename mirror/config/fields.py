@@ -84,7 +84,7 @@ def _checked(text: str, checks: tuple[_Check, ...]) -> str:
 def apiserver(text: str) -> str:
     """An apiserver's URL, `https://host[:port][/prefix]`.
 
-    The paths of the documents are fixed (fact 1); the prefix is that of a gateway in front of several clusters.
+    The paths of the documents are fixed (facts.md#1); the prefix is that of a gateway in front of several clusters.
     """
     return _checked(text, _APISERVER)
 
@@ -171,7 +171,7 @@ _HARMLESS = frozenset({"public", "max-age", "must-revalidate", "proxy-revalidate
 
 
 def bucket(text: str) -> str:
-    """A bucket's name by the naming rules of S3, without dots (fact 40)."""
+    """A bucket's name by the naming rules of S3, without dots (facts.md#40)."""
     if "." in text:
         raise ValueError(
             "The bucket's name has a dot, which breaks TLS on its public URL. Use a bucket whose name has none."
@@ -218,7 +218,7 @@ def prefix(text: str) -> str:
 
 
 def cache_control(text: str) -> str:
-    """A Cache-Control header under which relying parties see a new key in time (fact 27)."""
+    """A Cache-Control header under which relying parties see a new key in time (facts.md#27)."""
     max_age_seconds(text)
     return text
 

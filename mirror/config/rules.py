@@ -30,7 +30,7 @@ OWN_SERVICE = frozenset(
     (name, "443") for name in ("kubernetes.default.svc.cluster.local", "kubernetes.default.svc", "kubernetes.default")
 )
 """What a pod may call the apiserver of its own cluster, as host and port."""
-LEAST_RETAINED = timedelta(hours=12)  # fact 21: the longest life of the article's tokens
+LEAST_RETAINED = timedelta(hours=12)  # tokens of this life are usual (facts.md#21)
 LEAST_RETAINED_BEHIND_BALANCER = timedelta(hours=24)  # design, section 4.1
 
 

@@ -42,14 +42,14 @@ def json_schema() -> dict[str, object]:
 
 
 MAX_TEXT_CHARACTERS = 1024
-MAX_AUDIENCE_CHARACTERS = 255  # IAM, table "Relying parties" of the facts
+MAX_AUDIENCE_CHARACTERS = 255  # IAM, facts.md, table "Relying parties"
 MAX_GOOGLE_AUDIENCE_CHARACTERS = 256
 MAX_AZURE_AUDIENCE_CHARACTERS = 600
 MAX_EXTRA_MEMBERS = 64
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 THUMBPRINT_PATTERN = r"^[A-Za-z0-9_-]{43}$"
 DAY_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
-OUR_MEMBERS = frozenset(  # of the discovery document, fact 2: built from what was validated, never configured
+OUR_MEMBERS = frozenset(  # of the discovery document, facts.md#2: built from what was validated, never configured
     {
         "issuer",
         "jwks_uri",

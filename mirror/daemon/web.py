@@ -193,4 +193,5 @@ class Server:
         """Take no further request, and end."""
         self._server.should_exit = True
         self._thread.join(_JOIN_SECONDS)
-        self._listener.close()
+        if not self._thread.is_alive():  # a server that is still busy would fail on a closed socket, loudly
+            self._listener.close()

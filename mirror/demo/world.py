@@ -39,7 +39,7 @@ class DemoKey:
 
 
 def new_key() -> DemoKey:
-    """Generate an RSA 2048 key and forget its private half (kid: fact 7)."""
+    """Generate an RSA 2048 key and forget its private half (kid: facts.md#7)."""
     public = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
     numbers = public.public_numbers()
     spki = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -71,7 +71,7 @@ class DemoReplica:
     url: str = field(default="")
 
     def answer(self, path: str) -> tuple[int, str, str]:
-        """Status, content type and body, as a real apiserver gives them (facts 2, 3, 4, 16)."""
+        """Status, content type and body, as a real apiserver gives them (facts.md#2, #3, #4, #16)."""
         bodies = {
             "/.well-known/openid-configuration": ("application/json", self._discovery()),
             "/openid/v1/jwks": ("application/jwk-set+json", {"keys": [key.jwk for key in self.keys]}),

@@ -1,4 +1,7 @@
-"""Why a cloud refuses a login: each cause with the command that decides (facts 27, 28, and the clouds' own pages)."""
+"""Why a cloud refuses a login: each cause with the command that decides.
+
+See facts.md#27, #28, and the clouds' own pages.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum

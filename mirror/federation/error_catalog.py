@@ -1,4 +1,4 @@
-"""Errors of the clouds' token exchanges: what each means and what to check (facts 27, 28). Pure.
+"""Errors of the clouds' token exchanges: what each means and what to check (facts.md#27, #28). Pure.
 
 The likeliest cause stands first. A pattern means what a text says, not one wording of it: clouds change their words. It
 is held against lower-case text with plain quotes and single spaces. Beside each row stands a public page with the text.
@@ -399,8 +399,9 @@ def plain(text: str) -> str:
     text = text[:MAX_CHARACTERS]
     for _ in range(2):  # an answer in XML inside a log in HTML
         text = unescape(text)
-    text = re.sub(r"\\+u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
-    text = re.sub(r"\\+[nrt]", " ", text)
+    # The look behind: within a run of thousands of backslashes, each of them would be tried as the first.
+    text = re.sub(r"(?<!\\)\\+u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
+    text = re.sub(r"(?<!\\)\\+[nrt]", " ", text)
     text = re.sub(r"\\+", "", text)
     text = re.sub(r"[\u2018\u2019\u201b\u02bc\u00b4`]", "'", re.sub(r"[\u201c\u201d]", '"', text))
     text = re.sub(r"</?[A-Za-z][^<>]{0,200}>", " ", text)

@@ -130,7 +130,7 @@ def _unnamed_algorithms(discovery: PublicDiscovery, keys: PublicKeys) -> tuple[N
     missing = sorted({key.alg for key in keys.keys} - set(discovery.algorithms))
     if not missing:
         return ()
-    sentence = f"The discovery document does not name {', '.join(missing)}, which keys of the JWKS are for (fact 2)."
+    sentence = f"The discovery document does not name {', '.join(missing)}, which keys of the JWKS are for."
     return (Note("unnamed_algorithm", sentence),)
 
 

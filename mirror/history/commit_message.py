@@ -10,7 +10,7 @@ Key-Published: 8HqNbmUuKqgz… NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs
 ```
 
 The last paragraph holds git trailers (git-interpret-trailers(1)); the keys below an `Issuer:` are that issuer's. The
-value is kid, one space, RFC 7638 thumbprint. A kid is text from outside (fact 7): one of `A-Z a-z 0-9 . _ ~ + / = -`
+value is kid, one space, RFC 7638 thumbprint. A kid is any text (facts.md#7): one of `A-Z a-z 0-9 . _ ~ + / = -`
 alone stands as it is, any other as a JSON string (RFC 8259) in ASCII. No plain kid begins with a quote, so the two
 cannot be mistaken for each other, and no kid contains a line break, so none can forge a line.
 """

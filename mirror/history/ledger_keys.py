@@ -66,7 +66,7 @@ def load_ledger_trust(
             role = "mirror" if own.kid == key.kid else role
         if key.kid not in listed:
             _refuse_unlisted(key, path, repository)
-    return LedgerTrust(repository.name, key, role, {key.kid: key.public(), **listed})
+    return LedgerTrust(repository.name, {key.kid: key.public(), **listed}, key, role)
 
 
 def load_verification_keys(repository: RepositorySettings) -> LedgerVerifier | None:

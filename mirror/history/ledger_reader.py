@@ -9,9 +9,10 @@ mirror's own last one, of those in the commits that the issuer's public objects 
 back along every parent.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cache, partial
 
 from mirror.addresses import RepositoryPaths, repository_paths
 from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
@@ -49,21 +50,21 @@ class VerificationContext:
     """By what ledgers are believed.
 
     `keys` is None where the remote is trusted; `repository` is the name that signatures must have. `decided` are the
-    ledgers that this mirror decided on. `is_first_signing` tells that this pass begins to sign: it still trusts what it
-    finds. `trusts_own_head` tells that the own head counts although this machine does not remember what it decided on:
-    an earlier program wrote it.
+    ledgers that this mirror decided on. With `as_it_is` every ledger that can be read is believed, whoever signed it:
+    in the pass that begins to sign, and where somebody has read the history. With `trusts_own_head` the own head counts
+    although this machine does not remember what it decided on: an earlier program wrote it.
     """
 
-    keys: LedgerTrust | LedgerVerifier | None = None
+    keys: LedgerVerifier | None = None
     repository: str = "oidc-mirror"
     decided: Mapping[IssuerUrl, DecidedLedger] = field(default_factory=dict)
-    is_first_signing: bool = False
+    as_it_is: bool = False
     trusts_own_head: bool = False
 
     @property
     def is_signed(self) -> bool:
         """Whether only signed ledgers count."""
-        return self.keys is not None and not self.is_first_signing
+        return self.keys is not None and not self.as_it_is
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +153,7 @@ def load_history(
     wanted = [path for each in paths.values() for path in (each.ledger, each.signature, each.discovery, each.jwks)]
     commits = dict.fromkeys(commit for commit in (heads.local, heads.remote, before) if commit is not None)
     texts = {commit: history.read(commit, wanted) for commit in commits}
-    own = reader.decided_ledgers(paths, texts)
-    found = {issuer: reader.read(issuer, each, texts, before, own.get(issuer)) for issuer, each in paths.items()}
+    found = {issuer: reader.read(issuer, each, texts, before) for issuer, each in paths.items()}
     return HistoryState(heads, reader.base, parents, found)
 
 
@@ -201,6 +201,8 @@ class _CheckedLedger:
 
 
 _ABSENT = _CheckedLedger()
+_UNDECIDED = DecidedLedger("")
+_NO_SIGNATURE = VerificationFailure("false", "The ledger has no signature.")
 _REMEDY = "See who changed it (git log of that file); the next commit writes it anew."
 
 
@@ -227,7 +229,6 @@ class _LedgerReader:
         paths: RepositoryPaths,
         texts: Mapping[CommitId, Mapping[str, bytes]],
         before: CommitId | None,
-        own: Ledger | None,
     ) -> IssuerHistory:
         """What the heads, and the ledger that this mirror decided on, say of one issuer."""
         local, remote = self._heads.local, self._heads.remote
@@ -239,16 +240,12 @@ class _LedgerReader:
         heads = [texts[head] for head in (local, remote) if head is not None]
         found = IssuerHistory(
             paths,
-            _merged((own, *(each.ledger for each in judged.values()))),
+            _merged((self._decided(issuer, paths, texts), *(each.ledger for each in judged.values()))),
             files={path: texts[self.base][path] for path in _own(paths) if self.base and path in texts[self.base]},
             known_texts={
                 path: frozenset(text[path] for text in heads if path in text) for path in (paths.discovery, paths.jwks)
             },
-            signed=tuple(
-                file
-                for head in dict.fromkeys((local, remote))
-                if head is not None and (file := judged[head].signed) is not None
-            ),
+            signed=tuple(file for head in (local, remote) if head is not None and (file := judged[head].signed)),
             remote_public_keys=frozenset(map(key_id, shared.public_keys())) if shared is not None else frozenset(),
         )
         if newest.ledger is None:
@@ -260,36 +257,26 @@ class _LedgerReader:
             found = replace(found, events=(*found.events, _rewritten(paths)))
         return found
 
-    def decided_ledgers(
-        self, paths: Mapping[IssuerUrl, RepositoryPaths], texts: Mapping[CommitId, Mapping[str, bytes]]
-    ) -> Mapping[IssuerUrl, Ledger]:
-        """The ledgers that this mirror last decided on, where no head has them any more."""
-        digits = len(self.base or "")
-        blobs = {
-            url: decided.ledger
-            for url, decided in self._trust.decided.items()
-            if url in paths
-            and all(blob_id(text.get(paths[url].ledger, b""), digits) != decided.ledger for text in texts.values())
-        }
-        bodies = self._history.contents(blobs.values()) if blobs else {}
-        found = {url: bodies[blob] for url, blob in blobs.items() if blob in bodies}
-        read = {url: read_ledger(body, issuer=url, already_checked=ALL_THUMBPRINTS) for url, body in found.items()}
-        return {url: each.ledger for url, each in read.items() if isinstance(each, LedgerRead)}
+    def _decided(
+        self, issuer: IssuerUrl, paths: RepositoryPaths, texts: Mapping[CommitId, Mapping[str, bytes]]
+    ) -> Ledger | None:
+        """The ledger that this mirror last decided on, where no head has it any more."""
+        decided, digits = self._trust.decided.get(issuer, _UNDECIDED).ledger, len(self.base or "")
+        if not decided or decided in [blob_id(each.get(paths.ledger, b""), digits) for each in texts.values()]:
+            return None
+        body = self._history.contents([decided]).get(decided, b"")
+        read = read_ledger(body, issuer=issuer, already_checked=ALL_THUMBPRINTS)
+        return read.ledger if isinstance(read, LedgerRead) else None
 
-    def refresh(self, issuer: IssuerUrl, issuer_history: IssuerHistory) -> IssuerHistory:
+    def refresh(self, issuer: IssuerUrl, known: IssuerHistory) -> IssuerHistory:
         """What the commits that the issuer's public objects name add to what is known."""
-        named = self._named_commits(issuer)
-        ledgers, events = self._named(issuer, issuer_history.paths, named)
-        merged = _merged((issuer_history.ledger, *ledgers))
-        if (
-            merged is None
-            or issuer_history.ledger is None
-            or merged == merge(issuer_history.ledger, issuer_history.ledger)
-        ):
-            return replace(issuer_history, events=issuer_history.events + events)
+        ledgers, events = self._named(issuer, known.paths, self._named_commits(issuer) or ())
+        merged = _merged((known.ledger, *ledgers))
+        if known.ledger is None or merged in (None, merge(known.ledger, known.ledger)):
+            return replace(known, events=known.events + events)
         if not self._has_moved():
-            events = (*events, _rewritten(issuer_history.paths))
-        return replace(issuer_history, ledger=merged, events=issuer_history.events + events)
+            events = (*events, _rewritten(known.paths))
+        return replace(known, ledger=merged, events=known.events + events)
 
     def _has_moved(self) -> bool:
         """Whether another mirror pushed, and then put, since our fetch; else somebody set the branch back."""
@@ -303,71 +290,43 @@ class _LedgerReader:
     # -- one file ---------------------------------------------------------------------------------------
 
     def _check(
-        self, issuer: IssuerUrl, paths: RepositoryPaths, text: Mapping[str, bytes], *, is_own: bool
+        self, issuer: IssuerUrl, paths: RepositoryPaths, text: Mapping[str, bytes], *, is_own: bool = False
     ) -> _CheckedLedger:
         body, signature = text.get(paths.ledger), text.get(paths.signature)
         if body is None:
             return _ABSENT
         read = read_ledger(body, issuer=issuer, already_checked=ALL_THUMBPRINTS)
+        signed, failure = self._verify(issuer, body, signature, is_own=is_own)
+        if failure is not None and (isinstance(read, LedgerRead) or failure.code == "foreign"):
+            return _unbelieved(paths, failure)
         if isinstance(read, Rejected):
-            return self._unreadable(issuer, paths, read.reasons[0], body, signature)
-        if not self._trust.is_signed:
-            return _CheckedLedger(read.ledger, self._current(issuer, body, signature), damaged=read.damaged)
-        return self._accept(issuer, paths, read, body, signature, is_own=is_own)
+            where = f"{paths.ledger} {read.reasons[0].where}".strip()
+            return _CheckedLedger(why=replace(read.reasons[0], code="ledger.damaged", where=where))
+        return _CheckedLedger(read.ledger, signed, damaged=read.damaged)
 
-    def _current(self, issuer: IssuerUrl, body: bytes, signature: bytes | None) -> SignedFile | None:
-        """The signature that a ledger which is believed anyway has already, so that it is not signed twice."""
-        verdict = None if self._trust.keys is None else _verdict(self._trust.keys, issuer, body, signature)
-        if signature is None or not isinstance(verdict, SignatureHeader) or verdict.role != "mirror":
-            return None
-        return SignedFile(body, signature, verdict.kid)
-
-    def _unreadable(
-        self, issuer: IssuerUrl, paths: RepositoryPaths, first: Reason, body: bytes, signature: bytes | None
-    ) -> _CheckedLedger:
-        keys = self._trust.keys if self._trust.is_signed else None
-        verdict = _verdict(keys, issuer, body, signature) if keys is not None else None
-        if isinstance(verdict, VerificationFailure) and verdict.code == "foreign":  # a whole ledger, of something else
-            return _CheckedLedger(why=Reason("ledger.unsigned", verdict.sentence, _REMEDY, paths.ledger))
-        return _CheckedLedger(why=replace(first, code="ledger.damaged", where=f"{paths.ledger} {first.where}".strip()))
-
-    def _accept(
-        self,
-        issuer: IssuerUrl,
-        paths: RepositoryPaths,
-        read: LedgerRead,
-        body: bytes,
-        signature: bytes | None,
-        *,
-        is_own: bool,
-    ) -> _CheckedLedger:
-        """Whether this mirror decided on the file, or a known key signed it."""
-        keys, decided = self._trust.keys, self._trust.decided.get(issuer)
-        if keys is None:  # only signed ledgers are asked about
-            return _ABSENT
+    def _verify(
+        self, issuer: IssuerUrl, body: bytes, signature: bytes | None, *, is_own: bool = False
+    ) -> tuple[SignedFile | None, VerificationFailure | None]:
+        """The file where its signature needs no renewal, and why it is not believed where it is not."""
+        keys, decided = self._trust.keys, self._trust.decided.get(issuer, _UNDECIDED)
+        if keys is None:
+            return None, None
         digits = len(self.base or "")
-        ours = decided is not None and decided.ledger == blob_id(body, digits)
-        file = SignedFile(body, signature or b"", decided.kid if decided is not None else "")
-        if ours and decided is not None and signature is not None and _is_remembered(decided, signature, digits, keys):
-            return _CheckedLedger(read.ledger, file, damaged=read.damaged)
-        verdict = _verdict(keys, issuer, body, signature)
+        ours = decided.ledger == blob_id(body, digits)
+        if ours and decided.kid in keys.keys and decided.signature == blob_id(signature or b"", digits):
+            return SignedFile(body, signature or b"", decided.kid), None  # made or verified before
+        verdict = _NO_SIGNATURE if signature is None else keys.verify(body, signature, issuer)
         if isinstance(verdict, SignatureHeader):
             # What an operator signed a mirror signs anew, so that the operator's key can be given up at any time.
             by_mirror = verdict.role == "mirror"
-            file = replace(file, kid=verdict.kid if by_mirror else "")
-            lasting = by_mirror or _role(keys) == "operator"
-            return _CheckedLedger(read.ledger, file if lasting else None, damaged=read.damaged)
-        if is_own and (ours or self._trust.trusts_own_head):
-            return _CheckedLedger(read.ledger, damaged=read.damaged)
-        if verdict.code == "unknown_signer":
-            reason = Reason("ledger.unknown_signer", f"{verdict.sentence}", _unlisted(verdict.kid), paths.ledger)
-            return _CheckedLedger(why=reason, unknown_signer=verdict.kid)
-        code = "ledger.damaged" if verdict.code == "damaged" else "ledger.unsigned"
-        return _CheckedLedger(why=Reason(code, verdict.sentence, _REMEDY, paths.ledger))
+            lasting = by_mirror or (isinstance(keys, LedgerTrust) and keys.role == "operator")
+            return (SignedFile(body, signature or b"", verdict.kid if by_mirror else "") if lasting else None), None
+        is_believed = self._trust.as_it_is or (is_own and (ours or self._trust.trusts_own_head))
+        return None, None if is_believed else verdict
 
     def _require_unsigned(self, issuer: IssuerUrl, body: bytes | None, signature: bytes | None) -> None:
         """Make sure that no mirror signs what this one trusts without a look: it would undo what the others decide."""
-        if body is None or signature is None or self._trust.keys is not None or self._trust.is_first_signing:
+        if body is None or signature is None or self._trust.keys is not None or self._trust.as_it_is:
             return
         verdict = verify_ledger(body, signature, issuer=issuer, repository=self._trust.repository, keys={})
         if isinstance(verdict, VerificationFailure) and verdict.code == "unknown_signer":
@@ -391,7 +350,7 @@ class _LedgerReader:
             named = ()  # before anything is put the objects are looked at once more
         if not stands and named is None and issuer_history.ledger is None:
             return issuer_history  # nobody has ever heard of it
-        ledgers, events = self._named(issuer, paths, named)
+        ledgers, events = self._named(issuer, paths, named or ())
         nearest, changed_by = self._nearest(issuer, paths)
         merged = _merged((issuer_history.ledger, *ledgers, *nearest))
         failures = (newest.why,) if newest.why is not None and newest.why.code != "ledger.unsigned" else ()
@@ -417,16 +376,16 @@ class _LedgerReader:
         return versions[-1].when if versions else None
 
     def _named(
-        self, issuer: IssuerUrl, paths: RepositoryPaths, named: tuple[str, ...] | None = None
+        self, issuer: IssuerUrl, paths: RepositoryPaths, named: tuple[str, ...]
     ) -> tuple[tuple[Ledger, ...], tuple[Event, ...]]:
-        """The believed ledgers in the commits that the issuer's public objects name."""
+        """The believed ledgers in the commits that public objects of the issuer name."""
         ledgers, events = [], []
-        for commit in dict.fromkeys(self._named_commits(issuer) or () if named is None else named):
+        for commit in dict.fromkeys(named):
             if not self._history.obtain(commit):
                 events.append(_unknown_snapshot(issuer, commit))
                 continue
             text = self._history.read(CommitId(commit), [paths.ledger, paths.signature])
-            judged = self._check(issuer, paths, text, is_own=False)
+            judged = self._check(issuer, paths, text)
             ledgers += [judged.ledger] if judged.ledger is not None else []
         return tuple(ledgers), tuple(events)
 
@@ -440,45 +399,28 @@ class _LedgerReader:
             return (), None  # it took too long: what else is believed decides
         wanted = set(parents).difference(*parents.values())  # those that no other one follows
         found: list[Ledger] = []
-        checked: dict[tuple[str | None, str | None], Ledger | None] = {}
+        believed = cache(partial(self._past_ledger, issuer))
         for commits in _batches(tuple(parents)):
-            pairs = self._pairs(commits, paths)
-            self._check_pairs(issuer, pairs.values(), checked)
-            for commit in commits:
+            names = [f"{commit}:{path}" for commit in commits for path in (paths.ledger, paths.signature)]
+            blobs = self._history.blobs(names)
+            signatures = self._history.contents(blob for blob in blobs[1::2] if blob is not None)
+            for commit, ledger_blob, signature_blob in zip(commits, blobs[::2], blobs[1::2], strict=True):
                 if commit not in wanted:
                     continue
-                ledger = checked[pairs[commit]]
+                ledger = believed(ledger_blob, signatures.get(signature_blob or ""))
                 if ledger is None:
                     wanted |= set(parents[commit])
                 else:
                     found.append(ledger)
         return tuple(found), next(iter(parents), None)
 
-    def _pairs(
-        self, commits: Sequence[CommitId], paths: RepositoryPaths
-    ) -> Mapping[CommitId, tuple[str | None, str | None]]:
-        """The blobs of ledger and signature in each of `commits`."""
-        blobs = self._history.blobs([f"{each}:{path}" for each in commits for path in (paths.ledger, paths.signature)])
-        return {commit: (blobs[2 * at], blobs[2 * at + 1]) for at, commit in enumerate(commits)}
-
-    def _check_pairs(
-        self,
-        issuer: IssuerUrl,
-        pairs: Iterable[tuple[str | None, str | None]],
-        checked: dict[tuple[str | None, str | None], Ledger | None],
-    ) -> None:
-        """Judge files of the past: signatures first, because somebody may have pushed ledgers of megabytes."""
-        new = [pair for pair in dict.fromkeys(pairs) if pair not in checked]
-        signatures = self._history.contents(blob for _, blob in new if blob is not None)
-        for ledger, signature in new:
-            checked[ledger, signature] = self._past_ledger(issuer, ledger, signatures.get(signature or ""))
-
     def _past_ledger(self, issuer: IssuerUrl, blob: str | None, signature: bytes | None) -> Ledger | None:
+        """A file of the past; first of all its signature is looked at: somebody may have pushed megabytes."""
         keys = self._trust.keys if self._trust.is_signed else None
         if blob is None or (keys is not None and not _may_be_ours(keys, issuer, signature)):
             return None
         body = self._history.contents([blob]).get(blob, b"")
-        if keys is not None and not isinstance(_verdict(keys, issuer, body, signature), SignatureHeader):
+        if self._verify(issuer, body, signature)[1] is not None:
             return None
         read = read_ledger(body, issuer=issuer, already_checked=ALL_THUMBPRINTS)
         return read.ledger if isinstance(read, LedgerRead) else None
@@ -503,31 +445,21 @@ def _merged(ledgers: Iterable[Ledger | None]) -> Ledger | None:
     return merged
 
 
-def _is_remembered(decided: DecidedLedger, signature: bytes, digits: int, keys: LedgerTrust | LedgerVerifier) -> bool:
-    """Whether this mirror made or verified the signature before, under a key that is still listed."""
-    return decided.kid in keys.keys and decided.signature == blob_id(signature, digits)
-
-
-def _role(keys: LedgerTrust | LedgerVerifier) -> str:
-    """In which role this process signs; one that only reads judges as a mirror."""
-    return keys.role if isinstance(keys, LedgerTrust) else "mirror"
-
-
-def _may_be_ours(keys: LedgerTrust | LedgerVerifier, issuer: IssuerUrl, signature: bytes | None) -> bool:
+def _may_be_ours(keys: LedgerVerifier, issuer: IssuerUrl, signature: bytes | None) -> bool:
     """Whether the signature's form and header are right, whatever it signs."""
-    verdict = _verdict(keys, issuer, b"", signature)
-    return isinstance(verdict, VerificationFailure) and verdict.code == "false" and signature is not None
-
-
-def _verdict(
-    keys: LedgerTrust | LedgerVerifier, issuer: IssuerUrl, body: bytes, signature: bytes | None
-) -> SignatureHeader | VerificationFailure:
-    if signature is None:
-        return VerificationFailure("false", "The ledger has no signature.")
-    return keys.verify(body, signature, issuer)
+    verdict = None if signature is None else keys.verify(b"", signature, issuer)
+    return isinstance(verdict, VerificationFailure) and verdict.code == "false"
 
 
 # --------------------------------------------------------------------------------------------------- reports
+
+
+def _unbelieved(paths: RepositoryPaths, failure: VerificationFailure) -> _CheckedLedger:
+    if failure.code == "unknown_signer":
+        why = Reason("ledger.unknown_signer", failure.sentence, _unlisted(failure.kid), paths.ledger)
+        return _CheckedLedger(why=why, unknown_signer=failure.kid)
+    code = "ledger.damaged" if failure.code == "damaged" else "ledger.unsigned"
+    return _CheckedLedger(why=Reason(code, failure.sentence, _REMEDY, paths.ledger))
 
 
 def _damaged(reason: Reason) -> Reason:

@@ -4,14 +4,14 @@
     the bytes that we mean                   nothing (headers are the audit's business)
     nothing                                  create; drift if what we mean stood there before
     a state that we committed earlier        update; drift if what we mean stood there before
-    anything else                            drift: somebody else wrote a trust anchor (fact 37); repair
+    anything else                            drift: somebody else wrote a trust anchor (facts.md#37); repair
 
 A put waits only where `DriftContext.waits_for` says so (`mirror.reconcile.planner`). A body that changed after it was
 listed waits for the next pass: it may be newer than the history that we fetched.
 
 Pure: from when on a new key may sign.
 A relying party that fetched the JWKS a moment before the key came into it may keep that copy for `max-age` (upstream's
-own contract, fact 23); the margin covers clocks that differ.
+own contract, facts.md#23); the margin covers clocks that differ.
 """
 
 import hashlib
@@ -172,7 +172,7 @@ def public_objects(issuer: Issuer, issuer_url: IssuerUrl, documents: Documents) 
     """The JWKS, then the discovery document: in this order they are put.
 
     A new discovery document may name an algorithm whose first key is new too; put first, it would for a moment promise
-    keys that are not there (fact 2).
+    keys that are not there (facts.md#2).
 
     Args:
         issuer: The configured entry, whose `publish` says where and how.

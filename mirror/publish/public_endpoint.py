@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PublicHttpClient", "compare"]
 
-TOTAL_SECONDS = 5.0  # AWS STS gives up after that (fact 27)
+TOTAL_SECONDS = 5.0  # AWS STS gives up after that (facts.md#27)
 # Of the total, for name and TCP, and again for TLS: together less than the deadline, because httpcore leaves the socket
 # of a handshake open when it is cancelled from outside, and closes it when its own time is over.
 CONNECT_SHARE = 0.48
@@ -226,7 +226,7 @@ _NOT_THERE = "Check that the issuer's path, `publish.prefix` and `publish.base_u
 _WRONG_HOST = "Relying parties follow no redirect: use the host of the bucket's own region in the issuer and base_url."
 _UNREACHABLE = "Check that the public host listens on port 443 and that this machine may reach it (`publish.readback`)."
 _TRUST = (
-    "Serve a certificate that public CAs vouch for; for tests and closed networks name the CA in "
+    "Serve a certificate that a public CA issued; for tests and closed networks name the CA in "
     "`publish.readback.ca_file`."
 )
 _SERVER = "Look at the store or at the CDN in front of it; the next pass looks again."

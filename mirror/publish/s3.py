@@ -123,7 +123,7 @@ class S3Bucket:
         """Put `obj` over exactly the object with `expected_etag` (None: where none is), decided by reading back.
 
         `snapshot` becomes metadata of the object. A plain 200 to a conditional write is believed; after anything else
-        the object is read, because the write may have taken effect although its answer was lost (fact 36).
+        the object is read, because the write may have taken effect although its answer was lost (facts.md#36).
 
         Raises:
             BucketError: the object still is what was seen; nothing was changed as far as the store tells.
@@ -331,7 +331,7 @@ class S3Clients:
 
     @property
     def writes(self) -> "S3Client":
-        """The client for conditional writes: one attempt, because a replayed 412 misleads (fact 36)."""
+        """The client for conditional writes: one attempt, because a replayed 412 misleads (facts.md#36)."""
         return self._of(1)
 
     def close(self) -> None:
@@ -372,7 +372,7 @@ class S3Clients:
             read_timeout=self._read_seconds,
             max_pool_connections=self._connections,
             retries={"mode": "standard", "total_max_attempts": attempts},
-            # A precomputed checksum is sent with each put; some stores refuse the trailing one (fact 39).
+            # A precomputed checksum is sent with each put; some stores refuse the trailing one (facts.md#39).
             request_checksum_calculation="when_required",
             s3={"addressing_style": "path"} if self._publish.endpoint_url else None,
             user_agent_extra="oidc-mirror",
@@ -413,13 +413,16 @@ def _known(question: Callable[[], T], absent_code: str, *, absent: T) -> T | Non
 
 
 def _blocks(answer: Any) -> tuple[str, ...]:
-    """The switches by which a public bucket policy is refused or ignored (fact 41)."""
+    """The switches by which a public bucket policy is refused or ignored (facts.md#41)."""
     configuration = answer["PublicAccessBlockConfiguration"]
     return tuple(name for name in ("BlockPublicPolicy", "RestrictPublicBuckets") if configuration.get(name))
 
 
 def owner(publish: PublishSettings) -> Any:
-    """The member by which a store refuses a bucket of another account (fact 38); nothing where none is configured."""
+    """The member by which a store refuses a bucket of another account; nothing where none is configured.
+
+    See facts.md#38.
+    """
     return {} if publish.expected_bucket_owner is None else {"ExpectedBucketOwner": publish.expected_bucket_owner}
 
 
@@ -432,7 +435,7 @@ def put_request(publish: PublishSettings, obj: PublicObject, snapshot: CommitId)
         "ContentType": obj.content_type,
         "CacheControl": obj.cache_control,
         "Metadata": {"snapshot": snapshot},
-        # Precomputed: a plain header that every store takes, and that AWS verifies (fact 39).
+        # Precomputed: a plain header that every store takes, and that AWS verifies (facts.md#39).
         "ChecksumSHA256": b64encode(hashlib.sha256(obj.body).digest()).decode(),
     }
     request.update(owner(publish))

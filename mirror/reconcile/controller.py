@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 
 from mirror.addresses import object_keys
@@ -34,7 +34,7 @@ from mirror.publish.listing import BucketListing, Target, bucket_identity, list_
 from mirror.publish.publisher import reason_of
 from mirror.reconcile import local_state
 from mirror.reconcile.executor import ApplyResult, apply, committer_of
-from mirror.reconcile.local_state import LocalIssuerState, LocalState
+from mirror.reconcile.local_state import LocalIssuerState, LocalState, is_recent
 from mirror.reconcile.planner import find_self_dependent_credentials, plan_issuer
 from mirror.reconcile.reporting import ledger_changes, preview
 from mirror.reconcile.state import (
@@ -158,7 +158,7 @@ def _with_named_commits(plan: Plan, ports: Ports, named_commits: NamedCommits) -
     """
     committed = pending_issuers(committer_of(plan.observed, ports), plan.observed.history, ledger_changes(plan))
     put = {each.url for each in plan.issuers if any(decision is not None for _, decision in each.object_actions)}
-    unseen: dict[IssuerUrl, Reason] = {}
+    unseen: dict[IssuerUrl, IssuerPlan] = {}
     pending = []
     for each in plan.issuers:
         if each.url in committed | put and each.transition_result is not None:
@@ -167,9 +167,9 @@ def _with_named_commits(plan: Plan, ports: Ports, named_commits: NamedCommits) -
             except BucketError as error:
                 # A kept disk knows what it decided itself: no object keeps it from a revocation.
                 if plan.observed.is_new_disk:
-                    unseen[each.url] = reason_of(error)
-    issuers = tuple(_undecided(each, unseen[each.url]) if each.url in unseen else each for each in plan.issuers)
-    plan = replace(plan, issuers=issuers)
+                    failures = (*each.failures, reason_of(error))
+                    unseen[each.url] = replace(each, transition_result=None, object_actions=(), failures=failures)
+    plan = replace(plan, issuers=tuple(unseen.get(each.url, each) for each in plan.issuers))
     try:
         history_state = with_named_commits(
             ports.history, plan.observed.history, plan.observed.trust, pending, named_commits
@@ -179,13 +179,8 @@ def _with_named_commits(plan: Plan, ports: Ports, named_commits: NamedCommits) -
     if history_state.issuers == plan.observed.history.issuers:
         return plan
     observed = replace(plan.observed, history=history_state)
-    again = {each.url: each for each in _plan_issuers(observed, ports)}
-    issuers = tuple(each if each.url in unseen else again[each.url] for each in issuers)
-    return replace(plan, observed=observed, issuers=issuers)
-
-
-def _undecided(planned: IssuerPlan, reason: Reason) -> IssuerPlan:
-    return replace(planned, transition_result=None, object_actions=(), failures=(*planned.failures, reason))
+    again = {each.url: each for each in _plan_issuers(observed, ports)} | unseen
+    return replace(plan, observed=observed, issuers=tuple(again.values()))
 
 
 def _events(settings: Settings, ports: Ports, local: LocalState, remote: "_FetchResult") -> tuple[Event, ...]:
@@ -366,9 +361,7 @@ def _after(
 
 def _tolerated_since(since: datetime | None, planned: IssuerPlan, observed: ObservedState) -> datetime | None:
     """When another writer's ledger or documents were first left alone, or last overwritten."""
-    interval = timedelta(seconds=planned.issuer.publish.audit_interval_seconds)
-    is_recent = since is not None and timedelta(0) <= observed.now - since < interval
-    if is_recent or planned.is_tolerant:
+    if planned.is_tolerant or is_recent(since, observed.now, planned.issuer.publish):
         return since
     waits = any(isinstance(decision, Deferred) for _, decision in planned.object_actions)
     overwrites = since is not None and any(isinstance(decision, PutObject) for _, decision in planned.object_actions)

@@ -416,7 +416,7 @@ def committer_of(observed: ObservedState, ports: Ports) -> Committer:
         reread=lambda issuers: load_history(ports.history, issuers, observed.trust),
         keys=observed.trust.keys if isinstance(observed.trust.keys, LedgerTrust) else None,
         others={each.url: each.issuer.discovery_extra for each in everything},
-        always=observed.trust.is_first_signing,
+        always=observed.trust.as_it_is,
     )
 
 

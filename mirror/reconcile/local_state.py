@@ -108,6 +108,11 @@ def _of_kubeconfig(issuer: Issuer) -> bytes:
     return b"\0" + repr((found.server, found.server_name, found.ca)).encode()
 
 
+def is_recent(moment: datetime | None, now: datetime, publish: PublishSettings) -> bool:
+    """Whether something was less than one audit interval ago; what never was, or is yet to be, is not."""
+    return moment is not None and timedelta(0) <= now - moment < timedelta(seconds=publish.audit_interval_seconds)
+
+
 def digest_of(body: bytes) -> str:
     """What is remembered of a document: its SHA-256, in hexadecimal digits."""
     return hashlib.sha256(body).hexdigest()
@@ -272,8 +277,7 @@ class VerificationCache:
         stamp = self.stamps.get(issuer)
         if stamp is None or stamp.what != fingerprint(publish, bodies, ledger):
             return True
-        age = now - stamp.at
-        return not timedelta(0) <= age < timedelta(seconds=publish.audit_interval_seconds)
+        return not is_recent(stamp.at, now, publish)
 
     def last_verified_at(
         self, issuer: IssuerUrl, publish: PublishSettings, bodies: Iterable[bytes], ledger: Ledger

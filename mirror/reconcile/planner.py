@@ -40,9 +40,9 @@ from mirror.ports import Bucket, Ports, WebIdentityToken
 from mirror.publish.drift import DriftContext, ObjectDecision, etag_of, plan_object, public_objects, stored_body
 from mirror.publish.listing import BucketListing, bucket_identity, read_body
 from mirror.publish.publisher import JWKS_SUFFIX, reason_of
-from mirror.reconcile.local_state import apiserver_fingerprint
+from mirror.reconcile.local_state import apiserver_fingerprint, is_recent
 from mirror.reconcile.state import IssuerPlan, ObservedState, PublishedIssuer, internal_error
-from mirror.reconcile.token_probe import attach_probe_token
+from mirror.reconcile.token_probe import attach_probe_token, check_own_token
 from mirror.report import reason_from
 from mirror.trust.discovery import render
 from mirror.trust.ledger import ALL_THUMBPRINTS
@@ -152,19 +152,16 @@ class _ObjectDiffer:
             return ""  # taking revoked keys away never waits
         if self.planned.is_tolerant:
             return "undo what a mirror published whose signing key is not listed here"
-        if not (self._is_cut_off() and is_unknown and self._tolerates_unknown()):
+        # What nobody here knows stays for one audit interval; then what the ledger says is put, once in each.
+        since = self.observed.local_state.of(self.planned.url).tolerated_since
+        tolerates = since is None or is_recent(since, self.observed.now, self.planned.issuer.publish)
+        if not (self._is_cut_off() and is_unknown and tolerates):
             return ""
         before = published_keys(self.history.ledger) if self.history.ledger is not None else ()
         returning = (ours - there) & {key_id(key) for key in before}
         if lost or returning or not desired.url.endswith(JWKS_SUFFIX):
             return "undo what another mirror may have published"
         return ""
-
-    def _tolerates_unknown(self) -> bool:
-        """Whether documents of a commit that nobody here knows stay: for one audit interval, then once in each."""
-        since = self.observed.local_state.of(self.planned.url).tolerated_since
-        interval = timedelta(seconds=self.planned.issuer.publish.audit_interval_seconds)
-        return since is None or timedelta(0) <= self.observed.now - since < interval
 
     def _is_cut_off(self) -> bool:
         return self.observed.has_remote and not self.observed.remote_fetched
@@ -339,7 +336,8 @@ def _texts(entry: Issuer) -> tuple[IssuerUrl, ...]:
 def plan_issuer(publication: PublishedIssuer, observed: ObservedState, ports: Ports) -> IssuerPlan:
     """Decide for one publication; whatever goes wrong stays with it."""
     try:
-        return attach_probe_token(_plan_publication(publication, observed, ports), observed.now)
+        planned = check_own_token(_plan_publication(publication, observed, ports), observed.now)
+        return attach_probe_token(planned, observed.now)
     except BucketError as error:
         return _undecided(publication, observed, reason_of(error))
     except MirrorError as error:
@@ -412,9 +410,8 @@ def _is_tolerant(
     since = observed.local_state.of(publication.url).tolerated_since
     if since is None and observed.is_new_disk:
         since = issuer_history.foreign_since  # a pod remembers nothing: the branch tells since when
-    interval = timedelta(seconds=publication.issuer.publish.audit_interval_seconds)
-    is_recent = since is not None and timedelta(0) <= observed.now - since < interval
-    return bool(issuer_history.unknown_signer) and is_recent and not outcome.transitions
+    tolerates = is_recent(since, observed.now, publication.issuer.publish)
+    return bool(issuer_history.unknown_signer) and tolerates and not outcome.transitions
 
 
 def _expiring(

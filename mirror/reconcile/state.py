@@ -40,7 +40,7 @@ from mirror.publish.drift import ObjectDecision
 from mirror.publish.listing import BucketListing, Target
 from mirror.reconcile.local_state import LocalState, VerificationCache
 from mirror.trust.discovery import observe
-from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier
+from mirror.trust.ledger_signature import LedgerVerifier
 from mirror.trust.lifecycle import LedgerUpdate
 from mirror.trust.tokens import Token
 from mirror.trust.weak_keys import keys_sharing_primes, keys_used_twice
@@ -255,7 +255,7 @@ def trust_of(
     settings: Settings,
     history: History,
     local: LocalState,
-    keys: LedgerTrust | LedgerVerifier | None,
+    keys: LedgerVerifier | None,
     *,
     before: CommitId | None = None,
 ) -> VerificationContext:
@@ -278,10 +278,10 @@ def trust_of(
         return trust
     heads = (history.heads().local, history.heads().remote, before)
     is_first = _is_first_signing(settings, history, local, [head for head in dict.fromkeys(heads) if head is not None])
-    return replace(trust, is_first_signing=is_first, trusts_own_head=local.is_former)
+    return replace(trust, as_it_is=is_first, trusts_own_head=local.is_former)
 
 
-def mode_of(settings: RepositorySettings, keys: LedgerTrust | LedgerVerifier | None) -> RepositoryMode:
+def mode_of(settings: RepositorySettings, keys: LedgerVerifier | None) -> RepositoryMode:
     """How git is believed, in a word."""
     if keys is not None:
         return "signed"

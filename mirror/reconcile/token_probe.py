@@ -1,6 +1,6 @@
 """The probe of a pass: read the token that the cluster signed, and hold it against the keys that the world sees.
 
-The file is read anew in every pass, because kubelet renews it (fact 20); its token is sent nowhere. Without
+The file is read anew in every pass, because kubelet renews it (facts.md#20); its token is sent nowhere. Without
 `probe_token_file` the mirror's own `auth.token_file` serves, where it is a fresh token of the issuer: the same key
 signed it.
 """
@@ -13,15 +13,24 @@ from threading import Lock
 from mirror.addresses import jwks_uri
 from mirror.config.settings import Issuer, ReadbackSettings
 from mirror.files import read_small, why_unreadable
-from mirror.model import Event, Key, Ledger, Level
+from mirror.model import Event, Key, Ledger, Level, Observation, Reason, Unusable
 from mirror.ports import PublicEndpoint, PublicResponse, PublicResult
 from mirror.publish.publisher import ObjectResults
 from mirror.reconcile.state import IssuerPlan
 from mirror.report import Effect
 from mirror.trust.discovery import PublicKeys, read_public_jwks
 from mirror.trust.lifecycle import published_keys
-from mirror.trust.token_probe import ProbeResult, is_fresh, read_probe_token, unusable, verify_probe_token
-from mirror.trust.tokens import MAX_TOKEN_BYTES, Token
+from mirror.trust.parsing import quote
+from mirror.trust.token_probe import (
+    EndingToken,
+    ProbeResult,
+    ending_token,
+    is_fresh,
+    read_probe_token,
+    unusable,
+    verify_probe_token,
+)
+from mirror.trust.tokens import MAX_TOKEN_BYTES, Token, read_token
 
 _STANDING = (Effect.UNCHANGED, Effect.PUT, Effect.PLANNED)
 _MAX_FILE_BYTES = MAX_TOKEN_BYTES + 2  # a line break
@@ -48,6 +57,60 @@ def _read(issuer: Issuer, now: datetime) -> Token | Event | None:
         return None
     own = _token_in(issuer.auth.token_file, issuer, now)
     return own if isinstance(own, Token) and is_fresh(own, now) else None
+
+
+def check_own_token(planned: IssuerPlan, now: datetime) -> IssuerPlan:
+    """The plan with the warning `credentials.retiring_key` where apiservers are about to refuse the mirror's own token.
+
+    At a 401 in this pass that cause stands first in the apiserver's reason. The token is sent nowhere from here.
+    """
+    try:
+        found = _ending(planned, now)
+    except Exception as error:  # noqa: BLE001  looking on never costs the pass
+        return replace(planned, events=(*planned.events, _internal_error(error)))
+    if found is None:
+        return planned
+    observations = tuple(_explained(each, found) for each in planned.observations)
+    if planned.url != planned.issuer.issuer:  # the warning once, not for each former issuer
+        return replace(planned, observations=observations)
+    file = str(planned.issuer.auth.token_file)
+    sentence = f"The mirror's own token in {quote(file)} is about to be refused. {found.sentence} {found.remedy}"
+    event = Event("credentials.retiring_key", sentence, Level.WARNING, {"cause": found.cause, "token_file": file})
+    return replace(planned, observations=observations, events=(*planned.events, event))
+
+
+def _ending(planned: IssuerPlan, now: datetime) -> EndingToken | None:
+    file, outcome = planned.issuer.auth.token_file, planned.transition_result
+    ledger = outcome.ledger if outcome is not None else planned.previous_ledger
+    if file is None or ledger is None:
+        return None
+    try:
+        token = read_token(read_small(file, _MAX_FILE_BYTES))
+    except OSError:
+        return None  # the apiservers' own reasons say so
+    if not isinstance(token, Token):
+        return None
+    former = tuple(each.issuer for each in planned.issuer.former_issuers)
+    is_refused = any(_is_refused(each) for each in planned.observations)
+    return ending_token(token, ledger, former, file=str(file), is_refused=is_refused, now=now)
+
+
+def _is_refused(observation: Observation) -> bool:
+    return isinstance(observation, Unusable) and any(each.code == "unauthorized" for each in observation.reasons)
+
+
+def _explained(observation: Observation, found: EndingToken) -> Observation:
+    if not isinstance(observation, Unusable):
+        return observation
+    return replace(observation, reasons=tuple(_with_cause(each, found) for each in observation.reasons))
+
+
+def _with_cause(reason: Reason, found: EndingToken) -> Reason:
+    if reason.code != "unauthorized":
+        return reason
+    return replace(
+        reason, sentence=f"{reason.sentence} {found.sentence}", remedy=f"{found.remedy} Otherwise: {reason.remedy}"
+    )
 
 
 def _token_in(file: Path, issuer: Issuer, now: datetime) -> Token | Event:

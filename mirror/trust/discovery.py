@@ -1,4 +1,4 @@
-"""Discovery documents: read from an apiserver and from the public URL, and rendered (facts 2, 3).
+"""Discovery documents: read from an apiserver and from the public URL, and rendered (facts.md#2, #3).
 
 Nothing of it is copied: the public document is built from the ledger.
 """
@@ -34,7 +34,7 @@ _DOCUMENT = "discovery"
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """A believed discovery document; a foreign `jwks_uri` is a note (fact 12)."""
+    """A believed discovery document; a foreign `jwks_uri` is a note (facts.md#12)."""
 
     issuer: IssuerUrl
     notes: tuple[Note, ...] = ()
@@ -57,7 +57,7 @@ def read_discovery(body: bytes, *, issuer: IssuerUrl, jwks_uri: str) -> Discover
 
     Args:
         body: the bytes that the apiserver sent.
-        issuer: the configured issuer, compared code point by code point (fact 30).
+        issuer: the configured issuer, compared code point by code point (facts.md#30).
         jwks_uri: where we publish the JWKS; another one in the document is a note.
 
     Returns:
@@ -83,7 +83,7 @@ def _reason(rule: DiscoveryRule, value: object, issuer: IssuerUrl) -> Reason:
 def _notes(value: object, jwks_uri: str) -> tuple[Note, ...]:
     if value == jwks_uri:
         return ()
-    sentence = f"The apiserver's jwks_uri is {describe_json(value)}; the mirror publishes {quote(jwks_uri)} (fact 12)."
+    sentence = f"The apiserver's jwks_uri is {describe_json(value)}; the mirror publishes {quote(jwks_uri)}."
     return (Note("foreign_jwks_uri", sentence),)
 
 
@@ -117,7 +117,7 @@ RULES = (
         "Correct `issuer` of this entry to what the apiserver says, if that is its public URL; or make the public URL "
         "the first --service-account-issuer: `oidc-mirror render apiserver-flags NAME --keep-issuer OLD` prints how, "
         "with OLD the issuer that the cluster has now, so that its pods stay logged in.",
-        "OpenID Connect Discovery 1.0, section 4.3; facts 11, 30",
+        "OpenID Connect Discovery 1.0, section 4.3",
     ),
     DiscoveryRule(
         "response_types_supported",
@@ -125,7 +125,7 @@ RULES = (
         _contains("id_token"),
         _lacks("response_types_supported", "id_token"),
         _NOT_KUBERNETES,
-        "OpenID Connect Discovery 1.0, section 3; fact 2",
+        "OpenID Connect Discovery 1.0, section 3",
     ),
     DiscoveryRule(
         "subject_types_supported",
@@ -133,7 +133,7 @@ RULES = (
         _contains("public"),
         _lacks("subject_types_supported", "public"),
         _NOT_KUBERNETES,
-        "OpenID Connect Discovery 1.0, section 3; fact 2",
+        "OpenID Connect Discovery 1.0, section 3",
     ),
 )
 
@@ -158,7 +158,7 @@ def render(ledger: Ledger, extra: Mapping[str, object] = _NOTHING) -> Documents 
 
 
 def documents(issuer: IssuerUrl, keys: tuple[Key, ...], extra: Mapping[str, object] = _NOTHING) -> Documents:
-    """Build both documents; for one key and our `jwks_uri` they equal the apiserver's own bytes (facts 2, 3).
+    """Build both documents; for one key and our `jwks_uri` they equal the apiserver's own bytes (facts.md#2, #3).
 
     Args:
         issuer: the configured issuer.
@@ -255,7 +255,7 @@ def read_public_discovery(body: bytes, issuer: IssuerUrl) -> PublicDiscovery | R
 
     Args:
         body: what the world gets.
-        issuer: the issuer at whose URL it stands, compared code point by code point (fact 30).
+        issuer: the issuer at whose URL it stands, compared code point by code point (facts.md#30).
 
     Returns:
         The document, or all reasons: the codes of `read_object`, `wrong_issuer`, `wrong_jwks_uri`, `missing_member`.
@@ -297,21 +297,21 @@ def _has_key_ops(body: bytes) -> bool:
 
 
 def caching_note(cache_control: str) -> Note | None:
-    """Give a note where caches may not keep a document at all, which makes logins fail in the crowd (fact 27)."""
+    """Give a note where caches may not keep a document at all, which makes logins fail in the crowd (facts.md#27)."""
     said = {part.strip().lower().replace(" ", "") for part in cache_control.split(",")}
     forbidding = sorted(said & {"no-cache", "no-store", "max-age=0", "private"})
     if not forbidding:
         return None
-    sentence = f"Cache-Control says {', '.join(forbidding)}: many logins at once make AWS fetch too often (fact 27)."
+    sentence = f"Cache-Control says {', '.join(forbidding)}: many logins at once make AWS fetch too often."
     return Note("not_cacheable", sentence)
 
 
 def media_type_note(content_type: str, expected: tuple[str, ...]) -> Note | None:
-    """Give a note where the media type is not one of `expected`: some relying parties look at it (facts 32, 35)."""
+    """Give a note where the media type is not one of `expected`: some relying parties look at it."""
     if content_type.partition(";")[0].strip().lower() in expected:
         return None
     shown = quote(content_type) if content_type else "missing"
-    return Note("content_type", f"The content type is {shown}, not {' or '.join(expected)} (facts 32, 35).")
+    return Note("content_type", f"The content type is {shown}, not {' or '.join(expected)}.")
 
 
 _LISTS = ("response_types_supported", "subject_types_supported", "id_token_signing_alg_values_supported")
@@ -321,7 +321,10 @@ def _issuer_reasons(value: object, issuer: IssuerUrl) -> tuple[Reason, ...]:
     if value == issuer:
         return ()
     how = f"; {describe_difference(value, issuer)}" if isinstance(value, str) else ""
-    sentence = f"The document's issuer is {describe_json(value)}, not {quote(issuer)}{how} (fact 30)."
+    sentence = (
+        f"The document's issuer is {describe_json(value)}, not {quote(issuer)}{how} (OpenID Connect Discovery 1.0,"
+        " section 4.3)."
+    )
     return (Reason("wrong_issuer", sentence, _MIRROR, "discovery issuer"),)
 
 

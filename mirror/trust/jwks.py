@@ -5,7 +5,7 @@ A malformed key is never skipped: a smaller set that goes public silently logs p
 One public key: a JSON object becomes a `Key`, or every reason why it is none.
 Each rule is a row with its source. A rule is silent where an earlier row already tells what is wrong.
 
-Keys whose private half everybody can read, by RFC 7638 thumbprint (fact 43).
+Keys whose private half everybody can read, by RFC 7638 thumbprint (facts.md#43).
 They end in real clusters by copy and paste from a standard or a tutorial. The list is short on purpose: only keys
 that the test vectors of public libraries quote from the named source; the thumbprints were computed from those.
 """
@@ -128,7 +128,7 @@ def _read_entry(
         return (Reason("bad_key", sentence, "Look at the key files of this apiserver.", where),)
     if entry["kty"] in KNOWN_TYPES:
         return read_key(entry, where, kid=policy.kid, already_checked=already_checked)
-    sentence = f"A key is of the type {quote(entry['kty'])}, which relying parties may not know (facts 8, 31)."
+    sentence = f"A key is of the type {quote(entry['kty'])}, which relying parties may not know."
     if policy.unknown_keys == "skip":
         return Note("unknown_key_skipped", f"{sentence} It is left out.")
     return (Reason("unknown_key", sentence, "Remove the key, or set keys.unknown_keys to skip.", f"{where}.kty"),)
@@ -136,7 +136,7 @@ def _read_entry(
 
 def _collected(read: tuple[Key | Note | tuple[Reason, ...], ...]) -> KeySet | Rejected:
     notes = tuple(each for each in read if isinstance(each, Note))
-    # A key file that is given twice is published twice (fact 3): equal entries are one.
+    # A key file that is given twice is published twice (facts.md#3): equal entries are one.
     distinct = {each: None for each in read if not isinstance(each, Note | tuple)}
     keys = tuple(sorted(distinct, key=key_id))
     conflicts = tuple(_conflicts(keys))
@@ -149,13 +149,13 @@ def _conflicts(keys: tuple[Key, ...]) -> Iterator[Reason]:
     kids: set[Kid] = set()
     for key in keys:
         if key.kid in kids:
-            sentence = f"names two different keys {quote(key.kid)} (fact 7)"
+            sentence = f"names two different keys {quote(key.kid)}"
             yield _set_reason("duplicate_kid", sentence, "Give each key its own kid at the external signer.")
         kids.add(key.kid)
 
 
 def _empty() -> Reason:
-    sentence = "holds no key that can be published, which no apiserver means (fact 14)"
+    sentence = "holds no key that can be published, which no apiserver serves"
     return _set_reason("empty_jwks", sentence, "Look at --service-account-key-file of this apiserver.")
 
 
@@ -203,10 +203,10 @@ CURVES: dict[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-384": ec.SECP
 """The curves of RFC 7518, section 6.2.1.1, by their JWK names."""
 
 EC_ALGORITHMS = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
-"""The one algorithm of each curve (RFC 7518, section 3.4; fact 8)."""
+"""The one algorithm of each curve (RFC 7518, section 3.4; facts.md#8)."""
 
 RSA_ALGORITHMS = ("RS256", "RS384", "RS512")
-"""What relying parties accept for RSA (their table in the facts); PS256 and its sisters none of them does."""
+"""What relying parties accept for RSA (facts.md, table "Relying parties"); PS256 and its sisters none of them does."""
 
 MOST_REMEMBERED = 2**15
 """For how many keys each what follows from a key alone is remembered: ledgers, replicas and passes show it again."""
@@ -244,7 +244,7 @@ def thumbprint_of(kty: str, *, n: str = "", e: str = "", crv: str = "", x: str =
 
 @lru_cache(MOST_REMEMBERED)
 def kubernetes_kid(key: Key) -> Kid:
-    """Give the kid that kube-apiserver computes: SHA-256 of the DER SubjectPublicKeyInfo (fact 7).
+    """Give the kid that kube-apiserver computes: SHA-256 of the DER SubjectPublicKeyInfo (facts.md#7).
 
     Args:
         key: a believed key.
@@ -305,11 +305,11 @@ def read_key(
     Args:
         members: the JWK; members that no rule names are ignored (RFC 7517, section 4).
         where: the place for reasons, such as `jwks keys[2]`.
-        kid: `kubernetes` recomputes the kid and enforces it (fact 7); `opaque` takes any text.
+        kid: `kubernetes` recomputes the kid and enforces it (facts.md#7); `opaque` takes any text.
         already_checked: keys whose strength was checked before; only their shape is.
 
     Returns:
-        The key, its `alg` set where it was absent (fact 8), or all reasons, with the codes `bad_key`, `bad_kid`,
+        The key, its `alg` set where it was absent (facts.md#8), or all reasons, with the codes `bad_key`, `bad_kid`,
         `wrong_kid`, `wrong_use`, `wrong_key_ops`, `wrong_alg`, `wrong_curve`, `bad_encoding`, `not_on_curve`,
         `weak_key`, `known_test_key`.
     """
@@ -390,7 +390,7 @@ def _wrong_kid(key: Key, where: str) -> tuple[Reason, ...]:
     right = kubernetes_kid(key)
     if key.kid == right:
         return ()
-    sentence = f"The kid is {quote(key.kid)}, but kube-apiserver computes {quote(right)} for this key (fact 7)."
+    sentence = f"The kid is {quote(key.kid)}, but kube-apiserver computes {quote(right)} for this key."
     return (
         Reason("wrong_kid", sentence, "Set keys.kid to opaque if an external signer names the keys.", f"{where}.kid"),
     )
@@ -444,9 +444,7 @@ _UINT = "is no base64url number of minimal length without padding"
 _COORDINATE = "is no base64url number of the curve's full length without padding"
 
 COMMON_RULES = (
-    KeyRule(
-        "kid", "bad_kid", _has_kid, "is not 1 to 1024 printable characters", _SIGNER, "RFC 7517, section 4.5; fact 7"
-    ),
+    KeyRule("kid", "bad_kid", _has_kid, "is not 1 to 1024 printable characters", _SIGNER, "RFC 7517, section 4.5"),
     KeyRule("use", "wrong_use", _one_of("use", "sig"), "is not sig", _SIGNER, "RFC 7517, section 4.2"),
     KeyRule(
         "key_ops",
@@ -464,10 +462,10 @@ RSA_RULES = (
         _one_of("alg", *RSA_ALGORITHMS),
         "is not RS256, RS384 or RS512",
         _SIGNER,
-        "RFC 7518, section 3.3; fact 8",
+        "RFC 7518, section 3.3",
     ),
-    KeyRule("n", "bad_encoding", _is_uint("n"), _UINT, _SIGNER, "RFC 7518, section 6.3.1.1; fact 45"),
-    KeyRule("e", "bad_encoding", _is_uint("e"), _UINT, _SIGNER, "RFC 7518, section 6.3.1.2; fact 45"),
+    KeyRule("n", "bad_encoding", _is_uint("n"), _UINT, _SIGNER, "RFC 7518, section 6.3.1.1"),
+    KeyRule("e", "bad_encoding", _is_uint("e"), _UINT, _SIGNER, "RFC 7518, section 6.3.1.2"),
 )
 EC_RULES = (
     KeyRule("crv", "wrong_curve", _has_curve, "is not P-256, P-384 or P-521", _SIGNER, "RFC 7518, section 6.2.1.1"),
@@ -477,20 +475,20 @@ EC_RULES = (
         _has_algorithm_of_curve,
         "is not that of its curve",
         _SIGNER,
-        "RFC 7518, section 3.4; fact 8",
+        "RFC 7518, section 3.4",
     ),
-    KeyRule("x", "bad_encoding", _is_coordinate("x"), _COORDINATE, _SIGNER, "RFC 7518, section 6.2.1.2; fact 45"),
-    KeyRule("y", "bad_encoding", _is_coordinate("y"), _COORDINATE, _SIGNER, "RFC 7518, section 6.2.1.3; fact 45"),
+    KeyRule("x", "bad_encoding", _is_coordinate("x"), _COORDINATE, _SIGNER, "RFC 7518, section 6.2.1.2"),
+    KeyRule("y", "bad_encoding", _is_coordinate("y"), _COORDINATE, _SIGNER, "RFC 7518, section 6.2.1.3"),
     KeyRule("y", "not_on_curve", _is_point, "makes no point of the curve with x", _SIGNER, "RFC 7518, section 6.2.1"),
 )
 
 
 PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
-"""The private and symmetric members of RFC 7518, section 6, and `priv` of ML-DSA keys (`kty` AKP, fact 8)."""
+"""The private and symmetric members of RFC 7518, section 6, and `priv` of ML-DSA keys (`kty` AKP, facts.md#8)."""
 
 
 def private_members(value: object, document: str, inside: str = "") -> tuple[Reason, ...]:
-    """Find private members anywhere in `value`, also nested, also in keys that would be skipped (fact 46).
+    """Find private members anywhere in `value`, also nested, also in keys that would be skipped (facts.md#46).
 
     The reasons name the places and never a value.
 

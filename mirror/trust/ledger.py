@@ -410,7 +410,7 @@ def _read_key(members: object, where: str, already_checked: Container[Thumbprint
     key = read_key(members, where, kid="opaque", already_checked=already_checked)
     if isinstance(key, tuple) or key.members() == members:
         return key
-    sentence = "The key has not exactly the members that are published (fact 26)."
+    sentence = "The key has not exactly the members that are published."
     return (Reason("not_as_published", sentence, _RECORD_REMEDY, where),)
 
 

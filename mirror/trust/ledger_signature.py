@@ -428,7 +428,7 @@ def _foreign(header: SignatureHeader, typ: str, *, issuer: IssuerUrl, repository
 
 @dataclass(frozen=True, slots=True)
 class LedgerVerifier:
-    """Who is believed, for commands that only read. `repository` is `repository.name`; `keys` are by kid."""
+    """Who is believed. `repository` is `repository.name`; `keys` are by kid."""
 
     repository: str
     keys: Mapping[str, PublicKey]
@@ -439,13 +439,11 @@ class LedgerVerifier:
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerTrust:
-    """Who is believed and who signs. `keys` are by kid and hold the public half of `signing_key` too."""
+class LedgerTrust(LedgerVerifier):
+    """Who is believed and who signs, in which role; `keys` hold the public half of `signing_key` too."""
 
-    repository: str
     signing_key: PrivateKey
     role: Role
-    keys: Mapping[str, PublicKey]
 
     def own(self) -> "LedgerTrust":
         """The same, with the own key as the only one that is believed."""
@@ -455,7 +453,3 @@ class LedgerTrust:
     def sign(self, body: bytes, issuer: IssuerUrl) -> bytes:
         """As `sign_ledger`."""
         return sign_ledger(body, issuer=issuer, repository=self.repository, role=self.role, key=self.signing_key)
-
-    def verify(self, body: bytes, signature: bytes, issuer: IssuerUrl) -> SignatureHeader | VerificationFailure:
-        """As `verify_ledger`."""
-        return verify_ledger(body, signature, issuer=issuer, repository=self.repository, keys=self.keys)

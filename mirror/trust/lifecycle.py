@@ -17,7 +17,7 @@ Pure: nothing here reads a clock, a file or the network, and nothing is logged; 
 Mirrors whose replicas differ for good write little: a held key that came back stays held, and one that is published
 comes and goes twice in each `retain_removed`. Nothing public changes by it.
 
-Not hearing is not hearing "gone": an apiserver that did not answer, or was not believed, blocks every arrow that
+An unreachable apiserver never removes a key: one that did not answer, or was not believed, blocks every arrow that
 takes a key away. It never blocks an addition.
 
 May the public set of an issuer be empty? Only after `revoke --last`, and only until a key is public again.
@@ -120,7 +120,7 @@ def clock_skew(observations: Iterable[Observation], now: datetime) -> timedelta 
     return timedelta(seconds=abs(now.timestamp() - median(dates))) if dates else None
 
 
-MOST_KEYS_OF_A_KIND = 100  # AWS answers with an error to a JWKS of more than 100 RSA or 100 EC keys (fact 34)
+MOST_KEYS_OF_A_KIND = 100  # AWS answers with an error to a JWKS of more than 100 RSA or 100 EC keys (facts.md#34)
 MOST_HELD = 32
 
 

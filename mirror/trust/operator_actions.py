@@ -285,7 +285,7 @@ _SENTENCES = {
 
 
 def _is_public_and_held(record: KeyRecord, public: Mapping[KeyId, Key]) -> bool:
-    # Of two public keys of one kid nobody can tell which one is meant (fact 7): both stay held.
+    # Of two public keys of one kid nobody can tell which one is meant (facts.md#7): both stay held.
     return record.status is Status.HELD and [i for i in public if i[0] == record.key.kid] == [key_id(record.key)]
 
 
@@ -315,7 +315,7 @@ def _others(
         if key.thumbprint in revoked:
             refused.append(_left_out(key, "key.revoked", "is revoked"))
         elif kids[key.kid] > 1:
-            # Nobody can tell which one is meant (fact 7).
+            # Nobody can tell which one is meant (facts.md#7).
             refused.append(_left_out(key, "duplicate_kid", "shares its kid with another one"))
         else:
             welcome.append(_other(key, context))

@@ -1,6 +1,6 @@
 """Parse untrusted text: strict JSON, base64url, and text that is safe to print.
 
-Python's `json` alone keeps the last of two equal member names silently (fact 45), accepts NaN and lone
+Python's `json` alone keeps the last of two equal member names silently (facts.md#45), accepts NaN and lone
 surrogates, and raises RecursionError for deep nesting. A document that two readers understand differently
 must not be published, so all of that is refused here.
 """
@@ -30,7 +30,7 @@ class _DuplicateMemberError(ValueError):
 
 
 def read_object(body: bytes, document: str) -> dict[str, object] | Reason:
-    """Read one JSON object that every reader understands alike (RFC 8259, section 4; RFC 7493, I-JSON; fact 45).
+    """Read one JSON object that every reader understands alike (RFC 8259, section 4; RFC 7493, I-JSON; facts.md#45).
 
     Args:
         body: the bytes of the whole document.
@@ -126,7 +126,7 @@ def decode(text: object) -> bytes | None:
 
 
 def decode_uint(text: object) -> int | None:
-    """Give the number of a Base64urlUInt, or None: the fewest bytes that hold it (RFC 7518, section 2; fact 45)."""
+    """Give the number of a Base64urlUInt, or None: the fewest bytes that hold it (RFC 7518, section 2; facts.md#45)."""
     value = decode(text)
     if value is None or (value[0] == 0 and len(value) > 1):
         return None
@@ -134,7 +134,7 @@ def decode_uint(text: object) -> int | None:
 
 
 def decode_coordinate(text: object, size_bytes: int) -> int | None:
-    """Give the number of an EC coordinate, or None: exactly `size_bytes` long (RFC 7518, section 6.2.1.2; fact 45)."""
+    """Give the number of an EC coordinate, or None: exactly `size_bytes` long (RFC 7518, section 6.2.1.2)."""
     value = decode(text)
     return None if value is None or len(value) != size_bytes else int.from_bytes(value)
 

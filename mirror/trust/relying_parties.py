@@ -70,27 +70,31 @@ LIMITS = (
         "aws_algorithm",
         _signs_with("RS256", "RS384", "RS512", "ES256", "ES384", "ES512"),
         "AWS accepts only RS256/384/512 and ES256/384/512",
-        "relying parties",
+        "facts.md, Relying parties",
     ),
     Limit(
         "aws_issuer_length",
         _jwks_issuer_up_to(AWS_ISSUER_CHARACTERS),
         "AWS accepts at most 255 characters of issuer",
-        "relying parties",
+        "facts.md, Relying parties",
     ),
-    Limit("aws_issuer_port", _issuer_has_no_port, "AWS discourages an issuer with a port", "relying parties"),
+    Limit("aws_issuer_port", _issuer_has_no_port, "AWS discourages an issuer with a port", "facts.md, Relying parties"),
     Limit(
-        "aws_key_count", _few_of_each_type, "AWS accepts at most 100 RSA and 100 EC keys", "relying parties; fact 34"
+        "aws_key_count", _few_of_each_type, "AWS accepts at most 100 RSA and 100 EC keys", "facts.md, Relying parties"
     ),
-    Limit("gcp_algorithm", _signs_with("RS256", "ES256"), "GCP accepts only RS256 and ES256", "relying parties"),
-    Limit("entra_algorithm", _signs_with("RS256"), "Entra accepts only RS256", "relying parties"),
+    Limit(
+        "gcp_algorithm", _signs_with("RS256", "ES256"), "GCP accepts only RS256 and ES256", "facts.md, Relying parties"
+    ),
+    Limit("entra_algorithm", _signs_with("RS256"), "Entra accepts only RS256", "facts.md, Relying parties"),
     Limit(
         "entra_issuer_length",
         _jwks_issuer_up_to(ENTRA_ISSUER_CHARACTERS),
         "Entra accepts at most 600 characters of issuer",
-        "relying parties",
+        "facts.md, Relying parties",
     ),
-    Limit("nimbus_size", _fits_nimbus, "Relying parties built on Nimbus refuse a JWKS over 51 200 bytes", "fact 33"),
+    Limit(
+        "nimbus_size", _fits_nimbus, "Relying parties built on Nimbus refuse a JWKS over 51 200 bytes", "facts.md#33"
+    ),
 )
 
 
@@ -256,7 +260,7 @@ def _has_one_audience(party_input: PartyInput) -> bool:
     return party_input.token is None or len(party_input.token.audiences) <= 1  # none at all is told for everybody
 
 
-_RSA = "Sign with an RSA key: RS256 works everywhere (fact 26)."
+_RSA = "Sign with an RSA key: RS256 works everywhere."
 _SHORTER = "Choose a shorter audience."
 
 ROWS = (
@@ -278,7 +282,7 @@ ROWS = (
         Party.AWS,
         "aws_key_count",
         _few_keys_of_each_type,
-        "AWS accepts at most 100 RSA and 100 EC keys (fact 34).",
+        "AWS accepts at most 100 RSA and 100 EC keys.",
         "Remove old key files from the apiservers.",
     ),
     PartyRule(
@@ -399,7 +403,7 @@ ROWS = (
         Party.ENTRA,
         "entra_unknown_key",
         lambda shown: not shown.has_unknown_key,
-        "Entra refuses a whole JWKS for one key of a type that it does not know (fact 31).",
+        "Entra refuses a whole JWKS for one key of a type that it does not know.",
         "Run a pass: the mirror leaves such keys out.",
     ),
     PartyRule(

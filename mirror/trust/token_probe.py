@@ -4,13 +4,14 @@ A cluster that signs with a key that is not public is about to log its pods out:
 token. Whom the token is for, and what it may do, does not matter here.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mirror.addresses.issuer_urls import describe_difference
 from mirror.model import Event, IssuerName, IssuerUrl, Key, Ledger, Level, Reason, Status
-from mirror.trust.parsing import Rejected, quote
+from mirror.trust.parsing import Rejected, quote, shell_argument
 from mirror.trust.tokens import Token, expired_since, in_words, read_token, recorded_signer, signing_key
 
 _NO_FAILURE = frozenset({Status.HELD, Status.REVOKED})
@@ -60,6 +61,62 @@ def unusable(file: str, cause: str, sentence: str, remedy: str) -> Event:
     """The warning `probe.unusable`: no failure, because nothing is known to be wrong."""
     text = f"The probe token in {quote(file)} cannot be used, so nobody looks at the signing key. {sentence} {remedy}"
     return Event("probe.unusable", text.strip(), Level.WARNING, {"cause": cause, "file": file})
+
+
+_ENDING = frozenset({Status.RETIRING, Status.DROPPED, Status.REVOKED})
+_SERVICE_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):([a-z0-9.-]{1,253})")
+
+
+@dataclass(frozen=True, slots=True)
+class EndingToken:
+    """Why apiservers refuse the mirror's own token, now or soon: a code, and two texts for the operator."""
+
+    cause: str
+    sentence: str
+    remedy: str
+
+
+def ending_token(
+    token: Token, ledger: Ledger, former: Collection[IssuerUrl], *, file: str, is_refused: bool, now: datetime
+) -> EndingToken | None:
+    """Why the token of `auth.token_file` ends before its expiry, or None where nothing says so.
+
+    kube-apiserver accepts a token while it lists its `iss` (--service-account-issuer) and its key
+    (--service-account-key-file).
+
+    Args:
+        token: the mirror's own token.
+        ledger: what is known of the issuer's keys.
+        former: the former issuers of the entry.
+        file: where the token stands, for the sentences.
+        is_refused: an apiserver answered it with 401 in this pass. Then a key that is only older than another public
+            one is a cause too: the first apiservers may have forgotten it already.
+        now: aware, UTC.
+    """
+    kid, remedy = quote(token.kid), _renewal(token, file)
+    if token.issuer in former:
+        sentence = f"Its iss is {quote(token.issuer)}, a former issuer. Apiservers that no longer list it refuse it."
+        return EndingToken("former_issuer", sentence, remedy)
+    records = {record.status: record for record in ledger.records if record.key.kid == token.kid}
+    ending = sorted(_ENDING & set(records))
+    if ending:
+        sentence = f"Key {kid} signed it, and that key is {ending[0]}. Apiservers without the key refuse it."
+        return EndingToken("retiring_key", sentence, remedy)
+    signed_with = records.get(Status.PUBLISHED)
+    if not is_refused or signed_with is None or expired_since(token, now) is not None:
+        return None
+    newer = [each for each in ledger.records if each.status is Status.PUBLISHED]
+    if all(each.first_seen <= signed_with.first_seen for each in newer):
+        return None
+    sentence = f"Key {kid} signed it, and a newer key is public. An apiserver without the old key refuses it."
+    return EndingToken("older_key", sentence, remedy)
+
+
+def _renewal(token: Token, file: str) -> str:
+    found = _SERVICE_ACCOUNT.fullmatch(token.subject)
+    namespace, name = found.groups() if found else ("NAMESPACE", "SERVICEACCOUNT")
+    command = f"kubectl -n {namespace} create token {name} --duration 24h > {shell_argument(file)}"
+    return f"Renew it now: `{command}`. kubelet renews a projected token by itself."
 
 
 def verify_probe_token(token: Token, public: Iterable[Key], *, name: IssuerName, ledger: Ledger) -> ProbeResult:

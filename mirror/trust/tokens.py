@@ -24,7 +24,7 @@ from mirror.trust.parsing import Rejected, decode, describe_json, kid_text, quot
 MAX_TOKEN_BYTES = 20_000
 """What STS takes at most (API reference of AssumeRoleWithWebIdentity, WebIdentityToken)."""
 ALGORITHMS = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
-"""What any of the relying parties accepts (their table in the facts)."""
+"""What any of the relying parties accepts (facts.md, table "Relying parties")."""
 LATEST_SECONDS = 253_402_300_799
 """The last second of the year 9999, the last that a date has."""
 
@@ -150,7 +150,9 @@ def _header_reasons(header: Mapping[str, object]) -> tuple[Reason, ...]:
             Reason("token_crit", f"{sentence[:-1]} (RFC 7515, section 4.1.11).", _SIGNER, "token header.crit")
         )
     if not is_printable_text(header.get("kid"), MAX_KID_CHARACTERS):
-        sentence = "The token's header names no key: its kid is not 1 to 1024 printable characters (fact 32)."
+        sentence = (
+            "The token's header names no key: its kid is not 1 to 1024 printable characters (RFC 7515, section 4.1.4)."
+        )
         reasons.append(Reason("token_no_kid", sentence, _SIGNER, "token header.kid"))
     return tuple(reason for reason in reasons if reason is not None)
 
@@ -281,7 +283,7 @@ def check_claims(
 
     Args:
         token: a well-formed token.
-        issuer: the issuer that it should be of, compared code point by code point (fact 30).
+        issuer: the issuer that it should be of, compared code point by code point (facts.md#30).
         audiences: those that the clouds are told about; none when they are not configured.
         now: aware, UTC.
         usual: what clouds accept for which no audience is configured.
@@ -309,7 +311,12 @@ def _issuer(token: Token, issuer: IssuerUrl) -> TokenCheck:
     how = describe_difference(token.issuer, issuer)
     sentence = f"The token's iss is {quote(token.issuer)}, the issuer {quote(issuer)}; {how}."
     return check_failed(
-        "iss", Reason("wrong_issuer", sentence, "They are compared code point by code point (fact 30).")
+        "iss",
+        Reason(
+            "wrong_issuer",
+            sentence,
+            "They are compared code point by code point (OpenID Connect Discovery 1.0, section 4.3).",
+        ),
     )
 
 
@@ -319,7 +326,7 @@ def _audience(token: Token, audiences: tuple[str, ...], usual: tuple[str, ...]) 
         text += f" and {len(token.audiences) - _SHOWN_AUDIENCES} more"
     if not token.audiences:
         sentence = "The token has no aud; every cloud wants one."
-        return check_failed("aud", Reason("no_audience", sentence, "Use a projected token with an audience (fact 21)."))
+        return check_failed("aud", Reason("no_audience", sentence, "Use a projected token with an audience."))
     if not audiences:
         sentence = f"{text}; not compared, because no `audiences` are configured for this issuer"
         return check_warning("aud", "audiences_unknown", sentence, "Add the clouds' audiences to the issuer's entry.")
@@ -479,7 +486,7 @@ def _unknown(token: Token, keys: tuple[Key, ...], name: IssuerName) -> Reason:
     sentence = f"The token is signed by kid {quote(token.kid)}, which is not in the public JWKS; {_shown(keys)}."
     remedy = (
         f"Run `oidc-mirror run --dry-run --only {name}`: does an apiserver show this key? The public half of its"
-        " signing key must stand in a --service-account-key-file too (fact 9)."
+        " signing key must stand in a --service-account-key-file too."
     )
     return Reason("key_not_public", sentence, remedy)
 

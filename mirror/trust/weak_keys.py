@@ -1,9 +1,9 @@
-"""Weak keys: RSA strength, keys that are used twice, and moduli that share a prime (fact 43). Pure.
+"""Weak keys: RSA strength, keys that are used twice, and moduli that share a prime (facts.md#43). Pure.
 
-Libraries check next to nothing of this (facts 43 and 44). The checks find keys that are weak by accident or by a known
+Libraries check next to nothing of this (facts.md#43, #44). The checks find keys that are weak by accident or by a known
 fault. They do not prove that a key is strong: a factor of 40 bits is not found in reasonable time.
 
-Checks across all issuers: one key at two of them, and RSA moduli that share a prime (fact 43). Pure.
+Checks across all issuers: one key at two of them, and RSA moduli that share a prime (facts.md#43). Pure.
 What two keys have in common tells of a broken random number generator, or of a copied file. Nothing here changes
 another issuer: a shared key is told, and of two moduli with a common prime only the new one is held.
 """
@@ -213,19 +213,21 @@ def _primes_up_to(limit: int) -> tuple[int, ...]:
 
 
 SHAPE_CHECKS = (
-    StrengthCheck("size", "n", _wrong_size, "has a modulus outside 2048..8192 bits", "RFC 7518, section 3.3; fact 43"),
-    StrengthCheck("even", "n", _even_modulus, "has an even modulus", "fact 43"),
-    StrengthCheck("exponent", "e", _unsound_exponent, "has an even exponent or one outside 65537..2^32", "fact 43"),
+    StrengthCheck("size", "n", _wrong_size, "has a modulus outside 2048..8192 bits", "RFC 7518, section 3.3"),
+    StrengthCheck("even", "n", _even_modulus, "has an even modulus", "facts.md#43"),
+    StrengthCheck("exponent", "e", _unsound_exponent, "has an even exponent or one outside 65537..2^32", "facts.md#43"),
 )
 """Cheap; always looked at."""
 
 FACTORING_CHECKS = (
-    StrengthCheck("small_factor", "n", _has_small_factor, "has a prime factor below 2^20", "fact 43"),
-    StrengthCheck("perfect_power", "n", _is_perfect_power, "has a modulus that is a power of one number", "fact 43"),
+    StrengthCheck("small_factor", "n", _has_small_factor, "has a prime factor below 2^20", "facts.md#43"),
     StrengthCheck(
-        "close_primes", "n", _has_close_primes, "has two primes so close that Fermat's method finds them", "fact 43"
+        "perfect_power", "n", _is_perfect_power, "has a modulus that is a power of one number", "facts.md#43"
     ),
-    StrengthCheck("roca", "n", _has_roca_fingerprint, "has the fingerprint of ROCA (CVE-2017-15361)", "fact 44"),
+    StrengthCheck(
+        "close_primes", "n", _has_close_primes, "has two primes so close that Fermat's method finds them", "facts.md#43"
+    ),
+    StrengthCheck("roca", "n", _has_roca_fingerprint, "has the fingerprint of ROCA (CVE-2017-15361)", "facts.md#44"),
 )
 """Costly (milliseconds); for an odd modulus of sound size."""
 
@@ -255,7 +257,7 @@ _Pair = tuple[Any, Any]
 
 
 def keys_used_twice(keys_by_issuer: Mapping[IssuerName, Iterable[AnyKey]]) -> Mapping[IssuerName, tuple[Event, ...]]:
-    """Tell of every key that two issuers show: the pods of either can sign for the other (fact 34).
+    """Tell of every key that two issuers show: the pods of either can sign for the other (facts.md#34).
 
     Args:
         keys_by_issuer: what the apiservers of each issuer show in this pass.

@@ -1,5 +1,8 @@
-"""Fixtures of the attacks on mirrors with real git."""
+"""Fixtures of the attacks: fleets of mirrors with real git, and what single apiservers and mirrors need."""
 
 from support.fleet_states import fleet, signed
+from support.gits import remote
+from support.situations import shared
+from support.tls import trusted
 
-__all__ = ["fleet", "signed"]
+__all__ = ["fleet", "remote", "shared", "signed", "trusted"]

@@ -33,11 +33,6 @@ CODES_BY_STATUS = {
 
 
 @pytest.fixture
-def trusted(tmp_path: Path) -> TlsSettings:
-    return TlsSettings(ca_file=ca_file(tmp_path))
-
-
-@pytest.fixture
 def quickly() -> Iterator[None]:
     begun = time.monotonic()
     yield
@@ -123,7 +118,7 @@ def test_hostile_answer_is_unusable(trusted: TlsSettings, attack: Lever, expecte
 )
 @pytest.mark.usefixtures("quickly")
 def test_connection_without_tls_is_unusable(trusted: TlsSettings, greeting: Greeting, expected: str) -> None:
-    """A handshake that is never answered (fact 18), refused, or no TLS at all, ends in time."""
+    """A handshake that is never answered (facts.md#18), refused, or no TLS at all, ends in time."""
     with Apiserver(greeting=greeting) as server:
         assert codes(ask_one(issuer(server.url, tls=trusted), SMALL)) == [(expected,)]
 

@@ -4,16 +4,18 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
 from mirror.aws.errors import S3Operation, bucket_error
+from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, ObjectKey, PublicObject
 from mirror.ports import AccessSettings, PutConflict, PutStored
 from mirror.publish.s3 import S3Bucket
 from support.fault_proxy import Fault, FaultProxy, answer, error_answer, running_fault_proxy
-from support.s3 import SECRET_KEY, Store, aws_environment
+from support.s3 import SECRET_KEY, S3Server, Store, aws_environment
 
 pytestmark = pytest.mark.s3
 
@@ -34,7 +36,7 @@ MALFORMED = error_answer(400, "AuthorizationHeaderMalformed", extra="<Region>eu-
 class Line:
     """A store behind a proxy: `direct` reaches it, `faulty` goes through the faults."""
 
-    store: Store
+    publish: PublishSettings
     proxy: FaultProxy
     direct: S3Bucket
     faulty: S3Bucket
@@ -49,13 +51,29 @@ class Line:
         return None if there is None else there.body
 
 
+@pytest.fixture(scope="module")
+def publish(s3_server: S3Server) -> PublishSettings:
+    """One bucket: no fault goes to it directly, and each test begins without its one object."""
+    return s3_server.publish(s3_server.new_bucket())
+
+
+@pytest.fixture(scope="module")
+def direct(publish: PublishSettings) -> Iterator[S3Bucket]:
+    """Its clients are made once: that takes longer than any test here."""
+    bucket = S3Bucket(publish, puts=2)
+    yield bucket
+    bucket.close()
+
+
 @pytest.fixture
-def line(store: Store) -> Iterator[Line]:
-    with running_fault_proxy(store.server.certificates, store.server.port) as proxy:
-        direct = S3Bucket(store.publish, puts=2)
-        faulty = S3Bucket(replace(store.publish, endpoint_url=proxy.url), puts=2, read_seconds=READ_SECONDS)
-        yield Line(store, proxy, direct, faulty)
-        direct.close()
+def line(s3_server: S3Server, publish: PublishSettings, direct: S3Bucket, tmp_path: Path) -> Iterator[Line]:
+    s3_server.delete(publish.bucket, WANTED.key)
+    with (
+        aws_environment(s3_server.certificates.ca_file, tmp_path),
+        running_fault_proxy(s3_server.certificates, s3_server.port) as proxy,
+    ):
+        faulty = S3Bucket(replace(publish, endpoint_url=proxy.url), puts=2, read_seconds=READ_SECONDS)
+        yield Line(publish, proxy, direct, faulty)
         faulty.close()
 
 
@@ -81,7 +99,7 @@ TOOK_EFFECT = {
 def test_put_took_effect_and_its_answer_did_not_arrive_landed(line: Line, fault: Fault, conditional: bool) -> None:
     """A write that took effect is success whatever was answered, and is never sent twice."""
     seen = line.seen()
-    settings = replace(line.store.publish, endpoint_url=line.proxy.url, conditional_writes=conditional)
+    settings = replace(line.publish, endpoint_url=line.proxy.url, conditional_writes=conditional)
     bucket = S3Bucket(settings, puts=1, read_seconds=READ_SECONDS)
     line.proxy.faults.append(fault)
     assert isinstance(bucket.put(WANTED, snapshot=SNAPSHOT, expected_etag=seen), PutStored)
@@ -291,7 +309,7 @@ def test_listing_of_nonsense_is_an_error(line: Line, body: bytes, code: str) -> 
 def test_endless_listing_is_an_error(line: Line) -> None:
     """A store that always promises another page is given up after a bounded number of pages."""
     line.proxy.faults.extend(Fault("GET", answer=answer(200, _truncated(str(page)))) for page in range(60))
-    bucket = S3Bucket(replace(line.store.publish, endpoint_url=line.proxy.url), puts=1, max_pages=50)
+    bucket = S3Bucket(replace(line.publish, endpoint_url=line.proxy.url), puts=1, max_pages=50)
     with pytest.raises(BucketError) as caught:
         bucket.list("")
     bucket.close()
@@ -317,7 +335,7 @@ def test_body_that_stalls_is_an_error_in_time(line: Line) -> None:
     with pytest.raises(BucketError) as caught:
         line.faulty.get(WANTED.key)
     assert caught.value.code == "ReadTimeout"
-    assert time.monotonic() - began < 2 * READ_SECONDS + 3
+    assert time.monotonic() - began < 20  # far from the 30 s that the store takes each time, on a busy machine too
     assert line.proxy.methods().count("GET") == 2
 
 
@@ -330,7 +348,7 @@ def test_request_that_drags_on_is_given_up_in_time(line: Line, operation: str) -
     """However a store keeps the connection busy, no request takes longer than its limit."""
     # Whatever arrives: on a busy machine a request may be given up before the proxy has seen it.
     line.proxy.faults.extend([Fault("", answer=b"", stall_seconds=30)] * len(SENDS[operation]))
-    settings = replace(line.store.publish, endpoint_url=line.proxy.url)
+    settings = replace(line.publish, endpoint_url=line.proxy.url)
     # Long enough for a handshake on a machine that is busy; far from the 30 s that the store takes.
     bucket = S3Bucket(settings, puts=1, read_seconds=30, request_seconds=1.0)
     began = time.monotonic()
@@ -354,7 +372,7 @@ def operate(bucket: S3Bucket, operation: str) -> None:
 def test_cancelled_request_ends_at_once(line: Line, operation: str) -> None:
     """An interrupt does not wait for a store that hangs, and begins nothing new."""
     line.proxy.faults.extend(Fault(method, answer=b"", stall_seconds=30) for method in SENDS[operation])
-    bucket = S3Bucket(replace(line.store.publish, endpoint_url=line.proxy.url), puts=1)
+    bucket = S3Bucket(replace(line.publish, endpoint_url=line.proxy.url), puts=1)
     began = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(operate, bucket, operation)
@@ -379,8 +397,8 @@ def test_answer_without_the_headers_of_an_object_is_an_error(line: Line) -> None
 
 
 def test_foreign_owner_is_named(line: Line) -> None:
-    """A bucket of another account answers 403, and the remedy names the owner that was expected (fact 38)."""
-    settings = replace(line.store.publish, endpoint_url=line.proxy.url, expected_bucket_owner="123456789012")
+    """A bucket of another account answers 403, and the remedy names the owner that was expected (facts.md#38)."""
+    settings = replace(line.publish, endpoint_url=line.proxy.url, expected_bucket_owner="123456789012")
     bucket = S3Bucket(settings, puts=1)
     line.proxy.faults.append(Fault("GET", answer=error_answer(403, "AccessDenied")))
     with pytest.raises(BucketError, match="123456789012"):
@@ -432,7 +450,7 @@ def test_openness_that_cannot_be_learned_is_unknown(line: Line, said: bytes) -> 
 def test_openness_of_a_store_that_hangs_is_unknown_in_time(line: Line) -> None:
     """What only explains a failure does not hold a pass either."""
     line.proxy.faults.append(Fault("HEAD", answer=b"", stall_seconds=30))
-    settings = replace(line.store.publish, endpoint_url=line.proxy.url)
+    settings = replace(line.publish, endpoint_url=line.proxy.url)
     bucket = S3Bucket(settings, puts=1, read_seconds=30, request_seconds=1.0)
     began = time.monotonic()
     assert bucket.access_settings(WANTED.key) == AccessSettings()

@@ -133,7 +133,7 @@ PATHS = (
 )  # fmt: skip
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings().max_examples)
 @given(st.lists(st.tuples(st.sampled_from(PATHS), VALUES), min_size=1, max_size=4))
 def test_any_values_give_settings_or_a_usage_error(changes: list[tuple[tuple[str | int, ...], object]]) -> None:
     """A good configuration with any values put anywhere is taken or refused in printable words."""

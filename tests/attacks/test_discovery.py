@@ -47,7 +47,7 @@ def refusal(body: bytes) -> list[str]:
     ],
 )
 def test_another_issuer_is_refused(issuer: object) -> None:
-    """The issuer is compared code point by code point, never normalised (fact 30)."""
+    """The issuer is compared code point by code point, never normalised (facts.md#30)."""
     assert refusal(json.dumps({**GOOD, "issuer": issuer}).encode()) == ["wrong_issuer"]
 
 

@@ -170,7 +170,7 @@ def test_one_bad_key_spoils_the_set(entry: object, code: str, place: str) -> Non
     ],
 )
 def test_private_member_spoils_the_set(member: str, spoil: Callable[[str], dict[str, Any]], place: str) -> None:
-    """A private member anywhere makes the whole set unusable, whatever its value (fact 46)."""
+    """A private member anywhere makes the whole set unusable, whatever its value (facts.md#46)."""
     assert ("private_key", place.format(member)) in refusal(json.dumps(spoil(member)).encode())
 
 

@@ -15,7 +15,6 @@ from mirror.history.remote import DEFAULT_SSH
 from mirror.history.repository import GitRepository
 from support.gits import (
     WHEN,
-    bare,
     commit,
     environment,
     fsck_strict,
@@ -26,11 +25,6 @@ from support.gits import (
 )
 
 LEDGER = "ledger/a/keys.json"
-
-
-@pytest.fixture
-def remote(tmp_path: Path) -> Path:
-    return bare(tmp_path / "remote.git")
 
 
 @pytest.fixture

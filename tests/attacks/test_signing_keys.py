@@ -1,10 +1,11 @@
 """Keys that sign ledgers: missing, strange, new on one mirror alone, rotated, an operator's, taken back."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from support.fleet_states import demand_quiet, demand_signed, on, push_x, revoke_v, steady
+from support.fleet_states import REVOKES_V, demand_quiet, demand_signed, on, push_x, revoke_v, steady
 from support.fleets import (
     MIRROR,
     OPERATOR,
@@ -90,6 +91,34 @@ def test_mirror_without_a_signing_key_stops_at_a_signature(fleet: Fleet) -> None
         assert one.run().status == 0
     assert (fleet.commits(), fleet.puts()) == before
     assert public_kids(fleet) == kids(A)
+
+
+@pytest.mark.parametrize("signed", [False], ids=["trusted at first"])
+def test_disk_of_an_earlier_program_brings_its_revocation_into_a_signed_repository(fleet: Fleet) -> None:
+    """It was never pushed, and another mirror signed the repository meanwhile: the own head counts all the same."""
+    one = steady(fleet, A, V)
+    two = fleet.mirror()
+    assert two.run().status == 0
+    fleet.away()
+    two.policy = REVOKES_V
+    two.run()
+    two.policy = None
+    fleet.back()
+    state = two.disk / "local-state.json"
+    apiservers = {url: each["apiservers"] for url, each in json.loads(state.read_text())["issuers"].items()}
+    state.unlink()
+    (two.disk / "notebook.json").write_text(json.dumps({"sources": apiservers, "has_pushed": True}))
+    one.signing_key = MIRROR
+    assert one.run().status == 0
+    assert statuses(fleet.remote)["V"] == "published"
+    two.signing_key = MIRROR
+    ended = two.run()
+    assert ended.status == 0, ended.text()
+    assert statuses(fleet.remote) == {"A": "published", "V": "revoked"}
+    assert public_kids(fleet) == kids(A)
+    demand_signed(fleet)
+    one.run()
+    demand_quiet(fleet, one, two)
 
 
 def test_mirrors_that_do_not_know_each_others_keys_shout_and_do_not_fight(fleet: Fleet) -> None:

@@ -5,39 +5,27 @@ from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
-import pytest
-
 from mirror.config.settings import FormerIssuerSettings
 from mirror.errors import BucketError
 from mirror.model import Answer, IssuerUrl
 from mirror.reconcile import local_state
 from mirror.report import ExitStatus, Report
 from mirror.trust.discovery import documents
-from support.fakes import FakeHistory, FakeRemote, FakeWorld
+from support.fakes import FakeHistory, FakeWorld
 from support.keys import RSA_KEYS
-from support.situations import BASE_URL, BOTH, LAST, ONE, Situation, answer, with_remote
+from support.situations import BASE_URL, BOTH, LAST, ONE, Situation, answer, remote_of
 
 MINUTES = timedelta(minutes=5)
 DAY = timedelta(days=1)
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Situation:
-    return with_remote(tmp_path)
-
-
-def pod(here: Situation, number: int, after: timedelta) -> Situation:
+def pod(shared: Situation, number: int, after: timedelta) -> Situation:
     """A CronJob's pod: an empty disk, the same remote, bucket and apiservers."""
-    history = replace(here.world.history, head=None, tracking=None)
-    folder = here.state_dir.with_name(f"pod-{number}")
+    history = replace(shared.world.history, head=None, tracking=None)
+    folder = shared.state_dir.with_name(f"pod-{number}")
     folder.mkdir()
-    world = FakeWorld(here.world.source, history, here.world.bucket, here.world.base_url)
-    return replace(here, state_dir=folder, world=world, now=here.now + after)
-
-
-def remote(here: Situation) -> FakeRemote:
-    assert here.world.history.remote is not None
-    return here.world.history.remote
+    world = FakeWorld(shared.world.source, history, shared.world.bucket, shared.world.base_url)
+    return replace(shared, state_dir=folder, world=world, now=shared.now + after)
 
 
 def told(report: Report) -> set[str]:
@@ -46,167 +34,167 @@ def told(report: Report) -> set[str]:
     return events | reasons | {reason.code for reason in report.failures}
 
 
-def public_kids(here: Situation) -> set[str]:
-    return {key["kid"] for key in json.loads(here.public() or b'{"keys":[]}')["keys"]}
+def public_kids(shared: Situation) -> set[str]:
+    return {key["kid"] for key in json.loads(shared.public() or b'{"keys":[]}')["keys"]}
 
 
 # --------------------------------------------------------------------------------------------------- pushes
 
 
-def test_pod_puts_nothing_that_it_could_not_push(here: Situation) -> None:
+def test_pod_puts_nothing_that_it_could_not_push(shared: Situation) -> None:
     """Its history goes with its disk: a key that is public only by it would leave without retirement."""
-    here.run(ONE, ONE)
-    before = dict(here.world.bucket.objects)
-    remote(here).refuses_pushes = True
+    shared.run(ONE, ONE)
+    before = dict(shared.world.bucket.objects)
+    remote_of(shared).refuses_pushes = True
     for number in range(3):
-        report = pod(here, number, number * DAY).run(BOTH, BOTH)
+        report = pod(shared, number, number * DAY).run(BOTH, BOTH)
         assert report.exit_status is ExitStatus.FAILED
         assert "push.failed" in told(report)
-        assert here.world.bucket.objects == before
+        assert shared.world.bucket.objects == before
 
 
-def test_daemon_on_a_new_disk_puts_nothing_before_its_first_push(here: Situation) -> None:
+def test_daemon_on_a_new_disk_puts_nothing_before_its_first_push(shared: Situation) -> None:
     """Its second pass has a local history, which is gone with the pod all the same."""
-    here.run(ONE, ONE)
-    before = dict(here.world.bucket.objects)
-    remote(here).refuses_pushes = True
-    daemon = pod(here, 0, MINUTES)
+    shared.run(ONE, ONE)
+    before = dict(shared.world.bucket.objects)
+    remote_of(shared).refuses_pushes = True
+    daemon = pod(shared, 0, MINUTES)
     for _ in range(3):
         assert daemon.run(BOTH, BOTH, after=MINUTES).exit_status is ExitStatus.FAILED
-        assert here.world.bucket.objects == before
-    remote(here).refuses_pushes = False
+        assert shared.world.bucket.objects == before
+    remote_of(shared).refuses_pushes = False
     assert daemon.run(after=MINUTES).exit_status is ExitStatus.CURRENT
-    remote(here).refuses_pushes = True
+    remote_of(shared).refuses_pushes = True
     assert daemon.run(LAST, LAST, after=MINUTES).exit_status is ExitStatus.CURRENT
-    assert len(public_kids(here)) == 3
+    assert len(public_kids(shared)) == 3
 
 
-def test_pod_that_loses_seven_races_gets_its_turn(here: Situation) -> None:
+def test_pod_that_loses_seven_races_gets_its_turn(shared: Situation) -> None:
     """Eight shards of a fleet push at the same time; each round has one winner."""
-    here.run(ONE, ONE)
-    shard, others = pod(here, 0, MINUTES), iter(range(7))
+    shared.run(ONE, ONE)
+    shard, others = pod(shared, 0, MINUTES), iter(range(7))
 
     def win(_: FakeHistory) -> None:
-        head = remote(here).head
+        head = remote_of(shared).head
         number = next(others, None)
         if number is not None and head is not None:
             elsewhere = replace(shard.world.history, head=head, tracking=head, moved_by=None)
             changes = {f"ledger/other-{number}": b"x"}
-            elsewhere.commit(base=head, parents=(head,), changes=changes, message="x\n", when=here.now, expect=head)
+            elsewhere.commit(base=head, parents=(head,), changes=changes, message="x\n", when=shared.now, expect=head)
             elsewhere.push()
 
     shard.world.history.moved_by = win
     assert shard.run(BOTH, BOTH).exit_status is ExitStatus.CURRENT
-    assert len(public_kids(here)) == 2
+    assert len(public_kids(shared)) == 2
 
 
-def test_stranger_in_the_bucket_goes_while_pushes_are_refused(here: Situation) -> None:
+def test_stranger_in_the_bucket_goes_while_pushes_are_refused(shared: Situation) -> None:
     """The remote was heard and does not know the key either: nobody would object."""
-    here.run(ONE, ONE)
-    remote(here).refuses_pushes = True
-    here.run(BOTH, BOTH, after=MINUTES)
-    before = here.public()
+    shared.run(ONE, ONE)
+    remote_of(shared).refuses_pushes = True
+    shared.run(BOTH, BOTH, after=MINUTES)
+    before = shared.public()
     document = json.loads(before or b"")
     document["keys"].append(RSA_KEYS[0].members())
-    name = next(key for key in here.world.bucket.objects if key.endswith("jwks"))
-    here.world.bucket.write(name, json.dumps(document).encode())
-    report = here.run(after=MINUTES)
+    name = next(key for key in shared.world.bucket.objects if key.endswith("jwks"))
+    shared.world.bucket.write(name, json.dumps(document).encode())
+    report = shared.run(after=MINUTES)
     assert "bucket.drift" in told(report)
-    assert here.public() == before
+    assert shared.public() == before
 
 
-def test_unreadable_bucket_is_one_failure_when_pushes_are_refused(here: Situation) -> None:
+def test_unreadable_bucket_is_one_failure_when_pushes_are_refused(shared: Situation) -> None:
     """The plan is looked at again after the push; what it could not read then is not told twice."""
-    here.run(ONE, ONE)
-    remote(here).refuses_pushes = True
+    shared.run(ONE, ONE)
+    remote_of(shared).refuses_pushes = True
     denied = BucketError("The bucket cannot be listed.")
-    here.world.bucket.fails["list"] = denied
-    (issuer,) = here.run(BOTH, BOTH, after=MINUTES).issuers
+    shared.world.bucket.fails["list"] = denied
+    (issuer,) = shared.run(BOTH, BOTH, after=MINUTES).issuers
     assert len(issuer.failures) == 1
 
 
-def test_key_that_another_replica_shows_stays_while_pushes_are_refused(here: Situation) -> None:
+def test_key_that_another_replica_shows_stays_while_pushes_are_refused(shared: Situation) -> None:
     """What nobody else could hear of, nobody else could object to: it is retired, and goes no further."""
-    first = replace(here, apiservers=("https://10.0.0.11:6443",))
+    first = replace(shared, apiservers=("https://10.0.0.11:6443",))
     first.run(BOTH)
     second = replace(first.beside(), apiservers=("https://10.0.0.12:6443",))
     second.run(BOTH)
-    before = public_kids(here)
-    first.world.history.remote = replace(remote(first), refuses_pushes=True)
+    before = public_kids(shared)
+    first.world.history.remote = replace(remote_of(first), refuses_pushes=True)
     for after in (MINUTES, MINUTES, DAY, MINUTES, MINUTES):
         assert first.run(ONE, after=after).exit_status is ExitStatus.CURRENT
-        assert public_kids(here) == before
+        assert public_kids(shared) == before
         assert "bucket.drift" not in told(second.run(BOTH, after=after))
     first.world.history.remote = second.world.history.remote
     first.run(ONE, after=MINUTES)
-    assert public_kids(here) == before
+    assert public_kids(shared) == before
 
 
-def test_removal_whose_push_is_refused_waits(here: Situation) -> None:
+def test_removal_whose_push_is_refused_waits(shared: Situation) -> None:
     """The key is dropped in the ledger; the object keeps it until the remote has taken that."""
-    here.run(BOTH, BOTH)
-    here.run(ONE, ONE)
-    before = public_kids(here)
-    remote(here).refuses_pushes = True
-    report = here.run(after=2 * DAY)
+    shared.run(BOTH, BOTH)
+    shared.run(ONE, ONE)
+    before = public_kids(shared)
+    remote_of(shared).refuses_pushes = True
+    report = shared.run(after=2 * DAY)
     assert {"removal.waits", "push.failed"} <= told(report)
-    assert public_kids(here) == before
+    assert public_kids(shared) == before
     for _ in range(4):  # it is our own state that waits there: nothing is wrong, however long it takes
-        assert here.run(after=MINUTES).exit_status is ExitStatus.CURRENT
-        assert public_kids(here) == before
-    remote(here).refuses_pushes = False
-    assert here.run(after=MINUTES).exit_status is ExitStatus.CURRENT
-    assert len(public_kids(here)) == 1
+        assert shared.run(after=MINUTES).exit_status is ExitStatus.CURRENT
+        assert public_kids(shared) == before
+    remote_of(shared).refuses_pushes = False
+    assert shared.run(after=MINUTES).exit_status is ExitStatus.CURRENT
+    assert len(public_kids(shared)) == 1
 
 
 # --------------------------------------------------------------------------------------------------- clocks
 
 
-def late_answers(case: str, date_offset: timedelta, here: Situation) -> tuple[Answer, ...]:
-    return tuple(replace(answer(case, url), date=here.now + date_offset) for url in here.apiservers)
+def late_answers(case: str, date_offset: timedelta, shared: Situation) -> tuple[Answer, ...]:
+    return tuple(replace(answer(case, url), date=shared.now + date_offset) for url in shared.apiservers)
 
 
 def test_change_of_sources_under_a_wrong_clock_is_not_forgotten(tmp_path: Path) -> None:
     """Retirement begins anew when the clock is right again, not from what the wrong clock said."""
-    here = Situation(tmp_path)
-    here.run(BOTH, BOTH)
-    here.run(ONE, ONE, after=MINUTES)
-    here.now += DAY - MINUTES
-    here.apiservers = ("https://10.1.0.11:6443", "https://10.1.0.12:6443")
-    here.now -= 2 * DAY
-    assert "clock.skewed" in told(here.run(*late_answers(ONE, 2 * DAY, here)))
-    here.now += 2 * DAY
+    shared = Situation(tmp_path)
+    shared.run(BOTH, BOTH)
+    shared.run(ONE, ONE, after=MINUTES)
+    shared.now += DAY - MINUTES
+    shared.apiservers = ("https://10.1.0.11:6443", "https://10.1.0.12:6443")
+    shared.now -= 2 * DAY
+    assert "clock.skewed" in told(shared.run(*late_answers(ONE, 2 * DAY, shared)))
+    shared.now += 2 * DAY
     for _ in range(3):
-        here.run(*late_answers(ONE, timedelta(0), here), after=MINUTES)
-        assert len(public_kids(here)) == 2
-    here.run(*late_answers(ONE, DAY, here), after=DAY)
-    assert len(public_kids(here)) == 1
+        shared.run(*late_answers(ONE, timedelta(0), shared), after=MINUTES)
+        assert len(public_kids(shared)) == 2
+    shared.run(*late_answers(ONE, DAY, shared), after=DAY)
+    assert len(public_kids(shared)) == 1
 
 
 def test_publication_that_waits_does_not_hold_up_the_retirements_of_its_sibling(tmp_path: Path) -> None:
     """A former issuer with somebody else's documents waits for `adopt`; the change of sources is noted once."""
-    here = Situation(tmp_path)
-    here.run(BOTH, BOTH)
-    here.run(ONE, ONE, after=MINUTES)
+    shared = Situation(tmp_path)
+    shared.run(BOTH, BOTH)
+    shared.run(ONE, ONE, after=MINUTES)
     old = IssuerUrl(f"{BASE_URL}/old")
-    here.former = (FormerIssuerSettings(old, date(2027, 1, 1)),)
-    here.world.bucket.write("old/openid/v1/jwks", documents(old, (RSA_KEYS[0],)).jwks)
-    here.apiservers = ("https://10.1.0.11:6443", "https://10.1.0.12:6443")
-    assert here.run(after=MINUTES).committed
-    assert not here.run(after=MINUTES).committed
-    report = here.run(after=DAY)
+    shared.former = (FormerIssuerSettings(old, date(2027, 1, 1)),)
+    shared.world.bucket.write("old/openid/v1/jwks", documents(old, (RSA_KEYS[0],)).jwks)
+    shared.apiservers = ("https://10.1.0.11:6443", "https://10.1.0.12:6443")
+    assert shared.run(after=MINUTES).committed
+    assert not shared.run(after=MINUTES).committed
+    report = shared.run(after=DAY)
     assert "takeover.held" in told(report)
-    assert len(public_kids(here)) == 1
+    assert len(public_kids(shared)) == 1
 
 
 # ----------------------------------------------------------------------------------------------------- disk
 
 
-def test_unsaved_state_keeps_nobody_from_publishing(here: Situation) -> None:
+def test_unsaved_state_keeps_nobody_from_publishing(shared: Situation) -> None:
     """A disk that remembers nothing: the pass goes on, and says so."""
-    here.run(ONE, ONE)
-    (here.state_dir / local_state.LOCAL_STATE_FILE_NAME).unlink()
-    (here.state_dir / local_state.LOCAL_STATE_FILE_NAME).mkdir()
-    report = here.run(BOTH, BOTH)
+    shared.run(ONE, ONE)
+    (shared.state_dir / local_state.LOCAL_STATE_FILE_NAME).unlink()
+    (shared.state_dir / local_state.LOCAL_STATE_FILE_NAME).mkdir()
+    report = shared.run(BOTH, BOTH)
     assert "state.unsaved" in told(report)
-    assert len(public_kids(here)) == 2
+    assert len(public_kids(shared)) == 2

@@ -66,7 +66,10 @@ class Fleet:
                 mark.unlink(missing_ok=True)
 
     def write_lists(self, dead: int = 0) -> None:
-        """Write what the jobs read. The last `dead` clusters lead to where no handshake is ever answered (fact 18)."""
+        """Write what the jobs read. The last `dead` clusters lead to where no handshake is ever answered.
+
+        See facts.md#18.
+        """
         urls = {number: self.urls(number, is_dead=number > self.size - dead) for number in range(1, self.size + 1)}
         rows = (f"{name_of(n)}\t{each[0]}\t{self.folder}/{name_of(n)}.ca\t{name_of(n)}\n" for n, each in urls.items())
         self.list.write_text("".join(rows))
@@ -162,7 +165,7 @@ def free_port() -> int:
 
 @contextmanager
 def black_hole() -> Iterator[str]:
-    """A place where connections are taken and nothing is ever said: an apiserver whose etcd is down (fact 18)."""
+    """A place where connections are taken and nothing is ever said: an apiserver whose etcd is down (facts.md#18)."""
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
         yield f"https://127.0.0.1:{listener.getsockname()[1]}"
 

@@ -26,7 +26,7 @@ def main() -> None:
     """Print the best of `ROUNDS` for each number of ledgers: what the work takes when nobody disturbs it."""
     kind = sys.argv[1] if len(sys.argv) > 1 else "ed25519"
     key = signer(kind)
-    trust = LedgerTrust("bench", key, "mirror", {key.kid: key.public()})
+    trust = LedgerTrust("bench", {key.kid: key.public()}, key, "mirror")
     print(f"{kind}, ledgers of {LEDGER_BYTES} bytes, best of {ROUNDS}\nledgers   sign ms  verify ms  verify ms each")
     for size in SIZES:
         found = [timed(trust, size) for _ in range(ROUNDS)]

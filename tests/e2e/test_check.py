@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,14 @@ import pytest
 from support.apiserver import always, never_answer
 from support.captures import capture
 from support.gits import bare, git, program
-from support.s3 import S3Server
 from support.situations import DISCOVERY_KEY, ISSUER, JWKS_KEY
 from support.tls import server_context
-from support.worlds import Done, World, running_world
+from support.worlds import Done, World
 
 ONE, BOTH = "01-rsa1/anonymous-bound-", "02-rsa1-ec2-overlap/"
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/reference/check.schema.json").read_text())
 
 pytestmark = pytest.mark.s3
-
-
-@pytest.fixture
-def world(s3_server: S3Server, tmp_path: Path) -> Iterator[World]:
-    with running_world(s3_server, tmp_path) as made:
-        yield made
 
 
 def check(world: World, *words: str) -> dict[str, Any]:
@@ -81,7 +73,7 @@ def test_faults_of_several_stations_are_told_beside_each_other(world: World) -> 
 
 
 def test_wrong_issuers_are_told_apart(world: World) -> None:
-    """A slash at the end is said to be the only difference; 404 means that the issuer is no https URL (fact 13)."""
+    """A slash at the end is said to be the only difference; 404 means that the issuer is no https URL (facts.md#13)."""
     published(world)
     world.issuer["issuer"] = f"{ISSUER}/"
     world.replicas[1].pull(always(capture("06-issuer-bare-host/anonymous-discovery").raw))

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from support.daemons import free_port
+
 PROJECT = Path(__file__).parents[2]
 MIRROR = [sys.executable, "-m", "mirror"]
 BAD = "issuers: [{name: A}]\n"
@@ -39,14 +41,6 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     files = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "testsecret", "AWS_EC2_METADATA_DISABLED": "true"}
     return plain | files | keys | {"HOME": str(folder)} | more
-
-
-def closed_port() -> int:
-    """A loopback port where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        assert isinstance(port, int)
-        return port
 
 
 def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -116,7 +110,7 @@ def test_output_that_could_not_be_written_is_told() -> None:
 @pytest.mark.parametrize("redirect", ["2>&-", "2> /dev/full"])
 def test_log_that_nobody_takes_costs_no_report(tmp_path: Path, redirect: str) -> None:
     """The report is whole on stdout although not one line of the log could be written."""
-    config = small_world(tmp_path, closed_port())
+    config = small_world(tmp_path, free_port())
     done = shell(f"--config {config} --once --dry-run --output json {redirect}", **environment(tmp_path))
     assert json.loads(done.stdout)["exit_status"] == 1
     assert done.returncode == 1
@@ -124,7 +118,7 @@ def test_log_that_nobody_takes_costs_no_report(tmp_path: Path, redirect: str) ->
 
 def test_output_is_ascii_for_programs(tmp_path: Path) -> None:
     """JSON carries no character that a terminal could obey, wherever it comes from."""
-    config = small_world(tmp_path, closed_port())
+    config = small_world(tmp_path, free_port())
     text = json.loads(config.read_text()) | {"state_dir": "\u00e9tat"}
     config.write_text(json.dumps(text))
     done = shell(f"--config {config} --once --dry-run --output json", **environment(tmp_path))
@@ -162,7 +156,7 @@ def test_colours_only_where_they_are_wanted(tmp_path: Path, more: dict[str, str]
     """NO_COLOR and TERM=dumb hold for errors, for the report and for the log."""
     environ = environment(tmp_path, **more)
     error = on_a_terminal("--config", str(tmp_path / "none.yaml"), "--once", environ=environ)
-    config = small_world(tmp_path, closed_port())
+    config = small_world(tmp_path, free_port())
     a_pass = on_a_terminal("--config", str(config), "--once", "--dry-run", environ=environ)
     assert b"cannot be read" in error
     assert b"apiserver.unusable" in COLOUR.sub(b"", a_pass)

@@ -2,29 +2,20 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from support.apiserver import Apiserver
 from support.captures import RawAnswer, capture
 from support.kubeconfigs import kubeconfig
-from support.s3 import S3Server
 from support.situations import JWKS_KEY
 from support.tls import server_context
-from support.worlds import World, run, running_world
+from support.worlds import World, run
 
 BOTH = "02-rsa1-ec2-overlap/"
 LAST = "04b-rotated-away-rsa3-only/"
 
 pytestmark = pytest.mark.s3
-
-
-@pytest.fixture
-def world(s3_server: S3Server, tmp_path: Path) -> Iterator[World]:
-    with running_world(s3_server, tmp_path) as made:
-        yield made
 
 
 def test_kubeconfig_alone_is_enough(world: World) -> None:

@@ -1,4 +1,4 @@
-"""The guide tells the truth: each command of it is run, and answers what is written.
+"""The guide and the pages that continue it: each command of them is run, and answers what is written.
 
 After a change of what is said, `OIDC_MIRROR_WRITE_DOCS=1 python -m pytest tests/e2e/test_guide.py` writes the outputs
 anew; look at the difference before it is committed.
@@ -18,7 +18,9 @@ from support.guide_stage import guide_stage
 from support.iam_linter import lint
 from support.worlds import PROJECT
 
-GUIDE = PROJECT / "docs" / "guide.md"
+PAGES = tuple(PROJECT / "docs" / f"{name}.md" for name in ("guide", "cloudfront", "gcp", "azure", "troubleshooting"))
+GUIDE, CLOUDFRONT, _, _, TROUBLESHOOTING = PAGES
+BETWEEN = "\n<!-- the next page -->\n"
 REFRESH = os.environ.get("OIDC_MIRROR_WRITE_DOCS") == "1"
 
 
@@ -26,18 +28,19 @@ REFRESH = os.environ.get("OIDC_MIRROR_WRITE_DOCS") == "1"
 @pytest.mark.timeout(300)  # two score of processes, one after the other
 def test_outputs_are_shown_as_they_are(tmp_path: Path) -> None:
     """Whoever walks the road sees on the terminal what the guide says."""
-    written = GUIDE.read_text("utf-8")
+    written = BETWEEN.join(page.read_text("utf-8") for page in PAGES)
     with guide_stage(tmp_path) as stage:
         rehearsed = rehearse(written, stage, refresh=REFRESH)
     if REFRESH:
-        GUIDE.write_text(rehearsed, "utf-8")
+        for page, text in zip(PAGES, rehearsed.split(BETWEEN), strict=True):
+            page.write_text(text, "utf-8")
     else:
         assert rehearsed == written
 
 
 def test_policy_for_cloudfront_is_whole() -> None:
     """S3 takes it, and it is for the very bucket and distribution of the configuration above it."""
-    text = GUIDE.read_text("utf-8")
+    text = CLOUDFRONT.read_text("utf-8")
     (block,) = re.findall(r"^```json\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     policy = json.loads(block)
     (statement,) = policy["Statement"]
@@ -50,7 +53,7 @@ def test_policy_for_cloudfront_is_whole() -> None:
 def test_table_of_errors_has_the_causes_of_each() -> None:
     """What the guide says of an error is what `check --explain` says, in the same order."""
     known = {each.code for each in vars(causes).values() if isinstance(each, causes.Cause)}
-    rows = re.findall(r"^\| \*(.+?)\* \| (.+) \|$", GUIDE.read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| \*(.+?)\* \| (.+) \|$", TROUBLESHOOTING.read_text("utf-8"), re.MULTILINE)
     told = {text: [code for code in re.findall(r"`(\w+)`", meaning) if code in known] for text, meaning in rows}
     assert len(told) == 9
     assert told == {text: [cause.code for cause in explain(text)] for text in told}

@@ -64,7 +64,7 @@ def test_hostile_apiserver_changes_nothing(world: World, lever: Lever, codes: tu
 
 
 def test_hung_handshakes_end_in_time(world: World) -> None:
-    """An apiserver that accepts and never shakes hands (fact 18) costs one total deadline."""
+    """An apiserver that accepts and never shakes hands (facts.md#18) costs one total deadline."""
     before = world.state()
     for replica in world.replicas:
         replica.greeting = "hang"

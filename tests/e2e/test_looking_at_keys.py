@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,21 +11,14 @@ import pytest
 from mirror.model import Key, KeyPolicy
 from mirror.trust.jwks import KeySet, read_jwks
 from support.gits import bare
-from support.s3 import S3Server
 from support.situations import BASE_URL, DISCOVERY_KEY, JWKS_KEY
-from support.worlds import World, running_world
+from support.worlds import World
 
 ONE = "01-rsa1/anonymous-bound-"
 BOTH = "02-rsa1-ec2-overlap/"
 REFERENCE = Path(__file__).parents[2] / "docs/reference"
 
 pytestmark = pytest.mark.s3
-
-
-@pytest.fixture
-def world(s3_server: S3Server, tmp_path: Path) -> Iterator[World]:
-    with running_world(s3_server, tmp_path) as made:
-        yield made
 
 
 def keys(world: World) -> tuple[Key, ...]:

@@ -3,27 +3,18 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from support.captures import capture
-from support.s3 import S3Server
 from support.situations import DISCOVERY_KEY, ISSUER, JWKS_KEY, LEDGER, PUBLIC
-from support.worlds import World, running_world
+from support.worlds import World
 
 ONE = "01-rsa1/anonymous-bound-"
 BOTH = "02-rsa1-ec2-overlap/"
 LAST = "04b-rotated-away-rsa3-only/"
 
 pytestmark = pytest.mark.s3
-
-
-@pytest.fixture
-def world(s3_server: S3Server, tmp_path: Path) -> Iterator[World]:
-    with running_world(s3_server, tmp_path) as made:
-        yield made
 
 
 def test_captured_cluster_is_mirrored_byte_for_byte(world: World) -> None:

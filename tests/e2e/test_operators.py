@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,9 @@ import pytest
 from support.apiserver import slowly
 from support.captures import capture
 from support.gits import bare, git, log
-from support.s3 import S3Server
 from support.situations import DISCOVERY_KEY, ISSUER, JWKS_KEY, LEDGER
 from support.terminals import Shown, at_terminal
-from support.worlds import PROJECT, Done, World, run, running_world
+from support.worlds import PROJECT, Done, World, run
 
 ONE = "01-rsa1/anonymous-bound-"
 BOTH = "02-rsa1-ec2-overlap/"
@@ -27,12 +25,6 @@ LAST = "04b-rotated-away-rsa3-only/"
 EMPTY = b'{"keys":[]}'
 
 pytestmark = pytest.mark.s3
-
-
-@pytest.fixture
-def world(s3_server: S3Server, tmp_path: Path) -> Iterator[World]:
-    with running_world(s3_server, tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from mirror.config.settings import PublishSettings
 from mirror.federation.provision.aws_admin import S3Admin
 from mirror.federation.provision.bucket import AccessBlock, BucketState, DesiredBucket, ProvisionPlan, plan_bucket
 from mirror.model import ObjectKey
-from support.provisioning import recorded
+from support.provisioning import codes_of, recorded
 from support.radosgw import Radosgw
 
 if TYPE_CHECKING:
@@ -107,10 +107,6 @@ def mend(gate: Gate, session: boto3.session.Session | None = None) -> ProvisionP
     return plan
 
 
-def codes(plan: ProvisionPlan) -> list[str]:
-    return [each.code for each in plan.differences]
-
-
 def test_bucket_without_policy_is_mended_for_exactly_the_documents(
     gate: Gate, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,7 +127,7 @@ def test_bucket_without_policy_is_mended_for_exactly_the_documents(
 
 def test_second_run_sends_no_write(gate: Gate) -> None:
     """What stands is recognised whichever way the store writes it, so nothing is sent again."""
-    assert codes(mend(gate)) == ["create_bucket", "enable_versioning", "put_policy"]
+    assert codes_of(mend(gate)) == ["create_bucket", "enable_versioning", "put_policy"]
     session = boto3.session.Session()
     with recorded(session) as calls:
         assert mend(gate, session).differences == ()

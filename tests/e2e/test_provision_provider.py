@@ -66,7 +66,7 @@ def test_provider_is_made_for_exactly_the_issuer(account: Account, capsys: pytes
 
 
 def test_slash_at_the_end_of_the_issuer_stays(account: Account) -> None:
-    """The provider's URL is the issuer's whole text (fact 30)."""
+    """The provider's URL is the issuer's whole text (facts.md#30)."""
     assert account.command("provider", "syd", issuer=f"{ISSUER}/", audiences=["a"]) == 0
     assert account.audiences(f"{ARN}/") == ["a"]
 

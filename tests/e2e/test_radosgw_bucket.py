@@ -80,12 +80,6 @@ def world(radosgw: Radosgw, radosgw_environment: Path) -> Iterator[World]:
     owner.close()
 
 
-@pytest.fixture
-def web() -> Iterator[PublicHttpClient]:
-    with PublicHttpClient() as view:
-        yield view
-
-
 def landed(world: World, obj: PublicObject | None = None, seen: ETag | None = None) -> ETag:
     outcome = world.bucket.put(obj or world.wanted, snapshot=SNAPSHOT, expected_etag=seen)
     assert isinstance(outcome, PutStored)

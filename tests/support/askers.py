@@ -69,3 +69,8 @@ def ask_one(asked: Issuer, within: LimitSettings | None = None) -> tuple[Answer 
 def codes(answers: Sequence[Answer | Unusable]) -> list[tuple[str, ...]]:
     """The codes of each answer, none for a good one."""
     return [tuple(reason.code for reason in each.reasons) if isinstance(each, Unusable) else () for each in answers]
+
+
+def urls(answers: tuple[Answer | Unusable, ...]) -> list[str]:
+    """Where each answer is from, in order."""
+    return [each.apiserver for each in answers]

@@ -5,6 +5,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = (
     "bash",
@@ -18,6 +20,7 @@ TOOLS = (
     "mktemp",
     "paste",
     "rm",
+    "seq",
     "sha256sum",
     "tail",
     "tee",
@@ -33,7 +36,7 @@ case "$*" in
 "-m pip install "*-r*) echo packages >>"$CALLS"; exit "${PACKAGES:-0}" ;;
 "-m pip install "*-e*) echo project >>"$CALLS"; exit "${PROJECT:-0}" ;;
 "-m pip check") exit "${CHECK:-0}" ;;
-"-m compileall -q mirror") ;;
+"-m compileall -q mirror" | "-m compileall -qq -j 0 .venv/lib") ;;
 "-m coverage erase") ;;
 "-m pytest "*) echo "===== 7 passed in 0.10s ====="; exit "${PYTEST:-0}" ;;
 "-m coverage report "*trust*) echo trust >>"$CALLS"; exit "${TRUST:-0}" ;;
@@ -87,3 +90,9 @@ def make_checkout(tmp_path: Path) -> Checkout:
     made.calls_file.touch()
     made.fake("python3", FAKE_PYTHON)
     return made
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    """A checkout without an environment."""
+    return make_checkout(tmp_path)

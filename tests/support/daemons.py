@@ -108,8 +108,11 @@ def running_daemon(world: World, *words: str, interval: str = "1s", **environ: s
     config = world.folder / "mirror.yaml"
     config.write_text(json.dumps(world.config))
     command = [sys.executable, "-m", "mirror", "--log-level", "debug", "--config", str(config), "run", *words]
+    coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     with (world.folder / "out").open("wb") as out, (world.folder / "err").open("wb") as err:
-        process = subprocess.Popen(command, env=world.environ() | environ, cwd=PROJECT, stdout=out, stderr=err)
+        process = subprocess.Popen(
+            command, env=world.environ() | coverage | environ, cwd=PROJECT, stdout=out, stderr=err
+        )
     try:
         yield Daemon(process, world.folder, port)
     finally:

@@ -125,20 +125,20 @@ def running_fault_proxy(certificates: Certificates, backend_port: int) -> Iterat
     trusting = ssl.create_default_context(cafile=str(certificates.ca_file))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         proxy = FaultProxy(listener.getsockname()[1], backend_port, trusting)
-        listener.settimeout(0.1)
         acceptor = Thread(target=_accept, args=(proxy, listener, context))
         acceptor.start()
         try:
             yield proxy
         finally:
             proxy.stopping.set()
+            listener.shutdown(socket.SHUT_RDWR)  # `accept` returns at once
             acceptor.join()
 
 
 def _accept(proxy: FaultProxy, listener: socket.socket, context: ssl.SSLContext) -> None:
     workers: list[Thread] = []
     while not proxy.stopping.is_set():
-        with suppress(TimeoutError):
+        with suppress(OSError):
             connection, _ = listener.accept()
             worker = Thread(target=_handle, args=(proxy, connection, context))
             worker.start()

@@ -88,7 +88,7 @@ def once(act: Callable[[], object], at: str = "") -> Callable[..., None]:
 
 def clean_environ(folder: Path) -> dict[str, str]:
     """An environment without any git configuration, AWS credentials or settings of ours."""
-    plain = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "GIT_", "OIDC_"))}
+    plain = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "GIT_", "OIDC_", "COVERAGE_"))}
     return plain | {
         "HOME": str(folder),
         "GIT_CONFIG_GLOBAL": os.devnull,
@@ -228,7 +228,10 @@ def show(source: FakeSource, url: IssuerUrl, name: IssuerName, shown: tuple[tupl
 
 @dataclass
 class GitMirror:
-    """One mirror: a disk with real git, and a configuration. `before` and `before_put` are called in its passes."""
+    """One mirror: a disk with real git, and a configuration. `before` and `before_put` are called in its passes.
+
+    `clock_ahead` is how far its clock is before that of the fleet.
+    """
 
     fleet: Fleet
     disk: Path
@@ -239,6 +242,7 @@ class GitMirror:
     policy: KeyPolicy | None = None
     require_push: bool = False
     bucket_down: bool = False
+    clock_ahead: timedelta = timedelta(0)
     before: Callable[[str], object] = lambda _: None
     after: Callable[[str], object] = lambda _: None
     before_put: Callable[[FakeBucket, PublicObject], None] | None = None
@@ -297,7 +301,7 @@ class GitMirror:
         environ = clean_environ(self.disk)
         try:
             with open_ports(settings, dry_run=False) as real, GitHistory(settings.repository, environ) as history:
-                report = reconcile(settings, self._ports(real, history), self.fleet.now)
+                report = reconcile(settings, self._ports(real, history), self.fleet.now + self.clock_ahead)
         except UsageError as error:
             return Ended(2, frozenset(), error=f"{error} {error.problems}")
         except MirrorError as error:
@@ -305,7 +309,7 @@ class GitMirror:
         return Ended(int(report.exit_status), _names(report), report)
 
     def _ports(self, real: Ports, history: GitHistory) -> Ports:
-        bucket = _Bucket(self.fleet.bucket.objects, requests=self.fleet.bucket.requests)
+        bucket = SharedBucket(self.fleet.bucket.objects, requests=self.fleet.bucket.requests)
         bucket.before_put, bucket.down, bucket.landed = self.before_put, self.bucket_down, self.fleet.landed
 
         def shared(_: object) -> Bucket:
@@ -358,7 +362,7 @@ class GitMirror:
 
 
 @dataclass
-class _Bucket(FakeBucket):
+class SharedBucket(FakeBucket):
     """The shared objects as one mirror reaches them."""
 
     down: bool = False

@@ -3,9 +3,11 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import pytest
 
 from mirror.config.settings import RepositorySettings as Settings
 from mirror.history.repository import GitRepository
@@ -115,3 +117,16 @@ def counting_git(tmp: Path) -> tuple[dict[str, str], Path]:
     folder.mkdir()
     program(folder / "git", f'echo "$*" >> {notes}\nexec {real} "$@"')
     return {"PATH": f"{folder}:{os.environ['PATH']}"}, notes
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Iterator[GitRepository]:
+    """A new repository of ours without a remote."""
+    with open_repository(tmp_path) as repository:
+        yield repository
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Path:
+    """An empty bare repository, for the remote of somebody."""
+    return bare(tmp_path / "remote.git")

@@ -4,10 +4,6 @@ import json
 import warnings
 from typing import Any
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", ResourceWarning)  # it leaves its own two data files open
-    import parliament
-
 # It knows policies of identities only: a trust policy has no resource, and any federation but three is new to it.
 _TRUST_ONLY = (
     "UNKNOWN_FEDERATION_SOURCE",
@@ -17,6 +13,9 @@ _TRUST_ONLY = (
 
 def lint(policy: Any) -> list[str]:
     """Everything that is wrong with a policy of an identity or of a bucket."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it leaves its own two data files open
+        import parliament  # noqa: PLC0415  half a second, for a few tests
     findings = parliament.analyze_policy_string(json.dumps(policy)).findings
     return [f"{each.issue}: {each.detail}" for each in findings]
 

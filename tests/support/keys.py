@@ -1,8 +1,12 @@
 """A pool of real public keys, made once by `make_keys.py`: tests never make RSA keys of their own."""
 
 import json
+from base64 import urlsafe_b64encode
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mirror.model import EcKey, Key, Kid, RsaKey, Thumbprint
 from mirror.trust.jwks import EC_ALGORITHMS, kubernetes_kid, thumbprint_of
@@ -44,3 +48,18 @@ KEYS: tuple[Key, ...] = tuple(
 
 RSA_KEYS: tuple[RsaKey, ...] = tuple(key for key in KEYS if isinstance(key, RsaKey))
 EC_KEYS: tuple[EcKey, ...] = tuple(key for key in KEYS if isinstance(key, EcKey))
+
+
+@cache
+def weak_pair() -> tuple[RsaKey, RsaKey]:
+    """Two RSA keys of 2048 bits whose moduli have a prime in common, as a broken random number generator makes them."""
+    primes = [rsa.generate_private_key(65537, 2048).private_numbers() for _ in range(2)]
+    moduli = (primes[0].p * primes[0].q, primes[0].p * primes[1].p)
+    keys = []
+    for modulus in moduli:
+        n = urlsafe_b64encode(modulus.to_bytes((modulus.bit_length() + 7) // 8, "big")).rstrip(b"=").decode()
+        key = RsaKey(Kid(""), "RS256", n, "AQAB", thumbprint_of("RSA", n=n, e="AQAB"))
+        found = with_kubernetes_kid(key)
+        assert isinstance(found, RsaKey)
+        keys.append(found)
+    return keys[0], keys[1]

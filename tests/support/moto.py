@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from support.processes import serving
 from support.s3 import REGION, aws_environment
 
 ACCOUNT = "123456789012"
@@ -61,9 +62,10 @@ def running_moto(directory: Path) -> Iterator[Moto]:
             assert process.poll() is None, "moto ended at its start: see moto.log in its directory"
             assert time.monotonic() < deadline, "moto did not answer"
             time.sleep(0.05)
-        yield server
+        with serving(process.pid):
+            yield server
     finally:
-        process.terminate()
+        process.kill()
         process.wait(10)
 
 

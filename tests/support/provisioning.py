@@ -7,6 +7,8 @@ from typing import Any
 
 import boto3.session
 
+from mirror.federation.provision.bucket import ProvisionPlan
+
 READS = ("Get", "Head", "List")
 
 
@@ -34,3 +36,8 @@ def recorded(session: boto3.session.Session) -> Iterator[Recorded]:
         yield found
     finally:
         session.events.unregister("before-call", note)
+
+
+def codes_of(plan: ProvisionPlan) -> list[str]:
+    """What a plan would change, in order."""
+    return [each.code for each in plan.differences]

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from mirror.config.settings import PublishSettings, ReadbackSettings
+from support.processes import serving
 from support.s3 import ACCESS_KEY, REGION, SECRET_KEY, Certificates, aws_environment, write_certificates
 
 PROGRAMS = ("radosgw", "radosgw-admin", "ceph", "ceph-mon", "ceph-osd", "ceph-authtool", "monmaptool")
@@ -99,7 +100,8 @@ class _Cluster:
         with (self.directory / "log" / f"{command[0]}.out").open("wb") as log:
             process = subprocess.Popen([*command, "-c", str(self.conf), "-f"], stdout=log, stderr=log)
         try:
-            yield
+            with serving(process.pid):
+                yield
         finally:
             process.terminate()
             try:

@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import yaml
 
 from mirror.config.settings import Issuer, PublishSettings, RepositorySettings, Settings
@@ -69,6 +68,8 @@ def demand_valid(found: Object) -> None:
 
 @cache
 def _demand_valid(found: str) -> None:
+    import kubernetes_validate  # noqa: PLC0415  a tenth of a second, for a few tests
+
     for version in VERSIONS:
         kubernetes_validate.validate(json.loads(found), version, strict=True)
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from mirror.config.settings import PublishSettings, ReadbackSettings
+from support.processes import serving
 from support.tls import ca_file, server_certificate
 
 REGION = "ap-southeast-2"
@@ -74,6 +75,24 @@ class S3Server:
         status = self.request("PUT", f"/{bucket}", host=f"localhost:{self.port}")
         assert status == 200, status
         return bucket
+
+    def put(self, bucket: str, objects: Mapping[str, bytes]) -> None:
+        """Put these objects, all over one connection."""
+        context = ssl.create_default_context(cafile=str(self.certificates.ca_file))
+        connection = http.client.HTTPSConnection("localhost", self.port, context=context, timeout=10)
+        try:
+            for key, body in objects.items():
+                connection.request("PUT", f"/{bucket}/{key}", body=body)
+                answer = connection.getresponse()
+                assert answer.status == 200, answer.read()
+                answer.read()
+        finally:
+            connection.close()
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Delete an object, or none."""
+        status = self.request("DELETE", f"/{bucket}/{key}", host=f"localhost:{self.port}")
+        assert status in (204, 404), status
 
     def request(self, method: str, path: str, *, host: str) -> int:
         """Send one anonymous request with this `Host` and give the status."""
@@ -142,8 +161,9 @@ def running_ministack(directory: Path) -> Iterator[S3Server]:
             )
     server = S3Server(port, certificates, directory / "access.log")
     try:
-        _wait_until_ready(server, process)
-        yield server
+        with serving(process.pid):
+            _wait_until_ready(server, process)
+            yield server
     finally:
         _end(process)
 

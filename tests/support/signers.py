@@ -46,7 +46,7 @@ def ledger_trust(
 ) -> LedgerTrust:
     """Who signs with the key `number` of a kind and believes it, and the `others` too."""
     listed = [signer(kind, each) for each in (number, *others)]
-    return LedgerTrust(repository, listed[0], role, {each.kid: each.public() for each in listed})
+    return LedgerTrust(repository, {each.kid: each.public() for each in listed}, listed[0], role)
 
 
 def public_line(kind: str = "ed25519", number: int = 0) -> str:

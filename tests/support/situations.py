@@ -1,12 +1,15 @@
-"""A configuration and a fake world around the captured answers of a real kube-apiserver."""
+"""A configuration and a fake world around the captured answers of a real kube-apiserver, and what a pass says of it."""
 
+import json
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+import pytest
+
 from mirror.config.settings import FormerIssuerSettings, Issuer, RepositorySettings, Settings
-from mirror.model import Answer, IssuerName, IssuerUrl, KeyPolicy, Reason, Unusable
+from mirror.model import Answer, IssuerName, IssuerUrl, KeyPolicy, Reason, Status, Unusable
 from mirror.reconcile.controller import dry_run, reconcile
 from mirror.report import Report
 from support.captures import capture
@@ -105,3 +108,52 @@ def with_remote(folder: Path) -> Situation:
     state_dir.mkdir()
     world = FakeWorld(history=FakeHistory(remote=FakeRemote()), base_url=BASE_URL)
     return Situation(state_dir, world=world, remote="git@git.example.com:oidc.git")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Situation:
+    """A mirror without a remote, before its first pass."""
+    return Situation(tmp_path)
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Situation:
+    """A mirror that shares its history, before its first pass."""
+    return with_remote(tmp_path)
+
+
+def remote_of(here: Situation) -> FakeRemote:
+    """The remote of a mirror that has one."""
+    assert here.world.history.remote is not None
+    return here.world.history.remote
+
+
+def tamper(here: Situation, changes: dict[str, bytes | None]) -> None:
+    """A commit that this mirror did not make, on top of its branch."""
+    history = here.world.history
+    assert history.head is not None
+    history.commit(
+        base=history.head, parents=(history.head,), changes=changes, message="x", when=here.now, expect=history.head
+    )
+
+
+def public_kids(here: Situation, key: str = JWKS_KEY) -> set[str]:
+    """The kids that are public; fails where there is no JWKS."""
+    body = here.public(key)
+    assert body is not None
+    return {each["kid"] for each in json.loads(body)["keys"]}
+
+
+def event_names(report: Report) -> set[str]:
+    """Every event of a pass, those of issuers too."""
+    return {event.name for event in (*report.events, *(e for issuer in report.issuers for e in issuer.events))}
+
+
+def reason_codes(report: Report) -> set[str]:
+    """Every failure of a pass, those of issuers too."""
+    return {r.code for r in (*report.failures, *(r for issuer in report.issuers for r in issuer.failures))}
+
+
+def statuses_of(report: Report) -> list[Status]:
+    """The statuses of the first issuer's keys, sorted."""
+    return sorted(record.status for record in report.issuers[0].records)

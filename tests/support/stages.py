@@ -9,6 +9,8 @@
     retain_removed passes                         what began to retire may leave from now on
     somebody else published keys 3, 1             documents in the bucket that no mirror wrote
     begins anew                                   no history, an empty bucket, the first configuration
+    a git remote                                  the same with an empty bare repository, remote.git, as the remote
+    the bucket is empty                           every object is gone
 
 Keys are numbered from 1 and always the same (`support.keys.RSA_KEYS`).
 """
@@ -83,6 +85,8 @@ class DemoStage:
             r"retain_removed passes": self.let_time_pass,
             r"somebody else published keys? (?P<keys>[\d, ]+)": self.publish_past_the_mirror,
             r"begins anew": self.begin_anew,
+            r"a git remote": self.begin_with_remote,
+            r"the bucket is empty": self.empty,
         }
 
     def run(self, script: str, status: int) -> Ran:
@@ -97,7 +101,8 @@ class DemoStage:
     def _environ(self) -> dict[str, str]:
         config = str(self.world.folder / "mirror.yaml")
         path = f"{self.world.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        return self.world.environ() | {"OIDC_MIRROR_CONFIG": config, "PATH": path, "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+        shown = {"OIDC_MIRROR_CONFIG": config, "PATH": path, "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+        return self.world.environ() | shown
 
     def _write_config(self) -> None:
         (self.world.folder / "mirror.yaml").write_text(json.dumps(self.world.config))
@@ -165,12 +170,21 @@ class DemoStage:
         empty_bucket(self.world.server)
         self.world.config = deepcopy(self.first_config)
 
+    def begin_with_remote(self, found: re.Match[str], direction: Direction) -> None:
+        self.begin_anew(found, direction)
+        remote = self.world.folder / "remote.git"
+        subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(remote)], check=True)
+        self.world.config["repository"] = {"remote": str(remote)}
+
+    def empty(self, _: re.Match[str], __: Direction) -> None:
+        empty_bucket(self.world.server)
+
 
 Act = Callable[[re.Match[str], Direction], None]
 
 
 def discovery_body(issuer: str, keys: tuple[Key, ...]) -> bytes:
-    """The discovery document of an apiserver with these keys (fact 2)."""
+    """The discovery document of an apiserver with these keys (facts.md#2)."""
     document = {
         "issuer": issuer,
         "jwks_uri": f"{issuer}/openid/v1/jwks",

@@ -6,7 +6,10 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
+import pytest
 import trustme
+
+from mirror.config.settings import TlsSettings
 
 
 def authority(name: str = "cluster") -> trustme.CA:
@@ -72,3 +75,9 @@ def client_files(folder: Path, user: str = "mirror", by: str = "cluster") -> Cli
     files.certificate.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
     files.key.write_bytes(leaf.private_key_pem.bytes())
     return files
+
+
+@pytest.fixture
+def trusted(tmp_path: Path) -> TlsSettings:
+    """Settings of an apiserver whose certificate is of the CA `cluster`."""
+    return TlsSettings(ca_file=ca_file(tmp_path))

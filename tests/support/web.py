@@ -1,8 +1,12 @@
 """A public host for the read-back: TLS for names that look like AWS, answers as raw bytes, a lever for each fault."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from mirror.config.settings import ReadbackSettings
+from mirror.publish.public_endpoint import PublicHttpClient
 from support.apiserver import Apiserver
 from support.s3 import CA_NAME, CERTIFICATE_NAMES
 from support.tls import ca_file, server_context
@@ -25,3 +29,10 @@ def public_host(*names: str, by: str = CA_NAME) -> Apiserver:
 def readback_of(host: Apiserver, folder: Path) -> ReadbackSettings:
     """The settings that lead every public URL to `host`, trusting its CA alone."""
     return ReadbackSettings(ca_file=ca_file(folder, CA_NAME), connect_to=("127.0.0.1", host.port))
+
+
+@pytest.fixture
+def web() -> Iterator[PublicHttpClient]:
+    """A client of public URLs with the program's own limits."""
+    with PublicHttpClient() as view:
+        yield view

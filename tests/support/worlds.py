@@ -13,6 +13,8 @@ from http.client import HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from support.apiserver import Apiserver, Lever
 from support.captures import RawAnswer, capture
 from support.s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Server
@@ -103,7 +105,9 @@ class World:
             replica.pull(lever)
 
     def environ(self) -> dict[str, str]:
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GIT_", "OIDC_"))}
+        """That of the program: none of this machine's settings, and no coverage, which takes as long as a command."""
+        of_others = ("AWS_", "GIT_", "OIDC_", "COVERAGE_")
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(of_others)}
         return plain | {
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
@@ -205,3 +209,10 @@ def running_world(server: S3Server, folder: Path) -> Iterator[World]:
     with ExitStack() as stack:
         first, second = (stack.enter_context(Apiserver(context)) for _ in range(2))
         yield World(folder, (first, second), server)
+
+
+@pytest.fixture
+def world(s3_server: S3Server, tmp_path: Path) -> Iterator[World]:
+    """A world in the test's own folder, on the server of the session."""
+    with running_world(s3_server, tmp_path) as made:
+        yield made

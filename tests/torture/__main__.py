@@ -11,18 +11,21 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 HERE = Path(__file__).parent
 PARTS = {
     "crash": ("test_crash.py",),
-    "crowd": ("test_crowd.py",),
+    "crowd": ("test_two_mirrors.py", "test_crowd.py"),
     "input": ("test_hostile_input.py",),
     "disk": ("test_disk.py",),
     "network": ("test_network.py", "test_names.py", "test_lost_names.py", "test_rough_lines.py"),
     "remote": ("test_remote.py", "test_credentials.py"),
     "shards": ("test_shards.py",),
+    "histories": ("../machines",),
+    "properties": ("../unit", "../attacks"),
 }
 MODES = ("all", "one")
 _MARKS = re.compile(r"(?s)(<!-- torture -->\n).*(<!-- /torture -->)")
@@ -37,6 +40,7 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1, help="crash: kill at every so-manieth call (1)")
     parser.add_argument("--seconds", type=float, default=60.0, help="crowd: how long (60)")
     parser.add_argument("--inputs", type=int, default=1_000_000, help="input: how many, of all readers (1000000)")
+    parser.add_argument("--histories", type=int, default=300, help="histories: how many with real git (300)")
     parser.add_argument("--seed", type=int, default=1, help="another number tries other things (1)")
     parser.add_argument("--write", type=Path, help="a document whose table is replaced")
     return parser.parse_args(words)
@@ -60,6 +64,21 @@ def _words(row: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in row.items())
 
 
+def _runs(parts: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The words of each run of pytest: one for the files of all parts, one for every property with many examples."""
+    files = [str(HERE / name) for part in parts if part != "properties" for name in PARTS[part]]
+    if files:
+        yield tuple(files)
+    if "properties" in parts:
+        folders = [str(HERE / name) for name in PARTS["properties"]]
+        yield ("-m", "hypothesis", "--hypothesis-profile=long", *folders)
+
+
+def _run(environ: Mapping[str, str], *words: str) -> int:
+    command = [sys.executable, "-m", "pytest", "--timeout=0", "-q", *words]
+    return subprocess.run(command, env=environ, cwd=HERE.parents[1], check=False).returncode
+
+
 def main() -> int:
     chosen = options()
     scale = {
@@ -71,15 +90,15 @@ def main() -> int:
         "calls": chosen.call or [],
         "seconds": chosen.seconds,
         "inputs": chosen.inputs,
+        "histories": chosen.histories,
         "seed": chosen.seed,
     }
     with tempfile.TemporaryDirectory() as folder:
         tally = Path(folder) / "tally"
         tally.touch()
         environ = os.environ | {"OIDC_MIRROR_TORTURE": json.dumps(scale), "OIDC_MIRROR_TORTURE_TALLY": str(tally)}
-        files = [str(HERE / name) for part in chosen.only or PARTS for name in PARTS[part]]
-        command = [sys.executable, "-m", "pytest", "--timeout=0", "-q", *files]
-        status = subprocess.run(command, env=environ, cwd=HERE.parents[1], check=False).returncode
+        parts = chosen.only or tuple(PARTS)
+        status = max(_run(environ, *words) for words in _runs(parts))
         words = shlex.join(name for name in sys.argv[1:] if "write" not in name and not name.endswith(".md"))
         told = summary(
             tally.read_text().splitlines(), datetime.now(UTC), f'make torture ARGS="{words}"', held=status == 0

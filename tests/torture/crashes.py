@@ -17,6 +17,7 @@ from mirror.trust.discovery import render
 from mirror.trust.ledger import LedgerRead, read_ledger
 from support.gits import fsck_strict, git
 from support.machine import refuse_or_skip
+from support.mirrors import branch
 from support.s3 import ACCESS_KEY, REGION, SECRET_KEY
 from support.situations import DISCOVERY_KEY, ISSUER, JWKS_KEY, LEDGER, PUBLIC
 from support.worlds import BUCKET, PROJECT, World
@@ -89,7 +90,7 @@ class Scene:
             shutil.rmtree(self.folder / f"{name}.kept", ignore_errors=True)
             if (self.folder / name).exists():
                 shutil.copytree(self.folder / name, self.folder / f"{name}.kept")
-        self.heads = frozenset({tip(self.repository), tip(self.remote)} - {""})
+        self.heads = frozenset({branch(self.repository), branch(self.remote)} - {""})
 
     def set_back(self) -> None:
         """State directory, remote and bucket as they were at `remember`, and what `begins` brings back."""
@@ -112,8 +113,7 @@ class Scene:
         config.write_text(json.dumps(self.world.config))
         mirror = [sys.executable, "-m", "mirror", "--config", str(config), *self.words]
         command = [sys.executable, "-I", "-S", str(KILLER), str(number), mode, str(result), *mirror]
-        plain = {name: value for name, value in self.world.environ().items() if not name.startswith("COV")}
-        environ = plain | {"PYTHONDONTWRITEBYTECODE": "1"}
+        environ = self.world.environ()
         with (self.folder / "killed.out").open("w") as out:
             done = subprocess.run(
                 command,
@@ -134,7 +134,7 @@ class Scene:
         return target.replace(str(self.folder), "").partition(":[")[0]
 
     def heads_now(self) -> frozenset[str]:
-        return frozenset({tip(self.repository), tip(self.remote)} - {""})
+        return frozenset({branch(self.repository), branch(self.remote)} - {""})
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +147,6 @@ class Truth:
     state_files: frozenset[str]
 
 
-def tip(repository: Path) -> str:
-    """Where `main` is; empty while there is none."""
-    if not (repository / "HEAD").exists():
-        return ""
-    return git(repository, "for-each-ref", "--format=%(objectname)", "refs/heads/main")
-
-
 def settle(scene: Scene) -> None:
     """The one more run after a kill: it has to end well."""
     done = scene.world.mirror(*scene.words)
@@ -162,9 +155,9 @@ def settle(scene: Scene) -> None:
 
 def truth(scene: Scene, never_lost: frozenset[str]) -> Truth:
     """What there is, after it was found sound: git = bucket, whole repositories, no lock, no commit lost."""
-    head = tip(scene.repository)
+    head = branch(scene.repository)
     assert head
-    assert tip(scene.remote) == head
+    assert branch(scene.remote) == head
     for commit in never_lost:
         git(scene.remote, "merge-base", "--is-ancestor", commit, head)
     read_back = read_ledger(scene.world.committed(LEDGER), issuer=IssuerUrl(ISSUER))

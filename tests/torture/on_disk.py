@@ -9,13 +9,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mirror.history.remote import REMOTE_TIMEOUT_SECONDS
 from mirror.history.repository import GitRepository
 from mirror.reconcile.controller import reconcile
-from mirror.report import Report
+from mirror.report import ExitStatus, Report
 from support.gits import bare, environment
 from support.machine import refuse_or_skip
-from support.situations import Situation
+from support.situations import ONE, Situation
 
 HOUR = timedelta(hours=1)
 
@@ -85,3 +87,11 @@ def fill(folder: Path) -> Path:
         while True:
             out.write(bytes(4096))
     return ballast
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> OnDisk:
+    """A mirror after its first pass, in which one key was published."""
+    made = OnDisk(tmp_path)
+    assert made.run(ONE).exit_status is ExitStatus.CURRENT
+    return made

@@ -16,7 +16,8 @@ class Scale:
     """How much of each part.
 
     `kills` a situation and mode, spread evenly; 0: `every` so-manieth call, or `calls` alone. `cases` are situations,
-    none means all; `modes` are those of `crashes.Mode`. `inputs` are those of all readers.
+    none means all; `modes` are those of `crashes.Mode`. `inputs` are those of all readers, `histories` those
+    of the machines with real git.
     """
 
     kills: int = 1
@@ -27,6 +28,7 @@ class Scale:
     calls: tuple[int, ...] = ()
     seconds: float = 4.0
     inputs: int = 20_000
+    histories: int = 4
     seed: int = 1
 
 

@@ -23,13 +23,6 @@ from torture.scale import tally
 DAY = timedelta(days=1)
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> OnDisk:
-    made = OnDisk(tmp_path)
-    assert made.run(ONE).exit_status is ExitStatus.CURRENT
-    return made
-
-
 # ---------------------------------------------------------------------------------------------- after a power cut
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from torture.readers import judge_discovery, judge_jwks, judge_ledger, readers
@@ -42,7 +42,6 @@ def test_no_input_is_believed_that_a_strict_reader_refuses(tmp_path: Path, name:
     tally("input", name, inputs=count, believed=believed)
 
 
-@settings(max_examples=100)
 @given(
     st.binary(max_size=60) | st.text(max_size=60).map(str.encode) | st.sampled_from([b"", b"{}", b"[]", b'{"keys":[]}'])
 )

@@ -14,13 +14,6 @@ from torture.on_disk import OnDisk
 from torture.scale import scale, tally
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> OnDisk:
-    made = OnDisk(tmp_path)
-    assert made.run(ONE).exit_status is ExitStatus.CURRENT
-    return made
-
-
 def grown(remote: Path, commits: int) -> None:
     """Put `commits` further commits on the remote's branch, as years of other clusters would."""
     head = branch(remote)

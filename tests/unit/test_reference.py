@@ -144,3 +144,24 @@ def test_links_lead_somewhere(page: str) -> None:
             assert target in headings
         elif "://" not in target:
             assert (FOLDER / target.partition("#")[0]).exists(), target
+
+
+ALERTS = re.findall(r"- alert: (\w+)", (PROGRAM.parent / "config/prometheus/alerts.yaml").read_text())
+ANCHORS = re.findall(r'<a id="([^"]+)"></a>', (PROGRAM.parent / "docs/troubleshooting.md").read_text())
+
+
+def test_each_warning_and_error_links_to_its_answer() -> None:
+    """Whoever sees a name in the logs finds it in docs/troubleshooting.md, from the reference too."""
+    grave = [name for name, rest in rows(EVENTS).items() if re.match(r"warning|error", rest)]
+    assert len(grave) > 40
+    assert [name for name in grave if name not in ANCHORS] == []
+    assert [name for name in grave if f"../troubleshooting.md#{name})" not in rows(EVENTS)[name]] == []
+
+
+def test_each_alert_links_to_its_answer() -> None:
+    """Its annotation `runbook_url` names the anchor; and no anchor is left of an alert or event that is gone."""
+    text = (PROGRAM.parent / "config/prometheus/alerts.yaml").read_text()
+    linked = re.findall(r"runbook_url: docs/troubleshooting\.md#(\S+)", text)
+    assert linked == [name.lower() for name in ALERTS]
+    assert {each for each in ANCHORS if "." not in each} == set(linked)
+    assert [each for each in ANCHORS if "." in each and each not in rows(EVENTS)] == []

@@ -145,7 +145,8 @@ def headings(document: Path) -> set[str]:
     """The anchors of a document, as GitHub and GitLab make them of its headings."""
     plain = re.sub(r"^ *```.*?^ *```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     titles = re.findall(r"^#+ (.*)$", plain, re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+    named = re.findall(r'<a id="([^"]+)"></a>', plain)
+    return {*named, *(re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles)}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -154,6 +155,55 @@ def test_document_links_lead_to_headings(document: str) -> None:
     here = ROOT / document
     links = re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", here.read_text(encoding="utf-8"))
     assert [(file, name) for file, name in links if name not in headings(here.parent / file if file else here)] == []
+
+
+FACTS = ROOT / "docs/reference/facts.md"
+CITING = [
+    path
+    for pattern in ("mirror/**/*.py", "tests/**/*.py", "docs/**/*.md", "config/**/*", "systemd/*", "*.md")
+    for path in ROOT.glob(pattern)
+    if path.is_file() and "node_modules" not in path.parts
+]
+
+
+def test_facts_are_numbered_without_gaps_and_have_their_source() -> None:
+    """Each fact has its own anchor, and says how it is known."""
+    text = FACTS.read_text(encoding="utf-8")
+    facts = re.findall(r'^<a id="([0-9]+)"></a>\*\*([0-9]+)\.\*\* (.*?)(?=\n\n)', text, re.MULTILINE | re.DOTALL)
+    assert [(int(anchor), int(number)) for anchor, number, _ in facts] == [(n, n) for n in range(1, len(facts) + 1)]
+    assert [n for n, _, body in facts if not re.search(r"\*(Seen|Documented|Reported|Conclusion)\b", body)] == []
+
+
+def test_cited_facts_exist() -> None:
+    """`facts.md#9, #11` in a docstring, a comment or a message leads to an anchor of the page."""
+    anchors = headings(FACTS)
+    cited = {
+        (str(path.relative_to(ROOT)), number)
+        for path in CITING
+        for run in re.findall(r"facts\.md((?:,? ?(?:and )?#[0-9]+)+)", path.read_text(encoding="utf-8"))
+        for number in re.findall(r"[0-9]+", run)
+    }
+    assert len(cited) > 100
+    assert [each for each in sorted(cited) if each[1] not in anchors] == []
+
+
+def test_no_fact_is_cited_without_its_page() -> None:
+    """Users and readers see no number of a list that they do not have."""
+    number = re.compile(r"(?<!\[)\b[Ff]acts? [0-9]+(?! of this page)")
+    found = [(path.name, number.findall(path.read_text(encoding="utf-8"))) for path in CITING if path != FACTS]
+    assert [each for each in found if each[1]] == []
+
+
+def test_readme_is_short_and_its_pictures_are_there() -> None:
+    """At most 120 lines, a quick start of at most 15, pictures for light and dark pages, a diagram that is both."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120
+    (quick,) = re.findall(r"## Quick start\n.*?```sh\n(.*?)```", text, re.DOTALL)
+    assert len(quick.splitlines()) <= 15
+    pictures = re.findall(r'(?:src|srcset)="([^"]+)"', text)
+    assert sorted({name.rpartition("-")[2] for name in pictures}) == ["dark.png", "light.png"]
+    assert [name for name in pictures if not (ROOT / name).is_file()] == []
+    assert "prefers-color-scheme: dark" in (ROOT / "docs/images/overview.svg").read_text(encoding="utf-8")
 
 
 def test_make_help_lists_every_target() -> None:

@@ -2,17 +2,10 @@
 
 import os
 import sys
-from pathlib import Path
 
 import pytest
 
-from support.checkouts import Checkout, make_checkout
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    return make_checkout(tmp_path)
-
+from support.checkouts import Checkout
 
 # ------------------------------------------------------------------------------------------------- find-python
 

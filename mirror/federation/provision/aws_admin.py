@@ -294,7 +294,7 @@ class S3Admin:
         return self._client
 
     def _ours(self) -> Any:
-        """What makes S3 refuse a bucket of another account (fact 38)."""
+        """What makes S3 refuse a bucket of another account (facts.md#38)."""
         return self._owner
 
 
@@ -357,7 +357,7 @@ class IamProviderAdmin:
 
     def _create(self, issuer: IssuerUrl, audiences: tuple[str, ...]) -> None:
         with admin_errors_translated(f"The provider of {issuer} could not be made.", "iam:CreateOpenIDConnectProvider"):
-            # Without ThumbprintList: IAM fills one in, and compares it only where no public CA helps (fact 29).
+            # Without ThumbprintList: IAM fills one in, and compares it only where no public CA helps (facts.md#29).
             self._iam.create_open_id_connect_provider(Url=issuer, ClientIDList=sorted(set(audiences)))
 
     def _add(self, observed: ProviderState, audience: str) -> None:

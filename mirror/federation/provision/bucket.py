@@ -53,7 +53,7 @@ class ProvisionPlan:
 
 
 OWNERSHIP = "BucketOwnerEnforced"
-"""Access control lists are off (fact 41)."""
+"""Access control lists are off (facts.md#41)."""
 
 
 @dataclass(frozen=True, slots=True)

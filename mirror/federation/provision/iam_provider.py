@@ -10,7 +10,7 @@ from mirror.model import IssuerUrl, Note, Reason
 MAX_AUDIENCES = 100
 MAX_AUDIENCE_CHARACTERS = 255
 MAX_PROVIDERS = 100
-"""What IAM takes (table "Relying parties" of the facts; fact 29); the last is a quota that AWS raises."""
+"""What IAM takes (facts.md, table "Relying parties"; facts.md#29); the last is a quota that AWS raises."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 from mirror.addresses import jwks_uri
 from mirror.errors import UsageError
-from mirror.federation.render.base import ControlPlane, Rendered, Renderer, RenderRequest, Step, made_by
-from mirror.model import AZURE_AUDIENCES, GOOGLE_PREFIXES, STS_AUDIENCE
+from mirror.federation.render.base import ControlPlane, Rendered, Renderer, RenderRequest, made_by
+from mirror.model import AZURE_AUDIENCES, GOOGLE_PREFIXES, STS_AUDIENCE, IssuerUrl
 
 Flag = tuple[str, str]
 """Name without dashes, and value; a name may stand several times."""
@@ -19,17 +19,56 @@ Flag = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One state of every apiserver: what it verifies with, what it signs with, and what to know about it."""
+    """One state of every apiserver: what it verifies with, what it signs with, and what to do around it."""
 
     comments: tuple[str, ...]
     key_files: tuple[str, ...]
     signing_key_file: str
 
 
+def former_issuers(request: RenderRequest) -> tuple[str, ...]:
+    """The issuers that the cluster had before: those of the configuration, then those of `--keep-issuer`."""
+    former = dict.fromkeys((*(str(each.issuer) for each in request.issuer.former_issuers), *_kept(request)))
+    return tuple(each for each in former if each != request.issuer.issuer)
+
+
+def _kept(request: RenderRequest) -> tuple[str, ...]:
+    return request.control_plane.kept_issuers
+
+
+def migration_step(request: RenderRequest) -> int | None:
+    """The step of an issuer migration, or None for a cluster that has arrived.
+
+    `--keep-issuer` names the present issuer of a live cluster, so without `--migration` it means the first step.
+
+    Raises:
+        UsageError: There is no other issuer to migrate from, or a rotation is asked for in the same call.
+    """
+    plane = request.control_plane
+    step = plane.migration_step or (1 if plane.kept_issuers else None)
+    if step is not None and plane.rotation_step is not None:
+        raise UsageError(
+            "--rotation and an issuer migration (--migration, --keep-issuer) stand in one call.",
+            remedy="Finish one before you begin the other: two changes at once cannot be taken back one by one.",
+        )
+    if step is not None and not former_issuers(request):
+        raise UsageError(
+            f"--migration {step}: {request.issuer.name} has no other issuer.",
+            remedy="Name the cluster's present issuer: --keep-issuer URL, or `former_issuers` in the configuration.",
+        )
+    return step
+
+
 def issuers(request: RenderRequest) -> tuple[str, ...]:
-    """All accepted issuers, the one that is signed with and that the document names first (fact 11)."""
-    former = (str(each.issuer) for each in request.issuer.former_issuers)
-    return tuple(dict.fromkeys((str(request.issuer.issuer), *former, *request.control_plane.kept_issuers)))
+    """All accepted issuers. Tokens and the discovery document name the first one (facts.md#11)."""
+    new, former = str(request.issuer.issuer), former_issuers(request)
+    match migration_step(request):
+        case 1:
+            return (former[0], new, *former[1:])
+        case 3:
+            return (new,)
+        case _:
+            return (new, *former)
 
 
 def api_audiences(request: RenderRequest) -> tuple[str, ...]:
@@ -37,11 +76,17 @@ def api_audiences(request: RenderRequest) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*issuers(request), *request.control_plane.api_audiences)))
 
 
+def public_jwks_uri(request: RenderRequest) -> str:
+    """The `jwks_uri` of the first issuer, whose document the apiserver serves; kube-apiserver takes https only."""
+    first = issuers(request)[0]
+    return jwks_uri(IssuerUrl(first) if first.startswith("https://") else request.issuer.issuer)
+
+
 def flags(request: RenderRequest, stage: Stage) -> tuple[Flag, ...]:
-    """Every flag of a stage. The key file and the issuer repeat, the signing key file never does (facts 9, 11)."""
+    """Every flag of a stage. The key file and the issuer repeat, the signing key file never does (facts.md#9)."""
     return (
         *(("service-account-issuer", each) for each in issuers(request)),
-        ("service-account-jwks-uri", jwks_uri(request.issuer.issuer)),
+        ("service-account-jwks-uri", public_jwks_uri(request)),
         ("api-audiences", ",".join(api_audiences(request))),
         *(("service-account-key-file", each) for each in stage.key_files),
         ("service-account-signing-key-file", stage.signing_key_file),
@@ -50,24 +95,21 @@ def flags(request: RenderRequest, stage: Stage) -> tuple[Flag, ...]:
 
 def comments(request: RenderRequest) -> Iterator[str]:
     """What holds for every stage."""
-    yield "The issuer is exactly the configured text: a slash more or less, and every token is another issuer's."
+    yield "The issuer is exactly the configured text. A slash more or less makes another issuer."
     if len(issuers(request)) > 1:
-        yield (
-            "Several issuers: tokens name the first one, the others are accepted until their tokens are gone. Keep this"
-            " order."
-        )
-    yield "jwks-uri is the public place of the keys; apiservers go on serving them at their own /openid/v1/jwks."
+        yield "Several issuers: tokens name the first one, and the others are accepted. Keep this order."
+    yield "jwks-uri is the public URL of the keys. Apiservers still serve them at their own /openid/v1/jwks."
     yield (
-        "api-audiences are the apiserver's own. The clouds' audience does not belong there: it would make a token that"
-        " a pod shows to a cloud good at the apiserver, and every default token good at the cloud."
+        "api-audiences are the apiserver's own. The clouds' audience does not belong there: a token that a pod shows"
+        " to a cloud would then be valid at the apiserver, and every default token would be valid at the cloud."
     )
-    if len(issuers(request)) == 1:
+    if migration_step(request) is None and len(issuers(request)) == 1:
         yield (
-            "A live cluster that had another issuer: add --keep-issuer ITS-ISSUER, or all its pods are logged out at"
-            " once."
+            "A live cluster that has another issuer now: add --keep-issuer ITS-ISSUER, or every token in the cluster"
+            " is refused at once."
         )
     yield (
-        "The key file's flag may repeat and is all that is public; the public half of the signing key must be among"
+        "The key file's flag may repeat; its keys are the public ones. The public half of the signing key must be among"
         " them. No feature gate is needed since Kubernetes 1.21."
     )
 
@@ -83,56 +125,102 @@ def notes(request: RenderRequest) -> tuple[str, ...]:
     )
 
 
-def stages(request: RenderRequest) -> tuple[Stage, ...]:
-    """How it shall be: one stage, or the three of a rotation in their order (facts 10, 22, 23)."""
+def stage_of(request: RenderRequest) -> Stage:
+    """The state that is asked for: at rest, or one step of a rotation or of a migration (facts.md#10, #22, #23).
+
+    One state a call, because kubeadm reads a whole file and refuses two documents of one kind.
+    """
     plane = request.control_plane
-    if not plane.is_rotation:
-        return (Stage((), plane.key_files, plane.signing_key_file),)
     both = tuple(dict.fromkeys((*plane.key_files, *plane.new_key_files)))
-    return (
-        Stage(tuple(_verify_both(request)), both, plane.signing_key_file),
-        Stage(tuple(_sign_with_new(request)), both, plane.new_signing_key_file),
-        Stage(tuple(_forget_old(request)), plane.new_key_files, plane.new_signing_key_file),
-    )
+    match plane.rotation_step:
+        case 1:
+            return Stage(tuple(_verify_both(request)), both, plane.signing_key_file)
+        case 2:
+            return Stage(tuple(_sign_with_new(request)), both, plane.new_signing_key_file)
+        case 3:
+            return Stage(tuple(_forget_old(request)), plane.new_key_files, plane.new_signing_key_file)
+        case _:
+            return Stage(tuple(_migrate(request)), plane.key_files, plane.signing_key_file)
 
 
 def controller_manager_key(stage: Stage) -> Flag:
-    """What kube-controller-manager signs the old tokens in Secrets with: the same key, or they die with the old one."""
+    """The key that kube-controller-manager signs tokens in Secrets with: it does not start without that file."""
     return ("service-account-private-key-file", stage.signing_key_file)
 
 
 def _verify_both(request: RenderRequest) -> Iterator[str]:
     plane, name = request.control_plane, request.issuer.name
-    yield "Step 1 of 3: every apiserver verifies with the old and the new key, and still signs with the old one."
+    yield "Rotation, step 1 of 3: verify with the old and the new key, and still sign with the old one."
     yield from _make_pair(plane)
-    yield "Restart one apiserver after the other: key files are read at its start only."
-    held = " It is held: oidc-mirror approve publishes it." if request.issuer.keys.new_keys == "hold" else ""
-    yield f"A pass of the mirror makes the new key public; oidc-mirror status {name} names it.{held}"
-    yield "Then wait until it is public and every cache has it; step 2 comes when this has returned 0:"
+    yield "Restart one apiserver after the other: an apiserver reads key files at its start only."
+    held = " It waits for approval: oidc-mirror approve publishes it." if request.issuer.keys.new_keys == "hold" else ""
+    yield f"The next pass of the mirror publishes the new key. oidc-mirror status {name} shows its kid.{held}"
+    yield "Wait until the key is public and caches have expired. Go to step 2 when this command has returned 0:"
     yield f"  oidc-mirror wait {name} KEY"
 
 
 def _make_pair(plane: ControlPlane) -> Iterator[str]:
     private = plane.new_signing_key_file
-    yield "The new pair, made once and copied to every control plane host:"
+    yield "Make the new pair once, and copy it to every control plane host:"
     yield f"  openssl genrsa -out {private} 2048"
     yield f"  openssl rsa -in {private} -pubout -out {plane.new_key_files[0]}"
 
 
+_FIND_SECRETS = "  kubectl get secrets --all-namespaces --field-selector type=kubernetes.io/service-account-token"
+
+
 def _sign_with_new(request: RenderRequest) -> Iterator[str]:
-    yield "Step 2 of 3: sign with the new key; the old one still verifies. Again one apiserver after the other."
-    yield "kube-controller-manager signs tokens in Secrets: give it the new --service-account-private-key-file too."
+    yield "Rotation, step 2 of 3: sign with the new key. The old one still verifies. One apiserver after the other."
+    yield (
+        f"Give kube-controller-manager --service-account-private-key-file={request.control_plane.new_signing_key_file}"
+        " on every host too. It signs tokens in Secrets, and it does not start when its key file is gone."
+    )
+    yield "Tokens in Secrets have no expiry and end with the old key. Find them, delete them and create them again:"
+    yield _FIND_SECRETS
     yield (
         "Then wait until the tokens of the old key are gone: the longest expiry that a pod asks for"
-        f" ({request.workload.expiration_seconds} s here), and for clients that read their token once up to a year"
-        " (metric serviceaccount_stale_tokens_total). Tokens in Secrets have no expiry: make those anew."
+        f" ({request.workload.expiration_seconds} s here), and up to a year for clients that read their token once"
+        " (metric serviceaccount_stale_tokens_total)."
     )
+    yield "Renew the mirror's own token (`auth.token_file`) before step 3: the old one is refused from then on."
 
 
 def _forget_old(request: RenderRequest) -> Iterator[str]:
     hours = request.issuer.keys.retain_removed.total_seconds() / 3600
-    yield "Step 3 of 3: forget the old key. One apiserver after the other."
-    yield f"The mirror takes it from the public set {hours:g} h after every apiserver stopped showing it."
+    yield "Rotation, step 3 of 3: forget the old key. One apiserver after the other."
+    yield (
+        "Delete the old private key only when every kube-controller-manager runs with the new"
+        " --service-account-private-key-file."
+    )
+    yield f"The mirror removes the old key from the public set {hours:g} h after every apiserver stopped showing it."
+
+
+def _migrate(request: RenderRequest) -> Iterator[str]:
+    name, new, former = request.issuer.name, request.issuer.issuer, former_issuers(request)
+    match migration_step(request):
+        case 1:
+            yield f"Migration, step 1 of 3: every apiserver accepts {new}. Tokens still name {former[0]}."
+            yield "Restart one apiserver after the other. An apiserver refuses tokens of issuers that it does not list."
+            yield "Go to step 2 (--migration 2) when every apiserver runs with these flags."
+        case 2:
+            yield f"Migration, step 2 of 3: tokens name {new}. The former issuer is still accepted."
+            yield "Begin only when every apiserver runs with the flags of step 1."
+            yield (
+                "Take the first apiserver out of its load balancer and restart it: the mirror reads the new issuer's"
+                " documents there. Put it back, and go on with the others, when this command finds them public:"
+            )
+            yield f"  oidc-mirror verify {name}"
+            yield (
+                "Then wait until the tokens of the former issuer are gone: the longest expiry that a pod asks for"
+                f" ({request.workload.expiration_seconds} s here). Tokens in Secrets have no expiry; recreate them:"
+            )
+            yield _FIND_SECRETS
+            yield "Renew the mirror's own token (`auth.token_file`) before step 3 (--migration 3)."
+        case 3:
+            yield f"Migration, step 3 of 3: {', '.join(former)} is accepted no longer. One apiserver after the other."
+            yield "The mirror serves its documents as long as `former_issuers` lists it."
+        case _:
+            return
 
 
 _MANIFEST = "Put them into `command` of each kube-apiserver's manifest, in place of the flags of the same names."
@@ -143,33 +231,30 @@ def _words(request: RenderRequest, stage: Stage) -> list[str]:
     return [f"--{name}={value}" for name, value in flags(request, stage)]
 
 
-def _comments(request: RenderRequest, how: str) -> tuple[str, ...]:
-    return (made_by("apiserver-flags", request), how, *comments(request))
+def _comments(request: RenderRequest, stage: Stage, how: str) -> tuple[str, ...]:
+    return (made_by("apiserver-flags", request), how, *comments(request), *stage.comments)
 
 
 def _yaml(request: RenderRequest) -> Rendered:
-    rollout = stages(request)
-    steps = tuple(Step(each.comments, _words(request, each)) for each in rollout)
-    value: Any = steps if len(steps) > 1 else steps[0]
-    return Rendered("yaml", value, _comments(request, _MANIFEST), notes(request))
+    stage = stage_of(request)
+    return Rendered("yaml", _words(request, stage), _comments(request, stage, _MANIFEST), notes(request))
 
 
 def _json(request: RenderRequest) -> Rendered:
-    rollout = stages(request)
-    value: Any = [{"step": list(each.comments), "flags": _words(request, each)} for each in rollout]
-    if len(rollout) == 1:
-        value = value[0]["flags"]
-    return Rendered("json", value, notes=(*_comments(request, _MANIFEST)[1:], *notes(request)))
+    stage = stage_of(request)
+    said = (each.strip() for each in _comments(request, stage, _MANIFEST)[1:])
+    return Rendered("json", _words(request, stage), notes=(*said, *notes(request)))
 
 
 def _shell(request: RenderRequest) -> Rendered:
-    commands = tuple(Step(each.comments, ("kube-apiserver", *_words(request, each))) for each in stages(request))
-    return Rendered("shell", commands, _comments(request, _SHELL), notes(request))
+    stage = stage_of(request)
+    command = ("kube-apiserver", *_words(request, stage))
+    return Rendered("shell", (command,), _comments(request, stage, _SHELL), notes(request))
 
 
 APISERVER_FLAGS = Renderer(
     "apiserver-flags",
-    "The flags of every kube-apiserver of the issuer; with --rotation the three steps of a key's rotation.",
+    "The flags of every kube-apiserver of the issuer; one step of a key rotation with --rotation 1, 2 or 3.",
     {"yaml": _yaml, "shell": _shell, "json": _json},
 )
 
@@ -230,28 +315,27 @@ def _configuration(request: RenderRequest, stage: Stage, version: str, arguments
     return found
 
 
-def _rendered(request: RenderRequest, stages: tuple[Stage, ...], version: str, arguments: _Arguments) -> Rendered:
-    steps = tuple(Step(each.comments, _configuration(request, each, version, arguments)) for each in stages)
-    head = (made_by("kubeadm", request), *_HOW, *comments(request))
-    return Rendered("yaml", steps if len(steps) > 1 else steps[0], head, notes(request))
+def _rendered(request: RenderRequest, stage: Stage, version: str, arguments: _Arguments) -> Rendered:
+    said = (made_by("kubeadm", request), *_HOW, *comments(request), *stage.comments)
+    return Rendered("yaml", _configuration(request, stage, version, arguments), said, notes(request))
 
 
 def _v1beta4(request: RenderRequest) -> Rendered:
-    return _rendered(request, stages(request), "v1beta4", _list)
+    return _rendered(request, stage_of(request), "v1beta4", _list)
 
 
 def _v1beta3(request: RenderRequest) -> Rendered:
     if len(issuers(request)) > 1:
         raise UsageError(
-            "v1beta3 cannot name several issuers: a flag stands once in its map.",
+            "v1beta3 cannot name several issuers: its map holds a flag once.",
             remedy="Use --format v1beta4 (kubeadm 1.31 and newer), or put the flags of `render apiserver-flags` into"
             " each manifest; without the second issuer its tokens would be refused at once.",
         )
-    return _rendered(request, tuple(_in_one_file(each) for each in stages(request)), "v1beta3", dict)
+    return _rendered(request, _in_one_file(stage_of(request)), "v1beta3", dict)
 
 
 def _in_one_file(stage: Stage) -> Stage:
-    """The same stage for a map, which has a name once: one key file may hold several keys (fact 9)."""
+    """The same stage for a map, which has a name once: one key file may hold several keys (facts.md#9)."""
     if len(stage.key_files) == 1:
         return stage
     first = PurePosixPath(stage.key_files[0])
@@ -267,6 +351,6 @@ def _in_one_file(stage: Stage) -> Stage:
 
 KUBEADM = Renderer(
     "kubeadm",
-    "The same flags as kubeadm's ClusterConfiguration.",
+    "The same flags as kubeadm's ClusterConfiguration, one document a call.",
     {"v1beta4": _v1beta4, "v1beta3": _v1beta3},
 )

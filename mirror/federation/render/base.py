@@ -56,16 +56,17 @@ class Workload:
 class ControlPlane:
     """What the configuration does not know of the apiservers: their key files, as paths on their own hosts.
 
-    With `is_rotation` the new files take the place of the others, step by step. `kept_issuers` are issuers that are
-    accepted besides ours; `api_audiences` come to the apiserver's own.
+    `rotation_step` (1, 2 or 3) puts the new files in the place of the others. `kept_issuers` are issuers that a live
+    cluster has now; `migration_step` (1, 2 or 3) puts ours in their place. `api_audiences` come to the apiserver's own.
     """
 
     key_files: tuple[str, ...] = ("/etc/kubernetes/pki/sa.pub",)
     signing_key_file: str = "/etc/kubernetes/pki/sa.key"
-    is_rotation: bool = False
+    rotation_step: int | None = None
     new_key_files: tuple[str, ...] = ("/etc/kubernetes/pki/sa-new.pub",)
     new_signing_key_file: str = "/etc/kubernetes/pki/sa-new.key"
     kept_issuers: tuple[str, ...] = ()
+    migration_step: int | None = None
     api_audiences: tuple[str, ...] = ()
 
 
@@ -175,19 +176,11 @@ class RenderRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One document of several, with comments of its own before it."""
-
-    comments: tuple[str, ...]
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
 class Rendered:
     """One piece. `comments` say what to do with it, one line each; JSON has no place for them.
 
-    `value` is what a library writes: for `yaml` also a tuple of steps, for `shell` a tuple of commands, each a tuple
-    of words; for `hcl` blocks.
+    `value` is what a library writes: for `yaml` also a tuple of documents, for `shell` a tuple of commands, each a
+    tuple of words; for `hcl` blocks.
     `notes` are sentences for the operator, beside the piece.
     """
 
@@ -331,13 +324,11 @@ def _wrapped(line: str) -> list[str]:
 
 
 def _yaml(value: Any) -> str:
-    """One document, or several where the value is a tuple; a step has its comments before it."""
+    """One document, or several where the value is a tuple."""
     import yaml  # noqa: PLC0415  only where it is needed
 
     if isinstance(value, tuple):
         return "".join(f"---\n{_yaml(each)}" for each in value)
-    if isinstance(value, Step):
-        return _comments(value.comments) + _yaml(value.value)
     written: str = yaml.safe_dump(value, sort_keys=False, width=120, allow_unicode=True)
     return written
 
@@ -365,8 +356,6 @@ STRICT = Lines(("# shellcheck disable=SC2016  # what stands in single quotes mea
 
 
 def _line(command: Any) -> str:
-    if isinstance(command, Step):
-        return _comments(command.comments) + _line(command.value)
     return f"{_command(command)}\n"
 
 

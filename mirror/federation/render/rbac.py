@@ -1,4 +1,4 @@
-"""`render rbac`: what the mirror's login needs in the cluster, and nothing more (fact 15)."""
+"""`render rbac`: what the mirror's login needs in the cluster, and nothing more (facts.md#15)."""
 
 from collections.abc import Iterator
 from typing import Any, assert_never
@@ -6,7 +6,7 @@ from typing import Any, assert_never
 from mirror.federation.render.base import MirrorIdentity, Rendered, Renderer, RenderRequest, made_by
 
 DISCOVERY_ROLE = "system:service-account-issuer-discovery"
-"""The ClusterRole of every cluster that may read both documents (fact 15)."""
+"""The ClusterRole of every cluster that may read both documents (facts.md#15)."""
 UNKNOWN_USER = "USER-NAME-OF-THE-MIRROR"
 _GROUP = "rbac.authorization.k8s.io"
 _BINDING = "oidc-mirror"

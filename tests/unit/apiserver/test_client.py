@@ -134,7 +134,7 @@ def test_remedy_fits_the_login(login: LoginMethod, status: int, words: str) -> N
 
 
 def test_forbidden_names_the_cluster_role() -> None:
-    """The remedy of an anonymous 403 is a whole command for the ClusterRoleBinding (fact 15)."""
+    """The remedy of an anonymous 403 is a whole command for the ClusterRoleBinding (facts.md#15)."""
     reason = check_response(DISCOVERY, HttpResponse(403, {}, b""), "anonymous", max_body_bytes=10)
     assert reason is not None
     assert (

@@ -10,22 +10,19 @@ import pytest
 
 from mirror.apiserver.poller import ApiserverPoller
 from mirror.config.settings import AuthSettings, Issuer, TlsSettings
-from mirror.model import Answer, Unusable
 from support.apiserver import Apiserver
-from support.askers import AUDIENCE, ask_one, codes, ignore, issuer, limits
+from support.askers import AUDIENCE, ask_one, codes, ignore, issuer, limits, urls
 from support.endpointslices import FIRST_PAGE, endpoint, endpointslice, listed, slice_list
 from support.kubeconfigs import ca_data, content, kubeconfig
 from support.proxy import Proxy
 from support.replicas import replicas
 from support.tls import ca_file, client_files, server_context
 
+pytestmark = pytest.mark.server
+
 
 def by(path: Path, *apiservers: str, context: str | None = None, tls: TlsSettings | None = None, **more: Any) -> Issuer:
     return issuer(*apiservers, auth=AuthSettings(kubeconfig=path, context=context), tls=tls, **more)
-
-
-def urls(answers: tuple[Answer | Unusable, ...]) -> list[str]:
-    return [each.apiserver for each in answers]
 
 
 def data_of(path: Path) -> str:
@@ -55,7 +52,7 @@ def test_kubeconfig_behind_a_load_balancer_is_asked_five_times(tmp_path: Path) -
 
 
 def test_kubeconfig_is_read_again_in_every_pass(tmp_path: Path) -> None:
-    """A new token, and a new server, are seen by the next pass (fact 20)."""
+    """A new token, and a new server, are seen by the next pass (facts.md#20)."""
     apiservers = ApiserverPoller(limits())
     with Apiserver() as one, Apiserver() as two:
         for server, token in ((one, "first"), (one, "second"), (two, "third")):

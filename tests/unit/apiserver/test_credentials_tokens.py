@@ -31,7 +31,7 @@ def test_one_line_token_is_sent(tmp_path: Path, ending: str) -> None:
 
 
 def test_rotated_token_is_read_again(tmp_path: Path) -> None:
-    """A second reading gives the file's new content (fact 20)."""
+    """A second reading gives the file's new content (facts.md#20)."""
     assert [read(tmp_path, b"first"), read(tmp_path, b"second")] == ["first", "second"]
 
 

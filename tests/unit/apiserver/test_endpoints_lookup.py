@@ -13,12 +13,14 @@ from mirror.apiserver.poller import ApiserverPoller
 from mirror.config.settings import AuthSettings, Issuer, LimitSettings, TlsSettings
 from mirror.model import Answer, IssuerName, Unusable
 from support.apiserver import Apiserver, never_answer, raw_answer
-from support.askers import ask_one, codes, ignore, issuer, limits
+from support.askers import ask_one, codes, ignore, issuer, limits, urls
 from support.captures import capture
 from support.endpointslices import FIRST_PAGE, endpoint, endpointslice, listed, slice_list
 from support.proxy import Proxy
 from support.replicas import HOST, FakeResolver, replicas
-from support.tls import ca_file, server_context
+from support.tls import server_context
+
+pytestmark = pytest.mark.server
 
 BUSY = capture("23-too-many-requests/discovery-429").raw
 FORBIDDEN = raw_answer(
@@ -27,11 +29,6 @@ FORBIDDEN = raw_answer(
     content_type="application/json",
 )
 OWN_NAME = "kubernetes.default.svc"
-
-
-@pytest.fixture
-def trusted(tmp_path: Path) -> TlsSettings:
-    return TlsSettings(ca_file=ca_file(tmp_path))
 
 
 def behind(port: int, tls: TlsSettings, **more: Any) -> Issuer:
@@ -48,10 +45,6 @@ def ask(asked: Issuer, *found: str, within: LimitSettings | None = None) -> tupl
     """What is answered when HOST has the addresses `found`."""
     apiservers = ApiserverPoller(within or limits(), resolve=resolver(*found))
     return apiservers.poll([asked], turn=0, progress=ignore)[asked.name]
-
-
-def urls(answers: tuple[Answer | Unusable, ...]) -> list[str]:
-    return [each.apiserver for each in answers]
 
 
 # ---------------------------------------------------------------------------------------------- discover: dns

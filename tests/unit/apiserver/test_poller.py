@@ -1,26 +1,16 @@
-"""Asking real TLS servers: what is sent, what comes back, tries, deadlines, interruption.
+"""Apiservers are asked over TLS: connections, credentials, proxies, retries, and each way to fail."""
 
-The board of a pass: order, slots and progress.
-
-The loop of a pass: a name lookup that hangs, fails or comes late holds nobody up.
-"""
-
-import asyncio
 import socket
-import threading
 import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography.x509 import load_pem_x509_certificate
 
-from mirror.apiserver.poller import ApiserverPoller, PollQueue, ResolverLoop
-from mirror.config.settings import LOAD_BALANCER_CONNECTIONS, TlsSettings
-from mirror.model import Answer, IssuerName, Reason, Unusable
+from mirror.apiserver.poller import ApiserverPoller
+from mirror.config.settings import TlsSettings
+from mirror.model import Answer, Unusable
 from support.apiserver import (
     Apiserver,
     Lever,
@@ -34,6 +24,8 @@ from support.askers import ask_one, codes, ignore, issuer, limits
 from support.captures import capture
 from support.proxy import Proxy
 from support.tls import client_files, server_certificate, server_context
+
+pytestmark = pytest.mark.server
 
 DISCOVERY = capture("01-rsa1/anonymous-bound-discovery")
 JWKS = capture("01-rsa1/anonymous-bound-jwks")
@@ -111,7 +103,10 @@ def test_end_of_the_certificate_is_unknown_where_nobody_was_reached() -> None:
 
 
 def test_one_connection_carries_both_requests(server: Apiserver, trusted: TlsSettings) -> None:
-    """Discovery comes first, the JWKS second, over one connection, with the headers that apiservers need (fact 4)."""
+    """Discovery comes first, the JWKS second, over one connection, with the headers that apiservers need.
+
+    See facts.md#4.
+    """
     ask_one(issuer(server.url, tls=trusted))
     assert [(request.connection, request.method, request.target) for request in server.requests] == [
         (0, "GET", "/.well-known/openid-configuration"),
@@ -134,7 +129,7 @@ def test_load_balancer_is_asked_over_five_connections(server: Apiserver, trusted
 
 
 def test_token_is_sent_and_read_again(server: Apiserver, trusted: TlsSettings, tmp_path: Path) -> None:
-    """The bearer token goes with both requests, and a rotated file is seen by the next pass (fact 20)."""
+    """The bearer token goes with both requests, and a rotated file is seen by the next pass (facts.md#20)."""
     token = tmp_path / "token"
     apiservers = ApiserverPoller(limits())
     for content in ("first", "second"):
@@ -268,7 +263,7 @@ def test_lasting_refusal_is_not_tried_again(server: Apiserver, trusted: TlsSetti
 
 
 def test_jwks_alone_forbidden_names_the_jwks(server: Apiserver, trusted: TlsSettings) -> None:
-    """Discovery readable and JWKS forbidden (fact 16) gives one reason, at the JWKS."""
+    """Discovery readable and JWKS forbidden (facts.md#16) gives one reason, at the JWKS."""
     server.serve(jwks=FORBIDDEN)
     (answer,) = ask_one(issuer(server.url, tls=trusted))
     assert isinstance(answer, Unusable)
@@ -297,264 +292,3 @@ def test_closed_port_is_unreachable_in_the_systems_words() -> None:
         (answer,) = ask_one(issuer(f"https://127.0.0.1:{unused.getsockname()[1]}"))
     assert isinstance(answer, Unusable)
     assert "Connection refused" in answer.reasons[0].sentence
-
-
-def test_each_issuer_is_told_once(server: Apiserver, trusted: TlsSettings) -> None:
-    """Progress is told once an issuer, and all answers come back under their names in configured order."""
-    told: list[IssuerName] = []
-    issuers = [issuer(server.url, server.url, name=name, tls=trusted) for name in ("one", "two", "three")]
-    answers = ApiserverPoller(limits(concurrency=2)).poll(issuers, turn=1, progress=told.append)
-    assert list(answers) == ["one", "two", "three"]
-    assert sorted(told) == ["one", "three", "two"]
-    assert [codes(each) for each in answers.values()] == [[(), ()]] * 3
-
-
-def test_nobody_to_ask_is_no_error() -> None:
-    """Without issuers there are no answers."""
-    assert ApiserverPoller(limits()).poll([], turn=0, progress=ignore) == {}
-
-
-def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: TlsSettings) -> None:
-    """What `progress` raises is not swallowed."""
-
-    def fail(_: IssuerName) -> None:
-        raise KeyError("caller")
-
-    with pytest.raises(ExceptionGroup) as caught:
-        ApiserverPoller(limits()).poll([issuer(server.url, tls=trusted)], turn=0, progress=fail)
-    assert caught.group_contains(KeyError)
-
-
-def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: TlsSettings) -> None:
-    """When the pass runs out of time, who has answered keeps the answer and the rest are `timeout`."""
-    with Apiserver() as slow:
-        slow.pull(never_answer)
-        issuers = [issuer(slow.url, name="slow", tls=trusted), issuer(server.url, name="quick", tls=trusted)]
-        within = limits(source_deadline_seconds=1.0)
-        answers = ApiserverPoller(within).poll(issuers, turn=0, progress=ignore)
-    assert codes(answers[IssuerName("quick")]) == [()]
-    assert codes(answers[IssuerName("slow")]) == [("timeout",)]
-
-
-def test_who_was_not_asked_in_time_is_timeout(server: Apiserver, trusted: TlsSettings) -> None:
-    """With one connection at a time and a silent first apiserver, the second is never asked and says so."""
-    server.pull(never_answer)
-    within = limits(source_deadline_seconds=0.7, concurrency=1)
-    first, second = ask_one(issuer(server.url, server.url, tls=trusted), within)
-    assert isinstance(first, Unusable)
-    assert isinstance(second, Unusable)
-    assert "limits.source_deadline" in second.reasons[0].sentence
-    assert server.connections == 1
-
-
-def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> None:
-    """`cancel` from another thread ends asking soon, long before any deadline."""
-    server.pull(never_answer)
-    apiservers = ApiserverPoller(limits(total_seconds=60, source_deadline_seconds=60))
-    answers: list[Any] = []
-    asking = threading.Thread(
-        target=lambda: answers.append(apiservers.poll([issuer(server.url, tls=trusted)], turn=0, progress=ignore))
-    )
-    asking.start()
-    while not server.requests:
-        time.sleep(0.01)
-    apiservers.cancel()
-    apiservers.cancel()
-    asking.join(10)
-    assert not asking.is_alive()
-    (answer,) = answers[0][IssuerName("syd-prod")]
-    assert (answer.reasons[0].code, "interrupted" in answer.reasons[0].sentence) == ("timeout", True)
-
-
-def test_after_cancel_nobody_is_asked(server: Apiserver, trusted: TlsSettings) -> None:
-    """A `poll` that begins after `cancel` asks nobody, so that a stop between two passes is not lost."""
-    apiservers = ApiserverPoller(limits())
-    apiservers.cancel()
-    answers = apiservers.poll([issuer(server.url, tls=trusted)], turn=0, progress=ignore)
-    assert codes(answers[IssuerName("syd-prod")]) == [("timeout",)]
-    assert server.connections == 0
-
-
-def test_hanging_name_lookup_does_not_hold_up_the_pass(server: Apiserver, trusted: TlsSettings) -> None:
-    """A name lookup that never ends costs its own apiserver the total, and nobody else anything."""
-    release = threading.Event()
-
-    def resolve(*_: object) -> list[Any]:
-        release.wait()
-        return []
-
-    issuers = [issuer("https://hangs.invalid:6443", name="hangs"), issuer(server.url, name="quick", tls=trusted)]
-    answers = ApiserverPoller(limits(total_seconds=0.5), resolve=resolve).poll(issuers, turn=0, progress=ignore)
-    release.set()
-    assert [codes(each) for each in answers.values()] == [[("timeout",)], [()]]
-
-
-def test_name_that_does_not_resolve_is_unreachable() -> None:
-    """The resolver's own words are in the sentence."""
-
-    def resolve(*_: object) -> list[Any]:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    asked = issuer("https://nowhere.invalid:6443")
-    answers = ApiserverPoller(limits(), resolve=resolve).poll([asked], turn=0, progress=ignore)
-    (answer,) = answers[asked.name]
-    assert isinstance(answer, Unusable)
-    assert answer.reasons[0].code == "unreachable"
-    assert "DNS: Name or service not known" in answer.reasons[0].sentence
-
-
-def test_fault_of_an_unknown_kind_stays_with_its_apiserver(server: Apiserver, trusted: TlsSettings) -> None:
-    """An error that nobody foresaw makes one apiserver `unexpected`; the others' answers survive."""
-
-    def resolve(*_: object) -> list[Any]:
-        raise KeyError("a fault of ours")
-
-    issuers = [issuer("https://broken.invalid", name="broken"), issuer(server.url, name="good", tls=trusted)]
-    answers = ApiserverPoller(limits(), resolve=resolve).poll(issuers, turn=0, progress=ignore)
-    assert [codes(each) for each in answers.values()] == [[("unexpected",)], [()]]
-
-
-LATE = Reason("timeout", "Late.", "Wait.")
-
-
-@dataclass
-class Listener:
-    """Keeps what it is told, and how often."""
-
-    heard: list[tuple[IssuerName, tuple[Answer | Unusable, ...]]] = field(default_factory=list)
-
-    def __call__(self, name: IssuerName, answers: tuple[Answer | Unusable, ...]) -> None:
-        self.heard.append((name, answers))
-
-
-def nobody(_name: IssuerName, _answers: tuple[Answer | Unusable, ...]) -> None:
-    """Is told, and does nothing."""
-
-
-def test_load_balancer_has_five_places() -> None:
-    """A URL that hides replicas is asked over five connections, each with a place of its own."""
-    listener = Listener()
-    PollQueue([issuer("https://a", load_balancer=True)], listener).fail_pending(LATE)
-    ((_, answers),) = listener.heard
-    assert [answer.apiserver for answer in answers] == ["https://a"] * LOAD_BALANCER_CONNECTIONS
-
-
-def test_answers_stand_in_configured_order() -> None:
-    """Answers come back in the order of the configuration, whatever the order in which they came in."""
-    listener = Listener()
-    board = PollQueue([issuer("https://a", "https://b", name="one")], listener)
-    first, second = board.requests(0)
-    board.put_answer(second, Answer("https://b", b"", b""))
-    assert listener.heard == []
-    assert not board.is_complete(IssuerName("one"))
-    board.put_answer(first, Answer("https://a", b"", b""))
-    assert board.is_complete(IssuerName("one"))
-    ((name, answers),) = listener.heard
-    assert name == "one"
-    assert [answer.apiserver for answer in answers] == ["https://a", "https://b"]
-
-
-def test_fill_keeps_what_was_heard() -> None:
-    """Filling gives the reason to those alone that have not answered, and completes each issuer once."""
-    listener = Listener()
-    board = PollQueue([issuer("https://a", "https://b", name="one"), issuer("https://c", name="two")], listener)
-    first, *_ = board.requests(0)
-    board.put_answer(first, Answer("https://a", b"", b""))
-    board.fail_pending(LATE)
-    board.fail_pending(LATE)
-    assert [name for name, _ in listener.heard] == ["one", "two"]
-    assert [type(answer) for answer in listener.heard[0][1]] == [Answer, Unusable]
-
-
-def test_issuer_without_apiservers_is_complete_and_not_told() -> None:
-    """For an issuer for which nobody is configured there is nothing to ask."""
-    listener = Listener()
-    board = PollQueue([issuer(name="none")], listener)
-    board.fail_pending(LATE)
-    assert board.is_complete(IssuerName("none"))
-    assert listener.heard == []
-
-
-@pytest.mark.parametrize("count", [1, 2, 7, 1000])
-def test_every_issuer_is_first_before_long(count: int) -> None:
-    """When time is over after a tenth of the issuers, thirty turns reach every one."""
-    issuers = [issuer("https://a", name=f"i{number}") for number in range(count)]
-    board = PollQueue(issuers, nobody)
-    reach = max(1, count // 10)
-    reached = {question.issuer.name for turn in range(30) for question in list(board.requests(turn))[:reach]}
-    assert len(reached) == count
-
-
-def test_turn_changes_the_order_only() -> None:
-    """Each turn asks the same questions, those of one issuer together."""
-    board = PollQueue([issuer("https://a", "https://b", name=f"i{number}") for number in range(5)], nobody)
-    orders = [[(q.issuer.name, q.index) for q in board.requests(turn)] for turn in (0, 1, 10**9)]
-    assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
-    assert orders[0] != orders[1]
-
-
-def look_up(resolve: Any, timeout_seconds: float = 5.0) -> list[Any]:
-    async def once() -> list[Any]:
-        async with asyncio.timeout(timeout_seconds):
-            return await asyncio.get_running_loop().getaddrinfo("name", 1, type=socket.SOCK_STREAM)
-
-    with asyncio.Runner(loop_factory=partial(ResolverLoop, resolve)) as runner:
-        return runner.run(once())
-
-
-def test_found_addresses_come_back() -> None:
-    """The resolver's addresses come back as they are."""
-    assert look_up(lambda *_: ["address"]) == ["address"]
-
-
-def test_failed_lookup_raises_its_error() -> None:
-    """The resolver's error reaches who asked."""
-
-    def fail(*_: object) -> list[Any]:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    with pytest.raises(socket.gaierror, match="not known"):
-        look_up(fail)
-
-
-def test_hanging_lookups_hold_nothing_up() -> None:
-    """A lookup that never ends is given up at the deadline, and neither loop nor thread waits for it."""
-    release = threading.Event()
-    entered = threading.Event()
-
-    def hang(*_: object) -> list[Any]:
-        entered.set()
-        release.wait()
-        return []
-
-    with pytest.raises(TimeoutError):
-        look_up(hang, 0.1)
-    assert entered.is_set()
-    hanging = [thread for thread in threading.enumerate() if thread.name == "resolver"]
-    assert all(thread.daemon for thread in hanging)
-    release.set()
-    for thread in hanging:  # they end quietly although their loop is gone
-        thread.join(5)
-        assert not thread.is_alive()
-
-
-def test_lookup_that_ends_after_its_deadline_is_ignored() -> None:
-    """A result that comes when nobody waits any more, but the loop still runs, does no harm."""
-    release = threading.Event()
-    failures: list[object] = []
-
-    def late(*_: object) -> list[Any]:
-        release.wait()
-        return ["late"]
-
-    async def give_up_then_release() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: failures.append(context))
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(loop.getaddrinfo("name", 1), 0.05)
-        release.set()
-        await asyncio.sleep(0.1)
-
-    with asyncio.Runner(loop_factory=partial(ResolverLoop, late)) as runner:
-        runner.run(give_up_then_release())
-    assert failures == []

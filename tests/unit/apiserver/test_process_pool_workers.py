@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +22,8 @@ from mirror.model import Answer, IssuerName, Unusable
 from support.apiserver import Apiserver, never_answer
 from support.askers import codes, ignore, issuer, limits
 from support.tls import ca_file
+
+pytestmark = pytest.mark.server
 
 START_SECONDS = 5.0
 """A busy machine takes its time to start two processes."""
@@ -271,6 +274,9 @@ def test_processes_end_with_the_one_that_started_them(server: Apiserver, tmp_pat
     while any(Path(f"/proc/{each}/cmdline").exists() and is_worker(each) for each in workers):
         assert time.monotonic() < ends
         time.sleep(0.01)
+    for each in workers:
+        with suppress(ChildProcessError):
+            os.waitpid(int(each), 0)  # orphans come to the process of the tests (support/limits.py)
 
 
 def is_worker(number: str) -> bool:

@@ -1,3 +1,5 @@
+"""Every failure of an AWS client becomes one sentence with a code, a cause and a remedy, and shows no secret."""
+
 import os
 import socket
 import ssl

@@ -336,10 +336,6 @@ SEEN = Reason("forbidden", "The public URL is not public: HTTP 403.", "All at on
 ALLOW = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::bucket/{KEY}"}
 
 
-def policy(*statements: object) -> str:
-    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
-
-
 @pytest.mark.parametrize(
     ("openness", "code", "word"),
     [
@@ -349,8 +345,8 @@ def policy(*statements: object) -> str:
             AccessSettings(True, ("RestrictPublicBuckets",), ""), "block_public_access", "Restrict", id="blocked"
         ),
         pytest.param(AccessSettings(True, (), ""), "bucket_policy", "render bucket-policy", id="no-policy"),
-        pytest.param(AccessSettings(True, None, policy()), "bucket_policy", "s3:GetObject", id="empty-policy"),
-        pytest.param(AccessSettings(None, None, policy(ALLOW)), "forbidden", "of the account", id="something-above"),
+        pytest.param(AccessSettings(True, None, policy_of()), "bucket_policy", "s3:GetObject", id="empty-policy"),
+        pytest.param(AccessSettings(None, None, policy_of(ALLOW)), "forbidden", "of the account", id="something-above"),
         pytest.param(AccessSettings(True, (), None), "forbidden", "All at once.", id="policy-not-readable"),
     ],
 )
@@ -364,23 +360,25 @@ def test_forbidden_is_told_by_its_cause(openness: AccessSettings, code: str, wor
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        pytest.param(policy(ALLOW), True, id="exact"),
+        pytest.param(policy_of(ALLOW), True, id="exact"),
         pytest.param(json.dumps({"Statement": ALLOW}), True, id="one-statement-without-a-list"),
-        pytest.param(policy({**ALLOW, "Principal": {"AWS": ["*"]}}), True, id="principal-in-a-list"),
-        pytest.param(policy({**ALLOW, "Resource": "arn:aws-cn:s3:::bucket/id/*"}), True, id="folder-in-china"),
-        pytest.param(policy({**ALLOW, "Resource": "arn:aws:s3:::bucke?/*"}), True, id="one-character"),
-        pytest.param(policy({**ALLOW, "Resource": "*"}), True, id="everything"),
-        pytest.param(policy({**ALLOW, "Action": ["s3:PutObject", "S3:Get*"]}), True, id="actions"),
-        pytest.param(policy({**ALLOW, "Resource": "arn:aws:s3:::bucket/other"}), False, id="other-key"),
-        pytest.param(policy({**ALLOW, "Resource": "arn:aws:s3:::bucket"}), False, id="bucket-alone"),
-        pytest.param(policy({**ALLOW, "Resource": f"arn:aws:sqs:::bucket/{KEY}"}), False, id="other-service"),
-        pytest.param(policy({**ALLOW, "Principal": {"AWS": "arn:aws:iam::1:root"}}), False, id="one-account"),
-        pytest.param(policy({**ALLOW, "Principal": {"Service": "x"}}), False, id="service"),
-        pytest.param(policy({**ALLOW, "Action": "s3:GetObjectVersion"}), False, id="other-action"),
-        pytest.param(policy({**ALLOW, "Condition": {"IpAddress": {}}}), False, id="condition"),
-        pytest.param(policy(ALLOW, {**ALLOW, "Effect": "Deny"}), False, id="denied"),
-        pytest.param(policy(ALLOW, {**ALLOW, "Effect": "Deny", "Condition": {"x": 1}}), True, id="deny-with-condition"),
-        pytest.param(policy(ALLOW, "nonsense"), True, id="nonsense-beside"),
+        pytest.param(policy_of({**ALLOW, "Principal": {"AWS": ["*"]}}), True, id="principal-in-a-list"),
+        pytest.param(policy_of({**ALLOW, "Resource": "arn:aws-cn:s3:::bucket/id/*"}), True, id="folder-in-china"),
+        pytest.param(policy_of({**ALLOW, "Resource": "arn:aws:s3:::bucke?/*"}), True, id="one-character"),
+        pytest.param(policy_of({**ALLOW, "Resource": "*"}), True, id="everything"),
+        pytest.param(policy_of({**ALLOW, "Action": ["s3:PutObject", "S3:Get*"]}), True, id="actions"),
+        pytest.param(policy_of({**ALLOW, "Resource": "arn:aws:s3:::bucket/other"}), False, id="other-key"),
+        pytest.param(policy_of({**ALLOW, "Resource": "arn:aws:s3:::bucket"}), False, id="bucket-alone"),
+        pytest.param(policy_of({**ALLOW, "Resource": f"arn:aws:sqs:::bucket/{KEY}"}), False, id="other-service"),
+        pytest.param(policy_of({**ALLOW, "Principal": {"AWS": "arn:aws:iam::1:root"}}), False, id="one-account"),
+        pytest.param(policy_of({**ALLOW, "Principal": {"Service": "x"}}), False, id="service"),
+        pytest.param(policy_of({**ALLOW, "Action": "s3:GetObjectVersion"}), False, id="other-action"),
+        pytest.param(policy_of({**ALLOW, "Condition": {"IpAddress": {}}}), False, id="condition"),
+        pytest.param(policy_of(ALLOW, {**ALLOW, "Effect": "Deny"}), False, id="denied"),
+        pytest.param(
+            policy_of(ALLOW, {**ALLOW, "Effect": "Deny", "Condition": {"x": 1}}), True, id="deny-with-condition"
+        ),
+        pytest.param(policy_of(ALLOW, "nonsense"), True, id="nonsense-beside"),
         pytest.param("{", False, id="no-json"),
         pytest.param("[]", False, id="list"),
         pytest.param("{}", False, id="no-statement"),

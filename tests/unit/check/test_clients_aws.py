@@ -15,7 +15,7 @@ from mirror.config.settings import PublishSettings
 from mirror.model import ObjectKey
 from mirror.publish.s3 import S3Bucket
 from support.fault_proxy import Fault, FaultProxy, answer, error_answer, running_fault_proxy
-from support.s3 import REGION, Store, aws_environment
+from support.s3 import REGION, S3Server, Store, aws_environment
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -35,13 +35,21 @@ class Asked:
     store: Store
 
 
+@pytest.fixture(scope="module")
+def owner(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator["S3Client"]:
+    """The client of whoever owns the buckets, made once."""
+    with aws_environment(s3_server.certificates.ca_file, tmp_path_factory.mktemp("owner")):
+        client = cast("S3Client", Session().create_client("s3", region_name="us-east-1", endpoint_url=s3_server.url))
+        client.list_buckets()  # it looks for its credentials at the first request
+    yield client
+    client.close()
+
+
 @pytest.fixture
-def asked(store: Store) -> Iterator[Asked]:
-    owner = cast("S3Client", Session().create_client("s3", region_name="us-east-1", endpoint_url=store.server.url))
+def asked(store: Store, owner: "S3Client") -> Iterator[Asked]:
     aws = AwsClient()
     yield Asked(aws, store.publish, owner, store)
     aws.close()
-    owner.close()
 
 
 @pytest.fixture
@@ -168,7 +176,7 @@ def test_owner_is_compared_by_listing(asked: Asked, proxy: FaultProxy) -> None:
 
 
 def test_configured_owner_goes_with_each_request(asked: Asked, proxy: FaultProxy) -> None:
-    """A bucket that was made anew by somebody else answers 403 (fact 38)."""
+    """A bucket that was made anew by somebody else answers 403 (facts.md#38)."""
     publish = replace(through(proxy, asked.publish), expected_bucket_owner="111122223333")
     asked.aws.bucket(publish)
     asked.aws.may_list(publish, "id/")

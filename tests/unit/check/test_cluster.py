@@ -47,7 +47,7 @@ def test_fault_of_an_apiserver_is_told(observation: Observed | Unusable, expecte
 
 
 def test_reason_says_which_document() -> None:
-    """Some set-ups answer discovery and refuse the JWKS (fact 16)."""
+    """Some set-ups answer discovery and refuse the JWKS (facts.md#16)."""
     found = list(apiservers(ISSUER, (FORBIDDEN,), NOW))
     assert found[0].sentence == "[discovery] No."
 

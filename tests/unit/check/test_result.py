@@ -52,7 +52,7 @@ def test_every_kind_of_cause_has_its_place() -> None:
 
 
 def test_sts_error_leads_to_the_public_documents() -> None:
-    """Fact 27: not public, slow, fetched too often, or a key that is not public."""
+    """facts.md#27: not public, slow, fetched too often, or a key that is not public."""
     found = causes(RETRIEVE)
     assert found[0].code == "documents_not_public"
     assert components_of(found)[:3] == (Component.PUBLIC, Component.POLICY, Component.BUCKET)

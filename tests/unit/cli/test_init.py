@@ -26,6 +26,8 @@ from support.replicas import replicas
 from support.situations import ISSUER
 from support.tls import server_context
 
+pytestmark = pytest.mark.server
+
 NAME = "kubernetes.default.svc"
 PUBLISH = "publish: {bucket: oidc-bucket, region: ap-southeast-2}\nissuers:\n"
 FORBIDDEN = raw_answer("403 Forbidden", b'{"message":"no"}', content_type="application/json")

@@ -1,6 +1,5 @@
 """Decisions of operators over fakes: what moves under them, what the remote says, and what a pass makes of them."""
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import date
@@ -21,7 +20,7 @@ from mirror.history.ledger_reader import HistoryState, VerificationContext, load
 from mirror.history.ledger_store import Committer, LedgerChange, commit_ledgers
 from mirror.model import IssuerUrl, KeyPolicy, KeyRecord, Kid, Ledger, ObjectKey, Reason, Status, Thumbprint, key_id
 from mirror.reconcile.state import PublishedIssuer, publications
-from mirror.report import ExitStatus, Report
+from mirror.report import ExitStatus
 from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
 from mirror.trust.lifecycle import LedgerUpdate
 from mirror.trust.merge import merge
@@ -40,22 +39,13 @@ from support.situations import (
     ONE,
     Situation,
     answer,
+    event_names,
+    public_kids,
     silent,
-    with_remote,
 )
 
 FORMER = IssuerUrl(f"{BASE_URL}/old")
 STRANGER = RSA_KEYS[3]
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Situation:
-    return Situation(tmp_path)
-
-
-@pytest.fixture
-def shared(tmp_path: Path) -> Situation:
-    return with_remote(tmp_path)
 
 
 def desk_of(here: Situation, *, lasting: bool = True, **repository: object) -> OperatorSession:
@@ -109,14 +99,6 @@ def push_from_elsewhere(here: Situation, ledger: Ledger, name: str = "other") ->
 
     change = {ISSUER: LedgerChange(ledger)}
     commit_ledgers(Committer(history, reread), reread([ISSUER]), change, message="x\n", now=here.now, push=True)
-
-
-def names(report: Report) -> set[str]:
-    return {event.name for issuer in report.issuers for event in issuer.events}
-
-
-def public_kids(here: Situation, key: str = JWKS_KEY) -> set[str]:
-    return {each["kid"] for each in json.loads(here.public(key) or b"")["keys"]}
 
 
 # ----------------------------------------------------------------------------------------------- the commit
@@ -382,7 +364,7 @@ def test_emptied_by_an_operator_who_was_killed(shared: Situation) -> None:
         commit(desk, revoking([each.key.thumbprint for each in ledger_of(shared).records], last=True))
     shared.world.history.before_push = None
     report = shared.run()
-    assert "issuer.emptied" in names(report)
+    assert "issuer.emptied" in event_names(report)
     assert public_kids(shared) == set()
 
 
@@ -407,10 +389,6 @@ def test_adopted_keys_are_committed_in_one_commit(here: Situation) -> None:
     assert len(here.world.history.log()) == 1
 
 
-def events(report: Report) -> set[str]:
-    return {event.name for issuer in report.issuers for event in issuer.events}
-
-
 def test_documents_that_were_taken_over_are_no_intrusion(here: Situation) -> None:
     """The pass after `adopt` replaces them quietly; the same bytes are drift again once ours have stood there."""
     foreign = capture("02-rsa1-ec2-overlap/jwks").body()
@@ -418,10 +396,10 @@ def test_documents_that_were_taken_over_are_no_intrusion(here: Situation) -> Non
         here.world.bucket.write(key, foreign)
     here.show(ONE, ONE)
     take_over_all(here)
-    assert "bucket.drift" not in events(here.run())
+    assert "bucket.drift" not in event_names(here.run())
     assert here.public() != foreign
     here.world.bucket.write(JWKS_KEY, foreign)
-    assert "bucket.drift" in events(here.run())
+    assert "bucket.drift" in event_names(here.run())
 
 
 def test_document_that_changed_after_it_was_taken_over_is_drift(here: Situation) -> None:
@@ -430,7 +408,7 @@ def test_document_that_changed_after_it_was_taken_over_is_drift(here: Situation)
     here.show(ONE, ONE)
     take_over_all(here)
     here.world.bucket.write(JWKS_KEY, b"garbage")
-    assert "bucket.drift" in events(here.run())
+    assert "bucket.drift" in event_names(here.run())
 
 
 def test_discovery_that_cannot_be_read_stops_no_adoption(here: Situation) -> None:
@@ -506,9 +484,9 @@ def test_set_that_two_operators_emptied_is_held(here: Situation) -> None:
     commit(desk, revoking([each.key.thumbprint for each in before.records], last=True))
     report = here.run()
     assert (report.exit_status, here.public()) == (ExitStatus.CURRENT, b'{"keys":[]}')
-    assert "issuer.emptied" in names(report)
-    assert "issuer.emptied" in names(here.run())
-    assert "issuer.emptied" not in names(here.run(LAST, LAST))
+    assert "issuer.emptied" in event_names(report)
+    assert "issuer.emptied" in event_names(here.run())
+    assert "issuer.emptied" not in event_names(here.run(LAST, LAST))
 
 
 def test_issuer_that_only_shows_a_revoked_key_needs_an_operator(here: Situation) -> None:

@@ -19,16 +19,23 @@ from mirror.status.collect import MOST, collect_status, issuers_without_configur
 from mirror.status.result import IssuerStatus, ObjectState, StatusReport, to_json
 from support.fakes import MOMENT, FakeHistory, FakeRemote
 from support.signers import ledger_trust
-from support.situations import BASE_URL, BOTH, DISCOVERY_KEY, JWKS_KEY, LAST, LEDGER, NAME, ONE, PUBLIC, Situation
+from support.situations import (
+    BASE_URL,
+    BOTH,
+    DISCOVERY_KEY,
+    JWKS_KEY,
+    LAST,
+    LEDGER,
+    NAME,
+    ONE,
+    PUBLIC,
+    Situation,
+    tamper,
+)
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs/reference/status.schema.json").read_text())
 DENIED = BucketError("The bucket says no.", code="AccessDenied", remedy="Allow it.")
 OTHER = IssuerUrl(f"{BASE_URL}/other")
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Situation:
-    return Situation(tmp_path)
 
 
 def look(here: Situation, settings: Settings | None = None, *names: str) -> StatusReport:
@@ -258,7 +265,7 @@ def test_missing_last_modified_leaves_safety_unknown(here: Situation) -> None:
 def test_damaged_ledger_is_a_failure_and_its_past_is_told(here: Situation) -> None:
     """A ledger that cannot be read says so with its place; the keys are those of the nearest one that can."""
     here.run(ONE, ONE)
-    _tamper(here, {LEDGER: b"{}"})
+    tamper(here, {LEDGER: b"{}"})
     found = look(here)
     assert [reason.code for reason in one(found).failures] == ["ledger.damaged"]
     assert one(found).failures[0].where.startswith(LEDGER)
@@ -350,14 +357,6 @@ def test_only_the_named_issuer_is_told(here: Situation) -> None:
 
 
 # --------------------------------------------------------------------------------------------- abandoned
-
-
-def _tamper(here: Situation, changes: dict[str, bytes | None]) -> None:
-    history = here.world.history
-    assert history.head is not None
-    history.commit(
-        base=history.head, parents=(history.head,), changes=changes, message="x", when=here.now, expect=history.head
-    )
 
 
 def moved(here: Situation, **changes: object) -> Settings:

@@ -12,6 +12,8 @@ from support.sts import ACCEPTED, SECRET, Sts, running_sts
 from support.tls import ca_file
 from support.tokens import claims, mint, signer
 
+pytestmark = pytest.mark.server
+
 ROLE = "arn:aws:iam::123456789012:role/pod"
 TOKEN = mint(signer(), claims(0)).decode()
 

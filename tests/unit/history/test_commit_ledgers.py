@@ -17,11 +17,12 @@ from mirror.history.ledger_store import (
     is_pending,
     pending_issuers,
 )
-from mirror.model import CommitId, IssuerUrl, Key, KeyRecord, Ledger, Revocation, Status, key_id, trimmed
+from mirror.model import CommitId, IssuerUrl, Key, Ledger, Status
 from mirror.trust.ledger import write_ledger
 from mirror.trust.ledger_signature import LedgerTrust, SignatureHeader
 from support.fakes import MOMENT, FakeHistory, FakeRemote
 from support.keys import KEYS, RSA_KEYS
+from support.ledger_files import ledger, record
 from support.signers import ledger_trust, signer
 
 ISSUER = IssuerUrl("https://oidc.example.com/cluster/one")
@@ -29,16 +30,6 @@ OTHER = IssuerUrl("https://oidc.example.com/cluster/two")
 PATHS, OTHER_PATHS = repository_paths(ISSUER), repository_paths(OTHER)
 A, B, C = RSA_KEYS[:3]
 OWN, THEIRS = 0, 1
-
-
-def record(key: Key, status: Status = Status.PUBLISHED, generation: int = 1) -> KeyRecord:
-    revocation = Revocation(MOMENT, "stolen") if status is Status.REVOKED else None
-    return trimmed(KeyRecord(key, status, generation, MOMENT, revocation=revocation))
-
-
-def ledger(*entries: Key | KeyRecord, issuer: IssuerUrl = ISSUER) -> Ledger:
-    records = [each if isinstance(each, KeyRecord) else record(each) for each in entries]
-    return Ledger(issuer, tuple(sorted(records, key=lambda each: key_id(each.key))))
 
 
 @dataclass
@@ -195,7 +186,7 @@ def test_first_signing_signs_what_was_trusted() -> None:
     mirror.commit(ledger(A))
     body = mirror.file()
     mirror.keys = ledger_trust(OWN)
-    state = load_history(mirror.history, [ISSUER], replace(mirror.trust(), is_first_signing=True))
+    state = load_history(mirror.history, [ISSUER], replace(mirror.trust(), as_it_is=True))
     assert mirror.commit(ledger(A), state=state).made
     assert mirror.file() == body
     assert mirror.signer_of(ledger_trust(OWN))[1] == "mirror"
@@ -207,7 +198,7 @@ def test_first_signing_signs_every_issuer_of_the_configuration() -> None:
     mirror.configured = (ISSUER, OTHER)
     mirror.commit(ledger(A), ledger(B, issuer=OTHER))
     mirror.keys = ledger_trust(OWN)
-    trust = replace(mirror.trust(), is_first_signing=True)
+    trust = replace(mirror.trust(), as_it_is=True)
 
     def reread(issuers: Iterable[IssuerUrl]) -> HistoryState:
         return load_history(mirror.history, issuers, trust)

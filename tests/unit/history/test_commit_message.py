@@ -1,3 +1,5 @@
+"""Subject, body and trailers of commits: what people read, and what is read back from them."""
+
 import subprocess
 from itertools import count
 

@@ -1,4 +1,4 @@
-""""""
+"""How git is run: leftover locks, time limits, interrupts, and what its processes leave behind."""
 
 import os
 import random

@@ -43,12 +43,6 @@ class NotedObjects(ObjectReader):
 
 
 @pytest.fixture
-def repo(tmp_path: Path) -> Iterator[GitRepository]:
-    with open_repository(tmp_path) as repository:
-        yield repository
-
-
-@pytest.fixture
 def objects(tmp_path: Path, repo: GitRepository) -> Iterator[NotedObjects]:
     noted = NotedObjects(Git(tmp_path / "snapshots.git", environment(tmp_path), stop=threading.Event()))
     yield noted

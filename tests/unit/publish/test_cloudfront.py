@@ -1,3 +1,5 @@
+"""Invalidations at CloudFront: what is sent, and each failure as a reason, in time."""
+
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,8 @@ from support.tls import ca_file, server_context
 if TYPE_CHECKING:
     from mypy_boto3_cloudfront import CloudFrontClient
     from mypy_boto3_cloudfront.type_defs import DistributionConfigTypeDef
+
+pytestmark = pytest.mark.server
 
 PUBLISH = PublishSettings(
     "bucket",

@@ -1,3 +1,5 @@
+"""Anonymous reads of public URLs: what is sent and kept, how much is read, and why a read fails."""
+
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,15 +18,11 @@ from support.s3 import Store
 from support.tls import ca_file
 from support.web import BODY, HEADERS, HOST, URL, public_host, readback_of
 
+pytestmark = pytest.mark.server
+
 OBJECT = PublicObject(ObjectKey("id/openid/v1/jwks"), URL, BODY, HEADERS["content_type"], HEADERS["cache_control"])
 SEEN = PublicResponse(BODY, OBJECT.content_type, OBJECT.cache_control, None, 0.1)
 GOOD = raw_answer("200 OK", BODY, **HEADERS)
-
-
-@pytest.fixture
-def web() -> Iterator[PublicHttpClient]:
-    with PublicHttpClient() as view:
-        yield view
 
 
 @pytest.fixture
@@ -223,5 +221,5 @@ def test_view_without_settings_asks_the_public_web(web: PublicHttpClient) -> Non
 
 
 def test_deadline_is_five_seconds_for_everybody() -> None:
-    """AWS gives up after 5 s, so a look does too (fact 27)."""
+    """AWS gives up after 5 s, so a look does too (facts.md#27)."""
     assert TOTAL_SECONDS == 5.0

@@ -1,3 +1,5 @@
+"""What a pass does after its puts: caches are invalidated, once, and a failure there fails nothing."""
+
 from dataclasses import replace
 from pathlib import Path
 

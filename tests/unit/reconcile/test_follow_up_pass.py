@@ -10,12 +10,7 @@ from mirror.model import CommitId, KeyPolicy, PublicObject, Status, Thumbprint
 from mirror.reconcile.controller import MOST_FOLLOW_UPS
 from mirror.report import Effect, ExitStatus
 from support.fakes import FakeBucket, FakeHistory
-from support.situations import BOTH, DISCOVERY_KEY, JWKS_KEY, LAST, ONE, Situation, with_remote
-
-
-@pytest.fixture
-def shared(tmp_path: Path) -> Situation:
-    return with_remote(tmp_path)
+from support.situations import BOTH, DISCOVERY_KEY, JWKS_KEY, LAST, ONE, Situation
 
 
 def while_putting(here: Situation, act: Callable[[], None]) -> None:

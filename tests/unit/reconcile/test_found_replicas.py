@@ -11,7 +11,7 @@ from mirror.model import Answer, Status, Unusable
 from mirror.reconcile.local_state import apiserver_fingerprint
 from mirror.report import Report
 from support.kubeconfigs import kubeconfig
-from support.situations import BOTH, LAST, ONE, Situation, answer, silent
+from support.situations import BOTH, LAST, ONE, Situation, answer, silent, statuses_of
 
 HOST = ("https://api.syd.example.com:6443",)
 DAY = timedelta(hours=24)
@@ -29,10 +29,6 @@ def found(case: str, number: int) -> Answer:
     return answer(case, f"https://10.0.0.{number}:6443")
 
 
-def statuses(report: Report) -> list[Status]:
-    return sorted(record.status for record in report.issuers[0].records)
-
-
 def blocked(report: Report) -> bool:
     return any(event.name == "retirement.blocked" for event in report.issuers[0].events)
 
@@ -40,8 +36,8 @@ def blocked(report: Report) -> bool:
 def test_all_expected_replicas_let_a_key_retire_and_leave(here: Situation) -> None:
     """With as many answers as expected a missing key retires, and leaves after its time."""
     gone = here.run(found(LAST, 1), found(LAST, 2))
-    assert statuses(gone) == [Status.PUBLISHED, Status.RETIRING, Status.RETIRING]
-    assert statuses(here.run(after=DAY)) == [Status.DROPPED, Status.DROPPED, Status.PUBLISHED]
+    assert statuses_of(gone) == [Status.PUBLISHED, Status.RETIRING, Status.RETIRING]
+    assert statuses_of(here.run(after=DAY)) == [Status.DROPPED, Status.DROPPED, Status.PUBLISHED]
 
 
 FEWER: tuple[tuple[Answer | Unusable, ...], ...] = (
@@ -59,7 +55,7 @@ def test_fewer_answers_add_keys_and_begin_no_retirement(
 ) -> None:
     """A replica that was not found could still show the keys that are missing: they stay, the new one is public."""
     report = here.run(*answers)
-    assert (statuses(report), blocked(report)) == ([Status.PUBLISHED] * 3, True)
+    assert (statuses_of(report), blocked(report)) == ([Status.PUBLISHED] * 3, True)
 
 
 @pytest.mark.parametrize("answers", FEWER, ids=FEWER_IDS)
@@ -67,13 +63,13 @@ def test_fewer_answers_end_no_retirement(here: Situation, answers: tuple[Answer 
     """What retires already does not leave while a replica is missing."""
     here.run(found(LAST, 1), found(LAST, 2))
     report = here.run(*answers, after=DAY)
-    assert statuses(report) == [Status.PUBLISHED, Status.RETIRING, Status.RETIRING]
+    assert statuses_of(report) == [Status.PUBLISHED, Status.RETIRING, Status.RETIRING]
 
 
 def test_more_replicas_than_expected_must_all_answer(here: Situation) -> None:
     """A third replica that is found counts: the key that it alone shows stays."""
     report = here.run(found(LAST, 1), found(LAST, 2), found(BOTH, 3))
-    assert statuses(report) == [Status.PUBLISHED] * 3
+    assert statuses_of(report) == [Status.PUBLISHED] * 3
 
 
 def test_replicas_that_come_and_go_are_no_other_source(here: Situation) -> None:
@@ -118,4 +114,4 @@ def test_one_answer_is_enough_only_where_one_is_expected(tmp_path: Path) -> None
 def test_first_pass_publishes_what_a_single_replica_shows(tmp_path: Path) -> None:
     """A lookup that finds one of three does not keep the first keys back."""
     here = Situation(tmp_path, apiservers=HOST, discover="dns", expect_replicas=3)
-    assert statuses(here.run(found(ONE, 1))) == [Status.PUBLISHED]
+    assert statuses_of(here.run(found(ONE, 1))) == [Status.PUBLISHED]

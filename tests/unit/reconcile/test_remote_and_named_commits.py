@@ -1,40 +1,30 @@
 """A pass and the git remote: what a damaged one stops, and what an empty disk learns from the public objects."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from mirror.errors import BucketError, HistoryError
 from mirror.model import CommitId, IssuerName, IssuerUrl, KeyPolicy, Level, Status
 from mirror.reconcile.controller import reconcile
-from mirror.report import ExitStatus, Report
-from support.fakes import FakeHistory, FakeRemote
+from mirror.report import ExitStatus
+from support.fakes import FakeHistory
 from support.signers import ledger_trust
-from support.situations import BASE_URL, BOTH, ISSUER, JWKS_KEY, LAST, LEDGER, ONE, Situation, answer, with_remote
-
-
-@pytest.fixture
-def shared(tmp_path: Path) -> Situation:
-    return with_remote(tmp_path)
-
-
-def remote_of(here: Situation) -> FakeRemote:
-    assert here.world.history.remote is not None
-    return here.world.history.remote
-
-
-def names(report: Report) -> set[str]:
-    return {event.name for event in (*report.events, *(e for issuer in report.issuers for e in issuer.events))}
-
-
-def codes(report: Report) -> set[str]:
-    return {r.code for r in (*report.failures, *(r for issuer in report.issuers for r in issuer.failures))}
-
-
-def statuses(report: Report) -> list[Status]:
-    return sorted(each.status for each in report.issuers[0].records)
-
+from support.situations import (
+    BASE_URL,
+    BOTH,
+    ISSUER,
+    JWKS_KEY,
+    LAST,
+    LEDGER,
+    ONE,
+    Situation,
+    answer,
+    event_names,
+    reason_codes,
+    remote_of,
+    statuses_of,
+)
 
 # ------------------------------------------------------------------------------------------ a damaged remote
 
@@ -45,8 +35,8 @@ def test_remote_with_objects_that_git_refuses_fails_and_stops_no_addition(shared
     remote_of(shared).damaged = True
     report = shared.run(BOTH, BOTH)
     assert report.exit_status is ExitStatus.FAILED
-    assert ("remote.damaged" in codes(report), "remote.unreachable" in names(report)) == (True, False)
-    assert statuses(report) == [Status.PUBLISHED, Status.PUBLISHED]
+    assert ("remote.damaged" in reason_codes(report), "remote.unreachable" in event_names(report)) == (True, False)
+    assert statuses_of(report) == [Status.PUBLISHED, Status.PUBLISHED]
     assert shared.public() is not None
     assert (shared.public() or b"").count(b'"kid"') == 2
 
@@ -80,10 +70,10 @@ def test_branch_that_was_set_back_is_merged_with_ours(shared: Situation, signs: 
     shared.run(BOTH, BOTH)
     remote_of(shared).head = old
     report = shared.run()
-    assert ("history.rewritten" in names(report), report.exit_status) == (True, ExitStatus.CURRENT)
+    assert ("history.rewritten" in event_names(report), report.exit_status) == (True, ExitStatus.CURRENT)
     assert remote_of(shared).head == shared.world.history.head
-    assert statuses(report) == [Status.PUBLISHED, Status.PUBLISHED]
-    assert names(shared.run()) == ({"repository.unsigned"} & names(report) or set())
+    assert statuses_of(report) == [Status.PUBLISHED, Status.PUBLISHED]
+    assert event_names(shared.run()) == ({"repository.unsigned"} & event_names(report) or set())
 
 
 # --------------------------------------------------------------------- an empty disk, and what the objects name
@@ -109,8 +99,8 @@ def test_pod_learns_of_revocations_from_the_commit_that_the_objects_name(shared:
     pod = shared.beside()
     pod.world.ledger_trust = shared.world.ledger_trust
     report = pod.run(BOTH, BOTH)
-    assert statuses(report) == [Status.PUBLISHED, Status.REVOKED]
-    assert ("history.rewritten" in names(report), shared.public()) == (True, public)
+    assert statuses_of(report) == [Status.PUBLISHED, Status.REVOKED]
+    assert ("history.rewritten" in event_names(report), shared.public()) == (True, public)
     assert b'"revoked"' in pod.world.history.files()[LEDGER]
 
 
@@ -119,7 +109,7 @@ def test_commit_that_the_server_lost_is_told_and_everything_goes_on(shared: Situ
     set_back(shared)
     remote_of(shared).forgets = True
     report = shared.beside().run(BOTH, BOTH)
-    assert "snapshot.unknown" in names(report)
+    assert "snapshot.unknown" in event_names(report)
 
 
 def test_empty_disk_decides_nothing_of_an_issuer_whose_objects_cannot_be_looked_at(shared: Situation) -> None:
@@ -129,7 +119,9 @@ def test_empty_disk_decides_nothing_of_an_issuer_whose_objects_cannot_be_looked_
     shared.world.bucket.fails["head"] = BucketError("No.", code="AccessDenied")
     report = shared.beside().run(BOTH, BOTH)
     assert report.exit_status is ExitStatus.FAILED
-    assert any("AccessDenied" in code or code.startswith("bucket.") for code in codes(report)), codes(report)
+    assert any("AccessDenied" in code or code.startswith("bucket.") for code in reason_codes(report)), reason_codes(
+        report
+    )
     assert (remote_of(shared).head, shared.world.bucket.count("put")) == (head, puts)
 
 
@@ -156,7 +148,7 @@ def test_git_that_breaks_while_a_named_commit_is_fetched_decides_nothing(shared:
     pod.world.history = Breaking(commits=history.commits, remote=history.remote)
     puts = shared.world.bucket.count("put")
     report = pod.run(BOTH, BOTH)
-    assert (report.exit_status, codes(report)) == (ExitStatus.FAILED, {"history.failed"})
+    assert (report.exit_status, reason_codes(report)) == (ExitStatus.FAILED, {"history.failed"})
     assert shared.world.bucket.count("put") == puts
 
 

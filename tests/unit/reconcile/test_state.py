@@ -42,16 +42,11 @@ from mirror.report import ExitStatus, Report
 from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier, SignatureHeader
 from support.fakes import MOMENT, Commit, FakeHistory, FakeRemote, FakeWorld
 from support.signers import ledger_trust, signer
-from support.situations import BASE_URL, ISSUER, LEDGER, NAME, ONE, Situation, answer, with_remote
+from support.situations import BASE_URL, ISSUER, LEDGER, NAME, ONE, Situation, answer
 
 SIGNATURE = f"{LEDGER}.jws"
 DECIDED = DecidedLedger("1" * 40)
 KEYS = ledger_trust()
-
-
-@pytest.fixture
-def shared(tmp_path: Path) -> Situation:
-    return with_remote(tmp_path)
 
 
 def codes(report: Report) -> list[str]:
@@ -72,9 +67,7 @@ def codes(report: Report) -> list[str]:
     ],
     ids=["local", "trusted", "signed", "signed-local", "only-reading"],
 )
-def test_mode_in_a_word(
-    tmp_path: Path, remote: str | None, keys: LedgerTrust | LedgerVerifier | None, mode: str
-) -> None:
+def test_mode_in_a_word(tmp_path: Path, remote: str | None, keys: LedgerVerifier | None, mode: str) -> None:
     """There is no third way: with a key only signed ledgers count."""
     settings = replace(Situation(tmp_path, remote=remote).settings().repository)
     assert mode_of(settings, keys) == mode
@@ -154,8 +147,8 @@ def test_one_pass_trusts_what_it_signs_first(
     known = {"local": history.head or "", "remote": history.tracking or "", "elsewhere": "ab" * 20, "": ""}
     state = LocalState(trusted_head=known[trusted], is_former=is_former)
     settings = Situation(tmp_path).settings()
-    assert trust_of(settings, history, state, KEYS).is_first_signing is is_first
-    assert trust_of(settings, history, state, None).is_first_signing is False
+    assert trust_of(settings, history, state, KEYS).as_it_is is is_first
+    assert trust_of(settings, history, state, None).as_it_is is False
 
 
 def test_first_pass_with_a_key_signs_what_it_trusted(shared: Situation) -> None:

@@ -9,20 +9,21 @@ from typing import Any
 import pytest
 from click import unstyle
 
+from mirror.apiserver.errors import FailureKind
 from mirror.cli.text import lines
 from mirror.config.settings import AuthSettings, FormerIssuerSettings, Settings
 from mirror.errors import BucketError, HistoryError
-from mirror.model import Answer, IssuerUrl, Key, KeyPolicy, KeyRecord, Ledger, Reason, Status
+from mirror.model import Answer, IssuerUrl, Key, KeyPolicy, KeyRecord, Ledger, Reason, Status, Unusable
 from mirror.publish.publisher import ObjectResults
 from mirror.reconcile.controller import dry_run, reconcile
 from mirror.reconcile.state import IssuerPlan, PublishedIssuer
-from mirror.reconcile.token_probe import attach_probe_token, check_probe_token
+from mirror.reconcile.token_probe import attach_probe_token, check_own_token, check_probe_token
 from mirror.report import ExitStatus, Report, to_json
 from mirror.trust.discovery import documents
 from mirror.trust.parsing import shell_argument
 from mirror.trust.tokens import Token, read_token
 from support.fakes import MOMENT
-from support.situations import BASE_URL, ISSUER, JWKS_KEY, Situation
+from support.situations import BASE_URL, ISSUER, JWKS_KEY, Situation, silent
 from support.tokens import Signer, claims, mint, signer
 
 OLD, NEW = signer(), signer("P-256", 1)
@@ -94,7 +95,10 @@ def test_unchanged_pass_between_audits_asks_for_nothing_more(cluster: Cluster) -
 
 
 def test_signing_key_that_no_apiserver_shows_fails_the_pass(cluster: Cluster) -> None:
-    """The apiserver signs with a key that it does not publish (fact 9): error, exit 1, told once with the remedy."""
+    """The apiserver signs with a key that it does not publish: error, exit 1, told once with the remedy.
+
+    See facts.md#9.
+    """
     cluster.once()
     cluster.sign(NEW)
     report = cluster.once()
@@ -244,6 +248,127 @@ def test_own_token_that_tells_nothing_is_not_told(cluster: Cluster, body: bytes 
     if body is not None:
         cluster.file.write_bytes(body)
     assert names(cluster.once()) == []
+
+
+def warnings(report: Report) -> list[object]:
+    """The causes of the warnings about the mirror's own token, over all issuers of the report."""
+    events = [each for issuer in report.issuers for each in issuer.events]
+    return [each.fields["cause"] for each in events if each.name == "credentials.retiring_key"]
+
+
+def refused(apiserver: str) -> Unusable:
+    return Unusable(apiserver, (FailureKind.UNAUTHORIZED_TOKEN.reason("401"),))
+
+
+def test_own_token_of_a_key_that_ends_is_a_warning(cluster: Cluster) -> None:
+    """While the key is public nothing is said; from its retirement on every pass says how to renew the token."""
+    cluster.changes = {"auth": AuthSettings(token_file=cluster.file)}
+    cluster.show_keys(OLD.key, NEW.key)
+    assert warnings(cluster.once()) == []
+    cluster.show_keys(NEW.key)
+    report = cluster.once()
+    assert warnings(report) == ["retiring_key"]
+    assert f'Key "{OLD.key.kid}" signed it, and that key is retiring.' in words(report)
+    assert f"kubectl -n lab create token prober --duration 24h > {cluster.file}" in words(report)
+    assert report.exit_status is ExitStatus.CURRENT
+    cluster.sign(NEW)
+    assert warnings(cluster.once()) == []
+
+
+def test_own_token_of_a_revoked_or_dropped_key_is_a_warning(cluster: Cluster) -> None:
+    """Those keys have left, or are to leave, the apiservers too."""
+    cluster.changes = {"auth": AuthSettings(token_file=cluster.file)}
+    cluster.show_keys(OLD.key, NEW.key)
+    cluster.once()
+    cluster.policy = KeyPolicy(revoked=frozenset({OLD.key.thumbprint}))
+    assert warnings(cluster.once()) == ["retiring_key"]
+
+
+def test_own_token_of_a_former_issuer_is_a_warning_told_once(cluster: Cluster) -> None:
+    """Not for each publication; a token of the new issuer is quiet."""
+    day = (cluster.now + timedelta(days=30)).date()
+    cluster.changes = {
+        "auth": AuthSettings(token_file=cluster.file),
+        "former_issuers": (FormerIssuerSettings(FORMER, day),),
+    }
+    cluster.sign(OLD, iss=FORMER, sub="no ServiceAccount")
+    report = cluster.once()
+    assert warnings(report) == ["former_issuer"]
+    assert "kubectl -n NAMESPACE create token SERVICEACCOUNT" in words(report)
+    cluster.sign(OLD)
+    assert warnings(cluster.once()) == []
+
+
+def test_first_cause_of_a_401_is_the_key_that_ends(cluster: Cluster) -> None:
+    """The old key is gone from the apiservers: they refuse the token, so the key cannot even retire."""
+    cluster.changes = {"auth": AuthSettings(token_file=cluster.file)}
+    cluster.once()
+    cluster.now += timedelta(minutes=1)
+    cluster.show_keys(OLD.key, NEW.key)
+    cluster.once()
+    cluster.sign(OLD)
+    cluster.show(*map(refused, cluster.apiservers))
+    report = cluster.once()
+    assert warnings(report) == ["older_key"]
+    reasons = [each.reasons[0] for each in report.issuers[0].observations if isinstance(each, Unusable)]
+    assert len(reasons) == len(cluster.apiservers)
+    for reason in reasons:
+        assert "a newer key is public" in reason.sentence
+        assert reason.remedy.startswith("Renew it now: `kubectl ")
+    cluster.sign(NEW)
+    again = cluster.once()
+    assert warnings(again) == []
+    (first, *_) = again.issuers[0].observations
+    assert first == refused(cluster.apiservers[0])
+
+
+def test_cause_of_a_401_is_told_for_each_former_issuer_too(cluster: Cluster) -> None:
+    """Their reports show the same apiservers; another failure than 401 keeps its own reason."""
+    day = (cluster.now + timedelta(days=30)).date()
+    cluster.changes = {
+        "auth": AuthSettings(token_file=cluster.file),
+        "former_issuers": (FormerIssuerSettings(FORMER, day),),
+    }
+    cluster.once()
+    cluster.sign(OLD, iss=FORMER)
+    first, second = cluster.apiservers
+    cluster.show(refused(first), silent(second))
+    report = cluster.once()
+    assert warnings(report) == ["former_issuer"]
+    for each in report.issuers:
+        one, two = each.observations
+        assert isinstance(one, Unusable)
+        assert "a former issuer" in one.reasons[0].sentence
+        assert two == silent(second)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [None, b"opaque-bearer", mint(OLD, claims(0)), mint(signer(number=7), claims(MOMENT.timestamp()))],
+    ids=["missing", "opaque", "expired", "of-an-unknown-key"],
+)
+def test_401_without_a_sign_of_the_cause_keeps_its_reason(cluster: Cluster, body: bytes | None) -> None:
+    """An expired token is refused for that; an unknown key says nothing."""
+    cluster.changes = {"auth": AuthSettings(token_file=cluster.file)}
+    cluster.once()
+    cluster.now += timedelta(minutes=1)
+    cluster.show_keys(OLD.key, NEW.key)
+    cluster.once()
+    cluster.file.unlink()
+    if body is not None:
+        cluster.file.write_bytes(body)
+    cluster.show(*map(refused, cluster.apiservers))
+    report = cluster.once()
+    assert warnings(report) == []
+    assert report.issuers[0].observations == tuple(map(refused, cluster.apiservers))
+
+
+def test_defect_of_the_look_at_the_own_token_costs_nobody_the_pass(cluster: Cluster) -> None:
+    """Whatever our own code does: a warning that repeats nothing of the token."""
+    issuer = replace(cluster.settings().issuers[0], auth=AuthSettings(token_file=cluster.file))
+    broken = IssuerPlan(PublishedIssuer(issuer, ISSUER), previous_ledger=Ledger(ISSUER, None))  # type: ignore[arg-type]
+    events = check_own_token(broken, cluster.now).events
+    assert [event.fields["cause"] for event in events] == ["defect"]
 
 
 def test_token_of_a_former_issuer_is_held_against_its_documents(cluster: Cluster) -> None:

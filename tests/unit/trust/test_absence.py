@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import pytest
 
 from mirror.model import (
-    IssuerUrl,
     Key,
     KeyId,
     KeyName,
@@ -17,9 +16,7 @@ from mirror.model import (
     Kid,
     Ledger,
     Observation,
-    Observed,
     Reason,
-    RsaKey,
     Status,
     Thumbprint,
     Unusable,
@@ -28,28 +25,15 @@ from mirror.model import (
 from mirror.trust.lifecycle import MOST_HELD, LedgerUpdate, PassContext, advance, held_missing_since, published_keys
 from mirror.trust.merge import merge
 from mirror.trust.operator_actions import approve
+from support.lifecycles import NOW, ledger, rsa, shows
 
-ISSUER = IssuerUrl("https://issuer.example.com/cluster")
-NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(hours=24)
 P, R, H, D = Status.PUBLISHED, Status.RETIRING, Status.HELD, Status.DROPPED
 HOLD, PUBLISH = KeyPolicy(new_keys="hold"), KeyPolicy()
 
 
-def rsa(name: str) -> RsaKey:
-    return RsaKey(Kid(name), "RS256", f"n-{name}", "AQAB", Thumbprint(f"t-{name}"))
-
-
 A, K = rsa("a"), rsa("k")
 SILENT = Unusable("https://two", (Reason("timeout", "It did not answer.", "Wait."),))
-
-
-def shows(*keys: Key) -> Observed:
-    return Observed("https://one", tuple(sorted(keys, key=key_id)))
-
-
-def ledger(*records: KeyRecord) -> Ledger:
-    return Ledger(ISSUER, tuple(sorted(records, key=lambda record: key_id(record.key))))
 
 
 def held(*, returned_at: datetime | None = None) -> Ledger:

@@ -91,7 +91,7 @@ def test_foreign_jwks_uri_is_a_note() -> None:
 
 
 def test_key_of_unknown_type_is_a_note() -> None:
-    """Some relying parties refuse the whole set for it (fact 31)."""
+    """Some relying parties refuse the whole set for it (facts.md#31)."""
     keys = json.loads(jwks_body(RSA_KEYS[0]))["keys"]
     found = read_public_jwks(
         json.dumps({"keys": [*keys, {"kty": "AKP", "kid": "x"}]}).encode(), already_checked=frozenset()
@@ -117,7 +117,7 @@ def test_unusable_jwks_is_refused(body: bytes) -> None:
     ],
 )
 def test_header_that_forbids_caching_is_a_note(header: str, part: str) -> None:
-    """Many logins at once make AWS fetch too often (fact 27)."""
+    """Many logins at once make AWS fetch too often (facts.md#27)."""
     note = caching_note(header)
     assert isinstance(note, Note)
     assert f"says {part}:" in note.sentence
@@ -139,7 +139,7 @@ def test_header_that_allows_caching_is_none(header: str) -> None:
     ],
 )
 def test_other_content_type_is_a_note(content_type: str, is_told: bool) -> None:
-    """Parameters and case do not matter; S3's default does (fact 35)."""
+    """Parameters and case do not matter; S3's default does (facts.md#35)."""
     assert (media_type_note(content_type, ("application/json",)) is not None) == is_told
 
 

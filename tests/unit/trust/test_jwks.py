@@ -87,13 +87,13 @@ def test_other_rsa_algorithms_are_kept(alg: str) -> None:
 
 @pytest.mark.parametrize("kid", ["a b", "schlüssel-日本", "x" * 1024, "-", "👍", "null"])
 def test_opaque_kids_are_any_printable_text(kid: str) -> None:
-    """External signers name their keys as they like (fact 7)."""
+    """External signers name their keys as they like (facts.md#7)."""
     key = with_kid(RSA_KEYS[0], kid)
     assert believed(jwks_body(key), OPAQUE).keys == (key,)
 
 
 def test_identical_duplicates_collapse() -> None:
-    """A key file that is given twice is one key (fact 3)."""
+    """A key file that is given twice is one key (facts.md#3)."""
     pair: tuple[Key, ...] = (RSA_KEYS[0], EC_KEYS[0])
     assert believed(jwks_body(*pair, RSA_KEYS[0])).keys == tuple(sorted(pair, key=key_id))
 

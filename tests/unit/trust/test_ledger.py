@@ -177,7 +177,7 @@ def test_byte_form_is_free() -> None:
 
 
 def test_one_kid_may_name_two_keys() -> None:
-    """A held key can have the kid of a published one (fact 7)."""
+    """A held key can have the kid of a published one (facts.md#7)."""
     twin = replace(PUBLISHED, key=with_kid(EC_KEYS[1], EC_KEYS[0].kid), status=Status.HELD, held_because="kid_taken")
     records = tuple(sorted((PUBLISHED, twin), key=lambda record: key_id(record.key)))
     assert read_ledger(write_ledger(Ledger(ISSUER, records)), issuer=ISSUER) == LedgerRead(Ledger(ISSUER, records))

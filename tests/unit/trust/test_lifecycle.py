@@ -1,7 +1,7 @@
 """The table of transitions, situation by situation, and what must hold for every history."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from mirror.model import (
     EcKey,
-    IssuerUrl,
     Key,
     KeyPolicy,
     KeyRecord,
@@ -19,7 +18,6 @@ from mirror.model import (
     Observed,
     Reason,
     Revocation,
-    RsaKey,
     Status,
     Thumbprint,
     Unusable,
@@ -29,20 +27,13 @@ from mirror.trust.lifecycle import (
     MOST_HELD,
     MOST_KEYS_OF_A_KIND,
     LedgerUpdate,
-    PassContext,
-    advance,
     clock_skew,
     missing_answers,
 )
+from support.lifecycles import NOW, ledger, rsa, shows, step
 
-ISSUER = IssuerUrl("https://issuer.example.com/cluster")
-NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 DAY = timedelta(hours=24)
 POLICY = KeyPolicy()
-
-
-def rsa(name: str, kid: str | None = None) -> RsaKey:
-    return RsaKey(Kid(kid or name), "RS256", f"n-{name}", "AQAB", Thumbprint(f"t-{name}"))
 
 
 def ec(name: str) -> EcKey:
@@ -64,23 +55,8 @@ def record(key: Key, status: Status, **fields: object) -> KeyRecord:
     return replace(made, **fields)  # type: ignore[arg-type]  # fields of KeyRecord by name
 
 
-def ledger(*records: KeyRecord) -> Ledger:
-    return Ledger(ISSUER, tuple(sorted(records, key=lambda r: key_id(r.key))))
-
-
-def shows(*keys: Key, apiserver: str = "https://one", date: datetime | None = None) -> Observed:
-    return Observed(apiserver, tuple(sorted(keys, key=key_id)), date=date)
-
-
 def silent(apiserver: str = "https://two") -> Unusable:
     return Unusable(apiserver, (Reason("timeout", "It did not answer.", "Wait."),))
-
-
-def step(
-    before: Ledger, *observations: Observation, policy: KeyPolicy = POLICY, now: datetime = NOW, **given: object
-) -> LedgerUpdate:
-    circumstances = PassContext(observations, replicas=len(observations), now=now)
-    return advance(before, policy, replace(circumstances, **given))  # type: ignore[arg-type]  # fields by name
 
 
 def statuses(outcome: LedgerUpdate) -> dict[str, Status]:
@@ -354,7 +330,7 @@ def test_suspect_key_is_held_whatever_the_policy() -> None:
 
 @pytest.mark.parametrize("make", [rsa, ec], ids=["RSA", "EC"])
 def test_hundred_and_first_key_of_a_kind_is_held(make: object) -> None:
-    """AWS takes 100 RSA and 100 EC keys (fact 34): what is over waits for an operator."""
+    """AWS takes 100 RSA and 100 EC keys (facts.md#34): what is over waits for an operator."""
     assert callable(make)
     many = [make(f"k{i:03}") for i in range(MOST_KEYS_OF_A_KIND)]
     before = ledger(*(record(key, P) for key in many))
@@ -396,7 +372,7 @@ policies = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 @given(passes, policies)
 def test_contract_holds_in_every_history(history: list[tuple[list[Observation], int, bool]], policy: KeyPolicy) -> None:
     """Whatever apiservers do: no key is public that none showed, none leaves early, and the set never empties."""

@@ -1,15 +1,13 @@
 """The borders of each arrow: what just takes it, what just does not, and what a record keeps of its former status."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from mirror.model import (
-    IssuerUrl,
     KeyPolicy,
     KeyRecord,
-    Kid,
     Ledger,
     Observation,
     Observed,
@@ -17,24 +15,18 @@ from mirror.model import (
     Revocation,
     RsaKey,
     Status,
-    Thumbprint,
     Unusable,
     key_id,
     trimmed,
 )
 from mirror.trust import lifecycle
-from mirror.trust.lifecycle import LedgerUpdate, PassContext, advance
+from mirror.trust.lifecycle import LedgerUpdate
 from mirror.trust.merge import merge
+from support.lifecycles import NOW, ledger, rsa, shows, step
 
-ISSUER = IssuerUrl("https://issuer.example.com/cluster")
-NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 DAY = timedelta(hours=24)
 P, R, H, D, X = Status.PUBLISHED, Status.RETIRING, Status.HELD, Status.DROPPED, Status.REVOKED
 STOLEN = Revocation(NOW - DAY, "stolen")
-
-
-def rsa(name: str, kid: str | None = None) -> RsaKey:
-    return RsaKey(Kid(kid or name), "RS256", f"n-{name}", "AQAB", Thumbprint(f"t-{name}"))
 
 
 A, B, C = rsa("a"), rsa("b"), rsa("c")
@@ -52,20 +44,7 @@ def record(key: RsaKey, status: Status, **fields: object) -> KeyRecord:
     return trimmed(replace(made, **{**FIELDS.get(status, {}), **fields}))  # type: ignore[arg-type]  # fields of KeyRecord by name
 
 
-def ledger(*records: KeyRecord) -> Ledger:
-    return Ledger(ISSUER, tuple(sorted(records, key=lambda r: key_id(r.key))))
-
-
-def shows(*keys: RsaKey, apiserver: str = "https://one") -> Observed:
-    return Observed(apiserver, tuple(sorted(keys, key=key_id)))
-
-
 SILENT = Unusable("https://two", (Reason("timeout", "It did not answer.", "Wait."),))
-
-
-def step(before: Ledger, *seen: Observation, policy: KeyPolicy | None = None, **given: object) -> LedgerUpdate:
-    circumstances = PassContext(seen, replicas=len(seen), now=NOW)
-    return advance(before, policy or KeyPolicy(), replace(circumstances, **given))  # type: ignore[arg-type]  # fields by name
 
 
 def after(outcome: LedgerUpdate, key: RsaKey) -> KeyRecord:
@@ -77,7 +56,7 @@ def told(outcome: LedgerUpdate) -> list[str]:
 
 
 def test_limits_are_those_of_the_design() -> None:
-    """100 keys of a kind is what AWS takes (fact 34), and 32 held ones are as many as anybody looks through."""
+    """100 keys of a kind is what AWS takes (facts.md#34), and 32 held ones are as many as anybody looks through."""
     assert (lifecycle.MOST_KEYS_OF_A_KIND, lifecycle.MOST_HELD) == (100, 32)
 
 

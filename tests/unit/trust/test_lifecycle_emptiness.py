@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from mirror.model import (
     PUBLIC_STATUSES,
-    IssuerUrl,
     Key,
     KeyPolicy,
     KeyRecord,
@@ -37,9 +36,8 @@ from mirror.trust.lifecycle import (
 )
 from mirror.trust.merge import merge
 from mirror.trust.operator_actions import approve, revoke
+from support.lifecycles import ISSUER, NOW, ledger
 
-ISSUER = IssuerUrl("https://issuer.example.com/cluster")
-NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DAY = timedelta(hours=24)
 P, R, H, D, X = Status.PUBLISHED, Status.RETIRING, Status.HELD, Status.DROPPED, Status.REVOKED
@@ -64,10 +62,6 @@ def record(of: Key, status: Status, generation: int = 1, *, last: bool = False) 
         revocation=Revocation(NOW - DAY, "stolen", last) if status is X else None,
     )
     return trimmed(made)
-
-
-def ledger(*records: KeyRecord) -> Ledger:
-    return Ledger(ISSUER, tuple(sorted(records, key=lambda r: key_id(r.key))))
 
 
 def passed(before: Ledger, *shown: Key, now: datetime = NOW) -> Ledger:
@@ -261,7 +255,7 @@ def stepped(at: Ledger, chosen: Sequence[tuple[str, Sequence[Key]]]) -> Ledger:
     return at
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(beginning=beginnings(), branches=st.lists(steps, min_size=1, max_size=4))
 def test_no_merge_is_empty_without_a_permission_of_its_own(
     beginning: Ledger, branches: list[list[tuple[str, list[Key]]]]

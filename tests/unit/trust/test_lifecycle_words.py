@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -15,29 +15,23 @@ from mirror.model import (
     Kid,
     Ledger,
     Level,
-    Observation,
     Observed,
     Reason,
     Revocation,
-    RsaKey,
     Status,
     Thumbprint,
     Unusable,
     key_id,
 )
-from mirror.trust.lifecycle import MOST_HELD, MOST_KEYS_OF_A_KIND, LedgerUpdate, PassContext, advance
+from mirror.trust.lifecycle import MOST_HELD, MOST_KEYS_OF_A_KIND, LedgerUpdate
+from support.lifecycles import NOW, rsa, step
 
-NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 P, R, H, D, X = Status.PUBLISHED, Status.RETIRING, Status.HELD, Status.DROPPED, Status.REVOKED
 FIELDS: dict[Status, dict[str, object]] = {
     R: {"missing_since": NOW - timedelta(days=2)},
     H: {"held_because": "policy"},
     X: {"revocation": Revocation(NOW, "stolen")},
 }
-
-
-def rsa(name: str, kid: str | None = None) -> RsaKey:
-    return RsaKey(Kid(kid or name), "RS256", f"n-{name}", "AQAB", Thumbprint(f"t-{name}"))
 
 
 def ledger(**records: Status) -> Ledger:
@@ -53,11 +47,6 @@ def shows(*names: str, late: timedelta = timedelta(0)) -> Observed:
 
 def silent(number: int) -> Unusable:
     return Unusable(f"https://silent-{number}", (Reason("timeout", "It did not answer.", "Wait."),))
-
-
-def step(before: Ledger, *seen: Observation, policy: KeyPolicy | None = None, **given: object) -> LedgerUpdate:
-    circumstances = PassContext(seen, replicas=len(seen), now=NOW)
-    return advance(before, policy or KeyPolicy(), replace(circumstances, **given))  # type: ignore[arg-type]  # by name
 
 
 REVOKE_A = KeyPolicy(revoked=frozenset({Thumbprint("t-a")}))

@@ -1,7 +1,7 @@
 """Ledgers merge as a semilattice: no order, no grouping, no repetition matters, and no revocation is ever lost."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -19,21 +19,14 @@ from mirror.model import (
     RsaKey,
     Status,
     Thumbprint,
-    key_id,
     trimmed,
 )
 from mirror.trust.merge import joined, merge
-
-ISSUER = IssuerUrl("https://issuer.example.com")
-NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+from support.lifecycles import ISSUER, NOW, ledger
 
 
 def key(kid: str, material: str, alg: str = "RS256") -> RsaKey:
     return RsaKey(Kid(kid), alg, f"n-{material}", "AQAB", Thumbprint(f"t-{material}"))
-
-
-def ledger(*records: KeyRecord) -> Ledger:
-    return Ledger(ISSUER, tuple(sorted(records, key=lambda r: key_id(r.key))))
 
 
 def record(kid: str, status: Status, generation: int, *, material: str | None = None, **fields: object) -> KeyRecord:
@@ -246,7 +239,7 @@ def ledgers(draw: st.DrawFn) -> Ledger:
     return joined(ISSUER, draw(st.lists(records(), max_size=4)))
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=10 * settings().max_examples)
 @given(ledgers(), ledgers(), ledgers())
 def test_merge_is_a_join(a: Ledger, b: Ledger, c: Ledger) -> None:
     """Commutative, associative, idempotent; every revocation of either side is in the result."""

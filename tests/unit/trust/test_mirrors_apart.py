@@ -126,7 +126,7 @@ events = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 @given(
     st.lists(policies, min_size=MIRRORS, max_size=MIRRORS),
     st.lists(st.tuples(st.integers(0, MIRRORS - 1), events), max_size=30),

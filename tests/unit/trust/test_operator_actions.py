@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from mirror.model import (
     MAX_GENERATION,
     PUBLIC_STATUSES,
-    IssuerUrl,
     Key,
     KeyName,
     KeyRecord,
@@ -29,10 +28,9 @@ from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
 from mirror.trust.lifecycle import LedgerUpdate, empty_allowed, is_empty_by_revocation, published_keys
 from mirror.trust.merge import merge
 from mirror.trust.operator_actions import approve, find_key, find_key_material, revoke
+from support.lifecycles import ISSUER, NOW, ledger
 from support.strategies import ledgers, printable
 
-ISSUER = IssuerUrl("https://issuer.example.com/cluster")
-NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 H, P, R, D, X = Status.HELD, Status.PUBLISHED, Status.RETIRING, Status.DROPPED, Status.REVOKED
 
@@ -50,10 +48,6 @@ def record(of: Key, status: Status, **fields: object) -> KeyRecord:
     if status is X:
         made = replace(made, revocation=Revocation(NOW - HOUR, "stolen"))
     return replace(made, **fields)  # type: ignore[arg-type]  # fields of KeyRecord by name
-
-
-def ledger(*records: KeyRecord) -> Ledger:
-    return Ledger(ISSUER, tuple(sorted(records, key=lambda r: key_id(r.key))))
 
 
 def statuses(outcome: LedgerUpdate | Reason) -> dict[str, tuple[Status, int]]:

@@ -2,36 +2,27 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from mirror.model import (
-    IssuerUrl,
-    Key,
     KeyPolicy,
     Observation,
-    Observed,
     Reason,
     Status,
     Unusable,
-    key_id,
 )
 from mirror.trust.ledger import LedgerRead, read_ledger, write_ledger
 from mirror.trust.lifecycle import PassContext, advance
 from mirror.trust.operator_actions import Adoption, adopt
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body, with_kid
+from support.lifecycles import ISSUER, NOW, shows
 
-ISSUER = IssuerUrl("https://issuer.example.com/cluster")
-NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 POLICY = KeyPolicy()
 OPAQUE = KeyPolicy(kid="opaque")
 A, B, C = RSA_KEYS[0], RSA_KEYS[1], EC_KEYS[0]
 P, R, H, X = Status.PUBLISHED, Status.RETIRING, Status.HELD, Status.REVOKED
-
-
-def shows(*keys: Key, apiserver: str = "https://one", date: datetime | None = None) -> Observed:
-    return Observed(apiserver, tuple(sorted(keys, key=key_id)), date=date)
 
 
 def silent() -> Unusable:

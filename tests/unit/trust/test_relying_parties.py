@@ -38,7 +38,7 @@ NOTHING: tuple[list[str], list[str]] = ([], [])
 
 
 def test_rsa_works_everywhere() -> None:
-    """One RSA key and a token of an hour for one audience: nobody has anything to say (fact 26)."""
+    """One RSA key and a token of an hour for one audience: nobody has anything to say (facts.md#26)."""
     real = read_token(captured("17-token-lifetimes/no-max-1h"))
     assert isinstance(real, Token)
     assert told(PartyInput(ISSUER, (RSA,), everywhere(AUDIENCE), real)) == dict.fromkeys(
@@ -273,7 +273,7 @@ def many(key: Key, count: int) -> tuple[Key, ...]:
 
 
 def test_one_rsa_key_works_everywhere() -> None:
-    """RS256 with 2048 bits under a short https issuer gives no note (fact 26)."""
+    """RS256 with 2048 bits under a short https issuer gives no note (facts.md#26)."""
     assert compatibility(IssuerUrl(HOST + "/cluster"), (RSA_KEY,)) == ()
 
 

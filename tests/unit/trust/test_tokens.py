@@ -320,7 +320,7 @@ def test_independent_library_agrees(kind: str) -> None:
 
 
 def test_second_key_of_one_kid_is_tried_too() -> None:
-    """An external signer may name two keys alike (fact 7)."""
+    """An external signer may name two keys alike (facts.md#7)."""
     by, other = signer().called("same"), signer("P-256", 1).called("same")
     assert signing_key(token_of(mint(by, claims(0))), (other.key, by.key), name=NAME, ledger=None) == by.key
 

@@ -16,6 +16,7 @@ from mirror.federation.provision.bucket import (
     plan_bucket,
 )
 from mirror.model import ObjectKey
+from support.provisioning import codes_of
 
 KEYS = (ObjectKey("id/.well-known/openid-configuration"), ObjectKey("id/openid/v1/jwks"))
 HOST = "https://b.s3.ap-southeast-2.amazonaws.com"
@@ -43,10 +44,6 @@ RIGHT = BucketState(
     block=MEANT_BLOCK,
     policy=policy(OURS),
 )
-
-
-def changes(plan: ProvisionPlan) -> list[str]:
-    return [each.code for each in plan.differences]
 
 
 def problems(plan: ProvisionPlan) -> list[str]:
@@ -77,7 +74,7 @@ def test_our_statement_in_the_words_of_aws_is_right(ours: Any) -> None:
 def test_absent_bucket_is_made_whole_in_the_right_order() -> None:
     """Everything else follows the bucket, and the policy comes last: S3 refuses it before the block is lifted."""
     plan = plan_bucket(BucketState("absent"), WANTED)
-    assert changes(plan) == ["create_bucket", "enable_versioning", "set_access_block", "put_policy"]
+    assert codes_of(plan) == ["create_bucket", "enable_versioning", "set_access_block", "put_policy"]
     assert json.loads(plan.differences[-1].payload) == {"Version": "2012-10-17", "Statement": [OURS]}
     assert json.loads(plan.differences[2].payload) == MEANT_BLOCK.switches()
 
@@ -104,7 +101,7 @@ def test_absent_bucket_is_made_whole_in_the_right_order() -> None:
 def test_each_difference_is_mended_alone(seen: BucketState, expected: list[str]) -> None:
     """One thing that is off makes one difference, and no problem."""
     plan = plan_bucket(seen, WANTED)
-    assert (changes(plan), problems(plan)) == (expected, [])
+    assert (codes_of(plan), problems(plan)) == (expected, [])
 
 
 def test_other_store_keeps_its_switches_of_acls() -> None:
@@ -153,7 +150,7 @@ def test_policy_never_opens_more_than_the_documents() -> None:
 def test_bucket_that_is_not_ours_to_change_is_refused_whole(seen: BucketState, code: str) -> None:
     """Another account's bucket, or one elsewhere, gets no difference at all."""
     plan = plan_bucket(seen, WANTED)
-    assert (changes(plan), problems(plan)) == ([], [code])
+    assert (codes_of(plan), problems(plan)) == ([], [code])
 
 
 @pytest.mark.parametrize(
@@ -164,7 +161,7 @@ def test_bucket_that_is_not_ours_to_change_is_refused_whole(seen: BucketState, c
 def test_policy_that_is_none_is_not_touched(text: str) -> None:
     """What cannot be read is left, and so is the block that keeps it from opening anything."""
     plan = plan_bucket(replace(RIGHT, policy=text, block=SHUT, versioning=None), WANTED)
-    assert (changes(plan), problems(plan)) == (["enable_versioning"], ["policy_unreadable"])
+    assert (codes_of(plan), problems(plan)) == (["enable_versioning"], ["policy_unreadable"])
 
 
 def test_foreign_public_statement_is_told_and_kept() -> None:
@@ -188,7 +185,7 @@ def test_foreign_public_statement_is_told_and_kept() -> None:
 def test_lifting_the_block_never_opens_what_others_wrote(statement: Any) -> None:
     """Where only the block keeps a statement of others from opening the bucket, neither block nor policy is touched."""
     plan = plan_bucket(replace(RIGHT, policy=policy(statement), block=SHUT), WANTED)
-    assert (changes(plan), problems(plan)) == ([], ["would_open_more"])
+    assert (codes_of(plan), problems(plan)) == ([], ["would_open_more"])
 
 
 @pytest.mark.parametrize(
@@ -199,17 +196,17 @@ def test_lifting_the_block_never_opens_what_others_wrote(statement: Any) -> None
 def test_lifting_the_block_never_opens_a_widened_statement_of_ours(change: dict[str, Any]) -> None:
     """The block goes before the policy is corrected, and a kill between both would leave the widened one open."""
     plan = plan_bucket(replace(RIGHT, policy=policy({**OURS, **change}), block=SHUT), WANTED)
-    assert (changes(plan), problems(plan)) == ([], ["would_open_more"])
+    assert (codes_of(plan), problems(plan)) == ([], ["would_open_more"])
     narrower = {**OURS, "Resource": OURS["Resource"][0]}
     lifted = plan_bucket(replace(RIGHT, policy=policy(narrower), block=SHUT), WANTED)
-    assert (changes(lifted), problems(lifted)) == (["set_access_block", "put_policy"], [])
+    assert (codes_of(lifted), problems(lifted)) == (["set_access_block", "put_policy"], [])
 
 
 def test_statement_for_one_account_does_not_stop_the_lifting() -> None:
     """A statement for somebody named opens nothing to the world."""
     theirs = {**ALL_OF_IT, "Principal": {"AWS": "arn:aws:iam::111122223333:root"}}
     plan = plan_bucket(replace(RIGHT, policy=policy(theirs), block=SHUT), WANTED)
-    assert (changes(plan), problems(plan)) == (["set_access_block", "put_policy"], [])
+    assert (codes_of(plan), problems(plan)) == (["set_access_block", "put_policy"], [])
 
 
 @pytest.mark.parametrize(
@@ -230,14 +227,14 @@ def test_foreign_denial_of_our_documents_is_told(denial: dict[str, Any], told: b
 def test_block_of_the_account_is_a_problem_beside_everything_else() -> None:
     """The bucket is still prepared, and the operator learns that the account wins."""
     plan = plan_bucket(replace(RIGHT, versioning=None, account_block=SHUT), WANTED)
-    assert (changes(plan), problems(plan)) == (["enable_versioning"], ["account_block"])
+    assert (codes_of(plan), problems(plan)) == (["enable_versioning"], ["account_block"])
     assert problems(plan_bucket(replace(RIGHT, account_block=MEANT_BLOCK), WANTED)) == []
 
 
 def test_acls_that_still_count_are_told() -> None:
     """The ownership of a bucket with objects of others is not changed behind their back."""
     plan = plan_bucket(replace(RIGHT, ownership="ObjectWriter"), WANTED)
-    assert (changes(plan), notes(plan)) == ([], ["ownership"])
+    assert (codes_of(plan), notes(plan)) == ([], ["ownership"])
 
 
 def test_custom_host_is_told() -> None:
@@ -257,7 +254,7 @@ def many(count: int) -> tuple[ObjectKey, ...]:
 def test_policy_over_the_limit_is_refused_with_how_many_fit() -> None:
     """Stars would open more than is published: the number that fits is told, and is right."""
     plan = plan_bucket(BucketState("absent"), replace(WANTED, keys=many(1000)))
-    assert changes(plan) == ["create_bucket", "enable_versioning"]
+    assert codes_of(plan) == ["create_bucket", "enable_versioning"]
     assert problems(plan) == ["policy_too_large"]
     fitting = int(plan.problems[0].sentence.split("about ")[1].split()[0])
     fits = plan_bucket(BucketState("absent"), replace(WANTED, keys=many(fitting)))

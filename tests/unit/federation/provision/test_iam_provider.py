@@ -67,7 +67,7 @@ def test_missing_audience_is_added_and_a_foreign_one_left() -> None:
     ids=["slash-there", "slash-here"],
 )
 def test_provider_that_differs_in_its_slash_is_told_and_not_taken(issuer: IssuerUrl, other: str) -> None:
-    """Relying parties compare the whole text (fact 30), so the other provider is of no use to this issuer."""
+    """Relying parties compare the whole text (facts.md#30), so the other provider is of no use to this issuer."""
     plan = plan_provider(ProviderState("1", None, frozenset({other})), issuer, ("a",))
     assert [each.code for each in plan.differences] == ["create_provider"]
     assert [note.code for note in plan.notes] == ["almost_same"]

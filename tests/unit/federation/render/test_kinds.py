@@ -9,13 +9,13 @@ from typing import Any
 import hcl2
 import pytest
 import yaml
-from cfnlint.api import lint_all
 
 from mirror.config.settings import Issuer, PublishSettings, RepositorySettings, Settings
 from mirror.errors import UsageError
 from mirror.federation.render.base import RenderRequest, Workload, text_of
 from mirror.federation.render.kinds import FORMATS, KINDS
 from mirror.model import IssuerName, IssuerUrl
+from support import cfn_linter
 from support.iam_linter import lint, lint_trust
 
 BASE = "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"
@@ -58,26 +58,21 @@ def comments(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if line.startswith("# "))
 
 
-def cfn_findings(template: str) -> list[str]:
-    """The errors and warnings of cfn-lint; its rules that begin with I give advice, which its command hides too."""
-    return [str(each) for each in lint_all(template) if not each.rule.id.startswith("I")]
-
-
 @of_workload
 @pytest.mark.parametrize("kind", ["iam-provider", "iam-role"])
 @pytest.mark.parametrize("form", ["cloudformation", "json"])
 def test_cloudformation_passes_its_linter(kind: str, form: str, workload: str) -> None:
     """cfn-lint knows the schema of each resource, and finds nothing wrong in either syntax."""
-    assert cfn_findings(rendered(kind, form, workload)) == []
+    assert cfn_linter.findings(rendered(kind, form, workload)) == ()
 
 
 def test_cloudformation_linter_would_see_a_wrong_template() -> None:
     """The judge of the test above tells a property that does not exist."""
-    assert cfn_findings(rendered("iam-provider", "cloudformation").replace("ClientIdList", "ClientIDs")) != []
+    assert cfn_linter.findings(rendered("iam-provider", "cloudformation").replace("ClientIdList", "ClientIDs")) != ()
 
 
 def test_cloudformation_provider_is_the_issuer_without_thumbprint() -> None:
-    """The URL is the issuer's exact text, and nothing is set that AWS finds out itself (fact 29)."""
+    """The URL is the issuer's exact text, and nothing is set that AWS finds out itself (facts.md#29)."""
     template = yaml.safe_load(rendered("iam-provider", "cloudformation"))
     assert template["Resources"]["Provider"]["Properties"] == {"Url": ISSUER, "ClientIdList": ["sts.amazonaws.com"]}
     assert template == json.loads(rendered("iam-provider", "json"))

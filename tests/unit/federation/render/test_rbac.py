@@ -36,7 +36,7 @@ CASES = [
 
 @pytest.mark.parametrize(("issuer", "login", "subjects"), CASES)
 def test_login_gets_a_binding_for_itself_alone(issuer: Issuer, login: MirrorIdentity, subjects: list[Any]) -> None:
-    """Exactly one binding to exactly its subject, or none where every cluster has one (fact 15)."""
+    """Exactly one binding to exactly its subject, or none where every cluster has one (facts.md#15)."""
     found = objects("rbac", issuer=issuer, login=login)
     bindings = [each for each in found if each["kind"] == "ClusterRoleBinding"]
     assert [each["subjects"] for each in bindings] == [subjects] * bool(subjects)

@@ -1,10 +1,9 @@
 """Two mirrors as real processes, one real git remote, one S3 bucket, and kill -9 at any moment: they end as one.
 
-Five interleavings by default; `OIDC_MIRROR_INTERLEAVINGS=200` runs the long form. Each is decided by its number alone,
+The suite runs a few interleavings, `make torture ARGS="--only crowd"` a hundred. Each is decided by its number alone,
 but for what the machine's own speed decides.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from support.mirrors import Mirror, branch
 from support.s3 import S3Server
 from support.situations import DISCOVERY_KEY, ISSUER, JWKS_KEY, LEDGER
 from support.worlds import World, running_world
+from torture.scale import scale, tally
 
 pytestmark = pytest.mark.s3
 
@@ -31,7 +31,7 @@ CASES = (
     "04b-rotated-away-rsa3-only/",
     "04d-all-algs/",
 )
-INTERLEAVINGS = int(os.environ.get("OIDC_MIRROR_INTERLEAVINGS", "5"))
+INTERLEAVINGS = 100 if scale().everything else 2
 LONGEST_LIFE_SECONDS = 2.0
 """A killed mirror dies within this time: about twice what a pass takes, so that some are done before."""
 
@@ -108,3 +108,4 @@ def test_killed_and_racing_mirrors_end_as_one(pair: tuple[Mirror, Mirror], tmp_p
     assert one.world.public(DISCOVERY_KEY).body == rendered.discovery
     for repository in (remote, one.repository, two.repository):
         fsck_strict(repository)
+    tally("crowd", "2 mirrors", interleavings=1, lost=0)

@@ -1,0 +1,5 @@
+"""The mirror of the tests that damage disks and remotes."""
+
+from torture.on_disk import world
+
+__all__ = ["world"]

@@ -1,0 +1,5 @@
+"""A client of public URLs."""
+
+from support.web import web
+
+__all__ = ["web"]

@@ -1,0 +1,72 @@
+"""Texts are spelled right, and words that no English manual uses stay away (docs, messages, docstrings)."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PLACES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "docs",
+    "mirror",
+    "config",
+    "systemd",
+    "scripts",
+)
+KNOWN = "intoto,aks"  # a format of provenance, and Azure's Kubernetes
+WORDS = {
+    r"set aside": "is skipped, is left out",
+    r"\bvouch": "trusts, has seen, proves",
+    r"\bstrangers?\b": "an untrusted key, another writer",
+    r"\bdeaf\b": "is unreachable",
+    r"\banother hand\b": "published by another tool",
+    r"\b[Nn]ot hearing\b": "an unreachable apiserver never removes a key",
+    r"\bwhat is less important\b": "the lowest level that is logged",
+    r"\bas long as nobody needs to look\b": "healthy",
+    r"\bthe article\b": "the design that this generalises (docs/reference/facts.md)",
+}
+
+
+def codespell(*paths: str | Path) -> "subprocess.CompletedProcess[str]":
+    program = Path(sys.executable).with_name("codespell")
+    skipped = "*.png,*.json,*/__pycache__/*"
+    words = [str(program), "--ignore-words-list", KNOWN, "--skip", skipped, *map(str, paths)]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_texts_are_spelled_right() -> None:
+    """codespell finds nothing."""
+    done = codespell(*PLACES)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_spelling_check_sees_a_mistake(tmp_path: Path) -> None:
+    """So the test above can fail."""
+    (tmp_path / "page.md").write_text("A key is recieved.\n")
+    assert "recieved ==> received" in codespell(tmp_path).stdout
+
+
+def texts() -> list[Path]:
+    found = [
+        path for place in PLACES for path in ((ROOT / place).rglob("*") if (ROOT / place).is_dir() else (ROOT / place,))
+    ]
+    return [
+        path
+        for path in found
+        if path.suffix in {".md", ".py", ".yaml", ".html", ".service"} and path.name != "CHANGELOG.md"
+    ]
+
+
+@pytest.mark.parametrize(("word", "better"), WORDS.items())
+def test_words_that_went_do_not_come_back(word: str, better: str) -> None:
+    """Each has a plain word in its place."""
+    files = texts()
+    assert len(files) > 100
+    found = [str(path.relative_to(ROOT)) for path in files if re.search(word, path.read_text(encoding="utf-8"))]
+    assert found == [], f"say: {better}"
