@@ -122,3 +122,21 @@ def read_small(path: Path, max_bytes: int) -> bytes:
 def why_unreadable(error: OSError) -> str:
     """What the system says about `error`, without the file's name."""
     return error.strerror or os.strerror(error.errno or EINVAL)
+
+
+LOCKS = Path("/proc/locks")
+_LOCK_FIELDS = 6
+
+
+def lock_owner(path: Path, *, locks: Path = LOCKS) -> int | None:
+    """The process that holds the `flock` on a file; None when nobody does, or the system does not tell."""
+    try:
+        inode = path.stat().st_ino
+        lines = locks.read_text().splitlines()
+    except OSError:
+        return None
+    # By inode alone: some file systems (btrfs, overlayfs) show another device there than stat does.
+    for fields in (line.split() for line in lines if "->" not in line):  # the arrow marks who waits
+        if len(fields) >= _LOCK_FIELDS and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
+            return int(fields[4])
+    return None

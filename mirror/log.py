@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LogFormat = Literal["auto", "json", "console"]
 LEVELS = ("debug", "info", "warning", "error")
+_calls: "FilteringBoundLogger | None" = None
+"""Where `log_call` writes: the logger of this process, while its level is `debug`."""
 
 
 def escaped(text: str) -> str:
@@ -58,7 +60,20 @@ def configure(level: str, log_format: LogFormat) -> "FilteringBoundLogger":
         cache_logger_on_first_use=False,
     )
     logger: FilteringBoundLogger = structlog.get_logger()
+    global _calls  # noqa: PLW0603  structlog's configuration is one for the process too
+    _calls = logger if level == "debug" else None
     return logger
+
+
+def logs_calls() -> bool:
+    """Whether `log_call` writes anything: adapters then stay in this process, whose log it is."""
+    return _calls is not None
+
+
+def log_call(event: str, **fields: object) -> None:
+    """One request, git command or AWS call, at level `debug`. The caller passes no header, body or other secret."""
+    if _calls is not None:
+        _calls.debug(event, **fields)
 
 
 def _structlog() -> Any:

@@ -192,6 +192,17 @@ AnswersByIssuer = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
 TRANSIENT_CODES = frozenset({"unreachable", "timeout", "rate_limited", "server_error"})
 """Codes of `Unusable` that may pass by themselves; every other one is a refusal that somebody must look at."""
 
+NOTHING_RECEIVED_CODES = frozenset(
+    (
+        *("bad_address", "bad_endpoint", "not_in_cluster", "nothing_found", "too_many_replicas"),
+        *("ca_not_pem", "ca_unreadable", "client_cert_invalid", "client_cert_unreadable"),
+        *("kubeconfig_invalid", "kubeconfig_refused", "kubeconfig_unreadable"),
+        *("tls_expired", "tls_failed", "tls_untrusted", "tls_wrong_name"),
+        *("token_malformed", "token_unreadable", "wrong_token"),
+    )
+)
+"""Codes of `Unusable` that come before any answer: there was none that could have been refused."""
+
 
 # ------------------------------------------------------------------------------------------------- ledger
 

@@ -4,7 +4,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 
-from mirror.model import AnyKey, Kid
+from mirror.model import AnyKey
 
 PLAIN_KID = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
@@ -41,11 +41,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def kid_text(kid: Kid) -> str:
+def kid_text(kid: str) -> str:
     """A whole kid as one unmistakable word: itself, or a JSON string in ASCII where it has other characters."""
     return kid if PLAIN_KID.fullmatch(kid) else json.dumps(kid)
 
 
 def key_name(key: AnyKey) -> str:
-    """How a sentence names a key: `KID (ALG, thumbprint THUMBPRINT)`; it is safe to print."""
-    return f"{kid_text(key.kid)} ({key.alg or '-'}, thumbprint {key.thumbprint})"
+    """How a sentence names a key: `KID (ALG)`, the kid whole; it is safe to print."""
+    return f"{kid_text(key.kid)} ({key.alg or '-'})"

@@ -16,6 +16,7 @@ from mirror import __version__
 from mirror.apiserver.errors import FailureKind, _FailureTable, printable, redacted, redacted_body
 from mirror.apiserver.tls import certificate_expires_at
 from mirror.config.settings import LimitSettings
+from mirror.log import log_call
 from mirror.model import MEDIA_TYPE_DISCOVERY, MEDIA_TYPE_JWKS, TRANSIENT_CODES, Answer, Reason, Unusable
 from mirror.transport_errors import Cause, cause_of
 
@@ -204,6 +205,14 @@ class Connection:
 
     async def fetch(self, document: DocumentRequest) -> HttpResponse | Reason:
         """What came for `document`, or what went wrong on the wire."""
+        began = asyncio.get_running_loop().time()
+        found = await self._fetch(document)
+        seconds = asyncio.get_running_loop().time() - began
+        outcome = found.code if isinstance(found, Reason) else found.status
+        log_call("http.request", url=self.apiserver + document.path, outcome=outcome, seconds=round(seconds, 3))
+        return found
+
+    async def _fetch(self, document: DocumentRequest) -> HttpResponse | Reason:
         try:
             request = _request(self.apiserver, document, self.access, self.limits)
             request.extensions["trace"] = self._note

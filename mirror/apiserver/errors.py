@@ -239,7 +239,10 @@ class DiscoveryFailureKind(_FailureTable):
     KUBECONFIG_REFUSED = FailureText(
         "kubeconfig_refused",
         "The kubeconfig asks for what this program never does: {detail}.",
-        "Make one with the cluster's CA and a ServiceAccount token (`kubectl create token`) or a client certificate.",
+        "Log in with a ServiceAccount token instead, which may read the documents and nothing else: "
+        "`kubectl create serviceaccount oidc-mirror --namespace kube-system`, then "
+        "`kubectl create token oidc-mirror --namespace kube-system --duration 24h > token`; write "
+        "`auth.token_file: token` and `tls.ca_file` with the cluster's CA. Or use a client certificate.",
     )
     NOT_IN_CLUSTER = FailureText(
         "not_in_cluster",

@@ -24,6 +24,7 @@ from botocore.session import Session as BotocoreSession
 from botocore.utils import parse_timestamp
 
 from mirror.config.settings import PublishSettings
+from mirror.log import log_call, logs_calls
 from mirror.trust.parsing import unverified_claims
 
 CONNECT_SECONDS = 5.0
@@ -41,6 +42,9 @@ def session(publish: PublishSettings) -> boto3.session.Session:
     paths = made.get_component("data_loader").search_paths
     made.register_component("data_loader", _Loader(extra_search_paths=paths, include_default_search_paths=False))
     made.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
+    if logs_calls():
+        made.register("before-send", _log_request)
+        made.register("response-received", _log_response)
     if publish.role_arn is not None:
         made.register_component("credential_provider", _Role(made, publish.region, publish.role_arn))
     return boto3.session.Session(botocore_session=made)
@@ -59,6 +63,28 @@ def moment(value: str) -> datetime:
         return datetime.fromisoformat(value)
     except (TypeError, ValueError):  # TypeError: JSON answers count seconds instead
         return parse_timestamp(value)
+
+
+def _log_request(**sent: Any) -> None:
+    request = sent["request"]
+    # The URL alone: headers hold the signature, bodies of STS hold tokens, a query may hold either.
+    log_call(
+        "aws.request",
+        operation=_operation(sent["event_name"]),
+        method=request.method,
+        url=request.url.partition("?")[0],
+    )
+
+
+def _log_response(**received: Any) -> None:
+    answer = received["response_dict"]
+    outcome = type(received["exception"]).__name__ if answer is None else answer["status_code"]
+    log_call("aws.response", operation=_operation(received["event_name"]), outcome=outcome)
+
+
+def _operation(event_name: str) -> str:
+    """`s3.PutObject` of `before-send.s3.PutObject`."""
+    return event_name.partition(".")[2]
 
 
 def short_timeouts() -> Config:

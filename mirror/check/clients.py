@@ -22,6 +22,7 @@ from mirror.check.ports import BucketFacts, HistoryFacts, Identity, LedgerVerdic
 from mirror.config.settings import PublishSettings
 from mirror.config.settings import RepositorySettings as Settings
 from mirror.errors import BucketError, HistoryError, MirrorError, PushRefusedError, RemoteError, UsageError
+from mirror.files import LOCKS, lock_owner
 from mirror.history.git_command import Git, presentable
 from mirror.history.ledger_keys import load_verification_keys, readable_signing_key, signing_key_warning
 from mirror.history.ledger_reader import VerificationContext, load_history
@@ -124,22 +125,10 @@ def _reason(code: str, error: MirrorError) -> Reason:
     return Reason(code, error.sentence + cause, error.remedy)
 
 
-_LOCKS = Path("/proc/locks")
-_FIELDS = 6  # proc_locks(5): number, kind, mode, access, pid, device:inode
-
-
-def lock_holder(path: Path, *, locks: Path = _LOCKS, processes: Path = Path("/proc")) -> str | None:
+def lock_holder(path: Path, *, locks: Path = LOCKS, processes: Path = Path("/proc")) -> str | None:
     """`process 4711 (oidc-mirror)`, or None when nobody holds the lock, or the system does not tell."""
-    try:
-        inode = path.stat().st_ino
-        lines = locks.read_text().splitlines()
-    except OSError:
-        return None
-    # By inode alone: some file systems (btrfs, overlayfs) show another device there than stat does.
-    for fields in (line.split() for line in lines if "->" not in line):  # the arrow marks who waits
-        if len(fields) >= _FIELDS and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
-            return f"process {fields[4]}{_name(processes / fields[4])}"
-    return None
+    pid = lock_owner(path, locks=locks)
+    return None if pid is None else f"process {pid}{_name(processes / str(pid))}"
 
 
 def _name(process: Path) -> str:

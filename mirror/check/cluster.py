@@ -59,7 +59,7 @@ def _partial(issuer: Issuer, key: Key, observed: Sequence[Observed]) -> CheckRes
         "Normal while a rotation restarts the apiservers one by one; otherwise give all of them the same "
         "--service-account-key-file flags: until then they refuse each other's tokens."
     )
-    return CheckTarget(Component.KEYS, key.thumbprint, issuer.name).warning("keys.differ", sentence, remedy)
+    return CheckTarget(Component.KEYS, key.kid, issuer.name).warning("keys.differ", sentence, remedy)
 
 
 def _against_public(
@@ -72,12 +72,12 @@ def _against_public(
                 f"Run `oidc-mirror --once --only {issuer.name}`; `oidc-mirror status {issuer.name}` tells whether it "
                 "is held or revoked."
             )
-            yield CheckTarget(Component.KEYS, thumbprint, issuer.name).warning("keys.not_public", sentence, remedy)
+            yield CheckTarget(Component.KEYS, key.kid, issuer.name).warning("keys.not_public", sentence, remedy)
     for thumbprint, key in public.items():
         if thumbprint not in keys:
             sentence = f"{key_name(key)} is public, and no apiserver that answered shows it."
             remedy = f"It retires, or was put there by somebody else: `oidc-mirror status {issuer.name}` tells."
-            yield CheckTarget(Component.KEYS, thumbprint, issuer.name).note("keys.only_public", sentence, remedy)
+            yield CheckTarget(Component.KEYS, key.kid, issuer.name).note("keys.only_public", sentence, remedy)
     if set(keys) == set(public):
         place = CheckTarget(Component.KEYS, "public", issuer.name)
         yield place.ok("keys.public", f"What the apiservers show is public, exactly: {counted(len(keys), 'key')}.")

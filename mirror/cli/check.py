@@ -4,7 +4,7 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import groupby
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mirror.check import result
+from mirror.check.problems import Problem, Problems, Unknown, find_problems
 from mirror.check.result import CheckCause, CheckLevel, CheckReport, CheckResult, CheckTarget, Component, to_json
 from mirror.cli.history import opened
 from mirror.cli.options import common, selected
@@ -32,16 +33,29 @@ if TYPE_CHECKING:
 
 
 def main(
-    ctx: click.Context, *, name: str | None, fleet: bool, configuration: bool, explain: str | None, output: str
+    ctx: click.Context,
+    *,
+    name: str | None,
+    fleet: bool,
+    configuration: bool,
+    files: bool,
+    explain: str | None,
+    output: str,
+    verbose: bool,
 ) -> None:
     """See `mirror.cli.commands.check`."""
+    if files and not configuration:
+        raise UsageError(
+            "`--files` belongs to `--configuration`.", remedy="Run `oidc-mirror check --configuration --files`."
+        )
     _require_one_question(name, explain, fleet=fleet, configuration=configuration)
     settings = common(ctx).load()
     if fleet:
         text, found = compared(settings, datetime.now(UTC))
     else:
-        found = _as_text(settings) if configuration else _diagnosis(settings, name, explain)
-        text = tuple(check_lines(found, {issuer.name: issuer.issuer for issuer in settings.issuers}))
+        found = _as_text(settings, files=files) if configuration else _diagnosis(settings, name, explain)
+        urls = {issuer.name: issuer.issuer for issuer in settings.issuers if name in (None, issuer.name)}
+        text = tuple(check_lines(found, urls, verbose=verbose))
     click.echo(json.dumps(to_json(found), indent=2) if output == "json" else "\n".join(text))
     ctx.exit(int(found.exit_status))
 
@@ -67,14 +81,19 @@ def _patience() -> Iterator[None]:
         return
     from rich.console import Console  # noqa: PLC0415  only on a terminal
 
-    with Console(stderr=True).status("Looking at every station; nothing is changed"):
+    with Console(stderr=True).status("Checking; nothing is changed"):
         yield
 
 
-def _as_text(settings: "Settings") -> "CheckReport":
-    from mirror.check.local import as_text  # noqa: PLC0415  it imports httpx
+def _as_text(settings: "Settings", *, files: bool) -> "CheckReport":
+    from mirror.check.cluster import tokens  # noqa: PLC0415  it imports httpx
+    from mirror.check.local import as_text, issuer_files  # noqa: PLC0415  it imports httpx
 
-    return CheckReport(datetime.now(UTC), tuple(as_text(settings)))
+    now = datetime.now(UTC)
+    found = list(as_text(settings))
+    for issuer in settings.issuers if files else ():
+        found += (*issuer_files(issuer, now), *tokens(issuer, now))
+    return CheckReport(now, tuple(found))
 
 
 def _require_one_question(name: str | None, explain: str | None, *, fleet: bool, configuration: bool) -> None:
@@ -88,36 +107,109 @@ def _require_one_question(name: str | None, explain: str | None, *, fleet: bool,
 
 
 WIDTH = 80
-QUIET_FROM = 20
-"""From this many issuers on, those with nothing to mend are only counted."""
+MOST_NAMES = 10
+MOST_PLACES = 3
+"""As many issuers and places of one cause are named; `--verbose` names all."""
 
 _COLOURS = {CheckLevel.FAILED: "red", CheckLevel.WARNING: "yellow", CheckLevel.NOTE: "cyan", CheckLevel.OK: "green"}
-_MARGIN = 12
+_MARGIN = 9
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 _COMMAND = re.compile(r"`[^`]*`")
 
 
-def check_lines(diagnosis: CheckReport, issuers: Mapping[IssuerName, IssuerUrl]) -> Iterator[str]:
-    """All findings, line by line, with colours (click takes them away where there is no terminal).
+def check_lines(diagnosis: CheckReport, issuers: Mapping[IssuerName, IssuerUrl], *, verbose: bool) -> Iterator[str]:
+    """What is wrong, line by line, with colours (click takes them away where there is no terminal).
 
     Args:
         diagnosis: What was found, in the order in which it is told.
-        issuers: The issuer texts by name, for the headings.
+        issuers: The issuers that were checked, by name.
+        verbose: Also what is in order, and whatever else is left out for brevity.
     """
     yield from _causes(diagnosis)
-    groups = [(name, tuple(found)) for name, found in groupby(diagnosis.findings, key=lambda each: each.issuer)]
-    many = len(groups) > QUIET_FROM
-    quiet = 0
-    for name, found in groups:
-        if many and name is not None and all(each.level in (CheckLevel.OK, CheckLevel.NOTE) for each in found):
-            quiet += 1
-            continue
+    if verbose:
+        yield from _in_order(diagnosis, issuers)
+    problems = find_problems(diagnosis.findings)
+    for problem in (*problems.warnings, *problems.failures):
+        yield from _problem(problem, verbose=verbose)
+    for unknown in problems.unknown:
+        yield from _unknown(unknown, verbose=verbose)
+    if problems.warnings or problems.failures:
+        yield ""
+    yield from _summary(diagnosis, problems, issuers)
+
+
+def _in_order(diagnosis: CheckReport, issuers: Mapping[IssuerName, IssuerUrl]) -> Iterator[str]:
+    fine = [each for each in diagnosis.findings if each.level in (CheckLevel.OK, CheckLevel.NOTE)]
+    for name, found in groupby(fine, key=lambda each: each.issuer):
         yield _heading(name, issuers)
         yield from _component_lines(found)
         yield ""
-    if quiet:
-        yield f"{counted(quiet, 'issuer')} more with nothing to mend."
-    yield _closing(diagnosis)
+
+
+def _problem(problem: Problem, *, verbose: bool) -> Iterator[str]:
+    """The words of the first result, where it was found, who shares it, and one remedy."""
+    first = problem.first
+    yield from _labelled(first, f"{first.code}: {first.sentence}")
+    shared = len(problem.subjects) == 1
+    places = problem.subjects if shared else tuple(dict.fromkeys(map(_place, problem.results)))
+    shown = places if verbose else places[:MOST_PLACES]
+    for place in shown:
+        yield from _wrapped(place, "at: ")
+    if len(places) > len(shown):
+        yield from _wrapped(f"{len(places) - len(shown)} more; `--verbose` lists them", "at: ")
+    if len(problem.issuers) > 1 or (shared and problem.issuers):
+        yield from _wrapped(_some(problem.issuers, verbose=verbose), f"{counted(len(problem.issuers), 'issuer')}: ")
+    if first.remedy:
+        differs = any(each.remedy != first.remedy for each in problem.results)
+        yield from _wrapped(first.remedy, f"remedy, for {first.issuer or first.subject}: " if differs else "remedy: ")
+
+
+def _labelled(result: CheckResult, text: str) -> Iterator[str]:
+    level = click.style(result.level, fg=_COLOURS[result.level], bold=result.level is CheckLevel.FAILED)
+    first, *more = _wrapped(text, "")
+    yield f"{level}{first[len(result.level) :]}"
+    yield from more
+
+
+def _place(result: CheckResult) -> str:
+    return result.subject if result.issuer is None else f"{result.issuer}: {result.subject}"
+
+
+def _some(names: Sequence[str], *, verbose: bool) -> str:
+    if verbose or len(names) <= MOST_NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[:MOST_NAMES])} and {len(names) - MOST_NAMES} more; `--verbose` lists them."
+
+
+def _unknown(unknown: Unknown, *, verbose: bool) -> Iterator[str]:
+    components = ", ".join(dict.fromkeys(each.component for each in unknown.results))
+    sentence = f"{components} could not be checked because of {unknown.because} ({len(unknown.results)} checks)."
+    first, *more = _wrapped(sentence, "")
+    yield f"unknown{first[len('unknown') :]}"
+    yield from more
+    if verbose:
+        for each in unknown.results:
+            yield from _wrapped(f"{_place(each)}: {each.sentence}", "")
+
+
+def _summary(diagnosis: CheckReport, problems: Problems, issuers: Mapping[IssuerName, IssuerUrl]) -> Iterator[str]:
+    """How many issuers were checked, how many of them are healthy, and how many causes there are to mend."""
+    failing = {name for each in problems.failures for name in each.issuers}
+    unknown = {each.issuer for found in problems.unknown for each in found.results if each.issuer} - failing
+    warned = {name for each in problems.warnings for name in each.issuers} - failing - unknown
+    healthy = len(issuers) - len(failing) - len(unknown) - len(warned)
+    for_all = any(each.first.issuer is None for each in problems.failures)
+    parts = [f"{healthy} {'without a failure of their own' if for_all else 'healthy'}"]
+    parts += [f"{len(found)} {word}" for found, word in ((warned, "with warnings"), (unknown, "unknown")) if found]
+    parts += [f"{len(failing)} failed"]
+    yield f"{counted(len(issuers), 'issuer')}: {', '.join(parts)}."
+    causes = {CheckLevel.FAILED: problems.failures, CheckLevel.WARNING: problems.warnings}
+    numbers = []
+    for level, number in diagnosis.counts.items():
+        found = causes.get(level, ())
+        of = f" ({counted(len(found), 'cause')})" if number > len(found) > 0 else ""
+        numbers.append(_number(level, number) + of)
+    yield ", ".join(numbers)
 
 
 def _heading(name: IssuerName | None, issuers: Mapping[IssuerName, IssuerUrl]) -> str:
@@ -131,27 +223,18 @@ def _component_lines(results: Iterable[CheckResult]) -> Iterator[str]:
         yield f" {click.style(component, underline=True)}"
         for subject, about in _by_subject(findings).items():
             yield f"  {escaped(subject)}"
-            for before, finding in zip((None, *about), about, strict=False):
-                yield from _finding(finding, is_repeated=before is not None and before.remedy == finding.remedy)
+            for each in about:
+                told = each.sentence if each.level is CheckLevel.OK else f"{each.code}: {each.sentence}"
+                yield from (f"   {line}" for line in _labelled(each, told))
+                if each.remedy:
+                    yield from _wrapped(each.remedy, "remedy: ", margin=_MARGIN + 3)
 
 
 def _by_subject(findings: Iterable[CheckResult]) -> Mapping[str, tuple[CheckResult, ...]]:
-    """The findings come the worst first, so that the subjects do too."""
     found: dict[str, tuple[CheckResult, ...]] = {}
     for each in findings:
         found[each.subject] = (*found.get(each.subject, ()), each)
     return found
-
-
-def _finding(finding: CheckResult, *, is_repeated: bool) -> Iterator[str]:
-    is_ok = finding.level is CheckLevel.OK
-    text = finding.sentence if is_ok else f"{finding.code}: {finding.sentence}"
-    level = click.style(finding.level, fg=_COLOURS[finding.level], bold=finding.level is CheckLevel.FAILED)
-    first, *more = _wrapped(text, "")
-    yield f"   {level}{first[3 + len(finding.level) :]}"
-    yield from more
-    if finding.remedy:
-        yield from _wrapped("as above." if is_repeated else finding.remedy, "remedy: ")
 
 
 def _wrapped(text: str, label: str, *, margin: int = _MARGIN) -> Iterator[str]:
@@ -191,10 +274,6 @@ def _found(cause: CheckCause, findings: Iterable[CheckResult]) -> str:
     if wrong:
         return f"{', '.join(wrong)} (below)."
     return f"Nothing is wrong at {', '.join(cause.components)}."
-
-
-def _closing(diagnosis: CheckReport) -> str:
-    return ", ".join(_number(level, number) for level, number in diagnosis.counts.items())
 
 
 def _number(level: CheckLevel, number: int) -> str:
@@ -261,7 +340,9 @@ def fleet_lines(
         yield f"{click.style('failed', fg='red')} shared_prime: {_pair(holders, a, b)}"
         yield f"  remedy: {_REMEDY}"
     for events in keys_used_twice(found).values():
-        yield from (f"{click.style('warning', fg='yellow')}: {escaped(event.sentence)}" for event in events)
+        yield from (
+            f"{click.style('warning', fg='yellow')} [{event.name}]: {escaped(event.sentence)}" for event in events
+        )
     count = sum(len(keys) for keys in found.values())
     yield f"{count} keys of {len(found)} issuers compared: {len(weak)} pairs share a prime."
 

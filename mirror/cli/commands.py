@@ -150,8 +150,8 @@ def approve(ctx: click.Context, /, **given: Any) -> None:
     KEY is a kid or a thumbprint, or the first 8 or more characters of one. A kid that begins with - follows --.
 
     Exit status: 0 the key is public by the ledger, and the pass found everything current; 1 the decision was not
-    committed or not pushed, or the pass failed; 2 usage; 3 a change waits for an operator; 130 the question was
-    answered with no.
+    committed or not pushed, or the pass failed; 2 usage; 3 a change waits for an operator. The answer no changes
+    nothing, and is 0.
     """
     carry_out(ctx, "mirror.cli.key_commands:approve_key", given)
 
@@ -161,7 +161,11 @@ def approve(ctx: click.Context, /, **given: Any) -> None:
 @click.argument("key", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every key that is known, public or not.")
 @click.option("--reason", metavar="TEXT", required=True, help="Why; it stands in the history for ever.")
-@click.option("--last", is_flag=True, help="Even if no public key is left: then the public set is empty.")
+@click.option(
+    "--last",
+    is_flag=True,
+    help="Even if no public key is left. Asks for the issuer's name; without a terminal it needs --yes.",
+)
 @decision_options
 @click.pass_context
 def revoke(ctx: click.Context, /, **given: Any) -> None:
@@ -170,8 +174,9 @@ def revoke(ctx: click.Context, /, **given: Any) -> None:
     KEY is a kid or a thumbprint, or the first 8 or more characters of one. A kid that begins with - follows --.
 
     Exit status: 0 the key is not public any more (with --no-pass: the revocation is committed and pushed); 1 it was not
-    committed or not pushed, or the key is still public; 2 usage; 3 it is held because nothing else is public, or a
-    cache still shows the key; 130 the question was answered with no.
+    committed or not pushed, or the key is still public; 2 usage, also `--last` without `--yes` where nobody can be
+    asked; 3 it is held because nothing else is public, or a cache still shows the key. The answer no changes nothing,
+    and is 0.
     """
     carry_out(ctx, "mirror.cli.key_commands:revoke_key", given)
 
@@ -192,7 +197,7 @@ def adopt(ctx: click.Context, /, **given: Any) -> None:
     signing key was changed or stolen, or the branch was restored. Read the history first.
 
     Exit status: 0 adopted, and its pass found everything current; 1 something was not adopted, committed or pushed, or
-    the pass failed; 2 usage; 3 a change waits for an operator; 130 the question was answered with no.
+    the pass failed; 2 usage; 3 a change waits for an operator. The answer no changes nothing, and is 0.
     """
     carry_out(ctx, "mirror.cli.key_commands:adopt_issuers", given)
 
@@ -203,16 +208,21 @@ def adopt(ctx: click.Context, /, **given: Any) -> None:
 @click.option(
     "--configuration", is_flag=True, help="Judge the configuration alone: no network, no secret, no other file."
 )
-@click.option("--explain", metavar="TEXT", help="The error that STS gave: tell its causes, and look at them first.")
+@click.option(
+    "--files", is_flag=True, help="With --configuration: also the CA, certificate, kubeconfig and token files it names."
+)
+@click.option("--explain", metavar="TEXT", help="The error that STS gave: print its causes, and look at them first.")
 @output_option("How the findings are written.")
+@click.option("--verbose", is_flag=True, help="List what is in order too, and every issuer and place of a cause.")
 @common_options
 @click.pass_context
 def check(ctx: click.Context, /, **given: Any) -> None:
-    """Find out what is wrong with the issuer NAME, or with all: each finding with its remedy.
+    """Print what is wrong with the issuer NAME, or with all: each cause once, with its remedy and who shares it.
 
-    Looks at the configuration and its files, the apiservers and their keys, the git remote, the AWS credentials,
-    the bucket, its policy and the writer's rights, and at the public URLs as AWS does. Changes nothing, and runs
-    beside a daemon. Whether a change waits for an operator is told by `status`.
+    Warnings come first, failures last, root causes before what follows from them. Looks at the configuration and its
+    files, the apiservers and their keys, the git remote, the AWS credentials, the bucket, its policy and the writer's
+    rights, and at the public URLs as AWS does. Changes nothing, and runs beside a daemon. `status` reports whether a
+    change waits for an operator.
 
     \b
     Exit status:
@@ -224,7 +234,15 @@ def check(ctx: click.Context, /, **given: Any) -> None:
 
 
 @click.command("init")
-@click.option("--kubeconfig", metavar="FILE", required=True, type=click.Path(path_type=Path), help="The kubeconfig.")
+@click.option(
+    "--kubeconfig",
+    metavar="FILE",
+    required=True,
+    envvar="KUBECONFIG",
+    show_envvar=True,
+    type=click.Path(path_type=Path),
+    help="The kubeconfig.",
+)
 @click.option("--context", metavar="NAME", default=None, help="Its context; without it the current one.")
 @common_options
 @click.pass_context

@@ -1,5 +1,6 @@
 """`oidc-mirror init`: print an issuer entry for a live cluster, to be checked and put into the configuration."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -29,11 +30,16 @@ if TYPE_CHECKING:
 
 def main(ctx: click.Context, *, kubeconfig: Path, context: str | None) -> None:
     """See `mirror.cli.commands`."""
-    text = entry_of(kubeconfig.absolute(), context)
+    text = entry_of(first_kubeconfig(kubeconfig).absolute(), context)
     if isinstance(text, str):
         click.echo(text, nl=False)
         return
     _refuse(ctx, text)
+
+
+def first_kubeconfig(named: Path) -> Path:
+    """Of a list as `$KUBECONFIG` may hold, the first file that exists; what is no such list stays as it is."""
+    return next((each for each in map(Path, str(named).split(os.pathsep)) if each.is_file()), named)
 
 
 def entry_of(kubeconfig: Path, context: str | None) -> str | tuple[Reason, ...]:
@@ -89,7 +95,7 @@ def suggest_issuer(
     issuer = IssuerUrl(str(read.get("issuer") or ""))
     problems = issuer_problems(issuer, allow_private=False)
     if problems:
-        return tuple(_unfit(problem, issuer) for problem in problems)
+        return tuple(unfit_issuer(problem, issuer) for problem in problems)
     found = IssuerSuggestion(name_from(login.context), issuer, kubeconfig, login, probe)
     strict, opaque = (observe_as(found, policy) for policy in (KeyPolicy(), KeyPolicy(kid="opaque")))
     if not isinstance(strict, Unusable):
@@ -108,9 +114,15 @@ def name_from(context: str) -> str:
     return words[:_MAX_NAME_CHARACTERS].strip("-") or "cluster"
 
 
-def _unfit(problem: Reason, issuer: IssuerUrl) -> Reason:
+def unfit_issuer(problem: Reason, issuer: IssuerUrl) -> Reason:
+    """Why the issuer of the cluster cannot be published, and the steps that lead to one that can."""
     sentence = f"The cluster's issuer {escaped(issuer)!r} cannot be published: {problem.sentence}"
-    remedy = "Make the public URL of the bucket the first --service-account-issuer of every apiserver, then try again."
+    remedy = (
+        "Choose the public URL, such as https://BUCKET.s3-REGION.amazonaws.com/NAME, and write an entry with that "
+        "`issuer`. Then `oidc-mirror render apiserver-flags NAME --keep-issuer "
+        f"{escaped(issuer)}` prints the flags that make it the first --service-account-issuer of every apiserver while "
+        "tokens of the old one stay valid. Restart the apiservers one by one, then try again."
+    )
     return replace(problem, sentence=sentence, remedy=remedy)
 
 

@@ -1,5 +1,6 @@
 """`oidc-mirror approve`, `revoke` and `adopt`: what an operator decides about keys."""
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -11,6 +12,7 @@ from mirror.cli.operator_session import (
     KeyDecision,
     OperatorSession,
     ask,
+    ask_for_name,
     commit,
     describe_keys,
     one_pass,
@@ -342,6 +344,11 @@ def revoke_key(
     """See `mirror.cli.commands.revoke`."""
     if (key is None) is not everything:
         raise UsageError("It must be clear what is revoked.", remedy="Give one KEY, or `--all`.")
+    if last and not yes and not sys.stdin.isatty():
+        raise UsageError(
+            f"`--last` may remove the last public key of {name}, and nobody can be asked here; nothing was changed.",
+            remedy="If that is meant, repeat the command with `--yes`.",
+        )
     with open_session(common(ctx), (name,), signing_key=signing_key) as session:
         material = _material(session, name, key)
         decisions, held = decide_revocation(session, material, reason=reason, last=last)
@@ -349,7 +356,7 @@ def revoke_key(
             click.echo(f"held: {escaped(each.sentence)}\n  remedy: {escaped(each.remedy)}", err=True)
         if held and not any(each.outcome.transitions for each in decisions):
             ctx.exit(ExitStatus.HELD)
-        ask(ctx, describe_keys(session, lambda record: record.key.thumbprint in material), "Revoke for ever?", yes=yes)
+        _ask_to_revoke(ctx, session, material, decisions, yes=yes)
         decisions = list(
             commit(session, lambda newest: decide_revocation(newest, material, reason=reason, last=last)[0])
         )
@@ -362,6 +369,30 @@ def revoke_key(
         found = {status, *(_public_state(session, each.publication, material, report) for each in decisions)}
         click.echo("Relying parties may trust it until they fetch the set again: deny its tokens there meanwhile.")
         ctx.exit(next(each for each in (ExitStatus.FAILED, ExitStatus.HELD, ExitStatus.CURRENT) if each in found))
+
+
+def _ask_to_revoke(
+    ctx: click.Context,
+    session: OperatorSession,
+    material: frozenset[Thumbprint],
+    decisions: list[KeyDecision],
+    *,
+    yes: bool,
+) -> None:
+    """Ask; where no public key would be left, what is lost is named and the issuer's name has to be typed."""
+    lines = describe_keys(session, lambda record: record.key.thumbprint in material)
+    emptied = [each for each in decisions if not tuple(each.outcome.ledger.public_keys())]
+    lost = [each for each in emptied if any(t.key.thumbprint in material for t in each.outcome.transitions)]
+    if not lost:
+        ask(ctx, lines, "Revoke for ever?", yes=yes)
+        return
+    name = lost[0].publication.issuer.name
+    urls = " and ".join(escaped(each.publication.url) for each in lost)
+    warning = (
+        f"This removes the last public key of {name} ({urls}): clouds refuse every token of the cluster, and every pod "
+        "loses its access. A revoked key never comes back."
+    )
+    ask_for_name(ctx, lines, warning, name, yes=yes)
 
 
 def _public_state(

@@ -85,7 +85,7 @@ def _first_word(args: Sequence[str]) -> int:
 @click.version_option(__version__, prog_name="oidc-mirror")
 @global_options
 @click.pass_context
-def cli(ctx: click.Context, config: str, log_level: str, log_format: str) -> None:
+def cli(ctx: click.Context, config: str, log_level: str | None, log_format: str) -> None:
     """Mirror the OIDC discovery documents of private Kubernetes clusters to git and a public S3 bucket.
 
     Without a command, `run` is meant. The options below are accepted before and after the command.

@@ -26,7 +26,7 @@ from mirror.history.ledger_reader import HistoryState, VerificationContext, load
 from mirror.history.ledger_store import CommitResult, Committer, LedgerChange, commit_ledgers
 from mirror.history.repository import is_repository, with_operator_identity
 from mirror.log import configure, escaped, log_report
-from mirror.model import KeyRecord, Ledger, Reason, Thumbprint, key_id
+from mirror.model import IssuerName, KeyRecord, Ledger, Reason, Thumbprint, key_id
 from mirror.ports import History, Ports
 from mirror.reconcile import local_state
 from mirror.reconcile.controller import reconcile
@@ -250,13 +250,29 @@ def _described(publication: PublishedIssuer, record: KeyRecord) -> tuple[str, ..
 
 
 def ask(ctx: click.Context, lines: Iterable[str], question: str, *, yes: bool) -> None:
-    """Tell what the decision is about, and on a terminal ask; a refusal ends the command with 130."""
+    """Print what the decision is about, and on a terminal ask; the answer no ends the command with 0."""
     for line in lines:
         click.echo(line)
     if yes or not sys.stdin.isatty() or click.confirm(question):
         return
-    click.echo("Nothing was done.")
-    ctx.exit(ExitStatus.INTERRUPTED)
+    _end_unchanged(ctx)
+
+
+def ask_for_name(ctx: click.Context, lines: Iterable[str], warning: str, name: IssuerName, *, yes: bool) -> None:
+    """Print what the decision is about, and have `name` typed; anything else ends the command with 0."""
+    for line in lines:
+        click.echo(line)
+    if yes:
+        return
+    click.echo(warning)
+    typed: str = click.prompt("Type the issuer's name to go on", default="", show_default=False)
+    if typed != name:
+        _end_unchanged(ctx)
+
+
+def _end_unchanged(ctx: click.Context) -> NoReturn:
+    click.echo("Nothing was changed.")
+    ctx.exit(ExitStatus.CURRENT)
 
 
 # ---------------------------------------------------------------------------------------------- the commit
@@ -367,7 +383,8 @@ def one_pass(session: OperatorSession) -> Report:
     settings = session.settings.narrowed(lambda issuer: issuer.name in chosen)
     with open_ports(settings, dry_run=False, ledger_trust=session.ports.ledger_trust) as ports:  # type: ignore[arg-type]  # an operator's keys can sign
         report = reconcile(settings, ports, datetime.now(UTC))
-    log_report(configure(session.options.log_level, session.options.log_format), report)
+    if session.options.logs_what_is_reported("text"):
+        log_report(configure(session.options.log_level, session.options.log_format), report)
     show(report, "text")
     return report
 

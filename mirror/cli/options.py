@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from mirror.log import LEVELS, LogFormat
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+DEFAULT_LEVEL = "info"
 _WHOLE_ID = re.compile(r"-[A-Za-z0-9_-]{42}")
 """A thumbprint (RFC 7638), or a kid of Kubernetes (facts.md#7), that begins with `-`, as one of 64 does."""
 
@@ -36,11 +38,15 @@ class KeyCommand(click.Command):
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """The global options, wherever they stood; `read_before` are settings that `load` gives once."""
+    """The global options, wherever they stood.
+
+    Without `log_level_given` the level is the default, `info`. `read_before` are settings that `load` gives once.
+    """
 
     config: Path
     log_level: str
     log_format: LogFormat
+    log_level_given: bool = True
     read_before: list[Settings] = field(default_factory=list)
 
     def load_early(self) -> None:
@@ -50,6 +56,10 @@ class Common:
             UsageError: It cannot be read, or has mistakes; all of them are told.
         """
         self.read_before.append(self.load())
+
+    def logs_what_is_reported(self, output: str) -> bool:
+        """Whether what the report says is logged too: not where both would stand on one terminal."""
+        return self.log_level_given or output != "text" or not (sys.stdout.isatty() and sys.stderr.isatty())
 
     def load(self) -> Settings:
         """Read the configuration.
@@ -68,13 +78,17 @@ _GLOBAL: dict[str, dict[str, Any]] = {
         "metavar": "FILE",
         "help": "The configuration file; without the option it is $OIDC_MIRROR_CONFIG.",
     },
-    "--log-level": {"type": click.Choice(LEVELS), "help": "The lowest level that is logged."},
+    "--log-level": {
+        "type": click.Choice(LEVELS),
+        "help": "The lowest level that is logged; without it `info`, and on a terminal "
+        "only what the report does not say.",
+    },
     "--log-format": {"type": click.Choice(["auto", "json", "console"]), "help": "Readable or JSON logs on stderr."},
 }
 GLOBAL_OPTIONS = tuple(_GLOBAL)
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "--config": {"default": DEFAULT_CONFIG, "envvar": "OIDC_MIRROR_CONFIG"},
-    "--log-level": {"default": "info"},
+    "--log-level": {},
     "--log-format": {"default": "auto"},
 }
 
@@ -135,7 +149,10 @@ def common(ctx: click.Context) -> Common:
     """The global options of the running command: the same object each time."""
     options = ctx.obj
     if "common" not in options:
-        options["common"] = Common(Path(options["config"]), options["log_level"], options["log_format"])
+        level = options["log_level"]
+        options["common"] = Common(
+            Path(options["config"]), level or DEFAULT_LEVEL, options["log_format"], log_level_given=bool(level)
+        )
     found: Common = options["common"]
     return found
 

@@ -107,8 +107,8 @@ def carry_out(
     if dry_run or not plan.differences:
         ctx.exit(status)
     if not yes and sys.stdin.isatty() and not click.confirm("Do this?"):
-        click.echo("Nothing was done.")
-        ctx.exit(ExitStatus.INTERRUPTED)
+        click.echo("Nothing was changed.")
+        ctx.exit(ExitStatus.CURRENT)
     apply(plan, lambda difference: click.echo(f"{click.style('done', fg='green')} {escaped(difference.what)}"))
     ctx.exit(status)
 

@@ -44,12 +44,14 @@ def main(
         ctx.exit(serve(options, load, output))
     settings = load()
     with _interruptible():
-        report = one_pass(settings, options, dry_run=dry_run, write_status=not (dry_run or only))
+        report = one_pass(settings, options, output, dry_run=dry_run, write_status=not (dry_run or only))
     show(report, output)
     ctx.exit(int(report.exit_status))
 
 
-def one_pass(settings: Settings, options: Common, *, dry_run: bool, write_status: bool = False) -> Report:
+def one_pass(
+    settings: Settings, options: Common, output: str = "text", *, dry_run: bool, write_status: bool = False
+) -> Report:
     """One pass, or its plan, with its events logged; `write_status` also writes `last_error` and the metrics file.
 
     A pass over a part of the issuers keeps none: what the others had there would be gone.
@@ -57,19 +59,21 @@ def one_pass(settings: Settings, options: Common, *, dry_run: bool, write_status
     # Imported only now: a configuration error answers without httpx, boto3 and cryptography.
     now = datetime.now(UTC)
     one = propose_only if dry_run else reconcile
+    logger = configure(options.log_level, options.log_format) if options.log_level == "debug" else None
     with (
         open_state_dir(settings, dry_run=dry_run),
         _progress(len(settings.issuers)) as progress,
         open_ports(settings, dry_run=dry_run) as ports,
     ):
         report = one(settings, ports, now, progress=progress)
-        logger = configure(options.log_level, options.log_format)
+        logger = logger or configure(options.log_level, options.log_format)
         if write_status:
             _write_status_files(settings, report, now, logger)
     with suppress(OSError):  # a log that nobody can take must not cost the report
         for warning in settings.warnings:
             logger.warning("configuration.unwise", sentence=warning)
-        log_report(logger, report)
+        if options.logs_what_is_reported(output):
+            log_report(logger, report)
     return report
 
 

@@ -38,7 +38,7 @@ def lines(report: StatusReport) -> Iterator[str]:
     for issuer in report.issuers:
         yield from _issuer(issuer, report.now)
     for event in report.events:
-        yield f"{event.level} {event.name}: {escaped(event.sentence)}"
+        yield f"{event.level} [{event.name}]: {escaped(event.sentence)}"
     yield from _orphaned(report)
     yield from _git(report)
     yield from _last_pass(report.last_pass)
@@ -56,7 +56,7 @@ def _issuer(issuer: IssuerStatus, now: datetime) -> Iterator[str]:
     for each in issuer.objects:
         yield f"  {_OBJECTS[each.state].format(escaped(each.url))}"
     for event in issuer.events:
-        yield f"  {event.level}: {escaped(event.sentence)}"
+        yield f"  {event.level} [{event.name}]: {escaped(event.sentence)}"
     for reason in issuer.failures:
         yield from _reason("failed", reason, "red", "  ")
     for reason in issuer.held:

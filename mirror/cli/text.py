@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import click
 
 from mirror.log import escaped
-from mirror.model import Observed, Reason, Unusable
+from mirror.model import Level, Observed, Reason, Unusable
 from mirror.report import Change, Effect, IssuerReport, ObjectReport, Report, State
 from mirror.text import counted, key_name
 
@@ -32,12 +32,16 @@ def lines(report: Report) -> Iterator[str]:
         yield click.style("Plan: nothing was changed.", bold=True)
     for reason in report.failures:
         yield from _reason("failed", reason, "red", "")
-    listed = [i for i in report.issuers if i.state is not State.CURRENT or len(report.issuers) < QUIET_FROM]
+    listed = [i for i in report.issuers if len(report.issuers) < QUIET_FROM or _is_notable(i)]
     for issuer in listed:
         yield from _issuer(issuer, dry_run=report.dry_run)
     for event in report.events:
-        yield f"{click.style(event.level, fg='yellow')}: {escaped(event.sentence)}"
+        yield f"{click.style(event.level, fg='yellow')} [{event.name}]: {escaped(event.sentence)}"
     yield from _closing(report)
+
+
+def _is_notable(issuer: IssuerReport) -> bool:
+    return issuer.state is not State.CURRENT or any(event.level is not Level.INFO for event in issuer.events)
 
 
 def _issuer(issuer: IssuerReport, *, dry_run: bool) -> Iterator[str]:
@@ -59,7 +63,7 @@ def _issuer(issuer: IssuerReport, *, dry_run: bool) -> Iterator[str]:
             not (event.name.startswith("key.") and event.fields.get("thumbprint") in shown)
             and event.sentence not in failed
         ):
-            yield f"  {event.level}: {escaped(event.sentence)}"
+            yield f"  {event.level} [{event.name}]: {escaped(event.sentence)}"
     for reason in issuer.all_failures():
         yield from _reason("failed", reason, "red", "  ")
     for reason in issuer.held:

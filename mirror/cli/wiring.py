@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,11 @@ from mirror.cli.worker import command
 from mirror.concurrency import available_cpus
 from mirror.config.settings import PublishSettings, Settings
 from mirror.errors import UsageError
+from mirror.files import lock_owner
 from mirror.history.ledger_keys import load_ledger_trust, load_verification_keys
 from mirror.history.ledger_reader import load_history
 from mirror.history.repository import GitRepository, is_repository, temporary_clone
+from mirror.log import logs_calls
 from mirror.model import IssuerUrl, Ledger
 from mirror.ports import Bucket, Ports, WebIdentityToken
 from mirror.publish.listing import Target, bucket_identity
@@ -98,7 +101,7 @@ def open_ports(
                 settings.limits,
                 single_process=ApiserverPoller(settings.limits, environ=os.environ),
                 command=command(),
-                cores=available_cpus(),
+                cores=1 if logs_calls() else available_cpus(),
             ),
             history=history,
             bucket=buckets,
@@ -134,13 +137,22 @@ def open_state_dir(settings: Settings, *, dry_run: bool) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UsageError(
-                f"Another oidc-mirror works in {settings.state_dir}.",
-                remedy="Wait until it has ended, or give this one a `state_dir` of its own.",
-            ) from error
+            raise _occupied(settings.state_dir) from error
         yield
     finally:
         os.close(descriptor)
+
+
+def _occupied(state_dir: Path) -> UsageError:
+    """Who holds the directory, and how a pass is had from it: a daemon makes one at SIGUSR1."""
+    pid = lock_owner(state_dir / "lock")
+    who = "Another oidc-mirror" if not pid else f"Process {pid}, another oidc-mirror,"
+    trigger = f"`kill -USR1 {pid}`" if pid else "SIGUSR1"
+    return UsageError(
+        f"{who} works in {state_dir}.",
+        remedy=f"If it is a daemon, {trigger} or `systemctl kill -s USR1 oidc-mirror` lets it make a pass now. "
+        "Otherwise wait until it has ended, or give this one a `state_dir` of its own.",
+    )
 
 
 @contextmanager

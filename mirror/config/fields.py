@@ -6,11 +6,15 @@ Checks of single values of `repository`. Each returns the value or raises ValueE
 What reaches git's command line or a shell at the other end of ssh is held to forms that mean nothing else there.
 """
 
+import json
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from typing import TypeGuard
 
 from mirror.addresses import UrlParts, is_host, is_port, is_safe_path, split_url, url_problems
+
+_VARIABLE = re.compile(r"\$(?:[A-Za-z_]|\{)")
 
 _Check = tuple[Callable[[UrlParts], bool], str]
 
@@ -101,6 +105,15 @@ def base_url(text: str) -> str:
     if mistakes:
         raise ValueError(*mistakes)
     return text.removesuffix("/")
+
+
+def file_name(text: str) -> str:
+    """A path as it is: nothing in it is expanded, so that what only a shell understands is a mistake."""
+    if text.startswith("~"):
+        raise ValueError(f"{_quoted(text)} begins with ~, which is not expanded. Write the whole path.")
+    if _VARIABLE.search(text):
+        raise ValueError(f"{_quoted(text)} has a variable, which is not expanded. Write the whole path.")
+    return text
 
 
 def host(text: str) -> str:
@@ -327,10 +340,10 @@ def duration(value: object) -> timedelta:
         ValueError: With a sentence and a remedy: no text, no unit, an unknown unit, or over ten years.
     """
     if _is_number(value):
-        raise ValueError(f"The number has no unit. Write it with one, such as {value}s or {value}m.")
+        raise ValueError(f"The number {value} has no unit. Write {int(value)}s if it is seconds, or another unit.")
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError("This is no duration. Write whole numbers with units, such as 300s, 5m, 24h or 1h30m.")
+        raise ValueError(f"{_quoted(value)} is not a duration. {_likely_duration(value)}")
     length = timedelta(**{unit: int(count) for unit, count in match.groupdict("0").items()})
     if length > _LONGEST:
         raise ValueError("The duration is longer than ten years. Check its unit.")
@@ -344,12 +357,31 @@ def size_bytes(value: object) -> int:
         ValueError: With a sentence and a remedy: no text, no unit, or a unit that is not a power of 1024.
     """
     if _is_number(value):
-        raise ValueError(f"The number has no unit. Write it with one, such as {value}KiB or {value}MiB.")
+        raise ValueError(f"The number {value} has no unit. Write {int(value)}B if it is bytes, or another unit.")
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError("This is no size. Write a whole number with B, KiB, MiB or GiB, such as 64KiB or 1MiB.")
+        raise ValueError(
+            f"{_quoted(value)} is not a size. Write a whole number with B, KiB, MiB or GiB, such as 512KiB or 1MiB."
+        )
     return int(match["count"]) * _BYTES[match["unit"]]
 
 
-def _is_number(value: object) -> bool:
+_MAX_QUOTED_CHARACTERS = 40
+_LIKELY_DURATION = re.compile(r"([0-9]{1,9})\s*(s|sec|second|m|min|minute|h|hr|hour|d|day)s?", re.IGNORECASE)
+
+
+def _quoted(value: object) -> str:
+    """A value as the operator wrote it, on one line, escaped and shortened."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= _MAX_QUOTED_CHARACTERS else text[:_MAX_QUOTED_CHARACTERS] + "…"
+
+
+def _likely_duration(value: object) -> str:
+    likely = _LIKELY_DURATION.fullmatch(value) if isinstance(value, str) else None
+    if likely is not None:
+        return f"Write {likely[1]}{likely[2][0].lower()}."
+    return "Write whole numbers with units, such as 300s, 5m, 24h or 7d."
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -4,6 +4,7 @@ Layers are merged as they were written, before they are checked, so that a shape
 afterwards a mistake is traced back to the layer that it came from.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
@@ -165,6 +166,10 @@ _WORDS: Mapping[str, str] = {
     "less_than_equal": "The number is too large. Write {le} or less.",
     "too_long": "The list has more than {max_length} items. Remove some.",
 }
+_NO_SUCH_SWITCH = re.compile(
+    r"(insecure|skip|no|disable)[-_]?(skip[-_]?)?(tls|ssl|cert\w*)?[-_]?(verify|verification)?|(tls|ssl)?[-_]?verify(_\w+)?",
+    re.IGNORECASE,
+)
 _UNNAMED = "This value does not fit here. Compare it with config/mirror.example.yaml."
 
 
@@ -186,6 +191,8 @@ def _unknown_key(model: type[BaseModel], path: Location) -> str:
     key = str(path[-1])
     from difflib import get_close_matches  # noqa: PLC0415 - only needed once there is a mistake to tell
 
+    if _NO_SUCH_SWITCH.fullmatch(key):
+        return f"There is no key {key_text(key)}: TLS is always verified. Set tls.ca_file to the CA of the server."
     near = get_close_matches(key, known, n=1)
     remedy = f"Did you mean {near[0]}?" if near else f"Known here are: {', '.join(known)}."
     return f"There is no key {key_text(key)} here. {remedy}"

@@ -53,9 +53,9 @@ def _loaded(path: Path) -> Settings:
     main = yaml_reader.load_strict_yaml(text)
     folder = _issuers_dir(main)
     if folder is None:
-        return _settings({"": text}, main, base)
+        return _settings({"": text}, main, base, name=str(path))
     found = _folder(base / folder, folder)
-    settings = _settings({"": text, **found.texts}, main, base, found.problems)
+    settings = _settings({"": text, **found.texts}, main, base, found.problems, name=str(path))
     return replace(settings, warnings=(*settings.warnings, *found.warnings))
 
 
@@ -85,7 +85,12 @@ def parse(text: str, *, base: Path, issuer_files: Mapping[str, str] = _NOTHING) 
 
 
 def _settings(
-    texts: Mapping[str, str], main: yaml_reader.YamlDocument, base: Path, unfound: Iterable[Problem] = ()
+    texts: Mapping[str, str],
+    main: yaml_reader.YamlDocument,
+    base: Path,
+    unfound: Iterable[Problem] = (),
+    *,
+    name: str = "",
 ) -> Settings:
     files = {file: yaml_reader.load_strict_yaml(text, file=file) for file, text in texts.items() if file}
     unfound = tuple(unfound)
@@ -99,7 +104,7 @@ def _settings(
         lines = {
             file: yaml_reader.load_strict_yaml(texts[file], with_lines=True).lines for file in wanted & texts.keys()
         }
-        raise refusal(problems, lines)
+        raise refusal(problems, lines, main=name)
     return to_settings(layers, base, tuple(dict.fromkeys(_warnings(layers))))
 
 
@@ -129,6 +134,8 @@ def _warnings(layers: MergedConfig) -> Iterator[str]:
     yield from (str(Problem("", path, text)) for path, text in rules.root_warnings(layers.root))
     for entry in layers.entries:
         yield from _entry_warnings(layers, entry)
+    for entry, path, text in rules.fleet_warnings(layers.entries):
+        yield str(Problem(entry.file, entry.path + path, text))
 
 
 def _entry_warnings(layers: MergedConfig, entry: IssuerConfig) -> Iterator[str]:

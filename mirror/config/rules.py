@@ -249,6 +249,20 @@ def fleet_findings(entries: tuple[IssuerConfig, ...]) -> Iterator[FleetError]:
         yield *origins[conflict.second.label], _conflict_text(conflict)
 
 
+def fleet_warnings(entries: tuple[IssuerConfig, ...]) -> Iterator[FleetError]:
+    """One apiserver in two issuers, told at the later one: an apiserver serves one issuer alone (fact 11)."""
+    owners: dict[tuple[str, str, str], IssuerConfig] = {}
+    for entry in entries:
+        for index, url in enumerate(entry.shape.apiservers):
+            first = owners.setdefault((*place_of_apiserver(url), prefix_of_apiserver(url)), entry)
+            if first is not entry:
+                text = (
+                    f"This apiserver is one of {first.shape.name} too, and it serves the documents of one issuer alone."
+                    " Remove it from the other."
+                )
+                yield entry, ("apiservers", index), text
+
+
 def _label(entry: IssuerConfig, path: Location = ()) -> str:
     return entry.file + path_text(entry.path + path, inside=bool(entry.file))
 

@@ -154,7 +154,12 @@ def _schema(pattern: str | None = None, **more: object) -> WithJsonSchema:
 _TEXT_SCHEMA = _schema(minLength=1, maxLength=MAX_TEXT_CHARACTERS)
 
 Text = Annotated[str, BeforeValidator(_text), _TEXT_SCHEMA]
-FileName = Text
+FileName = Annotated[
+    str,
+    BeforeValidator(_from_text(fields.file_name)),
+    _schema(r"^(?!~)(?!.*\$[A-Za-z_{])", minLength=1, maxLength=MAX_TEXT_CHARACTERS),
+]
+IssuerText = Annotated[str, BeforeValidator(_text), _schema("^https://[^/?#@]+(/[^?#@]*)?$", maxLength=255)]
 Name = Annotated[str, BeforeValidator(_from_text(_name)), _schema(NAME_PATTERN)]
 Duration = Annotated[timedelta, BeforeValidator(fields.duration), _schema(fields.DURATION_PATTERN)]
 PositiveDuration = Annotated[timedelta, BeforeValidator(_positive), _schema(fields.DURATION_PATTERN)]
@@ -363,7 +368,7 @@ class Keys(Section):
 class FormerIssuer(Section):
     """An issuer of the past under which the same keys stay public while tokens of it live."""
 
-    issuer: Text = _key(description="The former issuer, exactly as tokens have it.")
+    issuer: IssuerText = _key(description="The former issuer, exactly as tokens have it.")
     until: Day = _key(description="The last day, UTC, on which it gets new keys.")
 
 
@@ -446,10 +451,14 @@ class IssuerEntry(IssuerKeys):
     """One cluster."""
 
     name: Name = _key(description="Label in logs, metrics and commands; changing it changes nothing else.")
-    issuer: Text = _key(description="The first --service-account-issuer of the apiservers, exactly as they have it.")
+    issuer: IssuerText = _key(
+        description="The first --service-account-issuer of the apiservers, exactly as they have it."
+    )
 
 
 def _off(value: object) -> object:
+    if isinstance(value, str) and value.lower() in ("off", "no", "none", "disabled"):
+        raise ValueError(f"{value} does not switch the pages off. Write false.")
     return Http.model_construct(listen=None) if value is False else value
 
 
@@ -484,4 +493,6 @@ class Root(Section):
     repository: Repository = _key({}, description="The history in git.")
     publish: Publish = _key({}, description="The bucket and how it is written.")
     defaults: IssuerKeys = _key({}, description="Keys that every issuer inherits.")
-    issuers: Annotated[tuple[IssuerEntry, ...], _Items] = _key((), description="The clusters.")
+    issuers: Annotated[tuple[IssuerEntry, ...], _Items, Field(json_schema_extra={"minItems": 1})] = _key(
+        (), description="The clusters."
+    )

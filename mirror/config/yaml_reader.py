@@ -15,7 +15,7 @@ YAML readers take most JSON but not all of it: libyaml refuses the escaped surro
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 import yaml
@@ -94,14 +94,21 @@ _MAX_KEY_CHARACTERS = 64
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake. `file` is "" in the main file; `line` counts from 1, 0 where it is not known."""
+    """One mistake. `file` is "" in the main file; `line` counts from 1, 0 where it is not known.
+
+    `main` is what the main file is called, where that is known: then `file:line` comes first, as compilers write it.
+    """
 
     file: str
     path: Location
     text: str
     line: int = 0
+    main: str = ""
 
     def __str__(self) -> str:
+        if self.main:
+            place = f"{self.file or self.main}:{self.line}" if self.line else self.file or self.main
+            return ": ".join(part for part in (place, path_text(self.path), self.text) if part)
         where = self.file + path_text(self.path, inside=bool(self.file))
         place = f"{where or 'the file'} (line {self.line})" if self.line else where or "the file"
         return f"{place}: {self.text}"
@@ -121,14 +128,15 @@ def key_text(key: str) -> str:
     return ascii(key[:_MAX_KEY_CHARACTERS]) + cut
 
 
-def refusal(problems: Iterable[Problem], lines: Mapping[str, Mapping[Location, int]]) -> UsageError:
+def refusal(problems: Iterable[Problem], lines: Mapping[str, Mapping[Location, int]], *, main: str = "") -> UsageError:
     """The one error that carries every problem, in the order of the files and their lines.
 
     Args:
         problems: At least one; repeated ones are told once.
         lines: For each file the line of each path; a missing path stands at its nearest known parent.
+        main: What the main file is called.
     """
-    placed = {_placed(problem, lines.get(problem.file, {})) for problem in problems}
+    placed = {replace(_placed(problem, lines.get(problem.file, {})), main=main) for problem in problems}
     texts = tuple(str(problem) for problem in sorted(placed, key=_order))
     mistakes = "one mistake" if len(texts) == 1 else f"{len(texts)} mistakes"
     return UsageError(

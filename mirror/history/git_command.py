@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import IO
 
 from mirror.errors import HistoryError
+from mirror.log import log_call, logs_calls
 
 MAX_OUT_BYTES = 64 * 1024 * 1024
 KEPT_STDERR_BYTES = 16 * 1024
@@ -358,9 +359,10 @@ class Git:
             HistoryError: git could not be started.
         """
         environ = {**git_environment(self.environ), **(extra_environ or {})}
+        began = time.monotonic()
         with busy(self.directory) as held:
             try:
-                return run(
+                finished = run(
                     self._argv(arguments, config),
                     environ=environ,
                     stdin=stdin,
@@ -372,6 +374,8 @@ class Git:
                 )
             except OSError as error:
                 raise _no_git(error) from error
+        _log_git(arguments, finished, time.monotonic() - began)
+        return finished
 
     def check_output(self, *arguments: str, sentence: str, remedy: str = "", stdin: bytes = b"") -> bytes:
         """Run a git command that must succeed, and give what it printed.
@@ -390,6 +394,7 @@ class Git:
         Raises:
             HistoryError: git could not be started.
         """
+        log_call("git.started", command=presentable(" ".join(arguments)))
         try:
             return Child.start(self._argv(arguments, ()), environ=git_environment(self.environ))
         except OSError as error:
@@ -398,6 +403,12 @@ class Git:
     def _argv(self, arguments: Sequence[str], config: Sequence[str]) -> list[str]:
         settings = [word for setting in (*_CONFIG, *config) for word in ("-c", setting)]
         return ["git", f"--git-dir={self.directory}", "--literal-pathspecs", *settings, *arguments]
+
+
+def _log_git(arguments: Sequence[str], finished: CompletedProcess, seconds: float) -> None:
+    if logs_calls():
+        command = presentable(" ".join(arguments))
+        log_call("git.ended", command=command, status=finished.status, seconds=round(seconds, 3))
 
 
 def _no_git(error: OSError) -> HistoryError:

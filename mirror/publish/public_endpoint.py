@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import httpx
 
 from mirror.config.settings import ReadbackSettings
+from mirror.log import log_call
 from mirror.model import Reason
 from mirror.ports import PublicFailure, PublicResponse, PublicResult
 from mirror.publish.publisher import compare
@@ -75,9 +76,12 @@ class PublicHttpClient:
         """
         task = asyncio.run_coroutine_threadsafe(self._look(url, readback), self._running_loop())
         try:
-            return task.result()
+            found = task.result()
         except CancelledError:
-            return PublicFailure(cancelled())
+            found = PublicFailure(cancelled())
+        outcome = found.reason.code if isinstance(found, PublicFailure) else httpx.codes.OK.value
+        log_call("http.request", url=url, outcome=outcome)
+        return found
 
     def close(self) -> None:
         """End the connections and the thread; another look starts them again."""

@@ -44,7 +44,7 @@ from mirror.reconcile.local_state import apiserver_fingerprint, is_recent
 from mirror.reconcile.state import IssuerPlan, ObservedState, PublishedIssuer, internal_error
 from mirror.reconcile.token_probe import attach_probe_token, check_own_token
 from mirror.report import reason_from
-from mirror.text import in_words, iso_time, moment
+from mirror.text import in_words, iso_time, kid_text, moment
 from mirror.trust.discovery import render
 from mirror.trust.ledger import ALL_THUMBPRINTS
 from mirror.trust.lifecycle import (
@@ -519,7 +519,7 @@ def _emptied_unasked(issuer: Issuer, ledger: Ledger) -> tuple[Reason, ...]:
         return ()
     kept = kept_key(ledger)
     if kept is not None:
-        sentence = f"Key {kept.key.thumbprint} is revoked and stays public, because nothing else of the issuer is."
+        sentence = f"Key {kid_text(kept.key.kid)} is revoked and stays public, because nothing else of the issuer is."
         return (Reason("revocation.held", sentence, HELD_EVENTS["revocation.held"]),)
     sentence = (
         f"Revocations left no key of {ledger.issuer} that may be public; what is public stays as it is, with the keys "
@@ -538,7 +538,7 @@ def emptied_event(ledger: Ledger) -> tuple[Event, ...]:
 
 
 def _held_key(issuer: Issuer, record: KeyRecord) -> Reason:
-    sentence = f"Key {record.key.thumbprint} is held ({record.held_because}) and not public."
+    sentence = f"Key {kid_text(record.key.kid)} is held ({record.held_because}) and not public."
     remedy = f"Check it, then: oidc-mirror approve {issuer.name} {shell_argument(record.key.thumbprint)}"
     return Reason("key.held", sentence, remedy)
 

@@ -10,6 +10,7 @@ from mirror.publish.publisher import ObjectResults, planned_result
 from mirror.reconcile.state import IssuerPlan, Plan, mode_of
 from mirror.reconcile.token_probe import check_probe_token
 from mirror.report import Change, IssuerReport, Report, reason_from
+from mirror.text import kid_text
 from mirror.trust.lifecycle import published_keys
 from mirror.trust.relying_parties import compatibility
 
@@ -100,7 +101,7 @@ def issuer_report(planned: IssuerPlan, published: ObjectResults, public_jwks: by
     changes = tuple(
         Event(
             f"key.{t.status}",
-            f"Key {t.key.thumbprint} {t.sentence}.",
+            f"Key {kid_text(t.key.kid)} {t.sentence}.",
             fields={"kid": t.key.kid, "thumbprint": t.key.thumbprint},
         )
         for t in transitions

@@ -13,7 +13,7 @@ from mirror.model import IssuerName, IssuerUrl, Key, KeyId, KeyRecord, Ledger, R
 from mirror.ports import PublicFailure, PublicResponse, PublicResult
 from mirror.publish.drift import max_age_seconds, safe_to_sign_at
 from mirror.status.result import public_keys
-from mirror.text import key_name, moment
+from mirror.text import key_name, kid_text, moment
 from mirror.trust.operator_actions import find_key, match_keys
 from mirror.trust.parsing import shell_argument
 
@@ -96,7 +96,7 @@ class KeyWaiter:
             raise UsageError(one.sentence, remedy=one.remedy)
         if one.status is Status.REVOKED:
             raise UsageError(
-                f"Key {one.key.thumbprint} is revoked: it is never public again.", remedy="Sign with another key."
+                f"Key {kid_text(one.key.kid)} is revoked: it is never public again.", remedy="Sign with another key."
             )
 
     def _progress(self) -> WaitProgress:

@@ -114,7 +114,9 @@ RULES = (
         "wrong_issuer",
         _is_issuer,
         _other_issuer,
-        "Configure the first --service-account-issuer of this apiserver, letter by letter.",
+        "Correct `issuer` of this entry to what the apiserver says, if that is its public URL; or make the public URL "
+        "the first --service-account-issuer: `oidc-mirror render apiserver-flags NAME --keep-issuer OLD` prints how, "
+        "with OLD the issuer that the cluster has now, so that its pods stay logged in.",
         "OpenID Connect Discovery 1.0, section 4.3",
     ),
     DiscoveryRule(

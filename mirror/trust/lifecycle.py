@@ -68,7 +68,7 @@ from mirror.model import (
     key_id,
     trimmed,
 )
-from mirror.text import counted
+from mirror.text import counted, kid_text
 from mirror.trust.jwks import with_first_alg
 from mirror.trust.ledger import left_out
 
@@ -417,7 +417,7 @@ class _LedgerUpdate:
 
     def _report(self, name: str, key: AnyKey, sentence: str) -> None:
         fields = {"kid": key.kid, "thumbprint": key.thumbprint}
-        self.events.append(Event(name, f"Key {key.thumbprint} {sentence}.", Level.WARNING, fields))
+        self.events.append(Event(name, f"Key {kid_text(key.kid)} {sentence}.", Level.WARNING, fields))
 
     def outcome(self) -> LedgerUpdate:
         """The result, with the events that only the whole shows."""

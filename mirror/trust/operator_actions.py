@@ -32,7 +32,7 @@ from mirror.model import (
     key_id,
     trimmed,
 )
-from mirror.text import key_name
+from mirror.text import key_name, kid_text
 from mirror.trust.jwks import KNOWN_TYPES, MAX_KEYS, is_printable_text, private_members, read_key
 from mirror.trust.ledger import MAX_REASON_CHARACTERS
 from mirror.trust.lifecycle import (
@@ -115,7 +115,7 @@ def _ambiguous(records: tuple[KeyRecord, ...], text: str) -> Reason:
 
 
 def _listed(records: Iterable[KeyRecord]) -> str:
-    names = [f"{key_name(r.key)}, {r.status}" for r in records]
+    names = [f"{kid_text(r.key.kid)} (thumbprint {r.key.thumbprint}, {r.status})" for r in records]
     more = [f"and {len(names) - _MOST_LISTED} more"] if len(names) > _MOST_LISTED else []
     return "; ".join(names[:_MOST_LISTED] + more)
 
@@ -143,10 +143,10 @@ def approve(
     """
     record = next(r for r in ledger.records if key_id(r.key) == identity)
     if record.key.thumbprint in revoked | revoked_thumbprints(ledger):
-        sentence = f"Key {record.key.thumbprint} is revoked, and a revoked key never comes back."
+        sentence = f"Key {kid_text(record.key.kid)} is revoked, and a revoked key never comes back."
         return Reason("key.revoked", sentence, "Give the cluster a new signing key.")
     if record.status not in (Status.HELD, Status.PUBLISHED):
-        sentence = f"Key {record.key.thumbprint} is {record.status}, not held."
+        sentence = f"Key {kid_text(record.key.kid)} is {record.status}, not held."
         return Reason("key.not_held", sentence, "Nothing to approve: it is decided anew when an apiserver shows it.")
     if record.status is Status.PUBLISHED:
         return LedgerUpdate(ledger, (), ())

@@ -19,6 +19,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mirror.model import AnyKey, Event, IssuerName, Key, Level, RsaKey, Thumbprint
+from mirror.text import kid_text
 from mirror.trust.parsing import decode_uint
 
 MIN_MODULUS_BITS = 2048
@@ -282,7 +283,7 @@ def _shared(name: IssuerName, key: AnyKey, names: Sequence[IssuerName]) -> Event
     told = ", ".join(others[:MOST_NAMES])
     more = f" and {len(others) - MOST_NAMES} more" if len(others) > MOST_NAMES else ""
     sentence = (
-        f"Key {key.thumbprint} of {name} is also shown by {told}{more}: each can sign tokens in the other's name. "
+        f"Key {kid_text(key.kid)} of {name} is also shown by {told}{more}: each can sign tokens in the other's name. "
         "Give every cluster a ServiceAccount key of its own."
     )
     return Event("key.shared", sentence, Level.WARNING, {"kid": key.kid, "thumbprint": key.thumbprint})

@@ -186,6 +186,16 @@ def test_configuration_with_mistakes_tells_all_of_them(world: World) -> None:
     assert "apiservers" in done.err
 
 
+def test_missing_files_are_found_with_the_configuration(world: World) -> None:
+    """`--files` looks at the files that it names, still without any network."""
+    world.issuer["tls"] = {"ca_file": "missing-ca.crt"}
+    world.issuer["auth"] = {"token_file": "missing-token"}
+    document = check(world, "--configuration", "--files")
+    assert {("configuration", "file.unreadable")} <= found(document, "failed")
+    assert len([each for each in document["findings"] if each["level"] == "failed"]) == 2
+    assert world.mirror("check", "--files").status == 2
+
+
 def test_configuration_alone_is_judged_without_the_world(world: World) -> None:
     """A pull request has neither files nor network: nothing is asked, and no file but the configuration is read."""
     world.issuer["tls"] = {"ca_file": "absent.crt"}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import tempfile
@@ -112,7 +113,9 @@ def test_second_daemon_is_refused(world: World) -> None:
         world.config["http"] = {"listen": f"127.0.0.1:{free_port()}"}
         second = world.mirror("run")
         assert (second.status, second.out) == (2, "")
-        assert f"Another oidc-mirror works in {world.folder / 'state'}." in second.err
+        assert f"another oidc-mirror, works in {world.folder / 'state'}." in second.err
+        assert "systemctl kill -s USR1 oidc-mirror" in second.err
+        assert re.search(r"Process ([1-9][0-9]*), .*`kill -USR1 \1`", second.err, re.DOTALL)
         world.config |= {"state_dir": "other", "http": {"listen": f"127.0.0.1:{daemon.port}"}}
         third = world.mirror()
         assert third.status == 2

@@ -161,4 +161,4 @@ def test_second_run_on_one_state_directory_is_refused(world: World) -> None:
         done = world.mirror("--once")
         holder.communicate("\n")
     assert done.status == 2
-    assert "Another oidc-mirror works in" in done.err
+    assert "nother oidc-mirror" in done.err

@@ -16,6 +16,7 @@ from support.apiserver import slowly
 from support.captures import capture
 from support.gits import bare, git, log
 from support.situations import DISCOVERY_KEY, ISSUER, JWKS_KEY, LEDGER
+from support.terminals import Shown, at_terminal
 from support.worlds import PROJECT, Done, World, run
 
 ONE = "01-rsa1/anonymous-bound-"
@@ -163,7 +164,7 @@ def test_key_of_a_wrong_name_is_a_usage_error(world: World) -> None:
         (("revoke", "syd-prod", "--reason", "stolen"), "--all"),
         (("revoke", "syd-prod", "12345678", "--all", "--reason", "stolen"), "--all"),
         (("revoke", "syd-prod", "12345678"), "--reason"),
-        (("revoke", "syd-prod", "--all", "--last", "--reason", "\x1b[2J"), "printable"),
+        (("revoke", "syd-prod", "--all", "--last", "--yes", "--reason", "\x1b[2J"), "printable"),
         (("revoke", "syd-test", "--all", "--reason", "stolen"), "Configured are"),
         (("adopt",), "--all"),
         (("adopt", "syd-prod"), "knows syd-prod already"),
@@ -175,7 +176,7 @@ def test_key_of_a_wrong_name_is_a_usage_error(world: World) -> None:
 
 def test_issuer_without_any_key_has_none_to_revoke(world: World) -> None:
     """Before the first pass there is nothing to decide about: exit 2, and no commit."""
-    done = world.mirror("revoke", "syd-prod", "--all", "--last", "--reason", "stolen")
+    done = world.mirror("revoke", "syd-prod", "--all", "--last", "--yes", "--reason", "stolen")
     assert (done.status, "No key of syd-prod is known yet" in done.err) == (2, True)
     assert world.git("for-each-ref") == ""
 
@@ -210,7 +211,7 @@ def test_last_key_is_revoked_only_with_last(world: World) -> None:
     held = world.mirror("revoke", "syd-prod", "--reason", "stolen", "--", kid)
     assert (held.status, world.state()) == (3, before)
     assert "--last" in held.err
-    done = world.mirror("revoke", "syd-prod", "--all", "--last", "--reason", "stolen")
+    done = world.mirror("revoke", "syd-prod", "--all", "--last", "--yes", "--reason", "stolen")
     assert done.status == 0, done.err
     assert world.public(JWKS_KEY).body == EMPTY
     later = world.mirror("--once", "--log-format", "json")
@@ -351,7 +352,7 @@ def test_unreachable_remote_decides_nothing(world: World, remote: Path) -> None:
     first_pass(world, BOTH)
     before = world.state()
     remote.rename(remote.with_name("away.git"))
-    done = world.mirror("revoke", "syd-prod", "--all", "--last", "--reason", "stolen")
+    done = world.mirror("revoke", "syd-prod", "--all", "--last", "--yes", "--reason", "stolen")
     assert (done.status, world.state()) == (1, before)
 
 
@@ -386,7 +387,7 @@ def test_damaged_ledger_stops_no_revocation(world: World) -> None:
     """What it was before counts; what is wrong is told, and the decision writes it anew: 0, the set is empty."""
     first_pass(world)
     damage(world, past=True)
-    done = world.mirror("revoke", "syd-prod", "--all", "--last", "--reason", "stolen")
+    done = world.mirror("revoke", "syd-prod", "--all", "--last", "--yes", "--reason", "stolen")
     assert done.status == 0, done.err
     assert "warning [ledger.damaged]: " in done.err
     assert world.public(JWKS_KEY).body == EMPTY
@@ -399,7 +400,7 @@ def test_ledger_of_which_nothing_can_be_read_stops_the_decision(world: World) ->
     damage(world, past=False)
     (world.folder / "state" / "local-state.json").unlink()
     before = world.state()
-    done = world.mirror("revoke", "syd-prod", "--all", "--last", "--reason", "stolen")
+    done = world.mirror("revoke", "syd-prod", "--all", "--last", "--yes", "--reason", "stolen")
     assert (done.status, world.state()) == (1, before)
     assert "is not believed" in done.err
 
@@ -407,7 +408,7 @@ def test_ledger_of_which_nothing_can_be_read_stops_the_decision(world: World) ->
 # ------------------------------------------------------------------------------------------------ terminals
 
 
-@pytest.mark.parametrize(("answer", "status"), [("n", 130), ("y", 0)])
+@pytest.mark.parametrize(("answer", "status"), [("n", 0), ("y", 0)])
 def test_terminal_is_asked_with_everything_that_names_the_key(world: World, answer: str, status: int) -> None:
     """Full kid, thumbprint, alg, first seen and issuer are shown; only yes goes on."""
     thumbprint = held_key(world)
@@ -431,3 +432,38 @@ def test_terminal_is_asked_with_everything_that_names_the_key(world: World, answ
     held = next(key for key in keys_of(BOTH) if key["kid"] not in {each["kid"] for each in keys_of(ONE)})
     assert all(text in said for text in (held["kid"], thumbprint, held["alg"], ISSUER, "first seen", "Publish this"))
     assert (world.state() == before) is (answer == "n")
+    assert ("Nothing was changed." in said) is (answer == "n")
+
+
+def revoke_last_at_a_terminal(world: World, typed: str) -> Shown:
+    command = [sys.executable, "-m", "mirror", "--config", str(world.folder / "mirror.yaml"), "revoke", "syd-prod"]
+    words = ("--all", "--last", "--reason", "stolen", "--no-pass")
+    return at_terminal([*command, *words], world.environ(), PROJECT, typed=f"{typed}\n")
+
+
+@pytest.mark.parametrize("typed", ["y", "yes", "", "syd"])
+def test_last_key_stays_unless_the_issuers_name_is_typed(world: World, typed: str) -> None:
+    """What is lost is named; a yes out of habit changes nothing, and is no failure."""
+    first_pass(world)
+    before = world.state()
+    shown = revoke_last_at_a_terminal(world, typed)
+    assert (shown.status, world.state()) == (0, before)
+    assert "last public key of syd-prod" in shown.text
+    assert ISSUER in shown.text
+    assert "Nothing was changed." in shown.text
+
+
+def test_last_key_is_revoked_when_the_issuers_name_is_typed(world: World) -> None:
+    """The name says that this issuer is meant."""
+    first_pass(world)
+    assert revoke_last_at_a_terminal(world, "syd-prod").status == 0
+    assert set(statuses(world).values()) == {"revoked"}
+
+
+def test_last_key_off_a_terminal_needs_yes(world: World) -> None:
+    """A script that forgot it is told so, 2, and nothing is changed."""
+    first_pass(world)
+    before = world.state()
+    done = world.mirror("revoke", "syd-prod", "--all", "--last", "--reason", "stolen")
+    assert (done.status, world.state()) == (2, before)
+    assert "--yes" in done.err

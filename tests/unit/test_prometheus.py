@@ -68,6 +68,14 @@ def test_alerts_fire_when_they_should(promtool: str) -> None:
     assert names == set(re.findall(r'alertname="(\w+)"\}', TESTS.read_text()))
 
 
+def test_dashboard_shows_which_issuer_fails_from_which_instance() -> None:
+    """A table of them, with both columns, above the curves."""
+    (panel,) = [each for each in panels() if each["title"].startswith("Failing issuers")]
+    hidden = panel["transformations"][0]["options"]["excludeByName"]
+    assert (panel["type"], "issuer" in hidden, "instance" in hidden) == ("table", False, False)
+    assert panel["gridPos"]["y"] < min(each["gridPos"]["y"] for each in panels() if each["type"] == "timeseries")
+
+
 def test_dashboard_expressions_parse(promtool: str, tmp_path: Path) -> None:
     """Each as the expression of a rule, with Grafana's variables filled in."""
     filled = [each.replace("$__rate_interval", "5m").replace("$issuer", ".*") for each in dashboard_expressions()]

@@ -70,7 +70,7 @@ def names_in_the_program() -> frozenset[str]:
 
 def rows(part: str) -> Mapping[str, str]:
     """The rest of each row of a page's part, by the names in its first column."""
-    found = re.findall(r"^\| (`[^|]*`) \| (.*) \|$", part, re.MULTILINE)
+    found = re.findall(r"^\| (?:<a[^|]*>)?(`[^|]*`) \| (.*) \|$", part, re.MULTILINE)
     return {name: rest for names, rest in found for name in re.findall(r"`([^`]+)`", names)}
 
 
@@ -84,6 +84,13 @@ def test_events_page_names_all_and_only_what_there_is() -> None:
     assert {*events, *codes} - names_in_the_program() == set()
     assert set(events) & set(codes) == set()
     assert all(len(rest.split(" | ")) == 3 and all(rest.split(" | ")) for rest in events.values())
+
+
+def test_every_event_and_code_has_an_anchor_of_its_name() -> None:
+    """What a text names in brackets can be linked to, as the alerts' runbook_url does."""
+    page = (FOLDER / "events.md").read_text()
+    anchors = re.findall(r'<a id="([^"]+)"></a>', page)
+    assert sorted(anchors) == sorted({*rows(EVENTS), *rows(CODES)})
 
 
 def levels_in_the_program() -> Iterator[tuple[str, str]]:
@@ -152,9 +159,9 @@ def test_each_warning_and_error_links_to_its_answer() -> None:
 
 
 def test_each_alert_links_to_its_answer() -> None:
-    """Its annotation `runbook` names the anchor; and no anchor is left of an alert or event that is gone."""
+    """Its annotation `runbook_url` names the anchor; and no anchor is left of an alert or event that is gone."""
     text = (PROGRAM.parent / "config/prometheus/alerts.yaml").read_text()
-    linked = re.findall(r"runbook: docs/troubleshooting\.md#(\S+)", text)
+    linked = re.findall(r"runbook_url: docs/troubleshooting\.md#(\S+)", text)
     assert linked == [name.lower() for name in ALERTS]
     assert {each for each in ANCHORS if "." not in each} == set(linked)
     assert [each for each in ANCHORS if "." in each and each not in rows(EVENTS)] == []

@@ -147,11 +147,37 @@ def test_notes_events_held_and_unpushed_are_told() -> None:
     text = unstyle("\n".join(lines(one)))
     for word in (
         "It names another place.",
-        "warning: The clock is off.",
+        "warning [clock.skewed]: The clock is off.",
         "held some_code",
         "2 commits not pushed yet.",
     ):
         assert word in text
+
+
+@pytest.mark.parametrize(
+    ("code", "also_good", "expected"),
+    [
+        ("tls_untrusted", False, ["no_usable_apiserver"]),
+        ("tls_untrusted", True, ["apiserver_not_asked"]),
+        ("token_unreadable", True, ["apiserver_not_asked"]),
+        ("forbidden", False, ["no_usable_apiserver", "answer_refused"]),
+        ("forbidden", True, ["answer_refused"]),
+        ("unreachable", True, []),
+    ],
+)
+def test_only_what_was_received_is_refused(code: str, expected: list[str], *, also_good: bool) -> None:
+    """A CA that is missing refuses no answer; the remedy is the apiserver's own, where it is needed."""
+    bad = Unusable("https://b", (Reason(code, "It is wrong.", "Mend it."),))
+    one = issuer(observations=(bad, GOOD) if also_good else (bad,))
+    assert [reason.code for reason in one.all_failures()] == expected
+    assert all(reason.remedy == "Mend it." for reason in one.all_failures())
+
+
+def test_many_remedies_lead_to_check() -> None:
+    """Three are repeated; beyond them one command lists all."""
+    bad = tuple(Unusable(f"https://{n}", (Reason("forbidden", "No.", f"Mend {n}."),)) for n in range(5))
+    (refused,) = [each for each in issuer(observations=bad).all_failures() if each.code == "answer_refused"]
+    assert refused.remedy.startswith("Mend 0. Mend 1. Mend 2. `oidc-mirror check ")
 
 
 def test_large_quiet_fleet_is_counted_only() -> None:

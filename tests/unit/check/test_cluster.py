@@ -75,8 +75,8 @@ def test_replicas_that_differ_are_named() -> None:
     """Which key, who shows it, who does not."""
     found = keys(ISSUER, (GOOD, Observed(OTHER, (ONE, TWO))), None)
     (differs,) = [each for each in found if each.level != "ok"]
-    assert (differs.code, differs.subject) == ("keys.differ", TWO.thumbprint)
-    assert f"{OTHER} shows {key_name(TWO)}, not {URL}." in differs.sentence
+    assert (differs.code, differs.subject) == ("keys.differ", TWO.kid)
+    assert f"{OTHER} shows {TWO.kid} (RS256), not {URL}." in differs.sentence
 
 
 def test_load_balancer_whose_answers_differ_is_told() -> None:

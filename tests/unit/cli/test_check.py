@@ -5,10 +5,11 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from click import unstyle
 
 from mirror.check.result import CheckCause, CheckReport, CheckResult, CheckTarget, Component
-from mirror.cli.check import QUIET_FROM, WIDTH, check_lines, distinct, findings, fleet_lines
+from mirror.cli.check import WIDTH, check_lines, distinct, findings, fleet_lines
 from mirror.model import IssuerName, IssuerUrl, KeyName, Kid
 from support.check_clients import told
 from support.keys import RSA_KEYS
@@ -20,18 +21,43 @@ PLACE = CheckTarget(Component.APISERVERS, "https://10.0.0.11:6443", NAME)
 COMMAND = "`kubectl create clusterrolebinding oidc-mirror --group=system:unauthenticated --clusterrole=long`"
 
 
-def text(*findings: CheckResult, causes: tuple[CheckCause, ...] = ()) -> str:
-    return unstyle("\n".join(check_lines(CheckReport(NOW, findings, causes), URLS)))
+def text(
+    *findings: CheckResult,
+    causes: tuple[CheckCause, ...] = (),
+    urls: dict[IssuerName, IssuerUrl] = URLS,
+    verbose: bool = False,
+) -> str:
+    return unstyle("\n".join(check_lines(CheckReport(NOW, findings, causes), urls, verbose=verbose)))
 
 
-def test_findings_are_grouped_and_counted() -> None:
-    """Heading, station, subject, then level, code, sentence and remedy; the counts at the end."""
-    shown = text(
-        CheckTarget(Component.STATE, "/var/lib").ok("state.writable", "Good."),
-        PLACE.failed("forbidden", "No.", "Bind it."),
-        PLACE.ok("tls.valid", "Long."),
-    )
-    assert shown.splitlines() == [
+def fleet(number: int) -> dict[IssuerName, IssuerUrl]:
+    return {IssuerName(f"syd-{at}"): IssuerUrl(f"https://oidc.example.com/{at}") for at in range(number)}
+
+
+HEALTHY = (
+    CheckTarget(Component.STATE, "/var/lib").ok("state.writable", "Good."),
+    PLACE.note("public_ca", "Noted."),
+    PLACE.ok("tls.valid", "Long."),
+)
+
+
+def test_only_what_is_wrong_is_printed_and_then_counted() -> None:
+    """Level, code and sentence, where, the remedy; what is in order is only counted."""
+    assert text(*HEALTHY, PLACE.failed("forbidden", "No.", "Bind it.")).splitlines() == [
+        "failed   forbidden: No.",
+        "         at: https://10.0.0.11:6443",
+        "         1 issuer: syd-prod",
+        "         remedy: Bind it.",
+        "",
+        "1 issuer: 0 healthy, 1 failed.",
+        "1 failed, 0 warnings, 1 note, 2 ok",
+    ]
+
+
+def test_verbose_lists_what_is_in_order_before_it() -> None:
+    """Heading, station, subject, finding; what is wrong stands once, after them."""
+    shown = text(*HEALTHY, PLACE.failed("forbidden", "No.", "Bind it."), verbose=True)
+    assert shown.splitlines()[:10] == [
         "What all issuers share",
         " state",
         "  /var/lib",
@@ -40,12 +66,80 @@ def test_findings_are_grouped_and_counted() -> None:
         "syd-prod  https://oidc.example.com/syd",
         " apiservers",
         "  https://10.0.0.11:6443",
-        "   failed   forbidden: No.",
-        "            remedy: Bind it.",
+        "   note     public_ca: Noted.",
         "   ok       Long.",
-        "",
-        "1 failed, 0 warnings, 0 notes, 2 ok",
     ]
+    assert shown.count("forbidden") == 1
+
+
+@pytest.mark.parametrize("number", [5, 50, 500])
+def test_healthy_fleet_of_any_size_is_two_lines(number: int) -> None:
+    """Nobody reads on to find out that nothing is wrong."""
+    urls = fleet(number)
+    fine = [CheckTarget(Component.KEYS, "x", name).ok("keys.same", "Same.") for name in urls for _ in range(20)]
+    assert len(text(*fine, urls=urls).splitlines()) == 2
+
+
+def test_one_cause_stands_once_with_all_who_share_it() -> None:
+    """One CA file that expires, in two settings of 50 issuers: two warnings, both with their issuers."""
+    urls = fleet(50)
+    found = [
+        CheckTarget(Component.CONFIGURATION, "/etc/ca.crt", name).warning("file.certificate_expires", told, "Renew it.")
+        for name in urls
+        for told in ("tls.ca_file: it ends in 3 days.", "publish.readback.ca_file: it ends in 3 days.")
+    ]
+    shown = text(*found, urls=urls)
+    assert shown.count("file.certificate_expires") == shown.count("50 issuers: syd-0, syd-1,") == 2
+    assert "and 40 more; `--verbose` lists them." in shown
+    assert len(shown.splitlines()) < 15
+    assert "syd-49" in text(*found, urls=urls, verbose=True)
+
+
+def test_words_that_differ_in_names_and_numbers_are_one_cause() -> None:
+    """Four unreachable apiservers: the first one's words, all places that fit, one remedy."""
+    urls = fleet(50)
+    found = [
+        CheckTarget(Component.APISERVERS, f"https://10.0.0.{at}:6443", name).failed(
+            "unreachable", f"10.0.0.{at}:6443 refused after {at} s.", f"Run `oidc-mirror status {name}`."
+        )
+        for at, name in enumerate(list(urls)[:4])
+    ]
+    shown = text(*found, urls=urls)
+    assert shown.count("unreachable") == 1
+    assert "at: syd-0: https://10.0.0.0:6443" in shown
+    assert "4 issuers: syd-0, syd-1, syd-2, syd-3" in shown
+    assert "remedy, for syd-0: Run `oidc-mirror status syd-0`." in shown
+    assert shown.endswith("50 issuers: 46 healthy, 4 failed.\n4 failed (1 cause), 0 warnings, 0 notes, 0 ok")
+
+
+def test_what_cannot_be_known_without_credentials_is_one_line() -> None:
+    """The root cause comes first; 201 denied rights of 50 issuers say nothing of their own."""
+    urls = fleet(50)
+    root = CheckTarget(Component.CREDENTIALS, "credentials for bucket oidc").failed(
+        "credentials.none", "None.", "Give."
+    )
+    bucket = CheckTarget(Component.BUCKET, "bucket oidc").failed("bucket.unreachable", "NoCredentials.", "Give.")
+    rights = [
+        CheckTarget(Component.RIGHTS, f"s3://oidc/{name}/{each}", name).failed(code, "NoCredentials.", "Give.")
+        for name in urls
+        for each in ("jwks", "openid")
+        for code in ("rights.get", "rights.put")
+    ]
+    other = CheckTarget(Component.RIGHTS, "s3://elsewhere/x", IssuerName("syd-0")).failed("rights.get", "No.", "Allow.")
+    shown = text(*rights, bucket, other, root, urls=urls).splitlines()
+    assert shown[0] == "failed   credentials.none: None."
+    assert [line for line in shown if line.startswith("unknown")] == [
+        "unknown  rights, bucket could not be checked because of credentials.none (201"
+    ]
+    assert sum("rights.get" in line for line in shown) == 1
+    assert shown[-2] == "50 issuers: 0 without a failure of their own, 49 unknown, 1 failed."
+    assert len(shown) < 15
+
+
+def test_warnings_come_before_failures() -> None:
+    """What is at the bottom of the screen is what has to be mended now."""
+    shown = text(PLACE.failed("forbidden", "No.", "Bind it."), PLACE.warning("tls.expires_soon", "Soon.", "Renew."))
+    assert shown.index("tls.expires_soon") < shown.index("forbidden")
 
 
 def test_lines_fit_80_columns_and_commands_stay_whole() -> None:
@@ -55,29 +149,10 @@ def test_lines_fit_80_columns_and_commands_stay_whole() -> None:
     assert all(len(line) <= WIDTH or COMMAND[:20] in line for line in shown.splitlines())
 
 
-def test_same_remedy_is_told_once() -> None:
-    """Both documents are forbidden: one command mends it."""
-    shown = text(PLACE.failed("a", "One.", f"Run {COMMAND}"), PLACE.failed("a", "Two.", f"Run {COMMAND}"))
-    assert shown.count("kubectl") == 1
-    assert shown.count("remedy: as above.") == 1
-
-
 def test_text_from_outside_is_escaped() -> None:
     """No control character reaches the terminal, from the subject or the sentence."""
     shown = text(CheckTarget(Component.GIT, "a\x1b[31m", NAME).warning("x", "b\x1b]0;title\x07 c\u202ed", "e\rf"))
     assert not [character for character in shown if not character.isprintable() and character != "\n"]
-
-
-def test_many_quiet_issuers_are_only_counted() -> None:
-    """Of a fleet, those with something to mend are shown."""
-    quiet = [
-        CheckTarget(Component.KEYS, "x", IssuerName(f"n{number}")).ok("keys.same", "Same.")
-        for number in range(QUIET_FROM)
-    ]
-    shown = text(*quiet, PLACE.failed("forbidden", "No.", "Bind it."))
-    assert "n3" not in shown
-    assert "syd-prod" in shown
-    assert f"{QUIET_FROM} issuers more with nothing to mend." in shown
 
 
 def test_causes_come_first_with_what_was_found_for_them() -> None:
@@ -117,7 +192,7 @@ def test_weak_pair_is_named_with_both_issuers_and_the_remedy() -> None:
 def test_shared_key_is_a_warning() -> None:
     """One key at two issuers is told for both."""
     text = unstyle("\n".join(fleet_lines({A: (RSA_KEYS[0],), B: (RSA_KEYS[0],)}, ())))
-    assert text.count("warning: ") == 2
+    assert text.count("warning [key.shared]: ") == 2
 
 
 def test_quiet_fleet_is_counted() -> None:

@@ -9,12 +9,14 @@ import jsonschema
 import pytest
 import yaml
 
+from mirror.addresses import issuer_problems
 from mirror.apiserver.poller import ApiserverPoller
-from mirror.cli.init import name_from
+from mirror.cli.init import first_kubeconfig, name_from, unfit_issuer
 from mirror.cli.main import main
 from mirror.config.load import parse
 from mirror.config.schema import json_schema
 from mirror.config.settings import Issuer
+from mirror.model import IssuerUrl
 from support.apiserver import Apiserver, raw_answer
 from support.askers import codes, ignore, limits
 from support.captures import capture
@@ -209,3 +211,20 @@ def test_name_is_made_from_the_context(context: str, name: str) -> None:
     """Every context gives a name that the configuration takes."""
     assert name_from(context) == name
     assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name)
+
+
+def test_first_kubeconfig_of_a_list_is_taken(tmp_path: Path) -> None:
+    """`$KUBECONFIG` may hold several files, of which some need not exist."""
+    there = tmp_path / "there"
+    there.write_text("")
+    assert first_kubeconfig(Path(f"{tmp_path}/missing:{there}:{tmp_path}/other")) == there
+    assert first_kubeconfig(tmp_path / "missing") == tmp_path / "missing"
+
+
+def test_private_issuer_is_refused_with_the_steps_that_lead_to_a_public_one() -> None:
+    """kubeadm's default: the flags that make a public one the first, and keep the pods that are logged in."""
+    old = IssuerUrl("https://kubernetes.default.svc.cluster.local")
+    (problem,) = issuer_problems(old, allow_private=False)
+    remedy = unfit_issuer(problem, old).remedy
+    assert f"oidc-mirror render apiserver-flags NAME --keep-issuer {old}" in remedy
+    assert "https://BUCKET.s3-REGION.amazonaws.com/NAME" in remedy

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mirror.config import fields
 from mirror.config.fields import DURATION_PATTERN, SIZE_PATTERN, duration, size_bytes
 
 
@@ -23,20 +24,20 @@ def test_duration_with_units_is_read(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (300, "such as 300s or 300m"),
-        (1.5, "such as 1.5s"),
-        ("300", "no duration"),
-        ("", "no duration"),
-        ("1.5h", "no duration"),
-        ("-5m", "no duration"),
-        ("5m1h", "no duration"),
-        ("5 m", "no duration"),
-        ("5m\n", "no duration"),
-        ("\u0665m", "no duration"),
-        ("5w", "no duration"),
-        (True, "no duration"),
-        (None, "no duration"),
-        (["5m"], "no duration"),
+        (300, "300 has no unit. Write 300s if it is seconds"),
+        (1.5, "1.5 has no unit"),
+        ("300", "is not a duration"),
+        ("", "is not a duration"),
+        ("1.5h", "is not a duration"),
+        ("-5m", "is not a duration"),
+        ("5m1h", "is not a duration"),
+        ("5 m", "is not a duration"),
+        ("5m\n", "is not a duration"),
+        ("\u0665m", "is not a duration"),
+        ("5w", "is not a duration"),
+        (True, "is not a duration"),
+        (None, "is not a duration"),
+        (["5m"], "is not a duration"),
         ("999999999d", "longer than ten years"),
     ],
 )
@@ -55,7 +56,13 @@ def test_size_with_unit_is_read(text: str, count: int) -> None:
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(1024, "such as 1024KiB"), ("1MB", "no size"), ("1M", "no size"), ("1.5MiB", "no size"), (True, "no size")],
+    [
+        (1024, "1024 has no unit. Write 1024B if it is bytes"),
+        ("1MB", "is not a size"),
+        ("1M", "is not a size"),
+        ("1.5MiB", "is not a size"),
+        (True, "is not a size"),
+    ],
 )
 def test_other_sizes_are_refused(value: object, words: str) -> None:
     """Decimal and missing units are refused with the remedy."""
@@ -74,3 +81,36 @@ def test_schema_pattern_agrees_with_the_reader(text: str) -> None:
     else:
         told = ""
     assert fits == (told == "" or "ten years" in told)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("5 min", '"5 min" is not a duration. Write 5m.'),
+        ("2 Days", '"2 Days" is not a duration. Write 2d.'),
+        ("soon", '"soon" is not a duration. Write whole numbers with units, such as 300s, 5m, 24h or 7d.'),
+        ("\x1b[2J" + "x" * 99, '"\\u001b[2J'),
+    ],
+)
+def test_refused_duration_is_quoted_with_what_was_likely_meant(value: str, told: str) -> None:
+    """The operator sees which value it is, and what to write instead; nothing in it drives the terminal."""
+    with pytest.raises(ValueError, match=re.escape(told)) as caught:
+        fields.duration(value)
+    assert len(str(caught.value)) < 150
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("path", "word"), [("~/ca.crt", "begins with ~"), ("$HOME/ca.crt", "variable"), ("/x/${VAR}/ca.crt", "variable")]
+)
+def test_path_that_only_a_shell_expands_is_refused(path: str, word: str) -> None:
+    """It would be taken literally, and reported as missing in a pass."""
+    with pytest.raises(ValueError, match=re.escape(word)) as caught:
+        fields.file_name(path)
+    assert "not expanded" in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["ca.crt", "a~b", "/a/$5/b", "/a b/c"])
+def test_other_paths_stay_as_they_are(path: str) -> None:
+    """Only what a shell would expand is no path."""
+    assert fields.file_name(path) == path

@@ -370,11 +370,11 @@ def test_load_tells_unreadable_files_with_the_rest(tmp_path: Path) -> None:
     main.write_text(_text(top="issuers_dir: clusters.d\ninterval: 5"))
     with pytest.raises(UsageError) as caught:
         load(main)
-    assert [it.partition(" (line")[0] for it in caught.value.problems] == ["issuers_dir", "interval"]
+    assert [it.split(": ")[1] for it in caught.value.problems] == ["issuers_dir", "interval"]
     main.write_text(_text(top="issuers_dir: clusters.d\ninterval: 5").partition("issuers:")[0])
     with pytest.raises(UsageError) as caught:
         load(main)
-    assert [it.partition(" (line")[0] for it in caught.value.problems] == ["issuers_dir", "interval"]
+    assert [it.split(": ")[1] for it in caught.value.problems] == ["issuers_dir", "interval"]
     (tmp_path / "clusters.d" / "x.yaml").mkdir(parents=True)
     (tmp_path / "clusters.d" / "y.yaml").write_bytes(b"\xff")
     with pytest.raises(UsageError) as caught:
@@ -517,3 +517,46 @@ def test_same_prefix_twice_is_one_apiserver() -> None:
     """A slash at the end makes no other one."""
     text = _text().replace("[https://10.0.0.11:6443]", "[https://r.example.com/c, 'https://R.example.com:443/c/']")
     assert any("the same apiserver as apiservers[0]" in each for each in _problems(text))
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ("tls: {insecure_skip_verify: true}", "TLS is always verified. Set tls.ca_file"),
+        ("tls: {verify: false}", "TLS is always verified. Set tls.ca_file"),
+        ("tls: {insecure-skip-tls-verify: true}", "TLS is always verified. Set tls.ca_file"),
+        ("tls: {ca_file: ~/ca.crt}", '"~/ca.crt" begins with ~, which is not expanded'),
+        ("auth: {token_file: '${HOME}/token'}", "has a variable, which is not expanded"),
+    ],
+)
+def test_usual_slips_are_named(entry: str, told: str) -> None:
+    """What other tools take is refused with what to write here."""
+    assert any(told in problem for problem in _problems(_text(entry)))
+
+
+def test_pages_are_switched_off_by_false() -> None:
+    """`off` is text in YAML 1.2, and false is what was meant."""
+    assert any("Write false." in problem for problem in _problems(_text(top="http: off")))
+
+
+def test_one_apiserver_in_two_issuers_is_a_warning() -> None:
+    """An apiserver serves one issuer: the other one's answers are refused in every pass."""
+    text = _text() + f"  - {{name: b, issuer: {S3}/b, apiservers: ['https://10.0.0.11:6443/']}}\n".replace(
+        ":6443/", ":6443"
+    )
+    assert any(
+        "issuers[1].apiservers[0]: This apiserver is one of a too" in warning for warning in _parse(text).warnings
+    )
+
+
+def test_mistake_begins_with_file_and_line(tmp_path: Path) -> None:
+    """As compilers and linters write it, so that editors jump there; in the main file too."""
+    folder = tmp_path / "d"
+    folder.mkdir()
+    (folder / "b.yaml").write_text("\n- {name: B}\n")
+    (tmp_path / "mirror.yaml").write_text("issuers_dir: d\ninterval: 5 min\n" + _text())
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path / "mirror.yaml")
+    told = caught.value.problems
+    assert any(each.startswith(f"{tmp_path}/mirror.yaml:2: interval: ") for each in told), told
+    assert any(each.startswith("d/b.yaml:2: [0].name: ") for each in told), told

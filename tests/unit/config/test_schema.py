@@ -103,7 +103,21 @@ def test_example_shows_the_defaults() -> None:
     assert [path for path, (written, default) in shown.items() if written != default] == []
 
 
-@pytest.mark.parametrize("key", ["interval: 300", "http: true", "limits: {puts: 0}", "x: 1", "issuers: [{name: a}]"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "interval: 300",
+        "http: true",
+        "limits: {puts: 0}",
+        "x: 1",
+        "issuers: [{name: a}]",
+        "issuers: []",
+        "issuers: [{name: a, issuer: 'http://a.example.com'}]",
+        "issuers: [{name: a, issuer: 'https://a.example', former_issuers: [{issuer: 'http://b', until: 2027-01-01}]}]",
+        "state_dir: ~/state",
+        "state_dir: $HOME/state",
+    ],
+)
 def test_schema_refuses_what_the_reader_refuses(key: str) -> None:
     """Units, kinds, bounds, unknown and missing keys are in the schema."""
     with pytest.raises(jsonschema.ValidationError):

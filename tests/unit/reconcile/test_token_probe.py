@@ -131,7 +131,7 @@ def test_held_signing_key_is_held(cluster: Cluster) -> None:
     report = cluster.once()
     assert (names(report), report.exit_status) == (["signing_key.not_public"], ExitStatus.HELD)
     assert f"oidc-mirror approve syd-prod {shell_argument(NEW.key.thumbprint)}" in words(report)
-    assert "error: The cluster signs tokens that nobody can verify" in words(report)
+    assert "error [signing_key.not_public]: The cluster signs tokens that nobody can verify" in words(report)
 
 
 def test_revoked_signing_key_is_told_and_is_no_failure(cluster: Cluster) -> None:
@@ -217,7 +217,7 @@ def test_probe_that_cannot_be_used_is_a_warning(cluster: Cluster, body: bytes | 
     report = cluster.once()
     assert (names(report), report.exit_status) == (["probe.unusable"], ExitStatus.CURRENT)
     assert part in words(report)
-    assert "warning: The probe token in" in words(report)
+    assert "warning [probe.unusable]: The probe token in" in words(report)
 
 
 def test_own_token_serves_as_a_probe(cluster: Cluster) -> None:

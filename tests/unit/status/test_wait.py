@@ -60,11 +60,11 @@ def ledger(status: Status, *keys: Key) -> Ledger:
 
 
 def test_key_that_is_long_public_is_safe_at_once() -> None:
-    """No sleep, one line, which names the key by its thumbprint."""
+    """No sleep, one line, which names the key by its kid."""
     public = Public(lambda _: shown(OLD, NEW, since=MOMENT - timedelta(days=1)))
     assert public.wait()
     assert public.slept == []
-    assert [NEW.thumbprint in line and line.endswith("it is safe to sign with.") for line in public.told] == [True]
+    assert [NEW.kid in line and line.endswith("it is safe to sign with.") for line in public.told] == [True]
 
 
 def test_wait_ends_at_the_very_moment() -> None:

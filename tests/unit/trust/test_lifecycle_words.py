@@ -131,35 +131,35 @@ def crowded() -> Ledger:
 @pytest.mark.parametrize(
     ("happens", "event"),
     [
-        (lambda: step(ledger(a=X, b=P), shows("a", "b")), warning("key.revoked_shown", f"Key t-a {SHOWN}.", "a")),
+        (lambda: step(ledger(a=X, b=P), shows("a", "b")), warning("key.revoked_shown", f"Key a {SHOWN}.", "a")),
         (
             lambda: step(ledger(b=P), shows("a", "b"), policy=REVOKE_A),
-            warning("key.revoked_shown", f"Key t-a {SHOWN}.", "a"),
+            warning("key.revoked_shown", f"Key a {SHOWN}.", "a"),
         ),
         (
             lambda: step(FULL, shows("a"), silent(1), policy=HOLD),
-            warning("ledger.full", "Key t-a is not recorded, because 32 keys are held already.", "a"),
+            warning("ledger.full", "Key a is not recorded, because 32 keys are held already.", "a"),
         ),
         (
             lambda: step(ledger(a=P), shows("a"), policy=REVOKE_A),
-            warning("revocation.held", "Key t-a is the last public key: it is revoked only by `--last`.", "a"),
+            warning("revocation.held", "Key a is the last public key: it is revoked only by `--last`.", "a"),
         ),
         (
             lambda: step(kept("a"), shows("a")),
             warning(
                 "revocation.held",
-                "Key t-a is revoked and stays public, because revocations left no other key: "
+                "Key a is revoked and stays public, because revocations left no other key: "
                 "it leaves when another key is public, or by `revoke --last`.",
                 "a",
             ),
         ),
         (
             lambda: step(came_back(ledger(a=H, b=P)), shows("b")),
-            warning("apiservers.disagree", f"Key t-a {DISAGREE}.", "a"),
+            warning("apiservers.disagree", f"Key a {DISAGREE}.", "a"),
         ),
         (
             lambda: step(came_back(ledger(a=P, b=P)), shows("b")),
-            warning("apiservers.disagree", f"Key t-a {DISAGREE}.", "a"),
+            warning("apiservers.disagree", f"Key a {DISAGREE}.", "a"),
         ),
         (
             lambda: step(crowded(), shows("b")),
@@ -169,7 +169,7 @@ def crowded() -> Ledger:
         ),
         (
             lambda: step(ledger(a=R), shows()),
-            warning("retirement.blocked", "Key t-a stays, because nothing else is public.", "a"),
+            warning("retirement.blocked", "Key a stays, because nothing else is public.", "a"),
         ),
         (
             lambda: step(ledger(a=P, b=P), shows("b"), silent(1), silent(2)),

@@ -355,7 +355,7 @@ def test_known_key_that_is_not_public_is_told_with_its_fate(record: KeyRecord, f
     found = signing_key(token, (RSA_KEYS[0],), name=NAME, ledger=ledger)
     assert isinstance(found, Reason)
     assert (found.code, fate in found.sentence, remedy in found.remedy) == ("key_not_public", True, True)
-    assert record.key.thumbprint in found.sentence
+    assert record.key.kid in found.sentence
     assert recorded_signer(token, ledger) == record
 
 

@@ -1,0 +1,38 @@
+"""Run a command as somebody at a terminal does."""
+
+import os
+import pty
+import subprocess
+import termios
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How a command on a terminal ended, and everything that it showed there."""
+
+    status: int
+    text: str
+
+
+def at_terminal(
+    command: Sequence[str], environ: Mapping[str, str], folder: Path, *, typed: str = "", columns: int = 80
+) -> Shown:
+    """Run `command` to its end with stdin, stdout and stderr on one terminal; `typed` is typed ahead."""
+    controller, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (40, columns))
+    os.write(controller, typed.encode())
+    plain = {**environ, "NO_COLOR": "1"}
+    with subprocess.Popen(command, env=plain, cwd=folder, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        shown = bytearray()
+        try:
+            while piece := os.read(controller, 65536):
+                shown += piece
+        except OSError:  # Linux says so when nobody holds the other end any more
+            pass
+        status = process.wait()
+    os.close(controller)
+    return Shown(status, shown.decode("utf-8", "replace").replace("\r\n", "\n"))
