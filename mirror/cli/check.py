@@ -86,13 +86,15 @@ def _patience() -> Iterator[None]:
 
 
 def _as_text(settings: "Settings", *, files: bool) -> "CheckReport":
-    from mirror.check.cluster import tokens  # noqa: PLC0415  it imports httpx
-    from mirror.check.local import as_text, issuer_files  # noqa: PLC0415  it imports httpx
+    from mirror.check.local import as_text, issuer_files  # noqa: PLC0415  only this command needs it
 
     now = datetime.now(UTC)
     found = list(as_text(settings))
-    for issuer in settings.issuers if files else ():
-        found += (*issuer_files(issuer, now), *tokens(issuer, now))
+    if files:
+        from mirror.check.cluster import tokens  # noqa: PLC0415  it imports httpx
+
+        for issuer in settings.issuers:
+            found += (*issuer_files(issuer, now), *tokens(issuer, now))
     return CheckReport(now, tuple(found))
 
 

@@ -133,7 +133,7 @@ def _branch_lines(session: OperatorSession) -> list[str]:
     for each, ledger in session.ledgers():
         lines.append(f"{each.issuer.name}: {escaped(each.url)}")
         lines += [
-            f"  {record.status}: {key_name(record.key)}"
+            f"  {record.status}: {key_name(record.key)}, thumbprint {record.key.thumbprint}"
             for record in ledger.records
             if record.status in PUBLIC_STATUSES or record.status is Status.REVOKED
         ]

@@ -250,7 +250,7 @@ def fleet_findings(entries: tuple[IssuerConfig, ...]) -> Iterator[FleetError]:
 
 
 def fleet_warnings(entries: tuple[IssuerConfig, ...]) -> Iterator[FleetError]:
-    """One apiserver in two issuers, told at the later one: an apiserver serves one issuer alone (fact 11)."""
+    """One apiserver in two issuers, told at the later one: an apiserver serves one issuer alone (facts.md#11)."""
     owners: dict[tuple[str, str, str], IssuerConfig] = {}
     for entry in entries:
         for index, url in enumerate(entry.shape.apiservers):

@@ -25,8 +25,8 @@ HEAVY = (
 )
 PROGRAM = f"""
 import contextlib, io, json, sys
-from mirror.cli.startup import lean
-lean()
+from mirror.cli.startup import speed_up_imports
+speed_up_imports()
 from mirror.cli.main import main
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     status = main(sys.argv[1:])
