@@ -2,7 +2,7 @@
 # Paths are relative and each tool is started as a module, so that a checkout may stand anywhere.
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint fix reference bench soak torture audit licences sbom dist pictures lock install clean
+.PHONY: help setup demo test test-unit lint fix reference bench soak torture audit licences sbom dist pictures lock install uninstall clean
 
 python := .venv/bin/python
 
@@ -76,6 +76,9 @@ lock: setup ## Makes the lock files from pyproject.toml, keeping versions that f
 
 install: ## As root: the program into /opt/oidc-mirror, units, user and folders for systemd; starts nothing.
 	@scripts/install
+
+uninstall: ## As root: removes what install made; configuration, state and the user stay.
+	@scripts/uninstall
 
 clean: ## Removes everything that the other targets made.
 	rm -rf .venv build dist tests/relying_parties/node_modules .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

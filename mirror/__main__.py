@@ -1,10 +1,12 @@
 """`python -m mirror` is `oidc-mirror`."""
 
-from mirror.cli.startup import INTERRUPTED, exit_now, speed_up_imports, steady
+from mirror.cli.startup import INTERRUPTED, exit_now, secure_umask, speak_utf8, speed_up_imports, steady
 
 
 def main() -> None:
     """Run the command line, and end the process with its exit status."""
+    speak_utf8()
+    secure_umask()
     output = steady()
     try:
         speed_up_imports()

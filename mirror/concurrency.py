@@ -1,6 +1,7 @@
 """Do the same for many items at once, end early, bound how long a call may take, and count the cores."""
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
@@ -10,6 +11,19 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+BUSY_SECONDS = 10.0
+"""How long a lock that is held, or a port that is taken, is waited for: what ends just now then does no harm."""
+_PAUSE_SECONDS = 0.1
+
+
+def within(seconds: float, attempt: Callable[[], bool]) -> bool:
+    """Whether `attempt` succeeded within `seconds`; it is made at least once, then several times a second."""
+    deadline = time.monotonic() + seconds
+    while not attempt():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_PAUSE_SECONDS)
+    return True
 
 
 class DeadlineExecutor:

@@ -22,6 +22,10 @@ class MirrorError(Exception):
         return " ".join(part for part in (self.sentence, self.cause and f"({self.cause})", self.remedy) if part)
 
 
+BUSY_CODE = "busy"
+"""The `code` of a `UsageError` that passes by itself: another process works here. Exit status 75."""
+
+
 class UsageError(MirrorError):
     """The operator's words or configuration are off; nothing was done. Exit status 2."""
 

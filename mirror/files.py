@@ -10,22 +10,28 @@ import glob
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from errno import EFBIG, EINVAL
+from functools import partial
 from pathlib import Path
 
-from mirror.errors import HistoryError
+from mirror.errors import HistoryError, UsageError
+
+_IN_MEMORY = "/dev/shm"  # noqa: S108  its names are made by tempfile
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
     """Write `text` beside `path` and rename it into place; drafts of writers that were killed are removed.
+
+    The file gets `mode` as far as the process's umask lets it.
 
     Raises:
         HistoryError: The folder cannot be written.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temp_file(draft, f".{glob.escape(path.name)}.*", draft.touch):
+        with temp_file(draft, f".{glob.escape(path.name)}.*", partial(draft.touch, mode)):
             draft.write_text(text)
             draft.replace(path)
     except OSError as error:
@@ -39,6 +45,29 @@ def _unwritable(path: Path, draft: Path, error: OSError) -> HistoryError:
         f"The state directory {path.parent} cannot be written.",
         cause=str(error.strerror),
         remedy="Give the mirror's user the right to write there, or free space on the disk.",
+    )
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str, *, also: Path) -> Iterator[str]:
+    """A temporary folder: where the system keeps such ones, else in memory, else in `also`.
+
+    A container with a read-only root may have no /tmp.
+
+    Raises:
+        UsageError: There is no place for one.
+    """
+    for place in (None, _IN_MEMORY, str(also)):
+        try:
+            made = tempfile.TemporaryDirectory(prefix=prefix, dir=place)
+        except OSError:
+            continue
+        with made as folder:
+            yield folder
+        return
+    raise UsageError(
+        f"There is no place for temporary files: not /tmp, not {_IN_MEMORY}, not {also}.",
+        remedy="Mount a writable folder at /tmp (an emptyDir in Kubernetes, `--tmpfs /tmp`), or name one in $TMPDIR.",
     )
 
 

@@ -48,6 +48,8 @@ def configure(level: str, log_format: LogFormat) -> "FilteringBoundLogger":
         renderer = structlog.dev.ConsoleRenderer(colors=colours)
     else:
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+    if speaks_to_journal(os.environ, sys.stderr):
+        renderer = _with_priority(renderer)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -74,6 +76,32 @@ def log_call(event: str, **fields: object) -> None:
     """One request, git command or AWS call, at level `debug`. The caller passes no header, body or other secret."""
     if _calls is not None:
         _calls.debug(event, **fields)
+
+
+_PRIORITIES = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>"}
+"""sd-daemon(3): what journald takes as the priority of a line."""
+
+
+def speaks_to_journal(environ: Mapping[str, str], stream: Any) -> bool:
+    """Whether a stream leads to journald: `$JOURNAL_STREAM` names its device and inode (systemd.exec(5))."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # ValueError: no real file, or one that is closed
+        return False
+    return environ.get("JOURNAL_STREAM", "") == f"{found.st_dev}:{found.st_ino}"
+
+
+def journal_prefix(level: str) -> str:
+    """What stands before a line on stderr: its priority for journald, nothing elsewhere."""
+    return _PRIORITIES[level] if speaks_to_journal(os.environ, sys.stderr) else ""
+
+
+def _with_priority(renderer: "Processor") -> "Processor":
+    def render(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        priority = _PRIORITIES.get(str(event.get("level")), _PRIORITIES["info"])
+        return priority + str(renderer(logger, method, event))
+
+    return render
 
 
 def _structlog() -> Any:

@@ -39,6 +39,7 @@ class ExitStatus(IntEnum):
     FAILED = 1
     USAGE = 2
     HELD = 3
+    BUSY = 75
     INTERRUPTED = 130
 
 

@@ -10,6 +10,8 @@ from enum import Enum, auto
 
 import httpx
 
+from mirror.redaction import describe
+
 
 class Cause(Enum):
     """What went wrong, as far as anybody must act on it differently."""
@@ -53,17 +55,17 @@ def cause_of(error: Exception) -> tuple[Cause, str]:
     if isinstance(tls, ssl.SSLCertVerificationError):
         return _OF_CERTIFICATE.get(tls.verify_code, Cause.TLS_UNTRUSTED), tls.verify_message.rstrip(".")
     if tls is not None:
-        return Cause.TLS_FAILED, (tls.reason or tls.strerror or str(tls)).replace("_", " ").lower()
+        return Cause.TLS_FAILED, (tls.reason or tls.strerror or describe(tls)).replace("_", " ").lower()
     if isinstance(error, httpx.ConnectTimeout):
         return Cause.CONNECT_TIMEOUT, "the connection was not established in time"
     if isinstance(error, httpx.ProxyError):
-        return Cause.PROXY_REFUSED, str(error)
+        return Cause.PROXY_REFUSED, describe(error)
     if isinstance(error, httpx.UnsupportedProtocol):
-        return Cause.BAD_ADDRESS, str(error)
+        return Cause.BAD_ADDRESS, describe(error)
     if isinstance(error, (httpx.ProtocolError, httpx.DecodingError)):
         if str(error).startswith(_CONNECTION_ENDED):
             return Cause.UNREACHABLE, "it closed the connection before the answer was complete"
-        return Cause.NOT_HTTP, str(error)
+        return Cause.NOT_HTTP, describe(error)
     if isinstance(error, (httpx.TransportError, OSError)):
         return _of_system(chain)
     if isinstance(error, (httpx.InvalidURL, ValueError, ImportError)):

@@ -13,6 +13,7 @@ from mirror.apiserver.errors import FailureKind, printable
 from mirror.config.settings import TlsSettings
 from mirror.files import read_small, why_unreadable
 from mirror.model import Reason
+from mirror.redaction import describe
 
 MAX_PEM_BYTES = 1024 * 1024
 MOST_KEPT = 500
@@ -148,7 +149,7 @@ def _trust(context: ssl.SSLContext, material: TlsMaterial) -> Reason | None:
     try:
         context.load_verify_locations(cadata=b"\n".join(blocks).decode("ascii"))
     except (ValueError, ssl.SSLError) as error:  # ValueError: bytes in a block that are not ASCII
-        return FailureKind.CA_NOT_PEM.reason(f"{material.ca_place}: {printable(str(error))}")
+        return FailureKind.CA_NOT_PEM.reason(f"{material.ca_place}: {printable(describe(error))}")
     return None
 
 
@@ -160,7 +161,7 @@ def _present(context: ssl.SSLContext, material: TlsMaterial) -> Reason | None:
             # An empty password, because without one OpenSSL would ask for it on the terminal.
             context.load_cert_chain(certificate, key if material.client_key else None, password="")
     except OSError as error:
-        return FailureKind.CLIENT_CERT_INVALID.reason(f"{material.client_place}: {printable(str(error))}")
+        return FailureKind.CLIENT_CERT_INVALID.reason(f"{material.client_place}: {printable(describe(error))}")
     return None
 
 

@@ -17,6 +17,19 @@ from urllib3.exceptions import HTTPError, LocationParseError
 
 from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
+from mirror.redaction import MAX_CHARACTERS, describe, redact_foreign
+
+
+class CredentialsError(Exception):
+    """What is wrong with credentials, in our own words: which one, where it stands, and never its value."""
+
+    def __init__(self, code: str, cause: str) -> None:
+        super().__init__(cause)
+        self.code = code
+        self.cause = cause
+
+
+_ILLEGAL_HEADER = "the credentials hold a character that no HTTP header can carry, such as a line feed"
 
 UNKNOWN = "Unknown"
 """No code, or none that a store has: codes stand in reports as they are, so they are not text of anybody's choice."""
@@ -109,7 +122,9 @@ NOT_SENT_CODES = frozenset(
         "CaBundle",
         "ConnectTimeout",
         "CredentialRetrieval",
+        "EmptyProfile",
         "InvalidConfiguration",
+        "MalformedCredentials",
         "NoCredentials",
         "NoSuchHost",
         "PartialCredentials",
@@ -132,14 +147,22 @@ def code_of(error: Exception, response: Mapping[str, Any]) -> str:
     if isinstance(error, boto.ClientError):
         raw = stated_code(response)
         return _SAME_AS.get(raw, raw)
+    if isinstance(error, CredentialsError):
+        return error.code
     inner = getattr(error, "kwargs", {}).get("error", error)  # botocore keeps the error below its own as a member
     if isinstance(error, boto.ProxyConnectionError) or isinstance(inner, LocationParseError):
         return "Proxy"  # the endpoint's URL was read when the client was made: only the proxy's is left
     if isinstance(inner, socket.gaierror) or "NameResolutionError" in repr(inner):
         return "NoSuchHost"
+    if isinstance(inner, ValueError) and any(each in str(inner) for each in _HEADER_REFUSED):
+        return "MalformedCredentials"  # of what we send, nothing else can be refused as a header
     if isinstance(error, boto.SSLError) and _is_about_ca_file(inner):
         return "CaBundle"
     return next((code for kind, code in _CODES if isinstance(error, kind)), _code_of_name(error))
+
+
+# http.client refuses the value of a header, and botocore the token of a container, with these words.
+_HEADER_REFUSED = ("Invalid header value", "Auth token value is not a legal header value")
 
 
 def stated_code(response: Mapping[str, Any]) -> str:
@@ -170,6 +193,7 @@ ADMIN_ERRORS = (
     boto.BotoCoreError,
     boto.ClientError,
     boto.HTTPClientError,
+    CredentialsError,
     ResponseParserError,
     HTTPError,
     OSError,
@@ -217,6 +241,7 @@ S3_ERRORS = (
     boto.BotoCoreError,
     boto.ClientError,
     boto.HTTPClientError,
+    CredentialsError,
     HTTPError,
     HTTPException,
     OSError,
@@ -277,21 +302,56 @@ def cause_of(error: Exception, response: Mapping[str, Any], code: str) -> str:
     """What the outside world said, in one short line without any secret; `response` is the service's own answer."""
     if isinstance(error, boto.ClientError):
         # Only these two: the other members of an S3 error hold key ids, tokens and the string that was signed.
-        return _clean(f"{stated_code(response)}: {response.get('Error', {}).get('Message', '')}")
+        message = " ".join(str(response.get("Error", {}).get("Message", "")).split())
+        return redact_foreign(f"{stated_code(response)}: {message}").rstrip(": ")[:MAX_CHARACTERS]
     if code == "Cancelled":
         return ""
+    if isinstance(error, CredentialsError):
+        return error.cause
     if code == "CredentialRetrieval":
         return type(error).__name__  # its text may be the output of the operator's own credential_process
-    return _clean(str(error))
+    if code == "MalformedCredentials":
+        return _ILLEGAL_HEADER
+    return describe(error)
 
 
-def _clean(text: str, *, max_characters: int = 300) -> str:
-    without_users = re.sub(r"//[^/@\s]*@", "//", text)
-    return without_users.strip().rstrip(":")[:max_characters]
+_CHECKSUM = re.compile(r"checksum", re.IGNORECASE)
+_CONDITION = re.compile(r"If-(None-)?Match|conditional|precondition", re.IGNORECASE)
+_REFUSED_HEADER = frozenset(
+    {
+        "BadRequest",
+        "InvalidArgument",
+        "InvalidRequest",
+        "MalformedRequest",
+        "NotImplemented",
+        "NotSupported",
+        "Unsupported",
+    }
+)
+"""How stores refuse a header that they do not know, with status 400 or 501."""
+
+
+def _setting_of_refusal(code: str, response: Mapping[str, Any], attempt: S3Operation) -> str:
+    """The remedy for a store that knows no checksums or no conditional writes; empty where that is not the trouble."""
+    message = str(response.get("Error", {}).get("Message", ""))
+    if code not in _REFUSED_HEADER:
+        return ""
+    if attempt.publish.checksums and _CHECKSUM.search(message):
+        return REMEDY_CHECKSUMS
+    if attempt.action != "s3:PutObject":
+        return REMEDY_NO_OPERATION if code == "NotImplemented" else ""
+    if attempt.publish.conditional_writes and (_CONDITION.search(message) or code == "NotImplemented"):
+        return _SWITCH_OFF
+    if attempt.publish.checksums or attempt.publish.conditional_writes:
+        return REMEDY_EITHER
+    return ""
 
 
 def _remedy(code: str, response: Mapping[str, Any], attempt: S3Operation) -> str:
     region = _right_region(response)
+    refusal = _setting_of_refusal(code, response, attempt)
+    if refusal:
+        return refusal.format_map(_words(attempt, region))
     if code == "PermanentRedirect" and region:
         template = REMEDY_RIGHT_REGION
     elif code == "AccessDenied" and "kms:" in str(response.get("Error", {}).get("Message", "")).lower():
@@ -351,6 +411,10 @@ REMEDY_ROLE = (
     "trust policy, and the right `sts:AssumeRole` of who assumes it."
 )
 
+REMEDY_WHITESPACE = (
+    "Write the credential again without the space around it: `printf %s VALUE`, because `echo VALUE` adds a line feed; "
+    "a Secret of Kubernetes with `kubectl create secret generic NAME --from-literal=KEY=VALUE`."
+)
 _ADMIN_CREDENTIALS = "Log in to AWS as an administrator of the account (environment, `--profile`, instance role)."
 _ADMIN_NETWORK = (
     "Check the network, `HTTPS_PROXY`, `AWS_CA_BUNDLE` and `publish.endpoint_url`; then run the command again."
@@ -358,6 +422,15 @@ _ADMIN_NETWORK = (
 _AGAIN = "The next pass tries again."
 _SWITCH_OFF = (
     "The store has no conditional writes: set `publish.conditional_writes: false`, and run one mirror only for it."
+)
+REMEDY_CHECKSUMS = "The store refuses the checksum that goes with each request: set `publish.checksums: false`."
+REMEDY_NO_OPERATION = (
+    "{endpoint} does not offer the operation that `{action}` is for, and the mirror cannot do without it: check "
+    "`publish.endpoint_url`, or use another store."
+)
+REMEDY_EITHER = (
+    "The store does not accept the request: check `publish.endpoint_url` and the bucket's settings. If it knows no "
+    "checksums, set `publish.checksums: false`; if it knows no conditional writes, `publish.conditional_writes: false`."
 )
 _NO_CREDENTIALS = (
     "Give the mirror AWS credentials (environment, profile `{profile}`, web identity, instance or pod role) "
@@ -410,6 +483,8 @@ REMEDIES: Mapping[str, Remedy] = {
         mirror="The mirror's AWS credentials are expired: renew them, and let them be refreshed by themselves.",
         administrator="The credentials are expired: log in again.",
     ),
+    "MalformedCredentials": Remedy(mirror=REMEDY_WHITESPACE, administrator=REMEDY_WHITESPACE),
+    "EmptyProfile": Remedy(mirror="Remove the variable, or let it name a profile of the AWS configuration files."),
     "SsoLoginExpired": Remedy(
         mirror="Log in again with `aws sso login`; a mirror that runs unattended needs other credentials.",
         administrator="Log in again with `aws sso login`.",

@@ -7,6 +7,7 @@ Which one botocore takes follows from its chain of credentials (`botocore.creden
 static keys of the environment come first, and a profile that is named explicitly switches the environment off.
 """
 
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
@@ -23,6 +24,7 @@ from botocore.session import Session
 from botocore.session import Session as BotocoreSession
 from botocore.utils import parse_timestamp
 
+from mirror.aws.credentials import CheckedProvider, refuse_empty_profile
 from mirror.config.settings import PublishSettings
 from mirror.log import log_call, logs_calls
 from mirror.trust.parsing import unverified_claims
@@ -38,6 +40,8 @@ def session(publish: PublishSettings) -> boto3.session.Session:
     Raises:
         botocore.exceptions.ProfileNotFound: There is no such profile.
     """
+    if publish.profile is None:
+        refuse_empty_profile(os.environ)
     made = BotocoreSession(profile=publish.profile)
     paths = made.get_component("data_loader").search_paths
     made.register_component("data_loader", _Loader(extra_search_paths=paths, include_default_search_paths=False))
@@ -45,6 +49,7 @@ def session(publish: PublishSettings) -> boto3.session.Session:
     if logs_calls():
         made.register("before-send", _log_request)
         made.register("response-received", _log_response)
+    made.register_component("credential_provider", CheckedProvider(made))
     if publish.role_arn is not None:
         made.register_component("credential_provider", _Role(made, publish.region, publish.role_arn))
     return boto3.session.Session(botocore_session=made)
@@ -107,7 +112,9 @@ class _Loader(Loader):
     def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002  the signature is the base's
         """The folders of all services."""
         folders = [Path(path) for path in self.search_paths]
-        return sorted({each.name for folder in folders if folder.is_dir() for each in folder.iterdir()})
+        # os.path.isdir: a home that this user may not enter, as botocore takes it, has no descriptions.
+        found = (folder for folder in folders if os.path.isdir(folder))  # noqa: PTH112
+        return sorted({each.name for folder in found for each in folder.iterdir()})
 
 
 class _Role:

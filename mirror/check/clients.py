@@ -19,6 +19,7 @@ from mirror.aws.iam_policy import AccessBlock, partition_of
 from mirror.aws.public_access import account_access_block, bucket_access_block, bucket_policy_text, unless_not_set
 from mirror.aws.sessions import session, short_timeouts
 from mirror.check.ports import BucketFacts, HistoryFacts, Identity, LedgerVerdict, PutVerdict, SigningState, Unavailable
+from mirror.concurrency import DeadlineExecutor
 from mirror.config.settings import PublishSettings
 from mirror.config.settings import RepositorySettings as Settings
 from mirror.errors import BucketError, HistoryError, MirrorError, PushRefusedError, RemoteError, UsageError
@@ -30,12 +31,13 @@ from mirror.history.remote import GitRemote
 from mirror.history.repository import GitRepository, is_repository, temporary_clone
 from mirror.model import CommitId, IssuerUrl, ObjectKey, Reason, StoredObject
 from mirror.publish.listing import Target, bucket_identity
-from mirror.publish.s3 import S3Clients
+from mirror.publish.s3 import REQUEST_SECONDS, S3Clients
 from mirror.trust.ledger import stated_issuer
 from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier, SignatureHeader, VerificationFailure
 
 REMOTE_SECONDS = 15.0
 FSCK_SECONDS = 15.0
+_AS_SERVICE = "Run it as the service does: `sudo oidc-mirror-admin check`."
 _DAMAGE = "Keep the folder as it is, move it away, and let the next pass fetch the history again from the remote."
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -63,6 +65,9 @@ class HistoryInspector:
                 return self._through(copy)
         except (HistoryError, RemoteError) as error:
             return HistoryFacts(unreadable=_reason("git.unreadable", error))
+        except PermissionError as error:
+            sentence = f"This user may not look at the local repository {self._settings.path} ({error.strerror})."
+            return HistoryFacts(unreadable=Reason("git.unreadable", sentence, _AS_SERVICE))
 
     def _through(self, copy: Settings) -> HistoryFacts:
         with GitRepository(copy, self._environ, remote_timeout_seconds=self._remote_seconds) as repository:
@@ -214,7 +219,10 @@ class AwsClient:
 
         def look() -> str | None:
             found = session(publish).get_credentials()
-            return None if found is None else str(found.method or "unknown")
+            if found is None:
+                return None
+            found.get_frozen_credentials()  # a token that must be renewed is renewed, and a value is looked at
+            return str(found.method or "unknown")
 
         return _asked("sts:GetCallerIdentity", publish, look)
 
@@ -349,7 +357,7 @@ def simulated_identity(arn: str) -> str:
 def _asked(action: str, publish: PublishSettings, ask: Callable[[], T], *, key: str = "") -> T | Unavailable:
     try:
         with s3_errors_translated(S3Operation("asked about", action, publish, key)):
-            return ask()
+            return DeadlineExecutor(REQUEST_SECONDS).call(ask)
     except BucketError as error:
         return Unavailable(error.code, error.cause, error.remedy)
 

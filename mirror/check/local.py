@@ -201,7 +201,7 @@ def _local(place: CheckTarget, path: Path, state: HistoryFacts) -> Iterator[Chec
         yield place.of_reason(CheckLevel.FAILED, state.unreadable)
     elif state.damaged is not None:
         yield place.of_reason(CheckLevel.FAILED, state.damaged)
-    elif not path.exists():
+    elif not _exists(path):
         yield place.note("git.absent", "There is no local repository yet; the first pass creates it.")
     elif not os.access(path, os.W_OK | os.X_OK):
         remedy = f"Give this user the right to write below {path}."
@@ -210,6 +210,14 @@ def _local(place: CheckTarget, path: Path, state: HistoryFacts) -> Iterator[Chec
         yield place.note("git.empty", "The local repository has no commit yet; the first pass makes one.")
     else:
         yield place.ok("git.whole", f"The local repository is whole and can be written; it is at {state.local[:12]}.")
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a file; one that this user may not look at counts as there."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
 
 
 def _remote(place: CheckTarget, state: HistoryFacts) -> Iterator[CheckResult]:
@@ -232,26 +240,59 @@ def _remote(place: CheckTarget, state: HistoryFacts) -> Iterator[CheckResult]:
         )
 
 
+_MOST_FILES = 100_000
+_AS_SERVICE = "Run it as the service does: `sudo oidc-mirror-admin check`."
 _REMEDY = "Create it, give this user the right to write there, or set `state_dir` to another place."
 
 
 def state(state_dir: Path, lock_holder: LockHolder) -> Iterator[CheckResult]:
     """The state directory is looked at, never written to."""
     place = CheckTarget(Component.STATE, str(state_dir))
-    if not state_dir.exists():
+    try:
+        is_there = state_dir.exists()
+    except PermissionError:  # a folder above it is closed to this user
+        yield place.failed(
+            "state.unwritable", f"This user may not look at the state directory {state_dir}.", _AS_SERVICE
+        )
+        return
+    if not is_there:
         yield _absent(place, state_dir)
         return
     if not state_dir.is_dir():
         yield place.failed("state.no_folder", f"The state directory {state_dir} is no folder.", _REMEDY)
         return
     if not os.access(state_dir, os.R_OK | os.W_OK | os.X_OK):
-        yield place.failed("state.unwritable", f"This user may not write to the state directory {state_dir}.", _REMEDY)
+        sentence = f"This user may not write to the state directory {state_dir}."
+        yield place.failed("state.unwritable", sentence, f"{_REMEDY} {_AS_SERVICE}")
         return
+    yield from _owners(place, state_dir)
     holder = lock_holder(state_dir / "lock")
     if holder is None:
         yield place.ok("state.writable", "The state directory can be written, and no pass runs in it now.")
     else:
         yield place.note("state.locked", f"The state directory can be written; {holder} works in it now.")
+
+
+def _owners(place: CheckTarget, state_dir: Path) -> Iterator[CheckResult]:
+    """Files that another user left: the service cannot read or replace them, and may fail for it much later."""
+    owner = state_dir.stat().st_uid
+    found = 0
+    first: Path | None = None
+    for number, path in enumerate(state_dir.rglob("*")):
+        if number >= _MOST_FILES:
+            break
+        try:
+            is_foreign = path.lstat().st_uid != owner
+        except OSError:
+            continue  # a temporary file that has gone meanwhile
+        found += is_foreign
+        first = path if is_foreign and first is None else first
+    if first is not None:
+        sentence = (
+            f"{counted(found, 'file')} of the state directory {state_dir} belong to another user, such as {first}."
+        )
+        remedy = f"Run `sudo chown -R --reference={state_dir} {state_dir}`; use `oidc-mirror-admin` instead of root."
+        yield place.failed("state.foreign_owner", sentence, remedy)
 
 
 def _absent(place: CheckTarget, state_dir: Path) -> CheckResult:

@@ -42,6 +42,12 @@ def call(ctx: click.Context, where: str, given: dict[str, Any]) -> None:
 @click.option("--only", metavar="NAME", multiple=True, help="Only this issuer; may be given several times.")
 @click.option("--shard", metavar="I/N", help="Only the issuers of part I (from 0) of N: for an Indexed Job.")
 @output_option("How the report is written; the daemon writes JSON alone, one line a pass.")
+@click.option(
+    "--last-good/--no-last-good",
+    default=True,
+    show_default=True,
+    help="The daemon starts with a copy of its last good configuration when the files are broken.",
+)
 @common_options
 @click.pass_context
 def run(ctx: click.Context, /, **given: Any) -> None:

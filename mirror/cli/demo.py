@@ -12,6 +12,7 @@ import click
 
 from mirror.cli.options import common_options
 from mirror.errors import UsageError
+from mirror.redaction import describe
 
 if TYPE_CHECKING:
     from mirror.demo.world import DemoKey, DemoWorld
@@ -28,7 +29,7 @@ def command(ctx: click.Context, *, serve: bool) -> None:
     except ImportError as error:
         raise UsageError(
             "The demo needs packages that are not installed.",
-            cause=str(error),
+            cause=describe(error),
             remedy="In the checkout run `make demo`, or `pip install '.[demo]'` and then this command again.",
         ) from error
     with tempfile.TemporaryDirectory(prefix="oidc-mirror-demo-") as name, running_demo_world(Path(name)) as world:

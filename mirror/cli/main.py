@@ -16,8 +16,10 @@ import click
 import mirror
 from mirror import __version__
 from mirror.cli.options import GLOBAL_OPTIONS, global_options
-from mirror.errors import MirrorError, UsageError
-from mirror.log import LogFormat, configure, escaped, wants_no_colours
+from mirror.cli.text import admin_command
+from mirror.errors import BUSY_CODE, MirrorError, UsageError
+from mirror.log import LogFormat, configure, escaped, journal_prefix, wants_no_colours
+from mirror.redaction import describe, redact_foreign
 from mirror.report import ExitStatus
 
 
@@ -94,6 +96,7 @@ def cli(ctx: click.Context, config: str, log_level: str | None, log_format: str)
     Exit status:
       0  everything is current        2  usage or configuration error: nothing was done
       1  something failed             3  nothing failed, but a change waits for an operator
+      75  another process holds the lock, or the port is taken: nothing was done, try again
       130  interrupted: the next pass finishes what was begun
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
     ctx.ensure_object(dict).update(config=config, log_level=log_level, log_format=log_format)
@@ -116,10 +119,33 @@ def main(args: Sequence[str] | None = None) -> int:
         status = ExitStatus.USAGE
     except MirrorError as error:
         show(error)
-        status = ExitStatus.USAGE if isinstance(error, UsageError) else ExitStatus.FAILED
+        status = _status_of(error)
+    except OSError as error:
+        status = _denied(error, options)
     except Exception as error:  # noqa: BLE001  the last resort: people get a sentence, not our traceback
         status = _internal_error(error, options)
     return int(status or 0)
+
+
+def _status_of(error: MirrorError) -> ExitStatus:
+    if not isinstance(error, UsageError):
+        return ExitStatus.FAILED
+    return ExitStatus.BUSY if error.code == BUSY_CODE else ExitStatus.USAGE
+
+
+def _denied(error: OSError, options: dict[str, Any]) -> ExitStatus | int:
+    """A file that this user may not look at, wherever it was met; any other failure is a defect."""
+    if not isinstance(error, PermissionError) or error.filename is None:
+        return _internal_error(error, options)
+    show(
+        MirrorError(
+            f"This user may not look at {os.fsdecode(error.filename)}.",
+            cause=error.strerror or "",
+            remedy=f"Run it as the service does: `{admin_command(sys.argv[1:])}`; "
+            "where there is no such service, as the user that runs the mirror.",
+        )
+    )
+    return ExitStatus.FAILED
 
 
 def _colours() -> bool | None:
@@ -151,16 +177,17 @@ def show(error: MirrorError) -> None:
     lines += [f"  - {escaped(problem)}" for problem in (error.problems if isinstance(error, UsageError) else ())]
     lines += [f"  cause: {escaped(error.cause)}"] if error.cause else []
     lines += [f"  remedy: {escaped(error.remedy)}"] if error.remedy else []
-    click.echo("\n".join(lines), err=True, color=_colours())
+    priority = journal_prefix("error")
+    click.echo("\n".join(priority + line for line in lines), err=True, color=_colours())
 
 
-_MAX_CHARACTERS = 300
 _PACKAGE = Path(mirror.__file__).parent
 
 
 def internal_error(error: BaseException) -> MirrorError:
     """`error` in one sentence: what it is, and which line of ours it came from."""
-    said = f"{type(error).__name__}: {error}".removesuffix(": ")[:_MAX_CHARACTERS]
+    said, name = describe(error), type(error).__name__
+    said = said if said == name else f"{name}: {said}"
     return MirrorError(
         f"oidc-mirror met a defect of its own: {said} ({_place(error)}).",
         remedy="Please report it with this line; with `--log-level debug` the traceback is logged too.",
@@ -169,7 +196,8 @@ def internal_error(error: BaseException) -> MirrorError:
 
 def log(error: BaseException, log_format: LogFormat) -> None:
     """Write the traceback as one event of level debug."""
-    lines = [escaped(line) for part in traceback.format_exception(error) for line in part.splitlines()]
+    text = redact_foreign("".join(traceback.format_exception(error)))
+    lines = [escaped(line) for line in text.splitlines()]
     configure("debug", log_format).debug("program.defect", traceback=lines)
 
 

@@ -5,7 +5,6 @@ No lock is taken: decisions move the branch by compare-and-swap, so a daemon may
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,9 +16,10 @@ import click
 
 from mirror.cli.options import Common, selected
 from mirror.cli.run import show
-from mirror.cli.wiring import open_ports
+from mirror.cli.wiring import open_ports, refuse_foreign_root
 from mirror.config.settings import Issuer, Settings
 from mirror.errors import HistoryError, RemoteError, UsageError
+from mirror.files import temporary_folder
 from mirror.history.commit_message import IssuerChanges, compose
 from mirror.history.ledger_keys import load_ledger_trust
 from mirror.history.ledger_reader import HistoryState, VerificationContext, load_history
@@ -156,9 +156,10 @@ def _keys(settings: Settings, signing_key: Path | None) -> LedgerTrust | None:
 def _placed(settings: Settings) -> Iterator[Settings]:
     """The settings as they are; with a temporary place where the history is the remote's alone."""
     if settings.repository.remote is None or _is_usable(settings.repository.path):
+        refuse_foreign_root(settings)
         yield settings
     else:
-        with tempfile.TemporaryDirectory(prefix="oidc-mirror-") as folder:
+        with temporary_folder("oidc-mirror-", also=settings.state_dir) as folder:
             place = Path(folder)
             repository = replace(settings.repository, path=place / "snapshots.git")
             yield replace(settings, state_dir=place, repository=repository)

@@ -1,6 +1,7 @@
 """`oidc-mirror run`: the daemon, one pass, or the plan of one."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -29,19 +30,31 @@ if TYPE_CHECKING:
 
 
 def main(
-    ctx: click.Context, *, once: bool, dry_run: bool, only: tuple[str, ...], shard: str | None, output: str
+    ctx: click.Context,
+    *,
+    once: bool,
+    dry_run: bool,
+    only: tuple[str, ...],
+    shard: str | None,
+    output: str,
+    last_good: bool,
 ) -> None:
     """See `mirror.cli.commands.run`."""
     options = common(ctx)
     part = None if shard is None else read_shard(shard)
 
+    def select(settings: Settings) -> Settings:
+        return sharded(selected(settings, only), part)
+
     def load() -> Settings:
-        return sharded(selected(options.load(), only), part)
+        return select(options.load())
 
     if not (once or dry_run):
         from mirror.cli.serve import serve  # noqa: PLC0415  one pass does without
+        from mirror.config.last_good import LastGood  # noqa: PLC0415  as above
 
-        ctx.exit(serve(options, load, output))
+        copy = LastGood.of(options.config, os.environ) if last_good else None
+        ctx.exit(serve(options, load, output, last_good=copy, select=select))
     settings = load()
     with _interruptible():
         report = one_pass(settings, options, output, dry_run=dry_run, write_status=not (dry_run or only))

@@ -6,11 +6,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import click
 
 from mirror.cli.options import Common
 from mirror.cli.wiring import open_ports, open_state_dir
+from mirror.config.last_good import LastGood
 from mirror.config.settings import Settings
 from mirror.daemon.config_watcher import Configuration
 from mirror.daemon.daemon import Daemon, SystemdNotifier
@@ -22,20 +24,32 @@ from mirror.daemon.web import Server, Sources, application, listen
 from mirror.log import configure
 from mirror.report import Report, to_json
 
+Select = Callable[[Settings], Settings]
 
-def serve(options: Common, load: Callable[[], Settings], output: str) -> int:
+
+def serve(
+    options: Common, load: Callable[[], Settings], output: str, *, last_good: LastGood | None, select: Select
+) -> int:
     """Run the daemon until it is told to stop, and give its exit status.
 
     Args:
         options: Where the configuration is, and how to log.
         load: Reads the configuration, and selects from it.
+        last_good: Where the last good configuration is kept; None for nowhere.
+        select: Selects from settings, as `load` does.
         output: `json` writes each pass's report on stdout, one line each; `text` nothing, because the logs tell.
 
     Raises:
         UsageError: The configuration has mistakes, another `run` works in the state directory, or the port is taken.
     """
     logger = configure(options.log_level, options.log_format)
-    configuration = Configuration(load, options.config, logger)
+    configuration = Configuration(
+        load,
+        options.config,
+        logger,
+        last_good=partial(_last_good, last_good, select),
+        keep=(lambda _: "") if last_good is None else last_good.save,
+    )
     settings = configuration.settings
     notifier = SystemdNotifier(os.environ)
     with ExitStack() as stack:
@@ -50,6 +64,11 @@ def serve(options: Common, load: Callable[[], Settings], output: str) -> int:
         if settings.http_listen is not None:
             stack.enter_context(_pages(settings.http_listen, daemon, passes))
         return daemon.run()
+
+
+def _last_good(last_good: LastGood | None, select: Select) -> Settings | None:
+    found = None if last_good is None else last_good.load(os.environ)
+    return None if found is None else select(found)
 
 
 @contextmanager

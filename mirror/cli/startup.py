@@ -11,6 +11,8 @@ import sys
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from mirror.redaction import redact, remember_environment
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -47,18 +49,43 @@ def steady() -> Output:
             os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)  # as the real ones; it takes the lowest number
     if sys.stdin is None:
         sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False))
+    remember_environment(os.environ)
     output, errors = Output(1), Output(2)
     sys.stdout, sys.stderr = _text(output, sys.stdout), _text(errors, sys.stderr, line_buffering=True)
     return output
 
 
+class RedactingText(io.TextIOWrapper):
+    """A stream that writes no credential in use, whoever lets one slip into a text."""
+
+    def write(self, text: str, /) -> int:
+        """Write `text` without what `mirror.redaction.redact` knows."""
+        super().write(redact(text))
+        return len(text)
+
+
 def _text(raw: Output, before: Any, *, line_buffering: bool = False) -> io.TextIOWrapper:
-    return io.TextIOWrapper(
+    return RedactingText(
         io.BufferedWriter(raw),
         encoding=getattr(before, "encoding", "utf-8"),
         errors="backslashreplace",  # a letter that the terminal does not know costs no report
         line_buffering=line_buffering or raw.isatty(),
     )
+
+
+def speak_utf8() -> None:
+    """Begin anew in Python's UTF-8 mode (PEP 540) where the locale's encoding is another one.
+
+    Configurations are UTF-8, and so are the names of folders and files in them; an ASCII locale could not open those.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or sys.flags.utf8_mode:
+        return
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606  our own interpreter
+
+
+def secure_umask() -> None:
+    """Let nobody else write what this process makes, whatever umask it was started with; the group's share is kept."""
+    os.umask(os.umask(0o077) | 0o002)
 
 
 INTERRUPTED = 130

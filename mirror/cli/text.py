@@ -1,7 +1,8 @@
 """The report in words. Everything from outside is escaped; commands carry thumbprints, never kids."""
 
+import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -107,3 +108,8 @@ def _closing(report: Report) -> Iterator[str]:
     if report.unpushed_commits:
         yield f"{counted(report.unpushed_commits, 'commit')} not pushed yet."
     yield f"{counted(len(report.issuers), 'issuer')}: {by_state}."
+
+
+def admin_command(words: Sequence[str]) -> str:
+    """The command line that does the same as the service's user, with its credentials."""
+    return shlex.join(["sudo", "oidc-mirror-admin", *words])

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import pwd
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -10,10 +12,11 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from mirror.check.ports import CheckClients
+from mirror.cli.text import admin_command
 from mirror.cli.worker import command
-from mirror.concurrency import available_cpus
+from mirror.concurrency import BUSY_SECONDS, available_cpus, within
 from mirror.config.settings import PublishSettings, Settings
-from mirror.errors import UsageError
+from mirror.errors import BUSY_CODE, UsageError
 from mirror.files import lock_owner
 from mirror.history.ledger_keys import load_ledger_trust, load_verification_keys
 from mirror.history.ledger_reader import load_history
@@ -118,12 +121,15 @@ def open_ports(
 def open_state_dir(settings: Settings, *, dry_run: bool) -> Iterator[None]:
     """Create the state directory and hold its lock: one `run` a state directory. A dry run needs neither.
 
+    Another `run` is waited for, for `BUSY_SECONDS`.
+
     Raises:
-        UsageError: It cannot be created or written, or another `run` holds it.
+        UsageError: It cannot be created or written, it is another user's and we are root, or another `run` holds it.
     """
     if dry_run:
         yield
         return
+    refuse_foreign_root(settings)
     try:
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(settings.state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -131,16 +137,51 @@ def open_state_dir(settings: Settings, *, dry_run: bool) -> Iterator[None]:
         raise UsageError(
             f"The state directory {settings.state_dir} cannot be used.",
             cause=str(error.strerror),
-            remedy="Create it, give this user the right to write there, or set `state_dir` to another place.",
+            remedy="Create it, give this user the right to write there, or set `state_dir` to another place. "
+            f"To run it as the service does: `{admin_command(sys.argv[1:])}`.",
         ) from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise _occupied(settings.state_dir) from error
+        if not within(BUSY_SECONDS, lambda: _lock(descriptor)):
+            raise _occupied(settings.state_dir)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def refuse_foreign_root(settings: Settings) -> None:
+    """Keep root from leaving files in another user's state directory, which that user then cannot read.
+
+    Root with a directory of its own, as in a container or in CI, is like anybody else.
+
+    Raises:
+        UsageError: We are root, and the directory belongs to somebody else.
+    """
+    try:
+        owner = settings.state_dir.stat().st_uid
+    except OSError:
+        return
+    if os.geteuid() == 0 and owner != 0:
+        raise UsageError(
+            f"The state directory {settings.state_dir} belongs to {user_name(owner)}, and root would leave files there "
+            "that the service cannot read.",
+            remedy=f"Run it as the service does: `{admin_command(sys.argv[1:])}`.",
+        )
+
+
+def user_name(uid: int) -> str:
+    """`the user NAME`, or its number where it has no name here."""
+    try:
+        return f"the user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"the user {uid}"
 
 
 def _occupied(state_dir: Path) -> UsageError:
@@ -149,9 +190,10 @@ def _occupied(state_dir: Path) -> UsageError:
     who = "Another oidc-mirror" if not pid else f"Process {pid}, another oidc-mirror,"
     trigger = f"`kill -USR1 {pid}`" if pid else "SIGUSR1"
     return UsageError(
-        f"{who} works in {state_dir}.",
+        f"{who} works in {state_dir}; it did not end within {BUSY_SECONDS:g} s.",
         remedy=f"If it is a daemon, {trigger} or `systemctl kill -s USR1 oidc-mirror` lets it make a pass now. "
         "Otherwise wait until it has ended, or give this one a `state_dir` of its own.",
+        code=BUSY_CODE,
     )
 
 

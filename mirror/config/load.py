@@ -16,6 +16,7 @@ from mirror.config.settings import Settings
 from mirror.config.yaml_reader import Location, Problem, refusal
 from mirror.errors import UsageError
 from mirror.model import IssuerName, IssuerUrl, KeyPolicy, Thumbprint, TokenAudiences
+from mirror.redaction import describe
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _NO_FILE = (
@@ -41,10 +42,14 @@ def load(path: Path, environ: Mapping[str, str] = _NOTHING) -> Settings:
         UsageError: A file cannot be read, or anything in them is wrong; `problems` has every mistake.
     """
     settings = _loaded(path)
-    signing_key = environ.get(SIGNING_KEY_VARIABLE)
-    if not signing_key:
-        return settings
-    return replace(settings, repository=replace(settings.repository, signing_key=Path(signing_key).absolute()))
+    key = signing_key_of(environ, settings.repository.signing_key)
+    return replace(settings, repository=replace(settings.repository, signing_key=key))
+
+
+def signing_key_of(environ: Mapping[str, str], configured: Path | None) -> Path | None:
+    """The file of the key that signs ledgers: what the environment names, else what is configured."""
+    named = environ.get(SIGNING_KEY_VARIABLE)
+    return Path(named).absolute() if named else configured
 
 
 def _loaded(path: Path) -> Settings:
@@ -212,7 +217,7 @@ def _remedy(error: Exception) -> str:
 def _cause(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8"
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return error.strerror if isinstance(error, OSError) and error.strerror else describe(error)
 
 
 _Locate = Callable[[str | None], Path | None]
@@ -300,6 +305,7 @@ def _publish(publish: Publish, locate: _Locate) -> settings.PublishSettings:
         profile=publish.profile,
         role_arn=publish.role_arn,
         conditional_writes=publish.conditional_writes,
+        checksums=publish.checksums,
         cache_control=publish.cache_control,
         max_age_seconds=max_age_seconds(publish.cache_control),
         jwks_content_type=publish.jwks_content_type,
@@ -310,7 +316,7 @@ def _publish(publish: Publish, locate: _Locate) -> settings.PublishSettings:
 
 
 def _readback(readback: Readback, locate: _Locate) -> settings.ReadbackSettings:
-    return settings.ReadbackSettings(readback.enabled, locate(readback.ca_file), readback.connect_to)
+    return settings.ReadbackSettings(readback.enabled, locate(readback.ca_file), readback.connect_to, readback.proxy)
 
 
 def _issuer(

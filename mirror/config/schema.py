@@ -285,6 +285,9 @@ class Readback(Section):
     connect_to: HostAndPort | None = _key(
         None, description="host:port that is connected to instead of the URL's own, as curl's --connect-to."
     )
+    proxy: Proxy | None = _key(
+        None, description="HTTP proxy for reading the public URL, where nothing else leads out; without password."
+    )
 
 
 class Publish(Section):
@@ -306,6 +309,9 @@ class Publish(Section):
     role_arn: RoleArn | None = _key(None, description="Role that is assumed for writing.")
     conditional_writes: bool = _key(
         default=True, description="Write only over what was seen. Switch off for stores that cannot, with one mirror."
+    )
+    checksums: bool = _key(
+        default=True, description="Send x-amz-checksum-sha256 with each object. Switch off for stores that refuse it."
     )
     cache_control: CacheControl = _key(
         "public, max-age=300", description="Cache-Control of the objects; max-age 60 to 3600 seconds."

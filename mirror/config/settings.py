@@ -61,6 +61,7 @@ class ReadbackSettings:
     enabled: bool = True
     ca_file: Path | None = None
     connect_to: tuple[str, int] | None = None
+    proxy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class PublishSettings:
     profile: str | None = None
     role_arn: str | None = None
     conditional_writes: bool = True
+    checksums: bool = True
     cache_control: str = "public, max-age=300"
     max_age_seconds: int = 300
     jwks_content_type: str = "application/jwk-set+json"

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 from mirror.config.load import issuers_folder
 from mirror.config.settings import Settings
 from mirror.errors import UsageError
+from mirror.model import Reason
+from mirror.redaction import describe
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+
+REFUSED_CODE = "configuration.refused"
+_REFUSED_REMEDY = "Run `oidc-mirror check --configuration`, correct the file, then `systemctl reload oidc-mirror`."
 
 _AWS_FILES = (
     ("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"),
@@ -29,18 +34,43 @@ class Configuration:
         load: Reads the files anew; raises UsageError with every mistake.
         path: The main file.
         logger: Where a refused file is told.
+        last_good: Reads the copy of the last good settings; None where there is none.
+        keep: Keeps settings that were taken as the last good ones, and gives why it could not.
 
     Raises:
         UsageError: There is nothing to begin with.
     """
 
-    def __init__(self, load: Callable[[], Settings], path: Path, logger: "FilteringBoundLogger") -> None:
+    def __init__(
+        self,
+        load: Callable[[], Settings],
+        path: Path,
+        logger: "FilteringBoundLogger",
+        *,
+        last_good: Callable[[], Settings | None] = lambda: None,
+        keep: Callable[[Settings], str] = lambda _: "",
+    ) -> None:
         self._load = load
         self._files = ConfigurationFiles(path)
+        self._path = path
         self._logger = logger
+        self._keep = keep
         self._lock = RLock()
         self._seen = self._files.digest()
-        self._settings = load()
+        self.refused: Reason | None = None
+        """Why the files on disk are refused, as long as they are."""
+        self.is_last_good = False
+        """Whether the settings are a copy, because the files were refused when the daemon started."""
+        try:
+            self._settings = load()
+        except UsageError as error:
+            found = last_good()
+            if found is None:
+                raise
+            self._settings, self.is_last_good = found, True
+            self._refuse(error)
+        else:
+            self._kept(self._settings)
         self._warn(self._settings)
 
     @property
@@ -64,23 +94,31 @@ class Configuration:
                 self._refuse(error)
                 return False
             except Exception as error:  # noqa: BLE001  no file, whatever is in it, ends a running daemon
-                self._refuse(UsageError(f"Reading it failed unexpectedly: {type(error).__name__}: {error}"))
+                self._refuse(UsageError(f"Reading it failed unexpectedly: {type(error).__name__}: {describe(error)}"))
                 return False
             if settings.http_listen != self._settings.http_listen:
                 sentence = "http.listen changed; it is obeyed after a restart."
                 self._logger.warning("configuration.restart_needed", sentence=sentence)
-            self._settings = settings
+            self._settings, self.refused, self.is_last_good = settings, None, False
+            self._kept(settings)
             self._logger.info("configuration.loaded", issuers=len(settings.issuers))
             self._warn(settings)
             return True
 
     def _refuse(self, error: UsageError) -> None:
-        sentence = "The configuration has mistakes; the one before goes on."
+        before = "the copy of the last good one is used" if self.is_last_good else "the one before goes on"
+        sentence = f"The configuration {self._path} has mistakes; {before}."
+        said = " ".join(part.rstrip(".") + "." for part in (error.sentence, error.cause, *error.problems) if part)
+        self.refused = Reason(REFUSED_CODE, f"{sentence} {said}", error.remedy or _REFUSED_REMEDY)
         self._logger.error(
             "configuration.refused", sentence=sentence, why=error.sentence, cause=error.cause, remedy=error.remedy
         )
         for problem in error.problems:
             self._logger.error("configuration.mistake", sentence=problem)
+
+    def _kept(self, settings: Settings) -> None:
+        if why := self._keep(settings):
+            self._logger.warning("configuration.not_kept", sentence=why)
 
     def _warn(self, settings: Settings) -> None:
         for warning in settings.warnings:

@@ -74,6 +74,8 @@ def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
     return int(text) / _MICROSECONDS if text.isdecimal() and text.isascii() and int(text) > 0 else None
 
 
+MOST_EXHAUSTED_PASSES = 3
+"""After so many passes in a row that met a limit of processes or threads, `/healthz` asks for a restart."""
 STOP_SECONDS = 8.0
 """How long git and puts may still work after SIGTERM."""
 END_SECONDS = 1.3
@@ -123,11 +125,18 @@ class Daemon:
         self._looked_at_files = time.monotonic()
 
     def health(self) -> HealthResult:
-        """Whether process and scheduler are alive."""
+        """Whether process and scheduler are alive, and the system still gives them processes and threads."""
+        exhausted = self._passes.exhausted_in_a_row
+        if exhausted >= MOST_EXHAUSTED_PASSES:
+            sentence = f"The last {exhausted} passes could start no further process or thread; a restart may help."
+            return HealthResult(ok=False, sentence=sentence)
         return health(self._schedule.pulse(), time.monotonic(), self._patience())
 
     def readiness(self) -> HealthResult:
-        """Whether a pass has ended lately."""
+        """Whether a pass has ended lately, and the daemon did not start with a copy of its configuration."""
+        refused = self._configuration.refused
+        if self._configuration.is_last_good and refused is not None:
+            return HealthResult(ok=False, sentence=refused.sentence)
         return readiness(self._schedule.pulse(), time.monotonic(), self._patience())
 
     def _patience(self) -> float:
@@ -142,7 +151,9 @@ class Daemon:
             self._schedule.start()
             self._logger.info("service.started", interval=str(self._configuration.settings.interval))
             # Ready: the configuration is good, lock and port are ours. What apiservers say takes a pass: /readyz.
-            self._notifier.send("READY=1", self._notifier.status("The first pass runs."))
+            refused = self._passes.pass_history.refused
+            said = "The first pass runs." if refused is None else f"{refused.sentence} The first pass runs."
+            self._notifier.send("READY=1", self._notifier.status(said))
             while True:
                 word = self._next_command(self._tick_seconds())
                 if word is Command.STOP:
@@ -186,17 +197,25 @@ class Daemon:
             self._notifier.send("WATCHDOG=1")
         if time.monotonic() - self._looked_at_files >= _LOOK_AT_FILES_SECONDS:
             self._looked_at_files = time.monotonic()
-            if self._configuration.refresh():
+            good = self._configuration.refresh()
+            self._note_configuration()
+            if good:
                 self._schedule.set_interval(self._configuration.settings.interval)
                 self._schedule.now()
 
     def _reload(self) -> None:
         self._notifier.reloading()
-        good = self._configuration.reload()
+        self._configuration.reload()
         self._schedule.set_interval(self._configuration.settings.interval)
         self._schedule.now()
-        text = "" if good else "The configuration has mistakes; the one before goes on. "
-        self._notifier.send("READY=1", self._notifier.status(text + summary(self._passes.pass_history)))
+        self._passes.note_configuration()
+        self._notifier.send("READY=1", self._notifier.status(summary(self._passes.pass_history)))
+
+    def _note_configuration(self) -> None:
+        before = self._passes.pass_history.refused
+        self._passes.note_configuration()
+        if self._passes.pass_history.refused != before:
+            self._notifier.send(self._notifier.status(summary(self._passes.pass_history)))
 
     def _ended(self) -> bool:
         """After a pass; True when the failure budget is spent."""
@@ -240,6 +259,11 @@ class Daemon:
 
 def summary(pass_history: PassHistory) -> str:
     """How things stand, in one line for `systemctl status`."""
+    refused = "" if pass_history.refused is None else f"{pass_history.refused.sentence} "
+    return refused + _of_pass(pass_history)
+
+
+def _of_pass(pass_history: PassHistory) -> str:
     report = pass_history.report
     if report is None or pass_history.ended_at is None or pass_history.seconds is None:
         return "No pass has ended yet."

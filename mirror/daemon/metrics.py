@@ -84,6 +84,8 @@ def _of_passes(pass_history: PassHistory) -> Iterator[Metric]:
     if pass_history.report is not None and pass_history.report.repository_mode is not None:
         mode.add_metric([pass_history.report.repository_mode], 1)
     yield mode
+    refused = float(pass_history.refused is not None)
+    yield _plain("config_refused", "Whether the configuration on disk is refused (1) or in effect (0).", refused)
     yield _plain("unpushed_commits", "Commits that the git remote is not known to have.", unpushed)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, KeyId, KeyRecord, Observed, Version, key_id
+from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, KeyId, KeyRecord, Observed, Reason, Version, key_id
 from mirror.reconcile import last_pass
 from mirror.reconcile.last_pass import LastPass
 from mirror.reconcile.state import PublishedIssuer
@@ -59,7 +59,8 @@ class PassHistory:
     """Everything that is remembered. `report`, `ended_at` and `seconds` are None before the first pass has ended.
 
     `passes` counts by result (`RESULTS`); `failed_in_a_row` since the last pass that did not fail. `commits` are the
-    newest, newest first. `repaired_before` and `succeeded_before`, by name, were learned by an earlier process.
+    newest, newest first. `refused` says why the configuration on disk is not in effect. `repaired_before` and
+    `succeeded_before`, by name, were learned by an earlier process.
     `last_pass` has the events of the last seven days, those of earlier processes included.
     """
 
@@ -70,6 +71,7 @@ class PassHistory:
     passes: Mapping[str, int] = field(default_factory=dict)
     failed_in_a_row: int = 0
     commits: tuple[Version, ...] = ()
+    refused: Reason | None = None
     repaired_before: Mapping[IssuerName, int] = field(default_factory=dict)
     succeeded_before: Mapping[IssuerName, datetime] = field(default_factory=dict)
     last_pass: LastPass | None = None

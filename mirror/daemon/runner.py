@@ -17,9 +17,11 @@ from mirror.errors import HistoryError, MirrorError
 from mirror.log import log_report
 from mirror.model import Reason, Version
 from mirror.ports import Ports
+from mirror.processes import EXHAUSTED_REMEDY, is_exhausted, refused_starts, sweep
 from mirror.reconcile import last_pass, local_state
 from mirror.reconcile.controller import reconcile
 from mirror.reconcile.state import publications
+from mirror.redaction import describe
 from mirror.report import Report, reason_from
 
 if TYPE_CHECKING:
@@ -60,9 +62,12 @@ class PassRunner:
         self._on_report = on_report
         self._opened: _Opened | None = None
         self._stopping = Event()
+        self.exhausted_in_a_row = 0
+        """How many passes just now met a limit of processes or threads."""
         settings = configuration.settings
         pass_history = status_files.load_counters(settings).configured(publications(settings))
         self.pass_history = replace(pass_history, last_pass=last_pass.load(settings.state_dir))
+        self.note_configuration()
         # A daemon that starts looks at everything once: what it shows of the world is then never unknown for an hour.
         with suppress(OSError):
             (settings.state_dir / local_state.VERIFIED_FILE_NAME).unlink()
@@ -71,9 +76,11 @@ class PassRunner:
         """One whole pass; whatever goes wrong in it is counted and told, never raised."""
         if self._stopping.is_set():
             return
-        began, now = time.monotonic(), datetime.now(UTC)
+        began, now, refused = time.monotonic(), datetime.now(UTC), refused_starts()
         self._logger.debug("pass.began")
         report = self._pass(now)
+        self.exhausted_in_a_row = self.exhausted_in_a_row + 1 if refused_starts() > refused else 0
+        sweep()
         log_report(self._logger, report)
         if self._stopping.is_set():  # what was broken off tells nothing about the world
             return
@@ -92,9 +99,18 @@ class PassRunner:
         except MirrorError as error:
             return _broken(now, reason_from("pass.failed", error))
         except Exception as error:  # noqa: BLE001  the scheduler would swallow it: here it becomes a failed pass
-            sentence = f"The pass failed unexpectedly: {type(error).__name__}: {error}"
+            if is_exhausted(error):
+                sentence = f"The pass ended because the system gave it no further process or thread: {describe(error)}."
+                return _broken(now, Reason("pass.failed", sentence, EXHAUSTED_REMEDY))
+            sentence = f"The pass failed unexpectedly: {type(error).__name__}: {describe(error)}"
             remedy = "This is a defect of oidc-mirror: please report it with this sentence."
             return _broken(now, Reason("pass.failed", sentence, remedy))
+
+    def note_configuration(self) -> None:
+        """Show at once, not only after the next pass, that the configuration on disk is refused, or no longer is."""
+        if self.pass_history.refused != self._configuration.refused:
+            self.pass_history = replace(self.pass_history, refused=self._configuration.refused)
+            status_files.write_status_files(self._configuration.settings, self.pass_history, self._logger)
 
     def stop_polling(self) -> None:
         """The pass that runs asks no apiserver any more, and what it comes to is not counted; from any thread."""
@@ -115,7 +131,9 @@ class PassRunner:
 
     def _remember(self, report: Report, seconds: float) -> None:
         settings, commits = self._configuration.settings, self._commits(report)
-        pass_history = self.pass_history.configured(publications(settings))
+        pass_history = replace(self.pass_history, refused=self._configuration.refused).configured(
+            publications(settings)
+        )
         self.pass_history = pass_history.after(report, ended_at=datetime.now(UTC), seconds=seconds, commits=commits)
         status_files.write_status_files(settings, self.pass_history, self._logger)
         if not report.issuers and self.pass_history.last_pass is not None:

@@ -23,8 +23,8 @@ _MOST_METRICS_BYTES = 16 * 1024 * 1024
 def write_status_files(settings: Settings, pass_history: PassHistory, logger: "FilteringBoundLogger") -> None:
     """Write both files after a pass; what cannot be written is told and changes nothing else."""
     report = pass_history.report
-    if report is not None:
-        _guarded(lambda: _write_last_error(settings, report), "last_error.unwritten", logger)
+    if report is not None or pass_history.refused is not None:
+        _guarded(lambda: _write_last_error(settings, pass_history), "last_error.unwritten", logger)
     if settings.metrics_file is not None:
         _guarded(lambda: _write_metrics(settings, pass_history), "metrics.unwritten", logger)
 
@@ -42,8 +42,14 @@ def load_counters(settings: Settings) -> PassHistory:
         return PassHistory()
 
 
-def last_error(report: Report) -> str:
-    """Every failure of a pass, in words, with its remedy, and what its apiservers answered; empty when none failed."""
+def last_error(pass_history: PassHistory) -> str:
+    """A configuration that is refused, and every failure of the last pass with its remedy; empty when all is well."""
+    refused = "" if pass_history.refused is None else _line("", pass_history.refused) + "\n"
+    return refused + ("" if pass_history.report is None else _failures(pass_history.report))
+
+
+def _failures(report: Report) -> str:
+    """What failed in a pass, in words, and what its apiservers answered."""
     if report.exit_status is not ExitStatus.FAILED:
         return ""
     lines = [f"The pass of {moment(report.now)} failed."]
@@ -61,8 +67,8 @@ def _line(where: str, reason: Reason) -> str:
     return escaped(f"{where}{': ' if where else ''}{reason.code}: {reason.sentence} {reason.remedy}".rstrip())
 
 
-def _write_last_error(settings: Settings, report: Report) -> None:
-    text, path = last_error(report), settings.state_dir / LAST_ERROR
+def _write_last_error(settings: Settings, pass_history: PassHistory) -> None:
+    text, path = last_error(pass_history), settings.state_dir / LAST_ERROR
     if text:
         write_atomically(path, text)
     else:

@@ -360,6 +360,7 @@ def render(pass_history: PassHistory, health: HealthResult, now: datetime) -> st
         pass_history=pass_history,
         report=report,
         failures=() if report is None else tuple(map(advice, report.failures)),
+        refused=None if pass_history.refused is None else advice(pass_history.refused),
         health=health,
         now=now,
         css=_style()[0],
@@ -376,6 +377,8 @@ def _headline(pass_history: PassHistory, every: tuple[IssuerPanel, ...], health:
     """The whole in one sentence, and its mark."""
     if not health.ok:  # whatever the last pass said, it is no longer so for sure
         return "bad", "The mirror is stuck"
+    if pass_history.refused is not None:
+        return "bad", "The configuration on disk is refused"
     if pass_history.report is None:
         return "quiet", "The first pass has not ended yet"
     if pass_history.report.failures:

@@ -3,12 +3,15 @@
 Every answer is made from what the daemon remembers: a request never asks an apiserver, git or the bucket.
 """
 
+import asyncio
+import errno
 import ipaddress
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from threading import Thread
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,10 +22,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from mirror.concurrency import BUSY_SECONDS, within
 from mirror.daemon.metrics import CONTENT_TYPE
 from mirror.daemon.scheduler import HealthResult
-from mirror.errors import UsageError
+from mirror.errors import BUSY_CODE, UsageError
+from mirror.redaction import describe
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -144,40 +150,116 @@ def _is_address(text: str) -> bool:
     return True
 
 
-_MOST_CONNECTIONS = 256
-"""Who opens more gets 503: a pass must not run out of file descriptors because of its spectators."""
+MOST_CONNECTIONS = 256
+"""A pass must not run out of file descriptors because of its spectators."""
+MOST_OF_A_CLIENT = 64
+"""Connections of one address; several browsers and a Prometheus may share one behind a proxy."""
+HEAD_SECONDS = 5.0
+"""How long a request may take to arrive."""
+ANSWER_SECONDS = 15.0
+"""How long a client may take to read the answer."""
 _IDLE_SECONDS = 5
 _JOIN_SECONDS = 0.2
 
 
-def listen(address: tuple[str, int]) -> socket.socket:
-    """A socket that listens on `address` (host, port; port 0: any free one).
+_LISTEN_REMEDY = "Give `http.listen` a free address of this machine, or switch the pages off with `http: false`."
+
+
+def listen(address: tuple[str, int], *, busy_seconds: float = BUSY_SECONDS) -> socket.socket:
+    """A socket that listens on `address` (host, port; port 0: any free one). A port that is taken is waited for.
 
     Raises:
         UsageError: It is in use, not of this machine, or needs rights that this user has not.
     """
     host, port = address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made: list[socket.socket] = []
+
+    def attempt() -> bool:
+        try:
+            made.append(socket.create_server((host, port), family=family))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
+        return True
+
     try:
-        return socket.create_server((host, port), family=family)
+        is_free = within(busy_seconds, attempt)
     except OSError as error:
         raise UsageError(
             f"The status page cannot listen on {host}:{port}.",
-            cause=error.strerror or str(error),
-            remedy="Give `http.listen` a free address of this machine, or switch the pages off with `http: false`.",
+            cause=error.strerror or describe(error),
+            remedy=_LISTEN_REMEDY,
         ) from error
+    if not is_free:
+        sentence = (
+            f"The status page cannot listen on {host}:{port}: the port is taken, and stayed so {busy_seconds:g} s."
+        )
+        raise UsageError(sentence, remedy=_LISTEN_REMEDY, code=BUSY_CODE)
+    return made[0]
+
+
+class _Protocol(H11Protocol):
+    """A connection that may not dawdle. Where there are too many, an old one makes room for a new one.
+
+    Nobody is refused, because the new one may be a probe: what an old one waits for, it had its time for.
+    """
+
+    head_seconds = HEAD_SECONDS
+    answer_seconds = ANSWER_SECONDS
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base has it
+        super().connection_made(transport)
+        self._waits_since = self.loop.time()
+        self._timer = self.loop.call_later(self.head_seconds, transport.abort)
+        others = [each for each in self.connections if isinstance(each, _Protocol) and each is not self]
+        mine = [each for each in others if each.client is not None and each.client[:1] == (self.client or ())[:1]]
+        for crowd, most in ((mine, MOST_OF_A_CLIENT), (others, MOST_CONNECTIONS)):
+            if len(crowd) >= most:
+                min(crowd, key=_Protocol._worth).transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        was_asked = self._is_asked()
+        super().data_received(data)
+        if self._is_asked() and not was_asked:
+            self._wait(self.answer_seconds)
+
+    def on_response_complete(self) -> None:
+        self._wait(self.head_seconds)
+        super().on_response_complete()
+
+    def _wait(self, seconds: float) -> None:
+        self._timer.cancel()
+        self._waits_since = self.loop.time()
+        self._timer = self.loop.call_later(seconds, self.transport.abort)
+
+    def _is_asked(self) -> bool:
+        cycle: Any = self.cycle  # None until the first request
+        return cycle is not None and not cycle.response_complete
+
+    def _worth(self) -> tuple[bool, float]:
+        return self._is_asked(), self._waits_since
 
 
 class Server:
-    """Serves `app` on a listening socket until it is stopped; it owns the socket."""
+    """Serves `app` on a listening socket until it is stopped; it owns the socket.
 
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+    A request must arrive within `head_seconds`.
+    """
+
+    def __init__(self, app: ASGIApp, listener: socket.socket, *, head_seconds: float = HEAD_SECONDS) -> None:
         self._listener = listener
+        protocol: type[_Protocol] = type("Protocol", (_Protocol,), {"head_seconds": head_seconds})
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http="h11",
+                http=protocol,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -185,7 +267,6 @@ class Server:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=_MOST_CONNECTIONS,
                 timeout_keep_alive=_IDLE_SECONDS,
                 timeout_graceful_shutdown=1,
             )

@@ -11,6 +11,7 @@ from mirror.aws.sessions import short_timeouts
 from mirror.federation.causes import STS_SILENT
 from mirror.federation.error_catalog import explain
 from mirror.federation.verify_result import StsResult
+from mirror.redaction import describe
 
 SESSION_NAME = "oidc-mirror-verify"
 SESSION_SECONDS = 900
@@ -49,7 +50,7 @@ def log_in(token: str, role_arn: str, region: str) -> StsResult:
         return StsResult(role_arn, region, error_code="BadAnswer", error="It is not XML.", causes=(STS_SILENT,))
     except (BotoCoreError, HTTPClientError, OSError, ValueError, LookupError) as error:
         # The last two: an endpoint that is no URL, an answer without the role.
-        safe = _safe(str(error), token)
+        safe = _safe(describe(error), token)
         return StsResult(role_arn, region, error_code=code_of(error, {}), error=safe, causes=(STS_SILENT,))
     return StsResult(role_arn, region, assumed_role_arn=arn)
 

@@ -32,6 +32,8 @@ from typing import IO
 
 from mirror.errors import HistoryError
 from mirror.log import log_call, logs_calls
+from mirror.processes import EXHAUSTED_REMEDY, is_exhausted, reap
+from mirror.redaction import redact_foreign
 
 MAX_OUT_BYTES = 64 * 1024 * 1024
 KEPT_STDERR_BYTES = 16 * 1024
@@ -134,13 +136,15 @@ class Child:
 
     def kill(self) -> None:
         """End it and everything it started: SIGTERM, so that git removes its lock files, then SIGKILL."""
-        if self.process.poll() is None:
+        killed = self.process.poll() is None
+        if killed:
             self._signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(GRACE_SECONDS)
         if self.process.returncode is None:
             self._signal(signal.SIGKILL)
             self.process.wait()
+        reap(self.process.pid, killed=killed)
         self.close()
 
     def close(self) -> None:
@@ -316,7 +320,8 @@ def git_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def presentable(text: str) -> str:
     """The end of what git said, on one line, shortened, without user info in URLs and without control characters."""
-    lines = (line.strip() for line in _OTHER_CONTROLS.sub(" ", _USER_INFO.sub(r"\1***@", text)).splitlines())
+    masked = redact_foreign(_USER_INFO.sub(r"\1***@", text))
+    lines = (line.strip() for line in _OTHER_CONTROLS.sub(" ", masked).splitlines())
     joined = "; ".join(line for line in lines if line)
     return joined if len(joined) <= SHOWN_CHARACTERS else "…" + joined[-SHOWN_CHARACTERS:]
 
@@ -412,6 +417,10 @@ def _log_git(arguments: Sequence[str], finished: CompletedProcess, seconds: floa
 
 
 def _no_git(error: OSError) -> HistoryError:
+    if is_exhausted(error):
+        return HistoryError(
+            "The git command could not be started.", cause=error.strerror or "", remedy=EXHAUSTED_REMEDY
+        )
     return HistoryError(
         "The git command could not be started.",
         cause=error.strerror or "",

@@ -10,6 +10,7 @@ from typing import NoReturn
 from mirror.config.settings import RepositorySettings
 from mirror.errors import UsageError
 from mirror.model import Reason
+from mirror.redaction import describe
 from mirror.trust.ledger_signature import (
     LedgerTrust,
     LedgerVerifier,
@@ -167,7 +168,7 @@ def _read(path: Path, what: str, max_bytes: int, *, remedy: str) -> bytes:
             body = file.read(max_bytes + 1)
     except (OSError, ValueError) as error:
         cause = error.strerror if isinstance(error, OSError) else None
-        raise UsageError(f"The {what} {path} cannot be read.", cause=cause or str(error), remedy=remedy) from error
+        raise UsageError(f"The {what} {path} cannot be read.", cause=cause or describe(error), remedy=remedy) from error
     if len(body) > max_bytes:
         raise UsageError(f"The {what} {path} cannot be read.", cause=f"more than {max_bytes} bytes", remedy=remedy)
     return body

@@ -6,6 +6,7 @@ can move nothing but our record of its own branch.
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from mirror.errors import PushRefusedError, RemoteError
 from mirror.history.git_command import CompletedProcess, Git, presentable, why
@@ -22,24 +23,89 @@ _NOT_WRITTEN = re.compile(r"failed to lock|cannot lock ref|failed to update ref|
 _NO_BRANCH = re.compile(r"^fatal: couldn't find remote ref ", re.MULTILINE)
 _DAMAGED_REMEDY = "Check the remote's repository with `git fsck --strict`, and find out who pushed to it last."
 _REMEDIES = (
+    # The first that matches decides: what a server says of its rules before what git makes of it.
+    (
+        r"GH013[\s\S]*(verified signature|signed commit)|must have verified signatures",
+        (
+            "A rule of GitHub asks for signed commits: set `repository.sign: true`, and give git a key that it knows "
+            "(`user.signingKey`, `gpg.format ssh`), or exempt the mirror's user from the rule."
+        ),
+    ),
+    (
+        r"GH013|Repository rule violations",
+        "A rule of the repository refuses the push: let the mirror's user or deploy key bypass it for this branch.",
+    ),
+    (
+        r"GH007|email privacy restrictions",
+        "GitHub refuses the author's address: set `repository.author` with an `…@users.noreply.github.com` address.",
+    ),
+    (
+        r"archived so it is read-only|is archived|repository has been archived",
+        "The repository is archived and cannot be written: take it out of the archive, or name another one.",
+    ),
+    (
+        r"marked as read only|deploy key[\s\S]*(read.only|write access)|Write access to repository not granted",
+        "The key may only read: add it anew as a deploy key with write access.",
+    ),
+    (
+        r"TF40245[0-9]|must use a pull request",
+        "A policy of Azure DevOps refuses pushes: give the mirror's user `Bypass policies when pushing` on the branch.",
+    ),
+    (
+        r"hook declined|protected branch|TF401027|GH006",
+        "Allow this user to push to the branch, as the remote's message says.",
+    ),
+    (
+        r"REMOTE HOST IDENTIFICATION HAS CHANGED",
+        (
+            "The remote shows another host key than known_hosts has. Somebody may be in between: compare it with what "
+            "the host's operator publishes, and only then put the new one into known_hosts."
+        ),
+    ),
+    (
+        r"Host key verification failed|host key is known",
+        "Put the remote's host key into known_hosts (`ssh-keyscan HOST`, compared with what its operator publishes).",
+    ),
+    (
+        r"SSL certificate problem|certificate verif|self.signed certificate|unable to get local issuer",
+        (
+            "The server's certificate is not trusted: tell git its CA: `git config --global http.sslCAInfo FILE` or "
+            "$GIT_SSL_CAINFO."
+        ),
+    ),
+    (
+        r"mismatched algorithms|object format|unsupported hash algorithm",
+        (
+            "The remote is a SHA-256 repository, and the history is one of SHA-1: make it with "
+            "`git init --bare --object-format=sha1`."
+        ),
+    ),
+    (
+        r"dubious ownership",
+        (
+            "The remote's folder belongs to another user, and git takes that for an attack: run "
+            "`git config --global --add safe.directory FOLDER` as the mirror's user, or give it the folder."
+        ),
+    ),
     (
         r"publickey|Authentication failed|could not read (Username|Password)|Permission denied|error: 40[13]",
         "Give this user an ssh key without passphrase or a credential helper; prompts are never answered.",
     ),
-    (r"Host key verification failed", "Put the remote's host key into known_hosts."),
     (
         r"resolve host|Failed to connect|Connection (refused|timed out|reset)|unreachable",
         "See that the remote's host can be reached.",
     ),
-    (r"hook declined|protected branch", "Allow this user to push to the branch, as the remote's message says."),
     (r"transport '?\w+'? not allowed", "Use https://, ssh:// or an absolute path."),
     (
-        r"does not appear to be a git repository|not found|does not exist|dubious ownership",
+        r"does not appear to be a git repository|not found|does not exist",
         "See that `repository.remote` names a git repository that this user may read.",
     ),
     (r"File too large|signal 25", "The remote sends more than a history of keys can be; see who writes to it."),
     (r"fsck|corrupt|bad object|invalid|index-pack|unpack", _DAMAGED_REMEDY),
 )
+_NO_LOGIN = re.compile(r"Authentication failed|could not read (Username|Password)|error: 401|terminal prompts disabled")
+_NO_HOST_KEY = re.compile(r"Host key verification failed|host key is known")
+_KNOWN_HOSTS = re.compile(r"UserKnownHostsFile[= ]\"?([^\s\"']+)")
 _OTHERWISE = "Try `git ls-remote` with `repository.remote` as the user that runs the mirror."
 
 
@@ -80,7 +146,7 @@ class GitRemote:
         if not finished.ok and not finished.stopped and _NO_BRANCH.search(finished.err):
             return None
         if not finished.ok:
-            raise _failed("The git remote could not be fetched from.", finished)
+            raise self._failed("The git remote could not be fetched from.", finished)
         faults = dict.fromkeys(line for line in finished.err.splitlines() if line.startswith("warning: object "))
         return presentable("\n".join(faults))
 
@@ -93,7 +159,7 @@ class GitRemote:
         depth_words = () if depth is None else (f"--depth={depth}",)
         finished = self._talk("fetch", *_FETCH_WORDS, *depth_words, "--", self._url, commit)
         if not finished.ok:
-            raise _failed("A commit could not be fetched by its id.", finished)
+            raise self._failed("A commit could not be fetched by its id.", finished)
 
     def head(self) -> str | None:
         """The commit of the branch on the remote, without fetching it; None where there is no such branch.
@@ -103,7 +169,7 @@ class GitRemote:
         """
         listed = self._talk("ls-remote", "--quiet", "--refs", "--", self._url, self._branch)
         if not listed.ok:
-            raise _failed("The branch of the git remote could not be looked up.", listed)
+            raise self._failed("The branch of the git remote could not be looked up.", listed)
         lines = listed.out.decode("utf-8", "replace").splitlines()
         heads = [line.partition("\t")[0] for line in lines if line.endswith(f"\t{self._branch}")]
         return heads[0] if heads else None
@@ -116,7 +182,7 @@ class GitRemote:
         """
         finished = self._talk("fetch", *_FETCH_WORDS, "--unshallow", "--", self._url, self._branch)
         if not finished.ok:
-            raise _failed("The remote's earlier history could not be fetched.", finished)
+            raise self._failed("The remote's earlier history could not be fetched.", finished)
 
     def push(self, commit: str, *, rehearse: bool = False) -> None:
         """Make `commit` the remote's branch, as a fast-forward only.
@@ -148,7 +214,7 @@ class GitRemote:
             )
         if unwritten:
             raise _locked(finished, refusal)
-        raise _failed("The git remote refused the push or could not be reached.", finished, also=refusal)
+        raise self._failed("The git remote refused the push or could not be reached.", finished, also=refusal)
 
     def _head_or_none(self) -> str | None:
         try:
@@ -159,6 +225,35 @@ class GitRemote:
     def _contains(self, commit: str, *, head: str) -> bool:
         """Whether `head` contains `commit`, as far as this repository knows; it need not even have `head`."""
         return commit == head or self._git.run("merge-base", "--is-ancestor", commit, head).ok
+
+    def _failed(self, sentence: str, finished: CompletedProcess, *, also: str = "") -> RemoteError:
+        said = f"{finished.err}\n{also}"
+        remedy = next((words for pattern, words in _REMEDIES if re.search(pattern, said)), _OTHERWISE)
+        hint = self._unused_askpass() if _NO_LOGIN.search(said) else ""
+        hint = hint or (self._unreadable_known_hosts() if _NO_HOST_KEY.search(said) else "")
+        shown = CompletedProcess(finished.status, b"", f"{hint}\n{said}" if hint else said, finished.stopped)
+        return RemoteError(sentence, cause=why(shown), remedy=remedy, damaged=remedy == _DAMAGED_REMEDY)
+
+    def _unused_askpass(self) -> str:
+        """That a program for passwords is configured and not used; empty where there is none."""
+        if self._git.environ.get("GIT_ASKPASS"):
+            return "GIT_ASKPASS is set and not used, because a mirror answers no prompt: use a credential helper"
+        if self._git.run("config", "--get", "core.askPass").out.strip():
+            return "core.askPass is set and not used, because a mirror answers no prompt: use a credential helper"
+        return ""
+
+    def _unreadable_known_hosts(self) -> str:
+        """A known_hosts that this user may not read: ssh takes it for an empty one and says nothing of it."""
+        environ = self._git.environ
+        named = _KNOWN_HOSTS.search(environ.get("GIT_SSH_COMMAND", ""))
+        path = Path(named[1]) if named else Path(environ.get("HOME", "/")) / ".ssh" / "known_hosts"
+        try:
+            with path.open("rb"):
+                return ""
+        except PermissionError:
+            return f"this user may not read {path}, and ssh takes it for an empty file: run `chmod a+r {path}`"
+        except OSError as error:
+            return f"{path} cannot be read ({error.strerror})"
 
     def _talk(self, *arguments: str) -> CompletedProcess:
         return self._git.run(
@@ -205,10 +300,3 @@ def _locked(finished: CompletedProcess, refusal: str) -> RemoteError:
         remedy="Somebody may be pushing just now: try again. When it stays so, see that the remote's disk is not full "
         "and that it may be written to, and remove the `.lock` file that a push which died left there.",
     )
-
-
-def _failed(sentence: str, finished: CompletedProcess, *, also: str = "") -> RemoteError:
-    said = f"{finished.err}\n{also}"
-    remedy = next((words for pattern, words in _REMEDIES if re.search(pattern, said)), _OTHERWISE)
-    shown = CompletedProcess(finished.status, b"", said, finished.stopped)
-    return RemoteError(sentence, cause=why(shown), remedy=remedy, damaged=remedy == _DAMAGED_REMEDY)

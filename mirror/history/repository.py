@@ -8,7 +8,6 @@ import glob
 import os
 import re
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,12 +20,13 @@ from typing import Self
 
 from mirror.config.settings import RepositorySettings as Settings
 from mirror.errors import BranchMovedError, HistoryError
-from mirror.files import temp_file
+from mirror.files import temp_file, temporary_folder
 from mirror.history.commit_graph import CommitLog
 from mirror.history.git_command import LOCAL_TIMEOUT_SECONDS, SETTLED_SECONDS, Git, presentable, remove_stale_locks, why
 from mirror.history.objects import ObjectReader, TreeReader
 from mirror.history.remote import MAX_FETCHED_FILE_BYTES, REMOTE_TIMEOUT_SECONDS, GitRemote
 from mirror.model import CommitId, Heads
+from mirror.redaction import describe
 
 
 class GitRepository:
@@ -105,7 +105,7 @@ class GitRepository:
             remove_stale_locks(self._settings.path, settled_seconds=self._settled_seconds)
         except OSError as error:
             raise HistoryError(
-                "A lock file of a killed git process could not be removed.", cause=str(error), remedy=DISK_REMEDY
+                "A lock file of a killed git process could not be removed.", cause=describe(error), remedy=DISK_REMEDY
             ) from error
 
     def heads(self) -> Heads:
@@ -382,7 +382,7 @@ def temporary_clone(settings: Settings, environ: Mapping[str, str]) -> Iterator[
     Raises:
         HistoryError: The real repository cannot be read, or the temporary folder cannot be written.
     """
-    with tempfile.TemporaryDirectory(prefix="oidc-mirror-dry-run-") as folder:
+    with temporary_folder("oidc-mirror-dry-run-", also=settings.path.parent) as folder:
         copy = replace(settings, path=Path(folder) / "snapshots.git")
         if is_repository(settings.path):
             _borrow(settings, copy, environ)

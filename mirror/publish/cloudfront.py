@@ -34,7 +34,7 @@ class CloudFront:
 
     def close(self) -> None:
         """Give the connections back."""
-        for client in self._clients:
+        for client in tuple(self._clients):
             client.close()
 
     def cancel(self) -> None:

@@ -37,6 +37,7 @@ def bucket_identity(publish: PublishSettings) -> Target:
         publish.profile,
         publish.role_arn,
         str(publish.conditional_writes),
+        str(publish.checksums),
     )
 
 

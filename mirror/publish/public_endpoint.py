@@ -38,8 +38,8 @@ POOL_CONNECTIONS = 16
 KEEPALIVE_SECONDS = 2.0
 _HEADERS = {"User-Agent": "oidc-mirror", "Accept": "*/*", "Accept-Encoding": "identity"}
 
-_Kind = tuple[Path | None, int, tuple[str, int] | None, str]
-"""What connections must have in common to be shared: CA file, its mtime in ns, connect_to, and then the TLS name."""
+_Kind = tuple[Path | None, int, tuple[str, int] | None, str | None, str]
+"""What connections must have in common to be shared: CA file, its mtime in ns, connect_to, proxy, and the TLS name."""
 
 
 class PublicHttpClient:
@@ -156,11 +156,11 @@ class PublicHttpClient:
         # Pools go by address, and with connect_to all names have one: a connection verified for one of them must not
         # carry another's request.
         name = "" if readback.connect_to is None else url.host
-        kind = (readback.ca_file, changed, readback.connect_to, name)
+        kind = (readback.ca_file, changed, readback.connect_to, readback.proxy, name)
         if kind not in self._transports:
             limits = httpx.Limits(max_connections=POOL_CONNECTIONS, keepalive_expiry=KEEPALIVE_SECONDS)
             self._transports[kind] = httpx.AsyncHTTPTransport(
-                verify=_context(readback.ca_file), trust_env=False, limits=limits
+                verify=_context(readback.ca_file), trust_env=False, limits=limits, proxy=readback.proxy
             )
         return self._transports[kind]
 
@@ -173,8 +173,9 @@ def _https(url: str) -> httpx.URL:
 
 
 def _context(ca_file: Path | None) -> ssl.SSLContext:
+    """Trusts that file alone; without it what this machine trusts, and what `SSL_CERT_FILE` says (not certifi)."""
     if ca_file is None:
-        return httpx.create_ssl_context(trust_env=False)
+        return ssl.create_default_context()
     return ssl.create_default_context(cafile=str(ca_file))
 
 
@@ -227,7 +228,13 @@ _NOT_PUBLIC = (
 )
 _NOT_THERE = "Check that the issuer's path, `publish.prefix` and `publish.base_url` lead to the object that was put."
 _WRONG_HOST = "Relying parties follow no redirect: use the host of the bucket's own region in the issuer and base_url."
-_UNREACHABLE = "Check that the public host listens on port 443 and that this machine may reach it (`publish.readback`)."
+_PROXY = (
+    "Where only a proxy leads out, set `publish.readback.proxy`: HTTPS_PROXY, through which objects are put, is not "
+    "used for reading."
+)
+_DNS = f"Check the host in the issuer and its DNS record: the name must resolve for the whole world. {_PROXY}"
+_SLOW = f"Look at the network and at the CDN in front of the bucket, if there is one. {_PROXY}"
+_UNREACHABLE = f"Check that the public host listens on port 443 and that this machine may reach it. {_PROXY}"
 _TRUST = (
     "Serve a certificate that a public CA issued; for tests and closed networks name the CA in "
     "`publish.readback.ca_file`."
@@ -270,7 +277,12 @@ _CAUSES = {
     Cause.DNS: (
         "dns",
         "The public host's name does not resolve: {}.",
-        "Check the host in the issuer and its DNS record; the name must resolve for the whole world.",
+        _DNS,
+    ),
+    Cause.PROXY_REFUSED: (
+        "proxy",
+        "The proxy made no tunnel to the public host: {}.",
+        "Correct `publish.readback.proxy`, or allow it to connect to that host.",
     ),
     Cause.CONNECT_TIMEOUT: ("unreachable", "The public host cannot be reached: {}.", _UNREACHABLE),
     Cause.UNREACHABLE: ("unreachable", "The public host cannot be reached: {}.", _UNREACHABLE),
@@ -294,7 +306,7 @@ def unusable_ca_file(error: Exception) -> Reason:
 def too_slow(seconds: float) -> Reason:
     """The whole answer did not come in time."""
     sentence = f"The public URL did not answer in full within {seconds:g} s, and AWS waits no longer."
-    return Reason("too_slow", sentence, "Look at the network and at the CDN in front of the bucket, if there is one.")
+    return Reason("too_slow", sentence, _SLOW)
 
 
 def content_coding(coding: str) -> Reason:

@@ -4,6 +4,7 @@ import hashlib
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +17,7 @@ from mirror.aws.errors import (
     NOT_SENT_CODES,
     S3_ERRORS,
     TRANSIENT_CODES,
+    CredentialsError,
     S3Operation,
     bucket_error_for,
     code_of,
@@ -30,11 +32,14 @@ from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import ARCHIVE_CLASSES, CommitId, ETag, ListedObject, ObjectKey, PublicObject, StoredObject
 from mirror.ports import AccessSettings, PutConflict, PutResult, PutStored, StoredHeaders
+from mirror.redaction import describe
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ObjectTypeDef, PutObjectRequestTypeDef
 
+
+T = TypeVar("T")
 
 MAX_OBJECT_BYTES = 1024 * 1024
 MAX_LIST_PAGES = 1000
@@ -66,7 +71,7 @@ class S3Bucket:
         self._publish = publish
         self._max_pages = max_pages
         self._clients = S3Clients(publish, connections=puts, read_seconds=read_seconds)
-        self._bounded = DeadlineExecutor(request_seconds)
+        self._bounded = _BoundedRequests(request_seconds, self._clients)
 
     def close(self) -> None:
         """Close the pooled connections."""
@@ -193,11 +198,12 @@ class S3Bucket:
         return found
 
     def _pages(self, prefix: str) -> "Iterator[ListObjectsV2OutputTypeDef]":
-        pages = iter(
-            self._clients.reads.get_paginator("list_objects_v2").paginate(
-                Bucket=self._publish.bucket, Prefix=prefix, **owner(self._publish)
-            )
-        )
+        def begin() -> "Iterator[ListObjectsV2OutputTypeDef]":
+            # The client is made in here too: looking for credentials may take as long as a request.
+            paginator = self._clients.reads.get_paginator("list_objects_v2")
+            return iter(paginator.paginate(Bucket=self._publish.bucket, Prefix=prefix, **owner(self._publish)))
+
+        pages = self._bounded.call(begin)
         while (page := self._bounded.call(lambda: next(pages, None))) is not None:
             yield page
 
@@ -334,6 +340,38 @@ def _altering(answer: Any) -> Iterator[str]:
         yield f"x-amz-storage-class: {storage_class}"
 
 
+class _BoundedRequests(DeadlineExecutor):
+    """Says of a call that took too long when it never got beyond looking for credentials."""
+
+    def __init__(self, seconds: float, clients: "S3Clients") -> None:
+        super().__init__(seconds)
+        self._clients = clients
+
+    def call(self, call: Callable[[], T]) -> T:
+        """See `mirror.concurrency.Bounded`.
+
+        Raises:
+            CredentialsError: The time went by while credentials were looked for.
+        """
+        try:
+            return super().call(call)
+        except TimeoutError:
+            if not self._clients.is_looking:
+                raise
+            cause = f"looking for credentials took more than {self._seconds:g} s"
+            raise CredentialsError("CredentialRetrieval", cause) from None
+
+
+@dataclass(slots=True)
+class _Made:
+    """A session, and the clients that were made of it, by their number of attempts."""
+
+    lock: Any = field(default_factory=Lock)
+    session: boto3.session.Session | None = None
+    clients: "dict[int, S3Client]" = field(default_factory=dict)
+    is_looking: bool = False
+
+
 class S3Clients:
     """Makes the clients on first use and shares them; safe for many threads.
 
@@ -344,9 +382,7 @@ class S3Clients:
         self._publish = publish
         self._connections = connections
         self._read_seconds = read_seconds
-        self._lock = Lock()
-        self._session: boto3.session.Session | None = None
-        self._clients: dict[int, S3Client] = {}
+        self._made = _Made()
 
     @property
     def reads(self) -> "S3Client":
@@ -358,27 +394,37 @@ class S3Clients:
         """The client for conditional writes: one attempt, because a replayed 412 misleads (facts.md#36)."""
         return self._of(1)
 
+    @property
+    def is_looking(self) -> bool:
+        """Whether a client is being made, and with it credentials are looked for."""
+        return self._made.is_looking
+
     def close(self) -> None:
-        """Close the pooled connections; the clients are made again when they are needed."""
-        with self._lock:
-            clients, self._clients, self._session = tuple(self._clients.values()), {}, None
-        for client in clients:
+        """Close the pooled connections; the clients are made again when they are needed.
+
+        It waits for nobody: a thread that still looks for credentials holds the lock of what it makes, and keeps it.
+        """
+        made, self._made = self._made, _Made()
+        for client in tuple(made.clients.values()):
             client.close()
 
     def _of(self, attempts: int) -> "S3Client":
-        with self._lock:  # making clients is not thread-safe in botocore, using them is
+        made = self._made
+        with made.lock:  # making clients is not thread-safe in botocore, using them is
             # A session that assumes a role makes a client of its own whenever that expires: ours come before, both.
             for each in (attempts,) if self._publish.role_arn is None else (READ_ATTEMPTS, 1):
-                if each not in self._clients:
-                    self._clients[each] = self._made(each)
-            return self._clients[attempts]
+                if each not in made.clients:
+                    made.is_looking = True
+                    made.session = made.session or session_of(self._publish)
+                    made.clients[each] = self._make(made.session, each)
+                    made.is_looking = False
+            return made.clients[attempts]
 
-    def _made(self, attempts: int) -> "S3Client":
-        self._session = self._session or session_of(self._publish)
+    def _make(self, session: boto3.session.Session, attempts: int) -> "S3Client":
         try:
-            return self._client(self._session, attempts)
+            return self._client(session, attempts)
         except ValueError as error:  # all that botocore says of an endpoint that is no URL
-            raise InvalidConfigError(error_msg=str(error)) from None
+            raise InvalidConfigError(error_msg=describe(error)) from None
 
     def _client(self, session: boto3.session.Session, attempts: int) -> "S3Client":
         client = session.client(
@@ -398,6 +444,8 @@ class S3Clients:
             retries={"mode": "standard", "total_max_attempts": attempts},
             # A precomputed checksum is sent with each put; some stores refuse the trailing one (facts.md#39).
             request_checksum_calculation="when_required",
+            # Otherwise each GET asks for checksums in a header of that name.
+            response_checksum_validation="when_supported" if self._publish.checksums else "when_required",
             s3={"addressing_style": "path"} if self._publish.endpoint_url else None,
             user_agent_extra="oidc-mirror",
         )
@@ -409,9 +457,6 @@ def _refuse_region_redirect(context: dict[str, Any], **_: object) -> None:
     botocore skips a request whose context says that it was redirected before.
     """
     context.setdefault("s3_redirect", {})["redirected"] = True
-
-
-T = TypeVar("T")
 
 
 def ask(client: "S3Client", publish: PublishSettings, key: ObjectKey) -> AccessSettings:
@@ -461,8 +506,9 @@ def put_request(publish: PublishSettings, obj: PublicObject, snapshot: CommitId)
         "ContentType": obj.content_type,
         "CacheControl": obj.cache_control,
         "Metadata": {"snapshot": snapshot},
-        # Precomputed: a plain header that every store takes, and that AWS verifies (facts.md#39).
-        "ChecksumSHA256": b64encode(hashlib.sha256(obj.body).digest()).decode(),
     }
+    if publish.checksums:
+        # Precomputed: a plain header that nearly every store takes, and that AWS verifies (facts.md#39).
+        request["ChecksumSHA256"] = b64encode(hashlib.sha256(obj.body).digest()).decode()
     request.update(owner(publish))
     return request

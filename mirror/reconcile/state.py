@@ -39,6 +39,7 @@ from mirror.ports import History
 from mirror.publish.drift import ObjectDecision
 from mirror.publish.listing import BucketListing, Target
 from mirror.reconcile.local_state import LocalState, VerificationCache
+from mirror.redaction import describe
 from mirror.trust.discovery import observe
 from mirror.trust.ledger_signature import LedgerVerifier
 from mirror.trust.lifecycle import LedgerUpdate
@@ -96,7 +97,7 @@ def validate_answers(
 
 def internal_error(error: Exception) -> Reason:
     """An exception that nobody expected, as a reason of one issuer: nothing lost, nobody else stopped."""
-    sentence = f"This issuer's pass failed unexpectedly: {type(error).__name__}: {error}"
+    sentence = f"This issuer's pass failed unexpectedly: {type(error).__name__}: {describe(error)}"
     return Reason("broken", sentence, "This is a defect of oidc-mirror: please report it with this sentence.")
 
 

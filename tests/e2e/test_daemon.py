@@ -107,7 +107,7 @@ def test_changed_file_is_obeyed_without_a_signal(world: World) -> None:
 
 
 def test_second_daemon_is_refused(world: World) -> None:
-    """One `run` a state directory: exit 2, a clear sentence, and the first goes on. So is a port that is taken."""
+    """One `run` a state directory: exit 75, a clear sentence, and the first goes on. So is a port that is taken."""
     with running_daemon(world, interval="1h") as daemon:
         daemon.wait_for("pass.finished")
         world.config["http"] = {"listen": f"127.0.0.1:{free_port()}"}
@@ -118,8 +118,8 @@ def test_second_daemon_is_refused(world: World) -> None:
         assert re.search(r"Process ([1-9][0-9]*), .*`kill -USR1 \1`", second.err, re.DOTALL)
         world.config |= {"state_dir": "other", "http": {"listen": f"127.0.0.1:{daemon.port}"}}
         third = world.mirror()
-        assert third.status == 2
-        assert f"The status page cannot listen on 127.0.0.1:{daemon.port}." in third.err
+        assert third.status == 75
+        assert f"The status page cannot listen on 127.0.0.1:{daemon.port}: the port is taken" in third.err
         assert daemon.get("/healthz").status == 200
 
 

@@ -150,3 +150,30 @@ def test_credentials_that_rest_on_an_own_issuer_are_warned_of(world: World) -> N
     assert (event["level"], event["issuer"]) == ("warning", ISSUER)
     token = (FOLDER / "01-rsa1/sa-token-cluster-aud.jwt").read_text().strip()
     assert token not in done.out + done.err
+
+
+def test_hanging_credentials_of_one_issuer_stay_its_own(world: World, other: S3Server, cluster: Apiserver) -> None:
+    """A `credential_process` that never ends fails its issuer, says so, and the other one is published."""
+    bundle, config = world.folder / "bundle.crt", world.folder / "aws-config"
+    bundle.write_bytes(b"".join(each.certificates.ca_file.read_bytes() for each in (world.server, other)))
+    config.write_text("[profile hung]\ncredential_process = sleep 1000\n")
+    world.further_environ = {"AWS_CA_BUNDLE": str(bundle), "AWS_CONFIG_FILE": str(config)}
+    world.config["issuers"].append(
+        {
+            "name": "other",
+            "issuer": OTHER_ISSUER,
+            "apiservers": [cluster.url],
+            "tls": {"ca_file": "cluster-ca.crt"},
+            "publish": {
+                "bucket": OTHER_BUCKET,
+                "endpoint_url": other.url,
+                "base_url": OTHER_ISSUER.removesuffix("/b"),
+                "profile": "hung",
+            },
+        }
+    )
+    done = world.mirror("--once")
+    assert done.status == 1
+    assert "syd-prod: changed" in done.out
+    assert "the credential_process sleep did not end within 10 s" in done.out
+    assert world.public(JWKS_KEY).status == 200

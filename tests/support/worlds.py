@@ -121,10 +121,10 @@ class World:
             **self.further_environ,
         }
 
-    def mirror(self, *words: str) -> Done:
-        """Run `oidc-mirror` with this world's configuration, to its end."""
+    def mirror(self, *words: str, prefix: tuple[str, ...] = ()) -> Done:
+        """Run `oidc-mirror` with this world's configuration, to its end, by way of the command `prefix`."""
         (self.folder / "mirror.yaml").write_text(json.dumps(self.config))
-        command = [sys.executable, "-m", "mirror", "--config", str(self.folder / "mirror.yaml"), *words]
+        command = [*prefix, sys.executable, "-m", "mirror", "--config", str(self.folder / "mirror.yaml"), *words]
         return run(command, self.environ(), self.folder)
 
     def git(self, *words: str) -> str:

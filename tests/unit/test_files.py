@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mirror.errors import HistoryError
-from mirror.files import lock_temp_file, remove_stale_temp_files, update_atomically, write_atomically
+from mirror.files import lock_temp_file, remove_stale_temp_files, temporary_folder, update_atomically, write_atomically
 
 
 def test_draft_of_a_killed_writer_is_removed_by_the_next(tmp_path: Path) -> None:
@@ -60,3 +60,11 @@ def test_update_that_changes_nothing_writes_nothing(tmp_path: Path) -> None:
     """A file that says already what it should is not touched."""
     update_atomically(tmp_path / "notes.json", lambda: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_temporary_folder_is_found_without_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In memory, or beside the state; gone afterwards. Where there is no place at all the remedy names one."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    with temporary_folder("x-", also=tmp_path) as folder:
+        assert Path(folder).is_dir()
+    assert not Path(folder).exists()

@@ -1,7 +1,9 @@
 """Logs: one JSON object a line on stderr, stable names, every event of an issuer with its name, nothing to obey."""
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +56,21 @@ def test_terminal_sequences_are_escaped(capsys: pytest.CaptureFixture[str]) -> N
     """What comes from outside cannot drive the terminal that shows the log."""
     log_report(configure("info", "console"), REPORT)
     assert "\x1b[31m" not in capsys.readouterr().err
+
+
+def test_journal_gets_priorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where `$JOURNAL_STREAM` names what stderr is, each line begins with its priority; elsewhere none does."""
+    lines = {}
+    for name in ("journal", "file"):
+        with (tmp_path / name).open("w+") as stream:
+            found = os.fstat(stream.fileno())
+            monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}" if name == "journal" else "1:2")
+            monkeypatch.setattr("sys.stderr", stream)
+            logger = configure("debug", "json")
+            for level in ("debug", "info", "warning", "error"):
+                getattr(logger, level)("an.event")
+            stream.flush()
+            stream.seek(0)
+            lines[name] = stream.read().splitlines()
+    assert [line[:4] for line in lines["journal"]] == ["<7>{", "<6>{", "<4>{", "<3>{"]
+    assert all(line.startswith("{") for line in lines["file"])

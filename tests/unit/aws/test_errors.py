@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from typing import Any
 
 import pytest
 from botocore import exceptions as boto
@@ -173,3 +174,42 @@ def test_long_cause_is_cut() -> None:
     response = {"Error": {"Code": "Odd", "Message": "x" * 10_000}}
     made = bucket_error(boto.ClientError(response, "PutObject"), WRITING)  # type: ignore[arg-type] # as botocore gives it
     assert len(made.cause) <= 300
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "action", "setting"),
+    [
+        pytest.param(
+            400, "InvalidArgument", "Unsupported header 'x-amz-checksum-sha256' received for this API call.",
+            "s3:PutObject", "publish.checksums: false", id="backblaze",
+        ),
+        pytest.param(
+            400, "InvalidArgument", "Unsupported header 'x-amz-checksum-mode' received for this API call.",
+            "s3:GetObject", "publish.checksums: false", id="backblaze-get",
+        ),
+        pytest.param(
+            400, "InvalidRequest", "Header If-None-Match is not supported.",
+            "s3:PutObject", "publish.conditional_writes: false", id="conditional",
+        ),
+        pytest.param(
+            501, "NotImplemented", "A header you provided implies functionality that is not implemented.",
+            "s3:PutObject", "publish.conditional_writes: false", id="put-501",
+        ),
+        pytest.param(400, "InvalidRequest", "No.", "s3:PutObject", "publish.checksums: false", id="untold"),
+    ],
+)  # fmt: skip
+def test_refused_header_names_its_setting(status: int, code: str, message: str, action: str, setting: str) -> None:
+    """Each refusal that a setting ends says which."""
+    assert setting in refusal(status, code, message, action).remedy
+
+
+def test_missing_listing_is_no_matter_of_conditional_writes() -> None:
+    """501 to ListObjectsV2: no setting helps, and none is named."""
+    remedy = refusal(501, "NotImplemented", "Not implemented.", "s3:ListBucket").remedy
+    assert "conditional_writes" not in remedy
+    assert "s3:ListBucket" in remedy
+
+
+def refusal(status: int, code: str, message: str, action: str) -> BucketError:
+    answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return bucket_error(boto.ClientError(answer, "Any"), S3Operation("written", action, PUBLISH, "a/b"))

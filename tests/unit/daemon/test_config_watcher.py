@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from mirror.config.load import load
+from mirror.config.settings import Settings
 from mirror.daemon.config_watcher import Configuration, aws_digest
 from mirror.errors import UsageError
 from mirror.log import configure
@@ -196,3 +197,64 @@ def test_rotated_credentials_are_noticed(tmp_path: Path) -> None:
     assert aws_digest(plain) != digests[0]
     assert aws_digest(environ) != digests[1]
     assert aws_digest({}) == aws_digest({})
+
+
+def refusal(configuration: Configuration) -> str:
+    return "" if configuration.refused is None else configuration.refused.sentence
+
+
+def test_refusal_stays_until_the_file_is_good(tmp_path: Path) -> None:
+    """It is known as long as the file on disk is refused, with every mistake, and gone afterwards."""
+    path = tmp_path / "mirror.yaml"
+    write(path, "a")
+    configuration = opened(path)
+    assert not refusal(configuration)
+    write(path, "a", interval="soon", max_failures=-1)
+    assert not configuration.refresh()
+    assert not configuration.refresh()
+    for part in (str(path), "the one before goes on", "interval", "max_failures"):
+        assert part in refusal(configuration)
+    write(path, "a")
+    assert configuration.refresh()
+    assert not refusal(configuration)
+
+
+def test_broken_file_at_start_gives_way_to_the_copy(tmp_path: Path) -> None:
+    """Loudly; a good file later takes its place, and every good one is kept."""
+    path = tmp_path / "mirror.yaml"
+    write(path, "a")
+    kept: list[Settings] = []
+
+    def keep(settings: Settings) -> str:
+        kept.append(settings)
+        return ""
+
+    good = Configuration(lambda: load(path), path, LOGGER, keep=keep)
+    assert kept == [good.settings]
+    path.write_text("issuers: [")
+    with capture_logs() as logs:
+        configuration = Configuration(lambda: load(path), path, LOGGER, last_good=lambda: kept[0], keep=keep)
+    assert configuration.settings == good.settings
+    assert configuration.is_last_good
+    assert "the copy of the last good one is used" in told(logs, "configuration.refused")[0]["sentence"]
+    assert len(kept) == 1
+    write(path, "a", "b")
+    assert configuration.refresh()
+    assert [configuration.is_last_good, configuration.refused, len(kept)] == [False, None, 2]
+
+
+def test_broken_file_without_a_copy_is_the_end(tmp_path: Path) -> None:
+    """There is nothing to begin with."""
+    path = tmp_path / "mirror.yaml"
+    path.write_text("issuers: [")
+    with pytest.raises(UsageError):
+        Configuration(lambda: load(path), path, LOGGER, last_good=lambda: None)
+
+
+def test_copy_that_cannot_be_kept_is_told(tmp_path: Path) -> None:
+    """The daemon goes on; the next start would need the file."""
+    path = tmp_path / "mirror.yaml"
+    write(path, "a")
+    with capture_logs() as logs:
+        Configuration(lambda: load(path), path, LOGGER, keep=lambda _: "No room.")
+    assert told(logs, "configuration.not_kept")[0]["sentence"] == "No room."

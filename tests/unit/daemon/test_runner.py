@@ -194,3 +194,17 @@ def test_summary_of_a_failed_pass_says_why(theatre: Theatre) -> None:
     theatre.run()
     assert summary(theatre.passes.pass_history).startswith("FAILED: The bucket is gone. (pass ended ")
     assert json.dumps(summary(theatre.passes.pass_history))
+
+
+def test_limit_of_processes_is_no_defect_and_is_counted(theatre: Theatre) -> None:
+    """A pass that could start no thread says which limit to raise; a daemon that meets it again and again is unwell."""
+    theatre.refuses = RuntimeError("can't start new thread")
+    assert [theatre.run() for _ in range(3)] == [ExitStatus.FAILED] * 3
+    found = theatre.passes.pass_history.report
+    assert found is not None
+    assert "defect" not in found.failures[0].sentence + found.failures[0].remedy
+    assert "pids.max" in found.failures[0].remedy
+    assert theatre.passes.exhausted_in_a_row == 3
+    theatre.refuses = None
+    theatre.run()
+    assert theatre.passes.exhausted_in_a_row == 0

@@ -79,3 +79,16 @@ def test_before_the_first_pass_no_error_is_claimed(tmp_path: Path) -> None:
     (tmp_path / "last_error").write_text("old")
     kept(tmp_path)
     assert (tmp_path / "last_error").read_text() == "old"
+
+
+def test_refused_configuration_is_an_error_of_its_own(tmp_path: Path) -> None:
+    """Although every pass goes well with the settings before it."""
+    where, chronicle = kept(tmp_path, GOOD)
+    refused = Reason("configuration.refused", "The configuration has mistakes.", "Correct it.")
+    status_files.write_status_files(where, replace(chronicle, refused=refused), LOGGER)
+    text = (tmp_path / "last_error").read_text()
+    assert text == "configuration.refused: The configuration has mistakes. Correct it.\n"
+    assert b"oidc_mirror_config_refused 1.0" in render(replace(chronicle, refused=refused))
+    assert b"oidc_mirror_config_refused 0.0" in render(chronicle)
+    status_files.write_status_files(where, chronicle, LOGGER)
+    assert not (tmp_path / "last_error").exists()

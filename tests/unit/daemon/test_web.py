@@ -8,8 +8,11 @@ import json
 import re
 import socket
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Timer
 
 import httpx
 import jsonschema
@@ -214,4 +217,64 @@ def test_address_of_another_machine_is_refused(host: str) -> None:
 def test_taken_port_is_refused() -> None:
     """Two daemons of one machine need two ports."""
     with listen(("127.0.0.1", 0)) as taken, pytest.raises(UsageError, match="cannot listen on"):
-        listen(("127.0.0.1", taken.getsockname()[1]))
+        listen(("127.0.0.1", taken.getsockname()[1]), busy_seconds=0.2)
+
+
+@contextmanager
+def serving(**limits: float) -> Iterator[int]:
+    listener = listen(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    server = Server(app, listener, **limits)
+    server.start()
+    try:
+        yield port
+    finally:
+        server._server.should_exit = server._server.force_exit = True
+        server._thread.join()
+        server.stop()
+
+
+def slow_clients(stack: ExitStack, port: int, count: int) -> list[socket.socket]:
+    """Clients that begin a request and never end it."""
+    made = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(count)]
+    for each in made:
+        with suppress(OSError):  # the server may have ended it already
+            each.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+    return made
+
+
+def test_probe_is_answered_beside_300_slow_clients() -> None:
+    """Each of ten probes, although more connections are open than are kept, and all are of one address."""
+    with ExitStack() as stack, serving(head_seconds=60) as port:
+        slow_clients(stack, port, 300)
+        for _ in range(10):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+                assert answer.read() == b"yes"
+            slow_clients(stack, port, 30)
+
+
+def test_request_that_does_not_arrive_is_ended() -> None:
+    """A head that never ends, one that begins late, and one after an answer: the server hangs up."""
+    with ExitStack() as stack, serving(head_seconds=0.3) as port:
+        (half,) = slow_clients(stack, port, 1)
+        silent, second = (stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in "12")
+        second.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTT")
+        for each in (half, silent):
+            with suppress(ConnectionResetError):
+                assert each.recv(100) == b""
+        answer = b""
+        with suppress(ConnectionResetError):
+            while more := second.recv(1000):
+                answer += more
+        assert answer.count(b"HTTP/1.1 200 OK") == 1
+
+
+def test_port_that_becomes_free_is_taken() -> None:
+    """What is just ending does no harm: it is waited for."""
+    taken = listen(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    timer = Timer(0.3, taken.close)
+    timer.start()
+    with listen(("127.0.0.1", port), busy_seconds=60) as listener:
+        assert listener.getsockname()[1] == port
+    timer.join()

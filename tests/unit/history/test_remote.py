@@ -1,11 +1,15 @@
 """What the remote gives and takes: commits of a wrong form, objects that git refuses, commits that are equal."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from mirror.errors import PushRefusedError, RemoteError
+from mirror.history.git_command import Git
+from mirror.history.remote import GitRemote
 from mirror.model import CommitId
 from support.gits import WHEN, bare, commit, fsck_strict, git, head_of, open_repository
 
@@ -253,3 +257,68 @@ def test_past_of_a_file_names_the_commits_that_changed_it(tmp_path: Path) -> Non
         assert blobs[2:] == (None, None)
         known = [blob for blob in blobs if blob is not None]
         assert list(repository.contents([*known, "ab" * 20]).values()) == [b"1", b"4"]
+
+
+# ------------------------------------------------------------------------------------------- refusals in words
+
+RULE = "remote: error: GH013: Repository rule violations found for refs/heads/main."
+REFUSALS = {
+    "github-signatures": (f"{RULE}\nremote: - Commits must have verified signatures.", "repository.sign: true"),
+    "github-rule": (RULE, "bypass"),
+    "github-email": ("remote: error: GH007: Your push would publish a private email address.", "repository.author"),
+    "archived": ("ERROR: This repository was archived so it is read-only.", "archive"),
+    "deploy-key": ("ERROR: The key you are authenticating with has been marked as read only.", "write access"),
+    "gitlab": ("remote: GitLab: You are not allowed to push code to protected branches.", "Allow this user"),
+    "azure": ("remote: TF402455: Pushes to this branch are not permitted; use a pull request.", "Bypass policies"),
+    "unknown-ca": ("fatal: server certificate verification failed. CAfile: none", "http.sslCAInfo"),
+    "self-signed": ("fatal: SSL certificate problem: self-signed certificate", "http.sslCAInfo"),
+    "sha256": ("fatal: mismatched algorithms: client sha1; server sha256", "--object-format=sha1"),
+    "host-key": ("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\nHost key verification failed.", "in between"),
+    "ownership": ("fatal: detected dubious ownership in repository at '/srv/x.git'", "safe.directory"),
+}
+
+
+@pytest.fixture
+def speaking(tmp_path: Path) -> Callable[..., RemoteError]:
+    """What a fetch ends with when the ssh command says something and fails."""
+
+    def fail(said: str, **environ: str) -> RemoteError:
+        program, words = tmp_path / "ssh", tmp_path / "said"
+        words.write_text(said)
+        program.write_text(f"#!/bin/sh\ncat {words} >&2\nexit 128\n")
+        program.chmod(0o755)
+        git_environ = dict(os.environ) | {"GIT_SSH": str(program), "GIT_SSH_VARIANT": "simple", **environ}
+        client = Git(bare(tmp_path / "local.git"), git_environ, stop=Event())
+        with pytest.raises(RemoteError) as caught:
+            GitRemote(client, "ssh://host/path", "main").fetch("refs/x")
+        return caught.value
+
+    return fail
+
+
+@pytest.mark.parametrize(("said", "word"), REFUSALS.values(), ids=REFUSALS)
+def test_refusal_has_a_remedy_of_its_own(speaking: Callable[..., RemoteError], said: str, word: str) -> None:
+    """Whatever a host calls it; never "Try git ls-remote"."""
+    assert word in speaking(said).remedy
+
+
+def test_program_for_passwords_that_is_not_used_is_named(speaking: Callable[..., RemoteError]) -> None:
+    """GIT_ASKPASS would ask; a mirror has nobody who answers."""
+    refused = "fatal: could not read Username for 'https://host': terminal prompts disabled"
+    assert "GIT_ASKPASS is set and not used" in speaking(refused, GIT_ASKPASS="/bin/ask").cause
+    config = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "core.askPass", "GIT_CONFIG_VALUE_0": "/bin/ask"}
+    assert "core.askPass is set and not used" in speaking(refused, **config).cause
+    assert "not used" not in speaking(refused).cause
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="root alone reads whatever it likes; the other case is that of every user"
+)
+def test_known_hosts_that_is_missing_is_named(speaking: Callable[..., RemoteError], tmp_path: Path) -> None:
+    """ssh takes a file that it cannot read for an empty one."""
+    missing = tmp_path / "known_hosts"
+    refused = "No ED25519 host key is known for host and you have requested strict checking."
+    command = f"{tmp_path / 'ssh'} -o UserKnownHostsFile={missing}"
+    assert f"{missing} cannot be read" in speaking(refused, GIT_SSH_COMMAND=command).cause
+    missing.write_text("")
+    assert "cannot be read" not in speaking(refused, GIT_SSH_COMMAND=command).cause

@@ -14,6 +14,7 @@ from mirror.ports import PublicFailure, PublicResponse
 from mirror.publish.public_endpoint import TOTAL_SECONDS, PublicHttpClient, cause_of_status, compare
 from mirror.publish.s3 import S3Bucket
 from support.apiserver import Apiserver, Connection, raw_answer
+from support.proxy import Proxy
 from support.s3 import Store
 from support.tls import ca_file
 from support.web import BODY, HEADERS, HOST, URL, public_host, readback_of
@@ -237,3 +238,41 @@ def test_view_without_settings_asks_the_public_web(web: PublicHttpClient) -> Non
 def test_deadline_is_five_seconds_for_everybody() -> None:
     """AWS gives up after 5 s, so a look does too (facts.md#27)."""
     assert TOTAL_SECONDS == 5.0
+
+
+def test_proxy_leads_out_where_nothing_else_does(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
+    """The name is not resolved here, the tunnel leads to the URL's own host, and TLS is verified through it."""
+    direct = readback_of(host, tmp_path)
+    assert direct.connect_to is not None
+    with Proxy(reroute=direct.connect_to) as proxy:
+        look = web.get_document(URL, readback=replace(direct, connect_to=None, proxy=proxy.url))
+        assert isinstance(look, PublicResponse)
+        assert look.body == BODY
+        assert proxy.tunnels == [f"{HOST}:443"]
+
+
+def test_proxy_that_refuses_is_named(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
+    """With its setting, not with DNS."""
+    with Proxy(refuse=True) as proxy:
+        look = web.get_document(URL, readback=replace(readback_of(host, tmp_path), connect_to=None, proxy=proxy.url))
+    assert isinstance(look, PublicFailure)
+    assert look.reason.code == "proxy"
+    assert "publish.readback.proxy" in look.reason.remedy
+
+
+def test_name_that_does_not_resolve_points_to_the_proxy(web: PublicHttpClient) -> None:
+    """Where only a proxy leads out the puts go through, and this fails: the remedy names the setting."""
+    look = web.get_document("https://no-such-host.invalid/x", readback=ReadbackSettings())
+    assert isinstance(look, PublicFailure)
+    assert "publish.readback.proxy" in look.reason.remedy
+
+
+def test_without_a_ca_file_the_machine_decides(
+    web: PublicHttpClient, host: Apiserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`SSL_CERT_FILE` included, as OpenSSL has it; no list that a package brought along."""
+    alone = readback_of(host, tmp_path)
+    assert alone.ca_file is not None
+    monkeypatch.setenv("SSL_CERT_FILE", str(alone.ca_file))
+    look = web.get_document(URL, readback=replace(alone, ca_file=None))
+    assert isinstance(look, PublicResponse)

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC
+from pathlib import Path
 
 import pytest
 
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, ObjectKey, PublicObject
 from mirror.ports import PutConflict, PutStored
-from mirror.publish.s3 import MAX_OBJECT_BYTES, S3Bucket
+from mirror.publish.s3 import MAX_OBJECT_BYTES, S3Bucket, put_request
 from support.s3 import Store, aws_environment
 
 pytestmark = pytest.mark.s3
@@ -254,3 +255,98 @@ def test_missing_bucket_is_named(store: Store) -> None:
         assert caught.value.code == "NoSuchBucket"
         assert "does-not-exist" in caught.value.sentence
     bucket.close()
+
+
+def hanging_profile(store: Store) -> None:
+    """A profile whose `credential_process` never ends."""
+    (store.home / "config").write_text("[profile hung]\ncredential_process = sleep 1000\n")
+
+
+def test_hanging_credential_process_ends_with_the_deadline(store: Store) -> None:
+    """Looking for credentials counts as part of the request, says so, and keeps nobody from closing the bucket."""
+    hanging_profile(store)
+    bucket = S3Bucket(replace(store.publish, profile="hung"), puts=1, request_seconds=0.5)
+    for ask in (lambda: bucket.list(""), lambda: bucket.get(KEY)):
+        with pytest.raises(BucketError) as caught:
+            ask()
+        assert caught.value.code == "CredentialRetrieval"
+        assert caught.value.cause == "looking for credentials took more than 0.5 s"
+        assert "hung" in caught.value.remedy
+    bucket.close()
+
+
+def test_hanging_credential_process_is_killed(store: Store) -> None:
+    """It leaves no process behind, whose number would grow with each pass; its program is named."""
+    program, pid = store.home / "give-credentials", store.home / "pid"
+    program.write_text(f"#!/bin/sh\nsleep 1000 &\necho $! >{pid}\nwait\n")
+    program.chmod(0o755)
+    (store.home / "config").write_text(f"[profile hung]\ncredential_process = {program}\n")
+    bucket = S3Bucket(replace(store.publish, profile="hung"), puts=1, request_seconds=60)
+    with pytest.raises(BucketError, match="give-credentials did not end within 10 s"):
+        bucket.list("")
+    bucket.close()
+    stat = Path(f"/proc/{pid.read_text().strip()}/stat")
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_checksums_can_be_left_out(store: Store) -> None:
+    """For stores that refuse every header of the name: none goes with a put or a get."""
+    sent = put_request(replace(store.publish, checksums=False), WANTED, SNAPSHOT)
+    assert "ChecksumSHA256" not in sent
+    assert "ChecksumSHA256" in put_request(store.publish, WANTED, SNAPSHOT)
+    headers: list[str] = []
+    bucket = S3Bucket(replace(store.publish, checksums=False), puts=1)
+    for client in (bucket._clients.reads, bucket._clients.writes):
+        client.meta.events.register("before-send.s3", lambda request, **_: headers.extend(map(str, request.headers)))
+    landed(bucket)
+    assert bucket.get(KEY) is not None
+    bucket.close()
+    assert headers
+    assert not [name for name in headers if "checksum" in name.lower()]
+
+
+ROLE = {"AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/mirror", "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+
+
+@pytest.mark.parametrize(
+    ("environ", "cause"),
+    [
+        pytest.param(
+            {**ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": "/nonexistent/token"},
+            "the file /nonexistent/token (AWS_WEB_IDENTITY_TOKEN_FILE) cannot be read: No such file",
+            id="no-web-identity-token",
+        ),
+        pytest.param(
+            {**ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": "/dev/null"},
+            "the file /dev/null (AWS_WEB_IDENTITY_TOKEN_FILE) is empty",
+            id="empty-web-identity-token",
+        ),
+        pytest.param(
+            {
+                **ROLE,
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9/v1/credentials",
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/nonexistent/pod",
+            },
+            "the file /nonexistent/pod (AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE) cannot be read",
+            id="no-pod-identity-token",
+        ),
+        pytest.param(
+            {**ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": __file__, "AWS_ENDPOINT_URL_STS": "http://127.0.0.1:9"},
+            "the service that gives the credentials, http://127.0.0.1:9/, cannot be reached",
+            id="no-sts",
+        ),
+        pytest.param({"AWS_PROFILE": ""}, "the environment variable AWS_PROFILE is set and empty", id="empty-profile"),
+    ],
+)
+def test_credentials_that_cannot_be_had_name_their_cause(
+    store: Store, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], cause: str
+) -> None:
+    """Not the bucket's endpoint, and no connection that was closed in the middle."""
+    for name, value in {**environ, "AWS_MAX_ATTEMPTS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    bucket = S3Bucket(store.publish, puts=1)
+    with pytest.raises(BucketError) as caught:
+        bucket.list("")
+    bucket.close()
+    assert cause in caught.value.cause
+    assert "closed the connection" not in caught.value.remedy

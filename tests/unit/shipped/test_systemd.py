@@ -48,7 +48,7 @@ def test_units_have_no_mistake(analyze: str, tmp_path: Path) -> None:
 
 def test_both_services_have_one_sandbox() -> None:
     """The timer's service may do exactly what the daemon may; what differs is how each is started and ended."""
-    own = re.compile(r"(Type|NotifyAccess|ExecStart|ExecReload|Restart\w*|WatchdogSec|Timeout\w+)=")
+    own = re.compile(r"(Type|NotifyAccess|ExecCondition|ExecStart|ExecReload|Restart\w*|WatchdogSec|Timeout\w+)=")
     daemon, once = ([line for line in entries(name) if not own.match(line)] for name in SERVICES)
     assert daemon == once
     assert "NoNewPrivileges=yes" in daemon
@@ -97,5 +97,5 @@ def test_user_and_folders_fit_the_units(tmp_path: Path) -> None:
     assert (tmp_path / "etc/oidc-mirror/credentials").stat().st_mode & 0o777 == 0o700
     tokens = (tmp_path / "etc/oidc-mirror/tokens").stat()
     group = next(line for line in (tmp_path / "etc/group").read_text().splitlines() if line.startswith("oidc-mirror:"))
-    assert (tokens.st_mode & 0o777, str(tokens.st_gid)) == (0o750, group.split(":")[2])
-    assert (tmp_path / "var/lib/oidc-mirror").stat().st_mode & 0o777 == 0o700
+    assert (tokens.st_mode & 0o7777, str(tokens.st_gid)) == (0o2750, group.split(":")[2])
+    assert (tmp_path / "var/lib/oidc-mirror").stat().st_mode & 0o777 == 0o750
