@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from itertools import groupby
 
@@ -231,7 +232,7 @@ class Publisher:
             return True
         listing, stamp = self._shown(planned).listing, self.verification_cache.stamps[planned.url]
         lines = (listing[wanted.key] for wanted, _ in planned.object_actions if wanted.key in listing)
-        return any(each.last_modified > stamp.at or each.storage_class in ARCHIVE_CLASSES for each in lines)
+        return any(stamp.is_older_than(each) or each.storage_class in ARCHIVE_CLASSES for each in lines)
 
     def _at_newest_snapshot(self, planned: IssuerPlan) -> IssuerPlan:
         """The plan again, where another mirror's changes were merged into the ledger meanwhile, or the push failed."""
@@ -343,6 +344,7 @@ class Publisher:
         ledger = planned.transition_result.ledger if planned.transition_result is not None else Ledger(planned.url)
         stamp = VerifiedAt(self.observed.now, fingerprint(publish, bodies, ledger))
         if not publish.readback.enabled:
+            stamp = replace(stamp, newest=self._newest(progress, None))
             return replace(progress, stamp=stamp if _is_well(progress.published) else None)
         history = self.ports.history
         unkept = self.observed.local_state.of(planned.url).unkept_headers | progress.unkept
@@ -369,8 +371,28 @@ class Publisher:
             safe_to_sign_at=looked.safe_to_sign_at,
             look=looked.summary(),
         )
-        stamped = stamp if looked.fresh and _is_well(seen) else None
-        return replace(progress, published=seen, stamp=stamped, seen=view.body(jwks_uri(planned.url)), unkept=unkept)
+        stamp = replace(stamp, newest=self._newest(progress, view))
+        jwks = view.answer(jwks_uri(planned.url))
+        return replace(
+            progress,
+            published=seen,
+            stamp=stamp if looked.fresh and _is_well(seen) else None,
+            seen=None if jwks is None else jwks.body,
+            unkept=unkept,
+        )
+
+    def _newest(self, progress: IssuerProgress, view: CachingPublicEndpoint | None) -> datetime | None:
+        """When the newest of an issuer's objects was written; None where a put of this pass was not seen in public."""
+        listing, found = self._shown(progress.planned).listing, []
+        effects = {each.key: each.effect for each in progress.published.objects}
+        for desired, _ in progress.planned.object_actions:
+            if effects.get(desired.key) is Effect.PUT or desired.key not in listing:
+                answer = None if view is None else view.answer(desired.url)
+                found.append(None if answer is None else answer.last_modified)
+            else:
+                found.append(listing[desired.key].last_modified)
+        known = [each for each in found if each is not None]
+        return max(known) if known and len(known) == len(found) else None
 
 
 def _stale(looked: Iterable[IssuerProgress]) -> Iterator[ChangedPath]:

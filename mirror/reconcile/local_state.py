@@ -23,7 +23,7 @@ from mirror.apiserver.kubeconfig import read_kubeconfig
 from mirror.config.settings import Issuer, PublishSettings
 from mirror.files import update_atomically, write_atomically
 from mirror.history.ledger_reader import DecidedLedger
-from mirror.model import IssuerUrl, KeyId, Kid, Ledger, Thumbprint
+from mirror.model import IssuerUrl, KeyId, Kid, Ledger, ListedObject, Thumbprint
 from mirror.trust.lifecycle import revoked_thumbprints
 
 LOCAL_STATE_FILE_NAME = "local-state.json"
@@ -283,10 +283,18 @@ VERIFIED_FILE_NAME = "audit.json"
 
 @dataclass(frozen=True, slots=True)
 class VerifiedAt:
-    """When an issuer's objects were last right (aware, UTC), and what they were (`fingerprint`)."""
+    """When an issuer's objects were last right (aware, UTC), and what they were (`fingerprint`).
+
+    `newest` is the latest Last-Modified of these objects; None where a put of ours was not seen again yet.
+    """
 
     at: datetime
     what: str
+    newest: datetime | None = None
+
+    def is_older_than(self, listed: ListedObject) -> bool:
+        """Whether the object was written after it was right, if only with other headers. S3 counts whole seconds."""
+        return self.newest is None or self.newest.replace(microsecond=0) < listed.last_modified.replace(microsecond=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +345,13 @@ def load_verified(state_dir: Path) -> VerificationCache:
 
 
 def _stamp(entry: dict[str, str]) -> VerifiedAt:
-    return VerifiedAt(datetime.fromisoformat(entry["at"]).astimezone(UTC), str(entry["what"]))
+    newest = datetime.fromisoformat(entry["newest"]).astimezone(UTC) if "newest" in entry else None
+    return VerifiedAt(datetime.fromisoformat(entry["at"]).astimezone(UTC), str(entry["what"]), newest)
+
+
+def _stamp_members(stamp: VerifiedAt) -> dict[str, str]:
+    newest = {} if stamp.newest is None else {"newest": stamp.newest.isoformat()}
+    return {"at": stamp.at.isoformat(), "what": stamp.what, **newest}
 
 
 def save_verified(state_dir: Path, audits: VerificationCache) -> None:
@@ -346,5 +360,5 @@ def save_verified(state_dir: Path, audits: VerificationCache) -> None:
     Raises:
         HistoryError: The state directory cannot be written.
     """
-    entries = {url: {"at": stamp.at.isoformat(), "what": stamp.what} for url, stamp in sorted(audits.stamps.items())}
+    entries = {url: _stamp_members(stamp) for url, stamp in sorted(audits.stamps.items())}
     write_atomically(state_dir / VERIFIED_FILE_NAME, json.dumps({"version": 1, "issuers": entries}, indent=1) + "\n")

@@ -171,22 +171,22 @@ def _internal_error(error: Exception) -> Event:
 
 
 class CachingPublicEndpoint:
-    """A public view that keeps what it saw last of each URL, so that nobody has to look twice in a pass."""
+    """A public view that keeps its last answer of each URL, so that nobody has to look twice in a pass."""
 
     def __init__(self, view: PublicEndpoint) -> None:
         self._view = view
         self._lock = Lock()
-        self._bodies: dict[str, bytes] = {}
+        self._answers: dict[str, PublicResponse] = {}
 
     def get_document(self, url: str, *, readback: ReadbackSettings) -> PublicResult:
         """See `mirror.ports.PublicEndpoint`."""
         look = self._view.get_document(url, readback=readback)
         if isinstance(look, PublicResponse):
             with self._lock:
-                self._bodies[url] = look.body
+                self._answers[url] = look
         return look
 
-    def body(self, url: str) -> bytes | None:
-        """What was seen at `url`; None when nobody looked, or nothing came."""
+    def answer(self, url: str) -> PublicResponse | None:
+        """The last answer of `url`; None when nobody looked, or nothing came."""
         with self._lock:
-            return self._bodies.get(url)
+            return self._answers.get(url)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -33,15 +33,16 @@ class NotingBucket(S3Bucket):
 
     def __init__(self, publish: PublishSettings) -> None:
         super().__init__(publish, puts=16)
-        self.noted: dict[str, PublicObject] = {}
+        self.noted: dict[str, tuple[PublicObject, datetime]] = {}
 
     def put(self, obj: PublicObject, *, snapshot: CommitId, expected_etag: ETag | None) -> PutResult:
-        self.noted[obj.url] = obj
-        return super().put(obj, snapshot=snapshot, expected_etag=expected_etag)
+        result = super().put(obj, snapshot=snapshot, expected_etag=expected_etag)
+        self.noted[obj.url] = obj, datetime.now(UTC)
+        return result
 
     def get_document(self, url: str, *, readback: ReadbackSettings) -> PublicResponse:
-        obj = self.noted[url]
-        return PublicResponse(obj.body, obj.content_type, obj.cache_control, None, 0.01)
+        obj, written_at = self.noted[url]
+        return PublicResponse(obj.body, obj.content_type, obj.cache_control, written_at, 0.01)
 
 
 @dataclass

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from mirror.config.settings import ReadbackSettings
 from mirror.model import ObjectKey, StoredObject
 from mirror.publish.s3 import MAX_OBJECT_BYTES
+from mirror.reconcile.controller import reconcile
 from mirror.report import Effect, ExitStatus, Report
 from support.fakes import FakeBucket
 from support.situations import JWKS_KEY, ONE, Situation
@@ -101,3 +103,25 @@ def test_cache_control_that_somebody_changed_is_repaired_though_the_store_drops_
     here.run(ONE, ONE)
     beside(cache_control="no-store")(here.world.bucket)
     assert names(here.run(after=AN_HOUR)) == ["bucket.drift", "drift.repaired"]
+
+
+def test_pass_after_a_put_looks_at_no_header(here: Situation) -> None:
+    """What was read back is known: the listing shows nothing newer, and one listing is enough."""
+    here.run(ONE, ONE)
+    bucket = here.world.bucket
+    before = bucket.count("head"), bucket.count("get")
+    here.run()
+    assert (bucket.count("head"), bucket.count("get")) == before
+
+
+def test_put_that_was_not_read_back_is_looked_at_once(here: Situation) -> None:
+    """Without the public URL nobody knows when the store wrote it: the next pass asks, and then none until the audit."""
+    here.show(ONE, ONE)
+    settings = here.settings()
+    publish = here.world.publish(readback=ReadbackSettings(enabled=False))
+    settings = replace(settings, issuers=tuple(replace(each, publish=publish) for each in settings.issuers))
+    heads = []
+    for _ in range(3):
+        assert reconcile(settings, here.world.ports(), here.now).exit_status is ExitStatus.CURRENT
+        heads.append(here.world.bucket.count("head"))
+    assert heads == [0, 2, 2]
