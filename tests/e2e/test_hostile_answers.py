@@ -96,7 +96,6 @@ DISGUISED = [
     ("wrong_issuer", "06-issuer-https-default/anonymous-discovery", f"{ONE}jwks", "wrong_issuer"),
     ("discovery_as_jwks", f"{ONE}discovery", f"{ONE}discovery", "jwks"),
     ("jwks_as_discovery", f"{ONE}jwks", f"{ONE}jwks", "discovery"),
-    ("forbidden_body_as_jwks", f"{ONE}discovery", "01-rsa1/anonymous-unbound-jwks", "forbidden"),
 ]
 
 
@@ -109,6 +108,15 @@ def test_wrong_documents_change_nothing(world: World, discovery: str, jwks: str,
     world.answer(world.replicas[0], capture(discovery), capture(jwks))
     done = world.mirror("--once")
     assert_refused(world, done, word)
+    assert world.state() == before
+
+
+def test_403_of_one_replica_degrades_while_another_takes_the_credential(world: World) -> None:
+    """A replica that was started just now refuses for a moment: nothing is taken from it, and nobody is paged."""
+    before = world.state()
+    world.answer(world.replicas[0], capture(f"{ONE}discovery"), capture("01-rsa1/anonymous-unbound-jwks"))
+    done = world.mirror("--once")
+    assert (done.status, "syd-prod: degraded" in done.out, "forbidden" in done.out) == (0, True, True)
     assert world.state() == before
 
 

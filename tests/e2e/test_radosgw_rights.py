@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.radosgw
 
 KEYS = (ObjectKey("id/.well-known/openid-configuration"), ObjectKey("id/openid/v1/jwks"))
+UNKNOWN = [("note", "rights.get_unknown"), ("note", "rights.put_unknown")]
+"""What is said of an object that is not there yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +84,20 @@ def rights(world: World) -> list[CheckResult]:
 def test_owner_has_every_right_and_asking_writes_nothing(world: World) -> None:
     """The object that is there keeps ETag and date, the other one stays absent."""
     before = world.state()
-    assert worst(rights(world)) == [("note", "rights.get_unknown")]  # of the one that is not there yet
+    assert worst(rights(world)) == UNKNOWN  # of the one that is not there yet
     assert world.state() == before
 
 
 @pytest.mark.parametrize(
     ("actions", "missing"),
     [
-        (("s3:ListBucket", "s3:GetObject", "s3:PutObject"), {"rights.get_unknown"}),
-        (("s3:ListBucket", "s3:GetObject"), {"rights.get_unknown", "rights.put"}),
-        (("s3:GetObject", "s3:PutObject"), {"rights.list", "rights.get"}),  # one of the two is absent
-        ((), {"rights.list", "rights.get", "rights.put"}),
+        (("s3:ListBucket", "s3:GetObject", "s3:PutObject"), {"rights.get_unknown", "rights.put_unknown"}),
+        (("s3:ListBucket", "s3:GetObject"), {"rights.get_unknown", "rights.put", "rights.put_unknown"}),
+        (
+            ("s3:GetObject", "s3:PutObject"),
+            {"rights.list", "rights.get", "rights.put_unknown"},
+        ),  # one of the two is absent
+        ((), {"rights.list", "rights.get", "rights.put_unknown"}),  # whether it is there cannot be read either
     ],
     ids=["writer", "reader", "no-list", "nothing"],
 )
@@ -120,7 +125,7 @@ def test_rendered_writer_policy_is_enough(world: World) -> None:
     before, aws = world.state(), AwsClient()
     ca_file = world.gateway.certificates.ca_file
     with aws_environment(ca_file, world.home, AWS_ACCESS_KEY_ID=user, AWS_SECRET_ACCESS_KEY=secret):
-        assert worst(rights(world)) == [("note", "rights.get_unknown")]  # of the one that is not there yet
+        assert worst(rights(world)) == UNKNOWN  # of the one that is not there yet
         assert "failed" not in {level for level, _ in worst(bucket_station(world.publish, aws, KEYS))}
         bucket = S3Bucket(world.publish, puts=1)
         assert bucket.get(KEYS[0]) is None  # the store itself says 403 here

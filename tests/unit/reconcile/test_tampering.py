@@ -115,7 +115,7 @@ def test_pass_after_a_put_looks_at_no_header(here: Situation) -> None:
 
 
 def test_put_that_was_not_read_back_is_looked_at_once(here: Situation) -> None:
-    """Without the public URL nobody knows when the store wrote it: the next pass asks, and then none until the audit."""
+    """Without the public URL nobody knows when the store wrote it: the next pass asks, then none until the audit."""
     here.show(ONE, ONE)
     settings = here.settings()
     publish = here.world.publish(readback=ReadbackSettings(enabled=False))
