@@ -3,6 +3,7 @@
 Nothing here does any input or output; a value that is reached through `mirror.trust` has been validated.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -138,6 +139,19 @@ KeyId = tuple[Kid, Thumbprint]
 def key_id(key: AnyKey) -> KeyId:
     """The identity of `key` in a set; also the order in which keys are published."""
     return (key.kid, key.thumbprint)
+
+
+PLAIN_KID = re.compile(r"[A-Za-z0-9._~+/=-]+")
+
+
+def kid_text(kid: str) -> str:
+    """A whole kid as one unmistakable word: itself, or a JSON string in ASCII where it has other characters."""
+    return kid if PLAIN_KID.fullmatch(kid) else json.dumps(kid)
+
+
+def key_name(key: AnyKey) -> str:
+    """How a sentence names a key: `KID (ALG)`, the kid whole; it is safe to print."""
+    return f"{kid_text(key.kid)} ({key.alg or '-'})"
 
 
 # ------------------------------------------------------------------------------------------- observations

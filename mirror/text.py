@@ -1,12 +1,6 @@
-"""The one text form of moments, lengths of time, numbers of things and names of keys. Pure."""
+"""The one text form of moments, lengths of time and numbers of things. Pure."""
 
-import json
-import re
 from datetime import UTC, datetime, timedelta
-
-from mirror.model import AnyKey
-
-PLAIN_KID = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 
 def moment(when: datetime) -> str:
@@ -39,13 +33,3 @@ def in_words(span: timedelta) -> str:
 def counted(number: int, noun: str) -> str:
     """A number with its noun in the right form: `1 key`, `2 keys`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def kid_text(kid: str) -> str:
-    """A whole kid as one unmistakable word: itself, or a JSON string in ASCII where it has other characters."""
-    return kid if PLAIN_KID.fullmatch(kid) else json.dumps(kid)
-
-
-def key_name(key: AnyKey) -> str:
-    """How a sentence names a key: `KID (ALG)`, the kid whole; it is safe to print."""
-    return f"{kid_text(key.kid)} ({key.alg or '-'})"

@@ -7,8 +7,8 @@ from mirror.apiserver.credentials import read_token
 from mirror.check.local import SOON, privacy
 from mirror.check.result import CheckLevel, CheckResult, CheckTarget, Component
 from mirror.config.settings import Issuer
-from mirror.model import Key, Observation, Observed, Reason, Thumbprint
-from mirror.text import counted, in_words, key_name, moment
+from mirror.model import Key, Observation, Observed, Reason, Thumbprint, key_name
+from mirror.text import counted, in_words, moment
 from mirror.trust.lifecycle import MOST_CLOCK_SKEW
 from mirror.trust.parsing import unverified_claims
 from mirror.trust.relying_parties import compatibility

@@ -35,13 +35,14 @@ from mirror.model import (
     Thumbprint,
     Unusable,
     key_id,
+    key_name,
 )
 from mirror.ports import Ports, PublicResponse
 from mirror.publish.publisher import reason_of
 from mirror.reconcile.state import PublishedIssuer, ValidatedAnswers, validate_answers
 from mirror.report import ExitStatus, Report
-from mirror.text import key_name, moment
-from mirror.trust.discovery import other_jwks_uri
+from mirror.text import moment
+from mirror.trust.discovery import other_jwks_uri, parse_public_jwks
 from mirror.trust.ledger import ALL_THUMBPRINTS
 from mirror.trust.lifecycle import PassContext
 from mirror.trust.operator_actions import (
@@ -50,7 +51,6 @@ from mirror.trust.operator_actions import (
     approve,
     find_key,
     find_key_material,
-    parse_public_jwks,
     revoke,
 )
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import click
 
 from mirror.log import escaped
-from mirror.model import Level, Observed, Reason, Unusable
+from mirror.model import Level, Observed, Reason, Unusable, key_name
 from mirror.report import Change, Effect, IssuerReport, ObjectReport, Report, State
-from mirror.text import counted, key_name
+from mirror.text import counted
 
 QUIET_FROM = 20
 """From this many issuers on, those with nothing to tell are only counted."""

@@ -19,9 +19,10 @@ from mirror.model import (
     Note,
     Reason,
     TokenAudiences,
+    key_name,
 )
 from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse
-from mirror.text import counted, key_name
+from mirror.text import counted
 from mirror.trust.discovery import (
     UNKNOWN_KEY,
     PublicDiscovery,

@@ -4,7 +4,6 @@ A shallow history (a pod that began with an empty disk) may not know. Then it is
 that fails, the answer is the one that the known part gives.
 """
 
-import hashlib
 import re
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from mirror.errors import HistoryError, RemoteError
-from mirror.history.git_command import Git, why
+from mirror.history.git_command import Git, blob_id, why
 from mirror.history.objects import ObjectReader
 from mirror.history.remote import REMOTE_TIMEOUT_SECONDS, GitRemote
 from mirror.model import CommitId, Version
@@ -108,7 +107,6 @@ def moment(seconds: int) -> datetime:
 
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
-_DIGITS_SHA1 = 40
 _FOLDERS = ("ledger", "public")
 
 
@@ -334,9 +332,3 @@ class CommitLog:
             # The question is answered from what we have: nobody's keys wait for the remote.
             return False
         return True
-
-
-def blob_id(body: bytes, digits: int) -> str:
-    """The id that git gives to these bytes in a repository whose ids have that many hexadecimal digits."""
-    name = "sha1" if digits == _DIGITS_SHA1 else "sha256"
-    return hashlib.new(name, b"blob %d\0%s" % (len(body), body), usedforsecurity=False).hexdigest()

@@ -20,8 +20,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from mirror.model import AnyKey, IssuerName, IssuerUrl, KeyId, Kid, Status, Thumbprint
-from mirror.text import PLAIN_KID, counted, kid_text
+from mirror.model import PLAIN_KID, AnyKey, IssuerName, IssuerUrl, KeyId, Kid, Status, Thumbprint, kid_text
+from mirror.text import counted
 
 _VERBS = {
     Status.PUBLISHED: "publish",

@@ -16,6 +16,7 @@ lock for milliseconds, so a lock file that stood still for `SETTLED_SECONDS` is 
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import resource
@@ -519,3 +520,12 @@ def _remove(paths: list[Path]) -> tuple[Path, ...]:
     for path in paths:
         path.unlink(missing_ok=True)
     return tuple(paths)
+
+
+SHA1_DIGITS = 40
+
+
+def blob_id(body: bytes, digits: int) -> str:
+    """The id that git gives to these bytes in a repository whose ids have that many hexadecimal digits."""
+    name = "sha1" if digits == SHA1_DIGITS else "sha256"
+    return hashlib.new(name, b"blob %d\0%s" % (len(body), body), usedforsecurity=False).hexdigest()

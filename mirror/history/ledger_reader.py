@@ -16,7 +16,7 @@ from functools import cache, partial
 
 from mirror.addresses import RepositoryPaths, repository_paths
 from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
-from mirror.history.commit_graph import blob_id
+from mirror.history.git_command import blob_id
 from mirror.model import CommitId, Event, Heads, IssuerUrl, KeyId, Ledger, Level, Reason, key_id
 from mirror.ports import History
 from mirror.trust.ledger import ALL_THUMBPRINTS, LedgerRead, read_ledger

@@ -12,7 +12,7 @@ from random import uniform
 from time import sleep
 
 from mirror.errors import BranchMovedError, HistoryError, PushRefusedError, RemoteError
-from mirror.history.commit_graph import blob_id
+from mirror.history.git_command import SHA1_DIGITS, blob_id
 from mirror.history.ledger_reader import DecidedLedger, HistoryState, IssuerHistory, SignedFile
 from mirror.model import CommitId, IssuerUrl, Ledger
 from mirror.ports import History
@@ -24,7 +24,6 @@ from mirror.trust.merge import merge
 ATTEMPTS = 5
 _LONGEST_PAUSE_SECONDS = 0.2
 """After a lost race: a mirror that always comes second to the same other one must get out of its step."""
-_SHA1_DIGITS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +262,7 @@ def _ledger_file(keys: LedgerTrust | None, issuer_history: IssuerHistory, ledger
         return SignedFile(text)
     standing = [each for each in issuer_history.signed if each.ledger == text]
     if standing:
-        return min(standing, key=lambda each: blob_id(each.signature, _SHA1_DIGITS))
+        return min(standing, key=lambda each: blob_id(each.signature, SHA1_DIGITS))
     by_mirror = keys.signing_key.kid if keys.role == "mirror" else ""
     return SignedFile(text, keys.sign(text, ledger.issuer), by_mirror)
 

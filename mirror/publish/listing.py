@@ -1,4 +1,4 @@
-"""What the buckets show before anything is decided: one listing a bucket, and the bodies that a listing cannot tell."""
+"""What the buckets show before anything is decided: one listing a bucket."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,12 +8,8 @@ from mirror.addresses import common_folder
 from mirror.concurrency import thread_map
 from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
-from mirror.model import ListedObject, ObjectKey, PublicObject, StoredObject
-from mirror.ports import Bucket, Ports
-from mirror.publish.drift import needs_body
-
-UNREADABLE_CODES = frozenset({"AccessDenied", "InvalidRequest", "KMS.DisabledException", "KMS.NotFoundException"})
-"""How stores refuse to give an object that exists (S3 API reference, GetObject)."""
+from mirror.model import ListedObject, ObjectKey
+from mirror.ports import Ports
 
 Target = tuple[str | None, ...]
 """What makes two settings speak to the same bucket with the same rights."""
@@ -58,24 +54,3 @@ def list_buckets(
 
     shown = thread_map(one, groups.values(), workers=workers, cancel=ports.cancel)
     return dict(zip(groups, shown, strict=True))
-
-
-def read_body(
-    bucket: Bucket, desired: PublicObject, listed: ListedObject | None, committed: frozenset[bytes]
-) -> StoredObject | None:
-    """The object as it stands, where its line in the listing does not tell what it is.
-
-    One that is listed and that nobody here may read (encrypted with somebody else's key, say) has no bytes: it is
-    overwritten like anybody else's.
-
-    Raises:
-        BucketError: It could not be read.
-    """
-    if listed is None or not needs_body(desired, listed, committed):
-        return None
-    try:
-        return bucket.get(desired.key)
-    except BucketError as error:
-        if error.code not in UNREADABLE_CODES:
-            raise
-        return StoredObject(b"", listed.etag, "", "", None, listed.last_modified)

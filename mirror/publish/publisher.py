@@ -4,12 +4,13 @@ import re
 from collections.abc import Callable, Collection, Container, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from threading import Lock
 
 from mirror.aws.iam_policy import FORBIDDEN, behind_cdn, explain_forbidden, is_served_by_bucket
-from mirror.config.settings import PublishSettings
+from mirror.config.settings import PublishSettings, ReadbackSettings
 from mirror.errors import BucketError
 from mirror.model import CommitId, ETag, Event, Level, PublicObject, Reason
-from mirror.ports import Bucket, PublicEndpoint, PublicFailure, PublicResponse, PutConflict, StoredHeaders
+from mirror.ports import Bucket, PublicEndpoint, PublicFailure, PublicResponse, PublicResult, PutConflict, StoredHeaders
 from mirror.publish.drift import Action, Deferred, ObjectDecision, PutObject, busy, etag_of, signing_window
 from mirror.report import Effect, ObjectReport, PublicReadback, reason_from
 from mirror.text import iso_time
@@ -226,6 +227,28 @@ class ReadbackResult:
     def summary(self) -> PublicReadback:
         """The look as the report has it."""
         return PublicReadback(not self.failures, self.seconds)
+
+
+class CachingPublicEndpoint:
+    """A public view that keeps its last answer of each URL, so that nobody has to look twice in a pass."""
+
+    def __init__(self, view: PublicEndpoint) -> None:
+        self._view = view
+        self._lock = Lock()
+        self._answers: dict[str, PublicResponse] = {}
+
+    def get_document(self, url: str, *, readback: ReadbackSettings) -> PublicResult:
+        """See `mirror.ports.PublicEndpoint`."""
+        look = self._view.get_document(url, readback=readback)
+        if isinstance(look, PublicResponse):
+            with self._lock:
+                self._answers[url] = look
+        return look
+
+    def answer(self, url: str) -> PublicResponse | None:
+        """The last answer of `url`; None when nobody looked, or nothing came."""
+        with self._lock:
+            return self._answers.get(url)
 
 
 def read_back(

@@ -27,6 +27,7 @@ from mirror.publish.publisher import (
     OTHER_BYTES,
     STALE,
     CacheContext,
+    CachingPublicEndpoint,
     ObjectResults,
     audit_headers,
     carry_out,
@@ -47,7 +48,6 @@ from mirror.reconcile.reporting import (
     preview,
 )
 from mirror.reconcile.state import IssuerPlan, ObservedState, Plan, internal_error, publications
-from mirror.reconcile.token_probe import CachingPublicEndpoint
 from mirror.report import Effect, Report, reason_from
 from mirror.text import counted
 from mirror.trust.ledger import ALL_THUMBPRINTS, read_ledger

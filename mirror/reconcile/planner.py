@@ -27,6 +27,7 @@ from mirror.model import (
     KeyRecord,
     Ledger,
     Level,
+    ListedObject,
     ObjectKey,
     Observation,
     PublicObject,
@@ -35,17 +36,26 @@ from mirror.model import (
     StoredObject,
     Thumbprint,
     key_id,
+    kid_text,
 )
 from mirror.ports import Bucket, Ports, WebIdentityToken
-from mirror.publish.drift import DriftContext, ObjectDecision, etag_of, plan_object, public_objects, stored_body
-from mirror.publish.listing import BucketListing, bucket_identity, read_body
+from mirror.publish.drift import (
+    DriftContext,
+    ObjectDecision,
+    etag_of,
+    needs_body,
+    plan_object,
+    public_objects,
+    stored_body,
+)
+from mirror.publish.listing import BucketListing, bucket_identity
 from mirror.publish.publisher import JWKS_SUFFIX, reason_of
 from mirror.reconcile.local_state import apiserver_fingerprint, is_recent
 from mirror.reconcile.state import IssuerPlan, ObservedState, PublishedIssuer, internal_error
 from mirror.reconcile.token_probe import attach_probe_token, check_own_token
 from mirror.report import reason_from
-from mirror.text import in_words, iso_time, kid_text, moment
-from mirror.trust.discovery import render
+from mirror.text import in_words, iso_time, moment
+from mirror.trust.discovery import parse_public_jwks, render
 from mirror.trust.ledger import ALL_THUMBPRINTS
 from mirror.trust.lifecycle import (
     LedgerUpdate,
@@ -59,10 +69,12 @@ from mirror.trust.lifecycle import (
     published_keys,
     revoked_thumbprints,
 )
-from mirror.trust.operator_actions import adopt, parse_public_jwks
+from mirror.trust.operator_actions import adopt
 from mirror.trust.parsing import shell_argument
 
 _ANY_KID = KeyPolicy(kid="opaque")
+UNREADABLE_CODES = frozenset({"AccessDenied", "InvalidRequest", "KMS.DisabledException", "KMS.NotFoundException"})
+"""How stores refuse to give an object that exists (S3 API reference, GetObject)."""
 
 
 def plan_object_changes(planned: IssuerPlan, ledger: Ledger, observed: ObservedState, ports: Ports) -> IssuerPlan:
@@ -104,6 +116,27 @@ def _without_bucket(planned: IssuerPlan, issuer_history: IssuerHistory, error: B
     return replace(failed, transition_result=None) if issuer_history.ledger is None else failed
 
 
+def _read_unknown(
+    bucket: Bucket, desired: PublicObject, listed: ListedObject | None, committed: frozenset[bytes]
+) -> StoredObject | None:
+    """The object as it stands, where its line in the listing does not tell what it is.
+
+    One that is listed and that nobody here may read (encrypted with somebody else's key, say) has no bytes: it is
+    overwritten like anybody else's.
+
+    Raises:
+        BucketError: It could not be read.
+    """
+    if listed is None or not needs_body(desired, listed, committed):
+        return None
+    try:
+        return bucket.get(desired.key)
+    except BucketError as error:
+        if error.code not in UNREADABLE_CODES:
+            raise
+        return StoredObject(b"", listed.etag, "", "", None, listed.last_modified)
+
+
 @dataclass(frozen=True, slots=True)
 class _ObjectDiffer:
     """One issuer's objects in the bucket, against what git knows of them."""
@@ -121,7 +154,7 @@ class _ObjectDiffer:
         listed = self.listing.listing.get(desired.key)
         path = public_path(desired.url)
         committed = self.history.known_texts.get(path, frozenset())
-        stored = read_body(self.bucket, desired, listed, committed)
+        stored = _read_unknown(self.bucket, desired, listed, committed)
         if stored is None and listed is not None and self._is_cut_off() and listed.etag != etag_of(desired.body):
             stored = self.bucket.get(desired.key)  # the bytes are known, but who put them counts now
         own = stored is not None and stored.snapshot is not None and self.ports.history.has_commit(stored.snapshot)
@@ -337,14 +370,23 @@ def _texts(entry: Issuer) -> tuple[IssuerUrl, ...]:
 def plan_issuer(publication: PublishedIssuer, observed: ObservedState, ports: Ports) -> IssuerPlan:
     """Decide for one publication; whatever goes wrong stays with it."""
     try:
-        planned = check_own_token(_plan_publication(publication, observed, ports), observed.now)
-        return attach_probe_token(planned, observed.now)
+        return _with_tokens(_plan_publication(publication, observed, ports), observed.now)
     except BucketError as error:
         return _undecided(publication, observed, reason_of(error))
     except MirrorError as error:
         return _undecided(publication, observed, reason_from("history.failed", error))
     except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
         return _undecided(publication, observed, internal_error(error))
+
+
+def _with_tokens(planned: IssuerPlan, now: datetime) -> IssuerPlan:
+    """The plan with what the configured token files say: the mirror's own token, and the one to probe with."""
+    issuer = planned.issuer
+    if issuer.auth.token_file is not None:
+        planned = check_own_token(planned, now)
+    if issuer.auth.token_file is not None or issuer.probe_token_file is not None:
+        planned = attach_probe_token(planned, now)
+    return planned
 
 
 def _undecided(publication: PublishedIssuer, observed: ObservedState, reason: Reason) -> IssuerPlan:

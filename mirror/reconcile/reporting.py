@@ -5,14 +5,14 @@ from dataclasses import replace
 from mirror.errors import MirrorError
 from mirror.history.commit_message import IssuerChanges, compose
 from mirror.history.ledger_store import CommitResult, Committer, LedgerChange, is_pending
-from mirror.model import Event, IssuerUrl, Status
+from mirror.model import Event, IssuerUrl, Status, kid_text
 from mirror.publish.publisher import ObjectResults, planned_result
 from mirror.reconcile.state import IssuerPlan, Plan, mode_of
 from mirror.reconcile.token_probe import check_probe_token
 from mirror.report import Change, IssuerReport, Report, reason_from
-from mirror.text import kid_text
 from mirror.trust.lifecycle import published_keys
 from mirror.trust.relying_parties import compatibility
+from mirror.trust.token_probe import ProbeResult
 
 _TRANSITION_EVENTS = frozenset(f"key.{status}" for status in Status)
 UNTOLD = "Bring git in line: merge branches, render what a ledger says\n"
@@ -97,7 +97,7 @@ def issuer_report(planned: IssuerPlan, published: ObjectResults, public_jwks: by
     outcome = planned.transition_result
     transitions = outcome.transitions if outcome is not None else ()
     ledger = outcome.ledger if outcome is not None else planned.previous_ledger
-    probe = check_probe_token(planned, published, ledger, public_jwks)
+    probe = ProbeResult() if planned.probe is None else check_probe_token(planned, published, ledger, public_jwks)
     changes = tuple(
         Event(
             f"key.{t.status}",

@@ -34,7 +34,7 @@ from mirror.model import (
     Thumbprint,
     Unusable,
 )
-from mirror.new_keys import sound_keys
+from mirror.new_keys import FEW_KEYS, sound_keys
 from mirror.ports import History
 from mirror.publish.drift import ObjectDecision
 from mirror.publish.listing import BucketListing, Target
@@ -81,7 +81,11 @@ def validate_answers(
     defects: dict[IssuerName, Reason] = {}
     asked = tuple(issuers)
     remembered = [each for each in asked if each.issuer in history_state.issuers]  # who is not is a defect, told below
-    checked = sound_keys({each.name: (answers.get(each.name, ()), _known(each, history_state)) for each in remembered})
+    checked: Mapping[IssuerName, frozenset[Thumbprint]] = {}
+    if sum(_bytes(answers.get(each.name, ())) for each in remembered) > MANY_BYTES:
+        checked = sound_keys(
+            {each.name: (answers.get(each.name, ()), _known(each, history_state)) for each in remembered}
+        )
     for issuer in asked:
         try:
             observations[issuer.name] = _observations(issuer, answers.get(issuer.name, ()), history_state, checked)
@@ -90,9 +94,19 @@ def validate_answers(
     shown = {name: tuple(_keys(found)) for name, found in observations.items()}
     known_keys = {key.thumbprint: key for key in ledger_keys(history_state)}
     followed = _followed(history_state)
-    new = [key for keys in shown.values() for key in keys if key.thumbprint not in followed]
-    suspected = keys_sharing_primes(new, (*known_keys.values(), *left_out()), number=integer_type()) if new else {}
-    return ValidatedAnswers(observations, defects, suspected, keys_used_twice(shown))
+    new = {key.thumbprint: key for keys in shown.values() for key in keys if key.thumbprint not in followed}
+    others = (*known_keys.values(), *left_out()) if new else ()
+    suspected = keys_sharing_primes(new.values(), others, number=integer_type()) if len(new) + len(others) > 1 else {}
+    return ValidatedAnswers(observations, defects, suspected, keys_used_twice(shown) if len(shown) > 1 else {})
+
+
+MANY_BYTES = FEW_KEYS * 340
+"""A smaller set has no more than `FEW_KEYS` RSA keys of 2048 bits: each modulus alone is 342 characters."""
+
+
+def _bytes(answers: Iterable[Answer | Unusable]) -> int:
+    """The size of the different key sets of one issuer's apiservers."""
+    return sum(map(len, {answer.jwks for answer in answers if isinstance(answer, Answer)}))
 
 
 def internal_error(error: Exception) -> Reason:

@@ -8,13 +8,11 @@ signed it.
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from threading import Lock
 
 from mirror.addresses import jwks_uri
-from mirror.config.settings import Issuer, ReadbackSettings
+from mirror.config.settings import Issuer
 from mirror.files import read_small, why_unreadable
 from mirror.model import Event, Key, Ledger, Level, Observation, Reason, Unusable
-from mirror.ports import PublicEndpoint, PublicResponse, PublicResult
 from mirror.publish.publisher import ObjectResults
 from mirror.reconcile.state import IssuerPlan
 from mirror.report import Effect
@@ -168,25 +166,3 @@ def _internal_error(error: Exception) -> Event:
     # Only the kind: the text could repeat a part of the token.
     sentence = f"The probe failed unexpectedly ({type(error).__name__}), so nobody looks at the signing key."
     return Event("probe.unusable", f"{sentence} Please report this as a defect.", Level.WARNING, {"cause": "defect"})
-
-
-class CachingPublicEndpoint:
-    """A public view that keeps its last answer of each URL, so that nobody has to look twice in a pass."""
-
-    def __init__(self, view: PublicEndpoint) -> None:
-        self._view = view
-        self._lock = Lock()
-        self._answers: dict[str, PublicResponse] = {}
-
-    def get_document(self, url: str, *, readback: ReadbackSettings) -> PublicResult:
-        """See `mirror.ports.PublicEndpoint`."""
-        look = self._view.get_document(url, readback=readback)
-        if isinstance(look, PublicResponse):
-            with self._lock:
-                self._answers[url] = look
-        return look
-
-    def answer(self, url: str) -> PublicResponse | None:
-        """The last answer of `url`; None when nobody looked, or nothing came."""
-        with self._lock:
-            return self._answers.get(url)

@@ -9,11 +9,23 @@ from datetime import datetime, timedelta
 
 from mirror.errors import UsageError
 from mirror.log import escaped
-from mirror.model import IssuerName, IssuerUrl, Key, KeyId, KeyRecord, Ledger, Reason, Status, key_id
+from mirror.model import (
+    IssuerName,
+    IssuerUrl,
+    Key,
+    KeyId,
+    KeyRecord,
+    Ledger,
+    Reason,
+    Status,
+    key_id,
+    key_name,
+    kid_text,
+)
 from mirror.ports import PublicFailure, PublicResponse, PublicResult
 from mirror.publish.drift import max_age_seconds, safe_to_sign_at
 from mirror.status.result import public_keys
-from mirror.text import key_name, kid_text, moment
+from mirror.text import moment
 from mirror.trust.operator_actions import find_key, match_keys
 from mirror.trust.parsing import shell_argument
 

@@ -4,7 +4,7 @@ Nothing of it is copied: the public document is built from the ledger.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -16,6 +16,7 @@ from mirror.model import (
     Documents,
     IssuerUrl,
     Key,
+    KeyId,
     KeyPolicy,
     Ledger,
     Note,
@@ -25,7 +26,7 @@ from mirror.model import (
     Unusable,
     key_id,
 )
-from mirror.trust.jwks import is_printable_text, read_jwks
+from mirror.trust.jwks import KNOWN_TYPES, MAX_KEYS, is_printable_text, private_members, read_jwks, read_key
 from mirror.trust.lifecycle import empty_allowed, published_keys
 from mirror.trust.parsing import Rejected, describe_json, quote, read_object
 
@@ -391,3 +392,44 @@ def _missing(name: str) -> Reason:
 
 def _unknown_key(note: Note) -> str:
     return note.sentence.removesuffix(" It is left out.")
+
+
+# ------------------------------------------------------------------------------ a public JWKS, key by key
+
+
+PUBLIC_JWKS = "public jwks"
+LOOK_AT_PUBLISHER = "Look at who published it: a token signed by this key is refused once the document is taken over."
+
+
+def parse_public_jwks(
+    body: bytes | None, policy: KeyPolicy, *, already_checked: Container[Thumbprint] = frozenset()
+) -> tuple[Mapping[KeyId, Key], tuple[Reason, ...]]:
+    """The keys of the public JWKS that are believed, and every reason why others are not; neither where it is absent.
+
+    The strength of `already_checked` keys is not checked.
+    Other than an apiserver's answer it is read key by key: one bad key must not take the good ones from the world.
+    """
+    if body is None:
+        return {}, ()
+    document = read_object(body, PUBLIC_JWKS)
+    if isinstance(document, Reason):
+        return {}, (document,)
+    private = private_members(document, PUBLIC_JWKS)
+    entries = document.get("keys")
+    if private or not isinstance(entries, list) or len(entries) > MAX_KEYS:
+        shape = Reason("no_keys", f"It holds no array of at most {MAX_KEYS} keys.", LOOK_AT_PUBLISHER, PUBLIC_JWKS)
+        return {}, private or (shape,)
+    read = [
+        _read_public_entry(entry, f"{PUBLIC_JWKS} keys[{i}]", policy, already_checked)
+        for i, entry in enumerate(entries)
+    ]
+    reasons = tuple(reason for each in read if isinstance(each, tuple) for reason in each)
+    return {key_id(each): each for each in read if not isinstance(each, tuple)}, reasons
+
+
+def _read_public_entry(
+    entry: object, where: str, policy: KeyPolicy, already_checked: Container[Thumbprint]
+) -> Key | tuple[Reason, ...]:
+    if not isinstance(entry, dict) or entry.get("kty") not in KNOWN_TYPES:
+        return (Reason("bad_key", "An entry of keys is no RSA or EC key.", LOOK_AT_PUBLISHER, where),)
+    return read_key(entry, where, kid=policy.kid, already_checked=already_checked)

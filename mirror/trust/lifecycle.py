@@ -66,9 +66,10 @@ from mirror.model import (
     Thumbprint,
     Unusable,
     key_id,
+    kid_text,
     trimmed,
 )
-from mirror.text import counted, kid_text
+from mirror.text import counted
 from mirror.trust.jwks import with_first_alg
 from mirror.trust.ledger import left_out
 

@@ -10,7 +10,7 @@ believed is listed and left out. The public document is untrusted input like any
 """
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -30,10 +30,12 @@ from mirror.model import (
     Status,
     Thumbprint,
     key_id,
+    key_name,
+    kid_text,
     trimmed,
 )
-from mirror.text import key_name, kid_text
-from mirror.trust.jwks import KNOWN_TYPES, MAX_KEYS, is_printable_text, private_members, read_key
+from mirror.trust.discovery import LOOK_AT_PUBLISHER, PUBLIC_JWKS, parse_public_jwks
+from mirror.trust.jwks import is_printable_text
 from mirror.trust.ledger import MAX_REASON_CHARACTERS
 from mirror.trust.lifecycle import (
     LedgerUpdate,
@@ -47,7 +49,7 @@ from mirror.trust.lifecycle import (
     next_order,
     revoked_thumbprints,
 )
-from mirror.trust.parsing import quote, read_object
+from mirror.trust.parsing import quote
 
 FEWEST_CHARACTERS = 8
 """How long the beginning of a kid or a thumbprint must be to name a key."""
@@ -233,10 +235,6 @@ def _outcome(ledger: Ledger, moved: Iterable[KeyRecord], transitions: tuple[Tran
     return LedgerUpdate(clear_empty_permission(decided), transitions, ())
 
 
-_DOCUMENT = "public jwks"
-_REMEDY = "Look at who published it: a token signed by this key is refused once the document is taken over."
-
-
 @dataclass(frozen=True, slots=True)
 class Adoption:
     """The first ledger of an issuer, and why parts of the public document did not come into it."""
@@ -341,38 +339,4 @@ def _other(key: Key, context: PassContext) -> KeyRecord:
 
 
 def _left_out(key: Key, code: str, why: str) -> Reason:
-    return Reason(code, f"Key {key_name(key)} {why}.", _REMEDY, _DOCUMENT)
-
-
-# ------------------------------------------------------------------------------------- the public document
-
-
-def parse_public_jwks(
-    body: bytes | None, policy: KeyPolicy, *, already_checked: Container[Thumbprint] = frozenset()
-) -> tuple[Mapping[KeyId, Key], tuple[Reason, ...]]:
-    """The keys of the public JWKS that are believed, and every reason why others are not; neither where it is absent.
-
-    The strength of `already_checked` keys is not checked.
-    Other than an apiserver's answer it is read key by key: one bad key must not take the good ones from the world.
-    """
-    if body is None:
-        return {}, ()
-    document = read_object(body, _DOCUMENT)
-    if isinstance(document, Reason):
-        return {}, (document,)
-    private = private_members(document, _DOCUMENT)
-    entries = document.get("keys")
-    if private or not isinstance(entries, list) or len(entries) > MAX_KEYS:
-        shape = Reason("no_keys", f"It holds no array of at most {MAX_KEYS} keys.", _REMEDY, _DOCUMENT)
-        return {}, private or (shape,)
-    read = [_read_entry(entry, f"{_DOCUMENT} keys[{i}]", policy, already_checked) for i, entry in enumerate(entries)]
-    reasons = tuple(reason for each in read if isinstance(each, tuple) for reason in each)
-    return {key_id(each): each for each in read if not isinstance(each, tuple)}, reasons
-
-
-def _read_entry(
-    entry: object, where: str, policy: KeyPolicy, already_checked: Container[Thumbprint]
-) -> Key | tuple[Reason, ...]:
-    if not isinstance(entry, dict) or entry.get("kty") not in KNOWN_TYPES:
-        return (Reason("bad_key", "An entry of keys is no RSA or EC key.", _REMEDY, where),)
-    return read_key(entry, where, kid=policy.kid, already_checked=already_checked)
+    return Reason(code, f"Key {key_name(key)} {why}.", LOOK_AT_PUBLISHER, PUBLIC_JWKS)

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from mirror.addresses.issuer_urls import describe_difference
-from mirror.model import IssuerName, IssuerUrl, Key, KeyName, KeyRecord, Kid, Ledger, Reason, Status
-from mirror.text import in_words, key_name, moment
+from mirror.model import IssuerName, IssuerUrl, Key, KeyName, KeyRecord, Kid, Ledger, Reason, Status, key_name
+from mirror.text import in_words, moment
 from mirror.trust.jwks import MAX_KID_CHARACTERS, is_printable_text, public_key
 from mirror.trust.parsing import Rejected, decode, describe_json, quote, read_object, reject, shell_argument
 

@@ -18,8 +18,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mirror.model import AnyKey, Event, IssuerName, Key, Level, RsaKey, Thumbprint
-from mirror.text import kid_text
+from mirror.model import AnyKey, Event, IssuerName, Key, Level, RsaKey, Thumbprint, kid_text
 from mirror.trust.parsing import decode_uint
 
 MIN_MODULUS_BITS = 2048

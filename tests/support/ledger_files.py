@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 from mirror.addresses import repository_paths
-from mirror.history.commit_graph import blob_id
+from mirror.history.git_command import blob_id
 from mirror.history.ledger_reader import (
     DecidedLedger,
     IssuerHistory,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.model import AnyKey, KeyName, Kid, Thumbprint
-from mirror.text import counted, in_words, iso_time, iso_time_or_none, key_name, kid_text, moment
+from mirror.model import AnyKey, KeyName, Kid, Thumbprint, key_name, kid_text
+from mirror.text import counted, in_words, iso_time, iso_time_or_none, moment
 from support.keys import RSA_KEYS, with_kid
 
 AT = datetime(2026, 11, 23, 8, 0, 0, 900_000, UTC)

@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mirror.check.cluster import apiservers, keys
-from mirror.model import Note, Observed, Reason, Unusable
-from mirror.text import key_name
+from mirror.model import Note, Observed, Reason, Unusable, key_name
 from support.askers import issuer
 from support.check_clients import told, worst
 from support.keys import EC_KEYS, RSA_KEYS

@@ -7,7 +7,7 @@ import pytest
 
 from mirror.addresses import repository_paths
 from mirror.errors import BranchMovedError, HistoryError, RemoteError
-from mirror.history.commit_graph import blob_id
+from mirror.history.git_command import blob_id
 from mirror.history.ledger_reader import DecidedLedger, HistoryState, IssuerHistory, VerificationContext, load_history
 from mirror.history.ledger_store import (
     CommitResult,

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.history.commit_message import IssuerChanges, RecordedChanges, compose, read_trailers
-from mirror.model import IssuerName, IssuerUrl, KeyName, Kid, RsaKey, Status, Thumbprint
-from mirror.text import kid_text
+from mirror.model import IssuerName, IssuerUrl, KeyName, Kid, RsaKey, Status, Thumbprint, kid_text
 
 URL = IssuerUrl("https://oidc.example.com/syd")
 _NUMBERS = count()

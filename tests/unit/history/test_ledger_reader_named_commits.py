@@ -9,7 +9,7 @@ import pytest
 
 from mirror.addresses import repository_paths
 from mirror.errors import BucketError, HistoryError
-from mirror.history.commit_graph import blob_id
+from mirror.history.git_command import blob_id
 from mirror.history.ledger_reader import (
     DecidedLedger,
     HistoryState,
