@@ -41,8 +41,8 @@ class LastGood:
     def save(self, settings: Settings) -> str:
         """Keep `settings`, all issuers included; gives why that could not be, or nothing.
 
-        Where the folder is missing or is not this daemon's nothing is kept. A common user's is any that it may write to:
-        a volume belongs to root or to another uid of its group. Root may write to all, so only its own counts.
+        Where the folder is missing or is not this daemon's nothing is kept. A common user's is any that it may write
+        to: a volume belongs to root or to another uid of its group. Root may write to all, so only its own counts.
         """
         whole = replace(settings, issuers=settings.issuers + settings.left_out, left_out=())
         resolved = _adapter().dump_python(whole, mode="json")

@@ -148,7 +148,7 @@ def make_base(folder: Path, name: str) -> None:
     buildah("build", "--quiet", "--tag", name, folder)
 
 
-@pytest.fixture(params=USERS.values(), ids=USERS.keys())
+@pytest.fixture(params=list(USERS.values()), ids=list(USERS))
 def user(request: pytest.FixtureRequest) -> tuple[int, int]:
     """uid and gid"""
     found: tuple[int, int] = request.param
