@@ -13,7 +13,7 @@ from mirror.history.git_command import Git
 from mirror.history.remote import GitRemote
 from mirror.model import CommitId
 from support.gits import WHEN, bare, commit, fsck_strict, git, head_of, open_repository
-from support.users import SERVICE_UID, as_user, give, open_folder
+from support.users import SERVICE_UID, give, open_folder, told_as
 
 FILE = "ledger/a/keys.json"
 
@@ -282,46 +282,31 @@ remote: ========================================================================
 remote:
 fatal: Could not read from remote repository."""
 AZURE = " ! [remote rejected] main -> main (TF402455: Pushes to this branch are not permitted; {}"
+DECLINED = "{}\n ! [remote rejected] main -> main ({})"
+OVER_HTTPS = "remote: {}\nfatal: unable to access 'https://git.example.com/o/r/': The requested URL returned error: 403"
+OVER_SSH = "ERROR: {}\nfatal: Could not read from remote repository."
+EMAIL = "remote: error: GH007: Your push would publish a private email address."
+GITLAB = "remote: GitLab: You are not allowed to push code to protected branches on this project."
 REFUSALS = {
     "github-signatures": (RULE.format("Commits must have verified signatures."), "repository.sign: true"),
     "github-branch-signatures": (PROTECTED.format("Commits must have valid signatures."), "repository.sign: true"),
     "github-rule": (RULE.format("Changes must be made through a pull request."), "bypass"),
     "github-branch": (PROTECTED.format('Required status check "Build" is expected.'), "Allow this user"),
-    "github-email": (
-        "remote: error: GH007: Your push would publish a private email address.\n"
-        " ! [remote rejected] main -> main (push declined due to email privacy restrictions)",
-        "repository.author",
-    ),
-    "github-archived": (
-        "ERROR: This repository was archived so it is read-only.\nfatal: Could not read from remote repository.",
-        "archive",
-    ),
-    "github-archived-https": (
-        "remote: This repository was archived so it is read-only.\n"
-        "fatal: unable to access 'https://github.com/o/r/': The requested URL returned error: 403",
-        "archive",
-    ),
+    "github-email": (DECLINED.format(EMAIL, "push declined due to email privacy restrictions"), "repository.author"),
+    "github-archived": (OVER_SSH.format("This repository was archived so it is read-only."), "archive"),
+    "github-archived-https": (OVER_HTTPS.format("This repository was archived so it is read-only."), "archive"),
     "gitlab-archived": (FRAMED.format("ERROR: You can't push code to an archived project."), "archive"),
     "github-deploy-key": (
-        "ERROR: The key you are authenticating with has been marked as read only.\n"
-        "fatal: Could not read from remote repository.",
+        OVER_SSH.format("The key you are authenticating with has been marked as read only."),
         "write access",
     ),
     "gitlab-deploy-key": (
         FRAMED.format("ERROR: This deploy key does not have write access to this project."),
         "write access",
     ),
-    "bitbucket-deploy-key": ("remote: Write access to repository not granted.\nfatal: error: 403", "write access"),
-    "gitlab-protected": (
-        "remote: GitLab: You are not allowed to push code to protected branches on this project.\n"
-        " ! [remote rejected] main -> main (pre-receive hook declined)",
-        "Allow this user",
-    ),
-    "gitlab-role": (
-        "remote: You are not allowed to push code to this project.\n"
-        "fatal: unable to access 'https://gitlab.com/o/r/': The requested URL returned error: 403",
-        "Allow this user",
-    ),
+    "bitbucket-deploy-key": (OVER_HTTPS.format("Write access to repository not granted."), "write access"),
+    "gitlab-protected": (DECLINED.format(GITLAB, "pre-receive hook declined"), "Allow this user"),
+    "gitlab-role": (OVER_HTTPS.format("You are not allowed to push code to this project."), "Allow this user"),
     "azure-policy": (AZURE.format("you must use a pull request to update this branch.)"), "Bypass policies"),
     "azure-rights": (
         "remote: TF401027: You need the Git 'GenericContribute' permission to perform this action.",
@@ -393,10 +378,9 @@ def test_known_hosts_that_this_user_may_not_read_is_named() -> None:
         environ = {"GIT_SSH_COMMAND": f"{own / 'ssh'} -o UserKnownHostsFile={hosts}", "HOME": str(own)}
         failure(own, refused, **environ)  # what it imports late may lie where only root may look
         give(own, SERVICE_UID)
-        with as_user(SERVICE_UID):
-            told = failure(own, refused, **environ)
-    assert f"this user may not read {hosts}" in told.cause
-    assert f"chmod a+r {hosts}" in told.cause
+        told = told_as(SERVICE_UID, lambda: failure(own, refused, **environ).cause)
+    assert f"this user may not read {hosts}" in told
+    assert f"chmod a+r {hosts}" in told
 
 
 def make_folder(path: Path) -> Path:
