@@ -241,6 +241,7 @@ def _remote(place: CheckTarget, state: HistoryFacts) -> Iterator[CheckResult]:
 
 
 _MOST_FILES = 100_000
+_OF_THE_FILE_SYSTEM = "lost+found"
 _AS_SERVICE = "Run it as the service does: `sudo oidc-mirror-admin check`."
 _REMEDY = "Create it, give this user the right to write there, or set `state_dir` to another place."
 
@@ -286,7 +287,7 @@ def _owners(place: CheckTarget, state_dir: Path) -> Iterator[CheckResult]:
         if number >= _MOST_FILES:
             break
         try:
-            is_foreign = path.lstat().st_uid != owner and path != state_dir / "lost+found"
+            is_foreign = path.lstat().st_uid != owner and path.name != _OF_THE_FILE_SYSTEM
         except OSError:
             continue  # a temporary file that has gone meanwhile
         found += is_foreign
