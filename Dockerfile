@@ -18,32 +18,44 @@ RUN /opt/oidc-mirror/bin/pip install --quiet --no-cache-dir --disable-pip-versio
 # The program last: a change of it leaves the layers above as they are.
 COPY pyproject.toml README.md LICENSE ./
 COPY mirror ./mirror
+COPY scripts/image-trim ./scripts/
 RUN /opt/builder/bin/pip wheel --quiet --no-cache-dir --disable-pip-version-check \
         --no-deps --no-build-isolation --wheel-dir /dist . && \
     /opt/oidc-mirror/bin/pip install --quiet --no-cache-dir --disable-pip-version-check --no-deps /dist/*.whl && \
+    # What installs packages, and what is never asked for, has no place in what runs.
+    scripts/image-trim packages /opt/oidc-mirror && \
     # The file system is read-only where it runs, so the bytecode is made here: it saves half of a start.
-    /opt/oidc-mirror/bin/python -m compileall -q /opt/oidc-mirror/lib && \
-    # What installs packages has no place in what runs.
-    /opt/oidc-mirror/bin/python -m pip uninstall --quiet --yes --disable-pip-version-check setuptools pip
+    /opt/oidc-mirror/bin/python -m compileall -q /opt/oidc-mirror/lib
 
 # ---- what runs
 FROM ${BASE}
+# Where it was built from: --build-arg SOURCE=URL --build-arg REVISION=COMMIT
+ARG SOURCE="" REVISION=""
 LABEL org.opencontainers.image.title="oidc-mirror" \
       org.opencontainers.image.description="Mirrors the OIDC discovery documents of private Kubernetes clusters, validated, to git and a public S3 bucket" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="1.0.0" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /src/scripts/image-trim /tmp/
 # Their versions are the base image's: Debian removes older ones, so a pinned version would break the next build.
 # hadolint ignore=DL3008
-RUN apt-get update && \
-    apt-get install --yes --no-install-recommends ca-certificates git openssh-client && \
-    rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*.log /var/log/apt && \
-    # ssh asks for the name of its user, so the uid needs one. State is the only place that this user may write.
-    useradd --uid 65532 --user-group --home-dir /var/lib/oidc-mirror --create-home --shell /usr/sbin/nologin oidc-mirror && \
-    chmod 0700 /var/lib/oidc-mirror && mkdir /etc/oidc-mirror
+RUN useradd --uid 65532 --user-group --home-dir /var/lib/oidc-mirror --create-home --shell /usr/sbin/nologin oidc-mirror && \
+    # State is the only place that is written: by this user, or by any in group 0, as OpenShift has it.
+    chown 65532:0 /var/lib/oidc-mirror && chmod 0770 /var/lib/oidc-mirror && mkdir /etc/oidc-mirror && \
+    printf 'path-exclude /usr/share/%s/*\n' man info locale doc >/etc/dpkg/dpkg.cfg.d/oidc-mirror && \
+    echo 'path-include /usr/share/doc/*/copyright' >>/etc/dpkg/dpkg.cfg.d/oidc-mirror && \
+    apt-get update && \
+    # ssh asks for the name of its user. The image's own has one; libnss-unknown has one for any other uid.
+    apt-get install --yes --no-install-recommends ca-certificates git openssh-client libnss-unknown && \
+    /tmp/image-trim programs && \
+    rm -rf /tmp/image-trim /var/lib/apt/lists/* /var/cache/* /var/log/*.log /var/log/apt
 COPY --from=build /opt/oidc-mirror /opt/oidc-mirror
 ENV PATH=/opt/oidc-mirror/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/var/lib/oidc-mirror \
+    NSS_UNKNOWN_HOME=/var/lib/oidc-mirror \
     OIDC_MIRROR_HEALTH_URL=http://127.0.0.1:9797/healthz
 # By number: Kubernetes' runAsNonRoot can check nothing else.
 USER 65532:65532

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
+from typing import assert_never
 
 from mirror.errors import MirrorError
 from mirror.model import (
@@ -138,7 +139,8 @@ class IssuerReport:
 
     def key_safe_at(self, record: KeyRecord) -> datetime | None:
         """From when on a key may sign, as far as this pass tells; None of a key that is not public."""
-        return key_safe_at(record, self.known_safe, self.safe_to_sign_at, self.look)
+        known = safe_before(record, self.known_safe, self.records)
+        return key_safe_at(record, known, self.safe_to_sign_at, self.look)
 
     @property
     def state(self) -> State:
@@ -249,20 +251,57 @@ def exit_status_of(states: Iterable[State]) -> ExitStatus:
 
 
 def key_safe_at(
-    record: KeyRecord, known: Mapping[KeyId, datetime], seen_now: datetime | None, look: PublicReadback | None
+    record: KeyRecord, earlier: datetime | None, seen_now: datetime | None, look: PublicReadback | None
 ) -> datetime | None:
     """From when on a public key may sign: by the first time that it was seen in public, whatever changed since.
 
     Args:
         record: The key.
-        known: By earlier looks, of each key that was seen.
+        earlier: What was known before (`safe_before`).
         seen_now: By the last look, for every key that it saw.
         look: The last look; what is known earlier is void while the world does not see what is meant.
     """
     if record.status not in PUBLIC_STATUSES:
         return None
-    earlier = known.get(key_id(record.key)) if look is None or look.ok else None
+    if look is not None and not look.ok:
+        earlier = None
     return min((moment for moment in (earlier, seen_now) if moment is not None), default=None)
+
+
+_LONGEST_TURNOVER = timedelta(hours=1, minutes=5)
+"""After so long no cache has the document from before: the longest max-age that we allow, and five minutes."""
+
+
+def safe_before(record: KeyRecord, seen: Mapping[KeyId, datetime], records: Iterable[KeyRecord]) -> datetime | None:
+    """From when on a key may sign by what is remembered; None where nothing tells.
+
+    That is an earlier look (`seen`). A mirror with an empty disk has none, and goes by the ledger (`records`): it tells
+    since when a key that was published at first sight is meant to be public, and whether another key changed the public
+    document after that. Where none did, the object's own date is the better one: a put may have failed for long.
+    """
+    identity = key_id(record.key)
+    if identity in seen:
+        return seen[identity]
+    at_first_sight = (record.status, record.generation) in ((Status.PUBLISHED, 1), (Status.RETIRING, 2))
+    others = (each for each in records if key_id(each.key) != identity)
+    if at_first_sight and any(_changed_after(each, record.first_seen) for each in others):
+        return record.first_seen + _LONGEST_TURNOVER
+    return None
+
+
+def _changed_after(record: KeyRecord, moment: datetime) -> bool:
+    """Whether a key certainly came into the public document, or left it, after `moment`."""
+    match record.status:
+        case Status.PUBLISHED | Status.RETIRING:
+            return (record.returned_at or record.first_seen) > moment
+        case Status.DROPPED:
+            return record.missing_since is not None and record.missing_since > moment
+        case Status.REVOKED:
+            return record.revocation is not None and record.revocation.at > moment
+        case Status.HELD:
+            return False
+        case _:
+            assert_never(record.status)
 
 
 def followed_by(first: Report, second: Report) -> Report:

@@ -241,6 +241,7 @@ def _remote(place: CheckTarget, state: HistoryFacts) -> Iterator[CheckResult]:
 
 
 _MOST_FILES = 100_000
+_OF_THE_FILE_SYSTEM = "lost+found"
 _AS_SERVICE = "Run it as the service does: `sudo oidc-mirror-admin check`."
 _REMEDY = "Create it, give this user the right to write there, or set `state_dir` to another place."
 
@@ -274,15 +275,19 @@ def state(state_dir: Path, lock_holder: LockHolder) -> Iterator[CheckResult]:
 
 
 def _owners(place: CheckTarget, state_dir: Path) -> Iterator[CheckResult]:
-    """Files that another user left: the service cannot read or replace them, and may fail for it much later."""
-    owner = state_dir.stat().st_uid
+    """Files that another user left: the service cannot read or replace them, and may fail for it much later.
+
+    The service's user is the one that looks; root looks for the owner of the folder. A volume may belong to root while
+    its files are the service's, and has a `lost+found` of the file system's own.
+    """
+    owner = os.geteuid() or state_dir.stat().st_uid
     found = 0
     first: Path | None = None
     for number, path in enumerate(state_dir.rglob("*")):
         if number >= _MOST_FILES:
             break
         try:
-            is_foreign = path.lstat().st_uid != owner
+            is_foreign = path.lstat().st_uid != owner and path.name != _OF_THE_FILE_SYSTEM
         except OSError:
             continue  # a temporary file that has gone meanwhile
         found += is_foreign
@@ -291,7 +296,7 @@ def _owners(place: CheckTarget, state_dir: Path) -> Iterator[CheckResult]:
         sentence = (
             f"{counted(found, 'file')} of the state directory {state_dir} belong to another user, such as {first}."
         )
-        remedy = f"Run `sudo chown -R --reference={state_dir} {state_dir}`; use `oidc-mirror-admin` instead of root."
+        remedy = f"Run `sudo chown -R {owner} {state_dir}`; use `oidc-mirror-admin` instead of root."
         yield place.failed("state.foreign_owner", sentence, remedy)
 
 

@@ -41,13 +41,14 @@ class LastGood:
     def save(self, settings: Settings) -> str:
         """Keep `settings`, all issuers included; gives why that could not be, or nothing.
 
-        Where the folder is missing or belongs to somebody else nothing is kept: it is not this daemon's.
+        Where the folder is missing or is not this daemon's nothing is kept. A common user's is any that it may write
+        to: a volume belongs to root or to another uid of its group. Root may write to all, so only its own counts.
         """
         whole = replace(settings, issuers=settings.issuers + settings.left_out, left_out=())
         resolved = _adapter().dump_python(whole, mode="json")
         text = json.dumps({"form": _FORM, "config": str(self.config), "settings": resolved}, indent=1, sort_keys=True)
         try:
-            if self.path.parent.stat().st_uid != os.geteuid():
+            if not self._is_ours():
                 return ""
             if self.path.exists() and self.path.read_text() == text:
                 return ""
@@ -58,6 +59,12 @@ class LastGood:
             cause = error.cause if isinstance(error, HistoryError) else error.strerror
             return f"The last good configuration could not be kept in {self.path} ({cause})."
         return ""
+
+    def _is_ours(self) -> bool:
+        folder = self.path.parent
+        if os.geteuid() == 0:
+            return folder.stat().st_uid == 0
+        return folder.exists() and os.access(folder, os.W_OK | os.X_OK)
 
     def load(self, environ: Mapping[str, str]) -> Settings | None:
         """The settings that were kept for this configuration file; None where there are none that can be read."""

@@ -12,7 +12,16 @@ from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, KeyId, KeyRecor
 from mirror.reconcile import last_pass
 from mirror.reconcile.last_pass import LastPass
 from mirror.reconcile.state import PublishedIssuer
-from mirror.report import FAILING_STATES, Effect, ExitStatus, IssuerReport, PublicReadback, Report, key_safe_at
+from mirror.report import (
+    FAILING_STATES,
+    Effect,
+    ExitStatus,
+    IssuerReport,
+    PublicReadback,
+    Report,
+    key_safe_at,
+    safe_before,
+)
 
 RESULTS = {ExitStatus.CURRENT: "current", ExitStatus.FAILED: "failed", ExitStatus.HELD: "held"}
 """How a pass is counted, by the exit status that it would have alone."""
@@ -41,8 +50,9 @@ class IssuerState:
 
     def key_safe_at(self, record: KeyRecord) -> datetime | None:
         """From when on a key may sign; None where that is not known, or the key is not public."""
-        state = {} if self.report is None else self.report.known_safe
-        return key_safe_at(record, state, self.safe_to_sign_at, self.look)
+        report = self.report
+        known = None if report is None else safe_before(record, report.known_safe, report.records)
+        return key_safe_at(record, known, self.safe_to_sign_at, self.look)
 
     def apiserver_keys(self) -> frozenset[KeyId]:
         """Every key that an apiserver showed in the last pass."""

@@ -25,7 +25,7 @@ _DAMAGED_REMEDY = "Check the remote's repository with `git fsck --strict`, and f
 _REMEDIES = (
     # The first that matches decides: what a server says of its rules before what git makes of it.
     (
-        r"GH013[\s\S]*(verified signature|signed commit)|must have verified signatures",
+        r"must have (verified|valid) signatures",
         (
             "A rule of GitHub asks for signed commits: set `repository.sign: true`, and give git a key that it knows "
             "(`user.signingKey`, `gpg.format ssh`), or exempt the mirror's user from the rule."
@@ -40,19 +40,19 @@ _REMEDIES = (
         "GitHub refuses the author's address: set `repository.author` with an `…@users.noreply.github.com` address.",
     ),
     (
-        r"archived so it is read-only|is archived|repository has been archived",
+        r"archived so it is read-only|to an archived project|is archived|repository has been archived",
         "The repository is archived and cannot be written: take it out of the archive, or name another one.",
     ),
     (
-        r"marked as read only|deploy key[\s\S]*(read.only|write access)|Write access to repository not granted",
+        r"marked as read only|deploy key does not have write access|Write access to repository not granted",
         "The key may only read: add it anew as a deploy key with write access.",
     ),
     (
-        r"TF40245[0-9]|must use a pull request",
+        r"TF402455|must use a pull request",
         "A policy of Azure DevOps refuses pushes: give the mirror's user `Bypass policies when pushing` on the branch.",
     ),
     (
-        r"hook declined|protected branch|TF401027|GH006",
+        r"hook declined|protected branch|TF401027|GH006|not allowed to push",
         "Allow this user to push to the branch, as the remote's message says.",
     ),
     (

@@ -59,7 +59,7 @@ from mirror.reconcile.state import (
     trust_of,
     validate_answers,
 )
-from mirror.report import Effect, IssuerReport, Report, followed_by, key_safe_at, reason_from
+from mirror.report import Effect, IssuerReport, Report, followed_by, key_safe_at, reason_from, safe_before
 
 ProgressCallback = Callable[[IssuerName], None]
 
@@ -396,8 +396,10 @@ def _safe_to_sign(planned: IssuerPlan, applied: ApplyResult) -> dict[KeyId, date
     report = next((each for each in applied.report.issuers if each.issuer == planned.url), None)
     if report is None:
         return dict(planned.known_safe)
+    seen = planned.known_safe
     safe = {
-        key_id(each.key): key_safe_at(each, planned.known_safe, report.safe_to_sign_at, None) for each in report.records
+        key_id(each.key): key_safe_at(each, safe_before(each, seen, report.records), report.safe_to_sign_at, None)
+        for each in report.records
     }
     return {identity: moment for identity, moment in safe.items() if moment is not None}
 

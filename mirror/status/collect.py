@@ -24,7 +24,6 @@ from mirror.model import (
     Event,
     IssuerName,
     IssuerUrl,
-    KeyId,
     KeyRecord,
     Ledger,
     Level,
@@ -57,7 +56,7 @@ from mirror.reconcile.state import (
     trust_of,
     unsigned_remote,
 )
-from mirror.report import key_safe_at, reason_from
+from mirror.report import key_safe_at, reason_from, safe_before
 from mirror.status.result import (
     IssuerStatus,
     ObjectState,
@@ -184,11 +183,11 @@ def _issuer(publication: PublishedIssuer, observed: ObservedState, ports: Ports)
     ledger, issuer = issuer_history.ledger, publication.issuer
     planned = plan_object_changes(IssuerPlan(publication, previous_ledger=ledger), ledger, observed, ports)
     view = read_public_keys(publication, ledger, ports.view)
+    seen = observed.local_state.of(publication.url).safe_to_sign
     return replace(
         found,
         keys=tuple(
-            _key(record, publication, view, observed.local_state.of(publication.url).safe_to_sign)
-            for record in ledger.records
+            _key(record, publication, view, safe_before(record, seen, ledger.records)) for record in ledger.records
         ),
         objects=_objects(publication, ledger, planned),
         events=issuer_history.events + planned.drift + view.events,
@@ -242,7 +241,7 @@ def _state(decision: ObjectDecision | None) -> ObjectState:
 
 
 def _key(
-    record: KeyRecord, publication: PublishedIssuer, view: PublicKeysView, known_safe: Mapping[KeyId, datetime]
+    record: KeyRecord, publication: PublishedIssuer, view: PublicKeysView, earlier: datetime | None
 ) -> PublicKeyStatus:
     missing_since, retain = record.missing_since, publication.issuer.keys.retain_removed
     shown = None if view.keys is None else key_id(record.key) in view.keys
@@ -250,7 +249,7 @@ def _key(
         record,
         leaves_at=None if missing_since is None else missing_since + retain,
         in_public_jwks=shown,
-        safe_to_sign_at=key_safe_at(record, known_safe, view.safe_to_sign_at, None) if shown else None,
+        safe_to_sign_at=key_safe_at(record, earlier, view.safe_to_sign_at, None) if shown else None,
     )
 
 

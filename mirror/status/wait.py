@@ -24,6 +24,7 @@ from mirror.model import (
 )
 from mirror.ports import PublicFailure, PublicResponse, PublicResult
 from mirror.publish.drift import max_age_seconds, safe_to_sign_at
+from mirror.report import safe_before
 from mirror.status.result import public_keys
 from mirror.text import moment
 from mirror.trust.operator_actions import find_key, match_keys
@@ -132,7 +133,7 @@ class KeyWaiter:
     def _present(self, key: Key, look: PublicResponse, there_since: datetime) -> WaitProgress:
         since = look.last_modified or there_since
         safe_at = safe_to_sign_at(since, max_age_seconds(look))
-        earlier = self._wanted.known_safe.get(key_id(key))
+        earlier = self._safe_before(key)
         if earlier is not None and earlier < safe_at:  # the document changed since because of another key
             sentence = (
                 f"Key {key.thumbprint} (kid {escaped(key.kid)}) is in the public JWKS; caches have turned over at "
@@ -144,6 +145,11 @@ class KeyWaiter:
             f"{moment(since)} at the latest; caches have turned over at {moment(safe_at)}"
         )
         return WaitProgress(sentence, safe_at)
+
+    def _safe_before(self, key: Key) -> datetime | None:
+        records = () if self._wanted.ledger is None else self._wanted.ledger.records
+        record = next((each for each in records if key_id(each.key) == key_id(key)), None)
+        return None if record is None else safe_before(record, self._wanted.known_safe, records)
 
     def _named(self, keys: tuple[Key, ...]) -> Key | None:
         """The key of the public JWKS that is meant.

@@ -9,6 +9,7 @@ The state directory.
 
 import base64
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ from support.check_clients import ACCOUNT, HEAD, FakeAws, FakeHistoryView, told,
 from support.fakes import FakeWorld
 from support.situations import ISSUER, Situation
 from support.tls import ca_file, client_files, server_certificate
+from support.users import SERVICE_UID, as_user, give, open_folder
 
 NOW = datetime.now(UTC)
 AT = NOW.timestamp()
@@ -292,3 +294,39 @@ def test_state_directory_is_told(tmp_path: Path) -> None:
     (held,) = state(tmp_path, lambda path: f"process 1 with {path.name}")
     assert (held.code, "process 1 with lock" in held.sentence) == ("state.locked", True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_files_of_another_user_are_told() -> None:
+    """Looked at by the service and by root: each file that is not the service's, with the command that mends it."""
+    with open_folder() as folder:
+        there = folder / "state"
+        (there / "snapshots.git/objects").mkdir(parents=True)
+        (there / "snapshots.git/objects/ab").touch()
+        give(there, SERVICE_UID)
+        with as_user(SERVICE_UID):
+            assert told(state(there, lambda _: None)) == [("ok", "state.writable")]
+        assert told(state(there, lambda _: None)) == [("ok", "state.writable")]
+        os.chown(there / "snapshots.git/objects/ab", 0, 0)
+        (there / "audit.json").touch()
+        by_root = list(state(there, lambda _: None))
+        with as_user(SERVICE_UID):
+            found = list(state(there, lambda _: None))
+    assert told(by_root) == told(found) == [("failed", "state.foreign_owner"), ("ok", "state.writable")]
+    assert found[0].sentence.startswith("2 files of the state directory")
+    assert f"sudo chown -R {SERVICE_UID} {there}" in str(found[0].remedy)
+
+
+def test_volume_of_root_with_files_of_the_service_is_in_order() -> None:
+    """A Kubernetes volume: root's, written by its group, with the file system's own `lost+found`."""
+    with open_folder() as folder:
+        os.chown(folder, 0, SERVICE_UID)
+        folder.chmod(0o2770)
+        (folder / "lost+found").mkdir(mode=0o700)
+        give(make_folder(folder / "snapshots.git"), SERVICE_UID)
+        with as_user(SERVICE_UID):
+            assert told(state(folder, lambda _: None)) == [("ok", "state.writable")]
+
+
+def make_folder(path: Path) -> Path:
+    path.mkdir()
+    return path

@@ -11,6 +11,7 @@ import pytest
 from mirror.config.last_good import DEFAULT_STATE_DIR, FILE_NAME, LastGood
 from mirror.config.load import load
 from mirror.config.settings import Settings
+from support.users import OTHER_UID, SERVICE_UID, as_user, open_folder
 
 EXAMPLE = Path(__file__).parents[3] / "config" / "mirror.example.yaml"
 
@@ -108,3 +109,17 @@ def test_copy_that_cannot_be_written_says_why(copy: LastGood, settings: Settings
     """The daemon goes on, and tells it."""
     copy.path.mkdir()
     assert "could not be kept" in copy.save(settings)
+
+
+def test_copy_lies_where_this_user_may_write(settings: Settings) -> None:
+    """In a volume of root and a group; root itself leaves nothing in a folder of another user."""
+    with open_folder() as folder:
+        copy = LastGood.of(EXAMPLE, {"STATE_DIRECTORY": str(folder)})
+        os.chown(folder, OTHER_UID, SERVICE_UID)
+        folder.chmod(0o770)
+        copy.save(settings)
+        assert not copy.path.exists()
+        with as_user(OTHER_UID + 1):
+            assert (copy.save(settings), copy.load({})) == ("", None)
+        with as_user(OTHER_UID + 1, gid=SERVICE_UID):
+            assert (copy.save(settings), copy.load({})) == ("", settings)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -12,6 +13,7 @@ from mirror.history.git_command import Git
 from mirror.history.remote import GitRemote
 from mirror.model import CommitId
 from support.gits import WHEN, bare, commit, fsck_strict, git, head_of, open_repository
+from support.users import SERVICE_UID, give, open_folder, told_as
 
 FILE = "ledger/a/keys.json"
 
@@ -261,15 +263,55 @@ def test_past_of_a_file_names_the_commits_that_changed_it(tmp_path: Path) -> Non
 
 # ------------------------------------------------------------------------------------------- refusals in words
 
-RULE = "remote: error: GH013: Repository rule violations found for refs/heads/main."
+# What the hosts print, word for word, as their users quote it in public threads.
+RULE = """remote: error: GH013: Repository rule violations found for refs/heads/main.
+remote: Review all repository rules at https://github.com/o/r/rules?ref=refs%2Fheads%2Fmain
+remote:
+remote: - {}
+remote:
+ ! [remote rejected] main -> main (push declined due to repository rule violations)"""
+PROTECTED = """remote: error: GH006: Protected branch update failed for refs/heads/main.
+remote: error: {}
+ ! [remote rejected] main -> main (protected branch hook declined)"""
+FRAMED = """remote:
+remote: ========================================================================
+remote:
+remote: {}
+remote:
+remote: ========================================================================
+remote:
+fatal: Could not read from remote repository."""
+AZURE = " ! [remote rejected] main -> main (TF402455: Pushes to this branch are not permitted; {}"
+DECLINED = "{}\n ! [remote rejected] main -> main ({})"
+OVER_HTTPS = "remote: {}\nfatal: unable to access 'https://git.example.com/o/r/': The requested URL returned error: 403"
+OVER_SSH = "ERROR: {}\nfatal: Could not read from remote repository."
+EMAIL = "remote: error: GH007: Your push would publish a private email address."
+GITLAB = "remote: GitLab: You are not allowed to push code to protected branches on this project."
 REFUSALS = {
-    "github-signatures": (f"{RULE}\nremote: - Commits must have verified signatures.", "repository.sign: true"),
-    "github-rule": (RULE, "bypass"),
-    "github-email": ("remote: error: GH007: Your push would publish a private email address.", "repository.author"),
-    "archived": ("ERROR: This repository was archived so it is read-only.", "archive"),
-    "deploy-key": ("ERROR: The key you are authenticating with has been marked as read only.", "write access"),
-    "gitlab": ("remote: GitLab: You are not allowed to push code to protected branches.", "Allow this user"),
-    "azure": ("remote: TF402455: Pushes to this branch are not permitted; use a pull request.", "Bypass policies"),
+    "github-signatures": (RULE.format("Commits must have verified signatures."), "repository.sign: true"),
+    "github-branch-signatures": (PROTECTED.format("Commits must have valid signatures."), "repository.sign: true"),
+    "github-rule": (RULE.format("Changes must be made through a pull request."), "bypass"),
+    "github-branch": (PROTECTED.format('Required status check "Build" is expected.'), "Allow this user"),
+    "github-email": (DECLINED.format(EMAIL, "push declined due to email privacy restrictions"), "repository.author"),
+    "github-archived": (OVER_SSH.format("This repository was archived so it is read-only."), "archive"),
+    "github-archived-https": (OVER_HTTPS.format("This repository was archived so it is read-only."), "archive"),
+    "gitlab-archived": (FRAMED.format("ERROR: You can't push code to an archived project."), "archive"),
+    "github-deploy-key": (
+        OVER_SSH.format("The key you are authenticating with has been marked as read only."),
+        "write access",
+    ),
+    "gitlab-deploy-key": (
+        FRAMED.format("ERROR: This deploy key does not have write access to this project."),
+        "write access",
+    ),
+    "bitbucket-deploy-key": (OVER_HTTPS.format("Write access to repository not granted."), "write access"),
+    "gitlab-protected": (DECLINED.format(GITLAB, "pre-receive hook declined"), "Allow this user"),
+    "gitlab-role": (OVER_HTTPS.format("You are not allowed to push code to this project."), "Allow this user"),
+    "azure-policy": (AZURE.format("you must use a pull request to update this branch.)"), "Bypass policies"),
+    "azure-rights": (
+        "remote: TF401027: You need the Git 'GenericContribute' permission to perform this action.",
+        "Allow this user",
+    ),
     "unknown-ca": ("fatal: server certificate verification failed. CAfile: none", "http.sslCAInfo"),
     "self-signed": ("fatal: SSL certificate problem: self-signed certificate", "http.sslCAInfo"),
     "sha256": ("fatal: mismatched algorithms: client sha1; server sha256", "--object-format=sha1"),
@@ -278,22 +320,23 @@ REFUSALS = {
 }
 
 
+def failure(folder: Path, said: str, **environ: str) -> RemoteError:
+    """What a fetch ends with when the ssh command says something and fails."""
+    program, words = folder / "ssh", folder / "said"
+    words.write_text(said)
+    program.write_text(f"#!/bin/sh\ncat {words} >&2\nexit 128\n")
+    program.chmod(0o755)
+    git_environ = dict(os.environ) | {"GIT_SSH": str(program), "GIT_SSH_VARIANT": "simple", **environ}
+    client = Git(bare(folder / "local.git"), git_environ, stop=Event())
+    with pytest.raises(RemoteError) as caught:
+        GitRemote(client, "ssh://host/path", "main").fetch("refs/x")
+    return caught.value
+
+
 @pytest.fixture
 def speaking(tmp_path: Path) -> Callable[..., RemoteError]:
-    """What a fetch ends with when the ssh command says something and fails."""
-
-    def fail(said: str, **environ: str) -> RemoteError:
-        program, words = tmp_path / "ssh", tmp_path / "said"
-        words.write_text(said)
-        program.write_text(f"#!/bin/sh\ncat {words} >&2\nexit 128\n")
-        program.chmod(0o755)
-        git_environ = dict(os.environ) | {"GIT_SSH": str(program), "GIT_SSH_VARIANT": "simple", **environ}
-        client = Git(bare(tmp_path / "local.git"), git_environ, stop=Event())
-        with pytest.raises(RemoteError) as caught:
-            GitRemote(client, "ssh://host/path", "main").fetch("refs/x")
-        return caught.value
-
-    return fail
+    """`failure` in a folder of the test."""
+    return partial(failure, tmp_path)
 
 
 @pytest.mark.parametrize(("said", "word"), REFUSALS.values(), ids=REFUSALS)
@@ -322,3 +365,24 @@ def test_known_hosts_that_is_missing_is_named(speaking: Callable[..., RemoteErro
     assert f"{missing} cannot be read" in speaking(refused, GIT_SSH_COMMAND=command).cause
     missing.write_text("")
     assert "cannot be read" not in speaking(refused, GIT_SSH_COMMAND=command).cause
+
+
+def test_known_hosts_that_this_user_may_not_read_is_named() -> None:
+    """Made by root with mode 0600: the host is known there, and ssh says that it is not."""
+    with open_folder() as folder:
+        hosts = folder / "known_hosts"
+        hosts.write_text("host ssh-ed25519 AAAA\n")
+        hosts.chmod(0o600)
+        own = make_folder(folder / "own")
+        refused = "No ED25519 host key is known for host and you have requested strict checking."
+        environ = {"GIT_SSH_COMMAND": f"{own / 'ssh'} -o UserKnownHostsFile={hosts}", "HOME": str(own)}
+        failure(own, refused, **environ)  # what it imports late may lie where only root may look
+        give(own, SERVICE_UID)
+        told = told_as(SERVICE_UID, lambda: failure(own, refused, **environ).cause)
+    assert f"this user may not read {hosts}" in told
+    assert f"chmod a+r {hosts}" in told
+
+
+def make_folder(path: Path) -> Path:
+    path.mkdir()
+    return path

@@ -3,13 +3,17 @@
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirror.errors import HistoryError
-from mirror.report import Effect, ExitStatus, State
+from mirror.model import KeyName, Kid, Revocation, Status, Thumbprint
+from mirror.report import Effect, ExitStatus, State, safe_before
 from support.fakes import MOMENT, FakeHistory
 from support.situations import BOTH, LAST, ONE, Situation, silent, with_remote
+
+EARLIER, LATER = MOMENT - timedelta(hours=1), MOMENT + timedelta(hours=1)
 
 
 @pytest.fixture
@@ -121,3 +125,56 @@ def test_safe_to_sign_never_moves_because_of_another_key(here: Situation) -> Non
     (new,) = [moment for thumbprint, moment in at.items() if thumbprint != old.key.thumbprint]
     assert new is not None
     assert new <= here.now
+
+
+def test_empty_disk_knows_that_a_key_was_public_before_another_changed_the_document(tmp_path: Path) -> None:
+    """A pod of a CronJob: the ledger tells since when the old key is public; of the new one the object's date does."""
+    one = with_remote(tmp_path)
+    one.run(ONE, ONE)
+    one.now += timedelta(hours=5)
+    one.run(BOTH, BOTH)
+    one.world.bucket.objects = {
+        key: replace(stored, last_modified=one.now) for key, stored in one.world.bucket.objects.items()
+    }
+    pod = one.beside()
+    report = pod.run(BOTH, BOTH, after=timedelta(minutes=1)).issuers[0]
+    at = {each.first_seen: report.key_safe_at(each) for each in report.records}
+    assert at == {MOMENT: MOMENT + timedelta(minutes=65), one.now: one.now + timedelta(minutes=10)}
+
+
+def test_empty_disk_takes_the_date_of_the_object_where_no_other_key_changed_it(tmp_path: Path) -> None:
+    """A put that failed for hours: the commit's date would say safe while caches have the document from before."""
+    one = with_remote(tmp_path)
+    one.run(ONE, ONE)
+    put_at = one.now + timedelta(hours=5)
+    one.world.bucket.objects = {
+        key: replace(stored, last_modified=put_at) for key, stored in one.world.bucket.objects.items()
+    }
+    pod = one.beside()
+    report = pod.run(ONE, ONE, after=timedelta(hours=5, minutes=1)).issuers[0]
+    assert [report.key_safe_at(each) for each in report.records] == [put_at + timedelta(minutes=10)]
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        ({"first_seen": LATER}, True),
+        ({"first_seen": EARLIER}, False),
+        ({"status": Status.RETIRING, "generation": 4, "first_seen": EARLIER, "returned_at": LATER}, True),
+        ({"status": Status.DROPPED, "first_seen": EARLIER, "missing_since": LATER}, True),
+        ({"status": Status.DROPPED, "first_seen": EARLIER, "missing_since": EARLIER}, False),
+        ({"status": Status.REVOKED, "first_seen": EARLIER, "revocation": Revocation(LATER, "x")}, True),
+        ({"status": Status.HELD, "first_seen": LATER}, False),
+    ],
+    ids=["published", "published before", "returned", "dropped", "dropped before", "revoked", "held"],
+)
+def test_ledger_tells_that_another_key_changed_the_document(
+    here: Situation, other: dict[str, Any], expected: bool
+) -> None:
+    """Only a change that certainly came later shows that the document stood before with this key."""
+    (record,) = here.run(ONE, ONE).issuers[0].records
+    another = replace(record, key=KeyName(Kid("another"), "RS256", Thumbprint("x" * 43)), **other)
+    known = safe_before(record, {}, (record, another))
+    assert known == (MOMENT + timedelta(minutes=65) if expected else None)
+    approved = replace(record, generation=2)
+    assert safe_before(approved, {}, (approved, another)) is None
