@@ -217,6 +217,7 @@ def adopt(ctx: click.Context, /, **given: Any) -> None:
 @click.option(
     "--files", is_flag=True, help="With --configuration: also the CA, certificate, kubeconfig and token files it names."
 )
+@click.option("--notify", is_flag=True, help="Send a test message to notify.webhook_url_file, and nothing else.")
 @click.option("--explain", metavar="TEXT", help="The error that STS gave: print its causes, and look at them first.")
 @output_option("How the findings are written.")
 @click.option("--verbose", is_flag=True, help="List what is in order too, and every issuer and place of a cause.")
