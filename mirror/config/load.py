@@ -354,6 +354,7 @@ def _issuer(
         ),
         discovery_extra=filled.discovery_extra,
         probe_token_file=locate(filled.probe_token_file),
+        suspend=filled.suspend,
     )
 
 

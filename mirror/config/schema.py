@@ -476,6 +476,9 @@ class IssuerKeys(Section):
     probe_token_file: FileName | None = _key(
         None, description="A token of this cluster, never sent: is its signing key public? Else auth.token_file."
     )
+    suspend: bool = _key(
+        default=False, description="Ask and report as always, and change nothing of the issuer but revocations."
+    )
     publish: Publish | None = _key(None, description="Overrides of the global publish section.")
 
 

@@ -119,6 +119,7 @@ class Issuer:
     former_issuers: tuple[FormerIssuerSettings, ...] = ()
     discovery_extra: Mapping[str, object] = field(default_factory=dict)
     probe_token_file: Path | None = None
+    suspend: bool = False
 
     @property
     def clouds(self) -> TokenAudiences:

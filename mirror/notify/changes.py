@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from mirror.model import Event, IssuerName, IssuerUrl, Reason, Unusable
-from mirror.report import FAILING_STATES, IssuerReport, Report, State
+from mirror.report import DEGRADING, FAILING_STATES, IssuerReport, Report, State
 
 QUIET = timedelta(hours=1)
 """An event that goes on or returns within this time was reported already."""
@@ -134,7 +134,7 @@ def _reasons(issuer: IssuerReport) -> tuple[Reason, ...]:
     return (*unusable, *degrading)
 
 
-_DEGRADING = frozenset({"issuer.emptied", "readback.stale", "apiservers.missing", "removal.waits"})
+_DEGRADING = DEGRADING | {"apiservers.missing", "removal.waits"}
 
 
 def _new_events(known: Notified, report: Report, change: StateChange, kinds: Collection[str]) -> Iterator[Event]:
