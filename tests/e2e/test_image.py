@@ -99,7 +99,9 @@ def state(tmp_path: Path) -> Path:
 
 def judge_surroundings(root: Path, state: Path, tmp_path: Path) -> None:
     """A uid that is not root's, nothing to write but state and /tmp, no pip, and the version is told."""
-    done = inside(root, state, tmp_path, "sh", "-c", "id -u; oidc-mirror --version; touch /opt/x; touch ~/x && echo ok")
+    done = inside(
+        root, state, tmp_path, "sh", "-c", "id -u; oidc-mirror --version | head -1; touch /opt/x; touch ~/x && echo ok"
+    )
     uid, version, written = done.stdout.splitlines()
     assert int(uid) == UID
     assert re.fullmatch(r"oidc-mirror, version \d+\.\d+\.\d+", version)
