@@ -1,5 +1,5 @@
 # The image of oidc-mirror: the program, git with an ssh client, and certificates. Nothing in it builds or installs.
-#   docker build -t oidc-mirror .
+#   docker build --build-arg "COMMIT=$(git rev-parse HEAD)" -t oidc-mirror .
 #   docker run --read-only --tmpfs /tmp -v oidc-mirror:/var/lib/oidc-mirror -v ./mirror.yaml:/etc/oidc-mirror/mirror.yaml:ro oidc-mirror
 # BASE must be Debian or a child of it with Python 3.11 or newer and venv; name a digest to build the same image twice.
 ARG BASE=python:3.12-slim-bookworm
@@ -16,10 +16,12 @@ RUN /opt/oidc-mirror/bin/pip install --quiet --no-cache-dir --disable-pip-versio
     /opt/builder/bin/pip install --quiet --no-cache-dir --disable-pip-version-check \
         --no-deps --require-hashes --only-binary :all: -r requirements-build.lock
 # The program last: a change of it leaves the layers above as they are.
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY mirror ./mirror
 COPY scripts/image-trim ./scripts/
-RUN /opt/builder/bin/pip wheel --quiet --no-cache-dir --disable-pip-version-check \
+# What `oidc-mirror --version` says it was built from: there is no git history here.
+ARG COMMIT=
+RUN OIDC_MIRROR_COMMIT="$COMMIT" /opt/builder/bin/pip wheel --quiet --no-cache-dir --disable-pip-version-check \
         --no-deps --no-build-isolation --wheel-dir /dist . && \
     /opt/oidc-mirror/bin/pip install --quiet --no-cache-dir --disable-pip-version-check --no-deps /dist/*.whl && \
     # What installs packages, and what is never asked for, has no place in what runs.
@@ -29,14 +31,14 @@ RUN /opt/builder/bin/pip wheel --quiet --no-cache-dir --disable-pip-version-chec
 
 # ---- what runs
 FROM ${BASE}
-# Where it was built from: --build-arg SOURCE=URL --build-arg REVISION=COMMIT
-ARG SOURCE="" REVISION=""
+# Where it was built from: --build-arg SOURCE=URL --build-arg COMMIT=…
+ARG SOURCE="" COMMIT=""
 LABEL org.opencontainers.image.title="oidc-mirror" \
       org.opencontainers.image.description="Mirrors the OIDC discovery documents of private Kubernetes clusters, validated, to git and a public S3 bucket" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="1.0.0" \
       org.opencontainers.image.source="${SOURCE}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${COMMIT}"
 COPY --from=build /src/scripts/image-trim /tmp/
 # Their versions are the base image's: Debian removes older ones, so a pinned version would break the next build.
 # hadolint ignore=DL3008

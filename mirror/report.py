@@ -65,7 +65,7 @@ FAILING_STATES = frozenset({State.FAILED, State.WAITING_FOR_PUSH, State.UNPUBLIS
 PUSH_FAILED = "push.failed"
 FORBIDDEN = "forbidden"
 
-DEGRADING = frozenset({"issuer.emptied", "readback.stale"})
+DEGRADING = frozenset({"issuer.emptied", "issuer.suspended", "readback.stale"})
 """Events after which an issuer is not current, though nothing failed yet."""
 
 

@@ -12,7 +12,7 @@ from mirror.check.ports import Aws, HistoryFacts, HistoryView, Identity, LockHol
 from mirror.check.result import CheckLevel, CheckResult, CheckTarget, Component
 from mirror.config.settings import Issuer, PublishSettings, RepositorySettings, Settings
 from mirror.history.git_command import presentable
-from mirror.model import IssuerName
+from mirror.model import IssuerName, Reason
 from mirror.ports import WebIdentityToken
 from mirror.reconcile.planner import CODE, REMEDY, find_self_dependent_credentials
 from mirror.text import counted, in_words, moment
@@ -27,6 +27,7 @@ def configuration(settings: Settings) -> Iterator[CheckResult]:
     """What is allowed but unwise, and who may read the key that all issuers share; git uses it and tells the rest."""
     if settings.repository.signing_key is not None:
         yield from privacy("repository.signing_key", settings.repository.signing_key, None)
+    yield from notify_files(settings)
     yield from as_text(settings)
 
 
@@ -36,6 +37,28 @@ def as_text(settings: Settings) -> Iterator[CheckResult]:
     for sentence in settings.warnings:
         yield place.warning("configuration.unwise", sentence, "Change it, or leave it knowingly.")
     yield place.ok("configuration.valid", f"It is valid: {counted(len(settings.issuers), 'issuer')}.")
+
+
+def notify_files(settings: Settings) -> Iterator[CheckResult]:
+    """The files of `notify`: readable, private, each with a URL. Nothing is sent."""
+    notify = settings.notify
+    if notify.ca_file is not None:
+        yield from _file("notify.ca_file", notify.ca_file, None)
+    for key, path in (
+        ("notify.webhook_url_file", notify.webhook_url_file),
+        ("notify.heartbeat_url_file", notify.heartbeat_url_file),
+    ):
+        if path is None:
+            continue
+        from mirror.notify.delivery import read_url  # noqa: PLC0415  it imports httpx
+
+        place, url = CheckTarget(Component.NOTIFY, str(path)), read_url(key, path)
+        if isinstance(url, Reason):
+            yield place.of_reason(CheckLevel.FAILED, url)
+        elif url.startswith("http:"):
+            sentence = f"{key}: the URL is http, so everybody on the way can read it and use it."
+            yield place.warning("notify.unencrypted", sentence, "Use an https URL.")
+        yield from privacy(key, path, None)
 
 
 def issuer_files(issuer: Issuer, now: datetime) -> Iterator[CheckResult]:

@@ -21,6 +21,7 @@ _ROOTS = (
     Component.KEYS,
     Component.PUBLIC,
     Component.FLEET,
+    Component.NOTIFY,
 )
 """The order of causes: what stands later often follows from what stands earlier."""
 

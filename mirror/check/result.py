@@ -40,6 +40,7 @@ class Component(StrEnum):
     RIGHTS = "rights"
     PUBLIC = "public"
     FLEET = "fleet"
+    NOTIFY = "notify"
 
 
 @dataclass(frozen=True, slots=True)

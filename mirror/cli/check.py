@@ -39,6 +39,7 @@ def main(
     fleet: bool,
     configuration: bool,
     files: bool,
+    notify: bool,
     explain: str | None,
     output: str,
     verbose: bool,
@@ -48,10 +49,13 @@ def main(
         raise UsageError(
             "`--files` belongs to `--configuration`.", remedy="Run `oidc-mirror check --configuration --files`."
         )
-    _require_one_question(name, explain, fleet=fleet, configuration=configuration)
+    _require_one_question(name, explain, fleet=fleet, configuration=configuration, notify=notify)
     settings = common(ctx).load()
     if fleet:
         text, found = compared(settings, datetime.now(UTC))
+    elif notify:
+        found = CheckReport(datetime.now(UTC), (_test_message(settings),))
+        text = tuple(_component_lines(found.findings))
     else:
         found = _as_text(settings, files=files) if configuration else _diagnosis(settings, name, explain)
         urls = {issuer.name: issuer.issuer for issuer in settings.issuers if name in (None, issuer.name)}
@@ -86,11 +90,12 @@ def _patience() -> Iterator[None]:
 
 
 def _as_text(settings: "Settings", *, files: bool) -> "CheckReport":
-    from mirror.check.local import as_text, issuer_files  # noqa: PLC0415  only this command needs it
+    from mirror.check.local import as_text, issuer_files, notify_files  # noqa: PLC0415  only this command needs it
 
     now = datetime.now(UTC)
     found = list(as_text(settings))
     if files:
+        found += notify_files(settings)
         from mirror.check.cluster import tokens  # noqa: PLC0415  it imports httpx
 
         for issuer in settings.issuers:
@@ -98,8 +103,21 @@ def _as_text(settings: "Settings", *, files: bool) -> "CheckReport":
     return CheckReport(now, tuple(found))
 
 
-def _require_one_question(name: str | None, explain: str | None, *, fleet: bool, configuration: bool) -> None:
-    asked = [option for option, given in (("--fleet", fleet), ("--configuration", configuration)) if given]
+def _test_message(settings: "Settings") -> CheckResult:
+    from mirror.notify.notifier import WEBHOOK, post_test  # noqa: PLC0415  only this question needs it
+
+    place = CheckTarget(Component.NOTIFY, str(settings.notify.webhook_url_file or WEBHOOK))
+    reason = post_test(settings, datetime.now(UTC))
+    if reason is not None:
+        return place.of_reason(CheckLevel.FAILED, reason)
+    return place.ok("notify.sent", "The webhook took a test message; look for it where it leads.")
+
+
+def _require_one_question(
+    name: str | None, explain: str | None, *, fleet: bool, configuration: bool, notify: bool
+) -> None:
+    options = (("--fleet", fleet), ("--configuration", configuration), ("--notify", notify))
+    asked = [option for option, given in options if given]
     if not asked or (len(asked) == 1 and name is None and explain is None):
         return
     raise UsageError(

@@ -15,6 +15,8 @@ from mirror.cli.options import (
     common,
     common_options,
     decision_options,
+    examples,
+    issuer_names,
     output_option,
     read_by,
     yes_option,
@@ -36,10 +38,23 @@ def call(ctx: click.Context, where: str, given: dict[str, Any]) -> None:
     getattr(importlib.import_module(module), name)(ctx, **given)
 
 
-@click.command("run")
+@click.command(
+    "run",
+    epilog=examples(
+        "oidc-mirror --once",
+        "oidc-mirror --dry-run --only syd-prod",
+        "oidc-mirror run --config /etc/oidc-mirror/mirror.yaml",
+    ),
+)
 @click.option("--once", is_flag=True, help="One pass, then exit.")
 @click.option("--dry-run", is_flag=True, help="Tell what a pass would do and change nothing (implies --once).")
-@click.option("--only", metavar="NAME", multiple=True, help="Only this issuer; may be given several times.")
+@click.option(
+    "--only",
+    metavar="NAME",
+    multiple=True,
+    shell_complete=issuer_names,
+    help="Only this issuer; may be given several times.",
+)
 @click.option("--shard", metavar="I/N", help="Only the issuers of part I (from 0) of N: for an Indexed Job.")
 @output_option("How the report is written; the daemon writes JSON alone, one line a pass.")
 @click.option(
@@ -64,8 +79,8 @@ def run(ctx: click.Context, /, **given: Any) -> None:
     carry_out(ctx, "mirror.cli.run:main", given)
 
 
-@click.command("status")
-@click.argument("name", required=False)
+@click.command("status", epilog=examples("oidc-mirror status", "oidc-mirror status syd-prod"))
+@click.argument("name", required=False, shell_complete=issuer_names)
 @output_option("How the standing is written.")
 @common_options
 @click.pass_context
@@ -81,8 +96,10 @@ def status(ctx: click.Context, /, **given: Any) -> None:
     carry_out(ctx, "mirror.cli.status:main", given)
 
 
-@click.command("history")
-@click.argument("name", required=False)
+@click.command(
+    "history", epilog=examples("oidc-mirror history syd-prod", "oidc-mirror history --output html > history.html")
+)
+@click.argument("name", required=False, shell_complete=issuer_names)
 @output_option("How the lives are written.", "html")
 @common_options
 @click.pass_context
@@ -97,8 +114,8 @@ def history(ctx: click.Context, /, **given: Any) -> None:
     carry_out(ctx, "mirror.cli.history:main", given)
 
 
-@click.command("wait", cls=KeyCommand)
-@click.argument("name")
+@click.command("wait", cls=KeyCommand, epilog=examples("oidc-mirror wait syd-prod 8HqzGbq1 --timeout 1h"))
+@click.argument("name", shell_complete=issuer_names)
 @click.argument("key")
 @click.option(
     "--timeout",
@@ -121,8 +138,8 @@ def wait(ctx: click.Context, /, **given: Any) -> None:
     carry_out(ctx, "mirror.cli.wait:main", given)
 
 
-@click.command("verify")
-@click.argument("name", required=False)
+@click.command("verify", epilog=examples("oidc-mirror verify syd-prod", "oidc-mirror verify --token-file token"))
+@click.argument("name", required=False, shell_complete=issuer_names)
 @click.option("--token-file", metavar="FILE", help="A token that is held against the public documents; - is stdin.")
 @click.option(
     "--role-arn",
@@ -145,8 +162,8 @@ def verify(ctx: click.Context, /, **given: Any) -> None:
     carry_out(ctx, "mirror.cli.verify:main", given)
 
 
-@click.command("approve", cls=KeyCommand)
-@click.argument("name")
+@click.command("approve", cls=KeyCommand, epilog=examples("oidc-mirror approve syd-prod 8HqzGbq1"))
+@click.argument("name", shell_complete=issuer_names)
 @click.argument("key")
 @decision_options
 @click.pass_context
@@ -162,8 +179,12 @@ def approve(ctx: click.Context, /, **given: Any) -> None:
     carry_out(ctx, "mirror.cli.key_commands:approve_key", given)
 
 
-@click.command("revoke", cls=KeyCommand)
-@click.argument("name")
+@click.command(
+    "revoke",
+    cls=KeyCommand,
+    epilog=examples('oidc-mirror revoke syd-prod 8HqzGbq1 --reason "the key of node 3 leaked"'),
+)
+@click.argument("name", shell_complete=issuer_names)
 @click.argument("key", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every key that is known, public or not.")
 @click.option("--reason", metavar="TEXT", required=True, help="Why; it stands in the history for ever.")
@@ -187,8 +208,8 @@ def revoke(ctx: click.Context, /, **given: Any) -> None:
     carry_out(ctx, "mirror.cli.key_commands:revoke_key", given)
 
 
-@click.command("adopt")
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.command("adopt", epilog=examples("oidc-mirror adopt syd-prod", "oidc-mirror adopt --branch"))
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=issuer_names)
 @click.option("--all", "everything", is_flag=True, help="Every issuer that the history does not know yet.")
 @click.option("--branch", is_flag=True, help="Sign the ledgers on the branch as they are, after reading the history.")
 @decision_options
@@ -208,8 +229,15 @@ def adopt(ctx: click.Context, /, **given: Any) -> None:
     carry_out(ctx, "mirror.cli.key_commands:adopt_issuers", given)
 
 
-@click.command("check")
-@click.argument("name", required=False)
+@click.command(
+    "check",
+    epilog=examples(
+        "oidc-mirror check",
+        "oidc-mirror check syd-prod --verbose",
+        'oidc-mirror check --explain "Couldn\'t retrieve verification key from your identity provider"',
+    ),
+)
+@click.argument("name", required=False, shell_complete=issuer_names)
 @click.option("--fleet", is_flag=True, help="Compare every key of every issuer with every other one, and nothing else.")
 @click.option(
     "--configuration", is_flag=True, help="Judge the configuration alone: no network, no secret, no other file."
@@ -217,6 +245,7 @@ def adopt(ctx: click.Context, /, **given: Any) -> None:
 @click.option(
     "--files", is_flag=True, help="With --configuration: also the CA, certificate, kubeconfig and token files it names."
 )
+@click.option("--notify", is_flag=True, help="Send a test message to notify.webhook_url_file, and nothing else.")
 @click.option("--explain", metavar="TEXT", help="The error that STS gave: print its causes, and look at them first.")
 @output_option("How the findings are written.")
 @click.option("--verbose", is_flag=True, help="List what is in order too, and every issuer and place of a cause.")
@@ -239,7 +268,10 @@ def check(ctx: click.Context, /, **given: Any) -> None:
     carry_out(ctx, "mirror.cli.check:main", given)
 
 
-@click.command("init")
+@click.command(
+    "init",
+    epilog=examples("oidc-mirror init --kubeconfig ~/.kube/config --context syd-prod > clusters.d/syd-prod.yaml"),
+)
 @click.option(
     "--kubeconfig",
     metavar="FILE",
@@ -279,7 +311,7 @@ provision_options = all_of(
 """The options of everything that is provisioned, and the global ones."""
 
 
-@click.group("provision")
+@click.group("provision", epilog=examples("oidc-mirror provision bucket syd-prod --dry-run"))
 def provision() -> None:
     """Make or correct what the mirror needs in AWS. Each command looks first, tells the differences, and asks.
 
@@ -291,8 +323,8 @@ def provision() -> None:
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
 
 
-@provision.command("bucket")
-@click.argument("name")
+@provision.command("bucket", epilog=examples("oidc-mirror provision bucket syd-prod --dry-run --profile admin"))
+@click.argument("name", shell_complete=issuer_names)
 @click.option(
     "--remove-unlisted",
     is_flag=True,
@@ -310,8 +342,8 @@ def bucket(ctx: click.Context, /, **given: Any) -> None:
     carry_out(ctx, "mirror.cli.provision:provision_bucket", given)
 
 
-@provision.command("provider")
-@click.argument("name")
+@provision.command("provider", epilog=examples("oidc-mirror provision provider syd-prod --profile admin"))
+@click.argument("name", shell_complete=issuer_names)
 @provision_options
 @click.pass_context
 def provider(ctx: click.Context, /, **given: Any) -> None:

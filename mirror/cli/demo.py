@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirror.cli.options import common_options
+from mirror.cli.options import common_options, examples
 from mirror.errors import UsageError
 from mirror.redaction import describe
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mirror.demo.world import DemoKey, DemoWorld
 
 
-@click.command("demo")
+@click.command("demo", epilog=examples("oidc-mirror demo", "oidc-mirror demo --serve"))
 @click.option("--serve", is_flag=True, help="Keep the small world running afterwards, until Ctrl-C.")
 @common_options
 @click.pass_context

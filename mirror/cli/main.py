@@ -14,8 +14,7 @@ from typing import Any, ClassVar
 import click
 
 import mirror
-from mirror import __version__
-from mirror.cli.options import GLOBAL_OPTIONS, global_options
+from mirror.cli.options import GLOBAL_OPTIONS, examples, global_options
 from mirror.cli.text import admin_command
 from mirror.errors import BUSY_CODE, MirrorError, UsageError
 from mirror.log import LogFormat, configure, escaped, journal_prefix, wants_no_colours
@@ -83,8 +82,27 @@ def _first_word(args: Sequence[str]) -> int:
     return min(at, len(args))
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="oidc-mirror")
+def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from mirror.cli.version import version_text  # noqa: PLC0415  only this option asks git
+
+        click.echo(version_text())
+        ctx.exit()
+
+
+@click.group(
+    cls=Commands,
+    epilog=examples("oidc-mirror check", "oidc-mirror --once", "oidc-mirror status syd-prod", "oidc-mirror demo"),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version, its commit, Python and git, and exit.",
+)
 @global_options
 @click.pass_context
 def cli(ctx: click.Context, config: str, log_level: str | None, log_format: str) -> None:

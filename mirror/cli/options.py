@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from mirror.config.settings import Issuer, Settings
-from mirror.errors import UsageError
+from mirror.errors import MirrorError, UsageError
 from mirror.log import LEVELS, LogFormat
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -117,6 +117,24 @@ def common_options(function: F) -> F:
         click.option(name, default=None, expose_value=False, callback=_override, **declared)
         for name, declared in _GLOBAL.items()
     )(function)
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's help: lines that can be copied."""
+    title = "Example" if len(commands) == 1 else "Examples"
+    return "\n".join(("\b", f"{title}:", *(f"  {each}" for each in commands)))
+
+
+def issuer_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  click's signature
+    """What the shell offers in place of NAME: the issuers of the configuration; none where it cannot be read."""
+    given = ctx.obj if isinstance(ctx.obj, dict) else {}
+    config = given.get("config") or ctx.find_root().params.get("config") or DEFAULT_CONFIG
+    from mirror.config.load import load  # noqa: PLC0415  as in `Common.load`
+
+    try:
+        return [issuer.name for issuer in load(Path(config)).issuers if issuer.name.startswith(incomplete)]
+    except (MirrorError, OSError):
+        return []
 
 
 def output_option(help_text: str, *more: str) -> Callable[[F], F]:

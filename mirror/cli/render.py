@@ -10,7 +10,7 @@ import click
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from mirror.cli.options import all_of, common, common_options, named, read_by
+from mirror.cli.options import all_of, common, common_options, examples, issuer_names, named, read_by
 from mirror.config.fields import account as checked_account
 from mirror.config.fields import duration
 from mirror.config.fields import role_arn as checked_arn
@@ -331,9 +331,15 @@ def help_of_kinds() -> str:
     return "\b\nKinds, each with its formats; the first is the default:\n" + "\n".join(lines)
 
 
-@click.command("render", epilog=help_of_kinds())
+EXAMPLES = examples(
+    "oidc-mirror render rbac syd-prod | kubectl apply -f -",
+    "oidc-mirror render iam-role syd-prod --format terraform --namespace shop --service-account api > role.tf",
+)
+
+
+@click.command("render", epilog=f"{help_of_kinds()}\n\n{EXAMPLES}")
 @click.argument("kind", type=click.Choice(list(KINDS)), shell_complete=_kinds, metavar="KIND")
-@click.argument("name")
+@click.argument("name", shell_complete=issuer_names)
 @click.option("--format", "form", type=click.Choice(FORMATS), help="How it is written, where there are several ways.")
 @render_options
 @common_options

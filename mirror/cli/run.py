@@ -56,9 +56,12 @@ def main(
         copy = LastGood.of(options.config, os.environ) if last_good else None
         ctx.exit(serve(options, load, output, last_good=copy, select=select))
     settings = load()
+    is_whole = not (dry_run or only)
     with _interruptible():
-        report = one_pass(settings, options, output, dry_run=dry_run, write_status=not (dry_run or only))
-    show(report, output)
+        report = one_pass(settings, options, output, dry_run=dry_run, write_status=is_whole)
+        show(report, output)
+        if is_whole and not settings.notify.is_off:
+            _notify(settings, options, report)
     ctx.exit(int(report.exit_status))
 
 
@@ -97,6 +100,17 @@ def _write_status_files(settings: Settings, report: Report, began: datetime, log
     status_files.write_status_files(
         settings, before.after(report, ended_at=ended_at, seconds=seconds, commits=()), logger
     )
+
+
+def _notify(settings: Settings, options: Common, report: Report) -> None:
+    """Messages go out when the report has been printed and the lock is free.
+
+    A pod with an empty disk does not know what the last one reported, so it only takes note.
+    """
+    from mirror.notify.notifier import Notifier  # noqa: PLC0415  only where somebody is told
+
+    sys.stdout.flush()
+    Notifier(configure(options.log_level, options.log_format), quiet=True).tell(settings, report)
 
 
 def show(report: Report, output: str) -> None:

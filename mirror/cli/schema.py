@@ -4,10 +4,10 @@ import json
 
 import click
 
-from mirror.cli.options import common_options
+from mirror.cli.options import common_options, examples
 
 
-@click.command("schema")
+@click.command("schema", epilog=examples("oidc-mirror schema > mirror.schema.json"))
 @common_options
 def command() -> None:
     """Print the JSON Schema of the configuration on stdout."""

@@ -22,6 +22,7 @@ from mirror.daemon.status_memory import render_status
 from mirror.daemon.status_page import Page
 from mirror.daemon.web import Server, Sources, application, listen
 from mirror.log import configure
+from mirror.notify.notifier import BackgroundNotifier, Notifier
 from mirror.report import Report, to_json
 
 Select = Callable[[Settings], Settings]
@@ -54,11 +55,18 @@ def serve(
     notifier = SystemdNotifier(os.environ)
     with ExitStack() as stack:
         stack.enter_context(open_state_dir(settings, dry_run=False))
+        background = BackgroundNotifier(Notifier(logger, quiet=False).tell)
+
+        def on_report(report: Report) -> None:
+            if output == "json":
+                _print_line(report)
+            background.tell(configuration.settings, report)
+
         passes = PassRunner(
             configuration,
             lambda wanted: open_ports(wanted, dry_run=False),
             logger,
-            on_report=_print_line if output == "json" else lambda _: None,
+            on_report=on_report,
         )
         daemon = Daemon(configuration, passes, notifier, logger)
         if settings.http_listen is not None:

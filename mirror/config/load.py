@@ -9,7 +9,7 @@ from mirror.config import rules, settings, yaml_reader
 from mirror.config.fields import max_age_seconds
 from mirror.config.layers import IssuerConfig, MergedConfig, merge_layers
 from mirror.config.rules import fleet_findings, public_base_url, publish_findings
-from mirror.config.schema import IssuerEntry, Keys, Publish, Readback
+from mirror.config.schema import IssuerEntry, Keys, Notify, Publish, Readback
 from mirror.config.schema import Limits as LimitsShape
 from mirror.config.schema import Repository as RepositoryShape
 from mirror.config.settings import Settings
@@ -248,8 +248,20 @@ def to_settings(layers: MergedConfig, base: Path, warnings: tuple[str, ...]) -> 
         max_failures=root.max_failures,
         fail_on_drift=root.fail_on_drift,
         metrics_file=locate(root.metrics_file),
+        notify=_notify(root.notify, locate),
         http_listen=root.http.listen,
         warnings=warnings,
+    )
+
+
+def _notify(notify: Notify, locate: _Locate) -> settings.NotifySettings:
+    return settings.NotifySettings(
+        webhook_url_file=locate(notify.webhook_url_file),
+        heartbeat_url_file=locate(notify.heartbeat_url_file),
+        message_format=notify.format,
+        events=notify.events,
+        ca_file=locate(notify.ca_file),
+        proxy=notify.proxy,
     )
 
 
@@ -342,6 +354,7 @@ def _issuer(
         ),
         discovery_extra=filled.discovery_extra,
         probe_token_file=locate(filled.probe_token_file),
+        suspend=filled.suspend,
     )
 
 

@@ -11,7 +11,7 @@ Each kind is a pydantic annotation around a check that raises `ValueError` with 
 import re
 from collections.abc import Callable
 from datetime import date, timedelta
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from mirror.config import fields
+from mirror.config.settings import NotifyKind
 from mirror.model import AWS_AUDIENCE_CHARACTERS, AWS_AUDIENCES, GCP_AUDIENCES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -243,6 +244,31 @@ class Http(Section):
     listen: ListenAddress | None = _key("127.0.0.1:9797", description="Address and port to listen on, host:port.")
 
 
+class Notify(Section):
+    """Messages to operators, by HTTP. The URLs hold secrets, so each stands in a file of its own."""
+
+    webhook_url_file: FileName | None = _key(
+        None,
+        description="File with the URL that gets a POST when an issuer's state changes, and when it recovers. It is"
+        " read for each message.",
+    )
+    format: Literal["slack", "generic"] = _key(
+        "slack",
+        description="Form of the message: Slack's, which others take too, or everything as data"
+        " (docs/reference/notification.schema.json).",
+    )
+    events: Annotated[tuple[NotifyKind, ...], _Items, Field(min_length=1)] = _key(
+        get_args(NotifyKind), description="What a message may be about."
+    )
+    heartbeat_url_file: FileName | None = _key(
+        None, description="File with the URL that gets a GET after each pass in which nothing failed."
+    )
+    ca_file: FileName | None = _key(
+        None, description="Certificates that alone are trusted for both URLs; without it the system's."
+    )
+    proxy: Proxy | None = _key(None, description="HTTP proxy for both URLs, without password.")
+
+
 class Repository(Section):
     """The git repository that keeps every state."""
 
@@ -450,6 +476,9 @@ class IssuerKeys(Section):
     probe_token_file: FileName | None = _key(
         None, description="A token of this cluster, never sent: is its signing key public? Else auth.token_file."
     )
+    suspend: bool = _key(
+        default=False, description="Ask and report as always, and change nothing of the issuer but revocations."
+    )
     publish: Publish | None = _key(None, description="Overrides of the global publish section.")
 
 
@@ -492,6 +521,7 @@ class Root(Section):
     metrics_file: FileName | None = _key(
         None, description="File that gets the metrics after each pass, for the textfile collector."
     )
+    notify: Notify = _key({}, description="Messages to operators, and a sign of life.")
     http: Annotated[Http, BeforeValidator(_off), _OrFalse()] = _key(
         {}, description="The daemon's pages; false switches them off."
     )

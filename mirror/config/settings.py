@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from mirror.model import IssuerName, IssuerUrl, KeyPolicy, TokenAudiences
 
@@ -119,6 +119,7 @@ class Issuer:
     former_issuers: tuple[FormerIssuerSettings, ...] = ()
     discovery_extra: Mapping[str, object] = field(default_factory=dict)
     probe_token_file: Path | None = None
+    suspend: bool = False
 
     @property
     def clouds(self) -> TokenAudiences:
@@ -154,6 +155,27 @@ class RepositorySettings:
     author_email: str = "oidc-mirror@localhost"
 
 
+NotifyKind = Literal["issuer.failed", "issuer.degraded", "pass.failed", "key.held", "keys.replaced", "bucket.drift"]
+"""What a message can be about. The first three and `key.held` also bring the message that it is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotifySettings:
+    """Who is told by HTTP: the URLs are secrets, so their files are named here."""
+
+    webhook_url_file: Path | None = None
+    heartbeat_url_file: Path | None = None
+    message_format: Literal["slack", "generic"] = "slack"
+    events: tuple[NotifyKind, ...] = get_args(NotifyKind)
+    ca_file: Path | None = None
+    proxy: str | None = None
+
+    @property
+    def is_off(self) -> bool:
+        """Whether nothing is ever sent."""
+        return self.webhook_url_file is None and self.heartbeat_url_file is None
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The whole configuration. `warnings` are sentences about what is allowed but unwise.
@@ -169,6 +191,7 @@ class Settings:
     max_failures: int = 0
     fail_on_drift: bool = False
     metrics_file: Path | None = None
+    notify: NotifySettings = field(default_factory=NotifySettings)
     http_listen: tuple[str, int] | None = ("127.0.0.1", 9797)
     warnings: tuple[str, ...] = ()
     left_out: tuple[Issuer, ...] = ()

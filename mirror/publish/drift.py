@@ -152,6 +152,12 @@ def busy(desired: PublicObject) -> Deferred:
     return Deferred(desired, Event("bucket.changed", sentence, Level.WARNING, {"key": desired.key}), is_wrong=False)
 
 
+def suspended(desired: PublicObject) -> Deferred:
+    """The object is not as git says, and its issuer is suspended: it stays as it is."""
+    sentence = f"{desired.key} is not as git says; it is not put while `suspend` of its issuer is true."
+    return Deferred(desired, Event("issuer.suspended", sentence, Level.WARNING, {"key": desired.key}))
+
+
 def _waits(desired: PublicObject, what: str, *, is_wrong: bool) -> Deferred:
     sentence = f"Putting {desired.key} would {what}; it waits until the git remote answers and takes our commits."
     event = Event("removal.waits", sentence, Level.WARNING, {"key": desired.key})

@@ -21,7 +21,7 @@ from mirror.history.ledger_reader import load_history, public_path
 from mirror.history.ledger_store import ATTEMPTS, CommitResult, Committer, commit_ledgers
 from mirror.model import ARCHIVE_CLASSES, CommitId, Event, IssuerUrl, Ledger, Level, ObjectKey, PublicObject, Reason
 from mirror.ports import Cdn, Ports
-from mirror.publish.drift import Deferred, ObjectDecision
+from mirror.publish.drift import Action, Deferred, ObjectDecision, PutObject, suspended
 from mirror.publish.listing import BucketListing, bucket_identity
 from mirror.publish.publisher import (
     OTHER_BYTES,
@@ -285,6 +285,8 @@ class Publisher:
             except BucketError as error:
                 return replace(done, failures=(*done.failures, reason_of(error))), frozenset()
             events += [event] if event is not None else []
+            if planned.issuer.suspend and isinstance(decision, PutObject) and decision.action is Action.REPAIR:
+                decision = suspended(wanted)
             decisions += [(at, decision)] if decision is not None else []
         steps = [(planned.object_actions[at][0], decision) for at, decision in decisions]
         repaired = carry_out(bucket, steps, snapshot=self.commit, shared=self.observed.has_remote)

@@ -42,11 +42,13 @@ from mirror.ports import Bucket, Ports, WebIdentityToken
 from mirror.publish.drift import (
     DriftContext,
     ObjectDecision,
+    PutObject,
     etag_of,
     needs_body,
     plan_object,
     public_objects,
     stored_body,
+    suspended,
 )
 from mirror.publish.listing import BucketListing, bucket_identity
 from mirror.publish.publisher import JWKS_SUFFIX, reason_of
@@ -168,9 +170,13 @@ class _ObjectDiffer:
             return None, None  # so says `plan_object` too, whatever else is known: nothing else needs to be found out
         waits_for = self._waits_for(desired, body, ledger, is_unknown=_names_commit(stored) and not own)
         is_foreign = stored is not None and stored.snapshot is not None and not own and not self.observed.has_remote
-        return plan_object(
+        decision, drift = plan_object(
             desired, listed, stored, DriftContext(committed, waits_for, is_foreign, self.last_verified_at)
         )
+        if self.planned.issuer.suspend and isinstance(decision, PutObject):
+            revoked, there = revoked_thumbprints(ledger), _keys_of(body, desired)
+            decision = decision if _holds_revoked(body, there, revoked, desired) else suspended(desired)
+        return decision, drift
 
     def _waits_for(self, desired: PublicObject, body: bytes | None, ledger: Ledger, *, is_unknown: bool) -> str:
         """What a put would do that has to wait; empty when it may be made.
@@ -219,7 +225,7 @@ class _ObjectDiffer:
 
     def not_repaired(self) -> tuple[Event, ...]:
         """`bucket.drift` for documents that stand where neither git nor an apiserver says what belongs there."""
-        if not any(key in self.listing.listing for key in self._keys()):
+        if self.planned.issuer.suspend or not any(key in self.listing.listing for key in self._keys()):
             return ()
         sentence = (
             f"Documents of {self.planned.url} are public, and neither git nor an apiserver says what they should be: "
@@ -420,7 +426,7 @@ def _plan_publication(publication: PublishedIssuer, observed: ObservedState, por
         before,
         events=events,
         failures=issuer_history.failures,
-        must_be_public=publication.accepts_new_keys(observed.now),
+        must_be_public=publication.accepts_new_keys(observed.now) and not issuer.suspend,
         known_safe=observed.local_state.of(publication.url).safe_to_sign,
     )
     if issuer.name in observed.validated.internal_errors:
@@ -431,25 +437,45 @@ def _plan_publication(publication: PublishedIssuer, observed: ObservedState, por
     policy = replace(issuer.keys, revoked=revoked_of(issuer, observed))
     given = _pass_context(publication, observations, observed, apiservers)
     outcome = advance(before, policy, given)
-    if issuer_history.is_lost:
+    if issuer_history.is_lost and not issuer.suspend:
         outcome = _recovered(publication, policy, given, ports) or outcome
     found = (
         _mismatch(issuer, issuer_history)
         + emptied_event(outcome.ledger)
         + observed.validated.events.get(issuer.name, ())
+        + _suspended(issuer, before, policy, given)
     )
     # With a wrong clock no retirement starts anew: the next pass must see the change of apiservers once more.
-    kept = "" if is_clock_wrong(observations, observed.now) else apiservers
+    kept = "" if is_clock_wrong(observations, observed.now) or issuer.suspend else apiservers
     planned = replace(
         start,
         transition_result=outcome,
         held=pending_approvals(issuer, outcome),
         events=events + found,
         apiservers=kept,
-        held_missing_since=held_missing_since(given, outcome),
+        held_missing_since=given.held_missing_since if issuer.suspend else held_missing_since(given, outcome),
         is_tolerant=_is_tolerant(publication, issuer_history, outcome, observed),
     )
     return plan_object_changes(planned, outcome.ledger, observed, ports)
+
+
+def _suspended(issuer: Issuer, before: Ledger, policy: KeyPolicy, context: PassContext) -> tuple[Event, ...]:
+    """`issuer.suspended`, with what this pass would have changed otherwise."""
+    if not issuer.suspend:
+        return ()
+    moves = advance(before, policy, replace(context, is_suspended=False)).transitions
+    waiting = [f"key {kid_text(t.key.kid)} {t.sentence}" for t in moves if t.status is not Status.REVOKED]
+    more = [f"{len(waiting) - MOST_WAITING} more"] if len(waiting) > MOST_WAITING else []
+    waits = f" What waits: {'; '.join((*waiting[:MOST_WAITING], *more))}." if waiting else ""
+    sentence = (
+        f"The issuer is suspended (`suspend: true`): nothing of it changes but revocations.{waits}"
+        " Remove `suspend` to go on."
+    )
+    return (Event("issuer.suspended", sentence, Level.WARNING, {"waiting": str(len(waiting))}),)
+
+
+MOST_WAITING = 3
+"""As many keys are named that a suspended issuer keeps waiting."""
 
 
 def _recovered(
@@ -504,7 +530,8 @@ def _pass_context(
         now=observed.now,
         may_drop=not observed.has_remote or (observed.remote_fetched and observed.history.is_pushed),
         may_admit=publication.accepts_new_keys(observed.now),
-        sources_changed=observed.local_state.apiservers_changed(publication.url, apiservers),
+        is_suspended=issuer.suspend,
+        sources_changed=not issuer.suspend and observed.local_state.apiservers_changed(publication.url, apiservers),
         suspects=observed.validated.suspects,
         held_missing_since=observed.local_state.of(publication.url).held_missing_since,
     )

@@ -2,8 +2,9 @@
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 
@@ -74,7 +75,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One issuer's part of the page."""
+    """One issuer's part of the page. `public` is how many of its keys are public; `anchor` is where links lead."""
 
     name: IssuerName
     issuer: IssuerUrl
@@ -82,11 +83,13 @@ class Chart:
     marks: tuple[Mark, ...]
     ticks: tuple[Tick, ...]
     unreadable: tuple[str, ...]
+    public: int
+    anchor: str = ""
 
 
 def page(biographies: Iterable[tuple[IssuerName, IssuerUrl, KeyHistories]], *, now: datetime) -> str:
     """The page; `now` (aware) is where the bars of living keys end."""
-    charts = tuple(chart(name, issuer, lives, now=now) for name, issuer, lives in biographies)
+    charts = _anchored(chart(name, issuer, lives, now=now) for name, issuer, lives in biographies)
     folder = resources.files("mirror.status") / "templates"
     css = (folder / "history.css").read_text("utf-8")
     template = page_template((folder / "history.html").read_text("utf-8"))
@@ -107,7 +110,20 @@ def chart(name: IssuerName, issuer: IssuerUrl, histories: KeyHistories, *, now: 
     axis = Axis(start, end)
     marks = tuple(Mark(axis.percent(each.at), each) for each in histories.rotations)
     bars = tuple(_bar(axis, life, now) for life in histories.lives)
-    return Chart(name, issuer, bars, marks, ticks(axis), histories.unreadable)
+    public = sum(life.status in PUBLIC_STATUSES for life in histories.lives)
+    return Chart(name, issuer, bars, marks, ticks(axis), histories.unreadable, public)
+
+
+def _anchored(charts: Iterable[Chart]) -> tuple[Chart, ...]:
+    """Each with its name as its anchor; former issuers, which have the name of their entry, with a number behind it."""
+    counts: Counter[str] = Counter()
+    found = []
+    for each in charts:
+        counts[each.name] += 1
+        number = counts[each.name]
+        # A name holds no dot, so no other entry has this anchor.
+        found.append(replace(each, anchor=each.name if number == 1 else f"{each.name}.{number}"))
+    return tuple(found)
 
 
 def _bar(axis: Axis, history: KeyHistory, now: datetime) -> Bar:

@@ -17,6 +17,8 @@ Pure: nothing here reads a clock, a file or the network, and nothing is logged; 
 Mirrors whose replicas differ for good write little: a held key that came back stays held, and one that is published
 comes and goes twice in each `retain_removed`. Nothing public changes by it.
 
+A suspended issuer takes the last arrow alone.
+
 An unreachable apiserver never removes a key: one that did not answer, or was not believed, blocks every arrow that
 takes a key away. It never blocks an addition.
 
@@ -82,7 +84,8 @@ class PassContext:
 
     `now` is aware, UTC, whole seconds. `replicas` is how many observations make "every apiserver answered".
     `may_drop` is False while the git remote could not be asked: removals wait for it; `may_admit` is
-    False for a former issuer whose time is over: it gets no new keys. `sources_changed` tells that
+    False for a former issuer whose time is over: it gets no new keys. `is_suspended`: nothing moves but what
+    is revoked, and `may_drop` and `may_admit` count as False. `sources_changed` tells that
     the issuer's apiservers or CA are not those of the last pass, which restarts every `missing_since`.
     `suspects` are keys that must be held, each with the reason's code, whatever the policy says.
     `held_missing_since` tells since when all apiservers answer without a held key, as this machine remembers it
@@ -94,6 +97,7 @@ class PassContext:
     now: datetime
     may_drop: bool = True
     may_admit: bool = True
+    is_suspended: bool = False
     sources_changed: bool = False
     suspects: Mapping[Thumbprint, str] = field(default_factory=dict)
     held_missing_since: Mapping[KeyId, datetime] = field(default_factory=dict)
@@ -233,7 +237,9 @@ class _LedgerUpdate:
     def update_known_keys(self) -> None:
         """The arrows of keys that the ledger knows: absence, return, and the restart of `missing_since`."""
         for identity, record in sorted(self.records.items()):
-            if identity in self.seen:
+            if self.given.is_suspended:
+                self._report_revoked(identity, record)
+            elif identity in self.seen:
                 self._seen_again(identity, record)
             elif record.key.thumbprint in self.revoked and self._is_something_left_without(record):
                 continue  # it is revoked below; one that cannot be, because it is the last, ages like any other
@@ -242,9 +248,13 @@ class _LedgerUpdate:
             elif self.all_answered:
                 self._missing(identity, record)
 
+    def _report_revoked(self, identity: KeyId, record: KeyRecord) -> None:
+        if identity in self.seen and record.key.thumbprint in self.revoked:
+            self._report("key.revoked_shown", record.key, "is revoked, and an apiserver still shows it")
+
     def _seen_again(self, identity: KeyId, record: KeyRecord) -> None:
         if record.key.thumbprint in self.revoked:
-            self._report("key.revoked_shown", record.key, "is revoked, and an apiserver still shows it")
+            self._report_revoked(identity, record)
             return
         shown = self.seen[identity]
         if record.key != shown and record.status is not Status.DROPPED:
@@ -291,7 +301,7 @@ class _LedgerUpdate:
         for key in fresh:
             if key.thumbprint in self.revoked:
                 self._refuse_revoked(key)
-            elif self.given.may_admit:
+            elif self.given.may_admit and not self.given.is_suspended:
                 self._admit(key, self._held_because(key, kids))
 
     def _is_fresh(self, identity: KeyId) -> bool:
@@ -364,7 +374,7 @@ class _LedgerUpdate:
 
     def drop_retired_keys(self) -> None:
         """Retiring -> dropped, when its time has come and something is left in the set."""
-        if not self.all_answered or not self.given.may_drop or self.given.sources_changed:
+        if not self.all_answered or not self.given.may_drop or self.given.sources_changed or self.given.is_suspended:
             return
         due = [r for r in self._public() if self._is_due(r)]
         if due and len(due) == len(self._public()):

@@ -215,7 +215,7 @@ def test_passes_with_an_ssh_remote(
 
 def test_surroundings(image: Image, home: Home, user: tuple[int, int]) -> None:
     """Nothing can be written but the state; every uid has a name and a home; no pip, no Perl, the version is told."""
-    script = "id -u; id -un; getent passwd $(id -u) | cut -d: -f6; oidc-mirror --version"
+    script = "id -u; id -un; getent passwd $(id -u) | cut -d: -f6; oidc-mirror --version | head -1"
     script += "; touch /opt/x /tmp/x; touch ~/x && echo ok"
     done = image.run(home, "sh", "-c", script, user=user)
     uid, name, folder, version, written = done.stdout.splitlines()

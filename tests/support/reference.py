@@ -61,6 +61,7 @@ def commands_page() -> str:
 _SECTIONS = (  # title, definition, where it may stand
     ("Limits", "Limits", "`limits`"),
     ("Http", "Http", "`http`"),
+    ("Notify", "Notify", "`notify`"),
     ("Repository", "Repository", "`repository`"),
     ("Publish", "Publish", "`publish`, `defaults.publish`, and `publish` of an issuer"),
     ("Readback", "Readback", "`publish.readback`"),

@@ -55,6 +55,7 @@ class Situation:
     former: tuple[FormerIssuerSettings, ...] = ()
     discover: Literal["dns", "endpointslices"] | None = None
     expect_replicas: int | None = None
+    suspend: bool = False
 
     def settings(self) -> Settings:
         issuer = Issuer(
@@ -66,6 +67,7 @@ class Situation:
             former_issuers=self.former,
             discover=self.discover,
             expect_replicas=self.expect_replicas,
+            suspend=self.suspend,
         )
         repository = RepositorySettings(
             self.state_dir / "snapshots.git", remote=self.remote, require_push=self.require_push

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from click.testing import CliRunner
 
 from mirror.cli.main import Commands, cli
 from mirror.errors import UsageError
+from support.reference import commands
 
 PROJECT = Path(__file__).parents[3]
 FAILING = """
@@ -136,3 +139,72 @@ def test_beginning_of_an_id_with_a_dash_is_refused_with_the_remedy(command: str,
     assert done.exit_code == click.UsageError.exit_code
     assert "No such option" in done.output
     assert f"{command} NAME -- KEY" in done.output
+
+
+EXAMPLES = [
+    pytest.param(words, line.strip(), id=line.strip()[:60])
+    for words, command, _ in commands()
+    for line in (command.epilog or "").partition("Example")[2].splitlines()[1:]
+]
+
+
+def test_every_command_has_an_example() -> None:
+    """Also those below another one, and the program itself."""
+    without = [words for words, command, _ in commands() if "\nExample" not in (command.epilog or "")]
+    assert without == []
+
+
+@pytest.mark.parametrize(("words", "example"), EXAMPLES)
+def test_example_is_a_call_of_its_command(words: tuple[str, ...], example: str) -> None:
+    """It can be pasted: every word is taken by the command that it stands under."""
+    call = re.split(r" [|>] ", example)[0]
+    program, *rest = shlex.split(call)
+    assert program == "oidc-mirror"
+    context = cli.make_context("oidc-mirror", rest)
+    command: click.Command = cli
+    while isinstance(command, click.Group):
+        name, below, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        assert below is not None
+        command, context = below, below.make_context(name, rest, parent=context)
+    assert context.command_path.startswith(" ".join(("oidc-mirror", *words)))
+
+
+NAMES = """publish: {bucket: oidc-bucket, region: eu-west-1}
+issuers:
+  - {name: syd-prod, issuer: https://oidc-bucket.s3.eu-west-1.amazonaws.com/a, apiservers: [https://10.0.0.1]}
+  - {name: per-prod, issuer: https://oidc-bucket.s3.eu-west-1.amazonaws.com/b, apiservers: [https://10.0.0.2]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("--config {} status s", ["syd-prod"]),
+        ("status --config {} -", None),
+        ("status --config {} ", ["syd-prod", "per-prod"]),
+        ("--config {} run --only p", ["per-prod"]),
+        ("--config {} adopt syd-prod p", ["per-prod"]),
+        ("--config {} render rbac ", ["syd-prod", "per-prod"]),
+        ("--config {} provision bucket s", ["syd-prod"]),
+        ("--config {}-none status ", []),
+    ],
+)
+def test_shell_completes_names_of_issuers(words: str, offered: list[str] | None, tmp_path: Path) -> None:
+    """Of the configuration that the line names; nothing where it cannot be read, and no error either."""
+    config = tmp_path / "mirror.yaml"
+    config.write_text(NAMES)
+    line = words.format(config)
+    *before, last = line.split(" ")
+    environ = {"_OIDC_MIRROR_COMPLETE": "bash_complete", "COMP_WORDS": f"oidc-mirror {line}"}
+    environ["COMP_CWORD"] = str(len(before) + 1 if not last else len(line.split()))
+    done = subprocess.run(
+        [sys.executable, "-m", "mirror"],
+        env=dict(os.environ) | environ,
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = [each.removeprefix("plain,") for each in done.stdout.split()]
+    assert done.stderr == ""
+    assert ("--help" in found) if offered is None else found == offered

@@ -140,8 +140,10 @@ def test_page_needs_nothing_from_outside_and_allows_nothing() -> None:
     """No script, no link, no image; the policy allows the one style sheet by its hash and nothing else."""
     text = page([(NAME, ISSUER, FOUND)], now=NOW)
     outline = Outline(text)
-    assert {tag for tag, _ in outline.tags}.isdisjoint({"script", "link", "img", "iframe", "object", "a", "form"})
-    assert not [name for _, attributes in outline.tags for name in attributes if name in {"style", "src", "href"}]
+    assert {tag for tag, _ in outline.tags}.isdisjoint({"script", "link", "img", "iframe", "object", "form"})
+    assert not [name for _, attributes in outline.tags for name in attributes if name in {"style", "src"}]
+    links = [attributes["href"] for _, attributes in outline.tags if "href" in attributes]
+    assert links == ["#syd-prod"]
     assert not [name for _, attributes in outline.tags for name in attributes if name.startswith("on")]
     (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -152,6 +154,30 @@ def test_page_needs_nothing_from_outside_and_allows_nothing() -> None:
     )
     assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     assert "url(" not in style
+
+
+def test_contents_lead_to_every_issuer() -> None:
+    """Former issuers, which have their entry's name, too; the list says how many keys each has."""
+    other = IssuerName("syd-prod-2")
+    text = page(
+        [(NAME, ISSUER, FOUND), (NAME, IssuerUrl("https://old.example"), _with(OLD)), (other, ISSUER, FOUND)], now=NOW
+    )
+    outline = Outline(text)
+    links = [attributes["href"] for tag, attributes in outline.tags if tag == "a"]
+    assert links == ["#syd-prod", "#syd-prod.2", "#syd-prod-2"]
+    assert [f"#{each['id']}" for tag, each in outline.tags if tag == "section"] == links
+    contents = outline.text.partition("Contents")[2].partition("syd-prod-2")[0]
+    assert "3 keys, 1 public" in contents
+    assert "1 key, 0 public" in contents
+
+
+def test_page_says_who_decided() -> None:
+    """Each step names the author of its commit, and the table that of the last; it says that git proves none."""
+    text = Outline(page([(NAME, ISSUER, _with(OLD))], now=NOW)).text
+    assert text.count("by <i>ann</i>, commit 000000000000") == 2
+    assert "decided by" in text
+    assert text.count("<i>ann</i>") == 3
+    assert "git does not prove it" in text
 
 
 def test_every_status_is_said_in_words() -> None:

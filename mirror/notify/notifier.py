@@ -1,0 +1,141 @@
+"""After a pass: report what changed to the webhook, and give the sign of life.
+
+What was reported stands in `notified.json`, and is written only when the webhook took the message: what it did not
+take is tried again after the next pass. A kill between the message and the file makes the message come twice.
+"""
+
+import socket
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+from threading import Lock, Thread
+from typing import TYPE_CHECKING
+
+from mirror.config.settings import NotifySettings, Settings
+from mirror.errors import HistoryError
+from mirror.model import IssuerUrl, Reason
+from mirror.notify import memory
+from mirror.notify.changes import Memory, News, find_news
+from mirror.notify.message import compose, compose_test
+from mirror.report import ExitStatus, Report, reason_from
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+WEBHOOK, HEARTBEAT = "notify.webhook_url_file", "notify.heartbeat_url_file"
+MOST_WAITING = 10
+"""As many reports wait for a slow webhook; of more the oldest are dropped. States are compared, so none is lost."""
+
+
+class Notifier:
+    """Reports one pass after another, each in its turn.
+
+    Args:
+        quiet: Without any memory, take what is found for known (see `find_news`).
+    """
+
+    def __init__(self, logger: "FilteringBoundLogger", *, quiet: bool) -> None:
+        self._logger = logger
+        self._quiet = quiet
+        self._memory: Memory | None = None
+
+    def tell(self, settings: Settings, report: Report) -> None:
+        """Send what is due after `report`; takes at most two tries for each URL, and never raises."""
+        try:
+            self._webhook(settings, report)
+            self._heartbeat(settings, report)
+        except Exception as error:  # noqa: BLE001  a pass must not end by its message
+            self._failed(Reason("notify.failed", f"The message failed unexpectedly: {type(error).__name__}.", ""))
+
+    def _webhook(self, settings: Settings, report: Report) -> None:
+        notify = settings.notify
+        if notify.webhook_url_file is None:
+            return
+        known = memory.load(settings.state_dir) if self._memory is None else self._memory
+        news = find_news(known, report, notify.events, configured=_configured(settings), quiet=self._quiet)
+        failure = self._send(settings, report, news) if news else None
+        self._memory = news.memory if failure is None else news.unchanged
+        if failure is not None:
+            self._failed(failure)
+        if self._memory != known:
+            try:
+                memory.save(settings.state_dir, self._memory)
+            except HistoryError as error:
+                self._failed(reason_from("notify.failed", error))
+
+    def _send(self, settings: Settings, report: Report, news: News) -> Reason | None:
+        body = compose(news, report.now, report.exit_status, sender(settings), settings.notify.message_format)
+        failure = post(settings.notify, body)
+        if failure is None:
+            self._logger.info("notify.sent", changes=len(news.changes), events=len(news.events))
+        return failure
+
+    def _heartbeat(self, settings: Settings, report: Report) -> None:
+        """A change that waits for an operator (3) is no reason for silence: nothing failed."""
+        path = settings.notify.heartbeat_url_file
+        if path is None or report.exit_status not in (ExitStatus.CURRENT, ExitStatus.HELD):
+            return
+        from mirror.notify.delivery import read_url, send  # noqa: PLC0415  httpx only where something is sent
+
+        url = read_url(HEARTBEAT, path)
+        failure = url if isinstance(url, Reason) else send(settings.notify, "GET", url)
+        if failure is not None:
+            self._failed(failure)
+
+    def _failed(self, reason: Reason) -> None:
+        self._logger.warning("notify.failed", sentence=reason.sentence, remedy=reason.remedy)
+
+
+class BackgroundNotifier:
+    """Reports in a thread of its own, so that no pass waits for a webhook; the process does not wait for it either."""
+
+    def __init__(self, tell: Callable[[Settings, Report], None]) -> None:
+        self._tell = tell
+        self._lock = Lock()
+        self._waiting: deque[tuple[Settings, Report]] = deque(maxlen=MOST_WAITING)
+        self._thread: Thread | None = None
+
+    def tell(self, settings: Settings, report: Report) -> None:
+        """Report soon; returns at once."""
+        if settings.notify.is_off:
+            return
+        with self._lock:
+            self._waiting.append((settings, report))
+            if self._thread is None:
+                self._thread = Thread(target=self._work, name="notifications", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._thread = None
+                    return
+                settings, report = self._waiting.popleft()
+            self._tell(settings, report)
+
+
+def post(notify: NotifySettings, body: bytes) -> Reason | None:
+    """POST a message to the webhook; None when it was taken."""
+    from mirror.notify.delivery import read_url, send  # noqa: PLC0415  httpx only where something is sent
+
+    if notify.webhook_url_file is None:
+        remedy = "Put the webhook's URL into a file, and name it in `notify.webhook_url_file`."
+        return Reason("notify.unset", "No webhook is configured.", remedy)
+    url = read_url(WEBHOOK, notify.webhook_url_file)
+    return url if isinstance(url, Reason) else send(notify, "POST", url, body)
+
+
+def post_test(settings: Settings, now: datetime) -> Reason | None:
+    """Send a test message; None when it was taken."""
+    return post(settings.notify, compose_test(now, sender(settings), settings.notify.message_format))
+
+
+def sender(settings: Settings) -> str:
+    """Which mirror reports: the repository's name and this machine's."""
+    return f"{settings.repository.name} on {socket.gethostname()}"
+
+
+def _configured(settings: Settings) -> frozenset[IssuerUrl]:
+    everything = (*settings.issuers, *settings.left_out)
+    return frozenset(url for each in everything for url in (each.issuer, *(it.issuer for it in each.former_issuers)))
