@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from mirror.model import AnyKey
 
 PLAIN_KID = re.compile(r"[A-Za-z0-9._~+/=-]+")
+_SHORT_KID = 11
 
 
 def moment(when: datetime) -> str:
@@ -36,6 +37,16 @@ def in_words(span: timedelta) -> str:
     return " ".join(parts)
 
 
+def distance(when: datetime, now: datetime) -> str:
+    """How far a moment is from now: `in 3 h 12 min`, `2 d 5 h ago`."""
+    return f"in {in_words(when - now)}" if when > now else f"{in_words(now - when)} ago"
+
+
+def moment_and_distance(when: datetime, now: datetime) -> str:
+    """A moment with how far it is: `2026-11-23 08:00:00Z (in 3 h 12 min)`."""
+    return f"{moment(when)} ({distance(when, now)})"
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun in the right form: `1 key`, `2 keys`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
@@ -44,6 +55,12 @@ def counted(number: int, noun: str) -> str:
 def kid_text(kid: str) -> str:
     """A whole kid as one unmistakable word: itself, or a JSON string in ASCII where it has other characters."""
     return kid if PLAIN_KID.fullmatch(kid) else json.dumps(kid)
+
+
+def short_kid(kid: str) -> str:
+    """The beginning of a kid, for one line of a table; everywhere else a kid is whole."""
+    text = kid_text(kid)
+    return text if len(text) <= _SHORT_KID else f"{text[: _SHORT_KID - 1]}…"
 
 
 def key_name(key: AnyKey) -> str:
