@@ -149,6 +149,15 @@ def kid_text(kid: str) -> str:
     return kid if PLAIN_KID.fullmatch(kid) else json.dumps(kid)
 
 
+_SHORT_KID = 11
+
+
+def short_kid(kid: str) -> str:
+    """The beginning of a kid, for one line of a table; everywhere else a kid is whole."""
+    text = kid_text(kid)
+    return text if len(text) <= _SHORT_KID else f"{text[: _SHORT_KID - 1]}…"
+
+
 def key_name(key: AnyKey) -> str:
     """How a sentence names a key: `KID (ALG)`, the kid whole; it is safe to print."""
     return f"{kid_text(key.kid)} ({key.alg or '-'})"

@@ -184,35 +184,39 @@ class IssuerReport:
 
     def all_failures(self) -> tuple[Reason, ...]:
         """`failures`, and what apiservers did that somebody must look at: a refused answer, or none usable."""
-        found = list(self.failures)
+        found = (
+            Reason(code, sentence, " ".join(remedies_of(unusable, self.name)))
+            for code, sentence, unusable in self.apiserver_failures()
+        )
+        return (*self.failures, *found)
+
+    def apiserver_failures(self) -> Iterator[tuple[str, str, list[Unusable]]]:
+        """What apiservers did that somebody must look at: code, sentence, and whose remedies mend it."""
         unusable = [o for o in self.observations if isinstance(o, Unusable)]
         if len(unusable) == len(self.observations) and (unusable or not (self.failures or self.blocked_by)):
             sentence = "No apiserver of this issuer gave a usable answer; the last good state stays public."
-            found.append(Reason("no_usable_apiserver", sentence, _remedies(unusable, self.name)))
+            yield "no_usable_apiserver", sentence, unusable
         # A restarting apiserver refuses for a moment what another one takes in this very pass (kube-apiserver loads its
         # RBAC rules after it begins to listen): the credential is right then.
         passing = TRANSIENT_CODES | {FORBIDDEN} if len(unusable) < len(self.observations) else TRANSIENT_CODES
         refused = [o for o in unusable if any(reason.code not in passing for reason in o.reasons)]
         answered = [o for o in refused if any(_was_received(reason) for reason in o.reasons)]
         if answered:
-            sentence = "An answer of an apiserver was refused; nothing was taken from it."
-            found.append(Reason("answer_refused", sentence, _remedies(answered, self.name)))
+            yield "answer_refused", "An answer of an apiserver was refused; nothing was taken from it.", answered
         elif refused and len(unusable) < len(self.observations):
-            sentence = "An apiserver could not be asked, and that does not pass by itself."
-            found.append(Reason("apiserver_not_asked", sentence, _remedies(refused, self.name)))
-        return tuple(found)
+            yield "apiserver_not_asked", "An apiserver could not be asked, and that does not pass by itself.", refused
 
 
 def _was_received(reason: Reason) -> bool:
     return reason.code not in NOTHING_RECEIVED_CODES and reason.code not in TRANSIENT_CODES
 
 
-def _remedies(unusable: list[Unusable], name: IssuerName) -> str:
+def remedies_of(unusable: Iterable[Unusable], name: IssuerName) -> list[str]:
     """The remedies of the apiservers themselves, each once; what is more than a few is left to `check`."""
     found = list(dict.fromkeys(reason.remedy for o in unusable for reason in o.reasons if reason.remedy))
     if not found or len(found) > _MOST_REMEDIES:
         found = [*found[:_MOST_REMEDIES], f"`oidc-mirror check {name}` has the remedy of each apiserver."]
-    return " ".join(found)
+    return found
 
 
 _MOST_REMEDIES = 3

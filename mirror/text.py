@@ -30,6 +30,16 @@ def in_words(span: timedelta) -> str:
     return " ".join(parts)
 
 
+def distance(when: datetime, now: datetime) -> str:
+    """How far a moment is from now: `in 3 h 12 min`, `2 d 5 h ago`."""
+    return f"in {in_words(when - now)}" if when > now else f"{in_words(now - when)} ago"
+
+
+def moment_and_distance(when: datetime, now: datetime) -> str:
+    """A moment with how far it is: `2026-11-23 08:00:00Z (in 3 h 12 min)`."""
+    return f"{moment(when)} ({distance(when, now)})"
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun in the right form: `1 key`, `2 keys`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

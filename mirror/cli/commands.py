@@ -79,19 +79,26 @@ def run(ctx: click.Context, /, **given: Any) -> None:
     carry_out(ctx, "mirror.cli.run:main", given)
 
 
-@click.command("status", epilog=examples("oidc-mirror status", "oidc-mirror status syd-prod"))
+@click.command(
+    "status", epilog=examples("oidc-mirror status", "oidc-mirror status syd-prod", "oidc-mirror status --watch")
+)
 @click.argument("name", required=False, shell_complete=issuer_names)
-@output_option("How the standing is written.")
+@output_option("How the status is written; JSON always has every detail.")
+@click.option("--verbose", is_flag=True, help="The details of every issuer, as with NAME.")
+@click.option("--watch", is_flag=True, help="Draw the status anew every few seconds, until Ctrl-C; needs a terminal.")
 @common_options
 @click.pass_context
 def status(ctx: click.Context, /, **given: Any) -> None:
-    """Tell how the issuer NAME stands, or all: keys and dates, held changes, drift, what is abandoned.
+    """Show one line for each issuer, the worst first; with NAME all details of that issuer.
+
+    A line has the state, the keys, and what happens next. The details are keys with their dates, pending changes,
+    drift, events of the last seven days, and public objects that no configured issuer owns.
 
     Reads git, the buckets and the public URLs; asks no apiserver and changes nothing.
 
     \b
     Exit status: as that of a pass. 1 when the last pass failed, nothing was ever public, or something could not be
-    read; 3 when a change waits for an operator; else 0.
+    read; 3 when a change waits for an operator; else 0. With --watch it is that of the last drawing.
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
     carry_out(ctx, "mirror.cli.status:main", given)
 

@@ -1,47 +1,207 @@
 """`oidc-mirror status`: what is public, what waits for an operator, and what leaves when."""
 
 import json
+import os
+import re
 import shlex
-from collections.abc import Iterator
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 
 from mirror.cli.options import common, selected
 from mirror.cli.text import COLOURS
 from mirror.cli.wiring import open_ports
+from mirror.errors import UsageError
 from mirror.log import escaped
 from mirror.model import PUBLIC_STATUSES, Reason, Status
 from mirror.reconcile.last_pass import LastPass
+from mirror.report import ExitStatus, State
 from mirror.status.collect import collect_status
 from mirror.status.result import IssuerStatus, ObjectState, PublicKeyStatus, StatusReport, to_json
-from mirror.text import counted, moment
+from mirror.status.summary import count_keys, count_states, next_step, worst_first
+from mirror.text import counted, distance, moment, moment_and_distance
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
-def main(ctx: click.Context, *, name: str | None, output: str) -> None:
+WATCH_SECONDS = 5.0
+
+
+def main(ctx: click.Context, *, name: str | None, output: str, verbose: bool, watch: bool) -> None:
     """See `mirror.cli.commands.status`."""
+    if watch:
+        _demand_terminal(output)
     settings = common(ctx).load()
     names = frozenset(issuer.name for issuer in selected(settings, () if name is None else (name,)).issuers)
-    with open_ports(settings, dry_run=True) as ports:
-        found = collect_status(settings, ports, datetime.now(UTC), names=names)
+
+    def collect() -> StatusReport:
+        with open_ports(settings, dry_run=True) as ports:
+            return collect_status(settings, ports, datetime.now(UTC), names=names)
+
+    draw = lines if verbose or name is not None else overview
+    if watch:
+        ctx.exit(int(_watch(collect, draw)))
+    found = collect()
     if output == "json":
         click.echo(json.dumps(to_json(found), indent=2))
     else:
-        click.echo("\n".join(lines(found)))
+        click.echo("\n".join(_fitted(draw(found)) if draw is overview else draw(found)))
     ctx.exit(int(found.exit_status))
 
 
-def lines(report: StatusReport) -> Iterator[str]:
-    """The standing in words, line by line; everything from outside is escaped."""
+_CANNOT_DRAW = ("dumb", "unknown")
+"""Terminals on which rich draws nothing."""
+
+
+def _demand_terminal(output: str) -> None:
+    if output != "text":
+        raise UsageError(
+            "`--watch` draws text on a terminal; it does not go with `--output json`.",
+            remedy="Call `oidc-mirror status --output json` as often as you need it.",
+        )
+    if not sys.stdout.isatty() or os.environ.get("TERM") in _CANNOT_DRAW:
+        raise UsageError(
+            "`--watch` needs a terminal that can draw, and the output is none.",
+            remedy="Run `oidc-mirror status` without --watch; for machines, `oidc-mirror status --output json`, or "
+            "`/status.json` of the daemon.",
+        )
+
+
+def _watch(collect: Callable[[], StatusReport], draw: Callable[[StatusReport], Iterator[str]]) -> ExitStatus:
+    """Draw until Ctrl-C, on a screen of its own; then the last drawing stays on the terminal."""
+    from rich.console import Console  # noqa: PLC0415  only on a terminal
+    from rich.live import Live  # noqa: PLC0415  only on a terminal
+
+    console, status = Console(), ExitStatus.INTERRUPTED
+    drawn: tuple[str, ...] = ()
+    with suppress(KeyboardInterrupt), Live(console=console, screen=True, auto_refresh=False) as screen:
+        while True:
+            found = collect()
+            drawn, status = tuple(_fitted(draw(found))), found.exit_status
+            screen.update(_on_screen(drawn, found.now, console.size.height), refresh=True)
+            time.sleep(WATCH_SECONDS)
+    click.echo("\n".join(drawn))
+    return status
+
+
+def _on_screen(drawn: Sequence[str], now: datetime, height: int) -> "Text":
+    """What fits: the first lines, which are the worst, and the summary at the end."""
+    from rich.text import Text  # noqa: PLC0415  only on a terminal
+
+    room = max(height - 2, 2)
+    if len(drawn) > room:
+        left_out = len(drawn) - room + 2
+        drawn = (*drawn[: room - 2], f"… {counted(left_out, 'line')} more", drawn[-1])
+    head = f"oidc-mirror status, {moment(now)}, every {WATCH_SECONDS:g} s; Ctrl-C ends it"
+    return Text.from_ansi("\n".join((head, "", *drawn)), no_wrap=True, overflow="ellipsis")
+
+
+def _fitted(drawn: Iterable[str]) -> Iterator[str]:
+    """The lines, on a terminal no longer than it is wide."""
+    if not sys.stdout.isatty():
+        yield from drawn
+        return
+    width = shutil.get_terminal_size().columns
+    yield from (_cut(line, width) for line in drawn)
+
+
+def _cut(line: str, width: int) -> str:
+    """A line with colours, cut to `width` characters that are seen."""
+    if len(click.unstyle(line)) <= width:
+        return line
+    seen, kept = 0, ""
+    for part in _STYLE.split(line):
+        if _STYLE.fullmatch(part):
+            kept += part
+            continue
+        kept += part[: max(width - 1 - seen, 0)]
+        seen += len(part)
+    return f"{kept}…"
+
+
+_STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
+
+
+def overview(report: StatusReport) -> Iterator[str]:
+    """A line an issuer, the worst first; then what concerns all, each in a line; a summary last. Text is escaped."""
     for reason in report.failures:
         yield from _reason("failed", reason, "red", "")
-    for issuer in report.issuers:
+    yield from _table([_row(each, report.now) for each in worst_first(report.issuers)])
+    for event in report.events:
+        yield f"{event.level} [{event.name}]: {escaped(event.sentence)}"
+    if report.orphaned:
+        yield f"{counted(len(report.orphaned), 'public object')} of no configured issuer: {_DETAILS}"
+    last = report.last_pass
+    if last is not None and last.events:
+        newest = max(last.events, key=lambda past: past.until)
+        what = f"{newest.event.name}{f' of {newest.name}' if newest.name else ''}, {distance(newest.until, report.now)}"
+        yield f"{counted(len(last.events), 'event')} in 7 days, the newest {escaped(what)}: {_DETAILS}"
+    if last is not None:
+        for reason in last.failures:
+            yield from _reason("failed", reason, "red", "")
+    yield _git_line(report)
+    yield _summary(report)
+
+
+_DETAILS = "oidc-mirror status --verbose"
+
+
+def _summary(report: StatusReport) -> str:
+    last = report.last_pass
+    how = _NO_LAST if last is None else f"Last pass {moment_and_distance(last.at, report.now)}: {_ended(last)}."
+    return f"{count_states(report.issuers)}. {how}"
+
+
+def _git_line(report: StatusReport) -> str:
+    last = report.last_commit
+    commit = (
+        "No commit yet."
+        if last is None
+        else f"Last commit {last.commit[:12]}, {distance(last.when, report.now)}: {escaped(last.subject)}"
+    )
+    unpushed = f"{counted(report.unpushed_commits, 'commit')} not pushed yet. " if report.unpushed_commits else ""
+    return f"Repository mode: {report.mode}. {unpushed}{commit}"
+
+
+def _row(issuer: IssuerStatus, now: datetime) -> tuple[str, ...]:
+    step = next_step(issuer, now)
+    state = f"{issuer.state}{' (rotating)' if issuer.rotating else ''}"
+    name = f"{issuer.name}{' (former)' if issuer.is_former else ''}"
+    return state, name, count_keys(issuer), "" if step is None else escaped(step.line(now))
+
+
+def _table(rows: list[tuple[str, ...]]) -> Iterator[str]:
+    """The rows below their headings, in columns as wide as what they hold; the state has its colour."""
+    if not rows:
+        return
+    table = [("STATE", "NAME", "KEYS", "NEXT"), *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(3)]
+    for number, (state, name, keys, step) in enumerate(table):
+        padded = state.ljust(widths[0])
+        shown = click.style(padded, fg=COLOURS[State(state.partition(" ")[0])], bold=True) if number else padded
+        yield f"{shown}  {name.ljust(widths[1])}  {keys.ljust(widths[2])}  {step}".rstrip()
+
+
+def lines(report: StatusReport) -> Iterator[str]:
+    """Every detail, line by line; everything from outside is escaped."""
+    for reason in report.failures:
+        yield from _reason("failed", reason, "red", "")
+    for issuer in worst_first(report.issuers):
         yield from _issuer(issuer, report.now)
     for event in report.events:
         yield f"{event.level} [{event.name}]: {escaped(event.sentence)}"
     yield from _orphaned(report)
+    yield from _last_pass(report.last_pass, report.now)
     yield from _git(report)
-    yield from _last_pass(report.last_pass)
+    if len(report.issuers) > 1:
+        yield f"{count_states(report.issuers)}."
 
 
 def _issuer(issuer: IssuerStatus, now: datetime) -> Iterator[str]:
@@ -121,16 +281,27 @@ def _orphaned(report: StatusReport) -> Iterator[str]:
             yield f"  {escaped(each.url)} (in no bucket of the configuration)"
 
 
-def _last_pass(last: LastPass | None) -> Iterator[str]:
+_NO_LAST = "How the last pass ended is not known: there is no last-pass.json in this machine's state_dir."
+
+
+def _last_pass(last: LastPass | None, now: datetime) -> Iterator[str]:
     if last is None:
-        yield "How the last pass ended is not known: there is no last-pass.json in this machine's state_dir."
+        yield _NO_LAST
         return
+    if last.events:
+        yield click.style("Events of the last 7 days:", bold=True)
     for past in last.events:
         name = f"{past.name}: " if past.name else ""
-        yield f"{moment(past.at)} {past.event.name}  {escaped(name + past.event.sentence)}"
+        until = f" until {moment(past.until)}" if past.until > past.at else ""
+        when = f"{moment_and_distance(past.at, now)}{until}"
+        yield f"  {when} {past.event.level} [{past.event.name}]: {escaped(name + past.event.sentence)}"
     for reason in last.failures:
         yield from _reason("failed", reason, "red", "")
-    yield f"Last pass {moment(last.at)}: exit status {int(last.exit_status)}."
+    yield f"Last pass {moment_and_distance(last.at, now)}: {_ended(last)}."
+
+
+def _ended(last: LastPass) -> str:
+    return f"exit status {int(last.exit_status)}"
 
 
 def _git(report: StatusReport) -> Iterator[str]:

@@ -35,14 +35,19 @@ def status_from_memory(pass_history: PassHistory, now: datetime) -> StatusReport
         "local" if report is None or report.repository_mode is None else report.repository_mode,
         pass_history.commits[0] if pass_history.commits else None,
         None if report is None else report.unpushed_commits,
-        tuple(_issuer(known, known.report, now) for known in pass_history.issuers.values() if known.report is not None),
+        tuple(
+            issuer_status(known, known.report, now)
+            for known in pass_history.issuers.values()
+            if known.report is not None
+        ),
         events=() if report is None else report.events,
         failures=() if report is None else report.failures,
         last_pass=pass_history.last_pass,
     )
 
 
-def _issuer(state: IssuerState, report: IssuerReport, now: datetime) -> IssuerStatus:
+def issuer_status(state: IssuerState, report: IssuerReport, now: datetime) -> IssuerStatus:
+    """One issuer, by the last pass that decided about it."""
     return IssuerStatus(
         state.name,
         state.url,

@@ -7,7 +7,7 @@ import asyncio
 import errno
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from threading import Thread
@@ -43,7 +43,9 @@ _PAGES = "This daemon serves /, /healthz, /readyz, /metrics and /status.json."
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the answers come from, each asked at a request. `page` gives HTML, and the hash of its style sheet.
+    """Where the answers come from, each asked at a request.
+
+    `page` gives HTML for the parameters of the URL, and the hash of its style sheet.
 
     `status` gives what `status --output json` prints, from memory.
     """
@@ -51,7 +53,7 @@ class Sources:
     health: Callable[[], HealthResult]
     readiness: Callable[[], HealthResult]
     metrics: Callable[[], bytes]
-    page: Callable[[], tuple[str, str]]
+    page: Callable[[Mapping[str, str]], tuple[str, str]]
     status: Callable[[], bytes] = lambda: b"{}"
 
 
@@ -68,9 +70,11 @@ def application(sources: Sources, *, listen_host: str) -> Starlette:
     def metrics(_: Request) -> Response:
         return Response(sources.metrics(), headers={"Content-Type": CONTENT_TYPE})
 
-    def page(_: Request) -> Response:
-        html, style_hash = sources.page()
-        policy = f"{_HEADERS['Content-Security-Policy']}; style-src 'sha256-{style_hash}'"
+    def page(request: Request) -> Response:
+        html, style_hash = sources.page(request.query_params)
+        # The page filters itself by a form, which is sent with GET and can change nothing.
+        policy = _HEADERS["Content-Security-Policy"].replace("form-action 'none'", "form-action 'self'")
+        policy = f"{policy}; style-src 'sha256-{style_hash}'"
         return HTMLResponse(html, headers={"Content-Security-Policy": policy})
 
     def status(_: Request) -> Response:

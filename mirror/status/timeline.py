@@ -11,8 +11,8 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined, Template
 
 from mirror.history.key_history import GONE_STATUSES, KeyHistories, KeyHistory, Rotation, StatusPeriod
-from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, Status
-from mirror.text import iso_time, moment
+from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, Status, short_kid
+from mirror.text import distance, in_words, iso_time, moment
 
 TICKS = 4
 _SHORTEST_SPAN = timedelta(minutes=1)
@@ -97,9 +97,10 @@ def page(biographies: Iterable[tuple[IssuerName, IssuerUrl, KeyHistories]], *, n
 
 
 def page_template(text: str) -> Template:
-    """A page whose values are all escaped, with the filters `moment` and `machine`."""
+    """A page whose values are all escaped, with our own text forms as filters."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"moment": moment, "machine": iso_time}
+    environment.filters |= {each.__name__: each for each in (distance, in_words, short_kid)}
     return environment.from_string(text)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mirror.model import Key, KeyPolicy
 from mirror.trust.jwks import KeySet, read_jwks
 from support.gits import bare
 from support.situations import BASE_URL, DISCOVERY_KEY, JWKS_KEY
+from support.terminals import at_terminal
 from support.worlds import World
 
 ONE = "01-rsa1/anonymous-bound-"
@@ -113,11 +115,11 @@ def test_status_of_drift_and_abandonment(world: World) -> None:
     """An overwritten object is drift; after the issuer moved, its old documents are told with their command."""
     rotate(world)
     world.overwrite(JWKS_KEY, b"evil")
-    assert "drift" in world.mirror("status").out
+    assert "the next pass repairs drift in 1 object" in world.mirror("status").out
     world.issuer["issuer"] = f"{BASE_URL}/moved"
-    done = world.mirror("status")
-    assert done.status == 1  # nothing of the new issuer is public yet
-    assert "syd-prod: unpublished" in done.out
+    assert "2 public objects of no configured issuer" in world.mirror("status").out
+    done = world.mirror("status", "--verbose")
+    assert done.status == 1
     for key in (JWKS_KEY, DISCOVERY_KEY):
         assert f"aws s3 rm s3://oidc-bucket/{key} --region" in done.out
 
@@ -128,7 +130,8 @@ def test_status_with_held_key_exits_3(world: World) -> None:
     world.issuer["keys"] = {"new_keys": "hold"}
     world.show("04d-all-algs/", "04d-all-algs/")
     assert world.mirror("--once").status == 3
-    done = world.mirror("status")
+    assert "  approve or revoke " in world.mirror("status").out
+    done = world.mirror("status", "syd-prod")
     assert done.status == 3
     assert "oidc-mirror approve syd-prod" in done.out
 
@@ -137,10 +140,48 @@ def test_status_without_the_bucket_exits_1(world: World) -> None:
     """What could not be read is a failure with its remedy; the keys are told from git all the same."""
     rotate(world)
     world.config["publish"]["bucket"] = "no-such-bucket"
-    done = world.mirror("status")
+    assert "NoSuchBucket" in world.mirror("status").out
+    done = world.mirror("status", "syd-prod")
     assert done.status == 1
     assert "NoSuchBucket" in done.out
     assert "thumbprint" in done.out
+
+
+def test_watch_draws_until_ctrl_c(world: World) -> None:
+    """The screen has the issuer and the summary; after Ctrl-C the last drawing stays, cut to the terminal."""
+    rotate(world)
+    command = [sys.executable, "-m", "mirror", "--config", str(world.folder / "mirror.yaml"), "status", "--watch"]
+    environ = world.environ() | {"TERM": "xterm"}
+    done = at_terminal(command, environ, world.folder, columns=60, interrupt_at="1 issuer: 1 changed.")
+    assert done.status == 0
+    assert "every 5 s; Ctrl-C" in done.text
+    left = done.text.rpartition("\x1b[?1049l")[2].splitlines()
+    (line,) = (line for line in left if line.startswith("changed  syd-prod  2 published  key "))
+    assert len(line) <= 60
+    assert left[-1].startswith("1 issuer: 1 changed.")
+    assert "Interrupted" not in done.text
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [((), "needs a terminal"), (("--output", "json"), "does not go with `--output json`")],
+    ids=["no-terminal", "json"],
+)
+def test_watch_says_where_it_does_not_work(world: World, words: tuple[str, ...], why: str) -> None:
+    """A usage error with what to run instead, before anything is asked."""
+    done = world.mirror("status", "--watch", *words)
+    assert (done.status, done.out) == (2, "")
+    assert why in done.err
+    assert "oidc-mirror status --output json" in done.err
+
+
+def test_watch_on_a_dumb_terminal_is_refused(world: World) -> None:
+    """It could draw nothing there, and would wait for ever."""
+    rotate(world)
+    command = [sys.executable, "-m", "mirror", "--config", str(world.folder / "mirror.yaml"), "status", "--watch"]
+    done = at_terminal(command, world.environ() | {"TERM": "dumb"}, world.folder)
+    assert done.status == 2
+    assert "needs a terminal that can draw" in done.text
 
 
 def test_wait_times_out_while_caches_may_lack_the_key(world: World) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import subprocess
 import termios
 from collections.abc import Mapping, Sequence
@@ -18,9 +19,18 @@ class Shown:
 
 
 def at_terminal(
-    command: Sequence[str], environ: Mapping[str, str], folder: Path, *, typed: str = "", columns: int = 80
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    folder: Path,
+    *,
+    typed: str = "",
+    columns: int = 80,
+    interrupt_at: str = "",
 ) -> Shown:
-    """Run `command` to its end with stdin, stdout and stderr on one terminal; `typed` is typed ahead."""
+    """Run `command` to its end with stdin, stdout and stderr on one terminal; `typed` is typed ahead.
+
+    Where `interrupt_at` is given, Ctrl-C follows as soon as that text was shown.
+    """
     controller, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (40, columns))
     os.write(controller, typed.encode())
@@ -31,6 +41,9 @@ def at_terminal(
         try:
             while piece := os.read(controller, 65536):
                 shown += piece
+                if interrupt_at and interrupt_at.encode() in shown:
+                    process.send_signal(signal.SIGINT)
+                    interrupt_at = ""
         except OSError:  # Linux says so when nobody holds the other end any more
             pass
         status = process.wait()

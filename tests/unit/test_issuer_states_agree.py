@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from mirror.daemon.issuer_panels import issuer_lines
 from mirror.daemon.metrics import render
 from mirror.daemon.pass_history import PassHistory
 from mirror.daemon.scheduler import HealthResult
 from mirror.daemon.status_memory import render_status
-from mirror.daemon.status_page import issuer_panels
 from mirror.daemon.status_page import render as render_page
 from mirror.errors import BucketError, HistoryError
 from mirror.model import KeyPolicy, Reason
@@ -160,7 +160,7 @@ def test_everybody_says_the_same(tmp_path: Path, row: Row) -> None:
     said = {
         "report": (to_json(report)["issuers"][0]["state"], to_json(report)["issuers"][0]["rotating"]),  # type: ignore[index]  # plain data
         "status": (status_json(found)["issuers"][0]["state"], status_json(found)["issuers"][0]["rotating"]),  # type: ignore[index]  # plain data
-        "page": (issuer_panels(memory, now)[0].word, ">rotating<" in page),
+        "page": (issuer_lines(memory, now)[0].word, ">rotating<" in page),
     }
     from_memory = json.loads(render_status(memory, now))
     said["status.json"] = (from_memory["issuers"][0]["state"], from_memory["issuers"][0]["rotating"])

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.model import AnyKey, KeyName, Kid, Thumbprint, key_name, kid_text
-from mirror.text import counted, in_words, iso_time, iso_time_or_none, moment
+from mirror.model import AnyKey, KeyName, Kid, Thumbprint, key_name, kid_text, short_kid
+from mirror.text import counted, distance, in_words, iso_time, iso_time_or_none, moment, moment_and_distance
 from support.keys import RSA_KEYS, with_kid
 
 AT = datetime(2026, 11, 23, 8, 0, 0, 900_000, UTC)
@@ -39,6 +39,23 @@ def test_moments_are_utc() -> None:
 def test_span_is_told_in_its_two_largest_units(span: timedelta, words: str) -> None:
     """Nobody counts seconds of a day."""
     assert in_words(span) == words
+
+
+def test_moment_says_how_far_it_is() -> None:
+    """Ahead or past; now itself is past."""
+    assert distance(AT + timedelta(hours=2), AT) == "in 2 h"
+    assert distance(AT - timedelta(days=9), AT) == "9 d ago"
+    assert distance(AT, AT) == "0 s ago"
+    assert moment_and_distance(AT, AT + timedelta(minutes=5)) == "2026-11-23 08:00:00Z (5 min ago)"
+
+
+@pytest.mark.parametrize(
+    ("kid", "short"),
+    [("8HqW-key", "8HqW-key"), ("8HqW1234567", "8HqW1234567"), ("8HqW12345678", "8HqW123456…"), ("a b", '"a b"')],
+)
+def test_kid_of_a_line_is_its_beginning(kid: str, short: str) -> None:
+    """What is short stays whole; what is not plain is quoted as everywhere."""
+    assert short_kid(kid) == short
 
 
 def test_noun_follows_its_number() -> None:

@@ -1,6 +1,7 @@
 """How things stand: from whole passes in memory to words, JSON and the exit status. Nothing is changed by looking."""
 
 import json
+import re
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
@@ -9,15 +10,18 @@ import jsonschema
 import pytest
 from click import unstyle
 
-from mirror.cli.status import lines
+from mirror.cli.status import lines, overview
 from mirror.config.settings import FormerIssuerSettings, Issuer, Settings
 from mirror.errors import BucketError, HistoryError
 from mirror.model import CommitId, IssuerName, IssuerUrl, KeyPolicy, Reason, Status, Thumbprint, Version
+from mirror.reconcile.last_pass import LastPass
 from mirror.reconcile.state import publications
 from mirror.report import ExitStatus
 from mirror.status.collect import MOST, collect_status, issuers_without_configuration, orphaned
-from mirror.status.result import IssuerStatus, ObjectState, StatusReport, to_json
+from mirror.status.result import IssuerStatus, ObjectState, ObjectStatus, PublicKeyStatus, StatusReport, to_json
 from support.fakes import MOMENT, FakeHistory, FakeRemote
+from support.keys import RSA_KEYS
+from support.pass_histories import record
 from support.signers import ledger_trust
 from support.situations import (
     BASE_URL,
@@ -35,6 +39,7 @@ from support.situations import (
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs/reference/status.schema.json").read_text())
 DENIED = BucketError("The bucket says no.", code="AccessDenied", remedy="Allow it.")
+DENIED_REASON = Reason("bucket.AccessDenied", "The bucket says no.", "Allow it.")
 OTHER = IssuerUrl(f"{BASE_URL}/other")
 
 
@@ -461,3 +466,105 @@ def test_former_issuer_is_told_as_such(here: Situation) -> None:
     found = look(here, replace(settings, issuers=(issuer,)))
     assert [(each.issuer, each.is_former) for each in found.issuers] == [(issuer.issuer, False), (OTHER, True)]
     assert "(former issuer)" in words(found)
+
+
+# --------------------------------------------------------------------------------------------- one line an issuer
+
+
+def fleet(number: int, **changes: object) -> StatusReport:
+    """A status of that many issuers, of which the last one has `changes`."""
+    key = PublicKeyStatus(record(RSA_KEYS[0], Status.PUBLISHED), in_public_jwks=True, safe_to_sign_at=MOMENT)
+    stored = ObjectStatus("https://issuer.example.com/jwks", "jwks", ObjectState.CURRENT)
+    healthy = IssuerStatus(NAME, OTHER, False, (key,), (stored,))
+    issuers = [replace(healthy, name=IssuerName(f"c{at:02}"), issuer=IssuerUrl(f"{OTHER}{at}")) for at in range(number)]
+    issuers[-1] = replace(issuers[-1], **changes)  # type: ignore[arg-type]  # fields by name
+    last = LastPass(MOMENT - timedelta(seconds=40), ExitStatus.CURRENT)
+    version = Version(CommitId("a" * 40), (), MOMENT - timedelta(hours=2), "oidc-mirror", "c00: publish a key")
+    return StatusReport(MOMENT, CommitId("a" * 40), "signed", version, 0, tuple(issuers), last_pass=last)
+
+
+def seen(found: StatusReport) -> list[str]:
+    return unstyle("\n".join(overview(found))).splitlines()
+
+
+def test_fifty_issuers_are_fifty_lines() -> None:
+    """A heading, a line an issuer, git, and the summary last."""
+    found = seen(fleet(50))
+    assert len(found) == 53
+    assert found[0].split() == ["STATE", "NAME", "KEYS", "NEXT"]
+    assert found[1].split() == ["current", "c00", "1", "published"]
+    assert found[-2] == "Repository mode: signed. Last commit aaaaaaaaaaaa, 2 h ago: c00: publish a key"
+    assert found[-1] == "50 issuers: 50 current. Last pass 2026-11-23 07:59:20Z (40 s ago): exit status 0."
+
+
+def test_worst_issuer_is_the_first_line() -> None:
+    """With what is wrong; columns stand below each other."""
+    found = seen(fleet(5, failures=(Reason("bucket.AccessDenied", "The bucket says no.", "Allow it."),)))
+    assert found[1] == "failed   c04   1 published  bucket.AccessDenied: The bucket says no."
+    assert [line.split()[1] for line in found[2:6]] == ["c00", "c01", "c02", "c03"]
+    assert found[-1].startswith("5 issuers: 1 failed, 4 current.")
+
+
+def test_line_marks_rotations_former_issuers_and_what_waits(here: Situation) -> None:
+    """A held key of the world: its kid is shortened here and whole in the details."""
+    here.run(ONE, ONE)
+    here.policy = KeyPolicy(new_keys="hold")
+    here.run(ONE, BOTH)
+    found = look(here)
+    (held,) = (key.record.key for key in one(found).keys if key.record.status is Status.HELD)
+    assert seen(found)[1].startswith("held (rotating)  syd-prod  1 published, 1 held  approve or revoke ")
+    assert f"{held.kid[:10]}…" in seen(found)[1]
+    assert held.kid not in "\n".join(seen(found))
+    assert held.kid in words(found)
+    former = replace(found, issuers=(replace(one(found), is_former=True),))
+    assert "  syd-prod (former)  " in seen(former)[1]
+
+
+def test_what_concerns_all_is_a_line_each(here: Situation) -> None:
+    """Failures with their remedy, the last pass's, the newest event, orphaned objects, commits that are not pushed."""
+    here.run(ONE, ONE)
+    here.world.bucket.write(JWKS_KEY, b"evil")
+    here.run(ONE, ONE, after=timedelta(minutes=1))
+    found = look(here, moved(here))
+    told = "\n".join(seen(found))
+    assert "3 events in 7 days, the newest" not in told
+    assert re.search(r"\d events? in 7 days, the newest \S+ of syd-prod, 0 s ago: oidc-mirror status --verbose", told)
+    assert "2 public objects of no configured issuer: oidc-mirror status --verbose" in told
+    assert "No commit yet." not in told
+    broken = replace(found.last_pass, failures=(Reason("history.failed", "Disk full.", "Free some."),))  # type: ignore[type-var]  # there is one
+    ended = replace(found, last_pass=broken, unpushed_commits=2, failures=(Reason("x", "Nobody is there.", ""),))
+    told = "\n".join(seen(ended))
+    assert seen(ended)[0] == "failed x: Nobody is there."
+    assert "failed history.failed: Disk full.\n  remedy: Free some." in told
+    assert "2 commits not pushed yet." in told
+
+
+def test_text_from_outside_is_escaped_in_a_line() -> None:
+    """A failure's sentence may quote an apiserver."""
+    found = seen(fleet(1, failures=(Reason("x", "It said \x1b[31mred.", ""),)))
+    assert "\x1b" not in found[1]
+
+
+def test_overview_before_the_first_pass(here: Situation) -> None:
+    """It claims nothing."""
+    found = seen(look(here))
+    assert found[1] == "unpublished  syd-prod  -     nothing was ever public: the first good pass publishes it"
+    assert found[-2] == "Repository mode: local. No commit yet."
+    assert "1 issuer: 1 unpublished. How the last pass ended is not known" in found[-1]
+
+
+def test_details_of_several_issuers_end_with_the_summary() -> None:
+    """`--verbose`: everything of everybody, the worst first."""
+    found = words(fleet(3, failures=(DENIED_REASON,)))
+    assert found.index("c02: failed") < found.index("c00: current")
+    assert found.splitlines()[-1] == "3 issuers: 1 failed, 2 current."
+
+
+def test_events_are_told_with_their_moments(here: Situation) -> None:
+    """Absolute and relative, from when until when, with name and level."""
+    here.run(ONE, ONE)
+    here.world.bucket.write(JWKS_KEY, b"evil")
+    here.run(ONE, ONE, after=timedelta(minutes=1))
+    here.now += timedelta(hours=3)
+    told = words(look(here))
+    assert "Events of the last 7 days:\n  2026-11-23 08:01:00Z (3 h ago) error [bucket.drift]: syd-prod: " in told

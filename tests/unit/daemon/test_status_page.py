@@ -2,25 +2,26 @@
 
 import re
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from html.parser import HTMLParser
+from urllib.parse import parse_qsl
 
 import pytest
 
 from mirror.config.settings import FormerIssuerSettings
 from mirror.daemon.pass_history import PassHistory
 from mirror.daemon.scheduler import HealthResult
-from mirror.daemon.status_page import MOST_CARDS, REFRESH_SECONDS, Advice, advice, issuer_panels, key_bars, render
-from mirror.model import Event, IssuerName, Level, Reason, Status, Unusable
+from mirror.daemon.status_page import MOST_LINES, REFRESH_SECONDS, SHOWN_EVENTS, PageQuery, render
+from mirror.model import Event, IssuerName, Level, Reason, Status
+from mirror.reconcile.last_pass import PastEvent
 from mirror.reconcile.state import publications
-from mirror.report import Effect, PublicReadback
+from mirror.report import Effect
 from support.fakes import MOMENT
-from support.keys import EC_KEYS, KEYS
+from support.keys import EC_KEYS
 from support.pass_histories import (
     DAY,
     HOSTILE,
     NEW,
-    OLD,
     after,
     documents,
     everything,
@@ -28,12 +29,11 @@ from support.pass_histories import (
     record,
     report,
     settings,
-    shows,
     url_of,
 )
 
-SILENT = Unusable("https://2", (Reason("timeout", "Late.", ""),))
 ALIVE = HealthResult(ok=True, sentence="Alive.")
+BROKEN = Reason("x", "Broken.", "Mend it.")
 
 
 class Tags(HTMLParser):
@@ -52,8 +52,14 @@ class Tags(HTMLParser):
         self.text += data
 
 
-def page(pass_history: PassHistory, health: HealthResult = ALIVE) -> str:
-    return render(pass_history, health, MOMENT)
+def page(pass_history: PassHistory, health: HealthResult = ALIVE, query: str = "") -> str:
+    return render(pass_history, health, MOMENT, PageQuery.parse(dict(parse_qsl(query))))
+
+
+def names(pass_history: PassHistory, query: str = "") -> list[str]:
+    """The issuers in the table, from above."""
+    html = page(pass_history, query=query)
+    return re.findall(r'<th scope="row"><a href="[^"]*">([^<]*)</a>', html)
 
 
 def text(pass_history: PassHistory, health: HealthResult = ALIVE) -> str:
@@ -61,16 +67,17 @@ def text(pass_history: PassHistory, health: HealthResult = ALIVE) -> str:
 
 
 def test_page_has_nothing_that_acts_or_loads() -> None:
-    """No script, no frame, no form, no picture, no handler, no style attribute, whatever apiservers said."""
+    """No script, no frame, no picture, no handler, no style attribute, whatever apiservers said; its form is a GET."""
     found = Tags(page(everything()))
-    assert {tag for tag, _ in found.tags} & {"script", "iframe", "img", "form", "object", "link", "base"} == set()
+    assert {tag for tag, _ in found.tags} & {"script", "iframe", "img", "object", "link", "base"} == set()
+    assert [(each["action"], each["method"]) for tag, each in found.tags if tag == "form"] == [("/", "get")]
     names = {name for _, attributes in found.tags for name in attributes}
     assert not [name for name in names if name.startswith("on") or name == "style"]
-    assert {each["href"] for tag, each in found.tags if tag == "a"} == {
+    assert {each["href"] for tag, each in found.tags if tag == "a" and not str(each["href"]).startswith("/?")} == {
+        "/status.json",
         "/metrics",
         "/healthz",
         "/readyz",
-        *(f"#{name}" for name in ("syd-prod", "syd-stage", "fra-prod", "lab")),
         *(each.url for name in ("syd-prod", "syd-stage", "fra-prod", "lab") for each in documents(name, Effect.PUT)),
     }
 
@@ -84,25 +91,17 @@ def test_text_from_outside_is_text() -> None:
 
 
 def test_page_renews_itself_without_a_script() -> None:
-    """By a meta element."""
+    """By a meta element, unless somebody stops it."""
     assert f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">' in page(everything())
-
-
-def test_what_needs_somebody_comes_first() -> None:
-    """Failed, then held, then the rest in the order of the configuration."""
-    assert [card.state.name for card in issuer_panels(everything(), MOMENT)] == [
-        "fra-prod",
-        "syd-stage",
-        "syd-prod",
-        "lab",
-    ]
+    assert "http-equiv" not in page(everything(), query="refresh=off")
+    assert '<input type="hidden" name="refresh" value="off">' in page(everything(), query="refresh=off")
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({}, "Everything is current"),
-        ({"held": (Reason("key.held", "Held.", ""),)}, "1 of 1 issuer waiting for an operator"),
+        ({"held": (Reason("key.held", "Held.", ""),)}, "1 of 1 issuer pending approval"),
         ({"failures": (Reason("x", "Broken.", ""),)}, "1 of 1 issuer failed"),
         ({"objects": documents("a", Effect.WAITING)}, "1 of 1 issuer degraded"),
     ],
@@ -128,7 +127,7 @@ def test_failed_pass_is_told_with_its_remedy() -> None:
     said = text(after(report(issuer("a")), broken, of=settings("a")))
     assert "The last pass failed" in said
     assert "The disk is full. Free some." in said
-    assert "what stands below is from an earlier one" in said
+    assert "what is shown below is from an earlier one" in said
     assert NEW.kid in said
 
 
@@ -136,7 +135,7 @@ def test_stuck_daemon_says_that_it_is_old() -> None:
     """The page must not look fresh, let alone green, when nothing runs any more."""
     stuck = HealthResult(ok=False, sentence="No pass has ended for 1:00:00.")
     said = text(after(report(issuer("a"))), stuck)
-    assert "No pass has ended for 1:00:00. What stands below is old." in said
+    assert "No pass has ended for 1:00:00. What is shown below is old." in said
     assert '<header class="bad">' in page(after(report(issuer("a"))), stuck)
     assert "The mirror is stuck · oidc-mirror" in said
 
@@ -147,28 +146,11 @@ def test_command_of_a_held_change_can_be_copied() -> None:
     assert f"<code>oidc-mirror approve syd-stage {HOSTILE.thumbprint}</code>" in html
 
 
-@pytest.mark.parametrize(
-    ("remedy", "expected"),
-    [
-        ("Check it, then: oidc-mirror approve a b", Advice("S", "Check it, then:", "oidc-mirror approve a b")),
-        (
-            "With: kubectl create clusterrolebinding oidc-mirror",
-            Advice("S", "With:", "kubectl create clusterrolebinding oidc-mirror"),
-        ),
-        ("Restart oidc-mirror and wait.", Advice("S", "Restart oidc-mirror and wait.", "")),
-        ("", Advice("S", "", "")),
-    ],
-)
-def test_command_is_told_from_words(remedy: str, expected: Advice) -> None:
-    """Only what stands at the end, behind a colon."""
-    assert advice(Reason("code", "S", remedy)) == expected
-
-
 def test_apiservers_stand_beside_each_other() -> None:
     """Which keys one does not show, why another is not believed, and when certificates end."""
     said = text(everything())
     assert f"https://10.0.0.12:6443 reachable, 1 key does not show {EC_KEYS[1].kid}" in said
-    assert "certificate ends 2026-11-29 08:00:00Z" in said
+    assert "certificate ends 2026-11-29 08:00:00Z (in 6 d)" in said
     assert "https://10.2.0.12:6443 timeout It did not answer within 15 s." in said
     assert "certificate end unknown" in said
 
@@ -176,11 +158,11 @@ def test_apiservers_stand_beside_each_other() -> None:
 def test_keys_say_what_may_be_done_with_them() -> None:
     """Safe or not yet, held, retiring until, revoked."""
     said = text(everything())
-    assert "do not sign with it before 2026-11-23 08:14:24Z" in said
-    assert "safe to sign since 2026-11-12 08:00:00Z" in said
-    assert "leaves at 2026-11-24 00:00:00Z" in said
+    assert "do not sign with it before 2026-11-23 08:14:24Z (in 14 min 24 s)" in said
+    assert "safe to sign since 2026-11-12 08:00:00Z (11 d ago)" in said
+    assert "leaves at 2026-11-24 00:00:00Z (in 16 h)" in said
     assert "not public; held because: policy" in said
-    assert "revoked 2026-11-22 08:00:00Z: the laptop was stolen" in said
+    assert "revoked 2026-11-22 08:00:00Z (1 d ago): the laptop was stolen" in said
 
 
 def test_drift_and_readback_are_told() -> None:
@@ -188,110 +170,192 @@ def test_drift_and_readback_are_told() -> None:
     said = text(everything())
     assert "drift repaired in the last pass" in said
     assert "Somebody else wrote <i>openid/v1/jwks</i>; it is as committed again." in said
-    assert "The world does not see what is meant" in said
-    assert "The world read these documents as meant within 0.21 s" in said
+    assert "Anonymous read-back failed at 2026-11-23 08:00:00Z (0 s ago)" in said
+    assert "Anonymous read-back succeeded (0.21 s), at" in said
     assert "2 commits are not pushed yet." in said
 
 
 def test_former_issuer_is_marked() -> None:
-    """It has a card of its own, which the list of issuers leads to."""
+    """It has a line of its own, whose name leads to its details."""
     former = (FormerIssuerSettings(url_of("old"), date(2027, 1, 1)),)
     old = replace(issuer("old"), name=IssuerName("a"))
     html = page(after(report(issuer("a"), old), of=settings("a", former=former)))
     found = Tags(html)
     assert found.text.count("former issuer") == 1
-    cards_of = [each["id"] for tag, each in found.tags if tag == "section" and "id" in each]
-    assert cards_of == ["a", f"a:{url_of('old')}"]
-    leads = [each["href"] for tag, each in found.tags if tag == "a"]
-    assert [f"#{each}" for each in cards_of] == [each for each in leads if each and each.startswith("#")]
+    details = [each["id"] for tag, each in found.tags if tag == "section" and each.get("class") == "details"]
+    assert details == ["a", f"a:{url_of('old')}"]
+    leads = [str(each["href"]).partition("#")[2] for tag, each in found.tags if tag == "a"]
+    assert [each for each in leads if each] == details
 
 
-def test_list_of_issuers_names_what_needs_somebody() -> None:
-    """Above all cards, the worst first, with its state in words beside the colour; one issuer needs no list."""
+def test_details_that_the_url_names_are_open() -> None:
+    """They stay so when the page renews itself; the others are closed."""
+    found = Tags(page(everything(), query="q=prod&show=syd-prod"))
+    assert [("open" in each) for tag, each in found.tags if tag == "details"] == [False, True]
+    links = [each["href"] for tag, each in found.tags if tag == "a" and "#" in str(each["href"])]
+    assert links == ["/?q=prod&show=fra-prod#fra-prod", "/?q=prod&show=syd-prod#syd-prod"]
+
+
+# ----------------------------------------------------------------------------------------------- the table
+
+
+@pytest.mark.parametrize("number", [1, 2, 5, 50])
+def test_every_issuer_has_a_line_and_details(number: int) -> None:
+    """The same form for any number; details are closed, unless there is only one issuer."""
+    found = Tags(page(after(report(*(issuer(f"c{each}") for each in range(number))))))
+    rows = [each for tag, each in found.tags if tag == "tr" and each.get("class") == "line"]
+    details = [each for tag, each in found.tags if tag == "details"]
+    assert (len(rows), len(details)) == (number, number)
+    assert [("open" in each) for each in details] == [number == 1] * number
+    assert ("form" in {tag for tag, _ in found.tags}) is (number > 1)
+
+
+def test_page_is_bounded() -> None:
+    """Beyond 500 issuers the worst are shown, and how many there are."""
+    many = after(report(*(issuer(f"c{each}") for each in range(MOST_LINES + 3)), issuer("z", failures=(BROKEN,))))
+    shown = names(many)
+    assert (len(shown), shown[0]) == (MOST_LINES, "z")
+    assert f"{MOST_LINES} of {MOST_LINES + 4} issuers are shown" in text(many)
+    assert names(many, "q=c502") == ["c502"]
+
+
+def test_line_marks_rotations_and_what_waits() -> None:
+    """In words beside the state."""
+    html = page(everything())
+    assert '<span class="badge good">current</span> <span class="badge rotating">rotating</span>' in html
+    assert '<span class="badge held">held</span> <span class="badge held">pending approval</span>' in html
+    two = issuer("a", held=(Reason("key.held", "Held.", ""), Reason("key.held", "Held.", "")), failures=(BROKEN,))
+    found = page(after(report(two, issuer("b"))))
+    assert '<span class="badge bad">failed</span> <span class="badge held">2 pending approval</span>' in found
+    assert ">1 pending approval</a>" in found
+
+
+def test_kid_is_short_in_a_line_and_whole_in_its_title() -> None:
+    """And whole in the details."""
+    html = page(everything())
+    kid = EC_KEYS[1].kid
+    row = re.search(r'<td class="next good">key <code title="([^"]+)">([^<]+)</code>', html)
+    assert row is not None
+    assert row[2] == f"{row[1][:10]}…"
+    assert f'<span class="id">{kid}</span>' in html
+
+
+def test_line_tells_moments_twice() -> None:
+    """The date, and how long ago or ahead."""
     said = text(everything())
-    assert "fra-prod failed syd-stage held syd-prod lab" in said
-    assert "<nav" not in page(after(report(issuer("a"))))
-
-
-def test_failed_look_takes_back_that_the_last_state_is_public() -> None:
-    """Both sentences cannot be true."""
-    failed = issuer("a", failures=(Reason("x", "Broken.", ""),), look=PublicReadback(ok=False, seconds=None))
-    assert (
-        issuer_panels(after(report(failed)), MOMENT)[0].sentence
-        == "Something failed, and what is public is not what was meant."
-    )
+    assert "2026-11-23 07:30 30 min ago" in said
+    assert "may sign from 2026-11-23 08:14 in 14 min 24 s" in said
+    assert "Last pass ended 2026-11-23 08:00:00Z (0 s ago) after 0.5 s." in said
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("query", "expected"),
     [
-        (
-            {"observations": (shows("https://1", NEW), Unusable("https://2", (Reason("timeout", "Late.", ""),)))},
-            "Mirrored, but 1 of 2 apiservers gave no usable answer.",
-        ),
-        ({"objects": documents("a", Effect.WAITING)}, "Mirrored, but not all of it is public yet."),
-        (
-            {
-                "records": (record(NEW, Status.REVOKED),),
-                "events": (Event("issuer.emptied", "Every key is revoked.", Level.WARNING),),
-            },
-            "No key is public, so no token of this cluster is accepted anywhere.",
-        ),
-        ({"objects": documents("a", Effect.PUT, "create")}, "Changed in the last pass, and public."),
-        ({"observations": (shows("https://1", NEW), shows("https://2", OLD))}, "a rotation is under way"),
+        ("", ["fra-prod", "syd-stage", "syd-prod", "lab"]),
+        ("sort=state", ["fra-prod", "syd-stage", "syd-prod", "lab"]),
+        ("sort=-state", ["lab", "syd-prod", "syd-stage", "fra-prod"]),
+        ("sort=name", ["fra-prod", "lab", "syd-prod", "syd-stage"]),
+        ("sort=-name", ["syd-stage", "syd-prod", "lab", "fra-prod"]),
+        ("sort=changed", ["syd-prod", "fra-prod", "syd-stage", "lab"]),
+        ("sort=nonsense", ["fra-prod", "syd-stage", "syd-prod", "lab"]),
+        ("q=PROD", ["fra-prod", "syd-prod"]),
+        ("q=prod&sort=-name", ["syd-prod", "fra-prod"]),
+        ("q=10.1.0.11", ["syd-stage"]),
+        ("state=failed", ["fra-prod"]),
+        ("state=current", ["syd-prod", "lab"]),
+        ("state=rotating", ["syd-prod"]),
+        ("state=pending", ["syd-stage"]),
+        ("state=current&q=lab", ["lab"]),
+        ("state=no-such-state", []),
+        ("q=%3Cscript%3Ealert(1)%3C%2Fscript%3Enothing", []),
     ],
 )
-def test_state_is_told_in_words(changes: dict[str, object], said: str) -> None:
-    """One sentence a card."""
-    assert said in text(after(report(issuer("a", **changes))))
+def test_table_is_sorted_and_filtered_by_the_url(query: str, expected: list[str]) -> None:
+    """Without a script; a sort that does not exist is the usual one."""
+    assert names(everything(), query) == expected
 
 
-def test_events_that_only_inform_are_left_out() -> None:
-    """Warnings and errors are told, each sentence once."""
-    events = (Event("a", "Fine.", Level.INFO), Event("b", "Odd.", Level.WARNING), Event("c", "Odd.", Level.ERROR))
-    assert issuer_panels(after(report(issuer("a", events=events))), MOMENT)[0].events == ("Odd.",)
+def test_filter_says_what_it_hides() -> None:
+    """How many of how many, the text that was looked for as text, and the way back."""
+    assert "1 of 4 issuers are pending approval: show all" in text_of("state=pending")
+    assert "2 of 4 issuers match “prod”: show all" in text_of("q=prod")
+    assert "1 of 4 issuers are current and match “lab”: show all" in text_of("q=lab&state=current")
+    assert "No issuer matches. Show all 4" in text_of("q=<b>nobody")
+    assert "<b>" not in page(everything(), query="q=<b>nobody")
+    assert 'value="&lt;b&gt;nobody"' in page(everything(), query="q=<b>nobody")
 
 
-def test_many_quiet_issuers_are_lines() -> None:
-    """Beyond a hundred only those that need somebody get a card."""
-    quiet = [issuer(f"c{number}") for number in range(MOST_CARDS)]
-    found = Tags(page(after(report(*quiet, issuer("bad", failures=(Reason("x", "Broken.", ""),))))))
-    assert [each.get("id") for tag, each in found.tags if tag == "section"] == ["bad", ":quiet", None]
-    assert sum(tag == "tr" for tag, _ in found.tags) == MOST_CARDS + 1
+def text_of(query: str) -> str:
+    return re.sub(r"\s+", " ", Tags(page(everything(), query=query)).text)
 
 
-# ------------------------------------------------------------------------------------------------ timeline
+def test_counts_lead_to_their_issuers() -> None:
+    """Each state that occurs, with its number; the one that is asked for leads back."""
+    found = Tags(page(everything(), query="q=prod&state=failed"))
+    links = {each.get("href"): each for tag, each in found.tags if tag == "a" and "badge" in str(each.get("class"))}
+    assert list(links) == [
+        "/?q=prod",
+        "/?q=prod&state=held",
+        "/?q=prod&state=current",
+        "/?q=prod&state=rotating",
+    ]
+    assert links["/?q=prod"]["aria-current"] == "true"
+    assert '<input type="hidden" name="state" value="failed">' in page(everything(), query="q=prod&state=failed")
 
 
-def test_timeline_shows_a_month_and_what_is_planned() -> None:
-    """A retiring key: public until it was missed, retiring until now, and what is left of it beyond."""
-    found = key_bars(
-        after(report(issuer("a", records=(record(OLD, Status.RETIRING, age=90 * DAY, missing=DAY / 2),)))).issuers[
-            url_of("a")
-        ],
-        MOMENT,
+def test_heads_of_columns_sort_and_say_how() -> None:
+    """A second time turns the order round."""
+    html = page(everything(), query="sort=name")
+    assert '<th scope="col" aria-sort="ascending"><a href="/?sort=-name">name</a>' in html
+    assert '<a href="/?">state</a>' in html
+    newest = '<th scope="col" aria-sort="descending"><a href="/?sort=-changed">last change</a>'
+    assert newest in page(everything(), query="sort=changed")
+    assert '<th scope="col" aria-sort="descending"><a href="/?sort=name">name</a>' in page(
+        everything(), query="sort=-name"
     )
-    assert found is not None
-    (bar,) = found.bars
-    published, retiring, planned = bar.stretches
-    assert (published.x, published.status) == (1.0, Status.PUBLISHED)
-    assert published.x + published.width == pytest.approx(retiring.x, abs=0.01)
-    assert planned.planned
-    assert planned.x == pytest.approx(found.now_x, abs=0.01)
-    assert planned.x + planned.width <= 99.01
-    assert [tick.text for tick in found.ticks] == ["2026-10-24", "2026-11-04", "2026-11-14"]
 
 
-def test_dropped_keys_are_counted_not_drawn_without_end() -> None:
-    """Years of rotations do not make the page long."""
-    gone = [record(KEYS[0], Status.DROPPED, age=number * DAY) for number in range(1, 30)]
-    found = key_bars(after(report(issuer("a", records=tuple(gone)))).issuers[url_of("a")], MOMENT)
-    assert found is not None
-    assert (len(found.bars), found.left_out) == (8, 21)
-    assert all(bar.stretches == () for bar in found.bars)
-    assert "21 more that are gone" in text(after(report(issuer("a", records=tuple(gone)))))
+def test_gone_keys_that_are_not_shown_are_counted() -> None:
+    """With the command that shows them."""
+    gone = tuple(record(EC_KEYS[0], Status.DROPPED, age=number * DAY) for number in range(1, 30))
+    assert "21 more that are gone: oidc-mirror history a" in text(after(report(issuer("a", records=gone))))
 
 
-def test_issuer_without_keys_has_no_timeline() -> None:
-    """Before its first key."""
-    assert key_bars(after(report(issuer("a", records=()))).issuers[url_of("a")], MOMENT) is None
+# ------------------------------------------------------------------------------------------- recent events
+
+
+def with_events(number: int) -> PassHistory:
+    """A history whose last pass knows so many events, the oldest first."""
+    history = everything()
+    assert history.last_pass is not None
+    events = tuple(
+        PastEvent(
+            MOMENT - timedelta(hours=number - at),
+            MOMENT - timedelta(hours=number - at) + timedelta(minutes=30 * (at % 2)),
+            "fra-prod",
+            url_of("fra-prod"),
+            Event("bucket.drift", f"Drift {at}, by <b>somebody</b>.", Level.ERROR),
+        )
+        for at in range(number)
+    )
+    return replace(history, last_pass=replace(history.last_pass, events=events))
+
+
+def test_recent_events_are_shown_newest_first() -> None:
+    """With both moments, how long each went on, name and sentence."""
+    said = text(with_events(3))
+    assert "2026-11-23 07:00:00Z (1 h ago) fra-prod bucket.drift Drift 2, by <b>somebody</b>." in said
+    assert "2026-11-23 06:00:00Z (2 h ago, for 30 min) fra-prod bucket.drift Drift 1" in said
+    assert said.index("Drift 2") < said.index("Drift 1") < said.index("Drift 0")
+
+
+def test_older_events_are_closed() -> None:
+    """Hundreds of them do not make the page long."""
+    assert "older</summary>" not in page(with_events(SHOWN_EVENTS))
+    assert "<summary>2 older</summary>" in page(with_events(SHOWN_EVENTS + 2))
+
+
+def test_page_without_events_says_so() -> None:
+    """None is something else than not known."""
+    assert "None: no drift" in text(after(report(issuer("a"))))
+    assert "Not known on this machine before its first pass." in text(PassHistory())

@@ -94,12 +94,22 @@ def test_every_answer_is_guarded(path: str) -> None:
     """No script, no frame, no outside, no cache, no guessing; and no word about what serves it."""
     headers = client(everything()).get(path).headers
     policy = headers["content-security-policy"]
-    assert policy.startswith("default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+    forms = "'self'" if path == "/" else "'none'"  # the page filters itself with GET
+    assert policy.startswith(f"default-src 'none'; base-uri 'none'; form-action {forms}; frame-ancestors 'none'")
     assert "script" not in policy
     assert headers["cache-control"] == "no-store"
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
     assert "server" not in headers
+
+
+def test_page_is_filtered_by_its_url() -> None:
+    """`?q=` and `?state=` reach it, and each query has its own page."""
+    here = client(everything())
+    every, found, failed = (here.get(path).text for path in ("/", "/?q=syd", "/?state=failed"))
+    assert [every.count('<section class="details"'), found.count('<section class="details"')] == [4, 2]
+    assert failed.count('<section class="details"') == 1
+    assert here.get("/").text == every
 
 
 def test_page_allows_exactly_its_own_style() -> None:
@@ -181,10 +191,10 @@ def test_many_readers_get_one_rendering() -> None:
 
     page = Page(pass_history, health)
     with ThreadPoolExecutor(8) as pool:
-        found = {made for made, _ in pool.map(lambda _: page.render(), range(50))}
+        found = {made for made, _ in pool.map(lambda _: page.render({}), range(50))}
     assert len(found) == len(asked) <= 3  # a slow machine may take longer than a page is kept
     histories.append(after(report(issuer("a"), issuer("b"))))
-    assert page.render()[0] not in found
+    assert page.render({})[0] not in found
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -215,7 +215,7 @@ def test_probes_ask_what_the_daemon_answers() -> None:
     (container,) = pod("deployment")["containers"]
     probes = {name: container[name]["httpGet"] for name in ("livenessProbe", "readinessProbe")}
     assert {each["port"] for each in probes.values()} == {container["ports"][0]["name"]}
-    silent = Sources(lambda: ALIVE, lambda: ALIVE, lambda: b"", lambda: ("", ""))
+    silent = Sources(lambda: ALIVE, lambda: ALIVE, lambda: b"", lambda _: ("", ""))
     # The address that pods listen on; nothing is bound here.
     served = {route.path for route in application(silent, listen_host="0.0.0.0").routes if isinstance(route, Route)}  # noqa: S104
     assert {each["path"] for each in probes.values()} == {"/healthz", "/readyz"} <= served
