@@ -56,7 +56,7 @@ def serve(
         stack.enter_context(open_state_dir(settings, dry_run=False))
         passes = PassRunner(
             configuration,
-            lambda wanted: open_ports(wanted, dry_run=False),
+            lambda wanted: open_ports(wanted, dry_run=False, keep_connections=True),
             logger,
             on_report=_print_line if output == "json" else lambda _: None,
         )

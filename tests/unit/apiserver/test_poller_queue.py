@@ -208,7 +208,9 @@ def test_every_issuer_is_first_before_long(count: int, step: int) -> None:
     issuers = [issuer("https://a", name=f"i{number}") for number in range(count)]
     board = PollQueue(issuers, nobody)
     reach = max(1, count // 10)
-    reached = {question.issuer.name for turn in range(0, 30 * step, step) for question in list(board.requests(turn))[:reach]}
+    reached = {
+        question.issuer.name for turn in range(0, 30 * step, step) for question in list(board.requests(turn))[:reach]
+    }
     assert len(reached) == count
 
 
