@@ -4,10 +4,11 @@ import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from socket import IPPROTO_TCP, TCP_USER_TIMEOUT
 from typing import Any, Literal
 
 import httpx
@@ -187,21 +188,38 @@ class ConnectionSettings:
     proxy_context: ssl.SSLContext | None = None
 
 
-@dataclass(frozen=True, slots=True)
+IDLE_SECONDS = 85.0
+"""kube-apiserver closes a connection that was idle for 90 s (`IdleTimeout` of its http.Server): ours ends before."""
+
+
+@dataclass(slots=True)
 class Connection:
-    """One connection, or what it will be, and the rules for speaking over it."""
+    """One connection, or what it will be, and the rules for speaking over it.
+
+    `is_kept`: it served an earlier pass, and may have died since. `stays_open`: somebody keeps it for the next pass.
+    """
 
     transport: httpx.AsyncHTTPTransport
     apiserver: str
     access: ConnectionSettings
     limits: LimitSettings
     deadline: float
+    is_kept: bool = False
+    stays_open: bool = False
     _opened: list[Any] = field(default_factory=list)
 
     async def close(self) -> None:
         """Close the socket; once more does no harm."""
+        await self.transport.aclose()
         while self._opened:
             await self._opened.pop().aclose()
+
+    def notice_death(self) -> None:
+        """Have the system end it when the other side acknowledges nothing for the time that a new one may take."""
+        for stream in self._opened:
+            with suppress(OSError):  # closed already
+                socket = stream.get_extra_info("socket")
+                socket.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, round(self.limits.connect_seconds * 1000))
 
     async def fetch(self, document: DocumentRequest) -> HttpResponse | Reason:
         """What came for `document`, or what went wrong on the wire."""
@@ -213,6 +231,15 @@ class Connection:
         return found
 
     async def _fetch(self, document: DocumentRequest) -> HttpResponse | Reason:
+        found = await self._fetch_once(document)
+        if not self.is_kept or not isinstance(found, Reason) or asyncio.get_running_loop().time() >= self.deadline:
+            return found
+        # It died since the last pass, as when an apiserver was restarted: that tells nothing of the apiserver.
+        await self.close()
+        self.transport, self.is_kept = _transport(self.access), False
+        return await self._fetch_once(document)
+
+    async def _fetch_once(self, document: DocumentRequest) -> HttpResponse | Reason:
         try:
             request = _request(self.apiserver, document, self.access, self.limits)
             request.extensions["trace"] = self._note
@@ -225,34 +252,49 @@ class Connection:
             return reason_for_exception(error, where=document.where, connect_seconds=seconds, secret=token)
 
     async def _note(self, event: str, info: Mapping[str, Any]) -> None:
-        # httpcore loses the socket when the deadline cancels a TLS handshake: remember it, so as to close it.
+        # httpcore itself makes a new connection where it sees that the kept one was closed, or was idle for too long.
+        if event == "connection.connect_tcp.started":
+            self.is_kept = False
+            self._opened.clear()
+        # It loses the socket when the deadline cancels a TLS handshake: remember it, so as to close it.
         if event == "connection.connect_tcp.complete":
             self._opened.append(info["return_value"])
 
 
 @asynccontextmanager
 async def connect(
-    apiserver: str, access: ConnectionSettings, limits: LimitSettings, deadline: float
+    apiserver: str,
+    access: ConnectionSettings,
+    limits: LimitSettings,
+    deadline: float,
+    kept: Connection | None = None,
 ) -> AsyncIterator[Connection | Reason]:
-    """A line to `apiserver`, `https://host[:port][/prefix]`, that is hung up at the end; or why there can be none.
+    """A line to `apiserver`, `https://host[:port][/prefix]`; or why there can be none.
+
+    It is hung up at the end, unless it then `stays_open`.
 
     Args:
         apiserver: Who is spoken to.
         access: TLS, login and proxy.
         limits: Of these the connection and body limits.
         deadline: When all must have ended, in the event loop's time.
+        kept: One of an earlier pass, made with the same `access`, that is used instead of a new one.
     """
+    if kept is not None:
+        line = kept
+        line.deadline, line.is_kept, line.stays_open = deadline, True, False
+    else:
+        try:
+            transport = _transport(access)
+        except (httpx.InvalidURL, ValueError, ImportError) as error:
+            yield reason_for_exception(error, where="", connect_seconds=limits.connect_seconds)
+            return
+        line = Connection(transport, apiserver, access, limits, deadline)
     try:
-        transport = _transport(access)
-    except (httpx.InvalidURL, ValueError, ImportError) as error:
-        yield reason_for_exception(error, where="", connect_seconds=limits.connect_seconds)
-        return
-    line = Connection(transport, apiserver, access, limits, deadline)
-    try:
-        async with transport:
-            yield line
+        yield line
     finally:
-        await line.close()
+        if not line.stays_open:
+            await line.close()
 
 
 async def _reply(transport: httpx.AsyncHTTPTransport, request: httpx.Request, limits: LimitSettings) -> HttpResponse:
@@ -303,13 +345,14 @@ def _request(
 
 
 def _transport(access: ConnectionSettings) -> httpx.AsyncHTTPTransport:
-    """A transport for one conversation: microseconds to make, because the TLS context is there already.
+    """A transport for one connection: microseconds to make, because the TLS context is there already.
 
     Raises:
         httpx.InvalidURL, ValueError, ImportError: The proxy's address cannot be used.
     """
     proxy = None if access.proxy is None else httpx.Proxy(access.proxy, ssl_context=access.proxy_context)
-    return httpx.AsyncHTTPTransport(verify=access.context, trust_env=False, proxy=proxy)
+    limits = httpx.Limits(keepalive_expiry=IDLE_SECONDS)
+    return httpx.AsyncHTTPTransport(verify=access.context, trust_env=False, proxy=proxy, limits=limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,15 +385,18 @@ async def fetch_documents(
     not after a broken connection or a server in trouble. The arguments are those of
     `mirror.apiserver.client.connect`.
     """
-    response = Response({})
     async with connect(apiserver, access, limits, deadline) as line:
-        if isinstance(line, Reason):
-            return Response({}, (line,))
-        for document in (DISCOVERY, JWKS):
-            reply = await line.fetch(document)
-            response = _add(response, document, reply, line)
-            if isinstance(reply, Reason) or any(reason.code in TRANSIENT_CODES for reason in response.reasons):
-                break
+        return Response({}, (line,)) if isinstance(line, Reason) else await fetch_both(line)
+
+
+async def fetch_both(line: Connection) -> Response:
+    """As `fetch_documents`, over a connection that is there."""
+    response = Response({})
+    for document in (DISCOVERY, JWKS):
+        reply = await line.fetch(document)
+        response = _add(response, document, reply, line)
+        if isinstance(reply, Reason) or any(reason.code in TRANSIENT_CODES for reason in response.reasons):
+            break
     return response
 
 

@@ -11,10 +11,11 @@ from threading import Lock, Thread
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from mirror.apiserver.client import Response, fetch_documents
+from mirror.apiserver.client import ConnectionSettings, Response, connect, fetch_both, fetch_documents
 from mirror.apiserver.credentials import IssuerConnection, open_issuer_connection
 from mirror.apiserver.endpoints import DiscoveredReplicas, discover_replicas
 from mirror.apiserver.errors import FailureKind
+from mirror.apiserver.kept_connections import KeptConnections
 from mirror.apiserver.tls import MOST_KEPT, TlsContextCache
 from mirror.config.settings import LOAD_BALANCER_CONNECTIONS, Issuer, LimitSettings
 from mirror.model import Answer, IssuerName, Reason, Unusable
@@ -203,6 +204,7 @@ class ApiserverPoller:
         resolve: How names are looked up; as `socket.getaddrinfo`.
         environ: The environment, in which a pod finds the service of its own cluster.
         keep_contexts: How many TLS contexts one pass leaves for the next.
+        kept: Keeps connections from one pass to the next; then `close` is to be called at the end. None: none is kept.
     """
 
     def __init__(
@@ -212,11 +214,14 @@ class ApiserverPoller:
         resolve: Resolve = socket.getaddrinfo,
         environ: Mapping[str, str] = _NO_ENVIRONMENT,
         keep_contexts: int = MOST_KEPT,
+        kept: KeptConnections | None = None,
     ) -> None:
         self._limits = limits
         self._resolve = resolve
         self._environ = environ
         self._contexts = TlsContextCache(keep_contexts)
+        self._kept = kept
+        self._runner: asyncio.Runner | None = None
         self._lock = Lock()
         self._cancelled = False
         self._interrupt: Callable[[], object] | None = None
@@ -254,8 +259,22 @@ class ApiserverPoller:
         self._contexts.begin_pass()
         queue = PollQueue(issuers, on_answer)
         left_seconds = self._limits.source_deadline_seconds if ends_at is None else ends_at - time.monotonic()
-        with asyncio.Runner(loop_factory=partial(ResolverLoop, self._resolve)) as runner:
-            runner.run(self._work_for(left_seconds, queue, turn))
+        # Connections belong to the loop that made them. It is used by one thread after the other, never by two.
+        if self._runner is None:
+            self._runner = asyncio.Runner(loop_factory=partial(ResolverLoop, self._resolve))
+        try:
+            self._runner.run(self._work_for(left_seconds, queue, turn))
+        finally:
+            if self._kept is None:
+                self.close()
+
+    def close(self) -> None:
+        """Close the connections that are kept; never while a pass asks."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            with runner:
+                if self._kept is not None:
+                    runner.run(self._kept.close())
 
     def cancel(self) -> None:
         """End a running `poll` at once, and every later one before it begins; callable from any thread, repeatedly."""
@@ -291,9 +310,13 @@ class ApiserverPoller:
             self._interrupt = None
 
     async def _work(self, queue: PollQueue, requests: Iterable[PollRequest]) -> None:
+        if self._kept is not None:
+            self._kept.begin_pass()
         async with asyncio.TaskGroup() as group:
             work = _PollState(queue, deque(requests), group)
             self._hire(work, len(work.waiting))
+        if self._kept is not None:
+            await self._kept.end_pass()
 
     def _hire(self, work: _PollState, count: int) -> None:
         for _ in range(min(self._limits.concurrency - work.workers, count)):
@@ -337,8 +360,20 @@ class ApiserverPoller:
     async def _answer(self, request: PollRequest, opened: IssuerConnection) -> Answer | Unusable:
         access = opened.access if request.issuer.discover is None else opened.replicas
         deadline = asyncio.get_running_loop().time() + self._limits.total_seconds - request.spent_seconds
-        response = await _twice(lambda: fetch_documents(request.apiserver, access, self._limits, deadline), deadline)
+        response = await _twice(lambda: self._ask(request, access, deadline), deadline)
         return response.outcome(request.apiserver)
+
+    async def _ask(self, request: PollRequest, access: ConnectionSettings, deadline: float) -> Response:
+        if self._kept is None or request.issuer.load_balancer:  # several replicas are met only by new connections
+            return await fetch_documents(request.apiserver, access, self._limits, deadline)
+        place = (request.issuer.name, request.index, request.apiserver)
+        kept = await self._kept.take(place, access)
+        async with connect(request.apiserver, access, self._limits, deadline, kept) as line:
+            if isinstance(line, Reason):
+                return Response({}, (line,))
+            response = await fetch_both(line)
+            self._kept.keep(place, line, response)
+        return response
 
 
 async def _twice(once: Callable[[], Awaitable[_Outcome]], deadline: float) -> _Outcome:

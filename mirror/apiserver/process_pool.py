@@ -88,6 +88,10 @@ class SingleProcess(Protocol):
         """Make a running `poll_each` end soon; callable from any thread."""
         ...
 
+    def close(self) -> None:
+        """Close what is kept from pass to pass; never while one asks."""
+        ...
+
 
 class WorkerPool:
     """The apiservers of all issuers: few are asked by this process, many by several that live for one `poll`.
@@ -101,6 +105,8 @@ class WorkerPool:
         command: Starts a process that does a `Task`, see `run_task`; a descriptor's number is added.
         cores: How many may compute at the same time.
         apiservers_a_process: From how many on another process is worth its start.
+        keeps: So many apiservers this process asks alone, because it keeps connections to them, and a process that
+            lives for one `poll` keeps none.
     """
 
     def __init__(
@@ -111,12 +117,14 @@ class WorkerPool:
         command: Sequence[str],
         cores: int,
         apiservers_a_process: int = APISERVERS_A_PROCESS,
+        keeps: int = 0,
     ) -> None:
         self._limits = limits
         self._single_process = single_process
         self._command = tuple(command)
         self._cores = cores
         self._apiservers_a_process = apiservers_a_process
+        self._keeps = keeps
         self._lock = Lock()
         self._cancelled = False
         self._running: list[subprocess.Popen[bytes]] = []
@@ -148,8 +156,14 @@ class WorkerPool:
         self._kill()
         self._single_process.cancel()
 
+    def close(self) -> None:
+        """As `mirror.apiserver.poller.ApiserverPoller.close`."""
+        self._single_process.close()
+
     def _size(self, issuers: Sequence[Issuer]) -> int:
         asked = sum(issuer.expected_answers for issuer in issuers)
+        if asked <= self._keeps:
+            return 1
         return min(self._cores, MOST_PROCESSES, self._limits.concurrency, asked // self._apiservers_a_process)
 
     def _together(self, tasks: Sequence[Task]) -> Generator[tuple[IssuerName, tuple[Answer | Unusable, ...]]]:

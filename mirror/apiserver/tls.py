@@ -58,7 +58,10 @@ class _NamedContext(ssl.SSLContext):
 
 
 class TlsContextCache:
-    """Contexts shared by content, as long as somebody holds them; `keep` of a pass are held until the next one ends."""
+    """Contexts shared by content, as long as somebody holds them, such as a connection that is kept.
+
+    `keep` of a pass are held until the next one ends.
+    """
 
     def __init__(self, keep: int = MOST_KEPT) -> None:
         self._keep = keep
@@ -71,7 +74,9 @@ class TlsContextCache:
         """Forget what the last pass did not use, and the system's trust store, which may have changed."""
         self._kept = {material: context for material, context in self._used.items() if material.ca}
         self._used = {}
-        self._alive = WeakValueDictionary(self._kept)
+        self._alive = WeakValueDictionary(
+            {material: context for material, context in self._alive.items() if material.ca}
+        )
         self._system = None
 
     def context(self, tls: TlsSettings) -> ssl.SSLContext | Reason:

@@ -64,7 +64,7 @@ def serve(
 
         passes = PassRunner(
             configuration,
-            lambda wanted: open_ports(wanted, dry_run=False),
+            lambda wanted: open_ports(wanted, dry_run=False, keep_connections=True),
             logger,
             on_report=on_report,
         )

@@ -73,13 +73,19 @@ def web_identity_token(publish: PublishSettings) -> WebIdentityToken | None:
 
 @contextmanager
 def open_ports(
-    settings: Settings, *, dry_run: bool, ledger_trust: "Callable[[], LedgerTrust | None] | None" = None
+    settings: Settings,
+    *,
+    dry_run: bool,
+    ledger_trust: "Callable[[], LedgerTrust | None] | None" = None,
+    keep_connections: bool = False,
 ) -> Iterator[Ports]:
     """The real world. A dry run sees git through a scratch copy, so that no ref and no file of ours moves.
 
-    `ledger_trust` gives the keys of somebody else than the mirror: an operator's.
+    `ledger_trust` gives the keys of somebody else than the mirror: an operator's. `keep_connections`: another pass
+    follows after `interval`, which may use the connections to apiservers of the one before.
     """
     # Not every command that imports this module opens the ports, and httpx and boto3 take long to import.
+    from mirror.apiserver.kept_connections import KeptConnections, most_connections  # noqa: PLC0415
     from mirror.apiserver.poller import ApiserverPoller  # noqa: PLC0415
     from mirror.apiserver.process_pool import WorkerPool  # noqa: PLC0415
     from mirror.publish.cloudfront import CloudFront  # noqa: PLC0415
@@ -91,7 +97,16 @@ def open_ports(
         )
         history = stack.enter_context(GitRepository(repository, environ=os.environ))
         buckets, web, cdn = _Buckets(settings.limits.puts), PublicHttpClient(), CloudFront()
-        for each in (buckets, web, cdn):
+        most = most_connections(settings.interval) if keep_connections else 0
+        kept = KeptConnections(most) if most else None
+        source = WorkerPool(
+            settings.limits,
+            single_process=ApiserverPoller(settings.limits, environ=os.environ, kept=kept),
+            command=command(),
+            cores=1 if logs_calls() else available_cpus(),
+            keeps=most,
+        )
+        for each in (buckets, web, cdn, source):
             stack.callback(each.close)
 
         def cancel() -> None:
@@ -100,12 +115,7 @@ def open_ports(
             history.cancel()
 
         yield Ports(
-            source=WorkerPool(
-                settings.limits,
-                single_process=ApiserverPoller(settings.limits, environ=os.environ),
-                command=command(),
-                cores=1 if logs_calls() else available_cpus(),
-            ),
+            source=source,
             history=history,
             bucket=buckets,
             view=web,

@@ -507,7 +507,7 @@ class _OrFalse:
 class Root(Section):
     """The whole file."""
 
-    interval: PositiveDuration = _key("5m", description="How often the daemon makes a pass.")
+    interval: PositiveDuration = _key("1m", description="How often the daemon makes a pass.")
     state_dir: FileName = _key("/var/lib/oidc-mirror", description="Folder of everything that is kept.")
     issuers_dir: FileName | None = _key(
         None, description="Folder whose *.yaml files each hold a list of issuer entries."

@@ -187,7 +187,7 @@ class Settings:
     repository: RepositorySettings
     issuers: tuple[Issuer, ...]
     limits: LimitSettings = field(default_factory=LimitSettings)
-    interval: timedelta = timedelta(minutes=5)
+    interval: timedelta = timedelta(minutes=1)
     max_failures: int = 0
     fail_on_drift: bool = False
     metrics_file: Path | None = None

@@ -168,7 +168,7 @@ class PassRunner:
 
 
 def _blames_adapters(report: Report) -> bool:
-    """Whether something failed that may be the fault of what is kept open: all but apiservers, which keep nothing."""
+    """Whether something failed that may be the fault of what is kept open: all but apiservers."""
     return bool(report.failures) or any(issuer.failures for issuer in report.issuers)
 
 

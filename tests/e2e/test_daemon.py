@@ -40,7 +40,10 @@ def write(world: World) -> None:
 
 
 def test_passes_go_on_and_cost_nothing(world: World) -> None:
-    """20 passes: none overlaps, one commit, no further descriptor, and little memory; `make soak` is the long form."""
+    """20 passes: none overlaps, one commit, few connections, no further descriptor, and little memory.
+
+    `make soak` is the long form.
+    """
     with running_daemon(world, interval="100ms") as daemon:
         daemon.wait_for("pass.finished", count=6)
         before = daemon.footprint()
@@ -52,6 +55,7 @@ def test_passes_go_on_and_cost_nothing(world: World) -> None:
     assert order[:40] == ["pass.began", "pass.finished"] * 20
     assert {each["exit_status"] for each in daemon.events("pass.finished")} == {0}
     assert commits(world) == 1
+    assert [each.connections <= len(order) // 2 // 10 + 1 for each in world.replicas] == [True, True]
     assert after.descriptors <= before.descriptors + 2  # a connection of a pass may be open while we look
     assert after.resident_bytes - before.resident_bytes < 5 * 1024 * 1024
 

@@ -12,6 +12,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -213,6 +214,17 @@ class Apiserver:
     def once(self, *answers: bytes | Lever) -> None:
         """Answer the next requests, one each, with these raw bytes or levers."""
         self._next.extend(always(answer) if isinstance(answer, bytes) else answer for answer in answers)
+
+    def wait_until_nobody_is_connected(self) -> None:
+        """Return when every client has closed its connection.
+
+        Raises:
+            AssertionError: One is still open after five seconds.
+        """
+        deadline = time.monotonic() + 5
+        while self._open:
+            assert time.monotonic() < deadline, f"{len(self._open)} sockets are still open"
+            time.sleep(0.01)
 
     @property
     def port(self) -> int:

@@ -46,6 +46,9 @@ class CountingPoller:
     def cancel(self) -> None:
         self._apiservers.cancel()
 
+    def close(self) -> None:
+        self._apiservers.close()
+
 
 def pool(
     within: LimitSettings | None = None,
@@ -114,6 +117,20 @@ def test_where_a_crew_is_not_worth_it_this_process_asks(
     issuers = named(server, trusted, "one", "two", "three")
     assert [codes(each) for each in asking.poll(issuers, turn=0, progress=ignore).values()] == [[()]] * 3
     assert poller.asked == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(("keeps", "asked"), [(3, ["one", "two", "three"]), (2, [])], ids=["as many", "more"])
+def test_process_that_keeps_its_connections_asks_alone(
+    server: Apiserver, trusted: TlsSettings, keeps: int, asked: list[str]
+) -> None:
+    """One that lives for a pass would make every connection anew; it helps where not all could be kept anyway."""
+    within = limits()
+    poller = CountingPoller(within)
+    asking = WorkerPool(within, single_process=poller, command=command(), cores=2, apiservers_a_process=1, keeps=keeps)
+    issuers = named(server, trusted, "one", "two", "three")
+    assert [codes(each) for each in asking.poll(issuers, turn=0, progress=ignore).values()] == [[()]] * 3
+    assert poller.asked == asked
+    asking.close()
 
 
 def test_what_asking_does_not_need_stays_here(server: Apiserver, trusted: TlsSettings) -> None:

@@ -80,15 +80,36 @@ def test_same_content_shares_a_context(tmp_path: Path) -> None:
 
 
 def test_context_lives_on_while_passes_use_it(tmp_path: Path) -> None:
-    """A pass finds the contexts of the pass before, and none that the pass before did not use."""
+    """A pass finds the contexts of the pass before, and none that the pass before did not use and nobody holds."""
     contexts = TlsContextCache()
     tls = TlsSettings(ca_file=ca_file(tmp_path))
     first = contexts.context(tls)
     contexts.begin_pass()
     assert contexts.context(tls) is first
+    assert isinstance(first, ssl.SSLContext)
+    unused = weakref.ref(first)
+    del first
     contexts.begin_pass()
     contexts.begin_pass()
-    assert contexts.context(tls) is not first
+    assert unused() is None
+
+
+def test_context_lives_on_while_a_connection_holds_it(tmp_path: Path) -> None:
+    """However many a fleet has: a kept connection is used again by the context that it was made with."""
+    contexts = TlsContextCache(keep=0)
+    tls = TlsSettings(ca_file=ca_file(tmp_path))
+    held = contexts.context(tls)
+    contexts.begin_pass()
+    contexts.begin_pass()
+    assert contexts.context(tls) is held
+
+
+def test_context_of_the_system_is_made_anew_although_it_is_held() -> None:
+    """Its trust store may have changed since the last pass."""
+    contexts = TlsContextCache()
+    held = contexts.context(TlsSettings())
+    contexts.begin_pass()
+    assert contexts.context(TlsSettings()) is not held
 
 
 def test_contexts_beyond_the_limit_live_as_long_as_they_are_held(tmp_path: Path) -> None:

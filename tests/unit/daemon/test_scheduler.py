@@ -227,6 +227,6 @@ def test_readiness_is_told_in_words(pulse: Heartbeat, said: str) -> None:
 
 
 def test_patience_is_three_intervals_and_the_source_deadline() -> None:
-    """As the design has it: 5 min and 60 s make 16 min."""
-    assert max_silence_seconds(settings("a")) == 960
+    """At the default of 1 min, and 60 s for asking, that is 4 min."""
+    assert max_silence_seconds(settings("a")) == 240
     assert max_silence_seconds(replace(settings("a"), interval=timedelta(seconds=1))) == 63
