@@ -148,6 +148,10 @@ class History(Protocol):
         """Move the branch from `expect` to an existing commit that holds all it says; else BranchMovedError."""
         ...
 
+    def complete(self) -> None:
+        """Fetch what is missing of the history: an empty disk began with the newest commit alone."""
+        ...
+
     def push(self) -> None:
         """Push the branch; PushRefusedError when the remote has commits that we have not."""
         ...

@@ -148,7 +148,7 @@ class CommitLog:
         """
         if old == new:
             return True
-        was_shallow = self._is_shallow()
+        was_shallow = self.is_shallow()
         if was_shallow:
             for commit in (old, new):
                 self._kind(commit)  # one beyond the border is fetched, where the remote still has it
@@ -177,14 +177,14 @@ class CommitLog:
             return False
         if self._has_commit(commit):
             return True
-        was_shallow = self._is_shallow()
+        was_shallow = self.is_shallow()
         if was_shallow and self._obtained and self._deepened(was_shallow) and self._has_commit(commit):
             return True  # one commit is fetched alone; whoever wants more gets the whole history at once
         with self._deepening:
             if commit not in self._refused and self._remote is not None and not self._has_commit(commit):
                 self._obtained = True
                 try:
-                    self._remote.fetch_commit(commit, depth=1 if self._is_shallow() else None)
+                    self._remote.fetch_commit(commit, depth=1 if self.is_shallow() else None)
                 except RemoteError:
                     # The pass goes on with what it has; see `snapshot.unknown`.
                     self._refused.add(commit)
@@ -198,7 +198,7 @@ class CommitLog:
         Raises:
             HistoryError: The repository could not be read.
         """
-        self._deepened(self._is_shallow())
+        self._deepened(self.is_shallow())
         words = ("rev-list", "--full-history", "--parents", "--topo-order", at, "--", *paths)
         finished = self._git.run(*words, timeout_seconds=REMOTE_TIMEOUT_SECONDS)
         if not finished.ok:
@@ -227,7 +227,7 @@ class CommitLog:
         head = self._head()
         if head is None:
             return None
-        self._deepened(self._is_shallow())
+        self._deepened(self.is_shallow())
         return self._changes.get(self._state(head), path, lambda: self._find_change(head, path))
 
     def count(self, excluding: CommitId | None) -> int:
@@ -254,7 +254,7 @@ class CommitLog:
         """
         if at is None and self._head() is None:
             return ()
-        was_shallow, tip = self._is_shallow(), at or self._local
+        was_shallow, tip = self.is_shallow(), at or self._local
         found = self._versions(path, most, tip)
         return self._versions(path, most, tip) if len(found) < most and self._deepened(was_shallow) else found
 
@@ -270,7 +270,7 @@ class CommitLog:
 
     def _state(self, head: CommitId) -> Hashable:
         """What an answer depends on. As long as the history is shallow, the next fetch may bring a better one."""
-        return head, self._fetches if self._is_shallow() else None
+        return head, self._fetches if self.is_shallow() else None
 
     def _find_held(self, head: CommitId, blob: str) -> bool:
         # That an object exists is not enough: a fetched branch that was never accepted brings objects too.
@@ -302,13 +302,14 @@ class CommitLog:
         return found is not None and found.kind == "commit"
 
     def _kind(self, name: str) -> str | None:
-        was_shallow = self._is_shallow()
+        was_shallow = self.is_shallow()
         (found,) = self._objects.stat([name])
         if found is None and self._deepened(was_shallow):
             (found,) = self._objects.stat([name])
         return None if found is None else found.kind
 
-    def _is_shallow(self) -> bool:
+    def is_shallow(self) -> bool:
+        """Whether the history ends before its first commit, because this repository began with an empty disk."""
         return Path(self._git.directory, "shallow").exists()
 
     def _deepened(self, was_shallow: bool) -> bool:
@@ -320,9 +321,9 @@ class CommitLog:
         if not was_shallow or self._remote is None:
             return False
         with self._deepening:
-            if self._is_shallow() and self._completed is None:
+            if self.is_shallow() and self._completed is None:
                 self._completed = self._deepen(self._remote)
-            return self._completed is True or not self._is_shallow()
+            return self._completed is True or not self.is_shallow()
 
     @staticmethod
     def _deepen(remote: GitRemote) -> bool:

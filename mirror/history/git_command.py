@@ -278,6 +278,10 @@ _CONFIG = (
     # Two mirrors on one machine take turns on a reference within milliseconds; git's default gives up after 0.1 s.
     "core.filesRefLockTimeout=3000",
     "core.packedRefsTimeout=3000",
+    # A bitmap that `git gc` wrote while the history was shallow hides the older commits from a push once the history
+    # is complete: the server answers "missing necessary objects" (seen with git 2.39).
+    "pack.useBitmaps=false",
+    "repack.writeBitmaps=false",
     "gc.auto=0",
     "maintenance.auto=false",
     "fetch.fsckObjects=true",

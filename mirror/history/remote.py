@@ -5,6 +5,7 @@ can move nothing but our record of its own branch.
 """
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,12 @@ _LOST_RACE = re.compile(
 )
 # Servers say this both when somebody pushed in between and when the branch is locked or cannot be written.
 _NOT_WRITTEN = re.compile(r"failed to lock|cannot lock ref|failed to update ref|lock error", re.IGNORECASE)
+# git-receive-pack(1), `receive.shallowUpdate`: a server takes no commits whose ancestors neither side has.
+_TOO_SHALLOW = "shallow update not allowed"
+_NOT_RESTORED = (
+    "The git remote lost its history, and this mirror cannot restore it: its disk began empty, so it has the newest "
+    "commits only."
+)
 _NO_BRANCH = re.compile(r"^fatal: couldn't find remote ref ", re.MULTILINE)
 _DAMAGED_REMEDY = "Check the remote's repository with `git fsck --strict`, and find out who pushed to it last."
 _REMEDIES = (
@@ -214,7 +221,21 @@ class GitRemote:
             )
         if unwritten:
             raise _locked(finished, refusal)
+        if _TOO_SHALLOW in refusal:
+            raise RemoteError(_NOT_RESTORED, cause=_TOO_SHALLOW, remedy=self._new_history(commit))
         raise self._failed("The git remote refused the push or could not be reached.", finished, also=refusal)
+
+    def _new_history(self, commit: str) -> str:
+        """What to do where nobody has the earlier commits: the files of `commit`, as the first commit of a history."""
+        git = f"git --git-dir={shlex.quote(str(self._git.directory))}"
+        made = (
+            f"{git} -c user.name=oidc-mirror -c user.email=oidc-mirror@localhost commit-tree -m 'Begin anew' {commit}"
+        )
+        return (
+            "If another mirror has the whole history, let it make a pass. If none has, begin a new history with the "
+            "newest ledgers, as the user that runs the mirror: "
+            f'`{git} update-ref {shlex.quote(self._branch)} "$({made}^{{tree}})"`'
+        )
 
     def _head_or_none(self) -> str | None:
         try:

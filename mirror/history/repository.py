@@ -175,6 +175,15 @@ class GitRepository:
             self._references.delete(self._tracking)
         return found or ""
 
+    def complete(self) -> None:
+        """Fetch the rest of a shallow history, so that this repository can restore a remote that is lost.
+
+        Raises:
+            RemoteError: The remote did not give it.
+        """
+        if self._past.is_shallow():
+            self._required_remote().deepen()
+
     def push(self) -> None:
         """Make the local branch the remote's, as a fast-forward only.
 

@@ -561,7 +561,9 @@ def _report(plan: Plan, recorded: CommitResult, done: PublishResult, ports: Port
         report = replace(report, events=(*report.events, event))
     try:
         unpushed = ports.history.unpushed() if plan.observed.has_remote and not recorded.pushed else 0
+        if plan.observed.remote_fetched and not plan.observed.is_new_disk and recorded.push_error is None:
+            ports.history.complete()  # this disk outlives a pass: it can restore the remote one day
         ports.history.collect_garbage()
-    except HistoryError as error:
+    except (HistoryError, RemoteError) as error:
         return replace(report, events=(*report.events, Event("history.untidy", str(error), Level.WARNING)))
     return replace(report, unpushed_commits=unpushed)

@@ -119,6 +119,7 @@ class FakeRemote:
     """The branch of a git remote; `down` makes it unreachable, `forgets` gives no commit by its id.
 
     `damaged` sends objects that `git fsck` refuses, `faults` are those of form that it lets pass.
+    `gives_no_history` gives the newest commit alone.
     """
 
     head: CommitId | None = None
@@ -127,6 +128,7 @@ class FakeRemote:
     forgets: bool = False
     damaged: bool = False
     faults: str = ""
+    gives_no_history: bool = False
 
 
 @dataclass
@@ -145,6 +147,7 @@ class FakeHistory:
     before_push: Callable[[], None] | None = None
     at_the_end: Callable[[], None] | None = None
     fetched_shallow: list[bool] = field(default_factory=list)
+    completed: int = 0
     pushes: int = 0
 
     def __enter__(self) -> Self:
@@ -272,6 +275,14 @@ class FakeHistory:
         if self.head != expect:
             raise BranchMovedError("The branch moved.")
         self.head = new
+
+    def complete(self) -> None:
+        """As git: a history that was fetched whole, or that this mirror began, is whole already."""
+        if any(self.fetched_shallow) and self._remote().gives_no_history:
+            raise RemoteError("The remote's earlier history could not be fetched.")
+        if any(self.fetched_shallow):
+            self.completed += 1
+            self.fetched_shallow.clear()
 
     def push(self) -> None:
         if self.before_push is not None:

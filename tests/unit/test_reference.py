@@ -25,7 +25,12 @@ NO_EVENTS = frozenset(  # what has dots and is neither an event nor a code
         *("history.css", "history.html", "status.css", "status.html", "publish.profile"),
         *("notified.json", "notify.webhook_url_file", "notify.heartbeat_url_file"),
         *("data.aws_caller_identity.current.account_id", "data.aws_partition.current.partition"),
-        *("aws_iam_role.pods.name", "connection.connect_tcp.complete", "http.response.start"),
+        *(
+            "aws_iam_role.pods.name",
+            "connection.connect_tcp.started",
+            "connection.connect_tcp.complete",
+            "http.response.start",
+        ),
     )
 )
 LOGGED = ("debug", "info", "warning", "error")

@@ -1,17 +1,22 @@
 """A repository and its remote: fetched, pushed, shallow, and changed by others in between."""
 
+import re
+import shutil
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from mirror.errors import HistoryError, PushRefusedError
+from mirror.errors import HistoryError, PushRefusedError, RemoteError
 from mirror.history.repository import GitRepository
 from mirror.model import CommitId, Heads
 from support.gits import (
     WHEN,
+    bare,
     commit,
     counting_git,
+    environment,
     files_at,
     fsck_strict,
     git,
@@ -161,6 +166,57 @@ def test_shallow_history_without_remote_answers_from_what_it_has(tmp_path: Path,
         assert not pod.contains_blob(b"0")
         assert pod.last_changed_at(A) == WHEN + timedelta(minutes=2)
         assert notes.read_text().count("--unshallow") == 1
+
+
+def test_completed_history_restores_a_lost_remote(tmp_path: Path, remote: Path) -> None:
+    """A kept disk that began empty has every commit after `complete`, and gives all of them to an empty remote.
+
+    git packed it in between: the bitmap of a shallow history must not hide the older commits from the push.
+    """
+    made = history_of(remote, tmp_path, 4)
+    with open_repository(tmp_path, name="pod.git", remote=remote) as pod:
+        pod.fetch(shallow=True)
+        pod.fast_forward(made[-1], expect=None)
+        pod.collect_garbage()
+        pod.complete()
+        bare(emptied(remote))
+        pod.fetch(shallow=False)
+        pod.push()
+    assert len(log(remote)) == 4
+    fsck_strict(remote)
+
+
+def test_whole_history_is_completed_without_asking(tmp_path: Path, remote: Path) -> None:
+    """A repository that has every commit asks the remote for nothing."""
+    with shared(tmp_path, "a.git", remote) as repository:
+        commit(repository, {A: b"one"})
+        remote.rename(tmp_path / "gone.git")
+        repository.complete()
+
+
+def test_shallow_history_says_how_an_empty_remote_gets_the_newest_ledgers(tmp_path: Path, remote: Path) -> None:
+    """The push cannot be made; the error says why, and its command begins a history that the remote takes."""
+    made = history_of(remote, tmp_path, 3)
+    with open_repository(tmp_path, name="it's a pod.git", remote=remote) as pod:
+        pod.fetch(shallow=True)
+        pod.fast_forward(made[-1], expect=None)
+        bare(emptied(remote))
+        pod.fetch(shallow=False)
+        with pytest.raises(RemoteError, match="lost its history") as caught:
+            pod.push()
+        assert caught.value.cause == "shallow update not allowed"
+        (command,) = re.findall("`(.*)`", caught.value.remedy)
+        subprocess.run(["sh", "-ec", command], env=environment(tmp_path), check=True)
+        pod.push()
+        files = files_at(tmp_path / "it's a pod.git", made[-1])
+    assert log(remote) == ["Begin anew"]
+    assert files_at(remote) == files
+    fsck_strict(remote)
+
+
+def emptied(remote: Path) -> Path:
+    shutil.rmtree(remote)
+    return remote
 
 
 def test_unrelated_history_in_a_shallow_pod_is_no_ancestor(tmp_path: Path, remote: Path) -> None:

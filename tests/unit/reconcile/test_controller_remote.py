@@ -40,6 +40,27 @@ def test_empty_state_dir_pushes_before_it_puts(shared: Situation) -> None:
     assert remote_of(shared).head == shared.world.history.head
 
 
+def test_kept_disk_completes_its_history_with_the_second_pass(shared: Situation) -> None:
+    """A pod that lives for one pass fetches the newest commit alone; a disk that is kept can restore the remote."""
+    shared.run(ONE, ONE)
+    assert shared.world.history.completed == 0
+    remote_of(shared).down = True
+    shared.run()
+    assert shared.world.history.completed == 0
+    remote_of(shared).down = False
+    shared.run()
+    assert shared.world.history.completed == 1
+
+
+def test_history_that_cannot_be_completed_is_a_warning(shared: Situation) -> None:
+    """The keys are public by then: the pass succeeds, and says what the remote did not give."""
+    shared.run(ONE, ONE)
+    remote_of(shared).gives_no_history = True
+    report = shared.run()
+    assert report.exit_status is ExitStatus.CURRENT
+    assert "history.untidy" in event_names(report)
+
+
 def test_empty_state_dir_without_remote_decides_nothing(shared: Situation) -> None:
     """Neither history nor remote: exit 1, nothing committed, nothing put."""
     remote_of(shared).down = True
