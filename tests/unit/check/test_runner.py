@@ -34,7 +34,10 @@ def examined(situation: Situation, aws: FakeAws | None = None, history: FakeHist
 def test_world_in_order_has_nothing_to_mend(situation: Situation) -> None:
     """Every component reports, and none has more than a note."""
     found = examined(situation)
-    assert {each.component for each in found.findings} == set(Component) - {Component.FLEET}
+    assert {each.component for each in found.findings} == set(Component) - {
+        Component.FLEET,
+        Component.NOTIFY,
+    }  # by its own option alone
     assert [each for each in worst(found.findings) if each[0] != "note"] == []
     assert found.exit_status is ExitStatus.CURRENT
 
@@ -68,7 +71,10 @@ def test_station_that_hangs_hides_no_other(situation: Situation) -> None:
     forever.set()
     assert time.monotonic() - before < 30
     assert [each.code for each in found.findings if each.component is Component.GIT] == ["station.timeout"]
-    assert {each.component for each in found.findings} == set(Component) - {Component.FLEET}
+    assert {each.component for each in found.findings} == set(Component) - {
+        Component.FLEET,
+        Component.NOTIFY,
+    }  # by its own option alone
 
 
 def test_station_that_breaks_hides_no_other_and_tells_no_secret(situation: Situation) -> None:
