@@ -54,6 +54,7 @@ def serve(
     notifier = SystemdNotifier(os.environ)
     with ExitStack() as stack:
         stack.enter_context(open_state_dir(settings, dry_run=False))
+        configuration.keep_copy()
         passes = PassRunner(
             configuration,
             lambda wanted: open_ports(wanted, dry_run=False),
