@@ -4,9 +4,11 @@ One test, because booting and the waits of systemd take most of its time.
 """
 
 import json
+import re
 import shutil
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,8 @@ import pytest
 from support.booted import Booted, booted
 from support.daemons import free_port
 from support.s3 import ACCESS_KEY, SECRET_KEY, S3Server
+from support.situations import ISSUER
+from support.tokens import claims, derived_signer, mint
 from support.worlds import World, running_world
 
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(300)]
@@ -23,6 +27,7 @@ pytestmark = [pytest.mark.s3, pytest.mark.timeout(300)]
 ONE = "01-rsa1/anonymous-bound-"
 DAEMON, ONCE = "oidc-mirror.service", "oidc-mirror-once.service"
 CONFIG = "/etc/oidc-mirror/mirror.yaml"
+GUIDE = Path(__file__).parents[2] / "docs/guide.md"
 
 
 def config_of(world: World, port: int) -> str:
@@ -76,6 +81,23 @@ def judge_installation(machine: Booted) -> None:
     assert machine.show(DAEMON, "FragmentPath").endswith("/lib/systemd/system/oidc-mirror.service")
     machine.sh("install -m 0640 /dev/null /etc/oidc-mirror/tokens/made-by-root")
     assert machine.sh("stat -c %a:%G /etc/oidc-mirror/tokens/made-by-root").strip() == "640:oidc-mirror"
+
+
+def judge_guide(machine: Booted) -> None:
+    """The guide's configuration as it stands: the service may read what it names; the state is the default."""
+    found = re.search(r"next block is mirror\.yaml -->\n```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    assert found is not None
+    assert "state_dir" not in found[1]
+    machine.write("/etc/oidc-mirror/guide.yaml", found[1])
+    machine.sh("cp /etc/oidc-mirror/cluster-ca.crt /etc/oidc-mirror/syd-prod-ca.crt")
+    own = claims(time.time(), aud=[ISSUER], sub="system:serviceaccount:oidc-mirror:oidc-mirror")
+    token = mint(derived_signer("mirror"), own)
+    machine.write("/etc/oidc-mirror/tokens/syd-prod", token.decode(), 0o640)
+    words = ("check", "--configuration", "--files", "--config", "/etc/oidc-mirror/guide.yaml")
+    checked = machine.run("oidc-mirror-admin", *words, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    alone = machine.sh(f"setpriv --reuid=65534 --clear-groups oidc-mirror {' '.join(words)}", check=False)
+    assert "tokens/syd-prod" in alone  # what nobody may read is told
 
 
 def judge_daemon(machine: Booted) -> None:
@@ -198,6 +220,7 @@ def test_units_do_their_work_for_years(s3_server: S3Server, tmp_path: Path) -> N
         world.show(ONE, ONE)
         furnish(machine, world, port)
         judge_installation(machine)
+        judge_guide(machine)
         judge_daemon(machine)
         judge_operators(machine)
         judge_timer_beside_daemon(machine)
