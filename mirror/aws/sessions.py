@@ -25,6 +25,8 @@ from botocore.session import Session as BotocoreSession
 from botocore.utils import parse_timestamp
 
 from mirror.aws.credentials import CheckedProvider, refuse_empty_profile
+from mirror.aws.errors import CredentialsError
+from mirror.concurrency import DeadlineExecutor
 from mirror.config.settings import PublishSettings
 from mirror.log import log_call, logs_calls
 from mirror.trust.parsing import unverified_claims
@@ -53,6 +55,31 @@ def session(publish: PublishSettings) -> boto3.session.Session:
     if publish.role_arn is not None:
         made.register_component("credential_provider", _Role(made, publish.region, publish.role_arn))
     return boto3.session.Session(botocore_session=made)
+
+
+def session_with_credentials(publish: PublishSettings, seconds: float) -> boto3.session.Session:
+    """A session whose credentials were got, or are known to be missing, within `seconds`.
+
+    A service that gives credentials and hangs would hold whoever asks first for minutes: botocore's own clients wait
+    for 60 s, several times.
+
+    Raises:
+        CredentialsError: They were not given in time.
+        botocore.exceptions.BotoCoreError: They could not be got.
+    """
+    made = session(publish)
+
+    def look() -> None:
+        found = made.get_credentials()
+        if found is not None:
+            found.get_frozen_credentials()
+
+    try:
+        DeadlineExecutor(seconds).call(look)
+    except TimeoutError:
+        cause = f"what gives the credentials did not answer within {seconds:g} s"
+        raise CredentialsError("CredentialRetrieval", cause) from None
+    return made
 
 
 def moment(value: str) -> datetime:

@@ -74,9 +74,11 @@ def run(ctx: click.Context, /, **given: Any) -> None:
     Exit status of a pass: 0 everything is current; 1 something failed; 2 usage or configuration error; 3 a change waits
     for an operator, and nothing failed. The daemon's: 0 after a stop; 1 after `max_failures` failed passes; 2.
     """
-    if not (given["once"] or given["dry_run"]):
+    is_daemon = not (given["once"] or given["dry_run"])
+    if is_daemon:
         end_quietly()
-    carry_out(ctx, "mirror.cli.run:main", given)
+    # A daemon reads by itself: it may begin with the copy when the files are broken.
+    (call if is_daemon else carry_out)(ctx, "mirror.cli.run:main", given)
 
 
 @click.command(

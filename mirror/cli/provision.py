@@ -8,7 +8,7 @@ import click
 
 from mirror.aws.errors import admin_errors_translated
 from mirror.aws.iam_policy import partition_of
-from mirror.aws.sessions import session
+from mirror.aws.sessions import session_with_credentials
 from mirror.cli.options import common, named
 from mirror.errors import UsageError
 from mirror.federation.bucket_objects import document_keys, in_same_bucket
@@ -80,10 +80,14 @@ def provision_provider(
     )
 
 
-def _session(publish: Any, profile: str | None, role_arn: str | None) -> "boto3.session.Session":
+CREDENTIALS_SECONDS = 20.0
+"""How long an administrator's credentials may take: longer than a `credential_process` may."""
 
+
+def _session(publish: Any, profile: str | None, role_arn: str | None) -> "boto3.session.Session":
     with admin_errors_translated("There are no credentials to administer with.", "sts:GetCallerIdentity"):
-        return session(replace(publish, profile=profile, role_arn=role_arn))
+        settings = replace(publish, profile=profile, role_arn=role_arn)
+        return session_with_credentials(settings, CREDENTIALS_SECONDS)
 
 
 # ---------------------------------------------------------------------------------------- what all of them share

@@ -55,6 +55,7 @@ def serve(
     notifier = SystemdNotifier(os.environ)
     with ExitStack() as stack:
         stack.enter_context(open_state_dir(settings, dry_run=False))
+        configuration.keep_copy()
         background = BackgroundNotifier(Notifier(logger, quiet=False).tell)
 
         def on_report(report: Report) -> None:

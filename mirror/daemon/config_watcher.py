@@ -69,9 +69,12 @@ class Configuration:
                 raise
             self._settings, self.is_last_good = found, True
             self._refuse(error)
-        else:
-            self._kept(self._settings)
         self._warn(self._settings)
+
+    def keep_copy(self) -> None:
+        """Keep what the daemon began with as the last good settings: once its folder is there, and locked."""
+        if not self.is_last_good:
+            self._kept(self._settings)
 
     @property
     def settings(self) -> Settings:

@@ -100,6 +100,26 @@ def test_signals_reload_and_run(world: World) -> None:
         assert daemon.stop()[0] == 0
 
 
+def test_start_with_a_broken_file(world: World, tmp_path: Path) -> None:
+    """By the copy of the last good configuration: alive, not ready, and it says so; --no-last-good ends with 2."""
+    state = str(tmp_path / "state")
+    with running_daemon(world, interval="1h", STATE_DIRECTORY=state) as first:
+        first.wait_for("pass.finished")
+        assert first.stop()[0] == 0
+    assert (tmp_path / "state/last-good-config.json").stat().st_mode & 0o777 == 0o600
+    world.config["colour"] = "red"
+    with running_daemon(world, interval="1h", STATE_DIRECTORY=state) as daemon:
+        daemon.wait_for("pass.finished")
+        daemon.port = first.port  # the copy's
+        assert [daemon.get(path).status for path in ("/healthz", "/readyz")] == [200, 503]
+        assert "oidc_mirror_config_refused 1.0" in daemon.get("/metrics").body
+        assert daemon.stop()[0] == 0
+    for words in (("run", "--no-last-good"), ("run", "--once")):
+        done = world.mirror(*words, STATE_DIRECTORY=state)
+        assert done.status == 2, done.err
+        assert "colour" in done.err
+
+
 def test_changed_file_is_obeyed_without_a_signal(world: World) -> None:
     """A ConfigMap sends none: the next pass reads it."""
     with running_daemon(world, interval="300ms") as daemon:
@@ -116,8 +136,8 @@ def test_second_daemon_is_refused(world: World) -> None:
         daemon.wait_for("pass.finished")
         world.config["http"] = {"listen": f"127.0.0.1:{free_port()}"}
         second = world.mirror("run")
-        assert (second.status, second.out) == (2, "")
-        assert f"another oidc-mirror, works in {world.folder / 'state'}." in second.err
+        assert (second.status, second.out) == (75, "")
+        assert f"another oidc-mirror, works in {world.folder / 'state'}; it did not end" in second.err
         assert "systemctl kill -s USR1 oidc-mirror" in second.err
         assert re.search(r"Process ([1-9][0-9]*), .*`kill -USR1 \1`", second.err, re.DOTALL)
         world.config |= {"state_dir": "other", "http": {"listen": f"127.0.0.1:{daemon.port}"}}

@@ -1,7 +1,8 @@
 """The world in which the guide is rehearsed: a private network, an AWS account and a git host, all on loopback.
 
-The configuration of the guide is used as it stands. What makes its names lead here is outside of it: a proxy stands for
-the private network, git's `insteadOf` for the git host, the environment for AWS, and `readback.connect_to` for DNS.
+The configuration of the guide is used as it stands, but for the folder of the state. What makes its names lead here is
+outside of it: a proxy stands for the private network, git's `insteadOf` for the git host, the environment for AWS, and
+`readback.connect_to` for DNS.
 
     the next block is mirror.yaml                       the configuration
     the next block is laid over it, behind CloudFront   these changes, and a CDN that serves the bucket
@@ -51,6 +52,7 @@ from support.web import public_host
 from support.worlds import PROJECT, World, running_world
 
 FOLDER = "/etc/oidc-mirror"
+OWN_TOKEN = "tokens/syd-prod"
 REPLICAS = ("10.0.0.11", "10.0.0.12")
 API = "api.syd-prod.example.com"
 REMOTE = "git@git.example.com:platform/oidc-snapshots.git"
@@ -92,6 +94,7 @@ class GuideStage(DemoStage):
         assert self.proxy is not None
         readback = self.world.config["publish"]["readback"]
         self.world.config = json.loads(json.dumps(yaml.safe_load(direction.block), default=str))
+        self.world.config["state_dir"] = "state"  # the default is the service's
         self.world.config["publish"]["readback"] = readback
         self.world.config["defaults"] = {"proxy": self.proxy.url}
 
@@ -123,7 +126,7 @@ class GuideStage(DemoStage):
         (self.world.folder / "token").write_bytes(token)
 
     def give_own_token(self, found: re.Match[str], _: Direction) -> None:
-        (self.world.folder / "syd-prod.token").write_bytes(own_token(SIGNERS[int(found["key"]) - 1]))
+        (self.world.folder / OWN_TOKEN).write_bytes(own_token(SIGNERS[int(found["key"]) - 1]))
 
     def forbid_reading(self, _: re.Match[str], __: Direction) -> None:
         body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
@@ -220,8 +223,10 @@ def own_token(by: Signer) -> bytes:
 def _files(world: World, proxy: Proxy) -> None:
     """What lies beside the configuration: CA, token and kubeconfig of the cluster."""
     ca_file(world.folder).rename(world.folder / "syd-prod-ca.crt")
-    token = world.folder / "syd-prod.token"
-    token.touch(0o600)
+    for name in ("credentials", "tokens"):
+        (world.folder / name).mkdir()
+    token = world.folder / OWN_TOKEN
+    token.touch(0o640)
     token.write_bytes(own_token(SIGNERS[0]))
     login = kubeconfig(world.folder, f"https://{API}:6443", cluster={"proxy-url": proxy.url}, user={"token": "t0ken"})
     login.rename(world.folder / "admin.kubeconfig")

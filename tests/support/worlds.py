@@ -121,11 +121,11 @@ class World:
             **self.further_environ,
         }
 
-    def mirror(self, *words: str, prefix: tuple[str, ...] = ()) -> Done:
+    def mirror(self, *words: str, prefix: tuple[str, ...] = (), **environ: str) -> Done:
         """Run `oidc-mirror` with this world's configuration, to its end, by way of the command `prefix`."""
         (self.folder / "mirror.yaml").write_text(json.dumps(self.config))
         command = [*prefix, sys.executable, "-m", "mirror", "--config", str(self.folder / "mirror.yaml"), *words]
-        return run(command, self.environ(), self.folder)
+        return run(command, self.environ() | environ, self.folder)
 
     def git(self, *words: str) -> str:
         command = ["git", "--git-dir", str(self.folder / "state" / "snapshots.git"), *words]

@@ -1,6 +1,7 @@
 """Sessions of AWS: what we made quicker than botocore has it means the same."""
 
 import shutil
+import socket
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,10 +13,11 @@ import pytest
 from botocore.exceptions import UnknownServiceError
 from botocore.utils import parse_timestamp
 
-from mirror.aws.sessions import issuer_of_file, moment, session, token_file
+from mirror.aws.errors import CredentialsError
+from mirror.aws.sessions import issuer_of_file, moment, session, session_with_credentials, token_file
 from mirror.config.settings import PublishSettings
 from support.captures import FOLDER
-from support.s3 import aws_environment
+from support.s3 import ACCESS_KEY, aws_environment
 from support.situations import ISSUER
 
 PUBLISH = PublishSettings("oidc-bucket", "ap-southeast-2", "https://oidc-bucket.s3-ap-southeast-2.amazonaws.com")
@@ -148,3 +150,30 @@ def test_what_names_no_issuer_has_none(tmp_path: Path, claims: bytes) -> None:
     """An issuer is a text."""
     (tmp_path / "token").write_bytes(b"e30." + urlsafe_b64encode(claims).rstrip(b"=") + b".sig")
     assert issuer_of_file(tmp_path / "token") is None
+
+
+def test_credentials_that_hang_are_given_up_in_time(tmp_path: Path) -> None:
+    """A token service that takes the connection and says nothing: the reason says what did not answer."""
+    token = tmp_path / "token"
+    token.write_text("header.e30.signature")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environ = {
+            "AWS_WEB_IDENTITY_TOKEN_FILE": str(token),
+            "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/admin",
+            "AWS_ENDPOINT_URL_STS": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "AWS_ACCESS_KEY_ID": "",
+            "AWS_SECRET_ACCESS_KEY": "",
+        }
+        late = pytest.raises(CredentialsError, match=r"did not answer within 0\.5 s")
+        with aws_environment(tmp_path / "none", tmp_path, **environ), late:
+            session_with_credentials(PUBLISH, 0.5)
+
+
+def test_credentials_are_got_before_they_are_needed(tmp_path: Path) -> None:
+    """Or known to be missing, which whoever needs them tells."""
+    with aws_environment(tmp_path / "none", tmp_path):
+        found = session_with_credentials(PUBLISH, 10).get_credentials()
+        assert found is not None
+        assert found.access_key == ACCESS_KEY
+    with aws_environment(tmp_path / "none", tmp_path, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY=""):
+        assert session_with_credentials(PUBLISH, 10).get_credentials() is None

@@ -230,6 +230,8 @@ def test_broken_file_at_start_gives_way_to_the_copy(tmp_path: Path) -> None:
         return ""
 
     good = Configuration(lambda: load(path), path, LOGGER, keep=keep)
+    assert kept == []  # the folder may not be there yet
+    good.keep_copy()
     assert kept == [good.settings]
     path.write_text("issuers: [")
     with capture_logs() as logs:
@@ -237,6 +239,7 @@ def test_broken_file_at_start_gives_way_to_the_copy(tmp_path: Path) -> None:
     assert configuration.settings == good.settings
     assert configuration.is_last_good
     assert "the copy of the last good one is used" in told(logs, "configuration.refused")[0]["sentence"]
+    configuration.keep_copy()
     assert len(kept) == 1
     write(path, "a", "b")
     assert configuration.refresh()
@@ -256,5 +259,5 @@ def test_copy_that_cannot_be_kept_is_told(tmp_path: Path) -> None:
     path = tmp_path / "mirror.yaml"
     write(path, "a")
     with capture_logs() as logs:
-        Configuration(lambda: load(path), path, LOGGER, keep=lambda _: "No room.")
+        Configuration(lambda: load(path), path, LOGGER, keep=lambda _: "No room.").keep_copy()
     assert told(logs, "configuration.not_kept")[0]["sentence"] == "No room."

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from mirror.config.settings import Settings
 from mirror.daemon.config_watcher import Configuration
-from mirror.daemon.daemon import summary
+from mirror.daemon.daemon import Daemon, SystemdNotifier, summary
 from mirror.daemon.runner import PassRunner
 from mirror.errors import BucketError
 from mirror.log import configure
@@ -208,3 +208,18 @@ def test_limit_of_processes_is_no_defect_and_is_counted(theatre: Theatre) -> Non
     theatre.refuses = None
     theatre.run()
     assert theatre.passes.exhausted_in_a_row == 0
+
+
+def test_daemon_that_gets_no_further_process_is_unwell_until_a_pass_can_start_one(theatre: Theatre) -> None:
+    """`/healthz` is 503 after three such passes, so that an orchestrator restarts it, and 200 after a good one."""
+    daemon = Daemon(theatre.configuration, theatre.passes, SystemdNotifier({}), LOGGER)
+    theatre.refuses = RuntimeError("can't start new thread")
+    said = []
+    for _ in range(3):
+        theatre.run()
+        said.append(daemon.health())
+    assert [each.ok for each in said] == [True, True, False]
+    assert said[-1].sentence == "The last 3 passes could start no further process or thread; a restart may help."
+    theatre.refuses = None
+    theatre.run()
+    assert daemon.health().ok
