@@ -49,6 +49,11 @@ def call(ctx: click.Context, where: str, given: dict[str, Any]) -> None:
 @click.option("--once", is_flag=True, help="One pass, then exit.")
 @click.option("--dry-run", is_flag=True, help="Tell what a pass would do and change nothing (implies --once).")
 @click.option(
+    "--now",
+    is_flag=True,
+    help="Let the daemon make its pass now, wait for it and exit with its status; without a daemon as --once.",
+)
+@click.option(
     "--only",
     metavar="NAME",
     multiple=True,
@@ -68,13 +73,13 @@ def call(ctx: click.Context, where: str, given: dict[str, Any]) -> None:
 def run(ctx: click.Context, /, **given: Any) -> None:
     """Ask every apiserver, believe what is valid, commit it, publish it, and look at it as the world does.
 
-    Without --once or --dry-run this is the daemon: a pass every `interval`, a status page and metrics on `http.listen`.
-    SIGHUP reads the configuration again, SIGUSR1 makes a pass now, SIGTERM ends it within 10 seconds.
+    Without --once, --now or --dry-run this is the daemon: a pass every `interval`, a status page and metrics on
+    `http.listen`. SIGHUP reads the configuration again, SIGUSR1 makes a pass now, SIGTERM ends it within 10 seconds.
 
     Exit status of a pass: 0 everything is current; 1 something failed; 2 usage or configuration error; 3 a change waits
     for an operator, and nothing failed. The daemon's: 0 after a stop; 1 after `max_failures` failed passes; 2.
     """
-    if not (given["once"] or given["dry_run"]):
+    if not (given["once"] or given["dry_run"] or given["now"]):
         end_quietly()
     carry_out(ctx, "mirror.cli.run:main", given)
 
