@@ -239,7 +239,7 @@ def adopt(ctx: click.Context, /, **given: Any) -> None:
     epilog=examples(
         "oidc-mirror check",
         "oidc-mirror check syd-prod --verbose",
-        'oidc-mirror check --explain "Couldn\'t retrieve verification key from your identity provider"',
+        'oidc-mirror check --explain "InvalidIdentityToken: Incorrect token audience"',
     ),
 )
 @click.argument("name", required=False, shell_complete=issuer_names)
@@ -275,7 +275,10 @@ def check(ctx: click.Context, /, **given: Any) -> None:
 
 @click.command(
     "init",
-    epilog=examples("oidc-mirror init --kubeconfig ~/.kube/config --context syd-prod > clusters.d/syd-prod.yaml"),
+    epilog=examples(
+        "oidc-mirror init --kubeconfig ~/.kube/config --complete > mirror.yaml",
+        "oidc-mirror init --kubeconfig ~/.kube/config --context syd-prod > clusters.d/syd-prod.yaml",
+    ),
 )
 @click.option(
     "--kubeconfig",
@@ -287,10 +290,13 @@ def check(ctx: click.Context, /, **given: Any) -> None:
     help="The kubeconfig.",
 )
 @click.option("--context", metavar="NAME", default=None, help="Its context; without it the current one.")
+@click.option("--complete", is_flag=True, help="Print a whole first configuration, not the entry alone.")
 @common_options
 @click.pass_context
 def init(ctx: click.Context, /, **given: Any) -> None:
     """Ask a cluster, and print an issuer entry for it on stdout: YAML, a list of one, with what to check in comments.
+
+    With --complete it is a whole first configuration with that entry: bucket and region come from the issuer.
 
     It needs no configuration, and changes nothing.
 

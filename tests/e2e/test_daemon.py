@@ -129,7 +129,7 @@ def test_now_lets_the_daemon_make_a_pass_and_has_its_status(world: World) -> Non
     with running_daemon(world, interval="1h") as daemon:
         daemon.wait_for("pass.finished")
         good = world.mirror("--once", "--now")
-        # A command of this world begins the log anew, which it shares with the daemon: one pass since then.
+        # A command of this world begins the log anew, shared with the daemon: one pass since then.
         assert (good.status, len(daemon.events("pass.finished"))) == (0, 1)
         assert f"of the daemon (process {daemon.process.pid}) ended with 0 (1 issuer)." in good.out
         world.pull(close_without_answer)
