@@ -13,8 +13,10 @@ setup: ## Makes .venv with the locked packages and this project; needs git and P
 	@scripts/debian-packages run
 	@scripts/setup
 
-demo: setup ## Shows a small world on loopback: first pass, rotation, retirement. Options: ARGS=--serve
-	@.venv/bin/oidc-mirror demo $(ARGS)
+demo: ## Shows a small world on loopback: first pass, rotation, retirement. Options: ARGS=--serve
+	@scripts/debian-packages run
+	@scripts/setup demo
+	@if scripts/setup check; then venv=.venv; else venv=.venv-demo; fi; exec $$venv/bin/oidc-mirror demo $(ARGS)
 
 test: setup ## Runs all tests and the coverage gates; tests against radosgw are skipped where it is missing.
 	@scripts/debian-packages test
@@ -72,6 +74,8 @@ lock: setup ## Makes the lock files from pyproject.toml, keeping versions that f
 	$(python) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		$(ARGS) -c requirements-dev.lock pyproject.toml -o requirements.lock >/dev/null
 	$(python) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		$(ARGS) -c requirements-dev.lock --extra demo --group build pyproject.toml -o requirements-demo.lock >/dev/null
+	$(python) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		$(ARGS) -c requirements-dev.lock --group build -o requirements-build.lock >/dev/null
 
 install: ## As root: the program into /opt/oidc-mirror, units, user and folders for systemd; starts nothing.
@@ -81,5 +85,5 @@ uninstall: ## As root: removes what install made; configuration, state and the u
 	@scripts/uninstall
 
 clean: ## Removes everything that the other targets made.
-	rm -rf .venv build dist tests/relying_parties/node_modules .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-demo build dist tests/relying_parties/node_modules .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find mirror tests -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -49,6 +49,11 @@ def call(ctx: click.Context, where: str, given: dict[str, Any]) -> None:
 @click.option("--once", is_flag=True, help="One pass, then exit.")
 @click.option("--dry-run", is_flag=True, help="Tell what a pass would do and change nothing (implies --once).")
 @click.option(
+    "--now",
+    is_flag=True,
+    help="Let the daemon make its pass now, wait for it and exit with its status; without a daemon as --once.",
+)
+@click.option(
     "--only",
     metavar="NAME",
     multiple=True,
@@ -68,13 +73,13 @@ def call(ctx: click.Context, where: str, given: dict[str, Any]) -> None:
 def run(ctx: click.Context, /, **given: Any) -> None:
     """Ask every apiserver, believe what is valid, commit it, publish it, and look at it as the world does.
 
-    Without --once or --dry-run this is the daemon: a pass every `interval`, a status page and metrics on `http.listen`.
-    SIGHUP reads the configuration again, SIGUSR1 makes a pass now, SIGTERM ends it within 10 seconds.
+    Without --once, --now or --dry-run this is the daemon: a pass every `interval`, a status page and metrics on
+    `http.listen`. SIGHUP reads the configuration again, SIGUSR1 makes a pass now, SIGTERM ends it within 10 seconds.
 
     Exit status of a pass: 0 everything is current; 1 something failed; 2 usage or configuration error; 3 a change waits
     for an operator, and nothing failed. The daemon's: 0 after a stop; 1 after `max_failures` failed passes; 2.
     """
-    is_daemon = not (given["once"] or given["dry_run"])
+    is_daemon = not (given["once"] or given["dry_run"] or given["now"])
     if is_daemon:
         end_quietly()
     # A daemon reads by itself: it may begin with the copy when the files are broken.
@@ -243,7 +248,7 @@ def adopt(ctx: click.Context, /, **given: Any) -> None:
     epilog=examples(
         "oidc-mirror check",
         "oidc-mirror check syd-prod --verbose",
-        'oidc-mirror check --explain "Couldn\'t retrieve verification key from your identity provider"',
+        'oidc-mirror check --explain "InvalidIdentityToken: Incorrect token audience"',
     ),
 )
 @click.argument("name", required=False, shell_complete=issuer_names)
@@ -279,7 +284,10 @@ def check(ctx: click.Context, /, **given: Any) -> None:
 
 @click.command(
     "init",
-    epilog=examples("oidc-mirror init --kubeconfig ~/.kube/config --context syd-prod > clusters.d/syd-prod.yaml"),
+    epilog=examples(
+        "oidc-mirror init --kubeconfig ~/.kube/config --complete > mirror.yaml",
+        "oidc-mirror init --kubeconfig ~/.kube/config --context syd-prod > clusters.d/syd-prod.yaml",
+    ),
 )
 @click.option(
     "--kubeconfig",
@@ -291,10 +299,13 @@ def check(ctx: click.Context, /, **given: Any) -> None:
     help="The kubeconfig.",
 )
 @click.option("--context", metavar="NAME", default=None, help="Its context; without it the current one.")
+@click.option("--complete", is_flag=True, help="Print a whole first configuration, not the entry alone.")
 @common_options
 @click.pass_context
 def init(ctx: click.Context, /, **given: Any) -> None:
     """Ask a cluster, and print an issuer entry for it on stdout: YAML, a list of one, with what to check in comments.
+
+    With --complete it is a whole first configuration with that entry: bucket and region come from the issuer.
 
     It needs no configuration, and changes nothing.
 

@@ -1,11 +1,14 @@
 """`oidc-mirror demo`: the main job, shown on a small world that starts, lives and ends on loopback."""
 
 import shlex
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -13,37 +16,71 @@ import click
 from mirror.cli.options import common_options, examples
 from mirror.errors import UsageError
 from mirror.redaction import describe
+from mirror.report import ExitStatus
 
 if TYPE_CHECKING:
     from mirror.demo.world import DemoKey, DemoWorld
 
 
 @click.command("demo", epilog=examples("oidc-mirror demo", "oidc-mirror demo --serve"))
-@click.option("--serve", is_flag=True, help="Keep the small world running afterwards, until Ctrl-C.")
+@click.option("--serve", is_flag=True, help="Keep the small world and its status page running, until Ctrl-C.")
 @common_options
 @click.pass_context
 def command(ctx: click.Context, *, serve: bool) -> None:
-    """Two apiserver replicas, an S3 server and a git repository: first pass, rotation, retirement, a refusal."""
+    """Two apiserver replicas, an S3 server and a git repository: first pass, rotation, retirement, a refusal.
+
+    Ctrl-C, SIGTERM and SIGHUP end it, its servers and its folder.
+    """
     try:
-        from mirror.demo.world import running_demo_world  # noqa: PLC0415  only with the extra
+        from mirror.demo.world import running_daemon, running_demo_world  # noqa: PLC0415  only with the extra
     except ImportError as error:
         raise UsageError(
             "The demo needs packages that are not installed.",
             cause=describe(error),
             remedy="In the checkout run `make demo`, or `pip install '.[demo]'` and then this command again.",
         ) from error
-    with tempfile.TemporaryDirectory(prefix="oidc-mirror-demo-") as name, running_demo_world(Path(name)) as world:
-        story = _Demo(world)
-        story.tell()
-        if serve:
-            story.wait()
-        else:
-            click.secho("\nThe small world ends here. `oidc-mirror demo --serve` keeps it, to look around.", bold=True)
-        ctx.exit(0 if story.went_as_told else 1)
+    status = ExitStatus.INTERRUPTED
+    try:
+        with _ended_by_signals(), ExitStack() as stack:
+            name = stack.enter_context(tempfile.TemporaryDirectory(prefix="oidc-mirror-demo-"))
+            world = stack.enter_context(running_demo_world(Path(name)))
+            story = _Demo(world)
+            story.tell()
+            stack.enter_context(running_daemon(world))
+            story.look_around()
+            status = ExitStatus.CURRENT if story.went_as_told else ExitStatus.FAILED
+            if serve:
+                story.wait()
+            else:
+                click.secho("\nThe small world ends here. `oidc-mirror demo --serve` keeps it running.", bold=True)
+    except KeyboardInterrupt:
+        click.echo("\nThe small world has ended.")
+    ctx.exit(int(status))
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the demo as Ctrl-C does; a shell that runs it in the background ignores SIGINT for it.
+
+    A further signal does not break off the cleaning up.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = [(number, signal.signal(number, end)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 class _Demo:
-    """The steps of the demo. Each runs the real command in a process of its own."""
+    """The steps of the demo. Each runs the real command in a process of its own, exactly as it is printed."""
 
     def __init__(self, world: "DemoWorld") -> None:
         self.world = world
@@ -51,26 +88,24 @@ class _Demo:
         self._step = 0
 
     def tell(self) -> None:
-        """All steps, then how to look around."""
+        """All steps; at the end the world is healthy."""
         from mirror.demo.world import new_key  # noqa: PLC0415  only with the extra
 
         old, new = new_key(), new_key()
-        public, history, change = self._curl("openid/v1/jwks"), self._git("log", "--stat"), self._git("show")
         click.echo(f"A small world runs in {self.world.folder}.")
-        self._pass("First pass: both replicas show one key.", lambda: self._show((old,), (old,)), public)
-        self._pass("Second pass: nothing changed: no commit, no put.", lambda: None, history)
+        self._pass("First pass: both replicas show one key.", lambda: self._show((old,), (old,)))
+        self._pass("Second pass: nothing changed: no commit, no put.", lambda: None)
         self._pass(
             "A rotation begins: one replica has restarted with the new key. It is public at once, the old one stays.",
             lambda: self._show((old, new), (old,)),
-            public,
         )
-        self._pass("The second replica has it too.", lambda: self._show((old, new), (old, new)), history)
+        self._pass("The second replica has it too.", lambda: self._show((old, new), (old, new)))
+        self._pass("Both forgot the old key. It is retiring: its tokens live on.", lambda: self._show((new,), (new,)))
+        self._pass("Its time is over (3 s here, 24 h by default): it leaves.", self._let_time_pass)
         self._pass(
-            "Both forgot the old key. It is retiring: its tokens live on.", lambda: self._show((new,), (new,)), change
+            "One replica answers 403: nothing is taken from it, nothing public changes.", lambda: self._forbid(True)
         )
-        self._pass("Its time is over (3 s here, 24 h by default): it leaves.", self._let_time_pass, public)
-        self._pass("One replica answers 403: refused; nothing public changes.", self._forbid, public, status=1)
-        self._look_around()
+        self._pass("It is repaired, and all is well.", lambda: self._forbid(False))
 
     def _show(self, first: "tuple[DemoKey, ...]", second: "tuple[DemoKey, ...]") -> None:
         for replica, keys in zip(self.world.replicas, (first, second), strict=True):
@@ -81,32 +116,33 @@ class _Demo:
 
         time.sleep(RETAIN_REMOVED_SECONDS + 1)
 
-    def _forbid(self) -> None:
-        self.world.replicas[1].forbids = True
+    def _forbid(self, forbids: bool) -> None:
+        self.world.replicas[1].forbids = forbids
 
-    def _pass(self, sentence: str, prepare: Callable[[], None], look: Sequence[str], *, status: int = 0) -> None:
+    def _pass(self, sentence: str, prepare: Callable[[], None]) -> None:
         self._step += 1
         prepare()
         click.secho(f"\n{self._step}. {sentence}", bold=True)
-        click.echo(f"   $ oidc-mirror --config {self.world.config_file} --once")
-        done = subprocess.run(  # noqa: S603  our own command
-            self.world.mirror_command, env=dict(self.world.environ), capture_output=True, text=True, check=False
-        )
-        click.echo("\n".join(f"   {line}" for line in done.stdout.splitlines()))
-        if done.returncode != status:
-            self.went_as_told = False
-            click.echo(done.stderr)
-            click.secho(f"   This pass should have ended with {status}, and ended with {done.returncode}.", fg="red")
-        click.secho(f"   look: {shlex.join(look)}", dim=True)
+        self._run(self._mirror("--once"), with_errors=False)
 
-    def _look_around(self) -> None:
+    def look_around(self) -> None:
+        """What is there in the end, by the commands that an operator uses; the daemon runs by now."""
+        click.secho("\nA daemon goes on from here. How things stand:", bold=True)
+        self._run(self._mirror("status"))
+        click.secho("\nThe life of every key:", bold=True)
+        self._run(self._mirror("history"))
         click.secho("\nWhat git remembers:", bold=True)
-        self._run(*self._git("log", "--format=%h %s"))
+        self._run(("git", "--git-dir", str(self.world.git_dir), "log", "--format=%h %s", "main"))
         click.secho("\nWhat the world sees:", bold=True)
-        self._run(*self._curl("openid/v1/jwks"), quiet_when_missing=True)
+        self._run(self._curl("openid/v1/jwks"), may_be_missing=True)
+        click.secho("\nThe daemon's status page:", bold=True)
+        self._run(
+            ("curl", "-sS", "-o", "/dev/null", "-w", r"%{http_code} %{content_type}\n", self.world.page_url),
+            may_be_missing=True,
+        )
 
-    def _git(self, *words: str) -> tuple[str, ...]:
-        return ("git", "--git-dir", str(self.world.git_dir), *words, "main")
+    def _mirror(self, *words: str) -> tuple[str, ...]:
+        return (str(self.world.program), *words)
 
     def _curl(self, path: str) -> tuple[str, ...]:
         from mirror.demo.world import ISSUER  # noqa: PLC0415  only with the extra
@@ -114,28 +150,31 @@ class _Demo:
         to = f"::localhost:{self.world.s3_port}"
         return ("curl", "-sS", "-i", "--cacert", str(self.world.ca_file), "--connect-to", to, f"{ISSUER}/{path}")
 
-    def _run(self, *words: str, quiet_when_missing: bool = False) -> None:
+    def _run(self, words: Sequence[str], *, with_errors: bool = True, may_be_missing: bool = False) -> None:
+        """Print a command as it can be pasted, and what it prints; logs only where it failed."""
         click.echo(f"   $ {shlex.join(words)}")
         try:
             done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603  words of ours
         except FileNotFoundError:
-            if not quiet_when_missing:
+            if not may_be_missing:
                 raise
             click.echo(f"   ({words[0]} is not installed)")
             return
-        click.echo("\n".join(f"   {line}" for line in (done.stdout + done.stderr).splitlines()))
-        self.went_as_told &= done.returncode == 0
+        failed = done.returncode != 0
+        said = done.stdout + (done.stderr if with_errors or failed else "")
+        click.echo("\n".join(f"   {line}" for line in said.splitlines()))
+        if failed:
+            self.went_as_told = False
+            click.secho(f"   This should have ended with 0, and ended with {done.returncode}.", fg="red")
 
     def wait(self) -> None:
-        """Keep everything running until Ctrl-C."""
-        click.secho("\nEverything keeps running; Ctrl-C ends it and removes the folder.", bold=True)
-        prefix = [f"{name}={value}" for name, value in self.world.environ.items() if name.startswith("AWS_")]
-        once = ["oidc-mirror", "--config", str(self.world.config_file), "--once"]
-        click.echo(f"   $ {shlex.join(['env', *prefix, *once])}")
-        click.echo(f"   $ {shlex.join(['oidc-mirror', '--config', str(self.world.config_file), 'verify'])}")
+        """Keep everything running until somebody ends it."""
+        click.secho(f"\nEverything keeps running; the status page is {self.world.page_url}", bold=True)
+        click.echo("Ctrl-C ends it and removes the folder. Until then, for another terminal:")
+        history = f"{shlex.quote(str(self.world.folder / 'history.html'))}"
+        click.echo(f"   $ {shlex.join(self._mirror('history', '--output', 'html'))} > {history}")
+        for words in (("--once", "--now"), ("check",), ("verify", "demo")):
+            click.echo(f"   $ {shlex.join(self._mirror(*words))}")
         click.echo(f"   $ {shlex.join(self._curl('.well-known/openid-configuration'))}")
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:
-            click.echo()
+        while True:
+            time.sleep(3600)

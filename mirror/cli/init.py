@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from mirror.apiserver.kubeconfig import Kubeconfig
 
 
-def main(ctx: click.Context, *, kubeconfig: Path, context: str | None) -> None:
+def main(ctx: click.Context, *, kubeconfig: Path, context: str | None, complete: bool) -> None:
     """See `mirror.cli.commands`."""
-    text = entry_of(first_kubeconfig(kubeconfig).absolute(), context)
+    text = entry_of(first_kubeconfig(kubeconfig).absolute(), context, complete=complete)
     if isinstance(text, str):
         click.echo(text, nl=False)
         return
@@ -42,14 +42,19 @@ def first_kubeconfig(named: Path) -> Path:
     return next((each for each in map(Path, str(named).split(os.pathsep)) if each.is_file()), named)
 
 
-def entry_of(kubeconfig: Path, context: str | None) -> str | tuple[Reason, ...]:
-    """What the cluster says, believed and written as YAML; or every reason why nothing can be proposed."""
+def entry_of(kubeconfig: Path, context: str | None, *, complete: bool) -> str | tuple[Reason, ...]:
+    """What the cluster says, believed and written as YAML; or every reason why nothing can be proposed.
+
+    With `complete` the entry stands in a whole configuration.
+    """
     read = read_kubeconfig(kubeconfig, context)
     if isinstance(read, tuple):
         return read
     seen = probe_cluster(kubeconfig, read.context, LimitSettings())
     found = seen if isinstance(seen, tuple) else suggest_issuer(kubeconfig, read, seen)
-    return found if isinstance(found, tuple) else to_yaml(found)
+    if isinstance(found, tuple):
+        return found
+    return complete_yaml(found) if complete else to_yaml(found)
 
 
 def _refuse(ctx: click.Context, reasons: tuple[Reason, ...]) -> None:
@@ -129,8 +134,11 @@ def unfit_issuer(problem: Reason, issuer: IssuerUrl) -> Reason:
 # ------------------------------------------------------------------------------------------------------ YAML
 
 
-def to_yaml(suggestion: IssuerSuggestion) -> str:
-    """The entry as YAML that the configuration takes, in `issuers` or as a file of `issuers_dir`."""
+def to_yaml(suggestion: IssuerSuggestion, *, alone: bool = True) -> str:
+    """The entry as YAML that the configuration takes, in `issuers` or as a file of `issuers_dir`.
+
+    Where it does not stand `alone`, what belongs into the main file is left out of the comments.
+    """
     origin = escaped(f"context {suggestion.login.context} of {suggestion.kubeconfig}")
     head = (
         f"An issuer entry for oidc-mirror, from {origin}.",
@@ -141,7 +149,76 @@ def to_yaml(suggestion: IssuerSuggestion) -> str:
         lines += [f"  # {comment}" for comment in comments] if number else []
         dumped = _dump(part).splitlines()
         lines += [f"{'- ' if number == 0 and at == 0 else '  '}{line}" for at, line in enumerate(dumped)]
-    return "\n".join([*lines, *(f"  # {line}" for line in _hints(suggestion))]) + "\n"
+    return "\n".join([*lines, *(f"  # {line}" for line in _hints(suggestion, alone=alone))]) + "\n"
+
+
+_COMPLETE = """\
+# A first configuration of oidc-mirror, from {origin}.
+# Look at each line that says Check; then, with this file as mirror.yaml:
+#   oidc-mirror --config mirror.yaml check                        what is wrong, with remedies; changes nothing
+#   oidc-mirror --config mirror.yaml provision bucket {name}      makes or corrects the bucket; needs an administrator
+#   oidc-mirror --config mirror.yaml --dry-run                    what the first pass would do
+#   oidc-mirror --config mirror.yaml --once                       the first pass
+#   oidc-mirror --config mirror.yaml verify {name}                what AWS makes of it
+# config/mirror.example.yaml and docs/reference/configuration.md explain every other key.
+
+# The git repository and small caches; the mirror's user must be able to write here, and nobody else should.
+state_dir: /var/lib/oidc-mirror
+
+repository:
+  branch: main
+  # Check: a remote keeps the history when this disk is lost, and several mirrors must share one. Set it before the
+  # first pass.
+  #remote: git@git.example.com:platform/oidc-snapshots.git
+  # Have every ledger signed; without a key anyone who can push to the remote can publish a key. This makes one:
+  #   ssh-keygen -t ed25519 -N '' -f signing_key
+  #signing_key: signing_key
+
+{publish}
+defaults:
+  keys:
+    # How long a key stays public after the last apiserver stopped showing it: longer than tokens live.
+    retain_removed: 24h
+
+issuers:
+{entry}"""
+
+
+def complete_yaml(suggestion: IssuerSuggestion) -> str:
+    """A whole configuration with the entry: what a first pass needs, and what should be decided before it."""
+    entry = [line for line in to_yaml(suggestion, alone=False).splitlines(keepends=True) if not line.startswith("#")]
+    return _COMPLETE.format(
+        origin=escaped(f"context {suggestion.login.context} of {suggestion.kubeconfig}"),
+        name=suggestion.name,
+        publish=_publish(suggestion.issuer),
+        entry="".join(entry),
+    )
+
+
+def _publish(issuer: IssuerUrl) -> str:
+    """The section `publish`: from the issuer's own URL where that is a bucket's, else with what must be filled in."""
+    place = bucket_url(issuer)
+    if place is not None:
+        lines = (
+            "# The bucket that the issuer's URL names. Check: it exists, or `provision bucket` makes it.",
+            "publish:",
+        )
+        return "\n".join((*lines, f"  bucket: {place.bucket}", f"  region: {place.region}", ""))
+    host = issuer.removeprefix("https://").partition("/")[0]
+    return "\n".join(
+        (
+            "publish:",
+            "  # Check: the bucket behind the issuer's host, and its region.",
+            f"  bucket: {UNKNOWN_BUCKET}",
+            "  region: us-east-1",
+            "  # The public URL of the bucket's root.",
+            f"  base_url: https://{host}",
+            "",
+        )
+    )
+
+
+UNKNOWN_BUCKET = "name-of-your-bucket"
 
 
 def _dump(part: Mapping[str, object]) -> str:
@@ -199,9 +276,11 @@ def _why_the_server(probe: "ClusterProbe") -> Iterator[str]:
     yield "Better than the URL of a load balancer: list every replica, where this machine reaches them."
 
 
-def _hints(suggestion: IssuerSuggestion) -> Iterator[str]:
+def _hints(suggestion: IssuerSuggestion, *, alone: bool) -> Iterator[str]:
     yield "Check: the audiences of the pods' tokens; a token with one of them is never sent to an apiserver."
     yield "audiences: [sts.amazonaws.com]"
+    if not alone:
+        return
     place = bucket_url(suggestion.issuer)
     if place is not None:
         yield f"Its documents belong into bucket {place.bucket} in {place.region}: see `publish` in the main file."

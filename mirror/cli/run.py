@@ -18,12 +18,15 @@ from mirror.cli.wiring import open_ports, open_state_dir
 from mirror.config.settings import Settings
 from mirror.daemon import status_files
 from mirror.daemon.sharding import read_shard, sharded
-from mirror.log import configure, log_report
+from mirror.daemon.trigger import find_daemon, make_pass
+from mirror.errors import UsageError
+from mirror.log import configure, escaped, log_report
 from mirror.model import IssuerName
 from mirror.reconcile.controller import dry_run as propose_only
 from mirror.reconcile.controller import reconcile
 from mirror.reconcile.state import publications
-from mirror.report import Report, to_json
+from mirror.report import Report, State, to_json
+from mirror.text import counted, iso_time, moment
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -34,6 +37,7 @@ def main(
     *,
     once: bool,
     dry_run: bool,
+    now: bool,
     only: tuple[str, ...],
     shard: str | None,
     output: str,
@@ -41,6 +45,11 @@ def main(
 ) -> None:
     """See `mirror.cli.commands.run`."""
     options = common(ctx)
+    if now and (dry_run or only or shard is not None):
+        raise UsageError(
+            "`--now` is a whole pass of the daemon, with the issuers that the daemon has.",
+            remedy="Leave `--dry-run`, `--only` and `--shard` out. `--dry-run` works beside a daemon.",
+        )
     part = None if shard is None else read_shard(shard)
 
     def select(settings: Settings) -> Settings:
@@ -49,13 +58,16 @@ def main(
     def load() -> Settings:
         return select(options.load())
 
-    if not (once or dry_run):
+    if not (once or dry_run or now):
         from mirror.cli.serve import serve  # noqa: PLC0415  one pass does without
         from mirror.config.last_good import LastGood  # noqa: PLC0415  as above
 
         copy = LastGood.of(options.config, os.environ) if last_good else None
         ctx.exit(serve(options, load, output, last_good=copy, select=select))
     settings = load()
+    daemon = find_daemon(settings.state_dir) if now else None
+    if daemon is not None:
+        ctx.exit(_of_daemon(settings, daemon, output))
     is_whole = not (dry_run or only)
     with _interruptible():
         report = one_pass(settings, options, output, dry_run=dry_run, write_status=is_whole)
@@ -100,6 +112,26 @@ def _write_status_files(settings: Settings, report: Report, began: datetime, log
     status_files.write_status_files(
         settings, before.after(report, ended_at=ended_at, seconds=seconds, commits=()), logger
     )
+
+
+def _of_daemon(settings: Settings, pid: int, output: str) -> int:
+    """A pass of the daemon `pid`, told in short: its whole report is in its log. Gives the exit status."""
+    ended = make_pass(settings.state_dir, pid)
+    states = {
+        each.name: str(ended.issuers[each.issuer].state) for each in settings.issuers if each.issuer in ended.issuers
+    }
+    if output == "json":
+        content = {"pid": pid, "time": iso_time(ended.at), "exit_status": int(ended.exit_status), "issuers": states}
+        click.echo(json.dumps(content, indent=2))
+        return int(ended.exit_status)
+    for reason in ended.failures:
+        click.echo(escaped(f"failed [{reason.code}]: {reason.sentence} {reason.remedy}".rstrip()))
+    for name, state in states.items():
+        if state not in (State.CURRENT, State.CHANGED):
+            click.echo(f"{name}: {state}. `oidc-mirror status {name}` says why.")
+    ended_with = f"ended with {int(ended.exit_status)} ({counted(len(states), 'issuer')})"
+    click.echo(f"The pass of {moment(ended.at)} of the daemon (process {pid}) {ended_with}.")
+    return int(ended.exit_status)
 
 
 def _notify(settings: Settings, options: Common, report: Report) -> None:

@@ -201,7 +201,8 @@ def _occupied(state_dir: Path) -> UsageError:
     trigger = f"`kill -USR1 {pid}`" if pid else "SIGUSR1"
     return UsageError(
         f"{who} works in {state_dir}; it did not end within {BUSY_SECONDS:g} s.",
-        remedy=f"If it is a daemon, {trigger} or `systemctl kill -s USR1 oidc-mirror` lets it make a pass now. "
+        remedy="If it is a daemon, `oidc-mirror --once --now` lets it make a pass, waits and gives its exit status; "
+        f"{trigger} or `systemctl kill -s USR1 oidc-mirror` does not wait. "
         "Otherwise wait until it has ended, or give this one a `state_dir` of its own.",
         code=BUSY_CODE,
     )

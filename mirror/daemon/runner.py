@@ -85,6 +85,7 @@ class PassRunner:
         if self._stopping.is_set():  # what was broken off tells nothing about the world
             return
         self._remember(report, time.monotonic() - began)
+        self._note_end(report, now)
         if _blames_adapters(report):
             self.close()
         # Circles of a pass, and the megabytes of a closed boto3 client, would add up for hours: this process collects
@@ -136,11 +137,18 @@ class PassRunner:
         )
         self.pass_history = pass_history.after(report, ended_at=datetime.now(UTC), seconds=seconds, commits=commits)
         status_files.write_status_files(settings, self.pass_history, self._logger)
-        if not report.issuers and self.pass_history.last_pass is not None:
-            # `reconcile` did not come to its end, and so wrote nothing; what cannot be written is told by every pass.
-            with suppress(HistoryError):
-                last_pass.save(settings.state_dir, self.pass_history.last_pass)
         self._on_report(report)
+
+    def _note_end(self, report: Report, began: datetime) -> None:
+        """Mark what `reconcile` wrote as the end of a whole pass, for `run --now`; write it where it wrote nothing.
+
+        Where `reconcile` did not come to its end it has written nothing. What cannot be written is told by every pass.
+        """
+        state_dir = self._configuration.settings.state_dir
+        ended = last_pass.load(state_dir) if report.issuers else self.pass_history.last_pass
+        if ended is not None:
+            with suppress(HistoryError):
+                last_pass.save(state_dir, replace(ended, whole_since=began))
 
     def _ports(self, settings: Settings) -> Ports:
         credentials = aws_digest(os.environ)

@@ -3,20 +3,23 @@
 import hashlib
 import json
 import os
+import shlex
 import socket
 import ssl
 import subprocess
 import sys
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPSConnection
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPSConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from ssl import PROTOCOL_TLS_SERVER, SSLContext
 from threading import Thread
+from typing import BinaryIO
 
 import trustme
 import yaml
@@ -132,7 +135,10 @@ RETAIN_REMOVED_SECONDS = 3
 
 @dataclass(frozen=True, slots=True)
 class DemoWorld:
-    """Everything that runs. `environ` is what the mirror's process needs to reach it."""
+    """Everything that runs. `environ` is what the mirror's process needs to reach it.
+
+    `program` is a command that has all of that, so that it can be pasted. `page_port` is where the daemon listens.
+    """
 
     folder: Path
     replicas: tuple[DemoReplica, DemoReplica]
@@ -140,11 +146,13 @@ class DemoWorld:
     ca_file: Path
     config_file: Path
     environ: Mapping[str, str]
+    program: Path
+    page_port: int
 
     @property
-    def mirror_command(self) -> tuple[str, ...]:
-        """One pass, as in production."""
-        return (sys.executable, "-m", "mirror", "--config", str(self.config_file), "--log-level", "error", "--once")
+    def page_url(self) -> str:
+        """The status page of the daemon."""
+        return f"http://127.0.0.1:{self.page_port}/"
 
     @property
     def git_dir(self) -> Path:
@@ -169,14 +177,74 @@ def running_demo_world(folder: Path) -> Iterator[DemoWorld]:
         port = stack.enter_context(running_s3(folder, REGION, ca_file, chain_file, key_file))
         create_bucket(port, ca_file, BUCKET)
         config_file = folder / "mirror.yaml"
-        config_file.write_text(yaml.safe_dump(configuration((first, second), port), sort_keys=False))
-        yield DemoWorld(folder, (first, second), port, ca_file, config_file, _mirror_environment(ca_file))
+        page_port = _free_port()
+        config_file.write_text(yaml.safe_dump(configuration((first, second), port, page_port), sort_keys=False))
+        environ = _mirror_environment(ca_file)
+        program = _write_program(folder, config_file, environ)
+        yield DemoWorld(folder, (first, second), port, ca_file, config_file, environ, program, page_port)
 
 
-def configuration(replicas: tuple[DemoReplica, DemoReplica], s3_port: int) -> dict[str, object]:
+@contextmanager
+def running_daemon(world: DemoWorld) -> Iterator[None]:
+    """Run the mirror's daemon until the block ends; its status page answers from the beginning.
+
+    Raises:
+        BucketError: It did not answer in time.
+    """
+    words = ("--config", str(world.config_file), "run", "--no-last-good")
+    with (world.folder / "daemon.log").open("wb") as log, _ending_with_us("mirror", words, world.environ, log) as ended:
+        deadline = time.monotonic() + START_SECONDS
+        while not _is_ready(world.page_port):
+            if ended() or time.monotonic() > deadline:
+                raise BucketError("The demo's daemon did not start.", remedy="Look at daemon.log in the demo's folder.")
+            time.sleep(0.05)
+        yield
+
+
+def _is_ready(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _write_program(folder: Path, config_file: Path, environ: Mapping[str, str]) -> Path:
+    """A command that runs the mirror in this world, whatever AWS settings the shell has that it is pasted into."""
+    program = folder / "oidc-mirror"
+    ours = {name: value for name, value in environ.items() if name.startswith("AWS_")}
+    lines = [
+        "#!/bin/sh",
+        "# oidc-mirror in the small world of the demo; it ends with it.",
+        'for name in $(env | sed -n "s/^\\(AWS_[A-Z0-9_]*\\)=.*/\\1/p"); do unset "$name"; done',
+        *(f"export {name}={shlex.quote(value)}" for name, value in ours.items()),
+        f"export OIDC_MIRROR_CONFIG={shlex.quote(str(config_file))}",
+        f'exec {shlex.quote(sys.executable)} -P -c {shlex.quote(_PROGRAM)} "$@"',
+    ]
+    program.write_text("\n".join(lines) + "\n")
+    program.chmod(0o700)
+    return program
+
+
+_PROGRAM = f"import sys; sys.path[:] = {sys.path!r}; from mirror.__main__ import main; main()"
+"""Imports from where this process does, wherever it is pasted."""
+
+
+def configuration(replicas: tuple[DemoReplica, DemoReplica], s3_port: int, page_port: int) -> dict[str, object]:
     """The configuration file of the demo; relative paths are in its folder."""
     return {
         "state_dir": "state",
+        "interval": "10s",
+        "http": {"listen": f"127.0.0.1:{page_port}"},
         "publish": {
             "bucket": BUCKET,
             "region": REGION,
@@ -221,23 +289,61 @@ def running_s3(folder: Path, region: str, ca_file: Path, chain_file: Path, key_f
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with (folder / "s3.log").open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603  our own interpreter and fixed words
-                # Not `-m ministack`: with TLS it would also bind port 443 where it may.
-                [
-                    *(sys.executable, "-m", "hypercorn", "--workers", "0", "--bind", f"fd://{listener.fileno()}"),
-                    *("--certfile", str(chain_file), "--keyfile", str(key_file), "ministack.app:app"),
-                ],
-                pass_fds=[listener.fileno()],
-                env=_server_environment(folder, port, region),
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        words = (
+            *("--workers", "0", "--bind", f"fd://{listener.fileno()}"),
+            # Not `-m ministack`: with TLS it would also bind port 443 where it may.
+            *("--certfile", str(chain_file), "--keyfile", str(key_file), "ministack.app:app"),
+        )
+        environ = _server_environment(folder, port, region)
+        with (
+            (folder / "s3.log").open("wb") as log,
+            _ending_with_us("hypercorn", words, environ, log, folder=folder, listener=listener) as ended,
+        ):
+            listener.close()
+            _wait(ended, port, ca_file)
+            yield port
+
+
+_WATCHING = f"""
+import os, runpy, sys, threading
+def end_with_parent(descriptor):
+    os.read(descriptor, 1)
+    os._exit(1)
+threading.Thread(target=end_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
+module, sys.argv[:2] = sys.argv[2], []
+sys.path[:] = {sys.path!r}
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+"""Runs a module until it ends, or until the other end of a pipe closes: when the demo is gone, however it went."""
+
+
+@contextmanager
+def _ending_with_us(
+    module: str,
+    words: Sequence[str],
+    environ: Mapping[str, str],
+    log: BinaryIO,
+    *,
+    folder: Path | None = None,
+    listener: socket.socket | None = None,
+) -> Iterator[Callable[[], bool]]:
+    """Run a module in a process of its own until the block ends, or this process does, even by SIGKILL.
+
+    Gives whether it has ended by itself.
+    """
+    watched, held = os.pipe()
+    process = subprocess.Popen(  # noqa: S603  our own interpreter and fixed words
+        (sys.executable, "-P", "-c", _WATCHING, str(watched), module, *words),
+        pass_fds=[watched, *([listener.fileno()] if listener is not None else [])],
+        env=dict(environ),
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+    )
+    os.close(watched)
     try:
-        _wait(process, port, ca_file)
-        yield port
+        yield lambda: process.poll() is not None
     finally:
         process.terminate()
         try:
@@ -245,6 +351,7 @@ def running_s3(folder: Path, region: str, ca_file: Path, chain_file: Path, key_f
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        os.close(held)
 
 
 def create_bucket(port: int, ca_file: Path, name: str) -> None:
@@ -265,9 +372,9 @@ def _server_environment(folder: Path, port: int, region: str) -> dict[str, str]:
     }
 
 
-def _wait(process: "subprocess.Popen[bytes]", port: int, ca_file: Path) -> None:
+def _wait(ended: Callable[[], bool], port: int, ca_file: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
+    while not ended() and time.monotonic() < deadline:
         try:
             _request(port, ca_file, "GET", "/")
         except OSError:

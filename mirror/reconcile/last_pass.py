@@ -62,7 +62,8 @@ class LastPass:
     """The last pass: when it was, its exit status, and its failures that are of no issuer.
 
     `issuers` has the result of each issuer's own last pass, which may be an earlier one (`--only`, an operator's
-    command). `events` are those of the last seven days, oldest first.
+    command). `events` are those of the last seven days, oldest first. `whole_since` is when the daemon's pass began
+    that this is the end of; None while a pass may go on, and of every other pass.
     """
 
     at: datetime
@@ -70,6 +71,7 @@ class LastPass:
     failures: tuple[Reason, ...] = ()
     issuers: Mapping[IssuerUrl, LastResult] = field(default_factory=dict)
     events: tuple[PastEvent, ...] = ()
+    whole_since: datetime | None = None
 
 
 def after(before: LastPass | None, report: Report, left_alone: Collection[IssuerUrl] = ()) -> LastPass:
@@ -131,6 +133,7 @@ def load(state_dir: Path) -> LastPass | None:
                 for url, each in content["issuers"].items()
             },
             tuple(_past(each) for each in content["events"][-MOST_EVENTS:]),
+            _moment(content["whole_since"]) if content.get("whole_since") else None,
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
@@ -152,6 +155,7 @@ def save(state_dir: Path, last: LastPass) -> None:
             for url, each in sorted(last.issuers.items())
         },
         "events": [past_event_json(each) for each in last.events],
+        "whole_since": None if last.whole_since is None else last.whole_since.isoformat(),
     }
     write_atomically(state_dir / FILE_NAME, json.dumps(content, indent=1) + "\n")
 

@@ -137,14 +137,41 @@ def test_second_daemon_is_refused(world: World) -> None:
         world.config["http"] = {"listen": f"127.0.0.1:{free_port()}"}
         second = world.mirror("run")
         assert (second.status, second.out) == (75, "")
-        assert f"another oidc-mirror, works in {world.folder / 'state'}; it did not end" in second.err
+        assert f"another oidc-mirror, works in {world.folder / 'state'};" in second.err
         assert "systemctl kill -s USR1 oidc-mirror" in second.err
+        assert "`oidc-mirror --once --now`" in second.err
         assert re.search(r"Process ([1-9][0-9]*), .*`kill -USR1 \1`", second.err, re.DOTALL)
         world.config |= {"state_dir": "other", "http": {"listen": f"127.0.0.1:{daemon.port}"}}
         third = world.mirror()
         assert third.status == 75
         assert f"The status page cannot listen on 127.0.0.1:{daemon.port}: the port is taken" in third.err
         assert daemon.get("/healthz").status == 200
+
+
+def test_now_lets_the_daemon_make_a_pass_and_has_its_status(world: World) -> None:
+    """The pass begins after the call and ends before it; what it finds is the exit status of the call."""
+    with running_daemon(world, interval="1h") as daemon:
+        daemon.wait_for("pass.finished")
+        good = world.mirror("--once", "--now")
+        # A command of this world begins the log anew, shared with the daemon: one pass since then.
+        assert (good.status, len(daemon.events("pass.finished"))) == (0, 1)
+        assert f"of the daemon (process {daemon.process.pid}) ended with 0 (1 issuer)." in good.out
+        world.pull(close_without_answer)
+        bad = world.mirror("run", "--now")
+        assert bad.status == 1
+        assert "syd-prod: failed. `oidc-mirror status syd-prod` says why." in bad.out
+        told = world.mirror("--once", "--now", "--output", "json").report()
+        assert (told["pid"], told["exit_status"], told["issuers"]) == (daemon.process.pid, 1, {"syd-prod": "failed"})
+        assert len(daemon.events("pass.finished")) == 1
+        for option in (("--only", "syd-prod"), ("--dry-run",), ("--shard", "0/2")):
+            assert world.mirror("--now", *option).status == 2
+        assert daemon.process.poll() is None
+
+
+def test_now_without_a_daemon_makes_the_pass_itself(world: World) -> None:
+    """Whoever asks gets a pass."""
+    done = world.mirror("--once", "--now", "--output", "json")
+    assert (done.status, done.report()["committed"]) == (0, True)
 
 
 def test_failure_budget_ends_the_daemon(world: World) -> None:

@@ -141,6 +141,6 @@ def test_sdist_installs_itself(dist: Path, tmp_path: Path) -> None:
     done = run("make", "--directory", source, "install", environ={"DESTDIR": str(root)})
     assert done.returncode == 0, done.stderr
     program = root / "opt/oidc-mirror/bin/oidc-mirror"
-    assert (root / "etc/systemd/system/oidc-mirror.service").exists()
+    assert (root / "usr/lib/systemd/system/oidc-mirror.service").exists()
     # Its first line names the place where it will lie, so the interpreter is named here.
     assert says_its_version(run(program.with_name("python"), program, "--version").stdout)

@@ -36,7 +36,7 @@ case "$*" in
 "-m pip install "*-r*) echo packages >>"$CALLS"; exit "${PACKAGES:-0}" ;;
 "-m pip install "*-e*) echo project >>"$CALLS"; exit "${PROJECT:-0}" ;;
 "-m pip check") exit "${CHECK:-0}" ;;
-"-m compileall -q mirror" | "-m compileall -qq -j 0 .venv/lib") ;;
+"-m compileall -q mirror" | "-m compileall -qq -j 0 .venv"*"/lib") ;;
 "-m coverage erase") ;;
 "-m pytest "*) echo "===== 7 passed in 0.10s ====="; exit "${PYTEST:-0}" ;;
 "-m coverage report "*trust*) echo trust >>"$CALLS"; exit "${TRUST:-0}" ;;
@@ -82,7 +82,7 @@ def make_checkout(tmp_path: Path) -> Checkout:
     for folder in ("scripts", ".ci"):
         shutil.copytree(ROOT / folder, made.folder / folder)
     (made.folder / "mirror").mkdir()
-    for name in ("requirements-dev.lock", "pyproject.toml", "mirror/__init__.py"):
+    for name in ("requirements-dev.lock", "requirements-demo.lock", "pyproject.toml", "mirror/__init__.py"):
         (made.folder / name).write_text("as it was\n", encoding="utf-8")
     made.commands.mkdir()
     for name in TOOLS:

@@ -107,3 +107,24 @@ def test_incomplete_lock_file_fails_the_setup(checkout: Checkout) -> None:
     checkout.calls()
     assert checkout.run("scripts/setup").returncode == 0
     assert checkout.calls() == ["packages", "project"]
+
+
+def test_demo_gets_an_environment_of_its_own_once(checkout: Checkout) -> None:
+    """Without the development tools; the second time nothing is done."""
+    assert checkout.run("scripts/setup", "demo").returncode == 0
+    assert checkout.calls() == ["packages", "project"]
+    assert (checkout.folder / ".venv-demo").is_dir()
+    assert not (checkout.folder / ".venv").exists()
+    assert checkout.run("scripts/setup", "check").returncode == 1
+    second = checkout.run("scripts/setup", "demo")
+    assert (second.returncode, second.stdout, checkout.calls()) == (0, "", [])
+
+
+def test_demo_takes_the_development_environment_where_there_is_one(checkout: Checkout) -> None:
+    """It holds all that the demo needs."""
+    checkout.run("scripts/setup")
+    checkout.calls()
+    assert checkout.run("scripts/setup", "check").returncode == 0
+    assert checkout.run("scripts/setup", "demo").returncode == 0
+    assert checkout.calls() == []
+    assert not (checkout.folder / ".venv-demo").exists()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mirror.cli.init import first_kubeconfig, name_from, unfit_issuer
 from mirror.cli.main import main
 from mirror.config.load import parse
 from mirror.config.schema import json_schema
-from mirror.config.settings import Issuer
+from mirror.config.settings import Issuer, Settings
 from mirror.model import IssuerUrl
 from support.apiserver import Apiserver, raw_answer
 from support.askers import codes, ignore, limits
@@ -228,3 +229,48 @@ def test_private_issuer_is_refused_with_the_steps_that_lead_to_a_public_one() ->
     remedy = unfit_issuer(problem, old).remedy
     assert f"oidc-mirror render apiserver-flags NAME --keep-issuer {old}" in remedy
     assert "https://BUCKET.s3-REGION.amazonaws.com/NAME" in remedy
+
+
+def complete(capsys: Out, path: Path) -> tuple[Settings, str]:
+    """What `--complete` prints, as the configuration takes it."""
+    status, out, err = init(capsys, path, "--complete")
+    assert (status, err) == (0, "")
+    jsonschema.validate(yaml.safe_load(out), json_schema(), cls=jsonschema.Draft202012Validator)
+    return parse(out, base=Path("/etc/oidc-mirror")), out
+
+
+def test_complete_configuration_is_one_that_a_pass_takes(capsys: Out, tmp_path: Path) -> None:
+    """Bucket and region are the issuer's; the entry is that of `init` alone; the next commands are named."""
+    with Apiserver() as api:
+        api.answer(FIRST_PAGE, FORBIDDEN)
+        path = kubeconfig(tmp_path, api.url, user={"token": "s3cr3t"})
+        settings, out = complete(capsys, path)
+        api.answer(FIRST_PAGE, FORBIDDEN)
+        _, entry, _ = init(capsys, path)
+    (issuer,) = settings.issuers
+    assert issuer == replace(loaded(entry), keys=issuer.keys)
+    assert (issuer.publish.bucket, issuer.publish.region) == ("oidc-bucket", "ap-southeast-2")
+    assert settings.state_dir == Path("/var/lib/oidc-mirror")
+    assert "oidc-mirror --config mirror.yaml provision bucket admin-syd" in out
+    assert "in the main file" not in out
+    assert "s3cr3t" not in out
+
+
+def test_complete_configuration_of_a_custom_domain_says_what_is_missing(capsys: Out, tmp_path: Path) -> None:
+    """No URL tells which bucket stands behind it."""
+    discovery = json.dumps(
+        {
+            "issuer": "https://oidc.example.com/syd",
+            "jwks_uri": "https://oidc.example.com/syd/openid/v1/jwks",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+        }
+    ).encode()
+    with Apiserver() as api:
+        api.serve(discovery=raw_answer("200 OK", discovery, content_type="application/json"))
+        api.answer(FIRST_PAGE, FORBIDDEN)
+        settings, out = complete(capsys, kubeconfig(tmp_path, api.url))
+    (issuer,) = settings.issuers
+    assert (issuer.publish.bucket, issuer.publish.base_url) == ("name-of-your-bucket", "https://oidc.example.com")
+    assert "# Check: the bucket behind the issuer's host" in out

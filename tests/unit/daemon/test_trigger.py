@@ -1,0 +1,117 @@
+"""Whom `--now` signals: the process that holds the directory and catches SIGUSR1, and nobody else."""
+
+import fcntl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mirror.daemon.trigger import find_daemon, make_pass
+from mirror.errors import MirrorError
+from mirror.reconcile import last_pass
+from mirror.reconcile.last_pass import LastPass
+from mirror.report import ExitStatus
+from support.fakes import MOMENT
+
+HOLDER = """
+import fcntl, signal, sys, time
+sys.path[:0] = {path!r}
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from mirror.reconcile import last_pass
+from mirror.report import ExitStatus
+state = Path(sys.argv[1])
+def running(*_):
+    began = datetime.now(UTC) - timedelta(minutes=1)
+    last_pass.save(state, last_pass.LastPass(began, ExitStatus.CURRENT, whole_since=began))
+    time.sleep(0.3)
+    now = datetime.now(UTC)
+    last_pass.save(state, last_pass.LastPass(now, ExitStatus.HELD, whole_since=now))
+def ending(*_):
+    sys.exit(0)
+handler = {{"running": running, "ending": ending, "deaf": lambda *_: None}}.get(sys.argv[2])
+if handler:
+    signal.signal(signal.SIGUSR1, handler)
+lock = (state / "lock").open("w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+print("held", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+
+
+@contextmanager
+def holder(state_dir: Path, how: str) -> Iterator[int]:
+    """A process that holds the directory; `how` is what SIGUSR1 does with it."""
+    words = [sys.executable, "-c", HOLDER.format(path=sys.path), str(state_dir), how]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "held\n"
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_pass_that_runs_already_is_not_the_one_that_was_asked_for(tmp_path: Path) -> None:
+    """What began before the signal does not count, nor does the pass of yesterday."""
+    last_pass.save(tmp_path, LastPass(MOMENT, ExitStatus.FAILED, whole_since=MOMENT))
+    with holder(tmp_path, "running") as pid:
+        assert find_daemon(tmp_path) == pid
+        before = datetime.now(UTC)
+        found = make_pass(tmp_path, pid)
+    assert found.exit_status is ExitStatus.HELD
+    assert found.whole_since is not None
+    assert found.whole_since >= before
+
+
+def test_process_that_does_not_catch_the_signal_is_no_daemon(tmp_path: Path) -> None:
+    """It would be ended by it: one pass alone is waited for by the lock."""
+    with holder(tmp_path, "none") as pid:
+        assert find_daemon(tmp_path) is None
+        with pytest.raises(MirrorError, match="ended before"):
+            make_pass(tmp_path, pid)
+        assert Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+
+
+def test_nobody_holds_the_directory(tmp_path: Path) -> None:
+    """No lock file, one that is free, and one whose holder has no readable status."""
+    assert find_daemon(tmp_path) is None
+    (tmp_path / "lock").touch()
+    assert find_daemon(tmp_path) is None
+    with (tmp_path / "lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert find_daemon(tmp_path, proc=tmp_path) is None
+
+
+def test_daemon_that_ends_instead_is_reported(tmp_path: Path) -> None:
+    """At once, not after the longest time."""
+    with holder(tmp_path, "ending") as pid, pytest.raises(MirrorError, match=f"Process {pid}.* ended before"):
+        make_pass(tmp_path, pid)
+
+
+def test_daemon_that_makes_no_pass_is_left(tmp_path: Path) -> None:
+    """It may be stuck."""
+    with holder(tmp_path, "deaf") as pid, pytest.raises(MirrorError, match=r"ended no pass within 0\.2 s"):
+        make_pass(tmp_path, pid, max_seconds=0.2)
+
+
+def test_process_that_is_gone_is_reported(tmp_path: Path) -> None:
+    """Its number is nobody's."""
+    with holder(tmp_path, "deaf") as pid:
+        pass
+    with pytest.raises(MirrorError, match="ended before"):
+        make_pass(tmp_path, pid)
+
+
+def test_mark_of_a_whole_pass_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """With its microseconds, and a file without it has none."""
+    began = MOMENT + timedelta(microseconds=123456)
+    last_pass.save(tmp_path, LastPass(MOMENT, ExitStatus.CURRENT, whole_since=began))
+    found = last_pass.load(tmp_path)
+    assert found is not None
+    assert found.whole_since == began
