@@ -21,7 +21,7 @@ from mirror.errors import UsageError
 from mirror.log import escaped
 from mirror.model import PUBLIC_STATUSES, Reason, Status
 from mirror.reconcile.last_pass import LastPass
-from mirror.report import ExitStatus, State
+from mirror.report import ExitStatus
 from mirror.status.collect import collect_status
 from mirror.status.result import IssuerStatus, ObjectState, PublicKeyStatus, StatusReport, to_json
 from mirror.status.summary import count_keys, count_states, next_step, worst_first
@@ -133,7 +133,7 @@ def overview(report: StatusReport) -> Iterator[str]:
     """A line an issuer, the worst first; then what concerns all, each in a line; a summary last. Text is escaped."""
     for reason in report.failures:
         yield from _reason("failed", reason, "red", "")
-    yield from _table([_row(each, report.now) for each in worst_first(report.issuers)])
+    yield from _table(worst_first(report.issuers), report.now)
     for event in report.events:
         yield f"{event.level} [{event.name}]: {escaped(event.sentence)}"
     if report.orphaned:
@@ -170,23 +170,30 @@ def _git_line(report: StatusReport) -> str:
     return f"Repository mode: {report.mode}. {unpushed}{commit}"
 
 
-def _row(issuer: IssuerStatus, now: datetime) -> tuple[str, ...]:
+_HEADINGS = ("STATE", "NAME", "KEYS", "NEXT")
+
+
+def _table(issuers: Iterable[IssuerStatus], now: datetime) -> Iterator[str]:
+    """The issuers below their headings, in columns as wide as what they hold; the state has its colour."""
+    rows = [(each.state, _cells(each, now)) for each in issuers]
+    if not rows:
+        return
+    widths = [max(map(len, column)) for column in zip(_HEADINGS, *(cells for _, cells in rows), strict=True)]
+
+    def line(cells: Sequence[str], colour: str | None) -> str:
+        state, *others = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        shown = state if colour is None else click.style(state, fg=colour, bold=True)
+        return "  ".join((shown, *others)).rstrip()
+
+    yield line(_HEADINGS, None)
+    yield from (line(cells, COLOURS[state]) for state, cells in rows)
+
+
+def _cells(issuer: IssuerStatus, now: datetime) -> tuple[str, str, str, str]:
     step = next_step(issuer, now)
     state = f"{issuer.state}{' (rotating)' if issuer.rotating else ''}"
     name = f"{issuer.name}{' (former)' if issuer.is_former else ''}"
     return state, name, count_keys(issuer), "" if step is None else escaped(step.line(now))
-
-
-def _table(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """The rows below their headings, in columns as wide as what they hold; the state has its colour."""
-    if not rows:
-        return
-    table = [("STATE", "NAME", "KEYS", "NEXT"), *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(3)]
-    for number, (state, name, keys, step) in enumerate(table):
-        padded = state.ljust(widths[0])
-        shown = click.style(padded, fg=COLOURS[State(state.partition(" ")[0])], bold=True) if number else padded
-        yield f"{shown}  {name.ljust(widths[1])}  {keys.ljust(widths[2])}  {step}".rstrip()
 
 
 def lines(report: StatusReport) -> Iterator[str]:
@@ -255,7 +262,7 @@ def _safety(key: PublicKeyStatus, now: datetime) -> str:
     if key.safe_to_sign_at is None:
         return "safe to sign: unknown, because the public JWKS has no Last-Modified"
     if key.record.status is Status.RETIRING:
-        return "public, and signed with by nobody"
+        return "public, no longer used for signing"
     word = "since" if key.safe_to_sign_at <= now else "from"
     return f"safe to sign {word} {moment(key.safe_to_sign_at)}"
 
