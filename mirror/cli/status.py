@@ -85,19 +85,19 @@ def _watch(collect: Callable[[], StatusReport], draw: Callable[[StatusReport], I
         while True:
             found = collect()
             drawn, status = tuple(_fitted(draw(found))), found.exit_status
-            screen.update(_on_screen(drawn, found.now, console.size.height), refresh=True)
+            screen.update(on_screen(drawn, found.now, console.size.height), refresh=True)
             time.sleep(WATCH_SECONDS)
     click.echo("\n".join(drawn))
     return status
 
 
-def _on_screen(drawn: Sequence[str], now: datetime, height: int) -> "Text":
+def on_screen(drawn: Sequence[str], now: datetime, height: int) -> "Text":
     """What fits: the first lines, which are the worst, and the summary at the end."""
     from rich.text import Text  # noqa: PLC0415  only on a terminal
 
     room = max(height - 2, 2)
     if len(drawn) > room:
-        left_out = len(drawn) - room + 2
+        left_out = len(drawn) - room + 1
         drawn = (*drawn[: room - 2], f"… {counted(left_out, 'line')} more", drawn[-1])
     head = f"oidc-mirror status, {moment(now)}, every {WATCH_SECONDS:g} s; Ctrl-C ends it"
     return Text.from_ansi("\n".join((head, "", *drawn)), no_wrap=True, overflow="ellipsis")
@@ -109,10 +109,10 @@ def _fitted(drawn: Iterable[str]) -> Iterator[str]:
         yield from drawn
         return
     width = shutil.get_terminal_size().columns
-    yield from (_cut(line, width) for line in drawn)
+    yield from (cut(line, width) for line in drawn)
 
 
-def _cut(line: str, width: int) -> str:
+def cut(line: str, width: int) -> str:
     """A line with colours, cut to `width` characters that are seen."""
     if len(click.unstyle(line)) <= width:
         return line
