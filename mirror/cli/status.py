@@ -21,7 +21,7 @@ from mirror.errors import UsageError
 from mirror.log import escaped
 from mirror.model import PUBLIC_STATUSES, Reason, Status
 from mirror.reconcile.last_pass import LastPass
-from mirror.report import ExitStatus, State
+from mirror.report import ExitStatus
 from mirror.status.collect import collect_status
 from mirror.status.result import IssuerStatus, ObjectState, PublicKeyStatus, StatusReport, to_json
 from mirror.status.summary import count_keys, count_states, next_step, worst_first
@@ -85,19 +85,19 @@ def _watch(collect: Callable[[], StatusReport], draw: Callable[[StatusReport], I
         while True:
             found = collect()
             drawn, status = tuple(_fitted(draw(found))), found.exit_status
-            screen.update(_on_screen(drawn, found.now, console.size.height), refresh=True)
+            screen.update(on_screen(drawn, found.now, console.size.height), refresh=True)
             time.sleep(WATCH_SECONDS)
     click.echo("\n".join(drawn))
     return status
 
 
-def _on_screen(drawn: Sequence[str], now: datetime, height: int) -> "Text":
+def on_screen(drawn: Sequence[str], now: datetime, height: int) -> "Text":
     """What fits: the first lines, which are the worst, and the summary at the end."""
     from rich.text import Text  # noqa: PLC0415  only on a terminal
 
     room = max(height - 2, 2)
     if len(drawn) > room:
-        left_out = len(drawn) - room + 2
+        left_out = len(drawn) - room + 1
         drawn = (*drawn[: room - 2], f"… {counted(left_out, 'line')} more", drawn[-1])
     head = f"oidc-mirror status, {moment(now)}, every {WATCH_SECONDS:g} s; Ctrl-C ends it"
     return Text.from_ansi("\n".join((head, "", *drawn)), no_wrap=True, overflow="ellipsis")
@@ -109,10 +109,10 @@ def _fitted(drawn: Iterable[str]) -> Iterator[str]:
         yield from drawn
         return
     width = shutil.get_terminal_size().columns
-    yield from (_cut(line, width) for line in drawn)
+    yield from (cut(line, width) for line in drawn)
 
 
-def _cut(line: str, width: int) -> str:
+def cut(line: str, width: int) -> str:
     """A line with colours, cut to `width` characters that are seen."""
     if len(click.unstyle(line)) <= width:
         return line
@@ -133,7 +133,7 @@ def overview(report: StatusReport) -> Iterator[str]:
     """A line an issuer, the worst first; then what concerns all, each in a line; a summary last. Text is escaped."""
     for reason in report.failures:
         yield from _reason("failed", reason, "red", "")
-    yield from _table([_row(each, report.now) for each in worst_first(report.issuers)])
+    yield from _table(worst_first(report.issuers), report.now)
     for event in report.events:
         yield f"{event.level} [{event.name}]: {escaped(event.sentence)}"
     if report.orphaned:
@@ -170,23 +170,30 @@ def _git_line(report: StatusReport) -> str:
     return f"Repository mode: {report.mode}. {unpushed}{commit}"
 
 
-def _row(issuer: IssuerStatus, now: datetime) -> tuple[str, ...]:
+_HEADINGS = ("STATE", "NAME", "KEYS", "NEXT")
+
+
+def _table(issuers: Iterable[IssuerStatus], now: datetime) -> Iterator[str]:
+    """The issuers below their headings, in columns as wide as what they hold; the state has its colour."""
+    rows = [(each.state, _cells(each, now)) for each in issuers]
+    if not rows:
+        return
+    widths = [max(map(len, column)) for column in zip(_HEADINGS, *(cells for _, cells in rows), strict=True)]
+
+    def line(cells: Sequence[str], colour: str | None) -> str:
+        state, *others = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        shown = state if colour is None else click.style(state, fg=colour, bold=True)
+        return "  ".join((shown, *others)).rstrip()
+
+    yield line(_HEADINGS, None)
+    yield from (line(cells, COLOURS[state]) for state, cells in rows)
+
+
+def _cells(issuer: IssuerStatus, now: datetime) -> tuple[str, str, str, str]:
     step = next_step(issuer, now)
     state = f"{issuer.state}{' (rotating)' if issuer.rotating else ''}"
     name = f"{issuer.name}{' (former)' if issuer.is_former else ''}"
     return state, name, count_keys(issuer), "" if step is None else escaped(step.line(now))
-
-
-def _table(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """The rows below their headings, in columns as wide as what they hold; the state has its colour."""
-    if not rows:
-        return
-    table = [("STATE", "NAME", "KEYS", "NEXT"), *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(3)]
-    for number, (state, name, keys, step) in enumerate(table):
-        padded = state.ljust(widths[0])
-        shown = click.style(padded, fg=COLOURS[State(state.partition(" ")[0])], bold=True) if number else padded
-        yield f"{shown}  {name.ljust(widths[1])}  {keys.ljust(widths[2])}  {step}".rstrip()
 
 
 def lines(report: StatusReport) -> Iterator[str]:
@@ -255,7 +262,7 @@ def _safety(key: PublicKeyStatus, now: datetime) -> str:
     if key.safe_to_sign_at is None:
         return "safe to sign: unknown, because the public JWKS has no Last-Modified"
     if key.record.status is Status.RETIRING:
-        return "public, and signed with by nobody"
+        return "public, no longer used for signing"
     word = "since" if key.safe_to_sign_at <= now else "from"
     return f"safe to sign {word} {moment(key.safe_to_sign_at)}"
 

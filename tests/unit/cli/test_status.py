@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from click import unstyle
 
-from mirror.cli.status import lines, overview
+from mirror.cli.status import cut, lines, on_screen, overview
 from mirror.config.settings import FormerIssuerSettings, Issuer, Settings
 from mirror.errors import BucketError, HistoryError
 from mirror.model import CommitId, IssuerName, IssuerUrl, KeyPolicy, Reason, Status, Thumbprint, Version
@@ -568,3 +568,38 @@ def test_events_are_told_with_their_moments(here: Situation) -> None:
     here.now += timedelta(hours=3)
     told = words(look(here))
     assert "Events of the last 7 days:\n  2026-11-23 08:01:00Z (3 h ago) error [bucket.drift]: syd-prod: " in told
+
+
+# --------------------------------------------------------------------------------------------- on a terminal
+
+
+@pytest.mark.parametrize(
+    ("line", "width", "shown"),
+    [
+        ("held  a", 7, "held  a"),
+        ("held  ab", 7, "held  …"),
+        ("\x1b[31mheld\x1b[0m  a", 7, "\x1b[31mheld\x1b[0m  a"),
+        ("\x1b[31mheld\x1b[0m  ab", 7, "\x1b[31mheld\x1b[0m  …"),
+        ("\x1b[31mwaiting_for_push\x1b[0m  a", 7, "\x1b[31mwaitin\x1b[0m…"),
+    ],
+)
+def test_line_is_cut_by_what_is_seen(line: str, width: int, shown: str) -> None:
+    """Colours take no room, and end where they ended."""
+    assert cut(line, width) == shown
+
+
+def test_screen_has_the_worst_and_the_summary() -> None:
+    """What does not fit is counted; the summary stays."""
+    drawn = [f"line {number}" for number in range(50)]
+    found = on_screen(drawn, MOMENT, 10).plain.splitlines()
+    assert len(found) == 10
+    assert found[0] == "oidc-mirror status, 2026-11-23 08:00:00Z, every 5 s; Ctrl-C ends it"
+    assert found[1:4] == ["", "line 0", "line 1"]
+    assert found[-2:] == ["… 43 lines more", "line 49"]
+    assert sum(line.startswith("line") for line in found) + 43 == 50
+
+
+def test_screen_with_room_has_everything() -> None:
+    """Nothing is counted where all of it fits."""
+    found = on_screen(["line 1", "line 2"], MOMENT, 10).plain.splitlines()
+    assert found[2:] == ["line 1", "line 2"]

@@ -146,6 +146,20 @@ def test_command_of_a_held_change_can_be_copied() -> None:
     assert f"<code>oidc-mirror approve syd-stage {HOSTILE.thumbprint}</code>" in html
 
 
+@pytest.mark.parametrize(
+    ("remedy", "html"),
+    [
+        ("Run `kubectl get x`, or wait.", "Run <code>kubectl get x</code>, or wait."),
+        ("`a` and `<b>`", "<code>a</code> and <code>&lt;b&gt;</code>"),
+        ("One ` alone, <i>.", "One ` alone, &lt;i&gt;."),
+    ],
+)
+def test_command_in_a_sentence_is_code(remedy: str, html: str) -> None:
+    """So that it can be copied; a mark without a second one stays as it is."""
+    failed = after(report(issuer("a", failures=(Reason("x", "Broken.", remedy),))))
+    assert f'<p class="remedy">{html}</p>' in page(failed)
+
+
 def test_apiservers_stand_beside_each_other() -> None:
     """Which keys one does not show, why another is not believed, and when certificates end."""
     said = text(everything())

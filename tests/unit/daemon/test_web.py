@@ -197,6 +197,21 @@ def test_many_readers_get_one_rendering() -> None:
     assert page.render({})[0] not in found
 
 
+def test_pages_of_few_queries_are_kept() -> None:
+    """Whoever makes up queries fills no memory: the oldest page is made anew."""
+    history, asked = after(report(issuer("a"))), []
+
+    def health() -> HealthResult:
+        asked.append(1)
+        return ALIVE
+
+    page = Page(lambda: history, health)
+    for number in range(20):
+        page.render({"q": str(number)})
+    page.render({"q": "0"})
+    assert len(asked) == 21
+
+
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse("yes")(scope, receive, send)
 
