@@ -4,7 +4,7 @@ Each has one real adapter and one fake in the tests.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +24,7 @@ from mirror.model import (
     Unusable,
     Version,
 )
+from mirror.trust.believed_answers import BelievedAnswers
 from mirror.trust.ledger_signature import LedgerVerifier
 
 
@@ -256,7 +257,8 @@ class Ports:
     `ledger_trust` reads the keys that sign and verify ledgers; None where the remote is trusted. It raises UsageError
     for files that cannot be used. `own_token` tells whether the credentials for `publish` come from a web-identity
     token. `cancel` makes whatever runs at a bucket, a CDN or in git end soon, and nothing begin any more; callable from
-    any thread.
+    any thread. `believed` is what the pass before learned from apiservers; it ends with these ports, so that a change
+    of the configuration begins with nothing.
     """
 
     source: ApiserverClient
@@ -267,3 +269,4 @@ class Ports:
     ledger_trust: Callable[[], LedgerVerifier | None] = lambda: None
     own_token: Callable[[PublishSettings], WebIdentityToken | None] = lambda _: None
     cancel: Callable[[], None] = lambda: None
+    believed: BelievedAnswers = field(default_factory=BelievedAnswers)

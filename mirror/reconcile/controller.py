@@ -128,7 +128,11 @@ def plan_pass(settings: Settings, ports: Ports, now: datetime, *, progress: Prog
             urls = [each.url for each in publications(settings)]
             history_state = load_history(ports.history, urls, trust, named_commits=named_commits, before=remote.before)
             validated = validate_answers(
-                settings.issuers, asked.result(), history_state, left_out=lambda: _keys_left_out(settings, ports, trust)
+                settings.issuers,
+                asked.result(),
+                history_state,
+                left_out=lambda: _keys_left_out(settings, ports, trust),
+                believed=ports.believed,
             )
         except (HistoryError, RemoteError) as error:
             trust = VerificationContext(keys, settings.repository.name)

@@ -40,7 +40,7 @@ from mirror.publish.drift import ObjectDecision
 from mirror.publish.listing import BucketListing, Target
 from mirror.reconcile.local_state import LocalState, VerificationCache
 from mirror.redaction import describe
-from mirror.trust.discovery import observe
+from mirror.trust.believed_answers import BelievedAnswers
 from mirror.trust.ledger_signature import LedgerVerifier
 from mirror.trust.lifecycle import LedgerUpdate
 from mirror.trust.tokens import Token
@@ -67,6 +67,7 @@ def validate_answers(
     history_state: HistoryState,
     *,
     left_out: Callable[[], Iterable[Key]] = tuple,
+    believed: BelievedAnswers | None = None,
 ) -> ValidatedAnswers:
     """Validate every answer; what fails unexpectedly stays with its issuer.
 
@@ -76,19 +77,23 @@ def validate_answers(
         history_state: What git knows of them.
         left_out: Gives the known keys of all other issuers, with which new keys are compared too; called only when
             there are new keys.
+        believed: What the pass before believed; None for nothing.
     """
+    believed = BelievedAnswers() if believed is None else believed
+    believed.begin_pass()
     observations: dict[IssuerName, tuple[Observation, ...]] = {}
     defects: dict[IssuerName, Reason] = {}
     asked = tuple(issuers)
     remembered = [each for each in asked if each.issuer in history_state.issuers]  # who is not is a defect, told below
+    unjudged = {each.name: _unjudged(each, answers, history_state, believed) for each in remembered}
     checked: Mapping[IssuerName, frozenset[Thumbprint]] = {}
-    if sum(_bytes(answers.get(each.name, ())) for each in remembered) > MANY_BYTES:
-        checked = sound_keys(
-            {each.name: (answers.get(each.name, ()), _known(each, history_state)) for each in remembered}
-        )
+    if sum(_bytes(found) for found, _ in unjudged.values()) > MANY_BYTES:
+        checked = sound_keys(unjudged)
     for issuer in asked:
         try:
-            observations[issuer.name] = _observations(issuer, answers.get(issuer.name, ()), history_state, checked)
+            observations[issuer.name] = _observations(
+                issuer, answers.get(issuer.name, ()), history_state, checked, believed
+            )
         except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
             defects[issuer.name] = internal_error(error)
     shown = {name: tuple(_keys(found)) for name, found in observations.items()}
@@ -121,17 +126,32 @@ def _known(issuer: Issuer, history_state: HistoryState) -> frozenset[Thumbprint]
     return frozenset(record.key.thumbprint for record in ledger.records) if ledger is not None else frozenset()
 
 
+def _unjudged(
+    issuer: Issuer, answers: AnswersByIssuer, history_state: HistoryState, believed: BelievedAnswers
+) -> tuple[tuple[Answer, ...], frozenset[Thumbprint]]:
+    """The answers whose keys may be new, and the keys whose strength was checked before."""
+    known = _known(issuer, history_state)
+    received = (each for each in answers.get(issuer.name, ()) if isinstance(each, Answer))
+    unjudged = (
+        each
+        for each in received
+        if not believed.knows(each, issuer=issuer.issuer, policy=issuer.keys, already_checked=known)
+    )
+    return tuple(unjudged), known
+
+
 def _observations(
     issuer: Issuer,
     answers: Iterable[Answer | Unusable],
     history_state: HistoryState,
     checked: Mapping[IssuerName, frozenset[Thumbprint]],
+    believed: BelievedAnswers,
 ) -> tuple[Observation, ...]:
     already_checked = _known(issuer, history_state) | checked.get(issuer.name, frozenset())
     return tuple(
         answer
         if isinstance(answer, Unusable)
-        else observe(answer, issuer=issuer.issuer, policy=issuer.keys, already_checked=already_checked)
+        else believed.observe(answer, issuer=issuer.issuer, policy=issuer.keys, already_checked=already_checked)
         for answer in answers
     )
 

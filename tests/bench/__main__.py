@@ -27,7 +27,10 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from bench.clusters import Fleet, running_fleet  # noqa: E402  found by the path above
-from bench.jobs import MIRROR, Job, Run, jobs  # noqa: E402  as above
+from bench.freshness import FRESHNESS, REPLICAS, Plan, freshness  # noqa: E402  as above
+from bench.freshness import told as told_freshness  # noqa: E402  as above
+from bench.jobs import MIRROR, Job, Run, from_cron, jobs  # noqa: E402  as above
+from bench.keys import rsa_keys  # noqa: E402  as above
 from bench.situations import SITUATIONS, Situation  # noqa: E402  as above
 from bench.store import BUCKET_OF_MIRROR, Store, running_store  # noqa: E402  as above
 
@@ -139,6 +142,19 @@ def bench(size: int, words: argparse.Namespace, deadline: float) -> Iterator[Row
             yield from rows_of(situation, world, todo, words.runs)
             if situation.name == "one changed":
                 yield inside(fleet, words.runs)
+    if FRESHNESS in words.situations.split(","):
+        yield fresh(size, words)
+
+
+def fresh(size: int, words: argparse.Namespace) -> dict[str, object]:
+    """The situation `freshness`, in a world of its own."""
+    schedules = tuple(int(each) for each in words.cron.split(",") if each)
+    plan = Plan(words.fresh_minutes, words.rotations, words.revocations, words.idle_passes, schedules)
+    with running_world(size, REPLICAS) as (fleet, store):
+        jobs(fleet, (), shutil.which("git") or "git")
+        fleet.write_lists()
+        keys = tuple(rsa_keys(3 * size + plan.rotations, KEYS)[3 * size :])
+        return freshness(fleet, store, plan, from_cron(fleet, schedules, "aws-sync"), keys)
 
 
 def legs(text: str) -> tuple[str, ...]:
@@ -154,8 +170,17 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, default=1, help="apiservers a cluster")
     parser.add_argument("--runs", type=int, default=5, help="at most so many a job and situation; slow ones have fewer")
     parser.add_argument("--jobs", default="aws-sync,aws,s5cmd", help="what the mirror is compared with")
-    parser.add_argument("--situations", default=",".join(each.name for each in SITUATIONS))
+    parser.add_argument("--situations", default=",".join(each.name for each in SITUATIONS), help="freshness is one too")
     parser.add_argument("--minutes", type=float, default=30, help="no situation begins later")
+    parser.add_argument("--fresh-minutes", type=float, default=15, help="freshness: so long new keys begin to show")
+    parser.add_argument("--rotations", type=int, default=200, help="freshness: how many new keys")
+    parser.add_argument(
+        "--revocations", type=int, default=5, help="freshness: how many keys are revoked, one a cluster"
+    )
+    parser.add_argument(
+        "--idle-passes", type=int, default=10, help="freshness: passes of the idle daemon that are watched"
+    )
+    parser.add_argument("--cron", default="1,5", help="freshness: minutes between runs of the pipeline (aws-sync)")
     parser.add_argument("--json", type=Path)
     words = parser.parse_args()
     missing = [package for name, package in NEEDED.items() if shutil.which(name) is None]
@@ -173,7 +198,9 @@ def main() -> None:
 
 
 def told(timed: dict[str, object]) -> str:
-    """The line of a pass inside a running process."""
+    """The lines of a pass inside a running process, or of `freshness`."""
+    if timed["situation"] == FRESHNESS:
+        return told_freshness(timed)
     return (
         f"{timed['clusters']:8}  {INSIDE:11}  a running process's pass {timed['pass_seconds']:.3f} s, curl --parallel "
         f"{timed['curl_seconds']:.3f} s, ratio {timed['ratio']:.2f}"

@@ -56,6 +56,15 @@ class Fleet:
             draft.write_bytes(second if served.read_bytes() == first else first)
             draft.replace(served)
 
+    def show(self, number: int, replica: int, jwks: bytes) -> None:
+        """Let one replica of a cluster show `jwks` from now on, atomically; `rotate` changes those that never did."""
+        address = addresses_of(number, self.replicas)[replica]
+        served = self.folder / "data" / name_of(number) / "replica" / address
+        served.parent.mkdir(exist_ok=True)
+        draft = served.with_name("draft")
+        draft.write_bytes(jwks)
+        draft.replace(served)
+
     def slow_down(self, count: int) -> None:
         """Let the first `count` clusters answer slowly; 0 makes all quick again."""
         for number in range(1, self.size + 1):
@@ -190,7 +199,8 @@ def make_cluster(fleet: Fleet, number: int) -> str:
         f"server {{ {listen} ssl_certificate {pem}; ssl_certificate_key {pem}; root {data};"
         f" if (-f $document_root/slow) {{ set $limit_rate {SLOW_BYTES_A_SECOND}; }}"
         " location = /.well-known/openid-configuration { default_type application/json; }"
-        " location = /openid/v1/jwks { default_type application/jwk-set+json; } }"
+        " location = /openid/v1/jwks { default_type application/jwk-set+json;"
+        " try_files /replica/$server_addr /openid/v1/jwks =404; } }"
     )
 
 

@@ -37,10 +37,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`name` is `mirror`, or how the pipeline brings its files to S3."""
+    """`name` is `mirror`, or how the pipeline brings its files to S3, unless `leg` says that."""
 
     name: str
     command: tuple[str, ...]
+    leg: str = ""
 
     def run(self, fleet: Fleet, store: Store, *, ends_with: int = DONE) -> Run:
         """One run that has to end with `ends_with`; what it prints is thrown away.
@@ -48,11 +49,13 @@ class Job:
         Raises:
             SystemExit: It failed.
         """
-        result, counted = fleet.folder / "result.json", fleet.folder / "git-count"
+        result, counted = fleet.folder / f"{self.name}-result.json", fleet.folder / f"{self.name}-git-count"
         counted.write_bytes(b"")
         before = store.requests()
         words = [sys.executable, "-S", str(HERE / "meter.py"), str(result), *self.command]
-        done = subprocess.run(words, env=self._environment(fleet, counted), stderr=subprocess.PIPE, check=True)
+        done = subprocess.run(
+            words, env=environment(fleet, self.leg or self.name, counted), stderr=subprocess.PIPE, check=True
+        )
         cost = json.loads(result.read_text())
         if cost["status"] != ends_with:
             raise SystemExit(f"{self.name} ended with {cost['status']}:\n{done.stderr.decode()}")
@@ -64,20 +67,22 @@ class Job:
             len(counted.read_bytes()),
         )
 
-    def _environment(self, fleet: Fleet, counted: Path) -> dict[str, str]:
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GIT_"))}
-        return plain | {
-            "AWS_ACCESS_KEY_ID": "bench",
-            "AWS_SECRET_ACCESS_KEY": "bench",
-            "AWS_DEFAULT_REGION": "ap-southeast-2",
-            "AWS_ENDPOINT_URL": fleet.store_url,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "S3_ENDPOINT_URL": fleet.store_url,
-            "S3_LEG": self.name,
-            "HOME": str(fleet.folder),
-            "BENCH_GIT_COUNT": str(counted),
-            "PATH": f"{fleet.folder / 'bin'}:{plain['PATH']}",
-        }
+
+def environment(fleet: Fleet, leg: str, counted: Path = Path(os.devnull)) -> dict[str, str]:
+    """What every job finds in its environment. `counted` gets a line for each process of git."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GIT_"))}
+    return plain | {
+        "AWS_ACCESS_KEY_ID": "bench",
+        "AWS_SECRET_ACCESS_KEY": "bench",
+        "AWS_DEFAULT_REGION": "ap-southeast-2",
+        "AWS_ENDPOINT_URL": fleet.store_url,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "S3_ENDPOINT_URL": fleet.store_url,
+        "S3_LEG": leg,
+        "HOME": str(fleet.folder),
+        "BENCH_GIT_COUNT": str(counted),
+        "PATH": f"{fleet.folder / 'bin'}:{plain['PATH']}",
+    }
 
 
 def jobs(fleet: Fleet, legs: tuple[str, ...], git: str) -> tuple[Job, ...]:
@@ -88,6 +93,12 @@ def jobs(fleet: Fleet, legs: tuple[str, ...], git: str) -> tuple[Job, ...]:
     tool.chmod(0o755)
     mirror = (sys.executable, "-m", "mirror", "--config", str(fleet.config), "--log-level", "error", "--once")
     return (Job(MIRROR, mirror), *(Job(leg, _pipeline(fleet, leg)) for leg in legs))
+
+
+def from_cron(fleet: Fleet, minutes: tuple[int, ...], leg: str) -> dict[int, Job]:
+    """The pipeline by one leg, once for each schedule, with files and objects of its own."""
+    named = {each: f"cron-{each}m" for each in minutes}
+    return {each: Job(name, _pipeline(fleet, name), leg) for each, name in named.items()}
 
 
 def _pipeline(fleet: Fleet, leg: str) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ from mirror.reconcile.state import (
     validate_answers,
 )
 from mirror.report import ExitStatus, Report
+from mirror.trust.believed_answers import BelievedAnswers
 from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier, SignatureHeader
 from support.fakes import MOMENT, Commit, FakeHistory, FakeRemote, FakeWorld
 from support.signers import ledger_trust, signer
@@ -269,6 +270,24 @@ def believed(known: HistoryState) -> tuple[ValidatedAnswers, bool]:
 
     issuer = Issuer(NAME, ISSUER, FakeWorld(base_url=BASE_URL).publish())
     return validate_answers([issuer], {NAME: (answer(ONE),)}, known, left_out=left_out), bool(asked)
+
+
+def test_answer_of_the_last_pass_is_not_judged_again_until_the_ledger_changes() -> None:
+    """The same observation comes out, and what the ledger knows is part of the question."""
+    asked = [Issuer(NAME, ISSUER, FakeWorld(base_url=BASE_URL).publish())]
+    learned = BelievedAnswers()
+    record = KeyRecord(shown(), Status.PUBLISHED, 1, NOW)
+
+    def keys(known: HistoryState) -> tuple[Key, ...]:
+        (seen,) = validate_answers(asked, {NAME: (answer(ONE),)}, known, believed=learned).observations[NAME]
+        assert isinstance(seen, Observed)
+        return seen.keys
+
+    first = keys(memory())
+    assert keys(memory()) is first
+    after_the_commit = keys(memory(record))
+    assert (after_the_commit == first, after_the_commit is first) == (True, False)
+    assert keys(memory(record)) is after_the_commit
 
 
 def shown() -> Key:
