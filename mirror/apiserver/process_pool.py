@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from random import Random
@@ -93,6 +93,19 @@ class SingleProcess(Protocol):
         ...
 
 
+def process_count(
+    issuers: Iterable[Issuer],
+    limits: LimitSettings,
+    *,
+    cores: int,
+    apiservers_a_process: int = APISERVERS_A_PROCESS,
+    keeps: int = 0,
+) -> int:
+    """How many processes ask the apiservers of `issuers`; up to 1 means this one. Arguments as of `WorkerPool`."""
+    asked = sum(issuer.expected_answers for issuer in issuers)
+    return 1 if asked <= keeps else min(cores, MOST_PROCESSES, limits.concurrency, asked // apiservers_a_process)
+
+
 class WorkerPool:
     """The apiservers of all issuers: few are asked by this process, many by several that live for one `poll`.
 
@@ -132,7 +145,9 @@ class WorkerPool:
     def poll(self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]) -> AnswersByIssuer:
         """As `mirror.apiserver.poller.ApiserverPoller.poll`."""
         ends_at = time.monotonic() + self._limits.source_deadline_seconds
-        size = self._size(issuers)
+        size = process_count(
+            issuers, self._limits, cores=self._cores, apiservers_a_process=self._apiservers_a_process, keeps=self._keeps
+        )
         received: dict[IssuerName, tuple[Answer | Unusable, ...]] = {}
 
         def on_answer(name: IssuerName, answers: tuple[Answer | Unusable, ...]) -> None:
@@ -159,12 +174,6 @@ class WorkerPool:
     def close(self) -> None:
         """As `mirror.apiserver.poller.ApiserverPoller.close`."""
         self._single_process.close()
-
-    def _size(self, issuers: Sequence[Issuer]) -> int:
-        asked = sum(issuer.expected_answers for issuer in issuers)
-        if asked <= self._keeps:
-            return 1
-        return min(self._cores, MOST_PROCESSES, self._limits.concurrency, asked // self._apiservers_a_process)
 
     def _together(self, tasks: Sequence[Task]) -> Generator[tuple[IssuerName, tuple[Answer | Unusable, ...]]]:
         """What the processes tell, until all have ended."""

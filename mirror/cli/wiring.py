@@ -87,7 +87,7 @@ def open_ports(
     # Not every command that imports this module opens the ports, and httpx and boto3 take long to import.
     from mirror.apiserver.kept_connections import KeptConnections, most_connections  # noqa: PLC0415
     from mirror.apiserver.poller import ApiserverPoller  # noqa: PLC0415
-    from mirror.apiserver.process_pool import WorkerPool  # noqa: PLC0415
+    from mirror.apiserver.process_pool import WorkerPool, process_count  # noqa: PLC0415
     from mirror.publish.cloudfront import CloudFront  # noqa: PLC0415
     from mirror.publish.public_endpoint import PublicHttpClient  # noqa: PLC0415
 
@@ -99,13 +99,11 @@ def open_ports(
         buckets, web, cdn = _Buckets(settings.limits.puts), PublicHttpClient(), CloudFront()
         most = most_connections(settings.interval) if keep_connections else 0
         kept = KeptConnections(most) if most else None
-        source = WorkerPool(
-            settings.limits,
-            single_process=ApiserverPoller(settings.limits, environ=os.environ, kept=kept),
-            command=command(),
-            cores=1 if logs_calls() else available_cpus(),
-            keeps=most,
-        )
+        poller = ApiserverPoller(settings.limits, environ=os.environ, kept=kept)
+        source: ApiserverPoller | WorkerPool = poller
+        cores = 1 if logs_calls() else available_cpus()
+        if process_count(settings.issuers, settings.limits, cores=cores, keeps=most) > 1:
+            source = WorkerPool(settings.limits, single_process=poller, command=command(), cores=cores, keeps=most)
         for each in (buckets, web, cdn, source):
             stack.callback(each.close)
 
