@@ -24,7 +24,7 @@ from typing import Protocol
 ASK_STATUS = "echo $?"
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\s*$")
 _DIRECTION = re.compile(r"^ *<!-- world: (?P<text>.+?) -->\s*$")
-_UNIT = "(?:ms|s|min|h|(?:second|minute|hour|day)s?)"
+_UNIT = "(?:ms|s|min|h|d|(?:second|minute|hour|day)s?)"
 _VALUE = re.compile(
     r"(?P<moment>\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:Z|\+00:00)| UTC)|\b1\d{9}\b)"  # the last: seconds since 1970
     rf"|(?P<duration>\b\d+(?:\.\d+)? {_UNIT}\b(?: \d+ {_UNIT}\b)*)"
