@@ -10,7 +10,9 @@ APT_GET = """
 echo "$*" >>"$CALLS"
 case "$*" in
 *" update") exit "${UPDATE:-0}" ;;
-*) for name in "$@" systemd-analyze promtool ip dropbear; do cp "$(dirname "$0")/git" "$(dirname "$0")/$name" 2>&1; done ;;
+*)
+    here=$(dirname "$0")
+    for name in "$@" systemd-analyze promtool ip dropbear; do cp "$here/git" "$here/$name" 2>&1; done ;;
 esac
 """
 FOR_TESTS = (
