@@ -10,9 +10,9 @@ APT_GET = """
 echo "$*" >>"$CALLS"
 case "$*" in
 *" update") exit "${UPDATE:-0}" ;;
-*) for name in "$@" systemd-analyze promtool ip dropbear; do
-    cp "$(dirname "$0")/git" "$(dirname "$0")/$name" 2>&1
-  done ;;
+*)
+    here=$(dirname "$0")
+    for name in "$@" systemd-analyze promtool ip dropbear; do cp "$here/git" "$here/$name" 2>&1; done ;;
 esac
 """
 FOR_TESTS = (
@@ -53,10 +53,8 @@ def test_root_gets_missing_packages_installed(checkout: Checkout) -> None:
     update, install = checkout.calls()
     assert (run.returncode, run.stderr) == (0, "")
     assert update.endswith(" update")
-    missing = (
-        "radosgw ceph-osd chromium systemd buildah debootstrap "
-        "runc dropbear-bin nodejs npm prometheus iproute2 shellcheck"
-    )
+    missing = "radosgw ceph-osd chromium systemd buildah debootstrap runc dropbear-bin "
+    missing += "nodejs npm prometheus iproute2 shellcheck"
     assert install.endswith(f" install -y --no-install-recommends {missing}")
 
 
@@ -68,10 +66,8 @@ def test_missing_optional_package_is_told(checkout: Checkout, user: str, update:
     checkout.fake("apt-get", APT_GET)
     run = checkout.run("scripts/debian-packages", "run", "test", UPDATE=update)
     assert run.returncode == 0
-    missing = (
-        "radosgw ceph-mon ceph-osd chromium systemd buildah debootstrap "
-        "runc dropbear-bin nodejs npm prometheus iproute2 shellcheck"
-    )
+    missing = "radosgw ceph-mon ceph-osd chromium systemd buildah debootstrap runc dropbear-bin "
+    missing += "nodejs npm prometheus iproute2 shellcheck"
     assert f"Missing: {missing}; the tests that need them" in run.stderr
 
 
