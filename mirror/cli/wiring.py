@@ -11,7 +11,6 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from mirror.check.ports import CheckClients
 from mirror.cli.text import admin_command
 from mirror.cli.worker import command
 from mirror.concurrency import BUSY_SECONDS, available_cpus, within
@@ -29,6 +28,7 @@ from mirror.reconcile import local_state
 from mirror.reconcile.state import publications, trust_of
 
 if TYPE_CHECKING:
+    from mirror.check.ports import CheckClients
     from mirror.publish.s3 import S3Bucket
     from mirror.trust.ledger_signature import LedgerTrust
 
@@ -207,9 +207,10 @@ def _occupied(state_dir: Path) -> UsageError:
 
 
 @contextmanager
-def open_check_clients(settings: Settings) -> Iterator[CheckClients]:
+def open_check_clients(settings: Settings) -> "Iterator[CheckClients]":
     """The real world, for looking only."""
     from mirror.check.clients import AwsClient, HistoryInspector, lock_holder  # noqa: PLC0415  boto3 takes long to import
+    from mirror.check.ports import CheckClients  # noqa: PLC0415  no pass needs it
 
     aws = AwsClient()
     try:
