@@ -102,7 +102,7 @@ class _Demo:
     def _look_around(self) -> None:
         click.secho("\nWhat git remembers:", bold=True)
         self._run(*self._git("log", "--format=%h %s"))
-        click.secho("\nWhat the world sees:", bold=True)
+        click.secho("\nWhat the public sees:", bold=True)
         self._run(*self._curl("openid/v1/jwks"), quiet_when_missing=True)
 
     def _git(self, *words: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What the buckets show before anything is decided: one listing a bucket, and the bodies that a listing cannot tell."""
+"""What the buckets show before anything is decided: one listing a bucket, and the bodies that it does not show."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -63,7 +63,7 @@ def list_buckets(
 def read_body(
     bucket: Bucket, desired: PublicObject, listed: ListedObject | None, committed: frozenset[bytes]
 ) -> StoredObject | None:
-    """The object as it stands, where its line in the listing does not tell what it is.
+    """The object as it stands, where its line in the listing does not show what it is.
 
     One that is listed and that nobody here may read (encrypted with somebody else's key, say) has no bytes: it is
     overwritten like anybody else's.
