@@ -50,7 +50,7 @@ class BranchMovedError(HistoryError):
 class RemoteError(MirrorError):
     """The git remote could not be fetched from or pushed to (network, credentials, a refusing hook).
 
-    `damaged` tells that it answered, and sent objects that `git fsck` refuses.
+    `damaged` says that it answered, and sent objects that `git fsck` refuses.
     """
 
     def __init__(self, sentence: str, *, cause: str = "", remedy: str = "", damaged: bool = False) -> None:

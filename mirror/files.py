@@ -140,7 +140,7 @@ def read_small(path: Path, max_bytes: int) -> bytes:
         OSError: it is missing, may not be read, is too large, or is no regular file (opening a pipe would hang).
     """
     if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(EINVAL, "it is no regular file")
+        raise OSError(EINVAL, "it is not a regular file")
     with path.open("rb") as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
@@ -158,7 +158,7 @@ _LOCK_FIELDS = 6
 
 
 def lock_owner(path: Path, *, locks: Path = LOCKS) -> int | None:
-    """The process that holds the `flock` on a file; None when nobody does, or the system does not tell."""
+    """The process that holds the `flock` on a file; None when nobody does, or the system does not say."""
     try:
         inode = path.stat().st_ino
         lines = locks.read_text().splitlines()

@@ -33,7 +33,7 @@ MEDIA_TYPE_JWKS = "application/jwk-set+json"  # RFC 7517, section 8.5.2
 
 
 class Level(StrEnum):
-    """How loudly an event is told."""
+    """How loudly an event is reported."""
 
     INFO = "info"
     WARNING = "warning"
@@ -338,7 +338,7 @@ class Documents:
 
 @dataclass(frozen=True, slots=True)
 class PublicObject:
-    """One object as it should stand in the bucket; `url` is where the world reads it."""
+    """One object as it should stand in the bucket; `url` is where the public reads it."""
 
     key: ObjectKey
     url: str
@@ -483,7 +483,7 @@ class TokenAudiences:
         return self.of_cloud(cloud) or _USUAL[cloud]
 
     def accepts(self, cloud: Cloud, audience: str) -> bool:
-        """Tell whether the cloud is told to accept tokens for `audience`; Google accepts its provider's full name."""
+        """Whether the configuration lets the cloud accept `audience`; Google accepts its provider's full name."""
         if cloud is Cloud.GCP and not self.gcp:
             return GOOGLE_PROVIDER.fullmatch(audience) is not None
         return audience in self.of(cloud)

@@ -83,7 +83,7 @@ class PublicResponse:
 
 @dataclass(frozen=True, slots=True)
 class PublicFailure:
-    """Why the world gets nothing usable from a public URL."""
+    """Why anonymous requests get nothing usable from a public URL."""
 
     reason: Reason
 
@@ -222,12 +222,12 @@ class Bucket(Protocol):
         ...
 
     def access_settings(self, key: ObjectKey) -> AccessSettings:
-        """Why the world may not read one object, as far as the bucket tells. Raises nothing."""
+        """Why the public may not read one object, as far as the bucket shows. Raises nothing."""
         ...
 
 
 class PublicEndpoint(Protocol):
-    """The public URL as the world sees it, without credentials."""
+    """The public URL as an anonymous client sees it, without credentials."""
 
     def get_document(self, url: str, *, readback: ReadbackSettings) -> PublicResult:
         """GET it as a relying party would. Never raises for what the web does."""
@@ -255,7 +255,7 @@ class Ports:
     """The outside world of one pass. `bucket` gives the same adapter for settings that need the same client.
 
     `ledger_trust` reads the keys that sign and verify ledgers; None where the remote is trusted. It raises UsageError
-    for files that cannot be used. `own_token` tells whether the credentials for `publish` come from a web-identity
+    for files that cannot be used. `own_token` says whether the credentials for `publish` come from a web-identity
     token. `cancel` makes whatever runs at a bucket, a CDN or in git end soon, and nothing begin any more; callable from
     any thread. `believed` is what the pass before learned from apiservers; it ends with these ports, so that a change
     of the configuration begins with nothing.

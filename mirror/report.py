@@ -34,7 +34,7 @@ from mirror.text import iso_time, iso_time_or_none
 
 
 class ExitStatus(IntEnum):
-    """What the process tells its caller; 1 comes before 3."""
+    """The exit status of the process; 1 comes before 3."""
 
     CURRENT = 0
     FAILED = 1
@@ -100,7 +100,7 @@ class ObjectReport:
 
 @dataclass(frozen=True, slots=True)
 class PublicReadback:
-    """How the world saw an issuer's documents: `ok` unless something is wrong, and the slowest answer (None: none)."""
+    """What anonymous requests got: `ok` unless something is wrong, and the slowest answer (None: none)."""
 
     ok: bool
     seconds: float | None
@@ -112,7 +112,7 @@ class IssuerReport:
 
     `notes` are what relying parties may make of the published keys. `failures` make the exit status 1, `held` make it
     3. `records` is the ledger after the pass; `retain_removed` is how long a retiring key stays. `safe_to_sign_at`
-    is when the public keys may sign, and `look` how the world saw them, where this pass looked. `expected_apiservers`
+    is when the public keys may sign, and `look` how the public saw them, where this pass looked. `expected_apiservers`
     is how many answers make "every apiserver answered". `blocked_by` is the code of the pass's failure that kept this
     issuer's changes from being carried out, or the whole issuer from being decided; empty where nothing did. A former
     issuer that gets no new keys any more need not be public (`must_be_public`). `known_safe` is from when on the keys
@@ -138,7 +138,7 @@ class IssuerReport:
     known_safe: Mapping[KeyId, datetime] = field(default_factory=dict)
 
     def key_safe_at(self, record: KeyRecord) -> datetime | None:
-        """From when on a key may sign, as far as this pass tells; None of a key that is not public."""
+        """From when on a key may sign, as far as this pass shows; None of a key that is not public."""
         known = safe_before(record, self.known_safe, self.records)
         return key_safe_at(record, known, self.safe_to_sign_at, self.look)
 
@@ -263,7 +263,7 @@ def key_safe_at(
         record: The key.
         earlier: What was known before (`safe_before`).
         seen_now: By the last look, for every key that it saw.
-        look: The last look; what is known earlier is void while the world does not see what is meant.
+        look: The last look; what is known earlier is void while the public URL does not show what is meant.
     """
     if record.status not in PUBLIC_STATUSES:
         return None

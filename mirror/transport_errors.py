@@ -40,7 +40,7 @@ _OF_CERTIFICATE = {
 }
 # These only say that bytes are still awaited, or that the connection ended while they were.
 _NO_TLS_FAULT = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, ssl.SSLSyscallError)
-# httpx tells a broken connection from bad HTTP only by these words of h11 and httpcore.
+# httpx distinguishes a broken connection from bad HTTP only by these words of h11 and httpcore.
 _CONNECTION_ENDED = ("Server disconnected", "peer closed connection", "peer unexpectedly closed connection")
 
 

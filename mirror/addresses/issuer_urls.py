@@ -117,7 +117,7 @@ _URL_RULES = (
     _Rule(
         "url_not_https",  # OpenID Connect Discovery 1.0, section 3; facts.md#13 and "Relying parties"
         lambda url: url.scheme != "https" or not url.host,
-        "It is no https URL.",
+        "It is not an https URL.",
         "Begin it with https:// in lower case, then the host.",
     ),
     _Rule(
@@ -135,13 +135,13 @@ _URL_RULES = (
     _Rule(
         "url_bad_host",  # RFC 1123, section 2.1
         lambda url: bool(url.host) and not is_host(url.host.lower()),
-        "Its host is no valid host name.",
+        "Its host is not a valid host name.",
         "Use letters, digits, hyphens and single dots; write other scripts in their xn-- form.",
     ),
     _Rule(
         "url_bad_port",  # RFC 3986, section 3.2.3
         lambda url: url.port is not None and not is_port(url.port),
-        "Its port is no number from 1 to 65535.",
+        "Its port is not a number from 1 to 65535.",
         "Correct the port, or remove it together with its colon.",
     ),
     _Rule(

@@ -28,7 +28,7 @@ class RepositoryPaths:
 class PublishLocation:
     """One published issuer, former ones included.
 
-    `label` is how its configuration entry is called; `store` tells buckets apart (endpoint and bucket name).
+    `label` is how its configuration entry is called; `store` distinguishes buckets (endpoint and bucket name).
     """
 
     label: str
@@ -52,12 +52,12 @@ def _without_slash(issuer: IssuerUrl) -> str:
 
 
 def jwks_uri(issuer: IssuerUrl) -> str:
-    """Where the world reads the issuer's JWKS."""
+    """Where the public reads the issuer's JWKS."""
     return f"{_without_slash(issuer)}/{_JWKS}"
 
 
 def discovery_url(issuer: IssuerUrl) -> str:
-    """Where the world reads the issuer's discovery document (OpenID Connect Discovery 1.0, section 4.1)."""
+    """Where the public reads the issuer's discovery document (OpenID Connect Discovery 1.0, section 4.1)."""
     return f"{_without_slash(issuer)}/{_DISCOVERY}"
 
 

@@ -81,7 +81,7 @@ def _token_of(issuer: Issuer, kubeconfig: Kubeconfig) -> str | Reason:
 
 
 def _own_service(environ: Mapping[str, str]) -> tuple[str, ...] | Reason:
-    """The pod's own cluster, as kubelet tells every container (the service `kubernetes` of namespace `default`)."""
+    """The pod's own cluster, as kubelet describes it in every container (service `kubernetes` in `default`)."""
     host, port = (environ.get(f"KUBERNETES_SERVICE_{word}", "") for word in ("HOST", "PORT"))
     host = f"[{host}]" if ":" in host else host
     if not (is_host(host.lower()) and is_port(port)):

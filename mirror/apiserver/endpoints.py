@@ -87,7 +87,7 @@ def _parsed_page(found: Mapping[str, Any]) -> EndpointSlicePage:
         raise _WrongShapeError(f"its kind is {printable(repr(found.get('kind')))}")
     token = _member(found, "metadata", dict).get("continue") or ""
     if not isinstance(token, str) or len(token) > _MAX_TOKEN_CHARACTERS:
-        raise _WrongShapeError("metadata.continue is no text of a usual length")
+        raise _WrongShapeError("metadata.continue is not text of a usual length")
     replicas: list[tuple[Address, int]] = []
     bad: list[str] = []
     for item in _member(found, "items", list):
@@ -103,13 +103,13 @@ def _parsed_page(found: Mapping[str, Any]) -> EndpointSlicePage:
 def _ready(item: Any) -> Iterator[tuple[str, int]]:
     """The first address of each ready endpoint of a slice: the others are only further ways to the same one."""
     if not isinstance(item, dict):
-        raise _WrongShapeError("an item is no object")
+        raise _WrongShapeError("an item is not an object")
     metadata = _member(item, "metadata", dict)
     if metadata.get("namespace") != "default" or _member(metadata, "labels", dict).get(_LABEL) != "kubernetes":
         raise _WrongShapeError("an item belongs to another service than default/kubernetes")
     for endpoint in _member(item, "endpoints", list):
         if not isinstance(endpoint, dict):
-            raise _WrongShapeError("an endpoint is no object")
+            raise _WrongShapeError("an endpoint is not an object")
         # No condition means ready (discovery.k8s.io/v1, EndpointConditions).
         ready = _member(endpoint, "conditions", dict).get("ready")
         if ready not in (None, True, False):

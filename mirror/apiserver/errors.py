@@ -176,7 +176,7 @@ class FailureKind(_FailureTable):
     )
     TOKEN_MALFORMED = FailureText(
         "token_malformed",
-        "This is no bearer token: {detail}.",
+        "This is not a bearer token: {detail}.",
         "Write the bare token, one line of visible ASCII characters without spaces.",
     )
     WRONG_TOKEN = FailureText(
@@ -246,7 +246,7 @@ class DiscoveryFailureKind(_FailureTable):
     )
     NOT_IN_CLUSTER = FailureText(
         "not_in_cluster",
-        "This is no pod of a cluster: {detail}.",
+        "This is not a pod of a cluster: {detail}.",
         "auth.in_cluster needs a pod with a ServiceAccount; elsewhere use auth.kubeconfig or auth.token_file.",
     )
     LOOKUP_TIMEOUT = FailureText(

@@ -68,7 +68,7 @@ def read_kubeconfig(path: Path, context: str | None) -> Kubeconfig | tuple[Reaso
 
 def _first_problem(read: yaml_reader.YamlDocument) -> str:
     if not read.problems:
-        return "it is no mapping of keys"
+        return "it is not a mapping of keys"
     first = read.problems[0]
     sentence = printable(first.text.partition(". ")[0]).removesuffix(".")
     return f"line {first.line}: {sentence}" if first.line else sentence
@@ -138,7 +138,7 @@ class _KubeconfigReader:
         found = [each.get(key) for each in self._entries(section) if each.get("name") == name]
         if len(found) == 1 and isinstance(found[0], dict):
             return found[0]
-        many = "stands several times" if len(found) > 1 else "is no mapping" if found else "is missing"
+        many = "stands several times" if len(found) > 1 else "is not a mapping" if found else "is missing"
         self._invalid(f"the {key} {printable(name)} {many}: it has {self._names(section)}")
         return None
 
@@ -154,7 +154,7 @@ class _KubeconfigReader:
         value = part.get(key)
         if value is None or isinstance(value, str):
             return value or ""
-        self._invalid(f"{key} of {whose} is no text")
+        self._invalid(f"{key} of {whose} is not text")
         return ""
 
     def _url(self, part: Mapping[str, object], key: str, check: Callable[[str], str]) -> str | None:
@@ -168,7 +168,7 @@ class _KubeconfigReader:
     def _file(self, part: Mapping[str, object], key: str) -> Path | None:
         text = self._text(part, key, "its user")
         if not text.isprintable():
-            self._invalid(f"{key} is no path")
+            self._invalid(f"{key} is not a path")
             return None
         return self._path.absolute().parent / text if text else None
 

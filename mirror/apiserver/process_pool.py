@@ -44,7 +44,7 @@ def send_task(line: "Connection", task: Task) -> None:
 
 
 def run_task(line: "Connection", ask: Callable[[Task, OnAnswer], object]) -> bool:
-    """Do the one job that comes over `line`, and tell each issuer's answers as soon as they are complete.
+    """Do the one job that comes over `line`, and send each issuer's answers as soon as they are complete.
 
     When nobody listens any more this process ends at once.
 
@@ -74,7 +74,7 @@ APISERVERS_A_PROCESS = 250
 """A process takes a quarter second to start, as long as asking a hundred apiservers."""
 MOST_PROCESSES = 4
 _LAST_WORDS_SECONDS = 1.0
-"""So long after the deadline, which they keep themselves, the processes may tell what they have heard."""
+"""So long after the deadline, which they keep themselves, the processes may still send what they have received."""
 
 
 class SingleProcess(Protocol):
@@ -109,7 +109,7 @@ def process_count(
 class WorkerPool:
     """The apiservers of all issuers: few are asked by this process, many by several that live for one `poll`.
 
-    What is told and what is returned is the same. One object serves one pass at a time, from any thread. After `cancel`
+    What is sent and what is returned is the same. One object serves one pass at a time, from any thread. After `cancel`
     it asks nobody any more.
 
     Args:
@@ -176,7 +176,7 @@ class WorkerPool:
         self._single_process.close()
 
     def _together(self, tasks: Sequence[Task]) -> Generator[tuple[IssuerName, tuple[Answer | Unusable, ...]]]:
-        """What the processes tell, until all have ended."""
+        """What the processes send, until all have ended."""
         left_seconds = tasks[0].ends_at + _LAST_WORDS_SECONDS - time.monotonic()
         with suppress(OSError), ExitStack() as stack:  # OSError: a process cannot start, as over a limit of them
             lines = [stack.enter_context(self._process()) for _ in tasks]

@@ -102,7 +102,7 @@ class TlsContextCache:
 
 
 def certificate_expires_at(connection: ssl.SSLObject | None) -> datetime | None:
-    """When the certificate ends that the other side showed, aware, UTC; None where it cannot be told."""
+    """When the certificate ends that the other side showed, aware, UTC; None where it is not known."""
     certificate = connection.getpeercert() if connection is not None else None
     try:
         return datetime.fromtimestamp(ssl.cert_time_to_seconds(str((certificate or {}).get("notAfter"))), UTC)

@@ -586,7 +586,7 @@ REMEDIES: Mapping[str, Remedy] = {
     "OpenIdIdpCommunicationError": Remedy(
         administrator=(
             "AWS reads the issuer's host when a provider is made: make a pass first (`oidc-mirror --once`), and see "
-            "that the world reaches the issuer."
+            "that the public reaches the issuer."
         )
     ),
     "PolicyChanged": Remedy(

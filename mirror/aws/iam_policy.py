@@ -64,7 +64,7 @@ def object_arns(bucket: str, keys: Iterable[ObjectKey], partition: str) -> list[
 
 
 def public_statement(bucket: str, keys: Iterable[ObjectKey], partition: str) -> Statement:
-    """That the world may read exactly the objects `keys` (facts.md#41), and nothing else, and may not list them.
+    """That the public may read exactly the objects `keys` (facts.md#41), and nothing else, and may not list them.
 
     Raises:
         ValueError: There is no key: S3 takes no statement without a resource.
@@ -119,7 +119,7 @@ def writer_policy(
                 "Sid": "OidcMirrorInvalidateChangedPaths",
                 "Effect": "Allow",
                 "Action": "cloudfront:CreateInvalidation",
-                # A distribution's id is unique in the world, and its account is written nowhere in the configuration.
+                # A distribution's id is unique worldwide, and its account is written nowhere in the configuration.
                 "Resource": [f"arn:{partition}:cloudfront::*:distribution/{each}" for each in invalidated],
             }
         )
@@ -276,7 +276,7 @@ _WHOLE_WORLD = frozenset({"0.0.0.0/0", "::/0"})
 
 
 class Access(StrEnum):
-    """Whether an anonymous request may read an object, as far as the policy tells."""
+    """Whether an anonymous request may read an object, as far as the policy shows."""
 
     READABLE = "readable by anyone"
     NOT_READABLE = "not readable"
@@ -389,7 +389,7 @@ def public_names(foreign: Iterable[Statement]) -> tuple[str, ...]:
 
 
 def _read_access(statements: Sequence[Statement], arn: str) -> ReadAccess:
-    """A Deny that applies wins; without any Allow nothing may be read; a condition that cannot be told stays open."""
+    """A Deny that applies wins; without an Allow nothing may be read; what cannot be evaluated stays open."""
     named = [(each, _name(each, number), _matches(each, arn)) for number, each in enumerate(statements, start=1)]
     denying = [(name, match) for each, name, match in named if each["Effect"] == "Deny" and match.applies]
     allowing = [(name, match) for each, name, match in named if each["Effect"] == "Allow" and match.applies]
@@ -673,7 +673,7 @@ def behind_cdn(reason: Reason) -> Reason:
 
 
 def explain_forbidden(reason: Reason, openness: AccessSettings, publish: PublishSettings, key: ObjectKey) -> Reason:
-    """The 403 of `reason`, told by its cause; `reason` itself where the bucket lets us learn nothing.
+    """The 403 of `reason` with its cause; `reason` itself where the bucket lets us learn nothing.
 
     Codes: `object_missing`, `block_public_access`, `bucket_policy`, or `forbidden`.
     """

@@ -135,7 +135,7 @@ def _blocks(place: CheckTarget, publish: PublishSettings, facts: BucketFacts, aw
         yield from _block(place, "the bucket", own, "`oidc-mirror provision bucket` switches off what is in the way")
     who = aws.identity(publish)
     if not isinstance(who, Identity):
-        return  # told at the credentials
+        return  # reported at the credentials
     block = aws.account_block(publish, publish.expected_bucket_owner or who.account)
     if isinstance(block, Unavailable):
         yield unseen(place, "the account's public access block", "s3:GetAccountPublicAccessBlock", publish, block)
@@ -148,7 +148,7 @@ def _block(place: CheckTarget, whose: str, block: AccessBlock | None, remedy: st
     standing = () if block is None else block.against_policies()
     code = f"policy.{whose.removeprefix('the ')}_block"
     if "RestrictPublicBuckets" in standing:
-        sentence = f"The public access block of {whose} has {' and '.join(standing)}: the world gets 403."
+        sentence = f"The public access block of {whose} has {' and '.join(standing)}: anonymous requests get 403."
         yield place.failed(code, sentence, f"{remedy}; or publish through CloudFront (`publish.base_url`).")
     elif standing:
         sentence = f"The public access block of {whose} has {standing[0]}: no public policy can be set."
@@ -180,7 +180,7 @@ def _none(place: CheckTarget, publish: PublishSettings, facts: BucketFacts) -> C
     elsewhere = not is_served_by_bucket(publish) or not is_aws(publish)
     if elsewhere or facts.ownership in _ACLS_IN_FORCE:
         sentence = (
-            "There is no bucket policy. When the world can read the documents all the same, something else lets it."
+            "There is no bucket policy. When the public can read the documents all the same, something else lets it."
         )
         return place.warning("policy.none", sentence, f"See what station `public` says. {_READERS}")
     return place.failed("policy.none", "There is no bucket policy: nobody can read the documents.", _READERS)
@@ -275,8 +275,8 @@ def objects(
 def _read(place: CheckTarget, there: StoredObject | None) -> CheckResult:
     if there is not None:
         return place.ok("rights.get", "The mirror may read it (s3:GetObject).")
-    # What is absent is told by a listing where reading is refused, so it says nothing about the right to read.
-    sentence = "It is not there yet, so whether the mirror may read it cannot be told."
+    # Where reading is refused, only a listing shows that an object is absent: it proves no right to read.
+    sentence = "It is not there yet, so whether the mirror may read it is not known."
     return place.note("rights.get_unknown", sentence, "Check again after the first pass.")
 
 

@@ -98,7 +98,7 @@ class HistoryInspector:
         finished = git.run("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
         if finished.ok or finished.stopped:
             return None
-        said = presentable(f"{finished.err}\n{finished.out.decode('utf-8', 'replace')}")  # fsck tells on both
+        said = presentable(f"{finished.err}\n{finished.out.decode('utf-8', 'replace')}")  # fsck writes to both
         return Reason("git.damaged", f"The local repository is damaged: {said}.", _DAMAGE)
 
     def _rehearse(self, copy: Settings, commit: CommitId) -> Reason | None:
@@ -131,7 +131,7 @@ def _reason(code: str, error: MirrorError) -> Reason:
 
 
 def lock_holder(path: Path, *, locks: Path = LOCKS, processes: Path = Path("/proc")) -> str | None:
-    """`process 4711 (oidc-mirror)`, or None when nobody holds the lock, or the system does not tell."""
+    """`process 4711 (oidc-mirror)`, or None when nobody holds the lock, or the system does not say."""
     pid = lock_owner(path, locks=locks)
     return None if pid is None else f"process {pid}{_name(processes / str(pid))}"
 
@@ -231,8 +231,8 @@ class AwsClient:
 
         def ask() -> Identity:
             client = session(publish).client("sts", region_name=publish.region, config=short_timeouts())
-            told = client.get_caller_identity()
-            return Identity(told["Account"], told["Arn"])
+            caller = client.get_caller_identity()
+            return Identity(caller["Account"], caller["Arn"])
 
         key = bucket_identity(publish)
         with self._asking:
@@ -316,10 +316,10 @@ class AwsClient:
         def ask() -> bool:
             client = session(publish).client("iam", region_name=publish.region, config=short_timeouts())
             arn = f"arn:{partition_of(publish.region)}:s3:::{publish.bucket}/{key}"
-            told = client.simulate_principal_policy(
+            result = client.simulate_principal_policy(
                 PolicySourceArn=simulated_identity(who.arn), ActionNames=["s3:PutObject"], ResourceArns=[arn]
             )
-            return bool(told["EvaluationResults"][0]["EvalDecision"] == "allowed")
+            return bool(result["EvaluationResults"][0]["EvalDecision"] == "allowed")
 
         allowed = _asked("iam:SimulatePrincipalPolicy", _elsewhere(publish, "IAM"), ask, key=key)
         # A denial may be wrong: a bucket policy can allow what the identity's own policies do not.
@@ -328,14 +328,14 @@ class AwsClient:
     def _region(self, publish: PublishSettings) -> str | Unavailable | None:
         def ask() -> str | None:
             try:
-                told: Any = self._s3(publish).reads.head_bucket(Bucket=publish.bucket, **_owner(publish))
+                answer: Any = self._s3(publish).reads.head_bucket(Bucket=publish.bucket, **_owner(publish))
             except ClientError as error:
                 # A writer may list below a prefix only, and gets 403 here; AWS names the region all the same.
                 region = _region_in(error.response)
                 if region is None:
                     raise
                 return region
-            return _region_in(told)
+            return _region_in(answer)
 
         found = _asked("s3:ListBucket", publish, ask)
         if isinstance(found, Unavailable) and found.code == "404":

@@ -38,10 +38,10 @@ def keys(issuer: Issuer, observations: Sequence[Observation], public: Sequence[K
 
 
 def _each(issuer: Issuer, observed: Sequence[Observed]) -> Iterator[CheckResult]:
-    told: set[tuple[str, tuple[Key, ...]]] = set()
+    reported: set[tuple[str, tuple[Key, ...]]] = set()
     for each in observed:
-        if (each.apiserver, each.keys) not in told:
-            told.add((each.apiserver, each.keys))
+        if (each.apiserver, each.keys) not in reported:
+            reported.add((each.apiserver, each.keys))
             sentence = f"It shows {', '.join(key_name(key) for key in each.keys)}."
             yield CheckTarget(Component.KEYS, each.apiserver, issuer.name).ok("keys.shown", sentence)
 
@@ -69,14 +69,14 @@ def _against_public(
         if thumbprint not in public:
             sentence = f"{key_name(key)} is not public: clouds refuse tokens that are signed with it."
             remedy = (
-                f"Run `oidc-mirror --once --only {issuer.name}`; `oidc-mirror status {issuer.name}` tells whether it "
+                f"Run `oidc-mirror --once --only {issuer.name}`; `oidc-mirror status {issuer.name}` says whether it "
                 "is held or revoked."
             )
             yield CheckTarget(Component.KEYS, key.kid, issuer.name).warning("keys.not_public", sentence, remedy)
     for thumbprint, key in public.items():
         if thumbprint not in keys:
             sentence = f"{key_name(key)} is public, and no apiserver that answered shows it."
-            remedy = f"It retires, or was put there by somebody else: `oidc-mirror status {issuer.name}` tells."
+            remedy = f"It retires, or was put there by somebody else: `oidc-mirror status {issuer.name}` shows which."
             yield CheckTarget(Component.KEYS, key.kid, issuer.name).note("keys.only_public", sentence, remedy)
     if set(keys) == set(public):
         place = CheckTarget(Component.KEYS, "public", issuer.name)

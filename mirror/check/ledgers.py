@@ -87,7 +87,7 @@ def _unbelieved(verdicts: Iterable[LedgerVerdict]) -> Iterator[CheckResult]:
         code = _CODES[each.verdict.code]
         sentence = f"The ledger is not believed: {each.verdict.sentence}"
         if not each.is_configured:
-            yield place.note(code, f"{sentence} It is no issuer of this configuration, and stays as it is.")
+            yield place.note(code, f"{sentence} It is not an issuer of this configuration, and stays as it is.")
         elif code == "ledger.unknown_signer":
             yield place.failed(code, sentence, _LIST_KEY)
         else:

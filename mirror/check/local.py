@@ -24,7 +24,7 @@ _OF_A_POD = ("/var/run/secrets/", "/run/secrets/")
 
 
 def configuration(settings: Settings) -> Iterator[CheckResult]:
-    """What is allowed but unwise, and who may read the key that all issuers share; git uses it and tells the rest."""
+    """What is allowed but unwise, and who may read the key that all issuers share; git uses it and reports the rest."""
     if settings.repository.signing_key is not None:
         yield from privacy("repository.signing_key", settings.repository.signing_key, None)
     yield from notify_files(settings)
@@ -92,7 +92,7 @@ def privacy(key: str, path: Path, issuer: IssuerName | None) -> Iterator[CheckRe
 def _file(key: str, path: Path, issuer: IssuerName | None) -> Iterator[CheckResult]:
     place = CheckTarget(Component.CONFIGURATION, str(path), issuer)
     try:
-        problem = "" if stat.S_ISREG(path.stat().st_mode) else "it is no regular file"
+        problem = "" if stat.S_ISREG(path.stat().st_mode) else "it is not a regular file"
     except OSError as error:
         problem = error.strerror or "it cannot be looked at"
     if not problem and not os.access(path, os.R_OK):
@@ -125,7 +125,7 @@ def _ends(path: Path) -> Iterable[datetime]:
         with path.open("rb") as file:
             return [each.not_valid_after_utc for each in x509.load_pem_x509_certificates(file.read(_MAX_BYTES))]
     except (OSError, ValueError):
-        return []  # unreadable files are told already, and a bad CA by who verifies with it
+        return []  # unreadable files are reported already, and a bad CA by who verifies with it
 
 
 _METHODS = {
@@ -283,7 +283,7 @@ def state(state_dir: Path, lock_holder: LockHolder) -> Iterator[CheckResult]:
         yield _absent(place, state_dir)
         return
     if not state_dir.is_dir():
-        yield place.failed("state.no_folder", f"The state directory {state_dir} is no folder.", _REMEDY)
+        yield place.failed("state.no_folder", f"The state directory {state_dir} is not a folder.", _REMEDY)
         return
     if not os.access(state_dir, os.R_OK | os.W_OK | os.X_OK):
         sentence = f"This user may not write to the state directory {state_dir}."

@@ -93,7 +93,7 @@ class Aws(Protocol):
 class LedgerVerdict:
     """One ledger on the newest head: who signed it, or why that is not believed; None where it has no signature.
 
-    `issuer` is whose ledger it is, as the configuration or else the file says; `is_configured` tells which.
+    `issuer` is whose ledger it is, as the configuration or else the file says; `is_configured` says which.
     """
 
     path: str
@@ -107,7 +107,7 @@ class SigningState:
     """How ledgers are signed and verified.
 
     `sample` is what became of a signature that the mirror's own key made; None where this user can read no such key.
-    `refused` tells why the files of keys cannot be used; then no ledger is judged. `warning` is about their rights.
+    `refused` says why the files of keys cannot be used; then no ledger is judged. `warning` is about their rights.
     """
 
     sample: SignatureHeader | VerificationFailure | None = None
@@ -146,7 +146,7 @@ BucketOf = Callable[[PublishSettings], Bucket]
 """The bucket behind `publish` settings; the same adapter for settings that need the same client."""
 
 LockHolder = Callable[[Path], str | None]
-"""Who holds a lock file, in words; None when nobody does, or nobody can tell."""
+"""Who holds a lock file, in words; None when nobody does, or nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the world gets: both documents of an issuer, read as AWS does, and believed as a relying party would."""
+"""What anonymous requests get: both documents of an issuer, read as AWS does, and believed as a relying party would."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from mirror.trust.discovery import observe, other_jwks_uri
 
 SLOW_SECONDS = 2.5  # AWS gives up after 5 (facts.md#27)
 _HIDDEN = frozenset({"forbidden", "not_found"})
-_NOT_OURS = "Run `oidc-mirror --once` to repair it, and find out who wrote it: `oidc-mirror status` tells of drift."
+_NOT_OURS = "Run `oidc-mirror --once` to repair it, and find out who wrote it: `oidc-mirror status` lists each drift."
 
 
 @dataclass(frozen=True, slots=True)

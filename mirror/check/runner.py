@@ -223,7 +223,7 @@ def _from_clusters(chosen: Sequence[Issuer], shared: _SharedResults, now: dateti
     for issuer in chosen:
         heard = shared.observations.get(issuer.name)
         if heard is None:
-            continue  # hearing itself failed, and that is told
+            continue  # polling failed, and that is reported
         sight = shared.public.get(issuer.name)
         shown = None if sight is None else sight.keys
         yield _Job(

@@ -141,7 +141,7 @@ def check_lines(diagnosis: CheckReport, issuers: Mapping[IssuerName, IssuerUrl],
     """What is wrong, line by line, with colours (click takes them away where there is no terminal).
 
     Args:
-        diagnosis: What was found, in the order in which it is told.
+        diagnosis: What was found, in the order in which it is reported.
         issuers: The issuers that were checked, by name.
         verbose: Also what is in order, and whatever else is left out for brevity.
     """
@@ -244,8 +244,8 @@ def _component_lines(results: Iterable[CheckResult]) -> Iterator[str]:
         for subject, about in _by_subject(findings).items():
             yield f"  {escaped(subject)}"
             for each in about:
-                told = each.sentence if each.level is CheckLevel.OK else f"{each.code}: {each.sentence}"
-                yield from (f"   {line}" for line in _labelled(each, told))
+                text = each.sentence if each.level is CheckLevel.OK else f"{each.code}: {each.sentence}"
+                yield from (f"   {line}" for line in _labelled(each, text))
                 if each.remedy:
                     yield from _wrapped(each.remedy, "remedy: ", margin=_MARGIN + 3)
 
@@ -305,7 +305,7 @@ _REMEDY = "Make new ServiceAccount keys for both clusters, then: oidc-mirror rev
 
 
 def compared(settings: "Settings", now: datetime) -> tuple[tuple[str, ...], "CheckReport"]:
-    """What `check --fleet` tells: its lines, and the same as findings.
+    """What `check --fleet` prints: its lines, and the same as findings.
 
     Raises:
         HistoryError: The history cannot be read.

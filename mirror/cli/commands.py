@@ -71,7 +71,7 @@ def call(ctx: click.Context, where: str, given: dict[str, Any]) -> None:
 @common_options
 @click.pass_context
 def run(ctx: click.Context, /, **given: Any) -> None:
-    """Ask every apiserver, believe what is valid, commit it, publish it, and look at it as the world does.
+    """Ask every apiserver, believe what is valid, commit it, publish it, and look at it as an anonymous client does.
 
     Without --once, --now or --dry-run this is the daemon: a pass every `interval`, a status page and metrics on
     `http.listen`. SIGHUP reads the configuration again, SIGUSR1 makes a pass now, SIGTERM ends it within 10 seconds.
@@ -145,7 +145,7 @@ def wait(ctx: click.Context, /, **given: Any) -> None:
     """Return when KEY of the issuer NAME is safe to sign with: public, and no cache without it any more.
 
     KEY is a kid or a thumbprint, or a beginning of one, unique and of 8 characters or more; a kid that begins with
-    `-` follows `--`. Looks at the public JWKS as the world does; needs no credentials.
+    `-` follows `--`. Looks at the public JWKS as an anonymous client does; needs no credentials.
 
     Exit status: 0 it is safe; 1 not within --timeout, or something could not be read; 2 usage or configuration error.
     """
@@ -165,7 +165,7 @@ def wait(ctx: click.Context, /, **given: Any) -> None:
 @common_options
 @click.pass_context
 def verify(ctx: click.Context, /, **given: Any) -> None:
-    """Read the public documents of issuer NAME, or of all, as AWS, GCP and Entra do, and tell what each would answer.
+    """Read the public documents of issuer NAME, or of all, as AWS, GCP and Entra do, and say what each would answer.
 
     Begins at the issuer and follows its jwks_uri; needs no credentials and changes nothing. A token chooses its issuer
     by its iss; it is not printed, and sent nowhere but to STS with --role-arn.
@@ -317,7 +317,7 @@ def init(ctx: click.Context, /, **given: Any) -> None:
 
 provision_options = all_of(
     (
-        click.option("--dry-run", is_flag=True, help="Only tell the differences."),
+        click.option("--dry-run", is_flag=True, help="Only list the differences."),
         yes_option,
         click.option(
             "--profile", metavar="PROFILE", help="The profile of the AWS configuration files to administer with."
@@ -333,7 +333,7 @@ provision_options = all_of(
 
 @click.group("provision", epilog=examples("oidc-mirror provision bucket syd-prod --dry-run"))
 def provision() -> None:
-    """Make or correct what the mirror needs in AWS. Each command looks first, tells the differences, and asks.
+    """Make or correct what the mirror needs in AWS. Each command looks first, lists the differences, and asks.
 
     The credentials are those of whoever runs it (environment, --profile, --role-arn), never the mirror's own of
     `publish.profile` and `publish.role_arn`: these need, and should have, no such rights.
@@ -355,7 +355,7 @@ def provision() -> None:
 def bucket(ctx: click.Context, /, **given: Any) -> None:
     """Make or correct the bucket of the issuer NAME, for all issuers of the configuration that stand in it.
 
-    Versioning on; a policy may open objects, ACLs may not; and the policy lets the world read exactly the published
+    Versioning on; a policy may open objects, ACLs may not; and the policy lets the public read exactly the published
     documents. Statements of others are kept; so is every object that our statement opened before, for another
     configuration, as long as it exists: they are listed, and --remove-unlisted closes them.
     """

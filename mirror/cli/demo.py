@@ -133,7 +133,7 @@ class _Demo:
         self._run(self._mirror("history"))
         click.secho("\nWhat git remembers:", bold=True)
         self._run(("git", "--git-dir", str(self.world.git_dir), "log", "--format=%h %s", "main"))
-        click.secho("\nWhat the world sees:", bold=True)
+        click.secho("\nWhat the public sees:", bold=True)
         self._run(self._curl("openid/v1/jwks"), may_be_missing=True)
         click.secho("\nThe daemon's status page:", bold=True)
         self._run(

@@ -143,7 +143,7 @@ def _branch_lines(session: OperatorSession) -> list[str]:
 def adopt_documents(
     ctx: click.Context, session: OperatorSession, chosen: list[PublishedIssuer], *, yes: bool, no_pass: bool
 ) -> NoReturn:
-    """Adopt what can be adopted of `chosen` in one commit, and end the command; what cannot be is told (status 1).
+    """Adopt what can be adopted of `chosen` in one commit, and end the command; what cannot be is reported (status 1).
 
     Raises:
         HistoryError: It could not be committed.
@@ -225,7 +225,7 @@ def _named_jwks(publication: PublishedIssuer, url: str, ports: Ports) -> bytes |
 
 
 def _public_discovery(publication: PublishedIssuer, ports: Ports) -> bytes | None:
-    """The discovery document that is replaced, as the world reads it, else as the bucket has it.
+    """The discovery document that is replaced, as an anonymous client reads it, else as the bucket has it.
 
     It may be absent or unreadable for us: then the JWKS at our own place is all that there is.
     """
@@ -243,7 +243,7 @@ def _public_discovery(publication: PublishedIssuer, ports: Ports) -> bytes | Non
 
 
 def _public_jwks(publication: PublishedIssuer, ports: Ports) -> bytes | Reason | None:
-    """The JWKS as the world reads it (`publish.readback` says how, and whether); None when there is none."""
+    """The JWKS as an anonymous client reads it (`publish.readback` says how, and whether); None when there is none."""
     publish = publication.issuer.publish
     why: Reason | None = None
     if publish.readback.enabled:
@@ -251,7 +251,7 @@ def _public_jwks(publication: PublishedIssuer, ports: Ports) -> bytes | Reason |
         if isinstance(look, PublicResponse):
             return look.body
         why = look.reason
-    # S3 answers 403 to the world for what is absent and for what is not public: only the bucket itself can tell.
+    # S3 answers 403 to anonymous requests for absent and for private objects: only the bucket itself knows.
     _, jwks_key = object_keys(publication.url, publish.base_url, publish.prefix)
     try:
         stored = ports.bucket(publish).get(jwks_key)
@@ -280,7 +280,7 @@ def _lines(found: _Found) -> list[str]:
     summary += [f"  {event.level}: {escaped(event.sentence)}" for event in outcome.events]
     if found.former_jwks is not None:
         summary.append(
-            f"  its keys were read from {escaped(found.former_jwks)}, which stays; `status` tells when it may go"
+            f"  its keys were read from {escaped(found.former_jwks)}, which stays; `status` says when it may go"
         )
     summary += [f"  left out [{escaped(each.where)}]: {escaped(each.sentence)}" for each in found.result.left_out]
     return summary

@@ -53,7 +53,7 @@ class Commands(click.Group):
             return None
         module, _, name = self.TABLE[cmd_name][0].partition(":")
         command = getattr(importlib.import_module(module), name or "command")
-        assert isinstance(command, click.Command)  # noqa: S101  the table is ours; this tells mypy
+        assert isinstance(command, click.Command)  # noqa: S101  the table is ours; for mypy
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's signature

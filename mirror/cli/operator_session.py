@@ -43,7 +43,7 @@ class OperatorSession:
     """Where an operator decides: the newest history of all mirrors, as of `now` (aware, UTC, whole seconds).
 
     `issuers` are those that the command is about; `trust` says by what ledgers are believed, and with which key they
-    are signed. `persistent` tells whether the repository outlives the command.
+    are signed. `persistent` says whether the repository outlives the command.
     """
 
     options: Common
@@ -212,7 +212,7 @@ def _require_trusted_ledgers(session: OperatorSession, *, adopts: bool) -> None:
 class KeyDecision:
     """What becomes of one publication.
 
-    `stands` tells whether a ledger, merged with what others committed, still says what was decided. `replaces` are
+    `stands` says whether a ledger, merged with what others committed, still says what was decided. `replaces` are
     the public documents, somebody else's, that it replaces.
     """
 

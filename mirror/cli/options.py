@@ -53,7 +53,7 @@ class Common:
         """Read the configuration for the next `load`, so that its mistakes are reported before anything else is done.
 
         Raises:
-            UsageError: It cannot be read, or has mistakes; all of them are told.
+            UsageError: It cannot be read, or has mistakes; all of them are reported.
         """
         self.read_before.append(self.load())
 
@@ -65,7 +65,7 @@ class Common:
         """Read the configuration.
 
         Raises:
-            UsageError: It cannot be read, or has mistakes; all of them are told.
+            UsageError: It cannot be read, or has mistakes; all of them are reported.
         """
         from mirror.config.load import load  # noqa: PLC0415  pydantic and YAML only when they are needed
 

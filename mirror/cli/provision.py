@@ -104,7 +104,7 @@ def carry_out(
     """Tell the plan, ask, apply it, and end the command; a dry run ends before the question.
 
     Raises:
-        BucketError: A difference could not be mended; those told as done before it are.
+        BucketError: A difference could not be mended; those that were reported as done before it are.
     """
     click.echo("\n".join(lines(plan)))
     status = ExitStatus.FAILED if plan.problems else ExitStatus.CURRENT

@@ -118,14 +118,14 @@ def _fits(pattern: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     def check(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         for each in value if isinstance(value, tuple) else (value,):
             if each is not None and re.fullmatch(pattern, each) is None:
-                raise click.BadParameter(f"{each!a} is no such name.", ctx, param)
+                raise click.BadParameter(f"{each!a} is not a valid name.", ctx, param)
         return value
 
     return check
 
 
 def _seconds(low: int, high: int, words: str) -> Callable[[str], int]:
-    """Reads a duration between `low` and `high` seconds, or tells in `words` what is taken."""
+    """Reads a duration between `low` and `high` seconds, or says in `words` what is accepted."""
 
     def read(value: str) -> int:
         seconds = int(duration(value).total_seconds())

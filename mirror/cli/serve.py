@@ -31,14 +31,14 @@ Select = Callable[[Settings], Settings]
 def serve(
     options: Common, load: Callable[[], Settings], output: str, *, last_good: LastGood | None, select: Select
 ) -> int:
-    """Run the daemon until it is told to stop, and give its exit status.
+    """Run the daemon until it is asked to stop, and give its exit status.
 
     Args:
         options: Where the configuration is, and how to log.
         load: Reads the configuration, and selects from it.
         last_good: Where the last good configuration is kept; None for nowhere.
         select: Selects from settings, as `load` does.
-        output: `json` writes each pass's report on stdout, one line each; `text` nothing, because the logs tell.
+        output: `json` writes each pass's report on stdout, one line each; `text` nothing, because the logs say it.
 
     Raises:
         UsageError: The configuration has mistakes, another `run` works in the state directory, or the port is taken.

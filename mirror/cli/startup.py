@@ -136,7 +136,7 @@ def end_quietly() -> None:
 def exit_now(status: int, output: Output) -> NoReturn:
     """End the process with `status` without tearing every module down; what was written is flushed.
 
-    When not all of it arrived at `output`, the command did not do what it is for: that is told, and is a failure.
+    When not all of it arrived at `output`, the command did not do what it is for: that is reported, and is a failure.
 
     Only for the end of the command line: all servers, threads, child processes and temporary files are gone by then,
     because each lives in a `with` block.

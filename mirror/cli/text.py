@@ -12,7 +12,7 @@ from mirror.report import Change, Effect, IssuerReport, ObjectReport, Report, St
 from mirror.text import counted
 
 QUIET_FROM = 20
-"""From this many issuers on, those with nothing to tell are only counted."""
+"""From this many issuers on, those with nothing to report are only counted."""
 
 COLOURS = {
     State.FAILED: "red",
@@ -58,7 +58,7 @@ def _issuer(issuer: IssuerReport, *, dry_run: bool) -> Iterator[str]:
     yield from (_change(change, dry_run=dry_run) for change in issuer.changes)
     yield from (_object(each) for each in issuer.objects if each.effect is not Effect.UNCHANGED)
     shown = {change.key.thumbprint for change in issuer.changes}
-    failed = {reason.sentence for reason in issuer.failures}  # told below, with the remedy
+    failed = {reason.sentence for reason in issuer.failures}  # reported below, with the remedy
     for event in issuer.events:
         if (
             not (event.name.startswith("key.") and event.fields.get("thumbprint") in shown)

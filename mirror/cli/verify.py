@@ -20,7 +20,7 @@ from mirror.publish.public_endpoint import PublicHttpClient
 from mirror.reconcile.state import publications
 
 MAX_FILE_BYTES = 20_003
-"""The longest token, a line break, and one byte more that tells that it is too long."""
+"""The longest token, a line break, and one byte more that says that it is too long."""
 
 
 def main(ctx: click.Context, *, name: str | None, token_file: str | None, role_arn: str | None, output: str) -> None:

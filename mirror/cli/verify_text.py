@@ -34,7 +34,7 @@ def lines(verification: Verification) -> Iterator[str]:
 
 
 def _is_quiet(issuer: IssuerResult) -> bool:
-    """Whether there is nothing to tell of an issuer among many."""
+    """Whether there is nothing to report about an issuer among many."""
     return all(answer.accepts for answer in issuer.answers) and all(
         check.finding is TokenCheckStatus.PASSED for check in issuer.checks + issuer.token_checks
     )

@@ -19,10 +19,10 @@ _VARIABLE = re.compile(r"\$(?:[A-Za-z_]|\{)")
 _Check = tuple[Callable[[UrlParts], bool], str]
 
 _HOST_AND_PORT: tuple[_Check, ...] = (
-    (lambda url: bool(url.host) and not is_host(url.host.lower()), "The host is no valid host name. Correct it."),
+    (lambda url: bool(url.host) and not is_host(url.host.lower()), "The host is not a valid host name. Correct it."),
     (
         lambda url: url.port is not None and not is_port(url.port),
-        "The port is no number from 1 to 65535. Correct it, or remove it together with its colon.",
+        "The port is not a number from 1 to 65535. Correct it, or remove it together with its colon.",
     ),
     (lambda url: url.query is not None, "The URL has a query. Remove the question mark and what follows it."),
     (lambda url: url.fragment is not None, "The URL has a fragment. Remove the # and what follows it."),
@@ -30,7 +30,7 @@ _HOST_AND_PORT: tuple[_Check, ...] = (
 _APISERVER: tuple[_Check, ...] = (
     (
         lambda url: url.scheme != "https" or not url.host,
-        "This is no https URL. Write https://host:port; apiservers are asked over verified TLS only.",
+        "This is not an https URL. Write https://host:port; apiservers are asked over verified TLS only.",
     ),
     (
         lambda url: url.user_info is not None,
@@ -52,7 +52,7 @@ _APISERVER: tuple[_Check, ...] = (
 _PLAIN_URL: tuple[_Check, ...] = (
     (
         lambda url: url.scheme not in ("http", "https") or not url.host,
-        "This is no http or https URL. Write https://host:port.",
+        "This is not an http or https URL. Write https://host:port.",
     ),
     (
         lambda url: url.user_info is not None,
@@ -119,7 +119,7 @@ def file_name(text: str) -> str:
 def host(text: str) -> str:
     """A host name or an IP address; IPv6 without brackets is allowed, as certificates name it so."""
     if not (is_host(text.lower()) or is_host(f"[{text.lower()}]")):
-        raise ValueError("This is no host name. Write the name that the certificate has, without scheme and port.")
+        raise ValueError("This is not a host name. Write the name that the certificate has, without scheme and port.")
     return text
 
 
@@ -139,7 +139,7 @@ def listen_address(text: str) -> tuple[str, int]:
 def _split_host_and_port(text: str) -> tuple[str, int]:
     name, colon, port = text.rpartition(":")
     if not (colon and is_host(name.lower()) and (port == "0" or is_port(port))):
-        raise ValueError("This is no host:port. Write it such as 127.0.0.1:9797, with an IPv6 address in brackets.")
+        raise ValueError("This is not a host:port. Write it such as 127.0.0.1:9797, with an IPv6 address in brackets.")
     return name.removeprefix("[").removesuffix("]"), int(port)
 
 
@@ -178,7 +178,8 @@ def bucket(text: str) -> str:
         )
     if re.fullmatch(BUCKET_PATTERN, text) is None:
         raise ValueError(
-            "This is no bucket name. S3 takes 3 to 63 lower-case letters, digits and hyphens between a letter or digit."
+            "This is not a bucket name. S3 takes 3 to 63 lower-case letters, digits and hyphens; "
+            "the first and the last are letters or digits."
         )
     if text.startswith(_RESERVED_STARTS) or text.endswith(_RESERVED_ENDS):
         raise ValueError("S3 keeps names that begin or end like this for itself. Use another bucket.")
@@ -187,23 +188,23 @@ def bucket(text: str) -> str:
 
 def region(text: str) -> str:
     """The name of a region, of AWS or of another S3 server."""
-    return _fitting(REGION_PATTERN, text, "This is no region. Write its code, such as ap-southeast-2.")
+    return _fitting(REGION_PATTERN, text, "This is not a region. Write its code, such as ap-southeast-2.")
 
 
 def account(value: object) -> str:
     """A 12-digit AWS account id; YAML reads one without a leading zero as a number."""
     text = str(value) if isinstance(value, int | str) else ""
-    return _fitting(ACCOUNT_PATTERN, text, "This is no AWS account. Write its 12 digits in quotes.")
+    return _fitting(ACCOUNT_PATTERN, text, "This is not an AWS account number. Write its 12 digits in quotes.")
 
 
 def role_arn(text: str) -> str:
     """The ARN of an IAM role."""
-    return _fitting(ROLE_ARN_PATTERN, text, "This is no role's ARN. Write arn:aws:iam::<12 digits>:role/<name>.")
+    return _fitting(ROLE_ARN_PATTERN, text, "This is not a role ARN. Write arn:aws:iam::<12 digits>:role/<name>.")
 
 
 def distribution(text: str) -> str:
     """The id of a CloudFront distribution."""
-    return _fitting(DISTRIBUTION_PATTERN, text, "This is no distribution's id. Write it such as E2QWRUHAPOMQZL.")
+    return _fitting(DISTRIBUTION_PATTERN, text, "This is not a distribution ID. Write it such as E2QWRUHAPOMQZL.")
 
 
 def prefix(text: str) -> str:
@@ -290,7 +291,7 @@ def remote(text: str) -> str:
         )
     if not (text.isprintable() and any(form.fullmatch(text) for form in _FORMS)):
         raise ValueError(
-            "This is no remote that is allowed. Write https://host/path, ssh://user@host/path, user@host:path"
+            "This remote is not allowed. Write https://host/path, ssh://user@host/path, user@host:path"
             " or an absolute path."
         )
     return text
@@ -307,7 +308,7 @@ def name(text: str) -> str:
     """The name that signatures of ledgers are made for."""
     if re.fullmatch(NAME_PATTERN, text) is None:
         raise ValueError(
-            "This is no name of a repository. Use up to 63 lower-case letters, digits, dots, hyphens and underscores,"
+            "This is not a repository name. Use up to 63 lower-case letters, digits, dots, hyphens and underscores,"
             " and begin with a letter or a digit."
         )
     return text
@@ -317,7 +318,7 @@ def author(text: str) -> tuple[str, str]:
     """`Name <mail>`, as (name, mail)."""
     match = _AUTHOR.fullmatch(text) if text.isprintable() else None
     if match is None:
-        raise ValueError('This is no author. Write "Name <mail address>" on one line.')
+        raise ValueError('This is not an author. Write "Name <mail address>" on one line.')
     return match["name"].strip(), match["email"]
 
 

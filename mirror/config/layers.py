@@ -73,11 +73,11 @@ def merge_layers(main: YamlDocument, issuer_files: Mapping[str, YamlDocument]) -
     """Fill the shapes with what the readable files hold, noting every mistake on the way."""
     raw = merged({}, main.data) if isinstance(main.data, dict) else {}
     listed = raw.pop("issuers", [])
-    # What is no list stays, for its mistake to be told.
+    # What is no list stays, for its mistake to be reported.
     root, found, bad = _filled(Root, raw if isinstance(listed, list) else {**raw, "issuers": listed})
     problems = [Problem("", path, text) for path, text in found]
     if main.readable and not isinstance(main.data, dict):
-        problems.append(Problem("", (), "The file is no mapping of keys. Start from config/mirror.example.yaml."))
+        problems.append(Problem("", (), "The file is not a mapping of keys. Start from config/mirror.example.yaml."))
     rows: list[_Row] = [
         ("", ("issuers", index), row) for index, row in enumerate(listed if isinstance(listed, list) else ())
     ]
@@ -93,7 +93,7 @@ def _rows(file: str, document: YamlDocument, problems: list[Problem]) -> Iterato
     if isinstance(document.data, list):
         yield from ((file, (index,), row) for index, row in enumerate(document.data))
     elif document.readable:
-        problems.append(Problem(file, (), "The file is no list of issuers. Begin each entry with a hyphen."))
+        problems.append(Problem(file, (), "The file is not a list of issuers. Begin each entry with a hyphen."))
 
 
 def _entries(
@@ -105,7 +105,7 @@ def _entries(
     inherited = {key: value for key, value in defaults.items() if key != "publish"}
     for file, path, own in rows:
         if not isinstance(own, dict):
-            problems.append(Problem(file, path, "This is no issuer. Write its keys below the hyphen, name first."))
+            problems.append(Problem(file, path, "This is not an issuer. Write its keys below the hyphen, name first."))
             continue
         layer = merged(inherited, own)
         if isinstance(own.get("publish"), dict):
@@ -157,11 +157,11 @@ def _has(value: object, path: Location) -> bool:
 _WORDS: Mapping[str, str] = {
     "missing": "This key is missing. Add it.",
     "bool_type": "This is neither true nor false. Write one of them, without quotes.",
-    "int_type": "This is no whole number. Write one, without quotes, unit and leading zeros.",
-    "tuple_type": "This is no list. Write [a, b], or each item on its own line after a hyphen.",
-    "dict_type": "This is no section. Write its keys below it, indented, each as key: value.",
-    "model_type": "This is no section. Write its keys below it, indented, each as key: value.",
-    "literal_error": "This is none of the allowed words. Write {expected}.",
+    "int_type": "This is not a whole number. Write one, without quotes, unit and leading zeros.",
+    "tuple_type": "This is not a list. Write [a, b], or each item on its own line after a hyphen.",
+    "dict_type": "This is not a section. Write its keys below it, indented, each as key: value.",
+    "model_type": "This is not a section. Write its keys below it, indented, each as key: value.",
+    "literal_error": "This is not one of the allowed words. Write {expected}.",
     "greater_than_equal": "The number is too small. Write {ge} or more.",
     "less_than_equal": "The number is too large. Write {le} or less.",
     "too_long": "The list has more than {max_length} items. Remove some.",
@@ -189,7 +189,7 @@ def findings(model: type[BaseModel], error: ValidationError) -> Iterator[tuple[L
 def _unknown_key(model: type[BaseModel], path: Location) -> str:
     known = list(_section_model(model, path[:-1]).model_fields)
     key = str(path[-1])
-    from difflib import get_close_matches  # noqa: PLC0415 - only needed once there is a mistake to tell
+    from difflib import get_close_matches  # noqa: PLC0415 - only needed once there is a mistake to report
 
     if _NO_SUCH_SWITCH.fullmatch(key):
         return f"There is no key {key_text(key)}: TLS is always verified. Set tls.ca_file to the CA of the server."

@@ -114,7 +114,7 @@ def _settings(
 
 
 def _uncovered(problems: Iterable[Problem], unread: Iterable[Problem]) -> list[Problem]:
-    """Without what is at, above or below a value that could not be read properly: it was told already."""
+    """Without what is at, above or below a value that could not be read properly: it was reported already."""
     covers = {(problem.file, problem.path) for problem in unread}
     above = {(file, path[:end]) for file, path in covers for end in range(len(path))}
     return [

@@ -1,6 +1,6 @@
 """Rules about several keys at once: of one issuer, between issuers, and about where an issuer is published.
 
-A rule is asked only when the keys that it looks at fit by themselves, so that one slip is told once.
+A rule is asked only when the keys that it looks at fit by themselves, so that one slip is reported once.
 """
 
 from collections.abc import Callable, Iterator
@@ -231,7 +231,7 @@ FleetError = tuple[IssuerConfig, Location, str]
 
 
 def fleet_findings(entries: tuple[IssuerConfig, ...]) -> Iterator[FleetError]:
-    """Equal names and issuers, told at the later entry; covering paths, told at the issuer whose path is covered."""
+    """Equal names and issuers, reported at the later entry; covering paths, at the issuer whose path is covered."""
     yield from _equal_names(entries)
     owners: dict[IssuerUrl, str] = {}
     origins: dict[str, tuple[IssuerConfig, Location]] = {}
@@ -250,7 +250,7 @@ def fleet_findings(entries: tuple[IssuerConfig, ...]) -> Iterator[FleetError]:
 
 
 def fleet_warnings(entries: tuple[IssuerConfig, ...]) -> Iterator[FleetError]:
-    """One apiserver in two issuers, told at the later one: an apiserver serves one issuer alone (facts.md#11)."""
+    """One apiserver in two issuers, reported at the later one: an apiserver serves one issuer alone (facts.md#11)."""
     owners: dict[tuple[str, str, str], IssuerConfig] = {}
     for entry in entries:
         for index, url in enumerate(entry.shape.apiservers):

@@ -82,7 +82,7 @@ def _from_text(check: Callable[[str], _Read]) -> Callable[[object], _Read]:
 def _name(text: str) -> str:
     if re.fullmatch(NAME_PATTERN, text) is None:
         raise ValueError(
-            "This is no name. Use up to 63 lower-case letters, digits and hyphens, and no hyphen at the beginning."
+            "This is not a name. Use up to 63 lower-case letters, digits and hyphens, and no hyphen at the beginning."
         )
     return text
 
@@ -113,7 +113,7 @@ def one_or_list(value: object) -> object:
 def _thumbprint(text: str) -> str:
     if re.fullmatch(THUMBPRINT_PATTERN, text) is None:
         raise ValueError(
-            "This is no thumbprint. Copy the 43 characters that `oidc-mirror status` shows for the key (RFC 7638)."
+            "This is not a thumbprint. Copy the 43 characters that `oidc-mirror status` shows for the key (RFC 7638)."
         )
     return text
 
@@ -122,7 +122,7 @@ def _day(text: str) -> date:
     try:
         return date.fromisoformat(text if re.fullmatch(DAY_PATTERN, text) else "")
     except ValueError:
-        raise ValueError("This is no day. Write it as year-month-day, such as 2027-01-31.") from None
+        raise ValueError("This is not a day. Write it as year-month-day, such as 2027-01-31.") from None
 
 
 def _prefix(value: object) -> str:
@@ -349,7 +349,7 @@ class Publish(Section):
         "1h", description="How often headers are compared and public URLs are read although nothing changed."
     )
     cloudfront_distribution: Distribution | None = _key(
-        None, description="CloudFront distribution in front of the bucket, whose cache is told to drop changed paths."
+        None, description="CloudFront distribution in front of the bucket, whose cache drops changed paths."
     )
     readback: Readback = _key({}, description="How the public URL is checked.")
 

@@ -180,7 +180,7 @@ class NotifySettings:
 class Settings:
     """The whole configuration. `warnings` are sentences about what is allowed but unwise.
 
-    `left_out` are entries that this process was told to leave alone (`--only`, `--shard`, a command about one issuer).
+    `left_out` are entries that this process leaves alone (`--only`, `--shard`, a command about one issuer).
     """
 
     state_dir: Path

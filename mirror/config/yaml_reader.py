@@ -27,7 +27,7 @@ _MAX_DIGITS = 18
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """Data that was read, to tell `null` from nothing."""
+    """Data that was read, to distinguish `null` from nothing."""
 
     data: object
 
@@ -132,7 +132,7 @@ def refusal(problems: Iterable[Problem], lines: Mapping[str, Mapping[Location, i
     """The one error that carries every problem, in the order of the files and their lines.
 
     Args:
-        problems: At least one; repeated ones are told once.
+        problems: At least one; repeated ones are reported once.
         lines: For each file the line of each path; a missing path stands at its nearest known parent.
         main: What the main file is called.
     """
@@ -193,7 +193,7 @@ def load_strict_yaml(text: str, *, file: str = "", with_lines: bool = False) -> 
     Args:
         text: The whole file, at most `MAX_FILE_BYTES` long in UTF-8. A byte order mark at its start is ignored.
         file: What the file is called in problems.
-        with_lines: Whether `lines` is wanted (it costs time and memory, so only once there is a problem to tell).
+        with_lines: Whether `lines` is wanted (it costs time and memory, so only once there is a problem to report).
     """
     text = text.removeprefix("\ufeff")
     refused = _refused(text)
@@ -272,11 +272,11 @@ class _Builder:
     def _key(self, parent: _Open, event: yaml.NodeEvent, line: int) -> bool:
         if not isinstance(event, yaml.ScalarEvent):
             self._problem(parent.path, line, "A key is a list, a mapping or an alias. Write a plain word as key.")
-            return False  # what follows could not be told from its value
+            return False  # what follows could not be read from its value
         if event.value == "<<" and event.implicit[0]:
             self._problem(parent.path, line, "A merge key (<<) is not allowed. Use the section defaults instead.")
         elif event.implicit[0] and not isinstance(_plain(event.value), str):
-            text = f"The key {key_text(event.value)} is no text. Write it in quotes if it is meant so."
+            text = f"The key {key_text(event.value)} is not text. Write it in quotes if it is meant so."
             self._problem(parent.path, line, text)
         elif event.value in parent.value:
             text = f"The key {key_text(event.value)} stands twice in one mapping. Remove one of them."
@@ -351,5 +351,5 @@ def _plain(text: str) -> object:
 def _syntax_problem(file: str, error: yaml.YAMLError) -> Problem:
     mark = getattr(error, "problem_mark", None)
     said = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
-    text = f"This is no valid YAML ({said}). Check indentation, colons and quotes here and in the line above."
+    text = f"This is not valid YAML ({said}). Check indentation, colons and quotes here and in the line above."
     return Problem(file, (), text, mark.line + 1 if mark is not None else 0)

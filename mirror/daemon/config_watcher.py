@@ -33,7 +33,7 @@ class Configuration:
     Args:
         load: Reads the files anew; raises UsageError with every mistake.
         path: The main file.
-        logger: Where a refused file is told.
+        logger: Where a refused file is reported.
         last_good: Reads the copy of the last good settings; None where there is none.
         keep: Keeps settings that were taken as the last good ones, and gives why it could not.
 

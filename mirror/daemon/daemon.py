@@ -30,7 +30,7 @@ _NANOSECONDS_IN_A_MICROSECOND = 1000
 
 
 class SystemdNotifier:
-    """Sends states to the socket that systemd named; silent where it named none. Never raises: it is only told.
+    """Sends states to the socket that systemd named; silent where it named none. Never raises: it is only logged.
 
     `watchdog_seconds` is how often at least `WATCHDOG=1` is expected; None where nobody watches.
     """
@@ -101,7 +101,7 @@ _SIGNALS = {
 
 
 class Daemon:
-    """Runs until it is told to stop, or until the failure budget is spent."""
+    """Runs until it is asked to stop, or until the failure budget is spent."""
 
     def __init__(
         self,

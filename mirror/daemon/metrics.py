@@ -93,7 +93,7 @@ def _of_passes(pass_history: PassHistory) -> Iterator[Metric]:
 
 
 def _succeeded(groups: Mapping[IssuerName, _Group]) -> Metric:
-    """0 for never, so that an alert on its age also tells of an issuer that never worked."""
+    """0 for never, so that an alert on its age also covers an issuer that never worked."""
     oldest = {
         name: min(0.0 if each.succeeded_at is None else each.succeeded_at.timestamp() for each in group)
         for name, group in groups.items()
@@ -197,7 +197,7 @@ def _later(moments: dict[tuple[bool, str], float], at: tuple[bool, str], moment:
 
 def _of_readback(pass_history: PassHistory, groups: Mapping[IssuerName, _Group]) -> Iterator[Metric]:
     ok = _gauge(
-        "readback_ok", "Whether the world sees the documents as meant (1) or not (0), by the last look.", "issuer"
+        "readback_ok", "Whether the public sees the documents as meant (1) or not (0), by the last look.", "issuer"
     )
     seconds = _gauge("readback_seconds", "How long the slowest answer of the last look took.", "issuer")
     repaired = CounterMetricFamily(

@@ -1,6 +1,6 @@
 """Pure: what the daemon remembers from pass to pass; metrics and the status page are rendered from it alone.
 
-A pass tells much only when it looked: the public URL, for instance, is read at changes and at each audit. What was
+A pass reports much only when it looked: the public URL, for instance, is read at changes and at each audit. What was
 learned last holds until something contradicts it.
 """
 

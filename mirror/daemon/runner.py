@@ -68,12 +68,12 @@ class PassRunner:
         pass_history = status_files.load_counters(settings).configured(publications(settings))
         self.pass_history = replace(pass_history, last_pass=last_pass.load(settings.state_dir))
         self.note_configuration()
-        # A daemon that starts looks at everything once: what it shows of the world is then never unknown for an hour.
+        # A daemon that starts looks at everything once: so the public view is never unknown for an hour.
         with suppress(OSError):
             (settings.state_dir / local_state.VERIFIED_FILE_NAME).unlink()
 
     def run(self) -> None:
-        """One whole pass; whatever goes wrong in it is counted and told, never raised."""
+        """One whole pass; whatever goes wrong in it is counted and logged, never raised."""
         if self._stopping.is_set():
             return
         began, now, refused = time.monotonic(), datetime.now(UTC), refused_starts()
@@ -82,7 +82,7 @@ class PassRunner:
         self.exhausted_in_a_row = self.exhausted_in_a_row + 1 if refused_starts() > refused else 0
         sweep()
         log_report(self._logger, report)
-        if self._stopping.is_set():  # what was broken off tells nothing about the world
+        if self._stopping.is_set():  # a pass that was broken off proves nothing
             return
         self._remember(report, time.monotonic() - began)
         self._note_end(report, now)
@@ -142,7 +142,7 @@ class PassRunner:
     def _note_end(self, report: Report, began: datetime) -> None:
         """Mark what `reconcile` wrote as the end of a whole pass, for `run --now`; write it where it wrote nothing.
 
-        Where `reconcile` did not come to its end it has written nothing. What cannot be written is told by every pass.
+        Where `reconcile` did not end, it wrote nothing. What cannot be written is reported by every pass.
         """
         state_dir = self._configuration.settings.state_dir
         ended = last_pass.load(state_dir) if report.issuers else self.pass_history.last_pass

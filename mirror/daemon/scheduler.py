@@ -214,7 +214,7 @@ class _LibraryLogHandler(logging.Handler):
     """Tells in our logs what a library would print on stderr beside them."""
 
     def __init__(self, logger: "FilteringBoundLogger") -> None:
-        super().__init__(logging.ERROR)  # what is less is told by us where it matters
+        super().__init__(logging.ERROR)  # what is less is reported by us where it matters
         self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:

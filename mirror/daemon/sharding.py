@@ -47,7 +47,7 @@ def read_shard(text: str) -> Shard:
     index, count = (int(words[1]), int(words[2])) if words is not None else (0, 0)
     if not index < count <= MOST_SHARDS:
         raise UsageError(
-            f"`--shard {text}` is no shard.",
+            f"`--shard {text}` is not a shard.",
             remedy="Write I/N with I from 0 to N - 1, such as `--shard $JOB_COMPLETION_INDEX/4`.",
         )
     return Shard(index, count)

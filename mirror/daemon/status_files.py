@@ -21,7 +21,7 @@ _MOST_METRICS_BYTES = 16 * 1024 * 1024
 
 
 def write_status_files(settings: Settings, pass_history: PassHistory, logger: "FilteringBoundLogger") -> None:
-    """Write both files after a pass; what cannot be written is told and changes nothing else."""
+    """Write both files after a pass; what cannot be written is reported and changes nothing else."""
     report = pass_history.report
     if report is not None or pass_history.refused is not None:
         _guarded(lambda: _write_last_error(settings, pass_history), "last_error.unwritten", logger)
@@ -57,7 +57,7 @@ def _failures(report: Report) -> str:
     for issuer in report.issuers:
         failures = issuer.all_failures()
         lines += [_line(issuer.name, reason) for reason in failures]
-        # Remedies point to what is told of apiservers, so that must stand here too.
+        # Remedies point to what is reported of apiservers, so that must stand here too.
         unusable = (each for each in issuer.observations if failures and isinstance(each, Unusable))
         lines += [_line(f"{issuer.name}: {each.apiserver}", reason) for each in unusable for reason in each.reasons]
     return "\n".join(lines) + "\n"

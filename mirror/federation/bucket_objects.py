@@ -31,7 +31,7 @@ def document_keys(issuers: tuple[Issuer, ...]) -> tuple[ObjectKey, ...]:
 
 
 def _store(publish: PublishSettings) -> tuple[str, str]:
-    """A bucket in the world: however AWS's own endpoint is written, its names are unique."""
+    """One bucket: however AWS's own endpoint is written, its names are unique."""
     endpoint = publish.endpoint_url or ""
     return ("" if is_aws_endpoint(endpoint) else endpoint, publish.bucket)
 

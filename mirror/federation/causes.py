@@ -273,7 +273,7 @@ GCP_FETCH = Cause(
     "gcp_documents_unreadable",
     CauseArea.DOCUMENTS,
     "The documents are not public for Google: it could not read the discovery document or the JWKS of the issuer.",
-    "Run `oidc-mirror verify NAME`: it reads both as the world does.",
+    "Run `oidc-mirror verify NAME`: it reads both as an anonymous client does.",
 )
 GCP_CONDITION = Cause(
     "gcp_condition",
@@ -407,7 +407,7 @@ ENTRA_FETCH = Cause(
     "entra_documents_unreadable",
     CauseArea.DOCUMENTS,
     "The documents are not public for Entra: it could not read the discovery document or the JWKS of the issuer.",
-    "Run `oidc-mirror verify NAME`: it reads both as the world does.",
+    "Run `oidc-mirror verify NAME`: it reads both as an anonymous client does.",
 )
 ENTRA_OWN_TOKEN = Cause(
     "entra_own_token",

@@ -26,7 +26,7 @@ def log_in(token: str, role_arn: str, region: str) -> StsResult:
     are neither needed nor used.
 
     Args:
-        token: the token's text; it is sent to STS and nowhere else, and not told again.
+        token: the token's text; it is sent to STS and nowhere else, and never printed.
         role_arn: the role's ARN.
         region: whose STS is asked.
     """

@@ -197,7 +197,7 @@ def question(subjects: tuple[VerifiedIssuer, ...], body: bytes | None, *, named:
 
 
 def _read(body: bytes) -> tuple[Token | None, tuple[Reason, ...]]:
-    """Read the token, and why the clouds would refuse what stands in the file; its claims are told all the same."""
+    """Read the token, and why the clouds would refuse what stands in the file; its claims are reported all the same."""
     token = read_token(body)
     if not isinstance(token, Rejected):
         return token, ()
@@ -207,7 +207,7 @@ def _read(body: bytes) -> tuple[Token | None, tuple[Reason, ...]]:
 
 def _of_nobody(token: Token, issuers: tuple[IssuerUrl, ...]) -> Reason:
     like = closest_issuer(token.issuer, issuers)
-    sentence = f"The token's iss {quote(token.issuer)} is no issuer of this configuration"
+    sentence = f"The token's iss {quote(token.issuer)} is not an issuer of this configuration"
     if like is not None:
         return Reason(
             "unknown_issuer",
@@ -243,7 +243,7 @@ def _signature(token: Token, result: IssuerResult, subject: VerifiedIssuer) -> T
     if not result.keys:
         sentence = "No public key could be read, so nobody can verify the signature."
         return check_failed(
-            "signature", Reason("no_public_keys", sentence, "Mend what is told of the documents first.")
+            "signature", Reason("no_public_keys", sentence, "Mend what is reported of the documents first.")
         )
     key = signing_key(token, result.keys, name=subject.name, ledger=subject.ledger)
     if isinstance(key, Reason):

@@ -40,7 +40,7 @@ class IssuerChanges:
     """What a commit changes of one issuer.
 
     `events` are its keys' transitions: the new status, the key, and a sentence that says why (may be empty).
-    `sentences` tell whatever else changes.
+    `sentences` say whatever else changes.
     """
 
     name: IssuerName

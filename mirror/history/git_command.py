@@ -7,7 +7,7 @@ Running git: which arguments, which environment, which words of its errors may b
 Nothing of the surroundings leaks in: no inherited repository, no prompt, no hook, no protocol but https, ssh and file.
 The users' own git configuration (credentials, proxies, signing keys, `url.insteadOf`) does hold.
 
-Lock files that a killed git left behind, told from those of a living one.
+Lock files that a killed git left behind, distinguished from those of a living one.
 Every git command of ours runs under a shared `flock` on one file of the repository, and git itself inherits it: the
 kernel gives it up only when the last process holding it is gone. Who gets it exclusively therefore knows that no git of
 any mirror or operator command is alive here. What remains is a git that somebody runs by hand: it holds a reference's
@@ -179,7 +179,7 @@ class Child:
         except BlockingIOError:
             return
         except OSError:
-            # It closed its stdin: its exit status and stderr tell why.
+            # It closed its stdin: its exit status and stderr say why.
             self._unsent.clear()
             self._last_sent = True
         if not self._unsent:

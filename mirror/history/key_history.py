@@ -213,7 +213,7 @@ def _life(history: KeyHistory) -> dict[str, object]:
 def load_histories(
     history: History, issuer: IssuerUrl, *, most: int = MOST_VERSIONS, keys: LedgerVerifier | None = None
 ) -> KeyHistories:
-    """The lives of all keys that the newest `most` versions of the issuer's ledger tell of; none without a ledger.
+    """The lives of all keys that the newest `most` versions of the issuer's ledger mention; none without a ledger.
 
     With `keys` a version counts when it is signed by one of them, or is older than the first one that is.
 

@@ -86,7 +86,7 @@ class IssuerHistory:
 
     `ledger` merges all that is believed; None when nothing is. `files` are the bytes of its paths on the base of the
     next commit, `known_texts` those of its public files on any head. `signed` are the ledger files in the heads that
-    need no new signature. `remote_public_keys` are public by the remote's head alone. `events` and `failures` tell what
+    need no new signature. `remote_public_keys` are public by the remote's head alone. `events` and `failures` say what
     was not believed; `is_lost` that something is there and nothing of it is believed. `unknown_signer` is the key that
     signed the newest ledger, where nobody here lists it, and `foreign_since` the date of the newest commit of that
     ledger (aware, UTC), which whoever made it could choose.

@@ -56,7 +56,7 @@ class CommitResult:
     """The newest snapshot: another mirror's changes are merged into `ledgers`.
 
     An issuer whose ledger could not be written is missing there: `errors` says why. `decided` are the files on the
-    branch. `commit` is None only when nothing was ever committed. `made` tells whether this call made a commit,
+    branch. `commit` is None only when nothing was ever committed. `made` says whether this call made a commit,
     `pushed` whether the remote has it now, `push_error` why it has not.
     """
 

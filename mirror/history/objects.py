@@ -377,7 +377,7 @@ class TreeReader:
     def _tree_bodies(self, ids: Iterable[str]) -> tuple[bytes, ...]:
         found = self._objects.read(tuple(ids))
         if any(one is None or one.kind != "tree" for one in found):
-            raise BadTreeError("a tree object is missing, or is no tree")
+            raise BadTreeError("a tree object is missing, or is not a tree")
         return tuple(one.body for one in found if one is not None)
 
 

@@ -76,7 +76,7 @@ _REMEDIES = (
     (
         r"SSL certificate problem|certificate verif|self.signed certificate|unable to get local issuer",
         (
-            "The server's certificate is not trusted: tell git its CA: `git config --global http.sslCAInfo FILE` or "
+            "The server's certificate is not trusted. Configure its CA: `git config --global http.sslCAInfo FILE` or "
             "$GIT_SSL_CAINFO."
         ),
     ),
@@ -172,7 +172,7 @@ class GitRemote:
         """The commit of the branch on the remote, without fetching it; None where there is no such branch.
 
         Raises:
-            RemoteError: The remote did not tell.
+            RemoteError: The remote did not answer.
         """
         listed = self._talk("ls-remote", "--quiet", "--refs", "--", self._url, self._branch)
         if not listed.ok:
@@ -313,7 +313,7 @@ def _uses_ssh(url: str) -> bool:
 
 
 def _locked(finished: CompletedProcess, refusal: str) -> RemoteError:
-    """The remote has nothing new and yet did not write; git's advice around the line that tells why is left out."""
+    """The remote has nothing new and yet did not write; git's advice around the line that says why is left out."""
     telling = [line for line in finished.err.splitlines() if _NOT_WRITTEN.search(line)]
     return RemoteError(
         "The remote's branch is locked, or the remote cannot write it.",

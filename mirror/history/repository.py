@@ -215,7 +215,7 @@ class GitRepository:
         """The branch of the remote as it is now, without fetching it; None where there is none.
 
         Raises:
-            RemoteError: The remote did not tell.
+            RemoteError: The remote did not answer.
             HistoryError: There is no remote in the settings.
         """
         head = self._required_remote().head()
@@ -280,7 +280,7 @@ def _demand_version(git: Git) -> None:
     found = re.search(rb"version (\d+)\.(\d+)", said.out)
     if not said.ok or found is None:
         raise HistoryError(
-            "The version of git could not be told.", cause=why(said), remedy="Install git 2.36 or newer."
+            "The version of git could not be read.", cause=why(said), remedy="Install git 2.36 or newer."
         )
     if (int(found[1]), int(found[2])) < OLDEST_GIT:
         text = presentable(said.out.decode("utf-8", "replace"))
@@ -480,7 +480,7 @@ GC_TIMEOUT_SECONDS = 600.0
 
 
 def gc(git: Git, *, clock: Callable[[], float]) -> None:
-    """Run `git gc` unless it ran within a day of `clock` (seconds since 1970), as a stamp file beside tells.
+    """Run `git gc` unless it ran within a day of `clock` (seconds since 1970), as a stamp file beside it says.
 
     Raises:
         HistoryError: It failed; it is tried again a day later.

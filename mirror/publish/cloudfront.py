@@ -1,4 +1,4 @@
-"""The cache of a CloudFront distribution, told to forget what has changed in the bucket behind it."""
+"""The cache of a CloudFront distribution, which drops what has changed in the bucket behind it."""
 
 from collections.abc import Sequence
 from threading import Lock
@@ -70,7 +70,7 @@ def _reason(error: Exception, publish: PublishSettings) -> Reason:
     distribution = publish.cloudfront_distribution or ""
     cause = cause_of(error, response, code)
     said = f" ({cause})" if cause else ""
-    sentence = f"The CloudFront distribution `{distribution}` was not told what changed{said}."
+    sentence = f"The CloudFront distribution `{distribution}` did not get the list of changed paths{said}."
     patience = _PATIENCE.format(max_age=publish.max_age_seconds)
     remedy = f"{cloudfront_remedy(code, distribution)} {patience}".strip()
     return Reason(f"cdn.{code}", sentence, remedy)

@@ -58,7 +58,7 @@ class PutObject:
 class Deferred:
     """The object differs, and the put waits for the git remote or for the next pass.
 
-    `is_wrong` tells that what stands there is not known to be right: the world's view decides then.
+    `is_wrong` says that what stands there is not known to be right: the public view decides then.
     """
 
     desired: PublicObject
@@ -75,7 +75,7 @@ class DriftContext:
 
     `committed` are the bytes that git holds for this object, now or at the commit that the object's own metadata names:
     metadata alone proves nothing, whoever writes the object writes that too. `waits_for` says what a put would do that
-    has to wait; empty when it may be made. `is_other_mirror` tells that the metadata names a commit of another mirror,
+    has to wait; empty when it may be made. `is_other_mirror` says that the metadata names a commit of another mirror,
     with which this one shares no remote. `last_verified_at` is when this mirror last saw the object as it
     should be now (aware, UTC): what differs since then was changed by somebody else.
     """
@@ -92,14 +92,14 @@ def etag_of(body: bytes) -> ETag:
 
 
 def needs_body(desired: PublicObject, listed: ListedObject | None, committed: frozenset[bytes]) -> bool:
-    """Whether the listing alone cannot tell what stands at `desired.key`, so that the object must be read."""
+    """Whether the listing alone does not show what stands at `desired.key`, so that the object must be read."""
     return listed is not None and listed.etag not in {etag_of(body) for body in (desired.body, *committed)}
 
 
 def stored_body(
     desired: PublicObject, listed: ListedObject | None, stored: StoredObject | None, committed: frozenset[bytes]
 ) -> bytes | None:
-    """The body that stands at the key: as read, or as the listing's ETag tells; None when nothing does."""
+    """The body that stands at the key: as read, or as the listing's ETag shows; None when nothing does."""
     if stored is not None:
         return stored.body
     known = (desired.body, *committed)

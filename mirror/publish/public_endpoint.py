@@ -168,7 +168,7 @@ class PublicHttpClient:
 def _https(url: str) -> httpx.URL:
     parsed = httpx.URL(url)
     if parsed.scheme != "https":
-        raise httpx.UnsupportedProtocol(f"{url} is no https URL")
+        raise httpx.UnsupportedProtocol(f"{url} is not an https URL")
     return parsed
 
 
@@ -323,7 +323,7 @@ def too_large(max_bytes: int) -> Reason:
 
 
 def cancelled() -> Reason:
-    """The mirror was told to end before the answer came."""
+    """The mirror was asked to end before the answer came."""
     return Reason("cancelled", "The look at the public URL was broken off, because the mirror ends.", _SERVER)
 
 

@@ -55,7 +55,7 @@ def carry_out(
 ) -> ObjectResults:
     """Put one issuer's objects in order: the JWKS first, so that discovery never promises what is not there.
 
-    What comes after one that did not come to stand as meant is not tried: the next pass does. `shared` tells that other
+    What comes after one that did not come to stand as meant is not tried: the next pass does. `shared` says that other
     mirrors may write to the same bucket, so that a lost race is nothing to be alarmed about.
     """
     done = ObjectResults()
@@ -147,7 +147,7 @@ def unkept_headers(bucket: Bucket, desired: PublicObject) -> frozenset[str]:
 
 
 def not_kept(desired: PublicObject, names: Collection[str]) -> Event:
-    """`bucket.header_not_kept`, told once: from then on the mirror does not put an object because of these headers."""
+    """`bucket.header_not_kept`, reported once: then the mirror no longer puts an object because of these headers."""
     sentence = (
         f"The store did not keep {', '.join(sorted(names))} of {desired.key}, which was put just now; the mirror no "
         "longer compares it. Without Cache-Control caches choose for themselves how old a JWKS may be: use a store, or "
@@ -198,10 +198,10 @@ def audit_headers(
 
 @dataclass(frozen=True, slots=True)
 class CacheContext:
-    """What is needed to tell a cache that lags from a wrong document.
+    """What is needed to distinguish a cache that lags from a wrong document.
 
     `was_ours` says whether a body was ever committed; `changed_at` when the wanted state was committed; `unkept` are
-    headers that the store does not keep, so that the world misses them.
+    headers that the store does not keep, so that the public misses them.
     """
 
     now: datetime
@@ -212,7 +212,7 @@ class CacheContext:
 
 @dataclass(frozen=True, slots=True)
 class ReadbackResult:
-    """What the world sees of one issuer: `fresh` when every object is as meant.
+    """What the public sees of one issuer: `fresh` when every object is as meant.
 
     `safe_to_sign_at` is when every copy of the JWKS from before the one that was seen has turned over; None unless the
     JWKS was seen as meant, with a `Last-Modified`. `seconds` is the slowest answer; None where there was none.
@@ -260,7 +260,7 @@ def read_back(
 ) -> ReadbackResult:
     """GET an issuer's public URLs as a relying party would, and compare them with what was meant.
 
-    `bucket` is asked only why the world may not read an object.
+    `bucket` is asked only why the public may not read an object.
     """
     result = ReadbackResult(fresh=True)
     for wanted in objects:
@@ -305,7 +305,7 @@ def _is_unkept(reason: Reason, look: PublicResponse, freshness: CacheContext) ->
 
 
 def explained(reason: Reason, bucket: Bucket, desired: PublicObject, publish: PublishSettings) -> Reason:
-    """Why the world gets 403, told by its cause as far as the bucket says it; every other reason is as it was."""
+    """Why anonymous requests get 403, with its cause as far as the bucket says it; every other reason is as it was."""
     if reason.code != FORBIDDEN:
         return reason
     if not is_served_by_bucket(publish):
@@ -333,7 +333,7 @@ OTHER_BYTES = "stale_or_foreign"
 
 
 def compare(response: PublicResponse, expected: PublicObject) -> tuple[Reason, ...]:
-    """Every way in which what the world sees differs from what we meant; empty when all is right.
+    """Every way in which what the public sees differs from what we meant; empty when all is right.
 
     Codes: `stale_or_foreign`, `wrong_content_type` (the media type is compared, not its parameters) and
     `wrong_cache_control`.

@@ -133,7 +133,7 @@ class S3Bucket:
         the object is read, because the write may have taken effect although its answer was lost (facts.md#36).
 
         Raises:
-            BucketError: the object still is what was seen; nothing was changed as far as the store tells.
+            BucketError: the object still is what was seen; nothing was changed as far as the store shows.
         """
         if self._publish.conditional_writes:
             return self._put_conditionally(obj, snapshot, expected_etag)
@@ -272,7 +272,7 @@ def is_absent_under(key: ObjectKey, error: ClientError, client: "S3Client", publ
     """Whether `error`, the answer to a GET or HEAD of `key`, means that there is no such object.
 
     Who may not list the whole bucket, as our own writer policy has it, gets 403 for an absent object (S3 API reference,
-    GetObject, "Permissions"). A listing of this one key tells an absent object from a forbidden one.
+    GetObject, "Permissions"). A listing of this one key distinguishes an absent object from a forbidden one.
     """
     if is_absent(error):
         return True

@@ -61,7 +61,7 @@ MOST_PATHS = 3000
 
 @dataclass(frozen=True, slots=True)
 class ChangedPath:
-    """A public URL whose cached copies are old; `what` tells this change from others of the same URL."""
+    """A public URL whose cached copies are old; `what` distinguishes this change from others of the same URL."""
 
     publish: PublishSettings
     url: str
@@ -70,7 +70,7 @@ class ChangedPath:
 
 @dataclass(frozen=True, slots=True)
 class Invalidation:
-    """What one distribution is told. The same changes of the same commit have the same `reference`."""
+    """What one distribution is asked to invalidate. The same changes of the same commit have the same `reference`."""
 
     publish: PublishSettings
     paths: tuple[str, ...]
@@ -107,10 +107,10 @@ def path_of(url: str) -> str:
 
 def send_invalidations(ports: Ports, invalidations: Iterable[Invalidation], *, workers: int) -> tuple[Event, ...]:
     """Ask for them at once; a failure is a warning, because every cache turns over by itself."""
-    told = thread_map(
+    lists = thread_map(
         lambda each: tuple(_invalidation_event(ports.cdn, each)), invalidations, workers=workers, cancel=ports.cancel
     )
-    return tuple(event for events in told for event in events)
+    return tuple(event for events in lists for event in events)
 
 
 def _invalidation_event(cdn: Cdn, invalidation: Invalidation) -> Iterator[Event]:
@@ -122,7 +122,7 @@ def _invalidation_event(cdn: Cdn, invalidation: Invalidation) -> Iterator[Event]
         yield Event("cdn.invalidation_failed", sentence, Level.WARNING, {**fields, "code": reason.code})
         return
     paths = counted(len(invalidation.paths), "changed path")
-    sentence = f"The CloudFront distribution {distribution} was told to drop {paths}."
+    sentence = f"The CloudFront distribution {distribution} invalidates {paths}."
     yield Event("cdn.invalidated", sentence, fields=fields)
     if invalidation.left_out:
         paths = counted(invalidation.left_out, "further path")
@@ -135,7 +135,7 @@ def never_failing(work: Callable[[], tuple[Event, ...]]) -> tuple[Event, ...]:
     try:
         return work()
     except Exception as error:  # noqa: BLE001  whatever it is, a pass never fails for it
-        sentence = f"A CDN was not told what changed, by a defect of this program ({type(error).__name__})."
+        sentence = f"A CDN was not invalidated, because of a defect of this program ({type(error).__name__})."
         return (Event("cdn.invalidation_failed", sentence, Level.WARNING, {"code": "cdn.defect"}),)
 
 
@@ -143,7 +143,7 @@ def never_failing(work: Callable[[], tuple[Event, ...]]) -> tuple[Event, ...]:
 class IssuerProgress:
     """How far one publication is: its plan (at the newest snapshot), what was done, and when it was seen to be right.
 
-    `look` tells that the world's view is still to be taken; `seen` is the public JWKS in it, None where nothing came.
+    `look` says that the public view is still to be taken; `seen` is the public JWKS in it, None where nothing came.
     `unkept` are headers of which this pass learned that the store does not keep them.
     """
 
@@ -157,7 +157,7 @@ class IssuerProgress:
 
 @dataclass(frozen=True, slots=True)
 class PublishResult:
-    """What publishing came to, and what the caches in front of the buckets were told."""
+    """What publishing came to, and what the caches in front of the buckets were asked to invalidate."""
 
     issuers: tuple[IssuerProgress, ...]
     events: tuple[Event, ...] = ()
@@ -187,7 +187,7 @@ class Publisher:
         return _guarded(lambda: self._put(planned), IssuerProgress(planned, planned_only(planned)))
 
     def look(self, progress: IssuerProgress) -> IssuerProgress:
-        """Look at one publication as the world does, where that is to be done."""
+        """Look at one publication as an anonymous client does, where that is to be done."""
         return _guarded(lambda: self._look(progress), replace(progress, stamp=None)) if progress.look else progress
 
     # -- caches -----------------------------------------------------------------------------------------
@@ -294,8 +294,8 @@ class Publisher:
         audited = replace(done, objects=tuple(by_key.get(each.key, each) for each in done.objects))
         audited = replace(audited, events=(*done.events, *events)).and_then(replace(repaired, objects=()))
         put = [wanted for wanted, _ in steps if by_key[wanted.key].effect is Effect.PUT]
-        unkept, told = self._unkept(planned, put)
-        return replace(audited, events=(*audited.events, *told)), unkept
+        unkept, unkept_events = self._unkept(planned, put)
+        return replace(audited, events=(*audited.events, *unkept_events)), unkept
 
     def _unkept(self, planned: IssuerPlan, put: Iterable[PublicObject]) -> tuple[frozenset[str], tuple[Event, ...]]:
         """The headers that the store did not keep of what was put just now, where that was not known."""
@@ -334,7 +334,7 @@ class Publisher:
     # -- look -------------------------------------------------------------------------------------------
 
     def _must_look(self, planned: IssuerPlan, done: ObjectResults) -> bool:
-        """Whether the world's view decides: all stands as meant, or what stands there may be wrong."""
+        """Whether the public view decides: all stands as meant, or what stands there may be wrong."""
         if done.failures or not planned.object_actions:
             return False
         wrong = any(isinstance(decision, Deferred) and decision.is_wrong for _, decision in planned.object_actions)
@@ -359,16 +359,16 @@ class Publisher:
         view, bucket = CachingPublicEndpoint(self.ports.view), self.ports.bucket(publish)
         wanted = [each for each, _ in planned.object_actions]
         looked = read_back(view, bucket, wanted, publish, freshness)
-        told: tuple[Event, ...] = ()
+        unkept_events: tuple[Event, ...] = ()
         if any(reason.code.endswith(".wrong_cache_control") for reason in looked.failures):
             put = {each.key for each in progress.published.objects if each.effect is Effect.PUT}
-            learned, told = self._unkept(planned, [each for each in wanted if each.key in put])
+            learned, unkept_events = self._unkept(planned, [each for each in wanted if each.key in put])
             if learned:
                 unkept |= learned
                 looked = read_back(view, bucket, wanted, publish, replace(freshness, unkept=unkept))
         seen = replace(
             progress.published,
-            events=progress.published.events + told + looked.events,
+            events=progress.published.events + unkept_events + looked.events,
             failures=progress.published.failures + looked.failures,
             safe_to_sign_at=looked.safe_to_sign_at,
             look=looked.summary(),
@@ -436,7 +436,7 @@ EPHEMERAL_PUSH_ATTEMPTS = 30
 class ApplyResult:
     """What came of a plan: the report, when each issuer was last seen to be right, and what was committed.
 
-    `has_put` tells that something was put, `lost_race` that a put was not made, because another mirror wrote the object
+    `has_put` says that something was put, `lost_race` that a put was not made, because another mirror wrote the object
     first. `unkept_headers` are those that a store was found not to keep.
     """
 
@@ -449,7 +449,7 @@ class ApplyResult:
 
 
 def apply(plan: Plan, ports: Ports, audits: VerificationCache) -> ApplyResult:
-    """Commit what the plan decided, publish the newest snapshot, and look at it as the world does.
+    """Commit what the plan decided, publish the newest snapshot, and look at it as an anonymous client does.
 
     Nothing is put that is not committed; and as long as the remote has none of our history, or this disk was never
     pushed from (or `require_push` says so), nothing that is not pushed.

@@ -80,7 +80,7 @@ def after(before: LastPass | None, report: Report, left_alone: Collection[Issuer
     Args:
         before: What was remembered until now.
         report: The pass.
-        left_alone: Configured issuers that this pass was told to leave alone.
+        left_alone: Configured issuers that this pass leaves alone.
     """
     known = {} if before is None else dict(before.issuers)
     results = {each.issuer: LastResult(report.now, each.state, each.rotating) for each in report.issuers}

@@ -37,7 +37,7 @@ class LocalIssuerState:
     """What is remembered of one issuer.
 
     `apiservers` is the fingerprint of its apiservers and their CA in the last pass (`apiserver_fingerprint`). `adopted`
-    are the digests of public documents that an operator took over and that still stand. `held_missing_since` tells
+    are the digests of public documents that an operator took over and that still stand. `held_missing_since` says
     since when every apiserver has answered without a held key. `tolerated_since` is when another writer's documents
     were first left alone, or last overwritten. `unkept_headers` are headers that the store does not keep.
     `safe_to_sign` is from when on each public key may sign, by the first look that saw it in public.
@@ -59,7 +59,7 @@ _NOTHING = LocalIssuerState()
 
 @dataclass(frozen=True, slots=True)
 class LocalState:
-    """Everything. `has_pushed` tells that the git remote had all commits of this machine once.
+    """Everything. `has_pushed` says that the git remote had all commits of this machine once.
 
     `repository` is the `repository.name` under which the ledgers of `issuers` were decided on. `trusted_head` is the
     last commit of this repository that was trusted without signatures; empty where there was none, or none since they

@@ -1,6 +1,6 @@
 """Plan one issuer: validate the answers, move its keys, compare with the bucket, list pending approvals.
 
-Reads what a listing cannot tell (a body, the commit that an object names) and changes nothing.
+Reads what a listing does not show (a body, the commit that an object names) and changes nothing.
 
 Whether the mirror's own AWS credentials rest on an issuer that it publishes.
 Then an unannounced rotation of that issuer locks the mirror out: STS no longer accepts the token that would let it
@@ -114,7 +114,7 @@ def plan_object_changes(planned: IssuerPlan, ledger: Ledger, observed: ObservedS
 
 def _without_bucket(planned: IssuerPlan, issuer_history: IssuerHistory, error: BucketError) -> IssuerPlan:
     failed = replace(planned, failures=(*planned.failures, reason_of(error)))
-    # Without a ledger and without the bucket nobody can tell whether somebody else's documents are public.
+    # Without a ledger and without the bucket nobody knows whether somebody else's documents are public.
     return replace(failed, transition_result=None) if issuer_history.ledger is None else failed
 
 
@@ -181,7 +181,7 @@ class _ObjectDiffer:
     def _waits_for(self, desired: PublicObject, body: bytes | None, ledger: Ledger, *, is_unknown: bool) -> str:
         """What a put would do that has to wait; empty when it may be made.
 
-        `is_unknown` tells that the object names a commit which this mirror does not have.
+        `is_unknown` says that the object names a commit which this mirror does not have.
         """
         there, ours, revoked = _keys_of(body, desired), _keys_of(desired.body, desired), revoked_thumbprints(ledger)
         lost = frozenset(identity for identity in there - ours if identity[1] not in revoked)
@@ -356,7 +356,7 @@ def find_self_dependent_credentials(
     """
     entries = tuple(issuers)
     ours = {url: entry.name for entry in (*entries, *left_out) for url in _texts(entry)}
-    tokens = {each.publish.profile: own_token(each.publish) for each in entries}  # only the profile tells them apart
+    tokens = {each.publish.profile: own_token(each.publish) for each in entries}  # only the profile distinguishes them
     found = dict.fromkeys(token for token in tokens.values() if token is not None and token.issuer in ours)
     return tuple(
         SelfDependentCredentials(
@@ -501,7 +501,7 @@ def _is_tolerant(
     """Whether another mirror's ledger stays: mirrors that do not know each other's keys report, and do not fight."""
     since = observed.local_state.of(publication.url).tolerated_since
     if since is None and observed.is_new_disk:
-        since = issuer_history.foreign_since  # a pod remembers nothing: the branch tells since when
+        since = issuer_history.foreign_since  # a pod remembers nothing: the branch says since when
     tolerates = is_recent(since, observed.now, publication.issuer.publish)
     return bool(issuer_history.unknown_signer) and tolerates and not outcome.transitions
 
@@ -565,12 +565,12 @@ HELD_EVENTS = {
 def pending_approvals(issuer: Issuer, outcome: LedgerUpdate) -> tuple[Reason, ...]:
     """Every change of the issuer that waits for an operator, with the command that decides it."""
     keys = tuple(_held_key(issuer, record) for record in outcome.ledger.records if record.status is Status.HELD)
-    told = tuple(
+    reported = tuple(
         Reason(event.name, event.sentence, HELD_EVENTS[event.name])
         for event in outcome.events
         if _holds_up(event, outcome.ledger)
     )
-    return keys + told + _emptied_unasked(issuer, outcome.ledger)
+    return keys + reported + _emptied_unasked(issuer, outcome.ledger)
 
 
 def _holds_up(event: Event, ledger: Ledger) -> bool:

@@ -92,7 +92,7 @@ def _without_key_events(report: IssuerReport) -> IssuerReport:
 def issuer_report(planned: IssuerPlan, published: ObjectResults, public_jwks: bytes | None = None) -> IssuerReport:
     """One publication: what its apiservers said, what changed, and what became of its objects.
 
-    `public_jwks` is the public JWKS as the world got it in this pass.
+    `public_jwks` is the public JWKS as an anonymous request got it in this pass.
     """
     outcome = planned.transition_result
     transitions = outcome.transitions if outcome is not None else ()

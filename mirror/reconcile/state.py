@@ -84,7 +84,7 @@ def validate_answers(
     observations: dict[IssuerName, tuple[Observation, ...]] = {}
     defects: dict[IssuerName, Reason] = {}
     asked = tuple(issuers)
-    remembered = [each for each in asked if each.issuer in history_state.issuers]  # who is not is a defect, told below
+    remembered = [each for each in asked if each.issuer in history_state.issuers]  # who is not is reported below
     unjudged = {each.name: _unjudged(each, answers, history_state, believed) for each in remembered}
     checked: Mapping[IssuerName, frozenset[Thumbprint]] = {}
     if sum(_bytes(found) for found, _ in unjudged.values()) > MANY_BYTES:
@@ -208,7 +208,7 @@ def publications(settings: Settings) -> tuple[PublishedIssuer, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ObservedState:
-    """Everything that was read before anything is decided. `remote_error` tells why the git remote was not fetched.
+    """Everything that was read before anything is decided. `remote_error` says why the git remote was not fetched.
 
     `local_state` is what this machine keeps beside git. `verification_cache` says when it last saw each issuer to be
     right, `trust` which ledgers are trusted. `is_new_disk`: the pass began without a history of its own.

@@ -1,4 +1,4 @@
-"""The probe of a pass: read the token that the cluster signed, and hold it against the keys that the world sees.
+"""The probe of a pass: read the token that the cluster signed, and hold it against the keys that the public sees.
 
 The file is read anew in every pass, because kubelet renews it (facts.md#20); its token is sent nowhere. Without
 `probe_token_file` the mirror's own `auth.token_file` serves, where it is a fresh token of the issuer: the same key
@@ -42,7 +42,7 @@ def attach_probe_token(planned: IssuerPlan, now: datetime) -> IssuerPlan:
         return replace(planned, events=(*planned.events, _internal_error(error)))
     if isinstance(found, Token) and found.issuer == planned.url:
         return replace(planned, probe=found)
-    if isinstance(found, Event) and planned.url == planned.issuer.issuer:  # told once, not for each former issuer
+    if isinstance(found, Event) and planned.url == planned.issuer.issuer:  # reported once, not for each former issuer
         return replace(planned, events=(*planned.events, found))
     return planned
 
@@ -128,13 +128,13 @@ def _unreadable(file: Path, error: OSError) -> Event:
 def check_probe_token(
     planned: IssuerPlan, published: ObjectResults, ledger: Ledger | None, public_jwks: bytes | None
 ) -> ProbeResult:
-    """What the probe of one publication tells after (or, in a dry run, without) publishing.
+    """What the probe of one publication finds after (or, in a dry run, without) publishing.
 
     Args:
         planned: the plan, with its probe.
         published: what became of the objects.
         ledger: the ledger of the snapshot.
-        public_jwks: the public JWKS as the world got it in this pass; None when nobody looked or nothing came.
+        public_jwks: the public JWKS as read back in this pass; None when it was not read or nothing came.
     """
     if planned.probe is None or ledger is None or not ledger.records:
         return ProbeResult()  # what is public, if anything, is not ours yet
@@ -148,7 +148,7 @@ def check_probe_token(
 def _public(
     planned: IssuerPlan, published: ObjectResults, ledger: Ledger, public_jwks: bytes | None
 ) -> tuple[Key, ...]:
-    """The keys that the world sees: as read back in this pass, else as the snapshot has them."""
+    """The keys that the public sees: as read back in this pass, else as the snapshot has them."""
     if public_jwks is not None:
         shown = read_public_jwks(
             public_jwks, already_checked=frozenset(record.key.thumbprint for record in ledger.records)

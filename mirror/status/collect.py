@@ -78,7 +78,7 @@ def collect_status(settings: Settings, ports: Ports, now: datetime, *, names: fr
         settings: The whole configuration: what is abandoned is judged against all of it.
         ports: The outside world; its history is a scratch copy, into which is fetched.
         now: Aware, UTC.
-        names: Whom to tell about.
+        names: Whom to report about.
     """
     everything = publications(settings)
     # The buckets are listed first: what they show is judged with a history that is not older.
@@ -131,7 +131,7 @@ def _fetch(settings: Settings, ports: Ports) -> RemoteError | None:
 def _with_git(
     report: StatusReport, everything: tuple[PublishedIssuer, ...], observed: ObservedState, ports: Ports
 ) -> StatusReport:
-    """The standing, with what git tells of the whole."""
+    """The status, with what git says of the whole."""
     history, base = ports.history, observed.history.base
     try:
         last = history.versions(None, most=1)

@@ -233,7 +233,7 @@ _ANY_KID = KeyPolicy(kid="opaque")
 
 @dataclass(frozen=True, slots=True)
 class PublicKeysView:
-    """What the world sees of an issuer's keys; `keys` is None where it was not looked, or nothing was seen."""
+    """What the public sees of an issuer's keys; `keys` is None where it was not looked, or nothing was seen."""
 
     keys: frozenset[KeyId] | None = None
     safe_to_sign_at: datetime | None = None
@@ -242,7 +242,7 @@ class PublicKeysView:
 
 
 def read_public_keys(publication: PublishedIssuer, ledger: Ledger, view: PublicEndpoint) -> PublicKeysView:
-    """Look at the public JWKS as the world does, where there is something to see and the settings allow it."""
+    """Read the public JWKS anonymously, where there is something to see and the settings allow it."""
     issuer = publication.issuer
     documents = render(ledger, issuer.discovery_extra)
     if documents is None or not issuer.publish.readback.enabled:

@@ -1,4 +1,4 @@
-"""Wait for a key to be safe to sign with: the public JWKS is asked again and again, as the world sees it.
+"""Wait for a key to be safe to sign with: the public JWKS is asked again and again, as an anonymous client sees it.
 
 Time and sleep are arguments; nothing here knows the network.
 """
@@ -76,7 +76,7 @@ class KeyWaiter:
         self._there_since: datetime | None = None
 
     def run(self, timeout: timedelta) -> bool:
-        """Whether the key became safe to sign with within `timeout`; the last sentence told says why not.
+        """Whether the key became safe to sign with within `timeout`; the last sentence says why not.
 
         Raises:
             UsageError: KEY names several keys, or one that is revoked.
@@ -121,7 +121,7 @@ class KeyWaiter:
         return self._present(*found, self._there_since)
 
     def _find(self, look: PublicResult) -> tuple[Key, PublicResponse] | str:
-        """The key as the world sees it, or the sentence that says why it does not."""
+        """The key as an anonymous client sees it, or the sentence that says why it does not."""
         if isinstance(look, PublicFailure):
             return _unreadable(look.reason)
         shown = public_keys(look.body, self._wanted.ledger)

@@ -104,7 +104,7 @@ def _contains(expected: str) -> Callable[[object, IssuerUrl], bool]:
 
 
 def _lacks(member: str, expected: str) -> Callable[[object, IssuerUrl], str]:
-    return lambda _value, _issuer: f"The member {member} is no array that contains {expected}"
+    return lambda _value, _issuer: f"The member {member} is not an array that contains {expected}"
 
 
 _NOT_KUBERNETES = "Look at what answers under this address; kube-apiserver always sends it."
@@ -243,7 +243,7 @@ class PublicDiscovery:
 class PublicKeys:
     """A JWKS that relying parties can use.
 
-    `with_key_ops` tells that a key has the member key_ops, which not every relying party takes.
+    `with_key_ops` says that a key has the member key_ops, which not every relying party takes.
     """
 
     keys: tuple[Key, ...]
@@ -266,7 +266,7 @@ def read_public_discovery(body: bytes, issuer: IssuerUrl) -> PublicDiscovery | R
     """Read a public discovery document (OpenID Connect Discovery 1.0, sections 3 and 4.3).
 
     Args:
-        body: what the world gets.
+        body: what anonymous requests get.
         issuer: the issuer at whose URL it stands, compared code point by code point (facts.md#30).
 
     Returns:
@@ -281,7 +281,7 @@ def read_public_discovery(body: bytes, issuer: IssuerUrl) -> PublicDiscovery | R
         return Rejected(reasons)
     found = str(document["jwks_uri"])
     algorithms = document["id_token_signing_alg_values_supported"]
-    assert isinstance(algorithms, list)  # noqa: S101  the table of lists said so; this tells mypy
+    assert isinstance(algorithms, list)  # noqa: S101  the table of lists said so; for mypy
     return PublicDiscovery(found, tuple(algorithms), _uri_notes(found, issuer))
 
 
@@ -289,7 +289,7 @@ def read_public_jwks(body: bytes, *, already_checked: frozenset[Thumbprint]) -> 
     """Read a public JWKS by the rules that apiservers' answers are read by; any kid will do.
 
     Args:
-        body: what the world gets.
+        body: what anonymous requests get.
         already_checked: thumbprints of keys whose strength was checked before.
 
     Returns:
@@ -386,7 +386,7 @@ def _is_list_of_texts(value: object) -> bool:
 
 
 def _missing(name: str) -> Reason:
-    sentence = f"The document's {name} is no array of texts (OpenID Connect Discovery 1.0, section 3)."
+    sentence = f"The document's {name} is not an array of texts (OpenID Connect Discovery 1.0, section 3)."
     return Reason("missing_member", sentence, _MIRROR, f"discovery {name}")
 
 

@@ -3,7 +3,7 @@
 A malformed key is never skipped: a smaller set that goes public silently logs pods out.
 
 One public key: a JSON object becomes a `Key`, or every reason why it is none.
-Each rule is a row with its source. A rule is silent where an earlier row already tells what is wrong.
+Each rule is a row with its source. A rule is silent where an earlier row already says what is wrong.
 
 Keys whose private half everybody can read, by RFC 7638 thumbprint (facts.md#43).
 They end in real clusters by copy and paste from a standard or a tutorial. The list is short on purpose: only keys
@@ -124,7 +124,7 @@ def _read_entry(
     entry: object, where: str, policy: KeyPolicy, already_checked: Container[Thumbprint]
 ) -> Key | Note | tuple[Reason, ...]:
     if not isinstance(entry, dict) or not isinstance(entry.get("kty"), str):
-        sentence = "An entry of keys is no object with a key type (RFC 7517, section 4.1)."
+        sentence = "An entry of keys is not an object with a key type (RFC 7517, section 4.1)."
         return (Reason("bad_key", sentence, "Look at the key files of this apiserver.", where),)
     if entry["kty"] in KNOWN_TYPES:
         return read_key(entry, where, kid=policy.kid, already_checked=already_checked)
@@ -440,8 +440,8 @@ def _is_point(members: Members) -> bool:
 
 
 _SIGNER = "Look at the key file or the external signer of this apiserver."
-_UINT = "is no base64url number of minimal length without padding"
-_COORDINATE = "is no base64url number of the curve's full length without padding"
+_UINT = "is not a base64url number of minimal length without padding"
+_COORDINATE = "is not a base64url number of the curve's full length without padding"
 
 COMMON_RULES = (
     KeyRule("kid", "bad_kid", _has_kid, "is not 1 to 1024 printable characters", _SIGNER, "RFC 7517, section 4.5"),

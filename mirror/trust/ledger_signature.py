@@ -219,7 +219,7 @@ def _signer(line: str, number: int) -> PublicKey | Reason:
         return Reason("signers_type", sentence, remedy, where)
     key = _public_key(kind, words[1]) if kind in _ALGORITHMS and len(words) > 1 else None
     if key is None:
-        sentence = f"The line beginning with {quote(kind)} is no ssh public key."
+        sentence = f"The line beginning with {quote(kind)} is not an ssh public key."
         return Reason("signers_no_key", sentence, f"Correct or remove it. {_WRITE_LINE}", where)
     if not _is_strong(key):
         remedy = "List a stronger key instead: ssh-keygen -t ed25519 -N '' -f signing_key"

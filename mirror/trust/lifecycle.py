@@ -1,6 +1,6 @@
 """The life of a key: ledger before + what apiservers showed + policy + now -> ledger after + what happened.
 
-Pure: nothing here reads a clock, a file or the network, and nothing is logged; the caller tells the events.
+Pure: nothing here reads a clock, a file or the network, and nothing is logged; the caller reports the events.
 
     from        to          when
     --          published   first seen on any apiserver, policy `new_keys: publish`
@@ -85,10 +85,10 @@ class PassContext:
     `now` is aware, UTC, whole seconds. `replicas` is how many observations make "every apiserver answered".
     `may_drop` is False while the git remote could not be asked: removals wait for it; `may_admit` is
     False for a former issuer whose time is over: it gets no new keys. `is_suspended`: nothing moves but what
-    is revoked, and `may_drop` and `may_admit` count as False. `sources_changed` tells that
+    is revoked, and `may_drop` and `may_admit` count as False. `sources_changed` says that
     the issuer's apiservers or CA are not those of the last pass, which restarts every `missing_since`.
     `suspects` are keys that must be held, each with the reason's code, whatever the policy says.
-    `held_missing_since` tells since when all apiservers answer without a held key, as this machine remembers it
+    `held_missing_since` says since when all apiservers answer without a held key, as this machine remembers it
     (`mirror.trust.lifecycle.held_missing_since`).
     """
 
@@ -310,7 +310,7 @@ class _LedgerUpdate:
 
     def _refuse_revoked(self, key: Key) -> None:
         if key_id(key) in self.records:
-            return  # told as "seen again", and moved by `revoke_configured`
+            return  # reported as "seen again", and moved by `revoke_configured`
         self._report("key.revoked_shown", key, "is revoked, and an apiserver still shows it")
         known = any(r.key.thumbprint == key.thumbprint for r in self.records.values())
         never_public = not self.given.may_admit and not self.records

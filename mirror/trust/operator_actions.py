@@ -185,7 +185,7 @@ def revoke(
         The outcome, or why nothing was revoked: `bad_reason`, `revocation.held`.
     """
     if not is_printable_text(reason, MAX_REASON_CHARACTERS):
-        sentence = f"The reason is no text of 1 to {MAX_REASON_CHARACTERS} printable characters."
+        sentence = f"The reason is not text of 1 to {MAX_REASON_CHARACTERS} printable characters."
         return Reason("bad_reason", sentence, "Say on one line why the key is revoked.")
     material = frozenset(thumbprints)
     kept = kept_key(ledger)
@@ -259,7 +259,7 @@ def adopt(
 
     Args:
         issuer: The configured issuer, or one of its former ones.
-        public_jwks: The JWKS at the place where we publish it, as the world reads it; None when there is none.
+        public_jwks: The JWKS where we publish it, as an anonymous client reads it; None when there is none.
         named_jwks: The JWKS that the public discovery document names, where that is another one: relying parties trust
             its keys now. None where it is the same, or there is none.
         policy: The issuer's `keys`; whatever is revoked stays out.
@@ -295,7 +295,7 @@ _SENTENCES = {
 
 
 def _is_public_and_held(record: KeyRecord, public: Mapping[KeyId, Key]) -> bool:
-    # Of two public keys of one kid nobody can tell which one is meant (facts.md#7): both stay held.
+    # Of two public keys of one kid nobody knows which one is meant (facts.md#7): both stay held.
     return record.status is Status.HELD and [i for i in public if i[0] == record.key.kid] == [key_id(record.key)]
 
 
@@ -325,7 +325,7 @@ def _others(
         if key.thumbprint in revoked:
             refused.append(_left_out(key, "key.revoked", "is revoked"))
         elif kids[key.kid] > 1:
-            # Nobody can tell which one is meant (facts.md#7).
+            # Nobody knows which one is meant (facts.md#7).
             refused.append(_left_out(key, "duplicate_kid", "shares its kid with another one"))
         else:
             welcome.append(_other(key, context))

@@ -68,7 +68,7 @@ def _parsed(text: str, document: str) -> dict[str, object] | Reason:
     except ValueError:
         return _reason("not_json", document, "holds a number that is out of range")
     if "\\u" in text and _has_lone_surrogate(value):
-        return _reason("lone_surrogate", document, "holds half of a surrogate pair, which is no character")
+        return _reason("lone_surrogate", document, "holds half of a surrogate pair, which is not a character")
     if not isinstance(value, dict):
         return _reason("not_object", document, "is not a JSON object")
     return value

@@ -55,7 +55,7 @@ NIMBUS_JWKS_BYTES = 51_200
 class PartyInput:
     """What a relying party looks at: the issuer, its public keys, the configured audiences and perhaps a token.
 
-    Without configured audiences those of a token are not compared. `has_unknown_key` tells that the JWKS also holds a
+    Without configured audiences those of a token are not compared. `has_unknown_key` says that the JWKS also holds a
     key of a type that nobody here knows, `has_key_ops` that a key of it has the member key_ops.
     """
 
@@ -87,7 +87,7 @@ def _can_use_a_key(party: Party) -> Callable[[PartyInput], bool]:
 
 
 def _can_use_every_key(party: Party) -> Callable[[PartyInput], bool]:
-    """Whether no key is of a foreign algorithm; where all are, that is a refusal, and not told twice."""
+    """Whether no key is of a foreign algorithm; where all are, that is a refusal, and not reported twice."""
     return lambda shown: not _can_use_a_key(party)(shown) or all(key.alg in ALGORITHMS[party] for key in shown.keys)
 
 
@@ -125,13 +125,13 @@ def _authorized_party(token: Token) -> str:
 
 
 def _meant(party: Party, party_input: PartyInput, token: Token) -> tuple[str, ...]:
-    """The token's audiences that count: those that the party is told about, or all where none is."""
+    """The token's audiences that count: those that the party is configured to accept, or all where none is."""
     compared = _compared(party, token)
     return tuple(each for each in compared if party_input.audiences.accepts(CLOUDS[party], each)) or compared or ("",)
 
 
 def _knows_the_audience(party: Party) -> Callable[[PartyInput], bool]:
-    """Whether the token is for this party, as far as that is known; no audience at all is told for everybody.
+    """Whether the token is for this party, as far as that is known; no audience at all is reported for everybody.
 
     What Google and Entra take is known only where it is configured: elsewhere a provider or a credential may name any
     audience, and the usual one is only what is likely. AWS has every audience of a plain list that is not another's.
@@ -192,7 +192,7 @@ def _has_short_subject(party_input: PartyInput) -> bool:
 
 
 def _has_one_audience(party_input: PartyInput) -> bool:
-    return party_input.token is None or len(party_input.token.audiences) <= 1  # none at all is told for everybody
+    return party_input.token is None or len(party_input.token.audiences) <= 1  # none at all is reported for everybody
 
 
 _RSA = "Sign with an RSA key: RS256 works everywhere."
@@ -239,7 +239,7 @@ ROWS = (
         Party.AWS,
         "aws_audience",
         _knows_the_audience(Party.AWS),
-        "The token is for none of the audiences that AWS is told about: Incorrect token audience.",
+        "The token is for none of the audiences that AWS is configured to accept: Incorrect token audience.",
         "Project a token with an audience of AWS, or add this one under `audiences` (aws).",
     ),
     PartyRule(
@@ -295,7 +295,8 @@ ROWS = (
         Party.GCP,
         "gcp_audience",
         _knows_the_audience(Party.GCP),
-        "The token is for none of the audiences that Google is told about: The audience in ID Token does not match.",
+        "The token is for none of the audiences that Google is configured to accept: "
+        "The audience in ID Token does not match.",
         "Project a token with an audience of Google, or add this one under `audiences` (gcp).",
     ),
     PartyRule(
@@ -373,7 +374,7 @@ ROWS = (
         Party.ENTRA,
         "entra_audience",
         _knows_the_audience(Party.ENTRA),
-        "The token is for none of the audiences that Entra is told about: AADSTS700212.",
+        "The token is for none of the audiences that Entra is configured to accept: AADSTS700212.",
         "Project a token with an audience of Azure, or add this one under `audiences` (azure).",
     ),
     PartyRule(

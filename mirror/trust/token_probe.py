@@ -24,14 +24,14 @@ RENEWED_WITHIN = timedelta(hours=25)
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What a probe tells: nothing when the signing key is public."""
+    """What a probe finds: nothing when the signing key is public."""
 
     events: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
 
 
 def read_probe_token(body: bytes, issuers: tuple[IssuerUrl, ...], *, file: str, now: datetime) -> Token | Event:
-    """Give the token to probe with, or the warning `probe.unusable` that says why it tells nothing.
+    """Give the token to probe with, or the warning `probe.unusable` that says why it proves nothing.
 
     Args:
         body: what stands in the file.
@@ -125,13 +125,13 @@ def verify_probe_token(token: Token, public: Iterable[Key], *, name: IssuerName,
 
     Args:
         token: a token of the issuer that has not expired.
-        public: the keys of the JWKS that the world sees.
+        public: the keys of the JWKS that the public sees.
         name: the issuer's label, for commands.
         ledger: what is known of its keys.
 
     Returns:
         Nothing, or the event `signing_key.not_public` (error), and a failure of the same code. A signing key that is
-        held is no failure (it is told as held), nor is one that an operator revoked.
+        held is no failure (it is reported as held), nor is one that an operator revoked.
     """
     found = signing_key(token, public, name=name, ledger=ledger)
     if not isinstance(found, Reason):

@@ -285,7 +285,7 @@ def check_claims(
     Args:
         token: a well-formed token.
         issuer: the issuer that it should be of, compared code point by code point (facts.md#30).
-        audiences: those that the clouds are told about; none when they are not configured.
+        audiences: those that the clouds are configured to accept; none when they are not configured.
         now: aware, UTC.
         usual: what clouds accept for which no audience is configured.
     """
@@ -354,7 +354,7 @@ def _expiry(token: Token, now: datetime) -> TokenCheck:
 
 
 def _beginning(token: Token, now: datetime) -> TokenCheck | None:
-    """The claims nbf and iat: what lies in the future is wrong; they are told only then, or with the token's age."""
+    """The claims nbf and iat: what lies in the future is wrong. They are reported only then, or with its age."""
     for name, code, at, what in (
         ("nbf", "not_yet_valid", token.not_before, "is not valid before"),
         ("iat", "issued_in_future", token.issued_at, "says that it was issued at"),
@@ -485,7 +485,10 @@ def _kids(keys: tuple[Key, ...]) -> Iterator[str]:
         yield f"and {len(keys) - _SHOWN_KIDS} more"
 
 
-_WAIT = "Wait for the next pass, and see `oidc-mirror status {name}`; `oidc-mirror wait {name} {key}` tells when."
+_WAIT = (
+    "Wait for the next pass, and see `oidc-mirror status {name}`. "
+    "`oidc-mirror wait {name} {key}` returns when it is safe to sign with the key."
+)
 _FATES: dict[Status, tuple[str, str]] = {
     Status.HELD: ("it is held ({because})", "Check it, then: oidc-mirror approve {name} {key}"),
     Status.PUBLISHED: ("the mirror publishes it, but the public JWKS does not have it (yet)", _WAIT),

@@ -4,8 +4,8 @@ Libraries check next to nothing of this (facts.md#43, #44). The checks find keys
 fault. They do not prove that a key is strong: a factor of 40 bits is not found in reasonable time.
 
 Checks across all issuers: one key at two of them, and RSA moduli that share a prime (facts.md#43). Pure.
-What two keys have in common tells of a broken random number generator, or of a copied file. Nothing here changes
-another issuer: a shared key is told, and of two moduli with a common prime only the new one is held.
+What two keys have in common comes from a broken random number generator, or of a copied file. Nothing here changes
+another issuer: a shared key is reported, and of two moduli with a common prime only the new one is held.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -279,10 +279,10 @@ def keys_used_twice(keys_by_issuer: Mapping[IssuerName, Iterable[AnyKey]]) -> Ma
 
 def _shared(name: IssuerName, key: AnyKey, names: Sequence[IssuerName]) -> Event:
     others = [other for other in names if other != name]
-    told = ", ".join(others[:MOST_NAMES])
+    named = ", ".join(others[:MOST_NAMES])
     more = f" and {len(others) - MOST_NAMES} more" if len(others) > MOST_NAMES else ""
     sentence = (
-        f"Key {kid_text(key.kid)} of {name} is also shown by {told}{more}: each can sign tokens in the other's name. "
+        f"Key {kid_text(key.kid)} of {name} is also shown by {named}{more}: each can sign tokens in the other's name. "
         "Give every cluster a ServiceAccount key of its own."
     )
     return Event("key.shared", sentence, Level.WARNING, {"kid": key.kid, "thumbprint": key.thumbprint})
@@ -293,8 +293,8 @@ def keys_sharing_primes(
 ) -> Mapping[Thumbprint, str]:
     """Give the new RSA keys whose modulus shares a prime with, or is a multiple of, another one: somebody can sign.
 
-    Equal moduli are one key, told by `keys_used_twice`. A modulus of which another one is a multiple is no suspect by
-    that alone: anybody can publish a multiple, and must not hold up the key of somebody else by it.
+    Equal moduli are one key, reported by `keys_used_twice`. A modulus is not suspect because another one is its
+    multiple: anyone can publish a multiple, and must not hold up the key of somebody else by it.
 
     Args:
         new: keys that no ledger lets be public yet; they are compared with each other too. 10 ms a new key for

@@ -112,7 +112,7 @@ def test_token_from_stdin_is_read(world: World) -> None:
     [
         (("--token-file", "/missing"), "The token file /missing cannot be read."),
         (("--role-arn", ROLE), "STS cannot be asked without a token."),
-        (("--role-arn", "no-arn", "--token-file", "-"), "This is no role's ARN."),
+        (("--role-arn", "no-arn", "--token-file", "-"), "This is not a role ARN."),
         (("nobody",), "No issuer is named nobody."),
     ],
 )

@@ -29,6 +29,14 @@ WORDS = {
     r"\b[Nn]ot hearing\b": "an unreachable apiserver never removes a key",
     r"\bwhat is less important\b": "the lowest level that is logged",
     r"\bas long as nobody needs to look\b": "healthy",
+    r"\bThis is no\b": "This is not a …",
+    r"\b(as|what|how|why|where|when|whether|lets|all|that) the world\b": "anonymous requests, the public URL",
+    r"\b(can|could) ?not be told\b": "is not known, could not be read",
+    r"\bwas (not )?told (to|what)\b": "was asked to; did not get",
+    r"\bis told (at|in|by|beside|below|once)\b": "is reported",
+    r"\btells (the|of|on|us|you|nothing|much|them)\b": "lists, reports, shows, distinguishes",
+    r"\b(nobody|nobody here) can tell\b": "nobody knows",
+    r"\bother hand left\b": "left by another tool",
     r"\bthe article\b": "the design that this generalises (docs/reference/facts.md)",
 }
 

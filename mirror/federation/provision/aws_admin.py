@@ -60,13 +60,13 @@ class AccountReader:
         except BucketError as error:
             if self._is_aws:
                 raise
-            self._unknown.append(f"The account is not known: only AWS tells it ({error.code}).")
+            self._unknown.append(f"The account is not known: only AWS says it ({error.code}).")
             return None
 
     def access_block(self, account: str) -> AccessBlock | None:
         """What the account forbids to all its buckets; None where that could not be seen.
 
-        An administrator of one bucket may do without the right to see it: the bucket's own answer tells in the end.
+        An administrator of one bucket may do without the right to see it: the bucket's own answer decides in the end.
         """
         try:
             return _asked("Block Public Access", "s3:GetAccountPublicAccessBlock", lambda: self._ask_block(account))
@@ -154,7 +154,7 @@ class S3Admin:
     def apply(
         self, differences: tuple[BucketChange, ...], observed: BucketState, done: Callable[[BucketChange], None]
     ) -> None:
-        """Carry out every difference, in order; `done` is told each.
+        """Carry out every difference, in order; `done` is called with each.
 
         Crash window: after any of them the bucket opens less than it should, never more, and the next run goes on.
 
@@ -303,7 +303,7 @@ _PREFIX = ":oidc-provider/"
 class IamProviderAdmin:
     """The OIDC providers of the account of `session`. Every method raises `BucketError` and nothing else.
 
-    `region` tells the partition; that of a store other than AWS tells none, and is left out.
+    `region` gives the partition; that of a store other than AWS gives none, and is left out.
     """
 
     def __init__(self, session: boto3.session.Session, region: str) -> None:
@@ -336,7 +336,7 @@ class IamProviderAdmin:
         observed: ProviderState,
         done: Callable[[BucketChange], None],
     ) -> None:
-        """Carry out every difference, in order; `done` is told each.
+        """Carry out every difference, in order; `done` is called with each.
 
         Raises:
             BucketError: One could not be carried out; those before it are done.

@@ -30,7 +30,7 @@ from mirror.model import Note, ObjectKey, Reason
 class BucketChange:
     """One thing that is not as it should be: `code` says which call mends it, `before` and `after` are words.
 
-    `payload` is what the call sends, such as the text of a policy, where the code alone does not tell.
+    `payload` is what the call sends, such as the text of a policy, where the code alone does not say it.
     """
 
     code: str
@@ -74,7 +74,7 @@ def meant_block(observed: "BucketState") -> AccessBlock | None:
 
 @dataclass(frozen=True, slots=True)
 class DesiredBucket:
-    """The bucket as it should be: `keys` are the objects that the world reads, of `issuers` issuers.
+    """The bucket as it should be: `keys` are the objects that the public reads, of `issuers` issuers.
 
     `base_urls` are the public URLs under which they are read. `remove_unlisted` closes every object that our statement
     opens and this configuration does not publish; else those that exist stay open: another configuration may publish

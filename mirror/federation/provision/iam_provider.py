@@ -49,7 +49,7 @@ def _audience_problems(audiences: tuple[str, ...]) -> Iterator[Reason]:
         yield Reason(
             "too_many_audiences",
             f"The issuer has {len(set(audiences))} audiences, and a provider takes {AWS_AUDIENCES}.",
-            "Let pods share audiences: the role's trust policy tells them apart by their subject.",
+            "Let pods share audiences: the role's trust policy distinguishes them by their subject.",
         )
     for each in audiences:
         if not 1 <= len(each) <= AWS_AUDIENCE_CHARACTERS:
@@ -125,8 +125,9 @@ def _notes(
         )
     for each in former:
         there = provider_url(each) in observed.urls
-        told = "has its provider; keep it until no token of it is valid" if there else "has no provider in this account"
-        yield Note("former_issuer", f"The former issuer {each} {told}.")
+        kept = "has its provider; keep it until no token of it is valid"
+        state = kept if there else "has no provider in this account"
+        yield Note("former_issuer", f"The former issuer {each} {state}.")
 
 
 _THUMBPRINTS = (

@@ -237,7 +237,7 @@ def _bucket_policy(request: RenderRequest) -> Rendered:
 
 BUCKET_POLICY = Renderer(
     "bucket-policy",
-    "The bucket's policy: the world reads exactly the published documents of all issuers in it.",
+    "The bucket's policy: the public reads exactly the published documents of all issuers in it.",
     {"json": _bucket_policy},
 )
 

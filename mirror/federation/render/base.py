@@ -96,7 +96,7 @@ class RenderRequest:
     login: MirrorIdentity = MirrorIdentity()
 
     def audiences(self, cloud: Cloud = Cloud.AWS) -> tuple[str, ...]:
-        """The audiences that a cloud is told to accept: the chosen one alone, else its own of the configuration.
+        """The audiences that a cloud is configured to accept: the chosen one alone, else its own of the configuration.
 
         Without any in the configuration it is the usual one; none for Google, which then accepts its provider's name.
 
@@ -116,7 +116,7 @@ class RenderRequest:
         if chosen not in clouds.all() and not any(clouds.accepts(cloud, chosen) for cloud in Cloud):
             raise UsageError(
                 f"The issuer {self.issuer.name} has no such audience in its configuration.",
-                remedy="Choose one of its `audiences`, or add it there: the clouds are told of no other.",
+                remedy="Choose one of its `audiences`, or add it there: the clouds accept no other.",
             )
         return chosen
 
@@ -194,7 +194,7 @@ class Rendered:
 class Renderer:
     """One kind of piece: its name, a sentence of help, and how it is made in each format; the first is the default.
 
-    `needs_login` tells that its request must say as whom the mirror asks.
+    `needs_login` says that its request must say as whom the mirror asks.
     """
 
     name: str

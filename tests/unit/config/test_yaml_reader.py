@@ -52,9 +52,9 @@ def test_lines_are_known_when_asked_for() -> None:
         ]),
         ("- 1\n- !x a\n", ["[1] (line 2): A tag (!) is not allowed. Remove it."]),
         ("a: {true: b, null: c, 1: d}\n", [
-            "a (line 1): The key true is no text. Write it in quotes if it is meant so.",
-            "a (line 1): The key null is no text. Write it in quotes if it is meant so.",
-            "a (line 1): The key 1 is no text. Write it in quotes if it is meant so.",
+            "a (line 1): The key true is not text. Write it in quotes if it is meant so.",
+            "a (line 1): The key null is not text. Write it in quotes if it is meant so.",
+            "a (line 1): The key 1 is not text. Write it in quotes if it is meant so.",
         ]),
         ("a: 1234567890123456789\n", [
             "a (line 1): The number has more than 18 digits. Write it in quotes if it is meant as text.",

@@ -49,7 +49,7 @@ def test_words_of_a_shard_are_read(text: str) -> None:
 )
 def test_other_words_are_refused(text: str) -> None:
     """With the form that is right."""
-    with pytest.raises(UsageError, match="is no shard") as caught:
+    with pytest.raises(UsageError, match="is not a shard") as caught:
         read_shard(text)
     assert "JOB_COMPLETION_INDEX" in caught.value.remedy
 

@@ -102,8 +102,8 @@ def test_missing_signing_key_is_an_error(tmp_path: Path) -> None:
     ("script", "said"),
     [
         pytest.param("echo git version 2.35.9", "too old", id="old"),
-        pytest.param("echo git version unknown", "could not be told", id="unreadable"),
-        pytest.param("exit 3", "could not be told", id="failing"),
+        pytest.param("echo git version unknown", "could not be read", id="unreadable"),
+        pytest.param("exit 3", "could not be read", id="failing"),
     ],
 )
 def test_unfit_git_is_refused(tmp_path: Path, script: str, said: str) -> None:
