@@ -4,6 +4,7 @@ import sys
 
 from hypothesis import HealthCheck, settings
 
+from support.collected import pytest_collection_modifyitems
 from support.limits import (
     _no_process_outlives_its_test,
     pytest_configure,
@@ -23,7 +24,7 @@ sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # modules alon
 
 # How many examples a property gets: `suite` in the suite, `quick` in the loop of an edit, `long` in `make torture`.
 # A clean checkout under coverage on two busy cores draws its first examples slowly: speed is no property here.
-for name, max_examples in {"quick": 10, "suite": 50, "long": 1000}.items():
+for name, max_examples in {"quick": 10, "suite": 25, "long": 1000}.items():
     settings.register_profile(
         name, deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=max_examples
     )
@@ -33,6 +34,7 @@ __all__ = [
     "_no_process_outlives_its_test",
     "moto",
     "moto_server",
+    "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_runtest_call",
     "pytest_runtest_setup",

@@ -27,7 +27,7 @@ class Scale:
     modes: tuple[str, ...] = ("all", "one")
     calls: tuple[int, ...] = ()
     seconds: float = 4.0
-    inputs: int = 20_000
+    inputs: int = 5_000
     histories: int = 4
     seed: int = 1
 

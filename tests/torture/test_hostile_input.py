@@ -1,6 +1,6 @@
 """Inputs made wrong by chance before every reader: none raises, and none believes what a second reader refuses.
 
-The suite tries 20 000; `make torture ARGS="--only input --inputs 1000000"` tries as many as asked. An input is decided
+The suite tries 5 000; `make torture ARGS="--only input --inputs 1000000"` tries as many as asked. An input is decided
 by its reader and its number alone, so a failure names what to try again.
 """
 

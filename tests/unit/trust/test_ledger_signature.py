@@ -330,6 +330,34 @@ def test_changed_ledger_is_false(kind: str) -> None:
         )
 
 
+def written(header: bytes, value: bytes = b"0" * 64) -> bytes:
+    """A signature file of any header."""
+    return b"..".join(urlsafe_b64encode(part).rstrip(b"=") for part in (header, value)) + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("signature", "told"),
+    [
+        (b"a..b\n" + b" " * MAX_SIGNATURE_BYTES, f"has more than {MAX_SIGNATURE_BYTES} bytes"),
+        ("a..\u00e9\n".encode(), "not ASCII"),
+        (b"", "not one line"),
+        (b"a..b", "not one line"),
+        (b"a.b.c\n", "not one line"),
+        (b"a.b\n", "not one line"),
+        (b"eyJ9..YQ==\n", "not base64url"),
+        (b"a..YQ\n", "not base64url"),
+        (written(b"no JSON"), "not what this program writes"),
+        (written(b"{}"), "not what this program writes"),
+    ],
+)
+def test_text_that_is_no_signature_is_damaged(signature: bytes, told: str) -> None:
+    """What is not a detached JWS of ours is reported as damaged, with what is wrong with its form, and no kid."""
+    found = verified(signature, signer().public())
+    assert isinstance(found, VerificationFailure)
+    assert (found.code, found.kid) == ("damaged", "")
+    assert told in found.sentence
+
+
 def test_trust_signs_and_verifies_with_its_own_values() -> None:
     """`LedgerTrust` signs for its repository and role; `LedgerVerifier` believes the same without a private key."""
     operator, own = signer(number=1), signer()

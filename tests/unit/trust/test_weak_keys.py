@@ -364,6 +364,12 @@ def test_weak_pairs_are_what_gcd_says(number: Callable[[int], Any] | None, keys:
     assert found == tuple(sorted(expected))
 
 
+def test_without_rsa_keys_there_is_no_weak_pair() -> None:
+    """No keys, or elliptic ones alone, have no prime in common."""
+    assert shared_prime_pairs(()) == ()
+    assert shared_prime_pairs(EC_KEYS) == ()
+
+
 def test_weak_pairs_of_real_size() -> None:
     """Among sound keys of 2048 bits and more, the two that share a prime of 1024 bits are found, and only they."""
     prime, other, third = (2**1024 - 105, 2**1279 - 1, 2**1023 + 1155)

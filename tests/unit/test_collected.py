@@ -1,0 +1,78 @@
+"""The suite itself: what is long begins first, and properties are not measured."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SUPPORT = Path(__file__).parents[1]
+EXAMPLES = """
+import pytest
+def test_one(): pass
+def test_two(): pass
+"""
+ASKS_FOR_MORE = """
+import pytest
+def test_usual(): pass
+@pytest.mark.timeout({seconds})
+def test_long(): pass
+"""
+MEASURED = """
+def by_an_example():
+    return 1
+def by_a_property():
+    return 2
+def by_what_comes_after():
+    return 3
+"""
+CALLS = """
+from hypothesis import given, strategies as st
+from measured import by_a_property, by_an_example, by_what_comes_after
+def test_example():
+    assert by_an_example() == 1
+@given(st.integers())
+def test_property(_):
+    assert by_a_property() == 2
+def test_after():
+    assert by_what_comes_after() == 3
+"""
+
+
+def run(folder: Path, files: dict[str, str], *words: str) -> str:
+    """Run a suite of its own that has our hooks, and give what it said."""
+    for name, text in {"conftest.py": "from support.collected import *\n", **files}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir=.", *words]
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    environ = plain | {"PYTHONPATH": os.pathsep.join((str(SUPPORT), str(folder)))}
+    done = subprocess.run(command, env=environ, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_long_tests_begin_first_and_files_stay_whole(tmp_path: Path) -> None:
+    """Files by the longest limit that a test of them asked for, then whole programs, then the others as they stand."""
+    files = {
+        "tests/attacks/test_a.py": EXAMPLES,
+        "tests/e2e/test_b.py": EXAMPLES,
+        "tests/e2e/test_c.py": ASKS_FOR_MORE.format(seconds=300),
+        "tests/unit/test_d.py": ASKS_FOR_MORE.format(seconds=600),
+        "tests/unit/test_e.py": EXAMPLES,
+    }
+    said = run(tmp_path, files, "--collect-only", "tests")
+    assert [line.rpartition("/")[2] for line in said.splitlines() if "::" in line] == [
+        *("test_d.py::test_usual", "test_d.py::test_long"),
+        *("test_c.py::test_usual", "test_c.py::test_long"),
+        *("test_b.py::test_one", "test_b.py::test_two"),
+        *("test_a.py::test_one", "test_a.py::test_two"),
+        *("test_e.py::test_one", "test_e.py::test_two"),
+    ]
+
+
+def test_properties_are_not_measured(tmp_path: Path) -> None:
+    """A line that only a property reaches counts as missed; what runs before and after it counts."""
+    run(tmp_path, {"measured.py": MEASURED, "tests/test_it.py": CALLS}, "--cov=measured", "--cov-report=json", "tests")
+    missed = json.loads((tmp_path / "coverage.json").read_text())["files"]["measured.py"]["missing_lines"]
+    assert missed == [MEASURED.splitlines().index("    return 2") + 1]
