@@ -23,7 +23,7 @@ from support.s3 import s3_server, store
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # modules alone, says typeshed
 
 # How many examples a property gets: `suite` in the suite, `quick` in the loop of an edit, `long` in `make torture`.
-# A clean checkout under coverage on two busy cores draws its first examples slowly: speed is no property here.
+# A clean checkout on two busy cores draws its first examples slowly: speed is no property here.
 for name, max_examples in {"quick": 10, "suite": 25, "long": 1000}.items():
     settings.register_profile(
         name, deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=max_examples
