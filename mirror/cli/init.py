@@ -51,7 +51,7 @@ def entry_of(kubeconfig: Path, context: str | None, *, complete: bool) -> str | 
     if isinstance(read, tuple):
         return read
     seen = probe_cluster(kubeconfig, read.context, LimitSettings())
-    found = seen if isinstance(seen, tuple) else suggest_issuer(kubeconfig, read, seen)
+    found = seen if isinstance(seen, tuple) else suggest_issuer(kubeconfig, read, seen, complete=complete)
     if isinstance(found, tuple):
         return found
     return complete_yaml(found) if complete else to_yaml(found)
@@ -80,7 +80,10 @@ _MAX_NAME_CHARACTERS = 63
 
 @dataclass(frozen=True, slots=True)
 class IssuerSuggestion:
-    """A cluster whose answer was believed; `opaque` when its key ids are not those that Kubernetes computes."""
+    """A cluster whose answer was believed; `opaque` when its key ids are not those that Kubernetes computes.
+
+    `present` is the cluster's own issuer where that cannot be published, and `issuer` one that is proposed; else empty.
+    """
 
     name: str
     issuer: IssuerUrl
@@ -88,20 +91,27 @@ class IssuerSuggestion:
     login: "Kubeconfig"
     seen: "ClusterProbe"
     opaque: bool = False
+    present: str = ""
 
 
 def suggest_issuer(
-    kubeconfig: Path, login: "Kubeconfig", probe: "ClusterProbe"
+    kubeconfig: Path, login: "Kubeconfig", probe: "ClusterProbe", *, complete: bool = False
 ) -> IssuerSuggestion | tuple[Reason, ...]:
-    """Believe the answer as a pass would; or every reason why the cluster cannot be mirrored as it is."""
+    """Believe the answer as a pass would; or every reason why the cluster cannot be mirrored as it is.
+
+    With `complete` another issuer is proposed where the cluster's own cannot be published.
+    """
     read = read_object(probe.answer.discovery, "discovery")
     if isinstance(read, Reason):
         return (read,)
     issuer = IssuerUrl(str(read.get("issuer") or ""))
     problems = issuer_problems(issuer, allow_private=False)
-    if problems:
+    name, present = name_from(login.context), ""
+    if problems and complete and _PLAIN_URL.fullmatch(issuer):
+        issuer, present = IssuerUrl(f"https://{UNKNOWN_BUCKET}.s3.{UNKNOWN_REGION}.amazonaws.com/{name}"), issuer
+    elif problems:
         return tuple(unfit_issuer(problem, issuer) for problem in problems)
-    found = IssuerSuggestion(name_from(login.context), issuer, kubeconfig, login, probe)
+    found = IssuerSuggestion(name, issuer, kubeconfig, login, probe, present=present)
     strict, opaque = (observe_as(found, policy) for policy in (KeyPolicy(), KeyPolicy(kid="opaque")))
     if not isinstance(strict, Unusable):
         return found
@@ -110,7 +120,8 @@ def suggest_issuer(
 
 def observe_as(suggestion: IssuerSuggestion, policy: KeyPolicy) -> object:
     """What a pass with this key policy would make of the answer."""
-    return observe(suggestion.seen.answer, issuer=suggestion.issuer, policy=policy, already_checked=frozenset())
+    issuer = IssuerUrl(suggestion.present) if suggestion.present else suggestion.issuer
+    return observe(suggestion.seen.answer, issuer=issuer, policy=policy, already_checked=frozenset())
 
 
 def name_from(context: str) -> str:
@@ -190,19 +201,17 @@ def complete_yaml(suggestion: IssuerSuggestion) -> str:
     return _COMPLETE.format(
         origin=escaped(f"context {suggestion.login.context} of {suggestion.kubeconfig}"),
         name=suggestion.name,
-        publish=_publish(suggestion.issuer),
+        publish=_publish(suggestion.issuer, is_proposed=bool(suggestion.present)),
         entry="".join(entry),
     )
 
 
-def _publish(issuer: IssuerUrl) -> str:
+def _publish(issuer: IssuerUrl, *, is_proposed: bool) -> str:
     """The section `publish`: from the issuer's own URL where that is a bucket's, else with what must be filled in."""
     place = bucket_url(issuer)
     if place is not None:
-        lines = (
-            "# The bucket that the issuer's URL names. Check: it exists, or `provision bucket` makes it.",
-            "publish:",
-        )
+        known = "# The bucket that the issuer's URL names. Check: it exists, or `provision bucket` makes it."
+        lines = ("# Check: your bucket and its region." if is_proposed else known, "publish:")
         return "\n".join((*lines, f"  bucket: {place.bucket}", f"  region: {place.region}", ""))
     host = issuer.removeprefix("https://").partition("/")[0]
     return "\n".join(
@@ -210,7 +219,7 @@ def _publish(issuer: IssuerUrl) -> str:
             "publish:",
             "  # Check: the bucket behind the issuer's host, and its region.",
             f"  bucket: {UNKNOWN_BUCKET}",
-            "  region: us-east-1",
+            f"  region: {UNKNOWN_REGION}",
             "  # The public URL of the bucket's root.",
             f"  base_url: https://{host}",
             "",
@@ -218,7 +227,9 @@ def _publish(issuer: IssuerUrl) -> str:
     )
 
 
-UNKNOWN_BUCKET = "name-of-your-bucket"
+UNKNOWN_BUCKET, UNKNOWN_REGION = "name-of-your-bucket", "us-east-1"
+_PLAIN_URL = re.compile(r"https://[A-Za-z0-9./:_~-]{1,200}")
+"""An issuer that can stand in a comment and in a command as it is."""
 
 
 def _dump(part: Mapping[str, object]) -> str:
@@ -234,10 +245,17 @@ def _dump(part: Mapping[str, object]) -> str:
 
 def _parts(suggestion: IssuerSuggestion) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
     yield (), {"name": suggestion.name}
-    yield (
-        ("Check: this is what tokens of the cluster have as `iss`, to the letter.",),
-        {"issuer": str(suggestion.issuer)},
-    )
+    comments: tuple[str, ...] = ("Check: this is what tokens of the cluster have as `iss`, to the letter.",)
+    if suggestion.present:
+        comments = (
+            f"The cluster's issuer is {suggestion.present}, which cannot be published. Check: choose the",
+            "public one, in your bucket, and write it here and into `publish` above. Then these print the flags of every",
+            "apiserver; restart them one by one. Step 1: they accept the new issuer too. Step 2: they sign for it, and",
+            "a pass takes what they say; tokens of the old one stay valid.",
+            f"  oidc-mirror render apiserver-flags {suggestion.name} --keep-issuer {suggestion.present}",
+            f"  oidc-mirror render apiserver-flags {suggestion.name} --keep-issuer {suggestion.present} --migration 2",
+        )
+    yield comments, {"issuer": str(suggestion.issuer)}
     yield from _apiservers(suggestion)
     if suggestion.opaque:
         opaque = ("Check: an external signer makes the key ids; they are not those of Kubernetes.",)

@@ -5,15 +5,11 @@ Usage: python tests/browser/screenshots.py FOLDER
 
 import os
 import re
-import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -44,55 +40,25 @@ def take(folder: Path) -> None:
         demo.wait()
 
 
-def told_by(demo: "subprocess.Popen[str]") -> tuple[Path, dict[str, str]]:
-    """The demo's configuration, once its story is told, and the environment that its commands need."""
+def told_by(demo: "subprocess.Popen[str]") -> tuple[str, Path]:
+    """The status page of the demo, once its story is told, and the command of its world."""
     assert demo.stdout is not None
     told = ""
     for line in demo.stdout:
         told += line
-        if "env AWS_" in line:
+        if "verify demo" in line:
             break
-    (config,) = set(re.findall(r"--config (\S+)", told))
-    exports = dict(word.split("=", 1) for word in shlex.split(line.strip(" $\n")) if word.startswith("AWS_"))
-    return Path(config), dict(os.environ) | exports
+    (page,) = set(re.findall(r"the status page is (\S+)", told))
+    (program,) = set(re.findall(r"\$ (\S+/oidc-mirror) --once\n", told))
+    return page, Path(program)
 
 
-def shoot(world: tuple[Path, dict[str, str]], folder: Path) -> None:
-    config, environ = world
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    served = config.with_name("served.yaml")
-    served.write_text(f"{config.read_text()}\nhttp: {{listen: '127.0.0.1:{port}'}}\n")
-    history = config.with_name("history.html")
-    history.write_text(
-        subprocess.run(
-            program("--config", str(config), "history", "--output", "html"),
-            env=environ,
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-    )
-    daemon = subprocess.Popen(program("--config", str(served), "run"), env=environ, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/readyz")
-        pictures({"status": f"http://127.0.0.1:{port}/", "history": history.as_uri()}, folder)
-    finally:
-        daemon.terminate()
-        daemon.wait()
-
-
-def wait_for(url: str) -> None:
-    end = time.monotonic() + SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  our own URL
-                if answer.status == 200:
-                    return
-        except OSError:
-            if time.monotonic() > end:
-                raise
-        time.sleep(0.5)
+def shoot(world: tuple[str, Path], folder: Path) -> None:
+    page, program = world
+    history = program.with_name("history.html")
+    done = subprocess.run((program, "history", "--output", "html"), check=True, capture_output=True, text=True)
+    history.write_text(done.stdout)
+    pictures({"status": page, "history": history.as_uri()}, folder)
 
 
 def pictures(pages: dict[str, str], folder: Path) -> None:

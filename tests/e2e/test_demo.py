@@ -1,9 +1,15 @@
 """`oidc-mirror demo`: the first thing that anybody runs; it has to show what it says, and leave nothing behind."""
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +18,7 @@ pytestmark = pytest.mark.s3
 
 DEMO = (sys.executable, "-m", "mirror", "demo")
 PROJECT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 60
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -20,41 +27,108 @@ def environment(folder: Path) -> dict[str, str]:
     return plain | {"HOME": str(folder), "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
 
 
-def test_demo_tells_its_story_serves_and_leaves_nothing(tmp_path: Path) -> None:
-    """Each step ends as told, what it serves answers another pass, and Ctrl-C ends it with 0 and no folder left."""
-    environ = environment(tmp_path)
-    words = (*DEMO, "--serve")
+@contextmanager
+def serving(folder: Path, *prefix: str) -> Iterator[tuple["subprocess.Popen[str]", list[str]]]:
+    """A demo that serves, started by way of the command `prefix`, and all its lines; killed at the end."""
     with subprocess.Popen(
-        words, env=environ, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        (*prefix, *DEMO, "--serve"),
+        env=environment(folder),
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as demo:
         assert demo.stdout is not None
         lines: list[str] = []
         try:
-            while "verify" not in (line := demo.stdout.readline()):
-                lines.append(line.strip())
+            while "openid-configuration" not in (lines[-1] if lines else "") or "   $ curl" not in lines[-1]:
+                line = demo.stdout.readline()
                 assert line, lines
-            # As the last lines say; the configuration is still there, and one replica still answers 403.
-            (folder,) = tmp_path.glob("oidc-mirror-demo-*")
-            shown = next(line for line in lines if line.startswith("$ env AWS_"))
-            once = shown.removeprefix("$ env ").split()
-            given = dict(word.split("=", 1) for word in once if word.startswith("AWS_"))
-            command = [sys.executable, "-m", "mirror", *once[once.index("oidc-mirror") + 1 :]]
-            done = subprocess.run(
-                command, env=environ | given, cwd=PROJECT, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 1, (done.stdout, done.stderr)
+                lines.append(line.rstrip("\n"))
+            yield demo, lines
         finally:
-            demo.send_signal(signal.SIGINT)
-            rest = demo.stdout.read()
-    assert demo.returncode == 0, rest
+            demo.kill()
+
+
+def processes(folder: Path) -> list[str]:
+    """The command lines of the processes that work for a demo in `folder`: their environment or words name it."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            cwd = str((entry / "cwd").readlink())
+        except OSError:
+            continue
+        if str(folder) in words or cwd.startswith(str(folder)):
+            found.append(words)
+    return found
+
+
+def wait_until_gone(folder: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while left := processes(folder):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def test_demo_tells_its_story_and_serves_a_healthy_world(tmp_path: Path) -> None:
+    """Each step ends as told; every command that is printed for pasting works as it is; Ctrl-C ends it with 0."""
+    with serving(tmp_path) as (demo, lines):
+        text = "\n".join(lines)
+        assert "This should have ended with" not in text
+        steps = [line for line in lines if line[:1].isdigit() and line[1:3] == ". "]
+        assert [step[0] for step in steps] == list("12345678")
+        assert "forbidden" in text
+        # One public set at the end: the new key alone.
+        assert sum(line.count('"kid"') for line in lines if line.strip().startswith('{"keys"')) == 1
+        assert re.search(r"^   demo: current  https://", text.partition("How things stand")[2], re.MULTILINE)
+        assert "rotation" in text.partition("The life of every key")[2]
+        (page,) = set(re.findall(r"the status page is (http://127\.0\.0\.1:[0-9]+/)", text))
+        with urllib.request.urlopen(page, timeout=10) as answer:  # noqa: S310  our own URL
+            assert "demo" in answer.read().decode()
+        (folder,) = tmp_path.glob("oidc-mirror-demo-*")
+        commands = [line.removeprefix("   $ ") for line in text.partition("for another terminal:")[2].splitlines()]
+        for command in filter(None, commands):
+            # The shell that they are pasted into has AWS settings of its own, and lies somewhere else.
+            done = subprocess.run(
+                ("bash", "-c", command),
+                env=environment(tmp_path) | {"AWS_PROFILE": "mine", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
+                cwd="/",
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            expected = (0, 1) if shlex.split(command)[1] in ("check", "verify") else (0,)
+            assert done.returncode in expected, (command, done.stdout, done.stderr)
+            assert "Traceback" not in done.stderr
+        assert "The life of every key" in (folder / "history.html").read_text()
+        demo.send_signal(signal.SIGINT)
+        assert demo.stdout is not None
+        rest = demo.stdout.read()
+        assert demo.wait(PATIENCE_SECONDS) == 0, rest
     assert not folder.exists()
-    text = "\n".join(lines)
-    assert "This pass should have ended with" not in text
-    steps = [line for line in lines if line[:1].isdigit()]
-    assert [step.split(".")[0] for step in steps if step[1:3] == ". "] == list("1234567")
-    assert "forbidden" in text
-    # One public set at the end: the new key alone.
-    assert sum(line.count('"kid"') for line in lines if line.startswith('{"keys"')) == 1
+    wait_until_gone(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=["term", "hup", "int"])
+def test_signal_ends_the_demo_and_its_servers(tmp_path: Path, number: signal.Signals) -> None:
+    """Also where a shell started it with SIGINT ignored, as in the background of a script; no folder stays."""
+    ignoring = ("bash", "-c", 'trap "" INT; exec "$@"', "bash")
+    with serving(tmp_path, *ignoring) as (demo, _):
+        assert len(processes(tmp_path)) >= 2
+        demo.send_signal(number)
+        assert demo.wait(PATIENCE_SECONDS) == 0
+    assert not list(tmp_path.glob("oidc-mirror-demo-*"))
+    wait_until_gone(tmp_path)
+
+
+def test_servers_end_with_a_demo_that_was_killed(tmp_path: Path) -> None:
+    """Nothing tells them but a pipe that closes; the folder stays, because nobody is left to remove it."""
+    with serving(tmp_path) as (demo, _):
+        assert len(processes(tmp_path)) >= 2
+        demo.kill()
+        assert demo.wait(PATIENCE_SECONDS) == -signal.SIGKILL
+    wait_until_gone(tmp_path)
 
 
 def test_demo_without_its_packages_names_the_remedy(tmp_path: Path) -> None:

@@ -274,3 +274,25 @@ def test_complete_configuration_of_a_custom_domain_says_what_is_missing(capsys: 
     (issuer,) = settings.issuers
     assert (issuer.publish.bucket, issuer.publish.base_url) == ("name-of-your-bucket", "https://oidc.example.com")
     assert "# Check: the bucket behind the issuer's host" in out
+
+
+def test_complete_configuration_proposes_a_public_issuer(capsys: Out, tmp_path: Path) -> None:
+    """For a cluster as kubeadm makes it: the file is valid, and names the steps that give the cluster that issuer."""
+    private = "https://kubernetes.default.svc.cluster.local"
+    with Apiserver() as api:
+        api.serve(discovery=discovery(issuer=private))
+        settings, out = complete(capsys, kubeconfig(tmp_path, api.url))
+    (issuer,) = settings.issuers
+    assert issuer.issuer == "https://name-of-your-bucket.s3.us-east-1.amazonaws.com/admin-syd"
+    assert issuer.publish.bucket == "name-of-your-bucket"
+    assert f"oidc-mirror render apiserver-flags admin-syd --keep-issuer {private}\n" in out
+    assert "# Check: your bucket and its region." in out
+
+
+def test_complete_configuration_repeats_no_hostile_issuer(capsys: Out, tmp_path: Path) -> None:
+    """What could do something in a terminal or a shell is refused as without --complete."""
+    with Apiserver() as api:
+        api.serve(discovery=discovery(issuer="https://a.local/$(id)"))
+        status, out, err = init(capsys, kubeconfig(tmp_path, api.url), "--complete")
+    assert (status, out) == (1, "")
+    assert "cannot be published" in err
