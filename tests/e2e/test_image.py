@@ -26,7 +26,7 @@ from support.situations import JWKS_KEY
 from support.ssh_server import SshServer, running_ssh
 from support.worlds import PROJECT, World, running_world
 
-pytestmark = [pytest.mark.s3, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.s3, pytest.mark.timeout(900)]
 
 PACKAGES = "python3,python3-venv,ca-certificates"
 MOST_MEGABYTES = 300
