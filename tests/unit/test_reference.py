@@ -24,7 +24,12 @@ NO_EVENTS = frozenset(  # what has dots and is neither an event nor a code
         *("ca.crt", "server.crt", "server.key"),
         *("history.css", "history.html", "status.css", "status.html", "publish.profile"),
         *("data.aws_caller_identity.current.account_id", "data.aws_partition.current.partition"),
-        *("aws_iam_role.pods.name", "connection.connect_tcp.complete", "http.response.start"),
+        *(
+            "aws_iam_role.pods.name",
+            "connection.connect_tcp.complete",
+            "connection.connect_tcp.started",
+            "http.response.start",
+        ),
     )
 )
 LOGGED = ("debug", "info", "warning", "error")
