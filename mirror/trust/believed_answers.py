@@ -9,6 +9,7 @@ MOST_BYTES = 64 * 1024
 """Larger answers are judged in each pass: whoever sends them shall not fill the memory."""
 
 _Question = tuple[bytes, bytes, IssuerUrl, KeyPolicy, frozenset[Thumbprint]]
+_Judged = tuple[_Question, Observed]
 
 
 class BelievedAnswers:
@@ -20,8 +21,8 @@ class BelievedAnswers:
     """
 
     def __init__(self) -> None:
-        self._before: dict[_Question, Observed] = {}
-        self._now: dict[_Question, Observed] = {}
+        self._before: dict[_Question, _Judged] = {}
+        self._now: dict[_Question, _Judged] = {}
 
     def begin_pass(self) -> None:
         """Forget what the last pass did not see."""
@@ -43,15 +44,16 @@ class BelievedAnswers:
             found = observe(answer, issuer=issuer, policy=policy, already_checked=already_checked)
             if isinstance(found, Unusable):
                 return found
-            known = found
+            known = (question, found)
         if len(answer.discovery) + len(answer.jwks) <= MOST_BYTES:
-            self._now[question] = known
+            # The first objects are kept, not their equals of this pass: memory of threads that ended can be given back.
+            self._now[known[0]] = known
         return replace(
-            known,
+            known[1],
             apiserver=answer.apiserver,
             date=answer.date,
             certificate_expires_at=answer.certificate_expires_at,
         )
 
-    def _recall(self, question: _Question) -> Observed | None:
+    def _recall(self, question: _Question) -> _Judged | None:
         return self._now.get(question) or self._before.get(question)

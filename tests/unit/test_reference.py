@@ -27,8 +27,8 @@ NO_EVENTS = frozenset(  # what has dots and is neither an event nor a code
         *("data.aws_caller_identity.current.account_id", "data.aws_partition.current.partition"),
         *(
             "aws_iam_role.pods.name",
-            "connection.connect_tcp.started",
             "connection.connect_tcp.complete",
+            "connection.connect_tcp.started",
             "http.response.start",
         ),
     )
