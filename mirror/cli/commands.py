@@ -38,7 +38,7 @@ def call(ctx: click.Context, where: str, given: dict[str, Any]) -> None:
 
 @click.command("run")
 @click.option("--once", is_flag=True, help="One pass, then exit.")
-@click.option("--dry-run", is_flag=True, help="Tell what a pass would do and change nothing (implies --once).")
+@click.option("--dry-run", is_flag=True, help="Show what a pass would do and change nothing (implies --once).")
 @click.option("--only", metavar="NAME", multiple=True, help="Only this issuer; may be given several times.")
 @click.option("--shard", metavar="I/N", help="Only the issuers of part I (from 0) of N: for an Indexed Job.")
 @output_option("How the report is written; the daemon writes JSON alone, one line a pass.")
@@ -70,7 +70,7 @@ def run(ctx: click.Context, /, **given: Any) -> None:
 @common_options
 @click.pass_context
 def status(ctx: click.Context, /, **given: Any) -> None:
-    """Tell how the issuer NAME stands, or all: keys and dates, held changes, drift, what is abandoned.
+    """Show how the issuer NAME stands, or all: keys and dates, held changes, drift, what is abandoned.
 
     Reads git, the buckets and the public URLs; asks no apiserver and changes nothing.
 
@@ -87,7 +87,7 @@ def status(ctx: click.Context, /, **given: Any) -> None:
 @common_options
 @click.pass_context
 def history(ctx: click.Context, /, **given: Any) -> None:
-    """Tell the life of every key of the issuer NAME, or of all: first seen, published, retiring, gone.
+    """Show the life of every key of the issuer NAME, or of all: first seen, published, retiring, gone.
 
     Reads the repository on this machine, or else a temporary copy of the git remote. Changes nothing and takes no
     lock.
