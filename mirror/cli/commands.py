@@ -47,7 +47,7 @@ def call(ctx: click.Context, where: str, given: dict[str, Any]) -> None:
     ),
 )
 @click.option("--once", is_flag=True, help="One pass, then exit.")
-@click.option("--dry-run", is_flag=True, help="Tell what a pass would do and change nothing (implies --once).")
+@click.option("--dry-run", is_flag=True, help="Show what a pass would do and change nothing (implies --once).")
 @click.option(
     "--now",
     is_flag=True,
@@ -118,7 +118,7 @@ def status(ctx: click.Context, /, **given: Any) -> None:
 @common_options
 @click.pass_context
 def history(ctx: click.Context, /, **given: Any) -> None:
-    """Tell the life of every key of the issuer NAME, or of all: first seen, published, retiring, gone.
+    """Show the life of every key of the issuer NAME, or of all: first seen, published, retiring, gone.
 
     Reads the repository on this machine, or else a temporary copy of the git remote. Changes nothing and takes no
     lock.

@@ -27,8 +27,8 @@ class Commands(click.Group):
 
     TABLE: ClassVar[dict[str, tuple[str, str]]] = {
         "run": ("mirror.cli.commands:run", "The daemon; with --once one pass, with --dry-run its plan."),
-        "status": ("mirror.cli.commands:status", "Tell what is public, what waits, and what leaves when."),
-        "history": ("mirror.cli.commands:history", "Tell the life of every key, from git."),
+        "status": ("mirror.cli.commands:status", "Show what is public, what waits, and what leaves when."),
+        "history": ("mirror.cli.commands:history", "Show the life of every key, from git."),
         "wait": ("mirror.cli.commands:wait", "Return when a key is safe to sign with."),
         "verify": ("mirror.cli.commands:verify", "Act as a relying party: what AWS, GCP and Entra would accept."),
         "approve": ("mirror.cli.commands:approve", "Publish a key that is held."),

@@ -101,7 +101,7 @@ def carry_out(
     dry_run: bool,
     yes: bool,
 ) -> NoReturn:
-    """Tell the plan, ask, apply it, and end the command; a dry run ends before the question.
+    """Print the plan, ask, apply it, and end the command; a dry run ends before the question.
 
     Raises:
         BucketError: A difference could not be mended; those that were reported as done before it are.

@@ -1,6 +1,6 @@
 """Carry a plan out: commit, push, put the objects, read them back, invalidate CDNs.
 
-Tell the CDNs in front of the buckets what changed: one invalidation a distribution, of exactly the changed paths.
+Invalidate the CDNs in front of the buckets: one invalidation a distribution, of exactly the changed paths.
 A kill between a put and its invalidation loses nothing that is right: nobody remembers the invalidation, the next pass
 reads the public URL back because no stamp says that it was right, and asks again for whatever is still stale there.
 """

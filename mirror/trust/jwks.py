@@ -227,7 +227,7 @@ def coordinate_bytes(crv: str) -> int:
 
 
 def is_on_curve(crv: str, x: int, y: int) -> bool:
-    """Tell whether (`x`, `y`) is a point of the curve `crv`, and not the one at infinity."""
+    """Return whether (`x`, `y`) is a point of the curve `crv`, and not the one at infinity."""
     try:
         ec.EllipticCurvePublicNumbers(x, y, CURVES[crv]).public_key()
     except ValueError:
@@ -285,7 +285,7 @@ class KeyRule:
 
 
 def is_printable_text(value: object, max_characters: int) -> bool:
-    """Tell whether `value` is a text of 1..`max_characters` characters that a terminal shows as they are.
+    """Return whether `value` is a text of 1..`max_characters` characters that a terminal shows as they are.
 
     Letters, marks, digits, symbols of any script and the plain space; no controls, no bidirectional or zero-width
     marks, no surrogates, nothing unassigned.

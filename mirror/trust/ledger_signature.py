@@ -317,7 +317,7 @@ def sign_ledger(body: bytes, *, issuer: IssuerUrl, repository: str, role: Role, 
 def verify_ledger(
     body: bytes, signature: bytes, *, issuer: IssuerUrl, repository: str, keys: Mapping[str, PublicKey]
 ) -> SignatureHeader | VerificationFailure:
-    """Tell who signed a ledger, or why it is not believed.
+    """Return who signed a ledger, or why it is not believed.
 
     Args:
         body: the exact bytes of the ledger.

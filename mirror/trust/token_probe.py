@@ -54,7 +54,7 @@ def read_probe_token(body: bytes, issuers: tuple[IssuerUrl, ...], *, file: str, 
 
 
 def is_fresh(token: Token, now: datetime) -> bool:
-    """Tell whether who signed the token signs today, most likely: one that lives for a year is no proof of it."""
+    """Return whether who signed the token signs today, most likely: one that lives for a year is no proof of it."""
     return token.issued_at is not None and now - token.issued_at <= RENEWED_WITHIN
 
 
@@ -121,7 +121,7 @@ def _renewal(token: Token, file: str) -> str:
 
 
 def verify_probe_token(token: Token, public: Iterable[Key], *, name: IssuerName, ledger: Ledger) -> ProbeResult:
-    """Tell whether the key that signed the probe is public.
+    """Return whether the key that signed the probe is public.
 
     Args:
         token: a token of the issuer that has not expired.

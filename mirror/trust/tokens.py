@@ -106,7 +106,7 @@ def _flaw(text: bytes) -> Reason | None:
 
 
 def _more_text(text: bytes) -> Reason:
-    """Tell of white space or other characters that no token has, without showing the text."""
+    """Report white space or other characters that no token has, without showing the text."""
     first = leading_token(text)
     after = text[text.index(first) + len(first) :] if first else b""
     if first.count(b".") == 2 and after.strip():  # noqa: PLR2004 - RFC 7515, section 7.1
@@ -121,7 +121,7 @@ def _more_text(text: bytes) -> Reason:
 
 
 def _is_encrypted(text: bytes) -> bool:
-    """Tell whether the first part is the header of a JWE, which names its encryption (RFC 7516, section 4.1.2)."""
+    """Return whether the first part is the header of a JWE, which names its encryption (RFC 7516, section 4.1.2)."""
     header = decode(text.partition(b".")[0].decode("ascii"))
     value = None if header is None else read_object(header, "token header")
     return isinstance(value, dict) and "enc" in value
@@ -382,7 +382,7 @@ _SHOWN_KIDS = 10
 
 
 def is_signed_by(token: Token, key: Key) -> bool:
-    """Tell whether `key` made the token's signature (RFC 7518, sections 3.3 and 3.4).
+    """Return whether `key` made the token's signature (RFC 7518, sections 3.3 and 3.4).
 
     The token's alg must be the key's own: another one of the same family is refused like any other.
     """

@@ -86,7 +86,7 @@ def checking_cost(n: int) -> int:
 
 
 def is_small_multiple(curve: ec.EllipticCurve, x: int) -> bool:
-    """Tell whether the point with this `x` belongs to an EC private key of 1..16 or to the negative of one.
+    """Return whether the point with this `x` belongs to an EC private key of 1..16 or to the negative of one.
 
     A point and its negative have the same x coordinate (SEC 1, section 2.2.1), so the sign needs no look.
 
@@ -121,13 +121,13 @@ def _has_small_factor(n: int, _: int) -> bool:
 
 
 def _is_perfect_power(n: int, _: int) -> bool:
-    """Tell whether `n` = r**k with k > 1; `n` is odd, and roots below 2**16 are the small factors' business."""
+    """Return whether `n` = r**k with k > 1; `n` is odd, and roots below 2**16 are the small factors' business."""
     odd_primes = _primes_up_to(n.bit_length() // _ROOT_BITS)[1:]
     return isqrt(n) ** 2 == n or any(_may_be_power(n, k) and _odd_root(n, k) ** k == n for k in odd_primes)
 
 
 def _may_be_power(n: int, k: int) -> bool:
-    """Tell whether `n` is zero or a k-th power modulo each of some small primes: a true power always is.
+    """Return whether `n` is zero or a k-th power modulo each of some small primes: a true power always is.
 
     It spares nearly every modulus the exact root (Euler's criterion, generalised).
     """
@@ -151,7 +151,7 @@ def _odd_root(n: int, k: int) -> int:
 
 
 def _has_close_primes(n: int, _: int) -> bool:
-    """Tell whether Fermat's method factors the odd `n` in at most 100 rounds."""
+    """Return whether Fermat's method factors the odd `n` in at most 100 rounds."""
     a = isqrt(n - 1) + 1
     difference, step = a * a - n, 2 * a + 1
     for _ in range(FERMAT_ROUNDS):
@@ -181,7 +181,7 @@ def _subgroup(prime: int) -> Iterator[int]:
 
 
 def _is_prime(n: int, _: int) -> bool:
-    """Tell whether the odd `n` passes Fermat's test: every prime does, and a product of two secret primes does not.
+    """Return whether the odd `n` passes Fermat's test: every prime does, and a product of two secret primes does not.
 
     Whoever signs with a prime modulus has no secret: the private exponent follows from e and n - 1. So everybody can
     sign.
