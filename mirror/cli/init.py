@@ -250,8 +250,8 @@ def _parts(suggestion: IssuerSuggestion) -> Iterator[tuple[tuple[str, ...], Mapp
         comments = (
             f"The cluster's issuer is {suggestion.present}, which cannot be published. Check: choose the",
             "public one, in your bucket, and write it here and into `publish` above. Then these print the flags of",
-            "every apiserver; restart them one by one. Step 1: they accept the new issuer too. Step 2: they sign for it, and",
-            "a pass takes what they say; tokens of the old one stay valid.",
+            "every apiserver; restart them one by one. Step 1: they accept the new issuer too. Step 2: they sign for",
+            "it, and a pass takes what they say; tokens of the old one stay valid.",
             f"  oidc-mirror render apiserver-flags {suggestion.name} --keep-issuer {suggestion.present}",
             f"  oidc-mirror render apiserver-flags {suggestion.name} --keep-issuer {suggestion.present} --migration 2",
         )

@@ -20,7 +20,7 @@ NO_EVENTS = frozenset(  # what has dots and is neither an event nor a code
     (
         *("amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "csp.hci.ic.gov", "sts.amazonaws.com"),
         *("kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"),
-        *("audit.json", "local-state.json", "notebook.json", "gc.pid", "cpu.max", "snapshots.git"),
+        *("audit.json", "local-state.json", "notebook.json", "gc.pid", "cpu.max", "snapshots.git", "daemon.log"),
         *("ca.crt", "server.crt", "server.key"),
         *("history.css", "history.html", "status.css", "status.html", "publish.profile"),
         *("notified.json", "notify.webhook_url_file", "notify.heartbeat_url_file"),
