@@ -234,7 +234,7 @@ class Connection:
         found = await self._fetch_once(document)
         if not self.is_kept or not isinstance(found, Reason) or asyncio.get_running_loop().time() >= self.deadline:
             return found
-        # It died since the last pass, as when an apiserver was restarted: that tells nothing of the apiserver.
+        # It died since the last pass, as when an apiserver was restarted: that says nothing about the apiserver.
         await self.close()
         self.transport, self.is_kept = _transport(self.access), False
         return await self._fetch_once(document)

@@ -161,7 +161,7 @@ NotifyKind = Literal["issuer.failed", "issuer.degraded", "pass.failed", "key.hel
 
 @dataclass(frozen=True, slots=True)
 class NotifySettings:
-    """Who is told by HTTP: the URLs are secrets, so their files are named here."""
+    """Who gets messages over HTTP: the URLs are secrets, so their files are named here."""
 
     webhook_url_file: Path | None = None
     heartbeat_url_file: Path | None = None
