@@ -136,8 +136,9 @@ def unfit_issuer(problem: Reason, issuer: IssuerUrl) -> Reason:
     remedy = (
         "Choose the public URL, such as https://BUCKET.s3-REGION.amazonaws.com/NAME, and write an entry with that "
         "`issuer`. Then `oidc-mirror render apiserver-flags NAME --keep-issuer "
-        f"{escaped(issuer)}` prints the flags that make it the first --service-account-issuer of every apiserver while "
-        "tokens of the old one stay valid. Restart the apiservers one by one, then try again."
+        f"{escaped(issuer)}` prints the flags with which every apiserver accepts it too, and `--migration 2` those "
+        "that make it the first --service-account-issuer, while tokens of the old one stay valid. Restart the "
+        "apiservers one by one for each step, then try again."
     )
     return replace(problem, sentence=sentence, remedy=remedy)
 
@@ -249,9 +250,9 @@ def _parts(suggestion: IssuerSuggestion) -> Iterator[tuple[tuple[str, ...], Mapp
     if suggestion.present:
         comments = (
             f"The cluster's issuer is {suggestion.present}, which cannot be published. Check: choose the",
-            "public one, in your bucket, and write it here and into `publish` above. Then these print the flags of every",
-            "apiserver; restart them one by one. Step 1: they accept the new issuer too. Step 2: they sign for it, and",
-            "a pass takes what they say; tokens of the old one stay valid.",
+            "public one, in your bucket, and write it here and into `publish` above. Then these print the flags of",
+            "every apiserver; restart them one by one. Step 1: they accept the new issuer too. Step 2: they sign for",
+            "it, and a pass takes what they say; tokens of the old one stay valid.",
             f"  oidc-mirror render apiserver-flags {suggestion.name} --keep-issuer {suggestion.present}",
             f"  oidc-mirror render apiserver-flags {suggestion.name} --keep-issuer {suggestion.present} --migration 2",
         )
