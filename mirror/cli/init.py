@@ -136,8 +136,9 @@ def unfit_issuer(problem: Reason, issuer: IssuerUrl) -> Reason:
     remedy = (
         "Choose the public URL, such as https://BUCKET.s3-REGION.amazonaws.com/NAME, and write an entry with that "
         "`issuer`. Then `oidc-mirror render apiserver-flags NAME --keep-issuer "
-        f"{escaped(issuer)}` prints the flags that make it the first --service-account-issuer of every apiserver while "
-        "tokens of the old one stay valid. Restart the apiservers one by one, then try again."
+        f"{escaped(issuer)}` prints the flags with which every apiserver accepts it too, and `--migration 2` those "
+        "that make it the first --service-account-issuer, while tokens of the old one stay valid. Restart the "
+        "apiservers one by one for each step, then try again."
     )
     return replace(problem, sentence=sentence, remedy=remedy)
 

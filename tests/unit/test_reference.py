@@ -23,7 +23,7 @@ NO_EVENTS = frozenset(  # what has dots and is neither an event nor a code
         *("audit.json", "local-state.json", "notebook.json", "gc.pid", "cpu.max", "snapshots.git", "daemon.log"),
         *("ca.crt", "server.crt", "server.key"),
         *("history.css", "history.html", "status.css", "status.html", "publish.profile"),
-        *("notified.json", "notify.webhook_url_file", "notify.heartbeat_url_file"),
+        *("notified.json", "daemon.log", "notify.webhook_url_file", "notify.heartbeat_url_file"),
         *("data.aws_caller_identity.current.account_id", "data.aws_partition.current.partition"),
         *(
             "aws_iam_role.pods.name",
