@@ -4,6 +4,8 @@
 """
 
 import importlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,18 @@ from mirror.cli.options import (
 from mirror.cli.startup import end_quietly
 from mirror.config.fields import duration
 from mirror.config.fields import role_arn as checked_arn
+from mirror.errors import UsageError
 
 
-def carry_out(ctx: click.Context, where: str, given: dict[str, Any]) -> None:
-    """Read the configuration, then `call`."""
-    common(ctx).load_early()
+def carry_out(
+    ctx: click.Context, where: str, given: dict[str, Any], *, has_copy: Callable[[], bool] = lambda: False
+) -> None:
+    """Read the configuration, then `call`; with a broken one too, where it `has_copy` of a good one."""
+    try:
+        common(ctx).load_early()
+    except UsageError:
+        if not has_copy():
+            raise
     call(ctx, where, given)
 
 
@@ -82,8 +91,15 @@ def run(ctx: click.Context, /, **given: Any) -> None:
     is_daemon = not (given["once"] or given["dry_run"] or given["now"])
     if is_daemon:
         end_quietly()
-    # A daemon reads by itself: it may begin with the copy when the files are broken.
-    (call if is_daemon else carry_out)(ctx, "mirror.cli.run:main", given)
+    may_begin = is_daemon and given["last_good"]
+    carry_out(ctx, "mirror.cli.run:main", given, has_copy=lambda: may_begin and _has_copy(common(ctx).config))
+
+
+def _has_copy(config: Path) -> bool:
+    """Whether a daemon of this file may begin with its last good configuration."""
+    from mirror.config.last_good import LastGood  # noqa: PLC0415  only where the files are broken
+
+    return LastGood.of(config, os.environ).load(os.environ) is not None
 
 
 @click.command(
