@@ -157,7 +157,7 @@ def test_colours_only_where_they_are_wanted(tmp_path: Path, more: dict[str, str]
     environ = environment(tmp_path, **more)
     error = on_a_terminal("--config", str(tmp_path / "none.yaml"), "--once", environ=environ)
     config = small_world(tmp_path, free_port())
-    a_pass = on_a_terminal("--config", str(config), "--once", "--dry-run", "--log-level", "info", environ=environ)
+    a_pass = on_a_terminal("--config", str(config), "--log-level", "info", "--once", "--dry-run", environ=environ)
     assert b"cannot be read" in error
     assert b"apiserver.unusable" in COLOUR.sub(b"", a_pass)
     assert b"1 issuer: 1 failed." in a_pass
