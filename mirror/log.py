@@ -7,6 +7,7 @@ Event names are dotted and stable; every event of an issuer carries `name`. stru
 import os
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from mirror.model import Event, IssuerName, Level, Unusable
@@ -75,7 +76,8 @@ def logs_calls() -> bool:
 def log_call(event: str, **fields: object) -> None:
     """One request, git command or AWS call, at level `debug`. The caller passes no header, body or other secret."""
     if _calls is not None:
-        _calls.debug(event, **fields)
+        with suppress(OSError, ValueError):  # a log that is closed or full costs no call
+            _calls.debug(event, **fields)
 
 
 _PRIORITIES = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>"}

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -108,7 +107,7 @@ def _fitted(drawn: Iterable[str]) -> Iterator[str]:
     if not sys.stdout.isatty():
         yield from drawn
         return
-    width = shutil.get_terminal_size().columns
+    width = os.get_terminal_size(sys.stdout.fileno()).columns  # shutil asks a stream that `startup` has detached
     yield from (cut(line, width) for line in drawn)
 
 

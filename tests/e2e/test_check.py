@@ -52,7 +52,10 @@ def test_world_in_order_exits_0_and_stays_as_it_is(world: World) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         document = check(world)
     assert found(document, "failed") == set()
-    assert {each["station"] for each in document["findings"]} == set(SCHEMA["$defs"]["station"]["enum"]) - {"fleet"}
+    assert {each["station"] for each in document["findings"]} == set(SCHEMA["$defs"]["station"]["enum"]) - {
+        "fleet",
+        "notify",
+    }
     assert {("keys", "keys.public"), ("git", "git.whole"), ("rights", "rights.put")} <= found(document, "ok")
     (held,) = [each for each in document["findings"] if each["code"] == "state.locked"]
     assert f"process {os.getpid()} " in held["sentence"]

@@ -81,7 +81,7 @@ def test_demo_tells_its_story_and_serves_a_healthy_world(tmp_path: Path) -> None
         assert "forbidden" in text
         # One public set at the end: the new key alone.
         assert sum(line.count('"kid"') for line in lines if line.strip().startswith('{"keys"')) == 1
-        assert re.search(r"^   demo: current  https://", text.partition("How things stand")[2], re.MULTILINE)
+        assert re.search(r"^   current  demo ", text.partition("How things stand")[2], re.MULTILINE)
         assert "rotation" in text.partition("The life of every key")[2]
         (page,) = set(re.findall(r"the status page is (http://127\.0\.0\.1:[0-9]+/)", text))
         with urllib.request.urlopen(page, timeout=10) as answer:  # noqa: S310  our own URL

@@ -130,7 +130,7 @@ def judge_others(machine: Booted) -> None:
     assert nobody.returncode == 1
     assert "This user may not look at" in nobody.stderr
     assert "defect" not in nobody.stderr
-    member = machine.sh("setpriv --reuid=65534 --groups=$(id -g oidc-mirror) oidc-mirror status", check=False)
+    member = machine.sh("setpriv --reuid=65534 --groups=$(id -g oidc-mirror) oidc-mirror status syd-prod", check=False)
     assert "RS256 published" in " ".join(member.split())
     assert machine.sh("find /var/lib/oidc-mirror -not -user oidc-mirror").strip() == ""
 

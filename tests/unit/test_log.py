@@ -72,5 +72,7 @@ def test_journal_gets_priorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             stream.flush()
             stream.seek(0)
             lines[name] = stream.read().splitlines()
+    monkeypatch.undo()
+    configure("info", "json")  # the streams above are closed
     assert [line[:4] for line in lines["journal"]] == ["<7>{", "<6>{", "<4>{", "<3>{"]
     assert all(line.startswith("{") for line in lines["file"])

@@ -55,6 +55,8 @@ def test_command_of_a_document_is_taken(page: str, words: str, is_whole: bool) -
     """A sentence may leave out what a command needs, and stand `OLD` for a value."""
     try:
         parse(shlex.split(words.replace("…", "")))
+    except click.exceptions.Exit:  # --help and --version have been printed
+        return
     except click.BadParameter as error:  # MissingParameter is one of them
         is_sketch = not is_whole or re.search(r"\b[A-Z]{3,}\b", words) is not None
         if not is_sketch:

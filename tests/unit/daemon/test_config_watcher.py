@@ -16,7 +16,7 @@ from mirror.errors import UsageError
 from mirror.log import configure
 from support.pass_histories import url_of
 
-LOGGER = configure("debug", "json")
+LOGGER = configure("info", "json")
 PUBLISH = {"bucket": "oidc-bucket", "region": "ap-southeast-2"}
 
 

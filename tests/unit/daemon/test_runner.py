@@ -20,7 +20,7 @@ from mirror.report import ExitStatus, Report
 from support.pass_histories import after, issuer, report
 from support.situations import ONE, Situation
 
-LOGGER = configure("debug", "json")
+LOGGER = configure("info", "json")
 
 
 class Theatre:

@@ -18,7 +18,7 @@ from mirror.daemon.scheduler import LONGEST_SILENCE_SECONDS, Heartbeat, Schedule
 from mirror.log import configure
 from support.pass_histories import settings
 
-LOGGER = configure("debug", "json")
+LOGGER = configure("info", "json")
 LONG = timedelta(hours=1)
 PATIENCE_SECONDS = 30.0
 

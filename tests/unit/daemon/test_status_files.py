@@ -18,7 +18,7 @@ BROKEN = report(
     issuer("a", failures=(Reason("put.failed", "No\x1b[31m rights.", "Ask."),)),
     failures=(Reason("x", "Full.", "Free."),),
 )
-LOGGER = configure("debug", "json")
+LOGGER = configure("info", "json")
 GOOD = report(issuer("a"))
 
 
