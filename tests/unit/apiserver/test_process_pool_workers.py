@@ -191,7 +191,9 @@ def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: T
     with Apiserver() as slow:
         slow.pull(never_answer)
         issuers = [issuer(slow.url, name="slow", tls=trusted), issuer(server.url, name="quick", tls=trusted)]
-        answers = pool(limits(source_deadline_seconds=START_SECONDS)).poll(issuers, turn=0, progress=ignore)
+        answers = pool(limits(total_seconds=60, source_deadline_seconds=START_SECONDS)).poll(
+            issuers, turn=0, progress=ignore
+        )
     assert codes(answers[IssuerName("quick")]) == [()]
     (late,) = answers[IssuerName("slow")]
     assert isinstance(late, Unusable)
@@ -204,7 +206,7 @@ def test_half_of_an_answer_is_heard_at_the_deadline(server: Apiserver, trusted: 
     with Apiserver() as slow:
         slow.pull(never_answer)
         issuers = [issuer(slow.url, server.url, name=name, tls=trusted) for name in ("one", "two")]
-        within = limits(source_deadline_seconds=START_SECONDS)
+        within = limits(total_seconds=60, source_deadline_seconds=START_SECONDS)
         poller = CountingPoller(within)
         answers = pool(within, late, poller=poller).poll(issuers, turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[("timeout",), ()]] * 2
