@@ -13,7 +13,7 @@ import httpx
 from mirror.redaction import describe
 
 
-class Cause(Enum):
+class TransportCause(Enum):
     """What went wrong, as far as anybody must act on it differently."""
 
     TLS_UNTRUSTED = auto()
@@ -33,10 +33,10 @@ class Cause(Enum):
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h: the certificate itself, not who signed it, is at fault.
 _OF_CERTIFICATE = {
-    9: Cause.TLS_EXPIRED,
-    10: Cause.TLS_EXPIRED,
-    62: Cause.TLS_WRONG_NAME,
-    64: Cause.TLS_WRONG_NAME,
+    9: TransportCause.TLS_EXPIRED,
+    10: TransportCause.TLS_EXPIRED,
+    62: TransportCause.TLS_WRONG_NAME,
+    64: TransportCause.TLS_WRONG_NAME,
 }
 # These only say that bytes are still awaited, or that the connection ended while they were.
 _NO_TLS_FAULT = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, ssl.SSLSyscallError)
@@ -44,7 +44,7 @@ _NO_TLS_FAULT = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, s
 _CONNECTION_ENDED = ("Server disconnected", "peer closed connection", "peer unexpectedly closed connection")
 
 
-def cause_of(error: Exception) -> tuple[Cause, str]:
+def cause_of(error: Exception) -> tuple[TransportCause, str]:
     """What is behind `error`, and what the library or the system says of it, without a full stop.
 
     The words are from outside: escape them, and take secrets out, because errors of HTTP quote the line that they did
@@ -53,34 +53,34 @@ def cause_of(error: Exception) -> tuple[Cause, str]:
     chain = _chain(error)
     tls = next((each for each in chain if isinstance(each, ssl.SSLError) and not isinstance(each, _NO_TLS_FAULT)), None)
     if isinstance(tls, ssl.SSLCertVerificationError):
-        return _OF_CERTIFICATE.get(tls.verify_code, Cause.TLS_UNTRUSTED), tls.verify_message.rstrip(".")
+        return _OF_CERTIFICATE.get(tls.verify_code, TransportCause.TLS_UNTRUSTED), tls.verify_message.rstrip(".")
     if tls is not None:
-        return Cause.TLS_FAILED, (tls.reason or tls.strerror or describe(tls)).replace("_", " ").lower()
+        return TransportCause.TLS_FAILED, (tls.reason or tls.strerror or describe(tls)).replace("_", " ").lower()
     if isinstance(error, httpx.ConnectTimeout):
-        return Cause.CONNECT_TIMEOUT, "the connection was not established in time"
+        return TransportCause.CONNECT_TIMEOUT, "the connection was not established in time"
     if isinstance(error, httpx.ProxyError):
-        return Cause.PROXY_REFUSED, describe(error)
+        return TransportCause.PROXY_REFUSED, describe(error)
     if isinstance(error, httpx.UnsupportedProtocol):
-        return Cause.BAD_ADDRESS, describe(error)
+        return TransportCause.BAD_ADDRESS, describe(error)
     if isinstance(error, (httpx.ProtocolError, httpx.DecodingError)):
         if str(error).startswith(_CONNECTION_ENDED):
-            return Cause.UNREACHABLE, "it closed the connection before the answer was complete"
-        return Cause.NOT_HTTP, describe(error)
+            return TransportCause.UNREACHABLE, "it closed the connection before the answer was complete"
+        return TransportCause.NOT_HTTP, describe(error)
     if isinstance(error, (httpx.TransportError, OSError)):
         return _of_system(chain)
     if isinstance(error, (httpx.InvalidURL, ValueError, ImportError)):
-        return Cause.BAD_ADDRESS, type(error).__name__
-    return Cause.UNEXPECTED, type(chain[-1]).__name__
+        return TransportCause.BAD_ADDRESS, type(error).__name__
+    return TransportCause.UNEXPECTED, type(chain[-1]).__name__
 
 
-def _of_system(chain: tuple[BaseException, ...]) -> tuple[Cause, str]:
+def _of_system(chain: tuple[BaseException, ...]) -> tuple[TransportCause, str]:
     """What the system says: the innermost error that has a number, such as "Connection refused"."""
     for error in reversed(chain):
         if isinstance(error, socket.gaierror):  # a negative number, and words of its own
-            return Cause.DNS, str(error.strerror)
+            return TransportCause.DNS, str(error.strerror)
         if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno is not None:
-            return Cause.UNREACHABLE, os.strerror(error.errno)
-    return Cause.UNREACHABLE, "the connection broke"
+            return TransportCause.UNREACHABLE, os.strerror(error.errno)
+    return TransportCause.UNREACHABLE, "the connection broke"
 
 
 def _chain(error: BaseException) -> tuple[BaseException, ...]:

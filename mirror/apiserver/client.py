@@ -19,7 +19,7 @@ from mirror.apiserver.tls import certificate_expires_at
 from mirror.config.settings import LimitSettings
 from mirror.log import log_call
 from mirror.model import MEDIA_TYPE_DISCOVERY, MEDIA_TYPE_JWKS, TRANSIENT_CODES, Answer, Reason, Unusable
-from mirror.transport_errors import Cause, cause_of
+from mirror.transport_errors import TransportCause, cause_of
 
 LoginMethod = Literal["anonymous", "token", "certificate"]
 """How we log in at an apiserver: it decides what helps against a 401 or 403."""
@@ -154,7 +154,7 @@ def _failure_of_status(status: int, login: LoginMethod) -> FailureKind:
 
 
 def _without(secret: str, reply: HttpResponse) -> HttpResponse:
-    """The reply that every sentence quotes from: whatever is told of it later, the token is not in it."""
+    """The reply that every sentence quotes from: whatever is said of it later, the token is not in it."""
     if not secret:
         return reply
     headers = {name: redacted(value, secret) for name, value in reply.headers.items()}
@@ -420,7 +420,7 @@ def reason_for_exception(error: Exception, *, where: str, connect_seconds: float
     `connect_seconds` is the limit that a connection had, for the sentence; `secret` the token that was sent.
     """
     cause, words = cause_of(error)
-    detail = f"{connect_seconds:g}" if cause is Cause.CONNECT_TIMEOUT else printable(redacted(words, secret))
-    if cause is Cause.DNS:
+    detail = f"{connect_seconds:g}" if cause is TransportCause.CONNECT_TIMEOUT else printable(redacted(words, secret))
+    if cause is TransportCause.DNS:
         return FailureKind.UNREACHABLE.reason(f"DNS: {detail}", where=where)
     return FailureKind[cause.name].reason(detail, where=where)

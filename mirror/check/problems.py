@@ -31,7 +31,7 @@ _NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class SharedProblem:
     """One cause: the results that share its level, its code and, but for names and numbers, its words."""
 
     results: tuple[CheckResult, ...]
@@ -64,8 +64,8 @@ class Unknown:
 class Problems:
     """Warnings, then failures, then what is unknown because of them."""
 
-    warnings: tuple[Problem, ...]
-    failures: tuple[Problem, ...]
+    warnings: tuple[SharedProblem, ...]
+    failures: tuple[SharedProblem, ...]
     unknown: tuple[Unknown, ...]
 
 
@@ -107,11 +107,11 @@ def _because(result: CheckResult, causes: dict[str, str]) -> str | None:
     return None if because == result.code else because
 
 
-def _grouped(results: Iterable[CheckResult]) -> tuple[Problem, ...]:
+def _grouped(results: Iterable[CheckResult]) -> tuple[SharedProblem, ...]:
     found: dict[tuple[str, ...], list[CheckResult]] = {}
     for each in results:
         found.setdefault(_likeness(each), []).append(each)
-    problems = [Problem(tuple(group)) for group in found.values()]
+    problems = [SharedProblem(tuple(group)) for group in found.values()]
     return tuple(sorted(problems, key=lambda each: _ROOTS.index(each.first.component)))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mirror.check import result
-from mirror.check.problems import Problem, Problems, Unknown, find_problems
+from mirror.check.problems import Problems, SharedProblem, Unknown, find_problems
 from mirror.check.result import CheckCause, CheckLevel, CheckReport, CheckResult, CheckTarget, Component, to_json
 from mirror.cli.history import opened
 from mirror.cli.options import common, selected
@@ -166,7 +166,7 @@ def _in_order(diagnosis: CheckReport, issuers: Mapping[IssuerName, IssuerUrl]) -
         yield ""
 
 
-def _problem(problem: Problem, *, verbose: bool) -> Iterator[str]:
+def _problem(problem: SharedProblem, *, verbose: bool) -> Iterator[str]:
     """The words of the first result, where it was found, who shares it, and one remedy."""
     first = problem.first
     yield from _labelled(first, f"{first.code}: {first.sentence}")

@@ -115,7 +115,7 @@ def _write_status_files(settings: Settings, report: Report, began: datetime, log
 
 
 def _of_daemon(settings: Settings, pid: int, output: str) -> int:
-    """A pass of the daemon `pid`, told in short: its whole report is in its log. Gives the exit status."""
+    """A pass of the daemon `pid`, in short: its whole report is in its log. Gives the exit status."""
     ended = make_pass(settings.state_dir, pid)
     states = {
         each.name: str(ended.issuers[each.issuer].state) for each in settings.issuers if each.issuer in ended.issuers
@@ -139,7 +139,7 @@ def _notify(settings: Settings, options: Common, report: Report) -> None:
 
     A pod with an empty disk does not know what the last one reported, so it only takes note.
     """
-    from mirror.notify.notifier import Notifier  # noqa: PLC0415  only where somebody is told
+    from mirror.notify.notifier import Notifier  # noqa: PLC0415  only where somebody gets a message
 
     sys.stdout.flush()
     Notifier(configure(options.log_level, options.log_format), quiet=True).tell(settings, report)

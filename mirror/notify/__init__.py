@@ -1,1 +1,1 @@
-"""What operators are told by webhook, and the sign of life after a good pass."""
+"""What operators get by webhook, and the sign of life after a good pass."""

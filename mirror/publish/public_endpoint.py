@@ -19,7 +19,7 @@ from mirror.log import log_call
 from mirror.model import Reason
 from mirror.ports import PublicFailure, PublicResponse, PublicResult
 from mirror.publish.publisher import compare
-from mirror.transport_errors import Cause, cause_of
+from mirror.transport_errors import TransportCause, cause_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -266,26 +266,26 @@ def cause_of_status(status: int, location: str, body: bytes, *, region: str = ""
 
 
 _CAUSES = {
-    Cause.TLS_UNTRUSTED: ("tls_untrusted", "The public host's certificate is not trusted: {}.", _TRUST),
-    Cause.TLS_EXPIRED: ("tls_expired", "The public host's certificate is not valid today: {}.", "Renew it."),
-    Cause.TLS_WRONG_NAME: (
+    TransportCause.TLS_UNTRUSTED: ("tls_untrusted", "The public host's certificate is not trusted: {}.", _TRUST),
+    TransportCause.TLS_EXPIRED: ("tls_expired", "The public host's certificate is not valid today: {}.", "Renew it."),
+    TransportCause.TLS_WRONG_NAME: (
         "tls_wrong_name",
         "The public host's certificate is for another name: {}.",
         "Use a host that the certificate covers; for S3 a bucket name without dots.",
     ),
-    Cause.TLS_FAILED: ("tls_failed", "TLS with the public host failed: {}.", _TRUST),
-    Cause.DNS: (
+    TransportCause.TLS_FAILED: ("tls_failed", "TLS with the public host failed: {}.", _TRUST),
+    TransportCause.DNS: (
         "dns",
         "The public host's name does not resolve: {}.",
         _DNS,
     ),
-    Cause.PROXY_REFUSED: (
+    TransportCause.PROXY_REFUSED: (
         "proxy",
         "The proxy made no tunnel to the public host: {}.",
         "Correct `publish.readback.proxy`, or allow it to connect to that host.",
     ),
-    Cause.CONNECT_TIMEOUT: ("unreachable", "The public host cannot be reached: {}.", _UNREACHABLE),
-    Cause.UNREACHABLE: ("unreachable", "The public host cannot be reached: {}.", _UNREACHABLE),
+    TransportCause.CONNECT_TIMEOUT: ("unreachable", "The public host cannot be reached: {}.", _UNREACHABLE),
+    TransportCause.UNREACHABLE: ("unreachable", "The public host cannot be reached: {}.", _UNREACHABLE),
 }
 _NOT_HTTP = ("protocol_error", "The public host did not answer as HTTP asks: {}.", _SERVER)
 

@@ -334,7 +334,7 @@ class Publisher:
     # -- look -------------------------------------------------------------------------------------------
 
     def _must_look(self, planned: IssuerPlan, done: ObjectResults) -> bool:
-        """Whether the public view decides: all stands as meant, or what stands there may be wrong."""
+        """Whether the public URL decides: all is as meant, or what stands there may be wrong."""
         if done.failures or not planned.object_actions:
             return False
         wrong = any(isinstance(decision, Deferred) and decision.is_wrong for _, decision in planned.object_actions)
