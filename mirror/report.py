@@ -65,7 +65,8 @@ FAILING_STATES = frozenset({State.FAILED, State.WAITING_FOR_PUSH, State.UNPUBLIS
 PUSH_FAILED = "push.failed"
 FORBIDDEN = "forbidden"
 
-DEGRADING = frozenset({"issuer.emptied", "issuer.suspended", "readback.stale"})
+SUSPENDED = "issuer.suspended"
+DEGRADING = frozenset({"issuer.emptied", SUSPENDED, "readback.stale"})
 """Events after which an issuer is not current, though nothing failed yet."""
 
 

@@ -22,7 +22,7 @@ from mirror.model import PUBLIC_STATUSES, Reason, Status
 from mirror.reconcile.last_pass import LastPass
 from mirror.report import ExitStatus
 from mirror.status.collect import collect_status
-from mirror.status.result import IssuerStatus, ObjectState, PublicKeyStatus, StatusReport, to_json
+from mirror.status.result import IssuerStatus, ObjectState, ObjectStatus, PublicKeyStatus, StatusReport, to_json
 from mirror.status.summary import count_keys, count_states, next_step, worst_first
 from mirror.text import counted, distance, moment, moment_and_distance
 
@@ -220,7 +220,7 @@ def _issuer(issuer: IssuerStatus, now: datetime) -> Iterator[str]:
     for key in issuer.keys:
         yield from _key(key, now)
     for each in issuer.objects:
-        yield f"  {_OBJECTS[each.state].format(escaped(each.url))}"
+        yield f"  {_object(each, issuer)}"
     for event in issuer.events:
         yield f"  {event.level} [{event.name}]: {escaped(event.sentence)}"
     for reason in issuer.failures:
@@ -229,6 +229,13 @@ def _issuer(issuer: IssuerStatus, now: datetime) -> Iterator[str]:
         yield from _reason("held", reason, "yellow", "  ")
 
 
+def _object(each: ObjectStatus, issuer: IssuerStatus) -> str:
+    is_put_next = each.state not in (ObjectState.CURRENT, ObjectState.UNKNOWN)
+    sentence = _NOT_PUT if issuer.suspended and is_put_next else _OBJECTS[each.state]
+    return sentence.format(escaped(each.url))
+
+
+_NOT_PUT = "not as git says, and not put while the issuer is suspended: {}"
 _OBJECTS = {
     ObjectState.CURRENT: "current in the bucket: {}",
     ObjectState.MISSING: "missing in the bucket, the next pass puts it: {}",

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from mirror.daemon.pass_history import IssuerState, PassHistory
 from mirror.daemon.status_memory import issuer_status
 from mirror.model import PUBLIC_STATUSES, KeyRecord, Level, Observation, Observed, Reason, Status, Unusable, key_id
-from mirror.report import Effect, IssuerReport, State, remedies_of
+from mirror.report import SUSPENDED, Effect, IssuerReport, State, remedies_of
 from mirror.status.result import IssuerStatus
 from mirror.status.summary import NextStep, changed_at, count_keys, next_step
 from mirror.status.timeline import Axis, Tick, ticks
@@ -270,7 +270,7 @@ def _line(state: IssuerState, now: datetime) -> IssuerLine:
 def _next(status: IssuerStatus, report: IssuerReport, now: datetime) -> NextStep | None:
     """As in `status`; here it is known what an apiserver that did not answer said."""
     unusable = [each for each in report.observations if isinstance(each, Unusable)]
-    if status.state is State.DEGRADED and unusable and not status.held:
+    if status.state is State.DEGRADED and unusable and not status.held and not status.suspended:
         codes = ", ".join(dict.fromkeys(reason.code for each in unusable for reason in each.reasons))
         return NextStep(f"{counted(len(unusable), 'apiserver')} not usable ({codes}), asked again in the next pass")
     return next_step(status, now)
@@ -329,6 +329,8 @@ def _sentence(state: IssuerState, report: IssuerReport) -> str:
             return "Nothing of this issuer was ever public: no token of this cluster is accepted anywhere."
         case State.HELD:
             return f"{counted(len(report.held), 'change')} pending approval; what is public stays as it is."
+        case State.DEGRADED if any(each.name == SUSPENDED for each in report.events):
+            return "Suspended: only revocations change it. Remove `suspend` from the configuration to go on."
         case State.DEGRADED if report.missing_apiservers():
             found = len(report.observations)
             return (

@@ -17,7 +17,7 @@ from mirror.addresses import (
     object_keys,
     repository_paths,
 )
-from mirror.config.settings import PublishSettings, Settings
+from mirror.config.settings import Issuer, PublishSettings, Settings
 from mirror.errors import BucketError, HistoryError, RemoteError
 from mirror.history.ledger_reader import load_history
 from mirror.model import (
@@ -56,7 +56,7 @@ from mirror.reconcile.state import (
     trust_of,
     unsigned_remote,
 )
-from mirror.report import key_safe_at, reason_from, safe_before
+from mirror.report import SUSPENDED, key_safe_at, reason_from, safe_before
 from mirror.status.result import (
     IssuerStatus,
     ObjectState,
@@ -172,12 +172,23 @@ def _issuers(
 def _named(publication: PublishedIssuer, now: datetime) -> IssuerStatus:
     issuer = publication.issuer
     is_former = publication.url != issuer.issuer
-    return IssuerStatus(issuer.name, publication.url, is_former, must_be_public=publication.accepts_new_keys(now))
+    must_be_public = publication.accepts_new_keys(now)
+    return IssuerStatus(
+        issuer.name, publication.url, is_former, events=_suspension(issuer), must_be_public=must_be_public
+    )
+
+
+def _suspension(issuer: Issuer) -> tuple[Event, ...]:
+    """The configuration says it, whether or not a pass was made since; a pass also names what waits."""
+    if not issuer.suspend:
+        return ()
+    sentence = "The issuer is suspended (`suspend: true`): nothing of it changes but revocations. Remove it to go on."
+    return (Event(SUSPENDED, sentence, Level.WARNING),)
 
 
 def _issuer(publication: PublishedIssuer, observed: ObservedState, ports: Ports) -> IssuerStatus:
     issuer_history, found = observed.history.issuers[publication.url], _named(publication, observed.now)
-    found = replace(found, failures=issuer_history.failures, events=issuer_history.events)
+    found = replace(found, failures=issuer_history.failures, events=found.events + issuer_history.events)
     if issuer_history.ledger is None:
         return found if issuer_history.is_lost else _unknown_to_git(found, publication, observed)
     ledger, issuer = issuer_history.ledger, publication.issuer
@@ -190,7 +201,7 @@ def _issuer(publication: PublishedIssuer, observed: ObservedState, ports: Ports)
             _key(record, publication, view, safe_before(record, seen, ledger.records)) for record in ledger.records
         ),
         objects=_objects(publication, ledger, planned),
-        events=issuer_history.events + planned.drift + view.events,
+        events=found.events + planned.drift + view.events,
         failures=issuer_history.failures + planned.failures + view.failures,
         held=pending_approvals(issuer, LedgerUpdate(ledger, (), ())),
     )
@@ -208,7 +219,7 @@ def _unknown_to_git(status: IssuerStatus, publication: PublishedIssuer, observed
         "Documents are public that git does not know; the first pass compares them with what apiservers show, and "
         f"where they differ asks for: oidc-mirror adopt {status.name}"
     )
-    return replace(status, events=(Event("takeover.possible", sentence, Level.WARNING),))
+    return replace(status, events=(*status.events, Event("takeover.possible", sentence, Level.WARNING)))
 
 
 def _objects(publication: PublishedIssuer, ledger: Ledger, planned: IssuerPlan) -> tuple[ObjectStatus, ...]:

@@ -26,7 +26,7 @@ from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse
 from mirror.publish.drift import signing_window
 from mirror.reconcile.last_pass import LastPass, LastResult, past_event_json
 from mirror.reconcile.state import PublishedIssuer
-from mirror.report import ExitStatus, State, event_json, exit_status_of, reason_json
+from mirror.report import SUSPENDED, ExitStatus, State, event_json, exit_status_of, reason_json
 from mirror.text import iso_time_or_none
 from mirror.trust.discovery import render
 from mirror.trust.jwks import KeySet, read_jwks
@@ -95,6 +95,11 @@ class IssuerStatus:
         retires = any(key.record.status is Status.RETIRING for key in self.keys)
         return retires or (self.last is not None and self.last.rotating)
 
+    @property
+    def suspended(self) -> bool:
+        """Whether its configuration entry says `suspend: true`."""
+        return any(event.name == SUSPENDED for event in self.events)
+
     def _seen_state(self) -> State:
         public = [key for key in self.keys if key.record.status in PUBLIC_STATUSES]
         if self.failures:
@@ -106,7 +111,7 @@ class IssuerStatus:
         differs = any(each.state is not ObjectState.CURRENT for each in self.objects)
         hidden = any(key.in_public_jwks is False for key in public)
         is_other = any(event.name == "readback.differs" for event in self.events)
-        return State.DEGRADED if differs or hidden or is_other else State.CURRENT
+        return State.DEGRADED if differs or hidden or is_other or self.suspended else State.CURRENT
 
 
 @dataclass(frozen=True, slots=True)

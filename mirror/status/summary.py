@@ -73,9 +73,10 @@ def _dates(record: KeyRecord) -> Iterator[datetime]:
 def next_step(issuer: IssuerStatus, now: datetime) -> NextStep | None:
     """The most urgent thing that happens next to an issuer; None where nothing does.
 
-    What failed comes before what waits for an operator, that before what the next pass does, and dates come last.
+    What failed comes before a suspension, which holds up all that follows: what waits for an operator, what the next
+    pass does, and dates.
     """
-    return _failure(issuer) or _pending(issuer) or _left_to_do(issuer) or _next_date(issuer, now)
+    return _failure(issuer) or _suspension(issuer) or _pending(issuer) or _left_to_do(issuer) or _next_date(issuer, now)
 
 
 def _failure(issuer: IssuerStatus) -> NextStep | None:
@@ -89,6 +90,10 @@ def _failure(issuer: IssuerStatus) -> NextStep | None:
             return NextStep("the git remote must take the push first")
         case _:
             return None
+
+
+def _suspension(issuer: IssuerStatus) -> NextStep | None:
+    return NextStep("suspended: remove `suspend` from the configuration to go on") if issuer.suspended else None
 
 
 def _pending(issuer: IssuerStatus) -> NextStep | None:

@@ -1,4 +1,4 @@
-"""Twelve situations: report, exit status, `status`, page, `/status.json` and metrics say one thing of an issuer."""
+"""Fifteen situations: report, exit status, `status`, page, `/status.json` and metrics say one thing of an issuer."""
 
 import json
 from collections.abc import Callable
@@ -124,6 +124,12 @@ def drift_repaired(folder: Path) -> tuple[Situation, Report]:
     return here, here.run(ONE, ONE, after=A_MINUTE)
 
 
+def suspended(folder: Path) -> tuple[Situation, Report]:
+    here, _ = healthy(folder)
+    here.suspend = True
+    return here, here.run(BOTH, BOTH, after=A_MINUTE)
+
+
 ROWS = {
     "healthy": Row(healthy, State.CURRENT, 0),
     "first pass": Row(first_pass, State.CHANGED, 0),
@@ -132,6 +138,7 @@ ROWS = {
     "a replica not found": Row(replica_not_found, State.DEGRADED, 0),
     "no apiserver": Row(no_apiserver, State.FAILED, 1),
     "never published": Row(never_published, State.FAILED, 1),
+    "suspended": Row(suspended, State.DEGRADED, 0),
     "a key held": Row(key_held, State.HELD, 3),
     "push refused, empty disk": Row(push_refused, State.WAITING_FOR_PUSH, 1),
     "commit refused": Row(commit_refused, State.FAILED, 1),
@@ -183,6 +190,18 @@ def test_status_without_a_state_directory_does_not_know_how_the_pass_ended(tmp_p
     (tmp_path / "last-pass.json").unlink()
     found = collect_status(here.settings(), here.world.ports(), here.now, names=frozenset({NAME}))
     assert (found.last_pass, found.issuers[0].state, status_json(found)["last_pass"]) == (None, State.CURRENT, None)
+
+
+def test_suspended_is_the_reason_on_every_machine(tmp_path: Path) -> None:
+    """The configuration says it: also where no pass was made, and the page says it in its line."""
+    here, report = suspended(tmp_path)
+    memory = PassHistory().configured(publications(here.settings()))
+    memory = memory.after(report, ended_at=here.now, seconds=1.0, commits=())
+    assert "suspended: remove `suspend` from the configuration" in render_page(memory, ALIVE, here.now)
+    (tmp_path / "last-pass.json").unlink()
+    (found,) = collect_status(here.settings(), here.world.ports(), here.now, names=frozenset({NAME})).issuers
+    assert found.state is State.DEGRADED
+    assert "issuer.suspended" in {event.name for event in found.events}
 
 
 def test_status_before_any_pass_is_unpublished(tmp_path: Path) -> None:

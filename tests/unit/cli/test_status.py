@@ -16,7 +16,7 @@ from mirror.errors import BucketError, HistoryError
 from mirror.model import CommitId, IssuerName, IssuerUrl, KeyPolicy, Reason, Status, Thumbprint, Version
 from mirror.reconcile.last_pass import LastPass
 from mirror.reconcile.state import publications
-from mirror.report import ExitStatus
+from mirror.report import ExitStatus, State
 from mirror.status.collect import MOST, collect_status, issuers_without_configuration, orphaned
 from mirror.status.result import IssuerStatus, ObjectState, ObjectStatus, PublicKeyStatus, StatusReport, to_json
 from support.fakes import MOMENT, FakeHistory, FakeRemote
@@ -137,6 +137,20 @@ def test_drift_is_told_and_is_no_failure_of_looking(here: Situation) -> None:
     assert found.exit_status is ExitStatus.CURRENT
     assert "syd-prod: degraded" in words(found)
     assert "safe to sign: unknown" in words(found)
+
+
+def test_suspended_issuer_is_told_in_both_views(here: Situation) -> None:
+    """`degraded` as in the report, with the reason; no line promises a repair that the next pass does not make."""
+    here.run(ONE, ONE)
+    here.suspend = True
+    here.world.bucket.write(JWKS_KEY, b"evil")
+    found = look(here)
+    assert (one(found).state, found.exit_status) == (State.DEGRADED, ExitStatus.CURRENT)
+    said = unstyle("\n".join(overview(found)))
+    assert re.search(r"^degraded +\S+ +1 published +suspended: remove `suspend` from the config", said, re.MULTILINE)
+    assert "warning [issuer.suspended]: " in words(found)
+    assert "not as git says, and not put while the issuer is suspended: " in words(found)
+    assert "the next pass" not in words(found)
 
 
 def test_missing_and_outdated_objects_are_told(here: Situation) -> None:

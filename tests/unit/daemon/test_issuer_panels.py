@@ -24,6 +24,7 @@ from support.pass_histories import (
     url_of,
 )
 
+SUSPENDED = Event("issuer.suspended", "The issuer is suspended.", Level.WARNING)
 SILENT = Unusable("https://2", (Reason("timeout", "Late.", "Look at the network."),))
 
 
@@ -79,6 +80,13 @@ def test_degraded_line_says_what_an_apiserver_did() -> None:
     held = line_of(**given, held=(Reason("takeover.held", "Documents are there.", ""),)).next
     assert held is not None
     assert held.words == "takeover.held: Documents are there."
+
+
+def test_suspended_line_says_so_before_anything_that_waits() -> None:
+    """Also while an apiserver does not answer: asking again in the next pass changes nothing."""
+    step = line_of(observations=(shows("https://1", NEW), SILENT), events=(SUSPENDED,)).next
+    assert step is not None
+    assert step.words == "suspended: remove `suspend` from the configuration to go on"
 
 
 @pytest.mark.parametrize(
@@ -151,6 +159,8 @@ def test_failed_look_takes_back_that_the_last_state_is_public() -> None:
             {"observations": (shows("https://1", NEW), SILENT)},
             "Mirrored, but 1 of 2 apiservers gave no usable answer.",
         ),
+        ({"events": (SUSPENDED,)}, "Suspended: only revocations change it. Remove `suspend` from the configuration"),
+        ({"events": (SUSPENDED,), "expected_apiservers": 3}, "Suspended: only revocations change it."),
         ({"objects": documents("a", Effect.WAITING)}, "Mirrored, but not all of it is public yet."),
         (
             {

@@ -23,6 +23,8 @@ HELD = PublicKeyStatus(record(EC_KEYS[0], Status.HELD), in_public_jwks=False)
 NEW = replace(PUBLISHED, record=record(EC_KEYS[1], Status.PUBLISHED), safe_to_sign_at=MOMENT + HOUR)
 WAITS = Reason("key.held", "A key is held.", "Approve it.")
 BROKEN = Reason("bucket.AccessDenied", "The bucket says no.", "Allow it.")
+SUSPENDED = Event("issuer.suspended", "The issuer is suspended.", Level.WARNING)
+SUSPENDED_LINE = "suspended: remove `suspend` from the configuration to go on"
 OBJECT = ObjectStatus("https://issuer.example.com/openid/v1/jwks", "openid/v1/jwks", ObjectState.CURRENT)
 
 
@@ -96,6 +98,10 @@ def test_last_change_is_the_newest_date_of_any_key() -> None:
         ),
         (status(objects=(replace(OBJECT, state=ObjectState.MISSING),)), "the next pass puts 1 object"),
         (status(objects=(replace(OBJECT, state=ObjectState.OUTDATED),) * 2), "the next pass puts 2 objects"),
+        (status(events=(SUSPENDED,)), SUSPENDED_LINE),
+        (status(events=(SUSPENDED,), keys=(PUBLISHED, HELD), held=(WAITS,)), SUSPENDED_LINE),
+        (status(events=(SUSPENDED,), objects=(replace(OBJECT, state=ObjectState.DRIFT),)), SUSPENDED_LINE),
+        (status(events=(SUSPENDED,), failures=(BROKEN,)), "bucket.AccessDenied: The bucket says no."),
         (status(last=ended(State.DEGRADED)), "degraded in the last pass: oidc-mirror check syd-prod"),
         (
             status(events=(Event("x", "Fine."), Event("readback.differs", "Other bytes.", Level.WARNING))),
