@@ -140,7 +140,7 @@ class _Loader(Loader):
         """The folders of all services."""
         folders = [Path(path) for path in self.search_paths]
         # os.path.isdir: a home that this user may not enter, as botocore takes it, has no descriptions.
-        found = (folder for folder in folders if os.path.isdir(folder))  # noqa: PTH112
+        found = (folder for folder in folders if os.path.isdir(folder))  # noqa: PTH112  see above
         return sorted({each.name for folder in found for each in folder.iterdir()})
 
 

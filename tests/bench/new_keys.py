@@ -44,7 +44,7 @@ def of_one_key() -> Iterator[str]:
     checks = FACTORING_CHECKS + PRIMALITY_CHECKS
     yield "bits  " + "  ".join(f"{check.name:>13}" for check in checks) + "       all ms"
     for bits, n in sorted(sizes.items()):
-        costs = [milliseconds(lambda check=check, n=n: check.is_weak(n, 65537)) for check in checks]  # type: ignore[misc]
+        costs = [milliseconds(lambda check=check, n=n: check.is_weak(n, 65537)) for check in checks]  # type: ignore[misc]  # defaults bind the loop's values
         yield f"{bits:4}  " + "  ".join(f"{cost:13.2f}" for cost in costs) + f"  {sum(costs):11.2f}"
 
 
@@ -57,7 +57,7 @@ def of_many_keys(count: int) -> Iterator[str]:
     }
     for cores in range(1, available_cpus() + 1):
         begun = time.perf_counter()
-        found = sound_keys(shown, few=0, cores=cores)  # type: ignore[arg-type]
+        found = sound_keys(shown, few=0, cores=cores)  # type: ignore[arg-type]  # names are str, as asked
         seconds = time.perf_counter() - begun
         if sum(map(len, found.values())) != count:
             raise SystemExit("A sound key was taken for a weak one, or a process was lost.")

@@ -62,7 +62,7 @@ class Booted:
         return done.stdout + done.stderr
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        self.run("sh", "-c", f"mkdir -p {os.path.dirname(path)} && cat >{path} && chmod {mode:o} {path}", stdin=text)  # noqa: PTH120
+        self.run("sh", "-c", f"mkdir -p {os.path.dirname(path)} && cat >{path} && chmod {mode:o} {path}", stdin=text)  # noqa: PTH120  a path there
 
     def show(self, unit: str, name: str) -> str:
         return self.run("systemctl", "show", "--value", "-p", name, unit).stdout.strip()

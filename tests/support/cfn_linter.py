@@ -18,15 +18,15 @@ def findings(template: str) -> tuple[str, ...]:
 
 def _options() -> Any:
     """As `cfnlint.api.lint_all`, which loads all its rules at each call."""
-    from cfnlint.config import ManualArgs  # noqa: PLC0415
-    from cfnlint.helpers import REGIONS  # noqa: PLC0415
+    from cfnlint.config import ManualArgs  # noqa: PLC0415  it takes seconds to import
+    from cfnlint.helpers import REGIONS  # noqa: PLC0415  it takes seconds to import
 
     return ManualArgs(include_checks=["I"], include_experimental=True, regions=REGIONS)
 
 
 @cache
 def _rules() -> "RulesCollection":
-    from cfnlint.config import ConfigMixIn  # noqa: PLC0415
-    from cfnlint.runner import Runner  # noqa: PLC0415
+    from cfnlint.config import ConfigMixIn  # noqa: PLC0415  it takes seconds to import
+    from cfnlint.runner import Runner  # noqa: PLC0415  it takes seconds to import
 
     return Runner(ConfigMixIn(**_options())).rules

@@ -11,12 +11,13 @@ from pathlib import Path
 from support.daemons import free_port
 from support.machine import demand
 
-# The server looks for the keys of its user, root, in that one's home: a folder in memory that only it sees.
+# The server looks for the keys of its user in that one's home: a folder in memory that only it sees.
 _SERVE = """
 set -e
-mount -t tmpfs -o mode=0700 tmpfs /root
-mkdir -m 0700 /root/.ssh
-cat >/root/.ssh/authorized_keys
+home=$(getent passwd "$(id -u)" | cut -d: -f6)
+mount -t tmpfs -o mode=0700 tmpfs "$home"
+mkdir -m 0700 "$home/.ssh"
+cat >"$home/.ssh/authorized_keys"
 exec dropbear -F -E -s -p "$1" -r "$2" -P "$3"
 """
 

@@ -366,7 +366,7 @@ def test_401_without_a_sign_of_the_cause_keeps_its_reason(cluster: Cluster, body
 def test_defect_of_the_look_at_the_own_token_costs_nobody_the_pass(cluster: Cluster) -> None:
     """Whatever our own code does: a warning that repeats nothing of the token."""
     issuer = replace(cluster.settings().issuers[0], auth=AuthSettings(token_file=cluster.file))
-    broken = IssuerPlan(PublishedIssuer(issuer, ISSUER), previous_ledger=Ledger(ISSUER, None))  # type: ignore[arg-type]
+    broken = IssuerPlan(PublishedIssuer(issuer, ISSUER), previous_ledger=Ledger(ISSUER, None))  # type: ignore[arg-type]  # the defect
     events = check_own_token(broken, cluster.now).events
     assert [event.fields["cause"] for event in events] == ["defect"]
 

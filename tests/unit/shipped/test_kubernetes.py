@@ -217,7 +217,7 @@ def test_probes_ask_what_the_daemon_answers() -> None:
     assert {each["port"] for each in probes.values()} == {container["ports"][0]["name"]}
     silent = Sources(lambda: ALIVE, lambda: ALIVE, lambda: b"", lambda _: ("", ""))
     # The address that pods listen on; nothing is bound here.
-    served = {route.path for route in application(silent, listen_host="0.0.0.0").routes if isinstance(route, Route)}  # noqa: S104
+    served = {route.path for route in application(silent, listen_host="0.0.0.0").routes if isinstance(route, Route)}  # noqa: S104  see above
     assert {each["path"] for each in probes.values()} == {"/healthz", "/readyz"} <= served
 
 
