@@ -15,6 +15,7 @@ from support.limits import (
     pytest_timeout_set_timer,
 )
 from support.moto import moto, moto_server
+from support.program import pytest_unconfigure
 from support.radosgw import radosgw, radosgw_environment
 from support.s3 import s3_server, store
 
@@ -41,6 +42,7 @@ __all__ = [
     "pytest_runtest_teardown",
     "pytest_timeout_cancel_timer",
     "pytest_timeout_set_timer",
+    "pytest_unconfigure",
     "radosgw",
     "radosgw_environment",
     "s3_server",

@@ -58,7 +58,7 @@ def test_hostile_apiserver_changes_nothing(world: World, lever: Lever, codes: tu
     """Whatever the replicas do, the last good state stays public and committed."""
     before = world.state()
     world.pull(lever)
-    done = world.mirror("--once")
+    done = world.mirror("--once", is_measured=True)
     assert_refused(world, done, *codes)
     assert world.state() == before
 
@@ -68,7 +68,7 @@ def test_hung_handshakes_end_in_time(world: World) -> None:
     before = world.state()
     for replica in world.replicas:
         replica.greeting = "hang"
-    assert_refused(world, world.mirror("--once"), "timeout")
+    assert_refused(world, world.mirror("--once", is_measured=True), "timeout")
     assert world.state() == before
 
 
@@ -106,7 +106,7 @@ def test_wrong_documents_change_nothing(world: World, discovery: str, jwks: str,
     """Documents that are not this issuer's two are refused on one replica too, and told."""
     before = world.state()
     world.answer(world.replicas[0], capture(discovery), capture(jwks))
-    done = world.mirror("--once")
+    done = world.mirror("--once", is_measured=True)
     assert_refused(world, done, word)
     assert world.state() == before
 

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +11,16 @@ from mirror.model import IssuerUrl, Ledger
 from mirror.trust.ledger import LedgerRead, read_ledger
 from mirror.trust.merge import merge
 from support.gits import files_at, git
+from support.program import MIRROR, Process, start
 from support.pushers import contains
-from support.worlds import PROJECT, World
+from support.worlds import World
 
 
 @dataclass
 class Running:
     """A mirror's process, and the file that its report goes to."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     out: Path
 
     def kill(self) -> None:
@@ -48,9 +47,9 @@ class Mirror:
         """A pass; `words` are further options of it."""
         config, out = self.world.folder / "mirror.yaml", self.world.folder / "out.json"
         config.write_text(json.dumps(self.world.config))
-        command = [sys.executable, "-m", "mirror", "--config", str(config), "--once", "--output", "json", *words]
+        command = [*MIRROR, "--config", str(config), "--once", "--output", "json", *words]
         with out.open("wb") as stdout, (self.world.folder / "err").open("wb") as stderr:
-            process = subprocess.Popen(command, env=self.world.environ(), cwd=PROJECT, stdout=stdout, stderr=stderr)
+            process = start(command, self.world.environ(), stdout=stdout.fileno(), stderr=stderr.fileno())
         return Running(process, out)
 
     def note(self, running: Running) -> None:

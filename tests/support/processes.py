@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_SET_CHILD_SUBREAPER = 36
+_SET_CHILD_SUBREAPER, _GET_CHILD_SUBREAPER = 36, 37
 """`prctl(2)`: the orphans of our descendants become our children."""
 
 GRACE_SECONDS = 10.0
@@ -23,6 +23,14 @@ def adopt_orphans() -> None:
     """Make this process the parent of every descendant whose parent ends; Linux alone can do so."""
     if hasattr(_LIBC, "prctl"):
         _LIBC.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def adopts_orphans() -> bool:
+    """Whether `adopt_orphans` was called here, and can do it."""
+    found = ctypes.c_int(0)
+    if hasattr(_LIBC, "prctl"):
+        _LIBC.prctl(_GET_CHILD_SUBREAPER, ctypes.byref(found), 0, 0, 0)
+    return found.value == 1
 
 
 def use_default_signals() -> None:

@@ -4,9 +4,8 @@ import json
 import os
 import ssl
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPResponse, HTTPSConnection
@@ -17,17 +16,22 @@ import pytest
 
 from support.apiserver import Apiserver, Lever
 from support.captures import RawAnswer, capture
+from support.program import MIRROR, PROJECT, start, start_process
 from support.s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 from support.situations import BASE_URL, DISCOVERY_KEY, ISSUER, JWKS_KEY
 from support.tls import ca_file, server_context
 
+__all__ = ["BUCKET", "PROJECT", "Done", "Public", "World", "empty_bucket", "request", "run", "running_world", "world"]
+
 BUCKET = "oidc-bucket"
-PROJECT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a command ended. `seconds` is wall time, `peak_bytes` its largest resident set as often as it was seen."""
+    """How a command ended. `seconds` is wall time, `peak_bytes` its largest resident set as often as it was seen.
+
+    It is 0 where nobody asked for it.
+    """
 
     status: int
     out: str
@@ -121,11 +125,11 @@ class World:
             **self.further_environ,
         }
 
-    def mirror(self, *words: str, prefix: tuple[str, ...] = (), **environ: str) -> Done:
+    def mirror(self, *words: str, prefix: tuple[str, ...] = (), is_measured: bool = False, **environ: str) -> Done:
         """Run `oidc-mirror` with this world's configuration, to its end, by way of the command `prefix`."""
         (self.folder / "mirror.yaml").write_text(json.dumps(self.config))
-        command = [*prefix, sys.executable, "-m", "mirror", "--config", str(self.folder / "mirror.yaml"), *words]
-        return run(command, self.environ() | environ, self.folder)
+        command = [*prefix, *MIRROR, "--config", str(self.folder / "mirror.yaml"), *words]
+        return run(command, self.environ() | environ, self.folder, is_measured=is_measured)
 
     def git(self, *words: str) -> str:
         command = ["git", "--git-dir", str(self.folder / "state" / "snapshots.git"), *words]
@@ -155,19 +159,20 @@ class World:
         return head, *((each.status, each.body, each.headers.get("last-modified")) for each in objects)
 
 
-def run(command: list[str], environ: Mapping[str, str], folder: Path) -> Done:
-    """Run a command to its end and measure it."""
-    start = time.monotonic()
+def run(command: Sequence[str], environ: Mapping[str, str], folder: Path, *, is_measured: bool = False) -> Done:
+    """Run a command to its end: a fork (`support.program`) where it is the program and its memory is not measured."""
+    began, peak_bytes = time.monotonic(), 0
     with (folder / "out").open("w+") as out, (folder / "err").open("w+") as err:
-        process = subprocess.Popen(command, env=dict(environ), cwd=PROJECT, stdout=out, stderr=err)
-        peak_bytes = 0
-        while process.poll() is None:
+        begin = start_process if is_measured else start
+        process = begin(command, environ, stdout=out.fileno(), stderr=err.fileno())
+        while is_measured and process.poll() is None:
             peak_bytes = max(peak_bytes, _peak_bytes(process.pid, command[-1]))
             time.sleep(0.01)
-        seconds = time.monotonic() - start
+        status = process.wait()
+        seconds = time.monotonic() - began
         out.seek(0)
         err.seek(0)
-        return Done(process.returncode, out.read(), err.read(), seconds, peak_bytes)
+        return Done(status, out.read(), err.read(), seconds, peak_bytes)
 
 
 def _peak_bytes(pid: int, last_word: str) -> int:

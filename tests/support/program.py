@@ -1,0 +1,272 @@
+"""The program in a process of its own, mostly without the CPU time in which it imports its packages.
+
+A process that has imported all of them, and has done nothing else, is forked for each command: what a command does is
+as in a process that was started, how it starts is not. Where Python would begin otherwise than it did there (see
+`_AT_START`) a process is started, and so it is where the command is not `MIRROR`, but `unshare` or a daemon's.
+
+    process of the test > the one that forks > one that ends at once > the command
+
+The third one ends, so the command becomes a child of the test's process, which is a subreaper (`adopt_orphans`): it
+waits for it, measures it and ends it as it does with each process that it has started.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from support.processes import adopts_orphans, serving
+
+PROJECT = Path(__file__).parents[2]
+MIRROR = (sys.executable, "-m", "mirror")
+
+_AT_START = ("COVERAGE_", "LANG", "LC_", "LD_", "OPENSSL_", "PYTHON")
+"""How the names of variables begin that are read before the program runs."""
+_LEFT_OUT = ("mirror.cli.worker", "mirror.demo")
+"""Modules that are a process of their own, or need the packages of an extra."""
+_MOST_BYTES = 1 << 20
+"""Of a request: arguments and environment."""
+_FORKER = "import sys; sys.path[:1] = sys.argv[1:3]; from support.program import serve; serve(int(sys.argv[3]))"
+
+
+class Process(Protocol):
+    """What tests ask of a process; `subprocess.Popen` is one."""
+
+    pid: int
+
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int, /) -> None: ...
+    def kill(self) -> None: ...
+
+
+def start(
+    command: Sequence[str], environ: Mapping[str, str], *, stdin: int = 0, stdout: int, stderr: int, cwd: Path = PROJECT
+) -> Process:
+    """Start `command` with these descriptors: forked where that is the same, see above."""
+    if not _may_fork(command, environ):
+        return start_process(command, environ, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd)
+    return Forked(_FORKS.fork(command, environ, cwd, (stdin, stdout, stderr)), command)
+
+
+def start_process(
+    command: Sequence[str], environ: Mapping[str, str], *, stdin: int = 0, stdout: int, stderr: int, cwd: Path = PROJECT
+) -> Process:
+    """The same, never forked: where it is about the start, or the memory, of a process."""
+    return subprocess.Popen(command, env=dict(environ), cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr)
+
+
+def _may_fork(command: Sequence[str], environ: Mapping[str, str]) -> bool:
+    return tuple(command[: len(MIRROR)]) == MIRROR and adopts_orphans() and _at_start(environ) == _plain(os.environ)
+
+
+def _at_start(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name.startswith(_AT_START)}
+
+
+def _plain(environ: Mapping[str, str]) -> dict[str, str]:
+    """What counts of the environment in which the process that forks was started: it is not measured."""
+    return {name: value for name, value in _at_start(environ).items() if not name.startswith("COVERAGE_")}
+
+
+class Forked:
+    """A child that was not started by `subprocess`, with the methods of its `Popen`."""
+
+    def __init__(self, pid: int, command: Sequence[str]) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._command = command
+        self._lock = threading.Lock()
+
+    def poll(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        with self._lock:
+            if self.returncode is None:
+                ended, status = os.waitpid(self.pid, os.WNOHANG)
+                self.returncode = os.waitstatus_to_exitcode(status) if ended else None
+            return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status, as soon as it has ended.
+
+        Raises:
+            subprocess.TimeoutExpired: it runs after so many seconds still.
+        """
+        deadline = time.monotonic() + (threading.TIMEOUT_MAX if timeout is None else timeout)
+        while (status := self.poll()) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise subprocess.TimeoutExpired(self._command, timeout or 0)
+            with contextlib.suppress(ProcessLookupError):  # another thread has just waited for it
+                _wait_for_end(self.pid, left)
+        return status
+
+    def send_signal(self, sig: int, /) -> None:
+        with self._lock:  # nobody waits for it meanwhile: the number is its own
+            if self.returncode is None:
+                os.kill(self.pid, sig)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def _wait_for_end(pid: int, seconds: float) -> None:
+    descriptor = os.pidfd_open(pid)
+    try:
+        poller = select.poll()
+        poller.register(descriptor, select.POLLIN)
+        poller.poll(min(seconds, 3600) * 1000)
+    finally:
+        os.close(descriptor)
+
+
+class _Forks:
+    """The process that forks: started when the first command needs it, and again where it has ended."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stack = contextlib.ExitStack()
+        self._channel: socket.socket | None = None
+
+    def fork(
+        self, command: Sequence[str], environ: Mapping[str, str], cwd: Path, descriptors: tuple[int, int, int]
+    ) -> int:
+        """The process of a command; its parent is this process."""
+        asked = {"command": command, "environ": dict(environ), "cwd": str(cwd), "umask": _umask()}
+        reading, writing = os.pipe()
+        with os.fdopen(reading) as answer:
+            try:
+                socket.send_fds(self._connected(), [json.dumps(asked).encode()], (*descriptors, writing))
+            finally:
+                os.close(writing)
+            pid = answer.read()  # to its end: by then the command's parent is gone
+        assert pid, "the process that forks commands has ended"
+        return int(pid)
+
+    def _connected(self) -> socket.socket:
+        with self._lock:
+            if self._channel is None:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                for each in (ours, theirs):
+                    each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_BYTES)
+                with theirs:
+                    words = (str(PROJECT), str(PROJECT / "tests"), str(theirs.fileno()))
+                    process = subprocess.Popen(
+                        (sys.executable, "-c", _FORKER, *words),
+                        env={n: v for n, v in os.environ.items() if not n.startswith("COVERAGE_")},
+                        stdin=subprocess.DEVNULL,
+                        pass_fds=[theirs.fileno()],
+                    )
+                self._stack.callback(process.wait)
+                self._stack.enter_context(serving(process.pid))
+                self._channel = self._stack.enter_context(ours)  # it ends when this is closed
+            return self._channel
+
+    def end(self) -> None:
+        with self._lock:
+            self._channel = None
+            self._stack.close()
+
+
+_FORKS = _Forks()
+
+
+def pytest_unconfigure() -> None:
+    """A hook of pytest: the process that forks ends with the run."""
+    _FORKS.end()
+
+
+def _umask() -> int:
+    """That of this process; to ask `os.umask` would change it."""
+    return int(Path("/proc/self/status").read_text().partition("\nUmask:")[2].split()[0], 8)
+
+
+# -- in the process that forks ---------------------------------------------------------------------------------
+
+
+def serve(channel: int) -> None:
+    """Fork for each request, until the other end of `channel` is closed."""
+    _import_all()
+    # A thread, or a descriptor that was opened by an import, would not be in a command as it is in a process.
+    assert threading.active_count() == len(list(Path("/proc/self/task").iterdir())) == 1
+    assert {int(each.name) for each in Path("/proc/self/fd").iterdir()} <= {0, 1, 2, channel, _next_descriptor()}
+    gc.collect()
+    gc.freeze()
+    with socket.socket(fileno=channel) as requests:
+        while True:
+            asked, descriptors, _, _ = socket.recv_fds(requests, _MOST_BYTES, 4)
+            if not asked:
+                return
+            between = os.fork()
+            if between == 0:
+                _fork(json.loads(asked), descriptors)
+            os.waitpid(between, 0)
+            for each in descriptors:  # the last one: the answer is whole
+                os.close(each)
+
+
+def _next_descriptor() -> int:
+    """The number that the next file gets, which is also that of a folder while it is listed."""
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    os.close(descriptor)
+    return descriptor
+
+
+def _import_all() -> None:
+    from mirror.cli.startup import speed_up_imports  # noqa: PLC0415  of the program, and first, as in its `main`
+
+    speed_up_imports()
+    package = importlib.import_module("mirror")
+    for module in pkgutil.walk_packages(package.__path__, "mirror."):
+        if not module.name.startswith(_LEFT_OUT):
+            importlib.import_module(module.name)
+
+
+def _fork(asked: dict[str, object], descriptors: list[int]) -> NoReturn:
+    """Fork the command, tell its number, and end, so that it becomes a child of the test's process."""
+    status = 70
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become(descriptors, **asked)  # type: ignore[arg-type]  # as `_Forks.fork` has written them
+        os.write(descriptors[3], str(pid).encode())
+        status = 0
+    except BaseException:  # noqa: BLE001  as Python does at the end of a process: nothing may come back to `serve`
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def _become(descriptors: list[int], command: list[str], environ: dict[str, str], cwd: str, umask: int) -> NoReturn:
+    """Be what `subprocess` would have started."""
+    for number, each in enumerate(descriptors[:3]):
+        os.dup2(each, number)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.chdir(cwd)
+    os.umask(umask)
+    os.environ.clear()
+    os.environ.update(environ)
+    time.tzset()
+    program = importlib.import_module("mirror.__main__")
+    sys.orig_argv[:] = command
+    sys.argv[:] = [str(program.__file__), *command[len(MIRROR) :]]
+    # They stay open as long as the process, as Python's own do.
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", closefd=False, buffering=1, errors="backslashreplace")  # noqa: SIM115
+    program.main()
+    raise AssertionError("the program came back")
