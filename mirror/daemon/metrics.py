@@ -44,10 +44,12 @@ class _Rendering(Collector):
 
 
 def families(pass_history: PassHistory) -> Iterator[Metric]:
-    """Every metric, those without a sample included."""
+    """Every metric, those without a sample included: what is not known, as before the first pass, has none."""
     yield from _of_passes(pass_history)
     groups = pass_history.groups()
     yield _succeeded(groups)
+    yield _repaired(pass_history, groups)
+    groups = {name: group for name, group in groups.items() if group[0].report is not None}
     yield _apiservers(groups)
     yield _counted(
         "issuer_apiservers_expected",
@@ -62,7 +64,7 @@ def families(pass_history: PassHistory) -> Iterator[Metric]:
         {name: float(group[0].replicas_disagree()) for name, group in groups.items()},
     )
     yield from _of_keys(groups)
-    yield from _of_readback(pass_history, groups)
+    yield from _of_readback(groups)
 
 
 # ------------------------------------------------------------------------------------------------- passes
@@ -101,6 +103,15 @@ def _succeeded(groups: Mapping[IssuerName, _Group]) -> Metric:
     return _counted(
         "issuer_last_success_timestamp_seconds", "When a pass last found nothing failed; 0 for never.", oldest
     )
+
+
+def _repaired(pass_history: PassHistory, groups: Mapping[IssuerName, _Group]) -> Metric:
+    metric = CounterMetricFamily(
+        f"{PREFIX}drift_repaired", "Objects that somebody else changed, repaired.", labels=["issuer"]
+    )
+    for name, group in groups.items():
+        metric.add_metric([name], pass_history.repaired_before.get(name, 0) + sum(each.repaired for each in group))
+    return metric
 
 
 def _states(groups: Mapping[IssuerName, _Group]) -> Iterator[Metric]:
@@ -195,14 +206,11 @@ def _later(moments: dict[tuple[bool, str], float], at: tuple[bool, str], moment:
     moments[at] = max(moment.timestamp(), moments.get(at, 0.0))
 
 
-def _of_readback(pass_history: PassHistory, groups: Mapping[IssuerName, _Group]) -> Iterator[Metric]:
+def _of_readback(groups: Mapping[IssuerName, _Group]) -> Iterator[Metric]:
     ok = _gauge(
         "readback_ok", "Whether the public sees the documents as meant (1) or not (0), by the last look.", "issuer"
     )
     seconds = _gauge("readback_seconds", "How long the slowest answer of the last look took.", "issuer")
-    repaired = CounterMetricFamily(
-        f"{PREFIX}drift_repaired", "Objects that somebody else changed, repaired.", labels=["issuer"]
-    )
     for name, group in groups.items():
         looks = [each.look for each in group if each.look is not None]
         slowest = [look.seconds for look in looks if look.seconds is not None]
@@ -210,10 +218,8 @@ def _of_readback(pass_history: PassHistory, groups: Mapping[IssuerName, _Group])
             ok.add_metric([name], float(all(look.ok for look in looks)))
         if slowest:
             seconds.add_metric([name], max(slowest))
-        repaired.add_metric([name], pass_history.repaired_before.get(name, 0) + sum(each.repaired for each in group))
     yield ok
     yield seconds
-    yield repaired
 
 
 # ------------------------------------------------------------------------------------------------ families

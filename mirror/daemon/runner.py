@@ -96,7 +96,7 @@ class PassRunner:
         try:
             self._configuration.refresh()
             settings = self._configuration.settings
-            return reconcile(settings, self._ports(settings), now)
+            return reconcile(settings, self._ports(settings), now, is_broken_off=self._stopping.is_set)
         except MirrorError as error:
             return _broken(now, reason_from("pass.failed", error))
         except Exception as error:  # noqa: BLE001  the scheduler would swallow it: here it becomes a failed pass

@@ -21,6 +21,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from mirror.config.settings import Settings
+from mirror.text import in_words
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -65,11 +66,11 @@ def health(pulse: Heartbeat, now: float, patience: float) -> HealthResult:
     """
     silence = now - pulse.heartbeat
     if silence > LONGEST_SILENCE_SECONDS:
-        return HealthResult(ok=False, sentence=f"The scheduler has given no sign of life for {_words(silence)}.")
+        return HealthResult(ok=False, sentence=f"The scheduler has given no sign of life for {_span(silence)}.")
     since = now - (pulse.began if pulse.ended is None else pulse.ended)
     if since > patience:
         return HealthResult(
-            ok=False, sentence=f"No pass has ended for {_words(since)}; at most {_words(patience)} is good."
+            ok=False, sentence=f"No pass has ended for {_span(since)}; at most {_span(patience)} is good."
         )
     return HealthResult(ok=True, sentence="The scheduler is alive.")
 
@@ -81,13 +82,13 @@ def readiness(pulse: Heartbeat, now: float, patience: float) -> HealthResult:
     since = now - pulse.ended
     if since > patience:
         return HealthResult(
-            ok=False, sentence=f"The last pass ended {_words(since)} ago; at most {_words(patience)} is good."
+            ok=False, sentence=f"The last pass ended {_span(since)} ago; at most {_span(patience)} is good."
         )
-    return HealthResult(ok=True, sentence=f"The last pass ended {_words(since)} ago.")
+    return HealthResult(ok=True, sentence=f"The last pass ended {_span(since)} ago.")
 
 
-def _words(seconds: float) -> str:
-    return str(timedelta(seconds=max(int(seconds), 0)))
+def _span(seconds: float) -> str:
+    return in_words(timedelta(seconds=max(seconds, 0)))
 
 
 JITTER = 0.1

@@ -69,7 +69,12 @@ _NOTHING = HistoryState(Heads(None, None), None, (), {})
 
 
 def reconcile(
-    settings: Settings, ports: Ports, now: datetime, *, progress: ProgressCallback = lambda _: None
+    settings: Settings,
+    ports: Ports,
+    now: datetime,
+    *,
+    progress: ProgressCallback = lambda _: None,
+    is_broken_off: Callable[[], bool] = lambda: False,
 ) -> Report:
     """One whole pass.
 
@@ -78,6 +83,8 @@ def reconcile(
         ports: The outside world.
         now: The time of the pass, aware, UTC; read once.
         progress: Called with an issuer's name when its apiservers have answered.
+        is_broken_off: Whether the process ends and the pass could not ask everyone: then `last-pass.json` keeps the
+            result of the pass before.
 
     Raises:
         UsageError: A signing key cannot be used, or git is signed and this mirror has no key.
@@ -89,14 +96,14 @@ def reconcile(
             _forget_trust(settings)
         raise
     applied = apply(plan, ports, plan.observed.verification_cache)
-    report = _save_local_state(settings, plan, applied)
+    report = _save_local_state(settings, plan, applied, is_broken_off)
     for _ in range(MOST_FOLLOW_UPS):
         if not _has_moved(plan.observed, applied, ports):
             break
         # Somebody else decided while this pass published: a slow mirror must not undo a revocation.
         plan = plan_pass(settings, ports, now, progress=progress)
         applied = apply(plan, ports, plan.observed.verification_cache)
-        report = followed_by(report, _save_local_state(settings, plan, applied))
+        report = followed_by(report, _save_local_state(settings, plan, applied, is_broken_off))
     return report
 
 
@@ -333,7 +340,9 @@ def _stands(issuer: IssuerReport) -> bool:
     return bool(issuer.objects) and all(o.effect in (Effect.UNCHANGED, Effect.PUT) for o in issuer.objects)
 
 
-def _save_local_state(settings: Settings, plan: Plan, applied: ApplyResult) -> Report:
+def _save_local_state(
+    settings: Settings, plan: Plan, applied: ApplyResult, is_broken_off: Callable[[], bool]
+) -> Report:
     """Keep what the next pass wants to know; without it that pass looks at more, so it is no failure."""
     report, recorded = _with_drift(settings, applied.report), applied.recorded
     decided = {each.url: each for each in plan.issuers if each.transition_result is not None and recorded is not None}
@@ -355,12 +364,20 @@ def _save_local_state(settings: Settings, plan: Plan, applied: ApplyResult) -> R
     try:
         local_state.update(settings.state_dir, edit)
         local_state.save_verified(settings.state_dir, applied.audits)
-        left_alone = [each.url for each in publications(replace(settings, issuers=settings.left_out))]
-        last_pass.save(settings.state_dir, last_pass.after(last_pass.load(settings.state_dir), report, left_alone))
+        _save_last_pass(settings, report, is_broken_off=is_broken_off())
     except HistoryError as error:
         event = Event("state.unsaved", str(error), Level.WARNING)
         return replace(report, events=(*report.events, event))
     return report
+
+
+def _save_last_pass(settings: Settings, report: Report, *, is_broken_off: bool) -> None:
+    before = last_pass.load(settings.state_dir)
+    if not is_broken_off:
+        left_alone = [each.url for each in publications(replace(settings, issuers=settings.left_out))]
+        last_pass.save(settings.state_dir, last_pass.after(before, report, left_alone))
+    elif before is not None:
+        last_pass.save(settings.state_dir, last_pass.with_events(before, report))
 
 
 def _with_drift(settings: Settings, report: Report) -> Report:

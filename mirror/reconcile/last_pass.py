@@ -88,16 +88,23 @@ def after(before: LastPass | None, report: Report, left_alone: Collection[Issuer
         known = {url: known[url] for url in left_alone if url in known}
     elif report.failures:  # the pass came to no issuer: what was found before is no longer sure
         known = {url: replace(each, at=report.now, state=State.FAILED) for url, each in known.items()}
-    return LastPass(
-        report.now, report.exit_status, report.failures, known | results, tuple(_events(before, report))[-MOST_EVENTS:]
-    )
+    return LastPass(report.now, report.exit_status, report.failures, known | results, _events(before, report))
 
 
-def _events(before: LastPass | None, report: Report) -> Iterator[PastEvent]:
+def with_events(before: LastPass, report: Report) -> LastPass:
+    """What is remembered after a pass that was broken off: what it saw, and the result of the pass before. Pure."""
+    return replace(before, events=_events(before, report))
+
+
+def _events(before: LastPass | None, report: Report) -> tuple[PastEvent, ...]:
+    return tuple(_joined_events(before, report))[-MOST_EVENTS:]
+
+
+def _joined_events(before: LastPass | None, report: Report) -> Iterator[PastEvent]:
     """The events of seven days; one that goes on from pass to pass is one event."""
     new = {_identity(name, issuer, event): (name, issuer, event) for name, issuer, event in _new_events(report)}
     for past in before.events if before is not None else ():
-        goes_on = before is not None and past.until == before.at
+        goes_on = before is not None and past.until >= before.at  # later where a pass was broken off
         if goes_on and new.pop(_identity(past.name, past.issuer, past.event), None) is not None:
             past = replace(past, until=report.now)  # noqa: PLW2901  the same event, up to now
         if report.now - past.until < KEPT:

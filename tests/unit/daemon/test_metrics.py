@@ -64,13 +64,11 @@ def test_before_the_first_pass_nothing_is_claimed() -> None:
     found = samples(PassHistory().configured(publications(settings("a"))))
     assert found["issuer_last_success_timestamp_seconds", "a"] == 0
     assert found["passes_total", "failed"] == 0
-    names = {key[0] for key in found}
-    assert not names & {
-        "pass_duration_seconds",
-        "unpushed_commits",
-        "readback_ok",
-        "key_safe_to_sign_timestamp_seconds",
+    assert {name for name, *labels in found if "a" in labels} == {
+        "issuer_last_success_timestamp_seconds",
+        "drift_repaired_total",
     }
+    assert not {"pass_duration_seconds", "unpushed_commits"} & {name for name, *_ in found}
 
 
 def test_apiservers_are_counted_by_state() -> None:

@@ -1,7 +1,7 @@
 """Passes one after another in a fake world: what is opened, closed, counted and told."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +15,12 @@ from mirror.daemon.daemon import Daemon, SystemdNotifier, summary
 from mirror.daemon.runner import PassRunner
 from mirror.errors import BucketError
 from mirror.log import configure
+from mirror.model import ListedObject, ObjectKey
 from mirror.ports import Ports
+from mirror.reconcile import last_pass
 from mirror.report import ExitStatus, Report
 from support.pass_histories import after, issuer, report
-from support.situations import ONE, Situation
+from support.situations import JWKS_KEY, ONE, Situation
 
 LOGGER = configure("info", "json")
 
@@ -149,14 +151,37 @@ def test_stopped_pass_is_not_counted(theatre: Theatre, when: str) -> None:
     assert source.cancelled is (when == "meanwhile")
 
 
+def test_stopped_pass_leaves_the_last_result_and_adds_its_events(theatre: Theatre) -> None:
+    """`status` shows how the pass before ended, not that apiservers could no longer be asked; drift stays visible."""
+    theatre.run()
+    before = last_pass.load(theatre.situation.state_dir)
+    assert before is not None
+    theatre.situation.world.bucket.write(JWKS_KEY, b"evil")
+    interrupt(theatre, theatre.passes.stop_polling)
+    theatre.passes.run()
+    found = last_pass.load(theatre.situation.state_dir)
+    assert found is not None
+    assert [past.event.name for past in found.events] == ["bucket.drift", "drift.repaired"]
+    assert found == replace(before, events=found.events)
+
+
+def test_first_pass_that_is_stopped_leaves_no_result(theatre: Theatre) -> None:
+    """How a pass ends is not known yet."""
+    interrupt(theatre, theatre.passes.stop_polling)
+    theatre.passes.run()
+    assert last_pass.load(theatre.situation.state_dir) is None
+
+
 def interrupt(theatre: Theatre, call: Callable[[], None]) -> None:
     """Call it while the bucket is listed."""
+    bucket = theatre.situation.world.bucket
+    really_list = bucket.list
 
-    def listed(prefix: str) -> dict[object, object]:
+    def listed(prefix: str) -> Mapping[ObjectKey, ListedObject]:
         call()
-        return {}
+        return really_list(prefix)
 
-    theatre.situation.world.bucket.list = listed  # type: ignore[method-assign, assignment]  # a lever of this test
+    bucket.list = listed  # type: ignore[method-assign]  # a lever of this test
 
 
 def test_cancel_reaches_what_is_open(theatre: Theatre) -> None:

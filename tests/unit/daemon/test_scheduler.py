@@ -203,8 +203,8 @@ def test_verdicts(pulse: Heartbeat, *, alive: bool, ready: bool) -> None:
 @pytest.mark.parametrize(
     ("pulse", "said"),
     [
-        (Heartbeat(began=0, heartbeat=0, ended=999), "The scheduler has given no sign of life for 0:16:40."),
-        (Heartbeat(began=0, heartbeat=999), "No pass has ended for 0:16:40; at most 0:01:40 is good."),
+        (Heartbeat(began=0, heartbeat=0, ended=999), "The scheduler has given no sign of life for 16 min 40 s."),
+        (Heartbeat(began=0, heartbeat=999), "No pass has ended for 16 min 40 s; at most 1 min 40 s is good."),
         (Heartbeat(began=0, heartbeat=999, ended=999), "The scheduler is alive."),
     ],
 )
@@ -217,8 +217,8 @@ def test_health_is_told_in_words(pulse: Heartbeat, said: str) -> None:
     ("pulse", "said"),
     [
         (Heartbeat(began=0, heartbeat=0), "No pass has ended yet."),
-        (Heartbeat(began=0, heartbeat=0, ended=940), "The last pass ended 0:01:00 ago."),
-        (Heartbeat(began=0, heartbeat=0, ended=0), "The last pass ended 0:16:40 ago; at most 0:01:40 is good."),
+        (Heartbeat(began=0, heartbeat=0, ended=940), "The last pass ended 1 min ago."),
+        (Heartbeat(began=0, heartbeat=0, ended=0), "The last pass ended 16 min 40 s ago; at most 1 min 40 s is good."),
     ],
 )
 def test_readiness_is_told_in_words(pulse: Heartbeat, said: str) -> None:

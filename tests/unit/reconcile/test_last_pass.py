@@ -8,7 +8,7 @@ import pytest
 
 from mirror.model import Event, IssuerUrl, Level, Reason
 from mirror.reconcile import last_pass
-from mirror.reconcile.last_pass import FILE_NAME, KEPT, MOST_EVENTS, LastPass, after
+from mirror.reconcile.last_pass import FILE_NAME, KEPT, MOST_EVENTS, LastPass, after, with_events
 from mirror.report import ExitStatus, Report, State
 from support.fakes import MOMENT
 from support.pass_histories import issuer, report
@@ -50,6 +50,16 @@ def test_event_that_goes_on_is_one_and_one_that_returns_is_another() -> None:
     assert first.events[0].until == MOMENT + DAY
     quiet = after(first, report(issuer("a"), now=MOMENT + 2 * DAY))
     assert names(after(quiet, drifted(3))) == [(DRIFT.sentence, 0), (DRIFT.sentence, 3)]
+
+
+def test_event_goes_on_over_a_pass_that_was_broken_off() -> None:
+    """That pass adds what it saw, and nothing else."""
+    first = after(None, drifted(0))
+    stopped = with_events(first, replace(drifted(1), failures=(Reason("push.failed", "Broken off.", ""),)))
+    assert stopped == replace(first, events=stopped.events)
+    found = after(stopped, drifted(2))
+    assert names(found) == [(DRIFT.sentence, 0)]
+    assert found.events[0].until == MOMENT + 2 * DAY
 
 
 def test_number_of_events_is_bounded() -> None:
