@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 OpenPorts = Callable[[Settings], AbstractContextManager[Ports]]
 SHOWN_COMMITS = 5
+WHOLE_COLLECTIONS_EVERY = 60
+"""How many passes are between two searches of the whole memory for circles; the others look at what is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class PassRunner:
         self._on_report = on_report
         self._opened: _Opened | None = None
         self._stopping = Event()
+        self._uncollected = 0
         self.exhausted_in_a_row = 0
         """How many passes just now met a limit of processes or threads."""
         settings = configuration.settings
@@ -88,9 +91,22 @@ class PassRunner:
         self._note_end(report, now)
         if _blames_adapters(report):
             self.close()
-        # Circles of a pass, and the megabytes of a closed boto3 client, would add up for hours: this process collects
-        # rarely by itself (see `mirror.cli.startup.speed_up_imports`).
+        self._collect_garbage()
+
+    def _collect_garbage(self) -> None:
+        """Give back the circles of this pass.
+
+        They, and the megabytes of a closed boto3 client, would add up for hours: this process collects rarely by itself
+        (see `mirror.cli.startup.speed_up_imports`). What stands after a whole collection is mostly modules: they are
+        frozen, because looking at all of them costs as much as a quarter of a quiet pass.
+        """
+        is_whole = self._uncollected == 0
+        self._uncollected = (self._uncollected + 1) % WHOLE_COLLECTIONS_EVERY
+        if is_whole:
+            gc.unfreeze()
         gc.collect()
+        if is_whole:
+            gc.freeze()
 
     def _pass(self, now: datetime) -> Report:
         try:
@@ -129,6 +145,7 @@ class PassRunner:
         opened, self._opened = self._opened, None
         if opened is not None:
             opened.stack.close()
+            self._uncollected = 0  # the adapters may be frozen
 
     def _remember(self, report: Report, seconds: float) -> None:
         settings, commits = self._configuration.settings, self._commits(report)

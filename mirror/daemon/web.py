@@ -7,10 +7,13 @@ import asyncio
 import errno
 import ipaddress
 import socket
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
-from threading import Thread
 from typing import Any
 
 import uvicorn
@@ -119,6 +122,7 @@ class _Guard:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                headers.setdefault("Date", formatdate(usegmt=True))
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
@@ -250,6 +254,31 @@ class _Protocol(H11Protocol):
         return self._is_asked(), self._waits_since
 
 
+class _QuietServer(uvicorn.Server):
+    """Sleeps until it is asked or stopped; uvicorn's own loop wakes up ten times a second, to renew a `Date` header."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stop = threading.Event()  # set by `stop`, perhaps before there is a loop that could be told
+        self._wake: Callable[[], object] = lambda: None
+
+    async def main_loop(self) -> None:
+        """Until `stop`."""
+        await self.on_tick(0)
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        self._wake = partial(loop.call_soon_threadsafe, stopped.set)
+        if not self._stop.is_set():
+            await stopped.wait()
+        self._wake = lambda: None
+
+    def stop(self) -> None:
+        """End soon; from any thread."""
+        self.should_exit = True
+        self._stop.set()
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            self._wake()
+
+
 class Server:
     """Serves `app` on a listening socket until it is stopped; it owns the socket.
 
@@ -259,7 +288,7 @@ class Server:
     def __init__(self, app: ASGIApp, listener: socket.socket, *, head_seconds: float = HEAD_SECONDS) -> None:
         self._listener = listener
         protocol: type[_Protocol] = type("Protocol", (_Protocol,), {"head_seconds": head_seconds})
-        self._server = uvicorn.Server(
+        self._server = _QuietServer(
             uvicorn.Config(
                 app,
                 loop="asyncio",
@@ -270,13 +299,14 @@ class Server:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                date_header=False,  # `_Guard` writes it
                 proxy_headers=False,
                 timeout_keep_alive=_IDLE_SECONDS,
                 timeout_graceful_shutdown=1,
             )
         )
         # A daemon thread: a client that hangs must not keep the process from its end.
-        self._thread = Thread(target=self._server.run, args=([listener],), name="http", daemon=True)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="http", daemon=True)
 
     def start(self) -> None:
         """Serve from now on."""
@@ -284,7 +314,7 @@ class Server:
 
     def stop(self) -> None:
         """Take no further request, and end."""
-        self._server.should_exit = True
+        self._server.stop()
         self._thread.join(_JOIN_SECONDS)
         if not self._thread.is_alive():  # a server that is still busy would fail on a closed socket, loudly
             self._listener.close()

@@ -1,6 +1,7 @@
 """Passes one after another in a fake world: what is opened, closed, counted and told."""
 
 import json
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -248,3 +249,29 @@ def test_daemon_that_gets_no_further_process_is_unwell_until_a_pass_can_start_on
     theatre.refuses = None
     theatre.run()
     assert daemon.health().ok
+
+
+class Circle:
+    """Holds itself: only a search of the memory finds that nobody else does."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+def test_circles_of_a_pass_end_with_it(theatre: Theatre) -> None:
+    """Those of a pass right after it, in passes that search the new memory alone too."""
+    for _ in range(3):
+        made = weakref.ref(Circle())
+        theatre.run()
+        assert made() is None
+
+
+def test_circles_among_adapters_end_when_these_are_replaced(theatre: Theatre) -> None:
+    """Although they were kept for passes, and what is kept is searched rarely."""
+    kept = [Circle()]
+    assert theatre.run() == ExitStatus.CURRENT
+    made = weakref.ref(kept.pop())
+    theatre.run()
+    theatre.passes.close()
+    theatre.run()
+    assert made() is None

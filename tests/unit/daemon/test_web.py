@@ -7,10 +7,13 @@ import asyncio
 import json
 import re
 import socket
+import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Timer
 
@@ -69,6 +72,7 @@ def test_probes_say_why(path: str, verdict: HealthResult, status: int) -> None:
     """200 or 503, and one sentence."""
     answer = client(PassHistory(), verdict, verdict).get(path)
     assert (answer.status_code, answer.text) == (status, f"{verdict.sentence}\n")
+    assert parsedate_to_datetime(answer.headers["Date"]).tzinfo is not None
 
 
 @pytest.mark.parametrize("pass_history", [PassHistory(), everything()], ids=["no-pass-yet", "everything"])
@@ -254,9 +258,25 @@ def serving(**limits: float) -> Iterator[int]:
     try:
         yield port
     finally:
-        server._server.should_exit = server._server.force_exit = True
+        server._server.force_exit = True
+        server.stop()
         server._thread.join()
         server.stop()
+
+
+def test_server_sleeps_while_nobody_asks() -> None:
+    """Its thread is not woken once: a daemon that waits costs next to nothing."""
+    before = set(threading.enumerate())
+    with serving() as port:
+        (thread,) = set(threading.enumerate()) - before
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+            assert answer.read() == b"yes"
+        status = Path(f"/proc/self/task/{thread.native_id}/status")
+        seen = []
+        while len(seen) < 2 or (seen[-1] != seen[-2] and len(seen) < 20):  # the answer's last steps may be under way
+            time.sleep(0.5)
+            seen.append([line for line in status.read_text().splitlines() if "ctxt_switches" in line])
+    assert seen[-1] == seen[-2]
 
 
 def slow_clients(stack: ExitStack, port: int, count: int) -> list[socket.socket]:
