@@ -1,8 +1,8 @@
 """Where the replicas of an issuer's apiserver are: DNS and EndpointSlices.
 
 It parses the EndpointSlices of `default/kubernetes`; this is pure, and trusts nothing in them. An attacker who can
-write EndpointSlices can name any host. So only addresses where an apiserver can be are accepted, and nothing is sent before
-TLS has verified the certificate with the cluster's CA.
+write EndpointSlices can name any host. So only addresses where an apiserver can be are accepted, and nothing is sent
+before TLS has verified the certificate with the cluster's CA.
 """
 
 import asyncio

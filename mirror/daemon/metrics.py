@@ -201,7 +201,7 @@ def _of_readback(pass_history: PassHistory, groups: Mapping[IssuerName, _Group])
     )
     seconds = _gauge("readback_seconds", "How long the slowest answer of the last look took.", "issuer")
     repaired = CounterMetricFamily(
-        f"{PREFIX}drift_repaired", "Objects that another writer changed, repaired.", labels=["issuer"]
+        f"{PREFIX}drift_repaired", "Objects that somebody else changed, repaired.", labels=["issuer"]
     )
     for name, group in groups.items():
         looks = [each.look for each in group if each.look is not None]
