@@ -379,7 +379,7 @@ class StoredObject:
 
 
 RepositoryMode = Literal["local", "trusted", "signed"]
-"""Whether there is no git remote, whoever may push to it is trusted, or only signed ledgers count."""
+"""Whether there is no git remote, everyone who can push to it is trusted, or only signed ledgers count."""
 
 
 @dataclass(frozen=True, slots=True)

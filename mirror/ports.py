@@ -50,7 +50,7 @@ class PutStored:
 
 @dataclass(frozen=True, slots=True)
 class PutConflict:
-    """What stands there is neither what was seen before nor what we meant: somebody else wrote (facts.md#37).
+    """What stands there is neither what was seen before nor what we meant: another writer changed (facts.md#37).
 
     `stored` is what stands there now; None when the object that was seen is gone.
     """

@@ -1,7 +1,7 @@
 """Child processes of PID 1: whatever they leave behind is reaped, and a machine that gives no further one is noticed.
 
 In a container the program is PID 1, so the kernel hands it the children that a killed or failing git left behind. They
-would stay zombies for ever and use up the container's limit of processes. Each child of ours leads a process group of
+would stay zombies and use up the container's limit of processes. Each child of ours leads a process group of
 its own, and everything that it started is reaped by that group; an init such as tini is not needed.
 """
 

@@ -278,11 +278,12 @@ _LONGEST_TURNOVER = timedelta(hours=1, minutes=5)
 
 
 def safe_before(record: KeyRecord, seen: Mapping[KeyId, datetime], records: Iterable[KeyRecord]) -> datetime | None:
-    """From when on a key may sign by what is remembered; None where nothing tells.
+    """From when on a key may sign, from remembered times; None if none is known.
 
-    That is an earlier look (`seen`). A mirror with an empty disk has none, and goes by the ledger (`records`): it tells
-    since when a key that was published at first sight is meant to be public, and whether another key changed the public
-    document after that. Where none did, the object's own date is the better one: a put may have failed for long.
+    The time is that of an earlier read-back (`seen`). A mirror with an empty disk has none and uses the ledger
+    (`records`): it has the time of publication of a key that was published at first sight. It also shows whether
+    another key changed the public document later. If none did, the object's own date is better, because a put may have
+    failed for a long time.
     """
     identity = key_id(record.key)
     if identity in seen:

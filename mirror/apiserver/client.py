@@ -61,10 +61,10 @@ JWKS = DocumentRequest(
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """One HTTP answer as it came: header names in lower case, and as much of the body as the limit let in.
+    """One HTTP response: header names in lower case, and the body up to the size limit.
 
-    `complete` tells whether that was all of it. `certificate_expires_at` (aware, UTC) is the end of the certificate
-    under which it came.
+    `complete` is false if the body was longer than the limit. `certificate_expires_at` (aware, UTC) is the expiry of
+    the server's certificate.
     """
 
     status: int

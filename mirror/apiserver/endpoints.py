@@ -1,8 +1,8 @@
 """Where the replicas of an issuer's apiserver are: DNS and EndpointSlices.
 
-Where the apiservers of a cluster stand, as its EndpointSlices of `default/kubernetes` say: pure, nothing trusted.
-Whoever may write EndpointSlices could send us anywhere. So an address counts only where an apiserver can be, and even
-there nothing is said before TLS has proved the cluster's own certificate.
+It parses the EndpointSlices of `default/kubernetes`; this is pure, and trusts nothing in them. An attacker who can
+write EndpointSlices can name any host. So only addresses where an apiserver can be are accepted, and nothing is sent
+before TLS has verified the certificate with the cluster's CA.
 """
 
 import asyncio

@@ -15,8 +15,8 @@ MOST_CONNECTIONS = 2000
 """Each takes some 30 KiB, and an open file."""
 MOST_PASSES = 10
 LONGEST_SECONDS = 600.0
-"""After so many passes, or so long, a connection is made anew: a load balancer that nobody named would otherwise show
-us one replica for ever."""
+"""A connection is replaced after so many passes or seconds. Otherwise an unconfigured load balancer would always show
+the same replica."""
 
 Place = tuple[IssuerName, int, str]
 """An issuer, which of its apiservers, and that one's address."""

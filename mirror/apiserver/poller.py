@@ -251,10 +251,10 @@ class ApiserverPoller:
     def poll_each(
         self, issuers: Sequence[Issuer], *, turn: int, on_answer: OnAnswer, ends_at: float | None = None
     ) -> None:
-        """As `poll`, but `on_answer` hears the answers, and asking ends at `ends_at` where that is given.
+        """Like `poll`, but pass each issuer's answers to `on_answer`, and stop at `ends_at` if it is given.
 
-        `ends_at` is a moment of `time.monotonic`, which all processes of a machine share. Of an issuer without
-        apiservers nothing is told.
+        `ends_at` is a time of `time.monotonic`, which all processes of a machine share. `on_answer` is not called for
+        an issuer without apiservers.
         """
         self._contexts.begin_pass()
         queue = PollQueue(issuers, on_answer)

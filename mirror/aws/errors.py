@@ -518,7 +518,7 @@ REMEDIES: Mapping[str, Remedy] = {
     "SlowDown": Remedy(mirror="The store asks to slow down: lower `limits.puts`. " + _AGAIN),
     "InternalError": Remedy(mirror="The store had an error of its own. " + _AGAIN),
     "ConditionalRequestConflict": Remedy(
-        mirror="Somebody else wrote the object at the same moment. " + _AGAIN,
+        mirror="Another writer changed the object at the same moment. " + _AGAIN,
         administrator="Something else is being changed at this moment: wait a minute and run it again.",
     ),
     "PreconditionFailed": Remedy(mirror=_SWITCH_OFF),

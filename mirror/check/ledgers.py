@@ -118,8 +118,8 @@ def _trusted(
         )
         return place.failed("repository.signed", sentence, remedy)
     sentence = (
-        f"Whoever can push to {settings.branch} of {presentable(settings.remote or '')}, its administrators included,"
-        f" can publish a key, so be any pod of {counted(issuers, 'issuer')}, and can take a revocation back."
+        f"Anyone who can push to {settings.branch} of {presentable(settings.remote or '')}, its administrators"
+        f" included, can publish a key, act as any pod of {counted(issuers, 'issuer')}, and undo a revocation."
     )
     return place.warning("repository.unsigned", sentence, "Set `repository.signing_key`, or protect the branch.")
 

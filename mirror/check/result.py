@@ -78,7 +78,7 @@ class CheckTarget:
         return self._found(CheckLevel.NOTE, code, sentence, remedy)
 
     def warning(self, code: str, sentence: str, remedy: str) -> CheckResult:
-        """It works, and will not for ever or not safely."""
+        """It works now, but will fail later or is not safe."""
         return self._found(CheckLevel.WARNING, code, sentence, remedy)
 
     def failed(self, code: str, sentence: str, remedy: str) -> CheckResult:

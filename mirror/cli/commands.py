@@ -217,7 +217,7 @@ def approve(ctx: click.Context, /, **given: Any) -> None:
 @click.argument("name", shell_complete=issuer_names)
 @click.argument("key", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every key that is known, public or not.")
-@click.option("--reason", metavar="TEXT", required=True, help="Why; it stands in the history for ever.")
+@click.option("--reason", metavar="TEXT", required=True, help="The reason; it stays in the history.")
 @click.option(
     "--last",
     is_flag=True,
@@ -226,7 +226,7 @@ def approve(ctx: click.Context, /, **given: Any) -> None:
 @decision_options
 @click.pass_context
 def revoke(ctx: click.Context, /, **given: Any) -> None:
-    """Take KEY of the issuer NAME from the public set, for ever and under whatever kid.
+    """Remove KEY of the issuer NAME from the public set, permanently and under every kid.
 
     KEY is a kid or a thumbprint, or the first 8 or more characters of one. A kid that begins with - follows --.
 

@@ -88,7 +88,7 @@ class _Demo:
         self._step = 0
 
     def tell(self) -> None:
-        """All steps; at the end the world is healthy."""
+        """Print all steps; at the end the issuer is healthy."""
         from mirror.demo.world import new_key  # noqa: PLC0415  only with the extra
 
         old, new = new_key(), new_key()

@@ -384,7 +384,7 @@ def _ask_to_revoke(
     emptied = [each for each in decisions if not tuple(each.outcome.ledger.public_keys())]
     lost = [each for each in emptied if any(t.key.thumbprint in material for t in each.outcome.transitions)]
     if not lost:
-        ask(ctx, lines, "Revoke for ever?", yes=yes)
+        ask(ctx, lines, "Revoke permanently?", yes=yes)
         return
     name = lost[0].publication.issuer.name
     urls = " and ".join(escaped(each.publication.url) for each in lost)

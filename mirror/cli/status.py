@@ -240,7 +240,7 @@ _OBJECTS = {
     ObjectState.CURRENT: "current in the bucket: {}",
     ObjectState.MISSING: "missing in the bucket, the next pass puts it: {}",
     ObjectState.OUTDATED: "an earlier state in the bucket, the next pass puts the newest: {}",
-    ObjectState.DRIFT: "drift, somebody else wrote it, the next pass repairs it: {}",
+    ObjectState.DRIFT: "drift, another writer changed it, the next pass repairs it: {}",
     ObjectState.UNKNOWN: "unknown, the bucket could not be read: {}",
 }
 _COLOURS = {"published": "green", "retiring": "yellow", "held": "magenta", "revoked": "red", "dropped": None}

@@ -245,7 +245,7 @@ class Http(Section):
 
 
 class Notify(Section):
-    """Messages to operators, by HTTP. The URLs hold secrets, so each stands in a file of its own."""
+    """Messages to operators, by HTTP. The URLs are secrets, so each URL has its own file."""
 
     webhook_url_file: FileName | None = _key(
         None,
@@ -516,7 +516,7 @@ class Root(Section):
         0, description="The daemon leaves after so many failed passes in a row; 0 means never."
     )
     fail_on_drift: bool = _key(
-        False, description="Exit status 1 for a pass that had to repair somebody else's write, and did."
+        False, description="Exit status 1 for a pass that had to repair a change of another writer, and did."
     )
     metrics_file: FileName | None = _key(
         None, description="File that gets the metrics after each pass, for the textfile collector."

@@ -1,4 +1,4 @@
-"""The status page: rendered from what the daemon remembers, at most once in a few seconds for each query."""
+"""The status page: rendered from the daemon's memory, and cached for a few seconds for each query."""
 
 import time
 from collections import Counter

@@ -111,7 +111,7 @@ def running_replica(issuer: str, tls: ssl.SSLContext) -> Iterator[DemoReplica]:
             self.wfile.write(body.encode())
 
         def log_message(self, *_: object) -> None:
-            """Say nothing: the demo tells what happens."""
+            """Log nothing: the demo prints its own steps."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -162,7 +162,7 @@ class DemoWorld:
 
 @contextmanager
 def running_demo_world(folder: Path) -> Iterator[DemoWorld]:
-    """Run the world in `folder` until the block ends."""
+    """Run the demo's apiservers and bucket in `folder` until the block ends."""
     ca = trustme.CA(organization_name="oidc-mirror demo")
     leaf = ca.issue_cert("127.0.0.1", "localhost", f"*.s3.{REGION}.amazonaws.com")
     ca_file, chain_file, key_file = folder / "ca.crt", folder / "server.crt", folder / "server.key"

@@ -179,7 +179,7 @@ class CommitLog:
             return True
         was_shallow = self.is_shallow()
         if was_shallow and self._obtained and self._deepened(was_shallow) and self._has_commit(commit):
-            return True  # one commit is fetched alone; whoever wants more gets the whole history at once
+            return True  # the first call fetches one commit; a second call fetches the whole history
         with self._deepening:
             if commit not in self._refused and self._remote is not None and not self._has_commit(commit):
                 self._obtained = True

@@ -272,27 +272,27 @@ README = "README.md"
 _README = """\
 # OIDC discovery snapshots
 
-This repository is written by `oidc-mirror`. It keeps what is public about the ServiceAccount issuers of private
-Kubernetes clusters: the documents that clouds (AWS, GCP, Entra) check tokens against, and the life of every key.
-It holds public keys only. Where ledgers are signed (`repository.signing_key`), only signed ledgers are believed. Where
-they are not, **whoever can push here decides which keys are trusted**: protect the branch.
+`oidc-mirror` writes this repository. It contains the public documents of the ServiceAccount issuers of private
+Kubernetes clusters, and the history of every key. Clouds (AWS, GCP, Entra) verify tokens with these documents. The
+repository contains public keys only. With `repository.signing_key`, the mirrors accept signed ledgers only. Without it,
+**anyone who can push here decides which keys are trusted**: protect the branch.
 
 | path | what it is |
 | --- | --- |
-| `ledger/<host>/<path>/keys.json` | the truth: every key ever seen, its status and dates |
-| `ledger/<host>/<path>/keys.json.jws` | its signature, where ledgers are signed |
+| `ledger/<host>/<path>/keys.json` | the record of every key that was seen, with its status and dates |
+| `ledger/<host>/<path>/keys.json.jws` | the signature of the ledger, if ledgers are signed |
 | `public/<host>/<path>/.well-known/openid-configuration` | rendered from the ledger; the exact bytes of the bucket |
 | `public/<host>/<path>/openid/v1/jwks` | rendered from the ledger; the exact bytes of the bucket |
 
 ## Read it
 
-    oidc-mirror history                    # the life of every key
-    git log --stat                         # one commit for each change, with what happened in its message
+    oidc-mirror history                    # the history of every key
+    git log --stat                         # one commit for each change; the message describes the change
     git log --format='%H %(trailers)'      # the same for machines
 
-A trailer is `Issuer: <url>` and, for each of its keys, `Key-Published:`, `Key-Retiring:`, `Key-Dropped:`, `Key-Held:`
-or `Key-Revoked:` with kid and RFC 7638 thumbprint. A kid of other characters than `A-Z a-z 0-9 . _ ~ + / = -` is
-written as a JSON string.
+The trailers are `Issuer: <url>` and, for each changed key, `Key-Published:`, `Key-Retiring:`, `Key-Dropped:`,
+`Key-Held:` or `Key-Revoked:` with kid and RFC 7638 thumbprint. A kid with other characters than
+`A-Z a-z 0-9 . _ ~ + / = -` is written as a JSON string.
 
 ## Verify a ledger by hand
 
@@ -305,25 +305,31 @@ written as a JSON string.
 To verify the signature, put the base64url text of `keys.json` between the two dots and give the line to any JWS
 library together with the public key. `oidc-mirror check` does it for every ledger.
 
-Commits, authors, dates, tags and signatures of commits are not part of it: nothing but the ledger files is believed.
+The mirrors trust the ledger files only, not commits, authors, dates, tags or signatures of commits.
 
 ## Change it
 
-Not by hand: use `oidc-mirror approve`, `revoke` and `adopt`. A text under `public/` that differs from its ledger is
-written anew by the next pass, a ledger that is not believed too, and notes made by hand are never read. Never
-force-push: the mirror brings its own commits back.
+Do not edit files here: use `oidc-mirror approve`, `revoke` and `adopt`. The next pass rewrites a file under `public/`
+that differs from its ledger, and a ledger that the mirrors do not accept. Never force-push: the mirrors push their
+commits again.
 
 ## Restore it
 
-- The mirror lost its disk: nothing to do, it fetches this repository.
-- This repository is lost: create an empty one under the same URL; the next pass of any mirror pushes its whole history.
-- The bucket is lost: the next pass puts every object again, rendered from the ledgers that are believed. Do not copy
-  `public/` by hand: nobody signed it.
+- A mirror lost its disk: do nothing. Its next pass fetches this repository.
+- This repository is lost: create an empty repository at the same URL. Each mirror that kept its state directory has a
+  copy of all commits, and its next pass pushes them.
+- The bucket is lost: create it again. The next pass writes every object from the accepted ledgers. Do not copy
+  `public/` by hand, because those files are not signed.
 """
 
 
-_EARLIER = frozenset({"10f0c8f4ece9b5c2c07d62cf7976ac2c684277f7daf04134f61c9ddfcadb5371"})
-"""SHA-256 of the texts that earlier programs wrote; any other text is somebody's own and stays."""
+_EARLIER = frozenset(
+    {
+        "10f0c8f4ece9b5c2c07d62cf7976ac2c684277f7daf04134f61c9ddfcadb5371",
+        "45da084fe97703705605dbd2b20909442450b363abc1e2bcd343de1b70dd12db",
+    }
+)
+"""SHA-256 of the texts that earlier versions wrote. Any other text was written by a person and stays."""
 
 
 def readme_files(current: bytes | None) -> dict[str, bytes]:

@@ -4,7 +4,7 @@
     the bytes that we mean                   nothing (headers are the audit's business)
     nothing                                  create; drift if what we mean stood there before
     a state that we committed earlier        update; drift if what we mean stood there before
-    anything else                            drift: somebody else wrote a trust anchor (facts.md#37); repair
+    anything else                            drift: another writer changed a trust anchor (facts.md#37); repair
 
 A put waits only where `DriftContext.waits_for` says so (`mirror.reconcile.planner`). A body that changed after it was
 listed waits for the next pass: it may be newer than the history that we fetched.
@@ -118,7 +118,7 @@ def plan_object(
         context: What is known about the body that stands there.
 
     Returns:
-        The decision (None: nothing to do), and the event `bucket.drift` when somebody else wrote here.
+        The decision (None: nothing to do), and the event `bucket.drift` when another writer changed here.
     """
     if listed is None:
         return _absent(desired, context.last_verified_at)
@@ -139,7 +139,7 @@ def _absent(desired: PublicObject, stood_at: datetime | None) -> tuple[ObjectDec
     if stood_at is None:
         return PutObject(desired, Action.CREATE, None), None
     sentence = (
-        f"Somebody deleted {desired.key}, which stood there at {moment(stood_at)}: "
+        f"Another writer deleted {desired.key}, which stood there at {moment(stood_at)}: "
         "find out who may write to the bucket; each of them could be any pod."
     )
     event = Event("bucket.drift", sentence, Level.ERROR, {"key": desired.key, "seen_at": iso_time(stood_at)})
@@ -166,7 +166,7 @@ def _waits(desired: PublicObject, what: str, *, is_wrong: bool) -> Deferred:
 
 def _drift(desired: PublicObject, listed: ListedObject, context: DriftContext) -> Event:
     sentence = (
-        f"Somebody else wrote {desired.key} at {moment(listed.last_modified)} (ETag {listed.etag}): "
+        f"Another writer changed {desired.key} at {moment(listed.last_modified)} (ETag {listed.etag}): "
         "find out who may write to the bucket; each of them could be any pod."
     )
     if context.is_other_mirror:

@@ -107,7 +107,7 @@ def _repair_events(decision: PutObject) -> tuple[Event, ...]:
 
 
 def _race(desired: PublicObject, level: Level) -> Event:
-    sentence = f"Somebody else wrote {desired.key} while this pass ran; nothing was overwritten."
+    sentence = f"Another writer changed {desired.key} while this pass ran; nothing was overwritten."
     return Event("bucket.changed", sentence, level, {"key": desired.key})
 
 
@@ -186,8 +186,8 @@ def audit_headers(
         return (PutObject(desired, Action.UPDATE, headers.etag) if is_behind else None), None
     listed = ", ".join(f"{name} {value!r}" for name, value in differing.items())
     sentence = (
-        f"Somebody else changed what clients get of {desired.key}: {listed}. Find out who may write to the bucket, and "
-        "which lifecycle rules it has."
+        f"Another writer changed what clients get of {desired.key}: {listed}. Find out who may write to the bucket, and"
+        " which lifecycle rules it has."
     )
     fields = {"key": desired.key, "etag": headers.etag, "last_modified": iso_time(headers.last_modified)}
     return PutObject(desired, Action.REPAIR, headers.etag), Event("bucket.drift", sentence, Level.ERROR, fields)

@@ -121,10 +121,10 @@ def _without_bucket(planned: IssuerPlan, issuer_history: IssuerHistory, error: B
 def _read_unknown(
     bucket: Bucket, desired: PublicObject, listed: ListedObject | None, committed: frozenset[bytes]
 ) -> StoredObject | None:
-    """The object as it stands, where its line in the listing does not tell what it is.
+    """The stored object, if the listing is not enough to identify it.
 
-    One that is listed and that nobody here may read (encrypted with somebody else's key, say) has no bytes: it is
-    overwritten like anybody else's.
+    A listed object that the mirror may not read (encrypted with another key, for example) has no bytes: the mirror
+    overwrites it like any change of another writer.
 
     Raises:
         BucketError: It could not be read.
@@ -152,7 +152,7 @@ class _ObjectDiffer:
     last_verified_at: datetime | None
 
     def plan(self, desired: PublicObject, ledger: Ledger) -> tuple[ObjectDecision | None, Event | None]:
-        """What to do about one object of `ledger`, and the event when somebody else wrote it."""
+        """What to do about one object of `ledger`, and the event when another writer changed it."""
         listed = self.listing.listing.get(desired.key)
         path = public_path(desired.url)
         committed = self.history.known_texts.get(path, frozenset())

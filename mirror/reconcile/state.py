@@ -332,8 +332,8 @@ def unsigned_remote(settings: Settings) -> Event:
     """What it means that the remote is trusted."""
     branch, remote = settings.repository.branch, settings.repository.remote
     sentence = (
-        f"Whoever can push to {branch} of {remote}, its administrators included, can publish a key, so be any pod of "
-        f"{len(settings.issuers)} issuers, and can take a revocation back; set `repository.signing_key`, or protect "
+        f"Anyone who can push to {branch} of {remote}, its administrators included, can publish a key, act as any pod"
+        f" of {len(settings.issuers)} issuers, and undo a revocation; set `repository.signing_key`, or protect "
         "the branch."
     )
     return Event("repository.unsigned", sentence, Level.WARNING)

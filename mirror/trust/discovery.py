@@ -407,7 +407,7 @@ def parse_public_jwks(
     """The keys of the public JWKS that are believed, and every reason why others are not; neither where it is absent.
 
     The strength of `already_checked` keys is not checked.
-    Other than an apiserver's answer it is read key by key: one bad key must not take the good ones from the world.
+    Unlike an apiserver's answer it is read key by key: one bad key must not remove the good keys from the public set.
     """
     if body is None:
         return {}, ()

@@ -12,7 +12,7 @@ Pure: nothing here reads a clock, a file or the network, and nothing is logged; 
     any shown   the same    an apiserver shows an `alg` that comes before the record's in the alphabet, as in `merge`
     dropped     published / held   seen again: decided as at first sight, with the material that is shown
     retiring    dropped     missing_since + retain_removed <= now, every apiserver answered, and something is left
-    any         revoked     `keys.revoked` of the configuration or `revoke`; for ever, whatever the kid
+    any         revoked     `keys.revoked` of the configuration or `revoke`; permanent, for every kid
 
 Mirrors whose replicas differ for good write little: a held key that came back stays held, and one that is published
 comes and goes twice in each `retain_removed`. Nothing public changes by it.

@@ -4,7 +4,7 @@ Pure, as `mirror.trust.lifecycle` is: ledger before + decision -> ledger after +
 gets a generation higher by one, so that a decision wins over whatever mirrors wrote meanwhile when ledgers are merged.
 What cannot be decided is a `Reason`; then nothing has changed.
 
-Taking over documents that somebody else published: what an operator's `adopt` decides, as a pure function.
+Taking over documents that another tool published: what an operator's `adopt` decides, as a pure function.
 Keys that an apiserver shows become published, the others of the public document begin to retire, and what cannot be
 believed is listed and left out. The public document is untrusted input like any other.
 """
@@ -177,7 +177,7 @@ def revoke(
         ledger: The ledger before.
         thumbprints: The key material.
         now: Aware, UTC, whole seconds.
-        reason: Why, in 1..1000 printable characters; it stands in the ledger for ever.
+        reason: Why, in 1..1000 printable characters; it stays in the ledger.
         last: Whether the public set may become empty by it. It is recorded only when nothing public is left: on keys
             that are revoked already too, which is how a set is emptied that several decisions emptied together.
 

@@ -344,7 +344,7 @@ def _audience(token: Token, audiences: tuple[str, ...], usual: tuple[str, ...]) 
 
 def _expiry(token: Token, now: datetime) -> TokenCheck:
     if token.expires_at is None:
-        sentence = "The token has no exp: it would live for ever, and no cloud takes it."
+        sentence = "The token has no exp: it would never expire, and no cloud accepts it."
         return check_failed("exp", Reason("no_expiry", sentence, "Use a projected token, not one of a Secret."))
     since = expired_since(token, now)
     if since is not None:
@@ -498,7 +498,7 @@ _FATES: dict[Status, tuple[str, str]] = {
         "Take a token of the current signing key, or put this one's public half back into --service-account-key-file.",
     ),
     Status.REVOKED: (
-        "it is revoked, for ever",
+        "it is revoked permanently",
         "Give the cluster a new signing key; every token of this one is refused on purpose.",
     ),
 }

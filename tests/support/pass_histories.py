@@ -149,7 +149,9 @@ def everything() -> PassHistory:
         records=(record(OLD, Status.REVOKED, age=25 * DAY), record(NEW, Status.PUBLISHED, age=26 * DAY)),
         objects=documents("fra-prod", Effect.PUT, "repair"),
         events=(
-            Event("bucket.drift", "Somebody else wrote <i>openid/v1/jwks</i>; it is as committed again.", Level.ERROR),
+            Event(
+                "bucket.drift", "Another writer changed <i>openid/v1/jwks</i>; it is as committed again.", Level.ERROR
+            ),
         ),
         look=PublicReadback(ok=False, seconds=None),
         safe_to_sign_at=None,

@@ -37,6 +37,9 @@ WORDS = {
     r"\btells (the|of|on|us|you|nothing|much|them)\b": "lists, reports, shows, distinguishes",
     r"\b(nobody|nobody here) can tell\b": "nobody knows",
     r"\bother hand left\b": "left by another tool",
+    r"\bfor ever\b": "permanently, always, never expires",
+    r"\b[Ww]hoever (can|may) (push|write)\b": "anyone who can push, an attacker who can write",
+    r"\b[Ss]omebody else (wrote|writes|deleted)\b": "another writer, another tool",
     r"\bthe article\b": "the design that this generalises (docs/reference/facts.md)",
 }
 

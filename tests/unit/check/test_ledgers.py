@@ -54,8 +54,8 @@ def test_trusted_remote_is_a_warning() -> None:
     (warning,) = trusted(ledger(None))
     assert (warning.level, warning.code) == ("warning", "repository.unsigned")
     assert warning.sentence == (
-        "Whoever can push to main of https://git.example.com/x, its administrators included, can publish a key, so be"
-        " any pod of 3 issuers, and can take a revocation back."
+        "Anyone who can push to main of https://git.example.com/x, its administrators included, can publish a key, act"
+        " as any pod of 3 issuers, and undo a revocation."
     )
     assert warning.remedy == "Set `repository.signing_key`, or protect the branch."
 

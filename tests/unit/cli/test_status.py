@@ -323,7 +323,7 @@ def test_how_git_is_believed_is_told(here: Situation, remote: str | None, signs:
     found = look(here)
     assert found.mode == mode
     assert [event.name for event in found.events] == (["repository.unsigned"] if mode == "trusted" else [])
-    assert ("can publish a key, so be any pod of 1 issuers" in words(found)) is (mode == "trusted")
+    assert ("can publish a key, act as any pod of 1 issuers" in words(found)) is (mode == "trusted")
 
 
 def test_unreadable_repository_is_a_failure(here: Situation) -> None:

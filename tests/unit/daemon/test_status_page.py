@@ -183,7 +183,7 @@ def test_drift_and_readback_are_told() -> None:
     """What was repaired, and that the world does not see it."""
     said = text(everything())
     assert "drift repaired in the last pass" in said
-    assert "Somebody else wrote <i>openid/v1/jwks</i>; it is as committed again." in said
+    assert "Another writer changed <i>openid/v1/jwks</i>; it is as committed again." in said
     assert "Anonymous read-back failed at 2026-11-23 08:00:00Z (0 s ago)" in said
     assert "Anonymous read-back succeeded (0.21 s), at" in said
     assert "2 commits are not pushed yet." in said

@@ -94,7 +94,7 @@ def test_earlier_state_is_updated_without_alarm() -> None:
 
 
 def test_foreign_body_is_drift_and_repaired() -> None:
-    """Somebody else wrote a trust anchor (facts.md#37): an error event, and a put on the ETag that was seen."""
+    """Another writer changed a trust anchor (facts.md#37): an error event, and a put on the ETag that was seen."""
     decision, event = plan_object(WANTED, listed(b"evil"), stored(b"evil"), KNOWN)
     assert decision == PutObject(WANTED, Action.REPAIR, etag_of(b"evil"))
     assert event is not None

@@ -15,7 +15,7 @@ from support.pass_histories import issuer, report
 from support.situations import ISSUER, JWKS_KEY, ONE, Situation
 
 DAY = timedelta(days=1)
-DRIFT = Event("bucket.drift", "Somebody else wrote a.", Level.ERROR, {"key": "a"})
+DRIFT = Event("bucket.drift", "Another writer changed a.", Level.ERROR, {"key": "a"})
 
 
 def drifted(day: int, event: Event = DRIFT) -> Report:

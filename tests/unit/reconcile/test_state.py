@@ -79,8 +79,8 @@ def test_trusted_remote_is_said_in_the_words_of_the_contract(tmp_path: Path) -> 
     event = unsigned_remote(Situation(tmp_path, remote="/remote.git").settings())
     assert (event.name, event.level) == ("repository.unsigned", Level.WARNING)
     assert event.sentence == (
-        "Whoever can push to main of /remote.git, its administrators included, can publish a key, so be any pod of "
-        "1 issuers, and can take a revocation back; set `repository.signing_key`, or protect the branch."
+        "Anyone who can push to main of /remote.git, its administrators included, can publish a key, act as any pod of "
+        "1 issuers, and undo a revocation; set `repository.signing_key`, or protect the branch."
     )
 
 
