@@ -44,9 +44,16 @@ from mirror.ports import History, Ports
 from mirror.publish.drift import Deferred, PutObject
 from mirror.publish.listing import BucketListing, Target, bucket_identity, list_buckets
 from mirror.publish.publisher import reason_of
-from mirror.reconcile import last_pass, local_state
+from mirror.reconcile import local_state
 from mirror.reconcile.executor import ApplyResult, apply, committer_of
-from mirror.reconcile.local_state import LocalIssuerState, LocalState, is_recent
+from mirror.reconcile.local_state import (
+    LocalIssuerState,
+    LocalState,
+    is_recent,
+    load_last_pass,
+    remember_pass,
+    save_last_pass,
+)
 from mirror.reconcile.planner import find_self_dependent_credentials, plan_issuer
 from mirror.reconcile.reporting import ledger_changes, preview
 from mirror.reconcile.state import (
@@ -356,7 +363,7 @@ def _save_local_state(settings: Settings, plan: Plan, applied: ApplyResult) -> R
         local_state.update(settings.state_dir, edit)
         local_state.save_verified(settings.state_dir, applied.audits)
         left_alone = [each.url for each in publications(replace(settings, issuers=settings.left_out))]
-        last_pass.save(settings.state_dir, last_pass.after(last_pass.load(settings.state_dir), report, left_alone))
+        save_last_pass(settings.state_dir, remember_pass(load_last_pass(settings.state_dir), report, left_alone))
     except HistoryError as error:
         event = Event("state.unsaved", str(error), Level.WARNING)
         return replace(report, events=(*report.events, event))
