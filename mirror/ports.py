@@ -24,7 +24,7 @@ from mirror.model import (
     Unusable,
     Version,
 )
-from mirror.trust.believed_answers import BelievedAnswers
+from mirror.trust.discovery import BelievedAnswers
 from mirror.trust.ledger_signature import LedgerVerifier
 
 

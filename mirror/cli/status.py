@@ -19,7 +19,7 @@ from mirror.cli.wiring import open_ports
 from mirror.errors import UsageError
 from mirror.log import escaped
 from mirror.model import PUBLIC_STATUSES, Reason, Status
-from mirror.reconcile.last_pass import LastPass
+from mirror.reconcile.local_state import LastPass
 from mirror.report import ExitStatus
 from mirror.status.collect import collect_status
 from mirror.status.result import IssuerStatus, ObjectState, ObjectStatus, PublicKeyStatus, StatusReport, to_json

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from mirror.model import PUBLIC_STATUSES, IssuerName, IssuerUrl, KeyId, KeyRecord, Observed, Reason, Version, key_id
-from mirror.reconcile import last_pass
-from mirror.reconcile.last_pass import LastPass
+from mirror.reconcile.local_state import LastPass, remember_pass
 from mirror.reconcile.state import PublishedIssuer
 from mirror.report import (
     FAILING_STATES,
@@ -119,7 +118,7 @@ class PassHistory:
             ended_at=ended_at,
             seconds=seconds,
             passes={**self.passes, result: self.passes.get(result, 0) + 1},
-            last_pass=last_pass.after(self.last_pass, report),
+            last_pass=remember_pass(self.last_pass, report),
             failed_in_a_row=self.failed_in_a_row + 1 if failed else 0,
             commits=commits,
         )

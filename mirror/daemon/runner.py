@@ -18,8 +18,9 @@ from mirror.log import log_report
 from mirror.model import Reason, Version
 from mirror.ports import Ports
 from mirror.processes import EXHAUSTED_REMEDY, is_exhausted, refused_starts, sweep
-from mirror.reconcile import last_pass, local_state
+from mirror.reconcile import local_state
 from mirror.reconcile.controller import reconcile
+from mirror.reconcile.local_state import load_last_pass, save_last_pass
 from mirror.reconcile.state import publications
 from mirror.redaction import describe
 from mirror.report import Report, reason_from
@@ -69,7 +70,7 @@ class PassRunner:
         """How many passes just now met a limit of processes or threads."""
         settings = configuration.settings
         pass_history = status_files.load_counters(settings).configured(publications(settings))
-        self.pass_history = replace(pass_history, last_pass=last_pass.load(settings.state_dir))
+        self.pass_history = replace(pass_history, last_pass=load_last_pass(settings.state_dir))
         self.note_configuration()
         # A daemon that starts looks at everything once: so the public view is never unknown for an hour.
         with suppress(OSError):
@@ -162,10 +163,10 @@ class PassRunner:
         Where `reconcile` did not end, it wrote nothing. What cannot be written is reported by every pass.
         """
         state_dir = self._configuration.settings.state_dir
-        ended = last_pass.load(state_dir) if report.issuers else self.pass_history.last_pass
+        ended = load_last_pass(state_dir) if report.issuers else self.pass_history.last_pass
         if ended is not None:
             with suppress(HistoryError):
-                last_pass.save(state_dir, replace(ended, whole_since=began))
+                save_last_pass(state_dir, replace(ended, whole_since=began))
 
     def _ports(self, settings: Settings) -> Ports:
         credentials = aws_digest(os.environ)

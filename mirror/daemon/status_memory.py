@@ -8,7 +8,7 @@ from datetime import datetime
 
 from mirror.daemon.pass_history import IssuerState, PassHistory
 from mirror.model import KeyRecord, Level, key_id
-from mirror.reconcile.last_pass import LastResult
+from mirror.reconcile.local_state import LastResult
 from mirror.report import Effect, IssuerReport
 from mirror.status.result import IssuerStatus, ObjectState, ObjectStatus, PublicKeyStatus, StatusReport, to_json
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from mirror.errors import MirrorError, UsageError
 from mirror.files import lock_owner
-from mirror.reconcile import last_pass
-from mirror.reconcile.last_pass import LastPass
+from mirror.reconcile.local_state import LastPass, load_last_pass
 
 MAX_WAIT_SECONDS = 900.0
 """A pass that runs is waited for, and then the one that was asked for."""
@@ -43,7 +42,7 @@ def make_pass(state_dir: Path, pid: int, *, max_seconds: float = MAX_WAIT_SECOND
         _signal(process, pid)
         deadline = time.monotonic() + max_seconds
         while time.monotonic() < deadline:
-            found = last_pass.load(state_dir)
+            found = load_last_pass(state_dir)
             if found is not None and found.whole_since is not None and found.whole_since >= sent_at:
                 return found
             if select.select([process], [], [], _PAUSE_SECONDS)[0]:

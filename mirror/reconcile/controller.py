@@ -44,9 +44,17 @@ from mirror.ports import History, Ports
 from mirror.publish.drift import Deferred, PutObject
 from mirror.publish.listing import BucketListing, Target, bucket_identity, list_buckets
 from mirror.publish.publisher import reason_of
-from mirror.reconcile import last_pass, local_state
+from mirror.reconcile import local_state
 from mirror.reconcile.executor import ApplyResult, apply, committer_of
-from mirror.reconcile.local_state import LocalIssuerState, LocalState, is_recent
+from mirror.reconcile.local_state import (
+    LocalIssuerState,
+    LocalState,
+    is_recent,
+    load_last_pass,
+    remember_events,
+    remember_pass,
+    save_last_pass,
+)
 from mirror.reconcile.planner import find_self_dependent_credentials, plan_issuer
 from mirror.reconcile.reporting import ledger_changes, preview
 from mirror.reconcile.state import (
@@ -372,12 +380,12 @@ def _save_local_state(
 
 
 def _save_last_pass(settings: Settings, report: Report, *, is_broken_off: bool) -> None:
-    before = last_pass.load(settings.state_dir)
+    before = load_last_pass(settings.state_dir)
     if not is_broken_off:
         left_alone = [each.url for each in publications(replace(settings, issuers=settings.left_out))]
-        last_pass.save(settings.state_dir, last_pass.after(before, report, left_alone))
+        save_last_pass(settings.state_dir, remember_pass(before, report, left_alone))
     elif before is not None:
-        last_pass.save(settings.state_dir, last_pass.with_events(before, report))
+        save_last_pass(settings.state_dir, remember_events(before, report))
 
 
 def _with_drift(settings: Settings, report: Report) -> Report:

@@ -40,7 +40,7 @@ from mirror.publish.drift import ObjectDecision
 from mirror.publish.listing import BucketListing, Target
 from mirror.reconcile.local_state import LocalState, VerificationCache
 from mirror.redaction import describe
-from mirror.trust.believed_answers import BelievedAnswers
+from mirror.trust.discovery import BelievedAnswers
 from mirror.trust.ledger_signature import LedgerVerifier
 from mirror.trust.lifecycle import LedgerUpdate
 from mirror.trust.tokens import Token

@@ -43,7 +43,8 @@ from mirror.publish.drift import (
 )
 from mirror.publish.listing import bucket_identity, list_buckets
 from mirror.publish.publisher import reason_of
-from mirror.reconcile import last_pass, local_state
+from mirror.reconcile import local_state
+from mirror.reconcile.local_state import load_last_pass
 from mirror.reconcile.planner import pending_approvals, plan_object_changes
 from mirror.reconcile.state import (
     IssuerPlan,
@@ -95,11 +96,11 @@ def collect_status(settings: Settings, ports: Ports, now: datetime, *, names: fr
         memory = load_history(ports.history, [each.url for each in everything], trust)
     except HistoryError as error:
         mode = mode_of(settings.repository, ports.ledger_trust())
-        last = last_pass.load(settings.state_dir)
+        last = load_last_pass(settings.state_dir)
         return StatusReport(now, mode=mode, failures=(reason_from("history.failed", error),), last_pass=last)
     observed = ObservedState(settings, now, memory, ValidatedAnswers(), buckets, remote_error, local, trust=trust)
     mode = mode_of(settings.repository, trust.keys)
-    last = last_pass.load(settings.state_dir)
+    last = load_last_pass(settings.state_dir)
     known = {} if last is None else last.issuers
     issuers = tuple(replace(each, last=known.get(each.issuer)) for each in _issuers(everything, observed, ports, names))
     result = StatusReport(now, memory.base, mode, issuers=issuers, last_pass=last)

@@ -24,7 +24,7 @@ from mirror.model import (
 )
 from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse
 from mirror.publish.drift import signing_window
-from mirror.reconcile.last_pass import LastPass, LastResult, past_event_json
+from mirror.reconcile.local_state import LastPass, LastResult, past_event_json
 from mirror.reconcile.state import PublishedIssuer
 from mirror.report import SUSPENDED, ExitStatus, State, event_json, exit_status_of, reason_json
 from mirror.text import iso_time_or_none

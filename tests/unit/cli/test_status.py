@@ -14,7 +14,7 @@ from mirror.cli.status import cut, lines, on_screen, overview
 from mirror.config.settings import FormerIssuerSettings, Issuer, Settings
 from mirror.errors import BucketError, HistoryError
 from mirror.model import CommitId, IssuerName, IssuerUrl, KeyPolicy, Reason, Status, Thumbprint, Version
-from mirror.reconcile.last_pass import LastPass
+from mirror.reconcile.local_state import LastPass
 from mirror.reconcile.state import publications
 from mirror.report import ExitStatus, State
 from mirror.status.collect import MOST, collect_status, issuers_without_configuration, orphaned

@@ -13,7 +13,7 @@ from mirror.daemon.pass_history import PassHistory
 from mirror.daemon.scheduler import HealthResult
 from mirror.daemon.status_page import MOST_LINES, REFRESH_SECONDS, SHOWN_EVENTS, PageQuery, render
 from mirror.model import Event, IssuerName, Level, Reason, Status
-from mirror.reconcile.last_pass import PastEvent
+from mirror.reconcile.local_state import PastEvent
 from mirror.reconcile.state import publications
 from mirror.report import Effect
 from support.fakes import MOMENT

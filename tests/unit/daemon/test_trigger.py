@@ -12,8 +12,7 @@ import pytest
 
 from mirror.daemon.trigger import find_daemon, make_pass
 from mirror.errors import MirrorError
-from mirror.reconcile import last_pass
-from mirror.reconcile.last_pass import LastPass
+from mirror.reconcile.local_state import LastPass, load_last_pass, save_last_pass
 from mirror.report import ExitStatus
 from support.fakes import MOMENT
 
@@ -22,15 +21,15 @@ import fcntl, signal, sys, time
 sys.path[:0] = {path!r}
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from mirror.reconcile import last_pass
+from mirror.reconcile.local_state import LastPass, load_last_pass, save_last_pass
 from mirror.report import ExitStatus
 state = Path(sys.argv[1])
 def running(*_):
     began = datetime.now(UTC) - timedelta(minutes=1)
-    last_pass.save(state, last_pass.LastPass(began, ExitStatus.CURRENT, whole_since=began))
+    save_last_pass(state, LastPass(began, ExitStatus.CURRENT, whole_since=began))
     time.sleep(0.3)
     now = datetime.now(UTC)
-    last_pass.save(state, last_pass.LastPass(now, ExitStatus.HELD, whole_since=now))
+    save_last_pass(state, LastPass(now, ExitStatus.HELD, whole_since=now))
 def ending(*_):
     sys.exit(0)
 handler = {{"running": running, "ending": ending, "deaf": lambda *_: None}}.get(sys.argv[2])
@@ -59,7 +58,7 @@ def holder(state_dir: Path, how: str) -> Iterator[int]:
 
 def test_pass_that_runs_already_is_not_the_one_that_was_asked_for(tmp_path: Path) -> None:
     """What began before the signal does not count, nor does the pass of yesterday."""
-    last_pass.save(tmp_path, LastPass(MOMENT, ExitStatus.FAILED, whole_since=MOMENT))
+    save_last_pass(tmp_path, LastPass(MOMENT, ExitStatus.FAILED, whole_since=MOMENT))
     with holder(tmp_path, "running") as pid:
         assert find_daemon(tmp_path) == pid
         before = datetime.now(UTC)
@@ -111,7 +110,7 @@ def test_process_that_is_gone_is_reported(tmp_path: Path) -> None:
 def test_mark_of_a_whole_pass_is_read_as_it_was_written(tmp_path: Path) -> None:
     """With its microseconds, and a file without it has none."""
     began = MOMENT + timedelta(microseconds=123456)
-    last_pass.save(tmp_path, LastPass(MOMENT, ExitStatus.CURRENT, whole_since=began))
-    found = last_pass.load(tmp_path)
+    save_last_pass(tmp_path, LastPass(MOMENT, ExitStatus.CURRENT, whole_since=began))
+    found = load_last_pass(tmp_path)
     assert found is not None
     assert found.whole_since == began

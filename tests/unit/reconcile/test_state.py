@@ -39,7 +39,7 @@ from mirror.reconcile.state import (
     validate_answers,
 )
 from mirror.report import ExitStatus, Report
-from mirror.trust.believed_answers import BelievedAnswers
+from mirror.trust.discovery import BelievedAnswers
 from mirror.trust.ledger_signature import LedgerTrust, LedgerVerifier, SignatureHeader
 from support.fakes import MOMENT, Commit, FakeHistory, FakeRemote, FakeWorld
 from support.signers import ledger_trust, signer

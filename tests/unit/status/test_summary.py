@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from mirror.model import Event, IssuerName, IssuerUrl, Level, Reason, Status
-from mirror.reconcile.last_pass import LastResult
+from mirror.reconcile.local_state import LastResult
 from mirror.report import State
 from mirror.status.result import IssuerStatus, ObjectState, ObjectStatus, PublicKeyStatus
 from mirror.status.summary import changed_at, count_keys, count_states, next_step, worst_first

@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 
 from mirror.model import Event, IssuerUrl, Level, Reason
-from mirror.reconcile import last_pass
-from mirror.reconcile.last_pass import FILE_NAME, KEPT, MOST_EVENTS, LastPass, after, with_events
+from mirror.reconcile.local_state import (
+    KEPT_FOR,
+    LAST_RESULT_FILE_NAME,
+    MOST_KEPT_EVENTS,
+    LastPass,
+    load_last_pass,
+    remember_events,
+    remember_pass,
+    save_last_pass,
+)
 from mirror.report import ExitStatus, Report, State
 from support.fakes import MOMENT
 from support.pass_histories import issuer, report
@@ -33,64 +41,66 @@ def test_drift_is_remembered_for_seven_days(tmp_path: Path) -> None:
     here.world.bucket.write(JWKS_KEY, b"evil")
     here.run(after=timedelta(minutes=5))
     here.run(after=6 * DAY)
-    found = last_pass.load(tmp_path)
+    found = load_last_pass(tmp_path)
     assert found is not None
     assert [past.event.name for past in found.events] == ["bucket.drift", "drift.repaired"]
     assert (found.exit_status, found.issuers[ISSUER].state) == (ExitStatus.CURRENT, State.CURRENT)
     here.run(after=2 * DAY)
-    found = last_pass.load(tmp_path)
+    found = load_last_pass(tmp_path)
     assert found is not None
     assert found.events == ()
 
 
 def test_event_that_goes_on_is_one_and_one_that_returns_is_another() -> None:
     """A ledger that nobody signs is told in every pass: that is one event with a beginning and an end."""
-    first = after(after(None, drifted(0)), drifted(1))
+    first = remember_pass(remember_pass(None, drifted(0)), drifted(1))
     assert names(first) == [(DRIFT.sentence, 0)]
     assert first.events[0].until == MOMENT + DAY
-    quiet = after(first, report(issuer("a"), now=MOMENT + 2 * DAY))
-    assert names(after(quiet, drifted(3))) == [(DRIFT.sentence, 0), (DRIFT.sentence, 3)]
+    quiet = remember_pass(first, report(issuer("a"), now=MOMENT + 2 * DAY))
+    assert names(remember_pass(quiet, drifted(3))) == [(DRIFT.sentence, 0), (DRIFT.sentence, 3)]
 
 
 def test_event_goes_on_over_a_pass_that_was_broken_off() -> None:
     """That pass adds what it saw, and nothing else."""
-    first = after(None, drifted(0))
-    stopped = with_events(first, replace(drifted(1), failures=(Reason("push.failed", "Broken off.", ""),)))
+    first = remember_pass(None, drifted(0))
+    stopped = remember_events(first, replace(drifted(1), failures=(Reason("push.failed", "Broken off.", ""),)))
     assert stopped == replace(first, events=stopped.events)
-    found = after(stopped, drifted(2))
+    found = remember_pass(stopped, drifted(2))
     assert names(found) == [(DRIFT.sentence, 0)]
     assert found.events[0].until == MOMENT + 2 * DAY
 
 
 def test_number_of_events_is_bounded() -> None:
     """Whoever writes to the bucket could make any number: the newest stay."""
-    events = tuple(replace(DRIFT, sentence=str(number)) for number in range(MOST_EVENTS + 10))
-    found = after(None, report(issuer("a", events=events)))
-    assert [past.event.sentence for past in found.events] == [str(number + 10) for number in range(MOST_EVENTS)]
+    events = tuple(replace(DRIFT, sentence=str(number)) for number in range(MOST_KEPT_EVENTS + 10))
+    found = remember_pass(None, report(issuer("a", events=events)))
+    assert [past.event.sentence for past in found.events] == [str(number + 10) for number in range(MOST_KEPT_EVENTS)]
 
 
 def test_issuers_of_other_passes_are_kept_and_those_that_left_are_forgotten() -> None:
     """An operator's command makes a pass for one issuer alone."""
-    both = after(None, report(issuer("a"), issuer("b", held=(Reason("key.held", "Held.", ""),))))
+    both = remember_pass(None, report(issuer("a"), issuer("b", held=(Reason("key.held", "Held.", ""),))))
     a, b = list(both.issuers)
-    only = after(both, report(issuer("a"), now=MOMENT + DAY), left_alone=[b])
+    only = remember_pass(both, report(issuer("a"), now=MOMENT + DAY), left_alone=[b])
     assert [only.issuers[url].state for url in (a, b)] == [State.CURRENT, State.HELD]
-    assert list(after(only, report(issuer("a"))).issuers) == [a]
+    assert list(remember_pass(only, report(issuer("a"))).issuers) == [a]
 
 
 def test_pass_that_came_to_no_issuer_fails_all() -> None:
     """What was current before is not known to be current now."""
-    found = after(after(None, report(issuer("a"))), report(failures=(Reason("pass.failed", "No.", ""),)))
+    found = remember_pass(
+        remember_pass(None, report(issuer("a"))), report(failures=(Reason("pass.failed", "No.", ""),))
+    )
     assert [each.state for each in found.issuers.values()] == [State.FAILED]
 
 
 def test_file_gives_back_what_was_written(tmp_path: Path) -> None:
     """Texts, dates and states survive."""
     failed = report(issuer("a", events=(DRIFT,)), failures=(Reason("push.failed", "No.", "Wait."),))
-    found = after(None, failed)
-    last_pass.save(tmp_path, found)
-    assert last_pass.load(tmp_path) == found
-    assert timedelta(days=7) == KEPT
+    found = remember_pass(None, failed)
+    save_last_pass(tmp_path, found)
+    assert load_last_pass(tmp_path) == found
+    assert timedelta(days=7) == KEPT_FOR
 
 
 @pytest.mark.parametrize(
@@ -98,9 +108,9 @@ def test_file_gives_back_what_was_written(tmp_path: Path) -> None:
 )
 def test_damaged_file_is_none(tmp_path: Path, text: str) -> None:
     """Then `status` says that it does not know."""
-    (tmp_path / FILE_NAME).write_text(text)
-    assert last_pass.load(tmp_path) is None
-    assert last_pass.load(tmp_path / "absent") is None
+    (tmp_path / LAST_RESULT_FILE_NAME).write_text(text)
+    assert load_last_pass(tmp_path) is None
+    assert load_last_pass(tmp_path / "absent") is None
 
 
 @pytest.mark.parametrize(("fails", "status"), [(False, ExitStatus.CURRENT), (True, ExitStatus.FAILED)])

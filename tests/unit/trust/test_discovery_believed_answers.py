@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mirror.model import Answer, Documents, IssuerUrl, KeyPolicy, Kid, Observed, RsaKey, Thumbprint, Unusable
-from mirror.trust.believed_answers import MOST_BYTES, BelievedAnswers
-from mirror.trust.discovery import documents, observe
+from mirror.trust.discovery import MAX_REMEMBERED_BYTES, BelievedAnswers, documents, observe
 from mirror.trust.jwks import kubernetes_kid, thumbprint_of
 from mirror.trust.parsing import encode
 from support.keys import RSA_KEYS
@@ -148,7 +147,7 @@ def test_what_the_last_pass_did_not_see_is_forgotten() -> None:
 def test_large_answers_are_judged_in_each_pass() -> None:
     """Nobody fills our memory with documents of a megabyte."""
     believed = BelievedAnswers()
-    large = replace(GOOD, answer=replace(GOOD.answer, jwks=GOOD.answer.jwks + b" " * MOST_BYTES))
+    large = replace(GOOD, answer=replace(GOOD.answer, jwks=GOOD.answer.jwks + b" " * MAX_REMEMBERED_BYTES))
     assert isinstance(large.ask(believed), Observed)
     assert not large.is_known(believed)
 
