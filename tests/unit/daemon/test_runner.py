@@ -18,7 +18,7 @@ from mirror.errors import BucketError
 from mirror.log import configure
 from mirror.model import ListedObject, ObjectKey
 from mirror.ports import Ports
-from mirror.reconcile import last_pass
+from mirror.reconcile.local_state import load_last_pass
 from mirror.report import ExitStatus, Report
 from support.pass_histories import after, issuer, report
 from support.situations import JWKS_KEY, ONE, Situation
@@ -155,12 +155,12 @@ def test_stopped_pass_is_not_counted(theatre: Theatre, when: str) -> None:
 def test_stopped_pass_leaves_the_last_result_and_adds_its_events(theatre: Theatre) -> None:
     """`status` shows how the pass before ended, not that apiservers could no longer be asked; drift stays visible."""
     theatre.run()
-    before = last_pass.load(theatre.situation.state_dir)
+    before = load_last_pass(theatre.situation.state_dir)
     assert before is not None
     theatre.situation.world.bucket.write(JWKS_KEY, b"evil")
     interrupt(theatre, theatre.passes.stop_polling)
     theatre.passes.run()
-    found = last_pass.load(theatre.situation.state_dir)
+    found = load_last_pass(theatre.situation.state_dir)
     assert found is not None
     assert [past.event.name for past in found.events] == ["bucket.drift", "drift.repaired"]
     assert found == replace(before, events=found.events)
@@ -170,7 +170,7 @@ def test_first_pass_that_is_stopped_leaves_no_result(theatre: Theatre) -> None:
     """How a pass ends is not known yet."""
     interrupt(theatre, theatre.passes.stop_polling)
     theatre.passes.run()
-    assert last_pass.load(theatre.situation.state_dir) is None
+    assert load_last_pass(theatre.situation.state_dir) is None
 
 
 def interrupt(theatre: Theatre, call: Callable[[], None]) -> None:

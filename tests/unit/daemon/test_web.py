@@ -272,7 +272,7 @@ def test_server_sleeps_while_nobody_asks() -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
             assert answer.read() == b"yes"
         status = Path(f"/proc/self/task/{thread.native_id}/status")
-        seen = []
+        seen: list[list[str]] = []
         while len(seen) < 2 or (seen[-1] != seen[-2] and len(seen) < 20):  # the answer's last steps may be under way
             time.sleep(0.5)
             seen.append([line for line in status.read_text().splitlines() if "ctxt_switches" in line])
