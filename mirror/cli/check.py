@@ -13,8 +13,19 @@ from typing import TYPE_CHECKING
 import click
 
 from mirror.check import result
-from mirror.check.problems import Problems, SharedProblem, Unknown, find_problems
-from mirror.check.result import CheckCause, CheckLevel, CheckReport, CheckResult, CheckTarget, Component, to_json
+from mirror.check.result import (
+    CheckCause,
+    CheckLevel,
+    CheckReport,
+    CheckResult,
+    CheckTarget,
+    Component,
+    Problems,
+    SharedProblem,
+    Unknown,
+    find_problems,
+    to_json,
+)
 from mirror.cli.history import opened
 from mirror.cli.options import common, selected
 from mirror.cli.wiring import open_check_clients
