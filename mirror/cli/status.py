@@ -22,8 +22,18 @@ from mirror.model import PUBLIC_STATUSES, Reason, Status
 from mirror.reconcile.local_state import LastPass
 from mirror.report import ExitStatus
 from mirror.status.collect import collect_status
-from mirror.status.result import IssuerStatus, ObjectState, ObjectStatus, PublicKeyStatus, StatusReport, to_json
-from mirror.status.summary import count_keys, count_states, next_step, worst_first
+from mirror.status.result import (
+    IssuerStatus,
+    ObjectState,
+    ObjectStatus,
+    PublicKeyStatus,
+    StatusReport,
+    count_keys,
+    count_states,
+    next_step,
+    to_json,
+    worst_first,
+)
 from mirror.text import counted, distance, moment, moment_and_distance
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from mirror.daemon.pass_history import IssuerState, PassHistory
 from mirror.daemon.status_memory import issuer_status
 from mirror.model import PUBLIC_STATUSES, KeyRecord, Level, Observation, Observed, Reason, Status, Unusable, key_id
 from mirror.report import SUSPENDED, Effect, IssuerReport, State, remedies_of
-from mirror.status.result import IssuerStatus
-from mirror.status.summary import NextStep, changed_at, count_keys, next_step
+from mirror.status.result import IssuerStatus, NextStep, changed_at, count_keys, next_step
 from mirror.status.timeline import Axis, Tick, ticks
 from mirror.text import counted, moment_and_distance
 
