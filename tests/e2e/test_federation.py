@@ -15,7 +15,7 @@ import boto3.session
 import pytest
 
 from mirror.cli.main import main
-from mirror.cli.verify_text import lines
+from mirror.cli.verify import lines
 from mirror.config.load import load
 from mirror.federation.error_catalog import explain
 from mirror.federation.verify import VerifiedIssuer, question, verify_issuer

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from click import unstyle
 
-from mirror.cli.verify_text import lines
+from mirror.cli.verify import lines
 from mirror.federation.causes import STS_SILENT
 from mirror.federation.verify import VerifiedIssuer, question, verify_issuer
 from mirror.federation.verify_result import IssuerResult, StsResult, Verification, to_json
