@@ -85,7 +85,7 @@ def open_ports(
     follows after `interval`, which may use the connections to apiservers of the one before.
     """
     # Not every command that imports this module opens the ports, and httpx and boto3 take long to import.
-    from mirror.apiserver.kept_connections import KeptConnections, most_connections  # noqa: PLC0415  see above
+    from mirror.apiserver.client import KeptConnections, most_connections  # noqa: PLC0415  see above
     from mirror.apiserver.poller import ApiserverPoller  # noqa: PLC0415  see above
     from mirror.apiserver.process_pool import WorkerPool, process_count  # noqa: PLC0415  see above
     from mirror.publish.cloudfront import CloudFront  # noqa: PLC0415  see above
