@@ -44,10 +44,9 @@ from botocore.session import Session as BotocoreSession
 from botocore.utils import parse_timestamp
 
 from mirror.aws.errors import CredentialsError
-from mirror.concurrency import DeadlineExecutor
+from mirror.concurrency import DeadlineExecutor, reap
 from mirror.config.settings import PublishSettings
 from mirror.log import log_call, logs_calls
-from mirror.processes import reap
 from mirror.redaction import redact_foreign, remember
 from mirror.trust.parsing import unverified_claims
 
