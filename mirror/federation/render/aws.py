@@ -20,7 +20,7 @@ from mirror.aws.iam_policy import (
     writer_policy,
 )
 from mirror.errors import UsageError
-from mirror.federation.bucket_objects import document_keys, in_same_bucket, written_alike
+from mirror.federation.provision.bucket import document_keys, in_same_bucket, written_alike
 from mirror.federation.render.base import (
     ACCOUNT_TO_FILL_IN,
     NAMESPACE,
@@ -37,8 +37,9 @@ from mirror.federation.render.base import (
     Template,
     made_by,
     quoted,
+    stack_name,
+    terraform_label,
 )
-from mirror.federation.render.naming import stack_name, terraform_label
 from mirror.model import Cloud
 
 MAX_TRUST_POLICY_CHARACTERS = 2048

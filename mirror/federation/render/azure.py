@@ -5,6 +5,7 @@ from typing import Any
 
 from mirror.errors import UsageError
 from mirror.federation.render.base import (
+    MAX_CREDENTIAL_CHARACTERS,
     STRICT,
     Assignment,
     Lines,
@@ -14,8 +15,8 @@ from mirror.federation.render.base import (
     RenderRequest,
     made_by,
     quoted,
+    workload_name,
 )
-from mirror.federation.render.naming import MAX_CREDENTIAL_CHARACTERS, workload_name
 from mirror.federation.render.pod import exact_subjects
 from mirror.model import Cloud
 
