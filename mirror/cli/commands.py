@@ -97,7 +97,7 @@ def run(ctx: click.Context, /, **given: Any) -> None:
 
 def _has_copy(config: Path) -> bool:
     """Whether a daemon of this file may begin with its last good configuration."""
-    from mirror.config.last_good import LastGood  # noqa: PLC0415  only where the files are broken
+    from mirror.config.load import LastGood  # noqa: PLC0415  only where the files are broken
 
     return LastGood.of(config, os.environ).load(os.environ) is not None
 
