@@ -18,8 +18,18 @@ from mirror.cli.wiring import known_ledgers
 from mirror.concurrency import thread_map
 from mirror.config.settings import Settings
 from mirror.errors import HistoryError, UsageError
-from mirror.federation.verify import VerifiedIssuer, VerifyRequest, question, verify_issuer
-from mirror.federation.verify_result import IssuerResult, StsResult, TokenResult, Verification, failures_of, to_json
+from mirror.federation.verify import (
+    IssuerResult,
+    StsResult,
+    TokenResult,
+    Verification,
+    VerifiedIssuer,
+    VerifyRequest,
+    failures_of,
+    question,
+    to_json,
+    verify_issuer,
+)
 from mirror.log import escaped
 from mirror.model import Reason
 from mirror.publish.public_endpoint import PublicHttpClient
