@@ -17,8 +17,8 @@ from mirror.concurrency import BUSY_SECONDS, available_cpus, within
 from mirror.config.settings import PublishSettings, Settings
 from mirror.errors import BUSY_CODE, UsageError
 from mirror.files import lock_owner
-from mirror.history.ledger_keys import load_ledger_trust, load_verification_keys
 from mirror.history.ledger_reader import load_history
+from mirror.history.ledger_store import load_ledger_trust, load_verification_keys
 from mirror.history.repository import GitRepository, is_repository, temporary_clone
 from mirror.log import logs_calls
 from mirror.model import IssuerUrl, Ledger
