@@ -4,6 +4,7 @@
 """
 
 import importlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -389,3 +390,12 @@ def provider(ctx: click.Context, /, **given: Any) -> None:
     more audiences are reported and left. No thumbprint is set: IAM fills one in, which is reported.
     """
     carry_out(ctx, "mirror.cli.provision:provision_provider", given)
+
+
+@click.command("schema", epilog=examples("oidc-mirror schema > mirror.schema.json"))
+@common_options
+def schema() -> None:
+    """Print the JSON Schema of the configuration on stdout."""
+    from mirror.config.schema import json_schema  # noqa: PLC0415  pydantic only when it is needed
+
+    click.echo(json.dumps(json_schema(), indent=2))
