@@ -166,7 +166,7 @@ def wait(ctx: click.Context, /, **given: Any) -> None:
 
     Exit status: 0 it is safe; 1 not within --timeout, or something could not be read; 2 usage or configuration error.
     """
-    carry_out(ctx, "mirror.cli.wait:main", given)
+    carry_out(ctx, "mirror.cli.status:wait", given)
 
 
 @click.command("verify", epilog=examples("oidc-mirror verify syd-prod", "oidc-mirror verify --token-file token"))

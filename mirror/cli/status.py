@@ -1,4 +1,7 @@
-"""`oidc-mirror status`: what is public, what waits for an operator, and what leaves when."""
+"""`oidc-mirror status`: what is public, what waits for an operator, and what leaves when.
+
+`oidc-mirror wait`: return when a key is safe to sign with.
+"""
 
 import json
 import os
@@ -8,18 +11,20 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
 
+from mirror.addresses import jwks_uri
 from mirror.cli.options import common, selected
 from mirror.cli.text import COLOURS
-from mirror.cli.wiring import open_ports
+from mirror.cli.wiring import known_ledgers, open_ports
 from mirror.errors import UsageError
 from mirror.log import escaped
 from mirror.model import PUBLIC_STATUSES, Reason, Status
-from mirror.reconcile.local_state import LastPass
+from mirror.publish.public_endpoint import PublicHttpClient
+from mirror.reconcile.local_state import LastPass, load_local_state
 from mirror.report import ExitStatus
 from mirror.status.collect import collect_status
 from mirror.status.result import (
@@ -34,6 +39,7 @@ from mirror.status.result import (
     to_json,
     worst_first,
 )
+from mirror.status.wait import AwaitedKey, Clock, KeyWaiter
 from mirror.text import counted, distance, moment, moment_and_distance
 
 if TYPE_CHECKING:
@@ -336,3 +342,25 @@ def _git(report: StatusReport) -> Iterator[str]:
     if report.unpushed_commits:
         yield f"{counted(report.unpushed_commits, 'commit')} not pushed yet."
     yield f"Repository mode: {report.mode}."
+
+
+def wait(ctx: click.Context, *, name: str, key: str, timeout: timedelta) -> None:
+    """See `mirror.cli.commands.wait`."""
+    settings = selected(common(ctx).load(), (name,))
+    (issuer,) = settings.issuers
+    readback = issuer.publish.readback
+    if not readback.enabled:
+        raise UsageError(
+            "The public URL may not be looked at: `publish.readback.enabled` is false.",
+            remedy="Run `oidc-mirror wait` where the public URL can be reached, with read-back enabled.",
+        )
+    ledger = known_ledgers(settings, (issuer.issuer,))[issuer.issuer]
+    known_safe = load_local_state(settings.state_dir).of(issuer.issuer).safe_to_sign
+    wanted, url = AwaitedKey(issuer.name, issuer.issuer, key, ledger, known_safe), jwks_uri(issuer.issuer)
+    with PublicHttpClient() as web:
+        waiter = KeyWaiter(wanted, lambda: web.get_document(url, readback=readback), _real_clock(Clock), click.echo)
+        ctx.exit(int(ExitStatus.CURRENT if waiter.run(timeout) else ExitStatus.FAILED))
+
+
+def _real_clock(clock: "type[Clock]") -> "Clock":
+    return clock(lambda: datetime.now(UTC), time.sleep)
