@@ -18,11 +18,11 @@ import click
 
 from mirror.addresses import jwks_uri
 from mirror.cli.options import common, selected
-from mirror.cli.text import COLOURS
+from mirror.cli.text import COLOURS, reason_lines
 from mirror.cli.wiring import known_ledgers, open_ports
 from mirror.errors import UsageError
 from mirror.log import escaped
-from mirror.model import PUBLIC_STATUSES, Reason, Status
+from mirror.model import PUBLIC_STATUSES, Status
 from mirror.publish.public_endpoint import PublicHttpClient
 from mirror.reconcile.local_state import LastPass, load_local_state
 from mirror.report import ExitStatus
@@ -147,7 +147,7 @@ _STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
 def overview(report: StatusReport) -> Iterator[str]:
     """A line an issuer, the worst first; then what concerns all, each in a line; a summary last. Text is escaped."""
     for reason in report.failures:
-        yield from _reason("failed", reason, "red", "")
+        yield from reason_lines("failed", reason, "red", "")
     yield from _table(worst_first(report.issuers), report.now)
     for event in report.events:
         yield f"{event.level} [{event.name}]: {escaped(event.sentence)}"
@@ -160,7 +160,7 @@ def overview(report: StatusReport) -> Iterator[str]:
         yield f"{counted(len(last.events), 'event')} in 7 days, the newest {escaped(what)}: {_DETAILS}"
     if last is not None:
         for reason in last.failures:
-            yield from _reason("failed", reason, "red", "")
+            yield from reason_lines("failed", reason, "red", "")
     yield _git_line(report)
     yield _summary(report)
 
@@ -214,7 +214,7 @@ def _cells(issuer: IssuerStatus, now: datetime) -> tuple[str, str, str, str]:
 def lines(report: StatusReport) -> Iterator[str]:
     """Every detail, line by line; everything from outside is escaped."""
     for reason in report.failures:
-        yield from _reason("failed", reason, "red", "")
+        yield from reason_lines("failed", reason, "red", "")
     for issuer in worst_first(report.issuers):
         yield from _issuer(issuer, report.now)
     for event in report.events:
@@ -240,9 +240,9 @@ def _issuer(issuer: IssuerStatus, now: datetime) -> Iterator[str]:
     for event in issuer.events:
         yield f"  {event.level} [{event.name}]: {escaped(event.sentence)}"
     for reason in issuer.failures:
-        yield from _reason("failed", reason, "red", "  ")
+        yield from reason_lines("failed", reason, "red", "  ")
     for reason in issuer.held:
-        yield from _reason("held", reason, "yellow", "  ")
+        yield from reason_lines("held", reason, "yellow", "  ")
 
 
 def _object(each: ObjectStatus, issuer: IssuerStatus) -> str:
@@ -289,13 +289,6 @@ def _safety(key: PublicKeyStatus, now: datetime) -> str:
     return f"safe to sign {word} {moment(key.safe_to_sign_at)}"
 
 
-def _reason(word: str, reason: Reason, colour: str, indent: str) -> Iterator[str]:
-    where = f" [{reason.where}]" if reason.where else ""
-    yield f"{indent}{click.style(word, fg=colour)} {reason.code}{escaped(where)}: {escaped(reason.sentence)}"
-    if reason.remedy:
-        yield f"{indent}  remedy: {escaped(reason.remedy)}"
-
-
 def _orphaned(report: StatusReport) -> Iterator[str]:
     if not report.orphaned:
         return
@@ -325,7 +318,7 @@ def _last_pass(last: LastPass | None, now: datetime) -> Iterator[str]:
         when = f"{moment_and_distance(past.at, now)}{until}"
         yield f"  {when} {past.event.level} [{past.event.name}]: {escaped(name + past.event.sentence)}"
     for reason in last.failures:
-        yield from _reason("failed", reason, "red", "")
+        yield from reason_lines("failed", reason, "red", "")
     yield f"Last pass {moment_and_distance(last.at, now)}: {_ended(last)}."
 
 
