@@ -349,11 +349,8 @@ def wait(ctx: click.Context, *, name: str, key: str, timeout: timedelta) -> None
         )
     ledger = known_ledgers(settings, (issuer.issuer,))[issuer.issuer]
     known_safe = load_local_state(settings.state_dir).of(issuer.issuer).safe_to_sign
+    clock = Clock(lambda: datetime.now(UTC), time.sleep)
     wanted, url = AwaitedKey(issuer.name, issuer.issuer, key, ledger, known_safe), jwks_uri(issuer.issuer)
     with PublicHttpClient() as web:
-        waiter = KeyWaiter(wanted, lambda: web.get_document(url, readback=readback), _real_clock(Clock), click.echo)
+        waiter = KeyWaiter(wanted, lambda: web.get_document(url, readback=readback), clock, click.echo)
         ctx.exit(int(ExitStatus.CURRENT if waiter.run(timeout) else ExitStatus.FAILED))
-
-
-def _real_clock(clock: "type[Clock]") -> "Clock":
-    return clock(lambda: datetime.now(UTC), time.sleep)

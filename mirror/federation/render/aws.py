@@ -36,7 +36,6 @@ from mirror.federation.render.base import (
     RenderRequest,
     Template,
     made_by,
-    quoted,
     stack_name,
     terraform_label,
 )
@@ -288,10 +287,10 @@ def _provider_cli(request: RenderRequest) -> Rendered:
         "Run it in the account, as often as you like: it adds what is missing. Or:"
         f" oidc-mirror provision provider {request.issuer.name}"
     )
-    audiences = " ".join(map(quoted, _audiences(request)))
+    audiences = " ".join(map(shlex.quote, _audiences(request)))
     script = (
-        f"issuer={quoted(str(request.issuer.issuer))}",
-        f"url={quoted(provider_url(request.issuer.issuer))}",
+        f"issuer={shlex.quote(str(request.issuer.issuer))}",
+        f"url={shlex.quote(provider_url(request.issuer.issuer))}",
         "providers=$(aws iam list-open-id-connect-providers --query 'OpenIDConnectProviderList[].Arn' --output text)",
         "arn=''",
         "for each in $providers; do",

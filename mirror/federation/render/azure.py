@@ -1,5 +1,6 @@
 """`render federated-credential`: Entra takes the issuer's tokens for a managed identity or an application."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,6 @@ from mirror.federation.render.base import (
     Renderer,
     RenderRequest,
     made_by,
-    quoted,
     workload_name,
 )
 from mirror.federation.render.pod import exact_subjects
@@ -57,7 +57,7 @@ def _cli(request: RenderRequest) -> Rendered:
     ]
     for each in credentials(request):
         words = (each["name"], each["issuer"], each["subject"], *each["audiences"])
-        commands.append(Quoted(("create", *map(quoted, words))))
+        commands.append(Quoted(("create", *map(shlex.quote, words))))
     return Rendered("shell", tuple(commands), tuple(_comments(request)), request.audience_notes(Cloud.AZURE))
 
 

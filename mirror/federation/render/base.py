@@ -377,11 +377,6 @@ def _command(words: tuple[str, ...]) -> str:
             return shlex.join(words)
 
 
-def quoted(word: str) -> str:
-    """A word as a shell takes it, for a command that is not quoted as a whole."""
-    return shlex.quote(word)
-
-
 HASH_CHARACTERS = 8
 MAX_ROLE_CHARACTERS = 64  # IAM API, CreateRole
 MAX_STACK_CHARACTERS = 128  # CloudFormation API, CreateStack
