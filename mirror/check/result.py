@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from mirror.aws.iam_policy import provider_url
-from mirror.config.settings import Issuer, Settings
+from mirror.config.settings import Settings
 from mirror.federation.causes import Cause as Known
 from mirror.federation.causes import CauseArea as About
 from mirror.federation.error_catalog import explain
@@ -200,7 +200,7 @@ def components_of(causes: tuple[CheckCause, ...]) -> tuple[Component, ...]:
 
 def named_issuers(text: str, settings: Settings) -> frozenset[IssuerName]:
     """The issuers that the error speaks of, one slash at the end more or less; all when it names none."""
-    found = {each.name for each in settings.issuers if any(_occurs(url, text) for url in _texts(each))}
+    found = {each.name for each in settings.issuers if any(_occurs(url, text) for url in each.urls)}
     return frozenset(found or {each.name for each in settings.issuers})
 
 
@@ -212,10 +212,6 @@ def sort_by_cause(diagnosis: CheckReport, causes: tuple[CheckCause, ...]) -> Che
         return order.index(finding.component) if finding.component in order else len(order)
 
     return replace(diagnosis, findings=tuple(sorted(diagnosis.findings, key=place)), causes=causes)
-
-
-def _texts(issuer: Issuer) -> tuple[IssuerUrl, ...]:
-    return (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
 
 
 def _occurs(url: IssuerUrl, text: str) -> bool:

@@ -141,7 +141,7 @@ def sender(settings: Settings) -> str:
 
 def _configured(settings: Settings) -> frozenset[IssuerUrl]:
     everything = (*settings.issuers, *settings.left_out)
-    return frozenset(url for each in everything for url in (each.issuer, *(it.issuer for it in each.former_issuers)))
+    return frozenset(url for each in everything for url in each.urls)
 
 
 MEMORY_FILE = "notified.json"

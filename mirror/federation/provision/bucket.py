@@ -27,7 +27,7 @@ from mirror.aws.iam_policy import (
     read_policy,
 )
 from mirror.config.settings import Issuer, PublishSettings, Settings
-from mirror.model import IssuerUrl, Note, ObjectKey, Reason
+from mirror.model import Note, ObjectKey, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,11 +283,6 @@ def _statement(desired: DesiredBucket) -> Statement:
     return public_statement(desired.bucket, desired.keys, desired.partition)
 
 
-def issuer_urls(issuer: Issuer) -> tuple[IssuerUrl, ...]:
-    """Every text under which the issuer's keys are public: its own, then its former ones."""
-    return (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
-
-
 def in_same_bucket(settings: Settings, publish: PublishSettings) -> tuple[Issuer, ...]:
     """All issuers of the configuration whose documents stand in the bucket of `publish`."""
     return tuple(each for each in settings.issuers if _store(each.publish) == _store(publish))
@@ -313,5 +308,5 @@ def _store(publish: PublishSettings) -> tuple[str, str]:
 
 
 def _keys(issuer: Issuer) -> Iterator[ObjectKey]:
-    for url in issuer_urls(issuer):
+    for url in issuer.urls:
         yield from object_keys(url, issuer.publish.base_url, issuer.publish.prefix)
