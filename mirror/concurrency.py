@@ -8,6 +8,7 @@ its own, and everything that it started is reaped by that group; an init such as
 
 import errno
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
@@ -104,6 +105,17 @@ def thread_map(
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
+
+
+def worker_command(module: str) -> tuple[str, ...]:
+    """The words that start a process of ours, which calls `main` of `module`; further words are its arguments.
+
+    It imports from where this process does, and from nowhere else: `python -m` would begin in the current directory,
+    which may belong to anybody.
+    """
+    isolated = ("-I",) if sys.flags.isolated else ()
+    program = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; main()"
+    return (sys.executable, "-P", *isolated, "-c", program)
 
 
 def available_cpus(

@@ -12,8 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from mirror.cli.text import admin_command
-from mirror.cli.worker import command
-from mirror.concurrency import BUSY_SECONDS, available_cpus, within
+from mirror.concurrency import BUSY_SECONDS, available_cpus, within, worker_command
 from mirror.config.settings import PublishSettings, Settings
 from mirror.errors import BUSY_CODE, UsageError
 from mirror.files import lock_owner
@@ -103,7 +102,8 @@ def open_ports(
         source: ApiserverPoller | WorkerPool = poller
         cores = 1 if logs_calls() else available_cpus()
         if process_count(settings.issuers, settings.limits, cores=cores, keeps=most) > 1:
-            source = WorkerPool(settings.limits, single_process=poller, command=command(), cores=cores, keeps=most)
+            words = worker_command("mirror.cli.worker")
+            source = WorkerPool(settings.limits, single_process=poller, command=words, cores=cores, keeps=most)
         for each in (buckets, web, cdn, source):
             stack.callback(each.close)
 
