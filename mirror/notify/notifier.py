@@ -8,7 +8,7 @@ import json
 import socket
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from mirror.files import write_atomically
 from mirror.model import IssuerUrl, Reason
 from mirror.notify.changes import Memory, News, Notified, compose, compose_test, find_news
 from mirror.report import ExitStatus, Report, State, reason_from
-from mirror.text import iso_time
+from mirror.text import iso_time, read_time
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -157,8 +157,8 @@ def load_memory(state_dir: Path) -> Memory | None:
         return {
             IssuerUrl(url): Notified(
                 State(each["state"]),
-                tuple(_moment(at) for at in each["sent"]),
-                {str(name): _moment(at) for name, at in each["events"].items()},
+                tuple(read_time(at) for at in each["sent"]),
+                {str(name): read_time(at) for name, at in each["events"].items()},
             )
             for url, each in content["issuers"].items()
         }
@@ -183,7 +183,3 @@ def save_memory(state_dir: Path, memory: Memory) -> None:
     write_atomically(
         state_dir / MEMORY_FILE, json.dumps({"version": MEMORY_VERSION, "issuers": issuers}, indent=1) + "\n"
     )
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
