@@ -20,12 +20,12 @@ from types import FrameType
 import mirror
 from mirror.cli.wiring import open_ports
 from mirror.config.load import load
-from mirror.demo.world import new_key, running_demo_world
+from mirror.demo import new_key, running_demo_world
 from mirror.reconcile.controller import reconcile
 from mirror.report import ExitStatus
 
 PACKAGE = f"{Path(mirror.__file__).parent}{os.sep}"
-NOT_OURS = f"{PACKAGE}demo{os.sep}"
+NOT_OURS = f"{PACKAGE}demo.py"
 """The apiservers of the demo show the key; they are not on its way through the mirror."""
 DEEPEST = 12
 

@@ -19,7 +19,7 @@ from mirror.redaction import describe
 from mirror.report import ExitStatus
 
 if TYPE_CHECKING:
-    from mirror.demo.world import DemoKey, DemoWorld
+    from mirror.demo import DemoKey, DemoWorld
 
 
 @click.command("demo", epilog=examples("oidc-mirror demo", "oidc-mirror demo --serve"))
@@ -32,7 +32,7 @@ def command(ctx: click.Context, *, serve: bool) -> None:
     Ctrl-C, SIGTERM and SIGHUP end it, its servers and its folder.
     """
     try:
-        from mirror.demo.world import running_daemon, running_demo_world  # noqa: PLC0415  only with the extra
+        from mirror.demo import running_daemon, running_demo_world  # noqa: PLC0415  only with the extra
     except ImportError as error:
         raise UsageError(
             "The demo needs packages that are not installed.",
@@ -89,7 +89,7 @@ class _Demo:
 
     def tell(self) -> None:
         """Print all steps; at the end the issuer is healthy."""
-        from mirror.demo.world import new_key  # noqa: PLC0415  only with the extra
+        from mirror.demo import new_key  # noqa: PLC0415  only with the extra
 
         old, new = new_key(), new_key()
         click.echo(f"A small world runs in {self.world.folder}.")
@@ -112,7 +112,7 @@ class _Demo:
             replica.keys = keys
 
     def _let_time_pass(self) -> None:
-        from mirror.demo.world import RETAIN_REMOVED_SECONDS  # noqa: PLC0415  only with the extra
+        from mirror.demo import RETAIN_REMOVED_SECONDS  # noqa: PLC0415  only with the extra
 
         time.sleep(RETAIN_REMOVED_SECONDS + 1)
 
@@ -145,7 +145,7 @@ class _Demo:
         return (str(self.world.program), *words)
 
     def _curl(self, path: str) -> tuple[str, ...]:
-        from mirror.demo.world import ISSUER  # noqa: PLC0415  only with the extra
+        from mirror.demo import ISSUER  # noqa: PLC0415  only with the extra
 
         to = f"::localhost:{self.world.s3_port}"
         return ("curl", "-sS", "-i", "--cacert", str(self.world.ca_file), "--connect-to", to, f"{ISSUER}/{path}")

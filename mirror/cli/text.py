@@ -32,7 +32,7 @@ def lines(report: Report) -> Iterator[str]:
     if report.dry_run:
         yield click.style("Plan: nothing was changed.", bold=True)
     for reason in report.failures:
-        yield from _reason("failed", reason, "red", "")
+        yield from reason_lines("failed", reason, "red", "")
     listed = [i for i in report.issuers if len(report.issuers) < QUIET_FROM or _is_notable(i)]
     for issuer in listed:
         yield from _issuer(issuer, dry_run=report.dry_run)
@@ -66,9 +66,9 @@ def _issuer(issuer: IssuerReport, *, dry_run: bool) -> Iterator[str]:
         ):
             yield f"  {event.level} [{event.name}]: {escaped(event.sentence)}"
     for reason in issuer.all_failures():
-        yield from _reason("failed", reason, "red", "  ")
+        yield from reason_lines("failed", reason, "red", "  ")
     for reason in issuer.held:
-        yield from _reason("held", reason, "yellow", "  ")
+        yield from reason_lines("held", reason, "yellow", "  ")
 
 
 def _unusable(observation: Unusable) -> Iterator[str]:
@@ -90,7 +90,8 @@ def _object(each: ObjectReport) -> str:
     return f"  {VERBS[each.effect]} {escaped(each.url)}{action}"
 
 
-def _reason(word: str, reason: Reason, colour: str, indent: str) -> Iterator[str]:
+def reason_lines(word: str, reason: Reason, colour: str, indent: str) -> Iterator[str]:
+    """A reason with its remedy below it, behind a coloured word that says what it is about."""
     where = f" [{reason.where}]" if reason.where else ""
     yield f"{indent}{click.style(word, fg=colour)} {reason.code}{escaped(where)}: {escaped(reason.sentence)}"
     if reason.remedy:

@@ -355,7 +355,7 @@ def find_self_dependent_credentials(
         left_out: All other entries of the configuration: a token may be of one of theirs.
     """
     entries = tuple(issuers)
-    ours = {url: entry.name for entry in (*entries, *left_out) for url in _texts(entry)}
+    ours = {url: entry.name for entry in (*entries, *left_out) for url in entry.urls}
     tokens = {each.publish.profile: own_token(each.publish) for each in entries}  # only the profile distinguishes them
     found = dict.fromkeys(token for token in tokens.values() if token is not None and token.issuer in ours)
     return tuple(
@@ -367,10 +367,6 @@ def find_self_dependent_credentials(
         )
         for token in found
     )
-
-
-def _texts(entry: Issuer) -> tuple[IssuerUrl, ...]:
-    return (entry.issuer, *(former.issuer for former in entry.former_issuers))
 
 
 def plan_issuer(publication: PublishedIssuer, observed: ObservedState, ports: Ports) -> IssuerPlan:
@@ -515,8 +511,7 @@ def _expiring(
 
 def revoked_of(issuer: Issuer, observed: ObservedState) -> frozenset[Thumbprint]:
     """The key material that is revoked for an entry: by the configuration, or under any of its issuer texts."""
-    urls = (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
-    ledgers = (observed.history.issuers[url].ledger for url in urls if url in observed.history.issuers)
+    ledgers = (observed.history.issuers[url].ledger for url in issuer.urls if url in observed.history.issuers)
     return issuer.keys.revoked.union(*(revoked_thumbprints(ledger) for ledger in ledgers if ledger is not None))
 
 

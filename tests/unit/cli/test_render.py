@@ -20,8 +20,8 @@ from cryptography.x509.oid import NameOID
 from mirror.cli.main import main
 from mirror.cli.render import apiserver_identity
 from mirror.config.settings import AuthSettings, TlsSettings
+from mirror.federation.render import KINDS
 from mirror.federation.render.base import MirrorIdentity
-from mirror.federation.render.kinds import KINDS
 from support.rendering import ENTRY
 
 ROLE = "arn:aws:iam::111122223333:role/teams/deployer"

@@ -26,8 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mirror.daemon.metrics import render
 from mirror.daemon.pass_history import PassHistory
 from mirror.daemon.scheduler import HealthResult
-from mirror.daemon.status_memory import render_status
-from mirror.daemon.status_page import Page
+from mirror.daemon.status_page import Page, render_status
 from mirror.daemon.web import Server, Sources, accepts, application, listen
 from mirror.errors import UsageError
 from support.fakes import MOMENT

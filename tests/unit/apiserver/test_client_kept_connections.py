@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.x509 import load_pem_x509_certificate
 
-from mirror.apiserver.kept_connections import (
+from mirror.apiserver.client import (
     LONGEST_INTERVAL,
     LONGEST_SECONDS,
     MOST_CONNECTIONS,
