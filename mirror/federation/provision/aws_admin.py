@@ -64,10 +64,12 @@ class AccountReader:
             return None
 
     def access_block(self, account: str) -> AccessBlock | None:
-        """What the account forbids to all its buckets; None where that could not be seen.
+        """What the account forbids to all its buckets; None where that could not be seen, or is not AWS.
 
         An administrator of one bucket may do without the right to see it: the bucket's own answer decides in the end.
         """
+        if not self._is_aws:
+            return None
         try:
             return _asked("Block Public Access", "s3:GetAccountPublicAccessBlock", lambda: self._ask_block(account))
         except BucketError as error:
@@ -77,9 +79,7 @@ class AccountReader:
             return None
 
     def _ask_block(self, account: str) -> AccessBlock | None:
-        # The account stands before the host's name, which only AWS resolves.
-        config = self._config.merge(Config(inject_host_prefix=self._is_aws))
-        client = self._session.client("s3control", region_name=self._region, config=config)
+        client = self._session.client("s3control", region_name=self._region, config=self._config)
         return account_access_block(client, account)
 
 
