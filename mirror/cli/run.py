@@ -134,7 +134,7 @@ def _of_daemon(settings: Settings, pid: int, output: str) -> int:
     return int(ended.exit_status)
 
 
-def _daemon_pass_json(pid: int, ended: LastPass, states: Mapping[str, str]) -> dict[str, object]:
+def _daemon_pass_json(pid: int, ended: LastPass, states: Mapping[IssuerName, str]) -> dict[str, object]:
     """What `--now --output json` gives; its JSON Schema is `docs/reference/daemon-pass.schema.json`."""
     return {
         "version": 1,
@@ -142,7 +142,7 @@ def _daemon_pass_json(pid: int, ended: LastPass, states: Mapping[str, str]) -> d
         "time": iso_time(ended.at),
         "exit_status": int(ended.exit_status),
         "failures": [reason_json(each) for each in ended.failures],
-        "issuers": dict(states),
+        "issuers": states,
     }
 
 

@@ -263,8 +263,9 @@ class S3Admin:
         region = self._publish.region
         location: Any = {"CreateBucketConfiguration": {"LocationConstraint": region}}
         if self._is_aws:
-            more = {} if region == FIRST_REGION else location
-            self._s3.create_bucket(Bucket=self._name, ObjectOwnership=OWNERSHIP, **more)
+            more: Any = {} if region == FIRST_REGION else location
+            more = {"ObjectOwnership": OWNERSHIP, **more}
+            self._s3.create_bucket(Bucket=self._name, **more)
             return
         try:
             self._s3.create_bucket(Bucket=self._name)
