@@ -9,7 +9,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ from mirror.reconcile.controller import dry_run as propose_only
 from mirror.reconcile.controller import reconcile
 from mirror.reconcile.local_state import LastPass, load_last_pass
 from mirror.reconcile.state import publications
-from mirror.report import Report, State, to_json
+from mirror.report import Report, State, reason_json, to_json
 from mirror.text import counted, iso_time, moment
 
 if TYPE_CHECKING:
@@ -128,8 +128,7 @@ def _of_daemon(settings: Settings, pid: int, output: str) -> int:
         each.name: str(ended.issuers[each.issuer].state) for each in settings.issuers if each.issuer in ended.issuers
     }
     if output == "json":
-        content = {"pid": pid, "time": iso_time(ended.at), "exit_status": int(ended.exit_status), "issuers": states}
-        click.echo(json.dumps(content, indent=2))
+        click.echo(json.dumps(_daemon_pass_json(pid, ended, states), indent=2))
         return int(ended.exit_status)
     for reason in ended.failures:
         click.echo(escaped(f"failed [{reason.code}]: {reason.sentence} {reason.remedy}".rstrip()))
@@ -139,6 +138,18 @@ def _of_daemon(settings: Settings, pid: int, output: str) -> int:
     ended_with = f"ended with {int(ended.exit_status)} ({counted(len(states), 'issuer')})"
     click.echo(f"The pass of {moment(ended.at)} of the daemon (process {pid}) {ended_with}.")
     return int(ended.exit_status)
+
+
+def _daemon_pass_json(pid: int, ended: LastPass, states: Mapping[IssuerName, str]) -> dict[str, object]:
+    """What `--now --output json` gives; its JSON Schema is `docs/reference/daemon-pass.schema.json`."""
+    return {
+        "version": 1,
+        "pid": pid,
+        "time": iso_time(ended.at),
+        "exit_status": int(ended.exit_status),
+        "failures": [reason_json(each) for each in ended.failures],
+        "issuers": states,
+    }
 
 
 def _notify(settings: Settings, options: Common, report: Report) -> None:

@@ -43,7 +43,10 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryRule:
-    """What one member must be: `holds(value, issuer)`, the sentence and remedy otherwise, and the source."""
+    """What one member must be: `holds(value, issuer)`, the sentence and remedy otherwise, and the source.
+
+    `{name}` in the remedy stands for the name of the configured entry.
+    """
 
     member: str
     code: str
@@ -53,13 +56,14 @@ class DiscoveryRule:
     citation: str
 
 
-def read_discovery(body: bytes, *, issuer: IssuerUrl, jwks_uri: str) -> Discovery | Rejected:
+def read_discovery(body: bytes, *, issuer: IssuerUrl, jwks_uri: str, name: str = "NAME") -> Discovery | Rejected:
     """Read a discovery document (OpenID Connect Discovery 1.0, section 3); unknown members are ignored.
 
     Args:
         body: the bytes that the apiserver sent.
         issuer: the configured issuer, compared code point by code point (facts.md#30).
         jwks_uri: where we publish the JWKS; another one in the document is a note.
+        name: of the configured entry, for the commands of remedies.
 
     Returns:
         The believed document, or all reasons: the codes of `read_object`, `wrong_issuer`, `wrong_response_types`,
@@ -69,16 +73,16 @@ def read_discovery(body: bytes, *, issuer: IssuerUrl, jwks_uri: str) -> Discover
     if isinstance(document, Reason):
         return Rejected((document,))
     reasons = tuple(
-        _reason(rule, document.get(rule.member), issuer)
+        _reason(rule, document.get(rule.member), issuer, name)
         for rule in RULES
         if not rule.holds(document.get(rule.member), issuer)
     )
     return Rejected(reasons) if reasons else Discovery(issuer, _notes(document.get("jwks_uri"), jwks_uri))
 
 
-def _reason(rule: DiscoveryRule, value: object, issuer: IssuerUrl) -> Reason:
+def _reason(rule: DiscoveryRule, value: object, issuer: IssuerUrl, name: str) -> Reason:
     sentence = f"{rule.sentence(value, issuer)} ({rule.citation})."
-    return Reason(rule.code, sentence, rule.remedy, f"{_DOCUMENT} {rule.member}")
+    return Reason(rule.code, sentence, rule.remedy.format(name=name), f"{_DOCUMENT} {rule.member}")
 
 
 def _notes(value: object, jwks_uri: str) -> tuple[Note, ...]:
@@ -115,9 +119,10 @@ RULES = (
         "wrong_issuer",
         _is_issuer,
         _other_issuer,
-        "Correct `issuer` of this entry to what the apiserver says, if that is its public URL; or make the public URL "
-        "the first --service-account-issuer: `oidc-mirror render apiserver-flags NAME --keep-issuer OLD` prints how, "
-        "with OLD the issuer that the cluster has now, so that its pods stay logged in.",
+        "If the apiserver's issuer is the public URL, correct `issuer` of this entry. If you move the cluster to the "
+        "configured one, this is expected until an apiserver has it as its first --service-account-issuer: "
+        "`oidc-mirror render apiserver-flags {name} --keep-issuer OLD` prints the flags of the first step, with OLD "
+        "the issuer that the cluster has now.",
         "OpenID Connect Discovery 1.0, section 4.3",
     ),
     DiscoveryRule(
@@ -201,7 +206,12 @@ def _go_json(value: Mapping[str, object], *, sort_keys: bool = False) -> str:
 
 
 def observe(
-    answer: Answer, *, issuer: IssuerUrl, policy: KeyPolicy, already_checked: frozenset[Thumbprint]
+    answer: Answer,
+    *,
+    issuer: IssuerUrl,
+    policy: KeyPolicy,
+    already_checked: frozenset[Thumbprint],
+    name: str = "NAME",
 ) -> Observed | Unusable:
     """Judge both documents of one apiserver; one bad one makes the whole observation unusable.
 
@@ -210,11 +220,12 @@ def observe(
         issuer: the configured issuer.
         policy: the issuer's key policy.
         already_checked: thumbprints of keys whose strength was checked when they came into our own ledger.
+        name: of the configured entry, for the commands of remedies.
 
     Returns:
         The believed keys with the notes of both documents, or all reasons of both at once.
     """
-    discovery = read_discovery(answer.discovery, issuer=issuer, jwks_uri=jwks_uri(issuer))
+    discovery = read_discovery(answer.discovery, issuer=issuer, jwks_uri=jwks_uri(issuer), name=name)
     jwks = read_jwks(answer.jwks, policy=policy, already_checked=already_checked)
     if isinstance(discovery, Rejected) or isinstance(jwks, Rejected):
         reasons = tuple(reason for each in (discovery, jwks) if isinstance(each, Rejected) for reason in each.reasons)
@@ -467,13 +478,19 @@ class BelievedAnswers:
         return self._recall((answer.discovery, answer.jwks, issuer, policy, already_checked)) is not None
 
     def observe(
-        self, answer: Answer, *, issuer: IssuerUrl, policy: KeyPolicy, already_checked: frozenset[Thumbprint]
+        self,
+        answer: Answer,
+        *,
+        issuer: IssuerUrl,
+        policy: KeyPolicy,
+        already_checked: frozenset[Thumbprint],
+        name: str = "NAME",
     ) -> Observed | Unusable:
         """Give what `mirror.trust.discovery.observe` gives."""
         question = (answer.discovery, answer.jwks, issuer, policy, already_checked)
         known = self._recall(question)
         if known is None:
-            found = observe(answer, issuer=issuer, policy=policy, already_checked=already_checked)
+            found = observe(answer, issuer=issuer, policy=policy, already_checked=already_checked, name=name)
             if isinstance(found, Unusable):
                 return found
             known = (question, found)

@@ -10,18 +10,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from support.apiserver import close_without_answer
 from support.daemons import free_port, running_daemon
 from support.s3 import S3Server
 from support.situations import JWKS_KEY
-from support.worlds import World, running_world
+from support.worlds import PROJECT, World, running_world
 
 pytestmark = pytest.mark.s3
 
 ONE = "01-rsa1/anonymous-bound-"
 BOTH = "02-rsa1-ec2-overlap/"
+SCHEMA = json.loads((PROJECT / "docs/reference/daemon-pass.schema.json").read_text())
 
 
 @pytest.fixture
@@ -162,8 +164,13 @@ def test_now_lets_the_daemon_make_a_pass_and_has_its_status(world: World) -> Non
         assert bad.status == 1
         assert "syd-prod: failed. `oidc-mirror status syd-prod` says why." in bad.out
         told = world.mirror("--once", "--now", "--output", "json").report()
+        jsonschema.Draft202012Validator(SCHEMA).validate(told)
         assert (told["pid"], told["exit_status"], told["issuers"]) == (daemon.process.pid, 1, {"syd-prod": "failed"})
         assert len(daemon.events("pass.finished")) == 1
+        (world.folder / "state" / "snapshots.git" / "HEAD").write_text("no reference")
+        broken = world.mirror("--once", "--now", "--output", "json").report()
+        jsonschema.Draft202012Validator(SCHEMA).validate(broken)
+        assert [each["code"] for each in broken["failures"]] == ["history.failed"]
         for option in (("--only", "syd-prod"), ("--dry-run",), ("--shard", "0/2")):
             assert world.mirror("--now", *option).status == 2
         assert daemon.process.poll() is None

@@ -223,7 +223,9 @@ def _differences(
     observed: BucketState, desired: DesiredBucket, current_policy: PolicyDocument | None
 ) -> Iterator[BucketChange]:
     if observed.state == "absent":
-        after = f"exists in {desired.region}, ownership {OWNERSHIP} (ACLs are off)"
+        after = f"exists in {desired.region}"
+        if observed.is_aws:
+            after += f", ownership {OWNERSHIP} (ACLs are off)"
         yield BucketChange("create_bucket", "bucket", "does not exist", after)
     if observed.versioning != "Enabled":
         before = "never switched on" if observed.versioning is None else observed.versioning.lower()
