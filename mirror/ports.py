@@ -24,8 +24,7 @@ from mirror.model import (
     Unusable,
     Version,
 )
-from mirror.trust.discovery import BelievedAnswers
-from mirror.trust.known_ledgers import KnownLedgers
+from mirror.trust.discovery import BelievedAnswers, LedgerCache
 from mirror.trust.ledger_signature import LedgerVerifier
 
 
@@ -258,7 +257,7 @@ class Ports:
     `ledger_trust` reads the keys that sign and verify ledgers; None where the remote is trusted. It raises UsageError
     for files that cannot be used. `own_token` says whether the credentials for `publish` come from a web-identity
     token. `cancel` makes whatever runs at a bucket, a CDN or in git end soon, and nothing begin any more; callable from
-    any thread. `believed` is what the pass before learned from apiservers, `known_ledgers` what it computed from git;
+    any thread. `believed` is what the pass before learned from apiservers, `ledger_cache` what ledgers came to;
     both end with these ports, so that a change of the configuration begins with nothing.
     """
 
@@ -271,4 +270,4 @@ class Ports:
     own_token: Callable[[PublishSettings], WebIdentityToken | None] = lambda _: None
     cancel: Callable[[], None] = lambda: None
     believed: BelievedAnswers = field(default_factory=BelievedAnswers)
-    known_ledgers: KnownLedgers = field(default_factory=KnownLedgers)
+    ledger_cache: LedgerCache = field(default_factory=LedgerCache)

@@ -19,7 +19,7 @@ from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
 from mirror.history.git_command import blob_id
 from mirror.model import CommitId, Event, Heads, IssuerUrl, KeyId, Ledger, Level, Reason, key_id
 from mirror.ports import History
-from mirror.trust.known_ledgers import KnownLedgers
+from mirror.trust.discovery import LedgerCache
 from mirror.trust.ledger import ALL_THUMBPRINTS, LedgerRead, read_ledger
 from mirror.trust.ledger_signature import (
     LedgerTrust,
@@ -133,7 +133,7 @@ def load_history(
     *,
     named_commits: NamedCommits = lambda _: None,
     before: CommitId | None = None,
-    known: KnownLedgers | None = None,
+    ledger_cache: LedgerCache | None = None,
 ) -> HistoryState:
     """Read the ledgers and public texts of `issuers` from every head.
 
@@ -143,7 +143,7 @@ def load_history(
         trust: By what they are believed.
         named_commits: What the public objects of an issuer name; asked only where its newest ledger is not believed.
         before: The remote's head before the last fetch.
-        known: What earlier passes computed from the same bytes; None for nothing.
+        ledger_cache: What earlier passes read from the same bytes; None for nothing.
 
     Raises:
         HistoryError: The repository could not be read.
@@ -151,7 +151,9 @@ def load_history(
     """
     heads = history.heads()
     parents = _parents(history, heads)
-    reader = _LedgerReader(history, trust, heads, parents[-1] if parents else None, named_commits, known)
+    reader = _LedgerReader(
+        history, trust, heads, parents[-1] if parents else None, named_commits, ledger_cache=ledger_cache
+    )
     paths = {issuer: repository_paths(issuer) for issuer in issuers}
     wanted = [path for each in paths.values() for path in (each.ledger, each.signature, each.discovery, each.jwks)]
     commits = dict.fromkeys(commit for commit in (heads.local, heads.remote, before) if commit is not None)
@@ -219,13 +221,14 @@ class _LedgerReader:
         heads: Heads,
         base: CommitId | None,
         named_commits: NamedCommits,
-        known: KnownLedgers | None = None,
+        *,
+        ledger_cache: LedgerCache | None = None,
     ) -> None:
         self._history = history
         self._trust = trust
         self._heads = heads
         self._named_commits = named_commits
-        self._known = KnownLedgers() if known is None else known
+        self._ledger_cache = LedgerCache() if ledger_cache is None else ledger_cache
         self.base = base
 
     def read(
@@ -300,7 +303,7 @@ class _LedgerReader:
         body, signature = text.get(paths.ledger), text.get(paths.signature)
         if body is None:
             return _ABSENT
-        read = self._known.read(body, issuer)
+        read = self._ledger_cache.read(body, issuer)
         signed, failure = self._verify(issuer, body, signature, is_own=is_own)
         if failure is not None and (isinstance(read, LedgerRead) or failure.code == "foreign"):
             return _unbelieved(paths, failure)

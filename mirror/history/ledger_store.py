@@ -16,7 +16,7 @@ from mirror.history.git_command import SHA1_DIGITS, blob_id
 from mirror.history.ledger_reader import DecidedLedger, HistoryState, IssuerHistory, SignedFile
 from mirror.model import CommitId, IssuerUrl, Ledger
 from mirror.ports import History
-from mirror.trust.known_ledgers import KnownLedgers
+from mirror.trust.discovery import LedgerCache
 from mirror.trust.ledger import write_ledger
 from mirror.trust.ledger_signature import LedgerTrust
 from mirror.trust.merge import merge
@@ -41,7 +41,7 @@ class Committer:
     `reread` reads the given issuers anew. `keys` sign ledgers, where git is signed. `others` are all issuers of the
     configuration, with the extra members of their discovery documents: where two branches become one the ledgers of
     those that this pass does not change are merged too, so that none is lost. So they are `always`, when a repository
-    is signed for the first time. `known` is what earlier passes computed from the same ledgers.
+    is signed for the first time. `ledger_cache` is what earlier passes computed.
     """
 
     history: History
@@ -49,7 +49,7 @@ class Committer:
     keys: LedgerTrust | None = None
     others: Mapping[IssuerUrl, Mapping[str, object]] = field(default_factory=dict)
     always: bool = False
-    known: KnownLedgers = field(default_factory=KnownLedgers)
+    ledger_cache: LedgerCache = field(default_factory=LedgerCache)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +243,7 @@ def _changed_files(
     files = {issuer_history.paths.ledger: ledger_file.ledger}
     if ledger_file.signature:
         files[issuer_history.paths.signature] = ledger_file.signature
-    documents = committer.known.render(ledger, extra)
+    documents = committer.ledger_cache.render(ledger, extra)
     if documents is not None:
         files[issuer_history.paths.discovery] = documents.discovery
         files[issuer_history.paths.jwks] = documents.jwks
@@ -261,7 +261,7 @@ def _ledger_file(committer: Committer, issuer_history: IssuerHistory, ledger: Le
     if not ledger.records:
         return None
     # The bytes on the base were read by the rules of ledgers: where they are the same, nothing is checked again.
-    keys, text = committer.keys, committer.known.text(ledger)
+    keys, text = committer.keys, committer.ledger_cache.text(ledger)
     if issuer_history.files.get(issuer_history.paths.ledger) != text:
         text = write_ledger(ledger)
     if keys is None:

@@ -147,7 +147,7 @@ def plan_pass(settings: Settings, ports: Ports, now: datetime, *, progress: Prog
                 trust,
                 named_commits=named_commits,
                 before=remote.before,
-                known=ports.known_ledgers,
+                ledger_cache=ports.ledger_cache,
             )
             validated = validate_answers(
                 settings.issuers,

@@ -86,7 +86,7 @@ def plan_object_changes(planned: IssuerPlan, ledger: Ledger, observed: ObservedS
     listing = observed.buckets[bucket_identity(issuer.publish)]
     if listing.error is not None:
         return _without_bucket(planned, issuer_history, listing.error)
-    documents = ports.known_ledgers.render(ledger, issuer.discovery_extra)
+    documents = ports.ledger_cache.render(ledger, issuer.discovery_extra)
     desired = public_objects(issuer, planned.url, documents) if documents is not None else ()
     last_verified_at = observed.verification_cache.last_verified_at(
         planned.url, issuer.publish, (each.body for each in desired), ledger
@@ -540,7 +540,7 @@ def _pass_context(
 def _mismatch(issuer: Issuer, issuer_history: IssuerHistory, ports: Ports) -> tuple[Event, ...]:
     """`history.mismatch` where a committed document is not what the committed ledger says."""
     ledger = issuer_history.ledger
-    rendered = None if ledger is None else ports.known_ledgers.render(ledger, issuer.discovery_extra)
+    rendered = None if ledger is None else ports.ledger_cache.render(ledger, issuer.discovery_extra)
     if rendered is None:
         return ()
     paths = issuer_history.paths
