@@ -207,6 +207,8 @@ class Connection:
     is_kept: bool = False
     stays_open: bool = False
     _opened: list[Any] = field(default_factory=list)
+    _requests: dict[str, httpx.Request] = field(default_factory=dict)
+    _certificate_expires_at: datetime | None = None
 
     async def close(self) -> None:
         """Close the socket; once more does no harm."""
@@ -241,20 +243,39 @@ class Connection:
 
     async def _fetch_once(self, document: DocumentRequest) -> HttpResponse | Reason:
         try:
-            request = _request(self.apiserver, document, self.access, self.limits)
-            request.extensions["trace"] = self._note
             async with asyncio.timeout_at(self.deadline):
-                return await _reply(self.transport, request, self.limits)
+                return await self._reply(self._request(document))
         except TimeoutError:
             return FailureKind.TOTAL_TIMEOUT.reason(f"{self.limits.total_seconds:g}", where=document.where)
         except Exception as error:  # noqa: BLE001 - whatever one apiserver provokes, the others' answers must survive
             seconds, token = self.limits.connect_seconds, self.access.token
             return reason_for_exception(error, where=document.where, connect_seconds=seconds, secret=token)
 
+    def _request(self, document: DocumentRequest) -> httpx.Request:
+        """The request for `document`, made once for all passes that the connection serves."""
+        if document.path not in self._requests:
+            request = _request(self.apiserver, document, self.access, self.limits)
+            request.extensions["trace"] = self._note
+            self._requests[document.path] = request
+        return self._requests[document.path]
+
+    async def _reply(self, request: httpx.Request) -> HttpResponse:
+        response = await self.transport.handle_async_request(request)
+        try:
+            taken = response.status_code == HTTP_OK
+            body, complete = await _read(response, self.limits.max_body_bytes if taken else _MAX_ERROR_BODY_BYTES)
+        finally:
+            await response.aclose()
+        if self._certificate_expires_at is None:
+            stream = response.extensions["network_stream"]
+            self._certificate_expires_at = certificate_expires_at(stream.get_extra_info("ssl_object"))
+        return HttpResponse(response.status_code, response.headers, body, complete, self._certificate_expires_at)
+
     async def _note(self, event: str, info: Mapping[str, Any]) -> None:
         # httpcore itself makes a new connection where it sees that the kept one was closed, or was idle for too long.
         if event == "connection.connect_tcp.started":
             self.is_kept = False
+            self._certificate_expires_at = None
             self._opened.clear()
         # It loses the socket when the deadline cancels a TLS handshake: remember it, so as to close it.
         if event == "connection.connect_tcp.complete":
@@ -295,17 +316,6 @@ async def connect(
     finally:
         if not line.stays_open:
             await line.close()
-
-
-async def _reply(transport: httpx.AsyncHTTPTransport, request: httpx.Request, limits: LimitSettings) -> HttpResponse:
-    response = await transport.handle_async_request(request)
-    try:
-        taken = response.status_code == HTTP_OK
-        body, complete = await _read(response, limits.max_body_bytes if taken else _MAX_ERROR_BODY_BYTES)
-    finally:
-        await response.aclose()
-    expires_at = certificate_expires_at(response.extensions["network_stream"].get_extra_info("ssl_object"))
-    return HttpResponse(response.status_code, response.headers, body, complete, expires_at)
 
 
 async def _read(response: httpx.Response, max_bytes: int) -> tuple[bytes, bool]:
