@@ -112,7 +112,7 @@ def told(found: Mapping[str, object]) -> str:
         f"public after: median {seconds['median']:.1f} s  99 % {seconds['p99']:.1f} s  worst {seconds['worst']:.1f} s",
         f"S3 requests {found['s3_requests']}",
         f"git: {git['pushes']} pushes, {git['refused']} refused and so made again; {git['looks']} fetches and looks",
-        f"git traffic in {git['requests']} requests: {git['to_server_bytes'] / 1024:.0f} KiB there, {down:.0f} KiB back",
+        f"git traffic: {git['requests']} requests, {git['to_server_bytes'] / 1024:.0f} KiB up, {down:.0f} down",
         f"events: {said}",
     )
     return f"\n{'':21}".join(rows)
