@@ -294,9 +294,8 @@ def test_system_ends_a_kept_connection_whose_host_vanished(server: Apiserver, tr
 def user_timeouts(server: Apiserver) -> list[int]:
     """Of each socket of this process that is connected to `server`."""
     found = []
-    for entry in Path("/proc/self/fd").iterdir():
-        # Some are no socket, have no other side, or are the descriptor of this listing.
-        with suppress(OSError), socket(fileno=os.dup(int(entry.name))) as copy:
+    for entry in [each for each in Path("/proc/self/fd").iterdir() if each.is_socket()]:
+        with suppress(OSError), socket(fileno=os.dup(int(entry.name))) as copy:  # some have no other side
             if copy.family == AF_INET and copy.getpeername() == (server.host, server.port):
                 found.append(copy.getsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT))
     return found
