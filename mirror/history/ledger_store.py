@@ -25,8 +25,8 @@ from mirror.history.ledger_reader import DecidedLedger, HistoryState, IssuerHist
 from mirror.model import CommitId, IssuerUrl, Ledger, Reason
 from mirror.ports import History
 from mirror.redaction import describe
-from mirror.trust.discovery import render
-from mirror.trust.ledger import ledger_text, write_ledger
+from mirror.trust.discovery import LedgerCache
+from mirror.trust.ledger import write_ledger
 from mirror.trust.ledger_signature import (
     LedgerTrust,
     LedgerVerifier,
@@ -58,7 +58,7 @@ class Committer:
     `reread` reads the given issuers anew. `keys` sign ledgers, where git is signed. `others` are all issuers of the
     configuration, with the extra members of their discovery documents: where two branches become one the ledgers of
     those that this pass does not change are merged too, so that none is lost. So they are `always`, when a repository
-    is signed for the first time.
+    is signed for the first time. `ledger_cache` is what earlier passes computed.
     """
 
     history: History
@@ -66,6 +66,7 @@ class Committer:
     keys: LedgerTrust | None = None
     others: Mapping[IssuerUrl, Mapping[str, object]] = field(default_factory=dict)
     always: bool = False
+    ledger_cache: LedgerCache = field(default_factory=LedgerCache)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,14 +217,14 @@ def _pending(committer: Committer, state: HistoryState, changes: Mapping[IssuerU
         issuer_history = state.issuers[issuer]
         merged = change.ledger if issuer_history.ledger is None else merge(change.ledger, issuer_history.ledger)
         try:
-            ledger_file = _ledger_file(committer.keys, issuer_history, merged)
+            ledger_file = _ledger_file(committer, issuer_history, merged)
         except ValueError as error:
             errors[issuer] = str(error)
             continue
         ledgers[issuer] = merged
         if ledger_file is not None:
             decided[issuer] = ledger_file
-            changed = _changed_files(issuer_history, merged, ledger_file, change.extra)
+            changed = _changed_files(committer, issuer_history, merged, ledger_file, change.extra)
             files |= changed
             pending |= {issuer} if changed else set()
     if len(state.parents) > 1 or committer.always:
@@ -239,29 +240,34 @@ def _merged_others(committer: Committer, changes: Mapping[IssuerUrl, LedgerChang
         if issuer_history.ledger is None:
             continue
         try:
-            ledger_file = _ledger_file(committer.keys, issuer_history, issuer_history.ledger)
+            ledger_file = _ledger_file(committer, issuer_history, issuer_history.ledger)
         except ValueError:
             continue  # it breaks a rule of its own: the pass that has this issuer reports it
         if ledger_file is not None:
-            files |= _changed_files(issuer_history, issuer_history.ledger, ledger_file, committer.others[issuer])
+            extra = committer.others[issuer]
+            files |= _changed_files(committer, issuer_history, issuer_history.ledger, ledger_file, extra)
     return files
 
 
 def _changed_files(
-    issuer_history: IssuerHistory, ledger: Ledger, ledger_file: SignedFile, extra: Mapping[str, object]
+    committer: Committer,
+    issuer_history: IssuerHistory,
+    ledger: Ledger,
+    ledger_file: SignedFile,
+    extra: Mapping[str, object],
 ) -> dict[str, bytes]:
     """The files of one issuer that differ from those on the base."""
     files = {issuer_history.paths.ledger: ledger_file.ledger}
     if ledger_file.signature:
         files[issuer_history.paths.signature] = ledger_file.signature
-    documents = render(ledger, extra)
+    documents = committer.ledger_cache.render(ledger, extra)
     if documents is not None:
         files[issuer_history.paths.discovery] = documents.discovery
         files[issuer_history.paths.jwks] = documents.jwks
     return {path: body for path, body in files.items() if issuer_history.files.get(path) != body}
 
 
-def _ledger_file(keys: LedgerTrust | None, issuer_history: IssuerHistory, ledger: Ledger) -> SignedFile | None:
+def _ledger_file(committer: Committer, issuer_history: IssuerHistory, ledger: Ledger) -> SignedFile | None:
     """The ledger as a file, signed where git is; None without any record.
 
     A signature that stands already is taken again, because not every algorithm gives the same one twice.
@@ -272,7 +278,7 @@ def _ledger_file(keys: LedgerTrust | None, issuer_history: IssuerHistory, ledger
     if not ledger.records:
         return None
     # The bytes on the base were read by the rules of ledgers: where they are the same, nothing is checked again.
-    text = ledger_text(ledger)
+    keys, text = committer.keys, committer.ledger_cache.text(ledger)
     if issuer_history.files.get(issuer_history.paths.ledger) != text:
         text = write_ledger(ledger)
     if keys is None:

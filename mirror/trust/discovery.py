@@ -27,6 +27,7 @@ from mirror.model import (
     key_id,
 )
 from mirror.trust.jwks import KNOWN_TYPES, MAX_KEYS, is_printable_text, private_members, read_jwks, read_key
+from mirror.trust.ledger import ALL_THUMBPRINTS, LedgerRead, ledger_text, read_ledger
 from mirror.trust.lifecycle import empty_allowed, published_keys
 from mirror.trust.parsing import Rejected, describe_json, quote, read_object
 
@@ -446,10 +447,10 @@ def _read_public_entry(
     return read_key(entry, where, kid=policy.kid, already_checked=already_checked)
 
 
-# ------------------------------------------------------- answers that were believed in the pass before
+# ------------------------------------------------------------------ what the pass before came to, in memory
 
 MAX_REMEMBERED_BYTES = 64 * 1024
-"""Larger answers are judged in each pass: whoever sends them shall not fill the memory."""
+"""Larger answers and ledgers are read in each pass: whoever sends them shall not fill the memory."""
 
 _Question = tuple[bytes, bytes, IssuerUrl, KeyPolicy, frozenset[Thumbprint]]
 _Judged = tuple[_Question, Observed]
@@ -506,3 +507,56 @@ class BelievedAnswers:
 
     def _recall(self, question: _Question) -> _Judged | None:
         return self._now.get(question) or self._before.get(question)
+
+
+class LedgerCache:
+    """The last result, for each issuer, of three functions that depend on nothing but their arguments; in memory alone.
+
+    It says what a ledger means, not whether it is believed: signatures, their keys, heads and times are judged in each
+    pass. Each issuer has one entry a function, so that nothing adds up.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[IssuerUrl, tuple[bytes, LedgerRead]] = {}
+        self._texts: dict[IssuerUrl, tuple[Ledger, bytes]] = {}
+        self._documents: dict[IssuerUrl, tuple[Ledger, str, Documents | None]] = {}
+
+    def read(self, body: bytes, issuer: IssuerUrl) -> LedgerRead | Rejected:
+        """Give what `mirror.trust.ledger.read_ledger` gives for `ALL_THUMBPRINTS`."""
+        last = self._read.get(issuer)
+        if last is not None and last[0] == body:
+            return last[1]
+        found = read_ledger(body, issuer=issuer, already_checked=ALL_THUMBPRINTS)
+        if isinstance(found, LedgerRead) and len(body) <= MAX_REMEMBERED_BYTES:
+            self._read[issuer] = (body, found)
+        return found
+
+    def text(self, ledger: Ledger) -> bytes:
+        """Give what `mirror.trust.ledger.ledger_text` gives.
+
+        Raises:
+            ValueError: as `ledger_text`.
+        """
+        last = self._texts.get(ledger.issuer)
+        if last is not None and last[0] == ledger:
+            return last[1]
+        text = ledger_text(ledger)
+        if len(text) <= MAX_REMEMBERED_BYTES:
+            self._texts[ledger.issuer] = (ledger, text)
+        return text
+
+    def render(self, ledger: Ledger, extra: Mapping[str, object]) -> Documents | None:
+        """Give what `render` gives.
+
+        Raises:
+            UsageError, ValueError: as `render`.
+        """
+        # As text, because members that are written differently can be equal: {"a": 1} equals {"a": True}.
+        written = repr(dict(extra))
+        last = self._documents.get(ledger.issuer)
+        if last is not None and last[:2] == (ledger, written):
+            return last[2]
+        found = render(ledger, extra)
+        if found is None or len(found.discovery) + len(found.jwks) <= MAX_REMEMBERED_BYTES:
+            self._documents[ledger.issuer] = (ledger, written, found)
+        return found
