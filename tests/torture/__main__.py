@@ -55,7 +55,7 @@ def summary(lines: list[str], when: datetime, command: str, *, held: bool) -> st
         for name, count in figures.items():
             row[name] = row.get(name, 0) + count
     table = [f"| {part} | {case} | {_words(row)} |" for (part, case), row in rows.items()]
-    verdict = "every row held" if held else "FAILED: only these rows held"
+    verdict = "every row passed" if held else "FAILED: only these rows passed"
     head = f"`{command}`, {when:%Y-%m-%d %H:%M} UTC; {verdict}.\n\n| part | case | tried |\n| --- | --- | --- |\n"
     return head + "\n".join(table) + "\n"
 
