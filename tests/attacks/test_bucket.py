@@ -492,7 +492,7 @@ def test_untrusted_certificate_is_an_error(store: Store) -> None:
     assert "AWS_CA_BUNDLE" in caught.value.remedy
 
 
-def test_secrets_in_errors_of_the_store_are_not_told(line: Line) -> None:
+def test_secrets_in_errors_of_the_store_are_not_printed(line: Line) -> None:
     """S3 repeats key id, session token and the signed string in its errors; ours never do."""
     secret = (
         "<AWSAccessKeyId>AKIASECRET</AWSAccessKeyId><Token-0>tokensecret</Token-0><StringToSign>signed</StringToSign>"
@@ -504,7 +504,7 @@ def test_secrets_in_errors_of_the_store_are_not_told(line: Line) -> None:
     assert not [word for word in ("AKIASECRET", "tokensecret", "signed", SECRET_KEY) if word in told]
 
 
-def test_user_in_an_url_is_not_told(store: Store) -> None:
+def test_user_in_an_url_is_not_printed(store: Store) -> None:
     """A password in the URL of an error's text is cut out."""
     error = OSError("cannot connect to https://user:pass@proxy.example.com/")
     told = str(bucket_error(error, S3Operation("read", "s3:GetObject", store.publish, "k")))

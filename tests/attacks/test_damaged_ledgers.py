@@ -58,7 +58,7 @@ GARBAGE = [
 
 @DISKS
 @pytest.mark.parametrize(("signed", "path", "garbage"), GARBAGE)
-def test_garbage_delays_nobody(fleet: Fleet, disk: str, path: str, garbage: bytes, *, signed: bool) -> None:
+def test_garbage_delays_no_issuer(fleet: Fleet, disk: str, path: str, garbage: bytes, *, signed: bool) -> None:
     """A key appears on the damaged issuer and on another one: both publish it, and the commit heals the damage."""
     fleet.issuers[SECOND] = SECOND_URL
     fleet.show((OTHER,), (OTHER,), name=SECOND)
@@ -158,7 +158,7 @@ FAULTS = {
 
 @MODES
 @pytest.mark.parametrize("who", FAULTS.values(), ids=FAULTS)
-def test_fault_of_form_in_a_commit_stops_nobody(fleet: Fleet, who: str) -> None:
+def test_malformed_commit_stops_no_issuer(fleet: Fleet, who: str) -> None:
     """What `git fsck` calls an error in somebody's commit harms nobody, and is no unreachable remote."""
     mirror = steady(fleet, A)
     _push_raw(fleet, git(fleet.remote, "rev-parse", "main^{tree}"), who)

@@ -51,7 +51,7 @@ def test_another_issuer_is_refused(issuer: object) -> None:
     assert refusal(json.dumps({**GOOD, "issuer": issuer}).encode()) == ["wrong_issuer"]
 
 
-def test_slash_at_the_end_is_told() -> None:
+def test_slash_at_the_end_is_reported() -> None:
     """The commonest mistake is named, so that nobody has to compare long texts by eye."""
     read = read_discovery(json.dumps({**GOOD, "issuer": ISSUER + "/"}).encode(), issuer=ISSUER, jwks_uri=URI)
     assert isinstance(read, Rejected)

@@ -174,7 +174,7 @@ def test_private_member_spoils_the_set(member: str, spoil: Callable[[str], dict[
     assert ("private_key", place.format(member)) in refusal(json.dumps(spoil(member)).encode())
 
 
-def test_private_value_is_never_told() -> None:
+def test_private_value_is_never_printed() -> None:
     """No reason repeats the private number."""
     read = read_jwks(with_entry({**RSA, "d": "SECRETSECRET"}), policy=KUBERNETES)
     assert isinstance(read, Rejected)
@@ -227,7 +227,7 @@ def test_hostile_set_is_refused(body: bytes, policy: KeyPolicy, code: str) -> No
     assert [found for found, _ in refusal(body, policy)] == [code]
 
 
-def test_all_reasons_of_all_keys_are_told() -> None:
+def test_all_reasons_of_all_keys_are_reported() -> None:
     """An operator sees every fault of every key at once."""
     first = {**RSA, "kid": "", "use": "enc", "alg": "none", "e": "Aw"}
     second = {**EC, "crv": "P-512", "key_ops": []}

@@ -92,7 +92,7 @@ def put_key(index: int, name: str, value: object) -> Change:
     return lambda document: document["keys"][index]["key"].update({name: value})
 
 
-def test_untouched_ledger_is_believed() -> None:
+def test_untouched_ledger_is_accepted() -> None:
     """The ledger that the table changes is itself good."""
     assert read_ledger(BODY, issuer=ISSUER) == LedgerRead(LEDGER)
     assert list(RECORDS) == sorted(RECORDS, key=lambda record: key_id(record.key))
@@ -298,7 +298,7 @@ def test_broken_file_is_refused(body: bytes, code: str) -> None:
     assert [found for found, _ in refusal(body)] == [code]
 
 
-def test_all_reasons_are_told() -> None:
+def test_all_reasons_are_reported() -> None:
     """An operator sees every fault of the file at once."""
 
     def spoil(document: dict[str, Any]) -> None:
@@ -317,7 +317,7 @@ def test_all_reasons_are_told() -> None:
     ]
 
 
-def test_weak_key_is_believed_only_when_it_was_checked_before() -> None:
+def test_weak_key_is_accepted_only_if_it_was_checked_before() -> None:
     """A remote cannot bring in a weak key; a key that our own ledger holds is not factored again."""
     thumbprint = thumbprint_of("RSA", n=WEAK, e="AQAB")
     weak = replace(RECORDS[HELD], key=replace(RSA_KEYS[2], n=WEAK, thumbprint=thumbprint))

@@ -322,7 +322,7 @@ def test_good_signature_under_another_header_counts_nothing(
 
 
 @DISKS
-def test_ledger_signed_by_the_key_is_believed_whoever_pushed_it(fleet: Fleet, disk: str) -> None:
+def test_ledger_signed_by_the_key_is_accepted_from_any_pusher(fleet: Fleet, disk: str) -> None:
     """The other way round: a good signature of another implementation is all that counts."""
     mirror = steady(fleet, A)
     push_x(fleet, signer=MIRROR)

@@ -76,7 +76,7 @@ HEADER, _, SIGNATURE = GOOD.rstrip(b"\n").split(b".")
 CANONICAL = json.dumps(MEMBERS, sort_keys=True, separators=(",", ":"))
 
 
-def test_what_the_attacks_begin_with_is_believed() -> None:
+def test_ledger_before_the_attacks_is_accepted() -> None:
     """The helper makes exactly what the program signs; else this file would prove nothing."""
     assert compact(CANONICAL.encode()) == GOOD
     assert isinstance(judged(GOOD), SignatureHeader)
@@ -303,7 +303,7 @@ def test_added_order_makes_no_second_ed25519_signature() -> None:
     assert code(HEADER + b".." + encoded(twin) + b"\n") == "false"
 
 
-def test_nobody_listed_believes_nothing() -> None:
+def test_empty_signer_list_accepts_no_ledger() -> None:
     """An empty set of keys is no permission."""
     found = verify_ledger(BODY, GOOD, issuer=ISSUER, repository="prod", keys={})
     assert isinstance(found, VerificationFailure)

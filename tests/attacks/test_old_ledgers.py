@@ -40,7 +40,7 @@ def _bring_back(fleet: Fleet, commit: str, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["the branch", "one ledger"])
-def test_older_state_deceives_no_kept_disk_that_did_not_hear_of_the_revocation(fleet: Fleet, what: str) -> None:
+def test_older_state_does_not_mislead_a_kept_disk_that_missed_the_revocation(fleet: Fleet, what: str) -> None:
     """Another mirror was at the older state itself, so that its disk tells it nothing: the objects do."""
     mirror = steady(fleet, A, V)
     behind = fleet.mirror()

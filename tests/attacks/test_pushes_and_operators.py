@@ -115,7 +115,7 @@ def test_decision_at_the_end_of_a_pass_is_kept(fleet: Fleet) -> None:
 
 
 @MODES
-def test_emptiness_that_another_machine_decided_is_believed(fleet: Fleet) -> None:
+def test_empty_set_that_another_machine_decided_is_accepted(fleet: Fleet) -> None:
     """`revoke --all --last` on a laptop: every mirror empties the set, until the cluster has a new key."""
     mirror = steady(fleet, A, V)
     words = ("--all", "--last", "--reason", "leaked", "--no-pass", "--yes")

@@ -172,7 +172,9 @@ def test_unrelated_remote_is_never_overwritten(tmp_path: Path, remote: Path, min
         pytest.param("unpacker error", False, id="unpacker"),
     ],
 )
-def test_refusal_is_told_from_a_lost_race(tmp_path: Path, mine: GitRepository, reason: str, refused: bool) -> None:
+def test_refusal_is_distinguished_from_a_lost_race(
+    tmp_path: Path, mine: GitRepository, reason: str, refused: bool
+) -> None:
     """Only what fetching and merging can mend is a PushRefusedError; the rest waits for somebody."""
     (tmp_path / "bin").mkdir()
     line = f"!\\trefs/heads/main:refs/heads/main\\t[remote rejected] ({reason})"
@@ -308,7 +310,7 @@ def _commit_and_push(mirror: GitRepository, path: str) -> None:
     raise AssertionError("never got through")
 
 
-def test_hooks_words_are_told(remote: Path, mine: GitRepository) -> None:
+def test_output_of_the_hook_is_reported(remote: Path, mine: GitRepository) -> None:
     """A remote that refuses by a hook is quoted, without its control characters."""
     program(remote / "hooks" / "pre-receive", "printf 'only \\033[31msigned commits' >&2; exit 1")
     commit(mine, {LEDGER: b"two"})

@@ -125,7 +125,7 @@ def test_token_stays_with_the_clusters_own_servers(tmp_path: Path) -> None:
         "terminal",
     ],
 )
-def test_endpoint_elsewhere_is_told_and_the_others_are_asked(tmp_path: Path, address: str, kind: str) -> None:
+def test_endpoint_elsewhere_is_reported_and_the_others_are_polled(tmp_path: Path, address: str, kind: str) -> None:
     """One poisoned endpoint is not asked, blocks retirement as an answer that is missing, and stops nobody's keys."""
     with Apiserver() as api, replicas(1, NAME) as (good,):
         poisoned = endpointslice(endpoint(address), kind=kind, port=good.port)
@@ -153,7 +153,7 @@ def test_loopback_is_no_endpoint_of_a_cluster_elsewhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("good", [0, 1], ids=["only-bad", "with-a-good-one"])
-def test_huge_list_is_refused_before_anybody_is_asked(tmp_path: Path, good: int) -> None:
+def test_huge_list_is_refused_before_any_request(tmp_path: Path, good: int) -> None:
     """Hundreds of endpoints are refused as a whole: asking them all would make us a scanner of somebody's network."""
     with Apiserver() as api, replicas(1, NAME) as (server,):
         many = [f"127.1.{number // 250}.{number % 250}" for number in range(150)] + [server.host] * good
@@ -188,7 +188,7 @@ def test_token_in_an_answer_of_the_list_is_not_repeated(tmp_path: Path) -> None:
     assert (answer.reasons[0].code, TOKEN in str(answer)) == ("forbidden", False)
 
 
-def test_poisoned_name_hears_no_token(tmp_path: Path) -> None:
+def test_poisoned_name_gets_no_token(tmp_path: Path) -> None:
     """Whoever answers DNS sends us to himself, and gets a ClientHello: his certificate is not for the name."""
     (tmp_path / "token").write_text(TOKEN)
     with eavesdropper() as (port, heard), Apiserver(server_context("evil.example.com"), host="127.0.0.8") as evil:

@@ -179,7 +179,7 @@ def test_operators_line_may_go_after_the_next_pass(fleet: Fleet) -> None:
     demand_quiet(fleet, mirror)
 
 
-def test_operator_who_cannot_sign_what_is_believed_decides_nothing(fleet: Fleet) -> None:
+def test_operator_without_an_accepted_signature_decides_nothing(fleet: Fleet) -> None:
     """His key is not listed: the command fails before it commits, with the remedy."""
     mirror = steady(fleet, A, V, allowed=(OPERATOR,))
     key = STRANGER.private_file(fleet.folder / "strangers_key")

@@ -296,7 +296,7 @@ def test_well_signed_token_with_a_wrong_claim_is_refused(changes: dict[str, obje
     assert all(check.sentence.isprintable() for check in failures)
 
 
-def test_token_does_not_tell_its_secret() -> None:
+def test_token_does_not_print_its_secret() -> None:
     """Nobody who prints or logs the value shows what a cloud would take."""
     token = read_token(GOOD)
     shown = repr(token) + str(token)

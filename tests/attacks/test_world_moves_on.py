@@ -88,7 +88,7 @@ def test_pod_that_loses_seven_races_gets_its_turn(shared: Situation) -> None:
     assert len(public_kids(shared)) == 2
 
 
-def test_stranger_in_the_bucket_goes_while_pushes_are_refused(shared: Situation) -> None:
+def test_untrusted_key_in_the_bucket_is_removed_while_pushes_are_refused(shared: Situation) -> None:
     """The remote was heard and does not know the key either: nobody would object."""
     shared.run(ONE, ONE)
     remote_of(shared).refuses_pushes = True
@@ -130,7 +130,7 @@ def test_key_that_another_replica_shows_stays_while_pushes_are_refused(shared: S
     assert public_kids(shared) == before
 
 
-def test_removal_whose_push_is_refused_waits(shared: Situation) -> None:
+def test_removal_waits_while_its_push_is_refused(shared: Situation) -> None:
     """The key is dropped in the ledger; the object keeps it until the remote has taken that."""
     shared.run(BOTH, BOTH)
     shared.run(ONE, ONE)
@@ -190,7 +190,7 @@ def test_publication_that_waits_does_not_hold_up_the_retirements_of_its_sibling(
 # ----------------------------------------------------------------------------------------------------- disk
 
 
-def test_unsaved_state_keeps_nobody_from_publishing(shared: Situation) -> None:
+def test_unsaved_state_does_not_stop_publishing(shared: Situation) -> None:
     """A disk that remembers nothing: the pass goes on, and says so."""
     shared.run(ONE, ONE)
     (shared.state_dir / local_state.LOCAL_STATE_FILE_NAME).unlink()

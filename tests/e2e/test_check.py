@@ -44,7 +44,7 @@ def published(world: World) -> None:
     assert world.mirror("--once").status == 0
 
 
-def test_world_in_order_exits_0_and_stays_as_it_is(world: World) -> None:
+def test_healthy_setup_exits_0_and_is_not_changed(world: World) -> None:
     """Every station speaks, beside a daemon whose lock is told and not taken; branch and objects stay as they are."""
     published(world)
     before = world.state()
@@ -63,7 +63,7 @@ def test_world_in_order_exits_0_and_stays_as_it_is(world: World) -> None:
     assert world.state() == before
 
 
-def test_faults_of_several_stations_are_told_beside_each_other(world: World) -> None:
+def test_faults_of_several_stations_are_all_reported(world: World) -> None:
     """An expired certificate, an apiserver that hangs, an absent bucket: none hides another."""
     published(world)
     world.replicas[0].context = server_context("127.0.0.1", valid_for=timedelta(hours=-1), made=timedelta(days=-2))
@@ -75,7 +75,7 @@ def test_faults_of_several_stations_are_told_beside_each_other(world: World) -> 
     assert {("git", "git.whole"), ("state", "state.writable")} <= found(document, "ok")
 
 
-def test_wrong_issuers_are_told_apart(world: World) -> None:
+def test_wrong_issuers_are_distinguished(world: World) -> None:
     """A slash at the end is said to be the only difference; 404 means that the issuer is no https URL (facts.md#13)."""
     published(world)
     world.issuer["issuer"] = f"{ISSUER}/"
@@ -87,7 +87,7 @@ def test_wrong_issuers_are_told_apart(world: World) -> None:
     assert "--service-account-issuer" in told["not_found"]["remedy"]
 
 
-def test_middle_of_a_rotation_is_told_beside_an_intruder(world: World) -> None:
+def test_rotation_in_progress_is_distinguished_from_an_intruder(world: World) -> None:
     """Who shows which key; a certificate that ends soon; and a document that somebody overwrote."""
     world.replicas[0].context = server_context("127.0.0.1", valid_for=timedelta(days=20))
     published(world)
@@ -121,7 +121,7 @@ def test_text_is_readable_and_names_the_remedy(world: World) -> None:
     assert "\x1b" not in done.out
 
 
-def test_remote_that_refuses_pushes_is_told(world: World, tmp_path: Path) -> None:
+def test_remote_that_refuses_pushes_is_reported(world: World, tmp_path: Path) -> None:
     """A hook refuses only real pushes: the commit that stays behind gives it away; nothing is pushed by looking."""
     remote = bare(tmp_path / "remote.git")
     program(remote / "hooks/pre-receive", "echo protected >&2; exit 1")
@@ -179,7 +179,7 @@ def test_wrong_words_are_a_usage_error(world: World, words: tuple[str, ...]) -> 
     assert "remedy:" in done.err
 
 
-def test_configuration_with_mistakes_tells_all_of_them(world: World) -> None:
+def test_configuration_with_mistakes_lists_all_of_them(world: World) -> None:
     """Exit 2, as with every command."""
     world.config["interval"] = "soon"
     world.issuer["apiservers"] = ["http://10.0.0.1"]
@@ -199,7 +199,7 @@ def test_missing_files_are_found_with_the_configuration(world: World) -> None:
     assert world.mirror("check", "--files").status == 2
 
 
-def test_configuration_alone_is_judged_without_the_world(world: World) -> None:
+def test_configuration_alone_is_checked_without_any_request(world: World) -> None:
     """A pull request has neither files nor network: nothing is asked, and no file but the configuration is read."""
     world.issuer["tls"] = {"ca_file": "absent.crt"}
     world.issuer["keys"] = {"retain_removed": "1h"}

@@ -100,7 +100,7 @@ def shell(line: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, cwd=PROJECT, capture_output=True, text=True, check=False)
 
 
-def test_output_that_could_not_be_written_is_told() -> None:
+def test_unwritable_output_is_reported() -> None:
     """The cause is named where it can still be heard; a reader that has read enough is no mistake."""
     assert "No space left on device" in shell("schema > /dev/full").stderr
     assert "Bad file descriptor" in shell("schema >&-").stderr
@@ -108,7 +108,7 @@ def test_output_that_could_not_be_written_is_told() -> None:
 
 
 @pytest.mark.parametrize("redirect", ["2>&-", "2> /dev/full"])
-def test_log_that_nobody_takes_costs_no_report(tmp_path: Path, redirect: str) -> None:
+def test_unwritable_log_does_not_lose_the_report(tmp_path: Path, redirect: str) -> None:
     """The report is whole on stdout although not one line of the log could be written."""
     config = small_world(tmp_path, free_port())
     done = shell(f"--config {config} --once --dry-run --output json {redirect}", **environment(tmp_path))
@@ -205,7 +205,7 @@ def test_mistakes_of_a_configuration_come_at_once(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_missing_configuration_is_told_with_its_path(tmp_path: Path) -> None:
+def test_missing_configuration_is_reported_with_its_path(tmp_path: Path) -> None:
     """The file that was looked for is named, wherever its name came from."""
     missing = tmp_path / "none.yaml"
     for done in (run("--config", str(missing), "--once"), run("--once", OIDC_MIRROR_CONFIG=str(missing))):

@@ -60,7 +60,7 @@ def test_passes_go_on_and_cost_nothing(world: World) -> None:
     assert after.resident_bytes - before.resident_bytes < 5 * 1024 * 1024
 
 
-def test_pages_tell_what_passes_did(world: World) -> None:
+def test_pages_show_what_passes_did(world: World) -> None:
     """Alive, ready, metrics and the page; a rotation shows in all of them after the next pass."""
     with running_daemon(world, interval="300ms") as daemon:
         daemon.wait_for("pass.finished")
@@ -202,7 +202,7 @@ def test_failures_are_forgiven(world: World) -> None:
         assert daemon.stop()[0] == 0
 
 
-def test_systemd_hears_how_it_is(world: World) -> None:
+def test_systemd_gets_the_state_of_the_daemon(world: World) -> None:
     """READY, the state in a line, signs of life, reloading with its time, stopping."""
     with tempfile.TemporaryDirectory(prefix="n") as short, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"{short}/notify")

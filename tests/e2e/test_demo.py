@@ -71,7 +71,7 @@ def wait_until_gone(folder: Path) -> None:
         time.sleep(0.05)
 
 
-def test_demo_tells_its_story_and_serves_a_healthy_world(tmp_path: Path) -> None:
+def test_demo_prints_its_steps_and_ends_healthy(tmp_path: Path) -> None:
     """Each step ends as told; every command that is printed for pasting works as it is; Ctrl-C ends it with 0."""
     with started(tmp_path, until=r"\$ curl .*openid-configuration") as (demo, lines):
         text = "\n".join(lines)

@@ -125,7 +125,7 @@ PRIVATE = b'{"keys":[{"use":"sig","kty":"EC","kid":"x","crv":"P-256","alg":"ES25
 
 
 @pytest.mark.parametrize(("body", "code"), [(WEAK, "weak_key"), (PRIVATE, "private_key")], ids=["weak", "private"])
-def test_bad_key_beside_a_good_replica_is_refused(world: World, body: bytes, code: str) -> None:
+def test_bad_key_is_refused_although_another_replica_is_good(world: World, body: bytes, code: str) -> None:
     """One replica with a bad key: its answer is unusable, the pass fails, the good keys stay."""
     before = world.state()
     raw = raw_answer("200 OK", body, content_type="application/jwk-set+json")

@@ -39,7 +39,7 @@ def validate(document: object, schema: str) -> None:
     jsonschema.Draft202012Validator(json.loads((REFERENCE / schema).read_text())).validate(document)
 
 
-def test_rotation_is_told_in_every_form(world: World) -> None:
+def test_rotation_is_shown_in_every_format(world: World) -> None:
     """Text, JSON and page name both full kids, the commits and the rotation; nothing changes by looking."""
     rotate(world)
     before = world.state()
@@ -96,7 +96,7 @@ def test_unknown_name_is_a_usage_error(world: World, words: tuple[str, ...]) -> 
     assert "Configured are: syd-prod." in done.err
 
 
-def test_status_tells_what_is_public_and_changes_nothing(world: World) -> None:
+def test_status_shows_what_is_public_and_changes_nothing(world: World) -> None:
     """Keys with the moment they are safe, both objects current, exit 0; as JSON it obeys its schema."""
     rotate(world)
     before = world.state()

@@ -129,7 +129,7 @@ def test_approval_without_a_pass_is_carried_out_by_the_next_one(world: World) ->
     assert len(kids(world.public(JWKS_KEY).body)) == 2
 
 
-def test_approval_beside_a_running_pass_is_not_lost(world: World) -> None:
+def test_approval_during_a_running_pass_is_not_lost(world: World) -> None:
     """A pass read git before the approval and commits after it: the branch moved, and both are in it."""
     thumbprint = held_key(world)
     world.config["limits"] = {"connect": "2s", "total": "9s", "source_deadline": "20s"}
@@ -255,7 +255,7 @@ def test_nothing_is_adopted_while_no_apiserver_answers(world: World) -> None:
     assert "not adopted" in done.out
 
 
-def test_bucket_is_read_where_the_world_is_not_asked(world: World) -> None:
+def test_bucket_is_read_without_public_read_back(world: World) -> None:
     """With `publish.readback.enabled: false` the document is read with our own credentials."""
     world.config["publish"]["readback"] = {"enabled": False}
     world.overwrite(JWKS_KEY, capture(f"{BOTH}jwks").body())
@@ -357,7 +357,7 @@ def test_unreachable_remote_decides_nothing(world: World, remote: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["mirror", "laptop"])
-def test_refused_push_is_told_and_nothing_is_put(world: World, remote: Path, where: str) -> None:
+def test_refused_push_is_reported_and_nothing_is_put(world: World, remote: Path, where: str) -> None:
     """Exit 1; on the mirror the commit stays and is told, on a laptop nothing was decided."""
     first_pass(world, BOTH)
     public, head = world.public(JWKS_KEY).body, git(remote, "rev-parse", "main")

@@ -154,7 +154,7 @@ def test_second_run_sends_no_write(gate: Gate) -> None:
     assert "s3.GetBucketPolicy" in calls.operations
 
 
-def test_dry_run_tells_and_changes_nothing(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_prints_the_plan_and_changes_nothing(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
     """The differences are told in words, the exit status is 0, and the bucket still does not exist."""
     assert gate.command("--dry-run") == 0
     out = capsys.readouterr().out
@@ -220,7 +220,7 @@ def test_block_that_forbids_policies_is_lifted(gate: Gate) -> None:
     assert gate.anonymous("GET", JWKS) == 200
 
 
-def test_stranger_is_told_that_the_bucket_is_not_theirs(gate: Gate) -> None:
+def test_bucket_of_another_account_is_reported(gate: Gate) -> None:
     """Who may not look at the bucket changes nothing in it."""
     gate.owner.create_bucket(Bucket=gate.publish.bucket)
     stranger = boto3.session.Session(aws_access_key_id="stranger", aws_secret_access_key="stranger")
@@ -232,7 +232,7 @@ def test_stranger_is_told_that_the_bucket_is_not_theirs(gate: Gate) -> None:
     assert calls.writes == []
 
 
-def test_sight_of_a_store_that_is_not_aws_has_notes_only(gate: Gate) -> None:
+def test_plan_for_a_store_that_is_not_aws_has_notes_only(gate: Gate) -> None:
     """What only AWS tells is missing, and that is no failure."""
     mend(gate)
     seen = gate.office().look()

@@ -159,7 +159,7 @@ def test_history_that_cannot_be_read_is_no_hindrance(world: World) -> None:
     assert (done.status, "STS" in done.out) == (1, False)
 
 
-def test_rotation_is_told_by_the_probe_before_pods_are_logged_out(world: World) -> None:
+def test_probe_reports_a_rotation_before_pods_lose_access(world: World) -> None:
     """The cluster signs with a key that it does not show: exit 1 and the event; shown, the next pass publishes it."""
     world.issuer["probe_token_file"] = token(world, OLD)
     assert world.mirror("--once").status == 0

@@ -27,7 +27,7 @@ SHARES = {
 
 
 @pytest.mark.parametrize("name", SHARES)
-def test_no_input_is_believed_that_a_strict_reader_refuses(tmp_path: Path, name: str) -> None:
+def test_no_input_is_accepted_that_a_strict_reader_refuses(tmp_path: Path, name: str) -> None:
     """Each input is judged without an exception, and as the independent reader judges it; some of them are believed."""
     reader = readers(tmp_path)[name]
     count, believed = int(scale().inputs * SHARES[name]), 0

@@ -71,7 +71,7 @@ def test_200_failing_fetches_leave_nothing_behind_as_pid_1(tmp_path: Path) -> No
         pytest.param(FileNotFoundError(errno.ENOENT, "git"), False, id="no-program"),
     ],
 )
-def test_limit_of_processes_is_told_from_a_defect(error: Exception, exhausted: bool) -> None:
+def test_limit_of_processes_is_distinguished_from_a_defect(error: Exception, exhausted: bool) -> None:
     """It is counted, so that a daemon that can start nothing any more is not called healthy."""
     before = refused_starts()
     assert is_exhausted(error) is exhausted

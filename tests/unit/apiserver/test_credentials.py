@@ -142,7 +142,7 @@ def test_kubeconfig_finds_the_endpoints_of_its_cluster(tmp_path: Path) -> None:
         assert {each.requests[0].headers["authorization"] for each in servers} == {"Bearer s3cr3t"}
 
 
-def test_unusable_kubeconfig_is_told_with_every_reason(tmp_path: Path) -> None:
+def test_unusable_kubeconfig_is_reported_with_every_reason(tmp_path: Path) -> None:
     """Reasons against a kubeconfig stand at each listed apiserver, or at the file where none is listed."""
     path = kubeconfig(tmp_path, "https://127.0.0.1:1", user={"exec": {"command": "true"}, "username": "admin"})
     answers = ask_one(by(path))
@@ -151,7 +151,7 @@ def test_unusable_kubeconfig_is_told_with_every_reason(tmp_path: Path) -> None:
     assert codes(listed_too) == [("kubeconfig_refused",) * 2] * 2
 
 
-def test_token_and_ca_that_are_no_good_are_told_together(tmp_path: Path) -> None:
+def test_bad_token_and_bad_ca_are_reported_together(tmp_path: Path) -> None:
     """Every reason at once, also where one stands in the token and one in the CA."""
     junk = {"certificate-authority-data": b64encode(b"junk").decode()}
     path = kubeconfig(tmp_path, "https://127.0.0.1:1", cluster=junk, user={"token": "a b"})

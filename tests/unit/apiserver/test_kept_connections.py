@@ -92,7 +92,9 @@ def test_next_passes_use_the_connection_of_the_first(passes: Daemon, server: Api
     assert (server.connections, len(server.requests)) == (1, 6)
 
 
-def test_connection_is_made_anew_after_so_many_passes(passes: Daemon, server: Apiserver, trusted: TlsSettings) -> None:
+def test_connection_is_renewed_after_its_maximum_passes(
+    passes: Daemon, server: Apiserver, trusted: TlsSettings
+) -> None:
     """A load balancer that nobody named shows another replica then."""
     asked = issuer(server.url, tls=trusted)
     for _ in range(2 * MOST_PASSES):
@@ -105,7 +107,7 @@ def test_connection_is_made_anew_after_so_many_passes(passes: Daemon, server: Ap
 @pytest.mark.parametrize(
     ("seconds", "connections"), [(LONGEST_SECONDS - 1, 1), (LONGEST_SECONDS, 2)], ids=["just before", "then"]
 )
-def test_connection_is_made_anew_after_so_long(
+def test_connection_is_renewed_after_its_maximum_age(
     passes: Daemon, server: Apiserver, trusted: TlsSettings, seconds: float, connections: int
 ) -> None:
     """As after so many passes, where passes are rare."""
@@ -233,7 +235,7 @@ def test_connection_of_a_refused_answer_is_not_kept(
 
 
 @pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS.keys())
-def test_kept_connection_that_died_is_opened_anew_without_a_failure(
+def test_broken_kept_connection_is_opened_again_without_a_failure(
     passes: Daemon, server: Apiserver, trusted: TlsSettings, death: Lever
 ) -> None:
     """A restarted apiserver is no failure, and does not use up the second try, which a 503 then has."""
@@ -258,7 +260,7 @@ def test_connection_that_was_closed_between_the_passes_is_not_asked(
     assert [each.connection for each in server.requests] == [0, 0, 1, 1]
 
 
-def test_kept_connection_is_opened_anew_only_once(passes: Daemon, server: Apiserver, trusted: TlsSettings) -> None:
+def test_kept_connection_is_opened_again_only_once(passes: Daemon, server: Apiserver, trusted: TlsSettings) -> None:
     """An apiserver that closes every connection gets the two tries that it always has, and is unreachable."""
     asked = issuer(server.url, tls=trusted)
     passes.ask(asked)
@@ -280,7 +282,7 @@ def test_kept_connection_without_an_answer_ends_at_the_deadline(server: Apiserve
     assert [each.connection for each in server.requests] == [0, 0, 0, 1, 1]
 
 
-def test_connection_that_nobody_used_in_a_pass_is_closed(
+def test_connection_that_was_unused_in_a_pass_is_closed(
     passes: Daemon, server: Apiserver, trusted: TlsSettings
 ) -> None:
     """An issuer that left the configuration leaves nothing open."""

@@ -173,7 +173,7 @@ def _of_another_version() -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("lost", LOST)
-def test_whom_a_lost_process_left_unasked_this_one_asks(
+def test_apiservers_of_a_lost_worker_are_polled_by_the_parent(
     server: Apiserver, trusted: TlsSettings, tmp_path: Path, lost: str
 ) -> None:
     """Want of memory, a limit of processes, an upgrade below a running daemon: nothing is lost but time."""
@@ -200,7 +200,7 @@ def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: T
     assert "limits.source_deadline" in late.reasons[0].sentence
 
 
-def test_half_of_an_answer_is_heard_at_the_deadline(server: Apiserver, trusted: TlsSettings) -> None:
+def test_half_an_answer_is_kept_at_the_deadline(server: Apiserver, trusted: TlsSettings) -> None:
     """A replica that answered counts although the other one hangs, however late its process began to ask."""
     late = ("sh", "-c", 'sleep 1.5; exec "$@"', "sh", *command())
     with Apiserver() as slow:
@@ -249,7 +249,7 @@ def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> N
     assert left == [set()]
 
 
-def test_after_cancel_nobody_is_asked(server: Apiserver, trusted: TlsSettings) -> None:
+def test_after_cancel_no_request_is_sent(server: Apiserver, trusted: TlsSettings) -> None:
     """A `poll` that begins after `cancel` asks nobody, so that a stop between two passes is not lost."""
     asking = pool()
     asking.cancel()
@@ -306,7 +306,7 @@ def is_worker(number: str) -> bool:
         return False
 
 
-def test_signals_to_the_whole_unit_end_nobody_early(server: Apiserver, trusted: TlsSettings) -> None:
+def test_signals_to_the_whole_unit_end_no_worker_early(server: Apiserver, trusted: TlsSettings) -> None:
     """systemd sends SIGTERM and SIGHUP to all processes: those that ask go on until the mirror decides."""
     server.pull(never_answer)
     asking = pool(limits(total_seconds=60, source_deadline_seconds=60))

@@ -161,7 +161,7 @@ def test_code_that_is_none_does_not_get_into_a_report(code: str) -> None:
     assert made.cause == "Unknown: as the store says"
 
 
-def test_output_of_a_credential_process_is_not_told() -> None:
+def test_output_of_a_credential_process_is_not_printed() -> None:
     """What an operator's own program prints may be the secret itself."""
     error = boto.CredentialRetrievalError(provider="custom-process", error_msg="SECRET")
     made = bucket_error(error, WRITING)

@@ -175,7 +175,7 @@ def looked_at_rights(world: FakeWorld, aws: FakeAws, **publish: object) -> list[
     return list(objects(NAME, world.publish(**publish), KEYS[:1], world.ports().bucket, aws))
 
 
-def test_every_right_is_told() -> None:
+def test_every_permission_is_reported() -> None:
     """List, read and write are looked at; what is there is asked with its own bytes."""
     world, aws = FakeWorld(), FakeAws()
     world.bucket.write(DISCOVERY_KEY, b"{}")
@@ -209,14 +209,14 @@ def test_refused_list_names_the_action_and_the_bucket() -> None:
         ),
     ],
 )
-def test_write_that_fails_is_told(verdict: PutVerdict, code: str, words: str) -> None:
+def test_write_that_fails_is_reported(verdict: PutVerdict, code: str, words: str) -> None:
     """Denied, not to be tried, or a store that wrote although nothing should have let it."""
     found = looked_at_rights(FakeWorld(), FakeAws(verdict=verdict))[-1]
     assert told([found]) == [("failed", code)]
     assert words in found.remedy
 
 
-def test_refused_read_is_told_and_the_write_tried_all_the_same() -> None:
+def test_refused_read_is_reported_and_the_write_still_tried() -> None:
     """Rights are independent; with an expected owner the remedy names that cause too."""
     world, aws = FakeWorld(), FakeAws()
     world.bucket.fails["get"] = BucketError("No.", cause="AccessDenied", code="AccessDenied")

@@ -83,7 +83,7 @@ def test_other_signatures_do_not_make_a_repository_signed(code: str) -> None:
     assert told(trusted(ledger(verdict, is_configured=is_configured))) == [("warning", "repository.unsigned")]
 
 
-def test_key_that_signs_is_told() -> None:
+def test_key_that_signs_is_reported() -> None:
     """The fingerprint is what `ssh-keygen -lf` prints."""
     (one,) = found(sample=header())
     assert (one.level, one.code, OWN in one.sentence, one.subject) == ("ok", "repository.signing_key", True, "/key")
@@ -96,7 +96,7 @@ def test_key_that_cannot_sign_fails() -> None:
 
 
 @pytest.mark.parametrize("key", [None, "/key"], ids=["not set", "not readable"])
-def test_readers_are_told_that_they_only_read(key: str | None) -> None:
+def test_mirror_without_a_key_is_reported_as_a_reader(key: str | None) -> None:
     """On an operator's machine there is no signing key of the mirror."""
     assert told(found(ledger(header(OTHER)), key=key, signers="/s")) == [READ_ONLY, ("ok", "ledger.signed")]
 
@@ -107,7 +107,7 @@ def test_files_of_keys_that_cannot_be_used_fail() -> None:
     assert told(found(ledger(None), refused=reason)) == [("failed", "repository.signing_key")]
 
 
-def test_ledgers_are_told_by_key_and_role() -> None:
+def test_ledgers_are_reported_by_key_and_role() -> None:
     """One finding a key: what has to be known before its line goes."""
     one, two, three, four = found(
         ledger(header(OTHER), name="a"),
@@ -150,7 +150,7 @@ def test_many_ledgers_are_counted() -> None:
         (VerificationFailure("false", "No."), False, ("note", "ledger.unsigned")),
     ],
 )
-def test_ledger_that_is_not_believed_is_told(
+def test_ledger_that_does_not_count_is_reported(
     verdict: VerificationFailure | None, is_configured: bool, expected: tuple[str, str]
 ) -> None:
     """With why, and what to do; those of other configurations are not ours to mend."""

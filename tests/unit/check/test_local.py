@@ -46,14 +46,14 @@ def with_token(folder: Path, text: str, mode: int = 0o600) -> Issuer:
     return issuer("https://10.0.0.1:6443", token_file=path)
 
 
-def test_warnings_of_the_configuration_are_told(tmp_path: Path) -> None:
+def test_warnings_of_the_configuration_are_reported(tmp_path: Path) -> None:
     """What is unwise is a warning, and the number of issuers stands beside it."""
     settings = replace(Situation(tmp_path).settings(), warnings=("issuers[0]: short.",))
     assert told(configuration(settings)) == [("warning", "configuration.unwise"), ("ok", "configuration.valid")]
 
 
 @pytest.mark.parametrize(("mode", "expected"), [(0o600, []), (0o644, [("warning", "file.not_private")])])
-def test_signing_key_that_everybody_can_read_is_a_warning(
+def test_signing_key_that_every_user_can_read_is_a_warning(
     tmp_path: Path, mode: int, expected: list[tuple[str, str]]
 ) -> None:
     """Whoever reads it can sign ledgers. What is wrong with it otherwise is reported with git, which uses it."""
@@ -65,7 +65,7 @@ def test_signing_key_that_everybody_can_read_is_a_warning(
         assert worst(configuration(replace(settings, repository=repository))) == told_of_it
 
 
-def test_good_files_are_told_with_their_end(tmp_path: Path) -> None:
+def test_good_files_are_reported_with_their_expiry(tmp_path: Path) -> None:
     """A CA, a client certificate, its private key, a kubeconfig, the read-back's CA."""
     files, ca = client_files(tmp_path), ca_file(tmp_path)
     (tmp_path / "kubeconfig").touch(0o600)
@@ -80,7 +80,7 @@ def test_good_files_are_told_with_their_end(tmp_path: Path) -> None:
     assert told(issuer_files(one, NOW)) == [("ok", "file.certificate")] * 3
 
 
-def test_missing_files_are_each_told(tmp_path: Path) -> None:
+def test_missing_files_are_each_reported(tmp_path: Path) -> None:
     """All at once, each with the key to correct; a folder is no file."""
     tls = TlsSettings(ca_file=tmp_path / "none", client_cert_file=tmp_path, client_key_file=tmp_path / "none")
     found = list(issuer_files(issuer("https://10.0.0.1:6443", tls=tls), NOW))
@@ -109,7 +109,7 @@ def test_private_key_that_all_may_read_is_a_warning(tmp_path: Path) -> None:
     ],
     ids=["soon", "over"],
 )
-def test_certificate_near_its_end_is_told(tmp_path: Path, valid_for: timedelta, expected: tuple[str, str]) -> None:
+def test_expiring_certificate_is_reported(tmp_path: Path, valid_for: timedelta, expected: tuple[str, str]) -> None:
     """A client certificate that ends locks the mirror out of the cluster."""
     leaf = server_certificate("client", valid_for=valid_for, made=timedelta(days=-2))
     path = tmp_path / "client.crt"
@@ -134,7 +134,9 @@ def test_certificate_near_its_end_is_told(tmp_path: Path, valid_for: timedelta, 
         pytest.param({"exp": AT + 60, "aud": AUDIENCE}, ("failed", "wrong_token"), id="for-a-pod"),
     ],
 )
-def test_token_is_judged_and_never_told(tmp_path: Path, claims: dict[str, object], expected: tuple[str, str]) -> None:
+def test_token_is_checked_and_never_printed(
+    tmp_path: Path, claims: dict[str, object], expected: tuple[str, str]
+) -> None:
     """Its age and its end in words; not a part of it stands in any finding."""
     text = token(claims)
     found = list(tokens(with_token(tmp_path, text), NOW))
@@ -142,7 +144,7 @@ def test_token_is_judged_and_never_told(tmp_path: Path, claims: dict[str, object
     assert not [part for part in text.split(".") if part in repr(found)]
 
 
-def test_token_file_faults_are_told(tmp_path: Path) -> None:
+def test_token_file_faults_are_reported(tmp_path: Path) -> None:
     """Missing, empty, readable for all: independent of each other."""
     missing = issuer("https://10.0.0.1:6443", token_file=tmp_path / "none")
     assert told(tokens(missing, NOW)) == [("failed", "token_unreadable")]
@@ -177,7 +179,7 @@ PUBLISH = FakeWorld().publish()
 STORE = replace(PUBLISH, endpoint_url="https://store.example.com")
 
 
-def test_identity_is_told() -> None:
+def test_identity_is_reported() -> None:
     """Where they come from in words, and the ARN with its account."""
     found = list(credentials(PUBLISH, FakeAws(source="iam-role")))
     assert told(found) == [("ok", "credentials.found"), ("ok", "credentials.identity")]
@@ -271,7 +273,7 @@ UNSIGNED = ("warning", "repository.unsigned")
         ),
     ],
 )
-def test_history_is_told(
+def test_history_is_reported(
     tmp_path: Path, state: HistoryFacts, remote: str | None, expected: list[tuple[str, str]]
 ) -> None:
     """Local repository, remote, right to push: each with its own finding."""
@@ -284,7 +286,7 @@ def test_absent_repository_is_a_note(tmp_path: Path) -> None:
     assert told(found) == [("note", "git.absent"), ("note", "git.no_remote")]
 
 
-def test_state_directory_is_told(tmp_path: Path) -> None:
+def test_state_directory_is_reported(tmp_path: Path) -> None:
     """Writable, not there yet, no folder, in somebody's hands; looking creates nothing."""
     (tmp_path / "file").touch()
     assert told(state(tmp_path, lambda _: None)) == [("ok", "state.writable")]
@@ -296,7 +298,7 @@ def test_state_directory_is_told(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_files_of_another_user_are_told() -> None:
+def test_files_of_another_user_are_reported() -> None:
     """Looked at by the service and by root: each file that is not the service's, with the command that mends it."""
     with open_folder() as folder:
         there = folder / "state"

@@ -81,7 +81,7 @@ def test_wrong_headers_are_failures(situation: Situation) -> None:
         (DISCOVERY_KEY, b"<html>", "public.not_json"),
     ],
 )
-def test_document_that_is_not_believed_fails(situation: Situation, key: str, body: bytes, code: str) -> None:
+def test_rejected_document_fails(situation: Situation, key: str, body: bytes, code: str) -> None:
     """A relying party would refuse it."""
     stored = situation.world.bucket.objects
     before = next(each for name, each in stored.items() if name == key)

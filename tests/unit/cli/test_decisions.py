@@ -230,7 +230,7 @@ def test_revocation_of_everything_where_nothing_is_known_is_a_usage_error(office
 
 
 @pytest.mark.parametrize("command", ["revoke", "approve"])
-def test_decision_that_nobody_else_sees_is_a_failure(office: Office, command: str) -> None:
+def test_unpushed_decision_is_a_failure(office: Office, command: str) -> None:
     """1: a hook refuses the push, or the remote is away; it is said that nothing was decided."""
     head = office.seed(ledger(A, B, record(C, Status.HELD)))
     hook = office.remote / "hooks" / "pre-receive"
@@ -246,7 +246,7 @@ def test_decision_that_nobody_else_sees_is_a_failure(office: Office, command: st
     assert (ended.status, "could not be fetched" in ended.err) == (1, True)
 
 
-def test_revocation_whose_pass_fails_is_a_failure(office: Office) -> None:
+def test_revocation_with_a_failed_pass_is_a_failure(office: Office) -> None:
     """1: it is committed, and whether the key is gone cannot be said: the bucket does not answer."""
     office.seed(ledger(A, B))
     ended = office.run("revoke", "syd-prod", "--reason", "leaked", "--", A.thumbprint)
@@ -271,7 +271,7 @@ def test_approved_key_is_public_by_the_ledger(office: Office) -> None:
     assert (again.status, "Recorded already" in again.out) == (0, True)
 
 
-def test_approval_whose_pass_fails_is_a_failure(office: Office) -> None:
+def test_approval_with_a_failed_pass_is_a_failure(office: Office) -> None:
     """1: the decision stands, and nobody could publish it yet."""
     office.seed(ledger(A, record(B, Status.HELD)))
     ended = office.run("approve", "syd-prod", "--", B.thumbprint)
@@ -337,7 +337,7 @@ def test_operator_without_any_key_does_not_decide_in_a_signed_repository(office:
     assert office.head() == head
 
 
-def test_ledger_that_is_not_believed_is_not_decided_about(office: Office) -> None:
+def test_ledger_that_does_not_count_is_not_decided_about(office: Office) -> None:
     """1: nothing of it is known, and what to do is told."""
     head = office.seed(ledger(A, B))
     signing(office)
@@ -346,7 +346,7 @@ def test_ledger_that_is_not_believed_is_not_decided_about(office: Office) -> Non
     assert office.head() == head
 
 
-def test_unbelieved_change_on_top_is_told_and_written_over(office: Office) -> None:
+def test_untrusted_change_on_top_is_reported_and_overwritten(office: Office) -> None:
     """A pusher's record is not there, whatever it says; the revocation goes on."""
     office.seed(ledger(A, B), keys=ledger_trust(MIRROR))
     office.seed(ledger(A, B, C), keys=ledger_trust(STRANGER, MIRROR))
@@ -444,7 +444,7 @@ def test_nothing_is_left_to_adopt(office: Office) -> None:
     assert (ended.status, "there is nothing to adopt" in ended.out) == (0, True)
 
 
-def test_issuer_that_nobody_can_tell_of_is_not_adopted(office: Office) -> None:
+def test_issuer_without_any_source_is_not_adopted(office: Office) -> None:
     """1: neither an apiserver nor the public document answers."""
     with open_repository(office.folder, name="mirror.git", remote=office.remote) as repository:
         repository.commit(base=None, parents=(), changes={"x": b"x"}, message="x", when=MOMENT, expect=None)

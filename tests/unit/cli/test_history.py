@@ -29,7 +29,7 @@ def told(*states: tuple[Key, Status], unreadable: tuple[CommitId, ...] = ()) -> 
     return unstyle("\n".join(lines(((NAME, ISSUER, KeyHistories(found.lives, found.rotations, unreadable)),))))
 
 
-def test_each_key_is_told_whole() -> None:
+def test_each_key_is_printed_completely() -> None:
     """Full kid, thumbprint, algorithm, and each step with its commit."""
     text = told((RSA_KEYS[0], Status.PUBLISHED))
     assert RSA_KEYS[0].kid in text
@@ -38,7 +38,7 @@ def test_each_key_is_told_whole() -> None:
     assert "commit abababababab" in text
 
 
-def test_reasons_are_told() -> None:
+def test_reasons_are_reported() -> None:
     """Why a key is held, why it was revoked, and which commit says nothing."""
     text = told((RSA_KEYS[0], Status.HELD), (RSA_KEYS[1], Status.REVOKED), unreadable=(CommitId("cd" * 20),))
     assert "held because  policy" in text

@@ -217,7 +217,7 @@ def test_unwise_settings_are_warnings() -> None:
     assert "limits.connect" in _parse(_text(top="limits: {connect: 20s}")).warnings[0]
 
 
-def test_every_mistake_is_told_at_once() -> None:
+def test_every_mistake_is_reported_at_once() -> None:
     """Reading, values, rules and rules between issuers are told together, in the order of the lines."""
     text = """interval: 300
 state_dir: &x a
@@ -244,7 +244,7 @@ issuers:
     ]
 
 
-def test_mistake_in_defaults_is_told_once() -> None:
+def test_mistake_in_defaults_is_reported_once() -> None:
     """Thousands of issuers that inherit a mistake do not repeat it."""
     text = _text(top="defaults: {keys: {kid: x}, tls: {client_cert_file: c}}")
     text += f"  - {{name: b, issuer: {S3}/b, apiservers: [https://b]}}\n"
@@ -252,7 +252,7 @@ def test_mistake_in_defaults_is_told_once() -> None:
     assert told == ["defaults.keys.kid", "defaults.tls.client_cert_file"]
 
 
-def test_value_that_could_not_be_read_is_not_told_again() -> None:
+def test_unreadable_value_is_reported_once() -> None:
     """An alias has no value, and that alone is told about its key."""
     assert [it.partition(":")[0] for it in _problems(_text("tls: {ca_file: *x, bad: 1}"))] == [
         "issuers[0].tls.bad (line 8)",
@@ -364,7 +364,7 @@ def test_load_reads_every_yaml_file_of_the_folder(tmp_path: Path) -> None:
     assert settings.warnings == ("clusters.d/d.yml is not read. End its name in .yaml.",)
 
 
-def test_load_tells_unreadable_files_with_the_rest(tmp_path: Path) -> None:
+def test_load_reports_unreadable_files_with_the_rest(tmp_path: Path) -> None:
     """A missing folder or an unreadable file there is one mistake among the others."""
     main = tmp_path / "mirror.yaml"
     main.write_text(_text(top="issuers_dir: clusters.d\ninterval: 5"))

@@ -94,7 +94,7 @@ def test_config_map_that_is_swapped_is_seen(tmp_path: Path) -> None:
     assert names(configuration) == ["b"]
 
 
-def test_broken_file_keeps_the_old_configuration_and_tells_every_mistake(tmp_path: Path) -> None:
+def test_broken_file_keeps_the_old_configuration_and_logs_every_mistake(tmp_path: Path) -> None:
     """Once, not at every pass; and when it is mended it is obeyed."""
     path = tmp_path / "mirror.yaml"
     write(path, "a")
@@ -254,7 +254,7 @@ def test_broken_file_without_a_copy_is_the_end(tmp_path: Path) -> None:
         Configuration(lambda: load(path), path, LOGGER, last_good=lambda: None)
 
 
-def test_copy_that_cannot_be_kept_is_told(tmp_path: Path) -> None:
+def test_copy_that_cannot_be_kept_is_reported(tmp_path: Path) -> None:
     """The daemon goes on; the next start would need the file."""
     path = tmp_path / "mirror.yaml"
     write(path, "a")

@@ -264,7 +264,7 @@ def serving(**limits: float) -> Iterator[int]:
         server.stop()
 
 
-def test_server_sleeps_while_nobody_asks() -> None:
+def test_idle_server_sleeps() -> None:
     """Its thread is not woken once: a daemon that waits costs next to nothing."""
     before = set(threading.enumerate())
     with serving() as port:
@@ -288,7 +288,7 @@ def slow_clients(stack: ExitStack, port: int, count: int) -> list[socket.socket]
     return made
 
 
-def test_probe_is_answered_beside_300_slow_clients() -> None:
+def test_probe_is_answered_with_300_slow_clients() -> None:
     """Each of ten probes, although more connections are open than are kept, and all are of one address."""
     with ExitStack() as stack, serving(head_seconds=60) as port:
         slow_clients(stack, port, 300)

@@ -181,7 +181,7 @@ def test_ledger_of_the_newest_commit_in_signed_mode(case: Case) -> None:
     assert (found.unknown_signer != "") is (case.told == "ledger.unknown_signer")
 
 
-def test_unbelieved_ledger_is_reported_with_what_helps() -> None:
+def test_untrusted_ledger_is_reported_with_its_remedy() -> None:
     """The commit that changed it and that its author is not proven; the key that nobody lists, with the line to add."""
     history = on_remote(signed(A), {**signed(A), **unsigned(A, B)}, {**signed(A), **unsigned(A, B), "x": b"x"})
     (event,) = read(history).events
@@ -229,13 +229,13 @@ def test_mirror_without_a_key_stops_at_a_signature(where: str) -> None:
     assert "repository.allowed_signers" in refused.value.remedy
 
 
-def test_signature_beside_a_damaged_ledger_stops_a_mirror_without_a_key_too() -> None:
+def test_signature_of_a_damaged_ledger_also_stops_a_mirror_without_a_key() -> None:
     """The repository is signed, whatever became of the file."""
     with pytest.raises(UsageError, match=r"repository\.signed"):
         read(on_remote({**signed(A), PATHS.ledger: b"{}"}), TRUSTED)
 
 
-def test_signature_of_the_past_stops_nobody() -> None:
+def test_signature_in_old_commits_stops_no_mirror() -> None:
     """Where an operator went back to a trusted remote, the signatures of before are only history."""
     found = read(on_remote(signed(A), unsigned(A), {PATHS.ledger: b"{}"}), TRUSTED)
     assert (found.ledger, codes(found)) == (ledger(A), ["ledger.damaged"])

@@ -56,7 +56,7 @@ def push_commit(remote: Path, *, author: str = "a <a@b> 1800000000 +0000", extra
     ],
     ids=["time-zone", "long-time-zone", "zero-padded-date", "far-future", "no-space-before-email", "no-email"],
 )
-def test_commit_of_a_wrong_form_is_fetched_and_told(tmp_path: Path, remote: Path, author: str, told: str) -> None:
+def test_malformed_commit_is_fetched_and_reported(tmp_path: Path, remote: Path, author: str, told: str) -> None:
     """Faults of form in somebody's commit harm nobody: everybody goes on fetching, and hears of it once."""
     with open_repository(tmp_path, remote=remote) as repository:
         assert repository.fetch(shallow=False) == ""
@@ -197,7 +197,7 @@ def test_other_commit_refuses_the_push(tmp_path: Path, remote: Path) -> None:
         assert repository.remote_head() == theirs
 
 
-def test_head_of_the_remote_is_told_without_a_fetch(tmp_path: Path, remote: Path) -> None:
+def test_head_of_the_remote_is_read_without_a_fetch(tmp_path: Path, remote: Path) -> None:
     """As it is now, although nothing was fetched; None where the branch does not exist."""
     with open_repository(tmp_path, remote=remote) as repository:
         assert repository.remote_head() == git(remote, "rev-parse", "main")

@@ -108,7 +108,7 @@ def test_heartbeat_comes_although_the_webhook_fails(tmp_path: Path, webhook: Web
     assert [each["event"] for each in logs] == ["notify.failed"] * 2
 
 
-def test_memory_that_cannot_be_written_is_told_and_the_daemon_repeats_nothing(tmp_path: Path, webhook: Webhook) -> None:
+def test_unwritable_memory_is_reported_and_the_daemon_repeats_nothing(tmp_path: Path, webhook: Webhook) -> None:
     """It also remembers by itself."""
     where = of(tmp_path, webhook)
     (tmp_path / memory.FILE_NAME).mkdir()

@@ -235,7 +235,7 @@ def test_view_without_settings_asks_the_public_web(web: PublicHttpClient) -> Non
     assert look.reason.code == "unreachable"
 
 
-def test_deadline_is_five_seconds_for_everybody() -> None:
+def test_deadline_is_five_seconds_for_every_server() -> None:
     """AWS gives up after 5 s, so a look does too (facts.md#27)."""
     assert TOTAL_SECONDS == 5.0
 

@@ -98,20 +98,20 @@ def test_lost_invalidation_is_asked_for_again_until_the_cache_is_fresh(behind_cd
     assert len(told(behind_cdn)) == 2
 
 
-def test_bucket_without_distribution_tells_nobody(tmp_path: Path) -> None:
+def test_bucket_without_distribution_sends_no_invalidation(tmp_path: Path) -> None:
     """Nothing is told where no distribution is configured."""
     situation = Situation(tmp_path)
     report = situation.run(ONE, ONE)
     assert (told(situation), report.events) == ([], ())
 
 
-def test_dry_run_tells_nobody(behind_cdn: Situation) -> None:
+def test_dry_run_sends_no_invalidation(behind_cdn: Situation) -> None:
     """A plan changes nothing outside."""
     behind_cdn.plan(ONE, ONE)
     assert told(behind_cdn) == []
 
 
-def test_distributions_are_told_apart() -> None:
+def test_distributions_are_distinguished() -> None:
     """One invalidation a distribution and identity, whatever buckets and issuers lie behind it."""
     changed = (
         ChangedPath(PUBLISH, URL, "1"),
@@ -143,7 +143,7 @@ def test_reference_follows_from_commit_and_changes() -> None:
     assert len(first.reference) <= 128
 
 
-def test_more_paths_than_cloudfront_takes_are_told() -> None:
+def test_more_paths_than_cloudfront_takes_are_reported() -> None:
     """What is over the limit is left to the cache's own age, and said."""
     world = FakeWorld()
     made = invalidations((ChangedPath(PUBLISH, f"{URL}{n}", "") for n in range(MOST_PATHS + 2)), COMMIT)

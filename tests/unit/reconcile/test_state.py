@@ -194,7 +194,7 @@ def test_mirror_with_a_new_key_waits_for_one_that_knows(shared: Situation, is_ke
     assert (shared.world.history.remote.head, shared.public()) == (head, public)
 
 
-def test_decided_ledger_of_our_own_head_is_believed_without_a_signature(shared: Situation) -> None:
+def test_decided_ledger_of_our_own_head_is_accepted_without_a_signature(shared: Situation) -> None:
     """Another mirror signed first: what this disk decided on stands, and is merged with what the other signed."""
     shared.run(ONE, ONE)
     update(shared.state_dir, lambda state: replace(state, trusted_head="ab" * 20))

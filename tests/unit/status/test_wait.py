@@ -99,7 +99,7 @@ def test_key_that_leaves_again_is_not_safe() -> None:
     assert "does not contain" in public.told[-1]
 
 
-def test_later_change_of_the_jwks_waits_anew() -> None:
+def test_later_change_of_the_jwks_restarts_the_wait() -> None:
     """Last-Modified moves when another key is added: then caches may again hold an older set."""
     later = MOMENT + timedelta(minutes=4)
     public = Public(from_minute(4, shown(OLD, NEW), shown(OLD, NEW, EC_KEYS[0], since=later)))
@@ -124,7 +124,7 @@ def test_without_last_modified_the_first_look_counts() -> None:
     ],
     ids=["unreadable", "missing", "no_json", "empty"],
 )
-def test_look_without_the_key_starts_the_first_look_anew(away: PublicResult, words: str) -> None:
+def test_read_without_the_key_restarts_the_wait(away: PublicResult, words: str) -> None:
     """Time before an interruption does not count where only our own looks tell the time."""
     here = shown(OLD, NEW, since=None)
 
@@ -137,7 +137,7 @@ def test_look_without_the_key_starts_the_first_look_anew(away: PublicResult, wor
     assert any(words in line for line in public.told)
 
 
-def test_cause_of_an_unreadable_url_is_told_escaped() -> None:
+def test_cause_of_an_unreadable_url_is_reported_escaped() -> None:
     """Sentence and remedy, and no control character reaches the terminal."""
     public = Public(lambda _: BLOCKED)
     assert not public.wait(timeout=timedelta(seconds=1))

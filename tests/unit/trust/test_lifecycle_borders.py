@@ -106,7 +106,7 @@ def test_revoked_key_that_was_never_recorded_begins_at_one() -> None:
 
 
 @pytest.mark.parametrize("status", [P, R, D, X])
-def test_shown_revoked_key_is_told_once(status: Status) -> None:
+def test_shown_revoked_key_is_reported_once(status: Status) -> None:
     """Once a pass, whatever its record was."""
     outcome = step(ledger(record(A, status), record(B, P)), shows(A, B), policy=REVOKE_A)
     assert told(outcome).count("key.revoked_shown") == 1
@@ -203,14 +203,14 @@ def test_retiring_key_that_is_shown_stays_though_its_kid_is_taken() -> None:
     ],
     ids=["all_shown_one_silent", "missing_all_answered", "only_key_unseen", "one_of_two_unseen"],
 )
-def test_blocked_retirement_is_told_when_it_is_blocked(
+def test_blocked_retirement_is_reported_when_it_is_blocked(
     before: Ledger, seen: tuple[Observation, ...], is_told: bool
 ) -> None:
     """There must be a key to retire, and somebody who did not answer."""
     assert ("retirement.blocked" in told(step(before, *seen))) is is_told
 
 
-def test_quiet_pass_tells_nothing() -> None:
+def test_unchanged_pass_reports_nothing() -> None:
     """No event without a cause."""
     assert step(ledger(record(A, P), record(B, D)), shows(A)).events == ()
 
@@ -224,7 +224,7 @@ def test_quiet_pass_tells_nothing() -> None:
     ],
     ids=["nothing_was_published", "revoked_and_succeeded", "replaced_by_a_key_that_returns"],
 )
-def test_replacement_is_told_when_every_published_key_retires(
+def test_replacement_is_reported_if_every_published_key_retires(
     before: Ledger, seen: Observed, policy: KeyPolicy | None, sources_changed: bool, is_told: bool
 ) -> None:
     """`keys.replaced` means: all that was published begins to retire, and something else is published."""

@@ -253,7 +253,7 @@ def test_limit_of_a_relying_party(shown: PartyInput, party: Party, reasons: list
     assert told(shown)[str(party)] == (reasons, notes)
 
 
-def test_what_holds_for_everybody_comes_first() -> None:
+def test_common_problems_come_first() -> None:
     """A token that expired is refused by all, whatever else they say."""
     expired = Reason("expired", "It expired.", "Take another.")
     found = answers(PartyInput(ISSUER, (EC256,), NO_AUDIENCES, token()), (expired,))
@@ -300,7 +300,7 @@ def test_one_rsa_key_works_everywhere() -> None:
         pytest.param(HOST, (), set(), id="emptied"),
     ],
 )
-def test_limits_are_told(issuer: str, keys: tuple[Key, ...], codes: set[str]) -> None:
+def test_limits_are_reported(issuer: str, keys: tuple[Key, ...], codes: set[str]) -> None:
     """Each limit that is passed gives its note, and no other."""
     assert {note.code for note in compatibility(IssuerUrl(issuer), keys)} == codes
 

@@ -46,7 +46,7 @@ def test_fresh_token_of_the_issuer_is_a_probe() -> None:
     ],
     ids=["empty", "garbage", "expired", "slash", "other-cluster"],
 )
-def test_token_that_tells_nothing_is_a_warning(body: bytes, cause: str, part: str) -> None:
+def test_unusable_token_is_a_warning(body: bytes, cause: str, part: str) -> None:
     """Nothing is known to be wrong: a warning with the file, the cause and the remedy."""
     found = believed(body)
     assert isinstance(found, Event)
@@ -55,7 +55,7 @@ def test_token_that_tells_nothing_is_a_warning(body: bytes, cause: str, part: st
     assert "/run/token" in found.sentence
 
 
-def test_public_signing_key_is_nothing_to_tell() -> None:
+def test_public_signing_key_is_not_reported() -> None:
     """All is well: no event in any pass."""
     assert judged(None, public=True) == ProbeResult()
 
@@ -94,7 +94,7 @@ def test_kid_of_a_public_key_alone_proves_nothing() -> None:
 
 
 @pytest.mark.parametrize(("hours", "fresh"), [(0, True), (25, True), (26, False)])
-def test_token_that_kubelet_would_have_renewed_tells_of_an_older_key(hours: int, fresh: bool) -> None:
+def test_token_past_its_renewal_shows_an_older_key(hours: int, fresh: bool) -> None:
     """A token that lives for a year says nothing about who signs today; nor does one without iat."""
     issued = int(NOW.timestamp()) - 3600 * hours
     token = read_token(mint(signer(), claims(issued, exp=4_000_000_000)))

@@ -214,7 +214,7 @@ def test_commands_leave_the_role_that_exists_for_the_same_subjects(tmp_path: Pat
         pytest.param(replace(ENTRY, issuer=IssuerUrl(f"{BASE}/other")), Workload(), id="another issuer"),
     ],
 )
-def test_commands_stop_at_a_role_of_somebody_else(issuer: Issuer, workload: Workload, tmp_path: Path) -> None:
+def test_commands_stop_at_a_role_of_others(issuer: Issuer, workload: Workload, tmp_path: Path) -> None:
     """The second deployment does not replace the first one's subject, nor attach policies to its role."""
     asked = replace(WORKLOADS["full"], subjects=(), role_name="shared")
     text = text_of(KINDS["iam-role"].render(RenderRequest(SETTINGS, ENTRY, "cli", asked)))

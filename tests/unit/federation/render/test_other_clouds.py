@@ -152,9 +152,7 @@ def test_google_commands_stop_at_the_first_error(failing: str, tmp_path: Path) -
         pytest.param("FAIL", 1, 0, id="cannot be asked"),
     ],
 )
-def test_azure_commands_touch_no_credential_of_somebody_else(
-    there: str, status: int, made: int, tmp_path: Path
-) -> None:
+def test_azure_commands_change_no_credential_of_others(there: str, status: int, made: int, tmp_path: Path) -> None:
     """What exists for the same subject is left; anything else stops the script."""
     answers = {"identity federated-credential list": there}
     found, calls = run(text("federated-credential"), tmp_path, AZURE, answers)
@@ -168,7 +166,7 @@ def test_azure_commands_touch_no_credential_of_somebody_else(
         ("federated-credential", "api://AzureADTokenExchangeUSGov"),
     ],
 )
-def test_each_cloud_is_told_of_its_own_audience(kind: str, own: str) -> None:
+def test_each_cloud_gets_its_own_audience(kind: str, own: str) -> None:
     """Those of another cloud are not in it; without its own it takes the usual one."""
     assert own in text(kind, issuer=with_audiences("sts.amazonaws.com", "a", own))
     for issuer in (with_audiences("sts.amazonaws.com", "a", own), with_audiences("sts.amazonaws.com", "a")):
@@ -181,7 +179,7 @@ def test_each_cloud_is_told_of_its_own_audience(kind: str, own: str) -> None:
     assert "another cloud's" in notes(kind, issuer=by_cloud)
 
 
-def test_chosen_audience_is_told_to_the_cloud_that_it_is_for() -> None:
+def test_chosen_audience_goes_to_its_cloud() -> None:
     """`--audience` wins over the configuration for every kind, `iam-provider` included; an unknown one is refused."""
     issuer = with_audiences("sts.amazonaws.com", "a", "api://AzureADTokenExchange")
     chosen = Workload(audience="a")
@@ -197,7 +195,7 @@ def test_chosen_audience_is_told_to_the_cloud_that_it_is_for() -> None:
             text(kind, issuer=issuer, workload=Workload(audience="other"))
 
 
-def test_aws_is_told_of_no_audience_of_another_cloud() -> None:
+def test_aws_gets_no_audience_of_another_cloud() -> None:
     """After the guide's section on Azure a token for Entra logs in nowhere at AWS."""
     issuer = with_audiences(
         "sts.amazonaws.com",
