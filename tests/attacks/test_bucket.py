@@ -131,7 +131,7 @@ def test_put_without_effect_goes_through_at_the_second_try(line: Line, fault: Fa
 
 
 @pytest.mark.parametrize(
-    ("fault", "told", "puts"),
+    ("fault", "reported", "puts"),
     [
         pytest.param(Fault("PUT", answer=SLOW_DOWN), ("SlowDown", "limits.puts"), 2, id="slow-down"),
         pytest.param(Fault("PUT", answer=CONFLICT), ("ConditionalRequestConflict", "next pass"), 2, id="conflict"),
@@ -152,14 +152,14 @@ def test_put_without_effect_goes_through_at_the_second_try(line: Line, fault: Fa
 )
 @pytest.mark.parametrize("absent", [True, False], ids=["create", "replace"])
 def test_failing_put_is_an_error_and_changes_nothing(
-    line: Line, fault: Fault, told: tuple[str, str], puts: int, absent: bool
+    line: Line, fault: Fault, reported: tuple[str, str], puts: int, absent: bool
 ) -> None:
     """A put that fails for good says why, names the remedy, and leaves what was there."""
     seen = None if absent else line.seen()
     line.proxy.faults.extend([fault] * 4)
     with pytest.raises(BucketError) as caught:
         line.faulty.put(WANTED, snapshot=SNAPSHOT, expected_etag=seen)
-    assert (caught.value.code, told[1] in caught.value.remedy) == (told[0], True)
+    assert (caught.value.code, reported[1] in caught.value.remedy) == (reported[0], True)
     assert line.body() == (None if absent else b"before")
     assert line.proxy.methods().count("PUT") == puts
 
@@ -500,13 +500,13 @@ def test_secrets_in_errors_of_the_store_are_not_printed(line: Line) -> None:
     line.proxy.faults.append(Fault("GET", answer=error_answer(400, "ExpiredToken", "expired", extra=secret)))
     with pytest.raises(BucketError) as caught:
         line.faulty.get(WANTED.key)
-    told = f"{caught.value} {caught.value.__dict__}"
-    assert not [word for word in ("AKIASECRET", "tokensecret", "signed", SECRET_KEY) if word in told]
+    reported = f"{caught.value} {caught.value.__dict__}"
+    assert not [word for word in ("AKIASECRET", "tokensecret", "signed", SECRET_KEY) if word in reported]
 
 
 def test_user_in_an_url_is_not_printed(store: Store) -> None:
     """A password in the URL of an error's text is cut out."""
     error = OSError("cannot connect to https://user:pass@proxy.example.com/")
-    told = str(bucket_error(error, S3Operation("read", "s3:GetObject", store.publish, "k")))
-    assert "user:pass" not in told
-    assert "proxy.example.com" in told
+    reported = str(bucket_error(error, S3Operation("read", "s3:GetObject", store.publish, "k")))
+    assert "user:pass" not in reported
+    assert "proxy.example.com" in reported

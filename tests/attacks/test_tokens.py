@@ -25,14 +25,14 @@ NAME = IssuerName("syd-prod")
 def refused(body: bytes) -> list[str]:
     found = read_token(body)
     assert isinstance(found, Rejected)
-    _tells_nothing(body, " ".join(f"{r.sentence} {r.remedy} {r.where}" for r in found.reasons))
+    _prints_nothing(body, " ".join(f"{r.sentence} {r.remedy} {r.where}" for r in found.reasons))
     return [reason.code for reason in found.reasons]
 
 
-def _tells_nothing(body: bytes, told: str) -> None:
+def _prints_nothing(body: bytes, reported: str) -> None:
     """Neither the signature nor the parts of the token are in what people are told."""
-    assert all(piece.decode("latin-1") not in told for piece in body.split(b".") if len(piece) > 12)
-    assert told.isprintable()
+    assert all(piece.decode("latin-1") not in reported for piece in body.split(b".") if len(piece) > 12)
+    assert reported.isprintable()
 
 
 def judged(body: bytes, *public: Key) -> str:
@@ -42,7 +42,7 @@ def judged(body: bytes, *public: Key) -> str:
     found = signing_key(token, public, name=NAME, ledger=None)
     if not isinstance(found, Reason):
         return ""
-    _tells_nothing(body, f"{found.sentence} {found.remedy}")
+    _prints_nothing(body, f"{found.sentence} {found.remedy}")
     return found.code
 
 

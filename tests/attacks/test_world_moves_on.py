@@ -28,7 +28,7 @@ def pod(shared: Situation, number: int, after: timedelta) -> Situation:
     return replace(shared, state_dir=folder, world=world, now=shared.now + after)
 
 
-def told(report: Report) -> set[str]:
+def reported(report: Report) -> set[str]:
     events = {event.name for issuer in report.issuers for event in issuer.events} | {e.name for e in report.events}
     reasons = {reason.code for issuer in report.issuers for reason in (*issuer.failures, *issuer.held)}
     return events | reasons | {reason.code for reason in report.failures}
@@ -49,7 +49,7 @@ def test_pod_puts_nothing_that_it_could_not_push(shared: Situation) -> None:
     for number in range(3):
         report = pod(shared, number, number * DAY).run(BOTH, BOTH)
         assert report.exit_status is ExitStatus.FAILED
-        assert "push.failed" in told(report)
+        assert "push.failed" in reported(report)
         assert shared.world.bucket.objects == before
 
 
@@ -99,7 +99,7 @@ def test_untrusted_key_in_the_bucket_is_removed_while_pushes_are_refused(shared:
     name = next(key for key in shared.world.bucket.objects if key.endswith("jwks"))
     shared.world.bucket.write(name, json.dumps(document).encode())
     report = shared.run(after=MINUTES)
-    assert "bucket.drift" in told(report)
+    assert "bucket.drift" in reported(report)
     assert shared.public() == before
 
 
@@ -124,7 +124,7 @@ def test_key_that_another_replica_shows_stays_while_pushes_are_refused(shared: S
     for after in (MINUTES, MINUTES, DAY, MINUTES, MINUTES):
         assert first.run(ONE, after=after).exit_status is ExitStatus.CURRENT
         assert public_kids(shared) == before
-        assert "bucket.drift" not in told(second.run(BOTH, after=after))
+        assert "bucket.drift" not in reported(second.run(BOTH, after=after))
     first.world.history.remote = second.world.history.remote
     first.run(ONE, after=MINUTES)
     assert public_kids(shared) == before
@@ -137,7 +137,7 @@ def test_removal_waits_while_its_push_is_refused(shared: Situation) -> None:
     before = public_kids(shared)
     remote_of(shared).refuses_pushes = True
     report = shared.run(after=2 * DAY)
-    assert {"removal.waits", "push.failed"} <= told(report)
+    assert {"removal.waits", "push.failed"} <= reported(report)
     assert public_kids(shared) == before
     for _ in range(4):  # it is our own state that waits there: nothing is wrong, however long it takes
         assert shared.run(after=MINUTES).exit_status is ExitStatus.CURRENT
@@ -162,7 +162,7 @@ def test_change_of_sources_under_a_wrong_clock_is_not_forgotten(tmp_path: Path) 
     shared.now += DAY - MINUTES
     shared.apiservers = ("https://10.1.0.11:6443", "https://10.1.0.12:6443")
     shared.now -= 2 * DAY
-    assert "clock.skewed" in told(shared.run(*late_answers(ONE, 2 * DAY, shared)))
+    assert "clock.skewed" in reported(shared.run(*late_answers(ONE, 2 * DAY, shared)))
     shared.now += 2 * DAY
     for _ in range(3):
         shared.run(*late_answers(ONE, timedelta(0), shared), after=MINUTES)
@@ -183,7 +183,7 @@ def test_publication_that_waits_does_not_hold_up_the_retirements_of_its_sibling(
     assert shared.run(after=MINUTES).committed
     assert not shared.run(after=MINUTES).committed
     report = shared.run(after=DAY)
-    assert "takeover.held" in told(report)
+    assert "takeover.held" in reported(report)
     assert len(public_kids(shared)) == 1
 
 
@@ -196,5 +196,5 @@ def test_unsaved_state_does_not_stop_publishing(shared: Situation) -> None:
     (shared.state_dir / local_state.LOCAL_STATE_FILE_NAME).unlink()
     (shared.state_dir / local_state.LOCAL_STATE_FILE_NAME).mkdir()
     report = shared.run(BOTH, BOTH)
-    assert "state.unsaved" in told(report)
+    assert "state.unsaved" in reported(report)
     assert len(public_kids(shared)) == 2

@@ -28,7 +28,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from bench.clusters import Fleet, running_fleet  # noqa: E402  found by the path above
 from bench.freshness import FRESHNESS, REPLICAS, Plan, freshness  # noqa: E402  as above
-from bench.freshness import told as told_freshness  # noqa: E402  as above
+from bench.freshness import reported as freshness_report  # noqa: E402  as above
 from bench.jobs import MIRROR, Job, Run, from_cron, jobs  # noqa: E402  as above
 from bench.keys import rsa_keys  # noqa: E402  as above
 from bench.situations import SITUATIONS, Situation  # noqa: E402  as above
@@ -192,15 +192,15 @@ def main() -> None:
     for size in (int(text) for text in words.clusters.split(",")):
         for each in bench(size, words, deadline):
             found.append(asdict(each) if isinstance(each, Row) else each)
-            print(each if isinstance(each, Row) else told(each), flush=True)
+            print(each if isinstance(each, Row) else reported(each), flush=True)
     if words.json:
         words.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
-def told(timed: dict[str, object]) -> str:
+def reported(timed: dict[str, object]) -> str:
     """The lines of a pass inside a running process, or of `freshness`."""
     if timed["situation"] == FRESHNESS:
-        return told_freshness(timed)
+        return freshness_report(timed)
     return (
         f"{timed['clusters']:8}  {INSIDE:11}  a running process's pass {timed['pass_seconds']:.3f} s, curl --parallel "
         f"{timed['curl_seconds']:.3f} s, ratio {timed['ratio']:.2f}"

@@ -82,9 +82,9 @@ def test_wrong_issuers_are_distinguished(world: World) -> None:
     world.replicas[1].pull(always(capture("06-issuer-bare-host/anonymous-discovery").raw))
     document = check(world)
     assert found(document, "failed") >= {("apiservers", "wrong_issuer"), ("apiservers", "not_found")}
-    told = {each["code"]: each for each in document["findings"]}
-    assert "differ in the slash at the end alone" in told["wrong_issuer"]["sentence"]
-    assert "--service-account-issuer" in told["not_found"]["remedy"]
+    reported = {each["code"]: each for each in document["findings"]}
+    assert "differ in the slash at the end alone" in reported["wrong_issuer"]["sentence"]
+    assert "--service-account-issuer" in reported["not_found"]["remedy"]
 
 
 def test_rotation_in_progress_is_distinguished_from_an_intruder(world: World) -> None:
@@ -148,11 +148,13 @@ def test_token_never_appears(world: World) -> None:
     body = json.dumps({"kind": "Status", "message": f"bad token {token}"}).encode()
     head = f"HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     world.pull(always(head.encode() + body))
-    told: list[Done] = [world.mirror("check", "--log-level", "debug", *words) for words in ((), ("--output", "json"))]
-    assert [each.status for each in told] == [1, 1]
-    assert {("configuration", "token.expired"), ("apiservers", "unauthorized")} <= found(told[1].report(), "failed")
-    assert ("configuration", "file.not_private") in found(told[1].report(), "warning")
-    for each in told:
+    reported: list[Done] = [
+        world.mirror("check", "--log-level", "debug", *words) for words in ((), ("--output", "json"))
+    ]
+    assert [each.status for each in reported] == [1, 1]
+    assert {("configuration", "token.expired"), ("apiservers", "unauthorized")} <= found(reported[1].report(), "failed")
+    assert ("configuration", "file.not_private") in found(reported[1].report(), "warning")
+    for each in reported:
         assert not [secret for secret in (*token.split("."), "secret-name") if secret in each.out + each.err]
 
 

@@ -177,12 +177,12 @@ def test_interrupt_ends_a_pass_that_hangs(tmp_path: Path, number: signal.Signals
         connections = [listener.accept()[0] for _ in range(2)]
         began = time.monotonic()
         process.send_signal(number)
-        _, told = process.communicate(timeout=20)
+        _, reported = process.communicate(timeout=20)
         seconds = time.monotonic() - began
         for connection in connections:
             connection.close()
     assert process.returncode == 130
-    assert told.decode().strip() == "Interrupted; the next pass finishes what this one began."
+    assert reported.decode().strip() == "Interrupted; the next pass finishes what this one began."
     assert seconds < 3
 
 

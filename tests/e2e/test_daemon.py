@@ -160,8 +160,12 @@ def test_now_lets_the_daemon_make_a_pass_and_has_its_status(world: World) -> Non
         bad = world.mirror("run", "--now")
         assert bad.status == 1
         assert "syd-prod: failed. `oidc-mirror status syd-prod` says why." in bad.out
-        told = world.mirror("--once", "--now", "--output", "json").report()
-        assert (told["pid"], told["exit_status"], told["issuers"]) == (daemon.process.pid, 1, {"syd-prod": "failed"})
+        reported = world.mirror("--once", "--now", "--output", "json").report()
+        assert (reported["pid"], reported["exit_status"], reported["issuers"]) == (
+            daemon.process.pid,
+            1,
+            {"syd-prod": "failed"},
+        )
         assert len(daemon.events("pass.finished")) == 1
         for option in (("--only", "syd-prod"), ("--dry-run",), ("--shard", "0/2")):
             assert world.mirror("--now", *option).status == 2

@@ -65,9 +65,9 @@ def test_history_from_a_laptop_needs_only_the_remote(world: World, tmp_path: Pat
     remote = bare(tmp_path / "remote.git")
     world.config["repository"] = {"remote": str(remote)}
     rotate(world)
-    told = world.mirror("history", "--output", "json").out
+    reported = world.mirror("history", "--output", "json").out
     shutil.rmtree(world.folder / "state")
-    assert world.mirror("history", "--output", "json").out == told
+    assert world.mirror("history", "--output", "json").out == reported
     assert world.mirror("status").status == 0
     assert not (world.folder / "state").exists()
 

@@ -156,7 +156,7 @@ def test_key_of_a_wrong_name_is_a_usage_error(world: World) -> None:
     """Unknown issuers and keys end with 2, say what is known, and change nothing."""
     first_pass(world)
     before = world.state()
-    for words, told in [
+    for words, reported in [
         (("approve", "syd-test", "12345678"), "Configured are: syd-prod."),
         (("approve", "syd-prod", "12345678"), "Known are: "),
         (("approve", "syd-prod", "1234567"), "its first 8 characters"),
@@ -170,7 +170,7 @@ def test_key_of_a_wrong_name_is_a_usage_error(world: World) -> None:
         (("adopt", "syd-prod"), "knows syd-prod already"),
     ]:
         done = world.mirror(*words)
-        assert (done.status, told in done.err) == (2, True), (words, done.err)
+        assert (done.status, reported in done.err) == (2, True), (words, done.err)
     assert world.state() == before
 
 
@@ -266,7 +266,7 @@ def test_bucket_is_read_without_public_read_back(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("publish", "told"),
+    ("publish", "reported"),
     [
         ({"readback": {"connect_to": "localhost:1"}}, "cannot be reached"),
         ({"readback": {"enabled": False}, "bucket": "no-such-bucket"}, "no-such-bucket"),
@@ -274,7 +274,7 @@ def test_bucket_is_read_without_public_read_back(world: World) -> None:
     ids=["the public URL", "the bucket"],
 )
 def test_public_document_that_cannot_be_read_is_not_adopted(
-    world: World, publish: dict[str, object], told: str
+    world: World, publish: dict[str, object], reported: str
 ) -> None:
     """Not reading it is not reading that there is none: exit 1, the cause, and no commit."""
     world.overwrite(JWKS_KEY, capture(f"{ONE}jwks").body())
@@ -283,7 +283,7 @@ def test_public_document_that_cannot_be_read_is_not_adopted(
     done = world.mirror("adopt", "syd-prod")
     assert done.status == 1
     assert "not adopted" in done.out
-    assert told in done.out
+    assert reported in done.out
     assert world.git("for-each-ref") == ""
 
 

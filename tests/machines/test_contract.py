@@ -158,7 +158,7 @@ def named(names: Iterable[str]) -> tuple[Key, ...]:
     return tuple(SHOWN[name] for name in names)
 
 
-def told(found: AbstractSet[KeyId]) -> str:
+def reported(found: AbstractSet[KeyId]) -> str:
     """Keys by their short names."""
     return ", ".join(sorted(NAMES.get(identity, identity[0]) for identity in found))
 
@@ -380,7 +380,7 @@ class Contract:
 
     # ------------------------------------------------------------------------------------------- the attackers
 
-    def somebody_attacks(self) -> None:
+    def attacker_acts(self) -> None:
         for _ in range(self.chance.choice([1, 2, 3])):
             self.attack()
             self.pass_of(self.chance.choice(PASSES))
@@ -501,7 +501,7 @@ class Contract:
 
     # ---------------------------------------------------------------------------------------------- the passes
 
-    def somebody_passes(self) -> None:
+    def mirror_passes(self) -> None:
         self.one_pass(self.chance.choice(MIRRORS))
 
     def one_pass(self, which: int) -> None:
@@ -521,7 +521,7 @@ class Contract:
         yield pod
         shutil.rmtree(pod.disk)
 
-    def somebody_dies(self) -> None:
+    def mirror_dies(self) -> None:
         at, which = self.chance.randrange(MOMENTS), self.chance.choice(MIRRORS)
         if self.has_pods and self.chance.random() < 0.5:
             self.happens("a pod dies")
@@ -568,7 +568,7 @@ class Contract:
 
     # --------------------------------------------------------------------- stories that chance alone seldom tells
 
-    def mirrors_that_did_not_hear_of_each_other(self) -> None:
+    def disconnected_mirrors(self) -> None:
         self.happens("story: mirrors that did not hear of each other")
         self.set_remote(down=True)
         self.all_replicas_show(self.some_keys())
@@ -669,7 +669,7 @@ class Contract:
         stored = self.fleet.bucket.objects.get(ObjectKey(JWKS_KEY))
         found = {(key.kid, key.thumbprint) for key in keys_of(stored.body if stored is not None else b"")}
         held = any(each["status"] == "revoked" for each in self.records()) and not public
-        self.expect(found == public or held, f"the bucket has {told(found)}, the ledger {told(public)}")
+        self.expect(found == public or held, f"the bucket has {reported(found)}, the ledger {reported(public)}")
         signers = (MIRROR, OPERATOR)
         is_signed = any(signed_by(self.fleet.remote, signer) is not None for signer in signers)
         self.expect(is_signed or not self.is_signed, "the ledger is not signed in the end")
@@ -678,7 +678,7 @@ class Contract:
             statuses = {(each["kid"], each["thumbprint"]): each["status"] for each in self.records()}
             may_miss = {i for i in shown if i[1] in self.may_leave or statuses.get(i) == "held"}
             missing = shown - found - may_miss
-            self.expect(not missing, f"shown keys are not public in the end: {told(missing)}")
+            self.expect(not missing, f"shown keys are not public in the end: {reported(missing)}")
 
     # ------------------------------------------------------------------------------------------------- verdicts
 
@@ -693,7 +693,9 @@ class Contract:
             return
         new = identities(keys_of(put.body))
         self.expect(bool(new), "the public set became empty")
-        self.expect(new <= self.allowed, f"keys are public that nobody may have published: {told(new - self.allowed)}")
+        self.expect(
+            new <= self.allowed, f"keys are public that nobody may have published: {reported(new - self.allowed)}"
+        )
         gone = self.meant - new
         # Taking a revoked key away never waits: without the remote it takes along what only another mirror knows.
         is_urgent = self.remote_down and any(identity[1] in self.may_leave for identity in gone)
@@ -728,7 +730,7 @@ class Contract:
         stored = self.fleet.bucket.objects.get(ObjectKey(JWKS_KEY))
         public = identities(keys_of(stored.body if stored is not None else b""))
         guilty = {identity for identity in public if identity[1] in revoked}
-        self.expect(not guilty or guilty == public, f"revoked keys are public after a pass: {told(guilty)}")
+        self.expect(not guilty or guilty == public, f"revoked keys are public after a pass: {reported(guilty)}")
         if issuer.failures or not all(each.effect in (Effect.UNCHANGED, Effect.PUT) for each in issuer.objects):
             return
         self.judge_shown(issuer, mirror, public)
@@ -744,9 +746,9 @@ class Contract:
             for identity in identities(self.shown_to(mirror)) - public
             if statuses.get(identity) not in (Status.HELD, Status.REVOKED) and identity[1] not in self.may_leave
         }
-        self.expect(not missing, f"keys that are shown are not public: {told(missing)}")
+        self.expect(not missing, f"keys that are shown are not public: {reported(missing)}")
         held = {identity for identity, status in statuses.items() if status is Status.HELD}
-        self.expect(not held & public, f"held keys are public: {told(held & public)}")
+        self.expect(not held & public, f"held keys are public: {reported(held & public)}")
 
     # -------------------------------------------------------------------------------------------------- helpers
 

@@ -118,7 +118,7 @@ def instruments(world: FakeWorld, aws: FakeAws | None = None, history: FakeHisto
     )
 
 
-def told(findings: Iterable[CheckResult]) -> list[tuple[str, str]]:
+def reported(findings: Iterable[CheckResult]) -> list[tuple[str, str]]:
     """Level and code of each finding."""
     return [(str(each.level), each.code) for each in findings]
 

@@ -446,12 +446,12 @@ class FakeWeb:
 class FakeCdn:
     """Distributions that note what they were told; `fails` is what they answer."""
 
-    told: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
+    reported: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
     fails: Reason | None = None
 
     def invalidate(self, publish: PublishSettings, paths: Sequence[str], *, reference: str) -> Reason | None:
         if self.fails is None:
-            self.told.append((publish.cloudfront_distribution or "", tuple(paths), reference))
+            self.reported.append((publish.cloudfront_distribution or "", tuple(paths), reference))
         return self.fails
 
 

@@ -140,8 +140,8 @@ class Ended:
         return f"exit {self.status}: " + " | ".join(f"{_name(each)}: {each}" for each in found)
 
 
-def _name(told: Event | Reason) -> str:
-    return told.name if isinstance(told, Event) else told.code
+def _name(reported: Event | Reason) -> str:
+    return reported.name if isinstance(reported, Event) else reported.code
 
 
 def _names(report: Report, only: IssuerName | None = None) -> frozenset[str]:

@@ -44,7 +44,7 @@ def give(path: Path, uid: int, gid: int | None = None) -> Path:
     return path
 
 
-def told_as(uid: int, call: Callable[[], str]) -> str:
+def reported_as(uid: int, call: Callable[[], str]) -> str:
     """What `call` gives in a process that is `uid` for good, as a service is."""
     read, write = os.pipe()
     child = os.fork()

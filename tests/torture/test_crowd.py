@@ -94,17 +94,17 @@ def look(world: World, until: float) -> int:
 
 def settle(crowd: tuple[Mirror, ...], remote: Path) -> None:
     """Rounds without kills: who pushed last puts what others may wait for; they add what only they know; it retires."""
-    told, heads = set[str](), set[str]()
+    reported, heads = set[str](), set[str]()
     for _ in range(ROUNDS):
         before = branch(remote)
-        told = set[str]().union(*(_told(mirror.run()) for mirror in crowd))
+        reported = set[str]().union(*(_reported(mirror.run()) for mirror in crowd))
         heads = {branch(remote), *(branch(mirror.repository) for mirror in crowd)}
-        if not told and heads == {before}:
+        if not reported and heads == {before}:
             return
-    pytest.fail(f"After {ROUNDS} rounds somebody still has something to say: {sorted(told)}, {sorted(heads)}")
+    pytest.fail(f"After {ROUNDS} rounds mirrors still report changes: {sorted(reported)}, {sorted(heads)}")
 
 
-def _told(report: dict[str, Any]) -> set[str]:
+def _reported(report: dict[str, Any]) -> set[str]:
     """The names of everything worth telling."""
     return {event["event"] for each in (report, *report["issuers"]) for event in each["events"]}
 

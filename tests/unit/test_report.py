@@ -140,9 +140,12 @@ def test_words_of_a_pass_name_the_commit(tmp_path: Path) -> None:
 def test_notes_events_held_and_unpushed_are_reported() -> None:
     """Nothing that the report holds is left out of its words."""
     noted = replace(GOOD, notes=(Note("foreign_jwks_uri", "It names another place."),))
-    told = Event("clock.skewed", "The clock is off.", Level.WARNING)
+    reported = Event("clock.skewed", "The clock is off.", Level.WARNING)
     one = report(
-        issuer(observations=(noted,), events=(told,), held=(WHY,)), unpushed_commits=2, events=(told,), failures=(WHY,)
+        issuer(observations=(noted,), events=(reported,), held=(WHY,)),
+        unpushed_commits=2,
+        events=(reported,),
+        failures=(WHY,),
     )
     text = unstyle("\n".join(lines(one)))
     for word in (

@@ -180,7 +180,7 @@ def test_what_a_connection_was_made_with_has_changed(
     assert codes(answers) == [()] * len(answers)
     assert server.connections == 1 + len(answers)
     passes.poller.close()
-    server.wait_until_nobody_is_connected()
+    server.wait_until_all_disconnected()
 
 
 def test_another_proxy_gets_connections_of_its_own(passes: Daemon, server: Apiserver, trusted: TlsSettings) -> None:
@@ -230,7 +230,7 @@ def test_connection_of_a_refused_answer_is_not_kept(
     asked = issuer(server.url, tls=trusted)
     server.once(refusal)
     assert codes(passes.ask(asked)[0]) != [()]
-    server.wait_until_nobody_is_connected()
+    server.wait_until_all_disconnected()
     assert codes(passes.ask(asked)[0]) == [()]
 
 
@@ -254,7 +254,7 @@ def test_connection_that_was_closed_between_the_passes_is_not_asked(
     asked = issuer(server.url, tls=trusted)
     server.once(capture("01-rsa1/anonymous-bound-discovery").raw, answer_then_reset)
     passes.ask(asked)
-    server.wait_until_nobody_is_connected()
+    server.wait_until_all_disconnected()
     (answers,) = passes.ask(asked)
     assert codes(answers) == [()]
     assert [each.connection for each in server.requests] == [0, 0, 1, 1]
@@ -288,7 +288,7 @@ def test_connection_that_was_unused_in_a_pass_is_closed(
     """An issuer that left the configuration leaves nothing open."""
     passes.ask(issuer(server.url, tls=trusted))
     passes.ask()
-    server.wait_until_nobody_is_connected()
+    server.wait_until_all_disconnected()
 
 
 def test_only_so_many_connections_are_kept(server: Apiserver, trusted: TlsSettings) -> None:
@@ -305,7 +305,7 @@ def test_end_closes_every_connection(server: Apiserver, trusted: TlsSettings) ->
     with daemon() as passes:
         passes.ask(issuer(server.url, tls=trusted))
         passes.poller.close()
-        server.wait_until_nobody_is_connected()
+        server.wait_until_all_disconnected()
     with daemon():
         pass
 

@@ -24,11 +24,11 @@ pytestmark = pytest.mark.server
 
 def test_each_issuer_is_reported_once(server: Apiserver, trusted: TlsSettings) -> None:
     """Progress is told once an issuer, and all answers come back under their names in configured order."""
-    told: list[IssuerName] = []
+    reported: list[IssuerName] = []
     issuers = [issuer(server.url, server.url, name=name, tls=trusted) for name in ("one", "two", "three")]
-    answers = ApiserverPoller(limits(concurrency=2)).poll(issuers, turn=1, progress=told.append)
+    answers = ApiserverPoller(limits(concurrency=2)).poll(issuers, turn=1, progress=reported.append)
     assert list(answers) == ["one", "two", "three"]
-    assert sorted(told) == ["one", "three", "two"]
+    assert sorted(reported) == ["one", "three", "two"]
     assert [codes(each) for each in answers.values()] == [[(), ()]] * 3
 
 

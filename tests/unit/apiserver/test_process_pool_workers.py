@@ -73,7 +73,7 @@ def named(server: Apiserver, trusted: TlsSettings, *names: str) -> list[Issuer]:
 
 
 @pytest.fixture(autouse=True)
-def nobody_is_left() -> Iterator[None]:
+def all_have_ended() -> Iterator[None]:
     """Whatever a test does, no process that it began outlives it; other tests have servers of their own here."""
     before = children()
     yield
@@ -88,12 +88,12 @@ def children() -> set[str]:
 
 def test_crew_answers_as_one_process_does(server: Apiserver, trusted: TlsSettings) -> None:
     """The same answers under the same names in configured order, each told once, nobody asked by this process."""
-    told: list[IssuerName] = []
+    reported: list[IssuerName] = []
     issuers = [issuer(server.url, server.url, name=name, tls=trusted) for name in ("one", "two", "three")]
     poller = CountingPoller(limits())
-    answers = pool(poller=poller).poll(issuers, turn=1, progress=told.append)
+    answers = pool(poller=poller).poll(issuers, turn=1, progress=reported.append)
     assert list(answers) == ["one", "two", "three"]
-    assert sorted(told) == ["one", "three", "two"]
+    assert sorted(reported) == ["one", "three", "two"]
     assert poller.asked == []
     by_one = ApiserverPoller(limits()).poll(issuers, turn=1, progress=ignore)
     assert [replace(each, date=None) for each in answers[IssuerName("three")]] == [
@@ -177,12 +177,12 @@ def test_apiservers_of_a_lost_worker_are_polled_by_the_parent(
     server: Apiserver, trusted: TlsSettings, tmp_path: Path, lost: str
 ) -> None:
     """Want of memory, a limit of processes, an upgrade below a running daemon: nothing is lost but time."""
-    told: list[IssuerName] = []
+    reported: list[IssuerName] = []
     poller = CountingPoller(limits())
     asking = pool(words=LOST[lost](tmp_path), poller=poller)
-    answers = asking.poll(named(server, trusted, "one", "two"), turn=0, progress=told.append)
+    answers = asking.poll(named(server, trusted, "one", "two"), turn=0, progress=reported.append)
     assert [codes(each) for each in answers.values()] == [[()]] * 2
-    assert sorted(told) == ["one", "two"]
+    assert sorted(reported) == ["one", "two"]
     assert len(poller.asked) == (1 if lost == "one ends" else 2)
 
 

@@ -247,7 +247,7 @@ class Canned:
 
 
 @pytest.mark.parametrize(
-    ("setting", "told", "read"),
+    ("setting", "reported", "read"),
     [
         (clients.OWNERSHIP, {"OwnershipControls": {"Rules": [{"ObjectOwnership": "ObjectWriter"}]}}, "ObjectWriter"),
         (clients.OWNERSHIP, {"OwnershipControls": {}}, ""),
@@ -273,6 +273,6 @@ class Canned:
         ),
     ],
 )
-def test_answers_are_read(setting: clients.BucketSetting[object], told: object, read: object) -> None:
+def test_answers_are_read(setting: clients.BucketSetting[object], reported: object, read: object) -> None:
     """As AWS and radosgw write them."""
-    assert setting.read(Canned(told), {"Bucket": "b"}) == read
+    assert setting.read(Canned(reported), {"Bucket": "b"}) == read

@@ -8,7 +8,7 @@ import pytest
 from mirror.check.cluster import apiservers, keys
 from mirror.model import Note, Observed, Reason, Unusable, key_name
 from support.askers import issuer
-from support.check_clients import told, worst
+from support.check_clients import reported, worst
 from support.keys import EC_KEYS, RSA_KEYS
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -23,7 +23,7 @@ FORBIDDEN = Unusable(URL, (Reason("forbidden", "No.", "Bind it.", "discovery"), 
 def test_good_apiserver_is_ok() -> None:
     """What it shows, and how long its certificate lives."""
     found = list(apiservers(ISSUER, (GOOD,), NOW))
-    assert told(found) == [("ok", "apiserver.believed"), ("ok", "tls.valid")]
+    assert reported(found) == [("ok", "apiserver.believed"), ("ok", "tls.valid")]
     assert "90 d" in found[1].sentence
 
 
@@ -54,19 +54,19 @@ def test_reason_says_which_document() -> None:
 
 def test_load_balancer_is_reported_once() -> None:
     """Five answers of one URL that say the same are one finding."""
-    assert told(apiservers(ISSUER, (GOOD,) * 5, NOW)) == [("ok", "apiserver.believed"), ("ok", "tls.valid")]
+    assert reported(apiservers(ISSUER, (GOOD,) * 5, NOW)) == [("ok", "apiserver.believed"), ("ok", "tls.valid")]
 
 
 def test_missing_replicas_are_reported() -> None:
     """None at all fails; fewer than expected is a warning."""
-    assert told(apiservers(ISSUER, (), NOW)) == [("failed", "apiservers.none")]
+    assert reported(apiservers(ISSUER, (), NOW)) == [("failed", "apiservers.none")]
     assert worst(apiservers(replace(ISSUER, expect_replicas=3), (GOOD,), NOW)) == [("warning", "apiservers.missing")]
 
 
 def test_replicas_that_agree_are_ok() -> None:
     """Kids and algorithms for each, and that all of it is public."""
     found = list(keys(ISSUER, (GOOD, replace(GOOD, apiserver=OTHER)), (ONE,)))
-    assert told(found) == [("ok", "keys.shown")] * 2 + [("ok", "keys.same"), ("ok", "keys.public")]
+    assert reported(found) == [("ok", "keys.shown")] * 2 + [("ok", "keys.same"), ("ok", "keys.public")]
     assert key_name(ONE) in found[0].sentence
 
 

@@ -185,7 +185,7 @@ def test_last_key_is_revoked_only_on_purpose(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (("revoke", "syd-prod", "--reason", "x"), "Give one KEY, or `--all`."),
         (("revoke", "syd-prod", "--reason", "x", "--all", "--", "abcdefgh"), "Give one KEY, or `--all`."),
@@ -205,7 +205,7 @@ def test_last_key_is_revoked_only_on_purpose(
         (("adopt", "--branch"), "Ledgers are not signed here"),
     ],
 )
-def test_what_cannot_be_meant_is_a_usage_error(office: Office, words: tuple[str, ...], told: str) -> None:
+def test_what_cannot_be_meant_is_a_usage_error(office: Office, words: tuple[str, ...], reported: str) -> None:
     """2: nothing was done."""
     head = office.seed(
         ledger(
@@ -216,7 +216,7 @@ def test_what_cannot_be_meant_is_a_usage_error(office: Office, words: tuple[str,
         )
     )
     ended = office.run(*words)
-    assert (ended.status, told in ended.err) == (2, True), ended.err
+    assert (ended.status, reported in ended.err) == (2, True), ended.err
     assert office.head() == head
 
 
@@ -313,11 +313,11 @@ def test_decision_is_signed(office: Office, *, readable: bool, key: int | None, 
 
 
 @pytest.mark.parametrize(
-    ("key", "told"),
+    ("key", "reported"),
     [(None, "--signing-key FILE"), (STRANGER, "does not list it"), ("nonsense", "is no OpenSSH private key")],
     ids=["none-that-can-be-read", "one-that-nobody-lists", "no-key"],
 )
-def test_operator_who_cannot_sign_decides_nothing(office: Office, key: int | str | None, told: str) -> None:
+def test_operator_who_cannot_sign_decides_nothing(office: Office, key: int | str | None, reported: str) -> None:
     """2, before anything is committed, with what to do."""
     head = office.seed(ledger(A, B), keys=ledger_trust(MIRROR))
     signing(office, readable=False)
@@ -325,7 +325,7 @@ def test_operator_who_cannot_sign_decides_nothing(office: Office, key: int | str
     own.write_bytes(key.encode() if isinstance(key, str) else key_file(number=key or 0))
     words = () if key is None else ("--signing-key", str(own))
     ended = revoke(office, *words, "--", A.thumbprint)
-    assert (ended.status, told in ended.err) == (2, True), ended.err
+    assert (ended.status, reported in ended.err) == (2, True), ended.err
     assert office.head() == head
 
 

@@ -38,8 +38,8 @@ Out = pytest.CaptureFixture[str]
 
 def init(capsys: Out, path: Path, *words: str) -> tuple[int, str, str]:
     status = main(["init", "--kubeconfig", str(path), *words])
-    told = capsys.readouterr()
-    return status, told.out, told.err
+    reported = capsys.readouterr()
+    return status, reported.out, reported.err
 
 
 def loaded(text: str) -> Issuer:

@@ -142,15 +142,15 @@ def test_ledger_that_breaks_concurrently_is_written_again(here: Situation) -> No
 
 
 @pytest.mark.parametrize(
-    ("lasting", "told"), [(True, "is committed on this machine"), (False, "nothing was decided")], ids=str
+    ("lasting", "reported"), [(True, "is committed on this machine"), (False, "nothing was decided")], ids=str
 )
-def test_push_that_fails_is_an_error(shared: Situation, *, lasting: bool, told: str) -> None:
+def test_push_that_fails_is_an_error(shared: Situation, *, lasting: bool, reported: str) -> None:
     """A decision that nobody else can see is no decision where a remote is set."""
     shared.run(BOTH, BOTH)
     desk = desk_of(shared, lasting=lasting)
     assert shared.world.history.remote is not None
     shared.world.history.remote.refuses_pushes = True
-    with pytest.raises(RemoteError, match=told):
+    with pytest.raises(RemoteError, match=reported):
         commit(desk, revoking([ledger_of(shared).records[0].key.thumbprint]))
 
 
@@ -285,7 +285,7 @@ DENIED = BucketError("The bucket says no.", code="AccessDenied", remedy="Allow i
 
 
 @pytest.mark.parametrize(
-    ("bucket", "cache", "readback", "status", "told"),
+    ("bucket", "cache", "readback", "status", "reported"),
     [
         ("gone", "gone", True, ExitStatus.CURRENT, ""),
         ("gone", "shows it", True, ExitStatus.HELD, "a cache still shows it"),
@@ -307,7 +307,7 @@ def test_status_of_a_revocation_is_what_is_public(
     cache: str,
     readback: bool,
     status: ExitStatus,
-    told: str,
+    reported: str,
 ) -> None:
     """0 only where the key is gone; 3 while a cache shows it; with read-back off the object counts."""
     here.run(BOTH, BOTH)
@@ -328,7 +328,7 @@ def test_status_of_a_revocation_is_what_is_public(
     publication = with_readback(desk_of(here).publications()[0], enabled=readback)
     capsys.readouterr()
     assert public_state(desk_of(here), publication, material, report) is status
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err
 
 
 def with_readback(publication: PublishedIssuer, *, enabled: bool) -> PublishedIssuer:

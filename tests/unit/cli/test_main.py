@@ -76,18 +76,18 @@ def test_defect_has_its_traceback_in_the_debug_log(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "reported"),
     [
         ("outside", "MemoryError (mirror/cli/main.py:"),
         ("end", "EOFError: no more (outside of its own files)"),  # click makes another exception of it on the way
     ],
     ids=["no-words", "eof"],
 )
-def test_defect_without_a_line_of_ours_is_reported_too(tmp_path: Path, how: str, told: str) -> None:
+def test_defect_without_a_line_of_ours_is_reported_too(tmp_path: Path, how: str, reported: str) -> None:
     """Whatever was raised and wherever: a sentence and 1, never "interrupted"."""
     done = fail(tmp_path, "fail", how)
     assert done.returncode == 1
-    assert f"a defect of its own: {told}" in done.stderr
+    assert f"a defect of its own: {reported}" in done.stderr
 
 
 def test_question_without_an_answer_does_nothing(tmp_path: Path) -> None:

@@ -540,17 +540,19 @@ def test_what_concerns_all_is_a_line_each(here: Situation) -> None:
     here.world.bucket.write(JWKS_KEY, b"evil")
     here.run(ONE, ONE, after=timedelta(minutes=1))
     found = look(here, moved(here))
-    told = "\n".join(seen(found))
-    assert "3 events in 7 days, the newest" not in told
-    assert re.search(r"\d events? in 7 days, the newest \S+ of syd-prod, 0 s ago: oidc-mirror status --verbose", told)
-    assert "2 public objects of no configured issuer: oidc-mirror status --verbose" in told
-    assert "No commit yet." not in told
+    reported = "\n".join(seen(found))
+    assert "3 events in 7 days, the newest" not in reported
+    assert re.search(
+        r"\d events? in 7 days, the newest \S+ of syd-prod, 0 s ago: oidc-mirror status --verbose", reported
+    )
+    assert "2 public objects of no configured issuer: oidc-mirror status --verbose" in reported
+    assert "No commit yet." not in reported
     broken = replace(found.last_pass, failures=(Reason("history.failed", "Disk full.", "Free some."),))  # type: ignore[type-var]  # there is one
     ended = replace(found, last_pass=broken, unpushed_commits=2, failures=(Reason("x", "Nobody is there.", ""),))
-    told = "\n".join(seen(ended))
+    reported = "\n".join(seen(ended))
     assert seen(ended)[0] == "failed x: Nobody is there."
-    assert "failed history.failed: Disk full.\n  remedy: Free some." in told
-    assert "2 commits not pushed yet." in told
+    assert "failed history.failed: Disk full.\n  remedy: Free some." in reported
+    assert "2 commits not pushed yet." in reported
 
 
 def test_text_from_outside_is_escaped_in_a_line() -> None:
@@ -580,8 +582,8 @@ def test_events_are_shown_with_their_times(here: Situation) -> None:
     here.world.bucket.write(JWKS_KEY, b"evil")
     here.run(ONE, ONE, after=timedelta(minutes=1))
     here.now += timedelta(hours=3)
-    told = words(look(here))
-    assert "Events of the last 7 days:\n  2026-11-23 08:01:00Z (3 h ago) error [bucket.drift]: syd-prod: " in told
+    reported = words(look(here))
+    assert "Events of the last 7 days:\n  2026-11-23 08:01:00Z (3 h ago) error [bucket.drift]: syd-prod: " in reported
 
 
 # --------------------------------------------------------------------------------------------- on a terminal

@@ -137,8 +137,8 @@ def test_bad_file_is_refused_at_its_key(name: str, where: str, words: str) -> No
     with pytest.raises(UsageError) as caught:
         load(DATA / f"bad-{name}.yaml")
     place = "" if where == "the file" else f" {re.escape(where)}:"
-    told = re.compile(rf".*/bad-{name}\.yaml(:[1-9][0-9]*)?:{place} .*{re.escape(words)}")
-    assert any(told.match(problem) for problem in caught.value.problems), caught.value.problems
+    reported = re.compile(rf".*/bad-{name}\.yaml(:[1-9][0-9]*)?:{place} .*{re.escape(words)}")
+    assert any(reported.match(problem) for problem in caught.value.problems), caught.value.problems
 
 
 def test_every_bad_file_is_in_the_table() -> None:

@@ -191,4 +191,4 @@ def test_document_and_metrics_say_the_same() -> None:
             labels.setdefault(sample.name, set()).update(sample.labels)
     rows = re.findall(r"^\| `(oidc_mirror_\w+)` \| (\w+) \|([^|]*)\|", DOCUMENT.read_text(), re.MULTILINE)
     assert {(name, kind) for name, kind, _ in rows} == wanted
-    assert {name: set(re.findall(r"`(\w+)`", told)) for name, _, told in rows} == labels
+    assert {name: set(re.findall(r"`(\w+)`", reported)) for name, _, reported in rows} == labels

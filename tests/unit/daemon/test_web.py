@@ -82,8 +82,8 @@ def test_status_is_that_of_the_command(pass_history: PassHistory) -> None:
     assert answer.headers["content-type"] == "application/json"
     schema = json.loads((Path(__file__).parents[3] / "docs/reference/status.schema.json").read_text())
     jsonschema.validate(answer.json(), schema)
-    told = {each["issuer"]: each["state"] for each in answer.json()["issuers"]}
-    assert told == {url: str(each.report.state) for url, each in pass_history.issuers.items() if each.report}
+    reported = {each["issuer"]: each["state"] for each in answer.json()["issuers"]}
+    assert reported == {url: str(each.report.state) for url, each in pass_history.issuers.items() if each.report}
 
 
 def test_metrics_have_the_type_of_prometheus() -> None:

@@ -61,8 +61,8 @@ def verified(
     whole = Verification(now, found, asked.token, login)
     jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker()).validate(to_json(whole))
     if body is not None:
-        told = words(whole) + json.dumps(to_json(whole))
-        assert all(part.decode() not in told for part in body.strip().split(b".") if len(part) > 12)
+        reported = words(whole) + json.dumps(to_json(whole))
+        assert all(part.decode() not in reported for part in body.strip().split(b".") if len(part) > 12)
         assert all(line.isprintable() for line in words(whole).splitlines())
     return whole
 
@@ -298,10 +298,10 @@ def test_text_that_is_no_token_is_refused_by_every_relying_party(world: FakeWorl
 def test_hostile_claims_are_reported_escaped_and_short(world: FakeWorld) -> None:
     """Neither a name nor a value steers a terminal, and none fills it."""
     body = fresh(**{"\x1b[31mred": "\x1b]0;x\x07", "long": "x" * 5000, "deep": {"a": ["\n"]}})
-    told = words(verified(world, body))
-    assert r"\x1b[31mred: \x1b]0;x\x07" in told
-    assert "x" * 300 + "…" in told
-    assert "x" * 301 not in told
+    reported = words(verified(world, body))
+    assert r"\x1b[31mred: \x1b]0;x\x07" in reported
+    assert "x" * 300 + "…" in reported
+    assert "x" * 301 not in reported
 
 
 # --------------------------------------------------------------------------------------------------- STS

@@ -216,12 +216,12 @@ def test_kill_at_any_instant_is_survived(tmp_path: Path) -> None:
         committer.stdout.readline()
         time.sleep(chance.uniform(0, 0.15))
         committer.kill()
-        told = len(committer.communicate()[0].splitlines()) + 1
+        reported = len(committer.communicate()[0].splitlines()) + 1
         with open_repository(tmp_path, settled_seconds=0.5) as repository:
             head = repository.heads().local
             assert head is not None
             stored = repository.read(head, [f"public/{committer.pid}"])[f"public/{committer.pid}"]
-            assert int(stored) >= told
+            assert int(stored) >= reported
             commit_again(repository, {"public/after": str(committer.pid).encode()})
         fsck_strict(tmp_path / "snapshots.git")
 

@@ -49,7 +49,7 @@ class Case:
     sentence: str
     files: Files
     believed: bool
-    told: str = ""
+    reported: str = ""
     keeps: bool = False
     decided: DecidedLedger | None = None
     is_own: bool = False
@@ -76,15 +76,15 @@ CASES = (
         believed=True,
         trust=VerificationContext(LedgerVerifier("oidc-mirror", ledger_trust(OWN, LISTED).keys)),
     ),
-    Case("nobody here lists its key", signed(A, by=STRANGER), believed=False, told="ledger.unknown_signer"),
-    Case("nobody signed it", unsigned(A), believed=False, told="ledger.unsigned"),
-    Case("the signature is of other bytes", FALSE, believed=False, told="ledger.unsigned"),
-    Case("it is signed for another repository", signed(A, name="test"), believed=False, told="ledger.unsigned"),
+    Case("nobody here lists its key", signed(A, by=STRANGER), believed=False, reported="ledger.unknown_signer"),
+    Case("nobody signed it", unsigned(A), believed=False, reported="ledger.unsigned"),
+    Case("the signature is of other bytes", FALSE, believed=False, reported="ledger.unsigned"),
+    Case("it is signed for another repository", signed(A, name="test"), believed=False, reported="ledger.unsigned"),
     Case(
         "it is signed for another issuer",
         {**unsigned(A), PATHS.signature: signature(write_ledger(ledger(A)), issuer=OTHER)},
         believed=False,
-        told="ledger.unsigned",
+        reported="ledger.unsigned",
     ),
     Case(
         "it is another issuer's, with its good signature",
@@ -93,17 +93,17 @@ CASES = (
             PATHS.signature: signature(write_ledger(ledger(A, issuer=OTHER)), issuer=OTHER),
         },
         believed=False,
-        told="ledger.unsigned",
+        reported="ledger.unsigned",
     ),
-    Case("the signature is no JWS of ours", OTHER_SIGNATURE, believed=False, told="ledger.damaged"),
-    Case("the signature is empty", {**unsigned(A), PATHS.signature: b""}, believed=False, told="ledger.damaged"),
+    Case("the signature is no JWS of ours", OTHER_SIGNATURE, believed=False, reported="ledger.damaged"),
+    Case("the signature is empty", {**unsigned(A), PATHS.signature: b""}, believed=False, reported="ledger.damaged"),
     Case(
         "it is no ledger, although it is signed",
         {PATHS.ledger: b"{}", PATHS.signature: signature(b"{}")},
         believed=False,
-        told="ledger.damaged",
+        reported="ledger.damaged",
     ),
-    Case("it is no ledger", {PATHS.ledger: b"\xff"}, believed=False, told="ledger.damaged"),
+    Case("it is no ledger", {PATHS.ledger: b"\xff"}, believed=False, reported="ledger.damaged"),
     Case(
         "nobody signed it, and it is the file that we decided on",
         unsigned(A),
@@ -115,14 +115,14 @@ CASES = (
         "we decided on it, and only the remote's head has it",
         unsigned(A),
         believed=False,
-        told="ledger.unsigned",
+        reported="ledger.unsigned",
         decided=decided(unsigned(A)),
     ),
     Case(
         "our own head has another file than we decided on",
         unsigned(A, B),
         believed=False,
-        told="ledger.unsigned",
+        reported="ledger.unsigned",
         decided=decided(unsigned(A)),
         is_own=True,
     ),
@@ -130,7 +130,7 @@ CASES = (
         "our own head has a file, and nothing is remembered",
         unsigned(A),
         believed=False,
-        told="ledger.unsigned",
+        reported="ledger.unsigned",
         is_own=True,
     ),
     Case(
@@ -144,7 +144,7 @@ CASES = (
         "we made the signature with a key that is not listed any more",
         signed(A, by=STRANGER),
         believed=False,
-        told="ledger.unknown_signer",
+        reported="ledger.unknown_signer",
         decided=decided(signed(A, by=STRANGER), signer(number=STRANGER).kid),
     ),
     Case(
@@ -175,10 +175,10 @@ def test_ledger_of_the_newest_commit_in_signed_mode(case: Case) -> None:
     assert (found.ledger is not None) is case.believed
     assert found.is_lost is not case.believed
     assert [each.ledger for each in found.signed] == ([case.files[PATHS.ledger]] if case.keeps else [])
-    told = [*names(found), *codes(found)]
-    assert told == ([] if case.believed else [case.told, "ledger.lost"])
+    reported = [*names(found), *codes(found)]
+    assert reported == ([] if case.believed else [case.reported, "ledger.lost"])
     assert found.files == case.files
-    assert (found.unknown_signer != "") is (case.told == "ledger.unknown_signer")
+    assert (found.unknown_signer != "") is (case.reported == "ledger.unknown_signer")
 
 
 def test_untrusted_ledger_is_reported_with_its_remedy() -> None:
@@ -196,7 +196,7 @@ def test_untrusted_ledger_is_reported_with_its_remedy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "reported"),
     [
         (unsigned(A), []),
         (OTHER_SIGNATURE, []),
@@ -206,14 +206,14 @@ def test_untrusted_ledger_is_reported_with_its_remedy() -> None:
     ],
     ids=["unsigned", "garbage-beside", "other-repository", "no-ledger", "empty"],
 )
-def test_ledger_of_the_newest_commit_in_trusted_mode(files: Files, told: list[str]) -> None:
+def test_ledger_of_the_newest_commit_in_trusted_mode(files: Files, reported: list[str]) -> None:
     """Every ledger that can be read counts; of one that cannot, nothing is known and additions go on."""
     found = read(on_remote(files), TRUSTED)
-    assert codes(found) == told
-    assert found.is_lost is bool(told)
-    assert (found.ledger is None) is bool(told)
+    assert codes(found) == reported
+    assert found.is_lost is bool(reported)
+    assert (found.ledger is None) is bool(reported)
     assert found.events == ()
-    if told:
+    if reported:
         assert "its revocations are unknown; what apiservers show" in found.failures[-1].sentence
 
 

@@ -121,7 +121,7 @@ GARBAGE: Sequence[Files] = (
 
 
 @pytest.mark.parametrize(
-    ("top", "told"),
+    ("top", "reported"),
     [
         (GARBAGE[0], "history.rewritten"),
         (GARBAGE[1], "ledger.unsigned"),
@@ -133,13 +133,13 @@ GARBAGE: Sequence[Files] = (
     ids=["deleted", "unsigned", "no-ledger", "garbage", "unknown-signer", "false-signature"],
 )
 @pytest.mark.parametrize("between", [0, 3], ids=["on-top", "below-others"])
-def test_nearest_trusted_ledger_counts(top: Files, told: str, between: int) -> None:
+def test_nearest_trusted_ledger_counts(top: Files, reported: str, between: int) -> None:
     """However many commits above it are not believed; what they held is not missed."""
     history = on_remote(signed(A), signed(record(A, Status.REVOKED, 2), B), *GARBAGE[:between], top)
     found = load_history(history, [ISSUER], SIGNED, named_commits=lambda _: ()).issuers[ISSUER]
     assert found.ledger == ledger(record(A, Status.REVOKED, 2), B)
     assert not found.is_lost
-    assert [*names(found), *codes(found)] == [told]
+    assert [*names(found), *codes(found)] == [reported]
 
 
 def test_past_of_an_issuer_that_never_had_anything_is_not_read() -> None:

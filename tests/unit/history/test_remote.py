@@ -13,7 +13,7 @@ from mirror.history.git_command import Git
 from mirror.history.remote import GitRemote
 from mirror.model import CommitId
 from support.gits import WHEN, bare, commit, fsck_strict, git, head_of, open_repository
-from support.users import SERVICE_UID, give, open_folder, told_as
+from support.users import SERVICE_UID, give, open_folder, reported_as
 
 FILE = "ledger/a/keys.json"
 
@@ -45,7 +45,7 @@ def push_commit(remote: Path, *, author: str = "a <a@b> 1800000000 +0000", extra
 
 
 @pytest.mark.parametrize(
-    ("author", "told"),
+    ("author", "reported"),
     [
         ("a <a@b> 1800000000 +9999", ""),
         ("a <a@b> 1800000000 -999999", "badTimezone"),
@@ -56,13 +56,13 @@ def push_commit(remote: Path, *, author: str = "a <a@b> 1800000000 +0000", extra
     ],
     ids=["time-zone", "long-time-zone", "zero-padded-date", "far-future", "no-space-before-email", "no-email"],
 )
-def test_malformed_commit_is_fetched_and_reported(tmp_path: Path, remote: Path, author: str, told: str) -> None:
+def test_malformed_commit_is_fetched_and_reported(tmp_path: Path, remote: Path, author: str, reported: str) -> None:
     """Faults of form in somebody's commit harm nobody: everybody goes on fetching, and hears of it once."""
     with open_repository(tmp_path, remote=remote) as repository:
         assert repository.fetch(shallow=False) == ""
         made = push_commit(remote, author=author)
         said = repository.fetch(shallow=False)
-        assert (told in said, made in said) == (True, told != "")
+        assert (reported in said, made in said) == (True, reported != "")
         assert repository.heads().remote == made
         assert repository.read(CommitId(made), [FILE]) == {FILE: b"1"}
         assert repository.fetch(shallow=False) == ""
@@ -378,9 +378,9 @@ def test_known_hosts_that_this_user_may_not_read_is_named() -> None:
         environ = {"GIT_SSH_COMMAND": f"{own / 'ssh'} -o UserKnownHostsFile={hosts}", "HOME": str(own)}
         failure(own, refused, **environ)  # what it imports late may lie where only root may look
         give(own, SERVICE_UID)
-        told = told_as(SERVICE_UID, lambda: failure(own, refused, **environ).cause)
-    assert f"this user may not read {hosts}" in told
-    assert f"chmod a+r {hosts}" in told
+        reported = reported_as(SERVICE_UID, lambda: failure(own, refused, **environ).cause)
+    assert f"this user may not read {hosts}" in reported
+    assert f"chmod a+r {hosts}" in reported
 
 
 def make_folder(path: Path) -> Path:

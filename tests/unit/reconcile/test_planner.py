@@ -77,18 +77,20 @@ NAME = "apiserver.certificate_expiring"
 
 
 @pytest.mark.parametrize(
-    ("left", "told"),
+    ("left", "reported"),
     [(14 * DAY, []), (14 * DAY - timedelta(seconds=1), ["in 13 d 23 h"]), (3 * DAY, ["in 3 d"]), (-DAY, ["ended at"])],
     ids=["in-two-weeks", "just-under", "soon", "over"],
 )
-def test_certificate_that_ends_within_two_weeks_is_reported(tmp_path: Path, left: timedelta, told: list[str]) -> None:
+def test_certificate_that_ends_within_two_weeks_is_reported(
+    tmp_path: Path, left: timedelta, reported: list[str]
+) -> None:
     """Under fourteen days an event names apiserver and day; the pass is as good as without it."""
     here = Situation(tmp_path, apiservers=("https://10.0.0.11:6443",))
     here.run(ONE)
     report = here.run(replace(answer(ONE), certificate_expires_at=MOMENT + left))
     events = [event for event in report.issuers[0].events if event.name == NAME]
-    assert len(events) == len(told)
-    assert all(words in event.sentence for words, event in zip(told, events, strict=True))
+    assert len(events) == len(reported)
+    assert all(words in event.sentence for words, event in zip(reported, events, strict=True))
     assert all(event.level is Level.WARNING for event in events)
     assert all(event.fields["expires_at"] == (MOMENT + left).isoformat() for event in events)
     assert (report.exit_status, report.issuers[0].state) == (ExitStatus.CURRENT, State.CURRENT)

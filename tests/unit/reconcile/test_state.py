@@ -327,8 +327,8 @@ def test_key_is_compared_when_it_comes_and_when_it_returns(
 )
 def test_extra_is_named_where_it_helps(count: int, number: Callable[[int], Any], *, is_told: bool) -> None:
     """With many keys and Python's own numbers the extra is named, and else nothing is."""
-    told = gmpy2_hint(count, number)
-    assert (told is not None and "[fleet]" in told) is is_told
+    reported = gmpy2_hint(count, number)
+    assert (reported is not None and "[fleet]" in reported) is is_told
 
 
 def test_numbers_are_exact() -> None:

@@ -103,11 +103,11 @@ def test_signing_key_that_no_apiserver_shows_fails_the_pass(cluster: Cluster) ->
     cluster.sign(NEW)
     report = cluster.once()
     assert (names(report), report.exit_status) == (["signing_key.not_public"], ExitStatus.FAILED)
-    told = words(report)
-    assert told.count("pods are about to be logged out") == 1
-    assert "failed signing_key.not_public" in told
-    assert NEW.key.kid in told
-    assert OLD.key.kid in told
+    reported = words(report)
+    assert reported.count("pods are about to be logged out") == 1
+    assert "failed signing_key.not_public" in reported
+    assert NEW.key.kid in reported
+    assert OLD.key.kid in reported
     (issuer,) = json.loads(json.dumps(to_json(report)))["issuers"]
     assert [r["code"] for r in issuer["failures"]] == ["signing_key.not_public"]
     assert names(dry_run(cluster.settings(), cluster.world.ports(), cluster.now)) == ["signing_key.not_public"]
@@ -118,8 +118,8 @@ def test_no_part_of_the_token_is_printed(cluster: Cluster) -> None:
     cluster.once()
     cluster.sign(NEW)
     report = cluster.once()
-    told = words(report) + json.dumps(to_json(report))
-    assert all(part not in told for part in cluster.file.read_text().split("."))
+    reported = words(report) + json.dumps(to_json(report))
+    assert all(part not in reported for part in cluster.file.read_text().split("."))
 
 
 def test_held_signing_key_is_held(cluster: Cluster) -> None:

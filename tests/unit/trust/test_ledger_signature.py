@@ -198,7 +198,7 @@ def small_rsa() -> str:
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "reported"),
     [
         pytest.param("", [("signers_empty", 1)], id="empty"),
         pytest.param("\n# nobody\n \n", [("signers_empty", 1)], id="comments-alone"),
@@ -228,13 +228,13 @@ def small_rsa() -> str:
         ),
     ],
 )
-def test_bad_allowed_signers_are_refused(lines: str, told: list[tuple[str, int]]) -> None:
+def test_bad_allowed_signers_are_refused(lines: str, reported: list[tuple[str, int]]) -> None:
     """Every mistake is reported, in the order of the lines, each with its line and a remedy; no key is given."""
     reasons = read_allowed_signers(lines.encode())
     assert [(each.code, each.where) for each in reasons if isinstance(each, Reason)] == [
-        (code, f"line {number}") for code, number in told
+        (code, f"line {number}") for code, number in reported
     ]
-    assert len(reasons) == len(told)
+    assert len(reasons) == len(reported)
     assert all(each.remedy for each in reasons if isinstance(each, Reason))
 
 
@@ -336,7 +336,7 @@ def written(header: bytes, value: bytes = b"0" * 64) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("signature", "told"),
+    ("signature", "reported"),
     [
         (b"a..b\n" + b" " * MAX_SIGNATURE_BYTES, f"has more than {MAX_SIGNATURE_BYTES} bytes"),
         ("a..\u00e9\n".encode(), "not ASCII"),
@@ -350,12 +350,12 @@ def written(header: bytes, value: bytes = b"0" * 64) -> bytes:
         (written(b"{}"), "not what this program writes"),
     ],
 )
-def test_text_that_is_no_signature_is_damaged(signature: bytes, told: str) -> None:
+def test_text_that_is_no_signature_is_damaged(signature: bytes, reported: str) -> None:
     """What is not a detached JWS of ours is reported as damaged, with what is wrong with its form, and no kid."""
     found = verified(signature, signer().public())
     assert isinstance(found, VerificationFailure)
     assert (found.code, found.kid) == ("damaged", "")
-    assert told in found.sentence
+    assert reported in found.sentence
 
 
 def test_trust_signs_and_verifies_with_its_own_values() -> None:

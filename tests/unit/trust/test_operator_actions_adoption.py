@@ -52,8 +52,8 @@ def left_out(result: Adoption | Reason) -> list[str]:
 def blocked(result: Adoption | Reason) -> list[str]:
     """What must come first, in the words of the event, before anything begins to retire."""
     assert isinstance(result, Adoption)
-    told = [event.sentence for event in result.outcome.events if event.name == "retirement.blocked"]
-    return [each.partition(" until ")[2].removeprefix("these answer: ").removesuffix(".") for each in told]
+    reported = [event.sentence for event in result.outcome.events if event.name == "retirement.blocked"]
+    return [each.partition(" until ")[2].removeprefix("these answer: ").removesuffix(".") for each in reported]
 
 
 def test_shown_keys_are_published_and_the_others_retire() -> None:
@@ -168,18 +168,18 @@ def test_limits_of_a_pass_hold_for_shown_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("observations", "told"),
+    ("observations", "reported"),
     [
         ((shows(A), silent()), "https://two"),
         ((shows(A, date=NOW - timedelta(hours=1)),), "this machine's clock is right"),
     ],
     ids=["a replica is silent", "the clock is wrong"],
 )
-def test_no_key_retires_without_an_answer(observations: tuple[Observation, ...], told: str) -> None:
+def test_no_key_retires_without_an_answer(observations: tuple[Observation, ...], reported: str) -> None:
     """A public key that only the silent replica may still have must not begin its retirement; it stays published."""
     result = adopt(ISSUER, jwks_body(A, C), POLICY, given(*observations))
     assert adopted(result) == {A.thumbprint: P, C.thumbprint: P}
-    assert blocked(result) == [told]
+    assert blocked(result) == [reported]
     assert blocked(adopt(ISSUER, jwks_body(A), POLICY, given(*observations))) == []
 
 

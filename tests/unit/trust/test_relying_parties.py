@@ -25,7 +25,7 @@ def token(kind: str = "P-256", **changes: object) -> Token:
     return found
 
 
-def told(shown: PartyInput) -> dict[str, tuple[list[str], list[str]]]:
+def reported(shown: PartyInput) -> dict[str, tuple[list[str], list[str]]]:
     """By party: the codes of its refusals and of its notes."""
     found = answers(shown, ())
     return {str(a.party): ([r.code for r in a.reasons], [n.code for n in a.notes]) for a in found}
@@ -42,7 +42,7 @@ def test_rsa_works_everywhere() -> None:
     """One RSA key and a token of an hour for one audience: nobody has anything to say (facts.md#26)."""
     real = read_token(captured("17-token-lifetimes/no-max-1h"))
     assert isinstance(real, Token)
-    assert told(PartyInput(ISSUER, (RSA,), everywhere(AUDIENCE), real)) == dict.fromkeys(
+    assert reported(PartyInput(ISSUER, (RSA,), everywhere(AUDIENCE), real)) == dict.fromkeys(
         ("AWS", "GCP", "Entra"), NOTHING
     )
 
@@ -250,7 +250,7 @@ ROWS: dict[str, tuple[PartyInput, Party, list[str], list[str]]] = {
 @pytest.mark.parametrize(("shown", "party", "reasons", "notes"), ROWS.values(), ids=ROWS)
 def test_limit_of_a_relying_party(shown: PartyInput, party: Party, reasons: list[str], notes: list[str]) -> None:
     """On the limit and past it: what that party alone says."""
-    assert told(shown)[str(party)] == (reasons, notes)
+    assert reported(shown)[str(party)] == (reasons, notes)
 
 
 def test_common_problems_come_first() -> None:

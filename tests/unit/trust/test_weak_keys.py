@@ -249,8 +249,8 @@ def test_sentence_of_a_key_that_many_share_stays_short(count: int, more: str) ->
 def test_two_shared_keys_are_two_events() -> None:
     """Every shared key is told, in a fixed order."""
     shown = {name(n): RSA_KEYS[:2] for n in ("sydney", "perth")}
-    told = [event.fields["thumbprint"] for event in keys_used_twice(shown)[name("perth")]]
-    assert told == sorted(key.thumbprint for key in RSA_KEYS[:2])
+    reported = [event.fields["thumbprint"] for event in keys_used_twice(shown)[name("perth")]]
+    assert reported == sorted(key.thumbprint for key in RSA_KEYS[:2])
 
 
 # --------------------------------------------------------------------------------------------------- suspects

@@ -231,7 +231,7 @@ NETWORK = {"NotIpAddress": {"aws:SourceIp": "203.0.113.0/24"}}
 
 
 @pytest.mark.parametrize(
-    ("denial", "told"),
+    ("denial", "reported"),
     [
         pytest.param({"Action": "s3:Get*", "Resource": "arn:aws:s3:::b/id/*"}, True, id="our-objects"),
         pytest.param({"Action": ["s3:PutObject"], "Resource": "*"}, False, id="writing"),
@@ -240,10 +240,10 @@ NETWORK = {"NotIpAddress": {"aws:SourceIp": "203.0.113.0/24"}}
         pytest.param({"Action": "*", "Resource": "*", "Condition": NETWORK}, True, id="conditional"),
     ],
 )
-def test_foreign_denial_of_our_documents_is_reported(denial: dict[str, Any], told: bool) -> None:
+def test_foreign_denial_of_our_documents_is_reported(denial: dict[str, Any], reported: bool) -> None:
     """A denial wins over every permission, so the operator learns why the world still reads nothing."""
     theirs = {"Effect": "Deny", "Principal": "*", **denial}
-    assert ("foreign_denial" in notes(plan_bucket(replace(RIGHT, policy=policy(theirs, OURS)), WANTED))) is told
+    assert ("foreign_denial" in notes(plan_bucket(replace(RIGHT, policy=policy(theirs, OURS)), WANTED))) is reported
 
 
 def test_block_of_the_account_is_reported_with_everything_else() -> None:

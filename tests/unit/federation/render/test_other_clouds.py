@@ -39,12 +39,12 @@ def run(
     log = folder / "log"
     log.write_bytes(b"")
     cases = "".join(
-        f"  {shlex.quote(words)}*) {'exit 1' if told == 'FAIL' else f'printf %s {shlex.quote(told)}'} ;;\n"
-        for words, told in (answers or {}).items()
+        f"  {shlex.quote(words)}*) {'exit 1' if reported == 'FAIL' else f'printf %s {shlex.quote(reported)}'} ;;\n"
+        for words, reported in (answers or {}).items()
     )
     for tool in ("gcloud", "az"):
-        told = f'case "$*" in\n{cases}esac\n'
-        (folder / tool).write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" end >> {log}\n{told}")
+        reported = f'case "$*" in\n{cases}esac\n'
+        (folder / tool).write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" end >> {log}\n{reported}")
         (folder / tool).chmod(0o755)
     path = {"PATH": f"{folder}:/usr/bin:/bin"}
     done = subprocess.run(["sh"], input=script, text=True, capture_output=True, env=path | environ, check=False)
