@@ -109,7 +109,7 @@ def test_hostile_file_is_refused_in_words(text: str, words: str) -> None:
 
 @given(st.text(max_size=200) | st.binary(max_size=200).map(lambda body: body.decode(errors="surrogateescape")))
 def test_any_text_gives_settings_or_a_usage_error(text: str) -> None:
-    """Nothing but UsageError is ever raised, and it always has a problem to tell."""
+    """Only UsageError is raised, and it always has a problem to report."""
     with pytest.raises(UsageError) as caught:
         parse(text, base=BASE, issuer_files={"x.yaml": text})
     assert caught.value.problems

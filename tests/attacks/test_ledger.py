@@ -55,14 +55,14 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def refusal(body: bytes) -> list[tuple[str, str]]:
-    """Code and place of every reason; nothing may have been believed."""
+    """Code and place of every reason; nothing may be accepted."""
     read = read_ledger(body, issuer=ISSUER)
     assert isinstance(read, Rejected), read
     return places(read.reasons)
 
 
 def damage(body: bytes) -> tuple[list[tuple[str, str]], tuple[KeyRecord, ...]]:
-    """Code and place of every reason, and what is believed all the same: it can be written and read again."""
+    """Code and place of every reason, and what is still accepted: it can be written and read again."""
     read = read_ledger(body, issuer=ISSUER)
     assert isinstance(read, LedgerRead), read
     assert read_ledger(write_ledger(read.ledger), issuer=ISSUER) == LedgerRead(read.ledger)
@@ -375,7 +375,7 @@ def test_damaged_revocation_still_revokes(
 
 @pytest.mark.parametrize("thumbprint", ["x" * 42, "x" * 44, "ä" * 43, None, 5, ""])
 def test_revocation_without_a_readable_thumbprint_revokes_nothing(thumbprint: object) -> None:
-    """Nobody can tell which key is meant: it is reported and left out."""
+    """The record is ambiguous: it is reported and left out."""
     reported, records = damage(changed(put(REVOKED, "thumbprint", thumbprint)))
     assert ("bad_value", "ledger keys[4].thumbprint") in reported
     assert records == LEDGER.records[:REVOKED]
@@ -392,6 +392,6 @@ def test_many_broken_records_cost_little() -> None:
 
 @given(ledgers())
 def test_ledger_of_another_issuer_is_refused(ledger: Ledger) -> None:
-    """A good ledger is believed for its own issuer alone."""
+    """A good ledger is accepted only for its own issuer."""
     body = write_ledger(replace(ledger, issuer=IssuerUrl(ISSUER + "2")))
     assert ("wrong_issuer", "ledger issuer") in refusal(body)

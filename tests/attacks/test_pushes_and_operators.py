@@ -1,4 +1,4 @@
-"""What somebody pushed, and the operators' commands: a decision means the key it names, and ends when it is public."""
+"""Pushed changes, and the operators' commands: a decision is for the key it names, and ends when it is public."""
 
 import json
 from collections.abc import Iterator
@@ -155,7 +155,7 @@ def shows(world: World, *shown: tuple[Any, ...]) -> None:
 
 
 def seen(world: World) -> frozenset[str]:
-    """The kids that anybody gets from the public URL."""
+    """The kids that an anonymous request gets from the public URL."""
     return frozenset(each["kid"] for each in json.loads(world.public(JWKS_KEY).body)["keys"])
 
 
@@ -219,7 +219,7 @@ def test_approve_is_done_when_the_key_is_public(world: World) -> None:
 
 @pytest.mark.s3
 def test_adopt_branch_signs_what_a_person_looked_at(world: World) -> None:
-    """A signing key on a repository that nobody signed: pods wait (`ledger.lost`) until `adopt --branch`."""
+    """A signing key on an unsigned repository: pods wait (`ledger.lost`) until `adopt --branch`."""
     remote = world.folder / "remote.git"
     key = world.config["repository"].pop("signing_key")
     shows(world, (A, V), (A, V))

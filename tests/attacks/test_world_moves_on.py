@@ -1,4 +1,4 @@
-"""Pushes fail, clocks are wrong, disks are full, and the world goes on: nothing is lost, stuck or undone."""
+"""Pushes fail, clocks are wrong, disks are full while the cluster changes: nothing is lost, stuck or undone."""
 
 import json
 from dataclasses import replace
@@ -89,7 +89,7 @@ def test_pod_that_loses_seven_races_gets_its_turn(shared: Situation) -> None:
 
 
 def test_untrusted_key_in_the_bucket_is_removed_while_pushes_are_refused(shared: Situation) -> None:
-    """The remote was heard and does not know the key either: nobody would object."""
+    """The remote answered and does not have the key either: no mirror can object."""
     shared.run(ONE, ONE)
     remote_of(shared).refuses_pushes = True
     shared.run(BOTH, BOTH, after=MINUTES)
@@ -104,7 +104,7 @@ def test_untrusted_key_in_the_bucket_is_removed_while_pushes_are_refused(shared:
 
 
 def test_unreadable_bucket_is_one_failure_when_pushes_are_refused(shared: Situation) -> None:
-    """The plan is looked at again after the push; what it could not read then is not told twice."""
+    """The plan is checked again after the push; what it could not read then is reported once."""
     shared.run(ONE, ONE)
     remote_of(shared).refuses_pushes = True
     denied = BucketError("The bucket cannot be listed.")
@@ -114,7 +114,7 @@ def test_unreadable_bucket_is_one_failure_when_pushes_are_refused(shared: Situat
 
 
 def test_key_that_another_replica_shows_stays_while_pushes_are_refused(shared: Situation) -> None:
-    """What nobody else could hear of, nobody else could object to: it is retired, and goes no further."""
+    """No other mirror has seen it, so none can object: it retires, and goes no further."""
     first = replace(shared, apiservers=("https://10.0.0.11:6443",))
     first.run(BOTH)
     second = replace(first.beside(), apiservers=("https://10.0.0.12:6443",))
@@ -155,7 +155,7 @@ def late_answers(case: str, date_offset: timedelta, shared: Situation) -> tuple[
 
 
 def test_change_of_sources_under_a_wrong_clock_is_not_forgotten(tmp_path: Path) -> None:
-    """Retirement begins anew when the clock is right again, not from what the wrong clock said."""
+    """Retirement restarts when the clock is right again, not from what the wrong clock said."""
     shared = Situation(tmp_path)
     shared.run(BOTH, BOTH)
     shared.run(ONE, ONE, after=MINUTES)
@@ -172,7 +172,7 @@ def test_change_of_sources_under_a_wrong_clock_is_not_forgotten(tmp_path: Path) 
 
 
 def test_publication_that_waits_does_not_hold_up_the_retirements_of_its_sibling(tmp_path: Path) -> None:
-    """A former issuer with somebody else's documents waits for `adopt`; the change of sources is noted once."""
+    """A former issuer with another tool's documents waits for `adopt`; the change of sources is noted once."""
     shared = Situation(tmp_path)
     shared.run(BOTH, BOTH)
     shared.run(ONE, ONE, after=MINUTES)

@@ -41,7 +41,7 @@ def take(folder: Path) -> None:
 
 
 def reported_by(demo: "subprocess.Popen[str]") -> tuple[str, Path]:
-    """The status page of the demo, once its story is told, and the command of its world."""
+    """The status page of the demo after its last step, and the command of its configuration."""
     assert demo.stdout is not None
     reported = ""
     for line in demo.stdout:

@@ -45,7 +45,7 @@ def published(world: World) -> None:
 
 
 def test_healthy_setup_exits_0_and_is_not_changed(world: World) -> None:
-    """Every station speaks, beside a daemon whose lock is told and not taken; branch and objects stay as they are."""
+    """Every station reports, while a daemon's lock is reported and not taken; branch and objects stay as they are."""
     published(world)
     before = world.state()
     with (world.folder / "state/lock").open() as lock:
@@ -88,7 +88,7 @@ def test_wrong_issuers_are_distinguished(world: World) -> None:
 
 
 def test_rotation_in_progress_is_distinguished_from_an_intruder(world: World) -> None:
-    """Who shows which key; a certificate that ends soon; and a document that somebody overwrote."""
+    """Which replica shows which key; a certificate that expires soon; and a document that another writer changed."""
     world.replicas[0].context = server_context("127.0.0.1", valid_for=timedelta(days=20))
     published(world)
     world.show(ONE, BOTH)
@@ -99,7 +99,7 @@ def test_rotation_in_progress_is_distinguished_from_an_intruder(world: World) ->
 
 
 def test_before_the_first_pass_nothing_is_created(world: World) -> None:
-    """No state directory, no object; what is still to come is told without a failure."""
+    """No state directory, no object; what is still missing is reported without a failure."""
     world.show(ONE, ONE)
     document = check(world)
     assert found(document, "failed") == set()
@@ -135,7 +135,7 @@ def test_remote_that_refuses_pushes_is_reported(world: World, tmp_path: Path) ->
 
 
 def test_token_never_appears(world: World) -> None:
-    """Not in text, JSON or logs, even when the apiserver repeats it; its end is told in words."""
+    """Not in text, JSON or logs, even when the apiserver repeats it; its expiry is printed."""
     published(world)
     claims = {"exp": int(time.time()) - 60, "iss": ISSUER, "sub": "system:serviceaccount:oidc-mirror:secret-name"}
     parts = [

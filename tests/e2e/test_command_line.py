@@ -61,7 +61,7 @@ def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     ids=["all_commands", "one_command", "options_of_a_command", "global_options", "values"],
 )
 def test_shell_completion_offers_what_may_follow(words: str, offered: set[str]) -> None:
-    """What the README tells to put into ~/.bashrc completes commands, options and values."""
+    """The lines of the README for ~/.bashrc complete commands, options and values."""
     done = run(
         _OIDC_MIRROR_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(words.split(" ")) - 1), TERM="dumb"
     )
@@ -86,7 +86,7 @@ def test_shell_completion_offers_what_may_follow(words: str, offered: set[str]) 
     ],
 )
 def test_stream_that_takes_nothing_costs_no_traceback(tmp_path: Path, words: str, redirect: str, status: int) -> None:
-    """Whoever does not hear us learns it from the status; a full stderr changes no status at all."""
+    """A closed stdout is reported by the status; a full stderr does not change the status."""
     (tmp_path / "bad.yaml").write_text(BAD)
     done = shell(f"{words.format(bad=tmp_path / 'bad.yaml')} {redirect}")
     assert "Traceback" not in done.stdout + done.stderr
@@ -101,7 +101,7 @@ def shell(line: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_unwritable_output_is_reported() -> None:
-    """The cause is named where it can still be heard; a reader that has read enough is no mistake."""
+    """The cause is printed where it can still be read; a reader that stops early is no error."""
     assert "No space left on device" in shell("schema > /dev/full").stderr
     assert "Bad file descriptor" in shell("schema >&-").stderr
     assert shell("schema | head -1").stderr == ""
@@ -134,7 +134,7 @@ def on_a_terminal(*words: str, environ: dict[str, str]) -> bytes:
     try:
         while piece := os.read(ours, 65536):
             written += piece
-    except OSError:  # how Linux tells that nobody has the terminal open any more
+    except OSError:  # how Linux reports that the other end of the terminal is closed
         pass
     finally:
         os.close(ours)
@@ -187,7 +187,7 @@ def test_interrupt_ends_a_pass_that_hangs(tmp_path: Path, number: signal.Signals
 
 
 def test_help_names_every_command_and_exit_status() -> None:
-    """Whoever asks for help sees what there is."""
+    """Help lists all kinds."""
     done = run("--help")
     assert done.returncode == 0
     for word in ("run", "status", "history", "wait", "approve", "revoke", "adopt", "check", "schema", "demo", "130"):

@@ -79,7 +79,7 @@ def test_pages_show_what_passes_did(world: World) -> None:
 
 
 def test_signals_reload_and_run(world: World) -> None:
-    """USR1: a pass now. HUP: the new file, then a pass; a broken one is told whole, and the old goes on."""
+    """USR1: a pass now. HUP: the new file, then a pass; all mistakes of a broken one are logged, the old one stays."""
     with running_daemon(world, interval="1h") as daemon:
         daemon.wait_for("pass.finished")
         daemon.send(signal.SIGUSR1)
@@ -153,7 +153,7 @@ def test_now_lets_the_daemon_make_a_pass_and_has_its_status(world: World) -> Non
     with running_daemon(world, interval="1h") as daemon:
         daemon.wait_for("pass.finished")
         good = world.mirror("--once", "--now")
-        # A command of this world begins the log anew, shared with the daemon: one pass since then.
+        # A command with this configuration starts the log again, shared with the daemon: one pass since then.
         assert (good.status, len(daemon.events("pass.finished"))) == (0, 1)
         assert f"of the daemon (process {daemon.process.pid}) ended with 0 (1 issuer)." in good.out
         world.pull(close_without_answer)
@@ -173,7 +173,7 @@ def test_now_lets_the_daemon_make_a_pass_and_has_its_status(world: World) -> Non
 
 
 def test_now_without_a_daemon_makes_the_pass_itself(world: World) -> None:
-    """Whoever asks gets a pass."""
+    """Any user who may signal it gets a pass."""
     done = world.mirror("--once", "--now", "--output", "json")
     assert (done.status, done.report()["committed"]) == (0, True)
 
@@ -184,7 +184,7 @@ def test_failure_budget_ends_the_daemon(world: World) -> None:
     world.pull(close_without_answer)
     with running_daemon(world, interval="100ms") as daemon:
         assert daemon.process.wait(60) == 1
-        assert len(daemon.events("pass.finished")) >= 2  # another may begin meanwhile
+        assert len(daemon.events("pass.finished")) >= 2  # another may start in between
         assert daemon.events("service.gave_up")
     assert "no_usable_apiserver" in (world.folder / "state" / "last_error").read_text()
 
@@ -231,7 +231,7 @@ def test_systemd_gets_the_state_of_the_daemon(world: World) -> None:
 
 
 def test_stuck_passes_silence_the_watchdog(world: World) -> None:
-    """A pass that never ends, though the main thread is well: /healthz fails and systemd hears nothing any more."""
+    """A pass that never ends, although the main thread works: /healthz fails and systemd gets no watchdog signal."""
     (world.folder / "bin").mkdir()
     git = world.folder / "bin" / "git"
     git.write_text("#!/bin/sh\nexec sleep 600\n")

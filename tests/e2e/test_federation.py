@@ -129,7 +129,7 @@ def test_provider_made_by_provision_serves_the_same_role(
 
 
 def test_other_audience_is_refused(federation: Federation, capsys: pytest.CaptureFixture[str]) -> None:
-    """Provider and role are told one audience, the pod's token has another: both say which."""
+    """Provider and role have one audience, the pod's token has another: both messages say which."""
     federation.world.issuer["audiences"] = ["sts.amazonaws.com"]
     assert federation.world.mirror("--once").status == 0
     federation.build(capsys)
@@ -140,7 +140,7 @@ def test_other_audience_is_refused(federation: Federation, capsys: pytest.Captur
 
 
 def test_other_subject_is_refused(federation: Federation, capsys: pytest.CaptureFixture[str]) -> None:
-    """The documents are good for any pod of the cluster; the role's condition keeps the others out, and says whom."""
+    """The documents are valid for any pod; the role's condition rejects the others, and names the subject."""
     assert federation.world.mirror("--once").status == 0
     federation.build(capsys)
     roles = {

@@ -27,7 +27,7 @@ REFRESH = os.environ.get("OIDC_MIRROR_WRITE_DOCS") == "1"
 @pytest.mark.s3
 @pytest.mark.timeout(300)  # two score of processes, one after the other
 def test_outputs_are_shown_as_they_are(tmp_path: Path) -> None:
-    """Whoever walks the road sees on the terminal what the guide says."""
+    """An operator who follows the guide gets the output that it shows."""
     written = BETWEEN.join(page.read_text("utf-8") for page in PAGES)
     with guide_stage(tmp_path) as stage:
         rehearsed = rehearse(written, stage, refresh=REFRESH)

@@ -138,7 +138,7 @@ def test_documents_of_another_writer_that_lose_nothing_are_replaced(world: World
 
 
 def test_drift_is_repaired(world: World) -> None:
-    """A foreign body is told as an error event and replaced in the same pass."""
+    """A foreign body is reported as an error event and replaced in the same pass."""
     world.show(ONE, ONE)
     world.mirror("--once")
     world.overwrite(JWKS_KEY, b'{"keys":[]}')

@@ -76,7 +76,7 @@ def held_key(world: World) -> str:
 
 
 def beside(world: World, folder: Path, *words: str) -> Done:
-    """A command with the world's configuration, while another one may run."""
+    """A command with the test's configuration, while another one may run."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "mirror", "--config", str(world.folder / "mirror.yaml"), *words]
     return run(command, world.environ(), folder)
@@ -288,7 +288,7 @@ def test_public_document_that_cannot_be_read_is_not_adopted(
 
 
 def test_issuer_without_public_documents_is_adopted_as_a_first_pass(world: World) -> None:
-    """The world gets 404 and the bucket has nothing: what the apiservers show is published."""
+    """Anonymous requests get 404 and the bucket is empty: the keys of the apiservers are published."""
     show_now(world, ONE)
     done = world.mirror("adopt", "--all", "--no-pass")
     assert done.status == 0, done.out + done.err
@@ -358,7 +358,7 @@ def test_unreachable_remote_decides_nothing(world: World, remote: Path) -> None:
 
 @pytest.mark.parametrize("where", ["mirror", "laptop"])
 def test_refused_push_is_reported_and_nothing_is_put(world: World, remote: Path, where: str) -> None:
-    """Exit 1; on the mirror the commit stays and is told, on a laptop nothing was decided."""
+    """Exit 1; on the mirror the commit stays and is reported, on a laptop nothing was decided."""
     first_pass(world, BOTH)
     public, head = world.public(JWKS_KEY).body, git(remote, "rev-parse", "main")
     hook = remote / "hooks" / "pre-receive"
@@ -375,7 +375,7 @@ def test_refused_push_is_reported_and_nothing_is_put(world: World, remote: Path,
 
 
 def damage(world: World, *, past: bool) -> None:
-    """Somebody's commit makes the ledger unreadable, with what was before it below, or on a branch of its own."""
+    """Another commit makes the ledger unreadable, with the earlier state below it, or on its own branch."""
     repository = world.folder / "state" / "snapshots.git"
     blob = git(repository, "hash-object", "-w", "--stdin", stdin=b"{}")
     text = "commit refs/heads/main\ncommitter x <x@x> 1795000000 +0000\ndata 1\nx\n"
@@ -384,7 +384,7 @@ def damage(world: World, *, past: bool) -> None:
 
 
 def test_damaged_ledger_stops_no_revocation(world: World) -> None:
-    """What it was before counts; what is wrong is told, and the decision writes it anew: 0, the set is empty."""
+    """The earlier state counts; the fault is reported, and the decision rewrites the ledger: 0, the set is empty."""
     first_pass(world)
     damage(world, past=True)
     done = world.mirror("revoke", "syd-prod", "--all", "--last", "--yes", "--reason", "stolen")
@@ -395,7 +395,7 @@ def test_damaged_ledger_stops_no_revocation(world: World) -> None:
 
 
 def test_ledger_of_which_nothing_can_be_read_stops_the_decision(world: World) -> None:
-    """Exit 1 with what is wrong: nobody knows which keys there are."""
+    """Exit 1 with the fault: it is unknown which keys there are."""
     first_pass(world)
     damage(world, past=False)
     (world.folder / "state" / "local-state.json").unlink()
@@ -461,7 +461,7 @@ def test_last_key_is_revoked_when_the_issuers_name_is_typed(world: World) -> Non
 
 
 def test_last_key_off_a_terminal_needs_yes(world: World) -> None:
-    """A script that forgot it is told so, 2, and nothing is changed."""
+    """A script without it gets a message and status 2, and nothing is changed."""
     first_pass(world)
     before = world.state()
     done = world.mirror("revoke", "syd-prod", "--all", "--last", "--reason", "stolen")

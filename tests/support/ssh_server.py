@@ -36,7 +36,7 @@ class SshServer:
         return self.head_of(self.repository)
 
     def head_of(self, repository: Path) -> str:
-        """The commit of the branch of any repository, whoever owns it."""
+        """The commit of the branch of any repository, whoever owns its files."""
         command = ["git", "-c", f"safe.directory={repository}", "--git-dir", str(repository), "rev-parse", "main"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 

@@ -90,7 +90,7 @@ class DemoStage:
         }
 
     def run(self, script: str, status: int) -> Ran:
-        """Run `script` in bash, in the world's folder; log lines are left out of what it answers."""
+        """Run `script` in bash, in the test's folder; log lines are left out of the output."""
         words = ["bash", "-c", f"(exit {status})\n{script}"]
         done = subprocess.run(
             words, env=self._environ(), cwd=self.world.folder, capture_output=True, text=True, timeout=60, check=False
@@ -210,7 +210,7 @@ def demo_stage(server: S3Server, folder: Path) -> Iterator[DemoStage]:
     """A stage with two replicas, an empty bucket and no history."""
     with running_world(server, folder) as world, ExitStack() as stack:
         stack.callback(empty_bucket, server)
-        del world.config["limits"]  # what a document tells must not depend on how fast this machine is
+        del world.config["limits"]  # what a document shows must not depend on how fast this machine is
         stage = DemoStage(world, deepcopy(world.config), stack)
         stage.install()
         yield stage

@@ -24,7 +24,7 @@ def open_folder() -> Iterator[Path]:
 
 @contextmanager
 def as_user(uid: int, gid: int | None = None) -> Iterator[None]:
-    """Whatever this process does meanwhile, it does as `uid`; what it starts too."""
+    """Everything that this process does in the block, it does as `uid`; so do its children."""
     groups = os.getgroups()
     os.setgroups([])
     os.setresgid(uid if gid is None else gid, uid if gid is None else gid, 0)

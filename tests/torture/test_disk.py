@@ -102,7 +102,7 @@ def test_read_only_state_directory_fails_the_pass_with_a_remedy(tmp_path: Path) 
 
 
 def test_clock_that_steps_by_a_day_removes_no_key(tmp_path: Path) -> None:
-    """The apiservers' own dates tell a wrong clock from a day that passed: nothing retires by a step in either way."""
+    """The apiservers' dates distinguish a wrong clock from a day that passed: no clock step makes a key retire."""
     situation = Situation(tmp_path, apiservers=("https://10.0.0.11:6443",))
     true_time = situation.now
 

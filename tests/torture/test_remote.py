@@ -1,4 +1,4 @@
-"""A git remote that is huge, rewritten or damaged, or that lets nobody in: what passes make of it."""
+"""A git remote that is huge, rewritten or damaged, or that rejects every login: what passes do then."""
 
 import shutil
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_credentials_that_end_delay_no_addition(world: OnDisk) -> None:
 
 
 def test_force_pushed_branch_gets_our_commits_back(world: OnDisk) -> None:
-    """Somebody winds the branch back: it is told as an error, and nothing that was committed is lost."""
+    """The branch is set back: it is reported as an error, and no commit is lost."""
     remote = world.tmp / "remote.git"
     first = branch(remote)
     world.run(BOTH)

@@ -1,4 +1,4 @@
-"""Where documents stand: issuer rules, bucket hosts, object keys, repository paths, and who covers whom."""
+"""Where documents are: issuer rules, bucket hosts, object keys, repository paths, and which issuer covers which."""
 
 import time
 from collections.abc import Callable
@@ -119,7 +119,7 @@ def test_public_issuer_is_accepted(issuer: str) -> None:
 
 @pytest.mark.parametrize(("issuer", "codes"), BAD_ISSUERS, ids=[repr(issuer[:50]) for issuer, _ in BAD_ISSUERS])
 def test_bad_issuer_gives_every_reason(issuer: str, codes: set[str]) -> None:
-    """Every broken rule is told at once, each with a sentence and a remedy."""
+    """Every broken rule is reported at once, each with a sentence and a remedy."""
     reasons = issuer_problems(issuer, allow_private=False)
     assert {reason.code for reason in reasons} == codes
     assert all(reason.sentence.endswith(".") and reason.remedy.endswith(".") for reason in reasons)
@@ -133,7 +133,7 @@ def test_private_issuer_is_accepted_when_allowed(host: str) -> None:
 
 
 def test_issuer_with_port_is_a_warning() -> None:
-    """A port is allowed but told."""
+    """A port is allowed but reported."""
     assert [reason.code for reason in issuer_warnings("https://a.example:8443")] == ["issuer_port"]
     assert issuer_warnings("https://a.example") == ()
 
@@ -377,7 +377,7 @@ def test_issuers_in_sibling_folders_do_not_conflict(first: PublishLocation, seco
 
 
 def test_one_covers_several() -> None:
-    """Each covered issuer is told, although they do not stand beside the first one after sorting."""
+    """Each covered issuer is reported, although they are not adjacent to the first one after sorting."""
     places = (_place("/a"), _place("/a/openid/v1/jwks/x"), _place("/a/openid/v1/jwks/y"))
     assert [(it.first, it.second) for it in path_conflicts(places)] == [(places[0], places[1]), (places[0], places[2])]
 

@@ -30,7 +30,7 @@ def test_difference_is_named(stranger: str, part: str) -> None:
 
 
 def test_nearest_issuer_is_the_most_alike() -> None:
-    """A slip is recognised; what is like nothing is nobody's."""
+    """A typing error is recognised; a dissimilar text matches nothing."""
     others = (IssuerUrl("https://keys.example.com/a"), ISSUER, IssuerUrl("https://keys.example.com/b"))
     assert closest_issuer(ISSUER + "/", others) == ISSUER
     assert closest_issuer("https://s3.ap-southeast-2.amazonaws.com/oidc-bucket/cluster/identifier", others) == ISSUER

@@ -188,14 +188,14 @@ def test_echoed_token_is_not_printed(reply: HttpResponse) -> None:
 
 
 def test_echoed_token_is_replaced_where_it_stood() -> None:
-    """What stands around the token is still told."""
+    """The text around the token is still reported."""
     reason = check_response(DISCOVERY, ECHOES["body"], "token", max_body_bytes=10, secret=TOKEN)
     assert reason is not None
     assert "Authorization: Bearer ***" in reason.sentence
 
 
 def test_redirect_names_its_target_without_user_info() -> None:
-    """Where a redirect points is told, a password in it is not."""
+    """The target of a redirect is reported, a password in it is not."""
     reply = HttpResponse(302, {"location": "https://user:pass@elsewhere.example/login"}, b"")
     reason = check_response(DISCOVERY, reply, "anonymous", max_body_bytes=10)
     assert reason is not None

@@ -72,7 +72,7 @@ def test_token_file_of_the_kubeconfig_is_sent(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("inline", [True, False], ids=["inline", "files"])
 def test_client_certificate_of_the_kubeconfig_is_presented(tmp_path: Path, inline: bool) -> None:
-    """A client certificate logs in, whether it stands in the kubeconfig or beside it."""
+    """A client certificate logs in, inline in the kubeconfig or in a file next to it."""
     files = client_files(tmp_path)
     user = {"client-certificate": files.certificate.name, "client-key": files.key.name}
     if inline:
@@ -103,7 +103,7 @@ def open_files() -> list[str]:
 
 
 def test_server_name_of_the_configuration_comes_first(tmp_path: Path) -> None:
-    """`tls-server-name` is verified; `tls.server_name` beside the kubeconfig wins."""
+    """`tls-server-name` is verified; `tls.server_name` of the issuer wins over the kubeconfig."""
     with Apiserver(server_context("kubernetes")) as server:
         path = kubeconfig(tmp_path, server.url, cluster={"tls-server-name": "kubernetes"})
         assert codes(ask_one(by(path))) == [()]
@@ -111,7 +111,7 @@ def test_server_name_of_the_configuration_comes_first(tmp_path: Path) -> None:
 
 
 def test_ca_of_the_kubeconfig_is_the_only_anchor(tmp_path: Path) -> None:
-    """Another cluster's CA does not vouch for this server, and no CA at all means the system's."""
+    """Another cluster's CA does not verify this server, and no CA at all means the system's."""
     with Apiserver() as server:
         other = {"certificate-authority-data": ca_data("other")}
         assert codes(ask_one(by(kubeconfig(tmp_path, server.url, cluster=other)))) == [("tls_untrusted",)]
