@@ -42,7 +42,7 @@ def _own_key(settings: RepositorySettings, sample: SignatureHeader | Verificatio
         sentence = "This user cannot read the signing key; ledgers are judged by `repository.allowed_signers`."
         return place.note("repository.read_only", sentence, "Sign decisions with a key of your own: --signing-key FILE")
     if isinstance(sample, VerificationFailure):
-        sentence = f"The signing key made a signature that is not believed: {sample.sentence}"
+        sentence = f"The signing key made a signature that does not count: {sample.sentence}"
         return place.failed("repository.signing_key", sentence, f"Make another key: {_MAKE_KEY}")
     sentence = f"A signature was made with {sample.kid} and verified."
     return place.ok("repository.signing_key", sentence)
@@ -71,7 +71,7 @@ def _unsigned(place: CheckTarget, verdicts: Iterable[LedgerVerdict]) -> Iterator
     bare = [each for each in verdicts if each.verdict is None]
     ours, others = [each for each in bare if each.is_configured], [each for each in bare if not each.is_configured]
     if ours:
-        sentence = f"{counted(len(ours), 'ledger')} without a signature, so not believed: {_listed(ours)}."
+        sentence = f"{counted(len(ours), 'ledger')} without a signature, so they do not count: {_listed(ours)}."
         remedy = "Run `oidc-mirror run --once`. When it reports `ledger.lost`: `oidc-mirror adopt --branch`."
         yield place.warning("ledger.unsigned", sentence, remedy)
     if others:
@@ -85,13 +85,13 @@ def _unbelieved(verdicts: Iterable[LedgerVerdict]) -> Iterator[CheckResult]:
             continue
         place = CheckTarget(Component.GIT, each.path)
         code = _CODES[each.verdict.code]
-        sentence = f"The ledger is not believed: {each.verdict.sentence}"
+        sentence = f"The ledger does not count: {each.verdict.sentence}"
         if not each.is_configured:
             yield place.note(code, f"{sentence} It is not an issuer of this configuration, and stays as it is.")
         elif code == "ledger.unknown_signer":
             yield place.failed(code, sentence, _LIST_KEY)
         else:
-            remedy = f"The next pass writes it anew. To see who changed it: git log -- {each.path}"
+            remedy = f"The next pass writes it again. To see who changed it: git log -- {each.path}"
             yield place.warning(code, sentence, remedy)
 
 

@@ -56,7 +56,7 @@ def notify_files(settings: Settings) -> Iterator[CheckResult]:
         if isinstance(url, Reason):
             yield place.of_reason(CheckLevel.FAILED, url)
         elif url.startswith("http:"):
-            sentence = f"{key}: the URL is http, so everybody on the way can read it and use it."
+            sentence = f"{key}: the URL is http, so anyone on the network path can read it and use it."
             yield place.warning("notify.unencrypted", sentence, "Use an https URL.")
         yield from privacy(key, path, None)
 
@@ -211,7 +211,7 @@ def git(settings: RepositorySettings, view: HistoryView, *, issuers: int) -> Ite
     yield from _local(local, settings.path, state)
     yield from (local.of_reason(CheckLevel.FAILED, reason) for reason in state.broken)
     if settings.remote is None:
-        sentence = "No git remote is configured: the history of the keys is on this machine alone."
+        sentence = "No git remote is configured: the history of the keys is only on this machine."
         yield local.note("git.no_remote", sentence, "Set `repository.remote`; several mirrors of one bucket need it.")
     elif state.unreadable is None:
         yield from _remote(CheckTarget(Component.GIT, presentable(settings.remote)), state)
@@ -275,9 +275,7 @@ def state(state_dir: Path, lock_holder: LockHolder) -> Iterator[CheckResult]:
     try:
         is_there = state_dir.exists()
     except PermissionError:  # a folder above it is closed to this user
-        yield place.failed(
-            "state.unwritable", f"This user may not look at the state directory {state_dir}.", _AS_SERVICE
-        )
+        yield place.failed("state.unwritable", f"This user cannot read the state directory {state_dir}.", _AS_SERVICE)
         return
     if not is_there:
         yield _absent(place, state_dir)

@@ -48,7 +48,7 @@ def main(
     if now and (dry_run or only or shard is not None):
         raise UsageError(
             "`--now` is a whole pass of the daemon, with the issuers that the daemon has.",
-            remedy="Leave `--dry-run`, `--only` and `--shard` out. `--dry-run` works beside a daemon.",
+            remedy="Leave `--dry-run`, `--only` and `--shard` out. `--dry-run` works while a daemon runs.",
         )
     part = None if shard is None else read_shard(shard)
 

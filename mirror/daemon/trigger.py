@@ -49,7 +49,7 @@ def make_pass(state_dir: Path, pid: int, *, max_seconds: float = MAX_WAIT_SECOND
                 raise _ended(pid)
     raise MirrorError(
         f"Process {pid} ended no pass within {max_seconds:g} s.",
-        remedy="Look at its log, or at /healthz; it may be stuck.",
+        remedy="Check its log, or /healthz; it may be stuck.",
     )
 
 

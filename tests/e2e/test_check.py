@@ -83,7 +83,7 @@ def test_wrong_issuers_are_distinguished(world: World) -> None:
     document = check(world)
     assert found(document, "failed") >= {("apiservers", "wrong_issuer"), ("apiservers", "not_found")}
     reported = {each["code"]: each for each in document["findings"]}
-    assert "differ in the slash at the end alone" in reported["wrong_issuer"]["sentence"]
+    assert "differ only in the trailing slash" in reported["wrong_issuer"]["sentence"]
     assert "--service-account-issuer" in reported["not_found"]["remedy"]
 
 

@@ -402,7 +402,7 @@ def test_ledger_of_which_nothing_can_be_read_stops_the_decision(world: World) ->
     before = world.state()
     done = world.mirror("revoke", "syd-prod", "--all", "--last", "--yes", "--reason", "stolen")
     assert (done.status, world.state()) == (1, before)
-    assert "is not believed" in done.err
+    assert "does not count" in done.err
 
 
 # ------------------------------------------------------------------------------------------------ terminals

@@ -11,11 +11,11 @@ ISSUER = IssuerUrl("https://oidc-bucket.s3-ap-southeast-2.amazonaws.com/cluster/
 @pytest.mark.parametrize(
     ("stranger", "part"),
     [
-        (ISSUER + "/", "the slash at the end alone"),
-        (ISSUER.replace("cluster", "Cluster"), "upper and lower case alone"),
-        (f" {ISSUER}\n", "blanks around it alone"),
-        (ISSUER.replace("https", "http"), "the scheme alone"),
-        (ISSUER.removeprefix("https://"), "the scheme alone"),
+        (ISSUER + "/", "only in the trailing slash"),
+        (ISSUER.replace("cluster", "Cluster"), "only in upper and lower case"),
+        (f" {ISSUER}\n", "only in surrounding blanks"),
+        (ISSUER.replace("https", "http"), "only in the scheme"),
+        (ISSUER.removeprefix("https://"), "only in the scheme"),
         ("https://oidc-bucket.s3.ap-southeast-2.amazonaws.com/cluster/identifier", "two host styles"),
         ("https://s3.ap-southeast-2.amazonaws.com/oidc-bucket/cluster/identifier", "two host styles"),
         (ISSUER + "/more", "it goes on where the issuer ends"),

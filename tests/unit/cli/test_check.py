@@ -172,7 +172,7 @@ def test_causes_come_first_with_what_was_found_for_them() -> None:
         "    found:  forbidden (below).",
         " 2. role: Denied.",
         "    remedy: Ask.",
-        "    found:  It lies in the cloud's account, where this program does not look.",
+        "    found:  It is in the cloud's account, which this program does not read.",
         " 3. git: Torn.",
         "    remedy: Mend.",
         "    found:  Nothing is wrong at git, state.",

@@ -43,7 +43,7 @@ def test_reasons_are_reported() -> None:
     text = reported((RSA_KEYS[0], Status.HELD), (RSA_KEYS[1], Status.REVOKED), unreadable=(CommitId("cd" * 20),))
     assert "held because  policy" in text
     assert "it was \\x1b[31mlost" in text
-    assert "commit cdcdcdcdcdcd says nothing" in text
+    assert "commit cdcdcdcdcdcd is skipped" in text
 
 
 def test_issuer_without_keys_says_so() -> None:

@@ -547,7 +547,7 @@ def test_one_apiserver_in_two_issuers_is_a_warning() -> None:
         ":6443/", ":6443"
     )
     assert any(
-        "issuers[1].apiservers[0]: This apiserver is one of a too" in warning for warning in _parse(text).warnings
+        "issuers[1].apiservers[0]: This apiserver also belongs to a," in warning for warning in _parse(text).warnings
     )
 
 

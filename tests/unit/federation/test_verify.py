@@ -259,7 +259,7 @@ def test_token_of_an_unknown_issuer_names_the_nearest_one(world: FakeWorld) -> N
     """The slash that people do not see; nobody's documents are looked at, exit 1."""
     found = verified(world, fresh(iss=f"{ISSUER}/"), subject(world, issuer=OTHER), subject(world))
     assert (found.issuers, world.web.looks, found.exit_status) == ((), [], ExitStatus.FAILED)
-    assert f'the nearest is "{ISSUER}": they differ in the slash at the end alone' in words(found)
+    assert f'the nearest is "{ISSUER}": they differ only in the trailing slash' in words(found)
     assert words(found).endswith("No issuer was looked at.")
 
 

@@ -315,7 +315,7 @@ REFUSALS = {
     "unknown-ca": ("fatal: server certificate verification failed. CAfile: none", "http.sslCAInfo"),
     "self-signed": ("fatal: SSL certificate problem: self-signed certificate", "http.sslCAInfo"),
     "sha256": ("fatal: mismatched algorithms: client sha1; server sha256", "--object-format=sha1"),
-    "host-key": ("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\nHost key verification failed.", "in between"),
+    "host-key": ("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\nHost key verification failed.", "may be an attack"),
     "ownership": ("fatal: detected dubious ownership in repository at '/srv/x.git'", "safe.directory"),
 }
 

@@ -104,7 +104,7 @@ def test_signing_key_that_no_apiserver_shows_fails_the_pass(cluster: Cluster) ->
     report = cluster.once()
     assert (names(report), report.exit_status) == (["signing_key.not_public"], ExitStatus.FAILED)
     reported = words(report)
-    assert reported.count("pods are about to be logged out") == 1
+    assert reported.count("pods will lose their access") == 1
     assert "failed signing_key.not_public" in reported
     assert NEW.key.kid in reported
     assert OLD.key.kid in reported
@@ -131,7 +131,9 @@ def test_held_signing_key_is_held(cluster: Cluster) -> None:
     report = cluster.once()
     assert (names(report), report.exit_status) == (["signing_key.not_public"], ExitStatus.HELD)
     assert f"oidc-mirror approve syd-prod {shell_argument(NEW.key.thumbprint)}" in words(report)
-    assert "error [signing_key.not_public]: The cluster signs tokens that nobody can verify" in words(report)
+    assert "error [signing_key.not_public]: The cluster signs tokens that relying parties cannot verify" in words(
+        report
+    )
 
 
 def test_revoked_signing_key_is_reported_and_is_no_failure(cluster: Cluster) -> None:
@@ -204,7 +206,7 @@ UNUSABLE = {
     "garbage": (b"garbage", "not three parts of base64url"),
     "too-large": (b"x" * 30_000, "It cannot be read: it is larger than 20002 bytes."),
     "expired": (mint(OLD, claims(0)), "It expired"),
-    "of-another-issuer": (mint(OLD, claims(2e9, iss=f"{ISSUER}/")), "slash at the end alone"),
+    "of-another-issuer": (mint(OLD, claims(2e9, iss=f"{ISSUER}/")), "only in the trailing slash"),
 }
 
 

@@ -119,8 +119,8 @@ def test_without_last_modified_the_first_look_counts() -> None:
     [
         (BLOCKED, "cannot be read"),
         (shown(OLD, since=None), "does not contain"),
-        (shown(body=b"evil"), "none that relying parties could believe"),
-        (shown(body=b'{"keys":[]}'), "none that relying parties could believe"),
+        (shown(body=b"evil"), "not one that relying parties accept"),
+        (shown(body=b'{"keys":[]}'), "not one that relying parties accept"),
     ],
     ids=["unreadable", "missing", "no_json", "empty"],
 )

@@ -77,7 +77,7 @@ def test_slash_is_named() -> None:
     """The difference that people do not see."""
     found = read_public_discovery(changed(issuer=ISSUER + "/"), ISSUER)
     assert isinstance(found, Rejected)
-    assert "slash at the end alone" in found.reasons[0].sentence
+    assert "only in the trailing slash" in found.reasons[0].sentence
 
 
 def test_foreign_jwks_uri_is_a_note() -> None:

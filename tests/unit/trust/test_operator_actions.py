@@ -243,7 +243,7 @@ def test_decision_says_what_became_of_each_key(
         (lambda: approve(ledger(record(A, X)), key_id(A), NOW), "Give the cluster a new signing key."),
         (
             lambda: approve(ledger(record(A, D)), key_id(A), NOW),
-            "Nothing to approve: it is decided anew when an apiserver shows it.",
+            "Nothing to approve: the mirror decides again when an apiserver shows it.",
         ),
         (
             lambda: revoke(ledger(record(A, P)), [A.thumbprint], now=NOW, reason="", last=False),

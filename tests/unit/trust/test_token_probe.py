@@ -41,7 +41,7 @@ def test_fresh_token_of_the_issuer_is_a_probe() -> None:
         (b"", "token_empty", "The token is empty."),
         (b"garbage", "token_shape", "not three parts"),
         (mint(signer(), claims(0)), "expired", "It expired 20782 d 11 h ago"),
-        (mint(signer(), claims(NOW.timestamp(), iss=ISSUER + "/")), "wrong_issuer", "slash at the end alone"),
+        (mint(signer(), claims(NOW.timestamp(), iss=ISSUER + "/")), "wrong_issuer", "only in the trailing slash"),
         (captured("06-issuer-https-default/token-cluster-aud"), "wrong_issuer", "they differ from"),
     ],
     ids=["empty", "garbage", "expired", "slash", "other-cluster"],
@@ -62,14 +62,14 @@ def test_public_signing_key_is_not_reported() -> None:
 
 @pytest.mark.parametrize("status", [None, Status.PUBLISHED, Status.RETIRING, Status.DROPPED])
 def test_signing_key_that_is_not_public_is_a_failure(status: Status | None) -> None:
-    """An error with its cause and the kid, and a failure: pods are about to be logged out."""
+    """An error with its cause and the kid, and a failure: pods will lose their access."""
     since = NOW if status is Status.RETIRING else None
     record = None if status is None else trimmed(KeyRecord(signer().key, status, 1, NOW, missing_since=since))
     found = judged(record)
     assert [(e.name, e.level) for e in found.events] == [("signing_key.not_public", Level.ERROR)]
     assert found.events[0].fields == {"kid": signer().key.kid, "cause": "key_not_public"}
     assert [reason.code for reason in found.failures] == ["signing_key.not_public"]
-    assert "pods are about to be logged out" in found.failures[0].sentence
+    assert "pods will lose their access" in found.failures[0].sentence
     assert found.failures[0].remedy
 
 
