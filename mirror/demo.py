@@ -208,7 +208,7 @@ def running_daemon(world: DemoWorld) -> Iterator[None]:
         deadline = time.monotonic() + START_SECONDS
         while not _is_ready(world.page_port):
             if ended() or time.monotonic() > deadline:
-                raise BucketError("The demo's daemon did not start.", remedy="Look at daemon.log in the demo's folder.")
+                raise BucketError("The demo's daemon did not start.", remedy="Check daemon.log in the demo's folder.")
             time.sleep(0.05)
         yield
 
@@ -390,7 +390,7 @@ def _wait(ended: Callable[[], bool], port: int, ca_file: Path) -> None:
             time.sleep(0.05)
         else:
             return
-    raise BucketError("The demo's S3 server did not start.", remedy="Look at s3.log in the demo's folder.")
+    raise BucketError("The demo's S3 server did not start.", remedy="Check s3.log in the demo's folder.")
 
 
 def _request(port: int, ca_file: Path, method: str, path: str) -> None:

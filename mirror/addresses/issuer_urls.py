@@ -229,10 +229,10 @@ _LIKE = 0.8
 def describe_difference(one: str, other: str) -> str:
     """In what two texts differ, as the end of a sentence; `one` is the reported text, `other` the configured one."""
     tests = (
-        (one.rstrip("/") == other.rstrip("/"), "they differ in the slash at the end alone, which counts"),
-        (one.casefold() == other.casefold(), "they differ in upper and lower case alone, which counts"),
-        (one.strip() == other, "they differ in blanks around it alone, which count"),
-        (_without_scheme(one) == _without_scheme(other), "they differ in the scheme alone: it must be https://"),
+        (one.rstrip("/") == other.rstrip("/"), "they differ only in the trailing slash, which counts"),
+        (one.casefold() == other.casefold(), "they differ only in upper and lower case, which counts"),
+        (one.strip() == other, "they differ only in surrounding blanks, which count"),
+        (_without_scheme(one) == _without_scheme(other), "they differ only in the scheme, which must be https://"),
         (canonical_url(one) == canonical_url(other), "both name one S3 bucket, under two host styles; the text counts"),
         (one.startswith(f"{other.rstrip('/')}/"), "it goes on where the issuer ends"),
         (other.startswith(f"{one.rstrip('/')}/"), "it ends where the issuer goes on"),

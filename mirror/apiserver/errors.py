@@ -69,12 +69,12 @@ class FailureKind(_FailureTable):
     RATE_LIMITED = FailureText(
         "rate_limited",
         "The apiserver is busy: {detail}.",
-        "The next pass asks again; when it stays, look at the apiserver's API Priority and Fairness.",
+        "The next pass tries again. If it stays, check the apiserver's API Priority and Fairness.",
     )
     SERVER_ERROR = FailureText(
         "server_error",
         "The apiserver failed: {detail}.",
-        "Look at the apiserver's log; the next pass asks again.",
+        "Check the apiserver's log; the next pass tries again.",
     )
     TLS_UNTRUSTED = FailureText(
         "tls_untrusted",
@@ -161,7 +161,7 @@ class FailureKind(_FailureTable):
     )
     WRONG_CONTENT_ENCODING = FailureText(
         "wrong_content_encoding",
-        "The answer is compressed although we asked for it as it is: {detail}.",
+        "The answer is compressed although the request did not allow it: {detail}.",
         "Switch compression off in what stands between this machine and the apiserver.",
     )
     TOO_LARGE = FailureText(
@@ -252,7 +252,7 @@ class DiscoveryFailureKind(_FailureTable):
     LOOKUP_TIMEOUT = FailureText(
         "timeout",
         "The replicas were not found within {detail} s (limits.total).",
-        "Check the resolver of this machine, and the apiserver that is asked for the list.",
+        "Check the resolver of this machine, and the apiserver that serves the list.",
     )
     NOTHING_FOUND = FailureText(
         "nothing_found",

@@ -402,7 +402,8 @@ REMEDY_NO_ANSWER = (
 )
 REMEDY_RIGHT_REGION = "The bucket is in another region: set `publish.region: {right_region}`."
 REMEDY_KMS = (
-    "The bucket is encrypted with a KMS key that the mirror may not use, and then nobody can read the documents "
+    "The bucket is encrypted with a KMS key that the mirror may not use; then "
+    "no anonymous request can read the documents "
     "anonymously either: use SSE-S3 (AES256) for the bucket `{bucket}`."
 )
 REMEDY_OWNER = "The bucket may also belong to another account than `publish.expected_bucket_owner` {owner} says."
@@ -461,14 +462,15 @@ REMEDIES: Mapping[str, Remedy] = {
             "and `s3:ListBucket` on the bucket, without which S3 answers so for an object that does not exist."
         ),
         administrator=(
-            "Allow `{action}` to who runs this command, or run it as somebody else (`--profile`, `--role-arn`); the "
+            "Allow `{action}` to the identity that runs this command, or use "
+            "another one (`--profile`, `--role-arn`); the "
             "mirror's own role needs and has no such right. A service control policy may forbid it too."
         ),
         cloudfront="Allow `cloudfront:CreateInvalidation` on the distribution `{distribution}` to the mirror.",
     ),
     "NoSuchBucket": Remedy(
         mirror="Create the bucket with `oidc-mirror provision bucket`, or correct `publish.bucket`.",
-        administrator="Somebody removed the bucket at this moment: run the command again.",
+        administrator="The bucket was removed at the same moment: run the command again.",
     ),
     "NoSuchKey": Remedy(mirror="The object is gone; the next pass puts it again."),
     "PermanentRedirect": Remedy(mirror="The bucket is in another region than `{region}`: correct `publish.region`."),
@@ -571,17 +573,21 @@ REMEDIES: Mapping[str, Remedy] = {
     "Unknown": Remedy(mirror="{endpoint} states no code that S3 has: check `publish.endpoint_url` and proxies."),
     "TooManyObjects": Remedy(mirror="Give the mirror a bucket, or a `publish.prefix`, of its own."),
     "BucketAlreadyExists": Remedy(
-        administrator=("The name belongs to somebody else in AWS: choose another one (`publish.bucket`).")
+        administrator=("Another AWS account has a bucket of this name: choose another name (`publish.bucket`).")
     ),
-    "BucketAlreadyOwnedByYou": Remedy(administrator="Somebody made it at the same moment: run the command again."),
-    "EntityAlreadyExists": Remedy(administrator="Somebody made it at the same moment: run the command again."),
-    "ConcurrentModification": Remedy(administrator="Somebody changes it at this moment: run the command again."),
+    "BucketAlreadyOwnedByYou": Remedy(administrator="It was created at the same moment: run the command again."),
+    "EntityAlreadyExists": Remedy(administrator="It was created at the same moment: run the command again."),
+    "ConcurrentModification": Remedy(
+        administrator=("Another request changed it at the same moment: run the command again.")
+    ),
     "LimitExceeded": Remedy(
-        administrator=("A quota of the account is used up: remove what nobody needs, or ask AWS for more.")
+        administrator=(
+            "A quota of the account is used up: remove unused resources, or request a higher quota from AWS."
+        )
     ),
     "TooManyBuckets": Remedy(administrator="The account has as many buckets as its quota allows: ask AWS for more."),
     "MalformedPolicy": Remedy(
-        administrator=("AWS refuses the whole policy: look at the statements that are not ours.")
+        administrator=("AWS rejects the whole policy: check the statements that this program did not write.")
     ),
     "OpenIdIdpCommunicationError": Remedy(
         administrator=(
@@ -590,7 +596,9 @@ REMEDIES: Mapping[str, Remedy] = {
         )
     ),
     "PolicyChanged": Remedy(
-        administrator=("Somebody else changes the bucket's policy: see who, and run the command again.")
+        administrator=(
+            "Another writer changed the bucket's policy at the same moment: find out who, and run the command again."
+        )
     ),
     "NoSuchDistribution": Remedy(
         cloudfront=(

@@ -647,7 +647,7 @@ class AccessBlock:
 
 FORBIDDEN = "forbidden"
 _POLICY = (
-    "Allow `s3:GetObject` on exactly the published keys to everybody (`oidc-mirror render bucket-policy`, "
+    "Allow public `s3:GetObject` on exactly the published keys (`oidc-mirror render bucket-policy`, "
     "`oidc-mirror provision bucket`)."
 )
 _BLOCK = "Switch off {blocks} for the bucket, and for the account: `oidc-mirror provision bucket`. " + _POLICY
@@ -658,7 +658,7 @@ _ABOVE = (
 )
 _CDN = (
     "The issuer's host is none of S3's own: let the CDN read the bucket (CloudFront: an origin access control, and a "
-    "bucket policy with `s3:GetObject` on the published keys for its distribution), and let everybody read the CDN."
+    "bucket policy with `s3:GetObject` on the published keys for its distribution), and make the CDN public."
 )
 
 
@@ -697,13 +697,13 @@ def _explained_by_policy(reason: Reason, policy: str, publish: PublishSettings, 
     elif found is None:
         what = "is none that this program understands"
     elif found.because:
-        what = f"denies everybody to read this object ({', '.join(found.because)})"
+        what = f"denies public reads of this object ({', '.join(found.because)})"
         remedy = "Remove or narrow the Deny statement."
     elif found.access is Access.NOT_READABLE:
-        what = "does not allow everybody to read this object"
+        what = "does not allow public reads of this object"
     elif found.access is Access.CONDITIONAL:
         what = f"allows reading this object under a condition only: {', '.join(found.conditions)}"
     else:
-        code, what, remedy = FORBIDDEN, "allows everybody to read it", _ABOVE
+        code, what, remedy = FORBIDDEN, "allows public reads of it", _ABOVE
     sentence = f"{reason.sentence} The policy of bucket {publish.bucket} {what}."
     return {"code": code, "sentence": sentence, "remedy": remedy}

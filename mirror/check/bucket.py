@@ -61,7 +61,7 @@ def _owner(
         )
         yield place.warning("bucket.foreign_owner", sentence, remedy)
     elif is_aws(publish):
-        sentence = "Who deletes the bucket lets others create it anew and read what the mirror writes."
+        sentence = "If the bucket is deleted, another account can create it again and read what the mirror writes."
         remedy = f'Set `publish.expected_bucket_owner: "{who.account}"`.'
         yield place.note("bucket.owner_unset", sentence, remedy)
 
@@ -78,13 +78,13 @@ def _versioning(place: CheckTarget, publish: PublishSettings, facts: BucketFacts
 
 def _encryption(place: CheckTarget, facts: BucketFacts) -> Iterator[CheckResult]:
     if isinstance(facts.encryption, str) and facts.encryption.startswith("aws:kms"):
-        sentence = f"Objects are encrypted with {facts.encryption}: nobody can read them without credentials."
+        sentence = f"Objects are encrypted with {facts.encryption}: they cannot be read without credentials."
         yield place.failed("bucket.kms", sentence, "Set the bucket's default encryption to SSE-S3 (AES256).")
 
 
 def _conditional_writes(place: CheckTarget, publish: PublishSettings) -> CheckResult:
     if not publish.conditional_writes:
-        sentence = "Conditional writes are off: of two mirrors each can believe that it wrote."
+        sentence = "Conditional writes are off: two mirrors can overwrite each other without noticing."
         return place.note("bucket.unconditional", sentence, "Run one mirror only, or use a store that has them.")
     if is_aws(publish):
         return place.ok("bucket.conditional", "Writes are conditional: no mirror overwrites what it has not seen.")
@@ -95,7 +95,7 @@ def _conditional_writes(place: CheckTarget, publish: PublishSettings) -> CheckRe
 _MOST_SHOWN = 3
 _ACLS_IN_FORCE = ("ObjectWriter", "BucketOwnerPreferred")
 _RENDER_BUCKET_POLICY = "`oidc-mirror provision bucket` sets it, `oidc-mirror render bucket-policy` prints it"
-_READERS = f"Allow s3:GetObject on exactly the published keys to everybody: {_RENDER_BUCKET_POLICY}."
+_READERS = f"Allow public s3:GetObject on exactly the published keys: {_RENDER_BUCKET_POLICY}."
 
 
 def policy(
@@ -113,17 +113,20 @@ def policy(
     if is_served_by_bucket(publish):
         yield from _blocks(place, publish, facts, aws)
     else:
-        sentence = "Something else serves `publish.base_url`: it must be let read the bucket, and everybody need not."
+        sentence = (
+            "A CDN or proxy serves `publish.base_url`: it must be allowed to "
+            "read the bucket; public access is not needed."
+        )
         yield place.note("policy.behind_cdn", sentence)
     yield from _policy(place, publish, facts, keys)
     if isinstance(facts.public_grants, tuple) and facts.public_grants:
-        sentence = f"Its ACL gives everybody {', '.join(facts.public_grants)} on the bucket itself."
+        sentence = f"Its ACL grants everyone {', '.join(facts.public_grants)} on the bucket itself."
         yield place.warning(
             "policy.acl", sentence, "Remove the grants; a bucket policy on the published keys is enough."
         )
     if facts.ownership in _ACLS_IN_FORCE:
         sentence = f"ACLs are in force (ownership {facts.ownership}): objects may be opened one by one."
-        remedy = "Set object ownership to BucketOwnerEnforced: the policy alone decides then."
+        remedy = "Set object ownership to BucketOwnerEnforced: then only the policy decides."
         yield place.note("policy.acls_in_force", sentence, remedy)
 
 
@@ -169,7 +172,7 @@ def _policy(
         return
     found = public_access(text, publish.bucket, keys, partition_of(publish.region))
     if found is None:
-        yield place.warning("policy.unread", "The bucket policy cannot be understood.", "Look at it by hand.")
+        yield place.warning("policy.unread", "The bucket policy cannot be parsed.", "Check it by hand.")
         return
     if not is_served_by_bucket(publish):
         found = replace(found, objects={})
@@ -185,7 +188,7 @@ def _none(place: CheckTarget, publish: PublishSettings, facts: BucketFacts) -> C
         return place.warning(
             "policy.none", sentence, f"See what `public` says with `oidc-mirror check --verbose`. {_READERS}"
         )
-    return place.failed("policy.none", "There is no bucket policy: nobody can read the documents.", _READERS)
+    return place.failed("policy.none", "There is no bucket policy: the documents are not public.", _READERS)
 
 
 def _policy_results(place: CheckTarget, found: PublicAccess, total: int) -> Iterator[CheckResult]:
@@ -194,20 +197,20 @@ def _policy_results(place: CheckTarget, found: PublicAccess, total: int) -> Iter
     conditional = found.keys_with(Access.CONDITIONAL)
     if denied:
         because = dict.fromkeys(name for key in denied for name in found.objects[key].because)
-        sentence = f"The bucket policy denies reading to everybody ({', '.join(because)}): {_some(denied)}."
+        sentence = f"The bucket policy denies public reads ({', '.join(because)}): {_some(denied)}."
         yield place.failed("policy.denies", sentence, "Remove or narrow the Deny statement.")
     if narrow:
-        sentence = f"The bucket policy does not allow everybody to read {counted(len(narrow), 'published key')}"
+        sentence = f"The bucket policy does not allow public reads of {counted(len(narrow), 'object')}"
         yield place.failed("policy.narrow", f"{sentence}: {_some(narrow)}.", _READERS)
     if conditional:
         sentence = (
-            f"Whether everybody may read {counted(len(conditional), 'published key')} depends on a condition of the "
+            f"Public reads of {counted(len(conditional), 'object')} depend on a condition of the "
             f"bucket policy: {_some(found.conditions())}."
         )
         remedy = f"Relying parties ask from anywhere: remove the condition. {_READERS}"
         yield place.warning("policy.conditional", sentence, remedy)
     if found.dangerous:
-        sentence = f"The bucket policy lets everybody do more than read: {_some(found.dangerous)}."
+        sentence = f"The bucket policy publicly allows more than reading: {_some(found.dangerous)}."
         yield place.failed(
             "policy.dangerous",
             sentence,
@@ -215,14 +218,14 @@ def _policy_results(place: CheckTarget, found: PublicAccess, total: int) -> Iter
             f"{_RENDER_BUCKET_POLICY}.",
         )
     if found.wider:
-        sentence = f"The bucket policy lets everybody read more than the published keys: {_some(found.wider)}."
+        sentence = f"The bucket policy makes more public than the published keys: {_some(found.wider)}."
         remedy = (
             "Where another configuration publishes them, leave them. Else name exactly the published keys: "
             "`oidc-mirror provision bucket NAME --remove-unlisted`."
         )
         yield place.warning("policy.wider", sentence, remedy)
     if not (denied or narrow or conditional or found.dangerous or found.wider):
-        yield place.ok("policy.exact", f"The bucket policy lets everybody read no more than {counted(total, 'key')}.")
+        yield place.ok("policy.exact", f"The bucket policy makes exactly {counted(total, 'object')} public.")
 
 
 def unseen(place: CheckTarget, what: str, action: str, publish: PublishSettings, missed: Unavailable) -> CheckResult:

@@ -66,7 +66,7 @@ class HistoryInspector:
         except (HistoryError, RemoteError) as error:
             return HistoryFacts(unreadable=_reason("git.unreadable", error))
         except PermissionError as error:
-            sentence = f"This user may not look at the local repository {self._settings.path} ({error.strerror})."
+            sentence = f"This user cannot read the local repository {self._settings.path} ({error.strerror})."
             return HistoryFacts(unreadable=Reason("git.unreadable", sentence, _AS_SERVICE))
 
     def _through(self, copy: Settings) -> HistoryFacts:

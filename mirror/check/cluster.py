@@ -76,7 +76,7 @@ def _against_public(
     for thumbprint, key in public.items():
         if thumbprint not in keys:
             sentence = f"{key_name(key)} is public, and no apiserver that answered shows it."
-            remedy = f"It retires, or was put there by somebody else: `oidc-mirror status {issuer.name}` shows which."
+            remedy = f"It is retiring, or another writer put it there: `oidc-mirror status {issuer.name}` shows which."
             yield CheckTarget(Component.KEYS, key.kid, issuer.name).note("keys.only_public", sentence, remedy)
     if set(keys) == set(public):
         place = CheckTarget(Component.KEYS, "public", issuer.name)

@@ -65,7 +65,7 @@ def notify_files(settings: Settings) -> Iterator[CheckResult]:
         if isinstance(url, Reason):
             yield place.of_reason(CheckLevel.FAILED, url)
         elif url.startswith("http:"):
-            sentence = f"{key}: the URL is http, so everybody on the way can read it and use it."
+            sentence = f"{key}: the URL is http, so anyone on the network path can read it and use it."
             yield place.warning("notify.unencrypted", sentence, "Use an https URL.")
         yield from privacy(key, path, None)
 
@@ -220,7 +220,7 @@ def git(settings: RepositorySettings, view: HistoryView, *, issuers: int) -> Ite
     yield from _local(local, settings.path, state)
     yield from (local.of_reason(CheckLevel.FAILED, reason) for reason in state.broken)
     if settings.remote is None:
-        sentence = "No git remote is configured: the history of the keys is on this machine alone."
+        sentence = "No git remote is configured: the history of the keys is only on this machine."
         yield local.note("git.no_remote", sentence, "Set `repository.remote`; several mirrors of one bucket need it.")
     elif state.unreadable is None:
         yield from _remote(CheckTarget(Component.GIT, presentable(settings.remote)), state)
@@ -284,9 +284,7 @@ def state(state_dir: Path, lock_holder: LockHolder) -> Iterator[CheckResult]:
     try:
         is_there = state_dir.exists()
     except PermissionError:  # a folder above it is closed to this user
-        yield place.failed(
-            "state.unwritable", f"This user may not look at the state directory {state_dir}.", _AS_SERVICE
-        )
+        yield place.failed("state.unwritable", f"This user cannot read the state directory {state_dir}.", _AS_SERVICE)
         return
     if not is_there:
         yield _absent(place, state_dir)
@@ -374,7 +372,7 @@ def _own_key(settings: RepositorySettings, sample: SignatureHeader | Verificatio
         sentence = "This user cannot read the signing key; ledgers are judged by `repository.allowed_signers`."
         return place.note("repository.read_only", sentence, "Sign decisions with a key of your own: --signing-key FILE")
     if isinstance(sample, VerificationFailure):
-        sentence = f"The signing key made a signature that is not believed: {sample.sentence}"
+        sentence = f"The signing key made a signature that does not count: {sample.sentence}"
         return place.failed("repository.signing_key", sentence, f"Make another key: {_MAKE_KEY}")
     sentence = f"A signature was made with {sample.kid} and verified."
     return place.ok("repository.signing_key", sentence)
@@ -403,7 +401,7 @@ def _unsigned(place: CheckTarget, verdicts: Iterable[LedgerVerdict]) -> Iterator
     bare = [each for each in verdicts if each.verdict is None]
     ours, others = [each for each in bare if each.is_configured], [each for each in bare if not each.is_configured]
     if ours:
-        sentence = f"{counted(len(ours), 'ledger')} without a signature, so not believed: {_listed(ours)}."
+        sentence = f"{counted(len(ours), 'ledger')} without a signature, so they do not count: {_listed(ours)}."
         remedy = "Run `oidc-mirror run --once`. When it reports `ledger.lost`: `oidc-mirror adopt --branch`."
         yield place.warning("ledger.unsigned", sentence, remedy)
     if others:
@@ -417,13 +415,13 @@ def _unbelieved(verdicts: Iterable[LedgerVerdict]) -> Iterator[CheckResult]:
             continue
         place = CheckTarget(Component.GIT, each.path)
         code = _CODES[each.verdict.code]
-        sentence = f"The ledger is not believed: {each.verdict.sentence}"
+        sentence = f"The ledger does not count: {each.verdict.sentence}"
         if not each.is_configured:
             yield place.note(code, f"{sentence} It is not an issuer of this configuration, and stays as it is.")
         elif code == "ledger.unknown_signer":
             yield place.failed(code, sentence, _LIST_KEY)
         else:
-            remedy = f"The next pass writes it anew. To see who changed it: git log -- {each.path}"
+            remedy = f"The next pass writes it again. To see who changed it: git log -- {each.path}"
             yield place.warning(code, sentence, remedy)
 
 

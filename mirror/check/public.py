@@ -62,7 +62,7 @@ def _other_layout(publication: PublishedIssuer, discovery: PublicResult, jwks: P
 def _before_takeover(other: str, name: IssuerName) -> tuple[str, str]:
     sentence = (
         f"Another tool publishes this issuer: its discovery document names {other}. The first pass puts nothing in its "
-        "place until somebody adopts it."
+        "place until an operator adopts it."
     )
     return sentence, f"`oidc-mirror adopt {name}` reads the keys there and keeps each of them public for its time."
 
@@ -93,9 +93,9 @@ def _seen(place: CheckTarget, look: PublicResponse, expected: PublicObject) -> I
     )
     if look.seconds > SLOW_SECONDS:
         sentence = f"It took {look.seconds:.1f} s to come; AWS gives up after 5 s."
-        yield place.warning("public.slow", sentence, "Look at the network and at the CDN in front of the bucket.")
+        yield place.warning("public.slow", sentence, "Check the network and the CDN in front of the bucket.")
     elif not reasons:
-        yield place.ok("public.seen", f"Everybody can read it, with the right headers, in {look.seconds:.1f} s.")
+        yield place.ok("public.seen", f"It is publicly readable, with the right headers, in {look.seconds:.1f} s.")
 
 
 def _not_seen(

@@ -99,7 +99,7 @@ def _guarded(job: _Job, bounded: DeadlineExecutor, seconds: float) -> tuple[Chec
         return bounded.call(lambda: tuple(job.work()))
     except TimeoutError:
         sentence = f"It was not done after {seconds:g} s, and was left."
-        remedy = "Look at what it asks: a hanging network, file system or helper program."
+        remedy = "Check for a hanging network, file system or helper program."
         return (job.place.failed("station.timeout", sentence, remedy),)
     except Exception as error:  # noqa: BLE001  one component's defect never hides another's results
         # Only the kind: the text of an unknown error might hold a secret.

@@ -299,7 +299,7 @@ def _causes(diagnosis: CheckReport) -> Iterator[str]:
 def _found(cause: CheckCause, findings: Iterable[CheckResult]) -> str:
     """In a sentence, what was found where the cause would show."""
     if not cause.components:
-        return "It lies in the cloud's account, where this program does not look."
+        return "It is in the cloud's account, which this program does not read."
     here = [each for each in findings if each.component in cause.components]
     wrong = dict.fromkeys(each.code for each in here if each.level in (CheckLevel.FAILED, CheckLevel.WARNING))
     if wrong:
@@ -346,7 +346,7 @@ def known_keys(settings: "Settings") -> dict[IssuerName, tuple[AnyKey, ...]]:
     for each in everything:
         issuer_history = memory.issuers[each.url]
         if issuer_history.is_lost:
-            raise UsageError(f"The ledger of {each.url} is not believed.", cause=issuer_history.failures[0].sentence)
+            raise UsageError(f"The ledger of {each.url} does not count.", cause=issuer_history.failures[0].sentence)
         records = issuer_history.ledger.records if issuer_history.ledger is not None else ()
         keys.setdefault(each.issuer.name, []).extend(record.key for record in records)
     return {name: distinct(found) for name, found in keys.items()}
@@ -395,4 +395,4 @@ def findings(
 
 def _pair(holders: Mapping[Thumbprint, IssuerName], a: Thumbprint, b: Thumbprint) -> str:
     pair = f"key {a} ({holders[a]}) and key {b} ({holders[b]}) share a prime"
-    return f"{pair}: anybody can compute both private keys."
+    return f"{pair}: anyone can compute both private keys."

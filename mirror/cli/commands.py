@@ -71,7 +71,7 @@ def call(ctx: click.Context, where: str, given: dict[str, Any]) -> None:
     help="Only this issuer; may be given several times.",
 )
 @click.option("--shard", metavar="I/N", help="Only the issuers of part I (from 0) of N: for an Indexed Job.")
-@output_option("How the report is written; the daemon writes JSON alone, one line a pass.")
+@output_option("Format of the report. The daemon writes only JSON, one line for each pass.")
 @click.option(
     "--last-good/--no-last-good",
     default=True,
@@ -109,7 +109,7 @@ def _has_copy(config: Path) -> bool:
 @click.argument("name", required=False, shell_complete=issuer_names)
 @output_option("How the status is written; JSON always has every detail.")
 @click.option("--verbose", is_flag=True, help="The details of every issuer, as with NAME.")
-@click.option("--watch", is_flag=True, help="Draw the status anew every few seconds, until Ctrl-C; needs a terminal.")
+@click.option("--watch", is_flag=True, help="Print the status again every few seconds, until Ctrl-C; needs a terminal.")
 @common_options
 @click.pass_context
 def status(ctx: click.Context, /, **given: Any) -> None:
@@ -271,13 +271,13 @@ def adopt(ctx: click.Context, /, **given: Any) -> None:
 @click.argument("name", required=False, shell_complete=issuer_names)
 @click.option("--fleet", is_flag=True, help="Compare every key of every issuer with every other one, and nothing else.")
 @click.option(
-    "--configuration", is_flag=True, help="Judge the configuration alone: no network, no secret, no other file."
+    "--configuration", is_flag=True, help="Check only the configuration: no network, no secret, no other file."
 )
 @click.option(
     "--files", is_flag=True, help="With --configuration: also the CA, certificate, kubeconfig and token files it names."
 )
 @click.option("--notify", is_flag=True, help="Send a test message to notify.webhook_url_file, and nothing else.")
-@click.option("--explain", metavar="TEXT", help="The error that STS gave: print its causes, and look at them first.")
+@click.option("--explain", metavar="TEXT", help="An error message of STS: print its causes, and check these first.")
 @output_option("How the findings are written.")
 @click.option("--verbose", is_flag=True, help="List what is in order too, and every issuer and place of a cause.")
 @common_options
@@ -316,7 +316,7 @@ def check(ctx: click.Context, /, **given: Any) -> None:
     help="The kubeconfig.",
 )
 @click.option("--context", metavar="NAME", default=None, help="Its context; without it the current one.")
-@click.option("--complete", is_flag=True, help="Print a whole first configuration, not the entry alone.")
+@click.option("--complete", is_flag=True, help="Print a whole first configuration, not only the entry.")
 @common_options
 @click.pass_context
 def init(ctx: click.Context, /, **given: Any) -> None:

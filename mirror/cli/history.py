@@ -97,7 +97,7 @@ def lines(biographies: tuple[Biography, ...]) -> Iterator[str]:
             yield f"  rotation  {moment(rotation.at)}  commit {rotation.commit[:12]}"
             yield from (f"      new: {escaped(kid)}" for kid, _ in rotation.keys)
         for commit in lives.unreadable:
-            yield f"  commit {commit[:12]} says nothing: its ledger is missing or not believed"
+            yield f"  commit {commit[:12]} is skipped: its ledger is missing or does not count"
 
 
 COLOURS = {"published": "green", "retiring": "yellow", "held": "magenta", "revoked": "red", "dropped": None}

@@ -166,7 +166,7 @@ def to_yaml(suggestion: IssuerSuggestion, *, alone: bool = True) -> str:
 
 _COMPLETE = """\
 # A first configuration of oidc-mirror, from {origin}.
-# Look at each line that says Check; then, with this file as mirror.yaml:
+# Check each line that says Check; then, with this file as mirror.yaml:
 #   oidc-mirror --config mirror.yaml check                        what is wrong, with remedies; changes nothing
 #   oidc-mirror --config mirror.yaml provision bucket {name}      makes or corrects the bucket; needs an administrator
 #   oidc-mirror --config mirror.yaml --dry-run                    what the first pass would do
@@ -174,7 +174,7 @@ _COMPLETE = """\
 #   oidc-mirror --config mirror.yaml verify {name}                what AWS makes of it
 # config/mirror.example.yaml and docs/reference/configuration.md explain every other key.
 
-# The git repository and small caches; the mirror's user must be able to write here, and nobody else should.
+# The git repository and small caches; only the mirror's user should be able to write here.
 state_dir: /var/lib/oidc-mirror
 
 repository:

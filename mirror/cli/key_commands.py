@@ -117,7 +117,7 @@ def adopt_branch(ctx: click.Context, session: OperatorSession, *, yes: bool) -> 
     )
     if result.push_error is not None:
         raise RemoteError(
-            "The signed ledgers were not pushed; somebody may have moved the branch since it was shown.",
+            "The signed ledgers were not pushed; the branch may have moved since it was shown.",
             cause=str(result.push_error),
             remedy="Read the history again, then: oidc-mirror adopt --branch",
         )
@@ -346,7 +346,10 @@ def revoke_key(
         raise UsageError("It must be clear what is revoked.", remedy="Give one KEY, or `--all`.")
     if last and not yes and not sys.stdin.isatty():
         raise UsageError(
-            f"`--last` may remove the last public key of {name}, and nobody can be asked here; nothing was changed.",
+            (
+                f"`--last` may remove the last public key of {name}, and there is no "
+                "terminal to confirm it; nothing was changed."
+            ),
             remedy="If that is meant, repeat the command with `--yes`.",
         )
     with open_session(common(ctx), (name,), signing_key=signing_key) as session:
@@ -367,7 +370,7 @@ def revoke_key(
             ctx.exit(status)
         report = one_pass(session)
         found = {status, *(_public_state(session, each.publication, material, report) for each in decisions)}
-        click.echo("Relying parties may trust it until they fetch the set again: deny its tokens there meanwhile.")
+        click.echo("Relying parties may trust it until they fetch the set again: deny its tokens there until then.")
         ctx.exit(next(each for each in (ExitStatus.FAILED, ExitStatus.HELD, ExitStatus.CURRENT) if each in found))
 
 

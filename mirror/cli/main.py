@@ -157,7 +157,7 @@ def _denied(error: OSError, options: dict[str, Any]) -> ExitStatus | int:
         return _internal_error(error, options)
     show(
         MirrorError(
-            f"This user may not look at {os.fsdecode(error.filename)}.",
+            f"This user cannot read {os.fsdecode(error.filename)}.",
             cause=error.strerror or "",
             remedy=f"Run it as the service does: `{admin_command(sys.argv[1:])}`; "
             "where there is no such service, as the user that runs the mirror.",

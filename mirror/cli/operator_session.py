@@ -201,7 +201,7 @@ def _require_trusted_ledgers(session: OperatorSession, *, adopts: bool) -> None:
         readable = load_history(session.ports.history, [each.url], as_it_is).issuers[each.url].ledger is not None
         if readable or not adopts:
             raise HistoryError(
-                f"The ledger of {each.url} in git is not believed; nothing was decided.",
+                f"The ledger of {each.url} in git does not count; nothing was decided.",
                 cause=issuer_history.failures[-1].sentence,
                 remedy=issuer_history.failures[-1].remedy,
             )

@@ -299,9 +299,7 @@ def workload_of(options: dict[str, Any]) -> Workload:
         UsageError: The role is named twice, differently perhaps.
     """
     if options["role_arn"] is not None and (options["role_name"] is not None or options["account"] is not None):
-        raise UsageError(
-            "The role is named twice.", remedy="Give --role-arn alone, or --role-name and --account without it."
-        )
+        raise UsageError("The role is named twice.", remedy="Give only --role-arn, or only --role-name and --account.")
     return Workload(**_of(Workload, options))
 
 

@@ -55,7 +55,7 @@ def main(
     if now and (dry_run or only or shard is not None):
         raise UsageError(
             "`--now` is a whole pass of the daemon, with the issuers that the daemon has.",
-            remedy="Leave `--dry-run`, `--only` and `--shard` out. `--dry-run` works beside a daemon.",
+            remedy="Leave `--dry-run`, `--only` and `--shard` out. `--dry-run` works while a daemon runs.",
         )
     part = None if shard is None else read_shard(shard)
 
@@ -235,7 +235,7 @@ def make_pass(state_dir: Path, pid: int, *, max_seconds: float = MAX_WAIT_SECOND
                 raise _ended(pid)
     raise MirrorError(
         f"Process {pid} ended no pass within {max_seconds:g} s.",
-        remedy="Look at its log, or at /healthz; it may be stuck.",
+        remedy="Check its log, or /healthz; it may be stuck.",
     )
 
 

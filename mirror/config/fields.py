@@ -38,7 +38,7 @@ _APISERVER: tuple[_Check, ...] = (
     ),
     (
         lambda url: url.path == "/",
-        "The URL has a path of a slash alone. Remove it: apiservers serve the documents at fixed paths.",
+        "The path of the URL is only a slash. Remove it: apiservers serve the documents at fixed paths.",
     ),
     (
         lambda url: not is_safe_path(url.path.removeprefix("/").removesuffix("/")),

@@ -87,7 +87,7 @@ def _own_cluster(entry: IssuerConfig) -> Iterator[FieldError]:
         return
     for index, url in enumerate(entry.shape.apiservers):
         if place_of_apiserver(url) not in OWN_SERVICE or prefix_of_apiserver(url):
-            text = "The pod's token is for its own cluster alone, which is found without this. Remove apiservers."
+            text = "The pod's token is only for its own cluster, which needs no address. Remove apiservers."
             yield ("apiservers", index), text
 
 
@@ -257,7 +257,8 @@ def fleet_warnings(entries: tuple[IssuerConfig, ...]) -> Iterator[FleetError]:
             first = owners.setdefault((*place_of_apiserver(url), prefix_of_apiserver(url)), entry)
             if first is not entry:
                 text = (
-                    f"This apiserver is one of {first.shape.name} too, and it serves the documents of one issuer alone."
+                    f"This apiserver also belongs to {first.shape.name}, but it "
+                    "serves the documents of only one issuer."
                     " Remove it from the other."
                 )
                 yield entry, ("apiservers", index), text
@@ -296,7 +297,8 @@ def _place(entry: IssuerConfig, label: str, issuer: IssuerUrl) -> Iterator[Publi
 def _conflict_text(conflict: PathConflict) -> str:
     first = conflict.first
     return (
-        f"The file {conflict.path} of {first.label} ({first.issuer}) and those of this issuer cannot stand beside"
+        f"The file {conflict.path} of {first.label} ({first.issuer}) and those "
+        "of this issuer cannot exist together with"
         " each other. Choose an issuer with another path."
     )
 

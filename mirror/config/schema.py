@@ -264,7 +264,7 @@ class Notify(Section):
         None, description="File with the URL that gets a GET after each pass in which nothing failed."
     )
     ca_file: FileName | None = _key(
-        None, description="Certificates that alone are trusted for both URLs; without it the system's."
+        None, description="The only CA certificates that are trusted for both URLs. Default: the system's."
     )
     proxy: Proxy | None = _key(None, description="HTTP proxy for both URLs, without password.")
 
@@ -285,18 +285,18 @@ class Repository(Section):
     )
     signing_key: FileName | None = _key(
         None,
-        description="OpenSSH private key without passphrase that signs every ledger; only signed ledgers are believed"
+        description="OpenSSH private key without passphrase that signs every ledger; only signed ledgers count"
         " then. Without it the remote is trusted. $OIDC_MIRROR_SIGNING_KEY overrides it.",
     )
     allowed_signers: FileName | None = _key(
         None,
         description="File of the ssh public keys of other mirrors and of operators, a line TYPE BASE64 [comment] each:"
-        " ledgers that they signed are believed too.",
+        " ledgers that they signed count too.",
     )
     name: RepositoryName = _key(
         "oidc-mirror",
         description="What a signature is for. Give each repository that shares a key another name: test and"
-        " production, or one that is made anew.",
+        " production, or a repository that replaces a lost one.",
     )
     author: Author = _key("oidc-mirror <oidc-mirror@localhost>", description="Who commits, as Name <mail address>.")
 
@@ -306,7 +306,7 @@ class Readback(Section):
 
     enabled: bool = _key(True, description="Read the public URL after each change and every audit_interval.")
     ca_file: FileName | None = _key(
-        None, description="Certificates that alone are trusted for the public URL; without it the system's."
+        None, description="The only CA certificates that are trusted for the public URL. Default: the system's."
     )
     connect_to: HostAndPort | None = _key(
         None, description="host:port that is connected to instead of the URL's own, as curl's --connect-to."
@@ -329,7 +329,10 @@ class Publish(Section):
         " CloudFront. Every issuer must be inside.",
     )
     expected_bucket_owner: AccountId | None = _key(
-        None, description="AWS account that must own the bucket; protects against a bucket made anew by others."
+        None,
+        description=(
+            "AWS account that must own the bucket; protects against a bucket that another account created again."
+        ),
     )
     profile: Text | None = _key(None, description="Profile of the AWS configuration files.")
     role_arn: RoleArn | None = _key(None, description="Role that is assumed for writing.")
@@ -357,7 +360,9 @@ class Publish(Section):
 class Tls(Section):
     """How an issuer's apiservers are verified. It cannot be switched off."""
 
-    ca_file: FileName | None = _key(None, description="Certificates that alone are trusted; without it the system's.")
+    ca_file: FileName | None = _key(
+        None, description=("The only CA certificates that are trusted. Default: the system's.")
+    )
     server_name: HostName | None = _key(
         None, description="Name that the certificate must have, where it is not the URL's host."
     )

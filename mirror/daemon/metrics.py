@@ -82,7 +82,7 @@ def _of_passes(pass_history: PassHistory) -> Iterator[Metric]:
         passes.add_metric([result], pass_history.passes.get(result, 0))
     yield passes
     unpushed = None if pass_history.report is None else pass_history.report.unpushed_commits
-    mode = _gauge("repository_mode", "How git is believed: 1 for local, trusted or signed.", "mode")
+    mode = _gauge("repository_mode", "Mode of the git history: 1 for local, trusted or signed.", "mode")
     if pass_history.report is not None and pass_history.report.repository_mode is not None:
         mode.add_metric([pass_history.report.repository_mode], 1)
     yield mode
@@ -107,7 +107,7 @@ def _succeeded(groups: Mapping[IssuerName, _Group]) -> Metric:
 
 def _repaired(pass_history: PassHistory, groups: Mapping[IssuerName, _Group]) -> Metric:
     metric = CounterMetricFamily(
-        f"{PREFIX}drift_repaired", "Objects that somebody else changed, repaired.", labels=["issuer"]
+        f"{PREFIX}drift_repaired", "Repaired objects that another writer had changed.", labels=["issuer"]
     )
     for name, group in groups.items():
         metric.add_metric([name], pass_history.repaired_before.get(name, 0) + sum(each.repaired for each in group))

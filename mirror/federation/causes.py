@@ -42,8 +42,7 @@ class Cause:
 NOT_PUBLIC = Cause(
     "documents_not_public",
     CauseArea.DOCUMENTS,
-    "One of the two public documents cannot be read by everybody, so it is not public: the bucket policy, Block Public"
-    " Access, or the URL.",
+    "One of the two documents is not public: the bucket policy, Block Public Access, or the URL.",
     "Run `oidc-mirror verify NAME`: it reads both as AWS does, and names the cause. `oidc-mirror provision bucket NAME`"
     " corrects the policy.",
 )
@@ -51,7 +50,7 @@ TOO_SLOW = Cause(
     "documents_slow",
     CauseArea.DOCUMENTS,
     "The documents are slow: AWS ends a fetch after 5 seconds. CloudTrail does not log it.",
-    "`oidc-mirror verify NAME` shows how long each document took. Look at the CDN or proxy in front of the bucket.",
+    "`oidc-mirror verify NAME` shows how long each document took. Check the CDN or proxy in front of the bucket.",
 )
 FETCHED_TOO_OFTEN = Cause(
     "documents_not_cached",
@@ -75,7 +74,7 @@ IDP_FAILED = Cause(
     "idp_communication",
     CauseArea.DOCUMENTS,
     "AWS could not reach the issuer's host just now. The SDKs try again by themselves.",
-    "If it lasts, run `oidc-mirror verify NAME`, and look at how long each document takes.",
+    "If it stays, run `oidc-mirror verify NAME`, and check how long each document takes.",
 )
 BAD_SIGNATURE = Cause(
     "signature_wrong",
@@ -158,7 +157,7 @@ EXPIRED = Cause(
 CLOCK = Cause(
     "clock_wrong",
     CauseArea.TOKEN,
-    "A clock is wrong: the token's iat or nbf lies in the future, or its exp in the past.",
+    "A clock is wrong: the token's iat or nbf is in the future, or its exp is in the past.",
     f"Compare `date -u` on the control plane with `{_VERIFY}`; `oidc-mirror run --once` reports `clock.skewed`.",
 )
 CLAIM_MISSING = Cause(

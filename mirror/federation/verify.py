@@ -405,7 +405,7 @@ def _token_checks(token: Token, result: IssuerResult, subject: VerifiedIssuer, n
     signature = _signature(token, result, subject)
     ignored = tuple(
         check_warning(
-            "header", "key_in_header", f"The header's {name} is ignored: keys come from the public JWKS alone."
+            "header", "key_in_header", f"The header's {name} is ignored: keys come only from the public JWKS."
         )
         for name in token.ignored
     )
@@ -421,7 +421,7 @@ def _usual(audiences: TokenAudiences, token: Token) -> tuple[str, ...]:
 
 def _signature(token: Token, result: IssuerResult, subject: VerifiedIssuer) -> TokenCheck:
     if not result.keys:
-        sentence = "No public key could be read, so nobody can verify the signature."
+        sentence = "No public key could be read, so the signature cannot be verified."
         return check_failed(
             "signature", Reason("no_public_keys", sentence, "Mend what is reported of the documents first.")
         )

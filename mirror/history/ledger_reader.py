@@ -208,7 +208,7 @@ class _CheckedLedger:
 _ABSENT = _CheckedLedger()
 _UNDECIDED = DecidedLedger("")
 _NO_SIGNATURE = VerificationFailure("false", "The ledger has no signature.")
-_REMEDY = "See who changed it (git log of that file); the next commit writes it anew."
+_REMEDY = "See who changed it (git log of that file); the next commit writes it again."
 
 
 class _LedgerReader:
@@ -475,7 +475,7 @@ def _damaged(reason: Reason) -> Reason:
 
 
 def _unsigned(why: Reason, commit: CommitId | None) -> Event:
-    sentence = f"The ledger {why.where} is not believed and is written anew: {why.sentence}"
+    sentence = f"The ledger {why.where} does not count and is written again: {why.sentence}"
     if commit is not None:
         sentence += f" The newest commit that changed it is {commit} (its author is not proven)."
     return Event("ledger.unsigned", sentence, Level.ERROR, {"path": why.where, "commit": commit or ""})
@@ -489,7 +489,7 @@ def _unlisted(kid: str) -> str:
 
 
 def _rewritten(paths: RepositoryPaths) -> Event:
-    sentence = f"{paths.ledger} on the branch is older than what this mirror knows; it is written anew."
+    sentence = f"{paths.ledger} on the branch is older than what this mirror knows; it is written again."
     return Event("history.rewritten", sentence, Level.ERROR, {"path": paths.ledger})
 
 
@@ -505,7 +505,7 @@ def _lost(paths: RepositoryPaths, trust: VerificationContext, *, stands: bool) -
     if trust.is_signed:
         return Reason(
             "ledger.lost",
-            f"Nothing that git says of {paths.ledger} is believed, so its revocations are unknown; nothing of this "
+            f"No version of {paths.ledger} in git counts, so its revocations are unknown; nothing of this "
             "issuer is decided.",
             "Read the history, then: oidc-mirror adopt " + ("--branch" if stands else "NAME"),
         )

@@ -156,7 +156,7 @@ def _ended(child: Child) -> HistoryError:
     return HistoryError(
         "The git repository could not be read.",
         cause=said or f"git ended with status {child.process.returncode}",
-        remedy="Check it with `git fsck`; when it is damaged and a remote is set, move it away: it is fetched anew.",
+        remedy="Check it with `git fsck`; if it is damaged and a remote is set, move it away: it is fetched again.",
     )
 
 
@@ -299,7 +299,7 @@ def _read_trees(read: Reader, trees: Iterable[str]) -> dict[str, dict[str, TreeE
 
 MAX_TREE_FILE_BYTES = 4 * 1024 * 1024
 """The largest file that is read: a ledger of some twenty years of a new key every six hours."""
-_REMEDY = "Check it with `git fsck`; with a remote, move it away: it is fetched anew."
+_REMEDY = "Check it with `git fsck`; with a remote, move it away: it is fetched again."
 
 
 class TreeReader:

@@ -52,7 +52,7 @@ _REMEDIES = (
     ),
     (
         r"marked as read only|deploy key does not have write access|Write access to repository not granted",
-        "The key may only read: add it anew as a deploy key with write access.",
+        "The key is read-only: add it again as a deploy key with write access.",
     ),
     (
         r"TF402455|must use a pull request",
@@ -65,7 +65,7 @@ _REMEDIES = (
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
         (
-            "The remote shows another host key than known_hosts has. Somebody may be in between: compare it with what "
+            "The remote shows another host key than known_hosts has. It may be an attack: compare it with what "
             "the host's operator publishes, and only then put the new one into known_hosts."
         ),
     ),
@@ -318,6 +318,6 @@ def _locked(finished: CompletedProcess, refusal: str) -> RemoteError:
     return RemoteError(
         "The remote's branch is locked, or the remote cannot write it.",
         cause=why(CompletedProcess(finished.status, b"", "\n".join((*telling, refusal)))),
-        remedy="Somebody may be pushing just now: try again. When it stays so, see that the remote's disk is not full "
+        remedy="Another push may be running: try again. If it stays, check that the remote's disk is not full "
         "and that it may be written to, and remove the `.lock` file that a push which died left there.",
     )

@@ -342,7 +342,7 @@ class References:
         if finished.ok:
             return
         if self.resolve([name]) != (expect,):
-            raise BranchMovedError("The branch was moved by somebody else in between.", cause=why(finished))
+            raise BranchMovedError("Another process moved the branch in between.", cause=why(finished))
         raise HistoryError("The branch could not be moved.", cause=why(finished), remedy=DISK_REMEDY)
 
     def put(self, name: str, commit: str) -> None:
@@ -371,7 +371,9 @@ class References:
                 return CommitId(found.id)
             raise HistoryError(
                 f"The reference {name} of the git repository is damaged.",
-                remedy=f"With a remote, move {self._git.directory} away: it is fetched anew. Else see `git fsck`.",
+                remedy=(
+                    f"With a remote, move {self._git.directory} away: it is fetched again. Otherwise run `git fsck`."
+                ),
             )
         return None
 

@@ -221,7 +221,7 @@ def _date(text: str) -> datetime | None:
 
 
 _NOT_PUBLIC = (
-    "Allow s3:GetObject on exactly the published keys to everybody in the bucket policy "
+    "Allow public s3:GetObject on exactly the published keys in the bucket policy "
     "(`oidc-mirror render bucket-policy`, `oidc-mirror provision bucket`), and switch off Block Public Access "
     "(BlockPublicPolicy and RestrictPublicBuckets) for the bucket and for the account. "
     "S3 also answers 403, not 404, for an object that does not exist when the policy grants no listing."
@@ -233,13 +233,13 @@ _PROXY = (
     "used for reading."
 )
 _DNS = f"Check the host in the issuer and its DNS record: the name must resolve for the whole world. {_PROXY}"
-_SLOW = f"Look at the network and at the CDN in front of the bucket, if there is one. {_PROXY}"
+_SLOW = f"Check the network and the CDN in front of the bucket, if there is one. {_PROXY}"
 _UNREACHABLE = f"Check that the public host listens on port 443 and that this machine may reach it. {_PROXY}"
 _TRUST = (
     "Serve a certificate that a public CA issued; for tests and closed networks name the CA in "
     "`publish.readback.ca_file`."
 )
-_SERVER = "Look at the store or at the CDN in front of it; the next pass looks again."
+_SERVER = "Check the store or the CDN in front of it; the next pass checks again."
 
 # What S3 says at a host of another region than the bucket's ("Error responses" of its API reference).
 _OTHER_REGION = frozenset({"PermanentRedirect", "TemporaryRedirect", "Redirect", "IllegalLocationConstraintException"})
@@ -312,7 +312,10 @@ def too_slow(seconds: float) -> Reason:
 def content_coding(coding: str) -> Reason:
     """The answer is encoded although nobody asked for it: relying parties decode it, or fail."""
     sentence = f"The public URL answers with Content-Encoding `{coding[:60]}`, which no document of ours has."
-    remedy = "The next pass repairs the object; a proxy or CDN in front of it must not encode what nobody asked for."
+    remedy = (
+        "The next pass repairs the object; a proxy or CDN in front of it must not encode "
+        "a body that the request did not allow it to encode."
+    )
     return Reason("content_coding", sentence, remedy)
 
 
@@ -324,7 +327,7 @@ def too_large(max_bytes: int) -> Reason:
 
 def cancelled() -> Reason:
     """The mirror was asked to end before the answer came."""
-    return Reason("cancelled", "The look at the public URL was broken off, because the mirror ends.", _SERVER)
+    return Reason("cancelled", "Reading the public URL was cancelled, because the mirror stops.", _SERVER)
 
 
 def _store_code(body: bytes) -> str:

@@ -190,7 +190,7 @@ def load_local_state(state_dir: Path) -> LocalState:
             trusted_head=str(content["trusted_head"]),
         )
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-        return LocalState(warning=f"{LOCAL_STATE_FILE_NAME} is damaged; it is ignored and written anew.")
+        return LocalState(warning=f"{LOCAL_STATE_FILE_NAME} is damaged; it is ignored and written again.")
 
 
 def _load_former(state_dir: Path) -> LocalState:

@@ -547,7 +547,7 @@ def _mismatch(issuer: Issuer, issuer_history: IssuerHistory, ports: Ports) -> tu
 
 def _rendered_anew(path: str, level: Level) -> Event:
     # A discovery document also differs after a change of `discovery_extra`; a JWKS never does by itself.
-    sentence = f"{path} in git is not what its ledger and the configuration say; it is rendered anew."
+    sentence = f"{path} in git does not match its ledger and the configuration; it is rendered again."
     return Event("history.mismatch", sentence, level, {"path": path})
 
 
@@ -611,5 +611,5 @@ def _held_key(issuer: Issuer, record: KeyRecord) -> Reason:
 def adoption_required(publication: PublishedIssuer) -> Reason:
     """Somebody else's documents stand where git knows of none."""
     sentence = f"Documents of {publication.url} are public already and differ from what this mirror would put."
-    remedy = f"Look at both, then: oidc-mirror adopt {publication.issuer.name}"
+    remedy = f"Compare both, then: oidc-mirror adopt {publication.issuer.name}"
     return Reason("takeover.held", sentence, remedy)

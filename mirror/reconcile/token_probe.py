@@ -163,5 +163,5 @@ def _public(
 
 def _internal_error(error: Exception) -> Event:
     # Only the kind: the text could repeat a part of the token.
-    sentence = f"The probe failed unexpectedly ({type(error).__name__}), so nobody looks at the signing key."
+    sentence = f"The probe failed unexpectedly ({type(error).__name__}), so the signing key is not checked."
     return Event("probe.unusable", f"{sentence} Please report this as a defect.", Level.WARNING, {"cause": "defect"})

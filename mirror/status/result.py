@@ -269,7 +269,7 @@ def _seen(look: PublicResponse, url: str, meant: bytes, ledger: Ledger) -> Publi
     shown = public_keys(look.body, ledger)
     events: tuple[Event, ...] = ()
     if look.body != meant:
-        sentence = f"{url} shows other bytes than the newest snapshot: an earlier state, or somebody else's."
+        sentence = f"{url} shows other bytes than the newest snapshot: an earlier state, or another writer's."
         events = (Event("readback.differs", sentence, Level.WARNING, {"url": url}),)
     keys = None if shown is None else frozenset(key_id(key) for key in shown.keys)
     found = signing_window(look)

@@ -126,7 +126,7 @@ class KeyWaiter:
             return _unreadable(look.reason)
         shown = public_keys(look.body, self._wanted.ledger)
         if shown is None:
-            return "The public JWKS is none that relying parties could believe"
+            return "The public JWKS is not one that relying parties accept"
         key = self._named(shown.keys)
         return self._absent() if key is None else (key, look)
 

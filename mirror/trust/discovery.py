@@ -100,7 +100,7 @@ def _is_issuer(value: object, issuer: IssuerUrl) -> bool:
 def _other_issuer(value: object, issuer: IssuerUrl) -> str:
     sentence = f"The apiserver's issuer is {describe_json(value)}, the configured one {quote(issuer)}"
     if isinstance(value, str) and value.removesuffix("/") == issuer.removesuffix("/"):
-        return f"{sentence}; they differ in the slash at the end alone, which counts"
+        return f"{sentence}; they differ only in the trailing slash, which counts"
     return sentence
 
 
@@ -112,7 +112,7 @@ def _lacks(member: str, expected: str) -> Callable[[object, IssuerUrl], str]:
     return lambda _value, _issuer: f"The member {member} is not an array that contains {expected}"
 
 
-_NOT_KUBERNETES = "Look at what answers under this address; kube-apiserver always sends it."
+_NOT_KUBERNETES = "Check which server answers at this address; kube-apiserver always sends it."
 
 RULES = (
     DiscoveryRule(
@@ -195,7 +195,7 @@ def _refuse_overlap(extra: Mapping[str, object], members: Mapping[str, object]) 
     overlap = sorted(extra.keys() & members.keys())
     if overlap:
         raise UsageError(
-            f"discovery_extra cannot set {', '.join(overlap)}: the mirror builds these from what it believes.",
+            f"discovery_extra cannot set {', '.join(overlap)}: the mirror builds these from accepted keys.",
             remedy="Remove them from discovery_extra.",
         )
 
@@ -410,7 +410,9 @@ def _unknown_key(note: Note) -> str:
 
 
 PUBLIC_JWKS = "public jwks"
-LOOK_AT_PUBLISHER = "Look at who published it: a token signed by this key is refused once the document is taken over."
+LOOK_AT_PUBLISHER = (
+    "Find out who published it: relying parties reject tokens of this key once the document is replaced."
+)
 
 
 def parse_public_jwks(

@@ -85,7 +85,9 @@ def read_jwks(
 def _entries(document: dict[str, object]) -> list[object] | Reason:
     entries = document.get("keys")
     if not isinstance(entries, list):
-        return _set_reason("no_keys", "has no array of keys (RFC 7517, section 5.1)", "Look at what answers there.")
+        return _set_reason(
+            "no_keys", ("has no array of keys (RFC 7517, section 5.1)"), "Check which server answers there."
+        )
     if not entries:
         return _empty()
     if len(entries) > MAX_KEYS:
@@ -125,7 +127,7 @@ def _read_entry(
 ) -> Key | Note | tuple[Reason, ...]:
     if not isinstance(entry, dict) or not isinstance(entry.get("kty"), str):
         sentence = "An entry of keys is not an object with a key type (RFC 7517, section 4.1)."
-        return (Reason("bad_key", sentence, "Look at the key files of this apiserver.", where),)
+        return (Reason("bad_key", sentence, "Check the key files of this apiserver.", where),)
     if entry["kty"] in KNOWN_TYPES:
         return read_key(entry, where, kid=policy.kid, already_checked=already_checked)
     sentence = f"A key is of the type {quote(entry['kty'])}, which relying parties may not know."
@@ -156,7 +158,7 @@ def _conflicts(keys: tuple[Key, ...]) -> Iterator[Reason]:
 
 def _empty() -> Reason:
     sentence = "holds no key that can be published, which no apiserver serves"
-    return _set_reason("empty_jwks", sentence, "Look at --service-account-key-file of this apiserver.")
+    return _set_reason("empty_jwks", sentence, "Check --service-account-key-file of this apiserver.")
 
 
 def _too_costly() -> Reason:
@@ -380,7 +382,7 @@ def _small_private_key(key: EcKey, where: str) -> tuple[Reason, ...]:
         return ()
     sentence = (
         f"The private key of this {key.crv} key is a number from 1 to {SMALL_MULTIPLES} or the negative of one, so"
-        " everybody can sign with it (SEC 1, section 3.2.1)."
+        " anyone can sign with it (SEC 1, section 3.2.1)."
     )
     remedy = "Make a new key pair with a current library; this one must never sign."
     return (Reason("weak_key", sentence, remedy, f"{where}.x"),)
@@ -439,7 +441,7 @@ def _is_point(members: Members) -> bool:
     return crv is None or x is None or y is None or is_on_curve(crv, x, y)
 
 
-_SIGNER = "Look at the key file or the external signer of this apiserver."
+_SIGNER = "Check the key file or the external signer of this apiserver."
 _UINT = "is not a base64url number of minimal length without padding"
 _COORDINATE = "is not a base64url number of the curve's full length without padding"
 
@@ -450,7 +452,7 @@ COMMON_RULES = (
         "key_ops",
         "wrong_key_ops",
         _one_of("key_ops", ["verify"]),
-        "is not verify alone",
+        "is not only verify",
         _SIGNER,
         "RFC 7517, section 4.3",
     ),

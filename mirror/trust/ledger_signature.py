@@ -135,7 +135,7 @@ def read_private_key(body: bytes) -> PrivateKey | Reason:
         return _DAMAGED
     cipher, kdf, _, rest = _strings(blob[len(_MAGIC) :], 3)
     if (cipher, kdf) != (b"none", b"none"):
-        return Reason("key_encrypted", "The signing key has a passphrase, and nobody is there to type it.", _CONVERT)
+        return Reason("key_encrypted", "The signing key has a passphrase, which the mirror cannot enter.", _CONVERT)
     declared = _text(_strings(_strings(rest[4:], 1)[0], 1)[0])  # the number of keys, then the public half
     if declared not in _ALGORITHMS:
         return Reason("key_type", f"The signing key is {_named(declared)}, which cannot sign ledgers.", _NEW_KEY)

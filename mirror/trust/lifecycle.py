@@ -244,7 +244,7 @@ class _LedgerUpdate:
             elif record.key.thumbprint in self.revoked and self._is_something_left_without(record):
                 continue  # it is revoked below; one that cannot be, because it is the last, ages like any other
             elif record.status is Status.RETIRING and self.given.sources_changed and not self.clock_is_wrong:
-                self._move(identity, Status.RETIRING, "starts its retirement anew", missing_since=self.given.now)
+                self._move(identity, Status.RETIRING, "restarts its retirement", missing_since=self.given.now)
             elif self.all_answered:
                 self._missing(identity, record)
 
@@ -435,7 +435,7 @@ class _LedgerUpdate:
         self._report_blocked_retirement()
         self._report_replacement()
         if self.given.sources_changed:
-            sentence = "The apiservers or their CA changed; retiring keys start their time anew."
+            sentence = "The apiservers or their CA changed; the time of retiring keys starts again."
             self.events.append(Event("sources.changed", sentence))
         records = tuple(record for _, record in sorted(self.records.items()))
         after = clear_empty_permission(Ledger(self.before.issuer, records))

@@ -149,7 +149,9 @@ def approve(
         return Reason("key.revoked", sentence, "Give the cluster a new signing key.")
     if record.status not in (Status.HELD, Status.PUBLISHED):
         sentence = f"Key {kid_text(record.key.kid)} is {record.status}, not held."
-        return Reason("key.not_held", sentence, "Nothing to approve: it is decided anew when an apiserver shows it.")
+        return Reason(
+            "key.not_held", sentence, ("Nothing to approve: the mirror decides again when an apiserver shows it.")
+        )
     if record.status is Status.PUBLISHED:
         return LedgerUpdate(ledger, (), ())
     moved = [_moved(record, Status.PUBLISHED, held_because=None)]
@@ -270,7 +272,7 @@ def adopt(
     """
     shown = advance(Ledger(issuer), replace(policy, new_keys="publish"), context)
     if not shown.ledger.records:
-        sentence = "No apiserver of this issuer showed a key that is believed; nothing can be adopted."
+        sentence = "No apiserver of this issuer showed an acceptable key; nothing can be adopted."
         return Reason("adopt.nothing_shown", sentence, "Run `oidc-mirror run --dry-run`, and follow its remedies.")
     believed, left_out = parse_public_jwks(public_jwks, policy)
     named, named_left_out = parse_public_jwks(named_jwks, policy)

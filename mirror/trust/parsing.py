@@ -23,7 +23,7 @@ MAX_DEPTH = 32
 # Possessive and with an optional end: linear in the length, also for text that never closes its quotes.
 _TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _BRACKET = re.compile(r"[\[\]{}]")
-_REMEDY = "Look at what answers under this address; kube-apiserver sends a plain JSON object."
+_REMEDY = "Check which server answers at this address; kube-apiserver sends a plain JSON object."
 
 
 class _DuplicateMemberError(ValueError):

@@ -49,7 +49,7 @@ def read_probe_token(body: bytes, issuers: tuple[IssuerUrl, ...], *, file: str, 
     since = expired_since(token, now)
     if since is not None:
         sentence = f"It expired {in_words(since)} ago, so the key that signs today may be another one."
-        return unusable(file, "expired", sentence, "Let kubelet project it (it renews the file), or write it anew.")
+        return unusable(file, "expired", sentence, "Let kubelet project it (it renews the file), or write it again.")
     return token
 
 
@@ -60,7 +60,7 @@ def is_fresh(token: Token, now: datetime) -> bool:
 
 def unusable(file: str, cause: str, sentence: str, remedy: str) -> Event:
     """The warning `probe.unusable`: no failure, because nothing is known to be wrong."""
-    text = f"The probe token in {quote(file)} cannot be used, so nobody looks at the signing key. {sentence} {remedy}"
+    text = f"The probe token in {quote(file)} cannot be used, so the signing key is not checked. {sentence} {remedy}"
     return Event("probe.unusable", text.strip(), Level.WARNING, {"cause": cause, "file": file})
 
 
@@ -136,7 +136,9 @@ def verify_probe_token(token: Token, public: Iterable[Key], *, name: IssuerName,
     found = signing_key(token, public, name=name, ledger=ledger)
     if not isinstance(found, Reason):
         return ProbeResult()
-    sentence = f"The cluster signs tokens that nobody can verify; pods are about to be logged out. {found.sentence}"
+    sentence = (
+        f"The cluster signs tokens that relying parties cannot verify; pods will lose their access. {found.sentence}"
+    )
     fields = {"kid": token.kid, "cause": found.code}
     event = Event("signing_key.not_public", sentence, Level.ERROR, fields)
     record = recorded_signer(token, ledger)

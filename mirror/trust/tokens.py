@@ -31,7 +31,7 @@ LATEST_SECONDS = 253_402_300_799
 
 _IGNORED = ("jwk", "jku", "x5u", "x5c")
 _FRESH = "Take a fresh token: `kubectl create token NAME --audience AUDIENCE`, or the pod's own projected file."
-_SIGNER = "Only RSA and EC keys sign ServiceAccount tokens for clouds: look at who made this token."
+_SIGNER = "Only RSA and EC keys sign ServiceAccount tokens for clouds: find out who made this token."
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +112,11 @@ def _more_text(text: bytes) -> Reason:
     if first.count(b".") == 2 and after.strip():  # noqa: PLR2004 - RFC 7515, section 7.1
         line = text[: len(text) - len(after.lstrip())].count(b"\n") + 1
         sentence = (
-            f"After the token stands more text (line {line}), such as a log line or a second token. Whoever reads the"
+            f"After the token there is more text (line {line}), such as a log line "
+            "or a second token. A program that reads the"
             " file sends all of it."
         )
-        return Reason("token_shape", sentence, "Write the token alone into the file.", "token")
+        return Reason("token_shape", sentence, "Write only the token into the file.", "token")
     sentence = "The token holds spaces, line breaks or other characters that no token has (RFC 7515, section 7.1)."
     return Reason("token_shape", sentence, _FRESH, "token")
 
@@ -146,7 +147,7 @@ def _encoding(part: str) -> Reason:
 def _header_reasons(header: Mapping[str, object]) -> tuple[Reason, ...]:
     reasons = [_alg_reason(header.get("alg"))]
     if "crit" in header:
-        sentence = "The token's header has the member crit: it demands what nobody here understands."
+        sentence = "The token's header has the member crit: it requires an extension that this program does not know."
         reasons.append(
             Reason("token_crit", f"{sentence[:-1]} (RFC 7515, section 4.1.11).", _SIGNER, "token header.crit")
         )
@@ -270,7 +271,7 @@ def check_failed(subject: str, reason: Reason) -> TokenCheck:
     return TokenCheck(subject, TokenCheckStatus.FAILED, reason.sentence, reason.code, reason.remedy)
 
 
-_READ_AGAIN = "Take a fresh token; an application must read its token file anew, because kubelet renews it."
+_READ_AGAIN = "Take a fresh token; an application must read its token file again, because kubelet renews it."
 _SUBJECT = re.compile(
     r"system:serviceaccount:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
 )
@@ -440,7 +441,7 @@ def signing_key(token: Token, public: Iterable[Key], *, name: IssuerName, ledger
     if all(key.alg != token.alg for key in named):
         algorithms = ", ".join(sorted({key.alg for key in named}))
         sentence = f"The public key of kid {quote(token.kid)} signs with {algorithms}, and the token says {token.alg}."
-        return Reason("alg_mismatch", sentence, "Nobody but a forger would change it: find out who made this token.")
+        return Reason("alg_mismatch", sentence, "Only a forged token has another one: find out who made this token.")
     sentence = f"The public key of kid {quote(token.kid)} did not make this signature."
     remedy = "The token was changed or cut off, or another cluster's signer names its key alike: take a fresh one."
     return Reason("bad_signature", sentence, remedy)

@@ -236,7 +236,7 @@ PRIMALITY_CHECKS = (
         "prime",
         "n",
         _is_prime,
-        "has a modulus that is a prime number: everybody can compute its private key",
+        "has a modulus that is a prime number: anyone can compute its private key",
         "RFC 8017, section 3.1",
     ),
 )

@@ -104,7 +104,7 @@ NULL_HEADER = b"HTTP/1.1 200 OK\r\nx: \x00\r\n\r\n"
 )
 @pytest.mark.usefixtures("quickly")
 def test_hostile_answer_is_unusable(trusted: TlsSettings, attack: Lever, expected: str) -> None:
-    """Whatever an apiserver does after the handshake, it ends in time, under the expected code, and is not believed."""
+    """Whatever an apiserver does after the handshake, polling ends in time, with the expected code and no answer."""
     with Apiserver() as server:
         server.pull(attack)
         (found,) = codes(ask_one(issuer(server.url, tls=trusted), SMALL))
@@ -185,7 +185,7 @@ def test_endless_answers_stay_in_bounded_memory(trusted: TlsSettings, attack: Le
 
 
 def test_hostile_apiservers_do_not_spoil_a_good_one(trusted: TlsSettings) -> None:
-    """Beside hanging and endless replicas a good one is heard in the same pass."""
+    """With hanging and endless replicas, the answer of a good one still counts in the same pass."""
     with Apiserver() as good, Apiserver(greeting="hang") as hanging, Apiserver() as endless:
         endless.pull(lever.endless_tiny_chunks)
         asked = issuer(hanging.url, endless.url, good.url, tls=trusted)

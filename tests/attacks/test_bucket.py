@@ -131,7 +131,7 @@ def test_put_without_effect_goes_through_at_the_second_try(line: Line, fault: Fa
 
 
 @pytest.mark.parametrize(
-    ("fault", "told", "puts"),
+    ("fault", "reported", "puts"),
     [
         pytest.param(Fault("PUT", answer=SLOW_DOWN), ("SlowDown", "limits.puts"), 2, id="slow-down"),
         pytest.param(Fault("PUT", answer=CONFLICT), ("ConditionalRequestConflict", "next pass"), 2, id="conflict"),
@@ -152,20 +152,20 @@ def test_put_without_effect_goes_through_at_the_second_try(line: Line, fault: Fa
 )
 @pytest.mark.parametrize("absent", [True, False], ids=["create", "replace"])
 def test_failing_put_is_an_error_and_changes_nothing(
-    line: Line, fault: Fault, told: tuple[str, str], puts: int, absent: bool
+    line: Line, fault: Fault, reported: tuple[str, str], puts: int, absent: bool
 ) -> None:
     """A put that fails for good says why, names the remedy, and leaves what was there."""
     seen = None if absent else line.seen()
     line.proxy.faults.extend([fault] * 4)
     with pytest.raises(BucketError) as caught:
         line.faulty.put(WANTED, snapshot=SNAPSHOT, expected_etag=seen)
-    assert (caught.value.code, told[1] in caught.value.remedy) == (told[0], True)
+    assert (caught.value.code, reported[1] in caught.value.remedy) == (reported[0], True)
     assert line.body() == (None if absent else b"before")
     assert line.proxy.methods().count("PUT") == puts
 
 
 def test_answer_lost_and_another_writer_came_after_is_foreign(line: Line) -> None:
-    """When somebody else's object stands there after a lost answer, it is told and not overwritten."""
+    """If another writer's object is there after a lost answer, it is reported and not overwritten."""
     seen = line.seen()
     third = line.direct.put(replace(BEFORE, body=b"third"), snapshot=SNAPSHOT, expected_etag=seen)
     assert isinstance(third, PutStored)
@@ -178,7 +178,7 @@ def test_answer_lost_and_another_writer_came_after_is_foreign(line: Line) -> Non
 
 
 def test_put_and_reading_back_both_fail_gives_the_error_of_the_put(line: Line) -> None:
-    """What cannot be read back is not called success, and the first trouble is the one that is told."""
+    """A put that cannot be read back is not a success, and the first error is the one reported."""
     seen = line.seen()
     denied = Fault("GET", answer=error_answer(403, "AccessDenied"))
     line.proxy.faults.extend([Fault("PUT", answer=SLOW_DOWN), denied, Fault("PUT", answer=SLOW_DOWN), denied])
@@ -245,7 +245,7 @@ def test_failing_read_is_an_error(line: Line, read: Read, operation: str) -> Non
 
 
 def test_archived_object_is_read_as_nothing_of_ours(line: Line) -> None:
-    """A lifecycle rule moved it: nobody can read it, so it has no bytes, and is overwritten on its ETag."""
+    """A lifecycle rule archived it: it cannot be read, so it has no bytes, and is overwritten with its ETag."""
     seen = line.seen()
     line.proxy.faults.append(Fault("GET", answer=error_answer(403, "InvalidObjectState")))
     stored = line.faulty.get(WANTED.key)
@@ -416,14 +416,14 @@ def test_openness_is_what_the_bucket_says(line: Line) -> None:
 
 @pytest.mark.parametrize(("operation", "method"), [("get", "GET"), ("head", "HEAD")])
 def test_refused_read_of_an_absent_object_says_absent(line: Line, operation: str, method: str) -> None:
-    """Who may list only a folder gets 403 for an object that is not there; a listing of the key tells."""
+    """A user who may list only a folder gets 403 for an absent object; a listing of the key shows the difference."""
     line.proxy.faults.append(Fault(method, answer=answer(403, b"")))
     assert {"get": line.faulty.get, "head": line.faulty.head}[operation](WANTED.key) is None
 
 
 @pytest.mark.parametrize("listing", [None, Fault("GET", answer=error_answer(403, "AccessDenied"))], ids=["there", "no"])
 def test_refused_read_of_what_may_be_there_is_an_error(line: Line, listing: Fault | None) -> None:
-    """An object that is listed, or that nobody can say anything about, is never taken for absent."""
+    """An object that is listed, or whose state is unknown, is never treated as absent."""
     line.seen()
     line.proxy.faults.append(Fault("HEAD", answer=answer(403, b"")))
     line.proxy.faults.extend([listing] if listing is not None else [])
@@ -492,7 +492,7 @@ def test_untrusted_certificate_is_an_error(store: Store) -> None:
     assert "AWS_CA_BUNDLE" in caught.value.remedy
 
 
-def test_secrets_in_errors_of_the_store_are_not_told(line: Line) -> None:
+def test_secrets_in_errors_of_the_store_are_not_printed(line: Line) -> None:
     """S3 repeats key id, session token and the signed string in its errors; ours never do."""
     secret = (
         "<AWSAccessKeyId>AKIASECRET</AWSAccessKeyId><Token-0>tokensecret</Token-0><StringToSign>signed</StringToSign>"
@@ -500,13 +500,13 @@ def test_secrets_in_errors_of_the_store_are_not_told(line: Line) -> None:
     line.proxy.faults.append(Fault("GET", answer=error_answer(400, "ExpiredToken", "expired", extra=secret)))
     with pytest.raises(BucketError) as caught:
         line.faulty.get(WANTED.key)
-    told = f"{caught.value} {caught.value.__dict__}"
-    assert not [word for word in ("AKIASECRET", "tokensecret", "signed", SECRET_KEY) if word in told]
+    reported = f"{caught.value} {caught.value.__dict__}"
+    assert not [word for word in ("AKIASECRET", "tokensecret", "signed", SECRET_KEY) if word in reported]
 
 
-def test_user_in_an_url_is_not_told(store: Store) -> None:
+def test_user_in_an_url_is_not_printed(store: Store) -> None:
     """A password in the URL of an error's text is cut out."""
     error = OSError("cannot connect to https://user:pass@proxy.example.com/")
-    told = str(bucket_error(error, S3Operation("read", "s3:GetObject", store.publish, "k")))
-    assert "user:pass" not in told
-    assert "proxy.example.com" in told
+    reported = str(bucket_error(error, S3Operation("read", "s3:GetObject", store.publish, "k")))
+    assert "user:pass" not in reported
+    assert "proxy.example.com" in reported

@@ -100,16 +100,16 @@ def test_hostile_file_is_refused_in_words(text: str, words: str) -> None:
     started = time.process_time()
     with pytest.raises(UsageError) as caught:
         parse(text, base=BASE)
-    told = caught.value.problems
-    assert any(words in problem for problem in told), told
-    assert all(problem.isprintable() and "secret" not in problem for problem in told)
-    assert len(told) <= yaml_reader.MAX_PROBLEMS + 10
+    reported = caught.value.problems
+    assert any(words in problem for problem in reported), reported
+    assert all(problem.isprintable() and "secret" not in problem for problem in reported)
+    assert len(reported) <= yaml_reader.MAX_PROBLEMS + 10
     assert time.process_time() - started < 10
 
 
 @given(st.text(max_size=200) | st.binary(max_size=200).map(lambda body: body.decode(errors="surrogateescape")))
 def test_any_text_gives_settings_or_a_usage_error(text: str) -> None:
-    """Nothing but UsageError is ever raised, and it always has a problem to tell."""
+    """Only UsageError is raised, and it always has a problem to report."""
     with pytest.raises(UsageError) as caught:
         parse(text, base=BASE, issuer_files={"x.yaml": text})
     assert caught.value.problems
@@ -140,11 +140,11 @@ def test_any_values_give_settings_or_a_usage_error(changes: list[tuple[tuple[str
     data = json.loads(json.dumps(GOOD))
     for path, value in changes:
         _put(data, path, value)
-    told = _told(json.dumps(data))
-    assert told is None or (told and all(problem.isprintable() for problem in told))
+    reported = _reported(json.dumps(data))
+    assert reported is None or (reported and all(problem.isprintable() for problem in reported))
 
 
-def _told(text: str) -> tuple[str, ...] | None:
+def _reported(text: str) -> tuple[str, ...] | None:
     """The problems of a refused text; None when it is taken."""
     try:
         parse(text, base=BASE)

@@ -58,7 +58,7 @@ GARBAGE = [
 
 @DISKS
 @pytest.mark.parametrize(("signed", "path", "garbage"), GARBAGE)
-def test_garbage_delays_nobody(fleet: Fleet, disk: str, path: str, garbage: bytes, *, signed: bool) -> None:
+def test_garbage_delays_no_issuer(fleet: Fleet, disk: str, path: str, garbage: bytes, *, signed: bool) -> None:
     """A key appears on the damaged issuer and on another one: both publish it, and the commit heals the damage."""
     fleet.issuers[SECOND] = SECOND_URL
     fleet.show((OTHER,), (OTHER,), name=SECOND)
@@ -87,7 +87,7 @@ def test_garbage_delays_nobody(fleet: Fleet, disk: str, path: str, garbage: byte
 @MODES
 @DISKS
 def test_deleted_ledger_is_no_takeover(fleet: Fleet, disk: str) -> None:
-    """The file is gone from the branch, and a key appears: it is added to what was known, nobody is asked."""
+    """The file is deleted from the branch, and a new key appears: it is added to the known keys without an operator."""
     mirror = retiring(fleet)
     pusher = fleet.pusher()
     pusher.fetch()
@@ -134,7 +134,7 @@ def garbage_commits(fleet: Fleet) -> Callable[[], None]:
 @pytest.mark.timeout(300)
 @DISKS
 def test_garbage_commits_delay_nothing_for_long(fleet: Fleet, disk: str, garbage_commits: Callable[[], None]) -> None:
-    """Many commits whose ledgers are garbage, the believed one far below: {A, B} in time."""
+    """Many commits with invalid ledgers above the trusted one: {A, B} in time."""
     mirror = steady(fleet, A)
     garbage_commits()
     fleet.show((A,), (A, B))
@@ -158,8 +158,8 @@ FAULTS = {
 
 @MODES
 @pytest.mark.parametrize("who", FAULTS.values(), ids=FAULTS)
-def test_fault_of_form_in_a_commit_stops_nobody(fleet: Fleet, who: str) -> None:
-    """What `git fsck` calls an error in somebody's commit harms nobody, and is no unreachable remote."""
+def test_malformed_commit_stops_no_issuer(fleet: Fleet, who: str) -> None:
+    """An error of `git fsck` in another commit has no effect, and is not an unreachable remote."""
     mirror = steady(fleet, A)
     _push_raw(fleet, git(fleet.remote, "rev-parse", "main^{tree}"), who)
     fleet.show((A,), (A, B))
@@ -222,7 +222,7 @@ def test_submodule_at_a_ledger_stops_no_other_issuer(
 
 
 def _newer_git(folder: Path) -> Path:
-    """A folder with a `git` that tells submodules from what is missing, as git 2.45 and newer do."""
+    """A folder with a `git` that distinguishes submodules from missing objects, as git 2.45 and newer do."""
     folder.mkdir()
     program = folder / "git"
     program.write_text(f"#!{sys.executable}\n{_NEWER_GIT}")

@@ -1,4 +1,4 @@
-"""Hostile and broken discovery documents: not believed, and every reason is told."""
+"""Hostile and broken discovery documents: rejected, with every reason reported."""
 
 import json
 
@@ -18,7 +18,7 @@ GOOD = json.loads(REAL)
 
 
 def refusal(body: bytes) -> list[str]:
-    """The codes of all reasons; nothing may have been believed."""
+    """The codes of all reasons; nothing may be accepted."""
     read = read_discovery(body, issuer=ISSUER, jwks_uri=URI)
     assert isinstance(read, Rejected), read
     assert all(reason.sentence.isprintable() and reason.remedy and reason.where for reason in read.reasons)
@@ -51,8 +51,8 @@ def test_another_issuer_is_refused(issuer: object) -> None:
     assert refusal(json.dumps({**GOOD, "issuer": issuer}).encode()) == ["wrong_issuer"]
 
 
-def test_slash_at_the_end_is_told() -> None:
-    """The commonest mistake is named, so that nobody has to compare long texts by eye."""
+def test_slash_at_the_end_is_reported() -> None:
+    """The most common mistake is named, so that operators do not have to compare long texts."""
     read = read_discovery(json.dumps({**GOOD, "issuer": ISSUER + "/"}).encode(), issuer=ISSUER, jwks_uri=URI)
     assert isinstance(read, Rejected)
     assert "slash at the end" in read.reasons[0].sentence
@@ -75,7 +75,7 @@ def test_slash_at_the_end_is_told() -> None:
     ],
 )
 def test_wrong_members_are_refused(change: dict[str, object], codes: list[str]) -> None:
-    """Every member that is off is told, all at once."""
+    """Every wrong member is reported, all at once."""
     assert refusal(json.dumps({**GOOD, **change}).encode()) == codes
 
 
@@ -108,7 +108,7 @@ def test_nothing_makes_the_reader_raise(document: bytes | dict[str, object]) -> 
 
 @given(st.integers(0, len(REAL) - 1), st.binary(max_size=3))
 def test_mutated_real_answer_is_judged(position: int, replacement: bytes) -> None:
-    """A real answer with some bytes changed is refused, or believed for the very issuer that is configured."""
+    """A real answer with some changed bytes is rejected, or accepted only for the configured issuer."""
     body = REAL[:position] + replacement + REAL[position + 1 :]
     read = read_discovery(body, issuer=ISSUER, jwks_uri=URI)
     if isinstance(read, Discovery):

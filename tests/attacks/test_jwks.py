@@ -1,4 +1,4 @@
-"""Hostile and broken key sets: not one key of them is believed, and every reason is told."""
+"""Hostile and broken key sets: no key of them is accepted, and every reason is reported."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ RFC_7515_EC = {
 
 
 def refusal(body: bytes, policy: KeyPolicy = KUBERNETES) -> list[tuple[str, str]]:
-    """Code and place of every reason; nothing may have been believed."""
+    """Code and place of every reason; nothing may be accepted."""
     read = read_jwks(body, policy=policy)
     assert isinstance(read, Rejected), read
     assert all(reason.sentence.isprintable() and reason.remedy for reason in read.reasons)
@@ -59,7 +59,7 @@ def large_keys(count: int) -> bytes:
 
 
 def small_ec(crv: str, scalar: int, sign: int) -> dict[str, str]:
-    """The public key of a private key that everybody can guess; a negative one mirrors the point."""
+    """The public key of a private key that is easy to guess; a negative one mirrors the point."""
     numbers = ec.derive_private_key(scalar, CURVES[crv]).public_key().public_numbers()
     size = coordinate_bytes(crv)
     y = numbers.y if sign > 0 else FIELDS[crv] - numbers.y
@@ -149,7 +149,7 @@ BAD_ENTRIES = {
 
 @pytest.mark.parametrize(("entry", "code", "place"), BAD_ENTRIES.values(), ids=BAD_ENTRIES)
 def test_one_bad_key_spoils_the_set(entry: object, code: str, place: str) -> None:
-    """A single bad key makes the whole set unusable, with its code and place; the good one is not believed either."""
+    """A single bad key makes the whole set unusable, with its code and place; the good key is rejected too."""
     assert (code, f"jwks keys[1]{place}") in refusal(with_entry(entry))
 
 
@@ -174,7 +174,7 @@ def test_private_member_spoils_the_set(member: str, spoil: Callable[[str], dict[
     assert ("private_key", place.format(member)) in refusal(json.dumps(spoil(member)).encode())
 
 
-def test_private_value_is_never_told() -> None:
+def test_private_value_is_never_printed() -> None:
     """No reason repeats the private number."""
     read = read_jwks(with_entry({**RSA, "d": "SECRETSECRET"}), policy=KUBERNETES)
     assert isinstance(read, Rejected)
@@ -227,7 +227,7 @@ def test_hostile_set_is_refused(body: bytes, policy: KeyPolicy, code: str) -> No
     assert [found for found, _ in refusal(body, policy)] == [code]
 
 
-def test_all_reasons_of_all_keys_are_told() -> None:
+def test_all_reasons_of_all_keys_are_reported() -> None:
     """An operator sees every fault of every key at once."""
     first = {**RSA, "kid": "", "use": "enc", "alg": "none", "e": "Aw"}
     second = {**EC, "crv": "P-512", "key_ops": []}
@@ -254,7 +254,7 @@ def test_flood_of_faults_is_a_bounded_report() -> None:
 
 
 def test_keys_that_are_known_cost_nothing() -> None:
-    """What our own ledger holds is not checked again, however large it is; a weak key that is live stays believed."""
+    """Keys in our own ledger are not checked again, however large they are; a weak live key stays accepted."""
     body = large_keys(20)
     moduli = [decode_uint(entry["n"]) for entry in json.loads(body)["keys"]]
     known = frozenset(thumbprint_of("RSA", n=number(n), e="AQAB") for n in moduli if n is not None)

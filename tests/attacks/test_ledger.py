@@ -55,14 +55,14 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def refusal(body: bytes) -> list[tuple[str, str]]:
-    """Code and place of every reason; nothing may have been believed."""
+    """Code and place of every reason; nothing may be accepted."""
     read = read_ledger(body, issuer=ISSUER)
     assert isinstance(read, Rejected), read
     return places(read.reasons)
 
 
 def damage(body: bytes) -> tuple[list[tuple[str, str]], tuple[KeyRecord, ...]]:
-    """Code and place of every reason, and what is believed all the same: it can be written and read again."""
+    """Code and place of every reason, and what is still accepted: it can be written and read again."""
     read = read_ledger(body, issuer=ISSUER)
     assert isinstance(read, LedgerRead), read
     assert read_ledger(write_ledger(read.ledger), issuer=ISSUER) == LedgerRead(read.ledger)
@@ -92,7 +92,7 @@ def put_key(index: int, name: str, value: object) -> Change:
     return lambda document: document["keys"][index]["key"].update({name: value})
 
 
-def test_untouched_ledger_is_believed() -> None:
+def test_untouched_ledger_is_accepted() -> None:
     """The ledger that the table changes is itself good."""
     assert read_ledger(BODY, issuer=ISSUER) == LedgerRead(LEDGER)
     assert list(RECORDS) == sorted(RECORDS, key=lambda record: key_id(record.key))
@@ -257,17 +257,17 @@ def test_fault_of_the_file_refuses_all_of_it(change: Change, code: str, place: s
 @pytest.mark.parametrize(("change", "code", "place"), HARMLESS_CHANGES.values(), ids=HARMLESS_CHANGES)
 def test_what_does_not_belong_there_is_reported_alone(change: Change, code: str, place: str) -> None:
     """Every record counts as before."""
-    told, records = damage(changed(change))
-    assert [found for found, _ in told] == [code]
-    assert told[0][1].startswith(f"ledger {place}")
+    reported, records = damage(changed(change))
+    assert [found for found, _ in reported] == [code]
+    assert reported[0][1].startswith(f"ledger {place}")
     assert records == LEDGER.records
 
 
 @pytest.mark.parametrize(("change", "code", "place"), CHANGES.values(), ids=CHANGES)
 def test_one_fault_spoils_one_record(change: Change, code: str, place: str) -> None:
     """It is reported with code and place and left out, or revoked all the same; the others count."""
-    told, records = damage(changed(change))
-    assert (code, f"ledger {place}") in told
+    reported, records = damage(changed(change))
+    assert (code, f"ledger {place}") in reported
     spoiled = LEDGER.records[int(place.removeprefix("keys[")[0])]
     others = {record for record in LEDGER.records if record is not spoiled}
     assert others <= set(records)
@@ -298,7 +298,7 @@ def test_broken_file_is_refused(body: bytes, code: str) -> None:
     assert [found for found, _ in refusal(body)] == [code]
 
 
-def test_all_reasons_are_told() -> None:
+def test_all_reasons_are_reported() -> None:
     """An operator sees every fault of the file at once."""
 
     def spoil(document: dict[str, Any]) -> None:
@@ -317,13 +317,13 @@ def test_all_reasons_are_told() -> None:
     ]
 
 
-def test_weak_key_is_believed_only_when_it_was_checked_before() -> None:
+def test_weak_key_is_accepted_only_if_it_was_checked_before() -> None:
     """A remote cannot bring in a weak key; a key that our own ledger holds is not factored again."""
     thumbprint = thumbprint_of("RSA", n=WEAK, e="AQAB")
     weak = replace(RECORDS[HELD], key=replace(RSA_KEYS[2], n=WEAK, thumbprint=thumbprint))
     body = write_ledger(Ledger(ISSUER, (weak,)))
-    told, records = damage(body)
-    assert ({code for code, _ in told}, records) == ({"weak_key"}, ())
+    reported, records = damage(body)
+    assert ({code for code, _ in reported}, records) == ({"weak_key"}, ())
     assert read_ledger(body, issuer=ISSUER, already_checked=frozenset({thumbprint})) == LedgerRead(
         Ledger(ISSUER, (weak,))
     )
@@ -367,31 +367,31 @@ def test_damaged_revocation_still_revokes(
         },
         **members,
     }
-    told, records = damage(changed(lambda document: document.update(keys=[entry])))
-    assert told
+    reported, records = damage(changed(lambda document: document.update(keys=[entry])))
+    assert reported
     name = KeyName(Kid(kid), "RS256", Thumbprint(THUMBPRINT))
     assert records == (KeyRecord(name, Status.REVOKED, generation, first_seen, revocation=revocation),)
 
 
 @pytest.mark.parametrize("thumbprint", ["x" * 42, "x" * 44, "ä" * 43, None, 5, ""])
 def test_revocation_without_a_readable_thumbprint_revokes_nothing(thumbprint: object) -> None:
-    """Nobody can tell which key is meant: it is reported and left out."""
-    told, records = damage(changed(put(REVOKED, "thumbprint", thumbprint)))
-    assert ("bad_value", "ledger keys[4].thumbprint") in told
+    """The record is ambiguous: it is reported and left out."""
+    reported, records = damage(changed(put(REVOKED, "thumbprint", thumbprint)))
+    assert ("bad_value", "ledger keys[4].thumbprint") in reported
     assert records == LEDGER.records[:REVOKED]
 
 
 def test_many_broken_records_cost_little() -> None:
     """A hostile file of 30 000 records is read at once, and a report of it is short."""
     body = changed(lambda document: document.update(keys=[*document["keys"], *[{"status": "held"}] * 30_000]))
-    told, records = damage(body)
+    reported, records = damage(body)
     assert records == LEDGER.records
-    assert len(told) == MAX_REASONS + 1
-    assert told[-1][0] == "more_reasons"
+    assert len(reported) == MAX_REASONS + 1
+    assert reported[-1][0] == "more_reasons"
 
 
 @given(ledgers())
 def test_ledger_of_another_issuer_is_refused(ledger: Ledger) -> None:
-    """A good ledger is believed for its own issuer alone."""
+    """A good ledger is accepted only for its own issuer."""
     body = write_ledger(replace(ledger, issuer=IssuerUrl(ISSUER + "2")))
     assert ("wrong_issuer", "ledger issuer") in refusal(body)

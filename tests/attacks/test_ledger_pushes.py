@@ -1,9 +1,9 @@
-"""Somebody pushes ledgers to the git remote: what is public after the next pass.
+"""An attacker pushes ledgers to the git remote: what is public after the next pass.
 
-Git is signed or trusted (docs/adr/0008). In signed mode whoever pushes without a key changes nothing that is believed;
-in trusted mode whoever may push is trusted. In both modes nothing that is pushed stops another key, another issuer, a
+Git is signed or trusted (docs/adr/0008). In signed mode a push without a key changes no accepted ledger;
+in trusted mode anyone who can push is trusted. In both modes no push stops another key, another issuer, a
 revocation, a retirement, a repair or a push. A and B are keys that apiservers show, R retires, V is revoked, K was
-shown once, X and EVIL are nobody's. A disk is kept, or empty as that of a CronJob's pod. Neighbours: damaged ledgers,
+shown once, X and EVIL belong to attackers. A disk is kept, or empty as that of a CronJob's pod. See: damaged ledgers,
 old ledgers, signing keys, mirrors together, pushes and operators.
 """
 
@@ -120,7 +120,7 @@ def test_added_key_does_not_stop_a_new_one(fleet: Fleet, disk: str) -> None:
 @DISKS
 @pytest.mark.parametrize("signed", [False], ids=["trusted"])
 def test_added_key_is_trusted_without_a_signing_key(fleet: Fleet, disk: str) -> None:
-    """Whoever may push is trusted, and the program says so: X is public, and retires in its time."""
+    """Anyone who can push is trusted, and the program reports it: X is public, and retires normally."""
     mirror = steady(fleet, A)
     push_x(fleet)
     ended = on(disk, mirror).run()
@@ -322,7 +322,7 @@ def test_good_signature_under_another_header_counts_nothing(
 
 
 @DISKS
-def test_ledger_signed_by_the_key_is_believed_whoever_pushed_it(fleet: Fleet, disk: str) -> None:
+def test_ledger_signed_by_the_key_is_accepted_from_any_pusher(fleet: Fleet, disk: str) -> None:
     """The other way round: a good signature of another implementation is all that counts."""
     mirror = steady(fleet, A)
     push_x(fleet, signer=MIRROR)
@@ -352,7 +352,7 @@ def test_note_on_top_of_a_pusher_lends_him_nothing(fleet: Fleet, disk: str) -> N
 
 @DISKS
 def test_unsigned_commit_stops_no_fetch(fleet: Fleet, disk: str) -> None:
-    """With `allowed_signers`, a commit that nobody signed and that changes no ledger is nobody's trouble."""
+    """With `allowed_signers`, an unsigned commit that changes no ledger has no effect."""
     mirror = steady(fleet, A, allowed=(OPERATOR,))
     ada = fleet.pusher("ada")
     ada.fetch()

@@ -1,4 +1,4 @@
-"""Signatures that a JWS library would take, or that a lazy reader would: none of them makes a ledger believed.
+"""Signatures that a JWS library or a careless parser would accept: none of them makes a ledger count.
 
 Each is made with the real key wherever that is possible, so that nothing but its form stands between it and belief.
 """
@@ -76,7 +76,7 @@ HEADER, _, SIGNATURE = GOOD.rstrip(b"\n").split(b".")
 CANONICAL = json.dumps(MEMBERS, sort_keys=True, separators=(",", ":"))
 
 
-def test_what_the_attacks_begin_with_is_believed() -> None:
+def test_ledger_before_the_attacks_is_accepted() -> None:
     """The helper makes exactly what the program signs; else this file would prove nothing."""
     assert compact(CANONICAL.encode()) == GOOD
     assert isinstance(judged(GOOD), SignatureHeader)
@@ -121,7 +121,7 @@ OTHER_FORMS = {
 
 @pytest.mark.parametrize("name", OTHER_FORMS)
 def test_other_form_is_damaged(name: str) -> None:
-    """The true signature in any other text than the one that we write is not believed."""
+    """The true signature in any other encoding than ours is rejected."""
     assert code(OTHER_FORMS[name]) == "damaged"
 
 
@@ -157,7 +157,7 @@ OTHER_HEADERS = {
 
 @pytest.mark.parametrize("name", OTHER_HEADERS)
 def test_header_of_other_bytes_is_damaged(name: str) -> None:
-    """A header that means the same, or nothing, is not believed although the real key signed it."""
+    """A header with the same meaning, or with none, is rejected although the real key signed it."""
     assert code(compact(OTHER_HEADERS[name])) == "damaged"
 
 
@@ -303,7 +303,7 @@ def test_added_order_makes_no_second_ed25519_signature() -> None:
     assert code(HEADER + b".." + encoded(twin) + b"\n") == "false"
 
 
-def test_nobody_listed_believes_nothing() -> None:
+def test_empty_signer_list_accepts_no_ledger() -> None:
     """An empty set of keys is no permission."""
     found = verify_ledger(BODY, GOOD, issuer=ISSUER, repository="prod", keys={})
     assert isinstance(found, VerificationFailure)

@@ -1,4 +1,4 @@
-"""Mirrors that die, race, lose their disks or see different replicas: nobody waits for another, and nobody fights."""
+"""Mirrors that die, race, lose their disks or see different replicas: no mirror waits, and none conflicts."""
 
 from dataclasses import replace
 from typing import Any
@@ -34,7 +34,7 @@ from support.situations import DISCOVERY_KEY, JWKS_KEY
 @MODES
 @pytest.mark.parametrize("who", ["the mirror itself", "another mirror"])
 def test_key_of_a_mirror_that_died_is_published_and_retires(fleet: Fleet, who: str) -> None:
-    """It pushed K and died before its put; no apiserver shows K any more. Nobody waits: {A, B, K}, then {A, B}."""
+    """It pushed K and died before its put; no apiserver shows K any more. No mirror waits: {A, B, K}, then {A, B}."""
     mirror = steady(fleet, A)
     other = fleet.mirror()
     assert other.run().status == 0
@@ -55,7 +55,7 @@ def test_key_of_a_mirror_that_died_is_published_and_retires(fleet: Fleet, who: s
 
 @MODES
 def test_new_key_never_waits_for_another_mirror(fleet: Fleet) -> None:
-    """Both mirrors died with a key of their own that nobody shows any more; B is public in the very next pass."""
+    """Both mirrors died with a key of their own that no apiserver shows any more; B is public in the very next pass."""
     one = steady(fleet, A)
     two = fleet.mirror()
     assert two.run().status == 0
@@ -202,7 +202,7 @@ def test_mirrors_with_different_replicas_agree_about_a_held_key(fleet: Fleet, ap
 
 @MODES
 def test_slow_mirror_does_not_bring_a_revoked_key_back(fleet: Fleet) -> None:
-    """ABA: it pushed {A, V} and is slow; meanwhile another one puts {A, V}, revokes V and puts {A}, the old ETag."""
+    """ABA: it pushed {A, V} and is slow; then another one puts {A, V}, revokes V and puts {A}, the old ETag."""
     slow = steady(fleet, A)
     other = fleet.mirror()
     assert other.run().status == 0

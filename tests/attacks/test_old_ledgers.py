@@ -1,4 +1,4 @@
-"""Somebody brings old signed states back: no revoked key is public again, as long as anything still knows better."""
+"""An attacker restores old signed states: no revoked key is public again while any source has the revocation."""
 
 import pytest
 
@@ -40,8 +40,8 @@ def _bring_back(fleet: Fleet, commit: str, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["the branch", "one ledger"])
-def test_older_state_deceives_no_kept_disk_that_did_not_hear_of_the_revocation(fleet: Fleet, what: str) -> None:
-    """Another mirror was at the older state itself, so that its disk tells it nothing: the objects do."""
+def test_older_state_does_not_mislead_a_kept_disk_that_missed_the_revocation(fleet: Fleet, what: str) -> None:
+    """Another mirror was itself at the older state, so its disk does not show the change: the objects do."""
     mirror = steady(fleet, A, V)
     behind = fleet.mirror()
     assert behind.run().status == 0
@@ -57,7 +57,7 @@ def test_older_state_deceives_no_kept_disk_that_did_not_hear_of_the_revocation(f
 @pytest.mark.parametrize("signed", [False], ids=["trusted"])
 @pytest.mark.parametrize("what", ["the branch", "one ledger", "another branch"])
 def test_older_state_of_a_trusted_remote_is_merged_with_a_kept_disk(fleet: Fleet, what: str) -> None:
-    """Whoever may push is trusted; what this machine knows is merged back all the same, and none of it is lost."""
+    """Anyone who can push is trusted; the state of this machine is still merged back, and none of it is lost."""
     mirror = steady(fleet, A, V)
     before = revoke_v(mirror)
     ours = fleet.head()
@@ -98,7 +98,7 @@ def test_ledger_that_is_stripped_while_others_are_mirrored_loses_nothing(fleet: 
 
 
 def test_older_state_is_what_a_pod_knows_when_the_server_lost_the_newer_one(fleet: Fleet) -> None:
-    """Nothing tells a pod that V was revoked: it says `snapshot.unknown`. SECURITY.md names this rewind."""
+    """A pod has no sign that V was revoked: it reports `snapshot.unknown`. SECURITY.md names this rewind."""
     mirror = steady(fleet, A, V)
     before = revoke_v(mirror)
     fleet.forget(before)

@@ -183,7 +183,7 @@ def test_unusable_ca_file_is_named(web: PublicHttpClient, tmp_path: Path, conten
     assert look.reason.code == "ca_file"
 
 
-def test_public_ca_is_not_trusted_beside_the_ca_file(web: PublicHttpClient, tmp_path: Path) -> None:
+def test_public_ca_is_not_trusted_in_addition_to_the_ca_file(web: PublicHttpClient, tmp_path: Path) -> None:
     """With `ca_file` that CA alone counts: a host of another one is refused."""
     with public_host() as host:
         readback = ReadbackSettings(ca_file=ca_file(tmp_path, "stranger"), connect_to=("127.0.0.1", host.port))

@@ -1,4 +1,4 @@
-"""What somebody pushed, and the operators' commands: a decision means the key it names, and ends when it is public."""
+"""Pushed changes, and the operators' commands: a decision is for the key it names, and ends when it is public."""
 
 import json
 from collections.abc import Iterator
@@ -115,7 +115,7 @@ def test_decision_at_the_end_of_a_pass_is_kept(fleet: Fleet) -> None:
 
 
 @MODES
-def test_emptiness_that_another_machine_decided_is_believed(fleet: Fleet) -> None:
+def test_empty_set_that_another_machine_decided_is_accepted(fleet: Fleet) -> None:
     """`revoke --all --last` on a laptop: every mirror empties the set, until the cluster has a new key."""
     mirror = steady(fleet, A, V)
     words = ("--all", "--last", "--reason", "leaked", "--no-pass", "--yes")
@@ -155,7 +155,7 @@ def shows(world: World, *shown: tuple[Any, ...]) -> None:
 
 
 def seen(world: World) -> frozenset[str]:
-    """The kids that anybody gets from the public URL."""
+    """The kids that an anonymous request gets from the public URL."""
     return frozenset(each["kid"] for each in json.loads(world.public(JWKS_KEY).body)["keys"])
 
 
@@ -219,7 +219,7 @@ def test_approve_is_done_when_the_key_is_public(world: World) -> None:
 
 @pytest.mark.s3
 def test_adopt_branch_signs_what_a_person_looked_at(world: World) -> None:
-    """A signing key on a repository that nobody signed: pods wait (`ledger.lost`) until `adopt --branch`."""
+    """A signing key on an unsigned repository: pods wait (`ledger.lost`) until `adopt --branch`."""
     remote = world.folder / "remote.git"
     key = world.config["repository"].pop("signing_key")
     shows(world, (A, V), (A, V))

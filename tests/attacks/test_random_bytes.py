@@ -1,4 +1,4 @@
-"""Random and mutated bytes: every reader judges them, none raises, and what is believed survives a round trip."""
+"""Random and mutated bytes: every parser decides about them, none raises, and accepted values survive a round trip."""
 
 import json
 from datetime import UTC, datetime
@@ -40,7 +40,7 @@ def test_no_key_makes_the_jwks_reader_raise(entry: dict[str, object]) -> None:
 
 @given(st.integers(0, len(REAL) - 1), st.binary(max_size=3))
 def test_mutated_real_answer_is_judged(position: int, replacement: bytes) -> None:
-    """A real answer with some bytes changed is refused, or believed as a set that is published without a surprise."""
+    """A real answer with some changed bytes is rejected, or accepted as a set that is published normally."""
     body = REAL[:position] + replacement + REAL[position + 1 :]
     read = read_jwks(body, policy=KeyPolicy())
     if isinstance(read, KeySet):
@@ -63,7 +63,7 @@ BODY = write_ledger(
 
 
 def is_stable(ledger: Ledger) -> bool:
-    """Whether what is believed is written, and read again without a fault."""
+    """Whether an accepted value can be written and read again without an error."""
     return read_ledger(write_ledger(ledger), issuer=ISSUER) == LedgerRead(ledger)
 
 
@@ -89,13 +89,13 @@ JSON = (
     st.integers(0, 4), st.sampled_from(sorted({name for record in json.loads(BODY)["keys"] for name in record})), JSON
 )
 def test_no_value_makes_the_reader_raise(index: int, name: str, value: object) -> None:
-    """Whatever stands in a record is judged, never raised; what is believed is written and read again."""
+    """Whatever a record contains, the parser decides and never raises; an accepted record is written and read again."""
     read = read_ledger(with_member(index, name, value), issuer=ISSUER)
     assert isinstance(read, Rejected) or is_stable(read.ledger)
 
 
 @given(st.integers(0, len(BODY) - 1), st.binary(max_size=2))
 def test_mutated_ledger_is_judged(position: int, replacement: bytes) -> None:
-    """A ledger with some bytes changed is refused, or believed as one that is written and read again."""
+    """A ledger with some changed bytes is rejected, or accepted as one that is written and read again."""
     read = read_ledger(BODY[:position] + replacement + BODY[position + 1 :], issuer=ISSUER)
     assert isinstance(read, Rejected) or is_stable(read.ledger)

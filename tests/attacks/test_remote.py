@@ -92,7 +92,7 @@ def test_hostile_objects_are_refused(tmp_path: Path, remote: Path, mine: GitRepo
 
 
 def test_corrupt_objects_are_refused(tmp_path: Path, remote: Path, mine: GitRepository) -> None:
-    """A remote whose disk lies gives an error, and no reference of ours moves."""
+    """A remote that reports false successes gives an error, and no reference of ours moves."""
     with open_repository(tmp_path, name="other.git", remote=remote) as other:
         other.fetch(shallow=False)
         theirs = other.heads().remote
@@ -172,8 +172,10 @@ def test_unrelated_remote_is_never_overwritten(tmp_path: Path, remote: Path, min
         pytest.param("unpacker error", False, id="unpacker"),
     ],
 )
-def test_refusal_is_told_from_a_lost_race(tmp_path: Path, mine: GitRepository, reason: str, refused: bool) -> None:
-    """Only what fetching and merging can mend is a PushRefusedError; the rest waits for somebody."""
+def test_refusal_is_distinguished_from_a_lost_race(
+    tmp_path: Path, mine: GitRepository, reason: str, refused: bool
+) -> None:
+    """Only what a fetch and a merge can repair is a PushRefusedError; the rest needs an operator."""
     (tmp_path / "bin").mkdir()
     line = f"!\\trefs/heads/main:refs/heads/main\\t[remote rejected] ({reason})"
     program(
@@ -192,7 +194,7 @@ PATH=/usr/local/bin:/usr/bin:/bin exec git "$@" """,
 
 
 def test_race_inside_the_push_is_a_refusal(tmp_path: Path, remote: Path, mine: GitRepository) -> None:
-    """Somebody who pushes between our asking and our writing makes it a refusal that a merge mends."""
+    """A concurrent push between our read and our write makes it a refusal that a merge repairs."""
     with open_repository(tmp_path, name="other.git", remote=remote) as other:
         other.fetch(shallow=False)
         theirs = other.heads().remote
@@ -212,7 +214,7 @@ def test_race_inside_the_push_is_a_refusal(tmp_path: Path, remote: Path, mine: G
 
 @pytest.mark.parametrize("form", ["{}", "file://{}"])
 def test_locked_remote_branch_is_no_lost_race(tmp_path: Path, remote: Path, form: str) -> None:
-    """A lock that a killed push left on the remote is told as that, naming the file, and goes on once it is removed."""
+    """A lock that a killed push left on the remote is reported with its file, and pushes work once it is removed."""
     with open_repository(tmp_path, remote=form.format(remote)) as mine:
         commit(mine, {LEDGER: b"one"})
         mine.push()
@@ -231,7 +233,7 @@ def test_locked_remote_branch_is_no_lost_race(tmp_path: Path, remote: Path, form
 
 
 def test_locked_remote_branch_that_does_not_exist_yet_is_no_lost_race(tmp_path: Path, remote: Path) -> None:
-    """The very first push to a locked branch is told as that too: an empty remote has nothing to merge."""
+    """The very first push to a locked branch is reported like that too: an empty remote has nothing to merge."""
     (remote / "refs" / "heads" / "main.lock").touch()
     with open_repository(tmp_path, remote=remote) as mine:
         commit(mine, {LEDGER: b"one"})
@@ -308,7 +310,7 @@ def _commit_and_push(mirror: GitRepository, path: str) -> None:
     raise AssertionError("never got through")
 
 
-def test_hooks_words_are_told(remote: Path, mine: GitRepository) -> None:
+def test_output_of_the_hook_is_reported(remote: Path, mine: GitRepository) -> None:
     """A remote that refuses by a hook is quoted, without its control characters."""
     program(remote / "hooks" / "pre-receive", "printf 'only \\033[31msigned commits' >&2; exit 1")
     commit(mine, {LEDGER: b"two"})
@@ -359,7 +361,7 @@ def test_remote_that_cannot_be_used_is_an_error(tmp_path: Path, url: str) -> Non
 
 
 def test_folder_that_is_no_repository_is_an_error(tmp_path: Path) -> None:
-    """An existing folder without a repository is told with the setting to mend."""
+    """An existing folder without a repository is reported with the setting to correct."""
     (tmp_path / "letters").mkdir()
     with (
         open_repository(tmp_path, remote=tmp_path / "letters") as repository,

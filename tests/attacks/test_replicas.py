@@ -1,6 +1,6 @@
-"""Attacks through what names the replicas: poisoned EndpointSlices and DNS. No token leaves for a stranger.
+"""Attacks through what names the replicas: poisoned EndpointSlices and DNS. No token goes to another server.
 
-Whoever may write EndpointSlices, or answers DNS, chooses addresses. What he gains must be nothing: the credentials go
+An attacker who can write EndpointSlices, or answers DNS, chooses addresses. That must gain nothing: the credentials go
 out only inside TLS that proved the cluster's certificate for the expected name, and what he says is no key.
 """
 
@@ -29,7 +29,7 @@ NAME = "kubernetes.default.svc"
 
 @contextmanager
 def eavesdropper(host: str = "127.0.0.9") -> Iterator[tuple[int, bytearray]]:
-    """A listener that takes whatever it is sent and answers without TLS: its port, and what it heard."""
+    """A listener that accepts any bytes and answers without TLS: its port, and what it received."""
     heard = bytearray()
     with socket.socket() as listener:
         listener.bind((host, 0))
@@ -72,7 +72,7 @@ def slices(*addresses: str, port: int = 6443, kind: str = "IPv4") -> bytes:
 
 
 def test_token_stays_with_the_clusters_own_servers(tmp_path: Path) -> None:
-    """An endpoint without TLS, one of another CA and one with another name hear no token; the real one answers."""
+    """An endpoint without TLS, one of another CA and one with another name get no token; the real one answers."""
     with (
         Apiserver() as api,
         replicas(1, NAME) as (good,),
@@ -125,8 +125,8 @@ def test_token_stays_with_the_clusters_own_servers(tmp_path: Path) -> None:
         "terminal",
     ],
 )
-def test_endpoint_elsewhere_is_told_and_the_others_are_asked(tmp_path: Path, address: str, kind: str) -> None:
-    """One poisoned endpoint is not asked, blocks retirement as an answer that is missing, and stops nobody's keys."""
+def test_endpoint_elsewhere_is_reported_and_the_others_are_polled(tmp_path: Path, address: str, kind: str) -> None:
+    """One poisoned endpoint gets no request, blocks retirement like a missing answer, and stops no new key."""
     with Apiserver() as api, replicas(1, NAME) as (good,):
         poisoned = endpointslice(endpoint(address), kind=kind, port=good.port)
         real = endpointslice(endpoint(good.host), port=good.port)
@@ -153,8 +153,8 @@ def test_loopback_is_no_endpoint_of_a_cluster_elsewhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("good", [0, 1], ids=["only-bad", "with-a-good-one"])
-def test_huge_list_is_refused_before_anybody_is_asked(tmp_path: Path, good: int) -> None:
-    """Hundreds of endpoints are refused as a whole: asking them all would make us a scanner of somebody's network."""
+def test_huge_list_is_refused_before_any_request(tmp_path: Path, good: int) -> None:
+    """Hundreds of endpoints are rejected as a whole: polling them all would scan another network."""
     with Apiserver() as api, replicas(1, NAME) as (server,):
         many = [f"127.1.{number // 250}.{number % 250}" for number in range(150)] + [server.host] * good
         api.answer(FIRST_PAGE, slices(*many, port=server.port))
@@ -188,8 +188,8 @@ def test_token_in_an_answer_of_the_list_is_not_repeated(tmp_path: Path) -> None:
     assert (answer.reasons[0].code, TOKEN in str(answer)) == ("forbidden", False)
 
 
-def test_poisoned_name_hears_no_token(tmp_path: Path) -> None:
-    """Whoever answers DNS sends us to himself, and gets a ClientHello: his certificate is not for the name."""
+def test_poisoned_name_gets_no_token(tmp_path: Path) -> None:
+    """An attacker who answers DNS gets only a ClientHello: the certificate is not for the name."""
     (tmp_path / "token").write_text(TOKEN)
     with eavesdropper() as (port, heard), Apiserver(server_context("evil.example.com"), host="127.0.0.8") as evil:
         asked: Any = {"discover": "dns", "expect_replicas": 1, "token_file": tmp_path / "token"}

@@ -95,7 +95,7 @@ def test_mirror_without_a_signing_key_stops_at_a_signature(fleet: Fleet) -> None
 
 @pytest.mark.parametrize("signed", [False], ids=["trusted at first"])
 def test_disk_of_an_earlier_program_brings_its_revocation_into_a_signed_repository(fleet: Fleet) -> None:
-    """It was never pushed, and another mirror signed the repository meanwhile: the own head counts all the same."""
+    """It was never pushed, and another mirror signed the repository in between: the own head still counts."""
     one = steady(fleet, A, V)
     two = fleet.mirror()
     assert two.run().status == 0
@@ -154,7 +154,7 @@ def test_signing_key_is_rotated_without_a_gap(fleet: Fleet) -> None:
 
 
 def test_operators_line_may_go_after_the_next_pass(fleet: Fleet) -> None:
-    """He signs `revoke V`; a mirror's pass signs the ledger anew, so that without his line V stays out."""
+    """The operator signs `revoke V`; a mirror's pass signs the ledger again, so V stays out without that line."""
     mirror = steady(fleet, A, V, allowed=(OPERATOR,))
     key = OPERATOR.private_file(fleet.folder / "operators_key")
     laptop = fleet.mirror()
@@ -179,7 +179,7 @@ def test_operators_line_may_go_after_the_next_pass(fleet: Fleet) -> None:
     demand_quiet(fleet, mirror)
 
 
-def test_operator_who_cannot_sign_what_is_believed_decides_nothing(fleet: Fleet) -> None:
+def test_operator_without_an_accepted_signature_decides_nothing(fleet: Fleet) -> None:
     """His key is not listed: the command fails before it commits, with the remedy."""
     mirror = steady(fleet, A, V, allowed=(OPERATOR,))
     key = STRANGER.private_file(fleet.folder / "strangers_key")

@@ -1,4 +1,4 @@
-"""Hostile tokens: what is refused with which code, and that nothing of a token or of its signature is ever told."""
+"""Hostile tokens: which code each gets, and that no part of a token or its signature is ever printed."""
 
 import json
 from datetime import UTC, datetime
@@ -25,24 +25,24 @@ NAME = IssuerName("syd-prod")
 def refused(body: bytes) -> list[str]:
     found = read_token(body)
     assert isinstance(found, Rejected)
-    _tells_nothing(body, " ".join(f"{r.sentence} {r.remedy} {r.where}" for r in found.reasons))
+    _prints_nothing(body, " ".join(f"{r.sentence} {r.remedy} {r.where}" for r in found.reasons))
     return [reason.code for reason in found.reasons]
 
 
-def _tells_nothing(body: bytes, told: str) -> None:
-    """Neither the signature nor the parts of the token are in what people are told."""
-    assert all(piece.decode("latin-1") not in told for piece in body.split(b".") if len(piece) > 12)
-    assert told.isprintable()
+def _prints_nothing(body: bytes, reported: str) -> None:
+    """Neither the signature nor the parts of the token are in the output."""
+    assert all(piece.decode("latin-1") not in reported for piece in body.split(b".") if len(piece) > 12)
+    assert reported.isprintable()
 
 
 def judged(body: bytes, *public: Key) -> str:
-    """The code why nobody of `public` signed it; empty when somebody did."""
+    """The code why no key of `public` signed it; empty if one did."""
     token = read_token(body)
     assert isinstance(token, Token)
     found = signing_key(token, public, name=NAME, ledger=None)
     if not isinstance(found, Reason):
         return ""
-    _tells_nothing(body, f"{found.sentence} {found.remedy}")
+    _prints_nothing(body, f"{found.sentence} {found.remedy}")
     return found.code
 
 
@@ -157,7 +157,7 @@ def test_text_that_is_no_token_is_refused(body: bytes, codes: list[str]) -> None
 
 @pytest.mark.parametrize(("body", "codes"), HEADERS.values(), ids=HEADERS)
 def test_hostile_header_is_refused_before_any_key_is_looked_at(body: bytes, codes: list[str]) -> None:
-    """No `none`, no shared secret, nothing critical that nobody understands, no kid that could steer a terminal."""
+    """No `none`, no shared secret, no unknown critical header, no kid that could control a terminal."""
     assert refused(body) == codes
 
 
@@ -169,7 +169,7 @@ def test_claim_of_the_wrong_type_is_refused(body: bytes, count: int) -> None:
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000])
 def test_number_that_is_none_is_refused(number: str) -> None:
-    """What only some readers of JSON understand is understood by nobody here."""
+    """JSON that only some parsers accept is rejected."""
     body = json.dumps(CLAIMS | {"exp": 0}).replace('"exp": 0', f'"exp": {number}')
     assert refused(compact({"alg": "RS256", "kid": "k"}, body.encode(), b"s")) == ["not_json"]
 
@@ -211,7 +211,7 @@ def test_algorithm_that_is_not_the_keys_own_is_refused(kind: str, alg: str) -> N
 
 
 def test_key_in_the_header_is_ignored() -> None:
-    """An attacker's own key in jwk, jku, x5u or x5c, under the right kid, verifies nothing; it is told by name."""
+    """An attacker's own key in jwk, jku, x5u or x5c, under the right kid, verifies nothing; it is reported by name."""
     right, evil = signer(), signer("P-256", 1)
     members = {"jwk": evil.key.members(), "jku": "https://evil.example.com", "x5u": "https://evil", "x5c": ["MII"]}
     body = mint(evil.called(right.key.kid), CLAIMS, **members)
@@ -288,7 +288,7 @@ def test_empty_set_of_keys_verifies_nothing() -> None:
     ],
 )
 def test_well_signed_token_with_a_wrong_claim_is_refused(changes: dict[str, object], code: str) -> None:
-    """To the second and to the code point; what comes from the token is told escaped."""
+    """Exact to the second and the code point; text from the token is printed escaped."""
     token = read_token(payload(**changes))
     assert isinstance(token, Token)
     failures = [c for c in check_claims(token, ISSUER, (AUDIENCE,), NOW) if c.finding is TokenCheckStatus.FAILED]
@@ -296,8 +296,8 @@ def test_well_signed_token_with_a_wrong_claim_is_refused(changes: dict[str, obje
     assert all(check.sentence.isprintable() for check in failures)
 
 
-def test_token_does_not_tell_its_secret() -> None:
-    """Nobody who prints or logs the value shows what a cloud would take."""
+def test_token_does_not_print_its_secret() -> None:
+    """Printing or logging the value never shows what a cloud would accept."""
     token = read_token(GOOD)
     shown = repr(token) + str(token)
     assert all(piece not in shown for piece in (SIGNATURE.decode(), BODY.decode(), repr(signer().sign(b""))[2:10]))

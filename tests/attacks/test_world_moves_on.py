@@ -1,4 +1,4 @@
-"""Pushes fail, clocks are wrong, disks are full, and the world goes on: nothing is lost, stuck or undone."""
+"""Pushes fail, clocks are wrong, disks are full while the cluster changes: nothing is lost, stuck or undone."""
 
 import json
 from dataclasses import replace
@@ -28,7 +28,7 @@ def pod(shared: Situation, number: int, after: timedelta) -> Situation:
     return replace(shared, state_dir=folder, world=world, now=shared.now + after)
 
 
-def told(report: Report) -> set[str]:
+def reported(report: Report) -> set[str]:
     events = {event.name for issuer in report.issuers for event in issuer.events} | {e.name for e in report.events}
     reasons = {reason.code for issuer in report.issuers for reason in (*issuer.failures, *issuer.held)}
     return events | reasons | {reason.code for reason in report.failures}
@@ -49,7 +49,7 @@ def test_pod_puts_nothing_that_it_could_not_push(shared: Situation) -> None:
     for number in range(3):
         report = pod(shared, number, number * DAY).run(BOTH, BOTH)
         assert report.exit_status is ExitStatus.FAILED
-        assert "push.failed" in told(report)
+        assert "push.failed" in reported(report)
         assert shared.world.bucket.objects == before
 
 
@@ -88,8 +88,8 @@ def test_pod_that_loses_seven_races_gets_its_turn(shared: Situation) -> None:
     assert len(public_kids(shared)) == 2
 
 
-def test_stranger_in_the_bucket_goes_while_pushes_are_refused(shared: Situation) -> None:
-    """The remote was heard and does not know the key either: nobody would object."""
+def test_untrusted_key_in_the_bucket_is_removed_while_pushes_are_refused(shared: Situation) -> None:
+    """The remote answered and does not have the key either: no mirror can object."""
     shared.run(ONE, ONE)
     remote_of(shared).refuses_pushes = True
     shared.run(BOTH, BOTH, after=MINUTES)
@@ -99,12 +99,12 @@ def test_stranger_in_the_bucket_goes_while_pushes_are_refused(shared: Situation)
     name = next(key for key in shared.world.bucket.objects if key.endswith("jwks"))
     shared.world.bucket.write(name, json.dumps(document).encode())
     report = shared.run(after=MINUTES)
-    assert "bucket.drift" in told(report)
+    assert "bucket.drift" in reported(report)
     assert shared.public() == before
 
 
 def test_unreadable_bucket_is_one_failure_when_pushes_are_refused(shared: Situation) -> None:
-    """The plan is looked at again after the push; what it could not read then is not told twice."""
+    """The plan is checked again after the push; what it could not read then is reported once."""
     shared.run(ONE, ONE)
     remote_of(shared).refuses_pushes = True
     denied = BucketError("The bucket cannot be listed.")
@@ -114,7 +114,7 @@ def test_unreadable_bucket_is_one_failure_when_pushes_are_refused(shared: Situat
 
 
 def test_key_that_another_replica_shows_stays_while_pushes_are_refused(shared: Situation) -> None:
-    """What nobody else could hear of, nobody else could object to: it is retired, and goes no further."""
+    """No other mirror has seen it, so none can object: it retires, and goes no further."""
     first = replace(shared, apiservers=("https://10.0.0.11:6443",))
     first.run(BOTH)
     second = replace(first.beside(), apiservers=("https://10.0.0.12:6443",))
@@ -124,20 +124,20 @@ def test_key_that_another_replica_shows_stays_while_pushes_are_refused(shared: S
     for after in (MINUTES, MINUTES, DAY, MINUTES, MINUTES):
         assert first.run(ONE, after=after).exit_status is ExitStatus.CURRENT
         assert public_kids(shared) == before
-        assert "bucket.drift" not in told(second.run(BOTH, after=after))
+        assert "bucket.drift" not in reported(second.run(BOTH, after=after))
     first.world.history.remote = second.world.history.remote
     first.run(ONE, after=MINUTES)
     assert public_kids(shared) == before
 
 
-def test_removal_whose_push_is_refused_waits(shared: Situation) -> None:
+def test_removal_waits_while_its_push_is_refused(shared: Situation) -> None:
     """The key is dropped in the ledger; the object keeps it until the remote has taken that."""
     shared.run(BOTH, BOTH)
     shared.run(ONE, ONE)
     before = public_kids(shared)
     remote_of(shared).refuses_pushes = True
     report = shared.run(after=2 * DAY)
-    assert {"removal.waits", "push.failed"} <= told(report)
+    assert {"removal.waits", "push.failed"} <= reported(report)
     assert public_kids(shared) == before
     for _ in range(4):  # it is our own state that waits there: nothing is wrong, however long it takes
         assert shared.run(after=MINUTES).exit_status is ExitStatus.CURRENT
@@ -155,14 +155,14 @@ def late_answers(case: str, date_offset: timedelta, shared: Situation) -> tuple[
 
 
 def test_change_of_sources_under_a_wrong_clock_is_not_forgotten(tmp_path: Path) -> None:
-    """Retirement begins anew when the clock is right again, not from what the wrong clock said."""
+    """Retirement restarts when the clock is right again, not from what the wrong clock said."""
     shared = Situation(tmp_path)
     shared.run(BOTH, BOTH)
     shared.run(ONE, ONE, after=MINUTES)
     shared.now += DAY - MINUTES
     shared.apiservers = ("https://10.1.0.11:6443", "https://10.1.0.12:6443")
     shared.now -= 2 * DAY
-    assert "clock.skewed" in told(shared.run(*late_answers(ONE, 2 * DAY, shared)))
+    assert "clock.skewed" in reported(shared.run(*late_answers(ONE, 2 * DAY, shared)))
     shared.now += 2 * DAY
     for _ in range(3):
         shared.run(*late_answers(ONE, timedelta(0), shared), after=MINUTES)
@@ -172,7 +172,7 @@ def test_change_of_sources_under_a_wrong_clock_is_not_forgotten(tmp_path: Path) 
 
 
 def test_publication_that_waits_does_not_hold_up_the_retirements_of_its_sibling(tmp_path: Path) -> None:
-    """A former issuer with somebody else's documents waits for `adopt`; the change of sources is noted once."""
+    """A former issuer with another tool's documents waits for `adopt`; the change of sources is noted once."""
     shared = Situation(tmp_path)
     shared.run(BOTH, BOTH)
     shared.run(ONE, ONE, after=MINUTES)
@@ -183,18 +183,18 @@ def test_publication_that_waits_does_not_hold_up_the_retirements_of_its_sibling(
     assert shared.run(after=MINUTES).committed
     assert not shared.run(after=MINUTES).committed
     report = shared.run(after=DAY)
-    assert "takeover.held" in told(report)
+    assert "takeover.held" in reported(report)
     assert len(public_kids(shared)) == 1
 
 
 # ----------------------------------------------------------------------------------------------------- disk
 
 
-def test_unsaved_state_keeps_nobody_from_publishing(shared: Situation) -> None:
+def test_unsaved_state_does_not_stop_publishing(shared: Situation) -> None:
     """A disk that remembers nothing: the pass goes on, and says so."""
     shared.run(ONE, ONE)
     (shared.state_dir / local_state.LOCAL_STATE_FILE_NAME).unlink()
     (shared.state_dir / local_state.LOCAL_STATE_FILE_NAME).mkdir()
     report = shared.run(BOTH, BOTH)
-    assert "state.unsaved" in told(report)
+    assert "state.unsaved" in reported(report)
     assert len(public_kids(shared)) == 2

@@ -138,9 +138,9 @@ class RunningDaemon:
 
     def sent_bytes(self) -> dict[str, int]:
         """By connection, as the system counts them: what TLS adds is in it, what TCP and IP add is not."""
-        told = subprocess.run(["ss", "-tinHOp"], capture_output=True, text=True, check=True).stdout
+        reported = subprocess.run(["ss", "-tinHOp"], capture_output=True, text=True, check=True).stdout
         found = {}
-        for line in told.splitlines():
+        for line in reported.splitlines():
             if f"pid={self.process.pid}," in line and "bytes_sent:" in line:
                 found[" ".join(line.split()[3:5])] = int(line.split("bytes_sent:")[1].split()[0])
         return found
@@ -238,7 +238,7 @@ def figures(took: list[float]) -> dict[str, float]:
     return {"count": len(ordered), "median": statistics.median(ordered), "p99": rare, "worst": ordered[-1]}
 
 
-def told(found: dict[str, object]) -> str:
+def reported(found: dict[str, object]) -> str:
     """The lines of one size."""
     rows = [f"{found['clusters']:8}  {FRESHNESS}   {found['rotations']} new keys, never seen {found['never_seen']}"]
     seconds = found["seconds"]

@@ -1,6 +1,6 @@
 """Run one command and say what it cost: `python -S meter.py RESULT.json COMMAND...`.
 
-A process of its own, because Linux counts the memory of whoever starts a process as the process's own high-water mark,
+A separate process, because Linux counts the memory of the starting process as the new process's high-water mark,
 until it has another program: started from here that is next to nothing. What the command prints is thrown away.
 """
 

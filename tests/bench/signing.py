@@ -23,7 +23,7 @@ ISSUER = "https://oidc-bucket.s3-ap-southeast-2.amazonaws.com/cluster"
 
 
 def main() -> None:
-    """Print the best of `ROUNDS` for each number of ledgers: what the work takes when nobody disturbs it."""
+    """Print the best of `ROUNDS` for each number of ledgers: the time without other load."""
     kind = sys.argv[1] if len(sys.argv) > 1 else "ed25519"
     key = signer(kind)
     trust = LedgerTrust("bench", {key.kid: key.public()}, key, "mirror")

@@ -34,22 +34,22 @@ def take(folder: Path) -> None:
         program("demo", "--serve"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1
     )
     try:
-        shoot(told_by(demo), folder)
+        shoot(reported_by(demo), folder)
     finally:
         demo.send_signal(signal.SIGINT)
         demo.wait()
 
 
-def told_by(demo: "subprocess.Popen[str]") -> tuple[str, Path]:
-    """The status page of the demo, once its story is told, and the command of its world."""
+def reported_by(demo: "subprocess.Popen[str]") -> tuple[str, Path]:
+    """The status page of the demo after its last step, and the command of its configuration."""
     assert demo.stdout is not None
-    told = ""
+    reported = ""
     for line in demo.stdout:
-        told += line
+        reported += line
         if "verify demo" in line:
             break
-    (page,) = set(re.findall(r"the status page is (\S+)", told))
-    (program,) = set(re.findall(r"\$ (\S+/oidc-mirror) --once\n", told))
+    (page,) = set(re.findall(r"the status page is (\S+)", reported))
+    (program,) = set(re.findall(r"\$ (\S+/oidc-mirror) --once\n", reported))
     return page, Path(program)
 
 

@@ -85,7 +85,7 @@ def browse(chromium: str, folder: Path, url: str, *options: str) -> str:
         *options,
         url,
     ]
-    with tempfile.TemporaryDirectory(prefix="c") as short:  # a socket lies below it, whose path has 108 bytes at most
+    with tempfile.TemporaryDirectory(prefix="c") as short:  # path of a socket in it: 108 bytes at most
         environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": short}
         done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, done.stderr

@@ -49,7 +49,7 @@ def test_what_the_report_does_not_say_is_logged(world: World) -> None:
 
 @pytest.mark.parametrize("words", [("--log-level", "info"), ("--output", "json")], ids=["asked for", "JSON"])
 def test_log_is_there_where_it_is_asked_for_or_reads_apart(world: World, words: tuple[str, ...]) -> None:
-    """`--log-level info` brings the rest; beside JSON nothing is said twice to a reader."""
+    """`--log-level info` logs the rest; with JSON nothing is printed twice."""
     world.show(ONE, ONE)
     world.mirror("--once")
     assert "pass.finished" in shown(world, "--once", *words).text

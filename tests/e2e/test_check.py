@@ -44,8 +44,8 @@ def published(world: World) -> None:
     assert world.mirror("--once").status == 0
 
 
-def test_world_in_order_exits_0_and_stays_as_it_is(world: World) -> None:
-    """Every station speaks, beside a daemon whose lock is told and not taken; branch and objects stay as they are."""
+def test_healthy_setup_exits_0_and_is_not_changed(world: World) -> None:
+    """Every station reports, while a daemon's lock is reported and not taken; branch and objects stay as they are."""
     published(world)
     before = world.state()
     with (world.folder / "state/lock").open() as lock:
@@ -63,7 +63,7 @@ def test_world_in_order_exits_0_and_stays_as_it_is(world: World) -> None:
     assert world.state() == before
 
 
-def test_faults_of_several_stations_are_told_beside_each_other(world: World) -> None:
+def test_faults_of_several_stations_are_all_reported(world: World) -> None:
     """An expired certificate, an apiserver that hangs, an absent bucket: none hides another."""
     published(world)
     world.replicas[0].context = server_context("127.0.0.1", valid_for=timedelta(hours=-1), made=timedelta(days=-2))
@@ -75,20 +75,20 @@ def test_faults_of_several_stations_are_told_beside_each_other(world: World) -> 
     assert {("git", "git.whole"), ("state", "state.writable")} <= found(document, "ok")
 
 
-def test_wrong_issuers_are_told_apart(world: World) -> None:
+def test_wrong_issuers_are_distinguished(world: World) -> None:
     """A slash at the end is said to be the only difference; 404 means that the issuer is no https URL (facts.md#13)."""
     published(world)
     world.issuer["issuer"] = f"{ISSUER}/"
     world.replicas[1].pull(always(capture("06-issuer-bare-host/anonymous-discovery").raw))
     document = check(world)
     assert found(document, "failed") >= {("apiservers", "wrong_issuer"), ("apiservers", "not_found")}
-    told = {each["code"]: each for each in document["findings"]}
-    assert "differ in the slash at the end alone" in told["wrong_issuer"]["sentence"]
-    assert "--service-account-issuer" in told["not_found"]["remedy"]
+    reported = {each["code"]: each for each in document["findings"]}
+    assert "differ only in the trailing slash" in reported["wrong_issuer"]["sentence"]
+    assert "--service-account-issuer" in reported["not_found"]["remedy"]
 
 
-def test_middle_of_a_rotation_is_told_beside_an_intruder(world: World) -> None:
-    """Who shows which key; a certificate that ends soon; and a document that somebody overwrote."""
+def test_rotation_in_progress_is_distinguished_from_an_intruder(world: World) -> None:
+    """Which replica shows which key; a certificate that expires soon; and a document that another writer changed."""
     world.replicas[0].context = server_context("127.0.0.1", valid_for=timedelta(days=20))
     published(world)
     world.show(ONE, BOTH)
@@ -99,7 +99,7 @@ def test_middle_of_a_rotation_is_told_beside_an_intruder(world: World) -> None:
 
 
 def test_before_the_first_pass_nothing_is_created(world: World) -> None:
-    """No state directory, no object; what is still to come is told without a failure."""
+    """No state directory, no object; what is still missing is reported without a failure."""
     world.show(ONE, ONE)
     document = check(world)
     assert found(document, "failed") == set()
@@ -121,7 +121,7 @@ def test_text_is_readable_and_names_the_remedy(world: World) -> None:
     assert "\x1b" not in done.out
 
 
-def test_remote_that_refuses_pushes_is_told(world: World, tmp_path: Path) -> None:
+def test_remote_that_refuses_pushes_is_reported(world: World, tmp_path: Path) -> None:
     """A hook refuses only real pushes: the commit that stays behind gives it away; nothing is pushed by looking."""
     remote = bare(tmp_path / "remote.git")
     program(remote / "hooks/pre-receive", "echo protected >&2; exit 1")
@@ -135,7 +135,7 @@ def test_remote_that_refuses_pushes_is_told(world: World, tmp_path: Path) -> Non
 
 
 def test_token_never_appears(world: World) -> None:
-    """Not in text, JSON or logs, even when the apiserver repeats it; its end is told in words."""
+    """Not in text, JSON or logs, even when the apiserver repeats it; its expiry is printed."""
     published(world)
     claims = {"exp": int(time.time()) - 60, "iss": ISSUER, "sub": "system:serviceaccount:oidc-mirror:secret-name"}
     parts = [
@@ -148,11 +148,13 @@ def test_token_never_appears(world: World) -> None:
     body = json.dumps({"kind": "Status", "message": f"bad token {token}"}).encode()
     head = f"HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     world.pull(always(head.encode() + body))
-    told: list[Done] = [world.mirror("check", "--log-level", "debug", *words) for words in ((), ("--output", "json"))]
-    assert [each.status for each in told] == [1, 1]
-    assert {("configuration", "token.expired"), ("apiservers", "unauthorized")} <= found(told[1].report(), "failed")
-    assert ("configuration", "file.not_private") in found(told[1].report(), "warning")
-    for each in told:
+    reported: list[Done] = [
+        world.mirror("check", "--log-level", "debug", *words) for words in ((), ("--output", "json"))
+    ]
+    assert [each.status for each in reported] == [1, 1]
+    assert {("configuration", "token.expired"), ("apiservers", "unauthorized")} <= found(reported[1].report(), "failed")
+    assert ("configuration", "file.not_private") in found(reported[1].report(), "warning")
+    for each in reported:
         assert not [secret for secret in (*token.split("."), "secret-name") if secret in each.out + each.err]
 
 
@@ -179,7 +181,7 @@ def test_wrong_words_are_a_usage_error(world: World, words: tuple[str, ...]) -> 
     assert "remedy:" in done.err
 
 
-def test_configuration_with_mistakes_tells_all_of_them(world: World) -> None:
+def test_configuration_with_mistakes_lists_all_of_them(world: World) -> None:
     """Exit 2, as with every command."""
     world.config["interval"] = "soon"
     world.issuer["apiservers"] = ["http://10.0.0.1"]
@@ -199,7 +201,7 @@ def test_missing_files_are_found_with_the_configuration(world: World) -> None:
     assert world.mirror("check", "--files").status == 2
 
 
-def test_configuration_alone_is_judged_without_the_world(world: World) -> None:
+def test_configuration_alone_is_checked_without_any_request(world: World) -> None:
     """A pull request has neither files nor network: nothing is asked, and no file but the configuration is read."""
     world.issuer["tls"] = {"ca_file": "absent.crt"}
     world.issuer["keys"] = {"retain_removed": "1h"}

@@ -61,7 +61,7 @@ def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     ids=["all_commands", "one_command", "options_of_a_command", "global_options", "values"],
 )
 def test_shell_completion_offers_what_may_follow(words: str, offered: set[str]) -> None:
-    """What the README tells to put into ~/.bashrc completes commands, options and values."""
+    """The lines of the README for ~/.bashrc complete commands, options and values."""
     done = run(
         _OIDC_MIRROR_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(words.split(" ")) - 1), TERM="dumb"
     )
@@ -86,7 +86,7 @@ def test_shell_completion_offers_what_may_follow(words: str, offered: set[str]) 
     ],
 )
 def test_stream_that_takes_nothing_costs_no_traceback(tmp_path: Path, words: str, redirect: str, status: int) -> None:
-    """Whoever does not hear us learns it from the status; a full stderr changes no status at all."""
+    """A closed stdout is reported by the status; a full stderr does not change the status."""
     (tmp_path / "bad.yaml").write_text(BAD)
     done = shell(f"{words.format(bad=tmp_path / 'bad.yaml')} {redirect}")
     assert "Traceback" not in done.stdout + done.stderr
@@ -100,15 +100,15 @@ def shell(line: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, cwd=PROJECT, capture_output=True, text=True, check=False)
 
 
-def test_output_that_could_not_be_written_is_told() -> None:
-    """The cause is named where it can still be heard; a reader that has read enough is no mistake."""
+def test_unwritable_output_is_reported() -> None:
+    """The cause is printed where it can still be read; a reader that stops early is no error."""
     assert "No space left on device" in shell("schema > /dev/full").stderr
     assert "Bad file descriptor" in shell("schema >&-").stderr
     assert shell("schema | head -1").stderr == ""
 
 
 @pytest.mark.parametrize("redirect", ["2>&-", "2> /dev/full"])
-def test_log_that_nobody_takes_costs_no_report(tmp_path: Path, redirect: str) -> None:
+def test_unwritable_log_does_not_lose_the_report(tmp_path: Path, redirect: str) -> None:
     """The report is whole on stdout although not one line of the log could be written."""
     config = small_world(tmp_path, free_port())
     done = shell(f"--config {config} --once --dry-run --output json {redirect}", **environment(tmp_path))
@@ -134,7 +134,7 @@ def on_a_terminal(*words: str, environ: dict[str, str]) -> bytes:
     try:
         while piece := os.read(ours, 65536):
             written += piece
-    except OSError:  # how Linux tells that nobody has the terminal open any more
+    except OSError:  # how Linux reports that the other end of the terminal is closed
         pass
     finally:
         os.close(ours)
@@ -177,17 +177,17 @@ def test_interrupt_ends_a_pass_that_hangs(tmp_path: Path, number: signal.Signals
         connections = [listener.accept()[0] for _ in range(2)]
         began = time.monotonic()
         process.send_signal(number)
-        _, told = process.communicate(timeout=20)
+        _, reported = process.communicate(timeout=20)
         seconds = time.monotonic() - began
         for connection in connections:
             connection.close()
     assert process.returncode == 130
-    assert told.decode().strip() == "Interrupted; the next pass finishes what this one began."
+    assert reported.decode().strip() == "Interrupted; the next pass finishes what this one began."
     assert seconds < 3
 
 
 def test_help_names_every_command_and_exit_status() -> None:
-    """Whoever asks for help sees what there is."""
+    """Help lists all kinds."""
     done = run("--help")
     assert done.returncode == 0
     for word in ("run", "status", "history", "wait", "approve", "revoke", "adopt", "check", "schema", "demo", "130"):
@@ -205,7 +205,7 @@ def test_mistakes_of_a_configuration_come_at_once(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_missing_configuration_is_told_with_its_path(tmp_path: Path) -> None:
+def test_missing_configuration_is_reported_with_its_path(tmp_path: Path) -> None:
     """The file that was looked for is named, wherever its name came from."""
     missing = tmp_path / "none.yaml"
     for done in (run("--config", str(missing), "--once"), run("--once", OIDC_MIRROR_CONFIG=str(missing))):

@@ -63,7 +63,7 @@ def test_passes_go_on_and_cost_nothing(world: World) -> None:
     assert after.resident_bytes - before.resident_bytes < 5 * 1024 * 1024
 
 
-def test_pages_tell_what_passes_did(world: World) -> None:
+def test_pages_show_what_passes_did(world: World) -> None:
     """Alive, ready, metrics and the page; a rotation shows in all of them after the next pass."""
     with running_daemon(world, interval="300ms") as daemon:
         daemon.wait_for("pass.finished")
@@ -82,7 +82,7 @@ def test_pages_tell_what_passes_did(world: World) -> None:
 
 
 def test_signals_reload_and_run(world: World) -> None:
-    """USR1: a pass now. HUP: the new file, then a pass; a broken one is told whole, and the old goes on."""
+    """USR1: a pass now. HUP: the new file, then a pass; all mistakes of a broken one are logged, the old one stays."""
     with running_daemon(world, interval="1h") as daemon:
         daemon.wait_for("pass.finished")
         daemon.send(signal.SIGUSR1)
@@ -156,16 +156,21 @@ def test_now_lets_the_daemon_make_a_pass_and_has_its_status(world: World) -> Non
     with running_daemon(world, interval="1h") as daemon:
         daemon.wait_for("pass.finished")
         good = world.mirror("--once", "--now")
-        # A command of this world begins the log anew, shared with the daemon: one pass since then.
+        # A command with this configuration starts the log again, shared with the daemon: one pass since then.
         assert (good.status, len(daemon.events("pass.finished"))) == (0, 1)
         assert f"of the daemon (process {daemon.process.pid}) ended with 0 (1 issuer)." in good.out
         world.pull(close_without_answer)
         bad = world.mirror("run", "--now")
         assert bad.status == 1
         assert "syd-prod: failed. `oidc-mirror status syd-prod` says why." in bad.out
-        told = world.mirror("--once", "--now", "--output", "json").report()
-        jsonschema.Draft202012Validator(SCHEMA).validate(told)
-        assert (told["pid"], told["exit_status"], told["issuers"]) == (daemon.process.pid, 1, {"syd-prod": "failed"})
+        reported = world.mirror("--once", "--now", "--output", "json").report()
+        jsonschema.Draft202012Validator(SCHEMA).validate(reported)
+        outcome = reported["pid"], reported["exit_status"], reported["issuers"]
+        assert outcome == (daemon.process.pid, 1, {"syd-prod": "failed"})
+            daemon.process.pid,
+            1,
+            {"syd-prod": "failed"},
+        )
         assert len(daemon.events("pass.finished")) == 1
         (world.folder / "state" / "snapshots.git" / "HEAD").write_text("no reference")
         broken = world.mirror("--once", "--now", "--output", "json").report()
@@ -177,7 +182,7 @@ def test_now_lets_the_daemon_make_a_pass_and_has_its_status(world: World) -> Non
 
 
 def test_now_without_a_daemon_makes_the_pass_itself(world: World) -> None:
-    """Whoever asks gets a pass."""
+    """Any user who may signal it gets a pass."""
     done = world.mirror("--once", "--now", "--output", "json")
     assert (done.status, done.report()["committed"]) == (0, True)
 
@@ -188,7 +193,7 @@ def test_failure_budget_ends_the_daemon(world: World) -> None:
     world.pull(close_without_answer)
     with running_daemon(world, interval="100ms") as daemon:
         assert daemon.process.wait(60) == 1
-        assert len(daemon.events("pass.finished")) >= 2  # another may begin meanwhile
+        assert len(daemon.events("pass.finished")) >= 2  # another may start in between
         assert daemon.events("service.gave_up")
     assert "no_usable_apiserver" in (world.folder / "state" / "last_error").read_text()
 
@@ -210,7 +215,7 @@ def test_failures_are_forgiven(world: World) -> None:
         assert daemon.stop()[0] == 0
 
 
-def test_systemd_hears_how_it_is(world: World) -> None:
+def test_systemd_gets_the_state_of_the_daemon(world: World) -> None:
     """READY, the state in a line, signs of life, reloading with its time, stopping."""
     with tempfile.TemporaryDirectory(prefix="n") as short, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"{short}/notify")
@@ -235,7 +240,7 @@ def test_systemd_hears_how_it_is(world: World) -> None:
 
 
 def test_stuck_passes_silence_the_watchdog(world: World) -> None:
-    """A pass that never ends, though the main thread is well: /healthz fails and systemd hears nothing any more."""
+    """A pass that never ends, although the main thread works: /healthz fails and systemd gets no watchdog signal."""
     (world.folder / "bin").mkdir()
     git = world.folder / "bin" / "git"
     git.write_text("#!/bin/sh\nexec sleep 600\n")

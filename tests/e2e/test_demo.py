@@ -1,4 +1,4 @@
-"""`oidc-mirror demo`: the first thing that anybody runs; it has to show what it says, and leave nothing behind."""
+"""`oidc-mirror demo`: the first command of most users; it must show what it announces, and leave nothing behind."""
 
 import os
 import re
@@ -74,8 +74,8 @@ def wait_until_gone(folder: Path) -> None:
         time.sleep(0.05)
 
 
-def test_demo_tells_its_story_and_serves_a_healthy_world(tmp_path: Path) -> None:
-    """Each step ends as told; every command that is printed for pasting works as it is; Ctrl-C ends it with 0."""
+def test_demo_prints_its_steps_and_ends_healthy(tmp_path: Path) -> None:
+    """Each step ends as announced; every command that is printed for pasting works as it is; Ctrl-C ends it with 0."""
     with started(tmp_path, until=r"\$ curl .*openid-configuration") as (demo, lines):
         text = "\n".join(lines)
         assert "This should have ended with" not in text
@@ -92,7 +92,7 @@ def test_demo_tells_its_story_and_serves_a_healthy_world(tmp_path: Path) -> None
         (folder,) = tmp_path.glob("oidc-mirror-demo-*")
         commands = [line.removeprefix("   $ ") for line in text.partition("for another terminal:")[2].splitlines()]
         for command in filter(None, commands):
-            # The shell that they are pasted into has AWS settings of its own, and lies somewhere else.
+            # The shell that they are pasted into has its own AWS settings, and another current directory.
             done = subprocess.run(
                 ("bash", "-c", command),
                 env=environment(tmp_path) | {"AWS_PROFILE": "mine", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
@@ -132,7 +132,7 @@ def test_signal_ends_the_demo_and_its_servers(tmp_path: Path, number: signal.Sig
 
 
 def test_servers_end_with_a_demo_that_was_killed(tmp_path: Path) -> None:
-    """Nothing tells them but a pipe that closes; the folder stays, because nobody is left to remove it."""
+    """Only a closed pipe signals them; the folder stays, because no process is left to remove it."""
     with started(tmp_path, until="A bucket is made") as (demo, _):
         assert len(processes(tmp_path)) >= 1
         demo.kill()

@@ -1,4 +1,4 @@
-"""Whole passes while something between boto3 and the store goes wrong: no pass lies, and the next one heals."""
+"""Whole passes while requests between boto3 and the store fail: no false result, and the next pass repairs."""
 
 import time
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ FILES = {key: f"{PUBLIC}/{key.removeprefix('cluster/identifier/')}" for key in (
 
 @dataclass
 class Line:
-    """A mirror, and its store behind a proxy with faults; the world looks past the proxy."""
+    """A mirror, and its store behind a proxy with faults; anonymous requests bypass the proxy."""
 
     situation: Situation
     readback: ReadbackSettings
@@ -45,7 +45,7 @@ class Line:
         return reconcile(self.situation.settings(), ports, self.situation.now)
 
     def is_snapshot(self) -> bool:
-        """Whether both objects, as anybody gets them from the store, are the bytes of the newest commit."""
+        """Whether both objects, as anonymous requests get them, are the bytes of the newest commit."""
         files = self.situation.world.history.files()
         looks = {
             path: self.web.get_document(f"{BASE_URL}/{key}", readback=self.readback) for key, path in FILES.items()

@@ -81,7 +81,7 @@ class Federation:
             found = tuple(verify_issuer(each, asked.token, web, now) for each in asked.subjects)
         return Verification(now, found, asked.token)
 
-    def told(self) -> str:
+    def reported(self) -> str:
         """Its words, which must be those of a refusal."""
         found = self.verified()
         assert found.exit_status is ExitStatus.FAILED
@@ -128,18 +128,18 @@ def test_provider_made_by_provision_serves_the_same_role(
 
 
 def test_other_audience_is_refused(federation: Federation, capsys: pytest.CaptureFixture[str]) -> None:
-    """Provider and role are told one audience, the pod's token has another: both say which."""
+    """Provider and role have one audience, the pod's token has another: both messages say which."""
     federation.world.issuer["audiences"] = ["sts.amazonaws.com"]
     assert federation.world.mirror("--once").status == 0
     federation.build(capsys)
-    assert f'The token is for "{AUDIENCE}", and configured is "sts.amazonaws.com".' in federation.told()
+    assert f'The token is for "{AUDIENCE}", and configured is "sts.amazonaws.com".' in federation.reported()
     first, second = refusals(federation.iam, "pod", claims())
     assert first == f"Incorrect token audience: ['{AUDIENCE}']"
     assert f"{ISSUER.removeprefix('https://')}:aud is ['sts.amazonaws.com']" in second
 
 
 def test_other_subject_is_refused(federation: Federation, capsys: pytest.CaptureFixture[str]) -> None:
-    """The documents are good for any pod of the cluster; the role's condition keeps the others out, and says whom."""
+    """The documents are valid for any pod; the role's condition rejects the others, and names the subject."""
     assert federation.world.mirror("--once").status == 0
     federation.build(capsys)
     roles = {
@@ -164,9 +164,9 @@ def test_slash_at_the_end_of_the_issuer_is_refused(federation: Federation, capsy
     assert done.status == 1
     assert "slash" in done.out + done.err
     federation.build(capsys)
-    told = federation.told()
-    assert f'The token\'s iss is "{ISSUER}"' in told
-    assert "slash" in told
+    reported = federation.reported()
+    assert f'The token\'s iss is "{ISSUER}"' in reported
+    assert "slash" in reported
     assert (
         refusals(federation.iam, "pod", claims())[0] == f"No OpenIDConnect provider found in your account for {ISSUER}"
     )
@@ -177,9 +177,9 @@ def test_other_path_of_the_issuer_is_refused(federation: Federation, capsys: pyt
     federation.world.issuer["issuer"] = f"{ISSUER}-2"
     assert federation.world.mirror("--once").status == 1
     federation.build(capsys)
-    told = federation.told()
-    assert f"{ISSUER}-2/.well-known/openid-configuration: " in told
-    assert f'The token\'s iss is "{ISSUER}", the issuer "{ISSUER}-2"' in told
+    reported = federation.reported()
+    assert f"{ISSUER}-2/.well-known/openid-configuration: " in reported
+    assert f'The token\'s iss is "{ISSUER}", the issuer "{ISSUER}-2"' in reported
     assert (
         refusals(federation.iam, "pod", claims())[0] == f"No OpenIDConnect provider found in your account for {ISSUER}"
     )
@@ -192,8 +192,8 @@ def test_documents_at_another_path_are_refused(federation: Federation, capsys: p
     federation.world.overwrite(
         DISCOVERY_KEY, federation.world.public(DISCOVERY_KEY).body.replace(b"/identifier", b"/other")
     )
-    told = federation.told()
-    assert f"{ISSUER.replace('identifier', 'other')}" in told
+    reported = federation.reported()
+    assert f"{ISSUER.replace('identifier', 'other')}" in reported
     assert refusals(federation.iam, "pod", claims()) == []  # the account alone would not notice
 
 

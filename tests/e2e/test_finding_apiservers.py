@@ -87,7 +87,7 @@ def captures_of(case: str) -> tuple[RawAnswer, RawAnswer]:
     return capture(f"{case}discovery"), capture(f"{case}jwks")
 
 
-def test_pods_login_outside_of_a_pod_is_told(world: World) -> None:
+def test_pods_login_outside_of_a_pod_is_reported(world: World) -> None:
     """`in_cluster` on a machine that is no pod: the reasons in words, exit 1."""
     del world.issuer["apiservers"], world.issuer["tls"]
     world.issuer["auth"] = {"in_cluster": True}

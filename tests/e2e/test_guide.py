@@ -27,7 +27,7 @@ REFRESH = os.environ.get("OIDC_MIRROR_WRITE_DOCS") == "1"
 @pytest.mark.s3
 @pytest.mark.timeout(300)  # two score of processes, one after the other
 def test_outputs_are_shown_as_they_are(tmp_path: Path) -> None:
-    """Whoever walks the road sees on the terminal what the guide says."""
+    """An operator who follows the guide gets the output that it shows."""
     written = BETWEEN.join(page.read_text("utf-8") for page in PAGES)
     with guide_stage(tmp_path) as stage:
         rehearsed = rehearse(written, stage, refresh=REFRESH)
@@ -54,6 +54,6 @@ def test_table_of_errors_has_the_causes_of_each() -> None:
     """What the guide says of an error is what `check --explain` says, in the same order."""
     known = {each.code for each in vars(causes).values() if isinstance(each, causes.Cause)}
     rows = re.findall(r"^\| \*(.+?)\* \| (.+) \|$", TROUBLESHOOTING.read_text("utf-8"), re.MULTILINE)
-    told = {text: [code for code in re.findall(r"`(\w+)`", meaning) if code in known] for text, meaning in rows}
-    assert len(told) == 9
-    assert told == {text: [cause.code for cause in explain(text)] for text in told}
+    reported = {text: [code for code in re.findall(r"`(\w+)`", meaning) if code in known] for text, meaning in rows}
+    assert len(reported) == 9
+    assert reported == {text: [cause.code for cause in explain(text)] for text in reported}

@@ -1,4 +1,4 @@
-"""Nothing that an apiserver sends can change git or the bucket unless it is believed: the whole program, attacked."""
+"""An apiserver's answer changes git or the bucket only if it is accepted: attacks on the whole program."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,7 +82,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("raw", REFUSED.values(), ids=lambda each: each.name)
 def test_captured_refusal_changes_nothing(world: World, raw: RawAnswer) -> None:
-    """A non-200 answer of the real apiserver for both documents: refused, told, and nothing changed."""
+    """A non-200 answer of the real apiserver for both documents: rejected, reported, and nothing changed."""
     before = world.state()
     world.pull(always(raw.raw))
     done = world.mirror("--once")
@@ -103,7 +103,7 @@ DISGUISED = [
     ("discovery", "jwks", "word"), [row[1:] for row in DISGUISED], ids=[row[0] for row in DISGUISED]
 )
 def test_wrong_documents_change_nothing(world: World, discovery: str, jwks: str, word: str) -> None:
-    """Documents that are not this issuer's two are refused on one replica too, and told."""
+    """Documents that are not this issuer's two are rejected on one replica too, and reported."""
     before = world.state()
     world.answer(world.replicas[0], capture(discovery), capture(jwks))
     done = world.mirror("--once", is_measured=True)
@@ -112,7 +112,7 @@ def test_wrong_documents_change_nothing(world: World, discovery: str, jwks: str,
 
 
 def test_403_of_one_replica_degrades_while_another_takes_the_credential(world: World) -> None:
-    """A replica that was started just now refuses for a moment: nothing is taken from it, and nobody is paged."""
+    """A replica that has just started answers 403 for a moment: it changes nothing, and causes no alert."""
     before = world.state()
     world.answer(world.replicas[0], capture(f"{ONE}discovery"), capture("01-rsa1/anonymous-unbound-jwks"))
     done = world.mirror("--once")
@@ -125,7 +125,7 @@ PRIVATE = b'{"keys":[{"use":"sig","kty":"EC","kid":"x","crv":"P-256","alg":"ES25
 
 
 @pytest.mark.parametrize(("body", "code"), [(WEAK, "weak_key"), (PRIVATE, "private_key")], ids=["weak", "private"])
-def test_bad_key_beside_a_good_replica_is_refused(world: World, body: bytes, code: str) -> None:
+def test_bad_key_is_refused_although_another_replica_is_good(world: World, body: bytes, code: str) -> None:
     """One replica with a bad key: its answer is unusable, the pass fails, the good keys stay."""
     before = world.state()
     raw = raw_answer("200 OK", body, content_type="application/jwk-set+json")

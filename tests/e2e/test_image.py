@@ -32,7 +32,7 @@ PACKAGES = "python3,python3-venv,ca-certificates"
 MOST_MEGABYTES = 300
 SOURCE = "https://git.example.com/oidc-mirror"
 ENVIRON = dict(os.environ) | {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
-# The image's own user, and a uid that nobody knows with group 0: what OpenShift gives a pod.
+# The image's own user, and an unknown uid with group 0: what OpenShift gives a pod.
 USERS = {"own-user": (65532, 65532), "any-uid": (1000650000, 0)}
 KEY_OF = """
 import sys
@@ -214,7 +214,7 @@ def test_passes_with_an_ssh_remote(
 
 
 def test_surroundings(image: Image, home: Home, user: tuple[int, int]) -> None:
-    """Nothing can be written but the state; every uid has a name and a home; no pip, no Perl, the version is told."""
+    """Only the state directory is writable; every uid has a name and a home; no pip, no Perl; a version."""
     script = "id -u; id -un; getent passwd $(id -u) | cut -d: -f6; oidc-mirror --version | head -1"
     script += "; touch /opt/x /tmp/x; touch ~/x && echo ok"
     done = image.run(home, "sh", "-c", script, user=user)

@@ -39,7 +39,7 @@ def validate(document: object, schema: str) -> None:
     jsonschema.Draft202012Validator(json.loads((REFERENCE / schema).read_text())).validate(document)
 
 
-def test_rotation_is_told_in_every_form(world: World) -> None:
+def test_rotation_is_shown_in_every_format(world: World) -> None:
     """Text, JSON and page name both full kids, the commits and the rotation; nothing changes by looking."""
     rotate(world)
     before = world.state()
@@ -65,9 +65,9 @@ def test_history_from_a_laptop_needs_only_the_remote(world: World, tmp_path: Pat
     remote = bare(tmp_path / "remote.git")
     world.config["repository"] = {"remote": str(remote)}
     rotate(world)
-    told = world.mirror("history", "--output", "json").out
+    reported = world.mirror("history", "--output", "json").out
     shutil.rmtree(world.folder / "state")
-    assert world.mirror("history", "--output", "json").out == told
+    assert world.mirror("history", "--output", "json").out == reported
     assert world.mirror("status").status == 0
     assert not (world.folder / "state").exists()
 
@@ -90,13 +90,13 @@ def test_history_of_an_empty_remote_says_so(world: World, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("words", [("history", "nobody"), ("status", "nobody"), ("wait", "nobody", "x")])
 def test_unknown_name_is_a_usage_error(world: World, words: tuple[str, ...]) -> None:
-    """Exit 2, and the configured names are told."""
+    """Exit 2, and the configured names are listed."""
     done = world.mirror(*words)
     assert done.status == 2
     assert "Configured are: syd-prod." in done.err
 
 
-def test_status_tells_what_is_public_and_changes_nothing(world: World) -> None:
+def test_status_shows_what_is_public_and_changes_nothing(world: World) -> None:
     """Keys with the moment they are safe, both objects current, exit 0; as JSON it obeys its schema."""
     rotate(world)
     before = world.state()
@@ -112,7 +112,7 @@ def test_status_tells_what_is_public_and_changes_nothing(world: World) -> None:
 
 
 def test_status_of_drift_and_abandonment(world: World) -> None:
-    """An overwritten object is drift; after the issuer moved, its old documents are told with their command."""
+    """An overwritten object is drift; after the issuer moved, its old documents are listed with their command."""
     rotate(world)
     world.overwrite(JWKS_KEY, b"evil")
     assert "the next pass repairs drift in 1 object" in world.mirror("status").out
@@ -125,7 +125,7 @@ def test_status_of_drift_and_abandonment(world: World) -> None:
 
 
 def test_status_with_held_key_exits_3(world: World) -> None:
-    """A new key under `new_keys: hold` waits, and the command to approve it is told."""
+    """A new key under `new_keys: hold` waits, and the command to approve it is printed."""
     rotate(world)
     world.issuer["keys"] = {"new_keys": "hold"}
     world.show("04d-all-algs/", "04d-all-algs/")
@@ -137,7 +137,7 @@ def test_status_with_held_key_exits_3(world: World) -> None:
 
 
 def test_status_without_the_bucket_exits_1(world: World) -> None:
-    """What could not be read is a failure with its remedy; the keys are told from git all the same."""
+    """An unreadable part is a failure with its remedy; the keys are still printed from git."""
     rotate(world)
     world.config["publish"]["bucket"] = "no-such-bucket"
     assert "NoSuchBucket" in world.mirror("status").out
@@ -185,7 +185,7 @@ def test_watch_on_a_dumb_terminal_is_refused(world: World) -> None:
 
 
 def test_wait_times_out_while_caches_may_lack_the_key(world: World) -> None:
-    """A key that was published just now is not safe: exit 1 within the timeout, and what is missing is told."""
+    """A key that was just published is not safe: exit 1 within the timeout, and the missing condition is printed."""
     rotate(world)
     key = keys(world)[0]
     done = world.mirror("wait", "syd-prod", "--timeout", "1s", "--", key.thumbprint)

@@ -63,7 +63,7 @@ def test_kept_disk_gets_the_whole_history_and_restores_the_remote(shared: World)
 
 
 @pytest.mark.parametrize("shared", ["unsigned", "signed"], indirect=True)
-def test_shallow_history_begins_anew_with_the_command_of_the_message(shared: World) -> None:
+def test_shallow_history_starts_again_with_the_command_of_the_message(shared: World) -> None:
     """The pass says what happened; its command begins a history that any server takes, and no key is lost."""
     succeed(shared.mirror("--once"))
     published = shared.public(JWKS_KEY).body

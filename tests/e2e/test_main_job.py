@@ -118,7 +118,7 @@ def test_remote_gets_every_commit(world: World) -> None:
     assert all(subject.startswith("syd-prod: publish key") for subject in log)
 
 
-def test_documents_of_somebody_else_are_held(world: World) -> None:
+def test_documents_of_another_writer_are_held(world: World) -> None:
     """They have a key that our put would take away: exit 3, the advice to adopt, and nothing is touched."""
     theirs = capture(f"{BOTH}jwks").body()
     world.overwrite(JWKS_KEY, theirs)
@@ -129,7 +129,7 @@ def test_documents_of_somebody_else_are_held(world: World) -> None:
     assert world.public(JWKS_KEY).body == theirs
 
 
-def test_documents_of_somebody_else_that_lose_nothing_are_replaced(world: World) -> None:
+def test_documents_of_another_writer_that_lose_nothing_are_replaced(world: World) -> None:
     """What only adds keys is put: exit 0."""
     world.overwrite(JWKS_KEY, b'{"keys":[]}')
     world.show(ONE, ONE)
@@ -138,7 +138,7 @@ def test_documents_of_somebody_else_that_lose_nothing_are_replaced(world: World)
 
 
 def test_drift_is_repaired(world: World) -> None:
-    """A foreign body is told as an error event and replaced in the same pass."""
+    """A foreign body is reported as an error event and replaced in the same pass."""
     world.show(ONE, ONE)
     world.mirror("--once")
     world.overwrite(JWKS_KEY, b'{"keys":[]}')

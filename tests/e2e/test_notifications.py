@@ -1,4 +1,4 @@
-"""Who is told by HTTP, as operators configure it: once a change, never each minute, and no pass waits for it."""
+"""HTTP notifications as operators configure them: one for each change, and no pass waits for them."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -76,7 +76,7 @@ def held_key(world: World) -> str:
 
 
 def beside(world: World, folder: Path, *words: str) -> Done:
-    """A command with the world's configuration, while another one may run."""
+    """A command with the test's configuration, while another one may run."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "mirror", "--config", str(world.folder / "mirror.yaml"), *words]
     return run(command, world.environ(), folder)
@@ -129,7 +129,7 @@ def test_approval_without_a_pass_is_carried_out_by_the_next_one(world: World) ->
     assert len(kids(world.public(JWKS_KEY).body)) == 2
 
 
-def test_approval_beside_a_running_pass_is_not_lost(world: World) -> None:
+def test_approval_during_a_running_pass_is_not_lost(world: World) -> None:
     """A pass read git before the approval and commits after it: the branch moved, and both are in it."""
     thumbprint = held_key(world)
     world.config["limits"] = {"connect": "2s", "total": "9s", "source_deadline": "20s"}
@@ -156,7 +156,7 @@ def test_key_of_a_wrong_name_is_a_usage_error(world: World) -> None:
     """Unknown issuers and keys end with 2, say what is known, and change nothing."""
     first_pass(world)
     before = world.state()
-    for words, told in [
+    for words, reported in [
         (("approve", "syd-test", "12345678"), "Configured are: syd-prod."),
         (("approve", "syd-prod", "12345678"), "Known are: "),
         (("approve", "syd-prod", "1234567"), "its first 8 characters"),
@@ -170,7 +170,7 @@ def test_key_of_a_wrong_name_is_a_usage_error(world: World) -> None:
         (("adopt", "syd-prod"), "knows syd-prod already"),
     ]:
         done = world.mirror(*words)
-        assert (done.status, told in done.err) == (2, True), (words, done.err)
+        assert (done.status, reported in done.err) == (2, True), (words, done.err)
     assert world.state() == before
 
 
@@ -255,7 +255,7 @@ def test_nothing_is_adopted_while_no_apiserver_answers(world: World) -> None:
     assert "not adopted" in done.out
 
 
-def test_bucket_is_read_where_the_world_is_not_asked(world: World) -> None:
+def test_bucket_is_read_without_public_read_back(world: World) -> None:
     """With `publish.readback.enabled: false` the document is read with our own credentials."""
     world.config["publish"]["readback"] = {"enabled": False}
     world.overwrite(JWKS_KEY, capture(f"{BOTH}jwks").body())
@@ -266,7 +266,7 @@ def test_bucket_is_read_where_the_world_is_not_asked(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("publish", "told"),
+    ("publish", "reported"),
     [
         ({"readback": {"connect_to": "localhost:1"}}, "cannot be reached"),
         ({"readback": {"enabled": False}, "bucket": "no-such-bucket"}, "no-such-bucket"),
@@ -274,7 +274,7 @@ def test_bucket_is_read_where_the_world_is_not_asked(world: World) -> None:
     ids=["the public URL", "the bucket"],
 )
 def test_public_document_that_cannot_be_read_is_not_adopted(
-    world: World, publish: dict[str, object], told: str
+    world: World, publish: dict[str, object], reported: str
 ) -> None:
     """Not reading it is not reading that there is none: exit 1, the cause, and no commit."""
     world.overwrite(JWKS_KEY, capture(f"{ONE}jwks").body())
@@ -283,12 +283,12 @@ def test_public_document_that_cannot_be_read_is_not_adopted(
     done = world.mirror("adopt", "syd-prod")
     assert done.status == 1
     assert "not adopted" in done.out
-    assert told in done.out
+    assert reported in done.out
     assert world.git("for-each-ref") == ""
 
 
 def test_issuer_without_public_documents_is_adopted_as_a_first_pass(world: World) -> None:
-    """The world gets 404 and the bucket has nothing: what the apiservers show is published."""
+    """Anonymous requests get 404 and the bucket is empty: the keys of the apiservers are published."""
     show_now(world, ONE)
     done = world.mirror("adopt", "--all", "--no-pass")
     assert done.status == 0, done.out + done.err
@@ -357,8 +357,8 @@ def test_unreachable_remote_decides_nothing(world: World, remote: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["mirror", "laptop"])
-def test_refused_push_is_told_and_nothing_is_put(world: World, remote: Path, where: str) -> None:
-    """Exit 1; on the mirror the commit stays and is told, on a laptop nothing was decided."""
+def test_refused_push_is_reported_and_nothing_is_put(world: World, remote: Path, where: str) -> None:
+    """Exit 1; on the mirror the commit stays and is reported, on a laptop nothing was decided."""
     first_pass(world, BOTH)
     public, head = world.public(JWKS_KEY).body, git(remote, "rev-parse", "main")
     hook = remote / "hooks" / "pre-receive"
@@ -375,7 +375,7 @@ def test_refused_push_is_told_and_nothing_is_put(world: World, remote: Path, whe
 
 
 def damage(world: World, *, past: bool) -> None:
-    """Somebody's commit makes the ledger unreadable, with what was before it below, or on a branch of its own."""
+    """Another commit makes the ledger unreadable, with the earlier state below it, or on its own branch."""
     repository = world.folder / "state" / "snapshots.git"
     blob = git(repository, "hash-object", "-w", "--stdin", stdin=b"{}")
     text = "commit refs/heads/main\ncommitter x <x@x> 1795000000 +0000\ndata 1\nx\n"
@@ -384,7 +384,7 @@ def damage(world: World, *, past: bool) -> None:
 
 
 def test_damaged_ledger_stops_no_revocation(world: World) -> None:
-    """What it was before counts; what is wrong is told, and the decision writes it anew: 0, the set is empty."""
+    """The earlier state counts; the fault is reported, and the decision rewrites the ledger: 0, the set is empty."""
     first_pass(world)
     damage(world, past=True)
     done = world.mirror("revoke", "syd-prod", "--all", "--last", "--yes", "--reason", "stolen")
@@ -395,14 +395,14 @@ def test_damaged_ledger_stops_no_revocation(world: World) -> None:
 
 
 def test_ledger_of_which_nothing_can_be_read_stops_the_decision(world: World) -> None:
-    """Exit 1 with what is wrong: nobody knows which keys there are."""
+    """Exit 1 with the fault: it is unknown which keys there are."""
     first_pass(world)
     damage(world, past=False)
     (world.folder / "state" / "local-state.json").unlink()
     before = world.state()
     done = world.mirror("revoke", "syd-prod", "--all", "--last", "--yes", "--reason", "stolen")
     assert (done.status, world.state()) == (1, before)
-    assert "is not believed" in done.err
+    assert "does not count" in done.err
 
 
 # ------------------------------------------------------------------------------------------------ terminals
@@ -461,7 +461,7 @@ def test_last_key_is_revoked_when_the_issuers_name_is_typed(world: World) -> Non
 
 
 def test_last_key_off_a_terminal_needs_yes(world: World) -> None:
-    """A script that forgot it is told so, 2, and nothing is changed."""
+    """A script without it gets a message and status 2, and nothing is changed."""
     first_pass(world)
     before = world.state()
     done = world.mirror("revoke", "syd-prod", "--all", "--last", "--reason", "stolen")

@@ -1,4 +1,4 @@
-"""`provision bucket` on radosgw: real signatures, real policies; what the world may do before and after."""
+"""`provision bucket` on radosgw: real signatures, real policies; what anonymous requests may do before and after."""
 
 import http.client
 import json
@@ -40,7 +40,7 @@ FOREIGN = {
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A bucket of the gateway that need not exist, as its owner and as the world meet it."""
+    """A bucket of the gateway that need not exist, as its owner and as anonymous requests see it."""
 
     gateway: Radosgw
     publish: PublishSettings
@@ -61,7 +61,7 @@ class Gate:
             self.owner.put_object(Bucket=self.publish.bucket, Key=key, Body=b"{}")
 
     def anonymous(self, method: str, key: str, body: bytes | None = None) -> int:
-        """The status that the world gets at the bucket's public host."""
+        """The status of an anonymous request to the bucket's public host."""
         host = self.publish.base_url.removeprefix("https://")
         context = ssl.create_default_context(cafile=str(self.gateway.certificates.ca_file))
         connection = http.client.HTTPSConnection("127.0.0.1", self.gateway.tls_port, context=context, timeout=10)
@@ -108,7 +108,7 @@ def mend(gate: Gate, session: boto3.session.Session | None = None) -> ProvisionP
 
 
 def test_documents_of_another_configuration_stay_readable(gate: Gate) -> None:
-    """The command as it was printed by `check`: two configurations in one bucket, and the world reads both."""
+    """The command as `check` prints it: two configurations in one bucket, and anonymous requests read both."""
     assert gate.command("--yes") == 0
     gate.fill()
     theirs = (ObjectKey("other/.well-known/openid-configuration"), ObjectKey("other/openid/v1/jwks"))
@@ -129,7 +129,7 @@ def codes(plan: ProvisionPlan) -> list[str]:
 def test_bucket_without_policy_is_mended_for_exactly_the_documents(
     gate: Gate, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before, the world reads nothing; after, both documents, and neither another object nor any change is allowed."""
+    """Before, anonymous requests read nothing; after, both documents, but no other object, and they change nothing."""
     gate.owner.create_bucket(Bucket=gate.publish.bucket)
     gate.fill()
     assert [gate.anonymous("GET", key) for key in (DISCOVERY, JWKS)] == [403, 403]
@@ -154,8 +154,8 @@ def test_second_run_sends_no_write(gate: Gate) -> None:
     assert "s3.GetBucketPolicy" in calls.operations
 
 
-def test_dry_run_tells_and_changes_nothing(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
-    """The differences are told in words, the exit status is 0, and the bucket still does not exist."""
+def test_dry_run_prints_the_plan_and_changes_nothing(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+    """The differences are printed, the exit status is 0, and the bucket still does not exist."""
     assert gate.command("--dry-run") == 0
     out = capsys.readouterr().out
     assert "change bucket: does not exist" in out
@@ -174,7 +174,7 @@ def test_whole_command_repeated_says_that_nothing_is_left(gate: Gate, capsys: py
 
 
 def test_statement_of_others_is_kept_and_ours_corrected(gate: Gate) -> None:
-    """A statement that somebody widened under our Sid is narrowed again, and theirs stays as it was."""
+    """A statement that was widened under our Sid is narrowed again, and the other statements stay as they were."""
     bucket = gate.publish.bucket
     foreign = {**FOREIGN, "Resource": f"arn:aws:s3:::{bucket}/*"}
     ours = {**FOREIGN, "Sid": PUBLIC_SID, "Effect": "Allow", "Action": "s3:*", "Resource": f"arn:aws:s3:::{bucket}/*"}
@@ -190,7 +190,7 @@ def test_statement_of_others_is_kept_and_ours_corrected(gate: Gate) -> None:
 
 
 def test_policy_that_moved_meanwhile_is_not_overwritten(gate: Gate) -> None:
-    """Somebody who changes the policy between looking and putting loses nothing."""
+    """A concurrent change of the policy between read and put is not lost."""
     mend(gate)
     gate.owner.delete_bucket_policy(Bucket=gate.publish.bucket)
     office = gate.office()
@@ -220,7 +220,7 @@ def test_block_that_forbids_policies_is_lifted(gate: Gate) -> None:
     assert gate.anonymous("GET", JWKS) == 200
 
 
-def test_stranger_is_told_that_the_bucket_is_not_theirs(gate: Gate) -> None:
+def test_bucket_of_another_account_is_reported(gate: Gate) -> None:
     """Who may not look at the bucket changes nothing in it."""
     gate.owner.create_bucket(Bucket=gate.publish.bucket)
     stranger = boto3.session.Session(aws_access_key_id="stranger", aws_secret_access_key="stranger")
@@ -232,8 +232,8 @@ def test_stranger_is_told_that_the_bucket_is_not_theirs(gate: Gate) -> None:
     assert calls.writes == []
 
 
-def test_sight_of_a_store_that_is_not_aws_has_notes_only(gate: Gate) -> None:
-    """What only AWS tells is missing, and that is no failure."""
+def test_plan_for_a_store_that_is_not_aws_has_notes_only(gate: Gate) -> None:
+    """What only AWS answers is missing, and that is no failure."""
     mend(gate)
     seen = gate.office().look()
     assert replace(seen, unknown=(), policy=None) == BucketState(

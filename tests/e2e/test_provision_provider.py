@@ -130,7 +130,7 @@ def test_second_run_sends_no_write(account: Account) -> None:
     assert calls.writes == ["iam.CreateOpenIDConnectProvider"]
 
 
-def test_unknown_profile_is_told_with_its_option(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_profile_is_reported_with_its_option(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     """A mistake in the credentials is one sentence and what to do, without a traceback."""
     assert account.command("provider", "syd", "--profile", "nobody", audiences=["a"]) == 1
     assert "--profile" in capsys.readouterr().err

@@ -100,7 +100,7 @@ def test_object_is_created_replaced_and_read(world: World) -> None:
 
 
 @pytest.mark.parametrize("seen", [None, ETag("0" * 32)], ids=["create-only", "other-etag"])
-def test_object_of_somebody_else_is_not_overwritten(world: World, seen: ETag | None) -> None:
+def test_object_of_another_writer_is_not_overwritten(world: World, seen: ETag | None) -> None:
     """A condition that does not hold leaves the object, and the outcome carries it."""
     landed(world, replace(world.wanted, body=b"theirs"))
     outcome = world.bucket.put(world.wanted, snapshot=SNAPSHOT, expected_etag=seen)
@@ -247,7 +247,7 @@ def test_block_public_access_is_named_before_the_policy(world: World, web: Publi
 
 
 @pytest.mark.parametrize("public", [False, True], ids=["without-policy", "with-policy"])
-def test_strangers_may_read_at_most(world: World, public: bool) -> None:
+def test_anonymous_requests_can_only_read(world: World, public: bool) -> None:
     """Anonymous put, delete and list are refused, whether the objects are public or not."""
     landed(world)
     if public:

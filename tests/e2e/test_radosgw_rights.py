@@ -135,7 +135,7 @@ def test_rendered_writer_policy_is_enough(world: World) -> None:
     assert world.state() == before
 
 
-def test_bucket_without_public_policy_is_told(world: World) -> None:
+def test_bucket_without_public_policy_is_reported(world: World) -> None:
     """Nobody may read: the store says that there is no policy, then that it opens nothing to everybody."""
     aws = AwsClient()
     assert ("warning", "policy.none") in worst(bucket_station(world.publish, aws, KEYS))

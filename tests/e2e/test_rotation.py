@@ -185,7 +185,7 @@ def test_lagging_replica_keeps_old_tokens_for_as_long_as_it_lags(watch: Watch) -
     assert watch.refusals == []
 
 
-def test_replicas_in_mid_rotation_are_both_believed(watch: Watch) -> None:
+def test_replicas_in_mid_rotation_are_both_accepted(watch: Watch) -> None:
     """Case 09: each replica refuses the other's newest token; the public set takes both, from the first pass on."""
     first, second = REPLICA_TOKENS
     assert not second.verifies(shown(REPLICA_1))

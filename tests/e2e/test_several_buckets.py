@@ -108,7 +108,7 @@ def credentials_of(requests: list[str]) -> set[str]:
     return {line.partition("Credential=")[2].partition("/")[0] for line in requests if "Credential=" in line}
 
 
-def test_cloudfront_is_told_what_changed_by_the_whole_program(world: World) -> None:
+def test_program_invalidates_what_changed_at_cloudfront(world: World) -> None:
     """With the environment's CloudFront endpoint: one invalidation of both paths, and none when nothing changed."""
     with running_moto() as url, aws_environment(world.folder / "none", world.folder, AWS_ENDPOINT_URL_CLOUDFRONT=url):
         operator = boto3.session.Session().client("cloudfront", region_name="us-east-1")

@@ -135,7 +135,7 @@ def judge_others(machine: Booted) -> None:
     assert machine.sh("find /var/lib/oidc-mirror -not -user oidc-mirror").strip() == ""
 
 
-def judge_timer_beside_daemon(machine: Booted) -> None:
+def judge_timer_with_daemon(machine: Booted) -> None:
     """The pass of the timer is skipped, without a failure, and the daemon goes on."""
     machine.run("systemctl", "start", ONCE)
     said = [each["MESSAGE"] for each in machine.journal(ONCE)]
@@ -232,7 +232,7 @@ def test_units_do_their_work_for_years(s3_server: S3Server, tmp_path: Path) -> N
         judge_guide(machine)
         judge_daemon(machine)
         judge_operators(machine)
-        judge_timer_beside_daemon(machine)
+        judge_timer_with_daemon(machine)
         judge_broken_configuration(machine, world, port)
         judge_trouble_that_passes(machine)
         with judged_lock(machine):

@@ -56,7 +56,7 @@ def token(world: World, by: Signer, **changes: Any) -> str:
     return str(path)
 
 
-def told(done: Done) -> str:
+def reported(done: Done) -> str:
     return done.out + done.err
 
 
@@ -76,7 +76,7 @@ def test_published_documents_and_a_fresh_token_are_accepted(world: World) -> Non
         ("Entra", True),
     ]
     assert {check["finding"] for check in issuer["checks"] + issuer["token_checks"]} == {"passed"}
-    assert all(part not in told(document) for part in Path(file).read_text().strip().split("."))
+    assert all(part not in reported(document) for part in Path(file).read_text().strip().split("."))
     assert world.state() == before
 
 
@@ -146,7 +146,7 @@ def test_sts_has_the_last_word(world: World) -> None:
         "STS in ap-southeast-2 accepts: arn:aws:sts::123456789012:assumed-role/pod/oidc-mirror-verify" in accepted.out
     )
     assert "1. One of the two public documents cannot be read by everybody" in refused.out
-    assert SECRET not in told(accepted) + told(refused)
+    assert SECRET not in reported(accepted) + reported(refused)
 
 
 def test_history_that_cannot_be_read_is_no_hindrance(world: World) -> None:
@@ -159,7 +159,7 @@ def test_history_that_cannot_be_read_is_no_hindrance(world: World) -> None:
     assert (done.status, "STS" in done.out) == (1, False)
 
 
-def test_rotation_is_told_by_the_probe_before_pods_are_logged_out(world: World) -> None:
+def test_probe_reports_a_rotation_before_pods_lose_access(world: World) -> None:
     """The cluster signs with a key that it does not show: exit 1 and the event; shown, the next pass publishes it."""
     world.issuer["probe_token_file"] = token(world, OLD)
     assert world.mirror("--once").status == 0
@@ -174,4 +174,4 @@ def test_rotation_is_told_by_the_probe_before_pods_are_logged_out(world: World) 
     show(world, OLD.key, NEW.key)
     assert world.mirror("--once").status == 0
     assert world.mirror("verify", "--token-file", token(world, NEW)).status == 0
-    assert all(part not in told(failed) for part in (world.folder / "token").read_text().strip().split("."))
+    assert all(part not in reported(failed) for part in (world.folder / "token").read_text().strip().split("."))

@@ -9,8 +9,8 @@ put, after every pass, and once everything has settled.
 A history is of one kind:
     signed    ledgers are signed. Somebody pushes, or writes to the bucket, or does both: then no disk is ever empty,
               because a pod could not know what was set back (SECURITY.md)
-    trusted   the remote is trusted; nobody pushes who should not, somebody writes to the bucket
-    open      the remote is trusted, and somebody pushes: what is public is what he says, and nothing gets stuck
+    trusted   the remote is trusted; no attacker pushes, another writer writes to the bucket
+    open      the remote is trusted, and an attacker pushes: the pushed state is public, and nothing gets stuck
 
 A history is a number from which every chance in it is drawn, evenly, which Hypothesis does not: it would have no file
 deleted and no signature damaged in fifty. A few histories in the suite, the same ones on every machine;
@@ -87,11 +87,11 @@ PUSHES = (
     "signs-for-another-repository",
     STRANGE_KEY,
 )
-"""What somebody without a key pushes."""
+"""What an attacker without a key pushes."""
 PASSES = ("nobody", "mirror 0", "mirror 1", "mirror 2", "pod")
 """Whose pass follows an attack."""
 WRITES = ("garbage", "delete", "oversized", "replay", "steals-the-snapshot")
-"""What somebody does to the public JWKS."""
+"""What another writer does to the public JWKS."""
 MOODS = ("one shows", "all show", "silent", "lying", "good")
 """What apiservers do."""
 CHANGES = (
@@ -109,7 +109,7 @@ CHANGES = (
 )
 """What else changes around the mirrors."""
 KINDS = ("signed, pusher", "signed, writer", "signed, both", "trusted, writer", "open, both")
-"""Of histories: how git is believed, and what attackers do."""
+"""Of histories: the mode of the repository, and what attackers do."""
 PLACES = ("mirror 0", "mirror 1", "laptop")
 """Where operators work."""
 MEANWHILE = ("another mirror", "an operator", "an attacker")
@@ -158,7 +158,7 @@ def named(names: Iterable[str]) -> tuple[Key, ...]:
     return tuple(SHOWN[name] for name in names)
 
 
-def told(found: AbstractSet[KeyId]) -> str:
+def reported(found: AbstractSet[KeyId]) -> str:
     """Keys by their short names."""
     return ", ".join(sorted(NAMES.get(identity, identity[0]) for identity in found))
 
@@ -179,7 +179,7 @@ class Lever:
 
 @dataclass
 class Replica:
-    """One apiserver: what it shows, and whether it answers so that it can be believed."""
+    """One apiserver: what it shows, and whether its answers are acceptable."""
 
     keys: tuple[Key, ...]
     mood: str = "good"
@@ -224,7 +224,7 @@ BLIND = 2
 
 
 class Contract:
-    """The world, and a model of it that only counts what the contract speaks of."""
+    """The setup, and a model of it that only counts what the contract covers."""
 
     def __init__(self, folder: Path, number: int) -> None:
         self.number = number
@@ -246,7 +246,7 @@ class Contract:
         One that was never pushed may go: where a merge says no more than the remote's head, the branch moves there.
         """
         self.heads: list[str] = []
-        """Where the remote's branch was, for whoever wants to go back."""
+        """Where the remote's branch was, to go back to."""
         self.allowed: set[KeyId] = set()
         """Keys that an apiserver showed to a pass while its policy was `publish`, or that an operator approved."""
         self.meant: set[KeyId] = set()
@@ -254,11 +254,11 @@ class Contract:
         self.last_shown: dict[KeyId, datetime] = {}
         """When an apiserver last showed the key to a pass whose commits the remote has."""
         self.writes = 0
-        """How often somebody wrote to the bucket."""
+        """How often another writer wrote to the bucket."""
         self.pushed: set[KeyId] = set()
         """What the remote's ledger had as public after the last pass."""
         self.may_leave: set[Thumbprint] = set()
-        """Key material that somebody asked to be revoked."""
+        """Key material that an operator wanted revoked."""
         self.revoked: set[Thumbprint] = set()
         """Key material that a whole pass of a mirror with the bucket reported as revoked, and pushed."""
 
@@ -286,7 +286,7 @@ class Contract:
 
     @property
     def may_write(self) -> bool:
-        """Whether somebody writes to the bucket."""
+        """Whether another writer writes to the bucket."""
         return self.attackers in ("writer", "both")
 
     def step(self, at: int) -> None:
@@ -295,7 +295,7 @@ class Contract:
         rules = [rule for rule, weight in RULES.items() for _ in range(weight)]
         getattr(self, self.chance.choice(rules))()
 
-    # ---------------------------------------------------------------------------------------------- the world
+    # ---------------------------------------------------------------------------------------------- the setup
 
     def begin(self) -> None:
         """Three mirrors, and a pass of each."""
@@ -380,13 +380,13 @@ class Contract:
 
     # ------------------------------------------------------------------------------------------- the attackers
 
-    def somebody_attacks(self) -> None:
+    def attacker_acts(self) -> None:
         for _ in range(self.chance.choice([1, 2, 3])):
             self.attack()
             self.pass_of(self.chance.choice(PASSES))
 
     def attack(self) -> None:
-        """One push or one write of whoever is there."""
+        """One push or one write of the attacker."""
         if self.may_push and not (self.may_write and self.chance.random() < WRITES_OF_BOTH):
             self.push(self.chance.choice(PUSHES), self.chance.choice(self.heads))
         elif self.may_write:
@@ -492,7 +492,7 @@ class Contract:
         return {(Kid(each["kid"]), Thumbprint(each["thumbprint"])) for each in found}
 
     def records(self) -> list[Record]:
-        """The records of the remote's ledger, whoever wrote them."""
+        """The records of the remote's ledger, from any writer."""
         try:
             found = json.loads(blob(self.fleet.remote, LEDGER) or b"")["keys"]
         except (ValueError, KeyError, TypeError):
@@ -501,7 +501,7 @@ class Contract:
 
     # ---------------------------------------------------------------------------------------------- the passes
 
-    def somebody_passes(self) -> None:
+    def mirror_passes(self) -> None:
         self.one_pass(self.chance.choice(MIRRORS))
 
     def one_pass(self, which: int) -> None:
@@ -521,7 +521,7 @@ class Contract:
         yield pod
         shutil.rmtree(pod.disk)
 
-    def somebody_dies(self) -> None:
+    def mirror_dies(self) -> None:
         at, which = self.chance.randrange(MOMENTS), self.chance.choice(MIRRORS)
         if self.has_pods and self.chance.random() < 0.5:
             self.happens("a pod dies")
@@ -566,9 +566,9 @@ class Contract:
             self.fleet.now += 18 * HOUR
             self.one_pass(count % 2)
 
-    # --------------------------------------------------------------------- stories that chance alone seldom tells
+    # -------------------------------------------------------------------- histories that chance alone seldom finds
 
-    def mirrors_that_did_not_hear_of_each_other(self) -> None:
+    def disconnected_mirrors(self) -> None:
         self.happens("story: mirrors that did not hear of each other")
         self.set_remote(down=True)
         self.all_replicas_show(self.some_keys())
@@ -624,7 +624,7 @@ class Contract:
         self.pass_of(self.chance.choice(PASSES))
 
     def settle(self) -> None:
-        """With the remote, good replicas and nobody in the way a few rounds are enough; a further one is quiet."""
+        """With the remote, good replicas and no interference a few rounds are enough; a further one changes nothing."""
         self.happens("everything settles")
         self.set_remote(down=False)
         self.set_refused(refused=False)
@@ -669,7 +669,7 @@ class Contract:
         stored = self.fleet.bucket.objects.get(ObjectKey(JWKS_KEY))
         found = {(key.kid, key.thumbprint) for key in keys_of(stored.body if stored is not None else b"")}
         held = any(each["status"] == "revoked" for each in self.records()) and not public
-        self.expect(found == public or held, f"the bucket has {told(found)}, the ledger {told(public)}")
+        self.expect(found == public or held, f"the bucket has {reported(found)}, the ledger {reported(public)}")
         signers = (MIRROR, OPERATOR)
         is_signed = any(signed_by(self.fleet.remote, signer) is not None for signer in signers)
         self.expect(is_signed or not self.is_signed, "the ledger is not signed in the end")
@@ -678,7 +678,7 @@ class Contract:
             statuses = {(each["kid"], each["thumbprint"]): each["status"] for each in self.records()}
             may_miss = {i for i in shown if i[1] in self.may_leave or statuses.get(i) == "held"}
             missing = shown - found - may_miss
-            self.expect(not missing, f"shown keys are not public in the end: {told(missing)}")
+            self.expect(not missing, f"shown keys are not public in the end: {reported(missing)}")
 
     # ------------------------------------------------------------------------------------------------- verdicts
 
@@ -693,7 +693,9 @@ class Contract:
             return
         new = identities(keys_of(put.body))
         self.expect(bool(new), "the public set became empty")
-        self.expect(new <= self.allowed, f"keys are public that nobody may have published: {told(new - self.allowed)}")
+        self.expect(
+            new <= self.allowed, f"keys are public that nobody may have published: {reported(new - self.allowed)}"
+        )
         gone = self.meant - new
         # Taking a revoked key away never waits: without the remote it takes along what only another mirror knows.
         is_urgent = self.remote_down and any(identity[1] in self.may_leave for identity in gone)
@@ -713,7 +715,7 @@ class Contract:
         self.expect(identity not in shown or is_held, f"{name} left although an apiserver shows it")
 
     def judge_pass(self, ended: Ended, mirror: GitMirror, revoked: AbstractSet[Thumbprint]) -> None:
-        """After a whole pass that could do all its work, every believed key is public unless it may not be."""
+        """After a whole pass that could do all its work, every accepted key is public unless it may not be."""
         report = ended.report
         (issuer,) = report.issuers if report is not None and report.issuers else (None,)
         if report is None or issuer is None or self.kind == "open":
@@ -728,7 +730,7 @@ class Contract:
         stored = self.fleet.bucket.objects.get(ObjectKey(JWKS_KEY))
         public = identities(keys_of(stored.body if stored is not None else b""))
         guilty = {identity for identity in public if identity[1] in revoked}
-        self.expect(not guilty or guilty == public, f"revoked keys are public after a pass: {told(guilty)}")
+        self.expect(not guilty or guilty == public, f"revoked keys are public after a pass: {reported(guilty)}")
         if issuer.failures or not all(each.effect in (Effect.UNCHANGED, Effect.PUT) for each in issuer.objects):
             return
         self.judge_shown(issuer, mirror, public)
@@ -744,9 +746,9 @@ class Contract:
             for identity in identities(self.shown_to(mirror)) - public
             if statuses.get(identity) not in (Status.HELD, Status.REVOKED) and identity[1] not in self.may_leave
         }
-        self.expect(not missing, f"keys that are shown are not public: {told(missing)}")
+        self.expect(not missing, f"keys that are shown are not public: {reported(missing)}")
         held = {identity for identity, status in statuses.items() if status is Status.HELD}
-        self.expect(not held & public, f"held keys are public: {told(held & public)}")
+        self.expect(not held & public, f"held keys are public: {reported(held & public)}")
 
     # -------------------------------------------------------------------------------------------------- helpers
 
@@ -768,7 +770,7 @@ class Contract:
         self.running.append(mirror)
         ended = mirror.run(after=timedelta(0))
         self.running.pop()
-        if writes == self.writes:  # else what is public may be what somebody wrote after the pass had looked
+        if writes == self.writes:  # else the public set may be what another writer wrote after the pass had read it
             self.judge_pass(ended, mirror, revoked)
         for which, each in enumerate(self.mirrors):
             head = each.head() if each is mirror and not self.remote_down else ""

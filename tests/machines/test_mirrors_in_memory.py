@@ -1,9 +1,9 @@
 """Mirrors in memory that die at any moment, lose their disks and race each other: they end as one, whatever happened.
 
 Ledgers are merged by `mirror.trust.merge`, git and the bucket are fakes, so that thousands of histories take minutes:
-`make torture ARGS="--only histories --histories 300"` searches among 4800, anew in every run, and `-s` shows how often
-each thing happened. Apiservers show each pass other keys; operators approve and revoke at bad moments; somebody
-writes to the bucket. In signed mode somebody without a key pushes instead: he adds a key, damages, deletes and replays
+`make torture ARGS="--only histories --histories 300"` searches among 4800, others in each run, and `-s` shows how often
+each event happened. Apiservers show other keys in each pass; operators approve and revoke at bad moments; an attacker
+writes to the bucket. In signed mode an attacker without a key pushes instead: adds a key, damages, deletes and replays
 ledgers, and sets the branch back.
 """
 
@@ -69,7 +69,7 @@ MIRRORS = 3
 RETAIN = timedelta(seconds=30)
 MINUTE, HOUR, AHEAD = timedelta(minutes=1), timedelta(hours=1), timedelta(hours=25)
 ROUNDS = 5
-"""Everybody joins what the others know; what all have joined retires, and leaves; then nobody has anything to do."""
+"""Every mirror merges the others' state; what all have merged retires, and leaves; then all are idle."""
 MOMENTS = ("commit", "push", "first put", "second put", "end")
 PUSHES = ("adds", "demotes", "ages", "duplicates", "damages", "damages the signature", "deletes", "replays", "rewinds")
 WRITES = ("deletes", "overwrites", "oversized", "replays", "steals the snapshot")
@@ -114,7 +114,7 @@ def happens(what: str) -> None:
 class Pass:
     """A pass of one mirror while `shown` are the keys, with `troubles`.
 
-    At `moment` something else happens meanwhile, or this mirror is killed.
+    At `moment` another event happens, or this mirror is killed.
     """
 
     mirror: int
@@ -127,7 +127,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Push:
-    """Somebody without a key pushes; `pick` chooses the commit that he goes back to."""
+    """An attacker without a key pushes; `pick` chooses the commit that it goes back to."""
 
     kind: str
     pick: int
@@ -135,7 +135,7 @@ class Push:
 
 @dataclass(frozen=True)
 class Write:
-    """Somebody writes the JWKS past the mirrors; `pick` chooses the commit whose document he brings back."""
+    """An attacker writes the JWKS past the mirrors; `pick` chooses the commit whose document it restores."""
 
     kind: str
     pick: int
@@ -204,7 +204,7 @@ class Crowd:
         self.now, self.remote, self.commits = first.now, first.world.history.remote, first.world.history.commits
         self.past: list[CommitId] = []
         self.writes = 0
-        """How often somebody wrote to the bucket."""
+        """How often another writer wrote to the bucket."""
         self.revoked: frozenset[Thumbprint] = frozenset()
         """What a whole pass reported as revoked, and pushed."""
         for number in range(MIRRORS):
@@ -212,7 +212,7 @@ class Crowd:
             self.run(number)
 
     def show(self, shown: frozenset[Key]) -> None:
-        """What the apiservers show from now on, beside the steady key."""
+        """What the apiservers show from now on, in addition to the steady key."""
         self.shown = tuple(sorted({STEADY, *shown}, key=key_id))
 
     def run(self, number: int, after: timedelta = timedelta(seconds=2), *, ahead: timedelta = timedelta(0)) -> Report:
@@ -226,7 +226,7 @@ class Crowd:
         if self.remote.head is not None:
             self.past.append(self.remote.head)
         if not report.failures and not report.issuers[0].all_failures() and report.unpushed_commits == 0:
-            # What somebody wrote after the pass had looked is for the next one.
+            # What another writer wrote after the pass had read it is for the next one.
             assert not revoked & self.public_material() or writes != self.writes
             records = report.issuers[0].records
             self.revoked |= {each.key.thumbprint for each in records if each.status is Status.REVOKED}
@@ -241,7 +241,7 @@ class Crowd:
         return replace(mirror.world.ports(), ledger_trust=trust if self.signed else lambda: None)
 
     def judge_put(self, _: StoredObject | None, put: PublicObject) -> None:
-        """Whatever is put, the steady key stays and nobody's key never comes."""
+        """Whatever is put, the steady key stays and the attacker's key never appears."""
         if put.key == JWKS_KEY:
             kids = {each["kid"] for each in _records(put.body)}
             self.violated = self.violated or not (STEADY.kid in kids and NOBODYS.kid not in kids)
@@ -328,7 +328,7 @@ class Crowd:
         mirror.world.history = replace(mirror.world.history, head=None, tracking=None)
 
     def push(self, step: Push) -> None:
-        """Somebody without a key pushes."""
+        """An attacker without a key pushes."""
         head = self.remote.head
         if head is None:
             return
@@ -353,7 +353,7 @@ class Crowd:
         self.remote.head = self.commits.add(Commit((head,), files, "x", self.now))
 
     def write(self, step: Write) -> None:
-        """Somebody writes to the bucket."""
+        """Another writer writes to the bucket."""
         happens(f"bucket: {step.kind}")
         self.writes += 1
         stored = self.objects.get(_JWKS)
@@ -399,7 +399,7 @@ class Crowd:
     # ---------------------------------------------------------------------------------------------- the end
 
     def settle(self) -> None:
-        """Rounds without trouble: one head, the bucket as the ledger says, nobody waits, the stolen key is out."""
+        """Rounds without faults: one head, the bucket matches the ledger, no mirror waits, the stolen key is out."""
         self.show(frozenset(ROTATING[:1]))
         self.decide(Decision("approves", 0))
         for mirror in self.mirrors:
@@ -477,7 +477,7 @@ SETTINGS = settings(
 @given(histories(pushes()))
 @SETTINGS
 def test_signed_mirrors_end_as_one_whatever_is_pushed(taken: list[Step]) -> None:
-    """A pusher without a key among them: X is never public, and he stops nobody."""
+    """One of them pushes without a key: X is never public, and no mirror stops."""
     happens("history: signed, pusher")
     live(taken, signed=True)
 
@@ -485,7 +485,7 @@ def test_signed_mirrors_end_as_one_whatever_is_pushed(taken: list[Step]) -> None
 @given(histories(writes()))
 @SETTINGS
 def test_signed_mirrors_end_as_one_whatever_is_written(taken: list[Step]) -> None:
-    """Somebody writes to the bucket."""
+    """Another writer writes to the bucket."""
     happens("history: signed, writer")
     live(taken, signed=True)
 
@@ -493,7 +493,7 @@ def test_signed_mirrors_end_as_one_whatever_is_written(taken: list[Step]) -> Non
 @given(histories(writes()))
 @SETTINGS
 def test_trusting_mirrors_end_as_one_whatever_is_written(taken: list[Step]) -> None:
-    """The remote is trusted, and nobody pushes who should not; somebody writes to the bucket."""
+    """The remote is trusted, and no attacker pushes; another writer writes to the bucket."""
     happens("history: trusted, writer")
     live(taken, signed=False)
 

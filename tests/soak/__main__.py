@@ -27,7 +27,7 @@ from support.worlds import World, running_world
 
 ONE = "01-rsa1/anonymous-bound-"
 WARM_UP = 310
-"""Passes until everything is imported, and was opened anew and failed once: from here on it should be flat."""
+"""Passes until everything is imported, and was opened again and failed once: from here on it should be flat."""
 MOST_GROWTH_BYTES = 5 * 1024 * 1024
 FAILING_EVERY = 100
 ROTATED_EVERY = 50

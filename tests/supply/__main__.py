@@ -35,7 +35,7 @@ def verdict_on(what: str) -> Verdict | None:
 
 
 def main(words: list[str]) -> int:
-    """Exit 0: nothing is wrong, or nobody could be asked; 1: something is; 2: wrong words."""
+    """Exit 0: nothing is wrong, or no service answered; 1: a finding; 2: wrong arguments."""
     verdict = verdict_on(words[0]) if len(words) == 1 else None
     if verdict is None:
         print(__doc__, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The licence of every package that is shipped, and which of them nobody has thought about yet."""
+"""The licence of every package that is shipped, and which licences nobody has accepted yet."""
 
 import re
 from collections.abc import Callable, Mapping

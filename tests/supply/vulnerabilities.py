@@ -1,6 +1,6 @@
-"""Known vulnerabilities of every locked package, as pip-audit tells them.
+"""Known vulnerabilities of every locked package, as pip-audit reports them.
 
-pip-audit ends with "No known vulnerabilities found" also when it could look up nothing. Here that is told as what it
+pip-audit ends with "No known vulnerabilities found" also when it could look up nothing. Here that is reported as it
 is: no failure, because a build without a network must be possible, but no clean bill either.
 """
 

@@ -215,7 +215,7 @@ class Apiserver:
         """Answer the next requests, one each, with these raw bytes or levers."""
         self._next.extend(always(answer) if isinstance(answer, bytes) else answer for answer in answers)
 
-    def wait_until_nobody_is_connected(self) -> None:
+    def wait_until_all_disconnected(self) -> None:
         """Return when every client has closed its connection.
 
         Raises:

@@ -21,7 +21,7 @@ OPEN = AccessBlock(block_acls=True, ignore_acls=True, block_policy=False, restri
 def allow(
     *resources: str, action: object = "s3:GetObject", principal: object = "*", **more: object
 ) -> dict[str, object]:
-    """One statement that allows `action` on keys of the bucket to everybody."""
+    """One statement that publicly allows `action` on keys of the bucket."""
     return {
         "Effect": "Allow",
         "Principal": principal,
@@ -118,7 +118,7 @@ def instruments(world: FakeWorld, aws: FakeAws | None = None, history: FakeHisto
     )
 
 
-def told(findings: Iterable[CheckResult]) -> list[tuple[str, str]]:
+def reported(findings: Iterable[CheckResult]) -> list[tuple[str, str]]:
     """Level and code of each finding."""
     return [(str(each.level), each.code) for each in findings]
 

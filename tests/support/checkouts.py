@@ -1,4 +1,4 @@
-"""A copy of the scripts with fake commands beside it: no network, no root, no change to the machine."""
+"""A copy of the scripts with fake commands: no network, no root, no change to the machine."""
 
 import shutil
 import subprocess

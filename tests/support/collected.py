@@ -13,7 +13,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Measure no property, and put what is long first.
 
     What Hypothesis draws is chance: a gate must not hang on it, and to measure the same lines hundreds of times takes
-    longer than to run them. Each line that a gate demands is reached by an example that somebody wrote down.
+    longer than to run them. Each line that a gate demands is reached by an explicit example.
 
     A worker of xdist that has nothing left takes over the tail of another one's tests: where that is short tests, all
     workers end together. What is first in line is never taken over, so a file whose fixture serves the whole file,

@@ -94,7 +94,7 @@ class Daemon:
 
 
 def free_port() -> int:
-    """A free port below those that Linux gives to connections (32768 and up), so nobody takes it by chance."""
+    """A free port below those that Linux gives to connections (32768 and up), so no other process gets it by chance."""
     while True:
         port = random.randrange(20_000, 32_000)  # noqa: S311  no secret
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):

@@ -6,7 +6,7 @@
     ```
 
 Other blocks (```sh, ```yaml …) are not run. Between blocks an HTML comment on a line of its own, which no reader sees,
-says what happens in the world: `<!-- world: replicas show keys 1, 2 -->`. It is the stage that understands it.
+says what happens outside: `<!-- world: replicas show keys 1, 2 -->`. The stage implements it.
 
 A command that ends with another status than 0 is followed by `$ echo $?`, so that the document says so.
 
@@ -34,12 +34,12 @@ _VALUE = re.compile(
 )
 _CHANGING = frozenset({"moment", "duration"})
 _ABBREVIATION = 7
-"""How many characters tell commits apart: git's own shortest."""
+"""How many characters distinguish commits: git's own shortest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """What happens in the world now. `block` is the fenced block that follows, for directions that are about it."""
+    """What happens outside now. `block` is the fenced block that follows, for directions that are about it."""
 
     line: int
     text: str
@@ -66,7 +66,7 @@ class Ran:
 
 
 class Stage(Protocol):
-    """The world in which a document is rehearsed."""
+    """The environment in which a document is executed."""
 
     def direct(self, direction: Direction) -> None:
         """Let that happen. Raises ValueError for a direction that it does not know."""
@@ -102,7 +102,7 @@ def rehearse(text: str, stage: Stage, *, refresh: bool = False) -> str:
 
     Args:
         text: the document.
-        stage: the world; its directions and commands are carried out in the order of the document.
+        stage: the environment; its directions and commands are executed in the order of the document.
         refresh: take every output from this run, whether it differs or not.
 
     Raises:

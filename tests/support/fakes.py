@@ -133,7 +133,7 @@ class FakeRemote:
 
 @dataclass
 class FakeHistory:
-    """A repository. `moved_by` is called before each commit, as an operator's command that works beside us would be.
+    """A repository. `moved_by` is called before each commit, as a concurrent operator's command would be.
 
     `before_push` is called when a push begins, `at_the_end` when a pass has put everything and tidies up.
     """
@@ -422,7 +422,7 @@ def _storage_class(stored: StoredObject) -> str:
 
 @dataclass
 class FakeWeb:
-    """The world's view of a FakeBucket below `base_url`; `blocked` answers for every URL, `cached` for some."""
+    """The anonymous view of a FakeBucket below `base_url`; `blocked` answers for every URL, `cached` for some."""
 
     bucket: FakeBucket
     base_url: str
@@ -444,14 +444,14 @@ class FakeWeb:
 
 @dataclass
 class FakeCdn:
-    """Distributions that note what they were told; `fails` is what they answer."""
+    """Distributions that record their requests; `fails` is what they answer."""
 
-    told: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
+    reported: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
     fails: Reason | None = None
 
     def invalidate(self, publish: PublishSettings, paths: Sequence[str], *, reference: str) -> Reason | None:
         if self.fails is None:
-            self.told.append((publish.cloudfront_distribution or "", tuple(paths), reference))
+            self.reported.append((publish.cloudfront_distribution or "", tuple(paths), reference))
         return self.fails
 
 

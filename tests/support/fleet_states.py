@@ -79,7 +79,7 @@ def revoke_v(mirror: GitMirror) -> str:
 
 
 def overwrite(fleet: Fleet, *keys: Any, snapshot: str | None = None) -> None:
-    """Somebody writes the JWKS object past the mirrors."""
+    """Another writer writes the JWKS object past the mirrors."""
     fleet.bucket.write(JWKS_KEY, public_bytes(*keys), "application/jwk-set+json", "public, max-age=300", snapshot)
 
 

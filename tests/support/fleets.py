@@ -53,7 +53,7 @@ from support.worlds import BUCKET, PROJECT
 
 A, B, R, V, K = (with_kid(key, kid) for key, kid in zip(RSA_KEYS[:5], "ABRVK", strict=True))
 X, EVIL, OTHER = (with_kid(key, kid) for key, kid in zip(RSA_KEYS[5:8], ("X", "EVIL", "OTHER"), strict=True))
-"""Keys named as in `cases/ledger-pushes.md`: A and B are shown, R retires, V is revoked, X and EVIL are nobody's."""
+"""Keys named as in `cases/ledger-pushes.md`: A and B are shown, R retires, V is revoked, X and EVIL are attackers'."""
 EC = with_kid(EC_KEYS[0], "EC")
 
 MIRROR, OPERATOR, STRANGER = signer("mirror"), signer("operator"), signer("stranger")
@@ -140,8 +140,8 @@ class Ended:
         return f"exit {self.status}: " + " | ".join(f"{_name(each)}: {each}" for each in found)
 
 
-def _name(told: Event | Reason) -> str:
-    return told.name if isinstance(told, Event) else told.code
+def _name(reported: Event | Reason) -> str:
+    return reported.name if isinstance(reported, Event) else reported.code
 
 
 def _names(report: Report, only: IssuerName | None = None) -> frozenset[str]:
@@ -153,7 +153,7 @@ def _names(report: Report, only: IssuerName | None = None) -> frozenset[str]:
 
 @dataclass
 class Fleet:
-    """The world around mirrors: a bare git remote, a bucket, apiservers, and the time.
+    """The environment of mirrors: a bare git remote, a bucket, apiservers, and the time.
 
     `signed` says how `mirror()` configures new mirrors. The time begins now, because commands read the real clock.
     `landed` is called after each put, with what stood there before.
@@ -268,7 +268,7 @@ class GitMirror:
         return replace(plain, signing_key=key, allowed_signers=allowed, name=self.repository_name)
 
     def config(self) -> dict[str, Any]:
-        """The same configuration for the command line, with apiservers and a bucket that nobody reaches."""
+        """The same configuration for the command line, with unreachable apiservers and an unreachable bucket."""
         policy = self.policy or self.fleet.policy
         keys = {"new_keys": policy.new_keys, "kid": policy.kid, "revoked": sorted(policy.revoked)}
         repository: dict[str, Any] = {"remote": str(self.fleet.remote), "require_push": self.require_push}

@@ -1,4 +1,4 @@
-"""A git server over https: `git http-backend` behind real TLS and a password, with a lever for whom it lets in."""
+"""A git server over https: `git http-backend` behind real TLS and a password, with a lever for who may log in."""
 
 import os
 import ssl
@@ -19,7 +19,7 @@ SILENT_SECONDS = 5.0
 
 @dataclass
 class GitServer:
-    """Serves the repositories in `root` to whoever gives `USER` and `password`; both levers may move at any time."""
+    """Serves the repositories in `root` to clients with `USER` and `password`; both levers may change at any time."""
 
     root: Path
     password: str
@@ -147,7 +147,7 @@ def running_git_server(
     git_server = GitServer(root, password, host)
     with _Server((host, 0), partial(_Handler, git_server)) as server:
         git_server.port = server.server_address[1]
-        # Hands are shaken at the first read, in the connection's own thread: a silent client holds up nobody.
+        # The handshake is made at the first read, in the connection's own thread: a silent client blocks no other.
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         acceptor = Thread(target=partial(server.serve_forever, poll_interval=0.05))
         acceptor.start()

@@ -128,5 +128,5 @@ def repo(tmp_path: Path) -> Iterator[GitRepository]:
 
 @pytest.fixture
 def remote(tmp_path: Path) -> Path:
-    """An empty bare repository, for the remote of somebody."""
+    """An empty bare repository, to serve as a remote."""
     return bare(tmp_path / "remote.git")

@@ -1,4 +1,4 @@
-"""The world in which the guide is rehearsed: a private network, an AWS account and a git host, all on loopback.
+"""The environment in which the guide is executed: a private network, an AWS account and a git host, all on loopback.
 
 The configuration of the guide is used as it stands, but for the folder of the state. What makes its names lead here is
 outside of it: a proxy stands for the private network, git's `insteadOf` for the git host, the environment for AWS, and
@@ -221,7 +221,7 @@ def own_token(by: Signer) -> bytes:
 
 
 def _files(world: World, proxy: Proxy) -> None:
-    """What lies beside the configuration: CA, token and kubeconfig of the cluster."""
+    """The files of the cluster in the configuration's folder: CA, token and kubeconfig."""
     ca_file(world.folder).rename(world.folder / "syd-prod-ca.crt")
     for name in ("credentials", "tokens"):
         (world.folder / name).mkdir()

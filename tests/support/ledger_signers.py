@@ -1,7 +1,7 @@
 """Keys that sign ledgers, and their signatures made and checked without the program's code or libraries.
 
 A signature is a detached JWS (RFC 7515, appendix F): `HEADER..SIGNATURE` and a line feed. It is written here from the
-RFCs with `cryptography` and base64 alone, so that what the program makes and believes is checked against another hand.
+RFCs with `cryptography` and base64 alone: an independent implementation of what the program makes and accepts.
 """
 
 import json

@@ -23,7 +23,7 @@ NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 
 
 def rsa(name: str, kid: str | None = None) -> RsaKey:
-    """A key whose material is `name`; nobody looks into it."""
+    """A key whose material is `name`; nothing reads it."""
     return RsaKey(Kid(kid or name), "RS256", f"n-{name}", "AQAB", Thumbprint(f"t-{name}"))
 
 

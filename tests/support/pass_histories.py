@@ -61,7 +61,7 @@ def record(key: Key, status: Status, *, age: timedelta = DAY, missing: timedelta
 
 
 def issuer(name: str, **changes: object) -> IssuerReport:
-    """What a pass tells of an issuer that is current; `changes` are fields of IssuerReport."""
+    """What a pass reports of an issuer that is current; `changes` are fields of IssuerReport."""
     url = url_of(name)
     plain = IssuerReport(
         IssuerName(name),

@@ -34,7 +34,7 @@ def adopts_orphans() -> bool:
 
 
 def use_default_signals() -> None:
-    """Let the processes that tests start end by SIGINT and SIGHUP, although this process was told to ignore them.
+    """Let the processes that tests start end by SIGINT and SIGHUP, although this process ignores them.
 
     `nohup` and background jobs ignore them. An ignored signal is inherited, a signal with a handler is not
     (`execve(2)`). Python itself gives SIGPIPE back its default in every process that it starts.
@@ -74,7 +74,7 @@ def serving(pid: int) -> Iterator[None]:
 
 
 def kill_children(kept: frozenset[int]) -> frozenset[int]:
-    """Kill every child except `kept`, and all their descendants; gives the children, which nobody has waited for."""
+    """Kill every child except `kept`, and all their descendants; gives the children, which are not reaped yet."""
     found = children() - kept - _SERVERS
     for pid in found:
         _kill(pid)

@@ -130,7 +130,7 @@ class Forked:
         return status
 
     def send_signal(self, sig: int, /) -> None:
-        with self._lock:  # nobody waits for it meanwhile: the number is its own
+        with self._lock:  # it is not reaped before this: the number is its own
             if self.returncode is None:
                 os.kill(self.pid, sig)
 
@@ -251,7 +251,7 @@ def _import_all() -> None:
 
 
 def _fork(asked: dict[str, object], descriptors: list[int]) -> NoReturn:
-    """Fork the command, tell its number, and end, so that it becomes a child of the test's process."""
+    """Fork the command, print its number, and end, so that it becomes a child of the test's process."""
     status = 70
     try:
         pid = os.fork()

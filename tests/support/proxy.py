@@ -1,4 +1,4 @@
-"""A CONNECT proxy for tests, on loopback: it tunnels to where it is told, or refuses, and notes what it saw."""
+"""A CONNECT proxy for tests, on loopback: it tunnels to its configured target, or refuses, and records the requests."""
 
 import contextlib
 import socket

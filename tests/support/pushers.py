@@ -1,6 +1,6 @@
-"""Somebody who may push: a real clone, whose commits change ledgers, their signatures, or the branch itself.
+"""A user who can push: a real clone, whose commits change ledgers, their signatures, or the branch itself.
 
-What he changes in a ledger leaves the old signature beside it, so that it is false, unless he has a key to sign with.
+A change of a ledger leaves the old signature in place, so that it is false, unless the user has a key to sign with.
 Ledgers are edited here as plain JSON, so that nothing of the program stands between the attacker and the file.
 """
 
@@ -167,7 +167,7 @@ class Pusher:
 
 
 def signed_by(remote: Path, signer: Signer, *, path: str = LEDGER) -> dict[str, str] | None:
-    """The header of the signature beside a ledger on the remote, where `signer` made it; None otherwise."""
+    """The header of the signature of a ledger on the remote, if `signer` made it; None otherwise."""
     body, signature = blob(remote, path), blob(remote, f"{path}.jws")
     return None if body is None or signature is None else signer.verified(body, signature)
 

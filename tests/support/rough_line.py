@@ -97,7 +97,7 @@ def _talk(client: socket.socket, server: socket.socket, weather: Weather, ended:
             if not data and (source is client or weather.ending != "silent"):
                 return "closed"
             if not data:
-                listening.remove(source)  # the client hears nothing of it
+                listening.remove(source)  # the client does not notice it
             ended.wait(weather.delay_seconds)
             carried = data[:left_bytes] if weather.ending else data
             (server if source is client else client).sendall(carried)

@@ -44,7 +44,7 @@ def signer(kind: str = "ed25519", number: int = 0) -> PrivateKey:
 def ledger_trust(
     number: int = 0, *others: int, kind: str = "ed25519", role: Role = "mirror", repository: str = "oidc-mirror"
 ) -> LedgerTrust:
-    """Who signs with the key `number` of a kind and believes it, and the `others` too."""
+    """A signer with the key `number` of a kind that accepts its own signature, and those of the `others`."""
     listed = [signer(kind, each) for each in (number, *others)]
     return LedgerTrust(repository, {each.kid: each.public() for each in listed}, listed[0], role)
 

@@ -36,7 +36,7 @@ class SshServer:
         return self.head_of(self.repository)
 
     def head_of(self, repository: Path) -> str:
-        """The commit of the branch of any repository, whoever owns it."""
+        """The commit of the branch of any repository, whoever owns its files."""
         command = ["git", "-c", f"safe.directory={repository}", "--git-dir", str(repository), "rev-parse", "main"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -47,8 +47,8 @@ def running_ssh(folder: Path) -> Iterator[SshServer]:
     maker = demand("dropbearkey", variable="OIDC_MIRROR_REQUIRE_BUILDAH", package="dropbear-bin")
     host_key, client_key, repository = folder / "host-key", folder / "client-key", folder / "remote.git"
     subprocess.run([maker, "-t", "ed25519", "-f", str(host_key)], capture_output=True, check=True)
-    told = subprocess.run([maker, "-y", "-f", str(host_key)], capture_output=True, text=True, check=True)
-    public = next(line for line in told.stdout.splitlines() if line.startswith("ssh-ed25519 "))
+    reported = subprocess.run([maker, "-y", "-f", str(host_key)], capture_output=True, text=True, check=True)
+    public = next(line for line in reported.stdout.splitlines() if line.startswith("ssh-ed25519 "))
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(client_key)], check=True)
     subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(repository)], check=True)
     port = free_port()

@@ -84,13 +84,13 @@ class DemoStage:
             r"caches turn over": self.turn_caches_over,
             r"retain_removed passes": self.let_time_pass,
             r"somebody else published keys? (?P<keys>[\d, ]+)": self.publish_past_the_mirror,
-            r"begins anew": self.begin_anew,
+            r"begins anew": self.begin_again,
             r"a git remote": self.begin_with_remote,
             r"the bucket is empty": self.empty,
         }
 
     def run(self, script: str, status: int) -> Ran:
-        """Run `script` in bash, in the world's folder; log lines are left out of what it answers."""
+        """Run `script` in bash, in the test's folder; log lines are left out of the output."""
         words = ["bash", "-c", f"(exit {status})\n{script}"]
         done = subprocess.run(
             words, env=self._environ(), cwd=self.world.folder, capture_output=True, text=True, timeout=60, check=False
@@ -165,13 +165,13 @@ class DemoStage:
         self.world.overwrite(JWKS_KEY, jwks_body(*keys))
         self.world.overwrite(DISCOVERY_KEY, discovery_body(ISSUER, keys))
 
-    def begin_anew(self, _: re.Match[str], __: Direction) -> None:
+    def begin_again(self, _: re.Match[str], __: Direction) -> None:
         shutil.rmtree(self.world.folder / "state", ignore_errors=True)
         empty_bucket(self.world.server)
         self.world.config = deepcopy(self.first_config)
 
     def begin_with_remote(self, found: re.Match[str], direction: Direction) -> None:
-        self.begin_anew(found, direction)
+        self.begin_again(found, direction)
         remote = self.world.folder / "remote.git"
         subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(remote)], check=True)
         self.world.config["repository"] = {"remote": str(remote)}
@@ -210,7 +210,7 @@ def demo_stage(server: S3Server, folder: Path) -> Iterator[DemoStage]:
     """A stage with two replicas, an empty bucket and no history."""
     with running_world(server, folder) as world, ExitStack() as stack:
         stack.callback(empty_bucket, server)
-        del world.config["limits"]  # what a document tells must not depend on how fast this machine is
+        del world.config["limits"]  # what a document shows must not depend on how fast this machine is
         stage = DemoStage(world, deepcopy(world.config), stack)
         stage.install()
         yield stage

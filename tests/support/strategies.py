@@ -38,7 +38,7 @@ def keys(*, kubernetes: bool = False) -> st.SearchStrategy[Key]:
 
 
 def key_sets(*, kubernetes: bool = False, max_size: int = 6) -> st.SearchStrategy[tuple[Key, ...]]:
-    """At least one key, sorted as in a believed set, no kid twice."""
+    """At least one key, sorted as in an accepted set, no kid twice."""
     chosen = st.lists(keys(kubernetes=kubernetes), min_size=1, max_size=max_size, unique_by=lambda key: key.kid)
     return chosen.map(lambda found: tuple(sorted(found, key=key_id)))
 

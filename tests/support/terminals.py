@@ -1,4 +1,4 @@
-"""Run a command as somebody at a terminal does."""
+"""Run a command as a user at a terminal does."""
 
 import os
 import pty
@@ -44,7 +44,7 @@ def at_terminal(
                 if interrupt_at and interrupt_at.encode() in shown:
                     process.send_signal(signal.SIGINT)
                     interrupt_at = ""
-        except OSError:  # Linux says so when nobody holds the other end any more
+        except OSError:  # Linux reports this when the other end is closed
             pass
         status = process.wait()
     os.close(controller)

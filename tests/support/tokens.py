@@ -67,7 +67,7 @@ def _rsa_signer(private: rsa.RSAPrivateKey) -> Signer:
 
 
 def derived_signer(seed: str) -> Signer:
-    """An RSA key that is the same in every run, so that documents can name its kid. Anybody can make it."""
+    """An RSA key that is the same in every run, so that documents can name its kid. Its private half is not secret."""
     p, q = (_prime(f"{seed} {which}") for which in "pq")
     d = pow(65537, -1, (p - 1) * (q - 1))
     public = rsa.RSAPublicNumbers(65537, p * q)

@@ -24,7 +24,7 @@ def open_folder() -> Iterator[Path]:
 
 @contextmanager
 def as_user(uid: int, gid: int | None = None) -> Iterator[None]:
-    """Whatever this process does meanwhile, it does as `uid`; what it starts too."""
+    """Everything that this process does in the block, it does as `uid`; so do its children."""
     groups = os.getgroups()
     os.setgroups([])
     os.setresgid(uid if gid is None else gid, uid if gid is None else gid, 0)
@@ -44,7 +44,7 @@ def give(path: Path, uid: int, gid: int | None = None) -> Path:
     return path
 
 
-def told_as(uid: int, call: Callable[[], str]) -> str:
+def reported_as(uid: int, call: Callable[[], str]) -> str:
     """What `call` gives in a process that is `uid` for good, as a service is."""
     read, write = os.pipe()
     child = os.fork()

@@ -30,7 +30,7 @@ BUCKET = "oidc-bucket"
 class Done:
     """How a command ended. `seconds` is wall time, `peak_bytes` its largest resident set as often as it was seen.
 
-    It is 0 where nobody asked for it.
+    It is 0 if none was requested.
     """
 
     status: int
@@ -47,7 +47,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Public:
-    """What anybody gets from a public URL."""
+    """The response to an anonymous GET of a public URL."""
 
     status: int
     body: bytes
@@ -142,7 +142,7 @@ class World:
         return subprocess.run(command, env=self.environ(), capture_output=True, check=True).stdout
 
     def public(self, key: str) -> Public:
-        """GET an object as the world does: no credentials, the host of the issuer."""
+        """GET an object anonymously: no credentials, the host of the issuer."""
         host = BASE_URL.removeprefix("https://")
         with request(self.server, "GET", f"/{key}", host) as answer:
             return Public(answer.status, answer.read(), {k.lower(): v for k, v in answer.getheaders()})

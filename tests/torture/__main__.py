@@ -55,7 +55,7 @@ def summary(lines: list[str], when: datetime, command: str, *, held: bool) -> st
         for name, count in figures.items():
             row[name] = row.get(name, 0) + count
     table = [f"| {part} | {case} | {_words(row)} |" for (part, case), row in rows.items()]
-    verdict = "every row held" if held else "FAILED: only these rows held"
+    verdict = "every row passed" if held else "FAILED: only these rows passed"
     head = f"`{command}`, {when:%Y-%m-%d %H:%M} UTC; {verdict}.\n\n| part | case | tried |\n| --- | --- | --- |\n"
     return head + "\n".join(table) + "\n"
 
@@ -100,13 +100,13 @@ def main() -> int:
         parts = chosen.only or tuple(PARTS)
         status = max(_run(environ, *words) for words in _runs(parts))
         words = shlex.join(name for name in sys.argv[1:] if "write" not in name and not name.endswith(".md"))
-        told = summary(
+        reported = summary(
             tally.read_text().splitlines(), datetime.now(UTC), f'make torture ARGS="{words}"', held=status == 0
         )
-    print(told)
+    print(reported)
     if chosen.write is not None and status == 0:
         page = chosen.write.read_text(encoding="utf-8")
-        chosen.write.write_text(_MARKS.sub(lambda found: found[1] + told + found[2], page), encoding="utf-8")
+        chosen.write.write_text(_MARKS.sub(lambda found: found[1] + reported + found[2], page), encoding="utf-8")
     return status
 
 

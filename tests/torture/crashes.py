@@ -139,7 +139,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What a settled world looks like: each key's state, both public documents, and the files beside the history."""
+    """The state after all passes: each key's state, both public documents, and the files beside the history."""
 
     keys: frozenset[tuple[str, str]]
     jwks: bytes
@@ -180,14 +180,14 @@ def truth(scene: Scene, never_lost: frozenset[str]) -> Truth:
 
 
 def state_files(scene: Scene) -> Iterator[str]:
-    """What lies in the state directory outside the history."""
+    """The files of the state directory outside the history."""
     yield from (path.name for path in (scene.folder / "state").iterdir())
 
 
 def expected(scene: Scene) -> tuple[Truth, ...]:
-    """What the command reaches when nobody kills it.
+    """The state that the command reaches when it is not killed.
 
-    Where the world goes on in between, a kill may also come so early that nothing of the first run remains.
+    If the cluster changes in between, a kill may also come so early that nothing of the first run remains.
     """
     scene.set_back()
     settle(scene)

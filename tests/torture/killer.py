@@ -4,7 +4,7 @@
 
 N counts over the command and everything that it starts, git included; 0 kills nothing and only counts. `all` kills
 every process at once, as a power cut or the end of a container does; `one` kills only the process that calls, as
-somebody's `kill -9` does, and lets the others go on to their end. RESULT is a file that gets one JSON object.
+an external `kill -9` does, and lets the others continue to their end. RESULT is a file that gets one JSON object.
 
 The remote's side of a fetch or a push (upload-pack, receive-pack) stands for another machine: its calls count, and
 nothing of it is killed. A call of its is the moment at which all others die.
@@ -30,7 +30,7 @@ CALLS = {
     264: "renameat", 265: "linkat", 266: "symlinkat", 268: "fchmodat", 280: "utimensat", 285: "fallocate",
     307: "sendmmsg", 316: "renameat2", 322: "execveat",
 }  # fmt: skip
-"""System calls of x86-64 that change files, or what somebody else hears or runs."""
+"""System calls of x86-64 that change files, or that send to or start other processes."""
 OPENING = {2: ("open", 1), 257: ("openat", 2)}
 """Calls that may make a file, and which of their arguments says so."""
 ON_DESCRIPTOR = frozenset({"write", "pwrite64", "writev", "sendto", "sendmsg", "sendmmsg", "ftruncate", "fallocate"})
@@ -101,7 +101,7 @@ def become_traced(command: list[str]) -> None:
 
 
 def what_is_called(pid: int) -> tuple[str, str] | None:
-    """The call at which `pid` stands, and the file or kind of socket; None where only its own threads would hear it."""
+    """The call at which `pid` stopped, and the file or kind of socket; None if only its own threads would notice it."""
     info = ctypes.create_string_buffer(_INFO_BYTES)
     if ptrace(_GET_SYSCALL_INFO, pid, _INFO_BYTES, ctypes.addressof(info)) < 0:
         return None
@@ -199,7 +199,7 @@ def main() -> int:
     wanted, mode, result, *command = sys.argv[1:]
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return 98
-    # Orphans become ours: nobody of the command outlives this process.
+    # Orphans become children of this process: no process of the command outlives it.
     _LIBC.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     pid = os.fork()
     if pid == 0:

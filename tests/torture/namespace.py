@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The namespace. What is cut off is still routed, and never heard of again: no error tells of it."""
+    """The namespace. A cut-off address is still routed but never answers: no error reports it."""
 
     program: str
 
@@ -34,7 +34,7 @@ class Network:
             self.plug(address)
 
     def unplug(self, address: str) -> None:
-        """Who asks for it hears at once that there is no way."""
+        """A request gets an immediate error that there is no route."""
         self.ip(f"addr del {address}/32 dev lo")
 
     def plug(self, address: str) -> None:
@@ -66,7 +66,7 @@ def own_network() -> Iterator[Network]:
             refuse_or_skip("network namespaces cannot be made here", VARIABLE)
         network = Network(program)
         network.ip("link set lo up")
-        # Who sends to the one end is heard by nobody at the other.
+        # A packet into one end never arrives at the other.
         network.ip("link add away type veth peer name nobody")
         for name in ("away", "nobody"):
             network.ip(f"link set {name} up")
@@ -90,7 +90,7 @@ def where_names_are(names: Mapping[str, str], folder: Path, work: Callable[[], T
 def _among_own_files(names: Mapping[str, str], folder: Path, work: Callable[[], T]) -> T:
     if os.geteuid() != 0 or _LIBC.unshare(_NEW_MOUNTS) != 0:
         refuse_or_skip("file systems cannot be mounted here", VARIABLE_OF_MOUNTS)
-    _mount("--make-rprivate", "/")  # nobody else sees what comes now
+    _mount("--make-rprivate", "/")  # no other process sees what comes now
     files = {
         "hosts": "".join(f"{address} {name}\n" for name, address in names.items()),
         "nsswitch.conf": "hosts: files\n",

@@ -1,4 +1,4 @@
-"""Every reader of bytes from outside, each with a corpus and with what has to hold of what it believes."""
+"""Every parser of bytes from outside, each with a corpus and the rules for what it accepts."""
 
 import json
 from base64 import urlsafe_b64decode
@@ -37,9 +37,9 @@ CLOUDS = ("sts.amazonaws.com", "api://AzureADTokenExchange")
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """`make` gives one input, `judge` puts it before the reader: whether it was believed.
+    """`make` gives one input, `judge` passes it to the parser: whether it was accepted.
 
-    `judge` raises AssertionError where the reader believed what it should not have, or refused what it should not.
+    `judge` raises AssertionError if the parser accepted or rejected an input wrongly.
     """
 
     make: Callable[[Random], bytes]
@@ -58,7 +58,7 @@ DISCOVERY = bodies("discovery")
 
 
 def _second_opinion(ask: Callable[[], Believed | None]) -> tuple[Believed | None, str]:
-    """What the strict reader believes, and why it does not: one of the two is empty."""
+    """What the strict parser accepts, and why it does not: one of the two is empty."""
     try:
         return ask(), ""
     except NotBelievedError as error:
@@ -95,7 +95,7 @@ def judge_discovery(body: bytes) -> bool:
 
 
 def judge_ledger(body: bytes) -> bool:
-    """Every key of a believed ledger could have come from an apiserver, and the ledger survives being written."""
+    """Every key of an accepted ledger could have come from an apiserver, and the ledger survives being written."""
     read = read_ledger(body, issuer=IssuerUrl(ISSUER))
     if not isinstance(read, LedgerRead):
         return False
@@ -116,7 +116,7 @@ SLICES = (
 
 
 def judge_slices(body: bytes) -> bool:
-    """Believed replicas are addresses with a port that stand in the very document."""
+    """Accepted replicas are addresses with a port that are in the document."""
     read = read_page(body)
     if isinstance(read, Reason):
         return False

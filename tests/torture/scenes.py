@@ -67,7 +67,7 @@ def revoke_command(scene: Scene) -> None:
 
 
 def merge(scene: Scene) -> None:
-    """This mirror committed while the remote was away, and another one pushed meanwhile."""
+    """This mirror committed while the remote was unreachable, and another one pushed in the meantime."""
     _pass(scene, ONE, ONE)
     alone, away = scene.folder / "state.alone", scene.remote.with_name("away.git")
     shutil.copytree(scene.folder / "state", alone)

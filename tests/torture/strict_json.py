@@ -1,4 +1,4 @@
-"""JSON as the second reader takes it: one object with one meaning for everybody, or a refusal."""
+"""JSON as the second parser takes it: one object with one unambiguous meaning, or a rejection."""
 
 import json
 import math

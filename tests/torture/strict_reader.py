@@ -1,7 +1,7 @@
 """A second reader of an apiserver's documents: slow, obvious, and with nothing of `mirror` in it.
 
-The rules of what is believed are said again in the plainest way, one `demand` each; the arithmetic of the curves is
-done by hand. joserfc and PyJWT judge each key besides. Whatever `mirror.trust` believes this reader has to believe too,
+The acceptance rules are written again in the plainest way, one `demand` each; the arithmetic of the curves is
+done by hand. joserfc and PyJWT check each key as well. This parser must accept what `mirror.trust` accepts,
 as the same keys; it may be kinder in nothing.
 """
 
@@ -73,7 +73,7 @@ def strict_discovery(body: bytes, issuer: str) -> Believed:
 
 
 def strict_jwks(body: bytes, *, kubernetes_kids: bool) -> Believed:
-    """The keys of a JWKS of which every one is believed; keys of an unknown type are left out."""
+    """The keys of a JWKS of which every one is accepted; keys of an unknown type are left out."""
     document = strict_object(body)
     for each in everything(document):
         demand(not isinstance(each, dict) or not any(name in each for name in PRIVATE), "a private member")

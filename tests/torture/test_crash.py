@@ -39,7 +39,7 @@ def test_killed_at_any_call_the_next_run_finishes(s3_server: S3Server, tmp_path:
             for mode in modes if scale().everything else modes[number % 2 :][:1]:
                 try:
                     kills += kill_and_settle(scene, wanted, number, mode).at is not None
-                except AssertionError as error:  # all of them are told, not the first alone
+                except AssertionError as error:  # all of them are reported, not only the first
                     failures.append((number, mode, str(error)))
                     print(name, *failures[-1], flush=True)
         assert failures == []

@@ -98,8 +98,8 @@ def test_password_that_ends_delays_no_addition_and_is_never_shown(distant: Dista
     # Another one may only read.
     distant.server.password, distant.server.takes_pushes = PASSWORD, False
     distant.log_in(by_user_info)
-    told = distant.run("--output", "json", keys=3).report()["events"]
-    assert any("No entry for https://***@" in event["sentence"] for event in told)
+    reported = distant.run("--output", "json", keys=3).report()["events"]
+    assert any("No entry for https://***@" in event["sentence"] for event in reported)
     assert distant.server.statuses() >= {200, 403}
     assert (distant.public_kids(), branch(distant.remote)) == (3, first)
     # And then write.

@@ -67,7 +67,7 @@ def live(mirror: Mirror, until: float, chance: Random) -> tuple[int, int]:
 
 
 def rotate(world: World, until: float, chance: Random) -> int:
-    """Now one replica knows a further key, now the other, now none; gives how often the world changed."""
+    """One replica, then the other, then none shows a further key; gives how often that changed."""
     changes = 0
     while time.monotonic() < until:
         first, second = (tuple(chance.sample(ROTATING, chance.randrange(3))) for _ in range(2))
@@ -78,7 +78,7 @@ def rotate(world: World, until: float, chance: Random) -> int:
 
 
 def look(world: World, until: float) -> int:
-    """What the world sees meanwhile: never a set without the steady key; gives how often it looked."""
+    """Anonymous reads at the same time: never a set without the steady key; gives how often it was read."""
     looks, was_public = 0, False
     while time.monotonic() < until:
         public = world.public(JWKS_KEY)
@@ -94,23 +94,23 @@ def look(world: World, until: float) -> int:
 
 def settle(crowd: tuple[Mirror, ...], remote: Path) -> None:
     """Rounds without kills: who pushed last puts what others may wait for; they add what only they know; it retires."""
-    told, heads = set[str](), set[str]()
+    reported, heads = set[str](), set[str]()
     for _ in range(ROUNDS):
         before = branch(remote)
-        told = set[str]().union(*(_told(mirror.run()) for mirror in crowd))
+        reported = set[str]().union(*(_reported(mirror.run()) for mirror in crowd))
         heads = {branch(remote), *(branch(mirror.repository) for mirror in crowd)}
-        if not told and heads == {before}:
+        if not reported and heads == {before}:
             return
-    pytest.fail(f"After {ROUNDS} rounds somebody still has something to say: {sorted(told)}, {sorted(heads)}")
+    pytest.fail(f"After {ROUNDS} rounds mirrors still report changes: {sorted(reported)}, {sorted(heads)}")
 
 
-def _told(report: dict[str, Any]) -> set[str]:
+def _reported(report: dict[str, Any]) -> set[str]:
     """The names of everything worth telling."""
     return {event["event"] for each in (report, *report["issuers"]) for event in each["events"]}
 
 
 def test_crowd_ends_as_one(crowd: tuple[Mirror, ...], tmp_path: Path) -> None:
-    """Equal heads and ledgers, the bucket as they say, whole repositories, nothing lost, no gap seen meanwhile."""
+    """Equal heads and ledgers, the bucket matches, whole repositories, nothing lost, no gap seen in between."""
     remote, world = tmp_path / "remote.git", crowd[0].world
     until = time.monotonic() + scale().seconds
     chances = [Random(f"{scale().seed}/{number}") for number in range(MIRRORS + 1)]  # noqa: S311  no secrets

@@ -27,7 +27,7 @@ DAY = timedelta(days=1)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_repository_heals_or_is_told_with_a_remedy_that_works(world: OnDisk, damage: str) -> None:
+def test_damaged_repository_heals_or_has_a_remedy_that_works(world: OnDisk, damage: str) -> None:
     """The pass ends well, or says what to do and publishes nothing; the remedy, a fresh clone, loses no commit."""
     before, published = branch(world.tmp / "remote.git"), dict(world.situation.world.bucket.objects)
     DAMAGES[damage](world.repository)
@@ -102,7 +102,7 @@ def test_read_only_state_directory_fails_the_pass_with_a_remedy(tmp_path: Path) 
 
 
 def test_clock_that_steps_by_a_day_removes_no_key(tmp_path: Path) -> None:
-    """The apiservers' own dates tell a wrong clock from a day that passed: nothing retires by a step in either way."""
+    """The apiservers' dates distinguish a wrong clock from a day that passed: no clock step makes a key retire."""
     situation = Situation(tmp_path, apiservers=("https://10.0.0.11:6443",))
     true_time = situation.now
 
@@ -133,7 +133,7 @@ def test_clock_that_steps_by_a_day_removes_no_key(tmp_path: Path) -> None:
     tally("disk", "the clock stepped by a day", steps=6)
 
 
-def test_certificate_that_ends_between_passes_is_told_and_its_successor_trusted(tmp_path: Path) -> None:
+def test_certificate_that_expires_between_passes_is_reported_and_its_successor_trusted(tmp_path: Path) -> None:
     """One and the same asker: asked, refused, asked again, as the certificate of the apiserver changes."""
     good, expired = server_context("127.0.0.1"), server_context("127.0.0.1", valid_for=-HOUR)
     with Apiserver(good) as server:

@@ -1,4 +1,4 @@
-"""Inputs made wrong by chance before every reader: none raises, and none believes what a second reader refuses.
+"""Randomly damaged inputs for every parser: none raises, and none accepts what a second parser rejects.
 
 The suite tries 5 000; `make torture ARGS="--only input --inputs 1000000"` tries as many as asked. An input is decided
 by its reader and its number alone, so a failure names what to try again.
@@ -27,8 +27,8 @@ SHARES = {
 
 
 @pytest.mark.parametrize("name", SHARES)
-def test_no_input_is_believed_that_a_strict_reader_refuses(tmp_path: Path, name: str) -> None:
-    """Each input is judged without an exception, and as the independent reader judges it; some of them are believed."""
+def test_no_input_is_accepted_that_a_strict_reader_refuses(tmp_path: Path, name: str) -> None:
+    """Each input is decided without an exception, and as the independent parser decides it; some are accepted."""
     reader = readers(tmp_path)[name]
     count, believed = int(scale().inputs * SHARES[name]), 0
     for number in range(count):
@@ -46,7 +46,7 @@ def test_no_input_is_believed_that_a_strict_reader_refuses(tmp_path: Path, name:
     st.binary(max_size=60) | st.text(max_size=60).map(str.encode) | st.sampled_from([b"", b"{}", b"[]", b'{"keys":[]}'])
 )
 def test_bytes_without_a_pattern_are_refused(body: bytes) -> None:
-    """What was never a document is believed by no reader."""
+    """Bytes that were never a document are rejected by every parser."""
     assert not judge_jwks(body)
     assert not judge_discovery(body)
     assert not judge_ledger(body)

@@ -71,7 +71,7 @@ def test_names_that_lead_to_nothing_for_a_pass_lose_nothing(named: Named) -> Non
     # The git remote has none: public, not yet pushed.
     assert named.run(3, without=GIT_HOST).status == 0
     assert (named.public_kids(), branch(named.remote)) == (3, second)
-    # The apiservers have none: nothing new is heard, and what was left is pushed.
+    # The apiservers have none: no new answer arrives, and the remaining commits are pushed.
     assert named.run(4, without="api-").status == 1
     assert (named.public_kids(), branch(named.remote)) == (3, named.world.git("rev-parse", "main").strip())
     assert named.run(4).status == 0

@@ -1,4 +1,4 @@
-"""A name that leads elsewhere from one pass to the next: to another address, to nobody, to a stranger, and back.
+"""A name that resolves differently from one pass to the next: to another address, to none, to another server, and back.
 
 The source lives as long as a daemon's does: one object over all passes.
 """
@@ -137,7 +137,7 @@ def steps(chance: Random) -> list[str]:
 
 
 def test_name_that_leads_elsewhere_adds_what_is_trusted_and_removes_nothing(cluster: Cluster) -> None:
-    """Who proves to be the apiserver is heard at once wherever he is; whoever else is there changes nothing."""
+    """A server that proves to be the apiserver counts at once at any address; any other server changes nothing."""
     mirror = cluster.mirror
     mirror.situation.policy = KeyPolicy(retain_removed=timedelta(days=365))
     shown: set[Key] = set()
@@ -159,7 +159,7 @@ def test_name_that_leads_elsewhere_adds_what_is_trusted_and_removes_nothing(clus
 
 
 def test_name_with_fewer_addresses_begins_and_ends_no_retirement(cluster: Cluster) -> None:
-    """A replica that left the name, or whose address a stranger has, may still have the key: it is not gone."""
+    """A replica that left the name, or whose address another server has, may still have the key: it is not gone."""
     mirror = cluster.mirror
     mirror.situation.policy = KeyPolicy(retain_removed=HOUR)
     mirror.issuer |= {"discover": "dns", "expect_replicas": 2}

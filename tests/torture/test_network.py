@@ -66,7 +66,7 @@ def kids(*keys: Key) -> set[str]:
 
 
 def test_partition_keeps_the_last_good_state_and_heals(apart: Apart) -> None:
-    """Whoever is cut off, nothing leaves the public set; whoever is back is heard in the next pass."""
+    """Whatever is cut off, nothing leaves the public set; what is back counts in the next pass."""
     world, network = apart.world, apart.network
     show(world, (FIRST,), (FIRST,))
     assert world.mirror("--once").status == 0
@@ -76,7 +76,7 @@ def test_partition_keeps_the_last_good_state_and_heals(apart: Apart) -> None:
     done = world.mirror("--once")
     assert (done.status, "degraded" in done.out) == (0, True), done.out
     assert apart.kids() == kids(FIRST, SECOND)
-    # Both are silent, and have new keys that nobody hears of.
+    # Both are silent, and have new keys that the mirror cannot see.
     network.cut(ADDRESSES[1])
     show(world, (THIRD,), (THIRD,))
     before = world.state()
@@ -96,7 +96,7 @@ def test_partition_keeps_the_last_good_state_and_heals(apart: Apart) -> None:
     # Everything is away at once.
     network.cut_loopback()
     network.cut(ADDRESSES[0])
-    # A remote that says nothing is given two minutes: in the suite it is told at once that there is no way.
+    # A silent remote gets two minutes: in the suite it fails at once with "no route".
     cut, mend = (network.cut, network.mend) if scale().everything else (network.unplug, network.plug)
     cut(GIT)
     show(world, (THIRD,), (THIRD, FOURTH))

@@ -1,4 +1,4 @@
-"""A git remote that is huge, rewritten or damaged, or that lets nobody in: what passes make of it."""
+"""A git remote that is huge, rewritten or damaged, or that rejects every login: what passes do then."""
 
 import shutil
 from pathlib import Path
@@ -51,8 +51,8 @@ def test_credentials_that_end_delay_no_addition(world: OnDisk) -> None:
     assert world.run(ONE).exit_status is ExitStatus.CURRENT
     ended.touch()
     report = world.run(BOTH)
-    (told,) = [event.sentence for event in report.events if event.name == "remote.unreachable"]
-    assert "Permission denied" in told
+    (reported,) = [event.sentence for event in report.events if event.name == "remote.unreachable"]
+    assert "Permission denied" in reported
     assert world.public_kids() == 2
     assert branch(remote) != branch(world.repository)
     ended.unlink()
@@ -62,7 +62,7 @@ def test_credentials_that_end_delay_no_addition(world: OnDisk) -> None:
 
 
 def test_force_pushed_branch_gets_our_commits_back(world: OnDisk) -> None:
-    """Somebody winds the branch back: it is told as an error, and nothing that was committed is lost."""
+    """The branch is set back: it is reported as an error, and no commit is lost."""
     remote = world.tmp / "remote.git"
     first = branch(remote)
     world.run(BOTH)
@@ -81,8 +81,8 @@ def test_hook_that_refuses_delays_no_addition(world: OnDisk) -> None:
     hook = program(remote / "hooks" / "pre-receive", 'echo "no changes on Fridays" >&2; exit 1')
     report = world.run(BOTH)
     assert report.exit_status is ExitStatus.CURRENT
-    (told,) = [event.sentence for event in report.events if event.name == "push.failed"]
-    assert "hook declined" in told
+    (reported,) = [event.sentence for event in report.events if event.name == "push.failed"]
+    assert "hook declined" in reported
     assert world.public_kids() == 2
     assert (branch(remote), report.unpushed_commits) == (before, 1)
     hook.unlink()

@@ -40,7 +40,7 @@ from torture.scenes import show
 pytestmark = pytest.mark.s3
 
 STEADY, LONELY = RSA_KEYS[0], RSA_KEYS[1]
-"""Shown all the time: by both apiservers, and by the first one alone, which is not heard in every pass."""
+"""Always shown: by both apiservers, and by the first one alone, which does not answer in every pass."""
 ROTATING: tuple[Key, ...] = (RSA_KEYS[2], *EC_KEYS[:3])
 PATIENT_SECONDS, IMPATIENT_SECONDS = 10.0, 1.5
 """How long anything may take over a line: where all is fine and has to succeed, and where much will not."""
@@ -78,7 +78,7 @@ class Afar:
         return self.mirror.repository, self.mirror.tmp / "remote.git"
 
     def public(self) -> set[str]:
-        """The kids that the world sees, looking past the lines. What it sees is in our history, byte for byte."""
+        """The kids in anonymous reads, past the faulty lines. What they return is in our history, byte for byte."""
         looked = self.world.public(JWKS_KEY)
         assert looked.status == 200
         blob = git(self.mirror.repository, "hash-object", "--stdin", stdin=looked.body)
@@ -109,7 +109,7 @@ def afar(s3_server: S3Server, tmp_path: Path) -> Iterator[Afar]:
 
 
 def test_rough_lines_lose_nothing_and_heal(afar: Afar) -> None:
-    """Meanwhile no key that is shown leaves the public set, and nothing is public that is not in git; all heals."""
+    """At all times no shown key leaves the public set, and nothing is public that is not in git; all is repaired."""
     chance, *chances = (Random(f"{scale().seed}/{number}") for number in range(5))  # noqa: S311  no secrets
     show(afar.world, (STEADY, LONELY), (STEADY,))
     with afar.reached_within(PATIENT_SECONDS):

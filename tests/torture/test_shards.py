@@ -1,4 +1,4 @@
-"""Many processes, each with its part of the fleet: nobody is missed or doubled, and the history stays one.
+"""Many processes, each with its part of the fleet: no issuer is missed or doubled, and the history stays one.
 
 The suite runs a few issuers; `make torture ARGS="--only shards"` runs forty.
 """

@@ -54,11 +54,11 @@ def test_200_failing_fetches_leave_nothing_behind_as_pid_1(tmp_path: Path) -> No
     words += [sys.executable, "-c", PROGRAM, str(failing), str(hanging)]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["pid"] == 1
-    assert told["stopped"] == 50
-    assert told["zombies"] == 0
-    assert told["processes"] < 10
+    reported = json.loads(done.stdout)
+    assert reported["pid"] == 1
+    assert reported["stopped"] == 50
+    assert reported["zombies"] == 0
+    assert reported["processes"] < 10
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_200_failing_fetches_leave_nothing_behind_as_pid_1(tmp_path: Path) -> No
         pytest.param(FileNotFoundError(errno.ENOENT, "git"), False, id="no-program"),
     ],
 )
-def test_limit_of_processes_is_told_from_a_defect(error: Exception, exhausted: bool) -> None:
+def test_limit_of_processes_is_distinguished_from_a_defect(error: Exception, exhausted: bool) -> None:
     """It is counted, so that a daemon that can start nothing any more is not called healthy."""
     before = refused_starts()
     assert is_exhausted(error) is exhausted

@@ -114,7 +114,7 @@ def test_refreshed_document_has_this_run_alone() -> None:
 CONSOLE = "```console\n$ a\nx\n{}```\n"
 
 
-def test_failure_that_the_document_tells_is_no_fault() -> None:
+def test_documented_failure_is_no_fault() -> None:
     """The shell's own question shows the status, and gets it."""
     text, stage = CONSOLE.format("$ echo $?\n3\n"), Recital([Ran("x", 3), Ran("3", 0)])
     assert rehearse(text, stage) == text

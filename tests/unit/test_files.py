@@ -34,7 +34,7 @@ def test_abandoned_folder_is_removed_with_what_is_in_it(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["new-2"]
 
 
-def test_folder_that_cannot_be_written_is_told_and_left_clean(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written_is_reported_and_left_clean(tmp_path: Path) -> None:
     """The error names the folder; the old file stays and no draft does."""
     (tmp_path / "notes.json").mkdir()
     with pytest.raises(HistoryError, match="cannot be written"):

@@ -156,7 +156,7 @@ def of_metrics(text: str) -> tuple[set[str], bool]:
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
-def test_everybody_says_the_same(tmp_path: Path, row: Row) -> None:
+def test_all_outputs_agree(tmp_path: Path, row: Row) -> None:
     """One state, one exit status, one flag; and only a state that does not fail counts as a success."""
     here, report = row.make(tmp_path)
     settings, now = here.settings(), here.now.astimezone(UTC)

@@ -29,7 +29,7 @@ def weak_key(modulus: int = 2**2203 - 1) -> RsaKey:
     return RsaKey(RSA_KEYS[0].kid, "RS256", n, "AQAB", thumbprint_of("RSA", n=n, e="AQAB"))
 
 
-def test_sound_keys_of_many_are_told_by_issuer() -> None:
+def test_good_keys_of_many_are_returned_by_issuer() -> None:
     """Two processes find what one would find: the sound keys that are new, of each issuer; weak ones stay out."""
     first, second, third = RSA_KEYS[:3]
     weak = with_kid(weak_key(), "weak")
@@ -53,13 +53,13 @@ def test_few_keys_start_no_process() -> None:
         pytest.param((sys.executable, "-c", "pass"), id="says nothing"),
     ],
 )
-def test_lost_process_vouches_for_no_key(command: Sequence[str]) -> None:
+def test_lost_worker_accepts_no_key(command: Sequence[str]) -> None:
     """No key is sound because nobody looked: the caller checks it then."""
     shown = {A: ((answer(*RSA_KEYS[:3]),), NOBODY)}
     assert sound_keys(shown, few=1, command=command, cores=2) == {A: NOBODY}
 
 
-def test_process_that_breaks_off_vouches_for_what_it_said() -> None:
+def test_results_before_a_worker_crash_count() -> None:
     """Verdicts belong to keys by their order; what was not said is not known."""
     short = (sys.executable, "-c", "import sys; sys.stdin.read(); print('sound')")
     found = sound_keys({A: ((answer(*RSA_KEYS[:3]),), NOBODY)}, few=1, command=short, cores=1)

@@ -98,7 +98,7 @@ def test_dashboard_shows_every_metric() -> None:
     assert NAMES - shown == {"oidc_mirror_build_info"}
 
 
-def test_panels_stand_beside_each_other() -> None:
+def test_panels_do_not_overlap() -> None:
     """No two overlap, ids are unique, and each fits into Grafana's 24 columns."""
     cells: set[tuple[int, int]] = set()
     for panel in panels():

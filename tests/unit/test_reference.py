@@ -134,14 +134,14 @@ def test_events_page_has_the_levels_of_the_program() -> None:
     assert wrong == []
 
 
-def test_exit_statuses_are_all_told() -> None:
+def test_page_lists_all_exit_statuses() -> None:
     """Each number of the program is a row, and no other."""
     page = (FOLDER / "exit-statuses.md").read_text()
-    told = [int(each) for each in re.findall(r"^\| ([0-9]+) \|", page, re.MULTILINE)]
-    assert told == [int(each) for each in ExitStatus]
+    reported = [int(each) for each in re.findall(r"^\| ([0-9]+) \|", page, re.MULTILINE)]
+    assert reported == [int(each) for each in ExitStatus]
 
 
-def test_files_of_the_state_directory_are_all_told() -> None:
+def test_page_lists_all_files_of_the_state_directory() -> None:
     """Whatever the program writes there by a name of its own is on the page."""
     page = (FOLDER / "files.md").read_text()
     program = "".join(path.read_text() for path in PROGRAM.rglob("*.py"))

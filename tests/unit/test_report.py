@@ -82,7 +82,7 @@ def test_state_and_exit_status(given: IssuerReport, state: State, status: ExitSt
     assert report(given).exit_status is status
 
 
-def test_silence_is_told_beside_other_failures() -> None:
+def test_silent_apiserver_is_reported_with_other_failures() -> None:
     """All reasons at once: a bucket that cannot be read does not hide that no apiserver answered."""
     both = issuer(observations=(SLOW,), failures=(replace(WHY, code="bucket.denied"),))
     assert [reason.code for reason in both.all_failures()] == ["bucket.denied", "no_usable_apiserver"]
@@ -113,7 +113,7 @@ def test_json_fits_its_schema(tmp_path: Path) -> None:
         jsonschema.validate(json.loads(json.dumps(to_json(each))), SCHEMA)
 
 
-def test_words_tell_issuer_apiserver_reason_and_remedy() -> None:
+def test_text_has_issuer_apiserver_reason_and_remedy() -> None:
     """What was refused is named with everything that is needed to mend it."""
     text = unstyle("\n".join(lines(report(issuer(observations=(GOOD, REFUSED))))))
     for word in ("syd: failed", "https://one", "wrong_issuer", "jwks keys[0]", "It did not work.", "Mend it."):
@@ -148,12 +148,15 @@ def test_words_of_a_pass_name_the_commit(tmp_path: Path) -> None:
     assert text.endswith("1 issuer: 1 changed.")
 
 
-def test_notes_events_held_and_unpushed_are_told() -> None:
+def test_notes_events_held_and_unpushed_are_reported() -> None:
     """Nothing that the report holds is left out of its words."""
     noted = replace(GOOD, notes=(Note("foreign_jwks_uri", "It names another place."),))
-    told = Event("clock.skewed", "The clock is off.", Level.WARNING)
+    reported = Event("clock.skewed", "The clock is off.", Level.WARNING)
     one = report(
-        issuer(observations=(noted,), events=(told,), held=(WHY,)), unpushed_commits=2, events=(told,), failures=(WHY,)
+        issuer(observations=(noted,), events=(reported,), held=(WHY,)),
+        unpushed_commits=2,
+        events=(reported,),
+        failures=(WHY,),
     )
     text = unstyle("\n".join(lines(one)))
     for word in (

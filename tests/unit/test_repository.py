@@ -212,8 +212,8 @@ def test_make_help_lists_every_target() -> None:
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     run = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30, env=environment)
-    told = dict(re.findall(r"^make ([a-z-]+) +(\S.*\.|\S.*ARGS=\S+)$", run.stdout, re.MULTILINE))
-    assert set(told) == targets
+    reported = dict(re.findall(r"^make ([a-z-]+) +(\S.*\.|\S.*ARGS=\S+)$", run.stdout, re.MULTILINE))
+    assert set(reported) == targets
     assert targets == set(re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split())
 
 

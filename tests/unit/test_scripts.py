@@ -60,7 +60,7 @@ def test_root_gets_missing_packages_installed(checkout: Checkout) -> None:
 
 
 @pytest.mark.parametrize(("user", "update"), [("1000", "0"), ("0", "100")], ids=["common user", "no package lists"])
-def test_missing_optional_package_is_told(checkout: Checkout, user: str, update: str) -> None:
+def test_missing_optional_package_is_reported(checkout: Checkout, user: str, update: str) -> None:
     """What cannot be installed and is not needed is named with what it costs, and the run goes on."""
     checkout.fake("git", "exit 0")
     checkout.fake("id", f"echo {user}")
@@ -117,7 +117,7 @@ def test_package_is_installed_once_and_again_when_its_lock_changes(parties: Chec
     assert parties.calls() == ["ci"]
 
 
-def test_failing_npm_is_told_and_tried_again(parties: Checkout) -> None:
+def test_failing_npm_is_reported_and_retried(parties: Checkout) -> None:
     """Without the package the tests go on, and the next set-up tries anew."""
     run = parties.run("scripts/relying-parties", NPM="1")
     assert (run.returncode, "npm could not install jose" in run.stderr) == (0, True)

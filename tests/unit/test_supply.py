@@ -34,7 +34,7 @@ def audited(*packages: object, status: int = 0) -> Asked:
     ],
     ids=["clean", "vulnerable", "vulnerable beside skipped", "skipped", "empty", "unreachable", "slow", "wrong", "odd"],
 )
-def test_audit_tells_what_is_known_and_what_is_not(asked: Asked, fails: bool, said: str) -> None:
+def test_audit_lists_known_and_unknown_vulnerabilities(asked: Asked, fails: bool, said: str) -> None:
     """A known vulnerability fails; a service that nobody reaches does not, and is not told as a clean result."""
     verdict = judge_audit(asked, ["a.lock"])
     assert verdict.fails is fails
@@ -68,14 +68,14 @@ def licensed(**fields: str) -> Verdict:
         ({}, True),
     ],
 )
-def test_licence_that_nobody_accepted_fails(fields: dict[str, str], fails: bool) -> None:
+def test_unaccepted_licence_fails(fields: dict[str, str], fails: bool) -> None:
     """Copyleft and unknown licences fail until somebody writes down why they are accepted."""
     verdict = licensed(**fields)
     assert verdict.fails is fails
     assert ("look at pkg" in verdict.lines[-1]) is fails
 
 
-def test_accepted_licence_is_told_with_its_reason() -> None:
+def test_accepted_licence_is_reported_with_its_reason() -> None:
     """The reason holds for the licence that was looked at, and for no other that the package takes later."""
     (name, (licence, reason)), *_ = WITH_REASON.items()
     for said, fails in ((licence, False), ("AGPL-3.0-only", True)):

@@ -36,7 +36,7 @@ def test_moments_are_utc() -> None:
         (timedelta(days=400), "400 d"),
     ],
 )
-def test_span_is_told_in_its_two_largest_units(span: timedelta, words: str) -> None:
+def test_duration_has_its_two_largest_units(span: timedelta, words: str) -> None:
     """Nobody counts seconds of a day."""
     assert in_words(span) == words
 

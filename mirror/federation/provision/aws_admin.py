@@ -84,7 +84,7 @@ class AccountReader:
 
 
 def _asked(what: str, action: str, ask: Callable[[], T]) -> T:
-    with admin_errors_translated(f"AWS could not be asked for {what}.", action):
+    with admin_errors_translated(f"{what} could not be read from AWS.", action):
         return ask()
 
 

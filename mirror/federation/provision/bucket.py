@@ -246,7 +246,7 @@ def _differences(
 def _policy_difference(desired: DesiredBucket, current_policy: PolicyDocument) -> BucketChange:
     statement = _statement(desired)
     meant, now = set(statement["Resource"]), set(opened(current_policy))
-    parts = [f"opens {len(meant)} objects to everybody for reading"]
+    parts = [f"makes {len(meant)} objects publicly readable"]
     parts += [f"+ {arn}" for arn in sorted(meant - now)]
     parts += [f"- {arn}" for arn in sorted(now - meant)]
     if current_policy.foreign:
@@ -265,18 +265,18 @@ def _notes(observed: BucketState, desired: DesiredBucket, current_policy: Policy
     if public := public_names(foreign):
         yield Note(
             "foreign_public",
-            f"Statements of others open the bucket to everybody ({', '.join(public)}); they were not touched.",
+            f"Other statements make the bucket public ({', '.join(public)}); they were not touched.",
         )
     if denying := denying_names(foreign, object_arns(desired.bucket, desired.keys, desired.partition)):
         yield Note(
             "foreign_denial",
-            f"Statements of others forbid everybody to read our documents ({', '.join(denying)}); they were not"
+            f"Other statements deny public reads of the documents ({', '.join(denying)}); they were not"
             " touched, and win over ours.",
         )
     if elsewhere := sorted(url for url in desired.base_urls if bucket_url(url) is None):
         yield Note(
             "other_host",
-            f"The world reads the documents at {', '.join(elsewhere)}. When that is CloudFront with origin access"
+            f"The documents are public at {', '.join(elsewhere)}. If that is CloudFront with origin access"
             " control, the bucket itself needs no public policy: leave this command.",
         )
 

@@ -88,13 +88,13 @@ def _limits(observed: ProviderState, issuer: IssuerUrl, audiences: tuple[str, ..
         yield Reason(
             "too_many_audiences",
             f"The provider would have more than {AWS_AUDIENCES} audiences.",
-            "Remove those that nobody uses (aws iam remove-client-id-from-open-id-connect-provider).",
+            "Remove unused ones (aws iam remove-client-id-from-open-id-connect-provider).",
         )
     if observed.found is None and provider_url(issuer) in observed.urls:
         yield Reason(
             "provider_unreadable",
             "The account lists a provider of this issuer, and gives none.",
-            "Somebody removes it at this moment: run the command again.",
+            "It was removed at the same moment: run the command again.",
         )
 
 
@@ -115,7 +115,7 @@ def _notes(
     if almost in observed.urls:
         yield Note(
             "almost_same",
-            f"There is also a provider of https://{almost}, which differs in its last slash alone: STS compares the"
+            f"There is also a provider of https://{almost}, which differs only in its trailing slash: STS compares the"
             " whole text, so it takes no token of this issuer.",
         )
     if observed.found is None and len(observed.urls) >= MAX_PROVIDERS:

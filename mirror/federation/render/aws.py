@@ -159,7 +159,7 @@ def _role_cli(request: RenderRequest) -> Rendered:
     commands.append(Lines(_create_or_leave(request, " ".join(map(shlex.quote, create)))))
     attach = ("aws", "iam", "attach-role-policy", "--role-name", name, "--policy-arn")
     commands += [(*attach, each) for each in workload.managed_policies]
-    how = "Run it in the account. A role of this name that trusts somebody else is not touched."
+    how = "Run it in the account. A role of this name with another trust policy is not changed."
     return Rendered("shell", (STRICT, *commands), _role_comments(request, how), _role_notes(request))
 
 

@@ -62,7 +62,7 @@ def _cli(request: RenderRequest) -> Rendered:
 
 
 _CREATE_OR_LEAVE = (
-    "# create NAME ISSUER SUBJECT AUDIENCE: a credential of this name that trusts somebody else is not touched.",
+    "# create NAME ISSUER SUBJECT AUDIENCE: a credential of this name for another issuer or subject is not changed.",
     "create() {",
     '  found=$(az identity federated-credential list --identity-name "$identity" --resource-group "$group" \\',
     "    --query \"[?name=='$1'].[issuer, subject]\" --output tsv)",

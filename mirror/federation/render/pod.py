@@ -149,7 +149,7 @@ def _pod_comments(request: RenderRequest) -> Iterator[str]:
         yield f"{WEBHOOK} mounts the token and sets the environment, from the annotations of ServiceAccount {account}."
     else:
         yield (
-            "The token is for the cloud alone: its audience is one of the provider's. The kubelet renews it at 80 % of"
+            "The token is only for the cloud: its audience is one of the provider's. The kubelet renews it at 80 % of"
             " its life, and the SDKs read the file again."
         )
         yield "The SDKs take role and token from the environment when nothing before it in their chain has credentials."

@@ -80,20 +80,20 @@ def _comments(request: RenderRequest) -> Iterator[str]:
         yield f"  kubectl create namespace {login.namespace}"
     yield "  kubectl apply -f FILE"
     if login.way == "anonymous":
-        yield "The mirror shows no credentials: whoever reaches the apiservers may read both documents now."
+        yield "The mirror sends no credentials: anyone who can reach the apiservers can then read both documents."
         yield (
             "The better way needs no binding: any ServiceAccount token of the cluster may read them (group"
             " system:serviceaccounts is bound to the same ClusterRole in every cluster). Give the mirror one in"
             " `auth.token_file`, or run it in the cluster with `auth.in_cluster: true`, and delete this binding."
         )
     elif login.way == "user":
-        yield "The mirror's user may read the two documents, and nobody else gets anything."
+        yield "Only the mirror's user may read the two documents."
         if login.user is None:
             yield f"Its name could not be read here: write it, a certificate's CN, in place of {UNKNOWN_USER}."
     else:
         yield (
             "A ServiceAccount token needs no binding: group system:serviceaccounts is bound to ClusterRole"
-            f" {DISCOVERY_ROLE} in every cluster. So this is the ServiceAccount alone."
+            f" {DISCOVERY_ROLE} in every cluster. So only the ServiceAccount is created."
         )
         if not request.issuer.auth.in_cluster:
             yield "A token for the mirror outside of the cluster, to be renewed before it ends:"

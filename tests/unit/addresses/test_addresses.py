@@ -1,4 +1,4 @@
-"""Where documents stand: issuer rules, bucket hosts, object keys, repository paths, and who covers whom."""
+"""Where documents are: issuer rules, bucket hosts, object keys, repository paths, and which issuer covers which."""
 
 import time
 from collections.abc import Callable
@@ -119,7 +119,7 @@ def test_public_issuer_is_accepted(issuer: str) -> None:
 
 @pytest.mark.parametrize(("issuer", "codes"), BAD_ISSUERS, ids=[repr(issuer[:50]) for issuer, _ in BAD_ISSUERS])
 def test_bad_issuer_gives_every_reason(issuer: str, codes: set[str]) -> None:
-    """Every broken rule is told at once, each with a sentence and a remedy."""
+    """Every broken rule is reported at once, each with a sentence and a remedy."""
     reasons = issuer_problems(issuer, allow_private=False)
     assert {reason.code for reason in reasons} == codes
     assert all(reason.sentence.endswith(".") and reason.remedy.endswith(".") for reason in reasons)
@@ -133,7 +133,7 @@ def test_private_issuer_is_accepted_when_allowed(host: str) -> None:
 
 
 def test_issuer_with_port_is_a_warning() -> None:
-    """A port is allowed but told."""
+    """A port is allowed but reported."""
     assert [reason.code for reason in issuer_warnings("https://a.example:8443")] == ["issuer_port"]
     assert issuer_warnings("https://a.example") == ()
 
@@ -156,7 +156,7 @@ def test_any_text_is_cut_without_loss(text: str) -> None:
         assert text.isprintable()
 
 
-def test_split_url_tells_absent_from_empty() -> None:
+def test_split_url_distinguishes_absent_from_empty() -> None:
     """A delimiter with nothing behind it is not the same as none."""
     parts = split_url("https://u:p@[::1]:8443/a?b#c")
     assert (parts.user_info, parts.host, parts.port, parts.path) == ("u:p", "[::1]", "8443", "/a")
@@ -216,7 +216,7 @@ def test_legacy_global_host_does_not_serve(issuer: str, base: str) -> None:
     assert not is_inside(IssuerUrl(f"{issuer}/a"), base)
 
 
-def test_legacy_global_host_is_told() -> None:
+def test_legacy_global_host_is_reported() -> None:
     """Only a bucket outside us-east-1 depends on DNS for it."""
     assert is_legacy_url(f"{LEGACY}/a", "ap-southeast-2")
     assert not is_legacy_url(f"{LEGACY}/a", "us-east-1")
@@ -264,7 +264,7 @@ def test_url_elsewhere_names_no_bucket(url: str) -> None:
     assert canonical_url(url) == url
 
 
-def test_aws_endpoint_is_told_from_others() -> None:
+def test_aws_endpoint_is_distinguished_from_others() -> None:
     """Only hosts below AWS's own domains count."""
     assert is_aws_endpoint("https://s3.eu-west-1.amazonaws.com")
     assert is_aws_endpoint("https://bucket.vpce-1.s3.eu-west-1.vpce.amazonaws.com:443/x")
@@ -371,13 +371,13 @@ def test_covering_paths_conflict(
         (_place("/a"), _place("/a", base="https://c.example", store="/other")),
     ],
 )
-def test_issuers_beside_each_other_do_not_conflict(first: PublishLocation, second: PublishLocation) -> None:
+def test_issuers_in_sibling_folders_do_not_conflict(first: PublishLocation, second: PublishLocation) -> None:
     """A folder of issuers, equal beginnings of names, and other buckets are no trouble."""
     assert path_conflicts((first, second)) == ()
 
 
 def test_one_covers_several() -> None:
-    """Each covered issuer is told, although they do not stand beside the first one after sorting."""
+    """Each covered issuer is reported, although they are not adjacent to the first one after sorting."""
     places = (_place("/a"), _place("/a/openid/v1/jwks/x"), _place("/a/openid/v1/jwks/y"))
     assert [(it.first, it.second) for it in path_conflicts(places)] == [(places[0], places[1]), (places[0], places[2])]
 

@@ -11,11 +11,11 @@ ISSUER = IssuerUrl("https://oidc-bucket.s3-ap-southeast-2.amazonaws.com/cluster/
 @pytest.mark.parametrize(
     ("stranger", "part"),
     [
-        (ISSUER + "/", "the slash at the end alone"),
-        (ISSUER.replace("cluster", "Cluster"), "upper and lower case alone"),
-        (f" {ISSUER}\n", "blanks around it alone"),
-        (ISSUER.replace("https", "http"), "the scheme alone"),
-        (ISSUER.removeprefix("https://"), "the scheme alone"),
+        (ISSUER + "/", "only in the trailing slash"),
+        (ISSUER.replace("cluster", "Cluster"), "only in upper and lower case"),
+        (f" {ISSUER}\n", "only in surrounding blanks"),
+        (ISSUER.replace("https", "http"), "only in the scheme"),
+        (ISSUER.removeprefix("https://"), "only in the scheme"),
         ("https://oidc-bucket.s3.ap-southeast-2.amazonaws.com/cluster/identifier", "two host styles"),
         ("https://s3.ap-southeast-2.amazonaws.com/oidc-bucket/cluster/identifier", "two host styles"),
         (ISSUER + "/more", "it goes on where the issuer ends"),
@@ -30,7 +30,7 @@ def test_difference_is_named(stranger: str, part: str) -> None:
 
 
 def test_nearest_issuer_is_the_most_alike() -> None:
-    """A slip is recognised; what is like nothing is nobody's."""
+    """A typing error is recognised; a dissimilar text matches nothing."""
     others = (IssuerUrl("https://keys.example.com/a"), ISSUER, IssuerUrl("https://keys.example.com/b"))
     assert closest_issuer(ISSUER + "/", others) == ISSUER
     assert closest_issuer("https://s3.ap-southeast-2.amazonaws.com/oidc-bucket/cluster/identifier", others) == ISSUER

@@ -143,7 +143,7 @@ def test_forbidden_names_the_cluster_role() -> None:
     ) in reason.remedy
 
 
-def test_message_of_a_status_object_is_told() -> None:
+def test_message_of_a_status_object_is_reported() -> None:
     """The apiserver's own words for a 403 are in the sentence, the rest of its JSON is not."""
     raw = capture("01-rsa1/nobody-discovery")
     reason = check_response(DISCOVERY, HttpResponse(403, {}, raw.body()), "certificate", max_body_bytes=10)
@@ -180,7 +180,7 @@ ECHOES = {
 
 
 @pytest.mark.parametrize("reply", ECHOES.values(), ids=ECHOES)
-def test_echoed_token_is_not_told(reply: HttpResponse) -> None:
+def test_echoed_token_is_not_printed(reply: HttpResponse) -> None:
     """An answer that repeats our Authorization header does not carry the token into the sentence, in whatever case."""
     reason = check_response(DISCOVERY, reply, "token", max_body_bytes=10, secret=TOKEN)
     assert reason is not None
@@ -188,14 +188,14 @@ def test_echoed_token_is_not_told(reply: HttpResponse) -> None:
 
 
 def test_echoed_token_is_replaced_where_it_stood() -> None:
-    """What stands around the token is still told."""
+    """The text around the token is still reported."""
     reason = check_response(DISCOVERY, ECHOES["body"], "token", max_body_bytes=10, secret=TOKEN)
     assert reason is not None
     assert "Authorization: Bearer ***" in reason.sentence
 
 
 def test_redirect_names_its_target_without_user_info() -> None:
-    """Where a redirect points is told, a password in it is not."""
+    """The target of a redirect is reported, a password in it is not."""
     reply = HttpResponse(302, {"location": "https://user:pass@elsewhere.example/login"}, b"")
     reason = check_response(DISCOVERY, reply, "anonymous", max_body_bytes=10)
     assert reason is not None

@@ -94,7 +94,9 @@ def test_next_passes_use_the_connection_of_the_first(passes: Daemon, server: Api
     assert (server.connections, len(server.requests)) == (1, 6)
 
 
-def test_connection_is_made_anew_after_so_many_passes(passes: Daemon, server: Apiserver, trusted: TlsSettings) -> None:
+def test_connection_is_renewed_after_its_maximum_passes(
+    passes: Daemon, server: Apiserver, trusted: TlsSettings
+) -> None:
     """A load balancer that nobody named shows another replica then."""
     asked = issuer(server.url, tls=trusted)
     for _ in range(2 * MOST_PASSES):
@@ -107,7 +109,7 @@ def test_connection_is_made_anew_after_so_many_passes(passes: Daemon, server: Ap
 @pytest.mark.parametrize(
     ("seconds", "connections"), [(LONGEST_SECONDS - 1, 1), (LONGEST_SECONDS, 2)], ids=["just before", "then"]
 )
-def test_connection_is_made_anew_after_so_long(
+def test_connection_is_renewed_after_its_maximum_age(
     passes: Daemon, server: Apiserver, trusted: TlsSettings, seconds: float, connections: int
 ) -> None:
     """As after so many passes, where passes are rare."""
@@ -180,7 +182,7 @@ def test_what_a_connection_was_made_with_has_changed(
     assert codes(answers) == [()] * len(answers)
     assert server.connections == 1 + len(answers)
     passes.poller.close()
-    server.wait_until_nobody_is_connected()
+    server.wait_until_all_disconnected()
 
 
 def test_another_proxy_gets_connections_of_its_own(passes: Daemon, server: Apiserver, trusted: TlsSettings) -> None:
@@ -230,12 +232,12 @@ def test_connection_of_a_refused_answer_is_not_kept(
     asked = issuer(server.url, tls=trusted)
     server.once(refusal)
     assert codes(passes.ask(asked)[0]) != [()]
-    server.wait_until_nobody_is_connected()
+    server.wait_until_all_disconnected()
     assert codes(passes.ask(asked)[0]) == [()]
 
 
 @pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS.keys())
-def test_kept_connection_that_died_is_opened_anew_without_a_failure(
+def test_broken_kept_connection_is_opened_again_without_a_failure(
     passes: Daemon, server: Apiserver, trusted: TlsSettings, death: Lever
 ) -> None:
     """A restarted apiserver is no failure, and does not use up the second try, which a 503 then has."""
@@ -254,13 +256,13 @@ def test_connection_that_was_closed_between_the_passes_is_not_asked(
     asked = issuer(server.url, tls=trusted)
     server.once(capture("01-rsa1/anonymous-bound-discovery").raw, answer_then_reset)
     passes.ask(asked)
-    server.wait_until_nobody_is_connected()
+    server.wait_until_all_disconnected()
     (answers,) = passes.ask(asked)
     assert codes(answers) == [()]
     assert [each.connection for each in server.requests] == [0, 0, 1, 1]
 
 
-def test_kept_connection_is_opened_anew_only_once(passes: Daemon, server: Apiserver, trusted: TlsSettings) -> None:
+def test_kept_connection_is_opened_again_only_once(passes: Daemon, server: Apiserver, trusted: TlsSettings) -> None:
     """An apiserver that closes every connection gets the two tries that it always has, and is unreachable."""
     asked = issuer(server.url, tls=trusted)
     passes.ask(asked)
@@ -301,13 +303,13 @@ def user_timeouts(server: Apiserver) -> list[int]:
     return found
 
 
-def test_connection_that_nobody_used_in_a_pass_is_closed(
+def test_connection_that_was_unused_in_a_pass_is_closed(
     passes: Daemon, server: Apiserver, trusted: TlsSettings
 ) -> None:
     """An issuer that left the configuration leaves nothing open."""
     passes.ask(issuer(server.url, tls=trusted))
     passes.ask()
-    server.wait_until_nobody_is_connected()
+    server.wait_until_all_disconnected()
 
 
 def test_only_so_many_connections_are_kept(server: Apiserver, trusted: TlsSettings) -> None:
@@ -324,7 +326,7 @@ def test_end_closes_every_connection(server: Apiserver, trusted: TlsSettings) ->
     with daemon() as passes:
         passes.ask(issuer(server.url, tls=trusted))
         passes.poller.close()
-        server.wait_until_nobody_is_connected()
+        server.wait_until_all_disconnected()
     with daemon():
         pass
 

@@ -72,7 +72,7 @@ def test_token_file_of_the_kubeconfig_is_sent(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("inline", [True, False], ids=["inline", "files"])
 def test_client_certificate_of_the_kubeconfig_is_presented(tmp_path: Path, inline: bool) -> None:
-    """A client certificate logs in, whether it stands in the kubeconfig or beside it."""
+    """A client certificate logs in, inline in the kubeconfig or in a file next to it."""
     files = client_files(tmp_path)
     user = {"client-certificate": files.certificate.name, "client-key": files.key.name}
     if inline:
@@ -103,7 +103,7 @@ def open_files() -> list[str]:
 
 
 def test_server_name_of_the_configuration_comes_first(tmp_path: Path) -> None:
-    """`tls-server-name` is verified; `tls.server_name` beside the kubeconfig wins."""
+    """`tls-server-name` is verified; `tls.server_name` of the issuer wins over the kubeconfig."""
     with Apiserver(server_context("kubernetes")) as server:
         path = kubeconfig(tmp_path, server.url, cluster={"tls-server-name": "kubernetes"})
         assert codes(ask_one(by(path))) == [()]
@@ -111,7 +111,7 @@ def test_server_name_of_the_configuration_comes_first(tmp_path: Path) -> None:
 
 
 def test_ca_of_the_kubeconfig_is_the_only_anchor(tmp_path: Path) -> None:
-    """Another cluster's CA does not vouch for this server, and no CA at all means the system's."""
+    """Another cluster's CA does not verify this server, and no CA at all means the system's."""
     with Apiserver() as server:
         other = {"certificate-authority-data": ca_data("other")}
         assert codes(ask_one(by(kubeconfig(tmp_path, server.url, cluster=other)))) == [("tls_untrusted",)]
@@ -142,7 +142,7 @@ def test_kubeconfig_finds_the_endpoints_of_its_cluster(tmp_path: Path) -> None:
         assert {each.requests[0].headers["authorization"] for each in servers} == {"Bearer s3cr3t"}
 
 
-def test_unusable_kubeconfig_is_told_with_every_reason(tmp_path: Path) -> None:
+def test_unusable_kubeconfig_is_reported_with_every_reason(tmp_path: Path) -> None:
     """Reasons against a kubeconfig stand at each listed apiserver, or at the file where none is listed."""
     path = kubeconfig(tmp_path, "https://127.0.0.1:1", user={"exec": {"command": "true"}, "username": "admin"})
     answers = ask_one(by(path))
@@ -151,7 +151,7 @@ def test_unusable_kubeconfig_is_told_with_every_reason(tmp_path: Path) -> None:
     assert codes(listed_too) == [("kubeconfig_refused",) * 2] * 2
 
 
-def test_token_and_ca_that_are_no_good_are_told_together(tmp_path: Path) -> None:
+def test_bad_token_and_bad_ca_are_reported_together(tmp_path: Path) -> None:
     """Every reason at once, also where one stands in the token and one in the CA."""
     junk = {"certificate-authority-data": b64encode(b"junk").decode()}
     path = kubeconfig(tmp_path, "https://127.0.0.1:1", cluster=junk, user={"token": "a b"})

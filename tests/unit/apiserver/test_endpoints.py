@@ -72,7 +72,7 @@ def test_list_goes_on_where_it_says_so() -> None:
         ("", "IPv4"),
     ],
 )
-def test_what_is_no_address_is_told(text: str, kind: str) -> None:
+def test_malformed_address_is_reported(text: str, kind: str) -> None:
     """A host name, or a text that other readers could take for an address, is never one."""
     page = read(endpointslice(endpoint(text), kind=kind))
     assert (page.replicas, page.bad) == ((), (text,))

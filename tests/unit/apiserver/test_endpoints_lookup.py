@@ -129,12 +129,12 @@ def test_fault_of_an_unknown_kind_stays_with_its_issuer(trusted: TlsSettings) ->
     assert [codes(each) for each in answers.values()] == [[("bad_address",)], [("unexpected",)], [()]]
 
 
-def test_name_without_addresses_is_told(trusted: TlsSettings) -> None:
+def test_name_without_addresses_is_reported(trusted: TlsSettings) -> None:
     """An empty answer of the resolver is no empty list of replicas."""
     assert codes(ask(behind(6443, trusted))) == [("nothing_found",)]
 
 
-def test_link_local_address_is_told(trusted: TlsSettings) -> None:
+def test_link_local_address_is_reported(trusted: TlsSettings) -> None:
     """An address that holds on one network card only is not asked."""
     assert codes(ask(behind(6443, trusted), "fe80::1%eth0")) == [("bad_endpoint",)]
 
@@ -145,7 +145,7 @@ def test_more_addresses_than_replicas_can_be_are_not_asked(trusted: TlsSettings)
     assert codes(ask(behind(1, trusted), *found)) == [("too_many_replicas",)]
 
 
-def test_hanging_resolver_costs_its_own_issuer_the_total_and_nobody_else(trusted: TlsSettings) -> None:
+def test_hanging_resolver_times_out_its_own_issuer_only(trusted: TlsSettings) -> None:
     """The lookup is part of the apiserver's time; the other issuers are asked meanwhile."""
     release = threading.Event()
 
@@ -376,7 +376,7 @@ def test_service_of_the_cluster_is_a_load_balancer(trusted: TlsSettings, tmp_pat
     ],
     ids=["none", "no-port", "empty", "user", "path", "link"],
 )
-def test_outside_of_a_pod_nobody_is_asked(trusted: TlsSettings, tmp_path: Path, environ: dict[str, str]) -> None:
+def test_outside_of_a_pod_no_request_is_sent(trusted: TlsSettings, tmp_path: Path, environ: dict[str, str]) -> None:
     """An environment that names no service is `not_in_cluster`, and the token stays here."""
     asked = issuer(tls=trusted, auth=pod(tmp_path), load_balancer=True)
     answers = ApiserverPoller(limits(), environ=environ).poll([asked], turn=0, progress=ignore)[asked.name]
@@ -391,7 +391,7 @@ def test_ipv6_service_is_put_into_brackets(trusted: TlsSettings, tmp_path: Path)
     assert (codes(answers), urls(answers)) == ([("unreachable",)], ["https://[::1]:1"])
 
 
-def test_missing_files_of_the_pod_are_all_told(tmp_path: Path) -> None:
+def test_missing_files_of_the_pod_are_all_listed(tmp_path: Path) -> None:
     """Token, CA and service: every reason at once."""
     auth = AuthSettings(token_file=tmp_path / "token", in_cluster=True)
     (answer,) = ask_one(issuer(tls=TlsSettings(ca_file=tmp_path / "ca.crt"), auth=auth))

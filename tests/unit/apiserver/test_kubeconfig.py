@@ -120,7 +120,7 @@ def test_verification_that_is_left_on_is_no_reason(tmp_path: Path) -> None:
     assert read(kubeconfig(tmp_path, SERVER, cluster={"insecure-skip-tls-verify": False})).server == SERVER
 
 
-def test_every_reason_is_told_at_once(tmp_path: Path) -> None:
+def test_every_reason_is_reported_at_once(tmp_path: Path) -> None:
     """Several mistakes are told together."""
     cluster = {"insecure-skip-tls-verify": True, "certificate-authority-data": "no base64!"}
     user = {"exec": {}, "auth-provider": {"name": "gcp"}, "client-certificate-data": "Yw=="}
@@ -186,7 +186,7 @@ def test_every_reason_is_told_at_once(tmp_path: Path) -> None:
         "list",
     ],
 )
-def test_what_makes_no_sense_is_told(tmp_path: Path, data: object, words: str) -> None:
+def test_invalid_members_are_reported(tmp_path: Path, data: object, words: str) -> None:
     """A file that cannot be used is told with what is wrong, and never with a password."""
     reasons = refused(write(tmp_path / "config", data))
     assert any(code == "kubeconfig_invalid" and words in sentence for code, sentence in reasons), reasons

@@ -95,7 +95,7 @@ def test_end_of_the_certificate_is_the_apiservers_behind_a_proxy(trusted: TlsSet
     assert answer.certificate_expires_at == certificate_end("kubernetes.default.svc")
 
 
-def test_end_of_the_certificate_is_unknown_where_nobody_was_reached() -> None:
+def test_certificate_expiry_is_unknown_if_no_apiserver_was_reached() -> None:
     """Without TLS there is no certificate to tell of."""
     with Apiserver(greeting="close") as server:
         (answer,) = ask_one(issuer(server.url))

@@ -22,17 +22,17 @@ from support.askers import ask_one, codes, ignore, issuer, limits
 pytestmark = pytest.mark.server
 
 
-def test_each_issuer_is_told_once(server: Apiserver, trusted: TlsSettings) -> None:
+def test_each_issuer_is_reported_once(server: Apiserver, trusted: TlsSettings) -> None:
     """Progress is told once an issuer, and all answers come back under their names in configured order."""
-    told: list[IssuerName] = []
+    reported: list[IssuerName] = []
     issuers = [issuer(server.url, server.url, name=name, tls=trusted) for name in ("one", "two", "three")]
-    answers = ApiserverPoller(limits(concurrency=2)).poll(issuers, turn=1, progress=told.append)
+    answers = ApiserverPoller(limits(concurrency=2)).poll(issuers, turn=1, progress=reported.append)
     assert list(answers) == ["one", "two", "three"]
-    assert sorted(told) == ["one", "three", "two"]
+    assert sorted(reported) == ["one", "three", "two"]
     assert [codes(each) for each in answers.values()] == [[(), ()]] * 3
 
 
-def test_nobody_to_ask_is_no_error() -> None:
+def test_no_apiserver_to_poll_is_no_error() -> None:
     """Without issuers there are no answers."""
     assert ApiserverPoller(limits()).poll([], turn=0, progress=ignore) == {}
 
@@ -89,7 +89,7 @@ def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> N
     assert (answer.reasons[0].code, "interrupted" in answer.reasons[0].sentence) == ("timeout", True)
 
 
-def test_after_cancel_nobody_is_asked(server: Apiserver, trusted: TlsSettings) -> None:
+def test_after_cancel_no_request_is_sent(server: Apiserver, trusted: TlsSettings) -> None:
     """A `poll` that begins after `cancel` asks nobody, so that a stop between two passes is not lost."""
     apiservers = ApiserverPoller(limits())
     apiservers.cancel()
@@ -177,7 +177,7 @@ def test_answers_stand_in_configured_order() -> None:
     assert [answer.apiserver for answer in answers] == ["https://a", "https://b"]
 
 
-def test_fill_keeps_what_was_heard() -> None:
+def test_fill_keeps_received_answers() -> None:
     """Filling gives the reason to those alone that have not answered, and completes each issuer once."""
     listener = Listener()
     board = PollQueue([issuer("https://a", "https://b", name="one"), issuer("https://c", name="two")], listener)
@@ -189,7 +189,7 @@ def test_fill_keeps_what_was_heard() -> None:
     assert [type(answer) for answer in listener.heard[0][1]] == [Answer, Unusable]
 
 
-def test_issuer_without_apiservers_is_complete_and_not_told() -> None:
+def test_issuer_without_apiservers_is_complete_and_not_reported() -> None:
     """For an issuer for which nobody is configured there is nothing to ask."""
     listener = Listener()
     board = PollQueue([issuer(name="none")], listener)

@@ -77,7 +77,7 @@ def named(server: Apiserver, trusted: TlsSettings, *names: str) -> list[Issuer]:
 
 
 @pytest.fixture(autouse=True)
-def nobody_is_left() -> Iterator[None]:
+def all_have_ended() -> Iterator[None]:
     """Whatever a test does, no process that it began outlives it; other tests have servers of their own here."""
     before = children()
     yield
@@ -92,12 +92,12 @@ def children() -> set[str]:
 
 def test_crew_answers_as_one_process_does(server: Apiserver, trusted: TlsSettings) -> None:
     """The same answers under the same names in configured order, each told once, nobody asked by this process."""
-    told: list[IssuerName] = []
+    reported: list[IssuerName] = []
     issuers = [issuer(server.url, server.url, name=name, tls=trusted) for name in ("one", "two", "three")]
     poller = CountingPoller(limits())
-    answers = pool(poller=poller).poll(issuers, turn=1, progress=told.append)
+    answers = pool(poller=poller).poll(issuers, turn=1, progress=reported.append)
     assert list(answers) == ["one", "two", "three"]
-    assert sorted(told) == ["one", "three", "two"]
+    assert sorted(reported) == ["one", "three", "two"]
     assert poller.asked == []
     by_one = ApiserverPoller(limits()).poll(issuers, turn=1, progress=ignore)
     assert [replace(each, date=None) for each in answers[IssuerName("three")]] == [
@@ -184,16 +184,16 @@ def _of_another_version() -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("lost", LOST)
-def test_whom_a_lost_process_left_unasked_this_one_asks(
+def test_apiservers_of_a_lost_worker_are_polled_by_the_parent(
     server: Apiserver, trusted: TlsSettings, tmp_path: Path, lost: str
 ) -> None:
     """Want of memory, a limit of processes, an upgrade below a running daemon: nothing is lost but time."""
-    told: list[IssuerName] = []
+    reported: list[IssuerName] = []
     poller = CountingPoller(limits())
     asking = pool(words=LOST[lost](tmp_path), poller=poller)
-    answers = asking.poll(named(server, trusted, "one", "two"), turn=0, progress=told.append)
+    answers = asking.poll(named(server, trusted, "one", "two"), turn=0, progress=reported.append)
     assert [codes(each) for each in answers.values()] == [[()]] * 2
-    assert sorted(told) == ["one", "two"]
+    assert sorted(reported) == ["one", "two"]
     assert len(poller.asked) == (1 if lost == "one ends" else 2)
 
 
@@ -211,7 +211,7 @@ def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: T
     assert "limits.source_deadline" in late.reasons[0].sentence
 
 
-def test_half_of_an_answer_is_heard_at_the_deadline(server: Apiserver, trusted: TlsSettings) -> None:
+def test_half_an_answer_is_kept_at_the_deadline(server: Apiserver, trusted: TlsSettings) -> None:
     """A replica that answered counts although the other one hangs, however late its process began to ask."""
     late = ("sh", "-c", 'sleep 1.5; exec "$@"', "sh", *command())
     with Apiserver() as slow:
@@ -260,7 +260,7 @@ def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> N
     assert left == [set()]
 
 
-def test_after_cancel_nobody_is_asked(server: Apiserver, trusted: TlsSettings) -> None:
+def test_after_cancel_no_request_is_sent(server: Apiserver, trusted: TlsSettings) -> None:
     """A `poll` that begins after `cancel` asks nobody, so that a stop between two passes is not lost."""
     asking = pool()
     asking.cancel()
@@ -317,7 +317,7 @@ def is_worker(number: str) -> bool:
         return False
 
 
-def test_signals_to_the_whole_unit_end_nobody_early(server: Apiserver, trusted: TlsSettings) -> None:
+def test_signals_to_the_whole_unit_end_no_worker_early(server: Apiserver, trusted: TlsSettings) -> None:
     """systemd sends SIGTERM and SIGHUP to all processes: those that ask go on until the mirror decides."""
     server.pull(never_answer)
     asking = pool(limits(total_seconds=60, source_deadline_seconds=60))

@@ -104,7 +104,7 @@ def test_context_lives_on_while_a_connection_holds_it(tmp_path: Path) -> None:
     assert contexts.context(tls) is held
 
 
-def test_context_of_the_system_is_made_anew_although_it_is_held() -> None:
+def test_context_of_the_system_trust_store_is_created_again() -> None:
     """Its trust store may have changed since the last pass."""
     contexts = TlsContextCache()
     held = contexts.context(TlsSettings())

@@ -19,7 +19,7 @@ PUBLISH = PublishSettings(bucket="bucket", region="ap-southeast-2", base_url="ht
 WRITING = S3Operation("written", "s3:PutObject", PUBLISH, "id/jwks")
 
 
-def told_by_store(code: str | None, *, operation: str = "PutObject", status: int = 400) -> boto.ClientError:
+def reported_by_store(code: str | None, *, operation: str = "PutObject", status: int = 400) -> boto.ClientError:
     error = {} if code is None else {"Code": code, "Message": "as the store says"}
     return boto.ClientError({"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)  # type: ignore[typeddict-item] # half an answer is the situation
 
@@ -47,7 +47,7 @@ def environment() -> Iterator[dict[str, str]]:
 def test_every_remedy_of_an_administrator_is_filled_in(code: str) -> None:
     """The same table serves `provision`: its column makes a whole sentence, too."""
     with pytest.raises(BucketError) as caught, admin_errors_translated("It failed.", "s3:PutBucketPolicy"):
-        raise told_by_store(code)
+        raise reported_by_store(code)
     assert caught.value.remedy.endswith((".", "`.", ")."))
     assert not {"{", "}"} & set(caught.value.remedy)
 
@@ -55,7 +55,7 @@ def test_every_remedy_of_an_administrator_is_filled_in(code: str) -> None:
 @pytest.mark.parametrize("code", sorted(code for code, each in REMEDIES.items() if each.mirror))
 def test_every_remedy_is_filled_in(code: str) -> None:
     """Each line of the table makes a whole sentence, with no brace left."""
-    error = bucket_error(told_by_store(code), WRITING)
+    error = bucket_error(reported_by_store(code), WRITING)
     assert error.remedy.endswith(".")
     assert not {"{", "}"} & set(error.remedy)
 
@@ -63,12 +63,12 @@ def test_every_remedy_is_filled_in(code: str) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "word"),
     [
-        pytest.param(told_by_store("AccessDenied"), "AccessDenied", "s3:PutObject", id="denied"),
+        pytest.param(reported_by_store("AccessDenied"), "AccessDenied", "s3:PutObject", id="denied"),
         pytest.param(
-            told_by_store("AccessDenied", operation="AssumeRole"), "AccessDenied", "sts:AssumeRole", id="role"
+            reported_by_store("AccessDenied", operation="AssumeRole"), "AccessDenied", "sts:AssumeRole", id="role"
         ),
-        pytest.param(told_by_store(None, status=503), "SlowDown", "limits.puts", id="status-alone"),
-        pytest.param(told_by_store("ExpiredTokenException"), "ExpiredToken", "expired", id="same-as"),
+        pytest.param(reported_by_store(None, status=503), "SlowDown", "limits.puts", id="status-alone"),
+        pytest.param(reported_by_store("ExpiredTokenException"), "ExpiredToken", "expired", id="same-as"),
         pytest.param(boto.ProfileNotFound(profile="p"), "ProfileNotFound", "publish.profile", id="profile"),
         pytest.param(boto.NoCredentialsError(), "NoCredentials", "s3:PutObject", id="no-credentials"),
         pytest.param(boto.UnauthorizedSSOTokenError(), "SsoLoginExpired", "aws sso login", id="sso"),
@@ -82,7 +82,7 @@ def test_every_remedy_is_filled_in(code: str) -> None:
         pytest.param(ConnectionResetError(), "ConnectionClosed", "closed", id="socket-reset"),
         pytest.param(KeyError("ETag"), "MalformedAnswer", "not S3", id="missing-member"),
         pytest.param(boto.DataNotFoundError(data_path="x"), "DataNotFoundError", "report it", id="never-heard-of"),
-        pytest.param(told_by_store("Whatever"), "Whatever", "documentation", id="code-never-heard-of"),
+        pytest.param(reported_by_store("Whatever"), "Whatever", "documentation", id="code-never-heard-of"),
         pytest.param(
             boto.ProxyConnectionError(proxy_url="http://p", error=ProxyError("no", socket.gaierror(-2, "unknown"))),
             "Proxy",
@@ -154,14 +154,14 @@ def test_profile_of_the_environment_is_named(
 )
 def test_code_that_is_none_does_not_get_into_a_report(code: str) -> None:
     """A store cannot write into our report by way of its code."""
-    error = told_by_store(code)
+    error = reported_by_store(code)
     error.response["ResponseMetadata"].clear()  # type: ignore[attr-defined]  # a dictionary, of which only keys are typed
     made = bucket_error(error, WRITING)
     assert made.code == "Unknown"
     assert made.cause == "Unknown: as the store says"
 
 
-def test_output_of_a_credential_process_is_not_told() -> None:
+def test_output_of_a_credential_process_is_not_printed() -> None:
     """What an operator's own program prints may be the secret itself."""
     error = boto.CredentialRetrievalError(provider="custom-process", error_msg="SECRET")
     made = bucket_error(error, WRITING)

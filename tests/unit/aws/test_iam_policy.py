@@ -175,7 +175,7 @@ def test_subject_pattern_leaves_the_audience_exact() -> None:
 
 
 @pytest.mark.parametrize(("subjects", "audiences"), [((), ("a",)), (("s",), ())])
-def test_role_for_everybody_is_refused(subjects: tuple[str, ...], audiences: tuple[str, ...]) -> None:
+def test_role_for_every_principal_is_refused(subjects: tuple[str, ...], audiences: tuple[str, ...]) -> None:
     """Without a subject, or without an audience, any pod of the cluster could take the role."""
     with pytest.raises(ValueError, match="at least one subject"):
         conditions(ISSUER, subjects, audiences)
@@ -376,7 +376,7 @@ ALLOW = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resourc
         pytest.param(AccessSettings(True, (), None), "forbidden", "All at once.", id="policy-not-readable"),
     ],
 )
-def test_forbidden_is_told_by_its_cause(openness: AccessSettings, code: str, word: str) -> None:
+def test_forbidden_is_reported_with_its_cause(openness: AccessSettings, code: str, word: str) -> None:
     """Each cause has its code and its remedy; where nothing can be learned all remedies stand."""
     reason = explain_forbidden(SEEN, openness, PUBLISH, KEY)
     assert (reason.code, word in reason.remedy) == (code, True)
@@ -496,7 +496,7 @@ def test_policy_has_one_of_three_answers(statements: tuple[dict[str, Any], ...],
     assert (found.access, ", ".join(found.because or found.conditions)) == (expected, why)
 
 
-def test_statement_for_a_part_of_the_world_gives_nothing_to_everybody() -> None:
+def test_conditional_statement_does_not_make_objects_public() -> None:
     """What an anonymous request never meets is no gift to everybody; what it may meet is."""
     statements: list[dict[str, Any]] = [
         allow("*", Sid="all"),
@@ -520,12 +520,12 @@ def test_statement_for_a_part_of_the_world_gives_nothing_to_everybody() -> None:
         ),
     ],
 )
-def test_host_of_the_store_is_told_from_a_cdn(publish: PublishSettings, expected: bool) -> None:
+def test_host_of_the_store_is_distinguished_from_a_cdn(publish: PublishSettings, expected: bool) -> None:
     """Only where the store itself answers do the bucket's settings say why."""
     assert is_served_by_bucket(publish) is expected
 
 
-def test_pass_tells_why_the_world_is_refused(tmp_path: Path) -> None:
+def test_pass_reports_why_anonymous_reads_are_refused(tmp_path: Path) -> None:
     """The report and the event of a failed read-back name the cause in the bucket."""
     situation = Situation(tmp_path)
     situation.world.web.blocked = SEEN

@@ -14,7 +14,7 @@ from mirror.check.result import CheckResult, Component
 from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import ObjectKey
-from support.check_clients import ACCOUNT, DENIED, FakeAws, allow, policy_of, told, worst
+from support.check_clients import ACCOUNT, DENIED, FakeAws, allow, policy_of, reported, worst
 from support.fakes import FakeWorld
 from support.situations import DISCOVERY_KEY, JWKS_KEY, NAME
 
@@ -181,12 +181,12 @@ def looked_at_rights(world: FakeWorld, aws: FakeAws, **publish: object) -> list[
     return list(objects(NAME, world.publish(**publish), KEYS[:1], world.ports().bucket, aws))
 
 
-def test_every_right_is_told() -> None:
+def test_every_permission_is_reported() -> None:
     """List, read and write are looked at; what is there is asked with its own bytes."""
     world, aws = FakeWorld(), FakeAws()
     world.bucket.write(DISCOVERY_KEY, b"{}")
-    assert told(listing(world.publish(), aws, KEYS)) == [("ok", "rights.list")]
-    assert told(looked_at_rights(world, aws)) == [("ok", "rights.get"), ("ok", "rights.put")]
+    assert reported(listing(world.publish(), aws, KEYS)) == [("ok", "rights.list")]
+    assert reported(looked_at_rights(world, aws)) == [("ok", "rights.get"), ("ok", "rights.put")]
     assert aws.puts == [DISCOVERY_KEY]
 
 
@@ -199,7 +199,7 @@ def test_listing_looks_below_the_folder_of_all_keys() -> None:
 def test_refused_list_names_the_action_and_the_bucket() -> None:
     """The remedy is what to put into the policy."""
     (found,) = listing(FakeWorld().publish(), FakeAws(list_refused=DENIED), KEYS)
-    assert told([found]) == [("failed", "rights.list")]
+    assert reported([found]) == [("failed", "rights.list")]
     assert "`s3:ListBucket` on `arn:aws:s3:::oidc-bucket`" in found.remedy
 
 
@@ -215,32 +215,32 @@ def test_refused_list_names_the_action_and_the_bucket() -> None:
         ),
     ],
 )
-def test_write_that_fails_is_told(verdict: PutVerdict, code: str, words: str) -> None:
+def test_write_that_fails_is_reported(verdict: PutVerdict, code: str, words: str) -> None:
     """Denied, not to be tried, or a store that wrote although nothing should have let it."""
     found = looked_at_rights(FakeWorld(), FakeAws(verdict=verdict))[-1]
-    assert told([found]) == [("failed", code)]
+    assert reported([found]) == [("failed", code)]
     assert words in found.remedy
 
 
-def test_refused_read_is_told_and_the_write_tried_all_the_same() -> None:
+def test_refused_read_is_reported_and_the_write_still_tried() -> None:
     """Rights are independent; with an expected owner the remedy names that cause too."""
     world, aws = FakeWorld(), FakeAws()
     world.bucket.fails["get"] = BucketError("No.", cause="AccessDenied", code="AccessDenied")
     world.bucket.write(DISCOVERY_KEY, b"{}")
     found = looked_at_rights(world, aws, expected_bucket_owner="111122223333")
-    assert told(found) == [("failed", "rights.get"), ("ok", "rights.put")]
+    assert reported(found) == [("failed", "rights.get"), ("ok", "rights.put")]
     assert "another account" in found[0].remedy
 
 
 def test_read_of_what_is_absent_says_nothing() -> None:
     """An absent object is told by a listing where reading is refused, so the right to read it shows later."""
-    assert told(looked_at_rights(FakeWorld(), FakeAws()))[0] == ("note", "rights.get_unknown")
+    assert reported(looked_at_rights(FakeWorld(), FakeAws()))[0] == ("note", "rights.get_unknown")
 
 
 def test_without_conditional_writes_nothing_is_tried() -> None:
     """A write could then take effect: it is said that the right is not known."""
     aws = FakeAws()
-    assert told(looked_at_rights(FakeWorld(), aws, conditional_writes=False))[-1] == ("note", "rights.put_untested")
+    assert reported(looked_at_rights(FakeWorld(), aws, conditional_writes=False))[-1] == ("note", "rights.put_untested")
     assert aws.puts == []
 
 

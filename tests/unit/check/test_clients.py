@@ -36,7 +36,7 @@ def test_other_locks_waiting_ones_and_odd_lines_do_not_count(tmp_path: Path) -> 
     assert lock_holder(path, locks=locks, processes=tmp_path) == "process 4711"
 
 
-def test_machine_that_tells_nothing_is_no_holder(tmp_path: Path) -> None:
+def test_machine_without_lock_information_is_no_holder(tmp_path: Path) -> None:
     """Where there is no /proc/locks."""
     (tmp_path / "lock").touch()
     assert lock_holder(tmp_path / "lock", locks=tmp_path / "none") is None

@@ -106,7 +106,7 @@ def test_absent_bucket_is_missed(asked: Asked) -> None:
         pytest.param(answer(200, b""), None, id="store-that-names-none"),
     ],
 )
-def test_region_is_told_by_the_store(asked: Asked, proxy: FaultProxy, reply: bytes, region: str | None) -> None:
+def test_region_comes_from_the_store(asked: Asked, proxy: FaultProxy, reply: bytes, region: str | None) -> None:
     """A redirect, a refusal and a plain answer all carry the bucket's real region; it is never followed."""
     proxy.faults.append(Fault("HEAD", answer=reply))
     found = asked.aws.bucket(through(proxy, asked.publish)).region
@@ -167,7 +167,7 @@ def test_simulator_is_asked_about_the_role_of_a_session(arn: str, role: str) -> 
         pytest.param(error_answer(503, "SlowDown"), "SlowDown", id="busy"),
     ],
 )
-def test_answers_to_the_write_are_told_apart(asked: Asked, proxy: FaultProxy, reply: bytes, verdict: str) -> None:
+def test_answers_to_the_write_are_distinguished(asked: Asked, proxy: FaultProxy, reply: bytes, verdict: str) -> None:
     """Only what a store says after its access check means that we may write; nothing is sent twice."""
     proxy.faults.append(Fault("PUT", answer=reply))
     found = asked.aws.may_put(through(proxy, asked.publish), KEY, STANDING)
@@ -226,7 +226,7 @@ def test_account_that_is_not_reached_is_missed(asked: Asked) -> None:
     assert "S3 Control of ap-southeast-2" in found.remedy
 
 
-def test_credentials_that_are_not_there_are_told(asked: Asked) -> None:
+def test_missing_credentials_are_reported(asked: Asked) -> None:
     """None, and a profile that does not exist, are different answers."""
     ca_file, home = asked.store.server.certificates.ca_file, asked.store.home
     with aws_environment(ca_file, home, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY=""):
@@ -247,7 +247,7 @@ class Canned:
 
 
 @pytest.mark.parametrize(
-    ("setting", "told", "read"),
+    ("setting", "reported", "read"),
     [
         (clients.OWNERSHIP, {"OwnershipControls": {"Rules": [{"ObjectOwnership": "ObjectWriter"}]}}, "ObjectWriter"),
         (clients.OWNERSHIP, {"OwnershipControls": {}}, ""),
@@ -273,6 +273,6 @@ class Canned:
         ),
     ],
 )
-def test_answers_are_read(setting: clients.BucketSetting[object], told: object, read: object) -> None:
+def test_answers_are_read(setting: clients.BucketSetting[object], reported: object, read: object) -> None:
     """As AWS and radosgw write them."""
-    assert setting.read(Canned(told), {"Bucket": "b"}) == read
+    assert setting.read(Canned(reported), {"Bucket": "b"}) == read

@@ -23,7 +23,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_whole_repository_and_remote_are_told(tmp_path: Path) -> None:
+def test_whole_repository_and_remote_are_reported(tmp_path: Path) -> None:
     """Heads of both, nothing unpushed, a push may begin; not a file changes on either side."""
     remote = bare(tmp_path / "remote.git")
     with open_repository(tmp_path, remote=remote) as repository:
@@ -70,14 +70,14 @@ def test_remote_with_other_commits_may_be_pushed_to(tmp_path: Path) -> None:
     assert look(tmp_path, remote).push is None
 
 
-def test_remote_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_missing_remote_is_reported(tmp_path: Path) -> None:
     """With git's words and a remedy."""
     state = look(tmp_path, tmp_path / "none.git")
     assert state.fetch is not None
     assert (state.fetch.code, "repository.remote" in state.fetch.remedy) == ("git.unreachable", True)
 
 
-def test_remote_that_denies_pushes_is_told(tmp_path: Path) -> None:
+def test_remote_that_denies_pushes_is_reported(tmp_path: Path) -> None:
     """Fetching works, receive-pack does not: the right to write is missing (as with a read-only deploy key)."""
     remote = bare(tmp_path / "remote.git")
     ssh = program(
@@ -92,7 +92,7 @@ def test_remote_that_denies_pushes_is_told(tmp_path: Path) -> None:
     assert "no write access" in state.push.sentence
 
 
-def test_damaged_repository_is_told(tmp_path: Path) -> None:
+def test_damaged_repository_is_reported(tmp_path: Path) -> None:
     """An object that is gone is found without the remote."""
     with open_repository(tmp_path) as repository:
         commit(repository, {"a": b"1"})
@@ -103,7 +103,7 @@ def test_damaged_repository_is_told(tmp_path: Path) -> None:
     assert blob in damaged.sentence
 
 
-def test_repository_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_repository_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     """A damaged branch stops the look, as it would a pass."""
     with open_repository(tmp_path) as repository:
         commit(repository, {"a": b"1"})
@@ -114,7 +114,7 @@ def test_repository_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_remote", [False, True], ids=["local", "remote"])
-def test_ledger_that_is_not_believed_is_told(tmp_path: Path, is_remote: bool) -> None:
+def test_ledger_that_does_not_count_is_reported(tmp_path: Path, is_remote: bool) -> None:
     """On either side: the next pass would report it, and nothing else is known of its issuer."""
     remote = bare(tmp_path / "remote.git")
     with open_repository(tmp_path, name="other.git" if is_remote else "snapshots.git", remote=remote) as repository:

@@ -71,17 +71,17 @@ def test_signature_is_made_and_verified(tmp_path: Path) -> None:
         pytest.param(BODY, b"garbage", "damaged", id="garbage"),
     ],
 )
-def test_ledger_that_is_not_believed_is_told(tmp_path: Path, body: bytes, signed: bytes, expected: str) -> None:
+def test_ledger_that_does_not_count_is_reported(tmp_path: Path, body: bytes, signed: bytes, expected: str) -> None:
     """Each in the words of the core."""
     assert code(look(tmp_path, {LEDGER: body, f"{LEDGER}.jws": signed})) == expected
 
 
-def test_ledger_without_signature_is_told(tmp_path: Path) -> None:
+def test_ledger_without_signature_is_reported(tmp_path: Path) -> None:
     """Before the first signed pass that is every one."""
     assert verdict(look(tmp_path, {LEDGER: BODY})) is None
 
 
-def test_listed_signer_is_believed_without_the_mirrors_key(tmp_path: Path) -> None:
+def test_listed_signer_is_accepted_without_the_mirrors_key(tmp_path: Path) -> None:
     """As on an operator's machine: no sample, and ledgers judged by the listed keys."""
     files = {LEDGER: BODY, f"{LEDGER}.jws": signature(number=1)}
     state = look(tmp_path, files, key=False, signers=public_line(number=1))
@@ -94,7 +94,7 @@ def test_trusting_mirror_sees_that_others_sign(tmp_path: Path) -> None:
     assert code(look(tmp_path, {LEDGER: BODY, f"{LEDGER}.jws": signature()}, key=False)) == "unknown_signer"
 
 
-def test_files_of_keys_that_cannot_be_used_are_told(tmp_path: Path) -> None:
+def test_files_of_keys_that_cannot_be_used_are_reported(tmp_path: Path) -> None:
     """Every mistake, and no ledger is judged."""
     state = look(tmp_path, {LEDGER: BODY}, signers=f"nonsense\nme@x {public_line()}")
     assert state.refused is not None
@@ -103,7 +103,7 @@ def test_files_of_keys_that_cannot_be_used_are_told(tmp_path: Path) -> None:
     assert f"{tmp_path / 'signers'}:2: " in state.refused.sentence
 
 
-def test_missing_key_is_told(tmp_path: Path) -> None:
+def test_missing_key_is_reported(tmp_path: Path) -> None:
     """With the system's word and the command that makes one."""
     settings = Settings(tmp_path / "r.git", signing_key=tmp_path / "none")
     refused = HistoryInspector(settings, environment(tmp_path)).look().signing.refused

@@ -8,7 +8,7 @@ import pytest
 from mirror.check.cluster import apiservers, keys
 from mirror.model import Note, Observed, Reason, Unusable, key_name
 from support.askers import issuer
-from support.check_clients import told, worst
+from support.check_clients import reported, worst
 from support.keys import EC_KEYS, RSA_KEYS
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -23,7 +23,7 @@ FORBIDDEN = Unusable(URL, (Reason("forbidden", "No.", "Bind it.", "discovery"), 
 def test_good_apiserver_is_ok() -> None:
     """What it shows, and how long its certificate lives."""
     found = list(apiservers(ISSUER, (GOOD,), NOW))
-    assert told(found) == [("ok", "apiserver.believed"), ("ok", "tls.valid")]
+    assert reported(found) == [("ok", "apiserver.believed"), ("ok", "tls.valid")]
     assert "90 d" in found[1].sentence
 
 
@@ -41,7 +41,7 @@ def test_good_apiserver_is_ok() -> None:
         ),
     ],
 )
-def test_fault_of_an_apiserver_is_told(observation: Observed | Unusable, expected: list[tuple[str, str]]) -> None:
+def test_fault_of_an_apiserver_is_reported(observation: Observed | Unusable, expected: list[tuple[str, str]]) -> None:
     """Each alone gives its finding."""
     assert worst(apiservers(ISSUER, (observation,), NOW)) == expected
 
@@ -52,21 +52,21 @@ def test_reason_says_which_document() -> None:
     assert found[0].sentence == "[discovery] No."
 
 
-def test_load_balancer_is_told_once() -> None:
+def test_load_balancer_is_reported_once() -> None:
     """Five answers of one URL that say the same are one finding."""
-    assert told(apiservers(ISSUER, (GOOD,) * 5, NOW)) == [("ok", "apiserver.believed"), ("ok", "tls.valid")]
+    assert reported(apiservers(ISSUER, (GOOD,) * 5, NOW)) == [("ok", "apiserver.believed"), ("ok", "tls.valid")]
 
 
-def test_missing_replicas_are_told() -> None:
+def test_missing_replicas_are_reported() -> None:
     """None at all fails; fewer than expected is a warning."""
-    assert told(apiservers(ISSUER, (), NOW)) == [("failed", "apiservers.none")]
+    assert reported(apiservers(ISSUER, (), NOW)) == [("failed", "apiservers.none")]
     assert worst(apiservers(replace(ISSUER, expect_replicas=3), (GOOD,), NOW)) == [("warning", "apiservers.missing")]
 
 
 def test_replicas_that_agree_are_ok() -> None:
     """Kids and algorithms for each, and that all of it is public."""
     found = list(keys(ISSUER, (GOOD, replace(GOOD, apiserver=OTHER)), (ONE,)))
-    assert told(found) == [("ok", "keys.shown")] * 2 + [("ok", "keys.same"), ("ok", "keys.public")]
+    assert reported(found) == [("ok", "keys.shown")] * 2 + [("ok", "keys.same"), ("ok", "keys.public")]
     assert key_name(ONE) in found[0].sentence
 
 
@@ -78,7 +78,7 @@ def test_replicas_that_differ_are_named() -> None:
     assert f"{OTHER} shows {TWO.kid} (RS256), not {URL}." in differs.sentence
 
 
-def test_load_balancer_whose_answers_differ_is_told() -> None:
+def test_load_balancer_with_different_answers_is_reported() -> None:
     """One URL hides replicas of different keys."""
     found = list(keys(ISSUER, (GOOD, Observed(URL, (ONE, TWO))), None))
     assert worst(found) == [("warning", "keys.differ")]
@@ -97,6 +97,6 @@ def test_limits_of_relying_parties_are_notes() -> None:
     assert worst(keys(ISSUER, (Observed(URL, (ONE, *EC_KEYS[:1])),), None))[0] == ("note", "entra_some_keys")
 
 
-def test_nobody_heard_says_nothing_of_keys() -> None:
+def test_without_any_answer_keys_are_not_reported() -> None:
     """Not hearing is not hearing "gone"."""
     assert list(keys(ISSUER, (FORBIDDEN,), (ONE,))) == []

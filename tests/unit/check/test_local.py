@@ -24,7 +24,7 @@ from mirror.config.settings import AuthSettings, Issuer, ReadbackSettings, Repos
 from mirror.model import Reason
 from mirror.ports import WebIdentityToken
 from support.askers import AUDIENCE, issuer
-from support.check_clients import ACCOUNT, HEAD, FakeAws, FakeHistoryView, told, worst
+from support.check_clients import ACCOUNT, HEAD, FakeAws, FakeHistoryView, reported, worst
 from support.fakes import FakeWorld
 from support.situations import ISSUER, Situation
 from support.tls import ca_file, client_files, server_certificate
@@ -46,14 +46,14 @@ def with_token(folder: Path, text: str, mode: int = 0o600) -> Issuer:
     return issuer("https://10.0.0.1:6443", token_file=path)
 
 
-def test_warnings_of_the_configuration_are_told(tmp_path: Path) -> None:
+def test_warnings_of_the_configuration_are_reported(tmp_path: Path) -> None:
     """What is unwise is a warning, and the number of issuers stands beside it."""
     settings = replace(Situation(tmp_path).settings(), warnings=("issuers[0]: short.",))
-    assert told(configuration(settings)) == [("warning", "configuration.unwise"), ("ok", "configuration.valid")]
+    assert reported(configuration(settings)) == [("warning", "configuration.unwise"), ("ok", "configuration.valid")]
 
 
 @pytest.mark.parametrize(("mode", "expected"), [(0o600, []), (0o644, [("warning", "file.not_private")])])
-def test_signing_key_that_everybody_can_read_is_a_warning(
+def test_signing_key_that_every_user_can_read_is_a_warning(
     tmp_path: Path, mode: int, expected: list[tuple[str, str]]
 ) -> None:
     """Whoever reads it can sign ledgers. What is wrong with it otherwise is reported with git, which uses it."""
@@ -65,7 +65,7 @@ def test_signing_key_that_everybody_can_read_is_a_warning(
         assert worst(configuration(replace(settings, repository=repository))) == told_of_it
 
 
-def test_good_files_are_told_with_their_end(tmp_path: Path) -> None:
+def test_good_files_are_reported_with_their_expiry(tmp_path: Path) -> None:
     """A CA, a client certificate, its private key, a kubeconfig, the read-back's CA."""
     files, ca = client_files(tmp_path), ca_file(tmp_path)
     (tmp_path / "kubeconfig").touch(0o600)
@@ -77,14 +77,14 @@ def test_good_files_are_told_with_their_end(tmp_path: Path) -> None:
         auth=AuthSettings(kubeconfig=tmp_path / "kubeconfig"),
         publish=replace(one.publish, readback=ReadbackSettings(ca_file=ca)),
     )
-    assert told(issuer_files(one, NOW)) == [("ok", "file.certificate")] * 3
+    assert reported(issuer_files(one, NOW)) == [("ok", "file.certificate")] * 3
 
 
-def test_missing_files_are_each_told(tmp_path: Path) -> None:
+def test_missing_files_are_each_reported(tmp_path: Path) -> None:
     """All at once, each with the key to correct; a folder is no file."""
     tls = TlsSettings(ca_file=tmp_path / "none", client_cert_file=tmp_path, client_key_file=tmp_path / "none")
     found = list(issuer_files(issuer("https://10.0.0.1:6443", tls=tls), NOW))
-    assert told(found) == [("failed", "file.unreadable")] * 3
+    assert reported(found) == [("failed", "file.unreadable")] * 3
     assert [each.sentence.partition(":")[0] for each in found] == [
         "tls.ca_file",
         "tls.client_cert_file",
@@ -97,7 +97,7 @@ def test_private_key_that_all_may_read_is_a_warning(tmp_path: Path) -> None:
     files = client_files(tmp_path)
     files.key.chmod(0o644)
     found = list(issuer_files(issuer("https://10.0.0.1:6443", tls=TlsSettings(client_key_file=files.key)), NOW))
-    assert told(found) == [("warning", "file.not_private")]
+    assert reported(found) == [("warning", "file.not_private")]
     assert f"chmod o= {files.key}" in found[0].remedy
 
 
@@ -109,12 +109,12 @@ def test_private_key_that_all_may_read_is_a_warning(tmp_path: Path) -> None:
     ],
     ids=["soon", "over"],
 )
-def test_certificate_near_its_end_is_told(tmp_path: Path, valid_for: timedelta, expected: tuple[str, str]) -> None:
+def test_expiring_certificate_is_reported(tmp_path: Path, valid_for: timedelta, expected: tuple[str, str]) -> None:
     """A client certificate that ends locks the mirror out of the cluster."""
     leaf = server_certificate("client", valid_for=valid_for, made=timedelta(days=-2))
     path = tmp_path / "client.crt"
     path.write_bytes(leaf.cert_chain_pems[0].bytes())
-    assert told(issuer_files(issuer("https://10.0.0.1:6443", tls=TlsSettings(client_cert_file=path)), NOW)) == [
+    assert reported(issuer_files(issuer("https://10.0.0.1:6443", tls=TlsSettings(client_cert_file=path)), NOW)) == [
         expected
     ]
 
@@ -134,21 +134,23 @@ def test_certificate_near_its_end_is_told(tmp_path: Path, valid_for: timedelta, 
         pytest.param({"exp": AT + 60, "aud": AUDIENCE}, ("failed", "wrong_token"), id="for-a-pod"),
     ],
 )
-def test_token_is_judged_and_never_told(tmp_path: Path, claims: dict[str, object], expected: tuple[str, str]) -> None:
+def test_token_is_checked_and_never_printed(
+    tmp_path: Path, claims: dict[str, object], expected: tuple[str, str]
+) -> None:
     """Its age and its end in words; not a part of it stands in any finding."""
     text = token(claims)
     found = list(tokens(with_token(tmp_path, text), NOW))
-    assert told(found) == [expected]
+    assert reported(found) == [expected]
     assert not [part for part in text.split(".") if part in repr(found)]
 
 
-def test_token_file_faults_are_told(tmp_path: Path) -> None:
+def test_token_file_faults_are_reported(tmp_path: Path) -> None:
     """Missing, empty, readable for all: independent of each other."""
     missing = issuer("https://10.0.0.1:6443", token_file=tmp_path / "none")
-    assert told(tokens(missing, NOW)) == [("failed", "token_unreadable")]
-    assert told(tokens(with_token(tmp_path, "\n"), NOW)) == [("failed", "token_malformed")]
+    assert reported(tokens(missing, NOW)) == [("failed", "token_unreadable")]
+    assert reported(tokens(with_token(tmp_path, "\n"), NOW)) == [("failed", "token_malformed")]
     open_to_all = tokens(with_token(tmp_path, "opaque", 0o644), NOW)
-    assert told(open_to_all) == [("warning", "file.not_private"), ("note", "token.endless")]
+    assert reported(open_to_all) == [("warning", "file.not_private"), ("note", "token.endless")]
 
 
 def test_issuer_without_token_has_no_finding() -> None:
@@ -170,17 +172,17 @@ def test_probe_token_is_one_for_a_cloud(
     """Its audience is a relying party's, as it should be."""
     one = with_token(tmp_path, token(claims))
     probing = replace(one, auth=AuthSettings(), probe_token_file=one.auth.token_file)
-    assert told(tokens(probing, NOW)) == expected
+    assert reported(tokens(probing, NOW)) == expected
 
 
 PUBLISH = FakeWorld().publish()
 STORE = replace(PUBLISH, endpoint_url="https://store.example.com")
 
 
-def test_identity_is_told() -> None:
+def test_identity_is_reported() -> None:
     """Where they come from in words, and the ARN with its account."""
     found = list(credentials(PUBLISH, FakeAws(source="iam-role")))
-    assert told(found) == [("ok", "credentials.found"), ("ok", "credentials.identity")]
+    assert reported(found) == [("ok", "credentials.found"), ("ok", "credentials.identity")]
     assert "metadata service" in found[0].sentence
     assert ACCOUNT in found[1].sentence
 
@@ -207,27 +209,27 @@ def test_identity_is_told() -> None:
 def test_unusable_credentials_are_failures(aws: FakeAws, expected: tuple[str, str]) -> None:
     """None, not to be got, expired, refused: each has its code and a remedy."""
     found = list(credentials(PUBLISH, aws))[-1]
-    assert told([found]) == [expected]
+    assert reported([found]) == [expected]
     assert found.remedy
 
 
 def test_sts_that_is_not_reached_is_a_warning() -> None:
     """Keys of the environment need no STS: a network may have a way to S3 alone."""
     aws = FakeAws(who=Unavailable("ConnectTimeout", "", "Look."))
-    assert told(credentials(PUBLISH, aws))[-1] == ("warning", "credentials.unknown")
+    assert reported(credentials(PUBLISH, aws))[-1] == ("warning", "credentials.unknown")
 
 
 def test_store_without_sts_is_a_note() -> None:
     """What only AWS has is no fault of a store that is not AWS."""
     aws = FakeAws(who=Unavailable("NoSuchHost", "", "Look."), source="something-new")
-    assert told(credentials(STORE, aws)) == [("ok", "credentials.found"), ("note", "credentials.unknown")]
+    assert reported(credentials(STORE, aws)) == [("ok", "credentials.found"), ("note", "credentials.unknown")]
 
 
 def test_token_of_an_own_issuer_is_circular(tmp_path: Path) -> None:
     """The finding of a pass, with its remedy."""
     issuers = Situation(tmp_path).settings().issuers
     (found,) = circular(issuers, lambda _: WebIdentityToken(tmp_path, ISSUER))
-    assert told([found]) == [("warning", "credentials.circular")]
+    assert reported([found]) == [("warning", "credentials.circular")]
     assert list(circular(issuers, lambda _: None)) == []
 
 
@@ -271,32 +273,32 @@ UNSIGNED = ("warning", "repository.unsigned")
         ),
     ],
 )
-def test_history_is_told(
+def test_history_is_reported(
     tmp_path: Path, state: HistoryFacts, remote: str | None, expected: list[tuple[str, str]]
 ) -> None:
     """Local repository, remote, right to push: each with its own finding."""
-    assert told(git(RepositorySettings(tmp_path, remote=remote), FakeHistoryView(state), issuers=1)) == expected
+    assert reported(git(RepositorySettings(tmp_path, remote=remote), FakeHistoryView(state), issuers=1)) == expected
 
 
 def test_absent_repository_is_a_note(tmp_path: Path) -> None:
     """Before the first pass there is none."""
     found = git(RepositorySettings(tmp_path / "none.git"), FakeHistoryView(HistoryFacts()), issuers=1)
-    assert told(found) == [("note", "git.absent"), ("note", "git.no_remote")]
+    assert reported(found) == [("note", "git.absent"), ("note", "git.no_remote")]
 
 
-def test_state_directory_is_told(tmp_path: Path) -> None:
+def test_state_directory_is_reported(tmp_path: Path) -> None:
     """Writable, not there yet, no folder, in somebody's hands; looking creates nothing."""
     (tmp_path / "file").touch()
-    assert told(state(tmp_path, lambda _: None)) == [("ok", "state.writable")]
-    assert told(state(tmp_path / "a/b", lambda _: None)) == [("note", "state.absent")]
-    assert told(state(tmp_path / "file", lambda _: None)) == [("failed", "state.no_folder")]
-    assert told(state(tmp_path / "file/below", lambda _: None)) == [("failed", "state.unwritable")]
+    assert reported(state(tmp_path, lambda _: None)) == [("ok", "state.writable")]
+    assert reported(state(tmp_path / "a/b", lambda _: None)) == [("note", "state.absent")]
+    assert reported(state(tmp_path / "file", lambda _: None)) == [("failed", "state.no_folder")]
+    assert reported(state(tmp_path / "file/below", lambda _: None)) == [("failed", "state.unwritable")]
     (held,) = state(tmp_path, lambda path: f"process 1 with {path.name}")
     assert (held.code, "process 1 with lock" in held.sentence) == ("state.locked", True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_files_of_another_user_are_told() -> None:
+def test_files_of_another_user_are_reported() -> None:
     """Looked at by the service and by root: each file that is not the service's, with the command that mends it."""
     with open_folder() as folder:
         there = folder / "state"
@@ -304,14 +306,14 @@ def test_files_of_another_user_are_told() -> None:
         (there / "snapshots.git/objects/ab").touch()
         give(there, SERVICE_UID)
         with as_user(SERVICE_UID):
-            assert told(state(there, lambda _: None)) == [("ok", "state.writable")]
-        assert told(state(there, lambda _: None)) == [("ok", "state.writable")]
+            assert reported(state(there, lambda _: None)) == [("ok", "state.writable")]
+        assert reported(state(there, lambda _: None)) == [("ok", "state.writable")]
         os.chown(there / "snapshots.git/objects/ab", 0, 0)
         (there / "audit.json").touch()
         by_root = list(state(there, lambda _: None))
         with as_user(SERVICE_UID):
             found = list(state(there, lambda _: None))
-    assert told(by_root) == told(found) == [("failed", "state.foreign_owner"), ("ok", "state.writable")]
+    assert reported(by_root) == reported(found) == [("failed", "state.foreign_owner"), ("ok", "state.writable")]
     assert found[0].sentence.startswith("2 files of the state directory")
     assert f"sudo chown -R {SERVICE_UID} {there}" in str(found[0].remedy)
 
@@ -324,7 +326,7 @@ def test_volume_of_root_with_files_of_the_service_is_in_order() -> None:
         (folder / "lost+found").mkdir(mode=0o700)
         give(make_folder(folder / "snapshots.git"), SERVICE_UID)
         with as_user(SERVICE_UID):
-            assert told(state(folder, lambda _: None)) == [("ok", "state.writable")]
+            assert reported(state(folder, lambda _: None)) == [("ok", "state.writable")]
 
 
 def make_folder(path: Path) -> Path:

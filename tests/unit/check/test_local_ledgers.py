@@ -10,7 +10,7 @@ from mirror.check.result import CheckResult
 from mirror.config.settings import RepositorySettings
 from mirror.model import IssuerUrl, Reason
 from mirror.trust.ledger_signature import Role, SignatureHeader, VerificationFailure
-from support.check_clients import told
+from support.check_clients import reported
 
 REMOTE = "https://git.example.com/x"
 OWN, OTHER = "SHA256:own", "SHA256:other"
@@ -80,10 +80,10 @@ def test_other_signatures_do_not_make_a_repository_signed(code: str) -> None:
     """What is signed for another repository or issuer, or is not ours, says nothing about this one."""
     verdict = VerificationFailure(code, "No.", OTHER)  # type: ignore[arg-type]  # one of the codes
     is_configured = code != "unknown_signer"
-    assert told(trusted(ledger(verdict, is_configured=is_configured))) == [("warning", "repository.unsigned")]
+    assert reported(trusted(ledger(verdict, is_configured=is_configured))) == [("warning", "repository.unsigned")]
 
 
-def test_key_that_signs_is_told() -> None:
+def test_key_that_signs_is_reported() -> None:
     """The fingerprint is what `ssh-keygen -lf` prints."""
     (one,) = found(sample=header())
     assert (one.level, one.code, OWN in one.sentence, one.subject) == ("ok", "repository.signing_key", True, "/key")
@@ -96,18 +96,18 @@ def test_key_that_cannot_sign_fails() -> None:
 
 
 @pytest.mark.parametrize("key", [None, "/key"], ids=["not set", "not readable"])
-def test_readers_are_told_that_they_only_read(key: str | None) -> None:
+def test_mirror_without_a_key_is_reported_as_a_reader(key: str | None) -> None:
     """On an operator's machine there is no signing key of the mirror."""
-    assert told(found(ledger(header(OTHER)), key=key, signers="/s")) == [READ_ONLY, ("ok", "ledger.signed")]
+    assert reported(found(ledger(header(OTHER)), key=key, signers="/s")) == [READ_ONLY, ("ok", "ledger.signed")]
 
 
 def test_files_of_keys_that_cannot_be_used_fail() -> None:
     """With everything that is wrong in them; no ledger is judged without keys."""
     reason = Reason("repository.signing_key", "Missing.", "Make one.")
-    assert told(found(ledger(None), refused=reason)) == [("failed", "repository.signing_key")]
+    assert reported(found(ledger(None), refused=reason)) == [("failed", "repository.signing_key")]
 
 
-def test_ledgers_are_told_by_key_and_role() -> None:
+def test_ledgers_are_reported_by_key_and_role() -> None:
     """One finding a key: what has to be known before its line goes."""
     one, two, three, four = found(
         ledger(header(OTHER), name="a"),
@@ -125,7 +125,7 @@ def test_ledgers_are_told_by_key_and_role() -> None:
 
 def test_operators_ledger_of_another_configuration_stays() -> None:
     """No pass of this mirror signs it anew."""
-    assert told(found(ledger(header(OTHER, "operator"), is_configured=False), sample=header())) == [
+    assert reported(found(ledger(header(OTHER, "operator"), is_configured=False), sample=header())) == [
         MADE,
         ("ok", "ledger.signed"),
     ]
@@ -150,8 +150,8 @@ def test_many_ledgers_are_counted() -> None:
         (VerificationFailure("false", "No."), False, ("note", "ledger.unsigned")),
     ],
 )
-def test_ledger_that_is_not_believed_is_told(
+def test_ledger_that_does_not_count_is_reported(
     verdict: VerificationFailure | None, is_configured: bool, expected: tuple[str, str]
 ) -> None:
     """With why, and what to do; those of other configurations are not ours to mend."""
-    assert told(found(ledger(verdict, is_configured=is_configured), sample=header())) == [MADE, expected]
+    assert reported(found(ledger(verdict, is_configured=is_configured), sample=header())) == [MADE, expected]

@@ -11,7 +11,7 @@ from mirror.model import Reason
 from mirror.ports import AccessSettings, PublicFailure, PublicResponse
 from mirror.reconcile.state import PublishedIssuer, publications
 from support.captures import capture
-from support.check_clients import told
+from support.check_clients import reported
 from support.situations import BOTH, DISCOVERY_KEY, ISSUER, JWKS_KEY, ONE, Situation
 
 FORBIDDEN = Reason("forbidden", "Not public.", "Open it.")
@@ -30,13 +30,13 @@ def publication(situation: Situation) -> PublishedIssuer:
 
 def looked(situation: Situation) -> list[tuple[str, str]]:
     world = situation.world
-    return told(public(publication(situation), world.web, world.ports().bucket).findings)
+    return reported(public(publication(situation), world.web, world.ports().bucket).findings)
 
 
 def test_published_documents_are_ok_and_their_keys_known(situation: Situation) -> None:
     """Both documents, and what relying parties find in them."""
     sight = public(publication(situation), situation.world.web, situation.world.ports().bucket)
-    assert told(sight.findings) == [("ok", "public.seen"), ("ok", "public.seen"), ("ok", "public.believed")]
+    assert reported(sight.findings) == [("ok", "public.seen"), ("ok", "public.seen"), ("ok", "public.believed")]
     assert sight.keys is not None
     assert len(sight.keys) == 1
 
@@ -81,7 +81,7 @@ def test_wrong_headers_are_failures(situation: Situation) -> None:
         (DISCOVERY_KEY, b"<html>", "public.not_json"),
     ],
 )
-def test_document_that_is_not_believed_fails(situation: Situation, key: str, body: bytes, code: str) -> None:
+def test_rejected_document_fails(situation: Situation, key: str, body: bytes, code: str) -> None:
     """A relying party would refuse it."""
     stored = situation.world.bucket.objects
     before = next(each for name, each in stored.items() if name == key)
@@ -105,7 +105,7 @@ def test_slow_answer_is_a_warning(situation: Situation) -> None:
             return replace(look, seconds=3.0) if isinstance(look, PublicResponse) else look
 
     sight = public(publication(situation), Slowly(), situation.world.ports().bucket)
-    assert told(sight.findings)[:2] == [("warning", "public.slow")] * 2
+    assert reported(sight.findings)[:2] == [("warning", "public.slow")] * 2
 
 
 def test_switched_off_readback_is_honoured(situation: Situation) -> None:
@@ -115,7 +115,7 @@ def test_switched_off_readback_is_honoured(situation: Situation) -> None:
     off = replace(publish, readback=replace(publish.readback, enabled=False))
     asked = len(situation.world.web.looks)
     silent = replace(one, issuer=replace(one.issuer, publish=off))
-    assert told(public(silent, situation.world.web, situation.world.ports().bucket).findings) == [
+    assert reported(public(silent, situation.world.web, situation.world.ports().bucket).findings) == [
         ("note", "public.not_looked")
     ]
     assert len(situation.world.web.looks) == asked
@@ -134,6 +134,6 @@ def test_documents_of_another_tool_ask_for_adoption(tmp_path: Path) -> None:
     document = json.loads(capture("01-rsa1/anonymous-bound-discovery").body()) | {"jwks_uri": f"{ISSUER}/keys.json"}
     fresh.world.bucket.write(DISCOVERY_KEY, json.dumps(document).encode())
     sight = public(publication(fresh), fresh.world.web, fresh.world.ports().bucket)
-    assert told(sight.findings) == [("warning", "public.takeover")]
+    assert reported(sight.findings) == [("warning", "public.takeover")]
     assert f"{ISSUER}/keys.json" in sight.findings[0].sentence
     assert "oidc-mirror adopt syd-prod" in sight.findings[0].remedy

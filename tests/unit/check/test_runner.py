@@ -31,7 +31,7 @@ def examined(situation: Situation, aws: FakeAws | None = None, history: FakeHist
     return run_checks(situation.settings(), tools, situation.now, names=ALL, component_seconds=1)
 
 
-def test_world_in_order_has_nothing_to_mend(situation: Situation) -> None:
+def test_healthy_setup_needs_no_repair(situation: Situation) -> None:
     """Every component reports, and none has more than a note."""
     found = examined(situation)
     assert {each.component for each in found.findings} == set(Component) - {
@@ -77,7 +77,7 @@ def test_station_that_hangs_hides_no_other(situation: Situation) -> None:
     }  # by its own option alone
 
 
-def test_station_that_breaks_hides_no_other_and_tells_no_secret(situation: Situation) -> None:
+def test_failing_station_hides_no_other_and_prints_no_secret(situation: Situation) -> None:
     """Only the kind of an unknown error is told."""
     found = examined(situation, FakeAws(raises=RuntimeError("AKIA-secret")))
     (broken,) = [each for each in found.findings if each.code == "station.broken"]
@@ -85,7 +85,7 @@ def test_station_that_breaks_hides_no_other_and_tells_no_secret(situation: Situa
     assert "AKIA-secret" not in repr(found)
 
 
-def test_hearing_that_breaks_is_told_once(situation: Situation) -> None:
+def test_failing_poll_is_reported_once(situation: Situation) -> None:
     """Then nothing is said of apiservers and keys."""
     tools = instruments(situation.world)
     settings = situation.settings()
@@ -122,7 +122,7 @@ def test_bucket_that_is_written_with_two_credentials_has_one_policy(situation: S
     assert {each.code for each in found.findings} & {"policy.wider", "policy.narrow"} == set()
 
 
-def test_wanted_stations_alone_are_told(situation: Situation) -> None:
+def test_only_wanted_stations_are_reported(situation: Situation) -> None:
     """For the keys the apiservers and the public URLs are looked at too."""
     wanted = frozenset({Component.KEYS})
     found = run_checks(situation.settings(), instruments(situation.world), situation.now, names=ALL, components=wanted)
@@ -130,7 +130,7 @@ def test_wanted_stations_alone_are_told(situation: Situation) -> None:
     assert "keys.public" in {each.code for each in found.findings}
 
 
-def test_broken_history_is_told_with_everything_else(situation: Situation) -> None:
+def test_broken_history_is_reported_with_everything_else(situation: Situation) -> None:
     """An unreadable repository stops no other component."""
     state = HistoryFacts(unreadable=Reason("git.unreadable", "No.", "Mend it."))
     found = examined(situation, history=FakeHistoryView(state))

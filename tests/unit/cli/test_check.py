@@ -11,7 +11,7 @@ from click import unstyle
 from mirror.check.result import CheckCause, CheckReport, CheckResult, CheckTarget, Component
 from mirror.cli.check import WIDTH, check_lines, distinct, findings, fleet_lines
 from mirror.model import IssuerName, IssuerUrl, KeyName, Kid
-from support.check_clients import told
+from support.check_clients import reported
 from support.keys import RSA_KEYS
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -84,9 +84,11 @@ def test_one_cause_stands_once_with_all_who_share_it() -> None:
     """One CA file that expires, in two settings of 50 issuers: two warnings, both with their issuers."""
     urls = fleet(50)
     found = [
-        CheckTarget(Component.CONFIGURATION, "/etc/ca.crt", name).warning("file.certificate_expires", told, "Renew it.")
+        CheckTarget(Component.CONFIGURATION, "/etc/ca.crt", name).warning(
+            "file.certificate_expires", reported, "Renew it."
+        )
         for name in urls
-        for told in ("tls.ca_file: it ends in 3 days.", "publish.readback.ca_file: it ends in 3 days.")
+        for reported in ("tls.ca_file: it ends in 3 days.", "publish.readback.ca_file: it ends in 3 days.")
     ]
     shown = text(*found, urls=urls)
     assert shown.count("file.certificate_expires") == shown.count("50 issuers: syd-0, syd-1,") == 2
@@ -170,7 +172,7 @@ def test_causes_come_first_with_what_was_found_for_them() -> None:
         "    found:  forbidden (below).",
         " 2. role: Denied.",
         "    remedy: Ask.",
-        "    found:  It lies in the cloud's account, where this program does not look.",
+        "    found:  It is in the cloud's account, which this program does not read.",
         " 3. git: Torn.",
         "    remedy: Mend.",
         "    found:  Nothing is wrong at git, state.",
@@ -203,9 +205,9 @@ def test_quiet_fleet_is_counted() -> None:
 def test_findings_say_the_same_as_the_lines() -> None:
     """For `--output json`: a weak pair failed, a shared key is a warning of each issuer, else all is ok."""
     one, two = RSA_KEYS[0], RSA_KEYS[1]
-    shared = told(findings({A: (one,), B: (one, two)}, ((one.thumbprint, two.thumbprint),)))
+    shared = reported(findings({A: (one,), B: (one, two)}, ((one.thumbprint, two.thumbprint),)))
     assert shared == [("failed", "shared_prime"), ("warning", "key.shared"), ("warning", "key.shared")]
-    assert told(findings({A: (one,)}, ())) == [("ok", "fleet.compared")]
+    assert reported(findings({A: (one,)}, ())) == [("ok", "fleet.compared")]
 
 
 def test_key_that_one_record_has_kept_is_compared() -> None:

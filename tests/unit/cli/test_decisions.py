@@ -185,7 +185,7 @@ def test_last_key_is_revoked_only_on_purpose(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (("revoke", "syd-prod", "--reason", "x"), "Give one KEY, or `--all`."),
         (("revoke", "syd-prod", "--reason", "x", "--all", "--", "abcdefgh"), "Give one KEY, or `--all`."),
@@ -205,7 +205,7 @@ def test_last_key_is_revoked_only_on_purpose(
         (("adopt", "--branch"), "Ledgers are not signed here"),
     ],
 )
-def test_what_cannot_be_meant_is_a_usage_error(office: Office, words: tuple[str, ...], told: str) -> None:
+def test_what_cannot_be_meant_is_a_usage_error(office: Office, words: tuple[str, ...], reported: str) -> None:
     """2: nothing was done."""
     head = office.seed(
         ledger(
@@ -216,7 +216,7 @@ def test_what_cannot_be_meant_is_a_usage_error(office: Office, words: tuple[str,
         )
     )
     ended = office.run(*words)
-    assert (ended.status, told in ended.err) == (2, True), ended.err
+    assert (ended.status, reported in ended.err) == (2, True), ended.err
     assert office.head() == head
 
 
@@ -230,7 +230,7 @@ def test_revocation_of_everything_where_nothing_is_known_is_a_usage_error(office
 
 
 @pytest.mark.parametrize("command", ["revoke", "approve"])
-def test_decision_that_nobody_else_sees_is_a_failure(office: Office, command: str) -> None:
+def test_unpushed_decision_is_a_failure(office: Office, command: str) -> None:
     """1: a hook refuses the push, or the remote is away; it is said that nothing was decided."""
     head = office.seed(ledger(A, B, record(C, Status.HELD)))
     hook = office.remote / "hooks" / "pre-receive"
@@ -246,14 +246,14 @@ def test_decision_that_nobody_else_sees_is_a_failure(office: Office, command: st
     assert (ended.status, "could not be fetched" in ended.err) == (1, True)
 
 
-def test_revocation_whose_pass_fails_is_a_failure(office: Office) -> None:
+def test_revocation_with_a_failed_pass_is_a_failure(office: Office) -> None:
     """1: it is committed, and whether the key is gone cannot be said: the bucket does not answer."""
     office.seed(ledger(A, B))
     ended = office.run("revoke", "syd-prod", "--reason", "leaked", "--", A.thumbprint)
     assert ended.status == 1
     assert "Committed and pushed as " in ended.out
     assert "is not known" in ended.err
-    assert "deny its tokens there meanwhile" in ended.out
+    assert "deny its tokens there until then" in ended.out
     assert office.statuses()["A"] is Status.REVOKED
 
 
@@ -271,7 +271,7 @@ def test_approved_key_is_public_by_the_ledger(office: Office) -> None:
     assert (again.status, "Recorded already" in again.out) == (0, True)
 
 
-def test_approval_whose_pass_fails_is_a_failure(office: Office) -> None:
+def test_approval_with_a_failed_pass_is_a_failure(office: Office) -> None:
     """1: the decision stands, and nobody could publish it yet."""
     office.seed(ledger(A, record(B, Status.HELD)))
     ended = office.run("approve", "syd-prod", "--", B.thumbprint)
@@ -313,11 +313,11 @@ def test_decision_is_signed(office: Office, *, readable: bool, key: int | None, 
 
 
 @pytest.mark.parametrize(
-    ("key", "told"),
+    ("key", "reported"),
     [(None, "--signing-key FILE"), (STRANGER, "does not list it"), ("nonsense", "is no OpenSSH private key")],
     ids=["none-that-can-be-read", "one-that-nobody-lists", "no-key"],
 )
-def test_operator_who_cannot_sign_decides_nothing(office: Office, key: int | str | None, told: str) -> None:
+def test_operator_who_cannot_sign_decides_nothing(office: Office, key: int | str | None, reported: str) -> None:
     """2, before anything is committed, with what to do."""
     head = office.seed(ledger(A, B), keys=ledger_trust(MIRROR))
     signing(office, readable=False)
@@ -325,7 +325,7 @@ def test_operator_who_cannot_sign_decides_nothing(office: Office, key: int | str
     own.write_bytes(key.encode() if isinstance(key, str) else key_file(number=key or 0))
     words = () if key is None else ("--signing-key", str(own))
     ended = revoke(office, *words, "--", A.thumbprint)
-    assert (ended.status, told in ended.err) == (2, True), ended.err
+    assert (ended.status, reported in ended.err) == (2, True), ended.err
     assert office.head() == head
 
 
@@ -337,7 +337,7 @@ def test_operator_without_any_key_does_not_decide_in_a_signed_repository(office:
     assert office.head() == head
 
 
-def test_ledger_that_is_not_believed_is_not_decided_about(office: Office) -> None:
+def test_ledger_that_does_not_count_is_not_decided_about(office: Office) -> None:
     """1: nothing of it is known, and what to do is told."""
     head = office.seed(ledger(A, B))
     signing(office)
@@ -346,7 +346,7 @@ def test_ledger_that_is_not_believed_is_not_decided_about(office: Office) -> Non
     assert office.head() == head
 
 
-def test_unbelieved_change_on_top_is_told_and_written_over(office: Office) -> None:
+def test_untrusted_change_on_top_is_reported_and_overwritten(office: Office) -> None:
     """A pusher's record is not there, whatever it says; the revocation goes on."""
     office.seed(ledger(A, B), keys=ledger_trust(MIRROR))
     office.seed(ledger(A, B, C), keys=ledger_trust(STRANGER, MIRROR))
@@ -415,7 +415,7 @@ def test_branch_that_moved_since_it_was_shown_is_not_signed(office: Office) -> N
     signing(office)
     ended = office.run("adopt", "--branch", "--no-pass")
     assert ended.status == 1
-    assert "somebody may have moved the branch since it was shown" in ended.err
+    assert "the branch may have moved since it was shown" in ended.err
     assert "oidc-mirror adopt --branch" in ended.err
     assert office.head() == after
     assert SIGNATURE not in office.files()
@@ -444,7 +444,7 @@ def test_nothing_is_left_to_adopt(office: Office) -> None:
     assert (ended.status, "there is nothing to adopt" in ended.out) == (0, True)
 
 
-def test_issuer_that_nobody_can_tell_of_is_not_adopted(office: Office) -> None:
+def test_issuer_without_any_source_is_not_adopted(office: Office) -> None:
     """1: neither an apiserver nor the public document answers."""
     with open_repository(office.folder, name="mirror.git", remote=office.remote) as repository:
         repository.commit(base=None, parents=(), changes={"x": b"x"}, message="x", when=MOMENT, expect=None)

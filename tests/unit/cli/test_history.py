@@ -12,7 +12,7 @@ NAME, ISSUER = IssuerName("syd-prod"), IssuerUrl("https://issuer.example.com")
 HOSTILE = with_kid(EC_KEYS[0], "kid\x1b[31m\u202e")
 
 
-def told(*states: tuple[Key, Status], unreadable: tuple[CommitId, ...] = ()) -> str:
+def reported(*states: tuple[Key, Status], unreadable: tuple[CommitId, ...] = ()) -> str:
     records = (
         KeyRecord(
             key,
@@ -29,28 +29,28 @@ def told(*states: tuple[Key, Status], unreadable: tuple[CommitId, ...] = ()) -> 
     return unstyle("\n".join(lines(((NAME, ISSUER, KeyHistories(found.lives, found.rotations, unreadable)),))))
 
 
-def test_each_key_is_told_whole() -> None:
+def test_each_key_is_printed_completely() -> None:
     """Full kid, thumbprint, algorithm, and each step with its commit."""
-    text = told((RSA_KEYS[0], Status.PUBLISHED))
+    text = reported((RSA_KEYS[0], Status.PUBLISHED))
     assert RSA_KEYS[0].kid in text
     assert RSA_KEYS[0].thumbprint in text
     assert "published   2026-11-23 08:00:00Z  to now" in text
     assert "commit abababababab" in text
 
 
-def test_reasons_are_told() -> None:
+def test_reasons_are_reported() -> None:
     """Why a key is held, why it was revoked, and which commit says nothing."""
-    text = told((RSA_KEYS[0], Status.HELD), (RSA_KEYS[1], Status.REVOKED), unreadable=(CommitId("cd" * 20),))
+    text = reported((RSA_KEYS[0], Status.HELD), (RSA_KEYS[1], Status.REVOKED), unreadable=(CommitId("cd" * 20),))
     assert "held because  policy" in text
     assert "it was \\x1b[31mlost" in text
-    assert "commit cdcdcdcdcdcd says nothing" in text
+    assert "commit cdcdcdcdcdcd is skipped" in text
 
 
 def test_issuer_without_keys_says_so() -> None:
     """An empty life is a line too."""
-    assert told().splitlines() == ["syd-prod  https://issuer.example.com", "  no keys yet"]
+    assert reported().splitlines() == ["syd-prod  https://issuer.example.com", "  no keys yet"]
 
 
 def test_text_from_outside_is_escaped() -> None:
     """No control or format character of a kid or an author reaches the terminal."""
-    assert all(line.isprintable() for line in told((HOSTILE, Status.PUBLISHED)).splitlines())
+    assert all(line.isprintable() for line in reported((HOSTILE, Status.PUBLISHED)).splitlines())

@@ -38,8 +38,8 @@ Out = pytest.CaptureFixture[str]
 
 def init(capsys: Out, path: Path, *words: str) -> tuple[int, str, str]:
     status = main(["init", "--kubeconfig", str(path), *words])
-    told = capsys.readouterr()
-    return status, told.out, told.err
+    reported = capsys.readouterr()
+    return status, reported.out, reported.err
 
 
 def loaded(text: str) -> Issuer:
@@ -83,7 +83,7 @@ def test_list_that_may_not_be_read_leaves_the_server(capsys: Out, tmp_path: Path
         assert "kubectl create role oidc-mirror-endpointslices" in out
 
 
-def test_replicas_that_cannot_be_reached_are_told(capsys: Out, tmp_path: Path) -> None:
+def test_replicas_that_cannot_be_reached_are_reported(capsys: Out, tmp_path: Path) -> None:
     """Private addresses that do not answer from here stay a comment."""
     with Apiserver() as api, replicas(1, NAME) as (server,):
         found = endpointslice(endpoint(server.host), endpoint("127.0.0.99"), port=server.port)
@@ -161,7 +161,7 @@ def test_issuer_on_a_custom_domain_names_no_bucket(capsys: Out, tmp_path: Path) 
     ],
     ids=["403", "401", "404", "private-issuer", "hostile-issuer", "issuer-number", "subject-types", "no-json"],
 )
-def test_cluster_that_cannot_be_mirrored_is_told(
+def test_cluster_that_cannot_be_mirrored_is_reported(
     capsys: Out, tmp_path: Path, answers: dict[str, bytes], words: tuple[str, ...]
 ) -> None:
     """Nothing is printed on stdout; every reason has its remedy; exit 1; no escape sequence reaches the terminal."""
@@ -173,7 +173,7 @@ def test_cluster_that_cannot_be_mirrored_is_told(
     assert "\x1b[2J" not in err
 
 
-def test_cluster_out_of_reach_is_told(capsys: Out, tmp_path: Path) -> None:
+def test_cluster_out_of_reach_is_reported(capsys: Out, tmp_path: Path) -> None:
     """Where nothing listens: `unreachable`, exit 1."""
     status, out, err = init(capsys, kubeconfig(tmp_path, "https://127.0.0.1:1"))
     assert (status, out, "unreachable" in err) == (1, "", True)

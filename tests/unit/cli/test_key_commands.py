@@ -109,7 +109,7 @@ def push_from_elsewhere(here: Situation, ledger: Ledger, name: str = "other") ->
 # ----------------------------------------------------------------------------------------------- the commit
 
 
-def test_commit_of_a_pass_beside_us_is_not_lost(here: Situation, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commit_of_a_concurrent_pass_is_not_lost(here: Situation, capsys: pytest.CaptureFixture[str]) -> None:
     """The branch moves between our read and our write: both changes are on it."""
     here.run(BOTH, BOTH)
     desk = desk_of(here)
@@ -125,7 +125,7 @@ def test_commit_of_a_pass_beside_us_is_not_lost(here: Situation, capsys: pytest.
     assert capsys.readouterr().out.count("Committed as ") == 2
 
 
-def test_ledger_that_breaks_beside_us_is_written_anew(here: Situation) -> None:
+def test_ledger_that_breaks_concurrently_is_written_again(here: Situation) -> None:
     """Damage stops no revocation: the ledger before it counts, and the decision goes on top."""
     here.run(BOTH, BOTH)
     desk = desk_of(here)
@@ -142,15 +142,15 @@ def test_ledger_that_breaks_beside_us_is_written_anew(here: Situation) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lasting", "told"), [(True, "is committed on this machine"), (False, "nothing was decided")], ids=str
+    ("lasting", "reported"), [(True, "is committed on this machine"), (False, "nothing was decided")], ids=str
 )
-def test_push_that_fails_is_an_error(shared: Situation, *, lasting: bool, told: str) -> None:
+def test_push_that_fails_is_an_error(shared: Situation, *, lasting: bool, reported: str) -> None:
     """A decision that nobody else can see is no decision where a remote is set."""
     shared.run(BOTH, BOTH)
     desk = desk_of(shared, lasting=lasting)
     assert shared.world.history.remote is not None
     shared.world.history.remote.refuses_pushes = True
-    with pytest.raises(RemoteError, match=told):
+    with pytest.raises(RemoteError, match=reported):
         commit(desk, revoking([ledger_of(shared).records[0].key.thumbprint]))
 
 
@@ -240,7 +240,7 @@ def test_approval_of_a_key_that_was_revoked_meanwhile_is_refused(shared: Situati
     assert key_id(held.key) not in {key_id(each) for each in ledger_of(shared).public_keys()}
 
 
-def test_key_that_nobody_holds_cannot_be_approved(shared: Situation) -> None:
+def test_unknown_key_cannot_be_approved(shared: Situation) -> None:
     """Retiring: the sentence says what it is."""
     shared.run(BOTH, BOTH)
     shared.run(LAST, LAST)
@@ -285,7 +285,7 @@ DENIED = BucketError("The bucket says no.", code="AccessDenied", remedy="Allow i
 
 
 @pytest.mark.parametrize(
-    ("bucket", "cache", "readback", "status", "told"),
+    ("bucket", "cache", "readback", "status", "reported"),
     [
         ("gone", "gone", True, ExitStatus.CURRENT, ""),
         ("gone", "shows it", True, ExitStatus.HELD, "a cache still shows it"),
@@ -307,7 +307,7 @@ def test_status_of_a_revocation_is_what_is_public(
     cache: str,
     readback: bool,
     status: ExitStatus,
-    told: str,
+    reported: str,
 ) -> None:
     """0 only where the key is gone; 3 while a cache shows it; with read-back off the object counts."""
     here.run(BOTH, BOTH)
@@ -328,7 +328,7 @@ def test_status_of_a_revocation_is_what_is_public(
     publication = with_readback(desk_of(here).publications()[0], enabled=readback)
     capsys.readouterr()
     assert public_state(desk_of(here), publication, material, report) is status
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err
 
 
 def with_readback(publication: PublishedIssuer, *, enabled: bool) -> PublishedIssuer:
@@ -475,7 +475,9 @@ def test_discovery_that_cannot_be_read_stops_no_adoption(here: Situation) -> Non
     assert take_over_all(here) == ExitStatus.CURRENT
 
 
-def test_nothing_adoptable_is_told_and_nothing_committed(here: Situation, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_adoptable_is_reported_and_nothing_committed(
+    here: Situation, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Every apiserver is silent: status 1, the reason, no commit."""
     here.show(silent(), silent())
     assert take_over_all(here) == ExitStatus.FAILED

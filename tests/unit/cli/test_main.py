@@ -65,7 +65,7 @@ def test_defect_is_one_sentence_with_its_place(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
-def test_defect_tells_its_way_in_the_debug_log(tmp_path: Path) -> None:
+def test_defect_has_its_traceback_in_the_debug_log(tmp_path: Path) -> None:
     """With `--log-level debug` the traceback is one event of the log."""
     done = fail(tmp_path, "--log-level", "debug", "--log-format", "json", "fail", "x")
     event = json.loads(done.stderr.splitlines()[0])
@@ -76,18 +76,18 @@ def test_defect_tells_its_way_in_the_debug_log(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "reported"),
     [
         ("outside", "MemoryError (mirror/cli/main.py:"),
         ("end", "EOFError: no more (outside of its own files)"),  # click makes another exception of it on the way
     ],
     ids=["no-words", "eof"],
 )
-def test_defect_without_a_line_of_ours_is_told_too(tmp_path: Path, how: str, told: str) -> None:
+def test_defect_without_a_line_of_ours_is_reported_too(tmp_path: Path, how: str, reported: str) -> None:
     """Whatever was raised and wherever: a sentence and 1, never "interrupted"."""
     done = fail(tmp_path, "fail", how)
     assert done.returncode == 1
-    assert f"a defect of its own: {told}" in done.stderr
+    assert f"a defect of its own: {reported}" in done.stderr
 
 
 def test_question_without_an_answer_does_nothing(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_every_option_has_a_help_text(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["run", "check", "status", "history", "wait", "verify", "approve", "revoke", "adopt"])
-def test_help_tells_the_exit_statuses(name: str) -> None:
+def test_help_lists_the_exit_statuses(name: str) -> None:
     """Scripts and units are written from `--help`."""
     command = cli.get_command(click.Context(cli, **cli.context_settings), name)
     assert command is not None

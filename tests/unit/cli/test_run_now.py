@@ -77,7 +77,7 @@ def test_process_that_does_not_catch_the_signal_is_no_daemon(tmp_path: Path) -> 
         assert Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
 
 
-def test_nobody_holds_the_directory(tmp_path: Path) -> None:
+def test_directory_is_not_held(tmp_path: Path) -> None:
     """No lock file, one that is free, and one whose holder has no readable status."""
     assert find_daemon(tmp_path) is None
     (tmp_path / "lock").touch()

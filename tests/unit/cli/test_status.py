@@ -75,7 +75,7 @@ def test_before_the_first_pass_there_is_nothing(here: Situation) -> None:
     assert "No commit yet." in words(found)
 
 
-def test_published_key_is_told_with_the_moment_it_is_safe(here: Situation) -> None:
+def test_published_key_is_shown_with_its_safe_time(here: Situation) -> None:
     """Last-Modified of the public JWKS + 300 s of caching + 5 min; both objects are current."""
     here.run(ONE, ONE)
     found = look(here)
@@ -90,7 +90,7 @@ def test_published_key_is_told_with_the_moment_it_is_safe(here: Situation) -> No
     assert "safe to sign since 2026-11-23 08:10:00Z" in words(look(here))
 
 
-def test_retiring_key_is_told_with_the_moment_it_leaves(here: Situation) -> None:
+def test_retiring_key_is_shown_with_its_removal_time(here: Situation) -> None:
     """missing_since + retain_removed; later it may leave since then."""
     here.run(BOTH, BOTH)
     here.run(LAST, LAST)
@@ -114,7 +114,7 @@ def test_held_key_comes_with_its_command(here: Situation) -> None:
     assert f"oidc-mirror approve syd-prod {held.record.key.thumbprint}" in words(found)
 
 
-def test_revoked_key_is_told_with_its_reason(here: Situation) -> None:
+def test_revoked_key_is_shown_with_its_reason(here: Situation) -> None:
     """A revoked key stays in the list, with the day and the reason, and is not public."""
     here.run(BOTH, BOTH)
     first = one(look(here)).keys[0].record.key.thumbprint
@@ -126,7 +126,7 @@ def test_revoked_key_is_told_with_its_reason(here: Situation) -> None:
     assert "revoked 2026-11-23 08:00:00Z: named in keys.revoked of the configuration" in words(found)
 
 
-def test_drift_is_told_and_is_no_failure_of_looking(here: Situation) -> None:
+def test_drift_is_reported_and_is_no_failure_of_status(here: Situation) -> None:
     """What somebody else wrote is drift in the bucket, and nobody can tell when a key is safe."""
     here.run(ONE, ONE)
     here.world.bucket.write(JWKS_KEY, b"evil")
@@ -139,7 +139,7 @@ def test_drift_is_told_and_is_no_failure_of_looking(here: Situation) -> None:
     assert "safe to sign: unknown" in words(found)
 
 
-def test_suspended_issuer_is_told_in_both_views(here: Situation) -> None:
+def test_suspended_issuer_is_reported_in_both_views(here: Situation) -> None:
     """`degraded` as in the report, with the reason; no line promises a repair that the next pass does not make."""
     here.run(ONE, ONE)
     here.suspend = True
@@ -153,7 +153,7 @@ def test_suspended_issuer_is_told_in_both_views(here: Situation) -> None:
     assert "the next pass" not in words(found)
 
 
-def test_missing_and_outdated_objects_are_told(here: Situation) -> None:
+def test_missing_and_outdated_objects_are_reported(here: Situation) -> None:
     """An object that is gone is missing; an earlier committed state is outdated, and its key is not in it."""
     here.run(ONE, ONE)
     earlier = here.world.bucket.objects.copy()
@@ -284,7 +284,7 @@ def test_missing_last_modified_leaves_safety_unknown(here: Situation) -> None:
     assert "has no Last-Modified" in words(found)
 
 
-def test_damaged_ledger_is_a_failure_and_its_past_is_told(here: Situation) -> None:
+def test_damaged_ledger_is_a_failure_and_its_past_is_reported(here: Situation) -> None:
     """A ledger that cannot be read says so with its place; the keys are those of the nearest one that can."""
     here.run(ONE, ONE)
     tamper(here, {LEDGER: b"{}"})
@@ -314,7 +314,7 @@ def test_ledger_of_which_nothing_can_be_read_is_broken(here: Situation) -> None:
     ],
     ids=["local", "trusted", "signed", "signed-local"],
 )
-def test_how_git_is_believed_is_told(here: Situation, remote: str | None, signs: bool, mode: str) -> None:
+def test_status_shows_the_mode_of_the_repository(here: Situation, remote: str | None, signs: bool, mode: str) -> None:
     """In JSON and in words; what it means that the remote is trusted is an event."""
     here.remote = remote
     here.world.history.remote = FakeRemote() if remote is not None else None
@@ -349,7 +349,7 @@ def test_history_that_breaks_while_it_is_read_is_a_failure(here: Situation) -> N
     assert (len(found.issuers), found.orphaned, found.exit_status) == (1, (), ExitStatus.FAILED)
 
 
-def test_public_documents_that_git_does_not_know_are_told(here: Situation) -> None:
+def test_public_documents_that_git_lacks_are_reported(here: Situation) -> None:
     """Before the first pass: somebody's documents are public, and `adopt` is named."""
     here.world.bucket.write(JWKS_KEY, b"theirs")
     found = look(here)
@@ -370,7 +370,7 @@ def test_defect_of_one_issuer_hides_no_other(here: Situation) -> None:
     assert [reason.code for reason in one(found).failures] == ["broken"]
 
 
-def test_only_the_named_issuer_is_told(here: Situation) -> None:
+def test_only_the_named_issuer_is_reported(here: Situation) -> None:
     """The others are read for what is abandoned alone."""
     settings = here.settings()
     other = replace(settings.issuers[0], name=IssuerName("mel-prod"), issuer=OTHER)
@@ -424,7 +424,7 @@ def test_unreadable_object_is_a_failure(here: Situation) -> None:
     assert (found.orphaned, found.exit_status) == ((), ExitStatus.FAILED)
 
 
-def test_documents_outside_of_every_bucket_are_told_without_command(here: Situation) -> None:
+def test_documents_outside_of_every_bucket_are_reported_without_command(here: Situation) -> None:
     """Where their bucket left the configuration too, the public URL is all that can be said."""
     here.run(ONE, ONE)
     new = here.world.publish(base_url="https://keys.example.com", endpoint_url="https://store.example.com", profile="p")
@@ -458,7 +458,7 @@ def test_endpoint_and_profile_are_part_of_the_command(here: Situation) -> None:
         "public//openid/v1/jwks",
     ],
 )
-def test_path_that_is_no_issuers_is_not_told(here: Situation, path: str) -> None:
+def test_path_of_no_issuer_is_not_listed(here: Situation, path: str) -> None:
     """Who may push to the remote can put no text of his own into a command."""
     assert issuers_without_configuration([path], publications(here.settings())) == ()
 
@@ -471,7 +471,7 @@ def test_flood_of_strange_issuers_is_counted(here: Situation) -> None:
     assert [reason.sentence[:17] for reason in failures] == ["3 further issuers"]
 
 
-def test_former_issuer_is_told_as_such(here: Situation) -> None:
+def test_former_issuer_is_marked(here: Situation) -> None:
     """An entry's former issuers stand beside it, marked, and are not abandoned."""
     settings = here.settings()
     issuer: Issuer = replace(
@@ -540,17 +540,19 @@ def test_what_concerns_all_is_a_line_each(here: Situation) -> None:
     here.world.bucket.write(JWKS_KEY, b"evil")
     here.run(ONE, ONE, after=timedelta(minutes=1))
     found = look(here, moved(here))
-    told = "\n".join(seen(found))
-    assert "3 events in 7 days, the newest" not in told
-    assert re.search(r"\d events? in 7 days, the newest \S+ of syd-prod, 0 s ago: oidc-mirror status --verbose", told)
-    assert "2 public objects of no configured issuer: oidc-mirror status --verbose" in told
-    assert "No commit yet." not in told
+    reported = "\n".join(seen(found))
+    assert "3 events in 7 days, the newest" not in reported
+    assert re.search(
+        r"\d events? in 7 days, the newest \S+ of syd-prod, 0 s ago: oidc-mirror status --verbose", reported
+    )
+    assert "2 public objects of no configured issuer: oidc-mirror status --verbose" in reported
+    assert "No commit yet." not in reported
     broken = replace(found.last_pass, failures=(Reason("history.failed", "Disk full.", "Free some."),))  # type: ignore[type-var]  # there is one
     ended = replace(found, last_pass=broken, unpushed_commits=2, failures=(Reason("x", "Nobody is there.", ""),))
-    told = "\n".join(seen(ended))
+    reported = "\n".join(seen(ended))
     assert seen(ended)[0] == "failed x: Nobody is there."
-    assert "failed history.failed: Disk full.\n  remedy: Free some." in told
-    assert "2 commits not pushed yet." in told
+    assert "failed history.failed: Disk full.\n  remedy: Free some." in reported
+    assert "2 commits not pushed yet." in reported
 
 
 def test_text_from_outside_is_escaped_in_a_line() -> None:
@@ -574,14 +576,14 @@ def test_details_of_several_issuers_end_with_the_summary() -> None:
     assert found.splitlines()[-1] == "3 issuers: 1 failed, 2 current."
 
 
-def test_events_are_told_with_their_moments(here: Situation) -> None:
+def test_events_are_shown_with_their_times(here: Situation) -> None:
     """Absolute and relative, from when until when, with name and level."""
     here.run(ONE, ONE)
     here.world.bucket.write(JWKS_KEY, b"evil")
     here.run(ONE, ONE, after=timedelta(minutes=1))
     here.now += timedelta(hours=3)
-    told = words(look(here))
-    assert "Events of the last 7 days:\n  2026-11-23 08:01:00Z (3 h ago) error [bucket.drift]: syd-prod: " in told
+    reported = words(look(here))
+    assert "Events of the last 7 days:\n  2026-11-23 08:01:00Z (3 h ago) error [bucket.drift]: syd-prod: " in reported
 
 
 # --------------------------------------------------------------------------------------------- on a terminal

@@ -15,9 +15,9 @@ MISTAKES = (  # the file's name after `bad-`, where the mistake is told, what is
     ("name-number", "issuers[0].name", "This must be text."),
     ("name-twice", "issuers[1].name", "belongs to issuers[0]"),
     ("issuer-twice", "issuers[1].issuer", "the issuer of issuers[0].issuer"),
-    ("issuer-slash-twice", "issuers[1].issuer", "cannot stand beside"),
-    ("issuer-case", "issuers[1].issuer", "cannot stand beside"),
-    ("issuer-below-document", "issuers[1].issuer", "cannot stand beside"),
+    ("issuer-slash-twice", "issuers[1].issuer", "cannot exist together with"),
+    ("issuer-case", "issuers[1].issuer", "cannot exist together with"),
+    ("issuer-below-document", "issuers[1].issuer", "cannot exist together with"),
     ("issuer-http", "issuers[0].issuer", "not an https URL"),
     ("issuer-query", "issuers[0].issuer", "has a query"),
     ("issuer-private", "issuers[0].issuer", "exists only inside"),
@@ -29,7 +29,7 @@ MISTAKES = (  # the file's name after `bad-`, where the mistake is told, what is
     ("issuer-no-section", "issuers[0]", "This is not an issuer."),
     ("apiservers-none", "issuers[0].apiservers", "There is no apiserver to ask."),
     ("apiserver-http", "issuers[0].apiservers[0]", "not an https URL"),
-    ("apiserver-slash", "issuers[0].apiservers[0]", "has a path"),
+    ("apiserver-slash", "issuers[0].apiservers[0]", "is only a slash"),
     ("apiserver-path-dot", "issuers[0].apiservers[0]", "segment that is empty"),
     ("apiserver-path-empty", "issuers[0].apiservers[0]", "segment that is empty"),
     ("apiserver-path-percent", "issuers[0].apiservers[0]", "segment that is empty"),
@@ -58,7 +58,7 @@ MISTAKES = (  # the file's name after `bad-`, where the mistake is told, what is
     ("discover-endpointslices-nowhere", "issuers[0].apiservers", "Add auth.in_cluster"),
     ("discover-dns-in-cluster", "issuers[0].discover", "Write endpointslices"),
     ("discover-behind-balancer", "issuers[0].load_balancer", "discover finds the single replicas"),
-    ("in-cluster-elsewhere", "issuers[0].apiservers[0]", "for its own cluster alone"),
+    ("in-cluster-elsewhere", "issuers[0].apiservers[0]", "only for its own cluster"),
     ("in-cluster-and-token", "issuers[0].auth.token_file", "auth.in_cluster says this already"),
     ("in-cluster-counted", "issuers[0].expect_replicas", "cannot be counted"),
     ("in-cluster-retain", "issuers[0].keys.retain_removed", "Behind a load balancer"),
@@ -137,8 +137,8 @@ def test_bad_file_is_refused_at_its_key(name: str, where: str, words: str) -> No
     with pytest.raises(UsageError) as caught:
         load(DATA / f"bad-{name}.yaml")
     place = "" if where == "the file" else f" {re.escape(where)}:"
-    told = re.compile(rf".*/bad-{name}\.yaml(:[1-9][0-9]*)?:{place} .*{re.escape(words)}")
-    assert any(told.match(problem) for problem in caught.value.problems), caught.value.problems
+    reported = re.compile(rf".*/bad-{name}\.yaml(:[1-9][0-9]*)?:{place} .*{re.escape(words)}")
+    assert any(reported.match(problem) for problem in caught.value.problems), caught.value.problems
 
 
 def test_every_bad_file_is_in_the_table() -> None:

@@ -77,14 +77,14 @@ def test_schema_pattern_agrees_with_the_reader(text: str) -> None:
     try:
         duration(text)
     except ValueError as error:
-        told = str(error)
+        reported = str(error)
     else:
-        told = ""
-    assert fits == (told == "" or "ten years" in told)
+        reported = ""
+    assert fits == (reported == "" or "ten years" in reported)
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "reported"),
     [
         ("5 min", '"5 min" is not a duration. Write 5m.'),
         ("2 Days", '"2 Days" is not a duration. Write 2d.'),
@@ -92,9 +92,9 @@ def test_schema_pattern_agrees_with_the_reader(text: str) -> None:
         ("\x1b[2J" + "x" * 99, '"\\u001b[2J'),
     ],
 )
-def test_refused_duration_is_quoted_with_what_was_likely_meant(value: str, told: str) -> None:
+def test_refused_duration_is_quoted_with_what_was_likely_meant(value: str, reported: str) -> None:
     """The operator sees which value it is, and what to write instead; nothing in it drives the terminal."""
-    with pytest.raises(ValueError, match=re.escape(told)) as caught:
+    with pytest.raises(ValueError, match=re.escape(reported)) as caught:
         fields.duration(value)
     assert len(str(caught.value)) < 150
     assert str(caught.value).isprintable()

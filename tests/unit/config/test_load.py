@@ -217,7 +217,7 @@ def test_unwise_settings_are_warnings() -> None:
     assert "limits.connect" in _parse(_text(top="limits: {connect: 20s}")).warnings[0]
 
 
-def test_every_mistake_is_told_at_once() -> None:
+def test_every_mistake_is_reported_at_once() -> None:
     """Reading, values, rules and rules between issuers are told together, in the order of the lines."""
     text = """interval: 300
 state_dir: &x a
@@ -229,8 +229,8 @@ issuers:
   - {name: c, issuer: 7, apiservers: [http://c]}
   - {issuer: https://oidc-bucket.s3.ap-southeast-2.amazonaws.com/d, apiservers: [https://d]}
 """
-    told = [problem.partition(":")[0] for problem in _problems(text)]
-    assert told == [
+    reported = [problem.partition(":")[0] for problem in _problems(text)]
+    assert reported == [
         "interval (line 1)",
         "state_dir (line 2)",
         "issuers[0].apiservers (line 5)",
@@ -244,15 +244,15 @@ issuers:
     ]
 
 
-def test_mistake_in_defaults_is_told_once() -> None:
+def test_mistake_in_defaults_is_reported_once() -> None:
     """Thousands of issuers that inherit a mistake do not repeat it."""
     text = _text(top="defaults: {keys: {kid: x}, tls: {client_cert_file: c}}")
     text += f"  - {{name: b, issuer: {S3}/b, apiservers: [https://b]}}\n"
-    told = [problem.partition(" (")[0] for problem in _problems(text)]
-    assert told == ["defaults.keys.kid", "defaults.tls.client_cert_file"]
+    reported = [problem.partition(" (")[0] for problem in _problems(text)]
+    assert reported == ["defaults.keys.kid", "defaults.tls.client_cert_file"]
 
 
-def test_value_that_could_not_be_read_is_not_told_again() -> None:
+def test_unreadable_value_is_reported_once() -> None:
     """An alias has no value, and that alone is told about its key."""
     assert [it.partition(":")[0] for it in _problems(_text("tls: {ca_file: *x, bad: 1}"))] == [
         "issuers[0].tls.bad (line 8)",
@@ -262,8 +262,8 @@ def test_value_that_could_not_be_read_is_not_told_again() -> None:
 
 def test_mistake_in_publish_does_not_accuse_the_issuers() -> None:
     """With an unusable publish section nobody knows what is inside of it."""
-    told = _problems(_text(publish="base_url: 5"))
-    assert [it.partition(" (")[0] for it in told] == ["publish.base_url"]
+    reported = _problems(_text(publish="base_url: 5"))
+    assert [it.partition(" (")[0] for it in reported] == ["publish.base_url"]
     assert [it.partition(" (")[0] for it in _problems(_text("publish: 5"))] == ["issuers[0].publish"]
 
 
@@ -271,21 +271,21 @@ def test_former_issuers_are_checked_like_issuers() -> None:
     """A former issuer has the same rules, and its paths count among all."""
     rows = ("ftp://x", "https://elsewhere.example/x", f"{S3}/a", f"{S3}/A")
     entry = "former_issuers: [" + ", ".join(f"{{issuer: '{row}', until: 2027-01-31}}" for row in rows) + "]"
-    told = [problem.partition(":")[0].partition(" (")[0] for problem in _problems(_text(entry))]
-    assert told == [f"issuers[0].former_issuers[{number}].issuer" for number in range(4)]
+    reported = [problem.partition(":")[0].partition(" (")[0] for problem in _problems(_text(entry))]
+    assert reported == [f"issuers[0].former_issuers[{number}].issuer" for number in range(4)]
 
 
 def test_discover_excludes_a_load_balancer() -> None:
     """The two ways to deal with several apiservers behind a name are not mixed, and found ones are counted."""
-    told = [problem.partition(" (")[0] for problem in _problems(_text("discover: dns\n    load_balancer: true"))]
-    assert told == ["issuers[0].discover", "issuers[0].load_balancer"]
+    reported = [problem.partition(" (")[0] for problem in _problems(_text("discover: dns\n    load_balancer: true"))]
+    assert reported == ["issuers[0].discover", "issuers[0].load_balancer"]
 
 
 def test_kubeconfig_and_in_cluster_exclude_each_other() -> None:
     """A second source of the same thing is refused."""
-    told = _problems(_text("auth: {kubeconfig: a, in_cluster: true}\n    keys: {retain_removed: 1h}"))
-    assert any(it.startswith("issuers[0].auth.in_cluster") and "auth.kubeconfig says this" in it for it in told)
-    assert any(it.startswith("issuers[0].keys.retain_removed") for it in told)
+    reported = _problems(_text("auth: {kubeconfig: a, in_cluster: true}\n    keys: {retain_removed: 1h}"))
+    assert any(it.startswith("issuers[0].auth.in_cluster") and "auth.kubeconfig says this" in it for it in reported)
+    assert any(it.startswith("issuers[0].keys.retain_removed") for it in reported)
 
 
 @pytest.mark.parametrize(
@@ -337,8 +337,10 @@ def test_issuer_files_are_added() -> None:
     entry = f"- {{name: b, issuer: {S3}/b, apiservers: [https://b]}}\n"
     settings = parse(_text(), base=BASE, issuer_files={"d/b.yaml": entry})
     assert [issuer.name for issuer in settings.issuers] == ["a", "b"]
-    told = _problems(_text(), x="- {name: a, issuer: x, apiservers: [https://b]}\n", y="a: b\n", z="a: [\n", w="- 5\n")
-    assert [problem.partition(": ")[0] for problem in told] == [
+    reported = _problems(
+        _text(), x="- {name: a, issuer: x, apiservers: [https://b]}\n", y="a: b\n", z="a: [\n", w="- 5\n"
+    )
+    assert [problem.partition(": ")[0] for problem in reported] == [
         "w.yaml[0] (line 1)",
         "x.yaml[0].issuer (line 1)",
         "x.yaml[0].name (line 1)",
@@ -364,7 +366,7 @@ def test_load_reads_every_yaml_file_of_the_folder(tmp_path: Path) -> None:
     assert settings.warnings == ("clusters.d/d.yml is not read. End its name in .yaml.",)
 
 
-def test_load_tells_unreadable_files_with_the_rest(tmp_path: Path) -> None:
+def test_load_reports_unreadable_files_with_the_rest(tmp_path: Path) -> None:
     """A missing folder or an unreadable file there is one mistake among the others."""
     main = tmp_path / "mirror.yaml"
     main.write_text(_text(top="issuers_dir: clusters.d\ninterval: 5"))
@@ -379,9 +381,9 @@ def test_load_tells_unreadable_files_with_the_rest(tmp_path: Path) -> None:
     (tmp_path / "clusters.d" / "y.yaml").write_bytes(b"\xff")
     with pytest.raises(UsageError) as caught:
         load(main)
-    told = [it.partition(": It cannot be read (")[::2] for it in caught.value.problems]
-    assert told[1][0] == "clusters.d/x.yaml"
-    assert told[2] == ("clusters.d/y.yaml", "not UTF-8). Check the path, the rights and the encoding.")
+    reported = [it.partition(": It cannot be read (")[::2] for it in caught.value.problems]
+    assert reported[1][0] == "clusters.d/x.yaml"
+    assert reported[2] == ("clusters.d/y.yaml", "not UTF-8). Check the path, the rights and the encoding.")
 
 
 @pytest.mark.parametrize(
@@ -520,7 +522,7 @@ def test_same_prefix_twice_is_one_apiserver() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "told"),
+    ("entry", "reported"),
     [
         ("tls: {insecure_skip_verify: true}", "TLS is always verified. Set tls.ca_file"),
         ("tls: {verify: false}", "TLS is always verified. Set tls.ca_file"),
@@ -529,9 +531,9 @@ def test_same_prefix_twice_is_one_apiserver() -> None:
         ("auth: {token_file: '${HOME}/token'}", "has a variable, which is not expanded"),
     ],
 )
-def test_usual_slips_are_named(entry: str, told: str) -> None:
+def test_usual_slips_are_named(entry: str, reported: str) -> None:
     """What other tools take is refused with what to write here."""
-    assert any(told in problem for problem in _problems(_text(entry)))
+    assert any(reported in problem for problem in _problems(_text(entry)))
 
 
 def test_pages_are_switched_off_by_false() -> None:
@@ -545,7 +547,7 @@ def test_one_apiserver_in_two_issuers_is_a_warning() -> None:
         ":6443/", ":6443"
     )
     assert any(
-        "issuers[1].apiservers[0]: This apiserver is one of a too" in warning for warning in _parse(text).warnings
+        "issuers[1].apiservers[0]: This apiserver also belongs to a," in warning for warning in _parse(text).warnings
     )
 
 
@@ -557,6 +559,6 @@ def test_mistake_begins_with_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "mirror.yaml").write_text("issuers_dir: d\ninterval: 5 min\n" + _text())
     with pytest.raises(UsageError) as caught:
         load(tmp_path / "mirror.yaml")
-    told = caught.value.problems
-    assert any(each.startswith(f"{tmp_path}/mirror.yaml:2: interval: ") for each in told), told
-    assert any(each.startswith("d/b.yaml:2: [0].name: ") for each in told), told
+    reported = caught.value.problems
+    assert any(each.startswith(f"{tmp_path}/mirror.yaml:2: interval: ") for each in reported), reported
+    assert any(each.startswith("d/b.yaml:2: [0].name: ") for each in reported), reported

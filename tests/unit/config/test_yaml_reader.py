@@ -40,7 +40,7 @@ def test_lines_are_known_when_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("a: b\na: c\nb: {c: d, c: e}\n", [
             "a (line 2): The key a stands twice in one mapping. Remove one of them.",
@@ -64,9 +64,9 @@ def test_lines_are_known_when_asked_for() -> None:
     ],
     ids=["duplicate", "alias", "tag", "keys", "number", "documents", "complex key"],
 )  # fmt: skip
-def test_every_mistake_is_told_with_its_line(text: str, told: list[str]) -> None:
+def test_every_mistake_is_reported_with_its_line(text: str, reported: list[str]) -> None:
     """Reading goes on after a mistake, as long as what follows is clear."""
-    assert [str(problem) for problem in load_strict_yaml(text).problems] == told
+    assert [str(problem) for problem in load_strict_yaml(text).problems] == reported
 
 
 def test_quoted_words_may_be_keys() -> None:
@@ -114,7 +114,7 @@ def test_doubtful_json_is_left_to_the_yaml_reader(text: str) -> None:
     assert yaml_reader.read_json(text, max_depth=32) is None
 
 
-def test_json_mistake_is_told_with_its_line() -> None:
+def test_json_mistake_is_reported_with_its_line() -> None:
     """A duplicate name in JSON is told as in YAML."""
     problems = load_strict_yaml('{"a": 1,\n "a": 2}').problems
     assert [str(it) for it in problems] == ["a (line 2): The key a stands twice in one mapping. Remove one of them."]

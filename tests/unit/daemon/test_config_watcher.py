@@ -37,7 +37,7 @@ def names(configuration: Configuration) -> list[str]:
     return [issuer.name for issuer in configuration.settings.issuers]
 
 
-def told(logs: list[Any], event: str) -> list[Mapping[str, Any]]:
+def reported(logs: list[Any], event: str) -> list[Mapping[str, Any]]:
     return [each for each in logs if each["event"] == event]
 
 
@@ -94,7 +94,7 @@ def test_config_map_that_is_swapped_is_seen(tmp_path: Path) -> None:
     assert names(configuration) == ["b"]
 
 
-def test_broken_file_keeps_the_old_configuration_and_tells_every_mistake(tmp_path: Path) -> None:
+def test_broken_file_keeps_the_old_configuration_and_logs_every_mistake(tmp_path: Path) -> None:
     """Once, not at every pass; and when it is mended it is obeyed."""
     path = tmp_path / "mirror.yaml"
     write(path, "a")
@@ -104,8 +104,8 @@ def test_broken_file_keeps_the_old_configuration_and_tells_every_mistake(tmp_pat
         assert not configuration.refresh()
         assert not configuration.refresh()
     assert names(configuration) == ["a"]
-    assert len(told(logs, "configuration.refused")) == 1
-    mistakes = [each["sentence"] for each in told(logs, "configuration.mistake")]
+    assert len(reported(logs, "configuration.refused")) == 1
+    mistakes = [each["sentence"] for each in reported(logs, "configuration.mistake")]
     assert len(mistakes) == 2
     assert any("interval" in each for each in mistakes)
     assert any("colour" in each for each in mistakes)
@@ -151,7 +151,7 @@ def test_defect_while_reading_keeps_the_old_one(tmp_path: Path) -> None:
     with capture_logs() as logs:
         assert not configuration.reload()
     assert names(configuration) == ["a"]
-    assert "IndexError" in told(logs, "configuration.refused")[0]["why"]
+    assert "IndexError" in reported(logs, "configuration.refused")[0]["why"]
 
 
 def test_state_directory_cannot_move(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_state_directory_cannot_move(tmp_path: Path) -> None:
     with capture_logs() as logs:
         assert not configuration.reload()
     assert names(configuration) == ["a"]
-    assert told(logs, "configuration.refused")[0]["why"] == "state_dir cannot change while the daemon runs."
+    assert reported(logs, "configuration.refused")[0]["why"] == "state_dir cannot change while the daemon runs."
 
 
 def test_address_of_the_pages_needs_a_restart(tmp_path: Path) -> None:
@@ -175,8 +175,8 @@ def test_address_of_the_pages_needs_a_restart(tmp_path: Path) -> None:
     with capture_logs() as logs:
         assert configuration.reload()
     assert names(configuration) == ["b"]
-    assert len(told(logs, "configuration.restart_needed")) == 1
-    assert told(logs, "configuration.unwise")
+    assert len(reported(logs, "configuration.restart_needed")) == 1
+    assert reported(logs, "configuration.unwise")
 
 
 def test_nothing_to_begin_with_is_an_error(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_broken_file_at_start_gives_way_to_the_copy(tmp_path: Path) -> None:
         configuration = Configuration(lambda: load(path), path, LOGGER, last_good=lambda: kept[0], keep=keep)
     assert configuration.settings == good.settings
     assert configuration.is_last_good
-    assert "the copy of the last good one is used" in told(logs, "configuration.refused")[0]["sentence"]
+    assert "the copy of the last good one is used" in reported(logs, "configuration.refused")[0]["sentence"]
     configuration.keep_copy()
     assert len(kept) == 1
     write(path, "a", "b")
@@ -254,10 +254,10 @@ def test_broken_file_without_a_copy_is_the_end(tmp_path: Path) -> None:
         Configuration(lambda: load(path), path, LOGGER, last_good=lambda: None)
 
 
-def test_copy_that_cannot_be_kept_is_told(tmp_path: Path) -> None:
+def test_copy_that_cannot_be_kept_is_reported(tmp_path: Path) -> None:
     """The daemon goes on; the next start would need the file."""
     path = tmp_path / "mirror.yaml"
     write(path, "a")
     with capture_logs() as logs:
         Configuration(lambda: load(path), path, LOGGER, keep=lambda _: "No room.").keep_copy()
-    assert told(logs, "configuration.not_kept")[0]["sentence"] == "No room."
+    assert reported(logs, "configuration.not_kept")[0]["sentence"] == "No room."

@@ -42,7 +42,7 @@ def test_without_a_manager_nothing_happens(name: str) -> None:
     SystemdNotifier({"NOTIFY_SOCKET": name}).send("READY=1")
 
 
-def test_manager_that_does_not_read_holds_nobody(manager: tuple[socket.socket, str]) -> None:
+def test_manager_that_does_not_read_blocks_nothing(manager: tuple[socket.socket, str]) -> None:
     """When its queue is full the message is lost, and the daemon goes on."""
     _, name = manager
     notifier = SystemdNotifier({"NOTIFY_SOCKET": name})

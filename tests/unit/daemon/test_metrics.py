@@ -49,7 +49,7 @@ def samples(pass_history: PassHistory) -> Samples:
     return found
 
 
-def test_pass_is_told() -> None:
+def test_pass_is_reported() -> None:
     """Duration, end, result, commits that are not pushed, and the version."""
     found = samples(after(report(issuer("a"), unpushed_commits=3)))
     assert found["pass_duration_seconds",] == 0.5
@@ -132,7 +132,7 @@ def test_keys_that_are_shown_but_not_public_are_counted() -> None:
     assert samples(after(report(issuer("a"))))["issuer_replicas_disagree", "a"] == 0
 
 
-def test_token_that_was_signed_in_vain_is_told() -> None:
+def test_token_of_a_non_public_key_is_reported() -> None:
     """A probe found a key that no JWKS shows: pods are about to be logged out."""
     event = Event("signing_key.not_public", "Signed in vain.", Level.ERROR)
     assert samples(after(report(issuer("a", events=(event,)))))["issuer_signing_key_not_public", "a"] == 1
@@ -191,4 +191,4 @@ def test_document_and_metrics_say_the_same() -> None:
             labels.setdefault(sample.name, set()).update(sample.labels)
     rows = re.findall(r"^\| `(oidc_mirror_\w+)` \| (\w+) \|([^|]*)\|", DOCUMENT.read_text(), re.MULTILINE)
     assert {(name, kind) for name, kind, _ in rows} == wanted
-    assert {name: set(re.findall(r"`(\w+)`", told)) for name, _, told in rows} == labels
+    assert {name: set(re.findall(r"`(\w+)`", reported)) for name, _, reported in rows} == labels

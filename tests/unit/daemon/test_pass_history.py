@@ -87,7 +87,7 @@ LOOKED = PublicReadback(ok=True, seconds=0.1)
         pytest.param({"look": LOOKED, "safe_to_sign_at": None}, False, id="seen without a date"),
     ],
 )
-def test_safe_to_sign_is_void_after_a_change_that_nobody_saw(second: dict[str, object], *, known: bool) -> None:
+def test_safe_to_sign_is_void_after_an_unobserved_change(second: dict[str, object], *, known: bool) -> None:
     """A date that was right for the keys of before must never be told of a key that came since."""
     found = after(report(issuer("a")), report(issuer("a", **second))).issuers[url_of("a")]
     assert found.safe_to_sign_at == (MOMENT - 11 * DAY if known else None)

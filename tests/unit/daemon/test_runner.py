@@ -37,12 +37,12 @@ class Theatre:
         self.closed = 0
         self.cancelled = 0
         self.refuses: Exception | None = None
-        self.told: list[Report] = []
+        self.reported: list[Report] = []
         path = state_dir / "mirror.yaml"
         path.write_text("{}")
         self.path = path
         self.configuration = Configuration(lambda: self.settings, path, LOGGER)
-        self.passes = PassRunner(self.configuration, self.open_ports, LOGGER, on_report=self.told.append)
+        self.passes = PassRunner(self.configuration, self.open_ports, LOGGER, on_report=self.reported.append)
 
     @contextmanager
     def open_ports(self, _: Settings) -> Iterator[Ports]:
@@ -74,7 +74,7 @@ def test_adapters_live_as_long_as_all_is_well(theatre: Theatre) -> None:
     theatre.passes.close()
     theatre.passes.close()
     assert theatre.closed == 1
-    assert len(theatre.told) == 3
+    assert len(theatre.reported) == 3
 
 
 def test_bucket_that_fails_gets_new_adapters(theatre: Theatre) -> None:
@@ -147,7 +147,7 @@ def test_stopped_pass_is_not_counted(theatre: Theatre, when: str) -> None:
         interrupt(theatre, theatre.passes.stop_polling)
     theatre.passes.run()
     assert theatre.passes.pass_history.report is None
-    assert theatre.told == []
+    assert theatre.reported == []
     assert not (theatre.situation.state_dir / "last_error").exists()
     assert source.cancelled is (when == "meanwhile")
 

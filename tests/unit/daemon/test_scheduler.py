@@ -208,7 +208,7 @@ def test_verdicts(pulse: Heartbeat, *, alive: bool, ready: bool) -> None:
         (Heartbeat(began=0, heartbeat=999, ended=999), "The scheduler is alive."),
     ],
 )
-def test_health_is_told_in_words(pulse: Heartbeat, said: str) -> None:
+def test_health_is_reported_in_words(pulse: Heartbeat, said: str) -> None:
     """Who looks at a failing probe reads why."""
     assert health(pulse, 1000, PATIENCE).sentence == said
 
@@ -221,7 +221,7 @@ def test_health_is_told_in_words(pulse: Heartbeat, said: str) -> None:
         (Heartbeat(began=0, heartbeat=0, ended=0), "The last pass ended 16 min 40 s ago; at most 1 min 40 s is good."),
     ],
 )
-def test_readiness_is_told_in_words(pulse: Heartbeat, said: str) -> None:
+def test_readiness_is_reported_in_words(pulse: Heartbeat, said: str) -> None:
     """As for health."""
     assert readiness(pulse, 1000, PATIENCE).sentence == said
 

@@ -40,7 +40,7 @@ def test_last_error_is_written_and_removed(tmp_path: Path) -> None:
     kept(tmp_path, GOOD)  # nothing to remove is no trouble
 
 
-def test_last_error_tells_what_apiservers_had_to_do_with_it(tmp_path: Path) -> None:
+def test_last_error_names_the_apiservers_involved(tmp_path: Path) -> None:
     """Who has this file alone finds the remedy beside the apiserver in it too; of good issuers it says nothing."""
     silent = Unusable("https://1", (Reason("timeout", "It did not answer.", "Look at it."),))
     heard = issuer("b").observations[0]
@@ -62,7 +62,7 @@ def test_metrics_file_holds_what_the_page_shows(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == [path]
 
 
-def test_what_cannot_be_written_is_told_and_costs_nothing(tmp_path: Path) -> None:
+def test_unwritable_file_is_reported_and_fails_no_pass(tmp_path: Path) -> None:
     """A missing folder, or something in the way."""
     (tmp_path / "last_error").mkdir()
     with capture_logs() as logs:

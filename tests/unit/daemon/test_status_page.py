@@ -121,7 +121,7 @@ def test_page_before_the_first_pass() -> None:
     assert "No commit yet." in said
 
 
-def test_failed_pass_is_told_with_its_remedy() -> None:
+def test_failed_pass_is_reported_with_its_remedy() -> None:
     """And what was known of the issuer stands below it, as something old."""
     broken = report(failures=(Reason("history.failed", "The disk is full.", "Free some."),))
     said = text(after(report(issuer("a")), broken, of=settings("a")))
@@ -160,7 +160,7 @@ def test_command_in_a_sentence_is_code(remedy: str, html: str) -> None:
     assert f'<p class="remedy">{html}</p>' in page(failed)
 
 
-def test_apiservers_stand_beside_each_other() -> None:
+def test_apiservers_are_shown_side_by_side() -> None:
     """Which keys one does not show, why another is not believed, and when certificates end."""
     said = text(everything())
     assert f"https://10.0.0.12:6443 reachable, 1 key does not show {EC_KEYS[1].kid}" in said
@@ -179,7 +179,7 @@ def test_keys_say_what_may_be_done_with_them() -> None:
     assert "revoked 2026-11-22 08:00:00Z (1 d ago): the laptop was stolen" in said
 
 
-def test_drift_and_readback_are_told() -> None:
+def test_drift_and_readback_are_reported() -> None:
     """What was repaired, and that the world does not see it."""
     said = text(everything())
     assert "drift repaired in the last pass" in said
@@ -254,7 +254,7 @@ def test_kid_is_short_in_a_line_and_whole_in_its_title() -> None:
     assert f'<span class="id">{kid}</span>' in html
 
 
-def test_line_tells_moments_twice() -> None:
+def test_line_shows_times_twice() -> None:
     """The date, and how long ago or ahead."""
     said = text(everything())
     assert "2026-11-23 07:30 30 min ago" in said

@@ -40,7 +40,7 @@ def sentence(given: IssuerReport) -> str:
     return issuer_panel(after(report(given)).issuers[url_of(given.name)], MOMENT).sentence
 
 
-def test_what_needs_somebody_comes_first() -> None:
+def test_issuers_that_need_action_come_first() -> None:
     """Failed, then held, then rotations, then the rest in the order of the configuration."""
     assert list(lines(everything())) == ["fra-prod", "syd-stage", "syd-prod", "lab"]
 
@@ -118,7 +118,7 @@ def test_line_is_found_by_what_people_know(text: str, held: bool) -> None:
         ("", ()),
     ],
 )
-def test_command_is_told_from_words(remedy: str, steps: tuple[Step, ...]) -> None:
+def test_command_is_distinguished_from_words(remedy: str, steps: tuple[Step, ...]) -> None:
     """Only what stands at the end, behind a colon."""
     assert advice(Reason("code", "S", remedy)) == Advice("S", steps)
 
@@ -174,12 +174,12 @@ def test_failed_look_takes_back_that_the_last_state_is_public() -> None:
         ({}, "Everything is current."),
     ],
 )
-def test_state_is_told_in_words(changes: dict[str, object], said: str) -> None:
+def test_state_is_reported_in_words(changes: dict[str, object], said: str) -> None:
     """One sentence in the details."""
     assert said in sentence(issuer("a", **changes))
 
 
-def test_readback_is_told_with_its_moment() -> None:
+def test_readback_is_shown_with_its_time() -> None:
     """Not yet, as meant, or not."""
     quiet = issuer_panel(after(report(issuer("a", look=None))).issuers[url_of("a")], MOMENT)
     assert (quiet.look_mark, quiet.look) == ("quiet", "The public URLs were not read back yet.")

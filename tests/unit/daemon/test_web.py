@@ -81,8 +81,8 @@ def test_status_is_that_of_the_command(pass_history: PassHistory) -> None:
     assert answer.headers["content-type"] == "application/json"
     schema = json.loads((Path(__file__).parents[3] / "docs/reference/status.schema.json").read_text())
     jsonschema.validate(answer.json(), schema)
-    told = {each["issuer"]: each["state"] for each in answer.json()["issuers"]}
-    assert told == {url: str(each.report.state) for url, each in pass_history.issuers.items() if each.report}
+    reported = {each["issuer"]: each["state"] for each in answer.json()["issuers"]}
+    assert reported == {url: str(each.report.state) for url, each in pass_history.issuers.items() if each.report}
 
 
 def test_metrics_have_the_type_of_prometheus() -> None:
@@ -263,7 +263,7 @@ def serving(**limits: float) -> Iterator[int]:
         server.stop()
 
 
-def test_server_sleeps_while_nobody_asks() -> None:
+def test_idle_server_sleeps() -> None:
     """Its thread is not woken once: a daemon that waits costs next to nothing."""
     before = set(threading.enumerate())
     with serving() as port:
@@ -287,7 +287,7 @@ def slow_clients(stack: ExitStack, port: int, count: int) -> list[socket.socket]
     return made
 
 
-def test_probe_is_answered_beside_300_slow_clients() -> None:
+def test_probe_is_answered_with_300_slow_clients() -> None:
     """Each of ten probes, although more connections are open than are kept, and all are of one address."""
     with serving(head_seconds=60) as port, ExitStack() as stack:
         slow_clients(stack, port, 300)

@@ -30,7 +30,7 @@ def asked() -> StsResult:
     return found
 
 
-def test_accepted_token_tells_who_one_would_be(sts: Sts) -> None:
+def test_accepted_token_shows_the_assumed_identity(sts: Sts) -> None:
     """The ARN of the session; the request is unsigned, and the credentials are thrown away."""
     found = asked()
     assert (found.accepted, found.assumed_role_arn) == (
@@ -60,7 +60,7 @@ def test_error_of_sts_is_explained(sts: Sts, code: str, message: str, cause: str
     assert found.causes[0].code == cause
 
 
-def test_unknown_error_is_told_without_guessing(sts: Sts) -> None:
+def test_unknown_error_is_reported_without_guessing(sts: Sts) -> None:
     """Its words alone."""
     sts.error = ("Strange", "Never seen.")
     found = asked()
@@ -68,7 +68,7 @@ def test_unknown_error_is_told_without_guessing(sts: Sts) -> None:
 
 
 @pytest.mark.parametrize("echo", [TOKEN, TOKEN.rpartition(".")[2]], ids=["token", "signature"])
-def test_token_in_an_error_is_not_told(sts: Sts, echo: str) -> None:
+def test_token_in_an_error_is_not_printed(sts: Sts, echo: str) -> None:
     """STS repeats what it validates; neither the token nor its signature reaches anybody."""
     sts.error = ("ValidationError", f"Value '{echo}' at 'webIdentityToken' failed to satisfy constraint: …")
     found = asked()
@@ -94,14 +94,14 @@ def test_answer_that_is_not_of_sts_is_silence(sts: Sts, body: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "no url", "https://sts.invalid"])
-def test_silence_is_told_as_such(tmp_path: Path, url: str) -> None:
+def test_silence_is_reported_as_such(tmp_path: Path, url: str) -> None:
     """Nobody listens, or the endpoint is no URL: told, never raised."""
     with aws_environment(ca_file(tmp_path), tmp_path, AWS_ENDPOINT_URL_STS=url):
         found = asked()
     assert (found.accepted, [cause.code for cause in found.causes]) == (False, ["sts_silent"])
 
 
-def test_missing_profile_is_told(tmp_path: Path) -> None:
+def test_missing_profile_is_reported(tmp_path: Path) -> None:
     """What botocore refuses before it asks anybody."""
     with aws_environment(ca_file(tmp_path), tmp_path, AWS_PROFILE="missing"):
         assert asked().error_code == "ProfileNotFound"

@@ -68,8 +68,8 @@ def verified(
     whole = Verification(now, found, asked.token, login)
     jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker()).validate(to_json(whole))
     if body is not None:
-        told = words(whole) + json.dumps(to_json(whole))
-        assert all(part.decode() not in told for part in body.strip().split(b".") if len(part) > 12)
+        reported = words(whole) + json.dumps(to_json(whole))
+        assert all(part.decode() not in reported for part in body.strip().split(b".") if len(part) > 12)
         assert all(line.isprintable() for line in words(whole).splitlines())
     return whole
 
@@ -104,7 +104,7 @@ def accepting(found: Verification) -> list[str]:
 # ---------------------------------------------------------------------------------------------- documents
 
 
-def test_good_documents_are_accepted_by_everybody(world: FakeWorld) -> None:
+def test_good_documents_are_accepted_by_every_relying_party(world: FakeWorld) -> None:
     """Both are read, discovery first, and its jwks_uri followed; exit 0."""
     found = verified(world)
     assert (accepting(found), found.exit_status) == (["AWS", "GCP", "Entra"], ExitStatus.CURRENT)
@@ -125,7 +125,7 @@ def test_jwks_uri_of_the_document_is_followed(world: FakeWorld) -> None:
 
 
 @pytest.mark.parametrize("key", [DISCOVERY_KEY, JWKS_KEY])
-def test_document_that_nobody_can_read_is_refused_by_everybody(world: FakeWorld, key: str) -> None:
+def test_unreadable_document_is_refused_by_every_relying_party(world: FakeWorld, key: str) -> None:
     """The cause and the remedy of the look are told with the URL."""
     world.bucket.objects = {name: stored for name, stored in world.bucket.objects.items() if name != key}
     found = verified(world)
@@ -195,7 +195,7 @@ def test_one_bad_issuer_of_many_fails(world: FakeWorld) -> None:
 # -------------------------------------------------------------------------------------------------- token
 
 
-def test_good_token_is_accepted_by_everybody(world: FakeWorld) -> None:
+def test_good_token_is_accepted_by_every_relying_party(world: FakeWorld) -> None:
     """Signature, iss, aud, exp, sub: each said; its claims are told, itself is not; exit 0."""
     found = verified(world, fresh(), subject(world, issuer=OTHER), subject(world))
     assert (accepting(found), found.exit_status) == (["AWS", "GCP", "Entra"], ExitStatus.CURRENT)
@@ -226,7 +226,7 @@ def test_captured_token_is_accepted_at_its_time(world: FakeWorld) -> None:
         ({"aud": "sts.amazonaws.com"}, ("aud", "wrong_audience")),
     ],
 )
-def test_wrong_token_is_refused_by_everybody(
+def test_wrong_token_is_refused_by_every_relying_party(
     world: FakeWorld, changes: dict[str, object], failure: tuple[str, str]
 ) -> None:
     """With its one reason, in words; the documents are good."""
@@ -240,7 +240,7 @@ def test_expired_token_says_since_when(world: FakeWorld) -> None:
     assert "expired 3 h 12 min ago" in words(verified(world, fresh(exp=int(MOMENT.timestamp()) - 11_520)))
 
 
-def test_held_signing_key_is_told_with_its_command(world: FakeWorld) -> None:
+def test_held_signing_key_is_reported_with_its_command(world: FakeWorld) -> None:
     """What git knows makes the sentence better."""
     record = KeyRecord(signer().key, Status.HELD, 1, MOMENT, held_because="policy")
     body = mint(signer(), claims(MOMENT.timestamp()))
@@ -255,22 +255,22 @@ def test_token_cannot_be_verified_without_keys(world: FakeWorld) -> None:
     assert failed(verified(world, fresh())) == [("discovery", "forbidden"), ("signature", "no_public_keys")]
 
 
-def test_key_in_the_header_is_told(world: FakeWorld) -> None:
+def test_key_in_the_header_is_reported(world: FakeWorld) -> None:
     """It is ignored, and worth knowing."""
     body = mint(RSA, claims(MOMENT.timestamp()), jku="https://evil.example.com")
     found = verified(world, body)
     assert (noted(found), found.exit_status) == (["key_in_header"], ExitStatus.CURRENT)
 
 
-def test_token_of_nobody_names_the_nearest_issuer(world: FakeWorld) -> None:
+def test_token_of_an_unknown_issuer_names_the_nearest_one(world: FakeWorld) -> None:
     """The slash that people do not see; nobody's documents are looked at, exit 1."""
     found = verified(world, fresh(iss=f"{ISSUER}/"), subject(world, issuer=OTHER), subject(world))
     assert (found.issuers, world.web.looks, found.exit_status) == ((), [], ExitStatus.FAILED)
-    assert f'the nearest is "{ISSUER}": they differ in the slash at the end alone' in words(found)
+    assert f'the nearest is "{ISSUER}": they differ only in the trailing slash' in words(found)
     assert words(found).endswith("No issuer was looked at.")
 
 
-def test_token_of_nobody_that_is_like_none_lists_the_issuers(world: FakeWorld) -> None:
+def test_token_of_a_dissimilar_issuer_lists_the_issuers(world: FakeWorld) -> None:
     """A legacy token of a Secret, say; long lists are counted."""
     many = tuple(subject(world, issuer=IssuerUrl(f"https://keys.example.com/{n}")) for n in range(12))
     found = verified(world, fresh(iss="kubernetes/serviceaccount"), *many)
@@ -293,7 +293,7 @@ def test_token_of_a_former_issuer_chooses_it(world: FakeWorld) -> None:
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_text_that_is_no_token_is_accepted_by_nobody(world: FakeWorld, named: bool) -> None:
+def test_text_that_is_no_token_is_refused_by_every_relying_party(world: FakeWorld, named: bool) -> None:
     """Every reason is told, once; exit 1."""
     found = verified(world, compact({"alg": "none"}, {}, b"signature that is long"), named=named)
     assert found.exit_status is ExitStatus.FAILED
@@ -302,19 +302,19 @@ def test_text_that_is_no_token_is_accepted_by_nobody(world: FakeWorld, named: bo
     assert len(found.issuers) == int(named)
 
 
-def test_hostile_claims_are_told_escaped_and_short(world: FakeWorld) -> None:
+def test_hostile_claims_are_reported_escaped_and_short(world: FakeWorld) -> None:
     """Neither a name nor a value steers a terminal, and none fills it."""
     body = fresh(**{"\x1b[31mred": "\x1b]0;x\x07", "long": "x" * 5000, "deep": {"a": ["\n"]}})
-    told = words(verified(world, body))
-    assert r"\x1b[31mred: \x1b]0;x\x07" in told
-    assert "x" * 300 + "…" in told
-    assert "x" * 301 not in told
+    reported = words(verified(world, body))
+    assert r"\x1b[31mred: \x1b]0;x\x07" in reported
+    assert "x" * 300 + "…" in reported
+    assert "x" * 301 not in reported
 
 
 # --------------------------------------------------------------------------------------------------- STS
 
 
-def test_login_is_told(world: FakeWorld) -> None:
+def test_login_is_reported(world: FakeWorld) -> None:
     """Who one would be; exit 0 with everything else right."""
     login = StsResult("arn:aws:iam::1:role/a", "eu-west-1", assumed_role_arn="arn:aws:sts::1:assumed-role/a/b")
     found = verified(world, fresh(), login=login)

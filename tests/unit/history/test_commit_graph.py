@@ -42,7 +42,7 @@ def test_second_question_starts_no_git(noted: tuple[GitRepository, Path]) -> Non
     assert logs(notes) == 3
 
 
-def test_new_head_is_asked_anew(noted: tuple[GitRepository, Path], tmp_path: Path) -> None:
+def test_new_head_is_read_again(noted: tuple[GitRepository, Path], tmp_path: Path) -> None:
     """When the branch moves, by us or by somebody else, the answers are those of the new head."""
     repository, _ = noted
     assert repository.last_changed_at(A) == WHEN + timedelta(minutes=2)
@@ -183,7 +183,7 @@ def test_none_is_an_answer() -> None:
     assert searched == ["a"]
 
 
-def test_failed_search_is_kept_by_nobody() -> None:
+def test_failed_search_is_not_cached() -> None:
     """A search that raised is told to the one who asked, and the next one searches again."""
     known: Memo[int] = Memo()
     with pytest.raises(ZeroDivisionError):

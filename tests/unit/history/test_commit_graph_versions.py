@@ -25,7 +25,7 @@ def subjects(
     return [version.subject for version in repository.versions(path, most=most, at=at)]
 
 
-def test_versions_come_oldest_first_without_strangers(tmp_path: Path) -> None:
+def test_versions_come_oldest_first_without_untrusted_ones(tmp_path: Path) -> None:
     """Only commits that changed the file are told, in their order, each with its parent, date and author."""
     with open_repository(tmp_path) as repository:
         assert repository.versions(A) == ()
@@ -42,7 +42,7 @@ def test_versions_come_oldest_first_without_strangers(tmp_path: Path) -> None:
         assert subjects(repository, None, most=1) == ["two"]
 
 
-def test_merged_branch_is_told_and_its_needless_merge_is_not(tmp_path: Path) -> None:
+def test_merged_branch_is_shown_without_its_needless_merge(tmp_path: Path) -> None:
     """What another mirror wrote is a version; a merge that decided something is one, one that only joins is not."""
     with open_repository(tmp_path) as repository:
         base = commit(repository, {A: b"1"}, message="base")
@@ -76,7 +76,7 @@ def test_shallow_history_is_completed(tmp_path: Path) -> None:
         assert subjects(shallow) == ["0", "1", "2"]
 
 
-def test_shallow_history_without_its_remote_tells_what_it_has(tmp_path: Path) -> None:
+def test_shallow_history_without_its_remote_shows_what_it_has(tmp_path: Path) -> None:
     """When the rest cannot be fetched, the known part is the answer."""
     remote = bare(tmp_path / "remote.git")
     with open_repository(tmp_path, name="first.git", remote=remote) as repository:
@@ -89,7 +89,7 @@ def test_shallow_history_without_its_remote_tells_what_it_has(tmp_path: Path) ->
         assert subjects(shallow) == ["2"]
 
 
-def test_strangers_texts_are_cut_and_stay_one_version(tmp_path: Path) -> None:
+def test_untrusted_texts_are_cut_and_stay_one_version(tmp_path: Path) -> None:
     """A long subject and author with colours and line breaks give one version with shortened texts."""
     with open_repository(tmp_path, author_name="A" * 500) as repository:
         commit(repository, {A: b"1"}, message="\x1b[31mred\r" + "s" * 5000)

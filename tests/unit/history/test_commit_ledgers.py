@@ -155,7 +155,7 @@ def test_of_two_signatures_the_smallest_blob_is_taken() -> None:
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "P-256"])
-def test_operators_signature_is_made_anew_by_the_next_pass(kind: str) -> None:
+def test_next_pass_replaces_an_operators_signature(kind: str) -> None:
     """The ledger's bytes stay: only the signature changes, once. The operator's command itself makes no second one."""
     first, operator = pair(kind)
     operator.keys = ledger_trust(THEIRS, OWN, kind=kind, role="operator")
@@ -171,7 +171,7 @@ def test_operators_signature_is_made_anew_by_the_next_pass(kind: str) -> None:
     assert first.commit(ledger(A)).made is False
 
 
-def test_decision_under_a_key_that_left_is_signed_anew() -> None:
+def test_decision_of_a_removed_signer_is_signed_again() -> None:
     """The signing key was changed on a machine that keeps its disk: its own head counts, and gets the new signature."""
     mirror = alone(ledger_trust(OWN))
     mirror.commit(ledger(A))
@@ -220,7 +220,7 @@ def test_ledger_without_records_is_no_file() -> None:
     assert pending_issuers(mirror.committer(), mirror.fetched(), {ISSUER: LedgerChange(ledger())}) == frozenset()
 
 
-def test_ledger_that_breaks_a_rule_stops_nobody_else() -> None:
+def test_invalid_ledger_stops_no_other_issuer() -> None:
     """Its issuer is told why; the other one is committed."""
     mirror = alone()
     mirror.configured = (ISSUER, OTHER)
@@ -298,7 +298,7 @@ def test_issuers_left_alone_without_a_ledger_are_nothing_to_merge() -> None:
     assert OTHER_PATHS.ledger not in second.history.files()
 
 
-def test_issuer_left_alone_whose_ledger_breaks_a_rule_stops_no_merge() -> None:
+def test_skipped_issuer_with_an_invalid_ledger_stops_no_merge() -> None:
     """The pass that has this issuer reports it."""
     first, second = pair()
     state = second.fetched()
@@ -376,7 +376,7 @@ def test_remote_that_does_not_take_it_is_an_error_of_the_result(down: bool) -> N
     assert mirror.history.pushes == 0
 
 
-def test_fetch_that_fails_after_a_refused_push_is_told() -> None:
+def test_failed_fetch_after_a_refused_push_is_reported() -> None:
     """The remote went away in between."""
 
     class Leaving(FakeHistory):

@@ -72,7 +72,7 @@ def test_changes_give_the_subject(issuers: tuple[IssuerChanges, ...], subject: s
     assert compose(issuers).partition("\n")[0] == subject
 
 
-def test_event_and_sentence_are_told_in_the_body() -> None:
+def test_event_and_sentence_are_in_the_body() -> None:
     """Each event is one line with the whole kid and the reason, on lines that git takes for no trailer."""
     event = IssuerChanges(IssuerName("syd"), URL, (("published", key("k1"), "First seen."),), ("Two\nlines: here",))
     assert compose((event,)).split("\n\n")[1] == ("- syd: publish key k1 (RS256): First seen.\n- syd: Two lines: here")

@@ -113,7 +113,7 @@ def test_lock_that_moves_is_alive(tmp_path: Path) -> None:
     assert (repository / LOCKS[0]).exists()
 
 
-def test_lock_beside_a_living_git_of_ours_stays(tmp_path: Path) -> None:
+def test_lock_of_a_running_git_of_ours_stays(tmp_path: Path) -> None:
     """While a git of any mirror or operator command is alive only files older than every timeout are removed."""
     repository = bare(tmp_path / "r.git")
     leave(repository, LOCKS[0], age_seconds=60)
@@ -151,7 +151,7 @@ def _pid(note: Path) -> int:
     return int(note.read_text())
 
 
-def test_unremovable_lock_is_told(tmp_path: Path) -> None:
+def test_unremovable_lock_is_reported(tmp_path: Path) -> None:
     """A leftover that cannot be removed is an error with its remedy, not a silent failure of every later commit."""
     open_repository(tmp_path).close()
     (tmp_path / "snapshots.git" / LOCKS[0]).mkdir()
@@ -216,12 +216,12 @@ def test_kill_at_any_instant_is_survived(tmp_path: Path) -> None:
         committer.stdout.readline()
         time.sleep(chance.uniform(0, 0.15))
         committer.kill()
-        told = len(committer.communicate()[0].splitlines()) + 1
+        reported = len(committer.communicate()[0].splitlines()) + 1
         with open_repository(tmp_path, settled_seconds=0.5) as repository:
             head = repository.heads().local
             assert head is not None
             stored = repository.read(head, [f"public/{committer.pid}"])[f"public/{committer.pid}"]
-            assert int(stored) >= told
+            assert int(stored) >= reported
             commit_again(repository, {"public/after": str(committer.pid).encode()})
         fsck_strict(tmp_path / "snapshots.git")
 
@@ -254,7 +254,7 @@ def test_variable_is_handed_on(name: str) -> None:
     assert git_environment({name: "x"})[name] == "x"
 
 
-def test_nobody_is_asked() -> None:
+def test_git_never_prompts() -> None:
     """Every way in which git or ssh could ask somebody is shut, whatever the user's environment says."""
     found = git_environment({"GIT_TERMINAL_PROMPT": "1", "GIT_ASKPASS": "/bin/ask", "LC_ALL": "de_DE"})
     assert (found["GIT_TERMINAL_PROMPT"], found["GIT_ASKPASS"], found["LC_ALL"]) == ("0", "", "C")
@@ -384,7 +384,7 @@ def test_without_input_nothing_is_inherited() -> None:
     assert run_python("import sys; print(len(sys.stdin.read()))").out == b"0\n"
 
 
-def test_exit_status_and_signal_are_told() -> None:
+def test_exit_status_and_signal_are_reported() -> None:
     """The exit status is the child's; a signal is its negative number."""
     assert run_python("raise SystemExit(7)").status == 7
     assert run_python("import os; os.kill(os.getpid(), 9)").status == -9

@@ -121,7 +121,7 @@ def test_parallel_branches_take_no_step_back() -> None:
     assert steps(found, B) == [(PUBLISHED, 3)]
 
 
-def test_reverted_ledger_is_told_as_it_is() -> None:
+def test_reverted_ledger_is_shown_as_it_is() -> None:
     """On one line of commits the ledger is the truth, also when somebody took a generation back."""
     found = build_histories([entry(1, a=(PUBLISHED, 1)), entry(2, 1, a=(RETIRING, 2)), entry(3, 2, a=(PUBLISHED, 1))])
     assert steps(found, A) == [(PUBLISHED, 1), (RETIRING, 2), (PUBLISHED, 3)]
@@ -139,7 +139,7 @@ def test_removed_record_counts_as_dropped() -> None:
     assert steps(found, A) == [(PUBLISHED, 1), (DROPPED, 2), (PUBLISHED, 3)]
 
 
-def test_unreadable_version_is_told_and_ends_no_life() -> None:
+def test_unreadable_version_is_reported_and_ends_no_key() -> None:
     """A ledger that is missing or not believed says nothing; the next one goes on from the one before."""
     found = build_histories(
         [entry(1, a=(PUBLISHED, 1)), LedgerVersion(version(2, 1), None), entry(3, 2, a=(PUBLISHED, 1))]

@@ -50,7 +50,7 @@ class Case:
     sentence: str
     files: Files
     believed: bool
-    told: str = ""
+    reported: str = ""
     keeps: bool = False
     decided: DecidedLedger | None = None
     is_own: bool = False
@@ -77,15 +77,15 @@ CASES = (
         believed=True,
         trust=VerificationContext(LedgerVerifier("oidc-mirror", ledger_trust(OWN, LISTED).keys)),
     ),
-    Case("nobody here lists its key", signed(A, by=STRANGER), believed=False, told="ledger.unknown_signer"),
-    Case("nobody signed it", unsigned(A), believed=False, told="ledger.unsigned"),
-    Case("the signature is of other bytes", FALSE, believed=False, told="ledger.unsigned"),
-    Case("it is signed for another repository", signed(A, name="test"), believed=False, told="ledger.unsigned"),
+    Case("nobody here lists its key", signed(A, by=STRANGER), believed=False, reported="ledger.unknown_signer"),
+    Case("nobody signed it", unsigned(A), believed=False, reported="ledger.unsigned"),
+    Case("the signature is of other bytes", FALSE, believed=False, reported="ledger.unsigned"),
+    Case("it is signed for another repository", signed(A, name="test"), believed=False, reported="ledger.unsigned"),
     Case(
         "it is signed for another issuer",
         {**unsigned(A), PATHS.signature: signature(write_ledger(ledger(A)), issuer=OTHER)},
         believed=False,
-        told="ledger.unsigned",
+        reported="ledger.unsigned",
     ),
     Case(
         "it is another issuer's, with its good signature",
@@ -94,17 +94,17 @@ CASES = (
             PATHS.signature: signature(write_ledger(ledger(A, issuer=OTHER)), issuer=OTHER),
         },
         believed=False,
-        told="ledger.unsigned",
+        reported="ledger.unsigned",
     ),
-    Case("the signature is no JWS of ours", OTHER_SIGNATURE, believed=False, told="ledger.damaged"),
-    Case("the signature is empty", {**unsigned(A), PATHS.signature: b""}, believed=False, told="ledger.damaged"),
+    Case("the signature is no JWS of ours", OTHER_SIGNATURE, believed=False, reported="ledger.damaged"),
+    Case("the signature is empty", {**unsigned(A), PATHS.signature: b""}, believed=False, reported="ledger.damaged"),
     Case(
         "it is no ledger, although it is signed",
         {PATHS.ledger: b"{}", PATHS.signature: signature(b"{}")},
         believed=False,
-        told="ledger.damaged",
+        reported="ledger.damaged",
     ),
-    Case("it is no ledger", {PATHS.ledger: b"\xff"}, believed=False, told="ledger.damaged"),
+    Case("it is no ledger", {PATHS.ledger: b"\xff"}, believed=False, reported="ledger.damaged"),
     Case(
         "nobody signed it, and it is the file that we decided on",
         unsigned(A),
@@ -116,14 +116,14 @@ CASES = (
         "we decided on it, and only the remote's head has it",
         unsigned(A),
         believed=False,
-        told="ledger.unsigned",
+        reported="ledger.unsigned",
         decided=decided(unsigned(A)),
     ),
     Case(
         "our own head has another file than we decided on",
         unsigned(A, B),
         believed=False,
-        told="ledger.unsigned",
+        reported="ledger.unsigned",
         decided=decided(unsigned(A)),
         is_own=True,
     ),
@@ -131,7 +131,7 @@ CASES = (
         "our own head has a file, and nothing is remembered",
         unsigned(A),
         believed=False,
-        told="ledger.unsigned",
+        reported="ledger.unsigned",
         is_own=True,
     ),
     Case(
@@ -145,7 +145,7 @@ CASES = (
         "we made the signature with a key that is not listed any more",
         signed(A, by=STRANGER),
         believed=False,
-        told="ledger.unknown_signer",
+        reported="ledger.unknown_signer",
         decided=decided(signed(A, by=STRANGER), signer(number=STRANGER).kid),
     ),
     Case(
@@ -176,10 +176,10 @@ def test_ledger_of_the_newest_commit_in_signed_mode(case: Case) -> None:
     assert (found.ledger is not None) is case.believed
     assert found.is_lost is not case.believed
     assert [each.ledger for each in found.signed] == ([case.files[PATHS.ledger]] if case.keeps else [])
-    told = [*names(found), *codes(found)]
-    assert told == ([] if case.believed else [case.told, "ledger.lost"])
+    reported = [*names(found), *codes(found)]
+    assert reported == ([] if case.believed else [case.reported, "ledger.lost"])
     assert found.files == case.files
-    assert (found.unknown_signer != "") is (case.told == "ledger.unknown_signer")
+    assert (found.unknown_signer != "") is (case.reported == "ledger.unknown_signer")
 
 
 @pytest.mark.parametrize("case", CASES, ids=[each.sentence.replace(" ", "-") for each in CASES])
@@ -193,7 +193,7 @@ def test_what_the_pass_before_read_makes_nobody_believe_it(case: Case) -> None:
     assert read(history, trust, ledger_cache=ledger_cache) == read(history, trust)
 
 
-def test_unbelieved_ledger_is_reported_with_what_helps() -> None:
+def test_untrusted_ledger_is_reported_with_its_remedy() -> None:
     """The commit that changed it and that its author is not proven; the key that nobody lists, with the line to add."""
     history = on_remote(signed(A), {**signed(A), **unsigned(A, B)}, {**signed(A), **unsigned(A, B), "x": b"x"})
     (event,) = read(history).events
@@ -208,7 +208,7 @@ def test_unbelieved_ledger_is_reported_with_what_helps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "reported"),
     [
         (unsigned(A), []),
         (OTHER_SIGNATURE, []),
@@ -218,14 +218,14 @@ def test_unbelieved_ledger_is_reported_with_what_helps() -> None:
     ],
     ids=["unsigned", "garbage-beside", "other-repository", "no-ledger", "empty"],
 )
-def test_ledger_of_the_newest_commit_in_trusted_mode(files: Files, told: list[str]) -> None:
+def test_ledger_of_the_newest_commit_in_trusted_mode(files: Files, reported: list[str]) -> None:
     """Every ledger that can be read counts; of one that cannot, nothing is known and additions go on."""
     found = read(on_remote(files), TRUSTED)
-    assert codes(found) == told
-    assert found.is_lost is bool(told)
-    assert (found.ledger is None) is bool(told)
+    assert codes(found) == reported
+    assert found.is_lost is bool(reported)
+    assert (found.ledger is None) is bool(reported)
     assert found.events == ()
-    if told:
+    if reported:
         assert "its revocations are unknown; what apiservers show" in found.failures[-1].sentence
 
 
@@ -241,13 +241,13 @@ def test_mirror_without_a_key_stops_at_a_signature(where: str) -> None:
     assert "repository.allowed_signers" in refused.value.remedy
 
 
-def test_signature_beside_a_damaged_ledger_stops_a_mirror_without_a_key_too() -> None:
+def test_signature_of_a_damaged_ledger_also_stops_a_mirror_without_a_key() -> None:
     """The repository is signed, whatever became of the file."""
     with pytest.raises(UsageError, match=r"repository\.signed"):
         read(on_remote({**signed(A), PATHS.ledger: b"{}"}), TRUSTED)
 
 
-def test_signature_of_the_past_stops_nobody() -> None:
+def test_signature_in_old_commits_stops_no_mirror() -> None:
     """Where an operator went back to a trusted remote, the signatures of before are only history."""
     found = read(on_remote(signed(A), unsigned(A), {PATHS.ledger: b"{}"}), TRUSTED)
     assert (found.ledger, codes(found)) == (ledger(A), ["ledger.damaged"])

@@ -121,7 +121,7 @@ GARBAGE: Sequence[Files] = (
 
 
 @pytest.mark.parametrize(
-    ("top", "told"),
+    ("top", "reported"),
     [
         (GARBAGE[0], "history.rewritten"),
         (GARBAGE[1], "ledger.unsigned"),
@@ -133,13 +133,13 @@ GARBAGE: Sequence[Files] = (
     ids=["deleted", "unsigned", "no-ledger", "garbage", "unknown-signer", "false-signature"],
 )
 @pytest.mark.parametrize("between", [0, 3], ids=["on-top", "below-others"])
-def test_nearest_believed_ledger_counts(top: Files, told: str, between: int) -> None:
+def test_nearest_trusted_ledger_counts(top: Files, reported: str, between: int) -> None:
     """However many commits above it are not believed; what they held is not missed."""
     history = on_remote(signed(A), signed(record(A, Status.REVOKED, 2), B), *GARBAGE[:between], top)
     found = load_history(history, [ISSUER], SIGNED, named_commits=lambda _: ()).issuers[ISSUER]
     assert found.ledger == ledger(record(A, Status.REVOKED, 2), B)
     assert not found.is_lost
-    assert [*names(found), *codes(found)] == [told]
+    assert [*names(found), *codes(found)] == [reported]
 
 
 def test_past_of_an_issuer_that_never_had_anything_is_not_read() -> None:
@@ -154,7 +154,7 @@ def test_past_of_an_issuer_that_never_had_anything_is_not_read() -> None:
     assert read(history).ledger is None
 
 
-def test_nearest_believed_ledgers_along_every_parent_count() -> None:
+def test_nearest_trusted_ledgers_along_every_parent_count() -> None:
     """A merge of two branches is not believed: what each said last is."""
     history = Git(remote=FakeRemote())
     base = history.chain(signed(A))
@@ -164,7 +164,7 @@ def test_nearest_believed_ledgers_along_every_parent_count() -> None:
     assert read(history).ledger == ledger(record(A, Status.REVOKED, 2), B)
 
 
-def test_own_last_head_counts_where_the_remotes_is_not_believed() -> None:
+def test_own_last_head_counts_if_the_remote_head_does_not() -> None:
     """What this mirror decided and could not push yet is not forgotten for a stranger's file."""
     history = Git(remote=FakeRemote())
     base = history.chain(signed(A))
@@ -192,7 +192,7 @@ def test_commits_that_the_objects_name_count(state: Files, in_ledger: bool) -> N
     assert names(found) == ["ledger.unsigned"]
 
 
-def test_commit_that_the_server_does_not_give_is_told() -> None:
+def test_commit_that_the_server_lacks_is_reported() -> None:
     """A warning, and everything goes on with what else is believed."""
     history = on_remote(signed(A), unsigned(C))
     found = read(history, SIGNED, "ab" * 20, "no commit")
@@ -220,7 +220,7 @@ def test_issuer_without_any_ledger(trust: VerificationContext, named: tuple[str,
         assert "oidc-mirror adopt NAME" in found.failures[0].remedy
 
 
-def test_nothing_of_a_ledger_that_stands_is_believed() -> None:
+def test_no_version_of_an_existing_ledger_is_accepted() -> None:
     """An orphan branch on a server that lost the old one: the way out is `adopt --branch`."""
     found = read(on_remote(unsigned(A), unsigned(A, B)))
     assert (found.ledger, found.is_lost, codes(found)) == (None, True, ["ledger.lost"])

@@ -69,7 +69,7 @@ def test_named_commit_that_knows_more_is_merged_in() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "named", "told"),
+    ("state", "named", "reported"),
     [
         (signed(A, B), True, []),
         (signed(A), True, []),
@@ -79,12 +79,12 @@ def test_named_commit_that_knows_more_is_merged_in() -> None:
     ],
     ids=["same", "older", "unsigned", "without-ledger", "not-given"],
 )
-def test_named_commit_that_knows_no_more_changes_nothing(state: Files, named: bool, told: list[str]) -> None:
+def test_named_commit_that_knows_no_more_changes_nothing(state: Files, named: bool, reported: list[str]) -> None:
     """A commit that is not given is told."""
     history = on_remote(signed(A, B))
     commit = history.add(state) if named else "ab" * 20
     found = refreshed(read(history), history, commit)
-    assert (found.ledger, names(found)) == (ledger(A, B), told)
+    assert (found.ledger, names(found)) == (ledger(A, B), reported)
 
 
 def test_named_commits_of_an_unknown_issuer_are_no_ledger() -> None:

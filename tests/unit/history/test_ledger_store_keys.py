@@ -38,7 +38,7 @@ def test_without_a_signing_key_the_remote_is_trusted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("listed", [None, ("P-256", "RSA"), ("ed25519",)], ids=["no file", "others", "its own"])
-def test_own_key_is_always_believed(tmp_path: Path, listed: tuple[str, ...] | None) -> None:
+def test_own_key_is_always_accepted(tmp_path: Path, listed: tuple[str, ...] | None) -> None:
     """With `signing_key` the mirror believes its own signatures and those of every listed key."""
     signers = None if listed is None else "".join(map(public_line, listed))
     settings = repository(tmp_path, key=True, signers=signers)

@@ -13,7 +13,7 @@ from mirror.history.git_command import Git
 from mirror.history.remote import GitRemote
 from mirror.model import CommitId
 from support.gits import WHEN, bare, commit, fsck_strict, git, head_of, open_repository
-from support.users import SERVICE_UID, give, open_folder, told_as
+from support.users import SERVICE_UID, give, open_folder, reported_as
 
 FILE = "ledger/a/keys.json"
 
@@ -45,7 +45,7 @@ def push_commit(remote: Path, *, author: str = "a <a@b> 1800000000 +0000", extra
 
 
 @pytest.mark.parametrize(
-    ("author", "told"),
+    ("author", "reported"),
     [
         ("a <a@b> 1800000000 +9999", ""),
         ("a <a@b> 1800000000 -999999", "badTimezone"),
@@ -56,13 +56,13 @@ def push_commit(remote: Path, *, author: str = "a <a@b> 1800000000 +0000", extra
     ],
     ids=["time-zone", "long-time-zone", "zero-padded-date", "far-future", "no-space-before-email", "no-email"],
 )
-def test_commit_of_a_wrong_form_is_fetched_and_told(tmp_path: Path, remote: Path, author: str, told: str) -> None:
+def test_malformed_commit_is_fetched_and_reported(tmp_path: Path, remote: Path, author: str, reported: str) -> None:
     """Faults of form in somebody's commit harm nobody: everybody goes on fetching, and hears of it once."""
     with open_repository(tmp_path, remote=remote) as repository:
         assert repository.fetch(shallow=False) == ""
         made = push_commit(remote, author=author)
         said = repository.fetch(shallow=False)
-        assert (told in said, made in said) == (True, told != "")
+        assert (reported in said, made in said) == (True, reported != "")
         assert repository.heads().remote == made
         assert repository.read(CommitId(made), [FILE]) == {FILE: b"1"}
         assert repository.fetch(shallow=False) == ""
@@ -197,7 +197,7 @@ def test_other_commit_refuses_the_push(tmp_path: Path, remote: Path) -> None:
         assert repository.remote_head() == theirs
 
 
-def test_head_of_the_remote_is_told_without_a_fetch(tmp_path: Path, remote: Path) -> None:
+def test_head_of_the_remote_is_read_without_a_fetch(tmp_path: Path, remote: Path) -> None:
     """As it is now, although nothing was fetched; None where the branch does not exist."""
     with open_repository(tmp_path, remote=remote) as repository:
         assert repository.remote_head() == git(remote, "rev-parse", "main")
@@ -315,7 +315,7 @@ REFUSALS = {
     "unknown-ca": ("fatal: server certificate verification failed. CAfile: none", "http.sslCAInfo"),
     "self-signed": ("fatal: SSL certificate problem: self-signed certificate", "http.sslCAInfo"),
     "sha256": ("fatal: mismatched algorithms: client sha1; server sha256", "--object-format=sha1"),
-    "host-key": ("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\nHost key verification failed.", "in between"),
+    "host-key": ("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\nHost key verification failed.", "may be an attack"),
     "ownership": ("fatal: detected dubious ownership in repository at '/srv/x.git'", "safe.directory"),
 }
 
@@ -378,9 +378,9 @@ def test_known_hosts_that_this_user_may_not_read_is_named() -> None:
         environ = {"GIT_SSH_COMMAND": f"{own / 'ssh'} -o UserKnownHostsFile={hosts}", "HOME": str(own)}
         failure(own, refused, **environ)  # what it imports late may lie where only root may look
         give(own, SERVICE_UID)
-        told = told_as(SERVICE_UID, lambda: failure(own, refused, **environ).cause)
-    assert f"this user may not read {hosts}" in told
-    assert f"chmod a+r {hosts}" in told
+        reported = reported_as(SERVICE_UID, lambda: failure(own, refused, **environ).cause)
+    assert f"this user may not read {hosts}" in reported
+    assert f"chmod a+r {hosts}" in reported
 
 
 def make_folder(path: Path) -> Path:

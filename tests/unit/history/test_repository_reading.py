@@ -162,7 +162,7 @@ def test_bytes_of_the_past_are_held(repo: GitRepository, tmp_path: Path) -> None
     assert [repo.contains_blob(body) for body in (b"foreign", b"readme", b"never")] == [False] * 3
 
 
-def test_time_of_a_change_is_told(repo: GitRepository) -> None:
+def test_time_of_a_change_is_read(repo: GitRepository) -> None:
     """changed_at is the date of the newest commit that changed the file, whatever came after it."""
     assert repo.last_changed_at(A) is None
     commit(repo, {A: b"one", B: b"x"}, minutes=1)

@@ -47,7 +47,7 @@ def test_garbage_is_collected_daily(tmp_path: Path) -> None:
     assert list((tmp_path / "snapshots.git" / "objects" / "pack").glob("*.pack"))
 
 
-def test_failing_gc_is_told_and_waits_a_day(repo: GitRepository, tmp_path: Path) -> None:
+def test_failing_gc_is_reported_and_waits_a_day(repo: GitRepository, tmp_path: Path) -> None:
     """A gc that fails is an error once a day, not in every pass; so is a stamp that cannot be written."""
     commit(repo, {A: b"one"})
     (tmp_path / "snapshots.git" / "packed-refs.lock").mkdir()
@@ -116,7 +116,7 @@ def test_unfit_git_is_refused(tmp_path: Path, script: str, said: str) -> None:
     assert not (tmp_path / "snapshots.git").exists()
 
 
-def test_missing_git_is_told(tmp_path: Path, repo: GitRepository) -> None:
+def test_missing_git_is_reported(tmp_path: Path, repo: GitRepository) -> None:
     """Without a git command every call says what to install."""
     empty = {**environment(tmp_path), "PATH": str(tmp_path / "nothing")}
     fresh = GitRepository(Settings(path=tmp_path / "other.git"), empty)
@@ -127,7 +127,7 @@ def test_missing_git_is_told(tmp_path: Path, repo: GitRepository) -> None:
         existing.heads()
 
 
-def test_git_that_got_older_is_told(tmp_path: Path, repo: GitRepository) -> None:
+def test_downgraded_git_is_reported(tmp_path: Path, repo: GitRepository) -> None:
     """A git that does not know the conversation gives the version to install, also for an existing repository."""
     (tmp_path / "bin").mkdir()
     program(tmp_path / "bin" / "git", 'echo "error: unknown option \\`batch-command\'" >&2; exit 129')
@@ -136,7 +136,7 @@ def test_git_that_got_older_is_told(tmp_path: Path, repo: GitRepository) -> None
         old.heads()
 
 
-def test_git_that_dies_silently_is_told(tmp_path: Path, repo: GitRepository) -> None:
+def test_git_that_dies_silently_is_reported(tmp_path: Path, repo: GitRepository) -> None:
     """A git that ends in the middle of a conversation is told by its exit status."""
     (tmp_path / "bin").mkdir()
     program(tmp_path / "bin" / "git", "exit 7")

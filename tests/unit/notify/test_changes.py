@@ -48,7 +48,7 @@ def news(
     return find_news(memory, found, kinds, configured=configured, quiet=quiet)
 
 
-def told(found: News) -> list[tuple[str, str | None, str]]:
+def reported(found: News) -> list[tuple[str, str | None, str]]:
     return [(each.name, each.before, each.after) for each in found.changes]
 
 
@@ -61,7 +61,7 @@ def test_state_is_news_once_and_so_is_its_end(make: object, state: str) -> None:
     first = news({}, healthy())
     assert not first
     second = news(first.memory, make(), at=MOMENT + MINUTE)
-    assert told(second) == [("a", "current", state)]
+    assert reported(second) == [("a", "current", state)]
     assert second.changes[0].reasons
     memory = second.memory
     for minute in range(2, 200):
@@ -69,7 +69,7 @@ def test_state_is_news_once_and_so_is_its_end(make: object, state: str) -> None:
         assert not again
         memory = again.memory
     over = news(memory, healthy(), at=MOMENT + 200 * MINUTE)
-    assert told(over) == [("a", state, "current")]
+    assert reported(over) == [("a", state, "current")]
     assert over.changes[0].is_recovery
     assert not news(over.memory, healthy(), at=MOMENT + 201 * MINUTE)
 
@@ -87,16 +87,16 @@ def test_pass_that_only_changes_keys_is_no_news() -> None:
 def test_without_memory_the_daemon_reports_what_is_wrong_and_once_only_takes_note(*, quiet: bool) -> None:
     """A pod with an empty disk would report the same in every pass; both know what they found afterwards."""
     first = news(None, failed("a"), healthy("b"), quiet=quiet)
-    assert told(first) == ([] if quiet else [("a", None, "failed")])
+    assert reported(first) == ([] if quiet else [("a", None, "failed")])
     assert not news(first.memory, failed("a"), healthy("b"), at=MOMENT + MINUTE, quiet=quiet)
     over = news(first.memory, healthy("a"), healthy("b"), at=MOMENT + 2 * MINUTE, quiet=quiet)
-    assert told(over) == [("a", "failed", "current")]
+    assert reported(over) == [("a", "failed", "current")]
 
 
 def test_new_issuer_that_fails_is_news() -> None:
     """Even of `--once`: the memory is there, and does not know this one."""
     first = news({}, healthy("a"))
-    assert told(news(first.memory, healthy("a"), failed("b"), quiet=True)) == [("b", None, "failed")]
+    assert reported(news(first.memory, healthy("a"), failed("b"), quiet=True)) == [("b", None, "failed")]
 
 
 def test_message_that_was_not_taken_is_tried_again() -> None:
@@ -105,7 +105,7 @@ def test_message_that_was_not_taken_is_tried_again() -> None:
     second = news(first.memory, failed("a"), healthy("b"), failed("c"), at=MOMENT + MINUTE, kinds=["issuer.failed"])
     assert len(second.changes) == 2
     again = news(second.unchanged, failed("a"), healthy("b"), failed("c"), at=MOMENT + 2 * MINUTE)
-    assert told(again) == [("a", "current", "failed"), ("c", None, "failed")]
+    assert reported(again) == [("a", "current", "failed"), ("c", None, "failed")]
 
 
 def test_only_wanted_kinds_are_news() -> None:
@@ -113,7 +113,7 @@ def test_only_wanted_kinds_are_news() -> None:
     first = news({}, healthy())
     assert not news(first.memory, degraded(), kinds=["issuer.failed"])
     second = news(first.memory, failed(), kinds=["issuer.failed"])
-    assert told(news(second.memory, degraded(), kinds=["issuer.failed"])) == [("a", "failed", "degraded")]
+    assert reported(news(second.memory, degraded(), kinds=["issuer.failed"])) == [("a", "failed", "degraded")]
 
 
 def test_flapping_issuer_sends_a_bounded_number_of_messages() -> None:
@@ -124,7 +124,7 @@ def test_flapping_issuer_sends_a_bounded_number_of_messages() -> None:
         sent += bool(found)
         memory = found.memory
     assert sent == MOST_MESSAGES
-    assert told(news(memory, failed(), at=MOMENT + 62 * MINUTE)) == [("a", "current", "failed")]
+    assert reported(news(memory, failed(), at=MOMENT + 62 * MINUTE)) == [("a", "current", "failed")]
 
 
 def test_failed_pass_is_one_message_for_all_its_issuers() -> None:
@@ -133,11 +133,13 @@ def test_failed_pass_is_one_message_for_all_its_issuers() -> None:
     first = news({}, healthy("a"), failed("b"))
     blocked = [issuer(name, blocked_by="history.failed") for name in "ab"]
     second = news(first.memory, *blocked, failures=(reason,), at=MOMENT + MINUTE)
-    assert told(second) == [("", "current", "failed")]
+    assert reported(second) == [("", "current", "failed")]
     assert second.changes[0].reasons == (reason,)
     third = news(second.memory, *blocked, failures=(reason,), at=MOMENT + 2 * MINUTE)
     assert not third
-    assert told(news(third.memory, healthy("a"), failed("b"), at=MOMENT + 3 * MINUTE)) == [("", "failed", "current")]
+    assert reported(news(third.memory, healthy("a"), failed("b"), at=MOMENT + 3 * MINUTE)) == [
+        ("", "failed", "current")
+    ]
 
 
 def test_event_that_goes_on_is_news_once_until_an_hour_was_quiet() -> None:
@@ -161,11 +163,11 @@ def test_second_held_key_is_news_and_the_first_is_said_by_the_state() -> None:
     before = news({}, healthy()).memory
     held_once = issuer("a", held=held().held, records=(record(NEW, Status.HELD),), events=(first_key,))
     first = news(before, held_once)
-    assert (told(first), first.events) == ([("a", "current", "held")], ())
+    assert (reported(first), first.events) == ([("a", "current", "held")], ())
     held_twice = issuer("a", held=held().held, records=(record(NEW, Status.HELD),), events=(second_key,))
     second = news(first.memory, held_twice, at=MOMENT + MINUTE)
     assert [event.sentence for _, _, event in second.events] == ["Key two is held."]
-    assert told(second) == []
+    assert reported(second) == []
 
 
 def test_memory_is_bounded_and_forgets_who_left() -> None:

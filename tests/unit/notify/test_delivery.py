@@ -106,7 +106,7 @@ def test_webhook_that_is_not_there_is_a_reason() -> None:
     assert "refused" in failure.sentence.lower()
 
 
-def test_plain_http_works_for_what_stands_beside_the_mirror() -> None:
+def test_plain_http_works_for_local_services() -> None:
     """`check` warns of it."""
     with running_webhook(tls=False) as webhook:
         assert send(NotifySettings(), "GET", f"{webhook.url}/ping") is None

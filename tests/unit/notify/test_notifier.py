@@ -115,7 +115,7 @@ def test_heartbeat_comes_although_the_webhook_fails(tmp_path: Path, webhook: Web
     assert [each["event"] for each in logs] == ["notify.failed"] * 2
 
 
-def test_memory_that_cannot_be_written_is_told_and_the_daemon_repeats_nothing(tmp_path: Path, webhook: Webhook) -> None:
+def test_unwritable_memory_is_reported_and_the_daemon_repeats_nothing(tmp_path: Path, webhook: Webhook) -> None:
     """It also remembers by itself."""
     where = of(tmp_path, webhook)
     (tmp_path / MEMORY_FILE).mkdir()
@@ -156,13 +156,13 @@ def test_defect_in_a_message_ends_no_pass(tmp_path: Path, webhook: Webhook) -> N
 def test_pass_does_not_wait_for_a_webhook_that_hangs(tmp_path: Path) -> None:
     """What comes meanwhile is reported afterwards, each in its turn, the newest of too many."""
     begun, goes_on, done = Flag(), Flag(), Flag()
-    told: list[Report] = []
+    reported: list[Report] = []
     last = replace(GOOD, message="last")
 
     def tell(_: Settings, each: Report) -> None:
         begun.set()
         goes_on.wait()
-        told.append(each)
+        reported.append(each)
         if each is last:
             done.set()
 
@@ -173,24 +173,24 @@ def test_pass_does_not_wait_for_a_webhook_that_hangs(tmp_path: Path) -> None:
     for _ in range(MOST_WAITING + 5):
         background.tell(where, GOOD)
     background.tell(where, last)
-    assert told == []  # every call came back although the first message still hangs
+    assert reported == []  # every call came back although the first message still hangs
     goes_on.set()
     done.wait()
-    assert len(told) == 1 + MOST_WAITING
-    assert (told[0], told[-1]) == (BAD, last)
+    assert len(reported) == 1 + MOST_WAITING
+    assert (reported[0], reported[-1]) == (BAD, last)
 
 
 def test_thread_of_the_background_ends_and_begins_again(tmp_path: Path) -> None:
     """Nothing runs while there is nothing to report, and nothing at all where nothing is configured."""
-    told: list[Report] = []
-    background = BackgroundNotifier(lambda _, each: told.append(each))
+    reported: list[Report] = []
+    background = BackgroundNotifier(lambda _, each: reported.append(each))
     background.tell(settings("a"), GOOD)
     where = replace(settings("a"), notify=NotifySettings(tmp_path / "url"))
     for count in (1, 2):
         background.tell(where, BAD)
-        while len(told) < count or background._thread is not None:
+        while len(reported) < count or background._thread is not None:
             time.sleep(0.005)
-    assert told == [BAD, BAD]
+    assert reported == [BAD, BAD]
 
 
 def test_test_message_needs_no_change(tmp_path: Path, webhook: Webhook) -> None:

@@ -68,7 +68,7 @@ KNOWN = DriftContext(committed=frozenset({OLD}))
     ],
     ids=["absent", "as_meant", "earlier_state", "unknown", "etag_is_no_md5"],
 )
-def test_body_is_read_only_when_the_listing_does_not_tell(line: ListedObject | None, *, needed: bool) -> None:
+def test_body_is_read_only_if_the_listing_does_not_decide(line: ListedObject | None, *, needed: bool) -> None:
     """A pass over unchanged objects costs no GET."""
     assert needs_body(WANTED, line, frozenset({OLD})) is needed
 

@@ -200,18 +200,18 @@ def test_status_has_its_cause(status: int, code: str, word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "region", "told"),
+    ("status", "code", "region", "reported"),
     [
         (301, "PermanentRedirect", "eu-west-1", True),
         (307, "TemporaryRedirect", "", False),
         (400, "IllegalLocationConstraintException", "rm; x", False),
     ],
 )
-def test_host_of_another_region_is_its_own_cause(status: int, code: str, region: str, told: bool) -> None:
+def test_host_of_another_region_is_its_own_cause(status: int, code: str, region: str, reported: bool) -> None:
     """What S3 says at the wrong region's host is no redirect like others, and a region is told only if it is one."""
     reason = cause_of_status(status, "", f"<Error><Code>{code}</Code></Error>".encode(), region=region)
     assert (reason.code, "region" in reason.remedy) == ("wrong_region", True)
-    assert ("The bucket is in eu-west-1." in reason.sentence) == told
+    assert ("The bucket is in eu-west-1." in reason.sentence) == reported
     assert "rm;" not in reason.sentence
 
 
@@ -235,7 +235,7 @@ def test_view_without_settings_asks_the_public_web(web: PublicHttpClient) -> Non
     assert look.reason.code == "unreachable"
 
 
-def test_deadline_is_five_seconds_for_everybody() -> None:
+def test_deadline_is_five_seconds_for_every_server() -> None:
     """AWS gives up after 5 s, so a look does too (facts.md#27)."""
     assert TOTAL_SECONDS == 5.0
 

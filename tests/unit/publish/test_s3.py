@@ -83,7 +83,7 @@ def test_same_object_of_another_mirror_counts_as_landed(kind: str, request: pyte
 
 @pytest.mark.parametrize("kind", ["bucket", "careful"])
 @pytest.mark.parametrize("seen", [None, ETag("0" * 32)], ids=["seen-absent", "seen-another"])
-def test_foreign_object_is_kept_and_told(kind: str, seen: ETag | None, request: pytest.FixtureRequest) -> None:
+def test_foreign_object_is_kept_and_reported(kind: str, seen: ETag | None, request: pytest.FixtureRequest) -> None:
     """An object that is not what was seen is not overwritten, and the outcome carries it."""
     bucket: S3Bucket = request.getfixturevalue(kind)
     landed(bucket, OTHER)
@@ -95,7 +95,7 @@ def test_foreign_object_is_kept_and_told(kind: str, seen: ETag | None, request: 
 
 
 @pytest.mark.parametrize("kind", ["bucket", "careful"])
-def test_vanished_object_is_told_and_not_created(kind: str, request: pytest.FixtureRequest) -> None:
+def test_vanished_object_is_reported_and_not_created_again(kind: str, request: pytest.FixtureRequest) -> None:
     """When what was seen is gone, the write does not happen."""
     bucket: S3Bucket = request.getfixturevalue(kind)
     assert bucket.put(WANTED, snapshot=SNAPSHOT, expected_etag=ETag("0" * 32)) == PutConflict(None)

@@ -185,7 +185,7 @@ def test_held_key_is_never_public(here: Situation) -> None:
     assert report.committed
 
 
-def test_first_sight_under_hold_publishes_nothing(here: Situation) -> None:
+def test_first_pass_under_hold_publishes_nothing(here: Situation) -> None:
     """Held keys alone make no public document, and the empty bucket is not looked at."""
     here.policy = KeyPolicy(new_keys="hold")
     report = here.run(ONE, ONE)
@@ -194,7 +194,7 @@ def test_first_sight_under_hold_publishes_nothing(here: Situation) -> None:
     assert here.world.web.looks == []
 
 
-def test_nobody_answered_at_all_is_a_failure(here: Situation) -> None:
+def test_no_answer_at_all_is_a_failure(here: Situation) -> None:
     """No observation is no success: preconditions fail closed."""
     here.run(ONE, ONE)
     assert here.run(after=HOUR).exit_status is ExitStatus.CURRENT

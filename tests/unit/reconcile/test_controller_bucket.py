@@ -75,7 +75,7 @@ def test_unreadable_bucket_does_not_stop_the_ledger(here: Situation) -> None:
 
 
 @pytest.mark.parametrize("body", [b"evil", b'{"keys":[]}', b""], ids=["garbage", "no_keys", "nothing"])
-def test_drift_is_told_and_repaired_in_one_pass(here: Situation, body: bytes) -> None:
+def test_drift_is_reported_and_repaired_in_one_pass(here: Situation, body: bytes) -> None:
     """Somebody else wrote: an error event, the committed bytes back, exit 0."""
     here.run(ONE, ONE)
     here.world.bucket.write(JWKS_KEY, body)
@@ -97,7 +97,7 @@ def test_deleted_object_is_put_again(here: Situation) -> None:
     assert not {"bucket.drift", "drift.repaired"} & event_names(here.run())
 
 
-def test_earlier_state_put_back_by_somebody_is_drift(here: Situation) -> None:
+def test_restored_earlier_state_is_drift(here: Situation) -> None:
     """Whoever brings a dropped or revoked key back with our own earlier bytes is told of, with ETag and date."""
     here.run(ONE, ONE)
     old = here.world.bucket.objects[ObjectKey(JWKS_KEY)]
@@ -160,7 +160,7 @@ def test_unreadable_headers_fail_the_audit(here: Situation) -> None:
     assert here.run().exit_status is ExitStatus.CURRENT
 
 
-def test_look_tells_when_the_keys_may_sign(here: Situation) -> None:
+def test_status_shows_when_keys_may_sign(here: Situation) -> None:
     """`Last-Modified` of the public JWKS, its max-age, and five minutes more; a pass without a look tells nothing."""
     first, second = here.run(ONE, ONE), here.run()
     assert first.issuers[0].safe_to_sign_at == MOMENT + timedelta(minutes=10)

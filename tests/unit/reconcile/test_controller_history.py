@@ -27,7 +27,7 @@ def test_broken_repository_fails_before_anything(here: Situation) -> None:
     assert "disk on fire" in report.failures[0].sentence
 
 
-def test_ledger_that_does_not_validate_is_written_anew(here: Situation) -> None:
+def test_ledger_that_does_not_validate_is_written_again(here: Situation) -> None:
     """The nearest version that validates counts, a new key is published all the same, and the pass reports it once."""
     here.run(ONE, ONE)
     tamper(here, {LEDGER: b"{}"})
@@ -62,7 +62,7 @@ def test_changed_text_under_public_is_rewritten(here: Situation) -> None:
     assert here.public() == capture(f"{ONE}-jwks").body()
 
 
-def test_commit_of_an_operator_beside_us_is_merged(here: Situation) -> None:
+def test_concurrent_commit_of_an_operator_is_merged(here: Situation) -> None:
     """A branch that moved between reading and committing is read again; both commits stay."""
     here.run(ONE, ONE)
 
@@ -152,7 +152,7 @@ def test_broken_repository_does_not_wait_for_apiservers(here: Situation) -> None
     assert here.world.source.cancelled
 
 
-def test_dry_run_tells_a_commit_without_key_changes(here: Situation) -> None:
+def test_dry_run_announces_a_commit_without_key_changes(here: Situation) -> None:
     """A tampered discovery document in git is rendered anew: the plan says that it would commit."""
     here.run(ONE, ONE)
     tamper(here, {f"{PUBLIC}/.well-known/openid-configuration": b"{}"})

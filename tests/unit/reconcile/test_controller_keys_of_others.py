@@ -13,7 +13,7 @@ from support.keys import jwks_body, weak_pair
 from support.situations import ISSUER, ONE, Situation, answer, public_kids
 
 
-def test_key_that_two_issuers_show_is_told(here: Situation) -> None:
+def test_key_that_two_issuers_show_is_reported(here: Situation) -> None:
     """One key at two issuers lets each sign for the other: an event at both, and no change of either."""
     here.show(ONE, ONE)
     settings = here.settings()

@@ -115,7 +115,7 @@ def test_required_push_comes_before_every_put(shared: Situation) -> None:
     assert shared.public() == capture(f"{ONE}-jwks").body()
 
 
-def test_refused_push_hook_is_told_and_retried(shared: Situation) -> None:
+def test_refused_push_hook_is_reported_and_retried(shared: Situation) -> None:
     """A push that fails later is a warning with the number of waiting commits."""
     shared.run(ONE, ONE)
     remote_of(shared).refuses_pushes = True
@@ -146,7 +146,7 @@ def test_two_mirrors_with_one_remote_converge(shared: Situation) -> None:
     assert len(public_kids(shared)) == 3
 
 
-def test_revoked_key_is_not_brought_back_by_a_mirror_that_could_not_hear(shared: Situation) -> None:
+def test_revoked_key_is_not_restored_by_a_disconnected_mirror(shared: Situation) -> None:
     """What another mirror took away stays away while the remote is down, and is told; new keys do not wait."""
     shared.run(BOTH, BOTH)
     other = shared.beside()
@@ -188,7 +188,7 @@ def test_key_set_that_we_had_before_is_another_mirrors_when_it_put_it(shared: Si
     assert "removal.waits" in event_names(report)
 
 
-def test_key_with_any_kid_is_not_taken_away_unheard(shared: Situation) -> None:
+def test_opaque_kid_is_not_removed_without_an_answer(shared: Situation) -> None:
     """An external signer's kid is no hash: what is public under it is a key all the same."""
     mine, theirs = with_kid(RSA_KEYS[0], "signer/1"), with_kid(RSA_KEYS[1], "signer/2")
     shared.policy = KeyPolicy(kid="opaque")
@@ -297,7 +297,7 @@ def test_first_push_comes_before_puts_in_the_second_pass_too(shared: Situation) 
     assert shared.world.bucket.objects == {}
 
 
-def test_pass_that_stopped_tells_nothing_as_done(shared: Situation) -> None:
+def test_stopped_pass_reports_nothing_as_done(shared: Situation) -> None:
     """After a refused first push no key "is published" and no object "would be put"; the commit is named."""
     remote_of(shared).refuses_pushes = True
     report = shared.run(ONE, ONE)

@@ -27,25 +27,25 @@ def behind_cdn(tmp_path: Path) -> Situation:
     return situation
 
 
-def told(situation: Situation) -> list[tuple[str, ...]]:
-    return [paths for _, paths, _ in situation.world.cdn.told]
+def reported(situation: Situation) -> list[tuple[str, ...]]:
+    return [paths for _, paths, _ in situation.world.cdn.reported]
 
 
 def test_changed_paths_are_invalidated_once(behind_cdn: Situation) -> None:
     """The distribution is told exactly the paths that were put, in one call; a second pass tells nothing."""
     report = behind_cdn.run(ONE, ONE)
-    assert told(behind_cdn) == [(f"/{DISCOVERY_KEY}", f"/{JWKS_KEY}")]
-    assert behind_cdn.world.cdn.told[0][0] == DISTRIBUTION
+    assert reported(behind_cdn) == [(f"/{DISCOVERY_KEY}", f"/{JWKS_KEY}")]
+    assert behind_cdn.world.cdn.reported[0][0] == DISTRIBUTION
     assert [event.name for event in report.events] == ["cdn.invalidated"]
     behind_cdn.run()
-    assert len(told(behind_cdn)) == 1
+    assert len(reported(behind_cdn)) == 1
 
 
 def test_unchanged_document_is_not_invalidated(behind_cdn: Situation) -> None:
     """A key of an algorithm that is known already changes the JWKS alone, and that path alone is told."""
     behind_cdn.run(BOTH, BOTH)
     behind_cdn.run(LAST, BOTH)
-    assert told(behind_cdn)[1:] == [(f"/{JWKS_KEY}",)]
+    assert reported(behind_cdn)[1:] == [(f"/{JWKS_KEY}",)]
 
 
 def test_failing_cdn_is_a_warning_with_remedy(behind_cdn: Situation) -> None:
@@ -73,8 +73,8 @@ def test_repair_of_the_same_commit_is_another_invalidation(behind_cdn: Situation
     behind_cdn.run(ONE, ONE)
     behind_cdn.world.bucket.write(JWKS_KEY, b"intruder", snapshot=None)
     behind_cdn.run()
-    references = [reference for *_, reference in behind_cdn.world.cdn.told]
-    assert told(behind_cdn)[1] == (f"/{JWKS_KEY}",)
+    references = [reference for *_, reference in behind_cdn.world.cdn.reported]
+    assert reported(behind_cdn)[1] == (f"/{JWKS_KEY}",)
     assert len(set(references)) == 2
 
 
@@ -88,30 +88,30 @@ def test_lost_invalidation_is_asked_for_again_until_the_cache_is_fresh(behind_cd
     behind_cdn.world.cdn.fails = DISTURBED
     behind_cdn.run(BOTH, BOTH)
     behind_cdn.world.cdn.fails = None
-    behind_cdn.world.cdn.told.clear()
+    behind_cdn.world.cdn.reported.clear()
     behind_cdn.run()
     behind_cdn.run()
-    (_, paths, first), (*_, second) = behind_cdn.world.cdn.told
+    (_, paths, first), (*_, second) = behind_cdn.world.cdn.reported
     assert (paths, first) == ((f"/{JWKS_KEY}",), second)
     behind_cdn.world.web.cached.clear()
     behind_cdn.run()
-    assert len(told(behind_cdn)) == 2
+    assert len(reported(behind_cdn)) == 2
 
 
-def test_bucket_without_distribution_tells_nobody(tmp_path: Path) -> None:
+def test_bucket_without_distribution_sends_no_invalidation(tmp_path: Path) -> None:
     """Nothing is told where no distribution is configured."""
     situation = Situation(tmp_path)
     report = situation.run(ONE, ONE)
-    assert (told(situation), report.events) == ([], ())
+    assert (reported(situation), report.events) == ([], ())
 
 
-def test_dry_run_tells_nobody(behind_cdn: Situation) -> None:
+def test_dry_run_sends_no_invalidation(behind_cdn: Situation) -> None:
     """A plan changes nothing outside."""
     behind_cdn.plan(ONE, ONE)
-    assert told(behind_cdn) == []
+    assert reported(behind_cdn) == []
 
 
-def test_distributions_are_told_apart() -> None:
+def test_distributions_are_distinguished() -> None:
     """One invalidation a distribution and identity, whatever buckets and issuers lie behind it."""
     changed = (
         ChangedPath(PUBLISH, URL, "1"),
@@ -143,12 +143,12 @@ def test_reference_follows_from_commit_and_changes() -> None:
     assert len(first.reference) <= 128
 
 
-def test_more_paths_than_cloudfront_takes_are_told() -> None:
+def test_more_paths_than_cloudfront_takes_are_reported() -> None:
     """What is over the limit is left to the cache's own age, and said."""
     world = FakeWorld()
     made = invalidations((ChangedPath(PUBLISH, f"{URL}{n}", "") for n in range(MOST_PATHS + 2)), COMMIT)
     events = send_invalidations(world.ports(), made, workers=2)
-    assert len(world.cdn.told[0][1]) == MOST_PATHS
+    assert len(world.cdn.reported[0][1]) == MOST_PATHS
     assert [event.name for event in events] == ["cdn.invalidated", "cdn.invalidation_partial"]
     assert events[1].sentence.startswith("2 further")
 

@@ -106,7 +106,7 @@ def test_remote_that_is_asked_in_vain_is_no_trouble(shared: Situation, failing: 
     assert looked == [True]
 
 
-def test_pass_that_puts_nothing_asks_nobody(shared: Situation) -> None:
+def test_pass_that_puts_nothing_sends_no_request(shared: Situation) -> None:
     """Nothing can be undone by it, so a steady pass costs no process more."""
     shared.run(BOTH, BOTH)
     history = shared.world.history
@@ -120,7 +120,7 @@ def test_pass_that_puts_nothing_asks_nobody(shared: Situation) -> None:
     assert shared.run().exit_status is ExitStatus.CURRENT
 
 
-def test_mirror_alone_asks_nobody(tmp_path: Path) -> None:
+def test_mirror_alone_sends_no_request(tmp_path: Path) -> None:
     """Without a remote there is nobody who could have moved it."""
     here = Situation(tmp_path)
     here.run(ONE, ONE)

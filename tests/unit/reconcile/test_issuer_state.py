@@ -66,7 +66,7 @@ def test_repository_that_cannot_be_read_fails_every_issuer(here: Situation) -> N
     assert here.plan(ONE, ONE).issuers[0].state is State.FAILED
 
 
-def test_rotation_is_a_flag_beside_the_state(here: Situation) -> None:
+def test_rotation_is_a_flag_and_not_a_state(here: Situation) -> None:
     """Nobody who alerts on the state is paged by a rotation."""
     assert not here.run(ONE, ONE).issuers[0].rotating
     here.run(ONE, BOTH)
@@ -95,7 +95,7 @@ def test_replicas_that_are_not_found_are_degraded(tmp_path: Path) -> None:
     assert here.run(ONE, ONE, ONE).issuers[0].state is State.CURRENT
 
 
-def test_dry_run_tells_no_transition_as_done(here: Situation) -> None:
+def test_dry_run_reports_no_transition_as_done(here: Situation) -> None:
     """Nobody published the key: it stands among the changes, and no event says that it is public."""
     report = here.plan(ONE, ONE)
     assert [str(change.status) for change in report.issuers[0].changes] == ["published"]
@@ -168,7 +168,7 @@ def test_empty_disk_takes_the_date_of_the_object_where_no_other_key_changed_it(t
     ],
     ids=["published", "published before", "returned", "dropped", "dropped before", "revoked", "held"],
 )
-def test_ledger_tells_that_another_key_changed_the_document(
+def test_ledger_shows_that_another_key_changed_the_document(
     here: Situation, other: dict[str, Any], expected: bool
 ) -> None:
     """Only a change that certainly came later shows that the document stood before with this key."""

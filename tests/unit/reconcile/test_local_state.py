@@ -130,7 +130,7 @@ def with_issuer(entry: object) -> str:
         with_issuer({"held_missing": [{"kid": "x"}]}),
     ],
 )
-def test_damaged_file_is_an_empty_one_and_told(tmp_path: Path, text: str) -> None:
+def test_damaged_file_counts_as_empty_and_is_reported(tmp_path: Path, text: str) -> None:
     """Then this mirror works like a pod with an empty disk."""
     (tmp_path / LOCAL_STATE_FILE_NAME).write_text(text)
     found = load_local_state(tmp_path)
@@ -139,7 +139,7 @@ def test_damaged_file_is_an_empty_one_and_told(tmp_path: Path, text: str) -> Non
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None], ids=str)
-def test_file_of_another_version_is_an_empty_one_and_told(tmp_path: Path, version: object) -> None:
+def test_file_of_another_version_counts_as_empty_and_is_reported(tmp_path: Path, version: object) -> None:
     """What a newer program keeps there is not guessed."""
     written(tmp_path, version=version)
     found = load_local_state(tmp_path)
@@ -147,7 +147,7 @@ def test_file_of_another_version_is_an_empty_one_and_told(tmp_path: Path, versio
     assert f"is of version {version!r}, not 1" in found.warning
 
 
-def test_pass_tells_of_a_damaged_file_and_replaces_it(tmp_path: Path) -> None:
+def test_pass_reports_a_damaged_file_and_replaces_it(tmp_path: Path) -> None:
     """One warning, no failure; the next pass has nothing to tell."""
     here = Situation(tmp_path)
     here.run(ONE, ONE)
@@ -162,7 +162,7 @@ def names(report: Report) -> set[str]:
     return {event.name for event in report.events}
 
 
-def test_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     """Without it the next pass knows less, which is no failure of this one."""
     here = Situation(tmp_path)
     (tmp_path / LOCAL_STATE_FILE_NAME).mkdir()
@@ -416,7 +416,7 @@ def test_missing_file_means_audit_now(tmp_path: Path) -> None:
     assert load_verified(tmp_path) == VerificationCache()
 
 
-def test_unwritable_directory_is_told(tmp_path: Path) -> None:
+def test_unwritable_directory_is_reported(tmp_path: Path) -> None:
     """A full or missing directory gives a sentence with a remedy."""
     with pytest.raises(HistoryError, match="cannot be written"):
         save_verified(tmp_path / "missing", STAMPED)

@@ -62,7 +62,7 @@ def test_former_issuer_gets_new_keys_until_its_last_day_ends(here: Situation) ->
     assert kids(here, OLD_JWKS) == kids_of(BOTH)
 
 
-def test_former_issuer_that_was_never_published_waits_for_nobody(here: Situation) -> None:
+def test_unpublished_former_issuer_does_not_wait(here: Situation) -> None:
     """Its time was over before it had any key: a revocation under the issuer is no reason to ask an operator there."""
     here.former = (FormerIssuerSettings(IssuerUrl(f"{BASE_URL}/older"), date(2020, 1, 1)),)
     records = here.run(BOTH, BOTH).issuers[0].records
@@ -106,7 +106,7 @@ def test_without_the_entry_the_objects_stay(here: Situation) -> None:
 # ------------------------------------------------------------------------------------------- changed sources
 
 
-def test_changed_apiservers_start_the_retirement_anew(tmp_path: Path) -> None:
+def test_changed_apiservers_restart_the_retirement(tmp_path: Path) -> None:
     """Retiring for 23 hours, then another list of apiservers: the key stays for 24 hours more."""
     here = Situation(tmp_path)
     here.run(BOTH, BOTH)

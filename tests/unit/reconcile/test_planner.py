@@ -44,7 +44,7 @@ def test_token_of_an_own_issuer_is_found(issuer: str, entry: str | None) -> None
     assert [(each.name, each.writers) for each in found] == ([] if entry is None else [(entry, ("first",))])
 
 
-def test_token_that_writes_for_all_is_told_once() -> None:
+def test_credentials_of_all_issuers_are_reported_once() -> None:
     """Two profiles with one token are one finding."""
     (found,) = find_self_dependent_credentials((FIRST, SECOND), lambda _: WebIdentityToken(FILE, FIRST.issuer))
     assert found.writers == ("first", "second")
@@ -77,24 +77,26 @@ NAME = "apiserver.certificate_expiring"
 
 
 @pytest.mark.parametrize(
-    ("left", "told"),
+    ("left", "reported"),
     [(14 * DAY, []), (14 * DAY - timedelta(seconds=1), ["in 13 d 23 h"]), (3 * DAY, ["in 3 d"]), (-DAY, ["ended at"])],
     ids=["in-two-weeks", "just-under", "soon", "over"],
 )
-def test_certificate_that_ends_within_two_weeks_is_told(tmp_path: Path, left: timedelta, told: list[str]) -> None:
+def test_certificate_that_ends_within_two_weeks_is_reported(
+    tmp_path: Path, left: timedelta, reported: list[str]
+) -> None:
     """Under fourteen days an event names apiserver and day; the pass is as good as without it."""
     here = Situation(tmp_path, apiservers=("https://10.0.0.11:6443",))
     here.run(ONE)
     report = here.run(replace(answer(ONE), certificate_expires_at=MOMENT + left))
     events = [event for event in report.issuers[0].events if event.name == NAME]
-    assert len(events) == len(told)
-    assert all(words in event.sentence for words, event in zip(told, events, strict=True))
+    assert len(events) == len(reported)
+    assert all(words in event.sentence for words, event in zip(reported, events, strict=True))
     assert all(event.level is Level.WARNING for event in events)
     assert all(event.fields["expires_at"] == (MOMENT + left).isoformat() for event in events)
     assert (report.exit_status, report.issuers[0].state) == (ExitStatus.CURRENT, State.CURRENT)
 
 
-def test_apiserver_that_was_refused_is_told_too(tmp_path: Path) -> None:
+def test_rejected_apiserver_is_reported_too(tmp_path: Path) -> None:
     """A refused answer says no less about the certificate, and one told twice is told once."""
     here = Situation(tmp_path)
     refused = replace(silent(code="forbidden"), certificate_expires_at=MOMENT + DAY)

@@ -104,7 +104,7 @@ def test_pod_learns_of_revocations_from_the_commit_that_the_objects_name(shared:
     assert b'"revoked"' in pod.world.history.files()[LEDGER]
 
 
-def test_commit_that_the_server_lost_is_told_and_everything_goes_on(shared: Situation) -> None:
+def test_commit_that_the_server_lost_is_reported_and_passes_continue(shared: Situation) -> None:
     """`snapshot.unknown`: what remains for who can push and write the bucket stands in SECURITY.md."""
     set_back(shared)
     remote_of(shared).forgets = True
@@ -112,7 +112,7 @@ def test_commit_that_the_server_lost_is_told_and_everything_goes_on(shared: Situ
     assert "snapshot.unknown" in event_names(report)
 
 
-def test_empty_disk_decides_nothing_of_an_issuer_whose_objects_cannot_be_looked_at(shared: Situation) -> None:
+def test_empty_disk_decides_nothing_while_the_objects_are_unreadable(shared: Situation) -> None:
     """They may name a commit that knows a revocation which is not known here: 1, no commit, no put."""
     shared.run(ONE, ONE)
     head, puts = remote_of(shared).head, shared.world.bucket.count("put")

@@ -194,7 +194,7 @@ def test_mirror_with_a_new_key_waits_for_one_that_knows(shared: Situation, is_ke
     assert (shared.world.history.remote.head, shared.public()) == (head, public)
 
 
-def test_decided_ledger_of_our_own_head_is_believed_without_a_signature(shared: Situation) -> None:
+def test_decided_ledger_of_our_own_head_is_accepted_without_a_signature(shared: Situation) -> None:
     """Another mirror signed first: what this disk decided on stands, and is merged with what the other signed."""
     shared.run(ONE, ONE)
     update(shared.state_dir, lambda state: replace(state, trusted_head="ab" * 20))
@@ -327,8 +327,8 @@ def test_key_is_compared_when_it_comes_and_when_it_returns(
 )
 def test_extra_is_named_where_it_helps(count: int, number: Callable[[int], Any], *, is_told: bool) -> None:
     """With many keys and Python's own numbers the extra is named, and else nothing is."""
-    told = gmpy2_hint(count, number)
-    assert (told is not None and "[fleet]" in told) is is_told
+    reported = gmpy2_hint(count, number)
+    assert (reported is not None and "[fleet]" in reported) is is_told
 
 
 def test_numbers_are_exact() -> None:

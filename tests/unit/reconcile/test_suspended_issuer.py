@@ -86,7 +86,7 @@ def test_revoked_key_leaves_at_once(tmp_path: Path) -> None:
     assert public_kids(here) == {each.key.kid for each in report.issuers[0].records} - {victim.kid}
 
 
-def test_revoked_key_that_somebody_puts_back_leaves_again(tmp_path: Path) -> None:
+def test_restored_revoked_key_is_removed_again(tmp_path: Path) -> None:
     """A put that takes a revoked key away is the one put that a suspended issuer gets."""
     here = Situation(tmp_path)
     here.run(BOTH, BOTH)

@@ -96,7 +96,7 @@ def test_store_that_drops_cache_control_is_noticed_once(tmp_path: Path) -> None:
     assert here.world.bucket.count("put") == 2
 
 
-def test_cache_control_that_somebody_changed_is_repaired_though_the_store_drops_ours(tmp_path: Path) -> None:
+def test_changed_cache_control_is_repaired_although_the_store_drops_ours(tmp_path: Path) -> None:
     """A header that is not kept is missing; another value there is somebody's."""
     here = Situation(tmp_path)
     here.world.bucket.drops_cache_control = True

@@ -76,7 +76,7 @@ def words(report: Report) -> str:
     return unstyle("\n".join(lines(report)))
 
 
-def test_signing_key_that_this_pass_publishes_is_nothing_to_tell(cluster: Cluster) -> None:
+def test_signing_key_that_this_pass_publishes_is_not_reported(cluster: Cluster) -> None:
     """First pass, second pass, dry run: no event, exit 0."""
     assert names(dry_run(cluster.settings(), cluster.world.ports(), cluster.now)) == []
     for _ in range(2):
@@ -103,23 +103,23 @@ def test_signing_key_that_no_apiserver_shows_fails_the_pass(cluster: Cluster) ->
     cluster.sign(NEW)
     report = cluster.once()
     assert (names(report), report.exit_status) == (["signing_key.not_public"], ExitStatus.FAILED)
-    told = words(report)
-    assert told.count("pods are about to be logged out") == 1
-    assert "failed signing_key.not_public" in told
-    assert NEW.key.kid in told
-    assert OLD.key.kid in told
+    reported = words(report)
+    assert reported.count("pods will lose their access") == 1
+    assert "failed signing_key.not_public" in reported
+    assert NEW.key.kid in reported
+    assert OLD.key.kid in reported
     (issuer,) = json.loads(json.dumps(to_json(report)))["issuers"]
     assert [r["code"] for r in issuer["failures"]] == ["signing_key.not_public"]
     assert names(dry_run(cluster.settings(), cluster.world.ports(), cluster.now)) == ["signing_key.not_public"]
 
 
-def test_nothing_of_the_token_is_told(cluster: Cluster) -> None:
+def test_no_part_of_the_token_is_printed(cluster: Cluster) -> None:
     """Neither in words nor in JSON."""
     cluster.once()
     cluster.sign(NEW)
     report = cluster.once()
-    told = words(report) + json.dumps(to_json(report))
-    assert all(part not in told for part in cluster.file.read_text().split("."))
+    reported = words(report) + json.dumps(to_json(report))
+    assert all(part not in reported for part in cluster.file.read_text().split("."))
 
 
 def test_held_signing_key_is_held(cluster: Cluster) -> None:
@@ -131,10 +131,12 @@ def test_held_signing_key_is_held(cluster: Cluster) -> None:
     report = cluster.once()
     assert (names(report), report.exit_status) == (["signing_key.not_public"], ExitStatus.HELD)
     assert f"oidc-mirror approve syd-prod {shell_argument(NEW.key.thumbprint)}" in words(report)
-    assert "error [signing_key.not_public]: The cluster signs tokens that nobody can verify" in words(report)
+    assert "error [signing_key.not_public]: The cluster signs tokens that relying parties cannot verify" in words(
+        report
+    )
 
 
-def test_revoked_signing_key_is_told_and_is_no_failure(cluster: Cluster) -> None:
+def test_revoked_signing_key_is_reported_and_is_no_failure(cluster: Cluster) -> None:
     """The operator wanted it; it is told until the cluster signs with another key."""
     cluster.show_keys(OLD.key, NEW.key)
     cluster.once()
@@ -154,7 +156,7 @@ def test_signing_key_of_before_stays_public_when_a_put_fails(cluster: Cluster) -
     assert (names(report), report.exit_status) == ([], ExitStatus.FAILED)
 
 
-def test_new_signing_key_in_a_pass_whose_put_fails(cluster: Cluster) -> None:
+def test_new_signing_key_in_a_pass_with_a_failed_put(cluster: Cluster) -> None:
     """It is new in this pass and did not get there."""
     cluster.once()
     cluster.show_keys(OLD.key, NEW.key)
@@ -164,7 +166,7 @@ def test_new_signing_key_in_a_pass_whose_put_fails(cluster: Cluster) -> None:
     assert codes == ["bucket.AccessDenied", "signing_key.not_public"]
 
 
-def test_what_the_world_sees_counts_where_somebody_looked(cluster: Cluster) -> None:
+def test_public_read_back_counts_if_it_was_made(cluster: Cluster) -> None:
     """A cache still shows the set without the new key: it is not public yet, although bucket and git have it."""
     cluster.once()
     stale = dict(cluster.world.bucket.objects)
@@ -204,7 +206,7 @@ UNUSABLE = {
     "garbage": (b"garbage", "not three parts of base64url"),
     "too-large": (b"x" * 30_000, "It cannot be read: it is larger than 20002 bytes."),
     "expired": (mint(OLD, claims(0)), "It expired"),
-    "of-another-issuer": (mint(OLD, claims(2e9, iss=f"{ISSUER}/")), "slash at the end alone"),
+    "of-another-issuer": (mint(OLD, claims(2e9, iss=f"{ISSUER}/")), "only in the trailing slash"),
 }
 
 
@@ -241,7 +243,7 @@ def test_own_token_serves_as_a_probe(cluster: Cluster) -> None:
     ],
     ids=["missing", "opaque", "expired", "of-another-issuer", "long-lived", "without-iat"],
 )
-def test_own_token_that_tells_nothing_is_not_told(cluster: Cluster, body: bytes | None) -> None:
+def test_unusable_own_token_is_not_reported(cluster: Cluster, body: bytes | None) -> None:
     """It need not be one of this issuer, nor a JWT; whether it logs in is for the apiserver to say."""
     cluster.changes = {"auth": AuthSettings(token_file=cluster.file)}
     cluster.file.unlink()
@@ -284,7 +286,7 @@ def test_own_token_of_a_revoked_or_dropped_key_is_a_warning(cluster: Cluster) ->
     assert warnings(cluster.once()) == ["retiring_key"]
 
 
-def test_own_token_of_a_former_issuer_is_a_warning_told_once(cluster: Cluster) -> None:
+def test_own_token_of_a_former_issuer_is_one_warning(cluster: Cluster) -> None:
     """Not for each publication; a token of the new issuer is quiet."""
     day = (cluster.now + timedelta(days=30)).date()
     cluster.changes = {
@@ -322,7 +324,7 @@ def test_first_cause_of_a_401_is_the_key_that_ends(cluster: Cluster) -> None:
     assert first == refused(cluster.apiservers[0])
 
 
-def test_cause_of_a_401_is_told_for_each_former_issuer_too(cluster: Cluster) -> None:
+def test_cause_of_a_401_is_reported_for_each_former_issuer_too(cluster: Cluster) -> None:
     """Their reports show the same apiservers; another failure than 401 keeps its own reason."""
     day = (cluster.now + timedelta(days=30)).date()
     cluster.changes = {
@@ -363,7 +365,7 @@ def test_401_without_a_sign_of_the_cause_keeps_its_reason(cluster: Cluster, body
     assert report.issuers[0].observations == tuple(map(refused, cluster.apiservers))
 
 
-def test_defect_of_the_look_at_the_own_token_costs_nobody_the_pass(cluster: Cluster) -> None:
+def test_defect_of_the_own_token_check_fails_no_pass(cluster: Cluster) -> None:
     """Whatever our own code does: a warning that repeats nothing of the token."""
     issuer = replace(cluster.settings().issuers[0], auth=AuthSettings(token_file=cluster.file))
     broken = IssuerPlan(PublishedIssuer(issuer, ISSUER), previous_ledger=Ledger(ISSUER, None))  # type: ignore[arg-type]  # the defect
@@ -403,7 +405,7 @@ def test_pass_that_stops_before_its_puts_judges_what_was_public(cluster: Cluster
     assert names(cluster.once()) == ["signing_key.not_public"]
 
 
-def test_defect_of_the_probe_costs_nobody_the_pass(cluster: Cluster) -> None:
+def test_defect_of_the_probe_fails_no_pass(cluster: Cluster) -> None:
     """Whatever our own code does: a warning that repeats nothing of the token."""
     issuer = cluster.settings().issuers[0]
     plan = IssuerPlan(PublishedIssuer(issuer, ISSUER))

@@ -32,8 +32,10 @@ ALIVE = HealthResult(ok=True, sentence="Alive.")
 @cache
 def rendered(overlay: str) -> tuple[Object, ...]:
     kubectl = demand("kubectl", variable="OIDC_MIRROR_REQUIRE_KUBECTL", package="kubernetes-client")
-    told = subprocess.run([kubectl, "version", "--client", "-o", "json"], capture_output=True, text=True, check=True)
-    if int(json.loads(told.stdout)["clientVersion"]["minor"].rstrip("+")) < OLDEST_MINOR:
+    reported = subprocess.run(
+        [kubectl, "version", "--client", "-o", "json"], capture_output=True, text=True, check=True
+    )
+    if int(json.loads(reported.stdout)["clientVersion"]["minor"].rstrip("+")) < OLDEST_MINOR:
         pytest.skip(f"kubectl is older than 1.{OLDEST_MINOR}, whose kustomize knows `labels` with `includeTemplates`")
     done = subprocess.run(
         [kubectl, "kustomize", str(FOLDER / "overlays" / overlay)], capture_output=True, text=True, check=False

@@ -59,7 +59,7 @@ def test_merge_request_on_gitlab_gets_nothing_secret() -> None:
     assert not {"id_tokens", "variables", "extends", "before_script"} & set(jobs["oidc-mirror-validate"])
 
 
-def test_pass_waits_for_somebody_and_for_its_turn() -> None:
+def test_pass_waits_for_a_reviewer_and_its_turn() -> None:
     """A merged change is looked at before it happens, and no two passes run at once."""
     github, gitlab = load("github-actions")["jobs"]["pass"], load("gitlab-ci")["oidc-mirror-pass"]
     assert "oidc-mirror" in github["environment"]

@@ -60,7 +60,7 @@ def test_held_change_is_no_failed_unit(name: str) -> None:
     assert "SuccessExitStatus=3" in entries(name)
 
 
-def test_daemon_tells_systemd_how_it_is() -> None:
+def test_daemon_reports_its_state_to_systemd() -> None:
     """Type=notify, a watchdog, and a time to stop that is longer than the ten seconds that the daemon takes."""
     found = dict(line.split("=", 1) for line in entries("oidc-mirror.service"))
     assert found["Type"] == "notify"

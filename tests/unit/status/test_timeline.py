@@ -194,4 +194,4 @@ def test_issuer_without_keys_and_unreadable_commit_are_said() -> None:
     empty = KeyHistories(unreadable=(CommitId("ab" * 20),))
     text = Outline(page([(NAME, ISSUER, empty)], now=NOW)).text
     assert "No key has been seen yet." in text
-    assert "Commit abababababab says nothing" in text
+    assert "Commit abababababab is skipped" in text

@@ -32,14 +32,14 @@ class Public:
     at: Callable[[datetime], PublicResult]
     now: datetime = MOMENT
     slept: list[float] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
 
     def wait(
         self, text: str = NEW.kid, *, ledger: Ledger | None = None, timeout: timedelta = timedelta(minutes=30)
     ) -> bool:
         clock = Clock(lambda: self.now, self._sleep)
         wanted = AwaitedKey(NAME, ISSUER, text, ledger)
-        return KeyWaiter(wanted, lambda: self.at(self.now), clock, self.told.append).run(timeout)
+        return KeyWaiter(wanted, lambda: self.at(self.now), clock, self.reported.append).run(timeout)
 
     def _sleep(self, seconds: float) -> None:
         assert seconds > 0
@@ -64,7 +64,7 @@ def test_key_that_is_long_public_is_safe_at_once() -> None:
     public = Public(lambda _: shown(OLD, NEW, since=MOMENT - timedelta(days=1)))
     assert public.wait()
     assert public.slept == []
-    assert [NEW.kid in line and line.endswith("it is safe to sign with.") for line in public.told] == [True]
+    assert [NEW.kid in line and line.endswith("it is safe to sign with.") for line in public.reported] == [True]
 
 
 def test_wait_ends_at_the_very_moment() -> None:
@@ -72,7 +72,7 @@ def test_wait_ends_at_the_very_moment() -> None:
     public = Public(lambda _: shown(OLD, NEW))
     assert public.wait()
     assert public.now == MOMENT + SAFE
-    assert len(public.told) == 2
+    assert len(public.reported) == 2
 
 
 def test_key_that_is_not_there_yet_is_waited_for() -> None:
@@ -81,7 +81,7 @@ def test_key_that_is_not_there_yet_is_waited_for() -> None:
     public = Public(from_minute(3, shown(OLD), shown(OLD, NEW, since=came)))
     assert public.wait()
     assert public.now == came + SAFE
-    assert ["does not contain" in line for line in public.told] == [True, False, False]
+    assert ["does not contain" in line for line in public.reported] == [True, False, False]
 
 
 def test_key_that_never_comes_times_out() -> None:
@@ -89,17 +89,17 @@ def test_key_that_never_comes_times_out() -> None:
     public = Public(lambda _: shown(OLD))
     assert not public.wait(timeout=timedelta(seconds=25))
     assert public.slept == [POLL.total_seconds(), POLL.total_seconds(), 5.0]
-    assert "does not contain the key yet" in public.told[-1]
+    assert "does not contain the key yet" in public.reported[-1]
 
 
 def test_key_that_leaves_again_is_not_safe() -> None:
     """What counts is the newest look: a JWKS that lost the key starts the wait anew."""
     public = Public(from_minute(2, shown(OLD, NEW), shown(OLD, since=MOMENT + timedelta(minutes=2))))
     assert not public.wait()
-    assert "does not contain" in public.told[-1]
+    assert "does not contain" in public.reported[-1]
 
 
-def test_later_change_of_the_jwks_waits_anew() -> None:
+def test_later_change_of_the_jwks_restarts_the_wait() -> None:
     """Last-Modified moves when another key is added: then caches may again hold an older set."""
     later = MOMENT + timedelta(minutes=4)
     public = Public(from_minute(4, shown(OLD, NEW), shown(OLD, NEW, EC_KEYS[0], since=later)))
@@ -119,12 +119,12 @@ def test_without_last_modified_the_first_look_counts() -> None:
     [
         (BLOCKED, "cannot be read"),
         (shown(OLD, since=None), "does not contain"),
-        (shown(body=b"evil"), "none that relying parties could believe"),
-        (shown(body=b'{"keys":[]}'), "none that relying parties could believe"),
+        (shown(body=b"evil"), "not one that relying parties accept"),
+        (shown(body=b'{"keys":[]}'), "not one that relying parties accept"),
     ],
     ids=["unreadable", "missing", "no_json", "empty"],
 )
-def test_look_without_the_key_starts_the_first_look_anew(away: PublicResult, words: str) -> None:
+def test_read_without_the_key_restarts_the_wait(away: PublicResult, words: str) -> None:
     """Time before an interruption does not count where only our own looks tell the time."""
     here = shown(OLD, NEW, since=None)
 
@@ -134,14 +134,14 @@ def test_look_without_the_key_starts_the_first_look_anew(away: PublicResult, wor
     public = Public(at)
     assert public.wait()
     assert public.now == MOMENT + timedelta(minutes=3) + SAFE
-    assert any(words in line for line in public.told)
+    assert any(words in line for line in public.reported)
 
 
-def test_cause_of_an_unreadable_url_is_told_escaped() -> None:
+def test_cause_of_an_unreadable_url_is_reported_escaped() -> None:
     """Sentence and remedy, and no control character reaches the terminal."""
     public = Public(lambda _: BLOCKED)
     assert not public.wait(timeout=timedelta(seconds=1))
-    assert public.told[0].endswith("The bucket says \\x1b[31m403. Allow it.")
+    assert public.reported[0].endswith("The bucket says \\x1b[31m403. Allow it.")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_revoked_key_is_refused_though_it_is_public_still() -> None:
     public = Public(lambda _: shown(OLD, NEW, since=MOMENT - timedelta(days=1)))
     with pytest.raises(UsageError, match="revoked"):
         public.wait(ledger=ledger(Status.REVOKED, NEW))
-    assert public.told == []
+    assert public.reported == []
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_ledger_explains_why_the_key_is_not_public(known: Ledger, words: str) ->
     """A held key comes with the command that approves it."""
     public = Public(lambda _: shown(OLD))
     assert not public.wait(ledger=known, timeout=timedelta(seconds=1))
-    assert words in public.told[0]
+    assert words in public.reported[0]
 
 
 def test_hostile_kid_reaches_the_terminal_escaped() -> None:
@@ -197,4 +197,4 @@ def test_hostile_kid_reaches_the_terminal_escaped() -> None:
     # Such a kid is refused where it is read; the line is safe all the same.
     public = Public(lambda _: replace(shown(with_kid(NEW, "\u202eevil")), last_modified=MOMENT - timedelta(days=1)))
     public.wait(NEW.thumbprint, timeout=timedelta(seconds=1))
-    assert all(line.isprintable() for line in public.told)
+    assert all(line.isprintable() for line in public.reported)

@@ -203,7 +203,7 @@ class Mirror:
     ],
     ids=["both_hold", "who_sees_it_holds", "who_sees_it_publishes", "both_publish"],
 )
-def test_mirrors_whose_replicas_differ_for_good_write_little(
+def test_mirrors_with_permanently_different_replicas_write_little(
     policies: tuple[Literal["publish", "hold"], Literal["publish", "hold"]],
     most_at_first: int,
     puts: int,

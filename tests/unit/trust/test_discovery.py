@@ -55,7 +55,7 @@ def test_captures_are_there() -> None:
 
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=[each.name for each in ANSWERS])
-def test_real_answers_are_believed(answer: RawAnswer) -> None:
+def test_real_answers_are_accepted(answer: RawAnswer) -> None:
     """Every discovery document that a real kube-apiserver sent is believed for its own issuer."""
     document = json.loads(answer.body())
     issuer, uri = IssuerUrl(document["issuer"]), document["jwks_uri"]
@@ -186,7 +186,7 @@ def test_last_revocation_renders_the_empty_set() -> None:
 
 
 @given(issuers(), key_sets(max_size=4))
-def test_built_documents_are_believed_and_built_again(issuer: IssuerUrl, keys: tuple[Key, ...]) -> None:
+def test_built_documents_are_accepted_and_built_again(issuer: IssuerUrl, keys: tuple[Key, ...]) -> None:
     """What the mirror publishes passes its own checks and gives the same bytes again, whatever the order."""
     built = documents(issuer, tuple(reversed(keys)))
     uri = json.loads(built.discovery)["jwks_uri"]

@@ -98,7 +98,7 @@ def test_same_bytes_under_the_same_rules_are_not_judged_again() -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_whatever_a_judgement_rests_on_is_judged_anew_when_it_changes(change: Callable[[], Question]) -> None:
+def test_changed_inputs_are_validated_again(change: Callable[[], Question]) -> None:
     """And what was believed before the change is still known afterwards, where it is asked for as it was."""
     believed = BelievedAnswers()
     first = GOOD.ask(believed)
@@ -113,7 +113,7 @@ def test_whatever_a_judgement_rests_on_is_judged_anew_when_it_changes(change: Ca
 
 
 @pytest.mark.parametrize("case", ["a JWKS cut short", "another configured issuer", "a weak key that left our ledger"])
-def test_what_is_refused_after_a_change_is_refused_although_it_was_believed(case: str) -> None:
+def test_refusal_after_a_change_wins_over_the_cache(case: str) -> None:
     """The table above would hold too if everything were believed for ever; these are refused, with every reason."""
     believed = BelievedAnswers()
     GOOD.ask(believed)

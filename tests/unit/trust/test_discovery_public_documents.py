@@ -77,7 +77,7 @@ def test_slash_is_named() -> None:
     """The difference that people do not see."""
     found = read_public_discovery(changed(issuer=ISSUER + "/"), ISSUER)
     assert isinstance(found, Rejected)
-    assert "slash at the end alone" in found.reasons[0].sentence
+    assert "only in the trailing slash" in found.reasons[0].sentence
 
 
 def test_foreign_jwks_uri_is_a_note() -> None:
@@ -143,7 +143,7 @@ def test_other_content_type_is_a_note(content_type: str, is_told: bool) -> None:
     assert (media_type_note(content_type, ("application/json",)) is not None) == is_told
 
 
-def test_key_with_key_ops_is_told() -> None:
+def test_key_with_key_ops_is_reported() -> None:
     """STS does not take it, so whoever answers for STS must know; our own documents never have it."""
     own = documents(ISSUER, (RSA_KEYS[0],)).jwks
     read = read_public_jwks(own, already_checked=frozenset())

@@ -27,7 +27,7 @@ def believed(body: bytes, policy: KeyPolicy = KUBERNETES) -> KeySet:
 
 
 @pytest.mark.parametrize("answer", JWKS_CAPTURES, ids=[each.name for each in JWKS_CAPTURES])
-def test_real_answers_are_believed(answer: RawAnswer) -> None:
+def test_real_answers_are_accepted(answer: RawAnswer) -> None:
     """Every JWKS that a real kube-apiserver sent is believed whole, with the members it had."""
     keys = believed(answer.body()).keys
     distinct = {json.dumps(entry, sort_keys=True) for entry in json.loads(answer.body())["keys"]}
@@ -53,7 +53,7 @@ def test_kubernetes_kid_is_the_hash_of_the_key_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", KEYS, ids=[f"{key.kty}-{key.kid[:6]}" for key in KEYS])
-def test_each_type_and_size_is_believed(key: Key) -> None:
+def test_each_type_and_size_is_accepted(key: Key) -> None:
     """RSA of 2048 to 4096 bits and the three curves are published as they are."""
     assert believed(jwks_body(key)).keys == (key,)
 
@@ -133,7 +133,7 @@ def test_two_hundred_keys_are_read() -> None:
 
 
 @given(key_sets(max_size=4))
-def test_believed_set_is_believed_again(keys: tuple[Key, ...]) -> None:
+def test_accepted_set_is_accepted_again(keys: tuple[Key, ...]) -> None:
     """What was believed can be written and read again, in any order, and is the same."""
     read = believed(jwks_body(*reversed(keys)), OPAQUE)
     assert read == KeySet(keys)

@@ -198,7 +198,7 @@ def small_rsa() -> str:
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "reported"),
     [
         pytest.param("", [("signers_empty", 1)], id="empty"),
         pytest.param("\n# nobody\n \n", [("signers_empty", 1)], id="comments-alone"),
@@ -228,13 +228,13 @@ def small_rsa() -> str:
         ),
     ],
 )
-def test_bad_allowed_signers_are_refused(lines: str, told: list[tuple[str, int]]) -> None:
+def test_bad_allowed_signers_are_refused(lines: str, reported: list[tuple[str, int]]) -> None:
     """Every mistake is reported, in the order of the lines, each with its line and a remedy; no key is given."""
     reasons = read_allowed_signers(lines.encode())
     assert [(each.code, each.where) for each in reasons if isinstance(each, Reason)] == [
-        (code, f"line {number}") for code, number in told
+        (code, f"line {number}") for code, number in reported
     ]
-    assert len(reasons) == len(told)
+    assert len(reasons) == len(reported)
     assert all(each.remedy for each in reasons if isinstance(each, Reason))
 
 
@@ -258,7 +258,7 @@ def test_no_bytes_make_reading_allowed_signers_raise(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_signature_is_believed_under_its_key(kind: str) -> None:
+def test_signature_is_accepted_under_its_key(kind: str) -> None:
     """What a listed key signed is believed, and says who signed what for whom."""
     key = signer(kind)
     header = verified(signed(key), signer("ed25519", 7).public(), key.public())
@@ -293,7 +293,7 @@ def test_longest_signature_fits_the_limit() -> None:
     assert len(signature) + (8192 - 3072) // 8 * 4 / 3 < MAX_SIGNATURE_BYTES
 
 
-def test_empty_ledger_is_signed_and_believed() -> None:
+def test_empty_ledger_is_signed_and_accepted() -> None:
     """No length is special."""
     for body in (b"", b"\0", b"." * 10**6):
         assert isinstance(verified(signed(signer(), body), signer().public(), body=body), SignatureHeader)
@@ -336,7 +336,7 @@ def written(header: bytes, value: bytes = b"0" * 64) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("signature", "told"),
+    ("signature", "reported"),
     [
         (b"a..b\n" + b" " * MAX_SIGNATURE_BYTES, f"has more than {MAX_SIGNATURE_BYTES} bytes"),
         ("a..\u00e9\n".encode(), "not ASCII"),
@@ -350,12 +350,12 @@ def written(header: bytes, value: bytes = b"0" * 64) -> bytes:
         (written(b"{}"), "not what this program writes"),
     ],
 )
-def test_text_that_is_no_signature_is_damaged(signature: bytes, told: str) -> None:
+def test_text_that_is_no_signature_is_damaged(signature: bytes, reported: str) -> None:
     """What is not a detached JWS of ours is reported as damaged, with what is wrong with its form, and no kid."""
     found = verified(signature, signer().public())
     assert isinstance(found, VerificationFailure)
     assert (found.code, found.kid) == ("damaged", "")
-    assert told in found.sentence
+    assert reported in found.sentence
 
 
 def test_trust_signs_and_verifies_with_its_own_values() -> None:
@@ -376,7 +376,7 @@ def signed_once(kind: str) -> bytes:
 
 
 @given(st.sampled_from(KINDS), st.integers(0), st.integers(1, 255))
-def test_flipped_byte_of_a_signature_is_never_believed(kind: str, where: int, bits: int) -> None:
+def test_flipped_byte_of_a_signature_is_never_accepted(kind: str, where: int, bits: int) -> None:
     """There is one text of a signature: whichever byte changes, it is another one."""
     signature = bytearray(signed_once(kind))
     signature[where % len(signature)] ^= bits
@@ -384,7 +384,7 @@ def test_flipped_byte_of_a_signature_is_never_believed(kind: str, where: int, bi
 
 
 @given(st.sampled_from(KINDS), st.integers(0), st.integers(1, 255))
-def test_flipped_byte_of_a_ledger_is_never_believed(kind: str, where: int, bits: int) -> None:
+def test_flipped_byte_of_a_ledger_is_never_accepted(kind: str, where: int, bits: int) -> None:
     """Every byte of the ledger is signed."""
     body = bytearray(BODY)
     body[where % len(body)] ^= bits
@@ -412,7 +412,7 @@ def test_no_parts_make_verifying_raise(parts: list[bytes]) -> None:
     st.sampled_from(["mirror", "operator"]),
     st.binary(max_size=200),
 )
-def test_whatever_is_signed_is_believed(issuer: str, repository: str, role: str, body: bytes) -> None:
+def test_every_signed_ledger_is_accepted(issuer: str, repository: str, role: str, body: bytes) -> None:
     """Every issuer, name, role and body comes back as it was signed."""
     url, key = IssuerUrl(issuer), signer()
     signature = sign_ledger(body, issuer=url, repository=repository, role=role, key=key)  # type: ignore[arg-type]  # one of the two

@@ -207,7 +207,7 @@ def test_skewed_clock_blocks_retirement(apart: timedelta) -> None:
     assert "clock.skewed" in names(outcome)
 
 
-def test_skewed_clock_begins_no_retirement_anew() -> None:
+def test_skewed_clock_restarts_no_retirement() -> None:
     """Not even after a change of sources: the date would be wrong."""
     before = ledger(record(A, R), record(B, P))
     outcome = step(before, shows(B, date=NOW + timedelta(days=2)), sources_changed=True)
@@ -259,7 +259,7 @@ def test_skew_is_that_of_the_median_apiserver() -> None:
     assert clock_skew([shows(A)], NOW) is None
 
 
-def test_unheard_names_the_silent_ones() -> None:
+def test_unanswered_names_the_silent_apiservers() -> None:
     """The apiservers that block a retirement are named once each; no answer at all is not "every apiserver"."""
     assert missing_answers([shows(A), silent("https://x"), silent("https://x")], 2) == ("https://x",)
     assert missing_answers([shows(A)], 1) == ()
@@ -267,7 +267,7 @@ def test_unheard_names_the_silent_ones() -> None:
     assert missing_answers([], 0) == ("1 replica not found",)
 
 
-def test_all_keys_replaced_at_once_is_told() -> None:
+def test_all_keys_replaced_at_once_is_reported() -> None:
     """A one-step replacement is published like any other, and warned about."""
     outcome = step(ledger(record(A, P)), shows(B))
     assert statuses(outcome) == {"a": R, "b": P}
@@ -299,7 +299,7 @@ def test_configured_revocation_outlives_the_configuration() -> None:
     assert statuses(step(once.ledger, shows(A, B)))["a"] is X
 
 
-def test_configured_revocation_of_the_last_key_is_told_as_held() -> None:
+def test_configured_revocation_of_the_last_key_is_reported_as_held() -> None:
     """Nothing but `--last` empties the set, and the operator learns that the revocation waits."""
     outcome = step(ledger(record(A, P)), shows(A), policy=REVOKE_A)
     assert "revocation.held" in names(outcome)

@@ -52,7 +52,7 @@ def after(outcome: LedgerUpdate, key: RsaKey) -> KeyRecord:
     return next(r for r in outcome.ledger.records if key_id(r.key) == key_id(key))
 
 
-def told(outcome: LedgerUpdate) -> list[str]:
+def reported(outcome: LedgerUpdate) -> list[str]:
     return [event.name for event in outcome.events]
 
 
@@ -73,8 +73,8 @@ def test_revoked_record_keeps_nothing_of_its_former_status(fields: tuple[Status,
     """Dates and codes of another status would make a ledger that nobody can read again."""
     before = record(A, fields[0], **fields[1])
     outcome = step(ledger(before, record(B, P)), shows(A, B), policy=REVOKE_A)
-    told = Revocation(NOW, "named in keys.revoked of the configuration", revoked_from=fields[0], order=1)
-    assert after(outcome, A) == trimmed(KeyRecord(A, X, 2, before.first_seen, revocation=told))
+    reported = Revocation(NOW, "named in keys.revoked of the configuration", revoked_from=fields[0], order=1)
+    assert after(outcome, A) == trimmed(KeyRecord(A, X, 2, before.first_seen, revocation=reported))
 
 
 def test_key_is_revoked_under_all_its_kids_or_under_none() -> None:
@@ -106,10 +106,10 @@ def test_revoked_key_that_was_never_recorded_begins_at_one() -> None:
 
 
 @pytest.mark.parametrize("status", [P, R, D, X])
-def test_shown_revoked_key_is_told_once(status: Status) -> None:
+def test_shown_revoked_key_is_reported_once(status: Status) -> None:
     """Once a pass, whatever its record was."""
     outcome = step(ledger(record(A, status), record(B, P)), shows(A, B), policy=REVOKE_A)
-    assert told(outcome).count("key.revoked_shown") == 1
+    assert reported(outcome).count("key.revoked_shown") == 1
 
 
 def test_missing_revoked_key_keeps_no_other_from_retiring() -> None:
@@ -203,14 +203,14 @@ def test_retiring_key_that_is_shown_stays_though_its_kid_is_taken() -> None:
     ],
     ids=["all_shown_one_silent", "missing_all_answered", "only_key_unseen", "one_of_two_unseen"],
 )
-def test_blocked_retirement_is_told_when_it_is_blocked(
+def test_blocked_retirement_is_reported_when_it_is_blocked(
     before: Ledger, seen: tuple[Observation, ...], is_told: bool
 ) -> None:
     """There must be a key to retire, and somebody who did not answer."""
-    assert ("retirement.blocked" in told(step(before, *seen))) is is_told
+    assert ("retirement.blocked" in reported(step(before, *seen))) is is_told
 
 
-def test_quiet_pass_tells_nothing() -> None:
+def test_unchanged_pass_reports_nothing() -> None:
     """No event without a cause."""
     assert step(ledger(record(A, P), record(B, D)), shows(A)).events == ()
 
@@ -224,12 +224,12 @@ def test_quiet_pass_tells_nothing() -> None:
     ],
     ids=["nothing_was_published", "revoked_and_succeeded", "replaced_by_a_key_that_returns"],
 )
-def test_replacement_is_told_when_every_published_key_retires(
+def test_replacement_is_reported_if_every_published_key_retires(
     before: Ledger, seen: Observed, policy: KeyPolicy | None, sources_changed: bool, is_told: bool
 ) -> None:
     """`keys.replaced` means: all that was published begins to retire, and something else is published."""
     outcome = step(before, seen, policy=policy, sources_changed=sources_changed)
-    assert ("keys.replaced" in told(outcome)) is is_told
+    assert ("keys.replaced" in reported(outcome)) is is_told
 
 
 # ------------------------------------------------------------------------------------------------------- merge

@@ -80,7 +80,7 @@ SHOWN = "is revoked, and an apiserver still shows it"
         ),
         (lambda: step(ledger(a=P, b=P), shows("b")), "a", R, "is on no apiserver any more", None),
         (lambda: step(ledger(a=R, b=P), shows("a", "b")), "a", P, "was seen again", None),
-        (lambda: step(ledger(a=R, b=P), shows("b"), sources_changed=True), "a", R, "starts its retirement anew", None),
+        (lambda: step(ledger(a=R, b=P), shows("b"), sources_changed=True), "a", R, "restarts its retirement", None),
         (lambda: step(ledger(a=R, b=P), shows("b")), "a", D, "leaves the public set", None),
         (lambda: step(ledger(a=P, b=P), shows("b"), policy=REVOKE_A), "a", X, "is revoked", None),
     ],
@@ -195,7 +195,7 @@ def crowded() -> Ledger:
         ),
         (
             lambda: step(ledger(a=P), shows("a"), sources_changed=True),
-            Event("sources.changed", "The apiservers or their CA changed; retiring keys start their time anew."),
+            Event("sources.changed", "The apiservers or their CA changed; the time of retiring keys starts again."),
         ),
     ],
     ids=[

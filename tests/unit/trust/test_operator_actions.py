@@ -103,7 +103,7 @@ def test_key_is_found_by_kid_or_thumbprint_or_beginning(text: str, found: Key) -
 
 
 @pytest.mark.parametrize(
-    ("text", "expected", "told"),
+    ("text", "expected", "reported"),
     [
         ("kid-of-", "key.unknown", "its first 8 characters"),
         ("", "key.unknown", "its first 8 characters"),
@@ -123,12 +123,12 @@ def test_key_is_found_by_kid_or_thumbprint_or_beginning(text: str, found: Key) -
         "one key under two kids",
     ],
 )
-def test_name_of_no_key_or_of_several_is_refused_with_candidates(text: str, expected: str, told: str) -> None:
+def test_name_of_no_key_or_of_several_is_refused_with_candidates(text: str, expected: str, reported: str) -> None:
     """The reason says what would match, so that the operator can give more."""
     result = find_key(KNOWN, text)
     assert code(result) == expected
     assert isinstance(result, Reason)
-    assert told in result.remedy
+    assert reported in result.remedy
 
 
 V = key("vvvv")
@@ -212,7 +212,7 @@ def test_long_list_of_candidates_is_cut(many: int, more: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("decide", "told"),
+    ("decide", "reported"),
     [
         (
             lambda: approve(ledger(record(Y, P), record(Z, H)), key_id(Z), NOW),
@@ -229,12 +229,12 @@ def test_long_list_of_candidates_is_cut(many: int, more: bool) -> None:
     ids=["approved", "revoked"],
 )
 def test_decision_says_what_became_of_each_key(
-    decide: Callable[[], LedgerUpdate | Reason], told: list[tuple[Key, Status, str]]
+    decide: Callable[[], LedgerUpdate | Reason], reported: list[tuple[Key, Status, str]]
 ) -> None:
     """The sentences of the commit: git keeps them for ever."""
     result = decide()
     assert isinstance(result, LedgerUpdate)
-    assert [(each.key, each.status, each.sentence) for each in result.transitions] == told
+    assert [(each.key, each.status, each.sentence) for each in result.transitions] == reported
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_decision_says_what_became_of_each_key(
         (lambda: approve(ledger(record(A, X)), key_id(A), NOW), "Give the cluster a new signing key."),
         (
             lambda: approve(ledger(record(A, D)), key_id(A), NOW),
-            "Nothing to approve: it is decided anew when an apiserver shows it.",
+            "Nothing to approve: the mirror decides again when an apiserver shows it.",
         ),
         (
             lambda: revoke(ledger(record(A, P)), [A.thumbprint], now=NOW, reason="", last=False),
@@ -337,10 +337,10 @@ def test_key_of_any_status_is_revoked_under_every_kid(status: Status) -> None:
     outcome = revoke(known, {A.thumbprint}, now=NOW, reason="stolen laptop", last=False)
     assert isinstance(outcome, LedgerUpdate)
     moved = [r for r in outcome.ledger.records if r.key.thumbprint == A.thumbprint]
-    told = Revocation(NOW, "stolen laptop", order=1)
+    reported = Revocation(NOW, "stolen laptop", order=1)
     assert [replace(r, key=A) for r in moved] == [
-        KeyRecord(A, X, 2, NOW - HOUR, revocation=replace(told, revoked_from=status)),
-        KeyRecord(A, X, 2, NOW - HOUR, revocation=replace(told, revoked_from=H)),
+        KeyRecord(A, X, 2, NOW - HOUR, revocation=replace(reported, revoked_from=status)),
+        KeyRecord(A, X, 2, NOW - HOUR, revocation=replace(reported, revoked_from=H)),
     ]
     assert [isinstance(r.key, KeyName) for r in moved] == [status not in PUBLIC_STATUSES, True]
     assert outcome.ledger.public_keys() == (B,)

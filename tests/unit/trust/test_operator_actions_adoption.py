@@ -52,8 +52,8 @@ def left_out(result: Adoption | Reason) -> list[str]:
 def blocked(result: Adoption | Reason) -> list[str]:
     """What must come first, in the words of the event, before anything begins to retire."""
     assert isinstance(result, Adoption)
-    told = [event.sentence for event in result.outcome.events if event.name == "retirement.blocked"]
-    return [each.partition(" until ")[2].removeprefix("these answer: ").removesuffix(".") for each in told]
+    reported = [event.sentence for event in result.outcome.events if event.name == "retirement.blocked"]
+    return [each.partition(" until ")[2].removeprefix("these answer: ").removesuffix(".") for each in reported]
 
 
 def test_shown_keys_are_published_and_the_others_retire() -> None:
@@ -93,7 +93,7 @@ def test_two_shown_keys_of_one_kid_stay_held_but_for_the_public_one() -> None:
     assert adopted(adopt(ISSUER, None, OPAQUE, replicas)) == {A.thumbprint: H, B.thumbprint: H}
 
 
-def test_public_key_whose_kid_an_apiserver_uses_for_another_retires() -> None:
+def test_public_key_retires_if_an_apiserver_reuses_its_kid() -> None:
     """As when an operator approves a successor of the same kid."""
     result = adopt(ISSUER, jwks_body(with_kid(B, "k")), OPAQUE, given(shows(with_kid(A, "k"))))
     assert adopted(result) == {A.thumbprint: P, B.thumbprint: R}
@@ -141,7 +141,7 @@ PRIVATE = json.dumps({"keys": [A.members() | {"d": "AQAB"}, C.members()]}).encod
         "one kid twice",
     ],
 )
-def test_what_cannot_be_believed_is_listed_and_left_out(body: bytes, policy: KeyPolicy, codes: list[str]) -> None:
+def test_unacceptable_keys_are_listed_and_left_out(body: bytes, policy: KeyPolicy, codes: list[str]) -> None:
     """Nothing but what the apiserver shows comes into the ledger, and every refusal is told with its place."""
     result = adopt(ISSUER, body, policy, given(shows(A)))
     assert adopted(result) == {A.thumbprint: P}
@@ -168,18 +168,18 @@ def test_limits_of_a_pass_hold_for_shown_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("observations", "told"),
+    ("observations", "reported"),
     [
         ((shows(A), silent()), "https://two"),
         ((shows(A, date=NOW - timedelta(hours=1)),), "this machine's clock is right"),
     ],
     ids=["a replica is silent", "the clock is wrong"],
 )
-def test_nothing_begins_to_retire_on_hearsay(observations: tuple[Observation, ...], told: str) -> None:
+def test_no_key_retires_without_an_answer(observations: tuple[Observation, ...], reported: str) -> None:
     """A public key that only the silent replica may still have must not begin its retirement; it stays published."""
     result = adopt(ISSUER, jwks_body(A, C), POLICY, given(*observations))
     assert adopted(result) == {A.thumbprint: P, C.thumbprint: P}
-    assert blocked(result) == [told]
+    assert blocked(result) == [reported]
     assert blocked(adopt(ISSUER, jwks_body(A), POLICY, given(*observations))) == []
 
 

@@ -220,10 +220,10 @@ def test_flood_of_reasons_is_cut() -> None:
     """A document with a fault in every byte costs a bounded report."""
     reasons = tuple(Reason("bad", str(number), "") for number in range(MAX_REASONS + 5))
     assert reject(reasons[:MAX_REASONS]).reasons == reasons[:MAX_REASONS]
-    told = reject(reasons).reasons
-    assert told[:MAX_REASONS] == reasons[:MAX_REASONS]
-    assert [reason.code for reason in told[MAX_REASONS:]] == ["more_reasons"]
-    assert told[-1].sentence == "Further reasons are left out."
+    reported = reject(reasons).reasons
+    assert reported[:MAX_REASONS] == reasons[:MAX_REASONS]
+    assert [reason.code for reason in reported[MAX_REASONS:]] == ["more_reasons"]
+    assert reported[-1].sentence == "Further reasons are left out."
 
 
 @pytest.mark.parametrize(("thumbprint", "expected"), [("-abc", "-- -abc"), ("abc", "abc"), ("_-a", "_-a")])

@@ -25,7 +25,7 @@ def token(kind: str = "P-256", **changes: object) -> Token:
     return found
 
 
-def told(shown: PartyInput) -> dict[str, tuple[list[str], list[str]]]:
+def reported(shown: PartyInput) -> dict[str, tuple[list[str], list[str]]]:
     """By party: the codes of its refusals and of its notes."""
     found = answers(shown, ())
     return {str(a.party): ([r.code for r in a.reasons], [n.code for n in a.notes]) for a in found}
@@ -42,7 +42,7 @@ def test_rsa_works_everywhere() -> None:
     """One RSA key and a token of an hour for one audience: nobody has anything to say (facts.md#26)."""
     real = read_token(captured("17-token-lifetimes/no-max-1h"))
     assert isinstance(real, Token)
-    assert told(PartyInput(ISSUER, (RSA,), everywhere(AUDIENCE), real)) == dict.fromkeys(
+    assert reported(PartyInput(ISSUER, (RSA,), everywhere(AUDIENCE), real)) == dict.fromkeys(
         ("AWS", "GCP", "Entra"), NOTHING
     )
 
@@ -250,10 +250,10 @@ ROWS: dict[str, tuple[PartyInput, Party, list[str], list[str]]] = {
 @pytest.mark.parametrize(("shown", "party", "reasons", "notes"), ROWS.values(), ids=ROWS)
 def test_limit_of_a_relying_party(shown: PartyInput, party: Party, reasons: list[str], notes: list[str]) -> None:
     """On the limit and past it: what that party alone says."""
-    assert told(shown)[str(party)] == (reasons, notes)
+    assert reported(shown)[str(party)] == (reasons, notes)
 
 
-def test_what_holds_for_everybody_comes_first() -> None:
+def test_common_problems_come_first() -> None:
     """A token that expired is refused by all, whatever else they say."""
     expired = Reason("expired", "It expired.", "Take another.")
     found = answers(PartyInput(ISSUER, (EC256,), NO_AUDIENCES, token()), (expired,))
@@ -300,7 +300,7 @@ def test_one_rsa_key_works_everywhere() -> None:
         pytest.param(HOST, (), set(), id="emptied"),
     ],
 )
-def test_limits_are_told(issuer: str, keys: tuple[Key, ...], codes: set[str]) -> None:
+def test_limits_are_reported(issuer: str, keys: tuple[Key, ...], codes: set[str]) -> None:
     """Each limit that is passed gives its note, and no other."""
     assert {note.code for note in compatibility(IssuerUrl(issuer), keys)} == codes
 

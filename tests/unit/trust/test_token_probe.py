@@ -41,12 +41,12 @@ def test_fresh_token_of_the_issuer_is_a_probe() -> None:
         (b"", "token_empty", "The token is empty."),
         (b"garbage", "token_shape", "not three parts"),
         (mint(signer(), claims(0)), "expired", "It expired 20782 d 11 h ago"),
-        (mint(signer(), claims(NOW.timestamp(), iss=ISSUER + "/")), "wrong_issuer", "slash at the end alone"),
+        (mint(signer(), claims(NOW.timestamp(), iss=ISSUER + "/")), "wrong_issuer", "only in the trailing slash"),
         (captured("06-issuer-https-default/token-cluster-aud"), "wrong_issuer", "they differ from"),
     ],
     ids=["empty", "garbage", "expired", "slash", "other-cluster"],
 )
-def test_token_that_tells_nothing_is_a_warning(body: bytes, cause: str, part: str) -> None:
+def test_unusable_token_is_a_warning(body: bytes, cause: str, part: str) -> None:
     """Nothing is known to be wrong: a warning with the file, the cause and the remedy."""
     found = believed(body)
     assert isinstance(found, Event)
@@ -55,21 +55,21 @@ def test_token_that_tells_nothing_is_a_warning(body: bytes, cause: str, part: st
     assert "/run/token" in found.sentence
 
 
-def test_public_signing_key_is_nothing_to_tell() -> None:
+def test_public_signing_key_is_not_reported() -> None:
     """All is well: no event in any pass."""
     assert judged(None, public=True) == ProbeResult()
 
 
 @pytest.mark.parametrize("status", [None, Status.PUBLISHED, Status.RETIRING, Status.DROPPED])
 def test_signing_key_that_is_not_public_is_a_failure(status: Status | None) -> None:
-    """An error with its cause and the kid, and a failure: pods are about to be logged out."""
+    """An error with its cause and the kid, and a failure: pods will lose their access."""
     since = NOW if status is Status.RETIRING else None
     record = None if status is None else trimmed(KeyRecord(signer().key, status, 1, NOW, missing_since=since))
     found = judged(record)
     assert [(e.name, e.level) for e in found.events] == [("signing_key.not_public", Level.ERROR)]
     assert found.events[0].fields == {"kid": signer().key.kid, "cause": "key_not_public"}
     assert [reason.code for reason in found.failures] == ["signing_key.not_public"]
-    assert "pods are about to be logged out" in found.failures[0].sentence
+    assert "pods will lose their access" in found.failures[0].sentence
     assert found.failures[0].remedy
 
 
@@ -94,7 +94,7 @@ def test_kid_of_a_public_key_alone_proves_nothing() -> None:
 
 
 @pytest.mark.parametrize(("hours", "fresh"), [(0, True), (25, True), (26, False)])
-def test_token_that_kubelet_would_have_renewed_tells_of_an_older_key(hours: int, fresh: bool) -> None:
+def test_token_past_its_renewal_shows_an_older_key(hours: int, fresh: bool) -> None:
     """A token that lives for a year says nothing about who signs today; nor does one without iat."""
     issued = int(NOW.timestamp()) - 3600 * hours
     token = read_token(mint(signer(), claims(issued, exp=4_000_000_000)))

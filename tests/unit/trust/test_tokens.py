@@ -96,7 +96,7 @@ LOG = b"2026-11-28T14:30:00.123Z INFO mirror.pass took 1.5 s"
         pytest.param(b"\nx" * 10_000, 2, id="many lines"),
     ],
 )
-def test_text_after_the_token_is_told_as_what_it_is(after: bytes, line: int) -> None:
+def test_text_after_the_token_is_reported_as_such(after: bytes, line: int) -> None:
     """It is no encrypted token, however many dots a log line has; and the text is not repeated."""
     good = mint(signer(), claims(0))
     found = read_token(good + after)
@@ -119,7 +119,7 @@ def test_text_after_the_token_is_told_as_what_it_is(after: bytes, line: int) -> 
         pytest.param(b" ", "spaces", id="one blank"),
     ],
 )
-def test_shape_that_is_no_token_is_told(body: bytes, words: str) -> None:
+def test_malformed_token_is_reported(body: bytes, words: str) -> None:
     """Only a header that names an encryption makes a JWE (RFC 7516, section 4.1.2)."""
     found = read_token(body)
     assert isinstance(found, Rejected)
@@ -169,7 +169,7 @@ def test_expiry_counts_from_its_second() -> None:
     assert expired_since(token(exp=None), NOW) is None
 
 
-def test_missing_claims_are_told() -> None:
+def test_missing_claims_are_reported() -> None:
     """Without exp and aud no cloud takes it; without iat nothing is said."""
     found = checks(AUDIENCE, exp=None, aud=None, iat=None)
     assert (found["exp"].code, found["aud"].code) == ("no_expiry", "no_audience")
@@ -191,7 +191,7 @@ def test_one_common_audience_is_enough() -> None:
     assert f'configured: "{AUDIENCE}"' in found.sentence
 
 
-def test_usual_audience_of_a_cloud_passes_and_is_told_as_such() -> None:
+def test_usual_audience_of_a_cloud_passes_and_is_reported_as_such() -> None:
     """Nobody configured it, and the cloud takes it all the same; who is configured stays out of the sentence."""
     found = {each.subject: each for each in check_claims(token(), ISSUER, ("other",), NOW, (AUDIENCE,))}
     assert found["aud"].finding is TokenCheckStatus.PASSED
@@ -199,13 +199,13 @@ def test_usual_audience_of_a_cloud_passes_and_is_told_as_such() -> None:
     assert "other" not in found["aud"].sentence
 
 
-def test_foreign_audience_is_told_beside_the_configured_ones() -> None:
+def test_foreign_audience_is_reported_with_the_configured_ones() -> None:
     """Both, so that people see which one to change."""
     found = checks("a", "b", aud="c")["aud"]
     assert found.sentence == 'The token is for "c", and configured is "a", "b".'
 
 
-def test_time_in_the_future_is_told_with_how_far() -> None:
+def test_time_in_the_future_is_reported_with_its_distance() -> None:
     """nbf before iat: the first one that is wrong."""
     found = checks(AUDIENCE, nbf=int(NOW.timestamp()) + 300)
     assert found["nbf"].sentence == "The token is not valid before 2026-11-25 12:05:00Z, which is in 5 min."
@@ -349,7 +349,7 @@ FATES = {
 
 
 @pytest.mark.parametrize(("record", "fate", "remedy"), FATES.values(), ids=FATES)
-def test_known_key_that_is_not_public_is_told_with_its_fate(record: KeyRecord, fate: str, remedy: str) -> None:
+def test_known_key_that_is_not_public_is_reported_with_its_state(record: KeyRecord, fate: str, remedy: str) -> None:
     """Held, dropped, revoked or not there yet: each with the way out, and the thumbprint in the command."""
     token, ledger = token_of(mint(signer(), claims(0))), Ledger(ISSUER, (record,))
     found = signing_key(token, (RSA_KEYS[0],), name=NAME, ledger=ledger)
@@ -359,7 +359,7 @@ def test_known_key_that_is_not_public_is_told_with_its_fate(record: KeyRecord, f
     assert recorded_signer(token, ledger) == record
 
 
-def test_odd_names_are_told_as_they_are() -> None:
+def test_odd_names_are_printed_unchanged() -> None:
     """A kid with braces is a text like any other, and a thumbprint that begins with a hyphen is no option."""
     by = signer().called("{name} {nobody}")
     record = KeyRecord(replace(by.key, thumbprint=Thumbprint("-x")), Status.HELD, 1, AT, held_because="policy")
@@ -369,7 +369,7 @@ def test_odd_names_are_told_as_they_are() -> None:
     assert found.remedy.endswith("oidc-mirror approve syd-prod -- -x")
 
 
-def test_held_key_whose_kid_is_taken_is_found_by_its_signature() -> None:
+def test_held_key_with_a_taken_kid_is_found_by_its_signature() -> None:
     """The public key of the kid is another one: what is held is told, not a wrong signature."""
     by, taken = signer().called("same"), signer("P-256", 1).called("same")
     record = KeyRecord(by.key, Status.HELD, 1, AT, held_because="kid_taken")

@@ -115,12 +115,12 @@ def test_sound_keys_pass(key: RsaKey) -> None:
         ),
     ],
 )
-def test_weak_keys_are_told(n: int | Callable[[], int], e: int, expected: list[str]) -> None:
+def test_weak_keys_are_detected(n: int | Callable[[], int], e: int, expected: list[str]) -> None:
     """Each weakness is found by its own check, and nothing costly runs on a key of absurd shape."""
     assert names(n() if callable(n) else n, e) == expected
 
 
-def test_roca_fingerprint_is_told() -> None:
+def test_roca_fingerprint_is_detected() -> None:
     """A modulus whose residues are all powers of 65537 is suspicious."""
     assert ROCA_LIKE.bit_length() == 2048
     assert "roca" in names(ROCA_LIKE)
@@ -155,7 +155,7 @@ def test_signature_of_a_prime_modulus_can_be_forged() -> None:
 @pytest.mark.parametrize("crv", CURVES)
 @pytest.mark.parametrize("sign", [1, -1], ids=["positive", "negative"])
 @pytest.mark.parametrize("scalar", [1, 2, 15, 16])
-def test_small_private_key_is_told(crv: str, sign: int, scalar: int) -> None:
+def test_small_private_key_is_detected(crv: str, sign: int, scalar: int) -> None:
     """The public keys of the private keys 1 to 16, and of their negatives, are known on every curve."""
     numbers = ec.derive_private_key(scalar, CURVES[crv]).public_key().public_numbers()
     if sign < 0:
@@ -187,7 +187,7 @@ def test_every_odd_power_is_found(base: int, exponent: int) -> None:
 
 
 @given(st.integers(2**20, 2**64).map(lambda number: number | 1))
-def test_only_powers_are_told(number: int) -> None:
+def test_only_powers_are_detected(number: int) -> None:
     """What the fast test calls a perfect power is one."""
     power = next(check for check in FACTORING_CHECKS if check.name == "perfect_power")
     roots = ((round(number ** (1 / k)) + near, k) for k in range(2, 65) for near in (-1, 0, 1))
@@ -210,7 +210,7 @@ def name(text: str) -> IssuerName:
 # ------------------------------------------------------------------------------------------------ shared keys
 
 
-def test_key_of_two_issuers_is_told_at_both() -> None:
+def test_key_of_two_issuers_is_reported_at_both() -> None:
     """Each of the two gets a warning that names the key and both issuers; the one that shows others gets none."""
     a, b, c = RSA_KEYS[:3]
     found = keys_used_twice({name("perth"): (a, b), name("sydney"): (a,), name("hobart"): (c,)})
@@ -222,7 +222,7 @@ def test_key_of_two_issuers_is_told_at_both() -> None:
         assert all(word in event.sentence for word in ("perth", "sydney", a.kid))
 
 
-def test_shared_key_is_told_by_its_material() -> None:
+def test_shared_key_is_detected_by_its_material() -> None:
     """Another kid makes no other key; each issuer is told the kid that it shows itself."""
     other_name = with_kid(EC_KEYS[0], "other")
     found = keys_used_twice({name("perth"): (EC_KEYS[0],), name("sydney"): (other_name,)})
@@ -249,8 +249,8 @@ def test_sentence_of_a_key_that_many_share_stays_short(count: int, more: str) ->
 def test_two_shared_keys_are_two_events() -> None:
     """Every shared key is told, in a fixed order."""
     shown = {name(n): RSA_KEYS[:2] for n in ("sydney", "perth")}
-    told = [event.fields["thumbprint"] for event in keys_used_twice(shown)[name("perth")]]
-    assert told == sorted(key.thumbprint for key in RSA_KEYS[:2])
+    reported = [event.fields["thumbprint"] for event in keys_used_twice(shown)[name("perth")]]
+    assert reported == sorted(key.thumbprint for key in RSA_KEYS[:2])
 
 
 # --------------------------------------------------------------------------------------------------- suspects

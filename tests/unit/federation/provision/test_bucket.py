@@ -157,7 +157,7 @@ def test_policy_that_is_none_is_not_touched(text: str) -> None:
     assert (codes_of(plan), problems(plan)) == (["enable_versioning"], ["policy_unreadable"])
 
 
-def test_foreign_public_statement_is_told_and_kept() -> None:
+def test_foreign_public_statement_is_reported_and_kept() -> None:
     """Somebody opened more than the documents: that is their decision, and it is told."""
     plan = plan_bucket(replace(RIGHT, policy=policy(ALL_OF_IT)), WANTED)
     assert notes(plan) == ["foreign_public"]
@@ -231,7 +231,7 @@ NETWORK = {"NotIpAddress": {"aws:SourceIp": "203.0.113.0/24"}}
 
 
 @pytest.mark.parametrize(
-    ("denial", "told"),
+    ("denial", "reported"),
     [
         pytest.param({"Action": "s3:Get*", "Resource": "arn:aws:s3:::b/id/*"}, True, id="our-objects"),
         pytest.param({"Action": ["s3:PutObject"], "Resource": "*"}, False, id="writing"),
@@ -240,26 +240,26 @@ NETWORK = {"NotIpAddress": {"aws:SourceIp": "203.0.113.0/24"}}
         pytest.param({"Action": "*", "Resource": "*", "Condition": NETWORK}, True, id="conditional"),
     ],
 )
-def test_foreign_denial_of_our_documents_is_told(denial: dict[str, Any], told: bool) -> None:
+def test_foreign_denial_of_our_documents_is_reported(denial: dict[str, Any], reported: bool) -> None:
     """A denial wins over every permission, so the operator learns why the world still reads nothing."""
     theirs = {"Effect": "Deny", "Principal": "*", **denial}
-    assert ("foreign_denial" in notes(plan_bucket(replace(RIGHT, policy=policy(theirs, OURS)), WANTED))) is told
+    assert ("foreign_denial" in notes(plan_bucket(replace(RIGHT, policy=policy(theirs, OURS)), WANTED))) is reported
 
 
-def test_block_of_the_account_is_a_problem_beside_everything_else() -> None:
+def test_block_of_the_account_is_reported_with_everything_else() -> None:
     """The bucket is still prepared, and the operator learns that the account wins."""
     plan = plan_bucket(replace(RIGHT, versioning=None, account_block=SHUT), WANTED)
     assert (codes_of(plan), problems(plan)) == (["enable_versioning"], ["account_block"])
     assert problems(plan_bucket(replace(RIGHT, account_block=MEANT_BLOCK), WANTED)) == []
 
 
-def test_acls_that_still_count_are_told() -> None:
+def test_acls_that_still_count_are_reported() -> None:
     """The ownership of a bucket with objects of others is not changed behind their back."""
     plan = plan_bucket(replace(RIGHT, ownership="ObjectWriter"), WANTED)
     assert (codes_of(plan), notes(plan)) == ([], ["ownership"])
 
 
-def test_custom_host_is_told() -> None:
+def test_custom_host_is_reported() -> None:
     """Behind CloudFront with origin access control a public policy is not needed, and the operator is told before."""
     plan = plan_bucket(RIGHT, replace(WANTED, base_urls=("https://oidc.example.com", HOST)))
     assert notes(plan) == ["other_host"]

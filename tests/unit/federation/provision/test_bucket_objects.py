@@ -35,7 +35,7 @@ def test_bucket_is_the_same_whichever_way_its_endpoint_is_written() -> None:
     assert [each.name for each in in_same_bucket(SETTINGS, HERE)] == ["a", "b", "c"]
 
 
-def test_writer_is_told_by_its_credentials() -> None:
+def test_writer_is_identified_by_its_credentials() -> None:
     """Issuers that another role writes need no right of this one."""
     assert [each.name for each in written_alike(SETTINGS, HERE)] == ["a", "c"]
 

@@ -66,21 +66,21 @@ def test_missing_audience_is_added_and_a_foreign_one_left() -> None:
     [(ISSUER, f"{URL}/"), (IssuerUrl(f"{ISSUER}/"), URL)],
     ids=["slash-there", "slash-here"],
 )
-def test_provider_that_differs_in_its_slash_is_told_and_not_taken(issuer: IssuerUrl, other: str) -> None:
+def test_provider_with_another_slash_is_reported_and_not_used(issuer: IssuerUrl, other: str) -> None:
     """Relying parties compare the whole text (facts.md#30), so the other provider is of no use to this issuer."""
     plan = plan_provider(ProviderState("1", None, frozenset({other})), issuer, ("a",))
     assert [each.code for each in plan.differences] == ["create_provider"]
     assert [note.code for note in plan.notes] == ["almost_same"]
 
 
-def test_former_issuers_are_told() -> None:
+def test_former_issuers_are_reported() -> None:
     """Tokens of an issuer's past need their own provider, which this command neither makes nor removes."""
     former = (IssuerUrl("https://oidc.example.com/old"), IssuerUrl("https://oidc.example.com/older"))
     plan = plan_provider(there("a", urls=frozenset({URL, "oidc.example.com/old"})), ISSUER, ("a",), former)
     assert [note.sentence.partition(" has ")[2][:12] for note in plan.notes] == ["its provider", "no provider "]
 
 
-def test_full_account_is_told_before() -> None:
+def test_full_account_is_reported_first() -> None:
     """The quota of AWS is a hundred providers: an operator learns it before AWS refuses."""
     urls = frozenset(f"oidc.example.com/{number}" for number in range(100))
     assert [note.code for note in plan_provider(ProviderState("1", None, urls), ISSUER, ("a",)).notes] == [

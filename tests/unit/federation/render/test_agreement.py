@@ -78,10 +78,10 @@ def _of_pods(asked: dict[str, Any]) -> Iterator[Said]:
         (pod["metadata"]["namespace"], pod["spec"]["serviceAccountName"]),
     ):
         yield Said("subject", f"system:serviceaccount:{namespace}:{name}")
-    told = account["metadata"].get("annotations", {})
-    if told:
-        yield Said("role", told["eks.amazonaws.com/role-arn"].rpartition("/")[2])
-        yield Said("token audience", told["eks.amazonaws.com/audience"])
+    reported = account["metadata"].get("annotations", {})
+    if reported:
+        yield Said("role", reported["eks.amazonaws.com/role-arn"].rpartition("/")[2])
+        yield Said("token audience", reported["eks.amazonaws.com/audience"])
         return
     environ = {each["name"]: each["value"] for each in pod["spec"]["containers"][0]["env"]}
     yield Said("role", environ["AWS_ROLE_ARN"].rpartition("/")[2])

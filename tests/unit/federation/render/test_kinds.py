@@ -128,8 +128,8 @@ def run(script: str, folder: Path, answers: str = "") -> tuple[int, str, list[li
     log = folder / "log"
     log.unlink(missing_ok=True)
     fake = folder / "aws"
-    told = f"[ $1 = sts ] && echo 111122223333\n{answers}\nexit 0\n"
-    fake.write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" end >> {log}\n{told}")
+    reported = f"[ $1 = sts ] && echo 111122223333\n{answers}\nexit 0\n"
+    fake.write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" end >> {log}\n{reported}")
     fake.chmod(0o755)
     environ = {"PATH": f"{folder}:/usr/bin:/bin"}
     done = subprocess.run(["sh"], input=script, text=True, capture_output=True, env=environ, check=False)
@@ -214,7 +214,7 @@ def test_commands_leave_the_role_that_exists_for_the_same_subjects(tmp_path: Pat
         pytest.param(replace(ENTRY, issuer=IssuerUrl(f"{BASE}/other")), Workload(), id="another issuer"),
     ],
 )
-def test_commands_stop_at_a_role_of_somebody_else(issuer: Issuer, workload: Workload, tmp_path: Path) -> None:
+def test_commands_stop_at_a_role_of_others(issuer: Issuer, workload: Workload, tmp_path: Path) -> None:
     """The second deployment does not replace the first one's subject, nor attach policies to its role."""
     asked = replace(WORKLOADS["full"], subjects=(), role_name="shared")
     text = text_of(KINDS["iam-role"].render(RenderRequest(SETTINGS, ENTRY, "cli", asked)))
@@ -290,8 +290,8 @@ def test_every_piece_says_what_to_do_with_it(kind: str, form: str) -> None:
     """In comments where its syntax has them, else beside it; and the same words make the same bytes."""
     request = RenderRequest(SETTINGS, ENTRY, form, Workload(account="111122223333"))
     text = text_of(KINDS[kind].render(request))
-    told: Any = comments(text) or " ".join(KINDS[kind].render(request).notes)
-    assert len(told) > 40
+    reported: Any = comments(text) or " ".join(KINDS[kind].render(request).notes)
+    assert len(reported) > 40
     assert text_of(KINDS[kind].render(request)) == text
     assert max(map(len, comments(text).splitlines()), default=0) <= 120
     assert form in FORMATS

@@ -39,12 +39,12 @@ def run(
     log = folder / "log"
     log.write_bytes(b"")
     cases = "".join(
-        f"  {shlex.quote(words)}*) {'exit 1' if told == 'FAIL' else f'printf %s {shlex.quote(told)}'} ;;\n"
-        for words, told in (answers or {}).items()
+        f"  {shlex.quote(words)}*) {'exit 1' if reported == 'FAIL' else f'printf %s {shlex.quote(reported)}'} ;;\n"
+        for words, reported in (answers or {}).items()
     )
     for tool in ("gcloud", "az"):
-        told = f'case "$*" in\n{cases}esac\n'
-        (folder / tool).write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" end >> {log}\n{told}")
+        reported = f'case "$*" in\n{cases}esac\n'
+        (folder / tool).write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" end >> {log}\n{reported}")
         (folder / tool).chmod(0o755)
     path = {"PATH": f"{folder}:/usr/bin:/bin"}
     done = subprocess.run(["sh"], input=script, text=True, capture_output=True, env=path | environ, check=False)
@@ -152,9 +152,7 @@ def test_google_commands_stop_at_the_first_error(failing: str, tmp_path: Path) -
         pytest.param("FAIL", 1, 0, id="cannot be asked"),
     ],
 )
-def test_azure_commands_touch_no_credential_of_somebody_else(
-    there: str, status: int, made: int, tmp_path: Path
-) -> None:
+def test_azure_commands_change_no_credential_of_others(there: str, status: int, made: int, tmp_path: Path) -> None:
     """What exists for the same subject is left; anything else stops the script."""
     answers = {"identity federated-credential list": there}
     found, calls = run(text("federated-credential"), tmp_path, AZURE, answers)
@@ -168,7 +166,7 @@ def test_azure_commands_touch_no_credential_of_somebody_else(
         ("federated-credential", "api://AzureADTokenExchangeUSGov"),
     ],
 )
-def test_each_cloud_is_told_of_its_own_audience(kind: str, own: str) -> None:
+def test_each_cloud_gets_its_own_audience(kind: str, own: str) -> None:
     """Those of another cloud are not in it; without its own it takes the usual one."""
     assert own in text(kind, issuer=with_audiences("sts.amazonaws.com", "a", own))
     for issuer in (with_audiences("sts.amazonaws.com", "a", own), with_audiences("sts.amazonaws.com", "a")):
@@ -181,7 +179,7 @@ def test_each_cloud_is_told_of_its_own_audience(kind: str, own: str) -> None:
     assert "another cloud's" in notes(kind, issuer=by_cloud)
 
 
-def test_chosen_audience_is_told_to_the_cloud_that_it_is_for() -> None:
+def test_chosen_audience_goes_to_its_cloud() -> None:
     """`--audience` wins over the configuration for every kind, `iam-provider` included; an unknown one is refused."""
     issuer = with_audiences("sts.amazonaws.com", "a", "api://AzureADTokenExchange")
     chosen = Workload(audience="a")
@@ -197,7 +195,7 @@ def test_chosen_audience_is_told_to_the_cloud_that_it_is_for() -> None:
             text(kind, issuer=issuer, workload=Workload(audience="other"))
 
 
-def test_aws_is_told_of_no_audience_of_another_cloud() -> None:
+def test_aws_gets_no_audience_of_another_cloud() -> None:
     """After the guide's section on Azure a token for Entra logs in nowhere at AWS."""
     issuer = with_audiences(
         "sts.amazonaws.com",

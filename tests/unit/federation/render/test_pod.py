@@ -100,7 +100,7 @@ def test_webhook_reads_annotations_and_the_pod_has_nothing() -> None:
 
 
 @pytest.mark.parametrize(("kind", "is_webhook"), [("pod", False), ("service-account", True)])
-def test_account_that_nobody_gave_is_not_guessed(kind: str, is_webhook: bool) -> None:
+def test_missing_account_is_not_guessed(kind: str, is_webhook: bool) -> None:
     """The ARN cannot be taken for a real one, and a note says what to give."""
     asked = Workload(is_webhook=is_webhook)
     assert "arn:aws:iam::ACCOUNT:role/syd-prod-default-app" in text(kind, workload=asked)

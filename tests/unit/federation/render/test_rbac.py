@@ -46,7 +46,7 @@ def test_login_gets_a_binding_for_itself_alone(issuer: Issuer, login: MirrorIden
         demand_valid(each)
 
 
-def test_anonymous_is_told_the_better_way() -> None:
+def test_anonymous_access_names_the_better_way() -> None:
     """The comment says that a ServiceAccount token needs no binding."""
     assert "any ServiceAccount token of the cluster may read them" in comments("rbac")
 
@@ -60,7 +60,7 @@ def test_token_needs_no_binding_and_the_comment_says_so() -> None:
     assert "unauthenticated" not in text("rbac", issuer=TOKEN, login=MIRROR)
 
 
-def test_unknown_name_is_told() -> None:
+def test_unknown_name_is_reported() -> None:
     """A certificate that is elsewhere leaves a name that nobody has, and a note to replace it."""
     assert UNKNOWN_USER in notes("rbac", issuer=CERTIFICATE, login=MirrorIdentity(way="user"))
     assert notes("rbac", issuer=CERTIFICATE, login=MirrorIdentity(user="mirror", way="user")) == ""
