@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from mirror.concurrency import available_cpus
+from mirror.concurrency import available_cpus, worker_command
 from mirror.model import Answer, IssuerName, Thumbprint, Unusable
 from mirror.trust.jwks import new_rsa_keys
 from mirror.trust.weak_keys import weaknesses
@@ -50,7 +50,7 @@ def sound_keys(
     if len(numbers) <= few:
         return {}
     size = min(available_cpus() if cores is None else cores, MOST_PROCESSES)
-    sound = _together(numbers, size, worker_command() if command is None else command)
+    sound = _together(numbers, size, worker_command(__name__) if command is None else command)
     return {
         name: frozenset(thumbprint for thumbprint, each in keys.items() if each in sound) for name, keys in new.items()
     }
@@ -87,13 +87,6 @@ def _by_process(share: Sequence[Numbers], command: Sequence[str]) -> tuple[Numbe
 
 
 # ------------------------------------------------------------------------------------- the other process
-
-
-def worker_command() -> tuple[str, ...]:
-    """The words that start a process which does `main`; it imports from where this process does, and nowhere else."""
-    isolated = ("-I",) if sys.flags.isolated else ()
-    program = f"import sys; sys.path[:] = {sys.path!r}; from mirror.new_keys import main; main()"
-    return (sys.executable, "-P", *isolated, "-c", program)
 
 
 def main() -> None:

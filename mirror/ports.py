@@ -24,7 +24,7 @@ from mirror.model import (
     Unusable,
     Version,
 )
-from mirror.trust.discovery import BelievedAnswers
+from mirror.trust.discovery import BelievedAnswers, LedgerCache
 from mirror.trust.ledger_signature import LedgerVerifier
 
 
@@ -257,8 +257,8 @@ class Ports:
     `ledger_trust` reads the keys that sign and verify ledgers; None where the remote is trusted. It raises UsageError
     for files that cannot be used. `own_token` says whether the credentials for `publish` come from a web-identity
     token. `cancel` makes whatever runs at a bucket, a CDN or in git end soon, and nothing begin any more; callable from
-    any thread. `believed` is what the pass before learned from apiservers; it ends with these ports, so that a change
-    of the configuration begins with nothing.
+    any thread. `believed` is what the pass before learned from apiservers, `ledger_cache` what ledgers came to;
+    both end with these ports, so that a change of the configuration begins with nothing.
     """
 
     source: ApiserverClient
@@ -270,3 +270,4 @@ class Ports:
     own_token: Callable[[PublishSettings], WebIdentityToken | None] = lambda _: None
     cancel: Callable[[], None] = lambda: None
     believed: BelievedAnswers = field(default_factory=BelievedAnswers)
+    ledger_cache: LedgerCache = field(default_factory=LedgerCache)

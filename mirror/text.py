@@ -13,6 +13,16 @@ def iso_time(when: datetime) -> str:
     return when.astimezone(UTC).replace(microsecond=0).isoformat()
 
 
+def read_time(text: str) -> datetime:
+    """The moment that an ISO 8601 text gives, in UTC.
+
+    Raises:
+        ValueError: It is no such text.
+        TypeError: It is no text.
+    """
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
 def iso_time_or_none(when: datetime | None) -> str | None:
     """`iso_time`, or None where there is no moment."""
     return None if when is None else iso_time(when)

@@ -1,4 +1,4 @@
-"""Why a connection or an answer failed, from the exceptions of httpx, ssl and the system: one table for every server.
+"""Why a connection or an answer failed, from the exceptions of HTTP libraries, ssl and the system: one table for all.
 
 What that means for an apiserver or for the public URL, and what to do about it, stands with who asks.
 """
@@ -8,6 +8,7 @@ import socket
 import ssl
 from enum import Enum, auto
 
+import httpcore
 import httpx
 
 from mirror.redaction import describe
@@ -56,17 +57,17 @@ def cause_of(error: Exception) -> tuple[TransportCause, str]:
         return _OF_CERTIFICATE.get(tls.verify_code, TransportCause.TLS_UNTRUSTED), tls.verify_message.rstrip(".")
     if tls is not None:
         return TransportCause.TLS_FAILED, (tls.reason or tls.strerror or describe(tls)).replace("_", " ").lower()
-    if isinstance(error, httpx.ConnectTimeout):
+    if isinstance(error, (httpx.ConnectTimeout, httpcore.ConnectTimeout)):
         return TransportCause.CONNECT_TIMEOUT, "the connection was not established in time"
-    if isinstance(error, httpx.ProxyError):
+    if isinstance(error, (httpx.ProxyError, httpcore.ProxyError)):
         return TransportCause.PROXY_REFUSED, describe(error)
-    if isinstance(error, httpx.UnsupportedProtocol):
+    if isinstance(error, (httpx.UnsupportedProtocol, httpcore.UnsupportedProtocol)):
         return TransportCause.BAD_ADDRESS, describe(error)
-    if isinstance(error, (httpx.ProtocolError, httpx.DecodingError)):
+    if isinstance(error, (httpx.ProtocolError, httpcore.ProtocolError, httpx.DecodingError)):
         if str(error).startswith(_CONNECTION_ENDED):
             return TransportCause.UNREACHABLE, "it closed the connection before the answer was complete"
         return TransportCause.NOT_HTTP, describe(error)
-    if isinstance(error, (httpx.TransportError, OSError)):
+    if isinstance(error, (httpx.TransportError, httpcore.NetworkError, httpcore.TimeoutException, OSError)):
         return _of_system(chain)
     if isinstance(error, (httpx.InvalidURL, ValueError, ImportError)):
         return TransportCause.BAD_ADDRESS, type(error).__name__

@@ -6,6 +6,7 @@ loopback. Run it from the project's folder: `.venv/bin/python -m tests.trace_key
 """
 
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -20,12 +21,12 @@ from types import FrameType
 import mirror
 from mirror.cli.wiring import open_ports
 from mirror.config.load import load
-from mirror.demo.world import new_key, running_demo_world
+from mirror.demo import new_key, running_demo_world
 from mirror.reconcile.controller import reconcile
 from mirror.report import ExitStatus
 
 PACKAGE = f"{Path(mirror.__file__).parent}{os.sep}"
-NOT_OURS = f"{PACKAGE}demo{os.sep}"
+NOT_OURS = f"{PACKAGE}demo.py"
 """The apiservers of the demo show the key; they are not on its way through the mirror."""
 DEEPEST = 12
 
@@ -80,6 +81,7 @@ def traced(kid: str) -> Iterator[Counter[str]]:
 def files_of_a_key(folder: Path) -> Counter[str]:
     """The files of `mirror/` that the only key of the only issuer passes through in a first pass."""
     with running_demo_world(folder) as world:
+        subprocess.run([world.program, "provision", "bucket", "demo"], check=True, capture_output=True)
         key = new_key()
         for replica in world.replicas:
             replica.keys = (key,)

@@ -1,16 +1,22 @@
-"""One HTTP/1.1 connection to one apiserver: two documents, one deadline."""
+"""One HTTP/1.1 connection to one apiserver: two documents, one deadline.
+
+`KeptConnections` keeps connections from one pass to the next: a handshake costs more than two questions.
+"""
 
 import asyncio
 import re
+import resource
 import ssl
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from socket import IPPROTO_TCP, TCP_USER_TIMEOUT
 from typing import Any, Literal
 
+import httpcore
 import httpx
 
 from mirror import __version__
@@ -18,7 +24,7 @@ from mirror.apiserver.errors import FailureKind, _FailureTable, printable, redac
 from mirror.apiserver.tls import certificate_expires_at
 from mirror.config.settings import LimitSettings
 from mirror.log import log_call
-from mirror.model import MEDIA_TYPE_DISCOVERY, MEDIA_TYPE_JWKS, TRANSIENT_CODES, Answer, Reason, Unusable
+from mirror.model import MEDIA_TYPE_DISCOVERY, MEDIA_TYPE_JWKS, TRANSIENT_CODES, Answer, IssuerName, Reason, Unusable
 from mirror.transport_errors import TransportCause, cause_of
 
 LoginMethod = Literal["anonymous", "token", "certificate"]
@@ -199,18 +205,22 @@ class Connection:
     `is_kept`: it served an earlier pass, and may have died since. `stays_open`: somebody keeps it for the next pass.
     """
 
-    transport: httpx.AsyncHTTPTransport
+    pool: httpcore.AsyncConnectionPool
     apiserver: str
     access: ConnectionSettings
     limits: LimitSettings
     deadline: float
     is_kept: bool = False
     stays_open: bool = False
+    _connection: httpcore.AsyncConnectionInterface | None = None
     _opened: list[Any] = field(default_factory=list)
+    _requests: dict[str, httpcore.Request] = field(default_factory=dict)
+    _certificate_expires_at: datetime | None = None
 
     async def close(self) -> None:
         """Close the socket; once more does no harm."""
-        await self.transport.aclose()
+        if self._connection is not None:
+            await self._connection.aclose()
         while self._opened:
             await self._opened.pop().aclose()
 
@@ -236,25 +246,49 @@ class Connection:
             return found
         # It died since the last pass, as when an apiserver was restarted: that says nothing about the apiserver.
         await self.close()
-        self.transport, self.is_kept = _transport(self.access), False
+        self._connection, self.is_kept = None, False
         return await self._fetch_once(document)
 
     async def _fetch_once(self, document: DocumentRequest) -> HttpResponse | Reason:
         try:
-            request = _request(self.apiserver, document, self.access, self.limits)
-            request.extensions["trace"] = self._note
             async with asyncio.timeout_at(self.deadline):
-                return await _reply(self.transport, request, self.limits)
+                return await self._reply(self._request(document))
         except TimeoutError:
             return FailureKind.TOTAL_TIMEOUT.reason(f"{self.limits.total_seconds:g}", where=document.where)
         except Exception as error:  # noqa: BLE001 - whatever one apiserver provokes, the others' answers must survive
             seconds, token = self.limits.connect_seconds, self.access.token
             return reason_for_exception(error, where=document.where, connect_seconds=seconds, secret=token)
 
+    def _request(self, document: DocumentRequest) -> httpcore.Request:
+        """The request for `document`, made once for all passes that the connection serves."""
+        if document.path not in self._requests:
+            request = _request(self.apiserver, document, self.access, self.limits)
+            request.extensions["trace"] = self._note
+            self._requests[document.path] = request
+        return self._requests[document.path]
+
+    async def _reply(self, request: httpcore.Request) -> HttpResponse:
+        connection = self._connection
+        if connection is None or connection.is_closed() or connection.has_expired():
+            await self.close()
+            connection = self._connection = self.pool.create_connection(request.url.origin)
+        response = await connection.handle_async_request(request)
+        try:
+            taken = response.status == HTTP_OK
+            body, complete = await _read(response, self.limits.max_body_bytes if taken else _MAX_ERROR_BODY_BYTES)
+        finally:
+            await response.aclose()
+        if self._certificate_expires_at is None:
+            stream = response.extensions["network_stream"]
+            self._certificate_expires_at = certificate_expires_at(stream.get_extra_info("ssl_object"))
+        return HttpResponse(
+            response.status, httpx.Headers(response.headers), body, complete, self._certificate_expires_at
+        )
+
     async def _note(self, event: str, info: Mapping[str, Any]) -> None:
-        # httpcore itself makes a new connection where it sees that the kept one was closed, or was idle for too long.
         if event == "connection.connect_tcp.started":
             self.is_kept = False
+            self._certificate_expires_at = None
             self._opened.clear()
         # It loses the socket when the deadline cancels a TLS handshake: remember it, so as to close it.
         if event == "connection.connect_tcp.complete":
@@ -285,11 +319,11 @@ async def connect(
         line.deadline, line.is_kept, line.stays_open = deadline, True, False
     else:
         try:
-            transport = _transport(access)
+            pool = _pool(access)
         except (httpx.InvalidURL, ValueError, ImportError) as error:
             yield reason_for_exception(error, where="", connect_seconds=limits.connect_seconds)
             return
-        line = Connection(transport, apiserver, access, limits, deadline)
+        line = Connection(pool, apiserver, access, limits, deadline)
     try:
         yield line
     finally:
@@ -297,21 +331,10 @@ async def connect(
             await line.close()
 
 
-async def _reply(transport: httpx.AsyncHTTPTransport, request: httpx.Request, limits: LimitSettings) -> HttpResponse:
-    response = await transport.handle_async_request(request)
-    try:
-        taken = response.status_code == HTTP_OK
-        body, complete = await _read(response, limits.max_body_bytes if taken else _MAX_ERROR_BODY_BYTES)
-    finally:
-        await response.aclose()
-    expires_at = certificate_expires_at(response.extensions["network_stream"].get_extra_info("ssl_object"))
-    return HttpResponse(response.status_code, response.headers, body, complete, expires_at)
-
-
-async def _read(response: httpx.Response, max_bytes: int) -> tuple[bytes, bool]:
+async def _read(response: httpcore.Response, max_bytes: int) -> tuple[bytes, bool]:
     """The body as it came over the wire, at most `max_bytes` of it, and whether that was all."""
     body, cost_bytes = bytearray(), 0
-    async for piece in response.aiter_raw():
+    async for piece in response.aiter_stream():
         body += piece
         # Chunks of one byte cost six on the wire and far more in time: without a price for each, one hostile
         # apiserver keeps the loop of all others busy until its deadline.
@@ -323,7 +346,7 @@ async def _read(response: httpx.Response, max_bytes: int) -> tuple[bytes, bool]:
 
 def _request(
     apiserver: str, document: DocumentRequest, access: ConnectionSettings, limits: LimitSettings
-) -> httpx.Request:
+) -> httpcore.Request:
     """The request for `document`.
 
     Raises:
@@ -341,18 +364,28 @@ def _request(
     if access.token:
         headers["Authorization"] = f"Bearer {access.token}"
     # Reading has no limit of its own: the deadline counts all of it, dribbled bytes too.
-    return httpx.Request("GET", url, headers=headers, extensions={"timeout": {"connect": limits.connect_seconds}})
+    timeouts = {"timeout": {"connect": limits.connect_seconds}}
+    raw = httpx.Request("GET", url, headers=headers).headers.raw
+    return httpcore.Request("GET", _raw(url), headers=raw, extensions=timeouts)
 
 
-def _transport(access: ConnectionSettings) -> httpx.AsyncHTTPTransport:
-    """A transport for one connection: microseconds to make, because the TLS context is there already.
+def _raw(url: httpx.URL) -> httpcore.URL:
+    return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+
+
+def _pool(access: ConnectionSettings) -> httpcore.AsyncConnectionPool:
+    """What makes connections: microseconds to make, because the TLS context is there already.
+
+    It pools nothing. What httpx and the pool do around each request takes as long as the request itself.
 
     Raises:
         httpx.InvalidURL, ValueError, ImportError: The proxy's address cannot be used.
     """
-    proxy = None if access.proxy is None else httpx.Proxy(access.proxy, ssl_context=access.proxy_context)
-    limits = httpx.Limits(keepalive_expiry=IDLE_SECONDS)
-    return httpx.AsyncHTTPTransport(verify=access.context, trust_env=False, proxy=proxy, limits=limits)
+    proxy = None
+    if access.proxy is not None:
+        found = httpx.Proxy(access.proxy)
+        proxy = httpcore.Proxy(_raw(found.url), auth=found.raw_auth, ssl_context=access.proxy_context)
+    return httpcore.AsyncConnectionPool(ssl_context=access.context, proxy=proxy, keepalive_expiry=IDLE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,3 +457,106 @@ def reason_for_exception(error: Exception, *, where: str, connect_seconds: float
     if cause is TransportCause.DNS:
         return FailureKind.UNREACHABLE.reason(f"DNS: {detail}", where=where)
     return FailureKind[cause.name].reason(detail, where=where)
+
+
+LONGEST_INTERVAL = timedelta(seconds=75)
+"""With a longer one, and the tenth by which a pass may be late, connections would be idle for `client.IDLE_SECONDS`."""
+MOST_CONNECTIONS = 2000
+"""Each takes some 30 KiB, and an open file."""
+MOST_PASSES = 10
+LONGEST_SECONDS = 600.0
+"""A connection is replaced after so many passes or seconds. Otherwise an unconfigured load balancer would always show
+the same replica."""
+
+Place = tuple[IssuerName, int, str]
+"""An issuer, which of its apiservers, and that one's address."""
+
+
+def most_connections(interval: timedelta, files: int | None = None) -> int:
+    """How many connections may be kept by a daemon with passes every `interval`; 0 where none would live so long.
+
+    `files`: how many this process may have open; None for what the system says.
+    """
+    if interval > LONGEST_INTERVAL:
+        return 0
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if files is None else files
+    return MOST_CONNECTIONS if files == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, files // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A connection that waits. `passes` used it; it is used no more after `ends_at`, by the clock of the owner."""
+
+    connection: Connection
+    passes: int
+    ends_at: float
+    in_pass: int
+
+
+class KeptConnections:
+    """The connections that the next pass may use. All methods belong to one event loop.
+
+    Args:
+        most: How many are kept.
+        clock: Seconds of a clock that only goes forward.
+        now: The time, aware: when a server's certificate ends, the connection ends with it.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._most = most
+        self._clock = clock
+        self._now = now
+        self._kept: dict[Place, _Kept] = {}
+        self._taken: dict[Place, _Kept] = {}
+        self._pass = 0
+
+    def begin_pass(self) -> None:
+        """What is given back from now on was used in this pass."""
+        self._pass += 1
+        self._taken = {}
+
+    async def take(self, place: Place, access: ConnectionSettings) -> Connection | None:
+        """The connection to `place`, if one is kept that was made with this very `access` and is not too old."""
+        found = self._kept.pop(place, None)
+        if found is None:
+            return None
+        if found.connection.access != access or self._clock() >= found.ends_at:
+            await found.connection.close()
+            return None
+        self._taken[place] = found
+        return found.connection
+
+    def keep(self, place: Place, connection: Connection, response: Response) -> None:
+        """Keep `connection`, over which `response` came, unless that refused anything or the connection is too old."""
+        before = self._taken.pop(place, None) if connection.is_kept else None
+        passes = 1 if before is None else before.passes + 1
+        ends_at = self._ends_at(response) if before is None else before.ends_at
+        if response.reasons or passes >= MOST_PASSES or self._clock() >= ends_at or len(self._kept) >= self._most:
+            return
+        connection.stays_open = True
+        connection.notice_death()
+        self._kept[place] = _Kept(connection, passes, ends_at, self._pass)
+
+    async def end_pass(self) -> None:
+        """Close what this pass did not use: who was asked there is no longer configured, or time was over."""
+        for place in [place for place, each in self._kept.items() if each.in_pass != self._pass]:
+            await self._kept.pop(place).connection.close()
+
+    async def close(self) -> None:
+        """Close all."""
+        while self._kept:
+            _, found = self._kept.popitem()
+            await found.connection.close()
+
+    def _ends_at(self, response: Response) -> float:
+        """A certificate is checked when a connection is made: none lives longer than the certificate."""
+        seconds = LONGEST_SECONDS
+        if response.certificate_expires_at is not None:
+            seconds = min(seconds, (response.certificate_expires_at - self._now()).total_seconds())
+        return self._clock() + seconds

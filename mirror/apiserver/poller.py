@@ -11,11 +11,10 @@ from threading import Lock, Thread
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from mirror.apiserver.client import ConnectionSettings, Response, connect, fetch_both, fetch_documents
+from mirror.apiserver.client import ConnectionSettings, KeptConnections, Response, connect, fetch_both, fetch_documents
 from mirror.apiserver.credentials import IssuerConnection, open_issuer_connection
 from mirror.apiserver.endpoints import DiscoveredReplicas, discover_replicas
 from mirror.apiserver.errors import FailureKind
-from mirror.apiserver.kept_connections import KeptConnections
 from mirror.apiserver.tls import MOST_KEPT, TlsContextCache
 from mirror.config.settings import LOAD_BALANCER_CONNECTIONS, Issuer, LimitSettings
 from mirror.model import Answer, IssuerName, Reason, Unusable

@@ -5,10 +5,15 @@ Whatever botocore reads from the environment holds: credentials, `AWS_CA_BUNDLE`
 The web-identity token that the mirror's own AWS credentials would come from.
 Which one botocore takes follows from its chain of credentials (`botocore.credentials.create_credential_resolver`):
 static keys of the environment come first, and a profile that is named explicitly switches the environment off.
+
+What that chain lacks: it looks at what it finds, and a `credential_process` may not hang.
 """
 
 import os
-from collections.abc import Mapping
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,18 +22,32 @@ from typing import Any
 import boto3.session
 from botocore import exceptions as boto
 from botocore.config import Config
-from botocore.credentials import AssumeRoleCredentialFetcher, Credentials, DeferredRefreshableCredentials
-from botocore.exceptions import NoCredentialsError
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    Credentials,
+    DeferredRefreshableCredentials,
+    ProcessProvider,
+    ProfileProviderBuilder,
+    ReadOnlyCredentials,
+)
+from botocore.exceptions import (
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ParamValidationError,
+    ReadTimeoutError,
+)
 from botocore.loaders import Loader
 from botocore.session import Session
 from botocore.session import Session as BotocoreSession
 from botocore.utils import parse_timestamp
 
-from mirror.aws.credentials import CheckedProvider, refuse_empty_profile
 from mirror.aws.errors import CredentialsError
-from mirror.concurrency import DeadlineExecutor
+from mirror.concurrency import DeadlineExecutor, reap
 from mirror.config.settings import PublishSettings
 from mirror.log import log_call, logs_calls
+from mirror.redaction import redact_foreign, remember
 from mirror.trust.parsing import unverified_claims
 
 CONNECT_SECONDS = 5.0
@@ -206,3 +225,202 @@ def issuer_of_file(path: Path) -> str | None:
     except OSError:
         return None
     return issuer if isinstance(issuer, str) else None
+
+
+PROCESS_SECONDS = 10.0
+"""The longest that a `credential_process` may take: less than a request to the bucket (`mirror.publish.s3`)."""
+
+_VARIABLES = {
+    "access key id": ("AWS_ACCESS_KEY_ID",),
+    "secret access key": ("AWS_SECRET_ACCESS_KEY",),
+    "session token": ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"),
+}
+_TOKEN_VARIABLES = (
+    ("AWS_CONTAINER_AUTHORIZATION_TOKEN", False),
+    ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", True),
+)
+
+
+class CheckedProvider:
+    """Stands before a session's provider: whatever it finds is checked at each use, and never printed afterwards."""
+
+    def __init__(self, made: Session) -> None:
+        self._session = made
+        self._base = made.get_component("credential_provider")
+        _limit_processes(made, self._base)
+
+    def load_credentials(self) -> Any:
+        """What botocore finds, or None.
+
+        Raises:
+            CredentialsError: The token for the container's credentials has space around it.
+        """
+        if not self._from_environment():
+            _check_container_token(os.environ)
+        with _explained():
+            found = self._base.load_credentials()
+        return None if found is None else _Checked(found, self._session)
+
+    def _from_environment(self) -> bool:
+        return self._session.instance_variables().get("profile") is None and bool(os.environ.get("AWS_ACCESS_KEY_ID"))
+
+
+class _Checked:
+    """Credentials of botocore that are looked at whenever a request is signed with them; they may renew themselves."""
+
+    def __init__(self, base: Any, made: Session) -> None:
+        self._base = base
+        self._session = made
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        with _explained():
+            frozen: ReadOnlyCredentials = self._base.get_frozen_credentials()
+        remember(frozen.secret_key, frozen.token)
+        values = (frozen.access_key, frozen.secret_key, frozen.token)
+        for name, value in zip(_VARIABLES, values, strict=True):
+            if value and (fault := fault_of(value)):
+                raise CredentialsError("MalformedCredentials", f"the {name}{self._place(name)} {fault}")
+        return frozen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._base, name)
+
+    def _place(self, name: str) -> str:
+        method, profile = self._base.method, self._session.profile or "default"
+        if method == "env":
+            variable = next((each for each in _VARIABLES[name] if os.environ.get(each)), _VARIABLES[name][0])
+            return f" in the environment variable {variable}"
+        if method == "custom-process":
+            return f" from the credential_process of profile {profile} in {self._file('config_file')}"
+        if method == "shared-credentials-file":
+            return f" of profile {profile} in {self._file('credentials_file')}"
+        if method == "config-file":
+            return f" of profile {profile} in {self._file('config_file')}"
+        return f" (source: {method})"
+
+    def _file(self, variable: str) -> str:
+        return os.path.expanduser(str(self._session.get_config_variable(variable)))  # noqa: PTH111  only to be shown
+
+
+_FILE_VARIABLES = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
+_PROFILE_VARIABLES = ("AWS_DEFAULT_PROFILE", "AWS_PROFILE")  # in botocore's order
+_UNREACHED = (EndpointConnectionError, ConnectTimeoutError, ReadTimeoutError, ConnectionClosedError)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say of what goes wrong while credentials are got that it is that, and not the bucket.
+
+    Raises:
+        CredentialsError: A file cannot be read or is empty, or a service that gives credentials cannot be reached.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        cause = f"the file {error.filename}{_of_variable(str(error.filename))} cannot be read: {error.strerror}"
+        raise CredentialsError("CredentialRetrieval", cause) from None
+    except ParamValidationError as error:
+        if "WebIdentityToken" not in str(error):
+            raise
+        path = os.environ.get(_FILE_VARIABLES[0], "of the web identity token")
+        raise CredentialsError("CredentialRetrieval", f"the file {path}{_of_variable(path)} is empty") from None
+    except _UNREACHED as error:
+        url = getattr(error, "kwargs", {}).get("endpoint_url", "")
+        cause = f"the service that gives the credentials, {url}, cannot be reached ({type(error).__name__})"
+        raise CredentialsError("CredentialRetrieval", redact_foreign(cause)) from None
+
+
+def _of_variable(path: str) -> str:
+    return next((f" ({each})" for each in _FILE_VARIABLES if os.environ.get(each) == path), "")
+
+
+def refuse_empty_profile(environ: Mapping[str, str]) -> None:
+    """Name a variable that is set and empty, where botocore looks for a profile without a name.
+
+    Raises:
+        CredentialsError: There is one.
+    """
+    variable = next((each for each in _PROFILE_VARIABLES if each in environ), None)
+    if variable is not None and not environ[variable]:
+        raise CredentialsError("EmptyProfile", f"the environment variable {variable} is set and empty")
+
+
+def fault_of(value: str) -> str:
+    """Why a credential cannot be right, such as `ends with a line feed`; empty where nothing shows."""
+    if value != value.rstrip():
+        return f"ends with {_character(value[-1])}"
+    if value != value.lstrip():
+        return f"begins with {_character(value[0])}"
+    odd = next((each for each in value if each.isspace() or not each.isprintable()), None)
+    return "" if odd is None else f"holds {_character(odd)}"
+
+
+def _character(one: str) -> str:
+    names = {"\n": "a line feed", "\r": "a carriage return", " ": "a space", "\t": "a tab"}
+    return names.get(one, f"the character U+{ord(one):04X}")
+
+
+def _check_container_token(environ: Mapping[str, str]) -> None:
+    """The authorization token of ECS and of EKS Pod Identity goes into a header too."""
+    if not (environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI") or environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")):
+        return
+    for variable, is_file in _TOKEN_VARIABLES:
+        value, place = environ.get(variable, ""), f"the environment variable {variable}"
+        if is_file and value:
+            place = f"the file {value} ({variable})"
+            with suppress(OSError, UnicodeDecodeError), open(value, encoding="utf-8") as file:  # noqa: PTH123  as botocore
+                value = file.read()
+        if not value or (is_file and value == environ.get(variable)):
+            continue
+        remember(value)
+        if fault := fault_of(value):
+            cause = f"the token for the container's credentials in {place} {fault}"
+            raise CredentialsError("MalformedCredentials", cause)
+
+
+# -- credential_process ------------------------------------------------------------------------------------
+
+
+def _limit_processes(made: Session, resolver: Any) -> None:
+    """Let botocore start programs through `_LimitedProcess`, also those of a role's source profile."""
+    for provider in resolver.providers:
+        if isinstance(provider, ProcessProvider):
+            vars(provider)["_popen"] = _LimitedProcess  # botocore gives the argument only to its own builder
+        if hasattr(provider, "_profile_provider_builder"):
+            vars(provider)["_profile_provider_builder"] = _Builder(made)
+
+
+class _Builder(ProfileProviderBuilder):
+    def __init__(self, made: Session) -> None:
+        super().__init__(made, cache={})
+        self._made = made
+
+    def _create_process_provider(self, profile_name: str) -> ProcessProvider:
+        popen: Any = _LimitedProcess
+        return ProcessProvider(profile_name=profile_name, load_config=lambda: self._made.full_config, popen=popen)
+
+
+class _LimitedProcess:
+    """What botocore uses of `subprocess.Popen`; the program and its children are killed when their time is over."""
+
+    def __init__(self, command: list[str], **pipes: Any) -> None:
+        self._command = command
+        self._start: Any = partial(subprocess.Popen, command, start_new_session=True, stdin=subprocess.DEVNULL, **pipes)
+        self.returncode = 0
+
+    def communicate(self) -> tuple[bytes, bytes]:
+        with self._start() as process:
+            try:
+                out, err = process.communicate(timeout=PROCESS_SECONDS)
+            except subprocess.TimeoutExpired:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                reap(process.pid, killed=True)
+                cause = f"the credential_process {self._command[0]} did not end within {PROCESS_SECONDS:g} s"
+                raise CredentialsError("CredentialRetrieval", cause) from None
+            self.returncode = process.returncode
+        reap(process.pid)
+        return out, err

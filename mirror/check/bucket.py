@@ -185,8 +185,10 @@ def _none(place: CheckTarget, publish: PublishSettings, facts: BucketFacts) -> C
         sentence = (
             "There is no bucket policy. When the public can read the documents all the same, something else lets it."
         )
-        return place.warning("policy.none", sentence, f"See what station `public` says. {_READERS}")
-    return place.failed("policy.none", "There is no bucket policy: the documents are not public.", _READERS)
+        return place.warning(
+            "policy.none", sentence, f"See what `public` says with `oidc-mirror check --verbose`. {_READERS}"
+        )
+    return place.failed("policy.none", "There is no bucket policy: nobody can read the documents.", _READERS)
 
 
 def _policy_results(place: CheckTarget, found: PublicAccess, total: int) -> Iterator[CheckResult]:

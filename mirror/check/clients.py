@@ -25,8 +25,8 @@ from mirror.config.settings import RepositorySettings as Settings
 from mirror.errors import BucketError, HistoryError, MirrorError, PushRefusedError, RemoteError, UsageError
 from mirror.files import LOCKS, lock_owner
 from mirror.history.git_command import Git, presentable
-from mirror.history.ledger_keys import load_verification_keys, readable_signing_key, signing_key_warning
 from mirror.history.ledger_reader import VerificationContext, load_history
+from mirror.history.ledger_store import load_verification_keys, readable_signing_key, signing_key_warning
 from mirror.history.remote import GitRemote
 from mirror.history.repository import GitRepository, is_repository, temporary_clone
 from mirror.model import CommitId, IssuerUrl, ObjectKey, Reason, StoredObject

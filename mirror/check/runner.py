@@ -134,7 +134,7 @@ def _poll_apiservers(chosen: Sequence[Issuer], clients: CheckClients, shared: _S
 def _validated(issuer: Issuer, answer: Answer | Unusable, already_checked: frozenset[Thumbprint]) -> Observation:
     if isinstance(answer, Unusable):
         return answer
-    return observe(answer, issuer=issuer.issuer, policy=issuer.keys, already_checked=already_checked)
+    return observe(answer, issuer=issuer.issuer, policy=issuer.keys, already_checked=already_checked, name=issuer.name)
 
 
 def _shared(settings: Settings, chosen: Sequence[Issuer], clients: CheckClients) -> Iterator[_Job]:

@@ -13,14 +13,25 @@ from typing import TYPE_CHECKING
 import click
 
 from mirror.check import result
-from mirror.check.problems import Problems, SharedProblem, Unknown, find_problems
-from mirror.check.result import CheckCause, CheckLevel, CheckReport, CheckResult, CheckTarget, Component, to_json
+from mirror.check.result import (
+    CheckCause,
+    CheckLevel,
+    CheckReport,
+    CheckResult,
+    CheckTarget,
+    Component,
+    Problems,
+    SharedProblem,
+    Unknown,
+    find_problems,
+    to_json,
+)
 from mirror.cli.history import opened
 from mirror.cli.options import common, selected
 from mirror.cli.wiring import open_check_clients
 from mirror.errors import UsageError
-from mirror.history.ledger_keys import load_verification_keys
 from mirror.history.ledger_reader import load_history
+from mirror.history.ledger_store import load_verification_keys
 from mirror.log import escaped
 from mirror.model import AnyKey, IssuerName, IssuerUrl, KeyName, Thumbprint
 from mirror.reconcile import local_state

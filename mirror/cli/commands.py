@@ -4,6 +4,7 @@
 """
 
 import importlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -97,7 +98,7 @@ def run(ctx: click.Context, /, **given: Any) -> None:
 
 def _has_copy(config: Path) -> bool:
     """Whether a daemon of this file may begin with its last good configuration."""
-    from mirror.config.last_good import LastGood  # noqa: PLC0415  only where the files are broken
+    from mirror.config.load import LastGood  # noqa: PLC0415  only where the files are broken
 
     return LastGood.of(config, os.environ).load(os.environ) is not None
 
@@ -165,7 +166,7 @@ def wait(ctx: click.Context, /, **given: Any) -> None:
 
     Exit status: 0 it is safe; 1 not within --timeout, or something could not be read; 2 usage or configuration error.
     """
-    carry_out(ctx, "mirror.cli.wait:main", given)
+    carry_out(ctx, "mirror.cli.status:wait", given)
 
 
 @click.command("verify", epilog=examples("oidc-mirror verify syd-prod", "oidc-mirror verify --token-file token"))
@@ -389,3 +390,12 @@ def provider(ctx: click.Context, /, **given: Any) -> None:
     more audiences are reported and left. No thumbprint is set: IAM fills one in, which is reported.
     """
     carry_out(ctx, "mirror.cli.provision:provision_provider", given)
+
+
+@click.command("schema", epilog=examples("oidc-mirror schema > mirror.schema.json"))
+@common_options
+def schema() -> None:
+    """Print the JSON Schema of the configuration on stdout."""
+    from mirror.config.schema import json_schema  # noqa: PLC0415  pydantic only when it is needed
+
+    click.echo(json.dumps(json_schema(), indent=2))

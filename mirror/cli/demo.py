@@ -19,7 +19,7 @@ from mirror.redaction import describe
 from mirror.report import ExitStatus
 
 if TYPE_CHECKING:
-    from mirror.demo.world import DemoKey, DemoWorld
+    from mirror.demo import DemoKey, DemoWorld
 
 
 @click.command("demo", epilog=examples("oidc-mirror demo", "oidc-mirror demo --serve"))
@@ -32,7 +32,7 @@ def command(ctx: click.Context, *, serve: bool) -> None:
     Ctrl-C, SIGTERM and SIGHUP end it, its servers and its folder.
     """
     try:
-        from mirror.demo.world import running_daemon, running_demo_world  # noqa: PLC0415  only with the extra
+        from mirror.demo import running_daemon, running_demo_world  # noqa: PLC0415  only with the extra
     except ImportError as error:
         raise UsageError(
             "The demo needs packages that are not installed.",
@@ -89,10 +89,11 @@ class _Demo:
 
     def tell(self) -> None:
         """Print all steps; at the end the issuer is healthy."""
-        from mirror.demo.world import new_key  # noqa: PLC0415  only with the extra
+        from mirror.demo import new_key  # noqa: PLC0415  only with the extra
 
         old, new = new_key(), new_key()
         click.echo(f"A small world runs in {self.world.folder}.")
+        self._do("A bucket is made: everybody may read exactly two objects in it.", "provision", "bucket", "demo")
         self._pass("First pass: both replicas show one key.", lambda: self._show((old,), (old,)))
         self._pass("Second pass: nothing changed: no commit, no put.", lambda: None)
         self._pass(
@@ -106,13 +107,14 @@ class _Demo:
             "One replica answers 403: nothing is taken from it, nothing public changes.", lambda: self._forbid(True)
         )
         self._pass("It is repaired, and all is well.", lambda: self._forbid(False))
+        self.world.configure()  # from here on as in production
 
     def _show(self, first: "tuple[DemoKey, ...]", second: "tuple[DemoKey, ...]") -> None:
         for replica, keys in zip(self.world.replicas, (first, second), strict=True):
             replica.keys = keys
 
     def _let_time_pass(self) -> None:
-        from mirror.demo.world import RETAIN_REMOVED_SECONDS  # noqa: PLC0415  only with the extra
+        from mirror.demo import RETAIN_REMOVED_SECONDS  # noqa: PLC0415  only with the extra
 
         time.sleep(RETAIN_REMOVED_SECONDS + 1)
 
@@ -120,10 +122,13 @@ class _Demo:
         self.world.replicas[1].forbids = forbids
 
     def _pass(self, sentence: str, prepare: Callable[[], None]) -> None:
-        self._step += 1
         prepare()
+        self._do(sentence, "--once")
+
+    def _do(self, sentence: str, *words: str) -> None:
+        self._step += 1
         click.secho(f"\n{self._step}. {sentence}", bold=True)
-        self._run(self._mirror("--once"), with_errors=False)
+        self._run(self._mirror(*words), with_errors=False)
 
     def look_around(self) -> None:
         """What is there in the end, by the commands that an operator uses; the daemon runs by now."""
@@ -145,7 +150,7 @@ class _Demo:
         return (str(self.world.program), *words)
 
     def _curl(self, path: str) -> tuple[str, ...]:
-        from mirror.demo.world import ISSUER  # noqa: PLC0415  only with the extra
+        from mirror.demo import ISSUER  # noqa: PLC0415  only with the extra
 
         to = f"::localhost:{self.world.s3_port}"
         return ("curl", "-sS", "-i", "--cacert", str(self.world.ca_file), "--connect-to", to, f"{ISSUER}/{path}")
@@ -173,7 +178,7 @@ class _Demo:
         click.echo("Ctrl-C ends it and removes the folder. Until then, for another terminal:")
         history = f"{shlex.quote(str(self.world.folder / 'history.html'))}"
         click.echo(f"   $ {shlex.join(self._mirror('history', '--output', 'html'))} > {history}")
-        for words in (("--once", "--now"), ("check",), ("verify", "demo")):
+        for words in (("status",), ("--once", "--now"), ("check",), ("verify", "demo")):
             click.echo(f"   $ {shlex.join(self._mirror(*words))}")
         click.echo(f"   $ {shlex.join(self._curl('.well-known/openid-configuration'))}")
         while True:

@@ -12,7 +12,7 @@ from mirror.cli.options import common, selected
 from mirror.config.settings import RepositorySettings, Settings
 from mirror.errors import HistoryError
 from mirror.history.key_history import KeyHistories, KeyHistory, load_histories, to_json
-from mirror.history.ledger_keys import load_verification_keys
+from mirror.history.ledger_store import load_verification_keys
 from mirror.history.repository import GitRepository, temporary_clone
 from mirror.log import escaped
 from mirror.model import IssuerName, IssuerUrl

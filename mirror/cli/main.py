@@ -5,6 +5,8 @@ Commands are imported when they are called, so that `--help` is quick.
 
 import importlib
 import os
+import platform
+import shutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -38,7 +40,7 @@ class Commands(click.Group):
         "init": ("mirror.cli.commands:init", "Print an issuer entry from a live cluster."),
         "render": ("mirror.cli.render", "Print a piece of the federation, filled in from the configuration."),
         "provision": ("mirror.cli.commands:provision", "Make or correct the bucket, or the OIDC provider in IAM."),
-        "schema": ("mirror.cli.schema", "Print the JSON Schema of the configuration."),
+        "schema": ("mirror.cli.commands:schema", "Print the JSON Schema of the configuration."),
         "demo": ("mirror.cli.demo", "Show the main job in a small world on loopback."),
     }
     """name: (module, and after a colon its command where that is not `command`; one line of help)"""
@@ -84,8 +86,6 @@ def _first_word(args: Sequence[str]) -> int:
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from mirror.cli.version import version_text  # noqa: PLC0415  only this option asks git
-
         click.echo(version_text())
         ctx.exit()
 
@@ -226,3 +226,46 @@ def _place(error: BaseException) -> str:
         if file.is_relative_to(_PACKAGE):
             return f"{file.relative_to(_PACKAGE.parent)}:{frame.lineno}"
     return "outside of its own files"
+
+
+COMMIT_FILE = "COMMIT"
+"""Stands in the package where it was built (`hatch_build.py`); a checkout has none, and asks git."""
+UNKNOWN = "unknown"
+_SECONDS = 5.0
+
+
+def version_text(package: Path = Path(mirror.__file__).parent) -> str:
+    """The lines of `--version`; `package` is where the program lies."""
+    found = (("commit", commit_of(package)), ("Python", platform.python_version()), ("git", _git_version()))
+    return "\n".join((f"oidc-mirror, version {mirror.__version__}", *(f"{name:<6}  {value}" for name, value in found)))
+
+
+def commit_of(package: Path) -> str:
+    """The whole id of the commit: as the build wrote it, else that of the checkout; `unknown` outside of both."""
+    try:
+        return (package / COMMIT_FILE).read_text("ascii").strip() or UNKNOWN
+    except (OSError, ValueError):
+        pass
+    if not (package.parent / ".git").exists():  # some other repository may lie around an installation
+        return UNKNOWN
+    return _git("--git-dir", str(package.parent / ".git"), "rev-parse", "--verify", "HEAD") or UNKNOWN
+
+
+def _git_version() -> str:
+    return _git("--version").removeprefix("git version ") or "not found"
+
+
+def _git(*words: str) -> str:
+    """What git prints; empty where there is none, or where it fails."""
+    program = shutil.which("git")
+    if program is None:
+        return ""
+    import subprocess  # noqa: PLC0415  only this option asks git
+
+    try:
+        done = subprocess.run(  # noqa: S603  fixed words
+            (program, *words), capture_output=True, text=True, check=False, timeout=_SECONDS, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -21,9 +21,8 @@ from mirror.config.settings import Issuer, Settings
 from mirror.errors import HistoryError, RemoteError, UsageError
 from mirror.files import temporary_folder
 from mirror.history.commit_message import IssuerChanges, compose
-from mirror.history.ledger_keys import load_ledger_trust
 from mirror.history.ledger_reader import HistoryState, VerificationContext, load_history
-from mirror.history.ledger_store import CommitResult, Committer, LedgerChange, commit_ledgers
+from mirror.history.ledger_store import CommitResult, Committer, LedgerChange, commit_ledgers, load_ledger_trust
 from mirror.history.repository import is_repository, with_operator_identity
 from mirror.log import configure, escaped, log_report
 from mirror.model import IssuerName, KeyRecord, Ledger, Reason, Thumbprint, key_id

@@ -11,9 +11,8 @@ from mirror.aws.iam_policy import partition_of
 from mirror.aws.sessions import session_with_credentials
 from mirror.cli.options import common, named
 from mirror.errors import UsageError
-from mirror.federation.bucket_objects import document_keys, in_same_bucket
 from mirror.federation.provision.aws_admin import IamProviderAdmin, S3Admin
-from mirror.federation.provision.bucket import DesiredBucket, plan_bucket
+from mirror.federation.provision.bucket import DesiredBucket, document_keys, in_same_bucket, plan_bucket
 from mirror.federation.provision.iam_provider import audience_problems, plan_provider
 from mirror.log import escaped
 from mirror.model import Cloud

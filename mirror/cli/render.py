@@ -16,6 +16,7 @@ from mirror.config.fields import duration
 from mirror.config.fields import role_arn as checked_arn
 from mirror.config.settings import Issuer
 from mirror.errors import UsageError
+from mirror.federation.render import FORMATS, KINDS
 from mirror.federation.render.base import (
     NAMESPACE,
     SERVICE_ACCOUNT,
@@ -25,7 +26,6 @@ from mirror.federation.render.base import (
     Workload,
     text_of,
 )
-from mirror.federation.render.kinds import FORMATS, KINDS
 from mirror.files import read_small
 from mirror.log import escaped
 from mirror.trust.parsing import unverified_claims

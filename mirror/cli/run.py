@@ -1,12 +1,18 @@
-"""`oidc-mirror run`: the daemon, one pass, or the plan of one."""
+"""`oidc-mirror run`: the daemon, one pass, or the plan of one.
+
+With `--now`, the daemon that holds the state directory makes a pass, and this process waits for it.
+"""
 
 import json
 import os
+import select
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -18,14 +24,15 @@ from mirror.cli.wiring import open_ports, open_state_dir
 from mirror.config.settings import Settings
 from mirror.daemon import status_files
 from mirror.daemon.sharding import read_shard, sharded
-from mirror.daemon.trigger import find_daemon, make_pass
-from mirror.errors import UsageError
+from mirror.errors import MirrorError, UsageError
+from mirror.files import lock_owner
 from mirror.log import configure, escaped, log_report
 from mirror.model import IssuerName
 from mirror.reconcile.controller import dry_run as propose_only
 from mirror.reconcile.controller import reconcile
+from mirror.reconcile.local_state import LastPass, load_last_pass
 from mirror.reconcile.state import publications
-from mirror.report import Report, State, to_json
+from mirror.report import Report, State, reason_json, to_json
 from mirror.text import counted, iso_time, moment
 
 if TYPE_CHECKING:
@@ -60,7 +67,7 @@ def main(
 
     if not (once or dry_run or now):
         from mirror.cli.serve import serve  # noqa: PLC0415  one pass does without
-        from mirror.config.last_good import LastGood  # noqa: PLC0415  as above
+        from mirror.config.load import LastGood  # noqa: PLC0415  as above
 
         copy = LastGood.of(options.config, os.environ) if last_good else None
         ctx.exit(serve(options, load, output, last_good=copy, select=select))
@@ -121,8 +128,7 @@ def _of_daemon(settings: Settings, pid: int, output: str) -> int:
         each.name: str(ended.issuers[each.issuer].state) for each in settings.issuers if each.issuer in ended.issuers
     }
     if output == "json":
-        content = {"pid": pid, "time": iso_time(ended.at), "exit_status": int(ended.exit_status), "issuers": states}
-        click.echo(json.dumps(content, indent=2))
+        click.echo(json.dumps(_daemon_pass_json(pid, ended, states), indent=2))
         return int(ended.exit_status)
     for reason in ended.failures:
         click.echo(escaped(f"failed [{reason.code}]: {reason.sentence} {reason.remedy}".rstrip()))
@@ -132,6 +138,18 @@ def _of_daemon(settings: Settings, pid: int, output: str) -> int:
     ended_with = f"ended with {int(ended.exit_status)} ({counted(len(states), 'issuer')})"
     click.echo(f"The pass of {moment(ended.at)} of the daemon (process {pid}) {ended_with}.")
     return int(ended.exit_status)
+
+
+def _daemon_pass_json(pid: int, ended: LastPass, states: Mapping[IssuerName, str]) -> dict[str, object]:
+    """What `--now --output json` gives; its JSON Schema is `docs/reference/daemon-pass.schema.json`."""
+    return {
+        "version": 1,
+        "pid": pid,
+        "time": iso_time(ended.at),
+        "exit_status": int(ended.exit_status),
+        "failures": [reason_json(each) for each in ended.failures],
+        "issuers": states,
+    }
 
 
 def _notify(settings: Settings, options: Common, report: Report) -> None:
@@ -179,3 +197,85 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+MAX_WAIT_SECONDS = 900.0
+"""A pass that runs is waited for, and then the one that was asked for."""
+_PAUSE_SECONDS = 0.1
+_PROC = Path("/proc")
+
+
+def find_daemon(state_dir: Path, *, owner: Callable[[Path], int | None] = lock_owner, proc: Path = _PROC) -> int | None:
+    """The process that holds the directory, where it takes SIGUSR1; None where nobody does, or it is one pass alone.
+
+    SIGUSR1 ends a process that does not catch it, as `run --once` does not.
+    """
+    pid = owner(state_dir / "lock")
+    return pid if pid and _catches(pid, signal.SIGUSR1, proc) else None
+
+
+def make_pass(state_dir: Path, pid: int, *, max_seconds: float = MAX_WAIT_SECONDS) -> LastPass:
+    """Signal the daemon `pid`, and give how its next whole pass ended.
+
+    Raises:
+        UsageError: This user may not signal it.
+        MirrorError: It ended, or no pass did in time.
+    """
+    with _opened(pid) as process:
+        if find_daemon(state_dir) != pid:  # the number may be another process's by now; what is open stays the same
+            raise _ended(pid)
+        sent_at = datetime.now(UTC)
+        _signal(process, pid)
+        deadline = time.monotonic() + max_seconds
+        while time.monotonic() < deadline:
+            found = load_last_pass(state_dir)
+            if found is not None and found.whole_since is not None and found.whole_since >= sent_at:
+                return found
+            if select.select([process], [], [], _PAUSE_SECONDS)[0]:
+                raise _ended(pid)
+    raise MirrorError(
+        f"Process {pid} ended no pass within {max_seconds:g} s.",
+        remedy="Look at its log, or at /healthz; it may be stuck.",
+    )
+
+
+@contextmanager
+def _opened(pid: int) -> Iterator[int]:
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:
+        raise _ended(pid) from None
+    try:
+        yield process
+    finally:
+        os.close(process)
+
+
+def _signal(process: int, pid: int) -> None:
+    try:
+        signal.pidfd_send_signal(process, signal.SIGUSR1)
+    except PermissionError:
+        raise UsageError(
+            f"This user may not signal process {pid}, which holds the state directory.",
+            remedy="Run it as root or as the user of that process: `sudo oidc-mirror-admin --once --now`, "
+            "or `systemctl kill -s USR1 oidc-mirror`.",
+        ) from None
+    except ProcessLookupError:
+        raise _ended(pid) from None
+
+
+def _ended(pid: int) -> MirrorError:
+    return MirrorError(
+        f"Process {pid}, which held the state directory, ended before its pass did.",
+        remedy="Run `oidc-mirror --once --now` again: it makes a pass itself when no daemon runs.",
+    )
+
+
+def _catches(pid: int, number: signal.Signals, proc: Path) -> bool:
+    """Whether a process has a handler for a signal (proc(5), SigCgt: a mask in hexadecimal, signal 1 first)."""
+    try:
+        status = (proc / str(pid) / "status").read_text()
+        (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(mask, 16) >> (number - 1) & 1)
+    except (OSError, ValueError, IndexError):
+        return False

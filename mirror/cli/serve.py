@@ -12,14 +12,13 @@ import click
 
 from mirror.cli.options import Common
 from mirror.cli.wiring import open_ports, open_state_dir
-from mirror.config.last_good import LastGood
+from mirror.config.load import LastGood
 from mirror.config.settings import Settings
 from mirror.daemon.config_watcher import Configuration
 from mirror.daemon.daemon import Daemon, SystemdNotifier
 from mirror.daemon.metrics import render
 from mirror.daemon.runner import PassRunner
-from mirror.daemon.status_memory import render_status
-from mirror.daemon.status_page import Page
+from mirror.daemon.status_page import Page, render_status
 from mirror.daemon.web import Server, Sources, application, listen
 from mirror.log import configure
 from mirror.notify.notifier import BackgroundNotifier, Notifier

@@ -1,4 +1,7 @@
-"""`oidc-mirror status`: what is public, what waits for an operator, and what leaves when."""
+"""`oidc-mirror status`: what is public, what waits for an operator, and what leaves when.
+
+`oidc-mirror wait`: return when a key is safe to sign with.
+"""
 
 import json
 import os
@@ -8,22 +11,35 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
 
+from mirror.addresses import jwks_uri
 from mirror.cli.options import common, selected
-from mirror.cli.text import COLOURS
-from mirror.cli.wiring import open_ports
+from mirror.cli.text import COLOURS, reason_lines
+from mirror.cli.wiring import known_ledgers, open_ports
 from mirror.errors import UsageError
 from mirror.log import escaped
-from mirror.model import PUBLIC_STATUSES, Reason, Status
-from mirror.reconcile.local_state import LastPass
+from mirror.model import PUBLIC_STATUSES, Status
+from mirror.publish.public_endpoint import PublicHttpClient
+from mirror.reconcile.local_state import LastPass, load_local_state
 from mirror.report import ExitStatus
 from mirror.status.collect import collect_status
-from mirror.status.result import IssuerStatus, ObjectState, ObjectStatus, PublicKeyStatus, StatusReport, to_json
-from mirror.status.summary import count_keys, count_states, next_step, worst_first
+from mirror.status.result import (
+    IssuerStatus,
+    ObjectState,
+    ObjectStatus,
+    PublicKeyStatus,
+    StatusReport,
+    count_keys,
+    count_states,
+    next_step,
+    to_json,
+    worst_first,
+)
+from mirror.status.wait import AwaitedKey, Clock, KeyWaiter
 from mirror.text import counted, distance, moment, moment_and_distance
 
 if TYPE_CHECKING:
@@ -131,7 +147,7 @@ _STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
 def overview(report: StatusReport) -> Iterator[str]:
     """A line an issuer, the worst first; then what concerns all, each in a line; a summary last. Text is escaped."""
     for reason in report.failures:
-        yield from _reason("failed", reason, "red", "")
+        yield from reason_lines("failed", reason, "red", "")
     yield from _table(worst_first(report.issuers), report.now)
     for event in report.events:
         yield f"{event.level} [{event.name}]: {escaped(event.sentence)}"
@@ -144,7 +160,7 @@ def overview(report: StatusReport) -> Iterator[str]:
         yield f"{counted(len(last.events), 'event')} in 7 days, the newest {escaped(what)}: {_DETAILS}"
     if last is not None:
         for reason in last.failures:
-            yield from _reason("failed", reason, "red", "")
+            yield from reason_lines("failed", reason, "red", "")
     yield _git_line(report)
     yield _summary(report)
 
@@ -198,7 +214,7 @@ def _cells(issuer: IssuerStatus, now: datetime) -> tuple[str, str, str, str]:
 def lines(report: StatusReport) -> Iterator[str]:
     """Every detail, line by line; everything from outside is escaped."""
     for reason in report.failures:
-        yield from _reason("failed", reason, "red", "")
+        yield from reason_lines("failed", reason, "red", "")
     for issuer in worst_first(report.issuers):
         yield from _issuer(issuer, report.now)
     for event in report.events:
@@ -224,9 +240,9 @@ def _issuer(issuer: IssuerStatus, now: datetime) -> Iterator[str]:
     for event in issuer.events:
         yield f"  {event.level} [{event.name}]: {escaped(event.sentence)}"
     for reason in issuer.failures:
-        yield from _reason("failed", reason, "red", "  ")
+        yield from reason_lines("failed", reason, "red", "  ")
     for reason in issuer.held:
-        yield from _reason("held", reason, "yellow", "  ")
+        yield from reason_lines("held", reason, "yellow", "  ")
 
 
 def _object(each: ObjectStatus, issuer: IssuerStatus) -> str:
@@ -273,13 +289,6 @@ def _safety(key: PublicKeyStatus, now: datetime) -> str:
     return f"safe to sign {word} {moment(key.safe_to_sign_at)}"
 
 
-def _reason(word: str, reason: Reason, colour: str, indent: str) -> Iterator[str]:
-    where = f" [{reason.where}]" if reason.where else ""
-    yield f"{indent}{click.style(word, fg=colour)} {reason.code}{escaped(where)}: {escaped(reason.sentence)}"
-    if reason.remedy:
-        yield f"{indent}  remedy: {escaped(reason.remedy)}"
-
-
 def _orphaned(report: StatusReport) -> Iterator[str]:
     if not report.orphaned:
         return
@@ -309,7 +318,7 @@ def _last_pass(last: LastPass | None, now: datetime) -> Iterator[str]:
         when = f"{moment_and_distance(past.at, now)}{until}"
         yield f"  {when} {past.event.level} [{past.event.name}]: {escaped(name + past.event.sentence)}"
     for reason in last.failures:
-        yield from _reason("failed", reason, "red", "")
+        yield from reason_lines("failed", reason, "red", "")
     yield f"Last pass {moment_and_distance(last.at, now)}: {_ended(last)}."
 
 
@@ -326,3 +335,22 @@ def _git(report: StatusReport) -> Iterator[str]:
     if report.unpushed_commits:
         yield f"{counted(report.unpushed_commits, 'commit')} not pushed yet."
     yield f"Repository mode: {report.mode}."
+
+
+def wait(ctx: click.Context, *, name: str, key: str, timeout: timedelta) -> None:
+    """See `mirror.cli.commands.wait`."""
+    settings = selected(common(ctx).load(), (name,))
+    (issuer,) = settings.issuers
+    readback = issuer.publish.readback
+    if not readback.enabled:
+        raise UsageError(
+            "The public URL may not be looked at: `publish.readback.enabled` is false.",
+            remedy="Run `oidc-mirror wait` where the public URL can be reached, with read-back enabled.",
+        )
+    ledger = known_ledgers(settings, (issuer.issuer,))[issuer.issuer]
+    known_safe = load_local_state(settings.state_dir).of(issuer.issuer).safe_to_sign
+    clock = Clock(lambda: datetime.now(UTC), time.sleep)
+    wanted, url = AwaitedKey(issuer.name, issuer.issuer, key, ledger, known_safe), jwks_uri(issuer.issuer)
+    with PublicHttpClient() as web:
+        waiter = KeyWaiter(wanted, lambda: web.get_document(url, readback=readback), clock, click.echo)
+        ctx.exit(int(ExitStatus.CURRENT if waiter.run(timeout) else ExitStatus.FAILED))

@@ -1,14 +1,17 @@
-"""The report in words. Everything from outside is escaped; commands carry thumbprints, never kids."""
+"""The report in words. Everything from outside is escaped; commands carry thumbprints, never kids.
+
+A remedy is printed once for an entry of the configuration, however many of its apiservers and issuers need it.
+"""
 
 import shlex
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 import click
 
 from mirror.log import escaped
-from mirror.model import Level, Observed, Reason, Unusable, key_name
-from mirror.report import Change, Effect, IssuerReport, ObjectReport, Report, State
+from mirror.model import IssuerName, Level, Observed, Reason, Unusable, key_name
+from mirror.report import Change, Effect, IssuerReport, ObjectReport, Report, State, remedies_of
 from mirror.text import counted
 
 QUIET_FROM = 20
@@ -32,10 +35,11 @@ def lines(report: Report) -> Iterator[str]:
     if report.dry_run:
         yield click.style("Plan: nothing was changed.", bold=True)
     for reason in report.failures:
-        yield from _reason("failed", reason, "red", "")
+        yield from reason_lines("failed", reason, "red", "")
     listed = [i for i in report.issuers if len(report.issuers) < QUIET_FROM or _is_notable(i)]
+    told: dict[IssuerName, set[str]] = defaultdict(set)
     for issuer in listed:
-        yield from _issuer(issuer, dry_run=report.dry_run)
+        yield from _issuer(issuer, told[issuer.name], dry_run=report.dry_run)
     for event in report.events:
         yield f"{click.style(event.level, fg='yellow')} [{event.name}]: {escaped(event.sentence)}"
     yield from _closing(report)
@@ -45,7 +49,7 @@ def _is_notable(issuer: IssuerReport) -> bool:
     return issuer.state is not State.CURRENT or any(event.level is not Level.INFO for event in issuer.events)
 
 
-def _issuer(issuer: IssuerReport, *, dry_run: bool) -> Iterator[str]:
+def _issuer(issuer: IssuerReport, told: set[str], *, dry_run: bool) -> Iterator[str]:
     state = click.style(str(issuer.state), fg=COLOURS[issuer.state], bold=True)
     rotating = " (rotating)" if issuer.rotating else ""
     yield f"{click.style(issuer.name, bold=True)}: {state}{rotating}  {escaped(issuer.issuer)}"
@@ -54,7 +58,7 @@ def _issuer(issuer: IssuerReport, *, dry_run: bool) -> Iterator[str]:
             yield f"  {escaped(observation.apiserver)} shows {counted(len(observation.keys), 'key')}"
             yield from (f"    note: {escaped(note.sentence)}" for note in observation.notes)
         else:
-            yield from _unusable(observation)
+            yield from _unusable(observation, told)
     yield from (_change(change, dry_run=dry_run) for change in issuer.changes)
     yield from (_object(each) for each in issuer.objects if each.effect is not Effect.UNCHANGED)
     shown = {change.key.thumbprint for change in issuer.changes}
@@ -65,18 +69,22 @@ def _issuer(issuer: IssuerReport, *, dry_run: bool) -> Iterator[str]:
             and event.sentence not in failed
         ):
             yield f"  {event.level} [{event.name}]: {escaped(event.sentence)}"
-    for reason in issuer.all_failures():
-        yield from _reason("failed", reason, "red", "  ")
+    for reason in issuer.failures:
+        yield from reason_lines("failed", reason, "red", "  ")
+    for code, sentence, unusable in issuer.apiserver_failures():
+        remedies = (each for each in remedies_of(unusable, issuer.name) if each not in told)
+        yield from reason_lines("failed", Reason(code, sentence, " ".join(remedies)), "red", "  ")
     for reason in issuer.held:
-        yield from _reason("held", reason, "yellow", "  ")
+        yield from reason_lines("held", reason, "yellow", "  ")
 
 
-def _unusable(observation: Unusable) -> Iterator[str]:
+def _unusable(observation: Unusable, told: set[str]) -> Iterator[str]:
     for reason in observation.reasons:
         where = f" [{reason.where}]" if reason.where else ""
         problem = f"{click.style(reason.code, fg='red')}{escaped(where)}: {escaped(reason.sentence)}"
         yield f"  {escaped(observation.apiserver)} {problem}"
-        if reason.remedy:
+        if reason.remedy and reason.remedy not in told:
+            told.add(reason.remedy)
             yield f"    remedy: {escaped(reason.remedy)}"
 
 
@@ -90,7 +98,8 @@ def _object(each: ObjectReport) -> str:
     return f"  {VERBS[each.effect]} {escaped(each.url)}{action}"
 
 
-def _reason(word: str, reason: Reason, colour: str, indent: str) -> Iterator[str]:
+def reason_lines(word: str, reason: Reason, colour: str, indent: str) -> Iterator[str]:
+    """A reason with its remedy below it, behind a coloured word that says what it is about."""
     where = f" [{reason.where}]" if reason.where else ""
     yield f"{indent}{click.style(word, fg=colour)} {reason.code}{escaped(where)}: {escaped(reason.sentence)}"
     if reason.remedy:

@@ -12,13 +12,12 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from mirror.cli.text import admin_command
-from mirror.cli.worker import command
-from mirror.concurrency import BUSY_SECONDS, available_cpus, within
+from mirror.concurrency import BUSY_SECONDS, available_cpus, within, worker_command
 from mirror.config.settings import PublishSettings, Settings
 from mirror.errors import BUSY_CODE, UsageError
 from mirror.files import lock_owner
-from mirror.history.ledger_keys import load_ledger_trust, load_verification_keys
 from mirror.history.ledger_reader import load_history
+from mirror.history.ledger_store import load_ledger_trust, load_verification_keys
 from mirror.history.repository import GitRepository, is_repository, temporary_clone
 from mirror.log import logs_calls
 from mirror.model import IssuerUrl, Ledger
@@ -85,7 +84,7 @@ def open_ports(
     follows after `interval`, which may use the connections to apiservers of the one before.
     """
     # Not every command that imports this module opens the ports, and httpx and boto3 take long to import.
-    from mirror.apiserver.kept_connections import KeptConnections, most_connections  # noqa: PLC0415  see above
+    from mirror.apiserver.client import KeptConnections, most_connections  # noqa: PLC0415  see above
     from mirror.apiserver.poller import ApiserverPoller  # noqa: PLC0415  see above
     from mirror.apiserver.process_pool import WorkerPool, process_count  # noqa: PLC0415  see above
     from mirror.publish.cloudfront import CloudFront  # noqa: PLC0415  see above
@@ -103,7 +102,8 @@ def open_ports(
         source: ApiserverPoller | WorkerPool = poller
         cores = 1 if logs_calls() else available_cpus()
         if process_count(settings.issuers, settings.limits, cores=cores, keeps=most) > 1:
-            source = WorkerPool(settings.limits, single_process=poller, command=command(), cores=cores, keeps=most)
+            words = worker_command("mirror.cli.worker")
+            source = WorkerPool(settings.limits, single_process=poller, command=words, cores=cores, keeps=most)
         for each in (buckets, web, cdn, source):
             stack.callback(each.close)
 

@@ -1,21 +1,13 @@
-"""One process of the pool that polls the apiservers (`mirror.apiserver.process_pool`)."""
+"""One process of the pool that polls the apiservers (`mirror.apiserver.process_pool`).
+
+`mirror.concurrency.worker_command` starts it; the number of its descriptor is to be added.
+"""
 
 import os
 import signal
 import sys
 
 from mirror.cli.startup import speed_up_imports
-
-
-def command() -> tuple[str, ...]:
-    """The words that start such a process; the number of its descriptor is to be added.
-
-    It imports from where this process does, and from nowhere else: `python -m` would begin in the current directory,
-    which may belong to anybody.
-    """
-    isolated = ("-I",) if sys.flags.isolated else ()
-    program = f"import sys; sys.path[:] = {sys.path!r}; from mirror.cli.worker import main; main()"
-    return (sys.executable, "-P", *isolated, "-c", program)
 
 
 def main() -> None:

@@ -125,7 +125,7 @@ def host(text: str) -> str:
 
 def host_and_port(text: str) -> tuple[str, int]:
     """`host:port` with a port from 1 to 65535; IPv6 hosts stand in brackets and come back without them."""
-    name, port = _split_host_and_port(text)
+    name, port = listen_address(text)
     if port == 0:
         raise ValueError("The port is 0. Write a port from 1 to 65535.")
     return name, port
@@ -133,10 +133,6 @@ def host_and_port(text: str) -> tuple[str, int]:
 
 def listen_address(text: str) -> tuple[str, int]:
     """`host:port` to listen on; port 0 lets the system choose."""
-    return _split_host_and_port(text)
-
-
-def _split_host_and_port(text: str) -> tuple[str, int]:
     name, colon, port = text.rpartition(":")
     if not (colon and is_host(name.lower()) and (port == "0" or is_port(port))):
         raise ValueError("This is not a host:port. Write it such as 127.0.0.1:9797, with an IPv6 address in brackets.")

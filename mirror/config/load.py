@@ -1,9 +1,17 @@
-"""Configuration files to `Settings`: read, checked whole and resolved, with every mistake at once."""
+"""Configuration files to `Settings`: read, checked whole and resolved, with every mistake at once.
 
+The last good configuration is what a daemon starts with when the files on disk are broken by then: a copy of the
+resolved settings, written whenever a daemon took new ones. It is used by the daemon alone, and said so loudly:
+`--once` in a pipeline must fail on a broken file, a machine that reboots must go on removing revoked keys.
+"""
+
+import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from mirror.config import rules, settings, yaml_reader
 from mirror.config.fields import max_age_seconds
@@ -14,7 +22,8 @@ from mirror.config.schema import Limits as LimitsShape
 from mirror.config.schema import Repository as RepositoryShape
 from mirror.config.settings import Settings
 from mirror.config.yaml_reader import Location, Problem, refusal
-from mirror.errors import UsageError
+from mirror.errors import HistoryError, UsageError
+from mirror.files import write_atomically
 from mirror.model import IssuerName, IssuerUrl, KeyPolicy, Thumbprint, TokenAudiences
 from mirror.redaction import describe
 
@@ -391,3 +400,77 @@ def _policy(keys: Keys, revoked_everywhere: tuple[str, ...]) -> KeyPolicy:
         unknown_keys=keys.unknown_keys,
         revoked=frozenset(Thumbprint(text) for text in (*keys.revoked, *revoked_everywhere)),
     )
+
+
+LAST_GOOD_FILE = "last-good-config.json"
+DEFAULT_STATE_DIR = Path("/var/lib/oidc-mirror")
+_COPY_FORM = 1
+_MAX_COPY_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LastGood:
+    """The copy for one configuration file; `path` is where it lies, `config` whose copy it is."""
+
+    path: Path
+    config: Path
+
+    @classmethod
+    def of(cls, config: Path, environ: Mapping[str, str]) -> "LastGood":
+        """Where the copy is kept, which must be known without the configuration.
+
+        That is the first folder of `$STATE_DIRECTORY`, which systemd sets, else the default `state_dir`.
+        """
+        folder = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+        return cls((Path(folder) if folder else DEFAULT_STATE_DIR) / LAST_GOOD_FILE, config.absolute())
+
+    def save(self, settings: Settings) -> str:
+        """Keep `settings`, all issuers included; gives why that could not be, or nothing.
+
+        Where the folder is missing or is not this daemon's nothing is kept. A common user's is any that it may write
+        to: a volume belongs to root or to another uid of its group. Root may write to all, so only its own counts.
+        """
+        whole = replace(settings, issuers=settings.issuers + settings.left_out, left_out=())
+        resolved = _adapter().dump_python(whole, mode="json")
+        text = json.dumps(
+            {"form": _COPY_FORM, "config": str(self.config), "settings": resolved}, indent=1, sort_keys=True
+        )
+        try:
+            if not self._is_ours():
+                return ""
+            if self.path.exists() and self.path.read_text() == text:
+                return ""
+            write_atomically(self.path, text, mode=0o600)
+        except FileNotFoundError:
+            return ""
+        except (OSError, HistoryError) as error:
+            cause = error.cause if isinstance(error, HistoryError) else error.strerror
+            return f"The last good configuration could not be kept in {self.path} ({cause})."
+        return ""
+
+    def _is_ours(self) -> bool:
+        folder = self.path.parent
+        if os.geteuid() == 0:
+            return folder.stat().st_uid == 0
+        return folder.exists() and os.access(folder, os.W_OK | os.X_OK)
+
+    def load(self, environ: Mapping[str, str]) -> Settings | None:
+        """The settings that were kept for this configuration file; None where there are none that can be read."""
+        try:
+            if self.path.stat().st_uid not in (os.geteuid(), 0) or self.path.stat().st_size > _MAX_COPY_BYTES:
+                return None
+            found = json.loads(self.path.read_bytes())
+            if found["form"] != _COPY_FORM or found["config"] != str(self.config):
+                return None
+            settings: Settings = _adapter().validate_python(found["settings"], strict=False)
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return None
+        # As when the file was read: systemd gives the key of each service another path.
+        key = signing_key_of(environ, settings.repository.signing_key)
+        return replace(settings, repository=replace(settings.repository, signing_key=key))
+
+
+def _adapter() -> Any:
+    from pydantic import TypeAdapter  # noqa: PLC0415  only a daemon needs it
+
+    return TypeAdapter(Settings)

@@ -122,6 +122,11 @@ class Issuer:
     suspend: bool = False
 
     @property
+    def urls(self) -> tuple[IssuerUrl, ...]:
+        """Every text under which the issuer's keys are public: its own, then its former ones."""
+        return (self.issuer, *(former.issuer for former in self.former_issuers))
+
+    @property
     def clouds(self) -> TokenAudiences:
         """The audiences by cloud: as configured, else a plain list sorted out by the texts themselves."""
         return TokenAudiences.sorted_out(self.audiences) if self.audiences_by_cloud is None else self.audiences_by_cloud

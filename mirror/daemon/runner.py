@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from threading import Event
 from typing import TYPE_CHECKING
 
+from mirror.concurrency import EXHAUSTED_REMEDY, is_exhausted, refused_starts, sweep
 from mirror.config.settings import Settings
 from mirror.daemon import status_files
 from mirror.daemon.config_watcher import Configuration, aws_digest
@@ -17,7 +18,6 @@ from mirror.errors import HistoryError, MirrorError
 from mirror.log import log_report
 from mirror.model import Reason, Version
 from mirror.ports import Ports
-from mirror.processes import EXHAUSTED_REMEDY, is_exhausted, refused_starts, sweep
 from mirror.reconcile import local_state
 from mirror.reconcile.controller import reconcile
 from mirror.reconcile.local_state import load_last_pass, save_last_pass

@@ -271,6 +271,15 @@ class _QuietServer(uvicorn.Server):
             await stopped.wait()
         self._wake = lambda: None
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does, and then hang up on clients that connected meanwhile or never finish their request."""
+        await super().shutdown(sockets)
+        for _ in range(3):  # turns of the loop that asyncio takes to make a connection of what it has just accepted
+            await asyncio.sleep(0)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)  # the sockets are closed in the next turn of the loop
+
     def stop(self) -> None:
         """End soon; from any thread."""
         self.should_exit = True

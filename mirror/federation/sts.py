@@ -10,7 +10,7 @@ from mirror.aws.errors import code_of
 from mirror.aws.sessions import short_timeouts
 from mirror.federation.causes import STS_SILENT
 from mirror.federation.error_catalog import explain
-from mirror.federation.verify_result import StsResult
+from mirror.federation.verify import StsResult
 from mirror.redaction import describe
 
 SESSION_NAME = "oidc-mirror-verify"

@@ -1,4 +1,4 @@
-"""Pure: the message of a commit, for people above and for machines below, and how a machine reads it back.
+"""Pure: the message of a commit, for people above and for machines below.
 
 ```
 syd-prod: publish key 8HqNbmUu… (RS256)
@@ -15,12 +15,10 @@ alone stands as it is, any other as a JSON string (RFC 8259) in ASCII. No plain 
 cannot be mistaken for each other, and no kid contains a line break, so none can forge a line.
 """
 
-import json
-import re
 from collections import Counter
 from dataclasses import dataclass
 
-from mirror.model import PLAIN_KID, AnyKey, IssuerName, IssuerUrl, KeyId, Kid, Status, Thumbprint, kid_text
+from mirror.model import AnyKey, IssuerName, IssuerUrl, Kid, Status, kid_text
 from mirror.text import counted
 
 _VERBS = {
@@ -30,7 +28,6 @@ _VERBS = {
     Status.HELD: "hold",
     Status.REVOKED: "revoke",
 }
-_KEY_TRAILER = re.compile(r"Key-(Published|Retiring|Dropped|Held|Revoked): (.+) ([A-Za-z0-9_-]{43})")
 _SHOWN_KID = 8
 _SHOWN_LINE = 500
 
@@ -49,14 +46,6 @@ class IssuerChanges:
     sentences: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedChanges:
-    """What the trailers of a commit say of one issuer: new statuses and the keys that got them."""
-
-    issuer: IssuerUrl
-    events: tuple[tuple[Status, KeyId], ...] = ()
-
-
 def compose(issuers: tuple[IssuerChanges, ...]) -> str:
     """The whole message, ending with a line feed; empty when `issuers` is.
 
@@ -69,20 +58,6 @@ def compose(issuers: tuple[IssuerChanges, ...]) -> str:
     trailers = [line for issuer in issuers for line in _trailers(issuer)]
     paragraphs = (_subject(issuers), "\n".join(body), "\n".join(trailers))
     return "\n\n".join(text for text in paragraphs if text) + "\n"
-
-
-def read_trailers(message: str) -> tuple[RecordedChanges, ...]:
-    """What `compose` wrote, read back from a commit's message. Lines that are not ours say nothing.
-
-    A message is only as good as who committed it: the ledger, not this, is the truth.
-    """
-    found: list[tuple[IssuerUrl, list[tuple[Status, KeyId]]]] = []
-    for line in message.rstrip("\n").rpartition("\n\n")[2].split("\n"):
-        if line.startswith("Issuer: "):
-            found.append((IssuerUrl(line.removeprefix("Issuer: ")), []))
-        elif found and (event := _read_event(line)) is not None:
-            found[-1][1].append(event)
-    return tuple(RecordedChanges(issuer, tuple(events)) for issuer, events in found)
 
 
 def _subject(issuers: tuple[IssuerChanges, ...]) -> str:
@@ -120,25 +95,6 @@ def _trailers(issuer: IssuerChanges) -> list[str]:
         f"Key-{Status(status).capitalize()}: {kid_text(key.kid)} {key.thumbprint}" for status, key, _ in issuer.events
     ]
     return [f"Issuer: {issuer.issuer}", *keys]
-
-
-def _read_event(line: str) -> tuple[Status, KeyId] | None:
-    match = _KEY_TRAILER.fullmatch(line)
-    kid = None if match is None else _read_kid(match[2])
-    if match is None or kid is None:
-        return None
-    return Status(match[1].lower()), (kid, Thumbprint(match[3]))
-
-
-def _read_kid(text: str) -> Kid | None:
-    """The kid behind `kid_text`; None for a text that it never gives."""
-    if PLAIN_KID.fullmatch(text):
-        return Kid(text)
-    try:
-        kid = json.loads(text)
-    except ValueError:
-        return None
-    return Kid(kid) if isinstance(kid, str) and json.dumps(kid) == text else None
 
 
 def _short(kid: Kid) -> str:

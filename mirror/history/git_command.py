@@ -31,9 +31,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from mirror.concurrency import EXHAUSTED_REMEDY, is_exhausted, reap
 from mirror.errors import HistoryError
 from mirror.log import log_call, logs_calls
-from mirror.processes import EXHAUSTED_REMEDY, is_exhausted, reap
 from mirror.redaction import redact_foreign
 
 MAX_OUT_BYTES = 64 * 1024 * 1024

@@ -19,6 +19,7 @@ from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
 from mirror.history.git_command import blob_id
 from mirror.model import CommitId, Event, Heads, IssuerUrl, KeyId, Ledger, Level, Reason, key_id
 from mirror.ports import History
+from mirror.trust.discovery import LedgerCache
 from mirror.trust.ledger import ALL_THUMBPRINTS, LedgerRead, read_ledger
 from mirror.trust.ledger_signature import (
     LedgerTrust,
@@ -132,6 +133,7 @@ def load_history(
     *,
     named_commits: NamedCommits = lambda _: None,
     before: CommitId | None = None,
+    ledger_cache: LedgerCache | None = None,
 ) -> HistoryState:
     """Read the ledgers and public texts of `issuers` from every head.
 
@@ -141,6 +143,7 @@ def load_history(
         trust: By what they are believed.
         named_commits: What the public objects of an issuer name; asked only where its newest ledger is not believed.
         before: The remote's head before the last fetch.
+        ledger_cache: What earlier passes read from the same bytes; None for nothing.
 
     Raises:
         HistoryError: The repository could not be read.
@@ -148,7 +151,9 @@ def load_history(
     """
     heads = history.heads()
     parents = _parents(history, heads)
-    reader = _LedgerReader(history, trust, heads, parents[-1] if parents else None, named_commits)
+    reader = _LedgerReader(
+        history, trust, heads, parents[-1] if parents else None, named_commits, ledger_cache=ledger_cache
+    )
     paths = {issuer: repository_paths(issuer) for issuer in issuers}
     wanted = [path for each in paths.values() for path in (each.ledger, each.signature, each.discovery, each.jwks)]
     commits = dict.fromkeys(commit for commit in (heads.local, heads.remote, before) if commit is not None)
@@ -216,11 +221,14 @@ class _LedgerReader:
         heads: Heads,
         base: CommitId | None,
         named_commits: NamedCommits,
+        *,
+        ledger_cache: LedgerCache | None = None,
     ) -> None:
         self._history = history
         self._trust = trust
         self._heads = heads
         self._named_commits = named_commits
+        self._ledger_cache = LedgerCache() if ledger_cache is None else ledger_cache
         self.base = base
 
     def read(
@@ -295,7 +303,7 @@ class _LedgerReader:
         body, signature = text.get(paths.ledger), text.get(paths.signature)
         if body is None:
             return _ABSENT
-        read = read_ledger(body, issuer=issuer, already_checked=ALL_THUMBPRINTS)
+        read = self._ledger_cache.read(body, issuer)
         signed, failure = self._verify(issuer, body, signature, is_own=is_own)
         if failure is not None and (isinstance(read, LedgerRead) or failure.code == "foreign"):
             return _unbelieved(paths, failure)

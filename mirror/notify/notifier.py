@@ -4,23 +4,26 @@ What was reported stands in `notified.json`, and is written only when the webhoo
 take is tried again after the next pass. A kill between the message and the file makes the message come twice.
 """
 
+import json
 import socket
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 from mirror.config.settings import NotifySettings, Settings
 from mirror.errors import HistoryError
+from mirror.files import write_atomically
 from mirror.model import IssuerUrl, Reason
-from mirror.notify import memory
-from mirror.notify.changes import Memory, News, find_news
-from mirror.notify.message import compose, compose_test
-from mirror.report import ExitStatus, Report, reason_from
+from mirror.notify.changes import Memory, News, Notified, compose, compose_test, find_news
+from mirror.report import ExitStatus, Report, State, reason_from
+from mirror.text import iso_time, read_time
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
 
 WEBHOOK, HEARTBEAT = "notify.webhook_url_file", "notify.heartbeat_url_file"
 MOST_WAITING = 10
@@ -51,7 +54,7 @@ class Notifier:
         notify = settings.notify
         if notify.webhook_url_file is None:
             return
-        known = memory.load(settings.state_dir) if self._memory is None else self._memory
+        known = load_memory(settings.state_dir) if self._memory is None else self._memory
         news = find_news(known, report, notify.events, configured=_configured(settings), quiet=self._quiet)
         failure = self._send(settings, report, news) if news else None
         self._memory = news.memory if failure is None else news.unchanged
@@ -59,7 +62,7 @@ class Notifier:
             self._failed(failure)
         if self._memory != known:
             try:
-                memory.save(settings.state_dir, self._memory)
+                save_memory(settings.state_dir, self._memory)
             except HistoryError as error:
                 self._failed(reason_from("notify.failed", error))
 
@@ -138,4 +141,45 @@ def sender(settings: Settings) -> str:
 
 def _configured(settings: Settings) -> frozenset[IssuerUrl]:
     everything = (*settings.issuers, *settings.left_out)
-    return frozenset(url for each in everything for url in (each.issuer, *(it.issuer for it in each.former_issuers)))
+    return frozenset(url for each in everything for url in each.urls)
+
+
+MEMORY_FILE = "notified.json"
+MEMORY_VERSION = 1
+
+
+def load_memory(state_dir: Path) -> Memory | None:
+    """What was reported; None when there is no file, or none that can be read."""
+    try:
+        content = json.loads((state_dir / MEMORY_FILE).read_bytes())
+        if content["version"] != MEMORY_VERSION:
+            return None
+        return {
+            IssuerUrl(url): Notified(
+                State(each["state"]),
+                tuple(read_time(at) for at in each["sent"]),
+                {str(name): read_time(at) for name, at in each["events"].items()},
+            )
+            for url, each in content["issuers"].items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def save_memory(state_dir: Path, memory: Memory) -> None:
+    """Write the file by rename.
+
+    Raises:
+        HistoryError: The state directory cannot be written.
+    """
+    issuers = {
+        url: {
+            "state": str(each.state),
+            "sent": [iso_time(at) for at in each.sent],
+            "events": {name: iso_time(at) for name, at in sorted(each.events.items())},
+        }
+        for url, each in sorted(memory.items())
+    }
+    write_atomically(
+        state_dir / MEMORY_FILE, json.dumps({"version": MEMORY_VERSION, "issuers": issuers}, indent=1) + "\n"
+    )

@@ -141,7 +141,14 @@ def plan_pass(settings: Settings, ports: Ports, now: datetime, *, progress: Prog
             remote = _fetch(settings, ports.history)
             trust = trust_of(settings, ports.history, local, keys, before=remote.before)
             urls = [each.url for each in publications(settings)]
-            history_state = load_history(ports.history, urls, trust, named_commits=named_commits, before=remote.before)
+            history_state = load_history(
+                ports.history,
+                urls,
+                trust,
+                named_commits=named_commits,
+                before=remote.before,
+                ledger_cache=ports.ledger_cache,
+            )
             validated = validate_answers(
                 settings.issuers,
                 asked.result(),

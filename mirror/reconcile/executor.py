@@ -485,10 +485,11 @@ def committer_of(observed: ObservedState, ports: Ports) -> Committer:
     everything = publications(replace(settings, issuers=(*settings.issuers, *settings.left_out)))
     return Committer(
         ports.history,
-        reread=lambda issuers: load_history(ports.history, issuers, observed.trust),
+        reread=lambda issuers: load_history(ports.history, issuers, observed.trust, ledger_cache=ports.ledger_cache),
         keys=observed.trust.keys if isinstance(observed.trust.keys, LedgerTrust) else None,
         others={each.url: each.issuer.discovery_extra for each in everything},
         always=observed.trust.as_it_is,
+        ledger_cache=ports.ledger_cache,
     )
 
 

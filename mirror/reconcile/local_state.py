@@ -18,7 +18,7 @@ import json
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from mirror.files import update_atomically, write_atomically
 from mirror.history.ledger_reader import DecidedLedger
 from mirror.model import Event, IssuerUrl, KeyId, Kid, Ledger, Level, ListedObject, Reason, Thumbprint
 from mirror.report import ExitStatus, Report, State
+from mirror.text import read_time
 from mirror.trust.lifecycle import revoked_thumbprints
 
 LOCAL_STATE_FILE_NAME = "local-state.json"
@@ -213,15 +214,15 @@ def _read_issuer(entry: Mapping[str, Any]) -> LocalIssuerState:
         adopted=frozenset(map(str, entry.get("adopted", ()))),
         decided=None if decided is None else DecidedLedger(*(str(decided[each]) for each in _DECIDED)),
         held_missing_since=_read_moments(entry.get("held_missing", ()), "since"),
-        tolerated_since=None if since is None else _moment(since),
+        tolerated_since=None if since is None else read_time(since),
         unkept_headers=frozenset(map(str, entry.get("unkept_headers", ()))),
         safe_to_sign=_read_moments(entry.get("safe_to_sign", ()), "at"),
-        former_jwks={str(url): _moment(at) for url, at in entry.get("former_jwks", {}).items()},
+        former_jwks={str(url): read_time(at) for url, at in entry.get("former_jwks", {}).items()},
     )
 
 
 def _read_moments(entries: Iterable[Mapping[str, Any]], name: str) -> dict[KeyId, datetime]:
-    return {(Kid(str(each["kid"])), Thumbprint(str(each["thumbprint"]))): _moment(each[name]) for each in entries}
+    return {(Kid(str(each["kid"])), Thumbprint(str(each["thumbprint"]))): read_time(each[name]) for each in entries}
 
 
 def _moments(moments: Mapping[KeyId, datetime], name: str) -> list[dict[str, str]]:
@@ -232,10 +233,6 @@ def _moments(moments: Mapping[KeyId, datetime], name: str) -> list[dict[str, str
 
 
 _DECIDED = ("ledger", "signature", "kid")
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def update(state_dir: Path, edit: Callable[[LocalState], LocalState]) -> None:
@@ -349,8 +346,8 @@ def load_verified(state_dir: Path) -> VerificationCache:
 
 
 def _stamp(entry: dict[str, str]) -> VerifiedAt:
-    newest = datetime.fromisoformat(entry["newest"]).astimezone(UTC) if "newest" in entry else None
-    return VerifiedAt(datetime.fromisoformat(entry["at"]).astimezone(UTC), str(entry["what"]), newest)
+    newest = read_time(entry["newest"]) if "newest" in entry else None
+    return VerifiedAt(read_time(entry["at"]), str(entry["what"]), newest)
 
 
 def _stamp_members(stamp: VerifiedAt) -> dict[str, str]:
@@ -494,15 +491,15 @@ def load_last_pass(state_dir: Path) -> LastPass | None:
         if content["version"] != LAST_PASS_VERSION:
             return None
         return LastPass(
-            _moment(content["time"]),
+            read_time(content["time"]),
             ExitStatus(content["exit_status"]),
             tuple(Reason(each["code"], each["sentence"], each["remedy"]) for each in content["failures"]),
             {
-                IssuerUrl(url): LastResult(_moment(each["time"]), State(each["state"]), bool(each["rotating"]))
+                IssuerUrl(url): LastResult(read_time(each["time"]), State(each["state"]), bool(each["rotating"]))
                 for url, each in content["issuers"].items()
             },
             tuple(_past(each) for each in content["events"][-MOST_KEPT_EVENTS:]),
-            _moment(content["whole_since"]) if content.get("whole_since") else None,
+            read_time(content["whole_since"]) if content.get("whole_since") else None,
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
@@ -547,4 +544,4 @@ def _past(entry: Mapping[str, Any]) -> PastEvent:
     fields = {str(name): str(value) for name, value in entry["fields"].items()}
     event = Event(str(entry["event"]), str(entry["sentence"]), Level(entry["level"]), fields)
     issuer = str(entry["issuer"] or "")
-    return PastEvent(_moment(entry["time"]), _moment(entry["until"]), str(entry["name"] or ""), issuer, event)
+    return PastEvent(read_time(entry["time"]), read_time(entry["until"]), str(entry["name"] or ""), issuer, event)

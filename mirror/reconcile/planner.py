@@ -57,7 +57,7 @@ from mirror.reconcile.state import IssuerPlan, ObservedState, PublishedIssuer, i
 from mirror.reconcile.token_probe import attach_probe_token, check_own_token
 from mirror.report import reason_from
 from mirror.text import in_words, iso_time, moment
-from mirror.trust.discovery import parse_public_jwks, render
+from mirror.trust.discovery import parse_public_jwks
 from mirror.trust.ledger import ALL_THUMBPRINTS
 from mirror.trust.lifecycle import (
     LedgerUpdate,
@@ -86,7 +86,7 @@ def plan_object_changes(planned: IssuerPlan, ledger: Ledger, observed: ObservedS
     listing = observed.buckets[bucket_identity(issuer.publish)]
     if listing.error is not None:
         return _without_bucket(planned, issuer_history, listing.error)
-    documents = render(ledger, issuer.discovery_extra)
+    documents = ports.ledger_cache.render(ledger, issuer.discovery_extra)
     desired = public_objects(issuer, planned.url, documents) if documents is not None else ()
     last_verified_at = observed.verification_cache.last_verified_at(
         planned.url, issuer.publish, (each.body for each in desired), ledger
@@ -355,7 +355,7 @@ def find_self_dependent_credentials(
         left_out: All other entries of the configuration: a token may be of one of theirs.
     """
     entries = tuple(issuers)
-    ours = {url: entry.name for entry in (*entries, *left_out) for url in _texts(entry)}
+    ours = {url: entry.name for entry in (*entries, *left_out) for url in entry.urls}
     tokens = {each.publish.profile: own_token(each.publish) for each in entries}  # only the profile distinguishes them
     found = dict.fromkeys(token for token in tokens.values() if token is not None and token.issuer in ours)
     return tuple(
@@ -367,10 +367,6 @@ def find_self_dependent_credentials(
         )
         for token in found
     )
-
-
-def _texts(entry: Issuer) -> tuple[IssuerUrl, ...]:
-    return (entry.issuer, *(former.issuer for former in entry.former_issuers))
 
 
 def plan_issuer(publication: PublishedIssuer, observed: ObservedState, ports: Ports) -> IssuerPlan:
@@ -440,7 +436,7 @@ def _plan_publication(publication: PublishedIssuer, observed: ObservedState, por
     if issuer_history.is_lost and not issuer.suspend:
         outcome = _recovered(publication, policy, given, ports) or outcome
     found = (
-        _mismatch(issuer, issuer_history)
+        _mismatch(issuer, issuer_history, ports)
         + emptied_event(outcome.ledger)
         + observed.validated.events.get(issuer.name, ())
         + _suspended(issuer, before, policy, given)
@@ -515,8 +511,7 @@ def _expiring(
 
 def revoked_of(issuer: Issuer, observed: ObservedState) -> frozenset[Thumbprint]:
     """The key material that is revoked for an entry: by the configuration, or under any of its issuer texts."""
-    urls = (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
-    ledgers = (observed.history.issuers[url].ledger for url in urls if url in observed.history.issuers)
+    ledgers = (observed.history.issuers[url].ledger for url in issuer.urls if url in observed.history.issuers)
     return issuer.keys.revoked.union(*(revoked_thumbprints(ledger) for ledger in ledgers if ledger is not None))
 
 
@@ -537,9 +532,10 @@ def _pass_context(
     )
 
 
-def _mismatch(issuer: Issuer, issuer_history: IssuerHistory) -> tuple[Event, ...]:
+def _mismatch(issuer: Issuer, issuer_history: IssuerHistory, ports: Ports) -> tuple[Event, ...]:
     """`history.mismatch` where a committed document is not what the committed ledger says."""
-    rendered = render(issuer_history.ledger, issuer.discovery_extra) if issuer_history.ledger is not None else None
+    ledger = issuer_history.ledger
+    rendered = None if ledger is None else ports.ledger_cache.render(ledger, issuer.discovery_extra)
     if rendered is None:
         return ()
     paths = issuer_history.paths

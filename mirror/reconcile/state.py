@@ -151,7 +151,9 @@ def _observations(
     return tuple(
         answer
         if isinstance(answer, Unusable)
-        else believed.observe(answer, issuer=issuer.issuer, policy=issuer.keys, already_checked=already_checked)
+        else believed.observe(
+            answer, issuer=issuer.issuer, policy=issuer.keys, already_checked=already_checked, name=issuer.name
+        )
         for answer in answers
     )
 

@@ -112,12 +112,11 @@ def _with_cause(reason: Reason, found: EndingToken) -> Reason:
 
 
 def _token_in(file: Path, issuer: Issuer, now: datetime) -> Token | Event:
-    urls = (issuer.issuer, *(former.issuer for former in issuer.former_issuers))
     try:
         body = read_small(file, _MAX_FILE_BYTES)
     except OSError as error:
         return _unreadable(file, error)
-    return read_probe_token(body, urls, file=str(file), now=now)
+    return read_probe_token(body, issuer.urls, file=str(file), now=now)
 
 
 def _unreadable(file: Path, error: OSError) -> Event:

@@ -27,6 +27,7 @@ from mirror.model import (
     key_id,
 )
 from mirror.trust.jwks import KNOWN_TYPES, MAX_KEYS, is_printable_text, private_members, read_jwks, read_key
+from mirror.trust.ledger import ALL_THUMBPRINTS, LedgerRead, ledger_text, read_ledger
 from mirror.trust.lifecycle import empty_allowed, published_keys
 from mirror.trust.parsing import Rejected, describe_json, quote, read_object
 
@@ -43,7 +44,10 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryRule:
-    """What one member must be: `holds(value, issuer)`, the sentence and remedy otherwise, and the source."""
+    """What one member must be: `holds(value, issuer)`, the sentence and remedy otherwise, and the source.
+
+    `{name}` in the remedy stands for the name of the configured entry.
+    """
 
     member: str
     code: str
@@ -53,13 +57,14 @@ class DiscoveryRule:
     citation: str
 
 
-def read_discovery(body: bytes, *, issuer: IssuerUrl, jwks_uri: str) -> Discovery | Rejected:
+def read_discovery(body: bytes, *, issuer: IssuerUrl, jwks_uri: str, name: str = "NAME") -> Discovery | Rejected:
     """Read a discovery document (OpenID Connect Discovery 1.0, section 3); unknown members are ignored.
 
     Args:
         body: the bytes that the apiserver sent.
         issuer: the configured issuer, compared code point by code point (facts.md#30).
         jwks_uri: where we publish the JWKS; another one in the document is a note.
+        name: of the configured entry, for the commands of remedies.
 
     Returns:
         The believed document, or all reasons: the codes of `read_object`, `wrong_issuer`, `wrong_response_types`,
@@ -69,16 +74,16 @@ def read_discovery(body: bytes, *, issuer: IssuerUrl, jwks_uri: str) -> Discover
     if isinstance(document, Reason):
         return Rejected((document,))
     reasons = tuple(
-        _reason(rule, document.get(rule.member), issuer)
+        _reason(rule, document.get(rule.member), issuer, name)
         for rule in RULES
         if not rule.holds(document.get(rule.member), issuer)
     )
     return Rejected(reasons) if reasons else Discovery(issuer, _notes(document.get("jwks_uri"), jwks_uri))
 
 
-def _reason(rule: DiscoveryRule, value: object, issuer: IssuerUrl) -> Reason:
+def _reason(rule: DiscoveryRule, value: object, issuer: IssuerUrl, name: str) -> Reason:
     sentence = f"{rule.sentence(value, issuer)} ({rule.citation})."
-    return Reason(rule.code, sentence, rule.remedy, f"{_DOCUMENT} {rule.member}")
+    return Reason(rule.code, sentence, rule.remedy.format(name=name), f"{_DOCUMENT} {rule.member}")
 
 
 def _notes(value: object, jwks_uri: str) -> tuple[Note, ...]:
@@ -115,9 +120,10 @@ RULES = (
         "wrong_issuer",
         _is_issuer,
         _other_issuer,
-        "Correct `issuer` of this entry to what the apiserver says, if that is its public URL; or make the public URL "
-        "the first --service-account-issuer: `oidc-mirror render apiserver-flags NAME --keep-issuer OLD` prints how, "
-        "with OLD the issuer that the cluster has now, so that its pods stay logged in.",
+        "If the apiserver's issuer is the public URL, correct `issuer` of this entry. If you move the cluster to the "
+        "configured one, this is expected until an apiserver has it as its first --service-account-issuer: "
+        "`oidc-mirror render apiserver-flags {name} --keep-issuer OLD` prints the flags of the first step, with OLD "
+        "the issuer that the cluster has now.",
         "OpenID Connect Discovery 1.0, section 4.3",
     ),
     DiscoveryRule(
@@ -201,7 +207,12 @@ def _go_json(value: Mapping[str, object], *, sort_keys: bool = False) -> str:
 
 
 def observe(
-    answer: Answer, *, issuer: IssuerUrl, policy: KeyPolicy, already_checked: frozenset[Thumbprint]
+    answer: Answer,
+    *,
+    issuer: IssuerUrl,
+    policy: KeyPolicy,
+    already_checked: frozenset[Thumbprint],
+    name: str = "NAME",
 ) -> Observed | Unusable:
     """Judge both documents of one apiserver; one bad one makes the whole observation unusable.
 
@@ -210,11 +221,12 @@ def observe(
         issuer: the configured issuer.
         policy: the issuer's key policy.
         already_checked: thumbprints of keys whose strength was checked when they came into our own ledger.
+        name: of the configured entry, for the commands of remedies.
 
     Returns:
         The believed keys with the notes of both documents, or all reasons of both at once.
     """
-    discovery = read_discovery(answer.discovery, issuer=issuer, jwks_uri=jwks_uri(issuer))
+    discovery = read_discovery(answer.discovery, issuer=issuer, jwks_uri=jwks_uri(issuer), name=name)
     jwks = read_jwks(answer.jwks, policy=policy, already_checked=already_checked)
     if isinstance(discovery, Rejected) or isinstance(jwks, Rejected):
         reasons = tuple(reason for each in (discovery, jwks) if isinstance(each, Rejected) for reason in each.reasons)
@@ -437,10 +449,10 @@ def _read_public_entry(
     return read_key(entry, where, kid=policy.kid, already_checked=already_checked)
 
 
-# ------------------------------------------------------- answers that were believed in the pass before
+# ------------------------------------------------------------------ what the pass before came to, in memory
 
 MAX_REMEMBERED_BYTES = 64 * 1024
-"""Larger answers are judged in each pass: whoever sends them shall not fill the memory."""
+"""Larger answers and ledgers are read in each pass: whoever sends them shall not fill the memory."""
 
 _Question = tuple[bytes, bytes, IssuerUrl, KeyPolicy, frozenset[Thumbprint]]
 _Judged = tuple[_Question, Observed]
@@ -469,13 +481,19 @@ class BelievedAnswers:
         return self._recall((answer.discovery, answer.jwks, issuer, policy, already_checked)) is not None
 
     def observe(
-        self, answer: Answer, *, issuer: IssuerUrl, policy: KeyPolicy, already_checked: frozenset[Thumbprint]
+        self,
+        answer: Answer,
+        *,
+        issuer: IssuerUrl,
+        policy: KeyPolicy,
+        already_checked: frozenset[Thumbprint],
+        name: str = "NAME",
     ) -> Observed | Unusable:
         """Give what `mirror.trust.discovery.observe` gives."""
         question = (answer.discovery, answer.jwks, issuer, policy, already_checked)
         known = self._recall(question)
         if known is None:
-            found = observe(answer, issuer=issuer, policy=policy, already_checked=already_checked)
+            found = observe(answer, issuer=issuer, policy=policy, already_checked=already_checked, name=name)
             if isinstance(found, Unusable):
                 return found
             known = (question, found)
@@ -491,3 +509,56 @@ class BelievedAnswers:
 
     def _recall(self, question: _Question) -> _Judged | None:
         return self._now.get(question) or self._before.get(question)
+
+
+class LedgerCache:
+    """The last result, for each issuer, of three functions that depend on nothing but their arguments; in memory alone.
+
+    It says what a ledger means, not whether it is believed: signatures, their keys, heads and times are judged in each
+    pass. Each issuer has one entry a function, so that nothing adds up.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[IssuerUrl, tuple[bytes, LedgerRead]] = {}
+        self._texts: dict[IssuerUrl, tuple[Ledger, bytes]] = {}
+        self._documents: dict[IssuerUrl, tuple[Ledger, str, Documents | None]] = {}
+
+    def read(self, body: bytes, issuer: IssuerUrl) -> LedgerRead | Rejected:
+        """Give what `mirror.trust.ledger.read_ledger` gives for `ALL_THUMBPRINTS`."""
+        last = self._read.get(issuer)
+        if last is not None and last[0] == body:
+            return last[1]
+        found = read_ledger(body, issuer=issuer, already_checked=ALL_THUMBPRINTS)
+        if isinstance(found, LedgerRead) and len(body) <= MAX_REMEMBERED_BYTES:
+            self._read[issuer] = (body, found)
+        return found
+
+    def text(self, ledger: Ledger) -> bytes:
+        """Give what `mirror.trust.ledger.ledger_text` gives.
+
+        Raises:
+            ValueError: as `ledger_text`.
+        """
+        last = self._texts.get(ledger.issuer)
+        if last is not None and last[0] == ledger:
+            return last[1]
+        text = ledger_text(ledger)
+        if len(text) <= MAX_REMEMBERED_BYTES:
+            self._texts[ledger.issuer] = (ledger, text)
+        return text
+
+    def render(self, ledger: Ledger, extra: Mapping[str, object]) -> Documents | None:
+        """Give what `render` gives.
+
+        Raises:
+            UsageError, ValueError: as `render`.
+        """
+        # As text, because members that are written differently can be equal: {"a": 1} equals {"a": True}.
+        written = repr(dict(extra))
+        last = self._documents.get(ledger.issuer)
+        if last is not None and last[:2] == (ledger, written):
+            return last[2]
+        found = render(ledger, extra)
+        if found is None or len(found.discovery) + len(found.jwks) <= MAX_REMEMBERED_BYTES:
+            self._documents[ledger.issuer] = (ledger, written, found)
+        return found

@@ -350,7 +350,7 @@ def test_request_that_drags_on_is_given_up_in_time(line: Line, operation: str) -
     line.proxy.faults.extend([Fault("", answer=b"", stall_seconds=30)] * len(SENDS[operation]))
     settings = replace(line.publish, endpoint_url=line.proxy.url)
     # Long enough for a handshake on a machine that is busy; far from the 30 s that the store takes.
-    bucket = S3Bucket(settings, puts=1, read_seconds=30, request_seconds=1.0)
+    bucket = S3Bucket(settings, puts=1, read_seconds=30, request_seconds=3.0)
     began = time.monotonic()
     with pytest.raises(BucketError) as caught:
         operate(bucket, operation)
@@ -451,7 +451,7 @@ def test_openness_of_a_store_that_hangs_is_unknown_in_time(line: Line) -> None:
     """What only explains a failure does not hold a pass either."""
     line.proxy.faults.append(Fault("HEAD", answer=b"", stall_seconds=30))
     settings = replace(line.publish, endpoint_url=line.proxy.url)
-    bucket = S3Bucket(settings, puts=1, read_seconds=30, request_seconds=1.0)
+    bucket = S3Bucket(settings, puts=1, read_seconds=30, request_seconds=3.0)
     began = time.monotonic()
     assert bucket.access_settings(WANTED.key) == AccessSettings()
     assert time.monotonic() - began < 20

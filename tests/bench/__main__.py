@@ -27,16 +27,21 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from bench.clusters import Fleet, running_fleet  # noqa: E402  found by the path above
+from bench.crowd import CROWD, crowd  # noqa: E402  as above
+from bench.crowd import told as told_crowd  # noqa: E402  as above
 from bench.freshness import FRESHNESS, REPLICAS, Plan, freshness  # noqa: E402  as above
 from bench.freshness import reported as freshness_report  # noqa: E402  as above
 from bench.jobs import MIRROR, Job, Run, from_cron, jobs  # noqa: E402  as above
 from bench.keys import rsa_keys  # noqa: E402  as above
+from bench.memory import MEMORY, memory  # noqa: E402  as above
+from bench.memory import told as told_memory  # noqa: E402  as above
 from bench.situations import SITUATIONS, Situation  # noqa: E402  as above
 from bench.store import BUCKET_OF_MIRROR, Store, running_store  # noqa: E402  as above
 
 NEEDED = {"nginx": "nginx-light", "curl": "curl", "jq": "jq", "git": "git", "aws": "awscli (from PyPI)"}
 KEYS = HERE.parent.parent / "build" / "bench-keys.json"
 INSIDE = "inside"
+TOLD = {FRESHNESS: told_freshness, MEMORY: told_memory, CROWD: told_crowd}
 HEAD = "clusters  situation    job       runs  wall s   cpu s  peak MiB  S3 requests  git  mirror/job: wall   cpu"
 
 
@@ -142,8 +147,9 @@ def bench(size: int, words: argparse.Namespace, deadline: float) -> Iterator[Row
             yield from rows_of(situation, world, todo, words.runs)
             if situation.name == "one changed":
                 yield inside(fleet, words.runs)
-    if FRESHNESS in words.situations.split(","):
-        yield fresh(size, words)
+    for name, run in {FRESHNESS: fresh, MEMORY: over_passes, CROWD: crowded}.items():
+        if name in words.situations.split(","):
+            yield run(size, words)
 
 
 def fresh(size: int, words: argparse.Namespace) -> dict[str, object]:
@@ -155,6 +161,19 @@ def fresh(size: int, words: argparse.Namespace) -> dict[str, object]:
         fleet.write_lists()
         keys = tuple(rsa_keys(3 * size + plan.rotations, KEYS)[3 * size :])
         return freshness(fleet, store, plan, from_cron(fleet, schedules, "aws-sync"), keys)
+
+
+def over_passes(size: int, words: argparse.Namespace) -> dict[str, object]:
+    """The situation `memory`, in a world of its own."""
+    with running_world(size, REPLICAS) as (fleet, _):
+        return memory(fleet, words.passes)
+
+
+def crowded(size: int, words: argparse.Namespace) -> dict[str, object]:
+    """The situation `crowd`, in a world of its own."""
+    plan = Plan(words.crowd_minutes, words.rotations, 0, 0, ())
+    with running_world(size, REPLICAS) as (fleet, store):
+        return crowd(fleet, store, plan, tuple(rsa_keys(3 * size + plan.rotations, KEYS)[3 * size :]))
 
 
 def legs(text: str) -> tuple[str, ...]:
@@ -170,10 +189,14 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, default=1, help="apiservers a cluster")
     parser.add_argument("--runs", type=int, default=5, help="at most so many a job and situation; slow ones have fewer")
     parser.add_argument("--jobs", default="aws-sync,aws,s5cmd", help="what the mirror is compared with")
-    parser.add_argument("--situations", default=",".join(each.name for each in SITUATIONS), help="freshness is one too")
+    parser.add_argument(
+        "--situations",
+        default=",".join(each.name for each in SITUATIONS),
+        help="freshness, memory and crowd are further ones",
+    )
     parser.add_argument("--minutes", type=float, default=30, help="no situation begins later")
     parser.add_argument("--fresh-minutes", type=float, default=15, help="freshness: so long new keys begin to show")
-    parser.add_argument("--rotations", type=int, default=200, help="freshness: how many new keys")
+    parser.add_argument("--rotations", type=int, default=200, help="freshness and crowd: how many new keys")
     parser.add_argument(
         "--revocations", type=int, default=5, help="freshness: how many keys are revoked, one a cluster"
     )
@@ -181,6 +204,8 @@ def main() -> None:
         "--idle-passes", type=int, default=10, help="freshness: passes of the idle daemon that are watched"
     )
     parser.add_argument("--cron", default="1,5", help="freshness: minutes between runs of the pipeline (aws-sync)")
+    parser.add_argument("--passes", type=int, default=1000, help="memory: how many, one a second")
+    parser.add_argument("--crowd-minutes", type=float, default=30, help="crowd: so long new keys begin to show")
     parser.add_argument("--json", type=Path)
     words = parser.parse_args()
     missing = [package for name, package in NEEDED.items() if shutil.which(name) is None]
@@ -197,10 +222,10 @@ def main() -> None:
         words.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
-def reported(timed: dict[str, object]) -> str:
-    """The lines of a pass inside a running process, or of `freshness`."""
-    if timed["situation"] == FRESHNESS:
-        return freshness_report(timed)
+def told(timed: dict[str, object]) -> str:
+    """The lines of a pass inside a running process, or of a situation with a world of its own."""
+    if timed["situation"] in TOLD:
+        return TOLD[str(timed["situation"])](timed)
     return (
         f"{timed['clusters']:8}  {INSIDE:11}  a running process's pass {timed['pass_seconds']:.3f} s, curl --parallel "
         f"{timed['curl_seconds']:.3f} s, ratio {timed['ratio']:.2f}"

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.clusters import BASE_URL, Fleet, free_port, name_of
 from bench.jobs import Job, environment
@@ -92,6 +93,14 @@ class Watch:
                 self._note(who, path, body.decode(), time.monotonic())
         connection.close()
 
+    def get(self, path: str) -> bytes:
+        """What an anonymous GET returns now."""
+        connection = HTTPConnection(self.url.removeprefix("http://"), timeout=30)
+        connection.request("GET", path)
+        body = connection.getresponse().read()
+        connection.close()
+        return body
+
     def _note(self, who: str, path: str, body: str, now: float) -> None:
         with self.lock:
             left = []
@@ -138,14 +147,21 @@ class RunningDaemon:
 
 
 @contextmanager
-def running_daemon(fleet: Fleet) -> Iterator[RunningDaemon]:
-    """The daemon at its defaults, but for the place of its pages, until the block ends."""
-    settings = json.loads(fleet.config.read_text()) | {"http": {"listen": f"127.0.0.1:{free_port()}"}}
-    config, log = fleet.folder / "daemon.yaml", fleet.folder / "daemon.log"
-    config.write_text(json.dumps(settings))
+def running_daemon(
+    fleet: Fleet,
+    name: str = "daemon",
+    settings: Mapping[str, object] = MappingProxyType({}),
+    environ: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[RunningDaemon]:
+    """The daemon at its defaults, but for the place of its pages and `settings`, until the block ends."""
+    places = {"http": {"listen": f"127.0.0.1:{free_port()}"}}
+    config, log = fleet.folder / f"{name}.yaml", fleet.folder / f"{name}.log"
+    config.write_text(json.dumps(json.loads(fleet.config.read_text()) | places | dict(settings)))
     words = [sys.executable, "-m", "mirror", "--config", str(config), "run"]
     with log.open("wb") as file:
-        process = subprocess.Popen(words, env=environment(fleet, MIRROR), stdout=subprocess.DEVNULL, stderr=file)
+        process = subprocess.Popen(
+            words, env=environment(fleet, MIRROR) | dict(environ), stdout=subprocess.DEVNULL, stderr=file
+        )
     try:
         yield RunningDaemon(process, log)
     finally:
@@ -193,7 +209,7 @@ def freshness(
         for thread in threads:
             thread.start()
         try:
-            shown = _rotate(fleet, watch, plan, tuple(todo.values()), keys)
+            shown = rotate_keys(fleet, watch, plan, tuple(todo.values()), keys)
             limit = time.monotonic() + _TAIL_SECONDS + 60 * max(todo, default=0)
             while watch.pending() and time.monotonic() < limit:
                 time.sleep(LOOK_SECONDS)
@@ -250,7 +266,7 @@ def _cron(watch: Watch, minutes: int, job: Job, fleet: Fleet, store: Store) -> N
         due += 60 * minutes
 
 
-def _rotate(fleet: Fleet, watch: Watch, plan: Plan, pipelines: tuple[Job, ...], keys: tuple[RsaKey, ...]) -> int:
+def rotate_keys(fleet: Fleet, watch: Watch, plan: Plan, pipelines: tuple[Job, ...], keys: tuple[RsaKey, ...]) -> int:
     """Show new keys and revoke some at random moments; gives how many keys were shown."""
     chance = random.Random(fleet.size)  # noqa: S311  no secret: the same moments in each run
     count = min(plan.rotations, MOST_KEYS_A_CLUSTER * fleet.size)

@@ -10,9 +10,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
+from cryptography import x509
 
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(300)]
 
@@ -77,7 +80,7 @@ def test_demo_prints_its_steps_and_ends_healthy(tmp_path: Path) -> None:
         text = "\n".join(lines)
         assert "This should have ended with" not in text
         steps = [line for line in lines if line[:1].isdigit() and line[1:3] == ". "]
-        assert [step[0] for step in steps] == list("12345678")
+        assert [step[0] for step in steps] == list("123456789")
         assert "forbidden" in text
         # One public set at the end: the new key alone.
         assert sum(line.count('"kid"') for line in lines if line.strip().startswith('{"keys"')) == 1
@@ -98,9 +101,15 @@ def test_demo_prints_its_steps_and_ends_healthy(tmp_path: Path) -> None:
                 text=True,
                 check=False,
             )
-            expected = (0, 1) if shlex.split(command)[1] in ("check", "verify") else (0,)
-            assert done.returncode in expected, (command, done.stdout, done.stderr)
+            assert done.returncode == 0, (command, done.stdout, done.stderr)
             assert "Traceback" not in done.stderr
+            if shlex.split(command)[1] == "check":
+                assert "0 failed, 0 warnings" in done.stdout, done.stdout
+        asked = {shlex.split(command)[1] for command in filter(None, commands)}
+        assert asked >= {"status", "check", "verify", "history", "--once"}
+        assert yaml.safe_load((folder / "mirror.yaml").read_text())["issuers"][0]["keys"] == {"retain_removed": "24h"}
+        certificate = x509.load_pem_x509_certificate((folder / "server.crt").read_bytes())
+        assert certificate.not_valid_after_utc - datetime.now(UTC) < timedelta(days=91)
         assert "The life of every key" in (folder / "history.html").read_text()
         demo.send_signal(signal.SIGINT)
         assert demo.stdout is not None
@@ -114,7 +123,7 @@ def test_demo_prints_its_steps_and_ends_healthy(tmp_path: Path) -> None:
 def test_signal_ends_the_demo_and_its_servers(tmp_path: Path, number: signal.Signals) -> None:
     """Also where a shell started it with SIGINT ignored, as in the background of a script; no folder stays."""
     ignoring = ("bash", "-c", 'trap "" INT; exec "$@"', "bash")
-    with started(tmp_path, *ignoring, until="First pass") as (demo, _):
+    with started(tmp_path, *ignoring, until="A bucket is made") as (demo, _):
         assert len(processes(tmp_path)) >= 1  # the S3 server, and the pass
         demo.send_signal(number)
         assert demo.wait(PATIENCE_SECONDS) == 130
@@ -123,8 +132,8 @@ def test_signal_ends_the_demo_and_its_servers(tmp_path: Path, number: signal.Sig
 
 
 def test_servers_end_with_a_demo_that_was_killed(tmp_path: Path) -> None:
-    """Only a closed pipe signals them; the folder stays, because no process is left to remove it."""
-    with started(tmp_path, until="First pass") as (demo, _):
+    """Nothing tells them but a pipe that closes; the folder stays, because nobody is left to remove it."""
+    with started(tmp_path, until="A bucket is made") as (demo, _):
         assert len(processes(tmp_path)) >= 1
         demo.kill()
         assert demo.wait(PATIENCE_SECONDS) == -signal.SIGKILL

@@ -15,11 +15,10 @@ import boto3.session
 import pytest
 
 from mirror.cli.main import main
-from mirror.cli.verify_text import lines
+from mirror.cli.verify import lines
 from mirror.config.load import load
 from mirror.federation.error_catalog import explain
-from mirror.federation.verify import VerifiedIssuer, question, verify_issuer
-from mirror.federation.verify_result import Verification
+from mirror.federation.verify import Verification, VerifiedIssuer, question, verify_issuer
 from mirror.model import IssuerUrl
 from mirror.publish.public_endpoint import PublicHttpClient
 from mirror.report import ExitStatus

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from mirror.federation.provision.iam_provider import plan_provider
 from mirror.model import IssuerUrl, ObjectKey
 from support.moto import ACCOUNT, Moto
 from support.provisioning import recorded
-from support.s3 import REGION
+from support.s3 import REGION, Store
 
 BASE = f"https://oidc-bucket.s3.{REGION}.amazonaws.com"
 ISSUER = IssuerUrl(f"{BASE}/cluster/identifier")
@@ -329,6 +330,19 @@ def test_store_without_a_setting_gets_a_note(moto: Moto) -> None:
     seen = office.look()
     assert "The store knows no object ownership." in seen.unknown
     assert [each.code for each in plan_bucket(seen, wanted).differences] == ["enable_versioning", "put_policy"]
+
+
+@pytest.mark.s3
+def test_store_that_demands_the_location_gets_it(store: Store) -> None:
+    """A store that is not AWS is not told its region at first; one that refuses that is told it."""
+    publish = store.server.publish(f"new-{uuid.uuid4().hex}")
+    office = S3Admin(publish, boto3.session.Session())
+    wanted = DesiredBucket(publish.bucket, REGION, "aws", (ObjectKey("jwks"),), (publish.base_url,))
+    seen = office.look()
+    plan = plan_bucket(seen, wanted)
+    assert (plan.differences[0].code, plan.differences[0].after) == ("create_bucket", f"exists in {REGION}")
+    office.apply(plan.differences, seen, lambda _: None)
+    assert plan_bucket(office.look(), wanted).differences == ()
 
 
 def test_absent_bucket_of_another_owner_is_not_made_here(moto: Moto) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -131,6 +132,20 @@ def test_uvx_starts_the_wheel(wheel: Path, tmp_path: Path) -> None:
     done = run(UV, "tool", "run", "--python", sys.executable, "--from", wheel, "oidc-mirror", "--version", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert says_its_version(done.stdout)
+
+
+@pytest.mark.skipif(shutil.which("pipx") is None, reason="pipx is not installed (Debian: apt-get install pipx)")
+@pytest.mark.parametrize("what", ["wheel", "clone"])
+def test_pipx_installs_the_program(wheel: Path, tmp_path: Path, what: str) -> None:
+    """As a user's own program: the wheel of a release, and the clone that the README begins with."""
+    homes = {"PIPX_HOME": str(tmp_path / "pipx"), "PIPX_BIN_DIR": str(tmp_path / "bin")}
+    source = wheel if what == "wheel" else PROJECT
+    done = run("pipx", "install", "--python", sys.executable, source, environ=homes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    program = tmp_path / "bin/oidc-mirror"
+    assert says_its_version(run(program, "--version", cwd=tmp_path).stdout)
+    assert run("pipx", "uninstall", "oidc-mirror", environ=homes).returncode == 0
+    assert not program.exists()
 
 
 def test_sdist_installs_itself(dist: Path, tmp_path: Path) -> None:

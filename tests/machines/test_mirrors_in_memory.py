@@ -27,8 +27,8 @@ from mirror.cli.operator_session import OperatorSession, commit
 from mirror.cli.options import Common
 from mirror.config.settings import RepositorySettings, Settings
 from mirror.errors import HistoryError, RemoteError, UsageError
-from mirror.history.ledger_keys import load_ledger_trust
 from mirror.history.ledger_reader import load_history
+from mirror.history.ledger_store import load_ledger_trust
 from mirror.model import (
     Answer,
     CommitId,

@@ -29,6 +29,8 @@ class GitServer:
     """Whether a push is let in; what may only read is answered with 403."""
     answered: list[tuple[str, int]] = field(default_factory=list)
     """Path and status of each request that was answered."""
+    bodies: list[tuple[int, int]] = field(default_factory=list)
+    """How many bytes came with each request that was let in, and how many went back."""
 
     def url(self, name: str = "remote.git", *, host: str | None = None) -> str:
         return f"https://{host or self.host}:{self.port}/{name}"
@@ -106,6 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
             ["git", "http-backend"], env=self._environ(path, query), input=body, capture_output=True, check=False
         )
         head, _, answer = done.stdout.partition(b"\r\n\r\n")
+        self.git_server.bodies.append((len(body), len(answer)))
         fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line)
         self.send_response(int(fields.pop("Status", "200").split()[0]))
         for name, value in fields.items():

@@ -12,6 +12,7 @@ from mirror.history.ledger_reader import (
     load_history,
 )
 from mirror.model import CommitId, IssuerUrl, Key, KeyRecord, Ledger, Revocation, Status, key_id, trimmed
+from mirror.trust.discovery import LedgerCache
 from mirror.trust.ledger import write_ledger
 from mirror.trust.ledger_signature import Role, sign_ledger
 from support.fakes import MOMENT, Commit, FakeHistory, FakeRemote
@@ -87,10 +88,19 @@ def on_remote(*states: Files) -> Git:
 
 
 def read(
-    history: FakeHistory, trust: VerificationContext = SIGNED, *named: str, before: CommitId | None = None
+    history: FakeHistory,
+    trust: VerificationContext = SIGNED,
+    *named: str,
+    before: CommitId | None = None,
+    ledger_cache: LedgerCache | None = None,
 ) -> IssuerHistory:
     found = load_history(
-        history, [ISSUER], trust, named_commits=lambda _: tuple(named) if named else None, before=before
+        history,
+        [ISSUER],
+        trust,
+        named_commits=lambda _: tuple(named) if named else None,
+        before=before,
+        ledger_cache=ledger_cache,
     )
     return found.issuers[ISSUER]
 

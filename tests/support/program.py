@@ -2,7 +2,8 @@
 
 A process that has imported all of them, and has done nothing else, is forked for each command: what a command does is
 as in a process that was started, how it starts is not. Where Python would begin otherwise than it did there (see
-`_AT_START`) a process is started, and so it is where the command is not `MIRROR`, but `unshare` or a daemon's.
+`_AT_START`) a process is started, and so it is where the command is not `MIRROR`, but `unshare` or a daemon's, or
+the test is in namespaces of its own, such as a network that it takes apart.
 
     process of the test > the one that forks > one that ends at once > the command
 
@@ -71,7 +72,20 @@ def start_process(
 
 
 def _may_fork(command: Sequence[str], environ: Mapping[str, str]) -> bool:
-    return tuple(command[: len(MIRROR)]) == MIRROR and adopts_orphans() and _at_start(environ) == _plain(os.environ)
+    return (
+        tuple(command[: len(MIRROR)]) == MIRROR
+        and adopts_orphans()
+        and _at_start(environ) == _plain(os.environ)
+        and _namespaces() == _NAMESPACES
+    )
+
+
+def _namespaces() -> tuple[str, ...]:
+    """Of the thread that asks: a test may leave those in which its process began."""
+    return tuple(str(Path(f"/proc/thread-self/ns/{kind}").readlink()) for kind in ("mnt", "net"))
+
+
+_NAMESPACES = _namespaces()
 
 
 def _at_start(environ: Mapping[str, str]) -> dict[str, str]:

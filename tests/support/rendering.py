@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from mirror.config.settings import Issuer, PublishSettings, RepositorySettings, Settings
+from mirror.federation.render import KINDS
 from mirror.federation.render.base import ControlPlane, MirrorIdentity, RenderRequest, Workload, text_of
-from mirror.federation.render.kinds import KINDS
 from mirror.model import IssuerName, IssuerUrl
 
 BASE = "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"

@@ -29,6 +29,7 @@ CERTIFICATE_NAMES = (
     STORE_HOST,
     f"*.s3.{REGION}.amazonaws.com",
     f"*.s3-{REGION}.amazonaws.com",
+    "*.s3.eu-central-1.amazonaws.com",  # of the quick start
 )
 CA_NAME = "s3"
 START_SECONDS = 20.0

@@ -5,7 +5,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from hashlib import shake_256
+from hashlib import sha256, shake_256
 from typing import Any
 
 import gmpy2
@@ -49,10 +49,11 @@ class Signer:
 
 @cache
 def signer(kind: str = "P-256", number: int = 0) -> Signer:
-    """A key of a curve, or `RSA`; another `number` is another key. Each is made once a run."""
+    """A key of a curve, the same one in each run, or an `RSA` key of this run; another `number` is another key."""
     if kind == "RSA":
         return _rsa_signer(rsa.generate_private_key(65537, 2048))
-    private = ec.generate_private_key(_CURVES[kind])
+    secret = int.from_bytes(sha256(f"{kind} {number}".encode()).digest())
+    private = ec.derive_private_key(secret, _CURVES[kind])
     members = JWK.from_pyca(private.public_key()).export_public(as_dict=True)
     x, y = members["x"], members["y"]
     thumbprint = Thumbprint(thumbprint_of("EC", crv=kind, x=x, y=y))

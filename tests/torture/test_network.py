@@ -4,13 +4,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from mirror.apiserver.kept_connections import KeptConnections
+from mirror.apiserver.poller import ApiserverPoller
+from mirror.config.settings import Issuer, TlsSettings
 from mirror.history.remote import REMOTE_TIMEOUT_SECONDS
-from mirror.model import Key
+from mirror.model import Answer, Key, Unusable
 from mirror.report import ExitStatus
 from support.apiserver import Apiserver
+from support.askers import codes, ignore, issuer, limits
 from support.git_server import running_git_server
 from support.gits import bare, fsck_strict
 from support.keys import EC_KEYS, RSA_KEYS
@@ -105,6 +110,31 @@ def test_partition_keeps_the_last_good_state_and_heals(apart: Apart) -> None:
     for repository in (apart.remote, world.folder / "state" / "snapshots.git"):
         fsck_strict(repository)
     tally("network", "apiservers, bucket and remote cut off", cuts=5, lost=0)
+
+
+def test_host_that_vanished_behind_a_kept_connection_is_connected_to_anew() -> None:
+    """Nothing says that it is gone: the system ends the old connection, and the new one fails by its own limit."""
+    with own_network() as network:
+        network.add(ADDRESSES[0])
+        within = limits(connect_seconds=1.0, total_seconds=60.0, source_deadline_seconds=120.0)
+        poller = ApiserverPoller(within, kept=KeptConnections(10))
+        with Apiserver(server_context(ADDRESSES[0]), host=ADDRESSES[0]) as server, TemporaryDirectory() as folder:
+            asked = issuer(server.url, tls=TlsSettings(ca_file=ca_file(Path(folder))))
+            try:
+                assert [codes(answers) for answers in passes_of(poller, asked)] == [[()]]
+                network.cut(ADDRESSES[0])
+                (answers,) = passes_of(poller, asked)
+                (lost,) = answers
+                assert isinstance(lost, Unusable)
+                assert "limits.connect" in lost.reasons[0].sentence  # not limits.total
+                network.mend(ADDRESSES[0])
+                assert [codes(answers) for answers in passes_of(poller, asked)] == [[()]]
+            finally:
+                poller.close()
+
+
+def passes_of(poller: ApiserverPoller, asked: Issuer) -> list[tuple[Answer | Unusable, ...]]:
+    return list(poller.poll([asked], turn=0, progress=ignore).values())
 
 
 def test_remote_that_falls_silent_holds_a_pass_up_for_its_limit_alone(tmp_path: Path) -> None:

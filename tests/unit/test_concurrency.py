@@ -5,6 +5,7 @@ Each issuer here and now where nobody must be asked, and in threads where somebo
 Many things at once, and an early end.
 """
 
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -12,7 +13,7 @@ from threading import Event
 
 import pytest
 
-from mirror.concurrency import DeadlineExecutor, thread_map
+from mirror.concurrency import DeadlineExecutor, thread_map, worker_command
 
 LONG_SECONDS = 30.0
 
@@ -103,3 +104,9 @@ def test_early_end_cancels_what_runs() -> None:
         thread_map(work, range(100), workers=2, cancel=ended.set)
     assert ended.is_set()
     assert len(began) < 100
+
+
+def test_worker_imports_from_where_this_process_does() -> None:
+    """Nothing in the current directory can take the place of our own modules."""
+    assert "-P" in worker_command("mirror.new_keys")
+    assert repr(sys.path) in worker_command("mirror.new_keys")[-1]

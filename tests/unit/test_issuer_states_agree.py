@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mirror.daemon.issuer_panels import issuer_lines
 from mirror.daemon.metrics import render
 from mirror.daemon.pass_history import PassHistory
 from mirror.daemon.scheduler import HealthResult
-from mirror.daemon.status_memory import render_status
+from mirror.daemon.status_page import issuer_lines, render_status
 from mirror.daemon.status_page import render as render_page
 from mirror.errors import BucketError, HistoryError
 from mirror.model import KeyPolicy, Reason

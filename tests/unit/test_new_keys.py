@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from mirror.model import Answer, IssuerName, Reason, RsaKey, Thumbprint, Unusable
-from mirror.new_keys import sound_keys, worker_command
+from mirror.new_keys import sound_keys
 from mirror.trust.jwks import thumbprint_of
 from mirror.trust.parsing import encode
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body, thumbprints, with_kid
@@ -80,9 +80,3 @@ def test_defect_of_one_issuer_leaves_the_others_checked() -> None:
     broken = replace(answer(*RSA_KEYS[:2]), jwks=cast("bytes", None))
     shown = {A: ((broken,), NOBODY), B: ((answer(*RSA_KEYS[:2]),), NOBODY)}
     assert sound_keys(shown, few=1, cores=1) == {A: NOBODY, B: thumbprints(*RSA_KEYS[:2])}
-
-
-def test_worker_imports_from_where_this_process_does() -> None:
-    """Nothing in the current directory can take the place of our own modules."""
-    assert "-P" in worker_command()
-    assert repr(sys.path) in worker_command()[-1]

@@ -99,6 +99,18 @@ def test_every_event_and_code_has_an_anchor_of_its_name() -> None:
     assert sorted(anchors) == sorted({*rows(EVENTS), *rows(CODES)})
 
 
+def test_answer_to_an_event_is_about_it() -> None:
+    """The part of docs/troubleshooting.md that an event leads to names the event."""
+    page = (FOLDER.parent / "troubleshooting.md").read_text()
+    parts = {}
+    for part in re.split(r"^## ", page, flags=re.MULTILINE)[1:]:
+        heading, _, body = part.partition("\n")
+        parts[re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")] = body
+    answers = re.findall(r"^\| <a id=\S+></a>`([a-z_.]+)` \|.*\| \[here\]\(#([^)]+)\)", page, re.MULTILINE)
+    assert len(answers) > 30
+    assert [name for name, part in answers if f"`{name}`" not in parts[part]] == []
+
+
 def levels_in_the_program() -> Iterator[tuple[str, str]]:
     """The level of every event whose call says both at one place."""
     for _, tree in trees():

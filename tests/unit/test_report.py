@@ -120,6 +120,17 @@ def test_text_has_issuer_apiserver_reason_and_remedy() -> None:
         assert word in text
 
 
+def test_remedy_is_printed_once_for_an_entry() -> None:
+    """Two apiservers, the failure that follows and a former issuer need the same; another entry has its own."""
+    refused = (REFUSED, replace(REFUSED, apiserver="https://two"))
+    current = issuer(observations=refused)
+    former = replace(current, issuer=IssuerUrl("https://former.example.com"))
+    other = replace(current, name=IssuerName("mel"))
+    text = unstyle("\n".join(lines(report(current, former))))
+    assert (text.count("Mend it."), text.count("It did not work."), text.count("no_usable_apiserver")) == (1, 4, 2)
+    assert unstyle("\n".join(lines(report(current, other)))).count("Mend it.") == 2
+
+
 def test_words_of_a_plan_say_would(tmp_path: Path) -> None:
     """An operator can judge a plan: what key, what status, what object, what commit; and that nothing was done."""
     text = unstyle("\n".join(lines(Situation(tmp_path).plan(ONE, ONE))))

@@ -30,6 +30,7 @@ FOR_TESTS = (
     "promtool",
     "ip",
     "shellcheck",
+    "pipx",
 )
 
 
@@ -54,7 +55,7 @@ def test_root_gets_missing_packages_installed(checkout: Checkout) -> None:
     assert (run.returncode, run.stderr) == (0, "")
     assert update.endswith(" update")
     missing = "radosgw ceph-osd chromium systemd buildah debootstrap runc dropbear-bin "
-    missing += "nodejs npm prometheus iproute2 shellcheck"
+    missing += "nodejs npm prometheus iproute2 shellcheck pipx"
     assert install.endswith(f" install -y --no-install-recommends {missing}")
 
 
@@ -67,7 +68,7 @@ def test_missing_optional_package_is_reported(checkout: Checkout, user: str, upd
     run = checkout.run("scripts/debian-packages", "run", "test", UPDATE=update)
     assert run.returncode == 0
     missing = "radosgw ceph-mon ceph-osd chromium systemd buildah debootstrap runc dropbear-bin "
-    missing += "nodejs npm prometheus iproute2 shellcheck"
+    missing += "nodejs npm prometheus iproute2 shellcheck pipx"
     assert f"Missing: {missing}; the tests that need them" in run.stderr
 
 

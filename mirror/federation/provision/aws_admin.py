@@ -12,7 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from mirror.addresses import is_aws_endpoint
-from mirror.aws.errors import admin_error, admin_errors_translated, code_of
+from mirror.aws.errors import admin_error, admin_errors_translated, code_of, stated_code
 from mirror.aws.iam_policy import AccessBlock, opened, provider_url, read_policy
 from mirror.aws.public_access import account_access_block, bucket_access_block, bucket_policy_text, unless_not_set
 from mirror.aws.sessions import short_timeouts
@@ -64,10 +64,12 @@ class AccountReader:
             return None
 
     def access_block(self, account: str) -> AccessBlock | None:
-        """What the account forbids to all its buckets; None where that could not be seen.
+        """What the account forbids to all its buckets; None where that could not be seen, or is not AWS.
 
         An administrator of one bucket may do without the right to see it: the bucket's own answer decides in the end.
         """
+        if not self._is_aws:
+            return None
         try:
             return _asked("Block Public Access", "s3:GetAccountPublicAccessBlock", lambda: self._ask_block(account))
         except BucketError as error:
@@ -77,9 +79,7 @@ class AccountReader:
             return None
 
     def _ask_block(self, account: str) -> AccessBlock | None:
-        # The account stands before the host's name, which only AWS resolves.
-        config = self._config.merge(Config(inject_host_prefix=self._is_aws))
-        client = self._session.client("s3control", region_name=self._region, config=config)
+        client = self._session.client("s3control", region_name=self._region, config=self._config)
         return account_access_block(client, account)
 
 
@@ -94,6 +94,7 @@ _TRIES = 6
 _PAUSE_SECONDS = 2.0
 _SETTLING = frozenset({"AccessDenied", "NoSuchBucket", "ConditionalRequestConflict"})
 """How S3 answers for some seconds after a bucket, or its public access block, changed."""
+_LOCATION_MISSING = "IllegalLocationConstraintException"
 _UNSUPPORTED = frozenset({"NotImplemented", "MethodNotAllowed", "405"})
 
 
@@ -258,11 +259,20 @@ class S3Admin:
                 raise ValueError(difference.code)
 
     def _create(self) -> None:
+        """AWS wants its regions named; other stores refuse a location (radosgw), or refuse to do without one."""
         region = self._publish.region
-        more: dict[str, Any] = {"ObjectOwnership": OWNERSHIP} if self._is_aws else {}
-        if self._is_aws and region != FIRST_REGION:
-            more["CreateBucketConfiguration"] = {"LocationConstraint": region}
-        self._s3.create_bucket(Bucket=self._name, **more)
+        location: Any = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        if self._is_aws:
+            more: Any = {} if region == FIRST_REGION else location
+            more = {"ObjectOwnership": OWNERSHIP, **more}
+            self._s3.create_bucket(Bucket=self._name, **more)
+            return
+        try:
+            self._s3.create_bucket(Bucket=self._name)
+        except ClientError as error:
+            if stated_code(error.response) != _LOCATION_MISSING:
+                raise
+            self._s3.create_bucket(Bucket=self._name, **location)
 
     def _put_policy(self, text: str, observed: BucketState, sentence: str) -> None:
         # S3 has no conditional write for policies: what somebody else put meanwhile must not get lost.

@@ -1,11 +1,14 @@
-"""The bucket as it is, and what must change so that exactly the published documents are public. Pure."""
+"""The bucket as it is, and what must change so that exactly the published documents are public. Pure.
+
+Also which objects of the configuration stand in one bucket.
+"""
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mirror.addresses import bucket_url
+from mirror.addresses import bucket_url, is_aws_endpoint, object_keys
 from mirror.aws.iam_policy import (
     MAX_BUCKET_POLICY_BYTES,
     NOTHING,
@@ -23,6 +26,7 @@ from mirror.aws.iam_policy import (
     public_statement,
     read_policy,
 )
+from mirror.config.settings import Issuer, PublishSettings, Settings
 from mirror.model import Note, ObjectKey, Reason
 
 
@@ -219,7 +223,9 @@ def _differences(
     observed: BucketState, desired: DesiredBucket, current_policy: PolicyDocument | None
 ) -> Iterator[BucketChange]:
     if observed.state == "absent":
-        after = f"exists in {desired.region}, ownership {OWNERSHIP} (ACLs are off)"
+        after = f"exists in {desired.region}"
+        if observed.is_aws:
+            after += f", ownership {OWNERSHIP} (ACLs are off)"
         yield BucketChange("create_bucket", "bucket", "does not exist", after)
     if observed.versioning != "Enabled":
         before = "never switched on" if observed.versioning is None else observed.versioning.lower()
@@ -277,3 +283,32 @@ def _notes(observed: BucketState, desired: DesiredBucket, current_policy: Policy
 
 def _statement(desired: DesiredBucket) -> Statement:
     return public_statement(desired.bucket, desired.keys, desired.partition)
+
+
+def in_same_bucket(settings: Settings, publish: PublishSettings) -> tuple[Issuer, ...]:
+    """All issuers of the configuration whose documents stand in the bucket of `publish`."""
+    return tuple(each for each in settings.issuers if _store(each.publish) == _store(publish))
+
+
+def written_alike(settings: Settings, publish: PublishSettings) -> tuple[Issuer, ...]:
+    """Those of `in_same_bucket` that the mirror writes with the same credentials as `publish` names."""
+    identity = (publish.profile, publish.role_arn)
+    return tuple(
+        each for each in in_same_bucket(settings, publish) if (each.publish.profile, each.publish.role_arn) == identity
+    )
+
+
+def document_keys(issuers: tuple[Issuer, ...]) -> tuple[ObjectKey, ...]:
+    """The keys of both documents of every issuer, former ones included; sorted, none twice."""
+    return tuple(sorted({key for issuer in issuers for key in _keys(issuer)}))
+
+
+def _store(publish: PublishSettings) -> tuple[str, str]:
+    """One bucket: however AWS's own endpoint is written, its names are unique."""
+    endpoint = publish.endpoint_url or ""
+    return ("" if is_aws_endpoint(endpoint) else endpoint, publish.bucket)
+
+
+def _keys(issuer: Issuer) -> Iterator[ObjectKey]:
+    for url in issuer.urls:
+        yield from object_keys(url, issuer.publish.base_url, issuer.publish.prefix)

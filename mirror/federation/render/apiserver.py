@@ -3,6 +3,7 @@
 None needs a feature gate: the issuer's discovery and token projection are stable since Kubernetes 1.21 and 1.20.
 """
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -10,7 +11,7 @@ from typing import Any
 
 from mirror.addresses import jwks_uri
 from mirror.errors import UsageError
-from mirror.federation.render.base import ControlPlane, Rendered, Renderer, RenderRequest, made_by
+from mirror.federation.render.base import ControlPlane, Rendered, Renderer, RenderRequest
 from mirror.model import AZURE_AUDIENCES, GOOGLE_PREFIXES, STS_AUDIENCE, IssuerUrl
 
 Flag = tuple[str, str]
@@ -125,7 +126,35 @@ def notes(request: RenderRequest) -> tuple[str, ...]:
     )
 
 
-def stage_of(request: RenderRequest) -> Stage:
+def call(kind: str, request: RenderRequest, *step: str) -> str:
+    """The command that renders `kind` for these apiservers; `step` are the options of one step.
+
+    It has every option of this call that is not the default, so that what it prints fits what was printed now.
+    """
+    plane, usual = request.control_plane, ControlPlane()
+    words = ["oidc-mirror", "render", kind, request.issuer.name]
+    if request.format != _BY_NAME[kind].default_format:
+        words += ["--format", request.format]
+    for option, values, default in (
+        ("--key-file", plane.key_files, usual.key_files),
+        ("--signing-key-file", (plane.signing_key_file,), (usual.signing_key_file,)),
+        ("--new-key-file", plane.new_key_files, usual.new_key_files),
+        ("--new-signing-key-file", (plane.new_signing_key_file,), (usual.new_signing_key_file,)),
+        ("--keep-issuer", plane.kept_issuers, ()),
+        ("--api-audience", plane.api_audiences, ()),
+    ):
+        if values != default:
+            words += [word for value in values for word in (option, value)]
+    return shlex.join((*words, *step))
+
+
+def _this_call(kind: str, request: RenderRequest) -> str:
+    plane = request.control_plane
+    steps = (("--rotation", plane.rotation_step), ("--migration", plane.migration_step))
+    return call(kind, request, *(word for option, step in steps if step is not None for word in (option, str(step))))
+
+
+def stage_of(kind: str, request: RenderRequest) -> Stage:
     """The state that is asked for: at rest, or one step of a rotation or of a migration (facts.md#10, #22, #23).
 
     One state a call, because kubeadm reads a whole file and refuses two documents of one kind.
@@ -134,13 +163,13 @@ def stage_of(request: RenderRequest) -> Stage:
     both = tuple(dict.fromkeys((*plane.key_files, *plane.new_key_files)))
     match plane.rotation_step:
         case 1:
-            return Stage(tuple(_verify_both(request)), both, plane.signing_key_file)
+            return Stage(tuple(_verify_both(kind, request)), both, plane.signing_key_file)
         case 2:
-            return Stage(tuple(_sign_with_new(request)), both, plane.new_signing_key_file)
+            return Stage(tuple(_sign_with_new(kind, request)), both, plane.new_signing_key_file)
         case 3:
             return Stage(tuple(_forget_old(request)), plane.new_key_files, plane.new_signing_key_file)
         case _:
-            return Stage(tuple(_migrate(request)), plane.key_files, plane.signing_key_file)
+            return Stage(tuple(_migrate(kind, request)), plane.key_files, plane.signing_key_file)
 
 
 def controller_manager_key(stage: Stage) -> Flag:
@@ -148,15 +177,16 @@ def controller_manager_key(stage: Stage) -> Flag:
     return ("service-account-private-key-file", stage.signing_key_file)
 
 
-def _verify_both(request: RenderRequest) -> Iterator[str]:
+def _verify_both(kind: str, request: RenderRequest) -> Iterator[str]:
     plane, name = request.control_plane, request.issuer.name
     yield "Rotation, step 1 of 3: verify with the old and the new key, and still sign with the old one."
     yield from _make_pair(plane)
     yield "Restart one apiserver after the other: an apiserver reads key files at its start only."
     held = " It waits for approval: oidc-mirror approve publishes it." if request.issuer.keys.new_keys == "hold" else ""
     yield f"The next pass of the mirror publishes the new key. oidc-mirror status {name} shows its kid.{held}"
-    yield "Wait until the key is public and caches have expired. Go to step 2 when this command has returned 0:"
+    yield "Wait until the key is public and caches have expired. Go to step 2 when the first command has returned 0:"
     yield f"  oidc-mirror wait {name} KEY"
+    yield f"  {call(kind, request, '--rotation', '2')}"
 
 
 def _make_pair(plane: ControlPlane) -> Iterator[str]:
@@ -169,7 +199,7 @@ def _make_pair(plane: ControlPlane) -> Iterator[str]:
 _FIND_SECRETS = "  kubectl get secrets --all-namespaces --field-selector type=kubernetes.io/service-account-token"
 
 
-def _sign_with_new(request: RenderRequest) -> Iterator[str]:
+def _sign_with_new(kind: str, request: RenderRequest) -> Iterator[str]:
     yield "Rotation, step 2 of 3: sign with the new key. The old one still verifies. One apiserver after the other."
     yield (
         f"Give kube-controller-manager --service-account-private-key-file={request.control_plane.new_signing_key_file}"
@@ -183,6 +213,7 @@ def _sign_with_new(request: RenderRequest) -> Iterator[str]:
         " (metric serviceaccount_stale_tokens_total)."
     )
     yield "Renew the mirror's own token (`auth.token_file`) before step 3: the old one is refused from then on."
+    yield f"  {call(kind, request, '--rotation', '3')}"
 
 
 def _forget_old(request: RenderRequest) -> Iterator[str]:
@@ -195,13 +226,14 @@ def _forget_old(request: RenderRequest) -> Iterator[str]:
     yield f"The mirror removes the old key from the public set {hours:g} h after every apiserver stopped showing it."
 
 
-def _migrate(request: RenderRequest) -> Iterator[str]:
+def _migrate(kind: str, request: RenderRequest) -> Iterator[str]:
     name, new, former = request.issuer.name, request.issuer.issuer, former_issuers(request)
     match migration_step(request):
         case 1:
             yield f"Migration, step 1 of 3: every apiserver accepts {new}. Tokens still name {former[0]}."
             yield "Restart one apiserver after the other. An apiserver refuses tokens of issuers that it does not list."
-            yield "Go to step 2 (--migration 2) when every apiserver runs with these flags."
+            yield "When every apiserver runs with these flags, go to step 2:"
+            yield f"  {call(kind, request, '--migration', '2')}"
         case 2:
             yield f"Migration, step 2 of 3: tokens name {new}. The former issuer is still accepted."
             yield "Begin only when every apiserver runs with the flags of step 1."
@@ -215,7 +247,8 @@ def _migrate(request: RenderRequest) -> Iterator[str]:
                 f" ({request.workload.expiration_seconds} s here). Tokens in Secrets have no expiry; recreate them:"
             )
             yield _FIND_SECRETS
-            yield "Renew the mirror's own token (`auth.token_file`) before step 3 (--migration 3)."
+            yield "Renew the mirror's own token (`auth.token_file`) before step 3:"
+            yield f"  {call(kind, request, '--migration', '3')}"
         case 3:
             yield f"Migration, step 3 of 3: {', '.join(former)} is accepted no longer. One apiserver after the other."
             yield "The mirror serves its documents as long as `former_issuers` lists it."
@@ -227,27 +260,32 @@ _MANIFEST = "Put them into `command` of each kube-apiserver's manifest, in place
 _SHELL = "Put them into the command line of each kube-apiserver, in place of the flags of the same names."
 
 
+def _made_by(kind: str, request: RenderRequest) -> str:
+    """As the other kinds say it, with the options of the step."""
+    return f"Made by `{_this_call(kind, request)}` for issuer {request.issuer.issuer}"
+
+
 def _words(request: RenderRequest, stage: Stage) -> list[str]:
     return [f"--{name}={value}" for name, value in flags(request, stage)]
 
 
 def _comments(request: RenderRequest, stage: Stage, how: str) -> tuple[str, ...]:
-    return (made_by("apiserver-flags", request), how, *comments(request), *stage.comments)
+    return (_made_by("apiserver-flags", request), how, *comments(request), *stage.comments)
 
 
 def _yaml(request: RenderRequest) -> Rendered:
-    stage = stage_of(request)
+    stage = stage_of("apiserver-flags", request)
     return Rendered("yaml", _words(request, stage), _comments(request, stage, _MANIFEST), notes(request))
 
 
 def _json(request: RenderRequest) -> Rendered:
-    stage = stage_of(request)
+    stage = stage_of("apiserver-flags", request)
     said = (each.strip() for each in _comments(request, stage, _MANIFEST)[1:])
     return Rendered("json", _words(request, stage), notes=(*said, *notes(request)))
 
 
 def _shell(request: RenderRequest) -> Rendered:
-    stage = stage_of(request)
+    stage = stage_of("apiserver-flags", request)
     command = ("kube-apiserver", *_words(request, stage))
     return Rendered("shell", (command,), _comments(request, stage, _SHELL), notes(request))
 
@@ -316,12 +354,12 @@ def _configuration(request: RenderRequest, stage: Stage, version: str, arguments
 
 
 def _rendered(request: RenderRequest, stage: Stage, version: str, arguments: _Arguments) -> Rendered:
-    said = (made_by("kubeadm", request), *_HOW, *comments(request), *stage.comments)
+    said = (_made_by("kubeadm", request), *_HOW, *comments(request), *stage.comments)
     return Rendered("yaml", _configuration(request, stage, version, arguments), said, notes(request))
 
 
 def _v1beta4(request: RenderRequest) -> Rendered:
-    return _rendered(request, stage_of(request), "v1beta4", _list)
+    return _rendered(request, stage_of("kubeadm", request), "v1beta4", _list)
 
 
 def _v1beta3(request: RenderRequest) -> Rendered:
@@ -331,7 +369,7 @@ def _v1beta3(request: RenderRequest) -> Rendered:
             remedy="Use --format v1beta4 (kubeadm 1.31 and newer), or put the flags of `render apiserver-flags` into"
             " each manifest; without the second issuer its tokens would be refused at once.",
         )
-    return _rendered(request, _in_one_file(stage_of(request)), "v1beta3", dict)
+    return _rendered(request, _in_one_file(stage_of("kubeadm", request)), "v1beta3", dict)
 
 
 def _in_one_file(stage: Stage) -> Stage:
@@ -354,3 +392,5 @@ KUBEADM = Renderer(
     "The same flags as kubeadm's ClusterConfiguration, one document a call.",
     {"v1beta4": _v1beta4, "v1beta3": _v1beta3},
 )
+
+_BY_NAME = {each.name: each for each in (APISERVER_FLAGS, KUBEADM)}

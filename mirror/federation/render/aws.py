@@ -20,7 +20,7 @@ from mirror.aws.iam_policy import (
     writer_policy,
 )
 from mirror.errors import UsageError
-from mirror.federation.bucket_objects import document_keys, in_same_bucket, written_alike
+from mirror.federation.provision.bucket import document_keys, in_same_bucket, written_alike
 from mirror.federation.render.base import (
     ACCOUNT_TO_FILL_IN,
     NAMESPACE,
@@ -36,9 +36,9 @@ from mirror.federation.render.base import (
     RenderRequest,
     Template,
     made_by,
-    quoted,
+    stack_name,
+    terraform_label,
 )
-from mirror.federation.render.naming import stack_name, terraform_label
 from mirror.model import Cloud
 
 MAX_TRUST_POLICY_CHARACTERS = 2048
@@ -287,10 +287,10 @@ def _provider_cli(request: RenderRequest) -> Rendered:
         "Run it in the account, as often as you like: it adds what is missing. Or:"
         f" oidc-mirror provision provider {request.issuer.name}"
     )
-    audiences = " ".join(map(quoted, _audiences(request)))
+    audiences = " ".join(map(shlex.quote, _audiences(request)))
     script = (
-        f"issuer={quoted(str(request.issuer.issuer))}",
-        f"url={quoted(provider_url(request.issuer.issuer))}",
+        f"issuer={shlex.quote(str(request.issuer.issuer))}",
+        f"url={shlex.quote(provider_url(request.issuer.issuer))}",
         "providers=$(aws iam list-open-id-connect-providers --query 'OpenIDConnectProviderList[].Arn' --output text)",
         "arn=''",
         "for each in $providers; do",

@@ -1,10 +1,12 @@
 """`render federated-credential`: Entra takes the issuer's tokens for a managed identity or an application."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
 from mirror.errors import UsageError
 from mirror.federation.render.base import (
+    MAX_CREDENTIAL_CHARACTERS,
     STRICT,
     Assignment,
     Lines,
@@ -13,9 +15,8 @@ from mirror.federation.render.base import (
     Renderer,
     RenderRequest,
     made_by,
-    quoted,
+    workload_name,
 )
-from mirror.federation.render.naming import MAX_CREDENTIAL_CHARACTERS, workload_name
 from mirror.federation.render.pod import exact_subjects
 from mirror.model import Cloud
 
@@ -56,7 +57,7 @@ def _cli(request: RenderRequest) -> Rendered:
     ]
     for each in credentials(request):
         words = (each["name"], each["issuer"], each["subject"], *each["audiences"])
-        commands.append(Quoted(("create", *map(quoted, words))))
+        commands.append(Quoted(("create", *map(shlex.quote, words))))
     return Rendered("shell", tuple(commands), tuple(_comments(request)), request.audience_notes(Cloud.AZURE))
 
 

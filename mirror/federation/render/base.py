@@ -1,9 +1,16 @@
-"""What every kind of `render` takes and returns, and how its values become text (YAML, JSON, Terraform). Pure."""
+"""What every kind of `render` takes and returns, and how its values become text (YAML, JSON, Terraform). Pure.
+
+Names of roles, stacks, pools and credentials: two workloads never share one. A name is made of the issuer's name, the
+namespace and the ServiceAccount, with hyphens between. Where other workloads could have the same text, because a part
+has a hyphen or a dot or the name is cut, a hash of the parts follows.
+"""
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from textwrap import wrap
 from typing import Any, Literal, assert_never
 
@@ -11,7 +18,6 @@ from mirror.aws.iam_policy import partition_of, role_arn, subject
 from mirror.config.settings import Issuer, Settings
 from mirror.errors import UsageError
 from mirror.federation.provision.iam_provider import audience_problems
-from mirror.federation.render.naming import MAX_ROLE_CHARACTERS, pool_id, workload_name
 from mirror.model import GOOGLE_PREFIXES, STS_AUDIENCE, Cloud, cloud_of
 
 NAMESPACE, SERVICE_ACCOUNT = "default", "app"
@@ -371,6 +377,73 @@ def _command(words: tuple[str, ...]) -> str:
             return shlex.join(words)
 
 
-def quoted(word: str) -> str:
-    """A word as a shell takes it, for a command that is not quoted as a whole."""
-    return shlex.quote(word)
+HASH_CHARACTERS = 8
+MAX_ROLE_CHARACTERS = 64  # IAM API, CreateRole
+MAX_STACK_CHARACTERS = 128  # CloudFormation API, CreateStack
+MAX_CREDENTIAL_CHARACTERS = 120  # Entra, "Important considerations for federated identity credentials"
+POOL_CHARACTERS = 4, 32  # Workload Identity Federation, ids of pools and providers
+_POOL_RESERVED = "gcp-"
+_PLAIN_PART = re.compile(r"[a-z0-9]+")
+_STACK = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
+_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]+):([a-z0-9.-]+)")
+
+
+def account_of(subject: str) -> tuple[str, str] | None:
+    """Give namespace and ServiceAccount of a `sub`; None for any other text."""
+    match = _ACCOUNT.fullmatch(subject)
+    return None if match is None else (match[1], match[2])
+
+
+def workload_name(issuer: str, subjects: tuple[str, ...], max_characters: int) -> str:
+    """Give the name of what is made for `subjects` of an issuer.
+
+    The same subjects always give the same name, and no others give it: read from the right, a name without a hash has
+    exactly one ServiceAccount, one namespace and one issuer.
+
+    Args:
+        issuer: the issuer's name in the configuration.
+        subjects: whole `sub` texts, at least one.
+        max_characters: how long the name may be.
+    """
+    account = account_of(subjects[0])
+    parts = (issuer, *account) if account is not None else (issuer, "subjects")
+    text = "-".join(parts).replace(".", "-")
+    is_plain = len(subjects) == 1 and account is not None and all(map(_PLAIN_PART.fullmatch, account))
+    if is_plain and len(text) <= max_characters:
+        return text
+    return hashed(text, max_characters, issuer, *sorted(subjects))
+
+
+def hashed(text: str, max_characters: int, *parts: str) -> str:
+    """Give the beginning of `text` with a hash of `parts`, in `max_characters`."""
+    digest = sha256("\0".join(parts).encode()).hexdigest()[:HASH_CHARACTERS]
+    return f"{text[: max_characters - HASH_CHARACTERS - 1].rstrip('-')}-{digest}"
+
+
+def stack_name(role: str) -> str:
+    """Give the CloudFormation stack of a role: the role's own name where a stack may have it.
+
+    A stack's name begins with a letter and has letters, digits and hyphens alone.
+    """
+    if _STACK.fullmatch(role):
+        return role
+    return hashed(f"oidc-role-{re.sub(r'[^A-Za-z0-9-]', '-', role)}", MAX_STACK_CHARACTERS, role)
+
+
+def pool_id(issuer: str) -> str:
+    """Give the id of Google's pool and of its provider: the issuer's name where Google takes it, else with a hash.
+
+    Ids have 4 to 32 characters, and those that begin with `gcp-` are Google's own.
+    """
+    shortest, longest = POOL_CHARACTERS
+    if shortest <= len(issuer) <= longest and not issuer.startswith(_POOL_RESERVED) and not issuer.endswith("-"):
+        return issuer
+    stem = re.sub(rf"^({_POOL_RESERVED}|-)+", "", issuer)
+    return hashed(stem or "k8s", longest, issuer)
+
+
+def terraform_label(name: str) -> str:
+    """Give a name as a label of Terraform: it begins with a letter or `_`, and has letters, digits, `_` and `-`."""
+    label = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    plain = label if label == name else hashed(label, MAX_STACK_CHARACTERS, name)
+    return plain if plain[0].isalpha() else f"_{plain}"

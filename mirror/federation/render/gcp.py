@@ -14,7 +14,6 @@ from mirror.federation.render.base import (
     Renderer,
     RenderRequest,
     made_by,
-    quoted,
 )
 from mirror.federation.render.pod import TOKEN_FILE, exact_subjects
 from mirror.model import Cloud
@@ -40,11 +39,11 @@ def _cli(request: RenderRequest) -> Rendered:
     subjects, pool = exact_subjects(request), request.pool()
     audiences = request.audiences(Cloud.GCP)
     assignments = {
-        "pool": quoted(pool),
-        "issuer": quoted(str(request.issuer.issuer)),
-        "condition": quoted(_condition(subjects)),
+        "pool": shlex.quote(pool),
+        "issuer": shlex.quote(str(request.issuer.issuer)),
+        "condition": shlex.quote(_condition(subjects)),
     }
-    allowed = f"--allowed-audiences={quoted(_list(audiences))} " if audiences else ""
+    allowed = f"--allowed-audiences={shlex.quote(_list(audiences))} " if audiences else ""
     commands: list[tuple[str, ...]] = [
         STRICT,
         Assignment(("project", _PROJECT)),

@@ -5,8 +5,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from mirror.errors import UsageError
-from mirror.federation.render.base import ACCOUNT_TO_FILL_IN, Rendered, Renderer, RenderRequest, made_by
-from mirror.federation.render.naming import account_of
+from mirror.federation.render.base import ACCOUNT_TO_FILL_IN, Rendered, Renderer, RenderRequest, account_of, made_by
 
 TOKEN_FOLDER = PurePosixPath("/var/run/secrets/oidc-token")
 TOKEN_FILE = TOKEN_FOLDER / "token"

@@ -16,7 +16,7 @@ import pytest
 
 from mirror.apiserver.poller import ApiserverPoller, OnAnswer
 from mirror.apiserver.process_pool import WorkerPool
-from mirror.cli.worker import command
+from mirror.concurrency import worker_command
 from mirror.config.settings import Issuer, LimitSettings, TlsSettings
 from mirror.model import Answer, IssuerName, Unusable
 from support.apiserver import Apiserver, never_answer
@@ -27,6 +27,10 @@ pytestmark = pytest.mark.server
 
 START_SECONDS = 15.0
 """A busy machine takes its time to start two processes."""
+
+
+def command() -> tuple[str, ...]:
+    return worker_command("mirror.cli.worker")
 
 
 @dataclass
@@ -126,7 +130,14 @@ def test_process_that_keeps_its_connections_asks_alone(
     """One that lives for a pass would make every connection anew; it helps where not all could be kept anyway."""
     within = limits()
     poller = CountingPoller(within)
-    asking = WorkerPool(within, single_process=poller, command=command(), cores=2, apiservers_a_process=1, keeps=keeps)
+    asking = WorkerPool(
+        within,
+        single_process=poller,
+        command=command(),
+        cores=2,
+        apiservers_a_process=1,
+        keeps=keeps,
+    )
     issuers = named(server, trusted, "one", "two", "three")
     assert [codes(each) for each in asking.poll(issuers, turn=0, progress=ignore).values()] == [[()]] * 3
     assert poller.asked == asked

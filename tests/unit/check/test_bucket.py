@@ -10,7 +10,7 @@ import pytest
 from mirror.aws.iam_policy import AccessBlock
 from mirror.check.bucket import bucket, listing, objects
 from mirror.check.ports import PutVerdict, Unavailable
-from mirror.check.result import CheckResult
+from mirror.check.result import CheckResult, Component
 from mirror.config.settings import PublishSettings
 from mirror.errors import BucketError
 from mirror.model import ObjectKey
@@ -153,6 +153,12 @@ def test_fault_is_found(aws: FakeAws, publish: PublishSettings, expected: list[t
     found = looked(aws, publish)
     assert sorted(worst(found)) == sorted(expected)
     assert all(each.remedy for each in found if each.level in ("failed", "warning"))
+
+
+def test_missing_policy_that_may_be_meant_names_where_to_look() -> None:
+    """The part of the output that it names exists, and so does the option that shows it."""
+    (found,) = [each for each in looked(FakeAws().set(policy=""), CDN) if each.code == "policy.none"]
+    assert f"See what `{Component.PUBLIC}` says with `oidc-mirror check --verbose`." in found.remedy
 
 
 def test_wider_policy_names_what_is_open() -> None:

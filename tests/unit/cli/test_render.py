@@ -4,6 +4,7 @@ As whom the mirror asks: what its certificate, its token or its kubeconfig says,
 """
 
 import json
+import shlex
 from base64 import b64encode, urlsafe_b64encode
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,8 +21,8 @@ from cryptography.x509.oid import NameOID
 from mirror.cli.main import main
 from mirror.cli.render import apiserver_identity
 from mirror.config.settings import AuthSettings, TlsSettings
+from mirror.federation.render import KINDS
 from mirror.federation.render.base import MirrorIdentity
-from mirror.federation.render.kinds import KINDS
 from support.rendering import ENTRY
 
 ROLE = "arn:aws:iam::111122223333:role/teams/deployer"
@@ -48,6 +49,38 @@ def test_piece_is_alone_on_stdout(config: str, capsys: pytest.CaptureFixture[str
     out, err = capsys.readouterr()
     assert json.loads(out)["Statement"][0]["Principal"] == "*"
     assert err.startswith("note: ")
+
+
+def printed_commands(text: str) -> list[list[str]]:
+    """The `oidc-mirror render` commands that stand on lines of their own in comments, as words after the program."""
+    lines = (line.removeprefix("#").strip() for line in text.splitlines())
+    return [shlex.split(line)[1:] for line in lines if line.startswith("oidc-mirror render ")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "step"),
+    [
+        ("kubeadm", ["--keep-issuer", "https://kubernetes.default.svc.cluster.local"], "--migration"),
+        ("apiserver-flags", ["--format", "shell", "--keep-issuer", "https://a", "--key-file", "/k.pub"], "--migration"),
+        ("kubeadm", ["--rotation", "1", "--new-key-file", "/n.pub", "--api-audience", "x"], "--rotation"),
+    ],
+)
+def test_each_step_prints_the_command_of_the_next(
+    config: str, capsys: pytest.CaptureFixture[str], kind: str, first: list[str], step: str
+) -> None:
+    """It can be pasted, it has the options of the first call, and the third step is the last."""
+    words = ["render", kind, "syd", *first]
+    asked = [word for word in first if word not in ("--rotation", "1")]
+    for number in (2, 3):
+        assert main(["--config", config, *words]) == 0
+        (words,) = printed_commands(capsys.readouterr().out)
+        assert words[:3] == ["render", kind, "syd"]
+        assert words[-2:] == [step, str(number)]
+        assert sorted(words[3:-2]) == sorted(asked)
+    assert main(["--config", config, *words]) == 0
+    text = capsys.readouterr().out
+    assert printed_commands(text) == []
+    assert f"`{shlex.join(['oidc-mirror', *words])}`" in " ".join(text.replace("# ", "").split())
 
 
 def test_options_reach_the_piece(config: str, capsys: pytest.CaptureFixture[str]) -> None:

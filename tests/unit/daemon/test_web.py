@@ -26,8 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mirror.daemon.metrics import render
 from mirror.daemon.pass_history import PassHistory
 from mirror.daemon.scheduler import HealthResult
-from mirror.daemon.status_memory import render_status
-from mirror.daemon.status_page import Page
+from mirror.daemon.status_page import Page, render_status
 from mirror.daemon.web import Server, Sources, accepts, application, listen
 from mirror.errors import UsageError
 from support.fakes import MOMENT
@@ -290,7 +289,7 @@ def slow_clients(stack: ExitStack, port: int, count: int) -> list[socket.socket]
 
 def test_probe_is_answered_with_300_slow_clients() -> None:
     """Each of ten probes, although more connections are open than are kept, and all are of one address."""
-    with ExitStack() as stack, serving(head_seconds=60) as port:
+    with serving(head_seconds=60) as port, ExitStack() as stack:
         slow_clients(stack, port, 300)
         for _ in range(10):
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
@@ -298,9 +297,21 @@ def test_probe_is_answered_with_300_slow_clients() -> None:
             slow_clients(stack, port, 30)
 
 
+def test_stop_hangs_up_on_slow_clients() -> None:
+    """No connection outlives the server."""
+    with ExitStack() as stack:
+        with serving(head_seconds=60) as port:
+            clients = slow_clients(stack, port, 100)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+                assert answer.read() == b"yes"
+        for each in clients:
+            with suppress(ConnectionResetError):
+                assert each.recv(100) == b""
+
+
 def test_request_that_does_not_arrive_is_ended() -> None:
     """A head that never ends, one that begins late, and one after an answer: the server hangs up."""
-    with ExitStack() as stack, serving(head_seconds=0.3) as port:
+    with serving(head_seconds=0.3) as port, ExitStack() as stack:
         (half,) = slow_clients(stack, port, 1)
         silent, second = (stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in "12")
         second.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTT")

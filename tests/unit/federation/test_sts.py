@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mirror.federation.sts import log_in
-from mirror.federation.verify_result import StsResult
+from mirror.federation.verify import StsResult
 from support.s3 import aws_environment
 from support.sts import ACCEPTED, SECRET, Sts, running_sts
 from support.tls import ca_file

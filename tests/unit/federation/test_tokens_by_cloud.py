@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from mirror.federation.error_catalog import explain
-from mirror.federation.verify import VerifiedIssuer, question, verify_issuer
-from mirror.federation.verify_result import Verification
+from mirror.federation.verify import Verification, VerifiedIssuer, question, verify_issuer
 from mirror.model import TokenAudiences
 from mirror.report import ExitStatus
 from mirror.trust.discovery import documents

@@ -9,10 +9,17 @@ import jsonschema
 import pytest
 from click import unstyle
 
-from mirror.cli.verify_text import lines
+from mirror.cli.verify import lines
 from mirror.federation.causes import STS_SILENT
-from mirror.federation.verify import VerifiedIssuer, question, verify_issuer
-from mirror.federation.verify_result import IssuerResult, StsResult, Verification, to_json
+from mirror.federation.verify import (
+    IssuerResult,
+    StsResult,
+    Verification,
+    VerifiedIssuer,
+    question,
+    to_json,
+    verify_issuer,
+)
 from mirror.model import IssuerName, IssuerUrl, Key, KeyRecord, Ledger, Reason, Status, TokenAudiences
 from mirror.report import ExitStatus
 from mirror.trust.discovery import documents

@@ -10,6 +10,7 @@ from mirror.history.ledger_reader import (
     VerificationContext,
 )
 from mirror.model import CommitId, Level, Status
+from mirror.trust.discovery import LedgerCache
 from mirror.trust.ledger import write_ledger
 from mirror.trust.ledger_signature import LedgerVerifier
 from support.fakes import FakeRemote
@@ -181,7 +182,18 @@ def test_ledger_of_the_newest_commit_in_signed_mode(case: Case) -> None:
     assert (found.unknown_signer != "") is (case.reported == "ledger.unknown_signer")
 
 
-def test_untrusted_ledger_is_reported_with_its_remedy() -> None:
+@pytest.mark.parametrize("case", CASES, ids=[each.sentence.replace(" ", "-") for each in CASES])
+def test_what_the_pass_before_read_makes_nobody_believe_it(case: Case) -> None:
+    """The pass before believed the very bytes, whoever signed them; this one finds what it finds without that."""
+    history, ledger_cache = Git(), LedgerCache()
+    head = history.chain(case.files)
+    history.head, history.tracking = (head, None) if case.is_own else (None, head)
+    trust = replace(case.trust, decided={} if case.decided is None else {ISSUER: case.decided})
+    read(history, replace(trust, as_it_is=True), ledger_cache=ledger_cache)
+    assert read(history, trust, ledger_cache=ledger_cache) == read(history, trust)
+
+
+def test_unbelieved_ledger_is_reported_with_what_helps() -> None:
     """The commit that changed it and that its author is not proven; the key that nobody lists, with the line to add."""
     history = on_remote(signed(A), {**signed(A), **unsigned(A, B)}, {**signed(A), **unsigned(A, B), "x": b"x"})
     (event,) = read(history).events

@@ -12,8 +12,15 @@ from structlog.testing import capture_logs
 from mirror.config.settings import NotifySettings, Settings
 from mirror.log import configure
 from mirror.model import Reason
-from mirror.notify import memory
-from mirror.notify.notifier import MOST_WAITING, BackgroundNotifier, Notifier, post_test
+from mirror.notify.notifier import (
+    MEMORY_FILE,
+    MOST_WAITING,
+    BackgroundNotifier,
+    Notifier,
+    load_memory,
+    post_test,
+    save_memory,
+)
 from mirror.report import Report
 from support.fakes import MOMENT
 from support.pass_histories import issuer, report, settings, url_of
@@ -94,7 +101,7 @@ def test_heartbeat_comes_after_each_pass_in_which_nothing_failed(tmp_path: Path,
     assert webhook.paths("GET") == [PING] * 2
     once(where, HELD)
     assert webhook.paths("GET") == [PING] * 3
-    assert not (tmp_path / memory.FILE_NAME).exists()
+    assert not (tmp_path / MEMORY_FILE).exists()
 
 
 def test_heartbeat_comes_although_the_webhook_fails(tmp_path: Path, webhook: Webhook) -> None:
@@ -111,7 +118,7 @@ def test_heartbeat_comes_although_the_webhook_fails(tmp_path: Path, webhook: Web
 def test_unwritable_memory_is_reported_and_the_daemon_repeats_nothing(tmp_path: Path, webhook: Webhook) -> None:
     """It also remembers by itself."""
     where = of(tmp_path, webhook)
-    (tmp_path / memory.FILE_NAME).mkdir()
+    (tmp_path / MEMORY_FILE).mkdir()
     daemon = Notifier(LOGGER, quiet=False)
     with capture_logs() as logs:
         for each in (GOOD, BAD, BAD):
@@ -123,19 +130,19 @@ def test_unwritable_memory_is_reported_and_the_daemon_repeats_nothing(tmp_path: 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2}', '{"version": 1, "issuers": {"x": {}}}'])
 def test_damaged_memory_is_none(tmp_path: Path, text: str) -> None:
     """As that of a newer program is."""
-    (tmp_path / memory.FILE_NAME).write_text(text)
-    assert memory.load(tmp_path) is None
+    (tmp_path / MEMORY_FILE).write_text(text)
+    assert load_memory(tmp_path) is None
 
 
 def test_memory_is_read_as_it_was_written(tmp_path: Path, webhook: Webhook) -> None:
     """State, times of messages and events."""
     where = of(tmp_path, webhook)
     once(where, GOOD, BAD)
-    found = memory.load(tmp_path)
+    found = load_memory(tmp_path)
     assert found is not None
     assert (found[url_of("a")].state, found[url_of("a")].sent) == ("failed", (MOMENT,))
-    memory.save(tmp_path, found)
-    assert memory.load(tmp_path) == found
+    save_memory(tmp_path, found)
+    assert load_memory(tmp_path) == found
 
 
 def test_defect_in_a_message_ends_no_pass(tmp_path: Path, webhook: Webhook) -> None:
@@ -191,7 +198,7 @@ def test_test_message_needs_no_change(tmp_path: Path, webhook: Webhook) -> None:
     where = of(tmp_path, webhook)
     assert post_test(where, MOMENT) is None
     assert "this is a test" in webhook.bodies()[0]["text"]
-    assert not (tmp_path / memory.FILE_NAME).exists()
+    assert not (tmp_path / MEMORY_FILE).exists()
     unset = post_test(settings("a"), MOMENT)
     assert unset is not None
     assert "notify.webhook_url_file" in unset.remedy

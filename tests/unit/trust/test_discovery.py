@@ -28,7 +28,7 @@ from mirror.model import (
     Unusable,
     key_id,
 )
-from mirror.trust.discovery import RULES, Discovery, documents, observe, read_discovery, render
+from mirror.trust.discovery import RULES, BelievedAnswers, Discovery, documents, observe, read_discovery, render
 from mirror.trust.jwks import KeySet, read_jwks
 from support.captures import RawAnswer, capture, captures
 from support.keys import EC_KEYS, RSA_KEYS, jwks_body, with_kid
@@ -236,6 +236,17 @@ def test_one_bad_document_makes_all_unusable(discovery: bytes, jwks: bytes, code
     assert isinstance(seen, Unusable)
     assert [reason.code for reason in seen.reasons] == codes
     assert (seen.apiserver, seen.date) == ("https://10.0.0.11:6443", DATE)
+
+
+def test_remedy_for_another_issuer_names_the_entry_and_the_migration() -> None:
+    """Its command can be pasted but for the issuer that the cluster has: nothing from outside stands in it."""
+    answer = Answer("https://10.0.0.11:6443", DISCOVERY.replace(b"cluster/identifier", b"old"), JWKS, DATE)
+    for judge in (observe, BelievedAnswers().observe):
+        seen = judge(answer, issuer=BUCKET_ISSUER, policy=KeyPolicy(), already_checked=frozenset(), name="syd")
+        assert isinstance(seen, Unusable)
+        (reason,) = seen.reasons
+        assert "`oidc-mirror render apiserver-flags syd --keep-issuer OLD`" in reason.remedy
+        assert "expected until an apiserver has it" in reason.remedy
 
 
 def test_documents_of_two_clusters_do_not_mix() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from mirror.federation.render import KINDS
 from mirror.federation.render.base import Workload
-from mirror.federation.render.kinds import KINDS
 from support.rendering import ACCOUNT, ENTRY, ISSUER, objects, text
 
 HERE = ISSUER.removeprefix("https://")

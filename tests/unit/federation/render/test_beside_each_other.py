@@ -20,8 +20,8 @@ import pytest
 import yaml
 
 from mirror.config.settings import Issuer, RepositorySettings, Settings
+from mirror.federation.render import KINDS
 from mirror.federation.render.base import Rendered, Renderer, RenderRequest, Workload, text_of
-from mirror.federation.render.kinds import KINDS
 from mirror.model import IssuerName, IssuerUrl, TokenAudiences
 from support import cfn_linter
 from support.iam_linter import lint, lint_trust

@@ -12,8 +12,8 @@ import yaml
 
 from mirror.config.settings import Issuer, PublishSettings, RepositorySettings, Settings
 from mirror.errors import UsageError
+from mirror.federation.render import FORMATS, KINDS
 from mirror.federation.render.base import RenderRequest, Workload, text_of
-from mirror.federation.render.kinds import FORMATS, KINDS
 from mirror.model import IssuerName, IssuerUrl
 from support import cfn_linter
 from support.iam_linter import lint, lint_trust

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.federation.render.naming import (
+from mirror.federation.render.base import (
     MAX_CREDENTIAL_CHARACTERS,
     MAX_ROLE_CHARACTERS,
     account_of,

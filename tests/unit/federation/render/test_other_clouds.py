@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from mirror.errors import UsageError
+from mirror.federation.render import KINDS
 from mirror.federation.render.base import Workload
-from mirror.federation.render.kinds import KINDS
 from mirror.model import IssuerName, TokenAudiences
 from support.rendering import ACCOUNT, ENTRY, ISSUER, notes, text, with_audiences
 

@@ -13,6 +13,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPSConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -131,6 +132,8 @@ BUCKET = "demo-bucket"
 REGION = "ap-southeast-2"
 ISSUER = f"https://{BUCKET}.s3.{REGION}.amazonaws.com/demo/cluster"
 RETAIN_REMOVED_SECONDS = 3
+"""As long as a key is kept while the demo tells its story; afterwards it is the default."""
+CERTIFICATE_LIFE = timedelta(days=90)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,11 @@ class DemoWorld:
     program: Path
     page_port: int
 
+    def configure(self, retain_removed: str = "24h") -> None:
+        """Write the configuration file; without an argument it is one as for a real cluster."""
+        content = configuration(self.replicas, self.s3_port, self.page_port, retain_removed)
+        self.config_file.write_text(yaml.safe_dump(content, sort_keys=False))
+
     @property
     def page_url(self) -> str:
         """The status page of the daemon."""
@@ -162,9 +170,14 @@ class DemoWorld:
 
 @contextmanager
 def running_demo_world(folder: Path) -> Iterator[DemoWorld]:
-    """Run the demo's apiservers and bucket in `folder` until the block ends."""
+    """Run the demo's apiservers and its store, without a bucket, in `folder` until the block ends."""
     ca = trustme.CA(organization_name="oidc-mirror demo")
-    leaf = ca.issue_cert("127.0.0.1", "localhost", f"*.s3.{REGION}.amazonaws.com")
+    now = datetime.now(UTC)
+    leaf = ca.issue_cert(
+        *("127.0.0.1", "localhost", f"*.s3.{REGION}.amazonaws.com"),
+        not_before=now - timedelta(hours=1),
+        not_after=now + CERTIFICATE_LIFE,
+    )
     ca_file, chain_file, key_file = folder / "ca.crt", folder / "server.crt", folder / "server.key"
     ca_file.write_bytes(ca.cert_pem.bytes())
     chain_file.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
@@ -175,13 +188,12 @@ def running_demo_world(folder: Path) -> Iterator[DemoWorld]:
     with ExitStack() as stack:
         first, second = (stack.enter_context(running_replica(ISSUER, tls)) for _ in range(2))
         port = stack.enter_context(running_s3(folder, REGION, ca_file, chain_file, key_file))
-        create_bucket(port, ca_file, BUCKET)
         config_file = folder / "mirror.yaml"
-        page_port = _free_port()
-        config_file.write_text(yaml.safe_dump(configuration((first, second), port, page_port), sort_keys=False))
-        environ = _mirror_environment(ca_file)
+        environ = _mirror_environment(ca_file, port)
         program = _write_program(folder, config_file, environ)
-        yield DemoWorld(folder, (first, second), port, ca_file, config_file, environ, program, page_port)
+        world = DemoWorld(folder, (first, second), port, ca_file, config_file, environ, program, _free_port())
+        world.configure(f"{RETAIN_REMOVED_SECONDS}s")
+        yield world
 
 
 @contextmanager
@@ -239,7 +251,9 @@ _PROGRAM = f"import sys; sys.path[:] = {sys.path!r}; from mirror.__main__ import
 """Imports from where this process does, wherever it is pasted."""
 
 
-def configuration(replicas: tuple[DemoReplica, DemoReplica], s3_port: int, page_port: int) -> dict[str, object]:
+def configuration(
+    replicas: tuple[DemoReplica, DemoReplica], s3_port: int, page_port: int, retain_removed: str
+) -> dict[str, object]:
     """The configuration file of the demo; relative paths are in its folder."""
     return {
         "state_dir": "state",
@@ -258,19 +272,19 @@ def configuration(replicas: tuple[DemoReplica, DemoReplica], s3_port: int, page_
                 "issuer": ISSUER,
                 "apiservers": [replica.url for replica in replicas],
                 "tls": {"ca_file": "ca.crt"},
-                # Hours in production: the time until old tokens are gone.
-                "keys": {"retain_removed": f"{RETAIN_REMOVED_SECONDS}s"},
+                "keys": {"retain_removed": retain_removed},
             }
         ],
     }
 
 
-def _mirror_environment(ca_file: Path) -> dict[str, str]:
+def _mirror_environment(ca_file: Path, port: int) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return plain | {
         "AWS_ACCESS_KEY_ID": "demo",
         "AWS_SECRET_ACCESS_KEY": "demo",
         "AWS_CA_BUNDLE": str(ca_file),
+        "AWS_ENDPOINT_URL": f"https://localhost:{port}",  # for every service: nothing leaves this machine
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -352,11 +366,6 @@ def _ending_with_us(
             process.kill()
             process.wait()
         os.close(held)
-
-
-def create_bucket(port: int, ca_file: Path, name: str) -> None:
-    """Make an empty bucket."""
-    _request(port, ca_file, "PUT", f"/{name}")
 
 
 def _server_environment(folder: Path, port: int, region: str) -> dict[str, str]:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config.last_good import DEFAULT_STATE_DIR, FILE_NAME, LastGood
-from mirror.config.load import load
+from mirror.config.load import DEFAULT_STATE_DIR, LAST_GOOD_FILE, LastGood, load
 from mirror.config.settings import Settings
 from support.users import OTHER_UID, SERVICE_UID, as_user, open_folder
 
@@ -36,7 +35,7 @@ def test_copy_is_private(copy: LastGood, settings: Settings) -> None:
     """Mode 0600, in the first folder that systemd names."""
     copy.save(settings)
     assert stat.S_IMODE(copy.path.stat().st_mode) == 0o600
-    assert copy.path.name == FILE_NAME
+    assert copy.path.name == LAST_GOOD_FILE
 
 
 def test_issuers_that_were_left_out_are_kept(copy: LastGood, settings: Settings) -> None:
@@ -94,7 +93,7 @@ def test_unchanged_settings_are_not_written_again(copy: LastGood, settings: Sett
 
 def test_folder_is_known_without_the_configuration() -> None:
     """The default `state_dir`, where systemd names none."""
-    assert LastGood.of(EXAMPLE, {}).path == DEFAULT_STATE_DIR / FILE_NAME
+    assert LastGood.of(EXAMPLE, {}).path == DEFAULT_STATE_DIR / LAST_GOOD_FILE
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.check.ledgers import ledgers
+from mirror.check.local import ledgers
 from mirror.check.ports import LedgerVerdict, SigningState
 from mirror.check.result import CheckResult
 from mirror.config.settings import RepositorySettings

@@ -7,8 +7,16 @@ import jsonschema
 import pytest
 
 from mirror.model import Event, IssuerName, Level, Reason
-from mirror.notify.changes import News, StateChange
-from mirror.notify.message import MAX_CHARACTERS, MOST_ITEMS, MOST_LINES, Format, compose, compose_test
+from mirror.notify.changes import (
+    MAX_CHARACTERS,
+    MOST_ITEMS,
+    MOST_LINES,
+    Format,
+    News,
+    StateChange,
+    compose,
+    compose_test,
+)
 from mirror.redaction import remember
 from mirror.report import ExitStatus, State
 from support.fakes import MOMENT

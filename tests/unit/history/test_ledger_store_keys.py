@@ -8,7 +8,7 @@ import pytest
 
 from mirror.config.settings import RepositorySettings
 from mirror.errors import UsageError
-from mirror.history.ledger_keys import load_ledger_trust, load_verification_keys, signing_key_warning
+from mirror.history.ledger_store import load_ledger_trust, load_verification_keys, signing_key_warning
 from mirror.model import IssuerUrl
 from mirror.trust.ledger_signature import SignatureHeader
 from support.signers import key_file, public_line, signer, write_key

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mirror.daemon.issuer_panels import Advice, IssuerLine, Step, advice, issuer_lines, issuer_panel, key_bars
 from mirror.daemon.pass_history import PassHistory
+from mirror.daemon.status_page import Advice, IssuerLine, Step, advice, issuer_lines, issuer_panel, key_bars
 from mirror.model import Event, Level, Reason, Status, Unusable
 from mirror.reconcile.state import publications
 from mirror.report import Effect, IssuerReport, PublicReadback

@@ -8,8 +8,17 @@ import pytest
 from mirror.model import Event, IssuerName, IssuerUrl, Level, Reason, Status
 from mirror.reconcile.local_state import LastResult
 from mirror.report import State
-from mirror.status.result import IssuerStatus, ObjectState, ObjectStatus, PublicKeyStatus
-from mirror.status.summary import changed_at, count_keys, count_states, next_step, worst_first
+from mirror.status.result import (
+    IssuerStatus,
+    ObjectState,
+    ObjectStatus,
+    PublicKeyStatus,
+    changed_at,
+    count_keys,
+    count_states,
+    next_step,
+    worst_first,
+)
 from support.fakes import MOMENT
 from support.keys import EC_KEYS, KEYS, RSA_KEYS
 from support.pass_histories import record

@@ -1,15 +1,17 @@
 """Connections are kept from one pass to the next where that changes no answer; where it could they are made anew."""
 
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from socket import AF_INET, IPPROTO_TCP, TCP_USER_TIMEOUT, socket
 
 import pytest
 from cryptography.x509 import load_pem_x509_certificate
 
-from mirror.apiserver.kept_connections import (
+from mirror.apiserver.client import (
     LONGEST_INTERVAL,
     LONGEST_SECONDS,
     MOST_CONNECTIONS,
@@ -282,7 +284,26 @@ def test_kept_connection_without_an_answer_ends_at_the_deadline(server: Apiserve
     assert [each.connection for each in server.requests] == [0, 0, 0, 1, 1]
 
 
-def test_connection_that_was_unused_in_a_pass_is_closed(
+def test_system_ends_a_kept_connection_whose_host_vanished(server: Apiserver, trusted: TlsSettings) -> None:
+    """It gives up after `limits.connect` without an acknowledgement; its own limit is a quarter of an hour."""
+    with daemon(within=limits(connect_seconds=3.5)) as passes:
+        passes.ask(issuer(server.url, tls=trusted))
+        assert user_timeouts(server) == [3500]
+        passes.ask(issuer(server.url, tls=trusted))
+        assert user_timeouts(server) == [3500]
+
+
+def user_timeouts(server: Apiserver) -> list[int]:
+    """Of each socket of this process that is connected to `server`."""
+    found = []
+    for entry in [each for each in Path("/proc/self/fd").iterdir() if each.is_socket()]:
+        with suppress(OSError), socket(fileno=os.dup(int(entry.name))) as copy:  # some have no other side
+            if copy.family == AF_INET and copy.getpeername() == (server.host, server.port):
+                found.append(copy.getsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT))
+    return found
+
+
+def test_connection_that_nobody_used_in_a_pass_is_closed(
     passes: Daemon, server: Apiserver, trusted: TlsSettings
 ) -> None:
     """An issuer that left the configuration leaves nothing open."""

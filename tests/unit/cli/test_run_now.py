@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.daemon.trigger import find_daemon, make_pass
+from mirror.cli.run import find_daemon, make_pass
 from mirror.errors import MirrorError
 from mirror.reconcile.local_state import LastPass, load_last_pass, save_last_pass
 from mirror.report import ExitStatus

@@ -7,8 +7,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from mirror import __version__
-from mirror.cli.main import cli
-from mirror.cli.version import COMMIT_FILE, commit_of, version_text
+from mirror.cli.main import COMMIT_FILE, cli, commit_of, version_text
 
 PROJECT = Path(__file__).parents[3]
 

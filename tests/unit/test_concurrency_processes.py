@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from mirror.processes import is_exhausted, refused_starts
+from mirror.concurrency import is_exhausted, refused_starts
 from support.machine import demand
 
 PROGRAM = """
 import json, os, sys, threading, time
 from pathlib import Path
 from mirror.history.git_command import run
-from mirror.processes import sweep
+from mirror.concurrency import sweep
 
 failing, hanging = sys.argv[1:3]
 stopped = 0

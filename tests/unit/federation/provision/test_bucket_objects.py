@@ -5,7 +5,7 @@ from datetime import date
 from pathlib import Path
 
 from mirror.config.settings import FormerIssuerSettings, Issuer, PublishSettings, RepositorySettings, Settings
-from mirror.federation.bucket_objects import document_keys, in_same_bucket, written_alike
+from mirror.federation.provision.bucket import document_keys, in_same_bucket, written_alike
 from mirror.model import IssuerName, IssuerUrl
 
 BASE = "https://b.s3.eu-west-1.amazonaws.com"

@@ -1,0 +1,184 @@
+"""What a ledger came to in the last pass is used again for the same ledger alone, and says nothing about belief."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.errors import UsageError
+from mirror.model import IssuerUrl, KeyName, Kid, Ledger, Revocation, Status
+from mirror.trust.discovery import MAX_REMEMBERED_BYTES, LedgerCache, render
+from mirror.trust.ledger import ALL_THUMBPRINTS, LedgerRead, ledger_text, read_ledger
+from mirror.trust.parsing import Rejected
+from support.keys import RSA_KEYS
+from support.ledger_files import ISSUER, ledger, record
+from support.strategies import ledgers
+
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
+ONE = ledger(record(RSA_KEYS[0]))
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 2)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def uncached(body: bytes, issuer: IssuerUrl = ISSUER) -> LedgerRead | Rejected:
+    return read_ledger(body, issuer=issuer, already_checked=ALL_THUMBPRINTS)
+
+
+@given(st.lists(ledgers(max_size=3), min_size=1, max_size=4).flatmap(lambda pool: st.lists(st.sampled_from(pool))))
+def test_a_ledger_comes_to_what_it_comes_to_without_a_cache(sequence: list[Ledger]) -> None:
+    """Whatever the issuer's ledgers were before it, and how often each came."""
+    cache = LedgerCache()
+    for each in sequence:
+        body = ledger_text(each)
+        assert cache.text(each) == body
+        assert cache.read(body, each.issuer) == uncached(body, each.issuer)
+        assert cache.render(each, {}) == render(each, {})
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), JSON_VALUES, max_size=2), max_size=6))
+def test_extra_members_are_written_as_they_are_now(sequence: list[dict[str, object]]) -> None:
+    """Also where they equal the last ones, as True equals 1 and 1.0."""
+    cache = LedgerCache()
+    for extra in sequence:
+        assert cache.render(ONE, extra) == render(ONE, extra)
+
+
+def test_the_same_ledger_is_read_and_written_once() -> None:
+    """Also when its bytes and its records arrive as other objects."""
+    cache, body = LedgerCache(), ledger_text(ONE)
+    read, text, documents = cache.read(body, ISSUER), cache.text(ONE), cache.render(ONE, {"a": 1})
+    again = uncached(body)
+    assert isinstance(again, LedgerRead)
+    assert cache.read(bytes(bytearray(body)), ISSUER) is read
+    assert cache.text(again.ledger) is text
+    assert cache.render(again.ledger, {"a": 1}) is documents
+
+
+def test_nothing_public_is_remembered_too() -> None:
+    cache = LedgerCache()
+    assert cache.render(Ledger(ISSUER), {}) is None
+    assert cache.render(Ledger(ISSUER), {}) is None
+    assert cache.render(ONE, {}) == render(ONE, {})
+
+
+OTHERS: dict[str, Callable[[], Ledger]] = {
+    "another key": lambda: ledger(record(RSA_KEYS[1])),
+    "a key more": lambda: ledger(record(RSA_KEYS[0]), record(RSA_KEYS[1])),
+    "no key": lambda: Ledger(ISSUER),
+    "the key under another kid": lambda: ledger(record(replace(RSA_KEYS[0], kid=Kid("another")))),
+    "the key with another alg": lambda: ledger(record(replace(RSA_KEYS[0], alg="RS512"))),
+    "the key held": lambda: ledger(
+        replace(record(RSA_KEYS[0]), status=Status.HELD, held_because="new_key"),
+    ),
+    "the key retiring": lambda: ledger(replace(record(RSA_KEYS[0]), status=Status.RETIRING, missing_since=NOW)),
+    "the key revoked": lambda: ledger(
+        replace(record(RSA_KEYS[0]), status=Status.REVOKED, revocation=Revocation(NOW, "stolen", last=True))
+    ),
+    "the next generation": lambda: ledger(replace(record(RSA_KEYS[0]), generation=2)),
+    "a second later": lambda: ledger(
+        replace(record(RSA_KEYS[0]), first_seen=record(RSA_KEYS[0]).first_seen + timedelta(seconds=1))
+    ),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
+def test_whatever_differs_in_a_ledger_is_read_and_written_anew(other: Callable[[], Ledger]) -> None:
+    """And back again: the entry of an issuer is what it last was."""
+    cache = LedgerCache()
+    for each in (ONE, other(), ONE):
+        text = ledger_text(each)
+        assert (cache.text(each), cache.read(text, ISSUER)) == (text, uncached(text))
+        assert cache.render(each, {}) == render(each, {})
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut short": lambda body: body[:-3],
+    "a byte more": lambda body: body + b" ",
+    "a version that equals ours": lambda body: body.replace(b'"version": 1', b'"version": true'),
+    "a generation that equals ours": lambda body: body.replace(b'"generation": 1', b'"generation": 1.0'),
+    "a key of another modulus": lambda body: body.replace(RSA_KEYS[0].n.encode(), RSA_KEYS[1].n.encode()),
+    "another issuer": lambda body: body.replace(b"oidc.example.com", b"oidc.example.org"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_bytes_that_differ_are_read_anew_by_all_rules(damage: Callable[[bytes], bytes]) -> None:
+    """A file that was good is no reason to take one that resembles it."""
+    cache, body = LedgerCache(), ledger_text(ONE)
+    damaged = damage(body)
+    assert damaged != body
+    cache.read(body, ISSUER)
+    for _ in range(2):
+        assert cache.read(damaged, ISSUER) == uncached(damaged)
+    assert cache.read(body, ISSUER) == uncached(body)
+
+
+def test_the_bytes_of_one_issuer_are_refused_for_another() -> None:
+    """The same file at another issuer's path is foreign, although it was read a moment ago."""
+    cache, body = LedgerCache(), ledger_text(ONE)
+    other = IssuerUrl(f"{ISSUER}/other")
+    assert isinstance(cache.read(body, ISSUER), LedgerRead)
+    found = cache.read(body, other)
+    assert isinstance(found, Rejected)
+    assert [reason.code for reason in found.reasons] == ["wrong_issuer"]
+
+
+def test_members_that_were_changed_in_place_are_seen() -> None:
+    """The mapping is the caller's: what is remembered of it is what it said then, however deep."""
+    cache = LedgerCache()
+    inner: dict[str, object] = {"b": 1}
+    extra: dict[str, object] = {"a": inner}
+    for value in (1, True, 2, 1.0):
+        inner["b"] = value
+        found = cache.render(ONE, extra)
+        assert found is not None
+        assert json.dumps(json.loads(found.discovery)["a"]["b"]) == json.dumps(value)
+
+
+def test_what_cannot_be_rendered_fails_each_time() -> None:
+    """As without a cache, and what was rendered before is no way around it."""
+    cache = LedgerCache()
+    cache.render(ONE, {})
+    for _ in range(2):
+        with pytest.raises(UsageError):
+            cache.render(ONE, {"issuer": "https://elsewhere.example"})
+        with pytest.raises(ValueError, match="JSON"):
+            cache.render(ONE, {"a": float("nan")})
+
+
+def test_a_text_that_is_no_unicode_fails_each_time() -> None:
+    cache = LedgerCache()
+    broken = ledger(record(replace(RSA_KEYS[0], kid=Kid("\ud800"))))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="surrogates"):
+            cache.text(broken)
+
+
+def test_large_ledgers_are_read_and_written_in_each_pass() -> None:
+    """Nobody fills our memory with ledgers of a megabyte."""
+    cache = LedgerCache()
+    dropped = record(RSA_KEYS[0], Status.DROPPED)
+    many = ledger(*(replace(dropped, key=KeyName(Kid(f"{n:0900}"), "", dropped.key.thumbprint)) for n in range(80)))
+    body = ledger_text(many)
+    assert len(body) > MAX_REMEMBERED_BYTES
+    assert cache.read(body, ISSUER) is not cache.read(body, ISSUER)
+    assert cache.text(many) is not cache.text(many)
+    public = ledger(*(record(replace(RSA_KEYS[0], kid=Kid(f"{n:0900}"))) for n in range(80)))
+    assert cache.render(public, {}) is not cache.render(public, {})
+
+
+def test_another_process_begins_with_nothing() -> None:
+    """It is kept in memory alone."""
+    body = ledger_text(ONE)
+    assert LedgerCache().read(body, ISSUER) is not LedgerCache().read(body, ISSUER)
