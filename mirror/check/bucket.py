@@ -188,7 +188,7 @@ def _none(place: CheckTarget, publish: PublishSettings, facts: BucketFacts) -> C
         return place.warning(
             "policy.none", sentence, f"See what `public` says with `oidc-mirror check --verbose`. {_READERS}"
         )
-    return place.failed("policy.none", "There is no bucket policy: nobody can read the documents.", _READERS)
+    return place.failed("policy.none", "There is no bucket policy: the documents are not public.", _READERS)
 
 
 def _policy_results(place: CheckTarget, found: PublicAccess, total: int) -> Iterator[CheckResult]:

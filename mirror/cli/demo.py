@@ -173,7 +173,7 @@ class _Demo:
             click.secho(f"   This should have ended with 0, and ended with {done.returncode}.", fg="red")
 
     def wait(self) -> None:
-        """Keep everything running until somebody ends it."""
+        """Keep everything running until the user ends it."""
         click.secho(f"\nEverything keeps running; the status page is {self.world.page_url}", bold=True)
         click.echo("Ctrl-C ends it and removes the folder. Until then, for another terminal:")
         history = f"{shlex.quote(str(self.world.folder / 'history.html'))}"

@@ -492,7 +492,7 @@ def _refuse_unlisted(key: PrivateKey, path: Path, repository: RepositorySettings
     signers = shlex.quote(str(repository.allowed_signers or "allowed_signers"))
     listing = "" if repository.allowed_signers else f", and set `repository.allowed_signers` to {signers}"
     raise UsageError(
-        f"The mirrors would not believe what the key {path} signs: `repository.allowed_signers` does not list it.",
+        f"The mirrors would reject signatures of the key {path}: `repository.allowed_signers` does not list it.",
         cause=key.kid,
         remedy="If it is the mirrors' own key, name it in `repository.signing_key` instead. Else add it"
         f" everywhere{listing}: echo '{key.line}' >> {signers}",

@@ -98,7 +98,7 @@ def crowd(fleet: Fleet, store: Store, plan: Plan, keys: tuple[RsaKey, ...]) -> d
     }
 
 
-def told(found: Mapping[str, object]) -> str:
+def reported(found: Mapping[str, object]) -> str:
     """The lines of the crowd."""
     git, seconds, events = found["git"], found["seconds"], found["events"]
     assert isinstance(git, dict)

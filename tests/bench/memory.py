@@ -31,7 +31,7 @@ def memory(fleet: Fleet, passes: int) -> dict[str, object]:
     return {"clusters": fleet.size, "replicas": fleet.replicas, "situation": MEMORY, "looks": list(map(asdict, found))}
 
 
-def told(found: Mapping[str, object]) -> str:
+def reported(found: Mapping[str, object]) -> str:
     """A line for each look."""
     looks = found["looks"]
     assert isinstance(looks, list)

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from mirror.apiserver.kept_connections import KeptConnections
+from mirror.apiserver.client import KeptConnections
 from mirror.apiserver.poller import ApiserverPoller
 from mirror.config.settings import Issuer, TlsSettings
 from mirror.history.remote import REMOTE_TIMEOUT_SECONDS
