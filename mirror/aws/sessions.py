@@ -104,8 +104,8 @@ def session_with_credentials(publish: PublishSettings, seconds: float) -> boto3.
 def moment(value: str) -> datetime:
     """A timestamp in an answer, as botocore reads it; aware where the text names a zone, as all that S3 sends does.
 
-    The standard library reads the form of S3's listings, botocore all others: its reader tries every form that anybody
-    ever wrote, which took half the time of reading a listing.
+    The standard library reads the form of S3's listings, botocore all others: its reader tries every form that a
+    service ever wrote, which took half the time of reading a listing.
 
     Raises:
         ValueError: It is no timestamp.

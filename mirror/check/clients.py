@@ -382,7 +382,7 @@ _LEDGERS = "ledger"
 _FILE = "/keys.json"
 _AT_ONCE = 200
 """So many ledgers are read together: a pusher may have added files of megabytes."""
-_SAMPLE = b"a ledger that nobody keeps\n"
+_SAMPLE = b"a sample ledger\n"
 _SAMPLE_ISSUER = IssuerUrl("https://oidc-mirror.invalid")
 
 

@@ -251,7 +251,7 @@ def adopt(ctx: click.Context, /, **given: Any) -> None:
     Keys that an apiserver shows become published, the others of the public document begin to retire; what cannot be
     accepted is listed and left out.
 
-    With --branch every ledger of the configuration is signed as it is on the branch, whoever wrote it: after the
+    With --branch every ledger of the configuration is signed as it is on the branch, whatever its author: after the
     signing key was changed or stolen, or the branch was restored. Read the history first.
 
     Exit status: 0 adopted, and its pass found everything current; 1 something was not adopted, committed or pushed, or

@@ -106,7 +106,7 @@ def open_session(
         options: The global options.
         names: The issuers that the command is about.
         signing_key: The operator's own key, where the mirror's is out of his reach.
-        as_it_is: Every ledger that can be read counts, whoever signed it: the operator has read the history.
+        as_it_is: Every readable ledger counts, independent of its signer: the operator has read the history.
         adopts: An issuer whose ledger cannot be read at all is treated like one without a ledger.
 
     Raises:

@@ -330,6 +330,6 @@ class CommitLog:
         try:
             remote.deepen()
         except RemoteError:
-            # The question is answered from what we have: nobody's keys wait for the remote.
+            # The local history answers: no key waits for the remote.
             return False
         return True

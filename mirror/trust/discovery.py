@@ -452,7 +452,7 @@ def _read_public_entry(
 # ------------------------------------------------------------------ what the pass before came to, in memory
 
 MAX_REMEMBERED_BYTES = 64 * 1024
-"""Larger answers and ledgers are read in each pass: whoever sends them shall not fill the memory."""
+"""Larger answers and ledgers are read in each pass, because they must not fill the memory."""
 
 _Question = tuple[bytes, bytes, IssuerUrl, KeyPolicy, frozenset[Thumbprint]]
 _Judged = tuple[_Question, Observed]
