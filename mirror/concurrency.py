@@ -52,7 +52,7 @@ class DeadlineExecutor:
 
         Raises:
             TimeoutError: It did not end within `seconds`.
-            CancelledError: `cancel` was called, before or meanwhile.
+            CancelledError: `cancel` was called, before or during the call.
         """
         future: Future[T] = Future()
         with self._lock:
@@ -77,11 +77,11 @@ class DeadlineExecutor:
 
 
 def _carry_out(call: Callable[[], T], future: "Future[T]") -> None:
-    # Never "running" in the words of Future: only so can it be cancelled; then nobody wants what comes of it.
+    # Never "running" in the words of Future: only then can it be cancelled; after that its result is not used.
     with suppress(InvalidStateError):
         try:
             future.set_result(call())
-        except BaseException as error:  # noqa: BLE001  it is raised again where somebody waits
+        except BaseException as error:  # noqa: BLE001  it is raised again in the waiting thread
             future.set_exception(error)
 
 
@@ -111,7 +111,7 @@ def worker_command(module: str) -> tuple[str, ...]:
     """The words that start a process of ours, which calls `main` of `module`; further words are its arguments.
 
     It imports from where this process does, and from nowhere else: `python -m` would begin in the current directory,
-    which may belong to anybody.
+    which may belong to any user.
     """
     isolated = ("-I",) if sys.flags.isolated else ()
     program = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; main()"
@@ -170,7 +170,7 @@ def reap(group: int, *, killed: bool = False) -> None:
 
 
 def sweep() -> int:
-    """Reap whoever has ended in any group that was left behind; gives how many groups still have members."""
+    """Reap every ended process of the remaining groups; gives how many groups still have members."""
     with _lock:
         for group in tuple(_groups):
             if not _has_members(group):

@@ -132,7 +132,7 @@ BUCKET = "demo-bucket"
 REGION = "ap-southeast-2"
 ISSUER = f"https://{BUCKET}.s3.{REGION}.amazonaws.com/demo/cluster"
 RETAIN_REMOVED_SECONDS = 3
-"""As long as a key is kept while the demo tells its story; afterwards it is the default."""
+"""How long a key is kept while the demo runs its steps; afterwards it is the default."""
 CERTIFICATE_LIFE = timedelta(days=90)
 
 

@@ -1,6 +1,6 @@
 """Every exception that this program raises on purpose, split by whose fault it is.
 
-An answer of an apiserver that is not believed is no exception: it is a value
+A rejected answer of an apiserver is no exception: it is a value
 (`mirror.model.Unusable`), because the pass goes on without it.
 """
 
@@ -44,7 +44,7 @@ class HistoryError(MirrorError):
 
 
 class BranchMovedError(HistoryError):
-    """Somebody else moved the branch between our read and our write; read again and try once more."""
+    """Another process moved the branch between our read and our write; read again and retry once."""
 
 
 class RemoteError(MirrorError):

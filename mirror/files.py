@@ -1,7 +1,7 @@
 """Files of the state directory, written atomically, and small files of operators, read with a bound.
 
 A draft carries a `flock` while its writer lives; the kernel gives it up when the writer dies. Who gets the lock of a
-draft therefore knows that nobody will finish it.
+draft therefore knows that its writer has ended.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _IN_MEMORY = "/dev/shm"  # noqa: S108  its names are made by tempfile
 
 
 def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Write `text` beside `path` and rename it into place; drafts of writers that were killed are removed.
+    """Write `text` next to `path` and rename it into place; drafts of killed writers are removed.
 
     The file gets `mode` as far as the process's umask lets it.
 
@@ -81,7 +81,7 @@ def update_atomically(path: Path, change: Callable[[], str | None]) -> None:
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with lock_temp_file(path.parent):  # as long as it is held nobody looks for abandoned drafts either
+        with lock_temp_file(path.parent):  # while it is held, no process looks for abandoned drafts either
             text = change()
             if text is not None:
                 remove_stale_temp_files(path.parent, f".{glob.escape(path.name)}.*")
@@ -93,13 +93,13 @@ def update_atomically(path: Path, change: Callable[[], str | None]) -> None:
 
 @contextlib.contextmanager
 def temp_file(draft: Path, abandoned: str, make: Callable[[], None]) -> Iterator[None]:
-    """Let `make` begin `draft`, which is locked while the block runs; drafts named `abandoned` that nobody holds go.
+    """Let `make` create `draft`, which is locked while the block runs; unlocked drafts named `abandoned` are removed.
 
     Raises:
         OSError: It cannot be made.
     """
     with contextlib.ExitStack() as held:
-        with lock_temp_file(draft.parent):  # nobody takes a draft away that its maker has not locked yet
+        with lock_temp_file(draft.parent):  # no other process removes a draft that its maker has not locked yet
             remove_stale_temp_files(draft.parent, abandoned)
             make()
             held.enter_context(lock_temp_file(draft))
@@ -108,7 +108,7 @@ def temp_file(draft: Path, abandoned: str, make: Callable[[], None]) -> Iterator
 
 @contextlib.contextmanager
 def lock_temp_file(draft: Path) -> Iterator[None]:
-    """Show as long as the block runs that somebody works on `draft`, a file or a folder.
+    """Mark `draft`, a file or a folder, as in use while the block runs.
 
     Raises:
         OSError: It cannot be opened.
@@ -122,7 +122,7 @@ def lock_temp_file(draft: Path) -> Iterator[None]:
 
 
 def remove_stale_temp_files(folder: Path, pattern: str) -> None:
-    """Remove the drafts of that name that nobody works on any more; what cannot be removed stays."""
+    """Remove the unused drafts of that name; what cannot be removed stays."""
     for draft in folder.glob(pattern):
         with contextlib.suppress(OSError):
             opened = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
@@ -158,7 +158,7 @@ _LOCK_FIELDS = 6
 
 
 def lock_owner(path: Path, *, locks: Path = LOCKS) -> int | None:
-    """The process that holds the `flock` on a file; None when nobody does, or the system does not say."""
+    """The process that holds the `flock` on a file; None if there is none, or the system does not say."""
     try:
         inode = path.stat().st_ino
         lines = locks.read_text().splitlines()

@@ -125,7 +125,7 @@ def _escape_values(_logger: object, _method: str, event: MutableMapping[str, Any
 
 
 def log_report(logger: "FilteringBoundLogger", report: Report) -> None:
-    """Every event of a pass, every apiserver that was not believed, every failure, and one closing line."""
+    """Every event of a pass, every apiserver with a rejected answer, every failure, and one closing line."""
     for name, event in all_events(report):
         _log_event(logger, name, event)
     for issuer in report.issuers:

@@ -27,7 +27,7 @@ CommitId = NewType("CommitId", str)
 """A full git commit id, 40 (or 64) hexadecimal digits."""
 
 ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
-"""Storage classes whose objects nobody can GET before they are restored (S3 user guide, "Understanding S3 Glacier")."""
+"""Storage classes whose objects cannot be read before a restore (S3 user guide, "Understanding S3 Glacier")."""
 MEDIA_TYPE_DISCOVERY = "application/json"
 MEDIA_TYPE_JWKS = "application/jwk-set+json"  # RFC 7517, section 8.5.2
 
@@ -42,7 +42,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened and that somebody may search for: a dotted stable `name` and a sentence.
+    """Something that happened and that can be searched for: a dotted stable `name` and a sentence.
 
     `fields` are the machine-readable facts, such as `kid` and `thumbprint`; never a secret.
     """
@@ -55,7 +55,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why something was not believed or did not work: stable `code`, one sentence, the remedy, and where.
+    """Why something was rejected or failed: stable `code`, one sentence, the remedy, and where.
 
     `where` is a path into the document, such as `jwks keys[2].n`, or empty.
     """
@@ -68,7 +68,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something worth telling about an answer that was believed; it changes nothing."""
+    """Information about an accepted answer; it changes nothing."""
 
     code: str
     sentence: str
@@ -168,7 +168,7 @@ def key_name(key: AnyKey) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The two bodies that one apiserver sent with status 200 and the right content types: bytes, not yet believed.
+    """The two bodies that one apiserver sent with status 200 and the right content types: bytes, not yet validated.
 
     `date` is its `Date` header (aware, UTC) where it sent a readable one; `certificate_expires_at` (aware, UTC) is when
     the certificate ends that it showed.
@@ -183,7 +183,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What one apiserver showed in this pass, believed: its keys sorted by `key_id`, none twice, at least one.
+    """What one apiserver showed in this pass, validated: its keys sorted by `key_id`, none twice, at least one.
 
     `date` and `certificate_expires_at` are those of `Answer`.
     """
@@ -197,7 +197,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """One apiserver that did not answer in this pass, or was not believed, with every reason (never none).
+    """One apiserver that did not answer in this pass, or whose answer was rejected, with every reason (never none).
 
     `date` and `certificate_expires_at` are those of `Answer`, known where it answered at all.
     """
@@ -213,7 +213,7 @@ AnswersByIssuer = Mapping[IssuerName, tuple[Answer | Unusable, ...]]
 """What the apiservers of each issuer answered in this pass, in configured order."""
 
 TRANSIENT_CODES = frozenset({"unreachable", "timeout", "rate_limited", "server_error"})
-"""Codes of `Unusable` that may pass by themselves; every other one is a refusal that somebody must look at."""
+"""Codes of `Unusable` that may be transient; every other one is a rejection that needs an operator."""
 
 NOTHING_RECEIVED_CODES = frozenset(
     (
@@ -392,7 +392,7 @@ class Heads:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A commit as a step of the past of a file. Text in it comes from whoever committed: escape it.
+    """A commit as a step of the history of a file. Its text comes from any committer: escape it.
 
     `parents` are the versions that it follows, of the same file; `when` is the committer's date (aware, UTC);
     `author` and `subject` are shortened.

@@ -40,7 +40,7 @@ def sound_keys(
 
     Args:
         answers_by_issuer: the answers of every issuer.
-        few: up to so many new keys nobody is asked.
+        few: up to so many new keys, no worker is started.
         command: starts a process that does `main`.
         cores: how many processes may compute at the same time.
     """
@@ -62,7 +62,7 @@ def _new_keys(
     bodies = {answer.jwks for answer in answers if isinstance(answer, Answer)}
     try:
         return {thumbprint: each for body in bodies for thumbprint, each in new_rsa_keys(body, already_checked).items()}
-    except Exception:  # noqa: BLE001  whoever reads the answers meets the defect again, and it stays with its issuer
+    except Exception:  # noqa: BLE001  the parser of the answers meets the defect again, and it stays with its issuer
         return {}
 
 
@@ -92,7 +92,7 @@ def _by_process(share: Sequence[Numbers], command: Sequence[str]) -> tuple[Numbe
 def main() -> None:
     """Read a modulus and an exponent a line, and write a verdict a line as soon as it is known.
 
-    When nobody reads any more, the next line ends this process.
+    When the parent has closed its end, the next line ends this process.
     """
     # Ctrl-C and systemd's signals reach all processes of a unit: who started us decides.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):

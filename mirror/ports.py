@@ -72,7 +72,7 @@ class AccessSettings:
 
 @dataclass(frozen=True, slots=True)
 class PublicResponse:
-    """What anybody gets from a public URL. `last_modified` is aware, UTC; `seconds` is the whole look."""
+    """The response to an anonymous request. `last_modified` is aware, UTC; `seconds` is the whole request."""
 
     body: bytes
     content_type: str

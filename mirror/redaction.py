@@ -1,6 +1,6 @@
 """Keep credentials out of every text that leaves the program.
 
-Credentials in use are known values: whoever loads one calls `remember`, and `redact` replaces it wherever it appears.
+Credentials in use are known values: the code that loads one calls `remember`, and `redact` removes it from every text.
 Headers and URLs that carry credentials are also recognised by their form. `describe` is the one way in which the text
 of a foreign exception becomes a cause: libraries repeat headers, request bodies and program output in theirs.
 """

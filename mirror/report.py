@@ -163,7 +163,7 @@ class IssuerReport:
         return self.replicas_disagree() or any(record.status is Status.RETIRING for record in self.records)
 
     def replicas_disagree(self) -> bool:
-        """Whether believed apiservers showed different sets of keys."""
+        """Whether accepted answers showed different sets of keys."""
         return len({frozenset(map(key_id, o.keys)) for o in self.observations if isinstance(o, Observed)}) > 1
 
     def missing_apiservers(self) -> int:
@@ -184,7 +184,7 @@ class IssuerReport:
         return State.CURRENT
 
     def all_failures(self) -> tuple[Reason, ...]:
-        """`failures`, and what apiservers did that somebody must look at: a refused answer, or none usable."""
+        """`failures`, and what apiservers did that needs attention: a rejected answer, or none usable."""
         found = (
             Reason(code, sentence, " ".join(remedies_of(unusable, self.name)))
             for code, sentence, unusable in self.apiserver_failures()
@@ -192,7 +192,7 @@ class IssuerReport:
         return (*self.failures, *found)
 
     def apiserver_failures(self) -> Iterator[tuple[str, str, list[Unusable]]]:
-        """What apiservers did that somebody must look at: code, sentence, and whose remedies mend it."""
+        """What apiservers did that needs attention: code, sentence, and their remedies."""
         unusable = [o for o in self.observations if isinstance(o, Unusable)]
         if len(unusable) == len(self.observations) and (unusable or not (self.failures or self.blocked_by)):
             sentence = "No apiserver of this issuer gave a usable answer; the last good state stays public."
@@ -281,7 +281,7 @@ def safe_before(record: KeyRecord, seen: Mapping[KeyId, datetime], records: Iter
     """From when on a key may sign, from remembered times; None if none is known.
 
     The time is that of an earlier read-back (`seen`). A mirror with an empty disk has none and uses the ledger
-    (`records`): it has the time of publication of a key that was published at first sight. It also shows whether
+    (`records`): it has the time of publication of a key that was published in its first pass. It also shows whether
     another key changed the public document later. If none did, the object's own date is better, because a put may have
     failed for a long time.
     """

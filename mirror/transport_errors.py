@@ -15,7 +15,7 @@ from mirror.redaction import describe
 
 
 class TransportCause(Enum):
-    """What went wrong, as far as anybody must act on it differently."""
+    """What went wrong, as far as the remedy differs."""
 
     TLS_UNTRUSTED = auto()
     TLS_EXPIRED = auto()
@@ -49,7 +49,7 @@ def cause_of(error: Exception) -> tuple[TransportCause, str]:
     """What is behind `error`, and what the library or the system says of it, without a full stop.
 
     The words are from outside: escape them, and take secrets out, because errors of HTTP quote the line that they did
-    not understand. Any exception has a cause: one that nobody foresaw must not take the other answers along.
+    not understand. Any exception has a cause: an unexpected one must not affect the other answers.
     """
     chain = _chain(error)
     tls = next((each for each in chain if isinstance(each, ssl.SSLError) and not isinstance(each, _NO_TLS_FAULT)), None)

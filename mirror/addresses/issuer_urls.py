@@ -79,7 +79,7 @@ def is_port(text: str) -> bool:
 
 
 def is_safe_path(path: str) -> bool:
-    """Whether a path without its outer slashes is empty or a sequence of segments that nobody escapes or hides."""
+    """Whether a path without its outer slashes is empty or a sequence of segments without escapes and dot segments."""
     return not path or all(map(_is_safe_segment, path.split("/")))
 
 

@@ -40,7 +40,7 @@ class PublishLocation:
 
 @dataclass(frozen=True, slots=True)
 class PathConflict:
-    """That the files of two issuers cannot stand beside each other: `path` of `first` covers one of `second`."""
+    """That the files of two issuers cannot exist together: `path` of `first` covers one of `second`."""
 
     first: PublishLocation
     second: PublishLocation
@@ -138,7 +138,7 @@ def path_conflicts(places: Iterable[PublishLocation]) -> tuple[PathConflict, ...
 
 
 def _paths(place: PublishLocation) -> Iterator[str]:
-    # Each ends with a slash: after sorting, what lies below a path follows it directly, and `a` is not above `ab`.
+    # Each ends with a slash: after sorting, paths below a path follow it directly, and `a` is not above `ab`.
     discovery, jwks = object_keys(place.issuer, place.base_url, place.prefix)
     files = repository_paths(place.issuer)
     yield from (f"s3\0{place.store}\0{key}/" for key in (discovery, jwks))

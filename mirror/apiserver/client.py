@@ -174,7 +174,7 @@ def _status_detail(reply: HttpResponse) -> str:
 
 
 def _message(body: bytes) -> str:
-    # A pattern instead of a JSON parser: this is text for people, out of a body that nobody has validated.
+    # A pattern instead of a JSON parser: this is text for people, from a body that is not validated.
     found = _STATUS_MESSAGE.search(body)
     return (found[1] if found else body).replace(b'\\"', b'"').decode("utf-8", "replace")
 
@@ -202,7 +202,7 @@ IDLE_SECONDS = 85.0
 class Connection:
     """One connection, or what it will be, and the rules for speaking over it.
 
-    `is_kept`: it served an earlier pass, and may have died since. `stays_open`: somebody keeps it for the next pass.
+    `is_kept`: it served an earlier pass, and may be broken since. `stays_open`: it is kept for the next pass.
     """
 
     pool: httpcore.AsyncConnectionPool
@@ -414,7 +414,7 @@ async def fetch_documents(
 ) -> Response:
     """Ask `apiserver` for discovery, then for the JWKS, over a connection of its own.
 
-    After an answer that refuses discovery the JWKS is asked for all the same, so that the operator hears of both;
+    If discovery is rejected, the JWKS is still requested, so that the operator sees the reasons of both;
     not after a broken connection or a server in trouble. The arguments are those of
     `mirror.apiserver.client.connect`.
     """

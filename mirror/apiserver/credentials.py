@@ -142,7 +142,7 @@ Those of Google begin with one of `GOOGLE_PREFIXES`.
 def read_token(path: Path, audiences: Collection[str], *, clouds: Collection[str] = CLOUD_AUDIENCES) -> str | Reason:
     """The token in `path`, or why it is not sent.
 
-    The file is read anew each time, because projected tokens change on disk (facts.md#20). A final newline is let
+    The file is read in each pass, because projected tokens change on disk (facts.md#20). A final newline is let
     pass; the token itself must be visible ASCII (RFC 9110, section 11.6.2). Whether it has expired is for the
     apiserver to say.
 

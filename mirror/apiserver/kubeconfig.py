@@ -50,7 +50,7 @@ class Kubeconfig:
 def read_kubeconfig(path: Path, context: str | None) -> Kubeconfig | tuple[Reason, ...]:
     """The context of that name (None: the current one) of the file at `path`, or every reason why it is not used.
 
-    It is read anew each time: whoever rotates its token or certificates writes the file again (facts.md#20).
+    It is read in each pass, because a rotation of its token or certificates writes the file again (facts.md#20).
     Relative paths in it begin at its own folder.
     """
     try:

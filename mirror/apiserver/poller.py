@@ -56,7 +56,7 @@ class PollQueue:
         """All questions, those of one issuer together, beginning with another issuer each `turn`.
 
         The steps are the golden ratio of the number of issuers: when time is over after a part of them, a few
-        turns reach everybody, where steps of one would starve the same ones for hundreds of passes.
+        turns reach every apiserver, where steps of one would starve the same ones for hundreds of passes.
         """
         all_questions = list(self._questions.values())
         begin = int(len(all_questions) * (turn * _GOLDEN_RATIO % 1.0))
@@ -122,7 +122,7 @@ Resolve = Callable[..., list[Any]]
 class ResolverLoop(asyncio.SelectorEventLoop):
     """A loop that looks each name up in a daemon thread of its own.
 
-    asyncio's thread pool has few threads, so that a handful of hanging lookups would stop everybody's, and both
+    asyncio's thread pool has few threads: a few hanging lookups would block all others, and both
     the loop's end and the interpreter's would wait for them.
     """
 
@@ -161,7 +161,7 @@ class ResolverLoop(asyncio.SelectorEventLoop):
     def _settle_each(self, found: asyncio.Future[list[Any]], result: list[Any] | Exception) -> None:
         try:
             self.call_soon_threadsafe(_settle, found, result)
-        except RuntimeError:  # the loop has ended meanwhile: nobody waits any more
+        except RuntimeError:  # the loop has ended in between: no caller waits any more
             return
 
 
@@ -196,7 +196,7 @@ class _PollState:
 class ApiserverPoller:
     """The apiservers of all issuers as the source of a pass.
 
-    One object serves one pass at a time, from any thread. After `cancel` it asks nobody any more.
+    One object serves one pass at a time, from any thread. After `cancel` it sends no request.
 
     Args:
         limits: What a slow or hostile apiserver may cost.
@@ -387,7 +387,7 @@ async def _twice(once: Callable[[], Awaitable[_Outcome]], deadline: float) -> _O
 
 
 def _pause_seconds(outcome: Response | DiscoveredReplicas) -> float | None:
-    """How long to wait before the second try; None when a second try would hear the same."""
+    """How long to wait before the second try; None if a second try would get the same answer."""
     codes = {reason.code for reason in outcome.reasons}
     if not codes & _TRIED_AGAIN:
         return None

@@ -46,16 +46,16 @@ def send_task(line: "Connection", task: Task) -> None:
 def run_task(line: "Connection", ask: Callable[[Task, OnAnswer], object]) -> bool:
     """Do the one job that comes over `line`, and send each issuer's answers as soon as they are complete.
 
-    When nobody listens any more this process ends at once.
+    When the parent closes its end, this process ends at once.
 
     Args:
-        line: To the process that started us. Nobody else can write there, so that what comes is unpickled.
+        line: To the parent process. No other process can write to it, so its messages are unpickled.
         ask: Does the job.
 
     Returns:
         Whether there was a job for this version of the program.
     """
-    with suppress(EOFError, OSError):  # whoever started us has ended meanwhile
+    with suppress(EOFError, OSError):  # the parent has ended in between
         if line.recv() == __version__:
             task: Task = line.recv()
             Thread(target=_end_with, args=(line,), daemon=True).start()
@@ -110,7 +110,7 @@ class WorkerPool:
     """The apiservers of all issuers: few are asked by this process, many by several that live for one `poll`.
 
     What is sent and what is returned is the same. One object serves one pass at a time, from any thread. After `cancel`
-    it asks nobody any more.
+    it sends no request any more.
 
     Args:
         limits: What a slow or hostile apiserver may cost. The processes share `concurrency`.
@@ -158,7 +158,7 @@ class WorkerPool:
             with closing(self._together(_tasks(issuers, self._limits, turn, ends_at, size))) as answered:
                 for name, answers in answered:
                     on_answer(name, answers)
-        # Whom a process left unasked that was lost, as for want of memory; everybody, where no process could start.
+        # Apiservers that a lost worker left, for example without memory; all of them, if no worker could start.
         silent = [issuer for issuer in issuers if issuer.name not in received]
         if silent:
             self._single_process.poll_each(silent, turn=turn, on_answer=on_answer, ends_at=ends_at)
@@ -210,7 +210,7 @@ class WorkerPool:
             try:
                 yield ours
             finally:
-                with self._lock:  # its number belongs to nobody else until `wait`
+                with self._lock:  # no other process gets its number before `wait`
                     process.kill()
                     self._running.remove(process)
                 process.wait()
@@ -222,7 +222,7 @@ class WorkerPool:
 
 
 def _tasks(issuers: Sequence[Issuer], limits: LimitSettings, turn: int, ends_at: float, size: int) -> tuple[Task, ...]:
-    """Shares of equal size, made anew in each turn: who is slow, or dead, stands beside others every time."""
+    """Shares of equal size, drawn again in each turn: a slow or dead apiserver is with others every time."""
     mixed = Random(turn).sample(tuple(issuers), len(issuers))  # noqa: S311  no secret
     share = replace(limits, concurrency=limits.concurrency // size)
     return tuple(Task(tuple(map(_bare, mixed[at::size])), share, turn, ends_at) for at in range(size))

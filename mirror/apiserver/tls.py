@@ -17,7 +17,7 @@ from mirror.redaction import describe
 
 MAX_PEM_BYTES = 1024 * 1024
 MOST_KEPT = 500
-"""A context of one CA takes 17 KiB and a third of a millisecond. More of them wait for no pass, whoever asks."""
+"""A context of one CA takes 17 KiB and a third of a millisecond. Beyond this limit, unused ones are dropped."""
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 
 
@@ -25,7 +25,7 @@ _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICAT
 class TlsMaterial:
     """All that a context is made of, by content: files that are renewed in place give a new context.
 
-    `ca` None means the system's trust; `client_key` empty means that the key stands beside the certificate. `ca_place`
+    `ca` None means the system's trust store; `client_key` empty means that the certificate file has the key. `ca_place`
     and `client_place` say in sentences where they come from.
     """
 
@@ -58,7 +58,7 @@ class _NamedContext(ssl.SSLContext):
 
 
 class TlsContextCache:
-    """Contexts shared by content, as long as somebody holds them, such as a connection that is kept.
+    """Contexts shared by content, while something holds them, such as a kept connection.
 
     `keep` of a pass are held until the next one ends.
     """

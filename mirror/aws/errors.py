@@ -32,7 +32,7 @@ class CredentialsError(Exception):
 _ILLEGAL_HEADER = "the credentials hold a character that no HTTP header can carry, such as a line feed"
 
 UNKNOWN = "Unknown"
-"""No code, or none that a store has: codes stand in reports as they are, so they are not text of anybody's choice."""
+"""No code, or one of a known form: codes appear in reports unchanged, so they must not be free text."""
 
 _CODE = re.compile(r"[A-Za-z0-9._]{1,64}")
 

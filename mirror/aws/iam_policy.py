@@ -23,7 +23,7 @@ Statement = dict[str, Any]
 
 VERSION = "2012-10-17"
 PUBLIC_SID = "OidcMirrorPublicDocuments"
-"""How our statement in a bucket's policy is found again; every other one is somebody else's."""
+"""How our statement in a bucket's policy is found again; every other one belongs to others."""
 MAX_BUCKET_POLICY_BYTES = 20 * 1024
 """What S3 takes as a bucket's policy (S3 user guide, "Bucket policies")."""
 MAX_INLINE_POLICY_CHARACTERS = 10_240
@@ -165,7 +165,7 @@ def conditions(
     """Who of the issuer is meant: `sub` and `aud`, both always; a subject with a star or question mark by pattern.
 
     Raises:
-        ValueError: There is no subject or no audience: the role would be everybody's (style 6).
+        ValueError: There is no subject or no audience: anyone could assume the role (style 6).
     """
     if not subjects or not audiences:
         raise ValueError("A role needs at least one subject and one audience.")
@@ -298,9 +298,9 @@ class ReadAccess:
 
 @dataclass(frozen=True, slots=True)
 class PublicAccess:
-    """What a policy gives to everybody, against the objects that everybody should be able to read.
+    """What a policy makes public, compared with the objects that should be public.
 
-    `objects` has the answer for each of them. `wider` are resources beyond them that everybody may read, `dangerous`
+    `objects` has the answer for each of them. `wider` are other resources that are publicly readable, `dangerous`
     actions beyond reading, each with its resource.
     """
 
@@ -355,12 +355,12 @@ def read_access(policy: str, bucket: str, key: ObjectKey, partition: str) -> Rea
 
 
 def public_access(policy: str, bucket: str, desired_keys: Iterable[ObjectKey], partition: str) -> PublicAccess | None:
-    """What the text of a policy gives to everybody; None when it is no policy.
+    """What the text of a policy makes public; None if it is not a policy.
 
     Args:
         policy: The JSON text (IAM JSON policy elements reference).
         bucket: The bucket's name.
-        desired_keys: The keys that everybody should be able to read.
+        desired_keys: The keys that should be public.
         partition: The second word of its ARNs: `aws`, or that of China or a government's cloud.
     """
     statements = parse_statements(policy)
@@ -376,7 +376,7 @@ def public_access(policy: str, bucket: str, desired_keys: Iterable[ObjectKey], p
 
 
 def public_names(foreign: Iterable[Statement]) -> tuple[str, ...]:
-    """Those statements that give anything to everybody, by Sid or number.
+    """The statements that make anything public, by Sid or number.
 
     One with a condition that an anonymous request may meet counts too: whether it is narrow enough is for its author
     to say.
@@ -535,7 +535,7 @@ def _matches_pattern(pattern: str, text: str) -> bool:
     return re.fullmatch(words, text, re.DOTALL) is not None
 
 
-# ----------------------------------------------------------------------------- our statement beside others
+# ----------------------------------------------------------------------------- our statement and others
 
 
 @dataclass(frozen=True, slots=True)
@@ -596,7 +596,7 @@ def opened(current_policy: PolicyDocument) -> frozenset[str]:
 
 
 def denying_names(foreign: Iterable[Statement], arns: Iterable[str]) -> tuple[str, ...]:
-    """Those statements of others that forbid everybody to read one of `arns`; with the condition, where one decides."""
+    """Statements of others that deny public reads of one of `arns`; with the condition, if one decides."""
     wanted = tuple(arns)
     found: list[str] = []
     for number, each in enumerate(foreign, start=1):

@@ -79,7 +79,7 @@ def session(publish: PublishSettings) -> boto3.session.Session:
 def session_with_credentials(publish: PublishSettings, seconds: float) -> boto3.session.Session:
     """A session whose credentials were got, or are known to be missing, within `seconds`.
 
-    A service that gives credentials and hangs would hold whoever asks first for minutes: botocore's own clients wait
+    A service of credentials that hangs would block the first caller for minutes: botocore's own clients wait
     for 60 s, several times.
 
     Raises:
@@ -104,8 +104,8 @@ def session_with_credentials(publish: PublishSettings, seconds: float) -> boto3.
 def moment(value: str) -> datetime:
     """A timestamp in an answer, as botocore reads it; aware where the text names a zone, as all that S3 sends does.
 
-    The standard library reads the form of S3's listings, botocore all others: its reader tries every form that anybody
-    ever wrote, which took half the time of reading a listing.
+    The standard library reads the form of S3's listings, botocore all others: its reader tries every form that a
+    service ever wrote, which took half the time of reading a listing.
 
     Raises:
         ValueError: It is no timestamp.
@@ -202,7 +202,7 @@ def token_file(publish: PublishSettings, environ: Mapping[str, str]) -> Path | N
         made = Session(profile=publish.profile)
         return _of_profile(made.full_config.get("profiles", {}), made.profile or "default")
     except boto.BotoCoreError:
-        return None  # whoever makes the real session says what is wrong with the files
+        return None  # the real session reports what is wrong with the files
 
 
 def _of_profile(profiles: Mapping[str, Mapping[str, Any]], name: str) -> Path | None:

@@ -131,7 +131,7 @@ def _reason(code: str, error: MirrorError) -> Reason:
 
 
 def lock_holder(path: Path, *, locks: Path = LOCKS, processes: Path = Path("/proc")) -> str | None:
-    """`process 4711 (oidc-mirror)`, or None when nobody holds the lock, or the system does not say."""
+    """`process 4711 (oidc-mirror)`, or None if no process holds the lock, or the system does not say."""
     pid = lock_owner(path, locks=locks)
     return None if pid is None else f"process {pid}{_name(processes / str(pid))}"
 
@@ -227,7 +227,7 @@ class AwsClient:
         return _asked("sts:GetCallerIdentity", publish, look)
 
     def identity(self, publish: PublishSettings) -> Identity | Unavailable:
-        """See `mirror.check.ports.Aws`; asked once for each bucket, whoever wants to know."""
+        """See `mirror.check.ports.Aws`; requested once for each bucket, for all callers."""
 
         def ask() -> Identity:
             client = session(publish).client("sts", region_name=publish.region, config=short_timeouts())
@@ -381,8 +381,8 @@ def _region_in(response: Any) -> str | None:
 _LEDGERS = "ledger"
 _FILE = "/keys.json"
 _AT_ONCE = 200
-"""So many ledgers are read together: somebody may have pushed files of megabytes."""
-_SAMPLE = b"a ledger that nobody keeps\n"
+"""So many ledgers are read together: a pusher may have added files of megabytes."""
+_SAMPLE = b"a sample ledger\n"
 _SAMPLE_ISSUER = IssuerUrl("https://oidc-mirror.invalid")
 
 
@@ -406,7 +406,7 @@ def signing_state(
     except UsageError as error:
         return SigningState(refused=_signing_reason(error))
     if keys is None:
-        keys = LedgerVerifier(settings.name, {})  # nobody is believed by a signature, and each can still be read
+        keys = LedgerVerifier(settings.name, {})  # no signature counts, and each ledger can still be read
     configured = {repository_paths(issuer).ledger: issuer for issuer in issuers}
     found = () if head is None else tuple(_ledger_verdicts(repository, head, keys, configured))
     return SigningState(sample, warning=signing_key_warning(settings), ledgers=found)
@@ -441,7 +441,7 @@ def _verdict(
 
 
 def _stated(path: str, body: bytes) -> IssuerUrl:
-    """The issuer that a ledger of another configuration says it is of, where it lies in that issuer's place."""
+    """The issuer that a ledger of another configuration names, if it is in that issuer's path."""
     issuer = stated_issuer(body)
     return issuer if issuer is not None and repository_paths(issuer).ledger == path else IssuerUrl("")
 

@@ -88,7 +88,7 @@ def apiservers(issuer: Issuer, observations: Sequence[Observation], now: datetim
 
     Args:
         issuer: The configured entry.
-        observations: What was heard and judged; behind a load balancer several of one URL.
+        observations: The validated answers; behind a load balancer several of one URL.
         now: The moment of the look, aware, UTC.
     """
     if not observations:

@@ -86,7 +86,7 @@ def issuer_files(issuer: Issuer, now: datetime) -> Iterator[CheckResult]:
 
 
 def privacy(key: str, path: Path, issuer: IssuerName | None) -> Iterator[CheckResult]:
-    """A warning when everybody on this machine may read a private file; nothing when it cannot be looked at."""
+    """A warning if every user of this machine can read a private file; nothing if it cannot be checked."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -160,7 +160,7 @@ _UNREACHED = frozenset(
         "InternalError",
     }
 )
-"""STS was not heard, and the mirror may work without it: a network may have a way to S3 alone."""
+"""STS did not answer, and the mirror may work without it: a network may have a route only to S3."""
 _NO_CREDENTIALS = (
     "Give the mirror credentials where boto3 looks for them: environment, `publish.profile`, a web identity, or the "
     "role of the instance or pod."
@@ -319,7 +319,7 @@ def _owners(place: CheckTarget, state_dir: Path) -> Iterator[CheckResult]:
         try:
             is_foreign = path.lstat().st_uid != owner and path.name != _OF_THE_FILE_SYSTEM
         except OSError:
-            continue  # a temporary file that has gone meanwhile
+            continue  # a temporary file that was removed in between
         found += is_foreign
         first = path if is_foreign and first is None else first
     if first is not None:
@@ -348,7 +348,7 @@ _LIST_KEY = (
 
 
 def ledgers(settings: RepositorySettings, signing: SigningState, *, issuers: int) -> Iterator[CheckResult]:
-    """Whether the mirror can sign, and each ledger of the newest head: by whom it is signed, or why not believed."""
+    """Whether the mirror can sign, and for each ledger of the newest head who signed it, or why it does not count."""
     place = CheckTarget(Component.GIT, presentable(settings.remote or str(settings.path)))
     if signing.refused is not None:
         yield place.failed(signing.refused.code, signing.refused.sentence, signing.refused.remedy)
@@ -379,7 +379,7 @@ def _own_key(settings: RepositorySettings, sample: SignatureHeader | Verificatio
 
 
 def _signers(place: CheckTarget, signing: SigningState) -> Iterator[CheckResult]:
-    """The believed ledgers key by key: what one has to know before a line of `allowed_signers` goes."""
+    """The accepted ledgers by key: the information needed before a line of `allowed_signers` is removed."""
     found: dict[tuple[str, Role], list[LedgerVerdict]] = {}
     for each in signing.ledgers:
         if isinstance(each.verdict, SignatureHeader):

@@ -34,7 +34,7 @@ class BucketFacts:
     """What a bucket says of itself; each answer may be missing by itself.
 
     `region` is None where the store names none. `policy` is the JSON text, empty where there is none. `public_grants`
-    are the rights that its ACL gives to everybody. `versioning` is `Enabled`, `Suspended` or empty.
+    are the rights that its ACL grants everyone. `versioning` is `Enabled`, `Suspended` or empty.
     """
 
     region: str | Unavailable | None
@@ -91,7 +91,7 @@ class Aws(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LedgerVerdict:
-    """One ledger on the newest head: who signed it, or why that is not believed; None where it has no signature.
+    """One ledger on the newest head: who signed it, or why that does not count; None if it has no signature.
 
     `issuer` is whose ledger it is, as the configuration or else the file says; `is_configured` says which.
     """
@@ -120,7 +120,7 @@ class SigningState:
 class HistoryFacts:
     """How the git history stands; each failure is a reason, None where there is none or it was not tried.
 
-    `unpushed` is None where it is not known. `broken` are the reasons why ledgers are not believed.
+    `unpushed` is None if it is not known. `broken` are the reasons why ledgers do not count.
     """
 
     local: CommitId | None = None
@@ -146,7 +146,7 @@ BucketOf = Callable[[PublishSettings], Bucket]
 """The bucket behind `publish` settings; the same adapter for settings that need the same client."""
 
 LockHolder = Callable[[Path], str | None]
-"""Who holds a lock file, in words; None when nobody does, or nobody knows."""
+"""Which process holds a lock file, as text; None if there is none, or it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

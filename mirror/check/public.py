@@ -1,4 +1,4 @@
-"""What anonymous requests get: both documents of an issuer, read as AWS does, and believed as a relying party would."""
+"""What anonymous requests get: both documents of an issuer, read as AWS does and validated like a relying party."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -169,7 +169,7 @@ WHERE: Mapping[About, tuple[Component, ...]] = {
     About.ROLE: (),
     About.CLOUD: (),
 }
-"""Where each kind of cause shows here; nowhere when it lies in the account of the cloud."""
+"""Where each kind of cause is visible here; nowhere if it is in the account of the cloud."""
 
 _UNREADABLE = frozenset({"documents_not_public", "gcp_documents_unreadable", "entra_documents_unreadable"})
 """Causes that show at the bucket too: it says why the public may not read."""

@@ -1,7 +1,7 @@
 """Run every check at once, each in its own time limit: one that hangs or fails hides no other.
 
 at once:  hearing the apiservers │ configuration, state, git │ a bucket: credentials, bucket, policy, rights │ public
-then:     apiservers and keys of each issuer, out of what was heard and seen
+then:     apiservers and keys of each issuer, from these answers
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

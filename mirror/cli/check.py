@@ -320,7 +320,7 @@ def compared(settings: "Settings", now: datetime) -> tuple[tuple[str, ...], "Che
 
     Raises:
         HistoryError: The history cannot be read.
-        UsageError: A ledger in it is not believed.
+        UsageError: A ledger in it does not count.
     """
     found = known_keys(settings)
     text = gmpy2_hint(sum(map(len, found.values())), integer_type())
@@ -335,7 +335,7 @@ def known_keys(settings: "Settings") -> dict[IssuerName, tuple[AnyKey, ...]]:
 
     Raises:
         HistoryError: The history cannot be read.
-        UsageError: A ledger in it is not believed.
+        UsageError: A ledger in it does not count.
     """
     everything = publications(settings)
     with opened(settings.repository) as repository:

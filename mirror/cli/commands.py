@@ -81,7 +81,7 @@ def call(ctx: click.Context, where: str, given: dict[str, Any]) -> None:
 @common_options
 @click.pass_context
 def run(ctx: click.Context, /, **given: Any) -> None:
-    """Ask every apiserver, believe what is valid, commit it, publish it, and look at it as an anonymous client does.
+    """Poll every apiserver, validate the answers, commit changes, publish them, and read them back anonymously.
 
     Without --once, --now or --dry-run this is the daemon: a pass every `interval`, a status page and metrics on
     `http.listen`. SIGHUP reads the configuration again, SIGUSR1 makes a pass now, SIGTERM ends it within 10 seconds.
@@ -232,7 +232,7 @@ def revoke(ctx: click.Context, /, **given: Any) -> None:
     KEY is a kid or a thumbprint, or the first 8 or more characters of one. A kid that begins with - follows --.
 
     Exit status: 0 the key is not public any more (with --no-pass: the revocation is committed and pushed); 1 it was not
-    committed or not pushed, or the key is still public; 2 usage, also `--last` without `--yes` where nobody can be
+    committed or not pushed, or the key is still public; 2 usage, also `--last` without `--yes` if there is no
     asked; 3 it is held because nothing else is public, or a cache still shows the key. The answer no changes nothing,
     and is 0.
     """
@@ -249,9 +249,9 @@ def adopt(ctx: click.Context, /, **given: Any) -> None:
     """Take over the public documents of issuers that the history does not know yet.
 
     Keys that an apiserver shows become published, the others of the public document begin to retire; what cannot be
-    believed is listed and left out.
+    accepted is listed and left out.
 
-    With --branch every ledger of the configuration is signed as it stands on the branch, whoever wrote it: after the
+    With --branch every ledger of the configuration is signed as it is on the branch, whatever its author: after the
     signing key was changed or stolen, or the branch was restored. Read the history first.
 
     Exit status: 0 adopted, and its pass found everything current; 1 something was not adopted, committed or pushed, or
@@ -287,13 +287,13 @@ def check(ctx: click.Context, /, **given: Any) -> None:
 
     Warnings come first, failures last, root causes before what follows from them. Looks at the configuration and its
     files, the apiservers and their keys, the git remote, the AWS credentials, the bucket, its policy and the writer's
-    rights, and at the public URLs as AWS does. Changes nothing, and runs beside a daemon. `status` reports whether a
+    rights, and at the public URLs as AWS does. Changes nothing, also while a daemon runs. `status` reports whether a
     change waits for an operator.
 
     \b
     Exit status:
       0  nothing failed (there may be warnings)
-      1  a finding failed; with --fleet: two keys share a prime, whoever knows one can compute the other
+      1  a finding failed; with --fleet: two keys share a prime, so the owner of one can compute the other
       2  usage or configuration error
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
     carry_out(ctx, "mirror.cli.check:main", given)
@@ -327,7 +327,7 @@ def init(ctx: click.Context, /, **given: Any) -> None:
     It needs no configuration, and changes nothing.
 
     \b
-    Exit status: 0 the entry was printed; 1 the cluster could not be asked, or its answer is not believed; 2 usage.
+    Exit status: 0 the entry was printed; 1 the cluster did not answer, or its answer was rejected; 2 usage.
     """  # noqa: D301  \b is click's mark for a paragraph that is not re-wrapped
     call(ctx, "mirror.cli.init:main", given)
 
@@ -352,7 +352,7 @@ provision_options = all_of(
 def provision() -> None:
     """Make or correct what the mirror needs in AWS. Each command looks first, lists the differences, and asks.
 
-    The credentials are those of whoever runs it (environment, --profile, --role-arn), never the mirror's own of
+    The credentials are those of the caller (environment, --profile, --role-arn), never the mirror's own of
     `publish.profile` and `publish.role_arn`: these need, and should have, no such rights.
 
     \b

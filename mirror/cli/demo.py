@@ -93,7 +93,7 @@ class _Demo:
 
         old, new = new_key(), new_key()
         click.echo(f"A small world runs in {self.world.folder}.")
-        self._do("A bucket is made: everybody may read exactly two objects in it.", "provision", "bucket", "demo")
+        self._do("Create a bucket with exactly two public objects.", "provision", "bucket", "demo")
         self._pass("First pass: both replicas show one key.", lambda: self._show((old,), (old,)))
         self._pass("Second pass: nothing changed: no commit, no put.", lambda: None)
         self._pass(
@@ -173,7 +173,7 @@ class _Demo:
             click.secho(f"   This should have ended with 0, and ended with {done.returncode}.", fg="red")
 
     def wait(self) -> None:
-        """Keep everything running until somebody ends it."""
+        """Keep everything running until the user ends it."""
         click.secho(f"\nEverything keeps running; the status page is {self.world.page_url}", bold=True)
         click.echo("Ctrl-C ends it and removes the folder. Until then, for another terminal:")
         history = f"{shlex.quote(str(self.world.folder / 'history.html'))}"

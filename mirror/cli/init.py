@@ -43,7 +43,7 @@ def first_kubeconfig(named: Path) -> Path:
 
 
 def entry_of(kubeconfig: Path, context: str | None, *, complete: bool) -> str | tuple[Reason, ...]:
-    """What the cluster says, believed and written as YAML; or every reason why nothing can be proposed.
+    """The cluster's answer, validated and written as YAML; or every reason why nothing can be proposed.
 
     With `complete` the entry stands in a whole configuration.
     """
@@ -80,7 +80,7 @@ _MAX_NAME_CHARACTERS = 63
 
 @dataclass(frozen=True, slots=True)
 class IssuerSuggestion:
-    """A cluster whose answer was believed; `opaque` when its key ids are not those that Kubernetes computes.
+    """A cluster with an accepted answer; `opaque` if its key ids are not those that Kubernetes computes.
 
     `present` is the cluster's own issuer where that cannot be published, and `issuer` one that is proposed; else empty.
     """
@@ -97,7 +97,7 @@ class IssuerSuggestion:
 def suggest_issuer(
     kubeconfig: Path, login: "Kubeconfig", probe: "ClusterProbe", *, complete: bool = False
 ) -> IssuerSuggestion | tuple[Reason, ...]:
-    """Believe the answer as a pass would; or every reason why the cluster cannot be mirrored as it is.
+    """Validate the answer as a pass would; or every reason why the cluster cannot be mirrored as it is.
 
     With `complete` another issuer is proposed where the cluster's own cannot be published.
     """

@@ -102,7 +102,7 @@ def adopt_branch(ctx: click.Context, session: OperatorSession, *, yes: bool) -> 
     Raises:
         UsageError: Ledgers are not signed here.
         HistoryError: It could not be committed.
-        RemoteError: It could not be pushed, or somebody pushed meanwhile.
+        RemoteError: It could not be pushed, or another push came first.
     """
     if session.trust.keys is None:
         raise UsageError(

@@ -235,7 +235,7 @@ _SECONDS = 5.0
 
 
 def version_text(package: Path = Path(mirror.__file__).parent) -> str:
-    """The lines of `--version`; `package` is where the program lies."""
+    """The lines of `--version`; `package` is the folder of the program."""
     found = (("commit", commit_of(package)), ("Python", platform.python_version()), ("git", _git_version()))
     return "\n".join((f"oidc-mirror, version {mirror.__version__}", *(f"{name:<6}  {value}" for name, value in found)))
 

@@ -1,6 +1,6 @@
 """What `approve`, `revoke` and `adopt` share: the newest history, the question, the commit, and one pass afterwards.
 
-No lock is taken: decisions move the branch by compare-and-swap, so a daemon may work beside us.
+No lock is taken: decisions move the branch by compare-and-swap, so a daemon may run at the same time.
 """
 
 import os
@@ -41,7 +41,7 @@ from mirror.trust.lifecycle import LedgerUpdate, revoked_thumbprints
 class OperatorSession:
     """Where an operator decides: the newest history of all mirrors, as of `now` (aware, UTC, whole seconds).
 
-    `issuers` are those that the command is about; `trust` says by what ledgers are believed, and with which key they
+    `issuers` are those of the command; `trust` says which ledgers count, and with which key they
     are signed. `persistent` says whether the repository outlives the command.
     """
 
@@ -64,7 +64,7 @@ class OperatorSession:
         )
 
     def newest(self) -> "OperatorSession":
-        """The session as others have moved the branch meanwhile.
+        """The session after others have moved the branch.
 
         Raises:
             HistoryError, RemoteError, UsageError: As `open_session`.
@@ -106,12 +106,12 @@ def open_session(
         options: The global options.
         names: The issuers that the command is about.
         signing_key: The operator's own key, where the mirror's is out of his reach.
-        as_it_is: Every ledger that can be read is believed, whoever signed it: the operator has read the history.
-        adopts: An issuer of which nothing can be read at all, whoever signed it, is as one that has no ledger yet.
+        as_it_is: Every readable ledger counts, independent of its signer: the operator has read the history.
+        adopts: An issuer whose ledger cannot be read at all is treated like one without a ledger.
 
     Raises:
         UsageError: The configuration has mistakes, a name is unknown, or a key cannot be used.
-        HistoryError: The repository cannot be used, or a ledger in it is not believed.
+        HistoryError: The repository cannot be used, or a ledger in it does not count.
         RemoteError: The remote cannot be fetched from.
     """
     configured = options.load()
@@ -126,7 +126,7 @@ def open_session(
             local = local_state.load_local_state(configured.state_dir)
             trust = trust_of(settings, ports.history, local, keys)
             if as_it_is:
-                # With the own key alone, so that what another key signed is signed anew before that key goes.
+                # Only with the own key, so that ledgers of another key are signed again before that key is removed.
                 trust = replace(trust, keys=keys and keys.own(), as_it_is=True)
             history_state = load_history(ports.history, [each.url for each in publications(settings)], trust)
             now = datetime.now(UTC).replace(microsecond=0)
@@ -183,7 +183,7 @@ def _newest(settings: Settings, history: History, trust: VerificationContext) ->
 
 
 def _warn_of_untrusted_ledgers(session: OperatorSession) -> None:
-    """Print what the ledgers of the issuers had wrong: the commit of the decision writes them anew."""
+    """Print what was wrong with the ledgers of the issuers: the commit of the decision writes them again."""
     for each in session.publications():
         issuer_history = session.history.issuers[each.url]
         for event in issuer_history.events:
@@ -212,7 +212,7 @@ class KeyDecision:
     """What becomes of one publication.
 
     `stands` says whether a ledger, merged with what others committed, still says what was decided. `replaces` are
-    the public documents, somebody else's, that it replaces.
+    the public documents of another writer that it replaces.
     """
 
     publication: PublishedIssuer

@@ -36,7 +36,7 @@ _SERVICE_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):([a-z0-9
 
 
 def apiserver_identity(issuer: Issuer, identity: MirrorIdentity) -> MirrorIdentity:
-    """`identity`, with what files on this machine say where nobody said it; a file that cannot be read says nothing."""
+    """`identity`, completed from files of this machine; an unreadable file adds nothing."""
     from mirror.apiserver.kubeconfig import read_kubeconfig  # noqa: PLC0415  it imports httpx
 
     if identity.user is not None:
@@ -65,9 +65,9 @@ def _of_certificate(pem: bytes, identity: MirrorIdentity) -> MirrorIdentity:
 
 
 def _of_token(token: bytes, identity: MirrorIdentity) -> MirrorIdentity:
-    """The ServiceAccount of its `sub`, unverified: it only chooses whom a binding would be for.
+    """The ServiceAccount of its `sub`, unverified: it only selects the subject of a binding.
 
-    One that is not here is taken for the mirror's own; one of nobody's ServiceAccount is some user's.
+    A token that is not here counts as the mirror's own; one without a ServiceAccount belongs to some user.
     """
     found = _SERVICE_ACCOUNT.fullmatch(str(unverified_claims(token).get("sub")))
     if found is not None:
@@ -81,7 +81,7 @@ def common_name(pem: bytes) -> str | None:
         names = x509.load_pem_x509_certificate(pem).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except ValueError:
         return None
-    # Go keeps the last one of several; a name with control characters is nobody's.
+    # Go keeps the last one of several; a name with control characters is rejected.
     name = str(names[-1].value) if names else ""
     return name if name and name.isprintable() else None
 
@@ -360,6 +360,6 @@ def command(ctx: click.Context, /, *, kind: str, name: str, form: str | None, **
 
 
 def _login(issuer: "Issuer", options: dict[str, Any]) -> MirrorIdentity:
-    """As whom the mirror asks the issuer's apiservers; files are read where they are here."""
+    """The identity of the mirror at the issuer's apiservers; files are read if they are on this machine."""
     namespace, _, account = options["mirror"].partition("/")
     return apiserver_identity(issuer, MirrorIdentity(namespace, account, options["user"]))

@@ -104,7 +104,7 @@ def one_pass(
         logger = logger or configure(options.log_level, options.log_format)
         if write_status:
             _write_status_files(settings, report, now, logger)
-    with suppress(OSError):  # a log that nobody can take must not cost the report
+    with suppress(OSError):  # an unwritable log must not lose the report
         for warning in settings.warnings:
             logger.warning("configuration.unwise", sentence=warning)
         if options.logs_what_is_reported(output):
@@ -157,7 +157,7 @@ def _notify(settings: Settings, options: Common, report: Report) -> None:
 
     A pod with an empty disk does not know what the last one reported, so it only takes note.
     """
-    from mirror.notify.notifier import Notifier  # noqa: PLC0415  only where somebody gets a message
+    from mirror.notify.notifier import Notifier  # noqa: PLC0415  only if a message is sent
 
     sys.stdout.flush()
     Notifier(configure(options.log_level, options.log_format), quiet=True).tell(settings, report)
@@ -206,7 +206,7 @@ _PROC = Path("/proc")
 
 
 def find_daemon(state_dir: Path, *, owner: Callable[[Path], int | None] = lock_owner, proc: Path = _PROC) -> int | None:
-    """The process that holds the directory, where it takes SIGUSR1; None where nobody does, or it is one pass alone.
+    """The process that holds the directory, if it catches SIGUSR1; None if there is none, or it makes only one pass.
 
     SIGUSR1 ends a process that does not catch it, as `run --once` does not.
     """

@@ -56,7 +56,7 @@ def steady() -> Output:
 
 
 class RedactingText(io.TextIOWrapper):
-    """A stream that writes no credential in use, whoever lets one slip into a text."""
+    """A stream that removes credentials in use from everything that is written."""
 
     def write(self, text: str, /) -> int:
         """Write `text` without what `mirror.redaction.redact` knows."""
@@ -74,7 +74,7 @@ def _text(raw: Output, before: Any, *, line_buffering: bool = False) -> io.TextI
 
 
 def speak_utf8() -> None:
-    """Begin anew in Python's UTF-8 mode (PEP 540) where the locale's encoding is another one.
+    """Start again in Python's UTF-8 mode (PEP 540) if the locale has another encoding.
 
     Configurations are UTF-8, and so are the names of folders and files in them; an ASCII locale could not open those.
     """
@@ -84,7 +84,7 @@ def speak_utf8() -> None:
 
 
 def secure_umask() -> None:
-    """Let nobody else write what this process makes, whatever umask it was started with; the group's share is kept."""
+    """Make new files unwritable for other users, whatever the umask was; the group's permissions stay."""
     os.umask(os.umask(0o077) | 0o002)
 
 
@@ -99,7 +99,7 @@ def speed_up_imports() -> None:
     - The garbage collector runs rarely: what imports allocate lives as long as the process.
     - pydantic does not search all installed packages for plugins, none of which has any business here.
     - `httpx` imports its own command line, and with it rich, pygments and markdown, whenever these are installed; it
-      gets a stand-in, because nobody calls that command line from here.
+      gets a stub, because that command line is never called from here.
     - `httpcore` imports h2 whenever it is installed; we speak HTTP/1.1 alone.
     """
     gc.set_threshold(1_000_000, 20, 20)

@@ -62,7 +62,7 @@ class _Buckets:
 
 
 def web_identity_token(publish: PublishSettings) -> WebIdentityToken | None:
-    """See `mirror.ports.Ports`; read anew at each call, because such tokens are rotated on disk (facts.md#20)."""
+    """See `mirror.ports.Ports`; read at each call, because such tokens are rotated on disk (facts.md#20)."""
     from mirror.aws.sessions import issuer_of_file, token_file  # noqa: PLC0415  botocore takes long to import
 
     path = token_file(publish, os.environ)
@@ -80,7 +80,7 @@ def open_ports(
 ) -> Iterator[Ports]:
     """The real world. A dry run sees git through a scratch copy, so that no ref and no file of ours moves.
 
-    `ledger_trust` gives the keys of somebody else than the mirror: an operator's. `keep_connections`: another pass
+    `ledger_trust` has the keys of an operator instead of the mirror's. `keep_connections`: another pass
     follows after `interval`, which may use the connections to apiservers of the one before.
     """
     # Not every command that imports this module opens the ports, and httpx and boto3 take long to import.
@@ -167,10 +167,10 @@ def _lock(descriptor: int) -> bool:
 def refuse_foreign_root(settings: Settings) -> None:
     """Keep root from leaving files in another user's state directory, which that user then cannot read.
 
-    Root with a directory of its own, as in a container or in CI, is like anybody else.
+    Root with its own directory, as in a container or in CI, is an ordinary user.
 
     Raises:
-        UsageError: We are root, and the directory belongs to somebody else.
+        UsageError: We are root, and the directory belongs to another user.
     """
     try:
         owner = settings.state_dir.stat().st_uid
@@ -232,7 +232,7 @@ def open_check_clients(settings: Settings) -> "Iterator[CheckClients]":
 
 
 def known_ledgers(settings: Settings, issuers: Sequence[IssuerUrl]) -> Mapping[IssuerUrl, Ledger | None]:
-    """The ledgers of `issuers`; None where there is none, or where it is not believed.
+    """The ledgers of `issuers`; None if there is none, or if it does not count.
 
     Raises:
         HistoryError: There is a repository, and it cannot be read.

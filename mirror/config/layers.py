@@ -84,7 +84,7 @@ def merge_layers(main: YamlDocument, issuer_files: Mapping[str, YamlDocument]) -
     for file, document in issuer_files.items():
         rows.extend(_rows(file, document, problems))
     entries = tuple(_entries(raw, bad, rows, problems))
-    # Whether an unreadable file holds issuers is not known, so nobody may say that there are none.
+    # Whether an unreadable file has issuers is not known, so it must not count as a file without issuers.
     unsure = frozenset() if all(document.readable for document in issuer_files.values()) else frozenset({"issuers"})
     return MergedConfig(raw, root, entries, bad | unsure, tuple(problems))
 

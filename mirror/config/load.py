@@ -410,7 +410,7 @@ _MAX_COPY_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class LastGood:
-    """The copy for one configuration file; `path` is where it lies, `config` whose copy it is."""
+    """The copy for one configuration file; `path` is where it is, `config` whose copy it is."""
 
     path: Path
     config: Path

@@ -205,7 +205,7 @@ _OneOrList = BeforeValidator(one_or_list)
 
 
 class _OrText:
-    """Tells the JSON Schema that one text stands for a list of it."""
+    """Declares in the JSON Schema that one text stands for a list of it."""
 
     def __get_pydantic_json_schema__(self, section: CoreSchema, describe: GetJsonSchemaHandler) -> dict[str, object]:
         listed = describe(section)
@@ -432,7 +432,7 @@ def _form(value: object) -> str:
 
 
 class _TwoForms:
-    """Tells the JSON Schema that either form will do."""
+    """Declares in the JSON Schema that either form is valid."""
 
     def __get_pydantic_json_schema__(self, section: CoreSchema, describe: GetJsonSchemaHandler) -> dict[str, object]:
         return {"anyOf": describe(section)["oneOf"]}
@@ -503,7 +503,7 @@ def _off(value: object) -> object:
 
 
 class _OrFalse:
-    """Tells the JSON Schema that `false` is allowed as well."""
+    """Declares in the JSON Schema that `false` is also valid."""
 
     def __get_pydantic_json_schema__(self, section: CoreSchema, describe: GetJsonSchemaHandler) -> dict[str, object]:
         return {"anyOf": [{"const": False}, describe(section)]}

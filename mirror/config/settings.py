@@ -144,7 +144,7 @@ class Issuer:
 class RepositorySettings:
     """The git repository that keeps the history.
 
-    With `signing_key` only signed ledgers are believed; without it the remote is trusted. `name` is what the signatures
+    With `signing_key` only signed ledgers count; without it the remote is trusted. `name` is what the signatures
     are for.
     """
 

@@ -157,7 +157,7 @@ def _order(problem: Problem) -> tuple[str, int, str]:
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 32
-MAX_PROBLEMS = 100  # of one file; somebody who makes more of them has another file in mind
+MAX_PROBLEMS = 100  # of one file; a file with more mistakes is probably another kind of file
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same events, ten times as fast where libyaml is there
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")

@@ -31,7 +31,7 @@ class Configuration:
     """The settings that are in effect; safe for many threads.
 
     Args:
-        load: Reads the files anew; raises UsageError with every mistake.
+        load: Reads the files again; raises UsageError with every mistake.
         path: The main file.
         logger: Where a refused file is reported.
         last_good: Reads the copy of the last good settings; None where there is none.

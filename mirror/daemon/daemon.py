@@ -32,7 +32,7 @@ _NANOSECONDS_IN_A_MICROSECOND = 1000
 class SystemdNotifier:
     """Sends states to the socket that systemd named; silent where it named none. Never raises: it is only logged.
 
-    `watchdog_seconds` is how often at least `WATCHDOG=1` is expected; None where nobody watches.
+    `watchdog_seconds` is how often at least `WATCHDOG=1` is expected; None without a watchdog.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -55,7 +55,7 @@ class SystemdNotifier:
         return f"STATUS={' '.join(text.split())}"
 
     def reloading(self) -> None:
-        """Reloading begins: systemd 253 wants the time beside it (`Type=notify-reload`)."""
+        """Reloading begins: systemd 253 requires the time with it (`Type=notify-reload`)."""
         self.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // _NANOSECONDS_IN_A_MICROSECOND}")
 
 
@@ -84,7 +84,7 @@ _LOOK_AT_FILES_SECONDS = 10.0
 
 
 class Command(Enum):
-    """What the main thread hears."""
+    """What the main thread receives."""
 
     STOP = auto()
     RELOAD = auto()
@@ -251,7 +251,7 @@ class Daemon:
         return ExitStatus.CURRENT
 
     def _wait_for_end(self, deadline: float) -> None:
-        """Until no pass runs, the deadline is over, or somebody says stop again."""
+        """Until no pass runs, the deadline is over, or another stop signal arrives."""
         while self._schedule.running and (left := deadline - time.monotonic()) > 0:
             if self._next_command(min(left, BEAT_SECONDS)) is Command.STOP:
                 return

@@ -1,6 +1,6 @@
 """Pure: the pass history as Prometheus metrics; `docs/reference/metrics.md` explains each.
 
-Series are made anew from the pass history at each rendering, so those of issuers that left the configuration vanish.
+Each rendering builds the series from the pass history, so series of removed issuers disappear.
 Texts from outside become labels only where the ledger bounds their number: the kid of a recorded key.
 """
 

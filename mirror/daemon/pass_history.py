@@ -59,7 +59,7 @@ class IssuerState:
         return frozenset(key_id(key) for each in observations if isinstance(each, Observed) for key in each.keys)
 
     def replicas_disagree(self) -> bool:
-        """Whether believed apiservers showed different sets of keys."""
+        """Whether accepted answers showed different sets of keys."""
         return self.report is not None and self.report.replicas_disagree()
 
 

@@ -1,7 +1,7 @@
 """When passes run, and whether the daemon is alive.
 
 Pure: whether the daemon is alive, and whether what it says is fresh. Neither latches.
-All times are seconds of one clock that only goes forward, so that a corrected wall clock ends nobody.
+All times are seconds of one monotonic clock, so that a corrected wall clock does not end the process.
 """
 
 import logging
@@ -57,7 +57,7 @@ def max_silence_seconds(settings: Settings) -> float:
 
 
 def health(pulse: Heartbeat, now: float, patience: float) -> HealthResult:
-    """Whether the process and its scheduler are alive. Passes that fail are no reason to start anew.
+    """Whether the process and its scheduler are alive. Failed passes are no reason to restart.
 
     Args:
         pulse: What was seen.
@@ -212,7 +212,7 @@ class Schedule:
 
 
 class _LibraryLogHandler(logging.Handler):
-    """Tells in our logs what a library would print on stderr beside them."""
+    """Logs what a library would print on stderr."""
 
     def __init__(self, logger: "FilteringBoundLogger") -> None:
         super().__init__(logging.ERROR)  # what is less is reported by us where it matters

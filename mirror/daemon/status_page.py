@@ -50,7 +50,7 @@ _MOST_CHARACTERS = 400
 _KEPT_SECONDS = 2.0
 _KEPT_PAGES = 4
 ROTATING, PENDING = "rotating", "pending"
-"""What can be asked for as a state, beside those of a report."""
+"""What can be selected as a state, in addition to those of a report."""
 WORDS = {ROTATING: "rotating", PENDING: "pending approval"}
 SORTS = {"state": "state", "name": "name", "changed": "last change"}
 _REVERSE = "-"
@@ -257,7 +257,7 @@ _ORDER = (Status.HELD, Status.PUBLISHED, Status.RETIRING, Status.REVOKED, Status
 
 @dataclass(frozen=True, slots=True)
 class TimelineSegment:
-    """A part of a bar, in percent of the width; `planned` when it lies in the future."""
+    """A part of a bar, in percent of the width; `planned` if it is in the future."""
 
     status: Status
     x: float
@@ -468,7 +468,7 @@ MARKS = {
 
 
 def issuer_lines(pass_history: PassHistory, now: datetime) -> tuple[IssuerLine, ...]:
-    """Every published issuer, the ones that need somebody first; rotations before the others of one state."""
+    """Every published issuer, those that need action first; rotations before the others of one state."""
     order = {state: place for place, state in enumerate(State)}
 
     def urgency(line: "IssuerLine") -> tuple[int, bool]:

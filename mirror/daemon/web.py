@@ -61,7 +61,7 @@ class Sources:
 
 
 def application(sources: Sources, *, listen_host: str) -> Starlette:
-    """The application; `listen_host` is the configured address, which says whose `Host` headers are believed."""
+    """The application; `listen_host` is the configured address, which decides which `Host` headers are accepted."""
 
     # Plain functions: starlette runs them in threads, so that a large page holds up no probe.
     def healthz(_: Request) -> Response:
@@ -137,7 +137,7 @@ class _Guard:
 def accepts(host: str, listen_host: str) -> bool:
     """Whether a request with this `Host` header is answered.
 
-    On loopback only addresses and known names are: any other name was made to point here by somebody else's page (DNS
+    On loopback only addresses and known names are accepted: another page may point any other name here (DNS
     rebinding), which may not read what only this machine should. Elsewhere the network decides who may ask.
     """
     if not _is_loopback(listen_host):
@@ -211,7 +211,7 @@ def listen(address: tuple[str, int], *, busy_seconds: float = BUSY_SECONDS) -> s
 class _Protocol(H11Protocol):
     """A connection that may not dawdle. Where there are too many, an old one makes room for a new one.
 
-    Nobody is refused, because the new one may be a probe: what an old one waits for, it had its time for.
+    No connection is rejected, because the new one may be a probe: an old one had its time for a request.
     """
 
     head_seconds = HEAD_SECONDS
@@ -259,7 +259,7 @@ class _QuietServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._stop = threading.Event()  # set by `stop`, perhaps before there is a loop that could be told
+        self._stop = threading.Event()  # set by `stop`, perhaps before there is a loop to notify
         self._wake: Callable[[], object] = lambda: None
 
     async def main_loop(self) -> None:
@@ -284,7 +284,7 @@ class _QuietServer(uvicorn.Server):
         """End soon; from any thread."""
         self.should_exit = True
         self._stop.set()
-        with suppress(RuntimeError):  # the loop has ended meanwhile
+        with suppress(RuntimeError):  # the loop has ended in between
             self._wake()
 
 

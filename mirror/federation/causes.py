@@ -14,7 +14,7 @@ _PROVIDER = (
 
 
 class CauseArea(StrEnum):
-    """What a cause is about: where `check` has findings of its own to put beside it."""
+    """The subject of a cause: where `check` has its own findings for it."""
 
     DOCUMENTS = "documents"
     KEYS = "keys"

@@ -1,7 +1,7 @@
 """Errors of the clouds' token exchanges: what each means and what to check (facts.md#27, #28). Pure.
 
 The likeliest cause stands first. A pattern means what a text says, not one wording of it: clouds change their words. It
-is held against lower-case text with plain quotes and single spaces. Beside each row stands a public page with the text.
+is compared with lower-case text with plain quotes and single spaces. Each row names a public page with the text.
 """
 
 import re
@@ -386,7 +386,7 @@ def explain(text: str) -> tuple[Cause, ...]:
     """The causes of an error text of AWS STS, Google or Entra, the likeliest first; none for a text that is not known.
 
     Args:
-        text: The error as somebody copied it: the text, the code alone, an answer in JSON or XML, or a whole log. Case,
+        text: The error as it was copied: the text, only the code, an answer in JSON or XML, or a whole log. Case,
             line breaks, entities, escapes and what stands around it do not matter.
     """
     text = plain(text)

@@ -85,7 +85,7 @@ class IssuerResult:
 
 @dataclass(frozen=True, slots=True)
 class TokenResult:
-    """The token that was given: what it says, or why it is none; `problems` also say that it is nobody's."""
+    """The given token: its claims, or why it is malformed; `problems` also say that it matches no issuer."""
 
     token: Token | None
     problems: tuple[Reason, ...] = ()
@@ -249,7 +249,7 @@ def verify_issuer(
     """Look at an issuer's documents as a relying party does, and at the token; it never raises for what the web does.
 
     Args:
-        subject: whom to look at; `publish.readback` says how.
+        subject: whose documents are read; `publish.readback` says how.
         given: the token to hold against it; None for the documents alone.
         view: the public URLs.
         now: aware, UTC.
@@ -350,7 +350,7 @@ def _notes(
 
 @dataclass(frozen=True, slots=True)
 class VerifyRequest:
-    """Who is looked at, and the token that is held against them; nobody, where a token is of nobody."""
+    """The issuers to verify, and the token to compare with them; none, if the token matches no issuer."""
 
     subjects: tuple[VerifiedIssuer, ...]
     token: TokenResult | None = None

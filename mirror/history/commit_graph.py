@@ -19,7 +19,7 @@ from mirror.history.remote import REMOTE_TIMEOUT_SECONDS, GitRemote
 from mirror.model import CommitId, Version
 
 MOST_ANSWERS = 100_000
-"""What is kept at most: whoever writes to a bucket could make us ask something else in every pass."""
+"""The limit of what is kept: a writer of a bucket could cause another search in every pass."""
 T = TypeVar("T")
 
 
@@ -45,7 +45,7 @@ class Memo(Generic[T]):
     def get(self, state: Hashable, question: str, search: Callable[[], T]) -> T:
         """The answer to `question` in `state`: the one that is known, or what `search` finds.
 
-        Whatever `search` raises is passed on, and kept by nobody: the next one who asks searches again.
+        An exception of `search` is passed on and not cached: the next caller searches again.
         """
         slot = self._slot(state, question)
         with slot.lock:
@@ -330,6 +330,6 @@ class CommitLog:
         try:
             remote.deepen()
         except RemoteError:
-            # The question is answered from what we have: nobody's keys wait for the remote.
+            # The local history answers: no key waits for the remote.
             return False
         return True

@@ -10,7 +10,7 @@ The users' own git configuration (credentials, proxies, signing keys, `url.inste
 Lock files that a killed git left behind, distinguished from those of a living one.
 Every git command of ours runs under a shared `flock` on one file of the repository, and git itself inherits it: the
 kernel gives it up only when the last process holding it is gone. Who gets it exclusively therefore knows that no git of
-any mirror or operator command is alive here. What remains is a git that somebody runs by hand: it holds a reference's
+any mirror or operator command is alive here. What remains is a git that a user runs by hand: it holds a reference's
 lock for milliseconds, so a lock file that stood still for `SETTLED_SECONDS` is a dead one's.
 """
 
@@ -256,7 +256,7 @@ def _why_stop(child: Child, deadline: float, timeout_seconds: float, stop: threa
 LOCAL_TIMEOUT_SECONDS = 60.0
 SHOWN_CHARACTERS = 600
 
-# Faults of form in somebody's commit (git-fsck(1)): they harm nobody, and must not keep everybody from fetching.
+# Malformed but harmless commits (git-fsck(1)): they must not stop every mirror from fetching.
 _HARMLESS = (
     "badDate",
     "badDateOverflow",

@@ -133,7 +133,7 @@ class _Trace:
             self.records[key_id(record.key)] = record
             self._step(key_id(record.key), record.status, version)
         for identity in self.records.keys() - {key_id(record.key) for record in after.records}:
-            # Somebody took the record out of the file: it is as little public as a dropped one.
+            # The record was removed from the file: like a dropped one, it is not public.
             self._step(identity, Status.DROPPED, version)
         self.state = after
 

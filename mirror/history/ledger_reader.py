@@ -51,8 +51,8 @@ class VerificationContext:
     """By what ledgers are believed.
 
     `keys` is None where the remote is trusted; `repository` is the name that signatures must have. `decided` are the
-    ledgers that this mirror decided on. With `as_it_is` every ledger that can be read is believed, whoever signed it:
-    in the pass that begins to sign, and where somebody has read the history. With `trusts_own_head` the own head counts
+    ledgers that this mirror decided on. With `as_it_is` every readable ledger counts, independent of its signer:
+    in the pass that begins to sign, and if an operator has read the history. With `trusts_own_head` the own head counts
     although this machine does not remember what it decided on: an earlier program wrote it.
     """
 
@@ -89,8 +89,8 @@ class IssuerHistory:
     next commit, `known_texts` those of its public files on any head. `signed` are the ledger files in the heads that
     need no new signature. `remote_public_keys` are public by the remote's head alone. `events` and `failures` say what
     was not believed; `is_lost` that something is there and nothing of it is believed. `unknown_signer` is the key that
-    signed the newest ledger, where nobody here lists it, and `foreign_since` the date of the newest commit of that
-    ledger (aware, UTC), which whoever made it could choose.
+    signed the newest ledger, if it is not listed here, and `foreign_since` the date of the newest commit of that
+    ledger (aware, UTC), which its author can choose.
     """
 
     paths: RepositoryPaths
@@ -117,7 +117,7 @@ class HistoryState:
 
     @property
     def is_pushed(self) -> bool:
-        """Whether the remote has everything that this machine committed, as far as it was heard."""
+        """Whether the remote has everything that this machine committed, by its last answer."""
         return all(parent == self.heads.remote for parent in self.parents)
 
 
@@ -287,7 +287,7 @@ class _LedgerReader:
         return replace(known, ledger=merged, events=known.events + events)
 
     def _has_moved(self) -> bool:
-        """Whether another mirror pushed, and then put, since our fetch; else somebody set the branch back."""
+        """Whether another mirror pushed, and then put, since our fetch; else the branch was set back."""
         if self._heads.remote is None:
             return False
         try:
@@ -325,7 +325,7 @@ class _LedgerReader:
             return SignedFile(body, signature or b"", decided.kid), None  # made or verified before
         verdict = _NO_SIGNATURE if signature is None else keys.verify(body, signature, issuer)
         if isinstance(verdict, SignatureHeader):
-            # What an operator signed a mirror signs anew, so that the operator's key can be given up at any time.
+            # A mirror signs an operator's ledger again, so that the operator's key can be removed at any time.
             by_mirror = verdict.role == "mirror"
             lasting = by_mirror or (isinstance(keys, LedgerTrust) and keys.role == "operator")
             return (SignedFile(body, signature or b"", verdict.kid if by_mirror else "") if lasting else None), None
@@ -357,7 +357,7 @@ class _LedgerReader:
         except BucketError:
             named = ()  # before anything is put the objects are looked at once more
         if not stands and named is None and issuer_history.ledger is None:
-            return issuer_history  # nobody has ever heard of it
+            return issuer_history  # the issuer is unknown everywhere
         ledgers, events = self._named(issuer, paths, named or ())
         nearest, changed_by = self._nearest(issuer, paths)
         merged = _merged((issuer_history.ledger, *ledgers, *nearest))
@@ -423,7 +423,7 @@ class _LedgerReader:
         return tuple(found), next(iter(parents), None)
 
     def _past_ledger(self, issuer: IssuerUrl, blob: str | None, signature: bytes | None) -> Ledger | None:
-        """A file of the past; first of all its signature is looked at: somebody may have pushed megabytes."""
+        """An older file. Its signature is checked first, because a pushed file may have megabytes."""
         keys = self._trust.keys if self._trust.is_signed else None
         if blob is None or (keys is not None and not _may_be_ours(keys, issuer, signature)):
             return None

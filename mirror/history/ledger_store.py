@@ -55,7 +55,7 @@ class LedgerChange:
 class Committer:
     """How commits are made.
 
-    `reread` reads the given issuers anew. `keys` sign ledgers, where git is signed. `others` are all issuers of the
+    `reread` reads the given issuers again. `keys` sign ledgers, where git is signed. `others` are all issuers of the
     configuration, with the extra members of their discovery documents: where two branches become one the ledgers of
     those that this pass does not change are merged too, so that none is lost. So they are `always`, when a repository
     is signed for the first time. `ledger_cache` is what earlier passes computed.
@@ -207,7 +207,7 @@ def _result(pending: _PendingCommit, commit: CommitId | None, *, made: bool) -> 
 
 
 def _pending(committer: Committer, state: HistoryState, changes: Mapping[IssuerUrl, LedgerChange]) -> _PendingCommit:
-    """Merge and render each issuer; one whose ledger breaks a rule is left out, and stops nobody else."""
+    """Merge and render each issuer; one with an invalid ledger is left out, and stops no other."""
     files: dict[str, bytes | None] = {}
     ledgers: dict[IssuerUrl, Ledger] = {}
     errors: dict[IssuerUrl, str] = {}
@@ -370,7 +370,7 @@ MAX_SIGNERS_BYTES = 1024 * 1024
 
 _CORRECT_KEY = "Correct `repository.signing_key` (or $OIDC_MIRROR_SIGNING_KEY), or make a key: "
 _MOUNTED = ("/run/credentials/", "/run/secrets/", "/var/run/secrets/")
-"""Where systemd and Kubernetes show secrets: nobody can make a key there."""
+"""Where systemd and Kubernetes mount secrets: these folders are read-only."""
 _PUT_KEY = (
     "Make a key, and put it where the unit's LoadCredential= or the pod's Secret takes it from: "
     "ssh-keygen -t ed25519 -N '' -f signing_key"
@@ -445,7 +445,7 @@ def readable_signing_key(repository: RepositorySettings) -> PrivateKey | None:
 
 
 def signing_key_warning(repository: RepositorySettings) -> Reason | None:
-    """Say that everybody on this machine may read the signing key; None where not, or where it cannot be looked at."""
+    """Report that every user of this machine can read the signing key; None if not, or if it cannot be checked."""
     path = repository.signing_key
     try:
         if path is None or not path.stat().st_mode & stat.S_IROTH:

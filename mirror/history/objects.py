@@ -1,7 +1,7 @@
 """Read objects, trees and references through one long-lived `git cat-file --batch-command` (git 2.36).
 
 One process answers thousands of questions, and it sees what other processes write meanwhile: git reads loose
-references anew each time, and looks for new packs whenever an object seems to be missing.
+references again each time, and looks for new packs if an object seems to be missing.
 
 Pure: git's tree objects, and the files that they name.
 A tree from a remote is untrusted: a few small trees that name each other many times unfold to billions of files. The
@@ -28,7 +28,7 @@ _QUESTIONS_AT_ONCE = 1000
 class GitObject:
     """One object: its id, its kind (`blob`, `tree`, `commit`, `tag`), its size, and its bytes where asked for.
 
-    `body` is cut at `MAX_OBJECT_BYTES` + 1 bytes: what is larger is not ours, and whoever reads it refuses it.
+    `body` is cut at `MAX_OBJECT_BYTES` + 1 bytes: a larger one is not ours, and its parser rejects it.
     """
 
     id: str
@@ -312,7 +312,7 @@ class TreeReader:
         """The files of `commit` at `paths`; absent ones are absent.
 
         What stands at a path and is no file of ours (a link, a folder, a submodule, another mode, over 4 MiB, an object
-        that git has lost) reads as no bytes at all: no document of ours is empty, so nobody believes it.
+        that git has lost) reads as no bytes at all: no document of ours is empty, so it is never accepted.
 
         Raises:
             HistoryError: The repository could not be read, or does not have `commit`.
@@ -329,7 +329,7 @@ class TreeReader:
             HistoryError: The repository could not be read.
         """
         ids = tuple(dict.fromkeys(blobs))
-        # Sizes first: what somebody pushed may be as large as the fetch allowed.
+        # Sizes first: a pushed object may be as large as the fetch allowed.
         small = [
             one.id
             for one in self._objects.stat(ids)

@@ -19,7 +19,7 @@ DEFAULT_SSH = "ssh -o BatchMode=yes -o ConnectTimeout=15"
 _LOST_RACE = re.compile(
     r"fetch first|non-fast-forward|stale info|but expected|incorrect old value|reference already exists"
 )
-# Servers say this both when somebody pushed in between and when the branch is locked or cannot be written.
+# Servers say this after a concurrent push, and also when the branch is locked or cannot be written.
 _NOT_WRITTEN = re.compile(r"failed to lock|cannot lock ref|failed to update ref|lock error", re.IGNORECASE)
 # git-receive-pack(1), `receive.shallowUpdate`: a server takes no commits whose ancestors neither side has.
 _TOO_SHALLOW = "shallow update not allowed"
@@ -197,7 +197,7 @@ class GitRemote:
         With `rehearse` everything is asked for and nothing sent or moved; hooks of the remote do not run then.
 
         Raises:
-            PushRefusedError: The remote has commits that `commit` does not contain, or somebody pushed just now.
+            PushRefusedError: The remote has commits that `commit` does not contain, or another push came first.
             RemoteError: It could not be pushed for another reason; the remote's branch may be locked.
         """
         words = (*_PUSH_WORDS, "--dry-run") if rehearse else _PUSH_WORDS
@@ -226,7 +226,7 @@ class GitRemote:
         raise self._failed("The git remote refused the push or could not be reached.", finished, also=refusal)
 
     def _new_history(self, commit: str) -> str:
-        """What to do where nobody has the earlier commits: the files of `commit`, as the first commit of a history."""
+        """What to do if no repository has the earlier commits: `commit`'s files become the first of a history."""
         git = f"git --git-dir={shlex.quote(str(self._git.directory))}"
         made = (
             f"{git} -c user.name=oidc-mirror -c user.email=oidc-mirror@localhost commit-tree -m 'Begin anew' {commit}"

@@ -131,7 +131,7 @@ class GitRepository:
     ) -> CommitId:
         """Commit `changes` (None: the file goes) on the tree of `base`, and move the branch from `expect` to it.
 
-        Killed before the branch moves, it leaves objects that nobody names, and no reference or lock of them.
+        Killed before the branch moves, it leaves unreferenced objects, and no reference or lock of them.
 
         Raises:
             BranchMovedError: The branch is not `expect` any more; it is as the other one left it.
@@ -244,7 +244,7 @@ def is_repository(path: Path) -> bool:
 
 
 def init_bare(path: Path, *, branch: str, environ: Mapping[str, str], stop: threading.Event) -> None:
-    """Make a bare repository at `path`, complete or not at all: it is initialised beside it, then renamed.
+    """Make a bare repository at `path`, complete or not at all: it is initialised next to it, then renamed.
 
     Raises:
         HistoryError: git is missing or too old, or the folder cannot be made or is something else.
@@ -255,7 +255,7 @@ def init_bare(path: Path, *, branch: str, environ: Mapping[str, str], stop: thre
     _demand_version(git)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Crash window: a draft stays. Whoever makes the repository next removes it.
+        # Crash window: a draft stays. The next process that makes the repository removes it.
         with temp_file(draft, f"{glob.escape(path.name)}.new-*", draft.mkdir):
             git.check_output(
                 "init", "--quiet", "--bare", "--template=", f"--initial-branch={branch}",
@@ -362,7 +362,7 @@ class References:
         self._update(f"delete {name}")
 
     def _absent(self, name: str) -> CommitId | None:
-        """Damage must not pass for an empty branch: on an empty branch everything would begin anew."""
+        """Damage must not count as an empty branch: on an empty branch the history would start again."""
         exists = (self._git.directory / name).exists() or self._git.run("rev-parse", "--verify", "--quiet", name).ok
         if exists:
             # Another process may have made it since we asked.
@@ -436,8 +436,8 @@ def commit_stream(
     """The stream of one commit whose id fast-import prints.
 
     The commit is made on a branch of that process's own which is given up before the end, so that no reference
-    changes (git-fast-import(1), `reset` with an all-zero `from`): whoever is killed here leaves only objects that
-    nobody names.
+    changes (git-fast-import(1), `reset` with an all-zero `from`): a kill here leaves only objects that
+    are unreferenced.
 
     Args:
         tree: The id of the tree that is changed; None for an empty one.
@@ -482,7 +482,7 @@ GC_TIMEOUT_SECONDS = 600.0
 
 
 def gc(git: Git, *, clock: Callable[[], float]) -> None:
-    """Run `git gc` unless it ran within a day of `clock` (seconds since 1970), as a stamp file beside it says.
+    """Run `git gc` unless it ran within a day of `clock` (seconds since 1970), according to a stamp file.
 
     Raises:
         HistoryError: It failed; it is tried again a day later.

@@ -74,10 +74,10 @@ class DriftContext:
     """What we know about the body that stands at a key, and about who may have written it.
 
     `committed` are the bytes that git holds for this object, now or at the commit that the object's own metadata names:
-    metadata alone proves nothing, whoever writes the object writes that too. `waits_for` says what a put would do that
+    metadata alone proves nothing, because any writer of the object sets it. `waits_for` says what a put would do that
     has to wait; empty when it may be made. `is_other_mirror` says that the metadata names a commit of another mirror,
     with which this one shares no remote. `last_verified_at` is when this mirror last saw the object as it
-    should be now (aware, UTC): what differs since then was changed by somebody else.
+    should be now (aware, UTC): what differs since then was changed by another writer.
     """
 
     committed: frozenset[bytes] = frozenset()
@@ -147,7 +147,7 @@ def _absent(desired: PublicObject, stood_at: datetime | None) -> tuple[ObjectDec
 
 
 def busy(desired: PublicObject) -> Deferred:
-    """Somebody writes the object right now: nothing is done to it in this pass."""
+    """Another writer is writing the object now: this pass does nothing to it."""
     sentence = f"{desired.key} changed while this pass read it; the next pass decides."
     return Deferred(desired, Event("bucket.changed", sentence, Level.WARNING, {"key": desired.key}), is_wrong=False)
 

@@ -246,7 +246,7 @@ _OTHER_REGION = frozenset({"PermanentRedirect", "TemporaryRedirect", "Redirect",
 
 
 def cause_of_status(status: int, location: str, body: bytes, *, region: str = "") -> Reason:
-    """Why an answer with `status` other than 200 helps nobody; `body` is the beginning of what came with it.
+    """Why an answer with a `status` other than 200 is unusable; `body` is the beginning of its body.
 
     `region` is what S3 says of the bucket in `x-amz-bucket-region`.
     """
@@ -291,7 +291,7 @@ _NOT_HTTP = ("protocol_error", "The public host did not answer as HTTP asks: {}.
 
 
 def cause_of_error(error: Exception) -> Reason:
-    """Why no answer came at all, from the error that httpx and what lies below it raised."""
+    """Why no answer came at all, from the error of httpx and the layers below it."""
     cause, words = cause_of(error)
     code, sentence, remedy = _CAUSES.get(cause, _NOT_HTTP)
     return Reason(code, sentence.format(words.rstrip(".")[:MAX_WORDS]), remedy)
@@ -310,7 +310,7 @@ def too_slow(seconds: float) -> Reason:
 
 
 def content_coding(coding: str) -> Reason:
-    """The answer is encoded although nobody asked for it: relying parties decode it, or fail."""
+    """The answer is encoded although the request did not allow it: relying parties decode it, or fail."""
     sentence = f"The public URL answers with Content-Encoding `{coding[:60]}`, which no document of ours has."
     remedy = (
         "The next pass repairs the object; a proxy or CDN in front of it must not encode "

@@ -230,7 +230,7 @@ class ReadbackResult:
 
 
 class CachingPublicEndpoint:
-    """A public view that keeps its last answer of each URL, so that nobody has to look twice in a pass."""
+    """A public view that caches its last answer of each URL, so that a pass reads each URL once."""
 
     def __init__(self, view: PublicEndpoint) -> None:
         self._view = view
@@ -246,7 +246,7 @@ class CachingPublicEndpoint:
         return look
 
     def answer(self, url: str) -> PublicResponse | None:
-        """The last answer of `url`; None when nobody looked, or nothing came."""
+        """The last answer of `url`; None if it was not read, or no answer came."""
         with self._lock:
             return self._answers.get(url)
 

@@ -101,7 +101,7 @@ class S3Bucket:
         """The object under `key`, or None when there is none.
 
         Its body is cut one byte over `MAX_OBJECT_BYTES`, and is empty where the object is archived and cannot be read:
-        no document of ours is either, so such an object is somebody else's and is overwritten.
+        no document of ours is either, so such an object is another writer's and is overwritten.
 
         Raises:
             BucketError: it could not be read.
@@ -110,7 +110,7 @@ class S3Bucket:
             return self._bounded.call(lambda: self._get(key))
 
     def head(self, key: ObjectKey) -> StoredHeaders | None:
-        """What stands beside the object under `key`, without its body, or None when there is none.
+        """The metadata of the object under `key`, without its body, or None if there is no object.
 
         Raises:
             BucketError: it could not be looked at.
@@ -129,7 +129,7 @@ class S3Bucket:
     def put(self, obj: PublicObject, *, snapshot: CommitId, expected_etag: ETag | None) -> PutResult:
         """Put `obj` over exactly the object with `expected_etag` (None: where none is), decided by reading back.
 
-        `snapshot` becomes metadata of the object. A plain 200 to a conditional write is believed; after anything else
+        `snapshot` becomes metadata of the object. A plain 200 to a conditional write is success; after anything else
         the object is read, because the write may have taken effect although its answer was lost (facts.md#36).
 
         Raises:
@@ -157,7 +157,7 @@ class S3Bucket:
         return outcome
 
     def _put_after_looking(self, obj: PublicObject, snapshot: CommitId, expected_etag: ETag | None) -> PutResult:
-        """For a store without conditional writes: two writers can both believe that they won, so run only one."""
+        """For a store without conditional writes: two writers can both get success, so run only one."""
         before = self.get(obj.key)
         if _etag(before) != expected_etag:
             return _found(obj, before)
@@ -333,7 +333,7 @@ _ALTERING = {
 
 
 def _altering(answer: Any) -> Iterator[str]:
-    """What stands beside an object and changes what clients get of it."""
+    """Metadata of an object that changes what clients get of it."""
     yield from (f"{header}: {answer[member]}" for member, header in _ALTERING.items() if answer.get(member))
     storage_class = answer.get("StorageClass", "")
     if storage_class in ARCHIVE_CLASSES or answer.get("ArchiveStatus"):
@@ -402,7 +402,7 @@ class S3Clients:
     def close(self) -> None:
         """Close the pooled connections; the clients are made again when they are needed.
 
-        It waits for nobody: a thread that still looks for credentials holds the lock of what it makes, and keeps it.
+        It does not wait: a thread that still looks for credentials holds the lock of what it makes, and keeps it.
         """
         made, self._made = self._made, _Made()
         for client in tuple(made.clients.values()):

@@ -108,7 +108,7 @@ def reconcile(
     for _ in range(MOST_FOLLOW_UPS):
         if not _has_moved(plan.observed, applied, ports):
             break
-        # Somebody else decided while this pass published: a slow mirror must not undo a revocation.
+        # Another mirror decided while this pass published: a slow mirror must not undo a revocation.
         plan = plan_pass(settings, ports, now, progress=progress)
         applied = apply(plan, ports, plan.observed.verification_cache)
         report = followed_by(report, _save_local_state(settings, plan, applied, is_broken_off))
@@ -192,7 +192,7 @@ def _plan_issuers(observed: ObservedState, ports: Ports) -> tuple[IssuerPlan, ..
 def _with_named_commits(plan: Plan, ports: Ports, named_commits: NamedCommits) -> Plan:
     """The plan again, where it would commit or put and the public objects name a commit that says more.
 
-    Somebody may have set the branch back: then what is public names the commit that was there before. With an empty
+    The branch may have been set back: then the public objects name the commit that was there before. With an empty
     disk nothing is decided of an issuer whose objects cannot be looked at.
     """
     committed = pending_issuers(committer_of(plan.observed, ports), plan.observed.history, ledger_changes(plan))
@@ -233,7 +233,7 @@ def _events(settings: Settings, ports: Ports, local: LocalState, remote: "_Fetch
 def _poll_in_background(
     settings: Settings, ports: Ports, now: datetime, progress: ProgressCallback
 ) -> Iterator[Future[AnswersByIssuer]]:
-    """Ask the apiservers in the background; whoever leaves early ends the asking."""
+    """Poll the apiservers in the background; leaving early cancels the polling."""
     turn = int(now.timestamp() // max(settings.interval.total_seconds(), 1))
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="source") as pool:
         asked = pool.submit(ports.source.poll, settings.issuers, turn=turn, progress=progress)
@@ -345,7 +345,7 @@ def _has_moved(observed: ObservedState, applied: ApplyResult, ports: Ports) -> b
 
 
 def _forget_trust(settings: Settings) -> None:
-    """Never take a repository for one that nobody signs after signatures were met in it."""
+    """Never treat a repository as unsigned after it had signatures."""
     with suppress(HistoryError):
         local_state.update(settings.state_dir, lambda state: replace(state, trusted_head="", is_former=False))
 
@@ -417,7 +417,7 @@ def _after(
     decided = recorded.decided.get(planned.url) if recorded is not None else None
     return replace(
         previous,
-        # An issuer that could not be decided must hear of a change of apiservers later.
+        # An issuer that could not be decided must see a change of apiservers later.
         apiservers=planned.apiservers or previous.apiservers,
         decided=decided or previous.decided,
         held_missing_since=planned.held_missing_since,
@@ -428,7 +428,7 @@ def _after(
 
 
 def _safe_to_sign(planned: IssuerPlan, applied: ApplyResult) -> dict[KeyId, datetime]:
-    """From when on each public key may sign. A key that leaves is forgotten: when it returns its time begins anew."""
+    """From when on each public key may sign. A removed key is forgotten: when it returns, its time starts again."""
     report = next((each for each in applied.report.issuers if each.issuer == planned.url), None)
     if report is None:
         return dict(planned.known_safe)

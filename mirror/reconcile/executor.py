@@ -1,7 +1,7 @@
 """Carry a plan out: commit, push, put the objects, read them back, invalidate CDNs.
 
 Invalidate the CDNs in front of the buckets: one invalidation a distribution, of exactly the changed paths.
-A kill between a put and its invalidation loses nothing that is right: nobody remembers the invalidation, the next pass
+A kill between a put and its invalidation loses no change: no state records the invalidation, the next pass
 reads the public URL back because no stamp says that it was right, and asks again for whatever is still stale there.
 """
 
@@ -235,7 +235,7 @@ class Publisher:
         return any(stamp.is_older_than(each) or each.storage_class in ARCHIVE_CLASSES for each in lines)
 
     def _at_newest_snapshot(self, planned: IssuerPlan) -> IssuerPlan:
-        """The plan again, where another mirror's changes were merged into the ledger meanwhile, or the push failed."""
+        """The plan again, if another mirror's changes were merged into the ledger, or the push failed."""
         if planned.transition_result is None:
             return planned
         ledger = self.recorded.ledgers.get(
@@ -259,7 +259,7 @@ class Publisher:
         )
 
     def _is_rejected(self) -> bool:
-        """Whether the remote, which was fetched, did not take our commits: then nobody else knows of our removals."""
+        """Whether the remote was fetched but rejected our commits: then no other mirror sees our removals."""
         return self.observed.remote_fetched and not self.recorded.pushed
 
     def _shown(self, planned: IssuerPlan) -> BucketListing:

@@ -1,4 +1,4 @@
-"""The local state: what this mirror remembers beside git, in three files of the state directory.
+"""The local state: what only this mirror knows and git does not, in three files of the state directory.
 
 It belongs to this machine alone, because mirrors may ask different replicas. A lost, damaged or newer file is an empty
 one: then this mirror works like a pod with an empty disk.
@@ -68,7 +68,7 @@ class LocalState:
 
     `repository` is the `repository.name` under which the ledgers of `issuers` were decided on. `trusted_head` is the
     last commit of this repository that was trusted without signatures; empty where there was none, or none since they
-    are checked. `warning` says why the file was not believed.
+    are checked. `warning` says why the file was ignored.
     """
 
     issuers: Mapping[IssuerUrl, LocalIssuerState] = field(default_factory=dict)
@@ -371,7 +371,7 @@ LAST_RESULT_FILE_NAME = "last-pass.json"
 LAST_PASS_VERSION = 1
 KEPT_FOR = timedelta(days=7)
 MOST_KEPT_EVENTS = 500
-"""Bounds the file: whoever writes to the bucket or the remote could make any number of events."""
+"""Limits the file: a writer of the bucket or the remote could cause any number of events."""
 KEPT_EVENTS = frozenset(
     {
         "bucket.drift",
@@ -387,7 +387,7 @@ KEPT_EVENTS = frozenset(
         "snapshot.unknown",
     }
 )
-"""What somebody should look into although a later pass finds everything in order."""
+"""Events that need attention although a later pass finds everything in order."""
 
 
 @dataclass(frozen=True, slots=True)

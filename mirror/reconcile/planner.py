@@ -114,7 +114,7 @@ def plan_object_changes(planned: IssuerPlan, ledger: Ledger, observed: ObservedS
 
 def _without_bucket(planned: IssuerPlan, issuer_history: IssuerHistory, error: BucketError) -> IssuerPlan:
     failed = replace(planned, failures=(*planned.failures, reason_of(error)))
-    # Without a ledger and without the bucket nobody knows whether somebody else's documents are public.
+    # Without a ledger and without the bucket it is not known whether another tool's documents are public.
     return replace(failed, transition_result=None) if issuer_history.ledger is None else failed
 
 
@@ -161,7 +161,7 @@ class _ObjectDiffer:
             stored = self.bucket.get(desired.key)  # the bytes are known, but who put them counts now
         own = stored is not None and stored.snapshot is not None and self.ports.history.has_commit(stored.snapshot)
         if stored is not None and stored.snapshot is not None and own:
-            # What the metadata claims is believed only if that commit really holds these bytes.
+            # The metadata counts only if the commit that it names really has these bytes.
             committed |= frozenset(self.ports.history.read(CommitId(stored.snapshot), [path]).values())
         if stored is not None and self.observed.local_state.is_adopted(self.planned.url, stored.body):
             committed |= {stored.body}  # an operator has just taken it over
@@ -192,7 +192,7 @@ class _ObjectDiffer:
             return ""  # taking revoked keys away never waits
         if self.planned.is_tolerant:
             return "undo what a mirror published whose signing key is not listed here"
-        # What nobody here knows stays for one audit interval; then what the ledger says is put, once in each.
+        # Unknown content stays for one audit interval; then what the ledger says is put, once in each.
         since = self.observed.local_state.of(self.planned.url).tolerated_since
         tolerates = since is None or is_recent(since, self.observed.now, self.planned.issuer.publish)
         if not (self._is_cut_off() and is_unknown and tolerates):
@@ -209,7 +209,7 @@ class _ObjectDiffer:
     # -- before the first ledger --------------------------------------------------------------------------
 
     def removes_foreign_keys(self, desired: tuple[PublicObject, ...]) -> bool:
-        """Whether a put would take keys away that somebody else made public, of an issuer that git does not know."""
+        """Whether a put would remove keys that another writer made public, of an issuer that git does not know."""
         bodies = {each.key: each.body for each in desired}
         discovery_key, jwks_key = self._keys()
         discovery, jwks = self._foreign(discovery_key, bodies), self._foreign(jwks_key, bodies)
@@ -247,7 +247,7 @@ class _ObjectDiffer:
 
 
 def _names_commit(stored: StoredObject | None) -> bool:
-    """Whether the object's metadata names a commit; its form alone, because anybody who may write it may invent it."""
+    """Whether the object's metadata names a commit; only its form, because any writer of the object can invent it."""
     snapshot = stored.snapshot if stored is not None else None
     return snapshot is not None and len(snapshot) in (40, 64) and not snapshot.strip("0123456789abcdef")
 
@@ -255,7 +255,7 @@ def _names_commit(stored: StoredObject | None) -> bool:
 def _holds_revoked(
     body: bytes | None, there: frozenset[KeyId], revoked: frozenset[Thumbprint], desired: PublicObject
 ) -> bool:
-    """Whether a JWKS holds a revoked key, or may hold any because it cannot be believed as a whole."""
+    """Whether a JWKS has a revoked key, or may have one because it is not acceptable as a whole."""
     if body is None or not revoked or not desired.url.endswith(JWKS_SUFFIX):
         return False
     return any(thumbprint in revoked for _, thumbprint in there) or bool(
@@ -273,7 +273,7 @@ def _names_other_jwks(discovery: bytes, expected: str) -> bool:
 
 
 def _has_keys(jwks: bytes) -> bool:
-    """Whether a document that is not believed looks like a set that holds any entry."""
+    """Whether a rejected document looks like a set that has any entry."""
     try:
         document = json.loads(jwks)
     except (ValueError, RecursionError):
@@ -282,7 +282,7 @@ def _has_keys(jwks: bytes) -> bool:
 
 
 def _keys_of(body: bytes | None, desired: PublicObject) -> frozenset[KeyId]:
-    """The keys of a body that stands where a JWKS belongs; none for discovery, and none where it is not believed."""
+    """The keys of a body in the place of a JWKS; none for discovery, and none if it is rejected."""
     if body is None or not desired.url.endswith(JWKS_SUFFIX):
         return frozenset()
     return frozenset(parse_public_jwks(body, _ANY_KID, already_checked=ALL_THUMBPRINTS)[0])
@@ -441,7 +441,7 @@ def _plan_publication(publication: PublishedIssuer, observed: ObservedState, por
         + observed.validated.events.get(issuer.name, ())
         + _suspended(issuer, before, policy, given)
     )
-    # With a wrong clock no retirement starts anew: the next pass must see the change of apiservers once more.
+    # With a wrong clock no retirement restarts: the next pass must see the change of apiservers once more.
     kept = "" if is_clock_wrong(observations, observed.now) or issuer.suspend else apiservers
     planned = replace(
         start,
@@ -579,7 +579,7 @@ def _holds_up(event: Event, ledger: Ledger) -> bool:
 
 
 def _emptied_unasked(issuer: Issuer, ledger: Ledger) -> tuple[Reason, ...]:
-    """Revocations that left no key together, none of them by `--last`: nobody asked for an empty set."""
+    """Revocations that together left no key, none of them with `--last`: no operator asked for an empty set."""
     if not is_empty_by_revocation(ledger) or empty_allowed(ledger):
         return ()
     kept = kept_key(ledger)
@@ -609,7 +609,7 @@ def _held_key(issuer: Issuer, record: KeyRecord) -> Reason:
 
 
 def adoption_required(publication: PublishedIssuer) -> Reason:
-    """Somebody else's documents stand where git knows of none."""
+    """Documents of another tool exist, and git has none."""
     sentence = f"Documents of {publication.url} are public already and differ from what this mirror would put."
     remedy = f"Compare both, then: oidc-mirror adopt {publication.issuer.name}"
     return Reason("takeover.held", sentence, remedy)

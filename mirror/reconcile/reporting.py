@@ -85,7 +85,7 @@ def _undone(planned: IssuerPlan, code: str) -> IssuerReport:
 
 
 def _without_key_events(report: IssuerReport) -> IssuerReport:
-    """Without the events of transitions, which nobody committed; `changes` says what they would be."""
+    """Without the events of transitions that were not committed; `changes` says what they would be."""
     return replace(report, events=tuple(event for event in report.events if event.name not in _TRANSITION_EVENTS))
 
 

@@ -77,7 +77,7 @@ def validate_answers(
         history_state: What git knows of them.
         left_out: Gives the known keys of all other issuers, with which new keys are compared too; called only when
             there are new keys.
-        believed: What the pass before believed; None for nothing.
+        believed: The cache of the previous pass; None for nothing.
     """
     believed = BelievedAnswers() if believed is None else believed
     believed.begin_pass()
@@ -116,7 +116,7 @@ def _bytes(answers: Iterable[Answer | Unusable]) -> int:
 
 
 def internal_error(error: Exception) -> Reason:
-    """An exception that nobody expected, as a reason of one issuer: nothing lost, nobody else stopped."""
+    """An unexpected exception as a reason of one issuer: nothing lost, no other issuer stopped."""
     sentence = f"This issuer's pass failed unexpectedly: {type(error).__name__}: {describe(error)}"
     return Reason("broken", sentence, "This is a defect of oidc-mirror: please report it with this sentence.")
 
@@ -212,7 +212,7 @@ def publications(settings: Settings) -> tuple[PublishedIssuer, ...]:
 class ObservedState:
     """Everything that was read before anything is decided. `remote_error` says why the git remote was not fetched.
 
-    `local_state` is what this machine keeps beside git. `verification_cache` says when it last saw each issuer to be
+    `local_state` is what only this machine knows. `verification_cache` says when it last saw each issuer to be
     right, `trust` which ledgers are trusted. `is_new_disk`: the pass began without a history of its own.
     `push_rejected`: the remote was fetched and did not take our commits; false until that is known.
     """
@@ -301,13 +301,13 @@ def trust_of(
     *,
     before: CommitId | None = None,
 ) -> VerificationContext:
-    """How the ledgers of this repository are believed.
+    """Which ledgers of this repository count.
 
     Args:
         settings: The configuration.
         history: The repository, after a fetch.
         local: What this machine remembers.
-        keys: Who is believed; None where the remote is trusted.
+        keys: The accepted signers; None if the remote is trusted.
         before: The remote's head before the fetch.
 
     Raises:
@@ -324,7 +324,7 @@ def trust_of(
 
 
 def mode_of(settings: RepositorySettings, keys: LedgerVerifier | None) -> RepositoryMode:
-    """How git is believed, in a word."""
+    """The mode of the repository, in a word."""
     if keys is not None:
         return "signed"
     return "local" if settings.remote is None else "trusted"
@@ -342,7 +342,7 @@ def unsigned_remote(settings: Settings) -> Event:
 
 
 def _is_first_signing(settings: Settings, history: History, local: LocalState, heads: Sequence[CommitId]) -> bool:
-    """Whether this machine trusted this repository until now, and nobody is known to have signed anything in it."""
+    """Whether this machine has trusted this repository until now, and no signature is known in it."""
     trusted = history.has_commit(local.trusted_head) if local.trusted_head else local.is_former and bool(heads)
     if not trusted:
         return False
@@ -358,7 +358,7 @@ _SLOW: Callable[[int], Any] = Decimal
 
 
 def integer_type() -> Callable[[int], Any]:
-    """gmpy2 where somebody installed it: 2 s instead of 22 s for 10 000 keys."""
+    """gmpy2 if it is installed: 2 s instead of 22 s for 10 000 keys."""
     try:
         from gmpy2 import mpz  # noqa: PLC0415  optional
     except ImportError:

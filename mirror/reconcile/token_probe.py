@@ -1,6 +1,6 @@
 """The probe of a pass: read the token that the cluster signed, and hold it against the keys that the public sees.
 
-The file is read anew in every pass, because kubelet renews it (facts.md#20); its token is sent nowhere. Without
+The file is read in every pass, because kubelet renews it (facts.md#20); its token is sent nowhere. Without
 `probe_token_file` the mirror's own `auth.token_file` serves, where it is a fresh token of the issuer: the same key
 signed it.
 """

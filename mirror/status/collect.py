@@ -79,7 +79,7 @@ def collect_status(settings: Settings, ports: Ports, now: datetime, *, names: fr
         settings: The whole configuration: what is abandoned is judged against all of it.
         ports: The outside world; its history is a scratch copy, into which is fetched.
         now: Aware, UTC.
-        names: Whom to report about.
+        names: The issuers to report about.
     """
     everything = publications(settings)
     # The buckets are listed first: what they show is judged with a history that is not older.
@@ -333,7 +333,7 @@ def former_jwks_objects(
 def issuers_without_configuration(paths: Iterable[str], published: Iterable[PublishedIssuer]) -> tuple[IssuerUrl, ...]:
     """The issuers whose documents are below `public/` and that no publication names, sorted.
 
-    A path that no valid issuer could have is nobody's document.
+    A path that no valid issuer could have is no issuer's document.
     """
     expected = {path for each in published for path in _public_paths(each.url)}
     places = (path.removesuffix(end) for path in paths for end in _ENDS if path.endswith(end) and path not in expected)

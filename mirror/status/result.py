@@ -239,7 +239,7 @@ def _key(key: PublicKeyStatus) -> dict[str, object]:
 
 
 _ANY_KID = KeyPolicy(kid="opaque")
-"""What is public was believed under the issuer's policy once; here its keys are only recognised."""
+"""The public keys were validated before, under the issuer's policy; here they are only recognised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +296,7 @@ _LEFT_TO_DO = {
 
 @dataclass(frozen=True, slots=True)
 class NextStep:
-    """What happens next, or what somebody must do: words, the whole kid of a key and words after it, and a moment.
+    """What happens next, or what an operator must do: words, the whole kid of a key and words after it, and a time.
 
     `kid` and `after` are empty where it is about no key; `at` (aware, UTC) is None where no moment is known.
     """

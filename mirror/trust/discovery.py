@@ -36,7 +36,7 @@ _DOCUMENT = "discovery"
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """A believed discovery document; a foreign `jwks_uri` is a note (facts.md#12)."""
+    """A validated discovery document; a foreign `jwks_uri` is a note (facts.md#12)."""
 
     issuer: IssuerUrl
     notes: tuple[Note, ...] = ()
@@ -67,7 +67,7 @@ def read_discovery(body: bytes, *, issuer: IssuerUrl, jwks_uri: str, name: str =
         name: of the configured entry, for the commands of remedies.
 
     Returns:
-        The believed document, or all reasons: the codes of `read_object`, `wrong_issuer`, `wrong_response_types`,
+        The validated document, or all reasons: the codes of `read_object`, `wrong_issuer`, `wrong_response_types`,
         `wrong_subject_types`.
     """
     document = read_object(body, _DOCUMENT)
@@ -169,7 +169,7 @@ def documents(issuer: IssuerUrl, keys: tuple[Key, ...], extra: Mapping[str, obje
 
     Args:
         issuer: the configured issuer.
-        keys: believed keys, in any order; they are published by kid, then thumbprint.
+        keys: validated keys, in any order; they are published by kid, then thumbprint.
         extra: further members of the discovery document (`discovery_extra`); they follow after the five, sorted.
 
     Raises:
@@ -217,14 +217,14 @@ def observe(
     """Judge both documents of one apiserver; one bad one makes the whole observation unusable.
 
     Args:
-        answer: the two bodies, not yet believed.
+        answer: the two bodies, not yet validated.
         issuer: the configured issuer.
         policy: the issuer's key policy.
         already_checked: thumbprints of keys whose strength was checked when they came into our own ledger.
         name: of the configured entry, for the commands of remedies.
 
     Returns:
-        The believed keys with the notes of both documents, or all reasons of both at once.
+        The validated keys with the notes of both documents, or all reasons of both at once.
     """
     discovery = read_discovery(answer.discovery, issuer=issuer, jwks_uri=jwks_uri(issuer), name=name)
     jwks = read_jwks(answer.jwks, policy=policy, already_checked=already_checked)
@@ -238,7 +238,7 @@ def observe(
 MAX_URL_CHARACTERS = 2048
 _MIRROR = "Run a pass: `oidc-mirror run --once`; if it finds nothing to do, find out what else serves this URL."
 UNKNOWN_KEY = "unknown_key_skipped"
-"""The code of the note about a key of a type that nobody here knows."""
+"""The code of the note about a key of an unknown type."""
 _PUBLIC = KeyPolicy(kid="opaque")
 
 
@@ -418,7 +418,7 @@ LOOK_AT_PUBLISHER = (
 def parse_public_jwks(
     body: bytes | None, policy: KeyPolicy, *, already_checked: Container[Thumbprint] = frozenset()
 ) -> tuple[Mapping[KeyId, Key], tuple[Reason, ...]]:
-    """The keys of the public JWKS that are believed, and every reason why others are not; neither where it is absent.
+    """The acceptable keys of the public JWKS, and every reason why others are not; neither if it is absent.
 
     The strength of `already_checked` keys is not checked.
     Unlike an apiserver's answer it is read key by key: one bad key must not remove the good keys from the public set.
@@ -452,14 +452,14 @@ def _read_public_entry(
 # ------------------------------------------------------------------ what the pass before came to, in memory
 
 MAX_REMEMBERED_BYTES = 64 * 1024
-"""Larger answers and ledgers are read in each pass: whoever sends them shall not fill the memory."""
+"""Larger answers and ledgers are read in each pass, because they must not fill the memory."""
 
 _Question = tuple[bytes, bytes, IssuerUrl, KeyPolicy, frozenset[Thumbprint]]
 _Judged = tuple[_Question, Observed]
 
 
 class BelievedAnswers:
-    """What one process believed in its last pass, in memory alone.
+    """What one process accepted in its last pass, only in memory.
 
     `observe` is a function of both bodies, the issuer, its key policy and the thumbprints that were checked before; its
     result is used again only where all of these are equal. What an answer says of time, its `Date` and the end of the
@@ -477,7 +477,7 @@ class BelievedAnswers:
     def knows(
         self, answer: Answer, *, issuer: IssuerUrl, policy: KeyPolicy, already_checked: frozenset[Thumbprint]
     ) -> bool:
-        """Tell whether that answer was believed under these rules."""
+        """Say whether that answer was accepted under these rules."""
         return self._recall((answer.discovery, answer.jwks, issuer, policy, already_checked)) is not None
 
     def observe(

@@ -1,11 +1,11 @@
-"""A JWKS: bytes become a set of keys, or every reason why not one of them is believed.
+"""A JWKS: bytes become a set of keys, or every reason why none of them is accepted.
 
 A malformed key is never skipped: a smaller set that goes public silently logs pods out.
 
 One public key: a JSON object becomes a `Key`, or every reason why it is none.
 Each rule is a row with its source. A rule is silent where an earlier row already says what is wrong.
 
-Keys whose private half everybody can read, by RFC 7638 thumbprint (facts.md#43).
+Keys whose private half is public, by RFC 7638 thumbprint (facts.md#43).
 They end in real clusters by copy and paste from a standard or a tutorial. The list is short on purpose: only keys
 that the test vectors of public libraries quote from the named source; the thumbprints were computed from those.
 """
@@ -45,7 +45,7 @@ _DOCUMENT = "jwks"
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The believed keys of one JWKS: sorted by `key_id`, none twice, at least one."""
+    """The validated keys of one JWKS: sorted by `key_id`, none twice, at least one."""
 
     keys: tuple[Key, ...]
     notes: tuple[Note, ...] = ()
@@ -249,7 +249,7 @@ def kubernetes_kid(key: Key) -> Kid:
     """Give the kid that kube-apiserver computes: SHA-256 of the DER SubjectPublicKeyInfo (facts.md#7).
 
     Args:
-        key: a believed key.
+        key: a validated key.
     """
     der = public_key(key).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return Kid(encode(sha256(der).digest()))
@@ -259,7 +259,7 @@ def public_key(key: Key) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
     """Give the key as the library verifies with it.
 
     Args:
-        key: a believed key.
+        key: a validated key.
     """
     if isinstance(key, RsaKey):
         return rsa.RSAPublicNumbers(decode_uint(key.e) or 0, decode_uint(key.n) or 0).public_key()

@@ -182,7 +182,7 @@ def write_ledger(ledger: Ledger) -> bytes:
 
 
 def ledger_text(ledger: Ledger) -> bytes:
-    """Give the bytes of `write_ledger` unchecked: only to be compared with bytes that were read and believed.
+    """Give the bytes of `write_ledger` unchecked: only to be compared with bytes of a validated ledger.
 
     Raises:
         ValueError: a text in it is no Unicode (a lone surrogate).
@@ -192,7 +192,7 @@ def ledger_text(ledger: Ledger) -> bytes:
 
 
 def left_out(ledger: Ledger) -> tuple[KeyRecord, ...]:
-    """The dropped records, the oldest first, for which the file of 4 MiB has no room; nobody needs them to decide."""
+    """The dropped records, the oldest first, for which the file of 4 MiB has no room; no decision needs them."""
     if sum(_most_bytes(record) for record in ledger.records) <= MAX_BYTES:
         return ()
     sizes = {key_id(record.key): _bytes(record) for record in ledger.records}

@@ -1,4 +1,4 @@
-"""The signature of a ledger: a detached JWS beside it (RFC 7515, appendix F), made and verified with ssh keys.
+"""The signature of a ledger: a detached JWS in its own file (RFC 7515, appendix F), made and verified with ssh keys.
 
 Only one text is a signature of given values: everything else that a JWS library would accept (JSON forms, several
 signatures, unprotected members, loose base64, `b64`, `crit`) is refused before the library sees it.
@@ -47,7 +47,7 @@ _KID = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
 @dataclass(frozen=True, slots=True)
 class SignatureHeader:
-    """What a believed signature says: who signed (`kid`, `role`) which issuer's ledger, for which repository."""
+    """What a valid signature says: who signed (`kid`, `role`) which issuer's ledger, for which repository."""
 
     alg: str
     issuer: IssuerUrl
@@ -58,7 +58,7 @@ class SignatureHeader:
 
 @dataclass(frozen=True, slots=True)
 class VerificationFailure:
-    """Why a ledger is not believed.
+    """Why a ledger does not count.
 
     `code` is `damaged` (the form is wrong), `foreign` (another `typ`, issuer or repository), `unknown_signer` (no
     listed key has this kid) or `false` (the signature does not fit the bytes). `kid` is what the header claims;
@@ -165,7 +165,7 @@ def _no_private_key(text: bytes) -> Reason:
 
 
 def read_allowed_signers(body: bytes) -> tuple[PublicKey, ...] | tuple[Reason, ...]:
-    """Read the file of keys whose ledgers are believed: lines `TYPE BASE64 [comment]`, blank lines and `#` comments.
+    """Read the file of accepted signers of ledgers: lines `TYPE BASE64 [comment]`, blank lines and `#` comments.
 
     Args:
         body: the bytes of the file.
@@ -317,14 +317,14 @@ def sign_ledger(body: bytes, *, issuer: IssuerUrl, repository: str, role: Role, 
 def verify_ledger(
     body: bytes, signature: bytes, *, issuer: IssuerUrl, repository: str, keys: Mapping[str, PublicKey]
 ) -> SignatureHeader | VerificationFailure:
-    """Return who signed a ledger, or why it is not believed.
+    """Return who signed a ledger, or why it does not count.
 
     Args:
         body: the exact bytes of the ledger.
         signature: the bytes of `keys.json.jws`.
         issuer: whose ledger it must be.
         repository: `repository.name` that it must be signed for.
-        keys: the keys that are believed, by kid.
+        keys: the accepted keys, by kid.
     """
     read = _read_signature(signature)
     if isinstance(read, str):
@@ -428,7 +428,7 @@ def _foreign(header: SignatureHeader, typ: str, *, issuer: IssuerUrl, repository
 
 @dataclass(frozen=True, slots=True)
 class LedgerVerifier:
-    """Who is believed. `repository` is `repository.name`; `keys` are by kid."""
+    """The accepted signers. `repository` is `repository.name`; `keys` are by kid."""
 
     repository: str
     keys: Mapping[str, PublicKey]
@@ -440,13 +440,13 @@ class LedgerVerifier:
 
 @dataclass(frozen=True, slots=True)
 class LedgerTrust(LedgerVerifier):
-    """Who is believed and who signs, in which role; `keys` hold the public half of `signing_key` too."""
+    """Who is accepted and who signs, in which role; `keys` has the public half of `signing_key` too."""
 
     signing_key: PrivateKey
     role: Role
 
     def own(self) -> "LedgerTrust":
-        """The same, with the own key as the only one that is believed."""
+        """The same, with the own key as the only accepted one."""
         kid = self.signing_key.kid
         return replace(self, keys={kid: self.keys[kid]})
 

@@ -10,7 +10,7 @@ Pure: nothing here reads a clock, a file or the network, and nothing is logged; 
     published   retiring    every apiserver answered, none has it (`missing_since` is set once)
     retiring    published   seen again; like any key that came back it is not retired again for `retain_removed`
     any shown   the same    an apiserver shows an `alg` that comes before the record's in the alphabet, as in `merge`
-    dropped     published / held   seen again: decided as at first sight, with the material that is shown
+    dropped     published / held   seen again: decided as in its first pass, with the material that is shown
     retiring    dropped     missing_since + retain_removed <= now, every apiserver answered, and something is left
     any         revoked     `keys.revoked` of the configuration or `revoke`; permanent, for every kid
 
@@ -19,7 +19,7 @@ comes and goes twice in each `retain_removed`. Nothing public changes by it.
 
 A suspended issuer takes the last arrow alone.
 
-An unreachable apiserver never removes a key: one that did not answer, or was not believed, blocks every arrow that
+An unreachable apiserver never removes a key: an apiserver without an accepted answer blocks every arrow that
 takes a key away. It never blocks an addition.
 
 May the public set of an issuer be empty? Only after `revoke --last`, and only until a key is public again.
@@ -30,7 +30,7 @@ May the public set of an issuer be empty? Only after `revoke --last`, and only u
     ledgers are merged                                    per revoked record the higher generation says; of two equal
                                                           ones the one with `last`
 
-Giving and taking back both move the record, to a generation higher by one, so whoever gave or took it later, knowing of
+Giving and taking back both move the record to a generation higher by one, so the later one wins that knows of
 the other, wins every merge, without a clock. From that follows what matters: of ledgers that all come from one with
 public keys, without a `--last` of their own, no merge may be empty. None of them is empty itself, because the last key
 never leaves by itself; the ones that took a key away took every older permission back in the same step; and the
@@ -170,7 +170,7 @@ def advance(before: Ledger, policy: KeyPolicy, context: PassContext) -> LedgerUp
 def held_missing_since(context: PassContext, outcome: LedgerUpdate) -> Mapping[KeyId, datetime]:
     """What the next pass gets as `PassContext.held_missing_since`: to be remembered by this machine, not in git.
 
-    A key that is seen again, or is held no more, is forgotten. A change of the apiservers begins anew, and no moment is
+    A key that is seen again, or no longer held, is forgotten. A change of the apiservers starts again, and no time is
     later than now: it was written while the clock was wrong.
     """
     seen = {key_id(key) for o in context.observations if isinstance(o, Observed) for key in o.keys}
@@ -511,7 +511,7 @@ def published_keys(ledger: Ledger) -> tuple[Key, ...]:
 
 
 def clear_empty_permission(ledger: Ledger) -> Ledger:
-    """The ledger as a step leaves it: with public keys nobody's earlier permission to empty the set stands."""
+    """The ledger as a step leaves it: with public keys, no earlier permission to empty the set remains."""
     if not ledger.public_keys() or not empty_allowed(ledger):
         return ledger
     return replace(ledger, records=tuple(_taken_back(record) for record in ledger.records))

@@ -1,4 +1,4 @@
-"""Two ledgers of one issuer become one, whoever wrote which, in whatever order, however often.
+"""Two ledgers of one issuer become one, independent of writer, order and repetition.
 
 `merge` is the join of a semilattice: commutative, associative and idempotent, so mirrors that exchange ledgers
 through git converge without a clock. Per key: `revoked` wins; else the higher generation; else published > retiring >

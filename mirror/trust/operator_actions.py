@@ -1,12 +1,12 @@
 """What operators decide about keys: find, approve, revoke and adopt them.
 
 Pure, as `mirror.trust.lifecycle` is: ledger before + decision -> ledger after + what happened. Every record that moves
-gets a generation higher by one, so that a decision wins over whatever mirrors wrote meanwhile when ledgers are merged.
+gets a generation higher by one, so that a decision wins over concurrent changes of mirrors when ledgers are merged.
 What cannot be decided is a `Reason`; then nothing has changed.
 
 Taking over documents that another tool published: what an operator's `adopt` decides, as a pure function.
 Keys that an apiserver shows become published, the others of the public document begin to retire, and what cannot be
-believed is listed and left out. The public document is untrusted input like any other.
+accepted is listed and left out. The public document is untrusted input like any other.
 """
 
 from collections import Counter
@@ -64,8 +64,8 @@ _NOTHING: frozenset[Thumbprint] = frozenset()
 def match_keys(ledger: Ledger, text: str) -> tuple[KeyRecord, ...]:
     """The records that `text` may mean: those of a full thumbprint; else those whose kid it is or whose names begin so.
 
-    The beginning of a kid or of a thumbprint counts from `FEWEST_CHARACTERS` on. Nobody but the key itself can have its
-    thumbprint, while anybody can choose a kid: so a kid never takes the place of another key's thumbprint.
+    The beginning of a kid or of a thumbprint counts from `FEWEST_CHARACTERS` on. Only the key itself can have its
+    thumbprint, but any key can choose a kid: so a kid never takes the place of another key's thumbprint.
     """
     whole = tuple(record for record in ledger.records if record.key.thumbprint == text)
     return whole or tuple(record for record in ledger.records if _is_meant(record, text))
@@ -297,7 +297,7 @@ _SENTENCES = {
 
 
 def _is_public_and_held(record: KeyRecord, public: Mapping[KeyId, Key]) -> bool:
-    # Of two public keys of one kid nobody knows which one is meant (facts.md#7): both stay held.
+    # With two public keys of one kid, it is not known which one is meant (facts.md#7): both stay held.
     return record.status is Status.HELD and [i for i in public if i[0] == record.key.kid] == [key_id(record.key)]
 
 
@@ -327,7 +327,7 @@ def _others(
         if key.thumbprint in revoked:
             refused.append(_left_out(key, "key.revoked", "is revoked"))
         elif kids[key.kid] > 1:
-            # Nobody knows which one is meant (facts.md#7).
+            # It is not known which one is meant (facts.md#7).
             refused.append(_left_out(key, "duplicate_kid", "shares its kid with another one"))
         else:
             welcome.append(_other(key, context))

@@ -141,10 +141,10 @@ def decode_coordinate(text: object, size_bytes: int) -> int | None:
 
 
 def unverified_claims(token: bytes) -> Mapping[str, object]:
-    """Give what a JWT claims (RFC 7519, section 4), believed by nobody; nothing for what is no JWT.
+    """Give the claims of a JWT (RFC 7519, section 4), unverified; nothing for a text that is no JWT.
 
     It reads as much as the most lenient library does (padding, a duplicate name): a token must not be sent to the wrong
-    party because our reader is stricter than the receiver's. What is to be believed is read by `mirror.trust.tokens`.
+    party because our parser is stricter than the receiver's. `mirror.trust.tokens` validates tokens.
     """
     parts = token.strip().split(b".")
     if len(parts) != 3:  # noqa: PLR2004 - RFC 7515, section 3.1: header, payload, signature
@@ -159,10 +159,10 @@ def unverified_claims(token: bytes) -> Mapping[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A document that is not believed, with every reason found in it, in the order of the document.
+    """A rejected document, with every reason found in it, in the order of the document.
 
     Raises:
-        ValueError: there is no reason; a refusal that nobody can explain is a fault of ours.
+        ValueError: there is no reason; an unexplained rejection is a defect of this program.
     """
 
     reasons: tuple[Reason, ...]

@@ -40,7 +40,7 @@ ALGORITHMS: dict[Party, tuple[str, ...]] = {
     Party.GCP: ("RS256", "ES256"),
     Party.ENTRA: ("RS256",),
 }
-"""Whom not every key of a JWKS that we believe suits; AWS takes all that `mirror.trust.jwks` lets pass."""
+"""The relying parties that do not accept every accepted key; AWS accepts all that `mirror.trust.jwks` accepts."""
 GCP_AUDIENCE_CHARACTERS = 256
 GCP_LIFETIME = timedelta(hours=48)
 GCP_SUBJECT_BYTES = 127
@@ -56,7 +56,7 @@ class PartyInput:
     """What a relying party looks at: the issuer, its public keys, the configured audiences and perhaps a token.
 
     Without configured audiences those of a token are not compared. `has_unknown_key` says that the JWKS also holds a
-    key of a type that nobody here knows, `has_key_ops` that a key of it has the member key_ops.
+    key of an unknown type, `has_key_ops` that a key of it has the member key_ops.
     """
 
     issuer: IssuerUrl
@@ -131,7 +131,7 @@ def _meant(party: Party, party_input: PartyInput, token: Token) -> tuple[str, ..
 
 
 def _knows_the_audience(party: Party) -> Callable[[PartyInput], bool]:
-    """Whether the token is for this party, as far as that is known; no audience at all is reported for everybody.
+    """Whether the token is for this party, as far as that is known; no audience at all is reported for all parties.
 
     What Google and Entra take is known only where it is configured: elsewhere a provider or a credential may name any
     audience, and the usual one is only what is likely. AWS has every audience of a plain list that is not another's.
@@ -192,7 +192,7 @@ def _has_short_subject(party_input: PartyInput) -> bool:
 
 
 def _has_one_audience(party_input: PartyInput) -> bool:
-    return party_input.token is None or len(party_input.token.audiences) <= 1  # none at all is reported for everybody
+    return party_input.token is None or len(party_input.token.audiences) <= 1  # none at all is reported for all parties
 
 
 _RSA = "Sign with an RSA key: RS256 works everywhere."
@@ -418,7 +418,7 @@ ROWS = (
 
 
 def compatibility(issuer: IssuerUrl, keys: tuple[Key, ...]) -> tuple[Note, ...]:
-    """Give a note for each limit that the documents of `issuer` with the believed `keys` do not meet."""
+    """Give a note for each limit that the documents of `issuer` with the accepted `keys` do not meet."""
     shown = PartyInput(issuer, keys)
     return tuple(Note(row.code, row.sentence) for row in ROWS if not row.holds(shown))
 
@@ -442,7 +442,7 @@ def answers(party_input: PartyInput, common: tuple[Reason, ...]) -> tuple[PartyV
 
     Args:
         party_input: what it looks at.
-        common: why none of them would accept: what is wrong with the documents or the token for everybody.
+        common: why none of them would accept: what is wrong with the documents or the token for all parties.
     """
     return tuple(_answer(party, party_input, common) for party in Party)
 

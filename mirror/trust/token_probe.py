@@ -1,7 +1,7 @@
 """The probe of a pass: a token that the cluster signed just now, held against the keys that are public.
 
 A cluster that signs with a key that is not public is about to log its pods out: each of them at the next renewal of its
-token. Whom the token is for, and what it may do, does not matter here.
+token. The token's audience and its rights do not matter here.
 """
 
 import re

@@ -1,6 +1,6 @@
 """ServiceAccount tokens: parse one, check its claims, verify its signature.
 
-Nothing of it is believed yet: its signature and its claims are checked by themselves. A reason never
+Nothing of it is verified yet: its signature and its claims are checked separately. A reason never
 repeats the token.
 """
 
@@ -36,7 +36,7 @@ _SIGNER = "Only RSA and EC keys sign ServiceAccount tokens for clouds: find out 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A well-formed token (RFC 7519), not yet believed. Dates are aware, UTC.
+    """A well-formed token (RFC 7519), not yet verified. Dates are aware, UTC.
 
     `ignored` names members of the header that carry or point at keys: no relying party may use them.
     """
@@ -238,7 +238,7 @@ def _moment(seconds: object) -> datetime | None:
 
 
 class TokenCheckStatus(StrEnum):
-    """How a check went. `NOTED` is worth telling and stops nobody."""
+    """The result of a check. `NOTED` is information and no failure."""
 
     PASSED = "passed"
     NOTED = "noted"
@@ -355,7 +355,7 @@ def _expiry(token: Token, now: datetime) -> TokenCheck:
 
 
 def _beginning(token: Token, now: datetime) -> TokenCheck | None:
-    """The claims nbf and iat: what lies in the future is wrong. They are reported only then, or with its age."""
+    """The claims nbf and iat: a time in the future is wrong. They are reported only then, or with its age."""
     for name, code, at, what in (
         ("nbf", "not_yet_valid", token.not_before, "is not valid before"),
         ("iat", "issued_in_future", token.issued_at, "says that it was issued at"),

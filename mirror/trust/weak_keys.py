@@ -183,7 +183,7 @@ def _subgroup(prime: int) -> Iterator[int]:
 def _is_prime(n: int, _: int) -> bool:
     """Return whether the odd `n` passes Fermat's test: every prime does, and a product of two secret primes does not.
 
-    Whoever signs with a prime modulus has no secret: the private exponent follows from e and n - 1. So everybody can
+    A prime modulus hides nothing: the private exponent follows from e and n - 1. So anyone can
     sign.
     """
     return pow(_FERMAT_BASE, n - 1, n) == 1
@@ -257,7 +257,7 @@ _Pair = tuple[Any, Any]
 
 
 def keys_used_twice(keys_by_issuer: Mapping[IssuerName, Iterable[AnyKey]]) -> Mapping[IssuerName, tuple[Event, ...]]:
-    """Tell of every key that two issuers show: the pods of either can sign for the other (facts.md#34).
+    """Report every key that two issuers show: the pods of either can sign for the other (facts.md#34).
 
     Args:
         keys_by_issuer: what the apiservers of each issuer show in this pass.
@@ -291,10 +291,10 @@ def _shared(name: IssuerName, key: AnyKey, names: Sequence[IssuerName]) -> Event
 def keys_sharing_primes(
     new: Iterable[Key], known_keys: Iterable[AnyKey], *, number: Callable[[int], Any] = Decimal
 ) -> Mapping[Thumbprint, str]:
-    """Give the new RSA keys whose modulus shares a prime with, or is a multiple of, another one: somebody can sign.
+    """Give the new RSA keys whose modulus shares a prime with, or is a multiple of, another one: an attacker can sign.
 
     Equal moduli are one key, reported by `keys_used_twice`. A modulus is not suspect because another one is its
-    multiple: anyone can publish a multiple, and must not hold up the key of somebody else by it.
+    multiple: anyone can publish a multiple, and must not be able to block another issuer's key with it.
 
     Args:
         new: keys that no ledger lets be public yet; they are compared with each other too. 10 ms a new key for

@@ -275,7 +275,7 @@ class S3Admin:
             self._s3.create_bucket(Bucket=self._name, **location)
 
     def _put_policy(self, text: str, observed: BucketState, sentence: str) -> None:
-        # S3 has no conditional write for policies: what somebody else put meanwhile must not get lost.
+        # S3 has no conditional write for policies: another writer's change in between must not get lost.
         if self._policy() != observed.policy:
             raise admin_error("PolicyChanged", sentence)
         with admin_errors_translated(sentence, "s3:PutBucketPolicy"):

@@ -21,12 +21,12 @@ from mirror.federation.provision.iam_provider import audience_problems
 from mirror.model import GOOGLE_PREFIXES, STS_AUDIENCE, Cloud, cloud_of
 
 NAMESPACE, SERVICE_ACCOUNT = "default", "app"
-"""Whose the pieces are where nobody says; every kind uses them, so that the pieces fit together."""
+"""The default owner of the pieces; every kind uses it, so that the pieces fit together."""
 
 Syntax = Literal["json", "yaml", "hcl", "shell"]
 
 ACCOUNT_TO_FILL_IN = "ACCOUNT"
-"""Stands in an ARN where nobody gave the account: no account is guessed, and AWS refuses this one at once."""
+"""In an ARN without a given account: no account is guessed, and AWS rejects this one at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class ControlPlane:
 
 @dataclass(frozen=True, slots=True)
 class MirrorIdentity:
-    """As whom the mirror asks the apiservers.
+    """The identity of the mirror at the apiservers.
 
     `namespace` and `service_account` are its own in a cluster. `user` is the name that a client certificate or a
     kubeconfig gives it, None where it is not known.
@@ -175,7 +175,7 @@ class RenderRequest:
         return self.workload.account if self.workload.role_arn is None else self.workload.role_arn.split(":")[4]
 
     def role_arn(self) -> str:
-        """The ARN of the role that the pods assume; `ACCOUNT_TO_FILL_IN` stands in it where nobody gave the account."""
+        """The ARN of the role that the pods assume; it contains `ACCOUNT_TO_FILL_IN` if no account was given."""
         partition = partition_of(self.issuer.publish.region)
         account = self.workload.account or ACCOUNT_TO_FILL_IN
         return self.workload.role_arn or role_arn(account, self.role_name(), partition)
@@ -187,7 +187,7 @@ class Rendered:
 
     `value` is what a library writes: for `yaml` also a tuple of documents, for `shell` a tuple of commands, each a
     tuple of words; for `hcl` blocks.
-    `notes` are sentences for the operator, beside the piece.
+    `notes` are sentences for the operator, printed with the piece.
     """
 
     syntax: Syntax
@@ -200,7 +200,7 @@ class Rendered:
 class Renderer:
     """One kind of piece: its name, a sentence of help, and how it is made in each format; the first is the default.
 
-    `needs_login` says that its request must say as whom the mirror asks.
+    `needs_login` means that its request must name the identity of the mirror.
     """
 
     name: str
