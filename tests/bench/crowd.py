@@ -65,8 +65,9 @@ def crowd(fleet: Fleet, store: Store, plan: Plan, keys: tuple[RsaKey, ...]) -> d
             limit = time.monotonic() + _TAIL_SECONDS
             while watch.pending() and time.monotonic() < limit:
                 time.sleep(1)
-            for each in mirrors:  # a whole pass of everybody after the last change
-                each.wait_for(each.passes() + 2)
+            ends = [each.passes() + 2 for each in mirrors]  # a whole pass of everybody after the last change
+            for each, end in zip(mirrors, ends, strict=True):
+                each.wait_for(end)
         finally:
             watch.ended.set()
             looking.join()

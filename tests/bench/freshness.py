@@ -91,7 +91,7 @@ class Watch:
                 connection.request("GET", path)
                 body = connection.getresponse().read()
                 self._note(who, path, body.decode(), time.monotonic())
-        connection.close()
+            connection.close()  # the server closes it too, where nothing is awaited for some seconds
 
     def get(self, path: str) -> bytes:
         """What an anonymous GET returns now."""
