@@ -11,9 +11,9 @@ WORKDIR /src
 # scripts/setup says why dependencies are not looked for.
 RUN python3 -m venv /opt/oidc-mirror /opt/builder
 COPY requirements.lock requirements-build.lock ./
-RUN /opt/oidc-mirror/bin/pip install --quiet --no-cache-dir --disable-pip-version-check \
+RUN /opt/oidc-mirror/bin/pip install --quiet --no-cache-dir --no-compile --disable-pip-version-check \
         --no-deps --require-hashes --only-binary :all: -r requirements.lock && \
-    /opt/builder/bin/pip install --quiet --no-cache-dir --disable-pip-version-check \
+    /opt/builder/bin/pip install --quiet --no-cache-dir --no-compile --disable-pip-version-check \
         --no-deps --require-hashes --only-binary :all: -r requirements-build.lock
 # The program last: a change of it leaves the layers above as they are.
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
@@ -23,7 +23,7 @@ COPY scripts/image-trim ./scripts/
 ARG COMMIT=
 RUN OIDC_MIRROR_COMMIT="$COMMIT" /opt/builder/bin/pip wheel --quiet --no-cache-dir --disable-pip-version-check \
         --no-deps --no-build-isolation --wheel-dir /dist . && \
-    /opt/oidc-mirror/bin/pip install --quiet --no-cache-dir --disable-pip-version-check --no-deps /dist/*.whl && \
+    /opt/oidc-mirror/bin/pip install --quiet --no-cache-dir --no-compile --disable-pip-version-check --no-deps /dist/*.whl && \
     # What installs packages, and what is never asked for, has no place in what runs.
     scripts/image-trim packages /opt/oidc-mirror && \
     # The file system is read-only where it runs, so the bytecode is made here: it saves half of a start.

@@ -4,7 +4,7 @@ import sys
 
 from hypothesis import HealthCheck, settings
 
-from support.collected import pytest_collection_modifyitems
+from support.collected import pytest_collection, pytest_collection_modifyitems
 from support.limits import (
     _no_process_outlives_its_test,
     pytest_configure,
@@ -35,6 +35,7 @@ __all__ = [
     "_no_process_outlives_its_test",
     "moto",
     "moto_server",
+    "pytest_collection",
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_runtest_call",

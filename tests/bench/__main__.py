@@ -28,20 +28,20 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from bench.clusters import Fleet, running_fleet  # noqa: E402  found by the path above
 from bench.crowd import CROWD, crowd  # noqa: E402  as above
-from bench.crowd import reported as crowd_report  # noqa: E402  as above
+from bench.crowd import reported as reported_crowd  # noqa: E402  as above
 from bench.freshness import FRESHNESS, REPLICAS, Plan, freshness  # noqa: E402  as above
-from bench.freshness import reported as freshness_report  # noqa: E402  as above
+from bench.freshness import reported as reported_freshness  # noqa: E402  as above
 from bench.jobs import MIRROR, Job, Run, from_cron, jobs  # noqa: E402  as above
 from bench.keys import rsa_keys  # noqa: E402  as above
 from bench.memory import MEMORY, memory  # noqa: E402  as above
-from bench.memory import reported as memory_report  # noqa: E402  as above
+from bench.memory import reported as reported_memory  # noqa: E402  as above
 from bench.situations import SITUATIONS, Situation  # noqa: E402  as above
 from bench.store import BUCKET_OF_MIRROR, Store, running_store  # noqa: E402  as above
 
 NEEDED = {"nginx": "nginx-light", "curl": "curl", "jq": "jq", "git": "git", "aws": "awscli (from PyPI)"}
 KEYS = HERE.parent.parent / "build" / "bench-keys.json"
 INSIDE = "inside"
-TOLD = {FRESHNESS: freshness_report, MEMORY: memory_report, CROWD: crowd_report}
+REPORTS = {FRESHNESS: reported_freshness, MEMORY: reported_memory, CROWD: reported_crowd}
 HEAD = "clusters  situation    job       runs  wall s   cpu s  peak MiB  S3 requests  git  mirror/job: wall   cpu"
 
 
@@ -224,8 +224,8 @@ def main() -> None:
 
 def reported(timed: dict[str, object]) -> str:
     """The lines of a pass inside a running process, or of a situation with a world of its own."""
-    if timed["situation"] in TOLD:
-        return TOLD[str(timed["situation"])](timed)
+    if timed["situation"] in REPORTS:
+        return REPORTS[str(timed["situation"])](timed)
     return (
         f"{timed['clusters']:8}  {INSIDE:11}  a running process's pass {timed['pass_seconds']:.3f} s, curl --parallel "
         f"{timed['curl_seconds']:.3f} s, ratio {timed['ratio']:.2f}"

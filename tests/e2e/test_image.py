@@ -1,7 +1,7 @@
 """The image, built for real by buildah on a Debian of its own, and run by runc: a user by number, read-only, no rights.
 
-The base is made with debootstrap. It trusts the certificates that this machine trusts, so that packages can be had
-wherever this machine gets them.
+The base is made with mmdebstrap, in half of debootstrap's time. It trusts the certificates that this machine trusts, so
+that packages can be had wherever this machine gets them.
 """
 
 import json
@@ -115,10 +115,10 @@ class Home:
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     """The image and the file system of a container of it: built once, or the one that OIDC_MIRROR_IMAGE names."""
-    for program in ("buildah", "debootstrap", "runc"):
+    for program in ("buildah", "mmdebstrap", "runc"):
         demand(program, variable="OIDC_MIRROR_REQUIRE_BUILDAH", package=program)
     if os.geteuid() != 0:
-        pytest.skip("debootstrap and runc need root")
+        pytest.skip("mmdebstrap and runc need root")
     folder = tmp_path_factory.mktemp("image")
     base, name = f"localhost/oidc-mirror-base-{os.getpid()}", f"localhost/oidc-mirror-{os.getpid()}"
     given, container = os.environ.get("OIDC_MIRROR_IMAGE"), ""
@@ -136,15 +136,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 
 
 def make_base(folder: Path, name: str) -> None:
-    rootfs = folder / "rootfs"
-    command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(rootfs)]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stdout[-2000:]
-    subprocess.run(["chroot", str(rootfs), "apt-get", "clean"], check=True)
     bundle = Path("/etc/ssl/certs/ca-certificates.crt")
-    shutil.copy(bundle, rootfs / bundle.relative_to("/"))
-    (rootfs / "etc/pip.conf").write_text(f"[global]\ncert = {bundle}\n")
-    (folder / "Dockerfile").write_text("FROM scratch\nADD rootfs /\n")
+    (folder / "pip.conf").write_text(f"[global]\ncert = {bundle}\n")
+    hooks = (f"--customize-hook=copy-in {bundle} {bundle.parent}", f"--customize-hook=copy-in {folder}/pip.conf /etc")
+    command = ["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", *hooks, "bookworm", str(folder / "base.tar")]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr[-2000:]
+    (folder / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
     buildah("build", "--quiet", "--tag", name, folder)
 
 

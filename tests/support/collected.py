@@ -1,11 +1,25 @@
 """Hooks for pytest: which of the collected tests begin first, and which are not measured."""
 
+import gc
 from collections import defaultdict
+from collections.abc import Generator
 
 import pytest
 
 _WHOLE_PROGRAMS = frozenset({"browser", "e2e", "machines", "torture"})
 """The folders whose tests take seconds: they start the program, or live through whole histories."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without the garbage collector: all that is made here stays to the end, and it would look at it again and
+    again, here and during the tests."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)  # after Hypothesis has marked its own

@@ -22,7 +22,7 @@ FOR_TESTS = (
     "chromium",
     "systemd-analyze",
     "buildah",
-    "debootstrap",
+    "mmdebstrap",
     "runc",
     "dropbear",
     "nodejs",
@@ -54,7 +54,7 @@ def test_root_gets_missing_packages_installed(checkout: Checkout) -> None:
     update, install = checkout.calls()
     assert (run.returncode, run.stderr) == (0, "")
     assert update.endswith(" update")
-    missing = "radosgw ceph-osd chromium systemd buildah debootstrap runc dropbear-bin "
+    missing = "radosgw ceph-osd chromium systemd buildah mmdebstrap runc dropbear-bin "
     missing += "nodejs npm prometheus iproute2 shellcheck pipx"
     assert install.endswith(f" install -y --no-install-recommends {missing}")
 
@@ -67,7 +67,7 @@ def test_missing_optional_package_is_reported(checkout: Checkout, user: str, upd
     checkout.fake("apt-get", APT_GET)
     run = checkout.run("scripts/debian-packages", "run", "test", UPDATE=update)
     assert run.returncode == 0
-    missing = "radosgw ceph-mon ceph-osd chromium systemd buildah debootstrap runc dropbear-bin "
+    missing = "radosgw ceph-mon ceph-osd chromium systemd buildah mmdebstrap runc dropbear-bin "
     missing += "nodejs npm prometheus iproute2 shellcheck pipx"
     assert f"Missing: {missing}; the tests that need them" in run.stderr
 
