@@ -37,9 +37,9 @@ def lines(report: Report) -> Iterator[str]:
     for reason in report.failures:
         yield from reason_lines("failed", reason, "red", "")
     listed = [i for i in report.issuers if len(report.issuers) < QUIET_FROM or _is_notable(i)]
-    told: dict[IssuerName, set[str]] = defaultdict(set)
+    printed: dict[IssuerName, set[str]] = defaultdict(set)
     for issuer in listed:
-        yield from _issuer(issuer, told[issuer.name], dry_run=report.dry_run)
+        yield from _issuer(issuer, printed[issuer.name], dry_run=report.dry_run)
     for event in report.events:
         yield f"{click.style(event.level, fg='yellow')} [{event.name}]: {escaped(event.sentence)}"
     yield from _closing(report)
@@ -49,7 +49,7 @@ def _is_notable(issuer: IssuerReport) -> bool:
     return issuer.state is not State.CURRENT or any(event.level is not Level.INFO for event in issuer.events)
 
 
-def _issuer(issuer: IssuerReport, told: set[str], *, dry_run: bool) -> Iterator[str]:
+def _issuer(issuer: IssuerReport, printed: set[str], *, dry_run: bool) -> Iterator[str]:
     state = click.style(str(issuer.state), fg=COLOURS[issuer.state], bold=True)
     rotating = " (rotating)" if issuer.rotating else ""
     yield f"{click.style(issuer.name, bold=True)}: {state}{rotating}  {escaped(issuer.issuer)}"
@@ -58,7 +58,7 @@ def _issuer(issuer: IssuerReport, told: set[str], *, dry_run: bool) -> Iterator[
             yield f"  {escaped(observation.apiserver)} shows {counted(len(observation.keys), 'key')}"
             yield from (f"    note: {escaped(note.sentence)}" for note in observation.notes)
         else:
-            yield from _unusable(observation, told)
+            yield from _unusable(observation, printed)
     yield from (_change(change, dry_run=dry_run) for change in issuer.changes)
     yield from (_object(each) for each in issuer.objects if each.effect is not Effect.UNCHANGED)
     shown = {change.key.thumbprint for change in issuer.changes}
@@ -72,19 +72,19 @@ def _issuer(issuer: IssuerReport, told: set[str], *, dry_run: bool) -> Iterator[
     for reason in issuer.failures:
         yield from reason_lines("failed", reason, "red", "  ")
     for code, sentence, unusable in issuer.apiserver_failures():
-        remedies = (each for each in remedies_of(unusable, issuer.name) if each not in told)
+        remedies = (each for each in remedies_of(unusable, issuer.name) if each not in printed)
         yield from reason_lines("failed", Reason(code, sentence, " ".join(remedies)), "red", "  ")
     for reason in issuer.held:
         yield from reason_lines("held", reason, "yellow", "  ")
 
 
-def _unusable(observation: Unusable, told: set[str]) -> Iterator[str]:
+def _unusable(observation: Unusable, printed: set[str]) -> Iterator[str]:
     for reason in observation.reasons:
         where = f" [{reason.where}]" if reason.where else ""
         problem = f"{click.style(reason.code, fg='red')}{escaped(where)}: {escaped(reason.sentence)}"
         yield f"  {escaped(observation.apiserver)} {problem}"
-        if reason.remedy and reason.remedy not in told:
-            told.add(reason.remedy)
+        if reason.remedy and reason.remedy not in printed:
+            printed.add(reason.remedy)
             yield f"    remedy: {escaped(reason.remedy)}"
 
 

@@ -163,9 +163,10 @@ def test_now_lets_the_daemon_make_a_pass_and_has_its_status(world: World) -> Non
         bad = world.mirror("run", "--now")
         assert bad.status == 1
         assert "syd-prod: failed. `oidc-mirror status syd-prod` says why." in bad.out
-        told = world.mirror("--once", "--now", "--output", "json").report()
-        jsonschema.Draft202012Validator(SCHEMA).validate(told)
-        assert (told["pid"], told["exit_status"], told["issuers"]) == (daemon.process.pid, 1, {"syd-prod": "failed"})
+        reported = world.mirror("--once", "--now", "--output", "json").report()
+        jsonschema.Draft202012Validator(SCHEMA).validate(reported)
+        outcome = reported["pid"], reported["exit_status"], reported["issuers"]
+        assert outcome == (daemon.process.pid, 1, {"syd-prod": "failed"})
         assert len(daemon.events("pass.finished")) == 1
         (world.folder / "state" / "snapshots.git" / "HEAD").write_text("no reference")
         broken = world.mirror("--once", "--now", "--output", "json").report()

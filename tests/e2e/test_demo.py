@@ -132,7 +132,7 @@ def test_signal_ends_the_demo_and_its_servers(tmp_path: Path, number: signal.Sig
 
 
 def test_servers_end_with_a_demo_that_was_killed(tmp_path: Path) -> None:
-    """Nothing tells them but a pipe that closes; the folder stays, because nobody is left to remove it."""
+    """Only a closed pipe signals them; the folder stays, because no process is left to remove it."""
     with started(tmp_path, until="A bucket is made") as (demo, _):
         assert len(processes(tmp_path)) >= 1
         demo.kill()

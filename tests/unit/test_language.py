@@ -30,7 +30,6 @@ WORDS = {
     r"\bwhat is less important\b": "the lowest level that is logged",
     r"\bas long as nobody needs to look\b": "healthy",
     r"\bThis is no\b": "This is not a …",
-    r"\b(as|what|how|why|where|when|whether|lets|all|that) the world\b": "anonymous requests, the public URL",
     r"\b(can|could) ?not be told\b": "is not known, could not be read",
     r"\bwas (not )?told (to|what)\b": "was asked to; did not get",
     r"\bis told (at|in|by|beside|below|once)\b": "is reported",
@@ -40,6 +39,14 @@ WORDS = {
     r"\bfor ever\b": "permanently, always, never expires",
     r"\b[Ww]hoever (can|may) (push|write)\b": "anyone who can push, an attacker who can write",
     r"\b[Ss]omebody else (wrote|writes|deleted)\b": "another writer, another tool",
+    r"\btold\b": "reported, listed, shown",
+    r"\b[Ww]hoever\b": "anyone who, the user who",
+    r"(?<!world: )\b[Ss]omebody\b": "an operator, another writer, an attacker",
+    r"\b[Aa]nybody\b": "anyone, any user",
+    r"\b[Ee]verybody\b": "public, every user, all mirrors",
+    r"\bthe world\b": "anonymous requests, the public URL",
+    r"(?<!egin )(?<!egins )\banew\b": "again",
+    r"\bwhom\b": "which user, which issuer",
     r"\bthe article\b": "the design that this generalises (docs/reference/facts.md)",
 }
 

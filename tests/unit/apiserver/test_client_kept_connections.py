@@ -303,7 +303,7 @@ def user_timeouts(server: Apiserver) -> list[int]:
     return found
 
 
-def test_connection_that_nobody_used_in_a_pass_is_closed(
+def test_connection_that_was_unused_in_a_pass_is_closed(
     passes: Daemon, server: Apiserver, trusted: TlsSettings
 ) -> None:
     """An issuer that left the configuration leaves nothing open."""

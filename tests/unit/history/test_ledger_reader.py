@@ -193,7 +193,7 @@ def test_what_the_pass_before_read_makes_nobody_believe_it(case: Case) -> None:
     assert read(history, trust, ledger_cache=ledger_cache) == read(history, trust)
 
 
-def test_unbelieved_ledger_is_reported_with_what_helps() -> None:
+def test_untrusted_ledger_is_reported_with_its_remedy() -> None:
     """The commit that changed it and that its author is not proven; the key that nobody lists, with the line to add."""
     history = on_remote(signed(A), {**signed(A), **unsigned(A, B)}, {**signed(A), **unsigned(A, B), "x": b"x"})
     (event,) = read(history).events
