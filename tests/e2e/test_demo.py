@@ -123,7 +123,7 @@ def test_demo_prints_its_steps_and_ends_healthy(tmp_path: Path) -> None:
 def test_signal_ends_the_demo_and_its_servers(tmp_path: Path, number: signal.Signals) -> None:
     """Also where a shell started it with SIGINT ignored, as in the background of a script; no folder stays."""
     ignoring = ("bash", "-c", 'trap "" INT; exec "$@"', "bash")
-    with started(tmp_path, *ignoring, until="A bucket is made") as (demo, _):
+    with started(tmp_path, *ignoring, until="Create a bucket") as (demo, _):
         assert len(processes(tmp_path)) >= 1  # the S3 server, and the pass
         demo.send_signal(number)
         assert demo.wait(PATIENCE_SECONDS) == 130
@@ -133,7 +133,7 @@ def test_signal_ends_the_demo_and_its_servers(tmp_path: Path, number: signal.Sig
 
 def test_servers_end_with_a_demo_that_was_killed(tmp_path: Path) -> None:
     """Only a closed pipe signals them; the folder stays, because no process is left to remove it."""
-    with started(tmp_path, until="A bucket is made") as (demo, _):
+    with started(tmp_path, until="Create a bucket") as (demo, _):
         assert len(processes(tmp_path)) >= 1
         demo.kill()
         assert demo.wait(PATIENCE_SECONDS) == -signal.SIGKILL
