@@ -38,6 +38,13 @@ def test_good_keys_of_many_are_returned_by_issuer() -> None:
     assert sound_keys(shown, few=2, cores=2) == {A: thumbprints(first, second), B: thumbprints(first)}
 
 
+def test_workers_need_no_gmpy2() -> None:
+    """Without the extra `fleet` they compute with Python's integers, and find the same."""
+    program = "import sys; sys.modules['gmpy2'] = None; from mirror.new_keys import main; main()"
+    shown = {A: ((answer(*RSA_KEYS[:2], weak_key()),), NOBODY)}
+    assert sound_keys(shown, few=1, command=(sys.executable, "-c", program), cores=2) == {A: thumbprints(*RSA_KEYS[:2])}
+
+
 def test_few_keys_start_no_process() -> None:
     """Up to the limit nobody is asked, however often a key is shown: nothing is known to be sound."""
     shown = {A: ((answer(*RSA_KEYS[:3]), answer(*RSA_KEYS[:3])), NOBODY)}
