@@ -1,7 +1,8 @@
 """Checks the strength of many new keys in several processes: Python computes on one core at a time.
 
 A new RSA key costs about 40 ms, or 12 ms with gmpy2, and a new fleet shows thousands of them. What these processes find
-sound is not checked again (`already_checked` of `mirror.trust.jwks.read_jwks`); this process checks everything else and gives the reasons.
+sound is not checked again (`already_checked` of `mirror.trust.jwks.read_jwks`). This process checks everything else and
+gives the reasons.
 """
 
 import signal
