@@ -55,7 +55,7 @@ def test_slash_at_the_end_is_reported() -> None:
     """The most common mistake is named, so that operators do not have to compare long texts."""
     read = read_discovery(json.dumps({**GOOD, "issuer": ISSUER + "/"}).encode(), issuer=ISSUER, jwks_uri=URI)
     assert isinstance(read, Rejected)
-    assert "slash at the end" in read.reasons[0].sentence
+    assert "trailing slash" in read.reasons[0].sentence
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def test_policy_that_moved_meanwhile_is_not_overwritten(gate: Gate) -> None:
     foreign = {**FOREIGN, "Resource": f"arn:aws:s3:::{gate.publish.bucket}/*"}
     text = json.dumps({"Version": "2012-10-17", "Statement": [foreign]})
     gate.owner.put_bucket_policy(Bucket=gate.publish.bucket, Policy=text)
-    with pytest.raises(Exception, match="Somebody else changes") as caught:
+    with pytest.raises(Exception, match="Another writer changed") as caught:
         office.apply(plan.differences, seen, lambda _: None)
     assert caught.value.code == "PolicyChanged"  # type: ignore[attr-defined]  # a BucketError
     assert [each["Sid"] for each in gate.statements()] == ["Theirs"]

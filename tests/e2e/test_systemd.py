@@ -128,7 +128,7 @@ def judge_others(machine: Booted) -> None:
     assert "sudo oidc-mirror-admin --once" in root.stderr
     nobody = machine.run("setpriv", "--reuid=65534", "--clear-groups", "oidc-mirror", "status", check=False)
     assert nobody.returncode == 1
-    assert "This user may not look at" in nobody.stderr
+    assert "This user cannot read" in nobody.stderr
     assert "defect" not in nobody.stderr
     member = machine.sh("setpriv --reuid=65534 --groups=$(id -g oidc-mirror) oidc-mirror status syd-prod", check=False)
     assert "RS256 published" in " ".join(member.split())

@@ -145,7 +145,7 @@ def test_sts_has_the_last_word(world: World) -> None:
     assert (
         "STS in ap-southeast-2 accepts: arn:aws:sts::123456789012:assumed-role/pod/oidc-mirror-verify" in accepted.out
     )
-    assert "1. One of the two public documents cannot be read by everybody" in refused.out
+    assert "1. One of the two documents is not public" in refused.out
     assert SECRET not in reported(accepted) + reported(refused)
 
 
