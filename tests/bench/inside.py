@@ -1,4 +1,4 @@
-"""A pass inside a running process, as the daemon makes it, against one curl that asks for the same documents, in turn.
+"""A pass inside a running process, as the daemon makes it with kept connections, against one curl that asks for the same documents, in turn.
 
 `python inside.py CONFIG CLUSTERS.tsv RUNS` prints one JSON line: seconds of each pass and of each curl.
 """
@@ -25,7 +25,7 @@ def main() -> None:
     """Time `RUNS` pairs after one that warms up."""
     settings = load(Path(sys.argv[1]))
     passes, curls = [], []
-    with tempfile.TemporaryDirectory() as folder, open_ports(settings, dry_run=False) as ports:
+    with tempfile.TemporaryDirectory() as folder, open_ports(settings, dry_run=False, keep_connections=True) as ports:
         words = curl_words(Path(sys.argv[2]), Path(folder))
         for _ in range(int(sys.argv[3]) + 1):
             begun = time.monotonic()
