@@ -1,4 +1,4 @@
-"""A pass inside a running process, as the daemon makes it with kept connections, against one curl that asks for the same documents, in turn.
+"""A pass inside a running process, with kept connections as in the daemon, against one curl for the same documents.
 
 `python inside.py CONFIG CLUSTERS.tsv RUNS` prints one JSON line: seconds of each pass and of each curl.
 """
