@@ -55,7 +55,8 @@ def test_passes_go_on_and_cost_nothing(world: World) -> None:
         status, _ = daemon.stop()
     assert status == 0
     assert order[:40] == ["pass.began", "pass.finished"] * 20
-    failed = [each for each in daemon.events("pass.finished") if each["exit_status"] != 0]
+    # The stop may break a later pass off.
+    failed = [each for each in daemon.events("pass.finished")[:20] if each["exit_status"] != 0]
     assert not failed, daemon.events()
     assert commits(world) == 1
     assert [each.connections <= len(order) // 2 // 10 + 1 for each in world.replicas] == [True, True]
