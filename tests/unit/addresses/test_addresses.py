@@ -157,7 +157,7 @@ def test_any_text_is_cut_without_loss(text: str) -> None:
 
 
 def test_split_url_distinguishes_absent_from_empty() -> None:
-    """An empty query or fragment is distinguished from an absent one."""
+    """An empty component, such as an empty port, is distinguished from an absent one."""
     parts = split_url("https://u:p@[::1]:8443/a?b#c")
     assert (parts.user_info, parts.host, parts.port, parts.path) == ("u:p", "[::1]", "8443", "/a")
     assert (parts.query, parts.fragment) == ("?b", "#c")

@@ -34,7 +34,7 @@ def test_ready_endpoints_of_all_slices_are_taken() -> None:
 
 
 def test_further_addresses_of_an_endpoint_are_the_same_replica() -> None:
-    """Addresses of one endpoint are interchangeable: the first counts, so that one replica is not counted twice."""
+    """Only the first address of an endpoint is used, so that one replica is not counted twice."""
     assert replicas(read(endpointslice({"addresses": ["10.0.0.11", "10.0.0.12"]}))) == ["10.0.0.11 6443"]
 
 

@@ -110,7 +110,7 @@ def test_context_is_chosen_by_name(tmp_path: Path) -> None:
     ids=["exec", "auth-provider", "password", "password-alone", "as", "as-groups", "insecure", "insecure-text"],
 )
 def test_what_we_never_do_is_refused(tmp_path: Path, part: dict[str, Any], words: str) -> None:
-    """A login by program, plugin or password, impersonation, and TLS without verification: one reason, no secret."""
+    """Login by program or password, impersonation and unverified TLS are rejected with one reason and no secret."""
     ((code, sentence),) = refused(kubeconfig(tmp_path, SERVER, **part))
     assert (code, words in sentence, "s3cr3t" in sentence) == ("kubeconfig_refused", True, False)
 

@@ -201,9 +201,9 @@ def test_issuer_without_apiservers_is_complete_and_not_reported() -> None:
 @pytest.mark.parametrize("step", [1, 5, 15, 30, 60])
 @pytest.mark.parametrize("count", [1, 2, 7, 1000])
 def test_every_issuer_is_first_before_long(count: int, step: int) -> None:
-    """When time is over after a tenth of the issuers, thirty turns reach every one.
+    """If each pass reaches only a tenth of the issuers, thirty passes reach every one.
 
-    A turn is a minute by default: so many lie between two passes of the daemon, of the timer, or of a CI schedule.
+    A turn is one minute by default. `step` is the number of turns between two passes of a daemon, timer or CI schedule.
     """
     issuers = [issuer("https://a", name=f"i{number}") for number in range(count)]
     board = PollQueue(issuers, nobody)

@@ -91,7 +91,7 @@ def children() -> set[str]:
 
 
 def test_crew_answers_as_one_process_does(server: Apiserver, trusted: TlsSettings) -> None:
-    """The same answers under the same names in configured order, each told once, nobody asked by this process."""
+    """The answers are those of one process, and each is reported once. This process sends no request."""
     reported: list[IssuerName] = []
     issuers = [issuer(server.url, server.url, name=name, tls=trusted) for name in ("one", "two", "three")]
     poller = CountingPoller(limits())
