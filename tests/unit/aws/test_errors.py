@@ -21,7 +21,7 @@ WRITING = S3Operation("written", "s3:PutObject", PUBLISH, "id/jwks")
 
 def reported_by_store(code: str | None, *, operation: str = "PutObject", status: int = 400) -> boto.ClientError:
     error = {} if code is None else {"Code": code, "Message": "as the store says"}
-    return boto.ClientError({"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)  # type: ignore[typeddict-item] # half an answer is the situation
+    return boto.ClientError({"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)  # type: ignore[typeddict-item] # an incomplete response is the test case
 
 
 def not_pem() -> ssl.SSLError:
@@ -172,7 +172,7 @@ def test_output_of_a_credential_process_is_not_printed() -> None:
 def test_long_cause_is_cut() -> None:
     """A store cannot flood the log through its error message."""
     response = {"Error": {"Code": "Odd", "Message": "x" * 10_000}}
-    made = bucket_error(boto.ClientError(response, "PutObject"), WRITING)  # type: ignore[arg-type] # as botocore gives it
+    made = bucket_error(boto.ClientError(response, "PutObject"), WRITING)  # type: ignore[arg-type] # as botocore returns it
     assert len(made.cause) <= 300
 
 
