@@ -27,7 +27,7 @@ def test_request_asks_for_the_slices_of_the_apiservers() -> None:
 
 
 def test_ready_endpoints_of_all_slices_are_taken() -> None:
-    """Both families, each with the port of its own slice; what is not ready is left out, no condition means ready."""
+    """Both address families are included, each with its slice's port. Endpoints that are not ready are left out."""
     four = endpointslice(endpoint("10.0.0.11"), endpoint("10.0.0.12", ready=False), endpoint("10.0.0.13", ready=None))
     six = endpointslice(endpoint("fd00::11"), kind="IPv6", port=443)
     assert replicas(read(four, six)) == ["10.0.0.11 6443", "10.0.0.13 6443", "fd00::11 443"]
