@@ -89,7 +89,7 @@ def test_every_key_arrives() -> None:
         IssuerName("a"), IssuerUrl(f"{S3}/p/a"), publish, ("https://10.0.0.11:6443",), expect_replicas=1,
         proxy="http://proxy:3128", tls=TlsSettings(BASE / "ca.crt", "::1", BASE / "c", Path("/k")), audiences=("x",),
         auth=AuthSettings(token_file=BASE / "t"), discovery_extra={"a": [1, None]},
-        keys=KeyPolicy("hold", timedelta(hours=12), "opaque", "refuse", frozenset({THUMBPRINTS[0]})),  # type: ignore[arg-type]  # a plain text stands for its NewType
+        keys=KeyPolicy("hold", timedelta(hours=12), "opaque", "refuse", frozenset({THUMBPRINTS[0]})),  # type: ignore[arg-type]  # plain text instead of its NewType
     )  # fmt: skip
     assert settings == Settings(
         state_dir=BASE / "state",
@@ -276,7 +276,7 @@ def test_former_issuers_are_checked_like_issuers() -> None:
 
 
 def test_discover_excludes_a_load_balancer() -> None:
-    """The two ways to deal with several apiservers behind a name are not mixed, and found ones are counted."""
+    """With both `discover` and `load_balancer`, a mistake is reported at each key."""
     reported = [problem.partition(" (")[0] for problem in _problems(_text("discover: dns\n    load_balancer: true"))]
     assert reported == ["issuers[0].discover", "issuers[0].load_balancer"]
 
