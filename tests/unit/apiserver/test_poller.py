@@ -160,7 +160,7 @@ def test_client_certificate_is_presented(trusted: TlsSettings, tmp_path: Path) -
 
 
 def test_forbidden_client_certificate_advises_binding_its_user(trusted: TlsSettings, tmp_path: Path) -> None:
-    """The remedy for a 403 names the user of the client certificate."""
+    """The remedy for a 403 binds the user of the client certificate."""
     files = client_files(tmp_path)
     tls = TlsSettings(trusted.ca_file, client_cert_file=files.certificate, client_key_file=files.key)
     with Apiserver() as server:

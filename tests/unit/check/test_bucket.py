@@ -194,7 +194,7 @@ def test_listing_looks_below_the_folder_of_all_keys() -> None:
 
 
 def test_refused_list_names_the_action_and_the_bucket() -> None:
-    """The remedy is the statement to add to the policy."""
+    """The remedy names the action and the ARN to add to the policy."""
     (found,) = listing(FakeWorld().publish(), FakeAws(list_refused=DENIED), KEYS)
     assert reported([found]) == [("failed", "rights.list")]
     assert "`s3:ListBucket` on `arn:aws:s3:::oidc-bucket`" in found.remedy

@@ -302,7 +302,7 @@ def signing(office: Office, *, readable: bool = True, listed: Iterable[int] = (O
     ids=["the-mirrors-key", "the-mirrors-key-named", "an-operators-key", "on-a-laptop"],
 )
 def test_decision_is_signed(office: Office, *, readable: bool, key: int | None, by: tuple[int, str]) -> None:
-    """The mirror's key signs if it is readable. Otherwise a key that `allowed_signers` lists signs as an operator's."""
+    """`--signing-key` gives the key, by default the mirror's. A key from `allowed_signers` signs as an operator's."""
     office.seed(ledger(A, B), keys=ledger_trust(MIRROR))
     signing(office, readable=readable)
     words = () if key is None else ("--signing-key", str(write_key(office.folder / "own", number=key)))

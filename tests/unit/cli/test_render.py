@@ -155,7 +155,7 @@ def test_login_is_read_for_rbac_alone(config: str, capsys: pytest.CaptureFixture
 
 
 def test_help_names_every_kind_with_its_formats(capsys: pytest.CaptureFixture[str]) -> None:
-    """The help shows all available pieces."""
+    """The help shows every piece with its formats."""
     assert main(["render", "--help"]) == 0
     out = capsys.readouterr().out
     for kind in KINDS.values():

@@ -17,7 +17,7 @@ BROKEN = Reason("history.failed", "The disk is full.", "Free some.")
 
 
 def test_passes_are_counted_by_result() -> None:
-    """Current, held and failed apart; failures in a row begin anew after any pass that did not fail."""
+    """Current, held and failed passes are counted apart. A pass that did not fail resets the consecutive failures."""
     held = report(issuer("a", held=(Reason("key.held", "Held.", ""),)))
     failed = report(failures=(BROKEN,))
     found = after(report(issuer("a")), failed, held, failed, failed, of=settings("a"))

@@ -167,7 +167,7 @@ def test_stopped_pass_leaves_the_last_result_and_adds_its_events(theatre: Theatr
 
 
 def test_first_pass_that_is_stopped_leaves_no_result(theatre: Theatre) -> None:
-    """The result of a pass is not known yet."""
+    """An interrupted first pass has no result."""
     interrupt(theatre, theatre.passes.stop_polling)
     theatre.passes.run()
     assert load_last_pass(theatre.situation.state_dir) is None

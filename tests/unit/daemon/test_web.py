@@ -307,7 +307,7 @@ def test_stop_hangs_up_on_slow_clients() -> None:
 
 
 def test_request_that_does_not_arrive_is_ended() -> None:
-    """The server closes unfinished headers, late requests, and silent connections after an answer."""
+    """The server closes a connection with unfinished headers, without a request, or with an unfinished next request."""
     with serving(head_seconds=0.3) as port, ExitStack() as stack:
         (half,) = slow_clients(stack, port, 1)
         silent, second = (stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in "12")
