@@ -1,4 +1,4 @@
-"""Where documents are: issuer rules, bucket hosts, object keys, repository paths, and which issuer covers which."""
+"""Issuer rules, bucket hosts, object keys, repository paths, and conflicts between issuers."""
 
 import time
 from collections.abc import Callable
@@ -113,7 +113,7 @@ BAD_ISSUERS: tuple[tuple[str, set[str]], ...] = (
 
 @pytest.mark.parametrize("issuer", GOOD_ISSUERS)
 def test_public_issuer_is_accepted(issuer: str) -> None:
-    """An https URL of plain segments has no problem, with and without one slash at its end."""
+    """An https URL of plain segments is accepted, with or without a final slash."""
     assert issuer_problems(issuer, allow_private=False) == ()
 
 
@@ -127,19 +127,19 @@ def test_bad_issuer_gives_every_reason(issuer: str, codes: set[str]) -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "a.svc", "a.svc.cluster.local", "a.local", "127.0.0.1", "[::1]:8443"])
 def test_private_issuer_is_accepted_when_allowed(host: str) -> None:
-    """`allow_private_issuer` lets hosts through that no cloud reaches, and nothing else."""
+    """`allow_private_issuer` accepts hosts that no cloud can reach. All other rules still apply."""
     assert issuer_problems(f"https://{host}/a", allow_private=True) == ()
     assert issuer_problems(f"https://{host}/.a", allow_private=True) != ()
 
 
 def test_issuer_with_port_is_a_warning() -> None:
-    """A port is allowed but reported."""
+    """A port is allowed, with a warning."""
     assert [reason.code for reason in issuer_warnings("https://a.example:8443")] == ["issuer_port"]
     assert issuer_warnings("https://a.example") == ()
 
 
 def test_base_url_may_be_long_and_private() -> None:
-    """A base URL has only the rules of a URL."""
+    """A base URL must be a valid URL. The issuer rules for length and public hosts do not apply."""
     assert url_problems("https://127.0.0.1:9000/" + "x" * 300) == ()
     assert [reason.code for reason in url_problems("ftp://a")] == ["url_not_https"]
 
@@ -157,7 +157,7 @@ def test_any_text_is_cut_without_loss(text: str) -> None:
 
 
 def test_split_url_distinguishes_absent_from_empty() -> None:
-    """A delimiter with nothing behind it is not the same as none."""
+    """An empty component, such as an empty port, is distinguished from an absent one."""
     parts = split_url("https://u:p@[::1]:8443/a?b#c")
     assert (parts.user_info, parts.host, parts.port, parts.path) == ("u:p", "[::1]", "8443", "/a")
     assert (parts.query, parts.fragment) == ("?b", "#c")
@@ -166,7 +166,7 @@ def test_split_url_distinguishes_absent_from_empty() -> None:
 
 
 def test_host_and_port_grammar() -> None:
-    """Zone ids, upper case and overlong names are no hosts; a port has no sign."""
+    """Zone ids, upper case and overlong names are rejected as hosts. A port has no sign."""
     assert is_host("a-b.example")
     assert not is_host("[fe80::1%eth0]")
     assert not is_host("[::A]")
@@ -189,14 +189,14 @@ SAME_BUCKET = (
 @pytest.mark.parametrize("style", SAME_BUCKET)
 @pytest.mark.parametrize("base", SAME_BUCKET)
 def test_issuer_in_any_style_of_the_bucket_is_inside(style: str, base: str) -> None:
-    """Every host style of S3 names the same object."""
+    """Every S3 host style of the bucket names the same object."""
     keys = object_keys(IssuerUrl(f"{style}/cluster/a"), base, "")
     assert keys == ("cluster/a/.well-known/openid-configuration", "cluster/a/openid/v1/jwks")
 
 
 @pytest.mark.parametrize("base", SAME_BUCKET)
 def test_issuer_at_the_legacy_global_host_is_inside_an_old_region(base: str) -> None:
-    """A cluster whose issuer was chosen long ago cannot change it: DNS leads that host to the bucket's own region."""
+    """An issuer cannot be changed later. In old regions, DNS resolves the legacy host to the bucket's own region."""
     keys = object_keys(IssuerUrl(f"{LEGACY}/cluster/a"), base, "")
     assert keys == ("cluster/a/.well-known/openid-configuration", "cluster/a/openid/v1/jwks")
 
@@ -217,7 +217,7 @@ def test_legacy_global_host_does_not_serve(issuer: str, base: str) -> None:
 
 
 def test_legacy_global_host_is_reported() -> None:
-    """Only a bucket outside us-east-1 depends on DNS for it."""
+    """A warning appears only for a bucket outside us-east-1, because it depends on DNS."""
     assert is_legacy_url(f"{LEGACY}/a", "ap-southeast-2")
     assert not is_legacy_url(f"{LEGACY}/a", "us-east-1")
     assert not is_legacy_url(f"{SAME_BUCKET[0]}/a", "ap-southeast-2")
@@ -238,7 +238,7 @@ def test_legacy_global_host_is_reported() -> None:
     ],
 )
 def test_s3_url_names_its_bucket(url: str, bucket: str, region: str) -> None:
-    """Partitions, the global host and names that look like hosts are read right."""
+    """Partitions, the global host and bucket names that look like hosts are parsed correctly."""
     assert bucket_url(url) == BucketUrl(bucket, region, "/x")
     assert canonical_url(url) == default_base_url(bucket, region) + "/x"
 
@@ -259,13 +259,13 @@ def test_s3_url_names_its_bucket(url: str, bucket: str, region: str) -> None:
     ],
 )
 def test_url_elsewhere_names_no_bucket(url: str) -> None:
-    """What only looks like S3 stays what it is."""
+    """A URL that only resembles S3 names no bucket."""
     assert bucket_url(url) is None
     assert canonical_url(url) == url
 
 
 def test_aws_endpoint_is_distinguished_from_others() -> None:
-    """Only hosts below AWS's own domains count."""
+    """Only hosts under AWS's own domains count as AWS."""
     assert is_aws_endpoint("https://s3.eu-west-1.amazonaws.com")
     assert is_aws_endpoint("https://bucket.vpce-1.s3.eu-west-1.vpce.amazonaws.com:443/x")
     assert not is_aws_endpoint("https://amazonaws.com.evil.example")
@@ -285,7 +285,7 @@ def test_aws_endpoint_is_distinguished_from_others() -> None:
     ],
 )
 def test_object_keys_are_prefix_and_rest_of_the_path(issuer: str, base: str, prefix: str, folder: str) -> None:
-    """The key is the prefix and what follows base_url, without the issuer's slash at the end."""
+    """The key is the prefix plus the path after base_url, without the issuer's final slash."""
     keys = object_keys(IssuerUrl(issuer), base, prefix)
     assert keys == (f"{folder}.well-known/openid-configuration", f"{folder}openid/v1/jwks")
 
@@ -302,13 +302,13 @@ def test_object_keys_are_prefix_and_rest_of_the_path(issuer: str, base: str, pre
     ],
 )
 def test_issuer_outside_base_url_is_refused(issuer: str, base: str) -> None:
-    """Inside means on segment boundaries, with the same host, port, bucket and region."""
+    """The issuer must have base_url's host, port, bucket and region. Its path must match on segment boundaries."""
     with pytest.raises(ValueError, match="is not inside"):
         object_keys(IssuerUrl(issuer), base, "")
 
 
 def test_public_urls_drop_one_slash() -> None:
-    """The documents stand below the issuer without its slash at the end."""
+    """Document URLs are built on the issuer without its final slash."""
     for issuer in (IssuerUrl(f"{BASE}/a"), IssuerUrl(f"{BASE}/a/")):
         assert jwks_uri(issuer) == f"{BASE}/a/openid/v1/jwks"
         assert discovery_url(issuer) == f"{BASE}/a/.well-known/openid-configuration"
@@ -319,7 +319,7 @@ def test_public_urls_drop_one_slash() -> None:
     [("https://a.example/b/c", "a.example/b/c"), ("https://a.example/", "a.example"), ("https://a:8443", "a:8443")],
 )
 def test_repository_paths_follow_host_and_path(issuer: str, place: str) -> None:
-    """Files stand under host and path; an empty path and a port work too."""
+    """Files are stored under host and path. An empty path and a port work too."""
     assert repository_paths(IssuerUrl(issuer)) == RepositoryPaths(
         discovery=f"public/{place}/.well-known/openid-configuration",
         jwks=f"public/{place}/openid/v1/jwks",
@@ -355,7 +355,7 @@ def test_covering_paths_conflict(
     path: str,
     turn: Callable[..., tuple[PublishLocation, PublishLocation]],
 ) -> None:
-    """Equal paths and a path above another are found in any order, once a pair."""
+    """Equal paths and a path above another are found in any order, once per pair."""
     conflicts = path_conflicts(turn(first, second))
     assert [{it.first, it.second} for it in conflicts] == [{first, second}]
     assert conflicts[0].path.endswith(path)
@@ -372,18 +372,18 @@ def test_covering_paths_conflict(
     ],
 )
 def test_issuers_in_sibling_folders_do_not_conflict(first: PublishLocation, second: PublishLocation) -> None:
-    """A folder of issuers, equal beginnings of names, and other buckets are no trouble."""
+    """Sibling folders, names with a common beginning, and other buckets do not conflict."""
     assert path_conflicts((first, second)) == ()
 
 
 def test_one_covers_several() -> None:
-    """Each covered issuer is reported, although they are not adjacent to the first one after sorting."""
+    """Each covered issuer is reported, even if sorting does not place it next to the covering one."""
     places = (_place("/a"), _place("/a/openid/v1/jwks/x"), _place("/a/openid/v1/jwks/y"))
     assert [(it.first, it.second) for it in path_conflicts(places)] == [(places[0], places[1]), (places[0], places[2])]
 
 
 def test_ten_thousand_issuers_are_compared_without_pairs() -> None:
-    """The comparison is not quadratic: ten thousand issuers take far less than pairs would."""
+    """The comparison is not quadratic: ten thousand issuers take far less time than comparing all pairs."""
     places = [_place(f"/team-{number % 100}/cluster-{number}") for number in range(10_000)]
     started = time.process_time()
     assert path_conflicts(places) == ()

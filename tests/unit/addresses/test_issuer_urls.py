@@ -1,4 +1,4 @@
-"""In what two issuers differ that look alike, and which configured one was meant."""
+"""The difference between two similar issuers, and the configured issuer that was probably meant."""
 
 import pytest
 
@@ -25,12 +25,12 @@ ISSUER = IssuerUrl("https://oidc-bucket.s3-ap-southeast-2.amazonaws.com/cluster/
     ],
 )
 def test_difference_is_named(stranger: str, part: str) -> None:
-    """The smallest explanation that fits, as the end of a sentence."""
+    """The simplest explanation that fits is given, as the end of a sentence."""
     assert part in describe_difference(stranger, ISSUER)
 
 
 def test_nearest_issuer_is_the_most_alike() -> None:
-    """A typing error is recognised; a dissimilar text matches nothing."""
+    """A typing error is recognised. A dissimilar text matches nothing."""
     others = (IssuerUrl("https://keys.example.com/a"), ISSUER, IssuerUrl("https://keys.example.com/b"))
     assert closest_issuer(ISSUER + "/", others) == ISSUER
     assert closest_issuer("https://s3.ap-southeast-2.amazonaws.com/oidc-bucket/cluster/identifier", others) == ISSUER

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of apiservers: one that runs, and the settings that trust it."""
+"""Fixtures for the apiserver tests: a running apiserver, and settings that trust it."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Judging answers: which status, content type and encoding becomes which code, and what the sentences may say."""
+"""How responses are judged: status, content type and encoding give a code, and error sentences are safe to print."""
 
 import json
 from datetime import UTC, datetime
@@ -40,7 +40,7 @@ def ok(content_type: str, **headers: str) -> HttpResponse:
     ids=["discovery", "discovery-charset", "jwks", "jwks-charset", "jwks-as-json"],
 )
 def test_right_content_type_is_taken(document: DocumentRequest, content_type: str) -> None:
-    """The media type decides, whatever its case and parameters."""
+    """Only the media type decides. Case and parameters do not matter."""
     assert code(document, ok(content_type)) == "taken"
 
 
@@ -63,7 +63,7 @@ def test_other_content_type_is_refused(document: DocumentRequest, content_type: 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", ""], ids=["gzip", "br", "list", "empty"])
 def test_compressed_answer_is_refused(encoding: str) -> None:
-    """Only an answer without content coding is taken."""
+    """Only a response without content coding is accepted."""
     assert code(DISCOVERY, ok("application/json", **{"content-encoding": encoding})) == "wrong_content_encoding"
 
 
@@ -73,7 +73,7 @@ def test_identity_encoding_is_taken() -> None:
 
 
 def test_cut_answer_is_too_large() -> None:
-    """A body that went on beyond the limit is refused, and the limit named."""
+    """A body over the limit is rejected, and the sentence gives the limit."""
     reason = check_response(
         DISCOVERY,
         HttpResponse(200, {"content-type": "application/json"}, b"{}", complete=False),
@@ -111,7 +111,7 @@ def test_cut_answer_is_too_large() -> None:
     ],
 )
 def test_status_gives_its_code(status: int, expected: str) -> None:
-    """Every status but 200 is refused under its stable code."""
+    """Every status except 200 is rejected with its stable code."""
     assert code(JWKS, HttpResponse(status, {"content-type": "application/json"}, b"")) == expected
 
 
@@ -127,14 +127,14 @@ def test_status_gives_its_code(status: int, expected: str) -> None:
     ],
 )
 def test_remedy_fits_the_login(login: LoginMethod, status: int, words: str) -> None:
-    """401 and 403 advise what helps for the way in which we logged in."""
+    """The remedy for 401 and 403 fits the configured login."""
     reason = check_response(DISCOVERY, HttpResponse(status, {}, b""), login, max_body_bytes=10)
     assert reason is not None
     assert words in reason.remedy
 
 
 def test_forbidden_names_the_cluster_role() -> None:
-    """The remedy of an anonymous 403 is a whole command for the ClusterRoleBinding (facts.md#15)."""
+    """The remedy of an anonymous 403 is a complete command for the ClusterRoleBinding (facts.md#15)."""
     reason = check_response(DISCOVERY, HttpResponse(403, {}, b""), "anonymous", max_body_bytes=10)
     assert reason is not None
     assert (
@@ -144,7 +144,7 @@ def test_forbidden_names_the_cluster_role() -> None:
 
 
 def test_message_of_a_status_object_is_reported() -> None:
-    """The apiserver's own words for a 403 are in the sentence, the rest of its JSON is not."""
+    """The sentence quotes the apiserver's own message for a 403, but not the rest of its JSON."""
     raw = capture("01-rsa1/nobody-discovery")
     reason = check_response(DISCOVERY, HttpResponse(403, {}, raw.body()), "certificate", max_body_bytes=10)
     assert reason is not None
@@ -158,7 +158,7 @@ def test_message_of_a_status_object_is_reported() -> None:
     ids=["long", "control-characters", "bidirectional", "backslashes"],
 )
 def test_hostile_body_is_short_and_printable(body: bytes) -> None:
-    """Whatever an error's body holds, the sentence stays short and shows only printable characters."""
+    """For any error body, the sentence stays short and shows only printable characters."""
     reason = check_response(DISCOVERY, HttpResponse(500, {}, body), "anonymous", max_body_bytes=10)
     assert reason is not None
     assert reason.sentence.isprintable()
@@ -181,21 +181,21 @@ ECHOES = {
 
 @pytest.mark.parametrize("reply", ECHOES.values(), ids=ECHOES)
 def test_echoed_token_is_not_printed(reply: HttpResponse) -> None:
-    """An answer that repeats our Authorization header does not carry the token into the sentence, in whatever case."""
+    """A response that repeats our Authorization header never puts the token into the sentence, in any case."""
     reason = check_response(DISCOVERY, reply, "token", max_body_bytes=10, secret=TOKEN)
     assert reason is not None
     assert "s3cr3t" not in str(reason).lower()
 
 
 def test_echoed_token_is_replaced_where_it_stood() -> None:
-    """The text around the token is still reported."""
+    """Only the token is replaced. The text around it is still reported."""
     reason = check_response(DISCOVERY, ECHOES["body"], "token", max_body_bytes=10, secret=TOKEN)
     assert reason is not None
     assert "Authorization: Bearer ***" in reason.sentence
 
 
 def test_redirect_names_its_target_without_user_info() -> None:
-    """The target of a redirect is reported, a password in it is not."""
+    """The target of a redirect is reported without its password."""
     reply = HttpResponse(302, {"location": "https://user:pass@elsewhere.example/login"}, b"")
     reason = check_response(DISCOVERY, reply, "anonymous", max_body_bytes=10)
     assert reason is not None
@@ -237,5 +237,5 @@ def test_unreadable_date_is_none(headers: dict[str, str]) -> None:
     ids=["one", "spaces", "zero", "empty", "negative", "fraction", "arabic-digit", "huge"],
 )
 def test_retry_after_counts_seconds(text: str, seconds: int | None) -> None:
-    """Only a plain number of seconds is honoured."""
+    """Only a plain number of seconds is accepted."""
     assert retry_after_seconds(HttpResponse(429, {"retry-after": text}, b"")) == seconds

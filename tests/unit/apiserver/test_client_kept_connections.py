@@ -1,4 +1,4 @@
-"""Connections are kept from one pass to the next where that changes no answer; where it could they are made anew."""
+"""Connections are kept between passes only where this cannot change an answer. Otherwise each pass opens new ones."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.server
 
 @dataclass
 class Daemon:
-    """Passes one after another by one poller, with clocks that the test sets; `seconds` is the one that only grows."""
+    """Successive passes by one poller. The test sets the clocks; `seconds` is the monotonic one."""
 
     within: LimitSettings
     most: int
@@ -83,7 +83,7 @@ DEATHS = {
 
 
 def test_next_passes_use_the_connection_of_the_first(passes: Daemon, server: Apiserver, trusted: TlsSettings) -> None:
-    """Six documents come over one connection, and a new key with them as soon as it is shown."""
+    """Six documents arrive over one connection. A new key is seen as soon as the apiserver shows it."""
     asked = issuer(server.url, tls=trusted)
     first = passes.ask(asked)
     assert passes.ask(asked) == first
@@ -97,7 +97,7 @@ def test_next_passes_use_the_connection_of_the_first(passes: Daemon, server: Api
 def test_connection_is_renewed_after_its_maximum_passes(
     passes: Daemon, server: Apiserver, trusted: TlsSettings
 ) -> None:
-    """A load balancer that nobody named shows another replica then."""
+    """An undeclared load balancer can then route to another replica."""
     asked = issuer(server.url, tls=trusted)
     for _ in range(2 * MOST_PASSES):
         passes.ask(asked)
@@ -112,7 +112,7 @@ def test_connection_is_renewed_after_its_maximum_passes(
 def test_connection_is_renewed_after_its_maximum_age(
     passes: Daemon, server: Apiserver, trusted: TlsSettings, seconds: float, connections: int
 ) -> None:
-    """As after so many passes, where passes are rare."""
+    """This limit covers configurations with rare passes."""
     asked = issuer(server.url, tls=trusted)
     passes.ask(asked)
     passes.seconds += seconds
@@ -123,7 +123,7 @@ def test_connection_is_renewed_after_its_maximum_age(
 def test_connection_ends_with_the_certificate_that_it_was_made_under(
     passes: Daemon, server: Apiserver, trusted: TlsSettings
 ) -> None:
-    """Who shows an expired certificate is told so in the next pass, not ten minutes later."""
+    """An expired certificate is reported in the next pass, not ten minutes later."""
     leaf = load_pem_x509_certificate(
         server_certificate("127.0.0.1", "kubernetes.default.svc").cert_chain_pems[0].bytes()
     )
@@ -170,7 +170,7 @@ CHANGES: dict[str, Callable[[Path, Issuer], Issuer]] = {
 def test_what_a_connection_was_made_with_has_changed(
     passes: Daemon, server: Apiserver, trusted: TlsSettings, tmp_path: Path, change: Callable[[Path, Issuer], Issuer]
 ) -> None:
-    """Then the next pass makes another one, and the old one is closed."""
+    """If the settings of a connection change, the next pass opens a new one and closes the old one."""
     (tmp_path / "token").write_text("one")
     files = client_files(tmp_path)
     tls = replace(trusted, client_cert_file=files.certificate, client_key_file=files.key)
@@ -186,7 +186,7 @@ def test_what_a_connection_was_made_with_has_changed(
 
 
 def test_another_proxy_gets_connections_of_its_own(passes: Daemon, server: Apiserver, trusted: TlsSettings) -> None:
-    """A tunnel serves the next pass too, and none that goes through another proxy, or through none."""
+    """A tunnel is reused in the next pass only through the same proxy."""
     with Proxy() as first, Proxy() as second:
         for proxy in (first.url, first.url, second.url, None):
             ((answer,),) = passes.ask(issuer(server.url, tls=trusted, proxy=proxy))
@@ -198,7 +198,7 @@ def test_another_proxy_gets_connections_of_its_own(passes: Daemon, server: Apise
 def test_behind_a_load_balancer_every_connection_is_new(
     passes: Daemon, server: Apiserver, trusted: TlsSettings
 ) -> None:
-    """Five a pass: only new ones meet every replica."""
+    """Each pass opens five new connections, because only new ones reach every replica."""
     asked = issuer(server.url, tls=trusted, load_balancer=True)
     passes.ask(asked)
     passes.ask(asked)
@@ -208,7 +208,7 @@ def test_behind_a_load_balancer_every_connection_is_new(
 def test_connection_under_the_trust_of_the_system_is_not_used_again(
     passes: Daemon, server: Apiserver, trusted: TlsSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its trust store may change, and nobody would see it."""
+    """The system trust store may change without the poller noticing."""
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted.ca_file))
     for _ in range(2):
         (answers,) = passes.ask(issuer(server.url))
@@ -228,7 +228,7 @@ def test_connection_under_the_trust_of_the_system_is_not_used_again(
 def test_connection_of_a_refused_answer_is_not_kept(
     passes: Daemon, server: Apiserver, trusted: TlsSettings, refusal: bytes
 ) -> None:
-    """Whatever was wrong there, the next pass begins from nothing, as the first one did."""
+    """After any rejected answer, the next pass opens a new connection."""
     asked = issuer(server.url, tls=trusted)
     server.once(refusal)
     assert codes(passes.ask(asked)[0]) != [()]
@@ -240,7 +240,7 @@ def test_connection_of_a_refused_answer_is_not_kept(
 def test_broken_kept_connection_is_opened_again_without_a_failure(
     passes: Daemon, server: Apiserver, trusted: TlsSettings, death: Lever
 ) -> None:
-    """A restarted apiserver is no failure, and does not use up the second try, which a 503 then has."""
+    """A restarted apiserver is no failure. The second try stays available, for example for a 503."""
     asked = issuer(server.url, tls=trusted)
     passes.ask(asked)
     server.once(death, raw_answer("503 Service Unavailable", b"starting"))
@@ -252,7 +252,7 @@ def test_broken_kept_connection_is_opened_again_without_a_failure(
 def test_connection_that_was_closed_between_the_passes_is_not_asked(
     passes: Daemon, server: Apiserver, trusted: TlsSettings
 ) -> None:
-    """kube-apiserver closes idle ones after 90 s: that is seen before anything is sent."""
+    """kube-apiserver closes idle connections after 90 s. The poller notices this before it sends a request."""
     asked = issuer(server.url, tls=trusted)
     server.once(capture("01-rsa1/anonymous-bound-discovery").raw, answer_then_reset)
     passes.ask(asked)
@@ -263,7 +263,7 @@ def test_connection_that_was_closed_between_the_passes_is_not_asked(
 
 
 def test_kept_connection_is_opened_again_only_once(passes: Daemon, server: Apiserver, trusted: TlsSettings) -> None:
-    """An apiserver that closes every connection gets the two tries that it always has, and is unreachable."""
+    """An apiserver that closes every connection gets the usual two tries, and is then unreachable."""
     asked = issuer(server.url, tls=trusted)
     passes.ask(asked)
     server.pull(close_without_answer)
@@ -273,7 +273,7 @@ def test_kept_connection_is_opened_again_only_once(passes: Daemon, server: Apise
 
 
 def test_kept_connection_without_an_answer_ends_at_the_deadline(server: Apiserver, trusted: TlsSettings) -> None:
-    """The limit of an apiserver holds for all of it; the pass after that begins with a new connection."""
+    """The total limit of an apiserver also covers a kept connection. The next pass opens a new one."""
     asked = issuer(server.url, tls=trusted)
     with daemon(within=limits(total_seconds=1.0)) as passes:
         assert codes(passes.ask(asked)[0]) == [()]
@@ -285,7 +285,7 @@ def test_kept_connection_without_an_answer_ends_at_the_deadline(server: Apiserve
 
 
 def test_system_ends_a_kept_connection_whose_host_vanished(server: Apiserver, trusted: TlsSettings) -> None:
-    """It gives up after `limits.connect` without an acknowledgement; its own limit is a quarter of an hour."""
+    """The system gives up after `limits.connect` without an acknowledgement. Its default is a quarter of an hour."""
     with daemon(within=limits(connect_seconds=3.5)) as passes:
         passes.ask(issuer(server.url, tls=trusted))
         assert user_timeouts(server) == [3500]
@@ -294,10 +294,10 @@ def test_system_ends_a_kept_connection_whose_host_vanished(server: Apiserver, tr
 
 
 def user_timeouts(server: Apiserver) -> list[int]:
-    """Of each socket of this process that is connected to `server`."""
+    """The TCP user timeout of each socket of this process that is connected to `server`."""
     found = []
     for entry in [each for each in Path("/proc/self/fd").iterdir() if each.is_socket()]:
-        with suppress(OSError), socket(fileno=os.dup(int(entry.name))) as copy:  # some have no other side
+        with suppress(OSError), socket(fileno=os.dup(int(entry.name))) as copy:  # some have no peer
             if copy.family == AF_INET and copy.getpeername() == (server.host, server.port):
                 found.append(copy.getsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT))
     return found
@@ -306,14 +306,14 @@ def user_timeouts(server: Apiserver) -> list[int]:
 def test_connection_that_was_unused_in_a_pass_is_closed(
     passes: Daemon, server: Apiserver, trusted: TlsSettings
 ) -> None:
-    """An issuer that left the configuration leaves nothing open."""
+    """An issuer that left the configuration leaves no connection open."""
     passes.ask(issuer(server.url, tls=trusted))
     passes.ask()
     server.wait_until_all_disconnected()
 
 
 def test_only_so_many_connections_are_kept(server: Apiserver, trusted: TlsSettings) -> None:
-    """The first that answered; who comes later gets a new one in each pass."""
+    """The first connections that answer are kept. Apiservers beyond the limit get a new one in each pass."""
     issuers = [issuer(server.url, tls=trusted, name=name) for name in ("one", "two", "three")]
     with daemon(most=2) as passes:
         for _ in range(3):
@@ -322,7 +322,7 @@ def test_only_so_many_connections_are_kept(server: Apiserver, trusted: TlsSettin
 
 
 def test_end_closes_every_connection(server: Apiserver, trusted: TlsSettings) -> None:
-    """Once more does no harm, and a poller that never asked has nothing to close."""
+    """A second close is harmless, and a poller that never asked has nothing to close."""
     with daemon() as passes:
         passes.ask(issuer(server.url, tls=trusted))
         passes.poller.close()
@@ -341,12 +341,12 @@ def test_end_closes_every_connection(server: Apiserver, trusted: TlsSettings) ->
     ],
 )
 def test_nothing_is_kept_for_longer_than_apiservers_keep_it(interval: timedelta, *, is_kept: bool) -> None:
-    """A daemon that asks every five minutes would only keep what the other side has closed long ago."""
+    """With a pass every five minutes, the apiserver has already closed the connection."""
     assert 0 <= most_connections(interval) <= MOST_CONNECTIONS
     assert bool(most_connections(interval)) is is_kept
 
 
 @pytest.mark.parametrize(("files", "most"), [(100, 50), (2 * MOST_CONNECTIONS + 10, MOST_CONNECTIONS)])
 def test_half_of_the_files_that_may_be_open_are_left_for_the_rest(files: int, most: int) -> None:
-    """A process that may open few files keeps few connections."""
+    """A process with a low limit of open files keeps few connections."""
     assert most_connections(timedelta(minutes=1), files) == most

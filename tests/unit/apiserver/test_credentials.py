@@ -1,4 +1,4 @@
-"""Logging in with a kubeconfig at real TLS servers: what is read, what is sent, and what is never sent."""
+"""Login with a kubeconfig at real TLS servers: what is read, what is sent, and what is never sent."""
 
 import json
 from base64 import b64encode, urlsafe_b64encode
@@ -30,7 +30,7 @@ def data_of(path: Path) -> str:
 
 
 def test_server_of_the_kubeconfig_is_asked_with_its_token(tmp_path: Path) -> None:
-    """Without apiservers the kubeconfig gives server, CA and token."""
+    """Without `apiservers`, the kubeconfig gives server, CA and token."""
     with Apiserver() as server:
         answers = ask_one(by(kubeconfig(tmp_path, server.url, user={"token": "s3cr3t"})))
         assert (codes(answers), urls(answers)) == ([()], [server.url])
@@ -38,7 +38,7 @@ def test_server_of_the_kubeconfig_is_asked_with_its_token(tmp_path: Path) -> Non
 
 
 def test_listed_apiservers_are_asked_in_place_of_the_server(tmp_path: Path) -> None:
-    """With apiservers the kubeconfig gives CA and login alone."""
+    """With `apiservers`, the kubeconfig gives only the CA and the login."""
     with Apiserver() as one, Apiserver() as two, Apiserver() as entry:
         path = kubeconfig(tmp_path, entry.url, user={"token": "s3cr3t"})
         assert codes(ask_one(by(path, one.url, two.url))) == [(), ()]
@@ -46,13 +46,13 @@ def test_listed_apiservers_are_asked_in_place_of_the_server(tmp_path: Path) -> N
 
 
 def test_kubeconfig_behind_a_load_balancer_is_asked_five_times(tmp_path: Path) -> None:
-    """`load_balancer` holds for the kubeconfig's server too."""
+    """`load_balancer` also applies to the server of the kubeconfig."""
     with Apiserver() as server:
         assert codes(ask_one(by(kubeconfig(tmp_path, server.url), load_balancer=True))) == [()] * 5
 
 
 def test_kubeconfig_is_read_again_in_every_pass(tmp_path: Path) -> None:
-    """A new token, and a new server, are seen by the next pass (facts.md#20)."""
+    """The next pass uses a new token and a new server (facts.md#20)."""
     apiservers = ApiserverPoller(limits())
     with Apiserver() as one, Apiserver() as two:
         for server, token in ((one, "first"), (one, "second"), (two, "third")):
@@ -63,7 +63,7 @@ def test_kubeconfig_is_read_again_in_every_pass(tmp_path: Path) -> None:
 
 
 def test_token_file_of_the_kubeconfig_is_sent(tmp_path: Path) -> None:
-    """`tokenFile` is a token file like ours."""
+    """`tokenFile` is read like our own token file."""
     (tmp_path / "token").write_text("from-file\n")
     with Apiserver() as server:
         assert codes(ask_one(by(kubeconfig(tmp_path, server.url, user={"tokenFile": "token"})))) == [()]
@@ -72,7 +72,7 @@ def test_token_file_of_the_kubeconfig_is_sent(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("inline", [True, False], ids=["inline", "files"])
 def test_client_certificate_of_the_kubeconfig_is_presented(tmp_path: Path, inline: bool) -> None:
-    """A client certificate logs in, inline in the kubeconfig or in a file next to it."""
+    """A client certificate logs in, whether it is inline in the kubeconfig or in a file next to it."""
     files = client_files(tmp_path)
     user = {"client-certificate": files.certificate.name, "client-key": files.key.name}
     if inline:
@@ -82,7 +82,7 @@ def test_client_certificate_of_the_kubeconfig_is_presented(tmp_path: Path, inlin
 
 
 def test_inline_key_is_on_no_disk_and_no_descriptor_stays(tmp_path: Path) -> None:
-    """The key of a kubeconfig reaches OpenSSL through memory: no file appears, and nothing stays open."""
+    """The key of a kubeconfig reaches OpenSSL through memory: no file is created, and no descriptor stays open."""
     files = client_files(tmp_path)
     user = {"client-certificate-data": data_of(files.certificate), "client-key-data": data_of(files.key)}
     with Apiserver(server_context("127.0.0.1", client_ca="cluster")) as server:
@@ -97,13 +97,13 @@ def test_inline_key_is_on_no_disk_and_no_descriptor_stays(tmp_path: Path) -> Non
 def open_files() -> list[str]:
     found = []
     for descriptor in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):  # the one that lists the folder is gone by now
+        with suppress(FileNotFoundError):  # the descriptor that lists the folder is closed by now
             found.append(str(descriptor.readlink()))
     return found
 
 
 def test_server_name_of_the_configuration_comes_first(tmp_path: Path) -> None:
-    """`tls-server-name` is verified; `tls.server_name` of the issuer wins over the kubeconfig."""
+    """`tls-server-name` is verified. `tls.server_name` of the issuer takes precedence over the kubeconfig."""
     with Apiserver(server_context("kubernetes")) as server:
         path = kubeconfig(tmp_path, server.url, cluster={"tls-server-name": "kubernetes"})
         assert codes(ask_one(by(path))) == [()]
@@ -111,7 +111,7 @@ def test_server_name_of_the_configuration_comes_first(tmp_path: Path) -> None:
 
 
 def test_ca_of_the_kubeconfig_is_the_only_anchor(tmp_path: Path) -> None:
-    """Another cluster's CA does not verify this server, and no CA at all means the system's."""
+    """The CA of another cluster does not verify this server. Without a CA the system's trust store is used."""
     with Apiserver() as server:
         other = {"certificate-authority-data": ca_data("other")}
         assert codes(ask_one(by(kubeconfig(tmp_path, server.url, cluster=other)))) == [("tls_untrusted",)]
@@ -123,7 +123,7 @@ def test_ca_of_the_kubeconfig_is_the_only_anchor(tmp_path: Path) -> None:
 
 
 def test_proxy_of_the_configuration_comes_first(tmp_path: Path) -> None:
-    """`proxy-url` is used as by kubectl; the issuer's own `proxy` wins."""
+    """`proxy-url` is used as in kubectl. The issuer's own `proxy` takes precedence."""
     with Apiserver() as server, Proxy() as one, Proxy() as two:
         path = kubeconfig(tmp_path, server.url, cluster={"proxy-url": one.url})
         assert codes(ask_one(by(path))) == [()]
@@ -132,7 +132,7 @@ def test_proxy_of_the_configuration_comes_first(tmp_path: Path) -> None:
 
 
 def test_kubeconfig_finds_the_endpoints_of_its_cluster(tmp_path: Path) -> None:
-    """With `discover: endpointslices` the kubeconfig's server gives the list, and each endpoint gets its login."""
+    """With `discover: endpointslices` the kubeconfig's server gives the list. Each endpoint gets the same login."""
     with Apiserver() as api, replicas(2, "kubernetes.default.svc") as servers:
         found = endpointslice(*(endpoint(each.host) for each in servers), port=servers[0].port)
         api.answer(FIRST_PAGE, listed(slice_list([found])))
@@ -143,7 +143,7 @@ def test_kubeconfig_finds_the_endpoints_of_its_cluster(tmp_path: Path) -> None:
 
 
 def test_unusable_kubeconfig_is_reported_with_every_reason(tmp_path: Path) -> None:
-    """Reasons against a kubeconfig stand at each listed apiserver, or at the file where none is listed."""
+    """Kubeconfig errors are reported at each listed apiserver, or at the file if none is listed."""
     path = kubeconfig(tmp_path, "https://127.0.0.1:1", user={"exec": {"command": "true"}, "username": "admin"})
     answers = ask_one(by(path))
     assert (codes(answers), urls(answers)) == ([("kubeconfig_refused",) * 2], [f"kubeconfig {path}"])
@@ -152,14 +152,14 @@ def test_unusable_kubeconfig_is_reported_with_every_reason(tmp_path: Path) -> No
 
 
 def test_bad_token_and_bad_ca_are_reported_together(tmp_path: Path) -> None:
-    """Every reason at once, also where one stands in the token and one in the CA."""
+    """All errors are reported at once, even if one is in the token and one in the CA."""
     junk = {"certificate-authority-data": b64encode(b"junk").decode()}
     path = kubeconfig(tmp_path, "https://127.0.0.1:1", cluster=junk, user={"token": "a b"})
     assert codes(ask_one(by(path))) == [("token_malformed", "ca_not_pem")]
 
 
 def test_programs_of_a_kubeconfig_are_never_run(tmp_path: Path) -> None:
-    """An exec plugin is refused without being started."""
+    """An exec plugin is rejected and never started."""
     proof = tmp_path / "proof"
     user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "touch", "args": [str(proof)]}}
     ask_one(by(kubeconfig(tmp_path, "https://127.0.0.1:1", user=user)))
@@ -184,7 +184,7 @@ AUDIENCES = pytest.mark.parametrize(
 @AUDIENCES
 @pytest.mark.parametrize("place", ["token", "tokenFile", "in-cluster", "in-cluster-endpointslices"])
 def test_token_for_a_cloud_is_never_sent(tmp_path: Path, audience: object, place: str) -> None:
-    """Wherever a token comes from: one that would log in to a cloud is `wrong_token`, and no connection is made."""
+    """From any source, a token that would log in to a cloud is `wrong_token`, and no connection is made."""
     (tmp_path / "token").write_text(cloud_token(audience))
     with Apiserver() as server:
         environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(server.port)}
@@ -203,14 +203,14 @@ def test_token_for_a_cloud_is_never_sent(tmp_path: Path, audience: object, place
 
 
 def test_malformed_token_of_a_kubeconfig_is_not_sent(tmp_path: Path) -> None:
-    """A token of several lines would make header lines of its own."""
+    """A token of several lines could inject header lines."""
     for token in ("a\r\nX-Evil: b", "t\u00f6ken"):
         (tmp_path / "config").write_text(json.dumps(content("https://127.0.0.1:1", user={"token": token})))
         assert codes(ask_one(by(tmp_path / "config"))) == [("token_malformed",)]
 
 
 def test_proxy_that_cannot_be_used_costs_the_lookup(tmp_path: Path) -> None:
-    """An address of a proxy that nobody understands gives `bad_address` for the list, and nothing goes past it."""
+    """A proxy address that cannot be parsed gives `bad_address` for the list. No request bypasses the proxy."""
     with Apiserver() as api:
         tls = TlsSettings(ca_file(tmp_path))
         asked = issuer(api.url, tls=tls, proxy="ftp://127.0.0.1:1", discover="endpointslices", expect_replicas=1)

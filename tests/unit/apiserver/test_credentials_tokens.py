@@ -1,4 +1,4 @@
-"""Tokens: read anew each time, refused when malformed, and never sent when a cloud would take them."""
+"""Tokens are read anew each time, rejected when malformed, and never sent if a cloud would accept them."""
 
 import json
 import os
@@ -26,12 +26,12 @@ def read(folder: Path, content: bytes) -> str | Reason:
 
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"], ids=["bare", "newline", "crlf"])
 def test_one_line_token_is_sent(tmp_path: Path, ending: str) -> None:
-    """A token of one line is read as it is, with or without its final newline."""
+    """A token of one line is read unchanged, with or without its final newline."""
     assert read(tmp_path, f"opaque-token{ending}".encode()) == "opaque-token"
 
 
 def test_rotated_token_is_read_again(tmp_path: Path) -> None:
-    """A second reading gives the file's new content (facts.md#20)."""
+    """A second read gives the new content of the file (facts.md#20)."""
     assert [read(tmp_path, b"first"), read(tmp_path, b"second")] == ["first", "second"]
 
 
@@ -67,7 +67,7 @@ def test_rotated_token_is_read_again(tmp_path: Path) -> None:
     ],
 )
 def test_malformed_token_is_not_sent(tmp_path: Path, content: bytes) -> None:
-    """What is no bare one-line token is refused, and the sentence does not repeat it."""
+    """Anything but a bare one-line token is rejected, and the sentence does not repeat it."""
     reason = read(tmp_path, content)
     assert isinstance(reason, Reason)
     assert reason.code == "token_malformed"
@@ -75,19 +75,19 @@ def test_malformed_token_is_not_sent(tmp_path: Path, content: bytes) -> None:
 
 
 def test_largest_token_is_sent(tmp_path: Path) -> None:
-    """A token of exactly the allowed size passes."""
+    """A token of exactly the maximum size is accepted."""
     assert read(tmp_path, b"t" * MAX_TOKEN_BYTES) == "t" * MAX_TOKEN_BYTES
 
 
 def test_larger_file_is_unreadable(tmp_path: Path) -> None:
-    """A file over the allowed size is not taken for a token."""
+    """A file over the maximum size is rejected."""
     reason = read(tmp_path, b"t" * (MAX_TOKEN_BYTES + 1))
     assert isinstance(reason, Reason)
     assert reason.code == "token_unreadable"
 
 
 def test_missing_folder_or_pipe_is_unreadable(tmp_path: Path) -> None:
-    """A missing file, a folder and a named pipe (which would hang) are all said to be unreadable."""
+    """A missing file, a folder and a named pipe (which would hang) are all reported as unreadable."""
     os.mkfifo(tmp_path / "pipe")
     reasons = [read_token(tmp_path / name, ()) for name in ("missing", ".", "pipe")]
     assert [reason.code for reason in reasons if isinstance(reason, Reason)] == ["token_unreadable"] * 3
@@ -99,14 +99,14 @@ def test_missing_folder_or_pipe_is_unreadable(tmp_path: Path) -> None:
     ids=["ours", "aws", "entra", "one-of-two"],
 )
 def test_token_for_a_cloud_is_never_sent(tmp_path: Path, audience: object) -> None:
-    """A JWT that a relying party would take is refused as `wrong_token`."""
+    """A JWT that a relying party would accept is rejected as `wrong_token`."""
     reason = read(tmp_path, jwt({"aud": audience}).encode())
     assert isinstance(reason, Reason)
     assert reason.code == "wrong_token"
 
 
 def test_captured_federation_token_is_never_sent() -> None:
-    """A real token for the cluster's audience, as the article's pods carry it, is refused."""
+    """A real token for the cluster's audience, as pods carry it, is rejected."""
     reason = read_token(FOLDER / "02-rsa1-ec2-overlap" / "token-cluster-aud.jwt", (AUDIENCE,))
     assert isinstance(reason, Reason)
     assert reason.code == "wrong_token"
@@ -146,7 +146,7 @@ def test_captured_apiserver_token_is_sent() -> None:
     ],
 )
 def test_other_and_opaque_tokens_are_sent(tmp_path: Path, token: str) -> None:
-    """A token that names no cloud, or is no JWT at all, is sent as it is."""
+    """A token that names no cloud, or is not a JWT, is sent unchanged."""
     assert read(tmp_path, token.encode()) == token
 
 
@@ -163,7 +163,7 @@ def test_other_and_opaque_tokens_are_sent(tmp_path: Path, token: str) -> None:
     ],
 )
 def test_token_for_whatever_cloud_is_not_sent(tmp_path: Path, audience: str) -> None:
-    """The usual audiences of every cloud, and all that are configured, whichever cloud they are for."""
+    """The usual audiences of every cloud and all configured audiences are rejected, for any cloud."""
     for claims in ({"aud": audience}, {"aud": ["x", audience]}):
         refused = read(tmp_path, jwt(claims).encode())
         assert isinstance(refused, Reason)

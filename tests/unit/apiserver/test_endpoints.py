@@ -1,4 +1,4 @@
-"""EndpointSlices as the API gives them: ready endpoints, and nothing that could not be an apiserver."""
+"""EndpointSlices from the API: ready endpoints are accepted, impossible apiserver addresses are rejected."""
 
 import json
 from ipaddress import ip_address
@@ -21,37 +21,37 @@ def replicas(page: EndpointSlicePage) -> list[str]:
 
 
 def test_request_asks_for_the_slices_of_the_apiservers() -> None:
-    """The first page is asked for by label, a further one with its token, in the API's words."""
+    """The first page is requested by label, the next page with its continue token, in the API's parameters."""
     assert page_document("").path == FIRST_PAGE
     assert page_document("a/b=").path == f"{FIRST_PAGE}&continue=a%2Fb%3D"
 
 
 def test_ready_endpoints_of_all_slices_are_taken() -> None:
-    """Both families, each with the port of its own slice; what is not ready is left out, no condition means ready."""
+    """Both address families are included, each with its slice's port. Endpoints that are not ready are left out."""
     four = endpointslice(endpoint("10.0.0.11"), endpoint("10.0.0.12", ready=False), endpoint("10.0.0.13", ready=None))
     six = endpointslice(endpoint("fd00::11"), kind="IPv6", port=443)
     assert replicas(read(four, six)) == ["10.0.0.11 6443", "10.0.0.13 6443", "fd00::11 443"]
 
 
 def test_further_addresses_of_an_endpoint_are_the_same_replica() -> None:
-    """Addresses of one endpoint are interchangeable: the first counts, so that one replica is not counted twice."""
+    """Only the first address of an endpoint is used, so that one replica is not counted twice."""
     assert replicas(read(endpointslice({"addresses": ["10.0.0.11", "10.0.0.12"]}))) == ["10.0.0.11 6443"]
 
 
 def test_lists_that_the_api_leaves_out_are_empty() -> None:
-    """Go writes an empty list as null; a slice without endpoints needs no port."""
+    """Go writes an empty list as null. A slice without endpoints needs no port."""
     assert read(endpointslice(endpoints=None, ports=None)) == read(items=None) == EndpointSlicePage()
 
 
 def test_port_is_found_by_its_name() -> None:
-    """Other ports of a slice do not matter."""
+    """Other ports of a slice are ignored."""
     ports = [{"name": "metrics", "port": 1}, {"name": "https", "port": 2, "protocol": "UDP"}]
     found = read(endpointslice(endpoint("10.0.0.11"), ports=[*ports, {"name": "https", "port": 6443}]))
     assert replicas(found) == ["10.0.0.11 6443"]
 
 
 def test_list_goes_on_where_it_says_so() -> None:
-    """The token of the next page is handed on."""
+    """The continue token of the next page is returned."""
     assert read(endpointslice(endpoint("10.0.0.11")), token="abc").token == "abc"
 
 
@@ -73,7 +73,7 @@ def test_list_goes_on_where_it_says_so() -> None:
     ],
 )
 def test_malformed_address_is_reported(text: str, kind: str) -> None:
-    """A host name, or a text that other readers could take for an address, is never one."""
+    """A host name, or a text that other parsers could read as an address, is rejected."""
     page = read(endpointslice(endpoint(text), kind=kind))
     assert (page.replicas, page.bad) == ((), (text,))
 
@@ -98,7 +98,7 @@ def test_malformed_address_is_reported(text: str, kind: str) -> None:
     ],
 )
 def test_where_an_apiserver_can_be(address: str, elsewhere: bool, on_loopback: bool) -> None:
-    """Metadata services, loopback and the like are no place for an apiserver; loopback is, where the API is there."""
+    """Metadata and loopback addresses are rejected. Loopback is accepted where the API itself is on loopback."""
     given = [can_be_apiserver(ip_address(address), on_loopback=each) for each in (False, True)]
     assert given == [elsewhere, on_loopback]
 
@@ -143,12 +143,12 @@ GOOD = endpointslice(endpoint("10.0.0.11"))
     ],
 )
 def test_answer_of_another_shape_is_refused_as_a_whole(body: bytes) -> None:
-    """Whatever is not what the API gives is refused with a reason, and no address is taken from it."""
+    """A malformed response is rejected with a reason, and none of its addresses is used."""
     assert isinstance(read_page(body), Reason)
 
 
 def test_text_in_a_refusal_is_short_and_safe() -> None:
-    """What the answer says is shown escaped and cut."""
+    """Text from the response is escaped and truncated."""
     reason = read_page(json.dumps({"kind": "\x1b[31m" + "x" * 10_000}).encode())
     assert isinstance(reason, Reason)
     assert ("\x1b" in reason.sentence, len(reason.sentence) < 500) == (False, True)

@@ -1,4 +1,4 @@
-"""Finding replicas by name and by EndpointSlices, and asking each over real TLS."""
+"""Replicas are found by DNS name and by EndpointSlices, and each is asked over real TLS."""
 
 import threading
 import time
@@ -32,17 +32,17 @@ OWN_NAME = "kubernetes.default.svc"
 
 
 def behind(port: int, tls: TlsSettings, **more: Any) -> Issuer:
-    """An issuer whose replicas stand behind HOST."""
+    """An issuer with its replicas behind HOST."""
     return issuer(f"https://{HOST}:{port}", tls=tls, discover="dns", expect_replicas=2, **more)
 
 
 def resolver(*found: str) -> FakeResolver:
-    """A resolver that knows HOST alone."""
+    """A resolver that knows only HOST."""
     return FakeResolver(**{HOST.replace(".", "_"): found})
 
 
 def ask(asked: Issuer, *found: str, within: LimitSettings | None = None) -> tuple[Answer | Unusable, ...]:
-    """What is answered when HOST has the addresses `found`."""
+    """The answers when HOST resolves to the addresses `found`."""
     apiservers = ApiserverPoller(within or limits(), resolve=resolver(*found))
     return apiservers.poll([asked], turn=0, progress=ignore)[asked.name]
 
@@ -51,7 +51,7 @@ def ask(asked: Issuer, *found: str, within: LimitSettings | None = None) -> tupl
 
 
 def test_every_address_of_the_host_is_asked_under_its_name(trusted: TlsSettings) -> None:
-    """Each address is one replica, however often and in whatever form it comes; the order is stable."""
+    """Each address is one replica, even if it is listed twice or in another form. The order is stable."""
     with replicas(3) as servers:
         found = ("127.0.0.4", "127.0.0.2", "127.0.0.3", "127.0.0.2", "::ffff:127.0.0.3")
         answers = ask(behind(servers[0].port, trusted), *found)
@@ -61,7 +61,7 @@ def test_every_address_of_the_host_is_asked_under_its_name(trusted: TlsSettings)
 
 
 def test_replicas_of_a_gateway_are_asked_below_its_prefix(trusted: TlsSettings) -> None:
-    """Each address behind the name has the cluster at the same path."""
+    """Each address behind the name serves the cluster at the same path."""
     with replicas(2) as servers:
         for each in servers:
             each.answer("/c/1/.well-known/openid-configuration", capture("01-rsa1/anonymous-bound-discovery").raw)
@@ -74,7 +74,7 @@ def test_replicas_of_a_gateway_are_asked_below_its_prefix(trusted: TlsSettings) 
 
 
 def test_configured_server_name_comes_before_the_host(trusted: TlsSettings) -> None:
-    """`tls.server_name` is the name that every address must show."""
+    """The certificate at every address must match `tls.server_name`."""
     with replicas(2, OWN_NAME) as servers:
         found = ("127.0.0.2", "127.0.0.3")
         assert codes(ask(behind(servers[0].port, trusted), *found)) == [("tls_wrong_name",)] * 2
@@ -83,21 +83,21 @@ def test_configured_server_name_comes_before_the_host(trusted: TlsSettings) -> N
 
 
 def test_ipv6_addresses_are_asked_too(trusted: TlsSettings) -> None:
-    """AAAA records count as A records do; a family that cannot be reached is an apiserver that did not answer."""
+    """AAAA records count like A records. An unreachable family is an apiserver that did not answer."""
     with replicas(1) as servers:
         answers = ask(behind(servers[0].port, trusted), "::1", "127.0.0.2")
         assert (codes(answers), urls(answers)[1]) == ([(), ("unreachable",)], f"https://[::1]:{servers[0].port}")
 
 
 def test_dead_replica_is_named(trusted: TlsSettings) -> None:
-    """An address at which nothing listens is one answer that is missing."""
+    """An address without a listener is one missing answer."""
     with replicas(1) as servers:
         answers = ask(behind(servers[0].port, trusted), "127.0.0.2", "127.0.0.3")
         assert (codes(answers), urls(answers)[1]) == ([(), ("unreachable",)], f"https://127.0.0.3:{servers[0].port}")
 
 
 def test_name_that_does_not_resolve_is_an_answer_that_is_missing(trusted: TlsSettings) -> None:
-    """A failed lookup is `unreachable` under the configured text, tried twice, in the resolver's words."""
+    """A failed lookup is tried twice. It is `unreachable` under the configured text, in the resolver's words."""
     unknown = FakeResolver()
     asked = behind(6443, trusted)
     (answer,) = ApiserverPoller(limits(), resolve=unknown).poll([asked], turn=0, progress=ignore)[asked.name]
@@ -108,7 +108,7 @@ def test_name_that_does_not_resolve_is_an_answer_that_is_missing(trusted: TlsSet
 
 
 def test_fault_of_an_unknown_kind_stays_with_its_issuer(trusted: TlsSettings) -> None:
-    """A lookup, or an environment, that fails as nobody foresaw makes its own issuer unusable; the others are asked."""
+    """An unexpected lookup error makes only its own issuer unusable. The others are asked."""
 
     class Broken(dict[str, str]):
         def get(self, *_: object) -> str:
@@ -130,23 +130,23 @@ def test_fault_of_an_unknown_kind_stays_with_its_issuer(trusted: TlsSettings) ->
 
 
 def test_name_without_addresses_is_reported(trusted: TlsSettings) -> None:
-    """An empty answer of the resolver is no empty list of replicas."""
+    """An empty answer from the resolver is a failure, not an empty list of replicas."""
     assert codes(ask(behind(6443, trusted))) == [("nothing_found",)]
 
 
 def test_link_local_address_is_reported(trusted: TlsSettings) -> None:
-    """An address that holds on one network card only is not asked."""
+    """An address that is valid on one network interface only is not asked."""
     assert codes(ask(behind(6443, trusted), "fe80::1%eth0")) == [("bad_endpoint",)]
 
 
 def test_more_addresses_than_replicas_can_be_are_not_asked(trusted: TlsSettings) -> None:
-    """A name with hundreds of addresses is refused as a whole: a cluster has a handful of apiservers."""
+    """A name with hundreds of addresses is rejected as a whole: a cluster has few apiservers."""
     found = tuple(f"127.0.{number // 250}.{number % 250 + 2}" for number in range(MAX_REPLICAS + 1))
     assert codes(ask(behind(1, trusted), *found)) == [("too_many_replicas",)]
 
 
 def test_hanging_resolver_times_out_its_own_issuer_only(trusted: TlsSettings) -> None:
-    """The lookup is part of the apiserver's time; the other issuers are asked meanwhile."""
+    """The lookup counts towards the apiserver's timeout. The other issuers are asked meanwhile."""
     release = threading.Event()
 
     def resolve(host: Any, port: Any, *rest: object) -> list[Any]:
@@ -166,7 +166,7 @@ def test_hanging_resolver_times_out_its_own_issuer_only(trusted: TlsSettings) ->
 
 
 def test_slow_lookup_leaves_less_time_for_asking(trusted: TlsSettings) -> None:
-    """What the lookup took is not given again: lookup and answer together fit into limits.total."""
+    """Lookup and answer together must fit into limits.total."""
 
     def resolve(host: Any, port: Any, *rest: object) -> list[Any]:
         if host == HOST:
@@ -182,7 +182,7 @@ def test_slow_lookup_leaves_less_time_for_asking(trusted: TlsSettings) -> None:
 
 
 def test_source_deadline_ends_a_lookup(trusted: TlsSettings) -> None:
-    """When the pass has no more time, who was still looked for is late under the configured text."""
+    """At the pass deadline, an unfinished lookup is reported as late under the configured text."""
     release = threading.Event()
 
     def resolve(*_: object) -> list[Any]:
@@ -197,7 +197,7 @@ def test_source_deadline_ends_a_lookup(trusted: TlsSettings) -> None:
 
 
 def test_found_replicas_are_asked_at_the_same_time(trusted: TlsSettings) -> None:
-    """One issuer alone hires one worker; what its lookup finds is asked by more of them, up to the limit."""
+    """One issuer starts with one worker. The replicas that its lookup finds are asked by more, up to the limit."""
     found = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
     with replicas(3) as servers:
         for server in servers:
@@ -212,7 +212,7 @@ def test_found_replicas_are_asked_at_the_same_time(trusted: TlsSettings) -> None
 
 
 def test_replicas_are_asked_through_the_proxy(trusted: TlsSettings) -> None:
-    """With `proxy` the tunnel goes to the address that was found."""
+    """With `proxy`, the tunnel goes to the resolved address."""
     with replicas(1) as servers, Proxy() as proxy:
         asked = behind(servers[0].port, trusted, proxy=proxy.url)
         assert codes(ask(asked, "127.0.0.2")) == [()]
@@ -220,7 +220,7 @@ def test_replicas_are_asked_through_the_proxy(trusted: TlsSettings) -> None:
 
 
 def test_system_resolver_finds_localhost(trusted: TlsSettings) -> None:
-    """With the real resolver: the addresses of localhost are asked under that name."""
+    """With the real resolver, the addresses of localhost are asked under that name."""
     with Apiserver(server_context("localhost")) as server:
         asked = issuer(f"https://localhost:{server.port}", tls=trusted, discover="dns", expect_replicas=1)
         answers = ask_one(asked)
@@ -233,13 +233,13 @@ def test_system_resolver_finds_localhost(trusted: TlsSettings) -> None:
 
 
 def pod(folder: Path, token: str = "s3cr3t") -> AuthSettings:
-    """The login of a pod whose ServiceAccount files are in `folder`."""
+    """The login of a pod with its ServiceAccount files in `folder`."""
     (folder / "token").write_text(token)
     return AuthSettings(token_file=folder / "token", in_cluster=True)
 
 
 def service_of(server: Apiserver) -> Mapping[str, str]:
-    """The environment of a pod whose cluster's service is `server`."""
+    """The environment of a pod in a cluster with the service `server`."""
     return {"KUBERNETES_SERVICE_HOST": server.host, "KUBERNETES_SERVICE_PORT": str(server.port)}
 
 
@@ -258,7 +258,7 @@ def endpoints_of(*servers: Apiserver) -> bytes:
 
 
 def test_ready_endpoints_are_asked_with_the_pods_token(trusted: TlsSettings, tmp_path: Path) -> None:
-    """The list is read from the cluster's service; each endpoint is asked under kubernetes.default.svc."""
+    """The list comes from the cluster's service. Each endpoint is asked under kubernetes.default.svc."""
     with Apiserver() as api, replicas(2, OWN_NAME) as servers:
         api.answer(FIRST_PAGE, endpoints_of(*servers))
         answers = ask_in_cluster(api, in_cluster(tmp_path, trusted))
@@ -270,7 +270,7 @@ def test_ready_endpoints_are_asked_with_the_pods_token(trusted: TlsSettings, tmp
 
 
 def test_pages_are_put_together(trusted: TlsSettings, tmp_path: Path) -> None:
-    """Every page is read over one connection before anybody is asked; a replica in two slices is asked once."""
+    """All pages are read over one connection first. A replica in two slices is asked once."""
     with Apiserver() as api, replicas(2, OWN_NAME) as servers:
         first, second = ([endpointslice(endpoint(each.host), port=each.port)] for each in servers)
         api.answer(FIRST_PAGE, listed(slice_list(first, token="page2")))
@@ -288,7 +288,7 @@ def test_server_name_holds_for_found_endpoints(trusted: TlsSettings, tmp_path: P
 
 
 def test_another_cluster_is_asked_for_its_endpoints(trusted: TlsSettings) -> None:
-    """Outside of the cluster the configured apiserver is asked for the list, with the configured login."""
+    """Outside the cluster, the configured apiserver gives the list, with the configured login."""
     with Apiserver() as api, replicas(1, OWN_NAME) as servers:
         api.answer(FIRST_PAGE, endpoints_of(*servers))
         asked = issuer(api.url, tls=trusted, discover="endpointslices", expect_replicas=1)
@@ -296,7 +296,7 @@ def test_another_cluster_is_asked_for_its_endpoints(trusted: TlsSettings) -> Non
 
 
 def test_forbidden_list_prints_the_role(trusted: TlsSettings, tmp_path: Path) -> None:
-    """Without the right to list, the remedy is the exact role and its binding."""
+    """Without the right to list, the remedy prints the exact role and its binding."""
     with Apiserver() as api:
         api.answer(FIRST_PAGE, FORBIDDEN)
         (answer,) = ask_in_cluster(api, in_cluster(tmp_path, trusted))
@@ -327,7 +327,7 @@ def test_forbidden_list_prints_the_role(trusted: TlsSettings, tmp_path: Path) ->
 def test_list_that_is_not_had_is_an_answer_that_is_missing(
     trusted: TlsSettings, tmp_path: Path, raw: bytes, code: str
 ) -> None:
-    """Whatever goes wrong with the list is one apiserver that did not answer, with its stable code."""
+    """Any failure of the list is one apiserver that did not answer, with its stable code."""
     with Apiserver() as api:
         api.answer(FIRST_PAGE, raw)
         answers = ask_in_cluster(api, in_cluster(tmp_path, trusted))
@@ -335,17 +335,17 @@ def test_list_that_is_not_had_is_an_answer_that_is_missing(
 
 
 def test_busy_api_is_asked_once_more(trusted: TlsSettings, tmp_path: Path) -> None:
-    """A 429 of the list is tried again after its Retry-After, as for the documents."""
+    """A 429 for the list is retried after its Retry-After, as for the documents."""
     with Apiserver() as api, replicas(1, OWN_NAME) as servers:
         api.answer(FIRST_PAGE, endpoints_of(*servers))
-        api.once(BUSY)  # asks for one second
+        api.once(BUSY)  # Retry-After: one second
         begun = time.monotonic()
         assert codes(ask_in_cluster(api, in_cluster(tmp_path, trusted))) == [()]
         assert time.monotonic() - begun >= 1
 
 
 def test_silent_api_costs_the_total(trusted: TlsSettings, tmp_path: Path) -> None:
-    """A list that never comes is `timeout`."""
+    """A list that never arrives is `timeout`."""
     with Apiserver() as api:
         api.pull(never_answer)
         answers = ask_in_cluster(api, in_cluster(tmp_path, trusted), limits(total_seconds=0.5))
@@ -356,7 +356,7 @@ def test_silent_api_costs_the_total(trusted: TlsSettings, tmp_path: Path) -> Non
 
 
 def test_service_of_the_cluster_is_a_load_balancer(trusted: TlsSettings, tmp_path: Path) -> None:
-    """Without discover the pod's own service is asked over five connections with the pod's token."""
+    """Without `discover`, the pod's own service is asked over five connections with the pod's token."""
     with Apiserver() as api:
         asked = issuer(tls=trusted, auth=pod(tmp_path), load_balancer=True)
         answers = ask_in_cluster(api, asked)
@@ -377,14 +377,14 @@ def test_service_of_the_cluster_is_a_load_balancer(trusted: TlsSettings, tmp_pat
     ids=["none", "no-port", "empty", "user", "path", "link"],
 )
 def test_outside_of_a_pod_no_request_is_sent(trusted: TlsSettings, tmp_path: Path, environ: dict[str, str]) -> None:
-    """An environment that names no service is `not_in_cluster`, and the token stays here."""
+    """An environment without a service is `not_in_cluster`, and the token is not sent."""
     asked = issuer(tls=trusted, auth=pod(tmp_path), load_balancer=True)
     answers = ApiserverPoller(limits(), environ=environ).poll([asked], turn=0, progress=ignore)[asked.name]
     assert (codes(answers), urls(answers)) == ([("not_in_cluster",)], ["https://kubernetes.default.svc"])
 
 
 def test_ipv6_service_is_put_into_brackets(trusted: TlsSettings, tmp_path: Path) -> None:
-    """kubelet gives an IPv6 address bare."""
+    """kubelet gives an IPv6 address without brackets."""
     asked = issuer(tls=trusted, auth=pod(tmp_path))
     environ = {"KUBERNETES_SERVICE_HOST": "::1", "KUBERNETES_SERVICE_PORT": "1"}
     answers = ApiserverPoller(limits(), environ=environ).poll([asked], turn=0, progress=ignore)[asked.name]
@@ -392,7 +392,7 @@ def test_ipv6_service_is_put_into_brackets(trusted: TlsSettings, tmp_path: Path)
 
 
 def test_missing_files_of_the_pod_are_all_listed(tmp_path: Path) -> None:
-    """Token, CA and service: every reason at once."""
+    """Token, CA and service: all errors are reported at once."""
     auth = AuthSettings(token_file=tmp_path / "token", in_cluster=True)
     (answer,) = ask_one(issuer(tls=TlsSettings(ca_file=tmp_path / "ca.crt"), auth=auth))
     assert codes([answer]) == [("token_unreadable", "ca_unreadable", "not_in_cluster")]

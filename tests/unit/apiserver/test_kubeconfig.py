@@ -1,4 +1,4 @@
-"""kubeconfigs: read as kubectl reads them, and refused where they ask for what this program never does."""
+"""Kubeconfigs are read like in kubectl, and rejected if they require an unsupported feature."""
 
 from base64 import b64encode
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_server_ca_and_token_are_taken(tmp_path: Path) -> None:
 
 
 def test_secrets_do_not_print(tmp_path: Path) -> None:
-    """Neither the token nor the client key is in what a debugger or a traceback shows."""
+    """Neither the token nor the client key appears in the repr that a debugger or a traceback shows."""
     user = {"token": "s3cr3t", "client-certificate-data": "Yw==", "client-key-data": b64encode(b"pr1vate").decode()}
     text = repr(read(kubeconfig(tmp_path, SERVER, user=user)))
     assert "s3cr3t" not in text
@@ -51,7 +51,7 @@ def test_json_is_a_kubeconfig_too(tmp_path: Path) -> None:
 
 
 def test_files_are_relative_to_the_kubeconfig(tmp_path: Path) -> None:
-    """Paths begin at the folder of the file, as with kubectl; absolute ones stay."""
+    """Paths are relative to the folder of the file, as in kubectl. Absolute paths stay unchanged."""
     folder = tmp_path / "deep"
     folder.mkdir()
     for name in ("ca.crt", "client.crt", "client.key"):
@@ -64,21 +64,21 @@ def test_files_are_relative_to_the_kubeconfig(tmp_path: Path) -> None:
 
 
 def test_inline_data_comes_before_a_file_and_a_token_file_before_a_token(tmp_path: Path) -> None:
-    """Where both are given, client-go's order holds."""
+    """If both are given, the precedence is that of client-go."""
     cluster = {"certificate-authority": "missing"}
     found = read(kubeconfig(tmp_path, SERVER, cluster=cluster, user={"token": "a", "tokenFile": "b"}))
     assert (found.ca, found.token, found.token_file) == (CA, b"", tmp_path / "b")
 
 
 def test_server_name_and_proxy_are_taken(tmp_path: Path) -> None:
-    """`tls-server-name` and `proxy-url` hold as with kubectl; a slash after the server does no harm."""
+    """`tls-server-name` and `proxy-url` apply as in kubectl. A slash after the server is harmless."""
     cluster = {"tls-server-name": "kubernetes", "proxy-url": "http://proxy:3128/"}
     found = read(kubeconfig(tmp_path, f"{SERVER}/", cluster=cluster))
     assert (found.server, found.server_name, found.proxy) == (SERVER, "kubernetes", "http://proxy:3128")
 
 
 def test_server_may_stand_behind_a_prefix(tmp_path: Path) -> None:
-    """As Rancher writes it; a slash at the end means nothing."""
+    """Rancher writes such URLs. A final slash is ignored."""
     for text in ("https://rancher/k8s/clusters/c-1", "https://rancher/k8s/clusters/c-1/"):
         found = read_kubeconfig(write(tmp_path / "config", content(text)), None)
         assert isinstance(found, Kubeconfig)
@@ -86,7 +86,7 @@ def test_server_may_stand_behind_a_prefix(tmp_path: Path) -> None:
 
 
 def test_context_is_chosen_by_name(tmp_path: Path) -> None:
-    """Among several contexts the named one is taken, whatever the current one, and other users do not matter."""
+    """The named context is used, not the current one. Other users are ignored."""
     data = content(SERVER, user={"exec": {"command": "aws"}})
     data["clusters"].append({"name": "fra", "cluster": {"server": "https://10.1.0.1:6443"}})
     data["users"].append({"name": "mirror", "user": {"token": "t"}})
@@ -110,18 +110,18 @@ def test_context_is_chosen_by_name(tmp_path: Path) -> None:
     ids=["exec", "auth-provider", "password", "password-alone", "as", "as-groups", "insecure", "insecure-text"],
 )
 def test_what_we_never_do_is_refused(tmp_path: Path, part: dict[str, Any], words: str) -> None:
-    """A login by program, plugin or password, impersonation, and TLS without verification: one reason, no secret."""
+    """Login by program or password, impersonation and unverified TLS are rejected with one reason and no secret."""
     ((code, sentence),) = refused(kubeconfig(tmp_path, SERVER, **part))
     assert (code, words in sentence, "s3cr3t" in sentence) == ("kubeconfig_refused", True, False)
 
 
 def test_verification_that_is_left_on_is_no_reason(tmp_path: Path) -> None:
-    """`insecure-skip-tls-verify: false` says what we do anyway."""
+    """`insecure-skip-tls-verify: false` is the default and is accepted."""
     assert read(kubeconfig(tmp_path, SERVER, cluster={"insecure-skip-tls-verify": False})).server == SERVER
 
 
 def test_every_reason_is_reported_at_once(tmp_path: Path) -> None:
-    """Several mistakes are told together."""
+    """Several mistakes are reported together."""
     cluster = {"insecure-skip-tls-verify": True, "certificate-authority-data": "no base64!"}
     user = {"exec": {}, "auth-provider": {"name": "gcp"}, "client-certificate-data": "Yw=="}
     codes = [code for code, _ in refused(kubeconfig(tmp_path, "http://a", cluster=cluster, user=user))]
@@ -187,7 +187,7 @@ def test_every_reason_is_reported_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_members_are_reported(tmp_path: Path, data: object, words: str) -> None:
-    """A file that cannot be used is told with what is wrong, and never with a password."""
+    """An unusable file is reported with its mistake, and never with a password."""
     reasons = refused(write(tmp_path / "config", data))
     assert any(code == "kubeconfig_invalid" and words in sentence for code, sentence in reasons), reasons
     assert "s3cr3t" not in str(reasons)
@@ -210,13 +210,13 @@ def test_invalid_members_are_reported(tmp_path: Path, data: object, words: str) 
     ids=["aliases", "tag", "twice", "deep", "two-documents", "syntax", "surrogate", "empty", "no-utf8", "huge"],
 )
 def test_yaml_bomb_is_refused(tmp_path: Path, body: bytes, code: str) -> None:
-    """Aliases, tags, nesting, size: what a parser could choke on, or run, is refused with one reason."""
+    """Aliases, tags, deep nesting and oversized files are rejected with one reason."""
     (tmp_path / "config").write_bytes(body)
     assert [each for each, _ in refused(tmp_path / "config")] == [code]
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    """The kubeconfig itself, or a file that it names, is told by its path."""
+    """A missing kubeconfig, or a missing file that it names, is reported with its path."""
     assert refused(tmp_path / "missing")[0][0] == "kubeconfig_unreadable"
     cluster = {"certificate-authority-data": None, "certificate-authority": "ca.crt"}
     ((code, sentence),) = refused(kubeconfig(tmp_path, SERVER, cluster=cluster))

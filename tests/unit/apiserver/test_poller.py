@@ -1,4 +1,4 @@
-"""Apiservers are asked over TLS: connections, credentials, proxies, retries, and each way to fail."""
+"""Apiservers are asked over TLS: connections, credentials, proxies, retries and every failure."""
 
 import socket
 import time
@@ -44,7 +44,7 @@ def test_both_documents_come_back_byte_for_byte(server: Apiserver, trusted: TlsS
 
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_apiserver_behind_a_prefix_is_asked_there(server: Apiserver, trusted: TlsSettings, slash: str) -> None:
-    """A gateway has the cluster below a path of its own: both documents are asked for below it, and nowhere else."""
+    """A gateway serves the cluster under a path prefix. Both documents are requested under that prefix only."""
     prefix = "/k8s/clusters/c-m-abc123"
     for path, raw in (("/.well-known/openid-configuration", DISCOVERY.raw), ("/openid/v1/jwks", JWKS.raw)):
         server.answer(prefix + path, raw)
@@ -56,7 +56,7 @@ def test_apiserver_behind_a_prefix_is_asked_there(server: Apiserver, trusted: Tl
 
 
 def certificate_end(*names: str) -> datetime:
-    """When the certificate ends that `server_context(*names)` shows."""
+    """The expiry of the certificate that `server_context(*names)` presents."""
     return load_pem_x509_certificate(server_certificate(*names).cert_chain_pems[0].bytes()).not_valid_after_utc
 
 
@@ -72,7 +72,7 @@ def certificate_end(*names: str) -> datetime:
 def test_end_of_the_certificate_is_known_from_a_refusal(
     server: Apiserver, trusted: TlsSettings, answers: dict[str, bytes]
 ) -> None:
-    """Whatever the apiserver answered, the end of its own certificate is told."""
+    """The expiry of the apiserver's certificate is reported for any response."""
     server.serve(**answers)
     (answer,) = ask_one(issuer(server.url, tls=trusted))
     assert isinstance(answer, Unusable)
@@ -80,7 +80,7 @@ def test_end_of_the_certificate_is_known_from_a_refusal(
 
 
 def test_end_of_the_certificate_survives_a_connection_that_breaks(server: Apiserver, trusted: TlsSettings) -> None:
-    """A server that answers one document and then is silent has told the end of its certificate."""
+    """The expiry is known even if the server answers one document and then goes silent."""
     server.once(DISCOVERY.raw, never_answer)
     (answer,) = ask_one(issuer(server.url, tls=trusted), limits(total_seconds=0.7))
     assert codes([answer]) == [("timeout",)]
@@ -88,7 +88,7 @@ def test_end_of_the_certificate_survives_a_connection_that_breaks(server: Apiser
 
 
 def test_end_of_the_certificate_is_the_apiservers_behind_a_proxy(trusted: TlsSettings) -> None:
-    """Through a tunnel the certificate is that of the apiserver."""
+    """Through a tunnel, the certificate is that of the apiserver."""
     named = TlsSettings(trusted.ca_file, server_name="kubernetes.default.svc")
     with Apiserver(server_context("kubernetes.default.svc")) as server, Proxy() as proxy:
         (answer,) = ask_one(issuer(server.url, tls=named, proxy=proxy.url))
@@ -96,7 +96,7 @@ def test_end_of_the_certificate_is_the_apiservers_behind_a_proxy(trusted: TlsSet
 
 
 def test_certificate_expiry_is_unknown_if_no_apiserver_was_reached() -> None:
-    """Without TLS there is no certificate to tell of."""
+    """Without a TLS handshake there is no certificate to report."""
     with Apiserver(greeting="close") as server:
         (answer,) = ask_one(issuer(server.url))
     assert answer.certificate_expires_at is None
@@ -122,14 +122,14 @@ def test_one_connection_carries_both_requests(server: Apiserver, trusted: TlsSet
 
 
 def test_load_balancer_is_asked_over_five_connections(server: Apiserver, trusted: TlsSettings) -> None:
-    """With `load_balancer` each of five answers comes over a connection of its own."""
+    """With `load_balancer`, each of the five answers has its own connection."""
     answers = ask_one(issuer(server.url, tls=trusted, load_balancer=True))
     assert [(type(answer), answer.apiserver) for answer in answers] == [(Answer, server.url)] * 5
     assert (server.connections, {request.connection for request in server.requests}) == (5, {0, 1, 2, 3, 4})
 
 
 def test_token_is_sent_and_read_again(server: Apiserver, trusted: TlsSettings, tmp_path: Path) -> None:
-    """The bearer token goes with both requests, and a rotated file is seen by the next pass (facts.md#20)."""
+    """Both requests carry the bearer token. The next pass reads a rotated file (facts.md#20)."""
     token = tmp_path / "token"
     apiservers = ApiserverPoller(limits())
     for content in ("first", "second"):
@@ -140,19 +140,19 @@ def test_token_is_sent_and_read_again(server: Apiserver, trusted: TlsSettings, t
 
 
 def test_without_usable_token_nothing_is_sent(server: Apiserver, trusted: TlsSettings, tmp_path: Path) -> None:
-    """A missing token file fails every apiserver of the issuer, and no connection is made."""
+    """With a missing token file, every apiserver of the issuer fails and no connection is made."""
     answers = ask_one(issuer(server.url, server.url, tls=trusted, token_file=tmp_path / "missing"))
     assert (codes(answers), server.connections) == ([("token_unreadable",)] * 2, 0)
 
 
 def test_without_usable_ca_nothing_is_sent(server: Apiserver, tmp_path: Path) -> None:
-    """A missing CA file fails the issuer instead of falling back to the system's trust."""
+    """With a missing CA file the issuer fails. It does not fall back to the system's trust store."""
     answers = ask_one(issuer(server.url, tls=TlsSettings(ca_file=tmp_path / "missing")))
     assert (codes(answers), server.connections) == ([("ca_unreadable",)], 0)
 
 
 def test_client_certificate_is_presented(trusted: TlsSettings, tmp_path: Path) -> None:
-    """An apiserver that demands a client certificate of its CA is satisfied."""
+    """An apiserver that requires a client certificate of its CA accepts ours."""
     files = client_files(tmp_path)
     tls = TlsSettings(trusted.ca_file, client_cert_file=files.certificate, client_key_file=files.key)
     with Apiserver(server_context("127.0.0.1", client_ca="cluster")) as server:
@@ -160,7 +160,7 @@ def test_client_certificate_is_presented(trusted: TlsSettings, tmp_path: Path) -
 
 
 def test_forbidden_client_certificate_advises_binding_its_user(trusted: TlsSettings, tmp_path: Path) -> None:
-    """The remedy of a 403 fits the client certificate."""
+    """The remedy for a 403 binds the user of the client certificate."""
     files = client_files(tmp_path)
     tls = TlsSettings(trusted.ca_file, client_cert_file=files.certificate, client_key_file=files.key)
     with Apiserver() as server:
@@ -171,7 +171,7 @@ def test_forbidden_client_certificate_advises_binding_its_user(trusted: TlsSetti
 
 
 def test_server_name_is_verified_instead_of_the_address(trusted: TlsSettings) -> None:
-    """With `server_name` the certificate is checked for that name alone, and the Host header stays the address."""
+    """With `server_name`, the certificate is verified for that name only. The Host header keeps the address."""
     with Apiserver(server_context("kubernetes.default.svc")) as server:
         named = TlsSettings(trusted.ca_file, server_name="kubernetes.default.svc")
         assert codes(ask_one(issuer(server.url, tls=named))) == [()]
@@ -181,7 +181,7 @@ def test_server_name_is_verified_instead_of_the_address(trusted: TlsSettings) ->
 
 
 def test_proxy_is_used_with_the_server_name(trusted: TlsSettings) -> None:
-    """With `proxy` the connection is a tunnel through it, verified end to end under `server_name`."""
+    """With `proxy`, the connection is a tunnel, verified end to end under `server_name`."""
     named = TlsSettings(trusted.ca_file, server_name="kubernetes.default.svc")
     with Apiserver(server_context("kubernetes.default.svc")) as server, Proxy() as proxy:
         assert codes(ask_one(issuer(server.url, tls=named, proxy=proxy.url))) == [()]
@@ -189,7 +189,7 @@ def test_proxy_is_used_with_the_server_name(trusted: TlsSettings) -> None:
 
 
 def test_token_is_not_shown_to_the_proxy(server: Apiserver, trusted: TlsSettings, tmp_path: Path) -> None:
-    """The proxy sees the tunnel's target, and no Authorization header."""
+    """The proxy receives the tunnel's target, but no Authorization header."""
     (tmp_path / "token").write_text("s3cr3t")
     with Proxy() as proxy:
         ask_one(issuer(server.url, tls=trusted, token_file=tmp_path / "token", proxy=proxy.url))
@@ -197,7 +197,7 @@ def test_token_is_not_shown_to_the_proxy(server: Apiserver, trusted: TlsSettings
 
 
 def test_refusing_proxy_is_named(server: Apiserver, trusted: TlsSettings) -> None:
-    """A proxy that makes no tunnel gives `unreachable` with the proxy in the sentence."""
+    """A proxy that rejects the tunnel gives `unreachable`, and the sentence names the proxy."""
     with Proxy(refuse=True) as proxy:
         (answer,) = ask_one(issuer(server.url, tls=trusted, proxy=proxy.url))
     assert isinstance(answer, Unusable)
@@ -205,21 +205,21 @@ def test_refusing_proxy_is_named(server: Apiserver, trusted: TlsSettings) -> Non
 
 
 def test_tls_proxy_is_verified_against_the_system(server: Apiserver, trusted: TlsSettings) -> None:
-    """A proxy spoken to over TLS must be trusted by the system; the issuer's CA does not vouch for it."""
+    """A TLS proxy must be trusted by the system's trust store. The issuer's CA does not apply to it."""
     with Apiserver() as pretender:
         assert codes(ask_one(issuer(server.url, tls=trusted, proxy=pretender.url))) == [("tls_untrusted",)]
 
 
 @pytest.mark.parametrize("proxy", ["ftp://127.0.0.1:1", "socks5://127.0.0.1:1", "http://127.0.0.1:x"])
 def test_unusable_proxy_address_is_said(server: Apiserver, trusted: TlsSettings, proxy: str) -> None:
-    """A proxy that cannot be used gives `bad_address`, and nothing is sent past it."""
+    """An unusable proxy gives `bad_address`, and no request bypasses it."""
     assert codes(ask_one(issuer(server.url, tls=trusted, proxy=proxy))) == [("bad_address",)]
     assert server.connections == 0
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "https://127.0.0.1:x", "127.0.0.1:1", ""])
 def test_address_that_is_no_https_url_is_refused(address: str) -> None:
-    """Whatever the configuration let through, only https is spoken."""
+    """Only https is used, even if the configuration allowed another scheme."""
     assert codes(ask_one(issuer(address))) == [("bad_address",)]
 
 
@@ -229,27 +229,27 @@ def test_address_that_is_no_https_url_is_refused(address: str) -> None:
     ids=["429", "403-at-start", "503", "408", "closed", "reset-in-body"],
 )
 def test_transient_failure_is_tried_once_more(server: Apiserver, trusted: TlsSettings, first: bytes | Lever) -> None:
-    """What may pass by itself is tried a second time, over a new connection, and then believed."""
+    """A transient failure is retried once over a new connection. A second failure is final."""
     server.once(first)
     assert codes(ask_one(issuer(server.url, tls=trusted))) == [()]
     assert server.connections == 2
 
 
 def test_reset_between_the_two_requests_is_tried_again(server: Apiserver, trusted: TlsSettings) -> None:
-    """A connection that breaks after discovery costs nothing but a new connection."""
+    """If a connection breaks after discovery, the JWKS is requested over a new one."""
     server.once(answer_then_reset)
     assert codes(ask_one(issuer(server.url, tls=trusted))) == [()]
 
 
 def test_there_is_no_third_try(server: Apiserver, trusted: TlsSettings) -> None:
-    """After two tries the failure stands."""
+    """The failure is reported after two tries."""
     server.once(UNAVAILABLE, UNAVAILABLE)
     assert codes(ask_one(issuer(server.url, tls=trusted))) == [("server_error",)]
     assert len(server.requests) == 2
 
 
 def test_lasting_refusal_is_not_tried_again(server: Apiserver, trusted: TlsSettings) -> None:
-    """A 404 is not asked for a second time, and both documents' reasons are told."""
+    """A 404 is not retried, and the reasons of both documents are reported."""
     missing = capture("06-issuer-query/anonymous-discovery").raw
     server.serve(discovery=missing, jwks=missing)
     (answer,) = ask_one(issuer(server.url, tls=trusted))
@@ -263,7 +263,7 @@ def test_lasting_refusal_is_not_tried_again(server: Apiserver, trusted: TlsSetti
 
 
 def test_jwks_alone_forbidden_names_the_jwks(server: Apiserver, trusted: TlsSettings) -> None:
-    """Discovery readable and JWKS forbidden (facts.md#16) gives one reason, at the JWKS."""
+    """If discovery is readable and the JWKS is forbidden (facts.md#16), one reason is reported, at the JWKS."""
     server.serve(jwks=FORBIDDEN)
     (answer,) = ask_one(issuer(server.url, tls=trusted))
     assert isinstance(answer, Unusable)
@@ -271,22 +271,22 @@ def test_jwks_alone_forbidden_names_the_jwks(server: Apiserver, trusted: TlsSett
 
 
 def test_retry_after_is_waited_for(server: Apiserver, trusted: TlsSettings) -> None:
-    """A Retry-After within the total is honoured before the second try."""
-    server.once(BUSY)  # asks for one second
+    """A Retry-After within the total is respected before the second try."""
+    server.once(BUSY)  # Retry-After: one second
     begun = time.monotonic()
     assert codes(ask_one(issuer(server.url, tls=trusted))) == [()]
     assert time.monotonic() - begun >= 1
 
 
 def test_retry_after_beyond_the_total_is_not_waited_for(server: Apiserver, trusted: TlsSettings) -> None:
-    """A Retry-After longer than the total ends the asking at once, as `rate_limited`."""
+    """A Retry-After beyond the total ends the request at once, as `rate_limited`."""
     server.once(raw_answer("429 Too Many Requests", retry_after="3600"))
     assert codes(ask_one(issuer(server.url, tls=trusted))) == [("rate_limited",)]
     assert len(server.requests) == 1
 
 
 def test_closed_port_is_unreachable_in_the_systems_words() -> None:
-    """Where nothing listens, the sentence says so as the system does."""
+    """The sentence for a closed port quotes the system's error."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         (answer,) = ask_one(issuer(f"https://127.0.0.1:{unused.getsockname()[1]}"))

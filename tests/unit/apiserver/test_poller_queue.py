@@ -1,4 +1,4 @@
-"""Many apiservers are polled at once: order, places, deadlines, cancellation, and names that are looked up."""
+"""Many apiservers at once: order, connections, deadlines, cancellation and name lookups."""
 
 import asyncio
 import socket
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.server
 
 
 def test_each_issuer_is_reported_once(server: Apiserver, trusted: TlsSettings) -> None:
-    """Progress is told once an issuer, and all answers come back under their names in configured order."""
+    """Progress is reported once per issuer. All answers come back under their names in configured order."""
     reported: list[IssuerName] = []
     issuers = [issuer(server.url, server.url, name=name, tls=trusted) for name in ("one", "two", "three")]
     answers = ApiserverPoller(limits(concurrency=2)).poll(issuers, turn=1, progress=reported.append)
@@ -33,12 +33,12 @@ def test_each_issuer_is_reported_once(server: Apiserver, trusted: TlsSettings) -
 
 
 def test_no_apiserver_to_poll_is_no_error() -> None:
-    """Without issuers there are no answers."""
+    """Without issuers, the result is empty."""
     assert ApiserverPoller(limits()).poll([], turn=0, progress=ignore) == {}
 
 
 def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: TlsSettings) -> None:
-    """What `progress` raises is not swallowed."""
+    """An exception from `progress` is raised to the caller."""
 
     def fail(_: IssuerName) -> None:
         raise KeyError("caller")
@@ -49,7 +49,7 @@ def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: TlsSet
 
 
 def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: TlsSettings) -> None:
-    """When the pass runs out of time, who has answered keeps the answer and the rest are `timeout`."""
+    """At the pass deadline, received answers are kept and the others are `timeout`."""
     with Apiserver() as slow:
         slow.pull(never_answer)
         issuers = [issuer(slow.url, name="slow", tls=trusted), issuer(server.url, name="quick", tls=trusted)]
@@ -60,7 +60,7 @@ def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: T
 
 
 def test_who_was_not_asked_in_time_is_timeout(server: Apiserver, trusted: TlsSettings) -> None:
-    """With one connection at a time and a silent first apiserver, the second is never asked and says so."""
+    """With one connection and a silent first apiserver, the second is never asked and is `timeout`."""
     server.pull(never_answer)
     within = limits(source_deadline_seconds=0.7, concurrency=1)
     first, second = ask_one(issuer(server.url, server.url, tls=trusted), within)
@@ -71,7 +71,7 @@ def test_who_was_not_asked_in_time_is_timeout(server: Apiserver, trusted: TlsSet
 
 
 def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> None:
-    """`cancel` from another thread ends asking soon, long before any deadline."""
+    """`cancel` from another thread ends the poll soon, long before any deadline."""
     server.pull(never_answer)
     apiservers = ApiserverPoller(limits(total_seconds=60, source_deadline_seconds=60))
     answers: list[Any] = []
@@ -90,7 +90,7 @@ def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> N
 
 
 def test_after_cancel_no_request_is_sent(server: Apiserver, trusted: TlsSettings) -> None:
-    """A `poll` that begins after `cancel` asks nobody, so that a stop between two passes is not lost."""
+    """A `poll` that begins after `cancel` sends no request. A stop between two passes is not lost."""
     apiservers = ApiserverPoller(limits())
     apiservers.cancel()
     answers = apiservers.poll([issuer(server.url, tls=trusted)], turn=0, progress=ignore)
@@ -99,7 +99,7 @@ def test_after_cancel_no_request_is_sent(server: Apiserver, trusted: TlsSettings
 
 
 def test_hanging_name_lookup_does_not_hold_up_the_pass(server: Apiserver, trusted: TlsSettings) -> None:
-    """A name lookup that never ends costs its own apiserver the total, and nobody else anything."""
+    """A lookup that never ends costs its own apiserver its total limit. Other apiservers are not delayed."""
     release = threading.Event()
 
     def resolve(*_: object) -> list[Any]:
@@ -113,7 +113,7 @@ def test_hanging_name_lookup_does_not_hold_up_the_pass(server: Apiserver, truste
 
 
 def test_name_that_does_not_resolve_is_unreachable() -> None:
-    """The resolver's own words are in the sentence."""
+    """The sentence quotes the resolver's error."""
 
     def resolve(*_: object) -> list[Any]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -127,7 +127,7 @@ def test_name_that_does_not_resolve_is_unreachable() -> None:
 
 
 def test_fault_of_an_unknown_kind_stays_with_its_apiserver(server: Apiserver, trusted: TlsSettings) -> None:
-    """An error that nobody foresaw makes one apiserver `unexpected`; the others' answers survive."""
+    """An unexpected error makes one apiserver `unexpected`. The answers of the others are kept."""
 
     def resolve(*_: object) -> list[Any]:
         raise KeyError("a fault of ours")
@@ -142,7 +142,7 @@ LATE = Reason("timeout", "Late.", "Wait.")
 
 @dataclass
 class Listener:
-    """Keeps what it is told, and how often."""
+    """Records each call and counts them."""
 
     heard: list[tuple[IssuerName, tuple[Answer | Unusable, ...]]] = field(default_factory=list)
 
@@ -151,11 +151,11 @@ class Listener:
 
 
 def nobody(_name: IssuerName, _answers: tuple[Answer | Unusable, ...]) -> None:
-    """Is told, and does nothing."""
+    """A progress callback that does nothing."""
 
 
 def test_load_balancer_has_five_places() -> None:
-    """A URL that hides replicas is asked over five connections, each with a place of its own."""
+    """A URL in front of several replicas is asked over five connections, each with its own slot."""
     listener = Listener()
     PollQueue([issuer("https://a", load_balancer=True)], listener).fail_pending(LATE)
     ((_, answers),) = listener.heard
@@ -163,7 +163,7 @@ def test_load_balancer_has_five_places() -> None:
 
 
 def test_answers_stand_in_configured_order() -> None:
-    """Answers come back in the order of the configuration, whatever the order in which they came in."""
+    """Answers are in configured order, not in the order of arrival."""
     listener = Listener()
     board = PollQueue([issuer("https://a", "https://b", name="one")], listener)
     first, second = board.requests(0)
@@ -178,7 +178,7 @@ def test_answers_stand_in_configured_order() -> None:
 
 
 def test_fill_keeps_received_answers() -> None:
-    """Filling gives the reason to those alone that have not answered, and completes each issuer once."""
+    """Only apiservers without an answer get the reason, and each issuer is completed once."""
     listener = Listener()
     board = PollQueue([issuer("https://a", "https://b", name="one"), issuer("https://c", name="two")], listener)
     first, *_ = board.requests(0)
@@ -190,7 +190,7 @@ def test_fill_keeps_received_answers() -> None:
 
 
 def test_issuer_without_apiservers_is_complete_and_not_reported() -> None:
-    """For an issuer for which nobody is configured there is nothing to ask."""
+    """An issuer without apiservers is complete at once."""
     listener = Listener()
     board = PollQueue([issuer(name="none")], listener)
     board.fail_pending(LATE)
@@ -201,9 +201,9 @@ def test_issuer_without_apiservers_is_complete_and_not_reported() -> None:
 @pytest.mark.parametrize("step", [1, 5, 15, 30, 60])
 @pytest.mark.parametrize("count", [1, 2, 7, 1000])
 def test_every_issuer_is_first_before_long(count: int, step: int) -> None:
-    """When time is over after a tenth of the issuers, thirty turns reach every one.
+    """If each pass reaches only a tenth of the issuers, thirty passes reach every one.
 
-    A turn is a minute by default: so many lie between two passes of the daemon, of the timer, or of a CI schedule.
+    A turn is one minute by default. `step` is the number of turns between two passes of a daemon, timer or CI schedule.
     """
     issuers = [issuer("https://a", name=f"i{number}") for number in range(count)]
     board = PollQueue(issuers, nobody)
@@ -215,7 +215,7 @@ def test_every_issuer_is_first_before_long(count: int, step: int) -> None:
 
 
 def test_turn_changes_the_order_only() -> None:
-    """Each turn asks the same questions, those of one issuer together."""
+    """Each turn sends the same requests and keeps those of one issuer together."""
     board = PollQueue([issuer("https://a", "https://b", name=f"i{number}") for number in range(5)], nobody)
     orders = [[(q.issuer.name, q.index) for q in board.requests(turn)] for turn in (0, 1, 10**9)]
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
@@ -232,12 +232,12 @@ def look_up(resolve: Any, timeout_seconds: float = 5.0) -> list[Any]:
 
 
 def test_found_addresses_come_back() -> None:
-    """The resolver's addresses come back as they are."""
+    """The resolver's addresses are returned unchanged."""
     assert look_up(lambda *_: ["address"]) == ["address"]
 
 
 def test_failed_lookup_raises_its_error() -> None:
-    """The resolver's error reaches who asked."""
+    """The caller gets the resolver's error."""
 
     def fail(*_: object) -> list[Any]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -247,7 +247,7 @@ def test_failed_lookup_raises_its_error() -> None:
 
 
 def test_hanging_lookups_hold_nothing_up() -> None:
-    """A lookup that never ends is given up at the deadline, and neither loop nor thread waits for it."""
+    """A lookup that never ends is abandoned at the deadline. Neither loop nor thread waits for it."""
     release = threading.Event()
     entered = threading.Event()
 
@@ -262,13 +262,13 @@ def test_hanging_lookups_hold_nothing_up() -> None:
     hanging = [thread for thread in threading.enumerate() if thread.name == "resolver"]
     assert all(thread.daemon for thread in hanging)
     release.set()
-    for thread in hanging:  # they end quietly although their loop is gone
+    for thread in hanging:  # they end quietly although their loop is closed
         thread.join(5)
         assert not thread.is_alive()
 
 
 def test_lookup_that_ends_after_its_deadline_is_ignored() -> None:
-    """A result that comes when nobody waits any more, but the loop still runs, does no harm."""
+    """A late result is ignored if the loop still runs."""
     release = threading.Event()
     failures: list[object] = []
 

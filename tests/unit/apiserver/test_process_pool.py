@@ -1,4 +1,4 @@
-"""How many cores there are to use: what a container or a unit is left counts."""
+"""The number of usable cores respects the limits of a container or a systemd unit."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from mirror.concurrency import available_cpus
     ids=["none", "four", "one and a half", "half", "more than there are", "no period", "empty", "no file"],
 )
 def test_quota_of_the_control_group_counts(tmp_path: Path, limit: str | None, cores: int) -> None:
-    """Whole cores of the quota, at least one, and never more than there are."""
+    """The result is the whole cores of the quota, at least one and at most the existing ones."""
     group = tmp_path / "system.slice/oidc-mirror.service"
     group.mkdir(parents=True)
     if limit is not None:
@@ -34,7 +34,7 @@ def test_quota_of_the_control_group_counts(tmp_path: Path, limit: str | None, co
 
 @pytest.mark.parametrize("text", [None, "", "2:cpu:/elsewhere\n"], ids=["no file", "empty", "cgroup v1"])
 def test_without_a_group_of_our_own_the_affinity_counts(tmp_path: Path, text: str | None) -> None:
-    """Where there is no cgroup v2 nothing is known of a quota."""
+    """Without cgroup v2 the quota is unknown."""
     own = tmp_path / "cgroup"
     if text is not None:
         own.write_text(text, encoding="ascii")
@@ -42,5 +42,5 @@ def test_without_a_group_of_our_own_the_affinity_counts(tmp_path: Path, text: st
 
 
 def test_this_machine_has_cores() -> None:
-    """The real files give a number that makes sense."""
+    """The real files of this machine give a plausible number."""
     assert available_cpus() >= 1

@@ -1,4 +1,4 @@
-"""Many apiservers are asked by several processes: nobody can tell, but by the time it takes."""
+"""Several worker processes ask many apiservers. Only the run time differs from a single process."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ def command() -> tuple[str, ...]:
 
 @dataclass
 class CountingPoller:
-    """Polls in this process, and keeps the names of the issuers that it polled."""
+    """Polls in this process and records the names of the polled issuers."""
 
     within: LimitSettings
     asked: list[IssuerName] = field(default_factory=list)
@@ -60,7 +60,7 @@ def pool(
     *,
     poller: CountingPoller | None = None,
 ) -> WorkerPool:
-    """A pool of two that takes every apiserver for many."""
+    """A pool of two workers that treats any number of apiservers as many."""
     within = within or limits()
     return WorkerPool(
         within,
@@ -72,26 +72,26 @@ def pool(
 
 
 def named(server: Apiserver, trusted: TlsSettings, *names: str) -> list[Issuer]:
-    """Issuers of those names with that one apiserver."""
+    """Issuers with those names and that one apiserver."""
     return [issuer(server.url, name=name, tls=trusted) for name in names]
 
 
 @pytest.fixture(autouse=True)
 def all_have_ended() -> Iterator[None]:
-    """Whatever a test does, no process that it began outlives it; other tests have servers of their own here."""
+    """No worker process outlives its test. Other tests have their own servers in this process."""
     before = children()
     yield
     assert children() - before == set()
 
 
 def children() -> set[str]:
-    """The processes that this thread began and that have not been waited for."""
+    """The child processes of this thread that have not been waited for."""
     ours = f"/proc/self/task/{threading.get_native_id()}/children"
     return set(Path(ours).read_text(encoding="ascii").split())
 
 
 def test_crew_answers_as_one_process_does(server: Apiserver, trusted: TlsSettings) -> None:
-    """The same answers under the same names in configured order, each told once, nobody asked by this process."""
+    """The answers are those of one process, and each is reported once. This process sends no request."""
     reported: list[IssuerName] = []
     issuers = [issuer(server.url, server.url, name=name, tls=trusted) for name in ("one", "two", "three")]
     poller = CountingPoller(limits())
@@ -114,7 +114,7 @@ def test_crew_answers_as_one_process_does(server: Apiserver, trusted: TlsSetting
 def test_where_a_crew_is_not_worth_it_this_process_asks(
     server: Apiserver, trusted: TlsSettings, cores: int, worth_it: int, concurrency: int
 ) -> None:
-    """On one core, for few apiservers, and where one connection is allowed, no process is started."""
+    """On one core, for few apiservers, or with one connection, no worker process is started."""
     within = limits(concurrency=concurrency)
     poller = CountingPoller(within)
     asking = WorkerPool(within, single_process=poller, command=("false",), cores=cores, apiservers_a_process=worth_it)
@@ -127,7 +127,7 @@ def test_where_a_crew_is_not_worth_it_this_process_asks(
 def test_process_that_keeps_its_connections_asks_alone(
     server: Apiserver, trusted: TlsSettings, keeps: int, asked: list[str]
 ) -> None:
-    """One that lives for a pass would make every connection anew; it helps where not all could be kept anyway."""
+    """Short-lived workers would reconnect in every pass. They help only where not all connections can be kept."""
     within = limits()
     poller = CountingPoller(within)
     asking = WorkerPool(
@@ -145,7 +145,7 @@ def test_process_that_keeps_its_connections_asks_alone(
 
 
 def test_what_asking_does_not_need_stays_here(server: Apiserver, trusted: TlsSettings) -> None:
-    """Members for the discovery document may be of any type, and are not sent to another process."""
+    """Discovery document members may be of any type, and are not sent to a worker."""
     extra = MappingProxyType({"a": 1})
     issuers = [replace(each, discovery_extra=extra) for each in named(server, trusted, "one", "two")]
     poller = CountingPoller(limits())
@@ -155,14 +155,14 @@ def test_what_asking_does_not_need_stays_here(server: Apiserver, trusted: TlsSet
 
 
 def test_issuer_without_apiservers_has_no_answers(server: Apiserver, trusted: TlsSettings) -> None:
-    """Nobody to ask is no error, and takes nothing from the others."""
+    """An issuer without apiservers is no error and does not affect the others."""
     issuers = [issuer(name="none"), *(issuer(server.url, name=name, tls=trusted) for name in ("one", "two"))]
     answers = pool().poll(issuers, turn=0, progress=ignore)
     assert [codes(each) for each in answers.values()] == [[], [()], [()]]
 
 
 LOST: Mapping[str, Callable[[Path], Sequence[str]]] = {
-    # Who comes first works, the second one ends at once.
+    # The first worker works, the second one ends at once.
     "one ends": lambda folder: (
         *("sh", "-c", f'mkdir {folder / "first"} 2>/dev/null || exit 1; exec "$@"', "sh"),
         *command(),
@@ -187,7 +187,7 @@ def _of_another_version() -> tuple[str, ...]:
 def test_apiservers_of_a_lost_worker_are_polled_by_the_parent(
     server: Apiserver, trusted: TlsSettings, tmp_path: Path, lost: str
 ) -> None:
-    """Want of memory, a limit of processes, an upgrade below a running daemon: nothing is lost but time."""
+    """A worker lost to memory, a process limit or an upgrade costs only time."""
     reported: list[IssuerName] = []
     poller = CountingPoller(limits())
     asking = pool(words=LOST[lost](tmp_path), poller=poller)
@@ -198,7 +198,7 @@ def test_apiservers_of_a_lost_worker_are_polled_by_the_parent(
 
 
 def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: TlsSettings) -> None:
-    """When the time is over, who has answered keeps the answer, and the rest say that they were late."""
+    """At the deadline, received answers are kept and the others are reported as late."""
     with Apiserver() as slow:
         slow.pull(never_answer)
         issuers = [issuer(slow.url, name="slow", tls=trusted), issuer(server.url, name="quick", tls=trusted)]
@@ -212,7 +212,7 @@ def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: T
 
 
 def test_half_an_answer_is_kept_at_the_deadline(server: Apiserver, trusted: TlsSettings) -> None:
-    """A replica that answered counts although the other one hangs, however late its process began to ask."""
+    """The answer of one replica counts although another one hangs, even if its worker began late."""
     late = ("sh", "-c", 'sleep 1.5; exec "$@"', "sh", *command())
     with Apiserver() as slow:
         slow.pull(never_answer)
@@ -226,7 +226,7 @@ def test_half_an_answer_is_kept_at_the_deadline(server: Apiserver, trusted: TlsS
 
 @pytest.mark.parametrize("count", [2, 8000], ids=["a small job", "a job that no buffer holds"])
 def test_process_that_never_ends_is_ended(trusted: TlsSettings, count: int) -> None:
-    """The deadline holds for the processes too, whatever they do, also when they do not even read."""
+    """The deadline also ends worker processes that no longer read their input."""
     issuers = [issuer("https://127.0.0.1:1", name=f"n{number}", tls=trusted) for number in range(count)]
     within = limits(source_deadline_seconds=1.0)
     answers = pool(within, ("sh", "-c", "exec sleep 600")).poll(issuers, turn=0, progress=ignore)
@@ -235,7 +235,7 @@ def test_process_that_never_ends_is_ended(trusted: TlsSettings, count: int) -> N
 
 
 def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> None:
-    """`cancel` from another thread ends asking and its processes, long before any deadline."""
+    """`cancel` from another thread ends the poll and its workers, long before any deadline."""
     server.pull(never_answer)
     asking = pool(limits(total_seconds=60, source_deadline_seconds=60))
     issuers = named(server, trusted, "one", "two")
@@ -261,7 +261,7 @@ def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> N
 
 
 def test_after_cancel_no_request_is_sent(server: Apiserver, trusted: TlsSettings) -> None:
-    """A `poll` that begins after `cancel` asks nobody, so that a stop between two passes is not lost."""
+    """A `poll` that begins after `cancel` sends no request. A stop between two passes is not lost."""
     asking = pool()
     asking.cancel()
     answers = asking.poll(named(server, trusted, "one", "two"), turn=0, progress=ignore)
@@ -270,7 +270,7 @@ def test_after_cancel_no_request_is_sent(server: Apiserver, trusted: TlsSettings
 
 
 def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: TlsSettings) -> None:
-    """What `progress` raises is not swallowed, and no process is left behind."""
+    """An exception from `progress` is raised to the caller, and no worker is left behind."""
 
     def fail(_: IssuerName) -> None:
         raise KeyError("caller")
@@ -280,7 +280,7 @@ def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: TlsSet
 
 
 def test_processes_end_with_the_one_that_started_them(server: Apiserver, tmp_path: Path) -> None:
-    """After kill -9 of the mirror nobody goes on asking for it."""
+    """After kill -9 of the mirror, no worker continues."""
     server.pull(never_answer)
     ca = ca_file(tmp_path)
     program = (
@@ -306,11 +306,11 @@ def test_processes_end_with_the_one_that_started_them(server: Apiserver, tmp_pat
         time.sleep(0.01)
     for each in workers:
         with suppress(ChildProcessError):
-            os.waitpid(int(each), 0)  # orphans come to the process of the tests (support/limits.py)
+            os.waitpid(int(each), 0)  # orphans are reparented to the test process (support/limits.py)
 
 
 def is_worker(number: str) -> bool:
-    """Whether that process still runs; a number may belong to somebody else meanwhile."""
+    """Whether that worker process still runs. Its pid may have been reused."""
     try:
         return b"mirror.cli.worker" in Path(f"/proc/{number}/cmdline").read_bytes()
     except OSError:
@@ -318,7 +318,7 @@ def is_worker(number: str) -> bool:
 
 
 def test_signals_to_the_whole_unit_end_no_worker_early(server: Apiserver, trusted: TlsSettings) -> None:
-    """systemd sends SIGTERM and SIGHUP to all processes: those that ask go on until the mirror decides."""
+    """systemd sends SIGTERM and SIGHUP to all processes. Workers continue until the mirror decides."""
     server.pull(never_answer)
     asking = pool(limits(total_seconds=60, source_deadline_seconds=60))
     issuers = named(server, trusted, "one", "two")
@@ -330,7 +330,7 @@ def test_signals_to_the_whole_unit_end_no_worker_early(server: Apiserver, truste
     for worker in workers:
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
             os.kill(int(worker), number)
-    time.sleep(0.3)  # what a signal ends, ends at once
+    time.sleep(0.3)  # a process that a signal ends has ended by now
     assert all(is_worker(worker) for worker in workers)
     asking.cancel()
     thread.join(10)
@@ -340,7 +340,7 @@ def test_signals_to_the_whole_unit_end_no_worker_early(server: Apiserver, truste
 def test_nothing_is_imported_from_the_current_directory(
     server: Apiserver, trusted: TlsSettings, tmp_path: Path
 ) -> None:
-    """Whoever may write where the mirror is started must not run in its processes."""
+    """A user who can write the current directory must not run code in the worker processes."""
     evidence = tmp_path / "evidence"
     for name in ("httpx", "socket", "mirror"):
         (tmp_path / f"{name}.py").write_text(f"open({str(evidence)!r}, 'w')\n", encoding="utf-8")

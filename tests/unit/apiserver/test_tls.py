@@ -1,4 +1,4 @@
-"""TLS contexts: verifying, shared by content, and clear about files that are no good."""
+"""TLS contexts always verify, are shared by content, and report unusable files."""
 
 import gc
 import ssl
@@ -27,7 +27,7 @@ def code(tls: TlsSettings) -> str:
 
 
 class Connection:
-    """As much of `ssl.SSLObject` as tells the other side's certificate."""
+    """The part of `ssl.SSLObject` that gives the peer certificate."""
 
     def __init__(self, certificate: dict[str, str] | None) -> None:
         self.certificate = certificate
@@ -48,13 +48,13 @@ class Connection:
     ids=["ends", "never", "nonsense", "not-verified", "none-shown"],
 )
 def test_end_of_a_certificate(certificate: dict[str, str] | None, ends: datetime | None) -> None:
-    """The end is told where the certificate has one that can be read (RFC 5280, section 4.1.2.5)."""
+    """The expiry is reported if the certificate has a readable one (RFC 5280, section 4.1.2.5)."""
     assert certificate_expires_at(cast("ssl.SSLObject", Connection(certificate))) == ends
 
 
 @pytest.mark.parametrize("with_ca", [True, False], ids=["own-ca", "system"])
 def test_every_context_verifies(tmp_path: Path, with_ca: bool) -> None:
-    """Whatever is configured, certificate and name are verified with TLS 1.2 or later."""
+    """For every configuration, certificate and name are verified with TLS 1.2 or later."""
     context = TlsContextCache().context(TlsSettings(ca_file=ca_file(tmp_path) if with_ca else None))
     assert isinstance(context, ssl.SSLContext)
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
@@ -62,14 +62,14 @@ def test_every_context_verifies(tmp_path: Path, with_ca: bool) -> None:
 
 
 def test_own_ca_is_the_only_anchor(tmp_path: Path) -> None:
-    """With a CA file the context trusts that CA and not one of the system's."""
+    """With a CA file, the context trusts only that CA and none of the system's."""
     context = TlsContextCache().context(TlsSettings(ca_file=ca_file(tmp_path)))
     assert isinstance(context, ssl.SSLContext)
     assert len(context.get_ca_certs()) == 1
 
 
 def test_same_content_shares_a_context(tmp_path: Path) -> None:
-    """Two files of the same bytes give one context, other bytes or another name give another."""
+    """Two files with the same bytes share a context. Other bytes or another name give another context."""
     contexts = TlsContextCache()
     first, copy = ca_file(tmp_path), tmp_path / "copy.crt"
     copy.write_bytes(first.read_bytes())
@@ -80,7 +80,7 @@ def test_same_content_shares_a_context(tmp_path: Path) -> None:
 
 
 def test_context_lives_on_while_passes_use_it(tmp_path: Path) -> None:
-    """A pass finds the contexts of the pass before, and none that the pass before did not use and nobody holds."""
+    """A pass reuses the contexts of the previous pass. Contexts that are neither used nor held are dropped."""
     contexts = TlsContextCache()
     tls = TlsSettings(ca_file=ca_file(tmp_path))
     first = contexts.context(tls)
@@ -95,7 +95,7 @@ def test_context_lives_on_while_passes_use_it(tmp_path: Path) -> None:
 
 
 def test_context_lives_on_while_a_connection_holds_it(tmp_path: Path) -> None:
-    """However many a fleet has: a kept connection is used again by the context that it was made with."""
+    """A kept connection keeps its context, however many contexts the fleet needs."""
     contexts = TlsContextCache(keep=0)
     tls = TlsSettings(ca_file=ca_file(tmp_path))
     held = contexts.context(tls)
@@ -105,7 +105,7 @@ def test_context_lives_on_while_a_connection_holds_it(tmp_path: Path) -> None:
 
 
 def test_context_of_the_system_trust_store_is_created_again() -> None:
-    """Its trust store may have changed since the last pass."""
+    """The system trust store may have changed since the last pass."""
     contexts = TlsContextCache()
     held = contexts.context(TlsSettings())
     contexts.begin_pass()
@@ -113,7 +113,7 @@ def test_context_of_the_system_trust_store_is_created_again() -> None:
 
 
 def test_contexts_beyond_the_limit_live_as_long_as_they_are_held(tmp_path: Path) -> None:
-    """A fleet of clusters that each have a CA does not fill the memory: only the first ones wait for the next pass."""
+    """With one CA per cluster, the cache stays bounded: only the first contexts are kept for the next pass."""
     contexts = TlsContextCache(keep=1)
     first, second = TlsSettings(ca_file=ca_file(tmp_path)), TlsSettings(ca_file=ca_file(tmp_path, "other"))
     kept, held = contexts.context(first), contexts.context(second)
@@ -127,7 +127,7 @@ def test_contexts_beyond_the_limit_live_as_long_as_they_are_held(tmp_path: Path)
 
 
 def test_system_trust_is_read_again_each_pass() -> None:
-    """The system's trust store is shared within a pass, and read anew in the next."""
+    """The system trust store is shared within a pass and reloaded in the next."""
     contexts = TlsContextCache()
     first, first_system = contexts.context(TlsSettings()), contexts.system()
     assert (contexts.context(TlsSettings()), contexts.system()) == (first, first_system)
@@ -137,7 +137,7 @@ def test_system_trust_is_read_again_each_pass() -> None:
 
 
 def test_renewed_ca_gives_a_new_context(tmp_path: Path) -> None:
-    """A CA file with new content is not served from the cache."""
+    """A CA file with new content never uses the cached context."""
     contexts = TlsContextCache()
     path = ca_file(tmp_path)
     first = contexts.context(TlsSettings(ca_file=path))
@@ -146,7 +146,7 @@ def test_renewed_ca_gives_a_new_context(tmp_path: Path) -> None:
 
 
 def test_bundle_with_comments_in_any_language_is_read(tmp_path: Path) -> None:
-    """Text around the certificates, ASCII or not, does no harm."""
+    """Text around the certificates is ignored, ASCII or not."""
     path = tmp_path / "bundle.crt"
     blocks = (authority("one").cert_pem.bytes(), authority("two").cert_pem.bytes())
     path.write_bytes("# Zertifizierungsstelle für Zürich\n".encode() + b"\n# next\n".join(blocks))
@@ -165,19 +165,19 @@ def _block(inside: bytes) -> bytes:
     ids=["empty", "base64-of-kubeconfig", "no-certificate", "no-base64", "no-ascii", "der"],
 )
 def test_ca_file_without_certificates_is_refused(tmp_path: Path, content: bytes) -> None:
-    """A CA file that holds no PEM certificate is refused instead of trusting nobody, or everybody."""
+    """A CA file without PEM certificates is rejected."""
     (tmp_path / "ca.crt").write_bytes(content)
     assert code(TlsSettings(ca_file=tmp_path / "ca.crt")) == "ca_not_pem"
 
 
 def test_missing_or_huge_ca_file_is_unreadable(tmp_path: Path) -> None:
-    """A CA file that is missing or far too large is said to be unreadable."""
+    """A missing or oversized CA file is reported as unreadable."""
     (tmp_path / "huge").write_bytes(b"x" * (MAX_PEM_BYTES + 1))
     assert [code(TlsSettings(ca_file=tmp_path / name)) for name in ("missing", "huge")] == ["ca_unreadable"] * 2
 
 
 def test_client_certificate_is_loaded(tmp_path: Path) -> None:
-    """A client certificate and its key, in two files or in one, are taken."""
+    """A client certificate and its key are accepted in two files or in one."""
     files = client_files(tmp_path)
     both = tmp_path / "both.pem"
     both.write_bytes(files.certificate.read_bytes() + files.key.read_bytes())
@@ -186,13 +186,13 @@ def test_client_certificate_is_loaded(tmp_path: Path) -> None:
 
 
 def test_client_certificate_with_another_key_is_invalid(tmp_path: Path) -> None:
-    """A certificate and a key that do not belong together are refused."""
+    """A certificate and a key that do not match are rejected."""
     one, two = client_files(tmp_path, "one"), client_files(tmp_path, "two")
     assert code(TlsSettings(client_cert_file=one.certificate, client_key_file=two.key)) == "client_cert_invalid"
 
 
 def test_key_with_passphrase_is_invalid_and_never_asks(tmp_path: Path) -> None:
-    """An encrypted key is refused without a prompt on the terminal."""
+    """An encrypted key is rejected without a prompt on the terminal."""
     files = client_files(tmp_path)
     key = load_pem_private_key(files.key.read_bytes(), None)
     encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
@@ -201,7 +201,7 @@ def test_key_with_passphrase_is_invalid_and_never_asks(tmp_path: Path) -> None:
 
 
 def test_missing_client_files_are_unreadable(tmp_path: Path) -> None:
-    """A missing certificate or key is said to be unreadable."""
+    """A missing certificate or key is reported as unreadable."""
     files = client_files(tmp_path)
     missing = tmp_path / "missing"
     assert code(TlsSettings(client_cert_file=missing, client_key_file=files.key)) == "client_cert_unreadable"

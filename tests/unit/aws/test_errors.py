@@ -21,7 +21,7 @@ WRITING = S3Operation("written", "s3:PutObject", PUBLISH, "id/jwks")
 
 def reported_by_store(code: str | None, *, operation: str = "PutObject", status: int = 400) -> boto.ClientError:
     error = {} if code is None else {"Code": code, "Message": "as the store says"}
-    return boto.ClientError({"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)  # type: ignore[typeddict-item] # half an answer is the situation
+    return boto.ClientError({"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)  # type: ignore[typeddict-item] # an incomplete response is the test case
 
 
 def not_pem() -> ssl.SSLError:
@@ -32,7 +32,7 @@ def not_pem() -> ssl.SSLError:
 
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
-    """Variables to be set in the environment, which is where botocore looks; without any profile at first."""
+    """Sets variables in the environment, where botocore reads them. At first no profile is set."""
     names = ("AWS_DEFAULT_PROFILE", "AWS_PROFILE")
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
@@ -45,7 +45,7 @@ def environment() -> Iterator[dict[str, str]]:
 
 @pytest.mark.parametrize("code", sorted(code for code, each in REMEDIES.items() if each.administrator))
 def test_every_remedy_of_an_administrator_is_filled_in(code: str) -> None:
-    """The same table serves `provision`: its column makes a whole sentence, too."""
+    """`provision` uses the same table: its administrator column also gives a complete sentence."""
     with pytest.raises(BucketError) as caught, admin_errors_translated("It failed.", "s3:PutBucketPolicy"):
         raise reported_by_store(code)
     assert caught.value.remedy.endswith((".", "`.", ")."))
@@ -54,7 +54,7 @@ def test_every_remedy_of_an_administrator_is_filled_in(code: str) -> None:
 
 @pytest.mark.parametrize("code", sorted(code for code, each in REMEDIES.items() if each.mirror))
 def test_every_remedy_is_filled_in(code: str) -> None:
-    """Each line of the table makes a whole sentence, with no brace left."""
+    """Each row of the table gives a complete sentence without a leftover brace."""
     error = bucket_error(reported_by_store(code), WRITING)
     assert error.remedy.endswith(".")
     assert not {"{", "}"} & set(error.remedy)
@@ -123,7 +123,7 @@ def test_every_remedy_is_filled_in(code: str) -> None:
     ],
 )
 def test_failure_has_code_and_remedy(error: Exception, code: str, word: str) -> None:
-    """What botocore or a socket raises becomes the code of the table, with the remedy for it."""
+    """An error from botocore or a socket gets the code of the table and its remedy."""
     made = bucket_error(error, WRITING)
     assert (made.code, word in made.remedy) == (code, True)
     assert made.sentence == "The object `id/jwks` of bucket `bucket` could not be written."
@@ -141,7 +141,7 @@ def test_failure_has_code_and_remedy(error: Exception, code: str, word: str) -> 
 def test_profile_of_the_environment_is_named(
     environment: dict[str, str], variables: dict[str, str], setting: str, profile: str
 ) -> None:
-    """The remedy names the profile that is really used, and where it is set."""
+    """The remedy names the profile that is used, and where it is set."""
     environment.update(variables)
     remedy = bucket_error(boto.ProfileNotFound(profile=profile), WRITING).remedy
     assert f"Correct `{setting}`, or add the profile `{profile}`" in remedy
@@ -153,16 +153,16 @@ def test_profile_of_the_environment_is_named(
     ids=["empty", "long", "space", "line", "escape", "bidirectional", "markup"],
 )
 def test_code_that_is_none_does_not_get_into_a_report(code: str) -> None:
-    """A store cannot write into our report by way of its code."""
+    """A store cannot inject text into the report through its error code."""
     error = reported_by_store(code)
-    error.response["ResponseMetadata"].clear()  # type: ignore[attr-defined]  # a dictionary, of which only keys are typed
+    error.response["ResponseMetadata"].clear()  # type: ignore[attr-defined]  # a dictionary with typed keys only
     made = bucket_error(error, WRITING)
     assert made.code == "Unknown"
     assert made.cause == "Unknown: as the store says"
 
 
 def test_output_of_a_credential_process_is_not_printed() -> None:
-    """What an operator's own program prints may be the secret itself."""
+    """The output of an operator's credential process may be the secret itself."""
     error = boto.CredentialRetrievalError(provider="custom-process", error_msg="SECRET")
     made = bucket_error(error, WRITING)
     assert made.code == "CredentialRetrieval"
@@ -170,9 +170,9 @@ def test_output_of_a_credential_process_is_not_printed() -> None:
 
 
 def test_long_cause_is_cut() -> None:
-    """A store cannot fill our log through its error message."""
+    """A store cannot flood the log through its error message."""
     response = {"Error": {"Code": "Odd", "Message": "x" * 10_000}}
-    made = bucket_error(boto.ClientError(response, "PutObject"), WRITING)  # type: ignore[arg-type] # as botocore gives it
+    made = bucket_error(boto.ClientError(response, "PutObject"), WRITING)  # type: ignore[arg-type] # as botocore returns it
     assert len(made.cause) <= 300
 
 
@@ -199,12 +199,12 @@ def test_long_cause_is_cut() -> None:
     ],
 )  # fmt: skip
 def test_refused_header_names_its_setting(status: int, code: str, message: str, action: str, setting: str) -> None:
-    """Each refusal that a setting ends says which."""
+    """If a setting avoids the rejected header, the remedy names that setting."""
     assert setting in refusal(status, code, message, action).remedy
 
 
 def test_missing_listing_is_no_matter_of_conditional_writes() -> None:
-    """501 to ListObjectsV2: no setting helps, and none is named."""
+    """No setting helps against a 501 for ListObjectsV2, and none is named."""
     remedy = refusal(501, "NotImplemented", "Not implemented.", "s3:ListBucket").remedy
     assert "conditional_writes" not in remedy
     assert "s3:ListBucket" in remedy

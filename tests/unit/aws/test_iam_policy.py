@@ -1,4 +1,4 @@
-"""What a bucket policy gives to everybody, in one of three answers, and the policies that the mirror needs."""
+"""Bucket policies: which public reads they allow, with one of three verdicts, and which policies the mirror needs."""
 
 import json
 from dataclasses import replace
@@ -49,7 +49,7 @@ def keys(*paths: str) -> tuple[ObjectKey, ...]:
 
 
 def test_bucket_policy_of_two_issuers_opens_exactly_their_four_objects() -> None:
-    """The world may read the documents of every issuer, each named whole, and may do nothing else."""
+    """Anyone may read the documents of every issuer, each with its full key, and nothing else is allowed."""
     policy = bucket_policy("oidc-bucket", keys("/b", "/a"), "aws")
     assert policy == {
         "Version": "2012-10-17",
@@ -81,18 +81,18 @@ def test_bucket_policy_of_two_issuers_opens_exactly_their_four_objects() -> None
     ],
 )
 def test_policies_pass_an_independent_linter(policy: Any) -> None:
-    """Parliament knows IAM's grammar, actions, resources and condition keys, and finds nothing wrong."""
+    """Parliament checks IAM's grammar, actions, resources and condition keys, and reports no finding."""
     assert lint(policy) == []
 
 
 def test_trust_policy_passes_an_independent_linter() -> None:
-    """Parliament finds nothing wrong with who may assume a role."""
+    """Parliament reports no finding for the trust policy."""
     arn = provider_arn(ISSUER, "111122223333", "aws")
     assert lint_trust(trust_policy(ISSUER, arn, (subject("kube-system", "app"),), ("sts.amazonaws.com",))) == []
 
 
 def test_linter_would_see_a_wrong_policy() -> None:
-    """The linter that the test above relies on tells an action that does not exist."""
+    """The linter of the tests above reports an action that does not exist."""
     policy = bucket_policy("oidc-bucket", keys("/a"), "aws")
     policy["Statement"][0]["Action"] = "s3:ReadObject"
     assert lint(policy) != []
@@ -109,7 +109,7 @@ def test_linter_would_see_a_wrong_policy() -> None:
     ],
 )
 def test_writer_policy_lists_what_a_pass_lists(paths: tuple[str, ...], prefix: str) -> None:
-    """Whichever issuers a pass is about, the folder that it lists matches the condition."""
+    """For any set of issuers, the folder that a pass lists matches the condition."""
     wanted = keys(*paths)
     (listing,) = [each for each in writer_policy("b", wanted, "aws")["Statement"] if each["Action"] == "s3:ListBucket"]
     assert listing["Condition"] == {"StringLike": {"s3:prefix": prefix}}
@@ -119,7 +119,7 @@ def test_writer_policy_lists_what_a_pass_lists(paths: tuple[str, ...], prefix: s
 
 
 def test_writer_policy_gives_no_more_than_reading_writing_and_listing() -> None:
-    """The mirror's role can neither delete an object nor change the bucket."""
+    """The mirror's role cannot delete an object or change the bucket."""
     policy = writer_policy("b", keys("/a"), "aws-cn", distributions=("E1", "E1"))
     actions = [each["Action"] for each in policy["Statement"]]
     assert actions == [["s3:GetObject", "s3:PutObject"], "s3:ListBucket", "cloudfront:CreateInvalidation"]
@@ -132,7 +132,7 @@ def test_writer_policy_gives_no_more_than_reading_writing_and_listing() -> None:
 
 @pytest.mark.parametrize("make", [bucket_policy, writer_policy])
 def test_policy_without_an_object_is_refused(make: Any) -> None:
-    """An empty list never becomes a policy."""
+    """An empty list of objects is rejected."""
     with pytest.raises((ValueError, IndexError)):
         make("b", (), "aws")
 
@@ -150,12 +150,12 @@ def test_policy_without_an_object_is_refused(make: Any) -> None:
     ],
 )
 def test_partition_follows_from_the_region(region: str, partition: str) -> None:
-    """ARNs in China, GovCloud and the closed regions begin differently."""
+    """ARNs in China, GovCloud and the isolated regions have another partition."""
     assert partition_of(region) == partition
 
 
 def test_trust_policy_names_subject_and_audience_by_the_exact_issuer() -> None:
-    """IAM compares claims under the issuer's text without its scheme, a slash at its end included."""
+    """IAM matches claims by the issuer without its scheme. A final slash is part of it."""
     with_slash = IssuerUrl("https://oidc.example.com/a/")
     policy = trust_policy(with_slash, provider_arn(with_slash, "1" * 12, "aws"), ("system:serviceaccount:n:s",), ("x",))
     (statement,) = policy["Statement"]
@@ -167,7 +167,7 @@ def test_trust_policy_names_subject_and_audience_by_the_exact_issuer() -> None:
 
 
 def test_subject_pattern_leaves_the_audience_exact() -> None:
-    """A star in a subject is compared by pattern; the audience stays exact beside it."""
+    """A star in a subject is matched as a pattern. The audience beside it stays exact."""
     assert conditions(ISSUER, ("system:serviceaccount:n:*", "system:serviceaccount:m:s"), ("y", "x")) == {
         "StringEquals": {f"{ISSUER[8:]}:aud": ["x", "y"]},
         "StringLike": {f"{ISSUER[8:]}:sub": ["system:serviceaccount:m:s", "system:serviceaccount:n:*"]},
@@ -182,7 +182,7 @@ def test_role_for_every_principal_is_refused(subjects: tuple[str, ...], audience
 
 
 def test_compact_policy_has_no_white_space() -> None:
-    """What is sent counts against the service's limit, so nothing is wasted."""
+    """White space would count against the service's size limit."""
     policy = bucket_policy("b", keys("/a"), "aws")
     assert " " not in compact(policy)
     assert json.loads(compact(policy)) == policy
@@ -209,7 +209,7 @@ def expect(
     wider: tuple[str, ...] = (),
     dangerous: tuple[str, ...] = (),
 ) -> PublicAccess:
-    """Both objects readable but for `missing` ones; or both denied by a statement, or both under a condition."""
+    """Expects both objects readable except `missing`, both denied by a statement, or both under a condition."""
     answer = ReadAccess(Access.READABLE)
     if denied:
         answer = ReadAccess(Access.NOT_READABLE, because=(denied,))
@@ -302,13 +302,13 @@ def expect(
     ],
 )
 def test_policy_is_judged(statements: list[object], expected: PublicAccess) -> None:
-    """What everybody may read, what is missing, denied, wider or dangerous."""
+    """The verdict says what anyone may read, what is missing or denied, and what is too wide or dangerous."""
     assert judged(*statements) == expected
 
 
 @pytest.mark.parametrize(("region_partition", "missing"), [("aws-cn", ()), ("aws", (A,))])
 def test_partition_counts(region_partition: str, missing: tuple[ObjectKey, ...]) -> None:
-    """In China an ARN of the commercial partition opens nothing, and the other way round."""
+    """In China, an ARN of the commercial partition allows nothing, and the reverse."""
     statement = allow(A) | {"Resource": f"arn:aws-cn:s3:::oidc-bucket/{A}"}
     found = public_access(policy_of(statement), "oidc-bucket", (A,), region_partition)
     assert found is not None
@@ -316,13 +316,13 @@ def test_partition_counts(region_partition: str, missing: tuple[ObjectKey, ...])
 
 
 def test_policy_that_we_render_is_exact() -> None:
-    """What `render bucket-policy` prints and `provision bucket` sets has nothing to be told about."""
+    """The policy of `render bucket-policy` and `provision bucket` gives no finding."""
     ours = json.dumps(bucket_policy("oidc-bucket", (A, B), "aws"))
     assert public_access(ours, "oidc-bucket", (A, B), "aws") == expect()
 
 
 def test_single_statement_needs_no_list() -> None:
-    """IAM takes an object in place of a list."""
+    """IAM accepts a single object in place of a list."""
     assert public_access(json.dumps({"Statement": allow(A, B)}), "oidc-bucket", (A, B), "aws") == expect()
 
 
@@ -330,7 +330,7 @@ def test_single_statement_needs_no_list() -> None:
     "text", ["", "no JSON", "[]", "{}", '{"Statement": [1]}', '{"Statement": 3}', "[" * 100_000, '{"Statement": null}']
 )
 def test_what_is_no_policy_is_not_judged(text: str) -> None:
-    """None, never an exception and never "nothing is wrong"."""
+    """An invalid policy gives None, never an exception and never "nothing is wrong"."""
     assert public_access(text, "oidc-bucket", (A,), "aws") is None
     assert read_access(text, "oidc-bucket", A, "aws") is None
     assert parse_statements(text) is None
@@ -351,7 +351,7 @@ values = st.recursive(
 
 @given(st.lists(values, max_size=3))
 def test_no_policy_makes_the_reader_raise(statements: list[object]) -> None:
-    """A bucket's policy is text from outside."""
+    """A bucket's policy is untrusted input."""
     found = public_access(policy_of(*statements), "oidc-bucket", (A,), "aws")
     assert found is None or isinstance(found, PublicAccess)
 
@@ -377,7 +377,7 @@ ALLOW = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resourc
     ],
 )
 def test_forbidden_is_reported_with_its_cause(openness: AccessSettings, code: str, word: str) -> None:
-    """Each cause has its code and its remedy; where nothing can be learned all remedies stand."""
+    """Each cause has its code and its remedy. If the cause is unknown, all remedies are listed."""
     reason = explain_forbidden(SEEN, openness, PUBLISH, KEY)
     assert (reason.code, word in reason.remedy) == (code, True)
     assert reason.sentence.startswith(SEEN.sentence)
@@ -395,7 +395,7 @@ def test_forbidden_is_reported_with_its_cause(openness: AccessSettings, code: st
     ],
 )
 def test_policy_that_is_in_the_way_is_named(text: str, code: str, word: str) -> None:
-    """The report names the statement or the condition that keeps the world from reading."""
+    """The report names the statement or the condition that prevents public reads."""
     reason = explain_forbidden(SEEN, AccessSettings(True, (), text), PUBLISH, KEY)
     assert (reason.code, word in reason.sentence) == (code, True)
 
@@ -415,13 +415,13 @@ def test_policy_that_is_in_the_way_is_named(text: str, code: str, word: str) -> 
     ],
 )
 def test_statement_covers_the_object_or_not(statement: dict[str, object], expected: Access) -> None:
-    """Principal, action and resource must all take an anonymous GET of the object."""
+    """Principal, action and resource must all match an anonymous GET of the object."""
     found = read_access(policy_of(ALLOW | statement), "bucket", KEY, "aws")
     assert found == ReadAccess(expected)
 
 
 def rows() -> list[Any]:
-    """Policies of real buckets with the answer of the IAM user guide, and of each the part that decides."""
+    """Policies of real buckets, each with the verdict of the IAM user guide and the deciding part."""
     get = {"Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/*"}
     given = {"Effect": "Allow", **get}
     forbidden = {"Effect": "Deny", **get}
@@ -489,7 +489,7 @@ def rows() -> list[Any]:
 
 @pytest.mark.parametrize(("statements", "expected", "why"), rows())
 def test_policy_has_one_of_three_answers(statements: tuple[dict[str, Any], ...], expected: Access, why: str) -> None:
-    """An anonymous GET over https is allowed, refused (by a named Deny), or depends on a named condition."""
+    """An anonymous GET over https is allowed, denied by a named Deny, or depends on a named condition."""
     named = [each | {"Sid": name} for each, name in zip(statements, ("one", "two"), strict=False)]
     found = read_access(policy_of(*named), "b", ObjectKey("c/openid/v1/jwks"), "aws")
     assert found is not None
@@ -497,7 +497,7 @@ def test_policy_has_one_of_three_answers(statements: tuple[dict[str, Any], ...],
 
 
 def test_conditional_statement_does_not_make_objects_public() -> None:
-    """What an anonymous request never meets is no gift to everybody; what it may meet is."""
+    """A condition that no anonymous request can meet makes nothing public. A condition that it can meet does."""
     statements: list[dict[str, Any]] = [
         allow("*", Sid="all"),
         allow("*", Sid="organisation", Condition={"StringEquals": {"aws:PrincipalOrgID": "o-1"}}),
@@ -521,7 +521,7 @@ def test_conditional_statement_does_not_make_objects_public() -> None:
     ],
 )
 def test_host_of_the_store_is_distinguished_from_a_cdn(publish: PublishSettings, expected: bool) -> None:
-    """Only where the store itself answers do the bucket's settings say why."""
+    """The bucket's settings explain a refusal only where the store itself answers."""
     assert is_served_by_bucket(publish) is expected
 
 
@@ -537,7 +537,7 @@ def test_pass_reports_why_anonymous_reads_are_refused(tmp_path: Path) -> None:
 
 
 def test_bucket_behind_a_cdn_is_not_asked() -> None:
-    """A bucket behind CloudFront is private on purpose: the remedy speaks of the CDN."""
+    """A bucket behind CloudFront is private on purpose. The remedy names the CDN."""
     publish, bucket = replace(PUBLISH, base_url="https://oidc.example.com"), FakeBucket()
     wanted = PublicObject(KEY, f"{publish.base_url}/{KEY}", b"{}", "application/jwk-set+json", publish.cache_control)
     freshness = CacheContext(MOMENT, lambda _: False, lambda _: None)

@@ -1,4 +1,4 @@
-"""Sessions of AWS: what we made quicker than botocore has it means the same."""
+"""AWS sessions: our faster replacements behave like botocore."""
 
 import shutil
 import socket
@@ -40,23 +40,23 @@ PUBLISH = PublishSettings("oidc-bucket", "ap-southeast-2", "https://oidc-bucket.
     ids=str,
 )
 def test_moment_is_what_botocore_reads(text: str) -> None:
-    """Listings, headers and JSON: the same moment, whoever reads it."""
+    """Listings, headers and JSON: both parsers return the same timestamp."""
     assert moment(text) == parse_timestamp(text)
 
 
 def test_moment_of_a_listing() -> None:
-    """The form that S3 gives by the thousand."""
+    """The timestamp format of S3 listings."""
     assert moment("2026-11-25T18:00:00.000Z") == datetime(2026, 11, 25, 18, tzinfo=UTC)
 
 
 def test_no_timestamp_is_refused() -> None:
-    """What is no moment raises, as botocore does."""
+    """An invalid timestamp raises an exception, as in botocore."""
     with pytest.raises(ValueError, match="Invalid timestamp"):
         moment("yesterday evening, or so")
 
 
 def test_every_service_of_botocore_can_be_asked_for() -> None:
-    """A session knows as many services as botocore, and refuses what there is not."""
+    """A session knows the same services as botocore and rejects unknown ones."""
     made: Any = session(PUBLISH)
     assert set(made.get_available_services()) >= {"s3", "sts", "iam", "cloudfront", "s3control"}
     with pytest.raises(UnknownServiceError, match="no-such-service"):
@@ -64,7 +64,7 @@ def test_every_service_of_botocore_can_be_asked_for() -> None:
 
 
 def test_descriptions_from_elsewhere_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`AWS_DATA_PATH` adds services, as with botocore's own loader."""
+    """`AWS_DATA_PATH` adds services, as in botocore's own loader."""
     shutil.copytree(Path(botocore.__file__).parent / "data" / "sts", tmp_path / "ours")
     monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
     made: Any = session(PUBLISH)
@@ -122,18 +122,18 @@ def publish(profile: str | None) -> PublishSettings:
 def test_token_file_is_the_one_that_botocore_takes(
     files: Path, profile: str | None, environ: dict[str, str], path: Path | None
 ) -> None:
-    """The order of botocore's chain decides."""
+    """The token file follows the order of botocore's credential chain."""
     assert token_file(publish(profile), environ) == path
 
 
 def test_damaged_configuration_names_no_token(files: Path) -> None:
-    """What is wrong with the files is told by whoever uses them."""
+    """A damaged configuration names no token file. The client that uses the configuration reports the error."""
     (files / "config").write_text("[broken")
     assert token_file(publish(None), {}) is None
 
 
 def test_issuer_of_a_captured_token_is_read(tmp_path: Path) -> None:
-    """A real token names its issuer; a final newline does no harm."""
+    """A real token names its issuer. A final newline is harmless."""
     token = (FOLDER / "01-rsa1/sa-token-cluster-aud.jwt").read_bytes()
     path = tmp_path / "token"
     path.write_bytes(token.strip() + b"\n")
@@ -141,19 +141,19 @@ def test_issuer_of_a_captured_token_is_read(tmp_path: Path) -> None:
 
 
 def test_missing_file_has_no_issuer(tmp_path: Path) -> None:
-    """A token that cannot be read is nobody's."""
+    """An unreadable token has no issuer."""
     assert issuer_of_file(tmp_path / "none") is None
 
 
 @pytest.mark.parametrize("claims", [b"{}", b'{"iss":1}'], ids=["without", "number"])
 def test_what_names_no_issuer_has_none(tmp_path: Path, claims: bytes) -> None:
-    """An issuer is a text."""
+    """Only a text counts as an issuer."""
     (tmp_path / "token").write_bytes(b"e30." + urlsafe_b64encode(claims).rstrip(b"=") + b".sig")
     assert issuer_of_file(tmp_path / "token") is None
 
 
 def test_credentials_that_hang_are_given_up_in_time(tmp_path: Path) -> None:
-    """A token service that takes the connection and says nothing: the reason says what did not answer."""
+    """If a token service accepts the connection and never answers, the reason names that service."""
     token = tmp_path / "token"
     token.write_text("header.e30.signature")
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -170,7 +170,7 @@ def test_credentials_that_hang_are_given_up_in_time(tmp_path: Path) -> None:
 
 
 def test_credentials_are_got_before_they_are_needed(tmp_path: Path) -> None:
-    """Or known to be missing, which whoever needs them tells."""
+    """Credentials are resolved early. If they are missing, the client that needs them reports it."""
     with aws_environment(tmp_path / "none", tmp_path):
         found = session_with_credentials(PUBLISH, 10).get_credentials()
         assert found is not None

@@ -1,7 +1,4 @@
-"""The bucket, its policy and the blocks above it.
-
-What the writer may do.
-"""
+"""The bucket, its policy, the public access blocks, and the permissions of the writer."""
 
 from dataclasses import replace
 
@@ -33,7 +30,7 @@ def looked(aws: FakeAws, publish: PublishSettings = OURS) -> tuple[CheckResult, 
 
 
 def test_bucket_in_order_has_nothing_but_ok() -> None:
-    """Region, versions, conditional writes, both blocks and the policy are told as ok."""
+    """Region, versioning, conditional writes, both public access blocks and the policy are reported as ok."""
     assert [each.code for each in looked(FakeAws())] == [
         "bucket.reached",
         "bucket.versioning",
@@ -149,20 +146,20 @@ def test_bucket_in_order_has_nothing_but_ok() -> None:
     ],
 )
 def test_fault_is_found(aws: FakeAws, publish: PublishSettings, expected: list[tuple[str, str]]) -> None:
-    """Each fault alone gives exactly its finding; what only AWS has is no more than a note elsewhere."""
+    """Each fault gives exactly its own finding. Findings that only apply to AWS are at most a note elsewhere."""
     found = looked(aws, publish)
     assert sorted(worst(found)) == sorted(expected)
     assert all(each.remedy for each in found if each.level in ("failed", "warning"))
 
 
 def test_missing_policy_that_may_be_meant_names_where_to_look() -> None:
-    """The part of the output that it names exists, and so does the option that shows it."""
+    """The remedy names an existing part of the output, and the option that shows it."""
     (found,) = [each for each in looked(FakeAws().set(policy=""), CDN) if each.code == "policy.none"]
     assert f"See what `{Component.PUBLIC}` says with `oidc-mirror check --verbose`." in found.remedy
 
 
 def test_wider_policy_names_what_is_open() -> None:
-    """The operator sees which resource, the first three of many."""
+    """The finding names the open resources, limited to the first three."""
     keys = [allow(f"private/{number}") for number in range(5)]
     (found,) = [
         each for each in looked(FakeAws().set(policy=policy_of(allow(*KEYS), *keys))) if each.code == "policy.wider"
@@ -172,7 +169,7 @@ def test_wider_policy_names_what_is_open() -> None:
 
 
 def test_region_remedy_is_the_key_to_set() -> None:
-    """What the store names stands in the remedy."""
+    """The remedy contains the region that the store reports."""
     found = looked(FakeAws().set(region="eu-west-1"))[0]
     assert "`publish.region: eu-west-1`" in found.remedy
 
@@ -182,7 +179,7 @@ def looked_at_rights(world: FakeWorld, aws: FakeAws, **publish: object) -> list[
 
 
 def test_every_permission_is_reported() -> None:
-    """List, read and write are looked at; what is there is asked with its own bytes."""
+    """List, read and write are checked. A write to an existing object sends its own bytes."""
     world, aws = FakeWorld(), FakeAws()
     world.bucket.write(DISCOVERY_KEY, b"{}")
     assert reported(listing(world.publish(), aws, KEYS)) == [("ok", "rights.list")]
@@ -191,13 +188,13 @@ def test_every_permission_is_reported() -> None:
 
 
 def test_listing_looks_below_the_folder_of_all_keys() -> None:
-    """A writer policy grants ListBucket on the prefix alone."""
+    """A writer policy grants ListBucket on the prefix only."""
     (found,) = listing(FakeWorld().publish(), FakeAws(), KEYS)
     assert found.subject == "s3://oidc-bucket/cluster/identifier/"
 
 
 def test_refused_list_names_the_action_and_the_bucket() -> None:
-    """The remedy is what to put into the policy."""
+    """The remedy names the action and the ARN to add to the policy."""
     (found,) = listing(FakeWorld().publish(), FakeAws(list_refused=DENIED), KEYS)
     assert reported([found]) == [("failed", "rights.list")]
     assert "`s3:ListBucket` on `arn:aws:s3:::oidc-bucket`" in found.remedy
@@ -216,14 +213,14 @@ def test_refused_list_names_the_action_and_the_bucket() -> None:
     ],
 )
 def test_write_that_fails_is_reported(verdict: PutVerdict, code: str, words: str) -> None:
-    """Denied, not to be tried, or a store that wrote although nothing should have let it."""
+    """The write is denied, cannot be tried, or succeeds although its condition should prevent it."""
     found = looked_at_rights(FakeWorld(), FakeAws(verdict=verdict))[-1]
     assert reported([found]) == [("failed", code)]
     assert words in found.remedy
 
 
 def test_refused_read_is_reported_and_the_write_still_tried() -> None:
-    """Rights are independent; with an expected owner the remedy names that cause too."""
+    """Permissions are independent. With an expected owner, the remedy also names the owner as a cause."""
     world, aws = FakeWorld(), FakeAws()
     world.bucket.fails["get"] = BucketError("No.", cause="AccessDenied", code="AccessDenied")
     world.bucket.write(DISCOVERY_KEY, b"{}")
@@ -233,12 +230,12 @@ def test_refused_read_is_reported_and_the_write_still_tried() -> None:
 
 
 def test_read_of_what_is_absent_says_nothing() -> None:
-    """An absent object is told by a listing where reading is refused, so the right to read it shows later."""
+    """A missing object proves no read permission. The check of an existing object shows it later."""
     assert reported(looked_at_rights(FakeWorld(), FakeAws()))[0] == ("note", "rights.get_unknown")
 
 
 def test_without_conditional_writes_nothing_is_tried() -> None:
-    """A write could then take effect: it is said that the right is not known."""
+    """Without conditional writes a write could take effect, so the permission is reported as unknown."""
     aws = FakeAws()
     assert reported(looked_at_rights(FakeWorld(), aws, conditional_writes=False))[-1] == ("note", "rights.put_untested")
     assert aws.puts == []
@@ -246,6 +243,6 @@ def test_without_conditional_writes_nothing_is_tried() -> None:
 
 @pytest.mark.parametrize(("verdict", "told_code"), [("unproven", "rights.put_unknown"), ("simulated", "rights.put")])
 def test_right_to_write_what_is_absent_is_never_tried(verdict: PutVerdict, told_code: str) -> None:
-    """Nothing was written, so the right is unproven, unless IAM's simulator says that it is there."""
+    """Without a write the permission is unproven, unless IAM's simulator confirms it."""
     found = looked_at_rights(FakeWorld(), FakeAws(verdict=verdict))[-1]
     assert found.code == told_code

@@ -1,4 +1,4 @@
-"""Who holds a lock, told without taking it."""
+"""The holder of a lock is found without taking the lock."""
 
 import fcntl
 import os
@@ -8,7 +8,7 @@ from mirror.check.clients import lock_holder
 
 
 def test_holder_is_named_by_its_process(tmp_path: Path) -> None:
-    """The real /proc/locks of this machine; the lock is only looked at."""
+    """The holder is read from the real /proc/locks. The lock itself stays untouched."""
     path = tmp_path / "lock"
     assert lock_holder(path) is None
     with path.open("w") as file:
@@ -21,7 +21,7 @@ def test_holder_is_named_by_its_process(tmp_path: Path) -> None:
 
 
 def test_other_locks_waiting_ones_and_odd_lines_do_not_count(tmp_path: Path) -> None:
-    """Only a FLOCK that is held, on this very file; a process that ended meanwhile has no name."""
+    """Only a held FLOCK on this file counts. A process that has ended has no name."""
     path, locks = tmp_path / "lock", tmp_path / "locks"
     path.touch()
     inode = path.stat().st_ino
@@ -37,6 +37,6 @@ def test_other_locks_waiting_ones_and_odd_lines_do_not_count(tmp_path: Path) -> 
 
 
 def test_machine_without_lock_information_is_no_holder(tmp_path: Path) -> None:
-    """Where there is no /proc/locks."""
+    """Without /proc/locks, no holder is reported."""
     (tmp_path / "lock").touch()
     assert lock_holder(tmp_path / "lock", locks=tmp_path / "none") is None

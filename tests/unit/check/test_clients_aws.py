@@ -1,4 +1,4 @@
-"""AWS and the bucket through boto3: against ministack, and against canned answers where it has no such fault."""
+"""AWS and the bucket through boto3: with ministack, and with canned responses for other faults."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ KEY = ObjectKey("id/openid/v1/jwks")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The instrument, a fresh bucket, and its owner's client."""
+    """The client under test, a fresh bucket, and its owner's client."""
 
     aws: AwsClient
     publish: PublishSettings
@@ -39,10 +39,10 @@ class Asked:
 
 @pytest.fixture(scope="module")
 def owner(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator["S3Client"]:
-    """The client of whoever owns the buckets, made once."""
+    """The client of the bucket owner, made once."""
     with aws_environment(s3_server.certificates.ca_file, tmp_path_factory.mktemp("owner")):
         client = cast("S3Client", Session().create_client("s3", region_name="us-east-1", endpoint_url=s3_server.url))
-        client.list_buckets()  # it looks for its credentials at the first request
+        client.list_buckets()  # the first request resolves the credentials
     yield client
     client.close()
 
@@ -65,14 +65,14 @@ def through(proxy: FaultProxy, publish: PublishSettings) -> PublishSettings:
 
 
 def test_fresh_bucket_says_what_it_has(asked: Asked) -> None:
-    """No policy and no block of its own are empty, not missed."""
+    """A missing policy and a missing public access block are reported as empty, not as unreadable."""
     facts = asked.aws.bucket(asked.publish)
     assert (facts.region, facts.access_block, facts.policy, facts.versioning) == (REGION, None, "", "")
     assert (facts.ownership, facts.public_grants, facts.encryption) == ("BucketOwnerEnforced", (), "AES256")
 
 
 def test_changed_bucket_says_so(asked: Asked) -> None:
-    """Block, policy and versions as they were set."""
+    """The public access block, the policy and the versioning are reported as they were set."""
     bucket = asked.publish.bucket
     policy = json.dumps({"Version": "2012-10-17", "Statement": []})
     asked.owner.put_public_access_block(
@@ -88,7 +88,7 @@ def test_changed_bucket_says_so(asked: Asked) -> None:
 
 
 def test_absent_bucket_is_missed(asked: Asked) -> None:
-    """HEAD has no body: the status says it."""
+    """HEAD has no body, so the status decides."""
     gone = replace(asked.publish, bucket="no-such-bucket")
     region = asked.aws.bucket(gone).region
     assert isinstance(region, Unavailable)
@@ -107,7 +107,7 @@ def test_absent_bucket_is_missed(asked: Asked) -> None:
     ],
 )
 def test_region_comes_from_the_store(asked: Asked, proxy: FaultProxy, reply: bytes, region: str | None) -> None:
-    """A redirect, a refusal and a plain answer all carry the bucket's real region; it is never followed."""
+    """A redirect, a 403 and a success all carry the bucket's real region. A redirect is never followed."""
     proxy.faults.append(Fault("HEAD", answer=reply))
     found = asked.aws.bucket(through(proxy, asked.publish)).region
     assert (found.code if isinstance(found, Unavailable) else found) == region
@@ -115,7 +115,7 @@ def test_region_comes_from_the_store(asked: Asked, proxy: FaultProxy, reply: byt
 
 
 def test_denied_questions_are_missed_one_by_one(asked: Asked, proxy: FaultProxy) -> None:
-    """A writer need not see the policy; the others are asked all the same."""
+    """A writer may lack the right to read the policy. The other questions are still sent."""
     publish = through(proxy, asked.publish)
     proxy.faults.append(Fault("GET", answer=error_answer(403, "AccessDenied")))
     facts = asked.aws.bucket(publish)
@@ -124,7 +124,7 @@ def test_denied_questions_are_missed_one_by_one(asked: Asked, proxy: FaultProxy)
 
 
 def test_write_right_is_found_without_writing(asked: Asked) -> None:
-    """An object that is there stays as it is, byte, header and date."""
+    """An existing object keeps its bytes, headers and date."""
     bucket = S3Bucket(asked.publish, puts=1)
     asked.owner.put_object(Bucket=asked.publish.bucket, Key=KEY, Body=b"{}", Metadata={"snapshot": "a" * 40})
     before = bucket.get(KEY)
@@ -134,7 +134,7 @@ def test_write_right_is_found_without_writing(asked: Asked) -> None:
 
 
 def test_nothing_is_written_where_nothing_stands(asked: Asked, proxy: FaultProxy) -> None:
-    """A store that ignores every condition would keep what was sent: no request is made, and the right is unproven."""
+    """A store that ignores conditions would keep the object. No request is sent, and the permission is unproven."""
     assert asked.aws.may_put(through(proxy, asked.publish), KEY, None) == "unproven"
     assert proxy.requests == []
 
@@ -150,7 +150,7 @@ STANDING = StoredObject(b"{}", ETag("e"), "application/json", "", None, MOMENT)
     ],
 )
 def test_simulator_is_asked_about_the_role_of_a_session(arn: str, role: str) -> None:
-    """IAM simulates users and roles, and knows no sessions."""
+    """IAM simulates users and roles, but not sessions."""
     assert clients.simulated_identity(arn) == role
 
 
@@ -168,7 +168,7 @@ def test_simulator_is_asked_about_the_role_of_a_session(arn: str, role: str) -> 
     ],
 )
 def test_answers_to_the_write_are_distinguished(asked: Asked, proxy: FaultProxy, reply: bytes, verdict: str) -> None:
-    """Only what a store says after its access check means that we may write; nothing is sent twice."""
+    """Only responses that come after the store's access check prove the permission. Nothing is sent twice."""
     proxy.faults.append(Fault("PUT", answer=reply))
     found = asked.aws.may_put(through(proxy, asked.publish), KEY, STANDING)
     assert (found.code if isinstance(found, Unavailable) else found) == verdict
@@ -176,7 +176,7 @@ def test_answers_to_the_write_are_distinguished(asked: Asked, proxy: FaultProxy,
 
 
 def test_listing_is_one_request_of_one_key(asked: Asked, proxy: FaultProxy) -> None:
-    """A bucket of a million objects costs no more."""
+    """The cost is the same for a bucket with a million objects."""
     assert asked.aws.may_list(through(proxy, asked.publish), "id/") is None
     assert b"max-keys=1&" in proxy.requests[0]
     proxy.faults.append(Fault("GET", answer=error_answer(403, "AccessDenied")))
@@ -186,7 +186,7 @@ def test_listing_is_one_request_of_one_key(asked: Asked, proxy: FaultProxy) -> N
 
 
 def test_owner_is_compared_by_listing(asked: Asked, proxy: FaultProxy) -> None:
-    """403 to the expected owner alone means another account; a right to list that is missing means nothing."""
+    """A 403 only with the expected owner means another account. A missing list permission proves nothing."""
     publish = through(proxy, asked.publish)
     assert asked.aws.belongs_to(asked.publish, "111122223333", "id/") is True
     proxy.faults.extend((Fault("GET", effect=True), Fault("GET", answer=error_answer(403, "AccessDenied"))))
@@ -197,7 +197,7 @@ def test_owner_is_compared_by_listing(asked: Asked, proxy: FaultProxy) -> None:
 
 
 def test_configured_owner_goes_with_each_request(asked: Asked, proxy: FaultProxy) -> None:
-    """A bucket that was made anew by somebody else answers 403 (facts.md#38)."""
+    """A bucket that another account created again answers 403 (facts.md#38)."""
     publish = replace(through(proxy, asked.publish), expected_bucket_owner="111122223333")
     asked.aws.bucket(publish)
     asked.aws.may_list(publish, "id/")
@@ -206,7 +206,7 @@ def test_configured_owner_goes_with_each_request(asked: Asked, proxy: FaultProxy
 
 
 def test_identity_is_asked_once(asked: Asked) -> None:
-    """ministack answers for STS too; the second question is answered from memory."""
+    """ministack also answers for STS. The second question is answered from the cache."""
     with aws_environment(
         asked.store.server.certificates.ca_file, asked.store.home, AWS_ENDPOINT_URL_STS=asked.store.server.url
     ):
@@ -217,7 +217,7 @@ def test_identity_is_asked_once(asked: Asked) -> None:
 
 
 def test_account_that_is_not_reached_is_missed(asked: Asked) -> None:
-    """With words about the service that was asked, not about the store."""
+    """The message names the service that was asked, not the store."""
     with aws_environment(
         asked.store.server.certificates.ca_file, asked.store.home, AWS_ENDPOINT_URL_S3_CONTROL="https://localhost:1"
     ):
@@ -227,7 +227,7 @@ def test_account_that_is_not_reached_is_missed(asked: Asked) -> None:
 
 
 def test_missing_credentials_are_reported(asked: Asked) -> None:
-    """None, and a profile that does not exist, are different answers."""
+    """Missing credentials and an unknown profile give different results."""
     ca_file, home = asked.store.server.certificates.ca_file, asked.store.home
     with aws_environment(ca_file, home, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY=""):
         assert asked.aws.credentials(asked.publish) is None
@@ -238,7 +238,7 @@ def test_missing_credentials_are_reported(asked: Asked) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Canned:
-    """A client that gives one answer to whatever it is asked."""
+    """A client that gives the same response to every call."""
 
     answer: object
 
@@ -274,5 +274,5 @@ class Canned:
     ],
 )
 def test_answers_are_read(setting: clients.BucketSetting[object], reported: object, read: object) -> None:
-    """As AWS and radosgw write them."""
+    """The responses have the format of AWS and radosgw."""
     assert setting.read(Canned(reported), {"Bucket": "b"}) == read

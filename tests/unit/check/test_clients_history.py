@@ -1,4 +1,4 @@
-"""The client of the git checks against real git."""
+"""The client of the git checks, with real git."""
 
 from pathlib import Path
 
@@ -17,14 +17,14 @@ def look(tmp: Path, remote: Path | str | None = None, **extra: str) -> HistoryFa
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder but git's own lock file, which every command opens."""
+    """Every file below a folder except git's own lock file, which every command opens."""
     return {
         str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and "busy" not in path.name
     }
 
 
 def test_whole_repository_and_remote_are_reported(tmp_path: Path) -> None:
-    """Heads of both, nothing unpushed, a push may begin; not a file changes on either side."""
+    """Both heads are known, nothing is unpushed and a push is possible. No file changes on either side."""
     remote = bare(tmp_path / "remote.git")
     with open_repository(tmp_path, remote=remote) as repository:
         commit(repository, {"a": b"1"})
@@ -36,7 +36,7 @@ def test_whole_repository_and_remote_are_reported(tmp_path: Path) -> None:
 
 
 def test_unpushed_commits_are_counted_and_stay_unpushed(tmp_path: Path) -> None:
-    """The rehearsal sends nothing."""
+    """The push dry run sends nothing."""
     remote = bare(tmp_path / "remote.git")
     with open_repository(tmp_path, remote=remote) as repository:
         commit(repository, {"a": b"1"})
@@ -47,7 +47,7 @@ def test_unpushed_commits_are_counted_and_stay_unpushed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("has_commit", [False, True], ids=["empty-remote", "remote-with-history"])
 def test_before_the_first_pass_the_remote_is_tried(tmp_path: Path, has_commit: bool) -> None:
-    """Without a repository of our own nothing is created; a push is rehearsed all the same."""
+    """Without a local repository nothing is created, and the push dry run still happens."""
     remote = bare(tmp_path / "remote.git")
     if has_commit:
         with open_repository(tmp_path, name="other.git", remote=remote) as other:
@@ -60,7 +60,7 @@ def test_before_the_first_pass_the_remote_is_tried(tmp_path: Path, has_commit: b
 
 
 def test_remote_with_other_commits_may_be_pushed_to(tmp_path: Path) -> None:
-    """They are merged first, then the push goes through."""
+    """The other commits are merged first, then the push succeeds."""
     remote = bare(tmp_path / "remote.git")
     for name in ("other.git", "snapshots.git"):
         with open_repository(tmp_path, name=name, remote=remote) as repository:
@@ -71,14 +71,14 @@ def test_remote_with_other_commits_may_be_pushed_to(tmp_path: Path) -> None:
 
 
 def test_missing_remote_is_reported(tmp_path: Path) -> None:
-    """With git's words and a remedy."""
+    """The report quotes git's error and gives a remedy."""
     state = look(tmp_path, tmp_path / "none.git")
     assert state.fetch is not None
     assert (state.fetch.code, "repository.remote" in state.fetch.remedy) == ("git.unreachable", True)
 
 
 def test_remote_that_denies_pushes_is_reported(tmp_path: Path) -> None:
-    """Fetching works, receive-pack does not: the right to write is missing (as with a read-only deploy key)."""
+    """Fetching works but receive-pack is denied, as with a read-only deploy key."""
     remote = bare(tmp_path / "remote.git")
     ssh = program(
         tmp_path / "ssh",
@@ -93,7 +93,7 @@ def test_remote_that_denies_pushes_is_reported(tmp_path: Path) -> None:
 
 
 def test_damaged_repository_is_reported(tmp_path: Path) -> None:
-    """An object that is gone is found without the remote."""
+    """A missing object is found without the remote."""
     with open_repository(tmp_path) as repository:
         commit(repository, {"a": b"1"})
     blob = git(tmp_path / "snapshots.git", "rev-parse", "main:a")
@@ -104,7 +104,7 @@ def test_damaged_repository_is_reported(tmp_path: Path) -> None:
 
 
 def test_repository_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
-    """A damaged branch stops the look, as it would a pass."""
+    """A damaged branch stops the check, as it stops a pass."""
     with open_repository(tmp_path) as repository:
         commit(repository, {"a": b"1"})
     (tmp_path / "snapshots.git/refs/heads/main").write_text("no commit\n")
@@ -115,7 +115,7 @@ def test_repository_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_remote", [False, True], ids=["local", "remote"])
 def test_ledger_that_does_not_count_is_reported(tmp_path: Path, is_remote: bool) -> None:
-    """On either side: the next pass would report it, and nothing else is known of its issuer."""
+    """A rejected ledger is reported locally and on the remote. Nothing else is known of its issuer."""
     remote = bare(tmp_path / "remote.git")
     with open_repository(tmp_path, name="other.git" if is_remote else "snapshots.git", remote=remote) as repository:
         commit(repository, {LEDGER: b"{}"})

@@ -1,4 +1,4 @@
-"""Who signed the ledgers of a real git repository."""
+"""The signers of the ledgers of a real git repository."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def signature(body: bytes = BODY, *, issuer: IssuerUrl = ISSUER, number: int = 0
 
 
 def look(tmp: Path, files: dict[str, bytes], *, key: bool = True, signers: str | None = None) -> SigningState:
-    """Look at a remote whose branch has `files`; with a signing key and allowed signers where wanted."""
+    """Checks a remote with `files` on its branch, optionally with a signing key and allowed signers."""
     remote = bare(tmp / "remote.git")
     with open_repository(tmp, name="other.git", remote=remote) as repository:
         commit(repository, dict(files))
@@ -54,7 +54,7 @@ def code(state: SigningState) -> str:
 
 
 def test_signature_is_made_and_verified(tmp_path: Path) -> None:
-    """With a signing key the sample is believed, and so is the ledger that it signed."""
+    """With a signing key, the sample signature is accepted, and so is the ledger that the key signed."""
     state = look(tmp_path, {LEDGER: BODY, f"{LEDGER}.jws": signature()})
     assert isinstance(state.sample, SignatureHeader)
     assert state.sample.kid == signer().kid
@@ -72,17 +72,17 @@ def test_signature_is_made_and_verified(tmp_path: Path) -> None:
     ],
 )
 def test_ledger_that_does_not_count_is_reported(tmp_path: Path, body: bytes, signed: bytes, expected: str) -> None:
-    """Each in the words of the core."""
+    """Each rejected ledger is reported in the words of the core."""
     assert code(look(tmp_path, {LEDGER: body, f"{LEDGER}.jws": signed})) == expected
 
 
 def test_ledger_without_signature_is_reported(tmp_path: Path) -> None:
-    """Before the first signed pass that is every one."""
+    """Before the first signed pass, no ledger has a signature."""
     assert verdict(look(tmp_path, {LEDGER: BODY})) is None
 
 
 def test_listed_signer_is_accepted_without_the_mirrors_key(tmp_path: Path) -> None:
-    """As on an operator's machine: no sample, and ledgers judged by the listed keys."""
+    """As on an operator's machine: there is no sample, and the listed keys verify the ledgers."""
     files = {LEDGER: BODY, f"{LEDGER}.jws": signature(number=1)}
     state = look(tmp_path, files, key=False, signers=public_line(number=1))
     assert state.sample is None
@@ -90,12 +90,12 @@ def test_listed_signer_is_accepted_without_the_mirrors_key(tmp_path: Path) -> No
 
 
 def test_trusting_mirror_sees_that_others_sign(tmp_path: Path) -> None:
-    """Without any key a signature for this repository and issuer is by an unknown signer."""
+    """Without any key, a signature for this repository and issuer is reported as by an unknown signer."""
     assert code(look(tmp_path, {LEDGER: BODY, f"{LEDGER}.jws": signature()}, key=False)) == "unknown_signer"
 
 
 def test_files_of_keys_that_cannot_be_used_are_reported(tmp_path: Path) -> None:
-    """Every mistake, and no ledger is judged."""
+    """Every mistake in the files is reported, and no ledger is verified."""
     state = look(tmp_path, {LEDGER: BODY}, signers=f"nonsense\nme@x {public_line()}")
     assert state.refused is not None
     assert (state.refused.code, state.ledgers) == ("repository.signing_key", ())
@@ -104,7 +104,7 @@ def test_files_of_keys_that_cannot_be_used_are_reported(tmp_path: Path) -> None:
 
 
 def test_missing_key_is_reported(tmp_path: Path) -> None:
-    """With the system's word and the command that makes one."""
+    """The finding quotes the system's error and gives the command that creates a key."""
     settings = Settings(tmp_path / "r.git", signing_key=tmp_path / "none")
     refused = HistoryInspector(settings, environment(tmp_path)).look().signing.refused
     assert refused is not None
@@ -113,7 +113,7 @@ def test_missing_key_is_reported(tmp_path: Path) -> None:
 
 
 def test_ledgers_of_other_configurations_are_judged_by_what_they_state(tmp_path: Path) -> None:
-    """One in its own place is verified for its issuer; one that states another place's issuer is not."""
+    """A ledger in its own place is verified for its issuer. A ledger that states another place's issuer is rejected."""
     body = json.dumps({"issuer": OTHER, "version": 1, "keys": []}).encode()
     path, wrong = repository_paths(OTHER).ledger, "ledger/elsewhere/keys.json"
     signed = signature(body, issuer=OTHER)
@@ -128,7 +128,7 @@ def test_ledgers_of_other_configurations_are_judged_by_what_they_state(tmp_path:
 
 
 def test_unreachable_remote_leaves_the_local_ledgers_judged(tmp_path: Path) -> None:
-    """What this machine has is judged whether or not the remote answers."""
+    """Local ledgers are verified even if the remote does not answer."""
     with open_repository(tmp_path) as repository:
         commit(repository, {LEDGER: BODY, f"{LEDGER}.jws": signature()})
     settings = Settings(
@@ -143,6 +143,6 @@ def test_unreachable_remote_leaves_the_local_ledgers_judged(tmp_path: Path) -> N
 
 
 def test_many_ledgers_are_all_judged(tmp_path: Path) -> None:
-    """Files are read in portions; none is left out."""
+    """Files are read in batches, and none is left out."""
     files = {f"ledger/h/{number}/keys.json": b"{}" for number in range(450)}
     assert len(look(tmp_path, files).ledgers) == 450

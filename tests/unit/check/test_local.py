@@ -1,11 +1,4 @@
-"""The files that the configuration names, and its tokens.
-
-The mirror's own AWS credentials.
-
-The git checks.
-
-The state directory.
-"""
+"""Local checks: configured files, tokens, AWS credentials, git and the state directory."""
 
 import base64
 import json
@@ -47,7 +40,7 @@ def with_token(folder: Path, text: str, mode: int = 0o600) -> Issuer:
 
 
 def test_warnings_of_the_configuration_are_reported(tmp_path: Path) -> None:
-    """What is unwise is a warning, and the number of issuers stands beside it."""
+    """Unwise settings are warnings, listed with the number of issuers."""
     settings = replace(Situation(tmp_path).settings(), warnings=("issuers[0]: short.",))
     assert reported(configuration(settings)) == [("warning", "configuration.unwise"), ("ok", "configuration.valid")]
 
@@ -56,7 +49,7 @@ def test_warnings_of_the_configuration_are_reported(tmp_path: Path) -> None:
 def test_signing_key_that_every_user_can_read_is_a_warning(
     tmp_path: Path, mode: int, expected: list[tuple[str, str]]
 ) -> None:
-    """Whoever reads it can sign ledgers. What is wrong with it otherwise is reported with git, which uses it."""
+    """Anyone who can read the key can sign ledgers. Other problems of the key are reported by the git checks."""
     settings = Situation(tmp_path).settings()
     (tmp_path / "key").touch()
     (tmp_path / "key").chmod(mode)
@@ -66,7 +59,7 @@ def test_signing_key_that_every_user_can_read_is_a_warning(
 
 
 def test_good_files_are_reported_with_their_expiry(tmp_path: Path) -> None:
-    """A CA, a client certificate, its private key, a kubeconfig, the read-back's CA."""
+    """A CA, a client certificate, its private key, a kubeconfig and the read-back's CA are reported."""
     files, ca = client_files(tmp_path), ca_file(tmp_path)
     (tmp_path / "kubeconfig").touch(0o600)
     files.key.chmod(0o600)
@@ -81,7 +74,7 @@ def test_good_files_are_reported_with_their_expiry(tmp_path: Path) -> None:
 
 
 def test_missing_files_are_each_reported(tmp_path: Path) -> None:
-    """All at once, each with the key to correct; a folder is no file."""
+    """All missing files are reported at once, each with its configuration key. A folder is not a file."""
     tls = TlsSettings(ca_file=tmp_path / "none", client_cert_file=tmp_path, client_key_file=tmp_path / "none")
     found = list(issuer_files(issuer("https://10.0.0.1:6443", tls=tls), NOW))
     assert reported(found) == [("failed", "file.unreadable")] * 3
@@ -93,7 +86,7 @@ def test_missing_files_are_each_reported(tmp_path: Path) -> None:
 
 
 def test_private_key_that_all_may_read_is_a_warning(tmp_path: Path) -> None:
-    """With the command that mends it."""
+    """The remedy is the command that fixes the mode."""
     files = client_files(tmp_path)
     files.key.chmod(0o644)
     found = list(issuer_files(issuer("https://10.0.0.1:6443", tls=TlsSettings(client_key_file=files.key)), NOW))
@@ -110,7 +103,7 @@ def test_private_key_that_all_may_read_is_a_warning(tmp_path: Path) -> None:
     ids=["soon", "over"],
 )
 def test_expiring_certificate_is_reported(tmp_path: Path, valid_for: timedelta, expected: tuple[str, str]) -> None:
-    """A client certificate that ends locks the mirror out of the cluster."""
+    """An expired client certificate locks the mirror out of the cluster."""
     leaf = server_certificate("client", valid_for=valid_for, made=timedelta(days=-2))
     path = tmp_path / "client.crt"
     path.write_bytes(leaf.cert_chain_pems[0].bytes())
@@ -137,7 +130,7 @@ def test_expiring_certificate_is_reported(tmp_path: Path, valid_for: timedelta, 
 def test_token_is_checked_and_never_printed(
     tmp_path: Path, claims: dict[str, object], expected: tuple[str, str]
 ) -> None:
-    """Its age and its end in words; not a part of it stands in any finding."""
+    """The token's age and expiry are reported. No part of the token appears in any finding."""
     text = token(claims)
     found = list(tokens(with_token(tmp_path, text), NOW))
     assert reported(found) == [expected]
@@ -145,7 +138,7 @@ def test_token_is_checked_and_never_printed(
 
 
 def test_token_file_faults_are_reported(tmp_path: Path) -> None:
-    """Missing, empty, readable for all: independent of each other."""
+    """Missing, empty and world-readable files are independent findings."""
     missing = issuer("https://10.0.0.1:6443", token_file=tmp_path / "none")
     assert reported(tokens(missing, NOW)) == [("failed", "token_unreadable")]
     assert reported(tokens(with_token(tmp_path, "\n"), NOW)) == [("failed", "token_malformed")]
@@ -154,7 +147,7 @@ def test_token_file_faults_are_reported(tmp_path: Path) -> None:
 
 
 def test_issuer_without_token_has_no_finding() -> None:
-    """Anonymous."""
+    """Without a token, requests are anonymous."""
     assert list(tokens(issuer("https://10.0.0.1:6443"), NOW)) == []
 
 
@@ -169,7 +162,7 @@ def test_issuer_without_token_has_no_finding() -> None:
 def test_probe_token_is_one_for_a_cloud(
     tmp_path: Path, claims: dict[str, object], expected: list[tuple[str, str]]
 ) -> None:
-    """Its audience is a relying party's, as it should be."""
+    """The audience of a probe token is that of a relying party, as intended."""
     one = with_token(tmp_path, token(claims))
     probing = replace(one, auth=AuthSettings(), probe_token_file=one.auth.token_file)
     assert reported(tokens(probing, NOW)) == expected
@@ -180,7 +173,7 @@ STORE = replace(PUBLISH, endpoint_url="https://store.example.com")
 
 
 def test_identity_is_reported() -> None:
-    """Where they come from in words, and the ARN with its account."""
+    """The source of the credentials is reported, and the ARN with its account."""
     found = list(credentials(PUBLISH, FakeAws(source="iam-role")))
     assert reported(found) == [("ok", "credentials.found"), ("ok", "credentials.identity")]
     assert "metadata service" in found[0].sentence
@@ -207,26 +200,26 @@ def test_identity_is_reported() -> None:
     ],
 )
 def test_unusable_credentials_are_failures(aws: FakeAws, expected: tuple[str, str]) -> None:
-    """None, not to be got, expired, refused: each has its code and a remedy."""
+    """Missing, unavailable, expired and rejected credentials each have a code and a remedy."""
     found = list(credentials(PUBLISH, aws))[-1]
     assert reported([found]) == [expected]
     assert found.remedy
 
 
 def test_sts_that_is_not_reached_is_a_warning() -> None:
-    """Keys of the environment need no STS: a network may have a way to S3 alone."""
+    """Keys from the environment need no STS. Some networks only allow S3."""
     aws = FakeAws(who=Unavailable("ConnectTimeout", "", "Look."))
     assert reported(credentials(PUBLISH, aws))[-1] == ("warning", "credentials.unknown")
 
 
 def test_store_without_sts_is_a_note() -> None:
-    """What only AWS has is no fault of a store that is not AWS."""
+    """A store other than AWS does not need STS."""
     aws = FakeAws(who=Unavailable("NoSuchHost", "", "Look."), source="something-new")
     assert reported(credentials(STORE, aws)) == [("ok", "credentials.found"), ("note", "credentials.unknown")]
 
 
 def test_token_of_an_own_issuer_is_circular(tmp_path: Path) -> None:
-    """The finding of a pass, with its remedy."""
+    """The finding and its remedy are those of a pass."""
     issuers = Situation(tmp_path).settings().issuers
     (found,) = circular(issuers, lambda _: WebIdentityToken(tmp_path, ISSUER))
     assert reported([found]) == [("warning", "credentials.circular")]
@@ -276,18 +269,18 @@ UNSIGNED = ("warning", "repository.unsigned")
 def test_history_is_reported(
     tmp_path: Path, state: HistoryFacts, remote: str | None, expected: list[tuple[str, str]]
 ) -> None:
-    """Local repository, remote, right to push: each with its own finding."""
+    """Local repository, remote and push permission each have their own finding."""
     assert reported(git(RepositorySettings(tmp_path, remote=remote), FakeHistoryView(state), issuers=1)) == expected
 
 
 def test_absent_repository_is_a_note(tmp_path: Path) -> None:
-    """Before the first pass there is none."""
+    """Before the first pass there is no repository."""
     found = git(RepositorySettings(tmp_path / "none.git"), FakeHistoryView(HistoryFacts()), issuers=1)
     assert reported(found) == [("note", "git.absent"), ("note", "git.no_remote")]
 
 
 def test_state_directory_is_reported(tmp_path: Path) -> None:
-    """Writable, not there yet, no folder, in somebody's hands; looking creates nothing."""
+    """The directory is writable, missing, not a folder, or locked by a process. The check creates nothing."""
     (tmp_path / "file").touch()
     assert reported(state(tmp_path, lambda _: None)) == [("ok", "state.writable")]
     assert reported(state(tmp_path / "a/b", lambda _: None)) == [("note", "state.absent")]
@@ -299,7 +292,7 @@ def test_state_directory_is_reported(tmp_path: Path) -> None:
 
 
 def test_files_of_another_user_are_reported() -> None:
-    """Looked at by the service and by root: each file that is not the service's, with the command that mends it."""
+    """The check runs as the service and as root. The remedy is the command that fixes the file's owner."""
     with open_folder() as folder:
         there = folder / "state"
         (there / "snapshots.git/objects").mkdir(parents=True)
@@ -319,7 +312,7 @@ def test_files_of_another_user_are_reported() -> None:
 
 
 def test_volume_of_root_with_files_of_the_service_is_in_order() -> None:
-    """A Kubernetes volume: root's, written by its group, with the file system's own `lost+found`."""
+    """A Kubernetes volume: owned by root, writable by its group, with the file system's own `lost+found`."""
     with open_folder() as folder:
         os.chown(folder, 0, SERVICE_UID)
         folder.chmod(0o2770)

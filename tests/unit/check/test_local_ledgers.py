@@ -1,4 +1,4 @@
-"""Who signed the ledgers, or that the remote is trusted."""
+"""The signers of the ledgers, or a trusted remote."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def trusted(*verdicts: LedgerVerdict) -> list[CheckResult]:
 
 
 def test_trusted_remote_is_a_warning() -> None:
-    """In the words of the design: who can do what, and what helps."""
+    """The warning says who can do what, and gives a remedy."""
     (warning,) = trusted(ledger(None))
     assert (warning.level, warning.code) == ("warning", "repository.unsigned")
     assert warning.sentence == (
@@ -61,12 +61,12 @@ def test_trusted_remote_is_a_warning() -> None:
 
 
 def test_local_repository_needs_no_signatures() -> None:
-    """Without a remote nobody can push."""
+    """Without a remote there are no pushes."""
     assert found(key=None, remote=None) == []
 
 
 def test_signed_repository_without_a_key_fails() -> None:
-    """A mirror that trusts the remote would publish what the signing ones refuse."""
+    """A mirror that trusts the remote would publish ledgers that the signing mirrors reject."""
     unlisted = VerificationFailure("unknown_signer", "No key.", OTHER)
     (failed,) = trusted(ledger(unlisted), ledger(None, name="b"))
     assert (failed.level, failed.code) == ("failed", "repository.signed")
@@ -77,14 +77,14 @@ def test_signed_repository_without_a_key_fails() -> None:
 
 @pytest.mark.parametrize("code", ["damaged", "foreign", "unknown_signer"])
 def test_other_signatures_do_not_make_a_repository_signed(code: str) -> None:
-    """What is signed for another repository or issuer, or is not ours, says nothing about this one."""
+    """A signature for another repository or issuer, or of another tool, says nothing about this repository."""
     verdict = VerificationFailure(code, "No.", OTHER)  # type: ignore[arg-type]  # one of the codes
     is_configured = code != "unknown_signer"
     assert reported(trusted(ledger(verdict, is_configured=is_configured))) == [("warning", "repository.unsigned")]
 
 
 def test_key_that_signs_is_reported() -> None:
-    """The fingerprint is what `ssh-keygen -lf` prints."""
+    """The fingerprint is that of `ssh-keygen -lf`."""
     (one,) = found(sample=header())
     assert (one.level, one.code, OWN in one.sentence, one.subject) == ("ok", "repository.signing_key", True, "/key")
 
@@ -97,18 +97,18 @@ def test_key_that_cannot_sign_fails() -> None:
 
 @pytest.mark.parametrize("key", [None, "/key"], ids=["not set", "not readable"])
 def test_mirror_without_a_key_is_reported_as_a_reader(key: str | None) -> None:
-    """On an operator's machine there is no signing key of the mirror."""
+    """An operator's machine has no signing key of the mirror."""
     assert reported(found(ledger(header(OTHER)), key=key, signers="/s")) == [READ_ONLY, ("ok", "ledger.signed")]
 
 
 def test_files_of_keys_that_cannot_be_used_fail() -> None:
-    """With everything that is wrong in them; no ledger is judged without keys."""
+    """Every mistake in the key files is reported. No ledger is verified without keys."""
     reason = Reason("repository.signing_key", "Missing.", "Make one.")
     assert reported(found(ledger(None), refused=reason)) == [("failed", "repository.signing_key")]
 
 
 def test_ledgers_are_reported_by_key_and_role() -> None:
-    """One finding a key: what has to be known before its line goes."""
+    """Each key has one finding, with the facts needed before its line is removed."""
     one, two, three, four = found(
         ledger(header(OTHER), name="a"),
         ledger(header(), name="b"),
@@ -124,7 +124,7 @@ def test_ledgers_are_reported_by_key_and_role() -> None:
 
 
 def test_operators_ledger_of_another_configuration_stays() -> None:
-    """No pass of this mirror signs it anew."""
+    """No pass of this mirror signs such a ledger again."""
     assert reported(found(ledger(header(OTHER, "operator"), is_configured=False), sample=header())) == [
         MADE,
         ("ok", "ledger.signed"),
@@ -132,7 +132,7 @@ def test_operators_ledger_of_another_configuration_stays() -> None:
 
 
 def test_many_ledgers_are_counted() -> None:
-    """A fleet of a thousand is still one readable sentence."""
+    """A fleet of a thousand issuers still gives one readable sentence."""
     many = found(*(ledger(header(), name=f"n{number}") for number in range(1000)), sample=header())
     assert many[1].sentence.endswith("https://n19, and 980 more.")
 
@@ -153,5 +153,5 @@ def test_many_ledgers_are_counted() -> None:
 def test_ledger_that_does_not_count_is_reported(
     verdict: VerificationFailure | None, is_configured: bool, expected: tuple[str, str]
 ) -> None:
-    """With why, and what to do; those of other configurations are not ours to mend."""
+    """The finding gives the reason and the remedy. Ledgers of other configurations need no repair here."""
     assert reported(found(ledger(verdict, is_configured=is_configured), sample=header())) == [MADE, expected]

@@ -1,4 +1,4 @@
-"""What the world gets."""
+"""The public documents as anonymous requests receive them."""
 
 import json
 from dataclasses import replace
@@ -34,7 +34,7 @@ def looked(situation: Situation) -> list[tuple[str, str]]:
 
 
 def test_published_documents_are_ok_and_their_keys_known(situation: Situation) -> None:
-    """Both documents, and what relying parties find in them."""
+    """Both documents are ok, and the keys that relying parties find in them are known."""
     sight = public(publication(situation), situation.world.web, situation.world.ports().bucket)
     assert reported(sight.findings) == [("ok", "public.seen"), ("ok", "public.seen"), ("ok", "public.believed")]
     assert sight.keys is not None
@@ -42,34 +42,34 @@ def test_published_documents_are_ok_and_their_keys_known(situation: Situation) -
 
 
 def test_nothing_published_yet_is_a_warning(tmp_path: Path) -> None:
-    """The bucket tells that from a policy that hides what is there."""
+    """The bucket shows whether nothing is published yet or a policy hides the documents."""
     fresh = Situation(tmp_path)
     fresh.world.bucket.open = AccessSettings(exists=False)
     assert looked(fresh) == [("warning", "public.nothing_yet")] * 2
 
 
 def test_hidden_documents_are_failures(situation: Situation) -> None:
-    """The cause and the remedy of the read-back."""
+    """The finding has the cause and the remedy of the read-back."""
     situation.world.web.blocked = FORBIDDEN
     assert looked(situation) == [("failed", "public.forbidden")] * 2
 
 
 def test_bucket_that_cannot_be_asked_hides_no_failure(tmp_path: Path) -> None:
-    """Unknown is not "nothing there yet"."""
+    """If the bucket cannot be queried, a forbidden document is still a failure, not "nothing there yet"."""
     fresh = Situation(tmp_path)
     fresh.world.web.blocked = FORBIDDEN
     assert looked(fresh) == [("failed", "public.forbidden")] * 2
 
 
 def test_cause_of_a_hidden_document_is_what_the_bucket_says(situation: Situation) -> None:
-    """Block Public Access, as in a pass."""
+    """Block Public Access is named as the cause, as in a pass."""
     situation.world.web.blocked = FORBIDDEN
     situation.world.bucket.open = AccessSettings(exists=True, blocks=("RestrictPublicBuckets",))
     assert looked(situation) == [("failed", "public.block_public_access")] * 2
 
 
 def test_wrong_headers_are_failures(situation: Situation) -> None:
-    """Each header by itself."""
+    """Each wrong header is its own finding."""
     situation.world.bucket.write(JWKS_KEY, situation.public() or b"", "binary/octet-stream", "no-store")
     assert looked(situation)[1:3] == [("failed", "public.wrong_content_type"), ("failed", "public.wrong_cache_control")]
 
@@ -82,7 +82,7 @@ def test_wrong_headers_are_failures(situation: Situation) -> None:
     ],
 )
 def test_rejected_document_fails(situation: Situation, key: str, body: bytes, code: str) -> None:
-    """A relying party would refuse it."""
+    """A relying party would reject the document."""
     stored = situation.world.bucket.objects
     before = next(each for name, each in stored.items() if name == key)
     situation.world.bucket.write(key, body, before.content_type, before.cache_control)
@@ -90,14 +90,14 @@ def test_rejected_document_fails(situation: Situation, key: str, body: bytes, co
 
 
 def test_foreign_jwks_uri_in_public_fails(situation: Situation) -> None:
-    """It would send relying parties to somebody else's keys."""
+    """A foreign jwks_uri sends relying parties to another publisher's keys."""
     body = (situation.public(DISCOVERY_KEY) or b"").replace(b"/openid/v1/jwks", b"/evil")
     situation.world.bucket.write(DISCOVERY_KEY, body, "application/json", "public, max-age=300")
     assert looked(situation)[-1] == ("failed", "public.foreign_jwks_uri")
 
 
 def test_slow_answer_is_a_warning(situation: Situation) -> None:
-    """AWS gives up after five seconds."""
+    """AWS times out after five seconds."""
 
     class Slowly:
         def get_document(self, url: str, *, readback: object) -> PublicResponse | PublicFailure:
@@ -109,7 +109,7 @@ def test_slow_answer_is_a_warning(situation: Situation) -> None:
 
 
 def test_switched_off_readback_is_honoured(situation: Situation) -> None:
-    """Nothing is asked."""
+    """No request is sent."""
     one = publication(situation)
     publish = one.issuer.publish
     off = replace(publish, readback=replace(publish.readback, enabled=False))
@@ -122,14 +122,14 @@ def test_switched_off_readback_is_honoured(situation: Situation) -> None:
 
 
 def test_two_keys_are_counted(situation: Situation) -> None:
-    """After a rotation both are public."""
+    """After a rotation, both keys are public."""
     situation.run(BOTH, BOTH)
     sight = public(publication(situation), situation.world.web, situation.world.ports().bucket)
     assert sight.findings[-1].sentence.endswith("2 keys.")
 
 
 def test_documents_of_another_tool_ask_for_adoption(tmp_path: Path) -> None:
-    """Before a takeover nothing of ours stands there, and no first pass publishes it: the operator adopts."""
+    """No document of this mirror exists before a takeover, and no first pass publishes one. The operator runs adopt."""
     fresh = Situation(tmp_path)
     document = json.loads(capture("01-rsa1/anonymous-bound-discovery").body()) | {"jwks_uri": f"{ISSUER}/keys.json"}
     fresh.world.bucket.write(DISCOVERY_KEY, json.dumps(document).encode())

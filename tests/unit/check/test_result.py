@@ -1,7 +1,4 @@
-"""`check --explain`.
-
-The diagnosis as data.
-"""
+"""`check --explain`, and the diagnosis as JSON data."""
 
 import json
 from dataclasses import replace
@@ -44,12 +41,12 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_every_kind_of_cause_has_its_place() -> None:
-    """A kind that is added must say where it shows."""
+    """A new kind of cause must name the components that can show it."""
     assert set(WHERE) == set(About)
 
 
 def test_sts_error_leads_to_the_public_documents() -> None:
-    """facts.md#27: not public, slow, fetched too often, or a key that is not public."""
+    """See facts.md#27: not public, slow, fetched too often, or a key that is not public."""
     found = causes(RETRIEVE)
     assert found[0].code == "documents_not_public"
     assert components_of(found)[:3] == (Component.PUBLIC, Component.POLICY, Component.BUCKET)
@@ -58,7 +55,7 @@ def test_sts_error_leads_to_the_public_documents() -> None:
 
 
 def test_unknown_error_looks_everywhere() -> None:
-    """It is said that the text is not known."""
+    """The diagnosis says that the text is unknown."""
     (cause,) = causes("the printer is on fire")
     assert (cause.code, components_of((cause,))) == (
         "unknown_error",
@@ -78,12 +75,12 @@ def test_unknown_error_looks_everywhere() -> None:
     ],
 )
 def test_issuer_in_the_text_is_found(settings: Settings, text: str, names: set[str]) -> None:
-    """Its name need not be given; when none is named all are looked at."""
+    """The issuer's name is optional. If the text names no issuer, all are checked."""
     assert named_issuers(text, settings) == names
 
 
 def test_port_that_iam_drops_hides_no_issuer(settings: Settings) -> None:
-    """The text of STS and the configuration may differ in `:443`."""
+    """The STS error text and the configuration may differ in `:443`."""
     ported = replace(settings.issuers[0], issuer=IssuerUrl(ISSUER.replace(".com/", ".com:443/")))
     for issuer in (ported, settings.issuers[0]):
         two = replace(settings, issuers=(issuer, settings.issuers[1]))
@@ -92,7 +89,7 @@ def test_port_that_iam_drops_hides_no_issuer(settings: Settings) -> None:
 
 
 def test_findings_come_in_the_order_of_the_causes() -> None:
-    """What the likeliest cause would show is told first."""
+    """The findings of the likeliest cause come first."""
     findings = tuple(CheckTarget(station, "x").ok("a", "b") for station in Component)
     found = sort_by_cause(CheckReport(MOMENT, findings), causes(RETRIEVE))
     assert [each.component for each in found.findings][:3] == [Component.PUBLIC, Component.POLICY, Component.BUCKET]
@@ -107,7 +104,7 @@ FAILED = PLACE.failed("x.y", "It is so.", "Do it.")
 
 
 def test_diagnosis_obeys_its_schema() -> None:
-    """Every field, with and without an issuer and a remedy; the schema knows every station and level."""
+    """The schema covers every field, with and without issuer and remedy, and knows every station and level."""
     causes = (CheckCause("c", "Because.", "Do.", (Component.KEYS,)),)
     document = to_json(CheckReport(NOW, (FAILED, CheckTarget(Component.GIT, "x").ok("a.b", "Good.")), causes))
     jsonschema.Draft202012Validator(SCHEMA).validate(document)
@@ -118,6 +115,6 @@ def test_diagnosis_obeys_its_schema() -> None:
 
 
 def test_warnings_leave_the_exit_status_0() -> None:
-    """Only what failed makes it 1."""
+    """Only failures give exit status 1."""
     assert CheckReport(NOW, (PLACE.warning("a", "b", "c"), PLACE.note("a", "b"))).exit_status is ExitStatus.CURRENT
     assert CheckReport(NOW, (FAILED,)).exit_status is ExitStatus.FAILED

@@ -37,7 +37,7 @@ def test_healthy_setup_needs_no_repair(situation: Situation) -> None:
     assert {each.component for each in found.findings} == set(Component) - {
         Component.FLEET,
         Component.NOTIFY,
-    }  # by its own option alone
+    }  # only with its own option
     assert [each for each in worst(found.findings) if each[0] != "note"] == []
     assert found.exit_status is ExitStatus.CURRENT
 
@@ -50,7 +50,7 @@ def test_looking_changes_nothing(situation: Situation) -> None:
 
 
 def test_what_is_shared_comes_first_and_the_worst_first_in_a_component(situation: Situation) -> None:
-    """The order in which people read it."""
+    """This is the order in which people read the report."""
     situation.show(ONE, silent(code="forbidden"))
     found = examined(situation).findings
     assert [each.issuer for each in found] == sorted((each.issuer for each in found), key=lambda name: name or "")
@@ -58,13 +58,13 @@ def test_what_is_shared_comes_first_and_the_worst_first_in_a_component(situation
 
 
 def test_failed_finding_is_exit_status_1(situation: Situation) -> None:
-    """One replica that refuses us is enough."""
+    """One replica that rejects our requests is enough."""
     situation.show(ONE, silent(code="forbidden"))
     assert examined(situation).exit_status is ExitStatus.FAILED
 
 
 def test_station_that_hangs_hides_no_other(situation: Situation) -> None:
-    """It is a finding of its own, and the others are all there, in time."""
+    """The timeout is a finding of its own. All other findings arrive in time."""
     forever = Event()
     before = time.monotonic()
     found = examined(situation, history=FakeHistoryView(before=forever.wait))
@@ -74,11 +74,11 @@ def test_station_that_hangs_hides_no_other(situation: Situation) -> None:
     assert {each.component for each in found.findings} == set(Component) - {
         Component.FLEET,
         Component.NOTIFY,
-    }  # by its own option alone
+    }  # only with its own option
 
 
 def test_failing_station_hides_no_other_and_prints_no_secret(situation: Situation) -> None:
-    """Only the kind of an unknown error is told."""
+    """Only the type of an unknown error is reported."""
     found = examined(situation, FakeAws(raises=RuntimeError("AKIA-secret")))
     (broken,) = [each for each in found.findings if each.code == "station.broken"]
     assert (broken.component, "RuntimeError" in broken.sentence) == (Component.BUCKET, True)
@@ -86,7 +86,7 @@ def test_failing_station_hides_no_other_and_prints_no_secret(situation: Situatio
 
 
 def test_failing_poll_is_reported_once(situation: Situation) -> None:
-    """Then nothing is said of apiservers and keys."""
+    """After that, nothing is reported about apiservers and keys."""
     tools = instruments(situation.world)
     settings = situation.settings()
     situation.world.source.answers = None  # type: ignore[assignment]  # a defect of the source
@@ -97,7 +97,7 @@ def test_failing_poll_is_reported_once(situation: Situation) -> None:
 
 
 def test_other_issuers_are_not_asked_but_their_keys_count(situation: Situation) -> None:
-    """The policy of a shared bucket is right when it opens everybody's documents."""
+    """The policy of a shared bucket is right if it allows reads of every issuer's documents."""
     settings = situation.settings()
     other = replace(settings.issuers[0], name=IssuerName("other"), issuer=IssuerUrl(f"{settings.issuers[0].issuer}-2"))
     both = replace(settings, issuers=(*settings.issuers, other))
@@ -109,7 +109,7 @@ def test_other_issuers_are_not_asked_but_their_keys_count(situation: Situation) 
 
 
 def test_bucket_that_is_written_with_two_credentials_has_one_policy(situation: Situation) -> None:
-    """What the other credentials publish there is not too much."""
+    """Objects published with the other credentials do not count as too wide access."""
     settings = situation.settings()
     first = settings.issuers[0]
     publish = replace(first.publish, profile="other")
@@ -123,7 +123,7 @@ def test_bucket_that_is_written_with_two_credentials_has_one_policy(situation: S
 
 
 def test_only_wanted_stations_are_reported(situation: Situation) -> None:
-    """For the keys the apiservers and the public URLs are looked at too."""
+    """The keys component also needs the apiservers and the public URLs."""
     wanted = frozenset({Component.KEYS})
     found = run_checks(situation.settings(), instruments(situation.world), situation.now, names=ALL, components=wanted)
     assert {each.component for each in found.findings} == {Component.KEYS}

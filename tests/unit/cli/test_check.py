@@ -1,7 +1,4 @@
-"""The results of `check` in words.
-
-`check --fleet` in words.
-"""
+"""The results of `check` and `check --fleet` as text."""
 
 from datetime import UTC, datetime
 
@@ -42,7 +39,7 @@ HEALTHY = (
 
 
 def test_only_what_is_wrong_is_printed_and_then_counted() -> None:
-    """Level, code and sentence, where, the remedy; what is in order is only counted."""
+    """Each finding has level, code, sentence, place and remedy. Findings that are ok are only counted."""
     assert text(*HEALTHY, PLACE.failed("forbidden", "No.", "Bind it.")).splitlines() == [
         "failed   forbidden: No.",
         "         at: https://10.0.0.11:6443",
@@ -55,7 +52,7 @@ def test_only_what_is_wrong_is_printed_and_then_counted() -> None:
 
 
 def test_verbose_lists_what_is_in_order_before_it() -> None:
-    """Heading, station, subject, finding; what is wrong stands once, after them."""
+    """Heading, station, subject, finding. Problems are printed once, after the ok findings."""
     shown = text(*HEALTHY, PLACE.failed("forbidden", "No.", "Bind it."), verbose=True)
     assert shown.splitlines()[:10] == [
         "What all issuers share",
@@ -74,14 +71,14 @@ def test_verbose_lists_what_is_in_order_before_it() -> None:
 
 @pytest.mark.parametrize("number", [5, 50, 500])
 def test_healthy_fleet_of_any_size_is_two_lines(number: int) -> None:
-    """Nobody reads on to find out that nothing is wrong."""
+    """The healthy result of a large fleet needs no further reading."""
     urls = fleet(number)
     fine = [CheckTarget(Component.KEYS, "x", name).ok("keys.same", "Same.") for name in urls for _ in range(20)]
     assert len(text(*fine, urls=urls).splitlines()) == 2
 
 
 def test_one_cause_stands_once_with_all_who_share_it() -> None:
-    """One CA file that expires, in two settings of 50 issuers: two warnings, both with their issuers."""
+    """One expiring CA file in two settings of 50 issuers gives two warnings, each with all issuers."""
     urls = fleet(50)
     found = [
         CheckTarget(Component.CONFIGURATION, "/etc/ca.crt", name).warning(
@@ -98,7 +95,7 @@ def test_one_cause_stands_once_with_all_who_share_it() -> None:
 
 
 def test_words_that_differ_in_names_and_numbers_are_one_cause() -> None:
-    """Four unreachable apiservers: the first one's words, all places that fit, one remedy."""
+    """Four unreachable apiservers: the sentence of the first, as many places as fit, one remedy."""
     urls = fleet(50)
     found = [
         CheckTarget(Component.APISERVERS, f"https://10.0.0.{at}:6443", name).failed(
@@ -115,7 +112,7 @@ def test_words_that_differ_in_names_and_numbers_are_one_cause() -> None:
 
 
 def test_what_cannot_be_known_without_credentials_is_one_line() -> None:
-    """The root cause comes first; 201 denied rights of 50 issuers say nothing of their own."""
+    """The root cause comes first. The 201 permissions that depend on it are one line."""
     urls = fleet(50)
     root = CheckTarget(Component.CREDENTIALS, "credentials for bucket oidc").failed(
         "credentials.none", "None.", "Give."
@@ -139,26 +136,26 @@ def test_what_cannot_be_known_without_credentials_is_one_line() -> None:
 
 
 def test_warnings_come_before_failures() -> None:
-    """What is at the bottom of the screen is what has to be mended now."""
+    """The failures, which need repair first, are at the bottom of the screen."""
     shown = text(PLACE.failed("forbidden", "No.", "Bind it."), PLACE.warning("tls.expires_soon", "Soon.", "Renew."))
     assert shown.index("tls.expires_soon") < shown.index("forbidden")
 
 
 def test_lines_fit_80_columns_and_commands_stay_whole() -> None:
-    """What is to be copied is in one piece; everything else is wrapped."""
+    """Commands are never wrapped, so that they can be copied. All other text is wrapped."""
     shown = text(PLACE.failed("forbidden", "word " * 60, f"Run {COMMAND}, or set auth.token_file to a token of it."))
     assert COMMAND in shown
     assert all(len(line) <= WIDTH or COMMAND[:20] in line for line in shown.splitlines())
 
 
 def test_text_from_outside_is_escaped() -> None:
-    """No control character reaches the terminal, from the subject or the sentence."""
+    """No control character of the subject or the sentence reaches the terminal."""
     shown = text(CheckTarget(Component.GIT, "a\x1b[31m", NAME).warning("x", "b\x1b]0;title\x07 c\u202ed", "e\rf"))
     assert not [character for character in shown if not character.isprintable() and character != "\n"]
 
 
 def test_causes_come_first_with_what_was_found_for_them() -> None:
-    """Before the findings: each cause, its remedy, and whether it shows."""
+    """Each cause comes before the findings, with its remedy and whether the findings show it."""
     causes = (
         CheckCause("hidden", "Hidden.", "Open it.", (Component.APISERVERS,)),
         CheckCause("role", "Denied.", "Ask.", ()),
@@ -184,7 +181,7 @@ A, B = IssuerName("a"), IssuerName("b")
 
 
 def test_weak_pair_is_named_with_both_issuers_and_the_remedy() -> None:
-    """Whoever reads it knows which two clusters need new keys, and what to do."""
+    """The finding names the two clusters that need new keys, and the remedy."""
     one, two = RSA_KEYS[0], RSA_KEYS[1]
     text = unstyle("\n".join(fleet_lines({A: (one,), B: (two,)}, ((one.thumbprint, two.thumbprint),))))
     for word in (one.thumbprint, two.thumbprint, "(a)", "(b)", "shared_prime", "oidc-mirror revoke", "1 pairs"):
@@ -192,18 +189,18 @@ def test_weak_pair_is_named_with_both_issuers_and_the_remedy() -> None:
 
 
 def test_shared_key_is_a_warning() -> None:
-    """One key at two issuers is told for both."""
+    """One key at two issuers is reported for both."""
     text = unstyle("\n".join(fleet_lines({A: (RSA_KEYS[0],), B: (RSA_KEYS[0],)}, ())))
     assert text.count("warning [key.shared]: ") == 2
 
 
 def test_quiet_fleet_is_counted() -> None:
-    """Nothing wrong still says what was compared."""
+    """A result without problems still says what was compared."""
     assert list(fleet_lines({A: (RSA_KEYS[0],)}, ())) == ["1 keys of 1 issuers compared: 0 pairs share a prime."]
 
 
 def test_findings_say_the_same_as_the_lines() -> None:
-    """For `--output json`: a weak pair failed, a shared key is a warning of each issuer, else all is ok."""
+    """In `--output json`, a weak pair is failed, a shared key is a warning of each issuer, and the rest is ok."""
     one, two = RSA_KEYS[0], RSA_KEYS[1]
     shared = reported(findings({A: (one,), B: (one, two)}, ((one.thumbprint, two.thumbprint),)))
     assert shared == [("failed", "shared_prime"), ("warning", "key.shared"), ("warning", "key.shared")]
@@ -211,7 +208,7 @@ def test_findings_say_the_same_as_the_lines() -> None:
 
 
 def test_key_that_one_record_has_kept_is_compared() -> None:
-    """A former issuer may have dropped what the issuer still publishes."""
+    """A former issuer may have dropped a key that the issuer still publishes."""
     key = RSA_KEYS[0]
     name = KeyName(Kid("k"), "RS256", key.thumbprint)
     gone = KeyName(Kid("gone"), "", RSA_KEYS[1].thumbprint)

@@ -1,6 +1,6 @@
-"""`approve`, `revoke` and `adopt --branch` with a real git remote: what each ends with, and what it leaves there.
+"""`approve`, `revoke` and `adopt --branch` with a real git remote: exit status and remote content.
 
-Neither the bucket nor an apiserver can be reached, so what a pass afterwards comes to is always a failure.
+Neither the bucket nor an apiserver is reachable, so the pass afterwards always fails.
 """
 
 import json
@@ -60,7 +60,7 @@ class Ended:
 
 @dataclass
 class Office:
-    """An operator's machine: a configuration, a remote that mirrors share, nothing else that answers."""
+    """An operator's machine: a configuration, a remote shared with mirrors, and no other reachable service."""
 
     folder: Path
     remote: Path
@@ -91,7 +91,7 @@ class Office:
             return Ended(status, out.getvalue().decode(), err.getvalue().decode())
 
     def seed(self, *ledgers: Ledger, keys: LedgerTrust | None = None) -> str:
-        """A mirror commits ledgers and pushes them; gives the remote's head."""
+        """Commits and pushes ledgers as a mirror, and returns the head of the remote."""
         with open_repository(self.folder, name="mirror.git", remote=self.remote) as repository:
             for each in ledgers:
                 push(repository, each, keys)
@@ -104,7 +104,7 @@ class Office:
         return files_at(self.remote)
 
     def statuses(self) -> dict[str, Status]:
-        """What the remote's ledger says, by the number of the key."""
+        """The statuses in the remote's ledger, by the number of the key."""
         found = read_ledger(self.files()[LEDGER], issuer=ISSUER)
         assert isinstance(found, LedgerRead)
         names = {key.thumbprint: name for name, key in zip("ABCD", (A, B, C, D), strict=True)}
@@ -144,7 +144,7 @@ def revoke(office: Office, *words: str) -> Ended:
 
 
 def test_revocation_without_a_pass_says_that_the_key_is_still_public(office: Office) -> None:
-    """0: committed and pushed; the mirrors take it away."""
+    """Exit 0: committed and pushed. The mirrors remove the key from the bucket."""
     office.seed(ledger(A, B))
     ended = revoke(office, "--", A.thumbprint)
     assert ended.status == 0, ended.err
@@ -157,7 +157,7 @@ def test_revocation_without_a_pass_says_that_the_key_is_still_public(office: Off
 
 
 def test_revocation_of_a_key_that_is_not_public_has_no_warning(office: Office) -> None:
-    """A held key never was."""
+    """A held key was never public."""
     office.seed(ledger(A, record(B, Status.HELD)))
     ended = revoke(office, "--", B.thumbprint)
     assert (ended.status, "still public" in ended.out) == (0, False)
@@ -176,7 +176,7 @@ def test_revocation_of_a_key_that_is_not_public_has_no_warning(office: Office) -
 def test_last_key_is_revoked_only_on_purpose(
     office: Office, words: tuple[str, ...], status: int, left: dict[str, Status]
 ) -> None:
-    """3: held, nothing is committed, and the remedy names `--last`."""
+    """Exit 3: the revocation is held, nothing is committed, and the remedy names `--last`."""
     head = office.seed(ledger(A))
     ended = revoke(office, *words)
     assert (ended.status, office.statuses()) == (status, left)
@@ -206,7 +206,7 @@ def test_last_key_is_revoked_only_on_purpose(
     ],
 )
 def test_what_cannot_be_meant_is_a_usage_error(office: Office, words: tuple[str, ...], reported: str) -> None:
-    """2: nothing was done."""
+    """Exit 2: nothing was done."""
     head = office.seed(
         ledger(
             record(A, Status.REVOKED),
@@ -231,7 +231,7 @@ def test_revocation_of_everything_where_nothing_is_known_is_a_usage_error(office
 
 @pytest.mark.parametrize("command", ["revoke", "approve"])
 def test_unpushed_decision_is_a_failure(office: Office, command: str) -> None:
-    """1: a hook refuses the push, or the remote is away; it is said that nothing was decided."""
+    """Exit 1: a hook rejects the push, or the remote is unreachable. The message says that nothing was decided."""
     head = office.seed(ledger(A, B, record(C, Status.HELD)))
     hook = office.remote / "hooks" / "pre-receive"
     hook.write_text("#!/bin/sh\nexit 1\n")
@@ -247,7 +247,7 @@ def test_unpushed_decision_is_a_failure(office: Office, command: str) -> None:
 
 
 def test_revocation_with_a_failed_pass_is_a_failure(office: Office) -> None:
-    """1: it is committed, and whether the key is gone cannot be said: the bucket does not answer."""
+    """Exit 1: the revocation is committed. Whether the key is gone is unknown, because the bucket does not answer."""
     office.seed(ledger(A, B))
     ended = office.run("revoke", "syd-prod", "--reason", "leaked", "--", A.thumbprint)
     assert ended.status == 1
@@ -261,7 +261,7 @@ def test_revocation_with_a_failed_pass_is_a_failure(office: Office) -> None:
 
 
 def test_approved_key_is_public_by_the_ledger(office: Office) -> None:
-    """0: committed and pushed; approving twice changes nothing."""
+    """Exit 0: committed and pushed. A second approval changes nothing."""
     office.seed(ledger(A, record(B, Status.HELD)))
     ended = office.run("approve", "syd-prod", "--no-pass", "--", B.thumbprint[:8])
     assert (ended.status, "Committed and pushed as " in ended.out) == (0, True), ended.err
@@ -272,18 +272,18 @@ def test_approved_key_is_public_by_the_ledger(office: Office) -> None:
 
 
 def test_approval_with_a_failed_pass_is_a_failure(office: Office) -> None:
-    """1: the decision stands, and nobody could publish it yet."""
+    """Exit 1: the decision is committed, but no pass has published it yet."""
     office.seed(ledger(A, record(B, Status.HELD)))
     ended = office.run("approve", "syd-prod", "--", B.thumbprint)
     assert ended.status == 1
     assert office.statuses()["B"] is Status.PUBLISHED
 
 
-# ---------------------------------------------------------------------------------------- whose signature
+# --------------------------------------------------------------------------------------------- signatures
 
 
 def signing(office: Office, *, readable: bool = True, listed: Iterable[int] = (OPERATOR,)) -> None:
-    """Ledgers are signed: the mirror's own key, where this machine has it, and the lines of others."""
+    """Ledgers are signed: optionally with the mirror's own key on this machine, and with other listed keys."""
     path = office.folder / "signing_key"
     if readable:
         write_key(path, number=MIRROR)
@@ -302,7 +302,7 @@ def signing(office: Office, *, readable: bool = True, listed: Iterable[int] = (O
     ids=["the-mirrors-key", "the-mirrors-key-named", "an-operators-key", "on-a-laptop"],
 )
 def test_decision_is_signed(office: Office, *, readable: bool, key: int | None, by: tuple[int, str]) -> None:
-    """By the mirror's key where it can be read, else by one that `allowed_signers` lists, as an operator's."""
+    """`--signing-key` gives the key, by default the mirror's. A key from `allowed_signers` signs as an operator's."""
     office.seed(ledger(A, B), keys=ledger_trust(MIRROR))
     signing(office, readable=readable)
     words = () if key is None else ("--signing-key", str(write_key(office.folder / "own", number=key)))
@@ -318,7 +318,7 @@ def test_decision_is_signed(office: Office, *, readable: bool, key: int | None, 
     ids=["none-that-can-be-read", "one-that-nobody-lists", "no-key"],
 )
 def test_operator_who_cannot_sign_decides_nothing(office: Office, key: int | str | None, reported: str) -> None:
-    """2, before anything is committed, with what to do."""
+    """Exit 2 before any commit, with the remedy."""
     head = office.seed(ledger(A, B), keys=ledger_trust(MIRROR))
     signing(office, readable=False)
     own = office.folder / "own"
@@ -330,7 +330,7 @@ def test_operator_who_cannot_sign_decides_nothing(office: Office, key: int | str
 
 
 def test_operator_without_any_key_does_not_decide_in_a_signed_repository(office: Office) -> None:
-    """2: his commit would not be believed by any mirror."""
+    """Exit 2: no mirror would accept the unsigned commit."""
     head = office.seed(ledger(A, B), keys=ledger_trust(MIRROR))
     ended = revoke(office, "--", A.thumbprint)
     assert (ended.status, "repository.signed" in ended.err) == (2, True), ended.err
@@ -338,7 +338,7 @@ def test_operator_without_any_key_does_not_decide_in_a_signed_repository(office:
 
 
 def test_ledger_that_does_not_count_is_not_decided_about(office: Office) -> None:
-    """1: nothing of it is known, and what to do is told."""
+    """Exit 1: its content is unknown, and the remedy is printed."""
     head = office.seed(ledger(A, B))
     signing(office)
     ended = revoke(office, "--", A.thumbprint)
@@ -347,7 +347,7 @@ def test_ledger_that_does_not_count_is_not_decided_about(office: Office) -> None
 
 
 def test_untrusted_change_on_top_is_reported_and_overwritten(office: Office) -> None:
-    """A pusher's record is not there, whatever it says; the revocation goes on."""
+    """The record of an unauthorized pusher is ignored. The revocation is committed on top."""
     office.seed(ledger(A, B), keys=ledger_trust(MIRROR))
     office.seed(ledger(A, B, C), keys=ledger_trust(STRANGER, MIRROR))
     signing(office)
@@ -360,7 +360,7 @@ def test_untrusted_change_on_top_is_reported_and_overwritten(office: Office) -> 
 
 
 def test_branch_is_signed_as_it_is_after_it_was_shown(office: Office) -> None:
-    """Head, author, and the public and revoked keys of every issuer; then the same bytes with a signature."""
+    """The output shows head, author, and the public and revoked keys of each issuer. The same bytes are then signed."""
     head = office.seed(ledger(A, record(B, Status.RETIRING), record(C, Status.REVOKED), record(D, Status.HELD)))
     body = office.files()[LEDGER]
     signing(office)
@@ -381,7 +381,7 @@ def test_branch_is_signed_as_it_is_after_it_was_shown(office: Office) -> None:
 
 
 def test_branch_of_an_unknown_signer_is_signed_with_an_operators_key(office: Office) -> None:
-    """After the mirrors' key was stolen or lost: whoever signed it, the operator has read the history."""
+    """After the mirrors' key was stolen or lost, the operator signs any history that he has reviewed."""
     office.seed(ledger(A, B), keys=ledger_trust(STRANGER))
     signing(office, readable=False)
     own = write_key(office.folder / "own", number=OPERATOR)
@@ -392,7 +392,7 @@ def test_branch_of_an_unknown_signer_is_signed_with_an_operators_key(office: Off
 
 
 def test_branch_that_a_former_key_signed_is_signed_with_the_own_key(office: Office) -> None:
-    """The former key is still listed when a key is changed; its signatures would not count once it is removed."""
+    """During a key change the former key is still listed. Its signatures stop counting when it is removed."""
     office.seed(ledger(A, B), keys=ledger_trust(MIRROR))
     signing(office)
     own = write_key(office.folder / "own", number=OPERATOR)
@@ -402,7 +402,7 @@ def test_branch_that_a_former_key_signed_is_signed_with_the_own_key(office: Offi
 
 
 def test_branch_that_moved_since_it_was_shown_is_not_signed(office: Office) -> None:
-    """Compare-and-swap on the head that was shown: what somebody pushed meanwhile was not read. 1, and read again."""
+    """Exit 1: another push moved the head after it was shown. The operator must review it again."""
     office.seed(ledger(A))
     before = office.head()
     after = office.seed(ledger(A, B))
@@ -422,7 +422,7 @@ def test_branch_that_moved_since_it_was_shown_is_not_signed(office: Office) -> N
 
 
 def test_pass_after_the_adoption_decides_the_exit_status(office: Office) -> None:
-    """1: nothing else answers here; the ledgers are signed all the same."""
+    """Exit 1: no other service answers here. The ledgers are signed all the same."""
     office.seed(ledger(A))
     signing(office)
     assert office.run("adopt", "--branch").status == 1
@@ -430,7 +430,7 @@ def test_pass_after_the_adoption_decides_the_exit_status(office: Office) -> None
 
 
 def test_empty_branch_is_nothing_to_sign(office: Office) -> None:
-    """No head, no ledger, no commit."""
+    """Without a head there is no ledger and no commit."""
     signing(office)
     ended = office.run("adopt", "--branch", "--no-pass")
     assert (ended.status, ended.out.splitlines()[0]) == (0, "head    none")
@@ -438,14 +438,14 @@ def test_empty_branch_is_nothing_to_sign(office: Office) -> None:
 
 
 def test_nothing_is_left_to_adopt(office: Office) -> None:
-    """0: the history knows every issuer."""
+    """Exit 0: the history knows every issuer."""
     office.seed(ledger(A))
     ended = office.run("adopt", "--all")
     assert (ended.status, "there is nothing to adopt" in ended.out) == (0, True)
 
 
 def test_issuer_without_any_source_is_not_adopted(office: Office) -> None:
-    """1: neither an apiserver nor the public document answers."""
+    """Exit 1: neither an apiserver nor the public document answers."""
     with open_repository(office.folder, name="mirror.git", remote=office.remote) as repository:
         repository.commit(base=None, parents=(), changes={"x": b"x"}, message="x", when=MOMENT, expect=None)
         repository.push()

@@ -1,4 +1,4 @@
-"""The lives of keys in words: every status, every reason, and nothing that a terminal could obey."""
+"""Key histories as text: every status, every reason, and no terminal control sequence."""
 
 from click import unstyle
 
@@ -30,7 +30,7 @@ def reported(*states: tuple[Key, Status], unreadable: tuple[CommitId, ...] = ())
 
 
 def test_each_key_is_printed_completely() -> None:
-    """Full kid, thumbprint, algorithm, and each step with its commit."""
+    """The output has the full kid, thumbprint and algorithm, and each step with its commit."""
     text = reported((RSA_KEYS[0], Status.PUBLISHED))
     assert RSA_KEYS[0].kid in text
     assert RSA_KEYS[0].thumbprint in text
@@ -39,7 +39,7 @@ def test_each_key_is_printed_completely() -> None:
 
 
 def test_reasons_are_reported() -> None:
-    """Why a key is held, why it was revoked, and which commit says nothing."""
+    """The output says why a key is held or revoked, and which unreadable commit is skipped."""
     text = reported((RSA_KEYS[0], Status.HELD), (RSA_KEYS[1], Status.REVOKED), unreadable=(CommitId("cd" * 20),))
     assert "held because  policy" in text
     assert "it was \\x1b[31mlost" in text
@@ -47,7 +47,7 @@ def test_reasons_are_reported() -> None:
 
 
 def test_issuer_without_keys_says_so() -> None:
-    """An empty life is a line too."""
+    """An empty history gives one line."""
     assert reported().splitlines() == ["syd-prod  https://issuer.example.com", "  no keys yet"]
 
 

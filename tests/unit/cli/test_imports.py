@@ -1,4 +1,4 @@
-"""What each command imports: nobody waits for packages that his command does not use."""
+"""Each command imports only the packages that it uses."""
 
 import json
 import subprocess
@@ -51,7 +51,7 @@ COMMANDS = ("run", "status", "history", "wait", "verify", "approve", "revoke", "
 
 
 def imported(folder: Path, *words: str) -> tuple[int, list[str]]:
-    """The exit status of a command, and which of the heavy packages it imported."""
+    """The exit status of a command, and the heavy packages that it imported."""
     environ = {"PATH": "/usr/bin:/bin", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "HOME": str(folder)}
     command = [sys.executable, "-c", PROGRAM, *words]
     done = subprocess.run(command, cwd=folder, env=environ, stdout=subprocess.PIPE, check=True)
@@ -61,7 +61,7 @@ def imported(folder: Path, *words: str) -> tuple[int, list[str]]:
 
 @pytest.mark.parametrize("words", [("--help",), *((name, "--help") for name in COMMANDS)], ids=" ".join)
 def test_help_imports_nothing_heavy(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """The text is there at once."""
+    """The help appears without delay."""
     assert imported(tmp_path, *words) == (0, [])
 
 
@@ -79,7 +79,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path, words: tuple[str, ...]) -> N
 def test_mistake_of_the_configuration_is_reported_before_anything_else_is_imported(
     tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    """Only what reads configurations is imported."""
+    """Only the packages that read configurations are imported."""
     assert imported(tmp_path, "--config", "missing.yaml", *words) == (2, CONFIG_READER)
 
 
@@ -104,6 +104,6 @@ def test_mistake_of_the_configuration_is_reported_before_anything_else_is_import
     ],
 )
 def test_command_imports_what_it_uses(tmp_path: Path, words: tuple[str, ...], status: int, expected: list[str]) -> None:
-    """Neither boto3 nor httpx where nobody is asked over the network; the daemon's packages nowhere else."""
+    """Commands without network access import neither boto3 nor httpx. Only the daemon imports its packages."""
     (tmp_path / "mirror.yaml").write_text(CONFIGURATION)
     assert imported(tmp_path, "--config", "mirror.yaml", *words) == (status, sorted(expected))

@@ -1,4 +1,4 @@
-"""`init --kubeconfig`: an entry that the configuration takes, from a cluster that really answers."""
+"""`init --kubeconfig` prints a valid configuration entry for a running cluster."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def init(capsys: Out, path: Path, *words: str) -> tuple[int, str, str]:
 
 
 def loaded(text: str) -> Issuer:
-    """The printed entry as the configuration takes it, in `issuers` and as a file of issuers_dir."""
+    """The printed entry as loaded configuration, in `issuers` and as a file of issuers_dir."""
     (issuer,) = parse(PUBLISH + text, base=Path("/etc/oidc-mirror")).issuers
     main_file = PUBLISH.replace("issuers:\n", "issuers_dir: clusters.d\n")
     (other,) = parse(main_file, base=Path("/etc/oidc-mirror"), issuer_files={"a.yaml": text}).issuers
@@ -53,7 +53,7 @@ def loaded(text: str) -> Issuer:
 
 
 def test_replicas_that_answer_are_listed(capsys: Out, tmp_path: Path) -> None:
-    """EndpointSlices that can be read give the apiservers, and what was printed works in a pass as it is."""
+    """Readable EndpointSlices give the apiservers, and a pass accepts the printed entry unchanged."""
     with Apiserver() as api, replicas(2, NAME) as servers:
         found = endpointslice(*(endpoint(each.host) for each in servers), port=servers[0].port)
         api.answer(FIRST_PAGE, listed(slice_list([found])))
@@ -74,7 +74,7 @@ def test_replicas_that_answer_are_listed(capsys: Out, tmp_path: Path) -> None:
 
 
 def test_list_that_may_not_be_read_leaves_the_server(capsys: Out, tmp_path: Path) -> None:
-    """Without the right to list endpoints the server is proposed as a load balancer, with the role beside it."""
+    """Without the right to list endpoints, the server is proposed as a load balancer, with the missing role."""
     with Apiserver() as api:
         api.answer(FIRST_PAGE, FORBIDDEN)
         status, out, _ = init(capsys, kubeconfig(tmp_path, api.url))
@@ -84,7 +84,7 @@ def test_list_that_may_not_be_read_leaves_the_server(capsys: Out, tmp_path: Path
 
 
 def test_replicas_that_cannot_be_reached_are_reported(capsys: Out, tmp_path: Path) -> None:
-    """Private addresses that do not answer from here stay a comment."""
+    """Private addresses that are unreachable from here become a comment."""
     with Apiserver() as api, replicas(1, NAME) as (server,):
         found = endpointslice(endpoint(server.host), endpoint("127.0.0.99"), port=server.port)
         api.answer(FIRST_PAGE, listed(slice_list([found])))
@@ -96,7 +96,7 @@ def test_replicas_that_cannot_be_reached_are_reported(capsys: Out, tmp_path: Pat
 
 
 def test_single_replica_is_no_load_balancer(capsys: Out, tmp_path: Path) -> None:
-    """A cluster with one apiserver needs no five connections, whether its own address can be reached or not."""
+    """A cluster with one apiserver needs no five connections, even if its own address is unreachable."""
     with Apiserver() as api:
         api.answer(FIRST_PAGE, listed(slice_list([endpointslice(endpoint("127.0.0.99"), port=1)])))
         _, out, _ = init(capsys, kubeconfig(tmp_path, api.url))
@@ -104,7 +104,7 @@ def test_single_replica_is_no_load_balancer(capsys: Out, tmp_path: Path) -> None
 
 
 def test_server_name_of_the_kubeconfig_needs_no_other(capsys: Out, tmp_path: Path) -> None:
-    """Where the kubeconfig has a TLS name, the replicas are asked under it, and it is not written twice."""
+    """If the kubeconfig has a TLS server name, the replicas are asked under it. The entry does not repeat it."""
     with Apiserver(server_context("kubernetes")) as api, replicas(1, "kubernetes") as (server,):
         api.answer(FIRST_PAGE, listed(slice_list([endpointslice(endpoint(server.host), port=server.port)])))
         path = kubeconfig(tmp_path, api.url, cluster={"tls-server-name": "kubernetes"})
@@ -113,7 +113,7 @@ def test_server_name_of_the_kubeconfig_needs_no_other(capsys: Out, tmp_path: Pat
 
 
 def test_context_is_written_even_if_it_was_the_current_one(capsys: Out, tmp_path: Path) -> None:
-    """The current context may change: the entry names the one that was asked."""
+    """The current context may change later, so the entry names the context."""
     with Apiserver() as api:
         data = content("https://127.0.0.1:1")
         data["clusters"].append({"name": "fra", "cluster": content(api.url)["clusters"][0]["cluster"]})
@@ -124,7 +124,7 @@ def test_context_is_written_even_if_it_was_the_current_one(capsys: Out, tmp_path
 
 
 def test_external_signer_is_proposed_with_its_key_ids(capsys: Out, tmp_path: Path) -> None:
-    """Key ids that Kubernetes would not compute give `kid: opaque`, to be checked."""
+    """Key ids that Kubernetes would not compute give `kid: opaque`, with a request to check it."""
     jwks = json.loads(capture("01-rsa1/anonymous-bound-jwks").body())
     jwks["keys"][0]["kid"] = "signer-2026"
     with Apiserver() as api:
@@ -140,7 +140,7 @@ def discovery(**members: Any) -> bytes:
 
 
 def test_issuer_on_a_custom_domain_names_no_bucket(capsys: Out, tmp_path: Path) -> None:
-    """Where the host is no bucket's own, nothing is said about one."""
+    """If the host is not a bucket's own, no bucket is named."""
     with Apiserver() as api:
         api.serve(discovery=discovery(issuer="https://oidc.example.com/syd"))
         status, out, _ = init(capsys, kubeconfig(tmp_path, api.url))
@@ -164,7 +164,7 @@ def test_issuer_on_a_custom_domain_names_no_bucket(capsys: Out, tmp_path: Path) 
 def test_cluster_that_cannot_be_mirrored_is_reported(
     capsys: Out, tmp_path: Path, answers: dict[str, bytes], words: tuple[str, ...]
 ) -> None:
-    """Nothing is printed on stdout; every reason has its remedy; exit 1; no escape sequence reaches the terminal."""
+    """Nothing is printed on stdout. Each reason has its remedy, exit 1, and no escape sequence reaches the terminal."""
     with Apiserver() as api:
         api.serve(**answers)
         status, out, err = init(capsys, kubeconfig(tmp_path, api.url))
@@ -174,13 +174,13 @@ def test_cluster_that_cannot_be_mirrored_is_reported(
 
 
 def test_cluster_out_of_reach_is_reported(capsys: Out, tmp_path: Path) -> None:
-    """Where nothing listens: `unreachable`, exit 1."""
+    """A closed port gives `unreachable` and exit 1."""
     status, out, err = init(capsys, kubeconfig(tmp_path, "https://127.0.0.1:1"))
     assert (status, out, "unreachable" in err) == (1, "", True)
 
 
 def test_kubeconfig_that_cannot_be_used_is_a_mistake_of_usage(capsys: Out, tmp_path: Path) -> None:
-    """A missing file, or one with an exec plugin and a missing CA file: all reasons, exit 2."""
+    """A missing file, an exec plugin and a missing CA file: all reasons are printed, exit 2."""
     status, out, err = init(capsys, tmp_path / "missing")
     assert (status, out, "kubeconfig_unreadable" in err) == (2, "", True)
     cluster = {"certificate-authority-data": None, "certificate-authority": "ca.crt"}
@@ -190,7 +190,7 @@ def test_kubeconfig_that_cannot_be_used_is_a_mistake_of_usage(capsys: Out, tmp_p
 
 
 def test_cloud_token_is_not_sent(capsys: Out, tmp_path: Path) -> None:
-    """A token for AWS in the kubeconfig is `wrong_token` here as in a pass."""
+    """A token for AWS in the kubeconfig is `wrong_token`, as in a pass."""
     token = "e30.eyJhdWQiOiJzdHMuYW1hem9uYXdzLmNvbSJ9.c2ln"
     with Apiserver() as api:
         status, out, err = init(capsys, kubeconfig(tmp_path, api.url, user={"token": token}))
@@ -209,13 +209,13 @@ def test_cloud_token_is_not_sent(capsys: Out, tmp_path: Path) -> None:
     ],
 )
 def test_name_is_made_from_the_context(context: str, name: str) -> None:
-    """Every context gives a name that the configuration takes."""
+    """Every context gives a name that the configuration accepts."""
     assert name_from(context) == name
     assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name)
 
 
 def test_first_kubeconfig_of_a_list_is_taken(tmp_path: Path) -> None:
-    """`$KUBECONFIG` may hold several files, of which some need not exist."""
+    """`$KUBECONFIG` may list several files, and some may be missing."""
     there = tmp_path / "there"
     there.write_text("")
     assert first_kubeconfig(Path(f"{tmp_path}/missing:{there}:{tmp_path}/other")) == there
@@ -223,7 +223,7 @@ def test_first_kubeconfig_of_a_list_is_taken(tmp_path: Path) -> None:
 
 
 def test_private_issuer_is_refused_with_the_steps_that_lead_to_a_public_one() -> None:
-    """kubeadm's default: the flags that make a public one the first, and keep the pods that are logged in."""
+    """kubeadm's default issuer: the steps add a public issuer first and keep existing pods logged in."""
     old = IssuerUrl("https://kubernetes.default.svc.cluster.local")
     (problem,) = issuer_problems(old, allow_private=False)
     remedy = unfit_issuer(problem, old).remedy
@@ -232,7 +232,7 @@ def test_private_issuer_is_refused_with_the_steps_that_lead_to_a_public_one() ->
 
 
 def complete(capsys: Out, path: Path) -> tuple[Settings, str]:
-    """What `--complete` prints, as the configuration takes it."""
+    """The output of `--complete` as loaded configuration."""
     status, out, err = init(capsys, path, "--complete")
     assert (status, err) == (0, "")
     jsonschema.validate(yaml.safe_load(out), json_schema(), cls=jsonschema.Draft202012Validator)
@@ -240,7 +240,7 @@ def complete(capsys: Out, path: Path) -> tuple[Settings, str]:
 
 
 def test_complete_configuration_is_one_that_a_pass_takes(capsys: Out, tmp_path: Path) -> None:
-    """Bucket and region are the issuer's; the entry is that of `init` alone; the next commands are named."""
+    """Bucket and region come from the issuer, and the entry is that of plain `init`. The next commands are printed."""
     with Apiserver() as api:
         api.answer(FIRST_PAGE, FORBIDDEN)
         path = kubeconfig(tmp_path, api.url, user={"token": "s3cr3t"})
@@ -257,7 +257,7 @@ def test_complete_configuration_is_one_that_a_pass_takes(capsys: Out, tmp_path: 
 
 
 def test_complete_configuration_of_a_custom_domain_says_what_is_missing(capsys: Out, tmp_path: Path) -> None:
-    """No URL tells which bucket stands behind it."""
+    """The URL of a custom domain does not reveal its bucket."""
     discovery = json.dumps(
         {
             "issuer": "https://oidc.example.com/syd",
@@ -277,7 +277,7 @@ def test_complete_configuration_of_a_custom_domain_says_what_is_missing(capsys: 
 
 
 def test_complete_configuration_proposes_a_public_issuer(capsys: Out, tmp_path: Path) -> None:
-    """For a cluster as kubeadm makes it: the file is valid, and names the steps that give the cluster that issuer."""
+    """For a kubeadm cluster, the file is valid and names the steps that give the cluster a public issuer."""
     private = "https://kubernetes.default.svc.cluster.local"
     with Apiserver() as api:
         api.serve(discovery=discovery(issuer=private))
@@ -290,7 +290,7 @@ def test_complete_configuration_proposes_a_public_issuer(capsys: Out, tmp_path: 
 
 
 def test_complete_configuration_repeats_no_hostile_issuer(capsys: Out, tmp_path: Path) -> None:
-    """What could do something in a terminal or a shell is refused as without --complete."""
+    """Characters that are dangerous in a terminal or a shell are rejected, as without --complete."""
     with Apiserver() as api:
         api.serve(discovery=discovery(issuer="https://a.local/$(id)"))
         status, out, err = init(capsys, kubeconfig(tmp_path, api.url), "--complete")

@@ -1,4 +1,4 @@
-"""Decisions of operators over fakes: what moves under them, what the remote says, and what a pass makes of them."""
+"""Operator decisions with fake ports: concurrent commits, remote failures, and the following passes."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -54,7 +54,7 @@ STRANGER = RSA_KEYS[3]
 
 
 def desk_of(here: Situation, *, lasting: bool = True, **repository: object) -> OperatorSession:
-    """The desk of an operator on the mirror's own machine, after its fetch."""
+    """An operator's desk on the mirror's own machine, after its fetch."""
     settings = here.settings()
     settings = replace(settings, repository=replace(settings.repository, **repository))  # type: ignore[arg-type]  # fields by name
     history = here.world.history
@@ -95,7 +95,7 @@ def ledger_of(here: Situation) -> Ledger:
 
 
 def push_from_elsewhere(here: Situation, ledger: Ledger, name: str = "other") -> None:
-    """Another mirror commits a ledger and pushes it."""
+    """Commits and pushes a ledger as another mirror."""
     history = here.beside(name).world.history
     history.fetch(shallow=False)
 
@@ -110,7 +110,7 @@ def push_from_elsewhere(here: Situation, ledger: Ledger, name: str = "other") ->
 
 
 def test_commit_of_a_concurrent_pass_is_not_lost(here: Situation, capsys: pytest.CaptureFixture[str]) -> None:
-    """The branch moves between our read and our write: both changes are on it."""
+    """The branch moves between our read and our write. It then contains both changes."""
     here.run(BOTH, BOTH)
     desk = desk_of(here)
     (first, second) = ledger_of(here).records
@@ -126,7 +126,7 @@ def test_commit_of_a_concurrent_pass_is_not_lost(here: Situation, capsys: pytest
 
 
 def test_ledger_that_breaks_concurrently_is_written_again(here: Situation) -> None:
-    """Damage stops no revocation: the ledger before it counts, and the decision goes on top."""
+    """Damage does not prevent a revocation. The last readable ledger is used, and the decision is committed on top."""
     here.run(BOTH, BOTH)
     desk = desk_of(here)
 
@@ -145,7 +145,7 @@ def test_ledger_that_breaks_concurrently_is_written_again(here: Situation) -> No
     ("lasting", "reported"), [(True, "is committed on this machine"), (False, "nothing was decided")], ids=str
 )
 def test_push_that_fails_is_an_error(shared: Situation, *, lasting: bool, reported: str) -> None:
-    """A decision that nobody else can see is no decision where a remote is set."""
+    """With a remote, a decision counts only after its push."""
     shared.run(BOTH, BOTH)
     desk = desk_of(shared, lasting=lasting)
     assert shared.world.history.remote is not None
@@ -155,7 +155,7 @@ def test_push_that_fails_is_an_error(shared: Situation, *, lasting: bool, report
 
 
 def test_push_that_loses_every_race_is_an_error(shared: Situation) -> None:
-    """Others push before each of our five tries."""
+    """Other mirrors push before each of our five tries."""
     shared.run(BOTH, BOTH)
     desk = desk_of(shared)
     history, remote = shared.world.history, shared.world.history.remote
@@ -192,7 +192,7 @@ def others_first(shared: Situation, *ledgers: Ledger) -> None:
 
 
 def held_key(shared: Situation) -> KeyRecord:
-    """A key that is held beside a public one."""
+    """A held key beside a public one."""
     shared.run(ONE, ONE)
     shared.policy = KeyPolicy(new_keys="hold")
     shared.run(BOTH, BOTH)
@@ -206,12 +206,12 @@ def with_record(ledger: Ledger, record: KeyRecord) -> Ledger:
 
 
 def moved_held(shared: Situation, held: KeyRecord, by: int) -> Ledger:
-    """The ledger after another mirror decided about the held key `by` times: it is held all the same."""
+    """The ledger after another mirror changed the held key `by` times. The key is still held."""
     return with_record(ledger_of(shared), replace(held, generation=held.generation + by))
 
 
 def test_approval_is_made_once_more_when_another_commit_came_first(shared: Situation) -> None:
-    """Merged with a record that moved further, the first decision does not stand; the second one does."""
+    """The merge drops the first approval, because the other record moved further. The second approval is kept."""
     held = held_key(shared)
     others_first(shared, moved_held(shared, held, 5))
     commit(desk_of(shared), lambda desk: decide_approval(desk, key_id(held.key)))
@@ -221,7 +221,7 @@ def test_approval_is_made_once_more_when_another_commit_came_first(shared: Situa
 
 
 def test_approval_that_others_undo_again_and_again_is_an_error(shared: Situation) -> None:
-    """The decision is not said to stand where it does not."""
+    """An approval that was lost is not reported as successful."""
     held = held_key(shared)
     others_first(shared, *(moved_held(shared, held, by) for by in (5, 10, 20, 40, 80)))
     with pytest.raises(HistoryError, match="the decision does not stand"):
@@ -230,7 +230,7 @@ def test_approval_that_others_undo_again_and_again_is_an_error(shared: Situation
 
 
 def test_approval_of_a_key_that_was_revoked_meanwhile_is_refused(shared: Situation) -> None:
-    """The other operator's revocation wins, and ours is told so: exit 2, nothing more is committed."""
+    """The other operator's revocation wins. Our command reports it with exit 2 and commits nothing more."""
     held = held_key(shared)
     gone = revoke(ledger_of(shared), {held.key.thumbprint}, now=shared.now, reason="stolen", last=False)
     assert isinstance(gone, LedgerUpdate)
@@ -241,7 +241,7 @@ def test_approval_of_a_key_that_was_revoked_meanwhile_is_refused(shared: Situati
 
 
 def test_unknown_key_cannot_be_approved(shared: Situation) -> None:
-    """Retiring: the sentence says what it is."""
+    """The sentence gives the key's status, which is retiring."""
     shared.run(BOTH, BOTH)
     shared.run(LAST, LAST)
     key = next(each.key for each in ledger_of(shared).records if each.status is Status.RETIRING)
@@ -250,7 +250,7 @@ def test_unknown_key_cannot_be_approved(shared: Situation) -> None:
 
 
 def test_revocation_by_two_operators_at_once_stands(shared: Situation) -> None:
-    """Both revoked the same key: one revocation is on the branch, and both commands end well."""
+    """Both operators revoked the same key. The branch has one revocation, and both commands succeed."""
     shared.run(BOTH, BOTH)
     first = ledger_of(shared).records[0].key.thumbprint
     gone = revoke(ledger_of(shared), {first}, now=shared.now, reason="also", last=False)
@@ -261,7 +261,7 @@ def test_revocation_by_two_operators_at_once_stands(shared: Situation) -> None:
 
 
 def test_revocation_of_the_last_key_is_held(shared: Situation) -> None:
-    """The desk says why and commits nothing; with `last` it is decided."""
+    """The desk gives the reason and commits nothing. With `last` it commits the revocation."""
     shared.run(ONE, ONE)
     material = frozenset(each.key.thumbprint for each in ledger_of(shared).records)
     decisions, held = decide_revocation(desk_of(shared), material, reason="leaked", last=False)
@@ -271,7 +271,7 @@ def test_revocation_of_the_last_key_is_held(shared: Situation) -> None:
 
 
 def test_reason_that_no_ledger_can_keep_is_refused(shared: Situation) -> None:
-    """A line feed would break the commit message's trailers."""
+    """A line feed would break the trailers of the commit message."""
     shared.run(BOTH, BOTH)
     first = ledger_of(shared).records[0].key.thumbprint
     with pytest.raises(UsageError, match="printable characters"):
@@ -309,7 +309,7 @@ def test_status_of_a_revocation_is_what_is_public(
     status: ExitStatus,
     reported: str,
 ) -> None:
-    """0 only where the key is gone; 3 while a cache shows it; with read-back off the object counts."""
+    """Exit 0 only after the key is gone, 3 while a cache serves it. Without read-back the object decides."""
     here.run(BOTH, BOTH)
     before = here.world.bucket.objects[ObjectKey(JWKS_KEY)]
     material = frozenset({ledger_of(here).records[0].key.thumbprint})
@@ -338,7 +338,7 @@ def with_readback(publication: PublishedIssuer, *, enabled: bool) -> PublishedIs
 
 
 def test_revocation_that_would_empty_the_issuer_is_held(here: Situation) -> None:
-    """Two revocations met, one key is kept by the contract and is still public: 3, because an operator must decide."""
+    """Two revocations met, so one key is kept and stays public. Exit 3: an operator must decide."""
     here.run(BOTH, BOTH)
     before = ledger_of(here)
     halves = [revoke(before, {each.key.thumbprint}, now=here.now, reason="x", last=False) for each in before.records]
@@ -354,10 +354,10 @@ def test_revocation_that_would_empty_the_issuer_is_held(here: Situation) -> None
 
 
 def test_emptied_by_an_operator_who_was_killed(shared: Situation) -> None:
-    """Killed between commit and push: the next pass knows whose decision it was, and finishes it."""
+    """The command was killed between commit and push. The next pass recognises the decision and finishes it."""
 
     class Killed(BaseException):
-        """The end of the process."""
+        """Simulates the kill of the process."""
 
     def kill() -> None:
         raise Killed
@@ -377,7 +377,7 @@ def test_emptied_by_an_operator_who_was_killed(shared: Situation) -> None:
 
 
 def take_over_all(here: Situation) -> int:
-    """The exit status of adopting everything that the desk's issuers publish."""
+    """The exit status of adopting all documents of the desk's issuers."""
     desk = desk_of(here)
     with pytest.raises(click.exceptions.Exit) as stop:
         adopt_documents(click.Context(adopt), desk, list(desk.publications()), yes=True, no_pass=True)
@@ -385,7 +385,7 @@ def take_over_all(here: Situation) -> int:
 
 
 def test_adopted_keys_are_committed_in_one_commit(here: Situation) -> None:
-    """Shown ones published, the others of the public document retiring; without a pass no object is touched."""
+    """Keys of apiservers are published, other public keys are retiring. Without a pass no object changes."""
     here.world.bucket.write(JWKS_KEY, capture("02-rsa1-ec2-overlap/jwks").body())
     here.show(ONE, ONE)
     assert take_over_all(here) == ExitStatus.CURRENT
@@ -395,7 +395,7 @@ def test_adopted_keys_are_committed_in_one_commit(here: Situation) -> None:
 
 
 def test_documents_that_were_taken_over_are_no_intrusion(here: Situation) -> None:
-    """The pass after `adopt` replaces them quietly; the same bytes are drift again once ours have stood there."""
+    """The pass after `adopt` replaces the documents silently. The same bytes are drift once ours were published."""
     foreign = capture("02-rsa1-ec2-overlap/jwks").body()
     for key in (JWKS_KEY, DISCOVERY_KEY):
         here.world.bucket.write(key, foreign)
@@ -411,7 +411,7 @@ FORMER_KEY = "cluster/identifier/keys.json"
 
 
 def other_layout(here: Situation) -> None:
-    """The layout of ccoctl and of the pod identity webhook's guide: the document names `ISSUER/keys.json`."""
+    """The layout of ccoctl and of the pod identity webhook's guide: discovery names `ISSUER/keys.json`."""
     document = json.loads(capture("01-rsa1/anonymous-bound-discovery").body())
     document["jwks_uri"] = f"{ISSUER}/keys.json"
     here.world.bucket.write(DISCOVERY_KEY, json.dumps(document).encode())
@@ -419,7 +419,7 @@ def other_layout(here: Situation) -> None:
 
 
 def test_keys_behind_another_jwks_uri_retire_in_their_time(here: Situation) -> None:
-    """What relying parties trust now is adopted along `jwks_uri`: no key of it is dropped at once."""
+    """The keys that relying parties trust are adopted through `jwks_uri`. No key is dropped at once."""
     other_layout(here)
     here.show(LAST, LAST)
     assert take_over_all(here) == ExitStatus.CURRENT
@@ -432,7 +432,7 @@ def test_keys_behind_another_jwks_uri_retire_in_their_time(here: Situation) -> N
 
 
 def test_keys_that_cannot_be_read_stop_the_adoption(here: Situation, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without them the keys that sign live tokens would be dropped without a word."""
+    """Otherwise the keys of live tokens would be dropped silently."""
     other_layout(here)
     del here.world.bucket.objects[ObjectKey(FORMER_KEY)]
     here.show(LAST, LAST)
@@ -442,7 +442,7 @@ def test_keys_that_cannot_be_read_stop_the_adoption(here: Situation, capsys: pyt
 
 
 def test_former_jwks_is_listed_as_orphaned(here: Situation) -> None:
-    """It stays, and `status` tells its command and until when relying parties may read it."""
+    """The JWKS stays. `status` prints the delete command, and until when relying parties may read the JWKS."""
     other_layout(here)
     here.show(ONE, ONE)
     take_over_all(here)
@@ -459,7 +459,7 @@ def test_former_jwks_is_listed_as_orphaned(here: Situation) -> None:
 
 
 def test_document_that_changed_after_it_was_taken_over_is_drift(here: Situation) -> None:
-    """An operator approved those bytes, not those of whoever writes next."""
+    """The operator approved the earlier bytes, not those of a later writer."""
     here.world.bucket.write(JWKS_KEY, capture("02-rsa1-ec2-overlap/jwks").body())
     here.show(ONE, ONE)
     take_over_all(here)
@@ -468,7 +468,7 @@ def test_document_that_changed_after_it_was_taken_over_is_drift(here: Situation)
 
 
 def test_discovery_that_cannot_be_read_stops_no_adoption(here: Situation) -> None:
-    """A laptop may have no right to read the bucket; the world's view of the JWKS is enough."""
+    """A laptop may lack the right to read the bucket. The public view of the JWKS is enough."""
     here.world.bucket.write(JWKS_KEY, capture("02-rsa1-ec2-overlap/jwks").body())
     here.world.bucket.fails["get"] = BucketError("No.", code="denied")
     here.show(ONE, ONE)
@@ -478,7 +478,7 @@ def test_discovery_that_cannot_be_read_stops_no_adoption(here: Situation) -> Non
 def test_nothing_adoptable_is_reported_and_nothing_committed(
     here: Situation, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every apiserver is silent: status 1, the reason, no commit."""
+    """No apiserver answers: exit 1, the reason, and no commit."""
     here.show(silent(), silent())
     assert take_over_all(here) == ExitStatus.FAILED
     said = capsys.readouterr().out
@@ -490,7 +490,7 @@ def test_nothing_adoptable_is_reported_and_nothing_committed(
 def test_answer_that_breaks_our_own_code_stays_with_its_issuer(
     here: Situation, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A defect is a reason of that issuer, not a traceback."""
+    """A defect becomes a reason of that issuer, not a traceback."""
     here.show(replace(answer(ONE), jwks=cast("bytes", None)))
     assert take_over_all(here) == ExitStatus.FAILED
     assert "not adopted: This issuer's pass failed unexpectedly" in capsys.readouterr().out
@@ -500,7 +500,7 @@ def test_answer_that_breaks_our_own_code_stays_with_its_issuer(
 
 
 def test_key_is_approved_under_every_text_that_has_it(here: Situation) -> None:
-    """A former issuer whose ledger does not know the key has no part in the decision."""
+    """A former issuer is left out if its ledger does not know the key."""
     here.run(ONE, ONE)
     here.policy = KeyPolicy(new_keys="hold")
     here.run(BOTH, BOTH)
@@ -525,7 +525,7 @@ def with_former(desk: OperatorSession, ledger: Ledger) -> OperatorSession:
 
 
 def test_set_that_two_operators_emptied_is_held(here: Situation) -> None:
-    """Nobody asked for an empty set: one key stays public, and the pass ends with 3 and the command."""
+    """No operator asked for an empty set. One key stays public, and the pass gives exit 3 and the command."""
     here.run(BOTH, BOTH)
     before = ledger_of(here)
     halves = [revoke(before, {each.key.thumbprint}, now=here.now, reason="x", last=False) for each in before.records]
@@ -548,7 +548,7 @@ def test_set_that_two_operators_emptied_is_held(here: Situation) -> None:
 
 
 def test_issuer_that_only_shows_a_revoked_key_needs_an_operator(here: Situation) -> None:
-    """Nothing was ever public and nothing can be: somebody must give the cluster another key."""
+    """No key was ever public and none can be. The operator must give the cluster another key."""
     prints = frozenset(each.key.thumbprint for each in _shown_keys(here))
     here.policy = KeyPolicy(revoked=prints)
     assert here.run(ONE, ONE).exit_status is ExitStatus.HELD
@@ -563,7 +563,7 @@ def _shown_keys(here: Situation) -> tuple[KeyRecord, ...]:
 
 
 def test_revocation_reaches_former_issuers(here: Situation) -> None:
-    """The desk sees the ledgers of all texts of an issuer, each key once, and what is revoked under any."""
+    """The desk sees the ledgers of an issuer and its former issuers. Each key appears once, with every revocation."""
     here.run(BOTH, BOTH)
     base = ledger_of(here)
     old = Ledger(FORMER, base.records[:1])
@@ -579,7 +579,7 @@ def test_revocation_reaches_former_issuers(here: Situation) -> None:
 
 
 def test_hostile_kid_cannot_steer_the_terminal(here: Situation) -> None:
-    """What an operator is asked about is escaped: the kid is text from outside."""
+    """The kid comes from outside and is escaped in the operator's prompt."""
     here.run(BOTH, BOTH)
     desk = desk_of(here)
     evil = KeyRecord(replace(STRANGER, kid=Kid("k\x1b[2J\u202e")), Status.HELD, 1, here.now, held_because="policy")
@@ -590,7 +590,7 @@ def test_hostile_kid_cannot_steer_the_terminal(here: Situation) -> None:
 
 
 def test_written_decision_can_be_read(here: Situation) -> None:
-    """The bytes on the branch are those of the decided ledger."""
+    """The bytes on the branch equal those of the decided ledger."""
     here.run(BOTH, BOTH)
     desk = desk_of(here)
     decisions = commit(desk, revoking([ledger_of(here).records[0].key.thumbprint]))

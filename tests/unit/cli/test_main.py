@@ -1,4 +1,4 @@
-"""The command line: help, defects, and what becomes of an interrupt."""
+"""The command line: help, defects and interrupts."""
 
 import json
 import os
@@ -41,7 +41,7 @@ sys.exit(main.main())
 
 
 def fail(folder: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the command line with one more command, which has a defect, in a process of its own."""
+    """Runs the command line with one more command, which has a defect, in its own process."""
     (folder / "failing.py").write_text(FAILING)
     return subprocess.run(
         [sys.executable, "-c", START, *words],
@@ -55,7 +55,7 @@ def fail(folder: Path, *words: str, stdin: str = "") -> subprocess.CompletedProc
 
 
 def test_defect_is_one_sentence_with_its_place(tmp_path: Path) -> None:
-    """People get the error, our line that raised it, and what to do; no traceback."""
+    """The output is the error, the line of our code that raised it, and a remedy. There is no traceback."""
     done = fail(tmp_path, "fail", "\x1b[2Jx")
     assert done.returncode == 1
     first, second = done.stderr.splitlines()
@@ -66,7 +66,7 @@ def test_defect_is_one_sentence_with_its_place(tmp_path: Path) -> None:
 
 
 def test_defect_has_its_traceback_in_the_debug_log(tmp_path: Path) -> None:
-    """With `--log-level debug` the traceback is one event of the log."""
+    """With `--log-level debug`, the traceback is one event of the log."""
     done = fail(tmp_path, "--log-level", "debug", "--log-format", "json", "fail", "x")
     event = json.loads(done.stderr.splitlines()[0])
     assert (event["event"], event["level"]) == ("program.defect", "debug")
@@ -79,19 +79,19 @@ def test_defect_has_its_traceback_in_the_debug_log(tmp_path: Path) -> None:
     ("how", "reported"),
     [
         ("outside", "MemoryError (mirror/cli/main.py:"),
-        ("end", "EOFError: no more (outside of its own files)"),  # click makes another exception of it on the way
+        ("end", "EOFError: no more (outside of its own files)"),  # click converts it to another exception
     ],
     ids=["no-words", "eof"],
 )
 def test_defect_without_a_line_of_ours_is_reported_too(tmp_path: Path, how: str, reported: str) -> None:
-    """Whatever was raised and wherever: a sentence and 1, never "interrupted"."""
+    """Any exception from any place gives a sentence and exit 1, never "interrupted"."""
     done = fail(tmp_path, "fail", how)
     assert done.returncode == 1
     assert f"a defect of its own: {reported}" in done.stderr
 
 
 def test_question_without_an_answer_does_nothing(tmp_path: Path) -> None:
-    """Ctrl-C and Ctrl-D at a question come before anything is begun."""
+    """Ctrl-C and Ctrl-D at a prompt end the command before any change."""
     done = fail(tmp_path, "fail", "question")
     assert done.returncode == 130
     assert done.stderr.endswith("\nNothing was done.\n")
@@ -99,7 +99,7 @@ def test_question_without_an_answer_does_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", Commands.TABLE)
 def test_every_option_has_a_help_text(name: str) -> None:
-    """Nobody has to guess what an option is for."""
+    """The help explains every option."""
     command = cli.get_command(click.Context(cli, **cli.context_settings), name)
     assert command is not None
     options = [each for each in (*cli.params, *command.params) if isinstance(each, click.Option)]
@@ -108,7 +108,7 @@ def test_every_option_has_a_help_text(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["run", "check", "status", "history", "wait", "verify", "approve", "revoke", "adopt"])
 def test_help_lists_the_exit_statuses(name: str) -> None:
-    """Scripts and units are written from `--help`."""
+    """Scripts and units rely on `--help`."""
     command = cli.get_command(click.Context(cli, **cli.context_settings), name)
     assert command is not None
     assert "Exit status" in command.get_help(click.Context(command, info_name=name))
@@ -126,7 +126,7 @@ def test_help_lists_the_exit_statuses(name: str) -> None:
     ids=["revoke", "after --", "approve", "wait", "two dashes"],
 )
 def test_whole_id_that_begins_with_a_dash_is_no_option(words: tuple[str, ...], tmp_path: Path) -> None:
-    """One thumbprint of 64 begins so, and it is copied in an emergency: only the configuration is missing here."""
+    """A full thumbprint may begin with a dash. It is accepted as a key, and only the configuration is missing here."""
     done = CliRunner().invoke(cli, ["--config", str(tmp_path / "missing.yaml"), *words])
     assert isinstance(done.exception, UsageError), done.output
     assert "missing.yaml" in str(done.exception)
@@ -134,7 +134,7 @@ def test_whole_id_that_begins_with_a_dash_is_no_option(words: tuple[str, ...], t
 
 @pytest.mark.parametrize("command", ["revoke", "approve", "wait"])
 def test_beginning_of_an_id_with_a_dash_is_refused_with_the_remedy(command: str, tmp_path: Path) -> None:
-    """Eight characters may be options as well as a key: who gives them is told how to say which."""
+    """An abbreviated id could also be options. The message says how to mark it as a key."""
     done = CliRunner().invoke(cli, ["--config", str(tmp_path / "mirror.yaml"), command, "syd-prod", "-abcdefg"])
     assert done.exit_code == click.UsageError.exit_code
     assert "No such option" in done.output
@@ -149,14 +149,14 @@ EXAMPLES = [
 
 
 def test_every_command_has_an_example() -> None:
-    """Also those below another one, and the program itself."""
+    """This includes subcommands and the program itself."""
     without = [words for words, command, _ in commands() if "\nExample" not in (command.epilog or "")]
     assert without == []
 
 
 @pytest.mark.parametrize(("words", "example"), EXAMPLES)
 def test_example_is_a_call_of_its_command(words: tuple[str, ...], example: str) -> None:
-    """It can be pasted: every word is taken by the command that it stands under."""
+    """Each example can be pasted: its command accepts every word."""
     call = re.split(r" [|>] ", example)[0]
     program, *rest = shlex.split(call)
     assert program == "oidc-mirror"
@@ -190,7 +190,7 @@ issuers:
     ],
 )
 def test_shell_completes_names_of_issuers(words: str, offered: list[str] | None, tmp_path: Path) -> None:
-    """Of the configuration that the line names; nothing where it cannot be read, and no error either."""
+    """The names come from the configuration on the command line. An unreadable one gives no names and no error."""
     config = tmp_path / "mirror.yaml"
     config.write_text(NAMES)
     line = words.format(config)

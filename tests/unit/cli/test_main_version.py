@@ -1,4 +1,4 @@
-"""`--version`: what a bug report needs, from wherever the program was built."""
+"""`--version` prints what a bug report needs, for every kind of installation."""
 
 import platform
 import subprocess
@@ -19,7 +19,7 @@ def git(folder: Path, *words: str) -> str:
 
 
 def checkout(folder: Path) -> Path:
-    """A repository with one commit, and a package in it."""
+    """A repository with one commit and a package."""
     git(folder, "init", "--quiet")
     git(folder, "commit", "--quiet", "--allow-empty", "--message", "first")
     package = folder / "mirror"
@@ -28,7 +28,7 @@ def checkout(folder: Path) -> Path:
 
 
 def test_version_names_commit_python_and_git() -> None:
-    """Here, in the checkout."""
+    """The version of this checkout has all three."""
     done = CliRunner().invoke(cli, ["--version"])
     assert done.output.splitlines() == [
         f"oidc-mirror, version {__version__}",
@@ -40,20 +40,20 @@ def test_version_names_commit_python_and_git() -> None:
 
 
 def test_checkout_is_asked(tmp_path: Path) -> None:
-    """And says the newest commit."""
+    """The version names the newest commit."""
     package = checkout(tmp_path)
     assert commit_of(package) == git(tmp_path, "rev-parse", "HEAD")
 
 
 def test_what_the_build_wrote_comes_first(tmp_path: Path) -> None:
-    """Wherever the program lies by now."""
+    """The build information takes precedence at any location."""
     package = checkout(tmp_path)
     (package / COMMIT_FILE).write_text("a" * 40 + "\n")
     assert commit_of(package) == "a" * 40
 
 
 def test_installation_inside_of_another_repository_is_not_its_commit(tmp_path: Path) -> None:
-    """A virtual environment often lies in the checkout of something else."""
+    """A virtual environment is often inside the checkout of another project."""
     checkout(tmp_path)
     package = tmp_path / ".venv/lib/site-packages/mirror"
     package.mkdir(parents=True)
@@ -61,7 +61,7 @@ def test_installation_inside_of_another_repository_is_not_its_commit(tmp_path: P
 
 
 def test_checkout_without_a_commit_or_with_damage_is_unknown(tmp_path: Path) -> None:
-    """No traceback for a version."""
+    """`--version` never prints a traceback."""
     (tmp_path / ".git").mkdir()
     (tmp_path / "mirror").mkdir()
     assert "commit  unknown" in version_text(tmp_path / "mirror")

@@ -1,6 +1,6 @@
-"""`oidc-mirror render`, as its words and exit statuses.
+"""The output and exit status of `oidc-mirror render`.
 
-As whom the mirror asks: what its certificate, its token or its kubeconfig says, read without trusting it.
+The mirror's login name is read from its certificate, token or kubeconfig, without verification.
 """
 
 import json
@@ -44,7 +44,7 @@ def config(tmp_path: Path) -> str:
 
 
 def test_piece_is_alone_on_stdout(config: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is piped into a file is the piece; what else to know is on stderr."""
+    """Only the piece is on stdout, so that it can be piped into a file. Hints are on stderr."""
     assert main(["--config", config, "render", "bucket-policy", "syd"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["Statement"][0]["Principal"] == "*"
@@ -52,7 +52,7 @@ def test_piece_is_alone_on_stdout(config: str, capsys: pytest.CaptureFixture[str
 
 
 def printed_commands(text: str) -> list[list[str]]:
-    """The `oidc-mirror render` commands that stand on lines of their own in comments, as words after the program."""
+    """The `oidc-mirror render` commands on comment lines of their own, as words after the program name."""
     lines = (line.removeprefix("#").strip() for line in text.splitlines())
     return [shlex.split(line)[1:] for line in lines if line.startswith("oidc-mirror render ")]
 
@@ -68,7 +68,7 @@ def printed_commands(text: str) -> list[list[str]]:
 def test_each_step_prints_the_command_of_the_next(
     config: str, capsys: pytest.CaptureFixture[str], kind: str, first: list[str], step: str
 ) -> None:
-    """It can be pasted, it has the options of the first call, and the third step is the last."""
+    """The command can be pasted and has the options of the first call. The third step is the last."""
     words = ["render", kind, "syd", *first]
     asked = [word for word in first if word not in ("--rotation", "1")]
     for number in (2, 3):
@@ -84,7 +84,7 @@ def test_each_step_prints_the_command_of_the_next(
 
 
 def test_options_reach_the_piece(config: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Namespace, ServiceAccount and session stand where the role has them."""
+    """Namespace, ServiceAccount and session name appear in the rendered role."""
     words = ["--namespace", "n", "--service-account", "s", "--session-duration", "2h", "--account", "111122223333"]
     assert main(["render", "iam-role", "syd", "--config", config, *words, "--format", "cli"]) == 0
     out = capsys.readouterr().out
@@ -124,13 +124,13 @@ def test_options_reach_the_piece(config: str, capsys: pytest.CaptureFixture[str]
 def test_words_that_mean_nothing_are_usage_errors(
     config: str, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit status 2, and not one byte on stdout."""
+    """Exit status 2, and nothing on stdout."""
     assert main(["--config", config, "render", *words]) == 2
     assert capsys.readouterr().out == ""
 
 
 def test_role_with_a_path_is_the_same_everywhere(config: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """--role-arn says name, folder and account of the role, to the pod and to each way of making it."""
+    """Every rendered piece uses the name, path and account of --role-arn."""
 
     def rendered(kind: str, form: str) -> str:
         assert main(["render", kind, "syd", "--config", config, "--role-arn", ROLE, "--format", form]) == 0
@@ -145,7 +145,7 @@ def test_role_with_a_path_is_the_same_everywhere(config: str, capsys: pytest.Cap
 
 
 def test_login_is_read_for_rbac_alone(config: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The name is told by option; without one the configuration says who asks."""
+    """An option can give the name. Otherwise the configured login gives it."""
     assert main(["render", "rbac", "syd", "--config", config]) == 0
     assert "system:unauthenticated" in capsys.readouterr().out
     assert main(["render", "rbac", "syd", "--config", config, "--user", "mirror"]) == 0
@@ -155,7 +155,7 @@ def test_login_is_read_for_rbac_alone(config: str, capsys: pytest.CaptureFixture
 
 
 def test_help_names_every_kind_with_its_formats(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever asks for help sees what there is."""
+    """The help shows every piece with its formats."""
     assert main(["render", "--help"]) == 0
     out = capsys.readouterr().out
     for kind in KINDS.values():
@@ -195,7 +195,7 @@ POD = token(b'{"sub": "system:serviceaccount:ops:mirror"}')
     ],
 )
 def test_certificate_names_its_user(content: bytes | None, user: str | None, tmp_path: Path) -> None:
-    """Its CN, or nothing where it is not here; never a failure."""
+    """The result is the CN, or nothing if the certificate is missing. It never fails."""
     path = tmp_path / "mirror.crt"
     if content is not None:
         path.write_bytes(content)
@@ -219,7 +219,7 @@ def test_certificate_names_its_user(content: bytes | None, user: str | None, tmp
     ],
 )
 def test_token_names_its_service_account(content: bytes | None, login: MirrorIdentity, tmp_path: Path) -> None:
-    """Where it can be read; else the mirror's usual one."""
+    """An unreadable token gives the mirror's usual ServiceAccount."""
     path = tmp_path / "token"
     if content is not None:
         path.write_bytes(content)
@@ -244,7 +244,7 @@ def test_token_names_its_service_account(content: bytes | None, login: MirrorIde
     ],
 )
 def test_kubeconfig_names_who_it_is(user: dict[str, object], login: MirrorIdentity, tmp_path: Path) -> None:
-    """Token, file or certificate of the chosen context; a refused one leaves the name open."""
+    """The name comes from the token, file or certificate of the chosen context. A rejected kubeconfig gives no name."""
     (tmp_path / "token").write_bytes(POD)
     config = {
         "current-context": "c",
@@ -258,5 +258,5 @@ def test_kubeconfig_names_who_it_is(user: dict[str, object], login: MirrorIdenti
 
 
 def test_nothing_configured_is_anonymous() -> None:
-    """Nothing is read, nothing is guessed."""
+    """No file is read, and no name is guessed."""
     assert apiserver_identity(ENTRY, ASKED) == ASKED

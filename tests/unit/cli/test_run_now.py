@@ -1,4 +1,4 @@
-"""Whom `--now` signals: the process that holds the directory and catches SIGUSR1, and nobody else."""
+"""`--now` signals only the process that holds the directory and catches SIGUSR1."""
 
 import fcntl
 import subprocess
@@ -45,7 +45,7 @@ while True:
 
 @contextmanager
 def holder(state_dir: Path, how: str) -> Iterator[int]:
-    """A process that holds the directory; `how` is what SIGUSR1 does with it."""
+    """A process that holds the directory. `how` is its handling of SIGUSR1."""
     words = [sys.executable, "-c", HOLDER.format(path=sys.path), str(state_dir), how]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -57,7 +57,7 @@ def holder(state_dir: Path, how: str) -> Iterator[int]:
 
 
 def test_pass_that_runs_already_is_not_the_one_that_was_asked_for(tmp_path: Path) -> None:
-    """What began before the signal does not count, nor does the pass of yesterday."""
+    """A pass that began before the signal does not count, nor does an older one."""
     save_last_pass(tmp_path, LastPass(MOMENT, ExitStatus.FAILED, whole_since=MOMENT))
     with holder(tmp_path, "running") as pid:
         assert find_daemon(tmp_path) == pid
@@ -69,7 +69,7 @@ def test_pass_that_runs_already_is_not_the_one_that_was_asked_for(tmp_path: Path
 
 
 def test_process_that_does_not_catch_the_signal_is_no_daemon(tmp_path: Path) -> None:
-    """It would be ended by it: one pass alone is waited for by the lock."""
+    """The signal would end a single pass, so the command waits for the lock instead."""
     with holder(tmp_path, "none") as pid:
         assert find_daemon(tmp_path) is None
         with pytest.raises(MirrorError, match="ended before"):
@@ -78,7 +78,7 @@ def test_process_that_does_not_catch_the_signal_is_no_daemon(tmp_path: Path) -> 
 
 
 def test_directory_is_not_held(tmp_path: Path) -> None:
-    """No lock file, one that is free, and one whose holder has no readable status."""
+    """The lock file is missing, is free, or has a holder without a readable status."""
     assert find_daemon(tmp_path) is None
     (tmp_path / "lock").touch()
     assert find_daemon(tmp_path) is None
@@ -88,19 +88,19 @@ def test_directory_is_not_held(tmp_path: Path) -> None:
 
 
 def test_daemon_that_ends_instead_is_reported(tmp_path: Path) -> None:
-    """At once, not after the longest time."""
+    """The end of the daemon is reported at once, not after the timeout."""
     with holder(tmp_path, "ending") as pid, pytest.raises(MirrorError, match=f"Process {pid}.* ended before"):
         make_pass(tmp_path, pid)
 
 
 def test_daemon_that_makes_no_pass_is_left(tmp_path: Path) -> None:
-    """It may be stuck."""
+    """After the timeout the command gives up. The daemon may be stuck."""
     with holder(tmp_path, "deaf") as pid, pytest.raises(MirrorError, match=r"ended no pass within 0\.2 s"):
         make_pass(tmp_path, pid, max_seconds=0.2)
 
 
 def test_process_that_is_gone_is_reported(tmp_path: Path) -> None:
-    """Its number is nobody's."""
+    """The pid belongs to no process."""
     with holder(tmp_path, "deaf") as pid:
         pass
     with pytest.raises(MirrorError, match="ended before"):
@@ -108,7 +108,7 @@ def test_process_that_is_gone_is_reported(tmp_path: Path) -> None:
 
 
 def test_mark_of_a_whole_pass_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """With its microseconds, and a file without it has none."""
+    """The mark keeps its microseconds. A file without a mark gives none."""
     began = MOMENT + timedelta(microseconds=123456)
     save_last_pass(tmp_path, LastPass(MOMENT, ExitStatus.CURRENT, whole_since=began))
     found = load_last_pass(tmp_path)

@@ -1,4 +1,4 @@
-"""The daemon before it is one."""
+"""Signals while the daemon starts."""
 
 import subprocess
 import sys
@@ -16,6 +16,6 @@ print("still here")
 
 
 def test_signals_while_it_starts_are_harmless() -> None:
-    """Reloading comes anyway, so HUP and USR1 do not end it; TERM does, as quietly as later."""
+    """SIGHUP and SIGUSR1 do not end a starting daemon. SIGTERM ends it as quietly as later."""
     done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "goes on\n", "")

@@ -1,4 +1,4 @@
-"""How things stand: from whole passes in memory to words, JSON and the exit status. Nothing is changed by looking."""
+"""The status as text, JSON and exit status, from complete passes in memory. `status` changes nothing."""
 
 import json
 import re
@@ -66,7 +66,7 @@ def states(found: StatusReport) -> list[ObjectState]:
 
 
 def test_before_the_first_pass_there_is_nothing(here: Situation) -> None:
-    """No keys, no commit, and no token of the cluster is accepted: exit 1; how the last pass ended is not known."""
+    """There are no keys and no commit, and the result of the last pass is unknown. Exit 1."""
     found = look(here)
     assert (found.exit_status, found.last_commit, one(found).keys) == (ExitStatus.FAILED, None, ())
     assert "no keys yet" in words(found)
@@ -76,7 +76,7 @@ def test_before_the_first_pass_there_is_nothing(here: Situation) -> None:
 
 
 def test_published_key_is_shown_with_its_safe_time(here: Situation) -> None:
-    """Last-Modified of the public JWKS + 300 s of caching + 5 min; both objects are current."""
+    """Last-Modified of the public JWKS + 300 s of caching + 5 min. Both objects are current."""
     here.run(ONE, ONE)
     found = look(here)
     (key,) = one(found).keys
@@ -91,7 +91,7 @@ def test_published_key_is_shown_with_its_safe_time(here: Situation) -> None:
 
 
 def test_retiring_key_is_shown_with_its_removal_time(here: Situation) -> None:
-    """missing_since + retain_removed; later it may leave since then."""
+    """missing_since + retain_removed. After that time, the output says that the key may be removed since then."""
     here.run(BOTH, BOTH)
     here.run(LAST, LAST)
     found = look(here)
@@ -103,7 +103,7 @@ def test_retiring_key_is_shown_with_its_removal_time(here: Situation) -> None:
 
 
 def test_held_key_comes_with_its_command(here: Situation) -> None:
-    """Exit 3, and the command carries the thumbprint; a held key is never called safe."""
+    """Exit 3, and the command contains the thumbprint. A held key is never called safe."""
     here.run(ONE, ONE)
     here.policy = KeyPolicy(new_keys="hold")
     here.run(BOTH, BOTH)
@@ -115,7 +115,7 @@ def test_held_key_comes_with_its_command(here: Situation) -> None:
 
 
 def test_revoked_key_is_shown_with_its_reason(here: Situation) -> None:
-    """A revoked key stays in the list, with the day and the reason, and is not public."""
+    """A revoked key stays in the list with date and reason, and is not public."""
     here.run(BOTH, BOTH)
     first = one(look(here)).keys[0].record.key.thumbprint
     here.policy = KeyPolicy(revoked=frozenset({Thumbprint(first)}))
@@ -127,7 +127,7 @@ def test_revoked_key_is_shown_with_its_reason(here: Situation) -> None:
 
 
 def test_drift_is_reported_and_is_no_failure_of_status(here: Situation) -> None:
-    """What somebody else wrote is drift in the bucket, and nobody can tell when a key is safe."""
+    """A write by another party is drift in the bucket. Whether a key is safe is then unknown."""
     here.run(ONE, ONE)
     here.world.bucket.write(JWKS_KEY, b"evil")
     found = look(here)
@@ -140,7 +140,7 @@ def test_drift_is_reported_and_is_no_failure_of_status(here: Situation) -> None:
 
 
 def test_suspended_issuer_is_reported_in_both_views(here: Situation) -> None:
-    """`degraded` as in the report, with the reason; no line promises a repair that the next pass does not make."""
+    """The issuer is `degraded` with the reason, as in the report. No line promises a repair by the next pass."""
     here.run(ONE, ONE)
     here.suspend = True
     here.world.bucket.write(JWKS_KEY, b"evil")
@@ -154,7 +154,7 @@ def test_suspended_issuer_is_reported_in_both_views(here: Situation) -> None:
 
 
 def test_missing_and_outdated_objects_are_reported(here: Situation) -> None:
-    """An object that is gone is missing; an earlier committed state is outdated, and its key is not in it."""
+    """A deleted object is missing. An earlier committed state is outdated, and lacks the new key."""
     here.run(ONE, ONE)
     earlier = here.world.bucket.objects.copy()
     here.run(BOTH, BOTH)
@@ -169,7 +169,7 @@ def test_missing_and_outdated_objects_are_reported(here: Situation) -> None:
 
 
 def test_object_of_an_unknown_snapshot_is_drift(here: Situation) -> None:
-    """Whatever its metadata claims, without a remote nobody else publishes here: the next pass overwrites it."""
+    """Without a remote, no other mirror publishes here. The next pass overwrites the object, whatever its metadata."""
     here.run(ONE, ONE)
     here.world.bucket.write(JWKS_KEY, b"theirs", snapshot="ab" * 20)
     found = look(here)
@@ -179,7 +179,7 @@ def test_object_of_an_unknown_snapshot_is_drift(here: Situation) -> None:
 
 
 def test_drift_that_waits_for_the_remote_is_drift(here: Situation) -> None:
-    """With an unreachable remote the repair waits; looking tells both, and fails for the remote."""
+    """With an unreachable remote, the repair waits. `status` reports both and fails because of the remote."""
     here.remote = "/remote.git"
     here.world.history.remote = FakeRemote()
     here.run(ONE, ONE)
@@ -193,7 +193,7 @@ def test_drift_that_waits_for_the_remote_is_drift(here: Situation) -> None:
 
 
 def test_remote_that_sends_what_git_refuses_is_damaged(here: Situation) -> None:
-    """It answered: that is no unreachable remote, and somebody must look at what was pushed."""
+    """The remote answered, so it is not unreachable. An operator must inspect the pushed objects."""
     here.remote = "/remote.git"
     here.world.history.remote = FakeRemote()
     here.run(ONE, ONE)
@@ -204,7 +204,7 @@ def test_remote_that_sends_what_git_refuses_is_damaged(here: Situation) -> None:
 
 
 def test_unpushed_commits_are_counted(here: Situation) -> None:
-    """What the remote has not yet is said; with everything pushed it is 0."""
+    """Commits that the remote does not have are counted. After the push the count is 0."""
     here.remote = "/remote.git"
     here.world.history.remote = FakeRemote()
     here.run(ONE, ONE)
@@ -218,7 +218,7 @@ def test_unpushed_commits_are_counted(here: Situation) -> None:
 
 
 def test_laptop_without_history_sees_the_remotes(here: Situation) -> None:
-    """With an empty repository the fetched branch is what is told."""
+    """With an empty repository, `status` uses the fetched branch."""
     here.remote = "/remote.git"
     here.world.history.remote = FakeRemote()
     here.run(ONE, ONE)
@@ -230,7 +230,7 @@ def test_laptop_without_history_sees_the_remotes(here: Situation) -> None:
 
 
 def test_unreadable_bucket_is_a_failure(here: Situation) -> None:
-    """Exit 1; the keys are told from git all the same, the objects are unknown."""
+    """Exit 1. The keys still come from git, and the objects are unknown."""
     here.run(ONE, ONE)
     here.world.bucket.fails["list"] = DENIED
     found = look(here)
@@ -240,13 +240,13 @@ def test_unreadable_bucket_is_a_failure(here: Situation) -> None:
 
 
 def test_unreadable_bucket_of_a_new_issuer_is_a_failure(here: Situation) -> None:
-    """Also where git knows nothing yet."""
+    """The failure also occurs while git knows nothing of the issuer."""
     here.world.bucket.fails["list"] = DENIED
     assert look(here).exit_status is ExitStatus.FAILED
 
 
 def test_unreadable_public_url_is_a_failure(here: Situation) -> None:
-    """The cause and its remedy are told with the URL; nothing is said about when keys are safe."""
+    """The failure has cause, remedy and URL. There is no statement about when keys are safe."""
     here.run(ONE, ONE)
     here.world.web.blocked = Reason("forbidden", "Everybody gets 403.", "Allow s3:GetObject.")
     found = look(here)
@@ -258,7 +258,7 @@ def test_unreadable_public_url_is_a_failure(here: Situation) -> None:
 
 
 def test_disabled_readback_is_not_looked_at(here: Situation) -> None:
-    """No look at the public URL, no failure, and nothing known of safety."""
+    """The public URL is not requested, there is no failure, and safety is unknown."""
     here.run(ONE, ONE)
     settings, looks = here.settings(), len(here.world.web.looks)
     issuer = settings.issuers[0]
@@ -269,7 +269,7 @@ def test_disabled_readback_is_not_looked_at(here: Situation) -> None:
 
 
 def test_missing_last_modified_leaves_safety_unknown(here: Situation) -> None:
-    """A store that does not say when, and no pass here that saw it: the key is public, and no more is known."""
+    """Without Last-Modified and an earlier observation here, the key is public but its safe time is unknown."""
     here.run(ONE, ONE)
     (here.state_dir / "local-state.json").unlink()
     view = here.world.web.get_document
@@ -285,7 +285,7 @@ def test_missing_last_modified_leaves_safety_unknown(here: Situation) -> None:
 
 
 def test_damaged_ledger_is_a_failure_and_its_past_is_reported(here: Situation) -> None:
-    """A ledger that cannot be read says so with its place; the keys are those of the nearest one that can."""
+    """An unreadable ledger is reported with its place. The keys come from the nearest readable ledger."""
     here.run(ONE, ONE)
     tamper(here, {LEDGER: b"{}"})
     found = look(here)
@@ -296,7 +296,7 @@ def test_damaged_ledger_is_a_failure_and_its_past_is_reported(here: Situation) -
 
 
 def test_ledger_of_which_nothing_can_be_read_is_broken(here: Situation) -> None:
-    """No readable ledger anywhere: no key is told, and the failure names the way out."""
+    """Without any readable ledger, no key is reported and the failure names the remedy."""
     history = here.world.history
     history.commit(base=None, parents=(), changes={LEDGER: b"{}"}, message="x", when=here.now, expect=None)
     found = look(here)
@@ -315,7 +315,7 @@ def test_ledger_of_which_nothing_can_be_read_is_broken(here: Situation) -> None:
     ids=["local", "trusted", "signed", "signed-local"],
 )
 def test_status_shows_the_mode_of_the_repository(here: Situation, remote: str | None, signs: bool, mode: str) -> None:
-    """In JSON and in words; what it means that the remote is trusted is an event."""
+    """The mode is in JSON and in the text. An event explains a trusted remote."""
     here.remote = remote
     here.world.history.remote = FakeRemote() if remote is not None else None
     here.world.ledger_trust = ledger_trust() if signs else None
@@ -327,7 +327,7 @@ def test_status_shows_the_mode_of_the_repository(here: Situation, remote: str | 
 
 
 def test_unreadable_repository_is_a_failure(here: Situation) -> None:
-    """Nothing can be told of any issuer; the cause and the remedy are."""
+    """No issuer can be reported. The cause and the remedy are printed."""
     here.world.history.broken = True
     found = look(here)
     assert (found.issuers, found.exit_status) == ((), ExitStatus.FAILED)
@@ -335,7 +335,7 @@ def test_unreadable_repository_is_a_failure(here: Situation) -> None:
 
 
 def test_history_that_breaks_while_it_is_read_is_a_failure(here: Situation) -> None:
-    """What was read of the issuers is told, with the failure; nothing is called abandoned."""
+    """Issuers that were already read are reported with the failure. No documents are called abandoned."""
     here.run(ONE, ONE)
 
     class Breaking(FakeHistory):
@@ -350,7 +350,7 @@ def test_history_that_breaks_while_it_is_read_is_a_failure(here: Situation) -> N
 
 
 def test_public_documents_that_git_lacks_are_reported(here: Situation) -> None:
-    """Before the first pass: somebody's documents are public, and `adopt` is named."""
+    """Before the first pass, another tool's documents are public, and the remedy names `adopt`."""
     here.world.bucket.write(JWKS_KEY, b"theirs")
     found = look(here)
     assert [event.name for event in one(found).events] == ["takeover.possible"]
@@ -358,7 +358,7 @@ def test_public_documents_that_git_lacks_are_reported(here: Situation) -> None:
 
 
 def test_defect_of_one_issuer_hides_no_other(here: Situation) -> None:
-    """An exception that nobody expected is that issuer's failure."""
+    """An unexpected exception is a failure of that issuer only."""
     here.run(ONE, ONE)
 
     class Defective:
@@ -371,7 +371,7 @@ def test_defect_of_one_issuer_hides_no_other(here: Situation) -> None:
 
 
 def test_only_the_named_issuer_is_reported(here: Situation) -> None:
-    """The others are read for what is abandoned alone."""
+    """The other issuers are read only to find abandoned documents."""
     settings = here.settings()
     other = replace(settings.issuers[0], name=IssuerName("mel-prod"), issuer=OTHER)
     both = replace(settings, issuers=(*settings.issuers, other))
@@ -382,14 +382,14 @@ def test_only_the_named_issuer_is_reported(here: Situation) -> None:
 
 
 def moved(here: Situation, **changes: object) -> Settings:
-    """The configuration after its one issuer became another."""
+    """The configuration after its only issuer was replaced by another."""
     settings = here.settings()
     issuer = replace(settings.issuers[0], issuer=OTHER, **changes)  # type: ignore[arg-type]  # fields by name
     return replace(settings, issuers=(issuer,))
 
 
 def test_documents_of_an_issuer_no_longer_configured_are_abandoned(here: Situation) -> None:
-    """Both are told with their S3 URL and the command that deletes them; nothing is deleted."""
+    """Both documents are listed with S3 URL and delete command. Nothing is deleted."""
     here.run(ONE, ONE)
     found = look(here, moved(here))
     assert [each.s3_url for each in found.orphaned] == [
@@ -401,14 +401,14 @@ def test_documents_of_an_issuer_no_longer_configured_are_abandoned(here: Situati
 
 
 def test_deleted_documents_are_abandoned_no_more(here: Situation) -> None:
-    """What the operator deleted is not told again."""
+    """A document that the operator deleted is not listed again."""
     here.run(ONE, ONE)
     here.world.bucket.objects.clear()
     assert look(here, moved(here)).orphaned == ()
 
 
 def test_other_host_style_of_a_live_issuer_is_not_abandoned(here: Situation) -> None:
-    """The same objects under another name of the bucket: deleting them would take a live issuer away."""
+    """The same objects under another host style belong to a live issuer. Deleting them would break it."""
     here.run(ONE, ONE)
     settings = here.settings()
     style = IssuerUrl("https://oidc-bucket.s3.ap-southeast-2.amazonaws.com/cluster/identifier")
@@ -417,7 +417,7 @@ def test_other_host_style_of_a_live_issuer_is_not_abandoned(here: Situation) -> 
 
 
 def test_unreadable_object_is_a_failure(here: Situation) -> None:
-    """Whether it is still there is not known: exit 1."""
+    """Whether the object still exists is unknown: exit 1."""
     here.run(ONE, ONE)
     here.world.bucket.fails["head"] = DENIED
     found = look(here, moved(here))
@@ -425,7 +425,7 @@ def test_unreadable_object_is_a_failure(here: Situation) -> None:
 
 
 def test_documents_outside_of_every_bucket_are_reported_without_command(here: Situation) -> None:
-    """Where their bucket left the configuration too, the public URL is all that can be said."""
+    """If their bucket also left the configuration, only the public URL is known."""
     here.run(ONE, ONE)
     new = here.world.publish(base_url="https://keys.example.com", endpoint_url="https://store.example.com", profile="p")
     settings = moved(here, publish=new)
@@ -436,7 +436,7 @@ def test_documents_outside_of_every_bucket_are_reported_without_command(here: Si
 
 
 def test_endpoint_and_profile_are_part_of_the_command(here: Situation) -> None:
-    """The command speaks to the store that holds the object."""
+    """The command addresses the store that holds the object."""
     here.run(ONE, ONE)
     settings = moved(here, publish=here.world.publish(endpoint_url="https://store.example.com", profile="p"))
     found = look(here, settings)
@@ -459,12 +459,12 @@ def test_endpoint_and_profile_are_part_of_the_command(here: Situation) -> None:
     ],
 )
 def test_path_of_no_issuer_is_not_listed(here: Situation, path: str) -> None:
-    """Who may push to the remote can put no text of his own into a command."""
+    """Anyone who can push to the remote cannot inject text into a command."""
     assert issuers_without_configuration([path], publications(here.settings())) == ()
 
 
 def test_flood_of_strange_issuers_is_counted(here: Situation) -> None:
-    """At most 500 issuers are looked at; the rest is a number."""
+    """At most 500 issuers are checked. The rest is only counted."""
     paths = [f"public/host.example.com/{number}/openid/v1/jwks" for number in range(MOST + 3)]
     found, failures = orphaned(paths, publications(here.settings()), here.world.ports())
     assert len(found) == 2 * MOST
@@ -472,7 +472,7 @@ def test_flood_of_strange_issuers_is_counted(here: Situation) -> None:
 
 
 def test_former_issuer_is_marked(here: Situation) -> None:
-    """An entry's former issuers stand beside it, marked, and are not abandoned."""
+    """An entry's former issuers are listed with a mark, and are not abandoned."""
     settings = here.settings()
     issuer: Issuer = replace(
         settings.issuers[0], former_issuers=(FormerIssuerSettings(OTHER, (here.now + timedelta(days=9)).date()),)
@@ -486,7 +486,7 @@ def test_former_issuer_is_marked(here: Situation) -> None:
 
 
 def fleet(number: int, **changes: object) -> StatusReport:
-    """A status of that many issuers, of which the last one has `changes`."""
+    """A status of that many issuers. `changes` apply to the last one."""
     key = PublicKeyStatus(record(RSA_KEYS[0], Status.PUBLISHED), in_public_jwks=True, safe_to_sign_at=MOMENT)
     stored = ObjectStatus("https://issuer.example.com/jwks", "jwks", ObjectState.CURRENT)
     healthy = IssuerStatus(NAME, OTHER, False, (key,), (stored,))
@@ -502,7 +502,7 @@ def seen(found: StatusReport) -> list[str]:
 
 
 def test_fifty_issuers_are_fifty_lines() -> None:
-    """A heading, a line an issuer, git, and the summary last."""
+    """A heading, one line per issuer, git, and the summary last."""
     found = seen(fleet(50))
     assert len(found) == 53
     assert found[0].split() == ["STATE", "NAME", "KEYS", "NEXT"]
@@ -512,7 +512,7 @@ def test_fifty_issuers_are_fifty_lines() -> None:
 
 
 def test_worst_issuer_is_the_first_line() -> None:
-    """With what is wrong; columns stand below each other."""
+    """The line says what is wrong. Columns are aligned."""
     found = seen(fleet(5, failures=(Reason("bucket.AccessDenied", "The bucket says no.", "Allow it."),)))
     assert found[1] == "failed   c04   1 published  bucket.AccessDenied: The bucket says no."
     assert [line.split()[1] for line in found[2:6]] == ["c00", "c01", "c02", "c03"]
@@ -520,7 +520,7 @@ def test_worst_issuer_is_the_first_line() -> None:
 
 
 def test_line_marks_rotations_former_issuers_and_what_waits(here: Situation) -> None:
-    """A held key of the world: its kid is shortened here and whole in the details."""
+    """A held key that is public: the line shortens its kid, the details have the whole kid."""
     here.run(ONE, ONE)
     here.policy = KeyPolicy(new_keys="hold")
     here.run(ONE, BOTH)
@@ -535,7 +535,7 @@ def test_line_marks_rotations_former_issuers_and_what_waits(here: Situation) -> 
 
 
 def test_what_concerns_all_is_a_line_each(here: Situation) -> None:
-    """Failures with their remedy, the last pass's, the newest event, orphaned objects, commits that are not pushed."""
+    """Failures with remedy, those of the last pass, the newest event, orphaned objects, unpushed commits."""
     here.run(ONE, ONE)
     here.world.bucket.write(JWKS_KEY, b"evil")
     here.run(ONE, ONE, after=timedelta(minutes=1))
@@ -556,13 +556,13 @@ def test_what_concerns_all_is_a_line_each(here: Situation) -> None:
 
 
 def test_text_from_outside_is_escaped_in_a_line() -> None:
-    """A failure's sentence may quote an apiserver."""
+    """The sentence of a failure may quote an apiserver."""
     found = seen(fleet(1, failures=(Reason("x", "It said \x1b[31mred.", ""),)))
     assert "\x1b" not in found[1]
 
 
 def test_overview_before_the_first_pass(here: Situation) -> None:
-    """It claims nothing."""
+    """The overview makes no claim before the first pass."""
     found = seen(look(here))
     assert found[1] == "unpublished  syd-prod  -     nothing was ever public: the first good pass publishes it"
     assert found[-2] == "Repository mode: local. No commit yet."
@@ -570,14 +570,14 @@ def test_overview_before_the_first_pass(here: Situation) -> None:
 
 
 def test_details_of_several_issuers_end_with_the_summary() -> None:
-    """`--verbose`: everything of everybody, the worst first."""
+    """`--verbose` prints all details of all issuers, the worst first."""
     found = words(fleet(3, failures=(DENIED_REASON,)))
     assert found.index("c02: failed") < found.index("c00: current")
     assert found.splitlines()[-1] == "3 issuers: 1 failed, 2 current."
 
 
 def test_events_are_shown_with_their_times(here: Situation) -> None:
-    """Absolute and relative, from when until when, with name and level."""
+    """Each event has absolute and relative times, first and last occurrence, name and level."""
     here.run(ONE, ONE)
     here.world.bucket.write(JWKS_KEY, b"evil")
     here.run(ONE, ONE, after=timedelta(minutes=1))
@@ -600,12 +600,12 @@ def test_events_are_shown_with_their_times(here: Situation) -> None:
     ],
 )
 def test_line_is_cut_by_what_is_seen(line: str, width: int, shown: str) -> None:
-    """Colours take no room, and end where they ended."""
+    """Colour codes take no width, and they are reset at the cut."""
     assert cut(line, width) == shown
 
 
 def test_screen_has_the_worst_and_the_summary() -> None:
-    """What does not fit is counted; the summary stays."""
+    """Lines that do not fit are counted. The summary stays."""
     drawn = [f"line {number}" for number in range(50)]
     found = on_screen(drawn, MOMENT, 10).plain.splitlines()
     assert len(found) == 10
@@ -616,6 +616,6 @@ def test_screen_has_the_worst_and_the_summary() -> None:
 
 
 def test_screen_with_room_has_everything() -> None:
-    """Nothing is counted where all of it fits."""
+    """If all lines fit, no count is shown."""
     found = on_screen(["line 1", "line 2"], MOMENT, 10).plain.splitlines()
     assert found[2:] == ["line 1", "line 2"]

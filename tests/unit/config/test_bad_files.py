@@ -1,4 +1,4 @@
-"""One bad file a mistake: each is refused at its key, with a sentence that says what to do."""
+"""Each bad file has one mistake, reported at its key with a remedy."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from mirror.config.load import load
 from mirror.errors import UsageError
 
 DATA = Path(__file__).parents[2] / "data" / "config"
-MISTAKES = (  # the file's name after `bad-`, where the mistake is told, what is said
+MISTAKES = (  # the file's name after `bad-`, the place of the mistake, the message
     ("name", "issuers[0].name", "This is not a name."),
     ("name-missing", "issuers[0].name", "This key is missing."),
     ("name-number", "issuers[0].name", "This must be text."),
@@ -133,7 +133,7 @@ MISTAKES = (  # the file's name after `bad-`, where the mistake is told, what is
 
 @pytest.mark.parametrize(("name", "where", "words"), MISTAKES, ids=[name for name, _, _ in MISTAKES])
 def test_bad_file_is_refused_at_its_key(name: str, where: str, words: str) -> None:
-    """The mistake is told at its key, with its line, in the words of the table."""
+    """The mistake is reported at its key, with its line, in the words of the table."""
     with pytest.raises(UsageError) as caught:
         load(DATA / f"bad-{name}.yaml")
     place = "" if where == "the file" else f" {re.escape(where)}:"
@@ -142,13 +142,13 @@ def test_bad_file_is_refused_at_its_key(name: str, where: str, words: str) -> No
 
 
 def test_every_bad_file_is_in_the_table() -> None:
-    """No bad file is left unread by the tests."""
+    """The tests read every bad file."""
     assert {path.stem.removeprefix("bad-") for path in DATA.glob("bad-*.yaml")} == {name for name, _, _ in MISTAKES}
 
 
 @pytest.mark.parametrize("name", [name for name, _, _ in MISTAKES])
 def test_bad_file_never_shows_a_secret(name: str) -> None:
-    """What a URL carries as a password is not repeated in any message."""
+    """No message repeats a password from a URL."""
     with pytest.raises(UsageError) as caught:
         load(DATA / f"bad-{name}.yaml")
     assert "secret" not in " ".join((str(caught.value), *caught.value.problems))

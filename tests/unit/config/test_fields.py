@@ -42,7 +42,7 @@ def test_duration_with_units_is_read(text: str, seconds: float) -> None:
     ],
 )
 def test_other_durations_are_refused(value: object, words: str) -> None:
-    """Numbers without unit, fractions, signs and overflowing counts are refused with the remedy."""
+    """Numbers without unit, fractions, signs and overflowing counts are rejected with a remedy."""
     with pytest.raises(ValueError, match=words):
         duration(value)
 
@@ -65,14 +65,14 @@ def test_size_with_unit_is_read(text: str, count: int) -> None:
     ],
 )
 def test_other_sizes_are_refused(value: object, words: str) -> None:
-    """Decimal and missing units are refused with the remedy."""
+    """Decimal and missing units are rejected with a remedy."""
     with pytest.raises(ValueError, match=words):
         size_bytes(value)
 
 
 @given(st.text(alphabet="0123456789dhms. \n-", max_size=12))
 def test_schema_pattern_agrees_with_the_reader(text: str) -> None:
-    """The pattern in the JSON Schema takes nothing that the reader refuses, apart from overlong durations."""
+    """The pattern in the JSON Schema accepts nothing that the reader rejects, except overlong durations."""
     fits = re.fullmatch(DURATION_PATTERN, text) is not None
     try:
         duration(text)
@@ -93,7 +93,7 @@ def test_schema_pattern_agrees_with_the_reader(text: str) -> None:
     ],
 )
 def test_refused_duration_is_quoted_with_what_was_likely_meant(value: str, reported: str) -> None:
-    """The operator sees which value it is, and what to write instead; nothing in it drives the terminal."""
+    """The message quotes the value and suggests a correction. Control characters never reach the terminal."""
     with pytest.raises(ValueError, match=re.escape(reported)) as caught:
         fields.duration(value)
     assert len(str(caught.value)) < 150
@@ -104,7 +104,7 @@ def test_refused_duration_is_quoted_with_what_was_likely_meant(value: str, repor
     ("path", "word"), [("~/ca.crt", "begins with ~"), ("$HOME/ca.crt", "variable"), ("/x/${VAR}/ca.crt", "variable")]
 )
 def test_path_that_only_a_shell_expands_is_refused(path: str, word: str) -> None:
-    """It would be taken literally, and reported as missing in a pass."""
+    """Taken literally, such a path would be missing in every pass."""
     with pytest.raises(ValueError, match=re.escape(word)) as caught:
         fields.file_name(path)
     assert "not expanded" in str(caught.value)
@@ -112,5 +112,5 @@ def test_path_that_only_a_shell_expands_is_refused(path: str, word: str) -> None
 
 @pytest.mark.parametrize("path", ["ca.crt", "a~b", "/a/$5/b", "/a b/c"])
 def test_other_paths_stay_as_they_are(path: str) -> None:
-    """Only what a shell would expand is no path."""
+    """Only a path that a shell would expand is rejected."""
     assert fields.file_name(path) == path

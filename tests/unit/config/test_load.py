@@ -1,4 +1,4 @@
-"""Files to settings: defaults, layers, paths, and everything that is wrong at once."""
+"""Configuration files become settings: defaults, layers, paths, and all mistakes at once."""
 
 import json
 from dataclasses import replace
@@ -49,7 +49,7 @@ def _problems(text: str, **files: str) -> tuple[str, ...]:
 
 
 def test_least_configuration_has_every_default() -> None:
-    """Nothing but bucket, region and one issuer gives exactly the defaults of `Settings`."""
+    """With only bucket, region and one issuer, every other value is the default of `Settings`."""
     publish = PublishSettings("oidc-bucket", "ap-southeast-2", S3)
     assert _parse(_text()) == Settings(
         state_dir=Path("/var/lib/oidc-mirror"),
@@ -59,7 +59,7 @@ def test_least_configuration_has_every_default() -> None:
 
 
 def test_every_key_arrives() -> None:
-    """Each key is carried into the settings with its unit and as an absolute path."""
+    """Each key reaches the settings with its unit. Paths become absolute."""
     settings = _parse(
         _text(
             "expect_replicas: 1\n    proxy: http://proxy:3128/\n    audiences: [x]\n"
@@ -89,7 +89,7 @@ def test_every_key_arrives() -> None:
         IssuerName("a"), IssuerUrl(f"{S3}/p/a"), publish, ("https://10.0.0.11:6443",), expect_replicas=1,
         proxy="http://proxy:3128", tls=TlsSettings(BASE / "ca.crt", "::1", BASE / "c", Path("/k")), audiences=("x",),
         auth=AuthSettings(token_file=BASE / "t"), discovery_extra={"a": [1, None]},
-        keys=KeyPolicy("hold", timedelta(hours=12), "opaque", "refuse", frozenset({THUMBPRINTS[0]})),  # type: ignore[arg-type]  # a plain text stands for its NewType
+        keys=KeyPolicy("hold", timedelta(hours=12), "opaque", "refuse", frozenset({THUMBPRINTS[0]})),  # type: ignore[arg-type]  # plain text instead of its NewType
     )  # fmt: skip
     assert settings == Settings(
         state_dir=BASE / "state",
@@ -116,13 +116,13 @@ def test_json_is_a_configuration() -> None:
 
 
 def test_http_false_switches_the_pages_off() -> None:
-    """`http: false` gives no address; an empty section the default one."""
+    """`http: false` gives no address. An empty section gives the default address."""
     assert _parse(_text(top="http: false")).http_listen is None
     assert _parse(_text(top="http:")).http_listen == ("127.0.0.1", 9797)
 
 
 def test_issuer_overrides_defaults_section_by_section() -> None:
-    """An own key comes first, null takes an inherited one away, and the rest of a section is inherited."""
+    """The issuer's own keys take precedence, null removes an inherited key, and the rest of a section is inherited."""
     defaults = "defaults: {tls: {ca_file: ca, server_name: s}, auth: {token_file: t}, audiences: [x],"
     defaults += " discovery_extra: {a: {b: c}, d: e}}"
     own = "tls: {server_name: own}\n    auth: null\n    audiences: [y]\n    discovery_extra: {a: {f: null}}"
@@ -133,14 +133,14 @@ def test_issuer_overrides_defaults_section_by_section() -> None:
 
 
 def test_revocation_in_defaults_is_never_overridden() -> None:
-    """An issuer's own list of revoked keys is added to that of the defaults."""
+    """An issuer's revoked keys are added to those of the defaults."""
     top = f"defaults: {{keys: {{revoked: [{THUMBPRINTS[0]}]}}}}"
     issuer = _parse(_text(f"keys: {{revoked: [{THUMBPRINTS[1]}]}}", top=top)).issuers[0]
     assert issuer.keys.revoked == set(THUMBPRINTS)
 
 
 def test_publish_is_overridden_in_three_layers() -> None:
-    """Global, defaults and issuer are merged; issuers without own keys share one value."""
+    """Global, defaults and issuer are merged. Issuers without own keys share one value."""
     text = _text("publish: {readback: {enabled: false}, profile: own}", publish="readback: {ca_file: c}, profile: g")
     text += f"  - {{name: b, issuer: {S3}/b, apiservers: [https://b]}}\n"
     text += f"  - {{name: c, issuer: {S3}/c, apiservers: [https://c]}}\n"
@@ -170,19 +170,19 @@ def test_publish_is_overridden_in_three_layers() -> None:
     ],
 )  # fmt: skip
 def test_public_url_follows_from_bucket_and_server(publish: str, issuer: str, base_url: str) -> None:
-    """Without base_url it is the bucket's own URL on AWS, and path style on another https server."""
+    """Without base_url the URL is the bucket's own on AWS, and path style on another https server."""
     assert _parse(_text(publish=publish, issuer=issuer)).issuers[0].publish.base_url == base_url
 
 
 def test_inherited_base_url_can_be_taken_away() -> None:
-    """An issuer with its own bucket says so with null."""
+    """An issuer with its own bucket sets base_url to null."""
     own = "publish: {bucket: other, base_url: null}"
     text = _text(own, publish="base_url: 'https://x.example'", issuer="https://other.s3.ap-southeast-2.amazonaws.com")
     assert _parse(text).issuers[0].publish.base_url == "https://other.s3.ap-southeast-2.amazonaws.com"
 
 
 def test_issuer_at_the_legacy_global_host_is_a_warning() -> None:
-    """It is taken, also as base_url, and what may happen there is told; a new region refuses it."""
+    """The legacy host is accepted, also as base_url, with a warning. In a new region it is rejected."""
     legacy = "https://oidc-bucket.s3.amazonaws.com"
     for publish in ("", f"base_url: '{legacy}'"):
         (warning,) = _parse(_text(publish=publish, issuer=f"{legacy}/a")).warnings
@@ -193,14 +193,14 @@ def test_issuer_at_the_legacy_global_host_is_a_warning() -> None:
 
 
 def test_distribution_is_taken_for_all_and_for_one() -> None:
-    """`cloudfront_distribution` is inherited, and an issuer may have another one."""
+    """`cloudfront_distribution` is inherited, and an issuer may override it."""
     text = _text("publish: {cloudfront_distribution: E1}", publish="cloudfront_distribution: E2QWRUHAPOMQZL")
     text += f"  - {{name: b, issuer: '{S3}/b', apiservers: [https://b]}}\n"
     assert [each.publish.cloudfront_distribution for each in _parse(text).issuers] == ["E1", "E2QWRUHAPOMQZL"]
 
 
 def test_unwise_settings_are_warnings() -> None:
-    """What is allowed but unwise is told once, at the layer that says it."""
+    """A valid but unwise setting gives one warning, at the layer that sets it."""
     text = _text(
         top="limits: {connect: 20s, total: 90s}\ndefaults: {keys: {retain_removed: 1h}}",
         publish="base_url: 'https://oidc.example.com:8443'",
@@ -218,7 +218,7 @@ def test_unwise_settings_are_warnings() -> None:
 
 
 def test_every_mistake_is_reported_at_once() -> None:
-    """Reading, values, rules and rules between issuers are told together, in the order of the lines."""
+    """Mistakes of syntax, values, rules and conflicts between issuers are reported together, in line order."""
     text = """interval: 300
 state_dir: &x a
 publish: {bucket: oidc-bucket, region: ap-southeast-2}
@@ -253,7 +253,7 @@ def test_mistake_in_defaults_is_reported_once() -> None:
 
 
 def test_unreadable_value_is_reported_once() -> None:
-    """An alias has no value, and that alone is told about its key."""
+    """An alias has no value. The key gets only that one report."""
     assert [it.partition(":")[0] for it in _problems(_text("tls: {ca_file: *x, bad: 1}"))] == [
         "issuers[0].tls.bad (line 8)",
         "issuers[0].tls.ca_file (line 8)",
@@ -261,14 +261,14 @@ def test_unreadable_value_is_reported_once() -> None:
 
 
 def test_mistake_in_publish_does_not_accuse_the_issuers() -> None:
-    """With an unusable publish section nobody knows what is inside of it."""
+    """If the publish section is unusable, its content is unknown and gives no further mistakes."""
     reported = _problems(_text(publish="base_url: 5"))
     assert [it.partition(" (")[0] for it in reported] == ["publish.base_url"]
     assert [it.partition(" (")[0] for it in _problems(_text("publish: 5"))] == ["issuers[0].publish"]
 
 
 def test_former_issuers_are_checked_like_issuers() -> None:
-    """A former issuer has the same rules, and its paths count among all."""
+    """The same rules apply to a former issuer, and its paths count in conflict checks."""
     rows = ("ftp://x", "https://elsewhere.example/x", f"{S3}/a", f"{S3}/A")
     entry = "former_issuers: [" + ", ".join(f"{{issuer: '{row}', until: 2027-01-31}}" for row in rows) + "]"
     reported = [problem.partition(":")[0].partition(" (")[0] for problem in _problems(_text(entry))]
@@ -276,13 +276,13 @@ def test_former_issuers_are_checked_like_issuers() -> None:
 
 
 def test_discover_excludes_a_load_balancer() -> None:
-    """The two ways to deal with several apiservers behind a name are not mixed, and found ones are counted."""
+    """With both `discover` and `load_balancer`, a mistake is reported at each key."""
     reported = [problem.partition(" (")[0] for problem in _problems(_text("discover: dns\n    load_balancer: true"))]
     assert reported == ["issuers[0].discover", "issuers[0].load_balancer"]
 
 
 def test_kubeconfig_and_in_cluster_exclude_each_other() -> None:
-    """A second source of the same thing is refused."""
+    """A second source of the same setting is rejected."""
     reported = _problems(_text("auth: {kubeconfig: a, in_cluster: true}\n    keys: {retain_removed: 1h}"))
     assert any(it.startswith("issuers[0].auth.in_cluster") and "auth.kubeconfig says this" in it for it in reported)
     assert any(it.startswith("issuers[0].keys.retain_removed") for it in reported)
@@ -314,13 +314,13 @@ def test_kubeconfig_and_in_cluster_exclude_each_other() -> None:
     ],
 )
 def test_every_way_to_find_apiservers_is_counted(entry: str, answers: int, behind_balancer: bool) -> None:
-    """However apiservers are found, it is known how many answers make all of them."""
+    """For every way to find apiservers, the expected number of answers is known."""
     issuer = parse(_bare(entry), base=Path("/etc/oidc-mirror")).issuers[0]
     assert (issuer.expected_answers, issuer.load_balancer) == (answers, behind_balancer)
 
 
 def test_in_cluster_uses_the_pods_own_files() -> None:
-    """The pod's token and the CA of its cluster stand where every pod has them; a server name may be added."""
+    """The pod's token and cluster CA have the same path in every pod. A server name may be added."""
     issuer = parse(_bare("auth: {in_cluster: true}\n    tls: {server_name: kubernetes}"), base=Path("/x")).issuers[0]
     folder = Path("/var/run/secrets/kubernetes.io/serviceaccount")
     assert (issuer.auth.token_file, issuer.auth.in_cluster) == (folder / "token", True)
@@ -328,12 +328,12 @@ def test_in_cluster_uses_the_pods_own_files() -> None:
 
 
 def _bare(entry: str) -> str:
-    """A configuration with one issuer that has no other key than name, issuer and `entry`."""
+    """A configuration with one issuer that has only name, issuer and `entry`."""
     return _text(entry).replace("    apiservers: [https://10.0.0.11:6443]\n", "")
 
 
 def test_issuer_files_are_added() -> None:
-    """Entries of issuers_dir follow those of the main file; a mistake in them names the file."""
+    """Entries of issuers_dir follow those of the main file. A mistake in them names the file."""
     entry = f"- {{name: b, issuer: {S3}/b, apiservers: [https://b]}}\n"
     settings = parse(_text(), base=BASE, issuer_files={"d/b.yaml": entry})
     assert [issuer.name for issuer in settings.issuers] == ["a", "b"]
@@ -350,7 +350,7 @@ def test_issuer_files_are_added() -> None:
 
 
 def test_load_reads_every_yaml_file_of_the_folder(tmp_path: Path) -> None:
-    """Files are read in the order of their names; hidden ones are skipped, other endings are told."""
+    """Files are read in name order. Hidden files are skipped, and other extensions are reported."""
     folder = tmp_path / "clusters.d"
     folder.mkdir()
     (folder / "b.yaml").write_text(f"- {{name: b, issuer: {S3}/b, apiservers: [https://b], tls: {{ca_file: b.crt}}}}\n")
@@ -367,7 +367,7 @@ def test_load_reads_every_yaml_file_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_load_reports_unreadable_files_with_the_rest(tmp_path: Path) -> None:
-    """A missing folder or an unreadable file there is one mistake among the others."""
+    """A missing folder or an unreadable file in it is one mistake among the others."""
     main = tmp_path / "mirror.yaml"
     main.write_text(_text(top="issuers_dir: clusters.d\ninterval: 5"))
     with pytest.raises(UsageError) as caught:
@@ -392,7 +392,7 @@ def test_load_reports_unreadable_files_with_the_rest(tmp_path: Path) -> None:
     ids=["missing", "not UTF-8", "too large"],
 )
 def test_unreadable_main_file_is_one_sentence(tmp_path: Path, body: bytes | None, cause: str) -> None:
-    """Without the main file there is nothing else to tell."""
+    """Without the main file, nothing else is reported."""
     main = tmp_path / "mirror.yaml"
     if body is not None:
         main.write_bytes(body)
@@ -404,7 +404,7 @@ def test_unreadable_main_file_is_one_sentence(tmp_path: Path, body: bytes | None
 
 @pytest.mark.parametrize("text", ["repository: {signing_key: of-the-file}", "interval: 1m"], ids=["set", "not set"])
 def test_environment_names_another_signing_key(tmp_path: Path, text: str) -> None:
-    """`$OIDC_MIRROR_SIGNING_KEY` wins; empty it is not set; a relative one begins at the working directory."""
+    """`$OIDC_MIRROR_SIGNING_KEY` takes precedence. Empty means unset, and it is relative to the working directory."""
     main = tmp_path / "mirror.yaml"
     main.write_text(_text(top=text))
     from_file = load(main).repository.signing_key
@@ -415,7 +415,7 @@ def test_environment_names_another_signing_key(tmp_path: Path, text: str) -> Non
 
 @pytest.mark.parametrize("name", ["", "-a", ".a", "A", "a/b", "a" * 64, "a\n", "ä", "7"])
 def test_name_of_a_repository_is_plain(name: str) -> None:
-    """What stands in every signature is short and has one spelling; a number must be quoted."""
+    """The name is part of every signature, so it is short and has one spelling. A number must be quoted."""
     with pytest.raises(UsageError) as caught:
         _parse(_text(top=f"repository: {{name: {name if name == '7' else json.dumps(name)}}}"))
     assert all(problem.startswith("repository.name") for problem in caught.value.problems)
@@ -423,14 +423,14 @@ def test_name_of_a_repository_is_plain(name: str) -> None:
 
 
 def test_unreadable_path_is_one_sentence() -> None:
-    """A path that no system can have is no traceback."""
+    """An invalid path gives no traceback."""
     with pytest.raises(UsageError, match="cannot be read") as caught:
         load(Path("a\0b"))
     assert "null" in caught.value.cause
 
 
 def test_settings_are_values() -> None:
-    """Two readings of one text are equal, so a reload without change is seen as none."""
+    """Two loads of one text are equal, so that a reload without change is recognised."""
     assert _parse(_text()) == _parse(_text())
     assert replace(_parse(_text()), max_failures=1) != _parse(_text())
 
@@ -460,14 +460,14 @@ LIST = (
     ],
 )
 def test_audiences_are_those_of_their_cloud(written: str, clouds: TokenAudiences, everything: int) -> None:
-    """As a map they are where they were written; as a list their texts say whose they are."""
+    """In a map, each audience belongs to its cloud. In a list, the text of an audience determines its cloud."""
     text = _text(f"audiences: {written}")
     issuer = _parse(text).issuers[0]
     assert (issuer.clouds, len(issuer.audiences)) == (clouds, everything)
 
 
 def test_cloud_without_audiences_takes_its_usual_one() -> None:
-    """Google's usual one is a pattern: the full name of a pool's provider."""
+    """Google's usual audience is a pattern: the full name of a pool's provider."""
     provider = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/p"
     for found in (TokenAudiences(), TokenAudiences(("a",), (), ()), TokenAudiences((), (), ("z",))):
         assert found.of(Cloud.AWS) == (found.aws or ("sts.amazonaws.com",))
@@ -480,7 +480,7 @@ def test_cloud_without_audiences_takes_its_usual_one() -> None:
 
 
 def test_audience_that_is_good_at_two_clouds_is_a_warning() -> None:
-    """A token for the one would log in at the other."""
+    """A token for one cloud would also log in at the other."""
     for written in ("{aws: [a], azure: [a]}", "{aws: ['api://AzureADTokenExchange']}"):
         text = _text(f"audiences: {written}")
         assert any("a token for one cloud is good at the other" in each for each in _parse(text).warnings)
@@ -489,7 +489,7 @@ def test_audience_that_is_good_at_two_clouds_is_a_warning() -> None:
 
 
 def test_issuer_replaces_the_default_audiences_in_whatever_form() -> None:
-    """A list over a map, a map over a list; a map over a map cloud by cloud."""
+    """A list replaces a map and a map replaces a list. Two maps are merged by cloud."""
     for below, own, found in (
         ("[x]", "{azure: z}", TokenAudiences(azure=("z",))),
         ("{azure: z}", "[x]", TokenAudiences(("x",))),
@@ -508,7 +508,7 @@ def test_issuer_replaces_the_default_audiences_in_whatever_form() -> None:
     ],
 )
 def test_apiserver_may_stand_behind_a_prefix(url: str) -> None:
-    """A gateway has several clusters below one host; two prefixes are two apiservers."""
+    """A gateway serves several clusters on one host. Two prefixes are two apiservers."""
     text = _text().replace(
         "[https://10.0.0.11:6443]", f"['{url}', https://10.0.0.11:6443/other, https://10.0.0.11:6443]"
     )
@@ -516,7 +516,7 @@ def test_apiserver_may_stand_behind_a_prefix(url: str) -> None:
 
 
 def test_same_prefix_twice_is_one_apiserver() -> None:
-    """A slash at the end makes no other one."""
+    """A final slash makes no difference."""
     text = _text().replace("[https://10.0.0.11:6443]", "[https://r.example.com/c, 'https://R.example.com:443/c/']")
     assert any("the same apiserver as apiservers[0]" in each for each in _problems(text))
 
@@ -532,17 +532,17 @@ def test_same_prefix_twice_is_one_apiserver() -> None:
     ],
 )
 def test_usual_slips_are_named(entry: str, reported: str) -> None:
-    """What other tools take is refused with what to write here."""
+    """Spellings from other tools are rejected, and the message gives the right one."""
     assert any(reported in problem for problem in _problems(_text(entry)))
 
 
 def test_pages_are_switched_off_by_false() -> None:
-    """`off` is text in YAML 1.2, and false is what was meant."""
+    """In YAML 1.2 `off` is text. The message suggests false."""
     assert any("Write false." in problem for problem in _problems(_text(top="http: off")))
 
 
 def test_one_apiserver_in_two_issuers_is_a_warning() -> None:
-    """An apiserver serves one issuer: the other one's answers are refused in every pass."""
+    """An apiserver serves one issuer. The answers for the other one are rejected in every pass."""
     text = _text() + f"  - {{name: b, issuer: {S3}/b, apiservers: ['https://10.0.0.11:6443/']}}\n".replace(
         ":6443/", ":6443"
     )
@@ -552,7 +552,7 @@ def test_one_apiserver_in_two_issuers_is_a_warning() -> None:
 
 
 def test_mistake_begins_with_file_and_line(tmp_path: Path) -> None:
-    """As compilers and linters write it, so that editors jump there; in the main file too."""
+    """Messages have the format of compilers and linters, so that editors can jump to the line."""
     folder = tmp_path / "d"
     folder.mkdir()
     (folder / "b.yaml").write_text("\n- {name: B}\n")

@@ -1,4 +1,4 @@
-"""The JSON Schema and the example: generated and written for the same shape."""
+"""The JSON Schema and the example describe the same configuration."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ DATA = ROOT / "tests" / "data" / "config"
 
 
 def _uncommented(*, without: frozenset[str] = frozenset()) -> str:
-    """The example with every `#key:` line put in, apart from some keys and what is below them."""
+    """The example with every `#key:` line uncommented, except some keys and their children."""
     lines: list[str] = []
     skipped_indent: int | None = None
     for line in EXAMPLE.read_text().splitlines():
@@ -35,7 +35,7 @@ def _uncommented(*, without: frozenset[str] = frozenset()) -> str:
 def _keys(
     schema: dict[str, Any], definitions: dict[str, Any], path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every key of the schema with the way to it and its own schema, references followed."""
+    """Every key of the schema with its path and its own schema. References are resolved."""
     for option in (schema, *schema.get("anyOf", ())):
         inner = definitions[option["$ref"].rpartition("/")[2]] if "$ref" in option else option
         inner = definitions[inner["items"]["$ref"].rpartition("/")[2]] if "$ref" in inner.get("items", {}) else inner
@@ -55,14 +55,14 @@ def _written(data: Any, path: tuple[str, ...]) -> Any:
 
 
 def test_schema_is_valid_and_describes_every_key() -> None:
-    """It is JSON Schema 2020-12 with a description for each key."""
+    """The schema is JSON Schema 2020-12 and describes each key."""
     assert SCHEMA["$schema"] == DIALECT
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     assert [".".join(path) for path, value in KEYS.items() if not value.get("description")] == []
 
 
 def test_example_is_a_valid_configuration() -> None:
-    """The example works as it is, for reader and schema, without a warning."""
+    """The reader and the schema accept the unchanged example without a warning."""
     assert load(EXAMPLE).warnings == ()
     jsonschema.validate(
         yaml_reader.load_strict_yaml(EXAMPLE.read_text()).data, SCHEMA, cls=jsonschema.Draft202012Validator
@@ -70,7 +70,7 @@ def test_example_is_a_valid_configuration() -> None:
 
 
 def test_example_with_every_key_is_a_valid_configuration() -> None:
-    """The keys that are commented out work too, apart from those of a later version and those that exclude others."""
+    """Commented-out keys are valid too, except keys of a later version and exclusive keys."""
     text = _uncommented(without=frozenset({"issuers_dir", "discover", "kubeconfig", "context", "in_cluster"}))
     settings = parse(text, base=Path("/x"))
     assert settings.issuers[0].publish.profile == "syd"
@@ -78,7 +78,7 @@ def test_example_with_every_key_is_a_valid_configuration() -> None:
 
 
 def test_example_shows_every_key() -> None:
-    """No key of the shape is missing from the example; `defaults` repeats those of an issuer."""
+    """The example contains every key. `defaults` repeats those of an issuer."""
     data = yaml_reader.load_strict_yaml(_uncommented())
     assert data.problems == []
     missing = []
@@ -92,7 +92,7 @@ def test_example_shows_every_key() -> None:
 
 
 def test_example_shows_the_defaults() -> None:
-    """What the example says of a key with a default is the default."""
+    """Where a key has a default, the example shows it."""
     data = yaml_reader.load_strict_yaml(_uncommented()).data
     shown = {
         path: (_written(data, path), value["default"])
@@ -119,12 +119,12 @@ def test_example_shows_the_defaults() -> None:
     ],
 )
 def test_schema_refuses_what_the_reader_refuses(key: str) -> None:
-    """Units, kinds, bounds, unknown and missing keys are in the schema."""
+    """Units, types, bounds, and unknown and missing keys are in the schema."""
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(yaml_reader.load_strict_yaml(key).data, SCHEMA, cls=jsonschema.Draft202012Validator)
 
 
 def test_schema_takes_http_false() -> None:
-    """The one key with two kinds has both in the schema."""
+    """The schema allows both types of this key."""
     for text in ("http: false", "http: {listen: '127.0.0.1:1'}"):
         jsonschema.validate(yaml_reader.load_strict_yaml(text).data, SCHEMA, cls=jsonschema.Draft202012Validator)

@@ -1,4 +1,4 @@
-"""YAML and JSON to plain data: what words mean, and what is told where."""
+"""YAML and JSON become plain data: the meaning of words, and the line of each mistake."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ from mirror.config.yaml_reader import MAX_PROBLEMS, load_strict_yaml
     ],
 )  # fmt: skip
 def test_plain_word_means_what_it_looks_like(written: str, meant: object) -> None:
-    """Only true, false, null and decimal numbers are no text; YAML 1.1's surprises are text."""
+    """Only true, false, null and decimal numbers are not text. The special words of YAML 1.1 are text."""
     result = load_strict_yaml(f"key: {written}\n" if written != "-" else "key:\n  -\n")
     assert result.problems == []
     assert result.data == {"key": meant}
@@ -33,7 +33,7 @@ def test_plain_word_means_what_it_looks_like(written: str, meant: object) -> Non
 
 
 def test_lines_are_known_when_asked_for() -> None:
-    """Each key and item has the line on which its value begins."""
+    """Each key and item has the line where its value begins."""
     result = load_strict_yaml("a:\n  - b\n  - c: d\ne: f\n", with_lines=True)
     assert result.lines == {(): 1, ("a",): 2, ("a", 0): 2, ("a", 1): 3, ("a", 1, "c"): 3, ("e",): 4}
     assert load_strict_yaml("a: b\n").lines == {}
@@ -65,24 +65,24 @@ def test_lines_are_known_when_asked_for() -> None:
     ids=["duplicate", "alias", "tag", "keys", "number", "documents", "complex key"],
 )  # fmt: skip
 def test_every_mistake_is_reported_with_its_line(text: str, reported: list[str]) -> None:
-    """Reading goes on after a mistake, as long as what follows is clear."""
+    """Reading continues after a mistake if the rest is unambiguous."""
     assert [str(problem) for problem in load_strict_yaml(text).problems] == reported
 
 
 def test_quoted_words_may_be_keys() -> None:
-    """Quotes make any word text; the merge sign too."""
+    """In quotes, any word is text, including the merge sign."""
     result = load_strict_yaml('"1": a\n"true": b\n"<<": c\n')
     assert (result.data, result.problems) == ({"1": "a", "true": "b", "<<": "c"}, [])
 
 
 def test_byte_order_mark_at_the_start_is_ignored() -> None:
-    """Editors on Windows put one there; it changes nothing."""
+    """Editors on Windows add a byte order mark. It changes nothing."""
     assert load_strict_yaml("\ufeffa: b\n").data == {"a": "b"}
     assert load_strict_yaml('\ufeff{"a": "b"}').data == {"a": "b"}
 
 
 def test_reading_stops_after_many_mistakes() -> None:
-    """A file of another kind is not told in thousands of lines."""
+    """A file of another format does not give thousands of messages."""
     result = load_strict_yaml("a: b\n" * 5000)
     assert len(result.problems) == MAX_PROBLEMS
     assert not result.readable
@@ -97,7 +97,7 @@ JSON_VALUES = st.recursive(
 
 @given(st.dictionaries(st.text(max_size=20), JSON_VALUES, max_size=5), st.booleans(), st.sampled_from([None, 2]))
 def test_json_is_read_as_it_was_written(data: dict[str, Any], ascii_only: bool, indent: int | None) -> None:
-    """Whatever Python's json writes is read back equal, escaped surrogate pairs included."""
+    """Output of Python's json is read back equal, including escaped surrogate pairs."""
     result = load_strict_yaml(json.dumps(data, ensure_ascii=ascii_only, indent=indent))
     assert (result.problems, result.data) == ([], data)
 
@@ -110,11 +110,11 @@ def test_json_is_read_as_it_was_written(data: dict[str, Any], ascii_only: bool, 
     ],
 )  # fmt: skip
 def test_doubtful_json_is_left_to_the_yaml_reader(text: str) -> None:
-    """Duplicates, no numbers, lone surrogates and deep nesting are not taken, so that the mistake gets its line."""
+    """Duplicates, NaN, lone surrogates and deep nesting go to the YAML reader, which reports the line."""
     assert yaml_reader.read_json(text, max_depth=32) is None
 
 
 def test_json_mistake_is_reported_with_its_line() -> None:
-    """A duplicate name in JSON is told as in YAML."""
+    """A duplicate name in JSON is reported as in YAML."""
     problems = load_strict_yaml('{"a": 1,\n "a": 2}').problems
     assert [str(it) for it in problems] == ["a (line 2): The key a stands twice in one mapping. Remove one of them."]

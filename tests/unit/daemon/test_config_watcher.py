@@ -1,4 +1,4 @@
-"""Files that change under a running daemon."""
+"""Configuration files that change while the daemon runs."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def reported(logs: list[Any], event: str) -> list[Mapping[str, Any]]:
 
 
 def test_unchanged_bytes_are_not_read_again(tmp_path: Path) -> None:
-    """A new date of the file is no change."""
+    """A new modification time alone is no change."""
     path = tmp_path / "mirror.yaml"
     write(path, "a")
     configuration = opened(path)
@@ -53,7 +53,7 @@ def test_unchanged_bytes_are_not_read_again(tmp_path: Path) -> None:
 
 
 def test_changed_file_is_obeyed(tmp_path: Path) -> None:
-    """From the next refresh on, once."""
+    """The change applies from the next refresh on, and is loaded once."""
     path = tmp_path / "mirror.yaml"
     write(path, "a")
     configuration = opened(path)
@@ -65,7 +65,7 @@ def test_changed_file_is_obeyed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["changed", "added", "removed"])
 def test_folder_of_issuers_is_watched(tmp_path: Path, change: str) -> None:
-    """A file of `issuers_dir` that changes, comes or goes."""
+    """A file of `issuers_dir` that changes, appears or disappears is noticed."""
     path, folder = tmp_path / "mirror.yaml", tmp_path / "d"
     folder.mkdir()
     write(path, "a", issuers_dir="d")
@@ -80,7 +80,7 @@ def test_folder_of_issuers_is_watched(tmp_path: Path, change: str) -> None:
 
 
 def test_config_map_that_is_swapped_is_seen(tmp_path: Path) -> None:
-    """Kubernetes renames a symbolic link to a folder: neither the file's own path nor its date need to change."""
+    """Kubernetes renames a symbolic link to a folder. The file's own path and date may stay the same."""
     for number, name in enumerate(("a", "b")):
         (tmp_path / f"..{number}").mkdir()
         write(tmp_path / f"..{number}" / "mirror.yaml", name)
@@ -95,7 +95,7 @@ def test_config_map_that_is_swapped_is_seen(tmp_path: Path) -> None:
 
 
 def test_broken_file_keeps_the_old_configuration_and_logs_every_mistake(tmp_path: Path) -> None:
-    """Once, not at every pass; and when it is mended it is obeyed."""
+    """Mistakes are logged once, not at every pass. The corrected file is loaded."""
     path = tmp_path / "mirror.yaml"
     write(path, "a")
     configuration = opened(path)
@@ -115,7 +115,7 @@ def test_broken_file_keeps_the_old_configuration_and_logs_every_mistake(tmp_path
 
 
 def test_mended_file_of_a_new_folder_is_seen(tmp_path: Path) -> None:
-    """The folder is the one that the newest text names, whatever else is wrong."""
+    """The watched folder is that of the newest text, even if the text has other mistakes."""
     path, folder = tmp_path / "mirror.yaml", tmp_path / "d"
     write(path, "a")
     configuration = opened(path)
@@ -130,7 +130,7 @@ def test_mended_file_of_a_new_folder_is_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b"", b"issuers_dir: missing\n"])
 def test_file_that_is_gone_or_garbage_keeps_the_old_one(tmp_path: Path, content: bytes | None) -> None:
-    """Nothing makes a running daemon fall."""
+    """A missing or broken file never ends a running daemon."""
     path = tmp_path / "mirror.yaml"
     write(path, "a")
     configuration = opened(path)
@@ -143,7 +143,7 @@ def test_file_that_is_gone_or_garbage_keeps_the_old_one(tmp_path: Path, content:
 
 
 def test_defect_while_reading_keeps_the_old_one(tmp_path: Path) -> None:
-    """Not even an error of ours ends a running daemon."""
+    """Even an error in our own code never ends a running daemon."""
     path = tmp_path / "mirror.yaml"
     write(path, "a")
     answers = [load(path)]
@@ -155,7 +155,7 @@ def test_defect_while_reading_keeps_the_old_one(tmp_path: Path) -> None:
 
 
 def test_state_directory_cannot_move(tmp_path: Path) -> None:
-    """The lock belongs to it."""
+    """The lock is in the state directory."""
     path = tmp_path / "mirror.yaml"
     write(path, "a")
     configuration = opened(path)
@@ -167,7 +167,7 @@ def test_state_directory_cannot_move(tmp_path: Path) -> None:
 
 
 def test_address_of_the_pages_needs_a_restart(tmp_path: Path) -> None:
-    """Everything else is obeyed; that is told. What is unwise is told anew."""
+    """All other changes apply, and one event reports the restart. Warnings are logged again."""
     path = tmp_path / "mirror.yaml"
     write(path, "a")
     configuration = opened(path)
@@ -180,13 +180,13 @@ def test_address_of_the_pages_needs_a_restart(tmp_path: Path) -> None:
 
 
 def test_nothing_to_begin_with_is_an_error(tmp_path: Path) -> None:
-    """There is no old configuration at the start."""
+    """At the start there is no old configuration."""
     with pytest.raises(UsageError, match="cannot be read"):
         opened(tmp_path / "missing.yaml")
 
 
 def test_rotated_credentials_are_noticed(tmp_path: Path) -> None:
-    """Of the file that a variable names, or the usual one in the home directory."""
+    """The credentials file is the one that a variable names, or the usual one in the home directory."""
     (tmp_path / ".aws").mkdir()
     usual, named = tmp_path / ".aws" / "credentials", tmp_path / "named"
     plain = {"HOME": str(tmp_path)}
@@ -204,7 +204,7 @@ def refusal(configuration: Configuration) -> str:
 
 
 def test_refusal_stays_until_the_file_is_good(tmp_path: Path) -> None:
-    """It is known as long as the file on disk is refused, with every mistake, and gone afterwards."""
+    """The refusal and its mistakes are kept until the file on disk is valid again."""
     path = tmp_path / "mirror.yaml"
     write(path, "a")
     configuration = opened(path)
@@ -220,7 +220,7 @@ def test_refusal_stays_until_the_file_is_good(tmp_path: Path) -> None:
 
 
 def test_broken_file_at_start_gives_way_to_the_copy(tmp_path: Path) -> None:
-    """Loudly; a good file later takes its place, and every good one is kept."""
+    """The daemon logs this. A valid file later replaces the copy, and every valid file is copied."""
     path = tmp_path / "mirror.yaml"
     write(path, "a")
     kept: list[Settings] = []
@@ -230,7 +230,7 @@ def test_broken_file_at_start_gives_way_to_the_copy(tmp_path: Path) -> None:
         return ""
 
     good = Configuration(lambda: load(path), path, LOGGER, keep=keep)
-    assert kept == []  # the folder may not be there yet
+    assert kept == []  # the folder may not exist yet
     good.keep_copy()
     assert kept == [good.settings]
     path.write_text("issuers: [")
@@ -247,7 +247,7 @@ def test_broken_file_at_start_gives_way_to_the_copy(tmp_path: Path) -> None:
 
 
 def test_broken_file_without_a_copy_is_the_end(tmp_path: Path) -> None:
-    """There is nothing to begin with."""
+    """The daemon has no configuration to start with."""
     path = tmp_path / "mirror.yaml"
     path.write_text("issuers: [")
     with pytest.raises(UsageError):
@@ -255,7 +255,7 @@ def test_broken_file_without_a_copy_is_the_end(tmp_path: Path) -> None:
 
 
 def test_copy_that_cannot_be_kept_is_reported(tmp_path: Path) -> None:
-    """The daemon goes on; the next start would need the file."""
+    """The daemon continues. The next start would need a valid file."""
     path = tmp_path / "mirror.yaml"
     write(path, "a")
     with capture_logs() as logs:

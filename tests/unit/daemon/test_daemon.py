@@ -1,4 +1,4 @@
-"""What systemd hears: sd_notify(3) over a path or an abstract socket."""
+"""Notifications to systemd: sd_notify(3) over a path or an abstract socket."""
 
 import os
 import re
@@ -22,7 +22,7 @@ def manager(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, str
 
 
 def test_states_arrive_in_one_datagram(manager: tuple[socket.socket, str]) -> None:
-    """Assignments are lines of one message; a status is one line whatever is in it."""
+    """Assignments are lines of one message. A status is always one line."""
     heard, name = manager
     notifier = SystemdNotifier({"NOTIFY_SOCKET": name})
     notifier.send("READY=1", notifier.status("2 current\nREADY=0 of 2"))
@@ -30,7 +30,7 @@ def test_states_arrive_in_one_datagram(manager: tuple[socket.socket, str]) -> No
 
 
 def test_reloading_says_when(manager: tuple[socket.socket, str]) -> None:
-    """Type=notify-reload wants the monotonic time in microseconds."""
+    """Type=notify-reload requires the monotonic time in microseconds."""
     heard, name = manager
     SystemdNotifier({"NOTIFY_SOCKET": name}).reloading()
     assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=[0-9]{6,}", heard.recv(4096))
@@ -38,12 +38,12 @@ def test_reloading_says_when(manager: tuple[socket.socket, str]) -> None:
 
 @pytest.mark.parametrize("name", ["", "@", "relative", "/nowhere/at/all", "vsock:2:1"])
 def test_without_a_manager_nothing_happens(name: str) -> None:
-    """It is only told: no socket, a wrong name and a dead manager are all the same."""
+    """A missing socket, a wrong name and a stopped manager are all ignored."""
     SystemdNotifier({"NOTIFY_SOCKET": name}).send("READY=1")
 
 
 def test_manager_that_does_not_read_blocks_nothing(manager: tuple[socket.socket, str]) -> None:
-    """When its queue is full the message is lost, and the daemon goes on."""
+    """If the manager's queue is full, the message is lost and the daemon continues."""
     _, name = manager
     notifier = SystemdNotifier({"NOTIFY_SOCKET": name})
     for _ in range(2000):
@@ -62,5 +62,5 @@ def test_manager_that_does_not_read_blocks_nothing(manager: tuple[socket.socket,
     ],
 )
 def test_watchdog_is_this_process_own(environ: dict[str, str], seconds: float | None) -> None:
-    """sd_watchdog_enabled(3)."""
+    """See sd_watchdog_enabled(3)."""
     assert SystemdNotifier(environ).watchdog_seconds == seconds

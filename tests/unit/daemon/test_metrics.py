@@ -50,7 +50,7 @@ def samples(pass_history: PassHistory) -> Samples:
 
 
 def test_pass_is_reported() -> None:
-    """Duration, end, result, commits that are not pushed, and the version."""
+    """Duration, end, result, unpushed commits and the version are exported."""
     found = samples(after(report(issuer("a"), unpushed_commits=3)))
     assert found["pass_duration_seconds",] == 0.5
     assert found["pass_last_end_timestamp_seconds",] == MOMENT.timestamp()
@@ -60,7 +60,7 @@ def test_pass_is_reported() -> None:
 
 
 def test_before_the_first_pass_nothing_is_claimed() -> None:
-    """Counters are zero, an issuer has never succeeded, and what is not known has no sample."""
+    """Counters are zero, an issuer has never succeeded, and unknown values have no sample."""
     found = samples(PassHistory().configured(publications(settings("a"))))
     assert found["issuer_last_success_timestamp_seconds", "a"] == 0
     assert found["passes_total", "failed"] == 0
@@ -72,7 +72,7 @@ def test_before_the_first_pass_nothing_is_claimed() -> None:
 
 
 def test_apiservers_are_counted_by_state() -> None:
-    """Usable, unreachable for now, or refused: what somebody must look at."""
+    """An apiserver is usable, unreachable for now, or rejected, which needs an operator."""
     timeout, forbidden = (Reason(code, "", "") for code in ("timeout", "forbidden"))
     observations = (
         shows("https://1", NEW),
@@ -88,7 +88,7 @@ def test_apiservers_are_counted_by_state() -> None:
 
 
 def test_certificate_of_an_apiserver_is_the_one_that_ends_first() -> None:
-    """Behind a load balancer one URL shows several; without a certificate there is no sample."""
+    """Behind a load balancer, one URL shows several certificates. Without a certificate there is no sample."""
     first, second = shows("https://1", NEW), replace(shows("https://1", NEW), certificate_expires_at=MOMENT + DAY)
     unknown = replace(shows("https://2", NEW), certificate_expires_at=None)
     found = samples(after(report(issuer("a", observations=(first, second, unknown)))))
@@ -99,7 +99,7 @@ def test_certificate_of_an_apiserver_is_the_one_that_ends_first() -> None:
 
 
 def test_keys_are_counted_and_dated() -> None:
-    """By status; a published key may sign from a date on, a retiring one leaves at one."""
+    """Keys are counted by status. A published key has a safe-to-sign date, a retiring key a removal date."""
     records = (
         record(OLD, Status.RETIRING, missing=DAY / 2),
         record(NEW, Status.PUBLISHED),
@@ -115,7 +115,7 @@ def test_keys_are_counted_and_dated() -> None:
 
 
 def test_kid_from_outside_stays_a_label() -> None:
-    """Quotes, backslashes and tags survive as text; a kid on two records is one series."""
+    """Quotes, backslashes and tags survive as text. A kid on two records is one series."""
     nasty = with_kid(NEW, 'a"b\\c{}<script>')
     twin = with_kid(OLD, nasty.kid)
     records = (record(nasty, Status.PUBLISHED), record(twin, Status.PUBLISHED))
@@ -124,7 +124,7 @@ def test_kid_from_outside_stays_a_label() -> None:
 
 
 def test_keys_that_are_shown_but_not_public_are_counted() -> None:
-    """A held key, or one whose put failed: tokens that it signs are refused by the world."""
+    """The key is held or its put failed. Relying parties reject the tokens that it signs."""
     observations = (shows("https://1", NEW, HOSTILE), shows("https://2", NEW))
     found = samples(after(report(issuer("a", observations=observations))))
     assert found["issuer_keys_not_public", "a"] == 1
@@ -133,14 +133,14 @@ def test_keys_that_are_shown_but_not_public_are_counted() -> None:
 
 
 def test_token_of_a_non_public_key_is_reported() -> None:
-    """A probe found a key that no JWKS shows: pods are about to be logged out."""
+    """A probe found a key that no JWKS has. Pods are about to lose their access."""
     event = Event("signing_key.not_public", "Signed in vain.", Level.ERROR)
     assert samples(after(report(issuer("a", events=(event,)))))["issuer_signing_key_not_public", "a"] == 1
     assert samples(after(report(issuer("a"))))["issuer_signing_key_not_public", "a"] == 0
 
 
 def test_readback_is_the_worst_of_an_entry() -> None:
-    """An entry with a former issuer has one series: all must be right, the slowest counts, repairs add up."""
+    """An entry with a former issuer has one series: all must succeed, the slowest counts, and repairs add up."""
     former = (FormerIssuerSettings(url_of("old"), date(2027, 1, 1)),)
     bad = replace(
         issuer("old", look=PublicReadback(ok=False, seconds=2.5), objects=documents("old", Effect.PUT, "repair")),
@@ -153,14 +153,14 @@ def test_readback_is_the_worst_of_an_entry() -> None:
 
 
 def test_series_of_issuers_that_left_vanish() -> None:
-    """Nothing with the name of a former entry of the configuration is shown any more."""
+    """No series has the name of a former entry of the configuration."""
     before = after(report(issuer("a"), issuer("b")))
     assert any("b" in key for key in samples(before))
     assert not any("b" in key for key in samples(before.configured(publications(settings("a")))))
 
 
 def test_counters_go_on_after_a_restart() -> None:
-    """What an earlier process wrote is added to, and a last success that it saw stays known."""
+    """Counts continue from those of the previous process, and its last success stays known."""
     first = after(
         report(issuer("a", objects=documents("a", Effect.PUT, "repair"))),
         report(failures=(Reason("x", "", ""),)),
@@ -175,12 +175,12 @@ def test_counters_go_on_after_a_restart() -> None:
 
 @pytest.mark.parametrize("text", ["", "nonsense {", 'oidc_mirror_passes_total{result="current"} NaN\n', "a 1\n\0"])
 def test_file_that_is_none_resumes_nothing(text: str) -> None:
-    """A foreign or damaged file costs only what was counted."""
+    """A foreign or damaged file loses only the earlier counts."""
     assert not resumed(text).passes
 
 
 def test_document_and_metrics_say_the_same() -> None:
-    """Every metric is explained with its labels, and nothing else is."""
+    """The document explains every metric with its labels, and no others."""
     wanted = {
         (family.name + ("_total" if family.type == "counter" else ""), family.type)
         for family in families(PassHistory())

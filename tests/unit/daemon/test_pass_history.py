@@ -1,4 +1,4 @@
-"""What is remembered from pass to pass, and what is void."""
+"""The state that is kept from pass to pass, and its invalidation."""
 
 from dataclasses import replace
 from datetime import date
@@ -17,7 +17,7 @@ BROKEN = Reason("history.failed", "The disk is full.", "Free some.")
 
 
 def test_passes_are_counted_by_result() -> None:
-    """Current, held and failed apart; failures in a row begin anew after any pass that did not fail."""
+    """Current, held and failed passes are counted apart. A pass that did not fail resets the consecutive failures."""
     held = report(issuer("a", held=(Reason("key.held", "Held.", ""),)))
     failed = report(failures=(BROKEN,))
     found = after(report(issuer("a")), failed, held, failed, failed, of=settings("a"))
@@ -27,7 +27,7 @@ def test_passes_are_counted_by_result() -> None:
 
 
 def test_pass_that_decided_nothing_leaves_what_was_known() -> None:
-    """When git cannot be read there is no report of any issuer: its keys and its last success stay known."""
+    """If git cannot be read, no issuer is reported. Its keys and its last success stay known."""
     found = after(report(issuer("a")), report(failures=(BROKEN,), now=MOMENT + DAY), of=settings("a"))
     known = found.issuers[url_of("a")]
     assert known.report == replace(issuer("a"), blocked_by=BROKEN.code)
@@ -37,13 +37,13 @@ def test_pass_that_decided_nothing_leaves_what_was_known() -> None:
 
 
 def test_issuer_that_left_the_configuration_is_forgotten() -> None:
-    """And one that came is unknown."""
+    """A new issuer starts as unknown."""
     found = after(report(issuer("a"))).configured(publications(settings("b")))
     assert [(each.name, each.report) for each in found.issuers.values()] == [("b", None)]
 
 
 def test_renamed_issuer_keeps_what_is_known() -> None:
-    """A name is a label: the issuer's text is what counts."""
+    """The name is only a label. The issuer's URL identifies it."""
     before = after(report(issuer("a")))
     renamed = replace(settings("a").issuers[0], name=IssuerName("z"))
     found = before.configured(publications(replace(settings("a"), issuers=(renamed,))))
@@ -52,7 +52,7 @@ def test_renamed_issuer_keeps_what_is_known() -> None:
 
 
 def test_former_issuers_stand_behind_their_entry() -> None:
-    """One group an entry, the issuer itself first."""
+    """Each entry is one group, with the issuer itself first."""
     former = (FormerIssuerSettings(url_of("old"), date(2027, 1, 1)),)
     found = PassHistory().configured(publications(settings("a", former=former))).groups()
     assert [(each.url, each.is_former) for each in found[IssuerName("a")]] == [
@@ -62,7 +62,7 @@ def test_former_issuers_stand_behind_their_entry() -> None:
 
 
 def test_failed_issuer_keeps_its_last_success() -> None:
-    """Time goes on for the others."""
+    """The last success of the other issuers is updated."""
     failed = issuer("a", failures=(BROKEN,))
     found = after(report(issuer("a"), issuer("b")), report(failed, issuer("b"), now=MOMENT + DAY))
     assert found.issuers[url_of("a")].succeeded_at == MOMENT
@@ -88,13 +88,13 @@ LOOKED = PublicReadback(ok=True, seconds=0.1)
     ],
 )
 def test_safe_to_sign_is_void_after_an_unobserved_change(second: dict[str, object], *, known: bool) -> None:
-    """A date that was right for the keys of before must never be told of a key that came since."""
+    """A date for the earlier keys never applies to a newer key."""
     found = after(report(issuer("a")), report(issuer("a", **second))).issuers[url_of("a")]
     assert found.safe_to_sign_at == (MOMENT - 11 * DAY if known else None)
 
 
 def test_newest_look_counts() -> None:
-    """A look replaces the one before; a pass without a look keeps it, with its date."""
+    """A new read-back replaces the previous one. A pass without a read-back keeps it, with its date."""
     bad = PublicReadback(ok=False, seconds=None)
     reports = (
         report(issuer("a")),
@@ -106,7 +106,7 @@ def test_newest_look_counts() -> None:
 
 
 def test_public_keys_are_those_that_stood_in_the_bucket() -> None:
-    """A published key whose put failed is not public yet."""
+    """A published key with a failed put is not public yet."""
     both = (record(OLD, Status.PUBLISHED), record(NEW, Status.PUBLISHED))
     failed: IssuerReport = issuer("a", records=both, objects=documents("a", Effect.FAILED))
     put = replace(failed, objects=documents("a", Effect.PUT))
@@ -115,7 +115,7 @@ def test_public_keys_are_those_that_stood_in_the_bucket() -> None:
 
 
 def test_repairs_are_counted() -> None:
-    """Objects, over all passes; a repair that failed is none."""
+    """Repaired objects are summed over all passes. A failed repair does not count."""
     repaired = report(issuer("a", objects=documents("a", Effect.PUT, "repair")))
     failed = report(issuer("a", objects=documents("a", Effect.FAILED, "repair")))
     updated = report(issuer("a", objects=documents("a", Effect.PUT, "update")))

@@ -1,4 +1,4 @@
-"""Passes one after another in a fake world: what is opened, closed, counted and told."""
+"""Successive passes with fake ports: adapters, counters and reports."""
 
 import json
 import weakref
@@ -27,7 +27,7 @@ LOGGER = configure("info", "json")
 
 
 class Theatre:
-    """A situation whose passes are made by `PassRunner`; it notes what is opened and closed."""
+    """A situation with passes made by `PassRunner`. It records which adapters are opened and closed."""
 
     def __init__(self, state_dir: Path) -> None:
         self.situation = Situation(state_dir)
@@ -68,7 +68,7 @@ def theatre(tmp_path: Path) -> Theatre:
 
 
 def test_adapters_live_as_long_as_all_is_well(theatre: Theatre) -> None:
-    """Three passes, opened once; the end closes them, once."""
+    """Three passes open the adapters once. The end closes them once."""
     assert [theatre.run() for _ in range(3)] == [ExitStatus.CURRENT] * 3
     assert (theatre.opened, theatre.closed) == (1, 0)
     theatre.passes.close()
@@ -78,7 +78,7 @@ def test_adapters_live_as_long_as_all_is_well(theatre: Theatre) -> None:
 
 
 def test_bucket_that_fails_gets_new_adapters(theatre: Theatre) -> None:
-    """Rotated credentials, a changed endpoint: nothing stale makes the next pass fail too."""
+    """After rotated credentials or a changed endpoint, stale adapters do not make the next pass fail too."""
     theatre.situation.world.bucket.fails["list"] = BucketError("No.", code="ExpiredToken")
     assert theatre.run() is ExitStatus.FAILED
     assert (theatre.opened, theatre.closed) == (1, 1)
@@ -88,14 +88,14 @@ def test_bucket_that_fails_gets_new_adapters(theatre: Theatre) -> None:
 
 
 def test_apiservers_that_fail_cost_no_adapter(theatre: Theatre) -> None:
-    """They keep nothing open."""
+    """Failing apiservers do not reopen the adapters."""
     theatre.situation.world.source.answers = {}
     assert theatre.run() is ExitStatus.FAILED
     assert (theatre.opened, theatre.closed) == (1, 0)
 
 
 def test_new_settings_get_new_adapters(theatre: Theatre) -> None:
-    """As soon as the file has changed."""
+    """The adapters are replaced as soon as the file has changed."""
     theatre.run()
     theatre.settings = replace(theatre.settings, max_failures=7)
     theatre.path.write_text('{"changed": 1}')
@@ -105,7 +105,7 @@ def test_new_settings_get_new_adapters(theatre: Theatre) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("a defect"), BucketError("No.", code="x")])
 def test_pass_that_cannot_even_begin_is_a_failed_pass(theatre: Theatre, error: Exception) -> None:
-    """Counted, logged, told on the page; never raised, and the next one tries again."""
+    """The failure is counted, logged and shown on the page, but never raised. The next pass tries again."""
     theatre.refuses = error
     with capture_logs() as logs:
         assert theatre.run() is ExitStatus.FAILED
@@ -117,7 +117,7 @@ def test_pass_that_cannot_even_begin_is_a_failed_pass(theatre: Theatre, error: E
 
 
 def test_first_pass_of_a_daemon_looks_at_everything(theatre: Theatre) -> None:
-    """What an earlier process saw an hour ago is not known to this one's page."""
+    """The page of this process does not know what an earlier process observed."""
     theatre.run()
     assert theatre.situation.world.web.looks
     theatre.situation.world.web.looks.clear()
@@ -129,7 +129,7 @@ def test_first_pass_of_a_daemon_looks_at_everything(theatre: Theatre) -> None:
 
 
 def test_commits_are_read_when_there_is_a_new_one(theatre: Theatre) -> None:
-    """Newest first."""
+    """The commits are listed newest first."""
     theatre.run()
     first = theatre.passes.pass_history.commits
     assert [each.commit for each in first] == [theatre.situation.world.history.head]
@@ -139,7 +139,7 @@ def test_commits_are_read_when_there_is_a_new_one(theatre: Theatre) -> None:
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
 def test_stopped_pass_is_not_counted(theatre: Theatre, when: str) -> None:
-    """What was broken off tells nothing about the world: no failure, no `last_error`, and no further pass."""
+    """An interrupted pass proves nothing: no failure, no `last_error`, and no further pass."""
     source = theatre.situation.world.source
     if when == "before":
         theatre.passes.stop_polling()
@@ -153,7 +153,7 @@ def test_stopped_pass_is_not_counted(theatre: Theatre, when: str) -> None:
 
 
 def test_stopped_pass_leaves_the_last_result_and_adds_its_events(theatre: Theatre) -> None:
-    """`status` shows how the pass before ended, not that apiservers could no longer be asked; drift stays visible."""
+    """`status` shows the result of the previous pass, not the interruption. Drift stays visible."""
     theatre.run()
     before = load_last_pass(theatre.situation.state_dir)
     assert before is not None
@@ -167,14 +167,14 @@ def test_stopped_pass_leaves_the_last_result_and_adds_its_events(theatre: Theatr
 
 
 def test_first_pass_that_is_stopped_leaves_no_result(theatre: Theatre) -> None:
-    """How a pass ends is not known yet."""
+    """An interrupted first pass has no result."""
     interrupt(theatre, theatre.passes.stop_polling)
     theatre.passes.run()
     assert load_last_pass(theatre.situation.state_dir) is None
 
 
 def interrupt(theatre: Theatre, call: Callable[[], None]) -> None:
-    """Call it while the bucket is listed."""
+    """Calls it while the bucket is listed."""
     bucket = theatre.situation.world.bucket
     really_list = bucket.list
 
@@ -182,11 +182,11 @@ def interrupt(theatre: Theatre, call: Callable[[], None]) -> None:
         call()
         return really_list(prefix)
 
-    bucket.list = listed  # type: ignore[method-assign]  # a lever of this test
+    bucket.list = listed  # type: ignore[method-assign]  # hook of this test
 
 
 def test_cancel_reaches_what_is_open(theatre: Theatre) -> None:
-    """And is harmless when nothing is."""
+    """Without open adapters, cancel is harmless."""
     theatre.passes.cancel()
     assert theatre.cancelled == 0
     theatre.run()
@@ -210,12 +210,12 @@ def test_cancel_reaches_what_is_open(theatre: Theatre) -> None:
     ],
 )
 def test_summary_is_one_line(found: object, line: str) -> None:
-    """What `systemctl status` shows."""
-    assert summary(found) == line  # type: ignore[arg-type]  # a stand-in report
+    """`systemctl status` shows this line."""
+    assert summary(found) == line  # type: ignore[arg-type]  # a fake report
 
 
 def test_summary_of_a_failed_pass_says_why(theatre: Theatre) -> None:
-    """Its first reason."""
+    """The summary gives the first reason."""
     theatre.refuses = BucketError("The bucket is gone.", code="x")
     theatre.run()
     assert summary(theatre.passes.pass_history).startswith("FAILED: The bucket is gone. (pass ended ")
@@ -223,7 +223,7 @@ def test_summary_of_a_failed_pass_says_why(theatre: Theatre) -> None:
 
 
 def test_limit_of_processes_is_no_defect_and_is_counted(theatre: Theatre) -> None:
-    """A pass that could start no thread says which limit to raise; a daemon that meets it again and again is unwell."""
+    """A pass that could not start a thread names the limit to raise. Repeated failures make the daemon unhealthy."""
     theatre.refuses = RuntimeError("can't start new thread")
     assert [theatre.run() for _ in range(3)] == [ExitStatus.FAILED] * 3
     found = theatre.passes.pass_history.report
@@ -237,7 +237,7 @@ def test_limit_of_processes_is_no_defect_and_is_counted(theatre: Theatre) -> Non
 
 
 def test_daemon_that_gets_no_further_process_is_unwell_until_a_pass_can_start_one(theatre: Theatre) -> None:
-    """`/healthz` is 503 after three such passes, so that an orchestrator restarts it, and 200 after a good one."""
+    """`/healthz` is 503 after three such passes, so that an orchestrator restarts it. A good pass resets it to 200."""
     daemon = Daemon(theatre.configuration, theatre.passes, SystemdNotifier({}), LOGGER)
     theatre.refuses = RuntimeError("can't start new thread")
     said = []
@@ -252,14 +252,14 @@ def test_daemon_that_gets_no_further_process_is_unwell_until_a_pass_can_start_on
 
 
 class Circle:
-    """Holds itself: only a search of the memory finds that nobody else does."""
+    """A reference cycle: only the garbage collector can free it."""
 
     def __init__(self) -> None:
         self.me = self
 
 
 def test_circles_of_a_pass_end_with_it(theatre: Theatre) -> None:
-    """Those of a pass right after it, in passes that search the new memory alone too."""
+    """The cycles are collected right after the pass, even if only the young generation is collected."""
     for _ in range(3):
         made = weakref.ref(Circle())
         theatre.run()
@@ -267,7 +267,7 @@ def test_circles_of_a_pass_end_with_it(theatre: Theatre) -> None:
 
 
 def test_circles_among_adapters_end_when_these_are_replaced(theatre: Theatre) -> None:
-    """Although they were kept for passes, and what is kept is searched rarely."""
+    """The cycles are collected although long-lived objects are collected rarely."""
     kept = [Circle()]
     assert theatre.run() == ExitStatus.CURRENT
     made = weakref.ref(kept.pop())

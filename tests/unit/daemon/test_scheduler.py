@@ -1,6 +1,6 @@
-"""apscheduler as it is used here: at once, never twice at the same time, nothing lost, nothing hidden.
+"""The schedule of passes: the first starts at once, passes never overlap, and none is lost.
 
-Alive and ready, as tables: nothing latches.
+Health and readiness, as tables: neither latches.
 """
 
 import threading
@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 30.0
 
 
 class Work:
-    """Passes that a test opens and closes."""
+    """Passes that the test starts and ends."""
 
     def __init__(self) -> None:
         self.began = 0
@@ -63,7 +63,7 @@ def scheduled(work: Work, interval: timedelta) -> Iterator[tuple[Schedule, list[
 
 
 def test_first_pass_is_at_once() -> None:
-    """Not after an interval."""
+    """The first pass does not wait for an interval."""
     work = Work()
     with scheduled(work, LONG) as (schedule, heard):
         wait_until(lambda: heard == [1])
@@ -72,7 +72,7 @@ def test_first_pass_is_at_once() -> None:
 
 
 def test_passes_go_on_and_never_overlap() -> None:
-    """One that takes longer than the interval makes the next one wait; it is told."""
+    """A pass that takes longer than the interval delays the next one, and this is logged."""
     work = Work()
     with capture_logs() as logs, scheduled(work, timedelta(seconds=0.05)) as (_, heard):
         wait_until(lambda: len(heard) >= 3)
@@ -85,7 +85,7 @@ def test_passes_go_on_and_never_overlap() -> None:
 
 
 def test_pass_that_raises_is_followed_by_the_next() -> None:
-    """The library drops a job's exception; the schedule goes on, and says that the pass has ended."""
+    """The library drops a job's exception. The schedule continues and reports the end of the pass."""
     work = Work()
     work.fails = True
     with capture_logs() as logs, scheduled(work, timedelta(seconds=0.05)) as (_, heard):
@@ -95,7 +95,7 @@ def test_pass_that_raises_is_followed_by_the_next() -> None:
 
 
 def test_pass_is_made_when_asked_for() -> None:
-    """At once when none runs; right after the one that does, without a word about being left out."""
+    """It starts at once, or right after the current pass. No skipped run is logged."""
     work = Work()
     with capture_logs() as logs, scheduled(work, LONG) as (schedule, heard):
         wait_until(lambda: len(heard) == 1)
@@ -114,7 +114,7 @@ def test_pass_is_made_when_asked_for() -> None:
 
 
 def test_new_interval_is_obeyed() -> None:
-    """Without a restart."""
+    """The new interval applies without a restart."""
     work = Work()
     with scheduled(work, LONG) as (schedule, heard):
         wait_until(lambda: len(heard) == 1)
@@ -124,11 +124,11 @@ def test_new_interval_is_obeyed() -> None:
 
 
 def test_clock_that_was_set_back_delays_nothing() -> None:
-    """The scheduler waits for a wall-clock time; when it is an hour away by mistake, a pass is begun all the same."""
+    """The scheduler waits for a wall-clock time. If that is an hour away by mistake, a pass still begins."""
     work = Work()
     with capture_logs() as logs, scheduled(work, timedelta(seconds=0.2)) as (schedule, heard):
         wait_until(lambda: len(heard) == 1)
-        schedule.set_interval(LONG)  # what the library waits for is now as far away as with such a clock
+        schedule.set_interval(LONG)  # as with such a clock, the library now waits for a distant time
         schedule._interval = timedelta(seconds=0.2)
         done = len(heard)
 
@@ -142,7 +142,7 @@ def test_clock_that_was_set_back_delays_nothing() -> None:
 
 @pytest.mark.parametrize("way", ["dead", "stuck"])
 def test_scheduler_that_is_dead_or_stuck_gives_no_beat(way: str) -> None:
-    """Then health fails: the beat can only come from the scheduler's own thread."""
+    """Health then fails, because only the scheduler's own thread sends the heartbeat."""
     work, release = Work(), threading.Event()
     with scheduled(work, LONG) as (schedule, heard):
         wait_until(lambda: len(heard) == 1)
@@ -166,7 +166,7 @@ def test_scheduler_that_is_dead_or_stuck_gives_no_beat(way: str) -> None:
 
 
 def test_stop_does_not_wait_for_a_pass() -> None:
-    """SIGTERM has 10 s in all; stopping twice is no trouble."""
+    """SIGTERM allows 10 s in all. A second stop is harmless."""
     work = Work()
     work.gate.clear()
     with scheduled(work, LONG) as (schedule, _):
@@ -194,7 +194,7 @@ PATIENCE = 100.0
     ],
 )
 def test_verdicts(pulse: Heartbeat, *, alive: bool, ready: bool) -> None:
-    """At second 1000, with a patience of 100 s and 30 s for the beat."""
+    """The verdicts at second 1000, with a patience of 100 s and 30 s for the heartbeat."""
     assert LONGEST_SILENCE_SECONDS == 30
     assert health(pulse, 1000, PATIENCE).ok is alive
     assert readiness(pulse, 1000, PATIENCE).ok is ready
@@ -209,7 +209,7 @@ def test_verdicts(pulse: Heartbeat, *, alive: bool, ready: bool) -> None:
     ],
 )
 def test_health_is_reported_in_words(pulse: Heartbeat, said: str) -> None:
-    """Who looks at a failing probe reads why."""
+    """The response of a failing probe gives the reason."""
     assert health(pulse, 1000, PATIENCE).sentence == said
 
 
@@ -222,11 +222,11 @@ def test_health_is_reported_in_words(pulse: Heartbeat, said: str) -> None:
     ],
 )
 def test_readiness_is_reported_in_words(pulse: Heartbeat, said: str) -> None:
-    """As for health."""
+    """Readiness gives its reason like health."""
     assert readiness(pulse, 1000, PATIENCE).sentence == said
 
 
 def test_patience_is_three_intervals_and_the_source_deadline() -> None:
-    """At the default of 1 min, and 60 s for asking, that is 4 min."""
+    """At the default interval of 1 min and a source deadline of 60 s, the patience is 4 min."""
     assert max_silence_seconds(settings("a")) == 240
     assert max_silence_seconds(replace(settings("a"), interval=timedelta(seconds=1))) == 63

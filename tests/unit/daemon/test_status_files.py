@@ -1,4 +1,4 @@
-"""What a pass leaves on the disk for those without its logs."""
+"""A pass writes `last_error` and the metrics file."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,18 +30,18 @@ def kept(state_dir: Path, *passes: Report, metrics_file: Path | None = None) -> 
 
 
 def test_last_error_is_written_and_removed(tmp_path: Path) -> None:
-    """Every failure with its remedy, escaped; gone after a pass that did not fail."""
+    """The file has every failure with its remedy, escaped. A pass that did not fail removes the file."""
     kept(tmp_path, BROKEN)
     assert (tmp_path / "last_error").read_text() == (
         "The pass of 2026-11-23 08:00:00Z failed.\nx: Full. Free.\na: put.failed: No\\x1b[31m rights. Ask.\n"
     )
     kept(tmp_path, replace(GOOD, issuers=(issuer("a", held=(Reason("key.held", "Held.", ""),)),)))
     assert not (tmp_path / "last_error").exists()
-    kept(tmp_path, GOOD)  # nothing to remove is no trouble
+    kept(tmp_path, GOOD)  # a missing file is no error
 
 
 def test_last_error_names_the_apiservers_involved(tmp_path: Path) -> None:
-    """Who has this file alone finds the remedy beside the apiserver in it too; of good issuers it says nothing."""
+    """The file also has the remedies of the failing apiservers. It does not mention good issuers."""
     silent = Unusable("https://1", (Reason("timeout", "It did not answer.", "Look at it."),))
     heard = issuer("b").observations[0]
     kept(tmp_path, report(issuer("a", observations=(silent,)), issuer("b", observations=(heard, silent))))
@@ -51,7 +51,7 @@ def test_last_error_names_the_apiservers_involved(tmp_path: Path) -> None:
 
 
 def test_metrics_file_holds_what_the_page_shows(tmp_path: Path) -> None:
-    """Whole, by rename, and nothing else in its folder; the next process goes on counting."""
+    """The file is complete, replaced by rename, and alone in its folder. The next process continues the counters."""
     folder = tmp_path / "textfile"
     folder.mkdir()
     path = folder / "oidc-mirror.prom"
@@ -63,7 +63,7 @@ def test_metrics_file_holds_what_the_page_shows(tmp_path: Path) -> None:
 
 
 def test_unwritable_file_is_reported_and_fails_no_pass(tmp_path: Path) -> None:
-    """A missing folder, or something in the way."""
+    """The folder is missing, or a directory has the file's name."""
     (tmp_path / "last_error").mkdir()
     with capture_logs() as logs:
         kept(tmp_path, GOOD, metrics_file=tmp_path / "missing" / "m.prom")
@@ -75,14 +75,14 @@ def test_unwritable_file_is_reported_and_fails_no_pass(tmp_path: Path) -> None:
 
 
 def test_before_the_first_pass_no_error_is_claimed(tmp_path: Path) -> None:
-    """Neither written nor removed."""
+    """The file is neither written nor removed."""
     (tmp_path / "last_error").write_text("old")
     kept(tmp_path)
     assert (tmp_path / "last_error").read_text() == "old"
 
 
 def test_refused_configuration_is_an_error_of_its_own(tmp_path: Path) -> None:
-    """Although every pass goes well with the settings before it."""
+    """The error is written although every pass succeeds with the earlier settings."""
     where, chronicle = kept(tmp_path, GOOD)
     refused = Reason("configuration.refused", "The configuration has mistakes.", "Correct it.")
     status_files.write_status_files(where, replace(chronicle, refused=refused), LOGGER)

@@ -1,4 +1,4 @@
-"""The status page as HTML: what it says, that it escapes, and that it asks nobody."""
+"""The status page as HTML: its content, its escaping, and no external requests."""
 
 import re
 from dataclasses import replace
@@ -37,7 +37,7 @@ BROKEN = Reason("x", "Broken.", "Mend it.")
 
 
 class Tags(HTMLParser):
-    """Every tag with its attributes, and the text."""
+    """Collects every tag with its attributes, and the text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def page(pass_history: PassHistory, health: HealthResult = ALIVE, query: str = "
 
 
 def names(pass_history: PassHistory, query: str = "") -> list[str]:
-    """The issuers in the table, from above."""
+    """The issuers of the table, from top to bottom."""
     html = page(pass_history, query=query)
     return re.findall(r'<th scope="row"><a href="[^"]*">([^<]*)</a>', html)
 
@@ -67,7 +67,7 @@ def text(pass_history: PassHistory, health: HealthResult = ALIVE) -> str:
 
 
 def test_page_has_nothing_that_acts_or_loads() -> None:
-    """No script, no frame, no picture, no handler, no style attribute, whatever apiservers said; its form is a GET."""
+    """The page has no script, frame, image, handler or style attribute for any input. Its form is a GET."""
     found = Tags(page(everything()))
     assert {tag for tag, _ in found.tags} & {"script", "iframe", "img", "object", "link", "base"} == set()
     assert [(each["action"], each["method"]) for tag, each in found.tags if tag == "form"] == [("/", "get")]
@@ -83,7 +83,7 @@ def test_page_has_nothing_that_acts_or_loads() -> None:
 
 
 def test_text_from_outside_is_text() -> None:
-    """Kids, sentences about answers, subjects of commits: whole, and harmless."""
+    """Kids, sentences of apiservers and commit subjects are shown in full, as escaped text."""
     said = text(everything())
     assert HOSTILE.kid in said
     assert '<img src="https://evil.example/x.png">' in said
@@ -91,7 +91,7 @@ def test_text_from_outside_is_text() -> None:
 
 
 def test_page_renews_itself_without_a_script() -> None:
-    """By a meta element, unless somebody stops it."""
+    """A meta element refreshes the page, unless the reader stops it."""
     assert f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">' in page(everything())
     assert "http-equiv" not in page(everything(), query="refresh=off")
     assert '<input type="hidden" name="refresh" value="off">' in page(everything(), query="refresh=off")
@@ -107,14 +107,14 @@ def test_page_renews_itself_without_a_script() -> None:
     ],
 )
 def test_headline_is_the_worst(changes: dict[str, object], said: str) -> None:
-    """One sentence for who looks for a second; it is the title too."""
+    """The headline is one short sentence, and also the title of the page."""
     html = page(after(report(issuer("a", **changes))))
     assert f"<h1>{said}</h1>" in html
     assert f"<title>{said} · oidc-mirror</title>" in html
 
 
 def test_page_before_the_first_pass() -> None:
-    """It claims nothing."""
+    """The page makes no claim before the first pass."""
     said = text(PassHistory().configured(publications(settings("a"))))
     assert "The first pass has not ended yet" in said
     assert "No pass has decided about it yet." in said
@@ -122,7 +122,7 @@ def test_page_before_the_first_pass() -> None:
 
 
 def test_failed_pass_is_reported_with_its_remedy() -> None:
-    """And what was known of the issuer stands below it, as something old."""
+    """The earlier state of the issuer is shown below, marked as old."""
     broken = report(failures=(Reason("history.failed", "The disk is full.", "Free some."),))
     said = text(after(report(issuer("a")), broken, of=settings("a")))
     assert "The last pass failed" in said
@@ -132,7 +132,7 @@ def test_failed_pass_is_reported_with_its_remedy() -> None:
 
 
 def test_stuck_daemon_says_that_it_is_old() -> None:
-    """The page must not look fresh, let alone green, when nothing runs any more."""
+    """If no pass runs any more, the page must not look current or healthy."""
     stuck = HealthResult(ok=False, sentence="No pass has ended for 1:00:00.")
     said = text(after(report(issuer("a"))), stuck)
     assert "No pass has ended for 1:00:00. What is shown below is old." in said
@@ -141,7 +141,7 @@ def test_stuck_daemon_says_that_it_is_old() -> None:
 
 
 def test_command_of_a_held_change_can_be_copied() -> None:
-    """It stands by itself."""
+    """The command is in an element of its own."""
     html = page(everything())
     assert f"<code>oidc-mirror approve syd-stage {HOSTILE.thumbprint}</code>" in html
 
@@ -155,13 +155,13 @@ def test_command_of_a_held_change_can_be_copied() -> None:
     ],
 )
 def test_command_in_a_sentence_is_code(remedy: str, html: str) -> None:
-    """So that it can be copied; a mark without a second one stays as it is."""
+    """The command can be copied. A mark without a second one stays unchanged."""
     failed = after(report(issuer("a", failures=(Reason("x", "Broken.", remedy),))))
     assert f'<p class="remedy">{html}</p>' in page(failed)
 
 
 def test_apiservers_are_shown_side_by_side() -> None:
-    """Which keys one does not show, why another is not believed, and when certificates end."""
+    """The page shows the keys missing at an apiserver, why another is rejected, and the expiry of certificates."""
     said = text(everything())
     assert f"https://10.0.0.12:6443 reachable, 1 key does not show {EC_KEYS[1].kid}" in said
     assert "certificate ends 2026-11-29 08:00:00Z (in 6 d)" in said
@@ -170,7 +170,7 @@ def test_apiservers_are_shown_side_by_side() -> None:
 
 
 def test_keys_say_what_may_be_done_with_them() -> None:
-    """Safe or not yet, held, retiring until, revoked."""
+    """Safe or not yet safe, held, retiring until, revoked."""
     said = text(everything())
     assert "do not sign with it before 2026-11-23 08:14:24Z (in 14 min 24 s)" in said
     assert "safe to sign since 2026-11-12 08:00:00Z (11 d ago)" in said
@@ -180,7 +180,7 @@ def test_keys_say_what_may_be_done_with_them() -> None:
 
 
 def test_drift_and_readback_are_reported() -> None:
-    """What was repaired, and that the world does not see it."""
+    """The page shows what was repaired, and that anonymous requests still fail."""
     said = text(everything())
     assert "drift repaired in the last pass" in said
     assert "Another writer changed <i>openid/v1/jwks</i>; it is as committed again." in said
@@ -190,7 +190,7 @@ def test_drift_and_readback_are_reported() -> None:
 
 
 def test_former_issuer_is_marked() -> None:
-    """It has a line of its own, whose name leads to its details."""
+    """A former issuer has its own line, and its name links to its details."""
     former = (FormerIssuerSettings(url_of("old"), date(2027, 1, 1)),)
     old = replace(issuer("old"), name=IssuerName("a"))
     html = page(after(report(issuer("a"), old), of=settings("a", former=former)))
@@ -203,7 +203,7 @@ def test_former_issuer_is_marked() -> None:
 
 
 def test_details_that_the_url_names_are_open() -> None:
-    """They stay so when the page renews itself; the others are closed."""
+    """They stay open when the page refreshes. All other details are closed."""
     found = Tags(page(everything(), query="q=prod&show=syd-prod"))
     assert [("open" in each) for tag, each in found.tags if tag == "details"] == [False, True]
     links = [each["href"] for tag, each in found.tags if tag == "a" and "#" in str(each["href"])]
@@ -215,7 +215,7 @@ def test_details_that_the_url_names_are_open() -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 5, 50])
 def test_every_issuer_has_a_line_and_details(number: int) -> None:
-    """The same form for any number; details are closed, unless there is only one issuer."""
+    """The layout is the same for any number. Details are closed, unless there is only one issuer."""
     found = Tags(page(after(report(*(issuer(f"c{each}") for each in range(number))))))
     rows = [each for tag, each in found.tags if tag == "tr" and each.get("class") == "line"]
     details = [each for tag, each in found.tags if tag == "details"]
@@ -225,7 +225,7 @@ def test_every_issuer_has_a_line_and_details(number: int) -> None:
 
 
 def test_page_is_bounded() -> None:
-    """Beyond 500 issuers the worst are shown, and how many there are."""
+    """Beyond 500 issuers, the page shows the worst ones and the total."""
     many = after(report(*(issuer(f"c{each}") for each in range(MOST_LINES + 3)), issuer("z", failures=(BROKEN,))))
     shown = names(many)
     assert (len(shown), shown[0]) == (MOST_LINES, "z")
@@ -234,7 +234,7 @@ def test_page_is_bounded() -> None:
 
 
 def test_line_marks_rotations_and_what_waits() -> None:
-    """In words beside the state."""
+    """The marks are words beside the state."""
     html = page(everything())
     assert '<span class="badge good">current</span> <span class="badge rotating">rotating</span>' in html
     assert '<span class="badge held">held</span> <span class="badge held">pending approval</span>' in html
@@ -245,7 +245,7 @@ def test_line_marks_rotations_and_what_waits() -> None:
 
 
 def test_kid_is_short_in_a_line_and_whole_in_its_title() -> None:
-    """And whole in the details."""
+    """The details also show the whole kid."""
     html = page(everything())
     kid = EC_KEYS[1].kid
     row = re.search(r'<td class="next good">key <code title="([^"]+)">([^<]+)</code>', html)
@@ -255,7 +255,7 @@ def test_kid_is_short_in_a_line_and_whole_in_its_title() -> None:
 
 
 def test_line_shows_times_twice() -> None:
-    """The date, and how long ago or ahead."""
+    """The line shows the date and the relative time."""
     said = text(everything())
     assert "2026-11-23 07:30 30 min ago" in said
     assert "may sign from 2026-11-23 08:14 in 14 min 24 s" in said
@@ -285,12 +285,12 @@ def test_line_shows_times_twice() -> None:
     ],
 )
 def test_table_is_sorted_and_filtered_by_the_url(query: str, expected: list[str]) -> None:
-    """Without a script; a sort that does not exist is the usual one."""
+    """The page needs no script. An unknown sort key gives the default order."""
     assert names(everything(), query) == expected
 
 
 def test_filter_says_what_it_hides() -> None:
-    """How many of how many, the text that was looked for as text, and the way back."""
+    """The page shows the matching and total numbers, the search text as text, and a link to all issuers."""
     assert "1 of 4 issuers are pending approval: show all" in text_of("state=pending")
     assert "2 of 4 issuers match “prod”: show all" in text_of("q=prod")
     assert "1 of 4 issuers are current and match “lab”: show all" in text_of("q=lab&state=current")
@@ -304,7 +304,7 @@ def text_of(query: str) -> str:
 
 
 def test_counts_lead_to_their_issuers() -> None:
-    """Each state that occurs, with its number; the one that is asked for leads back."""
+    """Each existing state is a link with its number. The selected state links back."""
     found = Tags(page(everything(), query="q=prod&state=failed"))
     links = {each.get("href"): each for tag, each in found.tags if tag == "a" and "badge" in str(each.get("class"))}
     assert list(links) == [
@@ -318,7 +318,7 @@ def test_counts_lead_to_their_issuers() -> None:
 
 
 def test_heads_of_columns_sort_and_say_how() -> None:
-    """A second time turns the order round."""
+    """A second click reverses the order."""
     html = page(everything(), query="sort=name")
     assert '<th scope="col" aria-sort="ascending"><a href="/?sort=-name">name</a>' in html
     assert '<a href="/?">state</a>' in html
@@ -330,7 +330,7 @@ def test_heads_of_columns_sort_and_say_how() -> None:
 
 
 def test_gone_keys_that_are_not_shown_are_counted() -> None:
-    """With the command that shows them."""
+    """The page gives the command that shows them."""
     gone = tuple(record(EC_KEYS[0], Status.DROPPED, age=number * DAY) for number in range(1, 30))
     assert "21 more that are gone: oidc-mirror history a" in text(after(report(issuer("a", records=gone))))
 
@@ -339,7 +339,7 @@ def test_gone_keys_that_are_not_shown_are_counted() -> None:
 
 
 def with_events(number: int) -> PassHistory:
-    """A history whose last pass knows so many events, the oldest first."""
+    """A history with that many events in its last pass, the oldest first."""
     history = everything()
     assert history.last_pass is not None
     events = tuple(
@@ -356,7 +356,7 @@ def with_events(number: int) -> PassHistory:
 
 
 def test_recent_events_are_shown_newest_first() -> None:
-    """With both moments, how long each went on, name and sentence."""
+    """Each event has first and last time, duration, name and sentence."""
     said = text(with_events(3))
     assert "2026-11-23 07:00:00Z (1 h ago) fra-prod bucket.drift Drift 2, by <b>somebody</b>." in said
     assert "2026-11-23 06:00:00Z (2 h ago, for 30 min) fra-prod bucket.drift Drift 1" in said
@@ -364,12 +364,12 @@ def test_recent_events_are_shown_newest_first() -> None:
 
 
 def test_older_events_are_closed() -> None:
-    """Hundreds of them do not make the page long."""
+    """Hundreds of events do not make the page long."""
     assert "older</summary>" not in page(with_events(SHOWN_EVENTS))
     assert "<summary>2 older</summary>" in page(with_events(SHOWN_EVENTS + 2))
 
 
 def test_page_without_events_says_so() -> None:
-    """None is something else than not known."""
+    """No events is distinguished from unknown events."""
     assert "None: no drift" in text(after(report(issuer("a"))))
     assert "Not known on this machine before its first pass." in text(PassHistory())

@@ -1,4 +1,4 @@
-"""What the page shows of one issuer: its line, the details, and its keys on a time axis."""
+"""One issuer on the page: its line, its details, and its keys on a time axis."""
 
 import pytest
 
@@ -41,12 +41,12 @@ def sentence(given: IssuerReport) -> str:
 
 
 def test_issuers_that_need_action_come_first() -> None:
-    """Failed, then held, then rotations, then the rest in the order of the configuration."""
+    """The order is failed, held, rotating, then the rest in configured order."""
     assert list(lines(everything())) == ["fra-prod", "syd-stage", "syd-prod", "lab"]
 
 
 def test_line_says_how_an_issuer_is() -> None:
-    """Keys by status, apiservers that answered, the last change, and what happens next."""
+    """The line shows keys by status, apiservers that answered, the last change, and the next step."""
     line = lines(everything())["syd-prod"]
     assert (line.word, line.mark, line.rotating, line.pending) == ("current", "good", True, 0)
     assert (line.keys, line.apiservers) == ("2 published, 1 retiring", "2/2")
@@ -60,19 +60,19 @@ def test_line_says_how_an_issuer_is() -> None:
 
 
 def test_expected_apiservers_are_counted() -> None:
-    """Also those that were not even found."""
+    """Apiservers that were not found count too."""
     assert line_of(expected_apiservers=3).apiservers == "2/3"
 
 
 def test_line_before_the_first_pass_claims_nothing() -> None:
-    """No state, no number."""
+    """The line has no state and no number."""
     line = lines(PassHistory().configured(publications(settings("a"))))["a"]
     assert (line.word, line.mark, line.keys, line.apiservers, line.next) == ("unknown", "quiet", "-", "-", None)
     assert (line.rotating, line.pending, line.changed_at) == (False, 0, None)
 
 
 def test_degraded_line_says_what_an_apiserver_did() -> None:
-    """The code of its answer; what waits for an operator comes before it."""
+    """The line shows the code of the answer. A change that waits for an operator comes before it."""
     given = {"observations": (shows("https://1", NEW), SILENT)}
     step = line_of(**given).next
     assert step is not None
@@ -83,7 +83,7 @@ def test_degraded_line_says_what_an_apiserver_did() -> None:
 
 
 def test_suspended_line_says_so_before_anything_that_waits() -> None:
-    """Also while an apiserver does not answer: asking again in the next pass changes nothing."""
+    """This also holds while an apiserver does not answer, because a retry in the next pass changes nothing."""
     step = line_of(observations=(shows("https://1", NEW), SILENT), events=(SUSPENDED,)).next
     assert step is not None
     assert step.words == "suspended: remove `suspend` from the configuration to go on"
@@ -102,7 +102,7 @@ def test_suspended_line_says_so_before_anything_that_waits() -> None:
     ],
 )
 def test_line_is_found_by_what_people_know(text: str, held: bool) -> None:
-    """Name, URL, apiserver, kid or thumbprint, or a part of one."""
+    """The search matches name, URL, apiserver, kid or thumbprint, or a part of one."""
     assert lines(everything())["syd-prod"].holds(text) is held
 
 
@@ -119,12 +119,12 @@ def test_line_is_found_by_what_people_know(text: str, held: bool) -> None:
     ],
 )
 def test_command_is_distinguished_from_words(remedy: str, steps: tuple[Step, ...]) -> None:
-    """Only what stands at the end, behind a colon."""
+    """Only the text at the end, after a colon, is a command."""
     assert advice(Reason("code", "S", remedy)) == Advice("S", steps)
 
 
 def test_failure_of_apiservers_has_their_own_remedies() -> None:
-    """Each by itself, so that each command can be copied; none points to another box."""
+    """Each remedy is separate, so that each command can be copied. None refers to another box."""
     state = everything().issuers[url_of("fra-prod")]
     none, refused = issuer_panel(state, MOMENT).failures
     binding = "kubectl create clusterrolebinding oidc-mirror --clusterrole=system:service-account-issuer-discovery"
@@ -135,14 +135,14 @@ def test_failure_of_apiservers_has_their_own_remedies() -> None:
 
 
 def test_failure_that_is_none_of_an_apiserver_keeps_its_remedy() -> None:
-    """The bucket's, for instance."""
+    """An example is a failure of the bucket."""
     broken = issuer("a", failures=(Reason("x", "Broken.", "Mend it: oidc-mirror check a"),))
     (found,) = issuer_panel(after(report(broken)).issuers[url_of("a")], MOMENT).failures
     assert found == Advice("Broken.", (Step("Mend it:", "oidc-mirror check a"),))
 
 
 def test_failed_look_takes_back_that_the_last_state_is_public() -> None:
-    """Both sentences cannot be true."""
+    """The page does not show both sentences, because they contradict each other."""
     failed = issuer("a", failures=(Reason("x", "Broken.", ""),), look=PublicReadback(ok=False, seconds=None))
     assert sentence(failed) == "Something failed, and the public documents are not those that were committed."
 
@@ -175,12 +175,12 @@ def test_failed_look_takes_back_that_the_last_state_is_public() -> None:
     ],
 )
 def test_state_is_reported_in_words(changes: dict[str, object], said: str) -> None:
-    """One sentence in the details."""
+    """The details have one sentence for the state."""
     assert said in sentence(issuer("a", **changes))
 
 
 def test_readback_is_shown_with_its_time() -> None:
-    """Not yet, as meant, or not."""
+    """The read-back is not done yet, successful or failed."""
     quiet = issuer_panel(after(report(issuer("a", look=None))).issuers[url_of("a")], MOMENT)
     assert (quiet.look_mark, quiet.look) == ("quiet", "The public URLs were not read back yet.")
     good = issuer_panel(
@@ -190,7 +190,7 @@ def test_readback_is_shown_with_its_time() -> None:
 
 
 def test_events_that_only_inform_are_left_out() -> None:
-    """Warnings and errors are told, each sentence once."""
+    """Only warnings and errors are shown, each sentence once."""
     events = (Event("a", "Fine.", Level.INFO), Event("b", "Odd.", Level.WARNING), Event("c", "Odd.", Level.ERROR))
     assert issuer_panel(after(report(issuer("a", events=events))).issuers[url_of("a")], MOMENT).events == ("Odd.",)
 
@@ -199,7 +199,7 @@ def test_events_that_only_inform_are_left_out() -> None:
 
 
 def test_timeline_shows_a_month_and_what_is_planned() -> None:
-    """A retiring key: public until it was missed, retiring until now, and what is left of it beyond."""
+    """A retiring key has three parts: published until it was missed, retiring until now, and the planned rest."""
     found = key_bars(
         after(report(issuer("a", records=(record(OLD, Status.RETIRING, age=90 * DAY, missing=DAY / 2),)))).issuers[
             url_of("a")
@@ -227,5 +227,5 @@ def test_dropped_keys_are_counted_not_drawn_without_end() -> None:
 
 
 def test_issuer_without_keys_has_no_timeline() -> None:
-    """Before its first key."""
+    """An issuer has no timeline before its first key."""
     assert key_bars(after(report(issuer("a", records=()))).issuers[url_of("a")], MOMENT) is None

@@ -1,7 +1,4 @@
-"""What anybody gets over HTTP from the daemon, whoever asks and however.
-
-Listening, and what is said when that cannot be.
-"""
+"""HTTP responses of the daemon to any client, and its listening socket with its error messages."""
 
 import asyncio
 import json
@@ -36,7 +33,7 @@ ALIVE, DEAD = HealthResult(ok=True, sentence="Alive."), HealthResult(ok=False, s
 
 
 class Client:
-    """Asks an application as a browser on this machine would."""
+    """Sends requests to an application like a browser on this machine."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -68,7 +65,7 @@ def client(pass_history: PassHistory, health: HealthResult = ALIVE, readiness: H
 @pytest.mark.parametrize(("verdict", "status"), [(ALIVE, 200), (DEAD, 503)])
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 def test_probes_say_why(path: str, verdict: HealthResult, status: int) -> None:
-    """200 or 503, and one sentence."""
+    """Each probe answers 200 or 503 with one sentence."""
     answer = client(PassHistory(), verdict, verdict).get(path)
     assert (answer.status_code, answer.text) == (status, f"{verdict.sentence}\n")
     assert parsedate_to_datetime(answer.headers["Date"]).tzinfo is not None
@@ -76,7 +73,7 @@ def test_probes_say_why(path: str, verdict: HealthResult, status: int) -> None:
 
 @pytest.mark.parametrize("pass_history", [PassHistory(), everything()], ids=["no-pass-yet", "everything"])
 def test_status_is_that_of_the_command(pass_history: PassHistory) -> None:
-    """`/status.json` is what `status --output json` prints, from memory."""
+    """`/status.json` is the output of `status --output json`, from memory."""
     answer = client(pass_history).get("/status.json")
     assert answer.headers["content-type"] == "application/json"
     schema = json.loads((Path(__file__).parents[3] / "docs/reference/status.schema.json").read_text())
@@ -86,7 +83,7 @@ def test_status_is_that_of_the_command(pass_history: PassHistory) -> None:
 
 
 def test_metrics_have_the_type_of_prometheus() -> None:
-    """Text, version 0.0.4, of what passes told."""
+    """The metrics of the passes have the text format, version 0.0.4."""
     answer = client(after(report(issuer("a")))).get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert 'oidc_mirror_issuer_held{issuer="a"} 0.0' in answer.text
@@ -94,7 +91,7 @@ def test_metrics_have_the_type_of_prometheus() -> None:
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/metrics", "/nothing"])
 def test_every_answer_is_guarded(path: str) -> None:
-    """No script, no frame, no outside, no cache, no guessing; and no word about what serves it."""
+    """Security headers forbid scripts, frames, external content, caching and sniffing. No header names the server."""
     headers = client(everything()).get(path).headers
     policy = headers["content-security-policy"]
     forms = "'self'" if path == "/" else "'none'"  # the page filters itself with GET
@@ -107,7 +104,7 @@ def test_every_answer_is_guarded(path: str) -> None:
 
 
 def test_page_is_filtered_by_its_url() -> None:
-    """`?q=` and `?state=` reach it, and each query has its own page."""
+    """`?q=` and `?state=` reach the page, and each query has its own page."""
     here = client(everything())
     every, found, failed = (here.get(path).text for path in ("/", "/?q=syd", "/?state=failed"))
     assert [every.count('<section class="details"'), found.count('<section class="details"')] == [4, 2]
@@ -116,7 +113,7 @@ def test_page_is_filtered_by_its_url() -> None:
 
 
 def test_page_allows_exactly_its_own_style() -> None:
-    """The hash in the policy is the one of the style sheet that is in the page."""
+    """The hash in the policy is that of the style sheet in the page."""
     answer = client(everything()).get("/")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert re.search(r"style-src 'sha256-[A-Za-z0-9+/=]{44}'", answer.headers["content-security-policy"])
@@ -124,7 +121,7 @@ def test_page_allows_exactly_its_own_style() -> None:
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics"])
 def test_head_answers_as_get_without_a_body(path: str) -> None:
-    """Load balancers ask so."""
+    """Load balancers use HEAD requests."""
     answer = client(everything()).request("HEAD", path)
     assert (answer.status_code, answer.content) == (200, b"")
 
@@ -132,7 +129,7 @@ def test_head_answers_as_get_without_a_body(path: str) -> None:
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
 @pytest.mark.parametrize("path", ["/", "/metrics"])
 def test_other_methods_are_refused_in_plain_words(path: str, method: str) -> None:
-    """Nothing can be changed from here."""
+    """The pages are read-only."""
     answer = client(PassHistory()).request(method, path)
     assert (answer.status_code, answer.text) == (405, "Only GET and HEAD.\n")
     assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
@@ -140,7 +137,7 @@ def test_other_methods_are_refused_in_plain_words(path: str, method: str) -> Non
 
 @pytest.mark.parametrize("path", ["/favicon.ico", "/../etc/passwd", "/%00", "/healthz/", "/<script>"])
 def test_other_pages_are_not_there(path: str) -> None:
-    """404 in a sentence that repeats nothing of what was asked."""
+    """The 404 sentence repeats nothing of the request."""
     answer = client(PassHistory()).get(path)
     assert answer.status_code == 404
     assert answer.text == "There is no such page. This daemon serves /, /healthz, /readyz, /metrics and /status.json.\n"
@@ -163,12 +160,12 @@ def test_other_pages_are_not_there(path: str) -> None:
     ],
 )
 def test_names_that_were_pointed_here_by_others_are_refused(host: str, listen: str, *, answered: bool) -> None:
-    """DNS rebinding: a page in a browser of this machine may not read what listens on loopback."""
+    """DNS rebinding: a page in a local browser must not read what listens on loopback."""
     assert accepts(host, listen) is answered
 
 
 def test_rebound_name_reads_nothing() -> None:
-    """421, with the guards, and without a word of the page."""
+    """The answer is 421 with the security headers, and no content of the page."""
     answer = client(everything()).get("/", Host="evil.example")
     assert answer.status_code == 421
     assert "syd-prod" not in answer.text
@@ -176,12 +173,12 @@ def test_rebound_name_reads_nothing() -> None:
 
 
 def test_host_header_is_never_repeated() -> None:
-    """No link is made of what a client claims."""
+    """No link contains the client's Host header."""
     assert "10.9.8.7" not in client(everything()).get("/", Host="10.9.8.7").text
 
 
 def test_many_readers_get_one_rendering() -> None:
-    """A page is made once for all who come at the same time, and anew after a pass."""
+    """Simultaneous requests share one rendering. A new pass renders the page again."""
     histories = [after(report(issuer("a")))]
     asked = []
 
@@ -195,13 +192,13 @@ def test_many_readers_get_one_rendering() -> None:
     page = Page(pass_history, health)
     with ThreadPoolExecutor(8) as pool:
         found = {made for made, _ in pool.map(lambda _: page.render({}), range(50))}
-    assert len(found) == len(asked) <= 3  # a slow machine may take longer than a page is kept
+    assert len(found) == len(asked) <= 3  # a slow machine may take longer than the page cache lifetime
     histories.append(after(report(issuer("a"), issuer("b"))))
     assert page.render({})[0] not in found
 
 
 def test_pages_of_few_queries_are_kept() -> None:
-    """Whoever makes up queries fills no memory: the oldest page is made anew."""
+    """Invented queries cannot fill the memory: the oldest page is dropped from the cache."""
     history, asked = after(report(issuer("a"))), []
 
     def health() -> HealthResult:
@@ -220,7 +217,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def test_served_until_stopped() -> None:
-    """Afterwards the port is free."""
+    """After the stop the port is free."""
     listener = listen(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     server = Server(app, listener)
@@ -235,7 +232,7 @@ def test_served_until_stopped() -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "::2"])
 def test_address_of_another_machine_is_refused(host: str) -> None:
-    """With the cause and the remedy."""
+    """The message has the cause and the remedy."""
     with pytest.raises(UsageError, match="cannot listen on") as caught:
         listen((host, 0))
     assert caught.value.cause
@@ -243,7 +240,7 @@ def test_address_of_another_machine_is_refused(host: str) -> None:
 
 
 def test_taken_port_is_refused() -> None:
-    """Two daemons of one machine need two ports."""
+    """Two daemons on one machine need two ports."""
     with listen(("127.0.0.1", 0)) as taken, pytest.raises(UsageError, match="cannot listen on"):
         listen(("127.0.0.1", taken.getsockname()[1]), busy_seconds=0.2)
 
@@ -264,7 +261,7 @@ def serving(**limits: float) -> Iterator[int]:
 
 
 def test_idle_server_sleeps() -> None:
-    """Its thread is not woken once: a daemon that waits costs next to nothing."""
+    """Its thread is never woken, so a waiting daemon costs almost nothing."""
     before = set(threading.enumerate())
     with serving() as port:
         (thread,) = set(threading.enumerate()) - before
@@ -272,23 +269,23 @@ def test_idle_server_sleeps() -> None:
             assert answer.read() == b"yes"
         status = Path(f"/proc/self/task/{thread.native_id}/status")
         seen: list[list[str]] = []
-        while len(seen) < 2 or (seen[-1] != seen[-2] and len(seen) < 20):  # the answer's last steps may be under way
+        while len(seen) < 2 or (seen[-1] != seen[-2] and len(seen) < 20):  # the last steps of the answer may still run
             time.sleep(0.5)
             seen.append([line for line in status.read_text().splitlines() if "ctxt_switches" in line])
     assert seen[-1] == seen[-2]
 
 
 def slow_clients(stack: ExitStack, port: int, count: int) -> list[socket.socket]:
-    """Clients that begin a request and never end it."""
+    """Clients that begin a request and never finish it."""
     made = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(count)]
     for each in made:
-        with suppress(OSError):  # the server may have ended it already
+        with suppress(OSError):  # the server may have closed it already
             each.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
     return made
 
 
 def test_probe_is_answered_with_300_slow_clients() -> None:
-    """Each of ten probes, although more connections are open than are kept, and all are of one address."""
+    """Each of ten probes is answered, although one address opens more connections than the server keeps."""
     with serving(head_seconds=60) as port, ExitStack() as stack:
         slow_clients(stack, port, 300)
         for _ in range(10):
@@ -310,7 +307,7 @@ def test_stop_hangs_up_on_slow_clients() -> None:
 
 
 def test_request_that_does_not_arrive_is_ended() -> None:
-    """A head that never ends, one that begins late, and one after an answer: the server hangs up."""
+    """The server closes a connection with unfinished headers, without a request, or with an unfinished next request."""
     with serving(head_seconds=0.3) as port, ExitStack() as stack:
         (half,) = slow_clients(stack, port, 1)
         silent, second = (stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in "12")
@@ -326,7 +323,7 @@ def test_request_that_does_not_arrive_is_ended() -> None:
 
 
 def test_port_that_becomes_free_is_taken() -> None:
-    """What is just ending does no harm: it is waited for."""
+    """The daemon waits for a port that another process is about to release."""
     taken = listen(("127.0.0.1", 0))
     port = taken.getsockname()[1]
     timer = Timer(0.3, taken.close)
