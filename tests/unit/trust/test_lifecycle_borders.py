@@ -129,7 +129,7 @@ def test_last_public_key_keeps_no_other_from_being_revoked() -> None:
 
 
 def test_two_new_keys_of_one_kid_are_both_held() -> None:
-    """Only an operator can know which of them is right: both are held."""
+    """Only an operator can know which of them is right: neither is published first."""
     outcome = step(ledger(record(B, P)), shows(B, OLD), shows(B, NEW))
     assert [(after(outcome, key).status, after(outcome, key).held_because) for key in (OLD, NEW)] == [
         (H, "kid_taken"),
